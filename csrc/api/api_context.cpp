@@ -1,0 +1,195 @@
+// Contexts and samplers. Every call on a context claims it; readers too, since an eval would change what they read.
+#include <math.h>
+#include <string.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "api/handles.h"
+
+using namespace pillion;
+using namespace pillion::api;
+
+namespace {
+
+template <class F>
+pillion_status with_context(const pillion_context* context, F&& body) noexcept {
+    return guard([&] {
+        need(context, "context");
+        const Claim claim(context->busy);
+        body(*context->context);
+    });
+}
+
+// Work that a cancel may stop: one that came before the work is forgotten.
+template <class F>
+pillion_status run_context(pillion_context* context, F&& body) noexcept {
+    return with_context(context, [&](Context& c) {
+        c.clear_cancel();
+        body(c);
+    });
+}
+
+}  // namespace
+
+extern "C" {
+
+void pillion_context_config_init(pillion_context_config* config, size_t size) {
+    pillion_context_config c = {};
+    c.struct_size = uint32_t(size < sizeof c ? size : sizeof c);
+    if (config) memcpy(config, &c, c.struct_size);
+}
+
+pillion_status pillion_context_new(pillion_model* model, const pillion_context_config* config, pillion_context** context) {
+    return guard([&] {
+        need(model, "model"), need(context, "context");
+        const pillion_context_config c = read_config(config, pillion_context_config_init, "pillion_context_config");
+        if (c.kv_type < 0 || c.kv_type > PILLION_KV_Q8_0) fail(Status::invalid_argument, "kv_type %d is not known (1 f16, 2 q8_0)", c.kv_type);
+        if (c.flash_attn < 0 || c.flash_attn > PILLION_FLASH_OFF)
+            fail(Status::invalid_argument, "flash_attn %d is not known (0 auto, 1 on, 2 off)", c.flash_attn);
+        ContextOptions o;
+        o.n_ctx = c.n_ctx, o.n_batch = c.n_batch, o.n_threads = c.n_threads, o.n_outputs = c.n_outputs;
+        o.kv_type = c.kv_type == PILLION_KV_Q8_0 ? KvType::q8_0 : KvType::f16;
+        o.swa_full = c.swa_full != 0;
+        auto handle = std::make_unique<pillion_context>();
+        handle->context = std::make_unique<Context>(model->shared->model, o);
+        *context = handle.release();
+    });
+}
+
+void pillion_context_free(pillion_context* context) { delete context; }
+
+pillion_status pillion_context_eval(pillion_context* context, const int32_t* tokens, size_t n, size_t n_outputs) {
+    return run_context(context, [&](Context& c) {
+        if (n > 0) need(tokens, "tokens");
+        c.eval(tokens, n, int(std::min(n_outputs, size_t(INT32_MAX))));
+    });
+}
+
+pillion_status pillion_context_set_tokens(pillion_context* context, const int32_t* tokens, size_t n, size_t* n_reused) {
+    return run_context(context, [&](Context& c) {
+        if (n > 0) need(tokens, "tokens");
+        const size_t reused = c.set_tokens(tokens, n);
+        if (n_reused) *n_reused = reused;
+    });
+}
+
+pillion_status pillion_context_rewind(pillion_context* context, size_t length) {
+    return run_context(context, [&](Context& c) { c.rewind(length); });
+}
+
+pillion_status pillion_context_length(const pillion_context* context, size_t* length, size_t* n_ctx) {
+    return with_context(context, [&](Context& c) {
+        if (length) *length = size_t(c.length());
+        if (n_ctx) *n_ctx = size_t(c.n_ctx());
+    });
+}
+
+pillion_status pillion_context_tokens(const pillion_context* context, int32_t* tokens, size_t capacity, size_t* needed) {
+    return with_context(context, [&](Context& c) { write_tokens(c.tokens().data(), c.tokens().size(), tokens, capacity, needed); });
+}
+
+pillion_status pillion_context_logits(const pillion_context* context, size_t row, const float** logits, size_t* n) {
+    return with_context(context, [&](Context& c) {
+        need(logits, "logits");
+        *logits = c.logits(int(std::min(row, size_t(INT32_MAX))));
+        if (n) *n = size_t(c.model().hparams().n_vocab);
+    });
+}
+
+pillion_status pillion_context_hidden(const pillion_context* context, size_t row, const float** hidden, size_t* n) {
+    return with_context(context, [&](Context& c) {
+        need(hidden, "hidden");
+        *hidden = c.hidden(int(std::min(row, size_t(INT32_MAX))));
+        if (n) *n = size_t(c.model().hparams().n_embd);
+    });
+}
+
+pillion_status pillion_context_logprobs(const pillion_context* context, size_t row, size_t k, int32_t* top_tokens, float* top_logprobs,
+                                        int32_t token, float* token_logprob) {
+    return with_context(context, [&](Context& c) {
+        const size_t n = size_t(c.model().hparams().n_vocab);
+        const float* x = c.logits(int(std::min(row, size_t(INT32_MAX))));
+        if (token >= 0 && size_t(token) >= n) fail(Status::invalid_argument, "token %d, the vocabulary has %zu", token, n);
+        if (k > n) fail(Status::invalid_argument, "%zu top tokens asked, the vocabulary has %zu", k, n);
+        const double lse = log_sum_exp(x, n);
+        std::vector<int32_t> ids(n);
+        std::iota(ids.begin(), ids.end(), 0);
+        std::partial_sort(ids.begin(), ids.begin() + long(k), ids.end(),
+                          [x](int32_t a, int32_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); });
+        for (size_t i = 0; i < k; i++) {
+            if (top_tokens) top_tokens[i] = ids[i];
+            if (top_logprobs) top_logprobs[i] = float(double(x[ids[i]]) - lse);
+        }
+        if (token >= 0 && token_logprob) *token_logprob = float(double(x[token]) - lse);
+    });
+}
+
+pillion_status pillion_context_score(pillion_context* context, const int32_t* tokens, size_t n, float* logprobs) {
+    return run_context(context, [&](Context& c) {
+        need(tokens, "tokens"), need(logprobs, "logprobs");
+        c.score(tokens, n, logprobs);
+    });
+}
+
+pillion_status pillion_context_cancel(pillion_context* context) {
+    return guard([&] { need(context, "context").context->cancel(); });
+}
+
+pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity, size_t* needed) {
+    return with_context(context, [&](Context& c) { write_text(c.to_json(), out, capacity, needed); });
+}
+
+// ---- sampler ----
+
+void pillion_sampler_config_init(pillion_sampler_config* config, size_t size) {
+    pillion_sampler_config c = {};
+    c.struct_size = uint32_t(size < sizeof c ? size : sizeof c);
+    if (config) memcpy(config, &c, c.struct_size);
+}
+
+pillion_status pillion_sampler_new(const pillion_sampler_config* config, pillion_sampler** sampler) {
+    return guard([&] {
+        need(sampler, "sampler");
+        const pillion_sampler_config c = read_config(config, pillion_sampler_config_init, "pillion_sampler_config");
+        SamplerOptions o;
+        o.temperature = c.temperature, o.top_k = c.top_k, o.top_p = c.top_p, o.min_p = c.min_p;
+        if (c.repeat_penalty != 0) o.repeat_penalty = c.repeat_penalty;
+        o.frequency_penalty = c.frequency_penalty, o.presence_penalty = c.presence_penalty;
+        if (c.penalty_last_n != 0) o.penalty_last_n = c.penalty_last_n;
+        o.seed = c.seed;
+        if (c.n_bias > 0) need(c.bias_tokens, "bias_tokens"), need(c.bias_values, "bias_values");
+        for (uint64_t i = 0; i < c.n_bias; i++) o.bias.push_back({c.bias_tokens[i], c.bias_values[i]});
+        auto handle = std::make_unique<pillion_sampler>();
+        handle->sampler = std::make_unique<Sampler>(std::move(o));
+        *sampler = handle.release();
+    });
+}
+
+void pillion_sampler_free(pillion_sampler* sampler) { delete sampler; }
+
+pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, int32_t* token) {
+    return with_context(context, [&](Context& c) {
+        need(sampler, "sampler"), need(token, "token");
+        const Claim claim(sampler->busy);
+        const int r = int(std::min(row, size_t(INT32_MAX)));
+        const float* logits = c.logits(r);
+        *token = sampler->sampler->sample(logits, c.model().hparams().n_vocab, c.pick(r));
+    });
+}
+
+pillion_status pillion_sampler_accept(pillion_sampler* sampler, int32_t token) {
+    return guard([&] {
+        const Claim claim(need(sampler, "sampler").busy);
+        sampler->sampler->accept(token);
+    });
+}
+
+pillion_status pillion_sampler_reset(pillion_sampler* sampler) {
+    return guard([&] {
+        const Claim claim(need(sampler, "sampler").busy);
+        sampler->sampler->reset();
+    });
+}
+
+}  // extern "C"

@@ -1,0 +1,71 @@
+#include <string.h>
+
+#include "api/handles.h"
+
+using namespace pillion;
+using namespace pillion::api;
+
+extern "C" {
+
+void pillion_model_config_init(pillion_model_config* config, size_t size) {
+    pillion_model_config c = {};
+    c.struct_size = uint32_t(size < sizeof c ? size : sizeof c);
+    if (config) memcpy(config, &c, c.struct_size);
+}
+
+pillion_status pillion_model_open(const char* path, const pillion_model_config* config, pillion_model** model) {
+    return guard([&] {
+        need(path, "path"), need(model, "model");
+        const pillion_model_config c = read_config(config, pillion_model_config_init, "pillion_model_config");
+        ModelOptions o;
+        o.use_mmap = !c.no_mmap;
+        o.metadata_only = c.metadata_only != 0;
+        o.n_threads = c.n_threads;
+        if (c.n_threads < 0) fail(Status::invalid_argument, "n_threads %d must not be negative", c.n_threads);
+        if (c.device) o.device = c.device;
+        if (c.progress) o.progress = [&c](uint64_t done, uint64_t total) { return c.progress(done, total, c.progress_user) == 0; };
+        auto shared = std::make_shared<SharedModel>();
+        shared->model = Model::open(path, o);
+        *model = new pillion_model{std::move(shared)};
+    });
+}
+
+void pillion_model_free(pillion_model* model) { delete model; }
+
+pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_info* info, size_t size) {
+    return guard([&] {
+        const Model& m = *need(model, "model").shared->model;
+        const HParams& hp = m.hparams();
+        pillion_model_info i = {};
+        i.n_layers = hp.n_layers, i.n_embd = hp.n_embd, i.n_vocab = hp.n_vocab, i.n_ctx_train = hp.n_ctx_train;
+        i.n_heads = hp.layers[0].n_heads, i.window = hp.window;
+        i.is_drafter = m.is_drafter();
+        i.n_params = m.n_params(), i.file_bytes = m.file().file().size(), i.weight_bytes = m.weight_bytes();
+        snprintf(i.arch, sizeof i.arch, "%s", arch_name(hp.arch));
+        write_info(info, size, &i, sizeof i);
+    });
+}
+
+pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity, size_t* needed) {
+    return guard([&] { write_text(need(model, "model").shared->model->to_json(), out, capacity, needed); });
+}
+
+pillion_status pillion_model_metadata(const pillion_model* model, const char* key, char* out, size_t capacity, size_t* needed) {
+    return guard([&] {
+        const GgufFile& file = need(model, "model").shared->model->file();
+        const GgufValue* v = file.find(&need(key, "key"));
+        if (!v) fail(Status::invalid_argument, "%s has no metadata key %s", file.path().c_str(), printable(key).c_str());
+        const bool text = !v->is_array && v->element == GgufType::string;
+        write_text(text ? std::string(file.string(key)) : to_json(*v), out, capacity, needed);
+    });
+}
+
+pillion_status pillion_model_tokenizer(pillion_model* model, pillion_tokenizer** tokenizer) {
+    return guard([&] {
+        need(tokenizer, "tokenizer");
+        const auto& shared = need(model, "model").shared;
+        *tokenizer = new pillion_tokenizer{shared, shared->tokenizer()};
+    });
+}
+
+}  // extern "C"

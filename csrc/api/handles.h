@@ -1,0 +1,107 @@
+// What the opaque handles of pillion.h are, and the rim where exceptions become codes.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "include/pillion.h"
+#include "model/model.h"
+#include "runtime/context.h"
+#include "runtime/sampler.h"
+#include "tokenizer/tokenizer.h"
+
+namespace pillion::api {
+
+// A model and the tokenizer made from its metadata on first use.
+struct SharedModel {
+    std::shared_ptr<Model> model;
+    std::shared_ptr<const Tokenizer> tokenizer();    // throws
+
+  private:
+    std::mutex mutex_;
+    std::shared_ptr<const Tokenizer> tokenizer_;
+};
+
+void set_last_error(const char* sentence);
+
+// Runs body, turns whatever it throws into a code, and leaves the sentence for pillion_last_error().
+template <class F>
+pillion_status guard(F&& body) noexcept {
+    try {
+        set_last_error("");
+        body();
+        return PILLION_OK;
+    } catch (const Error& e) {
+        set_last_error(e.what());
+        return pillion_status(e.code());
+    } catch (const std::bad_alloc&) {
+        set_last_error("out of memory");
+        return PILLION_ERROR_OUT_OF_MEMORY;
+    } catch (const std::exception& e) {
+        set_last_error(e.what());
+        return PILLION_ERROR_INTERNAL;
+    } catch (...) {
+        set_last_error("unknown exception");
+        return PILLION_ERROR_INTERNAL;
+    }
+}
+
+// NULL handles and out-pointers are named in the sentence.
+template <class T>
+T& need(T* pointer, const char* name) {
+    if (!pointer) fail(Status::invalid_argument, "%s is NULL", name);
+    return *pointer;
+}
+
+// One caller at a time: holds the flag or throws busy.
+class Claim {
+  public:
+    explicit Claim(std::atomic<bool>& flag) : flag_(flag) {
+        if (flag.exchange(true, std::memory_order_acquire)) fail(Status::busy, "another thread is inside this handle");
+    }
+    ~Claim() { flag_.store(false, std::memory_order_release); }
+    Claim(const Claim&) = delete;
+    Claim& operator=(const Claim&) = delete;
+
+  private:
+    std::atomic<bool>& flag_;
+};
+
+// The caller's struct over the defaults of ours: no byte past its size is read, a surplus must be zero.
+void copy_config(void* ours, size_t our_size, const void* theirs, const char* name);
+template <class T>
+T read_config(const T* theirs, void (*init)(T*, size_t), const char* name) {
+    T ours;
+    init(&ours, sizeof ours);
+    if (theirs) copy_config(&ours, sizeof ours, theirs, name);
+    return ours;
+}
+// Fills as much of the caller's struct as it has room for.
+void write_info(void* theirs, size_t size, const void* ours, size_t our_size);
+
+// The two-call protocol. Reports the needed size, writes only when everything fits.
+void write_bytes(const char* from, size_t n, char* out, size_t capacity, size_t* needed);
+void write_text(const std::string& text, char* out, size_t capacity, size_t* needed);
+void write_tokens(const int32_t* from, size_t n, int32_t* out, size_t capacity, size_t* needed);
+
+TokenizerData tokenizer_data(const GgufFile& file);
+
+}  // namespace pillion::api
+
+struct pillion_model {
+    std::shared_ptr<pillion::api::SharedModel> shared;
+};
+struct pillion_tokenizer {
+    std::shared_ptr<pillion::api::SharedModel> shared;    // keeps the model alive, as the header says
+    std::shared_ptr<const pillion::Tokenizer> tokenizer;
+};
+struct pillion_context {
+    std::unique_ptr<pillion::Context> context;
+    mutable std::atomic<bool> busy{false};
+};
+struct pillion_sampler {
+    std::unique_ptr<pillion::Sampler> sampler;
+    std::atomic<bool> busy{false};
+};

@@ -1,0 +1,274 @@
+// Attention of up to 16 query vectors over one split of at most 256 positions of one KV head (kv_layout.h). Three passes:
+//
+//   scores   s = q . k for 32 positions x kScoreQueries queries in registers; positions are lanes, so no horizontal sum
+//   weights  per query, once per split: scale, soft cap, mask, maximum, exp, sum
+//   values   o += weight * v; output dimensions are lanes, a tile of dimensions x queries stays in registers while a run of
+//            positions streams past
+//
+// The arithmetic (same in generic/ops.cpp):
+//   s   fma(q[d], k[d], s) over d = 0, 1, ... from +0; k is the stored value as f32 (f16, or f32(scale) * code, both exact)
+//       then s * scale; then cap * tanh(s / cap) when cap > 0; -inf where the query must not look
+//   m   acc[i % 16] = acc > s ? acc : s from -inf, i = p - begin, folded
+//   w   exp(s - t), t = m, or 0 if m = -inf (a NaN still shows then);   l: acc[i % 16] += w, folded
+//   o   fma(w, v, o) over the visible positions in order from +0
+// A position that a query must not look at adds +0 to l and takes no part in o, whatever lies in its slot: results do not depend
+// on the other queries of the call.
+//
+// From the ISA, before this file: kScoreRegs, kScoreQueries (register tile of the scores: registers of positions, queries) and
+// kValueSums (registers that may hold sums of the values' tile).
+
+constexpr int kBlockRegs = kKvBlock / kLanes;
+static_assert(kBlockRegs % kScoreRegs == 0, "");
+constexpr int kGroup = kScoreQueries;    // queries that go through the registers together
+
+struct Scores {
+    alignas(64) float s[kAttendQueriesMax][kKvSplit];    // [query][position - begin]: scores, then weights
+};
+
+// ---------------------------------------------------------------------------------------------------------------------- scores
+
+// Keys are read in one straight line, `ahead` bytes before their use; a line beyond the cache's end is a prefetch that does nothing.
+constexpr int kKeyAhead = 4096;
+
+template <KvFormat kFormat, int Q>
+static void score_block(const uint8_t* block, int head_dim, const float* const* q, float* scores) {
+    const float* x[Q];
+    PILLION_UNROLL for (int c = 0; c < Q; c++) x[c] = q[c];
+    for (int reg = 0; reg < kBlockRegs; reg += kScoreRegs) {
+        Floats sum[kScoreRegs][Q];
+        PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++)
+            PILLION_UNROLL for (int c = 0; c < Q; c++) sum[r][c] = zero_floats();
+        if constexpr (kFormat == KvFormat::f16) {
+            const uint8_t* keys = block + 2 * kLanes * reg;
+            for (int d = 0; d < head_dim; d++, keys += 2 * kKvBlock) {
+                fetch_ahead(keys + kKeyAhead);
+                Floats k[kScoreRegs];
+                PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++) k[r] = load_f16(keys + 2 * kLanes * r);
+                PILLION_UNROLL for (int c = 0; c < Q; c++) {
+                    const Floats v = broadcast(x[c] + d);
+                    PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++) sum[r][c] = fma(v, k[r], sum[r][c]);
+                }
+            }
+        } else {
+            const uint8_t* part = block;
+            for (int first = 0; first < head_dim; first += 32, part += 2 * kKvBlock + 32 * kKvBlock) {
+                const uint8_t* codes = part + 2 * kKvBlock + kLanes * reg;
+                const int end = head_dim - first < 32 ? head_dim : first + 32;
+                Floats scale[kScoreRegs];
+                PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++) scale[r] = load_f16(part + 2 * kLanes * (reg + r));
+                fetch_ahead(part + kKeyAhead);
+                for (int d = first; d < end; d++, codes += kKvBlock) {
+                    if (d % 2 == 0) fetch_ahead(codes + kKeyAhead);
+                    Floats k[kScoreRegs];
+                    PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++) k[r] = mul(scale[r], load_i8(codes + kLanes * r));
+                    PILLION_UNROLL for (int c = 0; c < Q; c++) {
+                        const Floats v = broadcast(x[c] + d);
+                        PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++) sum[r][c] = fma(v, k[r], sum[r][c]);
+                    }
+                }
+            }
+        }
+        PILLION_UNROLL for (int c = 0; c < Q; c++)
+            PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++) store(scores + c * kKvSplit + kLanes * (reg + r), sum[r][c]);
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------------- weights
+
+// Scores of positions first..last (counted from the split's begin) become weights; the rest of their groups of 16 becomes 0.
+template <bool kCap>
+PILLION_INLINE void weigh(float* s, int first, int last, float scale, float softcap, float* top, float* total) {
+    const float kNone = -__builtin_inff();
+    const Floats by = splat(scale), cap = splat(softcap), none = splat(kNone);
+    const Ints before = splat_int(first - 1), after = splat_int(last + 1);
+    const int from = first / kVirtualLanes * kVirtualLanes;
+    Lanes16 m = splat16(kNone);
+    for (int i = from; i <= last; i += kVirtualLanes)
+        PILLION_UNROLL for (int p = 0; p < kParts; p++) {
+            float* at = s + i + p * kLanes;
+            Floats v = mul(load(at), by);
+            if (kCap) v = capped(v, cap);
+            const Ints index = add(splat_int(i + p * kLanes), count_ints());
+            v = select(greater(index, before), v, none);
+            v = select(greater(after, index), v, none);
+            m.part[p] = max(m.part[p], v);
+            store(at, v);
+        }
+    *top = fold_max(m);
+    const Floats t = splat(*top == kNone ? 0.0f : *top);
+    Lanes16 l = splat16(0.0f);
+    for (int i = from; i <= last; i += kVirtualLanes)
+        PILLION_UNROLL for (int p = 0; p < kParts; p++) {
+            float* at = s + i + p * kLanes;
+            const Floats w = exp(subtract(load(at), t));
+            l.part[p] = add(l.part[p], w);
+            store(at, w);
+        }
+    *total = fold_add(l);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------- values
+
+template <KvFormat kFormat>
+struct Value;    // one register of a value row
+template <>
+struct Value<KvFormat::f16> {
+    static constexpr int kBytes = 2;
+    PILLION_INLINE Floats get(const uint8_t* row, int dim, int) { return load_f16(row + 2 * dim); }
+    PILLION_INLINE Floats get_first(const uint8_t* row, int dim, int, int n) { return load_f16_first(row + 2 * dim, n); }
+};
+template <>
+struct Value<KvFormat::q8_0> {
+    static constexpr int kBytes = 1;
+    PILLION_INLINE Floats get(const uint8_t* row, int dim, int padded) {
+        return mul(splat_f16(row + padded + dim / 32 * 2), load_i8(row + dim));
+    }
+    PILLION_INLINE Floats get_first(const uint8_t* row, int dim, int padded, int) { return get(row, dim, padded); }    // padded with 0
+};
+
+// Dimensions [dim, dim + D * kLanes) of Q outputs over `count` positions from `row` on.
+template <KvFormat kFormat, int D, int Q>
+PILLION_INLINE void value_tile(const uint8_t* row, size_t row_bytes, int padded, int dim, int count, size_t ahead, const float* w,
+                               float* const* o) {
+    Floats sum[D][Q];
+    PILLION_UNROLL for (int r = 0; r < D; r++)
+        PILLION_UNROLL for (int c = 0; c < Q; c++) sum[r][c] = load(o[c] + dim + r * kLanes);
+    for (int i = 0; i < count; i++, row += row_bytes) {
+        PILLION_UNROLL for (int b = 0; b < D * kLanes * Value<kFormat>::kBytes; b += 64)
+            fetch_ahead(row + ahead + dim * Value<kFormat>::kBytes + b);
+        Floats weight[Q];
+        PILLION_UNROLL for (int c = 0; c < Q; c++) weight[c] = broadcast(w + c * kKvSplit + i);
+        PILLION_UNROLL for (int r = 0; r < D; r++) {
+            const Floats v = Value<kFormat>::get(row, dim + r * kLanes, padded);
+            PILLION_UNROLL for (int c = 0; c < Q; c++) sum[r][c] = fma(weight[c], v, sum[r][c]);
+        }
+    }
+    PILLION_UNROLL for (int r = 0; r < D; r++)
+        PILLION_UNROLL for (int c = 0; c < Q; c++) store(o[c] + dim + r * kLanes, sum[r][c]);
+}
+
+constexpr int value_regs(int q) { return 8 * q <= kValueSums ? 8 : 4 * q <= kValueSums ? 4 : 2 * q <= kValueSums ? 2 : 1; }
+
+template <KvFormat kFormat, int Q>
+static void value_run(const uint8_t* row, size_t row_bytes, int head_dim, int count, size_t ahead, const float* w, float* const* o) {
+    constexpr int D = value_regs(Q);
+    const int padded = int(kv_padded_dim(head_dim));
+    int dim = 0;
+    for (; dim + D * kLanes <= head_dim; dim += D * kLanes) value_tile<kFormat, D, Q>(row, row_bytes, padded, dim, count, ahead, w, o);
+    for (; dim + kLanes <= head_dim; dim += kLanes) value_tile<kFormat, 1, Q>(row, row_bytes, padded, dim, count, ahead, w, o);
+    const int left = head_dim - dim;
+    if (left == 0) return;
+    for (int c = 0; c < Q; c++) {
+        Floats sum = load_first(o[c] + dim, left);
+        const uint8_t* at = row;
+        for (int i = 0; i < count; i++, at += row_bytes)
+            sum = fma(broadcast(w + c * kKvSplit + i), Value<kFormat>::get_first(at, dim, padded, left), sum);
+        store_first(o[c] + dim, sum, left);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------------------ split
+
+using ScoreBlock = void (*)(const uint8_t*, int, const float* const*, float*);
+using ValueRun = void (*)(const uint8_t*, size_t, int, int, size_t, const float*, float* const*);
+
+template <int Q>
+static void pick_kernels(KvFormat format, int q, ScoreBlock* score, ValueRun* value) {
+    if constexpr (Q > 0) {
+        if (q == Q) {
+            *score = format == KvFormat::f16 ? score_block<KvFormat::f16, Q> : score_block<KvFormat::q8_0, Q>;
+            *value = format == KvFormat::f16 ? value_run<KvFormat::f16, Q> : value_run<KvFormat::q8_0, Q>;
+        } else {
+            pick_kernels<Q - 1>(format, q, score, value);
+        }
+    }
+}
+
+static void attend_split(const AttendArgs& a) {
+    const KvHead& kv = a.kv;
+    const int n = a.end - a.begin;
+    const int32_t slot = a.begin % kv.capacity;
+    const size_t block_bytes = kv_k_block_bytes(kv.format, kv.head_dim), row_bytes = kv_v_row_bytes(kv.format, kv.head_dim);
+    const uint8_t* keys = kv.k + block_bytes * size_t(slot / kKvBlock);
+    const uint8_t* values = kv.v + row_bytes * size_t(slot);
+
+    Scores scores;
+    int first[kAttendQueriesMax], last[kAttendQueriesMax];    // counted from begin; last < first: nothing
+    int all_first = n, all_last = -1;
+    for (int c = 0; c < a.n_q; c++) {
+        const int f = a.first[c] <= a.begin ? 0 : a.first[c] >= a.end ? n : a.first[c] - a.begin;
+        const int l = a.last[c] >= a.end ? n - 1 : a.last[c] < a.begin ? -1 : a.last[c] - a.begin;
+        const bool any = f <= l;
+        first[c] = any ? f : n, last[c] = any ? l : -1;
+        all_first = first[c] < all_first ? first[c] : all_first;
+        all_last = last[c] > all_last ? last[c] : all_last;
+        __builtin_memset(a.o[c], 0, sizeof(float) * size_t(kv.head_dim));
+        a.m[c] = -__builtin_inff(), a.l[c] = 0.0f;
+    }
+    if (all_last < 0) return;
+
+    const int groups = (a.n_q + kGroup - 1) / kGroup;
+    for (int b = all_first / kKvBlock; b <= all_last / kKvBlock; b++)
+        for (int g = 0; g < groups; g++) {
+            const int c0 = g * a.n_q / groups, c1 = (g + 1) * a.n_q / groups;
+            bool seen = false;
+            for (int c = c0; c < c1; c++) seen |= first[c] < (b + 1) * kKvBlock && last[c] >= b * kKvBlock;
+            if (!seen) continue;
+            ScoreBlock score = nullptr;
+            ValueRun value = nullptr;
+            pick_kernels<kGroup>(kv.format, c1 - c0, &score, &value);
+            score(keys + size_t(b) * block_bytes, kv.head_dim, a.q + c0, scores.s[c0] + b * kKvBlock);
+        }
+
+    for (int c = 0; c < a.n_q; c++) {
+        if (last[c] < 0) continue;
+        if (a.softcap > 0.0f) weigh<true>(scores.s[c], first[c], last[c], a.scale, a.softcap, &a.m[c], &a.l[c]);
+        else weigh<false>(scores.s[c], first[c], last[c], a.scale, 0.0f, &a.m[c], &a.l[c]);
+    }
+
+    // Runs of positions short enough that the next one, fetched during this one, stays in the first cache: 8 to 16 KB of rows.
+    const int run = row_bytes >= 1024 ? 16 : 32;
+    const size_t ahead = row_bytes * size_t(run);
+    for (int p = all_first / run * run; p <= all_last; p += run)
+        for (int g = 0; g < groups; g++) {
+            const int c0 = g * a.n_q / groups, c1 = (g + 1) * a.n_q / groups;
+            // Positions of this run that all of the group see go through the tile; what only some see, one query at a time.
+            const int run_last = p + run - 1 < n - 1 ? p + run - 1 : n - 1;
+            int shared_first = p, shared_last = run_last;
+            for (int c = c0; c < c1; c++) {
+                shared_first = first[c] > shared_first ? first[c] : shared_first;
+                shared_last = last[c] < shared_last ? last[c] : shared_last;
+            }
+            const bool shared = shared_first <= shared_last;
+            ScoreBlock score = nullptr;
+            ValueRun one = nullptr, all = nullptr;
+            pick_kernels<kGroup>(kv.format, 1, &score, &one);
+            pick_kernels<kGroup>(kv.format, c1 - c0, &score, &all);
+            const auto alone = [&](int c, int from, int to) {
+                from = from > first[c] ? from : first[c];
+                to = to < last[c] ? to : last[c];
+                if (from <= to) one(values + row_bytes * size_t(from), row_bytes, kv.head_dim, to - from + 1, 0, scores.s[c] + from, a.o + c);
+            };
+            for (int c = c0; c < c1; c++) alone(c, p, shared ? shared_first - 1 : run_last);
+            if (!shared) continue;
+            all(values + row_bytes * size_t(shared_first), row_bytes, kv.head_dim, shared_last - shared_first + 1, g == 0 ? ahead : 0,
+                scores.s[c0] + shared_first, a.o + c0);
+            for (int c = c0; c < c1; c++) alone(c, shared_last + 1, run_last);
+        }
+}
+
+static void attend_merge(float* m, float* l, float* o, float ms, float ls, const float* os, int head_dim) {
+    const float kNone = -__builtin_inff();
+    const float top = *m > ms ? *m : ms;
+    float both[kLanes] = {};
+    both[0] = *m - top, both[1] = ms - top;
+    float weights[kLanes];
+    store(weights, exp(load(both)));
+    const float old = *m == kNone ? 0.0f : weights[0], now = ms == kNone ? 0.0f : weights[1];
+    *m = top;
+    *l = *l * old + ls * now;
+    const Floats a = splat(old), b = splat(now);
+    int i = 0;
+    for (; i + kLanes <= head_dim; i += kLanes) store(o + i, fma(load(os + i), b, mul(load(o + i), a)));
+    if (i < head_dim) store_first(o + i, fma(load_first(os + i, head_dim - i), b, mul(load_first(o + i, head_dim - i), a)), head_dim - i);
+}

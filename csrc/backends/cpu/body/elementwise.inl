@@ -1,0 +1,44 @@
+// One value in, one value out. Each element is a fixed sequence of operations (math.inl), wherever it lies in the row.
+
+static void add(const float* a, const float* b, float* y, int n) {
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(y + i, add(load(a + i), load(b + i)));
+    if (i < n) store_first(y + i, add(load_first(a + i, n - i), load_first(b + i, n - i)), n - i);
+}
+static void scale(const float* x, float s, float* y, int n) {
+    const Floats by = splat(s);
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(y + i, mul(load(x + i), by));
+    if (i < n) store_first(y + i, mul(load_first(x + i, n - i), by), n - i);
+}
+static void multiply_add(const float* x, float s, float* y, int n) {
+    const Floats by = splat(s);
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(y + i, fma(load(x + i), by, load(y + i)));
+    if (i < n) store_first(y + i, fma(load_first(x + i, n - i), by, load_first(y + i, n - i)), n - i);
+}
+
+template <GluKind kKind>
+PILLION_INLINE void glu_row(const float* gate, const float* up, float* y, int n) {
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+        const Floats g = load(gate + i);
+        store(y + i, mul(kKind == GluKind::silu ? silu(g) : gelu_tanh(g), load(up + i)));
+    }
+    if (i < n) {
+        const Floats g = load_first(gate + i, n - i);
+        store_first(y + i, mul(kKind == GluKind::silu ? silu(g) : gelu_tanh(g), load_first(up + i, n - i)), n - i);
+    }
+}
+static void glu(const float* gate, const float* up, float* y, int n, GluKind kind) {
+    if (kind == GluKind::silu) glu_row<GluKind::silu>(gate, up, y, n);
+    else glu_row<GluKind::gelu_tanh>(gate, up, y, n);
+}
+
+PILLION_INLINE Floats capped(Floats x, Floats cap) { return mul(cap, tanh(divide(x, cap))); }
+static void softcap(float* x, int n, float cap) {
+    const Floats c = splat(cap);
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(x + i, capped(load(x + i), c));
+    if (i < n) store_first(x + i, capped(load_first(x + i, n - i), c), n - i);
+}

@@ -1,0 +1,454 @@
+// Quantised matmul over dot.h: the text of every vector table. Included inside the namespace of an instruction set. Two kernels, one
+// arithmetic:
+//
+//     few    1..9 columns, sums in registers, each code plane unpacked once and used for all columns
+//     tile   many columns, unpacked codes of 32 inputs stay in registers while columns stream past, sums in the first cache
+//
+// What both compute is written in generic/matmul.cpp: an exact integer dot product per block, then single float operations in the
+// order of the blocks. So results are bit-equal between the kernels, the column counts and the instruction sets.
+
+#define PILLION_INLINE static inline __attribute__((always_inline))
+#define PILLION_UNROLL _Pragma("GCC unroll 32")
+
+constexpr int kRegs = kPanel / kLanes;        // registers of the rows of a panel
+constexpr int kRegBytes = 4 * kLanes;         // of a code plane
+
+// Plane J of the codes at `codes`, which is already moved on to the wanted register, in the form Dot multiplies.
+template <class F, int J>
+PILLION_INLINE Ints code_plane(const uint8_t* codes) {
+    if constexpr (F::kBits == 8) {
+        return eight_bits(load_bytes(codes + J * kPlaneBytes));
+    } else if constexpr (F::kBits <= 3) {
+        const Ints low = field<J / 2 * 2, 0, 2>(load_bytes(codes + J % 2 * kPlaneBytes));
+        if constexpr (F::kBits == 3) return join_field<J, 2, 1>(low, load_bytes(codes + 2 * kPlaneBytes));
+        return low;
+    } else {
+        const Ints low = field<J / 4 * 4, 0, 4>(load_bytes(codes + J % 4 * kPlaneBytes));
+        if constexpr (F::kBits == 5) return join_field<J, 4, 1>(low, load_bytes(codes + 4 * kPlaneBytes));
+        if constexpr (F::kBits == 6) return join_field<J / 2 * 2, 4, 2>(low, load_bytes(codes + (4 + J % 2) * kPlaneBytes));
+        if constexpr (F::kLookUp) return look_up(low);
+        return low;
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------------- scales
+// Scales and minima of one step in f32. The formats of 32 inputs read theirs in place; the K formats expand theirs once per 256.
+
+template <class F>
+struct Scales {    // f16 d[32], and f16 m[32] where there is a minimum; m is added, so low = -m
+    static constexpr bool kLowNegative = true;
+    const uint8_t* step;
+    explicit Scales(const uint8_t* s) : step(s) {}
+    Floats scale(int /*group*/, int reg) const { return load_f16(step + 2 * kLanes * reg); }
+    Floats low(int, int reg) const { return F::kLowInputs ? load_f16(step + 2 * kPanel + 2 * kLanes * reg) : zero_floats(); }
+};
+
+// Field I of the sixteen six-bit fields in three words.
+template <int I>
+PILLION_INLINE Ints six_bits(const Ints (&word)[3]) {
+    if constexpr (I == 15)
+        return bit_or(bit_or(shift_right<30>(word[0]), shift_left<2>(shift_right<30>(word[1]))), shift_left<4>(shift_right<30>(word[2])));
+    else
+        return and_constant(shift_right<6 * (I % 5)>(word[I / 5]), 63);
+}
+PILLION_INLINE void load_words(const uint8_t* words, int at, Ints (&word)[3]) {
+    PILLION_UNROLL for (int w = 0; w < 3; w++) word[w] = load_bytes(words + w * kPlaneBytes + 4 * at);
+}
+
+template <int Groups, int Lows>
+struct ExpandedScales {
+    static constexpr bool kLowNegative = false;
+    alignas(64) float scales[Groups][kPanel];
+    alignas(64) float lows[Lows ? Lows : 1][kPanel];
+    Floats scale(int group, int reg) const { return load(scales[group] + reg * kLanes); }
+    Floats low(int group, int reg) const { return Lows ? load(lows[group] + reg * kLanes) : zero_floats(); }
+};
+struct FourFiveScales : ExpandedScales<8, 8> {
+    explicit FourFiveScales(const uint8_t* s) {
+        for (int at = 0; at < kPanel; at += kLanes) {
+            const Floats d = load_f16(s + 2 * at), dmin = load_f16(s + 2 * kPanel + 2 * at);
+            Ints word[3];
+            load_words(s + 4 * kPanel, at, word);
+#define PILLION_GROUP(G)                                        \
+    store(scales[G] + at, mul(d, to_float(six_bits<G>(word)))); \
+    store(lows[G] + at, mul(dmin, to_float(six_bits<8 + G>(word))));
+            PILLION_GROUP(0) PILLION_GROUP(1) PILLION_GROUP(2) PILLION_GROUP(3)
+            PILLION_GROUP(4) PILLION_GROUP(5) PILLION_GROUP(6) PILLION_GROUP(7)
+#undef PILLION_GROUP
+        }
+    }
+};
+template <>
+struct Scales<Q4_K> : FourFiveScales {
+    explicit Scales(const uint8_t* s) : FourFiveScales(s) {}
+};
+template <>
+struct Scales<Q5_K> : FourFiveScales {
+    explicit Scales(const uint8_t* s) : FourFiveScales(s) {}
+};
+template <>
+struct Scales<Q2_K> : ExpandedScales<16, 16> {    // lows are the minima / 8, see add_block
+    explicit Scales(const uint8_t* s) {
+        for (int at = 0; at < kPanel; at += kLanes) {
+            const Floats d = load_f16(s + 2 * at), low = mul(load_f16(s + 2 * kPanel + 2 * at), splat(0.125f));
+            PILLION_UNROLL for (int g = 0; g < 16; g++) {
+                const Ints both = load_u8(s + (4 + g) * kPanel + at);
+                store(scales[g] + at, mul(d, to_float(and_constant(both, 15))));
+                store(lows[g] + at, mul(low, to_float(shift_right<4>(both))));
+            }
+        }
+    }
+};
+template <>
+struct Scales<Q3_K> : ExpandedScales<16, 0> {
+    explicit Scales(const uint8_t* s) {
+        for (int at = 0; at < kPanel; at += kLanes) {
+            const Floats d = load_f16(s + 2 * at);
+            const Ints zero = splat_int(32);
+            Ints word[3];
+            load_words(s + 2 * kPanel, at, word);
+#define PILLION_GROUP(G) store(scales[G] + at, mul(d, to_float(subtract(six_bits<G>(word), zero))));
+            PILLION_GROUP(0) PILLION_GROUP(1) PILLION_GROUP(2) PILLION_GROUP(3)
+            PILLION_GROUP(4) PILLION_GROUP(5) PILLION_GROUP(6) PILLION_GROUP(7)
+            PILLION_GROUP(8) PILLION_GROUP(9) PILLION_GROUP(10) PILLION_GROUP(11)
+            PILLION_GROUP(12) PILLION_GROUP(13) PILLION_GROUP(14) PILLION_GROUP(15)
+#undef PILLION_GROUP
+        }
+    }
+};
+template <>
+struct Scales<Q6_K> : ExpandedScales<16, 0> {
+    explicit Scales(const uint8_t* s) {
+        for (int at = 0; at < kPanel; at += kLanes) {
+            const Floats d = load_f16(s + 2 * at);
+            PILLION_UNROLL for (int g = 0; g < 16; g++) store(scales[g] + at, mul(d, load_i8(s + (2 + g) * kPanel + at)));
+        }
+    }
+};
+template <>
+struct Scales<IQ4_XS> : ExpandedScales<8, 0> {
+    explicit Scales(const uint8_t* s) {
+        for (int at = 0; at < kPanel; at += kLanes) {
+            const Floats d = load_f16(s + 2 * at);
+            const Ints high = load_u16(s + 2 * kPanel + 2 * at), low = load_bytes(s + 4 * kPanel + 4 * at), zero = splat_int(32);
+#define PILLION_GROUP(G)                                                                                                     \
+    store(scales[G] + at, mul(d, to_float(subtract(bit_or(and_constant(shift_right<4 * G>(low), 15),                         \
+                                                          shift_left<4>(and_constant(shift_right<2 * G>(high), 3))), zero))));
+            PILLION_GROUP(0) PILLION_GROUP(1) PILLION_GROUP(2) PILLION_GROUP(3)
+            PILLION_GROUP(4) PILLION_GROUP(5) PILLION_GROUP(6) PILLION_GROUP(7)
+#undef PILLION_GROUP
+        }
+    }
+};
+
+// ---------------------------------------------------------------------------------------------------------------------- blocks
+
+// -8 times the sum of a block's activations. Half: 0 or 1 for 16 inputs, -1 for all 32.
+template <int Half>
+PILLION_INLINE Ints zero8(const ActBlock* act) {
+    if constexpr (Half == 1) return broadcast(&act->zero8_high);
+    if constexpr (Half == 0) return subtract(broadcast(&act->zero8), broadcast(&act->zero8_high));
+    return broadcast(&act->zero8);
+}
+// What a dot product starts from: -kZero times that sum.
+template <class F, int Half>
+PILLION_INLINE Ints start_of(const ActBlock* act) {
+    if constexpr (F::kZero == 0) return zero_ints();
+    if constexpr (F::kZero == 4) return shift_right_signed<1>(zero8<Half>(act));
+    if constexpr (F::kZero == 8) return zero8<Half>(act);
+    if constexpr (F::kZero == 16) return shift_left<1>(zero8<Half>(act));
+    if constexpr (F::kZero == 32) return shift_left<2>(zero8<Half>(act));
+    if constexpr (F::kZero == 128) return shift_left<4>(zero8<Half>(act));
+}
+
+template <class F, int Half>
+PILLION_INLINE Floats add_block(Floats sum, Ints dot, const ActBlock* act, Floats scale, Floats low) {
+    sum = fma(mul(to_float(dot), broadcast(&act->d)), scale, sum);
+    if constexpr (F::kLowInputs == 32)
+        sum = Scales<F>::kLowNegative ? fma(low, broadcast(&act->d_sum), sum) : fma_minus(low, broadcast(&act->d_sum), sum);
+    if constexpr (F::kLowInputs == 16) sum = fma(low, mul(to_float(zero8<Half>(act)), broadcast(&act->d)), sum);
+    return sum;
+}
+
+// The share of block b in reading a whole step ahead: evenly, for a burst would fill the line buffers and stall.
+template <class F>
+PILLION_INLINE void prefetch_block(const uint8_t* step, int distance, int b) {
+    constexpr int kLines = (F::kStepBytes + 63) / 64, kShare = (kLines + F::kBlocks - 1) / F::kBlocks;
+    if (distance)
+        PILLION_UNROLL for (int i = 0; i < kShare; i++) fetch_ahead(step + distance + (b * kShare + i) * 64);
+}
+
+template <class F, int Half, int R, int C>
+PILLION_INLINE void start_dots(Dot<F::kDotBits> (&dots)[R][C], const ActBlock* act) {
+    PILLION_UNROLL for (int c = 0; c < C; c++) {
+        const Ints init = start_of<F, Half>(act + c);
+        PILLION_UNROLL for (int r = 0; r < R; r++) dots[r][c] = Dot<F::kDotBits>::start(init);
+    }
+}
+template <int J, int N, int Bits, int R, int C>
+PILLION_INLINE void add_plane(Dot<Bits> (&dots)[R][C], const Ints (&w)[R], const Act* x) {
+    PILLION_UNROLL for (int c = 0; c < C; c++)
+        PILLION_UNROLL for (int r = 0; r < R; r++) dots[r][c].template add<J, N>(w[r], x[c]);
+}
+
+// The sums of a panel to the rows that exist. Through memory and in loops: this happens once a panel.
+template <int C>
+PILLION_INLINE void store_panel(const PanelArgs& a, int panel, const Floats (&sum)[kRegs][C]) {
+    alignas(64) float rows[C][kPanel];
+    PILLION_UNROLL for (int c = 0; c < C; c++)
+        PILLION_UNROLL for (int r = 0; r < kRegs; r++) store(rows[c] + r * kLanes, sum[r][c]);
+    const int left = a.rows - panel * kPanel, n = left < kPanel ? left : kPanel;
+    for (int c = 0; c < C; c++) __builtin_memcpy(a.out[c] + size_t(panel) * kPanel, rows[c], sizeof(float) * size_t(n));
+}
+
+// ---------------------------------------------------------------------------------------------------------------- few columns
+
+template <class F, int J, int N, int R, int C>
+PILLION_INLINE void few_plane(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* codes, const Act* x) {
+    Ints w[R];
+    PILLION_UNROLL for (int r = 0; r < R; r++) w[r] = code_plane<F, J>(codes + r * kRegBytes);
+    add_plane<J, N>(dots, w, x);
+}
+template <class F, int Half, int R, int C>
+PILLION_INLINE void few_finish(const Dot<F::kDotBits> (&dots)[R][C], const ActBlock* act, const Scales<F>& scales, int group, int reg,
+                               Floats (*sum)[C]) {
+    PILLION_UNROLL for (int r = 0; r < R; r++) {
+        const Floats scale = scales.scale(group, reg + r), low = scales.low(group, reg + r);
+        PILLION_UNROLL for (int c = 0; c < C; c++)
+            sum[r][c] = add_block<F, Half>(sum[r][c], dots[r][c].finish(start_of<F, Half>(act + c)), act + c, scale, low);
+    }
+}
+
+// 32 inputs, R registers of rows, C columns.
+template <class F, int R, int C>
+PILLION_INLINE void few_block(const uint8_t* codes, const Act* x, const ActBlock* act, const Scales<F>& scales, int block, int reg,
+                              Floats (*sum)[C]) {
+    Dot<F::kDotBits> dots[R][C];
+    if constexpr (F::kScaleInputs == 32) {
+        start_dots<F, -1>(dots, act);
+        few_plane<F, 0, 0>(dots, codes, x); few_plane<F, 4, 1>(dots, codes, x);    // planes j and j + 4 share bytes
+        few_plane<F, 1, 2>(dots, codes, x); few_plane<F, 5, 3>(dots, codes, x);
+        few_plane<F, 2, 4>(dots, codes, x); few_plane<F, 6, 5>(dots, codes, x);
+        few_plane<F, 3, 6>(dots, codes, x); few_plane<F, 7, 7>(dots, codes, x);
+        few_finish<F, -1>(dots, act, scales, block, reg, sum);
+    } else {
+        start_dots<F, 0>(dots, act);
+        few_plane<F, 0, 0>(dots, codes, x); few_plane<F, 1, 1>(dots, codes, x);
+        few_plane<F, 2, 2>(dots, codes, x); few_plane<F, 3, 3>(dots, codes, x);
+        few_finish<F, 0>(dots, act, scales, 2 * block, reg, sum);
+        start_dots<F, 1>(dots, act);
+        few_plane<F, 4, 0>(dots, codes, x); few_plane<F, 5, 1>(dots, codes, x);
+        few_plane<F, 6, 2>(dots, codes, x); few_plane<F, 7, 3>(dots, codes, x);
+        few_finish<F, 1>(dots, act, scales, 2 * block + 1, reg, sum);
+    }
+}
+
+template <class F, int C>
+static void few_panels(const PanelArgs& a) {
+    constexpr int R = few_regs(C);
+    static_assert(kRegs % R == 0, "registers of a panel in equal passes");
+    const int steps = a.inputs / F::kInputs;
+    for (int panel = a.begin; panel < a.end; panel++) {
+        const uint8_t* step = a.weights + size_t(panel) * a.panel_bytes;
+        const ActBlock* act = a.act;
+        Floats sum[kRegs][C];
+        PILLION_UNROLL for (int r = 0; r < kRegs; r++)
+            PILLION_UNROLL for (int c = 0; c < C; c++) sum[r][c] = zero_floats();
+        for (int s = 0; s < steps; s++, step += F::kStepBytes) {
+            const Scales<F> scales(step);
+            const uint8_t* codes = step + F::kScaleBytes * kPanel;
+            for (int b = 0; b < F::kBlocks; b++, codes += F::kCodeBytes, act += C) {
+                prefetch_block<F>(step, a.prefetch, b);
+                Act x[C] = {};
+                PILLION_UNROLL for (int c = 0; c < C; c++) x[c] = Act(act + c);
+                if constexpr (kRegs <= 2 * R) {
+                    PILLION_UNROLL for (int reg = 0; reg < kRegs; reg += R)
+                        few_block<F, R, C>(codes + reg * kRegBytes, x, act, scales, b, reg, sum + reg);
+                } else {    // sums of many passes don't fit registers: kept in memory, for a text of bearable size
+                    for (int reg = 0; reg < kRegs; reg += R) {
+                        Floats part[R][C];
+                        PILLION_UNROLL for (int r = 0; r < R; r++)
+                            PILLION_UNROLL for (int c = 0; c < C; c++) part[r][c] = sum[reg + r][c];
+                        few_block<F, R, C>(codes + reg * kRegBytes, x, act, scales, b, reg, part);
+                        PILLION_UNROLL for (int r = 0; r < R; r++)
+                            PILLION_UNROLL for (int c = 0; c < C; c++) sum[reg + r][c] = part[r][c];
+                    }
+                }
+            }
+        }
+        store_panel(a, panel, sum);
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------- many columns
+
+#ifdef PILLION_MATRIX_PRODUCTS    // 2 rows x 8 inputs times 8 inputs x 2 columns
+// Held codes: planes 2k and 2k + 1 of rows 0, 1 in [2k], of rows 2, 3 in [2k + 1].
+template <int R>
+PILLION_INLINE void hold(Ints (&w)[R][8]) {
+    PILLION_UNROLL for (int r = 0; r < R; r++)
+        PILLION_UNROLL for (int j = 0; j < 8; j += 2) {
+            const Ints low = zip_low(w[r][j], w[r][j + 1]), high = zip_high(w[r][j], w[r][j + 1]);
+            w[r][j] = low, w[r][j + 1] = high;
+        }
+}
+template <class F, int Half, int R, int C>
+PILLION_INLINE void tile_dots(const Ints (&w)[R][8], const ActBlock* act, Ints (&dots)[R][C]) {
+    constexpr int kFirst = Half == 1 ? 4 : 0, kLast = Half == 0 ? 4 : 8;
+    PILLION_UNROLL for (int c = 0; c < C; c += 2) {
+        const ActBlock* other = act + (c + 1 < C ? c + 1 : c);    // an odd last column keeps itself company
+        const Ints init = zip_low(start_of<F, Half>(act + c), start_of<F, Half>(other));
+        Ints low[R], high[R];
+        PILLION_UNROLL for (int r = 0; r < R; r++) low[r] = init, high[r] = init;
+        PILLION_UNROLL for (int j = kFirst; j < kLast; j += 2) {
+            const Ints x = join_eights(act[c].q + 4 * j, other->q + 4 * j);
+            PILLION_UNROLL for (int r = 0; r < R; r++) {
+                low[r] = matrix_product<F::kDotBits>(low[r], w[r][j], x);
+                high[r] = matrix_product<F::kDotBits>(high[r], w[r][j + 1], x);
+            }
+        }
+        PILLION_UNROLL for (int r = 0; r < R; r++) {
+            dots[r][c] = even_lanes(low[r], high[r]);
+            if (c + 1 < C) dots[r][c + 1] = odd_lanes(low[r], high[r]);
+        }
+    }
+}
+#else
+template <int R>
+PILLION_INLINE void hold(Ints (&)[R][8]) {}
+template <int J, int N, int Bits, int R, int C>
+PILLION_INLINE void add_held(Dot<Bits> (&dots)[R][C], const Ints (&w)[R][8], const Act* x) {
+    PILLION_UNROLL for (int c = 0; c < C; c++)
+        PILLION_UNROLL for (int r = 0; r < R; r++) dots[r][c].template add<J, N>(w[r][J], x[c]);
+}
+template <class F, int Half, int R, int C>
+PILLION_INLINE void tile_dots(const Ints (&w)[R][8], const ActBlock* act, Ints (&out)[R][C]) {
+    Act x[C] = {};
+    PILLION_UNROLL for (int c = 0; c < C; c++) x[c] = Act(act + c);
+    Dot<F::kDotBits> dots[R][C];
+    start_dots<F, Half>(dots, act);
+    if constexpr (Half != 1) {
+        add_held<0, 0>(dots, w, x); add_held<1, 1>(dots, w, x); add_held<2, 2>(dots, w, x); add_held<3, 3>(dots, w, x);
+    }
+    constexpr int N = Half == 1 ? 0 : 4;
+    if constexpr (Half != 0) {
+        add_held<4, N>(dots, w, x); add_held<5, N + 1>(dots, w, x); add_held<6, N + 2>(dots, w, x); add_held<7, N + 3>(dots, w, x);
+    }
+    PILLION_UNROLL for (int c = 0; c < C; c++)
+        PILLION_UNROLL for (int r = 0; r < R; r++) out[r][c] = dots[r][c].finish(start_of<F, Half>(act + c));
+}
+#endif
+
+template <class F, int Half, int R, int C>
+PILLION_INLINE void tile_half(const Ints (&w)[R][8], const Floats (&scale)[R], const Floats (&low)[R], const ActBlock* act, float* sum) {
+    Ints dots[R][C];
+    tile_dots<F, Half>(w, act, dots);
+    PILLION_UNROLL for (int c = 0; c < C; c++)
+        PILLION_UNROLL for (int r = 0; r < R; r++) {
+            float* at = sum + c * kPanel + r * kLanes;
+            store(at, add_block<F, Half>(load(at), dots[r][c], act + c, scale[r], low[r]));
+        }
+}
+template <class F, int R, int C>
+PILLION_INLINE void tile_columns(const Ints (&w)[R][8], const Floats (&scale)[2][R], const Floats (&low)[2][R], const ActBlock* act,
+                                 float* sum) {
+    if constexpr (F::kScaleInputs == 32) {
+        tile_half<F, -1, R, C>(w, scale[0], low[0], act, sum);
+    } else {
+        tile_half<F, 0, R, C>(w, scale[0], low[0], act, sum);
+        tile_half<F, 1, R, C>(w, scale[1], low[1], act, sum);
+    }
+}
+
+template <class F>
+static void tile_panels(const PanelArgs& a) {
+    constexpr int R = kTileRegs, C = kTileColumns, kGroups = 32 / F::kScaleInputs;
+    const int steps = a.inputs / F::kInputs;
+    alignas(64) float sum[kTileMax * kPanel];
+    for (int panel = a.begin; panel < a.end; panel++) {
+        const uint8_t* step = a.weights + size_t(panel) * a.panel_bytes;
+        const ActBlock* act = a.act;
+        __builtin_memset(sum, 0, sizeof(float) * size_t(a.columns) * kPanel);
+        for (int s = 0; s < steps; s++, step += F::kStepBytes) {
+            const Scales<F> scales(step);
+            const uint8_t* codes = step + F::kScaleBytes * kPanel;
+            for (int b = 0; b < F::kBlocks; b++, codes += F::kCodeBytes, act += a.columns) {
+                prefetch_block<F>(step, a.prefetch, b);
+                for (int reg = 0; reg < kRegs; reg += R) {
+                    Ints w[R][8];
+                    Floats scale[2][R], low[2][R];
+                    PILLION_UNROLL for (int r = 0; r < R; r++) {
+                        const uint8_t* p = codes + (reg + r) * kRegBytes;
+                        w[r][0] = code_plane<F, 0>(p); w[r][4] = code_plane<F, 4>(p);
+                        w[r][1] = code_plane<F, 1>(p); w[r][5] = code_plane<F, 5>(p);
+                        w[r][2] = code_plane<F, 2>(p); w[r][6] = code_plane<F, 6>(p);
+                        w[r][3] = code_plane<F, 3>(p); w[r][7] = code_plane<F, 7>(p);
+                        PILLION_UNROLL for (int g = 0; g < kGroups; g++) {
+                            scale[g][r] = scales.scale(kGroups * b + g, reg + r);
+                            low[g][r] = scales.low(kGroups * b + g, reg + r);
+                        }
+                    }
+                    hold(w);
+                    float* sums = sum + reg * kLanes;
+                    int c = 0;
+                    for (; c + C <= a.columns; c += C) tile_columns<F, R, C>(w, scale, low, act + c, sums + c * kPanel);
+                    for (; c + 2 <= a.columns; c += 2) tile_columns<F, R, 2>(w, scale, low, act + c, sums + c * kPanel);
+                    for (; c < a.columns; c++) tile_columns<F, R, 1>(w, scale, low, act + c, sums + c * kPanel);
+                }
+            }
+        }
+        const int left = a.rows - panel * kPanel, n = left < kPanel ? left : kPanel;
+        for (int c = 0; c < a.columns; c++)
+            __builtin_memcpy(a.out[c] + size_t(panel) * kPanel, sum + c * kPanel, sizeof(float) * size_t(n));
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------------ activations
+
+// One column; activations.h says what a block is. The largest magnitude is found in the integers: without the sign bit, floats
+// order like their bits, and infinities and NaNs stand on top.
+static void quantize(const float* x, int inputs, ActBlock* act, ptrdiff_t stride) {
+    constexpr int kWords = 32 / kLanes;
+    for (int b = 0; b < inputs / 32; b++, x += 32) {
+        ActBlock& out = act[b * stride];
+        Floats v[kWords];
+        Ints q[kWords], top = zero_ints();
+        PILLION_UNROLL for (int i = 0; i < kWords; i++) {
+            v[i] = load(x + i * kLanes);
+            top = max(top, and_constant(bits_of(v[i]), 0x7FFFFFFF));
+        }
+        const int32_t top_bits = max_of(top);
+        const float inverse = act_inverse(top_bits);
+        const Floats factor = splat(inverse);
+        const Ints keep = splat_int(inverse == 0.0f ? 0 : -1);    // a factor of 0 does not turn an infinity into a 0
+        PILLION_UNROLL for (int i = 0; i < kWords; i++) q[i] = to_int(mul(of_bits(bit_and(bits_of(v[i]), keep)), factor));
+        store_i8(out.q, q);
+        Ints low = q[0], high = q[kWords / 2];
+        PILLION_UNROLL for (int i = 1; i < kWords / 2; i++) low = add(low, q[i]), high = add(high, q[kWords / 2 + i]);
+        act_finish(out, top_bits, sum_of(low), sum_of(high));
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------------------ table
+
+template <class F>
+static void fill_format(KernelTable& t) {
+    const int f = int(F::kFormat);
+    t.few[f][0] = nullptr;
+    t.few[f][1] = few_panels<F, 1>;
+    t.few[f][2] = few_panels<F, 2>;
+    t.few[f][3] = few_panels<F, 3>;
+    t.few[f][4] = few_panels<F, 4>;
+    t.few[f][5] = few_panels<F, 5>;
+    t.few[f][6] = few_panels<F, 6>;
+    t.few[f][7] = few_panels<F, 7>;
+    t.few[f][8] = few_panels<F, 8>;
+    t.few[f][9] = few_panels<F, 9>;
+    t.tile[f] = tile_panels<F>;
+}
+static void fill_quantised(KernelTable& t) {
+    t.quantize = quantize;
+#define PILLION_FILL(F) fill_format<F>(t);
+    PILLION_QUANT_FORMATS(PILLION_FILL)
+#undef PILLION_FILL
+}

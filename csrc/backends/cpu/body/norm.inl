@@ -1,0 +1,76 @@
+// RMS norms and the rotation of head vectors.
+//
+//   sum of squares   acc[i % 16] = fma(x, x, acc), folded
+//   inverse          1 / sqrt(sum / n + eps)
+//   rms_norm         (x * inverse) * w
+//   rms_norm_add     (x + (a * inverse) * w) * scale
+//   rotation         a' = fma(-b, sin, a * cos),  b' = fma(a, sin, b * cos)
+
+PILLION_INLINE float inverse_rms(const float* x, int n, float eps) {
+    Lanes16 sum = splat16(0.0f);
+    int i = 0;
+    for (; i + kVirtualLanes <= n; i += kVirtualLanes)
+        PILLION_UNROLL for (int p = 0; p < kParts; p++) {
+            const Floats v = load(x + i + p * kLanes);
+            sum.part[p] = fma(v, v, sum.part[p]);
+        }
+    if (i < n)
+        PILLION_UNROLL for (int p = 0; p < kParts; p++) {
+            const Floats v = load_left(x + i, n - i, p);
+            sum.part[p] = fma(v, v, sum.part[p]);
+        }
+    return 1.0f / __builtin_sqrtf(fold_add(sum) / float(n) + eps);
+}
+
+static void rms_norm(const float* x, const float* w, float* y, int n, float eps) {
+    const Floats inverse = splat(inverse_rms(x, n, eps));
+    int i = 0;
+    if (w) {
+        for (; i + kLanes <= n; i += kLanes) store(y + i, mul(mul(load(x + i), inverse), load(w + i)));
+        if (i < n) store_first(y + i, mul(mul(load_first(x + i, n - i), inverse), load_first(w + i, n - i)), n - i);
+    } else {
+        for (; i + kLanes <= n; i += kLanes) store(y + i, mul(load(x + i), inverse));
+        if (i < n) store_first(y + i, mul(load_first(x + i, n - i), inverse), n - i);
+    }
+}
+
+static void rms_norm_add(const float* a, const float* w, const float* x, float scale, float* y, int n, float eps) {
+    const Floats inverse = splat(inverse_rms(a, n, eps)), by = splat(scale);
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+        Floats v = mul(load(a + i), inverse);
+        if (w) v = mul(v, load(w + i));
+        store(y + i, mul(add(load(x + i), v), by));
+    }
+    if (i < n) {
+        Floats v = mul(load_first(a + i, n - i), inverse);
+        if (w) v = mul(v, load_first(w + i, n - i));
+        store_first(y + i, mul(add(load_first(x + i, n - i), v), by), n - i);
+    }
+}
+
+static void head_norm_rope(const HeadArgs& h) {
+    if (h.normalize) rms_norm(h.x, h.weight, h.x, h.head_dim, h.eps);
+    if (!h.cos) return;
+    const int half = h.rope_dims / 2;
+    if (h.interleaved) {
+        for (int i = 0; i < half; i++) {
+            const float a = h.x[2 * i], b = h.x[2 * i + 1];
+            h.x[2 * i] = __builtin_fmaf(-b, h.sin[i], a * h.cos[i]);
+            h.x[2 * i + 1] = __builtin_fmaf(a, h.sin[i], b * h.cos[i]);
+        }
+        return;
+    }
+    float *first = h.x, *second = h.x + half;
+    int i = 0;
+    for (; i + kLanes <= half; i += kLanes) {
+        const Floats a = load(first + i), b = load(second + i), c = load(h.cos + i), s = load(h.sin + i);
+        store(first + i, fma_minus(b, s, mul(a, c)));
+        store(second + i, fma(a, s, mul(b, c)));
+    }
+    for (; i < half; i++) {
+        const float a = first[i], b = second[i];
+        first[i] = __builtin_fmaf(-b, h.sin[i], a * h.cos[i]);
+        second[i] = __builtin_fmaf(a, h.sin[i], b * h.cos[i]);
+    }
+}

@@ -1,0 +1,25 @@
+// Every kernel but the matmuls, over simd.h: the text of all vector tables. Included inside the namespace of an instruction set.
+#include "backends/cpu/body/math.inl"
+#include "backends/cpu/body/norm.inl"
+#include "backends/cpu/body/elementwise.inl"
+#include "backends/cpu/body/reduce.inl"
+#include "backends/cpu/body/kv_store.inl"
+#include "backends/cpu/body/attention.inl"
+
+static void fill_ops(KernelTable& t) {
+    t.lanes = kLanes;
+    t.rms_norm = rms_norm;
+    t.rms_norm_add = rms_norm_add;
+    t.head_norm_rope = head_norm_rope;
+    t.add = add;
+    t.scale = scale;
+    t.multiply_add = multiply_add;
+    t.glu = glu;
+    t.softcap = softcap;
+    t.argmax = argmax;
+    t.dot = dot;
+    t.softmax_stats = softmax_stats;
+    t.kv_store = kv_store;
+    t.attend_split = attend_split;
+    t.attend_merge = attend_merge;
+}

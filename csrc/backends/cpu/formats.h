@@ -1,0 +1,202 @@
+// The weight formats of the CPU kernels: what each is (bits, zero point, scales), the byte map of a packed step, and the scalar
+// readers of that map, so that packer, judge and vector kernels agree by construction.
+//
+// A *panel* is 32 neighbouring output rows. A *step* is the run of inputs after which scales start anew (32, or 256 for the K
+// formats). A panel is its steps in order; a step is
+//
+//     scales      F::kScaleBytes bytes a row, in planes of 32 entries (take_scales below)
+//     codes       for each 32 inputs: planes of 4, 2 or 1 bits a code, wide ones first
+//
+// *Code plane* j (0..7) holds inputs 4j..4j+3 of all rows: 32-bit element r belongs to row r, byte b to input 4j + b. Planes share
+// bytes: of nibbles j and j + 4 (j low); of bit pairs j, j + 2, j + 4, j + 6 (j lowest); of single bits all eight (bit j).
+// A code of 8 bits is a plane's byte alone, 6 = nibble + pair, 5 = nibble + bit, 3 = pair + bit, the wide part being the low bits.
+//
+// The float formats have no steps: for each input the values of the 32 rows.
+//
+// Included by sources compiled for different instruction sets: all functions are static, types have no member functions.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/blocks.h"
+
+namespace pillion::cpu {
+
+enum class Format : int { f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs };
+constexpr int kFormats = 15;
+constexpr int kPanel = 32;    // rows per panel, on every machine
+
+static constexpr bool is_float(Format f) { return f <= Format::bf16; }
+
+// value = scale[input / kScaleInputs] * (code - kZero) - low[input / kLowInputs]; kLowInputs is 0 where there are no minima.
+// With kLookUp, code - kZero is kIq4Values[nibble].
+template <Format F, class B, int Inputs, int Bits, int Zero, int ScaleInputs, int LowInputs, int ScaleBytes, bool LookUp = false>
+struct QuantFormat {
+    using Block = B;
+    static constexpr Format kFormat = F;
+    static constexpr int kInputs = Inputs;              // per step
+    static constexpr int kBits = Bits;                  // stored bits of a code
+    static constexpr int kDotBits = LookUp ? 8 : Bits;  // bits of the number that is multiplied
+    static constexpr int kZero = Zero;
+    static constexpr int kScaleInputs = ScaleInputs;
+    static constexpr int kLowInputs = LowInputs;
+    static constexpr int kScaleBytes = ScaleBytes;      // per row and step
+    static constexpr bool kLookUp = LookUp;
+    static constexpr int kBlocks = Inputs / 32;         // activation blocks per step
+    static constexpr int kCodeBytes = kPanel * 4 * Bits;    // of 32 inputs of a panel
+    static constexpr int kStepBytes = kPanel * ScaleBytes + kBlocks * kCodeBytes;
+    static_assert(kStepBytes == kPanel * int(sizeof(B)), "packed size is the file's size");
+    static_assert(kPanel * ScaleBytes % 64 == 0 && kCodeBytes % 64 == 0, "planes begin at cache lines");
+};
+constexpr int kPlaneBytes = 4 * kPanel;
+
+using Q4_0 = QuantFormat<Format::q4_0, BlockQ4_0, 32, 4, 8, 32, 0, 2>;
+using Q4_1 = QuantFormat<Format::q4_1, BlockQ4_1, 32, 4, 0, 32, 32, 4>;
+using Q5_0 = QuantFormat<Format::q5_0, BlockQ5_0, 32, 5, 16, 32, 0, 2>;
+using Q5_1 = QuantFormat<Format::q5_1, BlockQ5_1, 32, 5, 0, 32, 32, 4>;
+using Q8_0 = QuantFormat<Format::q8_0, BlockQ8_0, 32, 8, 128, 32, 0, 2>;
+using Q2_K = QuantFormat<Format::q2_k, BlockQ2_K, 256, 2, 0, 16, 16, 20>;
+using Q3_K = QuantFormat<Format::q3_k, BlockQ3_K, 256, 3, 4, 16, 0, 14>;
+using Q4_K = QuantFormat<Format::q4_k, BlockQ4_K, 256, 4, 0, 32, 32, 16>;
+using Q5_K = QuantFormat<Format::q5_k, BlockQ5_K, 256, 5, 0, 32, 32, 16>;
+using Q6_K = QuantFormat<Format::q6_k, BlockQ6_K, 256, 6, 32, 16, 0, 18>;
+using IQ4_NL = QuantFormat<Format::iq4_nl, BlockIQ4_NL, 32, 4, 128, 32, 0, 2, true>;
+using IQ4_XS = QuantFormat<Format::iq4_xs, BlockIQ4_XS, 256, 4, 128, 32, 0, 8, true>;
+
+#define PILLION_QUANT_FORMATS(DO) \
+    DO(Q4_0) DO(Q4_1) DO(Q5_0) DO(Q5_1) DO(Q8_0) DO(Q2_K) DO(Q3_K) DO(Q4_K) DO(Q5_K) DO(Q6_K) DO(IQ4_NL) DO(IQ4_XS)
+
+// --- entries of a plane ---
+
+static inline uint16_t take16(const uint8_t* plane, int r) {
+    uint16_t v;
+    memcpy(&v, plane + 2 * r, 2);
+    return v;
+}
+static inline uint32_t take32(const uint8_t* plane, int r) {
+    uint32_t v;
+    memcpy(&v, plane + 4 * r, 4);
+    return v;
+}
+static inline void put16(uint8_t* plane, int r, uint16_t v) { memcpy(plane + 2 * r, &v, 2); }
+static inline void put32(uint8_t* plane, int r, uint32_t v) { memcpy(plane + 4 * r, &v, 4); }
+
+// --- scales: planes of a step -> the block's own fields (all but its codes) ---
+
+static inline void take_scales(BlockQ4_0& b, const uint8_t* s, int r) { b.d = take16(s, r); }
+static inline void take_scales(BlockQ5_0& b, const uint8_t* s, int r) { b.d = take16(s, r); }
+static inline void take_scales(BlockQ8_0& b, const uint8_t* s, int r) { b.d = take16(s, r); }
+static inline void take_scales(BlockIQ4_NL& b, const uint8_t* s, int r) { b.d = take16(s, r); }
+// f16 d[32], f16 m[32]
+static inline void take_scales(BlockQ4_1& b, const uint8_t* s, int r) { b.d = take16(s, r), b.m = take16(s + 2 * kPanel, r); }
+static inline void take_scales(BlockQ5_1& b, const uint8_t* s, int r) { b.d = take16(s, r), b.m = take16(s + 2 * kPanel, r); }
+// f16 d[32], f16 dmin[32], u8 scale and minimum[16][32]
+static inline void take_scales(BlockQ2_K& b, const uint8_t* s, int r) {
+    b.d = take16(s, r);
+    b.dmin = take16(s + 2 * kPanel, r);
+    for (int g = 0; g < 16; g++) b.scales[g] = s[(4 + g) * kPanel + r];
+}
+// Sixteen six-bit fields in u32 word[3][32]: field i < 15 at bit 6 * (i % 5) of word i / 5, field 15 in the three pairs of bits
+// left on top, lowest first. Taken out with a shift and a mask in 32-bit lanes.
+static inline void take_six_bits(const uint8_t* words, int r, uint8_t* v) {
+    v[15] = 0;
+    for (int w = 0; w < 3; w++) {
+        const uint32_t word = take32(words + w * kPlaneBytes, r);
+        for (int i = 0; i < 5; i++) v[5 * w + i] = word >> (6 * i) & 63;
+        v[15] |= uint8_t((word >> 30) << (2 * w));
+    }
+}
+// f16 d[32], u32 word[3][32]
+static inline void take_scales(BlockQ3_K& b, const uint8_t* s, int r) {
+    uint8_t v[16];
+    b.d = take16(s, r);
+    take_six_bits(s + 2 * kPanel, r, v);
+    block_set_q3_scales(b.scales, v);
+}
+// f16 d[32], f16 dmin[32], u32 word[3][32]: scales are fields 0..7, minima 8..15
+static inline void take_scales(BlockQ4_K& b, const uint8_t* s, int r) {
+    uint8_t v[16];
+    b.d = take16(s, r);
+    b.dmin = take16(s + 2 * kPanel, r);
+    take_six_bits(s + 4 * kPanel, r, v);
+    block_set_six_bits(b.scales, v);
+}
+static inline void take_scales(BlockQ5_K& b, const uint8_t* s, int r) {
+    uint8_t v[16];
+    b.d = take16(s, r);
+    b.dmin = take16(s + 2 * kPanel, r);
+    take_six_bits(s + 4 * kPanel, r, v);
+    block_set_six_bits(b.scales, v);
+}
+// f16 d[32], i8 scale[16][32]
+static inline void take_scales(BlockQ6_K& b, const uint8_t* s, int r) {
+    b.d = take16(s, r);
+    for (int g = 0; g < 16; g++) b.scales[g] = int8_t(s[(2 + g) * kPanel + r]);
+}
+// f16 d[32], u16 high[32], u32 low[32]: the file's own bits
+static inline void take_scales(BlockIQ4_XS& b, const uint8_t* s, int r) {
+    b.d = take16(s, r);
+    b.scales_high = take16(s + 2 * kPanel, r);
+    memcpy(b.scales_low, s + 4 * kPanel + 4 * r, 4);
+}
+
+// --- scales as f32: scale[kInputs / kScaleInputs] and low[kInputs / kLowInputs]. Each is one multiplication. ---
+
+static inline void block_scales(const BlockQ4_0& b, float* scale, float*) { scale[0] = f16_to_f32(b.d); }
+static inline void block_scales(const BlockQ5_0& b, float* scale, float*) { scale[0] = f16_to_f32(b.d); }
+static inline void block_scales(const BlockQ8_0& b, float* scale, float*) { scale[0] = f16_to_f32(b.d); }
+static inline void block_scales(const BlockIQ4_NL& b, float* scale, float*) { scale[0] = f16_to_f32(b.d); }
+static inline void block_scales(const BlockQ4_1& b, float* scale, float* low) { scale[0] = f16_to_f32(b.d), low[0] = -f16_to_f32(b.m); }
+static inline void block_scales(const BlockQ5_1& b, float* scale, float* low) { scale[0] = f16_to_f32(b.d), low[0] = -f16_to_f32(b.m); }
+static inline void block_scales(const BlockQ2_K& b, float* scale, float* low) {
+    const float d = f16_to_f32(b.d), dmin = f16_to_f32(b.dmin);
+    for (int g = 0; g < 16; g++) scale[g] = d * float(b.scales[g] & 15), low[g] = dmin * float(b.scales[g] >> 4);
+}
+static inline void block_scales(const BlockQ3_K& b, float* scale, float*) {
+    uint8_t v[16];
+    block_q3_scales(b.scales, v);
+    const float d = f16_to_f32(b.d);
+    for (int g = 0; g < 16; g++) scale[g] = d * float(v[g] - 32);
+}
+static inline void six_bit_scales(uint16_t d, uint16_t dmin, const uint8_t* scales, float* scale, float* low) {
+    uint8_t v[16];
+    block_six_bits(scales, v);
+    for (int g = 0; g < 8; g++) scale[g] = f16_to_f32(d) * float(v[g]), low[g] = f16_to_f32(dmin) * float(v[8 + g]);
+}
+static inline void block_scales(const BlockQ4_K& b, float* scale, float* low) { six_bit_scales(b.d, b.dmin, b.scales, scale, low); }
+static inline void block_scales(const BlockQ5_K& b, float* scale, float* low) { six_bit_scales(b.d, b.dmin, b.scales, scale, low); }
+static inline void block_scales(const BlockQ6_K& b, float* scale, float*) {
+    const float d = f16_to_f32(b.d);
+    for (int g = 0; g < 16; g++) scale[g] = d * float(b.scales[g]);
+}
+static inline void block_scales(const BlockIQ4_XS& b, float* scale, float*) {
+    const float d = f16_to_f32(b.d);
+    for (int g = 0; g < 8; g++) {
+        const int low = b.scales_low[g / 2] >> (g % 2 * 4) & 15, high = b.scales_high >> (2 * g) & 3;
+        scale[g] = d * float((low | high << 4) - 32);
+    }
+}
+
+// --- codes: 32 inputs of one row of a panel ---
+
+template <class F>
+static inline void take_codes(const uint8_t* codes, int r, uint8_t* out) {
+    const uint8_t* at = codes + 4 * r;
+    for (int j = 0; j < 8; j++)
+        for (int b = 0; b < 4; b++) {
+            int code = 0;
+            if (F::kBits == 8) code = at[j * kPlaneBytes + b];
+            if (F::kBits >= 4 && F::kBits <= 6) code = at[j % 4 * kPlaneBytes + b] >> (j / 4 * 4) & 15;
+            if (F::kBits == 6) code |= (at[(4 + j % 2) * kPlaneBytes + b] >> (j / 2 * 2) & 3) << 4;
+            if (F::kBits == 5) code |= (at[4 * kPlaneBytes + b] >> j & 1) << 4;
+            if (F::kBits <= 3) code = at[j % 2 * kPlaneBytes + b] >> (j / 2 * 2) & 3;
+            if (F::kBits == 3) code |= (at[2 * kPlaneBytes + b] >> j & 1) << 2;
+            out[4 * j + b] = uint8_t(code);
+        }
+}
+
+// What is multiplied: code - kZero, or the table's value.
+template <class F>
+static inline int signed_code(int code) { return F::kLookUp ? int(kIq4Values[code & 15]) : code - F::kZero; }
+
+}  // namespace pillion::cpu

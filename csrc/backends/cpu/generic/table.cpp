@@ -1,0 +1,25 @@
+// The table of plain C++: the judge, and what runs where nothing better does.
+#include "backends/cpu/kernel_table.h"
+
+namespace pillion::cpu {
+namespace generic {
+
+void fill_ops(KernelTable&);       // ops.cpp
+void fill_matmul(KernelTable&);    // matmul.cpp
+
+static KernelTable make_table() {
+    KernelTable t = {};
+    t.name = "generic";
+    fill_ops(t);
+    fill_matmul(t);
+    return t;
+}
+
+}  // namespace generic
+
+const KernelTable* generic_table() {
+    static const KernelTable table = generic::make_table();
+    return &table;
+}
+
+}  // namespace pillion::cpu

@@ -1,0 +1,210 @@
+// Attention over the cache. The visible positions are cut at multiples of kKvSplit, splits are joined into supers of kSuper
+// positions and those into the result, always in this order, so a row's bits depend neither on the rows beside it nor on
+// the threads. Query vectors of one KV head are numbered row * group + head in group.
+//
+// Direct: a unit is (KV head, up to 16 vectors) and walks all positions. Split: with too few units for the threads, a unit is one
+// super, its partial goes to scratch, and a second step joins the supers.
+#include <math.h>
+#include <string.h>
+
+#include <algorithm>
+
+#include "backends/cpu/cpu_steps.h"
+
+namespace pillion::cpu {
+
+constexpr int kSuper = 4 * kKvSplit;
+
+KvHead kv_head(const KvStore& store, int head) {
+    const KvFormat format = store.spec.type == KvType::q8_0 ? KvFormat::q8_0 : KvFormat::f16;
+    const size_t k = kv_k_bytes(format, store.spec.head_dim, store.spec.capacity);
+    const size_t v = kv_v_bytes(format, store.spec.head_dim, store.spec.capacity);
+    uint8_t* base = store.buffer->host() + store.offset + (k + v) * size_t(head);
+    return {base, base + k, store.spec.capacity, store.spec.head_dim, format};
+}
+
+AttendLayout attend_layout(const AttendParams& p, const KvSpec& spec, int rows_max, int n_threads) {
+    AttendLayout l = {};
+    const int vectors = rows_max * p.n_heads, most_split = (2 * n_threads + p.n_kv_heads) * kAttendQueriesMax;
+    l.vectors_max = vectors < most_split ? vectors : most_split;
+    // A run sees at most `capacity` positions, which touch one super more than they fill.
+    l.supers_max = spec.capacity / kSuper + 2;
+    l.partial_floats_per_vector = size_t(l.supers_max) * size_t(p.head_dim + 2);
+    l.worker_offset = (l.partial_floats_per_vector * size_t(l.vectors_max) * 4 + 63) / 64 * 64;
+    l.worker_floats = (2 * size_t(kAttendQueriesMax) * size_t(p.head_dim) + 15) / 16 * 16;
+    l.bytes = l.worker_offset + l.worker_floats * 4 * size_t(n_threads);
+    return l;
+}
+
+namespace {
+
+struct Attend {
+    const KernelTable& table;
+    Rows rows;
+    AttendParams p;
+    KvStore store;
+    Rows2D q, out;
+    AttendLayout layout;
+    uint8_t* scratch;
+    int n_threads;
+
+    int group() const { return p.n_heads / p.n_kv_heads; }
+    int position(const RunInfo& run, int row) const { return run.pos + run.first_row(rows) + row; }
+    int first(int position) const { return p.window > 0 && position >= p.window ? position - p.window + 1 : 0; }
+    float* worker(int w) const { return reinterpret_cast<float*>(scratch + layout.worker_offset) + layout.worker_floats * size_t(w); }
+
+    struct Cut {
+        bool split;
+        int tile, n_tiles;                 // vectors per unit, units per KV head
+        int super_first, n_supers;         // of the whole run
+    };
+    Cut cut(const RunInfo& run) const {
+        const int n = run.count(rows), vectors = n * group();
+        Cut c = {false, kAttendQueriesMax, (vectors + kAttendQueriesMax - 1) / kAttendQueriesMax, 0, 1};
+        c.super_first = first(position(run, 0)) / kSuper;
+        c.n_supers = position(run, n - 1) / kSuper - c.super_first + 1;
+        if (p.n_kv_heads * c.n_tiles >= 2 * n_threads || n_threads == 1 || c.n_supers > layout.supers_max) return c;
+        c.split = c.n_supers > 1;
+        // Still too few units: fewer vectors each. Keys and values are then read by several threads, from the shared cache.
+        while (p.n_kv_heads * c.n_tiles * c.n_supers < n_threads && c.tile > 1) {
+            c.tile = (c.tile + 1) / 2;
+            c.n_tiles = (vectors + c.tile - 1) / c.tile;
+        }
+        return c;
+    }
+
+    float* partial(int kv, int vectors, int vector) const {
+        return reinterpret_cast<float*>(scratch) + layout.partial_floats_per_vector * (size_t(kv) * size_t(vectors) + size_t(vector));
+    }
+
+    struct State {
+        float m[kAttendQueriesMax], l[kAttendQueriesMax];
+        float* o[kAttendQueriesMax];
+        void clear(int n, int dim) {
+            for (int i = 0; i < n; i++) m[i] = -INFINITY, l[i] = 0.0f, memset(o[i], 0, size_t(dim) * 4);
+        }
+    };
+
+    struct Tile {
+        KvHead kv;
+        int n;
+        const float* q[kAttendQueriesMax];
+        int32_t first[kAttendQueriesMax], last[kAttendQueriesMax];
+        float* out[kAttendQueriesMax];
+        int32_t lo, hi;                    // all of the tile's visible positions
+    };
+    Tile make_tile(const RunInfo& run, const Cut& c, int kv, int tile) const {
+        Tile t;
+        t.kv = kv_head(store, kv);
+        const int g = group(), begin = tile * c.tile, end = std::min(begin + c.tile, run.count(rows) * g);
+        t.n = end - begin;
+        for (int v = begin; v < end; v++) {
+            const int row = v / g, head = kv * g + v % g, at = position(run, row);
+            t.q[v - begin] = q.row(row) + int64_t(head) * p.head_dim;
+            t.out[v - begin] = out.row(row) + int64_t(head) * p.head_dim;
+            t.first[v - begin] = first(at);
+            t.last[v - begin] = at;
+        }
+        t.lo = t.first[0], t.hi = t.last[t.n - 1];
+        return t;
+    }
+
+    // Joins the splits of one super into `state`.
+    void run_super(const Tile& t, int super, State& state, float* partial_o) const {
+        state.clear(t.n, p.head_dim);
+        float m[kAttendQueriesMax], l[kAttendQueriesMax];
+        float* o[kAttendQueriesMax];
+        for (int i = 0; i < t.n; i++) o[i] = partial_o + int64_t(i) * p.head_dim;
+        for (int32_t begin = super * kSuper; begin < (super + 1) * kSuper; begin += kKvSplit) {
+            if (begin + kKvSplit <= t.lo || begin > t.hi) continue;
+            AttendArgs a = {t.kv, t.q, t.first, t.last, t.n, begin, std::min(begin + kKvSplit, t.hi + 1), p.scale, p.softcap, m, l, o};
+            table.attend_split(a);
+            for (int i = 0; i < t.n; i++)
+                table.attend_merge(&state.m[i], &state.l[i], state.o[i], m[i], l[i], o[i], p.head_dim);
+        }
+    }
+
+    void finish(float* o, float l) const { table.scale(o, l > 0.0f ? 1.0f / l : 0.0f, o, p.head_dim); }
+};
+
+class AttendStep final : public CpuStep {
+  public:
+    AttendStep(const Attend& a, int layer) : CpuStep(Op::attend, layer), a_(a) {}
+    const char* kernel() const override { return a_.store.spec.type == KvType::q8_0 ? "flash_attend_q8_0" : "flash_attend_f16"; }
+    int chunks(const RunInfo& run) const override {
+        if (run.count(a_.rows) == 0) return 0;
+        const Attend::Cut c = a_.cut(run);
+        return a_.p.n_kv_heads * c.n_tiles * (c.split ? c.n_supers : 1);
+    }
+    void run(const RunInfo& run, int chunk, int worker) const override {
+        const Attend::Cut c = a_.cut(run);
+        if (c.split) run_split(run, c, chunk, worker);
+        else run_direct(run, c, chunk, worker);
+    }
+
+  private:
+    void run_direct(const RunInfo& run, const Attend::Cut& c, int chunk, int worker) const {
+        const int dim = a_.p.head_dim;
+        const Attend::Tile t = a_.make_tile(run, c, chunk / c.n_tiles, chunk % c.n_tiles);
+        float* scratch = a_.worker(worker);
+        Attend::State super, total;
+        for (int i = 0; i < t.n; i++) super.o[i] = scratch + int64_t(i) * dim, total.o[i] = t.out[i];
+        total.clear(t.n, dim);
+        for (int s = t.lo / kSuper; s <= t.hi / kSuper; s++) {
+            a_.run_super(t, s, super, scratch + int64_t(kAttendQueriesMax) * dim);
+            for (int i = 0; i < t.n; i++)
+                a_.table.attend_merge(&total.m[i], &total.l[i], total.o[i], super.m[i], super.l[i], super.o[i], dim);
+        }
+        for (int i = 0; i < t.n; i++) a_.finish(total.o[i], total.l[i]);
+    }
+
+    void run_split(const RunInfo& run, const Attend::Cut& c, int chunk, int worker) const {
+        const int super = chunk % c.n_supers, unit = chunk / c.n_supers, dim = a_.p.head_dim;
+        const int kv = unit / c.n_tiles, vectors = run.count(a_.rows) * a_.group();
+        const Attend::Tile t = a_.make_tile(run, c, kv, unit % c.n_tiles);
+        float* at[kAttendQueriesMax];
+        Attend::State state;
+        for (int i = 0; i < t.n; i++) {
+            at[i] = a_.partial(kv, vectors, unit % c.n_tiles * c.tile + i) + int64_t(super) * (dim + 2);
+            state.o[i] = at[i] + 2;
+        }
+        a_.run_super(t, c.super_first + super, state, a_.worker(worker));
+        for (int i = 0; i < t.n; i++) at[i][0] = state.m[i], at[i][1] = state.l[i];
+    }
+
+    Attend a_;
+};
+
+class AttendMergeStep final : public CpuStep {
+  public:
+    AttendMergeStep(const Attend& a, int layer) : CpuStep(Op::attend, layer), a_(a) {}
+    const char* kernel() const override { return "attend_merge"; }
+    int chunks(const RunInfo& run) const override { return run.count(a_.rows) > 0 && a_.cut(run).split ? 1 : 0; }
+    void run(const RunInfo& run, int, int) const override {
+        const Attend::Cut c = a_.cut(run);
+        const int g = a_.group(), vectors = run.count(a_.rows) * g, dim = a_.p.head_dim;
+        for (int kv = 0; kv < a_.p.n_kv_heads; kv++)
+            for (int v = 0; v < vectors; v++) {
+                float* o = a_.out.row(v / g) + int64_t(kv * g + v % g) * dim;
+                float m = -INFINITY, l = 0.0f;
+                memset(o, 0, size_t(dim) * 4);
+                const float* from = a_.partial(kv, vectors, v);
+                for (int s = 0; s < c.n_supers; s++, from += dim + 2) a_.table.attend_merge(&m, &l, o, from[0], from[1], from + 2, dim);
+                a_.finish(o, l);
+            }
+    }
+
+  private:
+    Attend a_;
+};
+
+}  // namespace
+
+void add_attend_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, const AttendParams& p, const KvStore& store,
+                      Rows2D q, Rows2D out, const AttendLayout& layout, uint8_t* scratch, int n_threads) {
+    const Attend a = {table, rows, p, store, q, out, layout, scratch, n_threads};
+    steps.push_back(std::make_unique<AttendStep>(a, layer));
+    steps.push_back(std::make_unique<AttendMergeStep>(a, layer));
+}
+
+}  // namespace pillion::cpu

@@ -1,0 +1,166 @@
+#include "backends/cpu/thread_pool.h"
+
+#include <limits.h>
+#include <stdio.h>
+
+#include <chrono>
+#include <system_error>
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace pillion::cpu {
+namespace {
+
+constexpr int kSpinMicroseconds = 20;    // measured in prototypes/lane-pack: longer spins lose more on a busy machine than they win
+
+void futex_wait(std::atomic<uint32_t>& word, uint32_t expected) {
+#ifdef __linux__
+    syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
+#else
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+    (void)word, (void)expected;
+#endif
+}
+
+void futex_wake(std::atomic<uint32_t>& word, int count) {
+#ifdef __linux__
+    syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
+#else
+    (void)word, (void)count;
+#endif
+}
+
+inline void pause_cpu() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("isb");
+#endif
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads < 1 ? 1 : n_threads) {
+    try {
+        for (int i = 1; i < n_threads_; i++) workers_.emplace_back([this, i] { worker_main(i); });
+    } catch (const std::system_error&) {
+        // Fewer threads than asked for: chunks go to those that exist. n_threads() stays the upper bound of worker numbers.
+    }
+}
+
+ThreadPool::~ThreadPool() {
+    stop_.store(true);
+    published_.fetch_add(1);
+    futex_wake(published_, INT_MAX);
+    for (std::thread& t : workers_) t.join();
+}
+
+// Spins while `ready` is false, then sleeps until something is published. The sleeper counts itself before it looks once more,
+// the publisher changes the word before it looks for sleepers; all four are sequentially consistent, and the kernel compares
+// the word again, so no wake-up is lost.
+template <class Ready>
+void ThreadPool::wait_until(Ready&& ready) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(kSpinMicroseconds);
+    do {
+        for (int i = 0; i < 32; i++) {
+            if (ready()) return;
+            pause_cpu();
+        }
+    } while (std::chrono::steady_clock::now() < until);
+    const uint32_t seen = published_.load();
+    sleepers_.fetch_add(1);
+    if (!ready()) futex_wait(published_, seen);
+    sleepers_.fetch_sub(1);
+}
+
+void ThreadPool::worker_main(int worker) {
+    while (!stop_.load()) {
+        if (take_chunk(worker)) continue;
+        wait_until([this] { return chunks_left() || stop_.load(); });
+    }
+}
+
+// Takes and runs one chunk of the published step; false when none is left.
+bool ThreadPool::take_chunk(int worker) {
+    uint64_t ticket = ticket_.load(std::memory_order_acquire);
+    do {
+        if ((ticket & kLeftMask) == 0) return false;
+    } while (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel, std::memory_order_acquire));
+    const int total = chunks_.load(std::memory_order_relaxed), step = step_.load(std::memory_order_relaxed);
+    const int chunk = total - int(ticket & kLeftMask);
+    steps_.load(std::memory_order_relaxed)[step]->run(*info_.load(std::memory_order_relaxed), chunk, worker);
+    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == total) carry_on(worker, step + 1);
+    return true;
+}
+
+// Runs the steps from `from` on until one has work for several threads, and publishes that one.
+void ThreadPool::carry_on(int worker, int from) {
+    const CpuStep* const* steps = steps_.load(std::memory_order_relaxed);
+    const RunInfo& info = *info_.load(std::memory_order_relaxed);
+    const int n = n_steps_.load(std::memory_order_relaxed);
+    for (int i = from; i < n; i++) {
+        if (cancel.load(std::memory_order_relaxed)) {
+            cancelled_.store(true, std::memory_order_relaxed);
+            break;
+        }
+        const int chunks = steps[i]->chunks(info);
+        if (chunks > 1 && n_threads_ > 1) return publish(i, chunks);
+        for (int c = 0; c < chunks; c++) steps[i]->run(info, c, worker);
+    }
+    finish();
+}
+
+void ThreadPool::publish(int step, int chunks) {
+    step_.store(step, std::memory_order_relaxed);
+    chunks_.store(chunks, std::memory_order_relaxed);
+    done_.store(0, std::memory_order_relaxed);
+    const uint64_t serial = (ticket_.load(std::memory_order_relaxed) >> 24) + 1;
+    ticket_.store(serial << 24 | uint64_t(chunks));
+    published_.fetch_add(1);
+    // The publisher takes a chunk itself.
+    const int sleepers = sleepers_.load();
+    if (sleepers > 0) futex_wake(published_, sleepers < chunks ? sleepers : chunks - 1);
+}
+
+void ThreadPool::finish() {
+    finished_.fetch_add(1);
+    published_.fetch_add(1);
+    if (sleepers_.load() > 0) futex_wake(published_, INT_MAX);    // the caller may be any of them
+}
+
+bool ThreadPool::run(const CpuStep* const* steps, int n_steps, const RunInfo& info) {
+    steps_.store(steps, std::memory_order_relaxed);
+    info_.store(&info, std::memory_order_relaxed);
+    n_steps_.store(n_steps, std::memory_order_relaxed);
+    cancelled_.store(false, std::memory_order_relaxed);
+    const uint32_t before = finished_.load();
+    carry_on(0, 0);
+    while (finished_.load() == before) {
+        if (take_chunk(0)) continue;
+        wait_until([&] { return chunks_left() || finished_.load() != before; });
+    }
+    return !cancelled_.load(std::memory_order_relaxed);
+}
+
+int usable_cpus() {
+    int n = int(std::thread::hardware_concurrency());
+#ifdef __linux__
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) n = CPU_COUNT(&set);
+    if (FILE* f = fopen("/sys/fs/cgroup/cpu.max", "r")) {    // "quota period" in microseconds, or "max period"
+        long long quota = 0, period = 0;
+        if (fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
+            const int limit = int((quota + period - 1) / period);
+            if (limit >= 1 && limit < n) n = limit;
+        }
+        fclose(f);
+    }
+#endif
+    return n < 1 ? 1 : n;
+}
+
+}  // namespace pillion::cpu

@@ -1,0 +1,76 @@
+// What a device must offer. The rest of the library reaches devices only through these classes and the registry. Everything that
+// can fail returns Status with the sentence in `reason`; no exception leaves a backend.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/graph.h"
+#include "core/step_state.h"
+
+namespace pillion {
+
+// A compiled graph: immutable, replayable. Borrows its weights, caches and external buffers.
+class Plan {
+  public:
+    virtual ~Plan() = default;
+    // Enqueues one run. state.rows <= rows_max and state.out_rows <= out_rows_max of the graph; tokens lie in their buffer.
+    virtual Status run(const StepState& state, Reason& reason) = 0;
+    // Until the last run is done. cancelled when the queue's cancel flag was seen; the outputs are then undefined.
+    virtual Status wait(Reason& reason) = 0;
+    virtual size_t scratch_bytes() const = 0;
+    virtual std::string to_json() const = 0;    // array of {op, layer, backend, kernel}
+};
+
+// An execution stream: the CPU's thread pool, a CUDA stream. Plans of one queue run one after another.
+class Queue {
+  public:
+    virtual ~Queue() = default;
+    virtual int n_threads() const = 0;
+    std::atomic<bool> cancel{false};            // set by anyone, cleared by the owner before a run
+};
+
+struct WeightSource {
+    const char* name;          // for sentences
+    DType dtype;
+    int64_t width, rows, depth;
+    const uint8_t* data;       // as in the file
+    enum class Use : uint8_t {
+        matrix,                // operand of matmul, may also be embedded from
+        vector,                // norm weights and the like: becomes f32
+        table,                 // only embedded from: stays where it is when `mapped` allows
+    } use;
+    Buffer* mapped;            // the file as a buffer, when its bytes stay for the model's life
+    size_t mapped_offset;
+};
+
+class Backend {
+  public:
+    virtual ~Backend() = default;
+    virtual const char* name() const = 0;
+    virtual std::string info_json() const = 0;
+    virtual bool supports(const Graph& graph, const Node& node, Reason& reason) const = 0;
+    virtual Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer, Reason& reason) = 0;
+    virtual std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) = 0;    // null: this device cannot read host memory
+    virtual std::unique_ptr<Queue> make_queue(int n_threads) = 0;
+
+    // Bytes a weight takes in the backend's layout (0: it stays mapped), then its import at `offset` of `buffer`, once, at load.
+    virtual Status weight_bytes(const WeightSource& source, size_t& bytes, Reason& reason) const = 0;
+    virtual Status import_weight(const WeightSource& source, Buffer& buffer, size_t offset, Queue& queue, Tensor& tensor,
+                                 Reason& reason) = 0;
+    virtual size_t kv_bytes(const KvSpec& spec) const = 0;
+
+    virtual Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason) = 0;
+};
+
+// --- registry ---
+// "auto" picks the best present. Throws Error{no_backend} naming the device and why it is absent.
+Backend& find_backend(const std::string& device);
+std::string backends_json();
+
+using BackendFactory = Backend* (*)(Reason& reason);    // nullptr: not on this machine, see reason
+void register_backend(const char* name, BackendFactory factory);    // api/ registers what is linked in, before first use
+
+}  // namespace pillion

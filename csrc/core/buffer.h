@@ -1,0 +1,26 @@
+// Bytes on one backend. Nothing else owns device memory. Made by Backend::allocate, freed by its destructor.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace pillion {
+
+enum class BufferKind : uint8_t { weights, kv, scratch, state };
+
+class Buffer {
+  public:
+    Buffer(size_t size, BufferKind kind) : size_(size), kind_(kind) {}
+    virtual ~Buffer() = default;
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+
+    size_t size() const { return size_; }
+    BufferKind kind() const { return kind_; }
+    virtual uint8_t* host() const = 0;    // the bytes as the CPU sees them; nullptr when it cannot
+
+  private:
+    size_t size_;
+    BufferKind kind_;
+};
+
+}  // namespace pillion

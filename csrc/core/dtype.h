@@ -1,0 +1,32 @@
+// Number formats of tensors. The enum's values are GGUF's type ids, so a file's number is checked and cast, never mapped.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace pillion {
+
+enum class DType : uint32_t {
+    f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8,
+    q2_k = 10, q3_k = 11, q4_k = 12, q5_k = 13, q6_k = 14,
+    iq4_nl = 20, iq4_xs = 23, i8 = 24, i16 = 25, i32 = 26, i64 = 27, f64 = 28, bf16 = 30,
+};
+
+struct DTypeInfo {
+    DType dtype;
+    const char* name;       // as in the field: "Q4_K"
+    int block;              // values per block along the contiguous dimension
+    int block_bytes;
+    bool is_quantized;
+};
+
+// nullptr: a GGUF type id that pillion does not know.
+const DTypeInfo* find_dtype(uint32_t gguf_type);
+const DTypeInfo& info(DType dtype);
+
+// Bytes of `n` contiguous values; n must be a multiple of the block.
+inline size_t row_bytes(DType dtype, int64_t n) {
+    const DTypeInfo& i = info(dtype);
+    return size_t(n / i.block) * size_t(i.block_bytes);
+}
+
+}  // namespace pillion

@@ -1,0 +1,62 @@
+// How failure travels. Setup code (files, graphs, pairing) throws Error; steps and backends return Status and leave the
+// sentence in a Reason. api/ turns both into a code and a thread-local sentence. A sentence names the thing, the value and
+// the limit: "tensor blk.3.attn_q.weight: type 39 is not supported (F32, F16, BF16, Q4_0 ...)".
+#pragma once
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace pillion {
+
+// The numbers are those of pillion_status in include/pillion.h (api/api.cpp asserts it) and are never reused.
+enum class [[nodiscard]] Status : int32_t {
+    ok = 0,
+    // usage
+    invalid_argument = 1,
+    busy = 2,
+    closed = 3,
+    buffer_too_small = 4,
+    context_full = 5,
+    // file
+    file_not_found = 10,
+    file_corrupt = 11,
+    unsupported_model = 12,
+    pairing = 13,
+    // machine
+    no_backend = 20,
+    unsupported_op = 21,
+    out_of_memory = 22,
+    device_lost = 23,
+    // other
+    cancelled = 30,
+    internal = 31,
+};
+
+class Error : public std::runtime_error {
+  public:
+    Error(Status code, const std::string& sentence) : std::runtime_error(sentence), code_(code) {}
+    Status code() const { return code_; }
+
+  private:
+    Status code_;
+};
+
+// throw Error{code, printf-style sentence}
+[[noreturn]] __attribute__((format(printf, 2, 3))) void fail(Status code, const char* format, ...);
+
+// The sentence beside a Status: fixed size, so that steps need no allocation to explain themselves.
+struct Reason {
+    char text[512] = "";
+    __attribute__((format(printf, 2, 3))) void set(const char* format, ...);
+};
+
+// Internal invariant; throws Error{internal}. For what a caller or a file can cause, use fail() with a sentence of its own.
+#define PILLION_CHECK(condition)                                                                                      \
+    do {                                                                                                              \
+        if (!(condition)) ::pillion::fail(::pillion::Status::internal, "%s:%d: %s", __FILE__, __LINE__, #condition);  \
+    } while (0)
+
+}  // namespace pillion

@@ -1,0 +1,228 @@
+/* pillion: Gemma 4 and its MTP drafter from GGUF files. The C ABI and the only public header.
+ *
+ * Contract
+ *  - Every function that can fail returns a pillion_status; 0 is success. On failure pillion_last_error() holds one sentence for
+ *    the calling thread until its next pillion call. Results go through the trailing out-pointers, written only on success.
+ *  - Config structs begin with struct_size. pillion_<x>_config_init(&cfg, sizeof cfg) fills in the defaults; a field of value zero
+ *    means "default". The library reads no further than struct_size and refuses a larger struct whose surplus is not zero.
+ *    Fields are only ever appended.
+ *  - Text is UTF-8 with an explicit length. Functions that fill a caller's buffer take its capacity and always report the needed
+ *    size; too small a buffer gives PILLION_ERROR_BUFFER_TOO_SMALL and writes nothing.
+ *  - Objects are counted inside: freeing a model while a context lives is safe, free(NULL) does nothing. One context serves one
+ *    caller at a time; a second concurrent call gets PILLION_ERROR_BUSY. Different contexts may run in parallel. Models and
+ *    tokenizers are immutable and may be shared by threads. pillion_context_cancel may come from any thread.
+ *  - Nothing is printed, nothing aborts, no signal is touched. Environment read: PILLION_CPU_ISA (forces a kernel table).
+ *  - After a failed or cancelled call a context is at the length it reports, usable.
+ */
+#ifndef PILLION_H
+#define PILLION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PILLION_VERSION "0.1.0"
+#define PILLION_ABI_VERSION 1
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+
+/* CDEF BEGIN (python/pillion/_cdef.py cuts the declarations for cffi from here to CDEF END) */
+
+typedef int32_t pillion_status;
+enum {
+    PILLION_OK = 0,
+    /* usage */
+    PILLION_ERROR_INVALID_ARGUMENT = 1,
+    PILLION_ERROR_BUSY = 2,              /* another thread is inside this handle */
+    PILLION_ERROR_CLOSED = 3,
+    PILLION_ERROR_BUFFER_TOO_SMALL = 4,
+    PILLION_ERROR_CONTEXT_FULL = 5,      /* the tokens do not fit n_ctx */
+    /* file */
+    PILLION_ERROR_FILE_NOT_FOUND = 10,
+    PILLION_ERROR_FILE_CORRUPT = 11,
+    PILLION_ERROR_UNSUPPORTED_MODEL = 12,
+    PILLION_ERROR_PAIRING = 13,          /* a drafter without, or with the wrong, target */
+    /* machine */
+    PILLION_ERROR_NO_BACKEND = 20,
+    PILLION_ERROR_UNSUPPORTED_OP = 21,
+    PILLION_ERROR_OUT_OF_MEMORY = 22,
+    PILLION_ERROR_DEVICE_LOST = 23,
+    /* other */
+    PILLION_ERROR_CANCELLED = 30,
+    PILLION_ERROR_INTERNAL = 31
+};
+
+enum { PILLION_KV_F16 = 1, PILLION_KV_Q8_0 = 2 };                            /* 0: F16 */
+enum { PILLION_FLASH_AUTO = 0, PILLION_FLASH_ON = 1, PILLION_FLASH_OFF = 2 };
+enum { PILLION_LOG_DEBUG = 10, PILLION_LOG_INFO = 20, PILLION_LOG_WARNING = 30, PILLION_LOG_ERROR = 40 };
+enum { PILLION_TOKEN_NORMAL = 1, PILLION_TOKEN_UNKNOWN = 2, PILLION_TOKEN_CONTROL = 3, PILLION_TOKEN_USER_DEFINED = 4,
+       PILLION_TOKEN_UNUSED = 5, PILLION_TOKEN_BYTE = 6 };
+
+typedef struct pillion_model pillion_model;
+typedef struct pillion_tokenizer pillion_tokenizer;
+typedef struct pillion_context pillion_context;
+typedef struct pillion_sampler pillion_sampler;
+
+/* ---- library ---- */
+
+uint32_t pillion_abi_version(void);
+const char* pillion_version(void);
+const char* pillion_last_error(void);               /* never NULL; "" after success */
+
+typedef void (*pillion_log_callback)(int32_t level, const char* message, void* user);
+pillion_status pillion_set_log(pillion_log_callback callback, void* user);    /* NULL: silent, the default */
+
+/* JSON: {"cpu": {"table", "tables": [...], "features": [...], "threads"}, "backends": [{"name", "available", "reason"}],
+ * "memory_bytes"}. Fails like any use of the CPU would when PILLION_CPU_ISA names a table this machine cannot run. */
+pillion_status pillion_system_json(char* out, size_t capacity, size_t* needed);
+
+/* ---- model ---- */
+
+/* Return 0 to go on, anything else cancels the load. done runs from 0 to total (bytes). */
+typedef int32_t (*pillion_progress_callback)(uint64_t done, uint64_t total, void* user);
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t no_mmap;              /* 1: read the file into memory instead of mapping it */
+    int32_t metadata_only;        /* 1: no weights; tokenizer and descriptions work, contexts do not */
+    int32_t n_threads;            /* threads that repack weights; 0: all cores this process may use */
+    const char* device;           /* "auto", "cpu"; NULL: "auto" */
+    pillion_progress_callback progress;
+    void* progress_user;
+} pillion_model_config;
+
+void pillion_model_config_init(pillion_model_config* config, size_t size);
+pillion_status pillion_model_open(const char* path, const pillion_model_config* config, pillion_model** model);
+void pillion_model_free(pillion_model* model);
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t n_layers, n_embd, n_vocab, n_ctx_train, n_heads, window;
+    int32_t is_drafter;           /* a Gemma 4 assistant: runs only on a target's cache */
+    uint64_t n_params, file_bytes, weight_bytes;
+    char arch[32];
+} pillion_model_info;
+
+pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_info* info, size_t size);
+/* JSON of everything `pillion inspect` shows: sizes, layers, tensor types, metadata (long arrays shortened), unknown tensors. */
+pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity, size_t* needed);
+/* One metadata value: strings as they are, everything else as JSON. INVALID_ARGUMENT when the key is absent. */
+pillion_status pillion_model_metadata(const pillion_model* model, const char* key, char* out, size_t capacity, size_t* needed);
+/* Borrowed from the model, which it keeps alive: free it like anything else. */
+pillion_status pillion_model_tokenizer(pillion_model* model, pillion_tokenizer** tokenizer);
+
+/* ---- tokenizer ---- */
+
+void pillion_tokenizer_free(pillion_tokenizer* tokenizer);
+pillion_status pillion_tokenizer_encode(const pillion_tokenizer* tokenizer, const char* text, size_t text_bytes, int32_t add_special,
+                                        int32_t parse_special, int32_t* tokens, size_t capacity, size_t* needed);
+pillion_status pillion_tokenizer_decode(const pillion_tokenizer* tokenizer, const int32_t* tokens, size_t n, int32_t print_special,
+                                        char* out, size_t capacity, size_t* needed);
+/* The bytes one token adds to a running text (may be half a character). */
+pillion_status pillion_tokenizer_token_bytes(const pillion_tokenizer* tokenizer, int32_t token, int32_t print_special, char* out,
+                                             size_t capacity, size_t* needed);
+/* The vocabulary's own spelling of a token, and its PILLION_TOKEN_* type. */
+pillion_status pillion_tokenizer_token_text(const pillion_tokenizer* tokenizer, int32_t token, char* out, size_t capacity,
+                                            size_t* needed, int32_t* type);
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t n_tokens;
+    int32_t bos, eos, unk, pad;           /* -1: none */
+    int32_t adds_bos, adds_eos;
+    int32_t strips_leading_space;         /* decoding a whole text drops one blank in front */
+    int32_t n_end;                        /* end-of-generation tokens, the first 16 of them in `end` */
+    int32_t end[16];
+    char model[16];
+} pillion_tokenizer_info;
+pillion_status pillion_tokenizer_get_info(const pillion_tokenizer* tokenizer, pillion_tokenizer_info* info, size_t size);
+/* Tokens the file says must never be generated. */
+pillion_status pillion_tokenizer_suppressed(const pillion_tokenizer* tokenizer, int32_t* tokens, size_t capacity, size_t* needed);
+
+/* ---- context: one sequence on one model ---- */
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t n_ctx;                /* positions; 0: the model's, at most 4096 */
+    int32_t n_batch;              /* rows of one prefill run; 0: 512 */
+    int32_t n_threads;            /* 0: all cores this process may use */
+    int32_t n_outputs;            /* most rows whose logits one eval can return; 0: 16 */
+    int32_t kv_type;              /* PILLION_KV_*; 0: F16 */
+    int32_t flash_attn;           /* PILLION_FLASH_*: the CPU has one attention kernel, for it all three are the same */
+    int32_t swa_full;             /* 1: sliding layers keep every position, so that any rewind is a counter */
+} pillion_context_config;
+
+void pillion_context_config_init(pillion_context_config* config, size_t size);
+pillion_status pillion_context_new(pillion_model* model, const pillion_context_config* config, pillion_context** context);
+void pillion_context_free(pillion_context* context);
+
+/* Appends n tokens and runs them in chunks of n_batch. The last n_outputs of them (0 .. min(n, the config's n_outputs)) get
+ * logits and hidden rows, read below by row 0 .. n_outputs-1. CONTEXT_FULL when they do not fit: nothing is run then.
+ * After CANCELLED or another failure the context has the length it had before the call; where the sliding caches can no longer
+ * go back that far, the chunks already run stay (pillion_context_length tells). */
+pillion_status pillion_context_eval(pillion_context* context, const int32_t* tokens, size_t n, size_t n_outputs);
+/* Makes the context hold exactly these tokens, with logits for the last one: keeps the longest usable common prefix and runs the
+ * rest (at least one token). n_reused: how many were kept. */
+pillion_status pillion_context_set_tokens(pillion_context* context, const int32_t* tokens, size_t n, size_t* n_reused);
+/* Drops all positions >= length. A counter where the sliding caches still hold the window before `length`; otherwise the kept
+ * tokens are run again. Outputs of the last eval become invalid. */
+pillion_status pillion_context_rewind(pillion_context* context, size_t length);
+pillion_status pillion_context_length(const pillion_context* context, size_t* length, size_t* n_ctx);
+pillion_status pillion_context_tokens(const pillion_context* context, int32_t* tokens, size_t capacity, size_t* needed);
+
+/* Valid until the next eval, set_tokens, rewind or free. n: n_vocab or n_embd. */
+pillion_status pillion_context_logits(const pillion_context* context, size_t row, const float** logits, size_t* n);
+pillion_status pillion_context_hidden(const pillion_context* context, size_t row, const float** hidden, size_t* n);
+/* The k most likely tokens of a row with their log-probabilities (natural log, before any sampler), best first; and, when token
+ * >= 0, that token's log-probability. k may be 0, out pointers that are not wanted may be NULL. */
+pillion_status pillion_context_logprobs(const pillion_context* context, size_t row, size_t k, int32_t* top_tokens, float* top_logprobs,
+                                        int32_t token, float* token_logprob);
+/* log p(tokens[i+1] | tokens[0..i]) for i = 0 .. n-2, from an empty context (it is cleared). logprobs: n-1 floats. */
+pillion_status pillion_context_score(pillion_context* context, const int32_t* tokens, size_t n, float* logprobs);
+
+/* Stops a running eval at the next op; the call returns CANCELLED. With nothing running it does nothing. Any thread. */
+pillion_status pillion_context_cancel(pillion_context* context);
+/* JSON: where each op of the decode plan runs, kernel table, scratch, KV bytes per layer and store kind. */
+pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity, size_t* needed);
+
+/* ---- sampler ---- */
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t top_k;                /* 0: off */
+    float temperature;            /* 0: greedy */
+    float top_p;                  /* 0 or 1: off */
+    float min_p;                  /* 0: off */
+    float repeat_penalty;         /* 0 or 1: off */
+    float frequency_penalty, presence_penalty;    /* 0: off */
+    int32_t penalty_last_n;       /* 0: 64; -1: the whole text */
+    uint64_t seed;                /* 0: a random one */
+    const int32_t* bias_tokens;   /* logit_bias: added to the logit; -inf bans */
+    const float* bias_values;
+    uint64_t n_bias;
+} pillion_sampler_config;
+
+void pillion_sampler_config_init(pillion_sampler_config* config, size_t size);
+pillion_status pillion_sampler_new(const pillion_sampler_config* config, pillion_sampler** sampler);
+void pillion_sampler_free(pillion_sampler* sampler);
+/* The next token from a row of the context's logits. Does not change the context; call accept with the token that was used. */
+pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, int32_t* token);
+pillion_status pillion_sampler_accept(pillion_sampler* sampler, int32_t token);    /* feeds the penalties */
+pillion_status pillion_sampler_reset(pillion_sampler* sampler);                    /* forgets accepted tokens, restarts the seed */
+
+/* CDEF END */
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,57 @@
+#include "model/layers.h"
+
+namespace pillion {
+namespace {
+
+int last_owner(const HParams& hp) {
+    int last = -1;
+    for (int l = 0; l < hp.n_layers; l++)
+        if (hp.layers[size_t(l)].owns_kv) last = l;
+    return last;
+}
+
+}  // namespace
+
+Value self_attention(Graph& g, const Model& model, const GraphInputs& in, int l, Value rope, Value& x, Value& y, Value* extra) {
+    const HParams& hp = model.hparams();
+    const LayerWeights& w = model.weights().layers[size_t(l)];
+    const LayerParams& p = hp.layers[size_t(l)];
+    const bool gemma4 = hp.arch == Arch::gemma4;
+    const QkvParams qkv = {p.n_heads, p.n_kv_heads, p.head_dim, p.sliding ? hp.rope_dims_swa : hp.rope_dims, hp.rms_eps,
+                           /*interleaved=*/hp.rope_interleaved, /*norm_v=*/gemma4, /*v_from_k=*/p.owns_kv && !w.attn_v};
+    const Value q_norm = g.weight(w.attn_q_norm), cache = g.kv(in.kv[p.kv_source]);
+    const bool last = l == last_owner(hp);
+
+    Value q = kNone;
+    if (p.owns_kv) {
+        if (!last) q = g.matmul(g.weight(w.attn_q), y);
+        const Value k = g.matmul(g.weight(w.attn_k), y);
+        const Value v = w.attn_v ? g.matmul(g.weight(w.attn_v), y) : g.empty(k, g.value(k).width);
+        g.qkv_norm_rope(q, k, v, q_norm, g.weight(w.attn_k_norm), rope, qkv);
+        g.kv_store(cache, k, v);
+    }
+    if (last) {
+        x = g.gather_rows(x);
+        y = g.gather_rows(y);
+        if (extra && *extra != kNone) *extra = g.gather_rows(*extra);
+    }
+    if (q == kNone) {
+        q = g.matmul(g.weight(w.attn_q), y);
+        g.qkv_norm_rope(q, kNone, kNone, q_norm, kNone, rope, qkv);
+    }
+    return g.attend(cache, q, {p.n_heads, p.n_kv_heads, p.head_dim, p.sliding ? hp.window : 0, hp.attention_scale, /*softcap=*/0});
+}
+
+void finish_graph(Graph& g, const Model& model, const GraphInputs& in, Value x) {
+    const HParams& hp = model.hparams();
+    const Weights& w = model.weights();
+    g.begin_layer(-1);
+    const Value hidden = g.norm(x, g.weight(w.output_norm), hp.rms_eps);
+    g.output(hidden, in.hidden, "hidden");
+    const Value logits = g.matmul(g.weight(w.output), hidden);
+    g.output(logits, in.logits, "logits");
+    if (hp.softcap > 0) g.softcap(logits, hp.softcap);
+    g.output(g.pick(logits), in.picks, "picks");
+}
+
+}  // namespace pillion

@@ -1,0 +1,62 @@
+// A file, its numbers and its weights on one backend. Immutable after open; shared by contexts.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "core/backend.h"
+#include "model/gguf.h"
+#include "model/hparams.h"
+#include "model/weights.h"
+
+namespace pillion {
+
+struct ModelOptions {
+    bool use_mmap = true;
+    bool metadata_only = false;
+    int n_threads = 0;
+    std::string device = "auto";
+    LoadProgress progress;
+};
+
+// What a context lends to the graph: caches by layer (index kv_source), where tokens come from and where results go.
+struct GraphInputs {
+    int32_t rows_max, out_rows_max;
+    const KvStore* kv;             // [n_layers]; those of owning layers are set
+    Tensor tokens;                 // i32 [rows_max]
+    Tensor hidden;                 // f32 [out_rows_max, n_embd], after the final norm
+    Tensor logits;                 // f32 [out_rows_max, n_vocab], after soft-capping
+    Tensor picks;                  // i32 [out_rows_max], most likely token
+};
+
+class Model {
+  public:
+    static std::shared_ptr<Model> open(const std::string& path, const ModelOptions& options);
+
+    const GgufFile& file() const { return file_; }
+    const HParams& hparams() const { return hp_; }
+    const Weights& weights() const { return weights_; }
+    Backend& backend() const;      // throws when opened for metadata only
+    bool metadata_only() const { return backend_ == nullptr; }
+    bool is_drafter() const { return hp_.arch == Arch::gemma4_assistant; }
+    uint64_t n_params() const;
+    uint64_t weight_bytes() const { return weights_.buffer ? weights_.buffer->size() : 0; }
+    const std::vector<std::string>& warnings() const { return warnings_; }
+
+    Graph build_graph(const GraphInputs& inputs) const;
+    std::string to_json() const;   // what `pillion inspect` shows
+
+  private:
+    Model(GgufFile file, HParams hp) : file_(std::move(file)), hp_(std::move(hp)) {}
+    GgufFile file_;
+    HParams hp_;
+    Backend* backend_ = nullptr;
+    Weights weights_;
+    std::vector<std::string> warnings_;
+};
+
+// One file per architecture.
+void build_gemma4(Graph& graph, const Model& model, const GraphInputs& inputs);
+void build_gemma3(Graph& graph, const Model& model, const GraphInputs& inputs);
+void build_llama(Graph& graph, const Model& model, const GraphInputs& inputs);
+
+}  // namespace pillion

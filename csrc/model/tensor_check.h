@@ -1,0 +1,25 @@
+// Does a file hold the tensors its metadata promises? One table of rules per architecture (tensor_check.cpp) says which names,
+// which shapes, which are optional; weights.cpp can then import without asking again.
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/gguf.h"
+#include "model/hparams.h"
+
+namespace pillion {
+
+struct TensorReport {
+    std::vector<std::string> problems;        // missing tensors, wrong shapes, wrong types: sentences without the path
+    Status code = Status::ok;                 // of the first problem
+    std::vector<std::string_view> unknown;    // tensors no rule mentions; harmless, `inspect` shows them
+    std::vector<std::string_view> ignored;    // known and not used: K and V of layers that borrow their cache
+};
+
+TensorReport inspect_tensors(const GgufFile& file, const HParams& hparams);
+
+// The same, throwing Error with the first problem (and how many more there are).
+TensorReport check_tensors(const GgufFile& file, const HParams& hparams);
+
+}    // namespace pillion

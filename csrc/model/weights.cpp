@@ -1,0 +1,151 @@
+#include "model/weights.h"
+
+#include <string.h>
+
+#include <deque>
+#include <string>
+
+namespace pillion {
+namespace {
+
+class Loader {
+  public:
+    Loader(const GgufFile& file, const HParams& hp, Backend& backend, Weights& weights)
+        : file_(file), hp_(hp), backend_(backend), w_(weights) {
+        // The backend only reads; the interface has one kind of Buffer.
+        w_.mapped = backend.map_host(const_cast<uint8_t*>(file.file().data()), file.file().size());
+    }
+
+    void list() {
+        const bool tied = file_.find_tensor("output.weight") == nullptr;
+        add(w_.token_embd, "token_embd.weight", tied ? Use::matrix : Use::table);
+        add(w_.output, "output.weight", Use::matrix);
+        add(w_.output_norm, "output_norm.weight", Use::vector);
+        add(w_.rope_freqs, "rope_freqs.weight", Use::vector);
+        add(w_.per_layer_token_embd, "per_layer_token_embd.weight", Use::table);
+        add(w_.per_layer_model_proj, "per_layer_model_proj.weight", Use::matrix);
+        add(w_.per_layer_proj_norm, "per_layer_proj_norm.weight", Use::vector);
+        w_.layers.resize(size_t(hp_.n_layers));
+        for (int l = 0; l < hp_.n_layers; l++) list_layer(l);
+    }
+
+    void import(int n_threads, const LoadProgress& progress) {
+        Reason reason;
+        size_t total = 0;
+        for (Item& item : items_) {
+            item.offset = total;
+            check(backend_.weight_bytes(item.source, item.bytes, reason), reason);
+            total += (item.bytes + 63) / 64 * 64;
+        }
+        check(backend_.allocate(total, BufferKind::weights, w_.buffer, reason), reason);
+        const std::unique_ptr<Queue> queue = backend_.make_queue(n_threads);
+        for (Item& item : items_) {
+            if (progress && !progress(item.offset, total)) fail(Status::cancelled, "loading %s was cancelled", file_.path().c_str());
+            check(backend_.import_weight(item.source, *w_.buffer, item.offset, *queue, *item.to, reason), reason);
+            if (item.bytes > 0) file_.file().drop(size_t(item.source.data - file_.file().data()), item.file_bytes);
+        }
+        if (progress) progress(total, total);
+        if (!w_.output) w_.output = w_.token_embd;
+    }
+
+  private:
+    using Use = WeightSource::Use;
+
+    struct Item {
+        WeightSource source;
+        Tensor* to;
+        size_t file_bytes, bytes, offset;
+    };
+
+    void check(Status status, const Reason& reason) const {
+        if (status != Status::ok) file_.fail(status, "%s", reason.text);
+    }
+
+    void add(Tensor& to, const std::string& name, Use use) {
+        if (const GgufTensor* t = file_.find_tensor(name)) add_rows(to, *t, use, 0, t->dims[1]);
+    }
+
+    // Rows [first, first + n) of a tensor as a weight of their own; whole tensors of three dimensions are stacks of matrices.
+    void add_rows(Tensor& to, const GgufTensor& t, Use use, int64_t first, int64_t n) {
+        const size_t row = row_bytes(t.dtype, t.dims[0]);
+        const uint8_t* data = t.data + row * size_t(first);
+        const size_t file_bytes = row * size_t(n * t.dims[2] * t.dims[3]);
+        Item item = {};
+        names_.emplace_back(t.name);
+        item.source = {names_.back().c_str(), t.dtype, t.dims[0], n, t.dims[2] * t.dims[3], data, use, w_.mapped.get(),
+                       size_t(data - file_.file().data())};
+        item.to = &to;
+        item.file_bytes = file_bytes;
+        items_.push_back(item);
+    }
+
+    void list_layer(int l) {
+        LayerWeights& w = w_.layers[size_t(l)];
+        const std::string block = "blk." + std::to_string(l) + ".";
+        const struct { Tensor* to; const char* name; Use use; } kTensors[] = {
+            {&w.attn_norm, "attn_norm.weight", Use::vector},
+            {&w.attn_q, "attn_q.weight", Use::matrix},
+            {&w.attn_q_norm, "attn_q_norm.weight", Use::vector},
+            {&w.attn_output, "attn_output.weight", Use::matrix},
+            {&w.post_attention_norm, "post_attention_norm.weight", Use::vector},
+            {&w.ffn_norm, "ffn_norm.weight", Use::vector},
+            {&w.ffn_gate, "ffn_gate.weight", Use::matrix},
+            {&w.ffn_up, "ffn_up.weight", Use::matrix},
+            {&w.ffn_down, "ffn_down.weight", Use::matrix},
+            {&w.post_ffw_norm, "post_ffw_norm.weight", Use::vector},
+            {&w.inp_gate, "inp_gate.weight", Use::matrix},
+            {&w.proj, "proj.weight", Use::matrix},
+            {&w.post_norm, "post_norm.weight", Use::vector},
+            {&w.ffn_gate_inp, "ffn_gate_inp.weight", Use::matrix},
+            {&w.ffn_gate_inp_scale, "ffn_gate_inp.scale", Use::vector},
+            {&w.ffn_gate_up_exps, "ffn_gate_up_exps.weight", Use::matrix},
+            {&w.ffn_gate_exps, "ffn_gate_exps.weight", Use::matrix},
+            {&w.ffn_up_exps, "ffn_up_exps.weight", Use::matrix},
+            {&w.ffn_down_exps, "ffn_down_exps.weight", Use::matrix},
+            {&w.ffn_down_exps_scale, "ffn_down_exps.scale", Use::vector},
+            {&w.pre_ffw_norm_2, "pre_ffw_norm_2.weight", Use::vector},
+            {&w.post_ffw_norm_1, "post_ffw_norm_1.weight", Use::vector},
+            {&w.post_ffw_norm_2, "post_ffw_norm_2.weight", Use::vector},
+        };
+        for (const auto& t : kTensors) add(*t.to, block + t.name, t.use);
+        if (hp_.layers[size_t(l)].owns_kv) {    // files may carry K and V for sharing layers too: not used
+            add(w.attn_k, block + "attn_k.weight", Use::matrix);
+            add(w.attn_v, block + "attn_v.weight", Use::matrix);
+            add(w.attn_k_norm, block + "attn_k_norm.weight", Use::vector);
+        }
+        split_qkv(l);
+        if (const GgufTensor* t = file_.find_tensor(block + "layer_output_scale.weight")) memcpy(&w.output_scale, t->data, 4);
+    }
+
+    // The fused form holds the rows of q, then k, then v.
+    void split_qkv(int l) {
+        LayerWeights& w = w_.layers[size_t(l)];
+        const GgufTensor* t = file_.find_tensor("blk." + std::to_string(l) + ".attn_qkv.weight");
+        if (!t) return;
+        const LayerParams& p = hp_.layers[size_t(l)];
+        const int64_t q = int64_t(p.n_heads) * p.head_dim, kv = int64_t(p.n_kv_heads) * p.head_dim;
+        add_rows(w.attn_q, *t, Use::matrix, 0, q);
+        if (!p.owns_kv) return;
+        add_rows(w.attn_k, *t, Use::matrix, q, kv);
+        add_rows(w.attn_v, *t, Use::matrix, q + kv, kv);
+    }
+
+    const GgufFile& file_;
+    const HParams& hp_;
+    Backend& backend_;
+    Weights& w_;
+    std::vector<Item> items_;
+    std::deque<std::string> names_;    // stays put: sources point into it
+};
+
+}  // namespace
+
+Weights load_weights(const GgufFile& file, const HParams& hp, Backend& backend, int n_threads, const LoadProgress& progress) {
+    Weights weights;
+    Loader loader(file, hp, backend, weights);
+    loader.list();
+    loader.import(n_threads, progress);
+    return weights;
+}
+
+}  // namespace pillion

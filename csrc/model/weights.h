@@ -1,0 +1,47 @@
+// The tensors of a model, imported once into the backend's layout. Names are those of the file without prefix and suffix; an absent
+// one is a Tensor without buffer.
+#pragma once
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/backend.h"
+#include "model/gguf.h"
+#include "model/hparams.h"
+
+namespace pillion {
+
+struct LayerWeights {
+    Tensor attn_norm, post_attention_norm, ffn_norm, post_ffw_norm;      // [n_embd]
+    Tensor attn_q, attn_k, attn_v, attn_output;                          // [out, in]
+    Tensor attn_q_norm, attn_k_norm;                                     // [head_dim]
+    Tensor ffn_gate, ffn_up, ffn_down;
+    float output_scale = 1.0f;                                           // layer_output_scale
+
+    Tensor inp_gate, proj, post_norm;                                    // per-layer embedding branch
+
+    Tensor ffn_gate_inp, ffn_gate_inp_scale;                             // router [experts, n_embd], [n_embd]
+    Tensor ffn_gate_up_exps, ffn_gate_exps, ffn_up_exps, ffn_down_exps;  // [experts, out, in]
+    Tensor ffn_down_exps_scale;                                          // [experts]
+    Tensor pre_ffw_norm_2, post_ffw_norm_1, post_ffw_norm_2;
+};
+
+struct Weights {
+    Tensor token_embd;             // [n_vocab, n_embd]
+    Tensor output;                 // the head; token_embd itself when tied
+    Tensor output_norm;
+    Tensor rope_freqs;             // [rope_dims / 2] divisors, full layers
+    Tensor per_layer_token_embd;   // [n_vocab, n_layers * ple_width], stays in the file
+    Tensor per_layer_model_proj, per_layer_proj_norm;
+    std::vector<LayerWeights> layers;
+
+    std::unique_ptr<Buffer> buffer;     // owns what was imported
+    std::unique_ptr<Buffer> mapped;     // the file, for what stays there
+};
+
+// Return false to cancel.
+using LoadProgress = std::function<bool(uint64_t done, uint64_t total)>;
+
+Weights load_weights(const GgufFile& file, const HParams& hp, Backend& backend, int n_threads, const LoadProgress& progress);
+
+}  // namespace pillion

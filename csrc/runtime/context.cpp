@@ -1,0 +1,232 @@
+#include "runtime/context.h"
+
+#include <math.h>
+#include <string.h>
+
+#include <algorithm>
+
+namespace pillion {
+namespace {
+
+constexpr int kDefaultContext = 4096, kDefaultBatch = 512, kDefaultOutputs = 16;
+constexpr int kContextMax = 1 << 24;
+
+int pick_n_ctx(const Model& model, int asked) {
+    if (asked < 0 || asked > kContextMax) fail(Status::invalid_argument, "n_ctx %d, allowed are 1 to %d", asked, kContextMax);
+    return asked > 0 ? asked : std::min(model.hparams().n_ctx_train, kDefaultContext);
+}
+
+int pick_within(const char* name, int asked, int fallback, int limit) {
+    if (asked < 0) fail(Status::invalid_argument, "%s %d must not be negative", name, asked);
+    return std::min(asked > 0 ? asked : fallback, limit);
+}
+
+const Model& runnable(const Model& model) {
+    model.backend();
+    if (model.is_drafter())
+        fail(Status::pairing, "%s is a Gemma 4 assistant: it has no cache of its own and needs a target to draft for",
+             model.file().path().c_str());
+    return model;
+}
+
+GraphInputs graph_inputs(int rows_max, int out_rows_max, const KvCache& kv, Buffer& tokens, const Tensor& hidden, const Tensor& logits,
+                         const Tensor& picks) {
+    GraphInputs in = {};
+    in.rows_max = rows_max, in.out_rows_max = out_rows_max;
+    in.kv = kv.stores();
+    in.tokens.dtype = DType::i32, in.tokens.width = 1, in.tokens.rows = rows_max, in.tokens.buffer = &tokens;
+    in.hidden = hidden, in.logits = logits, in.picks = picks;
+    return in;
+}
+
+std::unique_ptr<Buffer> allocate(Backend& backend, size_t bytes, const char* what) {
+    std::unique_ptr<Buffer> buffer;
+    Reason reason;
+    if (const Status s = backend.allocate(bytes, BufferKind::state, buffer, reason); s != Status::ok) fail(s, "%s: %s", what, reason.text);
+    return buffer;
+}
+
+}  // namespace
+
+Context::Context(std::shared_ptr<Model> model, const ContextOptions& o)
+    : model_(std::move(model)),
+      n_ctx_(pick_n_ctx(runnable(*model_), o.n_ctx)),
+      n_batch_(pick_within("n_batch", o.n_batch, kDefaultBatch, n_ctx_)),
+      n_outputs_max_(pick_within("n_outputs", o.n_outputs, kDefaultOutputs, n_batch_)),
+      kv_(model_->hparams(), model_->backend(), o.kv_type, n_ctx_, n_batch_, o.swa_full),
+      queue_(model_->backend().make_queue(pick_within("n_threads", o.n_threads, 0, 256))),
+      token_buffer_(allocate(model_->backend(), size_t(n_batch_) * 4, "token buffer")),
+      outputs_(make_outputs(n_outputs_max_)),
+      plans_(*model_, *queue_,
+             graph_inputs(n_batch_, n_outputs_max_, kv_, *token_buffer_, outputs_.hidden, outputs_.logits, outputs_.picks)) {
+    plans_.get(1);    // what can't run is said now, not at the first token
+}
+
+Context::Outputs Context::make_outputs(int rows) const {
+    const HParams& hp = model_->hparams();
+    Outputs out;
+    const size_t hidden = size_t(rows) * size_t(hp.n_embd) * 4, logits = size_t(rows) * size_t(hp.n_vocab) * 4;
+    out.rows = rows;
+    out.buffer = allocate(model_->backend(), hidden + logits + size_t(rows) * 4, "outputs");
+    out.hidden = {DType::f32, Layout::rows, hp.n_embd, rows, 1, out.buffer.get(), 0};
+    out.logits = {DType::f32, Layout::rows, hp.n_vocab, rows, 1, out.buffer.get(), hidden};
+    out.picks = {DType::i32, Layout::rows, 1, rows, 1, out.buffer.get(), hidden + logits};
+    return out;
+}
+
+void Context::check_tokens(const int32_t* tokens, size_t n) const {
+    const int n_vocab = model_->hparams().n_vocab;
+    for (size_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || tokens[i] >= n_vocab)
+            fail(Status::invalid_argument, "token %zu is %d, the vocabulary has ids 0 to %d", i, tokens[i], n_vocab - 1);
+}
+
+// One run of up to n_batch rows.
+void Context::run(const int32_t* tokens, int rows, int out_rows, PlanCache& plans) {
+    StepState state = {};
+    state.pos = kv_.length(), state.rows = rows, state.out_rows = out_rows;
+    Plan& plan = plans.get(rows);
+    memcpy(token_buffer_->host(), tokens, size_t(rows) * 4);
+    kv_.begin_write(rows);
+    Reason reason;
+    Status s = plan.run(state, reason);
+    if (s == Status::ok) s = plan.wait(reason);
+    if (s != Status::ok) fail(s, "%s", s == Status::cancelled ? "cancelled" : reason.text);
+    kv_.end_write(rows);
+    tokens_.insert(tokens_.end(), tokens, tokens + rows);
+}
+
+// All outputs lie in the last run.
+void Context::run_chunks(const int32_t* tokens, size_t n, int n_outputs) {
+    out_rows_ = 0;
+    while (n > 0) {
+        size_t rows = std::min(n, size_t(n_batch_));
+        if (rows < n && n - rows < size_t(n_outputs)) rows = n - size_t(n_outputs);
+        const bool last = rows == n;
+        run(tokens, int(rows), last ? n_outputs : 0, plans_);
+        tokens += rows, n -= rows;
+    }
+    out_rows_ = n_outputs;
+}
+
+// Back to an earlier length that the cache still serves.
+void Context::drop_to(int length) {
+    kv_.rewind(length);
+    tokens_.resize(size_t(length));
+}
+
+void Context::eval(const int32_t* tokens, size_t n, int n_outputs) {
+    if (n == 0) fail(Status::invalid_argument, "eval needs at least one token");
+    if (n_outputs < 0 || size_t(n_outputs) > n || n_outputs > n_outputs_max_)
+        fail(Status::invalid_argument, "%d outputs asked of %zu tokens, this context gives at most %d", n_outputs, n, n_outputs_max_);
+    check_tokens(tokens, n);
+    const int before = kv_.length();
+    if (n > size_t(n_ctx_ - before))
+        fail(Status::context_full, "%zu tokens after position %d do not fit n_ctx %d", n, before, n_ctx_);
+    try {
+        run_chunks(tokens, n, n_outputs);
+    } catch (...) {
+        out_rows_ = 0;
+        // Back to the old length; where the rings have lost what that needs, the chunks already run stay: they are valid rows.
+        if (kv_.can_rewind(before)) drop_to(before);
+        throw;
+    }
+}
+
+size_t Context::set_tokens(const int32_t* tokens, size_t n) {
+    if (n == 0) fail(Status::invalid_argument, "set_tokens needs at least one token");
+    check_tokens(tokens, n);
+    if (n > size_t(n_ctx_)) fail(Status::context_full, "%zu tokens do not fit n_ctx %d", n, n_ctx_);
+    size_t common = 0;
+    while (common < tokens_.size() && common < n - 1 && tokens_[common] == tokens[common]) common++;
+    if (!kv_.can_rewind(int(common))) common = 0;
+    if (common == 0) kv_.clear();
+    drop_to(int(common));
+    eval(tokens + common, n - common, 1);
+    return common;
+}
+
+void Context::rewind(size_t length) {
+    if (length > tokens_.size())
+        fail(Status::invalid_argument, "rewind to %zu, the context holds only %zu tokens", length, tokens_.size());
+    out_rows_ = 0;
+    if (kv_.can_rewind(int(length))) {
+        drop_to(int(length));
+        if (length == 0) kv_.clear();
+        return;
+    }
+    const std::vector<int32_t> kept(tokens_.begin(), tokens_.begin() + long(length));
+    kv_.clear();
+    tokens_.clear();
+    eval(kept.data(), kept.size(), 0);
+}
+
+const Tensor& Context::output(int row, const Tensor& t) const {
+    if (row < 0 || row >= out_rows_) fail(Status::invalid_argument, "output row %d, the last eval gave %d", row, out_rows_);
+    return t;
+}
+
+const float* Context::logits(int row) const {
+    const Tensor& t = output(row, outputs_.logits);
+    return reinterpret_cast<const float*>(t.host()) + row * t.width;
+}
+
+const float* Context::hidden(int row) const {
+    const Tensor& t = output(row, outputs_.hidden);
+    return reinterpret_cast<const float*>(t.host()) + row * t.width;
+}
+
+int32_t Context::pick(int row) const { return reinterpret_cast<const int32_t*>(output(row, outputs_.picks).host())[row]; }
+
+void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
+    if (n < 2) fail(Status::invalid_argument, "score needs at least two tokens");
+    check_tokens(tokens, n);
+    if (n > size_t(n_ctx_)) fail(Status::context_full, "%zu tokens do not fit n_ctx %d", n, n_ctx_);
+    kv_.clear();
+    tokens_.clear();
+    out_rows_ = 0;
+    // Logits of many rows at once, within 64 MB of them.
+    const size_t n_vocab = size_t(model_->hparams().n_vocab);
+    const int rows_max = int(std::min<size_t>({size_t(n_batch_), n, std::max<size_t>(8, (64u << 20) / (n_vocab * 4))}));
+    const Outputs out = make_outputs(rows_max);
+    PlanCache plans(*model_, *queue_, graph_inputs(rows_max, rows_max, kv_, *token_buffer_, out.hidden, out.logits, out.picks));
+    const float* logits = reinterpret_cast<const float*>(out.logits.host());
+    for (size_t i = 0; i < n; i += size_t(rows_max)) {
+        const int rows = int(std::min(size_t(rows_max), n - i));
+        run(tokens + i, rows, rows, plans);
+        for (int r = 0; r < rows && i + size_t(r) + 1 < n; r++) {
+            const float* row = logits + size_t(r) * n_vocab;
+            logprobs[i + size_t(r)] = float(double(row[tokens[i + size_t(r) + 1]]) - log_sum_exp(row, n_vocab));
+        }
+    }
+}
+
+std::string Context::to_json() {
+    std::string out = "{\"n_ctx\": " + std::to_string(n_ctx_) + ", \"n_batch\": " + std::to_string(n_batch_) +
+                      ", \"n_threads\": " + std::to_string(queue_->n_threads()) + ", \"length\": " + std::to_string(length()) +
+                      ", \"kv_bytes\": " + std::to_string(kv_.bytes()) +
+                      ", \"scratch_bytes\": " + std::to_string(plans_.scratch_bytes()) + ", \"kv\": [";
+    const std::vector<LayerParams>& layers = model_->hparams().layers;
+    bool first = true;
+    for (size_t l = 0; l < layers.size(); l++) {
+        if (!layers[l].owns_kv) continue;
+        const KvSpec& s = kv_.stores()[l].spec;
+        char text[200];
+        snprintf(text, sizeof text, "%s{\"layer\": %zu, \"store\": \"%s\", \"type\": \"%s\", \"positions\": %d, \"bytes\": %zu}",
+                 first ? "" : ", ", l, kv_.is_ring(int(l)) ? "ring" : "full", s.type == KvType::q8_0 ? "q8_0" : "f16", s.capacity,
+                 model_->backend().kv_bytes(s));
+        out += text;
+        first = false;
+    }
+    return out + "], \"backend\": \"" + model_->backend().name() + "\", \"plan\": " + plans_.get(1).to_json() + "}";
+}
+
+double log_sum_exp(const float* x, size_t n) {
+    float max = -INFINITY;
+    for (size_t i = 0; i < n; i++) max = std::max(max, x[i]);
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += double(expf(x[i] - max));
+    return double(max) + log(sum);
+}
+
+}  // namespace pillion

@@ -1,0 +1,77 @@
+// One sequence on one model: cache, plans, the tokens so far. One caller at a time (api/ guards that); cancel() from any thread.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "model/model.h"
+#include "runtime/kv_cache.h"
+#include "runtime/plan_cache.h"
+
+namespace pillion {
+
+struct ContextOptions {
+    int n_ctx = 0;             // 0: the model's, at most 4096
+    int n_batch = 0;           // 0: 512
+    int n_threads = 0;         // 0: all usable
+    int n_outputs = 0;         // 0: 16
+    KvType kv_type = KvType::f16;
+    bool swa_full = false;
+};
+
+class Context {
+  public:
+    Context(std::shared_ptr<Model> model, const ContextOptions& options);
+
+    const Model& model() const { return *model_; }
+    int n_ctx() const { return n_ctx_; }
+    int length() const { return kv_.length(); }
+    const std::vector<int32_t>& tokens() const { return tokens_; }
+    const KvCache& kv() const { return kv_; }
+    int n_outputs() const { return out_rows_; }    // of the last eval
+    int n_outputs_max() const { return n_outputs_max_; }
+
+    // Runs `n` tokens after the present ones; the last `n_outputs` get logits, hidden rows and picks. Throws; the length is then
+    // what it was.
+    void eval(const int32_t* tokens, size_t n, int n_outputs);
+    // Holds exactly these tokens afterwards, with one output. Returns how many were kept.
+    size_t set_tokens(const int32_t* tokens, size_t n);
+    void rewind(size_t length);
+
+    const float* logits(int row) const;
+    const float* hidden(int row) const;
+    int32_t pick(int row) const;        // most likely token
+    // log p(tokens[i + 1] | tokens[0 .. i]); clears the context first.
+    void score(const int32_t* tokens, size_t n, float* logprobs);
+
+    void cancel() { queue_->cancel.store(true); }
+    void clear_cancel() { queue_->cancel.store(false); }
+    std::string to_json();
+
+  private:
+    struct Outputs {
+        std::unique_ptr<Buffer> buffer;
+        Tensor hidden, logits, picks;
+        int rows = 0;
+    };
+    Outputs make_outputs(int rows) const;
+    void check_tokens(const int32_t* tokens, size_t n) const;
+    void run_chunks(const int32_t* tokens, size_t n, int n_outputs);
+    void run(const int32_t* tokens, int rows, int out_rows, PlanCache& plans);
+    void drop_to(int length);
+    const Tensor& output(int row, const Tensor& t) const;
+
+    std::shared_ptr<Model> model_;
+    int n_ctx_, n_batch_, n_outputs_max_;
+    KvCache kv_;
+    std::unique_ptr<Queue> queue_;
+    std::unique_ptr<Buffer> token_buffer_;
+    Outputs outputs_;
+    PlanCache plans_;
+    std::vector<int32_t> tokens_;
+    int out_rows_ = 0;
+};
+
+// max + log sum exp(x - max), in double.
+double log_sum_exp(const float* x, size_t n);
+
+}  // namespace pillion

@@ -1,0 +1,164 @@
+#include "runtime/sampler.h"
+
+#include <math.h>
+
+#include <algorithm>
+#include <random>
+#include <unordered_map>
+
+#include "core/error.h"
+#include "core/rng.h"
+
+namespace pillion {
+namespace {
+
+void check_range(const char* name, float value, float lo, float hi) {
+    if (!(value >= lo && value <= hi))
+        fail(Status::invalid_argument, "%s %g is outside %g to %g", name, double(value), double(lo), double(hi));
+}
+
+// Best first: higher logit, then lower id. NaN counts as -inf.
+bool better(float a, int32_t ta, float b, int32_t tb) { return a > b || (a == b && ta < tb); }
+
+}  // namespace
+
+Sampler::Sampler(SamplerOptions options) : o_(std::move(options)) {
+    check_range("temperature", o_.temperature, 0, 1e6f);
+    check_range("top_p", o_.top_p, 0, 1);
+    check_range("min_p", o_.min_p, 0, 1);
+    check_range("repeat_penalty", o_.repeat_penalty, 1e-3f, 1e3f);
+    check_range("frequency_penalty", o_.frequency_penalty, -1e3f, 1e3f);
+    check_range("presence_penalty", o_.presence_penalty, -1e3f, 1e3f);
+    if (o_.top_k < 0) fail(Status::invalid_argument, "top_k %d must not be negative", o_.top_k);
+    if (o_.penalty_last_n < -1) fail(Status::invalid_argument, "penalty_last_n %d, allowed are -1 (all) and more", o_.penalty_last_n);
+    for (const auto& [token, value] : o_.bias) {
+        if (token < 0) fail(Status::invalid_argument, "logit bias for token %d", token);
+        if (std::isnan(value)) fail(Status::invalid_argument, "logit bias of token %d is not a number", token);
+    }
+    if (o_.top_p == 0) o_.top_p = 1;
+    if (o_.seed == 0) {
+        std::random_device device;
+        o_.seed = uint64_t(device()) << 32 | device();
+    }
+}
+
+bool Sampler::has_penalties() const {
+    return o_.penalty_last_n != 0 && (o_.repeat_penalty != 1 || o_.frequency_penalty != 0 || o_.presence_penalty != 0);
+}
+
+bool Sampler::is_plain_greedy() const { return o_.temperature == 0 && o_.bias.empty() && !has_penalties(); }
+
+void Sampler::accept(int32_t token) { history_.push_back(token); }
+
+void Sampler::reset() {
+    history_.clear();
+    counter_ = 0;
+}
+
+// The logits with bias and penalties; the given ones where there are none.
+const float* Sampler::adjust(const float* logits, int n_vocab) {
+    if (o_.bias.empty() && !has_penalties()) return logits;
+    adjusted_.assign(logits, logits + n_vocab);
+    if (has_penalties()) {
+        const size_t n = o_.penalty_last_n < 0 ? history_.size() : std::min(history_.size(), size_t(o_.penalty_last_n));
+        std::unordered_map<int32_t, int> counts;
+        for (size_t i = history_.size() - n; i < history_.size(); i++)
+            if (history_[i] >= 0 && history_[i] < n_vocab) counts[history_[i]]++;
+        for (const auto& [token, count] : counts) {
+            float& x = adjusted_[size_t(token)];
+            x = x > 0 ? x / o_.repeat_penalty : x * o_.repeat_penalty;
+            x -= float(count) * o_.frequency_penalty + o_.presence_penalty;
+        }
+    }
+    for (const auto& [token, value] : o_.bias) {
+        if (token >= n_vocab) fail(Status::invalid_argument, "logit bias for token %d, the vocabulary has %d", token, n_vocab);
+        adjusted_[size_t(token)] += value;
+    }
+    return adjusted_.data();
+}
+
+// The top_k best candidates (all when off), best first.
+void Sampler::select(const float* logits, int n_vocab) {
+    const auto before = [](const Candidate& a, const Candidate& b) { return better(a.logit, a.token, b.logit, b.token); };
+    candidates_.clear();
+    const size_t k = o_.top_k > 0 && o_.top_k < n_vocab ? size_t(o_.top_k) : size_t(n_vocab);
+    if (k > 4096) {
+        for (int32_t t = 0; t < n_vocab; t++)
+            if (logits[t] > -INFINITY) candidates_.push_back({logits[t], t});
+        if (k < candidates_.size()) {
+            std::nth_element(candidates_.begin(), candidates_.begin() + long(k), candidates_.end(), before);
+            candidates_.resize(k);
+        }
+        std::sort(candidates_.begin(), candidates_.end(), before);
+        return;
+    }
+    // A heap with the worst of the k best on top; most logits are below it and cost one comparison.
+    for (int32_t t = 0; t < n_vocab; t++) {
+        if (candidates_.size() == k && !(logits[t] > candidates_.front().logit)) continue;
+        if (!(logits[t] > -INFINITY)) continue;
+        if (candidates_.size() == k) {
+            std::pop_heap(candidates_.begin(), candidates_.end(), before);
+            candidates_.pop_back();
+        }
+        candidates_.push_back({logits[t], t});
+        std::push_heap(candidates_.begin(), candidates_.end(), before);
+    }
+    std::sort_heap(candidates_.begin(), candidates_.end(), before);
+}
+
+// top-p, then min-p, on the soft-max of what top-k left. At least one candidate stays.
+void Sampler::truncate() {
+    if (o_.top_p >= 1 && o_.min_p <= 0) return;
+    const float best = candidates_.front().logit;
+    double total = 0;
+    for (const Candidate& c : candidates_) total += exp(double(c.logit - best));
+    size_t keep = candidates_.size();
+    if (o_.top_p < 1) {
+        double sum = 0;
+        for (size_t i = 0; i < keep; i++) {
+            sum += exp(double(candidates_[i].logit - best));
+            if (sum >= double(o_.top_p) * total) keep = i + 1;
+        }
+    }
+    if (o_.min_p > 0) {
+        const float limit = best + logf(o_.min_p);
+        size_t n = 1;
+        while (n < keep && candidates_[n].logit >= limit) n++;
+        keep = n;
+    }
+    candidates_.resize(keep);
+}
+
+const std::vector<std::pair<int32_t, float>>& Sampler::distribution(const float* logits, int n_vocab) {
+    const float* x = adjust(logits, n_vocab);
+    distribution_.clear();
+    if (o_.temperature == 0) {
+        int32_t best = 0;
+        for (int32_t t = 1; t < n_vocab; t++)
+            if (better(x[t], t, x[best], best) || std::isnan(x[best])) best = t;
+        distribution_.push_back({best, 1.0f});
+        return distribution_;
+    }
+    select(x, n_vocab);
+    if (candidates_.empty()) fail(Status::invalid_argument, "no token is left to sample: every logit is -inf or not a number");
+    truncate();
+    const double best = double(candidates_.front().logit), scale = 1 / double(o_.temperature);
+    double total = 0;
+    for (const Candidate& c : candidates_) total += exp((double(c.logit) - best) * scale);
+    for (const Candidate& c : candidates_) distribution_.push_back({c.token, float(exp((double(c.logit) - best) * scale) / total)});
+    return distribution_;
+}
+
+int32_t Sampler::sample(const float* logits, int n_vocab, int32_t most_likely) {
+    if (is_plain_greedy()) return most_likely;
+    const auto& d = distribution(logits, n_vocab);
+    if (d.size() == 1) return d[0].first;
+    double u = pillion_random_unit(o_.seed, counter_++);
+    for (const auto& [token, p] : d) {
+        u -= double(p);
+        if (u < 0) return token;
+    }
+    return d.back().first;    // rounding left a crumb
+}
+
+}  // namespace pillion

@@ -1,0 +1,53 @@
+// The next token from a row of logits. The order is the field's: bias and penalties on the logits, then top-k, top-p and min-p on the
+// distribution at temperature 1, then the temperature, then the draw. temperature 0 takes the most likely token (lowest id
+// among equals).
+#pragma once
+#include <stdint.h>
+
+#include <utility>
+#include <vector>
+
+namespace pillion {
+
+struct SamplerOptions {
+    float temperature = 0.0f;      // 0: greedy
+    int top_k = 0;                 // 0: off
+    float top_p = 1.0f, min_p = 0.0f;
+    float repeat_penalty = 1.0f, frequency_penalty = 0.0f, presence_penalty = 0.0f;
+    int penalty_last_n = 64;       // -1: the whole text
+    uint64_t seed = 0;
+    std::vector<std::pair<int32_t, float>> bias;
+};
+
+class Sampler {
+  public:
+    explicit Sampler(SamplerOptions options);    // throws Error{invalid_argument}
+
+    // `most_likely`: the index of the largest logit, as the graph's pick found it; greedy without bias or penalties is just that.
+    int32_t sample(const float* logits, int n_vocab, int32_t most_likely);
+    // The distribution sample() draws from: candidates best first with probabilities that sum to 1. For rejection and tests.
+    const std::vector<std::pair<int32_t, float>>& distribution(const float* logits, int n_vocab);
+    void accept(int32_t token);    // feeds the penalties
+    void reset();
+    bool is_plain_greedy() const;
+    uint64_t seed() const { return o_.seed; }
+
+  private:
+    struct Candidate {
+        float logit;
+        int32_t token;
+    };
+    bool has_penalties() const;
+    const float* adjust(const float* logits, int n_vocab);
+    void select(const float* logits, int n_vocab);
+    void truncate();
+
+    SamplerOptions o_;
+    std::vector<int32_t> history_;                  // accepted tokens, the last penalty_last_n matter
+    uint64_t counter_ = 0;                          // random numbers drawn
+    std::vector<float> adjusted_;
+    std::vector<Candidate> candidates_;             // best first after select()
+    std::vector<std::pair<int32_t, float>> distribution_;
+};
+
+}  // namespace pillion

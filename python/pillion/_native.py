@@ -1,0 +1,233 @@
+"""The door to the C library: loads it, turns its codes into exceptions, owns its handles, feeds `logging`.
+
+Nothing else in the package touches cffi's module directly. cffi lets go of the GIL in every call, so anything here may run
+while another thread is inside the library.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import importlib
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any, Callable, Optional, TypeVar, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import Closed, UsageError, error_for
+
+try:
+    _capi = importlib.import_module("._capi", __package__)
+except ModuleNotFoundError as missing:
+    raise ImportError(
+        "pillion's compiled module is missing: this is a source tree or a broken install; `pip install pillion` "
+        "(or `pip install -e .` in the repository) brings it"
+    ) from missing
+
+ffi: Any = _capi.ffi
+lib: Any = _capi.lib
+
+if lib.pillion_abi_version() != lib.PILLION_ABI_VERSION:
+    raise ImportError(
+        f"pillion's compiled module was built for ABI version {lib.PILLION_ABI_VERSION}, "
+        f"but its library has version {lib.pillion_abi_version()}"
+    )
+
+Tokens = Union[Sequence[int], npt.NDArray[np.integer[Any]], Iterable[int]]
+T = TypeVar("T")
+H = TypeVar("H", bound="Handle")
+
+_new_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
+_TOO_SMALL: int = lib.PILLION_ERROR_BUFFER_TOO_SMALL
+
+
+def version() -> str:
+    """The library's version, for people."""
+    return as_str(ffi.string(lib.pillion_version()))
+
+
+# ---- codes, handles, buffers ----
+
+
+def check(status: int) -> None:
+    """Raises the exception of a status that is not success."""
+    if status:
+        raise error_for(status, as_str(ffi.string(lib.pillion_last_error())))
+
+
+class Handle:
+    """Owns one C object and frees it on close(), at the end of `with`, or with the last reference.
+
+    The cffi pointer is counted: a call that is running in another thread holds it too, so close() never frees under its feet.
+    Methods write `self._c` straight into the call and keep no name for it, so that nothing else holds it.
+    """
+
+    _kind = "object"
+
+    def __init__(self, pointer: Any, free: Any) -> None:
+        self._pointer = ffi.gc(pointer, free)
+
+    @property
+    def _c(self) -> Any:
+        pointer = self._pointer
+        if pointer is None:
+            raise Closed(f"this {self._kind} is closed")
+        return pointer
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+        return self._pointer is None
+
+    def close(self) -> None:
+        """Frees what the object holds. Doing it twice is fine; any later use raises `Closed`."""
+        self._pointer = None
+
+    def __enter__(self: H) -> H:
+        self._c  # noqa: B018 - raises Closed
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def as_str(raw: bytes) -> str:
+    """Bytes of the library as text; what is not UTF-8 becomes U+FFFD."""
+    return raw.decode("utf-8", "replace")
+
+
+def as_bytes(text: str) -> bytes:
+    """Text for the library. Surrogate pairs are joined and lone surrogates become U+FFFD: str can hold them, UTF-8 cannot."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode("utf-8")
+
+
+def read_bytes(call: Callable[[Any, int, Any], int], capacity: int = 1024) -> bytes:
+    """Runs `call(out, capacity, needed)` until the answer fits."""
+    needed = ffi.new("size_t*")
+    while True:
+        out = _new_uncleared("char[]", capacity)
+        status = call(out, capacity, needed)
+        if status != _TOO_SMALL:
+            check(status)
+            return bytes(ffi.buffer(out, needed[0]))
+        capacity = max(needed[0], capacity + 1)
+
+
+def read_tokens(call: Callable[[Any, int, Any], int], capacity: int = 64) -> list[int]:
+    """The same for calls that fill token ids."""
+    needed = ffi.new("size_t*")
+    while True:
+        out = _new_uncleared("int32_t[]", max(capacity, 1))
+        status = call(out, max(capacity, 1), needed)
+        if status != _TOO_SMALL:
+            check(status)
+            return list(ffi.unpack(out, needed[0])) if needed[0] else []
+        capacity = max(needed[0], capacity + 1)
+
+
+def token_array(tokens: Tokens) -> tuple[Any, int]:
+    """Token ids as (int32_t*, count); arrays that are int32 already are not copied."""
+    if not isinstance(tokens, (np.ndarray, list, tuple)):
+        tokens = list(tokens)
+    array = np.asarray(tokens)
+    if array.size == 0:
+        return ffi.new("int32_t[1]"), 0
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise UsageError(f"token ids must be a flat sequence of integers, not {array.ndim}-dimensional {array.dtype}")
+    if array.dtype != np.int32 and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
+        raise UsageError("token ids must fit 32 bits")
+    return ffi.from_buffer("int32_t[]", np.ascontiguousarray(array, dtype=np.int32)), int(array.size)
+
+
+# ---- Ctrl-C ----
+
+
+def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
+    """Runs a long call so that Ctrl-C reaches it.
+
+    Python's signal handlers run in the main thread, between its instructions: never while it is inside C. So the main thread
+    hands the call to a worker and waits; on KeyboardInterrupt (or whatever a handler raises) it cancels, waits for the worker to
+    leave the library, and raises. Other threads never see Ctrl-C and call directly.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+
+    result: list[T] = []
+    failure: list[BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            result.append(work())
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="pillion-call", daemon=True).start()
+    try:
+        done.wait()
+    except BaseException:
+        while not done.is_set():
+            try:
+                cancel()
+                done.wait(0.01)
+            except KeyboardInterrupt:  # pressed again while we are already leaving
+                continue
+        raise
+    if failure:
+        raise failure.pop()
+    return result.pop()
+
+
+# ---- callbacks ----
+
+_log = logging.getLogger("pillion")
+_log.addHandler(logging.NullHandler())
+
+
+def _put_back(kind: type[BaseException], error: BaseException, traceback: object) -> None:
+    """An exception cannot cross C. Ctrl-C during a log call is delivered again right after; a faulty handler is ignored."""
+    if isinstance(error, KeyboardInterrupt):
+        _thread.interrupt_main()
+
+
+@ffi.def_extern(onerror=_put_back)  # type: ignore[untyped-decorator]
+def pillion_py_log(level: int, message: Any, _user: Any) -> None:
+    _log.log(level, "%s", as_str(ffi.string(message)))
+
+
+class Progress:
+    """Passes load progress to a Python function and remembers what it raised."""
+
+    def __init__(self, report: Optional[Callable[[int, int], object]]) -> None:
+        self._report = report
+        self.error: Optional[BaseException] = None
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def __call__(self, done: int, total: int) -> int:
+        if self._report is not None and self.error is None:
+            try:
+                self._report(done, total)
+            except BaseException as error:
+                self.error = error
+        return 1 if self.cancelled or self.error is not None else 0
+
+
+@ffi.def_extern(error=1, onerror=_put_back)  # type: ignore[untyped-decorator]
+def pillion_py_progress(done: int, total: int, user: Any) -> int:
+    progress: Progress = ffi.from_handle(user)
+    return progress(done, total)
+
+
+check(lib.pillion_set_log(lib.pillion_py_log, ffi.NULL))
+atexit.register(lambda: lib.pillion_set_log(ffi.NULL, ffi.NULL))  # no callback into an interpreter that is going away

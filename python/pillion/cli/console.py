@@ -1,0 +1,101 @@
+"""What the subcommands share: errors as one sentence, exit codes, progress bars, opening models."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Optional, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from .. import LLM, Model, PillionError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ModelOption = typer.Option(..., "-m", "--model", help="The model, a GGUF file.", show_default=False)
+
+ERROR, INTERRUPTED, READER_GONE = 1, 130, 141
+
+
+def command(body: F) -> F:
+    """Makes a function fit to be a subcommand: its errors become one sentence on stderr and an exit code."""
+
+    @functools.wraps(body)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return body(*args, **kwargs)
+        except KeyboardInterrupt:
+            typer.echo("", err=True)  # the next prompt begins on its own line
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:  # the reader went away: `pillion … | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+            raise typer.Exit(READER_GONE) from None
+        except PillionError as error:
+            raise fail(error.sentence) from None
+        except OSError as error:
+            raise fail(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+
+    return wrapper  # type: ignore[return-value]
+
+
+def fail(sentence: str) -> typer.Exit:
+    """Says what is wrong; to be raised by the caller."""
+    typer.echo(f"error: {sentence}", err=True)
+    return typer.Exit(ERROR)
+
+
+def read_text(path: Path) -> str:
+    """A text file. Bytes that are not UTF-8 become U+FFFD."""
+    return path.read_bytes().decode("utf-8", "replace")
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, gone when the work is done; nothing where stderr is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def open_model(path: Path, **options: Any) -> Model:
+    """Opens a model behind a progress bar."""
+    with progress(f"Loading {path.name}") as report:
+        return Model.open(path, progress=report, **options)
+
+
+def open_llm(path: Path, **options: Any) -> LLM:
+    """The same for an LLM."""
+    with progress(f"Loading {path.name}") as report:
+        return LLM(path, progress=report, **options)
+
+
+def write(text: str) -> None:
+    """Text to stdout at once, without a line feed. What stdout's encoding cannot say becomes '?'."""
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding or "ascii"
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    sys.stdout.flush()
+
+
+def size(n_bytes: Optional[float]) -> str:
+    """Bytes for people."""
+    if n_bytes is None:
+        return "unknown"
+    for unit in ("B", "KiB", "MiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.1f} GiB"

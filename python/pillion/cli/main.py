@@ -1,0 +1,55 @@
+"""Puts the subcommands together."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from .. import version
+from .console import INTERRUPTED
+from .demo import demo
+from .doctor import doctor
+from .inspect import inspect
+from .perplexity import perplexity
+from .run import run
+from .tokenize import tokenize
+
+app = typer.Typer(
+    name="pillion",
+    help="Gemma 4 from a GGUF file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command in (run, inspect, tokenize, perplexity, doctor, demo):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Show the library's log on stderr."),
+    _version: bool = typer.Option(
+        False, "--version", help="Print the version and leave.", callback=_print_version, is_eager=True
+    ),
+) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.DEBUG if verbose else logging.WARNING
+    )
+
+
+def main() -> None:
+    """The entry point."""
+    try:
+        app()
+    except KeyboardInterrupt:  # outside any command's own work
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,129 @@
+"""`pillion run`: continues a text, or answers a chat."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import typer
+
+from .. import LLM, Generation
+from .console import ModelOption, command, fail, open_llm, read_text, write
+
+
+@command
+def run(
+    model: Path = ModelOption,
+    prompt: Optional[str] = typer.Option(None, "-p", "--prompt", help="The text to continue, or the message with --chat."),
+    file: Optional[Path] = typer.Option(None, "-f", "--file", help="Read the prompt from a file; - is stdin."),
+    n_predict: int = typer.Option(-1, "-n", "--n-predict", help="Most tokens to write; -1: until the model ends."),
+    ctx: int = typer.Option(0, "-c", "--ctx-size", help="Positions of the context; 0: the model's, at most 4096."),
+    threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
+    batch: int = typer.Option(0, "-b", "--batch-size", help="Rows of one prefill run; 0: 512."),
+    temp: Optional[float] = typer.Option(None, "--temp", help="Temperature; 0: greedy."),
+    top_k: Optional[int] = typer.Option(None, "--top-k", help="Keep the k most likely tokens; 0: all."),
+    top_p: Optional[float] = typer.Option(None, "--top-p", help="Keep tokens up to this total probability; 1: all."),
+    min_p: Optional[float] = typer.Option(None, "--min-p", help="Drop tokens below this part of the best; 0: none."),
+    repeat_penalty: Optional[float] = typer.Option(None, "--repeat-penalty", help="Penalty on repeated tokens; 1: off."),
+    seed: int = typer.Option(-1, "-s", "--seed", help="The same seed gives the same text; -1: random."),
+    flash_attn: str = typer.Option("auto", "-fa", "--flash-attn", help="auto, on or off."),
+    kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
+    stop: Optional[list[str]] = typer.Option(None, "--stop", help="End the text before this string; may be repeated."),
+    chat: bool = typer.Option(False, "--chat", help="Use the file's chat template; without a prompt: a conversation."),
+    system: Optional[str] = typer.Option(None, "--system", help="System message of the chat."),
+    no_mmap: bool = typer.Option(False, "--no-mmap", help="Read the file into memory instead of mapping it."),
+    as_json: bool = typer.Option(False, "--json", help="Print one object: text, tokens, finish_reason, timings."),
+) -> None:
+    """Continue a text, or answer with --chat. Text goes to stdout, everything else to stderr."""
+    text = _prompt(prompt, file, chat)
+    options: dict[str, Any] = {
+        "max_tokens": n_predict,
+        "temperature": temp,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repeat_penalty": repeat_penalty,
+        "seed": None if seed < 0 else seed,
+        "stop": stop,
+    }
+    with open_llm(
+        model, n_ctx=ctx, n_batch=batch, n_threads=threads, flash_attn=flash_attn, kv_type=kv_type, use_mmap=not no_mmap
+    ) as llm:
+        opening = [{"role": "system", "content": system}] if system else []
+        if text is None:
+            _converse(llm, opening, options)
+            return
+        if chat:
+            rendered = llm.render_chat([*opening, {"role": "user", "content": text}])
+            generation = llm.generate(llm.chat_tokens(rendered), **options)
+        else:
+            generation = llm.generate(text, **options)
+        if as_json:
+            typer.echo(as_object(generation.run()))
+        else:
+            show(generation)
+
+
+def _prompt(prompt: Optional[str], file: Optional[Path], chat: bool) -> Optional[str]:
+    """The prompt's text; None asks for a conversation."""
+    if prompt is not None and file is not None:
+        raise fail("give the prompt with -p or with -f, not both")
+    if prompt is not None:
+        return prompt
+    if file is not None and str(file) != "-":
+        return read_text(file)
+    if file is not None or not sys.stdin.isatty():
+        return sys.stdin.read()
+    if chat:
+        return None
+    raise fail("no prompt: give one with -p TEXT or -f FILE, or use --chat for a conversation")
+
+
+def _converse(llm: LLM, messages: list[dict[str, str]], options: dict[str, Any]) -> None:
+    """Turn by turn until the end of input. Ctrl-C stops an answer; at the prompt it leaves."""
+    typer.echo("Type a message; Ctrl-C stops an answer, Ctrl-D leaves.", err=True)
+    while True:
+        try:
+            typer.echo("> ", err=True, nl=False)
+            message = input()
+        except EOFError:
+            typer.echo("", err=True)
+            return
+        if not message.strip():
+            continue
+        messages.append({"role": "user", "content": message})
+        generation = llm.generate(llm.chat_tokens(llm.render_chat(messages)), **options)
+        try:
+            show(generation, timings=False)
+        except KeyboardInterrupt:
+            typer.echo("", err=True)
+        messages.append({"role": "assistant", "content": generation.text})
+
+
+def show(generation: Generation, timings: bool = True) -> None:
+    """Prints an answer as it comes, then the speed."""
+    for piece in generation:
+        write(piece.text)
+    write("\n")
+    if timings:
+        times = generation.timings.as_dict()
+        typer.echo(
+            f"prompt: {times['prompt_n']} tokens, {times['prompt_per_second']:.1f}/s; "
+            f"text: {times['predicted_n']} tokens, {times['predicted_per_second']:.1f}/s",
+            err=True,
+        )
+
+
+def as_object(generation: Generation) -> str:
+    """A finished generation as the JSON that scripts rely on."""
+    return json.dumps(
+        {
+            "text": generation.text,
+            "tokens": generation.tokens,
+            "finish_reason": generation.finish_reason,
+            "timings": generation.timings.as_dict(),
+        },
+        ensure_ascii=False,
+    )

@@ -1,0 +1,251 @@
+"""`Context`: one sequence of tokens on one model, its KV cache and the outputs of its last run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple, Optional, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from ._native import Handle, Tokens, as_str, check, ffi, interruptible, lib, read_bytes, read_tokens, token_array
+from .errors import Busy, UsageError
+from .model import Model, thread_count
+
+KV_TYPES = {"f16": lib.PILLION_KV_F16, "q8_0": lib.PILLION_KV_Q8_0}
+FLASH_ATTN = {
+    "auto": lib.PILLION_FLASH_AUTO,
+    "on": lib.PILLION_FLASH_ON,
+    "off": lib.PILLION_FLASH_OFF,
+    True: lib.PILLION_FLASH_ON,
+    False: lib.PILLION_FLASH_OFF,
+}
+
+LONG_RUN = 16
+"""Rows from which a run is handed to a worker thread so that Ctrl-C can stop it. A thread costs about 0.1 ms, a row of a
+small model 10 ms; single tokens and the few rows of a verification are called directly, where Ctrl-C arrives between calls."""
+
+Floats = npt.NDArray[np.float32]
+
+
+class Logprobs(NamedTuple):
+    """Log-probabilities (natural log) of one row, before any sampler."""
+
+    top: list[tuple[int, float]]
+    """The most likely tokens, best first."""
+    token: Optional[float]
+    """That of the token asked about."""
+
+
+class Context(Handle):
+    """A sequence. One caller at a time: a second thread gets `Busy`; `cancel()` may come from any thread.
+
+    n_ctx: positions (None: the model's own, at most 4096).
+    n_batch: rows of one prefill run (None: 512).
+    n_threads: None: all cores this process may use.
+    n_outputs: most rows whose logits one run can return (None: 16).
+    kv_type: "f16" or "q8_0".
+    flash_attn: "auto", "on", "off", True or False.
+    swa_full: sliding layers keep every position, so that any rewind is a counter.
+    """
+
+    _kind = "context"
+
+    def __init__(
+        self,
+        model: Model,
+        n_ctx: Optional[int] = None,
+        *,
+        n_batch: Optional[int] = None,
+        n_threads: Optional[int] = None,
+        n_outputs: Optional[int] = None,
+        kv_type: str = "f16",
+        flash_attn: Union[str, bool] = "auto",
+        swa_full: bool = False,
+    ) -> None:
+        config = ffi.new("pillion_context_config*")
+        lib.pillion_context_config_init(config, ffi.sizeof("pillion_context_config"))
+        config.n_ctx = _count("n_ctx", n_ctx)
+        config.n_batch = _count("n_batch", n_batch)
+        config.n_threads = thread_count(n_threads)
+        config.n_outputs = _count("n_outputs", n_outputs)
+        config.kv_type = _choice("kv_type", kv_type, KV_TYPES)
+        config.flash_attn = _choice("flash_attn", flash_attn, FLASH_ATTN)
+        config.swa_full = swa_full
+        out = ffi.new("pillion_context**")
+        check(lib.pillion_context_new(model._c, config, out))
+        super().__init__(out[0], lib.pillion_context_free)
+        self.model = model
+        """The model this context runs; kept alive by it."""
+        self._n_rows = 0
+
+    # ---- running ----
+
+    def prefill(self, tokens: Tokens, outputs: int = 1) -> None:
+        """Appends tokens; the last `outputs` of them get logits and hidden rows.
+
+        Raises `ContextFullError` when they do not fit (nothing is run then) and `Cancelled` after cancel(); either way the
+        context is as it was before.
+        """
+        array, n = token_array(tokens)
+        if outputs < 0:
+            raise UsageError(f"outputs is {outputs}; it must not be negative")
+        self._run(n, lambda: check(lib.pillion_context_eval(self._c, array, n, outputs)))
+        self._n_rows = outputs
+
+    def decode(self, tokens: Union[int, Tokens]) -> None:
+        """Appends one token, or a few; each of them gets logits."""
+        if isinstance(tokens, int):
+            self._fails_without_outputs(lib.pillion_context_eval(self._c, ffi.new("int32_t[]", (tokens,)), 1, 1))
+            self._n_rows = 1
+            return
+        array, n = token_array(tokens)
+        self._run(n, lambda: check(lib.pillion_context_eval(self._c, array, n, n)))
+        self._n_rows = n
+
+    def set_tokens(self, tokens: Tokens) -> int:
+        """Makes the context hold exactly these tokens, with logits for the last one.
+
+        Keeps the longest common prefix, runs the rest (at least one token), and returns how many were kept.
+        """
+        array, n = token_array(tokens)
+        reused = ffi.new("size_t*")
+        self._run(n, lambda: check(lib.pillion_context_set_tokens(self._c, array, n, reused)))
+        self._n_rows = 1
+        return int(reused[0])
+
+    def rewind(self, length: int) -> None:
+        """Drops all positions from `length` on. The outputs of the last run become invalid."""
+        if length < 0:
+            raise UsageError(f"length is {length}; it must not be negative")
+        dropped = self.n_past - length  # a way back beyond the last run may mean running the kept tokens again
+        self._run(dropped, lambda: check(lib.pillion_context_rewind(self._c, length)))
+        self._n_rows = 0
+
+    def clear(self) -> None:
+        """Drops everything."""
+        self.rewind(0)
+
+    def score(self, tokens: Tokens) -> Floats:
+        """log p(tokens[i + 1] | tokens[: i + 1]) for each i, from an empty context: what the context held is dropped."""
+        array, n = token_array(tokens)
+        out = np.empty(max(n - 1, 0), dtype=np.float32)
+        pointer = ffi.from_buffer("float[]", out) if n > 1 else ffi.new("float[1]")
+        self._run(n, lambda: check(lib.pillion_context_score(self._c, array, n, pointer)))
+        self._n_rows = 0
+        return out
+
+    def cancel(self) -> None:
+        """Stops a running call at its next operation; that call raises `Cancelled`. Any thread; nothing running: no effect."""
+        check(lib.pillion_context_cancel(self._c))
+
+    def _run(self, n: int, call: Any) -> None:
+        try:
+            if n >= LONG_RUN:
+                interruptible(call, self.cancel)
+            else:
+                call()
+        except Busy:
+            raise  # the outputs belong to the caller inside
+        except BaseException:
+            self._n_rows = 0
+            raise
+
+    def _fails_without_outputs(self, status: int) -> None:
+        if status:
+            if status != lib.PILLION_ERROR_BUSY:
+                self._n_rows = 0
+            check(status)
+
+    # ---- what it holds ----
+
+    @property
+    def n_past(self) -> int:
+        """Positions in use."""
+        return self._lengths()[0]
+
+    @property
+    def n_ctx(self) -> int:
+        """Positions there are."""
+        return self._lengths()[1]
+
+    def __len__(self) -> int:
+        return self.n_past
+
+    def _lengths(self) -> tuple[int, int]:
+        length, n_ctx = ffi.new("size_t*"), ffi.new("size_t*")
+        check(lib.pillion_context_length(self._c, length, n_ctx))
+        return int(length[0]), int(n_ctx[0])
+
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens in the context."""
+        return read_tokens(lambda out, capacity, needed: lib.pillion_context_tokens(self._c, out, capacity, needed), 512)
+
+    def describe(self) -> dict[str, Any]:
+        """Where each operation runs, the kernel table, scratch and KV sizes."""
+        raw = read_bytes(lambda out, capacity, needed: lib.pillion_context_json(self._c, out, capacity, needed), 1 << 14)
+        description: dict[str, Any] = json.loads(as_str(raw))
+        return description
+
+    # ---- outputs of the last run ----
+
+    def logits(self, row: int = -1, copy: bool = True) -> Floats:
+        """Logits of an output row as float32 [n_vocab]; -1 is the last row.
+
+        copy=False gives a view of the library's memory: read-only, its content valid until the next step.
+        """
+        return self._output(lib.pillion_context_logits, row, copy)
+
+    def hidden(self, row: int = -1, copy: bool = True) -> Floats:
+        """Hidden row after the final norm as float32 [n_embd]."""
+        return self._output(lib.pillion_context_hidden, row, copy)
+
+    def logprobs(self, row: int = -1, k: int = 0, token: Optional[int] = None) -> Logprobs:
+        """The k most likely tokens of a row with their log-probabilities, and that of `token`."""
+        if not 0 <= k <= self.model.n_vocab:
+            raise UsageError(f"k is {k}; it must be 0 to {self.model.n_vocab}")
+        ids, values = ffi.new("int32_t[]", max(k, 1)), ffi.new("float[]", max(k, 1))
+        own = ffi.new("float*")
+        check(
+            lib.pillion_context_logprobs(
+                self._c, self._row(row), k, ids, values, -1 if token is None else token, ffi.NULL if token is None else own
+            )
+        )
+        return Logprobs([(ids[i], values[i]) for i in range(k)], None if token is None else float(own[0]))
+
+    def _row(self, row: int) -> int:
+        actual = row + self._n_rows if row < 0 else row
+        if not 0 <= actual < self._n_rows:
+            raise UsageError(f"row {row} has no outputs: the last run left {self._n_rows} rows")
+        return actual
+
+    def _output(self, read: Any, row: int, copy: bool) -> Floats:
+        pointer, n = ffi.new("const float**"), ffi.new("size_t*")
+        check(read(self._c, self._row(row), pointer, n))
+        held = self._c
+        # The view's memory belongs to the context, so the view holds it: closing the context frees it with the last view.
+        owner = pointer[0] if copy else ffi.gc(pointer[0], lambda _, held=held: None)
+        view: Floats = np.frombuffer(ffi.buffer(owner, n[0] * 4), dtype=np.float32)
+        if copy:
+            copied: Floats = view.copy()
+            return copied
+        view.flags.writeable = False
+        return view
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "{} of {} positions".format(*self._lengths())
+        return f"<pillion.Context {state}>"
+
+
+def _count(name: str, value: Optional[int]) -> int:
+    if value is not None and not 0 <= value < 2**31:
+        raise UsageError(f"{name} is {value}; it must be positive, or None for the default")
+    return value or 0
+
+
+def _choice(name: str, value: Union[str, bool], choices: dict[Any, int]) -> int:
+    if value not in choices:
+        names = ", ".join(repr(choice) for choice in choices)
+        raise UsageError(f"{name} is {value!r}; it can be {names}")
+    return choices[value]

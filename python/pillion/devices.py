@@ -1,0 +1,31 @@
+"""What this machine offers: processor, kernel tables, memory, back ends."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from ._native import as_str, lib, read_bytes
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A back end this build knows."""
+
+    name: str
+    available: bool
+    reason: Optional[str] = None
+    """Why it is not available."""
+
+
+def system() -> dict[str, Any]:
+    """{"cpu": {"table", "tables", "features", "threads"}, "backends": [...], "memory_bytes"}."""
+    raw = read_bytes(lib.pillion_system_json, 4096)
+    found: dict[str, Any] = json.loads(as_str(raw))
+    return found
+
+
+def backends() -> list[Backend]:
+    """All back ends, and for an absent one the reason."""
+    return [Backend(str(entry["name"]), bool(entry["available"]), entry.get("reason") or None) for entry in system()["backends"]]

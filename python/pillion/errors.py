@@ -1,0 +1,162 @@
+"""The exceptions of the package. Each carries the C library's code and one sentence that names the thing, the value, the limit.
+
+PillionError
+├── UsageError (ValueError)          a call that cannot be right
+│   ├── Busy                         another thread is inside this object
+│   ├── Closed                       the object was closed
+│   ├── BufferTooSmallError          (never leaves the package)
+│   └── ContextFullError             the tokens do not fit the context
+├── ModelFileError                   a file that cannot be used
+│   ├── ModelNotFoundError (FileNotFoundError)
+│   ├── UnsupportedModelError        a sound file of a kind this version does not run
+│   └── PairingError                 a drafter without, or with the wrong, target
+├── BackendError                     the machine cannot do it
+│   ├── NoBackendError, UnsupportedOpError, DeviceLostError
+│   └── OutOfMemoryError (MemoryError)
+├── Cancelled                        someone asked for it
+└── InternalError                    a fault in pillion; please report it
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+
+class PillionError(Exception):
+    """Anything that went wrong in pillion."""
+
+    code: int = 31
+
+    def __init__(self, sentence: str, code: Optional[int] = None) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        """What happened, in one sentence."""
+        if code is not None:
+            self.code = code
+            """The number of the C library (`PILLION_ERROR_*`)."""
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class UsageError(PillionError, ValueError):
+    """An argument is wrong, or a call came at the wrong time."""
+
+    code = 1
+
+
+class Busy(UsageError):
+    """The object serves another caller at this moment. Nothing was changed; try again later or use a context of your own."""
+
+    code = 2
+
+
+class Closed(UsageError):
+    """The object was closed before this call."""
+
+    code = 3
+
+
+class BufferTooSmallError(UsageError):
+    """A buffer handed to the C library was too small. The package sizes its buffers itself, so users do not meet this one."""
+
+    code = 4
+
+
+class ContextFullError(UsageError):
+    """The tokens do not fit the context. Nothing was run; the sentence has both numbers."""
+
+    code = 5
+
+
+class ModelFileError(PillionError):
+    """The file is damaged: a length, count, offset or type in it cannot be right."""
+
+    code = 11
+
+
+class ModelNotFoundError(ModelFileError, FileNotFoundError):
+    """There is no such file, or it cannot be opened."""
+
+    code = 10
+
+
+class UnsupportedModelError(ModelFileError):
+    """A valid file of an architecture, version or tensor type that this version does not run."""
+
+    code = 12
+
+
+class PairingError(ModelFileError):
+    """A drafter was used without its target, or with a target it does not fit."""
+
+    code = 13
+
+
+class BackendError(PillionError):
+    """The machine cannot do what was asked."""
+
+    code = 20
+
+
+class NoBackendError(BackendError):
+    """The requested device, or a forced kernel table, is not available here."""
+
+    code = 20
+
+
+class UnsupportedOpError(BackendError):
+    """No back end runs one of the model's operations; the sentence names it."""
+
+    code = 21
+
+
+class OutOfMemoryError(BackendError, MemoryError):
+    """Memory could not be had. Nothing was changed."""
+
+    code = 22
+
+
+class DeviceLostError(BackendError):
+    """The device stopped answering."""
+
+    code = 23
+
+
+class Cancelled(PillionError):
+    """The work was cancelled. The object has the state it had before the call and can be used again."""
+
+    code = 30
+
+
+class InternalError(PillionError):
+    """A fault in pillion itself."""
+
+    code = 31
+
+
+_BY_CODE: dict[int, type[PillionError]] = {
+    kind.code: kind
+    for kind in (
+        UsageError,
+        Busy,
+        Closed,
+        BufferTooSmallError,
+        ContextFullError,
+        ModelNotFoundError,
+        ModelFileError,
+        UnsupportedModelError,
+        PairingError,
+        NoBackendError,
+        UnsupportedOpError,
+        OutOfMemoryError,
+        DeviceLostError,
+        Cancelled,
+        InternalError,
+    )
+}
+
+
+def error_for(code: int, sentence: str) -> PillionError:
+    """The exception for a code of the C library; an unknown code becomes a plain PillionError."""
+    return _BY_CODE.get(code, PillionError)(sentence or f"the library failed with code {code} and gave no reason", code)

@@ -1,0 +1,274 @@
+"""`Generation`: one answer in the making. An iterator of `Piece`s that prefills, samples and decodes, one token per step.
+
+What is not here: how prompts are made (llm.py, chat.py) and how results look (openai_format.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Optional
+
+from .context import Context
+from .errors import Busy, Cancelled, Closed, ContextFullError, UsageError
+from .sampling import Sampler
+from .stops import StopFilter
+from .tokenizer import Tokenizer
+
+
+@dataclass
+class Timings:
+    """Counts and times under llama-server's names."""
+
+    cache_n: int = 0
+    """Prompt tokens that the context held already."""
+    prompt_n: int = 0
+    """Prompt tokens that were evaluated."""
+    prompt_ms: float = 0.0
+    predicted_n: int = 0
+    """Generated tokens, without the one that ends the text."""
+    predicted_ms: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        return {
+            "cache_n": self.cache_n,
+            "prompt_n": self.prompt_n,
+            "prompt_ms": self.prompt_ms,
+            "prompt_per_second": _per_second(self.prompt_n, self.prompt_ms),
+            "predicted_n": self.predicted_n,
+            "predicted_ms": self.predicted_ms,
+            "predicted_per_second": _per_second(self.predicted_n, self.predicted_ms),
+        }
+
+
+@dataclass(frozen=True)
+class TokenInfo:
+    """A generated token. The log-probabilities are there when they were asked for."""
+
+    id: int
+    text: str
+    """The text this token completed; "" inside a character."""
+    offset: int
+    """Where that text begins in the answer."""
+    logprob: Optional[float] = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that is ready, and the tokens that belong to it."""
+
+    text: str
+    tokens: tuple[TokenInfo, ...] = field(default=())
+
+
+class Generation:
+    """Iterate for pieces of text; `text`, `tokens`, `finish_reason` and `timings` tell the state at any time.
+
+    Leaving early (break, close(), dropping the object) is fine: between two steps nothing runs. Only one generation of a
+    context can go on: a new one from the same thread ends it, and its next step raises `Cancelled`.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        tokenizer: Tokenizer,
+        sampler: Sampler,
+        prompt: Sequence[int],
+        *,
+        max_tokens: Optional[int],
+        stop: Sequence[str],
+        logprobs: Optional[int],
+    ) -> None:
+        n_ctx = context.n_ctx
+        if not prompt:
+            raise UsageError("the prompt is empty and the model has no token to begin a text with")
+        if len(prompt) > n_ctx:
+            raise ContextFullError(f"the prompt has {len(prompt)} tokens, but the context holds {n_ctx} (n_ctx)")
+        room = n_ctx - len(prompt)
+        self._limit = room if max_tokens is None else min(max_tokens, room)
+        self._context = context
+        self._tokenizer = tokenizer
+        self._sampler = sampler
+        self._logprobs = logprobs
+        self._stream = tokenizer.stream()
+        self._stops = StopFilter(stop)
+
+        self._prefilled = False
+        self._waiting: Optional[int] = None  # sampled, not yet decoded
+        self._unsent: deque[TokenInfo] = deque()  # tokens whose text is still held back
+        self._raw_length = 0  # characters decoded, before the stop filter
+        self._sent_length = 0  # characters after it
+        self._texts: list[str] = []
+
+        self.prompt = list(prompt)
+        self.tokens: list[int] = []
+        """Ids of the generated tokens, without the one that ends the text."""
+        self.finish_reason: Optional[str] = None
+        """None until the end, then "stop" (the model or a stop string ended it) or "length" (max_tokens or the context)."""
+        self.timings = Timings()
+
+        self._thread = threading.get_ident()  # who drives it
+        self._inside = threading.Lock()  # held during a step
+        self._ended_by: Optional[str] = None  # why it may not go on
+
+    # ---- the iterator ----
+
+    def __iter__(self) -> Generation:
+        return self
+
+    def __next__(self) -> Piece:
+        """The next piece that has text. The last one may have none: it brings the tokens that are left."""
+        if not self._inside.acquire(blocking=False):
+            raise Busy("another thread is inside this generation")
+        try:
+            self._thread = threading.get_ident()
+            if self.finish_reason is not None:
+                raise StopIteration
+            while True:
+                self._raise_if_ended()
+                piece = self._step()
+                if piece.text or piece.tokens or self.finish_reason is not None:
+                    return piece
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self._ended_by = self._ended_by or f"it ended with an error: {error}"
+            raise
+        finally:
+            self._inside.release()
+
+    def run(self) -> Generation:
+        """Goes on to the end."""
+        for _ in self:
+            pass
+        return self
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self._texts)
+
+    def close(self) -> None:
+        """Ends it here. The context stays usable."""
+        if self.finish_reason is None and self._ended_by is None:
+            self._ended_by = "it was closed"
+
+    def cancel(self) -> None:
+        """Stops it, from any thread, also during the prompt; the running step raises `Cancelled`. Returns once it has."""
+        self._ended_by = self._ended_by or "it was cancelled"
+        # The library forgets a cancel that comes just before its call begins, so repeat it until the step is over. From a signal
+        # handler in the driving thread itself there is nothing to wait for.
+        deadline = time.monotonic() + 2.0
+        with contextlib.suppress(Closed):
+            while self._inside.locked() and time.monotonic() < deadline:
+                self._context.cancel()
+                if self._thread == threading.get_ident():
+                    return
+                time.sleep(0.002)
+
+    def give_way(self) -> None:
+        """Ends a generation that its own thread left behind; raises `Busy` when another thread is still at it."""
+        if self.finish_reason is not None or self._ended_by is not None:
+            return
+        if self._inside.locked() or self._thread != threading.get_ident():
+            raise Busy("another thread's generation is going on; wait for it, or make a second LLM or context")
+        self._ended_by = "a newer call took over its context"
+
+    # ---- one step ----
+
+    def _step(self) -> Piece:
+        if not self._prefilled:
+            self._prefill()
+        if len(self.tokens) >= self._limit:
+            return self._finish("length")
+
+        begin = time.perf_counter()
+        token = self._next_token()
+        info = None if token in self._tokenizer.end_tokens else self._describe(token)
+        self.timings.predicted_ms += 1e3 * (time.perf_counter() - begin)
+        if info is None:
+            return self._finish("stop")
+
+        self.tokens.append(token)
+        self.timings.predicted_n += 1
+        self._unsent.append(info)
+        text = self._stops.feed(info.text)
+        if self._stops.stopped:
+            return self._finish("stop", text)
+        if len(self.tokens) >= self._limit:
+            return self._finish("length", text)
+        return self._send(text)
+
+    def _prefill(self) -> None:
+        begin = time.perf_counter()
+        reused = self._context.set_tokens(self.prompt)
+        self.timings.prompt_ms = 1e3 * (time.perf_counter() - begin)
+        self.timings.cache_n = reused
+        self.timings.prompt_n = len(self.prompt) - reused
+        self._prefilled = True
+        self._raise_if_ended()
+        if self._sampler.params.penalised:
+            last_n = self._sampler.params.penalty_last_n
+            for token in self.prompt if last_n < 0 else self.prompt[-last_n:]:
+                self._sampler.accept(token)
+
+    def _next_token(self) -> int:
+        """Decodes the token of the step before, if there was one, and samples the next."""
+        if self._waiting is not None:
+            self._context.decode(self._waiting)
+        token = self._sampler.sample(self._context)
+        self._sampler.accept(token)
+        self._waiting = token
+        return token
+
+    def _describe(self, token: int) -> TokenInfo:
+        """The token with its text, and its log-probabilities while the context still has its row."""
+        text = self._stream.feed(token)
+        offset = self._raw_length
+        self._raw_length += len(text)
+        if self._logprobs is None:
+            return TokenInfo(token, text, offset)
+        found = self._context.logprobs(k=self._logprobs, token=token)
+        return TokenInfo(token, text, offset, found.token, tuple(found.top))
+
+    # ---- what goes out ----
+
+    def _send(self, text: str) -> Piece:
+        """Text that passed the stop filter, with the tokens that begin before its end."""
+        if not text:
+            return Piece("")
+        self._texts.append(text)
+        self._sent_length += len(text)
+        ready = []
+        while self._unsent and self._unsent[0].offset < self._sent_length:
+            ready.append(self._unsent.popleft())
+        return Piece(text, tuple(ready))
+
+    def _finish(self, reason: str, text: str = "") -> Piece:
+        """The last piece: what the stop filter and the decoder still hold, unless a stop string cut it off."""
+        if not self._stops.stopped:
+            text += self._stops.feed(self._stream.flush())
+        if self._stops.stopped:
+            reason = "stop"
+        else:
+            text += self._stops.flush()
+        self.finish_reason = reason
+        piece = self._send(text)
+        if self._stops.stopped:
+            self._unsent.clear()
+        rest = tuple(self._unsent)
+        self._unsent.clear()
+        return Piece(piece.text, piece.tokens + rest)
+
+    def _raise_if_ended(self) -> None:
+        if self._ended_by is not None:
+            raise Cancelled(f"this generation cannot go on: {self._ended_by}")
+
+
+def _per_second(n: int, ms: float) -> float:
+    return 1e3 * n / ms if ms > 0 else 0.0

@@ -1,0 +1,321 @@
+"""`LLM`: a model, one context and the tokenizer behind two methods, `complete` and `chat`.
+
+Argument names and defaults are llama-cpp-python's where it has them, results are shaped like OpenAI's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Callable, Literal, Optional, Union, overload
+
+from .chat import ChatTemplate, Message
+from .context import Context
+from .errors import UsageError
+from .generation import Generation, TokenInfo
+from .model import Metadata, Model
+from .openai_format import ChatCompletion, Completion, Result
+from .sampling import Sampler, SamplingParams
+from .tokenizer import Tokenizer
+
+Prompt = Union[str, Sequence[int]]
+Stop = Union[str, Sequence[str], None]
+
+_FILE_DEFAULTS = {
+    "temperature": "general.sampling.temp",
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+    "repeat_penalty": "general.sampling.penalty_repeat",
+    "penalty_last_n": "general.sampling.penalty_last_n",
+}
+"""Where a model file may name the sampling settings its makers recommend."""
+
+
+class LLM:
+    """A model ready to write.
+
+    path: the GGUF file.
+    n_ctx: positions of the context (None: the model's own, at most 4096).
+    n_batch, n_threads, kv_type, flash_attn: see `Context`.
+    use_mmap, device, progress: see `Model.open`.
+    seed: for calls that name none; None: a random one for each call.
+    chat_template: Jinja source to use in place of the file's.
+
+    One answer at a time. What the context holds is used again: a prompt that begins like the text before costs only the rest.
+    """
+
+    def __init__(
+        self,
+        path: Union[str, os.PathLike[str]],
+        *,
+        n_ctx: Optional[int] = None,
+        n_batch: Optional[int] = None,
+        n_threads: Optional[int] = None,
+        seed: Optional[int] = None,
+        kv_type: str = "f16",
+        flash_attn: Union[str, bool] = "auto",
+        use_mmap: bool = True,
+        device: str = "auto",
+        chat_template: Optional[str] = None,
+        progress: Optional[Callable[[int, int], object]] = None,
+    ) -> None:
+        self.seed = seed
+        self.model = Model.open(path, use_mmap=use_mmap, device=device, n_threads=n_threads, progress=progress)
+        try:
+            self.tokenizer: Tokenizer = self.model.tokenizer
+            self.context: Context = self.model.context(
+                n_ctx, n_batch=n_batch, n_threads=n_threads, n_outputs=1, kv_type=kv_type, flash_attn=flash_attn
+            )
+            self._metadata: Metadata = self.model.metadata
+            self._defaults = {name: self._metadata[key] for name, key in _FILE_DEFAULTS.items() if key in self._metadata}
+            self._banned = dict.fromkeys(self.tokenizer.suppressed_tokens, -float("inf"))
+        except BaseException:
+            self.model.close()
+            raise
+        self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
+        """The model's name in results."""
+        self._template_source = chat_template
+        self._template: Optional[ChatTemplate] = None
+        self._gate = threading.Lock()
+        self._current: Callable[[], Optional[Generation]] = lambda: None
+
+    # ---- text ----
+
+    @overload
+    def complete(self, prompt: Prompt, *, stream: Literal[False] = ..., **options: Any) -> Result: ...
+    @overload
+    def complete(self, prompt: Prompt, *, stream: Literal[True], **options: Any) -> Iterator[Result]: ...
+    @overload
+    def complete(self, prompt: Prompt, *, stream: bool, **options: Any) -> Union[Result, Iterator[Result]]: ...
+
+    def complete(
+        self,
+        prompt: Prompt,
+        *,
+        stream: bool = False,
+        max_tokens: Optional[int] = 16,
+        logprobs: Optional[int] = None,
+        echo: bool = False,
+        suffix: Optional[str] = None,
+        **options: Any,
+    ) -> Union[Result, Iterator[Result]]:
+        """Continues a text (or token ids).
+
+        max_tokens: None or -1: until the context ends.
+        stop: a string or a list of them; the text ends before the first.
+        logprobs: how many alternatives to list for each token.
+        echo: put the prompt before the answer (with logprobs the prompt is scored too, which runs it a second time).
+        stream: return an iterator of chunks; leaving it early stops the work.
+        options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, penalty_last_n, seed,
+        logit_bias, stop. Defaults come from the file where it has them (`general.sampling.*`), then from `SamplingParams`.
+        """
+        if suffix is not None:
+            raise UsageError("suffix is not supported: this library does not fill in the middle")
+        tokens = self._prompt_tokens(prompt)
+        generation = self.generate(tokens, max_tokens=max_tokens, logprobs=logprobs, **options)
+        completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
+        if echo:
+            completion.echo = prompt if isinstance(prompt, str) else self.tokenizer.decode(tokens)
+            completion.echo_tokens = self._score_prompt(tokens) if logprobs is not None else ()
+        return completion.chunks() if stream else completion.whole()
+
+    @overload
+    def chat(self, messages: Sequence[Message], *, stream: Literal[False] = ..., **options: Any) -> Result: ...
+    @overload
+    def chat(self, messages: Sequence[Message], *, stream: Literal[True], **options: Any) -> Iterator[Result]: ...
+    @overload
+    def chat(self, messages: Sequence[Message], *, stream: bool, **options: Any) -> Union[Result, Iterator[Result]]: ...
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        stream: bool = False,
+        max_tokens: Optional[int] = None,
+        tools: Optional[Sequence[Mapping[str, Any]]] = None,
+        chat_template_kwargs: Optional[Mapping[str, Any]] = None,
+        logprobs: bool = False,
+        top_logprobs: Optional[int] = None,
+        **options: Any,
+    ) -> Union[Result, Iterator[Result]]:
+        """Answers a conversation, a list of {"role": …, "content": …}, through the file's chat template.
+
+        tools: passed to the template.
+        chat_template_kwargs: more variables for the template (`{"enable_thinking": True}`).
+        logprobs, top_logprobs: as in OpenAI's API.
+        The rest as in `complete`.
+        """
+        prompt = self.render_chat(messages, tools=tools, **(chat_template_kwargs or {}))
+        tokens = self.chat_tokens(prompt)
+        wanted = (top_logprobs or 0) if logprobs else None
+        generation = self.generate(tokens, max_tokens=max_tokens, logprobs=wanted, **options)
+        completion = ChatCompletion(generation, self.tokenizer, self.name, logprobs)
+        return completion.chunks() if stream else completion.whole()
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: Optional[int] = None,
+        stop: Stop = None,
+        logprobs: Optional[int] = None,
+        seed: Optional[int] = None,
+        logit_bias: Optional[Mapping[Any, float]] = None,
+        **settings: Any,
+    ) -> Generation:
+        """The iterator under `complete` and `chat`: pieces of text with their token ids. Nothing runs before its first step."""
+        chosen = {name: value for name, value in settings.items() if value is not None}
+        bias = {**self._checked_bias(logit_bias or {}), **self._banned}
+        params = SamplingParams(**{**self._defaults, **chosen, "seed": self.seed if seed is None else seed, "logit_bias": bias})
+        if max_tokens is not None and max_tokens < -1:
+            raise UsageError(f"max_tokens is {max_tokens}; it must be 0 or more, or None (or -1) for as many as fit")
+        if logprobs is not None and not 0 <= logprobs <= self.model.n_vocab:
+            raise UsageError(f"logprobs is {logprobs}; it must be 0 to {self.model.n_vocab}")
+        generation = Generation(
+            self.context,
+            self.tokenizer,
+            Sampler(params),
+            self._prompt_tokens(prompt),
+            max_tokens=None if max_tokens == -1 else max_tokens,
+            stop=_stop_strings(stop),
+            logprobs=logprobs,
+        )
+        with self._gate:
+            before = self._current()
+            if before is not None:
+                before.give_way()
+            self._current = weakref.ref(generation)
+        return generation
+
+    def cancel(self) -> None:
+        """Stops the answer in the making, from any thread, also while the prompt is read; that call raises `Cancelled`."""
+        with self._gate:
+            current = self._current()
+        if current is not None:
+            current.cancel()
+
+    # ---- tokens and prompts ----
+
+    def tokenize(self, text: Union[str, bytes], add_bos: bool = True, special: bool = False) -> list[int]:
+        """Token ids of a text."""
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
+        return self.tokenizer.encode(text, add_special=add_bos, parse_special=special)
+
+    def detokenize(self, tokens: Sequence[int], special: bool = False) -> str:
+        """The text of token ids."""
+        return self.tokenizer.decode(tokens, special=special)
+
+    def render_chat(self, messages: Sequence[Message], **variables: Any) -> str:
+        """The prompt that `chat` would use."""
+        if self._template is None:
+            self._template = ChatTemplate(
+                self._template_text(),
+                bos_token=_spelling(self.tokenizer, self.tokenizer.bos),
+                eos_token=_spelling(self.tokenizer, self.tokenizer.eos),
+            )
+        return self._template.render(messages, **variables)
+
+    def chat_tokens(self, rendered: str) -> list[int]:
+        """Token ids of a rendered conversation. Most templates write BOS themselves; it is not put a second time."""
+        bos = _spelling(self.tokenizer, self.tokenizer.bos)
+        has_bos = bool(bos) and rendered.startswith(bos)
+        return self.tokenizer.encode(rendered, add_special=not has_bos, parse_special=True)
+
+    def _template_text(self) -> str:
+        if self._template_source is not None:
+            return self._template_source
+        source = self._metadata.get("tokenizer.chat_template")
+        if not source:
+            raise UsageError(
+                f"{self.name} has no chat template: use complete(), or give LLM(…, chat_template=…) the template of its makers"
+            )
+        return str(source)
+
+    def _prompt_tokens(self, prompt: Prompt) -> list[int]:
+        if not isinstance(prompt, str):
+            return [int(token) for token in prompt]
+        tokens = self.tokenizer.encode(prompt)
+        if not tokens and self.tokenizer.bos is not None:
+            tokens = [self.tokenizer.bos]  # an empty text still has a beginning
+        return tokens
+
+    def _score_prompt(self, tokens: list[int]) -> tuple[TokenInfo, ...]:
+        """The prompt's tokens with their log-probabilities; the first one has none."""
+        scores: list[Optional[float]] = [None, *self.context.score(tokens).tolist()]
+        stream, offset, infos = self.tokenizer.stream(), 0, []
+        for token, score in zip(tokens, scores):
+            text = stream.feed(token)
+            infos.append(TokenInfo(token, text, offset, score))
+            offset += len(text)
+        return tuple(infos)
+
+    def _checked_bias(self, bias: Mapping[Any, float]) -> dict[int, float]:
+        checked = {int(token): float(value) for token, value in bias.items()}  # JSON has string keys
+        for token in checked:
+            if not 0 <= token < self.model.n_vocab:
+                raise UsageError(f"logit_bias names token {token}; the vocabulary has 0 to {self.model.n_vocab - 1}")
+        return checked
+
+    # ---- llama-cpp-python's names ----
+
+    create_completion = complete
+    __call__ = complete
+    create_chat_completion = chat
+
+    def n_ctx(self) -> int:
+        """Positions of the context."""
+        return self.context.n_ctx
+
+    def n_vocab(self) -> int:
+        return self.model.n_vocab
+
+    def token_bos(self) -> int:
+        return -1 if self.tokenizer.bos is None else self.tokenizer.bos
+
+    def token_eos(self) -> int:
+        return -1 if self.tokenizer.eos is None else self.tokenizer.eos
+
+    @property
+    def metadata(self) -> Metadata:
+        """The file's metadata."""
+        return self._metadata
+
+    def reset(self) -> None:
+        """Empties the context."""
+        self.context.clear()
+
+    # ---- life ----
+
+    def close(self) -> None:
+        """Frees the context and the model. Doing it twice is fine; any later use raises `Closed`."""
+        self.context.close()
+        self.tokenizer.close()
+        self.model.close()
+
+    @property
+    def closed(self) -> bool:
+        return self.context.closed
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<pillion.LLM {self.name!r}{' (closed)' if self.closed else ''}>"
+
+
+def _stop_strings(stop: Stop) -> list[str]:
+    stops = [stop] if isinstance(stop, str) else list(stop or [])
+    if any(not isinstance(one, str) or not one for one in stops):
+        raise UsageError("stop must be a string or a list of strings, none of them empty")
+    return stops
+
+
+def _spelling(tokenizer: Tokenizer, token: Optional[int]) -> str:
+    return "" if token is None else tokenizer.token_text(token)

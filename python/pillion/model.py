@@ -1,0 +1,208 @@
+"""`Model`: an open GGUF file, its weights and its tokenizer. Immutable; one model serves any number of contexts and threads."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+from ._native import Handle, Progress, as_bytes, as_str, check, ffi, interruptible, lib, read_bytes
+from .errors import UsageError
+from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from .context import Context
+
+
+class Model(Handle):
+    """A model file. Open it with `Model.open(path)`; close it with `close()` or `with`.
+
+    Contexts and the tokenizer stay usable after the model is closed: the weights are freed with the last of them.
+    """
+
+    _kind = "model"
+
+    def __init__(self, pointer: Any, path: str) -> None:
+        super().__init__(pointer, lib.pillion_model_free)
+        self.path = path
+        self._info = ffi.new("pillion_model_info*")
+        self._info.struct_size = ffi.sizeof("pillion_model_info")
+        check(lib.pillion_model_get_info(self._c, self._info, ffi.sizeof("pillion_model_info")))
+        self._tokenizer: Optional[Tokenizer] = None
+
+    @classmethod
+    def open(
+        cls,
+        path: Union[str, os.PathLike[str]],
+        *,
+        use_mmap: bool = True,
+        device: str = "auto",
+        n_threads: Optional[int] = None,
+        metadata_only: bool = False,
+        progress: Optional[Callable[[int, int], object]] = None,
+    ) -> Model:
+        """Opens a GGUF file.
+
+        use_mmap: map the file; False reads it into memory.
+        device: "auto" or "cpu".
+        n_threads: threads that repack weights (None: all this process may use).
+        metadata_only: no weights are loaded; the tokenizer and the descriptions work, contexts do not.
+        progress: called as progress(done_bytes, total_bytes), perhaps from another thread. What it raises ends the load.
+        """
+        watch = Progress(progress)
+        handle = ffi.new_handle(watch)
+        device_name = ffi.new("char[]", as_bytes(device))
+        config = ffi.new("pillion_model_config*")
+        lib.pillion_model_config_init(config, ffi.sizeof("pillion_model_config"))
+        config.no_mmap = not use_mmap
+        config.metadata_only = metadata_only
+        config.n_threads = thread_count(n_threads)
+        config.device = device_name
+        config.progress = lib.pillion_py_progress
+        config.progress_user = handle
+        name = os.fspath(path)
+        encoded = os.fsencode(name)
+        out = ffi.new("pillion_model**")
+        try:
+            interruptible(lambda: check(lib.pillion_model_open(encoded, config, out)), watch.cancel)
+        except Exception:
+            if watch.error is not None:
+                raise watch.error from None
+            raise
+        except BaseException:
+            if out[0] != ffi.NULL:  # Ctrl-C came just after the load was done
+                lib.pillion_model_free(out[0])
+            raise
+        return cls(out[0], name)
+
+    # ---- what it is ----
+
+    @property
+    def arch(self) -> str:
+        """The architecture's name in the file: "gemma4", "gemma3", "llama" …"""
+        return as_str(ffi.string(self._info.arch))
+
+    @property
+    def n_layers(self) -> int:
+        return int(self._info.n_layers)
+
+    @property
+    def n_embd(self) -> int:
+        """Width of a hidden row."""
+        return int(self._info.n_embd)
+
+    @property
+    def n_vocab(self) -> int:
+        return int(self._info.n_vocab)
+
+    @property
+    def n_ctx_train(self) -> int:
+        """The context length the model was trained for."""
+        return int(self._info.n_ctx_train)
+
+    @property
+    def n_heads(self) -> int:
+        return int(self._info.n_heads)
+
+    @property
+    def window(self) -> int:
+        """Width of the sliding window, 0 when no layer has one."""
+        return int(self._info.window)
+
+    @property
+    def is_drafter(self) -> bool:
+        """True for a Gemma 4 assistant, which runs only beside its target."""
+        return bool(self._info.is_drafter)
+
+    @property
+    def n_params(self) -> int:
+        return int(self._info.n_params)
+
+    @property
+    def file_bytes(self) -> int:
+        return int(self._info.file_bytes)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights as they lie in memory."""
+        return int(self._info.weight_bytes)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The file's tokenizer."""
+        if self._tokenizer is None or self._tokenizer.closed:
+            out = ffi.new("pillion_tokenizer**")
+            check(lib.pillion_model_tokenizer(self._c, out))
+            self._tokenizer = Tokenizer(out[0])
+        return self._tokenizer
+
+    @property
+    def metadata(self) -> Metadata:
+        """The file's metadata as a read-only mapping of key to value."""
+        return Metadata(self)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything `pillion inspect --json` shows: sizes, layers, tensor types, metadata with long arrays shortened."""
+        raw = read_bytes(lambda out, capacity, needed: lib.pillion_model_json(self._c, out, capacity, needed), 1 << 16)
+        description: dict[str, Any] = json.loads(as_str(raw))
+        return description
+
+    # ---- running it ----
+
+    def context(
+        self,
+        n_ctx: Optional[int] = None,
+        *,
+        n_batch: Optional[int] = None,
+        n_threads: Optional[int] = None,
+        n_outputs: Optional[int] = None,
+        kv_type: str = "f16",
+        flash_attn: Union[str, bool] = "auto",
+        swa_full: bool = False,
+    ) -> Context:
+        """A new, empty sequence on this model. See `Context` for the arguments."""
+        from .context import Context
+
+        return Context(
+            self,
+            n_ctx,
+            n_batch=n_batch,
+            n_threads=n_threads,
+            n_outputs=n_outputs,
+            kv_type=kv_type,
+            flash_attn=flash_attn,
+            swa_full=swa_full,
+        )
+
+    def __repr__(self) -> str:
+        state = " (closed)" if self.closed else ""
+        return f"<pillion.Model {self.arch}, {self.n_params / 1e6:.0f}M parameters, {self.path!r}{state}>"
+
+
+class Metadata(Mapping[str, Any]):
+    """A file's metadata. Strings are str, everything else has the type of its JSON (a long array is read when asked for)."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._known: dict[str, Any] = model.describe().get("metadata", {})
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._known:
+            raise KeyError(key)
+        name = as_bytes(key)
+        raw = read_bytes(lambda out, capacity, needed: lib.pillion_model_metadata(self._model._c, name, out, capacity, needed))
+        return as_str(raw) if isinstance(self._known[key], str) else json.loads(as_str(raw))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+def thread_count(n_threads: Optional[int]) -> int:
+    """A thread count for the library, where None and 0 mean all."""
+    if n_threads is not None and not 0 <= n_threads <= 1024:
+        raise UsageError(f"n_threads is {n_threads}; it must be 1 to 1024, or None for all cores")
+    return n_threads or 0

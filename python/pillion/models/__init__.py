@@ -1,0 +1,8 @@
+"""The model that comes with the package: a tiny Gemma 4 that has read the Bible, for `pillion demo` and the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TINY_TARGET = Path(__file__).with_name("tiny-target.gguf")
+"""The target of the tiny pair: 5 million parameters, sliding and full layers, shared KV, per-layer embeddings."""

@@ -1,0 +1,112 @@
+"""`SamplingParams`: how the next token is chosen. `Sampler`: the chooser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Optional, Union
+
+from ._native import Handle, check, ffi, lib
+from .context import Context
+from .errors import UsageError
+
+SEED_MAX = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """Settings of a sampler, checked when made. The defaults are llama-cpp-python's."""
+
+    temperature: float = 0.8
+    """0: always the most likely token."""
+    top_k: int = 40
+    """Keep the k most likely tokens; 0: all."""
+    top_p: float = 0.95
+    """Keep the most likely tokens that together have this probability; 1: all."""
+    min_p: float = 0.05
+    """Drop tokens less likely than this part of the most likely one; 0: none."""
+    repeat_penalty: float = 1.0
+    """Divides the logit of tokens already in the text; 1: off."""
+    frequency_penalty: float = 0.0
+    """Taken from a token's logit for each time it is in the text."""
+    presence_penalty: float = 0.0
+    """Taken once from the logit of each token in the text."""
+    penalty_last_n: int = 64
+    """How much of the text the penalties see; -1: all of it, 0: penalties off."""
+    seed: Optional[int] = None
+    """The same seed gives the same text; None: a random one."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to the logits of single tokens; -inf bans a token."""
+
+    def __post_init__(self) -> None:
+        _need(math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more")
+        _need(0 <= self.top_k < 2**31, "top_k", self.top_k, "0 (off) or more")
+        _need(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (off)")
+        _need(0 <= self.min_p <= 1, "min_p", self.min_p, "0 (off) to 1")
+        _need(math.isfinite(self.repeat_penalty) and self.repeat_penalty > 0, "repeat_penalty", self.repeat_penalty, "above 0")
+        for name in ("frequency_penalty", "presence_penalty"):
+            _need(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number")
+        _need(-1 <= self.penalty_last_n < 2**31, "penalty_last_n", self.penalty_last_n, "-1 (all), 0 (off) or more")
+        _need(self.seed is None or 0 <= self.seed <= SEED_MAX, "seed", self.seed, "0 to 2**64 - 1, or None")
+        for token, bias in self.logit_bias.items():
+            _need(not math.isnan(bias) and bias != math.inf, f"logit_bias[{token}]", bias, "a number or -inf")
+
+    @property
+    def penalised(self) -> bool:
+        """Whether the text already written plays a part."""
+        used = self.repeat_penalty != 1 or self.frequency_penalty != 0 or self.presence_penalty != 0
+        return used and self.penalty_last_n != 0
+
+
+class Sampler(Handle):
+    """Chooses tokens from a context's logits. One thread at a time."""
+
+    _kind = "sampler"
+
+    def __init__(self, params: Optional[SamplingParams] = None) -> None:
+        self.params = params = params or SamplingParams()
+        config = ffi.new("pillion_sampler_config*")
+        lib.pillion_sampler_config_init(config, ffi.sizeof("pillion_sampler_config"))
+        config.temperature = params.temperature
+        config.top_k = params.top_k
+        config.top_p = params.top_p
+        config.min_p = params.min_p
+        if params.penalised:
+            config.repeat_penalty = params.repeat_penalty
+            config.frequency_penalty = params.frequency_penalty
+            config.presence_penalty = params.presence_penalty
+            config.penalty_last_n = params.penalty_last_n
+        config.seed = _native_seed(params.seed)
+        tokens = ffi.new("int32_t[]", list(params.logit_bias))
+        values = ffi.new("float[]", list(params.logit_bias.values()))
+        config.bias_tokens, config.bias_values, config.n_bias = tokens, values, len(params.logit_bias)
+        out = ffi.new("pillion_sampler**")
+        check(lib.pillion_sampler_new(config, out))
+        super().__init__(out[0], lib.pillion_sampler_free)
+        self._token = ffi.new("int32_t*")
+
+    def sample(self, context: Context, row: int = -1) -> int:
+        """The next token from a row of the context's logits. Changes neither; call `accept` with the token that was used."""
+        check(lib.pillion_sampler_sample(self._c, context._c, context._row(row), self._token))
+        return int(self._token[0])
+
+    def accept(self, token: int) -> None:
+        """Tells the penalties that a token is in the text."""
+        check(lib.pillion_sampler_accept(self._c, token))
+
+    def reset(self) -> None:
+        """Forgets the accepted tokens and starts the seed anew."""
+        check(lib.pillion_sampler_reset(self._c))
+
+
+def _native_seed(seed: Optional[int]) -> int:
+    """The library reads 0 as "random"; a seed of 0 given here is a seed, and takes the one number that is left."""
+    if seed is None:
+        return 0
+    return seed or SEED_MAX
+
+
+def _need(holds: bool, name: str, value: Union[float, int, None], allowed: str) -> None:
+    if not holds:
+        raise UsageError(f"{name} is {value}; it must be {allowed}")

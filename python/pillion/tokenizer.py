@@ -1,0 +1,164 @@
+"""`Tokenizer`: text to token ids and back. `TokenStream`: token ids to text, piece by piece, never half a character."""
+
+from __future__ import annotations
+
+import codecs
+from typing import Any
+
+from ._native import Handle, Tokens, as_bytes, as_str, check, ffi, lib, read_bytes, read_tokens, token_array
+
+
+class Tokenizer(Handle):
+    """The tokenizer of a model file, from `Model.tokenizer`. Immutable; threads may share it."""
+
+    _kind = "tokenizer"
+
+    def __init__(self, pointer: Any) -> None:
+        super().__init__(pointer, lib.pillion_tokenizer_free)
+        info = ffi.new("pillion_tokenizer_info*")
+        info.struct_size = ffi.sizeof("pillion_tokenizer_info")
+        check(lib.pillion_tokenizer_get_info(self._c, info, ffi.sizeof("pillion_tokenizer_info")))
+        self._info = info
+        self._end = frozenset(info.end[0 : min(info.n_end, 16)])
+
+    # ---- both ways ----
+
+    def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """Token ids of a text.
+
+        add_special: put BOS (and EOS) where the file says so.
+        parse_special: read control tokens spelled out in the text ("<start_of_turn>") as those tokens; never do this with text
+        from strangers.
+        """
+        raw = as_bytes(text)
+        return read_tokens(
+            lambda out, capacity, needed: lib.pillion_tokenizer_encode(
+                self._c, raw, len(raw), add_special, parse_special, out, capacity, needed
+            ),
+            len(raw) + 2,
+        )
+
+    def decode_bytes(self, ids: Tokens, special: bool = False) -> bytes:
+        """The bytes of a whole text."""
+        array, n = token_array(ids)
+        return read_bytes(
+            lambda out, capacity, needed: lib.pillion_tokenizer_decode(self._c, array, n, special, out, capacity, needed),
+            8 * n + 64,
+        )
+
+    def decode(self, ids: Tokens, special: bool = False) -> str:
+        """The text of token ids. Control tokens are left out unless `special`; bytes that are not UTF-8 become U+FFFD."""
+        return as_str(self.decode_bytes(ids, special))
+
+    def stream(self, special: bool = False) -> TokenStream:
+        """A decoder for a text that grows token by token."""
+        return TokenStream(self, special)
+
+    # ---- single tokens ----
+
+    def token_bytes(self, token: int, special: bool = False) -> bytes:
+        """The bytes a token adds to a running text; may be a part of a character."""
+        return read_bytes(
+            lambda out, capacity, needed: lib.pillion_tokenizer_token_bytes(self._c, token, special, out, capacity, needed),
+            128,
+        )
+
+    def token_text(self, token: int) -> str:
+        """The vocabulary's own spelling of a token ("▁the", "<0x0A>")."""
+        return as_str(
+            read_bytes(
+                lambda out, capacity, needed: lib.pillion_tokenizer_token_text(self._c, token, out, capacity, needed, ffi.NULL),
+                128,
+            )
+        )
+
+    def token_type(self, token: int) -> str:
+        """One of "normal", "unknown", "control", "user_defined", "unused", "byte"."""
+        kind = ffi.new("int32_t*")
+        read_bytes(
+            lambda out, capacity, needed: lib.pillion_tokenizer_token_text(self._c, token, out, capacity, needed, kind), 128
+        )
+        return _TYPE_NAMES.get(kind[0], "unknown")
+
+    # ---- special tokens; None where the file names none ----
+
+    @property
+    def n_tokens(self) -> int:
+        return int(self._info.n_tokens)
+
+    @property
+    def model(self) -> str:
+        """The kind of tokenizer: "llama", "gemma4", "gpt2"."""
+        return as_str(ffi.string(self._info.model))
+
+    @property
+    def bos(self) -> int | None:
+        return _known(self._info.bos)
+
+    @property
+    def eos(self) -> int | None:
+        return _known(self._info.eos)
+
+    @property
+    def unk(self) -> int | None:
+        return _known(self._info.unk)
+
+    @property
+    def pad(self) -> int | None:
+        return _known(self._info.pad)
+
+    @property
+    def adds_bos(self) -> bool:
+        return bool(self._info.adds_bos)
+
+    @property
+    def adds_eos(self) -> bool:
+        return bool(self._info.adds_eos)
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens that end a generation."""
+        return self._end
+
+    @property
+    def suppressed_tokens(self) -> list[int]:
+        """Tokens that the file says must never be generated."""
+        return read_tokens(lambda out, capacity, needed: lib.pillion_tokenizer_suppressed(self._c, out, capacity, needed))
+
+    def __len__(self) -> int:
+        return self.n_tokens
+
+
+class TokenStream:
+    """Turns tokens into text as they come.
+
+    Each piece is valid text: bytes of an unfinished character wait for the next token, bytes that cannot become one turn into
+    U+FFFD. The pieces together, with flush(), are what decoding all bytes at once gives.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, special: bool = False) -> None:
+        self._tokenizer = tokenizer
+        self._special = special
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token: int) -> str:
+        """The text that became certain with this token; often "", inside a character."""
+        return self._decoder.decode(self._tokenizer.token_bytes(token, self._special))
+
+    def flush(self) -> str:
+        """The end: an unfinished character becomes one U+FFFD."""
+        return self._decoder.decode(b"", final=True)
+
+
+_TYPE_NAMES = {
+    lib.PILLION_TOKEN_NORMAL: "normal",
+    lib.PILLION_TOKEN_UNKNOWN: "unknown",
+    lib.PILLION_TOKEN_CONTROL: "control",
+    lib.PILLION_TOKEN_USER_DEFINED: "user_defined",
+    lib.PILLION_TOKEN_UNUSED: "unused",
+    lib.PILLION_TOKEN_BYTE: "byte",
+}
+
+
+def _known(token: int) -> int | None:
+    return int(token) if token >= 0 else None

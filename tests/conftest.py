@@ -1,0 +1,131 @@
+"""Fixtures for all tests.
+
+`fake` is the package over the stand-in library of tests/fake: quick, and able to fail on command. `pillion` is the real thing.
+Tests that need something absent are skipped with the reason, and pytest prints the reasons at the end.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "fake"), str(REPOSITORY / "tools")]
+
+import build  # noqa: E402 - tests/fake/build.py
+
+
+# ---- the stand-in ----
+
+
+class Strings:
+    """Pulls the strings of the stand-in library."""
+
+    def __init__(self, package):
+        self.ffi, self.lib = package._native.ffi, package._native.lib
+
+    def reset(self):
+        self.lib.fake_reset()
+
+    def script(self, base, text):
+        """What the model says from context length `base` on; a text, bytes or token ids."""
+        tokens = list(text.encode()) if isinstance(text, str) else list(text)
+        self.lib.fake_script(base, self.ffi.new("int32_t[]", tokens), len(tokens))
+
+    def fail(self, function, code, sentence="no reason"):
+        self.lib.fake_fail(function.encode(), code, sentence.encode())
+
+    def slow(self, us_per_token):
+        self.lib.fake_slow(us_per_token)
+
+    def log(self, level, message):
+        self.lib.fake_log(level, message.encode())
+
+    @property
+    def live(self):
+        return self.lib.fake_live()
+
+    @property
+    def evaluated(self):
+        return self.lib.fake_evaluated()
+
+
+@pytest.fixture(scope="session")
+def fake():
+    return build.load()
+
+
+@pytest.fixture
+def strings(fake):
+    pulled = Strings(fake)
+    pulled.reset()
+    yield pulled
+    pulled.reset()
+
+
+@pytest.fixture
+def toy_file(tmp_path):
+    """Writes a model file of the stand-in; the arguments are its metadata, values as JSON."""
+
+    def write(metadata=None, name="toy.gguf"):
+        lines = [f"{key}={value}" for key, value in (metadata or {}).items()]
+        path = tmp_path / name
+        path.write_text("\n".join(["fake", *lines, ""]), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def toy_llm(fake, strings, toy_file):
+    with fake.LLM(toy_file({"general.name": '"Toy"'}), n_ctx=256) as llm:
+        yield llm
+
+
+# ---- the real thing ----
+
+
+@pytest.fixture(scope="session")
+def pillion():
+    """The built package."""
+    return pytest.importorskip("pillion", reason="the package is not built: make test", exc_type=ImportError)
+
+
+@pytest.fixture(scope="session")
+def libpillion():
+    """Path of the built libpillion.so."""
+    folder = Path(os.environ.get("PILLION_BUILD_DIR", REPOSITORY / "build" / "python"))
+    path = folder / "libpillion.so"
+    if not path.exists():
+        pytest.skip(f"{path} is not built: make test")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_target(pillion):
+    """Path of the embedded tiny model."""
+    from pillion.models import TINY_TARGET
+
+    if not TINY_TARGET.exists():
+        pytest.skip(f"{TINY_TARGET} is missing")
+    return TINY_TARGET
+
+
+def _fetched(name):
+    import models
+
+    try:
+        return getattr(models, name)()
+    except models.ModelUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def gemma3_270m():
+    return _fetched("gemma3_270m")
+
+
+@pytest.fixture(scope="session")
+def smollm2_135m():
+    return _fetched("smollm2_135m")

@@ -1,0 +1,648 @@
+/* A stand-in for the library behind pillion.h, for tests of the Python layer: the whole ABI over a toy model, deterministic and
+ * quick, with strings (fake_pillion.h) to make it fail, dawdle or say what a test wants.
+ *
+ * Model file: a text file whose first line is "fake". Each further line "key=value" is metadata; the value is JSON, or a string
+ * when it begins with '"'. Keys of effect: fake.arch, fake.suppress (a token), fake.drafter.
+ * Tokenizer: bytes are tokens 0..255; 256 <bos>, 257 <eos>, 258 <turn>, 259 </turn> (ends too), 260 <image>.
+ * Next token: the script's where there is one; else the letter after the last one ('z' is followed by 'a', all else by 'a').
+ */
+#include "fake_pillion.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { N_BYTES = 256, BOS = 256, EOS = 257, TURN = 258, TURN_END = 259, IMAGE = 260, N_VOCAB = 261, N_EMBD = 8 };
+static const char* const kSpecial[] = {"<bos>", "<eos>", "<turn>", "</turn>", "<image>"};
+
+/* ---- errors and strings to pull ---- */
+
+static _Thread_local char last_error[512];
+static atomic_size_t live, evaluated;
+static atomic_int slow_us;
+static char fail_function[64], fail_sentence[256];
+static int32_t fail_code;
+static int32_t script[4096];
+static size_t script_base, script_n;
+static pillion_log_callback log_sink;
+static void* log_user;
+
+void fake_reset(void) {
+    evaluated = 0;
+    slow_us = 0;
+    fail_function[0] = 0;
+    script_n = 0;
+}
+void fake_script(size_t base, const int32_t* tokens, size_t n) {
+    script_base = base;
+    script_n = n < 4096 ? n : 4096;
+    memcpy(script, tokens, script_n * sizeof *tokens);
+}
+void fake_fail(const char* function, int32_t code, const char* sentence) {
+    snprintf(fail_function, sizeof fail_function, "%s", function);
+    snprintf(fail_sentence, sizeof fail_sentence, "%s", sentence);
+    fail_code = code;
+}
+void fake_slow(int32_t us) { slow_us = us; }
+size_t fake_live(void) { return live; }
+size_t fake_evaluated(void) { return evaluated; }
+
+static void* log_body(void* message) {
+    if (log_sink) log_sink(*(int32_t*)message, (char*)message + sizeof(int32_t), log_user);
+    return NULL;
+}
+void fake_log(int32_t level, const char* message) {
+    char* packed = malloc(sizeof level + strlen(message) + 1);
+    memcpy(packed, &level, sizeof level);
+    strcpy(packed + sizeof level, message);
+    pthread_t thread;
+    pthread_create(&thread, NULL, log_body, packed);
+    pthread_join(thread, NULL);
+    free(packed);
+}
+
+static pillion_status error(pillion_status code, const char* sentence) {
+    snprintf(last_error, sizeof last_error, "%s", sentence);
+    return code;
+}
+static pillion_status invalid(const char* sentence) { return error(PILLION_ERROR_INVALID_ARGUMENT, sentence); }
+static pillion_status begin(const char* function) {
+    last_error[0] = 0;
+    if (strcmp(function, fail_function) != 0) return PILLION_OK;
+    fail_function[0] = 0;
+    return error(fail_code, fail_sentence);
+}
+#define BEGIN()                                     \
+    do {                                            \
+        pillion_status status_ = begin(__func__);   \
+        if (status_) return status_;                \
+    } while (0)
+#define NEED(condition)                                           \
+    do {                                                          \
+        if (!(condition)) return invalid("this must hold: " #condition); \
+    } while (0)
+
+/* A caller's struct of any size, copied into one of ours; refuses a surplus that is not zero. */
+static int read_config(void* mine, size_t my_size, const void* theirs) {
+    if (!theirs) return 1;
+    uint32_t size;
+    memcpy(&size, theirs, sizeof size);
+    if (size < sizeof size) return 0;
+    for (size_t i = my_size; i < size; ++i)
+        if (((const char*)theirs)[i]) return 0;
+    memcpy(mine, theirs, size < my_size ? size : my_size);
+    return 1;
+}
+static void init_config(void* config, size_t size) {
+    if (!config || size < sizeof(uint32_t)) return;
+    memset(config, 0, size);
+    uint32_t given = (uint32_t)size;
+    memcpy(config, &given, sizeof given);
+}
+static void write_info(void* theirs, size_t size, void* mine, size_t my_size) {
+    uint32_t filled = (uint32_t)(size < my_size ? size : my_size);
+    memcpy(mine, &filled, sizeof filled);
+    memcpy(theirs, mine, filled);
+}
+static pillion_status give(const void* data, size_t n, size_t item, void* out, size_t capacity, size_t* needed) {
+    if (needed) *needed = n;
+    if (n > capacity) return error(PILLION_ERROR_BUFFER_TOO_SMALL, "the buffer is too small");
+    if (n) memcpy(out, data, n * item);
+    return PILLION_OK;
+}
+
+/* ---- library ---- */
+
+uint32_t pillion_abi_version(void) { return PILLION_ABI_VERSION; }
+const char* pillion_version(void) { return PILLION_VERSION "+fake"; }
+const char* pillion_last_error(void) { return last_error; }
+
+pillion_status pillion_set_log(pillion_log_callback callback, void* user) {
+    BEGIN();
+    log_sink = callback;
+    log_user = user;
+    return PILLION_OK;
+}
+
+pillion_status pillion_system_json(char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    static const char json[] =
+        "{\"cpu\": {\"table\": \"generic\", \"tables\": [\"generic\"], \"features\": [\"sse2\"], \"threads\": 1},"
+        " \"backends\": [{\"name\": \"cpu\", \"available\": true, \"reason\": null},"
+        " {\"name\": \"cuda\", \"available\": false, \"reason\": \"no driver was found\"}], \"memory_bytes\": 1073741824}";
+    NEED(needed || out);
+    return give(json, sizeof json - 1, 1, out, capacity, needed);
+}
+
+/* ---- model ---- */
+
+typedef struct { char key[64], value[2048]; } entry;
+struct pillion_tokenizer { atomic_int count; int32_t suppressed; };
+struct pillion_model {
+    atomic_int count;
+    pillion_tokenizer* tokenizer;
+    int metadata_only, is_drafter, n_entries;
+    char arch[32];
+    entry entries[32];
+};
+
+void pillion_model_config_init(pillion_model_config* config, size_t size) { init_config(config, size); }
+
+static void free_tokenizer(pillion_tokenizer* tokenizer) {
+    if (--tokenizer->count > 0) return;
+    --live;
+    free(tokenizer);
+}
+static void release(pillion_model* model) {
+    if (--model->count > 0) return;
+    --live;
+    free_tokenizer(model->tokenizer);
+    free(model);
+}
+
+static const char* find(const pillion_model* model, const char* key) {
+    for (int i = 0; i < model->n_entries; ++i)
+        if (strcmp(model->entries[i].key, key) == 0) return model->entries[i].value;
+    return NULL;
+}
+
+pillion_status pillion_model_open(const char* path, const pillion_model_config* given, pillion_model** out) {
+    BEGIN();
+    NEED(path && out);
+    pillion_model_config config = {0};
+    if (!read_config(&config, sizeof config, given)) return invalid("pillion_model_config: unknown fields are not zero");
+    FILE* file = fopen(path, "r");
+    if (!file) {
+        char sentence[400];
+        snprintf(sentence, sizeof sentence, "%s: no such file", path);
+        return error(PILLION_ERROR_FILE_NOT_FOUND, sentence);
+    }
+    char line[2200];
+    if (!fgets(line, sizeof line, file) || strcmp(line, "fake\n") != 0) {
+        fclose(file);
+        return error(PILLION_ERROR_FILE_CORRUPT, "this is no model file: the first line is not 'fake'");
+    }
+    pillion_model* model = calloc(1, sizeof *model);
+    model->count = 1;
+    model->metadata_only = config.metadata_only;
+    while (model->n_entries < 32 && fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = 0;
+        char* equals = strchr(line, '=');
+        if (!equals) continue;
+        *equals = 0;
+        entry* one = &model->entries[model->n_entries++];
+        snprintf(one->key, sizeof one->key, "%.63s", line);
+        snprintf(one->value, sizeof one->value, "%.2047s", equals + 1);
+    }
+    fclose(file);
+    for (uint64_t done = 0; config.progress && done <= 100; done += 10) {
+        struct timespec pause = {0, slow_us * 1000L};
+        nanosleep(&pause, NULL);
+        if (config.progress(done, 100, config.progress_user)) {
+            free(model);
+            return error(PILLION_ERROR_CANCELLED, "loading was cancelled");
+        }
+    }
+    const char* arch = find(model, "fake.arch");
+    snprintf(model->arch, sizeof model->arch, "%s", arch ? arch + 1 : "fake");    /* behind the quote ... */
+    model->arch[strcspn(model->arch, "\"")] = 0;                                  /* ... to the other one */
+    model->is_drafter = find(model, "fake.drafter") != NULL;
+    model->tokenizer = calloc(1, sizeof *model->tokenizer);
+    model->tokenizer->count = 1;
+    const char* suppressed = find(model, "fake.suppress");
+    model->tokenizer->suppressed = suppressed ? atoi(suppressed) : -1;
+    live += 2;
+    *out = model;
+    return PILLION_OK;
+}
+void pillion_model_free(pillion_model* model) {
+    if (model) release(model);
+}
+
+pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_info* info, size_t size) {
+    BEGIN();
+    NEED(model && info && size >= sizeof(uint32_t));
+    pillion_model_info mine = {.n_layers = 1, .n_embd = N_EMBD, .n_vocab = N_VOCAB, .n_ctx_train = 4096, .n_heads = 1,
+                               .is_drafter = model->is_drafter, .n_params = 1000000, .file_bytes = 100, .weight_bytes = 200};
+    snprintf(mine.arch, sizeof mine.arch, "%s", model->arch);
+    write_info(info, size, &mine, sizeof mine);
+    return PILLION_OK;
+}
+
+pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(model && needed);
+    char* json = malloc(80000);
+    int n = sprintf(json, "{\"arch\": \"%s\", \"n_layers\": 1, \"n_vocab\": %d, \"tensor_types\": {\"F32\": 1}, \"metadata\": {",
+                    model->arch, N_VOCAB);
+    for (int i = 0; i < model->n_entries; ++i) {
+        const entry* one = &model->entries[i];
+        n += sprintf(json + n, "%s\"%s\": %s", i ? ", " : "", one->key, one->value[0] == '"' ? "\"...\"" : one->value);
+    }
+    n += sprintf(json + n, "}}");
+    pillion_status status = give(json, (size_t)n, 1, out, capacity, needed);
+    free(json);
+    return status;
+}
+
+pillion_status pillion_model_metadata(const pillion_model* model, const char* key, char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(model && key && needed);
+    const char* value = find(model, key);
+    if (!value) return invalid("there is no such metadata key");
+    size_t n = strlen(value);
+    if (value[0] != '"') return give(value, n, 1, out, capacity, needed);
+    char text[2048];    /* without the quotes, and \n as a line feed */
+    size_t length = 0;
+    for (size_t i = 1; i + 1 < n; ++i) {
+        const int escaped = value[i] == '\\' && i + 2 < n;
+        text[length++] = escaped ? (value[i + 1] == 'n' ? '\n' : value[i + 1]) : value[i];
+        i += escaped;
+    }
+    return give(text, length, 1, out, capacity, needed);
+}
+
+pillion_status pillion_model_tokenizer(pillion_model* model, pillion_tokenizer** tokenizer) {
+    BEGIN();
+    NEED(model && tokenizer);
+    ++model->tokenizer->count;
+    *tokenizer = model->tokenizer;
+    return PILLION_OK;
+}
+
+/* ---- tokenizer ---- */
+
+void pillion_tokenizer_free(pillion_tokenizer* tokenizer) {
+    if (tokenizer) free_tokenizer(tokenizer);
+}
+
+pillion_status pillion_tokenizer_encode(const pillion_tokenizer* tokenizer, const char* text, size_t n, int32_t add_special,
+                                        int32_t parse_special, int32_t* tokens, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(tokenizer && (text || !n) && needed);
+    int32_t* found = malloc((n + 1) * sizeof *found);
+    size_t count = 0;
+    if (add_special) found[count++] = BOS;
+    for (size_t i = 0; i < n;) {
+        int32_t token = (unsigned char)text[i];
+        size_t length = 1;
+        for (int s = 0; parse_special && s < 5; ++s) {
+            size_t width = strlen(kSpecial[s]);
+            if (width <= n - i && memcmp(text + i, kSpecial[s], width) == 0) token = N_BYTES + s, length = width;
+        }
+        found[count++] = token;
+        i += length;
+    }
+    pillion_status status = give(found, count, sizeof *found, tokens, capacity, needed);
+    free(found);
+    return status;
+}
+
+static size_t spell(int32_t token, int print_special, char* out) {
+    if (token < N_BYTES) return out[0] = (char)token, 1;
+    if (!print_special) return 0;
+    const char* name = kSpecial[token - N_BYTES];
+    memcpy(out, name, strlen(name));
+    return strlen(name);
+}
+static int known(int32_t token) { return token >= 0 && token < N_VOCAB; }
+
+pillion_status pillion_tokenizer_decode(const pillion_tokenizer* tokenizer, const int32_t* tokens, size_t n, int32_t print_special,
+                                        char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(tokenizer && (tokens || !n) && needed);
+    char* text = malloc(8 * n + 1);
+    size_t length = 0;
+    for (size_t i = 0; i < n; ++i) {
+        if (!known(tokens[i])) return free(text), invalid("a token is not in the vocabulary of 261");
+        length += spell(tokens[i], print_special, text + length);
+    }
+    pillion_status status = give(text, length, 1, out, capacity, needed);
+    free(text);
+    return status;
+}
+
+pillion_status pillion_tokenizer_token_bytes(const pillion_tokenizer* tokenizer, int32_t token, int32_t print_special, char* out,
+                                             size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(tokenizer && needed && known(token));
+    char text[16];
+    return give(text, spell(token, print_special, text), 1, out, capacity, needed);
+}
+
+pillion_status pillion_tokenizer_token_text(const pillion_tokenizer* tokenizer, int32_t token, char* out, size_t capacity,
+                                            size_t* needed, int32_t* type) {
+    BEGIN();
+    NEED(tokenizer && needed && known(token));
+    char text[16];
+    size_t n = token < N_BYTES ? (size_t)sprintf(text, "<0x%02X>", (unsigned)token) : spell(token, 1, text);
+    pillion_status status = give(text, n, 1, out, capacity, needed);
+    if (!status && type) *type = token < N_BYTES ? PILLION_TOKEN_BYTE : PILLION_TOKEN_CONTROL;
+    return status;
+}
+
+pillion_status pillion_tokenizer_get_info(const pillion_tokenizer* tokenizer, pillion_tokenizer_info* info, size_t size) {
+    BEGIN();
+    NEED(tokenizer && info && size >= sizeof(uint32_t));
+    pillion_tokenizer_info mine = {.n_tokens = N_VOCAB, .bos = BOS, .eos = EOS, .unk = -1, .pad = -1, .adds_bos = 1,
+                                   .n_end = 2, .end = {EOS, TURN_END}, .model = "bytes"};
+    write_info(info, size, &mine, sizeof mine);
+    return PILLION_OK;
+}
+
+pillion_status pillion_tokenizer_suppressed(const pillion_tokenizer* tokenizer, int32_t* tokens, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(tokenizer && needed);
+    return give(&tokenizer->suppressed, tokenizer->suppressed >= 0, sizeof *tokens, tokens, capacity, needed);
+}
+
+/* ---- context ---- */
+
+struct pillion_context {
+    pillion_model* model;
+    atomic_flag inside;
+    atomic_int cancel, running;
+    size_t n_ctx, max_outputs, length, n_rows;
+    int32_t* tokens;
+    float (*logits)[N_VOCAB];
+    float (*hidden)[N_EMBD];
+};
+
+void pillion_context_config_init(pillion_context_config* config, size_t size) { init_config(config, size); }
+
+pillion_status pillion_context_new(pillion_model* model, const pillion_context_config* given, pillion_context** out) {
+    BEGIN();
+    NEED(model && out);
+    pillion_context_config config = {0};
+    if (!read_config(&config, sizeof config, given)) return invalid("pillion_context_config: unknown fields are not zero");
+    NEED(config.n_ctx >= 0 && config.n_batch >= 0 && config.n_threads >= 0 && config.n_outputs >= 0);
+    if (model->is_drafter) return error(PILLION_ERROR_PAIRING, "this is a drafter: it runs only beside its target");
+    if (model->metadata_only) return invalid("the model was opened without weights (metadata_only)");
+    pillion_context* context = calloc(1, sizeof *context);
+    context->model = model;
+    ++model->count;
+    ++live;
+    context->n_ctx = config.n_ctx ? (size_t)config.n_ctx : 4096;
+    context->max_outputs = config.n_outputs ? (size_t)config.n_outputs : 16;
+    context->tokens = calloc(context->n_ctx, sizeof *context->tokens);
+    context->logits = calloc(context->max_outputs, sizeof *context->logits);
+    context->hidden = calloc(context->max_outputs, sizeof *context->hidden);
+    atomic_flag_clear(&context->inside);
+    *out = context;
+    return PILLION_OK;
+}
+void pillion_context_free(pillion_context* context) {
+    if (!context) return;
+    release(context->model);
+    --live;
+    free(context->tokens);
+    free(context->logits);
+    free(context->hidden);
+    free(context);
+}
+
+static pillion_status enter(const pillion_context* context) {
+    if (atomic_flag_test_and_set(&((pillion_context*)context)->inside))
+        return error(PILLION_ERROR_BUSY, "another thread is inside this context");
+    return PILLION_OK;
+}
+static pillion_status leave(const pillion_context* context, pillion_status status) {
+    atomic_flag_clear(&((pillion_context*)context)->inside);
+    return status;
+}
+#define ENTER(context)                               \
+    do {                                             \
+        pillion_status status_ = enter(context);     \
+        if (status_) return status_;                 \
+    } while (0)
+
+static int32_t next_token(size_t length, int32_t last) {
+    if (length >= script_base && length - script_base < script_n) return script[length - script_base];
+    return last >= 'a' && last < 'z' ? last + 1 : 'a';
+}
+/* The next token at 8, all others falling slowly with their distance from it. */
+static void fill_row(pillion_context* context, size_t row, size_t length, int32_t last) {
+    const int32_t next = next_token(length, last);
+    for (int j = 0; j < N_VOCAB; ++j) context->logits[row][j] = j == next ? 8.0f : -0.01f * (float)abs(j - next);
+    for (int j = 0; j < N_EMBD; ++j) context->hidden[row][j] = (float)last + (float)j;
+}
+
+static pillion_status run(pillion_context* context, const int32_t* tokens, size_t n, size_t n_outputs) {
+    for (size_t i = 0; i < n; ++i)
+        if (!known(tokens[i])) return invalid("a token is not in the vocabulary of 261");
+    if (n > context->n_ctx - context->length) return error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
+    const size_t before = context->length;
+    context->cancel = 0;
+    context->running = 1;
+    context->n_rows = 0;
+    for (size_t i = 0; i < n; ++i) {
+        struct timespec pause = {0, slow_us * 1000L};
+        if (slow_us) nanosleep(&pause, NULL);
+        if (context->cancel) {
+            context->running = 0;
+            context->length = before;
+            return error(PILLION_ERROR_CANCELLED, "the evaluation was cancelled");
+        }
+        context->tokens[context->length++] = tokens[i];
+        ++evaluated;
+        if (i + n_outputs >= n) fill_row(context, i + n_outputs - n, context->length, tokens[i]);
+    }
+    context->running = 0;
+    context->n_rows = n_outputs;
+    return PILLION_OK;
+}
+
+pillion_status pillion_context_eval(pillion_context* context, const int32_t* tokens, size_t n, size_t n_outputs) {
+    BEGIN();
+    NEED(context && tokens && n && n_outputs <= n && n_outputs <= context->max_outputs);
+    ENTER(context);
+    return leave(context, run(context, tokens, n, n_outputs));
+}
+
+pillion_status pillion_context_set_tokens(pillion_context* context, const int32_t* tokens, size_t n, size_t* n_reused) {
+    BEGIN();
+    NEED(context && tokens && n);
+    if (n > context->n_ctx) return error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
+    ENTER(context);
+    size_t same = 0;
+    while (same < context->length && same < n - 1 && context->tokens[same] == tokens[same]) ++same;
+    context->length = same;
+    pillion_status status = run(context, tokens + same, n - same, 1);
+    if (!status && n_reused) *n_reused = same;
+    return leave(context, status);
+}
+
+pillion_status pillion_context_rewind(pillion_context* context, size_t length) {
+    BEGIN();
+    NEED(context);
+    ENTER(context);
+    if (length > context->length) return leave(context, invalid("rewind goes back only: the context is shorter"));
+    context->length = length;
+    context->n_rows = 0;
+    return leave(context, PILLION_OK);
+}
+
+pillion_status pillion_context_length(const pillion_context* context, size_t* length, size_t* n_ctx) {
+    BEGIN();
+    NEED(context);
+    ENTER(context);
+    if (length) *length = context->length;
+    if (n_ctx) *n_ctx = context->n_ctx;
+    return leave(context, PILLION_OK);
+}
+
+pillion_status pillion_context_tokens(const pillion_context* context, int32_t* tokens, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(context && needed);
+    ENTER(context);
+    return leave(context, give(context->tokens, context->length, sizeof *tokens, tokens, capacity, needed));
+}
+
+pillion_status pillion_context_logits(const pillion_context* context, size_t row, const float** logits, size_t* n) {
+    BEGIN();
+    NEED(context && logits && row < context->n_rows);
+    *logits = context->logits[row];
+    if (n) *n = N_VOCAB;
+    return PILLION_OK;
+}
+pillion_status pillion_context_hidden(const pillion_context* context, size_t row, const float** hidden, size_t* n) {
+    BEGIN();
+    NEED(context && hidden && row < context->n_rows);
+    *hidden = context->hidden[row];
+    if (n) *n = N_EMBD;
+    return PILLION_OK;
+}
+
+static double log_sum(const float* logits) {
+    double sum = 0;
+    for (int j = 0; j < N_VOCAB; ++j) sum += exp(logits[j]);
+    return log(sum);
+}
+
+pillion_status pillion_context_logprobs(const pillion_context* context, size_t row, size_t k, int32_t* top_tokens,
+                                        float* top_logprobs, int32_t token, float* token_logprob) {
+    BEGIN();
+    NEED(context && row < context->n_rows && k <= N_VOCAB && token < N_VOCAB);
+    const float* logits = context->logits[row];
+    const double total = log_sum(logits);
+    char taken[N_VOCAB] = {0};
+    for (size_t i = 0; i < k; ++i) {
+        int best = -1;
+        for (int j = 0; j < N_VOCAB; ++j)
+            if (!taken[j] && (best < 0 || logits[j] > logits[best])) best = j;
+        taken[best] = 1;
+        if (top_tokens) top_tokens[i] = best;
+        if (top_logprobs) top_logprobs[i] = (float)(logits[best] - total);
+    }
+    if (token >= 0 && token_logprob) *token_logprob = (float)(logits[token] - total);
+    return PILLION_OK;
+}
+
+pillion_status pillion_context_score(pillion_context* context, const int32_t* tokens, size_t n, float* logprobs) {
+    BEGIN();
+    NEED(context && tokens && n && (logprobs || n < 2));
+    if (n > context->n_ctx) return error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
+    ENTER(context);
+    context->length = 0;
+    for (size_t i = 0; i + 1 < n; ++i) {
+        pillion_status status = run(context, tokens + i, 1, 1);
+        if (status) return leave(context, status);
+        logprobs[i] = (float)(context->logits[0][tokens[i + 1]] - log_sum(context->logits[0]));
+    }
+    return leave(context, PILLION_OK);
+}
+
+pillion_status pillion_context_cancel(pillion_context* context) {
+    BEGIN();
+    NEED(context);
+    if (context->running) context->cancel = 1;
+    return PILLION_OK;
+}
+
+pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(context && needed);
+    static const char json[] = "{\"table\": \"generic\", \"scratch_bytes\": 0, \"layers\": []}";
+    return give(json, sizeof json - 1, 1, out, capacity, needed);
+}
+
+/* ---- sampler: greedy at temperature 0, else drawn; bans and presence penalty are honoured ---- */
+
+struct pillion_sampler {
+    pillion_sampler_config config;
+    int32_t* bias_tokens;
+    float* bias_values;
+    uint64_t state;
+    int32_t seen[64];
+    size_t n_seen;
+};
+
+void pillion_sampler_config_init(pillion_sampler_config* config, size_t size) { init_config(config, size); }
+
+pillion_status pillion_sampler_new(const pillion_sampler_config* given, pillion_sampler** out) {
+    BEGIN();
+    NEED(out);
+    pillion_sampler* sampler = calloc(1, sizeof *sampler);
+    if (!read_config(&sampler->config, sizeof sampler->config, given))
+        return free(sampler), invalid("pillion_sampler_config: unknown fields are not zero");
+    const size_t n = sampler->config.n_bias;
+    sampler->bias_tokens = calloc(n + 1, sizeof(int32_t));
+    sampler->bias_values = calloc(n + 1, sizeof(float));
+    if (n) memcpy(sampler->bias_tokens, sampler->config.bias_tokens, n * sizeof(int32_t));
+    if (n) memcpy(sampler->bias_values, sampler->config.bias_values, n * sizeof(float));
+    sampler->state = sampler->config.seed ? sampler->config.seed : (uint64_t)(uintptr_t)sampler;
+    ++live;
+    *out = sampler;
+    return PILLION_OK;
+}
+void pillion_sampler_free(pillion_sampler* sampler) {
+    if (!sampler) return;
+    --live;
+    free(sampler->bias_tokens);
+    free(sampler->bias_values);
+    free(sampler);
+}
+
+pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, int32_t* token) {
+    BEGIN();
+    NEED(sampler && context && token && row < context->n_rows);
+    float logits[N_VOCAB];
+    memcpy(logits, context->logits[row], sizeof logits);
+    for (size_t i = 0; i < sampler->config.n_bias; ++i) {
+        NEED(known(sampler->bias_tokens[i]));
+        logits[sampler->bias_tokens[i]] += sampler->bias_values[i];
+    }
+    char seen[N_VOCAB] = {0};
+    for (size_t i = 0; i < sampler->n_seen; ++i) seen[sampler->seen[i]] = 1;
+    for (int j = 0; j < N_VOCAB; ++j) logits[j] -= seen[j] ? sampler->config.presence_penalty : 0;
+    if (sampler->config.temperature > 0) {
+        for (int j = 0; j < N_VOCAB; ++j) {    /* the largest of logit / temperature + Gumbel noise is a draw */
+            sampler->state = sampler->state * 6364136223846793005u + 1442695040888963407u;
+            const double uniform = ((double)(sampler->state >> 11) + 0.5) / 9007199254740992.0;
+            logits[j] = (float)(logits[j] / sampler->config.temperature - log(-log(uniform)));
+        }
+    }
+    int best = 0;
+    for (int j = 1; j < N_VOCAB; ++j)
+        if (logits[j] > logits[best]) best = j;
+    *token = best;
+    return PILLION_OK;
+}
+pillion_status pillion_sampler_accept(pillion_sampler* sampler, int32_t token) {
+    BEGIN();
+    NEED(sampler && known(token));
+    sampler->seen[sampler->n_seen++ % 64] = token;
+    if (sampler->n_seen > 64) sampler->n_seen = 64;
+    return PILLION_OK;
+}
+pillion_status pillion_sampler_reset(pillion_sampler* sampler) {
+    BEGIN();
+    NEED(sampler);
+    sampler->n_seen = 0;
+    sampler->state = sampler->config.seed;
+    return PILLION_OK;
+}

@@ -1,0 +1,363 @@
+"""The GGUF reader against files of the `gguf` package, and against files with each field wrong (field cases 42 and 43)."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import struct
+
+import pytest
+from gguf_bytes import (ARR, BOOL, CORRUPT, F32, F64, I8, I16, I32, I64, NOT_FOUND, OK, STR, U8, U16, U32, U64, UNSUPPORTED,
+                        ROOT, build, head, info, kv, padded, read, stream, text, write_sparse)
+
+gguf = pytest.importorskip("gguf")
+np = pytest.importorskip("numpy")
+
+
+# ---- good files
+
+ALL_TYPES = {"u8": 200, "i8": -100, "u16": 60000, "i16": -30000, "u32": 4_000_000_000, "i32": -2_000_000_000, "u64": 2**64 - 1,
+             "i64": -2**63}
+
+
+def write_good(path):
+    w = gguf.GGUFWriter(path, "none")
+    for kind, value in ALL_TYPES.items():
+        getattr(w, {"u": "add_uint", "i": "add_int"}[kind[0]] + kind[1:])(f"t.{kind}", value)
+    w.add_float32("t.f32", 1e-6)
+    w.add_float64("t.f64", math.pi)
+    w.add_float32("t.nan", math.nan)
+    w.add_float64("t.inf", -math.inf)
+    w.add_bool("t.yes", True)
+    w.add_bool("t.no", False)
+    w.add_string("t.text", 'quote " backslash \\ newline \n tab \t nul \0 del \x7f é 漢 😀')
+    w.add_string("t.empty", "")
+    w.add_array("t.strings", ["", "a", "▁the", "<0x00>", "x" * 300])
+    w.add_array("t.ints", [1, -2, 3])
+    w.add_array("t.floats", [0.5, -1.0, 3.25e30])
+    w.add_array("t.bools", [True, False, True])
+    rng = np.random.default_rng(7)
+    tensors = {
+        "f32": rng.standard_normal((3, 5), dtype=np.float32),
+        "f16": rng.standard_normal((2, 3, 4)).astype(np.float16),
+        "i8": np.arange(-3, 4, dtype=np.int8),
+        "i16": np.arange(9, dtype=np.int16).reshape(3, 3),
+        "i32": np.array([1, -2], dtype=np.int32),
+        "i64": np.array([2**40], dtype=np.int64),
+        "f64": rng.standard_normal((1, 1, 2, 2)),
+    }
+    for name, value in tensors.items():
+        w.add_tensor(name, value)
+    for kind in ("Q4_0", "Q8_0", "BF16", "Q5_1"):
+        q = gguf.GGMLQuantizationType[kind]
+        w.add_tensor(kind, gguf.quants.quantize(rng.standard_normal((4, 64), dtype=np.float32), q), raw_dtype=q)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return write_good(tmp_path_factory.mktemp("gguf") / "good.gguf")
+
+
+@pytest.mark.parametrize("options", [(), ("--no-mmap",)])
+@pytest.mark.parametrize("version", [2, 3])
+def test_good_file_value_for_value(good, tmp_path, version, options):
+    raw = bytearray(good.read_bytes())
+    raw[4:8] = struct.pack("<I", version)    # the two versions differ in this number only
+    path = tmp_path / "v.gguf"
+    path.write_bytes(raw)
+    ours = read(path, "--data", *options)
+    theirs = gguf.GGUFReader(good)
+    assert ours["version"] == version and ours["alignment"] == 32
+    keys = [k for k in theirs.fields if not k.startswith("GGUF.")]
+    assert list(ours["metadata"]) == keys
+    for key in keys:
+        mine, expected = ours["metadata"][key], theirs.fields[key].contents()
+        if isinstance(expected, float) and not math.isfinite(expected):
+            assert mine is None
+        elif ours["types"][key] in ("f32", "array of f32"):
+            assert np.array_equal(np.float32(mine), np.float32(expected)), key
+        else:
+            assert mine == expected, key
+    assert [t["name"] for t in ours["tensors"]] == [t.name for t in theirs.tensors]
+    for mine, expected in zip(ours["tensors"], theirs.tensors):
+        assert mine["type"] == expected.tensor_type.name
+        assert mine["dims"] == [int(d) for d in expected.shape]
+        assert mine["offset"] == expected.data_offset
+        assert bytes.fromhex(mine["data"]) == expected.data.tobytes(), mine["name"]
+
+
+def test_long_arrays_are_shortened(good):
+    meta = read(good, "--max-array", "2")["metadata"]
+    assert meta["t.ints"] == {"count": 3, "element": "i32", "first": [1, -2]}
+    assert meta["t.strings"] == {"count": 5, "element": "string", "first": ["", "a"]}
+    assert read(good, "--max-array", "0")["metadata"]["t.bools"] == {"count": 3, "element": "bool", "first": []}
+
+
+def test_broken_utf8_becomes_replacement_marks(tmp_path):
+    samples = [b"\xff", b"a\xc3", b"\xe2\x82", b"\xe2\x82x", b"\xed\xa0\x80", b"\xf0\x9f\x98", b"\xf4\x90\x80\x80", b"\xc0\x80",
+               b"\xe0\x80\xaf", b"\x80\x81", b"\xf0\x9f\x98\x80ok"]
+    rng = random.Random(3)
+    samples += [bytes(rng.choice(b"a\x80\xbf\xc2\xe0\xed\xf0\xf4\x90\xa0\"\\\n") for _ in range(12)) for _ in range(200)]
+    path = tmp_path / "utf8.gguf"
+    path.write_bytes(build([kv(b"k\xff", ARR, samples, STR)]))
+    assert read(path)["metadata"] == {"k�": [s.decode("utf-8", "replace") for s in samples]}
+
+
+def test_alignment(tmp_path):
+    for alignment in (1, 2, 8, 64, 4096):
+        infos = info("a", [3], 24, 0) + info("b", [2], 24, -(-3 // alignment) * alignment)
+        body = padded(head(2, 1) + kv("general.alignment", U32, alignment) + infos, alignment)
+        path = tmp_path / "a.gguf"
+        path.write_bytes(body + padded(b"\1\2\3", alignment) + b"\4\5")
+        out = read(path, "--data")
+        assert out["alignment"] == alignment
+        assert [t["data"] for t in out["tensors"]] == ["010203", "0405"]
+
+
+def test_empty_arrays_and_no_tensors(tmp_path):
+    path = tmp_path / "e.gguf"
+    path.write_bytes(head(0, 2) + kv("a", ARR, [], STR) + kv("b", ARR, [], I32))    # no padding at the end either
+    out = read(path)
+    assert out["metadata"] == {"a": [], "b": []} and out["tensors"] == []
+
+
+def test_large_vocabulary_opens_fast(tmp_path):
+    tokens = [f"token{i}" for i in range(262144)]
+    path = tmp_path / "vocab.gguf"
+    path.write_bytes(build([kv("tokenizer.ggml.tokens", ARR, tokens, STR), kv("scores", ARR, [0.0] * len(tokens), F32)]))
+    out = read(path, "--max-array", "4")
+    assert out["metadata"]["tokenizer.ggml.tokens"]["count"] == 262144
+    assert out["open_us"] < 500_000    # a few ms in a release build; the sanitizers and busy machines get room
+
+
+REPOSITORY_FILES = [p for folder in ("tests/golden", "python/pillion/models", "models-cache") for p in sorted((ROOT / folder).glob("*.gguf"))]
+
+
+@pytest.mark.parametrize("path", REPOSITORY_FILES, ids=lambda p: p.name)
+def test_files_of_the_repository(path):
+    out = read(path, "--max-array", "2")
+    theirs = gguf.GGUFReader(path) if path.stat().st_size < 50e6 else None    # it takes 20 s over a full vocabulary
+    assert theirs is None or [(t["name"], t["type"], t["dims"], t["offset"], t["bytes"]) for t in out["tensors"]] == [
+        (t.name, t.tensor_type.name, [int(d) for d in t.shape], t.data_offset, t.n_bytes) for t in theirs.tensors]
+    model = out["model"]
+    assert "error" not in model and model["problems"] == [] and model["unknown"] == [] and model["check_error"] is None
+    assert model["hparams"]["masked_head_problem"] == ""
+
+
+# ---- files and paths
+
+@pytest.mark.parametrize("options", [(), ("--no-mmap",)])
+def test_dropped_pages_leave_memory_and_stay_readable(tmp_path, options):
+    # a hole in front, random bytes at the end: the hole's pages count as resident once read
+    path = write_sparse(tmp_path / "big.gguf", [], [("a", "F32", [2**24]), ("b", "F32", [2**10])])
+    with open(path, "r+b") as f:
+        f.seek(-4096, os.SEEK_END)
+        f.write(random.Random(1).randbytes(4096))
+    out = read(path, "--drop", *options)
+    assert out["same"]
+    if not options:
+        assert out["read_kb"] - out["opened_kb"] > 60_000
+        assert out["dropped_kb"] - out["opened_kb"] < 4_000
+
+
+def test_paths(tmp_path):
+    assert read(tmp_path / "missing.gguf")["code"] == NOT_FOUND
+    assert "No such file" in read(tmp_path / "missing.gguf")["error"]
+    out = read(tmp_path)
+    assert out["code"] == NOT_FOUND and "is a directory" in out["error"]
+    (tmp_path / "empty.gguf").touch()
+    for options in ([], ["--no-mmap"]):
+        out = read(tmp_path / "empty.gguf", *options)
+        assert out["code"] == CORRUPT and "empty" in out["error"]
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in read(tmp_path / "pipe")["error"]    # and does not wait for a writer
+    out = read("/" + "x" * 3000)
+    assert out["code"] == NOT_FOUND and "File name too long" in out["error"]
+    if os.geteuid() != 0:
+        (tmp_path / "locked").write_bytes(b"x")
+        os.chmod(tmp_path / "locked", 0)
+        assert "Permission denied" in read(tmp_path / "locked")["error"]
+
+
+# ---- bad files: (bytes, code, part of the sentence)
+
+def one_tensor(dims, kind=0, offset=0, n_dims=None, data=64, name="t"):
+    return padded(head(1, 0) + info(name, dims, kind, offset, n_dims)) + b"\0" * data
+
+
+def with_kv(*entries, n=None, tail=b""):
+    return head(0, len(entries) if n is None else n) + b"".join(entries) + tail
+
+
+def two_tensors(offset_a, offset_b, names=("a", "b"), data=128):
+    infos = info(names[0], [16], 0, offset_a) + info(names[1], [16], 0, offset_b)
+    return padded(head(2, 0) + infos) + b"\0" * data
+
+
+def raw_kv(kind: int, body: bytes) -> bytes:
+    return text("k") + struct.pack("<I", kind) + body
+
+
+BAD = {
+    "not gguf": (b"PK\3\4" + b"\0" * 40, CORRUPT, "begins with \"PK??\""),
+    "ggml magic": (head(0, 0, magic=b"lmgg"), CORRUPT, "not a GGUF file"),
+    "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", CORRUPT, "Git LFS pointer"),
+    "one byte": (b"G", CORRUPT, "not a GGUF file"),
+    "v0": (head(0, 0, 0), UNSUPPORTED, "version 0"),
+    "v1": (head(0, 0, 1), UNSUPPORTED, "version 1 is not supported"),
+    "v4": (head(0, 0, 4), UNSUPPORTED, "version 4 is not supported (2, 3)"),
+    "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), UNSUPPORTED, "big-endian (version 3)"),
+    "n_tensors 2^61": (head(2**61, 0) + b"\0" * 64, CORRUPT, "2305843009213693952 tensors"),
+    "n_tensors 2^64-1": (head(2**64 - 1, 0) + b"\0" * 64, CORRUPT, "can't hold"),
+    "n_tensors 2": (head(2, 0) + info("t", [1], 24, 0) + b"\0" * 16, CORRUPT, "2 tensors"),
+    "n_kv 2^61": (head(0, 2**61) + b"\0" * 64, CORRUPT, "metadata keys"),
+    "n_kv one too many": (with_kv(kv("k", U32, 1), n=2, tail=b"\0" * 32), CORRUPT, "metadata key number 1 is empty"),
+    "key empty": (with_kv(kv("", U32, 1)), CORRUPT, "number 0 is empty"),
+    "key length 2^63": (head(0, 1) + struct.pack("<Q", 2**63) + b"k" * 32, CORRUPT, "the limit is 65535"),
+    "key length 65536": (with_kv(kv("k" * 65536, U32, 1)), CORRUPT, "65536 bytes long"),
+    "key beyond file": (head(0, 1) + struct.pack("<Q", 1000) + b"k" * 32, CORRUPT, "needs 1000 bytes"),
+    "key twice": (with_kv(kv("b", U32, 1), kv("a", U32, 1), kv("b", STR, "x")), CORRUPT, "key b occurs twice"),
+    "type 13": (with_kv(raw_kv(13, b"\0" * 8)), CORRUPT, "type 13 does not exist"),
+    "type 2^32-1": (with_kv(raw_kv(2**32 - 1, b"\0" * 8)), CORRUPT, "type 4294967295"),
+    "bool 2": (with_kv(raw_kv(BOOL, b"\2")), CORRUPT, "bool holds the byte 2"),
+    "bool array 255": (with_kv(raw_kv(ARR, struct.pack("<IQ", BOOL, 3) + b"\0\1\xff")), CORRUPT, "byte 255"),
+    "string length 2^63": (with_kv(raw_kv(STR, struct.pack("<Q", 2**63) + b"x" * 8)), CORRUPT, "needs 9223372036854775808"),
+    "string length 2^64-1": (with_kv(raw_kv(STR, struct.pack("<Q", 2**64 - 1) + b"x" * 8)), CORRUPT, "needs 18446744073709551615"),
+    "array of arrays": (with_kv(raw_kv(ARR, struct.pack("<IQ", ARR, 1) + b"\0" * 64)), UNSUPPORTED, "array of arrays"),
+    "array element 99": (with_kv(raw_kv(ARR, struct.pack("<IQ", 99, 1) + b"\0" * 8)), CORRUPT, "type 99"),
+    "array count 2^61": (with_kv(raw_kv(ARR, struct.pack("<IQ", U64, 2**61) + b"\0" * 8)), CORRUPT, "do not fit"),
+    "array count 2^62 u32": (with_kv(raw_kv(ARR, struct.pack("<IQ", F32, 2**62) + b"\0" * 8)), CORRUPT, "do not fit"),
+    "array one short": (with_kv(raw_kv(ARR, struct.pack("<IQ", I16, 5) + b"\0" * 9)), CORRUPT, "5 values of type i16"),
+    "strings count 2^60": (with_kv(raw_kv(ARR, struct.pack("<IQ", STR, 2**60) + b"\0" * 80)), CORRUPT, "do not fit"),
+    "second string long": (with_kv(raw_kv(ARR, struct.pack("<IQ", STR, 2) + text("a") + struct.pack("<Q", 2**62))), CORRUPT,
+                           "key k: a string at byte"),
+    "alignment 0": (with_kv(kv("general.alignment", U32, 0)), CORRUPT, "0 is not a power of two"),
+    "alignment 3": (with_kv(kv("general.alignment", U32, 3)), CORRUPT, "3 is not a power of two"),
+    "alignment 2^31": (with_kv(kv("general.alignment", U32, 2**31)), CORRUPT, "2147483648"),
+    "alignment -8": (with_kv(kv("general.alignment", I64, -8)), CORRUPT, "-8"),
+    "alignment 2^64-1": (with_kv(kv("general.alignment", U64, 2**64 - 1)), CORRUPT, "18446744073709551615"),
+    "alignment string": (with_kv(kv("general.alignment", STR, "32")), CORRUPT, "it is a string, expected an integer"),
+    "alignment f32": (with_kv(kv("general.alignment", F32, 32.0)), CORRUPT, "it is a f32"),
+    "name empty": (one_tensor([16], name=""), CORRUPT, "name of tensor number 0 is empty"),
+    "name 1025": (one_tensor([16], name="n" * 1025), CORRUPT, "limit is 1024"),
+    "name twice": (two_tensors(0, 64, names=("a", "a")), CORRUPT, "tensor a occurs twice"),
+    "n_dims 0": (one_tensor([], n_dims=0), CORRUPT, "0 dimensions (1 to 4)"),
+    "n_dims 5": (one_tensor([1] * 5), CORRUPT, "5 dimensions"),
+    "n_dims 2^32-1": (one_tensor([1, 1], n_dims=2**32 - 1), CORRUPT, "4294967295 dimensions"),
+    "n_dims beyond file": (head(1, 0) + text("t") + struct.pack("<I", 4) + b"\1" * 24, CORRUPT, ""),
+    "dim 0": (one_tensor([16, 0]), CORRUPT, "dimension 1 is 0"),
+    "dim -1": (one_tensor([-1]), CORRUPT, "dimension 0 is -1"),
+    "dim -2^63": (one_tensor([4, -2**63]), CORRUPT, "at least 1"),
+    "dim 2^42+1": (one_tensor([2**42 + 1]), CORRUPT, "more than the whole file"),
+    "dims 2^42+1 squared": (one_tensor([2**42 + 1, 2**42 + 1]), CORRUPT, "exceeds 2^62"),
+    "product 2^64": (one_tensor([2**32, 2**32]), CORRUPT, "exceeds 2^62"),
+    "product 2^64 + 16": (one_tensor([2**60 + 1, 16]), CORRUPT, "exceeds 2^62"),
+    "product 2^62": (one_tensor([2**31, 2**31]), CORRUPT, "more than the whole file"),
+    "bytes 2^64": (one_tensor([2**61, 2], kind=27), CORRUPT, "more than the whole file"),
+    "rows no multiple": (one_tensor([48, 2], kind=2), CORRUPT, "rows hold 48 values, type Q4_0 needs a multiple of 32"),
+    "type Q8_1": (one_tensor([32], kind=9), UNSUPPORTED, "tensor t: type 9 (Q8_1) is not supported (F32, F16"),
+    "type IQ1_M": (one_tensor([256], kind=29, name="blk.0.x"), UNSUPPORTED, "tensor blk.0.x: type 29 (IQ1_M) is not supported"),
+    "type MXFP4": (one_tensor([32], kind=39), UNSUPPORTED, "type 39 (MXFP4)"),
+    "type 2^31": (one_tensor([32], kind=2**31), UNSUPPORTED, "type 2147483648 (not a type known to pillion)"),
+    "offset beyond file": (one_tensor([16], offset=2**20), CORRUPT, "beyond the file"),
+    "offset 2^64-32": (one_tensor([16], offset=2**64 - 32), CORRUPT, "beyond the file"),
+    "offset in padding": (one_tensor([16], offset=32), CORRUPT, "do not fit"),
+    "offset unaligned": (one_tensor([8], offset=8), CORRUPT, "offset 8 is not a multiple of the alignment 32"),
+    "data one short": (one_tensor([16], data=63), CORRUPT, "download may be incomplete"),
+    "no data": (head(1, 0) + info("t", [1], 24, 0), CORRUPT, ""),
+    "same offset": (two_tensors(0, 0), CORRUPT, "tensors a and b overlap"),
+    "overlap by half": (two_tensors(0, 32), CORRUPT, "overlap"),
+    "overlap, later first": (two_tensors(32, 0), CORRUPT, "tensors b and a overlap"),
+    "control bytes in names": (one_tensor([0], name=b"bad\n\x1b[31m\xff\xc2\x9bJ"), CORRUPT, "tensor bad??[31m??J: dimension"),
+}
+
+
+def test_bad_files():
+    results = stream([case for case, _, _ in BAD.values()])
+    wrong = [(name, code, sentence) for (name, (_, want, part)), (code, sentence) in zip(BAD.items(), results)
+             if code != want or part not in sentence or not sentence.startswith("case.gguf: ")]
+    assert not wrong
+
+
+def test_bad_files_mapped(tmp_path):
+    """The same through mmap and the runner, for a few: the code path differs in who owns the bytes."""
+    for name in ("n_tensors 2^61", "string length 2^63", "dim 2^42+1", "same offset", "type IQ1_M"):
+        case, code, part = BAD[name]
+        (tmp_path / "bad.gguf").write_bytes(case)
+        out = read(tmp_path / "bad.gguf")
+        assert out["code"] == code and part in out["error"] and str(tmp_path) in out["error"]
+
+
+# Field case 43: arrays of the wrong element type are refused by the typed getters or converted, never over-read. The fuzz program
+# calls every getter on every key, under the sanitizers.
+def test_wrong_element_types_and_strange_tokens():
+    tokens = ["<0x-1>", "<0xZZ>", "<0x1FF>", "", "x" * 2**20, "same", "same"]
+    cases = [build([kv("tokenizer.ggml.tokens", ARR, tokens, STR), kv("tokenizer.ggml.scores", ARR, [1, 2, 3], kind),
+                    kv("tokenizer.ggml.token_type", ARR, [1], kind)]) for kind in (U8, I8, U16, I16, U32, I32, F32, U64, I64, F64)]
+    assert {code for code, _ in stream(cases)} == {CORRUPT}    # all of it readable; general.architecture is what is missing
+
+
+def small_model() -> bytes:
+    from test_hparams import tiny_gemma4
+    return build(*tiny_gemma4())
+
+
+def test_cut_at_every_byte():
+    whole = small_model()
+    assert stream([whole]) == [(OK, "")]
+    results = stream([whole[:n] for n in range(len(whole))])
+    padding = 32    # only the padding behind the last tensor may be missing
+    assert all(code == CORRUPT for code, _ in results[:-padding])
+    assert {code for code, _ in results} <= {OK, CORRUPT}
+
+
+def test_bit_flips_in_the_header():
+    whole = small_model()
+    n_header = whole.index(b"token_embd.weight") + 200
+    cases = []
+    for at in range(n_header):
+        for bit in (at % 7, 7):    # the sign bit and one more
+            cases.append(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1:])
+    codes = {code for code, _ in stream(cases)}
+    assert codes <= {OK, CORRUPT, UNSUPPORTED}
+
+
+def mutate(rng: random.Random, data: bytes) -> bytes:
+    out = bytearray(data)
+    for _ in range(rng.choice([1, 1, 2, 4, 16])):
+        at = rng.randrange(len(out))
+        what = rng.randrange(6)
+        if what == 0:
+            out[at] = rng.randrange(256)
+        elif what == 1:    # a nasty integer over some field
+            value = rng.choice([0, 1, 2**31, 2**32 - 1, 2**42 + 1, 2**61, 2**63, 2**64 - 1, len(out), rng.getrandbits(64)])
+            raw = struct.pack("<Q", value)[:rng.choice([1, 2, 4, 8])]
+            out[at:at + len(raw)] = raw
+        elif what == 2:
+            del out[at:at + rng.randrange(1, 64)]
+        elif what == 3:
+            out[at:at] = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 16)))
+        elif what == 4:    # a piece of the file over another
+            source, n = rng.randrange(len(out)), rng.randrange(1, 64)
+            out[at:at + n] = out[source:source + n]
+        else:
+            out[at] ^= 1 << rng.randrange(8)
+        if len(out) < 8:
+            break
+    return bytes(out)
+
+
+def test_mutations(good):
+    rng = random.Random(20260101)
+    model = small_model()
+    starts = [model, model[:model.index(b"token_embd.weight") + 2000], good.read_bytes()]
+    results = stream([mutate(rng, starts[i % len(starts)]) for i in range(2000)])
+    codes = [code for code, _ in results]
+    assert set(codes) <= {OK, CORRUPT, UNSUPPORTED}
+    assert codes.count(CORRUPT) > 200    # the mutations do reach the checks
