@@ -1,11 +1,13 @@
 // Decode attention on one thread: GB/s of keys and values read by attend_split, beside what the thread can read at all.
 //
-//   bench_attention [TABLE] [MB of cache to walk through, 384] [repetitions, 7]
+//   bench_attention [TABLE] [MB of cache to walk through, 384] [repetitions, 7] [only this line of the list, 0: all]
 //
-//   g++ -std=c++17 -O3 -ffp-contract=off -Icsrc ... (tests/ops/test_op_kernels.py builds the same objects; benchmarks/build_bench_attention.sh)
+//   cmake -B build/bench -DPILLION_BENCHMARKS=ON && cmake --build build/bench --target bench_attention
 //
-// Each line cycles through as many separate caches as the given size holds, so nothing is found in a cache of the processor; the read
-// probe runs before every repetition, shares are of the same moment. Best and median of the repetitions.
+// Each line cycles through as many separate caches as the given size holds, so nothing is found in a cache of the processor; the
+// read probe runs before every repetition, shares are of the same moment. Best and median of the repetitions. What eight queries
+// can reach is bounded by the multiply-adds: 8 FLOP a byte of f16, 16 of q8_0; the column "of FMA" is the share of what the core
+// can do.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,22 +59,23 @@ static double read_rate_line(const uint8_t* p, size_t n) {    // one straight li
 
 // f32 fused multiply-adds this thread can do when it does nothing else, in FLOP/s.
 #if defined(__x86_64__)
-#define PILLION_PROBE(NAME, TARGET, BYTES)                                                                                       \
-    __attribute__((target(TARGET), optimize("no-fast-math"))) static double NAME() {                                             \
-        typedef float V __attribute__((vector_size(BYTES)));                                                                     \
-        V a[12], x = V{} + 1e-9f, y = V{} + 0.5f;                                                                                \
-        for (V& v : a) v = V{} + 1.0f;                                                                                           \
-        const double start = now();                                                                                              \
-        const int rounds = 2000000;                                                                                              \
-        for (int i = 0; i < rounds; i++)                                                                                         \
-            asm volatile("vfmadd213ps %12, %13, %0\n vfmadd213ps %12, %13, %1\n vfmadd213ps %12, %13, %2\n"                      \
-                         "vfmadd213ps %12, %13, %3\n vfmadd213ps %12, %13, %4\n vfmadd213ps %12, %13, %5\n"                      \
-                         "vfmadd213ps %12, %13, %6\n vfmadd213ps %12, %13, %7\n vfmadd213ps %12, %13, %8\n"                      \
-                         "vfmadd213ps %12, %13, %9\n vfmadd213ps %12, %13, %10\n vfmadd213ps %12, %13, %11"                       \
-                         : "+v"(a[0]), "+v"(a[1]), "+v"(a[2]), "+v"(a[3]), "+v"(a[4]), "+v"(a[5]), "+v"(a[6]), "+v"(a[7]),       \
-                           "+v"(a[8]), "+v"(a[9]), "+v"(a[10]), "+v"(a[11])                                                      \
-                         : "v"(x), "v"(y));                                                                                      \
-        return 12.0 * 2 * (BYTES / 4) * rounds / (now() - start);                                                                \
+#define PILLION_PROBE(NAME, TARGET, BYTES)                                                                                    \
+    __attribute__((target(TARGET))) static double NAME() {                                                                    \
+        typedef float V __attribute__((vector_size(BYTES)));                                                                  \
+        V a[12], x = V{} + 1e-9f, y = V{} + 0.5f;                                                                             \
+        for (V& v : a) v = V{} + 1.0f;                                                                                        \
+        const double start = now();                                                                                           \
+        const int rounds = 2000000;                                                                                           \
+        for (int i = 0; i < rounds; i++)                                                                                      \
+            asm volatile(                                                                                                     \
+                "vfmadd213ps %12, %13, %0\n vfmadd213ps %12, %13, %1\n vfmadd213ps %12, %13, %2\n"                            \
+                "vfmadd213ps %12, %13, %3\n vfmadd213ps %12, %13, %4\n vfmadd213ps %12, %13, %5\n"                            \
+                "vfmadd213ps %12, %13, %6\n vfmadd213ps %12, %13, %7\n vfmadd213ps %12, %13, %8\n"                            \
+                "vfmadd213ps %12, %13, %9\n vfmadd213ps %12, %13, %10\n vfmadd213ps %12, %13, %11"                            \
+                : "+v"(a[0]), "+v"(a[1]), "+v"(a[2]), "+v"(a[3]), "+v"(a[4]), "+v"(a[5]), "+v"(a[6]), "+v"(a[7]), "+v"(a[8]), \
+                  "+v"(a[9]), "+v"(a[10]), "+v"(a[11])                                                                        \
+                : "v"(x), "v"(y));                                                                                            \
+        return 12.0 * 2 * (BYTES / 4) * rounds / (now() - start);                                                             \
     }
 PILLION_PROBE(fma_rate_512, "avx512f", 64)
 PILLION_PROBE(fma_rate_256, "avx2,fma", 32)
@@ -91,7 +94,8 @@ struct Case {
 int main(int argc, char** argv) {
     const KernelTable* table;
     pillion::Reason reason;
-    if (find_kernels(argc > 1 ? argv[1] : nullptr, &table, reason) != pillion::Status::ok) return fprintf(stderr, "%s\n", reason.text), 1;
+    if (find_kernels(argc > 1 ? argv[1] : nullptr, &table, reason) != pillion::Status::ok)
+        return fprintf(stderr, "%s\n", reason.text), 1;
     const size_t megabytes = argc > 2 ? strtoul(argv[2], nullptr, 10) : 384;
     const int repetitions = argc > 3 ? atoi(argv[3]) : 7;
     const size_t size = megabytes << 20;
@@ -103,8 +107,8 @@ int main(int argc, char** argv) {
 
     double peak = 0;
     for (int i = 0; i < 5; i++) peak = std::max(peak, fma_rate(table->name));
-    printf("%s, %zu MB; FMA %.0f GFLOP/s\n%-34s %9s %9s %7s %9s %7s %9s\n", table->name, megabytes, peak / 1e9, "", "GB/s", "of read",
-           "median", "read GB/s", "of FMA", "us/call");
+    printf("%s, %zu MB; FMA %.0f GFLOP/s\n%-34s %9s %9s %7s %9s %7s %9s\n", table->name, megabytes, peak / 1e9, "", "GB/s",
+           "of read", "median", "read GB/s", "of FMA", "us/call");
     std::vector<Case> cases;
     for (KvFormat f : {KvFormat::f16, KvFormat::q8_0})
         for (int positions : {8192, 32768}) {
@@ -115,8 +119,11 @@ int main(int argc, char** argv) {
             cases.push_back({128, 4, positions, f});
             cases.push_back({256, 16, positions, f});
         }
+    const size_t only = argc > 4 ? strtoul(argv[4], nullptr, 10) : 0;
     for (const Case& c : cases) {
-        const size_t k_bytes = kv_k_bytes(c.format, c.head_dim, c.positions), v_bytes = kv_v_bytes(c.format, c.head_dim, c.positions);
+        if (only && &c != &cases[only - 1]) continue;
+        const size_t k_bytes = kv_k_bytes(c.format, c.head_dim, c.positions),
+                     v_bytes = kv_v_bytes(c.format, c.head_dim, c.positions);
         const size_t each = k_bytes + v_bytes;
         const int caches = std::max(1, int(size / each));
         // Every slot the same valid row: written once per block pattern, then copied.
@@ -140,7 +147,8 @@ int main(int argc, char** argv) {
             for (int n = 0; n < caches; n++) {
                 AttendArgs a;
                 a.kv = {base + n * each, base + n * each + k_bytes, c.positions, c.head_dim, c.format};
-                a.q = q_at, a.first = first, a.last = last, a.n_q = c.n_q, a.scale = 1, a.softcap = 0, a.m = ms, a.l = ls, a.o = o_at;
+                a.q = q_at, a.first = first, a.last = last, a.n_q = c.n_q, a.scale = 1, a.softcap = 0, a.m = ms, a.l = ls,
+                a.o = o_at;
                 for (int i = 0; i < c.n_q; i++) m[i] = -INFINITY, l[i] = 0;
                 for (int begin = 0; begin < c.positions; begin += kKvSplit) {
                     a.begin = begin, a.end = begin + kKvSplit;
@@ -159,9 +167,10 @@ int main(int argc, char** argv) {
         std::sort(reads.begin(), reads.end());
         const double best = rates.back(), flops = 4.0 * c.head_dim * c.n_q * c.positions / (double(each) / best);
         char name[64];
-        snprintf(name, sizeof name, "hd %3d, %2d queries, %5d, %s", c.head_dim, c.n_q, c.positions, c.format == KvFormat::f16 ? "f16" : "q8_0");
-        printf("%-34s %9.1f %8.0f%% %6.0f%% %9.1f %6.0f%% %9.0f\n", name, best / 1e9, 100 * shares.back(), 100 * shares[shares.size() / 2],
-               reads[reads.size() / 2] / 1e9, 100 * flops / peak, double(each) / best * 1e6);
+        snprintf(name, sizeof name, "hd %3d, %2d queries, %5d, %s", c.head_dim, c.n_q, c.positions,
+                 c.format == KvFormat::f16 ? "f16" : "q8_0");
+        printf("%-34s %9.1f %8.0f%% %6.0f%% %9.1f %6.0f%% %9.0f\n", name, best / 1e9, 100 * shares.back(),
+               100 * shares[shares.size() / 2], reads[reads.size() / 2] / 1e9, 100 * flops / peak, double(each) / best * 1e6);
         fflush(stdout);
     }
     return 0;

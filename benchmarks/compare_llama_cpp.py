@@ -1,7 +1,8 @@
 """Speed of pillion beside llama.cpp on the same file, machine and thread count.
 
     python benchmarks/compare_llama_cpp.py --model FILE --llama-python VENV/bin/python
-        [--threads 2] [-p 512] [-n 128] [--repeats 5] [--only llama|pillion] [--json OUT]
+        [--threads 2] [-p 512] [-n 128] [--repeats 5] [--min-cpu 0.9]
+        [--only llama|pillion] [--json OUT]
 
 Prefill: one call with p tokens on an empty context (llama.cpp with n_ubatch = p).  Decode: n calls
 of one token after that prompt, so at depth p.  The token ids are fixed, nothing is sampled.
@@ -13,7 +14,10 @@ through llama-cpp-python, which has to be built natively on this machine:
     CMAKE_ARGS="-DGGML_NATIVE=ON" VENV/bin/pip install --no-binary llama-cpp-python llama-cpp-python
 
 Reported are medians in tokens per second, the spread (max - min) / median, and the ratio of
-pillion to the faster llama.cpp variant.  Nothing is built.
+pillion to the faster llama.cpp variant.  `cpu` is the share of its threads' time that the process
+really got; well below 100 % the machine was busy and the run says nothing (--min-cpu repeats such
+runs).  Where the machine never rests, --threads 1 --cpu-time counts tokens per second of
+processor time instead; that hides waiting, so it is a makeshift.  Nothing is built.
 """
 
 import argparse
@@ -34,10 +38,12 @@ def token_ids(count):
     return [10 + 37 * i % 490 for i in range(count)]
 
 
-def timed(function, *arguments):
-    start = time.perf_counter()
+def timed(n_tokens, threads, function, *arguments):
+    """Tokens per second, and the share of the threads' time that was really had."""
+    start, used = time.perf_counter(), time.process_time()
     function(*arguments)
-    return time.perf_counter() - start
+    seconds, used = time.perf_counter() - start, time.process_time() - used
+    return {"rate": n_tokens / seconds, "cpu": used / seconds / threads}
 
 
 # -- measured in child processes -----------------------------------------------
@@ -62,10 +68,9 @@ def measure_pillion(model, threads, n_prompt, n_decode):
     warm.decode(ids[-1])
     del warm
     context = fresh()
-    prefill = timed(context.prefill, ids[:n_prompt])
     return {
-        "prefill": n_prompt / prefill,
-        "decode": n_decode / timed(decode_all, context),
+        "prefill": timed(n_prompt, threads, context.prefill, ids[:n_prompt]),
+        "decode": timed(n_decode, threads, decode_all, context),
         "version": pillion.__version__,
     }
 
@@ -81,9 +86,7 @@ def measure_llama(model, threads, n_prompt, n_decode, flash_attention):
     settings.n_ctx = n_prompt + n_decode + 8
     settings.n_batch = settings.n_ubatch = n_prompt
     settings.n_threads = settings.n_threads_batch = threads
-    settings.flash_attn_type = (
-        llama.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash_attention else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    )
+    settings.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash_attention else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
     context = llama.llama_init_from_model(loaded, settings)
     if not context:
         raise SystemExit("llama.cpp could not make a context")
@@ -102,10 +105,9 @@ def measure_llama(model, threads, n_prompt, n_decode, flash_attention):
     decode(ids[:n_prompt])
     decode(ids[-1:])
     llama.llama_memory_clear(llama.llama_get_memory(context), True)
-    prefill = timed(decode, ids[:n_prompt])
     return {
-        "prefill": n_prompt / prefill,
-        "decode": n_decode / timed(decode_all),
+        "prefill": timed(n_prompt, threads, decode, ids[:n_prompt]),
+        "decode": timed(n_decode, threads, decode_all),
         "version": f"llama-cpp-python {llama.__version__}",
         "features": llama.llama_print_system_info().decode().strip(),
     }
@@ -128,10 +130,17 @@ def run_child(engine, args):
     python = sys.executable if engine == "pillion" else args.llama_python
     numbers = [str(number) for number in (args.threads, args.n_prompt, args.n_decode)]
     command = [python, __file__, "--child", engine, str(args.model), *numbers]
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode != 0:
-        sys.exit(f"error: {engine} failed:\n{result.stderr[-2000:]}")
-    return json.loads(result.stdout.splitlines()[-1])
+    for _ in range(args.max_tries):
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode != 0:
+            sys.exit(f"error: {engine} failed:\n{result.stderr[-2000:]}")
+        run = json.loads(result.stdout.splitlines()[-1])
+        if args.cpu_time:
+            for measure in MEASURES:
+                run[measure]["rate"] /= run[measure]["cpu"] * args.threads
+        if min(run[measure]["cpu"] for measure in MEASURES) >= args.min_cpu:
+            return run
+    sys.exit(f"error: the machine stayed too busy for {args.max_tries} runs of {engine}")
 
 
 def processor():
@@ -144,10 +153,11 @@ def processor():
 def summary(runs):
     out = {}
     for measure in MEASURES:
-        values = [run[measure] for run in runs]
+        values = [run[measure]["rate"] for run in runs]
         median = statistics.median(values)
         spread = (max(values) - min(values)) / median
-        out[measure] = {"median": median, "spread": spread, "values": values}
+        cpu = statistics.median(run[measure]["cpu"] for run in runs)
+        out[measure] = {"median": median, "spread": spread, "cpu": cpu, "values": values}
     return out
 
 
@@ -155,20 +165,18 @@ def ratios(results):
     baselines = [result for engine, result in results.items() if engine != "pillion"]
     if "pillion" not in results or not baselines:
         return {}
-    return {
-        measure: results["pillion"][measure]["median"] / max(b[measure]["median"] for b in baselines)
-        for measure in MEASURES
-    }
+    return {measure: results["pillion"][measure]["median"] / max(b[measure]["median"] for b in baselines) for measure in MEASURES}
 
 
 def print_table(report):
     print(f"{report['model']}, {report['threads']} threads, {report['processor']}")
-    print(f"{'tokens/s (spread)':18}", *(f"{m + ' ' + str(report[m]):>20}" for m in MEASURES))
+    title = "tokens/cpu-s" if report["cpu_time"] else "tokens/s"
+    print(f"{title + ' (spread)':22}", *(f"{m + ' ' + str(report[m]):>26}" for m in MEASURES))
     for engine, result in report["results"].items():
-        cells = (f"{result[m]['median']:.1f} ({result[m]['spread']:.0%})" for m in MEASURES)
-        print(f"{engine:18}", *(f"{cell:>20}" for cell in cells))
+        cells = ("{median:.1f} ({spread:.0%}) cpu {cpu:.0%}".format(**result[measure]) for measure in MEASURES)
+        print(f"{engine:22}", *(f"{cell:>26}" for cell in cells))
     if report["ratio"]:
-        print(f"{'pillion / best':18}", *(f"{report['ratio'][m]:>20.2f}" for m in MEASURES))
+        print(f"{'pillion / best':22}", *(f"{report['ratio'][m]:>26.2f}" for m in MEASURES))
 
 
 def main():
@@ -180,6 +188,9 @@ def main():
     parser.add_argument("-p", dest="n_prompt", type=int, default=512)
     parser.add_argument("-n", dest="n_decode", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--min-cpu", type=float, default=0.0, help="repeat runs with a smaller share")
+    parser.add_argument("--max-tries", type=int, default=20, help="how often to repeat one run")
+    parser.add_argument("--cpu-time", action="store_true", help="tokens per second of processor time")
     parser.add_argument("--json", type=Path, help="also write everything to this file")
     args = parser.parse_args()
     engines = [e for e in ENGINES if args.only is None or e.startswith(args.only)]
@@ -199,6 +210,7 @@ def main():
         "processor": processor(),
         "threads": args.threads,
         "repeats": args.repeats,
+        "cpu_time": args.cpu_time,
         "prefill": args.n_prompt,
         "decode": args.n_decode,
         "results": results,

@@ -9,9 +9,7 @@ namespace {
 constexpr uint32_t kAlphabetEnd = 0x144;    // 256 + the 68 bytes that are not printable
 
 // GPT-2's alphabet: printable Latin-1 bytes stand for themselves, the others for 256, 257, … in order.
-bool stands_for_itself(uint32_t byte) {
-    return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
-}
+bool stands_for_itself(uint32_t byte) { return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE; }
 
 std::array<uint16_t, 256> make_alphabet() {
     std::array<uint16_t, 256> alphabet;
@@ -51,13 +49,14 @@ bool is_one_character(std::string_view text) {
 
 void check_merges_can_be_missing(const Vocabulary& vocabulary) {
     for (int32_t id = 0; id < vocabulary.size(); ++id) {
-        if (vocabulary.type(id) != TokenType::normal || vocabulary.text(id).empty() || is_one_character(vocabulary.text(id))) continue;
+        const std::string_view text = vocabulary.text(id);
+        if (vocabulary.type(id) != TokenType::normal || text.empty() || is_one_character(text)) continue;
         fail(Status::file_corrupt, "tokenizer.ggml.merges is missing or empty; token %d (\"%.40s\") needs merges", id,
-             std::string(vocabulary.text(id)).c_str());
+             std::string(text).c_str());
     }
 }
 
-}  // namespace
+}    // namespace
 
 MergeTable::MergeTable(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges) {
     constexpr size_t kMergesMax = size_t(1) << 30;
@@ -77,7 +76,8 @@ MergeTable::MergeTable(const Vocabulary& vocabulary, const std::vector<std::stri
             block[n].rank = uint32_t(rank);
             if (parse(merges[rank], vocabulary, block[n])) ++n;
         }
-        for (size_t i = 0; i < n; ++i) insert(block[i], vocabulary);
+        for (size_t i = 0; i < n; ++i) look_up(vocabulary, block[i]);
+        for (size_t i = 0; i < n; ++i) insert(block[i].slot);
     }
 }
 
@@ -94,13 +94,19 @@ bool MergeTable::parse(std::string_view text, const Vocabulary& vocabulary, Line
     return true;
 }
 
-void MergeTable::insert(const Line& line, const Vocabulary& vocabulary) {
-    const int32_t left = vocabulary.find(line.left, line.left_hash);
-    const int32_t right = vocabulary.find(line.right, line.right_hash);
-    const int32_t merged = vocabulary.find(line.joined, line.joined_hash);
-    if (left < 0 || right < 0 || merged < 0 || !is_plain(vocabulary.type(merged))) return;
-    Slot& slot = slots_[slot_of(left, right)];
-    if (slot.left < 0) slot = {left, right, line.rank, merged};    // of two equal lines the first counts
+void MergeTable::look_up(const Vocabulary& vocabulary, Line& line) const {
+    line.slot.left = vocabulary.find(line.left, line.left_hash);
+    line.slot.right = vocabulary.find(line.right, line.right_hash);
+    line.slot.merged = vocabulary.find(line.joined, line.joined_hash);
+    line.slot.rank = line.rank;
+    __builtin_prefetch(&slots_[mix(line.slot.left, line.slot.right) & (slots_.size() - 1)]);
+    if (line.slot.merged >= 0 && !is_plain(vocabulary.type(line.slot.merged))) line.slot.merged = -1;
+}
+
+void MergeTable::insert(const Slot& merge) {
+    if (merge.left < 0 || merge.right < 0 || merge.merged < 0) return;
+    Slot& slot = slots_[slot_of(merge.left, merge.right)];
+    if (slot.left < 0) slot = merge;    // of two equal lines the first counts
 }
 
 size_t MergeTable::slot_of(int32_t left, int32_t right) const {
@@ -138,7 +144,8 @@ void Gemma4Encoder::encode(const Stretch& stretch, std::vector<int32_t>& ids) co
     }
 }
 
-void Gemma4Encoder::encode_run(std::string_view text, size_t begin, size_t end, Scratch& scratch, std::vector<int32_t>& ids) const {
+void Gemma4Encoder::encode_run(std::string_view text, size_t begin, size_t end, Scratch& scratch,
+                               std::vector<int32_t>& ids) const {
     const std::string_view run = text.substr(0, end);
     while (begin < end) {
         const size_t word_end = chars_.word_end(run, begin);
@@ -208,4 +215,4 @@ std::string alphabet_to_bytes(std::string_view token) {
     return out;
 }
 
-}  // namespace pillion
+}    // namespace pillion

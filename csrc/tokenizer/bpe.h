@@ -37,9 +37,11 @@ class MergeTable {
         std::string_view left, right;
         std::string joined;
         uint64_t left_hash, right_hash, joined_hash;
+        Slot slot;
     };
     static bool parse(std::string_view text, const Vocabulary& vocabulary, Line& line);
-    void insert(const Line& line, const Vocabulary& vocabulary);
+    void look_up(const Vocabulary& vocabulary, Line& line) const;
+    void insert(const Slot& merge);
     size_t slot_of(int32_t left, int32_t right) const;
 
     std::vector<Slot> slots_;    // a power of two, at most half full
@@ -77,4 +79,4 @@ class ByteBpeEncoder final : public Encoder {
 std::string bytes_to_alphabet(std::string_view bytes);
 std::string alphabet_to_bytes(std::string_view token);
 
-}  // namespace pillion
+}    // namespace pillion

@@ -19,7 +19,7 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
     }
 }
 
-}  // namespace
+}    // namespace
 
 std::string mark_blanks(std::string_view text) { return replace_all(text, " ", kBlankMark); }
 std::string unmark_blanks(std::string_view text) { return replace_all(text, kBlankMark, " "); }
@@ -83,10 +83,10 @@ void CharSymbols::emit_bytes(std::string_view piece, std::vector<int32_t>& ids) 
             ids.push_back(id);
             continue;
         }
-        ids.resize(start);    // all of its bytes or none
+        ids.resize(start);                                                    // all of its bytes or none
         if (start == 0 || ids.back() != unknown_) ids.push_back(unknown_);    // a run of unknown characters is one token
         return;
     }
 }
 
-}  // namespace pillion
+}    // namespace pillion

@@ -1,6 +1,6 @@
-// The character level shared by gemma4 and SentencePiece: blanks become ▁, text becomes one symbol per character, and a piece that
-// is no token is written as byte tokens.
-// Invariant: cutting at word starts changes no result, only the size of the heap: a cut is made where no token could span it.
+// The character level shared by gemma4 and SentencePiece: blanks become ▁, text becomes one symbol per character, and a piece
+// that is no token is written as byte tokens. Invariant: cutting at word starts changes no result, only the size of the heap: a
+// cut is made where no token could span it.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -25,8 +25,8 @@ class CharSymbols {
     // Throws Error{file_corrupt} if a character could end up with no token: neither 256 byte tokens nor an unknown token.
     CharSymbols(const Vocabulary& vocabulary, int32_t unknown);
 
-    // The end of the word that starts at `begin` of a text with marked blanks: the next ▁ that no token joins to what stands before
-    // it, or the end of the text.
+    // The end of the word that starts at `begin` of a text with marked blanks: the next ▁ that no token joins to what stands
+    // before it, or the end of the text.
     size_t word_end(std::string_view text, size_t begin) const;
 
     // One symbol per character of text[begin, end); an invalid byte is a character of its own.
@@ -48,4 +48,4 @@ class CharSymbols {
     std::array<bool, 256> joins_blank_{};    // by the byte before: some token holds that byte followed by ▁
 };
 
-}  // namespace pillion
+}    // namespace pillion

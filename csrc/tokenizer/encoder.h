@@ -23,4 +23,4 @@ class Encoder {
     virtual void encode(const Stretch& stretch, std::vector<int32_t>& ids) const = 0;
 };
 
-}  // namespace pillion
+}    // namespace pillion

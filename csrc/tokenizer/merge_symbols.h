@@ -13,9 +13,9 @@ namespace pillion {
 
 // A piece of the text. Symbols lie in text order and never overlap; a merge extends the left one and empties the right one.
 struct Symbol {
-    int32_t id;       // token, or -1: this piece is no token
-    uint32_t begin;   // offset in the text
-    uint32_t bytes;   // 0: merged away
+    int32_t id;        // token, or -1: this piece is no token
+    uint32_t begin;    // offset in the text
+    uint32_t bytes;    // 0: merged away
     int32_t prev, next;
 };
 
@@ -81,4 +81,4 @@ void merge_symbols(std::vector<Symbol>& symbols, std::vector<MergeCandidate>& he
     }
 }
 
-}  // namespace pillion
+}    // namespace pillion

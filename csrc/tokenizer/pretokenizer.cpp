@@ -201,20 +201,15 @@ void split_default(std::string_view text, Words& words) {
 }
 
 constexpr PreRule kRules[] = {
-    {"default", false, false, split_default},
-    {"gpt-2", false, false, split_gpt2},
-    {"phi-2", false, false, split_gpt2},
-    {"llama-bpe", true, true, split_llama3},
-    {"llama-v3", true, true, split_llama3},
-    {"llama3", true, true, split_llama3},
-    {"qwen2", false, false, split_qwen2},
-    {"deepseek-r1-qwen", false, false, split_qwen2},
-    {"smollm", false, false, split_smollm},
-    {"starcoder", false, false, split_smollm},
+    {"default", false, false, split_default}, {"gpt-2", false, false, split_gpt2},
+    {"phi-2", false, false, split_gpt2},      {"llama-bpe", true, true, split_llama3},
+    {"llama-v3", true, true, split_llama3},   {"llama3", true, true, split_llama3},
+    {"qwen2", false, false, split_qwen2},     {"deepseek-r1-qwen", false, false, split_qwen2},
+    {"smollm", false, false, split_smollm},   {"starcoder", false, false, split_smollm},
     {"refact", false, false, split_smollm},
 };
 
-}  // namespace
+}    // namespace
 
 const PreRule* find_pre_rule(std::string_view name) {
     for (const PreRule& rule : kRules) {
@@ -234,4 +229,4 @@ void split_words(const PreRule& rule, std::string_view text, std::vector<std::st
     rule.split(text, words);
 }
 
-}  // namespace pillion
+}    // namespace pillion

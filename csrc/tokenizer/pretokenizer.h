@@ -8,9 +8,9 @@
 namespace pillion {
 
 struct PreRule {
-    const char* name;     // tokenizer.ggml.pre
+    const char* name;          // tokenizer.ggml.pre
     bool whole_words_first;    // a word that is a token is taken whole before any merge
-    bool adds_bos;        // where the file doesn't say
+    bool adds_bos;             // where the file doesn't say
     void (*split)(std::string_view text, std::vector<std::string_view>& words);
 };
 
@@ -22,4 +22,4 @@ std::string pre_rule_names();
 // Replaces what `words` held.
 void split_words(const PreRule& rule, std::string_view text, std::vector<std::string_view>& words);
 
-}  // namespace pillion
+}    // namespace pillion

@@ -29,7 +29,7 @@ std::string collapse_blanks(const Stretch& stretch) {
     return out;
 }
 
-}  // namespace
+}    // namespace
 
 // Where an unused token came from: the pieces of its latest merge.
 struct SentencePieceEncoder::Scratch {
@@ -100,8 +100,8 @@ void SentencePieceEncoder::emit_unused(std::string_view text, Symbol symbol, con
             chars_.emit_bytes(text.substr(top.begin, top.bytes), ids);
             continue;
         }
-        const auto parts = vocabulary_.type(top.id) == TokenType::unused ? scratch.unused_parts.find(top.id)
-                                                                         : scratch.unused_parts.end();
+        const auto parts =
+            vocabulary_.type(top.id) == TokenType::unused ? scratch.unused_parts.find(top.id) : scratch.unused_parts.end();
         if (parts == scratch.unused_parts.end()) {
             ids.push_back(top.id);
             continue;
@@ -111,4 +111,4 @@ void SentencePieceEncoder::emit_unused(std::string_view text, Symbol symbol, con
     }
 }
 
-}  // namespace pillion
+}    // namespace pillion

@@ -41,4 +41,4 @@ class SentencePieceEncoder final : public Encoder {
     bool has_unused_ = false;
 };
 
-}  // namespace pillion
+}    // namespace pillion

@@ -12,7 +12,7 @@ bool is_special(TokenType type) {
     return type == TokenType::control || type == TokenType::unknown || type == TokenType::user_defined;
 }
 
-}  // namespace
+}    // namespace
 
 SpecialTokens::SpecialTokens(const Vocabulary& vocabulary, bool blanks_for_marks) : nodes_(256) {
     for (int32_t id = 0; id < vocabulary.size(); ++id) {
@@ -63,4 +63,4 @@ SpecialTokens::Hit SpecialTokens::find(std::string_view text, size_t from, bool 
     return {text.size(), 0, -1};
 }
 
-}  // namespace pillion
+}    // namespace pillion

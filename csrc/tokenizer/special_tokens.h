@@ -36,4 +36,4 @@ class SpecialTokens {
     std::vector<Node> nodes_;    // a trie; nodes_[b] is the root of the texts that begin with byte b
 };
 
-}  // namespace pillion
+}    // namespace pillion

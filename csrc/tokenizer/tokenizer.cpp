@@ -20,9 +20,8 @@ constexpr std::string_view kStrikeEnd = "</s>";    // of HTML: in Gemma's vocabu
 
 // Converters differ in the types of these, so the texts decide.
 constexpr std::string_view kGemma4Control[] = {
-    "<pad>",   "<eos>",    "<bos>",      "<unk>",    "<mask>",    "<|turn>", "<turn|>", "<|think|>",
-    "<|tool>", "<tool|>",  "<|image>",   "<image|>", "<|image|>", "<|audio>", "<audio|>", "<|audio|>",
-    "<|video>", "<video|>", "<|video|>",
+    "<pad>",    "<eos>",    "<bos>",     "<unk>",    "<mask>",   "<|turn>",   "<turn|>",  "<|think|>", "<|tool>",   "<tool|>",
+    "<|image>", "<image|>", "<|image|>", "<|audio>", "<audio|>", "<|audio|>", "<|video>", "<video|>",  "<|video|>",
 };
 constexpr std::string_view kGemma4Printed[] = {
     "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>",
@@ -30,7 +29,7 @@ constexpr std::string_view kGemma4Printed[] = {
 
 // What ends a generation in the chat formats of the field, where the file says no more than that the token is special.
 constexpr std::string_view kEndTexts[] = {
-    "<eos>",     "<turn|>",     "<|tool_response>", "<end_of_turn>",    "<|im_end|>",
+    "<eos>",         "<turn|>",    "<|tool_response>", "<end_of_turn>",   "<|im_end|>",
     "<|endoftext|>", "<|eot_id|>", "<|eom_id|>",       "<|end_of_text|>",
 };
 
@@ -41,10 +40,10 @@ int32_t checked_id(int32_t id, int32_t size, const char* key) {
 
 bool prints_nothing(TokenType type) { return type == TokenType::control || type == TokenType::unknown; }
 
-}  // namespace
+}    // namespace
 
-std::unique_ptr<const Tokenizer> Tokenizer::create(const TokenizerData& data) {
-    return std::unique_ptr<const Tokenizer>(new Tokenizer(data, family_of(data)));
+std::unique_ptr<Tokenizer> Tokenizer::create(const TokenizerData& data) {
+    return std::unique_ptr<Tokenizer>(new Tokenizer(data, family_of(data)));
 }
 
 Tokenizer::Family Tokenizer::family_of(const TokenizerData& data) {
@@ -161,8 +160,11 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special, 
     if (text.size() > kTextBytesMax) {
         fail(Status::invalid_argument, "the text has %zu bytes, the limit is %zu", text.size(), kTextBytesMax);
     }
-    std::string unmarked;    // SentencePiece makes no difference between a blank and a ▁ of the text, in user-defined tokens neither
-    if (family_ == Family::sentencepiece && text.find(kBlankMark) != std::string_view::npos) text = unmarked = unmark_blanks(text);
+    std::string unmarked;    // to SentencePiece a ▁ of the text is a blank, in user-defined tokens, too
+    if (family_ == Family::sentencepiece && text.find(kBlankMark) != std::string_view::npos) {
+        unmarked = unmark_blanks(text);
+        text = unmarked;
+    }
     std::vector<int32_t> ids;
     if (add_special && adds_bos_) ids.push_back(ids_.bos);
     bool opens = true;
@@ -215,4 +217,4 @@ bool Tokenizer::is_end_of_generation(int32_t id) const {
     return std::binary_search(end_of_generation_.begin(), end_of_generation_.end(), id);
 }
 
-}  // namespace pillion
+}    // namespace pillion

@@ -22,8 +22,8 @@ struct TokenizerData {
     std::string model;    // tokenizer.ggml.model
     std::string pre;      // tokenizer.ggml.pre; empty: gpt2 takes "default"
     std::vector<std::string_view> tokens;
-    std::vector<float> scores;      // empty or one per token; "llama" needs them
-    std::vector<int32_t> types;     // empty or one per token
+    std::vector<float> scores;               // empty or one per token; "llama" needs them
+    std::vector<int32_t> types;              // empty or one per token
     std::vector<std::string_view> merges;    // "left right", best first
     int32_t bos = -1, eos = -1, eot = -1, unk = -1, pad = -1, mask = -1;
     std::optional<bool> add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
@@ -34,7 +34,7 @@ struct TokenizerData {
 class Tokenizer {
   public:
     // Throws Error: unsupported_model for a family or pre-tokenizer that isn't known, file_corrupt for data that can't be.
-    static std::unique_ptr<const Tokenizer> create(const TokenizerData& data);
+    static std::unique_ptr<Tokenizer> create(const TokenizerData& data);
     Tokenizer(const Tokenizer&) = delete;
     Tokenizer& operator=(const Tokenizer&) = delete;
 
@@ -42,8 +42,8 @@ class Tokenizer {
     // The text may hold any bytes. Throws Error{invalid_argument} from 256 MiB on.
     std::vector<int32_t> encode(std::string_view text, bool add_special, bool parse_special) const;
 
-    // The text of all ids: the token_bytes() end to end, less the first blank if strips_leading_space(). Raw bytes: make them valid
-    // UTF-8 with replace_invalid_utf8(). Throws Error{invalid_argument} for an id outside the vocabulary.
+    // The text of all ids: the token_bytes() end to end, less the first blank if strips_leading_space(). Raw bytes: make them
+    // valid UTF-8 with replace_invalid_utf8(). Throws Error{invalid_argument} for an id outside the vocabulary.
     std::string decode(const int32_t* ids, size_t n, bool print_special) const;
     // What one token prints. Pieces of a character come as they are: feed them to a Utf8Stream.
     std::string token_bytes(int32_t id, bool print_special) const;
@@ -58,7 +58,7 @@ class Tokenizer {
     // By the vocabulary's own writing; -1: none.
     int32_t find(std::string_view text) const { return vocabulary_.find(text); }
 
-    bool is_end_of_generation(int32_t id) const;    // false outside the vocabulary
+    bool is_end_of_generation(int32_t id) const;                                            // false outside the vocabulary
     const std::vector<int32_t>& end_of_generation() const { return end_of_generation_; }    // ascending
     const std::vector<int32_t>& suppress_tokens() const { return suppress_tokens_; }
 
@@ -97,4 +97,4 @@ class Tokenizer {
     std::unique_ptr<const SpecialTokens> specials_;
 };
 
-}  // namespace pillion
+}    // namespace pillion

@@ -55,7 +55,7 @@ size_t append_text(std::string_view bytes, std::string& out) {
     return bytes.size() - at;
 }
 
-}  // namespace
+}    // namespace
 
 uint32_t unicode_flags(uint32_t code_point) {
     static const std::array<uint16_t, 128> ascii = ascii_flags();
@@ -104,4 +104,4 @@ std::string replace_invalid_utf8(std::string_view bytes) {
     return out += stream.flush();
 }
 
-}  // namespace pillion
+}    // namespace pillion

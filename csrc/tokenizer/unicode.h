@@ -63,4 +63,4 @@ class Utf8Stream {
 // The whole of `bytes` as valid UTF-8.
 std::string replace_invalid_utf8(std::string_view bytes);
 
-}  // namespace pillion
+}    // namespace pillion

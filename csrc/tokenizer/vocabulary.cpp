@@ -23,7 +23,7 @@ TokenType checked_type(int32_t number, std::string_view text) {
     return type == TokenType::byte && byte_token_value(text) < 0 ? TokenType::normal : type;
 }
 
-}  // namespace
+}    // namespace
 
 int byte_token_value(std::string_view text) {
     if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return -1;
@@ -119,4 +119,4 @@ std::array<int32_t, 256> Vocabulary::byte_tokens() const {
     return ids;
 }
 
-}  // namespace pillion
+}    // namespace pillion

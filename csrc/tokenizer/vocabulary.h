@@ -65,4 +65,4 @@ class Vocabulary {
 // The value of "<0xNN>", or -1.
 int byte_token_value(std::string_view text);
 
-}  // namespace pillion
+}    // namespace pillion

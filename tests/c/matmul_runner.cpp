@@ -391,7 +391,7 @@ void run_judge(Format format, int rows, int inputs, int columns, const char* in,
     Output out(rows, columns);
     t.tile[int(format)](args_of(k, columns, k.act, x, out));
     FILE* f = fopen(out_path, "wb");
-    CHECK(f && fwrite(k.act.data(), sizeof(ActBlock), k.act.size(), f) == k.act.size(), "cannot write");
+    CHECK(f && (k.act.empty() || fwrite(k.act.data(), sizeof(ActBlock), k.act.size(), f) == k.act.size()), "cannot write");
     for (int c = 0; c < columns; c++) CHECK(fwrite(out.at[size_t(c)], 4, size_t(rows), f) == size_t(rows), "cannot write");
     fclose(f);
 }

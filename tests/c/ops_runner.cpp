@@ -5,9 +5,10 @@
 //   ops_runner features                   names of the machine's features
 //   ops_runner run TABLE REQUESTS ANSWERS requests one after another
 //
-// A request is three int32 (op, number of ints, number of floats) and the ints and floats; an answer is an int32 (bytes) and the bytes. All
-// buffers are as long as the contract says and not a byte longer, and floats start at odd multiples of 4, so that the address
-// sanitizer sees a kernel that reads or writes past an end and no kernel can count on alignment. Built without the matmuls.
+// A request is three int32 (op, number of ints, number of floats) and the ints and floats; an answer is an int32 (bytes) and the
+// bytes. All buffers are as long as the contract says and not a byte longer, and floats start at odd multiples of 4, so that the
+// address sanitizer sees a kernel that reads or writes past an end and no kernel can count on alignment. Built without the
+// matmuls.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,12 +21,22 @@
 #include "backends/cpu/kernel_choice.h"
 
 namespace pillion::cpu {
-namespace generic { void fill_matmul(KernelTable&) {} }
-namespace x86_avx2 { void fill_matmul(KernelTable&) {} }
-namespace x86_avx512 { void fill_matmul(KernelTable&) {} }
-namespace arm_dotprod { void fill_matmul(KernelTable&) {} }
-namespace arm_i8mm { void fill_matmul(KernelTable&) {} }
-}  // namespace pillion::cpu
+namespace generic {
+void fill_matmul(KernelTable&) {}
+}    // namespace generic
+namespace x86_avx2 {
+void fill_matmul(KernelTable&) {}
+}    // namespace x86_avx2
+namespace x86_avx512 {
+void fill_matmul(KernelTable&) {}
+}    // namespace x86_avx512
+namespace arm_dotprod {
+void fill_matmul(KernelTable&) {}
+}    // namespace arm_dotprod
+namespace arm_i8mm {
+void fill_matmul(KernelTable&) {}
+}    // namespace arm_i8mm
+}    // namespace pillion::cpu
 
 using namespace pillion::cpu;
 
@@ -75,9 +86,9 @@ struct Answer {
     void put(int i) { put(&i, 4); }
 };
 
-// ints: head_dim, format, capacity, positions stored, byte under the slots at first, n_q, split from, to, then first[n_q], last[n_q]
-// floats: scale, softcap, then k, v [positions][head_dim], q [n_q][head_dim]
-// answer: m, l [n_q], o [n_q][head_dim] after merging all splits (o not divided by l), then the bytes of keys and values
+// ints: head_dim, format, capacity, positions stored, byte under the slots at first, n_q, split from, to, then first[n_q],
+// last[n_q] floats: scale, softcap, then k, v [positions][head_dim], q [n_q][head_dim] answer: m, l [n_q], o [n_q][head_dim]
+// after merging all splits (o not divided by l), then the bytes of keys and values
 void attend(const KernelTable& t, Request r, Answer& out) {
     const int hd = r.ints[0], capacity = r.ints[2], positions = r.ints[3], n_q = r.ints[5], from = r.ints[6], to = r.ints[7];
     const KvFormat format = KvFormat(r.ints[1]);
@@ -151,7 +162,9 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
             out.put(x);
             break;
         }
-        case 4: case 5: case 6: {    // add, scale, multiply_add   n, in place | a b    or s x y
+        case 4:
+        case 5:
+        case 6: {    // add, scale, multiply_add   n, in place | a b    or s x y
             const float s = op == 4 ? 0.0f : *r.take(1);
             Row a(n, r.take(n)), b(n, op == 5 ? nullptr : r.take(n)), fresh(n);
             Row& y = op == 6 ? b : flag ? a : fresh;
@@ -192,7 +205,9 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
             out.put(top), out.put(sum);
             break;
         }
-        case 12: attend(t, r, out); break;
+        case 12:
+            attend(t, r, out);
+            break;
         case 13: {    // exp of each x <= 0, through attend_merge: o = 1 * exp(ms - 0) + 0
             const float* x = r.take(n);
             for (int i = 0; i < n; i++) {
@@ -210,7 +225,8 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
             out.put(m), out.put(l), out.put(o);
             break;
         }
-        default: fprintf(stderr, "op %d?\n", op), exit(2);
+        default:
+            fprintf(stderr, "op %d?\n", op), exit(2);
     }
 }
 
@@ -224,7 +240,8 @@ int run(const char* name, const char* from, const char* to) {
     while (fread(head, 4, 3, in) == 3) {
         std::vector<int32_t> ints(head[1]);
         std::vector<float> floats(head[2]);
-        if (fread(ints.data(), 4, ints.size(), in) != ints.size() || fread(floats.data(), 4, floats.size(), in) != floats.size()) return 1;
+        if (fread(ints.data(), 4, ints.size(), in) != ints.size() || fread(floats.data(), 4, floats.size(), in) != floats.size())
+            return 1;
         Answer a;
         answer(*table, head[0], head[1], Request{ints.data(), floats.data()}, a);
         const int32_t size = int32_t(a.bytes.size());
@@ -235,7 +252,7 @@ int run(const char* name, const char* from, const char* to) {
     return fclose(out) == 0 ? 0 : 1;
 }
 
-}  // namespace
+}    // namespace
 
 int main(int argc, char** argv) {
     const std::string command = argc > 1 ? argv[1] : "";

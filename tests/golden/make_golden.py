@@ -525,10 +525,7 @@ def build(name, stored, target_config, assistant_config, seed):
     window = getattr(target_config, "sliding_window", None) or 16
     lengths = {"long": 2 * window + 7, "short": window // 2}
     vocab = target_config.vocab_size
-    prompts = {
-        key: [2] + torch.randint(5, vocab, (length,), generator=random).tolist()
-        for key, length in lengths.items()
-    }
+    prompts = {key: [2] + torch.randint(5, vocab, (length,), generator=random).tolist() for key, length in lengths.items()}
     pair = Pair(make_model(target_config, seed, stored))
     texts = [prompt + pair.greedy(prompt)[0] for prompt in prompts.values()]
     if min(expert_margin(pair.target, text) for text in texts) < MARGIN:

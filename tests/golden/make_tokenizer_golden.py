@@ -24,7 +24,7 @@ from tokenizer_cases import BYTES, CASES, GEMMA4, GOLDEN_FILE, SPM  # noqa: E402
 from tokenizer_corpus import CODE, CORPUS, PROSE, WORLD, random_strings  # noqa: E402
 from tokenizer_support import BYTE, CONTROL, NORMAL, USER_DEFINED, Vocab, save_json_vocab  # noqa: E402
 
-PRINTED = {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>"}
+PRINTED = {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>'}
 CHAT = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 USER = ["[user]", "<SP>"]
 
@@ -46,9 +46,13 @@ def gemma4_vocab(tokenizer_json: Path) -> Vocab:
             return CONTROL
         return BYTE if len(text) == 6 and text.startswith("<0x") else NORMAL
 
-    return Vocab("gemma4", [t.encode() for t in texts], types=[kind(t) for t in texts],
-                 merges=[" ".join(m).encode() for m in raw["model"]["merges"]],
-                 settings={"bos": 2, "eos": 1, "unk": 3, "pad": 0, "mask": 4, "add_bos": 0, "add_space_prefix": 0})
+    return Vocab(
+        "gemma4",
+        [t.encode() for t in texts],
+        types=[kind(t) for t in texts],
+        merges=[" ".join(m).encode() for m in raw["model"]["merges"]],
+        settings={"bos": 2, "eos": 1, "unk": 3, "pad": 0, "mask": 4, "add_bos": 0, "add_space_prefix": 0},
+    )
 
 
 def byte_vocab() -> Vocab:
@@ -56,14 +60,23 @@ def byte_vocab() -> Vocab:
 
     tok = Tokenizer(models.BPE())
     tok.pre_tokenizer = reference.pre_tokenizer("llama-bpe")
-    tok.train_from_iterator(training_text(), trainers.BpeTrainer(
-        vocab_size=1024, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=CHAT + USER, show_progress=False))
+    tok.train_from_iterator(
+        training_text(),
+        trainers.BpeTrainer(
+            vocab_size=1024, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=CHAT + USER, show_progress=False
+        ),
+    )
     raw = json.loads(tok.to_str())["model"]
     texts = sorted(raw["vocab"], key=raw["vocab"].get)
     types = [CONTROL if t in CHAT else USER_DEFINED if t in USER else NORMAL for t in texts]
     merges = [m if isinstance(m, str) else " ".join(m) for m in raw["merges"]]
-    return Vocab("gpt2", [t.encode() for t in texts], types=types, merges=[m.encode() for m in merges],
-                 settings={"bos": 1, "eos": 2, "add_bos": 0})
+    return Vocab(
+        "gpt2",
+        [t.encode() for t in texts],
+        types=types,
+        merges=[m.encode() for m in merges],
+        settings={"bos": 1, "eos": 2, "add_bos": 0},
+    )
 
 
 def spm_vocab() -> Vocab:
@@ -72,14 +85,30 @@ def spm_vocab() -> Vocab:
 
     out = io.BytesIO()
     spm.SentencePieceTrainer.train(
-        sentence_iterator=iter([line for t in training_text() for line in t.split("\n") if line]), model_writer=out,
-        model_type="bpe", vocab_size=1200, character_coverage=0.99, byte_fallback=True, normalization_rule_name="identity",
-        remove_extra_whitespaces=False, control_symbols=["<|im_start|>", "<|im_end|>"], user_defined_symbols=USER,
-        hard_vocab_limit=False, split_digits=True, allow_whitespace_only_pieces=True, minloglevel=2)
+        sentence_iterator=iter([line for t in training_text() for line in t.split("\n") if line]),
+        model_writer=out,
+        model_type="bpe",
+        vocab_size=1200,
+        character_coverage=0.99,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        control_symbols=["<|im_start|>", "<|im_end|>"],
+        user_defined_symbols=USER,
+        hard_vocab_limit=False,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        minloglevel=2,
+    )
     proto = pb.ModelProto.FromString(out.getvalue())
     kinds = {1: NORMAL, 2: 2, 3: CONTROL, 4: USER_DEFINED, 5: 5, 6: BYTE}
-    return Vocab("llama", [p.piece.encode() for p in proto.pieces], types=[kinds[p.type] for p in proto.pieces],
-                 scores=[p.score for p in proto.pieces], settings={"bos": 1, "eos": 2, "unk": 0, "add_space_prefix": 1})
+    return Vocab(
+        "llama",
+        [p.piece.encode() for p in proto.pieces],
+        types=[kinds[p.type] for p in proto.pieces],
+        scores=[p.score for p in proto.pieces],
+        settings={"bos": 1, "eos": 2, "unk": 0, "add_space_prefix": 1},
+    )
 
 
 def main() -> None:

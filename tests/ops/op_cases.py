@@ -103,6 +103,9 @@ def attend_cases():
     # head size x format x number of queries, with lengths and variants going round
     for hd, fmt, n_q in itertools.product(HEAD_DIMS, FORMATS, range(1, 17)):
         cases.append(Attend(hd, fmt, n_q, next(lengths), **next(variants)))
+    # other head sizes: one or two whole registers and a rest, the largest
+    for hd, fmt, (n_q, length) in itertools.product([6, 14, 34, 48, 72, 100, 112, 160, 192, 320, 576, 1024], FORMATS, [(1, 70), (5, 300), (16, 40)]):
+        cases.append(Attend(hd, fmt, n_q, length, heads=2, window=50 if n_q == 5 else 0))
     # rings: the window lies across the end of the ring
     for hd, fmt, (length, capacity, window) in itertools.product(
             [8, 80, 256], FORMATS, [(300, 256, 128), (513, 256, 200), (700, 512, 300), (1100, 512, 512), (1024, 512, 400), (900, 768, 512)]):

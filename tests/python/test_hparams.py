@@ -6,9 +6,7 @@ import math
 import struct
 
 import pytest
-from gguf_bytes import CORRUPT, F32, UNSUPPORTED, auto, build, head, kv, read, write_sparse
-
-ARR, I32 = 9, 5
+from gguf_bytes import ARR, CORRUPT, F32, I32, UNSUPPORTED, auto, build, kv, read, write_sparse
 
 
 # ---- models as dictionaries

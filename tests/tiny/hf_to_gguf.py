@@ -72,10 +72,7 @@ LLAMA_LAYER_TENSORS = {**LAYER_TENSORS, "post_attention_layernorm.weight": "ffn_
 CENTROIDS, ORDERING = "masked_embedding.centroids.weight", "masked_embedding.token_ordering"
 
 # Control tokens of the chat form that users want to see printed.
-VISIBLE_TOKENS = {
-    "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>",
-    "<|tool_response>", "<tool_response|>", '<|"|>',
-}  # fmt: skip
+VISIBLE_TOKENS = {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>'}
 NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6
 SLIDING = "sliding_attention"
 

@@ -1,4 +1,4 @@
-// Drives one Tokenizer from a command line, for tests that run without the Python binding: natively, under sanitizers, under qemu.
+// Drives one Tokenizer from a command line, for tests without the Python binding: natively, under sanitizers, under qemu.
 //
 //     tokenizer_runner VOCABULARY < requests > answers
 //
@@ -12,6 +12,7 @@
 // An Error is answered by `error CODE SENTENCE`; one from create() ends the run.
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <chrono>
 #include <fstream>
@@ -101,12 +102,12 @@ std::string list(const std::vector<int32_t>& ids) {
     return out.empty() ? "-" : out;
 }
 
-std::string info(const Tokenizer& t, int64_t load_us) {
+std::string info(const Tokenizer& t, const std::string& load_times) {
     std::ostringstream out;
     out << "info size=" << t.size() << " bos=" << t.bos() << " eos=" << t.eos() << " eot=" << t.eot() << " unk=" << t.unk()
         << " pad=" << t.pad() << " mask=" << t.mask() << " adds_bos=" << t.adds_bos() << " adds_eos=" << t.adds_eos()
         << " strips=" << t.strips_leading_space() << " model=" << t.model() << " pre=" << (t.pre().empty() ? "-" : t.pre())
-        << " ends=" << list(t.end_of_generation()) << " suppress=" << list(t.suppress_tokens()) << " load_us=" << load_us;
+        << " ends=" << list(t.end_of_generation()) << " suppress=" << list(t.suppress_tokens()) << " " << load_times;
     return out.str();
 }
 
@@ -137,7 +138,7 @@ std::string feed_all(std::istringstream& in, bool hex, const Tokenizer* t) {
     return out + ' ' + to_hex(stream.flush());
 }
 
-std::string answer(const Tokenizer& t, const std::string& request, int64_t load_us) {
+std::string answer(const Tokenizer& t, const std::string& request, const std::string& load_times) {
     std::istringstream in(request);
     std::string word, hex;
     bool a = false, b = false;
@@ -162,7 +163,7 @@ std::string answer(const Tokenizer& t, const std::string& request, int64_t load_
     if (word == "stream") return feed_all(in, /*hex=*/false, &t);
     if (word == "utf8") return feed_all(in, /*hex=*/true, nullptr);
     if (word == "flags") return flag_runs();
-    if (word == "info") return info(t, load_us);
+    if (word == "info") return info(t, load_times);
     if (word == "find") {
         in >> hex;
         return "id " + std::to_string(t.find(from_hex(hex)));
@@ -192,7 +193,7 @@ void print_error(const Error& error) {
     fflush(stdout);
 }
 
-}  // namespace
+}    // namespace
 
 int main(int argc, char** argv) {
     if (argc != 2) return 2;
@@ -200,17 +201,20 @@ int main(int argc, char** argv) {
     vocabulary.read(argv[1]);
     std::unique_ptr<const Tokenizer> tokenizer;
     const auto start = std::chrono::steady_clock::now();
+    const clock_t start_cpu = clock();
     try {
         tokenizer = Tokenizer::create(vocabulary.data);
     } catch (const Error& error) {
         print_error(error);
         return 0;
     }
-    const int64_t load_us = microseconds_since(start);
+    const int64_t cpu_us = int64_t(double(clock() - start_cpu) * 1e6 / CLOCKS_PER_SEC);
+    const std::string load_times =
+        "load_us=" + std::to_string(microseconds_since(start)) + " load_cpu_us=" + std::to_string(cpu_us);
     vocabulary = {};    // the tokenizer must not need it any more
     for (std::string request; std::getline(std::cin, request);) {
         try {
-            printf("%s\n", answer(*tokenizer, request, load_us).c_str());
+            printf("%s\n", answer(*tokenizer, request, load_times).c_str());
             fflush(stdout);
         } catch (const Error& error) {
             print_error(error);

@@ -71,12 +71,26 @@ uint64_t cpu_features() {
 }
 
 void feature_names(uint64_t features, char* text, size_t text_bytes) {
-    static const struct { uint64_t bit; const char* name; } kNames[] = {
-        {feature::avx2, "avx2"}, {feature::fma, "fma"}, {feature::f16c, "f16c"},
-        {feature::avx512f, "avx512f"}, {feature::avx512bw, "avx512bw"}, {feature::avx512vl, "avx512vl"},
-        {feature::avx512dq, "avx512dq"}, {feature::avx512_vnni, "avx512_vnni"}, {feature::avx512_bf16, "avx512_bf16"},
-        {feature::avx_vnni, "avx_vnni"}, {feature::asimd, "asimd"}, {feature::fp16, "fp16"},
-        {feature::dotprod, "dotprod"}, {feature::i8mm, "i8mm"}, {feature::bf16, "bf16"}, {feature::sve, "sve"},
+    static const struct {
+        uint64_t bit;
+        const char* name;
+    } kNames[] = {
+        {feature::avx2, "avx2"},
+        {feature::fma, "fma"},
+        {feature::f16c, "f16c"},
+        {feature::avx512f, "avx512f"},
+        {feature::avx512bw, "avx512bw"},
+        {feature::avx512vl, "avx512vl"},
+        {feature::avx512dq, "avx512dq"},
+        {feature::avx512_vnni, "avx512_vnni"},
+        {feature::avx512_bf16, "avx512_bf16"},
+        {feature::avx_vnni, "avx_vnni"},
+        {feature::asimd, "asimd"},
+        {feature::fp16, "fp16"},
+        {feature::dotprod, "dotprod"},
+        {feature::i8mm, "i8mm"},
+        {feature::bf16, "bf16"},
+        {feature::sve, "sve"},
     };
     size_t used = 0;
     if (text_bytes > 0) text[0] = 0;
@@ -90,4 +104,4 @@ void feature_names(uint64_t features, char* text, size_t text_bytes) {
     }
 }
 
-}  // namespace pillion::cpu
+}    // namespace pillion::cpu

@@ -10,7 +10,8 @@ namespace pillion::cpu {
 static const KernelCandidate kCandidates[] = {
 #if defined(__x86_64__)
     {"x86_avx512",
-     feature::avx512f | feature::avx512bw | feature::avx512vl | feature::avx512dq | feature::avx512_vnni | feature::f16c | feature::fma,
+     feature::avx512f | feature::avx512bw | feature::avx512vl | feature::avx512dq | feature::avx512_vnni | feature::f16c |
+         feature::fma,
      x86_avx512_table},
     {"x86_avx2", feature::avx2 | feature::fma | feature::f16c, x86_avx2_table},
 #elif defined(__aarch64__)
@@ -64,4 +65,4 @@ Status choose_kernels(const KernelTable** table, Reason& reason) {
     return choice.status;
 }
 
-}  // namespace pillion::cpu
+}    // namespace pillion::cpu

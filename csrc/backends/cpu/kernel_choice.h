@@ -9,9 +9,9 @@
 namespace pillion::cpu {
 
 struct KernelCandidate {
-    const char* name;                  // what PILLION_CPU_ISA may say; equals the table's name
-    uint64_t needs;                    // bits of feature::
-    const KernelTable* (*table)();     // call only if can_run()
+    const char* name;                 // what PILLION_CPU_ISA may say; equals the table's name
+    uint64_t needs;                   // bits of feature::
+    const KernelTable* (*table)();    // call only if can_run()
 };
 
 // Compiled in, best first; `generic` is the last and always runs.
@@ -24,4 +24,4 @@ Status choose_kernels(const KernelTable** table, Reason& reason);
 // The same decision for a given name (null or "": the best), not kept.
 Status find_kernels(const char* name, const KernelTable** table, Reason& reason);
 
-}  // namespace pillion::cpu
+}    // namespace pillion::cpu

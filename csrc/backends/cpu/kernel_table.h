@@ -4,7 +4,8 @@
 // Arithmetic is part of the contract: each kernel is defined as a fixed sequence of single IEEE-754 f32 operations (fused where
 // "fma" is written), so all tables give the same bits and a row's result depends on nothing but the row. Sums over a vector run
 // in kVirtualLanes accumulators (element i goes to accumulator i % 16, in order), folded 8+8, 4+4, 2+2, 1+1; elements past
-// the end count as +0.
+// the end count as +0. exp, tanh and the activations are the fixed sequences of body/math.inl. NaNs come through (argmax excepted);
+// their sign and payload are no part of the contract.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -39,10 +40,12 @@ using PanelKernel = void (*)(const PanelArgs&);
 enum class GluKind : int { gelu_tanh, silu };
 
 // One KV head and up to kAttendQueriesMax query vectors over the positions [begin, end) of one split.
-// For each query: s_p = (q . k_p) * scale, or softcap * tanh(that / softcap) when softcap > 0, for first <= p <= last;
+// For each query: s_p = (q . k_p) * scale, or softcap * tanh(that / softcap) when softcap > 0, for first <= p <= last (and
+// begin <= p < end);
 //   m = max s_p,  l = sum exp(s_p - m),  o = sum exp(s_p - m) * v_p;     nothing visible: m = -inf, l = 0, o = 0.
 // q . k is one fma chain over the dimensions in order (per position); o is one fma chain over the positions in order (per
-// dimension); l is summed in kVirtualLanes by (p - begin).
+// dimension); l is summed in kVirtualLanes by (p - begin). What a query must not look at is not part of any of its sums, whatever
+// lies there.
 struct AttendArgs {
     KvHead kv;
     const float* const* q;        // [n_q][head_dim], rotated
@@ -63,7 +66,7 @@ struct HeadArgs {                 // norm and rotation of one head vector, in pl
     const float* sin;
     int head_dim, rope_dims;
     bool normalize;               // RMS norm before the rotation
-    bool interleaved;             // pairs (2i, 2i+1); else (i, i + rope_dims / 2)
+    bool interleaved;             // pairs (2i, 2i+1); else (i, i + rope_dims / 2): a = fma(-b, sin, a * cos), b = fma(a, sin, b * cos)
     float eps;
 };
 

@@ -8,6 +8,7 @@
 //   V f16    slot: [head_dim] halves
 //   V q8_0   slot: int8 code[padded head_dim], then f16 scale[padded / 32]       padded: head_dim rounded up to 32
 //
+// f16: to nearest even, magnitudes above 65504 become 65504 (body/kv_store.inl has the exact rules, NaN included).
 // q8_0: scale = f16(max|x| / 127), code = round-to-nearest-even(x / max|x| * 127) as in quantize(), value = f32(scale) * code.
 #pragma once
 #include <stddef.h>

@@ -17,6 +17,10 @@ class Case:
     pre: str = ""
     setting: tuple[str, int] | None = None
 
+    def covers(self, text: str) -> bool:
+        """Not covered: a literal ▁ where blanks are to be collapsed; there SentencePiece treats it neither as a blank nor as text."""
+        return "▁" not in text or self.setting != ("remove_extra_whitespaces", 1)
+
     def load(self) -> Vocab | None:
         """None: the model file isn't here."""
         if self.vocab.endswith(".json"):

@@ -37,11 +37,17 @@ static inline Ints shift_right(Ints v, int n) {    // zeros come in
     return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(v), vdupq_n_s32(-n)));
 }
 template <int N>
-static inline Ints shift_left(Ints v) { return vshlq_n_s32(v, N); }
+static inline Ints shift_left(Ints v) {
+    return vshlq_n_s32(v, N);
+}
 template <int N>
-static inline Ints shift_right(Ints v) { return N ? vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(v), N ? N : 1)) : v; }
+static inline Ints shift_right(Ints v) {
+    return N ? vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(v), N ? N : 1)) : v;
+}
 template <int N>
-static inline Ints shift_right_signed(Ints v) { return vshrq_n_s32(v, N); }
+static inline Ints shift_right_signed(Ints v) {
+    return vshrq_n_s32(v, N);
+}
 static inline Mask greater(Ints a, Ints b) { return vcgtq_s32(a, b); }
 
 // ---------------------------------------------------------------------------------------------------------------------- floats
@@ -74,7 +80,9 @@ static inline Floats splat_f16(const uint8_t* p) {
 }
 // To nearest even; too large becomes infinite.
 static inline void store_f16(uint8_t* p, Floats v) { vst1_u8(p, vreinterpret_u8_f16(vcvt_f16_f32(v))); }
-static inline Floats load_bf16(const uint8_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16)); }
+static inline Floats load_bf16(const uint8_t* p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16));
+}
 static inline Floats to_float(Ints v) { return vcvtq_f32_s32(v); }
 static inline Ints to_int(Floats v) { return vcvtnq_s32_f32(v); }    // to nearest even; in range of int32 only
 static inline Floats load_i8(const uint8_t* p) {
@@ -88,8 +96,8 @@ static inline Floats add(Floats a, Floats b) { return vaddq_f32(a, b); }
 static inline Floats subtract(Floats a, Floats b) { return vsubq_f32(a, b); }
 static inline Floats mul(Floats a, Floats b) { return vmulq_f32(a, b); }
 static inline Floats divide(Floats a, Floats b) { return vdivq_f32(a, b); }
-static inline Floats fma(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }           // a * b + c
-static inline Floats fma_minus(Floats a, Floats b, Floats c) { return vfmsq_f32(c, a, b); }     // c - a * b
+static inline Floats fma(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }          // a * b + c
+static inline Floats fma_minus(Floats a, Floats b, Floats c) { return vfmsq_f32(c, a, b); }    // c - a * b
 static inline Mask greater(Floats a, Floats b) { return vcgtq_f32(a, b); }
 static inline Floats select(Mask m, Floats yes, Floats no) { return vbslq_f32(m, yes, no); }
 static inline Floats max(Floats a, Floats b) { return select(greater(a, b), a, b); }

@@ -9,7 +9,7 @@ namespace arm_dotprod {
 #include "backends/cpu/arm_dotprod/simd.h"
 
 // 32 registers. Scores: 4 x 4 sums, 4 keys, 1 query. Values: at most 24 sums, 4 weights, 1 value.
-constexpr int kScoreRegs = 4, kScoreQueries = 4, kValueSums = 24;
+constexpr int kGroup = 4, kScoreSums = 16, kValueSums = 24;
 #include "backends/cpu/body/ops.inl"
 
 void fill_matmul(KernelTable&);    // matmul.cpp
@@ -22,7 +22,7 @@ static KernelTable make_table() {
     return t;
 }
 
-}  // namespace arm_dotprod
+}    // namespace arm_dotprod
 
 // Made at the first call, not when the program starts: the machine may not have the instructions.
 const KernelTable* arm_dotprod_table() {
@@ -30,4 +30,4 @@ const KernelTable* arm_dotprod_table() {
     return &table;
 }
 
-}  // namespace pillion::cpu
+}    // namespace pillion::cpu

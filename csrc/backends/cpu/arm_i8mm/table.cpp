@@ -9,7 +9,7 @@ namespace arm_i8mm {
 #include "backends/cpu/arm_i8mm/simd.h"
 
 // As arm_dotprod.
-constexpr int kScoreRegs = 4, kScoreQueries = 4, kValueSums = 24;
+constexpr int kGroup = 4, kScoreSums = 16, kValueSums = 24;
 #include "backends/cpu/body/ops.inl"
 
 void fill_matmul(KernelTable&);    // matmul.cpp
@@ -22,7 +22,7 @@ static KernelTable make_table() {
     return t;
 }
 
-}  // namespace arm_i8mm
+}    // namespace arm_i8mm
 
 // Made at the first call, not when the program starts: the machine may not have the instructions.
 const KernelTable* arm_i8mm_table() {
@@ -30,4 +30,4 @@ const KernelTable* arm_i8mm_table() {
     return &table;
 }
 
-}  // namespace pillion::cpu
+}    // namespace pillion::cpu

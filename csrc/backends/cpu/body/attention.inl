@@ -14,12 +14,16 @@
 // A position that a query must not look at adds +0 to l and takes no part in o, whatever lies in its slot: results do not depend
 // on the other queries of the call.
 //
-// From the ISA, before this file: kScoreRegs, kScoreQueries (register tile of the scores: registers of positions, queries) and
-// kValueSums (registers that may hold sums of the values' tile).
+// From the ISA, before this file: kGroup (queries that go through the registers together), kScoreSums and kValueSums (registers that
+// may hold the sums of a tile).
+//
+// Keys and values each lie in one straight line, so what comes next is known, and the next split of a sequence follows. Prefetches are
+// spread evenly over all passes that read a piece (several, when there are more queries than a tile takes): a burst at the first pass
+// would leave memory idle during the others.
 
 constexpr int kBlockRegs = kKvBlock / kLanes;
-static_assert(kBlockRegs % kScoreRegs == 0, "");
-constexpr int kGroup = kScoreQueries;    // queries that go through the registers together
+
+constexpr int kKeyAhead = 4096;    // bytes; 2 to 16 KB measure the same
 
 struct Scores {
     alignas(64) float s[kAttendQueriesMax][kKvSplit];    // [query][position - begin]: scores, then weights
@@ -27,50 +31,59 @@ struct Scores {
 
 // ---------------------------------------------------------------------------------------------------------------------- scores
 
-// Keys are read in one straight line, `ahead` bytes before their use; a line beyond the cache's end is a prefetch that does nothing.
-constexpr int kKeyAhead = 4096;
+constexpr int score_regs(int q) {
+    int regs = kBlockRegs;
+    while (regs > 1 && regs * q > kScoreSums) regs /= 2;
+    return regs;
+}
 
+// Adds dimensions [begin, end) to the scores of one block (begin % 32 == 0; 0: starts them). Prefetches `spread` bytes a step from `fetch`
+// on and returns where it stopped.
 template <KvFormat kFormat, int Q>
-static void score_block(const uint8_t* block, int head_dim, const float* const* q, float* scores) {
+static const uint8_t* score_block(const uint8_t* block, int begin, int end, const float* const* q, float* scores, const uint8_t* fetch,
+                                  int spread) {
+    constexpr int R = score_regs(Q);
     const float* x[Q];
     PILLION_UNROLL for (int c = 0; c < Q; c++) x[c] = q[c];
-    for (int reg = 0; reg < kBlockRegs; reg += kScoreRegs) {
-        Floats sum[kScoreRegs][Q];
-        PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++)
-            PILLION_UNROLL for (int c = 0; c < Q; c++) sum[r][c] = zero_floats();
+    for (int reg = 0; reg < kBlockRegs; reg += R) {
+        Floats sum[R][Q];
+        PILLION_UNROLL for (int r = 0; r < R; r++)
+            PILLION_UNROLL for (int c = 0; c < Q; c++)
+                sum[r][c] = begin == 0 ? zero_floats() : load(scores + c * kKvSplit + kLanes * (reg + r));
         if constexpr (kFormat == KvFormat::f16) {
-            const uint8_t* keys = block + 2 * kLanes * reg;
-            for (int d = 0; d < head_dim; d++, keys += 2 * kKvBlock) {
-                fetch_ahead(keys + kKeyAhead);
-                Floats k[kScoreRegs];
-                PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++) k[r] = load_f16(keys + 2 * kLanes * r);
+            const uint8_t* keys = block + 2 * kKvBlock * begin + 2 * kLanes * reg;
+            for (int d = begin; d < end; d++, keys += 2 * kKvBlock, fetch += spread) {
+                fetch_ahead(fetch);
+                Floats k[R];
+                PILLION_UNROLL for (int r = 0; r < R; r++) k[r] = load_f16(keys + 2 * kLanes * r);
                 PILLION_UNROLL for (int c = 0; c < Q; c++) {
                     const Floats v = broadcast(x[c] + d);
-                    PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++) sum[r][c] = fma(v, k[r], sum[r][c]);
+                    PILLION_UNROLL for (int r = 0; r < R; r++) sum[r][c] = fma(v, k[r], sum[r][c]);
                 }
             }
         } else {
-            const uint8_t* part = block;
-            for (int first = 0; first < head_dim; first += 32, part += 2 * kKvBlock + 32 * kKvBlock) {
+            constexpr int kPart = 2 * kKvBlock + 32 * kKvBlock;
+            const uint8_t* part = block + begin / 32 * kPart;
+            for (int first = begin; first < end; first += 32, part += kPart) {
                 const uint8_t* codes = part + 2 * kKvBlock + kLanes * reg;
-                const int end = head_dim - first < 32 ? head_dim : first + 32;
-                Floats scale[kScoreRegs];
-                PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++) scale[r] = load_f16(part + 2 * kLanes * (reg + r));
-                fetch_ahead(part + kKeyAhead);
-                for (int d = first; d < end; d++, codes += kKvBlock) {
-                    if (d % 2 == 0) fetch_ahead(codes + kKeyAhead);
-                    Floats k[kScoreRegs];
-                    PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++) k[r] = mul(scale[r], load_i8(codes + kLanes * r));
+                const int stop = end - first < 32 ? end : first + 32;
+                Floats scale[R];
+                PILLION_UNROLL for (int r = 0; r < R; r++) scale[r] = load_f16(part + 2 * kLanes * (reg + r));
+                for (int d = first; d < stop; d++, codes += kKvBlock, fetch += spread) {
+                    fetch_ahead(fetch);
+                    Floats k[R];
+                    PILLION_UNROLL for (int r = 0; r < R; r++) k[r] = mul(scale[r], load_i8(codes + kLanes * r));
                     PILLION_UNROLL for (int c = 0; c < Q; c++) {
                         const Floats v = broadcast(x[c] + d);
-                        PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++) sum[r][c] = fma(v, k[r], sum[r][c]);
+                        PILLION_UNROLL for (int r = 0; r < R; r++) sum[r][c] = fma(v, k[r], sum[r][c]);
                     }
                 }
             }
         }
         PILLION_UNROLL for (int c = 0; c < Q; c++)
-            PILLION_UNROLL for (int r = 0; r < kScoreRegs; r++) store(scores + c * kKvSplit + kLanes * (reg + r), sum[r][c]);
+            PILLION_UNROLL for (int r = 0; r < R; r++) store(scores + c * kKvSplit + kLanes * (reg + r), sum[r][c]);
     }
+    return fetch;
 }
 
 // --------------------------------------------------------------------------------------------------------------------- weights
@@ -110,79 +123,96 @@ PILLION_INLINE void weigh(float* s, int first, int last, float scale, float soft
 // ---------------------------------------------------------------------------------------------------------------------- values
 
 template <KvFormat kFormat>
-struct Value;    // one register of a value row
+struct Value;    // reads a value row; a q8_0 row has one scale for kScaleRegs registers
 template <>
 struct Value<KvFormat::f16> {
-    static constexpr int kBytes = 2;
-    PILLION_INLINE Floats get(const uint8_t* row, int dim, int) { return load_f16(row + 2 * dim); }
-    PILLION_INLINE Floats get_first(const uint8_t* row, int dim, int, int n) { return load_f16_first(row + 2 * dim, n); }
+    static constexpr int kBytes = 2, kScaleRegs = 1;
+    PILLION_INLINE Floats scale(const uint8_t*, int, int) { return zero_floats(); }
+    PILLION_INLINE Floats get(const uint8_t* row, int dim, Floats) { return load_f16(row + 2 * dim); }
+    PILLION_INLINE Floats get_first(const uint8_t* row, int dim, Floats, int n) { return load_f16_first(row + 2 * dim, n); }
 };
 template <>
 struct Value<KvFormat::q8_0> {
-    static constexpr int kBytes = 1;
-    PILLION_INLINE Floats get(const uint8_t* row, int dim, int padded) {
-        return mul(splat_f16(row + padded + dim / 32 * 2), load_i8(row + dim));
-    }
-    PILLION_INLINE Floats get_first(const uint8_t* row, int dim, int padded, int) { return get(row, dim, padded); }    // padded with 0
+    static constexpr int kBytes = 1, kScaleRegs = 32 / kLanes;
+    PILLION_INLINE Floats scale(const uint8_t* row, int dim, int padded) { return splat_f16(row + padded + dim / 32 * 2); }
+    PILLION_INLINE Floats get(const uint8_t* row, int dim, Floats by) { return mul(by, load_i8(row + dim)); }
+    PILLION_INLINE Floats get_first(const uint8_t* row, int dim, Floats by, int) { return get(row, dim, by); }    // padded with zeros
 };
 
-// Dimensions [dim, dim + D * kLanes) of Q outputs over `count` positions from `row` on.
+// Dimensions [dim, dim + D * kLanes) of Q outputs over `count` positions from `row` on. Prefetches from `fetch` on, `spread` bytes for 64
+// bytes read, and returns where it stopped: the tiles of a run together fetch the next run in one straight line, whatever the order in
+// which they read theirs. (In the order of reading, short pieces of many rows, one query reads at 11 GB/s instead of 26.)
 template <KvFormat kFormat, int D, int Q>
-PILLION_INLINE void value_tile(const uint8_t* row, size_t row_bytes, int padded, int dim, int count, size_t ahead, const float* w,
-                               float* const* o) {
+PILLION_INLINE const uint8_t* value_tile(const uint8_t* row, size_t row_bytes, int padded, int dim, int count, const uint8_t* fetch,
+                                         int spread, const float* w, float* const* o) {
+    constexpr int kStepBytes = D * kLanes * Value<kFormat>::kBytes;
     Floats sum[D][Q];
     PILLION_UNROLL for (int r = 0; r < D; r++)
         PILLION_UNROLL for (int c = 0; c < Q; c++) sum[r][c] = load(o[c] + dim + r * kLanes);
-    for (int i = 0; i < count; i++, row += row_bytes) {
-        PILLION_UNROLL for (int b = 0; b < D * kLanes * Value<kFormat>::kBytes; b += 64)
-            fetch_ahead(row + ahead + dim * Value<kFormat>::kBytes + b);
+    for (int i = 0; i < count; i++, row += row_bytes, fetch += kStepBytes * spread / 64) {
+        PILLION_UNROLL for (int b = 0; b < kStepBytes; b += 64) fetch_ahead(fetch + b / 64 * spread);
         Floats weight[Q];
         PILLION_UNROLL for (int c = 0; c < Q; c++) weight[c] = broadcast(w + c * kKvSplit + i);
+        Floats by = zero_floats();
         PILLION_UNROLL for (int r = 0; r < D; r++) {
-            const Floats v = Value<kFormat>::get(row, dim + r * kLanes, padded);
+            // `dim` is a multiple of the tile, so a tile below 32 dimensions lies in one scale's.
+            if (r % Value<kFormat>::kScaleRegs == 0) by = Value<kFormat>::scale(row, dim + r * kLanes, padded);
+            const Floats v = Value<kFormat>::get(row, dim + r * kLanes, by);
             PILLION_UNROLL for (int c = 0; c < Q; c++) sum[r][c] = fma(weight[c], v, sum[r][c]);
         }
     }
     PILLION_UNROLL for (int r = 0; r < D; r++)
         PILLION_UNROLL for (int c = 0; c < Q; c++) store(o[c] + dim + r * kLanes, sum[r][c]);
+    return fetch;
 }
 
-constexpr int value_regs(int q) { return 8 * q <= kValueSums ? 8 : 4 * q <= kValueSums ? 4 : 2 * q <= kValueSums ? 2 : 1; }
+constexpr int value_regs(int q) { return 16 * q <= kValueSums ? 16 : 8 * q <= kValueSums ? 8 : 4 * q <= kValueSums ? 4 : 2 * q <= kValueSums ? 2 : 1; }
 
 template <KvFormat kFormat, int Q>
-static void value_run(const uint8_t* row, size_t row_bytes, int head_dim, int count, size_t ahead, const float* w, float* const* o) {
+static void value_run(const uint8_t* row, size_t row_bytes, int head_dim, int count, const uint8_t* fetch, int spread,
+                      const float* w, float* const* o) {
     constexpr int D = value_regs(Q);
     const int padded = int(kv_padded_dim(head_dim));
     int dim = 0;
-    for (; dim + D * kLanes <= head_dim; dim += D * kLanes) value_tile<kFormat, D, Q>(row, row_bytes, padded, dim, count, ahead, w, o);
-    for (; dim + kLanes <= head_dim; dim += kLanes) value_tile<kFormat, 1, Q>(row, row_bytes, padded, dim, count, ahead, w, o);
+    for (; dim + D * kLanes <= head_dim; dim += D * kLanes)
+        fetch = value_tile<kFormat, D, Q>(row, row_bytes, padded, dim, count, fetch, spread, w, o);
+    if constexpr (D > 4)
+        for (; dim + 4 * kLanes <= head_dim; dim += 4 * kLanes)
+            fetch = value_tile<kFormat, 4, Q>(row, row_bytes, padded, dim, count, fetch, spread, w, o);
+    for (; dim + kLanes <= head_dim; dim += kLanes) fetch = value_tile<kFormat, 1, Q>(row, row_bytes, padded, dim, count, fetch, spread, w, o);
     const int left = head_dim - dim;
     if (left == 0) return;
     for (int c = 0; c < Q; c++) {
         Floats sum = load_first(o[c] + dim, left);
         const uint8_t* at = row;
         for (int i = 0; i < count; i++, at += row_bytes)
-            sum = fma(broadcast(w + c * kKvSplit + i), Value<kFormat>::get_first(at, dim, padded, left), sum);
+            sum = fma(broadcast(w + c * kKvSplit + i),
+                      Value<kFormat>::get_first(at, dim, Value<kFormat>::scale(at, dim, padded), left), sum);
         store_first(o[c] + dim, sum, left);
     }
 }
 
 // ------------------------------------------------------------------------------------------------------------------------ split
 
-using ScoreBlock = void (*)(const uint8_t*, int, const float* const*, float*);
-using ValueRun = void (*)(const uint8_t*, size_t, int, int, size_t, const float*, float* const*);
+struct Kernels {    // for a number of queries that go through the registers together
+    const uint8_t* (*score)(const uint8_t*, int, int, const float* const*, float*, const uint8_t*, int);
+    void (*value)(const uint8_t*, size_t, int, int, const uint8_t*, int, const float*, float* const*);
+    int passes;     // of `score` over a block
+};
 
 template <int Q>
-static void pick_kernels(KvFormat format, int q, ScoreBlock* score, ValueRun* value) {
-    if constexpr (Q > 0) {
-        if (q == Q) {
-            *score = format == KvFormat::f16 ? score_block<KvFormat::f16, Q> : score_block<KvFormat::q8_0, Q>;
-            *value = format == KvFormat::f16 ? value_run<KvFormat::f16, Q> : value_run<KvFormat::q8_0, Q>;
-        } else {
-            pick_kernels<Q - 1>(format, q, score, value);
-        }
-    }
+static Kernels pick_kernels(KvFormat format, int q) {
+    if constexpr (Q > 1)
+        if (q < Q) return pick_kernels<Q - 1>(format, q);
+    constexpr int kPasses = kBlockRegs / score_regs(Q);
+    if (format == KvFormat::f16) return {score_block<KvFormat::f16, Q>, value_run<KvFormat::f16, Q>, kPasses};
+    return {score_block<KvFormat::q8_0, Q>, value_run<KvFormat::q8_0, Q>, kPasses};
 }
+
+struct Group {      // queries [c0, c1)
+    int c0, c1;
+    Kernels run;
+};
 
 static void attend_split(const AttendArgs& a) {
     const KvHead& kv = a.kv;
@@ -207,18 +237,33 @@ static void attend_split(const AttendArgs& a) {
     }
     if (all_last < 0) return;
 
+    const Kernels one = pick_kernels<kGroup>(kv.format, 1);
     const int groups = (a.n_q + kGroup - 1) / kGroup;
-    for (int b = all_first / kKvBlock; b <= all_last / kKvBlock; b++)
-        for (int g = 0; g < groups; g++) {
-            const int c0 = g * a.n_q / groups, c1 = (g + 1) * a.n_q / groups;
-            bool seen = false;
-            for (int c = c0; c < c1; c++) seen |= first[c] < (b + 1) * kKvBlock && last[c] >= b * kKvBlock;
-            if (!seen) continue;
-            ScoreBlock score = nullptr;
-            ValueRun value = nullptr;
-            pick_kernels<kGroup>(kv.format, c1 - c0, &score, &value);
-            score(keys + size_t(b) * block_bytes, kv.head_dim, a.q + c0, scores.s[c0] + b * kKvBlock);
+    Group group[kAttendQueriesMax];
+    int passes = 0;
+    for (int g = 0; g < groups; g++) {
+        const int c0 = g * a.n_q / groups, c1 = (g + 1) * a.n_q / groups;
+        group[g] = {c0, c1, pick_kernels<kGroup>(kv.format, c1 - c0)};
+        passes += group[g].run.passes;
+    }
+
+    // A block is read in pieces of 4 KB, so that all passes but the first find theirs in the first cache and the next piece has
+    // room beside it; a single pass takes it whole.
+    const int piece = passes == 1 ? kv.head_dim : kv.format == KvFormat::f16 ? 64 : 128;
+    const int spread = (kv.format == KvFormat::f16 ? 64 : 34) / passes;
+    for (int b = all_first / kKvBlock; b <= all_last / kKvBlock; b++) {
+        const uint8_t* block = keys + size_t(b) * block_bytes;
+        for (int d = 0; d < kv.head_dim; d += piece) {
+            const int end = kv.head_dim - d < piece ? kv.head_dim : d + piece;
+            const uint8_t* fetch = block + size_t(d) * block_bytes / size_t(kv.head_dim) + kKeyAhead;
+            for (int g = 0; g < groups; g++) {
+                bool seen = false;
+                for (int c = group[g].c0; c < group[g].c1; c++) seen |= first[c] < (b + 1) * kKvBlock && last[c] >= b * kKvBlock;
+                if (!seen) continue;
+                fetch = group[g].run.score(block, d, end, a.q + group[g].c0, scores.s[group[g].c0] + b * kKvBlock, fetch, spread);
+            }
         }
+    }
 
     for (int c = 0; c < a.n_q; c++) {
         if (last[c] < 0) continue;
@@ -228,33 +273,31 @@ static void attend_split(const AttendArgs& a) {
 
     // Runs of positions short enough that the next one, fetched during this one, stays in the first cache: 8 to 16 KB of rows.
     const int run = row_bytes >= 1024 ? 16 : 32;
-    const size_t ahead = row_bytes * size_t(run);
-    for (int p = all_first / run * run; p <= all_last; p += run)
+    for (int p = all_first / run * run; p <= all_last; p += run) {
+        const int run_last = p + run - 1 < n - 1 ? p + run - 1 : n - 1;
+        const uint8_t* fetch = values + row_bytes * size_t(p + run);
         for (int g = 0; g < groups; g++) {
-            const int c0 = g * a.n_q / groups, c1 = (g + 1) * a.n_q / groups;
             // Positions of this run that all of the group see go through the tile; what only some see, one query at a time.
-            const int run_last = p + run - 1 < n - 1 ? p + run - 1 : n - 1;
+            const int c0 = group[g].c0, c1 = group[g].c1;
             int shared_first = p, shared_last = run_last;
             for (int c = c0; c < c1; c++) {
                 shared_first = first[c] > shared_first ? first[c] : shared_first;
                 shared_last = last[c] < shared_last ? last[c] : shared_last;
             }
             const bool shared = shared_first <= shared_last;
-            ScoreBlock score = nullptr;
-            ValueRun one = nullptr, all = nullptr;
-            pick_kernels<kGroup>(kv.format, 1, &score, &one);
-            pick_kernels<kGroup>(kv.format, c1 - c0, &score, &all);
             const auto alone = [&](int c, int from, int to) {
                 from = from > first[c] ? from : first[c];
                 to = to < last[c] ? to : last[c];
-                if (from <= to) one(values + row_bytes * size_t(from), row_bytes, kv.head_dim, to - from + 1, 0, scores.s[c] + from, a.o + c);
+                const uint8_t* row = values + row_bytes * size_t(from);
+                if (from <= to) one.value(row, row_bytes, kv.head_dim, to - from + 1, row, 0, scores.s[c] + from, a.o + c);
             };
             for (int c = c0; c < c1; c++) alone(c, p, shared ? shared_first - 1 : run_last);
             if (!shared) continue;
-            all(values + row_bytes * size_t(shared_first), row_bytes, kv.head_dim, shared_last - shared_first + 1, g == 0 ? ahead : 0,
-                scores.s[c0] + shared_first, a.o + c0);
+            group[g].run.value(values + row_bytes * size_t(shared_first), row_bytes, kv.head_dim, shared_last - shared_first + 1,
+                               fetch + row_bytes * size_t(run) * size_t(g) / size_t(groups), 64 / groups, scores.s[c0] + shared_first, a.o + c0);
             for (int c = c0; c < c1; c++) alone(c, shared_last + 1, run_last);
         }
+    }
 }
 
 static void attend_merge(float* m, float* l, float* o, float ms, float ls, const float* os, int head_dim) {

@@ -226,10 +226,17 @@ PILLION_INLINE void few_block(const uint8_t* codes, const Act* x, const ActBlock
     Dot<F::kDotBits> dots[R][C];
     if constexpr (F::kScaleInputs == 32) {
         start_dots<F, -1>(dots, act);
-        few_plane<F, 0, 0>(dots, codes, x); few_plane<F, 4, 1>(dots, codes, x);    // planes j and j + 4 share bytes
-        few_plane<F, 1, 2>(dots, codes, x); few_plane<F, 5, 3>(dots, codes, x);
-        few_plane<F, 2, 4>(dots, codes, x); few_plane<F, 6, 5>(dots, codes, x);
-        few_plane<F, 3, 6>(dots, codes, x); few_plane<F, 7, 7>(dots, codes, x);
+        if constexpr (F::kBits == 8) {    // in the order of memory
+            few_plane<F, 0, 0>(dots, codes, x); few_plane<F, 1, 1>(dots, codes, x);
+            few_plane<F, 2, 2>(dots, codes, x); few_plane<F, 3, 3>(dots, codes, x);
+            few_plane<F, 4, 4>(dots, codes, x); few_plane<F, 5, 5>(dots, codes, x);
+            few_plane<F, 6, 6>(dots, codes, x); few_plane<F, 7, 7>(dots, codes, x);
+        } else {    // planes j and j + 4 share bytes
+            few_plane<F, 0, 0>(dots, codes, x); few_plane<F, 4, 1>(dots, codes, x);
+            few_plane<F, 1, 2>(dots, codes, x); few_plane<F, 5, 3>(dots, codes, x);
+            few_plane<F, 2, 4>(dots, codes, x); few_plane<F, 6, 5>(dots, codes, x);
+            few_plane<F, 3, 6>(dots, codes, x); few_plane<F, 7, 7>(dots, codes, x);
+        }
         few_finish<F, -1>(dots, act, scales, block, reg, sum);
     } else {
         start_dots<F, 0>(dots, act);

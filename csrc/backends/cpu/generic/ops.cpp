@@ -1,5 +1,6 @@
-// The judge for every kernel but the matmuls: scalar loops written from the definitions in kernel_table.h and the heads of body/*.inl,
-// one rounding per line of thought. Shares no text with the vector kernels, only f16 conversion with the rest of the program.
+// The judge for every kernel but the matmuls: scalar loops written from the definitions in kernel_table.h and the heads of
+// body/*.inl, one rounding per line of thought. Shares no text with the vector kernels, only f16 conversion with the rest of the
+// program.
 #include <math.h>
 #include <string.h>
 
@@ -63,7 +64,9 @@ struct Sum16 {
 };
 struct Max16 {
     float lane[kVirtualLanes];
-    Max16() { for (float& x : lane) x = -INFINITY; }
+    Max16() {
+        for (float& x : lane) x = -INFINITY;
+    }
     float fold() {
         for (int step = 8; step >= 1; step /= 2)
             for (int i = 0; i < step; i++) lane[i] = larger(lane[i], lane[i + step]);
@@ -161,7 +164,8 @@ static uint8_t* k_scale(const KvHead& kv, int slot, int d) {
     return kv.k + slot / 32 * kv_k_block_bytes(kv.format, kv.head_dim) + size_t(d / 32) * (64 + 1024) + size_t(slot % 32) * 2;
 }
 static uint8_t* k_code(const KvHead& kv, int slot, int d) {
-    return kv.k + slot / 32 * kv_k_block_bytes(kv.format, kv.head_dim) + size_t(d / 32) * (64 + 1024) + 64 + size_t(d % 32 * 32 + slot % 32);
+    return kv.k + slot / 32 * kv_k_block_bytes(kv.format, kv.head_dim) + size_t(d / 32) * (64 + 1024) + 64 +
+           size_t(d % 32 * 32 + slot % 32);
 }
 static uint8_t* v_row(const KvHead& kv, int slot) { return kv.v + size_t(slot) * kv_v_row_bytes(kv.format, kv.head_dim); }
 static uint8_t* v_half(const KvHead& kv, int slot, int d) { return v_row(kv, slot) + 2 * d; }
@@ -268,4 +272,4 @@ void fill_ops(KernelTable& t) {
     t.attend_merge = attend_merge;
 }
 
-}  // namespace pillion::cpu::generic
+}    // namespace pillion::cpu::generic

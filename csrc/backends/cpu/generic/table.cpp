@@ -15,11 +15,11 @@ static KernelTable make_table() {
     return t;
 }
 
-}  // namespace generic
+}    // namespace generic
 
 const KernelTable* generic_table() {
     static const KernelTable table = generic::make_table();
     return &table;
 }
 
-}  // namespace pillion::cpu
+}    // namespace pillion::cpu

@@ -1,6 +1,6 @@
-// Vector words, AVX2 with FMA and F16C. 8 lanes. Included inside the namespace of the instruction set, after <immintrin.h> has been
-// included outside of it. The same words with the same results exist for every instruction set; dot.h adds the integer dot products
-// of the matmuls.
+// Vector words, AVX2 with FMA and F16C. 8 lanes. Included inside the namespace of the instruction set, after <immintrin.h> has
+// been included outside of it. The same words with the same results exist for every instruction set; dot.h adds the integer dot
+// products of the matmuls.
 //
 // max and min are defined by the comparison, `a > b ? a : b` and `a < b ? a : b`: a NaN in either place gives b.
 #pragma once
@@ -9,9 +9,9 @@
 #include <stdint.h>
 
 constexpr int kLanes = 8;
-using Ints = __m256i;      // 8 x 32 bits, or 32 bytes
+using Ints = __m256i;    // 8 x 32 bits, or 32 bytes
 using Floats = __m256;
-using Mask = __m256;       // all bits of a lane set: yes
+using Mask = __m256;    // all bits of a lane set: yes
 
 // ------------------------------------------------------------------------------------------------------------------------ ints
 static inline Ints load_bytes(const uint8_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
@@ -31,11 +31,17 @@ static inline Ints and_constant(Ints v, int c) { return _mm256_and_si256(v, _mm2
 static inline Ints shift_left(Ints v, int n) { return _mm256_sll_epi32(v, _mm_cvtsi32_si128(n)); }
 static inline Ints shift_right(Ints v, int n) { return _mm256_srl_epi32(v, _mm_cvtsi32_si128(n)); }    // zeros come in
 template <int N>
-static inline Ints shift_left(Ints v) { return N ? _mm256_slli_epi32(v, N) : v; }
+static inline Ints shift_left(Ints v) {
+    return N ? _mm256_slli_epi32(v, N) : v;
+}
 template <int N>
-static inline Ints shift_right(Ints v) { return N ? _mm256_srli_epi32(v, N) : v; }
+static inline Ints shift_right(Ints v) {
+    return N ? _mm256_srli_epi32(v, N) : v;
+}
 template <int N>
-static inline Ints shift_right_signed(Ints v) { return _mm256_srai_epi32(v, N); }
+static inline Ints shift_right_signed(Ints v) {
+    return _mm256_srai_epi32(v, N);
+}
 static inline Mask greater(Ints a, Ints b) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32(a, b)); }
 
 // ---------------------------------------------------------------------------------------------------------------------- floats
@@ -60,7 +66,9 @@ static inline Floats splat_f16(const uint8_t* p) {
     return _mm256_cvtph_ps(_mm_set1_epi16(short(half)));
 }
 // To nearest even; too large becomes infinite.
-static inline void store_f16(uint8_t* p, Floats v) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
+static inline void store_f16(uint8_t* p, Floats v) {
+    _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
 static inline Floats load_bf16(const uint8_t* p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
 }

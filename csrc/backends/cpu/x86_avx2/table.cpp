@@ -9,7 +9,7 @@ namespace x86_avx2 {
 #include "backends/cpu/x86_avx2/simd.h"
 
 // 16 registers. Scores: 2 x 4 sums (the latency of two FMA pipes), 2 keys, 1 query. Values: 8 sums, 4 weights, 1 value.
-constexpr int kScoreRegs = 2, kScoreQueries = 4, kValueSums = 8;
+constexpr int kGroup = 4, kScoreSums = 8, kValueSums = 8;
 #include "backends/cpu/body/ops.inl"
 
 void fill_matmul(KernelTable&);    // matmul.cpp
@@ -22,7 +22,7 @@ static KernelTable make_table() {
     return t;
 }
 
-}  // namespace x86_avx2
+}    // namespace x86_avx2
 
 // Made at the first call, not when the program starts: the machine may not have the instructions.
 const KernelTable* x86_avx2_table() {
@@ -30,4 +30,4 @@ const KernelTable* x86_avx2_table() {
     return &table;
 }
 
-}  // namespace pillion::cpu
+}    // namespace pillion::cpu

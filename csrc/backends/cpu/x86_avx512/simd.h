@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 constexpr int kLanes = 16;
-using Ints = __m512i;      // 16 x 32 bits, or 64 bytes
+using Ints = __m512i;    // 16 x 32 bits, or 64 bytes
 using Floats = __m512;
 using Mask = __mmask16;
 
@@ -31,11 +31,17 @@ static inline Ints and_constant(Ints v, int c) { return _mm512_and_si512(v, _mm5
 static inline Ints shift_left(Ints v, int n) { return _mm512_sll_epi32(v, _mm_cvtsi32_si128(n)); }
 static inline Ints shift_right(Ints v, int n) { return _mm512_srl_epi32(v, _mm_cvtsi32_si128(n)); }    // zeros come in
 template <int N>
-static inline Ints shift_left(Ints v) { return N ? _mm512_slli_epi32(v, N) : v; }
+static inline Ints shift_left(Ints v) {
+    return N ? _mm512_slli_epi32(v, N) : v;
+}
 template <int N>
-static inline Ints shift_right(Ints v) { return N ? _mm512_srli_epi32(v, N) : v; }
+static inline Ints shift_right(Ints v) {
+    return N ? _mm512_srli_epi32(v, N) : v;
+}
 template <int N>
-static inline Ints shift_right_signed(Ints v) { return _mm512_srai_epi32(v, N); }
+static inline Ints shift_right_signed(Ints v) {
+    return _mm512_srai_epi32(v, N);
+}
 static inline Mask greater(Ints a, Ints b) { return _mm512_cmpgt_epi32_mask(a, b); }
 
 // ---------------------------------------------------------------------------------------------------------------------- floats
@@ -57,7 +63,9 @@ static inline Floats splat_f16(const uint8_t* p) {
     return _mm512_cvtph_ps(_mm256_set1_epi16(short(half)));
 }
 // To nearest even; too large becomes infinite.
-static inline void store_f16(uint8_t* p, Floats v) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
+static inline void store_f16(uint8_t* p, Floats v) {
+    _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
 static inline Floats load_bf16(const uint8_t* p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
 }

@@ -1,0 +1,57 @@
+# make demo    build, and let the tiny embedded model write
+# make test    build, and run all tests (quick tier; SLOW=1 for all)
+# make lint    ruff, mypy, the include table, clang-tidy where it is installed
+# make wheel   the wheel, into dist/
+# make arm64   the core for arm64, into build/linux-arm64 (tests run it under qemu)
+# make clean   everything built
+#
+# The first run makes .venv and, as root on Debian, installs the missing system packages; later runs build only what changed.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+BUILD  := build/python
+JOBS   ?= $(shell nproc)
+
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: demo test lint wheel arm64 build system clean
+
+demo: build
+	$(BIN)/pillion demo
+
+test: build
+	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") $(ARGS)
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check python tools/check_includes.py tools/check_exports.py tests/fake
+	$(BIN)/mypy
+	$(BIN)/python tools/check_includes.py
+	@if command -v clang-tidy >/dev/null && [ -d $(BUILD) ]; then \
+	    clang-tidy -p $(BUILD) --quiet $$(git ls-files 'csrc/*.cpp' | grep -v -e backends/cpu/arm -e csrc/lab); \
+	else echo "lint: clang-tidy is not installed or nothing is built; skipped"; fi
+
+# An editable install: the Python files are used where they are, the compiled parts are built incrementally.
+build: $(VENV)/.ready
+	@$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable . \
+	    -C build-dir=$(BUILD) -C cmake.define.PILLION_LAB=ON
+
+$(VENV)/.ready: pyproject.toml tools/system_packages.sh
+	bash tools/system_packages.sh
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "scikit-build-core>=0.10" "cmake>=3.21,<4" ninja
+	$(BIN)/pip install --quiet $$($(BIN)/python tools/requirements.py test convert server)
+	touch $@
+
+wheel: $(VENV)/.ready
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+arm64:
+	cmake --preset linux-arm64
+	cmake --build --preset linux-arm64
+
+clean:
+	rm -rf build dist $(VENV)

@@ -1,0 +1,111 @@
+"""C programs over the ABI: tests/c/abi_test.c over the library and over the stand-in, tests/c/generate.c per kernel table."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+from build import HEADER, HERE, REPOSITORY
+
+C = REPOSITORY / "tests" / "c"
+WARNINGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", f"-I{HEADER.parent}"]
+
+
+def compiled(out, source, *arguments, compiler="cc"):
+    """Compiles a C11 program."""
+    subprocess.run([compiler, *WARNINGS, C / source, *arguments, "-o", out], check=True)
+    return out
+
+
+def over(library):
+    """Arguments to link with libpillion and find it again."""
+    return [f"-L{library.parent}", "-lpillion", f"-Wl,-rpath,{library.parent}"]
+
+
+def test_the_abi_of_the_library(libpillion, tiny_target, tmp_path):
+    program = compiled(tmp_path / "abi_test", "abi_test.c", *over(libpillion))
+    result = subprocess.run([program, tiny_target], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert ", 0 failed" in result.stdout and result.stderr == ""
+
+
+def test_the_stand_in_keeps_to_the_same_abi(toy_file, tmp_path):
+    part = tmp_path / "fake.o"
+    subprocess.run(["cc", "-std=gnu11", f"-I{HEADER.parent}", "-c", HERE / "fake_pillion.c", "-o", part], check=True)
+    program = compiled(tmp_path / "abi_test", "abi_test.c", part, "-lm", "-pthread")
+    result = subprocess.run([program, toy_file()], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_header_is_c_and_cpp(tmp_path):
+    for name, command in {"a.c": ["cc", "-std=c11", "-pedantic"], "a.cpp": ["c++", "-std=c++17"]}.items():
+        (tmp_path / name).write_text('#include "pillion.h"\nint main(void) { return PILLION_OK; }\n')
+        flags = ["-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{HEADER.parent}"]
+        subprocess.run([*command, *flags, tmp_path / name], check=True)
+
+
+# ---- the same tokens from every kernel table and on every processor ----
+
+PROMPT = ["20", "2", "5", "600", "7", "1024"]
+
+
+def generate(command, model, table=None):
+    """(table in use, line of ids)."""
+    environment = {**os.environ, **({"PILLION_CPU_ISA": table} if table else {})}
+    command = [*map(str, command), str(model), *PROMPT]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return result.stderr.strip().rpartition(" ")[2], result.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def program(libpillion, tmp_path_factory):
+    return compiled(tmp_path_factory.mktemp("c") / "generate", "generate.c", *over(libpillion))
+
+
+@pytest.fixture(scope="module")
+def expected(program, tiny_target):
+    table, ids = generate([program], tiny_target, "generic")
+    assert table == "generic" and len(ids.split()) == 20
+    return ids
+
+
+def test_every_table_of_this_machine(pillion, program, tiny_target, expected):
+    for table in pillion.system()["cpu"]["tables"]:
+        assert generate([program], tiny_target, table) == (table, expected)
+
+
+def test_a_table_this_machine_cannot_run(program, tiny_target):
+    environment = {**os.environ, "PILLION_CPU_ISA": "quantum"}
+    result = subprocess.run([program, tiny_target, *PROMPT], capture_output=True, text=True, env=environment)
+    assert result.returncode == 1 and "quantum" in result.stderr
+
+
+@pytest.mark.parametrize("cpu, table", [("Nehalem", "generic"), ("Haswell", "x86_avx2")])
+def test_an_older_x86(program, tiny_target, expected, cpu, table):
+    """Field case 34: one build for all x86-64. An instruction too many would end it with SIGILL."""
+    qemu = shutil.which("qemu-x86_64") or pytest.skip("qemu-x86_64 is not installed")
+    assert generate([qemu, "-cpu", cpu, program], tiny_target) == (table, expected)
+
+
+@pytest.fixture(scope="module")
+def arm64_program(tmp_path_factory):
+    """generate.c over the core built for arm64."""
+    for tool in ("aarch64-linux-gnu-g++", "qemu-aarch64", "cmake"):
+        if not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed")
+    build = REPOSITORY / "build" / "linux-arm64"
+    quiet = {"check": True, "stdout": subprocess.DEVNULL}
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/linux-arm64.cmake"
+    subprocess.run(["cmake", *generator, "-S", REPOSITORY, "-B", build, toolchain], **quiet)
+    subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count())], **quiet)
+    library = build / "libpillion.so"
+    out = tmp_path_factory.mktemp("arm64") / "generate"
+    return compiled(out, "generate.c", *over(library), compiler="aarch64-linux-gnu-gcc")
+
+
+@pytest.mark.parametrize("cpu, table", [("cortex-a53", "generic"), ("neoverse-n1", "arm_dotprod"), ("max", "arm_i8mm")])
+def test_arm64(arm64_program, tiny_target, expected, cpu, table):
+    command = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu", cpu, arm64_program]
+    assert generate(command, tiny_target) == (table, expected)

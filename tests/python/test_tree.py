@@ -1,0 +1,77 @@
+"""The rules of the tree: who includes whom, what the library shows, what the cdef holds, what the wheel's build may use."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from build import HEADER, PACKAGE, REPOSITORY
+
+TOOLS = REPOSITORY / "tools"
+
+
+def run(*command):
+    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+
+
+def test_includes_follow_the_table():
+    result = run(TOOLS / "check_includes.py")
+    assert result.returncode == 0, result.stdout
+
+
+def test_the_check_of_includes_checks():
+    import check_includes as check
+
+    def reason(path, kind, name):
+        return check.offence(check.CSRC / path, kind, name)
+
+    assert reason("core/graph.cpp", '"', "core/op.h") is None
+    assert reason("model/model.cpp", "<", "vector") is None
+    assert "may include only" in reason("core/graph.cpp", '"', "model/model.h")
+    assert "may include only" in reason("runtime/context.cpp", '"', "tokenizer/tokenizer.h")
+    assert "no such file" in reason("core/graph.cpp", '"', "core/none.h")
+    assert "kernels" in reason("backends/cpu/x86_avx2/matmul.cpp", "<", "vector")
+    assert "kernels" in reason("backends/cpu/x86_avx2/matmul.cpp", '"', "core/error.h")
+    assert "not in the table" in reason("elsewhere/a.cpp", "<", "vector")
+
+
+def test_exports(libpillion):
+    result = run(TOOLS / "check_exports.py", libpillion, libpillion.parent)
+    assert result.returncode == 0, result.stdout
+
+
+def test_no_flag_of_the_build_machine(libpillion):
+    """Only the ISA folders get instructions beyond the baseline."""
+    commands = (libpillion.parent / "compile_commands.json").read_text()
+    assert "-march=native" not in commands and "-mtune=native" not in commands
+    for line in commands.splitlines():
+        if '"command"' in line and re.search(r" -m(avx|fma|f16c|sse4)", line):
+            assert "/x86_avx" in line, line
+
+
+def test_the_cdef_holds_every_function_of_the_header(fake):
+    import check_exports
+
+    names = check_exports._cdef.functions(HEADER.read_text())
+    assert len(names) > 30 and "pillion_model_open" in names and "pillion_log_callback" not in names
+    for name in names:
+        assert hasattr(fake._native.lib, name)
+
+
+def test_the_headers_markers_are_needed():
+    import check_exports
+
+    with pytest.raises(SystemExit, match="CDEF"):
+        check_exports._cdef.declarations("int f(void);")
+
+
+def test_the_package_prints_nothing_outside_the_command_line():
+    for path in PACKAGE.rglob("*.py"):
+        if "cli" not in path.parts and "server" not in path.parts:
+            assert not re.search(r"^\s*print\(", path.read_text(), re.M), path
+
+
+def test_file_names_are_unique():
+    """A name says where you are (the ISA folders hold the same names on purpose)."""
+    names = [path.name for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py")]
+    assert len(names) == len(set(names))
