@@ -7,7 +7,7 @@
 //   bench_matmul quantize [name=value ...]    floats per second
 //
 // name=value: isa=x86_avx512 format=Q4_0,Q8_0 (default: all) columns=1,2,4 rows=12288 inputs=1536 mb=640 (weights cycled through)
-//             reps=15 prefetch=-1 (the table's) few=-1 (largest number of columns for the few kernel; the table's) 4k=0 (1: small pages)
+//             reps=15 prefetch= (default: the table's) few=-1 (largest number of columns for the few kernel; the table's) 4k=0 (1: small pages)
 //
 // Build: g++ -std=c++17 -O3 -Icsrc benchmarks/bench_matmul.cpp lane_pack.o and the <isa>/matmul.o compiled with their flags
 // (tests/ops/test_matmul_kernels.py). Run pinned: taskset -c 0. The read probe is interleaved with every repetition, so that a busy
@@ -53,7 +53,7 @@ double median(std::vector<double> v) { std::sort(v.begin(), v.end()); return v[v
 
 std::map<std::string, std::string> g_options = {
     {"isa", ""}, {"format", ""}, {"columns", ""}, {"rows", "12288"}, {"inputs", "1536"}, {"mb", "640"}, {"reps", "15"},
-    {"prefetch", "-1"}, {"few", "-1"}, {"4k", "0"}};
+    {"prefetch", ""}, {"few", "-1"}, {"4k", "0"}};
 int option(const char* name) { return atoi(g_options[name].c_str()); }
 std::vector<std::string> list_option(const char* name) {
     std::vector<std::string> v;
@@ -210,7 +210,7 @@ void run_matmul(const KernelTable& t, Format f, const uint8_t* weights, int rows
     a.panel_bytes = panel_bytes(f, inputs);
     a.end = (rows + kPanel - 1) / kPanel;
     a.rows = rows, a.inputs = inputs;
-    a.prefetch = option("prefetch") < 0 ? t.prefetch : option("prefetch");
+    a.prefetch = g_options["prefetch"].empty() ? t.prefetch : option("prefetch");
     const int few = option("few") < 0 ? t.few_best : option("few");
     for (int first = 0; first < columns; first += 64) {    // act lies [block][columns of this tile]: with one tile exactly so
         a.columns = std::min(64, columns - first);

@@ -4,6 +4,7 @@
 Tests that need something absent are skipped with the reason, and pytest prints the reasons at the end.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -60,6 +61,8 @@ def fake():
 def strings(fake):
     pulled = Strings(fake)
     pulled.reset()
+    gc.collect()  # what failed calls of earlier tests still hold through their tracebacks
+    assert pulled.live == 0
     yield pulled
     pulled.reset()
 

@@ -34,13 +34,13 @@ def functions(header: str) -> list[str]:
     return re.findall(r"\b(pillion_\w+)\s*\((?!\s*\*)", re.sub(r"typedef[^;{]*\([^;]*;", "", code))
 
 
-def emit(header: Path, out: Path, extra_cdef: str = "", extra_source: str = "") -> None:
-    """Writes the module's C source to `out`. The extras serve the tests' stand-in library."""
+def emit(header: Path, out: Path, module: str = "pillion._capi", extra_cdef: str = "", extra_source: str = "") -> None:
+    """Writes the module's C source to `out`. The other arguments serve the tests' stand-in library."""
     import cffi
 
     builder = cffi.FFI()
     builder.cdef(declarations(header.read_text(encoding="utf-8")) + CALLBACKS + extra_cdef)
-    builder.set_source("pillion._capi", '#include "pillion.h"\n' + extra_source)
+    builder.set_source(module, '#include "pillion.h"\n' + extra_source)
     with contextlib.redirect_stdout(io.StringIO()):  # it says "generating …"
         builder.emit_c_code(str(out))
 

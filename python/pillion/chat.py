@@ -62,11 +62,14 @@ class ChatTemplate:
 
 
 def _plain(index: int, message: Message) -> dict[str, Any]:
-    """A message with content as one string: OpenAI's list of text parts is joined, anything but text is refused."""
+    """A message with content as one string: OpenAI's list of text parts is joined, anything but text is refused.
+
+    What is None is left out, as if it had not been said: templates would print "None".
+    """
     if not isinstance(message, Mapping) or "role" not in message:
         raise UsageError(f"message {index} must be a mapping with a 'role'")
-    result = dict(message)
-    content = result.get("content")
+    result = {key: value for key, value in message.items() if value is not None}
+    content = result.setdefault("content", "")
     if isinstance(content, (list, tuple)):
         texts = []
         for part in content:
@@ -75,7 +78,28 @@ def _plain(index: int, message: Message) -> dict[str, Any]:
                 raise UsageError(f"message {index} has a part of type {kind!r}; only text is supported")
             texts.append(str(part.get("text", "")))
         result["content"] = "\n".join(texts)
+    if "tool_calls" in result:
+        calls = result["tool_calls"]
+        if not isinstance(calls, (list, tuple)):
+            raise UsageError(f"message {index} has tool_calls of type {type(calls).__name__}; they must be a list")
+        result["tool_calls"] = [_plain_call(f"call {n} of message {index}", call) for n, call in enumerate(calls)]
     return result
+
+
+def _plain_call(where: str, call: Any) -> dict[str, Any]:
+    """A tool call with its arguments as a dict, which is what templates are written for; OpenAI's API has them as JSON."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise UsageError(f"{where} must be {{'type': 'function', 'function': {{'name': …, 'arguments': …}}}}")
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{where} ({function['name']}) has arguments that are not valid JSON: {error}") from error
+    if not isinstance(arguments, Mapping):
+        raise UsageError(f"{where} ({function['name']}) has arguments of type {type(arguments).__name__}; they must be an object")
+    return {**call, "function": {**function, "arguments": dict(arguments)}}
 
 
 def _environment() -> jinja2.Environment:

@@ -19,9 +19,12 @@ from .model import Metadata, Model
 from .openai_format import ChatCompletion, Completion, Result
 from .sampling import Sampler, SamplingParams
 from .tokenizer import Tokenizer
+from .tool_calls import CALL, CHANNEL, THINKING, THINKING_END, ReplyParser
 
 Prompt = Union[str, Sequence[int]]
 Stop = Union[str, Sequence[str], None]
+Tools = Sequence[Mapping[str, Any]]
+ToolChoice = Union[str, Mapping[str, Any], None]
 
 _FILE_DEFAULTS = {
     "temperature": "general.sampling.temp",
@@ -135,7 +138,8 @@ class LLM:
         *,
         stream: bool = False,
         max_tokens: Optional[int] = None,
-        tools: Optional[Sequence[Mapping[str, Any]]] = None,
+        tools: Optional[Tools] = None,
+        tool_choice: ToolChoice = None,
         chat_template_kwargs: Optional[Mapping[str, Any]] = None,
         logprobs: bool = False,
         top_logprobs: Optional[int] = None,
@@ -143,16 +147,28 @@ class LLM:
     ) -> Union[Result, Iterator[Result]]:
         """Answers a conversation, a list of {"role": …, "content": …}, through the file's chat template.
 
-        tools: passed to the template.
+        tools: OpenAI's list of functions; it reaches the template, and the model's calls come back as message["tool_calls"] with
+        finish_reason "tool_calls". Without it calls stay text. Gemma 4's syntax is the one that is understood (tool_calls.py).
+        tool_choice: "auto" (None); "none": as without tools; "required", or {"type": "function", "function": {"name": …}}: the
+        answer is made to begin with a call, without thinking.
+        Thinking goes to message["reasoning_content"], with and without tools. `stop` looks at the raw text, thinking included.
         chat_template_kwargs: more variables for the template (`{"enable_thinking": True}`).
         logprobs, top_logprobs: as in OpenAI's API.
         The rest as in `complete`.
         """
+        tools = None if tool_choice == "none" else tools
         prompt = self.render_chat(messages, tools=tools, **(chat_template_kwargs or {}))
+        parser = ReplyParser(thinking=self._knows(CHANNEL), calls=bool(tools) and self._knows(CALL))
+        forced = self._forced_call(tools or (), tool_choice)
+        if forced:
+            prompt += THINKING_END + forced if prompt.endswith(THINKING) else forced
+            parser.feed(forced)
+        elif prompt.endswith(THINKING):  # the template began the thinking
+            parser.feed(THINKING)
         tokens = self.chat_tokens(prompt)
         wanted = (top_logprobs or 0) if logprobs else None
         generation = self.generate(tokens, max_tokens=max_tokens, logprobs=wanted, **options)
-        completion = ChatCompletion(generation, self.tokenizer, self.name, logprobs)
+        completion = ChatCompletion(generation, self.tokenizer, self.name, logprobs, parser)
         return completion.chunks() if stream else completion.whole()
 
     def generate(
@@ -224,6 +240,28 @@ class LLM:
         bos = _spelling(self.tokenizer, self.tokenizer.bos)
         has_bos = bool(bos) and rendered.startswith(bos)
         return self.tokenizer.encode(rendered, add_special=not has_bos, parse_special=True)
+
+    def _knows(self, marker: str) -> bool:
+        """Whether the marker means something to this model: to its vocabulary or to its chat template."""
+        return len(self.tokenizer.encode(marker, add_special=False, parse_special=True)) == 1 or marker in self._template_text()
+
+    def _forced_call(self, tools: Tools, choice: ToolChoice) -> str:
+        """The beginning of the answer that `tool_choice` demands."""
+        if choice is None or choice in ("auto", "none"):
+            return ""
+        names = [str((tool.get("function") or {}).get("name")) for tool in tools]
+        name = ""
+        if isinstance(choice, Mapping):
+            name = str((choice.get("function") or {}).get("name"))
+            if name not in names:
+                raise UsageError(f"tool_choice names {name!r}; the tools are {', '.join(map(repr, names)) or 'none'}")
+        elif choice != "required":
+            raise UsageError(f"tool_choice is {choice!r}; it can be 'auto', 'none', 'required' or a function by name")
+        elif not names:
+            raise UsageError("tool_choice is 'required', but there are no tools")
+        if not self._knows(CALL):
+            raise UsageError(f"{self.name} has no known syntax for tool calls, so tool_choice cannot demand one")
+        return f"{CALL}call:{name}{{" if name else f"{CALL}call:"
 
     def _template_text(self) -> str:
         if self._template_source is not None:

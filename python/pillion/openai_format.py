@@ -1,4 +1,4 @@
-"""The shapes of OpenAI's API: completion and chat completion, whole and streamed, with log-probabilities.
+"""The shapes of OpenAI's API: completion and chat completion, whole and streamed, with log-probabilities and tool calls.
 
 Beside what OpenAI has, each whole result and each last chunk carry `timings` under llama-server's names.
 """
@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 from .generation import Generation, TokenInfo
 from .tokenizer import Tokenizer
+from .tool_calls import Delta, Reply, ReplyParser
 
 Result = dict[str, Any]
 
@@ -36,7 +37,7 @@ class Completion:
         for piece in self._generation:
             tokens += piece.tokens
         choice = self._choice(self.echo + self._generation.text, tokens, len(self.echo))
-        return self._frame(self.kind, choice, self._generation.finish_reason)
+        return self._frame(self.kind, choice, self._finish_reason())
 
     def chunks(self) -> Iterator[Result]:
         """Runs it chunk by chunk; closing the iterator closes the generation."""
@@ -44,8 +45,11 @@ class Completion:
             yield from self._opening()
             for piece in self._generation:
                 if piece.text or piece.tokens:
-                    yield self._frame(self.chunk_kind, self._delta(piece.text, piece.tokens, len(self.echo)), None)
-            yield self._frame(self.chunk_kind, self._delta("", (), 0), self._generation.finish_reason)
+                    for choice in self._deltas(piece.text, piece.tokens):
+                        yield self._frame(self.chunk_kind, choice, None)
+            for choice in self._last_deltas():
+                yield self._frame(self.chunk_kind, choice, None)
+            yield self._frame(self.chunk_kind, self._end(), self._finish_reason())
         finally:
             self._generation.close()
 
@@ -73,8 +77,19 @@ class Completion:
     def _choice(self, text: str, tokens: Sequence[TokenInfo], shift: int) -> Result:
         return {"text": text, "logprobs": self._logprobs(tokens, shift) if self._wants_logprobs else None}
 
-    def _delta(self, text: str, tokens: Sequence[TokenInfo], shift: int) -> Result:
-        return self._choice(text, tokens, shift)
+    def _deltas(self, text: str, tokens: Sequence[TokenInfo]) -> list[Result]:
+        """The choices of the chunks for one piece."""
+        return [self._choice(text, tokens, len(self.echo))]
+
+    def _last_deltas(self) -> list[Result]:
+        """What the generation's end makes certain."""
+        return []
+
+    def _end(self) -> Result:
+        return self._choice("", (), 0)
+
+    def _finish_reason(self) -> Optional[str]:
+        return self._generation.finish_reason
 
     def _logprobs(self, tokens: Sequence[TokenInfo], shift: int) -> Result:
         n_echo = len(self.echo_tokens) if tokens[: len(self.echo_tokens)] == list(self.echo_tokens) else 0
@@ -89,20 +104,62 @@ class Completion:
 
 
 class ChatCompletion(Completion):
-    """`chat.completion` of one generation."""
+    """`chat.completion` of one generation. Thinking and tool calls leave the text as far as the parser looks for them.
+
+    Log-probabilities list all tokens, also those of thinking and calls.
+    """
 
     kind, chunk_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+
+    def __init__(
+        self, generation: Generation, tokenizer: Tokenizer, model: str, wants_logprobs: bool, parser: ReplyParser
+    ) -> None:
+        super().__init__(generation, tokenizer, model, wants_logprobs)
+        self._parser = parser
+        self._n_calls = 0
 
     def _opening(self) -> Iterator[Result]:
         yield self._frame(self.chunk_kind, {"delta": {"role": "assistant", "content": ""}, "logprobs": None}, None)
 
     def _choice(self, text: str, tokens: Sequence[TokenInfo], shift: int) -> Result:
-        message = {"role": "assistant", "content": text}
+        reply = Reply().add(self._parser.feed(text)).add(self._parser.finish())
+        message: Result = {"role": "assistant", "content": reply.content}
+        if reply.reasoning:
+            message["reasoning_content"] = reply.reasoning
+        if reply.calls:
+            message["content"] = reply.content or None
+            message["tool_calls"] = [call.as_dict() for call in reply.calls]
+            self._n_calls = len(reply.calls)
         return {"message": message, "logprobs": self._logprobs(tokens, shift) if self._wants_logprobs else None}
 
-    def _delta(self, text: str, tokens: Sequence[TokenInfo], shift: int) -> Result:
-        logprobs = self._logprobs(tokens, shift) if self._wants_logprobs and tokens else None
-        return {"delta": {"content": text} if text else {}, "logprobs": logprobs}
+    def _deltas(self, text: str, tokens: Sequence[TokenInfo]) -> list[Result]:
+        deltas = [self._delta(delta) for delta in self._parser.feed(text)]
+        if self._wants_logprobs and tokens:
+            choice = deltas[0] if deltas else self._end()
+            choice["logprobs"] = self._logprobs(tokens, 0)
+            return deltas or [choice]
+        return deltas
+
+    def _last_deltas(self) -> list[Result]:
+        return [self._delta(delta) for delta in self._parser.finish()]
+
+    def _delta(self, delta: Delta) -> Result:
+        if delta.call is not None:
+            body: Result = {"tool_calls": [{"index": self._n_calls, **delta.call.as_dict()}]}
+            self._n_calls += 1
+        elif delta.reasoning:
+            body = {"reasoning_content": delta.reasoning}
+        else:
+            body = {"content": delta.content}
+        return {"delta": body, "logprobs": None}
+
+    def _end(self) -> Result:
+        return {"delta": {}, "logprobs": None}
+
+    def _finish_reason(self) -> Optional[str]:
+        """A call that the length limit cut off from what would have followed is still reported as "length"."""
+        reason = super()._finish_reason()
+        return "tool_calls" if reason == "stop" and self._n_calls else reason
 
     def _logprobs(self, tokens: Sequence[TokenInfo], shift: int) -> Result:
         return {

@@ -46,7 +46,7 @@ def _built():
         folder.mkdir(parents=True, exist_ok=True)
         cdef = _import("_pillion_cdef", PACKAGE / "_cdef.py")
         strings = (HERE / "fake_pillion.h").read_text().split("/* FAKE BEGIN */")[1].split("/* FAKE END */")[0]
-        cdef.emit(HEADER, folder / "_capi.c", strings, '#include "fake_pillion.h"\n')
+        cdef.emit(HEADER, folder / "_capi.c", "pillion_fake._capi", strings, '#include "fake_pillion.h"\n')
         includes = [f"-I{folder}" for folder in (HEADER.parent, HERE, sysconfig.get_paths()["include"])]
         command = ["cc", "-std=gnu11", "-O1", "-g", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wno-unused-function", *includes]
         sources = [folder / "_capi.c", HERE / "fake_pillion.c"]

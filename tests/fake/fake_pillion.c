@@ -594,7 +594,8 @@ pillion_status pillion_sampler_new(const pillion_sampler_config* given, pillion_
     sampler->bias_values = calloc(n + 1, sizeof(float));
     if (n) memcpy(sampler->bias_tokens, sampler->config.bias_tokens, n * sizeof(int32_t));
     if (n) memcpy(sampler->bias_values, sampler->config.bias_values, n * sizeof(float));
-    sampler->state = sampler->config.seed ? sampler->config.seed : (uint64_t)(uintptr_t)sampler;
+    static atomic_ullong random_seed = 12345;
+    sampler->state = sampler->config.seed ? sampler->config.seed : ++random_seed;
     ++live;
     *out = sampler;
     return PILLION_OK;

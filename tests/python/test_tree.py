@@ -1,5 +1,6 @@
 """The rules of the tree: who includes whom, what the library shows, what the cdef holds, what the wheel's build may use."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -58,6 +59,11 @@ def test_the_cdef_holds_every_function_of_the_header(fake):
         assert hasattr(fake._native.lib, name)
 
 
+def test_the_stand_in_and_the_library_keep_apart(fake, pillion):
+    assert fake.version().endswith("+fake") and not pillion.version().endswith("+fake")
+    assert fake._native.lib is not pillion._native.lib
+
+
 def test_the_headers_markers_are_needed():
     import check_exports
 
@@ -68,10 +74,18 @@ def test_the_headers_markers_are_needed():
 def test_the_package_prints_nothing_outside_the_command_line():
     for path in PACKAGE.rglob("*.py"):
         if "cli" not in path.parts and "server" not in path.parts:
-            assert not re.search(r"^\s*print\(", path.read_text(), re.M), path
+            calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+            assert "print" not in [call.id for call in calls if isinstance(call, ast.Name)], path
 
 
 def test_file_names_are_unique():
     """A name says where you are (the ISA folders hold the same names on purpose)."""
     names = [path.name for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py")]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("tool", [["mypy"], ["ruff", "check", "."]], ids=["mypy", "ruff"])
+def test_linters_are_content(tool):
+    pytest.importorskip(tool[0])
+    result = subprocess.run([sys.executable, "-m", *tool], cwd=REPOSITORY, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr

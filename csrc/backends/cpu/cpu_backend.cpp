@@ -195,7 +195,9 @@ class CpuBackend final : public Backend {
 Backend* make_cpu_backend(Reason& reason) {
     const KernelTable* table = nullptr;
     if (choose_kernels(&table, reason) != Status::ok) return nullptr;
-    return new (std::nothrow) CpuBackend(*table);
+    return make_cpu_backend_with(*table);
 }
+
+Backend* make_cpu_backend_with(const KernelTable& table) { return new (std::nothrow) CpuBackend(table); }
 
 }  // namespace pillion::cpu

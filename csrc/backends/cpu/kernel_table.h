@@ -33,7 +33,8 @@ struct PanelArgs {
     const float* const* x;        // float formats (f32, f16, bf16): x[c][input]
     int columns;
     float* const* out;            // out[c][row]
-    int prefetch;                 // bytes ahead of the reading point; 0: leave it to the hardware
+    int prefetch;                 // bytes ahead of the reading point; 0: leave it to the hardware; below 0: into the second cache,
+                                  // and only where arithmetic is slower than memory. Pass the table's.
 };
 using PanelKernel = void (*)(const PanelArgs&);
 

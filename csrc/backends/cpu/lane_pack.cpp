@@ -93,14 +93,14 @@ inline void pack_block(const BlockQ4_1& b, uint8_t* step, int r) {
 }
 inline void pack_block(const BlockQ5_0& b, uint8_t* step, int r) {
     put16(step, r, b.d);
-    pack_nibbles(b.q, step + 2 * kPanel, r);
-    pack_bits_32(b.high, step + 2 * kPanel + 4 * kPlaneBytes, r);
+    pack_bits_32(b.high, step + 2 * kPanel, r);
+    pack_nibbles(b.q, step + 2 * kPanel + Q5_0::kWide, r);
 }
 inline void pack_block(const BlockQ5_1& b, uint8_t* step, int r) {
     put16(step, r, b.d);
     put16(step + 2 * kPanel, r, b.m);
-    pack_nibbles(b.q, step + 4 * kPanel, r);
-    pack_bits_32(b.high, step + 4 * kPanel + 4 * kPlaneBytes, r);
+    pack_bits_32(b.high, step + 4 * kPanel, r);
+    pack_nibbles(b.q, step + 4 * kPanel + Q5_1::kWide, r);
 }
 inline void pack_block(const BlockQ8_0& b, uint8_t* step, int r) {
     put16(step, r, b.d);
@@ -120,8 +120,9 @@ inline void pack_block(const BlockQ3_K& b, uint8_t* step, int r) {
     put16(step, r, b.d);
     pack_six_bits(v, step + 2 * kPanel, r);
     uint8_t* codes = step + Q3_K::kScaleBytes * kPanel;
-    for (int half = 0; half < 2; half++) pack_pairs(b.q + 32 * half, codes + 4 * half * Q3_K::kCodeBytes, Q3_K::kCodeBytes, r);
-    pack_bits_256(b.high, codes + 2 * kPlaneBytes, Q3_K::kCodeBytes, r);
+    pack_bits_256(b.high, codes, Q3_K::kCodeBytes, r);
+    for (int half = 0; half < 2; half++)
+        pack_pairs(b.q + 32 * half, codes + Q3_K::kWide + 4 * half * Q3_K::kCodeBytes, Q3_K::kCodeBytes, r);
 }
 inline void pack_block(const BlockQ4_K& b, uint8_t* step, int r) {
     uint8_t v[16];
@@ -139,7 +140,8 @@ inline void pack_block(const BlockQ5_K& b, uint8_t* step, int r) {
     put16(step + 2 * kPanel, r, b.dmin);
     pack_six_bits(v, step + 4 * kPanel, r);
     uint8_t* codes = step + Q5_K::kScaleBytes * kPanel;
-    pack_bits_256(b.high, codes + 4 * kPlaneBytes, Q5_K::kCodeBytes, r);
+    pack_bits_256(b.high, codes, Q5_K::kCodeBytes, r);
+    codes += Q5_K::kWide;
     for (int c = 0; c < 4; c++, codes += 2 * Q5_K::kCodeBytes) pack_two_blocks(b.q + 32 * c, codes, codes + Q5_K::kCodeBytes, r);
 }
 inline void pack_block(const BlockQ6_K& b, uint8_t* step, int r) {
@@ -148,8 +150,9 @@ inline void pack_block(const BlockQ6_K& b, uint8_t* step, int r) {
     uint8_t* codes = step + Q6_K::kScaleBytes * kPanel;
     for (int half = 0; half < 2; half++, codes += 4 * Q6_K::kCodeBytes) {
         for (int s = 0; s < 2; s++)
-            pack_two_blocks(b.low + 64 * half + 32 * s, codes + s * Q6_K::kCodeBytes, codes + (s + 2) * Q6_K::kCodeBytes, r);
-        pack_pairs(b.high + 32 * half, codes + 4 * kPlaneBytes, Q6_K::kCodeBytes, r);
+            pack_two_blocks(b.low + 64 * half + 32 * s, codes + Q6_K::kWide + s * Q6_K::kCodeBytes,
+                            codes + Q6_K::kWide + (s + 2) * Q6_K::kCodeBytes, r);
+        pack_pairs(b.high + 32 * half, codes, Q6_K::kCodeBytes, r);
     }
 }
 inline void pack_block(const BlockIQ4_XS& b, uint8_t* step, int r) {

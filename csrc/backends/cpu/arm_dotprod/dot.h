@@ -6,6 +6,10 @@
 static inline uint8x16_t bytes(Ints v) { return vreinterpretq_u8_s32(v); }
 static inline Ints of_bytes(uint8x16_t v) { return vreinterpretq_s32_u8(v); }
 
+static inline Ints hold_in_register(Ints v) { return v; }    // has no memory operands
+// Into the second cache. Volatile as fetch_ahead.
+static inline void fetch_far(const uint8_t* p) { asm volatile("prfm pldl2keep, %0" ::"Q"(*p)); }
+
 // The field of `Width` bits at bit `From` of every byte, moved to bit `To`, and the same beside the bits of `other`.
 template <int From, int To, int Width>
 static inline Ints field(Ints v) {

@@ -14,12 +14,12 @@
 // A position that a query must not look at adds +0 to l and takes no part in o, whatever lies in its slot: results do not depend
 // on the other queries of the call.
 //
-// From the ISA, before this file: kGroup (queries that go through the registers together), kScoreSums and kValueSums (registers that
-// may hold the sums of a tile).
+// From the ISA, before this file: kGroup (queries that go through the registers together), kScoreSums and kValueSums (registers
+// that may hold the sums of a tile).
 //
-// Keys and values each lie in one straight line, so what comes next is known, and the next split of a sequence follows. Prefetches are
-// spread evenly over all passes that read a piece (several, when there are more queries than a tile takes): a burst at the first pass
-// would leave memory idle during the others.
+// Keys and values each lie in one straight line, so what comes next is known, and the next split of a sequence follows.
+// Prefetches are spread evenly over all passes that read a piece (several, when there are more queries than a tile takes): a
+// burst at the first pass would leave memory idle during the others.
 
 constexpr int kBlockRegs = kKvBlock / kLanes;
 
@@ -37,11 +37,11 @@ constexpr int score_regs(int q) {
     return regs;
 }
 
-// Adds dimensions [begin, end) to the scores of one block (begin % 32 == 0; 0: starts them). Prefetches `spread` bytes a step from `fetch`
-// on and returns where it stopped.
+// Adds dimensions [begin, end) to the scores of one block (begin % 32 == 0; 0: starts them). Prefetches `spread` bytes a step
+// from `fetch` on and returns where it stopped.
 template <KvFormat kFormat, int Q>
-static const uint8_t* score_block(const uint8_t* block, int begin, int end, const float* const* q, float* scores, const uint8_t* fetch,
-                                  int spread) {
+static const uint8_t* score_block(const uint8_t* block, int begin, int end, const float* const* q, float* scores,
+                                  const uint8_t* fetch, int spread) {
     constexpr int R = score_regs(Q);
     const float* x[Q];
     PILLION_UNROLL for (int c = 0; c < Q; c++) x[c] = q[c];
@@ -136,15 +136,18 @@ struct Value<KvFormat::q8_0> {
     static constexpr int kBytes = 1, kScaleRegs = 32 / kLanes;
     PILLION_INLINE Floats scale(const uint8_t* row, int dim, int padded) { return splat_f16(row + padded + dim / 32 * 2); }
     PILLION_INLINE Floats get(const uint8_t* row, int dim, Floats by) { return mul(by, load_i8(row + dim)); }
-    PILLION_INLINE Floats get_first(const uint8_t* row, int dim, Floats by, int) { return get(row, dim, by); }    // padded with zeros
+    PILLION_INLINE Floats get_first(const uint8_t* row, int dim, Floats by, int) {
+        return get(row, dim, by);
+    }    // padded with zeros
 };
 
-// Dimensions [dim, dim + D * kLanes) of Q outputs over `count` positions from `row` on. Prefetches from `fetch` on, `spread` bytes for 64
-// bytes read, and returns where it stopped: the tiles of a run together fetch the next run in one straight line, whatever the order in
-// which they read theirs. (In the order of reading, short pieces of many rows, one query reads at 11 GB/s instead of 26.)
+// Dimensions [dim, dim + D * kLanes) of Q outputs over `count` positions from `row` on. Prefetches from `fetch` on, `spread`
+// bytes for 64 bytes read, and returns where it stopped: the tiles of a run together fetch the next run in one straight line,
+// whatever the order in which they read theirs. (In the order of reading, short pieces of many rows, one query reads at 11 GB/s
+// instead of 26.)
 template <KvFormat kFormat, int D, int Q>
-PILLION_INLINE const uint8_t* value_tile(const uint8_t* row, size_t row_bytes, int padded, int dim, int count, const uint8_t* fetch,
-                                         int spread, const float* w, float* const* o) {
+PILLION_INLINE const uint8_t* value_tile(const uint8_t* row, size_t row_bytes, int padded, int dim, int count,
+                                         const uint8_t* fetch, int spread, const float* w, float* const* o) {
     constexpr int kStepBytes = D * kLanes * Value<kFormat>::kBytes;
     Floats sum[D][Q];
     PILLION_UNROLL for (int r = 0; r < D; r++)
@@ -166,7 +169,9 @@ PILLION_INLINE const uint8_t* value_tile(const uint8_t* row, size_t row_bytes, i
     return fetch;
 }
 
-constexpr int value_regs(int q) { return 16 * q <= kValueSums ? 16 : 8 * q <= kValueSums ? 8 : 4 * q <= kValueSums ? 4 : 2 * q <= kValueSums ? 2 : 1; }
+constexpr int value_regs(int q) {
+    return 16 * q <= kValueSums ? 16 : 8 * q <= kValueSums ? 8 : 4 * q <= kValueSums ? 4 : 2 * q <= kValueSums ? 2 : 1;
+}
 
 template <KvFormat kFormat, int Q>
 static void value_run(const uint8_t* row, size_t row_bytes, int head_dim, int count, const uint8_t* fetch, int spread,
@@ -179,7 +184,8 @@ static void value_run(const uint8_t* row, size_t row_bytes, int head_dim, int co
     if constexpr (D > 4)
         for (; dim + 4 * kLanes <= head_dim; dim += 4 * kLanes)
             fetch = value_tile<kFormat, 4, Q>(row, row_bytes, padded, dim, count, fetch, spread, w, o);
-    for (; dim + kLanes <= head_dim; dim += kLanes) fetch = value_tile<kFormat, 1, Q>(row, row_bytes, padded, dim, count, fetch, spread, w, o);
+    for (; dim + kLanes <= head_dim; dim += kLanes)
+        fetch = value_tile<kFormat, 1, Q>(row, row_bytes, padded, dim, count, fetch, spread, w, o);
     const int left = head_dim - dim;
     if (left == 0) return;
     for (int c = 0; c < Q; c++) {
@@ -197,7 +203,7 @@ static void value_run(const uint8_t* row, size_t row_bytes, int head_dim, int co
 struct Kernels {    // for a number of queries that go through the registers together
     const uint8_t* (*score)(const uint8_t*, int, int, const float* const*, float*, const uint8_t*, int);
     void (*value)(const uint8_t*, size_t, int, int, const uint8_t*, int, const float*, float* const*);
-    int passes;     // of `score` over a block
+    int passes;    // of `score` over a block
 };
 
 template <int Q>
@@ -209,7 +215,7 @@ static Kernels pick_kernels(KvFormat format, int q) {
     return {score_block<KvFormat::q8_0, Q>, value_run<KvFormat::q8_0, Q>, kPasses};
 }
 
-struct Group {      // queries [c0, c1)
+struct Group {    // queries [c0, c1)
     int c0, c1;
     Kernels run;
 };
@@ -294,7 +300,8 @@ static void attend_split(const AttendArgs& a) {
             for (int c = c0; c < c1; c++) alone(c, p, shared ? shared_first - 1 : run_last);
             if (!shared) continue;
             group[g].run.value(values + row_bytes * size_t(shared_first), row_bytes, kv.head_dim, shared_last - shared_first + 1,
-                               fetch + row_bytes * size_t(run) * size_t(g) / size_t(groups), 64 / groups, scores.s[c0] + shared_first, a.o + c0);
+                               fetch + row_bytes * size_t(run) * size_t(g) / size_t(groups), 64 / groups,
+                               scores.s[c0] + shared_first, a.o + c0);
             for (int c = c0; c < c1; c++) alone(c, shared_last + 1, run_last);
         }
     }
@@ -313,5 +320,6 @@ static void attend_merge(float* m, float* l, float* o, float ms, float ls, const
     const Floats a = splat(old), b = splat(now);
     int i = 0;
     for (; i + kLanes <= head_dim; i += kLanes) store(o + i, fma(load(os + i), b, mul(load(o + i), a)));
-    if (i < head_dim) store_first(o + i, fma(load_first(os + i, head_dim - i), b, mul(load_first(o + i, head_dim - i), a)), head_dim - i);
+    if (i < head_dim)
+        store_first(o + i, fma(load_first(os + i, head_dim - i), b, mul(load_first(o + i, head_dim - i), a)), head_dim - i);
 }

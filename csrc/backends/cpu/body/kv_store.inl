@@ -2,8 +2,8 @@
 //
 //   f16     to nearest even; magnitudes above 65504 become 65504 (also infinities), NaN stays NaN
 //   q8_0    per 32: top = max|x|, scale = f16(top / 127) as above, inverse = top > 0 ? 127 / top : 0,
-//           code = round to even(max(-127, min(127, x * inverse))), 0 for NaN. A NaN in the block makes the scale NaN, and so every
-//           value of the block. Missing elements of the last block are +0.
+//           code = round to even(max(-127, min(127, x * inverse))), 0 for NaN. A NaN in the block makes the scale NaN, and so
+//           every value of the block. Missing elements of the last block are +0.
 
 PILLION_INLINE Floats saturate_f16(Floats v) { return max(splat(-65504.0f), min(splat(65504.0f), v)); }    // lets NaN through
 

@@ -1,5 +1,6 @@
-// What all op kernels share: 16 virtual lanes with their fold, and the functions exp, tanh, gelu and silu. Included inside the namespace of
-// an instruction set, after its simd.h. generic/ops.cpp has the same sequences in scalar text; a change here is a change there.
+// What all op kernels share: 16 virtual lanes with their fold, and the functions exp, tanh, gelu and silu. Included inside the
+// namespace of an instruction set, after its simd.h. generic/ops.cpp has the same sequences in scalar text; a change here is a
+// change there.
 //
 //   exp(x)     x = min(89, x), x = max(-104, x)           (both let a NaN through; the ends give inf and +0)
 //              t = fma(x, log2(e), 1.5 * 2^23), n = t - 1.5 * 2^23         the nearest integer of x / ln 2

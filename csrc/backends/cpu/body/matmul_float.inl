@@ -23,14 +23,23 @@ PILLION_INLINE Floats load_weights(const uint8_t* p) {    // kLanes rows of one 
     if constexpr (T::kFormat == Format::bf16) return load_bf16(p);
 }
 
+// As prefetch_block.
+template <class T>
+PILLION_INLINE void prefetch_input(const uint8_t* w, int distance, int columns) {
+    constexpr int kBytes = kPanel * T::kBytes;
+    if (distance > 0)
+        PILLION_UNROLL for (int line = 0; line < kBytes; line += 64) fetch_ahead(w + distance + line);
+    else if (columns > (T::kBytes == 4 ? 5 : 2))
+        PILLION_UNROLL for (int line = 0; line < kBytes; line += 64) fetch_far(w - distance + line);
+}
+
 // `n` inputs at `first`, R registers of rows at `w`, C columns.
 template <class T, int R, int C>
 PILLION_INLINE void float_run(const uint8_t* w, const float* const* x, int first, int n, int prefetch, Floats (&sum)[R][C]) {
     const float* at[C];
     PILLION_UNROLL for (int c = 0; c < C; c++) at[c] = x[c] + first;
     for (int i = 0; i < n; i++, w += kPanel * T::kBytes) {
-        if (prefetch)
-            PILLION_UNROLL for (int line = 0; line < kPanel * T::kBytes; line += 64) fetch_ahead(w + prefetch + line);
+        if (prefetch) prefetch_input<T>(w, prefetch, C);
         Floats weight[R];
         PILLION_UNROLL for (int r = 0; r < R; r++) weight[r] = load_weights<T>(w + r * kLanes * T::kBytes);
         PILLION_UNROLL for (int c = 0; c < C; c++) {
@@ -89,8 +98,7 @@ static void tile_float(const PanelArgs& a) {
         for (int first = 0; first < a.inputs; first += kRun) {
             const int n = a.inputs - first < kRun ? a.inputs - first : kRun;
             for (int i = 0; i < n; i++, w += kPanel * T::kBytes) {
-                if (a.prefetch)
-                    PILLION_UNROLL for (int line = 0; line < kPanel * T::kBytes; line += 64) fetch_ahead(w + a.prefetch + line);
+                if (a.prefetch) prefetch_input<T>(w, a.prefetch, a.columns);
                 PILLION_UNROLL for (int r = 0; r < kRegs; r++)
                     store(wide + i * kPanel + r * kLanes, load_weights<T>(w + r * kLanes * T::kBytes));
             }

@@ -1,7 +1,8 @@
 // A row in, a number or two out. Sums and maxima run in the 16 virtual lanes.
 //
 //   dot             acc[i % 16] = fma(a, b, acc), folded
-//   softmax_stats   max: acc[i % 16] = acc > x ? acc : x from -inf, folded; sum: acc[i % 16] += exp(x - t), folded; t = max, or 0 if max = -inf
+//   softmax_stats   max: acc[i % 16] = acc > x ? acc : x from -inf, folded
+//                   sum: acc[i % 16] += exp(x - t), t = max, or 0 if max = -inf, folded
 //                   (elements past the end are -inf for the maximum and +0 for the sum; a NaN ends up in the sum)
 
 static float dot(const float* a, const float* b, int n) {
@@ -41,7 +42,7 @@ static void softmax_stats(const float* x, int n, float* top, float* sum) {
     *sum = fold_add(l);
 }
 
-// The largest value of a run of 1024 first, then its place in the first run that has it: the row is read once, and a 1024th of it twice.
+// The largest value of a run of 1024 first, then its place in the first run that has it: the row is read once.
 static int argmax(const float* x, int n) {
     const int kRun = 1024;
     const float kNone = -__builtin_inff();
@@ -52,7 +53,8 @@ static int argmax(const float* x, int n) {
         Lanes16 m = splat16(kNone);
         int i = begin;
         for (; i + kVirtualLanes <= end; i += kVirtualLanes)
-            PILLION_UNROLL for (int p = 0; p < kParts; p++) m.part[p] = max(load(x + i + p * kLanes), m.part[p]);    // NaN: keeps m
+            PILLION_UNROLL for (int p = 0; p < kParts; p++)
+                m.part[p] = max(load(x + i + p * kLanes), m.part[p]);    // NaN: keeps m
         float top = fold_max(m);
         for (; i < end; i++) top = x[i] > top ? x[i] : top;
         if (top > best) best = top, from = begin, to = end;

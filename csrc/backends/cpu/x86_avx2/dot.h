@@ -5,6 +5,10 @@
 
 typedef int32_t __attribute__((may_alias)) Int32Alias;
 
+static inline Ints hold_in_register(Ints v) { return v; }    // registers are scarce: the compiler may load again
+// Into the second cache. Volatile as fetch_ahead.
+static inline void fetch_far(const uint8_t* p) { asm volatile("prefetcht1 %0" ::"m"(*p)); }
+
 // The field of `Width` bits at bit `From` of every byte, moved to bit `To`, and the same beside the bits of `other`.
 template <int From, int To, int Width>
 static inline Ints field(Ints v) {
@@ -31,6 +35,13 @@ template <int J>
 static inline Ints act_plane(const Act& a) { return _mm256_set1_epi32(*(const Int32Alias*)(a.q + 4 * J)); }
 static inline Ints widen(Ints pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
+// Keeps additions in the order they are written. Integer sums may be regrouped, and gcc 12 does: it forms all products of a block
+// first and spills them (4 columns of Q4_0 took twice the time).
+static inline Ints in_order(Ints v) {
+    asm("" : "+x"(v));
+    return v;
+}
+
 // Sum of products of code planes and 4 activations per lane. `init` is the share of the zero point. J: plane; N: how many planes
 // came before.
 //
@@ -44,7 +55,7 @@ struct Dot {
     template <int J, int N>
     inline void add(Ints codes, const Act& a) {
         const Ints pairs = _mm256_maddubs_epi16(codes, act_plane<J>(a));
-        sum = N == 0 ? pairs : _mm256_add_epi16(sum, pairs);
+        sum = in_order(N == 0 ? pairs : _mm256_add_epi16(sum, pairs));
     }
     inline Ints finish(Ints init) const { return _mm256_add_epi32(init, widen(sum)); }
 };
@@ -56,8 +67,8 @@ struct WideDot {
     template <int J, int N>
     inline void add(Ints codes, const Act& a) {
         const Ints p = _mm256_maddubs_epi16(codes, act_plane<J>(a));
-        pairs = N % Together == 0 ? p : _mm256_add_epi16(pairs, p);
-        if (N % Together == Together - 1) sum = _mm256_add_epi32(sum, widen(pairs));
+        pairs = in_order(N % Together == 0 ? p : _mm256_add_epi16(pairs, p));
+        if (N % Together == Together - 1) sum = in_order(_mm256_add_epi32(sum, widen(pairs)));
     }
     inline Ints finish(Ints) const { return sum; }
 };
@@ -78,7 +89,7 @@ struct Dot<8> {
     template <int J, int N>
     inline void add(Ints w, const Act& a) {
         const Ints p = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(act_plane<J>(a), w));
-        sum = N == 0 ? widen(p) : _mm256_add_epi32(sum, widen(p));
+        sum = in_order(N == 0 ? widen(p) : _mm256_add_epi32(sum, widen(p)));
     }
     inline Ints finish(Ints) const { return sum; }
 };
@@ -102,5 +113,5 @@ static inline void store_i8(int8_t* p, const Ints (&v)[4]) {
 // Registers of rows and columns per pass: 16 registers, four of them hold all rows of a panel.
 static constexpr int few_regs(int columns) { return columns <= 4 ? 2 : 1; }
 static constexpr int few_float_regs(int columns) { return columns <= 2 ? 4 : columns <= 6 ? 2 : 1; }
-constexpr int kTileRegs = 1, kTileColumns = 2;
+constexpr int kTileRegs = 1, kTileColumns = 4;
 constexpr int kFloatTileRegs = 2, kFloatTileColumns = 4;

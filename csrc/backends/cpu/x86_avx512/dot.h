@@ -5,6 +5,14 @@
 
 typedef int32_t __attribute__((may_alias)) Int32Alias;
 
+// Loads stay where they are written: as memory operands of two instructions the compiler would read the line twice, and later.
+static inline Ints hold_in_register(Ints v) {
+    asm("" : "+v"(v));
+    return v;
+}
+// Into the second cache. Volatile as fetch_ahead.
+static inline void fetch_far(const uint8_t* p) { asm volatile("prefetcht1 %0" ::"m"(*p)); }
+
 // The field of `Width` bits at bit `From` of every byte, moved to bit `To`, and the same beside the bits of `other`.
 template <int From, int To, int Width>
 static inline Ints field(Ints v) {

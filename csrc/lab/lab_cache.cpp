@@ -1,0 +1,87 @@
+// Caches: one layer's store decoded to floats, and the runtime's KvCache with its ring and rewind rules.
+#include "core/blocks.h"
+
+#include "backends/cpu/cpu_steps.h"
+#include "lab/lab.h"
+#include "runtime/kv_cache.h"
+
+namespace pillion::lab {
+namespace {
+
+float half_at(const uint8_t* at) {
+    uint16_t h;
+    memcpy(&h, at, 2);
+    return f16_to_f32(h);
+}
+
+// Written from the description in kv_layout.h, sharing no line with the kernels.
+float key_at(const cpu::KvHead& h, int slot, int d) {
+    const uint8_t* block = h.k + cpu::kv_k_block_bytes(h.format, h.head_dim) * size_t(slot / 32);
+    const int at = slot % 32;
+    if (h.format == cpu::KvFormat::f16) return half_at(block + 2 * (32 * d + at));
+    const uint8_t* part = block + (64 + 32 * 32) * (d / 32);
+    return half_at(part + 2 * at) * float(int8_t(part[64 + 32 * (d % 32) + at]));
+}
+float value_at(const cpu::KvHead& h, int slot, int d) {
+    const uint8_t* row = h.v + cpu::kv_v_row_bytes(h.format, h.head_dim) * size_t(slot);
+    if (h.format == cpu::KvFormat::f16) return half_at(row + 2 * d);
+    return half_at(row + cpu::kv_padded_dim(h.head_dim) + 2 * (d / 32)) * float(int8_t(row[d]));
+}
+
+// The runtime's cache over layers of (sliding, owns_kv), all of one KV head of size 2.
+struct RuntimeCache {
+    std::shared_ptr<Device> device;
+    std::unique_ptr<KvCache> cache;
+    int n_layers;
+
+    RuntimeCache(std::shared_ptr<Device> d, const std::vector<std::pair<bool, bool>>& layers, int window, int n_ctx, int rows_per_run,
+                 bool swa_full)
+        : device(std::move(d)), n_layers(int(layers.size())) {
+        HParams hp;
+        hp.n_layers = n_layers;
+        hp.window = window;
+        for (auto [sliding, owns] : layers) {
+            LayerParams p;
+            p.sliding = sliding, p.owns_kv = owns, p.n_kv_heads = 1, p.head_dim = 2;
+            hp.layers.push_back(p);
+        }
+        cache = std::make_unique<KvCache>(hp, *device->backend, KvType::f16, n_ctx, rows_per_run, swa_full);
+    }
+    const KvStore& store(int layer) const {
+        if (layer < 0 || layer >= n_layers) fail(Status::invalid_argument, "layer %d of %d", layer, n_layers);
+        return cache->stores()[layer];
+    }
+    py::object extent(int layer) const {    // (first byte, bytes)
+        if (!store(layer).buffer) return py::none();
+        return py::make_tuple(store(layer).offset, device->backend->kv_bytes(store(layer).spec));
+    }
+};
+
+}  // namespace
+
+void read_cache(const KvStore& store, float* k, float* v) {
+    for (int head = 0; head < store.spec.n_kv_heads; head++) {
+        const cpu::KvHead h = cpu::kv_head(store, head);
+        for (int slot = 0; slot < h.capacity; slot++)
+            for (int d = 0; d < h.head_dim; d++) *k++ = key_at(h, slot, d), *v++ = value_at(h, slot, d);
+    }
+}
+
+void bind_cache(py::module_& m) {
+    py::class_<RuntimeCache>(m, "KvCache")
+        .def(py::init<std::shared_ptr<Device>, const std::vector<std::pair<bool, bool>>&, int, int, int, bool>(), py::arg("device"),
+             py::arg("layers"), py::arg("window"), py::arg("n_ctx"), py::arg("rows_per_run"), py::arg("swa_full") = false)
+        .def_property_readonly("length", [](const RuntimeCache& c) { return c.cache->length(); })
+        .def_property_readonly("bytes", [](const RuntimeCache& c) { return c.cache->bytes(); })
+        .def("capacity", [](const RuntimeCache& c, int layer) { return c.store(layer).spec.capacity; }, py::arg("layer"))
+        .def("is_ring", [](const RuntimeCache& c, int layer) { return c.store(layer), c.cache->is_ring(layer); }, py::arg("layer"))
+        .def("extent", &RuntimeCache::extent, py::arg("layer"), "(offset, bytes) of a layer's store; None: it has none.")
+        .def("last_view", [](const RuntimeCache& c, bool sliding) { return c.cache->last_view(sliding).layer; }, py::arg("sliding"))
+        .def("begin_write", [](RuntimeCache& c, int rows) { c.cache->begin_write(rows); }, py::arg("rows"))
+        .def("end_write", [](RuntimeCache& c, int rows) { c.cache->end_write(rows); }, py::arg("rows"))
+        .def("can_rewind", [](const RuntimeCache& c, int length) { return c.cache->can_rewind(length); }, py::arg("length"))
+        .def("rewind", [](RuntimeCache& c, int length) { c.cache->rewind(length); }, py::arg("length"))
+        .def("clear", [](RuntimeCache& c) { c.cache->clear(); });
+}
+
+}  // namespace pillion::lab

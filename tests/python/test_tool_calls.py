@@ -1,0 +1,490 @@
+"""Tool calls and thinking: out of the model's text, and back through a template (field case 38)."""
+
+import json
+import random
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+Q = '<|"|>'
+
+
+@pytest.fixture(scope="session")
+def tool_calls(fake):
+    import importlib
+
+    return importlib.import_module("pillion_fake.tool_calls")
+
+
+def call(body):
+    return f"<|tool_call>call:{body}<tool_call|>"
+
+
+# name, output, content, reasoning, calls
+RECORDED = [
+    ("one string", call(f"get_weather{{location:{Q}Paris{Q}}}"), "", "", [("get_weather", {"location": "Paris"})]),
+    ("no arguments", call("now{}"), "", "", [("now", {})]),
+    (
+        "nested objects and arrays",
+        call(f"book{{guests:[{{age:7,name:{Q}Ann{Q}}},{{age:9,name:{Q}Bo{Q}}}],when:{{from:{Q}a{Q},to:[[1,2],[]],x:{{}}}}}}"),
+        "",
+        "",
+        [
+            (
+                "book",
+                {
+                    "guests": [{"age": 7, "name": "Ann"}, {"age": 9, "name": "Bo"}],
+                    "when": {"from": "a", "to": [[1, 2], []], "x": {}},
+                },
+            )
+        ],
+    ),
+    (
+        "numbers",
+        call("f{a:0,b:-3,c:2.50,d:1e-05,e:6.02E+23,g:12345678901234567890}"),
+        "",
+        "",
+        [("f", {"a": 0, "b": -3, "c": 2.5, "d": 1e-05, "e": 6.02e23, "g": 12345678901234567890})],
+    ),
+    (
+        "booleans and null, also as the older templates print them",
+        call("f{a:true,b:false,c:null,d:None,e:[True,False]}"),
+        "",
+        "",
+        [("f", {"a": True, "b": False, "c": None, "d": None, "e": [True, False]})],
+    ),
+    (
+        "keys with dot, @ and minus",
+        call(f"search-web{{filter.date.from:{Q}2026-01-01{Q},@type:{Q}Query{Q},max-results:5,{Q}a:b{Q}:1}}"),
+        "",
+        "",
+        [("search-web", {"filter.date.from": "2026-01-01", "@type": "Query", "max-results": 5, "a:b": 1})],
+    ),
+    (
+        "braces, quotes and commas in a string",
+        call(f"run{{cmd:{Q}if (a) {{ echo \"x, y: [1]\" 'z' \\n }}\n{Q},n:1}}"),
+        "",
+        "",
+        [("run", {"cmd": "if (a) { echo \"x, y: [1]\" 'z' \\n }\n", "n": 1})],
+    ),
+    (
+        "two calls",
+        call(f"a{{x:{Q}1{Q}}}") + call("b{y:2}"),
+        "",
+        "",
+        [("a", {"x": "1"}), ("b", {"y": 2})],
+    ),
+    ("text before", "Let me look.\n" + call("look{at:1}"), "Let me look.\n", "", [("look", {"at": 1})]),
+    (
+        "thinking before",
+        "<|channel>thought\nThey want 7 {really}.\nSo look.\n<channel|>" + call("look{at:7}"),
+        "",
+        "They want 7 {really}.\nSo look.",
+        [("look", {"at": 7})],
+    ),
+    (
+        "blanks, JSON's quotes, a marker inside a string",
+        call(f' mcp:fs.write {{ path : "a\\"b.txt" ,\n body: {Q}use <tool_call|> and <|tool_call>call:rm{{}}<tool_call|>{Q} }} '),
+        "",
+        "",
+        [("mcp:fs.write", {"path": 'a"b.txt', "body": "use <tool_call|> and <|tool_call>call:rm{}<tool_call|>"})],
+    ),
+    (
+        "broken off",
+        f"Well: <|tool_call>call:write{{path:{Q}a.txt{Q},body:{Q}half of",
+        f"Well: <|tool_call>call:write{{path:{Q}a.txt{Q},body:{Q}half of",
+        "",
+        [],
+    ),
+]
+
+MALFORMED = [
+    call("f"), call("f{"), call("f{a}"), call("f{a:}"), call("f{a:1,}"), call("f{a:1 b:2}"), call("f{:1}"), call("{a:1}"),
+    call("f{a:Paris}"), call("f{a:007}"), call("f{a:1e999}"), call("f{a:" + "9" * 5000 + "}"), call("f{a:1}}"), call("f{a:[1}"),
+    call(f"f{{a:{Q}x}}"), call("f{a:" + "[" * 100 + "]" * 100 + "}"), call("f{a:" + "[" * 100_000 + "}"), call('f{a:"\n}'), call(""),
+    "<|tool_call>calm:f{}<tool_call|>", "<|tool_call>" + " " * 100 + "call:f{}<tool_call|>", "<|tool_call>", "<tool_call|>", "<|tool_c",
+    "a <channel|> b", "<|channel>", "<|channel>thought", "<|channel>final\nx<channel|>", f"{Q}", "<|tool_response>",
+    call(f"f{{a:{Q}see " + call("rm{}") + f"{Q},}}"),  # a call quoted in a faulty call does not run
+    f"<|tool_call>call:f{{a:{Q}see " + call("rm{}"),  # nor one quoted in a call that was broken off
+]  # fmt: skip
+
+
+def taken_apart(tool_calls, text, pieces=None, **options):
+    parser = tool_calls.ReplyParser(**options)
+    deltas = [delta for piece in pieces or [text] for delta in parser.feed(piece)] + parser.finish()
+    for delta in deltas:
+        assert (delta.content != "") + (delta.reasoning != "") + (delta.call is not None) == 1
+    reply = tool_calls.Reply().add(deltas)
+    return reply.content, reply.reasoning, [(one.name, json.loads(one.arguments)) for one in reply.calls], deltas
+
+
+@pytest.mark.parametrize("name, text, content, reasoning, calls", RECORDED, ids=[case[0] for case in RECORDED])
+def test_recorded_outputs(tool_calls, name, text, content, reasoning, calls):
+    assert len(RECORDED) == 12
+    assert taken_apart(tool_calls, text)[:3] == (content, reasoning, calls)
+    reply = tool_calls.parse_reply(text)
+    ids = [one.id for one in reply.calls]
+    assert len(set(ids)) == len(ids) and all(re.fullmatch("call_[0-9a-f]{24}", one) for one in ids)
+
+
+@pytest.mark.parametrize("text", MALFORMED, ids=range(len(MALFORMED)))
+def test_what_is_no_call_stays_text(tool_calls, text):
+    for shown in (text, f"before {text} after"):
+        assert taken_apart(tool_calls, shown)[:3] == (shown, "", [])
+
+
+def test_a_new_call_shows_that_the_one_before_broke_off(tool_calls):
+    text = "<|tool_call>call:a{x:1," + call("b{y:2}") + "."
+    assert taken_apart(tool_calls, text)[:3] == ("<|tool_call>call:a{x:1,.", "", [("b", {"y": 2})])
+
+
+def test_thinking(tool_calls):
+    def parts(text, **options):
+        return taken_apart(tool_calls, text, **options)[:3]
+
+    assert parts("<|channel>thought\nhm\n<channel|>Yes.") == ("Yes.", "hm", [])
+    assert parts("<|channel>thought\nhm<channel|>Yes.") == ("Yes.", "hm", [])
+    assert parts("<|channel>thought\n<channel|>Yes.") == ("Yes.", "", [])
+    assert parts("<|channel>thought\nstill at it") == ("", "still at it", [])
+    assert parts("<|channel>thought\na\n<channel|>b<|channel>thought\nc\n<channel|>d") == ("bd", "ac", [])
+    assert parts("<|channel>thought\na" + call("f{}") + "b\n<channel|>c") == ("c", "ab", [("f", {})])
+    assert parts("<|channel>thought\n<|tool_call>call:f{<channel|>") == ("", "<|tool_call>call:f{<channel|>", [])
+
+
+def test_switched_off(tool_calls):
+    text = "<|channel>thought\nhm\n<channel|>Yes." + call("f{}")
+    assert taken_apart(tool_calls, text, calls=False)[:3] == ("Yes." + call("f{}"), "hm", [])
+    assert taken_apart(tool_calls, text, thinking=False)[:3] == ("<|channel>thought\nhm\n<channel|>Yes.", "", [("f", {})])
+    assert taken_apart(tool_calls, text, thinking=False, calls=False)[:3] == (text, "", [])
+
+
+def test_half_a_surrogate_is_no_text(tool_calls):
+    (one,) = tool_calls.parse_reply(call('f{a:"\\ud83d\\ude42 \\ud83d"}')).calls
+    assert json.loads(one.arguments) == {"a": "🙂 \ufffd"} and one.arguments.encode()
+
+
+# ---- streaming ----
+
+STREAMED = [case[1] for case in RECORDED] + [text for text in MALFORMED if len(text) < 200]
+
+
+@pytest.mark.parametrize("text", STREAMED, ids=range(len(STREAMED)))
+def test_any_way_of_cutting_gives_the_same(tool_calls, text):
+    text = f"x{text}\ny"
+    whole = taken_apart(tool_calls, text)[:3]
+    for at in range(len(text) + 1):
+        assert taken_apart(tool_calls, text, [text[:at], text[at:]])[:3] == whole, at
+    assert taken_apart(tool_calls, text, list(text))[:3] == whole
+    random.seed(1)
+    for _ in range(30):
+        cuts = sorted(random.choices(range(len(text) + 1), k=5))
+        pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)])]
+        assert taken_apart(tool_calls, text, pieces)[:3] == whole, pieces
+
+
+@given(st.lists(st.sampled_from(["<|tool_call>", "<tool_call|>", "call:", "f", "{", "}", "a:", "1", ",", Q, '"', "\n", " ",
+                                 "<|channel>thought\n", "<channel|>", "<|", "|>", "<"]), max_size=25))  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_soup(tool_calls, parts):
+    text = "".join(parts)
+    whole = taken_apart(tool_calls, text)[:3]
+    assert taken_apart(tool_calls, text, list(text))[:3] == whole
+    assert taken_apart(tool_calls, text, parts)[:3] == whole
+    if not whole[2] and "<|channel>thought\n" not in text:
+        assert whole[0] == text  # no character is lost
+
+
+def test_nothing_leaks_and_nothing_is_held_without_need(tool_calls):
+    parser = tool_calls.ReplyParser()
+    said = []
+    for character in "a < b <|channel>thought\nhm\nyes\n<channel|>c<|tool_call>call:f{}<tool_call|>d<tool":
+        said.append([delta.content or delta.reasoning or delta.call.name for delta in parser.feed(character)])
+    flat = [text for texts in said for text in texts]
+    assert flat == [
+        "a", " ", "< ", "b", " ", "h", "m", "\ny", "e", "s", "c", "f", "d", "<t", "o", "o", "l",
+    ]  # fmt: skip
+    assert said[0] == ["a"] and parser.finish() == []
+
+
+def test_long_replies_are_not_quadratic(tool_calls):
+    import time
+
+    for text in (
+        "word " * 40_000,
+        "<|tool_call>call:f{a:" + Q + "text \n" * 40_000 + Q + "}<tool_call|>",
+        "<|tool_call>call:" * 10_000,
+        ("<|tool_call>call:f{a:" + Q) * 10_000,
+        "<" * 100_000,
+        "<|channel>thought\n" + "\n" * 50_000,
+    ):
+        parser = tool_calls.ReplyParser()
+        begin = time.process_time()
+        for at in range(0, len(text), 4):
+            parser.feed(text[at : at + 4])
+        parser.finish()
+        assert time.process_time() - begin < 10, text[:30]
+
+
+# ---- round trip ----
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: Q not in text)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def written(value):
+    """A value in the syntax, as the models' templates write it; keys that cannot stand bare are quoted."""
+    if isinstance(value, str):
+        return Q + value + Q
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{written_key(key)}:{written(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(written, value)) + "]"
+    return json.dumps(value)
+
+
+def written_key(key):
+    return key if re.fullmatch(r"[A-Za-z0-9_@.$/-]([A-Za-z0-9_@.$/ -]*[A-Za-z0-9_@.$/-])?", key) else Q + key + Q
+
+
+@given(st.dictionaries(TEXTS, VALUES, max_size=5), st.integers(0, 10_000))
+@settings(max_examples=300, deadline=None)
+def test_json_there_and_back(tool_calls, arguments, at):
+    text = "<|tool_call>call:some_tool" + written(arguments) + "<tool_call|>"
+    cut = at % len(text)
+    content, reasoning, calls, _ = taken_apart(tool_calls, text, [text[:cut], text[cut:]])
+    assert (content, reasoning, calls) == ("", "", [("some_tool", arguments)])
+
+
+# ---- back through a template ----
+
+TEMPLATE = """
+{%- macro argument(value) -%}
+  {%- if value is string -%}<|"|>{{ value }}<|"|>
+  {%- elif value is boolean -%}{{ 'true' if value else 'false' }}
+  {%- elif value is mapping -%}{{ '{' }}{% for k, v in value | dictsort %}{{ k }}:{{ argument(v) }}{{ ',' if not loop.last }}{% endfor %}{{ '}' }}
+  {%- elif value is sequence -%}[{% for v in value %}{{ argument(v) }}{{ ',' if not loop.last }}{% endfor %}]
+  {%- else -%}{{ value }}
+  {%- endif -%}
+{%- endmacro -%}
+{{- bos_token -}}
+{%- if tools %}{{ '<|turn>system\n' }}{% for tool in tools %}<|tool>declaration:{{ tool.function.name }}<tool|>{% endfor %}{{ '<turn|>\n' }}{% endif -%}
+{%- set state = namespace(open=false) -%}
+{%- for message in messages -%}
+  {%- if message['role'] == 'tool' -%}
+    {{- '<|tool_response>response:' + message['name'] + '{value:' + argument(message['content']) + '}<tool_response|>' -}}
+  {%- else -%}
+    {%- if state.open and message['role'] != 'assistant' -%}{{ '<turn|>\n' }}{%- set state.open = false -%}{%- endif -%}
+    {%- if not state.open -%}{{ '<|turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}{%- endif -%}
+    {%- if message.get('reasoning_content') -%}{{ '<|channel>thought\n' + message['reasoning_content'] + '\n<channel|>' }}{%- endif -%}
+    {%- for call in message['tool_calls'] or [] -%}
+      {{- '<|tool_call>call:' + call['function']['name'] + argument(call['function']['arguments']) + '<tool_call|>' -}}
+    {%- endfor -%}
+    {{- message['content'] | trim -}}
+    {%- if message['tool_calls'] -%}{%- set state.open = true -%}{%- else -%}{{ '<turn|>\n' }}{%- set state.open = false -%}{%- endif -%}
+  {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+  {%- if not state.open -%}{{ '<|turn>model\n' }}{%- endif -%}
+  {%- if enable_thinking -%}{{ '<|channel>thought\n' }}{%- endif -%}
+{%- endif -%}"""
+
+TOOLS = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in ("look", "add")]
+ASK = [{"role": "user", "content": "What is it?"}]
+
+
+def balanced(prompt):
+    """Turn, channel, call and response markers open and close one another; the model's turn stays open at the end."""
+    marks = re.findall(r"<\|(turn|channel|tool_call|tool_response)>|<(turn|channel|tool_call|tool_response)\|>", prompt)
+    open_marks = []
+    for begin, end in marks:
+        if begin:
+            open_marks.append(begin)
+        else:
+            assert open_marks and open_marks.pop() == end, prompt
+    return open_marks == ["turn"] and "None" not in prompt
+
+
+ARGUMENTS = {"at": [1, {"deep.er": "a, {b}"}], "ok": True}
+
+
+@pytest.mark.parametrize("arguments", [ARGUMENTS, json.dumps(ARGUMENTS)], ids=["dict", "JSON"])
+@pytest.mark.parametrize("content", ["", None, "Looking.", [{"type": "text", "text": "Looking."}]])
+@pytest.mark.parametrize("reasoning", ["hm", None])
+def test_a_call_goes_back_through_the_template(fake, tool_calls, arguments, content, reasoning):
+    messages = [
+        *ASK,
+        {
+            "role": "assistant",
+            "content": content,
+            "reasoning_content": reasoning,
+            "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "look", "arguments": arguments}}],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "name": "look", "content": '{"seen": "a {cat}"}'},
+        {"role": "assistant", "content": "A cat.", "tool_calls": None, "reasoning_content": None, "refusal": None},
+        {"role": "user", "content": "Sure?"},
+    ]
+    template = fake.ChatTemplate(TEMPLATE, bos_token="<bos>")
+    for n in (1, 3, 4, 5):
+        prompt = template.render(messages[:n], tools=TOOLS)
+        assert balanced(prompt), prompt
+    assert ("<|channel>thought\nhm\n<channel|>" in prompt) == (reasoning is not None)
+    assert call(f"look{{at:[1,{{deep.er:{Q}a, {{b}}{Q}}}],ok:true}}") in prompt
+    said = prompt.split("<|turn>model\n")[1].split("<|tool_response>")[0]
+    assert taken_apart(tool_calls, said)[1:3] == (reasoning or "", [("look", ARGUMENTS)])
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] is arguments  # the caller's messages are not touched
+
+
+def test_a_message_without_content_key(fake):
+    message = {"role": "assistant", "tool_calls": [{"function": {"name": "look", "arguments": ""}}]}
+    prompt = fake.ChatTemplate(TEMPLATE).render([*ASK, message], add_generation_prompt=False)
+    assert prompt.endswith("<|turn>model\n<|tool_call>call:look{}<tool_call|>")
+
+
+@pytest.mark.parametrize(
+    "calls, sentence",
+    [
+        ("look", "list"),
+        (["look"], "call 0 of message 1"),
+        ([{"function": {"arguments": "{}"}}], "call 0 of message 1"),
+        ([{"function": {"name": "look", "arguments": "{a:1}"}}], r"call 0 of message 1 \(look\).*JSON"),
+        ([{"function": {"name": "look", "arguments": "[1]"}}], "list.*object"),
+        ([{"function": {"name": "look", "arguments": 3}}], "int.*object"),
+        ([{"function": {"name": "look", "arguments": "[" * 100_000}}], "JSON"),
+    ],
+)
+def test_wrong_calls_in_messages(fake, calls, sentence):
+    with pytest.raises(fake.UsageError, match=sentence):
+        fake.ChatTemplate("x").render([*ASK, {"role": "assistant", "tool_calls": calls}])
+
+
+# ---- LLM.chat ----
+
+
+@pytest.fixture
+def llm(fake, strings, toy_file):
+    with fake.LLM(toy_file(), chat_template=TEMPLATE, n_ctx=1024) as llm:
+        yield llm
+
+
+def says(llm, strings, text, then=(257,), **options):
+    """The chat's result, whole, when the model says `text`; streamed is checked to be the same."""
+    ask = {"messages": ASK, "temperature": 0, **options}
+    kwargs = options.get("chat_template_kwargs", {})
+    tools = None if options.get("tool_choice") == "none" else options.get("tools")
+    prompt = llm.render_chat(ASK, tools=tools, **kwargs) + options.pop("forced", "")
+    ask.pop("forced", None)
+    strings.script(len(llm.chat_tokens(prompt)), [*text.encode(), *then])
+    whole = llm.chat(**ask)
+    chunks = [chunk["choices"][0] for chunk in llm.chat(**ask, stream=True)]
+    choice = whole["choices"][0]
+    message = choice["message"]
+    deltas = [chunk["delta"] for chunk in chunks]
+    assert "".join(delta.get("content") or "" for delta in deltas) == (message["content"] or "")
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == message.get("reasoning_content", "")
+    streamed = [one for delta in deltas for one in delta.get("tool_calls", [])]
+    assert [one.pop("index") for one in streamed] == list(range(len(streamed)))
+    assert [one["function"] for one in streamed] == [one["function"] for one in message.get("tool_calls", [])]
+    assert [chunk["finish_reason"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1]["finish_reason"] == choice["finish_reason"] and deltas[-1] == {}
+    return choice
+
+
+SPOKEN = "<|channel>thought\nhm\n<channel|>Let me. " + call(f"look{{at:{Q}🙂{Q}}}") + call("add{a:1}")
+
+
+def test_chat_gives_tool_calls(llm, strings):
+    choice = says(llm, strings, SPOKEN, tools=TOOLS)
+    message = choice["message"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert (message["role"], message["content"], message["reasoning_content"]) == ("assistant", "Let me. ", "hm")
+    first, second = message["tool_calls"]
+    assert first["type"] == "function" and first["id"].startswith("call_") and first["id"] != second["id"]
+    assert first["function"] == {"name": "look", "arguments": '{"at": "🙂"}'}
+    assert second["function"] == {"name": "add", "arguments": '{"a": 1}'}
+    answer = llm.render_chat([*ASK, message, {"role": "tool", "tool_call_id": first["id"], "name": "look", "content": "a cat"}])
+    assert balanced(answer)
+
+
+def test_only_a_call_has_no_content(llm, strings):
+    assert says(llm, strings, call("look{}"), tools=TOOLS)["message"]["content"] is None
+
+
+def test_without_tools_calls_stay_text_and_thinking_goes(llm, strings):
+    for options in ({}, {"tools": []}, {"tools": TOOLS, "tool_choice": "none"}):
+        choice = says(llm, strings, SPOKEN, **options)
+        assert choice["finish_reason"] == "stop" and "tool_calls" not in choice["message"]
+        assert choice["message"]["content"] == SPOKEN.partition("<channel|>")[2]
+        assert choice["message"]["reasoning_content"] == "hm"
+
+
+def test_a_broken_call_in_a_chat(llm, strings):
+    text = f"<|tool_call>call:look{{at:{Q}the"
+    choice = says(llm, strings, text, tools=TOOLS)
+    assert (choice["message"], choice["finish_reason"]) == ({"role": "assistant", "content": text}, "stop")
+    choice = says(llm, strings, call("look{}") + "more", tools=TOOLS, max_tokens=len(call("look{}")) - 3)
+    assert (choice["message"]["content"], choice["finish_reason"]) == (call("look{}")[:-3], "length")
+
+
+def test_a_template_that_begins_the_thinking(llm, strings):
+    choice = says(llm, strings, "hm\n<channel|>Yes.", chat_template_kwargs={"enable_thinking": True})
+    assert (choice["message"]["content"], choice["message"]["reasoning_content"]) == ("Yes.", "hm")
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_a_demanded_call(llm, strings, thinking):
+    closing = "<channel|>" if thinking else ""
+    options = {"tools": TOOLS, "chat_template_kwargs": {"enable_thinking": thinking}}
+    forced = closing + "<|tool_call>call:"
+    choice = says(llm, strings, "add{a:1}<tool_call|>", **options, tool_choice="required", forced=forced)
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a": 1}'}
+    named = {"type": "function", "function": {"name": "look"}}
+    choice = says(llm, strings, "a:1}<tool_call|>", **options, tool_choice=named, forced=forced + "look{")
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "look", "arguments": '{"a": 1}'}
+    assert "reasoning_content" not in choice["message"]
+
+
+def test_wrong_choices(llm, fake, strings, toy_file):
+    named = {"type": "function", "function": {"name": "nothing"}}
+    for choice, tools, sentence in (
+        ("always", TOOLS, "'always'"),
+        ("required", None, "no tools"),
+        (named, TOOLS, "'nothing'; the tools are 'look', 'add'"),
+        ({}, TOOLS, "None"),
+    ):
+        with pytest.raises(fake.UsageError, match=sentence):
+            llm.chat(ASK, tools=tools, tool_choice=choice)
+    with fake.LLM(toy_file(), chat_template="{{ messages[0].content }}", n_ctx=64) as plain:
+        with pytest.raises(fake.UsageError, match="syntax"):
+            plain.chat(ASK, tools=TOOLS, tool_choice="required")
+
+
+def test_a_model_that_does_not_know_the_markers(fake, strings, toy_file):
+    with fake.LLM(toy_file(), chat_template="{{ messages[0].content }}", n_ctx=512) as llm:
+        choice = says(llm, strings, SPOKEN, tools=TOOLS)
+        assert (choice["message"], choice["finish_reason"]) == ({"role": "assistant", "content": SPOKEN}, "stop")
+
+
+def test_logprobs_list_every_token(llm, strings):
+    choice = says(llm, strings, call("look{}"), tools=TOOLS, logprobs=True)
+    n = len(choice["logprobs"]["content"])
+    assert n == len(call("look{}"))
+    streamed = [
+        chunk["choices"][0]["logprobs"] for chunk in llm.chat(ASK, temperature=0, tools=TOOLS, logprobs=True, stream=True)
+    ]
+    assert sum(len(one["content"]) for one in streamed if one) == n
+
+
+def test_the_markers_of_the_real_vocabulary(pillion, tiny_target):
+    """They print, are one token each, and so the parser is on although this model's template does not mention them."""
+    with pillion.LLM(tiny_target, n_ctx=64) as llm:
+        text = "<|channel>thought\nhm\n<channel|>Yes." + call(f"f{{a:{Q}b{Q}}}")
+        ids = llm.tokenizer.encode(text, add_special=False, parse_special=True)
+        assert llm.detokenize(ids) == text
+        assert llm._knows("<|channel>") and llm._knows("<|tool_call>") and not llm._knows("<think>")
