@@ -40,10 +40,11 @@ struct WeightSource {
     enum class Use : uint8_t {
         matrix,                // operand of matmul, may also be embedded from
         vector,                // norm weights and the like: becomes f32
-        table,                 // only embedded from: stays where it is when `mapped` allows
+        table,                 // only embedded from, or token ids: stays where it is when `mapped` allows
     } use;
     Buffer* mapped;            // the file as a buffer, when its bytes stay for the model's life
     size_t mapped_offset;
+    const int32_t* row_order;  // matrix: row r of the result is row row_order[r] of the file; null: as they are
 };
 
 class Backend {

@@ -48,6 +48,16 @@ Value Graph::input_tokens(const Tensor& tokens) {
     return Value(values_.size()) - 1;
 }
 
+Value Graph::input(const Tensor& rows, const char* name) {
+    ValueInfo v;
+    v.kind = ValueInfo::Kind::external;
+    v.width = rows.width;
+    v.tensor = rows;
+    v.name = name;
+    values_.push_back(v);
+    return Value(values_.size()) - 1;
+}
+
 void Graph::output(Value value, const Tensor& destination, const char* name) {
     ValueInfo& v = values_[size_t(value)];
     PILLION_CHECK(v.kind == ValueInfo::Kind::activation && destination.width == v.width);
@@ -211,10 +221,37 @@ void Graph::softcap(Value x, float cap) {
     n.params.softcap.cap = cap;
 }
 
-Value Graph::pick(Value logits) {
-    Node& n = add_node(Op::pick, value(logits).rows);
-    n.in[0] = logits;
-    return n.out[0] = activation(n.rows, 1, DType::i32);
+Value Graph::pick(Value logits, Value ids, Value* probability) {
+    PILLION_CHECK(ids == kNone || value(ids).width == value(logits).width);
+    add_node(Op::pick, value(logits).rows);
+    const size_t at = nodes_.size() - 1;
+    nodes_[at].in[0] = logits, nodes_[at].in[1] = ids;
+    const Value token = activation(value(logits).rows, 1, DType::i32);
+    nodes_[at].out[0] = token;
+    if (probability) nodes_[at].out[1] = *probability = activation(value(logits).rows, 1);
+    return token;
+}
+
+Value Graph::concat(Value a, Value b) {
+    PILLION_CHECK(value(a).rows == value(b).rows);
+    Node& n = add_node(Op::concat, value(a).rows);
+    n.in[0] = a, n.in[1] = b;
+    return n.out[0] = activation(n.rows, value(a).width + value(b).width);
+}
+
+Value Graph::centroid_head(Value scores, Value x, Value table, Value order, const CentroidHeadParams& p, Value* ids) {
+    const int64_t n_vocab = value(table).tensor.rows;
+    PILLION_CHECK(value(scores).width == p.n_centroids && n_vocab % p.n_centroids == 0 && value(order).width == n_vocab);
+    PILLION_CHECK(value(table).width == value(x).width && p.n_active >= 1 && p.n_active <= p.n_centroids);
+    add_node(Op::centroid_head, value(x).rows);
+    const size_t at = nodes_.size() - 1;
+    nodes_[at].in[0] = scores, nodes_[at].in[1] = x, nodes_[at].in[2] = table, nodes_[at].in[3] = order;
+    nodes_[at].params.centroid_head = p;
+    const int64_t width = p.n_active * (n_vocab / p.n_centroids);
+    const Value logits = activation(value(x).rows, width);
+    *ids = activation(value(x).rows, width, DType::i32);
+    nodes_[at].out[0] = logits, nodes_[at].out[1] = *ids;
+    return logits;
 }
 
 std::string to_text(const Graph& graph) {

@@ -28,6 +28,7 @@ class Graph {
     Value weight(const Tensor& tensor);
     Value kv(const KvStore& store);
     Value input_tokens(const Tensor& tokens);                        // i32 [rows_max]
+    Value input(const Tensor& rows, const char* name);               // f32 [rows_max, width]
     // Lets the op that makes `value` write into a buffer of the caller instead of scratch.
     void output(Value value, const Tensor& destination, const char* name);
 
@@ -57,7 +58,12 @@ class Graph {
     Value moe_sum(Value x, Value gates, int64_t width, const MoeParams& p);                    // sum over n_used of gate * x
     Value gather_rows(Value x);                                                                // Rows::run -> Rows::out
     void softcap(Value x, float cap);
-    Value pick(Value logits);                                                                  // i32 [rows, 1]
+    // The most likely of the scores (lowest token id among equals), i32 [rows, 1]. ids: the tokens the scores belong to, a row of
+    // them per row or one for all; none: their own indices. probability (optional): its share of the soft-max over the scores.
+    Value pick(Value logits, Value ids = kNone, Value* probability = nullptr);
+    Value concat(Value a, Value b);                                                            // [rows, a | b]
+    // The n_active best centroids, then logits only for the tokens of their clusters: [rows, n_active * V / n_centroids], and ids.
+    Value centroid_head(Value scores, Value x, Value table, Value order, const CentroidHeadParams& p, Value* ids);
 
     const std::vector<Node>& nodes() const { return nodes_; }
     const std::vector<ValueInfo>& values() const { return values_; }

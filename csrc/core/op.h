@@ -41,11 +41,14 @@ struct QkvParams {
     uint8_t norm_v;            // RMS norm of v, without weight
     uint8_t v_from_k;          // v starts as a copy of k before its norm and rotation
 };
-struct AttendParams { int32_t n_heads, n_kv_heads, head_dim, window; float scale, softcap; };    // window 0: all
+// A row at position p sees positions up to p - past_only (a drafter's query stands at a position that is not in the cache yet) and, with
+// a window, only those above p - window.
+struct AttendParams { int32_t n_heads, n_kv_heads, head_dim, window; float scale, softcap; int32_t past_only; };
 // act(gate) * up[:, up_offset ...]; groups > 0: one input of `groups` times (gate, up) side by side
 struct GluParams { Activation activation; int32_t up_offset, groups; };
 struct MoeParams { int32_t n_experts, n_used, per_row; };              // per_row: rows of x per token (1 or n_used)
 struct SoftcapParams { float cap; };
+struct CentroidHeadParams { int32_t n_centroids, n_active; };          // cluster c: rows c * V / n_centroids ... of the table
 
 union Params {
     EmbedParams embed;
@@ -58,6 +61,7 @@ union Params {
     GluParams glu;
     MoeParams moe;
     SoftcapParams softcap;
+    CentroidHeadParams centroid_head;
     uint8_t bytes[64];
 };
 

@@ -112,7 +112,10 @@ class CpuBackend final : public Backend {
         try {
             switch (s.use) {
                 case WeightSource::Use::vector: bytes = size_t(s.width * s.rows * s.depth) * 4; break;
-                case WeightSource::Use::table: format_of(s.dtype), bytes = s.mapped ? 0 : file_bytes(s); break;
+                case WeightSource::Use::table:
+                    if (s.dtype != DType::i32) format_of(s.dtype);
+                    bytes = s.mapped ? 0 : file_bytes(s);
+                    break;
                 case WeightSource::Use::matrix:
                     bytes = packed_bytes(format_of(s.dtype), s.rows, int(s.width)) * size_t(s.depth);
                     break;
@@ -182,8 +185,11 @@ class CpuBackend final : public Backend {
         const int64_t pieces = (panels + piece - 1) / piece;
         return pool.parallel_for(int(pieces * s.depth), [&](int chunk, int) {
             const int64_t d = chunk / pieces, begin = chunk % pieces * piece;
-            pack_panels(format, s.data + file_matrix * size_t(d), s.rows, int(s.width), begin, std::min(begin + piece, panels),
-                        to + matrix_bytes * size_t(d));
+            const uint8_t* from = s.data + file_matrix * size_t(d);
+            uint8_t* matrix = to + matrix_bytes * size_t(d);
+            const int64_t end = std::min(begin + piece, panels);
+            if (s.row_order) pack_panels_permuted(format, from, s.row_order, s.rows, int(s.width), begin, end, matrix);
+            else pack_panels(format, from, s.rows, int(s.width), begin, end, matrix);
         });
     }
 

@@ -127,6 +127,8 @@ class Compiler {
                     if (is_quantized(graph_.value(node(j).in[0]).tensor)) bytes = act_bytes(int(graph_.value(n.in[1]).width), rows);
             } else if (n.op == Op::attend) {
                 bytes = attend_layout(n.params.attend, graph_.value(n.in[0]).kv.spec, rows, pool_.n_threads()).bytes;
+            } else if (n.op == Op::centroid_head) {
+                bytes = centroid_scratch(packed_matrix(graph_.value(n.in[2]).tensor), n.params.centroid_head, rows, pool_.n_threads()).bytes;
             } else if (n.op == Op::moe_matmul) {
                 bytes = moe_scratch(packed_matrix(graph_.value(n.in[0]).tensor), n.params.moe, rows).bytes;
             } else {
@@ -160,6 +162,14 @@ class Compiler {
                     attend_layout(n.params.attend, store.spec, graph_.rows_max(n.rows), pool_.n_threads());
                 return add_attend_steps(steps, table_, n.layer, n.rows, n.params.attend, store, rows(n.in[1]), rows(n.out[0]), layout,
                                         scratch(i), pool_.n_threads());
+            }
+            case Op::centroid_head: {
+                const Tensor& table = graph_.value(n.in[2]).tensor;
+                const CentroidScratch layout = centroid_scratch(packed_matrix(table), n.params.centroid_head, graph_.rows_max(n.rows),
+                                                                pool_.n_threads());
+                return add_centroid_head_steps(steps, table_, n, table, reinterpret_cast<const int32_t*>(rows(n.in[3]).data),
+                                               rows(n.in[0]), rows(n.in[1]), rows(n.out[0]), rows(n.out[1]), layout, scratch(i),
+                                               pool_.n_threads());
             }
             case Op::moe_matmul: {
                 const Tensor& w = graph_.value(n.in[0]).tensor;

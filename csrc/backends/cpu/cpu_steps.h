@@ -72,6 +72,16 @@ struct RowStepArgs {
 std::unique_ptr<CpuStep> make_row_step(const RowStepArgs& args);
 size_t row_step_worker_bytes(const Graph& graph, const Node& node);
 
+// Centroid head: select the clusters, then multiply each cluster's rows. scratch: act (quantised tables), one panel-aligned cluster of
+// outputs per worker, and the chosen clusters.
+struct CentroidScratch {
+    size_t chosen, act, worker, worker_floats, bytes;
+};
+CentroidScratch centroid_scratch(const PackedMatrix& table, const CentroidHeadParams& p, int rows_max, int n_threads);
+void add_centroid_head_steps(StepList& steps, const KernelTable& kernels, const Node& node, const Tensor& table, const int32_t* order,
+                             Rows2D scores, Rows2D x, Rows2D logits, Rows2D ids, const CentroidScratch& layout, uint8_t* scratch,
+                             int n_threads);
+
 struct MoeScratch {        // offsets into the scratch of one moe_matmul
     size_t lists, act, bytes;
 };

@@ -62,7 +62,7 @@ struct Attend {
         const int n = run.count(rows), vectors = n * group();
         Cut c = {false, kAttendQueriesMax, (vectors + kAttendQueriesMax - 1) / kAttendQueriesMax, 0, 1};
         c.super_first = first(position(run, 0)) / kSuper;
-        c.n_supers = position(run, n - 1) / kSuper - c.super_first + 1;
+        c.n_supers = std::max(0, position(run, n - 1) - p.past_only) / kSuper - c.super_first + 1;
         if (p.n_kv_heads * c.n_tiles >= 2 * n_threads || n_threads == 1 || c.n_supers > layout.supers_max) return c;
         c.split = c.n_supers > 1;
         // Still too few units: fewer vectors each. Keys and values are then read by several threads, from the shared cache.
@@ -103,7 +103,7 @@ struct Attend {
             t.q[v - begin] = q.row(row) + int64_t(head) * p.head_dim;
             t.out[v - begin] = out.row(row) + int64_t(head) * p.head_dim;
             t.first[v - begin] = first(at);
-            t.last[v - begin] = at;
+            t.last[v - begin] = at - p.past_only;
         }
         t.lo = t.first[0], t.hi = t.last[t.n - 1];
         return t;

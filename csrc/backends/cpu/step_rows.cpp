@@ -325,15 +325,50 @@ class SoftcapStep final : public RowStep {
 class PickStep final : public RowStep {
   public:
     explicit PickStep(const RowStepArgs& a)
-        : RowStep(a, a.graph.value(a.node.in[0]).width), x_(a.in[0]), out_(reinterpret_cast<int32_t*>(a.out[0].data)),
-          stride_(a.out[0].stride), n_(int(a.graph.value(a.node.in[0]).width)) {}
+        : RowStep(a, a.graph.value(a.node.in[0]).width), x_(a.in[0]), ids_(reinterpret_cast<const int32_t*>(a.in[1].data)),
+          ids_stride_(ids_ && a.graph.value(a.node.in[1]).rows != Rows::fixed ? a.in[1].stride : 0),
+          out_(reinterpret_cast<int32_t*>(a.out[0].data)), stride_(a.out[0].stride), probability_(a.out[1]),
+          n_(int(a.graph.value(a.node.in[0]).width)) {}
 
   private:
-    void row_step(const RunInfo&, int row, int) const override { out_[row * stride_] = table_.argmax(x_.row(row), n_); }
+    void row_step(const RunInfo&, int row, int) const override {
+        const float* x = x_.row(row);
+        int best = table_.argmax(x, n_);
+        if (ids_) {
+            const int32_t* ids = ids_ + row * ids_stride_;
+            for (int i = best + 1; i < n_; i++)    // among equals the lowest token, wherever it stands
+                if (x[i] == x[best] && ids[i] < ids[best]) best = i;
+            out_[row * stride_] = ids[best];
+        } else {
+            out_[row * stride_] = best;
+        }
+        if (!probability_.data) return;
+        float max, sum;
+        table_.softmax_stats(x, n_, &max, &sum);
+        *probability_.row(row) = 1.0f / sum;
+    }
     Rows2D x_;
+    const int32_t* ids_;
+    int64_t ids_stride_;
     int32_t* out_;
     int64_t stride_;
+    Rows2D probability_;
     int n_;
+};
+
+class ConcatStep final : public RowStep {
+  public:
+    explicit ConcatStep(const RowStepArgs& a)
+        : RowStep(a, a.graph.value(a.node.out[0]).width), a_(a.in[0]), b_(a.in[1]), out_(a.out[0]),
+          n_a_(size_t(a.graph.value(a.node.in[0]).width)), n_b_(size_t(a.graph.value(a.node.in[1]).width)) {}
+
+  private:
+    void row_step(const RunInfo&, int row, int) const override {
+        memcpy(out_.row(row), a_.row(row), n_a_ * 4);
+        memcpy(out_.row(row) + n_a_, b_.row(row), n_b_ * 4);
+    }
+    Rows2D a_, b_, out_;
+    size_t n_a_, n_b_;
 };
 
 }  // namespace
@@ -355,6 +390,7 @@ std::unique_ptr<CpuStep> make_row_step(const RowStepArgs& a) {
         case Op::gather_rows: return std::make_unique<GatherRowsStep>(a);
         case Op::softcap: return std::make_unique<SoftcapStep>(a);
         case Op::pick: return std::make_unique<PickStep>(a);
+        case Op::concat: return std::make_unique<ConcatStep>(a);
         default: return nullptr;
     }
 }
