@@ -44,6 +44,9 @@ struct WeightSource {
     } use;
     Buffer* mapped;            // the file as a buffer, when its bytes stay for the model's life
     size_t mapped_offset;
+    // The import will not read these source bytes again (may be null). Called as it goes, so that a big tensor is not held twice.
+    void (*done)(const void* owner, const uint8_t* data, size_t bytes) = nullptr;
+    const void* owner = nullptr;
 };
 
 class Backend {

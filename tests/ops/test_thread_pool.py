@@ -6,7 +6,6 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import op_cases as oc
@@ -26,13 +25,13 @@ def check(result, runs, chunks):
 
 @pytest.mark.parametrize("threads", COUNTS)
 def test_many_small_steps(threads):
-    """2000 runs of two dozen steps, empty ones and long rows of one chunk among them."""
+    """2000 runs of two dozen steps, empty ones and rows of single chunks among them; chunks of no time, of a few and many cycles."""
     r = oc.rng("pool", threads)
     pool = lab.ThreadPool(threads)
     assert pool.threads == threads
-    for spin in (0, 20):
+    for spin, runs in ((0, 1000), (30, 800), (1000, 200)):
         chunks = r.choice([0, 1, 1, 1, 2, 3, threads, 2 * threads, 40], 24).tolist()
-        check(pool.run_steps(chunks, 1000, spin), 1000, chunks)
+        check(pool.run_steps(chunks, runs, spin), runs, chunks)
 
 
 @pytest.mark.parametrize("chunks", [[], [0], [1], [0, 0, 0], [64], [1] * 50, [0, 5, 0, 5, 0], [1000, 1, 1000]])
@@ -53,7 +52,9 @@ def test_workers_that_sleep_are_woken():
     pool = lab.ThreadPool(4)
     for _ in range(10):
         time.sleep(0.002)  # longer than they spin
-        check(pool.run_steps([8, 1, 8], 1, 2000), 1, [8, 1, 8])
+        result = pool.run_steps([40, 1, 40], 1, 50_000)
+        check(result, 1, [40, 1, 40])
+        assert result["workers"] >= 2
 
 
 def test_parallel_for():
