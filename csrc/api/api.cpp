@@ -29,6 +29,13 @@ const bool g_registered = [] {
 
 void set_last_error(const char* sentence) { snprintf(g_last_error, sizeof g_last_error, "%s", sentence); }
 
+void init_config(void* config, size_t size) {
+    const uint32_t struct_size = uint32_t(size);
+    if (!config || size < sizeof struct_size) return;
+    memset(config, 0, size);
+    memcpy(config, &struct_size, sizeof struct_size);
+}
+
 void copy_config(void* ours, size_t our_size, const void* theirs, const char* name) {
     uint32_t size;
     memcpy(&size, theirs, sizeof size);

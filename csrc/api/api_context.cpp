@@ -34,11 +34,7 @@ pillion_status run_context(pillion_context* context, F&& body) noexcept {
 
 extern "C" {
 
-void pillion_context_config_init(pillion_context_config* config, size_t size) {
-    pillion_context_config c = {};
-    c.struct_size = uint32_t(size < sizeof c ? size : sizeof c);
-    if (config) memcpy(config, &c, c.struct_size);
-}
+void pillion_context_config_init(pillion_context_config* config, size_t size) { init_config(config, size); }
 
 pillion_status pillion_context_new(pillion_model* model, const pillion_context_config* config, pillion_context** context) {
     return guard([&] {
@@ -142,11 +138,7 @@ pillion_status pillion_context_json(const pillion_context* context, char* out, s
 
 // ---- sampler ----
 
-void pillion_sampler_config_init(pillion_sampler_config* config, size_t size) {
-    pillion_sampler_config c = {};
-    c.struct_size = uint32_t(size < sizeof c ? size : sizeof c);
-    if (config) memcpy(config, &c, c.struct_size);
-}
+void pillion_sampler_config_init(pillion_sampler_config* config, size_t size) { init_config(config, size); }
 
 pillion_status pillion_sampler_new(const pillion_sampler_config* config, pillion_sampler** sampler) {
     return guard([&] {
@@ -181,6 +173,7 @@ pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_co
 pillion_status pillion_sampler_accept(pillion_sampler* sampler, int32_t token) {
     return guard([&] {
         const Claim claim(need(sampler, "sampler").busy);
+        if (token < 0) fail(Status::invalid_argument, "token %d", token);
         sampler->sampler->accept(token);
     });
 }

@@ -7,11 +7,7 @@ using namespace pillion::api;
 
 extern "C" {
 
-void pillion_model_config_init(pillion_model_config* config, size_t size) {
-    pillion_model_config c = {};
-    c.struct_size = uint32_t(size < sizeof c ? size : sizeof c);
-    if (config) memcpy(config, &c, c.struct_size);
-}
+void pillion_model_config_init(pillion_model_config* config, size_t size) { init_config(config, size); }
 
 pillion_status pillion_model_open(const char* path, const pillion_model_config* config, pillion_model** model) {
     return guard([&] {

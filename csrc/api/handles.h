@@ -69,6 +69,8 @@ class Claim {
     std::atomic<bool>& flag_;
 };
 
+// All defaults are zeros. The whole of the caller's struct is cleared, also fields that this version does not know.
+void init_config(void* config, size_t size);
 // The caller's struct over the defaults of ours: no byte past its size is read, a surplus must be zero.
 void copy_config(void* ours, size_t our_size, const void* theirs, const char* name);
 template <class T>

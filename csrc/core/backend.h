@@ -44,7 +44,10 @@ struct WeightSource {
     } use;
     Buffer* mapped;            // the file as a buffer, when its bytes stay for the model's life
     size_t mapped_offset;
-    const int32_t* row_order;  // matrix: row r of the result is row row_order[r] of the file; null: as they are
+    // The import will not read these source bytes again (may be null). Called as it goes, so that a big tensor is not held twice.
+    void (*done)(const void* owner, const uint8_t* data, size_t bytes) = nullptr;
+    const void* owner = nullptr;
+    const int32_t* row_order = nullptr;  // matrix: row r of the result is row row_order[r] of the file; null: as they are
 };
 
 class Backend {

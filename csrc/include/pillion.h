@@ -6,7 +6,7 @@
  *  - Config structs begin with struct_size. pillion_<x>_config_init(&cfg, sizeof cfg) fills in the defaults; a field of value zero
  *    means "default". The library reads no further than struct_size and refuses a larger struct whose surplus is not zero.
  *    Fields are only ever appended.
- *  - Text is UTF-8 with an explicit length. Functions that fill a caller's buffer take its capacity and always report the needed
+ *  - Text is UTF-8 with an explicit length, without a closing NUL. Functions that fill a caller's buffer take its capacity and always report the needed
  *    size; too small a buffer gives PILLION_ERROR_BUFFER_TOO_SMALL and writes nothing.
  *  - Objects are counted inside: freeing a model while a context lives is safe, free(NULL) does nothing. One context serves one
  *    caller at a time; a second concurrent call gets PILLION_ERROR_BUSY. Different contexts may run in parallel. Models and
@@ -182,10 +182,12 @@ pillion_status pillion_context_hidden(const pillion_context* context, size_t row
  * >= 0, that token's log-probability. k may be 0, out pointers that are not wanted may be NULL. */
 pillion_status pillion_context_logprobs(const pillion_context* context, size_t row, size_t k, int32_t* top_tokens, float* top_logprobs,
                                         int32_t token, float* token_logprob);
-/* log p(tokens[i+1] | tokens[0..i]) for i = 0 .. n-2, from an empty context (it is cleared). logprobs: n-1 floats. */
+/* log p(tokens[i+1] | tokens[0..i]) for i = 0 .. n-2, from an empty context (it is cleared first and holds the tokens after, without
+ * outputs). logprobs: n-1 floats. */
 pillion_status pillion_context_score(pillion_context* context, const int32_t* tokens, size_t n, float* logprobs);
 
-/* Stops a running eval at the next op; the call returns CANCELLED. With nothing running it does nothing. Any thread. */
+/* Stops a running eval at the next op; the call returns CANCELLED. With nothing running it does nothing: one that comes just before a
+ * call begins is forgotten, so a canceller repeats it until the call is over. Any thread. */
 pillion_status pillion_context_cancel(pillion_context* context);
 /* JSON: where each op of the decode plan runs, kernel table, scratch, KV bytes per layer and store kind. */
 pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity, size_t* needed);
@@ -200,8 +202,8 @@ typedef struct {
     float min_p;                  /* 0: off */
     float repeat_penalty;         /* 0 or 1: off */
     float frequency_penalty, presence_penalty;    /* 0: off */
-    int32_t penalty_last_n;       /* 0: 64; -1: the whole text */
-    uint64_t seed;                /* 0: a random one */
+    int32_t penalty_last_n;       /* 0: 64; -1: the whole text. The penalties themselves turn penalties off */
+    uint64_t seed;                /* 0: a random one; any other number is that seed */
     const int32_t* bias_tokens;   /* logit_bias: added to the logit; -inf bans */
     const float* bias_values;
     uint64_t n_bias;

@@ -40,8 +40,15 @@ std::shared_ptr<Weight> make_weight(std::shared_ptr<Device> device, const std::s
     size_t bytes = 0;
     check(device->backend->weight_bytes(s, bytes, reason), reason);
     w->buffer = device->allocate(bytes, BufferKind::weights);
+    Queue& queue = device->queue(threads);
     py::gil_scoped_release free;
-    check(device->backend->import_weight(s, *w->buffer, 0, device->queue(threads), w->tensor, reason), reason);
+    Status status = Status::internal;
+    try {
+        status = device->backend->import_weight(s, *w->buffer, 0, queue, w->tensor, reason);
+    } catch (const std::exception& e) {
+        reason.set("an exception left import_weight: %s", e.what());    // backend.h: none may
+    }
+    check(status, reason);
     return w;
 }
 

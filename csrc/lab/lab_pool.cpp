@@ -10,6 +10,7 @@ namespace {
 struct Watch {
     std::atomic<int> early{0};          // chunks that ran while a chunk of an earlier step was missing
     std::atomic<int> bad_worker{0};
+    std::atomic<uint64_t> workers{0};   // a bit each
     int n_workers = 0;
     Queue* cancel_on = nullptr;
     int cancel_step = -1;               // its first chunk sets the cancel flag
@@ -23,6 +24,7 @@ class WatchedStep final : public cpu::CpuStep {
     int chunks(const cpu::RunInfo&) const override { return chunks_; }
     void run(const cpu::RunInfo&, int chunk, int worker) const override {
         if (worker < 0 || worker >= watch_.n_workers) watch_.bad_worker.fetch_add(1);
+        else watch_.workers.fetch_or(uint64_t(1) << worker % 64);
         if (before_ && before_->finished_.load() != before_->chunks_) watch_.early.fetch_add(1);
         if (index_ == watch_.cancel_step) watch_.cancel_on->cancel.store(true);
         for (volatile int i = 0; i < spin_ * (1 + chunk % 3); i = i + 1) {}
@@ -84,6 +86,7 @@ struct Pool {
         for (const auto& s : steps) counts.push_back(s->counts());
         result["finished"] = finished, result["complete"] = complete, result["counts"] = counts;
         result["early"] = watch.early.load(), result["bad_worker"] = watch.bad_worker.load();
+        result["workers"] = __builtin_popcountll(watch.workers.load());
         return result;
     }
 

@@ -42,7 +42,7 @@ class Loader {
         for (Item& item : items_) {
             if (progress && !progress(item.offset, total)) fail(Status::cancelled, "loading %s was cancelled", file_.path().c_str());
             check(backend_.import_weight(item.source, *w_.buffer, item.offset, *queue, *item.to, reason), reason);
-            if (item.bytes > 0) file_.file().drop(size_t(item.source.data - file_.file().data()), item.file_bytes);
+            if (item.bytes > 0) drop_pages(&file_, item.source.data, item.file_bytes);
         }
         if (progress) progress(total, total);
         if (!w_.output) w_.output = w_.token_embd;
@@ -56,6 +56,11 @@ class Loader {
         Tensor* to;
         size_t file_bytes, bytes, offset;
     };
+
+    static void drop_pages(const void* file, const uint8_t* data, size_t bytes) {
+        const File& f = static_cast<const GgufFile*>(file)->file();
+        f.drop(size_t(data - f.data()), bytes);
+    }
 
     void check(Status status, const Reason& reason) const {
         if (status != Status::ok) file_.fail(status, "%s", reason.text);
@@ -73,7 +78,7 @@ class Loader {
         Item item = {};
         names_.emplace_back(t.name);
         item.source = {names_.back().c_str(), t.dtype, t.dims[0], n, t.dims[2] * t.dims[3], data, use, w_.mapped.get(),
-                       size_t(data - file_.file().data())};
+                       size_t(data - file_.file().data()), drop_pages, &file_};
         item.to = &to;
         item.file_bytes = file_bytes;
         items_.push_back(item);

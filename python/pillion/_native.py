@@ -174,16 +174,23 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
     try:
         done.wait()
     except BaseException:
-        while not done.is_set():
-            try:
-                cancel()
-                done.wait(0.01)
-            except KeyboardInterrupt:  # pressed again while we are already leaving
-                continue
+        _leave(done, cancel)
         raise
     if failure:
         raise failure.pop()
     return result.pop()
+
+
+def _leave(done: threading.Event, cancel: Callable[[], object]) -> None:
+    """Cancels until the worker is out of the library; further presses of Ctrl-C do not hurry it."""
+    while True:
+        try:
+            while not done.is_set():
+                cancel()
+                done.wait(0.01)
+            return
+        except KeyboardInterrupt:
+            continue
 
 
 # ---- callbacks ----

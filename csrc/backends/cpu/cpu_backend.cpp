@@ -182,15 +182,23 @@ class CpuBackend final : public Backend {
         const int64_t panels = (s.rows + kPanel - 1) / kPanel;
         const size_t matrix_bytes = packed_bytes(format, s.rows, int(s.width)), file_matrix = row_bytes(s.dtype, s.width) * size_t(s.rows);
         const int64_t piece = std::max<int64_t>(1, int64_t((1 << 20) / panel_bytes(format, int(s.width))));    // about 1 MB each
-        const int64_t pieces = (panels + piece - 1) / piece;
-        return pool.parallel_for(int(pieces * s.depth), [&](int chunk, int) {
-            const int64_t d = chunk / pieces, begin = chunk % pieces * piece;
-            const uint8_t* from = s.data + file_matrix * size_t(d);
-            uint8_t* matrix = to + matrix_bytes * size_t(d);
-            const int64_t end = std::min(begin + piece, panels);
-            if (s.row_order) pack_panels_permuted(format, from, s.row_order, s.rows, int(s.width), begin, end, matrix);
-            else pack_panels(format, from, s.rows, int(s.width), begin, end, matrix);
-        });
+        const int64_t slice = 16 * piece;    // then the source pages are given back
+        for (int64_t d = 0; d < s.depth; d++)
+            for (int64_t first = 0; first < panels; first += slice) {
+                const int64_t last = std::min(first + slice, panels);
+                const uint8_t* from = s.data + file_matrix * size_t(d);
+                const bool finished = pool.parallel_for(int((last - first + piece - 1) / piece), [&](int chunk, int) {
+                    const int64_t begin = first + chunk * piece, end = std::min(begin + piece, last);
+                    uint8_t* matrix = to + matrix_bytes * size_t(d);
+                    if (s.row_order) pack_panels_permuted(format, from, s.row_order, s.rows, int(s.width), begin, end, matrix);
+                    else pack_panels(format, from, s.rows, int(s.width), begin, end, matrix);
+                });
+                if (!finished) return false;
+                const size_t row = row_bytes(s.dtype, s.width);
+                const int64_t rows = std::min(last * kPanel, s.rows) - first * kPanel;
+                if (s.done && !s.row_order) s.done(s.owner, from + row * size_t(first * kPanel), row * size_t(rows));
+            }
+        return true;
     }
 
     const KernelTable& table_;

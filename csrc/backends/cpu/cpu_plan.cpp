@@ -96,6 +96,9 @@ class Compiler {
             for (Value v : node(i).in) use(v, int(i));
             for (Value v : node(i).out) use(v, int(i));
         }
+        // A group runs as one step, which writes all of its outputs, be they read or not.
+        for (size_t i = 0; i < graph_.nodes().size(); i = group_end_[i])
+            for (size_t j = i; j < group_end_[i]; j++) use(node(j).out[0], int(i)), use(node(j).out[0], int(group_end_[i]) - 1);
     }
 
     // Rows are a whole number of cache lines apart, and not a multiple of 4 KB, or the columns of a tile would meet in a few

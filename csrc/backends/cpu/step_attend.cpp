@@ -92,6 +92,8 @@ struct Attend {
         int32_t first[kAttendQueriesMax], last[kAttendQueriesMax];
         float* out[kAttendQueriesMax];
         int32_t lo, hi;                    // all of the tile's visible positions
+        // Whether query i sees any of these positions. If not, they are left out of its sums: even a weight of 0 turns a -0 into +0.
+        bool sees(int i, int32_t begin, int32_t end) const { return first[i] < end && last[i] >= begin; }
     };
     Tile make_tile(const RunInfo& run, const Cut& c, int kv, int tile) const {
         Tile t;
@@ -120,7 +122,8 @@ struct Attend {
             AttendArgs a = {t.kv, t.q, t.first, t.last, t.n, begin, std::min(begin + kKvSplit, t.hi + 1), p.scale, p.softcap, m, l, o};
             table.attend_split(a);
             for (int i = 0; i < t.n; i++)
-                table.attend_merge(&state.m[i], &state.l[i], state.o[i], m[i], l[i], o[i], p.head_dim);
+                if (t.sees(i, begin, begin + kKvSplit))
+                    table.attend_merge(&state.m[i], &state.l[i], state.o[i], m[i], l[i], o[i], p.head_dim);
         }
     }
 
@@ -153,7 +156,8 @@ class AttendStep final : public CpuStep {
         for (int s = t.lo / kSuper; s <= t.hi / kSuper; s++) {
             a_.run_super(t, s, super, scratch + int64_t(kAttendQueriesMax) * dim);
             for (int i = 0; i < t.n; i++)
-                a_.table.attend_merge(&total.m[i], &total.l[i], total.o[i], super.m[i], super.l[i], super.o[i], dim);
+                if (t.sees(i, s * kSuper, (s + 1) * kSuper))
+                    a_.table.attend_merge(&total.m[i], &total.l[i], total.o[i], super.m[i], super.l[i], super.o[i], dim);
         }
         for (int i = 0; i < t.n; i++) a_.finish(total.o[i], total.l[i]);
     }
@@ -188,8 +192,11 @@ class AttendMergeStep final : public CpuStep {
                 float* o = a_.out.row(v / g) + int64_t(kv * g + v % g) * dim;
                 float m = -INFINITY, l = 0.0f;
                 memset(o, 0, size_t(dim) * 4);
-                const float* from = a_.partial(kv, vectors, v);
-                for (int s = 0; s < c.n_supers; s++, from += dim + 2) a_.table.attend_merge(&m, &l, o, from[0], from[1], from + 2, dim);
+                const int at = a_.position(run, v / g);
+                for (int s = a_.first(at) / kSuper; s <= at / kSuper; s++) {
+                    const float* from = a_.partial(kv, vectors, v) + int64_t(s - c.super_first) * (dim + 2);
+                    a_.table.attend_merge(&m, &l, o, from[0], from[1], from + 2, dim);
+                }
                 a_.finish(o, l);
             }
     }

@@ -1,0 +1,88 @@
+"""The runtime's cache of one sequence: sizes of its stores, and when stepping back needs no recomputation."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab_ops import JUDGE, device, lab
+
+FULL, SLIDING = (False, True), (True, True)
+SHARES_FULL, SHARES_SLIDING = (False, False), (True, False)
+
+
+def cache(layers, window, n_ctx, rows, swa_full=False):
+    return lab.KvCache(device(JUDGE), layers, window, n_ctx, rows, swa_full)
+
+
+def up(n):
+    return (n + 255) // 256 * 256
+
+
+@pytest.mark.parametrize("window, n_ctx, rows", [(512, 4096, 512), (1, 300, 1), (257, 2000, 0), (1024, 1024, 64), (512, 700, 300), (200, 5000, 57)])
+def test_capacities(window, n_ctx, rows):
+    """Full layers hold the context, sliding ones the window before a run and the run; never more than the context."""
+    c = cache([SLIDING, FULL, SLIDING, SHARES_SLIDING, SHARES_FULL], window, n_ctx, rows)
+    ring = up(window - 1 + rows)
+    assert c.capacity(1) == up(n_ctx) and not c.is_ring(1)
+    for layer in (0, 2):
+        assert c.is_ring(layer) == (ring < up(n_ctx))
+        assert c.capacity(layer) == min(ring, up(n_ctx))
+    assert c.extent(3) is None and c.extent(4) is None
+    assert c.last_view(True) == 2 and c.last_view(False) == 1
+    everything = cache([SLIDING, FULL, SLIDING], window, n_ctx, rows, swa_full=True)
+    assert [everything.capacity(i) for i in range(3)] == [up(n_ctx)] * 3 and not everything.is_ring(0)
+
+
+def test_stores_do_not_overlap():
+    c = cache([SLIDING, FULL, SLIDING, FULL, SHARES_FULL], 300, 1000, 50)
+    extents = sorted(c.extent(i) for i in range(4))
+    for (begin, size), (following, _) in zip(extents, extents[1:]):
+        assert begin % 64 == 0 and begin + size <= following
+    assert sum(extents[-1]) <= c.bytes
+    with pytest.raises(lab.Error, match="layer 5 of 5"):
+        c.extent(5)
+
+
+steps = st.lists(st.one_of(st.tuples(st.just("write"), st.integers(1, 60)), st.tuples(st.just("back"), st.floats(0, 1))), max_size=60)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 60), st.booleans(), steps)
+def test_rewind(window, rows_per_run, sliding, walk):
+    """can_rewind says yes exactly if every position that the next row sees is still in its slot."""
+    c = cache([SLIDING if sliding else FULL, FULL], window, 2048, rows_per_run)
+    capacity, slots, length = c.capacity(0), {}, 0
+
+    def all_there(n):
+        first = max(0, n - (window - 1)) if sliding else 0
+        return all(slots.get(p % capacity) == p for p in range(first, n))
+
+    for what, amount in walk:
+        if what == "write":
+            n = min(amount, rows_per_run, 2048 - length)
+            c.begin_write(n)
+            for p in range(length, length + n):
+                slots[p % capacity] = p
+            c.end_write(n)
+            length += n
+        else:
+            to = int(round(length * (1 - amount**3)))
+            assert not c.can_rewind(length + 1)
+            possible = c.can_rewind(to)
+            if possible:
+                assert all_there(to)
+            elif window > 1:
+                assert not all_there(to)
+            if possible:
+                c.rewind(to)
+                length = to
+            elif to == 0:
+                raise AssertionError("an empty cache is always within reach")
+        assert c.length == length
+    # A run's own rows can always be dropped: the margin of the ring.
+    n = min(rows_per_run, 2048 - length)
+    c.begin_write(n)
+    c.end_write(n)
+    assert all(c.can_rewind(k) for k in range(length, length + n + 1))
+    c.clear()
+    assert c.length == 0 and c.can_rewind(0)

@@ -1,0 +1,147 @@
+"""The CPU's thread pool: every chunk once, no step before the last one's end, cancelling, and no data race."""
+
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import op_cases as oc
+from lab_ops import lab
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNTS = (1, 2, 3, 4, 5, 8)
+
+
+def check(result, runs, chunks):
+    assert result["finished"] == runs
+    assert result["complete"] == runs, f"chunks ran {result['counts']} times in the last run"
+    assert result["early"] == 0, f"{result['early']} chunks ran before the step in front of theirs was done"
+    assert result["bad_worker"] == 0
+    assert result["counts"] == [[1] * n for n in chunks]
+
+
+@pytest.mark.parametrize("threads", COUNTS)
+def test_many_small_steps(threads):
+    """2000 runs of two dozen steps, empty ones and rows of single chunks among them; chunks of no time, of a few and many cycles."""
+    r = oc.rng("pool", threads)
+    pool = lab.ThreadPool(threads)
+    assert pool.threads == threads
+    for spin, runs in ((0, 1000), (30, 800), (1000, 200)):
+        chunks = r.choice([0, 1, 1, 1, 2, 3, threads, 2 * threads, 40], 24).tolist()
+        check(pool.run_steps(chunks, runs, spin), runs, chunks)
+
+
+@pytest.mark.parametrize("chunks", [[], [0], [1], [0, 0, 0], [64], [1] * 50, [0, 5, 0, 5, 0], [1000, 1, 1000]])
+def test_shapes(chunks):
+    for threads in (1, 2, 7):
+        check(lab.ThreadPool(threads).run_steps(chunks, 20), 20, chunks)
+
+
+def test_pools_come_and_go():
+    """Made and destroyed right after a run, when workers may still be on their way to sleep."""
+    for i in range(200):
+        check(lab.ThreadPool(2 + i % 4).run_steps([3, 1, 5], 2), 2, [3, 1, 5])
+    for i in range(100):
+        lab.ThreadPool(1 + i % 8)
+
+
+def test_workers_that_sleep_are_woken():
+    pool = lab.ThreadPool(4)
+    for _ in range(10):
+        time.sleep(0.002)  # longer than they spin
+        result = pool.run_steps([40, 1, 40], 1, 50_000)
+        check(result, 1, [40, 1, 40])
+        assert result["workers"] >= 2
+
+
+def test_parallel_for():
+    for threads in COUNTS:
+        pool = lab.ThreadPool(threads)
+        for chunks in (0, 1, 2, threads, 1000):
+            assert pool.parallel_for(chunks) == (True, [1] * chunks)
+
+
+def test_two_pools_at_once():
+    """Two contexts, each with a pool of its own and a caller of its own."""
+    results = {}
+
+    def work(name):
+        results[name] = lab.ThreadPool(3).run_steps([4, 1, 6, 3], 300, 10)
+
+    callers = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for c in callers:
+        c.start()
+    for c in callers:
+        c.join()
+    for i in range(2):
+        check(results[i], 300, [4, 1, 6, 3])
+
+
+@pytest.mark.parametrize("threads", COUNTS)
+def test_cancel_between_steps(threads):
+    """The step at work is finished, none after it begins; the flag stays, and its owner clears it."""
+    pool = lab.ThreadPool(threads)
+    chunks = [2, 1, 5, 1, 1, 4]
+    for at in range(6):
+        result = pool.run_steps(chunks, 50, 0, cancel_step=at)
+        assert result["finished"] == (50 if at == 5 else 0)  # nothing was left to stop
+        assert result["counts"] == [[1 if step <= at else 0] * n for step, n in enumerate(chunks)]
+        assert result["early"] == 0
+    check(pool.run_steps(chunks, 50), 50, chunks)
+    pool.cancel = True
+    assert pool.parallel_for(9) == (False, [0] * 9)
+    assert pool.parallel_for(9) == (False, [0] * 9)
+    pool.cancel = False
+    assert pool.parallel_for(9) == (True, [1] * 9)
+
+
+def test_cancel_from_another_thread():
+    for threads in (1, 2, 4):
+        pool = lab.ThreadPool(threads)
+        begin = time.monotonic()
+        finished, ran = pool.cancel_from_outside(100_000, 5000)
+        assert not finished and 0 < ran < 100_000 and time.monotonic() - begin < 10
+        check(pool.run_steps([3, 1, 3], 5), 5, [3, 1, 3])
+
+
+def test_usable_cpus():
+    import os
+
+    assert 1 <= lab.usable_cpus() <= len(os.sched_getaffinity(0))
+
+
+def test_thread_sanitizer(tmp_path):
+    """tests/c/pool_runner.cpp under ThreadSanitizer for a few seconds."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if not compiler:
+        pytest.skip("no C++ compiler")
+    flags = ["-std=c++17", "-O1", "-g", "-fsanitize=thread", "-Wall", "-Wextra", "-pthread", "-I", str(ROOT / "csrc")]
+    probe = tmp_path / "probe.cpp"
+    probe.write_text("int main() { return 0; }")
+    made = subprocess.run([compiler, *flags, str(probe), "-o", str(tmp_path / "probe")], capture_output=True, text=True)
+    if made.returncode != 0 or subprocess.run([tmp_path / "probe"], capture_output=True).returncode != 0:
+        pytest.skip(f"{compiler} has no working -fsanitize=thread here")
+    runner = tmp_path / "pool_runner"
+    sources = [ROOT / "tests/c/pool_runner.cpp", ROOT / "csrc/backends/cpu/thread_pool.cpp"]
+    subprocess.run([compiler, *flags, *map(str, sources), "-o", str(runner)], check=True)
+    done = subprocess.run([runner, "2"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    runs, failures = (int(word) for word in done.stdout.split()[::2])
+    assert runs > 50 and failures == 0, done.stdout
+
+
+def test_the_sanitizer_would_see_a_race(tmp_path):
+    """The runner with a step that shares a plain counter: the test above can fail."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if not compiler:
+        pytest.skip("no C++ compiler")
+    runner = tmp_path / "pool_runner"
+    sources = [ROOT / "tests/c/pool_runner.cpp", ROOT / "csrc/backends/cpu/thread_pool.cpp"]
+    flags = ["-std=c++17", "-O1", "-fsanitize=thread", "-pthread", "-DRACE", "-I", str(ROOT / "csrc")]
+    if subprocess.run([compiler, *flags, *map(str, sources), "-o", str(runner)], capture_output=True).returncode != 0:
+        pytest.skip(f"{compiler} has no working -fsanitize=thread here")
+    done = subprocess.run([runner, "1"], capture_output=True, text=True, timeout=120)
+    assert "data race" in done.stderr
