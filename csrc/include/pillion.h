@@ -217,6 +217,68 @@ pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_co
 pillion_status pillion_sampler_accept(pillion_sampler* sampler, int32_t token);    /* feeds the penalties */
 pillion_status pillion_sampler_reset(pillion_sampler* sampler);                    /* forgets accepted tokens, restarts the seed */
 
+/* ---- pair: a target and a drafter ---- */
+
+typedef struct pillion_pair pillion_pair;
+
+enum { PILLION_SPECULATION_ON = 1, PILLION_SPECULATION_PARKED = 2, PILLION_SPECULATION_OFF = 3 };
+enum { PILLION_DRAFT_MAX = 8 };              /* drafts of one round */
+enum { PILLION_DRAFT_AUTO = -1 };
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t dense_head;           /* 1: score the whole vocabulary even if the drafter has an ordered head */
+    int32_t strict;               /* 1: an ordered head that the file has only in part is an error, not a warning */
+    int32_t as_model;             /* 1: run the drafter as an ordinary model with a cache of its own; refused for an assistant */
+    int32_t n_ngram;              /* prompt lookup: longest run of tokens to look for; 0: 3 */
+    float p_min;                  /* a draft less likely than this ends the draft; 0: off */
+} pillion_pair_config;
+
+void pillion_pair_config_init(pillion_pair_config* config, size_t size);
+/* drafter: a Gemma 4 assistant (reads the target's cache), any model with the target's vocabulary (gets a cache of its own), or NULL:
+ * no model, drafts are looked up in the text so far. At any time, also after a prompt. PILLION_ERROR_PAIRING names both values when
+ * the two do not fit. The pair keeps both alive; free it like anything else. The context may still be used by itself between steps. */
+pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter, const pillion_pair_config* config, pillion_pair** pair);
+void pillion_pair_free(pillion_pair* pair);
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t drafted, accepted;    /* of this round; 0 and 0 without a draft */
+    int32_t ended;                /* 1: the last token is one of end_tokens */
+    float draft_ms, verify_ms, accept_ms;
+} pillion_round_info;
+
+/* One round: drafts, verifies them in one run of the target, and returns the tokens that the sampler chose: at least one, at most
+ * n_max. They are those that steps without drafts would give, also when sampling. The first step after a prompt returns the token that
+ * the prompt's logits give. n_draft: 0 none, 1 .. PILLION_DRAFT_MAX, or PILLION_DRAFT_AUTO: as many as pay off by what was measured.
+ * The context's output row i is the one that token i was chosen from, until the next call. The last token is not in the cache yet. */
+pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, const int32_t* end_tokens,
+                                 size_t n_end, int32_t* tokens, size_t capacity, size_t* n, pillion_round_info* info, size_t info_size);
+/* As pillion_context_set_tokens, for a pair. */
+pillion_status pillion_pair_set_tokens(pillion_pair* pair, const int32_t* tokens, size_t n, size_t* n_reused);
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t state;                /* PILLION_SPECULATION_*, of the last step */
+    uint64_t rounds;              /* with at least one draft */
+    uint64_t tokens;              /* returned by steps */
+    uint64_t drafted, accepted;
+    uint64_t drafted_at[8], accepted_at[8];       /* by position in the draft */
+    double draft_ms, verify_ms, accept_ms;        /* verify: all runs of the target by steps */
+    int32_t n_draft;              /* what "auto" would take now */
+    char kind[16];                /* "mtp", "model", "lookup" */
+    char head[16];                /* "ordered", "dense", "" */
+    char reason[160];             /* why parked or off, or why the head is dense */
+} pillion_pair_stats;
+pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats, size_t size);
+pillion_status pillion_pair_reset_stats(pillion_pair* pair);
+
+/* What the drafter says after `last`, which would stand at the context's length: up to n tokens, nothing is verified. For tests and
+ * benchmarks. draft_row then reads step i: logits [n_vocab] (-inf for tokens that were not scored) and the hidden row handed to the next
+ * step [n_embd of the target]; either may be NULL. Only for assistants. */
+pillion_status pillion_pair_draft(pillion_pair* pair, int32_t last, int32_t n, int32_t* tokens, size_t capacity, size_t* n_drafted);
+pillion_status pillion_pair_draft_row(const pillion_pair* pair, int32_t step, float* logits, float* hidden);
+
 /* CDEF END */
 
 #if defined(__GNUC__)

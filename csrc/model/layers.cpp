@@ -39,7 +39,8 @@ Value self_attention(Graph& g, const Model& model, const GraphInputs& in, int l,
         q = g.matmul(g.weight(w.attn_q), y);
         g.qkv_norm_rope(q, kNone, kNone, q_norm, kNone, rope, qkv);
     }
-    return g.attend(cache, q, {p.n_heads, p.n_kv_heads, p.head_dim, p.sliding ? hp.window : 0, hp.attention_scale, /*softcap=*/0});
+    return g.attend(cache, q, {p.n_heads, p.n_kv_heads, p.head_dim, p.sliding ? hp.window : 0, hp.attention_scale, /*softcap=*/0,
+                              /*past_only=*/0});
 }
 
 void finish_graph(Graph& g, const Model& model, const GraphInputs& in, Value x) {

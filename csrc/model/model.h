@@ -54,6 +54,24 @@ class Model {
     std::vector<std::string> warnings_;
 };
 
+// What a draft plan borrows: the target's embedding and caches, and where its inputs and results lie.
+struct DraftInputs {
+    int32_t n_steps;               // drafts of one run, one after the other on the device
+    const Model* target;
+    KvStore sliding, full;         // the target's last own caches of each kind
+    Tensor token;                  // i32 [1]: stands at the position that StepState.pos says
+    Tensor hidden;                 // f32 [1, target's n_embd], after the final norm, of the position before
+    Tensor tokens;                 // i32 [n_steps]
+    Tensor probabilities;          // f32 [n_steps]: of each token, over what the head scored
+    Tensor logits;                 // f32 [n_steps, scores_width]
+    Tensor ids;                    // i32 [n_steps, scores_width], ordered head only
+    Tensor hiddens;                // f32 [n_steps, target's n_embd]: handed to the next step
+    bool dense_head;               // score the whole vocabulary, in the order of the table
+};
+int64_t draft_scores_width(const HParams& assistant, bool dense_head);
+// One row, n_steps times: a Gemma 4 assistant on its target (gemma4_mtp.cpp).
+Graph build_draft_graph(const Model& assistant, const DraftInputs& inputs);
+
 // One file per architecture.
 void build_gemma4(Graph& graph, const Model& model, const GraphInputs& inputs);
 void build_gemma3(Graph& graph, const Model& model, const GraphInputs& inputs);

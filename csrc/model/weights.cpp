@@ -1,5 +1,7 @@
 #include "model/weights.h"
 
+#include "model/masked_head.h"
+
 #include <string.h>
 
 #include <deque>
@@ -18,6 +20,8 @@ class Loader {
 
     void list() {
         const bool tied = file_.find_tensor("output.weight") == nullptr;
+        add(w_.pre_projection, "nextn.pre_projection.weight", Use::matrix);
+        add(w_.post_projection, "nextn.post_projection.weight", Use::matrix);
         add(w_.token_embd, "token_embd.weight", tied ? Use::matrix : Use::table);
         add(w_.output, "output.weight", Use::matrix);
         add(w_.output_norm, "output_norm.weight", Use::vector);
@@ -27,6 +31,7 @@ class Loader {
         add(w_.per_layer_proj_norm, "per_layer_proj_norm.weight", Use::vector);
         w_.layers.resize(size_t(hp_.n_layers));
         for (int l = 0; l < hp_.n_layers; l++) list_layer(l);
+        if (hp_.masked_head != MaskedHead::none) list_ordered_head();
     }
 
     void import(int n_threads, const LoadProgress& progress) {
@@ -42,7 +47,7 @@ class Loader {
         for (Item& item : items_) {
             if (progress && !progress(item.offset, total)) fail(Status::cancelled, "loading %s was cancelled", file_.path().c_str());
             check(backend_.import_weight(item.source, *w_.buffer, item.offset, *queue, *item.to, reason), reason);
-            if (item.bytes > 0) drop_pages(&file_, item.source.data, item.file_bytes);
+            if (item.bytes > 0 && item.file_bytes > 0) drop_pages(&file_, item.source.data, item.file_bytes);
         }
         if (progress) progress(total, total);
         if (!w_.output) w_.output = w_.token_embd;
@@ -122,6 +127,29 @@ class Loader {
         if (const GgufTensor* t = file_.find_tensor(block + "layer_output_scale.weight")) memcpy(&w.output_scale, t->data, 4);
     }
 
+    // Each centroid's tokens become neighbouring rows, so that the head reads whole runs of the table.
+    void list_ordered_head() {
+        order_ = read_centroid_order(file_, hp_);
+        for (Item& item : items_)
+            if (item.to == &w_.token_embd) item.source.row_order = order_.data();
+        add_memory(w_.token_order, "token ordering", DType::i32, hp_.n_vocab, 1, order_.data(), Use::table);
+        if (const GgufTensor* t = find_centroid_tensor(file_)) {
+            add_rows(w_.centroids, *t, Use::matrix, 0, t->dims[1]);
+        } else {
+            centroids_ = read_centroid_values(file_);
+            add_memory(w_.centroids, "centroids", DType::f32, hp_.n_embd, hp_.n_centroids, centroids_.data(), Use::matrix);
+        }
+    }
+
+    // A weight that is not a tensor of the file.
+    void add_memory(Tensor& to, const char* name, DType dtype, int64_t width, int64_t rows, const void* data, Use use) {
+        Item item = {};
+        item.source.name = name, item.source.dtype = dtype, item.source.width = width, item.source.rows = rows, item.source.depth = 1;
+        item.source.data = static_cast<const uint8_t*>(data), item.source.use = use;
+        item.to = &to;
+        items_.push_back(item);
+    }
+
     // The fused form holds the rows of q, then k, then v.
     void split_qkv(int l) {
         LayerWeights& w = w_.layers[size_t(l)];
@@ -140,6 +168,8 @@ class Loader {
     Backend& backend_;
     Weights& w_;
     std::vector<Item> items_;
+    std::vector<int32_t> order_;
+    std::vector<float> centroids_;
     std::deque<std::string> names_;    // stays put: sources point into it
 };
 

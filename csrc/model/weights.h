@@ -35,6 +35,11 @@ struct Weights {
     Tensor per_layer_model_proj, per_layer_proj_norm;
     std::vector<LayerWeights> layers;
 
+    // Assistant: in and out of the target's width, and the ordered head. With it the rows of token_embd lie in cluster order.
+    Tensor pre_projection, post_projection;
+    Tensor centroids;              // [n_centroids, n_embd]
+    Tensor token_order;            // i32 [n_vocab]: token of each row of token_embd
+
     std::unique_ptr<Buffer> buffer;     // owns what was imported
     std::unique_ptr<Buffer> mapped;     // the file, for what stays there
 };

@@ -99,6 +99,7 @@ void Context::run(const int32_t* tokens, int rows, int out_rows, PlanCache& plan
 // All outputs lie in the last run.
 void Context::run_chunks(const int32_t* tokens, size_t n, int n_outputs) {
     out_rows_ = 0;
+    generation_++;
     while (n > 0) {
         size_t rows = std::min(n, size_t(n_batch_));
         if (rows < n && n - rows < size_t(n_outputs)) rows = n - size_t(n_outputs);
@@ -150,6 +151,7 @@ void Context::rewind(size_t length) {
     if (length > tokens_.size())
         fail(Status::invalid_argument, "rewind to %zu, the context holds only %zu tokens", length, tokens_.size());
     out_rows_ = 0;
+    generation_++;
     if (kv_.can_rewind(int(length))) {
         drop_to(int(length));
         if (length == 0) kv_.clear();
@@ -159,6 +161,12 @@ void Context::rewind(size_t length) {
     kv_.clear();
     tokens_.clear();
     eval(kept.data(), kept.size(), 0);
+}
+
+void Context::drop_last(int n_rows) {
+    PILLION_CHECK(n_rows >= 0 && n_rows <= length() && kv_.can_rewind(length() - n_rows));
+    generation_++;
+    drop_to(length() - n_rows);
 }
 
 const Tensor& Context::output(int row, const Tensor& t) const {
@@ -185,6 +193,7 @@ void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
     kv_.clear();
     tokens_.clear();
     out_rows_ = 0;
+    generation_++;
     // Logits of many rows at once, within 64 MB of them.
     const size_t n_vocab = size_t(model_->hparams().n_vocab);
     const int rows_max = int(std::min<size_t>({size_t(n_batch_), n, std::max<size_t>(8, (64u << 20) / (n_vocab * 4))}));

@@ -27,6 +27,9 @@ class Context {
     int length() const { return kv_.length(); }
     const std::vector<int32_t>& tokens() const { return tokens_; }
     const KvCache& kv() const { return kv_; }
+    Queue& queue() const { return *queue_; }
+    // Changes with everything that changes the sequence or its outputs.
+    uint64_t generation() const { return generation_; }
     int n_outputs() const { return out_rows_; }    // of the last eval
     int n_outputs_max() const { return n_outputs_max_; }
 
@@ -36,6 +39,8 @@ class Context {
     // Holds exactly these tokens afterwards, with one output. Returns how many were kept.
     size_t set_tokens(const int32_t* tokens, size_t n);
     void rewind(size_t length);
+    // Drops rows of the last eval, as a rejected draft; its outputs stay readable. Always a counter.
+    void drop_last(int n_rows);
 
     const float* logits(int row) const;
     const float* hidden(int row) const;
@@ -69,6 +74,7 @@ class Context {
     PlanCache plans_;
     std::vector<int32_t> tokens_;
     int out_rows_ = 0;
+    uint64_t generation_ = 0;
 };
 
 // max + log sum exp(x - max), in double.
