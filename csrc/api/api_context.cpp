@@ -16,7 +16,7 @@ template <class F>
 pillion_status with_context(const pillion_context* context, F&& body) noexcept {
     return guard([&] {
         need(context, "context");
-        const Claim claim(context->busy);
+        const Claim claim(*context->busy);
         body(*context->context);
     });
 }
@@ -48,7 +48,7 @@ pillion_status pillion_context_new(pillion_model* model, const pillion_context_c
         o.kv_type = c.kv_type == PILLION_KV_Q8_0 ? KvType::q8_0 : KvType::f16;
         o.swa_full = c.swa_full != 0;
         auto handle = std::make_unique<pillion_context>();
-        handle->context = std::make_unique<Context>(model->shared->model, o);
+        handle->context = std::make_shared<Context>(model->shared->model, o);
         *context = handle.release();
     });
 }

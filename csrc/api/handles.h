@@ -10,6 +10,7 @@
 #include "model/model.h"
 #include "runtime/context.h"
 #include "runtime/sampler.h"
+#include "speculative/pair.h"
 #include "tokenizer/tokenizer.h"
 
 namespace pillion::api {
@@ -100,8 +101,12 @@ struct pillion_tokenizer {
     std::shared_ptr<const pillion::Tokenizer> tokenizer;
 };
 struct pillion_context {
-    std::unique_ptr<pillion::Context> context;
-    mutable std::atomic<bool> busy{false};
+    std::shared_ptr<pillion::Context> context;             // shared with its pairs, as is the flag: one caller in all
+    std::shared_ptr<std::atomic<bool>> busy = std::make_shared<std::atomic<bool>>(false);
+};
+struct pillion_pair {
+    std::unique_ptr<pillion::Pair> pair;
+    std::shared_ptr<std::atomic<bool>> busy;               // the target context's
 };
 struct pillion_sampler {
     std::unique_ptr<pillion::Sampler> sampler;

@@ -6,8 +6,8 @@
         for chunk in llm.chat([{"role": "user", "content": "Hello!"}], stream=True):
             print(chunk["choices"][0]["delta"].get("content", ""), end="")
 
-`LLM` writes text. Under it: `Model` (a file), `Context` (one sequence), `Tokenizer`, `Sampler`. Nothing is printed; the logger
-"pillion" tells what happens.
+`LLM` writes text. Under it: `Model` (a file), `Context` (one sequence), `Pair` (a context and its drafter), `Tokenizer`, `Sampler`.
+Nothing is printed; the logger "pillion" tells what happens.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from .errors import (
 from .generation import Generation, Piece, Timings, TokenInfo
 from .llm import LLM
 from .model import Metadata, Model
+from .pair import Pair, PairStats, Round
+from .pairing import find_drafter
 from .sampling import Sampler, SamplingParams
 from .tokenizer import Tokenizer, TokenStream
 
@@ -64,9 +66,12 @@ __all__ = [
     "ModelNotFoundError",
     "NoBackendError",
     "OutOfMemoryError",
+    "Pair",
+    "PairStats",
     "PairingError",
     "Piece",
     "PillionError",
+    "Round",
     "Sampler",
     "SamplingParams",
     "Timings",
@@ -77,6 +82,7 @@ __all__ = [
     "UnsupportedOpError",
     "UsageError",
     "backends",
+    "find_drafter",
     "system",
     "version",
 ]

@@ -1,5 +1,7 @@
 """`Generation`: one answer in the making. An iterator of `Piece`s that prefills, samples and decodes, one token per step.
 
+With a pair, tokens come in rounds of several; they wait in a queue and leave it one per step, so that all else is as without.
+
 What is not here: how prompts are made (llm.py, chat.py) and how results look (openai_format.py).
 """
 
@@ -15,6 +17,7 @@ from typing import Optional
 
 from .context import Context
 from .errors import Busy, Cancelled, Closed, ContextFullError, UsageError
+from .pair import Draft, Pair, PairStats, draft_length
 from .sampling import Sampler
 from .stops import StopFilter
 from .tokenizer import Tokenizer
@@ -32,9 +35,12 @@ class Timings:
     predicted_n: int = 0
     """Generated tokens, without the one that ends the text."""
     predicted_ms: float = 0.0
+    draft_n: Optional[int] = None
+    """Drafted tokens; None without a drafter."""
+    draft_n_accepted: int = 0
 
     def as_dict(self) -> dict[str, float]:
-        return {
+        times = {
             "cache_n": self.cache_n,
             "prompt_n": self.prompt_n,
             "prompt_ms": self.prompt_ms,
@@ -43,6 +49,9 @@ class Timings:
             "predicted_ms": self.predicted_ms,
             "predicted_per_second": _per_second(self.predicted_n, self.predicted_ms),
         }
+        if self.draft_n is not None:
+            times.update(draft_n=self.draft_n, draft_n_accepted=self.draft_n_accepted)
+        return times
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,8 @@ class TokenInfo:
     """Where that text begins in the answer."""
     logprob: Optional[float] = None
     top: tuple[tuple[int, float], ...] = ()
+    drafted: bool = False
+    """A drafter guessed it."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,11 @@ class Generation:
         max_tokens: Optional[int],
         stop: Sequence[str],
         logprobs: Optional[int],
+        pair: Optional[Pair] = None,
+        n_draft: Draft = "auto",
+        why_no_pair: str = "no drafter",
     ) -> None:
+        draft_length(n_draft)
         n_ctx = context.n_ctx
         if not prompt:
             raise UsageError("the prompt is empty and the model has no token to begin a text with")
@@ -95,11 +110,15 @@ class Generation:
         self._tokenizer = tokenizer
         self._sampler = sampler
         self._logprobs = logprobs
+        self._pair = pair
+        self._n_draft = n_draft
+        self._end_tokens = sorted(tokenizer.end_tokens)
         self._stream = tokenizer.stream()
         self._stops = StopFilter(stop)
 
         self._prefilled = False
         self._waiting: Optional[int] = None  # sampled, not yet decoded
+        self._queue: deque[Optional[TokenInfo]] = deque()  # chosen by a round, not yet taken; None: the end token
         self._unsent: deque[TokenInfo] = deque()  # tokens whose text is still held back
         self._raw_length = 0  # characters decoded, before the stop filter
         self._sent_length = 0  # characters after it
@@ -111,10 +130,19 @@ class Generation:
         self.finish_reason: Optional[str] = None
         """None until the end, then "stop" (the model or a stop string ended it) or "length" (max_tokens or the context)."""
         self.timings = Timings()
+        self.speculation = PairStats(reason=why_no_pair)
+        """What the drafter did for this answer; without one, the state is "off" and `reason` says why."""
+        if pair is not None:
+            self.timings.draft_n = 0
 
         self._thread = threading.get_ident()  # who drives it
         self._inside = threading.Lock()  # held during a step
         self._ended_by: Optional[str] = None  # why it may not go on
+
+    @property
+    def paired(self) -> bool:
+        """Whether a drafter is there."""
+        return self._pair is not None
 
     # ---- the iterator ----
 
@@ -187,14 +215,15 @@ class Generation:
         if len(self.tokens) >= self._limit:
             return self._finish("length")
 
-        begin = time.perf_counter()
-        token = self._next_token()
-        info = None if token in self._tokenizer.end_tokens else self._describe(token)
-        self.timings.predicted_ms += 1e3 * (time.perf_counter() - begin)
+        if not self._queue:
+            begin = time.perf_counter()
+            self._fill_queue()
+            self.timings.predicted_ms += 1e3 * (time.perf_counter() - begin)
+        info = self._queue.popleft()
         if info is None:
             return self._finish("stop")
 
-        self.tokens.append(token)
+        self.tokens.append(info.id)
         self.timings.predicted_n += 1
         self._unsent.append(info)
         text = self._stops.feed(info.text)
@@ -206,7 +235,7 @@ class Generation:
 
     def _prefill(self) -> None:
         begin = time.perf_counter()
-        reused = self._context.set_tokens(self.prompt)
+        reused = (self._pair or self._context).set_tokens(self.prompt)
         self.timings.prompt_ms = 1e3 * (time.perf_counter() - begin)
         self.timings.cache_n = reused
         self.timings.prompt_n = len(self.prompt) - reused
@@ -217,6 +246,29 @@ class Generation:
             for token in self.prompt if last_n < 0 else self.prompt[-last_n:]:
                 self._sampler.accept(token)
 
+    def _fill_queue(self) -> None:
+        """The next token, or those of the next round, described while the context still has their rows."""
+        if self._pair is None:
+            token = self._next_token()
+            self._queue.append(None if token in self._tokenizer.end_tokens else self._describe(token))
+            return
+        room = self._limit - len(self.tokens)
+        one = self._pair.step(self._sampler, self._n_draft, room, self._end_tokens)
+        self.speculation.add(one)
+        if not self.speculation.kind:
+            self._note_state()
+        self.timings.draft_n = self.speculation.drafted
+        self.timings.draft_n_accepted = self.speculation.accepted
+        for row, token in enumerate(one.tokens):
+            ends = one.ended and row == len(one.tokens) - 1
+            self._queue.append(None if ends else self._describe(token, row, row < one.accepted))
+
+    def _note_state(self) -> None:
+        if self._pair is not None and not self._pair.closed:
+            now = self._pair.stats
+            for name in ("state", "reason", "kind", "head", "n_draft"):
+                setattr(self.speculation, name, getattr(now, name))
+
     def _next_token(self) -> int:
         """Decodes the token of the step before, if there was one, and samples the next."""
         if self._waiting is not None:
@@ -226,15 +278,15 @@ class Generation:
         self._waiting = token
         return token
 
-    def _describe(self, token: int) -> TokenInfo:
+    def _describe(self, token: int, row: int = -1, drafted: bool = False) -> TokenInfo:
         """The token with its text, and its log-probabilities while the context still has its row."""
         text = self._stream.feed(token)
         offset = self._raw_length
         self._raw_length += len(text)
         if self._logprobs is None:
-            return TokenInfo(token, text, offset)
-        found = self._context.logprobs(k=self._logprobs, token=token)
-        return TokenInfo(token, text, offset, found.token, tuple(found.top))
+            return TokenInfo(token, text, offset, drafted=drafted)
+        found = self._context.logprobs(row, k=self._logprobs, token=token)
+        return TokenInfo(token, text, offset, found.token, tuple(found.top), drafted)
 
     # ---- what goes out ----
 
@@ -258,6 +310,7 @@ class Generation:
         else:
             text += self._stops.flush()
         self.finish_reason = reason
+        self._note_state()
         piece = self._send(text)
         if self._stops.stopped:
             self._unsent.clear()

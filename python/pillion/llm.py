@@ -5,6 +5,7 @@ Argument names and defaults are llama-cpp-python's where it has them, results ar
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -13,10 +14,12 @@ from typing import Any, Callable, Literal, Optional, Union, overload
 
 from .chat import ChatTemplate, Message
 from .context import Context
-from .errors import UsageError
+from .errors import PairingError, UsageError
 from .generation import Generation, TokenInfo
 from .model import Metadata, Model
 from .openai_format import ChatCompletion, Completion, Result
+from .pair import DRAFT_MAX, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
+from .pairing import find_drafter
 from .sampling import Sampler, SamplingParams
 from .tokenizer import Tokenizer
 from .tool_calls import CALL, CHANNEL, THINKING, THINKING_END, ReplyParser
@@ -25,6 +28,8 @@ Prompt = Union[str, Sequence[int]]
 Stop = Union[str, Sequence[str], None]
 Tools = Sequence[Mapping[str, Any]]
 ToolChoice = Union[str, Mapping[str, Any], None]
+
+_log = logging.getLogger("pillion")
 
 _FILE_DEFAULTS = {
     "temperature": "general.sampling.temp",
@@ -46,6 +51,11 @@ class LLM:
     use_mmap, device, progress: see `Model.open`.
     seed: for calls that name none; None: a random one for each call.
     chat_template: Jinja source to use in place of the file's.
+    drafter: what guesses ahead: "auto": the assistant beside the model, where there is one; a path or a Model: an assistant or any
+    small model with the same vocabulary; "lookup": no model, guesses come from the text; None: nothing. It changes the speed, never
+    the text. `speculation` says what came of it.
+    draft: how many tokens it guesses: 0 to 8, or "auto": as many as pay off. Calls may say otherwise.
+    draft_p_min, draft_dense_head, draft_strict: see `Pair`. draft_device: see `Model.open`.
 
     One answer at a time. What the context holds is used again: a prompt that begins like the text before costs only the rest.
     """
@@ -64,18 +74,47 @@ class LLM:
         device: str = "auto",
         chat_template: Optional[str] = None,
         progress: Optional[Callable[[int, int], object]] = None,
+        drafter: Optional[Drafter] = "auto",
+        draft: Draft = "auto",
+        draft_p_min: float = 0.0,
+        draft_dense_head: bool = False,
+        draft_strict: bool = False,
+        draft_device: str = "auto",
     ) -> None:
+        draft_length(draft)
+        self.draft = draft
         self.seed = seed
         self.model = Model.open(path, use_mmap=use_mmap, device=device, n_threads=n_threads, progress=progress)
+        self.pair: Optional[Pair] = None
+        """The model's context with its drafter; None without one."""
+        self._drafter: Optional[Model] = None  # when it was opened here
+        self._no_pair = "no drafter was asked for"
         try:
             self.tokenizer: Tokenizer = self.model.tokenizer
+            automatic = isinstance(drafter, str) and drafter == "auto"
+            if automatic and not self.model.is_drafter:
+                drafter = find_drafter(self.model)
+                self._no_pair = f"there is no drafter beside {os.path.basename(self.model.path)}"
             self.context: Context = self.model.context(
-                n_ctx, n_batch=n_batch, n_threads=n_threads, n_outputs=1, kv_type=kv_type, flash_attn=flash_attn
+                n_ctx,
+                n_batch=n_batch,
+                n_threads=n_threads,
+                n_outputs=1 if drafter is None else DRAFT_MAX + 1,
+                kv_type=kv_type,
+                flash_attn=flash_attn,
             )
+            if drafter is not None:
+                self._pair_with(
+                    drafter,
+                    automatic,
+                    {"use_mmap": use_mmap, "device": draft_device, "n_threads": n_threads},
+                    {"p_min": draft_p_min, "dense_head": draft_dense_head, "strict": draft_strict},
+                )
             self._metadata: Metadata = self.model.metadata
             self._defaults = {name: self._metadata[key] for name, key in _FILE_DEFAULTS.items() if key in self._metadata}
             self._banned = dict.fromkeys(self.tokenizer.suppressed_tokens, -float("inf"))
         except BaseException:
+            self._close_drafter()
             self.model.close()
             raise
         self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
@@ -84,6 +123,19 @@ class LLM:
         self._template: Optional[ChatTemplate] = None
         self._gate = threading.Lock()
         self._current: Callable[[], Optional[Generation]] = lambda: None
+
+    def _pair_with(self, drafter: Drafter, found: bool, opening: dict[str, Any], options: dict[str, Any]) -> None:
+        """Pairs the context. A drafter that was only found beside the model and does not fit it is left alone, with a warning."""
+        try:
+            if isinstance(drafter, os.PathLike) or (isinstance(drafter, str) and drafter != LOOKUP):
+                drafter = self._drafter = Model.open(drafter, **opening)
+            self.pair = Pair(self.context, drafter, **options)
+        except PairingError as error:
+            if not found:
+                raise
+            self._no_pair = f"the drafter beside the model does not fit it: {error.sentence}"
+            _log.warning("%s", self._no_pair)
+            self._close_drafter()
 
     # ---- text ----
 
@@ -113,7 +165,7 @@ class LLM:
         echo: put the prompt before the answer (with logprobs the prompt is scored too, which runs it a second time).
         stream: return an iterator of chunks; leaving it early stops the work.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, penalty_last_n, seed,
-        logit_bias, stop. Defaults come from the file where it has them (`general.sampling.*`), then from `SamplingParams`.
+        logit_bias, stop, draft (0 to 8 or "auto"; None: as the LLM was made). Defaults come from the file where it has them (`general.sampling.*`), then from `SamplingParams`.
         """
         if suffix is not None:
             raise UsageError("suffix is not supported: this library does not fill in the middle")
@@ -180,12 +232,15 @@ class LLM:
         logprobs: Optional[int] = None,
         seed: Optional[int] = None,
         logit_bias: Optional[Mapping[Any, float]] = None,
+        draft: Optional[Draft] = None,
         **settings: Any,
     ) -> Generation:
         """The iterator under `complete` and `chat`: pieces of text with their token ids. Nothing runs before its first step."""
         chosen = {name: value for name, value in settings.items() if value is not None}
         bias = {**self._checked_bias(logit_bias or {}), **self._banned}
         params = SamplingParams(**{**self._defaults, **chosen, "seed": self.seed if seed is None else seed, "logit_bias": bias})
+        if self.pair is None and draft is not None and draft_length(draft) > 0:
+            raise UsageError(f"draft is {draft}, but there is no drafter: {self._no_pair}")
         if max_tokens is not None and max_tokens < -1:
             raise UsageError(f"max_tokens is {max_tokens}; it must be 0 or more, or None (or -1) for as many as fit")
         if logprobs is not None and not 0 <= logprobs <= self.model.n_vocab:
@@ -198,6 +253,9 @@ class LLM:
             max_tokens=None if max_tokens == -1 else max_tokens,
             stop=_stop_strings(stop),
             logprobs=logprobs,
+            pair=self.pair,
+            n_draft=self.draft if draft is None else draft,
+            why_no_pair=self._no_pair,
         )
         with self._gate:
             before = self._current()
@@ -212,6 +270,11 @@ class LLM:
             current = self._current()
         if current is not None:
             current.cancel()
+
+    @property
+    def speculation(self) -> PairStats:
+        """What the drafter did so far; without one, the state is "off" and `reason` says why."""
+        return PairStats(reason=self._no_pair) if self.pair is None else self.pair.stats
 
     # ---- tokens and prompts ----
 
@@ -329,10 +392,17 @@ class LLM:
     # ---- life ----
 
     def close(self) -> None:
-        """Frees the context and the model. Doing it twice is fine; any later use raises `Closed`."""
+        """Frees the context, the model and what guesses ahead. Doing it twice is fine; any later use raises `Closed`."""
+        self._close_drafter()
         self.context.close()
         self.tokenizer.close()
         self.model.close()
+
+    def _close_drafter(self) -> None:
+        if self.pair is not None:
+            self.pair.close()
+        if self._drafter is not None:
+            self._drafter.close()
 
     @property
     def closed(self) -> bool:

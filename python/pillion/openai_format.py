@@ -1,6 +1,6 @@
 """The shapes of OpenAI's API: completion and chat completion, whole and streamed, with log-probabilities and tool calls.
 
-Beside what OpenAI has, each whole result and each last chunk carry `timings` under llama-server's names.
+Beside what OpenAI has, each whole result and each last chunk carry `timings` under llama-server's names, and `speculation`: what the drafter did.
 """
 
 from __future__ import annotations
@@ -62,7 +62,14 @@ class Completion:
                 "completion_tokens": n_new,
                 "total_tokens": n_prompt + n_new,
             }
+            done = self._generation.speculation
+            if self._generation.paired:
+                result["usage"]["completion_tokens_details"] = {
+                    "accepted_prediction_tokens": done.accepted,
+                    "rejected_prediction_tokens": done.drafted - done.accepted,
+                }
             result["timings"] = self._generation.timings.as_dict()
+            result["speculation"] = done.as_dict()
         return result
 
     def _spelling(self, token: int) -> str:

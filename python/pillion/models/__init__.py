@@ -1,4 +1,4 @@
-"""The model that comes with the package: a tiny Gemma 4 that has read the Bible, for `pillion demo` and the tests."""
+"""The pair that comes with the package: a tiny Gemma 4 that has read the Bible and its drafter, for `pillion demo` and the tests."""
 
 from __future__ import annotations
 
@@ -6,3 +6,6 @@ from pathlib import Path
 
 TINY_TARGET = Path(__file__).with_name("tiny-target.gguf")
 """The target of the tiny pair: 5 million parameters, sliding and full layers, shared KV, per-layer embeddings."""
+
+TINY_ASSISTANT = Path(__file__).with_name("tiny-assistant.gguf")
+"""Its drafter: 0.8 million parameters, ordered head; about half of its drafts are accepted at three a round."""

@@ -1,0 +1,108 @@
+#include <string.h>
+
+#include <algorithm>
+
+#include "api/handles.h"
+
+using namespace pillion;
+using namespace pillion::api;
+
+static_assert(kDraftMax == PILLION_DRAFT_MAX && kDraftAuto == PILLION_DRAFT_AUTO, "pillion.h and speculative/ agree");
+
+namespace {
+
+template <class F>
+pillion_status with_pair(const pillion_pair* pair, F&& body) noexcept {
+    return guard([&] {
+        need(pair, "pair");
+        const Claim claim(*pair->busy);
+        body(*pair->pair);
+    });
+}
+
+}  // namespace
+
+extern "C" {
+
+void pillion_pair_config_init(pillion_pair_config* config, size_t size) { init_config(config, size); }
+
+pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter, const pillion_pair_config* config, pillion_pair** pair) {
+    return guard([&] {
+        need(target, "target"), need(pair, "pair");
+        const pillion_pair_config c = read_config(config, pillion_pair_config_init, "pillion_pair_config");
+        PairOptions o;
+        o.dense_head = c.dense_head != 0, o.strict = c.strict != 0, o.as_model = c.as_model != 0;
+        if (c.n_ngram != 0) o.n_ngram = c.n_ngram;
+        o.p_min = c.p_min;
+        const Claim claim(*target->busy);
+        auto handle = std::make_unique<pillion_pair>();
+        handle->pair = std::make_unique<Pair>(target->context, drafter ? drafter->shared->model : nullptr, o);
+        handle->busy = target->busy;
+        *pair = handle.release();
+    });
+}
+
+void pillion_pair_free(pillion_pair* pair) { delete pair; }
+
+pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, const int32_t* end_tokens,
+                                 size_t n_end, int32_t* tokens, size_t capacity, size_t* n, pillion_round_info* info, size_t info_size) {
+    return with_pair(pair, [&](Pair& p) {
+        need(sampler, "sampler"), need(tokens, "tokens"), need(n, "n");
+        if (n_end > 0) need(end_tokens, "end_tokens");
+        if (capacity < 1) fail(Status::buffer_too_small, "a step returns at least one token, the buffer has room for none");
+        const Claim claim(sampler->busy);
+        p.target().clear_cancel();
+        std::vector<int32_t> out;
+        const RoundInfo r = p.step(*sampler->sampler, n_draft, std::min(n_max, capacity), end_tokens, n_end, out);
+        std::copy(out.begin(), out.end(), tokens);
+        *n = out.size();
+        if (!info) return;
+        const pillion_round_info i = {0, r.drafted, r.accepted, r.ended, float(r.draft_ms), float(r.verify_ms), float(r.accept_ms)};
+        write_info(info, info_size, &i, sizeof i);
+    });
+}
+
+pillion_status pillion_pair_set_tokens(pillion_pair* pair, const int32_t* tokens, size_t n, size_t* n_reused) {
+    return with_pair(pair, [&](Pair& p) {
+        if (n > 0) need(tokens, "tokens");
+        p.target().clear_cancel();
+        const size_t reused = p.set_tokens(tokens, n);
+        if (n_reused) *n_reused = reused;
+    });
+}
+
+pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats, size_t size) {
+    return with_pair(pair, [&](Pair& p) {
+        const PairStats& s = p.stats();
+        pillion_pair_stats o = {};
+        o.state = int32_t(s.state);
+        o.rounds = s.rounds, o.tokens = s.tokens, o.drafted = s.drafted, o.accepted = s.accepted;
+        std::copy(s.drafted_at, s.drafted_at + kDraftMax, o.drafted_at);
+        std::copy(s.accepted_at, s.accepted_at + kDraftMax, o.accepted_at);
+        o.draft_ms = s.draft_ms, o.verify_ms = s.verify_ms, o.accept_ms = s.accept_ms;
+        o.n_draft = p.preview_length();
+        snprintf(o.kind, sizeof o.kind, "%s", p.drafter().kind());
+        snprintf(o.head, sizeof o.head, "%s", p.drafter().head());
+        snprintf(o.reason, sizeof o.reason, "%s", s.reason.empty() ? p.drafter().note() : s.reason.c_str());
+        write_info(stats, size, &o, sizeof o);
+    });
+}
+
+pillion_status pillion_pair_reset_stats(pillion_pair* pair) {
+    return with_pair(pair, [&](Pair& p) { p.reset_stats(); });
+}
+
+pillion_status pillion_pair_draft(pillion_pair* pair, int32_t last, int32_t n, int32_t* tokens, size_t capacity, size_t* n_drafted) {
+    return with_pair(pair, [&](Pair& p) {
+        p.target().clear_cancel();
+        std::vector<int32_t> out;
+        p.draft_only(last, n, out);
+        write_tokens(out.data(), out.size(), tokens, capacity, n_drafted);
+    });
+}
+
+pillion_status pillion_pair_draft_row(const pillion_pair* pair, int32_t step, float* logits, float* hidden) {
+    return with_pair(pair, [&](Pair& p) { p.read_step(step, logits, hidden); });
+}
+
+}  // extern "C"

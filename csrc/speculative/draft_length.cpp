@@ -1,0 +1,83 @@
+#include "speculative/draft_length.h"
+
+#include <algorithm>
+
+namespace pillion {
+namespace {
+
+constexpr double kForget = 0.98;       // a count's weight after one more round: about the last 50 rounds matter
+constexpr double kSmooth = 0.2;        // of a new time in the average
+constexpr int kFirst = 3;              // before anything is known
+constexpr double kPrior = 2, kPriorHits = 1.2;    // imagined tries per position: acceptance 0.6 until measured
+constexpr double kMargin = 1.02;       // a longer or any draft must promise this much, or noise would make lengths flicker
+
+void smooth(double& average, double value) { average = average == 0 ? value : average + kSmooth * (value - average); }
+
+}  // namespace
+
+// P(the draft at `position` is accepted | those before it were).
+double DraftLength::acceptance(int position) const {
+    return (hits_[position] + kPriorHits) / (tries_[position] + kPrior);
+}
+
+// A size not measured yet is between its measured neighbours, or costs what the nearest one does per row beyond the first.
+double DraftLength::verify_cost(int rows) const {
+    if (verify_ms_[rows] > 0) return verify_ms_[rows];
+    int below = rows, above = rows;
+    while (below > 0 && verify_ms_[below] == 0) below--;
+    while (above <= kMax + 1 && verify_ms_[above] == 0) above++;
+    if (below > 0 && above <= kMax + 1)
+        return verify_ms_[below] + (verify_ms_[above] - verify_ms_[below]) * (rows - below) / (above - below);
+    if (below > 0) return verify_ms_[below] * (1 + 0.05 * (rows - below));
+    if (above <= kMax + 1) return verify_ms_[above];
+    return 0;
+}
+
+double DraftLength::draft_cost(int k) const { return k * draft_ms_per_token_; }
+
+double DraftLength::tokens_per_ms(int k) const {
+    double expected = 1, all = 1;
+    for (int i = 0; i < k; i++) expected += all *= acceptance(i);
+    const double ms = verify_cost(1 + k) + draft_cost(k);
+    return ms > 0 ? expected / ms : 0;
+}
+
+int DraftLength::best() const {
+    if (verify_ms_[1] == 0 && rounds_ < 4) return kFirst;
+    int best = 0;
+    double rate = tokens_per_ms(0) * kMargin;
+    for (int k = 1; k <= kMax; k++)
+        if (tokens_per_ms(k) > rate) best = k, rate = tokens_per_ms(k) * kMargin;
+    return best;
+}
+
+int DraftLength::preview() const { return best(); }
+
+int DraftLength::pick() {
+    rounds_++;
+    if (parked_) {
+        if (++plain_rounds_ < retry_after_) return 0;
+        plain_rounds_ = 0;
+        retry_after_ = std::min(2 * retry_after_, int(kRetryMost));
+        return std::max(1, best());    // one round to see whether things have changed
+    }
+    // Plain decoding's own price must be known, or nothing can be compared with it.
+    if (rounds_ == 3 && verify_ms_[1] == 0) return 0;
+    const int k = best();
+    if (k == 0) parked_ = true, plain_rounds_ = 0;
+    return k;
+}
+
+void DraftLength::update(int drafted, int accepted, double draft_ms, double verify_ms) {
+    if (drafted + 1 <= kMax + 1) smooth(verify_ms_[drafted + 1], verify_ms);
+    if (drafted == 0) return;
+    smooth(draft_ms_per_token_, draft_ms / drafted);
+    for (int i = 0; i < kMax; i++) hits_[i] *= kForget, tries_[i] *= kForget;
+    for (int i = 0; i < drafted && i <= accepted; i++) {
+        tries_[i]++;
+        if (i < accepted) hits_[i]++;
+    }
+    if (parked_ && best() > 0) parked_ = false, retry_after_ = kRetryFirst;
+}
+
+}  // namespace pillion

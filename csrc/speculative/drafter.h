@@ -1,0 +1,48 @@
+// Who proposes tokens. A drafter may read the target (its tokens, its hidden row, its cache) and never changes it. What it proposes
+// decides speed only, never text.
+#pragma once
+#include <stdint.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/context.h"
+
+namespace pillion {
+
+constexpr int kDraftMax = 8;
+
+struct DraftRequest {
+    int32_t last;              // chosen, not yet in the target's cache; will stand at the target's length
+    const float* hidden;       // the target's hidden row (after the final norm) of the position before; may be null
+    int n;                     // drafts wanted, 1 .. kDraftMax
+    float p_min;               // stop at a draft less likely than this
+};
+
+class Drafter {
+  public:
+    virtual ~Drafter() = default;
+    virtual const char* kind() const = 0;               // "mtp", "model", "lookup"
+    virtual const char* head() const { return ""; }     // "ordered", "dense"
+    virtual const char* note() const { return ""; }     // what a user should know, such as why the head is dense
+    virtual bool needs_hidden() const { return false; }
+    // Appends up to request.n tokens to `drafts`. Throws on failure; the target is as it was.
+    virtual void draft(const Context& target, const DraftRequest& request, std::vector<int32_t>& drafts) = 0;
+
+    // Step `i` of the last draft, for tests: logits [n_vocab], -inf where not scored; hidden [target's n_embd].
+    virtual void read_step(int i, float* logits, float* hidden) const;
+};
+
+struct PairOptions {
+    bool dense_head = false, strict = false, as_model = false;
+    int n_ngram = 3;
+    float p_min = 0;
+};
+
+// Each checks at birth that the two fit: Error{pairing} with both values.
+std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, const Context& target, const PairOptions& options);
+std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<Model> model, const Context& target);
+std::unique_ptr<Drafter> make_lookup_drafter(int n_ngram);
+
+}  // namespace pillion

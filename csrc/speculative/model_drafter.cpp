@@ -1,0 +1,57 @@
+// Any smaller model of the same vocabulary, with a context of its own that follows the target's tokens: what it shares with them
+// stays, the rest is run again.
+#include <math.h>
+
+#include "speculative/drafter.h"
+
+namespace pillion {
+namespace {
+
+class ModelDrafter final : public Drafter {
+  public:
+    ModelDrafter(std::shared_ptr<Model> model, const Context& target) : context_(check(std::move(model), target), options(target)) {}
+    const char* kind() const override { return "model"; }
+    const char* head() const override { return "dense"; }
+
+    void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
+        tokens_ = target.tokens();
+        tokens_.push_back(r.last);
+        if (tokens_.size() + size_t(r.n) > size_t(context_.n_ctx())) return;
+        context_.set_tokens(tokens_.data(), tokens_.size());
+        for (int i = 0;; i++) {
+            const int32_t token = context_.pick(0);
+            if (r.p_min > 0) {
+                const float* logits = context_.logits(0);
+                const size_t n = size_t(context_.model().hparams().n_vocab);
+                if (double(logits[token]) - log_sum_exp(logits, n) < double(logf(r.p_min))) return;
+            }
+            drafts.push_back(token);
+            if (i + 1 == r.n) return;
+            context_.eval(&token, 1, 1);
+        }
+    }
+
+  private:
+    static std::shared_ptr<Model> check(std::shared_ptr<Model> model, const Context& target) {
+        const int ours = model->hparams().n_vocab, theirs = target.model().hparams().n_vocab;
+        if (ours != theirs) fail(Status::pairing, "the drafter's vocabulary has %d tokens, the target's %d", ours, theirs);
+        return model;
+    }
+    static ContextOptions options(const Context& target) {
+        ContextOptions o;
+        o.n_ctx = target.n_ctx();
+        o.n_threads = target.queue().n_threads();
+        o.n_outputs = 1;
+        return o;
+    }
+    Context context_;
+    std::vector<int32_t> tokens_;
+};
+
+}  // namespace
+
+std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<Model> model, const Context& target) {
+    return std::make_unique<ModelDrafter>(std::move(model), target);
+}
+
+}  // namespace pillion

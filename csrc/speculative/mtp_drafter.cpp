@@ -1,0 +1,174 @@
+// Gemma 4's own drafter: no cache, no prefill, no rewind. It reads the target's last own caches through views and the hidden row of
+// the last accepted position. Its buffers depend on the draft length alone.
+#include <math.h>
+#include <string.h>
+
+#include <algorithm>
+
+#include "core/log.h"
+#include "speculative/drafter.h"
+
+namespace pillion {
+namespace {
+
+__attribute__((format(printf, 1, 2))) [[noreturn]] void refuse(const char* format, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    fail(Status::pairing, "%s", text);
+}
+
+void check_views(const HParams& a, const Context& target) {
+    for (int l = 0; l < a.n_layers; l++) {
+        const LayerParams& p = a.layers[size_t(l)];
+        const char* kind = p.sliding ? "sliding" : "full";
+        const KvView view = target.kv().last_view(p.sliding);
+        if (view.layer < 0) refuse("drafter layer %d reads a %s cache, the target has none", l, kind);
+        const KvSpec& s = view.store.spec;
+        if (p.head_dim != s.head_dim)
+            refuse("drafter layer %d (%s) has head size %d, the target's layer %d has %d", l, kind, p.head_dim, view.layer, s.head_dim);
+        if (p.n_kv_heads != s.n_kv_heads)
+            refuse("drafter layer %d (%s) expects %d KV heads, the target's layer %d has %d", l, kind, p.n_kv_heads, view.layer,
+                   s.n_kv_heads);
+    }
+}
+
+void check_pair(const Model& assistant, const Context& target, bool strict) {
+    const HParams &a = assistant.hparams(), &t = target.model().hparams();
+    if (t.arch != Arch::gemma4) refuse("a Gemma 4 assistant drafts for gemma4 targets, this one is %s", arch_name(t.arch));
+    if (a.n_embd_out != t.n_embd) refuse("the drafter is for targets of width %d, this one has %d", a.n_embd_out, t.n_embd);
+    if (a.n_vocab != t.n_vocab) refuse("the drafter's vocabulary has %d tokens, the target's %d", a.n_vocab, t.n_vocab);
+    if (a.any_sliding() && a.window != t.window) refuse("the drafter's window is %d, the target's %d", a.window, t.window);
+    check_views(a, target);
+    if (&assistant.backend() != &target.model().backend())
+        refuse("the drafter is on %s, the target on %s; they must share memory", assistant.backend().name(),
+               target.model().backend().name());
+    if (strict && !a.masked_head_problem.empty()) refuse("the drafter's ordered head: %s", a.masked_head_problem.c_str());
+}
+
+class MtpDrafter final : public Drafter {
+  public:
+    MtpDrafter(std::shared_ptr<Model> assistant, const Context& target, const PairOptions& o) : model_(std::move(assistant)) {
+        check_pair(*model_, target, o.strict);
+        const HParams& hp = model_->hparams();
+        in_.target = &target.model();
+        in_.sliding = target.kv().last_view(true).store;
+        in_.full = target.kv().last_view(false).store;
+        in_.dense_head = o.dense_head || hp.masked_head == MaskedHead::none;
+        n_embd_ = hp.n_embd_out, n_vocab_ = hp.n_vocab;
+        width_ = draft_scores_width(hp, in_.dense_head);
+        if (in_.dense_head && hp.masked_head != MaskedHead::none) token_order_ = model_->weights().token_order;
+        allocate();
+        queue_ = &target.queue();
+        plan(1);    // what can't run is said now
+    }
+
+    const char* kind() const override { return "mtp"; }
+    const char* head() const override { return in_.dense_head ? "dense" : "ordered"; }
+    const char* note() const override { return model_->hparams().masked_head_problem.c_str(); }
+    bool needs_hidden() const override { return true; }
+
+    void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
+        if (target.length() == 0 || !r.hidden) return;    // nothing to look at
+        memcpy(in_.hidden.host(), r.hidden, size_t(n_embd_) * 4);
+        *reinterpret_cast<int32_t*>(in_.token.host()) = r.last;
+        steps_ = 0;
+        // With a bound the steps run one by one, so that none is made for nothing; their results are collected in the same rows.
+        if (r.p_min > 0) return draft_stepwise(target, r, drafts);
+        run(plan(r.n), target.length());
+        steps_ = r.n;
+        for (int i = 0; i < r.n; i++) drafts.push_back(token(i));
+    }
+
+    void read_step(int i, float* logits, float* hidden) const override {
+        if (i < 0 || i >= steps_) fail(Status::invalid_argument, "step %d, the last draft had %d", i, steps_);
+        const float* scores = reinterpret_cast<const float*>(in_.logits.host()) + int64_t(i) * width_;
+        if (logits) {
+            std::fill(logits, logits + n_vocab_, -INFINITY);
+            for (int64_t k = 0; k < width_; k++) logits[scored_token(i, k)] = scores[k];
+        }
+        if (hidden) memcpy(hidden, reinterpret_cast<const float*>(in_.hiddens.host()) + int64_t(i) * n_embd_, size_t(n_embd_) * 4);
+    }
+
+  private:
+    void allocate() {
+        const size_t n = kDraftMax;
+        size_t bytes = 0;
+        const auto place = [&](Tensor& t, DType dtype, int64_t width, int64_t rows) {
+            t = {dtype, Layout::rows, width, rows, 1, nullptr, bytes};
+            bytes += (size_t(width * rows) * 4 + 63) / 64 * 64;
+        };
+        place(in_.token, DType::i32, 1, 1);
+        place(in_.hidden, DType::f32, n_embd_, 1);
+        place(in_.tokens, DType::i32, 1, n);
+        place(in_.probabilities, DType::f32, 1, n);
+        place(in_.hiddens, DType::f32, n_embd_, n);
+        place(in_.logits, DType::f32, width_, n);
+        place(in_.ids, DType::i32, width_, in_.dense_head ? 0 : n);
+        Reason reason;
+        if (const Status s = model_->backend().allocate(bytes, BufferKind::state, buffer_, reason); s != Status::ok)
+            fail(s, "drafter: %s", reason.text);
+        for (Tensor* t : {&in_.token, &in_.hidden, &in_.tokens, &in_.probabilities, &in_.hiddens, &in_.logits, &in_.ids})
+            t->buffer = buffer_.get();
+    }
+
+    Plan& plan(int n_steps) {
+        std::unique_ptr<Plan>& plan = plans_[n_steps - 1];
+        if (!plan) {
+            in_.n_steps = n_steps;
+            Reason reason;
+            const Graph graph = build_draft_graph(*model_, in_);
+            if (const Status s = model_->backend().compile(graph, *queue_, plan, reason); s != Status::ok)
+                fail(s, "%s: %s", model_->file().path().c_str(), reason.text);
+        }
+        return *plan;
+    }
+
+    static void run(Plan& plan, int position) {
+        StepState state = {};
+        state.pos = position, state.rows = 1, state.out_rows = 1;
+        Reason reason;
+        Status s = plan.run(state, reason);
+        if (s == Status::ok) s = plan.wait(reason);
+        if (s != Status::ok) fail(s, "%s", reason.text);
+    }
+
+    void draft_stepwise(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) {
+        for (int i = 0; i < r.n; i++) {
+            run(plan(1), target.length());
+            const int32_t t = token(0);
+            const float p = *reinterpret_cast<const float*>(in_.probabilities.host());
+            memcpy(in_.hidden.host(), in_.hiddens.host(), size_t(n_embd_) * 4);
+            *reinterpret_cast<int32_t*>(in_.token.host()) = t;
+            if (p < r.p_min) return;
+            drafts.push_back(t);
+        }
+    }
+
+    int32_t token(int i) const { return reinterpret_cast<const int32_t*>(in_.tokens.host())[i]; }
+    int32_t scored_token(int step, int64_t k) const {
+        if (!in_.dense_head) return reinterpret_cast<const int32_t*>(in_.ids.host())[int64_t(step) * width_ + k];
+        return token_order_ ? reinterpret_cast<const int32_t*>(token_order_.host())[k] : int32_t(k);
+    }
+
+    std::shared_ptr<Model> model_;
+    DraftInputs in_ = {};
+    Tensor token_order_;
+    std::unique_ptr<Buffer> buffer_;
+    Queue* queue_ = nullptr;
+    std::unique_ptr<Plan> plans_[kDraftMax];
+    int64_t n_embd_ = 0, n_vocab_ = 0, width_ = 0;
+    int steps_ = 0;                // readable steps of the last draft
+};
+
+}  // namespace
+
+void Drafter::read_step(int, float*, float*) const { fail(Status::invalid_argument, "a %s drafter has no steps to read", kind()); }
+
+std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, const Context& target, const PairOptions& options) {
+    return std::make_unique<MtpDrafter>(std::move(assistant), target, options);
+}
+
+}  // namespace pillion

@@ -1,0 +1,384 @@
+"""`Pair`: a target context and a drafter that guesses ahead of it. What it writes is what the target alone would write, only sooner."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Optional, Union
+
+import numpy as np
+
+from ._native import Handle, Tokens, as_str, check, ffi, interruptible, lib, token_array
+from .context import Context, Floats
+from .errors import Busy, UsageError
+from .model import Model
+from .sampling import Sampler
+
+DRAFT_MAX: int = lib.PILLION_DRAFT_MAX
+"""Most drafts of one round."""
+LOOKUP = "lookup"
+"""The drafter without a model: it looks for the last words earlier in the text."""
+
+Draft = Union[int, str]
+"""A draft length: 0 (off) to 8, or "auto"."""
+Drafter = Union[Model, str, "os.PathLike[str]"]
+
+_STATES = {lib.PILLION_SPECULATION_ON: "on", lib.PILLION_SPECULATION_PARKED: "parked", lib.PILLION_SPECULATION_OFF: "off"}
+
+
+class Round(NamedTuple):
+    """What one step brought."""
+
+    tokens: list[int]
+    """The new tokens of the text. Output row i of the context is the one that token i was chosen from, until the next step."""
+    drafted: int
+    accepted: int
+    ended: bool
+    """The last token is one of `end_tokens`."""
+    draft_ms: float
+    verify_ms: float
+    accept_ms: float
+
+
+@dataclass
+class PairStats:
+    """Counts over rounds, and how things stand."""
+
+    rounds: int = 0
+    """Rounds with at least one draft."""
+    tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    drafted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
+    """Drafts by their position in the round."""
+    accepted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
+    draft_ms: float = 0.0
+    verify_ms: float = 0.0
+    """All runs of the target, also those without a draft."""
+    accept_ms: float = 0.0
+    state: str = "off"
+    """ "on", "parked" ("auto" found that drafts do not pay off; it tries again now and then) or "off"."""
+    reason: str = ""
+    """Why it is parked or off, or why the head is dense."""
+    kind: str = ""
+    """ "mtp", "model" or "lookup"; "" without a drafter."""
+    head: str = ""
+    """ "ordered" or "dense"; "" for drafters without a head of their own."""
+    n_draft: int = 0
+    """What "auto" would draft now."""
+
+    @property
+    def acceptance(self) -> float:
+        """Accepted drafts of all drafts; 0 when there were none."""
+        return _share(self.accepted, self.drafted)
+
+    @property
+    def acceptance_by_position(self) -> list[float]:
+        """The same for each position, as far as drafts went."""
+        return [_share(accepted, drafted) for accepted, drafted in zip(self.accepted_at, self.drafted_at) if drafted]
+
+    @property
+    def mean_tokens_per_round(self) -> float:
+        """Of rounds with drafts: 1 + accepted / rounds."""
+        return 1 + self.accepted / self.rounds if self.rounds else 1.0
+
+    def add(self, one: Round) -> None:
+        """Counts a round."""
+        self.rounds += one.drafted > 0
+        self.tokens += len(one.tokens)
+        self.drafted += one.drafted
+        self.accepted += one.accepted
+        for position in range(one.drafted):
+            self.drafted_at[position] += 1
+            self.accepted_at[position] += position < one.accepted
+        self.draft_ms += one.draft_ms
+        self.verify_ms += one.verify_ms
+        self.accept_ms += one.accept_ms
+
+    def as_dict(self) -> dict[str, Any]:
+        """For results and JSON."""
+        return {
+            "state": self.state,
+            "reason": self.reason,
+            "kind": self.kind,
+            "head": self.head,
+            "rounds": self.rounds,
+            "tokens": self.tokens,
+            "drafted": self.drafted,
+            "accepted": self.accepted,
+            "acceptance": self.acceptance,
+            "acceptance_by_position": self.acceptance_by_position,
+            "mean_tokens_per_round": self.mean_tokens_per_round,
+            "draft_ms": self.draft_ms,
+            "verify_ms": self.verify_ms,
+            "accept_ms": self.accept_ms,
+            "n_draft": self.n_draft,
+        }
+
+
+class Pair(Handle):
+    """A target and its drafter, at any time, also after a prompt. One caller at a time.
+
+    target: a Context; or a Model, which gets a context of default size; or an LLM, whose context it is then.
+    drafter: a Gemma 4 assistant (it reads the target's cache), or any other model with the target's vocabulary (it gets a cache of
+    its own), as a Model or a path; or "lookup": no model, drafts are looked up in the text so far.
+    dense_head: score the whole vocabulary even if the drafter has an ordered head.
+    strict: an ordered head that the file has only in part is an error, not a warning.
+    as_model: run the drafter as an ordinary model; refused for an assistant.
+    n_ngram: for "lookup", the longest run of tokens to look for.
+    p_min: a draft less likely than this ends the draft; 0: off.
+
+    The pair keeps both alive. Between steps the context may be used by itself. A context whose n_outputs is below 9 shortens the
+    drafts: a draft of k needs k + 1 outputs.
+    """
+
+    _kind = "pair"
+
+    def __init__(
+        self,
+        target: Any,
+        drafter: Drafter,
+        *,
+        dense_head: bool = False,
+        strict: bool = False,
+        as_model: bool = False,
+        n_ngram: int = 3,
+        p_min: float = 0.0,
+    ) -> None:
+        if not 1 <= n_ngram < 2**31:
+            raise UsageError(f"n_ngram is {n_ngram}; it must be 1 or more")
+        if not 0 <= p_min <= 1:
+            raise UsageError(f"p_min is {p_min}; it must be 0 (off) to 1")
+        if as_model and drafter == LOOKUP:
+            raise UsageError("as_model needs a model; the drafter is 'lookup'")
+        config = ffi.new("pillion_pair_config*")
+        lib.pillion_pair_config_init(config, ffi.sizeof("pillion_pair_config"))
+        config.dense_head, config.strict, config.as_model = dense_head, strict, as_model
+        config.n_ngram, config.p_min = n_ngram, p_min
+
+        self._owned: list[Handle] = []
+        out = ffi.new("pillion_pair**")
+        try:
+            self.context = self._context_of(target)
+            self.drafter = self._model_of(drafter)
+            model = ffi.NULL if self.drafter is None else self.drafter._c
+            check(lib.pillion_pair_new(self.context._c, model, config, out))
+        except BaseException:
+            self._close_owned()
+            raise
+        super().__init__(out[0], lib.pillion_pair_free)
+        self._tokens = ffi.new("int32_t[]", DRAFT_MAX + 1)
+        self._n = ffi.new("size_t*")
+        self._info = ffi.new("pillion_round_info*")
+        self._follows = False  # the drafter's own cache is as long as the target's, so a step is short
+        self._kind_of_drafter = self.stats.kind
+
+    def _context_of(self, target: Any) -> Context:
+        if isinstance(target, Context):
+            return target
+        if isinstance(target, Model):
+            context = target.context()
+            self._owned.append(context)
+            return context
+        context = getattr(target, "context", None)
+        if not isinstance(context, Context):
+            raise UsageError(f"the target is a {type(target).__name__}; it must be a Context, a Model or an LLM")
+        return context
+
+    def _model_of(self, drafter: Drafter) -> Optional[Model]:
+        if isinstance(drafter, Model):
+            return drafter
+        if drafter == LOOKUP:
+            return None
+        if not isinstance(drafter, (str, os.PathLike)):
+            raise UsageError(f"the drafter is a {type(drafter).__name__}; it must be a Model, a path or {LOOKUP!r}")
+        model = Model.open(drafter)
+        self._owned.append(model)
+        return model
+
+    # ---- running ----
+
+    def set_tokens(self, tokens: Tokens) -> int:
+        """Makes the context hold exactly these tokens; see `Context.set_tokens`."""
+        array, n = token_array(tokens)
+        reused = ffi.new("size_t*")
+        self._follows = False
+        self.context._run(n, lambda: check(lib.pillion_pair_set_tokens(self._c, array, n, reused)))
+        self.context._n_rows = 1
+        self._follows = True
+        return int(reused[0])
+
+    def step(
+        self, sampler: Sampler, n_draft: Draft = "auto", n_max: Optional[int] = None, end_tokens: Sequence[int] = ()
+    ) -> Round:
+        """One round: drafts, lets the target verify, and returns the tokens that the sampler chose, which it has accepted too.
+
+        n_draft: 0 to 8, or "auto": as many as pay off by what was measured.
+        n_max: most tokens to return.
+        end_tokens: the round ends with the first of these, which is returned.
+
+        The last token is not in the cache yet; the next step runs it. The first step after a prompt returns one token.
+        """
+        if n_max is not None and n_max < 1:
+            raise UsageError(f"n_max is {n_max}; it must be 1 or more")
+        wanted, most = draft_length(n_draft), min(n_max or DRAFT_MAX + 1, DRAFT_MAX + 1)
+        ends = ffi.new("int32_t[]", list(end_tokens) or [0])
+        context, info = self.context, self._info
+
+        def call() -> None:
+            check(
+                lib.pillion_pair_step(
+                    self._c,
+                    sampler._c,
+                    wanted,
+                    most,
+                    ends,
+                    len(end_tokens),
+                    self._tokens,
+                    DRAFT_MAX + 1,
+                    self._n,
+                    info,
+                    ffi.sizeof("pillion_round_info"),
+                )
+            )
+
+        context._c  # noqa: B018 - raises Closed
+        try:
+            if self._kind_of_drafter == "model" and not self._follows:
+                interruptible(call, context.cancel)  # the drafter may have a whole prompt to read
+            else:
+                call()
+        except Busy:
+            raise  # the outputs belong to the caller inside
+        except BaseException:
+            context._n_rows = 0
+            raise
+        self._follows = True
+        n = int(self._n[0])
+        context._n_rows = n
+        return Round(
+            list(ffi.unpack(self._tokens, n)) if n else [],
+            int(info.drafted),
+            int(info.accepted),
+            bool(info.ended),
+            float(info.draft_ms),
+            float(info.verify_ms),
+            float(info.accept_ms),
+        )
+
+    def generate(
+        self,
+        prompt: Union[str, Tokens],
+        *,
+        sampler: Optional[Sampler] = None,
+        max_tokens: Optional[int] = None,
+        n_draft: Draft = "auto",
+        end_tokens: Optional[Sequence[int]] = None,
+    ) -> Iterator[Round]:
+        """Rounds until an end token, `max_tokens` or the end of the context. Leaving early leaves a usable pair.
+
+        prompt: text or token ids.
+        sampler: None: the most likely token each time.
+        end_tokens: None: those of the model.
+        """
+        tokenizer = self.context.model.tokenizer
+        tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
+        ends = sorted(tokenizer.end_tokens) if end_tokens is None else list(end_tokens)
+        if sampler is None:
+            from .sampling import SamplingParams
+
+            sampler = Sampler(SamplingParams(temperature=0))
+        draft_length(n_draft)
+        return self._rounds(tokens, sampler, max_tokens, n_draft, ends)
+
+    def _rounds(
+        self, prompt: list[int], sampler: Sampler, max_tokens: Optional[int], n_draft: Draft, ends: list[int]
+    ) -> Iterator[Round]:
+        self.set_tokens(prompt)
+        room = self.context.n_ctx - len(prompt)
+        left = room if max_tokens is None else min(max_tokens, room)
+        while left > 0:
+            one = self.step(sampler, n_draft, left, ends)
+            left -= len(one.tokens)
+            yield one
+            if one.ended:
+                return
+
+    # ---- how it goes ----
+
+    @property
+    def stats(self) -> PairStats:
+        """Counts since the start or the last `reset_stats`."""
+        raw = ffi.new("pillion_pair_stats*")
+        check(lib.pillion_pair_get_stats(self._c, raw, ffi.sizeof("pillion_pair_stats")))
+        return PairStats(
+            rounds=int(raw.rounds),
+            tokens=int(raw.tokens),
+            drafted=int(raw.drafted),
+            accepted=int(raw.accepted),
+            drafted_at=[int(n) for n in raw.drafted_at],
+            accepted_at=[int(n) for n in raw.accepted_at],
+            draft_ms=float(raw.draft_ms),
+            verify_ms=float(raw.verify_ms),
+            accept_ms=float(raw.accept_ms),
+            state=_STATES.get(raw.state, "off"),
+            reason=as_str(ffi.string(raw.reason)),
+            kind=as_str(ffi.string(raw.kind)),
+            head=as_str(ffi.string(raw.head)),
+            n_draft=int(raw.n_draft),
+        )
+
+    def reset_stats(self) -> None:
+        """Counts from zero again."""
+        check(lib.pillion_pair_reset_stats(self._c))
+
+    # ---- for tests and benchmarks ----
+
+    def draft(self, last: int, n: int) -> list[int]:
+        """What an assistant says after `last`, which would stand at the context's length: up to n tokens; nothing is verified."""
+        if not 1 <= n <= DRAFT_MAX:
+            raise UsageError(f"n is {n}; it must be 1 to {DRAFT_MAX}")
+        check(lib.pillion_pair_draft(self._c, last, n, self._tokens, DRAFT_MAX + 1, self._n))
+        return list(ffi.unpack(self._tokens, self._n[0])) if self._n[0] else []
+
+    def draft_row(self, step: int) -> tuple[Floats, Floats]:
+        """Of the last `draft`, step `step`: the logits (-inf for tokens that were not scored), and the hidden row for the next."""
+        if step < 0:
+            raise UsageError(f"step is {step}; it must not be negative")
+        logits = np.empty(self.context.model.n_vocab, dtype=np.float32)
+        hidden = np.empty(self.context.model.n_embd, dtype=np.float32)
+        check(
+            lib.pillion_pair_draft_row(self._c, step, ffi.from_buffer("float[]", logits), ffi.from_buffer("float[]", hidden))
+        )
+        return logits, hidden
+
+    # ---- life ----
+
+    def close(self) -> None:
+        """Frees the pair, and what it opened itself. Doing it twice is fine; any later use raises `Closed`."""
+        super().close()
+        self._close_owned()
+
+    def _close_owned(self) -> None:
+        while self._owned:
+            self._owned.pop().close()
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return "<pillion.Pair closed>"
+        name = LOOKUP if self.drafter is None else repr(self.drafter.path)
+        return f"<pillion.Pair {self._kind_of_drafter}, drafter {name}>"
+
+
+def draft_length(n_draft: Draft) -> int:
+    """A draft length for the library."""
+    if n_draft == "auto":
+        return int(lib.PILLION_DRAFT_AUTO)
+    if isinstance(n_draft, bool) or not isinstance(n_draft, (int, np.integer)) or not 0 <= n_draft <= DRAFT_MAX:
+        raise UsageError(f"the draft length is {n_draft!r}; it must be 0 (off) to {DRAFT_MAX}, or 'auto'")
+    return int(n_draft)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
