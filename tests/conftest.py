@@ -40,6 +40,10 @@ class Strings:
     def slow(self, us_per_token):
         self.lib.fake_slow(us_per_token)
 
+    def lies(self, *positions):
+        """The drafter is wrong at these positions of every round."""
+        self.lib.fake_lies(sum(1 << position for position in positions))
+
     def log(self, level, message):
         self.lib.fake_log(level, message.encode())
 
@@ -84,6 +88,13 @@ def toy_file(tmp_path):
 def toy_llm(fake, strings, toy_file):
     with fake.LLM(toy_file({"general.name": '"Toy"'}), n_ctx=256) as llm:
         yield llm
+
+
+@pytest.fixture
+def toy_drafter(toy_file):
+    """Path of an assistant of the stand-in, beside whatever toy_file writes."""
+    width = {"gemma4-assistant.embedding_length_out": 8}
+    return toy_file({"fake.arch": '"gemma4-assistant"', "fake.drafter": 1, **width}, name="toy-assistant.gguf")
 
 
 # ---- the real thing ----

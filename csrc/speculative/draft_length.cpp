@@ -11,9 +11,15 @@ constexpr int kFirst = 3;              // before anything is known
 constexpr double kPrior = 2, kPriorHits = 1.2;    // imagined tries per position: acceptance 0.6 until measured
 constexpr double kMargin = 1.02;       // a longer or any draft must promise this much, or noise would make lengths flicker
 
-void smooth(double& average, double value) { average = average == 0 ? value : average + kSmooth * (value - average); }
+constexpr int kWarmUp = 3;             // of the first few the fastest counts: caches are cold, pages untouched
+constexpr double kHiccup = 2;          // a slower outlier counts as this many times the average
 
 }  // namespace
+
+void DraftLength::Cost::add(double value) {
+    if (n++ < kWarmUp) ms = ms == 0 ? value : std::min(ms, value);
+    else ms += kSmooth * (std::min(value, kHiccup * ms) - ms);
+}
 
 // P(the draft at `position` is accepted | those before it were).
 double DraftLength::acceptance(int position) const {
@@ -22,18 +28,18 @@ double DraftLength::acceptance(int position) const {
 
 // A size not measured yet is between its measured neighbours, or costs what the nearest one does per row beyond the first.
 double DraftLength::verify_cost(int rows) const {
-    if (verify_ms_[rows] > 0) return verify_ms_[rows];
+    if (verify_[rows].ms > 0) return verify_[rows].ms;
     int below = rows, above = rows;
-    while (below > 0 && verify_ms_[below] == 0) below--;
-    while (above <= kMax + 1 && verify_ms_[above] == 0) above++;
+    while (below > 0 && verify_[below].ms == 0) below--;
+    while (above <= kMax + 1 && verify_[above].ms == 0) above++;
     if (below > 0 && above <= kMax + 1)
-        return verify_ms_[below] + (verify_ms_[above] - verify_ms_[below]) * (rows - below) / (above - below);
-    if (below > 0) return verify_ms_[below] * (1 + 0.05 * (rows - below));
-    if (above <= kMax + 1) return verify_ms_[above];
+        return verify_[below].ms + (verify_[above].ms - verify_[below].ms) * (rows - below) / (above - below);
+    if (below > 0) return verify_[below].ms * (1 + 0.05 * (rows - below));
+    if (above <= kMax + 1) return verify_[above].ms;
     return 0;
 }
 
-double DraftLength::draft_cost(int k) const { return k * draft_ms_per_token_; }
+double DraftLength::draft_cost(int k) const { return k * draft_per_token_.ms; }
 
 double DraftLength::tokens_per_ms(int k) const {
     double expected = 1, all = 1;
@@ -43,7 +49,7 @@ double DraftLength::tokens_per_ms(int k) const {
 }
 
 int DraftLength::best() const {
-    if (verify_ms_[1] == 0 && rounds_ < 4) return kFirst;
+    if (verify_[1].ms == 0 && rounds_ < 4) return kFirst;
     int best = 0;
     double rate = tokens_per_ms(0) * kMargin;
     for (int k = 1; k <= kMax; k++)
@@ -62,16 +68,16 @@ int DraftLength::pick() {
         return std::max(1, best());    // one round to see whether things have changed
     }
     // Plain decoding's own price must be known, or nothing can be compared with it.
-    if (rounds_ == 3 && verify_ms_[1] == 0) return 0;
+    if (rounds_ == 3 && verify_[1].ms == 0) return 0;
     const int k = best();
     if (k == 0) parked_ = true, plain_rounds_ = 0;
     return k;
 }
 
 void DraftLength::update(int drafted, int accepted, double draft_ms, double verify_ms) {
-    if (drafted + 1 <= kMax + 1) smooth(verify_ms_[drafted + 1], verify_ms);
+    if (drafted + 1 <= kMax + 1) verify_[drafted + 1].add(verify_ms);
     if (drafted == 0) return;
-    smooth(draft_ms_per_token_, draft_ms / drafted);
+    draft_per_token_.add(draft_ms / drafted);
     for (int i = 0; i < kMax; i++) hits_[i] *= kForget, tries_[i] *= kForget;
     for (int i = 0; i < drafted && i <= accepted; i++) {
         tries_[i]++;

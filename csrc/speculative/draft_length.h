@@ -22,8 +22,15 @@ class DraftLength {
     double verify_cost(int rows) const;
     double draft_cost(int k) const;
 
+    // A time that forgets slowly and is not fooled by a cold start or a hiccup.
+    struct Cost {
+        double ms = 0;             // 0: not measured yet
+        int n = 0;
+        void add(double value);
+    };
+
     double hits_[kMax] = {}, tries_[kMax] = {};            // decaying counts; hits: accepted given that those before were
-    double verify_ms_[kMax + 2] = {}, draft_ms_per_token_ = 0;    // smoothed; 0: not measured yet
+    Cost verify_[kMax + 2], draft_per_token_;
     bool parked_ = false;
     int plain_rounds_ = 0, rounds_ = 0, retry_after_ = kRetryFirst;
     static constexpr int kRetryFirst = 32, kRetryMost = 512;

@@ -62,7 +62,7 @@ class MtpDrafter final : public Drafter {
         if (in_.dense_head && hp.masked_head != MaskedHead::none) token_order_ = model_->weights().token_order;
         allocate();
         queue_ = &target.queue();
-        plan(1);    // what can't run is said now
+        for (int n = 1; n <= kDraftMax; n++) plan(n);    // what can't run is said now, and no round pays for a compilation
     }
 
     const char* kind() const override { return "mtp"; }

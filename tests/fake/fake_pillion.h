@@ -10,6 +10,7 @@ void fake_script(size_t base, const int32_t* tokens, size_t n);    /* the model'
 void fake_fail(const char* function, int32_t code, const char* sentence);    /* the next call of `function` fails */
 void fake_slow(int32_t us_per_token);                              /* every evaluated token takes this long */
 void fake_log(int32_t level, const char* message);                 /* sends a message to the sink, from a thread of its own */
+void fake_lies(uint32_t positions);                                 /* bit i: every draft at position i of a round is wrong */
 size_t fake_live(void);                                            /* objects not freed */
 size_t fake_evaluated(void);                                       /* tokens run since the reset */
 /* FAKE END */

@@ -1,0 +1,515 @@
+"""`Pair`, and generation through it, over the stand-in library: wiring, errors, lifetime, statistics, and every edge of a round."""
+
+import dataclasses
+import gc
+import itertools
+import threading
+import time
+
+import pytest
+
+KS = range(1, 9)
+WRONG = [(), (0,), (1,), (2, 5), tuple(range(8))]  # positions at which the drafter is wrong
+
+
+def text_of(result):
+    return result["choices"][0]["text"]
+
+
+@pytest.fixture
+def files(toy_file, toy_drafter):
+    return toy_file({"general.name": '"Toy"', "fake.arch": '"gemma4"'}), toy_drafter
+
+
+@pytest.fixture
+def paired(fake, strings, files):
+    with fake.LLM(files[0], n_ctx=256) as llm:
+        assert llm.pair is not None
+        yield llm
+
+
+@pytest.fixture
+def plain(fake, strings, files):
+    with fake.LLM(files[0], n_ctx=256, drafter=None) as llm:
+        assert llm.pair is None
+        yield llm
+
+
+@pytest.fixture
+def pair(fake, strings, files):
+    with fake.Model.open(files[0]) as model, model.context(64) as context, fake.Pair(context, files[1]) as pair:
+        yield pair
+
+
+@pytest.fixture
+def greedy(fake):
+    return fake.Sampler(fake.SamplingParams(temperature=0))
+
+
+# ---- the pair itself ----
+
+
+def test_rounds(pair, greedy, strings):
+    assert pair.set_tokens(b"abc") == 0
+    first = pair.step(greedy)
+    assert (first.tokens, first.drafted, first.accepted, first.ended) == ([*b"d"], 0, 0, False)
+    assert pair.context.tokens == [*b"abc"]  # the last token is not in the cache yet
+    second = pair.step(greedy, 4)
+    assert (second.tokens, second.drafted, second.accepted) == ([*b"efghi"], 4, 4)
+    assert second.draft_ms > 0 and second.verify_ms > 0
+    assert pair.context.tokens == [*b"abcdefgh"]
+    strings.lies(2)
+    third = pair.step(greedy, 4)
+    assert (third.tokens, third.drafted, third.accepted) == ([*b"jkl"], 4, 2)
+    assert pair.context.tokens == [*b"abcdefghijk"]
+    assert pair.step(greedy, 0).tokens == [*b"m"]
+    assert pair.set_tokens(b"abcx") == 3
+    assert pair.step(greedy, 3).tokens == [*b"y"]
+
+
+def test_output_rows_belong_to_the_tokens(pair, greedy):
+    pair.set_tokens(b"abc")
+    for k in (0, 3, 8, 1):
+        tokens = pair.step(greedy, k).tokens
+        assert [int(pair.context.logits(row).argmax()) for row in range(len(tokens))] == tokens
+        assert pair.context.logits().argmax() == tokens[-1]
+        with pytest.raises(ValueError, match="no outputs"):
+            pair.context.logits(len(tokens))
+
+
+def test_n_max_and_end_tokens(pair, greedy, strings):
+    pair.set_tokens(b"abc")
+    pair.step(greedy)
+    for most in range(1, 10):
+        assert len(pair.step(greedy, 8, most).tokens) == most
+    strings.script(len(pair.context) + 3, [257, *b"zz"])
+    ended = pair.step(greedy, 8, end_tokens=[257, 259])
+    assert ended.ended and ended.tokens[-1] == 257 and len(ended.tokens) == 3
+    assert ended.accepted == 3
+
+
+def test_the_context_may_be_used_between_steps(pair, greedy):
+    pair.set_tokens(b"abc")
+    pair.step(greedy), pair.step(greedy, 3)
+    pair.context.decode(ord("p"))
+    assert pair.step(greedy, 3).tokens == [*b"q"]
+    assert pair.step(greedy, 3).tokens == [*b"rstu"]
+    pair.context.set_tokens(b"ab")
+    assert pair.step(greedy, 3).tokens == [*b"c"]
+
+
+def test_generate(pair, strings):
+    rounds = list(pair.generate("abc", max_tokens=9, n_draft=3))
+    assert [bytes(one.tokens).decode() for one in rounds] == ["d", "efgh", "ijkl"]
+    assert sum(len(one.tokens) for one in pair.generate([*b"abc"], n_draft=8)) == 64 - 3
+    strings.script(6, [257])
+    *_, last = pair.generate([*b"abc"], n_draft=8)
+    assert last.ended and last.tokens[-1] == 257
+    strings.reset()
+    for one in pair.generate([*b"abc"], n_draft=5):
+        if len(one.tokens) > 1:
+            break
+    assert sum((one.tokens for one in pair.generate([*b"abcdxy"], max_tokens=4)), []) == [*b"zabc"]
+
+
+def test_statistics(pair, greedy, strings):
+    assert dataclasses.asdict(pair.stats) == {
+        **dict(rounds=0, tokens=0, drafted=0, accepted=0, drafted_at=[0] * 8, accepted_at=[0] * 8),
+        **dict(draft_ms=0, verify_ms=0, accept_ms=0, state="on", reason="", kind="mtp", head="ordered", n_draft=3),
+    }
+    assert (pair.stats.acceptance, pair.stats.acceptance_by_position, pair.stats.mean_tokens_per_round) == (0, [], 1)
+    pair.set_tokens(b"abc")
+    rounds = [pair.step(greedy), pair.step(greedy, 4)]
+    strings.lies(1)
+    rounds += [pair.step(greedy, 2), pair.step(greedy, 0)]
+    stats = pair.stats
+    assert (stats.rounds, stats.tokens, stats.drafted, stats.accepted) == (2, 1 + 5 + 2 + 1, 6, 5)
+    assert stats.acceptance == pytest.approx(5 / 6) and stats.mean_tokens_per_round == 1 + 5 / 2
+    assert stats.acceptance_by_position == [1, 0.5, 1, 1]
+    assert stats.state == "off"  # the last step had no draft
+    mine = type(stats)(state=stats.state, kind=stats.kind, head=stats.head, n_draft=stats.n_draft)
+    for one in rounds:
+        mine.add(one)
+    assert mine == stats
+    assert stats.as_dict()["acceptance_by_position"] == stats.acceptance_by_position
+    pair.reset_stats()
+    assert pair.stats.tokens == 0
+
+
+def test_parking(pair, greedy, strings):
+    strings.lies(*range(8))
+    pair.set_tokens(b"a")
+    for _ in range(10):
+        pair.step(greedy, "auto")
+    assert pair.stats.state == "parked" and "0 of 15" in pair.stats.reason
+    assert pair.step(greedy, "auto").drafted == 0
+
+
+def test_drafts_alone(pair, greedy, strings):
+    pair.set_tokens(b"abc")
+    assert pair.draft(ord("d"), 3) == [*b"efg"]
+    assert pair.context.tokens == [*b"abc"]
+    logits, hidden = pair.draft_row(1)
+    assert logits.argmax() == ord("f") and logits.min() == -float("inf")
+    assert (len(logits), len(hidden)) == (261, 8)
+
+
+def test_wrong_arguments(fake, pair, greedy):
+    pair.set_tokens(b"abc")
+    for wrong in (9, -1, "off", True, None, 2.0):
+        with pytest.raises(fake.UsageError, match="draft length"):
+            pair.step(greedy, wrong)
+        with pytest.raises(fake.UsageError, match="draft length"):
+            pair.generate("a", n_draft=wrong)
+    with pytest.raises(fake.UsageError, match="n_max"):
+        pair.step(greedy, 1, 0)
+    for n in (0, 9):
+        with pytest.raises(fake.UsageError, match="n is"):
+            pair.draft(97, n)
+    with pytest.raises(fake.UsageError):
+        pair.draft_row(0)
+    with pytest.raises(fake.UsageError):
+        pair.draft_row(-1)
+    with pytest.raises(fake.UsageError, match="n_ngram"):
+        fake.Pair(pair.context, "lookup", n_ngram=0)
+    with pytest.raises(fake.UsageError, match="p_min"):
+        fake.Pair(pair.context, "lookup", p_min=1.5)
+    with pytest.raises(fake.UsageError, match="as_model"):
+        fake.Pair(pair.context, "lookup", as_model=True)
+    with pytest.raises(fake.UsageError, match="target"):
+        fake.Pair(3, "lookup")
+    with pytest.raises(fake.UsageError, match="drafter"):
+        fake.Pair(pair.context, 3)
+    with pytest.raises(fake.ModelNotFoundError):
+        fake.Pair(pair.context, "no-such-file.gguf")
+
+
+def test_kinds_of_drafters(fake, strings, files, toy_file, greedy):
+    ordinary = toy_file(name="small.gguf")
+    with fake.LLM(files[0], drafter=None) as llm:
+        for drafter, options, kind, head in [
+            (files[1], {}, "mtp", "ordered"),
+            (str(files[1]), {"dense_head": True}, "mtp", "dense"),
+            (ordinary, {}, "model", ""),
+            (ordinary, {"as_model": True}, "model", ""),
+            ("lookup", {"n_ngram": 5}, "lookup", ""),
+        ]:
+            with fake.Pair(llm, drafter, **options) as pair:
+                assert (pair.stats.kind, pair.stats.head) == (kind, head)
+                assert kind in repr(pair)
+                pair.set_tokens(b"ab")
+                assert pair.step(greedy).tokens + pair.step(greedy, 2).tokens == [*b"cdef"]
+        with fake.Pair(llm.model, fake.Model.open(files[1])) as own:
+            assert own.context is not llm.context and own.context.n_ctx == 4096
+        with pytest.raises(fake.PairingError, match="as_model"):
+            fake.Pair(llm, files[1], as_model=True)
+        with pytest.raises(fake.PairingError, match="width"):
+            fake.Pair(llm, toy_file({"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 9}, name="wide.gguf"))
+        part = toy_file({"fake.drafter": 1, "fake.head": '"dense"'}, name="part.gguf")
+        with fake.Pair(llm, part) as pair:
+            assert pair.stats.head == "dense" and "centroids" in pair.stats.reason
+        with pytest.raises(fake.PairingError, match="strict"):
+            fake.Pair(llm, part, strict=True)
+        with fake.Pair(llm, "lookup") as pair, pytest.raises(fake.UsageError, match="assistant"):
+            pair.draft(97, 1)
+
+
+# ---- lifetime and threads ----
+
+
+def test_lifetime(fake, strings, files, greedy):
+    model, drafter = fake.Model.open(files[0]), fake.Model.open(files[1])
+    context = model.context(32)
+    pair = fake.Pair(context, drafter)
+    drafter.close()
+    model.close()
+    pair.set_tokens(b"ab")
+    assert pair.step(greedy).tokens == [*b"c"]
+    pair.close()
+    pair.close()
+    assert pair.closed and "closed" in repr(pair)
+    for use in (lambda: pair.step(greedy), lambda: pair.stats, lambda: pair.set_tokens([1]), lambda: pair.draft(97, 1)):
+        with pytest.raises(fake.Closed):
+            use()
+    assert context.tokens == [*b"ab"]
+    context.close()
+    greedy.close()
+    assert strings.live == 0
+
+
+def test_a_closed_context(fake, strings, files, greedy):
+    with fake.Model.open(files[0]) as model, model.context(32) as context, fake.Pair(context, files[1]) as pair:
+        pair.set_tokens(b"ab")
+        context.close()
+        with pytest.raises(fake.Closed, match="context"):
+            pair.step(greedy)
+
+
+def test_what_the_pair_opened_is_closed_with_it(fake, strings, files):
+    model = fake.Model.open(files[0])
+    pair = fake.Pair(model, files[1])
+    context, drafter = pair.context, pair.drafter
+    pair.close()
+    assert context.closed and drafter.closed and not model.closed
+    model.close()
+    assert strings.live == 0
+
+
+def test_a_failed_birth_leaks_nothing(fake, strings, files):
+    strings.fail("pillion_pair_new", 22, "no memory")
+    with fake.Model.open(files[0]) as model, pytest.raises(MemoryError):
+        fake.Pair(model, files[1])
+    with pytest.raises(MemoryError):
+        strings.fail("pillion_pair_new", 22, "no memory")
+        fake.LLM(files[0])
+    gc.collect()
+    assert strings.live == 0
+
+
+def test_dropped_pairs_are_freed(fake, strings, files):
+    def use():
+        pair = fake.Pair(fake.Model.open(files[0]).context(16), files[1])
+        return next(pair.generate("ab")).tokens
+
+    assert use() == [*b"c"]
+    gc.collect()
+    assert strings.live == 0
+
+
+def test_a_second_thread_gets_busy(fake, strings, pair, greedy):
+    pair.set_tokens(b"abc")
+    pair.step(greedy)
+    strings.slow(100_000)
+    thread = threading.Thread(target=pair.step, args=(greedy, 3))
+    thread.start()
+    time.sleep(0.1)
+    with pytest.raises(fake.Busy):
+        pair.step(greedy)
+    with pytest.raises(fake.Busy):
+        pair.set_tokens(b"x")
+    thread.join()
+    strings.slow(0)
+    assert pair.step(greedy, 1).tokens == [*b"ij"]
+
+
+def test_an_error_in_the_middle_of_a_round(fake, strings, pair, greedy):
+    pair.set_tokens(b"abc")
+    pair.step(greedy)
+    strings.fail("pillion_sampler_sample", 31, "broken")
+    with pytest.raises(fake.InternalError, match="broken"):
+        pair.step(greedy, 3)
+    assert pair.context.tokens == [*b"abc"]
+    with pytest.raises(fake.UsageError, match="no outputs"):
+        pair.context.logits()
+    assert pair.set_tokens(b"abcd") == 3
+    assert pair.step(greedy).tokens + pair.step(greedy, 3).tokens == [*b"efghi"]
+
+
+# ---- text through the pair ----
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_the_text_is_the_same(paired, plain, strings, wrong):
+    strings.lies(*wrong)
+    for options in ({"temperature": 0}, {"temperature": 1.0, "seed": 7}, {"temperature": 0.9, "seed": 7, "presence_penalty": 3.0}):
+        expected = plain.complete("abc", max_tokens=50, logprobs=2, **options)
+        for k in (*KS, 0, "auto"):
+            found = paired.complete("abc", max_tokens=50, logprobs=2, draft=k, **options)
+            assert found["choices"] == expected["choices"], (k, options)
+            chunks = list(paired.complete("abc", max_tokens=50, stream=True, draft=k, **options))
+            assert "".join(map(text_of, chunks)) == text_of(expected)
+
+
+@pytest.mark.parametrize("k", KS)
+def test_stop_strings_everywhere(paired, plain, strings, k):
+    for at, length in itertools.product(range(12), (1, 2, 5)):
+        written = "defghijklmnopqrstuvwxyz"
+        stop = written[at : at + length]
+        found = paired.complete("abc", temperature=0, max_tokens=20, stop=stop, draft=k)
+        assert (text_of(found), found["choices"][0]["finish_reason"]) == (written[:at], "stop")
+        expected = plain.complete("abc", temperature=0, max_tokens=20, stop=stop)
+        assert found["usage"]["completion_tokens"] == expected["usage"]["completion_tokens"]
+        assert text_of(paired.complete("abc" + written[:at] + "p", temperature=0, max_tokens=3, draft=k)) == "qrs"
+
+
+@pytest.mark.parametrize("k", KS)
+@pytest.mark.parametrize("end", [257, 259])
+def test_end_tokens_everywhere(paired, plain, strings, k, end):
+    for at in range(12):
+        strings.script(4 + at, [end, *b"no"])
+        found = paired.complete("abc", temperature=0, max_tokens=30, draft=k)
+        expected = plain.complete("abc", temperature=0, max_tokens=30)
+        assert found["choices"] == expected["choices"] and found["choices"][0]["finish_reason"] == "stop"
+        assert found["usage"]["completion_tokens"] == at
+    strings.script(9, [end])
+    found = paired.complete("abc", temperature=0, max_tokens=5, draft=k)  # the text is full just before it
+    assert found["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("k", KS)
+def test_lengths_are_exact(fake, strings, files, k):
+    with fake.LLM(files[0], n_ctx=32) as llm:
+        for n in range(20):
+            found = llm.complete("abc", temperature=0, max_tokens=n, draft=k)
+            assert (found["usage"]["completion_tokens"], found["choices"][0]["finish_reason"]) == (n, "length")
+        for n_prompt in range(15, 33):
+            found = llm.complete([97] * n_prompt, temperature=0, max_tokens=None, draft=k)
+            assert (found["usage"]["completion_tokens"], found["choices"][0]["finish_reason"]) == (32 - n_prompt, "length")
+            assert len(llm.context) <= 32
+
+
+@pytest.mark.parametrize("k", KS)
+def test_leaving_early_at_every_token(paired, strings, k):
+    for n in range(1, 12):
+        stream = paired.complete("abc", temperature=0, max_tokens=30, stream=True, draft=k)
+        got = "".join(text_of(chunk) for chunk in itertools.islice(stream, n))
+        stream.close()
+        assert got == "defghijklmnop"[:n]
+        assert text_of(paired.complete("abc" + got + "x", temperature=0, max_tokens=3, draft=k)) == "yza"
+
+
+def test_an_error_leaves_a_usable_llm(fake, paired, strings):
+    for function in ("pillion_pair_step", "pillion_sampler_sample", "pillion_pair_set_tokens"):
+        strings.fail(function, 31, "broken")
+        with pytest.raises(fake.InternalError, match="broken"):
+            paired.complete("abc", temperature=0, max_tokens=9)
+        assert text_of(paired.complete("abc", temperature=0, max_tokens=9)) == "defghijkl"
+
+
+def test_cancel_in_a_round(fake, paired, strings):
+    strings.slow(30_000)
+    outcome = []
+
+    def work():
+        try:
+            paired.complete("ab", temperature=0, max_tokens=200, draft=8)
+        except fake.PillionError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(0.3)
+    paired.cancel()
+    thread.join(2)
+    assert isinstance(outcome[0], fake.Cancelled)
+    strings.slow(0)
+    assert text_of(paired.complete("ab", temperature=0, max_tokens=3)) == "cde"
+
+
+def test_results_tell_what_the_drafter_did(paired, plain, strings):
+    strings.lies(1)
+    found = paired.complete("abc", temperature=0, max_tokens=9, draft=2)
+    done = found["speculation"]
+    assert (done["state"], done["kind"], done["head"]) == ("on", "mtp", "ordered")
+    assert (done["rounds"], done["drafted"], done["accepted"], done["acceptance"]) == (4, 8, 4, 0.5)
+    assert done["acceptance_by_position"] == [1, 0] and done["mean_tokens_per_round"] == 2
+    assert found["usage"]["completion_tokens_details"] == {"accepted_prediction_tokens": 4, "rejected_prediction_tokens": 4}
+    assert (found["timings"]["draft_n"], found["timings"]["draft_n_accepted"]) == (8, 4)
+    *_, last = paired.complete("abc", temperature=0, max_tokens=9, draft=2, stream=True)
+    assert last["speculation"]["drafted"] == 8
+    assert paired.speculation.drafted == 16
+    off = paired.complete("abc", temperature=0, max_tokens=9, draft=0)
+    assert off["speculation"]["state"] == "off" and off["timings"]["draft_n"] == 0
+    without = plain.complete("abc", temperature=0, max_tokens=2)
+    assert without["speculation"]["state"] == "off" and "no drafter was asked for" in without["speculation"]["reason"]
+    assert "draft_n" not in without["timings"] and "completion_tokens_details" not in without["usage"]
+
+
+def test_tokens_know_whether_they_were_drafted(paired, strings):
+    strings.lies(2)
+    drafted = [token.drafted for piece in paired.generate("abc", temperature=0, max_tokens=7, draft=3) for token in piece.tokens]
+    assert drafted == [False, True, True, False, True, True, False]
+
+
+def test_characters_across_rounds(paired, plain, strings):
+    strings.script(4, "é東🏍x".encode() * 3)
+    for k in KS:
+        assert text_of(paired.complete("abc", temperature=0, max_tokens=30, draft=k)) == "é東🏍x" * 3
+
+
+def test_chat_takes_draft(fake, strings, files, toy_file):
+    toy = toy_file({"tokenizer.chat_template": '"{% for m in messages %}{{ m.content }}{% endfor %}"'}, name="chat.gguf")
+    with fake.LLM(toy, drafter=files[1], draft=2) as llm:
+        found = llm.chat([{"role": "user", "content": "abc"}], temperature=0, max_tokens=7)
+        assert found["choices"][0]["message"]["content"] == "defghij" and found["speculation"]["drafted"] == 4
+        found = llm.chat([{"role": "user", "content": "abc"}], temperature=0, max_tokens=7, draft=0)
+        assert found["speculation"]["drafted"] == 0
+
+
+# ---- finding the drafter ----
+
+
+def test_find_drafter(fake, strings, files, toy_file):
+    target, drafter = files
+    assert fake.find_drafter(target) == drafter
+    toy_file({"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 9}, name="other-width-assistant.gguf")
+    toy_file({"general.name": '"x"'}, name="plain-assistant.gguf")
+    (target.parent / "broken-assistant.gguf").write_bytes(b"nonsense")
+    assert fake.find_drafter(target) == drafter
+    second = toy_file({"fake.drafter": 1, "gemma4_assistant.embedding_length_out": 8}, name="second.gguf")
+    for call in (lambda: fake.find_drafter(target), lambda: fake.LLM(target)):
+        with pytest.raises(fake.PairingError) as caught:
+            call()
+        assert str(drafter) in str(caught.value) and str(second) in str(caught.value)
+    with fake.LLM(target, drafter=None) as llm:
+        assert llm.pair is None
+    with fake.LLM(target, drafter=second) as llm:
+        assert llm.pair is not None
+    drafter.unlink()
+    second.unlink()
+    assert fake.find_drafter(target) is None
+    named = toy_file({"fake.drafter": 1}, name="mtp-toy.gguf")  # does not say the width
+    assert fake.find_drafter(target) == named
+    gc.collect()
+    assert strings.live == 0
+
+
+def test_a_look_at_the_head_is_enough(fake, tmp_path):
+    from pillion_fake.pairing import _may_be_assistant
+
+    path = tmp_path / "a.gguf"
+    key = b"GGUF" + bytes(20) + b"general.architecture" + bytes([8, 0, 0, 0, 16]) + bytes(7)
+    for rest, expected in ((b"gemma4-assistant", True), (b"gemma4_assistant", True), (b"gemma4", False)):
+        path.write_bytes(key + rest + bytes(100))
+        assert _may_be_assistant(path) is expected
+    path.write_bytes(b"GGUF" + bytes(100))
+    assert _may_be_assistant(path)
+    assert not _may_be_assistant(tmp_path / "none.gguf")
+
+
+def test_llm_says_why_there_is_no_drafter(fake, strings, toy_file):
+    with fake.LLM(toy_file()) as llm:
+        assert llm.speculation.state == "off" and "no drafter beside toy.gguf" in llm.speculation.reason
+        assert llm.complete("abc", draft="auto", temperature=0)["speculation"]["reason"] == llm.speculation.reason
+        llm.complete("abc", draft=0)
+        with pytest.raises(fake.UsageError, match="no drafter beside"):
+            llm.complete("abc", draft=3)
+    with pytest.raises(fake.UsageError, match="draft length"):
+        fake.LLM(toy_file(), draft=9)
+
+
+def test_a_found_drafter_that_does_not_fit_is_left_alone(fake, strings, files, caplog):
+    strings.fail("pillion_pair_new", 13, "head sizes 32 and 64 differ")
+    with fake.LLM(files[0]) as llm:
+        assert llm.pair is None and "32 and 64" in llm.speculation.reason
+        assert text_of(llm.complete("abc", temperature=0, max_tokens=3)) == "def"
+    assert any("32 and 64" in record.getMessage() for record in caplog.records)
+    strings.fail("pillion_pair_new", 13, "head sizes 32 and 64 differ")
+    with pytest.raises(fake.PairingError, match="32 and 64"):
+        fake.LLM(files[0], drafter=files[1])
+    gc.collect()
+    assert strings.live == 0
+
+
+def test_llm_closes_what_it_opened(fake, strings, files):
+    llm = fake.LLM(files[0])
+    pair = llm.pair
+    llm.close()
+    assert pair.closed and strings.live == 0
+    drafter = fake.Model.open(files[1])
+    fake.LLM(files[0], drafter=drafter).close()
+    assert not drafter.closed
+    drafter.close()
+    with fake.LLM(files[0], drafter="lookup") as llm:
+        assert llm.speculation.kind == "lookup"
+    assert strings.live == 0
