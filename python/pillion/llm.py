@@ -51,9 +51,9 @@ class LLM:
     use_mmap, device, progress: see `Model.open`.
     seed: for calls that name none; None: a random one for each call.
     chat_template: Jinja source to use in place of the file's.
-    drafter: what guesses ahead: "auto": the assistant beside the model, where there is one; a path or a Model: an assistant or any
-    small model with the same vocabulary; "lookup": no model, guesses come from the text; None: nothing. It changes the speed, never
-    the text. `speculation` says what came of it.
+    drafter: what guesses ahead: "auto": the assistant beside the model, where there is one; a path or a Model: an assistant or
+    any small model with the same vocabulary; "lookup": no model, guesses come from the text; None: nothing. It changes the
+    speed, never the text. `speculation` says what came of it.
     draft: how many tokens it guesses: 0 to 8, or "auto": as many as pay off. Calls may say otherwise.
     draft_p_min, draft_dense_head, draft_strict: see `Pair`. draft_device: see `Model.open`.
 
@@ -99,7 +99,7 @@ class LLM:
                 n_ctx,
                 n_batch=n_batch,
                 n_threads=n_threads,
-                n_outputs=1 if drafter is None else DRAFT_MAX + 1,
+                n_outputs=DRAFT_MAX + 1,  # a pair may come later
                 kv_type=kv_type,
                 flash_attn=flash_attn,
             )
@@ -165,7 +165,8 @@ class LLM:
         echo: put the prompt before the answer (with logprobs the prompt is scored too, which runs it a second time).
         stream: return an iterator of chunks; leaving it early stops the work.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, penalty_last_n, seed,
-        logit_bias, stop, draft (0 to 8 or "auto"; None: as the LLM was made). Defaults come from the file where it has them (`general.sampling.*`), then from `SamplingParams`.
+        logit_bias, stop, draft (0 to 8 or "auto"; None: as the LLM was made). Defaults come from the file where it has them
+        (`general.sampling.*`), then from `SamplingParams`.
         """
         if suffix is not None:
             raise UsageError("suffix is not supported: this library does not fill in the middle")

@@ -1,6 +1,7 @@
 """The shapes of OpenAI's API: completion and chat completion, whole and streamed, with log-probabilities and tool calls.
 
-Beside what OpenAI has, each whole result and each last chunk carry `timings` under llama-server's names, and `speculation`: what the drafter did.
+Beside what OpenAI has, each whole result and each last chunk carry `timings` under llama-server's names, and `speculation`: what
+the drafter did.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Pair`: a target context and a drafter that guesses ahead of it. What it writes is what the target alone would write, only sooner."""
+"""`Pair`: a target context and a drafter that guesses ahead of it. It writes what the target alone would write, only sooner."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ class Pair(Handle):
     """A target and its drafter, at any time, also after a prompt. One caller at a time.
 
     target: a Context; or a Model, which gets a context of default size; or an LLM, whose context it is then.
-    drafter: a Gemma 4 assistant (it reads the target's cache), or any other model with the target's vocabulary (it gets a cache of
-    its own), as a Model or a path; or "lookup": no model, drafts are looked up in the text so far.
+    drafter: a Gemma 4 assistant (it reads the target's cache), or any other model with the target's vocabulary (it gets a cache
+    of its own), as a Model or a path; or "lookup": no model, drafts are looked up in the text so far.
     dense_head: score the whole vocabulary even if the drafter has an ordered head.
     strict: an ordered head that the file has only in part is an error, not a warning.
     as_model: run the drafter as an ordinary model; refused for an assistant.
@@ -181,10 +181,10 @@ class Pair(Handle):
             context = target.context()
             self._owned.append(context)
             return context
-        context = getattr(target, "context", None)
-        if not isinstance(context, Context):
+        of_llm = getattr(target, "context", None)
+        if not isinstance(of_llm, Context):
             raise UsageError(f"the target is a {type(target).__name__}; it must be a Context, a Model or an LLM")
-        return context
+        return of_llm
 
     def _model_of(self, drafter: Drafter) -> Optional[Model]:
         if isinstance(drafter, Model):
@@ -343,14 +343,12 @@ class Pair(Handle):
         return list(ffi.unpack(self._tokens, self._n[0])) if self._n[0] else []
 
     def draft_row(self, step: int) -> tuple[Floats, Floats]:
-        """Of the last `draft`, step `step`: the logits (-inf for tokens that were not scored), and the hidden row for the next."""
+        """Of the last `draft`: a step's logits (-inf for tokens that were not scored), and the hidden row for the next step."""
         if step < 0:
             raise UsageError(f"step is {step}; it must not be negative")
         logits = np.empty(self.context.model.n_vocab, dtype=np.float32)
         hidden = np.empty(self.context.model.n_embd, dtype=np.float32)
-        check(
-            lib.pillion_pair_draft_row(self._c, step, ffi.from_buffer("float[]", logits), ffi.from_buffer("float[]", hidden))
-        )
+        check(lib.pillion_pair_draft_row(self._c, step, ffi.from_buffer("float[]", logits), ffi.from_buffer("float[]", hidden)))
         return logits, hidden
 
     # ---- life ----

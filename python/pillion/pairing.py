@@ -19,8 +19,8 @@ _NAMES = re.compile(r"^mtp-|assistant|-mtp\b", re.IGNORECASE)
 def find_drafter(target: Union[Model, str, os.PathLike[str]]) -> Optional[Path]:
     """The one assistant beside the target whose width fits it; None when there is none.
 
-    Metadata decides: the architecture, and `embedding_length_out`, which is the target's width. Where a file does not say the width,
-    its name has to call it a drafter (mtp-…, …-assistant…, …-MTP…). Two that fit are an error that lists both.
+    Metadata decides: the architecture, and `embedding_length_out`, which is the target's width. Where a file does not say the
+    width, its name has to call it a drafter (mtp-…, …-assistant…, …-MTP…). Two that fit are an error that lists both.
     """
     if isinstance(target, Model):
         return _beside(Path(target.path), target.n_embd)
@@ -29,7 +29,7 @@ def find_drafter(target: Union[Model, str, os.PathLike[str]]) -> Optional[Path]:
 
 
 def _beside(target: Path, width: int) -> Optional[Path]:
-    found = []
+    found: list[Path] = []
     try:
         files = sorted(target.resolve().parent.glob("*.gguf"))
         if target.parent.resolve() != target.resolve().parent:  # a link: also where it stands

@@ -41,7 +41,8 @@ class Bench:
 
     direct    the op reads and writes the caller's buffers
     scratch   it reads and writes scratch, whose rows lie further apart than they are wide
-    out       it works on the out rows: the last ones of the run, which gather_rows brings to scratch
+    out       it works on the out rows: the last ones of the run, which gather_rows brings to scratch; a rope table stays whole
+    gathered  the same with the rope table's rows gathered too
     """
 
     imported = {}  # weights and filled caches of the last case, by table
@@ -60,7 +61,7 @@ class Bench:
                 values[name] = g.tokens
             elif isinstance(x, np.ndarray):
                 values[name] = g.input(name, x.shape[1], "i32" if x.dtype == np.int32 else "f32")
-                if mode == "out" and name != "rope":
+                if mode == "gathered" or (mode == "out" and name != "rope"):
                     values[name] = g.op("gather_rows", {"x": values[name]})[0]
                 elif mode == "scratch" and x.dtype == np.float32:
                     values[name] = g.op("scale", {"x": values[name]}, {"scale": 1.0})[0]
@@ -98,7 +99,7 @@ class Bench:
         return Bench.imported[key]
 
     def run(self, rows=oc.MAX_ROWS, start=0, out_rows=None):
-        """Rows start .. start + rows of the case; in mode out, the last out_rows of them."""
+        """Rows start .. start + rows of the case; in modes out and gathered, the last out_rows of them."""
         out_rows = rows if out_rows is None else out_rows
         inputs = {name: x[start : start + rows] for name, x in self.case.inputs.items() if isinstance(x, np.ndarray)}
         inputs.setdefault("tokens", np.zeros((rows, 1), np.int32))

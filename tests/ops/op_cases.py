@@ -305,14 +305,27 @@ def embed_op_cases():
             scale = 1.0 if number % 3 == 0 else 45.25
             name = f"{dtype}-{'mapped' if mapped else use}"
             yield OpCase("embed", name, {"table": table, "tokens": tokens}, {"scale": scale}, only_run=True)
-    for dtype, width, n_layers, norm in (("f32", 5, 3, True), ("q8_0", 32, 5, True), ("q6_k", 256, 4, True), ("f16", 100, 2, False)):
+    for dtype, width, n_layers, norm in (
+        ("f32", 5, 3, True),
+        ("q8_0", 32, 5, True),
+        ("q6_k", 256, 4, True),
+        ("f16", 100, 2, False),
+        ("bf16", 256, 35, True),
+    ):
         inputs = {
             "table": Weight(dtype, width * n_layers, 50, use="table", mapped=n_layers == 4),
             "tokens": rng("ple", width).integers(0, 50, (MAX_ROWS, 1), dtype=np.int32),
             "proj": _normal("proj", width, width=width * n_layers, scale=3),
             "norm": _vector("ple norm", width, width=width) if norm else None,
         }
-        params = {"width": width, "n_layers": n_layers, "eps": 1e-6, "proj_scale": 0.0625, "table_scale": 16.0, "out_scale": 2.0**-0.5}
+        params = {
+            "width": width,
+            "n_layers": n_layers,
+            "eps": 1e-6,
+            "proj_scale": 0.0625,
+            "table_scale": 16.0,
+            "out_scale": 2.0**-0.5,
+        }
         yield OpCase("per_layer_embed", f"{dtype}-{width}x{n_layers}", inputs, params, only_run=True)
 
 
@@ -348,7 +361,11 @@ def rope_op_cases():
         inputs = {
             "q": None if v == "no q" else _normal(*key, "q", width=heads * head_dim, scale=2),
             "k": None if v == "no k" else _normal(*key, "k", width=kv * head_dim, scale=3),
-            "v": _normal(*key, "v", width=kv * head_dim) if v in ("v", "no q") else Empty(kv * head_dim) if v == "from k" else None,
+            "v": _normal(*key, "v", width=kv * head_dim)
+            if v in ("v", "no q")
+            else Empty(kv * head_dim)
+            if v == "from k"
+            else None,
             "q_norm": _vector(*key, "qn", width=head_dim) if q_norm else None,
             "k_norm": _vector(*key, "kn", width=head_dim) if k_norm and v != "no k" else None,
             "rope": np.concatenate([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32),
@@ -385,7 +402,9 @@ def row_op_cases():
         up = _normal("up", n, width=n + 40)
         kind = "silu" if n % 2 else "gelu_tanh"
         yield OpCase("geglu", f"{n}-{kind}", {"gate": x, "up": y}, {"activation": kind})
-        yield OpCase("geglu", f"{n}-offset", {"gate": x, "up": up}, {"activation": "gelu_tanh", "up_offset": 40 if n < 1000 else 7})
+        yield OpCase(
+            "geglu", f"{n}-offset", {"gate": x, "up": up}, {"activation": "gelu_tanh", "up_offset": 40 if n < 1000 else 7}
+        )
         for groups in (1, 3):
             both = _normal("both", n, groups, width=2 * n * groups, scale=2)
             yield OpCase("geglu", f"{n}-x{groups}", {"gate": both}, {"activation": kind, "groups": groups})

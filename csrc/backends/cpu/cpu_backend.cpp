@@ -111,7 +111,7 @@ class CpuBackend final : public Backend {
     Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {
         try {
             switch (s.use) {
-                case WeightSource::Use::vector: bytes = size_t(s.width * s.rows * s.depth) * 4; break;
+                case WeightSource::Use::vector: format_of(s.dtype), bytes = size_t(s.width * s.rows * s.depth) * 4; break;
                 case WeightSource::Use::table:
                     if (s.dtype != DType::i32) format_of(s.dtype);
                     bytes = s.mapped ? 0 : file_bytes(s);

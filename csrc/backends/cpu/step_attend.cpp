@@ -51,6 +51,7 @@ struct Attend {
     int group() const { return p.n_heads / p.n_kv_heads; }
     int position(const RunInfo& run, int row) const { return run.pos + run.first_row(rows) + row; }
     int first(int position) const { return p.window > 0 && position >= p.window ? position - p.window + 1 : 0; }
+    int last(int position) const { return position - p.past_only; }
     float* worker(int w) const { return reinterpret_cast<float*>(scratch + layout.worker_offset) + layout.worker_floats * size_t(w); }
 
     struct Cut {
@@ -62,7 +63,7 @@ struct Attend {
         const int n = run.count(rows), vectors = n * group();
         Cut c = {false, kAttendQueriesMax, (vectors + kAttendQueriesMax - 1) / kAttendQueriesMax, 0, 1};
         c.super_first = first(position(run, 0)) / kSuper;
-        c.n_supers = std::max(0, position(run, n - 1) - p.past_only) / kSuper - c.super_first + 1;
+        c.n_supers = std::max(0, last(position(run, n - 1))) / kSuper - c.super_first + 1;
         if (p.n_kv_heads * c.n_tiles >= 2 * n_threads || n_threads == 1 || c.n_supers > layout.supers_max) return c;
         c.split = c.n_supers > 1;
         // Still too few units: fewer vectors each. Keys and values are then read by several threads, from the shared cache.
@@ -105,7 +106,7 @@ struct Attend {
             t.q[v - begin] = q.row(row) + int64_t(head) * p.head_dim;
             t.out[v - begin] = out.row(row) + int64_t(head) * p.head_dim;
             t.first[v - begin] = first(at);
-            t.last[v - begin] = at - p.past_only;
+            t.last[v - begin] = last(at);
         }
         t.lo = t.first[0], t.hi = t.last[t.n - 1];
         return t;
@@ -193,7 +194,7 @@ class AttendMergeStep final : public CpuStep {
                 float m = -INFINITY, l = 0.0f;
                 memset(o, 0, size_t(dim) * 4);
                 const int at = a_.position(run, v / g);
-                for (int s = a_.first(at) / kSuper; s <= at / kSuper; s++) {
+                for (int s = a_.first(at) / kSuper; s <= a_.last(at) / kSuper; s++) {
                     const float* from = a_.partial(kv, vectors, v) + int64_t(s - c.super_first) * (dim + 2);
                     a_.table.attend_merge(&m, &l, o, from[0], from[1], from + 2, dim);
                 }

@@ -43,20 +43,22 @@ void take_row(const Tensor& table, int64_t row, float* out) {
     else dequantize_row(format, table.host() + size_t(row) * row_bytes(table.dtype, table.width), int(table.width), out);
 }
 
+// Tokens may be a buffer of the caller or the picks of an earlier node, one to a row of scratch.
+int32_t token(const Rows2D& tokens, int row) { return *reinterpret_cast<const int32_t*>(tokens.row(row)); }
+
 class EmbedStep final : public RowStep {
   public:
     explicit EmbedStep(const RowStepArgs& a)
         : RowStep(a, a.graph.value(a.node.out[0]).width), embedding_(a.graph.value(a.node.in[0]).tensor),
-          tokens_(reinterpret_cast<const int32_t*>(a.in[1].data)), out_(a.out[0]), scale_(a.node.params.embed.scale) {}
+          tokens_(a.in[1]), out_(a.out[0]), scale_(a.node.params.embed.scale) {}
 
   private:
-    void row_step(const RunInfo& run, int row, int) const override {
-        take_row(embedding_, tokens_[run.first_row(rows_) + row], out_.row(row));
+    void row_step(const RunInfo&, int row, int) const override {
+        take_row(embedding_, token(tokens_, row), out_.row(row));
         if (scale_ != 1.0f) table_.scale(out_.row(row), scale_, out_.row(row), int(embedding_.width));
     }
     Tensor embedding_;
-    const int32_t* tokens_;
-    Rows2D out_;
+    Rows2D tokens_, out_;
     float scale_;
 };
 
@@ -64,13 +66,13 @@ class PerLayerEmbedStep final : public RowStep {
   public:
     explicit PerLayerEmbedStep(const RowStepArgs& a)
         : RowStep(a, 4 * a.graph.value(a.node.out[0]).width), embedding_(a.graph.value(a.node.in[0]).tensor),
-          tokens_(reinterpret_cast<const int32_t*>(a.in[1].data)), proj_(a.in[2]), norm_(a.in[3].data), out_(a.out[0]),
+          tokens_(a.in[1]), proj_(a.in[2]), norm_(a.in[3].data), out_(a.out[0]),
           p_(a.node.params.per_layer_embed), scratch_(reinterpret_cast<float*>(a.worker_scratch)) {}
 
   private:
-    void row_step(const RunInfo& run, int row, int worker) const override {
+    void row_step(const RunInfo&, int row, int worker) const override {
         float* branch = scratch_ + int64_t(worker) * p_.width;
-        take_row(embedding_, tokens_[run.first_row(rows_) + row], out_.row(row));
+        take_row(embedding_, token(tokens_, row), out_.row(row));
         for (int l = 0; l < p_.n_layers; l++) {
             float* e = out_.row(row) + int64_t(l) * p_.width;
             table_.scale(proj_.row(row) + int64_t(l) * p_.width, p_.proj_scale, branch, p_.width);
@@ -79,8 +81,7 @@ class PerLayerEmbedStep final : public RowStep {
         }
     }
     Tensor embedding_;
-    const int32_t* tokens_;
-    Rows2D proj_;
+    Rows2D tokens_, proj_;
     const float* norm_;
     Rows2D out_;
     PerLayerEmbedParams p_;

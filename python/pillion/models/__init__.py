@@ -1,4 +1,4 @@
-"""The pair that comes with the package: a tiny Gemma 4 that has read the Bible and its drafter, for `pillion demo` and the tests."""
+"""The pair that comes with the package, for `pillion demo` and the tests: a tiny Gemma 4 that read the Bible, and its drafter."""
 
 from __future__ import annotations
 
