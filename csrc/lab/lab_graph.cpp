@@ -150,7 +150,7 @@ std::vector<Value> add_op(Graph& g, const std::string& op, const py::dict& in, c
         g.kv_store(needed("cache"), needed("k"), needed("v"));
     } else if (op == "attend") {
         const AttendParams a = {p.need<int>("n_heads"), p.need<int>("n_kv_heads"), p.need<int>("head_dim"), p.get("window", 0),
-                                p.get("scale", 1.0f), p.get("softcap", 0.0f)};
+                                p.get("scale", 1.0f), p.get("softcap", 0.0f), p.get("past_only", 0)};
         out = {g.attend(needed("cache"), needed("q"), a)};
     } else if (op == "geglu") {
         const Activation kind = activation_of(p.get<std::string>("activation", "gelu_tanh"));
@@ -169,7 +169,16 @@ std::vector<Value> add_op(Graph& g, const std::string& op, const py::dict& in, c
     } else if (op == "softcap") {
         g.softcap(needed("x"), p.need<float>("cap"));
     } else if (op == "pick") {
-        out = {g.pick(needed("logits"))};
+        Value probability = kNone;
+        const bool asked = p.get("probability", false);
+        out = {g.pick(needed("logits"), value("ids"), asked ? &probability : nullptr)};
+        if (asked) out.push_back(probability);
+    } else if (op == "concat") {
+        out = {g.concat(needed("a"), needed("b"))};
+    } else if (op == "centroid_head") {
+        out.resize(2);
+        out[0] = g.centroid_head(needed("scores"), needed("x"), needed("table"), needed("order"),
+                                 {p.need<int>("n_centroids"), p.need<int>("n_active")}, &out[1]);
     } else {
         fail(Status::invalid_argument, "no op is named %s", op.c_str());
     }

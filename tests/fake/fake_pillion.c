@@ -727,7 +727,6 @@ void pillion_pair_free(pillion_pair* pair) {
 pillion_status pillion_pair_set_tokens(pillion_pair* pair, const int32_t* tokens, size_t n, size_t* n_reused) {
     BEGIN();
     NEED(pair && tokens && n);
-    pair->has_last = 0;
     return set_tokens(pair->context, tokens, n, n_reused);
 }
 
@@ -754,11 +753,8 @@ static pillion_status choose(pillion_pair* pair, pillion_sampler* sampler, size_
     return PILLION_OK;
 }
 
-pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, const int32_t* ends,
-                                 size_t n_ends, int32_t* tokens, size_t capacity, size_t* n, pillion_round_info* info,
-                                 size_t info_size) {
-    BEGIN();
-    NEED(pair && sampler && n_max && (ends || !n_ends) && tokens && n && n_draft >= PILLION_DRAFT_AUTO && n_draft <= PILLION_DRAFT_MAX);
+static pillion_status step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, const int32_t* ends,
+                           size_t n_ends, int32_t* tokens, size_t capacity, size_t* n, pillion_round_info* info, size_t info_size) {
     pillion_context* context = pair->context;
     pillion_pair_stats* stats = &pair->stats;
     if (n_draft == PILLION_DRAFT_AUTO) {
@@ -780,8 +776,7 @@ pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, i
         if (most > context->n_ctx - length - 1) most = context->n_ctx - length - 1;
         rows[0] = pair->last;
         drafted = draft(pair, pair->last, most, rows + 1);
-        ENTER(context);
-        status = leave(context, run(context, rows, drafted + 1, drafted + 1));
+        status = run(context, rows, drafted + 1, drafted + 1);
         pair->n_changes = context->n_changes;
     } else {
         NEED(context->n_rows > 0);
@@ -815,6 +810,16 @@ pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, i
                                .draft_ms = drafted ? 0.25f : 0, .verify_ms = 0.5f};
     if (info) write_info(info, info_size, &mine, sizeof mine);
     return PILLION_OK;
+}
+
+pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, const int32_t* ends,
+                                 size_t n_ends, int32_t* tokens, size_t capacity, size_t* n, pillion_round_info* info,
+                                 size_t info_size) {
+    BEGIN();
+    NEED(pair && sampler && n_max && (ends || !n_ends) && tokens && n);
+    NEED(n_draft >= PILLION_DRAFT_AUTO && n_draft <= PILLION_DRAFT_MAX);
+    ENTER(pair->context);
+    return leave(pair->context, step(pair, sampler, n_draft, n_max, ends, n_ends, tokens, capacity, n, info, info_size));
 }
 
 pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats, size_t size) {

@@ -33,7 +33,7 @@ def device(table):
 
 # Values that an op works on in place, and the names of what it returns.
 IN_PLACE = {"softcap": ["x"], "qkv_norm_rope": ["q", "k", "v"]}
-RESULTS = {"moe_route": ["ids", "gates"]}
+RESULTS = {"moe_route": ["ids", "gates"], "centroid_head": ["y", "ids"], "pick": ["y", "probability"]}
 
 
 class Bench:

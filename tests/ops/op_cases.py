@@ -399,6 +399,11 @@ def row_op_cases():
             logits[8, :] = 0
             logits[8, 0] = -0.0
         yield OpCase("pick", str(n), {"logits": logits})
+        yield OpCase("concat", str(n), {"a": x, "b": _normal("beside", n, width=n // 2 + 1)})
+        # Tokens in another order than the scores, and how sure the pick is: where the soft-max is one.
+        sure = np.where(np.isfinite(logits), logits, np.float32(0.25))
+        ids = np.array([rng("ids", n, row).permutation(n) for row in range(MAX_ROWS)], np.int32)
+        yield OpCase("pick", f"{n}-ids", {"logits": sure, "ids": ids}, {"probability": True})
         up = _normal("up", n, width=n + 40)
         kind = "silu" if n % 2 else "gelu_tanh"
         yield OpCase("geglu", f"{n}-{kind}", {"gate": x, "up": y}, {"activation": kind})
@@ -422,6 +427,25 @@ def matmul_op_cases():
             x[2, rng("zeros", inputs).random(inputs) < 0.9] = 0
             x[3] = np.abs(x[3])
             yield OpCase("matmul", f"{dtype}-{rows}x{inputs}", {"weight": Weight(dtype, inputs, rows), "x": x})
+
+
+def centroid_op_cases():
+    for dtype, width, n_centroids, n_active, per_cluster in (
+        ("f32", 20, 5, 2, 3),
+        ("bf16", 48, 32, 4, 32),  # clusters are panels
+        ("q8_0", 64, 16, 5, 48),  # clusters begin inside panels
+        ("q4_0", 256, 40, 40, 16),  # all of them
+        ("q4_0", 256, 512, 32, 128),  # the shape of E2B, smaller: several chunks
+        ("q6_k", 256, 7, 3, 33),
+    ):
+        key = ("centroids", dtype, n_centroids)
+        n_vocab = n_centroids * per_cluster
+        scores = _normal(*key, "scores", width=n_centroids)
+        scores[1] = 1.0  # the lowest indices
+        scores[2, n_centroids // 2 :] = 9.0
+        order = np.repeat(rng(*key, "order").permutation(n_vocab)[None], MAX_ROWS, 0).astype(np.int32)
+        inputs = {"scores": scores, "x": _normal(*key, "x", width=width), "table": Weight(dtype, width, n_vocab), "order": order}
+        yield OpCase("centroid_head", f"{dtype}-{n_centroids}-{n_active}", inputs, {"n_centroids": n_centroids, "n_active": n_active})
 
 
 def moe_op_cases():
@@ -510,8 +534,10 @@ def cache_op_cases():
             params = {"n_heads": heads, "n_kv_heads": kv, "head_dim": dim, "window": window, "softcap": softcap, "scale": 1.0}
             name = f"{kind}-{heads}of{kv}-{dim}-pos{pos}-w{window}"
             yield OpCase("attend", name, {"cache": store, "q": q}, params, pos)
+            if pos > 0:  # a drafter's query: the rows before it
+                yield OpCase("attend", f"{name}-past", {"cache": store, "q": q}, {**params, "past_only": 1}, pos)
 
 
 def op_cases():
-    makers = (embed_op_cases, rope_op_cases, row_op_cases, matmul_op_cases, moe_op_cases, cache_op_cases)
+    makers = (embed_op_cases, rope_op_cases, row_op_cases, matmul_op_cases, centroid_op_cases, moe_op_cases, cache_op_cases)
     return [case for make in makers for case in make()]

@@ -3,6 +3,8 @@
 Bounds are in op_cases.TOLERANCES or derived where they are used. EPS is one f32 rounding.
 """
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -194,12 +196,42 @@ def softcap(case):
 
 
 def pick(case):
+    if "ids" in case.inputs:
+        return pick_among(case)
     x = np.where(np.isnan(case.inputs["logits"]), -np.inf, case.inputs["logits"])
     want = np.argmax(x, axis=1)
     for row in np.nonzero(np.isneginf(x.max(1)))[0]:  # -inf wins over NaN, the first of anything over nothing
         numbers = np.nonzero(~np.isnan(case.inputs["logits"][row]))[0]
         want[row] = numbers[0] if len(numbers) else 0
     return {"y": (want[:, None], np.zeros((oc.MAX_ROWS, 1)))}
+
+
+def pick_among(case):
+    """The lowest token among those with the largest score, and its share of the soft-max."""
+    x, ids = case.inputs["logits"].astype(np.float64), case.inputs["ids"]
+    top = x.max(1, keepdims=True)
+    token = np.where(x == top, ids, np.iinfo(np.int32).max).min(1)[:, None]
+    distance = top - x
+    share = 1 / np.exp(-distance).sum(1, keepdims=True)
+    # The sum's terms: exp 2, the rounded difference, 16 chains of n / 16 additions and their folding; then one division.
+    bound = share * EPS * ((np.exp(-distance) * (distance + 3)).sum(1, keepdims=True) * share + x.shape[1] / 16 + 6)
+    return {"y": (token, np.zeros(token.shape)), "probability": (share, bound)}
+
+
+def concat(case):
+    want = np.concatenate([case.inputs["a"], case.inputs["b"]], axis=1).astype(np.float64)
+    return {"y": (want, np.zeros(want.shape))}
+
+
+def centroid_head(case):
+    p, order = case.params, case.inputs["order"][0]
+    scores = case.inputs["scores"].astype(np.float64)
+    chosen = np.argsort(-scores, axis=1, kind="stable")[:, : p["n_active"]]  # among equals the lowest first
+    per_cluster = len(order) // p["n_centroids"]
+    rows = (chosen[:, :, None] * per_cluster + np.arange(per_cluster)).reshape(oc.MAX_ROWS, -1)
+    want, bound = product(case.inputs["table"], 0, case.inputs["x"])
+    take = functools.partial(np.take_along_axis, indices=rows, axis=1)
+    return {"y": (take(want), take(bound)), "ids": (order[rows], np.zeros(rows.shape))}
 
 
 def attend(case):
@@ -211,7 +243,7 @@ def attend(case):
     want, bound = np.empty(q.shape), np.empty(q.shape)
     for row in range(oc.MAX_ROWS):
         at = case.pos + row
-        slots = np.arange(max(0, at - p["window"] + 1) if p["window"] else 0, at + 1) % store.capacity
+        slots = np.arange(max(0, at - p["window"] + 1) if p["window"] else 0, at + 1 - p.get("past_only", 0)) % store.capacity
         for head in range(p["n_heads"]):
             k, v = keys[head // group, slots], values[head // group, slots]
             s = k @ q[row, head] * p["scale"]
@@ -243,7 +275,7 @@ def kv_store(case):
 TEXTS = {
     f.__name__: f
     for f in (embed, per_layer_embed, rope_table, scale, add, norm, norm_add, matmul, qkv_norm_rope, kv_store, attend, geglu)
-    + (moe_route, moe_matmul, moe_sum, gather_rows, softcap, pick)
+    + (moe_route, moe_matmul, moe_sum, gather_rows, softcap, pick, concat, centroid_head)
 }
 
 

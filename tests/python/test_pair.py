@@ -398,17 +398,17 @@ def test_cancel_in_a_round(fake, paired, strings):
 
 def test_results_tell_what_the_drafter_did(paired, plain, strings):
     strings.lies(1)
-    found = paired.complete("abc", temperature=0, max_tokens=9, draft=2)
+    found = paired.complete("abc", temperature=0, max_tokens=10, draft=2)
     done = found["speculation"]
     assert (done["state"], done["kind"], done["head"]) == ("on", "mtp", "ordered")
     assert (done["rounds"], done["drafted"], done["accepted"], done["acceptance"]) == (4, 8, 4, 0.5)
     assert done["acceptance_by_position"] == [1, 0] and done["mean_tokens_per_round"] == 2
     assert found["usage"]["completion_tokens_details"] == {"accepted_prediction_tokens": 4, "rejected_prediction_tokens": 4}
     assert (found["timings"]["draft_n"], found["timings"]["draft_n_accepted"]) == (8, 4)
-    *_, last = paired.complete("abc", temperature=0, max_tokens=9, draft=2, stream=True)
+    *_, last = paired.complete("abc", temperature=0, max_tokens=10, draft=2, stream=True)
     assert last["speculation"]["drafted"] == 8
-    assert paired.speculation.drafted == 16
-    off = paired.complete("abc", temperature=0, max_tokens=9, draft=0)
+    assert paired.speculation.drafted == 16 and paired.pair.stats.tokens == 20
+    off = paired.complete("abc", temperature=0, max_tokens=10, draft=0)
     assert off["speculation"]["state"] == "off" and off["timings"]["draft_n"] == 0
     without = plain.complete("abc", temperature=0, max_tokens=2)
     assert without["speculation"]["state"] == "off" and "no drafter was asked for" in without["speculation"]["reason"]
@@ -460,6 +460,7 @@ def test_find_drafter(fake, strings, files, toy_file):
     assert fake.find_drafter(target) is None
     named = toy_file({"fake.drafter": 1}, name="mtp-toy.gguf")  # does not say the width
     assert fake.find_drafter(target) == named
+    del caught
     gc.collect()
     assert strings.live == 0
 
