@@ -1,6 +1,6 @@
 """Writes GGUF files of true Gemma 4 shape with random Q4_0 weights: speed, memory and load time without the real weights.
 
-    python benchmarks/make_synthetic.py OUT.gguf [--size e2b|e4b] [--layers N]
+    python benchmarks/make_synthetic.py OUT.gguf [--size e2b|e4b] [--layers N] [--assistant]
 
 Shapes are those of the specification (2.1). Text from such a file means nothing. Weights are random 4-bit codes with scales that
 keep activations alive; a matrix repeats one random megabyte, which no kernel notices.
@@ -15,14 +15,19 @@ SIZES = {
     "e2b": dict(layers=35, embd=1536, period=5, ff=6144, wide_from=15, ff_wide=12288, heads=8, kv=1, shared=20, window=512),
     "e4b": dict(layers=42, embd=2560, period=6, ff=10240, wide_from=42, ff_wide=10240, heads=8, kv=2, shared=18, window=512),
 }
+# The assistants of both (3): four layers, the last one full; ordered head of 2048 centroids, 32 of them active.
+ASSISTANT = dict(layers=4, embd=256, period=4, ff=2048, wide_from=4, ff_wide=2048, heads=4, shared=4, window=512)
+N_CENTROIDS = 2048
 HEAD_DIM, HEAD_DIM_SWA, PLE, VOCAB = 512, 256, 256, 262144
 
 
 class Synthetic:
-    def __init__(self, path, size, layers):
-        self.p = dict(SIZES[size])
-        self.layers = layers or self.p["layers"]
-        self.writer = gguf.GGUFWriter(path, "gemma4")
+    arch = "gemma4"
+
+    def __init__(self, path, p, layers=None):
+        self.p = p
+        self.layers = layers or p["layers"]
+        self.writer = gguf.GGUFWriter(path, self.arch)
         self.rng = np.random.default_rng(1)
 
     def q4_0(self, name, inputs, rows):
@@ -52,7 +57,7 @@ class Synthetic:
         w.add_value_length(HEAD_DIM)
         w.add_layer_norm_rms_eps(1e-6)
         w.add_rope_freq_base(1e6)
-        key = "gemma4."
+        key = self.arch + "."
         w.add_uint32(key + "attention.key_length_swa", HEAD_DIM_SWA)
         w.add_uint32(key + "attention.value_length_swa", HEAD_DIM_SWA)
         w.add_uint32(key + "attention.sliding_window", p["window"])
@@ -61,9 +66,12 @@ class Synthetic:
         w.add_float32(key + "rope.freq_base_swa", 1e4)
         w.add_uint32(key + "rope.dimension_count", HEAD_DIM)
         w.add_uint32(key + "rope.dimension_count_swa", HEAD_DIM_SWA)
-        w.add_uint32(key + "embedding_length_per_layer_input", PLE)
-        w.add_float32(key + "final_logit_softcapping", 30.0)
         self.sliding = sliding
+        self.own_metadata(key)
+
+    def own_metadata(self, key):
+        self.writer.add_uint32(key + "embedding_length_per_layer_input", PLE)
+        self.writer.add_float32(key + "final_logit_softcapping", 30.0)
 
     def tokenizer(self):
         """A vocabulary of the right size: controls, bytes, and filler."""
@@ -90,15 +98,18 @@ class Synthetic:
         factors = np.full(HEAD_DIM // 2, 1e30, np.float32)
         factors[: HEAD_DIM // 8] = 1
         self.writer.add_tensor("rope_freqs.weight", factors)
-        self.q4_0("per_layer_token_embd.weight", n * PLE, VOCAB)
-        self.q4_0("per_layer_model_proj.weight", h, n * PLE)
-        self.ones("per_layer_proj_norm.weight", PLE)
+        self.own_tensors(h, n)
         for layer in range(n):
             self.layer(layer, h)
 
+    def own_tensors(self, h, n):
+        self.q4_0("per_layer_token_embd.weight", n * PLE, VOCAB)
+        self.q4_0("per_layer_model_proj.weight", h, n * PLE)
+        self.ones("per_layer_proj_norm.weight", PLE)
+
     def layer(self, layer, h):
         b, d = f"blk.{layer}.", HEAD_DIM_SWA if self.sliding[layer] else HEAD_DIM
-        for name in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm", "post_norm"):
+        for name in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
             self.ones(f"{b}{name}.weight", h)
         self.q4_0(b + "attn_q.weight", h, self.p["heads"] * d)
         self.ones(b + "attn_q_norm.weight", d, d**-0.25)
@@ -110,9 +121,13 @@ class Synthetic:
         self.q4_0(b + "ffn_gate.weight", h, self.ff(layer))
         self.q4_0(b + "ffn_up.weight", h, self.ff(layer))
         self.q4_0(b + "ffn_down.weight", self.ff(layer), h)
+        self.ones(b + "layer_output_scale.weight", 1, 0.5)
+        self.own_layer(b, h)
+
+    def own_layer(self, b, h):
         self.q4_0(b + "inp_gate.weight", h, PLE)
         self.q4_0(b + "proj.weight", PLE, h)
-        self.ones(b + "layer_output_scale.weight", 1, 0.5)
+        self.ones(b + "post_norm.weight", h)
 
     def write(self):
         self.metadata()
@@ -124,13 +139,40 @@ class Synthetic:
         self.writer.close()
 
 
+class SyntheticAssistant(Synthetic):
+    arch = "gemma4-assistant"
+
+    def __init__(self, path, target):
+        super().__init__(path, {**ASSISTANT, "kv": target["kv"]})
+        self.target = target
+
+    def own_metadata(self, key):
+        self.writer.add_uint32(key + "embedding_length_out", self.target["embd"])
+        self.writer.add_uint32(key + "nextn_predict_layers", self.layers)
+        self.writer.add_uint32(key + "masked_embedding.num_centroids", N_CENTROIDS)
+        self.writer.add_uint32(key + "masked_embedding.centroid_top_k", 32)
+
+    def own_tensors(self, h, n):
+        self.q4_0("nextn.pre_projection.weight", 2 * self.target["embd"], h)
+        self.q4_0("nextn.post_projection.weight", h, self.target["embd"])
+        self.writer.add_tensor("masked_embd_centroids.weight", self.rng.standard_normal((N_CENTROIDS, h), np.float32))
+        self.writer.add_tensor("masked_embd_ordering", self.rng.permutation(VOCAB).astype(np.int32))
+
+    def own_layer(self, b, h):
+        pass
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out")
     parser.add_argument("--size", choices=SIZES, default="e2b")
     parser.add_argument("--layers", type=int, help="fewer layers, for a smaller file")
+    parser.add_argument("--assistant", action="store_true", help="the drafter of that size instead")
     args = parser.parse_args()
-    Synthetic(args.out, args.size, args.layers).write()
+    if args.assistant:
+        SyntheticAssistant(args.out, SIZES[args.size]).write()
+    else:
+        Synthetic(args.out, SIZES[args.size], args.layers).write()
 
 
 if __name__ == "__main__":
