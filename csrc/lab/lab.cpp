@@ -116,4 +116,5 @@ PYBIND11_MODULE(_lab, m) {
     bind_graph(m);
     bind_cache(m);
     bind_pool(m);
+    bind_draft(m);
 }

@@ -45,5 +45,6 @@ void read_cache(const KvStore& store, float* k, float* v);    // [n_kv_heads, ca
 void bind_graph(py::module_& m);     // lab_graph.cpp: Device, Weight, Cache, Graph, Plan
 void bind_cache(py::module_& m);     // lab_cache.cpp: the runtime's KvCache
 void bind_pool(py::module_& m);      // lab_pool.cpp: ThreadPool
+void bind_draft(py::module_& m);     // lab_draft.cpp: DraftLength
 
 }  // namespace pillion::lab

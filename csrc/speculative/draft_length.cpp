@@ -8,7 +8,7 @@ namespace {
 constexpr double kForget = 0.98;       // a count's weight after one more round: about the last 50 rounds matter
 constexpr double kSmooth = 0.2;        // of a new time in the average
 constexpr int kFirst = 3;              // before anything is known
-constexpr double kPrior = 2, kPriorHits = 1.2;    // imagined tries per position: acceptance 0.6 until measured
+constexpr double kPrior = 2, kFirstGuess = 0.6;    // imagined tries per position: at first 0.6, further on as good as the one before
 constexpr double kMargin = 1.02;       // a longer or any draft must promise this much, or noise would make lengths flicker
 
 constexpr int kWarmUp = 3;             // of the first few the fastest counts: caches are cold, pages untouched
@@ -23,7 +23,8 @@ void DraftLength::Cost::add(double value) {
 
 // P(the draft at `position` is accepted | those before it were).
 double DraftLength::acceptance(int position) const {
-    return (hits_[position] + kPriorHits) / (tries_[position] + kPrior);
+    const double guess = position == 0 ? kFirstGuess : acceptance(position - 1);
+    return (hits_[position] + kPrior * guess) / (tries_[position] + kPrior);
 }
 
 // A size not measured yet is between its measured neighbours, or costs what the nearest one does per row beyond the first.
@@ -43,7 +44,10 @@ double DraftLength::draft_cost(int k) const { return k * draft_per_token_.ms; }
 
 double DraftLength::tokens_per_ms(int k) const {
     double expected = 1, all = 1;
-    for (int i = 0; i < k; i++) expected += all *= acceptance(i);
+    for (int i = 0; i < k; i++) {
+        all *= acceptance(i);
+        expected += all;
+    }
     const double ms = verify_cost(1 + k) + draft_cost(k);
     return ms > 0 ? expected / ms : 0;
 }

@@ -145,6 +145,104 @@ def test_python_dash_m():
     assert (result.returncode, result.stderr) == (0, "") and "generic" in result.stdout
 
 
+# ---- the drafter ----
+
+
+def test_run_with_a_drafter(pillion, toy, toy_drafter):
+    for arguments in (("-md", toy_drafter), ("-md", "auto"), (), ("--model-draft", toy_drafter, "--draft-dense-head")):
+        result = pillion("run", "-m", toy, "-p", "abc", "-n", 9, "--temp", 0, *arguments)
+        assert (result.returncode, result.stdout) == (0, "defghijkl\n")
+        assert "drafts: 6 of 6 accepted (100 %), 4.00 tokens a round; on" in result.stderr
+    result = pillion("run", "-m", toy, "-p", "abc", "-n", 9, "--temp", 0, "--spec-draft-n-max", 4, "--spec-draft-p-min", 0.5, "--json")
+    found = json.loads(result.stdout)
+    assert found["text"] == "defghijkl" and found["speculation"]["drafted"] == found["timings"]["draft_n"] == 6
+    for arguments in (("-md", "none"), ("-md", "lookup", "--spec-draft-n-max", 0)):
+        result = pillion("run", "-m", toy, "-p", "abc", "-n", 3, "--temp", 0, *arguments)
+        assert result.stdout == "def\n" and ("off" in result.stderr) == ("lookup" in arguments)
+
+
+def test_wrong_drafters(pillion, toy, toy_drafter, toy_file):
+    for arguments, said in [
+        (("--spec-draft-n-max", "9"), "0 to 8, or auto"),
+        (("--spec-draft-n-max", "x"), "0 to 8, or auto"),
+        (("--spec-draft-p-min", "2"), "p_min"),
+        (("-md", "nowhere.gguf"), "nowhere.gguf"),
+        (("-md", toy_file({"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 9}, name="w.gguf")), "width"),
+    ]:
+        result = pillion("run", "-m", toy, "-p", "abc", *arguments)
+        assert result.returncode == 1 and said in result.stderr and result.stderr.startswith("error: ")
+    toy_file({"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 8}, name="second.gguf")
+    result = pillion("run", "-m", toy, "-p", "abc")
+    assert result.returncode == 1 and "toy-assistant.gguf" in result.stderr and "second.gguf" in result.stderr
+
+
+def test_bench_json(pillion, toy, toy_drafter):
+    found = json.loads(pillion("bench", "-m", toy, "-p", 40, "-n", 12, "-r", 2, "--spec-draft-n-max", 3, "--json").stdout)
+    tests = [one["test"] for one in found]
+    assert tests == ["prefill", "decode", "decode_draft", *["verify"] * 9, *["draft_step"] * 2, *["break_even"] * 8]
+    for one in found[:14]:
+        assert {"rows", "n", "ctx", "median_ms", "min_ms", "tokens_per_second"} <= set(one)
+        assert 0 < one["min_ms"] <= one["median_ms"]
+    assert [one["rows"] for one in found[3:12]] == [*range(1, 10)]
+    assert [one["head"] for one in found[12:14]] == ["ordered", "dense"]
+    drafted = found[2]
+    assert drafted["acceptance"] == 1 and drafted["texts_equal"] and drafted["speedup"] > 0
+    assert [one["n_draft"] for one in found[14:]] == [*range(1, 9)]
+
+
+def test_bench_for_people(pillion, toy, toy_drafter, tmp_path):
+    result = pillion("bench", "-m", toy, "-p", 10, "-n", 6, "-r", 1, "--bandwidth", 50)
+    assert result.returncode == 0 and "break-even" in result.stdout and "of the bandwidth" in result.stdout
+    result = pillion("bench", "-m", toy, "-md", "none", "-p", 10, "-n", 6, "-r", 1)
+    assert result.returncode == 0 and "draft" not in result.stdout
+    result = pillion("bench", "-m", toy, "-md", "lookup", "-p", 10, "-n", 6, "-r", 1, "--json")
+    assert "draft_step" not in result.stdout and json.loads(result.stdout)[2]["kind"] == "lookup"
+    (tmp_path / "short.txt").write_text("short")
+    result = pillion("bench", "-m", toy, "-f", tmp_path / "short.txt", "-p", 10)
+    assert result.returncode == 1 and "6 tokens" in result.stderr
+    result = pillion("bench", "-m", toy_drafter)
+    assert result.returncode == 1 and "is a drafter" in result.stderr
+    result = pillion("bench", "-m", toy, "-p", 4000, "-n", 100)
+    assert result.returncode == 1 and "4096" in result.stderr
+
+
+def test_bench_with_made_up_acceptance(pillion, toy, toy_drafter, strings):
+    command = ("bench", "-m", toy, "-p", 20, "-n", 600, "-r", 2, "--spec-draft-n-max", 4, "--json", "--synthetic-accept")
+    for wanted in (1, 2.5, 5):
+        one = json.loads(pillion(*command, wanted).stdout)[2]
+        assert one["synthetic"] and one["mean_tokens_per_round"] == pytest.approx(wanted, abs=0.3)
+    result = pillion(*command, 5.5)
+    assert result.returncode == 1 and "1 to 5" in result.stderr
+
+
+def test_bench_without_matplotlib(pillion, toy, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = pillion("bench", "-m", toy, "--plot", tmp_path / "out.png")
+    assert result.returncode == 1 and "pip install matplotlib" in result.stderr and result.stdout == ""
+
+
+def test_the_chance_of_a_draft(fake):
+    from pillion_fake.cli.bench import break_even, chance_for
+
+    assert chance_for(1, 3) == pytest.approx(0, abs=1e-9) and chance_for(4, 3) == pytest.approx(1)
+    assert chance_for(1.5, 1) == pytest.approx(0.5) and chance_for(1.75, 2) == pytest.approx(0.5)
+    found = break_even([{"median_ms": 10}, {"median_ms": 12}, {"median_ms": 40}], 3)
+    assert found[0]["tokens_per_round"] == pytest.approx(1.5) and found[0]["acceptance"] == pytest.approx(0.5)
+    assert found[1]["acceptance"] is None  # 4.6 tokens of 3
+
+
+def test_demo(pillion, toy, toy_drafter, monkeypatch):
+    from pillion_fake.cli import demo
+
+    monkeypatch.setattr(demo, "TINY_TARGET", toy)
+    monkeypatch.setattr(demo, "TINY_ASSISTANT", toy_drafter)
+    result = pillion("demo", "-n", 9)
+    assert result.returncode == 0 and result.stdout.count("In the beginninghijklmnop\n") == 2, result.stdout
+    assert "texts equal: yes" in result.stderr and "6 of 6 accepted" in result.stderr
+    monkeypatch.setattr(demo, "TINY_ASSISTANT", toy.with_name("none.gguf"))
+    assert "none.gguf is missing" in pillion("demo").stderr
+
+
 def test_version_and_help(pillion):
     assert pillion("--version").stdout == "0.1.0+fake\n"
     assert "perplexity" in pillion("--help").stdout

@@ -136,7 +136,6 @@ def test_the_dense_head(shape, prompt):
             assert nmse(logits, golden[f"{prompt}.draft_dense_logits"][step]) < NMSE
             if drafts[step] != golden[f"{prompt}.draft_tokens"][step]:
                 break
-        assert step > 0 or prompt == "short" or shape.name in ORDERED
 
 
 def test_rounds_of_the_reference(shape, greedy):
@@ -420,8 +419,8 @@ def test_lookup(llms, pillion):
         tokens = [token for token in tokens if token not in plain.tokenizer.end_tokens]
         assert plain.detokenize(tokens).strip() == text_of(expected).strip()
         assert pair.stats.kind == "lookup" and pair.stats.drafted > 0
-        with pytest.raises(pillion.UsageError):
-            pair.draft(5, 1)
+        with pytest.raises(pillion.UsageError, match="no steps"):
+            pair.draft_row(0)
 
 
 # ---- what does not fit ----
@@ -486,7 +485,9 @@ def test_use_after_the_parts_are_closed(pillion, tiny_target, tiny_assistant, gr
 def test_small_outputs_shorten_the_draft(shape, greedy):
     ids = shape.ids("short")
     expected = plain(shape.target, greedy(), ids, 20)
-    for n_outputs in (1, 2, 4):
+    with shape.target.context(128, n_outputs=1) as context, pytest.raises(shape.pillion.PillionError, match="n_outputs"):
+        shape.pillion.Pair(context, shape.drafter)
+    for n_outputs in (2, 4):
         with shape.target.context(128, n_outputs=n_outputs) as context, shape.pillion.Pair(context, shape.drafter) as pair:
             assert run(pair, greedy(), ids, 20, 8) == expected
-            assert not any(pair.stats.drafted_at[max(n_outputs - 1, 0) :])
+            assert not any(pair.stats.drafted_at[n_outputs - 1 :])

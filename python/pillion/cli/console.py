@@ -15,10 +15,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from .. import LLM, Model, PillionError
+from ..pair import DRAFT_MAX, LOOKUP, Draft
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 ModelOption = typer.Option(..., "-m", "--model", help="The model, a GGUF file.", show_default=False)
+
+DrafterOption = typer.Option(
+    "auto",
+    "-md",
+    "--model-draft",
+    help="What guesses ahead: a GGUF file; auto: the drafter beside the model; lookup: the text itself; none.",
+)
+DraftOption = typer.Option("auto", "--spec-draft-n-max", help="Drafts of a round, 0 to 8, or auto: as many as pay off.")
+PMinOption = typer.Option(0.0, "--spec-draft-p-min", help="A draft less likely than this ends the draft; 0: off.")
+DenseHeadOption = typer.Option(False, "--draft-dense-head", help="The drafter scores the whole vocabulary.")
+DraftDeviceOption = typer.Option("auto", "--draft-device", help="Where the drafter runs: auto or cpu.")
 
 ERROR, INTERRUPTED, READER_GONE = 1, 130, 141
 
@@ -78,6 +90,26 @@ def open_llm(path: Path, **options: Any) -> LLM:
     """The same for an LLM."""
     with progress(f"Loading {path.name}") as report:
         return LLM(path, progress=report, **options)
+
+
+def draft_options(drafter: str, n_max: str, p_min: float, dense_head: bool, device: str) -> dict[str, Any]:
+    """The drafter's options as LLM takes them."""
+    return {
+        "drafter": None if drafter == "none" else drafter if drafter in ("auto", LOOKUP) else Path(drafter),
+        "draft": draft_count(n_max),
+        "draft_p_min": p_min,
+        "draft_dense_head": dense_head,
+        "draft_device": device,
+    }
+
+
+def draft_count(text: str) -> Draft:
+    """A draft length as given on the command line."""
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) > DRAFT_MAX:
+        raise fail(f"--spec-draft-n-max is {text}; it can be 0 to {DRAFT_MAX}, or auto")
+    return int(text)
 
 
 def write(text: str) -> None:

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from .. import version
+from .bench import bench
 from .console import INTERRUPTED
 from .demo import demo
 from .doctor import doctor
@@ -25,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (run, inspect, tokenize, perplexity, doctor, demo):
+for command in (run, bench, inspect, tokenize, perplexity, doctor, demo):
     app.command()(command)
 
 

@@ -9,8 +9,21 @@ from typing import Any, Optional
 
 import typer
 
-from .. import LLM, Generation
-from .console import ModelOption, command, fail, open_llm, read_text, write
+from .. import LLM, Generation, PairStats
+from .console import (
+    DenseHeadOption,
+    DraftDeviceOption,
+    DrafterOption,
+    DraftOption,
+    ModelOption,
+    PMinOption,
+    command,
+    draft_options,
+    fail,
+    open_llm,
+    read_text,
+    write,
+)
 
 
 @command
@@ -33,8 +46,15 @@ def run(
     stop: Optional[list[str]] = typer.Option(None, "--stop", help="End the text before this string; may be repeated."),
     chat: bool = typer.Option(False, "--chat", help="Use the file's chat template; without a prompt: a conversation."),
     system: Optional[str] = typer.Option(None, "--system", help="System message of the chat."),
+    drafter: str = DrafterOption,
+    n_draft: str = DraftOption,
+    p_min: float = PMinOption,
+    dense_head: bool = DenseHeadOption,
+    draft_device: str = DraftDeviceOption,
     no_mmap: bool = typer.Option(False, "--no-mmap", help="Read the file into memory instead of mapping it."),
-    as_json: bool = typer.Option(False, "--json", help="Print one object: text, tokens, finish_reason, timings."),
+    as_json: bool = typer.Option(
+        False, "--json", help="Print one object: text, tokens, finish_reason, timings (and speculation)."
+    ),
 ) -> None:
     """Continue a text, or answer with --chat. Text goes to stdout, everything else to stderr."""
     text = _prompt(prompt, file, chat)
@@ -49,7 +69,14 @@ def run(
         "stop": stop,
     }
     with open_llm(
-        model, n_ctx=ctx, n_batch=batch, n_threads=threads, flash_attn=flash_attn, kv_type=kv_type, use_mmap=not no_mmap
+        model,
+        n_ctx=ctx,
+        n_batch=batch,
+        n_threads=threads,
+        flash_attn=flash_attn,
+        kv_type=kv_type,
+        use_mmap=not no_mmap,
+        **draft_options(drafter, n_draft, p_min, dense_head, draft_device),
     ) as llm:
         opening = [{"role": "system", "content": system}] if system else []
         if text is None:
@@ -114,16 +141,27 @@ def show(generation: Generation, timings: bool = True) -> None:
             f"text: {times['predicted_n']} tokens, {times['predicted_per_second']:.1f}/s",
             err=True,
         )
+        if generation.paired:
+            typer.echo(drafts(generation.speculation), err=True)
+
+
+def drafts(done: PairStats) -> str:
+    """What the drafter did, on one line."""
+    state = f"{done.state}: {done.reason}" if done.reason else done.state
+    return (
+        f"drafts: {done.accepted} of {done.drafted} accepted ({100 * done.acceptance:.0f} %), "
+        f"{done.mean_tokens_per_round:.2f} tokens a round; {state}"
+    )
 
 
 def as_object(generation: Generation) -> str:
     """A finished generation as the JSON that scripts rely on."""
-    return json.dumps(
-        {
-            "text": generation.text,
-            "tokens": generation.tokens,
-            "finish_reason": generation.finish_reason,
-            "timings": generation.timings.as_dict(),
-        },
-        ensure_ascii=False,
-    )
+    found = {
+        "text": generation.text,
+        "tokens": generation.tokens,
+        "finish_reason": generation.finish_reason,
+        "timings": generation.timings.as_dict(),
+    }
+    if generation.paired:
+        found["speculation"] = generation.speculation.as_dict()
+    return json.dumps(found, ensure_ascii=False)

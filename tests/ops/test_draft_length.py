@@ -1,0 +1,86 @@
+"""The choice of the draft length against simulated machines and drafters."""
+
+import random
+
+import pytest
+from lab_ops import lab
+
+
+class Machine:
+    """Costs of a run over 1 + k rows and of a draft step, and how often a draft is right given that those before it were."""
+
+    def __init__(self, acceptance, verify, draft, noise=0.1, seed=1):
+        self.acceptance, self.verify, self.draft, self.noise = acceptance, verify, draft, noise
+        self.random = random.Random(seed)
+
+    def round(self, length, k):
+        accepted = 0
+        while accepted < k and self.random.random() < self.acceptance:
+            accepted += 1
+        jitter = 1 + self.noise * self.random.random()
+        if self.random.random() < 0.02:
+            jitter *= 8  # someone else had the core
+        draft_ms, verify_ms = k * self.draft * jitter, self.verify(1 + k) * jitter
+        length.update(k, accepted, draft_ms, verify_ms)
+        return accepted + 1, draft_ms + verify_ms
+
+    def best_rate(self):
+        """Tokens per millisecond of the best fixed length, without noise."""
+
+        def rate(k):
+            tokens = sum(self.acceptance**i for i in range(k + 1))
+            return tokens / (self.verify(1 + k) + k * self.draft)
+
+        return max(range(9), key=rate), max(rate(k) for k in range(9)), rate(0)
+
+
+def run(machine, rounds, length=None):
+    length = length or lab.DraftLength()
+    tokens = ms = 0
+    picks = []
+    for _ in range(rounds):
+        k = length.pick()
+        picks.append(k)
+        t, cost = machine.round(length, k)
+        tokens, ms = tokens + t, ms + cost
+    return length, tokens / ms, picks
+
+
+MEMORY_BOUND = lambda rows: 10 + 0.2 * rows  # noqa: E731 - a big model: rows are nearly free
+COMPUTE_BOUND = lambda rows: 1.0 * rows  # noqa: E731 - a model that fits the cache: each row costs as much as the first
+
+
+@pytest.mark.parametrize("acceptance", [0.3, 0.6, 0.8, 0.95])
+def test_near_the_best_fixed_length(acceptance):
+    machine = Machine(acceptance, MEMORY_BOUND, 0.3)
+    _, rate, picks = run(machine, 2000)
+    best, best_rate, _ = machine.best_rate()
+    noise = 1.05 + 0.02 * 7 * 1.05  # the mean of the jitter
+    assert rate * noise > 0.93 * best_rate, (sum(picks) / len(picks), best)
+
+
+@pytest.mark.parametrize("acceptance", [0.0, 0.1, 0.5, 0.9])
+def test_never_much_slower_than_off(acceptance):
+    machine = Machine(acceptance, COMPUTE_BOUND, 0.2, noise=0.05)
+    length, rate, picks = run(machine, 2000)
+    _, _, off = machine.best_rate()
+    assert rate * (1.025 + 0.02 * 7) > 0.95 * off
+    if acceptance < 0.8:
+        assert length.parked and picks[-1] == 0
+
+
+def test_it_comes_back_when_things_change():
+    machine = Machine(0.02, MEMORY_BOUND, 3.0)
+    length, _, _ = run(machine, 500)
+    assert length.parked
+    machine.acceptance, machine.draft = 0.95, 0.2
+    length, _, picks = run(machine, 6000, length)
+    assert not length.parked and sum(picks[-100:]) / 100 > 3
+
+
+def test_acceptance_is_counted_given_those_before():
+    length = lab.DraftLength()
+    for _ in range(300):
+        length.update(3, 1, 1.0, 10.0)  # the first is right, the second wrong, the third unknown
+    assert length.acceptance(0) > 0.9 and length.acceptance(1) < 0.1
+    assert length.acceptance(2) == pytest.approx(length.acceptance(1))  # never seen: as good as the one before
