@@ -6,6 +6,7 @@ Tests that need something absent are skipped with the reason, and pytest prints 
 
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "fake"), str(REPOSITORY / "tools")]
 
 import build  # noqa: E402 - tests/fake/build.py
+
+
+# A runner started in the background ignores Ctrl-C, and its children inherit that; the tests of Ctrl-C need it to work.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # ---- the stand-in ----

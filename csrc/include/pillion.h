@@ -251,7 +251,8 @@ typedef struct {
 /* One round: drafts, verifies them in one run of the target, and returns the tokens that the sampler chose: at least one, at most
  * n_max. They are those that steps without drafts would give, also when sampling. The first step after a prompt returns the token that
  * the prompt's logits give. n_draft: 0 none, 1 .. PILLION_DRAFT_MAX, or PILLION_DRAFT_AUTO: as many as pay off by what was measured.
- * The context's output row i is the one that token i was chosen from, until the next call. The last token is not in the cache yet. */
+ * The context's output row i is the one that token i was chosen from, until the next call; in the first step after a prompt that is its
+ * last row. The last token is not in the cache yet. */
 pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, const int32_t* end_tokens,
                                  size_t n_end, int32_t* tokens, size_t capacity, size_t* n, pillion_round_info* info, size_t info_size);
 /* As pillion_context_set_tokens, for a pair. */
@@ -275,7 +276,7 @@ pillion_status pillion_pair_reset_stats(pillion_pair* pair);
 
 /* What the drafter says after `last`, which would stand at the context's length: up to n tokens, nothing is verified. For tests and
  * benchmarks. draft_row then reads step i: logits [n_vocab] (-inf for tokens that were not scored) and the hidden row handed to the next
- * step [n_embd of the target]; either may be NULL. Only for assistants. */
+ * step [n_embd of the target]; either may be NULL; only assistants have such rows. */
 pillion_status pillion_pair_draft(pillion_pair* pair, int32_t last, int32_t n, int32_t* tokens, size_t capacity, size_t* n_drafted);
 pillion_status pillion_pair_draft_row(const pillion_pair* pair, int32_t step, float* logits, float* hidden);
 

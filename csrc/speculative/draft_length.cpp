@@ -11,6 +11,7 @@ constexpr int kFirst = 3;              // before anything is known
 constexpr double kPrior = 2, kFirstGuess = 0.6;    // imagined tries per position: at first 0.6, further on as good as the one before
 constexpr double kMargin = 1.02;       // a longer or any draft must promise this much, or noise would make lengths flicker
 
+constexpr int kTriedBeforeParking = 3; // drafts of up to so many tokens
 constexpr int kWarmUp = 3;             // of the first few the fastest counts: caches are cold, pages untouched
 constexpr double kHiccup = 2;          // a slower outlier counts as this many times the average
 
@@ -52,6 +53,14 @@ double DraftLength::tokens_per_ms(int k) const {
     return ms > 0 ? expected / ms : 0;
 }
 
+// The most promising draft, whether or not it beats plain decoding.
+int DraftLength::best_draft() const {
+    int best = 1;
+    for (int k = 2; k <= kMax; k++)
+        if (tokens_per_ms(k) > tokens_per_ms(best)) best = k;
+    return best;
+}
+
 int DraftLength::best() const {
     if (verify_[1].ms == 0 && rounds_ < 4) return kFirst;
     int best = 0;
@@ -69,13 +78,17 @@ int DraftLength::pick() {
         if (++plain_rounds_ < retry_after_) return 0;
         plain_rounds_ = 0;
         retry_after_ = std::min(2 * retry_after_, int(kRetryMost));
-        return std::max(1, best());    // one round to see whether things have changed
+        return best_draft();    // one round to see whether things have changed
     }
     // Plain decoding's own price must be known, or nothing can be compared with it.
     if (rounds_ == 3 && verify_[1].ms == 0) return 0;
     const int k = best();
-    if (k == 0) parked_ = true, plain_rounds_ = 0;
-    return k;
+    if (k > 0) return k;
+    // Short drafts are judged by what they cost, not by a guess between longer ones.
+    for (int n = 1; n <= kTriedBeforeParking; n++)
+        if (verify_[1 + n].n < kWarmUp) return n;
+    parked_ = true, plain_rounds_ = 0;
+    return 0;
 }
 
 void DraftLength::update(int drafted, int accepted, double draft_ms, double verify_ms) {

@@ -19,6 +19,7 @@ class DraftLength {
 
   private:
     int best() const;
+    int best_draft() const;
     double verify_cost(int rows) const;
     double draft_cost(int k) const;
 

@@ -39,7 +39,7 @@ Pair::Pair(std::shared_ptr<Context> target, std::shared_ptr<Model> drafter, cons
     if (!(o.p_min >= 0 && o.p_min <= 1)) fail(Status::invalid_argument, "p_min %g is outside 0 to 1", double(o.p_min));
     if (o.n_ngram < 1 || o.n_ngram > 64) fail(Status::invalid_argument, "n_ngram %d, allowed are 1 to 64", o.n_ngram);
     if (target_->n_outputs_max() < 2)
-        fail(Status::pairing, "the target context returns %d output row (n_outputs), verifying a draft needs at least 2",
+        fail(Status::invalid_argument, "the target context returns %d output row (n_outputs), verifying a draft needs at least 2",
              target_->n_outputs_max());
 }
 

@@ -491,3 +491,52 @@ def test_small_outputs_shorten_the_draft(shape, greedy):
         with shape.target.context(128, n_outputs=n_outputs) as context, shape.pillion.Pair(context, shape.drafter) as pair:
             assert run(pair, greedy(), ids, 20, 8) == expected
             assert not any(pair.stats.drafted_at[n_outputs - 1 :])
+
+
+def test_cancel_during_a_round(llms, pillion):
+    """Whatever the moment, the next text is right."""
+    import threading
+    import time
+
+    paired, plain = llms
+    expected = text_of(plain.complete(PROMPT, temperature=0, max_tokens=30))
+    for delay in (0.0, 0.003, 0.01, 0.02):
+        outcome = []
+
+        def work():
+            try:
+                paired.complete(PROMPT, temperature=0, max_tokens=250, draft=4)
+            except pillion.Cancelled as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(delay)
+        paired.cancel()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert text_of(paired.complete(PROMPT, temperature=0, max_tokens=30, draft=4)) == expected
+
+
+def test_the_command_line(pillion, tiny_target, tiny_assistant):
+    import json
+    import subprocess
+    import sys
+
+    def command(*arguments):
+        call = [sys.executable, "-m", "pillion", *map(str, arguments)]
+        result = subprocess.run(call, capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, result.stderr
+        return result
+
+    texts = {
+        command("run", "-m", tiny_target, "-p", PROMPT, "-n", 40, "--temp", 0, *more).stdout
+        for more in ((), ("-md", "none"), ("-md", tiny_assistant, "--spec-draft-n-max", 5), ("-md", "lookup"))
+    }
+    assert len(texts) == 1
+    demo = command("demo", "-n", 40)
+    assert "texts equal: yes" in demo.stderr and demo.stdout.count("In the beginning") == 2
+    found = json.loads(command("bench", "-m", tiny_target, "-p", 64, "-n", 32, "-r", 1, "--spec-draft-n-max", 3, "--json").stdout)
+    (drafted,) = [one for one in found if one["test"] == "decode_draft"]
+    assert drafted["texts_equal"] and drafted["kind"] == "mtp" and 0 < drafted["acceptance"] < 1
+    assert [one["head"] for one in found if one["test"] == "draft_step"] == ["ordered", "dense"]
