@@ -38,9 +38,6 @@ Pair::Pair(std::shared_ptr<Context> target, std::shared_ptr<Model> drafter, cons
     : target_(std::move(target)), drafter_(make_drafter(std::move(drafter), *target_, o)), p_min_(o.p_min) {
     if (!(o.p_min >= 0 && o.p_min <= 1)) fail(Status::invalid_argument, "p_min %g is outside 0 to 1", double(o.p_min));
     if (o.n_ngram < 1 || o.n_ngram > 64) fail(Status::invalid_argument, "n_ngram %d, allowed are 1 to 64", o.n_ngram);
-    if (target_->n_outputs_max() < 2)
-        fail(Status::invalid_argument, "the target context returns %d output row (n_outputs), verifying a draft needs at least 2",
-             target_->n_outputs_max());
 }
 
 size_t Pair::set_tokens(const int32_t* tokens, size_t n) {
@@ -105,6 +102,10 @@ int Pair::choose_length(int n_draft, size_t n_max) {
     const int most = std::min({kDraftMax, room, target_->n_outputs_max() - 1, int(std::min<size_t>(n_max - 1, kDraftMax))});
     if (n_draft == 0) {
         stats_.state = PairStats::State::off, stats_.reason = "switched off for this call (n_draft 0)";
+        return 0;
+    }
+    if (target_->n_outputs_max() < 2) {
+        stats_.state = PairStats::State::off, stats_.reason = "the context returns one output row, verifying a draft needs two (n_outputs, n_batch)";
         return 0;
     }
     const int wanted = n_draft == kDraftAuto ? length_.pick() : n_draft;
