@@ -17,10 +17,11 @@ class LookupDrafter final : public Drafter {
         text_ = target.tokens();
         text_.push_back(r.last);
         const int length = int(text_.size());
+        const size_t most = drafts.size() + size_t(r.n);
         for (int n = std::min(n_ngram_, length - 1); n >= 1; n--)
             for (int at = length - 1 - n; at >= 0; at--)
                 if (std::equal(text_.end() - n, text_.end(), text_.begin() + at)) {
-                    for (int i = at + n; i < length && int(drafts.size()) < r.n; i++) drafts.push_back(text_[size_t(i)]);
+                    for (int i = at + n; i < length && drafts.size() < most; i++) drafts.push_back(text_[size_t(i)]);
                     return;
                 }
     }

@@ -19,8 +19,8 @@ struct RoundInfo {
 };
 
 struct PairStats {
-    enum class State { on = 1, parked = 2, off = 3 } state = State::off;
-    std::string reason = "no step yet";
+    enum class State { on = 1, parked = 2, off = 3 } state = State::on;    // until a step decides otherwise
+    std::string reason;            // why parked or off
     uint64_t rounds = 0, tokens = 0, drafted = 0, accepted = 0;
     uint64_t drafted_at[kDraftMax] = {}, accepted_at[kDraftMax] = {};
     double draft_ms = 0, verify_ms = 0, accept_ms = 0;

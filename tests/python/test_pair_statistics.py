@@ -78,7 +78,14 @@ def exact_distribution(model, prompt):
 
 
 def test_the_p_value():
-    for x, df, p in [(3.841, 1, 0.05), (5.991, 2, 0.05), (7.815, 3, 0.05), (124.342, 100, 0.05), (149.449, 100, 0.001), (553.1, 511, 0.0959)]:
+    for x, df, p in [
+        (3.841, 1, 0.05),
+        (5.991, 2, 0.05),
+        (7.815, 3, 0.05),
+        (124.342, 100, 0.05),
+        (149.449, 100, 0.001),
+        (553.1, 511, 0.0959),
+    ]:
         assert chi_square_p(x, df) == pytest.approx(p, rel=0.01), (x, df)
 
 
@@ -161,7 +168,9 @@ def test_reading_the_prompt_is_the_same_work(pillion, tiny_target, tiny_assistan
 def test_counts_of_a_result_are_those_without_a_drafter(pillion, tiny_target):
     with pillion.LLM(tiny_target, n_ctx=512) as paired, pillion.LLM(tiny_target, n_ctx=512, drafter=None) as plain:
         for prompt in ("Genesis 1\n\nIn the beginning", "Genesis 1\n\nIn the beginning God created", "Psalms 23"):
-            found, expected = (one.complete(prompt, max_tokens=12, temperature=0, draft=k) for one, k in ((paired, 3), (plain, None)))
+            found, expected = (
+                one.complete(prompt, max_tokens=12, temperature=0, draft=k) for one, k in ((paired, 3), (plain, None))
+            )
             for name in ("cache_n", "prompt_n"):
                 assert found["timings"][name] == expected["timings"][name]
             assert found["usage"]["prompt_tokens"] == expected["usage"]["prompt_tokens"]
