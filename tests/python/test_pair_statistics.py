@@ -14,12 +14,6 @@ import pytest
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _built_with_the_pair(pillion):
-    if not hasattr(pillion, "Pair"):
-        pytest.skip("this build has no pair")
-
-
 @pytest.fixture(scope="module")
 def tiny_assistant(pillion):
     from pillion.models import TINY_ASSISTANT

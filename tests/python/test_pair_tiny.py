@@ -17,12 +17,6 @@ N_CHAIN = 4  # draft steps in the goldens
 NMSE = 1e-4  # the cache is f16, and four steps stand on each other
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _built_with_the_pair(pillion):
-    if not hasattr(pillion, "Pair"):
-        pytest.skip("this build has no pair")
-
-
 def nmse(ours, reference):
     ours, reference = ours.astype(np.float64), reference.astype(np.float64)
     return float(((ours - reference) ** 2).sum() / (reference**2).sum())
