@@ -82,10 +82,10 @@ const char* pillion_last_error(void) { return g_last_error; }
 
 pillion_status pillion_set_log(pillion_log_callback callback, void* user) {
     return guard([&] {
-        static pillion_log_callback current = nullptr;    // the sink below needs the C signature
-        if (!callback) set_log_sink(nullptr, nullptr);
+        static std::atomic<pillion_log_callback> current{nullptr};    // the sink below needs the C signature
+        set_log_sink(nullptr, nullptr);    // after this no message is in flight, so callback and user change together
         current = callback;
-        if (callback) set_log_sink([](LogLevel level, const char* text, void* u) { current(int32_t(level), text, u); }, user);
+        if (callback) set_log_sink([](LogLevel level, const char* text, void* u) { current.load()(int32_t(level), text, u); }, user);
     });
 }
 

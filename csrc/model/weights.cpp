@@ -49,6 +49,9 @@ class Loader {
             check(backend_.import_weight(item.source, *w_.buffer, item.offset, *queue, *item.to, reason), reason);
             if (item.bytes > 0 && item.file_bytes > 0) drop_pages(&file_, item.source.data, item.file_bytes);
         }
+        // Where the page cache holds the file in 2 MB pages, a neighbour's read mapped dropped parts again. What stays in the file comes
+        // back page by page as it is used.
+        file_.file().drop(0, file_.file().size());
         if (progress) progress(total, total);
         if (!w_.output) w_.output = w_.token_embd;
     }

@@ -30,7 +30,6 @@ class Sampler {
     void accept(int32_t token);    // feeds the penalties
     void reset();
     bool is_plain_greedy() const;
-    uint64_t seed() const { return o_.seed; }
 
   private:
     struct Candidate {

@@ -10,7 +10,6 @@ constexpr double kSmooth = 0.2;        // of a new time in the average
 constexpr int kFirst = 3;              // before anything is known
 constexpr double kPrior = 2, kFirstGuess = 0.6;    // imagined tries per position: at first 0.6, further on as good as the one before
 constexpr double kMargin = 1.02;       // a longer or any draft must promise this much, or noise would make lengths flicker
-
 constexpr int kTriedBeforeParking = 3; // drafts of up to so many tokens
 constexpr int kWarmUp = 3;             // of the first few the fastest counts: caches are cold, pages untouched
 constexpr double kHiccup = 2;          // a slower outlier counts as this many times the average
@@ -70,8 +69,6 @@ int DraftLength::best() const {
     return best;
 }
 
-int DraftLength::preview() const { return best(); }
-
 int DraftLength::pick() {
     rounds_++;
     if (parked_) {
@@ -85,8 +82,9 @@ int DraftLength::pick() {
     const int k = best();
     if (k > 0) return k;
     // Short drafts are judged by what they cost, not by a guess between longer ones.
-    for (int n = 1; n <= kTriedBeforeParking; n++)
-        if (verify_[1 + n].n < kWarmUp) return n;
+    // Asked for a bounded number of times: a drafter may return fewer than asked.
+    for (int n = 1; n <= kTriedBeforeParking && trials_ < kTriedBeforeParking * kWarmUp; n++)
+        if (verify_[1 + n].n < kWarmUp) return trials_++, n;
     parked_ = true, plain_rounds_ = 0;
     return 0;
 }

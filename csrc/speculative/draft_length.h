@@ -11,14 +11,13 @@ class DraftLength {
     static constexpr int kMax = 8;
 
     int pick();                    // for the next round; 0: don't draft
-    int preview() const;           // the same without counting as a round
+    int best() const;              // what it would be, without counting as a round
     void update(int drafted, int accepted, double draft_ms, double verify_ms);
     bool parked() const { return parked_; }
     double acceptance(int position) const;
     double tokens_per_ms(int k) const;    // expected; k = 0: plain
 
   private:
-    int best() const;
     int best_draft() const;
     double verify_cost(int rows) const;
     double draft_cost(int k) const;
@@ -33,6 +32,7 @@ class DraftLength {
     double hits_[kMax] = {}, tries_[kMax] = {};            // decaying counts; hits: accepted given that those before were
     Cost verify_[kMax + 2], draft_per_token_;
     bool parked_ = false;
+    int trials_ = 0;               // of short drafts, before parking
     int plain_rounds_ = 0, rounds_ = 0, retry_after_ = kRetryFirst;
     static constexpr int kRetryFirst = 32, kRetryMost = 512;
 };

@@ -35,7 +35,7 @@ class Pair {
     const Drafter& drafter() const { return *drafter_; }
     const PairStats& stats() const { return stats_; }
     void reset_stats() { stats_ = PairStats(); }
-    int preview_length() const { return length_.preview(); }
+    int preview_length() const { return length_.best(); }
 
     size_t set_tokens(const int32_t* tokens, size_t n);
     // Appends 1 .. n_max tokens to `out`. Throws; the pair is then as before the step, or (after a broken run) at a shorter length that

@@ -367,11 +367,10 @@ def test_acceptance_of_the_tiny_pair(llms):
 
 
 def test_acceptance_is_the_reference_s(pillion, tiny_target, tiny_assistant):
-    """Greedy with k = 3, within 0.02 of the rounds that transformers made (tests/golden/tiny-pair.npz)."""
+    """Greedy with k = 3, within 0.02 of the reference loop's rounds on transformers (tests/golden/tiny-pair.npz)."""
     golden = np.load(GOLDEN / "tiny-pair.npz")
     keys = [key[: -len(".round_accepted")] for key in golden.files if key.endswith(".round_accepted")]
-    if not keys:
-        pytest.skip("the golden has no rounds")
+    assert sorted(keys) == ["long", "short"]
     ours, theirs, drafted, theirs_drafted = 0, 0, 0, 0
     with pillion.Model.open(tiny_target) as model, model.context(512) as context, pillion.Pair(context, tiny_assistant) as pair:
         for key in keys:

@@ -22,11 +22,14 @@ struct Moe {
     int n_threads;
 
     int n_pairs(const RunInfo& run) const { return run.count(rows) * p.n_used; }
-    // lists: number of active experts, then their ids, the begin of their pairs (one more than experts), then the pairs in order
+    // lists: number of active experts, then their ids, the begin of their pairs (one more than experts), the sort's counters, then the
+    // pairs in order
     int32_t& n_active() const { return lists[0]; }
     int32_t* active() const { return lists + 1; }
     int32_t* begin() const { return lists + 1 + p.n_experts; }
-    int32_t* pairs() const { return lists + 2 + 2 * p.n_experts; }
+    int32_t* next() const { return lists + 2 + 2 * p.n_experts; }
+    int32_t* pairs() const { return lists + 2 + 3 * p.n_experts; }
+    int32_t expert_of(int pair) const { return ids[pair / p.n_used * ids_stride + pair % p.n_used]; }
     const float* input(int pair) const {
         return x.row(pair / p.n_used) + (p.per_row == 1 ? 0 : int64_t(pair % p.n_used) * expert.inputs);
     }
@@ -39,16 +42,21 @@ class MoeGroupStep final : public CpuStep {
     const char* kernel() const override { return "moe_group"; }
     int chunks(const RunInfo& run) const override { return m_.n_pairs(run) > 0 ? 1 : 0; }
     void run(const RunInfo& run, int, int) const override {
+        // A counting sort: pairs of an expert keep their order.
+        const int n_pairs = m_.n_pairs(run), n_experts = m_.p.n_experts;
+        int32_t* next = m_.next();    // first the counts, then where an expert's next pair goes
+        for (int e = 0; e < n_experts; e++) next[e] = 0;
+        for (int pair = 0; pair < n_pairs; pair++) next[m_.expert_of(pair)]++;
         int n_active = 0, at = 0;
-        const int n_pairs = m_.n_pairs(run);
-        for (int e = 0; e < m_.p.n_experts; e++) {
-            const int before = at;
-            for (int pair = 0; pair < n_pairs; pair++)
-                if (m_.ids[pair / m_.p.n_used * m_.ids_stride + pair % m_.p.n_used] == e) m_.pairs()[at++] = pair;
-            if (at > before) m_.active()[n_active] = e, m_.begin()[n_active++] = before;
+        for (int e = 0; e < n_experts; e++) {
+            const int count = next[e];
+            next[e] = at;
+            if (count > 0) m_.active()[n_active] = e, m_.begin()[n_active++] = at;
+            at += count;
         }
         m_.begin()[n_active] = at;
         m_.n_active() = n_active;
+        for (int pair = 0; pair < n_pairs; pair++) m_.pairs()[next[m_.expert_of(pair)]++] = pair;
     }
 
   private:
@@ -107,7 +115,7 @@ class MoeMultiplyStep final : public CpuStep {
 MoeScratch moe_scratch(const PackedMatrix& m, const MoeParams& p, int rows_max) {
     const size_t pairs = size_t(rows_max) * size_t(p.n_used);
     MoeScratch s = {};
-    s.act = (size_t(2 + 2 * p.n_experts) * 4 + pairs * 4 + 63) / 64 * 64;
+    s.act = (size_t(2 + 3 * p.n_experts) * 4 + pairs * 4 + 63) / 64 * 64;
     s.bytes = s.act + (is_float(m.format) ? 0 : act_bytes(m.inputs, int64_t(pairs)));
     return s;
 }

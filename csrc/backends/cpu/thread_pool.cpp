@@ -5,6 +5,8 @@
 
 #include <chrono>
 #include <system_error>
+
+#include "core/log.h"
 #ifdef __linux__
 #include <linux/futex.h>
 #include <sched.h>
@@ -48,7 +50,8 @@ ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads < 1 ? 1 : n_threads
     try {
         for (int i = 1; i < n_threads_; i++) workers_.emplace_back([this, i] { worker_main(i); });
     } catch (const std::system_error&) {
-        // Fewer threads than asked for: chunks go to those that exist. n_threads() stays the upper bound of worker numbers.
+        // Chunks go to the threads that exist. n_threads() stays the upper bound of worker numbers.
+        log(LogLevel::warning, "%d threads asked for, the system gave %zu", n_threads_, workers_.size() + 1);
     }
 }
 
