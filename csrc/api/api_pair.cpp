@@ -31,7 +31,7 @@ pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
         need(target, "target"), need(pair, "pair");
         const pillion_pair_config c = read_config(config, pillion_pair_config_init, "pillion_pair_config");
         PairOptions o;
-        o.dense_head = c.dense_head != 0, o.strict = c.strict != 0, o.as_model = c.as_model != 0;
+        o.dense_head = c.dense_head != 0, o.strict = c.strict != 0, o.as_model = c.as_model != 0, o.sampled = c.sampled != 0;
         if (c.n_ngram != 0) o.n_ngram = c.n_ngram;
         o.p_min = c.p_min;
         const Claim claim(*target->busy);

@@ -231,7 +231,9 @@ typedef struct {
     int32_t strict;               /* 1: an ordered head that the file has only in part is an error, not a warning */
     int32_t as_model;             /* 1: run the drafter as an ordinary model with a cache of its own; refused for an assistant */
     int32_t n_ngram;              /* prompt lookup: longest run of tokens to look for; 0: 3 */
-    float p_min;                  /* a draft less likely than this ends the draft; 0: off */
+    float p_min;                  /* a draft whose step gives its best token less than this ends the draft; 0: off */
+    int32_t sampled;              /* 1: drafts are drawn by the sampler and verified by rejection: accepted more often at a temperature,
+                                   * the text follows the same distribution but is another than without drafts. Greedy stays exact */
 } pillion_pair_config;
 
 void pillion_pair_config_init(pillion_pair_config* config, size_t size);
@@ -249,7 +251,7 @@ typedef struct {
 } pillion_round_info;
 
 /* One round: drafts, verifies them in one run of the target, and returns the tokens that the sampler chose: at least one, at most
- * n_max. They are those that steps without drafts would give, also when sampling. The first step after a prompt returns the token that
+ * n_max. They are those that steps without drafts would give, also when sampling (but see `sampled`). The first step after a prompt returns the token that
  * the prompt's logits give. n_draft: 0 none, 1 .. PILLION_DRAFT_MAX, or PILLION_DRAFT_AUTO: as many as pay off by what was measured.
  * The context's output row i is the one that token i was chosen from, until the next call; in the first step after a prompt that is its
  * last row. The last token is not in the cache yet. */

@@ -56,35 +56,50 @@ void Sampler::reset() {
 }
 
 // The logits with bias and penalties; the given ones where there are none.
-const float* Sampler::adjust(const float* logits, int n_vocab) {
-    if (o_.bias.empty() && !has_penalties()) return logits;
-    adjusted_.assign(logits, logits + n_vocab);
+Scores Sampler::adjust(const Scores& scores) {
+    if (o_.bias.empty() && !has_penalties()) return scores;
+    struct Change {
+        int count = 0;         // times the token was accepted lately
+        float bias = 0;
+    };
+    std::unordered_map<int32_t, Change> changes;
     if (has_penalties()) {
         const size_t n = o_.penalty_last_n < 0 ? history_.size() : std::min(history_.size(), size_t(o_.penalty_last_n));
-        std::unordered_map<int32_t, int> counts;
-        for (size_t i = history_.size() - n; i < history_.size(); i++)
-            if (history_[i] >= 0 && history_[i] < n_vocab) counts[history_[i]]++;
-        for (const auto& [token, count] : counts) {
-            float& x = adjusted_[size_t(token)];
-            x = x > 0 ? x / o_.repeat_penalty : x * o_.repeat_penalty;
-            x -= float(count) * o_.frequency_penalty + o_.presence_penalty;
-        }
+        for (size_t i = history_.size() - n; i < history_.size(); i++) changes[history_[i]].count++;
     }
     for (const auto& [token, value] : o_.bias) {
-        if (token >= n_vocab) fail(Status::invalid_argument, "logit bias for token %d, the vocabulary has %d", token, n_vocab);
-        adjusted_[size_t(token)] += value;
+        if (!scores.ids && token >= scores.n) fail(Status::invalid_argument, "logit bias for token %d, the vocabulary has %d", token, scores.n);
+        changes[token].bias += value;
     }
-    return adjusted_.data();
+
+    adjusted_.assign(scores.logits, scores.logits + scores.n);
+    const auto apply = [&](float& x, const Change& change) {
+        if (change.count > 0) {
+            x = x > 0 ? x / o_.repeat_penalty : x * o_.repeat_penalty;
+            x -= float(change.count) * o_.frequency_penalty + o_.presence_penalty;
+        }
+        x += change.bias;
+    };
+    if (scores.ids) {
+        for (int i = 0; i < scores.n; i++)
+            if (const auto found = changes.find(scores.ids[i]); found != changes.end()) apply(adjusted_[size_t(i)], found->second);
+    } else {
+        for (const auto& [token, change] : changes)
+            if (token >= 0 && token < scores.n) apply(adjusted_[size_t(token)], change);
+    }
+    return {adjusted_.data(), scores.ids, scores.n};
 }
 
 // The top_k best candidates (all when off), best first.
-void Sampler::select(const float* logits, int n_vocab) {
+void Sampler::select(const Scores& scores) {
+    const float* logits = scores.logits;
+    const auto token = [&](int i) { return scores.ids ? scores.ids[i] : i; };
     const auto before = [](const Candidate& a, const Candidate& b) { return better(a.logit, a.token, b.logit, b.token); };
     candidates_.clear();
-    const size_t k = o_.top_k > 0 && o_.top_k < n_vocab ? size_t(o_.top_k) : size_t(n_vocab);
+    const size_t k = o_.top_k > 0 && o_.top_k < scores.n ? size_t(o_.top_k) : size_t(scores.n);
     if (k > 4096) {
-        for (int32_t t = 0; t < n_vocab; t++)
-            if (logits[t] > -INFINITY) candidates_.push_back({logits[t], t});
+        for (int i = 0; i < scores.n; i++)
+            if (logits[i] > -INFINITY) candidates_.push_back({logits[i], token(i)});
         if (k < candidates_.size()) {
             std::nth_element(candidates_.begin(), candidates_.begin() + long(k), candidates_.end(), before);
             candidates_.resize(k);
@@ -93,14 +108,14 @@ void Sampler::select(const float* logits, int n_vocab) {
         return;
     }
     // A heap with the worst of the k best on top; most logits are below it and cost one comparison.
-    for (int32_t t = 0; t < n_vocab; t++) {
-        if (candidates_.size() == k && !(logits[t] > candidates_.front().logit)) continue;
-        if (!(logits[t] > -INFINITY)) continue;
+    for (int i = 0; i < scores.n; i++) {
+        if (candidates_.size() == k && !better(logits[i], token(i), candidates_.front().logit, candidates_.front().token)) continue;
+        if (!(logits[i] > -INFINITY)) continue;
         if (candidates_.size() == k) {
             std::pop_heap(candidates_.begin(), candidates_.end(), before);
             candidates_.pop_back();
         }
-        candidates_.push_back({logits[t], t});
+        candidates_.push_back({logits[i], token(i)});
         std::push_heap(candidates_.begin(), candidates_.end(), before);
     }
     std::sort_heap(candidates_.begin(), candidates_.end(), before);
@@ -129,17 +144,18 @@ void Sampler::truncate() {
     candidates_.resize(keep);
 }
 
-const std::vector<std::pair<int32_t, float>>& Sampler::distribution(const float* logits, int n_vocab) {
-    const float* x = adjust(logits, n_vocab);
+const Distribution& Sampler::distribution(const Scores& given) {
+    const Scores scores = adjust(given);
     distribution_.clear();
     if (o_.temperature == 0) {
-        int32_t best = 0;
-        for (int32_t t = 1; t < n_vocab; t++)
-            if (better(x[t], t, x[best], best) || std::isnan(x[best])) best = t;
-        distribution_.push_back({best, 1.0f});
+        const auto token = [&](int i) { return scores.ids ? scores.ids[i] : i; };
+        int best = 0;
+        for (int i = 1; i < scores.n; i++)
+            if (better(scores.logits[i], token(i), scores.logits[best], token(best)) || std::isnan(scores.logits[best])) best = i;
+        distribution_.push_back({token(best), 1.0f});
         return distribution_;
     }
-    select(x, n_vocab);
+    select(scores);
     if (candidates_.empty()) fail(Status::invalid_argument, "no token is left to sample: every logit is -inf or not a number");
     truncate();
     const double best = double(candidates_.front().logit), scale = 1 / double(o_.temperature);
@@ -149,16 +165,20 @@ const std::vector<std::pair<int32_t, float>>& Sampler::distribution(const float*
     return distribution_;
 }
 
-int32_t Sampler::sample(const float* logits, int n_vocab, int32_t most_likely) {
-    if (is_plain_greedy()) return most_likely;
-    const auto& d = distribution(logits, n_vocab);
-    if (d.size() == 1) return d[0].first;
-    double u = pillion_random_unit(o_.seed, counter_++);
-    for (const auto& [token, p] : d) {
+double Sampler::uniform() { return pillion_random_unit(o_.seed, counter_++); }
+
+int32_t Sampler::draw(const Distribution& distribution) {
+    if (distribution.size() == 1) return distribution[0].first;
+    double u = uniform();
+    for (const auto& [token, p] : distribution) {
         u -= double(p);
         if (u < 0) return token;
     }
-    return d.back().first;    // rounding left a crumb
+    return distribution.back().first;    // rounding left a crumb
+}
+
+int32_t Sampler::sample(const float* logits, int n_vocab, int32_t most_likely) {
+    return is_plain_greedy() ? most_likely : draw(distribution({logits, nullptr, n_vocab}));
 }
 
 }  // namespace pillion

@@ -19,16 +19,30 @@ struct SamplerOptions {
     std::vector<std::pair<int32_t, float>> bias;
 };
 
+// Candidates, best first, with probabilities that sum to 1.
+using Distribution = std::vector<std::pair<int32_t, float>>;
+
+// Logits of some tokens: those of `ids`, or of 0 .. n - 1 without.
+struct Scores {
+    const float* logits;
+    const int32_t* ids;
+    int n;
+};
+
 class Sampler {
   public:
     explicit Sampler(SamplerOptions options);    // throws Error{invalid_argument}
 
     // `most_likely`: the index of the largest logit, as the graph's pick found it; greedy without bias or penalties is just that.
     int32_t sample(const float* logits, int n_vocab, int32_t most_likely);
-    // The distribution sample() draws from: candidates best first with probabilities that sum to 1. For rejection and tests.
-    const std::vector<std::pair<int32_t, float>>& distribution(const float* logits, int n_vocab);
+    // The distribution sample() draws from; valid until the next call.
+    const Distribution& distribution(const Scores& scores);
+    // A token of it, by the next random number; without one when there is no choice.
+    int32_t draw(const Distribution& distribution);
+    double uniform();              // the next random number, in [0, 1)
     void accept(int32_t token);    // feeds the penalties
     void reset();
+    bool is_greedy() const { return o_.temperature == 0; }
     bool is_plain_greedy() const;
 
   private:
@@ -37,8 +51,8 @@ class Sampler {
         int32_t token;
     };
     bool has_penalties() const;
-    const float* adjust(const float* logits, int n_vocab);
-    void select(const float* logits, int n_vocab);
+    Scores adjust(const Scores& scores);
+    void select(const Scores& scores);
     void truncate();
 
     SamplerOptions o_;
@@ -46,7 +60,7 @@ class Sampler {
     uint64_t counter_ = 0;                          // random numbers drawn
     std::vector<float> adjusted_;
     std::vector<Candidate> candidates_;             // best first after select()
-    std::vector<std::pair<int32_t, float>> distribution_;
+    Distribution distribution_;
 };
 
 }  // namespace pillion

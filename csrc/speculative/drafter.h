@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/context.h"
+#include "runtime/sampler.h"
 
 namespace pillion {
 
@@ -18,6 +19,8 @@ struct DraftRequest {
     const float* hidden;       // the target's hidden row (after the final norm) of the position before; may be null
     int n;                     // drafts wanted, 1 .. kDraftMax
     float p_min;               // stop at a draft less likely than this
+    Sampler* sampler;          // null: the most likely token each time; else drawn from its distribution over the drafter's scores
+    std::vector<Distribution>* proposals;    // gets what each draft was drawn from; stays empty where nothing was drawn
 };
 
 class Drafter {
@@ -35,7 +38,7 @@ class Drafter {
 };
 
 struct PairOptions {
-    bool dense_head = false, strict = false, as_model = false;
+    bool dense_head = false, strict = false, as_model = false, sampled = false;
     int n_ngram = 3;
     float p_min = 0;
 };

@@ -19,11 +19,13 @@ class ModelDrafter final : public Drafter {
         if (tokens_.size() + size_t(r.n) > size_t(context_.n_ctx())) return;
         context_.set_tokens(tokens_.data(), tokens_.size());
         for (int i = 0;; i++) {
-            const int32_t token = context_.pick(0);
-            if (r.p_min > 0) {
-                const float* logits = context_.logits(0);
-                const size_t n = size_t(context_.model().hparams().n_vocab);
-                if (double(logits[token]) - log_sum_exp(logits, n) < double(logf(r.p_min))) return;
+            int32_t token = context_.pick(0);
+            const float* logits = context_.logits(0);
+            const int n = context_.model().hparams().n_vocab;
+            if (r.p_min > 0 && double(logits[token]) - log_sum_exp(logits, size_t(n)) < double(logf(r.p_min))) return;
+            if (r.sampler) {
+                r.proposals->push_back(r.sampler->distribution({logits, nullptr, n}));
+                token = r.sampler->draw(r.proposals->back());
             }
             drafts.push_back(token);
             if (i + 1 == r.n) return;

@@ -75,8 +75,8 @@ class MtpDrafter final : public Drafter {
         memcpy(in_.hidden.host(), r.hidden, size_t(n_embd_) * 4);
         *reinterpret_cast<int32_t*>(in_.token.host()) = r.last;
         steps_ = 0;
-        // With a bound the steps run one by one, so that none is made for nothing; their results are collected in the same rows.
-        if (r.p_min > 0) return draft_stepwise(target, r, drafts);
+        // One by one with a bound, so that no step is made for nothing, and where the next token is drawn by the host.
+        if (r.p_min > 0 || r.sampler) return draft_stepwise(target, r, drafts);
         run(plan(r.n), target.length());
         steps_ = r.n;
         for (int i = 0; i < r.n; i++) drafts.push_back(token(i));
@@ -87,7 +87,8 @@ class MtpDrafter final : public Drafter {
         const float* scores = reinterpret_cast<const float*>(in_.logits.host()) + int64_t(i) * width_;
         if (logits) {
             std::fill(logits, logits + n_vocab_, -INFINITY);
-            for (int64_t k = 0; k < width_; k++) logits[scored_token(i, k)] = scores[k];
+            const int32_t* ids = scored_ids(i);
+            for (int64_t k = 0; k < width_; k++) logits[ids ? ids[k] : k] = scores[k];
         }
         if (hidden) memcpy(hidden, reinterpret_cast<const float*>(in_.hiddens.host()) + int64_t(i) * n_embd_, size_t(n_embd_) * 4);
     }
@@ -138,19 +139,24 @@ class MtpDrafter final : public Drafter {
     void draft_stepwise(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) {
         for (int i = 0; i < r.n; i++) {
             run(plan(1), target.length());
-            const int32_t t = token(0);
-            const float p = *reinterpret_cast<const float*>(in_.probabilities.host());
+            if (*reinterpret_cast<const float*>(in_.probabilities.host()) < r.p_min) return;
+            int32_t t = token(0);
+            if (r.sampler) {
+                const float* scores = reinterpret_cast<const float*>(in_.logits.host());
+                r.proposals->push_back(r.sampler->distribution({scores, scored_ids(0), int(width_)}));
+                t = r.sampler->draw(r.proposals->back());
+            }
+            drafts.push_back(t);
             memcpy(in_.hidden.host(), in_.hiddens.host(), size_t(n_embd_) * 4);
             *reinterpret_cast<int32_t*>(in_.token.host()) = t;
-            if (p < r.p_min) return;
-            drafts.push_back(t);
         }
     }
 
     int32_t token(int i) const { return reinterpret_cast<const int32_t*>(in_.tokens.host())[i]; }
-    int32_t scored_token(int step, int64_t k) const {
-        if (!in_.dense_head) return reinterpret_cast<const int32_t*>(in_.ids.host())[int64_t(step) * width_ + k];
-        return token_order_ ? reinterpret_cast<const int32_t*>(token_order_.host())[k] : int32_t(k);
+    // Which tokens a step's scores belong to; null: those of 0 .. width - 1.
+    const int32_t* scored_ids(int step) const {
+        if (!in_.dense_head) return reinterpret_cast<const int32_t*>(in_.ids.host()) + int64_t(step) * width_;
+        return token_order_ ? reinterpret_cast<const int32_t*>(token_order_.host()) : nullptr;
     }
 
     std::shared_ptr<Model> model_;

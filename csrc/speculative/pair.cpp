@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "core/log.h"
+#include "speculative/accept.h"
 
 namespace pillion {
 namespace {
@@ -35,7 +36,7 @@ std::unique_ptr<Drafter> make_drafter(std::shared_ptr<Model> drafter, const Cont
 }  // namespace
 
 Pair::Pair(std::shared_ptr<Context> target, std::shared_ptr<Model> drafter, const PairOptions& o)
-    : target_(std::move(target)), drafter_(make_drafter(std::move(drafter), *target_, o)), p_min_(o.p_min) {
+    : target_(std::move(target)), drafter_(make_drafter(std::move(drafter), *target_, o)), p_min_(o.p_min), sampled_(o.sampled) {
     if (!(o.p_min >= 0 && o.p_min <= 1)) fail(Status::invalid_argument, "p_min %g is outside 0 to 1", double(o.p_min));
     if (o.n_ngram < 1 || o.n_ngram > 64) fail(Status::invalid_argument, "n_ngram %d, allowed are 1 to 64", o.n_ngram);
 }
@@ -121,19 +122,19 @@ RoundInfo Pair::round(Sampler& sampler, int n_draft, size_t n_max, const int32_t
     Stopwatch watch;
     const int k = choose_length(n_draft, n_max);
     rows_.assign(1, last_);
-    if (k > 0) drafter_->draft(*target_, {last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_}, rows_);
+    proposals_.clear();
+    Sampler* const draws = sampled_ && !sampler.is_greedy() ? &sampler : nullptr;
+    if (k > 0) drafter_->draft(*target_, {last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_}, rows_);
     const int drafted = info.drafted = int(rows_.size()) - 1;
     info.draft_ms = k > 0 ? watch.lap_ms() : 0;
 
     target_->eval(rows_.data(), rows_.size(), drafted + 1);
     info.verify_ms = watch.lap_ms();
 
-    // Row i predicts what follows rows_[i]. The sampler's choice stands; a draft that equals it was right. Since a row's logits do
-    // not depend on the rows beside it, these are the tokens that plain steps would have chosen, by the same random numbers.
-    const int n_vocab = target_->model().hparams().n_vocab;
+    // Row i predicts what follows rows_[i]. What is chosen there stands; a draft that equals it was right.
     int m = 0;
     for (;; m++) {
-        const int32_t token = sampler.sample(target_->logits(m), n_vocab, target_->pick(m));
+        const int32_t token = choose_token(sampler, m);
         sampler.accept(token);
         out.push_back(token);
         const bool ends = std::find(end_tokens, end_tokens + n_end, token) != end_tokens + n_end;
@@ -148,6 +149,16 @@ RoundInfo Pair::round(Sampler& sampler, int n_draft, size_t n_max, const int32_t
     return info;
 }
 
+// The sampler's own choice: since a row's logits do not depend on the rows beside it, the tokens are those that plain steps would have
+// chosen, by the same random numbers. Where the draft was drawn, rejection keeps the distribution, not the token.
+int32_t Pair::choose_token(Sampler& sampler, int row) {
+    const int n_vocab = target_->model().hparams().n_vocab;
+    if (size_t(row) >= proposals_.size()) return sampler.sample(target_->logits(row), n_vocab, target_->pick(row));
+    weights_.resize(size_t(n_vocab));
+    const Distribution& p = sampler.distribution({target_->logits(row), nullptr, n_vocab});
+    return accept_or_resample(sampler, p, proposals_[size_t(row)], rows_[size_t(row) + 1], weights_);
+}
+
 void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
     if (n < 1 || n > kDraftMax) fail(Status::invalid_argument, "%d drafts, allowed are 1 to %d", n, kDraftMax);
     if (last < 0 || last >= target_->model().hparams().n_vocab)
@@ -159,7 +170,7 @@ void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
         else if (target_->n_outputs() > 0) hidden = target_->hidden(target_->n_outputs() - 1);
         else fail(Status::invalid_argument, "the context has no hidden row to draft from: run a prompt with at least one output first");
     }
-    drafter_->draft(*target_, {last, hidden, n, p_min_}, out);
+    drafter_->draft(*target_, {last, hidden, n, p_min_, nullptr, nullptr}, out);
 }
 
 void Pair::count(const RoundInfo& info, size_t n_tokens) {

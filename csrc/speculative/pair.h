@@ -50,18 +50,22 @@ class Pair {
     RoundInfo first_token(Sampler& sampler, std::vector<int32_t>& out);
     RoundInfo round(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens, size_t n_end, std::vector<int32_t>& out);
     int choose_length(int n_draft, size_t n_max);
+    int32_t choose_token(Sampler& sampler, int row);
     void remember(int32_t last, int hidden_row);
     void count(const RoundInfo& info, size_t n_tokens);
 
     std::shared_ptr<Context> target_;
     std::unique_ptr<Drafter> drafter_;
     float p_min_;
+    bool sampled_;                 // drafts are drawn, not the most likely
     DraftLength length_;
     PairStats stats_;
     int32_t last_ = -1;            // chosen, not yet in the cache
     std::vector<float> hidden_;    // of the position before `last_`; empty: unknown
     uint64_t generation_ = 0;      // of the target when last_ was chosen: someone else may have moved it since
     std::vector<int32_t> rows_;    // last and drafts
+    std::vector<Distribution> proposals_;    // what they were drawn from, if they were
+    std::vector<float> weights_;
 };
 
 }  // namespace pillion

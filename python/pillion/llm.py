@@ -55,7 +55,7 @@ class LLM:
     any small model with the same vocabulary; "lookup": no model, guesses come from the text; None: nothing. It changes the
     speed, never the text. `speculation` says what came of it.
     draft: how many tokens it guesses: 0 to 8, or "auto": as many as pay off. Calls may say otherwise.
-    draft_p_min, draft_dense_head, draft_strict: see `Pair`. draft_device: see `Model.open`.
+    draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`. draft_device: see `Model.open`.
 
     One answer at a time. What the context holds is used again: a prompt that begins like the text before costs only the rest.
     """
@@ -79,6 +79,7 @@ class LLM:
         draft_p_min: float = 0.0,
         draft_dense_head: bool = False,
         draft_strict: bool = False,
+        draft_sampling: str = "greedy",
         draft_device: str = "auto",
     ) -> None:
         draft_length(draft)
@@ -108,7 +109,12 @@ class LLM:
                     drafter,
                     automatic,
                     {"use_mmap": use_mmap, "device": draft_device, "n_threads": n_threads},
-                    {"p_min": draft_p_min, "dense_head": draft_dense_head, "strict": draft_strict},
+                    {
+                        "p_min": draft_p_min,
+                        "dense_head": draft_dense_head,
+                        "strict": draft_strict,
+                        "draft_sampling": draft_sampling,
+                    },
                 )
             self._metadata: Metadata = self.model.metadata
             self._defaults = {name: self._metadata[key] for name, key in _FILE_DEFAULTS.items() if key in self._metadata}

@@ -20,6 +20,8 @@ DRAFT_MAX: int = lib.PILLION_DRAFT_MAX
 LOOKUP = "lookup"
 """The drafter without a model: it looks for the last words earlier in the text."""
 
+DRAFT_SAMPLING = ("greedy", "probabilistic")
+
 Draft = Union[int, str]
 """A draft length: 0 (off) to 8, or "auto"."""
 Drafter = Union[Model, str, "os.PathLike[str]"]
@@ -127,7 +129,10 @@ class Pair(Handle):
     strict: an ordered head that the file has only in part is an error, not a warning.
     as_model: run the drafter as an ordinary model; refused for an assistant.
     n_ngram: for "lookup", the longest run of tokens to look for.
-    p_min: a draft less likely than this ends the draft; 0: off.
+    p_min: a step whose best token is less likely than this ends the draft; 0: off.
+    draft_sampling: "greedy": each draft is the drafter's most likely token, and the text is that of plain steps, token for token,
+    also when sampling. "probabilistic": when sampling, drafts are drawn too and verified by rejection; they are accepted more
+    often, the text follows the same distribution but is another one.
 
     The pair keeps both alive. Between steps the context may be used by itself. A context whose n_outputs is below 9 shortens the
     drafts: a draft of k needs k + 1 outputs.
@@ -145,17 +150,21 @@ class Pair(Handle):
         as_model: bool = False,
         n_ngram: int = 3,
         p_min: float = 0.0,
+        draft_sampling: str = "greedy",
     ) -> None:
         if not 1 <= n_ngram < 2**31:
             raise UsageError(f"n_ngram is {n_ngram}; it must be 1 or more")
         if not 0 <= p_min <= 1:
             raise UsageError(f"p_min is {p_min}; it must be 0 (off) to 1")
+        if draft_sampling not in DRAFT_SAMPLING:
+            raise UsageError(f"draft_sampling is {draft_sampling!r}; it must be one of {', '.join(DRAFT_SAMPLING)}")
         if as_model and drafter == LOOKUP:
             raise UsageError("as_model needs a model; the drafter is 'lookup'")
         config = ffi.new("pillion_pair_config*")
         lib.pillion_pair_config_init(config, ffi.sizeof("pillion_pair_config"))
         config.dense_head, config.strict, config.as_model = dense_head, strict, as_model
         config.n_ngram, config.p_min = n_ngram, p_min
+        config.sampled = draft_sampling == "probabilistic"
 
         self._owned: list[Handle] = []
         out = ffi.new("pillion_pair**")

@@ -136,6 +136,48 @@ def test_the_distribution_is_that_of_the_target_alone(pillion, name, n_texts):
         assert p_of_counts(found, {text: p / total for text, p in cells.items()}) > 0.001, kind
 
 
+@pytest.mark.parametrize("name, n_texts, options", [("tiny-moe", 70_000, {}), ("tiny-e2b", 25_000, {}), ("tiny-e2b", 25_000, {"dense_head": True})])
+def test_drafts_that_are_drawn_leave_the_distribution_as_it_is(pillion, name, n_texts, options):
+    """The same texts with sampled drafts and rejection: 210,000, 75,000 and 75,000 draws, the joint distribution over 512 cells."""
+    prompt = np.load(GOLDEN / f"{name}.npz")["short.ids"].tolist()
+    with pillion.Model.open(GOLDEN / f"{name}.gguf", n_threads=1) as model:
+        expected = exact_distribution(model, prompt)
+        counts = Counter()
+        options = {"draft_sampling": "probabilistic", **options}
+        with model.context(64, n_threads=1) as context, pillion.Pair(context, GOLDEN / f"{name}-assistant.gguf", **options) as pair:
+            for seed in range(1, n_texts + 1):
+                with pillion.Sampler(pillion.SamplingParams(seed=seed, **SAMPLING)) as sampler:
+                    pair.set_tokens(prompt)
+                    text = pair.step(sampler).tokens
+                    while len(text) < N_TOKENS:
+                        text += pair.step(sampler, 2).tokens
+                counts[tuple(text[:N_TOKENS])] += 1
+            stats = pair.stats
+    assert 0 < stats.accepted < stats.drafted
+    assert p_of_counts(counts, expected) > 0.001
+
+
+def test_drawn_drafts_are_accepted_more_often(pillion, tiny_target, tiny_assistant):
+    """At temperature 1: the sum of min(p, q) against p of the drafter's best. Same seed, same text; greedy is not touched."""
+    prompt = "Genesis 1\n\nIn the beginning"
+    acceptance, texts = {}, []
+    for sampling in ("greedy", "probabilistic", "probabilistic"):
+        with pillion.LLM(tiny_target, drafter=tiny_assistant, draft=3, draft_sampling=sampling, n_threads=1) as llm:
+            done = [llm.generate(prompt, max_tokens=200, temperature=1, top_k=64, seed=seed).run() for seed in range(1, 6)]
+            stats = llm.pair.stats
+            acceptance[sampling] = stats.acceptance
+            texts.append([one.text for one in done])
+            paired = llm.generate(prompt, max_tokens=64, temperature=0).run()
+            assert paired.tokens == llm.generate(prompt, max_tokens=64, temperature=0, draft=0).run().tokens
+    assert texts[1] == texts[2] and texts[0] != texts[1]
+    assert acceptance["probabilistic"] > acceptance["greedy"] + 0.02, acceptance
+
+
+def test_unknown_draft_sampling(pillion, tiny_target, tiny_assistant):
+    with pytest.raises(pillion.UsageError, match="draft_sampling is 'best'; it must be one of greedy, probabilistic"):
+        pillion.LLM(tiny_target, drafter=tiny_assistant, draft_sampling="best")
+
+
 # ---- the prompt ----
 
 
@@ -227,6 +269,13 @@ def test_smollm2_drafts_for_itself(pillion, smollm, smollm2_135m):
 
 
 REPEATED = "one two three four five six seven eight nine ten, " * 4 + "one two three"
+
+
+def test_smollm2_draws_its_drafts(pillion, smollm, smollm2_135m):
+    """p = q: nearly every drawn draft is accepted, where greedy drafts would be one in several."""
+    with pillion.LLM(smollm2_135m, drafter=smollm2_135m, draft=3, draft_sampling="probabilistic") as llm:
+        llm.generate("The capital of France is", max_tokens=48, temperature=1, seed=5).run()
+        assert llm.pair.stats.kind == "model" and llm.pair.stats.acceptance > 0.95
 
 
 @pytest.mark.parametrize("n_draft", [1, 2, 4, 8, "auto"])

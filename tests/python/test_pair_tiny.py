@@ -2,7 +2,10 @@
 
 import gc
 import itertools
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -512,20 +515,23 @@ def test_cancel_during_a_round(llms, pillion):
         assert text_of(paired.complete(PROMPT, temperature=0, max_tokens=30, draft=4)) == expected
 
 
-def test_the_command_line(pillion, tiny_target, tiny_assistant):
-    import json
-    import subprocess
-    import sys
+def command(*arguments):
+    call = [sys.executable, "-m", "pillion", *map(str, arguments)]
+    result = subprocess.run(call, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return result
 
-    def command(*arguments):
-        call = [sys.executable, "-m", "pillion", *map(str, arguments)]
-        result = subprocess.run(call, capture_output=True, text=True, timeout=120)
-        assert result.returncode == 0, result.stderr
-        return result
 
+def test_the_command_line(tiny_target, tiny_assistant):
     texts = {
         command("run", "-m", tiny_target, "-p", PROMPT, "-n", 40, "--temp", 0, *more).stdout
-        for more in ((), ("-md", "none"), ("-md", tiny_assistant, "--spec-draft-n-max", 5), ("-md", "lookup"))
+        for more in (
+            (),
+            ("-md", "none"),
+            ("-md", tiny_assistant, "--spec-draft-n-max", 5),
+            ("-md", "lookup"),
+            ("--spec-draft-sampling", "probabilistic"),
+        )
     }
     assert len(texts) == 1
     demo = command("demo", "-n", 40)
@@ -534,3 +540,19 @@ def test_the_command_line(pillion, tiny_target, tiny_assistant):
     (drafted,) = [one for one in found if one["test"] == "decode_draft"]
     assert drafted["texts_equal"] and drafted["kind"] == "mtp" and 0 < drafted["acceptance"] < 1
     assert [one["head"] for one in found if one["test"] == "draft_step"] == ["ordered", "dense"]
+
+
+@pytest.mark.parametrize("name, heads", [("tiny-pair", ["ordered", "dense"]), ("tiny-e2b", ["ordered", "dense"]), ("tiny-moe", ["dense"])])
+def test_bench_of_a_drafter_alone(tiny_assistant, name, heads):
+    drafter = tiny_assistant if name == "tiny-pair" else GOLDEN / f"{name}-assistant.gguf"
+    steps = json.loads(command("bench", "-m", drafter, "-p", 100, "-r", 1, "--json").stdout)
+    assert [(one["test"], one["head"], one["ctx"]) for one in steps] == [("draft_step", head, 100) for head in heads]
+    assert all(one["median_ms"] > 0 for one in steps)
+
+
+def test_bench_draws_a_picture(tiny_target, tmp_path):
+    for number, more in enumerate(((), ("-md", "none"))):
+        picture = tmp_path / f"{number}.png"
+        command("bench", "-m", tiny_target, "-p", 16, "-n", 8, "-r", 1, "--plot", picture, *more)
+        data = picture.read_bytes()
+        assert data.startswith(b"\x89PNG") and len(data) > 5000

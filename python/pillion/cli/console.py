@@ -30,6 +30,11 @@ DrafterOption = typer.Option(
 DraftOption = typer.Option("auto", "--spec-draft-n-max", help="Drafts of a round, 0 to 8, or auto: as many as pay off.")
 PMinOption = typer.Option(0.0, "--spec-draft-p-min", help="A draft less likely than this ends the draft; 0: off.")
 DenseHeadOption = typer.Option(False, "--draft-dense-head", help="The drafter scores the whole vocabulary.")
+DraftSamplingOption = typer.Option(
+    "greedy",
+    "--spec-draft-sampling",
+    help="greedy: the text is that of plain steps; probabilistic: when sampling, more drafts are accepted, same distribution.",
+)
 DraftDeviceOption = typer.Option("auto", "--draft-device", help="Where the drafter runs: auto or cpu.")
 
 ERROR, INTERRUPTED, READER_GONE = 1, 130, 141
@@ -92,13 +97,14 @@ def open_llm(path: Path, **options: Any) -> LLM:
         return LLM(path, progress=report, **options)
 
 
-def draft_options(drafter: str, n_max: str, p_min: float, dense_head: bool, device: str) -> dict[str, Any]:
+def draft_options(drafter: str, n_max: str, p_min: float, dense_head: bool, sampling: str, device: str) -> dict[str, Any]:
     """The drafter's options as LLM takes them."""
     return {
         "drafter": None if drafter == "none" else drafter if drafter in ("auto", LOOKUP) else Path(drafter),
         "draft": draft_count(n_max),
         "draft_p_min": p_min,
         "draft_dense_head": dense_head,
+        "draft_sampling": sampling,
         "draft_device": device,
     }
 

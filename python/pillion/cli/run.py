@@ -15,6 +15,7 @@ from .console import (
     DraftDeviceOption,
     DrafterOption,
     DraftOption,
+    DraftSamplingOption,
     ModelOption,
     PMinOption,
     command,
@@ -50,6 +51,7 @@ def run(
     n_draft: str = DraftOption,
     p_min: float = PMinOption,
     dense_head: bool = DenseHeadOption,
+    draft_sampling: str = DraftSamplingOption,
     draft_device: str = DraftDeviceOption,
     no_mmap: bool = typer.Option(False, "--no-mmap", help="Read the file into memory instead of mapping it."),
     as_json: bool = typer.Option(
@@ -76,7 +78,7 @@ def run(
         flash_attn=flash_attn,
         kv_type=kv_type,
         use_mmap=not no_mmap,
-        **draft_options(drafter, n_draft, p_min, dense_head, draft_device),
+        **draft_options(drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
     ) as llm:
         opening = [{"role": "system", "content": system}] if system else []
         if text is None:

@@ -9,3 +9,6 @@ TINY_TARGET = Path(__file__).with_name("tiny-target.gguf")
 
 TINY_ASSISTANT = Path(__file__).with_name("tiny-assistant.gguf")
 """Its drafter: 0.8 million parameters, ordered head; about half of its drafts are accepted at three a round."""
+
+GENESIS = Path(__file__).with_name("genesis.txt")
+"""Two chapters of plain English (public domain), a text for benchmarks."""

@@ -1,0 +1,211 @@
+"""The measurements of `pillion bench`: one context, a prompt, and times in milliseconds."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any, Callable, Optional
+
+from .. import Context, Pair, Sampler, SamplingParams, UsageError
+from ..pair import DRAFT_MAX, Draft, PairStats, Round
+
+Result = dict[str, Any]
+
+VERIFY_ROWS = range(1, DRAFT_MAX + 2)
+
+
+class Measure:
+    """Measurements on one context."""
+
+    def __init__(self, context: Context, tokens: Sequence[int], n_gen: int, repeats: int) -> None:
+        self.context = context
+        self.tokens = list(tokens)
+        self.n_gen = n_gen
+        self.repeats = repeats
+        self.ends: list[int] = []  # nothing ends the text, so that all runs are of the same length
+
+    def prefill(self) -> list[Result]:
+        """The prompt on an empty context; once unmeasured."""
+        times = []
+        for number in range(self.repeats + 1):
+            self.context.clear()
+            times += [_timed(self.context.prefill, self.tokens)][: 1 if number else 0]
+        n = len(self.tokens)
+        return [_result("prefill", times, rows=n, n=n, ctx=0, tokens=n)]
+
+    def decode(self, pair: Optional[Pair], draft: Draft) -> list[Result]:
+        """Writing after the prompt, without and with drafts in turns."""
+        off: list[float] = []
+        on: list[float] = []
+        self._rewind()
+        self._write_plain(min(self.n_gen, 16))
+        if pair is not None:
+            self._rewind(pair)
+            self._write(pair, draft, min(self.n_gen, 16))
+            pair.reset_stats()
+        texts: list[list[int]] = []
+        for _ in range(self.repeats):
+            self._rewind()
+            off.append(_timed(lambda: texts.append(self._write_plain(self.n_gen))))
+            if pair is not None:
+                self._rewind(pair)
+                on.append(_timed(lambda: texts.append(self._write(pair, draft, self.n_gen))))
+        n, ctx = self.n_gen, len(self.tokens)
+        results = [_result("decode", off, rows=1, n=n, ctx=ctx, tokens=n, n_runs=n)]
+        if pair is not None:
+            speed = statistics.median(off) / statistics.median(on)
+            equal = all(text == texts[0] for text in texts)
+            results.append(
+                _result("decode_draft", on, rows=None, n=n, ctx=ctx, tokens=n, n_draft=draft, speedup=speed, texts_equal=equal)
+            )
+            results[-1].update(_of_stats(pair.stats))
+        return results
+
+    def synthetic(self, pair: Pair, draft: Draft, tokens_per_round: float) -> list[Result]:
+        """Rounds whose drafts are accepted at random, with the chance that gives so many tokens a round."""
+        if pair.stats.kind != "mtp":
+            raise UsageError("--synthetic-accept needs an assistant as drafter")
+        k = min(DRAFT_MAX, max(1, round(2 * (tokens_per_round - 1)))) if isinstance(draft, str) else draft
+        chance = chance_for(tokens_per_round, k)
+        generator = random.Random(0)
+        stats = PairStats(state="on", kind="synthetic", head=pair.stats.head)
+        off, on = [], []
+        for number in range(self.repeats + 1):
+            self._rewind()
+            plain = _timed(self._write_plain, self.n_gen)
+            self._rewind(pair)
+            paired = _timed(self._write_at_random, pair, k, chance, generator, stats if number else PairStats())
+            if number:
+                off.append(plain)
+                on.append(paired)
+        n, ctx = self.n_gen, len(self.tokens)
+        speed = statistics.median(off) / statistics.median(on)
+        result = _result("decode_draft", on, rows=k + 1, n=n, ctx=ctx, tokens=n, n_draft=k, speedup=speed, synthetic=True)
+        result.update(_of_stats(stats))
+        return [_result("decode", off, rows=1, n=n, ctx=ctx, tokens=n, n_runs=n), result]
+
+    def verify(self) -> list[Result]:
+        """Runs of 1 to 9 rows after the prompt, each with all its outputs."""
+        results = []
+        for rows in VERIFY_ROWS:
+            if len(self.tokens) + rows > self.context.n_ctx:
+                break
+            row_tokens = [self.tokens[i % len(self.tokens)] for i in range(rows)]
+            times: list[float] = []
+            self._rewind()
+            for number in range(3 * self.repeats + 1):
+                passed = _timed(self.context.decode, row_tokens)
+                self.context.rewind(len(self.tokens))
+                times += [passed] if number else []
+            results.append(_result("verify", times, rows=rows, n=rows, ctx=len(self.tokens), tokens=rows))
+        return results
+
+    def draft_steps(self, pair: Pair) -> list[Result]:
+        """Drafts of full length; the time is that of one step."""
+        times: list[float] = []
+        n = DRAFT_MAX
+        self._rewind()
+        for number in range(3 * self.repeats + 1):
+            passed = _timed(pair.draft, self.tokens[-1], n) / n
+            times += [passed] if number else []
+        return [_result("draft_step", times, rows=1, n=n, ctx=len(self.tokens), tokens=1, head=pair.stats.head)]
+
+    def _rewind(self, pair: Optional[Pair] = None) -> None:
+        (pair or self.context).set_tokens(self.tokens)
+
+    def _write_plain(self, n: int) -> list[int]:
+        sampler = Sampler(SamplingParams(temperature=0))
+        written: list[int] = []
+        while True:
+            written.append(sampler.sample(self.context))
+            if len(written) == n:
+                return written
+            self.context.decode(written[-1])
+
+    def _write(self, pair: Pair, draft: Draft, n: int) -> list[int]:
+        sampler = Sampler(SamplingParams(temperature=0))
+        written: list[int] = []
+        while len(written) < n:
+            written += pair.step(sampler, draft, n - len(written), self.ends).tokens
+        return written
+
+    def _write_at_random(self, pair: Pair, k: int, chance: float, generator: random.Random, stats: PairStats) -> None:
+        """Real drafting and real verification; only what counts as accepted is made up.
+
+        The way back comes after the next drafts, because it takes the hidden row with it that they begin with.
+        """
+        sampler, context = Sampler(SamplingParams(temperature=0)), self.context
+        length, last, left = context.n_past, sampler.sample(context), self.n_gen - 1
+        while left > 0:
+            wanted = min(k, left - 1)
+            drafts = pair.draft(last, wanted) if wanted else []
+            if context.n_past > length:
+                context.rewind(length)
+            context.decode([last, *drafts])
+            accepted = 0
+            while accepted < len(drafts) and generator.random() < chance:
+                accepted += 1
+            last = sampler.sample(context, accepted)
+            length += accepted + 1
+            left -= accepted + 1
+            stats.add(_round(len(drafts), accepted))
+
+
+def chance_for(tokens_per_round: float, k: int) -> float:
+    """The chance p of a draft with 1 + p + … + p^k tokens a round."""
+    if not 1 <= tokens_per_round <= k + 1:
+        raise UsageError(f"{tokens_per_round} tokens a round are not possible with {k} drafts; it can be 1 to {k + 1}")
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(middle**i for i in range(k + 1)) < tokens_per_round else (low, middle)
+    return high
+
+
+def break_even(verify: Sequence[Result], step_ms: float) -> list[Result]:
+    """For each draft length, the chance of a draft from which a round costs no more than its tokens one by one."""
+    one_row = verify[0]["median_ms"]
+    results = []
+    for k in range(1, len(verify)):
+        tokens = (k * step_ms + verify[k]["median_ms"]) / one_row
+        possible = tokens <= k + 1
+        results.append(
+            {
+                "test": "break_even",
+                "n_draft": k,
+                "round_ms": k * step_ms + verify[k]["median_ms"],
+                "tokens_per_round": tokens,
+                "acceptance": chance_for(max(tokens, 1.0), k) if possible else None,
+            }
+        )
+    return results
+
+
+def _round(drafted: int, accepted: int) -> Round:
+    return Round([0] * (accepted + 1), drafted, accepted, False, 0.0, 0.0, 0.0)
+
+
+def _of_stats(stats: PairStats) -> Result:
+    done = stats.as_dict()
+    names = ("kind", "head", "state", "reason", "acceptance", "acceptance_by_position", "mean_tokens_per_round")
+    return {name: done[name] for name in names}
+
+
+def _timed(work: Callable[..., object], *arguments: Any) -> float:
+    """Milliseconds."""
+    begin = time.perf_counter()
+    work(*arguments)
+    return 1e3 * (time.perf_counter() - begin)
+
+
+def _result(test: str, times: Sequence[float], *, tokens: int, **facts: Any) -> Result:
+    median = statistics.median(times)
+    return {
+        "test": test,
+        **facts,
+        "median_ms": median,
+        "min_ms": min(times),
+        "tokens_per_second": 1e3 * tokens / median if median else 0.0,
+    }
