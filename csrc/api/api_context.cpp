@@ -136,6 +136,25 @@ pillion_status pillion_context_json(const pillion_context* context, char* out, s
     return with_context(context, [&](Context& c) { write_text(c.to_json(), out, capacity, needed); });
 }
 
+pillion_status pillion_context_work(const pillion_context* context, size_t n, size_t n_outputs, pillion_work* work, size_t size) {
+    return with_context(context, [&](Context& c) {
+        need(work, "work");
+        const Work w = c.work(n, int(std::min(n_outputs, size_t(INT32_MAX))));
+        const pillion_work out = {0, w.multiply_adds, w.weight_bytes, w.kv_bytes};
+        write_info(work, size, &out, sizeof out);
+    });
+}
+
+pillion_status pillion_context_limits(pillion_context* context, pillion_limits* limits, size_t size) {
+    return with_context(context, [&](Context& c) {
+        need(limits, "limits");
+        c.clear_cancel();
+        const MachineLimits l = c.limits();
+        const pillion_limits out = {0, l.read_bytes_per_second, l.multiply_adds_per_second};
+        write_info(limits, size, &out, sizeof out);
+    });
+}
+
 // ---- sampler ----
 
 void pillion_sampler_config_init(pillion_sampler_config* config, size_t size) { init_config(config, size); }

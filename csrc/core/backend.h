@@ -50,6 +50,12 @@ struct WeightSource {
     const int32_t* row_order = nullptr;  // matrix: row r of the result is row row_order[r] of the file; null: as they are
 };
 
+// What the machine can do at best, measured. 0: unknown.
+struct MachineLimits {
+    double read_bytes_per_second = 0;      // of memory, all threads of the queue
+    double multiply_adds_per_second = 0;   // int8, all threads
+};
+
 class Backend {
   public:
     virtual ~Backend() = default;
@@ -67,6 +73,8 @@ class Backend {
     virtual size_t kv_bytes(const KvSpec& spec) const = 0;
 
     virtual Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason) = 0;
+    // Takes about half a second and some hundred MB for that time.
+    virtual Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) = 0;
 };
 
 // --- registry ---

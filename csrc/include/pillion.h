@@ -192,6 +192,22 @@ pillion_status pillion_context_cancel(pillion_context* context);
 /* JSON: where each op of the decode plan runs, kernel table, scratch, KV bytes per layer and store kind. */
 pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity, size_t* needed);
 
+/* What an eval of n more tokens with n_outputs asks of the machine, counted from the graph; routed experts as expected at random. */
+typedef struct {
+    uint32_t struct_size;
+    double multiply_adds;         /* of matrix products */
+    double weight_bytes;          /* of the matrices that are read, once each run */
+    double kv_bytes;              /* of cached keys and values that are read */
+} pillion_work;
+pillion_status pillion_context_work(const pillion_context* context, size_t n, size_t n_outputs, pillion_work* work, size_t size);
+/* What the machine can do at best with the context's threads and kernels, measured: about half a second and 256 MB for that time. */
+typedef struct {
+    uint32_t struct_size;
+    double read_bytes_per_second;
+    double multiply_adds_per_second;    /* int8 dot products; 0: unknown */
+} pillion_limits;
+pillion_status pillion_context_limits(pillion_context* context, pillion_limits* limits, size_t size);
+
 /* ---- sampler ---- */
 
 typedef struct {

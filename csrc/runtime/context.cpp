@@ -97,12 +97,17 @@ void Context::run(const int32_t* tokens, int rows, int out_rows, PlanCache& plan
 }
 
 // All outputs lie in the last run.
+// Rows of the next run when n tokens are left: all outputs come from the last one.
+size_t Context::chunk_rows(size_t n, int n_outputs) const {
+    const size_t rows = std::min(n, size_t(n_batch_));
+    return rows < n && n - rows < size_t(n_outputs) ? n - size_t(n_outputs) : rows;
+}
+
 void Context::run_chunks(const int32_t* tokens, size_t n, int n_outputs) {
     out_rows_ = 0;
     generation_++;
     while (n > 0) {
-        size_t rows = std::min(n, size_t(n_batch_));
-        if (rows < n && n - rows < size_t(n_outputs)) rows = n - size_t(n_outputs);
+        const size_t rows = chunk_rows(n, n_outputs);
         const bool last = rows == n;
         run(tokens, int(rows), last ? n_outputs : 0, plans_);
         tokens += rows, n -= rows;
@@ -208,6 +213,27 @@ void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
             logprobs[i + size_t(r)] = float(double(row[tokens[i + size_t(r) + 1]]) - log_sum_exp(row, n_vocab));
         }
     }
+}
+
+Work Context::work(size_t n, int n_outputs) const {
+    if (n == 0 || n > size_t(n_ctx_ - length()) || n_outputs < 0 || size_t(n_outputs) > n || n_outputs > n_outputs_max_)
+        fail(Status::invalid_argument, "work of %zu tokens with %d outputs after position %d, n_ctx is %d and at most %d outputs are possible", n,
+             n_outputs, length(), n_ctx_, n_outputs_max_);
+    Work sum;
+    for (int pos = length(); n > 0;) {
+        const size_t rows = chunk_rows(n, n_outputs);
+        const Work w = work_of(plans_.graph(int(rows)), int(rows), rows == n ? n_outputs : 0, pos);
+        sum.multiply_adds += w.multiply_adds, sum.weight_bytes += w.weight_bytes, sum.kv_bytes += w.kv_bytes;
+        pos += int(rows), n -= rows;
+    }
+    return sum;
+}
+
+MachineLimits Context::limits() {
+    MachineLimits limits;
+    Reason reason;
+    if (const Status s = model_->backend().measure_limits(*queue_, limits, reason); s != Status::ok) fail(s, "%s", reason.text);
+    return limits;
 }
 
 std::string Context::to_json() {

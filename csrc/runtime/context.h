@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/work.h"
 #include "model/model.h"
 #include "runtime/kv_cache.h"
 #include "runtime/plan_cache.h"
@@ -50,6 +51,9 @@ class Context {
 
     void cancel() { queue_->cancel.store(true); }
     void clear_cancel() { queue_->cancel.store(false); }
+    // What eval of n more tokens would ask of the machine; n_outputs as there.
+    Work work(size_t n, int n_outputs) const;
+    MachineLimits limits();            // measured on the context's own threads
     std::string to_json();
 
   private:
@@ -60,6 +64,7 @@ class Context {
     };
     Outputs make_outputs(int rows) const;
     void check_tokens(const int32_t* tokens, size_t n) const;
+    size_t chunk_rows(size_t n, int n_outputs) const;
     void run_chunks(const int32_t* tokens, size_t n, int n_outputs);
     void run(const int32_t* tokens, int rows, int out_rows, PlanCache& plans);
     void drop_to(int length);

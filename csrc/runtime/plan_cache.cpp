@@ -4,18 +4,24 @@
 
 namespace pillion {
 
-Plan& PlanCache::get(int rows) {
+int PlanCache::rows_max(int rows) const {
     PILLION_CHECK(rows >= 1 && rows <= inputs_.rows_max);
-    const int rows_max = rows <= kFewRows ? std::min(kFewRows, inputs_.rows_max) : inputs_.rows_max;
-    for (Entry& e : entries_)
-        if (e.rows_max == rows_max) return *e.plan;
+    return rows <= kFewRows ? std::min(kFewRows, inputs_.rows_max) : inputs_.rows_max;
+}
+
+Graph PlanCache::graph(int rows) const {
     GraphInputs inputs = inputs_;
-    inputs.rows_max = rows_max;
-    inputs.out_rows_max = std::min(inputs.out_rows_max, rows_max);
-    const Graph graph = model_.build_graph(inputs);
-    Entry entry = {rows_max, nullptr};
+    inputs.rows_max = rows_max(rows);
+    inputs.out_rows_max = std::min(inputs.out_rows_max, inputs.rows_max);
+    return model_.build_graph(inputs);
+}
+
+Plan& PlanCache::get(int rows) {
+    for (Entry& e : entries_)
+        if (e.rows_max == rows_max(rows)) return *e.plan;
+    Entry entry = {rows_max(rows), nullptr};
     Reason reason;
-    if (const Status s = model_.backend().compile(graph, queue_, entry.plan, reason); s != Status::ok)
+    if (const Status s = model_.backend().compile(graph(rows), queue_, entry.plan, reason); s != Status::ok)
         fail(s, "%s: %s", model_.file().path().c_str(), reason.text);
     entries_.push_back(std::move(entry));
     return *entries_.back().plan;

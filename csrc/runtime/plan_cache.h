@@ -13,10 +13,12 @@ class PlanCache {
     PlanCache(const Model& model, Queue& queue, GraphInputs inputs) : model_(model), queue_(queue), inputs_(inputs) {}
     // The smallest plan for so many rows. Throws Error when the backend can't compile it.
     Plan& get(int rows);
+    Graph graph(int rows) const;           // what that plan is compiled from
     size_t scratch_bytes() const;
 
   private:
     static constexpr int kFewRows = 16;    // a token and its drafts, and room
+    int rows_max(int rows) const;
     struct Entry {
         int rows_max;
         std::unique_ptr<Plan> plan;

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from ._native import version
 from .chat import ChatTemplate
-from .context import Context, Logprobs
+from .context import Context, Limits, Logprobs, Work
 from .devices import Backend, backends, system
 from .errors import (
     BackendError,
@@ -59,6 +59,7 @@ __all__ = [
     "DeviceLostError",
     "Generation",
     "InternalError",
+    "Limits",
     "Logprobs",
     "Metadata",
     "Model",
@@ -81,6 +82,7 @@ __all__ = [
     "UnsupportedModelError",
     "UnsupportedOpError",
     "UsageError",
+    "Work",
     "backends",
     "find_drafter",
     "system",

@@ -37,6 +37,25 @@ class Logprobs(NamedTuple):
     """That of the token asked about."""
 
 
+class Work(NamedTuple):
+    """What a run asks of the machine."""
+
+    multiply_adds: float
+    """Of matrix products."""
+    weight_bytes: float
+    """Of the matrices that are read; routed experts as expected at random."""
+    kv_bytes: float
+    """Of the cached keys and values that are read."""
+
+
+class Limits(NamedTuple):
+    """What a machine can do at best."""
+
+    read_bytes_per_second: float
+    multiply_adds_per_second: float
+    """int8 dot products; 0: unknown."""
+
+
 class Context(Handle):
     """A sequence. One caller at a time: a second thread gets `Busy`; `cancel()` may come from any thread.
 
@@ -187,6 +206,20 @@ class Context(Handle):
         raw = read_bytes(lambda out, capacity, needed: lib.pillion_context_json(self._c, out, capacity, needed), 1 << 14)
         description: dict[str, Any] = json.loads(as_str(raw))
         return description
+
+    # ---- how fast it could be ----
+
+    def work(self, n: int = 1, n_outputs: int = 1) -> Work:
+        """What a run of n more tokens asks of the machine, counted from the model's graph."""
+        raw = ffi.new("pillion_work*")
+        check(lib.pillion_context_work(self._c, n, n_outputs, raw, ffi.sizeof("pillion_work")))
+        return Work(float(raw.multiply_adds), float(raw.weight_bytes), float(raw.kv_bytes))
+
+    def limits(self) -> Limits:
+        """What the machine can do at best with this context's threads and kernels. Measured now: half a second, 256 MB."""
+        raw = ffi.new("pillion_limits*")
+        interruptible(lambda: check(lib.pillion_context_limits(self._c, raw, ffi.sizeof("pillion_limits"))), self.cancel)
+        return Limits(float(raw.read_bytes_per_second), float(raw.multiply_adds_per_second))
 
     # ---- outputs of the last run ----
 

@@ -208,6 +208,10 @@ static void wrong_contexts(pillion_model* model) {
     INVALID(pillion_context_score(NULL, &token, 1, &value));
     INVALID(pillion_context_cancel(NULL));
     INVALID(pillion_context_json(NULL, text, sizeof text, &n));
+    pillion_work work;
+    pillion_limits limits;
+    INVALID(pillion_context_work(NULL, 1, 1, &work, sizeof work));
+    INVALID(pillion_context_limits(NULL, &limits, sizeof limits));
 
     pillion_context_config_init(&config, sizeof config);
     config.n_ctx = 8;
@@ -227,6 +231,9 @@ static void wrong_contexts(pillion_model* model) {
     INVALID(pillion_context_logprobs(context, 0, 0, NULL, NULL, 5, &value));
     INVALID(pillion_context_logits(context, 0, NULL, &n));
     INVALID(pillion_context_score(context, NULL, 2, &value));
+    INVALID(pillion_context_work(context, 1, 1, NULL, sizeof work));
+    INVALID(pillion_context_work(context, 9, 1, &work, sizeof work)); /* beyond n_ctx */
+    INVALID(pillion_context_work(context, 1, 2, &work, sizeof work));
     OK(pillion_context_length(context, &length, &n_ctx));
     CHECK(length == 0 && n_ctx == 8); /* nothing above ran */
     OK(pillion_context_cancel(context));

@@ -583,6 +583,22 @@ pillion_status pillion_context_json(const pillion_context* context, char* out, s
     return give(json, sizeof json - 1, 1, out, capacity, needed);
 }
 
+pillion_status pillion_context_work(const pillion_context* context, size_t n, size_t n_outputs, pillion_work* out, size_t size) {
+    BEGIN();
+    NEED(context && out && n && n_outputs <= n && n <= context->n_ctx - context->length);
+    const pillion_work work = {sizeof work, 100.0 * n, 50.0, 2.0 * n};
+    memcpy(out, &work, size < sizeof work ? size : sizeof work);
+    return PILLION_OK;
+}
+
+pillion_status pillion_context_limits(pillion_context* context, pillion_limits* out, size_t size) {
+    BEGIN();
+    NEED(context && out);
+    const pillion_limits limits = {sizeof limits, 1e9, 1e10};
+    memcpy(out, &limits, size < sizeof limits ? size : sizeof limits);
+    return PILLION_OK;
+}
+
 /* ---- sampler: greedy at temperature 0, else drawn; bans and presence penalty are honoured ---- */
 
 struct pillion_sampler {

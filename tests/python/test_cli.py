@@ -191,8 +191,8 @@ def test_bench_json(pillion, toy, toy_drafter):
 
 
 def test_bench_for_people(pillion, toy, toy_drafter, tmp_path):
-    result = pillion("bench", "-m", toy, "-p", 10, "-n", 6, "-r", 1, "--bandwidth", 50)
-    assert result.returncode == 0 and "break-even" in result.stdout and "of the bandwidth" in result.stdout
+    result = pillion("bench", "-m", toy, "-p", 10, "-n", 6, "-r", 1, "--roofline")
+    assert result.returncode == 0 and "break-even" in result.stdout and "of the bandwidth" in result.stdout and "machine, " in result.stdout
     result = pillion("bench", "-m", toy, "-md", "none", "-p", 10, "-n", 6, "-r", 1)
     assert result.returncode == 0 and "draft" not in result.stdout
     result = pillion("bench", "-m", toy, "-md", "lookup", "-p", 10, "-n", 6, "-r", 1, "--json")

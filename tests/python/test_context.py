@@ -228,3 +228,10 @@ def test_closing_during_a_run_frees_nothing_under_its_feet(model, strings):
     assert outcome == [None]
     del thread
     assert strings.live == before - 1
+
+
+def test_work_and_limits(context, fake):
+    assert context.work(3, 2) == fake.Work(multiply_adds=300, weight_bytes=50, kv_bytes=6)
+    assert context.limits() == fake.Limits(read_bytes_per_second=1e9, multiply_adds_per_second=1e10)
+    with pytest.raises(fake.UsageError):
+        context.work(1, 2)

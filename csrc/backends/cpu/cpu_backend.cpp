@@ -7,6 +7,7 @@
 #include <new>
 
 #include "backends/cpu/cpu_features.h"
+#include "backends/cpu/cpu_limits.h"
 #include "backends/cpu/cpu_plan.h"
 #include "backends/cpu/cpu_steps.h"
 #include "backends/cpu/kernel_choice.h"
@@ -172,6 +173,17 @@ class CpuBackend final : public Backend {
             reason.set("no memory for a plan of %zu nodes", graph.nodes().size());
             return Status::out_of_memory;
         }
+    }
+
+    Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) override {
+        ThreadPool& pool = static_cast<ThreadPool&>(queue);
+        std::unique_ptr<Buffer> probe;
+        if (const Status s = allocate(limits_probe_bytes(), BufferKind::scratch, probe, reason); s != Status::ok) return s;
+        limits.read_bytes_per_second = measure_read(pool, *probe);
+        limits.multiply_adds_per_second = measure_dots(pool, table_);
+        if (limits.read_bytes_per_second > 0) return Status::ok;
+        reason.set("cancelled");
+        return Status::cancelled;
     }
 
   private:

@@ -81,6 +81,9 @@ struct KernelTable {
     PanelKernel tile[kFormats];                // 1 .. kTileMax columns
     // One column of floats -> blocks act[b * stride], b < inputs / 32.
     void (*quantize)(const float* x, int inputs, ActBlock* act, ptrdiff_t stride);
+    // The dot products of the matmuls as fast as they go, nothing read from memory: `rounds` times some; returns the multiply-adds.
+    // Null: not worth knowing.
+    int64_t (*dot_peak)(int64_t rounds);
 
     // y = x * (1 / sqrt(mean(x^2) + eps)) * w      w may be null; y may be x
     void (*rms_norm)(const float* x, const float* w, float* y, int n, float eps);

@@ -51,8 +51,10 @@ def bench(
         "--synthetic-accept",
         help="Accept drafts at random so that a round yields this many tokens on average. The text is nonsense then.",
     ),
-    bandwidth: Optional[float] = typer.Option(
-        None, "--bandwidth", help="Memory bandwidth of this machine in GB/s, to show which share of it is used."
+    roofline: bool = typer.Option(
+        False,
+        "--roofline",
+        help="Measure memory bandwidth and int8 peak beside each test, and show which share of them was used.",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print a list of measurements as JSON."),
     plot: Optional[Path] = typer.Option(None, "--plot", help="Draw speed over draft length into this image (needs matplotlib)."),
@@ -64,7 +66,6 @@ def bench(
     pyplot = _pyplot() if plot else None
     draft = draft_count(n_draft)
     with open_model(model, n_threads=threads) as target:
-        weight_bytes = target.weight_bytes  # all: the share comes out too high for resting experts and embedding tables
         if target.is_drafter:
             results = _drafter_alone(target, n_prompt, repeats, threads, kv_type, dense_head)
         else:
@@ -74,20 +75,14 @@ def bench(
             if len(tokens) + n_gen > n_ctx:
                 raise fail(f"-p {len(tokens)} and -n {n_gen} do not fit the model's {target.n_ctx_train} positions")
             with target.context(n_ctx, n_threads=threads, n_outputs=DRAFT_MAX + 1, kv_type=kv_type) as context:
-                bench = Measure(context, tokens, n_gen, repeats)
+                bench = Measure(context, tokens, n_gen, repeats, roofline)
                 results = bench.prefill()
                 if drafting is None:
                     results += bench.decode(None, 0) + bench.verify()
                 else:
                     with Pair(context, drafting, p_min=p_min, dense_head=dense_head) as pair:
                         results += _pair(bench, pair, draft, synthetic_accept)
-    if bandwidth:
-        for one in results:
-            if one["test"] in ("decode", "verify"):
-                gb_per_second = weight_bytes / (1e6 * one["median_ms"] / one.get("n_runs", 1))
-                one["share_of_bandwidth"] = gb_per_second / bandwidth
-    for one in results:
-        one.pop("n_runs", None)
+                results += bench.machine()
     if as_json:
         typer.echo(json.dumps(results, indent=2))
     else:
@@ -167,11 +162,18 @@ def _show(results: Sequence[Result]) -> None:
     for title in ("test", "rows", "ms", "best ms", "tokens/s", ""):
         table.add_column(title, justify="left" if title in ("test", "") else "right")
     for one in results:
-        if one["test"] != "break_even":
+        if "median_ms" in one:
             rows = "" if one.get("rows") is None else str(one["rows"])
             times = f"{one['median_ms']:.3f}", f"{one['min_ms']:.3f}", f"{one['tokens_per_second']:.1f}"
             table.add_row(one["test"], rows, *times, _notes(one))
     Console(highlight=False, width=200).print(table)  # notes are long; a terminal wraps them
+    for one in results:
+        if one["test"] == "machine":
+            (low, high), (slow, quick) = one["read_gb_per_second_range"], one["int8_tops_range"]
+            typer.echo(
+                f"\nmachine, {one['n_probes']} probes: reads {one['read_gb_per_second']:.1f} GB/s ({low:.1f} to {high:.1f}), "
+                f"int8 {one['int8_tops']:.2f} TOPS ({slow:.2f} to {quick:.2f})"
+            )
     needed = [one for one in results if one["test"] == "break_even"]
     if needed:
         shares = ("-" if one["acceptance"] is None else f"{100 * one['acceptance']:.0f} %" for one in needed)
@@ -192,6 +194,8 @@ def _notes(one: Result) -> str:
             notes.append("TEXTS DIFFER")
     if "share_of_bandwidth" in one:
         notes.append(f"{100 * one['share_of_bandwidth']:.0f} % of the bandwidth")
+    if "share_of_int8_peak" in one:
+        notes.append(f"{100 * one['share_of_int8_peak']:.0f} % of the int8 peak")
     return "; ".join(notes)
 
 

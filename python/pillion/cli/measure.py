@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
-from .. import Context, Pair, Sampler, SamplingParams, UsageError
+from .. import Context, Limits, Pair, Sampler, SamplingParams, UsageError
 from ..pair import DRAFT_MAX, Draft, PairStats, Round
 
 Result = dict[str, Any]
@@ -17,10 +17,12 @@ VERIFY_ROWS = range(1, DRAFT_MAX + 2)
 
 
 class Measure:
-    """Measurements on one context."""
+    """Measurements on one context. With `roofline` each is held against what the machine could do just before and after."""
 
-    def __init__(self, context: Context, tokens: Sequence[int], n_gen: int, repeats: int) -> None:
+    def __init__(self, context: Context, tokens: Sequence[int], n_gen: int, repeats: int, roofline: bool = False) -> None:
         self.context = context
+        self.roofline = roofline
+        self.limits: list[Limits] = []
         self.tokens = list(tokens)
         self.n_gen = n_gen
         self.repeats = repeats
@@ -29,11 +31,15 @@ class Measure:
     def prefill(self) -> list[Result]:
         """The prompt on an empty context; once unmeasured."""
         times = []
+        self._probe()
         for number in range(self.repeats + 1):
             self.context.clear()
             times += [_timed(self.context.prefill, self.tokens)][: 1 if number else 0]
         n = len(self.tokens)
-        return [_result("prefill", times, rows=n, n=n, ctx=0, tokens=n)]
+        result = _result("prefill", times, rows=n, n=n, ctx=0, tokens=n)
+        self.context.clear()
+        self._judge(result, n, 1, result["median_ms"])
+        return [result]
 
     def decode(self, pair: Optional[Pair], draft: Draft) -> list[Result]:
         """Writing after the prompt, without and with drafts in turns."""
@@ -46,6 +52,7 @@ class Measure:
             self._write(pair, draft, min(self.n_gen, 16))
             pair.reset_stats()
         texts: list[list[int]] = []
+        self._probe()
         for _ in range(self.repeats):
             self._rewind()
             off.append(_timed(lambda: texts.append(self._write_plain(self.n_gen))))
@@ -53,7 +60,9 @@ class Measure:
                 self._rewind(pair)
                 on.append(_timed(lambda: texts.append(self._write(pair, draft, self.n_gen))))
         n, ctx = self.n_gen, len(self.tokens)
-        results = [_result("decode", off, rows=1, n=n, ctx=ctx, tokens=n, n_runs=n)]
+        results = [_result("decode", off, rows=1, n=n, ctx=ctx, tokens=n)]
+        self._rewind()
+        self._judge(results[0], 1, 1, results[0]["median_ms"] / n)
         if pair is not None:
             speed = statistics.median(off) / statistics.median(on)
             equal = all(text == texts[0] for text in texts)
@@ -72,6 +81,7 @@ class Measure:
         generator = random.Random(0)
         stats = PairStats(state="on", kind="synthetic", head=pair.stats.head)
         off, on = [], []
+        self._probe()
         for number in range(self.repeats + 1):
             self._rewind()
             plain = _timed(self._write_plain, self.n_gen)
@@ -84,7 +94,10 @@ class Measure:
         speed = statistics.median(off) / statistics.median(on)
         result = _result("decode_draft", on, rows=k + 1, n=n, ctx=ctx, tokens=n, n_draft=k, speedup=speed, synthetic=True)
         result.update(_of_stats(stats))
-        return [_result("decode", off, rows=1, n=n, ctx=ctx, tokens=n, n_runs=n), result]
+        plain_result = _result("decode", off, rows=1, n=n, ctx=ctx, tokens=n)
+        self._rewind()
+        self._judge(plain_result, 1, 1, plain_result["median_ms"] / n)
+        return [plain_result, result]
 
     def verify(self) -> list[Result]:
         """Runs of 1 to 9 rows after the prompt, each with all its outputs."""
@@ -95,11 +108,13 @@ class Measure:
             row_tokens = [self.tokens[i % len(self.tokens)] for i in range(rows)]
             times: list[float] = []
             self._rewind()
+            self._probe()
             for number in range(3 * self.repeats + 1):
                 passed = _timed(self.context.decode, row_tokens)
                 self.context.rewind(len(self.tokens))
                 times += [passed] if number else []
             results.append(_result("verify", times, rows=rows, n=rows, ctx=len(self.tokens), tokens=rows))
+            self._judge(results[-1], rows, rows, results[-1]["median_ms"])
         return results
 
     def draft_steps(self, pair: Pair) -> list[Result]:
@@ -111,6 +126,38 @@ class Measure:
             passed = _timed(pair.draft, self.tokens[-1], n) / n
             times += [passed] if number else []
         return [_result("draft_step", times, rows=1, n=n, ctx=len(self.tokens), tokens=1, head=pair.stats.head)]
+
+    def _probe(self) -> None:
+        if self.roofline:
+            self.limits.append(self.context.limits())
+
+    def _judge(self, result: Result, n: int, n_outputs: int, run_ms: float) -> None:
+        """Adds the shares of the machine's limits that a run of n tokens used, from the probes before and after."""
+        if not self.roofline:
+            return
+        self._probe()
+        work = self.context.work(n, n_outputs)
+        read, dots = (statistics.mean(pair) for pair in zip(*self.limits[-2:]))
+        result["share_of_bandwidth"] = (work.weight_bytes + work.kv_bytes) / (1e-3 * run_ms) / read
+        if dots:
+            result["share_of_int8_peak"] = work.multiply_adds / (1e-3 * run_ms) / dots
+
+    def machine(self) -> list[Result]:
+        """What the probes found."""
+        if not self.limits:
+            return []
+        read = [one.read_bytes_per_second / 1e9 for one in self.limits]
+        dots = [2 * one.multiply_adds_per_second / 1e12 for one in self.limits]
+        return [
+            {
+                "test": "machine",
+                "n_probes": len(read),
+                "read_gb_per_second": statistics.median(read),
+                "read_gb_per_second_range": [min(read), max(read)],
+                "int8_tops": statistics.median(dots),
+                "int8_tops_range": [min(dots), max(dots)],
+            }
+        ]
 
     def _rewind(self, pair: Optional[Pair] = None) -> None:
         (pair or self.context).set_tokens(self.tokens)

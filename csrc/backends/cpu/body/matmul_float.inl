@@ -111,9 +111,7 @@ static void tile_float(const PanelArgs& a) {
                 for (; c < a.columns; c++) tile_float_columns<R, 1>(from, a.x + c, first, n, sums + c * kPanel);
             }
         }
-        const int left = a.rows - panel * kPanel, rows = left < kPanel ? left : kPanel;
-        for (int c = 0; c < a.columns; c++)
-            __builtin_memcpy(a.out[c] + size_t(panel) * kPanel, sum + c * kPanel, sizeof(float) * size_t(rows));
+        for (int c = 0; c < a.columns; c++) store_rows(a, panel, c, sum + c * kPanel);
     }
 }
 
