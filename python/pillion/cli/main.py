@@ -10,6 +10,7 @@ import typer
 from .. import version
 from .bench import bench
 from .console import INTERRUPTED
+from .convert import convert
 from .demo import demo
 from .doctor import doctor
 from .inspect import inspect
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (run, bench, inspect, tokenize, perplexity, doctor, demo):
+for command in (run, bench, convert, inspect, tokenize, perplexity, doctor, demo):
     app.command()(command)
 
 

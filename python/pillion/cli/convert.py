@@ -1,0 +1,42 @@
+"""`pillion convert`: a Hugging Face checkpoint becomes a GGUF file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+from .console import command, progress, size
+
+
+@command
+def convert(
+    checkpoint: Path = typer.Argument(..., help="A folder with config.json, *.safetensors and tokenizer.json.", show_default=False),
+    out: Path = typer.Option(..., "-o", "--out", help="The GGUF file to write.", show_default=False),
+    outtype: str = typer.Option("auto", "--outtype", help="Type of the matrices: f32, f16, bf16, q8_0, or auto: the checkpoint's."),
+    no_masked_embedding: bool = typer.Option(
+        False, "--no-masked-embedding", help="Leave out an assistant's centroids: its head is dense then."
+    ),
+    name: Optional[str] = typer.Option(None, "--name", help="general.name of the file; else the folder's."),
+    threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
+) -> None:
+    """Convert a checkpoint of Gemma 4, a Gemma 4 assistant, Gemma 3 or Llama."""
+    from ..convert import convert as run
+
+    with progress(f"Converting {checkpoint.name}") as report:
+        done = run(
+            checkpoint,
+            out,
+            outtype=outtype,
+            masked_embedding=not no_masked_embedding,
+            name=name,
+            n_threads=threads or None,
+            progress=report,
+        )
+    typer.echo(
+        f"{done.out}: {done.architecture}, {done.tensors} tensors, {done.outtype}, {size(done.bytes)} in {done.seconds:.1f} s "
+        f"({done.bytes / 1e6 / max(done.seconds, 1e-9):.0f} MB/s)"
+    )
+    for reason, count in done.skipped.items():
+        typer.echo(f"  left out: {count} tensors ({reason})")

@@ -1,0 +1,132 @@
+"""Hugging Face checkpoints (config.json, safetensors, tokenizer.json) to GGUF: Gemma 4 and its assistants, Gemma 3, Llama.
+
+Keys and tensor names are those that llama.cpp's converter writes, so files go both ways. Needs the extra "convert".
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Optional, Union
+
+from ..errors import ModelFileError, UsageError
+from ..model import Model
+from .architecture import Architecture, architecture_of
+from .checkpoint import Checkpoint, Source
+from .tokenizer import write_tokenizer
+from .values import FILE_TYPES, OUTTYPES, ValueConverter, stored_type
+from .writer import GgufFile
+
+__all__ = ["OUTTYPES", "Report", "convert"]
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass
+class Report:
+    """What a conversion did."""
+
+    out: Path
+    architecture: str
+    outtype: str
+    tensors: int = 0
+    bytes: int = 0
+    """Of the file."""
+    seconds: float = 0.0
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Why tensors were left out, and how many."""
+
+
+def convert(
+    checkpoint: Union[str, os.PathLike[str]],
+    out: Union[str, os.PathLike[str]],
+    *,
+    outtype: str = "auto",
+    masked_embedding: bool = True,
+    name: Optional[str] = None,
+    n_threads: Optional[int] = None,
+    progress: Optional[Progress] = None,
+) -> Report:
+    """Writes the GGUF file `out` from the folder `checkpoint`.
+
+    outtype: of the matrices: "f32", "f16", "bf16", "q8_0", or "auto": the type that most of the checkpoint has. Vectors, norms, router
+        and scalars are always f32.
+    masked_embedding: keep an assistant's centroids and token ordering, as metadata keys (files stay readable for llama.cpp).
+    name: general.name; None: the folder's.
+    progress: called as progress(done_bytes, total_bytes) of the checkpoint; what it raises ends the conversion.
+
+    Tensors stream through in slices of some MB. The file appears under its name when it is complete and has been opened; a run that
+    fails leaves nothing behind. Raises ModelFileError (a bad checkpoint, no space), UnsupportedModelError, UsageError.
+    """
+    if outtype not in OUTTYPES:
+        raise UsageError(f"outtype is {outtype!r}; it must be one of {', '.join(OUTTYPES)}")
+    begin = time.monotonic()
+    source, target = Checkpoint(Path(checkpoint)), Path(out)
+    architecture = architecture_of(source)
+    kind = source.main_type() if outtype == "auto" else outtype
+    report = Report(target, architecture.name, kind)
+    planned = _plan(source, architecture, report)
+
+    with GgufFile(target, architecture.name) as file:
+        file.write_keys(
+            {
+                "general.type": "model",
+                "general.name": name or source.folder.resolve().name,
+                **source.sampling_defaults(),
+                "general.file_type": FILE_TYPES[kind],
+                "general.quantization_version": 2,
+            }
+        )
+        file.write_keys({f"{architecture.name}.{key}": value for key, value in architecture.keys(source).items()})
+        write_tokenizer(file, source, architecture)
+        if masked_embedding:
+            file.write_keys(architecture.masked_embedding(source))
+        elif architecture.masked_tensors(source):
+            report.skipped["masked embedding, not wanted"] = len(architecture.masked_tensors(source))
+        extra = architecture.computed_tensors(source)
+        for tensor_name, values in extra.items():
+            file.add(tensor_name, values.shape, "f32")
+        for tensor_name, tensor in planned.items():
+            file.add(tensor_name, tensor.shape, stored_type(tensor_name, tensor.shape, kind))
+        file.begin_data()
+        for values in extra.values():
+            file.write(memoryview(values).cast("B"))
+            file.end_tensor()
+        total, done = sum(tensor.n_bytes for tensor in planned.values()), 0
+        with ValueConverter(n_threads) as values_of:
+            for tensor_name, tensor in planned.items():
+                into = stored_type(tensor_name, tensor.shape, kind)
+                for piece, n_bytes in values_of(tensor, into, architecture.change_of(source, tensor_name)):
+                    file.write(piece)
+                    done += n_bytes
+                    if progress is not None:
+                        progress(done, total)
+                file.end_tensor()
+        report.tensors, report.bytes = len(extra) + len(planned), file.finish(_check)
+    report.seconds = time.monotonic() - begin
+    return report
+
+
+def _plan(source: Checkpoint, architecture: Architecture, report: Report) -> dict[str, Source]:
+    """{name in the file: tensor of the checkpoint}, and why others are left out."""
+    planned: dict[str, Source] = {}
+    for tensor in source.tensors.values():
+        name, reason = architecture.place(source, tensor.name)
+        if name is None:
+            if reason:
+                report.skipped[reason] = report.skipped.get(reason, 0) + 1
+        elif name in planned:
+            raise ModelFileError(f"{source.folder}: tensors {planned[name].name} and {tensor.name} would both become {name}")
+        else:
+            planned[name] = tensor
+    if not planned:
+        raise ModelFileError(f"{source.folder}: no tensor of a {architecture.name} text model in it")
+    return planned
+
+
+def _check(path: Path) -> None:
+    """Our own reader takes the file: all tensors there, all shapes right."""
+    with Model.open(path, metadata_only=True):
+        pass

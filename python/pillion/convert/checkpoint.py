@@ -1,0 +1,172 @@
+"""A checkpoint folder: its JSON files, and its tensors as places in safetensors files (https://github.com/huggingface/safetensors: 8 bytes
+of header length, a JSON header, the bytes). Nothing is read before it is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ModelFileError, ModelNotFoundError
+
+Array = npt.NDArray[Any]
+
+# safetensors type: NumPy type that holds the bits, and our name of it
+_TYPES = {"F32": ("<f4", "f32"), "F16": ("<f2", "f16"), "BF16": ("<u2", "bf16"), "I64": ("<i8", "i64"), "I32": ("<i4", "i32")}
+_HEADER_MOST = 100 << 20
+_PREFIXES = {"model.language_model.": "model.", "language_model.model.": "model.", "language_model.lm_head.": "lm_head."}
+
+
+class Config(dict[str, Any]):
+    """A JSON object whose missing keys are one sentence."""
+
+    def __missing__(self, key: str) -> Any:
+        raise ModelFileError(f"config.json has no {key!r}, which this model needs")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tensor in a file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """f32, f16, bf16, i64 or i32"""
+    path: Path
+    offset: int
+    n_bytes: int
+
+    @property
+    def width(self) -> int:
+        return self.shape[-1] if self.shape else 1
+
+    def slices(self, most_bytes: int) -> Iterator[Array]:
+        """Its bits [rows, width], some whole rows at a time."""
+        kind = np.dtype(next(numpy for numpy, name in _TYPES.values() if name == self.dtype))
+        n_rows = self.n_bytes // (self.width * kind.itemsize)
+        step = max(1, most_bytes // (self.width * kind.itemsize))
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            for first in range(0, n_rows, step):
+                rows = min(step, n_rows - first)
+                values = np.fromfile(file, kind, rows * self.width)
+                if values.size != rows * self.width:
+                    raise ModelFileError(f"{self.path}: the file ends inside tensor {self.name}")
+                yield values.reshape(rows, self.width)
+
+    def array(self) -> Array:
+        """All its bits at once, in its shape."""
+        return np.concatenate(list(self.slices(self.n_bytes or 1))).reshape(self.shape)
+
+
+class Checkpoint:
+    """config: the whole config.json; text: the part that describes the text model; tensors: by name, multimodal prefixes taken off."""
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise ModelNotFoundError(f"{folder}: no such folder; a checkpoint is a folder with config.json and *.safetensors")
+        self.folder = folder
+        self.config = Config(self.json("config.json"))
+        text = self.config.get("text_config")
+        self.text = Config(text) if isinstance(text, dict) else self.config
+        self.tensors: dict[str, Source] = {}
+        for path in self._shards():
+            for tensor in _header(path):
+                if tensor.name in self.tensors:
+                    raise ModelFileError(f"{path}: tensor {tensor.name} is in {self.tensors[tensor.name].path.name} too")
+                self.tensors[tensor.name] = tensor
+
+    def json(self, name: str, needed: bool = True) -> dict[str, Any]:
+        """A JSON object of the folder; {} when it may be missing."""
+        path = self.folder / name
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            if needed:
+                raise ModelNotFoundError(f"{path}: no such file") from None
+            return {}
+        except (OSError, ValueError) as error:
+            raise ModelFileError(f"{path}: {error}") from None
+        if not isinstance(found, dict):
+            raise ModelFileError(f"{path} holds no JSON object")
+        return found
+
+    def text_file(self, name: str) -> str:
+        """A text file of the folder; "" when there is none."""
+        path = self.folder / name
+        return path.read_text("utf-8") if path.exists() else ""
+
+    def main_type(self) -> str:
+        """The float type of most bytes."""
+        sizes: dict[str, int] = {}
+        for tensor in self.tensors.values():
+            if not tensor.dtype.startswith("i"):
+                sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.n_bytes
+        return max(sizes, key=sizes.__getitem__, default="bf16")
+
+    def sampling_defaults(self) -> dict[str, Any]:
+        """What generation_config.json recommends, as general.sampling.*"""
+        found = self.json("generation_config.json", needed=False)
+        keys: dict[str, Any] = {}
+        for ours, theirs in (("top_k", "top_k"), ("top_p", "top_p"), ("temp", "temperature")):
+            if found.get(theirs) is not None:
+                keys[f"general.sampling.{ours}"] = int(found[theirs]) if ours == "top_k" else float(found[theirs])
+        return keys
+
+    def _shards(self) -> list[Path]:
+        index = self.folder / "model.safetensors.index.json"
+        if index.exists():
+            names = set(self.json(index.name).get("weight_map", {}).values())
+            paths = [self.folder / str(name) for name in sorted(names)]
+        else:
+            paths = sorted(self.folder.glob("*.safetensors"))
+            names = {f"{path.name.rsplit('-of-', 1)[0].rsplit('-', 1)[0]}" for path in paths if "-of-" in path.name}
+            for path in [path for path in paths if "-of-" in path.name]:
+                count = path.stem.rsplit("-of-", 1)[1]
+                stem = path.stem.rsplit("-of-", 1)[0].rsplit("-", 1)[0]
+                if count.isdecimal():
+                    paths += [self.folder / f"{stem}-{i + 1:05}-of-{count}.safetensors" for i in range(int(count))]
+            paths = sorted(set(paths))
+        missing = [path.name for path in paths if not path.exists()]
+        if missing:
+            raise ModelNotFoundError(f"{self.folder}: {len(missing)} of {len(paths)} shards are missing: {', '.join(missing[:4])}")
+        if not paths:
+            raise ModelNotFoundError(f"{self.folder}: no *.safetensors in it")
+        return paths
+
+
+def _header(path: Path) -> Iterator[Source]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _HEADER_MOST):
+            raise ModelFileError(f"{path}: a header of {length} bytes in a file of {size} bytes; it is cut off or no safetensors file")
+        try:
+            header = json.loads(file.read(length))
+            entries = [(str(name), entry) for name, entry in header.items() if name != "__metadata__"]
+            for name, entry in entries:
+                begin, end = (int(at) for at in entry["data_offsets"])
+                yield _source(path, name, str(entry["dtype"]), [int(n) for n in entry["shape"]], 8 + length, begin, end, size)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelFileError(f"{path}: the header is broken: {error}") from None
+
+
+def _source(path: Path, name: str, kind: str, shape: list[int], data: int, begin: int, end: int, size: int) -> Source:
+    if kind not in _TYPES:
+        raise ModelFileError(f"{path}: tensor {name} has type {kind}; {', '.join(_TYPES)} can be converted")
+    numpy_kind, dtype = _TYPES[kind]
+    expected = int(np.prod(shape, dtype=object)) * np.dtype(numpy_kind).itemsize
+    if any(n < 1 for n in shape) or end - begin != expected:
+        raise ModelFileError(f"{path}: tensor {name} of shape {shape} and type {kind} has {end - begin} bytes, not {expected}")
+    if data + end > size:
+        raise ModelFileError(f"{path}: tensor {name} ends at byte {data + end}, the file has {size}; it is cut off")
+    for prefix, ours in _PREFIXES.items():
+        if name.startswith(prefix):
+            name = ours + name[len(prefix) :]
+            break
+    return Source(name, tuple(shape), dtype, path, data + begin, end - begin)

@@ -1,0 +1,109 @@
+"""A GGUF file that appears when it is complete: written beside its place under another name, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Optional
+
+from ..errors import ModelFileError, UsageError
+
+_ALIGNMENT = 32
+
+
+class GgufFile:
+    """Keys, then tensors by name and shape, then their bytes in the same order. Leaving the block without `finish` removes it."""
+
+    def __init__(self, path: Path, architecture: str) -> None:
+        try:
+            import gguf
+        except ImportError:
+            raise UsageError('converting needs gguf: pip install "pillion[convert]"') from None
+        if not path.parent.is_dir():
+            raise UsageError(f"{path}: the folder {path.parent} does not exist")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; give the name of the file to write")
+        self._path = path
+        self._gguf = gguf
+        self._writer = gguf.GGUFWriter(None, architecture)
+        self._data: Optional[BinaryIO] = None
+        try:
+            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        except OSError as error:
+            raise ModelFileError(f"{path}: {error.strerror}") from None
+        os.close(handle)
+        self._temporary = Path(temporary)
+
+    def __enter__(self) -> GgufFile:
+        return self
+
+    def __exit__(self, _type: object, error: Optional[BaseException], _trace: object) -> None:
+        if self._data is not None:
+            try:
+                self._data.close()
+            except OSError:
+                pass  # the disk is full: the error is on its way already
+        self._temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            room = " (no space left on the device)" if error.errno == errno.ENOSPC else ""
+            raise ModelFileError(f"{self._path}: writing failed: {error.strerror or error}{room}") from None
+
+    def write_keys(self, keys: dict[str, Any]) -> None:
+        """bool, int (u32), float (f32), str, and lists of one of these (ints as i32)."""
+        for name, value in keys.items():
+            if isinstance(value, bool):
+                self._writer.add_bool(name, value)
+            elif isinstance(value, int):
+                self._writer.add_uint32(name, value)
+            elif isinstance(value, float):
+                self._writer.add_float32(name, value)
+            elif isinstance(value, str):
+                self._writer.add_string(name, value)
+            else:
+                self._writer.add_array(name, value)
+
+    def add(self, name: str, shape: tuple[int, ...], kind: str) -> None:
+        """A tensor of that shape (rows first, as NumPy has it)."""
+        import numpy as np
+
+        quantization = self._gguf.GGMLQuantizationType[kind.upper()]
+        block, block_bytes = self._gguf.GGML_QUANT_SIZES[quantization]
+        n_bytes = int(np.prod(shape)) // block * block_bytes
+        self._writer.add_tensor_info(name, list(shape) or [1], np.dtype(np.float32), n_bytes, raw_dtype=quantization)
+
+    def begin_data(self) -> None:
+        """Keys and tensor list are complete."""
+        self._writer.write_header_to_file(path=self._temporary)
+        self._writer.write_kv_data_to_file()
+        self._writer.write_ti_data_to_file()
+        self._writer.close()
+        self._data = self._temporary.open("ab")
+        self.end_tensor()
+
+    def write(self, data: Any) -> None:
+        """Bytes of the present tensor."""
+        assert self._data is not None
+        self._data.write(data)
+
+    def end_tensor(self) -> None:
+        assert self._data is not None
+        self._data.write(bytes(-self._data.tell() % _ALIGNMENT))
+
+    def finish(self, check: Callable[[Path], None]) -> int:
+        """Looks at the file with `check`, gives it its name, and returns its size."""
+        assert self._data is not None
+        self._data.flush()
+        os.fsync(self._data.fileno())
+        size = self._data.tell()
+        self._data.close()
+        try:
+            check(self._temporary)
+        except ModelFileError as error:
+            raise type(error)(str(error).replace(str(self._temporary), str(self._path)), error.code) from None
+        mask = os.umask(0)
+        os.umask(mask)
+        self._temporary.chmod(0o666 & ~mask)
+        os.replace(self._temporary, self._path)
+        return size
