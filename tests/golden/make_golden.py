@@ -2,8 +2,7 @@
 
     python tests/golden/make_golden.py [NAME ...] [--pair DIR]
 
-Needs torch, transformers >= 5.24, tokenizers, numpy and gguf; the tests need none of them but
-numpy.  Every model gets random weights, rounded to the type its file stores; transformers then
+Needs torch, transformers >= 5.24, tokenizers and numpy; the tests need none of them but numpy.  Every model gets random weights, rounded to the type its file stores; transformers then
 computes the reference in float32 from the rounded weights, so the files lose nothing.
 
     tiny-e2b        PLE, KV-shared tail, double-wide MLP; masked head 32 x 16, top 4    BF16
@@ -13,7 +12,8 @@ computes the reference in float32 from the rounded weights, so the files lose no
     tiny-gemma3     Gemma 3: sliding 5:1, 1 + w norms in HF (the file holds the sum)    BF16
     tiny-llama      Llama: q/k rows permuted, llama3 RoPE scaling, own output head      F16
 
-NAME.gguf is the target, NAME-assistant.gguf its assistant, NAME.npz the reference:
+checkpoints/NAME is the target, checkpoints/NAME-assistant its assistant; `pillion convert` makes
+NAME.gguf and NAME-assistant.gguf of them (tests/python/test_convert.py compares).  NAME.npz is the reference:
 
     tok.texts, tok.ids_I              strings and their ids (BOS included)
     long.ids, short.ids               prompts, longer and shorter than the sliding window
@@ -38,13 +38,13 @@ NAME.gguf is the target, NAME-assistant.gguf its assistant, NAME.npz the referen
 """
 
 import argparse
+import copy
 import json
 import math
 import sys
 import tempfile
 from pathlib import Path
 
-import gguf
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -52,8 +52,6 @@ import transformers as hf
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tiny"))
-import hf_to_gguf  # noqa: E402
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 N_NEW, N_DRAFT = 48, 3
@@ -543,33 +541,22 @@ def build(name, stored, target_config, assistant_config, seed):
         accepted = [arrays.get(f"{p}.round_accepted", np.arange(4)) for p in prompts]
         if margin < MARGIN or set(np.concatenate(accepted)) != set(range(N_DRAFT + 1)):
             return False
-        write_model(pair.target, folder, name, stored)
-        if pair.assistant is not None:
-            write_model(pair.assistant, folder, f"{name}-assistant", stored)
+    write_model(pair.target, name, stored, vocab)
+    if pair.assistant is not None:
+        write_model(pair.assistant, f"{name}-assistant", stored, vocab)
     np.savez_compressed(HERE / f"{name}.npz", **arrays)
     rounds = {p: a.tolist() for p, a in zip(prompts, accepted, strict=True)}
     print(f"{name}: seed {seed}, smallest margin {margin:.4f}, accepted {rounds}", flush=True)
     return True
 
 
-def write_model(model, folder, name, stored):
-    """Saves, converts, and compares the file with the weights the reference was made from."""
-    for old in folder.glob("*.safetensors"):
-        old.unlink()
-    model.save_pretrained(folder)
-    path = HERE / f"{name}.gguf"
-    hf_to_gguf.convert(folder, path, stored, name=name)
-    text = json.loads((folder / "config.json").read_text("utf-8"))
-    arch = hf_to_gguf.ARCHITECTURES[text["model_type"]]
-    text = text.get("text_config", text)
-    found = {t.name: t for t in gguf.GGUFReader(str(path)).tensors}
-    for source, tensor in model.state_dict().items():
-        target = hf_to_gguf.tensor_name(arch, text, source)
-        if target is None:
-            continue
-        stored_values = gguf.quants.dequantize(found[target].data, found[target].tensor_type)
-        wanted = hf_to_gguf.adapted(arch, text, target, tensor.numpy())
-        assert np.array_equal(stored_values.reshape(wanted.shape), wanted), target
+def write_model(model, name, stored, vocab):
+    """Saves checkpoints/NAME, tokenizer included, in the stored type; make_gguf.py converts it."""
+    folder = HERE / "checkpoints" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder, vocab)
+    kinds = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+    copy.deepcopy(model).to(kinds[stored]).save_pretrained(folder)
 
 
 def reduce_pair(folder):

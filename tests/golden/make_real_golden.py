@@ -142,8 +142,8 @@ def load(path):
     import torch
     import transformers
 
-    sys.path.insert(0, str(HERE.parent / "tiny"))
-    import hf_to_gguf
+    from pillion.convert.gemma3 import Gemma3
+    from pillion.convert.llama import Llama
 
     reader = gguf.GGUFReader(str(path))
     keys = metadata(reader)
@@ -152,12 +152,12 @@ def load(path):
         model = transformers.Gemma3ForCausalLM(gemma3_config(keys))
     else:
         model = transformers.LlamaForCausalLM(llama_config(keys))
-    text = model.config.to_dict()
+    names = Gemma3() if arch == "gemma3" else Llama()
     tensors = {t.name: t for t in reader.tensors}
     state = {}
     for source, parameter in model.state_dict().items():
-        target = hf_to_gguf.tensor_name(arch, text, source)
-        if target is None:  # the tied head
+        target = names.file_name(source)
+        if target not in tensors:  # the tied head
             continue
         tensor = tensors.pop(target)
         values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(parameter.shape)

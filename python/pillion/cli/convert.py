@@ -12,9 +12,13 @@ from .console import command, progress, size
 
 @command
 def convert(
-    checkpoint: Path = typer.Argument(..., help="A folder with config.json, *.safetensors and tokenizer.json.", show_default=False),
+    checkpoint: Path = typer.Argument(
+        ..., help="A folder with config.json, *.safetensors and tokenizer.json.", show_default=False
+    ),
     out: Path = typer.Option(..., "-o", "--out", help="The GGUF file to write.", show_default=False),
-    outtype: str = typer.Option("auto", "--outtype", help="Type of the matrices: f32, f16, bf16, q8_0, or auto: the checkpoint's."),
+    outtype: str = typer.Option(
+        "auto", "--outtype", help="Type of the matrices: f32, f16, bf16, q8_0, or auto: the checkpoint's."
+    ),
     no_masked_embedding: bool = typer.Option(
         False, "--no-masked-embedding", help="Leave out an assistant's centroids: its head is dense then."
     ),

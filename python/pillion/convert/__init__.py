@@ -5,6 +5,7 @@ Keys and tensor names are those that llama.cpp's converter writes, so files go b
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from dataclasses import dataclass, field
@@ -51,14 +52,14 @@ def convert(
 ) -> Report:
     """Writes the GGUF file `out` from the folder `checkpoint`.
 
-    outtype: of the matrices: "f32", "f16", "bf16", "q8_0", or "auto": the type that most of the checkpoint has. Vectors, norms, router
-        and scalars are always f32.
+    outtype: of the matrices: "f32", "f16", "bf16", "q8_0", or "auto": the type that most of the checkpoint has. Vectors, norms,
+        router and scalars are always f32.
     masked_embedding: keep an assistant's centroids and token ordering, as metadata keys (files stay readable for llama.cpp).
     name: general.name; None: the folder's.
     progress: called as progress(done_bytes, total_bytes) of the checkpoint; what it raises ends the conversion.
 
-    Tensors stream through in slices of some MB. The file appears under its name when it is complete and has been opened; a run that
-    fails leaves nothing behind. Raises ModelFileError (a bad checkpoint, no space), UnsupportedModelError, UsageError.
+    Tensors stream through in slices of some MB. The file appears under its name when it is complete and has been opened; a run
+    that fails leaves nothing behind. Raises ModelFileError (a bad checkpoint, no space), UnsupportedModelError, UsageError.
     """
     if outtype not in OUTTYPES:
         raise UsageError(f"outtype is {outtype!r}; it must be one of {', '.join(OUTTYPES)}")
@@ -92,7 +93,7 @@ def convert(
             file.add(tensor_name, tensor.shape, stored_type(tensor_name, tensor.shape, kind))
         file.begin_data()
         for values in extra.values():
-            file.write(memoryview(values).cast("B"))
+            file.write(values.tobytes())
             file.end_tensor()
         total, done = sum(tensor.n_bytes for tensor in planned.values()), 0
         with ValueConverter(n_threads) as values_of:
@@ -127,6 +128,14 @@ def _plan(source: Checkpoint, architecture: Architecture, report: Report) -> dic
 
 
 def _check(path: Path) -> None:
-    """Our own reader takes the file: all tensors there, all shapes right."""
-    with Model.open(path, metadata_only=True):
-        pass
+    """Our own reader takes the file: all tensors there, all shapes right, none too many."""
+    logger, quiet = logging.getLogger("pillion"), lambda record: path.name not in record.getMessage()
+    logger.addFilter(quiet)  # what it finds becomes the error's sentence
+    try:
+        with Model.open(path, metadata_only=True) as model:
+            found = model.describe()["warnings"]
+    finally:
+        logger.removeFilter(quiet)
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise ModelFileError(f"{path}: the checkpoint does not make a model: {found[0]}{more}")

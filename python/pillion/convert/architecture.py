@@ -1,4 +1,4 @@
-"""What differs between architectures: keys, tensor names, values that change on the way. One file each; the choice is made here."""
+"""What differs between architectures: keys, tensor names, values that change on the way. One file each, chosen here."""
 
 from __future__ import annotations
 
@@ -30,22 +30,28 @@ class Architecture(ABC):
     def keys(self, source: Checkpoint) -> dict[str, Any]:
         """Hyper-parameters, without the architecture's prefix."""
 
+    ties_by_default = True
+    """Whether a checkpoint that does not say so has its output head in the embedding table."""
+
+    def file_name(self, name: str) -> Optional[str]:
+        """What a tensor is called in a file; None for those of other models."""
+        match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name)
+        if match and match[2] in self.layer_tensors:
+            return f"blk.{int(match[1])}.{self.layer_tensors[match[2]]}"
+        return self.tensors.get(name)
+
     def place(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
         """(name in the file, "") or (None, why it is left out; "" when it travels otherwise)."""
         if name == "lm_head.weight" and source.text.get("tie_word_embeddings", self.ties_by_default):
             return None, "output head tied to the embedding"
-        match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name)
-        if match and match[2] in self.layer_tensors:
-            return f"blk.{int(match[1])}.{self.layer_tensors[match[2]]}", ""
-        if name in self.tensors:
-            return self.tensors[name], ""
+        ours = self.file_name(name)
+        if ours is not None:
+            return ours, ""
         if _OTHER_MODES.match(name):
             return None, "vision and audio"
         if _COMPUTED.search(name):
             return None, "computed"
         raise UnsupportedModelError(f"{source.folder}: tensor {name} is none that a {self.name} text model has")
-
-    ties_by_default = True
 
     def computed_tensors(self, source: Checkpoint) -> dict[str, Array]:
         """f32 tensors that the file has and the checkpoint has not."""

@@ -1,5 +1,5 @@
-"""A checkpoint folder: its JSON files, and its tensors as places in safetensors files (https://github.com/huggingface/safetensors: 8 bytes
-of header length, a JSON header, the bytes). Nothing is read before it is asked for."""
+"""A checkpoint folder: its JSON files, and its tensors as places in safetensors files (8 bytes of header length,
+a JSON header, the bytes: github.com/huggingface/safetensors). Nothing is read before it is asked for."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Source:
 
 
 class Checkpoint:
-    """config: the whole config.json; text: the part that describes the text model; tensors: by name, multimodal prefixes taken off."""
+    """config: the whole config.json; text: its part on the text model; tensors: by name, multimodal prefixes taken off."""
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -78,7 +78,8 @@ class Checkpoint:
         for path in self._shards():
             for tensor in _header(path):
                 if tensor.name in self.tensors:
-                    raise ModelFileError(f"{path}: tensor {tensor.name} is in {self.tensors[tensor.name].path.name} too")
+                    other = self.tensors[tensor.name].path.name
+                    raise ModelFileError(f"{path}: tensor {tensor.name} is in {other} too")
                 self.tensors[tensor.name] = tensor
 
     def json(self, name: str, needed: bool = True) -> dict[str, Any]:
@@ -134,7 +135,9 @@ class Checkpoint:
             paths = sorted(set(paths))
         missing = [path.name for path in paths if not path.exists()]
         if missing:
-            raise ModelNotFoundError(f"{self.folder}: {len(missing)} of {len(paths)} shards are missing: {', '.join(missing[:4])}")
+            raise ModelNotFoundError(
+                f"{self.folder}: {len(missing)} of {len(paths)} shards are missing: {', '.join(missing[:4])}"
+            )
         if not paths:
             raise ModelNotFoundError(f"{self.folder}: no *.safetensors in it")
         return paths
@@ -145,7 +148,9 @@ def _header(path: Path) -> Iterator[Source]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, _HEADER_MOST):
-            raise ModelFileError(f"{path}: a header of {length} bytes in a file of {size} bytes; it is cut off or no safetensors file")
+            raise ModelFileError(
+                f"{path}: a header of {length} bytes in a file of {size} bytes; it is cut off or no safetensors file"
+            )
         try:
             header = json.loads(file.read(length))
             entries = [(str(name), entry) for name, entry in header.items() if name != "__metadata__"]

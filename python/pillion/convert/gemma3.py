@@ -1,5 +1,5 @@
-"""Gemma 3. Readers of this architecture know the 5:1 pattern, the sliding layers' RoPE base 10000 and the scale 1/sqrt(head size) by
-themselves; files hold 1 + w of the norms and have no keys for the rest."""
+"""Gemma 3. Readers of this architecture know the 5:1 pattern, the sliding layers' RoPE base 10000 and the scale 1/sqrt(head size)
+by themselves; files hold 1 + w of the norms and have no keys for the rest."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class Gemma3(Architecture):
         if kind == "linear":
             keys["rope.scaling.type"], keys["rope.scaling.factor"] = "linear", float(rope["factor"])
         elif kind != "default":
-            raise UnsupportedModelError(f"{source.folder}: rope_type {kind!r} is unknown for gemma3; default and linear are known")
+            raise UnsupportedModelError(
+                f"{source.folder}: rope_type {kind!r} is unknown for gemma3; default and linear are known"
+            )
         return keys
 
     def change_of(self, source: Checkpoint, name: str) -> Optional[Change]:
@@ -56,9 +58,11 @@ class Gemma3(Architecture):
         text = source.text
         types = text.get("layer_types") or []
         if any((kind == "sliding_attention") != (i % _PERIOD < _PERIOD - 1) for i, kind in enumerate(types)):
-            raise UnsupportedModelError(f"{source.folder}: layer_types is not five sliding layers and a full one, again and again")
+            raise UnsupportedModelError(
+                f"{source.folder}: layer_types is not five sliding layers and a full one, again and again"
+            )
         scale = text.get("query_pre_attn_scalar", head_size(source))
         if scale != head_size(source):
             raise UnsupportedModelError(
-                f"{source.folder}: query_pre_attn_scalar is {scale}, files of gemma3 can only say the head size, {head_size(source)}"
+                f"{source.folder}: query_pre_attn_scalar is {scale}, files of gemma3 imply the head size, {head_size(source)}"
             )

@@ -128,7 +128,7 @@ class Gemma4Assistant(Gemma4):
         return [name for name in (_CENTROIDS, _ORDERING) if name in source.tensors]
 
     def masked_embedding(self, source: Checkpoint) -> dict[str, Any]:
-        """As metadata, about 3 MB for E2B and E4B: llama.cpp refuses a file with these tensors and ignores keys it does not know."""
+        """As metadata, 3 MB for E2B and E4B: llama.cpp refuses a file with these tensors and ignores keys it does not know."""
         found = self.masked_tensors(source)
         if not found:
             return {}

@@ -39,7 +39,9 @@ class Llama(Architecture):
         if kind == "linear":
             keys["rope.scaling.type"], keys["rope.scaling.factor"] = "linear", float(rope["factor"])
         elif kind not in ("default", "llama3"):
-            raise UnsupportedModelError(f"{source.folder}: rope_type {kind!r} is unknown for llama; default, linear and llama3 are known")
+            raise UnsupportedModelError(
+                f"{source.folder}: rope_type {kind!r} is unknown for llama; default, linear and llama3 are known"
+            )
         return keys
 
     def computed_tensors(self, source: Checkpoint) -> dict[str, Array]:

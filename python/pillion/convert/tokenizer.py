@@ -1,4 +1,4 @@
-"""tokenizer.json to tokenizer.ggml.*: BPE with ▁ for blanks and byte tokens (Gemma, Llama 2), or over bytes (Llama 3, SmolLM2)."""
+"""tokenizer.json to tokenizer.ggml.*: BPE with ▁ for blanks and byte tokens (Gemma, Llama 2), or over bytes (Llama 3)."""
 
 from __future__ import annotations
 
@@ -108,4 +108,6 @@ def _pre_tokenizer(source: Checkpoint, tokenizer: dict[str, Any]) -> str:
         return "smollm"
     if kinds == ["Split", "ByteLevel"] and r"\p{N}{1,3}" in str(parts[0].get("pattern")):
         return "llama-bpe"
-    raise UnsupportedModelError(f"{source.folder}: tokenizer.json cuts text by {', '.join(map(str, kinds))}, which no known name says")
+    raise UnsupportedModelError(
+        f"{source.folder}: tokenizer.json cuts text by {', '.join(map(str, kinds))}, which no known name says"
+    )

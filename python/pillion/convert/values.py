@@ -7,7 +7,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 import numpy as np
 
@@ -73,10 +73,8 @@ def _convert(tensor: Source, bits: Array, into: str, first_row: int) -> Array:
     """Bytes as the file holds them."""
     if tensor.dtype.startswith("i"):
         raise ModelFileError(f"{tensor.path}: tensor {tensor.name} holds integers, weights were expected")
-    if bits.dtype == np.uint16:  # bf16: all bits of the exponent
-        broken = (bits & 0x7FFF) >= 0x7F80
-    else:
-        broken = ~np.isfinite(bits)
+    # bf16 is no type of NumPy's: all bits of the exponent set
+    broken = (bits & 0x7FFF) >= 0x7F80 if bits.dtype == np.uint16 else ~np.isfinite(bits)
     if broken.any():
         row, column = np.argwhere(broken)[0]
         value = to_f32(bits[row : row + 1], tensor.dtype)[0, column]
@@ -99,5 +97,6 @@ def _convert(tensor: Source, bits: Array, into: str, first_row: int) -> Array:
     return _bytes(gguf.quants.quantize(values, gguf.GGMLQuantizationType[into.upper()]))
 
 
-def _bytes(values: Array) -> Any:
-    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+def _bytes(values: Array) -> Array:
+    flat: Array = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    return flat

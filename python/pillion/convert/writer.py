@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Optional
 
-from ..errors import ModelFileError, UsageError
+from ..errors import ModelFileError, PillionError, UsageError
 
 _ALIGNMENT = 32
 
@@ -41,12 +42,10 @@ class GgufFile:
 
     def __exit__(self, _type: object, error: Optional[BaseException], _trace: object) -> None:
         if self._data is not None:
-            try:
+            with contextlib.suppress(OSError):  # the disk is full: the error is on its way already
                 self._data.close()
-            except OSError:
-                pass  # the disk is full: the error is on its way already
         self._temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, PillionError):
             room = " (no space left on the device)" if error.errno == errno.ENOSPC else ""
             raise ModelFileError(f"{self._path}: writing failed: {error.strerror or error}{room}") from None
 

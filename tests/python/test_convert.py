@@ -1,0 +1,458 @@
+"""`pillion convert`: tiny checkpoints of every shape become the golden files, and what is wrong with a checkpoint is one sentence."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+CHECKPOINTS = GOLDEN / "checkpoints"
+NAMES = sorted(path.name for path in CHECKPOINTS.iterdir())
+TINY_PAIR = GOLDEN.parent / "tiny-pair"
+
+
+@pytest.fixture(scope="module")
+def convert(pillion):
+    from pillion.convert import convert
+
+    return convert
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A copy of a checkpoint that a test may spoil."""
+
+    def copy(name="tiny-llama"):
+        return Path(shutil.copytree(CHECKPOINTS / name, tmp_path / "checkpoint"))
+
+    return copy
+
+
+def read(folder):
+    """{name: raw array} and the file's path; for types NumPy knows."""
+    path = folder / "model.safetensors"
+    with safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, path
+
+
+def change_json(folder, name, **changes):
+    path = folder / name
+    content = json.loads(path.read_text("utf-8"))
+    for key, value in changes.items():
+        if value is None:
+            content.pop(key, None)
+        else:
+            content[key] = value
+    path.write_text(json.dumps(content), "utf-8")
+
+
+def fields(path):
+    return {name: field.contents() for name, field in gguf.GGUFReader(path).fields.items() if not name.startswith("GGUF.")}
+
+
+# ---- what comes out ----
+
+
+def test_all_shapes_are_there():
+    assert {"tiny-dense", "tiny-e2b", "tiny-e4b-dims", "tiny-gemma3", "tiny-llama", "tiny-moe"} <= set(NAMES) and len(NAMES) == 10
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_checkpoints_become_the_golden_files(convert, tmp_path, name):
+    """Bytes of the files that test_goldens.py and test_pair_tiny.py compare with transformers."""
+    report = convert(CHECKPOINTS / name, tmp_path / "out.gguf", name=name)
+    assert (tmp_path / "out.gguf").read_bytes() == (GOLDEN / f"{name}.gguf").read_bytes()
+    assert report.bytes == (tmp_path / "out.gguf").stat().st_size and not report.skipped
+    assert [path.name for path in tmp_path.iterdir()] == ["out.gguf"]
+
+
+@pytest.mark.parametrize("part", ["target", "assistant"])
+def test_the_embedded_pair_is_made_by_this_command(pillion, tmp_path, part):
+    from pillion import models
+
+    out = tmp_path / "out.gguf"
+    command = [sys.executable, "-m", "pillion", "convert", TINY_PAIR / part, "-o", out, "--name", f"pillion tiny {part}"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    assert "tensors, bf16" in result.stdout
+    embedded = models.TINY_TARGET if part == "target" else models.TINY_ASSISTANT
+    assert out.read_bytes() == embedded.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["tiny-e2b", "tiny-e2b-assistant", "tiny-moe", "tiny-gemma3", "tiny-llama"])
+@pytest.mark.parametrize("outtype", ["f32", "f16", "bf16", "q8_0"])
+def test_every_type(pillion, convert, tmp_path, name, outtype):
+    out = tmp_path / "out.gguf"
+    report = convert(CHECKPOINTS / name, out, outtype=outtype)
+    assert report.outtype == outtype and fields(out)["general.file_type"] == {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}[outtype]
+    exact = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in gguf.GGUFReader(GOLDEN / f"{name}.gguf").tensors}
+    kinds = set()
+    for t in gguf.GGUFReader(out).tensors:
+        values, want = gguf.quants.dequantize(t.data, t.tensor_type), exact.pop(t.name)
+        if len(t.shape) < 2 or "norm" in t.name or "ffn_gate_inp" in t.name:
+            assert t.tensor_type.name == "F32" and np.array_equal(values, want), t.name
+            continue
+        kinds.add(t.tensor_type.name)
+        if outtype == "q8_0" and t.tensor_type.name == "Q8_0":
+            assert t.data.tobytes() == gguf.quants.quantize(want, gguf.GGMLQuantizationType.Q8_0).tobytes(), t.name
+        else:
+            step = {"f32": 0, "f16": 2**-11, "bf16": 2**-8, "q8_0": 2**-11}[outtype]
+            assert np.all(np.abs(values - want) <= step * np.abs(want) + 2**-25), t.name
+    assert not exact and kinds <= {outtype.upper(), "F16"}
+    with pillion.Model.open(out) as model:
+        if not model.is_drafter:
+            with model.context(64) as context:
+                context.prefill([2, 5, 6])
+                assert np.isfinite(context.logits()).all()
+
+
+def test_auto_is_the_checkpoint_s_type(convert, tmp_path):
+    assert convert(CHECKPOINTS / "tiny-e2b", tmp_path / "a.gguf").outtype == "bf16"
+    assert convert(CHECKPOINTS / "tiny-moe", tmp_path / "b.gguf").outtype == "f16"
+
+
+def test_shards(convert, checkpoint, tmp_path):
+    folder = checkpoint()
+    tensors, path = read(folder)
+    names = sorted(tensors)
+    path.unlink()
+    shards = {}
+    for number, part in enumerate((names[::3], names[1::3], names[2::3]), 1):
+        shard = f"model-{number:05}-of-00003.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / shard)
+        shards.update(dict.fromkeys(part, shard))
+    for index in (False, True):
+        if index:
+            (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+        convert(folder, tmp_path / "out.gguf", name="tiny-llama")
+        found = {t.name: t.data.tobytes() for t in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
+        assert found == {t.name: t.data.tobytes() for t in gguf.GGUFReader(GOLDEN / "tiny-llama.gguf").tensors}
+    from pillion import ModelNotFoundError
+
+    (folder / "model-00002-of-00003.safetensors").unlink()
+    for index in (True, False):
+        if not index:
+            (folder / "model.safetensors.index.json").unlink()
+        with pytest.raises(ModelNotFoundError, match="1 of 3 shards are missing: model-00002-of-00003.safetensors"):
+            convert(folder, tmp_path / "none.gguf")
+    assert not (tmp_path / "none.gguf").exists()
+
+
+def test_multimodal_checkpoints(convert, checkpoint, tmp_path):
+    """The text model under its prefix, config under text_config, towers left out and said so."""
+    folder = checkpoint("tiny-moe")
+    tensors, path = read(folder)
+    renamed = {name.replace("model.", "model.language_model.", 1): values for name, values in tensors.items()}
+    towers = {"model.vision_tower.patch.weight": np.zeros((4, 4), np.float16), "model.embed_audio.x": np.zeros(3, np.float32)}
+    save_file({**renamed, **towers}, path)
+    text = json.loads((folder / "config.json").read_text())
+    for kind in ("gemma4", "gemma4_unified"):
+        (folder / "config.json").write_text(json.dumps({"model_type": kind, "text_config": text, "vision_config": {}}))
+        report = convert(folder, tmp_path / "out.gguf", name="tiny-moe")
+        assert report.skipped == {"vision and audio": 2}
+        assert (tmp_path / "out.gguf").read_bytes() == (GOLDEN / "tiny-moe.gguf").read_bytes()
+
+
+def test_masked_embedding_is_optional(pillion, convert, tmp_path):
+    source = CHECKPOINTS / "tiny-e2b-assistant"
+    convert(source, tmp_path / "with.gguf")
+    report = convert(source, tmp_path / "without.gguf", masked_embedding=False)
+    assert report.skipped == {"masked embedding, not wanted": 2}
+    heads = []
+    for name in ("with", "without"):
+        with pillion.Model.open(GOLDEN / "tiny-e2b.gguf") as target, pillion.Pair(target, tmp_path / f"{name}.gguf") as pair:
+            heads.append(pair.stats.head)
+    assert heads == ["ordered", "dense"]
+
+
+def rewrite(source, out, extra=()):
+    """A copy by the gguf package, masked embedding keys left out, `extra` tensors added: what other converters write."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(out, "gemma4-assistant")
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture" or "masked_embedding" in name:
+            continue
+        kind = field.types[0]
+        writer.add_key_value(name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+    for t in reader.tensors:
+        writer.add_tensor(t.name, t.data, raw_dtype=t.tensor_type)
+    for name, values in extra:
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize("suffix", ["", ".weight"])
+@pytest.mark.parametrize("kind", [np.float32, np.int32, None])
+def test_files_of_llama_cpp_s_converter(pillion, tmp_path, kind, suffix):
+    """Older conversions hold the two tensors, the ordering as F32; today's hold neither."""
+    source = GOLDEN / "tiny-e2b-assistant.gguf"
+    keys, prefix = fields(source), "gemma4-assistant.masked_embedding"
+    extra = []
+    if kind is not None:
+        centroids = np.array(keys[f"{prefix}.centroids"], np.float32).reshape(keys[f"{prefix}.num_centroids"], -1)
+        extra = [("masked_embd_centroids.weight", centroids), (f"masked_embd_ordering{suffix}", np.array(keys[f"{prefix}.token_ordering"], kind))]
+    rewrite(source, tmp_path / "out.gguf", extra)
+    with pillion.Model.open(GOLDEN / "tiny-e2b.gguf") as target, pillion.Pair(target, tmp_path / "out.gguf") as pair:
+        assert pair.stats.head == ("dense" if kind is None else "ordered")
+
+
+def test_tokenizer_and_metadata(pillion, convert, checkpoint, tmp_path):
+    folder = checkpoint("tiny-e2b")
+    (folder / "generation_config.json").write_text('{"top_k": 64, "top_p": 0.95, "temperature": 1.0, "suppress_tokens": [7, 9]}')
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    out = tmp_path / "out.gguf"
+    convert(folder, out)
+    keys = fields(out)
+    assert keys["general.name"] == "checkpoint" and keys["tokenizer.chat_template"] == "{{ messages }}"
+    assert (keys["general.sampling.top_k"], keys["general.sampling.temp"]) == (64, 1.0)
+    assert keys["general.sampling.top_p"] == pytest.approx(0.95)
+    assert keys["tokenizer.ggml.suppress_tokens"] == [7, 9] and keys["tokenizer.ggml.model"] == "gemma4"
+    kinds = dict(zip(keys["tokenizer.ggml.tokens"], keys["tokenizer.ggml.token_type"]))
+    assert kinds["<bos>"] == 3 and kinds["<0x0A>"] == 6 and kinds["<|tool_call>"] == 4 and kinds["▁"] == 1
+    with pillion.Model.open(out, metadata_only=True) as model:
+        assert model.tokenizer.suppressed_tokens == [7, 9] or set(model.tokenizer.suppressed_tokens) == {7, 9}
+        assert {model.tokenizer.token_text(t) for t in model.tokenizer.end_tokens} >= {"<eos>", "<turn|>"}
+
+
+def test_byte_level_tokenizers(pillion, convert, checkpoint, tmp_path):
+    """Llama 3's kind: bytes as characters, a named way of cutting."""
+    folder = checkpoint()
+    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    n_vocab = json.loads((folder / "config.json").read_text())["vocab_size"]
+    vocab = {piece: i for i, piece in enumerate([*(f"x{i}" for i in range(n_vocab - 3)), "a", "b", "ab"])}
+    tokenizer["added_tokens"] = []
+    for parts, pre in (
+        ([{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel"}], "smollm"),
+        ([{"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}|x"}}, {"type": "ByteLevel"}], "llama-bpe"),
+        ([{"type": "Whitespace"}, {"type": "ByteLevel"}], None),
+    ):
+        tokenizer["model"].update(vocab=vocab, merges=["a b"])
+        tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": parts}
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+        if pre is None:
+            with pytest.raises(pillion.UnsupportedModelError, match="Whitespace, ByteLevel"):
+                convert(folder, tmp_path / "none.gguf")
+            continue
+        convert(folder, tmp_path / "out.gguf")
+        keys = fields(tmp_path / "out.gguf")
+        assert (keys["tokenizer.ggml.model"], keys["tokenizer.ggml.pre"]) == ("gpt2", pre)
+        with pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model:
+            assert model.tokenizer.encode("ab")[-1:] == [vocab["ab"]]
+
+
+# ---- what is wrong ----
+
+
+def broken_config(**changes):
+    return lambda folder: change_json(folder, "config.json", **changes)
+
+
+def with_tensor(change):
+    def spoil(folder):
+        tensors, path = read(folder)
+        change(tensors)
+        save_file(tensors, path)
+
+    return spoil
+
+
+def cut(bytes_left):
+    def spoil(folder):
+        path = folder / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:bytes_left])
+
+    return spoil
+
+
+def put(name, index, value):
+    def change(tensors):
+        tensors[name] = tensors[name].copy()
+        tensors[name][index] = value
+
+    return with_tensor(change)
+
+
+GATE = "model.layers.1.mlp.gate_proj.weight"
+WRONG = {
+    "unknown class": (broken_config(model_type="mamba", architectures=["MambaForCausalLM"]), "UnsupportedModelError", "'mamba' .class MambaForCausalLM"),
+    "missing key": (broken_config(hidden_size=None), "ModelFileError", "config.json has no 'hidden_size'"),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "ModelNotFoundError", "config.json: no such file"),
+    "broken config": (lambda folder: (folder / "config.json").write_text("{"), "ModelFileError", "config.json"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "ModelNotFoundError", "tokenizer.json"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "ModelNotFoundError", "no .*safetensors"),
+    "cut weights": (cut(150_000), "ModelFileError", "cut off"),
+    "cut header": (cut(100), "ModelFileError", "cut off"),
+    "empty": (cut(0), "ModelFileError", "cut off"),
+    "nan": (put(GATE, (3, 5), np.nan), "ModelFileError", f"{GATE}, row 3, column 5 is nan"),
+    "infinite": (put(GATE, (0, 1), np.inf), "ModelFileError", "row 0, column 1 is inf"),
+    "missing tensor": (with_tensor(lambda t: t.pop(GATE)), "ModelFileError", "blk.1.ffn_gate.weight"),
+    "wrong shape": (with_tensor(lambda t: t.update({GATE: t[GATE][:-1].copy()})), "ModelFileError", "blk.1.ffn_gate.weight"),
+    "unknown tensor": (with_tensor(lambda t: t.update({"model.layers.0.adapter.weight": t[GATE].copy()})), "UnsupportedModelError", "adapter"),
+    "integers": (with_tensor(lambda t: t.update({GATE: t[GATE].astype(np.int32)})), "ModelFileError", "integers"),
+    "other bytes": (with_tensor(lambda t: t.update({GATE: t[GATE].astype(np.int8)})), "ModelFileError", "type I8"),
+    "too few rows": (broken_config(vocab_size=7, num_hidden_layers=1), "ModelFileError|UnsupportedModelError", "blk"),
+    "rope": (broken_config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}), "UnsupportedModelError", "'yarn'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_checkpoints(pillion, convert, checkpoint, tmp_path, case):
+    spoil, kind, sentence = WRONG[case]
+    folder = checkpoint()
+    spoil(folder)
+    out = tmp_path / "out.gguf"
+    with pytest.raises(tuple(getattr(pillion, name) for name in kind.split("|")), match=sentence) as caught:
+        convert(folder, out)
+    assert "\n" not in str(caught.value) and ".part" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_values_beyond_f16(pillion, convert, checkpoint, tmp_path):
+    folder = checkpoint()
+    with_tensor(lambda t: t.update({GATE: np.full(t[GATE].shape, 1e5, np.float32)}))(folder)
+    with pytest.raises(pillion.ModelFileError, match="values up to 100000, f16 ends at 65504; use bf16"):
+        convert(folder, tmp_path / "out.gguf", outtype="f16")
+    convert(folder, tmp_path / "out.gguf", outtype="bf16")
+
+
+def test_an_ordering_that_is_no_permutation(pillion, convert, tmp_path):
+    folder = Path(shutil.copytree(TINY_PAIR / "assistant", tmp_path / "checkpoint"))
+    path = folder / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    length = int.from_bytes(raw[:8], "little")
+    begin = json.loads(raw[8 : 8 + length])["masked_embedding.token_ordering"]["data_offsets"][0]
+    raw[8 + length + begin : 8 + length + begin + 8] = raw[8 + length + begin + 8 : 8 + length + begin + 16]
+    path.write_bytes(raw)
+    with pytest.raises(pillion.ModelFileError, match="no permutation of the 2048 tokens"):
+        convert(folder, tmp_path / "out.gguf")
+
+
+def test_arguments(pillion, convert, tmp_path):
+    for arguments, sentence in (
+        ((CHECKPOINTS / "tiny-llama", tmp_path / "no" / "out.gguf"), "does not exist"),
+        ((CHECKPOINTS / "tiny-llama", tmp_path), "is a folder"),
+    ):
+        with pytest.raises(pillion.UsageError, match=sentence):
+            convert(*arguments)
+    with pytest.raises(pillion.UsageError, match="auto, f32, f16, bf16, q8_0"):
+        convert(CHECKPOINTS / "tiny-llama", tmp_path / "out.gguf", outtype="q9")
+    with pytest.raises(pillion.ModelNotFoundError, match="no such folder"):
+        convert(tmp_path / "none", tmp_path / "out.gguf")
+    (tmp_path / "out.gguf").write_bytes(b"an older file")
+    convert(CHECKPOINTS / "tiny-llama", tmp_path / "out.gguf", name="tiny-llama")
+    assert (tmp_path / "out.gguf").read_bytes() == (GOLDEN / "tiny-llama.gguf").read_bytes()
+
+
+def test_a_full_disk_leaves_nothing(pillion, tmp_path):
+    """A limit on the size of files stands for it; the older file stays."""
+    out = tmp_path / "out.gguf"
+    out.write_bytes(b"an older file")
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    command = [sys.executable, "-m", "pillion", "convert", str(TINY_PAIR / "target"), "-o", str(out)]
+    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    assert result.returncode == 1 and "writing failed" in result.stderr and "Traceback" not in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out.gguf"] and out.read_bytes() == b"an older file"
+
+
+def test_an_end_in_the_middle_leaves_nothing(convert, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(done, total):
+        assert 0 < done <= total
+        raise Stop
+
+    with pytest.raises(Stop):
+        convert(CHECKPOINTS / "tiny-llama", tmp_path / "out.gguf", progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_reaches_the_end(convert, tmp_path):
+    seen = []
+    convert(TINY_PAIR / "target", tmp_path / "out.gguf", progress=lambda *at: seen.append(at))
+    assert seen[-1][0] == seen[-1][1] and seen == sorted(seen)
+
+
+@pytest.fixture(scope="module")
+def large_checkpoint(tmp_path_factory):
+    """A hundred tensors of 4 MB and one of 64 MB, 2 layers of an odd llama: 200 MB in all."""
+    folder = tmp_path_factory.mktemp("large") / "checkpoint"
+    shutil.copytree(CHECKPOINTS / "tiny-llama", folder)
+    width, ff, layers, vocab = 1024, 4096, 6, 32768
+    config = json.loads((folder / "config.json").read_text())
+    config.update(hidden_size=width, intermediate_size=ff, num_hidden_layers=layers, vocab_size=vocab, num_attention_heads=16)
+    config.update(num_key_value_heads=16, head_dim=64, tie_word_embeddings=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    rng = np.random.default_rng(1)
+
+    def matrix(rows, columns):
+        return rng.standard_normal((rows, columns), np.float32).astype(np.float16)
+
+    tensors = {"model.embed_tokens.weight": matrix(vocab, width), "model.norm.weight": np.ones(width, np.float16)}
+    for layer in range(layers):
+        prefix = f"model.layers.{layer}."
+        for name in "qkvo":
+            tensors[f"{prefix}self_attn.{name}_proj.weight"] = matrix(width, width)
+        tensors[prefix + "mlp.gate_proj.weight"], tensors[prefix + "mlp.up_proj.weight"] = matrix(ff, width), matrix(ff, width)
+        tensors[prefix + "mlp.down_proj.weight"] = matrix(width, ff)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            tensors[f"{prefix}{name}.weight"] = np.ones(width, np.float16)
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+CHILD = """
+import resource, sys, pillion
+from pillion.convert import convert
+import gguf
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+convert(sys.argv[1], sys.argv[2], outtype=sys.argv[3], n_threads=2)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outtype", ["f16", "q8_0"])
+def test_memory_is_bounded(pillion, large_checkpoint, tmp_path, outtype):
+    """Peak memory: at most three times the largest tensor, 64 MB here."""
+    command = [sys.executable, "-c", CHILD, str(large_checkpoint), str(tmp_path / "out.gguf"), outtype]
+    used = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert used < 3 * 64, f"{used} MB"
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_nothing(pillion, large_checkpoint, tmp_path):
+    command = [sys.executable, "-m", "pillion", "convert", str(large_checkpoint), "-o", str(tmp_path / "out.gguf"), "--outtype", "q8_0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 20
+    while time.monotonic() < until and not any(path.stat().st_size > 1 << 20 for path in tmp_path.iterdir()):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_extra(pillion, convert, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(pillion.UsageError, match=r"pip install \"pillion\[convert\]\""):
+        convert(CHECKPOINTS / "tiny-llama", tmp_path / "out.gguf")
+    assert os.listdir(tmp_path) == []
