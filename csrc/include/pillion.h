@@ -298,6 +298,41 @@ pillion_status pillion_pair_reset_stats(pillion_pair* pair);
 pillion_status pillion_pair_draft(pillion_pair* pair, int32_t last, int32_t n, int32_t* tokens, size_t capacity, size_t* n_drafted);
 pillion_status pillion_pair_draft_row(const pillion_pair* pair, int32_t step, float* logits, float* hidden);
 
+/* ---- quantize: GGUF to GGUF with other tensor types ---- */
+
+typedef struct pillion_quantization pillion_quantization;
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t pure;                 /* 1: every matrix in the type itself, no mix */
+    int32_t allow_requantize;     /* 1: the source may be quantised already */
+    int32_t n_threads;            /* 0: all cores */
+    const char* type;             /* "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M",
+                                   * "Q6_K". Vectors, norms, routers, rotation factors and the masked embedding stay as they are */
+    const char* imatrix;          /* llama.cpp's GGUF importance matrix, or NULL */
+    uint64_t n_overrides;         /* regular expressions on tensor names and the type for them; the last that fits wins */
+    const char* const* override_names;
+    const char* const* override_types;
+} pillion_quantize_config;
+
+void pillion_quantize_config_init(pillion_quantize_config* config, size_t size);
+/* A plan: reads headers, decides every tensor's type. Nothing is written. */
+pillion_status pillion_quantization_new(const char* path, const pillion_quantize_config* config, pillion_quantization** quantization);
+void pillion_quantization_free(pillion_quantization* quantization);
+pillion_status pillion_quantization_count(const pillion_quantization* quantization, size_t* n, uint64_t* bytes);
+
+typedef struct {
+    uint32_t struct_size;
+    uint64_t n_values, source_bytes, target_bytes;
+    double error;                 /* after the run: rms of the error over rms of the values */
+    char name[96], source_type[16], target_type[16];
+    char reason[96];              /* why this type, when it is not the one asked for */
+} pillion_quantized_tensor;
+pillion_status pillion_quantization_tensor(const pillion_quantization* quantization, size_t i, pillion_quantized_tensor* tensor, size_t size);
+/* Streams through slices of rows, reads the result back, and only then gives it its name: a failed or cancelled run leaves nothing.
+ * progress: bytes of the source; may be NULL. FILE_CORRUPT names a value that is no finite number, or a full disk. */
+pillion_status pillion_quantization_run(pillion_quantization* quantization, const char* out, pillion_progress_callback progress, void* user);
+
 /* CDEF END */
 
 #if defined(__GNUC__)

@@ -40,6 +40,7 @@ from .llm import LLM
 from .model import Metadata, Model
 from .pair import Pair, PairStats, Round
 from .pairing import find_drafter
+from .quantization import QUANTIZE_TYPES, QuantizedTensor, QuantizeReport, quantize
 from .sampling import Sampler, SamplingParams
 from .tokenizer import Tokenizer, TokenStream
 
@@ -47,6 +48,7 @@ __version__ = version()
 
 __all__ = [
     "LLM",
+    "QUANTIZE_TYPES",
     "Backend",
     "BackendError",
     "BufferTooSmallError",
@@ -72,6 +74,8 @@ __all__ = [
     "PairingError",
     "Piece",
     "PillionError",
+    "QuantizeReport",
+    "QuantizedTensor",
     "Round",
     "Sampler",
     "SamplingParams",
@@ -85,6 +89,7 @@ __all__ = [
     "Work",
     "backends",
     "find_drafter",
+    "quantize",
     "system",
     "version",
 ]

@@ -208,6 +208,16 @@ static void wrong_contexts(pillion_model* model) {
     INVALID(pillion_context_score(NULL, &token, 1, &value));
     INVALID(pillion_context_cancel(NULL));
     INVALID(pillion_context_json(NULL, text, sizeof text, &n));
+    pillion_quantization* quantization = NULL;
+    pillion_quantize_config q;
+    pillion_quantized_tensor tensor;
+    INVALID(pillion_quantization_new(NULL, NULL, &quantization));
+    pillion_quantize_config_init(&q, sizeof q);
+    INVALID(pillion_quantization_new("x.gguf", &q, NULL));
+    INVALID(pillion_quantization_count(NULL, &n, NULL));
+    INVALID(pillion_quantization_tensor(NULL, 0, &tensor, sizeof tensor));
+    INVALID(pillion_quantization_run(NULL, "x", NULL, NULL));
+    pillion_quantization_free(NULL);
     pillion_work work;
     pillion_limits limits;
     INVALID(pillion_context_work(NULL, 1, 1, &work, sizeof work));

@@ -15,6 +15,7 @@ from .demo import demo
 from .doctor import doctor
 from .inspect import inspect
 from .perplexity import perplexity
+from .quantize import quantize
 from .run import run
 from .tokenize import tokenize
 
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (run, bench, convert, inspect, tokenize, perplexity, doctor, demo):
+for command in (run, bench, convert, quantize, inspect, tokenize, perplexity, doctor, demo):
     app.command()(command)
 
 

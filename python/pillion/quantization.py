@@ -1,0 +1,141 @@
+"""`quantize`: a GGUF file with other tensor types."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Callable, NamedTuple, Optional, Union
+
+from ._native import Progress, as_str, check, ffi, interruptible, lib
+from .model import thread_count
+
+QUANTIZE_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K")
+
+Path = Union[str, "os.PathLike[str]"]
+
+
+class QuantizedTensor(NamedTuple):
+    """What becomes of a tensor."""
+
+    name: str
+    source_type: str
+    target_type: str
+    n_values: int
+    source_bytes: int
+    target_bytes: int
+    reason: str
+    """Why this type, when it is not the one asked for."""
+    error: float
+    """Root mean square of the error over that of the values; 0 before the run."""
+
+
+@dataclass
+class QuantizeReport:
+    """A plan, or what was done."""
+
+    type: str
+    tensors: list[QuantizedTensor] = field(default_factory=list)
+    seconds: float = 0.0
+    """0: nothing was written."""
+
+    @property
+    def source_bytes(self) -> int:
+        return sum(tensor.source_bytes for tensor in self.tensors)
+
+    @property
+    def target_bytes(self) -> int:
+        return sum(tensor.target_bytes for tensor in self.tensors)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Of all tensors."""
+        return 8 * self.target_bytes / max(1, sum(tensor.n_values for tensor in self.tensors))
+
+
+def quantize(
+    source: Path,
+    out: Optional[Path],
+    type: str,
+    *,
+    tensor_types: Union[Mapping[str, str], Sequence[tuple[str, str]]] = (),
+    imatrix: Optional[Path] = None,
+    pure: bool = False,
+    allow_requantize: bool = False,
+    n_threads: Optional[int] = None,
+    progress: Optional[Callable[[int, int], object]] = None,
+) -> QuantizeReport:
+    """Writes `source` to `out` with its matrices in another type; vectors, norms, routers and the masked embedding stay exact.
+
+    out: None: only the plan, nothing is written.
+    type: one of QUANTIZE_TYPES; Q4_K_M and its like are mixes that give some tensors more bits.
+    tensor_types: {regular expression on the name: tensor type}; the last that fits wins.
+    imatrix: an importance matrix in llama.cpp's GGUF form: errors count by how much each input is used.
+    pure: no mix. allow_requantize: `source` may be quantised already.
+    progress: called as progress(done_bytes, total_bytes); what it raises ends the run.
+
+    The result is read back before it gets its name; a run that fails leaves nothing. Raises ModelFileError, UsageError.
+    """
+    pairs = list(tensor_types.items()) if isinstance(tensor_types, Mapping) else list(tensor_types)
+    with _plan(source, type, pairs, imatrix, pure, allow_requantize, n_threads) as handle:
+        report = QuantizeReport(type)
+        if out is not None:
+            begin = time.monotonic()
+            _run(handle, os.fsencode(os.fspath(out)), Progress(progress))
+            report.seconds = time.monotonic() - begin
+        report.tensors = _tensors(handle)
+    return report
+
+
+@contextmanager
+def _plan(
+    source: Path,
+    type: str,
+    pairs: list[tuple[str, str]],
+    imatrix: Optional[Path],
+    pure: bool,
+    allow_requantize: bool,
+    n_threads: Optional[int],
+) -> Iterator[Any]:
+    config = ffi.new("pillion_quantize_config*")
+    lib.pillion_quantize_config_init(config, ffi.sizeof("pillion_quantize_config"))
+    config.pure, config.allow_requantize, config.n_threads = pure, allow_requantize, thread_count(n_threads)
+    kept = [ffi.new("char[]", type.encode())]
+    config.type = kept[0]
+    if imatrix is not None:
+        kept.append(ffi.new("char[]", os.fsencode(os.fspath(imatrix))))
+        config.imatrix = kept[-1]
+    names = [ffi.new("char[]", name.encode()) for name, _ in pairs]
+    types = [ffi.new("char[]", kind.encode()) for _, kind in pairs]
+    lists = ffi.new("char*[]", names or [ffi.NULL]), ffi.new("char*[]", types or [ffi.NULL])
+    config.n_overrides, config.override_names, config.override_types = len(pairs), lists[0], lists[1]
+    out = ffi.new("pillion_quantization**")
+    check(lib.pillion_quantization_new(os.fsencode(os.fspath(source)), config, out))
+    try:
+        yield out[0]
+    finally:
+        lib.pillion_quantization_free(out[0])
+
+
+def _run(handle: Any, out: bytes, watch: Progress) -> None:
+    user = ffi.new_handle(watch)
+    try:
+        interruptible(lambda: check(lib.pillion_quantization_run(handle, out, lib.pillion_py_progress, user)), watch.cancel)
+    except Exception:
+        if watch.error is not None:
+            raise watch.error from None
+        raise
+
+
+def _tensors(handle: Any) -> list[QuantizedTensor]:
+    n, raw = ffi.new("size_t*"), ffi.new("pillion_quantized_tensor*")
+    check(lib.pillion_quantization_count(handle, n, ffi.NULL))
+    found = []
+    for i in range(int(n[0])):
+        check(lib.pillion_quantization_tensor(handle, i, raw, ffi.sizeof("pillion_quantized_tensor")))
+        texts = (as_str(ffi.string(text)) for text in (raw.name, raw.source_type, raw.target_type))
+        sizes = int(raw.n_values), int(raw.source_bytes), int(raw.target_bytes)
+        found.append(QuantizedTensor(*texts, *sizes, as_str(ffi.string(raw.reason)), float(raw.error)))
+    return found
