@@ -30,6 +30,11 @@ pillion_status run_context(pillion_context* context, F&& body) noexcept {
     });
 }
 
+const std::vector<ActivationStats::Entry>& activations(const Context& c) {
+    if (!c.activations()) fail(Status::invalid_argument, "this context was made without collect_activations");
+    return c.activations()->entries();
+}
+
 }  // namespace
 
 extern "C" {
@@ -47,6 +52,7 @@ pillion_status pillion_context_new(pillion_model* model, const pillion_context_c
         o.n_ctx = c.n_ctx, o.n_batch = c.n_batch, o.n_threads = c.n_threads, o.n_outputs = c.n_outputs;
         o.kv_type = c.kv_type == PILLION_KV_Q8_0 ? KvType::q8_0 : KvType::f16;
         o.swa_full = c.swa_full != 0;
+        o.collect_activations = c.collect_activations != 0;
         auto handle = std::make_unique<pillion_context>();
         handle->context = std::make_shared<Context>(model->shared->model, o);
         *context = handle.release();
@@ -134,6 +140,26 @@ pillion_status pillion_context_cancel(pillion_context* context) {
 
 pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity, size_t* needed) {
     return with_context(context, [&](Context& c) { write_text(c.to_json(), out, capacity, needed); });
+}
+
+pillion_status pillion_context_activation_count(const pillion_context* context, size_t* n) {
+    return with_context(context, [&](Context& c) { need(n, "n") = activations(c).size(); });
+}
+
+pillion_status pillion_context_activation(const pillion_context* context, size_t i, pillion_activation_info* info, size_t size) {
+    return with_context(context, [&](Context& c) {
+        need(info, "info");
+        const auto& entries = activations(c);
+        if (i >= entries.size()) fail(Status::invalid_argument, "weight %zu of %zu", i, entries.size());
+        const ActivationStats::Entry& e = entries[i];
+        std::vector<float>& out = context->activation;
+        out.assign(e.sums.begin(), e.sums.end());
+        out.insert(out.end(), e.counts.begin(), e.counts.end());
+        pillion_activation_info a = {};
+        a.n_in = e.n_in, a.n_experts = e.n_experts;
+        a.name = e.name.c_str(), a.sums = out.data(), a.counts = out.data() + e.sums.size();
+        write_info(info, size, &a, sizeof a);
+    });
 }
 
 // ---- sampler ----

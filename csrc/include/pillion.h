@@ -155,6 +155,7 @@ typedef struct {
     int32_t kv_type;              /* PILLION_KV_*; 0: F16 */
     int32_t flash_attn;           /* PILLION_FLASH_*: the CPU has one attention kernel, for it all three are the same */
     int32_t swa_full;             /* 1: sliding layers keep every position, so that any rewind is a counter */
+    int32_t collect_activations;  /* 1: sums up what goes into each weight, see pillion_context_activation */
 } pillion_context_config;
 
 void pillion_context_config_init(pillion_context_config* config, size_t size);
@@ -191,6 +192,21 @@ pillion_status pillion_context_score(pillion_context* context, const int32_t* to
 pillion_status pillion_context_cancel(pillion_context* context);
 /* JSON: where each op of the decode plan runs, kernel table, scratch, KV bytes per layer and store kind. */
 pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity, size_t* needed);
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t n_in, n_experts;      /* input channels; matrices that are summed apart: the experts of a routed weight, else 1 */
+    const char* name;             /* of the weight, as in the file; ends with NUL */
+    const float* sums;            /* [n_experts, n_in]: of the squares of each channel over the rows that went through, before rounding */
+    const float* counts;          /* [n_experts]: those rows; 0, and sums of 0, for an expert that was never chosen */
+} pillion_activation_info;
+
+/* What went into the weights since a context with collect_activations was made. All rows count that ran, also those that were dropped
+ * later. Weights behind the last layer with a cache see only rows with outputs: use pillion_context_score, which gives all of them.
+ * INVALID_ARGUMENT without collect_activations, and after a run that was broken off. The pointers live until the next call of
+ * pillion_context_activation, or free. */
+pillion_status pillion_context_activation_count(const pillion_context* context, size_t* n);
+pillion_status pillion_context_activation(const pillion_context* context, size_t i, pillion_activation_info* info, size_t size);
 
 /* ---- sampler ---- */
 

@@ -53,6 +53,9 @@ class Loader {
         // back page by page as it is used.
         file_.file().drop(0, file_.file().size());
         if (progress) progress(total, total);
+        for (const Item& item : items_)
+            if (item.source.use == Use::matrix && (w_.matrices.empty() || w_.matrices.back().name != item.source.name))
+                w_.matrices.push_back({item.source.name, *item.to});
         if (!w_.output) w_.output = w_.token_embd;
     }
 

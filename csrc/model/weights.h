@@ -3,6 +3,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/backend.h"
@@ -39,6 +40,13 @@ struct Weights {
     Tensor pre_projection, post_projection;
     Tensor centroids;              // [n_centroids, n_embd]
     Tensor token_order;            // i32 [n_vocab]: token of each row of token_embd
+
+    // What matmuls multiply with, under the names of the file. Of a fused tensor its first part: all parts have the same input.
+    struct Matrix {
+        std::string name;
+        Tensor tensor;
+    };
+    std::vector<Matrix> matrices;
 
     std::unique_ptr<Buffer> buffer;     // owns what was imported
     std::unique_ptr<Buffer> mapped;     // the file, for what stays there

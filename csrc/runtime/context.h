@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "model/model.h"
+#include "runtime/activation_stats.h"
 #include "runtime/kv_cache.h"
 #include "runtime/plan_cache.h"
 
@@ -16,6 +17,7 @@ struct ContextOptions {
     int n_outputs = 0;         // 0: 16
     KvType kv_type = KvType::f16;
     bool swa_full = false;
+    bool collect_activations = false;
 };
 
 class Context {
@@ -48,6 +50,10 @@ class Context {
     // log p(tokens[i + 1] | tokens[0 .. i]); clears the context first.
     void score(const int32_t* tokens, size_t n, float* logprobs);
 
+    // Null unless the context was made to collect. A weight sees the rows that are computed: behind the last cache only those with
+    // outputs, so score(), where all have them, is the call to collect with.
+    const ActivationStats* activations() const { return activations_.get(); }
+
     void cancel() { queue_->cancel.store(true); }
     void clear_cancel() { queue_->cancel.store(false); }
     std::string to_json();
@@ -71,6 +77,7 @@ class Context {
     std::unique_ptr<Queue> queue_;
     std::unique_ptr<Buffer> token_buffer_;
     Outputs outputs_;
+    std::unique_ptr<ActivationStats> activations_;
     PlanCache plans_;
     std::vector<int32_t> tokens_;
     int out_rows_ = 0;

@@ -15,7 +15,7 @@ Plan& PlanCache::get(int rows) {
     const Graph graph = model_.build_graph(inputs);
     Entry entry = {rows_max, nullptr};
     Reason reason;
-    if (const Status s = model_.backend().compile(graph, queue_, entry.plan, reason); s != Status::ok)
+    if (const Status s = model_.backend().compile(graph, queue_, entry.plan, reason, options_); s != Status::ok)
         fail(s, "%s: %s", model_.file().path().c_str(), reason.text);
     entries_.push_back(std::move(entry));
     return *entries_.back().plan;

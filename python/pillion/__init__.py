@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from ._native import version
 from .chat import ChatTemplate
-from .context import Context, Logprobs
+from .context import Activation, Context, Logprobs
 from .devices import Backend, backends, system
 from .errors import (
     BackendError,
@@ -36,6 +36,7 @@ from .errors import (
     UsageError,
 )
 from .generation import Generation, Piece, Timings, TokenInfo
+from .importance import ImatrixSummary, imatrix
 from .llm import LLM
 from .model import Metadata, Model
 from .pair import Pair, PairStats, Round
@@ -47,6 +48,7 @@ __version__ = version()
 
 __all__ = [
     "LLM",
+    "Activation",
     "Backend",
     "BackendError",
     "BufferTooSmallError",
@@ -58,6 +60,7 @@ __all__ = [
     "ContextFullError",
     "DeviceLostError",
     "Generation",
+    "ImatrixSummary",
     "InternalError",
     "Logprobs",
     "Metadata",
@@ -83,6 +86,7 @@ __all__ = [
     "UsageError",
     "backends",
     "find_drafter",
+    "imatrix",
     "system",
     "version",
 ]

@@ -37,6 +37,15 @@ class Logprobs(NamedTuple):
     """That of the token asked about."""
 
 
+class Activation(NamedTuple):
+    """What went into one weight."""
+
+    sums: Floats
+    """[n_experts, n_in]: the squares of each input channel, added up over all rows; n_experts is 1 but for routed weights."""
+    counts: Floats
+    """[n_experts]: the rows; 0 for an expert that was never chosen."""
+
+
 class Context(Handle):
     """A sequence. One caller at a time: a second thread gets `Busy`; `cancel()` may come from any thread.
 
@@ -47,6 +56,7 @@ class Context(Handle):
     kv_type: "f16" or "q8_0".
     flash_attn: "auto", "on", "off", True or False.
     swa_full: sliding layers keep every position, so that any rewind is a counter.
+    collect_activations: sums up what goes into each weight, for `activations()`.
     """
 
     _kind = "context"
@@ -62,6 +72,7 @@ class Context(Handle):
         kv_type: str = "f16",
         flash_attn: Union[str, bool] = "auto",
         swa_full: bool = False,
+        collect_activations: bool = False,
     ) -> None:
         config = ffi.new("pillion_context_config*")
         lib.pillion_context_config_init(config, ffi.sizeof("pillion_context_config"))
@@ -72,6 +83,7 @@ class Context(Handle):
         config.kv_type = _choice("kv_type", kv_type, KV_TYPES)
         config.flash_attn = _choice("flash_attn", flash_attn, FLASH_ATTN)
         config.swa_full = swa_full
+        config.collect_activations = collect_activations
         out = ffi.new("pillion_context**")
         check(lib.pillion_context_new(model._c, config, out))
         super().__init__(out[0], lib.pillion_context_free)
@@ -187,6 +199,22 @@ class Context(Handle):
         raw = read_bytes(lambda out, capacity, needed: lib.pillion_context_json(self._c, out, capacity, needed), 1 << 14)
         description: dict[str, Any] = json.loads(as_str(raw))
         return description
+
+    def activations(self) -> dict[str, Activation]:
+        """What went into the weights since a context with `collect_activations` was made, by the weight's name in the file.
+
+        Collect with `score()`: it runs all layers for all rows, while the other calls leave out what nobody reads. After a run that
+        was broken off this raises `UsageError`.
+        """
+        n, info = ffi.new("size_t*"), ffi.new("pillion_activation_info*")
+        check(lib.pillion_context_activation_count(self._c, n))
+        found = {}
+        for i in range(n[0]):
+            check(lib.pillion_context_activation(self._c, i, info, ffi.sizeof("pillion_activation_info")))
+            sums = np.frombuffer(ffi.buffer(info.sums, info.n_experts * info.n_in * 4), dtype=np.float32)
+            counts = np.frombuffer(ffi.buffer(info.counts, info.n_experts * 4), dtype=np.float32)
+            found[as_str(ffi.string(info.name))] = Activation(sums.reshape(info.n_experts, info.n_in).copy(), counts.copy())
+        return found
 
     # ---- outputs of the last run ----
 

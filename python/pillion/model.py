@@ -160,6 +160,7 @@ class Model(Handle):
         kv_type: str = "f16",
         flash_attn: Union[str, bool] = "auto",
         swa_full: bool = False,
+        collect_activations: bool = False,
     ) -> Context:
         """A new, empty sequence on this model. See `Context` for the arguments."""
         from .context import Context
@@ -173,6 +174,7 @@ class Model(Handle):
             kv_type=kv_type,
             flash_attn=flash_attn,
             swa_full=swa_full,
+            collect_activations=collect_activations,
         )
 
     def __repr__(self) -> str:

@@ -373,6 +373,8 @@ struct pillion_context {
     atomic_flag inside;
     atomic_int cancel, running;
     size_t n_ctx, max_outputs, length, n_rows;
+    int collects;
+    float sums[N_EMBD], n_summed;    /* of one weight, "fake.weight", that is fed token + channel */
     unsigned n_changes;
     int32_t* tokens;
     float (*logits)[N_VOCAB];
@@ -396,6 +398,7 @@ pillion_status pillion_context_new(pillion_model* model, const pillion_context_c
     ++live;
     context->n_ctx = config.n_ctx ? (size_t)config.n_ctx : 4096;
     context->max_outputs = config.n_outputs ? (size_t)config.n_outputs : 16;
+    context->collects = config.collect_activations;
     context->tokens = calloc(context->n_ctx, sizeof *context->tokens);
     context->logits = calloc(context->max_outputs, sizeof *context->logits);
     context->hidden = calloc(context->max_outputs, sizeof *context->hidden);
@@ -458,6 +461,8 @@ static pillion_status run(pillion_context* context, const int32_t* tokens, size_
         }
         context->tokens[context->length++] = tokens[i];
         ++evaluated;
+        for (int j = 0; j < N_EMBD; ++j) context->sums[j] += (float)((tokens[i] + j) * (tokens[i] + j));
+        context->n_summed += 1;
         if (i + n_outputs >= n) fill_row(context, i + n_outputs - n, context->length, tokens[i]);
     }
     context->running = 0;
@@ -581,6 +586,21 @@ pillion_status pillion_context_json(const pillion_context* context, char* out, s
     NEED(context && needed);
     static const char json[] = "{\"table\": \"generic\", \"scratch_bytes\": 0, \"layers\": []}";
     return give(json, sizeof json - 1, 1, out, capacity, needed);
+}
+
+pillion_status pillion_context_activation_count(const pillion_context* context, size_t* n) {
+    BEGIN();
+    NEED(context && n && context->collects);
+    *n = 1;
+    return PILLION_OK;
+}
+pillion_status pillion_context_activation(const pillion_context* context, size_t i, pillion_activation_info* info, size_t size) {
+    BEGIN();
+    NEED(context && info && context->collects && i < 1);
+    pillion_activation_info mine = {.n_in = N_EMBD, .n_experts = 1, .name = "fake.weight", .sums = context->sums,
+                                    .counts = &context->n_summed};
+    write_info(info, size, &mine, sizeof mine);
+    return PILLION_OK;
 }
 
 /* ---- sampler: greedy at temperature 0, else drawn; bans and presence penalty are honoured ---- */

@@ -159,11 +159,12 @@ class CpuBackend final : public Backend {
         return (kv_k_bytes(f, spec.head_dim, spec.capacity) + kv_v_bytes(f, spec.head_dim, spec.capacity)) * size_t(spec.n_kv_heads);
     }
 
-    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason) override {
+    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
+                   const CompileOptions& options) override {
         try {
             for (const Node& n : graph.nodes())
                 if (!supports(graph, n, reason)) return Status::unsupported_op;
-            plan = compile_plan(graph, table_, static_cast<ThreadPool&>(queue), allocate_or_throw);
+            plan = compile_plan(graph, table_, static_cast<ThreadPool&>(queue), allocate_or_throw, options);
             return Status::ok;
         } catch (const Error& e) {
             reason.set("%s", e.what());

@@ -12,6 +12,7 @@ from .bench import bench
 from .console import INTERRUPTED
 from .demo import demo
 from .doctor import doctor
+from .imatrix import imatrix
 from .inspect import inspect
 from .perplexity import perplexity
 from .run import run
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (run, bench, inspect, tokenize, perplexity, doctor, demo):
+for command in (run, bench, inspect, tokenize, perplexity, imatrix, doctor, demo):
     app.command()(command)
 
 
