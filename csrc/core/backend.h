@@ -52,7 +52,7 @@ struct WeightSource {
     const char* name;          // for sentences
     DType dtype;
     int64_t width, rows, depth;
-    const uint8_t* data;       // as in the file
+    const uint8_t* data;       // as in the file; null: the weight gets its place and no content
     enum class Use : uint8_t {
         matrix,                // operand of matmul, may also be embedded from
         vector,                // norm weights and the like: becomes f32

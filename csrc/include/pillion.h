@@ -109,8 +109,11 @@ typedef struct {
 } pillion_model_info;
 
 pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_info* info, size_t size);
-/* JSON of everything `pillion inspect` shows: sizes, layers, tensor types, metadata (long arrays shortened), unknown tensors. */
+/* JSON: sizes, layers, what a drafter needs, tensor types, metadata (long arrays shortened), what is wrong, unknown or not read. */
 pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity, size_t* needed);
+/* JSON of what the header of any GGUF file says, also of one that this library does not run: architecture, sizes, types, metadata (long
+ * arrays shortened); with_tensors: each tensor. */
+pillion_status pillion_file_json(const char* path, int32_t with_tensors, char* out, size_t capacity, size_t* needed);
 /* One metadata value: strings as they are, everything else as JSON. INVALID_ARGUMENT when the key is absent. */
 pillion_status pillion_model_metadata(const pillion_model* model, const char* key, char* out, size_t capacity, size_t* needed);
 /* Borrowed from the model, which it keeps alive: free it like anything else. */
@@ -207,6 +210,12 @@ typedef struct {
  * pillion_context_activation, or free. */
 pillion_status pillion_context_activation_count(const pillion_context* context, size_t* n);
 pillion_status pillion_context_activation(const pillion_context* context, size_t i, pillion_activation_info* info, size_t size);
+
+/* JSON: bytes that a context with this config would take on this machine: weights, KV of full and sliding layers, scratch, outputs, and
+ * those of a drafter on it (may be NULL). Models opened for metadata only will do: nothing is loaded. Fails as making the context or
+ * the pair would. An assistant by itself (no drafter) gives its weights. */
+pillion_status pillion_model_memory(const pillion_model* model, const pillion_model* drafter, const pillion_context_config* config,
+                                    char* out, size_t capacity, size_t* needed);
 
 /* ---- sampler ---- */
 

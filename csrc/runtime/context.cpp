@@ -214,10 +214,24 @@ void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
     }
 }
 
+ContextMemory Context::memory() const {
+    ContextMemory m;
+    const std::vector<LayerParams>& layers = model_->hparams().layers;
+    for (size_t l = 0; l < layers.size(); l++) {
+        if (!layers[l].owns_kv) continue;
+        const KvSpec& spec = kv_.stores()[l].spec;
+        ContextMemory::Kv& kv = kv_.is_sliding(int(l)) ? m.sliding : m.full;
+        kv.layers++, kv.positions = spec.capacity, kv.bytes += model_->backend().kv_bytes(spec);
+    }
+    m.scratch = plans_.scratch_bytes();
+    m.outputs = outputs_.buffer->size() + token_buffer_->size();
+    return m;
+}
+
 std::string Context::to_json() {
     std::string out = "{\"n_ctx\": " + std::to_string(n_ctx_) + ", \"n_batch\": " + std::to_string(n_batch_) +
                       ", \"n_threads\": " + std::to_string(queue_->n_threads()) + ", \"length\": " + std::to_string(length()) +
-                      ", \"kv_bytes\": " + std::to_string(kv_.bytes()) +
+                      ", \"kv_bytes\": " + std::to_string(kv_.bytes()) + ", \"output_bytes\": " + std::to_string(memory().outputs) +
                       ", \"scratch_bytes\": " + std::to_string(plans_.scratch_bytes()) + ", \"kv\": [";
     const std::vector<LayerParams>& layers = model_->hparams().layers;
     bool first = true;

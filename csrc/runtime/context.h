@@ -20,12 +20,23 @@ struct ContextOptions {
     bool collect_activations = false;
 };
 
+// Bytes of a context, beside the weights. The full and the sliding layers that own a cache, apart.
+struct ContextMemory {
+    struct Kv {
+        int layers = 0, positions = 0;
+        size_t bytes = 0;
+    } full, sliding;
+    size_t scratch = 0;        // of the plans compiled so far
+    size_t outputs = 0;        // logits, hidden rows, tokens
+};
+
 class Context {
   public:
     Context(std::shared_ptr<Model> model, const ContextOptions& options);
 
     const Model& model() const { return *model_; }
     int n_ctx() const { return n_ctx_; }
+    int n_batch() const { return n_batch_; }
     int length() const { return kv_.length(); }
     const std::vector<int32_t>& tokens() const { return tokens_; }
     const KvCache& kv() const { return kv_; }
@@ -57,6 +68,8 @@ class Context {
     void cancel() { queue_->cancel.store(true); }
     void clear_cancel() { queue_->cancel.store(false); }
     std::string to_json();
+    ContextMemory memory() const;
+    void compile_all() { plans_.get(n_batch_); }    // also the plan of long runs, which otherwise waits for the first
 
   private:
     struct Outputs {

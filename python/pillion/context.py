@@ -203,8 +203,8 @@ class Context(Handle):
     def activations(self) -> dict[str, Activation]:
         """What went into the weights since a context with `collect_activations` was made, by the weight's name in the file.
 
-        Collect with `score()`: it runs all layers for all rows, while the other calls leave out what nobody reads. After a run that
-        was broken off this raises `UsageError`.
+        Collect with `score()`: it runs all layers for all rows, while the other calls leave out what nobody reads. After a run
+        that was broken off this raises `UsageError`.
         """
         n, info = ffi.new("size_t*"), ffi.new("pillion_activation_info*")
         check(lib.pillion_context_activation_count(self._c, n))

@@ -49,8 +49,8 @@ def imatrix(
 ) -> ImatrixSummary:
     """Runs the model over a text and writes the importance matrix of its weights.
 
-    chunk: tokens of a chunk. Chunks follow each other, each starts anew (with BOS in place of its first token where the model wants
-    one); what is left behind the last whole chunk is not used.
+    chunk: tokens of a chunk. Chunks follow each other, each starts anew (with BOS in place of its first token where the model
+    wants one); what is left behind the last whole chunk is not used.
     chunks: most chunks (None: all).
     dataset: the text's name, as the file shall tell it.
     progress: called as progress(done_chunks, chunks).
@@ -106,7 +106,7 @@ def _check(found: Mapping[str, Activation], path: str) -> None:
 
 
 def _write(gguf: Any, path: Path, found: Mapping[str, Activation], dataset: str, n_chunks: int, chunk: int) -> None:
-    class Writer(gguf.GGUFWriter):  # type: ignore[misc, name-defined]
+    class Writer(gguf.GGUFWriter):  # type: ignore[misc]
         def add_architecture(self) -> None:
             """These files have none."""
 
