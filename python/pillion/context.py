@@ -74,13 +74,7 @@ class Context(Handle):
         swa_full: bool = False,
         collect_activations: bool = False,
     ) -> None:
-        config = ffi.new("pillion_context_config*")
-        lib.pillion_context_config_init(config, ffi.sizeof("pillion_context_config"))
-        config.n_ctx = _count("n_ctx", n_ctx)
-        config.n_batch = _count("n_batch", n_batch)
-        config.n_threads = thread_count(n_threads)
-        config.n_outputs = _count("n_outputs", n_outputs)
-        config.kv_type = _choice("kv_type", kv_type, KV_TYPES)
+        config = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type)
         config.flash_attn = _choice("flash_attn", flash_attn, FLASH_ATTN)
         config.swa_full = swa_full
         config.collect_activations = collect_activations
@@ -264,6 +258,20 @@ class Context(Handle):
     def __repr__(self) -> str:
         state = "closed" if self.closed else "{} of {} positions".format(*self._lengths())
         return f"<pillion.Context {state}>"
+
+
+def sizes_config(
+    n_ctx: Optional[int], n_batch: Optional[int], n_threads: Optional[int], n_outputs: Optional[int], kv_type: str
+) -> Any:
+    """The library's context config with what decides sizes."""
+    config = ffi.new("pillion_context_config*")
+    lib.pillion_context_config_init(config, ffi.sizeof("pillion_context_config"))
+    config.n_ctx = _count("n_ctx", n_ctx)
+    config.n_batch = _count("n_batch", n_batch)
+    config.n_threads = thread_count(n_threads)
+    config.n_outputs = _count("n_outputs", n_outputs)
+    config.kv_type = _choice("kv_type", kv_type, KV_TYPES)
+    return config
 
 
 def _count(name: str, value: Optional[int]) -> int:

@@ -140,6 +140,12 @@ static void wrong_models(const char* path) {
     char text[64];
     pillion_tokenizer* tokenizer = NULL;
     INVALID(pillion_model_json(NULL, text, sizeof text, &needed));
+    INVALID(pillion_file_json(NULL, 0, text, sizeof text, &needed));
+    REFUSED(PILLION_ERROR_FILE_NOT_FOUND, pillion_file_json("/nowhere/none.gguf", 0, text, sizeof text, &needed));
+    REFUSED(PILLION_ERROR_FILE_CORRUPT, pillion_file_json(__FILE__, 1, text, sizeof text, &needed));
+    REFUSED(PILLION_ERROR_BUFFER_TOO_SMALL, pillion_file_json(path, 0, text, sizeof text, &needed));
+    CHECK(needed > sizeof text);
+    INVALID(pillion_model_memory(NULL, NULL, NULL, text, sizeof text, &needed));
     INVALID(pillion_model_metadata(NULL, "general.name", text, sizeof text, &needed));
     INVALID(pillion_model_tokenizer(NULL, &tokenizer));
     pillion_model_free(NULL);
@@ -192,6 +198,10 @@ static void wrong_contexts(pillion_model* model) {
     later.unknown = 1;
     INVALID(pillion_context_new(model, &later.known, &context));
     CHECK(context == NULL);
+    size_t size;
+    INVALID(pillion_model_memory(model, NULL, &later.known, NULL, 0, &size));
+    REFUSED(PILLION_ERROR_BUFFER_TOO_SMALL, pillion_model_memory(model, NULL, NULL, NULL, 0, &size));
+    CHECK(size > 100);
 
     size_t length, n_ctx, n;
     char text[8];

@@ -238,18 +238,46 @@ pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_
     return PILLION_OK;
 }
 
-pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity, size_t* needed) {
-    BEGIN();
-    NEED(model && needed);
-    char* json = malloc(80000);
-    int n = sprintf(json, "{\"arch\": \"%s\", \"n_layers\": 1, \"n_vocab\": %d, \"tensor_types\": {\"F32\": 1}, \"metadata\": {",
-                    model->arch, N_VOCAB);
+static int write_metadata(const pillion_model* model, char* json) {
+    int n = sprintf(json, "\"tensor_types\": {\"F32\": {\"tensors\": 1, \"params\": 25, \"bytes\": 100}}, \"metadata\": {");
     for (int i = 0; i < model->n_entries; ++i) {
         const entry* one = &model->entries[i];
         n += sprintf(json + n, "%s\"%s\": %s", i ? ", " : "", one->key, one->value[0] == '"' ? "\"...\"" : one->value);
     }
-    n += sprintf(json + n, "}}");
+    return n + sprintf(json + n, "}}");
+}
+
+pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(model && needed);
+    char* json = malloc(80000);
+    int n = sprintf(json, "{\"arch\": \"%s\", \"name\": \"\", \"n_layers\": 1, \"n_embd\": %d, \"n_vocab\": %d, \"n_ctx_train\": 4096,"
+                    " \"window\": 0, \"softcap\": 0, \"per_layer_width\": 0, \"n_experts\": 0, \"n_experts_used\": 0, \"layers\": [],"
+                    " \"warnings\": [], \"problems\": [], \"unread_keys\": [], ", model->arch, N_EMBD, N_VOCAB);
+    if (model->is_drafter)
+        n += sprintf(json + n, "\"drafter\": {\"target_n_embd\": %d, \"head\": \"dense\", \"head_problem\": null, \"n_centroids\": 0,"
+                     " \"centroid_top_k\": 0, \"centroid_form\": null, \"reads\": {}}, ", N_EMBD);
+    n += write_metadata(model, json + n);
     pillion_status status = give(json, (size_t)n, 1, out, capacity, needed);
+    free(json);
+    return status;
+}
+
+pillion_status pillion_file_json(const char* path, int32_t with_tensors, char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(path && needed);
+    const pillion_model_config config = {.struct_size = sizeof config, .metadata_only = 1};
+    pillion_model* model;
+    pillion_status status = pillion_model_open(path, &config, &model);
+    if (status) return status;
+    char* json = malloc(80000);
+    int n = sprintf(json, "{\"gguf_version\": 3, \"alignment\": 32, \"file_bytes\": 100, \"architecture\": \"%s\", \"type\": null,"
+                    " \"n_tensors\": 1, \"n_params\": 25, \"tensor_bytes\": 100, ", model->arch);
+    if (with_tensors)
+        n += sprintf(json + n, "\"tensors\": [{\"name\": \"a\", \"type\": \"F32\", \"shape\": [25], \"bytes\": 100, \"offset\": 0}], ");
+    n += write_metadata(model, json + n);
+    pillion_model_free(model);
+    status = give(json, (size_t)n, 1, out, capacity, needed);
     free(json);
     return status;
 }
@@ -601,6 +629,27 @@ pillion_status pillion_context_activation(const pillion_context* context, size_t
                                     .counts = &context->n_summed};
     write_info(info, size, &mine, sizeof mine);
     return PILLION_OK;
+}
+
+pillion_status pillion_model_memory(const pillion_model* model, const pillion_model* drafter, const pillion_context_config* given,
+                                    char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(model && needed);
+    pillion_context_config config = {0};
+    if (!read_config(&config, sizeof config, given)) return invalid("pillion_context_config: unknown fields are not zero");
+    if (model->is_drafter && drafter) return error(PILLION_ERROR_PAIRING, "this is a drafter: it runs only beside its target");
+    const int n_ctx = config.n_ctx ? config.n_ctx : 4096, alone = model->is_drafter;
+    char kv[200] = "null", other[200] = "null", json[1000];
+    if (!alone)
+        sprintf(kv, "{\"full\": {\"layers\": 1, \"positions\": %d, \"bytes\": %d}, \"sliding\": {\"layers\": 0, \"positions\": 0,"
+                " \"bytes\": 0}, \"bytes\": %d}", n_ctx, 4 * n_ctx, 4 * n_ctx);
+    if (drafter)
+        sprintf(other, "{\"kind\": \"mtp\", \"head\": \"dense\", \"weights\": 200, \"mapped\": 0, \"kv_bytes\": 0, \"scratch\": 0,"
+                " \"outputs\": 0, \"bytes\": 200}");
+    int n = sprintf(json, "{\"n_ctx\": %d, \"n_batch\": 512, \"kv_type\": \"f16\", \"weights\": 200, \"mapped\": 0, \"kv\": %s,"
+                    " \"scratch\": 0, \"outputs\": 0, \"drafter\": %s, \"total\": %d}", n_ctx, kv, other,
+                    200 + (alone ? 0 : 4 * n_ctx) + (drafter ? 200 : 0));
+    return give(json, (size_t)n, 1, out, capacity, needed);
 }
 
 /* ---- sampler: greedy at temperature 0, else drawn; bans and presence penalty are honoured ---- */
