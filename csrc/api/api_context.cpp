@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "api/handles.h"
+#include "speculative/memory_estimate.h"
 
 using namespace pillion;
 using namespace pillion::api;
@@ -30,6 +31,24 @@ pillion_status run_context(pillion_context* context, F&& body) noexcept {
     });
 }
 
+ContextOptions context_options(const pillion_context_config* config) {
+    const pillion_context_config c = read_config(config, pillion_context_config_init, "pillion_context_config");
+    if (c.kv_type < 0 || c.kv_type > PILLION_KV_Q8_0) fail(Status::invalid_argument, "kv_type %d is not known (1 f16, 2 q8_0)", c.kv_type);
+    if (c.flash_attn < 0 || c.flash_attn > PILLION_FLASH_OFF)
+        fail(Status::invalid_argument, "flash_attn %d is not known (0 auto, 1 on, 2 off)", c.flash_attn);
+    ContextOptions o;
+    o.n_ctx = c.n_ctx, o.n_batch = c.n_batch, o.n_threads = c.n_threads, o.n_outputs = c.n_outputs;
+    o.kv_type = c.kv_type == PILLION_KV_Q8_0 ? KvType::q8_0 : KvType::f16;
+    o.swa_full = c.swa_full != 0;
+    o.collect_activations = c.collect_activations != 0;
+    return o;
+}
+
+const std::vector<ActivationStats::Entry>& activations(const Context& c) {
+    if (!c.activations()) fail(Status::invalid_argument, "this context was made without collect_activations");
+    return c.activations()->entries();
+}
+
 }  // namespace
 
 extern "C" {
@@ -39,16 +58,8 @@ void pillion_context_config_init(pillion_context_config* config, size_t size) { 
 pillion_status pillion_context_new(pillion_model* model, const pillion_context_config* config, pillion_context** context) {
     return guard([&] {
         need(model, "model"), need(context, "context");
-        const pillion_context_config c = read_config(config, pillion_context_config_init, "pillion_context_config");
-        if (c.kv_type < 0 || c.kv_type > PILLION_KV_Q8_0) fail(Status::invalid_argument, "kv_type %d is not known (1 f16, 2 q8_0)", c.kv_type);
-        if (c.flash_attn < 0 || c.flash_attn > PILLION_FLASH_OFF)
-            fail(Status::invalid_argument, "flash_attn %d is not known (0 auto, 1 on, 2 off)", c.flash_attn);
-        ContextOptions o;
-        o.n_ctx = c.n_ctx, o.n_batch = c.n_batch, o.n_threads = c.n_threads, o.n_outputs = c.n_outputs;
-        o.kv_type = c.kv_type == PILLION_KV_Q8_0 ? KvType::q8_0 : KvType::f16;
-        o.swa_full = c.swa_full != 0;
         auto handle = std::make_unique<pillion_context>();
-        handle->context = std::make_shared<Context>(model->shared->model, o);
+        handle->context = std::make_shared<Context>(model->shared->model, context_options(config));
         *context = handle.release();
     });
 }
@@ -152,6 +163,34 @@ pillion_status pillion_context_limits(pillion_context* context, pillion_limits* 
         const MachineLimits l = c.limits();
         const pillion_limits out = {0, l.read_bytes_per_second, l.multiply_adds_per_second};
         write_info(limits, size, &out, sizeof out);
+    });
+}
+
+pillion_status pillion_context_activation_count(const pillion_context* context, size_t* n) {
+    return with_context(context, [&](Context& c) { need(n, "n") = activations(c).size(); });
+}
+
+pillion_status pillion_context_activation(const pillion_context* context, size_t i, pillion_activation_info* info, size_t size) {
+    return with_context(context, [&](Context& c) {
+        need(info, "info");
+        const auto& entries = activations(c);
+        if (i >= entries.size()) fail(Status::invalid_argument, "weight %zu of %zu", i, entries.size());
+        const ActivationStats::Entry& e = entries[i];
+        std::vector<float>& out = context->activation;
+        out.assign(e.sums.begin(), e.sums.end());
+        out.insert(out.end(), e.counts.begin(), e.counts.end());
+        pillion_activation_info a = {};
+        a.n_in = e.n_in, a.n_experts = e.n_experts;
+        a.name = e.name.c_str(), a.sums = out.data(), a.counts = out.data() + e.sums.size();
+        write_info(info, size, &a, sizeof a);
+    });
+}
+
+pillion_status pillion_model_memory(const pillion_model* model, const pillion_model* drafter, const pillion_context_config* config,
+                                    char* out, size_t capacity, size_t* needed) {
+    return guard([&] {
+        const Model& m = *need(model, "model").shared->model;
+        write_text(memory_json(m, drafter ? drafter->shared->model.get() : nullptr, context_options(config)), out, capacity, needed);
     });
 }
 

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "api/handles.h"
+#include "model/gguf_facts.h"
 
 using namespace pillion;
 using namespace pillion::api;
@@ -44,6 +45,12 @@ pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_
 
 pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity, size_t* needed) {
     return guard([&] { write_text(need(model, "model").shared->model->to_json(), out, capacity, needed); });
+}
+
+pillion_status pillion_file_json(const char* path, int32_t with_tensors, char* out, size_t capacity, size_t* needed) {
+    return guard([&] {
+        write_text(gguf_facts_json(GgufFile::open(&need(path, "path")), with_tensors != 0), out, capacity, needed);
+    });
 }
 
 pillion_status pillion_model_metadata(const pillion_model* model, const char* key, char* out, size_t capacity, size_t* needed) {

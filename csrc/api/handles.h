@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "include/pillion.h"
 #include "model/model.h"
@@ -103,6 +104,7 @@ struct pillion_tokenizer {
 struct pillion_context {
     std::shared_ptr<pillion::Context> context;             // shared with its pairs, as is the flag: one caller in all
     std::shared_ptr<std::atomic<bool>> busy = std::make_shared<std::atomic<bool>>(false);
+    mutable std::vector<float> activation;                 // what the last pillion_context_activation points at
 };
 struct pillion_pair {
     std::unique_ptr<pillion::Pair> pair;

@@ -24,6 +24,22 @@ class Plan {
     virtual std::string to_json() const = 0;    // array of {op, layer, backend, kernel}
 };
 
+// Is shown what the matrix products of a run are fed: f32 rows, before any kernel rounds them to a format of its own. A plan compiled
+// without one has no step for it.
+class MatmulObserver {
+  public:
+    virtual ~MatmulObserver() = default;
+    // At compile time: the number by which a run will name this weight; -1: not of interest.
+    virtual int number_of(const Tensor& weight) const = 0;
+    // Inputs [begin, end) of rows that go through a weight (of a stack: through its matrix `expert`). Any thread; parts of one weight
+    // that run at the same time differ in expert or inputs, and each input meets its rows in the order of the run.
+    virtual void observe(int number, int expert, const float* const* rows, int n_rows, int begin, int end) = 0;
+};
+
+struct CompileOptions {
+    MatmulObserver* observer = nullptr;    // outlives the plan
+};
+
 // An execution stream: the CPU's thread pool, a CUDA stream. Plans of one queue run one after another.
 class Queue {
   public:
@@ -36,7 +52,7 @@ struct WeightSource {
     const char* name;          // for sentences
     DType dtype;
     int64_t width, rows, depth;
-    const uint8_t* data;       // as in the file
+    const uint8_t* data;       // as in the file; null: the weight gets its place and no content
     enum class Use : uint8_t {
         matrix,                // operand of matmul, may also be embedded from
         vector,                // norm weights and the like: becomes f32
@@ -72,7 +88,8 @@ class Backend {
                                  Reason& reason) = 0;
     virtual size_t kv_bytes(const KvSpec& spec) const = 0;
 
-    virtual Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason) = 0;
+    virtual Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
+                           const CompileOptions& options = {}) = 0;
     // Takes about half a second and some hundred MB for that time.
     virtual Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) = 0;
 };

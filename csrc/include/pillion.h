@@ -109,8 +109,11 @@ typedef struct {
 } pillion_model_info;
 
 pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_info* info, size_t size);
-/* JSON of everything `pillion inspect` shows: sizes, layers, tensor types, metadata (long arrays shortened), unknown tensors. */
+/* JSON: sizes, layers, what a drafter needs, tensor types, metadata (long arrays shortened), what is wrong, unknown or not read. */
 pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity, size_t* needed);
+/* JSON of what the header of any GGUF file says, also of one that this library does not run: architecture, sizes, types, metadata (long
+ * arrays shortened); with_tensors: each tensor. */
+pillion_status pillion_file_json(const char* path, int32_t with_tensors, char* out, size_t capacity, size_t* needed);
 /* One metadata value: strings as they are, everything else as JSON. INVALID_ARGUMENT when the key is absent. */
 pillion_status pillion_model_metadata(const pillion_model* model, const char* key, char* out, size_t capacity, size_t* needed);
 /* Borrowed from the model, which it keeps alive: free it like anything else. */
@@ -155,6 +158,7 @@ typedef struct {
     int32_t kv_type;              /* PILLION_KV_*; 0: F16 */
     int32_t flash_attn;           /* PILLION_FLASH_*: the CPU has one attention kernel, for it all three are the same */
     int32_t swa_full;             /* 1: sliding layers keep every position, so that any rewind is a counter */
+    int32_t collect_activations;  /* 1: sums up what goes into each weight, see pillion_context_activation */
 } pillion_context_config;
 
 void pillion_context_config_init(pillion_context_config* config, size_t size);
@@ -207,6 +211,27 @@ typedef struct {
     double multiply_adds_per_second;    /* int8 dot products; 0: unknown */
 } pillion_limits;
 pillion_status pillion_context_limits(pillion_context* context, pillion_limits* limits, size_t size);
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t n_in, n_experts;      /* input channels; matrices that are summed apart: the experts of a routed weight, else 1 */
+    const char* name;             /* of the weight, as in the file; ends with NUL */
+    const float* sums;            /* [n_experts, n_in]: of the squares of each channel over the rows that went through, before rounding */
+    const float* counts;          /* [n_experts]: those rows; 0, and sums of 0, for an expert that was never chosen */
+} pillion_activation_info;
+
+/* What went into the weights since a context with collect_activations was made. All rows count that ran, also those that were dropped
+ * later. Weights behind the last layer with a cache see only rows with outputs: use pillion_context_score, which gives all of them.
+ * INVALID_ARGUMENT without collect_activations, and after a run that was broken off. The pointers live until the next call of
+ * pillion_context_activation, or free. */
+pillion_status pillion_context_activation_count(const pillion_context* context, size_t* n);
+pillion_status pillion_context_activation(const pillion_context* context, size_t i, pillion_activation_info* info, size_t size);
+
+/* JSON: bytes that a context with this config would take on this machine: weights, KV of full and sliding layers, scratch, outputs, and
+ * those of a drafter on it (may be NULL). Models opened for metadata only will do: nothing is loaded. Fails as making the context or
+ * the pair would. An assistant by itself (no drafter) gives its weights. */
+pillion_status pillion_model_memory(const pillion_model* model, const pillion_model* drafter, const pillion_context_config* config,
+                                    char* out, size_t capacity, size_t* needed);
 
 /* ---- sampler ---- */
 

@@ -39,10 +39,9 @@ Fit fit_with_minimum(const float* x, const float* w, int n, int most) {
             const double wl = double(w[i]) * double(codes[i]);
             sum_l += wl, sum_ll += wl * double(codes[i]), sum_xl += wl * double(x[i]);
         }
-        const double det = sum_w * sum_ll - sum_l * sum_l;
-        if (!(det > 0)) continue;
+        const double det = sum_w * sum_ll - sum_l * sum_l;    // 0: all codes are the same, and one unknown is enough
         Fit f = {float((sum_w * sum_xl - sum_x * sum_l) / det), float((sum_ll * sum_x - sum_l * sum_xl) / det)};
-        if (f.low > 0) f = {float(sum_ll > 0 ? sum_xl / sum_ll : 0), 0};
+        if (!(det > 0) || f.low > 0) f = {float(sum_ll > 0 ? sum_xl / sum_ll : 0), 0};
         double error = 0;
         for (int i = 0; i < n; i++) {
             const double e = double(f.scale * codes[i] + f.low - x[i]);

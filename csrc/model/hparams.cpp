@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include <algorithm>
+#include <set>
 
 #include "model/masked_head.h"
 
@@ -46,11 +47,13 @@ class Reader {
         if (hp_.arch == Arch::gemma3) read_gemma3();
         if (hp_.arch == Arch::llama) read_llama();
         check_layers();
+        find_unread();
     }
 
   private:
     // The key under the first prefix that has it: third-party assistants spell the prefix in two ways.
     std::string key(const char* name) const {
+        asked_.insert(name);
         for (const std::string& prefix : prefixes_)
             if (f_.find(prefix + name)) return prefix + name;
         return prefixes_[0] + name;
@@ -74,6 +77,7 @@ class Reader {
         return has(name) ? real(name, lo, hi) : fallback;
     }
 
+    void find_unread();
     void read_sizes();
     int read_vocab() const;
     void read_layer_kinds();
@@ -97,6 +101,7 @@ class Reader {
     const GgufFile& f_;
     HParams& hp_;
     std::vector<std::string> prefixes_;
+    mutable std::set<std::string, std::less<>> asked_;    // without prefix
 };
 
 void Reader::read_sizes() {
@@ -371,6 +376,23 @@ void Reader::check_layers() const {
             f_.fail(Status::file_corrupt, "key %s: layer %d has %d KV heads, layer %d, whose cache it reads, has %d",
                     key("attention.head_count_kv").c_str(), l, layer.n_kv_heads, layer.kv_source, source.n_kv_heads);
     }
+}
+
+// Asked for or not, these are understood: tensors or other keys say the same, or it concerns what the model hasn't got.
+constexpr std::string_view kUnderstood[] = {
+    "vocab_size", "masked_embedding.num_centroids", "masked_embedding.centroid_top_k", "masked_embedding.centroids",
+    "masked_embedding.token_ordering", "rope.dimension_count_swa", "rope.scaling.factor", "rope.scale_linear", "expert_used_count",
+    "expert_feed_forward_length",
+};
+
+void Reader::find_unread() {
+    for (const GgufValue& value : f_.values())
+        for (const std::string& prefix : prefixes_) {
+            if (value.key.substr(0, prefix.size()) != prefix) continue;
+            const std::string_view name = value.key.substr(prefix.size());
+            const bool understood = std::find(std::begin(kUnderstood), std::end(kUnderstood), name) != std::end(kUnderstood);
+            if (!understood && !asked_.count(name)) hp_.unread_keys.emplace_back(value.key);
+        }
 }
 
 bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }

@@ -49,6 +49,7 @@ struct HParams {
     int n_experts = 0, n_experts_used = 0, expert_ff = 0;
     Activation activation = Activation::gelu_tanh;
     std::vector<LayerParams> layers;
+    std::vector<std::string> unread_keys;    // keys of the architecture that nothing here asked for
 
     // Assistant only.
     int n_embd_out = 0;    // the target's n_embd

@@ -2,38 +2,45 @@
 
 #include <inttypes.h>
 
-#include <map>
-
 #include "core/log.h"
-#include "model/tensor_check.h"
+#include "model/gguf_facts.h"
 
 namespace pillion {
 
 std::shared_ptr<Model> Model::open(const std::string& path, const ModelOptions& options) {
     Backend* backend = options.metadata_only ? nullptr : &find_backend(options.device);    // a wrong device fails before the file
-    GgufFile file = GgufFile::open(path, options.use_mmap);
-    HParams hp = read_hparams(file);
-    const TensorReport report = options.metadata_only ? inspect_tensors(file, hp) : check_tensors(file, hp);
+    auto file = std::make_shared<const GgufFile>(GgufFile::open(path, options.use_mmap));
+    HParams hp = read_hparams(*file);
+    TensorReport report = options.metadata_only ? inspect_tensors(*file, hp) : check_tensors(*file, hp);
     std::shared_ptr<Model> model(new Model(std::move(file), std::move(hp)));
     for (const std::string& p : report.problems) model->warnings_.push_back(p);
     for (std::string_view name : report.unknown) model->warnings_.push_back("tensor " + printable(name) + " is unknown and not used");
     if (!model->hp_.masked_head_problem.empty()) model->warnings_.push_back(model->hp_.masked_head_problem);
     for (const std::string& w : model->warnings_) log(LogLevel::warning, "%s: %s", path.c_str(), w.c_str());
+    model->tensors_ = std::move(report);
     if (backend) {
         model->backend_ = backend;
-        model->weights_ = load_weights(model->file_, model->hp_, *backend, options.n_threads, options.progress);
+        model->weights_ = load_weights(model->file(), model->hp_, *backend, options.n_threads, options.progress);
     }
     return model;
 }
 
+std::shared_ptr<Model> Model::without_content(Backend& backend) const {
+    check_tensors(file(), hp_);
+    std::shared_ptr<Model> model(new Model(file_, hp_));
+    model->backend_ = &backend;
+    model->weights_ = place_weights(file(), hp_, backend);
+    return model;
+}
+
 Backend& Model::backend() const {
-    if (!backend_) fail(Status::invalid_argument, "model %s was opened for its metadata only, it has no weights", file_.path().c_str());
+    if (!backend_) fail(Status::invalid_argument, "model %s was opened for its metadata only, it has no weights", file().path().c_str());
     return *backend_;
 }
 
 uint64_t Model::n_params() const {
     uint64_t n = 0;
-    for (const GgufTensor& t : file_.tensors()) n += uint64_t(t.n_values());
+    for (const GgufTensor& t : file().tensors()) n += uint64_t(t.n_values());
     return n;
 }
 
@@ -45,25 +52,12 @@ Graph Model::build_graph(const GraphInputs& inputs) const {
         case Arch::llama: build_llama(graph, *this, inputs); break;
         case Arch::gemma4_assistant:
             fail(Status::pairing, "%s is a Gemma 4 assistant: it has no cache of its own and runs only as the drafter of a target",
-                 file_.path().c_str());
+                 file().path().c_str());
     }
     return graph;
 }
 
 namespace {
-
-std::string tensor_types_json(const GgufFile& file) {
-    std::map<std::string, std::pair<uint64_t, uint64_t>> types;    // name -> count, bytes
-    for (const GgufTensor& t : file.tensors()) {
-        auto& e = types[info(t.dtype).name];
-        e.first++, e.second += t.bytes;
-    }
-    std::string out = "{";
-    for (const auto& [name, e] : types)
-        out += (out.size() > 1 ? ", \"" : "\"") + name + "\": {\"tensors\": " + std::to_string(e.first) +
-               ", \"bytes\": " + std::to_string(e.second) + "}";
-    return out + "}";
-}
 
 std::string layers_json(const HParams& hp) {
     std::string out = "[";
@@ -78,33 +72,50 @@ std::string layers_json(const HParams& hp) {
     return out + "]";
 }
 
+template <class Strings>
+std::string list_json(const Strings& list) {
+    std::string out = "[";
+    for (const auto& text : list) out += (out.size() > 1 ? ", " : "") + json_string(text);
+    return out + "]";
+}
+
+// What its target must have, and its head. The layers of one kind read one cache: the first of them speaks for it.
+std::string drafter_json(const HParams& hp) {
+    static constexpr const char* kForms[] = {"null", "\"tensors\"", "\"keys\""};
+    std::string out = "{\"target_n_embd\": " + std::to_string(hp.n_embd_out) + ", \"head\": \"" +
+                      (hp.masked_head == MaskedHead::none ? "dense" : "ordered") + "\", \"head_problem\": " +
+                      (hp.masked_head_problem.empty() ? "null" : json_string(hp.masked_head_problem)) +
+                      ", \"n_centroids\": " + std::to_string(hp.n_centroids) + ", \"centroid_top_k\": " + std::to_string(hp.centroid_top_k) +
+                      ", \"centroid_form\": " + kForms[int(hp.masked_head)] + ", \"reads\": {";
+    for (const bool sliding : {true, false}) {
+        for (const LayerParams& l : hp.layers) {
+            if (l.sliding != sliding) continue;
+            out += std::string(out.back() == '{' ? "\"" : ", \"") + (sliding ? "sliding" : "full") +
+                   "\": {\"kv_heads\": " + std::to_string(l.n_kv_heads) + ", \"head_dim\": " + std::to_string(l.head_dim) + "}";
+            break;
+        }
+    }
+    return out + "}}";
+}
+
 }  // namespace
 
 std::string Model::to_json() const {
     const auto number = [](const char* key, double v) { return std::string(", \"") + key + "\": " + json_number(v); };
-    std::string out = "{\"path\": " + json_string(file_.path()) + ", \"arch\": \"" + arch_name(hp_.arch) + "\", \"name\": " +
-                      json_string(hp_.name) + ", \"gguf_version\": " + std::to_string(file_.version());
-    out += number("n_params", double(n_params())) + number("file_bytes", double(file_.file().size()));
-    out += number("weight_bytes", double(weight_bytes()));
+    std::string out = "{\"path\": " + json_string(file().path()) + ", \"arch\": \"" + arch_name(hp_.arch) + "\", \"name\": " +
+                      json_string(hp_.name) + ", \"gguf_version\": " + std::to_string(file().version());
+    out += number("n_params", double(n_params())) + number("file_bytes", double(file().file().size()));
+    out += number("weight_bytes", double(weight_bytes())) + number("mapped_bytes", double(mapped_bytes()));
     out += number("n_layers", hp_.n_layers) + number("n_embd", hp_.n_embd) + number("n_vocab", hp_.n_vocab);
     out += number("n_ctx_train", hp_.n_ctx_train) + number("window", hp_.window) + number("softcap", double(hp_.softcap));
     out += number("per_layer_width", hp_.ple_width) + number("n_experts", hp_.n_experts);
     out += number("n_experts_used", hp_.n_experts_used);
-    if (is_drafter()) {
-        const char* head = hp_.masked_head == MaskedHead::none ? "dense" : "ordered";
-        out += std::string(", \"drafter\": {\"target_n_embd\": ") + std::to_string(hp_.n_embd_out) + ", \"head\": \"" + head +
-               "\", \"n_centroids\": " + std::to_string(hp_.n_centroids) + ", \"centroid_top_k\": " + std::to_string(hp_.centroid_top_k) +
-               "}";
-    }
-    out += ", \"tensor_types\": " + tensor_types_json(file_) + ", \"layers\": " + layers_json(hp_) + ", \"warnings\": [";
-    for (size_t i = 0; i < warnings_.size(); i++) out += (i ? ", " : "") + json_string(warnings_[i]);
-    out += "], \"metadata\": {";
-    bool first = true;
-    for (const GgufValue& v : file_.values()) {
-        out += (first ? "" : ", ") + json_string(v.key) + ": " + pillion::to_json(v, /*max_array=*/8);
-        first = false;
-    }
-    return out + "}}";
+    if (is_drafter()) out += ", \"drafter\": " + drafter_json(hp_);
+    out += ", \"tensor_types\": " + tensor_types_json(file()) + ", \"layers\": " + layers_json(hp_);
+    out += ", \"warnings\": " + list_json(warnings_) + ", \"problems\": " + list_json(tensors_.problems);
+    out += ", \"unknown_tensors\": " + list_json(tensors_.unknown) + ", \"ignored_tensors\": " + list_json(tensors_.ignored);
+    out += ", \"unread_keys\": " + list_json(hp_.unread_keys);
+    return out + ", \"metadata\": " + metadata_json(file()) + "}";
 }
 
 }  // namespace pillion

@@ -6,6 +6,7 @@
 #include "core/backend.h"
 #include "model/gguf.h"
 #include "model/hparams.h"
+#include "model/tensor_check.h"
 #include "model/weights.h"
 
 namespace pillion {
@@ -32,7 +33,11 @@ class Model {
   public:
     static std::shared_ptr<Model> open(const std::string& path, const ModelOptions& options);
 
-    const GgufFile& file() const { return file_; }
+    // The same model with places for its weights and nothing in them: for sizes and plans, not for runs. Throws what a load would say of
+    // its tensors.
+    std::shared_ptr<Model> without_content(Backend& backend) const;
+
+    const GgufFile& file() const { return *file_; }
     const HParams& hparams() const { return hp_; }
     const Weights& weights() const { return weights_; }
     Backend& backend() const;      // throws when opened for metadata only
@@ -40,18 +45,20 @@ class Model {
     bool is_drafter() const { return hp_.arch == Arch::gemma4_assistant; }
     uint64_t n_params() const;
     uint64_t weight_bytes() const { return weights_.buffer ? weights_.buffer->size() : 0; }
+    uint64_t mapped_bytes() const { return weights_.mapped_bytes; }    // of weights that are read where they lie in the file
     const std::vector<std::string>& warnings() const { return warnings_; }
 
     Graph build_graph(const GraphInputs& inputs) const;
-    std::string to_json() const;   // what `pillion inspect` shows
+    std::string to_json() const;
 
   private:
-    Model(GgufFile file, HParams hp) : file_(std::move(file)), hp_(std::move(hp)) {}
-    GgufFile file_;
+    Model(std::shared_ptr<const GgufFile> file, HParams hp) : file_(std::move(file)), hp_(std::move(hp)) {}
+    std::shared_ptr<const GgufFile> file_;
     HParams hp_;
     Backend* backend_ = nullptr;
     Weights weights_;
     std::vector<std::string> warnings_;
+    TensorReport tensors_;
 };
 
 // What a draft plan borrows: the target's embedding and caches, and where its inputs and results lie.

@@ -34,15 +34,31 @@ class Loader {
         if (hp_.masked_head != MaskedHead::none) list_ordered_head();
     }
 
-    void import(int n_threads, const LoadProgress& progress) {
+    void allocate() {
         Reason reason;
         size_t total = 0;
         for (Item& item : items_) {
             item.offset = total;
             check(backend_.weight_bytes(item.source, item.bytes, reason), reason);
             total += (item.bytes + 63) / 64 * 64;
+            if (item.bytes == 0) w_.mapped_bytes += item.file_bytes;
         }
         check(backend_.allocate(total, BufferKind::weights, w_.buffer, reason), reason);
+    }
+
+    void place() {
+        Reason reason;
+        const std::unique_ptr<Queue> queue = backend_.make_queue(/*n_threads=*/1);
+        for (Item& item : items_) {
+            item.source.data = nullptr;
+            check(backend_.import_weight(item.source, *w_.buffer, item.offset, *queue, *item.to, reason), reason);
+        }
+        finish();
+    }
+
+    void import(int n_threads, const LoadProgress& progress) {
+        Reason reason;
+        const size_t total = w_.buffer->size();
         const std::unique_ptr<Queue> queue = backend_.make_queue(n_threads);
         for (Item& item : items_) {
             if (progress && !progress(item.offset, total)) fail(Status::cancelled, "loading %s was cancelled", file_.path().c_str());
@@ -53,7 +69,7 @@ class Loader {
         // back page by page as it is used.
         file_.file().drop(0, file_.file().size());
         if (progress) progress(total, total);
-        if (!w_.output) w_.output = w_.token_embd;
+        finish();
     }
 
   private:
@@ -68,6 +84,13 @@ class Loader {
     static void drop_pages(const void* file, const uint8_t* data, size_t bytes) {
         const File& f = static_cast<const GgufFile*>(file)->file();
         f.drop(size_t(data - f.data()), bytes);
+    }
+
+    void finish() {
+        for (const Item& item : items_)
+            if (item.source.use == Use::matrix && (w_.matrices.empty() || w_.matrices.back().name != item.source.name))
+                w_.matrices.push_back({item.source.name, *item.to});
+        if (!w_.output) w_.output = w_.token_embd;
     }
 
     void check(Status status, const Reason& reason) const {
@@ -182,7 +205,17 @@ Weights load_weights(const GgufFile& file, const HParams& hp, Backend& backend, 
     Weights weights;
     Loader loader(file, hp, backend, weights);
     loader.list();
+    loader.allocate();
     loader.import(n_threads, progress);
+    return weights;
+}
+
+Weights place_weights(const GgufFile& file, const HParams& hp, Backend& backend) {
+    Weights weights;
+    Loader loader(file, hp, backend, weights);
+    loader.list();
+    loader.allocate();
+    loader.place();
     return weights;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/backend.h"
@@ -40,13 +41,24 @@ struct Weights {
     Tensor centroids;              // [n_centroids, n_embd]
     Tensor token_order;            // i32 [n_vocab]: token of each row of token_embd
 
+    // What matmuls multiply with, under the names of the file. Of a fused tensor its first part: all parts have the same input.
+    struct Matrix {
+        std::string name;
+        Tensor tensor;
+    };
+    std::vector<Matrix> matrices;
+
     std::unique_ptr<Buffer> buffer;     // owns what was imported
     std::unique_ptr<Buffer> mapped;     // the file, for what stays there
+    size_t mapped_bytes = 0;            // of it
 };
 
 // Return false to cancel.
 using LoadProgress = std::function<bool(uint64_t done, uint64_t total)>;
 
 Weights load_weights(const GgufFile& file, const HParams& hp, Backend& backend, int n_threads, const LoadProgress& progress);
+// The same places without content: enough to compile plans and to know all sizes, nothing to run on. Takes address space, no memory,
+// where the backend gives out pages on first touch.
+Weights place_weights(const GgufFile& file, const HParams& hp, Backend& backend);
 
 }  // namespace pillion

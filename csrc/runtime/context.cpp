@@ -57,8 +57,10 @@ Context::Context(std::shared_ptr<Model> model, const ContextOptions& o)
       queue_(model_->backend().make_queue(pick_within("n_threads", o.n_threads, 0, 256))),
       token_buffer_(allocate(model_->backend(), size_t(n_batch_) * 4, "token buffer")),
       outputs_(make_outputs(n_outputs_max_)),
+      activations_(o.collect_activations ? std::make_unique<ActivationStats>(model_->weights()) : nullptr),
       plans_(*model_, *queue_,
-             graph_inputs(n_batch_, n_outputs_max_, kv_, *token_buffer_, outputs_.hidden, outputs_.logits, outputs_.picks)) {
+             graph_inputs(n_batch_, n_outputs_max_, kv_, *token_buffer_, outputs_.hidden, outputs_.logits, outputs_.picks),
+             activations_.get()) {
     plans_.get(1);    // what can't run is said now, not at the first token
 }
 
@@ -91,6 +93,7 @@ void Context::run(const int32_t* tokens, int rows, int out_rows, PlanCache& plan
     Reason reason;
     Status s = plan.run(state, reason);
     if (s == Status::ok) s = plan.wait(reason);
+    if (s != Status::ok && activations_) activations_->spoil();
     if (s != Status::ok) fail(s, "%s", s == Status::cancelled ? "cancelled" : reason.text);
     kv_.end_write(rows);
     tokens_.insert(tokens_.end(), tokens, tokens + rows);
@@ -203,7 +206,8 @@ void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
     const size_t n_vocab = size_t(model_->hparams().n_vocab);
     const int rows_max = int(std::min<size_t>({size_t(n_batch_), n, std::max<size_t>(8, (64u << 20) / (n_vocab * 4))}));
     const Outputs out = make_outputs(rows_max);
-    PlanCache plans(*model_, *queue_, graph_inputs(rows_max, rows_max, kv_, *token_buffer_, out.hidden, out.logits, out.picks));
+    PlanCache plans(*model_, *queue_, graph_inputs(rows_max, rows_max, kv_, *token_buffer_, out.hidden, out.logits, out.picks),
+                    activations_.get());
     const float* logits = reinterpret_cast<const float*>(out.logits.host());
     for (size_t i = 0; i < n; i += size_t(rows_max)) {
         const int rows = int(std::min(size_t(rows_max), n - i));
@@ -236,10 +240,24 @@ MachineLimits Context::limits() {
     return limits;
 }
 
+ContextMemory Context::memory() const {
+    ContextMemory m;
+    const std::vector<LayerParams>& layers = model_->hparams().layers;
+    for (size_t l = 0; l < layers.size(); l++) {
+        if (!layers[l].owns_kv) continue;
+        const KvSpec& spec = kv_.stores()[l].spec;
+        ContextMemory::Kv& kv = kv_.is_sliding(int(l)) ? m.sliding : m.full;
+        kv.layers++, kv.positions = spec.capacity, kv.bytes += model_->backend().kv_bytes(spec);
+    }
+    m.scratch = plans_.scratch_bytes();
+    m.outputs = outputs_.buffer->size() + token_buffer_->size();
+    return m;
+}
+
 std::string Context::to_json() {
     std::string out = "{\"n_ctx\": " + std::to_string(n_ctx_) + ", \"n_batch\": " + std::to_string(n_batch_) +
                       ", \"n_threads\": " + std::to_string(queue_->n_threads()) + ", \"length\": " + std::to_string(length()) +
-                      ", \"kv_bytes\": " + std::to_string(kv_.bytes()) +
+                      ", \"kv_bytes\": " + std::to_string(kv_.bytes()) + ", \"output_bytes\": " + std::to_string(memory().outputs) +
                       ", \"scratch_bytes\": " + std::to_string(plans_.scratch_bytes()) + ", \"kv\": [";
     const std::vector<LayerParams>& layers = model_->hparams().layers;
     bool first = true;

@@ -5,6 +5,7 @@
 
 #include "core/work.h"
 #include "model/model.h"
+#include "runtime/activation_stats.h"
 #include "runtime/kv_cache.h"
 #include "runtime/plan_cache.h"
 
@@ -17,6 +18,17 @@ struct ContextOptions {
     int n_outputs = 0;         // 0: 16
     KvType kv_type = KvType::f16;
     bool swa_full = false;
+    bool collect_activations = false;
+};
+
+// Bytes of a context, beside the weights. The full and the sliding layers that own a cache, apart.
+struct ContextMemory {
+    struct Kv {
+        int layers = 0, positions = 0;
+        size_t bytes = 0;
+    } full, sliding;
+    size_t scratch = 0;        // of the plans compiled so far
+    size_t outputs = 0;        // logits, hidden rows, tokens
 };
 
 class Context {
@@ -25,6 +37,7 @@ class Context {
 
     const Model& model() const { return *model_; }
     int n_ctx() const { return n_ctx_; }
+    int n_batch() const { return n_batch_; }
     int length() const { return kv_.length(); }
     const std::vector<int32_t>& tokens() const { return tokens_; }
     const KvCache& kv() const { return kv_; }
@@ -49,12 +62,18 @@ class Context {
     // log p(tokens[i + 1] | tokens[0 .. i]); clears the context first.
     void score(const int32_t* tokens, size_t n, float* logprobs);
 
+    // Null unless the context was made to collect. A weight sees the rows that are computed: behind the last cache only those with
+    // outputs, so score(), where all have them, is the call to collect with.
+    const ActivationStats* activations() const { return activations_.get(); }
+
     void cancel() { queue_->cancel.store(true); }
     void clear_cancel() { queue_->cancel.store(false); }
     // What eval of n more tokens would ask of the machine; n_outputs as there.
     Work work(size_t n, int n_outputs) const;
     MachineLimits limits();            // measured on the context's own threads
     std::string to_json();
+    ContextMemory memory() const;
+    void compile_all() { plans_.get(n_batch_); }    // also the plan of long runs, which otherwise waits for the first
 
   private:
     struct Outputs {
@@ -76,6 +95,7 @@ class Context {
     std::unique_ptr<Queue> queue_;
     std::unique_ptr<Buffer> token_buffer_;
     Outputs outputs_;
+    std::unique_ptr<ActivationStats> activations_;
     PlanCache plans_;
     std::vector<int32_t> tokens_;
     int out_rows_ = 0;

@@ -26,6 +26,7 @@ class KvCache {
     KvView last_view(bool sliding) const;
     size_t bytes() const { return buffer_->size(); }
     bool is_ring(int layer) const { return rings_[size_t(layer)]; }
+    bool is_sliding(int layer) const { return sliding_[size_t(layer)]; }
 
     int length() const { return length_; }
     // Rows [length, length + rows) are about to be written, and were written.

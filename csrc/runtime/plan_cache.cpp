@@ -21,7 +21,7 @@ Plan& PlanCache::get(int rows) {
         if (e.rows_max == rows_max(rows)) return *e.plan;
     Entry entry = {rows_max(rows), nullptr};
     Reason reason;
-    if (const Status s = model_.backend().compile(graph(rows), queue_, entry.plan, reason); s != Status::ok)
+    if (const Status s = model_.backend().compile(graph(rows), queue_, entry.plan, reason, options_); s != Status::ok)
         fail(s, "%s: %s", model_.file().path().c_str(), reason.text);
     entries_.push_back(std::move(entry));
     return *entries_.back().plan;

@@ -10,7 +10,10 @@ namespace pillion {
 
 class PlanCache {
   public:
-    PlanCache(const Model& model, Queue& queue, GraphInputs inputs) : model_(model), queue_(queue), inputs_(inputs) {}
+    PlanCache(const Model& model, Queue& queue, GraphInputs inputs, MatmulObserver* observer = nullptr)
+        : model_(model), queue_(queue), inputs_(inputs) {
+        options_.observer = observer;
+    }
     // The smallest plan for so many rows. Throws Error when the backend can't compile it.
     Plan& get(int rows);
     Graph graph(int rows) const;           // what that plan is compiled from
@@ -26,6 +29,7 @@ class PlanCache {
     const Model& model_;
     Queue& queue_;
     GraphInputs inputs_;                   // rows_max: the most a run may have
+    CompileOptions options_;
     std::vector<Entry> entries_;
 };
 

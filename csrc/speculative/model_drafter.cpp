@@ -12,6 +12,7 @@ class ModelDrafter final : public Drafter {
     ModelDrafter(std::shared_ptr<Model> model, const Context& target) : context_(check(std::move(model), target), options(target)) {}
     const char* kind() const override { return "model"; }
     const char* head() const override { return "dense"; }
+    ContextMemory memory() const override { return context_.memory(); }
 
     void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
         tokens_ = target.tokens();

@@ -69,6 +69,12 @@ class MtpDrafter final : public Drafter {
     const char* head() const override { return in_.dense_head ? "dense" : "ordered"; }
     const char* note() const override { return model_->hparams().masked_head_problem.c_str(); }
     bool needs_hidden() const override { return true; }
+    ContextMemory memory() const override {
+        ContextMemory m;
+        for (const auto& plan : plans_) m.scratch += plan->scratch_bytes();
+        m.outputs = buffer_->size();
+        return m;
+    }
 
     void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
         if (target.length() == 0 || !r.hidden) return;    // nothing to look at

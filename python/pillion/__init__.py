@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from ._native import version
 from .chat import ChatTemplate
-from .context import Context, Limits, Logprobs, Work
+from .context import Activation, Context, Limits, Logprobs, Work
 from .devices import Backend, backends, system
 from .errors import (
     BackendError,
@@ -36,6 +36,7 @@ from .errors import (
     UsageError,
 )
 from .generation import Generation, Piece, Timings, TokenInfo
+from .importance import ImatrixSummary, imatrix
 from .llm import LLM
 from .model import Metadata, Model
 from .pair import Pair, PairStats, Round
@@ -49,6 +50,7 @@ __version__ = version()
 __all__ = [
     "LLM",
     "QUANTIZE_TYPES",
+    "Activation",
     "Backend",
     "BackendError",
     "BufferTooSmallError",
@@ -60,6 +62,7 @@ __all__ = [
     "ContextFullError",
     "DeviceLostError",
     "Generation",
+    "ImatrixSummary",
     "InternalError",
     "Limits",
     "Logprobs",
@@ -89,6 +92,7 @@ __all__ = [
     "Work",
     "backends",
     "find_drafter",
+    "imatrix",
     "quantize",
     "system",
     "version",

@@ -56,6 +56,15 @@ class Limits(NamedTuple):
     """int8 dot products; 0: unknown."""
 
 
+class Activation(NamedTuple):
+    """What went into one weight."""
+
+    sums: Floats
+    """[n_experts, n_in]: the squares of each input channel, added up over all rows; n_experts is 1 but for routed weights."""
+    counts: Floats
+    """[n_experts]: the rows; 0 for an expert that was never chosen."""
+
+
 class Context(Handle):
     """A sequence. One caller at a time: a second thread gets `Busy`; `cancel()` may come from any thread.
 
@@ -66,6 +75,7 @@ class Context(Handle):
     kv_type: "f16" or "q8_0".
     flash_attn: "auto", "on", "off", True or False.
     swa_full: sliding layers keep every position, so that any rewind is a counter.
+    collect_activations: sums up what goes into each weight, for `activations()`.
     """
 
     _kind = "context"
@@ -81,16 +91,12 @@ class Context(Handle):
         kv_type: str = "f16",
         flash_attn: Union[str, bool] = "auto",
         swa_full: bool = False,
+        collect_activations: bool = False,
     ) -> None:
-        config = ffi.new("pillion_context_config*")
-        lib.pillion_context_config_init(config, ffi.sizeof("pillion_context_config"))
-        config.n_ctx = _count("n_ctx", n_ctx)
-        config.n_batch = _count("n_batch", n_batch)
-        config.n_threads = thread_count(n_threads)
-        config.n_outputs = _count("n_outputs", n_outputs)
-        config.kv_type = _choice("kv_type", kv_type, KV_TYPES)
+        config = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type)
         config.flash_attn = _choice("flash_attn", flash_attn, FLASH_ATTN)
         config.swa_full = swa_full
+        config.collect_activations = collect_activations
         out = ffi.new("pillion_context**")
         check(lib.pillion_context_new(model._c, config, out))
         super().__init__(out[0], lib.pillion_context_free)
@@ -221,6 +227,22 @@ class Context(Handle):
         interruptible(lambda: check(lib.pillion_context_limits(self._c, raw, ffi.sizeof("pillion_limits"))), self.cancel)
         return Limits(float(raw.read_bytes_per_second), float(raw.multiply_adds_per_second))
 
+    def activations(self) -> dict[str, Activation]:
+        """What went into the weights since a context with `collect_activations` was made, by the weight's name in the file.
+
+        Collect with `score()`: it runs all layers for all rows, while the other calls leave out what nobody reads. After a run
+        that was broken off this raises `UsageError`.
+        """
+        n, info = ffi.new("size_t*"), ffi.new("pillion_activation_info*")
+        check(lib.pillion_context_activation_count(self._c, n))
+        found = {}
+        for i in range(n[0]):
+            check(lib.pillion_context_activation(self._c, i, info, ffi.sizeof("pillion_activation_info")))
+            sums = np.frombuffer(ffi.buffer(info.sums, info.n_experts * info.n_in * 4), dtype=np.float32)
+            counts = np.frombuffer(ffi.buffer(info.counts, info.n_experts * 4), dtype=np.float32)
+            found[as_str(ffi.string(info.name))] = Activation(sums.reshape(info.n_experts, info.n_in).copy(), counts.copy())
+        return found
+
     # ---- outputs of the last run ----
 
     def logits(self, row: int = -1, copy: bool = True) -> Floats:
@@ -269,6 +291,20 @@ class Context(Handle):
     def __repr__(self) -> str:
         state = "closed" if self.closed else "{} of {} positions".format(*self._lengths())
         return f"<pillion.Context {state}>"
+
+
+def sizes_config(
+    n_ctx: Optional[int], n_batch: Optional[int], n_threads: Optional[int], n_outputs: Optional[int], kv_type: str
+) -> Any:
+    """The library's context config with what decides sizes."""
+    config = ffi.new("pillion_context_config*")
+    lib.pillion_context_config_init(config, ffi.sizeof("pillion_context_config"))
+    config.n_ctx = _count("n_ctx", n_ctx)
+    config.n_batch = _count("n_batch", n_batch)
+    config.n_threads = thread_count(n_threads)
+    config.n_outputs = _count("n_outputs", n_outputs)
+    config.kv_type = _choice("kv_type", kv_type, KV_TYPES)
+    return config
 
 
 def _count(name: str, value: Optional[int]) -> int:

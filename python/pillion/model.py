@@ -143,10 +143,33 @@ class Model(Handle):
         return Metadata(self)
 
     def describe(self) -> dict[str, Any]:
-        """Everything `pillion inspect --json` shows: sizes, layers, tensor types, metadata with long arrays shortened."""
+        """Sizes, layers, tensor types, what a drafter needs, what is wrong or not read; metadata with long arrays shortened."""
         raw = read_bytes(lambda out, capacity, needed: lib.pillion_model_json(self._c, out, capacity, needed), 1 << 16)
         description: dict[str, Any] = json.loads(as_str(raw))
         return description
+
+    def memory(
+        self,
+        n_ctx: Optional[int] = None,
+        *,
+        drafter: Optional[Model] = None,
+        kv_type: str = "f16",
+        n_batch: Optional[int] = None,
+        n_threads: Optional[int] = None,
+        n_outputs: Optional[int] = None,
+    ) -> dict[str, Any]:
+        """Bytes that a context of this size would take, and a drafter on it: computed, nothing is loaded.
+
+        Works with models opened for metadata only. Raises what making the context or the pair would. An assistant by itself gives
+        its weights; the rest depends on its target.
+        """
+        from .context import sizes_config
+
+        config = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type)
+        other = ffi.NULL if drafter is None else drafter._c
+        raw = read_bytes(lambda out, capacity, needed: lib.pillion_model_memory(self._c, other, config, out, capacity, needed))
+        found: dict[str, Any] = json.loads(as_str(raw))
+        return found
 
     # ---- running it ----
 
@@ -160,6 +183,7 @@ class Model(Handle):
         kv_type: str = "f16",
         flash_attn: Union[str, bool] = "auto",
         swa_full: bool = False,
+        collect_activations: bool = False,
     ) -> Context:
         """A new, empty sequence on this model. See `Context` for the arguments."""
         from .context import Context
@@ -173,6 +197,7 @@ class Model(Handle):
             kv_type=kv_type,
             flash_attn=flash_attn,
             swa_full=swa_full,
+            collect_activations=collect_activations,
         )
 
     def __repr__(self) -> str:

@@ -135,7 +135,16 @@ def _tensors(handle: Any) -> list[QuantizedTensor]:
     found = []
     for i in range(int(n[0])):
         check(lib.pillion_quantization_tensor(handle, i, raw, ffi.sizeof("pillion_quantized_tensor")))
-        texts = (as_str(ffi.string(text)) for text in (raw.name, raw.source_type, raw.target_type))
-        sizes = int(raw.n_values), int(raw.source_bytes), int(raw.target_bytes)
-        found.append(QuantizedTensor(*texts, *sizes, as_str(ffi.string(raw.reason)), float(raw.error)))
+        found.append(
+            QuantizedTensor(
+                name=as_str(ffi.string(raw.name)),
+                source_type=as_str(ffi.string(raw.source_type)),
+                target_type=as_str(ffi.string(raw.target_type)),
+                n_values=int(raw.n_values),
+                source_bytes=int(raw.source_bytes),
+                target_bytes=int(raw.target_bytes),
+                reason=as_str(ffi.string(raw.reason)),
+                error=float(raw.error),
+            )
+        )
     return found

@@ -11,7 +11,8 @@ _Static_assert(sizeof(pillion_status) == 4, "pillion_status");
 _Static_assert(sizeof(void*) != 8 || sizeof(pillion_model_config) == 40, "pillion_model_config");
 _Static_assert(sizeof(pillion_model_info) == 88, "pillion_model_info");
 _Static_assert(sizeof(pillion_tokenizer_info) == 120, "pillion_tokenizer_info");
-_Static_assert(sizeof(pillion_context_config) == 32, "pillion_context_config");
+_Static_assert(sizeof(pillion_context_config) == 36, "pillion_context_config");
+_Static_assert(sizeof(void*) != 8 || sizeof(pillion_activation_info) == 40, "pillion_activation_info");
 _Static_assert(sizeof(void*) != 8 || sizeof(pillion_sampler_config) == 72, "pillion_sampler_config");
 
 static int n_checks, n_failed;
@@ -139,6 +140,12 @@ static void wrong_models(const char* path) {
     char text[64];
     pillion_tokenizer* tokenizer = NULL;
     INVALID(pillion_model_json(NULL, text, sizeof text, &needed));
+    INVALID(pillion_file_json(NULL, 0, text, sizeof text, &needed));
+    REFUSED(PILLION_ERROR_FILE_NOT_FOUND, pillion_file_json("/nowhere/none.gguf", 0, text, sizeof text, &needed));
+    REFUSED(PILLION_ERROR_FILE_CORRUPT, pillion_file_json(__FILE__, 1, text, sizeof text, &needed));
+    REFUSED(PILLION_ERROR_BUFFER_TOO_SMALL, pillion_file_json(path, 0, text, sizeof text, &needed));
+    CHECK(needed > sizeof text);
+    INVALID(pillion_model_memory(NULL, NULL, NULL, text, sizeof text, &needed));
     INVALID(pillion_model_metadata(NULL, "general.name", text, sizeof text, &needed));
     INVALID(pillion_model_tokenizer(NULL, &tokenizer));
     pillion_model_free(NULL);
@@ -191,6 +198,10 @@ static void wrong_contexts(pillion_model* model) {
     later.unknown = 1;
     INVALID(pillion_context_new(model, &later.known, &context));
     CHECK(context == NULL);
+    size_t size;
+    INVALID(pillion_model_memory(model, NULL, &later.known, NULL, 0, &size));
+    REFUSED(PILLION_ERROR_BUFFER_TOO_SMALL, pillion_model_memory(model, NULL, NULL, NULL, 0, &size));
+    CHECK(size > 100);
 
     size_t length, n_ctx, n;
     char text[8];
@@ -247,6 +258,37 @@ static void wrong_contexts(pillion_model* model) {
     OK(pillion_context_length(context, &length, &n_ctx));
     CHECK(length == 0 && n_ctx == 8); /* nothing above ran */
     OK(pillion_context_cancel(context));
+    pillion_activation_info activation;
+    INVALID(pillion_context_activation_count(context, &n)); /* it does not collect */
+    INVALID(pillion_context_activation(context, 0, &activation, sizeof activation));
+    INVALID(pillion_context_activation_count(NULL, &n));
+    INVALID(pillion_context_activation(NULL, 0, &activation, sizeof activation));
+    pillion_context_free(context);
+}
+
+static void collecting(pillion_model* model) {
+    pillion_context* context = NULL;
+    pillion_context_config config;
+    pillion_context_config_init(&config, sizeof config);
+    config.n_ctx = 8;
+    config.collect_activations = 1;
+    OK(pillion_context_new(model, &config, &context));
+    const int32_t two[] = {5, 6};
+    OK(pillion_context_eval(context, two, 2, 2));
+    size_t n = 0;
+    OK(pillion_context_activation_count(context, &n));
+    CHECK(n > 0);
+    struct {
+        pillion_activation_info info;
+        unsigned char guard[8];
+    } box;
+    memset(&box, 0xAA, sizeof box);
+    OK(pillion_context_activation(context, n - 1, &box.info, sizeof box.info));
+    CHECK(box.guard[0] == 0xAA && strlen(box.info.name) > 0 && box.info.n_in > 0 && box.info.n_experts == 1);
+    CHECK(box.info.counts[0] == 2 && box.info.sums[0] > 0);
+    INVALID(pillion_context_activation_count(context, NULL));
+    INVALID(pillion_context_activation(context, n, &box.info, sizeof box.info));
+    INVALID(pillion_context_activation(context, 0, NULL, sizeof box.info));
     pillion_context_free(context);
 }
 
@@ -336,6 +378,7 @@ int main(int argc, char** argv) {
     result_structs(model, tokenizer);
     wrong_tokenizers(model, tokenizer);
     wrong_contexts(model);
+    collecting(model);
     wrong_samplers();
     pillion_model_free(model);
     pillion_tokenizer_free(tokenizer); /* in any order */

@@ -238,18 +238,46 @@ pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_
     return PILLION_OK;
 }
 
-pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity, size_t* needed) {
-    BEGIN();
-    NEED(model && needed);
-    char* json = malloc(80000);
-    int n = sprintf(json, "{\"arch\": \"%s\", \"n_layers\": 1, \"n_vocab\": %d, \"tensor_types\": {\"F32\": 1}, \"metadata\": {",
-                    model->arch, N_VOCAB);
+static int write_metadata(const pillion_model* model, char* json) {
+    int n = sprintf(json, "\"tensor_types\": {\"F32\": {\"tensors\": 1, \"params\": 25, \"bytes\": 100}}, \"metadata\": {");
     for (int i = 0; i < model->n_entries; ++i) {
         const entry* one = &model->entries[i];
         n += sprintf(json + n, "%s\"%s\": %s", i ? ", " : "", one->key, one->value[0] == '"' ? "\"...\"" : one->value);
     }
-    n += sprintf(json + n, "}}");
+    return n + sprintf(json + n, "}}");
+}
+
+pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(model && needed);
+    char* json = malloc(80000);
+    int n = sprintf(json, "{\"arch\": \"%s\", \"name\": \"\", \"n_layers\": 1, \"n_embd\": %d, \"n_vocab\": %d, \"n_ctx_train\": 4096,"
+                    " \"window\": 0, \"softcap\": 0, \"per_layer_width\": 0, \"n_experts\": 0, \"n_experts_used\": 0, \"layers\": [],"
+                    " \"warnings\": [], \"problems\": [], \"unread_keys\": [], ", model->arch, N_EMBD, N_VOCAB);
+    if (model->is_drafter)
+        n += sprintf(json + n, "\"drafter\": {\"target_n_embd\": %d, \"head\": \"dense\", \"head_problem\": null, \"n_centroids\": 0,"
+                     " \"centroid_top_k\": 0, \"centroid_form\": null, \"reads\": {}}, ", N_EMBD);
+    n += write_metadata(model, json + n);
     pillion_status status = give(json, (size_t)n, 1, out, capacity, needed);
+    free(json);
+    return status;
+}
+
+pillion_status pillion_file_json(const char* path, int32_t with_tensors, char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(path && needed);
+    const pillion_model_config config = {.struct_size = sizeof config, .metadata_only = 1};
+    pillion_model* model;
+    pillion_status status = pillion_model_open(path, &config, &model);
+    if (status) return status;
+    char* json = malloc(80000);
+    int n = sprintf(json, "{\"gguf_version\": 3, \"alignment\": 32, \"file_bytes\": 100, \"architecture\": \"%s\", \"type\": null,"
+                    " \"n_tensors\": 1, \"n_params\": 25, \"tensor_bytes\": 100, ", model->arch);
+    if (with_tensors)
+        n += sprintf(json + n, "\"tensors\": [{\"name\": \"a\", \"type\": \"F32\", \"shape\": [25], \"bytes\": 100, \"offset\": 0}], ");
+    n += write_metadata(model, json + n);
+    pillion_model_free(model);
+    status = give(json, (size_t)n, 1, out, capacity, needed);
     free(json);
     return status;
 }
@@ -373,6 +401,8 @@ struct pillion_context {
     atomic_flag inside;
     atomic_int cancel, running;
     size_t n_ctx, max_outputs, length, n_rows;
+    int collects;
+    float sums[N_EMBD], n_summed;    /* of one weight, "fake.weight", that is fed token + channel */
     unsigned n_changes;
     int32_t* tokens;
     float (*logits)[N_VOCAB];
@@ -396,6 +426,7 @@ pillion_status pillion_context_new(pillion_model* model, const pillion_context_c
     ++live;
     context->n_ctx = config.n_ctx ? (size_t)config.n_ctx : 4096;
     context->max_outputs = config.n_outputs ? (size_t)config.n_outputs : 16;
+    context->collects = config.collect_activations;
     context->tokens = calloc(context->n_ctx, sizeof *context->tokens);
     context->logits = calloc(context->max_outputs, sizeof *context->logits);
     context->hidden = calloc(context->max_outputs, sizeof *context->hidden);
@@ -458,6 +489,8 @@ static pillion_status run(pillion_context* context, const int32_t* tokens, size_
         }
         context->tokens[context->length++] = tokens[i];
         ++evaluated;
+        for (int j = 0; j < N_EMBD; ++j) context->sums[j] += (float)((tokens[i] + j) * (tokens[i] + j));
+        context->n_summed += 1;
         if (i + n_outputs >= n) fill_row(context, i + n_outputs - n, context->length, tokens[i]);
     }
     context->running = 0;
@@ -597,6 +630,42 @@ pillion_status pillion_context_limits(pillion_context* context, pillion_limits* 
     const pillion_limits limits = {sizeof limits, 1e9, 1e10};
     memcpy(out, &limits, size < sizeof limits ? size : sizeof limits);
     return PILLION_OK;
+}
+
+pillion_status pillion_context_activation_count(const pillion_context* context, size_t* n) {
+    BEGIN();
+    NEED(context && n && context->collects);
+    *n = 1;
+    return PILLION_OK;
+}
+pillion_status pillion_context_activation(const pillion_context* context, size_t i, pillion_activation_info* info, size_t size) {
+    BEGIN();
+    NEED(context && info && context->collects && i < 1);
+    pillion_activation_info mine = {.n_in = N_EMBD, .n_experts = 1, .name = "fake.weight", .sums = context->sums,
+                                    .counts = &context->n_summed};
+    write_info(info, size, &mine, sizeof mine);
+    return PILLION_OK;
+}
+
+pillion_status pillion_model_memory(const pillion_model* model, const pillion_model* drafter, const pillion_context_config* given,
+                                    char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(model && needed);
+    pillion_context_config config = {0};
+    if (!read_config(&config, sizeof config, given)) return invalid("pillion_context_config: unknown fields are not zero");
+    if (model->is_drafter && drafter) return error(PILLION_ERROR_PAIRING, "this is a drafter: it runs only beside its target");
+    const int n_ctx = config.n_ctx ? config.n_ctx : 4096, alone = model->is_drafter;
+    char kv[200] = "null", other[200] = "null", json[1000];
+    if (!alone)
+        sprintf(kv, "{\"full\": {\"layers\": 1, \"positions\": %d, \"bytes\": %d}, \"sliding\": {\"layers\": 0, \"positions\": 0,"
+                " \"bytes\": 0}, \"bytes\": %d}", n_ctx, 4 * n_ctx, 4 * n_ctx);
+    if (drafter)
+        sprintf(other, "{\"kind\": \"mtp\", \"head\": \"dense\", \"weights\": 200, \"mapped\": 0, \"kv_bytes\": 0, \"scratch\": 0,"
+                " \"outputs\": 0, \"bytes\": 200}");
+    int n = sprintf(json, "{\"n_ctx\": %d, \"n_batch\": 512, \"kv_type\": \"f16\", \"weights\": 200, \"mapped\": 0, \"kv\": %s,"
+                    " \"scratch\": 0, \"outputs\": 0, \"drafter\": %s, \"total\": %d}", n_ctx, kv, other,
+                    200 + (alone ? 0 : 4 * n_ctx) + (drafter ? 200 : 0));
+    return give(json, (size_t)n, 1, out, capacity, needed);
 }
 
 /* ---- sampler: greedy at temperature 0, else drawn; bans and presence penalty are honoured ---- */

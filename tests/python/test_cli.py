@@ -108,7 +108,7 @@ def test_wrong_usage_is_exit_code_2(pillion, toy):
 def test_inspect(pillion, toy):
     result = pillion("inspect", toy)
     assert result.returncode == 0
-    for part in ("gemma4", "vocabulary", "261", "general.name", "tensor_types"):
+    for part in ("gemma4", "vocabulary", "261", "general.name", "F32", "memory"):
         assert part in result.stdout
     assert json.loads(pillion("inspect", toy, "--json").stdout)["metadata"]["long.list"] == [1, 2, 3]
 

@@ -133,19 +133,20 @@ class CpuBackend final : public Backend {
         if (Status status = weight_bytes(s, bytes, reason); status != Status::ok) return status;
         t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
         uint8_t* to = buffer.host() + offset;
+        if (s.use == WeightSource::Use::vector) t.dtype = DType::f32;
+        if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed;
+        if (s.use == WeightSource::Use::table && s.mapped) t.buffer = s.mapped, t.offset = s.mapped_offset;
+        if (!s.data) return Status::ok;
         switch (s.use) {
             case WeightSource::Use::vector:
-                t.dtype = DType::f32;
                 for (int64_t r = 0; r < s.rows * s.depth; r++)
                     dequantize_row(format_of(s.dtype), s.data + size_t(r) * row_bytes(s.dtype, s.width), int(s.width),
                                    reinterpret_cast<float*>(to) + r * s.width);
                 break;
             case WeightSource::Use::table:
-                if (s.mapped) t.buffer = s.mapped, t.offset = s.mapped_offset;
-                else memcpy(to, s.data, bytes);
+                if (!s.mapped) memcpy(to, s.data, bytes);
                 break;
             case WeightSource::Use::matrix:
-                t.layout = Layout::packed;
                 if (!pack(s, to, static_cast<ThreadPool&>(queue))) {
                     reason.set("cancelled");
                     return Status::cancelled;
@@ -160,11 +161,12 @@ class CpuBackend final : public Backend {
         return (kv_k_bytes(f, spec.head_dim, spec.capacity) + kv_v_bytes(f, spec.head_dim, spec.capacity)) * size_t(spec.n_kv_heads);
     }
 
-    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason) override {
+    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
+                   const CompileOptions& options) override {
         try {
             for (const Node& n : graph.nodes())
                 if (!supports(graph, n, reason)) return Status::unsupported_op;
-            plan = compile_plan(graph, table_, static_cast<ThreadPool&>(queue), allocate_or_throw);
+            plan = compile_plan(graph, table_, static_cast<ThreadPool&>(queue), allocate_or_throw, options);
             return Status::ok;
         } catch (const Error& e) {
             reason.set("%s", e.what());

@@ -54,8 +54,8 @@ class CpuPlan final : public Plan {
 
 class Compiler {
   public:
-    Compiler(const Graph& graph, const KernelTable& table, ThreadPool& pool)
-        : graph_(graph), table_(table), pool_(pool), requests_(graph.values().size()) {}
+    Compiler(const Graph& graph, const KernelTable& table, ThreadPool& pool, MatmulObserver* observer)
+        : graph_(graph), table_(table), pool_(pool), observer_(observer), requests_(graph.values().size()) {}
 
     std::unique_ptr<Plan> compile(std::unique_ptr<Buffer> (*allocate)(size_t, BufferKind)) {
         find_groups();
@@ -180,7 +180,7 @@ class Compiler {
                 return add_moe_matmul_steps(steps, table_, n.layer, n.rows, n.params.moe, w, rows(n.in[1]),
                                             reinterpret_cast<const int32_t*>(ids.data), ids.stride, rows(n.out[0]),
                                             moe_scratch(packed_matrix(w), n.params.moe, graph_.rows_max(n.rows)), scratch(i),
-                                            pool_.n_threads());
+                                            pool_.n_threads(), observer_);
             }
             default: {
                 RowStepArgs a = {table_, graph_, n, {}, {}, scratch(i), pool_.n_threads()};
@@ -205,15 +205,24 @@ class Compiler {
         }
         const Rows2D x = rows(n.in[1]);
         const int threads = pool_.n_threads();
+        if (observer_) observe_group(steps, i, x, inputs);
         if (!plain.empty()) add_matmul_steps(steps, table_, n.layer, n.rows, x, inputs, std::move(plain), nullptr, threads);
         if (!quantized.empty())
             add_matmul_steps(steps, table_, n.layer, n.rows, x, inputs, std::move(quantized), reinterpret_cast<ActBlock*>(scratch(i)),
                              threads);
     }
 
+    void observe_group(StepList& steps, size_t i, Rows2D x, int inputs) {
+        std::vector<int> numbers;
+        for (size_t j = i; j < group_end_[i]; j++)
+            if (const int number = observer_->number_of(graph_.value(node(j).in[0]).tensor); number >= 0) numbers.push_back(number);
+        if (!numbers.empty()) add_observe_step(steps, node(i).layer, node(i).rows, x, inputs, *observer_, std::move(numbers));
+    }
+
     const Graph& graph_;
     const KernelTable& table_;
     ThreadPool& pool_;
+    MatmulObserver* observer_;
     std::vector<MemoryRequest> requests_;      // values first, then scratch of ops
     std::vector<size_t> scratch_of_, group_end_;
     uint8_t* scratch_ = nullptr;
@@ -223,8 +232,8 @@ class Compiler {
 }  // namespace
 
 std::unique_ptr<Plan> compile_plan(const Graph& graph, const KernelTable& table, ThreadPool& pool,
-                                   std::unique_ptr<Buffer> (*allocate)(size_t, BufferKind)) {
-    return Compiler(graph, table, pool).compile(allocate);
+                                   std::unique_ptr<Buffer> (*allocate)(size_t, BufferKind), const CompileOptions& options) {
+    return Compiler(graph, table, pool, options.observer).compile(allocate);
 }
 
 }  // namespace pillion::cpu

@@ -1,4 +1,4 @@
-// The steps a CPU plan is made of, by file: step_matmul.cpp, step_attend.cpp, step_rows.cpp (everything that treats each row by
+// The steps a CPU plan is made of, by file: step_matmul.cpp, step_observe.cpp, step_attend.cpp, step_rows.cpp (everything that treats each row by
 // itself), step_moe.cpp. All of them only slice work and call kernels of the table.
 #pragma once
 #include <memory>
@@ -6,6 +6,7 @@
 
 #include "backends/cpu/cpu_step.h"
 #include "backends/cpu/kernel_table.h"
+#include "core/backend.h"
 #include "core/error.h"
 #include "core/graph.h"
 
@@ -48,6 +49,9 @@ struct MatmulOutput {
 void add_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, Rows2D x, int inputs,
                       std::vector<MatmulOutput> outputs, ActBlock* act, int n_threads);
 
+// Shows the input of these weights to the observer, before they multiply it.
+void add_observe_step(StepList& steps, int layer, Rows rows, Rows2D x, int inputs, MatmulObserver& observer, std::vector<int> numbers);
+
 struct AttendLayout {      // scratch that attention needs
     size_t bytes;
     size_t partial_floats_per_vector;
@@ -88,6 +92,6 @@ struct MoeScratch {        // offsets into the scratch of one moe_matmul
 MoeScratch moe_scratch(const PackedMatrix& m, const MoeParams& p, int rows_max);
 void add_moe_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, const MoeParams& p, const Tensor& weights,
                           Rows2D x, const int32_t* ids, int64_t ids_stride, Rows2D out, const MoeScratch& layout, uint8_t* scratch,
-                          int n_threads);
+                          int n_threads, MatmulObserver* observer);
 
 }  // namespace pillion::cpu

@@ -63,6 +63,26 @@ class MoeGroupStep final : public CpuStep {
     Moe m_;
 };
 
+// An expert's inputs, row after row, before they are quantised.
+class MoeObserveStep final : public CpuStep {
+  public:
+    MoeObserveStep(const Moe& m, int layer, MatmulObserver& observer, int number)
+        : CpuStep(Op::moe_matmul, layer), m_(m), observer_(observer), number_(number) {}
+    const char* kernel() const override { return "observe"; }
+    int chunks(const RunInfo& run) const override { return m_.n_pairs(run) > 0 ? m_.n_active() : 0; }
+    void run(const RunInfo&, int chunk, int) const override {
+        for (int i = m_.begin()[chunk]; i < m_.begin()[chunk + 1]; i++) {
+            const float* x = m_.input(m_.pairs()[i]);
+            observer_.observe(number_, m_.active()[chunk], &x, /*n_rows=*/1, 0, m_.expert.inputs);
+        }
+    }
+
+  private:
+    Moe m_;
+    MatmulObserver& observer_;
+    int number_;
+};
+
 class MoeQuantizeStep final : public CpuStep {
   public:
     MoeQuantizeStep(const Moe& m, int layer) : CpuStep(Op::moe_matmul, layer), m_(m) {}
@@ -122,12 +142,14 @@ MoeScratch moe_scratch(const PackedMatrix& m, const MoeParams& p, int rows_max) 
 
 void add_moe_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, const MoeParams& p, const Tensor& weights,
                           Rows2D x, const int32_t* ids, int64_t ids_stride, Rows2D out, const MoeScratch& layout, uint8_t* scratch,
-                          int n_threads) {
+                          int n_threads, MatmulObserver* observer) {
     const PackedMatrix m = packed_matrix(weights);
     ActBlock* act = is_float(m.format) ? nullptr : reinterpret_cast<ActBlock*>(scratch + layout.act);
     const Moe moe = {table, rows, p, m, m.panel_bytes * size_t(m.n_panels()), x, ids, ids_stride, out,
                      reinterpret_cast<int32_t*>(scratch + layout.lists), act, n_threads};
     steps.push_back(std::make_unique<MoeGroupStep>(moe, layer));
+    const int number = observer ? observer->number_of(weights) : -1;
+    if (number >= 0) steps.push_back(std::make_unique<MoeObserveStep>(moe, layer, *observer, number));
     if (act) steps.push_back(std::make_unique<MoeQuantizeStep>(moe, layer));
     steps.push_back(std::make_unique<MoeMultiplyStep>(moe, layer));
 }

@@ -1,56 +1,168 @@
-"""`pillion inspect`: what is in a model file."""
+"""`pillion inspect`: what is in a model file, what it takes to run it, and what is wrong with it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import typer
 
-from .console import command, open_model, size
+from ..inspection import Facts, inspect_file
+from .console import command, size
 
 
 @command
 def inspect(
     file: Path = typer.Argument(..., help="A GGUF file.", show_default=False),
+    ctx: Optional[list[int]] = typer.Option(
+        None, "-c", "--ctx", "--ctx-size", help="Context length to compute memory for; may be given several times."
+    ),
+    kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
+    drafter: Optional[Path] = typer.Option(None, "-md", "--drafter", "--model-draft", help="A drafter to try on it."),
+    tensors: bool = typer.Option(False, "--tensors", help="List every tensor."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as one JSON object."),
 ) -> None:
-    """Show what is in a model file: sizes, layers, tensor types, metadata."""
-    with open_model(file, metadata_only=True) as model:
-        description = model.describe()
-        if as_json:
-            typer.echo(json.dumps(description, ensure_ascii=False, indent=2))
-            return
-        typer.echo(f"{file}: {model.arch}{', a drafter' if model.is_drafter else ''}")
-        facts = {
-            "parameters": f"{model.n_params / 1e6:.1f} million",
-            "file": size(model.file_bytes),
-            "layers": model.n_layers,
-            "width": model.n_embd,
-            "vocabulary": model.n_vocab,
-            "trained context": model.n_ctx_train,
+    """Show what is in a model file, the memory it needs, and known trouble. Nothing is loaded."""
+    facts = inspect_file(file, ctx=ctx or (), kv_type=kv_type, drafter=drafter, tensors=tensors)
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False, indent=2))
+        return
+    for line in _lines(facts):
+        typer.echo(line)
+
+
+def _lines(facts: Facts) -> Iterable[str]:
+    kind = facts["file"]["architecture"] or facts["file"]["type"] or "no architecture"
+    yield f"{facts['path']}: {kind}{', a drafter' if facts['drafter'] else ''}"
+    if not facts["runnable"]:
+        yield f"cannot be run: {facts['reason']}"
+    for warning in facts["warnings"]:
+        yield f"warning: {warning}"
+    yield from _section("file", _file(facts["file"]))
+    if facts["model"]:
+        yield from _section("model", _model(facts["model"]))
+    if facts["drafter"]:
+        yield from _section("drafter", _drafter(facts["drafter"]))
+    if facts["tokenizer"]:
+        yield from _section("tokenizer", _tokenizer(facts["tokenizer"]))
+    if facts["pair"]:
+        pair = facts["pair"]
+        fits = f"yes, {pair['kind']}, {pair['head']} head" if pair["fits"] else f"no: {pair['reason']}"
+        yield from _section("pair", {"drafter": pair["drafter"], "fits": fits})
+    yield from _memory(facts["memory"])
+    yield from _section("metadata", facts["metadata"])
+    if "tensors" in facts:
+        shown = {
+            tensor["name"]: f"{tensor['type']:<5} {tensor['shape']!s:<24} {size(tensor['bytes'])}" for tensor in facts["tensors"]
         }
-        if model.window:
-            facts["sliding window"] = model.window
-        _section("model", facts)
-    for title, content in description.items():
-        if isinstance(content, dict) and content:
-            _section(title, content)
-        elif isinstance(content, list) and content:
-            typer.echo(f"\n{title}")
-            for item in content:
-                typer.echo(f"  {_short(item)}")
+        yield from _section("tensors", shown)
 
 
-def _section(title: str, content: dict[str, Any]) -> None:
-    width = max(map(len, content))
-    typer.echo(f"\n{title}")
+def _file(file: Facts) -> Facts:
+    shown = {
+        "size": size(file["file_bytes"]),
+        "parameters": f"{_count(file['n_params'])} in {file['n_tensors']} tensors",
+    }
+    if file["bits_per_weight"]:
+        shown["bits per weight"] = f"{file['bits_per_weight']:.2f}"
+    for name, one in file["tensor_types"].items():
+        shown[name] = f"{size(one['bytes'])}, {100 * one['share']:.1f} %, {one['tensors']} tensors"
+    return shown
+
+
+def _count(n: int) -> str:
+    return f"{n / 1e9:.2f} billion" if n >= 1e9 else f"{n / 1e6:.1f} million" if n >= 1e6 else str(n)
+
+
+def _model(model: Facts) -> Facts:
+    shown = {
+        "layers": _layers(model["layers"]),
+        "width": model["n_embd"],
+        "vocabulary": model["n_vocab"],
+        "trained context": model["n_ctx_train"],
+    }
+    optional = {
+        "name": model["name"],
+        "sliding window": model["window"],
+        "soft-cap": model["softcap"],
+        "per-layer embeddings": model["per_layer_width"],
+        "experts": f"{model['n_experts']}, {model['n_experts_used']} of them used" if model["n_experts"] else 0,
+    }
+    return {**shown, **{name: value for name, value in optional.items() if value}}
+
+
+def _layers(layers: list[Facts]) -> str:
+    """Layers that look alike, counted."""
+    kinds: dict[str, int] = {}
+    for number, layer in enumerate(layers):
+        heads = f"{layer['heads']}/{layer['kv_heads']} heads of {layer['head_dim']}"
+        borrowed = "" if layer["kv_source"] == number else ", no cache of its own"
+        name = f"{layer['kind']} ({heads}, ff {layer['ff']}{borrowed})"
+        kinds[name] = kinds.get(name, 0) + 1
+    return f"{len(layers)}: " + "; ".join(f"{n} {name}" for name, n in kinds.items())
+
+
+def _drafter(drafter: Facts) -> Facts:
+    needs = drafter["needs"]
+    kv = "; ".join(f"{kind}: {one['kv_heads']} KV heads of {one['head_dim']}" for kind, one in needs["kv"].items())
+    return {
+        "fits targets of": f"width {needs['n_embd']}, {needs['n_vocab']} tokens, window {needs['window']}",
+        "reads their cache": kv,
+        "head": f"{drafter['head']}: {drafter['head_reason']}",
+    }
+
+
+def _tokenizer(tokenizer: Facts) -> Facts:
+    specials = {name: _token(tokenizer[name]) for name in ("bos", "eos", "unk", "pad") if tokenizer[name]}
+    return {
+        "kind": f"{tokenizer['model']}{', ' + tokenizer['pre'] if tokenizer['pre'] else ''}, {tokenizer['n_tokens']} tokens",
+        **specials,
+        "adds BOS": "yes" if tokenizer["adds_bos"] else "no",
+        "ends generation": ", ".join(map(_token, tokenizer["end_tokens"])) or "nothing",
+        "token types": ", ".join(f"{n} {kind}" for kind, n in tokenizer["types"].items()) or "none in the file",
+        "chat template": "yes" if tokenizer["chat_template"] else "no",
+    }
+
+
+def _token(token: Facts) -> str:
+    return f"{token['id']} {token['text']}"
+
+
+def _memory(memory: list[Facts]) -> Iterable[str]:
+    for one in memory:
+        shown = {"weights": size(one["weights"])}
+        if one["mapped"]:
+            shown["stays in the file"] = f"{size(one['mapped'])}, mapped, read row by row (not in the total)"
+        if one["kv"]:
+            parts = [
+                f"{size(part['bytes'])} in {part['layers']} {kind} layers of {part['positions']} positions"
+                for kind, part in one["kv"].items()
+                if kind != "bytes" and part["layers"]
+            ]
+            shown["KV cache"] = f"{size(one['kv']['bytes'])}: {', '.join(parts)}"
+            shown["scratch"] = f"{size(one['scratch'])}, outputs {size(one['outputs'])}"
+        if one["drafter"]:
+            drafter = one["drafter"]
+            rest = size(drafter["kv_bytes"] + drafter["scratch"] + drafter["outputs"])
+            shown["drafter"] = f"{size(drafter['bytes'])}: weights {size(drafter['weights'])}, the rest {rest}"
+        shown["total"] = size(one["total"])
+        title = f"memory, context of {one['n_ctx']}, {one['kv_type']} cache" if one["kv"] else "memory, without its target"
+        yield from _section(title, shown)
+
+
+def _section(title: str, content: dict[str, Any]) -> Iterable[str]:
+    if not content:
+        return
+    width = min(max(map(len, content)), 48)
+    yield ""
+    yield title
     for key, value in content.items():
-        typer.echo(f"  {key:<{width}}  {_short(value)}")
+        yield f"  {key:<{width}}  {_short(value)}"
 
 
-def _short(value: Any, limit: int = 96) -> str:
+def _short(value: Any, limit: int = 160) -> str:
     """A value on one line."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = text.replace("\n", "\\n")

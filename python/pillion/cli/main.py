@@ -13,6 +13,7 @@ from .console import INTERRUPTED
 from .convert import convert
 from .demo import demo
 from .doctor import doctor
+from .imatrix import imatrix
 from .inspect import inspect
 from .perplexity import perplexity
 from .quantize import quantize
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (run, bench, convert, quantize, inspect, tokenize, perplexity, doctor, demo):
+for command in (run, bench, convert, quantize, imatrix, inspect, tokenize, perplexity, doctor, demo):
     app.command()(command)
 
 

@@ -139,8 +139,8 @@ class Gemma4Assistant(Gemma4):
         n_centroids = int(source.config["num_centroids"])
         if centroids.shape != (n_centroids, int(source.text["hidden_size"])):
             raise ModelFileError(
-                f"{source.folder}: tensor {_CENTROIDS} has shape {list(centroids.shape)}, config.json has {n_centroids} centroids "
-                f"of width {source.text['hidden_size']}"
+                f"{source.folder}: tensor {_CENTROIDS} has shape {list(centroids.shape)}, config.json says {n_centroids} "
+                f"centroids of width {source.text['hidden_size']}"
             )
         order = ordering.array().ravel().astype(np.int64)
         if not np.array_equal(np.sort(order), np.arange(n_vocab)):

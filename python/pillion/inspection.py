@@ -1,0 +1,267 @@
+"""`inspect_file`: everything worth knowing about a model file before it is run, and what is wrong with it.
+
+Nothing is loaded: facts come from the header, memory figures from plans that are made on weights without content.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from ._native import as_str, lib, read_bytes
+from .context import KV_TYPES
+from .devices import system
+from .errors import BackendError, ModelFileError, PairingError, PillionError, UsageError
+from .model import Model
+from .tokenizer import Tokenizer
+
+Facts = dict[str, Any]
+
+MASKED_EMBEDDING_TARGETS = {1536: "E2B", 2560: "E4B"}
+"""Widths of the targets whose assistants were trained with an ordered head."""
+
+_TYPE_NAMES = {1: "normal", 2: "unknown", 3: "control", 4: "user_defined", 5: "unused", 6: "byte"}
+_SPECIALS = ("<bos>", "<eos>", "<pad>", "<mask>", "<|turn>", "<turn|>", "<|tool_response>", "<tool_response|>", "<|tool_call>")
+"""Of Gemma 4's, those that converters have given the type of ordinary text."""
+_KNOWN_PREFIXES = ("general.", "tokenizer.", "quantize.", "split.")
+
+
+def read_header(path: Union[str, os.PathLike[str]], tensors: bool = False) -> Facts:
+    """What the header of any GGUF file says, also of one that pillion does not run; `tensors`: each of them too."""
+    name = os.fsencode(os.fspath(path))
+    raw = read_bytes(lambda out, capacity, needed: lib.pillion_file_json(name, tensors, out, capacity, needed), 1 << 20)
+    header: Facts = json.loads(as_str(raw))
+    return header
+
+
+def inspect_file(
+    path: Union[str, os.PathLike[str]],
+    *,
+    ctx: Sequence[int] = (),
+    kv_type: str = "f16",
+    drafter: Optional[Union[str, os.PathLike[str]]] = None,
+    tensors: bool = False,
+) -> Facts:
+    """The facts of a file as one JSON-like object.
+
+    ctx: context lengths to compute memory for (none: the default length).
+    kv_type: type of the KV cache, "f16" or "q8_0".
+    drafter: a drafter to try on it.
+    tensors: list every tensor.
+
+    Keys: path, runnable, reason, file, model, tokenizer, drafter, pair, memory, warnings, metadata, and with `tensors` tensors.
+    What a file does not have is None; `reason` says why a file is not runnable. A file that is damaged as a container raises.
+    """
+    _check_kv_type(kv_type)
+    header = read_header(path, tensors)
+    facts: Facts = {"path": os.fspath(path), "runnable": False, "reason": None, "file": _file_facts(header)}
+    facts |= {"model": None, "tokenizer": None, "drafter": None, "pair": None, "memory": [], "warnings": []}
+    facts["metadata"] = header["metadata"]
+    if tensors:
+        facts["tensors"] = header["tensors"]
+    try:
+        model = Model.open(path, metadata_only=True)
+    except ModelFileError as error:
+        kind = header["type"]
+        other = kind if header["architecture"] is None and kind != "model" else None
+        facts["reason"] = f"the file is of type {other}, not a model" if other else error.sentence
+        return facts
+    with model:
+        _model_facts(facts, model, ctx, kv_type, drafter)
+    return facts
+
+
+def _check_kv_type(kv_type: str) -> None:
+    if kv_type in KV_TYPES:
+        return
+    advice = ""
+    if kv_type.startswith(("q4", "q5", "iq4")):
+        advice = "; 4 and 5 bits cost Gemma 4 far too much, q8_0 halves the cache and costs little"
+    raise UsageError(f"kv_type is {kv_type!r}; it can be {' or '.join(KV_TYPES)}{advice}")
+
+
+def _file_facts(header: Facts) -> Facts:
+    names = ("gguf_version", "alignment", "file_bytes", "architecture", "type", "n_tensors", "n_params", "tensor_bytes")
+    facts: Facts = {name: header[name] for name in names}
+    total = header["tensor_bytes"]
+    facts["bits_per_weight"] = _bits(total, header["n_params"])
+    by_size = sorted(header["tensor_types"].items(), key=lambda item: (-item[1]["bytes"], item[0]))
+    facts["tensor_types"] = {
+        name: {**sums, "share": sums["bytes"] / total if total else 0.0, "bits_per_weight": _bits(sums["bytes"], sums["params"])}
+        for name, sums in by_size
+    }
+    return facts
+
+
+def _bits(n_bytes: int, n_params: int) -> Optional[float]:
+    return 8 * n_bytes / n_params if n_params else None
+
+
+def _model_facts(
+    facts: Facts, model: Model, ctx: Sequence[int], kv_type: str, drafter: Optional[Union[str, os.PathLike[str]]]
+) -> None:
+    described = model.describe()
+    names = ("arch", "name", "n_layers", "n_embd", "n_vocab", "n_ctx_train", "window", "softcap", "per_layer_width")
+    facts["model"] = {name: described[name] for name in (*names, "n_experts", "n_experts_used", "layers")}
+    facts["model"]["is_drafter"] = model.is_drafter
+    problems = described["problems"]
+    facts["runnable"] = not problems
+    facts["reason"] = problems[0] if problems else None
+    warnings: list[str] = list(described["warnings"])
+    known = (*_KNOWN_PREFIXES, f"{model.arch}.", f"{facts['file']['architecture']}.")
+    strangers = [key for key in facts["metadata"] if not key.startswith(known)]
+    warnings += [f"key {key} is not used" for key in (*described["unread_keys"], *strangers)]
+    if model.is_drafter:
+        facts["drafter"] = _drafter_facts(described)
+        warnings += _drafter_warnings(facts)
+    tokens = _tokenizer_facts(model, warnings)
+    facts["tokenizer"] = tokens
+    if tokens is not None:
+        warnings += _tokenizer_warnings(model, tokens)
+    if not problems:
+        try:
+            _memory_facts(facts, model, ctx, kv_type, drafter, warnings)
+        except BackendError as error:  # no room for such a context, or no kernels here: the rest still holds
+            warnings.append(error.sentence)
+    facts["warnings"] = warnings
+
+
+# ---- drafter ----
+
+
+def _drafter_facts(described: Facts) -> Facts:
+    found: Facts = dict(described["drafter"])
+    if found["head"] == "ordered":
+        n, best = found["n_centroids"], found["centroid_top_k"]
+        reason = f"the file has {n} centroids (as {found['centroid_form']}), the best {best} count"
+    else:
+        reason = found["head_problem"] or "the file has no centroids"
+    needs = {"n_embd": found.pop("target_n_embd"), "n_vocab": described["n_vocab"], "window": described["window"]}
+    return {"needs": {**needs, "kv": found.pop("reads")}, **found, "head_reason": reason}
+
+
+def _drafter_warnings(facts: Facts) -> Iterable[str]:
+    found, keys = facts["drafter"], facts["metadata"]
+    family = MASKED_EMBEDDING_TARGETS.get(found["needs"]["n_embd"])
+    if found["head"] == "dense" and family and not found["head_problem"]:
+        yield (
+            f"the centroids are missing: drafters for {family} have an ordered head, and this conversion dropped it; "
+            "it drafts with the dense head, which reads the whole vocabulary's table at each step"
+        )
+    if found["head"] == "ordered" and not any(key.endswith(".masked_embedding.centroid_top_k") for key in keys):
+        yield f"key masked_embedding.centroid_top_k is missing: {found['centroid_top_k']} is assumed"
+    if found["centroid_form"] == "tensors":
+        yield "the centroids are tensors: llama.cpp does not load such a file; as metadata keys it would"
+
+
+# ---- tokenizer ----
+
+
+def _tokenizer_facts(model: Model, warnings: list[str]) -> Optional[Facts]:
+    try:
+        tokenizer = model.tokenizer
+    except PillionError as error:
+        if not model.is_drafter:  # it uses its target's
+            warnings.append(error.sentence)
+        return None
+    metadata = model.metadata
+    types = Counter(metadata.get("tokenizer.ggml.token_type") or ())
+    return {
+        "model": metadata.get("tokenizer.ggml.model"),
+        "pre": metadata.get("tokenizer.ggml.pre"),
+        "n_tokens": len(tokenizer),
+        **{name: _token(tokenizer, getattr(tokenizer, name)) for name in ("bos", "eos", "unk", "pad")},
+        "adds_bos": tokenizer.adds_bos,
+        "adds_eos": tokenizer.adds_eos,
+        "end_tokens": [_token(tokenizer, token) for token in sorted(tokenizer.end_tokens)],
+        "suppressed_tokens": tokenizer.suppressed_tokens,
+        "types": {_TYPE_NAMES.get(kind, str(kind)): n for kind, n in sorted(types.items())},
+        "chat_template": bool(metadata.get("tokenizer.chat_template")),
+    }
+
+
+def _token(tokenizer: Tokenizer, token: Optional[int]) -> Optional[Facts]:
+    if token is None:
+        return None
+    return {"id": token, "text": tokenizer.token_text(token), "type": tokenizer.token_type(token)}
+
+
+def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
+    metadata = model.metadata
+    if found["n_tokens"] != model.n_vocab:
+        yield f"the tokenizer has {found['n_tokens']} tokens, the model {model.n_vocab}"
+    if found["model"] == "gpt2" and not found["pre"]:
+        yield "key tokenizer.ggml.pre is missing: how text is split before merging is a guess, and wrong ids are likely"
+    if not found["chat_template"] and not model.is_drafter:
+        yield "key tokenizer.chat_template is missing: chat needs a template of yours"
+    if not found["end_tokens"]:
+        yield "the file names no token that ends a generation: texts stop at their length only"
+    if model.arch.startswith("gemma4"):
+        yield from _gemma4_warnings(metadata.get("tokenizer.ggml.tokens") or [], metadata)
+
+
+def _gemma4_warnings(tokens: list[str], metadata: Any) -> Iterable[str]:
+    types = metadata.get("tokenizer.ggml.token_type") or []
+    ids = {text: token for token, text in enumerate(tokens)}
+    for text in _SPECIALS:
+        token = ids.get(text)
+        if token is not None and token < len(types) and types[token] not in (3, 4):
+            kind = _TYPE_NAMES.get(types[token], str(types[token]))
+            yield f"token {token} {text} has type {kind} in the file: pillion goes by its text, other programs may print it"
+    for key in ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"):
+        value = metadata.get(key)
+        for token in value if isinstance(value, list) else [value]:
+            if isinstance(token, int) and 0 <= token < len(tokens) and tokens[token] == "</s>":
+                yield f"key {key} names token {token} </s>, which is ordinary text for Gemma 4: texts may end too early"
+
+
+# ---- memory ----
+
+
+def _memory_facts(
+    facts: Facts,
+    model: Model,
+    ctx: Sequence[int],
+    kv_type: str,
+    drafter: Optional[Union[str, os.PathLike[str]]],
+    warnings: list[str],
+) -> None:
+    if model.is_drafter:
+        if drafter is not None:
+            raise UsageError(f"{model.path} is a drafter itself: give its target as the file")
+        facts["memory"] = [model.memory()]
+        return
+    if drafter is None:
+        _fill_memory(facts, model, None, ctx, kv_type, warnings)
+        return
+    with Model.open(drafter, metadata_only=True) as other:
+        facts["pair"] = {"drafter": os.fspath(drafter), "fits": False, "reason": None, "kind": None, "head": None}
+        try:
+            trial = model.memory(1, drafter=other)["drafter"]
+        except PairingError as error:
+            facts["pair"]["reason"] = error.sentence
+            warnings.append(f"{Path(drafter).name} does not fit: {error.sentence}")
+            _fill_memory(facts, model, None, ctx, kv_type, warnings)
+            return
+        facts["pair"] |= {"fits": True, "kind": trial["kind"], "head": trial["head"]}
+        _fill_memory(facts, model, other, ctx, kv_type, warnings)
+
+
+def _fill_memory(
+    facts: Facts, model: Model, drafter: Optional[Model], ctx: Sequence[int], kv_type: str, warnings: list[str]
+) -> None:
+    machine = int(system().get("memory_bytes") or 0)
+    for n_ctx in ctx or (None,):
+        found = model.memory(n_ctx, drafter=drafter, kv_type=kv_type)
+        facts["memory"].append(found)
+        if found["n_ctx"] > model.n_ctx_train:
+            warnings.append(f"a context of {found['n_ctx']} is more than the {model.n_ctx_train} the model was trained for")
+        if machine and found["total"] > machine:
+            warnings.append(
+                f"a context of {found['n_ctx']} takes {found['total']} bytes in all, this machine has {machine}; "
+                "take a smaller one" + ("" if kv_type == "q8_0" else " or --kv-type q8_0")
+            )
