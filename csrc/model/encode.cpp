@@ -14,7 +14,12 @@ namespace {
 constexpr int kBlock = 32, kSuper = 256;
 
 int clamp_code(float v, int lo, int hi) { return v >= float(hi) ? hi : v > float(lo) ? int(v) : lo; }    // NaN: lo
-int nearest(float v, int lo, int hi) { return clamp_code(floorf(v + 0.5f), lo, hi); }
+// To nearest, ties to even: adding 1.5 * 2^23 leaves no bits behind the point. Without SSE 4.1 floorf would be a call, nine tenths of the time.
+int nearest(float v, int lo, int hi) {
+    v = v < float(hi) ? v : float(hi);
+    v = v > float(lo) ? v : float(lo);
+    return int((v + 12582912.0f) - 12582912.0f);
+}
 
 // ------------------------------------------------------------------------------------------------------- scale searches
 
@@ -148,8 +153,8 @@ void encode(BlockQ8_0& b, const float* x, const float*) {
     const float d = top / 127, inverse = inverse_of(d);
     b.d = f32_to_f16(d);
     for (int i = 0; i < kBlock; i++) {
-        const float v = x[i] * inverse, a = fabsf(v), whole = floorf(a);
-        const int q = clamp_code(whole + floorf(2 * (a - whole)), 0, 127);    // halves away from zero
+        const float v = x[i] * inverse, a = fabsf(v) < 127 ? fabsf(v) : 127;
+        const int whole = int(a), q = whole + int(2 * (a - float(whole)));    // halves away from zero
         b.q[i] = int8_t(v < 0 ? -q : q);
     }
 }
