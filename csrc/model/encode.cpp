@@ -14,11 +14,20 @@ namespace {
 constexpr int kBlock = 32, kSuper = 256;
 
 int clamp_code(float v, int lo, int hi) { return v >= float(hi) ? hi : v > float(lo) ? int(v) : lo; }    // NaN: lo
-// To nearest, ties to even: adding 1.5 * 2^23 leaves no bits behind the point. Without SSE 4.1 floorf would be a call, nine tenths of the time.
-int nearest(float v, int lo, int hi) {
-    v = v < float(hi) ? v : float(hi);
-    v = v > float(lo) ? v : float(lo);
-    return int((v + 12582912.0f) - 12582912.0f);
+// To nearest, ties to even: adding 1.5 * 2^23 leaves no bits behind the point. Without SSE 4.1 floorf would be a call. NaN: lo.
+inline float nearest(float v, float lo, float hi) {
+    v = v < hi ? v : hi;
+    v = v > lo ? v : lo;
+    return (v + 12582912.0f) - 12582912.0f;
+}
+
+// Sums in eight lanes, so that the compiler may use vectors without changing what is computed.
+template <int N, class F>
+inline float lane_sum(F&& term) {
+    float lanes[8] = {};
+    for (int i = 0; i < N; i += 8)
+        for (int k = 0; k < 8; k++) lanes[k] += term(i + k);
+    return ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
 }
 
 // ------------------------------------------------------------------------------------------------------- scale searches
@@ -29,47 +38,47 @@ struct Fit {
 
 // Codes 0..most. For some spreads around the one that covers all values: round, then solve for the best scale and minimum of these
 // codes (weighted least squares, two unknowns). The minimum may not be positive, because the K formats store its negative unsigned.
-Fit fit_with_minimum(const float* x, const float* w, int n, int most) {
-    float lo = std::min(0.0f, *std::min_element(x, x + n)), hi = *std::max_element(x, x + n);
+Fit fit_with_minimum(const float* x, const float* w, int most) {
+    constexpr int N = kBlock;
+    const float lo = std::min(0.0f, *std::min_element(x, x + N)), hi = *std::max_element(x, x + N);
     if (!(hi > lo)) return {0, lo};
-    double sum_w = 0, sum_x = 0, best_error = INFINITY;
-    for (int i = 0; i < n; i++) sum_w += double(w[i]), sum_x += double(w[i]) * double(x[i]);
+    float wx[N];
+    for (int i = 0; i < N; i++) wx[i] = w[i] * x[i];
+    const double sum_w = double(lane_sum<N>([&](int i) { return w[i]; })), sum_x = double(lane_sum<N>([&](int i) { return wx[i]; }));
     Fit best;
+    double best_error = INFINITY;
     for (int step = -10; step <= 10; step++) {
         const float inverse = (float(most) + 0.1f * float(step)) / (hi - lo);
-        double sum_l = 0, sum_ll = 0, sum_xl = 0;
-        float codes[kBlock];
-        for (int i = 0; i < n; i++) {
-            codes[i] = float(nearest((x[i] - lo) * inverse, 0, most));
-            const double wl = double(w[i]) * double(codes[i]);
-            sum_l += wl, sum_ll += wl * double(codes[i]), sum_xl += wl * double(x[i]);
-        }
-        const double det = sum_w * sum_ll - sum_l * sum_l;    // 0: all codes are the same, and one unknown is enough
+        float codes[N];
+        for (int i = 0; i < N; i++) codes[i] = nearest((x[i] - lo) * inverse, 0, float(most));
+        const double sum_l = double(lane_sum<N>([&](int i) { return w[i] * codes[i]; }));
+        const double sum_ll = double(lane_sum<N>([&](int i) { return w[i] * codes[i] * codes[i]; }));
+        const double sum_xl = double(lane_sum<N>([&](int i) { return wx[i] * codes[i]; }));
+        const double det = sum_w * sum_ll - sum_l * sum_l;
         Fit f = {float((sum_w * sum_xl - sum_x * sum_l) / det), float((sum_ll * sum_x - sum_l * sum_xl) / det)};
-        if (!(det > 0) || f.low > 0) f = {float(sum_ll > 0 ? sum_xl / sum_ll : 0), 0};
-        double error = 0;
-        for (int i = 0; i < n; i++) {
-            const double e = double(f.scale * codes[i] + f.low - x[i]);
-            error += double(w[i]) * e * e;
-        }
+        // All codes (nearly) the same: one unknown is enough.
+        if (!(det > 1e-5 * sum_w * sum_ll) || f.low > 0) f = {float(sum_ll > 0 ? sum_xl / sum_ll : 0), 0};
+        // The weighted squares of scale * l + low - x, but for those of x, which all candidates share.
+        const double k = double(f.scale), m = double(f.low);
+        const double error = k * k * sum_ll + m * m * sum_w + 2 * (k * m * sum_l - k * sum_xl - m * sum_x);
         if (error < best_error) best_error = error, best = f;
     }
     return best;
 }
 
 // Codes -most..most-1, no minimum. The largest value becomes -most, as in the reference, or nearly.
-float fit_symmetric(const float* x, const float* w, int n, int most) {
-    const float top = *std::max_element(x, x + n, [](float a, float b) { return fabsf(a) < fabsf(b); });
+template <int N>
+float fit_symmetric(const float* x, const float* w, int most) {
+    const float top = *std::max_element(x, x + N, [](float a, float b) { return fabsf(a) < fabsf(b); });
     if (top == 0) return 0;
     double best = -1;
     float scale = 0;
     for (int step = -9; step <= 9; step++) {
         const float inverse = -(float(most) + 0.1f * float(step)) / top;
-        double sum_xl = 0, sum_ll = 0;
-        for (int i = 0; i < n; i++) {
-            const double l = nearest(x[i] * inverse, -most, most - 1), wl = double(w[i]) * l;
-            sum_xl += wl * double(x[i]), sum_ll += wl * l;
-        }
+        float codes[N];
+        for (int i = 0; i < N; i++) codes[i] = nearest(x[i] * inverse, -float(most), float(most - 1));
+        const double sum_xl = double(lane_sum<N>([&](int i) { return w[i] * codes[i] * x[i]; }));
+        const double sum_ll = double(lane_sum<N>([&](int i) { return w[i] * codes[i] * codes[i]; }));
         if (sum_ll > 0 && sum_xl * sum_xl > best * sum_ll) best = sum_xl * sum_xl / sum_ll, scale = float(sum_xl / sum_ll);
     }
     return scale;
@@ -95,7 +104,7 @@ void put_fifth_bits(uint8_t* high, const Codes& c) {
 float symmetric_codes(const float* x, const float* w, int zero, Codes& c) {
     float d;
     if (w) {
-        d = fit_symmetric(x, w, kBlock, zero);
+        d = fit_symmetric<kBlock>(x, w, zero);
         d = f16_to_f32(f32_to_f16(d));
     } else {
         float top = x[0];
@@ -114,7 +123,7 @@ Fit affine_codes(const float* x, const float* w, int most, Codes& c) {
         float shifted[kBlock];    // the minimum may have either sign here
         const float lo = *std::min_element(x, x + kBlock);
         for (int i = 0; i < kBlock; i++) shifted[i] = x[i] - lo;
-        f = fit_with_minimum(shifted, w, kBlock, most);
+        f = fit_with_minimum(shifted, w, most);
         f = {f16_to_f32(f32_to_f16(f.scale)), f16_to_f32(f32_to_f16(f.low + lo))};
     } else {
         const float lo = *std::min_element(x, x + kBlock), hi = *std::max_element(x, x + kBlock);
@@ -148,15 +157,19 @@ void encode(BlockQ5_1& b, const float* x, const float* w) {
     put_nibbles(b.q, c), put_fifth_bits(b.high, c);
 }
 void encode(BlockQ8_0& b, const float* x, const float*) {
-    float top = 0;
-    for (int i = 0; i < kBlock; i++) top = std::max(top, fabsf(x[i]));
+    float tops[8] = {}, top = 0;
+    for (int i = 0; i < kBlock; i += 8)
+        for (int k = 0; k < 8; k++) tops[k] = fabsf(x[i + k]) > tops[k] ? fabsf(x[i + k]) : tops[k];
+    for (const float t : tops) top = std::max(top, t);
     const float d = top / 127, inverse = inverse_of(d);
     b.d = f32_to_f16(d);
+    int32_t codes[kBlock];
     for (int i = 0; i < kBlock; i++) {
         const float v = x[i] * inverse, a = fabsf(v) < 127 ? fabsf(v) : 127;
-        const int whole = int(a), q = whole + int(2 * (a - float(whole)));    // halves away from zero
-        b.q[i] = int8_t(v < 0 ? -q : q);
+        const int32_t whole = int32_t(a), q = whole + int32_t(2 * (a - float(whole)));    // halves away from zero
+        codes[i] = v < 0 ? -q : q;
     }
+    for (int i = 0; i < kBlock; i++) b.q[i] = int8_t(codes[i]);
 }
 
 // --------------------------------------------------------------------------------------------------------------- K formats
@@ -169,14 +182,13 @@ void super_weights(const float* x, const float* given, float* w) {
     for (int i = 0; i < kSuper; i++) w[i] = given ? given[i] * sqrtf(mean + x[i] * x[i]) : sqrtf(mean) + fabsf(x[i]);
 }
 
-double affine_error(const float* x, const float* w, int n, float scale, float low, int most) {
+// Weighted squares of what codes 0..most leave.
+float affine_error(const float* x, const float* w, float scale, float low, int most) {
     const float inverse = inverse_of(scale);
-    double error = 0;
-    for (int i = 0; i < n; i++) {
-        const double e = double(scale * float(nearest((x[i] + low) * inverse, 0, most)) - low - x[i]);
-        error += double(w[i]) * e * e;
-    }
-    return error;
+    return lane_sum<kBlock>([&](int i) {
+        const float e = scale * nearest((x[i] + low) * inverse, 0, float(most)) - low - x[i];
+        return w[i] * e * e;
+    });
 }
 
 // Scales and minima of 8 groups as six-bit numbers times d and dmin; then each group's pair is moved by one if that loses less.
@@ -185,22 +197,22 @@ void affine_super(const float* x, const float* given, int most, uint16_t& d16, u
     float w[kSuper], scales[8], lows[8];
     super_weights(x, given, w);
     for (int g = 0; g < 8; g++) {
-        const Fit f = fit_with_minimum(x + g * kBlock, w + g * kBlock, kBlock, most);
+        const Fit f = fit_with_minimum(x + g * kBlock, w + g * kBlock, most);
         scales[g] = std::max(f.scale, 0.0f), lows[g] = -f.low;
     }
     d16 = f32_to_f16(*std::max_element(scales, scales + 8) / 63), dmin16 = f32_to_f16(*std::max_element(lows, lows + 8) / 63);
     const float d = f16_to_f32(d16), dmin = f16_to_f32(dmin16);
     for (int g = 0; g < 8; g++) {
         const float *gx = x + g * kBlock, *gw = w + g * kBlock;
-        const int s0 = nearest(scales[g] * inverse_of(d), 0, 63), m0 = nearest(lows[g] * inverse_of(dmin), 0, 63);
-        double best = INFINITY;
+        const int s0 = int(nearest(scales[g] * inverse_of(d), 0, 63)), m0 = int(nearest(lows[g] * inverse_of(dmin), 0, 63));
+        float best = INFINITY;
         for (int s = std::max(0, s0 - 1); s <= std::min(63, s0 + 1); s++)
             for (int m = std::max(0, m0 - 1); m <= std::min(63, m0 + 1); m++) {
-                const double e = affine_error(gx, gw, kBlock, d * float(s), dmin * float(m), most);
+                const float e = affine_error(gx, gw, d * float(s), dmin * float(m), most);
                 if (e < best) best = e, v[g] = uint8_t(s), v[8 + g] = uint8_t(m);
             }
         const float inverse = inverse_of(d * float(v[g])), low = dmin * float(v[8 + g]);
-        for (int i = 0; i < kBlock; i++) codes[g * kBlock + i] = uint8_t(nearest((gx[i] + low) * inverse, 0, most));
+        for (int i = 0; i < kBlock; i++) codes[g * kBlock + i] = uint8_t(nearest((gx[i] + low) * inverse, 0, float(most)));
     }
 }
 
@@ -233,7 +245,7 @@ void encode(BlockQ6_K& b, const float* x, const float* given) {
     if (given) super_weights(x, given, w);
     float top = 0;
     for (int g = 0; g < 16; g++) {
-        scales[g] = fit_symmetric(x + g * kGroup, w + g * kGroup, kGroup, kMost);
+        scales[g] = fit_symmetric<kGroup>(x + g * kGroup, w + g * kGroup, kMost);
         if (fabsf(scales[g]) > fabsf(top)) top = scales[g];
     }
     b.d = f32_to_f16(top / -128);
@@ -241,19 +253,18 @@ void encode(BlockQ6_K& b, const float* x, const float* given) {
     uint8_t codes[kSuper];
     for (int g = 0; g < 16; g++) {
         const float *gx = x + g * kGroup, *gw = w + g * kGroup;
-        const int s0 = nearest(scales[g] * inverse_of(d), -128, 127);
-        double best = INFINITY;
+        const int s0 = int(nearest(scales[g] * inverse_of(d), -128, 127));
+        float best = INFINITY;
         for (int s = std::max(-128, s0 - 1); s <= std::min(127, s0 + 1); s++) {
             const float scale = d * float(s), inverse = inverse_of(scale);
-            double error = 0;
-            for (int i = 0; i < kGroup; i++) {
-                const double e = double(scale * float(nearest(gx[i] * inverse, -kMost, kMost - 1)) - gx[i]);
-                error += double(gw[i]) * e * e;
-            }
+            const float error = lane_sum<kGroup>([&](int i) {
+                const float e = scale * nearest(gx[i] * inverse, -kMost, kMost - 1) - gx[i];
+                return gw[i] * e * e;
+            });
             if (error < best) best = error, b.scales[g] = int8_t(s);
         }
         const float inverse = inverse_of(d * float(b.scales[g]));
-        for (int i = 0; i < kGroup; i++) codes[g * kGroup + i] = uint8_t(nearest(gx[i] * inverse, -kMost, kMost - 1) + kMost);
+        for (int i = 0; i < kGroup; i++) codes[g * kGroup + i] = uint8_t(nearest(gx[i] * inverse, -kMost, kMost - 1) + float(kMost));
     }
     memset(b.low, 0, sizeof b.low), memset(b.high, 0, sizeof b.high);
     for (int half = 0; half < 2; half++)

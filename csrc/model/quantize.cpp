@@ -1,5 +1,6 @@
 #include "model/quantize.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 #include <strings.h>
@@ -81,6 +82,27 @@ uint64_t fold(uint64_t sum, const uint8_t* bytes, size_t n) {    // FNV-1a over 
     return sum;
 }
 constexpr uint64_t kFoldStart = 0xCBF29CE484222325ull;
+
+// Index of the first value that is no finite number; the size when all are.
+size_t first_broken(const std::vector<float>& x) {
+    int broken = 0;
+    for (const float v : x) broken |= !(fabsf(v) <= FLT_MAX);
+    return broken ? size_t(std::find_if(x.begin(), x.end(), [](float v) { return !std::isfinite(v); }) - x.begin()) : x.size();
+}
+
+// Sums of squares of x and of y - x, in lanes, so that the compiler may use vectors.
+void add_squares(const std::vector<float>& x, const std::vector<float>& y, double& squares, double& errors) {
+    constexpr size_t kLanes = 4;
+    double s[kLanes] = {}, e[kLanes] = {};
+    size_t i = 0;
+    for (; i + kLanes <= x.size(); i += kLanes)
+        for (size_t k = 0; k < kLanes; k++) {
+            const double a = double(x[i + k]), d = double(y[i + k]) - a;
+            s[k] += a * a, e[k] += d * d;
+        }
+    for (; i < x.size(); i++) s[0] += double(x[i]) * double(x[i]), e[0] += (double(y[i]) - double(x[i])) * (double(y[i]) - double(x[i]));
+    squares += (s[0] + s[1]) + (s[2] + s[3]), errors += (e[0] + e[1]) + (e[2] + e[3]);
+}
 
 // body(i) for i in [0, n) on some threads; the first exception is passed on.
 template <class F>
@@ -312,17 +334,13 @@ uint64_t Quantization::encode(PlannedTensor& t, GgufWriter& writer, const std::f
             const int64_t end = std::min(n, int64_t(piece + 1) * slice);
             for (int64_t r = int64_t(piece) * slice; r < end; r++) {
                 decode_row(s.dtype, s.data + size_t(first + r) * in_row, width, x.data());
-                for (int64_t i = 0; i < width; i++)
-                    if (!std::isfinite(x[size_t(i)]))
-                        file_.fail(Status::file_corrupt, "tensor %s, row %lld, column %lld is %g", printable(s.name).c_str(), (long long)(first + r),
-                                   (long long)i, double(x[size_t(i)]));
+                if (const size_t i = first_broken(x); i < columns)
+                    file_.fail(Status::file_corrupt, "tensor %s, row %lld, column %zu is %g", printable(s.name).c_str(), (long long)(first + r), i,
+                               double(x[i]));
                 uint8_t* to = result.data() + size_t(r) * out_row;
                 encode_row(t.target, x.data(), weights ? weights + (first + r) / s.dims[1] * width : nullptr, width, to);
                 decode_row(t.target, to, width, y.data());
-                for (size_t i = 0; i < size_t(width); i++) {
-                    const double d = double(y[i]) - double(x[i]);
-                    e += d * d, q += double(x[i]) * double(x[i]);
-                }
+                add_squares(x, y, q, e);
             }
             const std::lock_guard<std::mutex> lock(mutex);
             error += e, squares += q;
