@@ -16,8 +16,8 @@ from ..errors import ModelFileError, UsageError
 from ..model import Model
 from .architecture import Architecture, architecture_of
 from .checkpoint import Checkpoint, Source
-from .tokenizer import write_tokenizer
 from .values import FILE_TYPES, OUTTYPES, ValueConverter, stored_type
+from .vocabulary import write_tokenizer
 from .writer import GgufFile
 
 __all__ = ["OUTTYPES", "Report", "convert"]
