@@ -456,3 +456,11 @@ def test_without_the_extra(pillion, convert, monkeypatch, tmp_path):
     with pytest.raises(pillion.UsageError, match=r"pip install \"pillion\[convert\]\""):
         convert(CHECKPOINTS / "tiny-llama", tmp_path / "out.gguf")
     assert os.listdir(tmp_path) == []
+
+
+def test_the_checkpoint_s_own_files_are_not_overwritten(pillion, convert, checkpoint):
+    folder = checkpoint()
+    before = (folder / "model.safetensors").read_bytes()
+    with pytest.raises(pillion.UsageError, match="is a file of the checkpoint"):
+        convert(folder, folder / "model.safetensors")
+    assert (folder / "model.safetensors").read_bytes() == before

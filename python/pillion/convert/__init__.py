@@ -65,6 +65,8 @@ def convert(
         raise UsageError(f"outtype is {outtype!r}; it must be one of {', '.join(OUTTYPES)}")
     begin = time.monotonic()
     source, target = Checkpoint(Path(checkpoint)), Path(out)
+    if target.exists() and any(path.samefile(target) for path in source.folder.iterdir()):
+        raise UsageError(f"{target} is a file of the checkpoint")
     architecture = architecture_of(source)
     kind = source.main_type() if outtype == "auto" else outtype
     report = Report(target, architecture.name, kind)
