@@ -228,32 +228,6 @@ def test_tokenizer_and_metadata(pillion, convert, checkpoint, tmp_path):
         assert {model.tokenizer.token_text(t) for t in model.tokenizer.end_tokens} >= {"<eos>", "<turn|>"}
 
 
-def test_byte_level_tokenizers(pillion, convert, checkpoint, tmp_path):
-    """Llama 3's kind: bytes as characters, a named way of cutting."""
-    folder = checkpoint()
-    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    n_vocab = json.loads((folder / "config.json").read_text())["vocab_size"]
-    vocab = {piece: i for i, piece in enumerate([*(f"x{i}" for i in range(n_vocab - 3)), "a", "b", "ab"])}
-    tokenizer["added_tokens"] = []
-    for parts, pre in (
-        ([{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel"}], "smollm"),
-        ([{"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}|x"}}, {"type": "ByteLevel"}], "llama-bpe"),
-        ([{"type": "Whitespace"}, {"type": "ByteLevel"}], None),
-    ):
-        tokenizer["model"].update(vocab=vocab, merges=["a b"])
-        tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": parts}
-        (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
-        if pre is None:
-            with pytest.raises(pillion.UnsupportedModelError, match="Whitespace, ByteLevel"):
-                convert(folder, tmp_path / "none.gguf")
-            continue
-        convert(folder, tmp_path / "out.gguf")
-        keys = fields(tmp_path / "out.gguf")
-        assert (keys["tokenizer.ggml.model"], keys["tokenizer.ggml.pre"]) == ("gpt2", pre)
-        with pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model:
-            assert model.tokenizer.encode("ab")[-1:] == [vocab["ab"]]
-
-
 # ---- what is wrong ----
 
 
@@ -304,7 +278,14 @@ WRONG = {
     "unknown tensor": (with_tensor(lambda t: t.update({"model.layers.0.adapter.weight": t[GATE].copy()})), "UnsupportedModelError", "adapter"),
     "integers": (with_tensor(lambda t: t.update({GATE: t[GATE].astype(np.int32)})), "ModelFileError", "integers"),
     "other bytes": (with_tensor(lambda t: t.update({GATE: t[GATE].astype(np.int8)})), "ModelFileError", "type I8"),
-    "too few rows": (broken_config(vocab_size=7, num_hidden_layers=1), "ModelFileError|UnsupportedModelError", "blk"),
+    "too few layers": (broken_config(num_hidden_layers=1), "ModelFileError", "tensor blk.1"),
+    "other vocabulary": (broken_config(vocab_size=7), "ModelFileError", "vocab_size is 7, the embedding table has 512 rows"),
+    "quantised": (broken_config(quantization_config={"bits": 4}), "UnsupportedModelError", "sets quantization_config"),
+    "other activation": (broken_config(hidden_act="relu"), "UnsupportedModelError", "hidden_activation 'relu'"),
+    "biases": (broken_config(attention_bias=True), "UnsupportedModelError", "sets attention_bias"),
+    "a word for a number": (broken_config(intermediate_size="wide"), "ModelFileError", "does not describe a llama model"),
+    "a negative width": (broken_config(intermediate_size=-1), "ModelFileError", "feed_forward_length the value -1"),
+    "rope without a base": (broken_config(rope_parameters={"rope_type": "linear"}), "ModelFileError", "does not describe a llama model"),
     "rope": (broken_config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}), "UnsupportedModelError", "'yarn'"),
 }
 

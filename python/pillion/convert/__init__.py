@@ -10,9 +10,9 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Optional, Union
+from typing import Any, Callable, Optional, Union
 
-from ..errors import ModelFileError, UsageError
+from ..errors import ModelFileError, PillionError, UsageError
 from ..model import Model
 from .architecture import Architecture, architecture_of
 from .checkpoint import Checkpoint, Source
@@ -82,7 +82,7 @@ def convert(
                 "general.quantization_version": 2,
             }
         )
-        file.write_keys({f"{architecture.name}.{key}": value for key, value in architecture.keys(source).items()})
+        file.write_keys({f"{architecture.name}.{key}": value for key, value in _sound(source, architecture).items()})
         write_tokenizer(file, source, architecture)
         if masked_embedding:
             file.write_keys(architecture.masked_embedding(source))
@@ -110,6 +110,21 @@ def convert(
         report.tensors, report.bytes = len(extra) + len(planned), file.finish(_check)
     report.seconds = time.monotonic() - begin
     return report
+
+
+def _sound(source: Checkpoint, architecture: Architecture) -> dict[str, Any]:
+    """The hyper-parameters. A configuration that does not hold together fails in many places, and always for one reason."""
+    try:
+        keys = architecture.keys(source)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, PillionError):
+            raise
+        raise ModelFileError(f"{source.folder}: config.json does not describe a {architecture.name} model: {error!r}") from None
+    for name, value in keys.items():
+        for one in value if isinstance(value, list) else [value]:
+            if not 0 <= one < 2**32:
+                raise ModelFileError(f"{source.folder}: config.json gives {name} the value {one}")
+    return keys
 
 
 def _plan(source: Checkpoint, architecture: Architecture, report: Report) -> dict[str, Source]:

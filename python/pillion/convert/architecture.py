@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from typing import Any, Optional
 
-from ..errors import UnsupportedModelError
+from ..errors import ModelFileError, UnsupportedModelError
 from .checkpoint import Array, Checkpoint
 from .values import Change
 
@@ -22,6 +22,8 @@ class Architecture(ABC):
     """general.architecture"""
     tokenizer_model: str
     """Of a tokenizer with ▁ for blanks: "gemma4" (merges) or "llama" (scores)."""
+    activation: str
+    """hidden_act of the one kind that files of this architecture mean."""
     tensors: dict[str, str]
     """Outside the layers: name there to name here."""
     layer_tensors: dict[str, str]
@@ -113,4 +115,27 @@ def architecture_of(source: Checkpoint) -> Architecture:
         raise UnsupportedModelError(
             f"{source.folder}: model_type {kind!r} (class {classes}) cannot be converted; {', '.join(known)} can"
         )
-    return known[kind]()
+    architecture = known[kind]()
+    _refuse_what_is_lost(source, architecture)
+    return architecture
+
+
+def _refuse_what_is_lost(source: Checkpoint, architecture: Architecture) -> None:
+    """What config.json may say and a file cannot: converted all the same, it would be another model."""
+    text, table = source.text, source.tensors.get("model.embed_tokens.weight")
+    given = text.get("hidden_activation") or text.get("hidden_act") or architecture.activation
+    losses = {
+        "quantization_config": source.config.get("quantization_config") is not None,
+        "attention_bias": bool(text.get("attention_bias")),
+        "mlp_bias": bool(text.get("mlp_bias")),
+        "attn_logit_softcapping": bool(text.get("attn_logit_softcapping")),
+        "use_bidirectional_attention": text.get("use_bidirectional_attention") == "all",
+        f"hidden_activation {given!r}": given != architecture.activation,
+    }
+    for name, lost in losses.items():
+        if lost:
+            raise UnsupportedModelError(f"{source.folder}: config.json sets {name}, which a {architecture.name} file cannot say")
+    if table is not None and text.get("vocab_size", table.shape[0]) != table.shape[0]:
+        raise ModelFileError(
+            f"{source.folder}: vocab_size is {text['vocab_size']}, the embedding table has {table.shape[0]} rows"
+        )

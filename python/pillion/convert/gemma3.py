@@ -21,6 +21,7 @@ class Gemma3(Architecture):
 
     name = "gemma3"
     tokenizer_model = "llama"
+    activation = "gelu_pytorch_tanh"
     tensors = {name: Gemma4.tensors[name] for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")}
     layer_tensors = {
         name: ours

@@ -21,6 +21,7 @@ class Gemma4(Architecture):
 
     name = "gemma4"
     tokenizer_model = "gemma4"
+    activation = "gelu_pytorch_tanh"
     tensors = {
         "model.embed_tokens.weight": "token_embd.weight",
         "model.norm.weight": "output_norm.weight",

@@ -20,6 +20,7 @@ class Llama(Architecture):
 
     name = "llama"
     tokenizer_model = "llama"
+    activation = "silu"
     ties_by_default = False
     tensors = {name: Gemma4.tensors[name] for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")}
     layer_tensors = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import ModelFileError, UnsupportedModelError
@@ -12,9 +13,13 @@ from .writer import GgufFile
 
 # Control tokens of the chat form that users want to see printed.
 _VISIBLE = {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>'}
-_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 3, 4, 5, 6
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 _NAMES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "mask": "mask"}
 _NO_SCORE = -1000.0
+# How Llama 3 cuts text, and with it the name "llama-bpe".
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architecture) -> None:
@@ -25,9 +30,11 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
     if model.get("type") != "BPE":
         raise UnsupportedModelError(f"{source.folder}: tokenizer.json is of type {model.get('type')!r}; BPE can be converted")
     ids, added = _vocabulary(source, tokenizer)
-    tokens = _tokens(source, ids)
-    merges = [pair.split(" ", 1) if isinstance(pair, str) else list(pair) for pair in model["merges"]]
-    byte_level = '"ByteLevel"' in str(tokenizer.get("pre_tokenizer")).replace("'", '"')
+    tokens = _tokens(source, ids, added)
+    merges = [pair.split(" ") if isinstance(pair, str) else list(pair) for pair in model.get("merges", [])]
+    if any(len(pair) != 2 for pair in merges):
+        raise ModelFileError(f"{source.folder}: tokenizer.json has a merge that does not join two pieces")
+    byte_level = any(part.get("type") == "ByteLevel" for part in _parts(tokenizer.get("pre_tokenizer"), "pretokenizers"))
     pre = _pre_tokenizer(source, tokenizer) if byte_level else "default"
     kind = "gpt2" if byte_level else architecture.tokenizer_model
 
@@ -45,19 +52,27 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
     keys["tokenizer.ggml.tokens"] = tokens
     if kind != "gpt2":
         keys["tokenizer.ggml.scores"] = scores
-    keys["tokenizer.ggml.token_type"] = [_type(piece, added, in_vocabulary=piece in ids) for piece in tokens]
-    for name, ours in _NAMES.items():
-        piece = settings.get(f"{name}_token")
-        piece = piece.get("content") if isinstance(piece, dict) else piece
-        if piece in ids:
-            keys[f"tokenizer.ggml.{ours}_token_id"] = ids[piece]
-    keys["tokenizer.ggml.add_bos_token"] = bool(settings.get("add_bos_token", not byte_level))
+    named = _named(source, settings, ids)
+    unknown = model.get("unk_token") if kind == "llama" else None
+    visible = _VISIBLE if kind == "gemma4" else set()
+    keys["tokenizer.ggml.token_type"] = [
+        _UNUSED if piece not in ids else _UNKNOWN if piece == unknown else _type(piece, added, visible) for piece in tokens
+    ]
+    for name, token in named.items():
+        keys[f"tokenizer.ggml.{_NAMES[name]}_token_id"] = token
+    adds_bos = settings.get("add_bos_token", _template_begins_with(tokenizer, tokens, named.get("bos")) or not byte_level)
+    keys["tokenizer.ggml.add_bos_token"] = bool(adds_bos)
     keys["tokenizer.ggml.add_sep_token"] = False
-    keys["tokenizer.ggml.add_space_prefix"] = False
+    keys["tokenizer.ggml.add_space_prefix"] = kind == "llama" and _puts_a_blank_in_front(tokenizer)
     suppressed = source.json("generation_config.json", needed=False).get("suppress_tokens")
     if suppressed:
         keys["tokenizer.ggml.suppress_tokens"] = [int(token) for token in suppressed]
-    template = source.text_file("chat_template.jinja") or settings.get("chat_template") or ""
+    template = (
+        source.text_file("chat_template.jinja")
+        or settings.get("chat_template")
+        or source.json("chat_template.json", needed=False).get("chat_template")
+        or ""
+    )
     if isinstance(template, list):  # several, by name
         template = next((one["template"] for one in template if one.get("name") == "default"), "")
     if template:
@@ -76,10 +91,13 @@ def _vocabulary(source: Checkpoint, tokenizer: dict[str, Any]) -> tuple[dict[str
     return ids, added
 
 
-def _tokens(source: Checkpoint, ids: dict[str, int]) -> list[str]:
-    """Pieces by id, filled up to the rows of the embedding table; gaps get a name nothing else has."""
+def _tokens(source: Checkpoint, ids: dict[str, int], added: dict[str, dict[str, Any]]) -> list[str]:
+    """Pieces by id, as many as the embedding table has rows. Gaps get a name nothing else has; added tokens beyond the table, as the
+    image token of small Gemma 3 models, are left out."""
     table = source.tensors.get("model.embed_tokens.weight")
     n_rows = table.shape[0] if table else len(ids)
+    for piece in [piece for piece in added if ids[piece] >= n_rows]:
+        del ids[piece]
     most = max(ids.values(), default=-1)
     if most >= n_rows:
         raise ModelFileError(f"{source.folder}: tokenizer.json has token {most}, the embedding table has {n_rows} rows")
@@ -87,26 +105,58 @@ def _tokens(source: Checkpoint, ids: dict[str, int]) -> list[str]:
     return [pieces.get(token, f"[PAD{token}]") for token in range(n_rows)]
 
 
-def _type(piece: str, added: dict[str, dict[str, Any]], in_vocabulary: bool) -> int:
-    if not in_vocabulary:
-        return _UNUSED
+def _parts(found: Any, name: str) -> Iterator[dict[str, Any]]:
+    """A step of tokenizer.json, or those that a Sequence lists under `name`."""
+    if isinstance(found, dict):
+        yield from (part for part in found.get(name, [found]) if isinstance(part, dict))
+
+
+def _named(source: Checkpoint, settings: dict[str, Any], ids: dict[str, int]) -> dict[str, int]:
+    """{"bos": id, …}: by text in tokenizer_config.json, else by id in config.json."""
+    found = {}
+    for name in _NAMES:
+        piece = settings.get(f"{name}_token")
+        piece = piece.get("content") if isinstance(piece, dict) else piece
+        token = ids.get(piece) if isinstance(piece, str) else source.text.get(f"{name}_token_id")
+        if isinstance(token, int) and token in ids.values():
+            found[name] = token
+    return found
+
+
+def _template_begins_with(tokenizer: dict[str, Any], tokens: list[str], bos: Any) -> bool:
+    """Whether the post-processor puts BOS in front; Llama 3 says it nowhere else."""
+    for part in _parts(tokenizer.get("post_processor"), "processors"):
+        first = next(iter(part.get("single") or []), {}) if part.get("type") == "TemplateProcessing" else {}
+        if bos is not None and first.get("SpecialToken", {}).get("id") == tokens[bos]:
+            return True
+    return False
+
+
+def _puts_a_blank_in_front(tokenizer: dict[str, Any]) -> bool:
+    """The older spelling is a normalizer that prepends, the newer one a Metaspace."""
+    if any(part.get("type") == "Prepend" for part in _parts(tokenizer.get("normalizer"), "normalizers")):
+        return True
+    spaces = [part for part in _parts(tokenizer.get("pre_tokenizer"), "pretokenizers") if part.get("type") == "Metaspace"]
+    return any(part.get("prepend_scheme", "always") != "never" and part.get("add_prefix_space", True) for part in spaces)
+
+
+def _type(piece: str, added: dict[str, dict[str, Any]], visible: set[str]) -> int:
     if re.fullmatch(r"<0x[0-9A-F]{2}>", piece):
         return _BYTE
-    if piece in _VISIBLE or (piece in added and not added[piece].get("special")):
+    if piece in visible or (piece in added and not added[piece].get("special")):
         return _USER_DEFINED
     return _CONTROL if piece in added else _NORMAL
 
 
 def _pre_tokenizer(source: Checkpoint, tokenizer: dict[str, Any]) -> str:
     """GGUF's name for how a byte-level tokenizer cuts text."""
-    found = tokenizer["pre_tokenizer"]
-    parts = found.get("pretokenizers", [found])
+    parts = list(_parts(tokenizer.get("pre_tokenizer"), "pretokenizers"))
     kinds = [part.get("type") for part in parts]
     if kinds == ["ByteLevel"]:
         return "gpt-2"
     if kinds == ["Digits", "ByteLevel"] and parts[0].get("individual_digits"):
         return "smollm"
-    if kinds == ["Split", "ByteLevel"] and r"\p{N}{1,3}" in str(parts[0].get("pattern")):
+    if kinds == ["Split", "ByteLevel"] and parts[0].get("pattern") == {"Regex": _LLAMA3}:
         return "llama-bpe"
     raise UnsupportedModelError(
         f"{source.folder}: tokenizer.json cuts text by {', '.join(map(str, kinds))}, which no known name says"
