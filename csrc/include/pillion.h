@@ -335,7 +335,7 @@ typedef struct {
     const char* type;             /* "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M",
                                    * "Q6_K". Vectors, norms, routers, rotation factors and the masked embedding stay as they are */
     const char* imatrix;          /* llama.cpp's GGUF importance matrix, or NULL */
-    uint64_t n_overrides;         /* regular expressions on tensor names and the type for them; the last that fits wins */
+    uint64_t n_overrides;         /* tensor names, or regular expressions on them, and their type; the last that fits wins */
     const char* const* override_names;
     const char* const* override_types;
 } pillion_quantize_config;

@@ -33,10 +33,6 @@ class Header {
     std::string bytes_;
 };
 
-bool is_ours(std::string_view key) {
-    return key == "general.file_type" || key == "general.quantization_version" || key == "general.alignment";
-}
-
 }  // namespace
 
 GgufWriter::GgufWriter(const std::string& path) : path_(path), temporary_(path + "." + std::to_string(getpid()) + ".part") {
@@ -54,14 +50,18 @@ void GgufWriter::no_room(const char* what) const {
     fail(Status::file_corrupt, "%s: %s failed after %zu bytes: %s", shown_path(path_).c_str(), what, written_, strerror(errno));
 }
 
+bool GgufWriter::writes_itself(std::string_view key) {
+    return key == "general.file_type" || key == "general.quantization_version" || key == "general.alignment";
+}
+
 void GgufWriter::begin(const GgufFile& from, uint32_t file_type, const std::vector<NewTensor>& tensors) {
     uint64_t n_keys = 2;
-    for (const GgufValue& v : from.values()) n_keys += !is_ours(v.key);
+    for (const GgufValue& v : from.values()) n_keys += !writes_itself(v.key);
     Header h;
     h.raw(reinterpret_cast<const uint8_t*>("GGUF"), 4);
     h.put(kVersion), h.put(uint64_t(tensors.size())), h.put(n_keys);
     for (const GgufValue& v : from.values())
-        if (!is_ours(v.key)) h.value(v);
+        if (!writes_itself(v.key)) h.value(v);
     h.number("general.quantization_version", kQuantizationVersion), h.number("general.file_type", file_type);
     uint64_t offset = 0;
     for (const NewTensor& t : tensors) {

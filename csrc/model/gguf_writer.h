@@ -25,7 +25,8 @@ class GgufWriter {
     GgufWriter(const GgufWriter&) = delete;
     GgufWriter& operator=(const GgufWriter&) = delete;
 
-    // All keys of `from`, byte for byte, but file type, quantisation version and alignment.
+    // All keys of `from`, byte for byte, but those that the writer sets: file type, quantisation version, alignment.
+    static bool writes_itself(std::string_view key);
     void begin(const GgufFile& from, uint32_t file_type, const std::vector<NewTensor>& tensors);
     void write(const void* bytes, size_t n);               // of the present tensor
     void end_tensor();                                     // fills up to the alignment

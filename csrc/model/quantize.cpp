@@ -196,27 +196,39 @@ void Quantization::choose(PlannedTensor& t, size_t nth, size_t n_layers) const {
     t.reason = "rows of " + std::to_string(s.dims[0]) + " are no whole blocks of " + info(wanted).name;
 }
 
+// A tensor's own name means that tensor; anything else is a regular expression, found anywhere in a name.
+std::vector<PlannedTensor*> Quantization::meant(const std::string& pattern) {
+    std::vector<PlannedTensor*> found;
+    try {
+        const std::regex expression(pattern);
+        const bool is_name = file_.find_tensor(pattern) != nullptr;
+        for (PlannedTensor& t : tensors_)
+            if (is_name ? t.source->name == pattern : std::regex_search(std::string(t.source->name), expression)) found.push_back(&t);
+    } catch (const std::regex_error&) {
+        fail(Status::invalid_argument, "%s is no regular expression", printable(pattern).c_str());
+    }
+    return found;
+}
+
 void Quantization::override_types() {
     for (const auto& [pattern, type] : options_.overrides) {
         const DType d = tensor_type(type);
+        const GgufTensor* exact = nullptr;    // the last one meant that stays as it is
         bool fits = false;
-        try {
-            const std::regex expression(pattern);
-            for (PlannedTensor& t : tensors_) {
-                const std::string name(t.source->name);
-                if (!std::regex_search(name, expression)) continue;
-                fits = true;
-                if (t.source->dims[0] % info(d).block)
-                    fail(Status::invalid_argument, "tensor %s: rows of %lld are no whole blocks of %s, which hold %d", printable(name).c_str(),
-                         (long long)t.source->dims[0], info(d).name, info(d).block);
-                if (!info(t.source->dtype).is_quantized && !is_float(t.source->dtype))
-                    fail(Status::invalid_argument, "tensor %s holds %s and can't become %s", printable(name).c_str(), info(t.source->dtype).name,
-                         info(d).name);
-                t.target = d, t.reason = "asked for";
+        for (PlannedTensor* t : meant(pattern)) {
+            const std::string name = printable(t->source->name);
+            if (exact_because(*t->source)) {
+                exact = t->source;
+                continue;
             }
-        } catch (const std::regex_error&) {
-            fail(Status::invalid_argument, "%s is no regular expression", printable(pattern).c_str());
+            fits = true;
+            if (t->source->dims[0] % info(d).block)
+                fail(Status::invalid_argument, "tensor %s: rows of %lld are no whole blocks of %s, which hold %d", name.c_str(),
+                     (long long)t->source->dims[0], info(d).name, info(d).block);
+            t->target = d, t->reason = "asked for";
         }
+        if (!fits && exact)
+            fail(Status::invalid_argument, "tensor %s stays as it is (%s)", printable(exact->name).c_str(), exact_because(*exact));
         if (!fits) fail(Status::invalid_argument, "no tensor is called %s", printable(pattern).c_str());
     }
     for (const PlannedTensor& t : tensors_) {
@@ -361,7 +373,7 @@ void Quantization::verify(const std::string& path, const std::vector<uint64_t>& 
     const GgufFile back = GgufFile::open(path);
     if (back.tensors().size() != tensors_.size()) back.fail(Status::internal, "read back %zu tensors of %zu", back.tensors().size(), tensors_.size());
     for (const GgufValue& v : file_.values()) {
-        if (begins_with(v.key, "general.")) continue;
+        if (GgufWriter::writes_itself(v.key)) continue;
         const GgufValue* w = back.find(v.key);
         if (!w || w->n_bytes != v.n_bytes || memcmp(w->bytes, v.bytes, v.n_bytes) != 0)
             back.fail(Status::file_corrupt, "key %s was not read back as it was written", printable(v.key).c_str());

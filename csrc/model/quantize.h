@@ -14,7 +14,7 @@ namespace pillion {
 struct QuantizeOptions {
     std::string type;                  // "F16", "Q4_0", "Q4_K_M" ...: quantize_types()
     std::string imatrix;               // llama.cpp's GGUF importance matrix; empty: none
-    std::vector<std::pair<std::string, std::string>> overrides;    // regular expression on the name, tensor type; the last that fits wins
+    std::vector<std::pair<std::string, std::string>> overrides;    // name, or regular expression; tensor type; the last that fits wins
     bool pure = false;                 // every matrix in the type itself, no mix
     bool allow_requantize = false;     // the source may be quantised already
     int n_threads = 0;                 // 0: all cores
@@ -41,6 +41,7 @@ class Quantization {
   private:
     void plan();
     void choose(PlannedTensor& t, size_t nth_layer_of_its_kind, size_t n_layers) const;
+    std::vector<PlannedTensor*> meant(const std::string& pattern);
     void override_types();
     void load_importance();
     const float* importance(const GgufTensor& t) const;    // [matrices, inputs] or null

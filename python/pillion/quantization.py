@@ -71,7 +71,7 @@ def quantize(
 
     out: None: only the plan, nothing is written.
     type: one of QUANTIZE_TYPES; Q4_K_M and its like are mixes that give some tensors more bits.
-    tensor_types: {regular expression on the name: tensor type}; the last that fits wins.
+    tensor_types: {tensor name, or regular expression: tensor type}; the last that fits wins, and what stays exact is skipped.
     imatrix: an importance matrix in llama.cpp's GGUF form: errors count by how much each input is used.
     pure: no mix. allow_requantize: `source` may be quantised already.
     progress: called as progress(done_bytes, total_bytes); what it raises ends the run.

@@ -177,11 +177,17 @@ def test_tensor_types(pillion, tmp_path, tiny_target):
     found = {t.name: t.target_type for t in plan.tensors}
     assert found["blk.1.ffn_up.weight"] == "Q8_0" and found["blk.0.ffn_up.weight"] == "F16" and found["blk.0.attn_q.weight"] == "Q4_0"
     assert found["token_embd.weight"] == "BF16" and plan.seconds == 0
+    found = {t.name: t.target_type for t in pillion.quantize(tiny_target, None, "Q4_0", tensor_types={"token_embd.weight": "F16"}).tensors}
+    assert found["token_embd.weight"] == "F16" and found["per_layer_token_embd.weight"] == "Q4_0"  # a name is no expression
+    found = {t.name: t.target_type for t in pillion.quantize(tiny_target, None, "Q4_0", tensor_types={"attn": "Q8_0"}).tensors}
+    assert found["blk.0.attn_q.weight"] == "Q8_0" and found["blk.0.attn_norm.weight"] == "F32"
     for pairs, sentence in (
         ({"nothing": "Q8_0"}, "no tensor is called nothing"),
         ({"ffn_up": "Q9"}, "tensor type Q9 is unknown"),
         ({"ffn_up": "Q4_K"}, "rows of 192 are no whole blocks of Q4_K, which hold 256"),
         ({"(": "Q8_0"}, "no regular expression"),
+        ({"blk.0.attn_norm.weight": "Q8_0"}, r"tensor blk.0.attn_norm.weight stays as it is \(vector\)"),
+        ({"_norm": "Q8_0"}, "stays as it is"),
     ):
         with pytest.raises(pillion.UsageError, match=sentence):
             pillion.quantize(tiny_target, None, "Q4_0", tensor_types=pairs)

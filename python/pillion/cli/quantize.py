@@ -20,7 +20,7 @@ def quantize(
     out: Path = typer.Argument(..., metavar="OUT.gguf", help="The file to write.", show_default=False),
     type: str = typer.Argument(..., metavar="TYPE", help=", ".join(QUANTIZE_TYPES), show_default=False),
     tensor_type: Optional[list[str]] = typer.Option(
-        None, "--tensor-type", help="NAME=TYPE: a regular expression on tensor names and their type; the last that fits wins."
+        None, "--tensor-type", help="NAME=TYPE: a tensor's name, or a regular expression, and the type; the last that fits wins."
     ),
     imatrix: Optional[Path] = typer.Option(None, "--imatrix", help="Importance matrix (llama.cpp's GGUF form)."),
     pure: bool = typer.Option(False, "--pure", help="Every matrix in the type itself, no mix."),
