@@ -6,17 +6,16 @@ Per weight the file holds `<weight>.in_sum2`, f32 [n_in, n_mat]: the sum of the 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import math
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
 
+from .appearing import appearing, check_place
 from .context import Activation
 from .errors import ModelFileError, UsageError
 from .model import Model
@@ -60,8 +59,7 @@ def imatrix(
     gguf = _gguf()
     tokens = _tokens(model, text, chunk, chunks)
     target = Path(out)
-    if not target.parent.is_dir():
-        raise UsageError(f"{target}: there is no folder {target.parent} to write to")
+    check_place(target)
     if target.exists() and target.samefile(model.path):
         raise UsageError(f"{target} is the model itself; the importance matrix needs a file of its own")
     losses = []
@@ -71,7 +69,7 @@ def imatrix(
             progress(number + 1, len(tokens))
         found = context.activations()
     _check(found, model.path)
-    with _appearing(target) as path:
+    with appearing(target) as path:
         _write(gguf, path, found, dataset, len(tokens), chunk)
     return ImatrixSummary(
         n_weights=len(found),
@@ -126,22 +124,9 @@ def _write(gguf: Any, path: Path, found: Mapping[str, Activation], dataset: str,
         writer.close()
 
 
-@contextlib.contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """A file beside the target that takes its name when the body is done, and goes away when the body fails."""
-    folder = tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)
-    path = Path(folder) / target.name
-    try:
-        yield path
-        path.replace(target)
-    finally:
-        path.unlink(missing_ok=True)
-        os.rmdir(folder)
-
-
 def _gguf() -> Any:
     """Asked for before anything runs, so that a missing package costs no measurement."""
     try:
         return importlib.import_module("gguf")
     except ImportError:
-        raise UsageError("an importance matrix is written with the gguf package: pip install pillion[convert]") from None
+        raise UsageError('an importance matrix is written with the gguf package: pip install "pillion[convert]"') from None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from field_cases import GOLDEN, PROMPT, Watch, child, text_of
+from made_files import remade
 
 
 # ---- 29: memory and files ----
@@ -130,8 +131,6 @@ def mistyped(tiny_target, tmp_path_factory):
     """The tiny model with the usual Gemma 4 ids for these tokens, and with types as wrong as converters have written them."""
     gguf = pytest.importorskip("gguf")
     reader = gguf.GGUFReader(tiny_target)
-    path = tmp_path_factory.mktemp("mistyped") / "mistyped.gguf"
-    writer = gguf.GGUFWriter(path, "gemma4")
     tokens = reader.fields["tokenizer.ggml.tokens"].contents()
     types = reader.fields["tokenizer.ggml.token_type"].contents()
     pieces = [piece for piece in ("</s>", "</s", "</", "<", "/", ">") if piece not in tokens]
@@ -141,19 +140,8 @@ def mistyped(tiny_target, tmp_path_factory):
         at = tokens.index(text)
         tokens[at], tokens[id], types[at], types[id] = tokens[id], tokens[at], types[id], types[at]
     types[1], types[106], types[50], types[212] = NORMAL, USER_DEFINED, CONTROL, CONTROL
-    for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture":
-            continue
-        changed = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types, "tokenizer.ggml.merges": merges}
-        value = changed.get(name, field.contents())
-        writer.add_key_value(name, value, field.types[0], field.types[-1] if len(field.types) > 1 else None)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    changed = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types, "tokenizer.ggml.merges": merges}
+    return remade(tiny_target, tmp_path_factory.mktemp("mistyped") / "mistyped.gguf", changed)
 
 
 def test_37_the_end_set_goes_by_text(pillion, mistyped):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from build import REPOSITORY
 from gguf_bytes import ARR, F32, I32, build, kv, write_sparse
+from made_files import remade
 from test_hparams import PLAIN, SIZES, assistant, entries, gemma4, plain
 
 gguf = pytest.importorskip("gguf")
@@ -35,23 +36,6 @@ def command(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "pillion", "inspect", *map(str, arguments)], capture_output=True, text=True, timeout=120
     )
-
-
-def rewritten(source, path, changes):
-    """A copy of a GGUF file with other values for some of its keys; None takes a key away."""
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(path, reader.fields["general.architecture"].contents())
-    for name, field in reader.fields.items():
-        value = changes[name] if name in changes else field.contents()
-        if value is not None and not name.startswith("GGUF.") and name != "general.architecture":
-            writer.add_key_value(name, value, field.types[0], field.types[-1] if len(field.types) > 1 else None)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 def written(path, meta, tensors, data={}):
@@ -221,7 +205,7 @@ def test_keys_and_tensors_that_are_not_used(inspect, tmp_path):
 
 
 def test_missing_chat_template(inspect, tiny_target, tmp_path):
-    facts = inspect(rewritten(tiny_target, tmp_path / "a.gguf", {"tokenizer.chat_template": None}))
+    facts = inspect(remade(tiny_target, tmp_path / "a.gguf", {"tokenizer.chat_template": None}))
     assert facts["tokenizer"]["chat_template"] is False and warnings_of(facts, "tokenizer.chat_template is missing")
 
 
@@ -230,20 +214,20 @@ def test_wrong_token_types_and_end_token(inspect, tiny_target, tmp_path):
     fields = gguf.GGUFReader(tiny_target).fields
     texts, types = fields["tokenizer.ggml.tokens"].contents(), list(fields["tokenizer.ggml.token_type"].contents())
     types[1] = types[texts.index("<|tool_response>")] = 1
-    facts = inspect(rewritten(tiny_target, tmp_path / "a.gguf", {"tokenizer.ggml.token_type": types}))
+    facts = inspect(remade(tiny_target, tmp_path / "a.gguf", {"tokenizer.ggml.token_type": types}))
     assert len(warnings_of(facts, "has type normal")) == 2
     assert warnings_of(facts, "token 1 <eos> has type normal") and warnings_of(facts, "<|tool_response>")
     assert facts["tokenizer"]["end_tokens"][0] == {"id": 1, "text": "<eos>", "type": "control"}  # pillion is not misled
 
     texts[9] = "</s>"
-    facts = inspect(rewritten(tiny_target, tmp_path / "b.gguf", {"tokenizer.ggml.eos_token_id": 9, "tokenizer.ggml.tokens": texts}))
+    facts = inspect(remade(tiny_target, tmp_path / "b.gguf", {"tokenizer.ggml.eos_token_id": 9, "tokenizer.ggml.tokens": texts}))
     assert warnings_of(facts, "names token 9 </s>, which is ordinary text")
 
 
 def test_no_tokenizer(inspect, tiny_target, tiny_assistant, tmp_path):
-    facts = inspect(rewritten(tiny_target, tmp_path / "a.gguf", {"tokenizer.ggml.tokens": None}))
+    facts = inspect(remade(tiny_target, tmp_path / "a.gguf", {"tokenizer.ggml.tokens": None}))
     assert facts["tokenizer"] is None and warnings_of(facts, "no tokenizer") and facts["memory"]
-    facts = inspect(rewritten(tiny_assistant, tmp_path / "b.gguf", {"tokenizer.ggml.tokens": None}))
+    facts = inspect(remade(tiny_assistant, tmp_path / "b.gguf", {"tokenizer.ggml.tokens": None}))
     assert facts["tokenizer"] is None and facts["warnings"] == []  # it uses its target's
 
 

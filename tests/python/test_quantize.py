@@ -1,8 +1,5 @@
 """`pillion quantize`: bytes of the reference, error of the K formats, what stays exact, and what is refused."""
 
-import os
-import resource
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +8,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from broken_writes import check_ctrl_c, check_full_disk, peak_mb
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 PLAIN = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"]
@@ -299,17 +297,7 @@ def test_values_that_the_type_cannot_hold(pillion, tmp_path):
 
 
 def test_a_full_disk_leaves_nothing(pillion, tmp_path, tiny_target):
-    out = tmp_path / "out.gguf"
-    out.write_bytes(b"an older file")
-
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-
-    command = [sys.executable, "-m", "pillion", "quantize", str(tiny_target), str(out), "Q8_0"]
-    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
-    assert result.returncode == 1 and "writing failed" in result.stderr and "Traceback" not in result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["out.gguf"] and out.read_bytes() == b"an older file"
+    check_full_disk(("quantize", tiny_target, tmp_path / "out.gguf", "Q8_0"), tmp_path / "out.gguf")
 
 
 def test_an_end_in_the_middle_leaves_nothing(pillion, tmp_path, tiny_target):
@@ -357,14 +345,6 @@ def test_what_was_written_is_read_back(pillion, tmp_path, tiny_target):
         thread.join()
 
 
-CHILD = """
-import resource, sys, pillion
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-pillion.quantize(sys.argv[1], sys.argv[2], sys.argv[3], n_threads=2)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
-"""
-
-
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     """256 MB of F32, the largest tensor 64 MB."""
@@ -377,22 +357,13 @@ def large(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_K_S"])
 def test_memory_is_bounded(large, tmp_path, kind):
-    command = [sys.executable, "-c", CHILD, str(large), str(tmp_path / "out.gguf"), kind]
-    used = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert used < 3 * 64, f"{used} MB"
+    run = "pillion.quantize(sys.argv[1], sys.argv[2], sys.argv[3], n_threads=2)"
+    assert peak_mb(run, large, tmp_path / "out.gguf", kind) < 3 * 64
 
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing(large, tmp_path):
-    command = [sys.executable, "-m", "pillion", "quantize", str(large), str(tmp_path / "out.gguf"), "Q4_K_M"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 20
-    while time.monotonic() < until and not any(path.stat().st_size > 0 for path in tmp_path.iterdir()):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130 and "Traceback" not in errors
-    assert os.listdir(tmp_path) == []
+    check_ctrl_c(("quantize", large, tmp_path / "out.gguf", "Q4_K_M"), tmp_path)
 
 
 def test_the_command_line(tiny_target, tmp_path):

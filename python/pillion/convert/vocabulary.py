@@ -17,9 +17,7 @@ _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 _NAMES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "mask": "mask"}
 _NO_SCORE = -1000.0
 # How Llama 3 cuts text, and with it the name "llama-bpe".
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architecture) -> None:
@@ -92,8 +90,8 @@ def _vocabulary(source: Checkpoint, tokenizer: dict[str, Any]) -> tuple[dict[str
 
 
 def _tokens(source: Checkpoint, ids: dict[str, int], added: dict[str, dict[str, Any]]) -> list[str]:
-    """Pieces by id, as many as the embedding table has rows. Gaps get a name nothing else has; added tokens beyond the table, as the
-    image token of small Gemma 3 models, are left out."""
+    """Pieces by id, as many as the embedding table has rows. Gaps get a name nothing else has; added tokens beyond the table,
+    as the image token of small Gemma 3 models, are left out."""
     table = source.tensors.get("model.embed_tokens.weight")
     n_rows = table.shape[0] if table else len(ids)
     for piece in [piece for piece in added if ids[piece] >= n_rows]:
@@ -126,7 +124,7 @@ def _named(source: Checkpoint, settings: dict[str, Any], ids: dict[str, int]) ->
 def _template_begins_with(tokenizer: dict[str, Any], tokens: list[str], bos: Any) -> bool:
     """Whether the post-processor puts BOS in front; Llama 3 says it nowhere else."""
     for part in _parts(tokenizer.get("post_processor"), "processors"):
-        first = next(iter(part.get("single") or []), {}) if part.get("type") == "TemplateProcessing" else {}
+        first: dict[str, Any] = next(iter(part.get("single") or []), {}) if part.get("type") == "TemplateProcessing" else {}
         if bos is not None and first.get("SpecialToken", {}).get("id") == tokens[bos]:
             return True
     return False

@@ -1,53 +1,44 @@
-"""A GGUF file that appears when it is complete: written beside its place under another name, then renamed."""
+"""A GGUF file that is written tensor by tensor and appears when it is complete."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import tempfile
 from pathlib import Path
+from types import TracebackType
 from typing import Any, BinaryIO, Callable, Optional
 
-from ..errors import ModelFileError, PillionError, UsageError
+from ..appearing import appearing
+from ..errors import ModelFileError, UsageError
 
 _ALIGNMENT = 32
 
 
 class GgufFile:
-    """Keys, then tensors by name and shape, then their bytes in the same order. Leaving the block without `finish` removes it."""
+    """Keys, then tensors by name and shape, then their bytes in the same order, then `finish`."""
 
     def __init__(self, path: Path, architecture: str) -> None:
         try:
             import gguf
         except ImportError:
             raise UsageError('converting needs gguf: pip install "pillion[convert]"') from None
-        if not path.parent.is_dir():
-            raise UsageError(f"{path}: the folder {path.parent} does not exist")
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder; give the name of the file to write")
         self._path = path
         self._gguf = gguf
         self._writer = gguf.GGUFWriter(None, architecture)
         self._data: Optional[BinaryIO] = None
-        try:
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        except OSError as error:
-            raise ModelFileError(f"{path}: {error.strerror}") from None
-        os.close(handle)
-        self._temporary = Path(temporary)
+        self._place = appearing(path)
 
     def __enter__(self) -> GgufFile:
+        self._temporary = self._place.__enter__()
         return self
 
-    def __exit__(self, _type: object, error: Optional[BaseException], _trace: object) -> None:
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> Optional[bool]:
         if self._data is not None:
             with contextlib.suppress(OSError):  # the disk is full: the error is on its way already
                 self._data.close()
-        self._temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and not isinstance(error, PillionError):
-            room = " (no space left on the device)" if error.errno == errno.ENOSPC else ""
-            raise ModelFileError(f"{self._path}: writing failed: {error.strerror or error}{room}") from None
+        return self._place.__exit__(kind, error, trace)
 
     def write_keys(self, keys: dict[str, Any]) -> None:
         """bool, int (u32), float (f32), str, and lists of one of these (ints as i32)."""
@@ -91,7 +82,7 @@ class GgufFile:
         self._data.write(bytes(-self._data.tell() % _ALIGNMENT))
 
     def finish(self, check: Callable[[Path], None]) -> int:
-        """Looks at the file with `check`, gives it its name, and returns its size."""
+        """All bytes are on the disk, and `check` finds them right. Returns the size; the name comes at the end of the block."""
         assert self._data is not None
         self._data.flush()
         os.fsync(self._data.fileno())
@@ -101,8 +92,4 @@ class GgufFile:
             check(self._temporary)
         except ModelFileError as error:
             raise type(error)(str(error).replace(str(self._temporary), str(self._path)), error.code) from None
-        mask = os.umask(0)
-        os.umask(mask)
-        self._temporary.chmod(0o666 & ~mask)
-        os.replace(self._temporary, self._path)
         return size

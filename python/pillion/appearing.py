@@ -1,0 +1,40 @@
+"""Files that appear when they are complete: written beside their place under another name, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import ModelFileError, PillionError, UsageError
+
+
+def check_place(target: Path) -> None:
+    """A file can stand there; to be asked before long work."""
+    if not target.parent.is_dir():
+        raise UsageError(f"{target}: the folder {target.parent} does not exist")
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder; give the name of the file to write")
+
+
+@contextmanager
+def appearing(target: Path) -> Iterator[Path]:
+    """The name to write under. It becomes `target` when the body is done, and is removed when the body fails. What the system
+    refuses (no space left, no permission) becomes a ModelFileError."""
+    check_place(target)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        if isinstance(error, PillionError):
+            raise
+        if error.filename not in (None, str(temporary), str(target)):  # something that was read
+            raise ModelFileError(f"{error.filename}: {error.strerror}") from None
+        room = " (no space left on the device)" if error.errno == errno.ENOSPC else ""
+        raise ModelFileError(f"{target}: writing failed: {error.strerror or error}{room}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
