@@ -13,22 +13,32 @@ namespace {
 
 constexpr int kBlock = 32, kSuper = 256;
 
-int clamp_code(float v, int lo, int hi) { return v >= float(hi) ? hi : v > float(lo) ? int(v) : lo; }    // NaN: lo
+// All that encodes is drawn into encode_any and from there into the function for each instruction set.
+#define PILLION_INLINE inline __attribute__((always_inline))
+
+PILLION_INLINE int clamp_code(float v, int lo, int hi) { return v >= float(hi) ? hi : v > float(lo) ? int(v) : lo; }    // NaN: lo
 // To nearest, ties to even: adding 1.5 * 2^23 leaves no bits behind the point. Without SSE 4.1 floorf would be a call. NaN: lo.
-inline float nearest(float v, float lo, float hi) {
+PILLION_INLINE float nearest(float v, float lo, float hi) {
     v = v < hi ? v : hi;
     v = v > lo ? v : lo;
     return (v + 12582912.0f) - 12582912.0f;
 }
 
-// Sums in eight lanes, so that the compiler may use vectors without changing what is computed.
-template <int N, class F>
-inline float lane_sum(F&& term) {
-    float lanes[8] = {};
-    for (int i = 0; i < N; i += 8)
-        for (int k = 0; k < 8; k++) lanes[k] += term(i + k);
-    return ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
+// Eight values at once, in the compiler's own vectors: one register of AVX2, two of SSE 2 or NEON. Sums run in these lanes and are folded
+// in one order, so every machine finds the same scales.
+typedef float V8 __attribute__((vector_size(32)));
+PILLION_INLINE void load(const float* p, V8& v) { memcpy(&v, p, sizeof v); }
+template <int N>
+PILLION_INLINE void load_all(const float* p, V8 (&v)[N]) {
+    for (int j = 0; j < N; j++) load(p + 8 * j, v[j]);
 }
+PILLION_INLINE void round(V8& v, float lo, float hi) {
+    const V8 low = V8{} + lo, high = V8{} + hi, magic = V8{} + 12582912.0f;
+    v = v < high ? v : high;
+    v = v > low ? v : low;
+    v = (v + magic) - magic;
+}
+PILLION_INLINE double fold(const V8& v) { return double(((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]))); }
 
 // ------------------------------------------------------------------------------------------------------- scale searches
 
@@ -38,23 +48,26 @@ struct Fit {
 
 // Codes 0..most. For some spreads around the one that covers all values: round, then solve for the best scale and minimum of these
 // codes (weighted least squares, two unknowns). The minimum may not be positive, because the K formats store its negative unsigned.
-Fit fit_with_minimum(const float* x, const float* w, int most) {
-    constexpr int N = kBlock;
-    const float lo = std::min(0.0f, *std::min_element(x, x + N)), hi = *std::max_element(x, x + N);
+PILLION_INLINE Fit fit_with_minimum(const float* values, const float* weights, int most) {
+    constexpr int N = kBlock / 8;
+    const float lo = std::min(0.0f, *std::min_element(values, values + kBlock)), hi = *std::max_element(values, values + kBlock);
     if (!(hi > lo)) return {0, lo};
-    float wx[N];
-    for (int i = 0; i < N; i++) wx[i] = w[i] * x[i];
-    const double sum_w = double(lane_sum<N>([&](int i) { return w[i]; })), sum_x = double(lane_sum<N>([&](int i) { return wx[i]; }));
+    V8 x[N], w[N], wx[N], all_w = {}, all_x = {};
+    load_all(values, x), load_all(weights, w);
+    for (int j = 0; j < N; j++) wx[j] = w[j] * x[j], all_w += w[j], all_x += wx[j];
+    const double sum_w = fold(all_w), sum_x = fold(all_x);
     Fit best;
     double best_error = INFINITY;
     for (int step = -10; step <= 10; step++) {
         const float inverse = (float(most) + 0.1f * float(step)) / (hi - lo);
-        float codes[N];
-        for (int i = 0; i < N; i++) codes[i] = nearest((x[i] - lo) * inverse, 0, float(most));
-        const double sum_l = double(lane_sum<N>([&](int i) { return w[i] * codes[i]; }));
-        const double sum_ll = double(lane_sum<N>([&](int i) { return w[i] * codes[i] * codes[i]; }));
-        const double sum_xl = double(lane_sum<N>([&](int i) { return wx[i] * codes[i]; }));
-        const double det = sum_w * sum_ll - sum_l * sum_l;
+        V8 l = {}, ll = {}, xl = {};
+        for (int j = 0; j < N; j++) {
+            V8 code = (x[j] - lo) * inverse;
+            round(code, 0, float(most));
+            const V8 weighted = w[j] * code;
+            l += weighted, ll += weighted * code, xl += wx[j] * code;
+        }
+        const double sum_l = fold(l), sum_ll = fold(ll), sum_xl = fold(xl), det = sum_w * sum_ll - sum_l * sum_l;
         Fit f = {float((sum_w * sum_xl - sum_x * sum_l) / det), float((sum_ll * sum_x - sum_l * sum_xl) / det)};
         // All codes (nearly) the same: one unknown is enough.
         if (!(det > 1e-5 * sum_w * sum_ll) || f.low > 0) f = {float(sum_ll > 0 ? sum_xl / sum_ll : 0), 0};
@@ -67,41 +80,64 @@ Fit fit_with_minimum(const float* x, const float* w, int most) {
 }
 
 // Codes -most..most-1, no minimum. The largest value becomes -most, as in the reference, or nearly.
-template <int N>
-float fit_symmetric(const float* x, const float* w, int most) {
-    const float top = *std::max_element(x, x + N, [](float a, float b) { return fabsf(a) < fabsf(b); });
+template <int Inputs>
+PILLION_INLINE float fit_symmetric(const float* values, const float* weights, int most) {
+    constexpr int N = Inputs / 8;
+    const float top = *std::max_element(values, values + Inputs, [](float a, float b) { return fabsf(a) < fabsf(b); });
     if (top == 0) return 0;
+    V8 x[N], w[N];
+    load_all(values, x), load_all(weights, w);
     double best = -1;
     float scale = 0;
     for (int step = -9; step <= 9; step++) {
         const float inverse = -(float(most) + 0.1f * float(step)) / top;
-        float codes[N];
-        for (int i = 0; i < N; i++) codes[i] = nearest(x[i] * inverse, -float(most), float(most - 1));
-        const double sum_xl = double(lane_sum<N>([&](int i) { return w[i] * codes[i] * x[i]; }));
-        const double sum_ll = double(lane_sum<N>([&](int i) { return w[i] * codes[i] * codes[i]; }));
+        V8 xl = {}, ll = {};
+        for (int j = 0; j < N; j++) {
+            V8 code = x[j] * inverse;
+            round(code, -float(most), float(most - 1));
+            const V8 weighted = w[j] * code;
+            xl += weighted * x[j], ll += weighted * code;
+        }
+        const double sum_xl = fold(xl), sum_ll = fold(ll);
         if (sum_ll > 0 && sum_xl * sum_xl > best * sum_ll) best = sum_xl * sum_xl / sum_ll, scale = float(sum_xl / sum_ll);
     }
     return scale;
 }
 
+// Weighted squares of what codes lo..hi leave of x = scale * code - low.
+template <int Inputs>
+PILLION_INLINE double rounding_error(const float* values, const float* weights, float scale, float low, float lo, float hi) {
+    const float inverse = scale == 0 ? 0.0f : 1.0f / scale;
+    V8 sum = {};
+    for (int i = 0; i < Inputs; i += 8) {
+        V8 x, w;
+        load(values + i, x), load(weights + i, w);
+        V8 code = (x + low) * inverse;
+        round(code, lo, hi);
+        const V8 e = scale * code - low - x;
+        sum += w * e * e;
+    }
+    return fold(sum);
+}
+
 // ---------------------------------------------------------------------------------------------------------- plain formats
 
 // 1/d as the reference takes it.
-float inverse_of(float d) { return d == 0 ? 0.0f : 1.0f / d; }
+PILLION_INLINE float inverse_of(float d) { return d == 0 ? 0.0f : 1.0f / d; }
 
 struct Codes {
     uint8_t at[kBlock];
 };
-void put_nibbles(uint8_t* q, const Codes& c) {
+PILLION_INLINE void put_nibbles(uint8_t* q, const Codes& c) {
     for (int i = 0; i < 16; i++) q[i] = uint8_t((c.at[i] & 15) | (c.at[i + 16] & 15) << 4);
 }
-void put_fifth_bits(uint8_t* high, const Codes& c) {
+PILLION_INLINE void put_fifth_bits(uint8_t* high, const Codes& c) {
     memset(high, 0, 4);
     for (int i = 0; i < kBlock; i++) high[i / 8] |= uint8_t((c.at[i] >> 4) << (i % 8));
 }
 
 // value = d * (code - zero): the value of largest magnitude becomes code 0.
-float symmetric_codes(const float* x, const float* w, int zero, Codes& c) {
+PILLION_INLINE float symmetric_codes(const float* x, const float* w, int zero, Codes& c) {
     float d;
     if (w) {
         d = fit_symmetric<kBlock>(x, w, zero);
@@ -117,7 +153,7 @@ float symmetric_codes(const float* x, const float* w, int zero, Codes& c) {
     return d;
 }
 // value = d * code + m
-Fit affine_codes(const float* x, const float* w, int most, Codes& c) {
+PILLION_INLINE Fit affine_codes(const float* x, const float* w, int most, Codes& c) {
     Fit f;
     if (w) {
         float shifted[kBlock];    // the minimum may have either sign here
@@ -134,29 +170,29 @@ Fit affine_codes(const float* x, const float* w, int most, Codes& c) {
     return f;
 }
 
-void encode(BlockQ4_0& b, const float* x, const float* w) {
+PILLION_INLINE void encode(BlockQ4_0& b, const float* x, const float* w) {
     Codes c;
     b.d = f32_to_f16(symmetric_codes(x, w, 8, c));
     put_nibbles(b.q, c);
 }
-void encode(BlockQ5_0& b, const float* x, const float* w) {
+PILLION_INLINE void encode(BlockQ5_0& b, const float* x, const float* w) {
     Codes c;
     b.d = f32_to_f16(symmetric_codes(x, w, 16, c));
     put_nibbles(b.q, c), put_fifth_bits(b.high, c);
 }
-void encode(BlockQ4_1& b, const float* x, const float* w) {
+PILLION_INLINE void encode(BlockQ4_1& b, const float* x, const float* w) {
     Codes c;
     const Fit f = affine_codes(x, w, 15, c);
     b.d = f32_to_f16(f.scale), b.m = f32_to_f16(f.low);
     put_nibbles(b.q, c);
 }
-void encode(BlockQ5_1& b, const float* x, const float* w) {
+PILLION_INLINE void encode(BlockQ5_1& b, const float* x, const float* w) {
     Codes c;
     const Fit f = affine_codes(x, w, 31, c);
     b.d = f32_to_f16(f.scale), b.m = f32_to_f16(f.low);
     put_nibbles(b.q, c), put_fifth_bits(b.high, c);
 }
-void encode(BlockQ8_0& b, const float* x, const float*) {
+PILLION_INLINE void encode(BlockQ8_0& b, const float* x, const float*) {
     float tops[8] = {}, top = 0;
     for (int i = 0; i < kBlock; i += 8)
         for (int k = 0; k < 8; k++) tops[k] = fabsf(x[i + k]) > tops[k] ? fabsf(x[i + k]) : tops[k];
@@ -175,25 +211,16 @@ void encode(BlockQ8_0& b, const float* x, const float*) {
 // --------------------------------------------------------------------------------------------------------------- K formats
 
 // Weights of 256 inputs: those given, larger where a value is large, or by magnitude alone.
-void super_weights(const float* x, const float* given, float* w) {
+PILLION_INLINE void super_weights(const float* x, const float* given, float* w) {
     double squares = 0;
     for (int i = 0; i < kSuper; i++) squares += double(x[i]) * double(x[i]);
     const float mean = float(squares / kSuper);
     for (int i = 0; i < kSuper; i++) w[i] = given ? given[i] * sqrtf(mean + x[i] * x[i]) : sqrtf(mean) + fabsf(x[i]);
 }
 
-// Weighted squares of what codes 0..most leave.
-float affine_error(const float* x, const float* w, float scale, float low, int most) {
-    const float inverse = inverse_of(scale);
-    return lane_sum<kBlock>([&](int i) {
-        const float e = scale * nearest((x[i] + low) * inverse, 0, float(most)) - low - x[i];
-        return w[i] * e * e;
-    });
-}
-
 // Scales and minima of 8 groups as six-bit numbers times d and dmin; then each group's pair is moved by one if that loses less.
 // codes: [256]; v: scales, then minima.
-void affine_super(const float* x, const float* given, int most, uint16_t& d16, uint16_t& dmin16, uint8_t (&v)[16], uint8_t* codes) {
+PILLION_INLINE void affine_super(const float* x, const float* given, int most, uint16_t& d16, uint16_t& dmin16, uint8_t (&v)[16], uint8_t* codes) {
     float w[kSuper], scales[8], lows[8];
     super_weights(x, given, w);
     for (int g = 0; g < 8; g++) {
@@ -205,10 +232,10 @@ void affine_super(const float* x, const float* given, int most, uint16_t& d16, u
     for (int g = 0; g < 8; g++) {
         const float *gx = x + g * kBlock, *gw = w + g * kBlock;
         const int s0 = int(nearest(scales[g] * inverse_of(d), 0, 63)), m0 = int(nearest(lows[g] * inverse_of(dmin), 0, 63));
-        float best = INFINITY;
+        double best = INFINITY;
         for (int s = std::max(0, s0 - 1); s <= std::min(63, s0 + 1); s++)
             for (int m = std::max(0, m0 - 1); m <= std::min(63, m0 + 1); m++) {
-                const float e = affine_error(gx, gw, d * float(s), dmin * float(m), most);
+                const double e = rounding_error<kBlock>(gx, gw, d * float(s), dmin * float(m), 0, float(most));
                 if (e < best) best = e, v[g] = uint8_t(s), v[8 + g] = uint8_t(m);
             }
         const float inverse = inverse_of(d * float(v[g])), low = dmin * float(v[8 + g]);
@@ -217,17 +244,17 @@ void affine_super(const float* x, const float* given, int most, uint16_t& d16, u
 }
 
 template <class B>
-void put_group_nibbles(B& b, const uint8_t* codes) {
+PILLION_INLINE void put_group_nibbles(B& b, const uint8_t* codes) {
     for (int c = 0; c < 4; c++)
         for (int i = 0; i < 32; i++) b.q[32 * c + i] = uint8_t((codes[64 * c + i] & 15) | (codes[64 * c + 32 + i] & 15) << 4);
 }
-void encode(BlockQ4_K& b, const float* x, const float* w) {
+PILLION_INLINE void encode(BlockQ4_K& b, const float* x, const float* w) {
     uint8_t v[16], codes[kSuper];
     affine_super(x, w, 15, b.d, b.dmin, v, codes);
     block_set_six_bits(b.scales, v);
     put_group_nibbles(b, codes);
 }
-void encode(BlockQ5_K& b, const float* x, const float* w) {
+PILLION_INLINE void encode(BlockQ5_K& b, const float* x, const float* w) {
     uint8_t v[16], codes[kSuper];
     affine_super(x, w, 31, b.d, b.dmin, v, codes);
     block_set_six_bits(b.scales, v);
@@ -237,7 +264,7 @@ void encode(BlockQ5_K& b, const float* x, const float* w) {
         for (int l = 0; l < 32; l++) b.high[l] |= uint8_t((codes[32 * s + l] >> 4) << s);
 }
 
-void encode(BlockQ6_K& b, const float* x, const float* given) {
+PILLION_INLINE void encode(BlockQ6_K& b, const float* x, const float* given) {
     constexpr int kGroup = 16, kMost = 32;
     float w[kSuper], scales[16];
     // Plain squares: weighting by magnitude, as the other K formats gain from, doubled the divergence of Gemma 3 270M here.
@@ -254,13 +281,9 @@ void encode(BlockQ6_K& b, const float* x, const float* given) {
     for (int g = 0; g < 16; g++) {
         const float *gx = x + g * kGroup, *gw = w + g * kGroup;
         const int s0 = int(nearest(scales[g] * inverse_of(d), -128, 127));
-        float best = INFINITY;
+        double best = INFINITY;
         for (int s = std::max(-128, s0 - 1); s <= std::min(127, s0 + 1); s++) {
-            const float scale = d * float(s), inverse = inverse_of(scale);
-            const float error = lane_sum<kGroup>([&](int i) {
-                const float e = scale * nearest(gx[i] * inverse, -kMost, kMost - 1) - gx[i];
-                return gw[i] * e * e;
-            });
+            const double error = rounding_error<kGroup>(gx, gw, d * float(s), 0, -kMost, kMost - 1);
             if (error < best) best = error, b.scales[g] = int8_t(s);
         }
         const float inverse = inverse_of(d * float(b.scales[g]));
@@ -320,7 +343,7 @@ void decode(const BlockQ6_K& b, float* y) {
 }
 
 template <class B, int N>
-void encode_blocks(const float* x, const float* w, int64_t n, uint8_t* out) {
+PILLION_INLINE void encode_blocks(const float* x, const float* w, int64_t n, uint8_t* out) {
     for (int64_t i = 0; i < n; i += N, out += sizeof(B)) {
         B b;
         encode(b, x + i, w ? w + i : nullptr);
@@ -354,7 +377,9 @@ bool can_encode(DType dtype) {
     }
 }
 
-void encode_row(DType dtype, const float* x, const float* weights, int64_t n, uint8_t* out) {
+namespace {
+
+PILLION_INLINE void encode_any(DType dtype, const float* x, const float* weights, int64_t n, uint8_t* out) {
     switch (dtype) {
 #define PILLION_CASE(TYPE, BLOCK, N) \
     case DType::TYPE: return encode_blocks<BLOCK, N>(x, weights, n, out);
@@ -370,6 +395,22 @@ void encode_row(DType dtype, const float* x, const float* weights, int64_t n, ui
             return;
         default: fail(Status::internal, "type %s has no encoder", info(dtype).name);
     }
+}
+
+#if defined(__x86_64__)
+// The same text for vectors of 32 bytes. Without FMA the operations are the same, and so are the bytes.
+__attribute__((target("avx2"))) void encode_avx2(DType dtype, const float* x, const float* weights, int64_t n, uint8_t* out) {
+    encode_any(dtype, x, weights, n, out);
+}
+#endif
+
+}  // namespace
+
+void encode_row(DType dtype, const float* x, const float* weights, int64_t n, uint8_t* out) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2")) return encode_avx2(dtype, x, weights, n, out);
+#endif
+    encode_any(dtype, x, weights, n, out);
 }
 
 void decode_row(DType dtype, const uint8_t* in, int64_t n, float* out) {

@@ -90,8 +90,8 @@ def test_an_older_x86(program, tiny_target, expected, cpu, table):
 
 
 @pytest.fixture(scope="module")
-def arm64_program(tmp_path_factory):
-    """generate.c over the core built for arm64."""
+def arm64_library():
+    """The core built for arm64."""
     for tool in ("aarch64-linux-gnu-g++", "qemu-aarch64", "cmake"):
         if not shutil.which(tool):
             pytest.skip(f"{tool} is not installed")
@@ -101,12 +101,45 @@ def arm64_program(tmp_path_factory):
     toolchain = f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/linux-arm64.cmake"
     subprocess.run(["cmake", *generator, "-S", REPOSITORY, "-B", build, toolchain], **quiet)
     subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count())], **quiet)
-    library = build / "libpillion.so"
-    out = tmp_path_factory.mktemp("arm64") / "generate"
-    return compiled(out, "generate.c", *over(library), compiler="aarch64-linux-gnu-gcc")
+    return build / "libpillion.so"
+
+
+def arm64(library, folder, source):
+    return compiled(folder / "program", source, *over(library), compiler="aarch64-linux-gnu-gcc")
+
+
+ARM64 = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu"]
 
 
 @pytest.mark.parametrize("cpu, table", [("cortex-a53", "generic"), ("neoverse-n1", "arm_dotprod"), ("max", "arm_i8mm")])
-def test_arm64(arm64_program, tiny_target, expected, cpu, table):
-    command = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu", cpu, arm64_program]
-    assert generate(command, tiny_target) == (table, expected)
+def test_arm64(arm64_library, tmp_path, tiny_target, expected, cpu, table):
+    assert generate([*ARM64, cpu, arm64(arm64_library, tmp_path, "generate.c")], tiny_target) == (table, expected)
+
+
+# ---- the same quantised bytes on every processor ----
+
+
+@pytest.fixture(scope="module")
+def quantized(pillion, tiny_target, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quantized")
+    for kind in ("Q4_K_M", "Q5_K_S", "Q6_K", "Q4_0", "Q8_0"):
+        pillion.quantize(tiny_target, folder / kind, kind)
+    return folder
+
+
+def check_quantized(command, tiny_target, quantized, folder):
+    for kind in quantized.iterdir():
+        subprocess.run([*map(str, command), tiny_target, folder / "out.gguf", kind.name], check=True, timeout=300)
+        assert (folder / "out.gguf").read_bytes() == kind.read_bytes(), kind.name
+
+
+@pytest.mark.parametrize("cpu", ["Nehalem", "Haswell"])
+def test_quantizing_on_an_older_x86(libpillion, tiny_target, quantized, tmp_path, cpu):
+    """The encoders are compiled twice, for AVX2 and for all."""
+    qemu = shutil.which("qemu-x86_64") or pytest.skip("qemu-x86_64 is not installed")
+    program = compiled(tmp_path / "quantize", "quantize.c", *over(libpillion))
+    check_quantized([qemu, "-cpu", cpu, program], tiny_target, quantized, tmp_path)
+
+
+def test_quantizing_on_arm64(arm64_library, tiny_target, quantized, tmp_path):
+    check_quantized([*ARM64, "cortex-a53", arm64(arm64_library, tmp_path, "quantize.c")], tiny_target, quantized, tmp_path)
