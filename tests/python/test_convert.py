@@ -137,8 +137,12 @@ def test_shards(convert, checkpoint, tmp_path):
         convert(folder, tmp_path / "out.gguf", name="tiny-llama")
         found = {t.name: t.data.tobytes() for t in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
         assert found == {t.name: t.data.tobytes() for t in gguf.GGUFReader(GOLDEN / "tiny-llama.gguf").tensors}
-    from pillion import ModelNotFoundError
+    from pillion import ModelFileError, ModelNotFoundError
 
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {**shards, "model.extra": shards[names[0]]}}))
+    with pytest.raises(ModelFileError, match="the index names tensor model.extra, which no shard holds"):
+        convert(folder, tmp_path / "none.gguf")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     (folder / "model-00002-of-00003.safetensors").unlink()
     for index in (True, False):
         if not index:
@@ -244,6 +248,7 @@ def put(name, index, value):
 GATE = "model.layers.1.mlp.gate_proj.weight"
 WRONG = {
     "unknown class": (broken_config(model_type="mamba", architectures=["MambaForCausalLM"]), "UnsupportedModelError", "'mamba' .class MambaForCausalLM"),
+    "another head": (broken_config(architectures=["LlamaForSequenceClassification"]), "UnsupportedModelError", "LlamaForSequenceClassification writes no text"),
     "missing key": (broken_config(hidden_size=None), "ModelFileError", "config.json has no 'hidden_size'"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "ModelNotFoundError", "config.json: no such file"),
     "broken config": (lambda folder: (folder / "config.json").write_text("{"), "ModelFileError", "config.json"),

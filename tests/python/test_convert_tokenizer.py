@@ -178,6 +178,17 @@ def test_unknown_rules_and_merges_are_refused(pillion, converted, tmp_path):
 # ---- other places where a checkpoint says it ----
 
 
+def test_an_end_token_of_its_own(pillion, tmp_path):
+    from pillion.convert import convert
+
+    folder = Path(shutil.copytree(CHECKPOINTS / "tiny-e2b", tmp_path / "checkpoint"))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 6, 400]}))
+    convert(folder, tmp_path / "out.gguf")
+    assert facts(tmp_path / "out.gguf")["eot_token_id"] == 400
+    with pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model:
+        assert {1, 6, 400} <= set(model.tokenizer.end_tokens)
+
+
 def test_ids_and_templates_in_other_places(pillion, tmp_path):
     from pillion.convert import convert
 

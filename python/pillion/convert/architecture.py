@@ -12,6 +12,8 @@ from .values import Change
 
 # Of multimodal checkpoints: other towers and what joins them to the text model.
 _OTHER_MODES = re.compile(r"(model\.)?(vision|audio|image|visual|multi_modal|embed_vision|embed_audio)")
+# Classes with a language head.
+_WRITERS = ("ForCausalLM", "ForConditionalGeneration")
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
 
 
@@ -110,8 +112,10 @@ def architecture_of(source: Checkpoint) -> Architecture:
         "llama": Llama,
     }
     kind = source.config["model_type"]
+    classes = ", ".join(map(str, source.config.get("architectures") or ["?"]))
+    if kind in known and classes != "?" and not classes.endswith(_WRITERS):
+        raise UnsupportedModelError(f"{source.folder}: class {classes} writes no text; {' and '.join(_WRITERS)} classes do")
     if kind not in known:
-        classes = ", ".join(map(str, source.config.get("architectures") or ["?"]))
         raise UnsupportedModelError(
             f"{source.folder}: model_type {kind!r} (class {classes}) cannot be converted; {', '.join(known)} can"
         )

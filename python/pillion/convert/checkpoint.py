@@ -81,6 +81,9 @@ class Checkpoint:
                     other = self.tensors[tensor.name].path.name
                     raise ModelFileError(f"{path}: tensor {tensor.name} is in {other} too")
                 self.tensors[tensor.name] = tensor
+        for name in self._index():
+            if _short(name) not in self.tensors:
+                raise ModelFileError(f"{folder}: the index names tensor {name}, which no shard holds")
 
     def json(self, name: str, needed: bool = True) -> dict[str, Any]:
         """A JSON object of the folder; {} when it may be missing."""
@@ -119,14 +122,17 @@ class Checkpoint:
                 keys[f"general.sampling.{ours}"] = int(found[theirs]) if ours == "top_k" else float(found[theirs])
         return keys
 
+    def _index(self) -> dict[str, str]:
+        """{tensor: shard}, where the checkpoint has such a list."""
+        found = self.json("model.safetensors.index.json", needed=False).get("weight_map", {})
+        return {str(name): str(shard) for name, shard in found.items()}
+
     def _shards(self) -> list[Path]:
-        index = self.folder / "model.safetensors.index.json"
-        if index.exists():
-            names = set(self.json(index.name).get("weight_map", {}).values())
-            paths = [self.folder / str(name) for name in sorted(names)]
+        index = self._index()
+        if index:
+            paths = [self.folder / name for name in sorted(set(index.values()))]
         else:
             paths = sorted(self.folder.glob("*.safetensors"))
-            names = {f"{path.name.rsplit('-of-', 1)[0].rsplit('-', 1)[0]}" for path in paths if "-of-" in path.name}
             for path in [path for path in paths if "-of-" in path.name]:
                 count = path.stem.rsplit("-of-", 1)[1]
                 stem = path.stem.rsplit("-of-", 1)[0].rsplit("-", 1)[0]
@@ -170,8 +176,12 @@ def _source(path: Path, name: str, kind: str, shape: list[int], data: int, begin
         raise ModelFileError(f"{path}: tensor {name} of shape {shape} and type {kind} has {end - begin} bytes, not {expected}")
     if data + end > size:
         raise ModelFileError(f"{path}: tensor {name} ends at byte {data + end}, the file has {size}; it is cut off")
+    return Source(_short(name), tuple(shape), dtype, path, data + begin, end - begin)
+
+
+def _short(name: str) -> str:
+    """Without the prefix of multimodal checkpoints."""
     for prefix, ours in _PREFIXES.items():
         if name.startswith(prefix):
-            name = ours + name[len(prefix) :]
-            break
-    return Source(name, tuple(shape), dtype, path, data + begin, end - begin)
+            return ours + name[len(prefix) :]
+    return name

@@ -13,6 +13,7 @@ from .writer import GgufFile
 
 # Control tokens of the chat form that users want to see printed.
 _VISIBLE = {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>'}
+_ENDS = {"<eos>", "<turn|>", "<|tool_response>"}
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 _NAMES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "mask": "mask"}
 _NO_SCORE = -1000.0
@@ -62,7 +63,12 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
     keys["tokenizer.ggml.add_bos_token"] = bool(adds_bos)
     keys["tokenizer.ggml.add_sep_token"] = False
     keys["tokenizer.ggml.add_space_prefix"] = kind == "llama" and _puts_a_blank_in_front(tokenizer)
-    suppressed = source.json("generation_config.json", needed=False).get("suppress_tokens")
+    generation = source.json("generation_config.json", needed=False)
+    ends = generation.get("eos_token_id")
+    for token in ends if isinstance(ends, list) else []:  # a file can name one end beside eos; Gemma's are known by their text
+        if token != named.get("eos") and 0 <= token < len(tokens) and tokens[token] not in _ENDS:
+            keys.setdefault("tokenizer.ggml.eot_token_id", int(token))
+    suppressed = generation.get("suppress_tokens")
     if suppressed:
         keys["tokenizer.ggml.suppress_tokens"] = [int(token) for token in suppressed]
     template = (
