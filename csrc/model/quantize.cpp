@@ -238,7 +238,7 @@ void Quantization::override_types() {
                        info(t.source->dtype).name);
         if (info(t.source->dtype).is_quantized && !options_.allow_requantize)
             file_.fail(Status::invalid_argument,
-                       "tensor %s is %s already; quantising it again loses more than once from the original: take that, or allow it",
+                       "tensor %s is %s already; quantising it again loses twice: start from the original, or pass allow_requantize",
                        printable(t.source->name).c_str(), info(t.source->dtype).name);
     }
 }
