@@ -78,19 +78,6 @@ inline void pack_six_bits(const uint8_t* v, uint8_t* words, int r) {
     }
 }
 
-inline void pack_block(const BlockQ4_0& b, uint8_t* step, int r) {
-    put16(step, r, b.d);
-    pack_nibbles(b.q, step + 2 * kPanel, r);
-}
-inline void pack_block(const BlockIQ4_NL& b, uint8_t* step, int r) {
-    put16(step, r, b.d);
-    pack_nibbles(b.q, step + 2 * kPanel, r);
-}
-inline void pack_block(const BlockQ4_1& b, uint8_t* step, int r) {
-    put16(step, r, b.d);
-    put16(step + 2 * kPanel, r, b.m);
-    pack_nibbles(b.q, step + 4 * kPanel, r);
-}
 inline void pack_block(const BlockQ5_0& b, uint8_t* step, int r) {
     put16(step, r, b.d);
     pack_bits_32(b.high, step + 2 * kPanel, r);
@@ -101,11 +88,6 @@ inline void pack_block(const BlockQ5_1& b, uint8_t* step, int r) {
     put16(step + 2 * kPanel, r, b.m);
     pack_bits_32(b.high, step + 4 * kPanel, r);
     pack_nibbles(b.q, step + 4 * kPanel + Q5_1::kWide, r);
-}
-inline void pack_block(const BlockQ8_0& b, uint8_t* step, int r) {
-    put16(step, r, b.d);
-    const uint8_t* q = reinterpret_cast<const uint8_t*>(b.q);
-    for (int j = 0; j < 8; j++) put32(step + 2 * kPanel + j * kPlaneBytes, r, take32(q, j) ^ 0x80808080);    // value + 128
 }
 inline void pack_block(const BlockQ2_K& b, uint8_t* step, int r) {
     put16(step, r, b.d);
@@ -161,6 +143,53 @@ inline void pack_block(const BlockIQ4_XS& b, uint8_t* step, int r) {
     put32(step + 4 * kPanel, r, take32(b.scales_low, 0));
     uint8_t* codes = step + IQ4_XS::kScaleBytes * kPanel;
     for (int g = 0; g < 8; g++) pack_nibbles(b.q + 16 * g, codes + g * IQ4_XS::kCodeBytes, r);
+}
+
+// ------------------------------------------------------------------------------------------------------------ four rows at a time
+// The formats of 32 inputs whose codes already stand as the planes want them: 4 x 4 words are transposed in registers.
+
+typedef uint32_t Words __attribute__((vector_size(16)));
+
+// Words q[0 .. 3] of rows r .. r + 3 to four planes.
+inline void pack_words(const uint8_t* const* rows, size_t q, uint8_t* planes, int r, uint32_t flip = 0) {
+    Words a, b, c, d;
+    memcpy(&a, rows[0] + q, 16), memcpy(&b, rows[1] + q, 16), memcpy(&c, rows[2] + q, 16), memcpy(&d, rows[3] + q, 16);
+    const Words ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    const Words ef = __builtin_shufflevector(a, b, 2, 6, 3, 7), gh = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    const Words w[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5) ^ flip, __builtin_shufflevector(ab, cd, 2, 3, 6, 7) ^ flip,
+                        __builtin_shufflevector(ef, gh, 0, 1, 4, 5) ^ flip, __builtin_shufflevector(ef, gh, 2, 3, 6, 7) ^ flip};
+    for (int j = 0; j < 4; j++) memcpy(planes + j * kPlaneBytes + 4 * r, &w[j], 16);
+}
+inline void pack_halves(const uint8_t* const* rows, size_t at, uint8_t* plane, int r) {
+    for (int k = 0; k < 4; k++) put16(plane, r + k, take16(rows[k] + at, 0));
+}
+constexpr int kTwoHalves = 2 * kPanel;    // a plane of 16-bit scales
+
+template <class F>
+inline void pack_four(F, const uint8_t* const* rows, uint8_t* step, int r) {
+    for (int k = 0; k < 4; k++) {
+        typename F::Block b;
+        memcpy(&b, rows[k], sizeof b);
+        pack_block(b, step, r + k);
+    }
+}
+inline void pack_four(Q4_0, const uint8_t* const* rows, uint8_t* step, int r) {
+    pack_halves(rows, offsetof(BlockQ4_0, d), step, r);
+    pack_words(rows, offsetof(BlockQ4_0, q), step + kTwoHalves, r);
+}
+inline void pack_four(IQ4_NL, const uint8_t* const* rows, uint8_t* step, int r) {
+    pack_halves(rows, offsetof(BlockIQ4_NL, d), step, r);
+    pack_words(rows, offsetof(BlockIQ4_NL, q), step + kTwoHalves, r);
+}
+inline void pack_four(Q4_1, const uint8_t* const* rows, uint8_t* step, int r) {
+    pack_halves(rows, offsetof(BlockQ4_1, d), step, r);
+    pack_halves(rows, offsetof(BlockQ4_1, m), step + kTwoHalves, r);
+    pack_words(rows, offsetof(BlockQ4_1, q), step + 2 * kTwoHalves, r);
+}
+inline void pack_four(Q8_0, const uint8_t* const* rows, uint8_t* step, int r) {
+    pack_halves(rows, offsetof(BlockQ8_0, d), step, r);
+    for (int half = 0; half < 2; half++)    // value + 128
+        pack_words(rows, offsetof(BlockQ8_0, q) + 16 * size_t(half), step + kTwoHalves + 4 * half * kPlaneBytes, r, 0x80808080);
 }
 
 // ------------------------------------------------------------------------------------------------------- codes of a file's block
@@ -274,31 +303,35 @@ PanelRows panel_rows(const void* file_rows, const int32_t* file_row_of, int64_t 
     return p;
 }
 
+// The next panel's rows follow in the file, where no prefetcher of the processor sees what is wanted: 32 rows in short pieces.
 template <class F>
 void pack_panel(PanelRows p, int inputs, uint8_t* out) {
-    using Block = typename F::Block;
     constexpr int kTogether = F::kInputs == 32 ? 8 : 1;    // steps of a row at a time: reads of some cache lines, writes within L1
     const int steps = inputs / F::kInputs;
+    const size_t next_panel = kPanel * size_t(steps) * sizeof(typename F::Block);
     for (int first = 0; first < steps; first += kTogether) {
         const int last = first + kTogether < steps ? first + kTogether : steps;
-        for (int r = 0; r < kPanel; r++)
-            for (int s = first; s < last; s++, p.at[r] += p.next_block[r]) {
-                Block b;
-                memcpy(&b, p.at[r], sizeof b);
-                pack_block(b, out + size_t(s) * F::kStepBytes, r);
+        for (int r = 0; r < kPanel; r += 4)
+            for (int s = first; s < last; s++) {
+                pack_four(F(), p.at + r, out + size_t(s) * F::kStepBytes, r);
+                for (int k = r; k < r + 4; k++) {
+                    for (size_t i = 0; i < sizeof(typename F::Block); i += 64) __builtin_prefetch(p.at[k] + next_panel + i);
+                    p.at[k] += p.next_block[k];
+                }
             }
     }
 }
 
 template <class T>    // unsigned integer of the value's size
 void pack_float_panel(const PanelRows& p, int inputs, uint8_t* out) {
+    const size_t next_panel = kPanel * sizeof(T) * size_t(inputs);
     for (int first = 0; first < inputs; first += 32)
-        for (int r = 0; r < kPanel; r++)
-            for (int i = first; i < inputs && i < first + 32; i++) {
-                T v;
-                memcpy(&v, p.at[r] + size_t(i) * p.next_block[r], sizeof v);
-                memcpy(out + (size_t(i) * kPanel + r) * sizeof v, &v, sizeof v);
-            }
+        for (int r = 0; r < kPanel; r++) {
+            const uint8_t* row = p.at[r] + size_t(first) * p.next_block[r];
+            for (size_t i = 0; i < 32 * sizeof(T); i += 64) __builtin_prefetch(row + next_panel + i);
+            for (int i = first; i < inputs && i < first + 32; i++, row += p.next_block[r])
+                memcpy(out + (size_t(i) * kPanel + r) * sizeof(T), row, sizeof(T));
+        }
 }
 
 template <class F>
