@@ -1,0 +1,76 @@
+"""The programs in benchmarks/ run and say what they promise; how fast anything is, no test asks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = ROOT / "python/pillion/models/tiny-target.gguf"
+
+
+def run(program, *arguments):
+    command = [sys.executable, str(ROOT / "benchmarks" / program), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.json"
+    done = run("cpu_report.py", "--model", TARGET, "--threads", 1, "--depths", 256, "-r", 1, "--json", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_cpu_report_measures_every_test(report):
+    found = json.loads(report.read_text())
+    assert found["model"] == "tiny-target.gguf"
+    assert found["threads"] == 1
+    results = {(one["test"], one["name"]): one for one in found["results"]}
+    assert {test for test, _ in results} == {"rows", "prefill", "depth", "busy", "load", "memory"}
+    assert {name for test, name in results if test == "depth"} == {"f16 cache, 256 positions", "q8_0 cache, 256 positions"}
+    for (test, _), one in results.items():
+        if test != "memory":
+            assert one["median_ms"] > 0
+        if test == "rows":
+            assert one["share_of_int8_peak"] > 0
+    assert results["rows", "1 rows"]["over_one_row"] == 1
+    assert results["memory", "peak"]["anonymous_mb"] > 1
+
+
+def test_cpu_report_refuses_an_unknown_test():
+    done = run("cpu_report.py", "--model", TARGET, "--only", "rows,speed")
+    assert done.returncode == 2
+    assert "no test is named speed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (lambda one: None, 0),
+        (lambda one: one.update(over_one_row=one["over_one_row"] * 0.5), 0),
+        (lambda one: one.update(over_one_row=one["over_one_row"] * 2), 1),
+    ],
+    ids=["same", "better", "worse"],
+)
+def test_compare_results_fails_when_a_ratio_became_worse(report, tmp_path, change, status):
+    found = json.loads(report.read_text())
+    change(next(one for one in found["results"] if one["name"] == "4 rows"))
+    after = tmp_path / "after.json"
+    after.write_text(json.dumps(found))
+    done = run("compare_results.py", report, after)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert ("WORSE" in done.stdout) == bool(status)
+
+
+def test_compare_results_misses_what_is_gone(report, tmp_path):
+    found = json.loads(report.read_text())
+    found["results"] = [one for one in found["results"] if one["test"] != "prefill"]
+    after = tmp_path / "after.json"
+    after.write_text(json.dumps(found))
+    done = run("compare_results.py", report, after)
+    assert done.returncode == 1
+    assert "512 tokens" in done.stdout
+    assert "missing" in done.stdout
