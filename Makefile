@@ -2,7 +2,8 @@
 # make test    build, and run all tests (quick tier; SLOW=1 for all)
 # make lint    ruff, mypy, the include table, clang-tidy where it is installed
 # make wheel   the wheel, into dist/
-# make arm64   the core for arm64, into build/linux-arm64 (tests run it under qemu)
+# make arm64   the core and pillion-run for arm64, into build/linux-arm64 (tests run them under qemu)
+# make android pillion-run for arm64 phones, into build/android-arm64: by the NDK when ANDROID_NDK is set, else by zig
 # make clean   everything built
 #
 # The first run makes .venv and, as root on Debian, installs the missing system packages; later runs build only what changed.
@@ -17,7 +18,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo test lint wheel arm64 build system clean
+.PHONY: demo test lint wheel arm64 android build system clean
 
 demo: build
 	$(BIN)/pillion demo
@@ -43,7 +44,7 @@ $(VENV)/.ready: pyproject.toml tools/system_packages.sh
 	bash tools/system_packages.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "scikit-build-core>=0.10" "cmake>=3.21,<4" ninja
-	$(BIN)/pip install --quiet $$($(BIN)/python tools/requirements.py test convert server plot)
+	$(BIN)/pip install --quiet $$($(BIN)/python tools/requirements.py test convert server plot cross)
 	touch $@
 
 wheel: $(VENV)/.ready
@@ -52,6 +53,10 @@ wheel: $(VENV)/.ready
 arm64:
 	cmake --preset linux-arm64
 	cmake --build --preset linux-arm64
+
+android: $(VENV)/.ready
+	cmake --preset android-arm64 -DZIG_PYTHON=$(CURDIR)/$(BIN)/python
+	cmake --build --preset android-arm64
 
 clean:
 	rm -rf build dist $(VENV)

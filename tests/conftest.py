@@ -5,8 +5,11 @@ Tests that need something absent are skipped with the reason, and pytest prints 
 """
 
 import gc
+import importlib.util
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -119,6 +122,36 @@ def libpillion():
     if not path.exists():
         pytest.skip(f"{path} is not built: make test")
     return path
+
+
+def cross_build(preset, *defines):
+    """A preset's build for another processor, in build/PRESET."""
+    build = REPOSITORY / "build" / preset
+    quiet = {"check": True, "stdout": subprocess.DEVNULL}
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/{preset}.cmake"
+    subprocess.run(["cmake", *generator, "-S", REPOSITORY, "-B", build, toolchain, *defines], **quiet)
+    subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count())], **quiet)
+    return build
+
+
+@pytest.fixture(scope="session")
+def arm64_build():
+    """Folder of the core and pillion-run built for arm64 with Debian's cross compiler."""
+    for tool in ("aarch64-linux-gnu-g++", "qemu-aarch64", "cmake"):
+        if not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed")
+    return cross_build("linux-arm64")
+
+
+@pytest.fixture(scope="session")
+def android_build():
+    """Folder of pillion-run built as for a phone: by the NDK where ANDROID_NDK names one, else by zig with a static musl."""
+    if not shutil.which("qemu-aarch64"):
+        pytest.skip("qemu-aarch64 is not installed")
+    if not os.environ.get("ANDROID_NDK") and importlib.util.find_spec("ziglang") is None:
+        pytest.skip("neither ANDROID_NDK is set nor ziglang installed")
+    return cross_build("android-arm64", f"-DZIG_PYTHON={sys.executable}")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ ALLOWED = {
     "runtime": ("core", "model"),
     "speculative": ("core", "model", "runtime"),
     "api": ("include", "core", "tokenizer", "model", "runtime", "speculative", "backends/cpu/cpu_backend.h"),
+    "run": ("include",),
     "backends/cpu": ("core",),
     "backends/cuda": ("core",),
     "backends/htp/host": ("core", "backends/htp/wire"),

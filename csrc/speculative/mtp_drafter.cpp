@@ -11,7 +11,7 @@
 namespace pillion {
 namespace {
 
-__attribute__((format(printf, 1, 2))) [[noreturn]] void refuse(const char* format, ...) {
+[[noreturn]] __attribute__((format(printf, 1, 2))) void refuse(const char* format, ...) {
     char text[512];
     va_list args;
     va_start(args, format);

@@ -128,7 +128,7 @@ struct Gemma4Encoder::Scratch {
 };
 
 Gemma4Encoder::Gemma4Encoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges, int32_t unknown)
-    : vocabulary_(vocabulary), chars_(vocabulary, unknown), merges_(vocabulary, merges) {}
+    : chars_(vocabulary, unknown), merges_(vocabulary, merges) {}
 
 void Gemma4Encoder::encode(const Stretch& stretch, std::vector<int32_t>& ids) const {
     const std::string marked = mark_blanks(stretch.text);

@@ -57,7 +57,6 @@ class Gemma4Encoder final : public Encoder {
     struct Scratch;
     void encode_run(std::string_view text, size_t begin, size_t end, Scratch& scratch, std::vector<int32_t>& ids) const;
 
-    const Vocabulary& vocabulary_;
     CharSymbols chars_;
     MergeTable merges_;
 };

@@ -70,7 +70,9 @@ def main():
     options = parser.parse_args()
     tokenizer = hf.AutoTokenizer.from_pretrained(options.checkpoint)
     text = (HERE.parent / "data" / "text-en.txt").read_text(encoding="utf-8")
-    ids = np.asarray(tokenizer(text)["input_ids"][: options.chunk * options.chunks], np.int32).reshape(options.chunks, options.chunk)
+    ids = np.asarray(tokenizer(text)["input_ids"][: options.chunk * options.chunks], np.int32).reshape(
+        options.chunks, options.chunk
+    )
     ids[:, 0] = tokenizer.bos_token_id
     model = hf.AutoModelForCausalLM.from_pretrained(
         options.checkpoint, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"

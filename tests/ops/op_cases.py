@@ -445,7 +445,9 @@ def centroid_op_cases():
         scores[2, n_centroids // 2 :] = 9.0
         order = np.repeat(rng(*key, "order").permutation(n_vocab)[None], MAX_ROWS, 0).astype(np.int32)
         inputs = {"scores": scores, "x": _normal(*key, "x", width=width), "table": Weight(dtype, width, n_vocab), "order": order}
-        yield OpCase("centroid_head", f"{dtype}-{n_centroids}-{n_active}", inputs, {"n_centroids": n_centroids, "n_active": n_active})
+        yield OpCase(
+            "centroid_head", f"{dtype}-{n_centroids}-{n_active}", inputs, {"n_centroids": n_centroids, "n_active": n_active}
+        )
 
 
 def moe_op_cases():

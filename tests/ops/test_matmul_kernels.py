@@ -7,6 +7,7 @@ of their sources, so a second run only runs.
 The packer is compared with the gguf package (exact), generic with NumPy in double (a bound derived below), every other table with
 generic (memcmp, in tests/c/matmul_runner.cpp).
 """
+
 import hashlib
 import os
 import platform
@@ -25,8 +26,19 @@ gguf = pytest.importorskip("gguf")
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 CPU = CSRC / "backends" / "cpu"
-FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-psabi",
-         "-Wno-maybe-uninitialized", "-Wno-uninitialized", "-I", str(CSRC)]    # the last two: false alarms of gcc 12's intrinsics
+FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-psabi",
+    "-Wno-maybe-uninitialized",
+    "-Wno-uninitialized",
+    "-I",
+    str(CSRC),
+]  # the last two: false alarms of gcc 12's intrinsics
 ISA_FLAGS = {
     "generic": [],
     "x86_avx2": ["-mavx2", "-mfma", "-mf16c"],
@@ -38,19 +50,39 @@ X86, ARM = ["generic", "x86_avx2", "x86_avx512"], ["generic", "arm_dotprod", "ar
 IS_ARM = platform.machine() in ("aarch64", "arm64")
 CROSS, QEMU = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
-TYPES = {name: getattr(gguf.GGMLQuantizationType, name) for name in
-         "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS".split()}
+TYPES = {
+    name: getattr(gguf.GGMLQuantizationType, name)
+    for name in "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS".split()
+}
 # Where the f16 scales and minima of a block stand, and which bytes are codes.
-HALVES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2],
-          "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0]}
-CODES = {"Q4_1": (4, 20), "Q5_1": (4, 24), "Q2_K": (16, 80), "Q4_K": (16, 144), "Q5_K": (16, 176)}    # formats with minima
+HALVES = {
+    "Q4_0": [0],
+    "Q4_1": [0, 2],
+    "Q5_0": [0],
+    "Q5_1": [0, 2],
+    "Q8_0": [0],
+    "Q2_K": [80, 82],
+    "Q3_K": [108],
+    "Q4_K": [0, 2],
+    "Q5_K": [0, 2],
+    "Q6_K": [208],
+    "IQ4_NL": [0],
+    "IQ4_XS": [0],
+}
+CODES = {"Q4_1": (4, 20), "Q5_1": (4, 24), "Q2_K": (16, 80), "Q4_K": (16, 144), "Q5_K": (16, 176)}  # formats with minima
 SCALE_INPUTS = {"Q2_K": 16, "Q3_K": 16, "Q6_K": 16}
 
 
 def build(name, compiler, isas, extra):
     sources = [CPU / "lane_pack.cpp", ROOT / "tests/c/matmul_runner.cpp"] + [CPU / isa / "matmul.cpp" for isa in isas]
     digest = hashlib.sha256(repr((compiler, isas, extra, FLAGS, ISA_FLAGS)).encode())
-    headers = [CSRC / "core/blocks.h", *CPU.glob("*.h"), *CPU.glob("body/matmul*.inl"), *CPU.glob("*/simd.h"), *CPU.glob("*/dot.h")]
+    headers = [
+        CSRC / "core/blocks.h",
+        *CPU.glob("*.h"),
+        *CPU.glob("body/matmul*.inl"),
+        *CPU.glob("*/simd.h"),
+        *CPU.glob("*/dot.h"),
+    ]
     for path in sorted(headers) + sources:
         digest.update(str(path).encode() + path.read_bytes())
     folder = Path(tempfile.gettempdir()) / f"pillion-matmul-{os.getuid()}" / f"{name}-{digest.hexdigest()[:16]}"
@@ -66,7 +98,7 @@ def build(name, compiler, isas, extra):
         return str(out)
 
     with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, reversed(sources)))    # the long ones first
+        objects = list(pool.map(compile_one, reversed(sources)))  # the long ones first
     subprocess.run([compiler, *extra, *objects, "-static" if compiler == CROSS else "-g", "-o", str(binary) + ".new"], check=True)
     os.replace(str(binary) + ".new", binary)
     return binary
@@ -105,8 +137,8 @@ def random_rows(name, rows, inputs, rng, scales=True):
             for at in HALVES[name]:
                 half = rng.uniform(2.0**-9, 2.0**-7, len(blocks)) * rng.choice([-1, 1], len(blocks))
                 half[rng.random(len(blocks)) < 0.02] = 0
-                half[rng.random(len(blocks)) < 0.02] = 2.0**-24    # subnormal
-                blocks[:, at:at + 2] = half.astype(np.float16).view(np.uint8).reshape(-1, 2)
+                half[rng.random(len(blocks)) < 0.02] = 2.0**-24  # subnormal
+                blocks[:, at : at + 2] = half.astype(np.float16).view(np.uint8).reshape(-1, 2)
         return blocks.reshape(rows, -1)
     if not scales:
         return rng.integers(0, 256, (rows, inputs * size), dtype=np.uint8)
@@ -144,7 +176,9 @@ def test_pack(runner, name):
     for rows, inputs in [(1, block), (31, 2 * block), (32, 5 * block), (75, 11 * block)]:
         sources = [random_rows(name, rows, inputs, rng), random_rows(name, rows, inputs, rng, scales=False)]
         try:
-            sources.append(gguf.quants.quantize(rng.standard_normal((rows, inputs)).astype(np.float32), TYPES[name]).view(np.uint8))
+            sources.append(
+                gguf.quants.quantize(rng.standard_normal((rows, inputs)).astype(np.float32), TYPES[name]).view(np.uint8)
+            )
         except NotImplementedError:
             pass
         for number, data in enumerate(sources):
@@ -155,7 +189,7 @@ def test_pack(runner, name):
             n = data.size
             assert np.array_equal(out[:n], data.reshape(-1)), "bytes"
             unpacked, direct = out[n:].view(np.uint32).reshape(2, rows, inputs)
-            if number != 1:    # any bytes at all: scales may be NaN, whose payload is nobody's contract
+            if number != 1:  # any bytes at all: scales may be NaN, whose payload is nobody's contract
                 expected = np.ascontiguousarray(dequantize(name, data, rows, inputs)).view(np.uint32)
                 assert np.array_equal(unpacked, expected), "values of the packed matrix"
                 assert np.array_equal(direct, expected), "values of the file's row"
@@ -179,11 +213,11 @@ def test_generic_against_double(runner, name):
     source.write_bytes(np.ascontiguousarray(data).tobytes() + x.tobytes())
     runner("judge", name, rows, inputs, columns, source, result)
     out = np.fromfile(result, np.uint8)
-    got = out[-4 * rows * columns:].view(np.float32).reshape(columns, rows).astype(np.float64)
+    got = out[-4 * rows * columns :].view(np.float32).reshape(columns, rows).astype(np.float64)
     weight = dequantize(name, data, rows, inputs).astype(np.float64)
     size = np.abs(weight)
     if name in HALVES:
-        act = out[:-4 * rows * columns].reshape(inputs // 32, columns, 48)
+        act = out[: -4 * rows * columns].reshape(inputs // 32, columns, 48)
         q = act[:, :, :32].view(np.int8).astype(np.float64)
         d = np.ascontiguousarray(act[:, :, 32:36]).view(np.float32).astype(np.float64)
         seen = (q * d).transpose(1, 0, 2).reshape(columns, inputs)

@@ -17,10 +17,28 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ["core/error", "core/log", "core/dtype", "core/file", "model/gguf", "model/gguf_values", "model/hparams",
-           "model/masked_head", "model/tensor_check"]
-FLAGS = ["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined",
-         "-fno-sanitize-recover=all", f"-I{ROOT / 'csrc'}"]
+SOURCES = [
+    "core/error",
+    "core/log",
+    "core/dtype",
+    "core/file",
+    "model/gguf",
+    "model/gguf_values",
+    "model/hparams",
+    "model/masked_head",
+    "model/tensor_check",
+]
+FLAGS = [
+    "-std=c++17",
+    "-O1",
+    "-g",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    f"-I{ROOT / 'csrc'}",
+]
 
 OK, NOT_FOUND, CORRUPT, UNSUPPORTED = 0, 10, 11, 12
 
@@ -29,8 +47,17 @@ U8, I8, U16, I16, U32, I32, F32, BOOL, STR, ARR, U64, I64, F64 = range(13)
 PACK = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "?", U64: "Q", I64: "q", F64: "d"}
 
 # tensor type: id, values per block, bytes per block
-TENSOR_TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q8_0": (8, 32, 34), "I32": (26, 1, 4),
-                "I64": (27, 1, 8), "BF16": (30, 1, 2), "Q4_K": (12, 256, 144), "I8": (24, 1, 1)}
+TENSOR_TYPES = {
+    "F32": (0, 1, 4),
+    "F16": (1, 1, 2),
+    "Q4_0": (2, 32, 18),
+    "Q8_0": (8, 32, 34),
+    "I32": (26, 1, 4),
+    "I64": (27, 1, 8),
+    "BF16": (30, 1, 2),
+    "Q4_K": (12, 256, 144),
+    "I8": (24, 1, 1),
+}
 
 
 @functools.lru_cache(maxsize=None)
@@ -90,9 +117,20 @@ def kv(key: str | bytes, kind: int, value, element: int | None = None) -> bytes:
 
 def auto(key: str, value) -> bytes:
     """An entry with the type the converters use for such a value."""
+
     def kind_of(v):
-        return BOOL if isinstance(v, bool) else U32 if isinstance(v, int) and v >= 0 else I32 if isinstance(v, int) else \
-            F32 if isinstance(v, float) else STR
+        return (
+            BOOL
+            if isinstance(v, bool)
+            else U32
+            if isinstance(v, int) and v >= 0
+            else I32
+            if isinstance(v, int)
+            else F32
+            if isinstance(v, float)
+            else STR
+        )
+
     if isinstance(value, list):
         element = kind_of(value[0]) if value else I32
         return kv(key, ARR, value, I32 if element == U32 else element)
@@ -109,8 +147,12 @@ def tensor_bytes(kind: str, dims: list[int]) -> int:
 
 def info(name: str | bytes, dims: list[int], kind: int, offset: int, n_dims: int | None = None) -> bytes:
     n = len(dims) if n_dims is None else n_dims
-    return text(name) + struct.pack("<I", n) + struct.pack(f"<{len(dims)}Q", *[d % 2**64 for d in dims]) + \
-        struct.pack("<IQ", kind, offset)
+    return (
+        text(name)
+        + struct.pack("<I", n)
+        + struct.pack(f"<{len(dims)}Q", *[d % 2**64 for d in dims])
+        + struct.pack("<IQ", kind, offset)
+    )
 
 
 def head(n_tensors: int, n_kv: int, version: int = 3, magic: bytes = b"GGUF") -> bytes:
@@ -132,14 +174,15 @@ def layout(entries: list[bytes], tensors: list[tuple[str, str, list[int]]], vers
     return padded(head(len(tensors), len(entries), version) + b"".join(entries) + b"".join(infos)), offsets, at
 
 
-def build(entries: list[bytes], tensors: list[tuple[str, str, list[int]]] = [], data: dict[str, bytes] = {},
-          version: int = 3) -> bytes:
+def build(
+    entries: list[bytes], tensors: list[tuple[str, str, list[int]]] = [], data: dict[str, bytes] = {}, version: int = 3
+) -> bytes:
     """A whole valid file; tensors without data hold zeros."""
     header, offsets, size = layout(entries, tensors, version)
     body = bytearray(size)
     for (name, _, _), offset in zip(tensors, offsets):
         if name in data:
-            body[offset:offset + len(data[name])] = data[name]
+            body[offset : offset + len(data[name])] = data[name]
     return header + bytes(body)
 
 

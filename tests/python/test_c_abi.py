@@ -90,18 +90,8 @@ def test_an_older_x86(program, tiny_target, expected, cpu, table):
 
 
 @pytest.fixture(scope="module")
-def arm64_library():
-    """The core built for arm64."""
-    for tool in ("aarch64-linux-gnu-g++", "qemu-aarch64", "cmake"):
-        if not shutil.which(tool):
-            pytest.skip(f"{tool} is not installed")
-    build = REPOSITORY / "build" / "linux-arm64"
-    quiet = {"check": True, "stdout": subprocess.DEVNULL}
-    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/linux-arm64.cmake"
-    subprocess.run(["cmake", *generator, "-S", REPOSITORY, "-B", build, toolchain], **quiet)
-    subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count())], **quiet)
-    return build / "libpillion.so"
+def arm64_library(arm64_build):
+    return arm64_build / "libpillion.so"
 
 
 def arm64(library, folder, source):

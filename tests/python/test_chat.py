@@ -103,4 +103,6 @@ def test_a_file_without_template(fake, strings, toy_llm, toy_file):
     with pytest.raises(fake.UsageError, match="Toy has no chat template"):
         toy_llm.chat([{"role": "user", "content": "Hi"}])
     with fake.LLM(toy_file(), chat_template="{{ messages[0].content }}", n_ctx=32) as llm:
-        assert llm.chat([{"role": "user", "content": "ab"}], max_tokens=2, temperature=0)["choices"][0]["message"]["content"] == "cd"
+        assert (
+            llm.chat([{"role": "user", "content": "ab"}], max_tokens=2, temperature=0)["choices"][0]["message"]["content"] == "cd"
+        )

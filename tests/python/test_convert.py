@@ -188,7 +188,10 @@ def test_files_of_llama_cpp_s_converter(pillion, tmp_path, kind, suffix):
     extra = []
     if kind is not None:
         centroids = np.array(keys[f"{prefix}.centroids"], np.float32).reshape(keys[f"{prefix}.num_centroids"], -1)
-        extra = [("masked_embd_centroids.weight", centroids), (f"masked_embd_ordering{suffix}", np.array(keys[f"{prefix}.token_ordering"], kind))]
+        extra = [
+            ("masked_embd_centroids.weight", centroids),
+            (f"masked_embd_ordering{suffix}", np.array(keys[f"{prefix}.token_ordering"], kind)),
+        ]
     gone = dict.fromkeys(key for key in keys if "masked_embedding" in key)
     remade(source, tmp_path / "out.gguf", gone, raw=extra)
     with pillion.Model.open(GOLDEN / "tiny-e2b.gguf") as target, pillion.Pair(target, tmp_path / "out.gguf") as pair:
@@ -247,8 +250,16 @@ def put(name, index, value):
 
 GATE = "model.layers.1.mlp.gate_proj.weight"
 WRONG = {
-    "unknown class": (broken_config(model_type="mamba", architectures=["MambaForCausalLM"]), "UnsupportedModelError", "'mamba' .class MambaForCausalLM"),
-    "another head": (broken_config(architectures=["LlamaForSequenceClassification"]), "UnsupportedModelError", "LlamaForSequenceClassification writes no text"),
+    "unknown class": (
+        broken_config(model_type="mamba", architectures=["MambaForCausalLM"]),
+        "UnsupportedModelError",
+        "'mamba' .class MambaForCausalLM",
+    ),
+    "another head": (
+        broken_config(architectures=["LlamaForSequenceClassification"]),
+        "UnsupportedModelError",
+        "LlamaForSequenceClassification writes no text",
+    ),
     "missing key": (broken_config(hidden_size=None), "ModelFileError", "config.json has no 'hidden_size'"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "ModelNotFoundError", "config.json: no such file"),
     "broken config": (lambda folder: (folder / "config.json").write_text("{"), "ModelFileError", "config.json"),
@@ -261,7 +272,11 @@ WRONG = {
     "infinite": (put(GATE, (0, 1), np.inf), "ModelFileError", "row 0, column 1 is inf"),
     "missing tensor": (with_tensor(lambda t: t.pop(GATE)), "ModelFileError", "blk.1.ffn_gate.weight"),
     "wrong shape": (with_tensor(lambda t: t.update({GATE: t[GATE][:-1].copy()})), "ModelFileError", "blk.1.ffn_gate.weight"),
-    "unknown tensor": (with_tensor(lambda t: t.update({"model.layers.0.adapter.weight": t[GATE].copy()})), "UnsupportedModelError", "adapter"),
+    "unknown tensor": (
+        with_tensor(lambda t: t.update({"model.layers.0.adapter.weight": t[GATE].copy()})),
+        "UnsupportedModelError",
+        "adapter",
+    ),
     "integers": (with_tensor(lambda t: t.update({GATE: t[GATE].astype(np.int32)})), "ModelFileError", "integers"),
     "other bytes": (with_tensor(lambda t: t.update({GATE: t[GATE].astype(np.int8)})), "ModelFileError", "type I8"),
     "too few layers": (broken_config(num_hidden_layers=1), "ModelFileError", "tensor blk.1"),
@@ -271,7 +286,11 @@ WRONG = {
     "biases": (broken_config(attention_bias=True), "UnsupportedModelError", "sets attention_bias"),
     "a word for a number": (broken_config(intermediate_size="wide"), "ModelFileError", "does not describe a llama model"),
     "a negative width": (broken_config(intermediate_size=-1), "ModelFileError", "feed_forward_length the value -1"),
-    "rope without a base": (broken_config(rope_parameters={"rope_type": "linear"}), "ModelFileError", "does not describe a llama model"),
+    "rope without a base": (
+        broken_config(rope_parameters={"rope_type": "linear"}),
+        "ModelFileError",
+        "does not describe a llama model",
+    ),
     "rope": (broken_config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}), "UnsupportedModelError", "'yarn'"),
 }
 

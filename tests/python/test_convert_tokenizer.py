@@ -18,9 +18,7 @@ from tokenizer_support import GOLDEN, load_json_vocab  # noqa: E402
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 CHECKPOINTS = TESTS / "golden" / "checkpoints"
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 SPLIT = {"type": "Split", "pattern": {"Regex": LLAMA3}, "behavior": "Isolated", "invert": False}
 RULES = {
     "gpt-2": {"type": "ByteLevel"},
@@ -164,8 +162,10 @@ def test_bos_as_the_post_processor_says(converted):
 
 
 def test_unknown_rules_and_merges_are_refused(pillion, converted, tmp_path):
-    for rule in ({"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}, {"type": "ByteLevel"}]},
-                 {"type": "Sequence", "pretokenizers": [{**SPLIT, "pattern": {"Regex": r"\p{N}{1,3}"}}, {"type": "ByteLevel"}]}):
+    for rule in (
+        {"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}, {"type": "ByteLevel"}]},
+        {"type": "Sequence", "pretokenizers": [{**SPLIT, "pattern": {"Regex": r"\p{N}{1,3}"}}, {"type": "ByteLevel"}]},
+    ):
         with pytest.raises(pillion.UnsupportedModelError, match="which no known name says"):
             converted(byte_tokenizer(rule))
     tokenizer = byte_tokenizer(RULES["gpt-2"])

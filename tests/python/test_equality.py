@@ -68,7 +68,9 @@ print(json.dumps({"table": pillion.system()["cpu"]["table"], "digests": digests}
 
 def run_under(isa, work):
     env = dict(os.environ, PILLION_CPU_ISA=isa)
-    out = subprocess.run([sys.executable, "-c", CHILD], input=json.dumps(work), env=env, capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", CHILD], input=json.dumps(work), env=env, capture_output=True, text=True, check=True
+    )
     return json.loads(out.stdout)
 
 

@@ -8,8 +8,35 @@ import random
 import struct
 
 import pytest
-from gguf_bytes import (ARR, BOOL, CORRUPT, F32, F64, I8, I16, I32, I64, NOT_FOUND, OK, STR, U8, U16, U32, U64, UNSUPPORTED,
-                        ROOT, build, head, info, kv, padded, read, stream, text, write_sparse)
+from gguf_bytes import (
+    ARR,
+    BOOL,
+    CORRUPT,
+    F32,
+    F64,
+    I8,
+    I16,
+    I32,
+    I64,
+    NOT_FOUND,
+    OK,
+    STR,
+    U8,
+    U16,
+    U32,
+    U64,
+    UNSUPPORTED,
+    ROOT,
+    build,
+    head,
+    info,
+    kv,
+    padded,
+    read,
+    stream,
+    text,
+    write_sparse,
+)
 
 gguf = pytest.importorskip("gguf")
 np = pytest.importorskip("numpy")
@@ -17,8 +44,16 @@ np = pytest.importorskip("numpy")
 
 # ---- good files
 
-ALL_TYPES = {"u8": 200, "i8": -100, "u16": 60000, "i16": -30000, "u32": 4_000_000_000, "i32": -2_000_000_000, "u64": 2**64 - 1,
-             "i64": -2**63}
+ALL_TYPES = {
+    "u8": 200,
+    "i8": -100,
+    "u16": 60000,
+    "i16": -30000,
+    "u32": 4_000_000_000,
+    "i32": -2_000_000_000,
+    "u64": 2**64 - 1,
+    "i64": -(2**63),
+}
 
 
 def write_good(path):
@@ -68,7 +103,7 @@ def good(tmp_path_factory):
 @pytest.mark.parametrize("version", [2, 3])
 def test_good_file_value_for_value(good, tmp_path, version, options):
     raw = bytearray(good.read_bytes())
-    raw[4:8] = struct.pack("<I", version)    # the two versions differ in this number only
+    raw[4:8] = struct.pack("<I", version)  # the two versions differ in this number only
     path = tmp_path / "v.gguf"
     path.write_bytes(raw)
     ours = read(path, "--data", *options)
@@ -100,10 +135,21 @@ def test_long_arrays_are_shortened(good):
 
 
 def test_broken_utf8_becomes_replacement_marks(tmp_path):
-    samples = [b"\xff", b"a\xc3", b"\xe2\x82", b"\xe2\x82x", b"\xed\xa0\x80", b"\xf0\x9f\x98", b"\xf4\x90\x80\x80", b"\xc0\x80",
-               b"\xe0\x80\xaf", b"\x80\x81", b"\xf0\x9f\x98\x80ok"]
+    samples = [
+        b"\xff",
+        b"a\xc3",
+        b"\xe2\x82",
+        b"\xe2\x82x",
+        b"\xed\xa0\x80",
+        b"\xf0\x9f\x98",
+        b"\xf4\x90\x80\x80",
+        b"\xc0\x80",
+        b"\xe0\x80\xaf",
+        b"\x80\x81",
+        b"\xf0\x9f\x98\x80ok",
+    ]
     rng = random.Random(3)
-    samples += [bytes(rng.choice(b"a\x80\xbf\xc2\xe0\xed\xf0\xf4\x90\xa0\"\\\n") for _ in range(12)) for _ in range(200)]
+    samples += [bytes(rng.choice(b'a\x80\xbf\xc2\xe0\xed\xf0\xf4\x90\xa0"\\\n') for _ in range(12)) for _ in range(200)]
     path = tmp_path / "utf8.gguf"
     path.write_bytes(build([kv(b"k\xff", ARR, samples, STR)]))
     assert read(path)["metadata"] == {"k�": [s.decode("utf-8", "replace") for s in samples]}
@@ -122,7 +168,7 @@ def test_alignment(tmp_path):
 
 def test_empty_arrays_and_no_tensors(tmp_path):
     path = tmp_path / "e.gguf"
-    path.write_bytes(head(0, 2) + kv("a", ARR, [], STR) + kv("b", ARR, [], I32))    # no padding at the end either
+    path.write_bytes(head(0, 2) + kv("a", ARR, [], STR) + kv("b", ARR, [], I32))  # no padding at the end either
     out = read(path)
     assert out["metadata"] == {"a": [], "b": []} and out["tensors"] == []
 
@@ -133,24 +179,28 @@ def test_large_vocabulary_opens_fast(tmp_path):
     path.write_bytes(build([kv("tokenizer.ggml.tokens", ARR, tokens, STR), kv("scores", ARR, [0.0] * len(tokens), F32)]))
     out = read(path, "--max-array", "4")
     assert out["metadata"]["tokenizer.ggml.tokens"]["count"] == 262144
-    assert out["open_us"] < 500_000    # a few ms in a release build; the sanitizers and busy machines get room
+    assert out["open_us"] < 500_000  # a few ms in a release build; the sanitizers and busy machines get room
 
 
-REPOSITORY_FILES = [p for folder in ("tests/golden", "python/pillion/models", "models-cache") for p in sorted((ROOT / folder).glob("*.gguf"))]
+REPOSITORY_FILES = [
+    p for folder in ("tests/golden", "python/pillion/models", "models-cache") for p in sorted((ROOT / folder).glob("*.gguf"))
+]
 
 
 @pytest.mark.parametrize("path", REPOSITORY_FILES, ids=lambda p: p.name)
 def test_files_of_the_repository(path):
     out = read(path, "--max-array", "2")
-    theirs = gguf.GGUFReader(path) if path.stat().st_size < 50e6 else None    # it takes 20 s over a full vocabulary
+    theirs = gguf.GGUFReader(path) if path.stat().st_size < 50e6 else None  # it takes 20 s over a full vocabulary
     assert theirs is None or [(t["name"], t["type"], t["dims"], t["offset"], t["bytes"]) for t in out["tensors"]] == [
-        (t.name, t.tensor_type.name, [int(d) for d in t.shape], t.data_offset, t.n_bytes) for t in theirs.tensors]
+        (t.name, t.tensor_type.name, [int(d) for d in t.shape], t.data_offset, t.n_bytes) for t in theirs.tensors
+    ]
     model = out["model"]
     assert "error" not in model and model["problems"] == [] and model["unknown"] == [] and model["check_error"] is None
     assert model["hparams"]["masked_head_problem"] == ""
 
 
 # ---- files and paths
+
 
 @pytest.mark.parametrize("options", [(), ("--no-mmap",)])
 def test_dropped_pages_leave_memory_and_stay_readable(tmp_path, options):
@@ -176,7 +226,7 @@ def test_paths(tmp_path):
         out = read(tmp_path / "empty.gguf", *options)
         assert out["code"] == CORRUPT and "empty" in out["error"]
     os.mkfifo(tmp_path / "pipe")
-    assert "not a regular file" in read(tmp_path / "pipe")["error"]    # and does not wait for a writer
+    assert "not a regular file" in read(tmp_path / "pipe")["error"]  # and does not wait for a writer
     out = read("/" + "x" * 3000)
     assert out["code"] == NOT_FOUND and "File name too long" in out["error"]
     if os.geteuid() != 0:
@@ -186,6 +236,7 @@ def test_paths(tmp_path):
 
 
 # ---- bad files: (bytes, code, part of the sentence)
+
 
 def one_tensor(dims, kind=0, offset=0, n_dims=None, data=64, name="t"):
     return padded(head(1, 0) + info(name, dims, kind, offset, n_dims)) + b"\0" * data
@@ -205,7 +256,7 @@ def raw_kv(kind: int, body: bytes) -> bytes:
 
 
 BAD = {
-    "not gguf": (b"PK\3\4" + b"\0" * 40, CORRUPT, "begins with \"PK??\""),
+    "not gguf": (b"PK\3\4" + b"\0" * 40, CORRUPT, 'begins with "PK??"'),
     "ggml magic": (head(0, 0, magic=b"lmgg"), CORRUPT, "not a GGUF file"),
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", CORRUPT, "Git LFS pointer"),
     "one byte": (b"G", CORRUPT, "not a GGUF file"),
@@ -228,15 +279,22 @@ BAD = {
     "bool 2": (with_kv(raw_kv(BOOL, b"\2")), CORRUPT, "bool holds the byte 2"),
     "bool array 255": (with_kv(raw_kv(ARR, struct.pack("<IQ", BOOL, 3) + b"\0\1\xff")), CORRUPT, "byte 255"),
     "string length 2^63": (with_kv(raw_kv(STR, struct.pack("<Q", 2**63) + b"x" * 8)), CORRUPT, "needs 9223372036854775808"),
-    "string length 2^64-1": (with_kv(raw_kv(STR, struct.pack("<Q", 2**64 - 1) + b"x" * 8)), CORRUPT, "needs 18446744073709551615"),
+    "string length 2^64-1": (
+        with_kv(raw_kv(STR, struct.pack("<Q", 2**64 - 1) + b"x" * 8)),
+        CORRUPT,
+        "needs 18446744073709551615",
+    ),
     "array of arrays": (with_kv(raw_kv(ARR, struct.pack("<IQ", ARR, 1) + b"\0" * 64)), UNSUPPORTED, "array of arrays"),
     "array element 99": (with_kv(raw_kv(ARR, struct.pack("<IQ", 99, 1) + b"\0" * 8)), CORRUPT, "type 99"),
     "array count 2^61": (with_kv(raw_kv(ARR, struct.pack("<IQ", U64, 2**61) + b"\0" * 8)), CORRUPT, "do not fit"),
     "array count 2^62 u32": (with_kv(raw_kv(ARR, struct.pack("<IQ", F32, 2**62) + b"\0" * 8)), CORRUPT, "do not fit"),
     "array one short": (with_kv(raw_kv(ARR, struct.pack("<IQ", I16, 5) + b"\0" * 9)), CORRUPT, "5 values of type i16"),
     "strings count 2^60": (with_kv(raw_kv(ARR, struct.pack("<IQ", STR, 2**60) + b"\0" * 80)), CORRUPT, "do not fit"),
-    "second string long": (with_kv(raw_kv(ARR, struct.pack("<IQ", STR, 2) + text("a") + struct.pack("<Q", 2**62))), CORRUPT,
-                           "key k: a string at byte"),
+    "second string long": (
+        with_kv(raw_kv(ARR, struct.pack("<IQ", STR, 2) + text("a") + struct.pack("<Q", 2**62))),
+        CORRUPT,
+        "key k: a string at byte",
+    ),
     "alignment 0": (with_kv(kv("general.alignment", U32, 0)), CORRUPT, "0 is not a power of two"),
     "alignment 3": (with_kv(kv("general.alignment", U32, 3)), CORRUPT, "3 is not a power of two"),
     "alignment 2^31": (with_kv(kv("general.alignment", U32, 2**31)), CORRUPT, "2147483648"),
@@ -253,7 +311,7 @@ BAD = {
     "n_dims beyond file": (head(1, 0) + text("t") + struct.pack("<I", 4) + b"\1" * 24, CORRUPT, ""),
     "dim 0": (one_tensor([16, 0]), CORRUPT, "dimension 1 is 0"),
     "dim -1": (one_tensor([-1]), CORRUPT, "dimension 0 is -1"),
-    "dim -2^63": (one_tensor([4, -2**63]), CORRUPT, "at least 1"),
+    "dim -2^63": (one_tensor([4, -(2**63)]), CORRUPT, "at least 1"),
     "dim 2^42+1": (one_tensor([2**42 + 1]), CORRUPT, "more than the whole file"),
     "dims 2^42+1 squared": (one_tensor([2**42 + 1, 2**42 + 1]), CORRUPT, "exceeds 2^62"),
     "product 2^64": (one_tensor([2**32, 2**32]), CORRUPT, "exceeds 2^62"),
@@ -280,8 +338,11 @@ BAD = {
 
 def test_bad_files():
     results = stream([case for case, _, _ in BAD.values()])
-    wrong = [(name, code, sentence) for (name, (_, want, part)), (code, sentence) in zip(BAD.items(), results)
-             if code != want or part not in sentence or not sentence.startswith("case.gguf: ")]
+    wrong = [
+        (name, code, sentence)
+        for (name, (_, want, part)), (code, sentence) in zip(BAD.items(), results)
+        if code != want or part not in sentence or not sentence.startswith("case.gguf: ")
+    ]
     assert not wrong
 
 
@@ -298,13 +359,22 @@ def test_bad_files_mapped(tmp_path):
 # calls every getter on every key, under the sanitizers.
 def test_wrong_element_types_and_strange_tokens():
     tokens = ["<0x-1>", "<0xZZ>", "<0x1FF>", "", "x" * 2**20, "same", "same"]
-    cases = [build([kv("tokenizer.ggml.tokens", ARR, tokens, STR), kv("tokenizer.ggml.scores", ARR, [1, 2, 3], kind),
-                    kv("tokenizer.ggml.token_type", ARR, [1], kind)]) for kind in (U8, I8, U16, I16, U32, I32, F32, U64, I64, F64)]
-    assert {code for code, _ in stream(cases)} == {CORRUPT}    # all of it readable; general.architecture is what is missing
+    cases = [
+        build(
+            [
+                kv("tokenizer.ggml.tokens", ARR, tokens, STR),
+                kv("tokenizer.ggml.scores", ARR, [1, 2, 3], kind),
+                kv("tokenizer.ggml.token_type", ARR, [1], kind),
+            ]
+        )
+        for kind in (U8, I8, U16, I16, U32, I32, F32, U64, I64, F64)
+    ]
+    assert {code for code, _ in stream(cases)} == {CORRUPT}  # all of it readable; general.architecture is what is missing
 
 
 def small_model() -> bytes:
     from test_hparams import tiny_gemma4
+
     return build(*tiny_gemma4())
 
 
@@ -312,7 +382,7 @@ def test_cut_at_every_byte():
     whole = small_model()
     assert stream([whole]) == [(OK, "")]
     results = stream([whole[:n] for n in range(len(whole))])
-    padding = 32    # only the padding behind the last tensor may be missing
+    padding = 32  # only the padding behind the last tensor may be missing
     assert all(code == CORRUPT for code, _ in results[:-padding])
     assert {code for code, _ in results} <= {OK, CORRUPT}
 
@@ -322,8 +392,8 @@ def test_bit_flips_in_the_header():
     n_header = whole.index(b"token_embd.weight") + 200
     cases = []
     for at in range(n_header):
-        for bit in (at % 7, 7):    # the sign bit and one more
-            cases.append(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1:])
+        for bit in (at % 7, 7):  # the sign bit and one more
+            cases.append(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :])
     codes = {code for code, _ in stream(cases)}
     assert codes <= {OK, CORRUPT, UNSUPPORTED}
 
@@ -335,17 +405,17 @@ def mutate(rng: random.Random, data: bytes) -> bytes:
         what = rng.randrange(6)
         if what == 0:
             out[at] = rng.randrange(256)
-        elif what == 1:    # a nasty integer over some field
+        elif what == 1:  # a nasty integer over some field
             value = rng.choice([0, 1, 2**31, 2**32 - 1, 2**42 + 1, 2**61, 2**63, 2**64 - 1, len(out), rng.getrandbits(64)])
-            raw = struct.pack("<Q", value)[:rng.choice([1, 2, 4, 8])]
-            out[at:at + len(raw)] = raw
+            raw = struct.pack("<Q", value)[: rng.choice([1, 2, 4, 8])]
+            out[at : at + len(raw)] = raw
         elif what == 2:
-            del out[at:at + rng.randrange(1, 64)]
+            del out[at : at + rng.randrange(1, 64)]
         elif what == 3:
             out[at:at] = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 16)))
-        elif what == 4:    # a piece of the file over another
+        elif what == 4:  # a piece of the file over another
             source, n = rng.randrange(len(out)), rng.randrange(1, 64)
-            out[at:at + n] = out[source:source + n]
+            out[at : at + n] = out[source : source + n]
         else:
             out[at] ^= 1 << rng.randrange(8)
         if len(out) < 8:
@@ -356,8 +426,8 @@ def mutate(rng: random.Random, data: bytes) -> bytes:
 def test_mutations(good):
     rng = random.Random(20260101)
     model = small_model()
-    starts = [model, model[:model.index(b"token_embd.weight") + 2000], good.read_bytes()]
+    starts = [model, model[: model.index(b"token_embd.weight") + 2000], good.read_bytes()]
     results = stream([mutate(rng, starts[i % len(starts)]) for i in range(2000)])
     codes = [code for code, _ in results]
     assert set(codes) <= {OK, CORRUPT, UNSUPPORTED}
-    assert codes.count(CORRUPT) > 200    # the mutations do reach the checks
+    assert codes.count(CORRUPT) > 200  # the mutations do reach the checks

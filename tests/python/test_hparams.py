@@ -11,35 +11,63 @@ from gguf_bytes import ARR, CORRUPT, F32, I32, UNSUPPORTED, auto, build, kv, rea
 
 # ---- models as dictionaries
 
+
 def gemma4(*, L, H, ff, heads, kv, d, ctx, window, period, shared=0, P=0, experts=None, V=262144, v_from_k=False, wide=None):
     """(metadata, tensors). kv and d are (sliding, full); wide: the width of KV-shared layers; experts: (n, used, width)."""
     sliding = [l % period != period - 1 for l in range(L)]
     meta = {
-        "general.architecture": "gemma4", "general.name": "synthetic", "gemma4.block_count": L, "gemma4.context_length": ctx,
-        "gemma4.embedding_length": H, "gemma4.feed_forward_length": [ff] * (L - shared) + [wide] * shared if wide else ff,
+        "general.architecture": "gemma4",
+        "general.name": "synthetic",
+        "gemma4.block_count": L,
+        "gemma4.context_length": ctx,
+        "gemma4.embedding_length": H,
+        "gemma4.feed_forward_length": [ff] * (L - shared) + [wide] * shared if wide else ff,
         "gemma4.attention.head_count": heads,
         "gemma4.attention.head_count_kv": kv[0] if kv[0] == kv[1] else [kv[0] if s else kv[1] for s in sliding],
-        "gemma4.attention.key_length": d[1], "gemma4.attention.value_length": d[1], "gemma4.attention.key_length_swa": d[0],
-        "gemma4.attention.value_length_swa": d[0], "gemma4.attention.layer_norm_rms_epsilon": 1e-6,
-        "gemma4.attention.sliding_window": window, "gemma4.attention.sliding_window_pattern": sliding,
-        "gemma4.attention.shared_kv_layers": shared, "gemma4.rope.freq_base": 1e6, "gemma4.rope.freq_base_swa": 1e4,
-        "gemma4.rope.dimension_count": d[1], "gemma4.rope.dimension_count_swa": d[0],
-        "gemma4.embedding_length_per_layer_input": P, "gemma4.final_logit_softcapping": 30.0,
+        "gemma4.attention.key_length": d[1],
+        "gemma4.attention.value_length": d[1],
+        "gemma4.attention.key_length_swa": d[0],
+        "gemma4.attention.value_length_swa": d[0],
+        "gemma4.attention.layer_norm_rms_epsilon": 1e-6,
+        "gemma4.attention.sliding_window": window,
+        "gemma4.attention.sliding_window_pattern": sliding,
+        "gemma4.attention.shared_kv_layers": shared,
+        "gemma4.rope.freq_base": 1e6,
+        "gemma4.rope.freq_base_swa": 1e4,
+        "gemma4.rope.dimension_count": d[1],
+        "gemma4.rope.dimension_count_swa": d[0],
+        "gemma4.embedding_length_per_layer_input": P,
+        "gemma4.final_logit_softcapping": 30.0,
     }
     t = [("token_embd.weight", "F16", [H, V]), ("output_norm.weight", "F32", [H]), ("rope_freqs.weight", "F32", [d[1] // 2])]
     if P:
-        t += [("per_layer_token_embd.weight", "F16", [L * P, V]), ("per_layer_model_proj.weight", "BF16", [H, L * P]),
-              ("per_layer_proj_norm.weight", "F32", [P])]
+        t += [
+            ("per_layer_token_embd.weight", "F16", [L * P, V]),
+            ("per_layer_model_proj.weight", "BF16", [H, L * P]),
+            ("per_layer_proj_norm.weight", "F32", [P]),
+        ]
     if experts:
-        meta |= {"gemma4.expert_count": experts[0], "gemma4.expert_used_count": experts[1],
-                 "gemma4.expert_feed_forward_length": experts[2]}
+        meta |= {
+            "gemma4.expert_count": experts[0],
+            "gemma4.expert_used_count": experts[1],
+            "gemma4.expert_feed_forward_length": experts[2],
+        }
     for l in range(L):
         dl, nkv = (d[0], kv[0]) if sliding[l] else (d[1], kv[1])
         width = wide if wide and l >= L - shared else ff
-        layer = [("attn_norm", "F32", [H]), ("attn_q", "F16", [H, heads * dl]), ("attn_q_norm", "F32", [dl]),
-                 ("attn_output", "F16", [heads * dl, H]), ("post_attention_norm", "F32", [H]), ("ffn_norm", "F32", [H]),
-                 ("ffn_gate", "F16", [H, width]), ("ffn_up", "F16", [H, width]), ("ffn_down", "F16", [width, H]),
-                 ("post_ffw_norm", "F32", [H]), ("layer_output_scale", "F32", [1])]
+        layer = [
+            ("attn_norm", "F32", [H]),
+            ("attn_q", "F16", [H, heads * dl]),
+            ("attn_q_norm", "F32", [dl]),
+            ("attn_output", "F16", [heads * dl, H]),
+            ("post_attention_norm", "F32", [H]),
+            ("ffn_norm", "F32", [H]),
+            ("ffn_gate", "F16", [H, width]),
+            ("ffn_up", "F16", [H, width]),
+            ("ffn_down", "F16", [width, H]),
+            ("post_ffw_norm", "F32", [H]),
+            ("layer_output_scale", "F32", [1]),
+        ]
         if l < L - shared:
             layer += [("attn_k", "F16", [H, nkv * dl]), ("attn_k_norm", "F32", [dl])]
             if sliding[l] or not v_from_k:
@@ -48,21 +76,38 @@ def gemma4(*, L, H, ff, heads, kv, d, ctx, window, period, shared=0, P=0, expert
             layer += [("inp_gate", "F16", [H, P]), ("proj", "F16", [P, H]), ("post_norm", "F32", [H])]
         if experts:
             n, _, fe = experts
-            layer += [("ffn_gate_inp", "F32", [H, n]), ("ffn_gate_up_exps", "F16", [H, 2 * fe, n]),
-                      ("ffn_down_exps", "F16", [fe, H, n]), ("pre_ffw_norm_2", "F32", [H]), ("post_ffw_norm_1", "F32", [H]),
-                      ("post_ffw_norm_2", "F32", [H])]
+            layer += [
+                ("ffn_gate_inp", "F32", [H, n]),
+                ("ffn_gate_up_exps", "F16", [H, 2 * fe, n]),
+                ("ffn_down_exps", "F16", [fe, H, n]),
+                ("pre_ffw_norm_2", "F32", [H]),
+                ("post_ffw_norm_1", "F32", [H]),
+                ("post_ffw_norm_2", "F32", [H]),
+            ]
             t += [(f"blk.{l}.ffn_gate_inp.scale", "F32", [H]), (f"blk.{l}.ffn_down_exps.scale", "F32", [n])]
         t += [(f"blk.{l}.{name}.weight", kind, dims) for name, kind, dims in layer]
     return meta, t
 
 
 SIZES = {
-    "E2B": dict(L=35, H=1536, ff=6144, wide=12288, heads=8, kv=(1, 1), d=(256, 512), ctx=131072, window=512, period=5, shared=20,
-                P=256),
+    "E2B": dict(
+        L=35, H=1536, ff=6144, wide=12288, heads=8, kv=(1, 1), d=(256, 512), ctx=131072, window=512, period=5, shared=20, P=256
+    ),
     "E4B": dict(L=42, H=2560, ff=10240, heads=8, kv=(2, 2), d=(256, 512), ctx=131072, window=512, period=6, shared=18, P=256),
     "12B": dict(L=48, H=3840, ff=15360, heads=16, kv=(8, 1), d=(256, 512), ctx=262144, window=1024, period=6, v_from_k=True),
-    "26B": dict(L=30, H=2816, ff=2112, heads=16, kv=(8, 2), d=(256, 512), ctx=262144, window=1024, period=6, v_from_k=True,
-                experts=(128, 8, 704)),
+    "26B": dict(
+        L=30,
+        H=2816,
+        ff=2112,
+        heads=16,
+        kv=(8, 2),
+        d=(256, 512),
+        ctx=262144,
+        window=1024,
+        period=6,
+        v_from_k=True,
+        experts=(128, 8, 704),
+    ),
     "31B": dict(L=60, H=5376, ff=21504, heads=32, kv=(16, 4), d=(256, 512), ctx=262144, window=1024, period=6, v_from_k=True),
 }
 TINY = dict(L=4, H=8, ff=8, heads=2, kv=(1, 1), d=(4, 8), ctx=64, window=8, period=2, shared=2, V=8, wide=16, P=4)
@@ -72,33 +117,89 @@ PLAIN = TINY | dict(shared=0, wide=None, P=0)
 def assistant(L=4, h=8, H=16, V=16, heads=2, d=(4, 8), prefix="gemma4-assistant", arch="gemma4-assistant"):
     sliding = [l != L - 1 for l in range(L)]
     meta = {"general.architecture": arch}
-    meta |= {f"{prefix}.{k}": v for k, v in {
-        "block_count": L, "context_length": 64, "embedding_length": h, "embedding_length_out": H, "feed_forward_length": 8,
-        "attention.head_count": heads, "attention.head_count_kv": 1, "attention.key_length": d[1],
-        "attention.value_length": d[1], "attention.key_length_swa": d[0], "attention.value_length_swa": d[0],
-        "attention.layer_norm_rms_epsilon": 1e-6, "attention.sliding_window": 8,
-        "attention.sliding_window_pattern": sliding, "attention.shared_kv_layers": L, "rope.freq_base": 1e6,
-        "rope.freq_base_swa": 1e4, "rope.dimension_count": d[1], "rope.dimension_count_swa": d[0],
-        "embedding_length_per_layer_input": 0, "nextn_predict_layers": L}.items()}
-    t = [("token_embd.weight", "F32", [h, V]), ("output_norm.weight", "F32", [h]), ("rope_freqs.weight", "F32", [d[1] // 2]),
-         ("nextn.pre_projection.weight", "F32", [2 * H, h]), ("nextn.post_projection.weight", "F32", [h, H])]
+    meta |= {
+        f"{prefix}.{k}": v
+        for k, v in {
+            "block_count": L,
+            "context_length": 64,
+            "embedding_length": h,
+            "embedding_length_out": H,
+            "feed_forward_length": 8,
+            "attention.head_count": heads,
+            "attention.head_count_kv": 1,
+            "attention.key_length": d[1],
+            "attention.value_length": d[1],
+            "attention.key_length_swa": d[0],
+            "attention.value_length_swa": d[0],
+            "attention.layer_norm_rms_epsilon": 1e-6,
+            "attention.sliding_window": 8,
+            "attention.sliding_window_pattern": sliding,
+            "attention.shared_kv_layers": L,
+            "rope.freq_base": 1e6,
+            "rope.freq_base_swa": 1e4,
+            "rope.dimension_count": d[1],
+            "rope.dimension_count_swa": d[0],
+            "embedding_length_per_layer_input": 0,
+            "nextn_predict_layers": L,
+        }.items()
+    }
+    t = [
+        ("token_embd.weight", "F32", [h, V]),
+        ("output_norm.weight", "F32", [h]),
+        ("rope_freqs.weight", "F32", [d[1] // 2]),
+        ("nextn.pre_projection.weight", "F32", [2 * H, h]),
+        ("nextn.post_projection.weight", "F32", [h, H]),
+    ]
     for l in range(L):
         dl = d[0] if sliding[l] else d[1]
-        t += [(f"blk.{l}.{name}.weight", "F32", dims) for name, dims in [
-            ("attn_norm", [h]), ("attn_q", [h, heads * dl]), ("attn_q_norm", [dl]), ("attn_output", [heads * dl, h]),
-            ("post_attention_norm", [h]), ("ffn_norm", [h]), ("ffn_gate", [h, 8]), ("ffn_up", [h, 8]), ("ffn_down", [8, h]),
-            ("post_ffw_norm", [h]), ("layer_output_scale", [1])]]
+        t += [
+            (f"blk.{l}.{name}.weight", "F32", dims)
+            for name, dims in [
+                ("attn_norm", [h]),
+                ("attn_q", [h, heads * dl]),
+                ("attn_q_norm", [dl]),
+                ("attn_output", [heads * dl, h]),
+                ("post_attention_norm", [h]),
+                ("ffn_norm", [h]),
+                ("ffn_gate", [h, 8]),
+                ("ffn_up", [h, 8]),
+                ("ffn_down", [8, h]),
+                ("post_ffw_norm", [h]),
+                ("layer_output_scale", [1]),
+            ]
+        ]
     return meta, t
 
 
 def plain(arch, *, L=2, H=16, ff=8, heads=4, kv=2, d=4, V=8, **more):
     """llama or gemma3."""
-    meta = {"general.architecture": arch} | {f"{arch}.{k}": v for k, v in ({
-        "block_count": L, "context_length": 64, "embedding_length": H, "feed_forward_length": ff, "attention.head_count": heads,
-        "attention.head_count_kv": kv, "attention.layer_norm_rms_epsilon": 1e-5} | more).items()}
+    meta = {"general.architecture": arch} | {
+        f"{arch}.{k}": v
+        for k, v in (
+            {
+                "block_count": L,
+                "context_length": 64,
+                "embedding_length": H,
+                "feed_forward_length": ff,
+                "attention.head_count": heads,
+                "attention.head_count_kv": kv,
+                "attention.layer_norm_rms_epsilon": 1e-5,
+            }
+            | more
+        ).items()
+    }
     t = [("token_embd.weight", "F32", [H, V]), ("output_norm.weight", "F32", [H])]
-    names = [("attn_norm", [H]), ("attn_q", [H, heads * d]), ("attn_k", [H, kv * d]), ("attn_v", [H, kv * d]),
-             ("attn_output", [heads * d, H]), ("ffn_norm", [H]), ("ffn_gate", [H, ff]), ("ffn_up", [H, ff]), ("ffn_down", [ff, H])]
+    names = [
+        ("attn_norm", [H]),
+        ("attn_q", [H, heads * d]),
+        ("attn_k", [H, kv * d]),
+        ("attn_v", [H, kv * d]),
+        ("attn_output", [heads * d, H]),
+        ("ffn_norm", [H]),
+        ("ffn_gate", [H, ff]),
+        ("ffn_up", [H, ff]),
+        ("ffn_down", [ff, H]),
+    ]
     if arch == "gemma3":
         names += [("attn_q_norm", [d]), ("attn_k_norm", [d]), ("post_attention_norm", [H]), ("post_ffw_norm", [H])]
     t += [(f"blk.{l}.{name}.weight", "F32", dims) for l in range(L) for name, dims in names]
@@ -130,6 +231,7 @@ def good(tmp_path, meta, tensors=(), data={}):
 
 # ---- Gemma 4, full size
 
+
 @pytest.mark.parametrize("size", SIZES)
 def test_gemma4_sizes(tmp_path, size):
     s = SIZES[size]
@@ -149,10 +251,16 @@ def test_gemma4_sizes(tmp_path, size):
     for l, layer in enumerate(h["layers"]):
         sliding = l % s["period"] != s["period"] - 1
         assert layer == {
-            "sliding": sliding, "n_heads": s["heads"], "n_kv_heads": s["kv"][0 if sliding else 1],
-            "head_dim": 256 if sliding else 512, "ff": s["wide"] if "wide" in s and l >= own else s["ff"], "owns_kv": l < own,
-            "kv_source": l if l < own else last[sliding], "v_from_k": bool(s.get("v_from_k")) and not sliding,
-            "moe": "experts" in s}
+            "sliding": sliding,
+            "n_heads": s["heads"],
+            "n_kv_heads": s["kv"][0 if sliding else 1],
+            "head_dim": 256 if sliding else 512,
+            "ff": s["wide"] if "wide" in s and l >= own else s["ff"],
+            "owns_kv": l < own,
+            "kv_source": l if l < own else last[sliding],
+            "v_from_k": bool(s.get("v_from_k")) and not sliding,
+            "moe": "experts" in s,
+        }
     producers = {"E2B": (13, 14), "E4B": (22, 23)}
     if size in producers:
         assert (last[True], last[False]) == producers[size]
@@ -178,7 +286,7 @@ def test_scalars_as_arrays_and_arrays_as_scalars(tmp_path):
             array = kv(key, ARR, [value] * 4, kind)
             assert good(tmp_path, meta | {key: array}, tensors) == reference, key
     pattern = "gemma4.attention.sliding_window_pattern"
-    assert good(tmp_path, meta | {pattern: 2}, tensors) == reference                    # a period
+    assert good(tmp_path, meta | {pattern: 2}, tensors) == reference  # a period
     assert good(tmp_path, meta | {pattern: [1, 0, 1, 0]}, tensors) == reference
     # head sizes per layer instead of two keys
     without = {k: v for k, v in meta.items() if not k.endswith("_length_swa")}
@@ -215,11 +323,17 @@ BAD = [
     ({G + "attention.head_count_kv": 0}, CORRUPT, "head_count_kv: 0 is outside"),
     ({G + "attention.head_count_kv": 3}, CORRUPT, "layer 0 has 3 KV heads, which do not divide its 2 query heads"),
     ({G + "attention.head_count_kv": [1, 1, 2, 1]}, CORRUPT, "layer 2 has 2 KV heads, layer 0, whose cache it reads, has 1"),
-    ({G + "attention.key_length": 7, G + "attention.value_length": 7, G + "rope.dimension_count": 6}, CORRUPT,
-     "key gemma4.attention.key_length: layer 1 has head size 7, it must be even"),
+    (
+        {G + "attention.key_length": 7, G + "attention.value_length": 7, G + "rope.dimension_count": 6},
+        CORRUPT,
+        "key gemma4.attention.key_length: layer 1 has head size 7, it must be even",
+    ),
     ({G + "attention.key_length": 1026, G + "attention.value_length": 1026}, UNSUPPORTED, "head size 1026, the limit is 1024"),
-    ({G + "attention.key_length_swa": [4, 4, 8, 4], G + "attention.value_length_swa": [4, 4, 8, 4]}, UNSUPPORTED,
-     "layer 2 has head size 8, other layers of its kind 4"),
+    (
+        {G + "attention.key_length_swa": [4, 4, 8, 4], G + "attention.value_length_swa": [4, 4, 8, 4]},
+        UNSUPPORTED,
+        "layer 2 has head size 8, other layers of its kind 4",
+    ),
     ({G + "attention.value_length": 4}, UNSUPPORTED, "value_length: 4 differs from the key length 8"),
     ({G + "attention.layer_norm_rms_epsilon": 0.0}, CORRUPT, "epsilon: 0 is outside"),
     ({G + "attention.layer_norm_rms_epsilon": math.nan}, CORRUPT, "nan is outside"),
@@ -247,8 +361,11 @@ BAD = [
     ({G + "attn_logit_softcapping": 50.0}, UNSUPPORTED, "soft-capped attention"),
     ({G + "embedding_length_per_layer_input": 2**17}, CORRUPT, "131072 is outside"),
     ({G + "expert_count": 4}, CORRUPT, "expert_used_count is missing"),
-    ({G + "expert_count": 4, G + "expert_used_count": 5, G + "expert_feed_forward_length": 8}, CORRUPT,
-     "expert_used_count: 5 exceeds expert_count, which is 4"),
+    (
+        {G + "expert_count": 4, G + "expert_used_count": 5, G + "expert_feed_forward_length": 8},
+        CORRUPT,
+        "expert_used_count: 5 exceeds expert_count, which is 4",
+    ),
     ({G + "expert_count": 4, G + "expert_used_count": 0, G + "expert_feed_forward_length": 8}, CORRUPT, "0 is outside 1 to"),
     ({G + "expert_count": 4, G + "expert_used_count": 2, G + "expert_feed_forward_length": 0}, CORRUPT, "0 is outside 1 to"),
     ({"general.architecture": None}, CORRUPT, "general.architecture is missing"),
@@ -271,6 +388,7 @@ def test_bad_values(tmp_path, change, code, part):
 
 # ---- assistant
 
+
 def test_assistant(tmp_path):
     out = load(tmp_path, *assistant())
     assert out["problems"] == [] and out["unknown"] == []
@@ -281,17 +399,29 @@ def test_assistant(tmp_path):
     assert h["masked_head"] == 0 and h["masked_head_problem"] == ""
 
 
-@pytest.mark.parametrize("arch, prefix", [("gemma4_assistant", "gemma4_assistant"), ("gemma4_assistant", "gemma4-assistant"),
-                                          ("gemma4-assistant", "gemma4_assistant")])
+@pytest.mark.parametrize(
+    "arch, prefix",
+    [
+        ("gemma4_assistant", "gemma4_assistant"),
+        ("gemma4_assistant", "gemma4-assistant"),
+        ("gemma4-assistant", "gemma4_assistant"),
+    ],
+)
 def test_assistant_spellings(tmp_path, arch, prefix):
     reference = good(tmp_path, *assistant())
     assert good(tmp_path, *assistant(arch=arch, prefix=prefix)) == reference
 
 
-@pytest.mark.parametrize("key, value, part", [
-    ("nextn_predict_layers", 5, "5 exceeds block_count, which is 4"), ("embedding_length_out", None, "embedding_length_out is missing"),
-    ("attention.shared_kv_layers", 2, "2, expected block_count, which is 4"),
-    ("embedding_length_per_layer_input", 4, "per-layer embeddings in an assistant"), ("expert_count", 8, "experts are not supported")])
+@pytest.mark.parametrize(
+    "key, value, part",
+    [
+        ("nextn_predict_layers", 5, "5 exceeds block_count, which is 4"),
+        ("embedding_length_out", None, "embedding_length_out is missing"),
+        ("attention.shared_kv_layers", 2, "2, expected block_count, which is 4"),
+        ("embedding_length_per_layer_input", 4, "per-layer embeddings in an assistant"),
+        ("expert_count", 8, "experts are not supported"),
+    ],
+)
 def test_bad_assistants(tmp_path, key, value, part):
     meta, tensors = assistant()
     meta["gemma4-assistant." + key] = value
@@ -309,7 +439,9 @@ def pack(kind, values=ORDER):
 
 @pytest.mark.parametrize("name", ["masked_embd_ordering", "masked_embd_ordering.weight"])
 @pytest.mark.parametrize("kind, code", [("I32", "i"), ("I64", "q"), ("F32", "f")])
-@pytest.mark.parametrize("keys, top_k", [({}, 4), ({M + "num_centroids": 4, M + "centroid_top_k": 2}, 2), ({M + "centroid_top_k": 99}, 4)])
+@pytest.mark.parametrize(
+    "keys, top_k", [({}, 4), ({M + "num_centroids": 4, M + "centroid_top_k": 2}, 2), ({M + "centroid_top_k": 99}, 4)]
+)
 def test_masked_head_tensors(tmp_path, name, kind, code, keys, top_k):
     meta, tensors = assistant()
     out = load(tmp_path, meta | keys, tensors + [CENTROIDS, (name, kind, [16])], {name: pack(code)})
@@ -331,29 +463,32 @@ def test_masked_head_keys(tmp_path):
 ORD = ("masked_embd_ordering", "I32", [16])
 
 
-@pytest.mark.parametrize("keys, tensors, order, part", [
-    ({}, [CENTROIDS], None, "masked_embd_ordering is missing"),
-    ({}, [ORD], pack("i"), "masked_embd_centroids.weight is missing"),
-    ({M + "num_centroids": 4}, [], None, "the metadata describes a centroid head"),
-    ({M + "centroids": [0.5] * 32}, [], None, "token_ordering is missing"),
-    ({M + "token_ordering": ORDER}, [], None, "key masked_embedding.centroids is missing"),
-    ({M + "centroids": [0.5] * 31, M + "token_ordering": ORDER}, [], None, "31 values are not rows of 8"),
-    ({M + "centroids": [1] * 32, M + "token_ordering": ORDER}, [], None, "not an array of f32"),
-    ({M + "centroids": [0.5] * 32, M + "token_ordering": 3}, [], None, "not an array of integers"),
-    ({M + "centroids": [0.5] * 32, M + "token_ordering": ORDER[1:]}, [], None, "15 entries, expected 16"),
-    ({}, [("masked_embd_centroids.weight", "F32", [8, 5]), ORD], pack("i"), "5 centroids do not divide the vocabulary of 16"),
-    ({}, [("masked_embd_centroids.weight", "F32", [4, 4]), ORD], pack("i"), "shape [4, 4], expected [8, at most 16]"),
-    ({}, [("masked_embd_centroids.weight", "I8", [8, 4]), ORD], pack("i"), "type I8"),
-    ({M + "num_centroids": 8}, [CENTROIDS, ORD], pack("i"), "num_centroids: 8, but the table has 4 rows"),
-    ({M + "centroid_top_k": 0}, [CENTROIDS, ORD], pack("i"), "it must be at least 1"),
-    ({}, [CENTROIDS, ORD], pack("i", [0] + ORDER[1:]), "id 0 occurs twice"),
-    ({}, [CENTROIDS, ORD], pack("i", [16] + ORDER[1:]), "entry 0 is no token id below 16"),
-    ({}, [CENTROIDS, ORD], pack("i", [-1] + ORDER[1:]), "entry 0 is no token id"),
-    ({}, [CENTROIDS, ("masked_embd_ordering", "F32", [16])], pack("f", [0.5] + ORDER[1:]), "entry 0 is no token id"),
-    ({}, [CENTROIDS, ("masked_embd_ordering", "F32", [16])], pack("f", [math.nan] + ORDER[1:]), "entry 0 is no token id"),
-    ({}, [CENTROIDS, ("masked_embd_ordering", "F16", [16])], None, "type F16 is not supported here"),
-    ({}, [CENTROIDS, ("masked_embd_ordering", "I32", [8])], None, "8 entries, expected 16"),
-])
+@pytest.mark.parametrize(
+    "keys, tensors, order, part",
+    [
+        ({}, [CENTROIDS], None, "masked_embd_ordering is missing"),
+        ({}, [ORD], pack("i"), "masked_embd_centroids.weight is missing"),
+        ({M + "num_centroids": 4}, [], None, "the metadata describes a centroid head"),
+        ({M + "centroids": [0.5] * 32}, [], None, "token_ordering is missing"),
+        ({M + "token_ordering": ORDER}, [], None, "key masked_embedding.centroids is missing"),
+        ({M + "centroids": [0.5] * 31, M + "token_ordering": ORDER}, [], None, "31 values are not rows of 8"),
+        ({M + "centroids": [1] * 32, M + "token_ordering": ORDER}, [], None, "not an array of f32"),
+        ({M + "centroids": [0.5] * 32, M + "token_ordering": 3}, [], None, "not an array of integers"),
+        ({M + "centroids": [0.5] * 32, M + "token_ordering": ORDER[1:]}, [], None, "15 entries, expected 16"),
+        ({}, [("masked_embd_centroids.weight", "F32", [8, 5]), ORD], pack("i"), "5 centroids do not divide the vocabulary of 16"),
+        ({}, [("masked_embd_centroids.weight", "F32", [4, 4]), ORD], pack("i"), "shape [4, 4], expected [8, at most 16]"),
+        ({}, [("masked_embd_centroids.weight", "I8", [8, 4]), ORD], pack("i"), "type I8"),
+        ({M + "num_centroids": 8}, [CENTROIDS, ORD], pack("i"), "num_centroids: 8, but the table has 4 rows"),
+        ({M + "centroid_top_k": 0}, [CENTROIDS, ORD], pack("i"), "it must be at least 1"),
+        ({}, [CENTROIDS, ORD], pack("i", [0] + ORDER[1:]), "id 0 occurs twice"),
+        ({}, [CENTROIDS, ORD], pack("i", [16] + ORDER[1:]), "entry 0 is no token id below 16"),
+        ({}, [CENTROIDS, ORD], pack("i", [-1] + ORDER[1:]), "entry 0 is no token id"),
+        ({}, [CENTROIDS, ("masked_embd_ordering", "F32", [16])], pack("f", [0.5] + ORDER[1:]), "entry 0 is no token id"),
+        ({}, [CENTROIDS, ("masked_embd_ordering", "F32", [16])], pack("f", [math.nan] + ORDER[1:]), "entry 0 is no token id"),
+        ({}, [CENTROIDS, ("masked_embd_ordering", "F16", [16])], None, "type F16 is not supported here"),
+        ({}, [CENTROIDS, ("masked_embd_ordering", "I32", [8])], None, "8 entries, expected 16"),
+    ],
+)
 def test_unusable_masked_head_is_dense_with_a_reason(tmp_path, keys, tensors, order, part):
     meta, base = assistant()
     out = load(tmp_path, meta | keys, base + tensors, {"masked_embd_ordering": order} if order else {})
@@ -364,6 +499,7 @@ def test_unusable_masked_head_is_dense_with_a_reason(tmp_path, keys, tensors, or
 
 
 # ---- gemma3 and llama
+
 
 def test_gemma3(tmp_path):
     more = {"attention.key_length": 4, "attention.value_length": 4, "attention.sliding_window": 8, "rope.freq_base": 1e6}
@@ -380,7 +516,7 @@ def test_gemma3(tmp_path):
     assert [x["sliding"] for x in h["layers"]] == [True, False, False, True]
     h = good(tmp_path, *plain("gemma3", L=4, **more, **{"attention.sliding_window_pattern": 2}))
     assert [x["sliding"] for x in h["layers"]] == [True, False, True, False]
-    h = good(tmp_path, *plain("gemma3", L=62, H=32, **more))    # the 27B divisor: n_embd / n_heads = 8
+    h = good(tmp_path, *plain("gemma3", L=62, H=32, **more))  # the 27B divisor: n_embd / n_heads = 8
     assert h["attention_scale"] == pytest.approx(1 / math.sqrt(8))
     without_window = {k: v for k, v in more.items() if "window" not in k}
     assert good(tmp_path, *plain("gemma3", L=13, **without_window))["window"] == 0
@@ -403,27 +539,33 @@ def test_llama(tmp_path):
     out = load(tmp_path, meta, tensors + [("rope_freqs.weight", "F32", [2]), ("output.weight", "F32", [16, 8])])
     assert out["problems"] == [] and out["unknown"] == []
     out = load(tmp_path, meta, tensors + [("blk.1.attn_q.bias", "F32", [16])])
-    assert out["check_error"]["code"] == UNSUPPORTED and "blk.1.attn_q.bias: not supported in llama" in out["check_error"]["error"]
+    assert (
+        out["check_error"]["code"] == UNSUPPORTED and "blk.1.attn_q.bias: not supported in llama" in out["check_error"]["error"]
+    )
 
 
 # ---- tensor rules
+
 
 def change(tensors, name, kind=None, dims=None, drop=False):
     assert any(t[0] == name for t in tensors)
     return [(n, kind or k, dims or d) if n == name else (n, k, d) for n, k, d in tensors if not (drop and n == name)]
 
 
-@pytest.mark.parametrize("name, kind, dims, code, part", [
-    ("blk.3.attn_q.weight", None, [8, 15], CORRUPT, "tensor blk.3.attn_q.weight: shape [8, 15], expected [8, 16]"),
-    ("blk.0.attn_k.weight", None, [8, 4, 2], CORRUPT, "shape [8, 4, 2], expected [8, 4]"),
-    ("output_norm.weight", None, [9], CORRUPT, "shape [9], expected [8]"),
-    ("token_embd.weight", None, [9, 8], CORRUPT, "shape [9, 8], expected [8, 8]"),
-    ("blk.2.layer_output_scale.weight", None, [2], CORRUPT, "shape [2], expected [1]"),
-    ("per_layer_token_embd.weight", None, [12, 8], CORRUPT, "expected [16, 8]"),
-    ("blk.1.attn_norm.weight", "I32", None, UNSUPPORTED, "type I32 is not supported here (F32, F16, BF16)"),
-    ("blk.1.layer_output_scale.weight", "F16", None, UNSUPPORTED, "type F16 is not supported here (F32)"),
-    ("blk.1.ffn_up.weight", "I8", None, UNSUPPORTED, "type I8 is not supported here (F32, F16, BF16 or quantised)"),
-])
+@pytest.mark.parametrize(
+    "name, kind, dims, code, part",
+    [
+        ("blk.3.attn_q.weight", None, [8, 15], CORRUPT, "tensor blk.3.attn_q.weight: shape [8, 15], expected [8, 16]"),
+        ("blk.0.attn_k.weight", None, [8, 4, 2], CORRUPT, "shape [8, 4, 2], expected [8, 4]"),
+        ("output_norm.weight", None, [9], CORRUPT, "shape [9], expected [8]"),
+        ("token_embd.weight", None, [9, 8], CORRUPT, "shape [9, 8], expected [8, 8]"),
+        ("blk.2.layer_output_scale.weight", None, [2], CORRUPT, "shape [2], expected [1]"),
+        ("per_layer_token_embd.weight", None, [12, 8], CORRUPT, "expected [16, 8]"),
+        ("blk.1.attn_norm.weight", "I32", None, UNSUPPORTED, "type I32 is not supported here (F32, F16, BF16)"),
+        ("blk.1.layer_output_scale.weight", "F16", None, UNSUPPORTED, "type F16 is not supported here (F32)"),
+        ("blk.1.ffn_up.weight", "I8", None, UNSUPPORTED, "type I8 is not supported here (F32, F16, BF16 or quantised)"),
+    ],
+)
 def test_wrong_tensors(tmp_path, name, kind, dims, code, part):
     meta, tensors = gemma4(**TINY)
     out = load(tmp_path, meta, change(tensors, name, kind, dims))
@@ -455,9 +597,19 @@ def test_many_problems_are_counted(tmp_path):
 def test_tolerated_forms(tmp_path):
     meta, tensors = gemma4(**TINY)
     # trailing ones, an output head of its own, unknown tensors, K and V on layers that borrow their cache
-    out = load(tmp_path, meta, change(tensors, "output_norm.weight", dims=[8, 1]) + [
-        ("output.weight", "F16", [8, 8]), ("mystery", "F32", [3]), ("blk.9.attn_q.weight", "F32", [3]),
-        ("blk.3.attn_k.weight", "F16", [8, 8]), ("blk.3.attn_v.weight", "F32", [5]), ("blk.3.attn_k_norm.weight", "F32", [8])])
+    out = load(
+        tmp_path,
+        meta,
+        change(tensors, "output_norm.weight", dims=[8, 1])
+        + [
+            ("output.weight", "F16", [8, 8]),
+            ("mystery", "F32", [3]),
+            ("blk.9.attn_q.weight", "F32", [3]),
+            ("blk.3.attn_k.weight", "F16", [8, 8]),
+            ("blk.3.attn_v.weight", "F32", [5]),
+            ("blk.3.attn_k_norm.weight", "F32", [8]),
+        ],
+    )
     assert out["problems"] == [] and out["unknown"] == ["mystery", "blk.9.attn_q.weight"]
     assert out["ignored"] == ["blk.3.attn_k.weight", "blk.3.attn_v.weight", "blk.3.attn_k_norm.weight"]
 

@@ -96,7 +96,10 @@ def test_equal_bits_whatever_the_threads_and_the_size_of_runs(target, moe):
         first = collected(model, ids, n_threads=1)
         for options in ({"n_threads": 2}, {"n_threads": 5, "n_batch": 7}, {"n_threads": 1, "n_batch": 1}):
             for weight, again in collected(model, ids, **options).items():
-                assert (again.sums == first[weight].sums).all() and (again.counts == first[weight].counts).all(), (options, weight)
+                assert (again.sums == first[weight].sums).all() and (again.counts == first[weight].counts).all(), (
+                    options,
+                    weight,
+                )
 
 
 def test_many_chunks_stay_exact(target):
@@ -231,7 +234,10 @@ def test_what_fails_leaves_the_old_file(pillion, target, tmp_path, monkeypatch):
 
     with pytest.raises(RuntimeError, match="enough"):
         pillion.imatrix(target, TEXT, out, chunk=64, chunks=2, progress=stop)
-    with monkeypatch.context() as patch, pytest.raises(pillion.ModelFileError, match="writing failed: the disk is full"):  # in the middle of the file
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(pillion.ModelFileError, match="writing failed: the disk is full"),
+    ):  # in the middle of the file
 
         def full(*_, **__):
             raise OSError("the disk is full")
@@ -277,7 +283,9 @@ def test_the_command_tells_of_unused_experts(pillion, tmp_path):
     assert result.returncode == 0 and "were never chosen" in result.stdout
 
 
-@pytest.mark.parametrize("wrong, sentence", [("drafter", "needs a target"), ("empty", "less than one chunk"), ("none", "No such file")])
+@pytest.mark.parametrize(
+    "wrong, sentence", [("drafter", "needs a target"), ("empty", "less than one chunk"), ("none", "No such file")]
+)
 def test_the_command_says_what_is_wrong(pillion, tiny_target, tmp_path, wrong, sentence):
     from pillion.models import TINY_ASSISTANT
 

@@ -75,7 +75,12 @@ def test_a_drafter(inspect, tiny_assistant):
         "window": 64,
         "kv": {"sliding": {"kv_heads": 1, "head_dim": 32}, "full": {"kv_heads": 1, "head_dim": 64}},
     }
-    assert (drafter["head"], drafter["centroid_form"], drafter["n_centroids"], drafter["centroid_top_k"]) == ("ordered", "keys", 128, 8)
+    assert (drafter["head"], drafter["centroid_form"], drafter["n_centroids"], drafter["centroid_top_k"]) == (
+        "ordered",
+        "keys",
+        128,
+        8,
+    )
     assert "128 centroids (as keys), the best 8" in drafter["head_reason"]
     (memory,) = facts["memory"]
     assert memory["weights"] == memory["total"] > 0 and memory["kv"] is memory["scratch"] is None
@@ -144,7 +149,11 @@ def test_memory_of_the_published_sizes(inspect, tmp_path, size):
         per_position = [2 * 2 * heads * dim for heads, dim in zip(shape["kv"], shape["d"])]  # K and V, two bytes
         ring = -(-(shape["window"] - 1 + 512) // 256) * 256
         assert memory["kv"]["full"] == {"layers": full, "positions": n_ctx, "bytes": full * n_ctx * per_position[1]}
-        assert memory["kv"]["sliding"] == {"layers": n_own - full, "positions": ring, "bytes": (n_own - full) * ring * per_position[0]}
+        assert memory["kv"]["sliding"] == {
+            "layers": n_own - full,
+            "positions": ring,
+            "bytes": (n_own - full) * ring * per_position[0],
+        }
         matrices = sum(2 * np.prod(dims) for _, kind, dims in tensors if kind != "F32")
         table = 2 * 262144 * shape["L"] * shape.get("P", 0)
         assert memory["mapped"] == table
@@ -255,7 +264,11 @@ def test_centroids_as_tensors_without_metadata(inspect, tmp_path):
     tensors += [("masked_embd_centroids.weight", "F32", [8, 4]), ("masked_embd_ordering", "I32", [16])]
     order = {"masked_embd_ordering": np.arange(16, dtype=np.int32).tobytes()}
     facts = inspect(written(tmp_path / "a.gguf", meta, tensors, order))
-    assert (facts["drafter"]["head"], facts["drafter"]["centroid_form"], facts["drafter"]["centroid_top_k"]) == ("ordered", "tensors", 4)
+    assert (facts["drafter"]["head"], facts["drafter"]["centroid_form"], facts["drafter"]["centroid_top_k"]) == (
+        "ordered",
+        "tensors",
+        4,
+    )
     assert warnings_of(facts, "centroid_top_k is missing: 4 is assumed") and warnings_of(facts, "llama.cpp does not load")
     assert facts["runnable"]
 

@@ -311,7 +311,11 @@ def test_an_error_in_the_middle_of_a_round(fake, strings, pair, greedy):
 @pytest.mark.parametrize("wrong", WRONG)
 def test_the_text_is_the_same(paired, plain, strings, wrong):
     strings.lies(*wrong)
-    for options in ({"temperature": 0}, {"temperature": 1.0, "seed": 7}, {"temperature": 0.9, "seed": 7, "presence_penalty": 3.0}):
+    for options in (
+        {"temperature": 0},
+        {"temperature": 1.0, "seed": 7},
+        {"temperature": 0.9, "seed": 7, "presence_penalty": 3.0},
+    ):
         expected = plain.complete("abc", max_tokens=50, logprobs=2, **options)
         for k in (*KS, 0, "auto"):
             found = paired.complete("abc", max_tokens=50, logprobs=2, draft=k, **options)

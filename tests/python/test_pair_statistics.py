@@ -136,7 +136,9 @@ def test_the_distribution_is_that_of_the_target_alone(pillion, name, n_texts):
         assert p_of_counts(found, {text: p / total for text, p in cells.items()}) > 0.001, kind
 
 
-@pytest.mark.parametrize("name, n_texts, options", [("tiny-moe", 70_000, {}), ("tiny-e2b", 25_000, {}), ("tiny-e2b", 25_000, {"dense_head": True})])
+@pytest.mark.parametrize(
+    "name, n_texts, options", [("tiny-moe", 70_000, {}), ("tiny-e2b", 25_000, {}), ("tiny-e2b", 25_000, {"dense_head": True})]
+)
 def test_drafts_that_are_drawn_leave_the_distribution_as_it_is(pillion, name, n_texts, options):
     """The same texts with sampled drafts and rejection: 210,000, 75,000 and 75,000 draws, the joint distribution over 512 cells."""
     prompt = np.load(GOLDEN / f"{name}.npz")["short.ids"].tolist()
@@ -144,7 +146,10 @@ def test_drafts_that_are_drawn_leave_the_distribution_as_it_is(pillion, name, n_
         expected = exact_distribution(model, prompt)
         counts = Counter()
         options = {"draft_sampling": "probabilistic", **options}
-        with model.context(64, n_threads=1) as context, pillion.Pair(context, GOLDEN / f"{name}-assistant.gguf", **options) as pair:
+        with (
+            model.context(64, n_threads=1) as context,
+            pillion.Pair(context, GOLDEN / f"{name}-assistant.gguf", **options) as pair,
+        ):
             for seed in range(1, n_texts + 1):
                 with pillion.Sampler(pillion.SamplingParams(seed=seed, **SAMPLING)) as sampler:
                     pair.set_tokens(prompt)

@@ -338,7 +338,11 @@ def test_conversations(llms):
     turns = [
         [{"role": "user", "content": "Read Psalms 23."}],
         [{"role": "user", "content": "Read Psalms 24."}],
-        [{"role": "user", "content": "Read Psalms 23."}, {"role": "assistant", "content": "A Psalm"}, {"role": "user", "content": "Go on."}],
+        [
+            {"role": "user", "content": "Read Psalms 23."},
+            {"role": "assistant", "content": "A Psalm"},
+            {"role": "user", "content": "Go on."},
+        ],
         [{"role": "user", "content": "Read Psalms 23."}],
     ]
     for messages in turns:
@@ -542,7 +546,9 @@ def test_the_command_line(tiny_target, tiny_assistant):
     assert [one["head"] for one in found if one["test"] == "draft_step"] == ["ordered", "dense"]
 
 
-@pytest.mark.parametrize("name, heads", [("tiny-pair", ["ordered", "dense"]), ("tiny-e2b", ["ordered", "dense"]), ("tiny-moe", ["dense"])])
+@pytest.mark.parametrize(
+    "name, heads", [("tiny-pair", ["ordered", "dense"]), ("tiny-e2b", ["ordered", "dense"]), ("tiny-moe", ["dense"])]
+)
 def test_bench_of_a_drafter_alone(tiny_assistant, name, heads):
     drafter = tiny_assistant if name == "tiny-pair" else GOLDEN / f"{name}-assistant.gguf"
     steps = json.loads(command("bench", "-m", drafter, "-p", 100, "-r", 1, "--json").stdout)

@@ -70,7 +70,9 @@ def test_plain_formats_are_the_reference_s(pillion, tmp_path, kind):
     assert t.tensor_type.name == kind
     assert t.data.tobytes() == gguf.quants.quantize(hard_rows(), KIND[kind]).tobytes()
     error = values(t) - hard_rows()
-    assert report.tensors[0].error == pytest.approx(np.sqrt((error**2).sum() / (hard_rows().astype(np.float64) ** 2).sum()), rel=1e-4)
+    assert report.tensors[0].error == pytest.approx(
+        np.sqrt((error**2).sum() / (hard_rows().astype(np.float64) ** 2).sum()), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("kind", ["Q4_K", "Q5_K", "Q6_K"])
@@ -112,7 +114,10 @@ def test_every_type_runs(pillion, tmp_path, tiny_target, name, kind):
         assert (tensor.target_type, tensor.target_bytes) == (t.tensor_type.name, int(t.n_bytes))
         if len(t.shape) < 2 or t.name.endswith(("norm.weight", "ffn_gate_inp.weight", ".scale")) or "rope_freqs" in t.name:
             assert t.tensor_type == before[tensor.name].tensor_type and t.data.tobytes() == before[tensor.name].data.tobytes()
-    keys = {path: {k: f.contents() for k, f in gguf.GGUFReader(path).fields.items() if not k.startswith("GGUF.")} for path in (source, out)}
+    keys = {
+        path: {k: f.contents() for k, f in gguf.GGUFReader(path).fields.items() if not k.startswith("GGUF.")}
+        for path in (source, out)
+    }
     assert keys[out].pop("general.file_type") in {0, 1, 32, 7, 2, 3, 8, 9, 14, 15, 16, 17, 18}
     keys[source].pop("general.file_type")
     assert keys[source] == keys[out]
@@ -164,18 +169,31 @@ def test_mixes(pillion, tmp_path):
 def test_rows_that_are_no_whole_blocks(pillion, tmp_path):
     arrays = {f"blk.0.w{n}.weight": np.ones((4, n), np.float32) for n in (256, 192, 48, 32)}
     source = write(tmp_path / "in.gguf", arrays)
-    for kind, want in (("Q4_K_S", ["Q4_K", "Q5_0", "F16", "Q5_0"]), ("Q6_K", ["Q6_K", "Q8_0", "F16", "Q8_0"]), ("Q4_0", ["Q4_0", "Q4_0", "F16", "Q4_0"])):
+    for kind, want in (
+        ("Q4_K_S", ["Q4_K", "Q5_0", "F16", "Q5_0"]),
+        ("Q6_K", ["Q6_K", "Q8_0", "F16", "Q8_0"]),
+        ("Q4_0", ["Q4_0", "Q4_0", "F16", "Q4_0"]),
+    ):
         plan = pillion.quantize(source, tmp_path / "out.gguf", kind)
         assert [t.target_type for t in plan.tensors] == want
         assert "no whole blocks" in plan.tensors[2].reason
 
 
 def test_tensor_types(pillion, tmp_path, tiny_target):
-    plan = pillion.quantize(tiny_target, None, "Q4_0", tensor_types=[("ffn_", "Q8_0"), (r"blk\.0\.ffn_up", "F16"), ("token_embd", "bf16")])
+    plan = pillion.quantize(
+        tiny_target, None, "Q4_0", tensor_types=[("ffn_", "Q8_0"), (r"blk\.0\.ffn_up", "F16"), ("token_embd", "bf16")]
+    )
     found = {t.name: t.target_type for t in plan.tensors}
-    assert found["blk.1.ffn_up.weight"] == "Q8_0" and found["blk.0.ffn_up.weight"] == "F16" and found["blk.0.attn_q.weight"] == "Q4_0"
+    assert (
+        found["blk.1.ffn_up.weight"] == "Q8_0"
+        and found["blk.0.ffn_up.weight"] == "F16"
+        and found["blk.0.attn_q.weight"] == "Q4_0"
+    )
     assert found["token_embd.weight"] == "BF16" and plan.seconds == 0
-    found = {t.name: t.target_type for t in pillion.quantize(tiny_target, None, "Q4_0", tensor_types={"token_embd.weight": "F16"}).tensors}
+    found = {
+        t.name: t.target_type
+        for t in pillion.quantize(tiny_target, None, "Q4_0", tensor_types={"token_embd.weight": "F16"}).tensors
+    }
     assert found["token_embd.weight"] == "F16" and found["per_layer_token_embd.weight"] == "Q4_0"  # a name is no expression
     found = {t.name: t.target_type for t in pillion.quantize(tiny_target, None, "Q4_0", tensor_types={"attn": "Q8_0"}).tensors}
     assert found["blk.0.attn_q.weight"] == "Q8_0" and found["blk.0.attn_norm.weight"] == "F32"
@@ -240,7 +258,11 @@ def test_wrong_importance(pillion, tmp_path, tiny_target):
     cases = [
         (legacy, pillion.ModelFileError, "importance matrix is a GGUF file"),
         (tiny_target, pillion.UnsupportedModelError, "general.type is model, an importance matrix has imatrix"),
-        (write_imatrix(tmp_path / "a.gguf", name, np.ones((1, 8)), np.ones((1, 1))), pillion.ModelFileError, "does not fit 192 inputs"),
+        (
+            write_imatrix(tmp_path / "a.gguf", name, np.ones((1, 8)), np.ones((1, 1))),
+            pillion.ModelFileError,
+            "does not fit 192 inputs",
+        ),
         (write_imatrix(tmp_path / "b.gguf", name, -np.ones((1, 192)), np.ones((1, 1))), pillion.ModelFileError, "entry 0 is -1"),
         (write_imatrix(tmp_path / "c.gguf", "other", np.ones((1, 192)), np.ones((1, 1))), pillion.UsageError, "no tensor of"),
     ]

@@ -9,8 +9,10 @@ from tokenizer_support import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFIN
 
 # As published in the tokenizer.json files of the models (GPT-2; Llama 3; Qwen 2), and llama.cpp's "default" in its four steps.
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-          r"|\s+(?!\S)|\s+")
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 DEFAULT = [r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"]
 
@@ -38,7 +40,7 @@ def _merges(vocab: Vocab) -> list[tuple[str, str]]:
     for m in vocab.merges:
         text = m.decode()
         blank = text.index(" ", 1)
-        out.append((text[:blank], text[blank + 1:]))
+        out.append((text[:blank], text[blank + 1 :]))
     return out
 
 

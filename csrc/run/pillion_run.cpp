@@ -1,0 +1,261 @@
+// pillion-run: continues a text, on the C ABI alone. For machines without Python: a phone reached by adb, a Jetson, a container.
+// Exit status: 0 done, 1 an error (one sentence on stderr), 2 wrong usage, 130 stopped by Ctrl-C.
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "pillion.h"
+#include "run/run_options.h"
+
+namespace pillion::run {
+namespace {
+
+struct Failure {
+    pillion_status status;
+    std::string sentence;
+};
+
+void check(pillion_status status) {
+    if (status != PILLION_OK) throw Failure{status, pillion_last_error()};
+}
+
+template <class T, void (*kFree)(T*)>
+struct Freer {
+    void operator()(T* p) const { kFree(p); }
+};
+using Model = std::unique_ptr<pillion_model, Freer<pillion_model, pillion_model_free>>;
+using Tokenizer = std::unique_ptr<pillion_tokenizer, Freer<pillion_tokenizer, pillion_tokenizer_free>>;
+using Context = std::unique_ptr<pillion_context, Freer<pillion_context, pillion_context_free>>;
+using Sampler = std::unique_ptr<pillion_sampler, Freer<pillion_sampler, pillion_sampler_free>>;
+using Pair = std::unique_ptr<pillion_pair, Freer<pillion_pair, pillion_pair_free>>;
+
+// Ctrl-C arrives at a thread of its own, because a signal handler may not call into the library. A cancel that comes just before a run
+// begins is forgotten (pillion.h), so it is repeated until the program is through.
+class Interrupt {
+  public:
+    Interrupt() {    // before any other thread is made, so that all inherit the mask
+        sigemptyset(&signals_);
+        for (int s : {SIGINT, SIGTERM}) sigaddset(&signals_, s);
+        pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    }
+    void watch(pillion_context* context) {
+        thread_ = std::thread([this, context] {
+            const timespec pause = {0, 20'000'000};
+            while (!over_) {
+                if (sigtimedwait(&signals_, nullptr, &pause) > 0) seen_ = true;
+                if (seen_) pillion_context_cancel(context);
+            }
+        });
+    }
+    bool seen() const { return seen_; }
+    void stop() {
+        over_ = true;
+        if (thread_.joinable()) thread_.join();
+    }
+    ~Interrupt() { stop(); }
+
+  private:
+    sigset_t signals_;
+    std::atomic<bool> seen_{false}, over_{false};
+    std::thread thread_;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+std::string read_prompt(const Options& o) {
+    if (o.has_prompt) return o.prompt;
+    if (o.file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+    std::ifstream in(o.file, std::ios::binary);
+    if (!in) throw UsageError("the prompt's file " + o.file + " can't be read");
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+Model open_model(const std::string& path, const std::string& device, const Options& o) {
+    pillion_model_config config;
+    pillion_model_config_init(&config, sizeof config);
+    config.no_mmap = o.no_mmap, config.n_threads = o.n_threads, config.device = device.c_str();
+    pillion_model* model = nullptr;
+    check(pillion_model_open(path.c_str(), &config, &model));
+    return Model(model);
+}
+
+Context make_context(pillion_model* model, const Options& o) {
+    pillion_context_config config;
+    pillion_context_config_init(&config, sizeof config);
+    config.n_ctx = o.n_ctx, config.n_batch = o.n_batch, config.n_threads = o.n_threads;
+    config.kv_type = o.kv_type == "q8_0" ? PILLION_KV_Q8_0 : PILLION_KV_F16;
+    config.flash_attn = o.flash_attn == "on" ? PILLION_FLASH_ON : o.flash_attn == "off" ? PILLION_FLASH_OFF : PILLION_FLASH_AUTO;
+    pillion_context* context = nullptr;
+    check(pillion_context_new(model, &config, &context));
+    return Context(context);
+}
+
+// The option, else what the model file's makers recommend, else what `pillion run` takes.
+double setting(const pillion_model* model, double given, const char* key, double otherwise) {
+    if (given == given) return given;
+    char text[64];
+    size_t n = 0;
+    if (pillion_model_metadata(model, key, text, sizeof text - 1, &n) != PILLION_OK) return otherwise;
+    text[n] = 0;
+    char* end = nullptr;
+    const double value = strtod(text, &end);
+    return end == text ? otherwise : value;
+}
+
+std::vector<int32_t> suppressed(const pillion_tokenizer* tokenizer) {
+    size_t n = 0;
+    pillion_status status = pillion_tokenizer_suppressed(tokenizer, nullptr, 0, &n);
+    std::vector<int32_t> tokens(n);
+    if (status == PILLION_ERROR_BUFFER_TOO_SMALL) status = pillion_tokenizer_suppressed(tokenizer, tokens.data(), n, &n);
+    check(status);
+    return tokens;
+}
+
+Sampler make_sampler(const pillion_model* model, const pillion_tokenizer* tokenizer, const Options& o) {
+    pillion_sampler_config config;
+    pillion_sampler_config_init(&config, sizeof config);
+    config.temperature = float(setting(model, o.temperature, "general.sampling.temp", 0.8));
+    config.top_k = int32_t(setting(model, o.top_k, "general.sampling.top_k", 40));
+    config.top_p = float(setting(model, o.top_p, "general.sampling.top_p", 0.95));
+    config.min_p = float(setting(model, o.min_p, "general.sampling.min_p", 0.05));
+    config.repeat_penalty = float(setting(model, o.repeat_penalty, "general.sampling.penalty_repeat", 1));
+    config.penalty_last_n = int32_t(setting(model, NAN, "general.sampling.penalty_last_n", 0));
+    config.seed = o.seed < 0 ? 0 : o.seed == 0 ? UINT64_MAX : uint64_t(o.seed);    // 0 is "random" there; as in Python
+    const std::vector<int32_t> banned = suppressed(tokenizer);
+    const std::vector<float> bias(banned.size(), -INFINITY);
+    config.bias_tokens = banned.data(), config.bias_values = bias.data(), config.n_bias = banned.size();
+    pillion_sampler* sampler = nullptr;
+    check(pillion_sampler_new(&config, &sampler));    // copies the bias
+    return Sampler(sampler);
+}
+
+// A pair also without a drafter: then it is prompt lookup with no drafts, and every step is plain decoding.
+Pair make_pair(pillion_context* context, pillion_model* drafter, const Options& o) {
+    pillion_pair_config config;
+    pillion_pair_config_init(&config, sizeof config);
+    config.dense_head = o.dense_head, config.p_min = float(o.p_min), config.sampled = o.draft_sampling == "probabilistic";
+    pillion_pair* pair = nullptr;
+    check(pillion_pair_new(context, drafter, &config, &pair));
+    return Pair(pair);
+}
+
+std::vector<int32_t> encode(const pillion_tokenizer* tokenizer, const std::string& text) {
+    size_t n = 0;
+    std::vector<int32_t> tokens(text.size() + 2);    // no token is shorter than a byte, but for those put around the text
+    pillion_status status = pillion_tokenizer_encode(tokenizer, text.data(), text.size(), 1, 1, tokens.data(), tokens.size(), &n);
+    tokens.resize(n);
+    if (status == PILLION_ERROR_BUFFER_TOO_SMALL)
+        status = pillion_tokenizer_encode(tokenizer, text.data(), text.size(), 1, 1, tokens.data(), n, &n);
+    check(status);
+    return tokens;
+}
+
+void write_token(const pillion_tokenizer* tokenizer, int32_t token) {
+    size_t n = 0;
+    std::string bytes(64, '\0');
+    pillion_status status = pillion_tokenizer_token_bytes(tokenizer, token, 0, &bytes[0], bytes.size(), &n);
+    bytes.resize(n);
+    if (status == PILLION_ERROR_BUFFER_TOO_SMALL) status = pillion_tokenizer_token_bytes(tokenizer, token, 0, &bytes[0], n, &n);
+    check(status);
+    if (fwrite(bytes.data(), 1, n, stdout) != n) throw Failure{PILLION_ERROR_INTERNAL, "the text can't be written to stdout"};
+}
+
+void report(const pillion_pair* pair, bool drafting, size_t n_prompt, double prompt_s, size_t n_text, double text_s) {
+    fprintf(stderr, "prompt: %zu tokens, %.1f/s; text: %zu tokens, %.1f/s\n", n_prompt, double(n_prompt) / prompt_s, n_text,
+            text_s > 0 ? double(n_text) / text_s : 0.0);
+    if (!drafting) return;
+    pillion_pair_stats s;
+    check(pillion_pair_get_stats(pair, &s, sizeof s));
+    static constexpr const char* kStates[] = {"", "on", "parked", "off"};
+    fprintf(stderr, "drafts: %llu of %llu accepted (%.0f %%), %.2f tokens a round; %s%s%s\n", (unsigned long long)s.accepted,
+            (unsigned long long)s.drafted, s.drafted ? 100.0 * double(s.accepted) / double(s.drafted) : 0.0,
+            s.rounds ? 1 + double(s.accepted) / double(s.rounds) : 1.0, kStates[s.state], *s.reason ? ": " : "", s.reason);
+}
+
+void generate(const Options& o, Interrupt& interrupt) {
+    const std::string prompt = read_prompt(o);
+    const Model model = open_model(o.model, o.device, o);
+    const bool drafting = o.drafter != "none";
+    const Model drafter = drafting && o.drafter != "lookup" ? open_model(o.drafter, o.draft_device, o) : Model();
+    pillion_tokenizer* shared = nullptr;
+    check(pillion_model_tokenizer(model.get(), &shared));
+    const Tokenizer tokenizer(shared);
+    pillion_tokenizer_info info;
+    check(pillion_tokenizer_get_info(shared, &info, sizeof info));
+    const std::vector<int32_t> tokens = encode(shared, prompt);
+    if (tokens.empty()) throw Failure{PILLION_ERROR_INVALID_ARGUMENT, "the prompt is empty, and this model puts no token in front"};
+    const Context context = make_context(model.get(), o);
+    const Pair pair = make_pair(context.get(), drafter.get(), o);
+    const Sampler sampler = make_sampler(model.get(), shared, o);
+    for (const int32_t token : tokens) check(pillion_sampler_accept(sampler.get(), token));    // penalties see the prompt as well
+    struct Watch {    // the context must outlive the thread that cancels it
+        Interrupt& interrupt;
+        ~Watch() { interrupt.stop(); }
+    } watch{interrupt};
+    interrupt.watch(context.get());
+
+    const auto begin = std::chrono::steady_clock::now();
+    check(pillion_pair_set_tokens(pair.get(), tokens.data(), tokens.size(), nullptr));
+    const double prompt_s = seconds_since(begin);
+    const auto text_begin = std::chrono::steady_clock::now();
+    size_t length = 0, n_ctx = 0, written = 0;
+    check(pillion_context_length(context.get(), &length, &n_ctx));
+    const size_t room = n_ctx - length + 1;    // the last token needs no position
+    const size_t most = o.n_predict < 0 ? room : std::min(size_t(o.n_predict), room);
+    const int32_t n_draft = !drafting ? 0 : o.draft_max == "auto" ? PILLION_DRAFT_AUTO : int32_t(std::stoi(o.draft_max));
+    const size_t n_end = size_t(std::min<int32_t>(info.n_end, 16));
+    while (written < most) {
+        int32_t step[PILLION_DRAFT_MAX + 1];
+        size_t n = 0;
+        pillion_round_info round;
+        check(pillion_pair_step(pair.get(), sampler.get(), n_draft, most - written, info.end, n_end, step, PILLION_DRAFT_MAX + 1, &n, &round,
+                                sizeof round));
+        written += n;
+        for (size_t i = 0; i < n - (round.ended ? 1 : 0); i++) write_token(shared, step[i]);
+        fflush(stdout);
+        if (round.ended) break;
+    }
+    fputc('\n', stdout);
+    fflush(stdout);
+    report(pair.get(), drafting, tokens.size(), prompt_s, written, seconds_since(text_begin));
+}
+
+}  // namespace
+}  // namespace pillion::run
+
+int main(int argc, char** argv) {
+    using namespace pillion::run;
+    Interrupt interrupt;
+    try {
+        const Options options = read_options(argc, argv);
+        if (options.help) return fputs(help_text().c_str(), stdout) < 0;
+        if (options.version) return printf("pillion %s\n", pillion_version()) < 0;
+        generate(options, interrupt);
+        return 0;
+    } catch (const UsageError& e) {
+        fprintf(stderr, "error: %s\n", e.what());
+        return 2;
+    } catch (const Failure& f) {
+        const bool stopped = f.status == PILLION_ERROR_CANCELLED && interrupt.seen();
+        fprintf(stderr, stopped ? "\nstopped\n" : "error: %s\n", f.sentence.c_str());
+        return stopped ? 130 : 1;
+    } catch (const std::exception& e) {
+        fprintf(stderr, "error: %s\n", e.what());
+        return 1;
+    }
+}

@@ -1,0 +1,44 @@
+# arm64 phones.
+#
+#   ANDROID_NDK set (variable or environment)   the NDK's own toolchain: bionic, and device libraries can be opened
+#   otherwise                                   zig (pip install ziglang): static musl, runs on Android's kernel from adb shell, but can't open
+#                                               the vendor's libraries; good for the CPU, and run here by qemu-aarch64
+if(NOT ANDROID_NDK AND DEFINED ENV{ANDROID_NDK})
+    set(ANDROID_NDK "$ENV{ANDROID_NDK}")
+endif()
+
+if(ANDROID_NDK)
+    set(ANDROID_ABI arm64-v8a CACHE STRING "")
+    set(ANDROID_PLATFORM android-28 CACHE STRING "")
+    set(ANDROID_STL c++_static CACHE STRING "")
+    include("${ANDROID_NDK}/build/cmake/android.toolchain.cmake")
+    return()
+endif()
+
+if(NOT ZIG_EXECUTABLE)
+    find_program(ZIG_PYTHON NAMES python3 python REQUIRED)
+    execute_process(
+        COMMAND "${ZIG_PYTHON}" -c "import ziglang, os; print(os.path.join(os.path.dirname(ziglang.__file__), 'zig'))"
+        OUTPUT_VARIABLE ZIG_EXECUTABLE OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE failed ERROR_QUIET)
+    if(failed)
+        message(FATAL_ERROR "no compiler for Android: set ANDROID_NDK, or pip install ziglang for ${ZIG_PYTHON} "
+            "(another Python: -DZIG_PYTHON=...)")
+    endif()
+    set(ZIG_EXECUTABLE "${ZIG_EXECUTABLE}" CACHE FILEPATH "the zig program")
+endif()
+
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES ZIG_EXECUTABLE)
+set(CMAKE_C_COMPILER "${ZIG_EXECUTABLE}" cc)
+set(CMAKE_CXX_COMPILER "${ZIG_EXECUTABLE}" c++)
+foreach(language C CXX)
+    set(CMAKE_${language}_FLAGS_INIT "-target aarch64-linux-musl")
+    set(CMAKE_${language}_ARCHIVE_CREATE "\"${ZIG_EXECUTABLE}\" ar qcs <TARGET> <OBJECTS>")
+    set(CMAKE_${language}_ARCHIVE_FINISH "")
+endforeach()
+set(CMAKE_EXE_LINKER_FLAGS_INIT "-static")
+set(PILLION_SHARED OFF CACHE BOOL "") # a static libc has no shared libraries
+find_program(QEMU_AARCH64 qemu-aarch64)
+set(CMAKE_CROSSCOMPILING_EMULATOR "${QEMU_AARCH64};-cpu;max")
