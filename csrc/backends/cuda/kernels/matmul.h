@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "backends/cuda/device/host.h"
+#include "backends/cuda/device/runtime.h"
 #include "core/dtype.h"
 
 namespace pillion::cuda {
