@@ -447,7 +447,9 @@ public:
 
     // Runs `job` on the calling thread and on n - 1 others, returns when all are finished.
     void run(int n, const std::function<void()> & job) {
+        std::unique_lock<std::mutex> alone(run_mutex_, std::defer_lock);    // two streams may launch at the same time
         if (n > 1) {
+            alone.lock();
             std::lock_guard<std::mutex> lock(mutex_);
             job_ = &job;
             pending_ = n - 1;
@@ -487,7 +489,7 @@ private:
         }
     }
 
-    std::mutex mutex_;
+    std::mutex mutex_, run_mutex_;
     std::condition_variable start_, done_;
     std::vector<std::thread> threads_;
     std::vector<uint64_t> tickets_;
