@@ -51,7 +51,7 @@ struct MatmulArgs {
 template <DType T> void few_quant(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream);
 template <DType T> void few_float(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream);
 // Weight rows of a block.
-constexpr int few_rows(int columns_max) { return columns_max == 1 ? 8 : 16; }
+__host__ __device__ constexpr int few_rows(int columns_max) { return columns_max == 1 ? 8 : 16; }
 constexpr int few_columns(int columns) { return columns <= 1 ? 1 : columns <= 9 ? 9 : 16; }
 
 // Tile family: kTileRows weight rows by 32, 64 or 128 columns; grid x: column tiles, y: row tiles.

@@ -40,6 +40,12 @@
 
 #include "core/dtype.h"
 
+#ifdef __CUDACC__
+#define PILLION_BOTH __host__ __device__
+#else
+#define PILLION_BOTH
+#endif
+
 namespace pillion::cuda {
 
 enum class Codes : uint8_t { none, s4, u4, s5, u5, s6, s8, u2, s3, iq4 };
@@ -51,7 +57,7 @@ struct PackedFormat {
     int float_bytes;       // of a value; 0: quantised
 };
 
-constexpr PackedFormat packed_format(DType dtype) {
+PILLION_BOTH constexpr PackedFormat packed_format(DType dtype) {
     switch (dtype) {
         case DType::f32: return {Codes::none, Scales::none, 4};
         case DType::f16: return {Codes::none, Scales::none, 2};
@@ -76,15 +82,15 @@ constexpr PackedFormat packed_format(DType dtype) {
 #define PILLION_CUDA_QUANT_FORMATS(DO) \
     DO(q4_0) DO(q4_1) DO(q5_0) DO(q5_1) DO(q8_0) DO(q2_k) DO(q3_k) DO(q4_k) DO(q5_k) DO(q6_k) DO(iq4_nl) DO(iq4_xs)
 
-constexpr int code_bytes(Codes c) { return c == Codes::none ? 0 : c == Codes::u2 || c == Codes::s3 ? 8 : 16; }
-constexpr int extra_bytes(Codes c) {
+PILLION_BOTH constexpr int code_bytes(Codes c) { return c == Codes::none ? 0 : c == Codes::u2 || c == Codes::s3 ? 8 : 16; }
+PILLION_BOTH constexpr int extra_bytes(Codes c) {
     return c == Codes::s5 || c == Codes::u5 || c == Codes::s3 ? 4 : c == Codes::s6 ? 8 : c == Codes::s8 ? 16 : 0;
 }
 // What codes are multiplied by when they stand as signed bytes.
-constexpr int code_factor(Codes c) { return c == Codes::s4 ? 16 : c == Codes::s5 ? 8 : c == Codes::s6 ? 4 : c == Codes::s3 ? 32 : 1; }
+PILLION_BOTH constexpr int code_factor(Codes c) { return c == Codes::s4 ? 16 : c == Codes::s5 ? 8 : c == Codes::s6 ? 4 : c == Codes::s3 ? 32 : 1; }
 
-constexpr bool scales_of_block(Scales s) { return s == Scales::half || s == Scales::half_low; }    // else: of 256 inputs
-constexpr int scale_bytes(Scales s) {
+PILLION_BOTH constexpr bool scales_of_block(Scales s) { return s == Scales::half || s == Scales::half_low; }    // else: of 256 inputs
+PILLION_BOTH constexpr int scale_bytes(Scales s) {
     switch (s) {
         case Scales::half: case Scales::byte_pair: case Scales::byte: return 2;
         case Scales::half_low: case Scales::nibble_low: return 4;
@@ -92,15 +98,15 @@ constexpr int scale_bytes(Scales s) {
         default: return 0;
     }
 }
-constexpr int sub_bytes(Scales s) { return s == Scales::byte_pair || s == Scales::nibble_low ? 2 : s == Scales::byte ? 1 : 0; }
+PILLION_BOTH constexpr int sub_bytes(Scales s) { return s == Scales::byte_pair || s == Scales::nibble_low ? 2 : s == Scales::byte ? 1 : 0; }
 // Scales of a block (2: one for each half), and minima.
-constexpr int n_scales(Scales s) { return s == Scales::six_pair || s == Scales::byte_pair || s == Scales::nibble_low ? 2 : 1; }
-constexpr int n_lows(Scales s) { return s == Scales::half_low || s == Scales::six_low ? 1 : s == Scales::nibble_low ? 2 : 0; }
+PILLION_BOTH constexpr int n_scales(Scales s) { return s == Scales::six_pair || s == Scales::byte_pair || s == Scales::nibble_low ? 2 : 1; }
+PILLION_BOTH constexpr int n_lows(Scales s) { return s == Scales::half_low || s == Scales::six_low ? 1 : s == Scales::nibble_low ? 2 : 0; }
 
-constexpr size_t align_256(size_t n) { return (n + 255) / 256 * 256; }
+PILLION_BOTH constexpr size_t align_256(size_t n) { return (n + 255) / 256 * 256; }
 
 constexpr int kFloatUnit = 32;
-constexpr int64_t float_stride(int64_t width) { return (width + kFloatUnit - 1) / kFloatUnit * kFloatUnit; }
+PILLION_BOTH constexpr int64_t float_stride(int64_t width) { return (width + kFloatUnit - 1) / kFloatUnit * kFloatUnit; }
 
 struct PlaneOffsets { size_t codes, extra, scales, sub, end; };
 
@@ -127,7 +133,7 @@ inline PlaneOffsets plane_offsets(DType dtype, int64_t rows, int64_t width) {
 //     f16     values [rows][stride], then f32 [rows]: what a row's results are multiplied by (a power of two)
 //     bf16    values [2][rows][stride]: x rounded, and what the rounding lost, rounded
 struct Q8Offsets { size_t codes, sums, halves, end; };
-constexpr int64_t q8_blocks(int64_t width) { return (width / 32 + 1) / 2 * 2; }
+PILLION_BOTH constexpr int64_t q8_blocks(int64_t width) { return (width / 32 + 1) / 2 * 2; }
 inline Q8Offsets q8_offsets(int64_t rows, int64_t width) {
     const size_t blocks = size_t(rows) * size_t(q8_blocks(width));
     Q8Offsets o = {};
