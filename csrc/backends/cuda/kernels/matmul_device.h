@@ -10,6 +10,7 @@ namespace pillion::cuda {
 // A row must get the same bits in every instance of a kernel, so the compiler may not choose what it fuses.
 
 #ifdef __CUDACC__
+#define PILLION_NO_UNROLL _Pragma("unroll 1")
 static __device__ __forceinline__ float fma_rn(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 static __device__ __forceinline__ float mul_rn(float a, float b) { return __fmul_rn(a, b); }
 static __device__ __forceinline__ float sub_rn(float a, float b) { return __fsub_rn(a, b); }
@@ -27,6 +28,7 @@ static __device__ __forceinline__ uint2 load_once(const uint2* p) {
     return v;
 }
 #else
+#define PILLION_NO_UNROLL
 inline float fma_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float mul_rn(float a, float b) { return a * b; }      // compile with -ffp-contract=off
 inline float sub_rn(float a, float b) { return a - b; }

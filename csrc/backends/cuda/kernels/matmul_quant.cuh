@@ -209,7 +209,7 @@ static __global__ void __launch_bounds__(kTileThreads, 2) tile_quant_kernel(Matm
         __syncthreads();      // the stage is whole, and nobody reads the other any more
         const bool more = block + kStageBlocks < a.blocks;
         if (more) loader.start(other, block + kStageBlocks);
-        PILLION_UNROLL
+        PILLION_NO_UNROLL
         for (int b = 0; b < kStageBlocks; b++) tile.multiply(stage, b, warp_row, warp_column);
         if (more) loader.finish(other);
         at ^= 1;
