@@ -87,10 +87,17 @@ class CudaPlan final : public Plan {
         return b;
     }
 
+    // A launcher's complaint must not leave a capture open.
     void enqueue(Stream& stream, const Bounds& bounds) const {
         stream.copy(device_state_->device(), host_state_->host(), sizeof(StepState));
-        for (const Step& s : steps_)
-            if (!stream.failed()) s.enqueue(bounds, &stream);
+        for (const Step& s : steps_) {
+            if (stream.failed()) return;
+            try {
+                s.enqueue(bounds, &stream);
+            } catch (const std::exception& e) {
+                stream.fail(Status::internal, info(s.op).name, e.what());
+            }
+        }
     }
 
     void enqueue_run(Stream& stream, const Bounds& bounds) {
@@ -228,7 +235,9 @@ class Compiler {
         request_inputs();
         for (auto& [ids, lists] : lists_) {
             const Node& n = node(size_t(lists.first));
-            const size_t bytes = moe_lists_bytes(moe_shape(n.params.moe), graph_.rows_max(n.rows));
+            size_t bytes = 0;    // tiles grow with the rows, so fewer rows may have more of them
+            for (int rows = 1; rows <= graph_.rows_max(n.rows); rows++)
+                bytes = std::max(bytes, moe_lists_bytes(moe_shape(n.params.moe), rows));
             lists.request = add_request(bytes, lists.first, lists.last);
         }
         scratch_of_.assign(graph_.nodes().size(), size_t(-1));

@@ -5,7 +5,7 @@
 namespace pillion::cuda {
 namespace {
 
-constexpr int kMoeUsedMax = 64;
+constexpr int kMoeUsedMax = 64, kGridMax = 65535;
 
 bool supports_attend(const Graph& graph, const Node& n, const DeviceInfo& device, Reason& reason) {
     const AttendParams& p = n.params.attend;
@@ -34,6 +34,11 @@ bool supports_attend(const Graph& graph, const Node& n, const DeviceInfo& device
 
 bool cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& device, Reason& reason) {
     if (n.op == Op::attend) return supports_attend(graph, n, device, reason);
+    const int64_t rows = int64_t(graph.rows_max(n.rows)) * (n.op == Op::moe_matmul ? n.params.moe.per_row : 1);
+    if ((n.op == Op::matmul || n.op == Op::moe_matmul) && rows > kGridMax) {
+        reason.set("layer %d: a product of %lld rows, backend cuda runs at most %d at a time (n_batch)", n.layer, (long long)(rows), kGridMax);
+        return false;
+    }
     if (n.op == Op::moe_route || n.op == Op::moe_matmul) {
         const MoeParams& p = n.params.moe;
         if (p.n_experts <= kExpertsMax && p.n_used <= kMoeUsedMax) return true;
