@@ -1,6 +1,8 @@
 // Steps around matrix products: which form of its input each wants, and who makes it.
 #include <stddef.h>
 
+#include <algorithm>
+
 #include "backends/cuda/cuda_steps.h"
 #include "backends/cuda/kernels/ops.h"
 
@@ -18,29 +20,44 @@ PackedWeight packed_weight(const Tensor& t, const uint8_t* data) { return {t.dty
 
 namespace {
 
-// The input in the form that this weight's kernel wants at so many rows; made unless an earlier weight of the group made it.
-MatmulInput input_of(const ProductArgs& p, DType dtype, int64_t width, int per_row, const Bounds& b, stream_t stream) {
-    const Rows kind_of_rows = p.step.node.rows;
-    const int bound = b.count(kind_of_rows);
-    const InputKind kind = input_kind(dtype, bound);
-    const MatmulInput input = {kind, bound * per_row, width, reinterpret_cast<const float*>(p.step.in[1]), p.prepared[int(kind)]};
-    for (const DType before : p.earlier)
-        if (input_kind(before, bound) == kind) return input;
-    prepare_input(input, row_count(p.step.state, kind_of_rows, b, per_row), stream);
-    return input;
-}
+// The input of a product, in the form that this weight's kernel wants at so many rows; made unless an earlier weight of the group made
+// it. Outlives the graph: steps hold copies.
+struct Input {
+    const StepState* state;
+    Rows rows;
+    const float* x;
+    int64_t width;
+    int per_row;
+    DType dtype;
+    std::vector<DType> earlier;
+    uint8_t* prepared[4];
+
+    Input(const ProductArgs& p, const PackedWeight& w, int n)
+        : state(p.step.state), rows(p.step.node.rows), x(reinterpret_cast<const float*>(p.step.in[1])), width(w.width), per_row(n),
+          dtype(w.dtype), earlier(p.earlier) {
+        std::copy(p.prepared, p.prepared + 4, prepared);
+    }
+    MatmulInput take(const Bounds& b, stream_t stream) const {
+        const int bound = b.count(rows);
+        const InputKind kind = input_kind(dtype, bound);
+        const MatmulInput input = {kind, bound * per_row, width, x, prepared[int(kind)]};
+        for (const DType before : earlier)
+            if (input_kind(before, bound) == kind) return input;
+        prepare_input(input, row_count(state, rows, b, per_row), stream);
+        return input;
+    }
+};
 
 }  // namespace
 
 Step make_matmul_step(const ProductArgs& p) {
     const PackedWeight w = packed_weight(p.step.graph.value(p.step.node.in[0]).tensor, p.step.in[0]);
-    const Rows rows = p.step.node.rows;
+    const Input input(p, w, /*per_row=*/1);
     float* out = reinterpret_cast<float*>(p.step.out[0]);
     Step step;
     step.kernel = info(w.dtype).name;
     step.enqueue = [=](const Bounds& b, stream_t stream) {
-        if (b.count(rows) == 0) return;
-        matmul(w, input_of(p, w.dtype, w.width, /*per_row=*/1, b, stream), out, row_count(p.step.state, rows, b), stream);
+        if (b.count(input.rows) > 0) matmul(w, input.take(b, stream), out, row_count(input.state, input.rows, b), stream);
     };
     return step;
 }
@@ -48,16 +65,18 @@ Step make_matmul_step(const ProductArgs& p) {
 Step make_moe_matmul_step(const ProductArgs& p) {
     const PackedWeight w = packed_weight(p.step.graph.value(p.step.node.in[0]).tensor, p.step.in[0]);
     const MoeShape shape = moe_shape(p.step.node.params.moe);
-    const Rows rows = p.step.node.rows;
+    const Input input(p, w, shape.per_row);
     const int32_t* ids = reinterpret_cast<const int32_t*>(p.step.in[2]);
     float* out = reinterpret_cast<float*>(p.step.out[0]);
+    uint8_t* lists = p.lists;
+    const bool makes_lists = p.makes_lists;
     Step step;
     step.kernel = info(w.dtype).name;
     step.enqueue = [=](const Bounds& b, stream_t stream) {
-        if (b.count(rows) == 0) return;
-        const RowCount count = row_count(p.step.state, rows, b);
-        if (p.makes_lists) moe_group(shape, ids, p.lists, count, stream);
-        moe_matmul(w, shape, p.lists, input_of(p, w.dtype, w.width, shape.per_row, b, stream), out, count, stream);
+        if (b.count(input.rows) == 0) return;
+        const RowCount count = row_count(input.state, input.rows, b);
+        if (makes_lists) moe_group(shape, ids, lists, count, stream);
+        moe_matmul(w, shape, lists, input.take(b, stream), out, count, stream);
     };
     return step;
 }
