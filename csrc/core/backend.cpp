@@ -1,6 +1,11 @@
 #include "core/backend.h"
 
+#include <string.h>
+
 #include <mutex>
+#include <utility>
+
+#include "core/module.h"
 
 namespace pillion {
 namespace {
@@ -24,6 +29,26 @@ Backend* open(Entry& e) {
     return e.backend;
 }
 
+// Devices of modules that were opened, by the name they were asked for.
+Backend* open_module(const std::string& name, bool& known, Reason& reason) {
+    static std::vector<std::pair<std::string, Backend*>> opened;
+    const std::string device = name == "cuda:0" ? "cuda" : name;    // one device, one backend: what shares memory must compare equal
+    known = true;
+    for (const auto& o : opened)
+        if (o.first == device) return o.second;
+    Backend* backend = open_module_device(device, known, reason);
+    if (backend) opened.emplace_back(device, backend);
+    return backend;
+}
+
+std::string availability_json(const char* name, const Backend* backend, const Reason& why) {
+    std::string out = std::string("{\"name\": \"") + name + "\", \"available\": " + (backend ? "true" : "false");
+    if (backend) return out + ", \"info\": " + backend->info_json() + "}";
+    std::string reason;
+    for (const char* c = why.text; *c; c++) reason += *c == '"' || *c == '\\' ? std::string("\\") + *c : std::string(1, *c);
+    return out + ", \"reason\": \"" + reason + "\"}";
+}
+
 }  // namespace
 
 void register_backend(const char* name, BackendFactory factory) {
@@ -43,6 +68,10 @@ Backend& find_backend(const std::string& device) {
         }
         known += known.empty() ? e.name : std::string(", ") + e.name;
     }
+    Reason reason;
+    bool is_module = false;
+    if (Backend* b = open_module(device, is_module, reason)) return *b;
+    if (is_module) fail(Status::no_backend, "device \"%s\": %s", device.c_str(), reason.text);
     fail(Status::no_backend, "device \"%s\" is not built into this library (it has: auto, %s)", device.c_str(), known.c_str());
 }
 
@@ -50,25 +79,27 @@ std::string backends_json() {
     std::lock_guard<std::mutex> lock(g_mutex);
     std::string out = "[";
     for (Entry& e : entries()) {
-        if (out.size() > 1) out += ", ";
-        Backend* b = open(e);
-        out += std::string("{\"name\": \"") + e.name + "\", \"available\": " + (b ? "true" : "false");
-        if (b) {
-            out += ", \"info\": " + b->info_json();
-        } else {
-            std::string reason;
-            for (const char* c = e.reason.text; *c; c++) reason += *c == '"' || *c == '\\' ? std::string("\\") + *c : std::string(1, *c);
-            out += ", \"reason\": \"" + reason + "\"";
-        }
-        out += "}";
+        const Backend* b = open(e);
+        out += availability_json(e.name, b, e.reason) + ", ";
     }
-    for (const char* later : {"cuda", "htp"}) {
-        bool present = false;
-        for (const Entry& e : entries()) present |= std::string(e.name) == later;
-        if (!present)
-            out += std::string(", {\"name\": \"") + later + "\", \"available\": false, \"reason\": \"not built into this library\"}";
-    }
-    return out + "]";
+    Reason reason;
+    bool is_module = false;
+    const Backend* cuda = open_module("cuda", is_module, reason);
+    out += availability_json("cuda", cuda, reason);
+    return out + ", {\"name\": \"htp\", \"available\": false, \"reason\": \"not built into this library\"}]";
+}
+
+// Memory that the host sees is copied by the host.
+Status Backend::read(const Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason) {
+    if (!from.host()) return reason.set("backend %s keeps this buffer where the host can't read it", name()), Status::internal;
+    memcpy(to, from.host() + offset, bytes);
+    return Status::ok;
+}
+
+Status Backend::write(const void* from, size_t bytes, Buffer& to, size_t offset, Reason& reason) {
+    if (!to.host()) return reason.set("backend %s keeps this buffer where the host can't write it", name()), Status::internal;
+    memcpy(to.host() + offset, from, bytes);
+    return Status::ok;
 }
 
 }  // namespace pillion

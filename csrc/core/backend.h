@@ -80,6 +80,9 @@ class Backend {
     virtual bool supports(const Graph& graph, const Node& node, Reason& reason) const = 0;
     virtual Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer, Reason& reason) = 0;
     virtual std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) = 0;    // null: this device cannot read host memory
+    // Bytes of any buffer, also of one without host(); after the runs enqueued so far. Slow: for set-up and tests.
+    virtual Status read(const Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason);
+    virtual Status write(const void* from, size_t bytes, Buffer& to, size_t offset, Reason& reason);
     virtual std::unique_ptr<Queue> make_queue(int n_threads) = 0;
 
     // Bytes a weight takes in the backend's layout (0: it stays mapped), then its import at `offset` of `buffer`, once, at load.
@@ -95,7 +98,8 @@ class Backend {
 };
 
 // --- registry ---
-// "auto" picks the best present. Throws Error{no_backend} naming the device and why it is absent.
+// "cpu", "cuda" and "cuda:<number>" (a module opened on demand, core/module.h), "auto": the best of those linked in. Throws
+// Error{no_backend} naming the device and why it is absent.
 Backend& find_backend(const std::string& device);
 std::string backends_json();
 

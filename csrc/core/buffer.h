@@ -16,7 +16,8 @@ class Buffer {
 
     size_t size() const { return size_; }
     BufferKind kind() const { return kind_; }
-    virtual uint8_t* host() const = 0;    // the bytes as the CPU sees them; nullptr when it cannot
+    // The bytes as the CPU sees them; nullptr when it can't. Buffers of kind `state` always have them.
+    virtual uint8_t* host() const = 0;
 
   private:
     size_t size_;

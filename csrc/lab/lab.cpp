@@ -40,8 +40,14 @@ std::unique_ptr<Buffer> Device::allocate(size_t bytes, BufferKind kind) {
     std::unique_ptr<Buffer> buffer;
     Reason reason;
     check(backend->allocate(bytes, kind, buffer, reason), reason);
-    PILLION_CHECK(buffer->host());    // a device whose memory we cannot see needs copies here
     return buffer;
+}
+
+std::vector<uint8_t> Device::read(const Buffer& buffer, size_t offset, size_t bytes) const {
+    std::vector<uint8_t> data(bytes);
+    Reason reason;
+    check(backend->read(buffer, offset, bytes, data.data(), reason), reason);
+    return data;
 }
 
 namespace {

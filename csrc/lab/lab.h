@@ -32,6 +32,7 @@ struct Device {
     Device(const std::string& name, const std::string& table);
     Queue& queue(int threads);
     std::unique_ptr<Buffer> allocate(size_t bytes, BufferKind kind);
+    std::vector<uint8_t> read(const Buffer& buffer, size_t offset, size_t bytes) const;
 };
 
 // The store of one layer: rows come in through the op kv_store and are read back decoded.
@@ -40,7 +41,8 @@ struct Cache {
     std::shared_ptr<Buffer> buffer;
     KvStore store;
 };
-void read_cache(const KvStore& store, float* k, float* v);    // [n_kv_heads, capacity, head_dim] each; CPU layout only
+// [n_kv_heads, capacity, head_dim] each, out of the layout of the device's backend
+void read_cache(const Device& device, const KvStore& store, float* k, float* v);
 
 void bind_graph(py::module_& m);     // lab_graph.cpp: Device, Weight, Cache, Graph, Plan
 void bind_cache(py::module_& m);     // lab_cache.cpp: the runtime's KvCache

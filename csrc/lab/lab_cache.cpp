@@ -1,7 +1,9 @@
 // Caches: one layer's store decoded to floats, and the runtime's KvCache with its ring and rewind rules.
-#include "core/blocks.h"
+#include <string.h>
 
-#include "backends/cpu/cpu_steps.h"
+#include "backends/cpu/kv_layout.h"
+#include "backends/cuda/kv_layout.h"
+#include "core/blocks.h"
 #include "lab/lab.h"
 #include "runtime/kv_cache.h"
 
@@ -26,6 +28,35 @@ float value_at(const cpu::KvHead& h, int slot, int d) {
     const uint8_t* row = h.v + cpu::kv_v_row_bytes(h.format, h.head_dim) * size_t(slot);
     if (h.format == cpu::KvFormat::f16) return half_at(row + 2 * d);
     return half_at(row + cpu::kv_padded_dim(h.head_dim) + 2 * (d / 32)) * float(int8_t(row[d]));
+}
+
+void read_cpu_cache(const KvSpec& spec, const uint8_t* bytes, float* k, float* v) {
+    const auto format = spec.type == KvType::q8_0 ? cpu::KvFormat::q8_0 : cpu::KvFormat::f16;
+    const size_t k_bytes = cpu::kv_k_bytes(format, spec.head_dim, spec.capacity), v_bytes = cpu::kv_v_bytes(format, spec.head_dim, spec.capacity);
+    for (int head = 0; head < spec.n_kv_heads; head++) {
+        uint8_t* base = const_cast<uint8_t*>(bytes) + (k_bytes + v_bytes) * size_t(head);
+        const cpu::KvHead h = {base, base + k_bytes, spec.capacity, spec.head_dim, format};
+        for (int slot = 0; slot < h.capacity; slot++)
+            for (int d = 0; d < h.head_dim; d++) *k++ = key_at(h, slot, d), *v++ = value_at(h, slot, d);
+    }
+}
+
+// From the description in backends/cuda/kv_layout.h.
+void read_cuda_cache(const KvSpec& s, const uint8_t* bytes, float* k, float* v) {
+    const cuda::KvPlanes planes = cuda::kv_planes(s);
+    const size_t scales = size_t(cuda::kv_scales(s.head_dim));
+    const auto value = [&](size_t values, size_t scale, size_t row, int d) {
+        if (s.type == KvType::f16) return half_at(bytes + values + (row * size_t(s.head_dim) + size_t(d)) * 2);
+        const float code = float(int8_t(bytes[values + row * size_t(s.head_dim) + size_t(d)]));
+        return half_at(bytes + scale + (row * scales + size_t(d / 32)) * 2) * code;
+    };
+    for (int head = 0; head < s.n_kv_heads; head++)
+        for (int slot = 0; slot < s.capacity; slot++)
+            for (int d = 0; d < s.head_dim; d++) {
+                const size_t row = size_t(slot) * size_t(s.n_kv_heads) + size_t(head);
+                *k++ = value(planes.k, planes.k_scale, row, d);
+                *v++ = value(planes.v, planes.v_scale, row, d);
+            }
 }
 
 // The runtime's cache over layers of (sliding, owns_kv), all of one KV head of size 2.
@@ -59,12 +90,10 @@ struct RuntimeCache {
 
 }  // namespace
 
-void read_cache(const KvStore& store, float* k, float* v) {
-    for (int head = 0; head < store.spec.n_kv_heads; head++) {
-        const cpu::KvHead h = cpu::kv_head(store, head);
-        for (int slot = 0; slot < h.capacity; slot++)
-            for (int d = 0; d < h.head_dim; d++) *k++ = key_at(h, slot, d), *v++ = value_at(h, slot, d);
-    }
+void read_cache(const Device& device, const KvStore& store, float* k, float* v) {
+    const std::vector<uint8_t> bytes = device.read(*store.buffer, store.offset, device.backend->kv_bytes(store.spec));
+    if (strcmp(device.backend->name(), "cuda") == 0) read_cuda_cache(store.spec, bytes.data(), k, v);
+    else read_cpu_cache(store.spec, bytes.data(), k, v);
 }
 
 void bind_cache(py::module_& m) {

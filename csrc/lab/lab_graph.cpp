@@ -54,7 +54,8 @@ std::shared_ptr<Weight> make_weight(std::shared_ptr<Device> device, const std::s
 
 py::bytes weight_bytes(const Weight& w) {    // as the backend keeps them
     if (w.mapped) return py::bytes();
-    return py::bytes(reinterpret_cast<const char*>(w.buffer->host()), w.buffer->size());
+    const std::vector<uint8_t> bytes = w.device->read(*w.buffer, 0, w.buffer->size());
+    return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
 std::shared_ptr<Cache> make_cache(std::shared_ptr<Device> device, const std::string& type, int n_kv_heads, int head_dim, int capacity,
@@ -67,14 +68,16 @@ std::shared_ptr<Cache> make_cache(std::shared_ptr<Device> device, const std::str
     const size_t bytes = device->backend->kv_bytes(c->store.spec);
     c->buffer = device->allocate(bytes, BufferKind::kv);
     c->store.buffer = c->buffer.get();
-    memset(c->buffer->host(), fill, bytes);
+    const std::vector<uint8_t> filled(bytes, uint8_t(fill));
+    Reason reason;
+    check(device->backend->write(filled.data(), bytes, *c->buffer, 0, reason), reason);
     return c;
 }
 
 py::tuple decode_cache(const Cache& c) {
     const KvSpec& s = c.store.spec;
     FloatArray k({s.n_kv_heads, s.capacity, s.head_dim}), v({s.n_kv_heads, s.capacity, s.head_dim});
-    read_cache(c.store, k.mutable_data(), v.mutable_data());
+    read_cache(*c.device, c.store, k.mutable_data(), v.mutable_data());
     return py::make_tuple(k, v);
 }
 

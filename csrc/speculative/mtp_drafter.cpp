@@ -59,7 +59,7 @@ class MtpDrafter final : public Drafter {
         in_.dense_head = o.dense_head || hp.masked_head == MaskedHead::none;
         n_embd_ = hp.n_embd_out, n_vocab_ = hp.n_vocab;
         width_ = draft_scores_width(hp, in_.dense_head);
-        if (in_.dense_head && hp.masked_head != MaskedHead::none) token_order_ = model_->weights().token_order;
+        if (in_.dense_head && hp.masked_head != MaskedHead::none) read_token_order();
         allocate();
         queue_ = &target.queue();
         for (int n = 1; n <= kDraftMax; n++) plan(n);    // what can't run is said now, and no round pays for a compilation
@@ -100,6 +100,15 @@ class MtpDrafter final : public Drafter {
     }
 
   private:
+    // Tables may lie where only the device sees them; the host maps scores to tokens too.
+    void read_token_order() {
+        const Tensor& t = model_->weights().token_order;
+        token_order_.resize(size_t(n_vocab_));
+        Reason reason;
+        if (const Status s = model_->backend().read(*t.buffer, t.offset, token_order_.size() * 4, token_order_.data(), reason); s != Status::ok)
+            fail(s, "token order of the drafter: %s", reason.text);
+    }
+
     void allocate() {
         const size_t n = kDraftMax;
         size_t bytes = 0;
@@ -162,12 +171,12 @@ class MtpDrafter final : public Drafter {
     // Which tokens a step's scores belong to; null: those of 0 .. width - 1.
     const int32_t* scored_ids(int step) const {
         if (!in_.dense_head) return reinterpret_cast<const int32_t*>(in_.ids.host()) + int64_t(step) * width_;
-        return token_order_ ? reinterpret_cast<const int32_t*>(token_order_.host()) : nullptr;
+        return token_order_.empty() ? nullptr : token_order_.data();
     }
 
     std::shared_ptr<Model> model_;
     DraftInputs in_ = {};
-    Tensor token_order_;
+    std::vector<int32_t> token_order_;    // of a dense head over a table in cluster order
     std::unique_ptr<Buffer> buffer_;
     Queue* queue_ = nullptr;
     std::unique_ptr<Plan> plans_[kDraftMax];

@@ -1,0 +1,203 @@
+// CUDA as a backend, and the one function that its module exports. Everything below throws Error or std::bad_alloc at most; the edges
+// of Backend turn that into a Status.
+#include <string.h>
+
+#include <algorithm>
+#include <chrono>
+#include <new>
+#include <thread>
+
+#include "backends/cuda/cuda_buffer.h"
+#include "backends/cuda/cuda_import.h"
+#include "backends/cuda/cuda_plan.h"
+#include "backends/cuda/cuda_queue.h"
+#include "backends/cuda/kernels/limits.h"
+#include "backends/cuda/kv_layout.h"
+#include "core/module.h"
+
+namespace pillion::cuda {
+namespace {
+
+constexpr size_t kProbeBytes = 256u << 20;    // past any cache
+constexpr int kProbeRuns = 5;
+constexpr size_t kAlign = 256;                // what the products want of packed weights
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+class CudaBackend final : public Backend {
+  public:
+    CudaBackend(int index, const DeviceInfo& device) : index_(index), device_(device) {}
+    const char* name() const override { return "cuda"; }
+
+    std::string info_json() const override {
+        char text[512];
+        snprintf(text, sizeof text,
+                 "{\"device\": \"%s\", \"index\": %d, \"compute_capability\": \"%d.%d\", \"memory_bytes\": %zu, \"multiprocessors\": %d, "
+                 "\"shared_bytes_per_block\": %zu, \"emulated\": %s}",
+                 device_.name, index_, device_.major, device_.minor, device_.memory_bytes, device_.limits.sm_count, device_.limits.shared_optin,
+                 device_.emulated ? "true" : "false");
+        return text;
+    }
+
+    bool supports(const Graph& graph, const Node& node, Reason& reason) const override { return cuda_supports(graph, node, device_, reason); }
+
+    Status allocate(size_t size, BufferKind kind, std::unique_ptr<::pillion::Buffer>& buffer, Reason& reason) override {
+        Status status = Status::ok;
+        Reason why;
+        auto memory = Memory::allocate(index_, std::max<size_t>(size, 64), kind == BufferKind::state ? MemoryKind::mapped : MemoryKind::device,
+                                       status, why);
+        if (memory) buffer.reset(new (std::nothrow) OwnBuffer(size, kind, std::move(memory)));
+        if (memory || buffer) return buffer ? Status::ok : Status::out_of_memory;
+        static constexpr const char* kKinds[] = {"weights", "KV cache", "scratch", "state"};
+        reason.set("%s on device %d: %s", kKinds[int(kind)], index_, why.text);
+        return status;
+    }
+
+    std::unique_ptr<::pillion::Buffer> map_host(uint8_t* bytes, size_t size) override {
+        return std::unique_ptr<::pillion::Buffer>(new (std::nothrow) FileBuffer(index_, bytes, size));
+    }
+
+    std::unique_ptr<Queue> make_queue(int n_threads) override {
+        Status status = Status::ok;
+        Reason reason;
+        auto stream = Stream::create(index_, status, reason);
+        const int threads = n_threads > 0 ? n_threads : int(std::max(1u, std::thread::hardware_concurrency()));
+        return std::make_unique<CudaQueue>(threads, std::move(stream), status, reason);
+    }
+
+    Status read(const ::pillion::Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason) override {
+        return transfer(to, static_cast<const DeviceBuffer&>(from).device(offset), bytes, reason);
+    }
+    Status write(const void* from, size_t bytes, ::pillion::Buffer& to, size_t offset, Reason& reason) override {
+        return transfer(static_cast<DeviceBuffer&>(to).device(offset), from, bytes, reason);
+    }
+
+    Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {
+        if (!is_weight_type(s.dtype) && !(s.use == WeightSource::Use::table && s.dtype == DType::i32)) {
+            reason.set("tensor %s: type %s is not a weight format of the cuda backend", s.name, info(s.dtype).name);
+            return Status::unsupported_model;
+        }
+        bytes = weight_size(s);
+        if (bytes > 0) bytes += kAlign - 64;    // places are multiples of 64, import_weight moves on to one of kAlign
+        return Status::ok;
+    }
+
+    Status import_weight(const WeightSource& s, ::pillion::Buffer& buffer, size_t offset, Queue& queue, Tensor& t, Reason& reason) override {
+        return at_the_rim(reason, [&] {
+            size_t bytes = 0;
+            if (Status status = weight_bytes(s, bytes, reason); status != Status::ok) return status;
+            return place(s, buffer, (offset + kAlign - 1) / kAlign * kAlign, static_cast<CudaQueue&>(queue), t, reason);
+        });
+    }
+
+    size_t kv_bytes(const KvSpec& spec) const override { return kv_planes(spec).bytes; }
+
+    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason, const CompileOptions& options) override {
+        return at_the_rim(reason, [&] {
+            if (options.observer) {
+                reason.set("activations are collected on the cpu backend only, this model is on %s", name());
+                return Status::unsupported_op;
+            }
+            CudaQueue& stream = static_cast<CudaQueue&>(queue);
+            Status status = Status::ok;
+            if (!stream.stream(status, reason)) return status;    // also makes the device current, which supports() asks
+            for (const Node& n : graph.nodes())
+                if (!supports(graph, n, reason)) return Status::unsupported_op;
+            plan = compile_plan(graph, index_, device_, stream);
+            return Status::ok;
+        });
+    }
+
+    Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) override {
+        limits = {};
+        if (device_.emulated) return Status::ok;    // its time says nothing of a device
+        return at_the_rim(reason, [&] { return measure_read(static_cast<CudaQueue&>(queue), limits, reason); });
+    }
+
+  private:
+    template <class F>
+    Status at_the_rim(Reason& reason, const F& body) const {
+        try {
+            return body();
+        } catch (const Error& e) {
+            reason.set("%s", e.what());
+            return e.code();
+        } catch (const std::bad_alloc&) {
+            reason.set("the host has no memory for this");
+            return Status::out_of_memory;
+        } catch (const std::exception& e) {
+            reason.set("%s", e.what());
+            return Status::internal;
+        }
+    }
+
+    Status place(const WeightSource& s, ::pillion::Buffer& buffer, size_t offset, CudaQueue& queue, Tensor& t, Reason& reason) {
+        t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
+        if (s.use == WeightSource::Use::vector) t.dtype = DType::f32;
+        if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed;
+        if (s.use == WeightSource::Use::table && s.mapped) {
+            t.buffer = s.mapped, t.offset = s.mapped_offset;
+            const size_t bytes = row_bytes(s.dtype, s.width) * size_t(s.rows * s.depth);
+            return s.data ? static_cast<FileBuffer*>(s.mapped)->place(s.mapped_offset, bytes, reason) : Status::ok;
+        }
+        if (!s.data) return Status::ok;
+        std::vector<uint8_t> bytes;
+        if (!make_weight(s, queue.n_threads(), queue.cancel, bytes)) return reason.set("cancelled"), Status::cancelled;
+        if (s.done) s.done(s.owner, s.data, row_bytes(s.dtype, s.width) * size_t(s.rows * s.depth));
+        Status status = Status::ok;
+        Stream* stream = queue.stream(status, reason);
+        if (!stream) return status;
+        stream->copy(device_of(t), bytes.data(), bytes.size());
+        return stream->wait(reason);
+    }
+
+    // On a stream of its own: whoever asks has waited for the runs whose results it wants.
+    Status transfer(void* to, const void* from, size_t bytes, Reason& reason) {
+        Status status = Status::ok;
+        const auto stream = Stream::create(index_, status, reason);
+        if (!stream) return status;
+        stream->copy(to, from, bytes);
+        return stream->wait(reason);
+    }
+
+    Status measure_read(CudaQueue& queue, MachineLimits& limits, Reason& reason) {
+        Status status = Status::ok;
+        Stream* stream = queue.stream(status, reason);
+        if (!stream) return status;
+        const size_t sums = size_t(device_.limits.sm_count) * kReadBlocksPerSm * 8 * 4;
+        const auto memory = Memory::allocate(index_, kProbeBytes + sums, MemoryKind::device, status, reason);
+        if (!memory) return status;
+        for (int i = 0; i <= kProbeRuns; i++) {    // the first warms up
+            if (queue.cancel.load()) return reason.set("cancelled"), Status::cancelled;
+            const double begin = seconds();
+            read_all(memory->device(), kProbeBytes, reinterpret_cast<uint32_t*>(memory->device() + kProbeBytes), device_.limits.sm_count, stream);
+            if (status = stream->wait(reason); status != Status::ok) return status;
+            if (i > 0) limits.read_bytes_per_second = std::max(limits.read_bytes_per_second, double(kProbeBytes) / (seconds() - begin));
+        }
+        return Status::ok;
+    }
+
+    int index_;
+    DeviceInfo device_;
+};
+
+}  // namespace
+
+static Backend* open_backend(const ModuleRequest& request, Reason& reason) {
+    if (strcmp(request.build_id, build_id()) != 0) {
+        reason.set("its module belongs to another build (%s) than this library (%s)", build_id(), request.build_id);
+        return nullptr;
+    }
+    DeviceInfo device;
+    if (find_device(request.device, device, reason) != Status::ok) return nullptr;
+    auto* backend = new (std::nothrow) CudaBackend(request.device, device);
+    if (!backend) reason.set("no memory");
+    return backend;
+}
+
+}  // namespace pillion::cuda
+
+extern "C" __attribute__((visibility("default"))) pillion::Backend* pillion_module_backend(const pillion::ModuleRequest* request,
+                                                                                           pillion::Reason* reason) {
+    return pillion::cuda::open_backend(*request, *reason);
+}

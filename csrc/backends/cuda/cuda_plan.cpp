@@ -1,0 +1,368 @@
+// What a step of a run may have at most decides the grids; what it has is read on the device. Runs of few rows are captured once per
+// (rows, out rows, bucket of positions) and replayed; longer ones are enqueued launch by launch, which their work hides.
+//
+// Outputs that the host reads are made in device memory and copied out when nobody needs them any more: what comes after them (a head's
+// soft-cap and pick, the next draft step) must not read across the bus.
+#include "backends/cuda/cuda_plan.h"
+
+#include <math.h>
+#include <string.h>
+
+#include <algorithm>
+#include <map>
+
+#include "backends/cuda/cuda_buffer.h"
+#include "backends/cuda/cuda_steps.h"
+#include "backends/cuda/kernels/attn.h"
+#include "core/memory_plan.h"
+
+namespace pillion::cuda {
+namespace {
+
+std::unique_ptr<Memory> allocate_or_throw(int device_index, size_t bytes, MemoryKind kind, const char* what) {
+    Status status = Status::ok;
+    Reason reason;
+    auto m = Memory::allocate(device_index, bytes, kind, status, reason);
+    if (!m) ::pillion::fail(status, "%s: %s", what, reason.text);
+    return m;
+}
+
+class CudaPlan final : public Plan {
+  public:
+    CudaPlan(CudaQueue& queue, int rows_max, int out_rows_max) : queue_(queue), rows_max_(rows_max), out_rows_max_(out_rows_max) {}
+    ~CudaPlan() override {
+        Reason ignored;
+        if (pending_) (void)wait(ignored);    // launches may still read what goes away now
+    }
+
+    Status run(const StepState& state, Reason& reason) override {
+        if (state.rows < 1 || state.rows > rows_max_ || state.out_rows < 0 || state.out_rows > state.rows ||
+            state.out_rows > out_rows_max_) {
+            reason.set("plan for %d rows and %d outputs was given %d and %d", rows_max_, out_rows_max_, state.rows, state.out_rows);
+            return Status::internal;
+        }
+        if (pending_)
+            if (const Status s = wait(reason); s != Status::ok) return s;
+        cancelled_ = queue_.cancel.load();
+        if (cancelled_) return Status::ok;    // wait() says so
+        Status status = Status::ok;
+        Stream* stream = queue_.stream(status, reason);
+        if (!stream) return status;
+        memcpy(host_state_->host(), &state, sizeof state);
+        pending_ = true;
+        enqueue_run(*stream, {state.rows, state.out_rows, bucket(state.pos + state.rows)});
+        return Status::ok;
+    }
+
+    Status wait(Reason& reason) override {
+        if (cancelled_) return reason.set("cancelled"), Status::cancelled;
+        pending_ = false;
+        Status status = Status::ok;
+        Stream* stream = queue_.stream(status, reason);
+        return stream ? stream->wait(reason) : status;
+    }
+
+    size_t scratch_bytes() const override { return scratch_bytes_; }
+    std::string to_json() const override {
+        std::string out = "[";
+        for (const Step& s : steps_) {
+            char line[160];
+            snprintf(line, sizeof line, "%s{\"op\": \"%s\", \"layer\": %d, \"backend\": \"cuda\", \"kernel\": \"%s\"}",
+                     out.size() > 1 ? ", " : "", info(s.op).name, s.layer, s.kernel);
+            out += line;
+        }
+        return out + "]";
+    }
+
+    std::vector<Step> steps_;
+    std::vector<std::unique_ptr<Memory>> constants_;
+    std::unique_ptr<Memory> scratch_, device_state_, host_state_;
+    size_t scratch_bytes_ = 0;
+
+  private:
+    // Lengths in powers of two, so that a captured run serves a while.
+    static int bucket(int positions) {
+        int b = 256;
+        while (b < positions) b *= 2;
+        return b;
+    }
+
+    // A launcher's complaint must not leave a capture open.
+    void enqueue(Stream& stream, const Bounds& bounds) const {
+        stream.copy(device_state_->device(), host_state_->host(), sizeof(StepState));
+        for (const Step& s : steps_) {
+            if (stream.failed()) return;
+            try {
+                s.enqueue(bounds, &stream);
+            } catch (const std::exception& e) {
+                stream.fail(Status::internal, info(s.op).name, e.what());
+            }
+        }
+    }
+
+    void enqueue_run(Stream& stream, const Bounds& bounds) {
+        if (bounds.rows > kFewTokens) return enqueue(stream, bounds);
+        std::unique_ptr<Replay>& replay = replays_[bounds];
+        if (!replay) {
+            Replay::begin(stream);
+            enqueue(stream, bounds);
+            replay = Replay::end(stream);
+        }
+        if (replay) replay->launch(stream);
+    }
+
+    CudaQueue& queue_;
+    int rows_max_, out_rows_max_;
+    std::map<Bounds, std::unique_ptr<Replay>> replays_;
+    bool pending_ = false, cancelled_ = false;
+};
+
+// Two passes, as the CPU's: the first finds when each value and each op's scratch is needed and places them, the second makes steps
+// that hold the final addresses.
+class Compiler {
+  public:
+    Compiler(const Graph& graph, int device_index, const DeviceInfo& device, CudaQueue& queue)
+        : graph_(graph), index_(device_index), device_(device), queue_(queue), requests_(graph.values().size()),
+          is_made_(graph.values().size()) {}
+
+    std::unique_ptr<Plan> compile() {
+        auto plan = std::make_unique<CudaPlan>(queue_, graph_.rows_max(), graph_.out_rows_max());
+        plan_ = plan.get();
+        find_lifetimes();
+        find_inputs();
+        find_lists();
+        request_scratch();
+        plan->scratch_bytes_ = std::max<size_t>(plan_memory(requests_), 64);
+        plan->scratch_ = allocate_or_throw(index_, plan->scratch_bytes_, MemoryKind::device, "scratch");
+        plan->device_state_ = allocate_or_throw(index_, sizeof(StepState), MemoryKind::device, "step state");
+        plan->host_state_ = allocate_or_throw(index_, sizeof(StepState), MemoryKind::mapped, "step state");
+        for (size_t i = 0; i < graph_.nodes().size(); i++) add_steps(i);
+        return plan;
+    }
+
+  private:
+    static constexpr size_t kAlign = 256;    // what the products want; the memory plan gives 64
+    static constexpr int kInputKinds = 4;
+    struct PreparedInput {
+        int first = 0, last = 0;       // nodes
+        std::vector<DType> dtypes;     // of their weights
+        size_t request[kInputKinds] = {size_t(-1), size_t(-1), size_t(-1), size_t(-1)};
+    };
+    struct Lists {
+        int first = 0, last = 0;
+        size_t request = size_t(-1);
+    };
+
+    const Node& node(size_t i) const { return graph_.nodes()[i]; }
+    bool is_scratch(Value v) const { return v != kNone && (graph_.value(v).kind == ValueInfo::Kind::activation || is_made_[size_t(v)]); }
+
+    void find_lifetimes() {
+        for (const Node& n : graph_.nodes())
+            for (Value v : n.out)
+                if (v != kNone) is_made_[size_t(v)] = true;
+        const auto use = [&](Value v, int at) {
+            if (!is_scratch(v)) return;
+            MemoryRequest& r = requests_[size_t(v)];
+            const ValueInfo& info = graph_.value(v);
+            r.bytes = size_t(info.width) * 4 * size_t(graph_.rows_max(info.rows));
+            r.first = r.first < 0 ? at : std::min(r.first, at);
+            r.last = std::max(r.last, at);
+        };
+        for (size_t i = 0; i < graph_.nodes().size(); i++) {
+            for (Value v : node(i).in) use(v, int(i));
+            for (Value v : node(i).out) use(v, int(i));
+        }
+    }
+
+    // --- inputs of products: one preparation for neighbours that read the same rows ---
+
+    static bool is_product(Op op) { return op == Op::matmul || op == Op::moe_matmul; }
+    int per_row(const Node& n) const { return n.op == Op::moe_matmul ? n.params.moe.per_row : 1; }
+
+    void find_inputs() {
+        input_of_.assign(graph_.nodes().size(), -1);
+        for (size_t i = 0; i < graph_.nodes().size(); i++) {
+            const Node& n = node(i);
+            if (!is_product(n.op)) continue;
+            const bool shared = i > 0 && is_product(node(i - 1).op) && node(i - 1).in[1] == n.in[1] && per_row(node(i - 1)) == per_row(n);
+            if (!shared) inputs_.push_back({});
+            PreparedInput& input = inputs_.back();
+            if (!shared) input.first = int(i);
+            input.last = int(i);
+            input.dtypes.push_back(graph_.value(n.in[0]).tensor.dtype);
+            input_of_[i] = int(inputs_.size()) - 1;
+        }
+    }
+
+    // --- pairs of rows and experts, sorted once per routing ---
+
+    void find_lists() {
+        for (size_t i = 0; i < graph_.nodes().size(); i++) {
+            if (node(i).op != Op::moe_matmul) continue;
+            const auto [at, is_new] = lists_.insert({node(i).in[2], {}});
+            if (is_new) at->second.first = int(i);
+            at->second.last = int(i);
+        }
+    }
+
+    size_t add_request(size_t bytes, int first, int last) {
+        MemoryRequest r;
+        r.bytes = bytes + kAlign, r.first = first, r.last = last;
+        requests_.push_back(r);
+        return requests_.size() - 1;
+    }
+
+    size_t prepared_bytes(const PreparedInput& input, InputKind kind, int rows, int per, int64_t width) const {
+        size_t bytes = 0;
+        for (const DType dtype : input.dtypes)
+            for (const int bound : {std::min(rows, kFewTokens), rows})
+                if (input_kind(dtype, bound) == kind) bytes = std::max(bytes, input_bytes(kind, bound * per, width));
+        return bytes;
+    }
+
+    void request_inputs() {
+        for (PreparedInput& input : inputs_) {
+            const Node& n = node(size_t(input.first));
+            const int per = per_row(n), rows = graph_.rows_max(n.rows);
+            const int64_t width = graph_.value(n.in[0]).tensor.width;
+            for (int kind = 0; kind < kInputKinds; kind++)
+                if (const size_t bytes = prepared_bytes(input, InputKind(kind), rows, per, width))
+                    input.request[kind] = add_request(bytes, input.first, input.last);
+        }
+    }
+
+    void request_scratch() {
+        request_inputs();
+        for (auto& [ids, lists] : lists_) {
+            const Node& n = node(size_t(lists.first));
+            size_t bytes = 0;    // tiles grow with the rows, so fewer rows may have more of them
+            for (int rows = 1; rows <= graph_.rows_max(n.rows); rows++)
+                bytes = std::max(bytes, moe_lists_bytes(moe_shape(n.params.moe), rows));
+            lists.request = add_request(bytes, lists.first, lists.last);
+        }
+        scratch_of_.assign(graph_.nodes().size(), size_t(-1));
+        for (size_t i = 0; i < graph_.nodes().size(); i++) {
+            const Node& n = node(i);
+            size_t bytes = 0;
+            if (n.op == Op::attend) bytes = attend_bytes(n);
+            if (n.op == Op::centroid_head) bytes = centroid_layout(n).bytes;
+            if (bytes) scratch_of_[i] = add_request(bytes, int(i), int(i));
+        }
+    }
+
+    // The most that a run of few rows needs; longer ones need nothing.
+    size_t attend_bytes(const Node& n) const {
+        const KvSpec& spec = graph_.value(n.in[0]).kv.spec;
+        const int rows = std::min(graph_.rows_max(n.rows), kFewTokens);
+        return attn_plan(attn_shape(n.params.attend, spec, rows, /*positions=*/1 << 30), device_.limits).scratch_floats * 4;
+    }
+
+    CentroidLayout centroid_layout(const Node& n) const {
+        return centroid_scratch(n.params.centroid_head, graph_.value(n.in[2]).tensor, graph_.rows_max(n.rows));
+    }
+
+    uint8_t* at_request(size_t r) const {
+        if (r == size_t(-1)) return nullptr;
+        uint8_t* p = plan_->scratch_->device() + requests_[r].offset;
+        return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(p) + kAlign - 1) / kAlign * kAlign);
+    }
+
+    uint8_t* address(Value v) const {
+        if (v == kNone) return nullptr;
+        const ValueInfo& info = graph_.value(v);
+        if (is_scratch(v)) return plan_->scratch_->device() + requests_[size_t(v)].offset;
+        return info.kind == ValueInfo::Kind::kv ? device_of(info.kv) : device_of(info.tensor);
+    }
+
+    void add_steps(size_t i) {
+        const Node& n = node(i);
+        StepArgs a = {graph_, n, device_.limits, reinterpret_cast<const StepState*>(plan_->device_state_->device()), {}, {}, nullptr};
+        for (int k = 0; k < 6; k++) a.in[k] = address(n.in[k]);
+        for (int k = 0; k < 2; k++) a.out[k] = address(n.out[k]);
+        a.scratch = at_request(scratch_of_[i]);
+        Step step;
+        if (is_product(n.op)) step = product_step(i, a);
+        else if (n.op == Op::rope_table) step = make_rope_step(a, upload(rope_frequencies(n)));
+        else step = make_step(a);
+        if (!step.enqueue) ::pillion::fail(Status::unsupported_op, "op %s has no cuda kernel", info(n.op).name);
+        step.op = n.op, step.layer = n.layer;
+        plan_->steps_.push_back(std::move(step));
+        add_copies(i);
+    }
+
+    Step product_step(size_t i, const StepArgs& a) {
+        const PreparedInput& input = inputs_[size_t(input_of_[i])];
+        ProductArgs p = {a, {}, {}, nullptr, false};
+        p.earlier.assign(input.dtypes.begin(), input.dtypes.begin() + (long(i) - input.first));
+        for (int kind = 0; kind < kInputKinds; kind++) p.prepared[kind] = at_request(input.request[kind]);
+        if (node(i).op == Op::matmul) return make_matmul_step(p);
+        const Lists& lists = lists_.at(node(i).in[2]);
+        p.lists = at_request(lists.request);
+        p.makes_lists = lists.first == int(i);
+        return make_moe_matmul_step(p);
+    }
+
+    // Outputs that nobody reads after this node go to their buffers.
+    void add_copies(size_t i) {
+        std::vector<Value> done;
+        for (size_t v = 0; v < graph_.values().size(); v++)
+            if (graph_.values()[v].kind == ValueInfo::Kind::external && is_made_[v] && requests_[v].last == int(i)) done.push_back(Value(v));
+        for (const Value v : done) {
+            const ValueInfo& value = graph_.value(v);
+            Step step = make_copy_step(reinterpret_cast<const StepState*>(plan_->device_state_->device()), value, address(v), device_of(value.tensor));
+            step.op = node(i).op, step.layer = node(i).layer;
+            plan_->steps_.push_back(std::move(step));
+        }
+    }
+
+    // --- what is computed once, on the host ---
+
+    std::vector<float> rope_frequencies(const Node& n) {
+        const RopeTableParams& p = n.params.rope_table;
+        const int half = p.dims / 2;
+        std::vector<float> factors(size_t(half), 1.0f), frequencies(static_cast<size_t>(half));
+        if (n.in[0] != kNone) transfer(factors.data(), device_of(graph_.value(n.in[0]).tensor), factors.size() * 4);
+        for (int i = 0; i < half; i++) {
+            const double factor = double(factors[size_t(i)]);
+            const double f = pow(double(p.base), -2.0 * i / p.dims) * double(p.position_scale) / factor;
+            // The reference holds frequencies in f32; a factor of 1e29 and more is GGUF's way to say "does not rotate".
+            frequencies[size_t(i)] = factor >= 1e29 ? 0.0f : float(f);
+        }
+        return frequencies;
+    }
+
+    const float* upload(const std::vector<float>& values) {
+        auto m = allocate_or_throw(index_, values.size() * 4, MemoryKind::device, "constants");
+        transfer(m->device(), values.data(), values.size() * 4);
+        plan_->constants_.push_back(std::move(m));
+        return reinterpret_cast<const float*>(plan_->constants_.back()->device());
+    }
+
+    void transfer(void* to, const void* from, size_t bytes) {
+        Status status = Status::ok;
+        Reason reason;
+        Stream* stream = queue_.stream(status, reason);
+        if (stream) stream->copy(to, from, bytes), status = stream->wait(reason);
+        if (status != Status::ok) ::pillion::fail(status, "%s", reason.text);
+    }
+
+    const Graph& graph_;
+    int index_;
+    const DeviceInfo& device_;
+    CudaQueue& queue_;
+    CudaPlan* plan_ = nullptr;
+    std::vector<MemoryRequest> requests_;    // values first, then scratch of ops
+    std::vector<bool> is_made_;              // by a node of the graph
+    std::vector<PreparedInput> inputs_;
+    std::vector<int> input_of_;
+    std::map<Value, Lists> lists_;
+    std::vector<size_t> scratch_of_;
+};
+
+}  // namespace
+
+std::unique_ptr<Plan> compile_plan(const Graph& graph, int device_index, const DeviceInfo& device, CudaQueue& queue) {
+    return Compiler(graph, device_index, device, queue).compile();
+}
+
+}  // namespace pillion::cuda

@@ -1,0 +1,28 @@
+// A stream as a Queue.
+#pragma once
+#include "backends/cuda/device/runtime.h"
+#include "core/backend.h"
+
+namespace pillion::cuda {
+
+class CudaQueue final : public Queue {
+  public:
+    // n_threads: of the host, for imports. Without a stream every use reports why there is none.
+    CudaQueue(int n_threads, std::unique_ptr<Stream> stream, Status status, const Reason& reason)
+        : n_threads_(n_threads), stream_(std::move(stream)), status_(status), reason_(reason) {}
+    int n_threads() const override { return n_threads_; }
+    // Null with the reason.
+    Stream* stream(Status& status, Reason& reason) {
+        if (!stream_) status = status_, reason = reason_;
+        else stream_->make_current();
+        return stream_.get();
+    }
+
+  private:
+    int n_threads_;
+    std::unique_ptr<Stream> stream_;
+    Status status_;
+    Reason reason_;
+};
+
+}  // namespace pillion::cuda

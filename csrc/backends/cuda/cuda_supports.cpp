@@ -1,0 +1,56 @@
+// What the kernels can do: asked of the same functions that choose them.
+#include "backends/cuda/cuda_plan.h"
+#include "backends/cuda/cuda_steps.h"
+
+namespace pillion::cuda {
+namespace {
+
+constexpr int kMoeUsedMax = 64, kGridMax = 65535;
+
+bool supports_attend(const Graph& graph, const Node& n, const DeviceInfo& device, Reason& reason) {
+    const AttendParams& p = n.params.attend;
+    const KvSpec& spec = graph.value(n.in[0]).kv.spec;
+    const int rows_max = graph.rows_max(n.rows);
+    // Every kernel that runs of up to this many rows may take.
+    for (const int rows : {1, 2, 4, 8, kFewTokens, kFewTokens + 1, 32, 64, rows_max}) {
+        if (rows > rows_max) continue;
+        const AttnShape shape = attn_shape(p, spec, rows, /*positions=*/1 << 30);
+        const AttnPlan plan = attn_plan(shape, device.limits);
+        if (plan.kernel == AttnKernel::none) {
+            reason.set("layer %d: head size %d, %d query heads and %d KV heads, backend cuda: %s", n.layer, p.head_dim, p.n_heads, p.n_kv_heads,
+                       plan.reason);
+            return false;
+        }
+        if (!attn_probe(plan, shape)) {
+            reason.set("layer %d: %s does not run the attention kernel for head size %d and %d rows (compute capability %d.%d)", n.layer,
+                       device.name, p.head_dim, rows, device.major, device.minor);
+            return false;
+        }
+    }
+    return true;
+}
+
+}  // namespace
+
+bool cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& device, Reason& reason) {
+    if (n.op == Op::attend) return supports_attend(graph, n, device, reason);
+    const int64_t rows = int64_t(graph.rows_max(n.rows)) * (n.op == Op::moe_matmul ? n.params.moe.per_row : 1);
+    if ((n.op == Op::matmul || n.op == Op::moe_matmul) && rows > kGridMax) {
+        reason.set("layer %d: a product of %lld rows, backend cuda runs at most %d at a time (n_batch)", n.layer, (long long)(rows), kGridMax);
+        return false;
+    }
+    if (n.op == Op::moe_route || n.op == Op::moe_matmul) {
+        const MoeParams& p = n.params.moe;
+        if (p.n_experts <= kExpertsMax && p.n_used <= kMoeUsedMax) return true;
+        reason.set("layer %d: %d experts of which %d run, backend cuda supports %d and %d", n.layer, p.n_experts, p.n_used, kExpertsMax,
+                   kMoeUsedMax);
+        return false;
+    }
+    if (n.op == Op::centroid_head && n.params.centroid_head.n_centroids > 10240) {
+        reason.set("an ordered head of %d clusters, backend cuda supports 10240", n.params.centroid_head.n_centroids);
+        return false;
+    }
+    return true;
+}
+
+}  // namespace pillion::cuda

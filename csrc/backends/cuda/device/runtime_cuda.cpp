@@ -1,0 +1,181 @@
+// runtime.h over the CUDA runtime, which is linked statically and looks for the driver when first asked.
+#include <cuda_runtime_api.h>
+#include <unistd.h>
+
+#include <new>
+
+#include "backends/cuda/device/runtime.h"
+
+namespace pillion::cuda {
+namespace {
+
+constexpr int kOldestMajor = 8;    // ldmatrix, cp.async, mma m16n8k16
+
+Status status_of(cudaError_t e) { return e == cudaErrorMemoryAllocation ? Status::out_of_memory : Status::device_lost; }
+
+int attribute(cudaDeviceAttr what, int index) {
+    int value = 0;
+    return cudaDeviceGetAttribute(&value, what, index) == cudaSuccess ? value : 0;
+}
+
+}  // namespace
+
+Status find_device(int index, DeviceInfo& info, Reason& reason) {
+    int n = 0;
+    const cudaError_t e = cudaGetDeviceCount(&n);
+    if (e == cudaErrorInsufficientDriver) {
+        reason.set("no NVIDIA driver, or one that is too old for CUDA %d.%d", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    } else if (e == cudaErrorNoDevice || (e == cudaSuccess && n == 0)) {
+        reason.set("the driver sees no NVIDIA GPU");
+    } else if (e != cudaSuccess) {
+        reason.set("the driver does not start: %s", cudaGetErrorString(e));
+    } else if (index >= n) {
+        reason.set("there is no device %d, the driver sees %d", index, n);
+    } else {
+        cudaDeviceProp p;
+        if (const cudaError_t why = cudaGetDeviceProperties(&p, index); why != cudaSuccess) {
+            reason.set("device %d does not answer: %s", index, cudaGetErrorString(why));
+            return Status::no_backend;
+        }
+        if (p.major < kOldestMajor) {
+            reason.set("%s has compute capability %d.%d, %d.0 is the oldest supported", p.name, p.major, p.minor, kOldestMajor);
+            return Status::no_backend;
+        }
+        snprintf(info.name, sizeof info.name, "%s", p.name);
+        info.major = p.major, info.minor = p.minor, info.memory_bytes = p.totalGlobalMem;
+        info.limits = {size_t(p.sharedMemPerBlockOptin), p.multiProcessorCount};
+        info.reads_pageable = attribute(cudaDevAttrPageableMemoryAccess, index) != 0;
+        return Status::ok;
+    }
+    cudaGetLastError();    // the runtime repeats an error until it is read
+    return Status::no_backend;
+}
+
+std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kind, Status& status, Reason& reason) {
+    std::unique_ptr<Memory> m(new (std::nothrow) Memory);
+    status = Status::out_of_memory;
+    if (!m) return reason.set("no memory for %zu bytes", bytes), nullptr;
+    m->index_ = index;
+    void* p = nullptr;
+    cudaError_t e = cudaSetDevice(index);
+    if (e == cudaSuccess && kind == MemoryKind::device) e = cudaMalloc(&p, bytes), m->device_ = static_cast<uint8_t*>(p);
+    if (e == cudaSuccess && kind == MemoryKind::mapped) {
+        e = cudaHostAlloc(&p, bytes, cudaHostAllocMapped);
+        m->host_ = static_cast<uint8_t*>(p);
+        if (e == cudaSuccess) e = cudaHostGetDevicePointer(&p, m->host_, 0), m->device_ = static_cast<uint8_t*>(p);
+    }
+    if (e == cudaSuccess) return status = Status::ok, std::move(m);
+    cudaGetLastError();
+    status = status_of(e);
+    size_t free = 0, total = 0;
+    if (status == Status::out_of_memory && cudaMemGetInfo(&free, &total) == cudaSuccess)
+        reason.set("no memory for %zu bytes, the device has %zu of %zu free", bytes, free, total);
+    else
+        reason.set("%zu bytes: %s", bytes, cudaGetErrorString(e));
+    return nullptr;
+}
+
+std::unique_ptr<Memory> Memory::lend(int index, const void* host, size_t bytes) {
+    std::unique_ptr<Memory> m(new (std::nothrow) Memory);
+    if (!m || cudaSetDevice(index) != cudaSuccess) return nullptr;
+    m->index_ = index, m->owned_ = false;
+    m->host_ = m->device_ = static_cast<uint8_t*>(const_cast<void*>(host));
+    if (attribute(cudaDevAttrPageableMemoryAccess, index)) return m;
+    // Whole pages; tables that share a page are asked for twice, which the driver refuses for the second.
+    const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE)), begin = uintptr_t(host) / page * page;
+    const size_t whole = (uintptr_t(host) + bytes - begin + page - 1) / page * page;
+    const unsigned flags = cudaHostRegisterMapped | (attribute(cudaDevAttrHostRegisterReadOnlySupported, index) ? cudaHostRegisterReadOnly : 0);
+    void* const first = reinterpret_cast<void*>(begin);
+    void* p = nullptr;
+    if (cudaHostRegister(first, whole, flags) != cudaSuccess) return cudaGetLastError(), nullptr;
+    m->registered_ = first;
+    if (cudaHostGetDevicePointer(&p, first, 0) != cudaSuccess) return cudaGetLastError(), nullptr;
+    m->device_ = static_cast<uint8_t*>(p) + (uintptr_t(host) - begin);
+    return m;
+}
+
+// A device that is lost says so here too; there is nobody to tell.
+Memory::~Memory() {
+    cudaSetDevice(index_);
+    if (registered_) cudaHostUnregister(registered_);
+    if (owned_ && host_) cudaFreeHost(host_);
+    else if (owned_ && device_) cudaFree(device_);
+    cudaGetLastError();
+}
+
+std::unique_ptr<Stream> Stream::create(int index, Status& status, Reason& reason) {
+    std::unique_ptr<Stream> s(new (std::nothrow) Stream);
+    cudaStream_t handle = nullptr;
+    cudaError_t e = s ? cudaSetDevice(index) : cudaErrorMemoryAllocation;
+    if (e == cudaSuccess) e = cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking);
+    if (e == cudaSuccess) {
+        s->index_ = index, s->handle_ = handle;
+        return status = Status::ok, std::move(s);
+    }
+    cudaGetLastError();
+    reason.set("no stream on device %d: %s", index, cudaGetErrorString(e));
+    return status = status_of(e), nullptr;
+}
+
+Stream::~Stream() {
+    if (handle_) cudaStreamDestroy(static_cast<cudaStream_t>(handle_));
+    cudaGetLastError();
+}
+
+void Stream::make_current() {
+    if (const cudaError_t e = cudaSetDevice(index_); e != cudaSuccess) fail(status_of(e), "device", cudaGetErrorString(e));
+}
+
+void Stream::copy(void* to, const void* from, size_t bytes) {
+    if (failed() || bytes == 0) return;
+    const cudaError_t e = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, static_cast<cudaStream_t>(handle_));
+    if (e != cudaSuccess) cudaGetLastError(), fail(status_of(e), "copy", cudaGetErrorString(e));
+}
+
+Status Stream::wait(Reason& reason) {
+    if (!failed())
+        if (const cudaError_t e = cudaStreamSynchronize(static_cast<cudaStream_t>(handle_)); e != cudaSuccess)
+            cudaGetLastError(), fail(status_of(e), "run", cudaGetErrorString(e));
+    const Status status = status_;
+    if (status != Status::ok) reason = reason_;
+    status_ = Status::ok;
+    return status;
+}
+
+void Stream::fail(Status status, const char* what, const char* why) {
+    if (failed()) return;
+    status_ = status;
+    reason_.set("device %d, %s: %s", index_, what, why);
+}
+
+void Replay::begin(Stream& s) {
+    if (s.failed()) return;
+    const cudaError_t e = cudaStreamBeginCapture(static_cast<cudaStream_t>(s.handle_), cudaStreamCaptureModeThreadLocal);
+    if (e != cudaSuccess) cudaGetLastError(), s.fail(status_of(e), "capture", cudaGetErrorString(e));
+}
+
+std::unique_ptr<Replay> Replay::end(Stream& s) {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    cudaError_t e = cudaStreamEndCapture(static_cast<cudaStream_t>(s.handle_), &graph);
+    if (e == cudaSuccess && !s.failed()) e = cudaGraphInstantiate(&executable, graph, 0);
+    if (graph) cudaGraphDestroy(graph);
+    if (e != cudaSuccess) cudaGetLastError(), s.fail(status_of(e), "capture", cudaGetErrorString(e));
+    std::unique_ptr<Replay> replay(executable ? new (std::nothrow) Replay : nullptr);
+    if (replay) replay->graph_ = executable;
+    else if (executable) cudaGraphExecDestroy(executable), s.fail(Status::out_of_memory, "capture", "no memory");
+    return replay;
+}
+
+Replay::~Replay() {
+    if (graph_) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph_));
+    cudaGetLastError();
+}
+
+void Replay::launch(Stream& s) const {
+    if (s.failed()) return;
+    const cudaError_t e = cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph_), static_cast<cudaStream_t>(s.handle_));
+    if (e != cudaSuccess) cudaGetLastError(), s.fail(status_of(e), "replay", cudaGetErrorString(e));
+}
+
+}  // namespace pillion::cuda

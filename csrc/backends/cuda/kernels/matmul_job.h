@@ -1,0 +1,41 @@
+// Which rows of which matrix, and which columns, a block of a product works on: plain, routed to experts, or chosen clusters.
+#pragma once
+
+#include "backends/cuda/kernels/matmul_kernels.h"
+
+namespace pillion::cuda {
+
+struct Job {
+    size_t weight_row;         // first row of the matrix among all rows of the planes
+    int begin, columns;        // columns 0: nothing to do
+    const int32_t* pairs;      // null: column i is row begin + i of input and output
+    int pair_div;
+    float* out;
+
+    __device__ __forceinline__ int out_row(int i) const { return pairs ? pairs[begin + i] : begin + i; }
+    __device__ __forceinline__ int input_row(int i) const { return pairs ? pairs[begin + i] / pair_div : begin + i; }
+};
+
+// tile: index of the column tile (plain, routed) or the row (clusters); slot: which cluster.
+static __device__ __forceinline__ Job make_job(const MatmulArgs& a, int tile, int slot) {
+    Job job = {0, 0, 0, nullptr, 1, a.out};
+    const int n = rows_now(a.count.count, a.count.max, a.count.per_row);
+    if (a.lists.data) {
+        if (tile >= a.lists.data[0]) return job;
+        const int32_t* t = a.lists.tile(tile);
+        job.weight_row = size_t(t[0]) * size_t(a.rows);
+        job.begin = t[1], job.columns = t[2];
+        job.pairs = a.lists.pairs(), job.pair_div = a.pair_div;
+    } else if (a.clusters) {
+        if (tile >= n) return job;
+        job.weight_row = size_t(a.clusters[size_t(tile) * a.n_clusters + slot]) * size_t(a.rows);
+        job.begin = tile, job.columns = 1;
+        job.out += size_t(slot) * size_t(a.rows);
+    } else {
+        job.begin = tile * a.columns;
+        job.columns = max(0, min(a.columns, n - job.begin));
+    }
+    return job;
+}
+
+}  // namespace pillion::cuda

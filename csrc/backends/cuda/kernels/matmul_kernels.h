@@ -1,0 +1,68 @@
+// Between the launchers of matmul.cpp and the kernels: arguments, and the functions each kernel file defines.
+#pragma once
+
+#include "backends/cuda/device/host.h"
+#include "backends/cuda/kernels/matmul.h"
+#include "backends/cuda/kernels/matmul_device.h"
+
+namespace pillion::cuda {
+
+// Lists of a routing (moe_group), i32: number of tiles; three words a tile: expert, where its pairs begin, how many; then the pairs,
+// (row * n_used + slot), sorted by expert. A tile has at most `tile` pairs, all of one expert.
+struct MoeLists {
+    int tiles_max;
+    const int32_t* data;
+    static constexpr int kTileWords = 3;
+    __host__ __device__ const int32_t* tile(int i) const { return data + 1 + kTileWords * i; }
+    __host__ __device__ const int32_t* pairs() const { return data + 1 + kTileWords * tiles_max; }
+};
+// Pairs of a tile: kFewTile for few rows, else as many columns as an expert gets on average, so that tiles are neither many nor empty.
+constexpr int kFewTile = 9;
+int moe_tile(const MoeShape& shape, int32_t rows_max);
+int moe_tiles_max(const MoeShape& shape, int32_t rows_max);
+
+// What a product is about; which weight rows and which columns a block works on follows from its index (matmul_job.h).
+struct MatmulArgs {
+    Planes weight;
+    int64_t rows;              // of the matrix, of one expert or of a cluster
+    int blocks;                // of 32 inputs in a row
+    int64_t width;
+
+    const int8_t* codes;       // q8 input (matmul_layout.h)
+    const float2* sums;
+    const float2* halves;
+    int input_blocks;          // q8_blocks
+    const float* x;            // f32 input
+    const void* values;        // f16, bf16 input
+    const float* value_scales; // f16
+    int64_t input_rows;        // rows_max of the input, between the two terms of bf16
+
+    float* out;
+    int64_t out_stride;        // floats between columns
+    RowCount count;
+    int columns;               // of a tile of plain products
+
+    MoeLists lists;            // data null: not routed
+    int pair_div;              // input row of a pair: pair / pair_div
+    const int32_t* clusters;   // null: no clusters
+    int n_clusters;
+};
+
+// Blocks of the few family have 128 threads, 16 for each of 8 * rows_per_lane rows. columns_max: 1, 9 or 16 (the instance).
+template <DType T> void few_quant(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream);
+template <DType T> void few_float(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream);
+// Weight rows of a block.
+__host__ __device__ constexpr int few_rows(int columns_max) { return columns_max == 1 ? 8 : 16; }
+constexpr int few_columns(int columns) { return columns <= 1 ? 1 : columns <= 9 ? 9 : 16; }
+
+// Tile family: kTileRows weight rows by 32, 64 or 128 columns; grid x: column tiles, y: row tiles.
+constexpr int kTileRows = 128;
+template <DType T> void tile_quant(const MatmulArgs& a, dim3 grid, int columns, stream_t stream);
+template <DType T> void tile_float(const MatmulArgs& a, dim3 grid, int columns, stream_t stream);
+
+template <DType T> void unpack(const MatmulArgs& a, const int32_t* ids, float scale, stream_t stream);
+
+void quantize_rows(const MatmulInput& input, RowCount rows, stream_t stream);
+void round_rows(const MatmulInput& input, RowCount rows, stream_t stream);      // f16, bf16
+
+}  // namespace pillion::cuda

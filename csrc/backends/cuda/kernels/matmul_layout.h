@@ -1,0 +1,147 @@
+// What packed weights and prepared inputs are, byte for byte. Plain C++: read by the packer on the host and by the kernels.
+//
+// Quantised weights [rows, width], nb = width / 32 blocks in a row. Up to four planes, each [rows][...], each aligned to 256 bytes:
+//
+//     codes     16 bytes a block, or 8 for codes of two and three bits
+//     extra     the bits of a code that have no place in `codes`
+//     scales    f16 fields a block (2 or 4 bytes), or a header for 256 inputs (2, 4 or 16 bytes)
+//     sub       1 or 2 bytes a block: scales within the header's
+//
+// A block's 32 codes are eight words: byte b of word j is input 4j + b. What kernels call "low" are words 0..3 (inputs 0..15), "high"
+// words 4..7. Lane t of four works on word t of both halves, which is what a tensor core fragment wants, too.
+//
+//     4 bits    codes word t: word t in the low nibbles, word t + 4 in the high ones
+//     iq4       codes word t: nibble k is input 4t + k (k < 4) or 16 + 4t + k - 4
+//     5 bits    the low four as above; extra word: bit j of byte b is bit 4 of byte b of word j
+//     6 bits    the low four as above; extra words 0, 1: bits 2m, 2m + 1 of byte b of word k are bits 4, 5 of byte b of word k + 2m
+//     8 bits    codes: words 0..3; extra: words 4..7
+//     2 bits    codes words 0, 1, as the extra words of 6 bits
+//     3 bits    codes words 0, 1 as above; extra word: bit j of byte b is bit 2
+//
+// Codes with a zero point are stored as signed numbers of their width (code - zero), the others unsigned. Kernels shift signed ones
+// to the top of a byte, which needs no sign extension; the factor 16, 8, 4 or 32 that this makes is divided out of the scale, exactly.
+//
+//     value = scale * code - low
+//
+//     half        scale f16                                      Q4_0 Q5_0 Q8_0 IQ4_NL
+//     half_low    scale f16, then -low f16                       Q4_1 Q5_1
+//     six_low     16 bytes for 256 inputs: f16 d, f16 dmin, 8 bytes, 4 bytes. Block g: byte g holds the low four bits of scale (in
+//                 bits 0..3) and minimum (4..7); nibble g of the last word the high two of both (0..1, 2..3).    Q4_K Q5_K
+//     six_pair    the same, dmin unused: six bits + 32 for each half of a block: scale = d * (six - 32)          Q3_K
+//     byte_pair   f16 d for 256 inputs; sub: i8 for each half    Q6_K
+//     nibble_low  f16 d, f16 dmin for 256 inputs; sub: byte for each half, scale in bits 0..3, minimum in 4..7   Q2_K
+//     byte        f16 d for 256 inputs; sub: i8                  IQ4_XS
+//
+// Float weights: one plane of rows, each padded with zeros to a multiple of kFloatUnit values.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/dtype.h"
+
+#ifdef __CUDACC__
+#define PILLION_BOTH __host__ __device__
+#else
+#define PILLION_BOTH
+#endif
+
+namespace pillion::cuda {
+
+enum class Codes : uint8_t { none, s4, u4, s5, u5, s6, s8, u2, s3, iq4 };
+enum class Scales : uint8_t { none, half, half_low, six_low, six_pair, byte_pair, nibble_low, byte };
+
+struct PackedFormat {
+    Codes codes;
+    Scales scales;
+    int float_bytes;       // of a value; 0: quantised
+};
+
+PILLION_BOTH constexpr PackedFormat packed_format(DType dtype) {
+    switch (dtype) {
+        case DType::f32: return {Codes::none, Scales::none, 4};
+        case DType::f16: return {Codes::none, Scales::none, 2};
+        case DType::bf16: return {Codes::none, Scales::none, 2};
+        case DType::q4_0: return {Codes::s4, Scales::half, 0};
+        case DType::q4_1: return {Codes::u4, Scales::half_low, 0};
+        case DType::q5_0: return {Codes::s5, Scales::half, 0};
+        case DType::q5_1: return {Codes::u5, Scales::half_low, 0};
+        case DType::q8_0: return {Codes::s8, Scales::half, 0};
+        case DType::q2_k: return {Codes::u2, Scales::nibble_low, 0};
+        case DType::q3_k: return {Codes::s3, Scales::six_pair, 0};
+        case DType::q4_k: return {Codes::u4, Scales::six_low, 0};
+        case DType::q5_k: return {Codes::u5, Scales::six_low, 0};
+        case DType::q6_k: return {Codes::s6, Scales::byte_pair, 0};
+        case DType::iq4_nl: return {Codes::iq4, Scales::half, 0};
+        case DType::iq4_xs: return {Codes::iq4, Scales::byte, 0};
+        default: return {Codes::none, Scales::none, -1};
+    }
+}
+
+// Formats of the quantised kernels, and the float ones: PILLION_DO(DType enumerator).
+#define PILLION_CUDA_QUANT_FORMATS(DO) \
+    DO(q4_0) DO(q4_1) DO(q5_0) DO(q5_1) DO(q8_0) DO(q2_k) DO(q3_k) DO(q4_k) DO(q5_k) DO(q6_k) DO(iq4_nl) DO(iq4_xs)
+
+PILLION_BOTH constexpr int code_bytes(Codes c) { return c == Codes::none ? 0 : c == Codes::u2 || c == Codes::s3 ? 8 : 16; }
+PILLION_BOTH constexpr int extra_bytes(Codes c) {
+    return c == Codes::s5 || c == Codes::u5 || c == Codes::s3 ? 4 : c == Codes::s6 ? 8 : c == Codes::s8 ? 16 : 0;
+}
+// What codes are multiplied by when they stand as signed bytes.
+PILLION_BOTH constexpr int code_factor(Codes c) { return c == Codes::s4 ? 16 : c == Codes::s5 ? 8 : c == Codes::s6 ? 4 : c == Codes::s3 ? 32 : 1; }
+
+PILLION_BOTH constexpr bool scales_of_block(Scales s) { return s == Scales::half || s == Scales::half_low; }    // else: of 256 inputs
+PILLION_BOTH constexpr int scale_bytes(Scales s) {
+    switch (s) {
+        case Scales::half: case Scales::byte_pair: case Scales::byte: return 2;
+        case Scales::half_low: case Scales::nibble_low: return 4;
+        case Scales::six_low: case Scales::six_pair: return 16;
+        default: return 0;
+    }
+}
+PILLION_BOTH constexpr int sub_bytes(Scales s) { return s == Scales::byte_pair || s == Scales::nibble_low ? 2 : s == Scales::byte ? 1 : 0; }
+// Scales of a block (2: one for each half), and minima.
+PILLION_BOTH constexpr int n_scales(Scales s) { return s == Scales::six_pair || s == Scales::byte_pair || s == Scales::nibble_low ? 2 : 1; }
+PILLION_BOTH constexpr int n_lows(Scales s) { return s == Scales::half_low || s == Scales::six_low ? 1 : s == Scales::nibble_low ? 2 : 0; }
+
+PILLION_BOTH constexpr size_t align_256(size_t n) { return (n + 255) / 256 * 256; }
+
+constexpr int kFloatUnit = 32;
+PILLION_BOTH constexpr int64_t float_stride(int64_t width) { return (width + kFloatUnit - 1) / kFloatUnit * kFloatUnit; }
+
+struct PlaneOffsets { size_t codes, extra, scales, sub, end; };
+
+// Of all rows (depth * rows). Float formats: `codes` is the plane of values.
+inline PlaneOffsets plane_offsets(DType dtype, int64_t rows, int64_t width) {
+    const PackedFormat f = packed_format(dtype);
+    PlaneOffsets o = {};
+    if (f.float_bytes) {
+        o.end = align_256(size_t(rows) * size_t(float_stride(width)) * size_t(f.float_bytes));
+        return o;
+    }
+    const size_t blocks = size_t(rows) * size_t(width / 32);
+    o.extra = align_256(blocks * size_t(code_bytes(f.codes)));
+    o.scales = o.extra + align_256(blocks * size_t(extra_bytes(f.codes)));
+    o.sub = o.scales + align_256((scales_of_block(f.scales) ? blocks : blocks / 8) * size_t(scale_bytes(f.scales)));
+    o.end = o.sub + align_256(blocks * size_t(sub_bytes(f.scales)));
+    return o;
+}
+
+// Prepared inputs [rows, width].
+//
+//     q8      nbp = nb rounded up to even, the odd block zero. codes i8 [rows][2][nbp][16]: the low, then the high halves of all blocks;
+//             sums float2 [rows][nbp]: d, d * sum of q; halves float2 [rows][nbp]: d * sum over the low half, over the high half.
+//     f16     values [rows][stride], then f32 [rows]: what a row's results are multiplied by (a power of two)
+//     bf16    values [2][rows][stride]: x rounded, and what the rounding lost, rounded
+struct Q8Offsets { size_t codes, sums, halves, end; };
+PILLION_BOTH constexpr int64_t q8_blocks(int64_t width) { return (width / 32 + 1) / 2 * 2; }
+inline Q8Offsets q8_offsets(int64_t rows, int64_t width) {
+    const size_t blocks = size_t(rows) * size_t(q8_blocks(width));
+    Q8Offsets o = {};
+    o.sums = align_256(blocks * 32);
+    o.halves = o.sums + align_256(blocks * 8);
+    o.end = o.halves + align_256(blocks * 8);
+    return o;
+}
+inline size_t f16_scales_offset(int64_t rows, int64_t width) { return align_256(size_t(rows) * size_t(float_stride(width)) * 2); }
+
+}  // namespace pillion::cuda

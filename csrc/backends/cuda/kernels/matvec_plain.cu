@@ -1,0 +1,11 @@
+// Instances of the few-row kernels: formats with a scale in each block of 32.
+#include "backends/cuda/kernels/matvec_quant.cuh"
+
+namespace pillion::cuda {
+template void few_quant<DType::q4_0>(const MatmulArgs&, dim3, int, stream_t);
+template void few_quant<DType::q4_1>(const MatmulArgs&, dim3, int, stream_t);
+template void few_quant<DType::q5_0>(const MatmulArgs&, dim3, int, stream_t);
+template void few_quant<DType::q5_1>(const MatmulArgs&, dim3, int, stream_t);
+template void few_quant<DType::q8_0>(const MatmulArgs&, dim3, int, stream_t);
+template void few_quant<DType::iq4_nl>(const MatmulArgs&, dim3, int, stream_t);
+}  // namespace pillion::cuda

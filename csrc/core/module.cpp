@@ -1,0 +1,57 @@
+#include "core/module.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+namespace pillion {
+namespace {
+
+struct Name {
+    const char* file = nullptr;
+    int device = 0;
+};
+
+// "cuda", "cuda:<number>", and the emulation of development builds.
+Name parse(const std::string& device) {
+    if (device == "cuda") return {"libpillion_cuda.so", 0};
+    if (device == "cuda:sim") return {"libpillion_cuda_sim.so", 0};
+    if (device.compare(0, 5, "cuda:") != 0 || device.size() == 5 || device.size() > 8) return {};
+    if (device.find_first_not_of("0123456789", 5) != std::string::npos) return {};
+    return {"libpillion_cuda.so", atoi(device.c_str() + 5)};
+}
+
+// The folder of the library or Python module that holds this code.
+std::string own_folder() {
+    Dl_info info = {};
+    if (!dladdr(reinterpret_cast<void*>(&open_module_device), &info) || !info.dli_fname) return ".";
+    const std::string path = info.dli_fname;
+    const size_t slash = path.rfind('/');
+    return slash == std::string::npos ? "." : path.substr(0, slash);
+}
+
+ModuleEntry load(const char* file, Reason& reason) {
+    const std::string folder = own_folder(), path = folder + "/" + file;
+    if (access(path.c_str(), F_OK) != 0) return reason.set("its module %s is not installed in %s", file, folder.c_str()), nullptr;
+    void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);    // stays: backends live as long as the process
+    if (!module) return reason.set("its module does not load: %s", dlerror()), nullptr;
+    const auto entry = reinterpret_cast<ModuleEntry>(dlsym(module, kModuleEntry));
+    if (!entry) reason.set("%s has no function %s", path.c_str(), kModuleEntry);
+    return entry;
+}
+
+}  // namespace
+
+const char* build_id() { return PILLION_BUILD_ID; }
+
+Backend* open_module_device(const std::string& device, bool& known, Reason& reason) {
+    const Name name = parse(device);
+    known = name.file != nullptr;
+    if (!known) return nullptr;
+    const ModuleEntry entry = load(name.file, reason);
+    const ModuleRequest request = {build_id(), name.device, log};
+    return entry ? entry(&request, &reason) : nullptr;
+}
+
+}  // namespace pillion
