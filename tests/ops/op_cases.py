@@ -47,15 +47,18 @@ TOLERANCES = {
 }
 
 
-def attention_tolerance(head_dim, score_size, value_size):
+def attention_tolerance(head_dim, score_size, value_size, halves=False):
     """Bound on an output o / l of attention against float64 on the stored keys and values.
 
     score_size = max over positions of sum |q_d k_pd| * scale. A score is a chain of head_dim fma: its error behaves like
     sqrt(head_dim) roundings of numbers up to score_size; three times that is the bound. An error ds of all scores moves each
-    weight by ds relatively, in numerator and denominator. exp and the sums add a few units.
+    weight by ds relatively, in numerator and denominator. exp and the sums add a few units. halves: queries and weights are rounded to
+    f16 for the tensor cores; the denominator sums the rounded weights.
     """
     ds = 3.0 * EPS * np.sqrt(head_dim + 8.0) * score_size
-    return value_size * (2.0 * np.expm1(min(ds, 1.0)) + 60 * EPS)
+    if halves:
+        ds += 2.0**-11 * score_size
+    return value_size * (2.0 * np.expm1(min(ds, 1.0)) + 60 * EPS + (2.0**-10 if halves else 0.0))
 
 
 ELEMENTWISE = ["add", "scale", "multiply_add", "gelu_tanh", "silu", "softcap"]

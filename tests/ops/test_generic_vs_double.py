@@ -234,7 +234,7 @@ def centroid_head(case):
     return {"y": (take(want), take(bound)), "ids": (order[rows], np.zeros(rows.shape))}
 
 
-def attend(case):
+def attend(case, halves=False):
     """Over the keys and values as the cache holds them: what the format costs is kv_store's affair."""
     p, store = case.params, case.inputs["cache"]
     keys, values = (x.astype(np.float64) for x in Bench(case, JUDGE).cache.read())
@@ -252,7 +252,7 @@ def attend(case):
                 s = p["softcap"] * np.tanh(s / p["softcap"])
             w = np.exp(s - s.max())
             want[row, head] = w @ v / w.sum()
-            bound[row, head] = oc.attention_tolerance(dim, size, np.abs(v).max())
+            bound[row, head] = oc.attention_tolerance(dim, size, np.abs(v).max(), halves)
     return {"y": (want.reshape(oc.MAX_ROWS, -1), bound.reshape(oc.MAX_ROWS, -1))}
 
 

@@ -9,7 +9,6 @@ namespace {
 
 const float* floats(const uint8_t* p) { return reinterpret_cast<const float*>(p); }
 float* floats(uint8_t* p) { return reinterpret_cast<float*>(p); }
-const int32_t* ints(const uint8_t* p) { return reinterpret_cast<const int32_t*>(p); }
 int32_t* ints(uint8_t* p) { return reinterpret_cast<int32_t*>(p); }
 
 // A step of one kernel that wants the rows of its node.
@@ -31,7 +30,8 @@ Step embed_step(const StepArgs& a, float scale) {
     const Tensor& t = a.graph.value(a.node.in[0]).tensor;
     if (t.layout == Layout::packed) return make_unpack_step(a, scale);
     const RowTable table = {a.in[0], t.dtype, int64_t(row_bytes(t.dtype, t.width)), int32_t(t.width), int32_t(t.rows)};
-    return step_of(a, "embed_rows", [=, tokens = ints(a.in[1]), out = floats(a.out[0])](RunRows rows, stream_t stream) {
+    const int32_t* tokens = ints(a.in[1]);
+    return step_of(a, "embed_rows", [=, out = floats(a.out[0])](RunRows rows, stream_t stream) {
         embed_rows(table, tokens, scale, out, rows, stream);
     });
 }

@@ -41,7 +41,7 @@ Status find_device(int index, DeviceInfo& info, Reason& reason) {
             reason.set("%s has compute capability %d.%d, %d.0 is the oldest supported", p.name, p.major, p.minor, kOldestMajor);
             return Status::no_backend;
         }
-        snprintf(info.name, sizeof info.name, "%s", p.name);
+        snprintf(info.name, sizeof info.name, "%.127s", p.name);
         info.major = p.major, info.minor = p.minor, info.memory_bytes = p.totalGlobalMem;
         info.limits = {size_t(p.sharedMemPerBlockOptin), p.multiProcessorCount};
         info.reads_pageable = attribute(cudaDevAttrPageableMemoryAccess, index) != 0;

@@ -13,6 +13,7 @@ bool is_float(DType t) { return packed_format(t).float_bytes > 0; }
 
 MatmulArgs weight_args(const PackedWeight& w) {
     PILLION_CHECK(matmul_supports(w.dtype) && w.width % info(w.dtype).block == 0 && w.rows > 0 && w.width > 0);
+    PILLION_CHECK(w.depth * w.rows * (w.width / 32) < (int64_t(1) << 31));      // kernels count blocks in 32 bits
     const PlaneOffsets o = plane_offsets(w.dtype, w.depth * w.rows, w.width);
     const uint8_t* p = static_cast<const uint8_t*>(w.data);
     MatmulArgs a = {};

@@ -43,20 +43,23 @@ template <DType T, int kColumns> struct QuantLoader {
     static constexpr Codes kCodes = S::kCodes;
     static constexpr int kInputPieces = kColumns * kStageBlocks * 2 / kTileThreads;      // 0 for 32 columns: half the threads have one
 
-    // Rows and columns past the end repeat the last one.
-    __device__ QuantLoader(const MatmulArgs& args, const Job& job, int row0) : a(args), tid(int(threadIdx.x)) {
-        weight = (job.weight_row + size_t(min(row0 + tid / 2, int(a.rows) - 1))) * size_t(a.blocks);
+    __device__ explicit QuantLoader(const MatmulArgs& args) : a(args), tid(int(threadIdx.x)) {}
+    // False where there are no columns. Rows and columns past the end repeat the last one.
+    __device__ __forceinline__ bool begin(const Job& job, int row0) {
+        if (job.columns == 0) return false;
+        weight = (unsigned(job.weight_row) + unsigned(min(row0 + tid / 2, int(a.rows) - 1))) * unsigned(a.blocks);
         PILLION_UNROLL
         for (int i = 0; i < (kInputPieces ? kInputPieces : 1); i++)
             input[i] = job.input_row(min(column_of_piece(i), job.columns - 1)) * a.input_blocks;
         sums = job.input_row(min(tid % kColumns, job.columns - 1)) * a.input_blocks;
+        return true;
     }
     __device__ __forceinline__ int column_of_piece(int i) const { return (tid + kTileThreads * i) / 4 % kColumns; }
 
     // Starts the copies of blocks first, first + 1 and loads what goes through registers.
     __device__ __forceinline__ void start(smem<unsigned char> stage, int first) {
         const int own = first + tid % 2;
-        const size_t block = weight + size_t(min(own, a.blocks - 1)), pair = weight + size_t(first);
+        const size_t block = weight + unsigned(min(own, a.blocks - 1)), pair = weight + unsigned(first);
         const int row = tid / 2, half = tid % 2;
         if constexpr (code_bytes(kCodes) == 16) cp_async16(stage + (S::codes + half * S::kBlock + row * 16), a.weight.codes + block * 16);
         else if (half == 0) cp_async16(stage + (S::codes + row * 16), a.weight.codes + pair * 8);
@@ -77,14 +80,14 @@ template <DType T, int kColumns> struct QuantLoader {
         cp_async_commit();
         load_scales<S::kScales>(raw, a.weight, block);
         if constexpr (S::kBits) load_words<4>(a.weight.extra + block * 4, &bits);
-        header = own & 7;
-        past = own >= a.blocks;
     }
 
     // Stores what went through registers. The odd block of a row counts as zero: its scales are.
-    __device__ __forceinline__ void finish(smem<unsigned char> stage) const {
+    __device__ __forceinline__ void finish(smem<unsigned char> stage, int first) const {
+        const int own = first + tid % 2;
+        const bool past = own >= a.blocks;
         BlockScales<S::kScales> s;
-        decode_scales<S::kScales, code_factor(kCodes)>(raw, header, s);
+        decode_scales<S::kScales, code_factor(kCodes)>(raw, own & 7, s);
         const smem<float> factors = shared_cast<float>(stage + S::factors);
         const int at = (tid % 2) * kTileRows + tid / 2;
         constexpr int kPlane = kStageBlocks * kTileRows;
@@ -97,13 +100,11 @@ template <DType T, int kColumns> struct QuantLoader {
 
     const MatmulArgs& a;
     int tid;
-    size_t weight;                                     // first block of the thread's row
+    unsigned weight;                                   // first block of the thread's row
     int input[kInputPieces ? kInputPieces : 1];        // first block of its columns
     int sums;
     RawScales raw;
     uint32_t bits = 0;
-    int header = 0;
-    bool past = false;
 };
 
 template <DType T, int kColumns> struct QuantTile {
@@ -192,16 +193,15 @@ template <DType T, int kColumns> struct QuantTile {
 template <DType T, int kColumns>
 static __global__ void __launch_bounds__(kTileThreads, 2) tile_quant_kernel(MatmulArgs a) {
     using S = QuantStage<T, kColumns>;
-    const Job job = make_job(a, int(blockIdx.x), 0);
-    if (job.columns == 0) return;
     PILLION_DYNAMIC_SHARED(unsigned char, shared);
     const int row0 = int(blockIdx.y) * kTileRows, warp = int(threadIdx.x) / 32;
     const int warp_row = warp / 2 * 32, warp_column = warp % 2 * (kColumns / 2);
-    QuantLoader<T, kColumns> loader(a, job, row0);
+    QuantLoader<T, kColumns> loader(a);
+    if (!loader.begin(make_job(a, int(blockIdx.x), 0), row0)) return;
     QuantTile<T, kColumns> tile;
     tile.clear();
     loader.start(shared, 0);
-    loader.finish(shared);
+    loader.finish(shared, 0);
     int at = 0;      // the stage that is multiplied
     for (int block = 0; block < a.blocks; block += kStageBlocks) {
         const smem<unsigned char> stage = shared + at * S::bytes, other = shared + (S::bytes - at * S::bytes);
@@ -211,9 +211,10 @@ static __global__ void __launch_bounds__(kTileThreads, 2) tile_quant_kernel(Matm
         if (more) loader.start(other, block + kStageBlocks);
         PILLION_NO_UNROLL
         for (int b = 0; b < kStageBlocks; b++) tile.multiply(stage, b, warp_row, warp_column);
-        if (more) loader.finish(other);
+        if (more) loader.finish(other, block + kStageBlocks);
         at ^= 1;
     }
+    const Job job = make_job(a, int(blockIdx.x), 0);      // made again: registers are short in the loop
     PILLION_UNROLL
     for (int n = 0; n < kColumns / 16; n++) {
         PILLION_UNROLL

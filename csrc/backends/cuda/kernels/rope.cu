@@ -53,6 +53,7 @@ __global__ void __launch_bounds__(kThreads) qkv_kernel(QkvArgs a, RunRows rows) 
     if (a.v) {
         if (a.p.v_from_k)
             for (int i = lane; i < n; i += 32) a.v[at + i] = a.k[at + i];
+        __syncwarp();    // before another lane rotates the key
         if (a.p.norm_v) norm_head(a.v + at, nullptr, n, a.p.eps, lane);
     }
     if (!a.k) return;
