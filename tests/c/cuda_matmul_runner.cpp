@@ -17,6 +17,7 @@
 #include <memory>
 #include <vector>
 
+#include "backends/cuda/device/host.h"
 #include "backends/cuda/kernels/matmul.h"
 
 using namespace pillion;

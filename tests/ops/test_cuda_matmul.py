@@ -26,6 +26,7 @@ KERNELS = CUDA / "kernels"
 SOURCES = [
     *(KERNELS / name for name in "matmul_k.cu matvec_k.cu matmul_plain.cu matvec_plain.cu matvec_float.cu matmul_float.cu".split()),
     *(KERNELS / name for name in "matmul_unpack.cu quantize.cu matmul_group.cu matmul.cpp repack.cpp".split()),
+    CUDA / "device/runtime_sim.cpp",
     ROOT / "csrc/core/dtype.cpp",
     ROOT / "csrc/core/error.cpp",
     ROOT / "tests/c/cuda_matmul_runner.cpp",
