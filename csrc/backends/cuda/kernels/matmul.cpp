@@ -41,7 +41,7 @@ void set_input(MatmulArgs& a, DType weight, const MatmulInput& in) {
 }
 
 void run_few(DType t, const MatmulArgs& a, int tiles, int slots, int columns, stream_t stream) {
-    const int instance = few_columns(columns);
+    const int instance = columns == 1 ? 1 : kFewColumns;
     const int64_t blocks = (a.rows + few_rows(instance) - 1) / few_rows(instance);
     PILLION_CHECK(tiles <= kGridMax && slots <= kGridMax);
     const dim3 grid{unsigned(blocks), unsigned(tiles), unsigned(slots)};
@@ -121,7 +121,7 @@ void matmul(const PackedWeight& weight, const MatmulInput& input, float* out, Ro
 }
 
 int moe_tile(const MoeShape& shape, int32_t rows_max) {
-    if (rows_max <= kFewRows) return kFewTile;
+    if (rows_max <= kFewRows) return kFewColumns;
     const int64_t average = int64_t(rows_max) * shape.n_used / shape.n_experts;
     return average <= 32 ? 32 : average <= 64 ? 64 : 128;
 }

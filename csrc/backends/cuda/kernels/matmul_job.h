@@ -12,6 +12,11 @@ struct Job {
     int pair_div;
     float* out;
 
+    // The columns in equal parts of at most kFewColumns.
+    __device__ __forceinline__ int columns_at_once() const {
+        const int parts = (columns + kFewColumns - 1) / kFewColumns;
+        return parts > 1 ? (columns + parts - 1) / parts : kFewColumns;
+    }
     __device__ __forceinline__ int out_row(int i) const { return pairs ? pairs[begin + i] : begin + i; }
     __device__ __forceinline__ int input_row(int i) const { return pairs ? pairs[begin + i] / pair_div : begin + i; }
 };

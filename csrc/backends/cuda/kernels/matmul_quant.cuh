@@ -41,20 +41,16 @@ template <DType T, int kColumns> struct QuantStage {
 template <DType T, int kColumns> struct QuantLoader {
     using S = QuantStage<T, kColumns>;
     static constexpr Codes kCodes = S::kCodes;
-    static constexpr int kInputPieces = kColumns * kStageBlocks * 2 / kTileThreads;      // 0 for 32 columns: half the threads have one
+    static constexpr int kPerColumn = kTileThreads / kColumns;      // threads that copy a column's four pieces: half, block
 
     __device__ explicit QuantLoader(const MatmulArgs& args) : a(args), tid(int(threadIdx.x)) {}
     // False where there are no columns. Rows and columns past the end repeat the last one.
     __device__ __forceinline__ bool begin(const Job& job, int row0) {
         if (job.columns == 0) return false;
         weight = (unsigned(job.weight_row) + unsigned(min(row0 + tid / 2, int(a.rows) - 1))) * unsigned(a.blocks);
-        PILLION_UNROLL
-        for (int i = 0; i < (kInputPieces ? kInputPieces : 1); i++)
-            input[i] = job.input_row(min(column_of_piece(i), job.columns - 1)) * a.input_blocks;
-        sums = job.input_row(min(tid % kColumns, job.columns - 1)) * a.input_blocks;
+        input = job.input_row(min(tid / kPerColumn, job.columns - 1)) * a.input_blocks;
         return true;
     }
-    __device__ __forceinline__ int column_of_piece(int i) const { return (tid + kTileThreads * i) / 4 % kColumns; }
 
     // Starts the copies of blocks first, first + 1 and loads what goes through registers.
     __device__ __forceinline__ void start(smem<unsigned char> stage, int first) {
@@ -65,17 +61,15 @@ template <DType T, int kColumns> struct QuantLoader {
         else if (half == 0) cp_async16(stage + (S::codes + row * 16), a.weight.codes + pair * 8);
         if constexpr (extra_bytes(kCodes) == 16) cp_async16(stage + (S::extra + half * S::kBlock + row * 16), a.weight.extra + block * 16);
         else if constexpr (extra_bytes(kCodes) == 8) { if (half == 0) cp_async16(stage + (S::extra + row * 16), a.weight.extra + pair * 8); }
+        const int column = tid / kPerColumn, own_piece = tid % kPerColumn;
         PILLION_UNROLL
-        for (int i = 0; i < (kInputPieces ? kInputPieces : 1); i++) {
-            const int piece = tid + kTileThreads * i, part = piece % 4;      // half, block
-            if (piece < 4 * kColumns) {
-                const size_t at = size_t(2 * input[i] + part / 2 * a.input_blocks + first + part % 2);
-                cp_async16(stage + (S::input + part * S::kInput + piece / 4 * 16), a.codes + at * 16);
-            }
+        for (int piece = own_piece; piece < 4; piece += kPerColumn) {
+            const size_t at = size_t(2 * input + piece % 2 * a.input_blocks + first + piece / 2);
+            cp_async16(stage + (S::input + (piece % 2 * 2 + piece / 2) * S::kInput + column * 16), a.codes + at * 16);
         }
-        if (tid < kColumns) cp_async16(stage + (S::sums + tid * 16), a.sums + size_t(sums + first));
-        else if constexpr (n_lows(S::kScales) == 2) {
-            if (tid >= kTileThreads - kColumns) cp_async16(stage + (S::halves + tid % kColumns * 16), a.halves + size_t(sums + first));
+        if (own_piece == 0) cp_async16(stage + (S::sums + column * 16), a.sums + size_t(input + first));
+        if constexpr (n_lows(S::kScales) == 2) {
+            if (own_piece == 1) cp_async16(stage + (S::halves + column * 16), a.halves + size_t(input + first));
         }
         cp_async_commit();
         load_scales<S::kScales>(raw, a.weight, block);
@@ -101,8 +95,7 @@ template <DType T, int kColumns> struct QuantLoader {
     const MatmulArgs& a;
     int tid;
     unsigned weight;                                   // first block of the thread's row
-    int input[kInputPieces ? kInputPieces : 1];        // first block of its columns
-    int sums;
+    int input;                                         // first block of its column
     RawScales raw;
     uint32_t bits = 0;
 };

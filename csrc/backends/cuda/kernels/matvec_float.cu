@@ -38,6 +38,7 @@ static __device__ __forceinline__ void load_inputs(const float* x, int i, int wi
 template <DType T> struct Value { using type = uint16_t; };
 template <> struct Value<DType::f32> { using type = float; };
 
+// Columns first .. first + kColumns - 1 of the job; those past its end repeat the last one, and those of the next part come again.
 template <DType T, int kColumns, int kRows>
 static __device__ __forceinline__ void few_float_columns(const MatmulArgs& a, const Job& job, int row, int first) {
     using V = typename Value<T>::type;
@@ -91,21 +92,20 @@ static __global__ void __launch_bounds__(kThreads) few_float_kernel(MatmulArgs a
     constexpr int kRows = few_rows(kColumnsMax) / (kThreads / kLanes);
     const Job job = make_job(a, int(blockIdx.y), int(blockIdx.z));
     const int row = (int(blockIdx.x) * (kThreads / kLanes) + int(threadIdx.x) / kLanes) * kRows;
-    for (int first = 0; first < job.columns; first += kColumnsMax) {
-        const int n = min(job.columns - first, kColumnsMax);
+    const int step = kColumnsMax == 1 ? 1 : job.columns_at_once();
+    for (int first = 0; first < job.columns; first += step) {
+        const int n = min(job.columns - first, step);
         if (kColumnsMax == 1 || n == 1) few_float_columns<T, 1, kRows>(a, job, row, first);
         else if (n == 2) few_float_columns<T, 2, kRows>(a, job, row, first);
         else if (n <= 4) few_float_columns<T, 4, kRows>(a, job, row, first);
         else if (n <= 6) few_float_columns<T, 6, kRows>(a, job, row, first);
-        else if (kColumnsMax == 9 || n <= 9) few_float_columns<T, 9, kRows>(a, job, row, first);
         else few_float_columns<T, kColumnsMax, kRows>(a, job, row, first);
     }
 }
 
 template <DType T> void few_float(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream) {
     if (columns_max == 1) PILLION_LAUNCH((few_float_kernel<T, 1>), grid, dim3(kThreads), 0, stream, a);
-    else if (columns_max == 9) PILLION_LAUNCH((few_float_kernel<T, 9>), grid, dim3(kThreads), 0, stream, a);
-    else PILLION_LAUNCH((few_float_kernel<T, 16>), grid, dim3(kThreads), 0, stream, a);
+    else PILLION_LAUNCH((few_float_kernel<T, kFewColumns>), grid, dim3(kThreads), 0, stream, a);
 }
 
 template void few_float<DType::f32>(const MatmulArgs&, dim3, int, stream_t);

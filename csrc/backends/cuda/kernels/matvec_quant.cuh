@@ -50,7 +50,7 @@ static __device__ __forceinline__ float sum_of_16(float v) {
     return v;
 }
 
-// Columns first .. first + kColumns of the job; those past its end repeat the last one and are not stored.
+// Columns first .. first + kColumns - 1 of the job.
 template <DType T, int kColumns, int kRows>
 static __device__ __forceinline__ void few_quant_columns(const MatmulArgs& a, const Job& job, int row, int first) {
     using F = QuantTraits<T>;
@@ -62,7 +62,7 @@ static __device__ __forceinline__ void few_quant_columns(const MatmulArgs& a, co
     float sum[kRows][kColumns];
     int input[kColumns];      // of a column, in blocks
     PILLION_UNROLL
-    for (int c = 0; c < kColumns; c++) input[c] = job.input_row(min(first + c, job.columns - 1)) * a.input_blocks;
+    for (int c = 0; c < kColumns; c++) input[c] = job.input_row(first + c) * a.input_blocks;
     PILLION_UNROLL
     for (int r = 0; r < kRows; r++) {
         at[r] = (job.weight_row + size_t(min(row + r, int(a.rows) - 1))) * size_t(a.blocks);
@@ -102,24 +102,25 @@ static __device__ __forceinline__ void few_quant_columns(const MatmulArgs& a, co
         for (int r = 0; r < kRows; r++) {
             const float v = sum_of_16(sum[r][c]);
             // Lanes take turns, so that the stores of a half warp are in flight together.
-            if (lane == (c * kRows + r) % kFewLanes && first + c < job.columns && row + r < a.rows)
+            if (lane == (c * kRows + r) % kFewLanes && row + r < a.rows)
                 job.out[size_t(job.out_row(first + c)) * size_t(a.out_stride) + size_t(row + r)] = v;
         }
     }
 }
 
-// grid x: row tiles; y: column tiles, or rows of the run for clusters; z: clusters.
+// grid x: row tiles; y: column tiles, or rows of the run for clusters; z: clusters. More columns than an instance has are taken in equal
+// parts, one after the other, by the same block: what it read the first time is still in the second cache.
 template <DType T, int kColumnsMax>
 static __global__ void __launch_bounds__(kFewThreads) few_quant_kernel(MatmulArgs a) {
     constexpr int kRows = few_rows(kColumnsMax) / (kFewThreads / kFewLanes);
     const Job job = make_job(a, int(blockIdx.y), int(blockIdx.z));
     const int row = (int(blockIdx.x) * (kFewThreads / kFewLanes) + int(threadIdx.x) / kFewLanes) * kRows;
-    for (int first = 0; first < job.columns; first += kColumnsMax) {
-        const int n = min(job.columns - first, kColumnsMax);
-        if constexpr (kColumnsMax == 1) {
-            few_quant_columns<T, 1, kRows>(a, job, row, first);
-        } else if constexpr (kColumnsMax == 9) {
-            switch (n) {
+    if constexpr (kColumnsMax == 1) {
+        for (int first = 0; first < job.columns; first++) few_quant_columns<T, 1, kRows>(a, job, row, first);
+    } else {
+        const int step = job.columns_at_once();
+        for (int first = 0; first < job.columns; first += step) {
+            switch (min(job.columns - first, step)) {
                 case 1: few_quant_columns<T, 1, kRows>(a, job, row, first); break;
                 case 2: few_quant_columns<T, 2, kRows>(a, job, row, first); break;
                 case 3: few_quant_columns<T, 3, kRows>(a, job, row, first); break;
@@ -130,19 +131,13 @@ static __global__ void __launch_bounds__(kFewThreads) few_quant_kernel(MatmulArg
                 case 8: few_quant_columns<T, 8, kRows>(a, job, row, first); break;
                 default: few_quant_columns<T, 9, kRows>(a, job, row, first); break;
             }
-        } else {
-            if (n <= 4) few_quant_columns<T, 4, kRows>(a, job, row, first);
-            else if (n <= 8) few_quant_columns<T, 8, kRows>(a, job, row, first);
-            else if (n <= 12) few_quant_columns<T, 12, kRows>(a, job, row, first);
-            else few_quant_columns<T, 16, kRows>(a, job, row, first);
         }
     }
 }
 
 template <DType T> void few_quant(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream) {
     if (columns_max == 1) PILLION_LAUNCH((few_quant_kernel<T, 1>), grid, dim3(kFewThreads), 0, stream, a);
-    else if (columns_max == 9) PILLION_LAUNCH((few_quant_kernel<T, 9>), grid, dim3(kFewThreads), 0, stream, a);
-    else PILLION_LAUNCH((few_quant_kernel<T, 16>), grid, dim3(kFewThreads), 0, stream, a);
+    else PILLION_LAUNCH((few_quant_kernel<T, kFewColumns>), grid, dim3(kFewThreads), 0, stream, a);
 }
 
 }  // namespace pillion::cuda
