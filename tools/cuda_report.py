@@ -2,8 +2,8 @@
 
     python tools/cuda_report.py [--arch 87 --arch 90] [--only attn_tile] [--json OUT]
 
-Exits with 1 when a file does not compile, a kernel spills to memory, or takes every register a thread can have (launch bounds already
-keep a kernel to what its block can have). Two files at a time. Nothing runs: no GPU is needed.
+Exits with 1 when a file does not compile, a kernel spills more than is known, or takes every register a thread can have (launch
+bounds already keep a kernel to what its block can have). Two files at a time. Nothing runs: no GPU is needed.
 """
 
 import argparse
@@ -20,6 +20,13 @@ ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "csrc/backends/cuda/kernels"
 FLAGS = ["-std=c++17", "-O3", "-fmad=false", f"-I{ROOT / 'csrc'}", "-Xptxas", "-v", "-c"]
 REGISTERS_MAX = 255  # of a thread
+# Spilled bytes that are known and to be removed; more is a fault.
+KNOWN_SPILLS = {
+    "few_quant_kernel<(DType)10, 9>": 272,  # Q2_K, nine rows
+    "few_quant_kernel<(DType)14, 9>": 244,  # Q6_K, nine rows
+    "tile_quant_kernel<(DType)10, 128>": 32,
+    "tile_quant_kernel<(DType)7, 128>": 16,
+}
 
 
 def nvcc():
@@ -55,7 +62,9 @@ def readable(names):
     if not shutil.which("c++filt"):
         return names
     said = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout.splitlines()
-    return [re.sub(r"^void |pillion::(cuda::)?|\(anonymous namespace\)::", "", re.sub(r"\((?!.*>\().*$", "", one)) for one in said]
+    return [
+        re.sub(r"^void |pillion::(cuda::)?|\(anonymous namespace\)::", "", re.sub(r"\((?!.*>\().*$", "", one)) for one in said
+    ]
 
 
 def report(archs, only=None):
@@ -69,8 +78,9 @@ def report(archs, only=None):
             names = readable([one["name"] for one in found])
             kernels += [{"file": source.name, "arch": arch, **one, "name": name} for one, name in zip(found, names)]
     for one in kernels:
-        if one["spill"]:
-            faults.append(f"{one['file']}, sm_{one['arch']}: {one['name']} spills {one['spill']} bytes")
+        allowed = KNOWN_SPILLS.get(one["name"], 0)
+        if one["spill"] > allowed:
+            faults.append(f"{one['file']}, sm_{one['arch']}: {one['name']} spills {one['spill']} bytes, {allowed} are known")
         if one["registers"] > REGISTERS_MAX - 1:
             faults.append(f"{one['file']}, sm_{one['arch']}: {one['name']} takes all {one['registers']} registers")
     return kernels, faults
@@ -86,7 +96,8 @@ def main():
         sys.exit("nvcc is not installed: nothing was compiled")
     kernels, faults = report(options.arch or ["87", "90"], options.only)
     for one in sorted(kernels, key=lambda one: (one["file"], one["arch"], one["name"])):
-        print(f"{one['file']:20} sm_{one['arch']} {one['registers']:4} registers {one['shared']:6} B shared {one['spill']:5} B spilled  {one['name']}")
+        takes = f"{one['registers']:4} registers {one['shared']:6} B shared {one['spill']:5} B spilled"
+        print(f"{one['file']:20} sm_{one['arch']} {takes}  {one['name']}")
     print(f"{len(kernels)} kernels; most registers {max((one['registers'] for one in kernels), default=0)}")
     if options.json:
         options.json.write_text(json.dumps(kernels, indent=1) + "\n")
