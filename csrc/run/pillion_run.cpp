@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -13,6 +14,7 @@
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -22,6 +24,8 @@
 
 namespace pillion::run {
 namespace {
+
+constexpr int kStopped = 130;    // by a signal, as shells say it
 
 struct Failure {
     pillion_status status;
@@ -42,33 +46,44 @@ using Context = std::unique_ptr<pillion_context, Freer<pillion_context, pillion_
 using Sampler = std::unique_ptr<pillion_sampler, Freer<pillion_sampler, pillion_sampler_free>>;
 using Pair = std::unique_ptr<pillion_pair, Freer<pillion_pair, pillion_pair_free>>;
 
-// Ctrl-C arrives at a thread of its own, because a signal handler may not call into the library. A cancel that comes just before a run
-// begins is forgotten (pillion.h), so it is repeated until the program is through.
+// Ctrl-C arrives at a thread of its own, because a signal handler may not call into the library. Before there is a context nothing can be
+// lost and the program just ends. A cancel that comes just before a run begins is forgotten (pillion.h), so it is repeated.
 class Interrupt {
   public:
     Interrupt() {    // before any other thread is made, so that all inherit the mask
         sigemptyset(&signals_);
         for (int s : {SIGINT, SIGTERM}) sigaddset(&signals_, s);
         pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+        thread_ = std::thread([this] { watch(); });
     }
-    void watch(pillion_context* context) {
-        thread_ = std::thread([this, context] {
-            const timespec pause = {0, 20'000'000};
-            while (!over_) {
-                if (sigtimedwait(&signals_, nullptr, &pause) > 0) seen_ = true;
-                if (seen_) pillion_context_cancel(context);
-            }
-        });
+    ~Interrupt() {
+        over_ = true;
+        thread_.join();
     }
     bool seen() const { return seen_; }
-    void stop() {
-        over_ = true;
-        if (thread_.joinable()) thread_.join();
+    // From now on a signal cancels what this context runs; null: nothing any more. Does not return while a cancel is under way.
+    void protect(pillion_context* context) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        context_ = context;
+        protected_ = true;
     }
-    ~Interrupt() { stop(); }
 
   private:
+    void watch() {
+        const timespec pause = {0, 20'000'000};
+        while (!over_) {
+            if (sigtimedwait(&signals_, nullptr, &pause) > 0) seen_ = true;
+            if (!seen_) continue;
+            std::lock_guard<std::mutex> lock(mutex_);
+            if (!protected_) fputs("\nstopped\n", stderr), _exit(kStopped);
+            if (context_) pillion_context_cancel(context_);
+        }
+    }
+
     sigset_t signals_;
+    std::mutex mutex_;
+    pillion_context* context_ = nullptr;
+    bool protected_ = false;
     std::atomic<bool> seen_{false}, over_{false};
     std::thread thread_;
 };
@@ -203,11 +218,11 @@ void generate(const Options& o, Interrupt& interrupt) {
     const Pair pair = make_pair(context.get(), drafter.get(), o);
     const Sampler sampler = make_sampler(model.get(), shared, o);
     for (const int32_t token : tokens) check(pillion_sampler_accept(sampler.get(), token));    // penalties see the prompt as well
-    struct Watch {    // the context must outlive the thread that cancels it
+    struct Protected {    // the context must outlive every cancel
         Interrupt& interrupt;
-        ~Watch() { interrupt.stop(); }
-    } watch{interrupt};
-    interrupt.watch(context.get());
+        ~Protected() { interrupt.protect(nullptr); }
+    } guard{interrupt};
+    interrupt.protect(context.get());
 
     const auto begin = std::chrono::steady_clock::now();
     check(pillion_pair_set_tokens(pair.get(), tokens.data(), tokens.size(), nullptr));
@@ -253,7 +268,7 @@ int main(int argc, char** argv) {
     } catch (const Failure& f) {
         const bool stopped = f.status == PILLION_ERROR_CANCELLED && interrupt.seen();
         fprintf(stderr, stopped ? "\nstopped\n" : "error: %s\n", f.sentence.c_str());
-        return stopped ? 130 : 1;
+        return stopped ? kStopped : 1;
     } catch (const std::exception& e) {
         fprintf(stderr, "error: %s\n", e.what());
         return 1;

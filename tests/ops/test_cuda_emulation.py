@@ -15,11 +15,15 @@ SOURCES = [
     CUDA / "device/runtime_sim.cpp",
     ROOT / "csrc/core/error.cpp",
 ]
-FLAGS = f"-std=c++17 -DPILLION_SIM -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -pthread -I{ROOT / 'csrc'}".split()
+FLAGS = (
+    f"-std=c++17 -DPILLION_SIM -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -pthread -I{ROOT / 'csrc'}".split()
+)
 SHAPES = 193_536  # 4 sizes of shared memory x 6 head sizes x 32 ratios x 21 token counts x 6 lengths x 2 cache types
 
 
-@pytest.mark.parametrize("flags", ["-O1", pytest.param("-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "flags", ["-O1", pytest.param("-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all", marks=pytest.mark.slow)]
+)
 def test_the_emulation(flags, tmp_path):
     binary, compiler = tmp_path / "runner", os.environ.get("CXX", "g++")
     objects = []

@@ -24,14 +24,19 @@ ROOT = Path(__file__).resolve().parents[2]
 CUDA = ROOT / "csrc" / "backends" / "cuda"
 KERNELS = CUDA / "kernels"
 SOURCES = [
-    *(KERNELS / name for name in "matmul_k.cu matvec_k.cu matmul_plain.cu matvec_plain.cu matvec_float.cu matmul_float.cu".split()),
+    *(
+        KERNELS / name
+        for name in "matmul_k.cu matvec_k.cu matmul_plain.cu matvec_plain.cu matvec_float.cu matmul_float.cu".split()
+    ),
     *(KERNELS / name for name in "matmul_unpack.cu quantize.cu matmul_group.cu matmul.cpp repack.cpp".split()),
     CUDA / "device/runtime_sim.cpp",
     ROOT / "csrc/core/dtype.cpp",
     ROOT / "csrc/core/error.cpp",
     ROOT / "tests/c/cuda_matmul_runner.cpp",
 ]
-FLAGS = f"-std=c++17 -DPILLION_SIM -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Werror -pthread -I{ROOT / 'csrc'}".split()
+FLAGS = (
+    f"-std=c++17 -DPILLION_SIM -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Werror -pthread -I{ROOT / 'csrc'}".split()
+)
 BUILDS = {"plain": ["-O2"], "sanitize": ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]}
 OPS = {"matmul": 0, "moe": 1, "clusters": 2, "unpack": 3, "prepare": 4}
 Q8, F16, BF16 = 1, 2, 3  # InputKind
@@ -276,7 +281,9 @@ def test_input_rows_of_slots(runner):
     """per_row: a run's row has several input rows."""
     rng = np.random.default_rng(8)
     data, x = random_rows("Q4_0", 20, 64, rng), activations(rng, 18, 64)
-    outs = runner([("matmul", "Q4_0", (20, 64, 1), 6, 5, [3], [data, x]), ("matmul", "Q4_0", (20, 64, 1), 15, None, [1], [data, x[:15]])])
+    outs = runner(
+        [("matmul", "Q4_0", (20, 64, 1), 6, 5, [3], [data, x]), ("matmul", "Q4_0", (20, 64, 1), 15, None, [1], [data, x[:15]])]
+    )
     assert np.array_equal(bits(floats(outs[0], 18, 20)[:15]), bits(floats(outs[1], 15, 20)))
     assert (bits(floats(outs[0], 18, 20)[15:]) == UNWRITTEN).all()
 
@@ -298,7 +305,11 @@ def test_moe(runner, name):
         inputs = np.repeat(x.reshape(most, per_row, width), n_used // per_row, axis=1)
         jobs = [("matmul", name, (rows, width, 1), most * n_used, None, [1], [data[e], inputs]) for e in range(n_experts)]
         if most <= FEW_ROWS:  # the same family: a row at a time
-            jobs = [("matmul", name, (rows, width, 1), 1, None, [1], [data[e], row]) for e in range(n_experts) for row in inputs.reshape(-1, width)]
+            jobs = [
+                ("matmul", name, (rows, width, 1), 1, None, [1], [data[e], row])
+                for e in range(n_experts)
+                for row in inputs.reshape(-1, width)
+            ]
         plain = np.concatenate([floats(o, -1, rows) for o in runner(jobs)]).reshape(n_experts, most, n_used, rows)
         expected = np.take_along_axis(plain, ids[None, ..., None], axis=0)[0]
         assert np.array_equal(bits(out[:n]), bits(expected[:n])), (n_used, per_row, most)

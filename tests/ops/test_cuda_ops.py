@@ -46,7 +46,9 @@ def compare(got, texts, what):
         assert got[name].shape == want.shape, (what, name)
         error = np.abs(got[name].astype(np.float64) - want)
         bad = ~(error <= bound)
-        assert not bad.any(), f"{what}: {name}: {bad.sum()} of {bad.size}, first at {np.argwhere(bad)[0]}: {got[name][bad][0]} instead of {want[bad][0]}"
+        assert not bad.any(), (
+            f"{what}: {name}: {bad.sum()} of {bad.size}, first at {np.argwhere(bad)[0]}: {got[name][bad][0]} instead of {want[bad][0]}"
+        )
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.op != "kv_store"], ids=repr)
@@ -76,7 +78,9 @@ def test_kv_store(case):
     for name, (want, bound) in double.kv_store(case).items():
         got = double.stored_rows(case, bench)[name]
         assert (np.abs(got.astype(np.float64) - want) <= bound).all(), name
-    written = np.isin(np.arange(case.inputs["cache"].capacity), (case.pos + np.arange(oc.MAX_ROWS)) % case.inputs["cache"].capacity)
+    written = np.isin(
+        np.arange(case.inputs["cache"].capacity), (case.pos + np.arange(oc.MAX_ROWS)) % case.inputs["cache"].capacity
+    )
     for a, b in zip(before, after):
         assert np.array_equal(a[:, ~written], b[:, ~written])
     for step in (1, 9):
@@ -127,7 +131,9 @@ def test_attention(dim, kind, gqa, kv, window, past):
     first = length - rows
     keys, values = (x.astype(np.float64) for x in cache.read())
     few, many = attend_plan(on, cache, params, FEW), attend_plan(on, cache, params, rows)
-    compare({"y": attend(many, q[first:], first)}, {"y": reference(keys, values, q[first:], first, params, capacity, True)}, "many")
+    compare(
+        {"y": attend(many, q[first:], first)}, {"y": reference(keys, values, q[first:], first, params, capacity, True)}, "many"
+    )
     nine = attend(few, q[first + 9 : first + 18], first + 9)
     want, bound = reference(keys, values, q[first:], first, params, capacity, False)
     compare({"y": nine}, {"y": (want[9:18], bound[9:18])}, "nine")
@@ -164,7 +170,11 @@ def test_a_row_that_sees_nothing_and_slots_that_nobody_wrote(dim, kind):
 
 def test_attention_that_is_not_supported():
     on = device(DEVICE)
-    for dim, heads, kv, sentence in ((3, 2, 1, "head size 3"), (1026, 1, 1, "head size 1026"), (8, 3, 2, "3 query heads and 2 KV heads")):
+    for dim, heads, kv, sentence in (
+        (3, 2, 1, "head size 3"),
+        (1026, 1, 1, "head size 1026"),
+        (8, 3, 2, "3 query heads and 2 KV heads"),
+    ):
         with pytest.raises(lab.Error, match=sentence):
             attend_plan(on, on.cache("f16", kv, dim, 256), {"n_heads": heads, "n_kv_heads": kv, "head_dim": dim}, 1)
 

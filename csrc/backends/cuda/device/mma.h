@@ -6,7 +6,9 @@
 // agree to rounding only.
 //
 //   m16n8k16  f16 x f16 -> f32      A 16x16 row-major, B 16x8, C 16x8
+//   m16n8k16  bf16 x bf16 -> f32    the same
 //   m16n8k32  s8  x s8  -> s32      A 16x32 row-major, B 32x8, C 16x8
+//   m16n8k16  s8  x s8  -> s32      A 16x16, B 16x8: halves of a block with scales of their own
 #pragma once
 
 #include "backends/cuda/device/device.h"
@@ -64,6 +66,15 @@ static __device__ __forceinline__ void mma_s8(FragI & c, const FragA & a, const 
                  : "+r"(c.x[0]), "+r"(c.x[1]), "+r"(c.x[2]), "+r"(c.x[3])
                  : "r"(a.x[0]), "r"(a.x[1]), "r"(a.x[2]), "r"(a.x[3]), "r"(b.x[0]), "r"(b.x[1]));
 }
+static __device__ __forceinline__ void mma_s8_16(FragI& c, uint32_t a0, uint32_t a1, uint32_t b) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};\n"
+                 : "+r"(c.x[0]), "+r"(c.x[1]), "+r"(c.x[2]), "+r"(c.x[3]) : "r"(a0), "r"(a1), "r"(b));
+}
+static __device__ __forceinline__ void mma_bf16(FragC& c, const FragA& a, const FragB& b) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+f"(c.x[0]), "+f"(c.x[1]), "+f"(c.x[2]), "+f"(c.x[3])
+                 : "r"(a.x[0]), "r"(a.x[1]), "r"(a.x[2]), "r"(a.x[3]), "r"(b.x[0]), "r"(b.x[1]));
+}
 
 #else // CPU emulation
 
@@ -74,55 +85,59 @@ inline void require_row_alignment(const void * p, int ld_bytes) {
     if (reinterpret_cast<uintptr_t>(p) % 16 || ld_bytes % 16) PILLION_SIM_FAIL("matrix rows must start at multiples of 16 bytes");
 }
 
-struct MmaIn   { uint32_t a[4], b[2]; float c[4]; };
-struct MmaInS8 { uint32_t a[4], b[2]; int   c[4]; };
+// What a lane brings: its fragments of A, B and C.
+template <class T, int kA, int kB>
+struct Fragments {
+    uint32_t a[kA], b[kB];
+    T c[4];
+};
+struct Place { int group, pair; };    // a lane's rows (A, C) or column (B), and its first column (C)
+inline Place place(int lane) { return {lane >> 2, (lane & 3) * 2}; }
 
-inline void combine_mma(unsigned char (*slots)[kSlotBytes]) {
-    float A[16][16], B[16][8], C[16][8];
-    for (int l = 0; l < 32; ++l) {
-        const MmaIn in = read_slot<MmaIn>(slots, unsigned(l));
-        const int g = l >> 2, t = (l & 3) * 2;
-        for (int r = 0; r < 4; ++r) {
-            const int row = g + (r & 1) * 8, col = t + (r >> 1) * 8;
-            A[row][col]     = half_bits_to_float(uint16_t(in.a[r]));
-            A[row][col + 1] = half_bits_to_float(uint16_t(in.a[r] >> 16));
-        }
-        for (int r = 0; r < 2; ++r) {
-            B[t + r * 8][g]     = half_bits_to_float(uint16_t(in.b[r]));
-            B[t + r * 8 + 1][g] = half_bits_to_float(uint16_t(in.b[r] >> 16));
-        }
-        for (int i = 0; i < 4; ++i) C[g + (i >> 1) * 8][t + (i & 1)] = in.c[i];
-    }
+// c += a * b in index order, then every lane's part of it back into its slot.
+template <class T, int K, class V>
+void multiply(const V (&a)[16][K], const V (&b)[K][8], T (&c)[16][8], unsigned char (*slots)[kSlotBytes]) {
     for (int m = 0; m < 16; ++m)
-        for (int k = 0; k < 16; ++k)
-            for (int n = 0; n < 8; ++n) C[m][n] += A[m][k] * B[k][n];
+        for (int k = 0; k < K; ++k)
+            for (int n = 0; n < 8; ++n) c[m][n] += T(a[m][k]) * T(b[k][n]);
     for (int l = 0; l < 32; ++l) {
-        const int g = l >> 2, t = (l & 3) * 2;
-        const float d[4] = {C[g][t], C[g][t + 1], C[g + 8][t], C[g + 8][t + 1]};
+        const Place p = place(l);
+        const T d[4] = {c[p.group][p.pair], c[p.group][p.pair + 1], c[p.group + 8][p.pair], c[p.group + 8][p.pair + 1]};
         std::memcpy(slots[l], d, sizeof d);
     }
 }
 
-inline void combine_mma_s8(unsigned char (*slots)[kSlotBytes]) {
-    static thread_local int8_t A[16][32], B[32][8];
-    int C[16][8];
+// Registers hold kPerWord values of a row of A or a column of B; a lane has them at kPerWord * (lane % 4), and every 4 * kPerWord on.
+template <class T, class V, int K, int kPerWord, V (*kValue)(uint32_t word, int i)>
+void combine(unsigned char (*slots)[kSlotBytes]) {
+    constexpr int kSteps = K / (4 * kPerWord);
+    V a[16][K], b[K][8];
+    T c[16][8];
     for (int l = 0; l < 32; ++l) {
-        const MmaInS8 in = read_slot<MmaInS8>(slots, unsigned(l));
-        const int g = l >> 2, t = l & 3;
-        for (int r = 0; r < 4; ++r)
-            for (int i = 0; i < 4; ++i) A[g + (r & 1) * 8][t * 4 + i + (r >> 1) * 16] = int8_t(in.a[r] >> (8 * i));
-        for (int r = 0; r < 2; ++r)
-            for (int i = 0; i < 4; ++i) B[t * 4 + i + r * 16][g] = int8_t(in.b[r] >> (8 * i));
-        for (int i = 0; i < 4; ++i) C[g + (i >> 1) * 8][t * 2 + (i & 1)] = in.c[i];
+        const auto in = read_slot<Fragments<T, 2 * kSteps, kSteps>>(slots, unsigned(l));
+        const Place p = place(l);
+        for (int r = 0; r < 2 * kSteps; ++r)
+            for (int i = 0; i < kPerWord; ++i) {
+                const int k = (l & 3) * kPerWord + i + r / 2 * 4 * kPerWord;
+                a[p.group + r % 2 * 8][k] = kValue(in.a[r], i);
+                if (r < kSteps) b[(l & 3) * kPerWord + i + r * 4 * kPerWord][p.group] = kValue(in.b[r], i);
+            }
+        for (int i = 0; i < 4; ++i) c[p.group + (i >> 1) * 8][p.pair + (i & 1)] = in.c[i];
     }
-    for (int m = 0; m < 16; ++m)
-        for (int k = 0; k < 32; ++k)
-            for (int n = 0; n < 8; ++n) C[m][n] += int(A[m][k]) * int(B[k][n]);
-    for (int l = 0; l < 32; ++l) {
-        const int g = l >> 2, t = (l & 3) * 2;
-        const int d[4] = {C[g][t], C[g][t + 1], C[g + 8][t], C[g + 8][t + 1]};
-        std::memcpy(slots[l], d, sizeof d);
-    }
+    multiply(a, b, c, slots);
+}
+inline float half_of(uint32_t word, int i) { return half_bits_to_float(uint16_t(word >> (16 * i))); }
+inline float bf16_of(uint32_t word, int i) { return bf16_bits_to_float(uint16_t(word >> (16 * i))); }
+inline int8_t byte_of(uint32_t word, int i) { return int8_t(word >> (8 * i)); }
+
+template <class T, int kA, int kB>
+void run_product(const Site & site, T (&c)[4], const uint32_t * a, const uint32_t * b, Combine combine) {
+    Fragments<T, kA, kB> in;
+    std::memcpy(in.a, a, sizeof in.a);
+    std::memcpy(in.b, b, sizeof in.b);
+    std::memcpy(in.c, c, sizeof in.c);
+    auto * s = warp_collective(site, PILLION_FULL_MASK, &in, sizeof in, combine);
+    std::memcpy(c, s[current->lane], sizeof in.c);
 }
 
 } // namespace sim
@@ -149,20 +164,17 @@ inline void load_a_s8(FragA & a, smem<const int8_t> p, int ld) { load_a(a, share
 inline void load_b_s8_by_column(FragB & b, smem<const int8_t> p, int ld) { load_b_by_column(b, shared_cast<const half>(p), ld / 2); }
 
 inline void mma(FragC & c, const FragA & a, const FragB & b, PILLION_SIM_HERE) {
-    sim::MmaIn in;
-    std::memcpy(in.a, a.x, sizeof a.x);
-    std::memcpy(in.b, b.x, sizeof b.x);
-    std::memcpy(in.c, c.x, sizeof c.x);
-    auto * s = sim::warp_collective(PILLION_SIM_SITE("mma"), PILLION_FULL_MASK, &in, sizeof in, sim::combine_mma);
-    std::memcpy(c.x, s[sim::current->lane], sizeof c.x);
+    sim::run_product<float, 4, 2>(PILLION_SIM_SITE("mma"), c.x, a.x, b.x, sim::combine<float, float, 16, 2, sim::half_of>);
+}
+inline void mma_bf16(FragC & c, const FragA & a, const FragB & b, PILLION_SIM_HERE) {
+    sim::run_product<float, 4, 2>(PILLION_SIM_SITE("mma_bf16"), c.x, a.x, b.x, sim::combine<float, float, 16, 2, sim::bf16_of>);
 }
 inline void mma_s8(FragI & c, const FragA & a, const FragB & b, PILLION_SIM_HERE) {
-    sim::MmaInS8 in;
-    std::memcpy(in.a, a.x, sizeof a.x);
-    std::memcpy(in.b, b.x, sizeof b.x);
-    std::memcpy(in.c, c.x, sizeof c.x);
-    auto * s = sim::warp_collective(PILLION_SIM_SITE("mma_s8"), PILLION_FULL_MASK, &in, sizeof in, sim::combine_mma_s8);
-    std::memcpy(c.x, s[sim::current->lane], sizeof c.x);
+    sim::run_product<int, 4, 2>(PILLION_SIM_SITE("mma_s8"), c.x, a.x, b.x, sim::combine<int, int8_t, 32, 4, sim::byte_of>);
+}
+inline void mma_s8_16(FragI & c, uint32_t a0, uint32_t a1, uint32_t b, PILLION_SIM_HERE) {
+    const uint32_t a[2] = {a0, a1};
+    sim::run_product<int, 2, 1>(PILLION_SIM_SITE("mma_s8_16"), c.x, a, &b, sim::combine<int, int8_t, 16, 4, sim::byte_of>);
 }
 
 #endif

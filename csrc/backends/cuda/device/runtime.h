@@ -80,6 +80,12 @@ class Stream {
   private:
     friend class Replay;
     Stream() = default;
+    Status take_error(Reason& reason) {
+        const Status status = status_;
+        if (status != Status::ok) reason = reason_;
+        status_ = Status::ok;
+        return status;
+    }
     int index_ = 0;
     void* handle_ = nullptr;
     std::vector<std::function<void()>>* recording_ = nullptr;

@@ -136,10 +136,7 @@ Status Stream::wait(Reason& reason) {
     if (!failed())
         if (const cudaError_t e = cudaStreamSynchronize(static_cast<cudaStream_t>(handle_)); e != cudaSuccess)
             cudaGetLastError(), fail(status_of(e), "run", cudaGetErrorString(e));
-    const Status status = status_;
-    if (status != Status::ok) reason = reason_;
-    status_ = Status::ok;
-    return status;
+    return take_error(reason);
 }
 
 void Stream::fail(Status status, const char* what, const char* why) {

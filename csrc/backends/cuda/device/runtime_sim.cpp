@@ -62,12 +62,7 @@ void Stream::copy(void* to, const void* from, size_t bytes) {
     else memcpy(to, from, bytes);
 }
 
-Status Stream::wait(Reason& reason) {
-    const Status status = status_;
-    if (status != Status::ok) reason = reason_;
-    status_ = Status::ok;
-    return status;
-}
+Status Stream::wait(Reason& reason) { return take_error(reason); }
 
 void Stream::fail(Status status, const char* what, const char* why) {
     if (failed()) return;

@@ -1,5 +1,7 @@
 // Device code shared by the attention kernels.
 #pragma once
+#include <type_traits>
+
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/device/mma.h"
 #include "backends/cuda/kernels/attn.h"
@@ -77,6 +79,20 @@ struct AttnRows {
 // The part of `seen` that split number `index` of a run covers; all of it without splits.
 static __device__ __forceinline__ Span part_of(Span seen, int split, int index) {
     return split > 0 ? Span{max(seen.begin, index * split), min(seen.end, (index + 1) * split)} : seen;
+}
+
+// The head sizes that have flash attention: calls f(std::integral_constant<int, d>()) for one of them; false for others.
+template <class F>
+bool with_head_size(int d, const F& f) {
+    switch (d) {
+        case 64: return f(std::integral_constant<int, 64>());
+        case 80: return f(std::integral_constant<int, 80>());
+        case 96: return f(std::integral_constant<int, 96>());
+        case 128: return f(std::integral_constant<int, 128>());
+        case 256: return f(std::integral_constant<int, 256>());
+        case 512: return f(std::integral_constant<int, 512>());
+        default: return false;
+    }
 }
 
 static __device__ __forceinline__ float soft_cap(float s, float cap) { return cap > 0.0f ? cap * tanhf(s / cap) : s; }

@@ -217,21 +217,12 @@ bool with_rows(int rows, const F& f) {
         default: return false;
     }
 }
-template <KvType KV, class F>
-bool with_dim(int d, int rows, const F& f) {
-    switch (d) {
-        case 64: return with_rows<64, KV>(rows, f);
-        case 80: return with_rows<80, KV>(rows, f);
-        case 96: return with_rows<96, KV>(rows, f);
-        case 128: return with_rows<128, KV>(rows, f);
-        case 256: return with_rows<256, KV>(rows, f);
-        case 512: return with_rows<512, KV>(rows, f);
-        default: return false;
-    }
-}
 template <class F>
 bool with_instance(int d, int rows, KvType kv, const F& f) {
-    return kv == KvType::q8_0 ? with_dim<KvType::q8_0>(d, rows, f) : with_dim<KvType::f16>(d, rows, f);
+    return with_head_size(d, [&](auto size) {
+        constexpr int D = decltype(size)::value;
+        return kv == KvType::q8_0 ? with_rows<D, KvType::q8_0>(rows, f) : with_rows<D, KvType::f16>(rows, f);
+    });
 }
 
 }  // namespace

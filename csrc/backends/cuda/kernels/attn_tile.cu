@@ -242,34 +242,20 @@ bool with_rows(int rows, const F& f) {
         default: return false;
     }
 }
-template <KvType KV, class F>
-bool with_dim(int d, int rows, const F& f) {
-    switch (d) {
-        case 64: return with_rows<64, KV>(rows, f);
-        case 80: return with_rows<80, KV>(rows, f);
-        case 96: return with_rows<96, KV>(rows, f);
-        case 128: return with_rows<128, KV>(rows, f);
-        case 256: return with_rows<256, KV>(rows, f);
-        case 512: return with_rows<512, KV>(rows, f);
-        default: return false;
-    }
-}
 template <class F>
 bool with_instance(int d, int rows, KvType kv, const F& f) {
-    return kv == KvType::q8_0 ? with_dim<KvType::q8_0>(d, rows, f) : with_dim<KvType::f16>(d, rows, f);
+    return with_head_size(d, [&](auto size) {
+        constexpr int D = decltype(size)::value;
+        return kv == KvType::q8_0 ? with_rows<D, KvType::q8_0>(rows, f) : with_rows<D, KvType::f16>(rows, f);
+    });
 }
 
 }  // namespace
 
 size_t attn_tile_shared(int d, int rows) {
-    switch (d) {
-        case 64: return layout_bytes<64>(rows);
-        case 80: return layout_bytes<80>(rows);
-        case 96: return layout_bytes<96>(rows);
-        case 128: return layout_bytes<128>(rows);
-        case 256: return layout_bytes<256>(rows);
-        default: return layout_bytes<512>(rows);
-    }
+    size_t bytes = 0;
+    with_head_size(d, [&](auto size) { return bytes = layout_bytes<decltype(size)::value>(rows), true; });
+    return bytes;
 }
 
 void attn_tile(const AttnPlan& plan, KvType kv, const AttnCall& c, stream_t stream) {

@@ -38,13 +38,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backends/cuda/kernels/both_sides.h"
 #include "core/dtype.h"
-
-#ifdef __CUDACC__
-#define PILLION_BOTH __host__ __device__
-#else
-#define PILLION_BOTH
-#endif
 
 namespace pillion::cuda {
 

@@ -3,13 +3,8 @@
 #pragma once
 #include <stdint.h>
 
+#include "backends/cuda/kernels/both_sides.h"
 #include "core/step_state.h"
-
-#ifdef __CUDACC__
-#define PILLION_BOTH __host__ __device__
-#else
-#define PILLION_BOTH
-#endif
 
 namespace pillion::cuda {
 
