@@ -51,7 +51,8 @@ class LLM:
     n_batch, n_threads, kv_type, flash_attn: see `Context`.
     use_mmap, device, progress: see `Model.open`.
     n_gpu_layers: layers on the device (None or -1: as many as fit beside the cache and the drafter, with a warning when that is not
-    all); strict: anything of the model that would not run on the device is an error instead.
+    all); strict: anything of the model that would not run on the device is an error instead. device_bytes: of the device's memory
+    that may be used (0: what is free).
     seed: for calls that name none; None: a random one for each call.
     chat_template: Jinja source to use in place of the file's.
     drafter: what guesses ahead: "auto": the assistant beside the model, where there is one; a path or a Model: an assistant or
@@ -78,6 +79,7 @@ class LLM:
         device: str = "auto",
         n_gpu_layers: Optional[int] = None,
         strict: bool = False,
+        device_bytes: int = 0,
         chat_template: Optional[str] = None,
         progress: Optional[Callable[[int, int], object]] = None,
         drafter: Optional[Drafter] = "auto",
@@ -102,7 +104,7 @@ class LLM:
             n_gpu_layers=None if n_gpu_layers == -1 else n_gpu_layers,
             strict=strict,
             use_mmap=use_mmap,
-            context=sizes,
+            sizes={"device_bytes": device_bytes, **sizes},
         )
         opening: dict[str, Any] = {"use_mmap": use_mmap, "n_threads": n_threads}
         self.model = Model.open(path, device=device, n_gpu_layers=layers, progress=progress, **opening)

@@ -55,7 +55,7 @@ def layers_for(
     n_gpu_layers: Optional[int],
     strict: bool,
     use_mmap: bool,
-    context: dict[str, Any],
+    sizes: dict[str, Any],
 ) -> Optional[int]:
     """The n_gpu_layers to open a model with, so that it, its cache and its drafter fit the device.
 
@@ -75,7 +75,7 @@ def layers_for(
         elif drafter is not None and drafter != LOOKUP:
             other = Model.open(drafter, metadata_only=True, use_mmap=use_mmap)
             opened.append(other)
-        places: dict[str, Any] = {"device": device_name, "draft_device": draft_device, "n_gpu_layers": n_gpu_layers, **context}
+        places: dict[str, Any] = {"device": device_name, "draft_device": draft_device, "n_gpu_layers": n_gpu_layers, **sizes}
         try:
             fit = model.fit(drafter=other, **places)
         except PairingError:
