@@ -2,6 +2,7 @@
 // in no wheel). A list of name=number, separated by commas; counts begin anew whenever the text changes:
 //
 //     alloc=N      the N-th allocation from now fails          above=BYTES   every allocation of more bytes fails
+//     from=N       so do all from the N-th on
 //     memory=BYTES the device has so many                      unified=1     its memory is the host's
 //     launch=N     the N-th kernel fails, the device stays     lost=N        at the N-th kernel the device is lost
 //
@@ -32,6 +33,7 @@ class Faults {
         const std::lock_guard<std::mutex> lock(mutex_);
         read();
         n_allocations_++;
+        if (value("from=") && n_allocations_ >= value("from=")) return false;
         if (value("alloc=") == n_allocations_ || (value("above=") && bytes > value("above="))) return false;
         if (is_device && value("memory=") && used_ + bytes > value("memory=")) return false;
         if (is_device) used_ += bytes;
