@@ -30,6 +30,8 @@ class Drafter {
     virtual const char* head() const { return ""; }     // "ordered", "dense"
     virtual const char* note() const { return ""; }     // what a user should know, such as why the head is dense
     virtual bool needs_hidden() const { return false; }
+    virtual const char* backend() const { return ""; }  // where its model runs; "": it has none
+    virtual std::string plan_json() { return "null"; }  // where each op of a step runs
     virtual ContextMemory memory() const { return {}; }    // of its own, beside weights
     // Appends up to request.n tokens to `drafts`. Throws on failure; the target is as it was.
     virtual void draft(const Context& target, const DraftRequest& request, std::vector<int32_t>& drafts) = 0;

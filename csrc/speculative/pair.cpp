@@ -173,6 +173,12 @@ void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
     drafter_->draft(*target_, {last, hidden, n, p_min_, nullptr, nullptr}, out);
 }
 
+std::string Pair::to_json() {
+    const std::string backend = drafter_->backend();
+    return std::string("{\"kind\": \"") + drafter_->kind() + "\", \"head\": \"" + drafter_->head() + "\", \"backend\": " +
+           (backend.empty() ? "null" : "\"" + backend + "\"") + ", \"plan\": " + drafter_->plan_json() + "}";
+}
+
 void Pair::count(const RoundInfo& info, size_t n_tokens) {
     stats_.tokens += n_tokens;
     stats_.draft_ms += info.draft_ms, stats_.verify_ms += info.verify_ms, stats_.accept_ms += info.accept_ms;
