@@ -1,5 +1,5 @@
-// The accept kernel in the emulation against the plain definition: every count of drafts, every number of right ones, right ones after a
-// wrong one, drafts in place, counts that are out of range. tests/ops/test_cuda_memory.py builds it.
+// The accept kernel against the plain definition: every count of drafts, every number of right ones, right ones after a
+// wrong one, drafts in place, counts that are out of range. In the emulation in every order of threads. tests/ops/test_cuda_memory.py.
 #include <stdio.h>
 #include <string.h>
 
@@ -55,20 +55,28 @@ static void run(const Round& r, unsigned seed) {
            got.hidden_row);
 }
 
+static void all(std::mt19937& rng) {
+    for (int n = 0; n < kMax; n++)
+        for (int right = 0; right <= n; right++)
+            for (const bool in_place : {false, true}) {
+                Round r = {n, {}, {}, (n * 37 + right) % 5 == 0 ? 256 : 1 + int(rng() % 700), in_place};
+                for (int i = 0; i <= n; i++) r.picks.push_back(int32_t(rng() % 262144));
+                r.drafts.assign(r.picks.begin(), r.picks.begin() + n);
+                if (right < n) r.drafts[size_t(right)] ^= 1;    // those behind it are right again, and must not count
+                run(r, rng());
+            }
+}
+
 int main() {
     std::mt19937 rng(11);
+#ifdef __CUDACC__
+    all(rng);
+#else
     for (const auto order : {sim::Order::forward, sim::Order::reverse, sim::Order::shuffled, sim::Order::greedy}) {
         sim::config().order = order;
-        for (int n = 0; n < kMax; n++)
-            for (int right = 0; right <= n; right++)
-                for (const bool in_place : {false, true}) {
-                    Round r = {n, {}, {}, (n * 37 + right) % 5 == 0 ? 256 : 1 + int(rng() % 700), in_place};
-                    for (int i = 0; i <= n; i++) r.picks.push_back(int32_t(rng() % 262144));
-                    r.drafts.assign(r.picks.begin(), r.picks.begin() + n);
-                    if (right < n) r.drafts[size_t(right)] ^= 1;    // those behind it are right again, and must not count
-                    run(r, rng());
-                }
+        all(rng);
     }
+#endif
     for (const int count : {-1, kMax, 1000}) {
         Round r = {count, {}, {}, 33, false};
         const int n = std::min(std::max(count, 0), kMax - 1);

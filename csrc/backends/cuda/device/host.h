@@ -63,6 +63,7 @@ inline DeviceLimits device_limits() {
 inline void* device_alloc(size_t n) {
     void* p = nullptr;
     check(cudaMalloc(&p, n ? n : 1), "cudaMalloc");
+    check(cudaMemset(p, 0xff, n ? n : 1), "cudaMemset");    // what was never written shows
     return p;
 }
 inline void device_free(void* p) { cudaFree(p); }
