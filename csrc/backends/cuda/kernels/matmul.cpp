@@ -147,7 +147,10 @@ void moe_matmul(const PackedWeight& weight, const MoeShape& shape, const void* l
     a.out = out, a.out_stride = weight.rows;
     a.count = rows;
     a.lists = {moe_tiles_max(shape, rows.max), static_cast<const int32_t*>(lists)};
-    a.pair_div = shape.per_row == 1 ? shape.n_used : 1;
+    // ceil(2^32 / n_used): the upper half of the product is the quotient for every pair < 2^32 / n_used.
+    const bool shared = shape.per_row == 1 && shape.n_used > 1;
+    PILLION_CHECK(!shared || int64_t(rows.max) * shape.n_used * shape.n_used < int64_t(1) << 32);
+    a.pair_part = shared ? uint32_t(((uint64_t(1) << 32) + uint64_t(shape.n_used) - 1) / uint64_t(shape.n_used)) : 0;
     const int tile = moe_tile(shape, rows.max), tiles = a.lists.tiles_max;
     if (rows.max <= kFewRows || weight.dtype == DType::f32) run_few(weight.dtype, a, tiles, 1, tile, stream);
     else run_tile(weight.dtype, a, tiles, tile, stream);

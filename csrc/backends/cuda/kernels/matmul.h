@@ -35,8 +35,14 @@ bool matmul_supports(DType dtype);
 // be aligned to 256 bytes. matmul_layout.h says what the bytes are.
 size_t packed_bytes(DType dtype, int64_t rows, int64_t width);
 
-// Packs file rows [begin, end) of `rows`; file_rows is the first row of the whole matrix (unaligned is fine), `packed` the whole
-// packed matrix in host memory. Rows are independent, so a caller may cut the range over threads.
+// Packs n rows of a file (unaligned is fine) to their places in the planes. Rows are independent, so a caller may cut a matrix over
+// threads, or into slices whose planes are copied to those of the whole.
+struct PackedRows {
+    uint8_t *codes, *extra, *scales, *sub;    // of the first row, in host memory
+};
+void repack_rows(DType dtype, const void* file_rows, int64_t n, int64_t width, const PackedRows& to);
+
+// The same for rows [begin, end) of a matrix that is whole on both sides: file_rows its first row, `packed` packed_bytes().
 void repack(DType dtype, const void* file_rows, int64_t begin, int64_t end, int64_t rows, int64_t width, void* packed);
 
 struct PackedWeight {        // [depth, rows, width]

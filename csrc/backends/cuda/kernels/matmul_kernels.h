@@ -43,7 +43,7 @@ struct MatmulArgs {
     int columns;               // of a tile of plain products
 
     MoeLists lists;            // data null: not routed
-    int pair_div;              // input row of a pair: pair / pair_div
+    uint32_t pair_part;        // input row of a pair: pair * pair_part >> 32; 0: the pair itself
     const int32_t* clusters;   // null: no clusters
     int n_clusters;
 };
