@@ -25,7 +25,7 @@ demo: build
 	$(BIN)/pillion demo
 
 test: build
-	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(SLOW),,-m "not slow") $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
