@@ -118,6 +118,16 @@ def test_qf32_path(qf32_dsp, packer, op):
                 assert not (~(error <= bound)).any(), f"{case}: {name}: {np.nanmax(error)} at most {bound[np.unravel_index(np.nanargmax(error), error.shape)]}"
 
 
+def test_every_count_of_rows_has_its_kernel(qf32_dsp, packer):
+    """1 to 9 rows share one reading of the weights; none may tell how many there are."""
+    for dtype in op_plans.GROUPS:
+        case = next(c for c in MATRICES if c.op == "matmul" and c.inputs["weight"].dtype == dtype and c.inputs["weight"].rows == 75)
+        plan = plan_of(qf32_dsp, packer, case)
+        alone = [plan.run(1, row)["y"][0] for row in range(9)]
+        for rows in range(1, 10):
+            np.testing.assert_array_equal(plan.run(rows)["y"], alone[:rows])
+
+
 # --- packing ---
 
 

@@ -38,22 +38,33 @@ static void wait_change(uint32_t* p, uint32_t old) {
 
 // --- what session.h wants of a platform ---
 
+enum { GUARD = 1 << 16 };    // pages that nobody may touch, before and behind a buffer
+
+static uint64_t pages(uint64_t bytes) { return (bytes + GUARD - 1) / GUARD * GUARD; }
+
 static uint8_t* map_fd_of_host(int fd_of_host, uint64_t offset, uint64_t bytes) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)host, fd_of_host);
     const int fd = open(path, O_RDWR);
     if (fd < 0) return 0;
     struct stat st;
-    void* p = MAP_FAILED;
-    if (fstat(fd, &st) == 0 && (uint64_t)st.st_size >= offset + bytes) p = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
-    else errno = EINVAL;
+    uint8_t* p = MAP_FAILED;
+    if (fstat(fd, &st) == 0 && (uint64_t)st.st_size >= offset + bytes) {
+        p = mmap(0, pages(bytes) + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p != MAP_FAILED && mmap(p + GUARD, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED) {
+            munmap(p, pages(bytes) + 2 * GUARD);
+            p = MAP_FAILED;
+        }
+    } else {
+        errno = EINVAL;
+    }
     const int error = errno;
     close(fd);
     errno = error;
-    return p == MAP_FAILED ? 0 : p;
+    return p == MAP_FAILED ? 0 : p + GUARD;
 }
 uint8_t* platform_map(const struct htp_map* m) { return map_fd_of_host(m->fd, m->file_offset, m->bytes); }
-void platform_unmap(uint8_t* base, uint32_t bytes) { munmap(base, bytes); }
+void platform_unmap(uint8_t* base, uint32_t bytes) { munmap(base - GUARD, pages(bytes) + 2 * GUARD); }
 
 uint32_t platform_usecs(void) {
     struct timespec t;

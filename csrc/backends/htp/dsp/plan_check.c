@@ -54,6 +54,7 @@ struct check {
     const struct htp_op* op;
     uint32_t rows_max, out_rows_max;
     struct dsp_why* why;
+    uint64_t bytes[HTP_IN + HTP_OUT];    // of each operand
 };
 
 static int no(struct check* c, int32_t why, int32_t operand, uint64_t value, uint64_t limit) {
@@ -67,6 +68,7 @@ static int no(struct check* c, int32_t why, int32_t operand, uint64_t value, uin
 // -------------------------------------------------------------------------------------------------------------------- an operand
 
 static int inside(struct check* c, int32_t k, const struct htp_tensor* t, uint64_t bytes, uint32_t align) {
+    c->bytes[k] = bytes;
     if (session_bytes(c->s, t->buffer, t->offset, bytes, align, c->why)) return 0;
     c->why->operand = k;
     return -1;
@@ -194,7 +196,8 @@ static int check_glu(struct check* c) {
 static int check_moe(struct check* c) {
     const struct htp_moe_params p = c->op->params.moe;
     const struct htp_tensor *in = c->op->in, *out = c->op->out;
-    if (within(c, 0, p.n_experts, 1, EXPERTS_MAX) || within(c, 1, p.n_used, 1, p.n_experts)) return -1;
+    if (within(c, 0, p.n_experts, 1, EXPERTS_MAX) || within(c, 1, p.n_used, 1, p.n_experts < HTP_EXPERTS_USED_MAX ? p.n_experts : HTP_EXPERTS_USED_MAX))
+        return -1;
     const uint32_t experts = (uint32_t)p.n_experts, used = (uint32_t)p.n_used;
     switch (c->op->code) {
         case HTP_OP_MOE_ROUTE:
@@ -257,6 +260,18 @@ static int check_shapes(struct check* c) {
 
 enum { TILING = -1 };
 
+// Lists in scratch are read back as indices: no operand may lie over them.
+static int check_overlap(struct check* c) {
+    const struct htp_tiling* t = &c->op->tiling;
+    for (int k = 0; k < HTP_IN + HTP_OUT; k++) {
+        const struct htp_tensor* x = k < HTP_IN ? &c->op->in[k] : &c->op->out[k - HTP_IN];
+        if (x->layout == HTP_ABSENT || x->buffer != t->scratch_buffer) continue;
+        if (x->offset < (uint64_t)t->scratch_offset + t->scratch_bytes && t->scratch_offset < x->offset + c->bytes[k])
+            return no(c, HTP_WHY_TILING, k, t->scratch_offset, x->offset);
+    }
+    return 0;
+}
+
 static int check_tiling(struct check* c) {
     const struct htp_tiling* t = &c->op->tiling;
     const int matmul = c->op->code == HTP_OP_MATMUL;
@@ -266,6 +281,7 @@ static int check_tiling(struct check* c) {
     const uint64_t scratch = htp_scratch_bytes(c->op, c->rows_max);
     if (t->scratch_bytes < scratch) return no(c, HTP_WHY_TILING, TILING, t->scratch_bytes, scratch);
     if (t->scratch_bytes && !session_bytes(c->s, t->scratch_buffer, t->scratch_offset, t->scratch_bytes, HTP_VECTOR, c->why)) return -1;
+    if (t->scratch_bytes && check_overlap(c)) return -1;
     if (!t->fetch_groups) return 0;
     if (!matmul && c->op->code != HTP_OP_MOE_MATMUL) return no(c, HTP_WHY_TILING, TILING, t->fetch_groups, 0);
     const uint64_t piece = htp_fetch_bytes(c->op->in[0].dtype, t->fetch_groups);
@@ -276,7 +292,7 @@ static int check_tiling(struct check* c) {
 }
 
 int plan_check_op(const struct dsp_session* s, const struct htp_op* op, uint32_t rows_max, uint32_t out_rows_max, struct dsp_why* why) {
-    struct check c = {s, op, rows_max, out_rows_max, why};
+    struct check c = {s, op, rows_max, out_rows_max, why, {0}};
     if (op->code >= HTP_OP_COUNT) return no(&c, HTP_WHY_OP, -1, op->code, HTP_OP_COUNT);
     if (op->rows != HTP_RUN && op->rows != HTP_OUTS) return no(&c, HTP_WHY_SHAPE, -1, op->rows, HTP_OUTS);
     if ((op->code == HTP_OP_ROPE_TABLE && op->rows != HTP_RUN) || (op->code == HTP_OP_GATHER_ROWS && op->rows != HTP_OUTS))

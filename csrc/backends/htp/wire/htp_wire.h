@@ -35,6 +35,7 @@ enum {
     HTP_THREADS_MAX = 16,
     HTP_ROWS_MAX    = 4096,   // rows of one run
     HTP_MATMUL_ROWS_MAX = 72, // rows that one reading of the weights serves: 8 register tiles
+    HTP_EXPERTS_USED_MAX = 64,
 
     HTP_IN  = 6,              // operands of an op, as in core/op.h
     HTP_OUT = 2
@@ -193,6 +194,7 @@ struct htp_tiling {
     uint32_t threads;           // parts the op is cut into, 1 .. HTP_THREADS_MAX; more than there are workers is fine
     uint32_t rows_at_once;      // matmul: rows for which the weights are read once, 1 .. HTP_MATMUL_ROWS_MAX; other ops: 0
     // Ordinary shared memory for quantised activations, lists and partial sums: the scalar unit reads them, VTCM is not for that.
+    // The op's alone while it runs: it overlaps none of its operands.
     uint16_t scratch_buffer, reserved0;
     uint32_t scratch_offset;    // multiple of 128
     uint32_t scratch_bytes;

@@ -252,6 +252,8 @@ struct attend {
     int vectors, tile, n_tiles;
 };
 
+static int32_t first_seen(const struct htp_attend_params* p, int32_t at) { return p->window > 0 && at >= p->window ? at - p->window + 1 : 0; }
+
 static void attend_part(void* args, unsigned part, unsigned parts) {
     const struct attend* a = args;
     struct op_run* r = a->r;
@@ -274,7 +276,7 @@ static void attend_part(void* args, unsigned part, unsigned parts) {
             const int v = begin + i, row = v / group, head = kv * group + v % group, at = r->pos + r->first_row + row;
             t.q[i] = in_row(r, 1, row) + (uint32_t)head * (uint32_t)p->head_dim;
             t.out[i] = out_row(r, 0, row) + (uint32_t)head * (uint32_t)p->head_dim;
-            t.first[i] = p->window > 0 && at >= p->window ? at - p->window + 1 : 0;
+            t.first[i] = first_seen(p, at);
             t.last[i] = at - p->past_only;
             t.lo = t.first[i] < t.lo ? t.first[i] : t.lo;
             t.hi = t.last[i] > t.hi ? t.last[i] : t.hi;
@@ -287,6 +289,9 @@ static void attend_part(void* args, unsigned part, unsigned parts) {
 void op_attend(struct op_run* r) {
     const struct htp_attend_params* p = &r->op->params.attend;
     const int threads = (int)r->op->tiling.threads;
+    // Positions that have left the cache cannot be asked for.
+    const int32_t lo = first_seen(p, r->pos + r->first_row), seen = r->pos + r->first_row + r->n - p->past_only - lo;
+    if (seen > (int32_t)r->op->in[0].rows) return op_fail(r, HTP_WHY_STATE, 0, (uint32_t)seen, r->op->in[0].rows);
     struct attend a = {r, r->n * (p->n_heads / p->n_kv_heads), QUERIES, 0};
     for (;;) {
         a.n_tiles = (a.vectors + a.tile - 1) / a.tile;

@@ -25,8 +25,8 @@ static float exp_exact(float x) {
 static void route_row(struct op_run* r, int32_t row) {
     const struct htp_moe_params p = r->op->params.moe;
     const float *logits = in_row(r, 0, row), *scale = (const float*)r->in[1];
-    int32_t* ids = (int32_t*)out_row(r, 0, row);
-    float* gates = out_row(r, 1, row);
+    int32_t ids[HTP_EXPERTS_USED_MAX];
+    float gates[HTP_EXPERTS_USED_MAX], sum = 0.0f;
     for (int k = 0; k < p.n_used; k++) {
         int best = -1;
         for (int e = 0; e < p.n_experts; e++) {
@@ -36,9 +36,10 @@ static void route_row(struct op_run* r, int32_t row) {
         }
         ids[k] = best;
     }
-    float sum = 0.0f;
     for (int k = 0; k < p.n_used; k++) sum += gates[k] = exp_exact(logits[ids[k]] - logits[ids[0]]);
     for (int k = 0; k < p.n_used; k++) gates[k] = gates[k] / sum * (scale ? scale[ids[k]] : 1.0f);
+    memcpy(out_row(r, 0, row), ids, 4ull * (uint32_t)p.n_used);
+    memcpy(out_row(r, 1, row), gates, 4ull * (uint32_t)p.n_used);
 }
 void op_moe_route(struct op_run* r) { op_rows(r, route_row); }
 

@@ -156,8 +156,8 @@ struct groups {
         for (uint32_t k = g->first; k < g->first + g->n; k++, at += HTP_VECTOR) step; \
         END(n); \
     }
-#if defined(__hexagon__) && HTP_F32_LANES
-// In the emulator 1, 2 and 4 rows at a time are enough to see that counts work, and compile in a sixth of the time.
+#if HTP_F32_LANES
+// Under emulation 1, 2 and 4 rows at a time are enough to see that counts work, and compile in a sixth of the time.
 #define COUNTS(name) \
     static void name##_rows(const struct groups* g) { \
         struct panel_rows part = *g->rows; \
