@@ -81,6 +81,7 @@ def test_buffers(dsp):
 def test_the_state_of_a_run_is_checked(dsp):
     records, x, y = scale_plan(dsp)
     dsp.prepare(d.plan_bytes(dsp, records, 4, 2))
+    y[...] = 0
     dsp.run(7, 3, 2)
     np.testing.assert_array_equal(y[:3], 2 * x[:3])
     assert not y[3].any()
