@@ -71,11 +71,11 @@ class Memory {
 class HtpBuffer final : public Buffer {
   public:
     HtpBuffer(size_t size, BufferKind kind, std::unique_ptr<Region> region);
-    // Weights over n_sessions, of about the same size each.
+    // Weights in pieces, over n_sessions of about the same size each.
     HtpBuffer(size_t size, Memory& memory, int n_sessions);
 
     // Null when the bytes are not in one piece.
-    uint8_t* host() const override { return n_sessions_ == 1 && !pieces_.empty() ? pieces_[0].region->host() : nullptr; }
+    uint8_t* host() const override { return memory_ ? nullptr : pieces_[0].region->host(); }
 
     // Room for a tensor of these weights; bytes [offset, offset + bytes) of the buffer then lie in one region.
     Status place(const char* tensor_name, size_t offset, size_t bytes, Reason& reason);

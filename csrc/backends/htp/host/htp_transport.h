@@ -6,6 +6,8 @@
 
 #include <atomic>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "backends/htp/wire/htp_wire.h"
 #include "core/error.h"
@@ -26,10 +28,18 @@ class SharedMemory {
     int fd_ = -1;
 };
 
-// While a message is answered: whether the caller wants it stopped, and the word in shared memory that tells the DSP.
+// Bytes that the host may have written since the last run.
+struct Span {
+    const SharedMemory* memory;
+    uint32_t offset, bytes;
+};
+
+// While a message is answered: whether the caller wants it stopped, and the word in shared memory that tells the DSP. And what the DSP must
+// not take from an old cache line.
 struct Watch {
     const std::atomic<bool>* cancel = nullptr;
     uint32_t* cancel_word = nullptr;
+    const std::vector<Span>* spans = nullptr;
 };
 
 // A session: one process on the DSP. One caller at a time.
@@ -54,7 +64,6 @@ class Line {
     virtual std::unique_ptr<Transport> connect(int session, Status& status, Reason& reason) = 0;
     virtual size_t address_space() const = 0;          // bytes one session can map
     virtual int sessions_max() const = 0;
-    // The host must hand written memory over and fetch what the DSP wrote (cached memory without coherence).
     virtual bool is_emulated() const = 0;
 };
 
