@@ -98,7 +98,7 @@ class Backend {
 };
 
 // --- registry ---
-// "cpu", "cuda" and "cuda:<number>" (a module opened on demand, core/module.h), "auto": the best of those linked in. Throws
+// "cpu", "cuda", "cuda:<number>" and "htp" (modules opened on demand, core/module.h), "auto": the best of those linked in. Throws
 // Error{no_backend} naming the device and why it is absent.
 Backend& find_backend(const std::string& device);
 std::string backends_json();

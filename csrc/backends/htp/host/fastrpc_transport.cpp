@@ -99,7 +99,7 @@ class FastRpc final : public Transport {
     }
 
     Status exchange(htp_message& message, const Watch& watch, Reason& reason) override {
-        if (is_lost_) return driver_failure("the DSP", int(lost_code_.load()), reason), Status::device_lost;
+        if (is_lost_) return broken(int(lost_code_.load()), reason);
         std::vector<QueueBuffer> spans = handed_over(message, watch);
         const auto* bytes = reinterpret_cast<const uint8_t*>(&message);
         const uint32_t timeout_us = uint32_t(timeout_ms()) * 1000u;

@@ -60,7 +60,7 @@ class HtpPlan final : public Plan {
         for (Stretch& s : stretches_) {
             htp_answer answer = {};
             const Status status = dsp_.sessions.at(s.session).run(s.program, records_->address(), records_->address(sizeof(StepState)),
-                                                                  {&queue_.cancel, word}, answer, reason);
+                                                                  {&queue_.cancel, word, &spans_}, answer, reason);
             if (status != Status::ok) return name_device(status, reason);
             if (answer.status == HTP_CANCELLED) return is_cancelled_ = true, Status::ok;
             if (answer.status != HTP_OK) return refused(s, answer, reason);
@@ -117,6 +117,7 @@ class HtpPlan final : public Plan {
     std::vector<Stretch> stretches_;
     std::vector<std::pair<Op, int>> ops_;          // and layers, by node
     std::vector<std::string> kernels_;
+    std::vector<Span> spans_;                      // what the host writes and reads between runs
 
   private:
     bool is_cancelled_ = false;
@@ -136,6 +137,7 @@ class Compiler {
         for (size_t i = 0; i < ops_.size(); i++) describe(i);
         place();
         for (size_t i = 0; i < ops_.size(); i++) address(i);
+        plan_->spans_.push_back({plan_->records_->block().memory.get(), uint32_t(plan_->records_->offset()), uint32_t(kStateBytes)});
         write();
         return plan;
     }
@@ -315,6 +317,7 @@ class Compiler {
         if (!p.block) fail(Status::internal, "an operand of op %s has no memory", info.name);
         t.buffer = uint16_t(p.block->index), t.offset = uint32_t(p.offset);
         uses_.push_back(p.block);
+        if (info.kind == ValueInfo::Kind::external) plan_->spans_.push_back({p.block->memory.get(), t.offset, t.stride * t.rows});
     }
 
     // The record's addresses, and the blocks its session must see.
