@@ -91,6 +91,14 @@ std::string backends_json() {
     return out;
 }
 
+// By making it, where that takes no memory before it runs.
+Status Backend::plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason, const CompileOptions& options) {
+    std::unique_ptr<Plan> plan;
+    const Status s = compile(graph, queue, plan, reason, options);
+    if (s == Status::ok) bytes = plan->scratch_bytes();
+    return s;
+}
+
 // Memory that the host sees is copied by the host.
 Status Backend::read(const Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason) {
     if (!from.host()) return reason.set("backend %s keeps this buffer where the host can't read it", name()), Status::internal;

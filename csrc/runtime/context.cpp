@@ -33,7 +33,7 @@ GraphInputs graph_inputs(int rows_max, int out_rows_max, const KvCache& kv, Buff
                          const Tensor& picks) {
     GraphInputs in = {};
     in.rows_max = rows_max, in.out_rows_max = out_rows_max;
-    in.kv = kv.stores();
+    in.kv = kv.stores(), in.kv_twins = kv.twins(), in.kv_mirrors = kv.mirrors();
     in.tokens.dtype = DType::i32, in.tokens.width = 1, in.tokens.rows = rows_max, in.tokens.buffer = &tokens;
     in.hidden = hidden, in.logits = logits, in.picks = picks;
     return in;
@@ -53,15 +53,59 @@ Context::Context(std::shared_ptr<Model> model, const ContextOptions& o)
       n_ctx_(pick_n_ctx(runnable(*model_), o.n_ctx)),
       n_batch_(pick_within("n_batch", o.n_batch, kDefaultBatch, n_ctx_)),
       n_outputs_max_(pick_within("n_outputs", o.n_outputs, kDefaultOutputs, n_batch_)),
-      kv_(model_->hparams(), model_->backend(), o.kv_type, n_ctx_, n_batch_, o.swa_full),
-      queue_(model_->backend().make_queue(pick_within("n_threads", o.n_threads, 0, 256))),
-      token_buffer_(allocate(model_->backend(), size_t(n_batch_) * 4, "token buffer")),
+      n_threads_(pick_within("n_threads", o.n_threads, 0, 256)),
+      flash_(o.flash),
+      kv_(model_->hparams(), model_->placement(), o.kv_type, n_ctx_, n_batch_, o.swa_full),
+      places_(make_places()),
+      token_buffer_(allocate(*model_->placement().front, size_t(n_batch_) * 4, "token buffer")),
       outputs_(make_outputs(n_outputs_max_)),
       activations_(o.collect_activations ? std::make_unique<ActivationStats>(model_->weights()) : nullptr),
-      plans_(*model_, *queue_,
+      plans_(*model_, places_,
              graph_inputs(n_batch_, n_outputs_max_, kv_, *token_buffer_, outputs_.hidden, outputs_.logits, outputs_.picks),
-             activations_.get()) {
+             compile_options()) {
     plans_.get(1);    // what can't run is said now, not at the first token
+}
+
+// Without a split all nodes are of part 0, and both places are the same.
+std::vector<PartPlace> Context::make_places() {
+    const Placement& p = model_->placement();
+    return {{p.front, &queue_on(*p.front)}, {p.back, &queue_on(*p.back)}, {nullptr, nullptr}};
+}
+
+Queue& Context::queue_on(Backend& backend) {
+    const size_t n = n_queues_.load();
+    for (size_t i = 0; i < n; i++)
+        if (queues_[i].backend == &backend) return *queues_[i].queue;
+    PILLION_CHECK(n < kQueuesMax);
+    queues_[n] = {&backend, backend.make_queue(n_threads_)};
+    n_queues_.store(n + 1);    // from here on cancel() sees it
+    return *queues_[n].queue;
+}
+
+CompileOptions Context::compile_options() const {
+    CompileOptions options;
+    options.observer = activations_.get();
+    options.flash = flash_;
+    return options;
+}
+
+void Context::set_cancel(bool cancel) {
+    for (size_t i = 0, n = n_queues_.load(); i < n; i++) queues_[i].queue->cancel.store(cancel);
+}
+
+void Context::mirror_on(Backend& backend) {
+    if (kv_.has_mirrors_on(backend)) return;
+    kv_.add_mirrors(backend);
+    if (!kv_.has_mirrors_on(backend)) return;    // it reads what there is
+    places_[2] = {&backend, &queue_on(backend)};
+    plans_.set_mirrors(kv_.mirrors());
+    plans_.get(1);
+    if (length() == 0) return;
+    const std::vector<int32_t> held = tokens_;
+    const int outputs = std::max(1, out_rows_);
+    kv_.clear();
+    tokens_.clear();
+    eval(held.data(), held.size(), outputs);
 }
 
 Context::Outputs Context::make_outputs(int rows) const {
@@ -206,8 +250,8 @@ void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
     const size_t n_vocab = size_t(model_->hparams().n_vocab);
     const int rows_max = int(std::min<size_t>({size_t(n_batch_), n, std::max<size_t>(8, (64u << 20) / (n_vocab * 4))}));
     const Outputs out = make_outputs(rows_max);
-    PlanCache plans(*model_, *queue_, graph_inputs(rows_max, rows_max, kv_, *token_buffer_, out.hidden, out.logits, out.picks),
-                    activations_.get());
+    PlanCache plans(*model_, places_, graph_inputs(rows_max, rows_max, kv_, *token_buffer_, out.hidden, out.logits, out.picks),
+                    compile_options());
     const float* logits = reinterpret_cast<const float*>(out.logits.host());
     for (size_t i = 0; i < n; i += size_t(rows_max)) {
         const int rows = int(std::min(size_t(rows_max), n - i));
@@ -236,7 +280,7 @@ Work Context::work(size_t n, int n_outputs) const {
 MachineLimits Context::limits() {
     MachineLimits limits;
     Reason reason;
-    if (const Status s = model_->backend().measure_limits(*queue_, limits, reason); s != Status::ok) fail(s, "%s", reason.text);
+    if (const Status s = model_->backend().measure_limits(queue(), limits, reason); s != Status::ok) fail(s, "%s", reason.text);
     return limits;
 }
 
@@ -247,7 +291,7 @@ ContextMemory Context::memory() const {
         if (!layers[l].owns_kv) continue;
         const KvSpec& spec = kv_.stores()[l].spec;
         ContextMemory::Kv& kv = kv_.is_sliding(int(l)) ? m.sliding : m.full;
-        kv.layers++, kv.positions = spec.capacity, kv.bytes += model_->backend().kv_bytes(spec);
+        kv.layers++, kv.positions = spec.capacity, kv.bytes += kv_.layer_bytes(int(l));
     }
     m.scratch = plans_.scratch_bytes();
     m.outputs = outputs_.buffer->size() + token_buffer_->size();
@@ -256,7 +300,7 @@ ContextMemory Context::memory() const {
 
 std::string Context::to_json() {
     std::string out = "{\"n_ctx\": " + std::to_string(n_ctx_) + ", \"n_batch\": " + std::to_string(n_batch_) +
-                      ", \"n_threads\": " + std::to_string(queue_->n_threads()) + ", \"length\": " + std::to_string(length()) +
+                      ", \"n_threads\": " + std::to_string(queue().n_threads()) + ", \"length\": " + std::to_string(length()) +
                       ", \"kv_bytes\": " + std::to_string(kv_.bytes()) + ", \"output_bytes\": " + std::to_string(memory().outputs) +
                       ", \"scratch_bytes\": " + std::to_string(plans_.scratch_bytes()) + ", \"kv\": [";
     const std::vector<LayerParams>& layers = model_->hparams().layers;
@@ -267,11 +311,11 @@ std::string Context::to_json() {
         char text[200];
         snprintf(text, sizeof text, "%s{\"layer\": %zu, \"store\": \"%s\", \"type\": \"%s\", \"positions\": %d, \"bytes\": %zu}",
                  first ? "" : ", ", l, kv_.is_ring(int(l)) ? "ring" : "full", s.type == KvType::q8_0 ? "q8_0" : "f16", s.capacity,
-                 model_->backend().kv_bytes(s));
+                 kv_.layer_bytes(int(l)));
         out += text;
         first = false;
     }
-    return out + "], \"backend\": \"" + model_->backend().name() + "\", \"plan\": " + plans_.get(1).to_json() + "}";
+    return out + "], \"backend\": \"" + model_->backend().name() + "\", \"plan\": " + placement_json() + "}";
 }
 
 double log_sum_exp(const float* x, size_t n) {

@@ -1,5 +1,6 @@
 // One sequence on one model: cache, plans, the tokens so far. One caller at a time (api/ guards that); cancel() from any thread.
 #pragma once
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct ContextOptions {
     int n_threads = 0;         // 0: all usable
     int n_outputs = 0;         // 0: 16
     KvType kv_type = KvType::f16;
+    Flash flash = Flash::automatic;
     bool swa_full = false;
     bool collect_activations = false;
 };
@@ -41,7 +43,12 @@ class Context {
     int length() const { return kv_.length(); }
     const std::vector<int32_t>& tokens() const { return tokens_; }
     const KvCache& kv() const { return kv_; }
-    Queue& queue() const { return *queue_; }
+    Queue& queue() const { return *places_[1].queue; }    // of the layers on the device
+    // The one that runs on a backend: the model's own, or one that is made for a drafter elsewhere.
+    Queue& queue_on(Backend& backend);
+    // Lets `backend` read the caches that a drafter needs, by copies where it can't in place. Tokens that the context holds run again.
+    void mirror_on(Backend& backend);
+    std::string placement_json() { return plans_.get(1).to_json(); }
     // Changes with everything that changes the sequence or its outputs.
     uint64_t generation() const { return generation_; }
     int n_outputs() const { return out_rows_; }    // of the last eval
@@ -66,8 +73,8 @@ class Context {
     // outputs, so score(), where all have them, is the call to collect with.
     const ActivationStats* activations() const { return activations_.get(); }
 
-    void cancel() { queue_->cancel.store(true); }
-    void clear_cancel() { queue_->cancel.store(false); }
+    void cancel() { set_cancel(true); }
+    void clear_cancel() { set_cancel(false); }
     // What eval of n more tokens would ask of the machine; n_outputs as there.
     Work work(size_t n, int n_outputs) const;
     MachineLimits limits();            // measured on the context's own threads
@@ -82,6 +89,9 @@ class Context {
         int rows = 0;
     };
     Outputs make_outputs(int rows) const;
+    std::vector<PartPlace> make_places();
+    void set_cancel(bool cancel);
+    CompileOptions compile_options() const;
     void check_tokens(const int32_t* tokens, size_t n) const;
     size_t chunk_rows(size_t n, int n_outputs) const;
     void run_chunks(const int32_t* tokens, size_t n, int n_outputs);
@@ -90,9 +100,17 @@ class Context {
     const Tensor& output(int row, const Tensor& t) const;
 
     std::shared_ptr<Model> model_;
-    int n_ctx_, n_batch_, n_outputs_max_;
+    int n_ctx_, n_batch_, n_outputs_max_, n_threads_;
+    Flash flash_;
     KvCache kv_;
-    std::unique_ptr<Queue> queue_;
+    struct OwnQueue {
+        Backend* backend;
+        std::unique_ptr<Queue> queue;
+    };
+    static constexpr size_t kQueuesMax = 4;
+    OwnQueue queues_[kQueuesMax];      // one per backend
+    std::atomic<size_t> n_queues_{0};
+    std::vector<PartPlace> places_;                 // of parts 0, 1 and 2: front, back, drafter
     std::unique_ptr<Buffer> token_buffer_;
     Outputs outputs_;
     std::unique_ptr<ActivationStats> activations_;

@@ -44,8 +44,9 @@ struct PairOptions {
     float p_min = 0;
 };
 
-// Each checks at birth that the two fit: Error{pairing} with both values.
-std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, const Context& target, const PairOptions& options);
+// Each checks at birth that the two fit: Error{pairing} with both values. An assistant on another device gets its copies of the target's
+// caches here.
+std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, Context& target, const PairOptions& options);
 std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<Model> model, const Context& target);
 std::unique_ptr<Drafter> make_lookup_drafter(int n_ngram);
 

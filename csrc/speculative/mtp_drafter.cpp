@@ -42,26 +42,25 @@ void check_pair(const Model& assistant, const Context& target, bool strict) {
     if (a.n_vocab != t.n_vocab) refuse("the drafter's vocabulary has %d tokens, the target's %d", a.n_vocab, t.n_vocab);
     if (a.any_sliding() && a.window != t.window) refuse("the drafter's window is %d, the target's %d", a.window, t.window);
     check_views(a, target);
-    if (&assistant.backend() != &target.model().backend())
-        refuse("the drafter is on %s, the target on %s; they must share memory", assistant.backend().name(),
-               target.model().backend().name());
     if (strict && !a.masked_head_problem.empty()) refuse("the drafter's ordered head: %s", a.masked_head_problem.c_str());
 }
 
 class MtpDrafter final : public Drafter {
   public:
-    MtpDrafter(std::shared_ptr<Model> assistant, const Context& target, const PairOptions& o) : model_(std::move(assistant)) {
+    MtpDrafter(std::shared_ptr<Model> assistant, Context& target, const PairOptions& o) : model_(std::move(assistant)) {
         check_pair(*model_, target, o.strict);
         const HParams& hp = model_->hparams();
-        in_.target = &target.model();
-        in_.sliding = target.kv().last_view(true).store;
-        in_.full = target.kv().last_view(false).store;
+        Backend& backend = model_->backend();
+        target.mirror_on(backend);
+        in_.sliding = target.kv().last_view_on(backend, true).store;
+        in_.full = target.kv().last_view_on(backend, false).store;
+        in_.embedding = embedding(target.model());
         in_.dense_head = o.dense_head || hp.masked_head == MaskedHead::none;
         n_embd_ = hp.n_embd_out, n_vocab_ = hp.n_vocab;
         width_ = draft_scores_width(hp, in_.dense_head);
         if (in_.dense_head && hp.masked_head != MaskedHead::none) read_token_order();
         allocate();
-        queue_ = &target.queue();
+        queue_ = &target.queue_on(backend);
         for (int n = 1; n <= kDraftMax; n++) plan(n);    // what can't run is said now, and no round pays for a compilation
     }
 
@@ -100,6 +99,13 @@ class MtpDrafter final : public Drafter {
     }
 
   private:
+    // The target's own table where this device reads it; elsewhere the rows in the target's file.
+    Tensor embedding(const Model& target) {
+        if (target.placement().front == &model_->backend()) return target.weights().token_embd;
+        lent_ = lend_table(target.file(), "token_embd.weight", model_->backend());
+        return lent_.tensor;
+    }
+
     // Tables may lie where only the device sees them; the host maps scores to tokens too.
     void read_token_order() {
         const Tensor& t = model_->weights().token_order;
@@ -176,6 +182,7 @@ class MtpDrafter final : public Drafter {
 
     std::shared_ptr<Model> model_;
     DraftInputs in_ = {};
+    LentTable lent_;
     std::vector<int32_t> token_order_;    // of a dense head over a table in cluster order
     std::unique_ptr<Buffer> buffer_;
     Queue* queue_ = nullptr;
@@ -188,7 +195,7 @@ class MtpDrafter final : public Drafter {
 
 void Drafter::read_step(int, float*, float*) const { fail(Status::invalid_argument, "a %s drafter has no steps to read", kind()); }
 
-std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, const Context& target, const PairOptions& options) {
+std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, Context& target, const PairOptions& options) {
     return std::make_unique<MtpDrafter>(std::move(assistant), target, options);
 }
 

@@ -22,7 +22,7 @@ class Stopwatch {
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-std::unique_ptr<Drafter> make_drafter(std::shared_ptr<Model> drafter, const Context& target, const PairOptions& o) {
+std::unique_ptr<Drafter> make_drafter(std::shared_ptr<Model> drafter, Context& target, const PairOptions& o) {
     if (!drafter) return make_lookup_drafter(o.n_ngram);
     if (drafter->is_drafter()) {
         if (o.as_model)
