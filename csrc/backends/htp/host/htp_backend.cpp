@@ -1,6 +1,7 @@
 // Hexagon as a backend, and the one function that its module exports. All memory is shared with the host, so buffers have host() and a CPU
 // drafter reads the caches in place: their layout is the CPU's. Below this file things throw Error or std::bad_alloc at most.
 #include <string.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <new>
@@ -25,14 +26,14 @@ class HtpBackend final : public Backend {
     const char* name() const override { return "htp"; }
 
     Status connect(Reason& reason) {
-        const Status s = sessions_.at(0).info(dsp_, reason);
+        const Status s = sessions_.at(0).info(facts_, reason);
         return s;
     }
 
     std::string info_json() const override {
         char text[256];
         snprintf(text, sizeof text, "{\"device\": \"%s\", \"architecture\": \"v%u\", \"threads\": %u, \"vtcm_bytes\": %u, \"address_space_bytes\": %zu, ",
-                 line_->device_name(), dsp_.arch, dsp_.threads, dsp_.vtcm_bytes, line_->address_space());
+                 line_->device_name(), facts_.arch, facts_.threads, facts_.vtcm_bytes, line_->address_space());
         return text + line_->describe() + ", \"emulated\": " + (line_->is_emulated() ? "true" : "false") + ", \"sessions\": " + sessions_.to_json() + "}";
     }
 
@@ -89,13 +90,13 @@ class HtpBackend final : public Backend {
             t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
             if (s.use == WeightSource::Use::vector) t.dtype = DType::f32;
             if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed;
+            if (!s.data) return Status::ok;    // sizes only: the buffer may be nobody's
             auto& own = static_cast<HtpBuffer&>(buffer);
             Reason why;
             if (const Status status = own.place(s.name, offset, weight_size(s), why); status != Status::ok) {
                 reason.set("tensor %s: %s", s.name, why.text);
                 return status;
             }
-            if (!s.data) return Status::ok;
             if (write_weight(s, queue.n_threads(), queue.cancel, own.at(offset).host())) return Status::ok;
             reason.set("cancelled");
             return Status::cancelled;
@@ -106,6 +107,19 @@ class HtpBackend final : public Backend {
         return size_t(htp_kv_bytes(s.type == KvType::q8_0 ? HTP_Q8_0 : HTP_F16, uint32_t(s.head_dim), uint32_t(s.capacity), uint32_t(s.n_kv_heads)));
     }
 
+    const char* kv_layout() const override { return "lanes32"; }    // htp_sizes.h: the CPU's
+
+    MemoryInfo memory() const override { return {sysconf_bytes(_SC_PHYS_PAGES), sysconf_bytes(_SC_AVPHYS_PAGES), true}; }
+
+    Status plan_bytes(const Graph& graph, Queue&, size_t& bytes, Reason& reason, const CompileOptions&) override {
+        return at_the_rim(reason, [&] {
+            for (const Node& n : graph.nodes())
+                if (!supports(graph, n, reason)) return Status::unsupported_op;
+            bytes = plan_scratch(graph, dsp());
+            return Status::ok;
+        });
+    }
+
     Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason, const CompileOptions& options) override {
         return at_the_rim(reason, [&] {
             if (options.observer) {
@@ -114,7 +128,7 @@ class HtpBackend final : public Backend {
             }
             for (const Node& n : graph.nodes())
                 if (!supports(graph, n, reason)) return Status::unsupported_op;
-            plan = compile_plan(graph, {memory_, sessions_, line_->device_name()}, static_cast<HtpQueue&>(queue));
+            plan = compile_plan(graph, dsp(), static_cast<HtpQueue&>(queue));
             return Status::ok;
         });
     }
@@ -142,6 +156,8 @@ class HtpBackend final : public Backend {
         }
     }
 
+    static size_t sysconf_bytes(int pages) { return size_t(std::max(0L, sysconf(pages))) * size_t(std::max(1L, sysconf(_SC_PAGESIZE))); }
+    Dsp dsp() { return {memory_, sessions_, line_->device_name()}; }
     size_t usable() const { return line_->address_space() - line_->address_space() / kOther; }
 
     Status allocate_weights(size_t size, std::unique_ptr<Buffer>& buffer, Reason& reason) {
@@ -164,7 +180,7 @@ class HtpBackend final : public Backend {
     std::unique_ptr<Line> line_;
     Memory memory_;
     Sessions sessions_;
-    htp_info dsp_ = {};
+    htp_info facts_ = {};
 };
 
 void (*g_core_log)(LogLevel, const char*, ...) = nullptr;

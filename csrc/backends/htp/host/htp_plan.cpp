@@ -125,16 +125,30 @@ class HtpPlan final : public Plan {
 
 class Compiler {
   public:
-    Compiler(const Graph& graph, const Dsp& dsp, HtpQueue& queue)
-        : graph_(graph), dsp_(dsp), queue_(queue), requests_(graph.values().size()), scratch_of_(graph.nodes().size(), size_t(-1)) {}
+    Compiler(const Graph& graph, const Dsp& dsp, HtpQueue* queue)
+        : graph_(graph), dsp_(dsp), queue_(queue), ops_(graph.nodes().size()), requests_(graph.values().size()),
+          scratch_of_(graph.nodes().size(), size_t(-1)) {
+        Reason reason;
+        if (const Status status = dsp_.sessions.at(0).info(hardware_, reason); status != Status::ok) fail(status, "%s", reason.text);
+    }
+
+    // From shapes alone.
+    size_t measure() {
+        find_lifetimes();
+        for (size_t i = 0; i < ops_.size(); i++) describe(i);
+        return scratch_size();
+    }
 
     std::unique_ptr<Plan> compile() {
-        auto plan = std::make_unique<HtpPlan>(dsp_, queue_, graph_.rows_max(), graph_.out_rows_max());
+        auto plan = std::make_unique<HtpPlan>(dsp_, *queue_, graph_.rows_max(), graph_.out_rows_max());
         plan_ = plan.get();
         cut();
         find_lifetimes();
-        ops_.resize(graph_.nodes().size());
-        for (size_t i = 0; i < ops_.size(); i++) describe(i);
+        for (size_t i = 0; i < ops_.size(); i++) {
+            describe(i);
+            if (node(i).op == Op::rope_table) add_frequencies(i);
+            plan_->kernels_.push_back(kernel_name(ops_[i]));
+        }
         place();
         for (size_t i = 0; i < ops_.size(); i++) address(i);
         plan_->spans_.push_back({plan_->records_->block().memory.get(), uint32_t(plan_->records_->offset()), uint32_t(kStateBytes)});
@@ -172,12 +186,6 @@ class Compiler {
             if (list.empty() || list.back().session != session) list.push_back({session, i, i, 0, {}});
             list.back().end = i + 1;
             plan_->ops_.emplace_back(node(i).op, node(i).layer);
-        }
-        for (const Stretch& s : list) {
-            Reason reason;
-            htp_info dsp = {};
-            if (const Status status = dsp_.sessions.at(s.session).info(dsp, reason); status != Status::ok) fail(status, "%s", reason.text);
-            hardware_ = dsp;    // all sessions are on the same DSP
         }
     }
 
@@ -244,13 +252,8 @@ class Compiler {
         if (n.op == Op::rope_table) {
             const uint32_t half = uint32_t(n.params.rope_table.dims / 2);
             op.in[0] = {0, HTP_F32, HTP_ROWS, 0, half * 4, half, 1, 1, HTP_FIXED, 0};
-            constant_at_.emplace_back(i, constants_.size());
-            const std::vector<float> f = rope_frequencies(n);
-            constants_.insert(constants_.end(), f.begin(), f.end());
-            constants_.resize((constants_.size() + 31) / 32 * 32);
         }
         const uint64_t bytes = tile(op, uint32_t(graph_.rows_max(n.rows)), hardware_);
-        plan_->kernels_.push_back(kernel_name(op));
         if (bytes == 0) return;
         MemoryRequest r;
         r.bytes = aligned(bytes), r.first = r.last = int(i);
@@ -261,13 +264,20 @@ class Compiler {
 
     std::string kernel_name(const htp_op& op) const {
         std::string name = info(Op(op.code)).name;
-        const htp_tensor& t = op.in[op.code == HTP_OP_CENTROID_HEAD ? 2 : op.code == HTP_OP_KV_STORE ? 0 : 0];
+        const htp_tensor& t = op.in[op.code == HTP_OP_CENTROID_HEAD ? 2 : 0];
         if (t.layout == HTP_PACKED || t.layout == HTP_KV || op.code == HTP_OP_EMBED) {
             std::string type = ::pillion::info(DType(t.dtype)).name;
             std::transform(type.begin(), type.end(), type.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; });
             name += "_" + type;
         }
         return name;
+    }
+
+    void add_frequencies(size_t i) {
+        const std::vector<float> f = rope_frequencies(node(i));
+        constant_at_.emplace_back(i, constants_.size());
+        constants_.insert(constants_.end(), f.begin(), f.end());
+        constants_.resize((constants_.size() + 31) / 32 * 32);
     }
 
     std::vector<float> rope_frequencies(const Node& n) const {
@@ -295,11 +305,11 @@ class Compiler {
             s.at = bytes = (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
             bytes += sizeof(htp_plan) + (s.end - s.first) * sizeof(htp_op);
         }
-        const size_t scratch = std::max<size_t>(plan_memory(requests_), 64) + HTP_VECTOR;
-        plan_->scratch_ = taken(dsp_.memory.allocate(scratch, status, reason), status, reason, "scratch");
+        plan_->scratch_ = taken(dsp_.memory.allocate(scratch_size(), status, reason), status, reason, "scratch");
         plan_->records_ = taken(dsp_.memory.allocate(bytes, status, reason), status, reason, "plan");
         memcpy(plan_->records_->host() + constants_offset(), constants_.data(), constants_.size() * 4);
     }
+    size_t scratch_size() { return std::max<size_t>(plan_memory(requests_), 64) + HTP_VECTOR; }
     static size_t constants_offset() { return (kStateBytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR; }
 
     void give_place(htp_tensor& t, Value v) {
@@ -376,7 +386,7 @@ class Compiler {
 
     const Graph& graph_;
     Dsp dsp_;
-    HtpQueue& queue_;
+    HtpQueue* queue_;
     HtpPlan* plan_ = nullptr;
     htp_info hardware_ = {};
     std::vector<htp_op> ops_;
@@ -389,6 +399,8 @@ class Compiler {
 
 }  // namespace
 
-std::unique_ptr<Plan> compile_plan(const Graph& graph, const Dsp& dsp, HtpQueue& queue) { return Compiler(graph, dsp, queue).compile(); }
+std::unique_ptr<Plan> compile_plan(const Graph& graph, const Dsp& dsp, HtpQueue& queue) { return Compiler(graph, dsp, &queue).compile(); }
+
+size_t plan_scratch(const Graph& graph, const Dsp& dsp) { return Compiler(graph, dsp, nullptr).measure(); }
 
 }  // namespace pillion::htp

@@ -27,5 +27,7 @@ constexpr const char* kWeightTypes = "F32, F16, BF16, Q4_0, Q8_0, Q4_K, Q6_K";
 
 // Throws Error on what can't be compiled.
 std::unique_ptr<Plan> compile_plan(const Graph& graph, const Dsp& dsp, HtpQueue& queue);
+// Scratch that such a plan would take.
+size_t plan_scratch(const Graph& graph, const Dsp& dsp);
 
 }  // namespace pillion::htp
