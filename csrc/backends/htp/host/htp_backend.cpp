@@ -1,7 +1,7 @@
 // Hexagon as a backend, and the one function that its module exports. All memory is shared with the host, so buffers have host() and a CPU
 // drafter reads the caches in place: their layout is the CPU's. Below this file things throw Error or std::bad_alloc at most.
+#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <new>
@@ -109,7 +109,22 @@ class HtpBackend final : public Backend {
 
     const char* kv_layout() const override { return "lanes32"; }    // htp_sizes.h: the CPU's
 
-    MemoryInfo memory() const override { return {sysconf_bytes(_SC_PHYS_PAGES), sysconf_bytes(_SC_AVPHYS_PAGES), true}; }
+    // The host's, as far as sessions can map it.
+    MemoryInfo memory() const override {
+        MemoryInfo m;
+        m.unified = true;
+        FILE* f = fopen("/proc/meminfo", "r");
+        if (!f) return m;
+        char line[128];
+        unsigned long long kb = 0;
+        while (fgets(line, sizeof line, f)) {
+            if (sscanf(line, "MemTotal: %llu", &kb) == 1) m.total = size_t(kb) * 1024;
+            if (sscanf(line, "MemAvailable: %llu", &kb) == 1) m.free = size_t(kb) * 1024;
+        }
+        fclose(f);
+        const size_t most = usable() * size_t(line_->sessions_max());
+        return {std::min(m.total, most), std::min(m.free, most), true};
+    }
 
     Status plan_bytes(const Graph& graph, Queue&, size_t& bytes, Reason& reason, const CompileOptions&) override {
         return at_the_rim(reason, [&] {
@@ -156,7 +171,6 @@ class HtpBackend final : public Backend {
         }
     }
 
-    static size_t sysconf_bytes(int pages) { return size_t(std::max(0L, sysconf(pages))) * size_t(std::max(1L, sysconf(_SC_PAGESIZE))); }
     Dsp dsp() { return {memory_, sessions_, line_->device_name()}; }
     size_t usable() const { return line_->address_space() - line_->address_space() / kOther; }
 
