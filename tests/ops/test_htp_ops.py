@@ -18,7 +18,6 @@ from lab_ops import Bench, device, filled_cache, lab, same, store_plan
 
 DEVICE = os.environ.get("PILLION_TEST_HTP", "htp:sim")
 WEIGHTS = {"f32", "f16", "bf16", "q4_0", "q8_0", "q4_k", "q6_k"}
-HEAD_DIM_MAX = 512
 CASES = oc.op_cases()
 
 try:

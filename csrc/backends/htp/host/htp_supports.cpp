@@ -6,7 +6,7 @@
 namespace pillion::htp {
 namespace {
 
-constexpr int kHeadDimMax = 512;
+constexpr int kHeadDimMax = 1024;
 constexpr int64_t kWidthMax = 1 << 24;
 
 bool weight_ok(const Graph& graph, const Node& n, Value v, Reason& reason) {
