@@ -34,6 +34,7 @@ enum {
     HTP_OPS_MAX     = 16384,  // of one plan
     HTP_THREADS_MAX = 16,
     HTP_ROWS_MAX    = 4096,   // rows of one run
+    HTP_MATMUL_ROWS_MAX = 72, // rows that one reading of the weights serves: 8 register tiles
 
     HTP_IN  = 6,              // operands of an op, as in core/op.h
     HTP_OUT = 2
@@ -190,7 +191,7 @@ HTP_ASSERT(sizeof(union htp_params) == 64, "wire: params");
 // What the host decided about an op's memory and threads. Sizes by htp_scratch_bytes and htp_fetch_bytes of htp_sizes.h.
 struct htp_tiling {
     uint32_t threads;           // parts the op is cut into, 1 .. HTP_THREADS_MAX; more than there are workers is fine
-    uint32_t rows_at_once;      // matmul, moe_matmul: rows quantised before the weights are read once for them; 0 with float weights
+    uint32_t rows_at_once;      // matmul: rows for which the weights are read once, 1 .. HTP_MATMUL_ROWS_MAX; other ops: 0
     // Ordinary shared memory for quantised activations, lists and partial sums: the scalar unit reads them, VTCM is not for that.
     uint16_t scratch_buffer, reserved0;
     uint32_t scratch_offset;    // multiple of 128
