@@ -199,19 +199,19 @@ def test_a_lost_child(pillion, tiny):
             sampler.accept(tokens[-1])
             if i in (1, 6):
                 length = len(context)
-                before = simulators()
+                (before,) = simulators()
                 if i == 1:
                     inject(DIE, op=17)
                     sentence = "device htp:sim: the simulator's process is gone: ended with status 86"
                 else:
-                    os.kill(before[0], signal.SIGKILL)
+                    os.kill(before, signal.SIGKILL)
                     sentence = "device htp:sim: the simulator's process is gone: ended by Killed"
                 with pytest.raises(pillion.DeviceLostError, match=sentence):
                     context.decode(tokens[-1])
                 assert len(context) == length
             context.decode(tokens[-1])
             if i in (1, 6):
-                assert len(simulators()) == 1 and simulators() != before
+                assert len(simulators()) == 1 and simulators() != [before]
         assert tokens == want
         other.set_tokens(ids[:4])
         other.decode(ids[4])

@@ -249,11 +249,15 @@ class Compiler {
         memcpy(&op.params, &n.params, sizeof op.params);
         for (int k = 0; k < HTP_IN; k++) op.in[k] = operand(n.in[k]);
         for (int k = 0; k < HTP_OUT; k++) op.out[k] = operand(n.out[k]);
+        if (n.op == Op::gather_rows) op.in[0].dtype = op.out[0].dtype = HTP_F32;    // it copies words, whatever they are
+        if (n.op == Op::centroid_head) op.in[3].rows = 1, op.in[3].counts = HTP_FIXED;    // one order for all rows
+        for (const auto& [code, k] : {std::pair(Op::pick, 1), {Op::moe_matmul, 2}, {Op::centroid_head, 3}})    // ids, also after a gather
+            if (n.op == code && op.in[k].layout != HTP_ABSENT) op.in[k].dtype = HTP_I32;
         if (n.op == Op::rope_table) {
             const uint32_t half = uint32_t(n.params.rope_table.dims / 2);
             op.in[0] = {0, HTP_F32, HTP_ROWS, 0, half * 4, half, 1, 1, HTP_FIXED, 0};
         }
-        const uint64_t bytes = tile(op, uint32_t(graph_.rows_max(n.rows)), hardware_);
+        const uint64_t bytes = tile(op, uint32_t(graph_.rows_max(n.rows)), uint32_t(graph_.rows_max()), hardware_);
         if (bytes == 0) return;
         MemoryRequest r;
         r.bytes = aligned(bytes), r.first = r.last = int(i);

@@ -36,9 +36,10 @@ uint32_t threads_of(const htp_op& op, uint32_t rows_max, const htp_info& dsp) {
 void tile_weights(htp_op& op, uint32_t rows_max, const htp_info& dsp) {
     const htp_tensor& w = weight_of(op);
     htp_tiling& t = op.tiling;
-    if (op.code != HTP_OP_CENTROID_HEAD && !htp_is_float(w.dtype)) {
+    if (op.code == HTP_OP_CENTROID_HEAD) return;    // its clusters are short and scattered: read where they lie
+    if (!htp_is_float(w.dtype)) {
         const uint64_t fit = kActivationBytes / std::max<uint64_t>(1, htp_act_row_bytes(w.width));
-        t.rows_at_once = uint32_t(std::min<uint64_t>(rows_max, std::max<uint64_t>(fit, HTP_FEW)));
+        t.rows_at_once = uint32_t(std::min<uint64_t>({rows_max, std::max<uint64_t>(fit, HTP_FEW), HTP_MATMUL_ROWS_MAX}));
     }
     const uint32_t group = htp_group_bytes(w.dtype);
     if (group == 0) return;
@@ -49,11 +50,11 @@ void tile_weights(htp_op& op, uint32_t rows_max, const htp_info& dsp) {
 
 }  // namespace
 
-uint64_t tile(htp_op& op, uint32_t rows_max, const htp_info& dsp) {
+uint64_t tile(htp_op& op, uint32_t rows_max, uint32_t plan_rows_max, const htp_info& dsp) {
     op.tiling = {};
     op.tiling.threads = threads_of(op, rows_max, dsp);
     if (reads_weights(op.code)) tile_weights(op, rows_max, dsp);
-    return htp_scratch_bytes(&op, rows_max);
+    return htp_scratch_bytes(&op, plan_rows_max);
 }
 
 }  // namespace pillion::htp
