@@ -29,7 +29,7 @@ def child(work, timeout=120, **env):
 
 
 def control_blocks():
-    """Numbers of this process's descriptors of the simulators' control blocks, oldest first."""
+    """Numbers of this process's descriptors of the simulators' control blocks."""
     found = []
     for name in sorted(os.listdir("/proc/self/fd"), key=int):
         try:
@@ -40,16 +40,21 @@ def control_blocks():
     return found
 
 
-def inject(kind, runs=0, op=0, ms=0, session=-1):
-    """After `runs` more runs have begun, before op `op`: the run fails, the process ends, or it sleeps."""
-    with mmap.mmap(control_blocks()[session], 4096) as block:
-        block[_FAULT + 4 : _FAULT + 16] = struct.pack("<III", runs, op, ms)
-        block[_FAULT : _FAULT + 4] = struct.pack("<I", kind)
+def _write_fault(kind, runs=0, op=0, ms=0):
+    for block in control_blocks():
+        with mmap.mmap(block, 4096) as words:
+            words[_FAULT + 4 : _FAULT + 16] = struct.pack("<III", runs, op, ms)
+            words[_FAULT : _FAULT + 4] = struct.pack("<I", kind)
 
 
-def pending_fault(session=-1):
-    with mmap.mmap(control_blocks()[session], 4096) as block:
-        return struct.unpack("<I", block[_FAULT : _FAULT + 4])[0]
+def inject(kind, runs=0, op=0, ms=0):
+    """After `runs` more runs have begun, before op `op`: the run fails, the process ends, or it sleeps. Of whichever simulator runs next:
+    the package and the tests' own module have one each."""
+    _write_fault(kind, runs, op, ms)
+
+
+def clear_faults():
+    _write_fault(0)
 
 
 def simulators():

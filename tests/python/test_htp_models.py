@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from htp_support import DIE, FAIL, SLEEP, child, inject, pending_fault, simulators
+from htp_support import DIE, FAIL, SLEEP, child, clear_faults, inject, simulators
 from test_goldens import GOLDEN, SHAPES, model_path
 
 DEVICE = os.environ.get("PILLION_TEST_HTP", "htp:sim")
@@ -24,6 +24,12 @@ def module(pillion):
         pillion.Model.open(model_path(SHAPES[0]), device=DEVICE).close()
     except pillion.NoBackendError as error:
         pytest.skip(f"no {DEVICE}: {error} (make build makes it)")
+
+
+@pytest.fixture(autouse=True)
+def no_faults_are_left():
+    yield
+    clear_faults()
 
 
 def open_on(pillion, name, device=DEVICE):
@@ -199,19 +205,20 @@ def test_a_lost_child(pillion, tiny):
             sampler.accept(tokens[-1])
             if i in (1, 6):
                 length = len(context)
-                (before,) = simulators()
+                before = set(simulators())
                 if i == 1:
                     inject(DIE, op=17)
                     sentence = "device htp:sim: the simulator's process is gone: ended with status 86"
                 else:
-                    os.kill(before, signal.SIGKILL)
+                    for process in before:
+                        os.kill(process, signal.SIGKILL)
                     sentence = "device htp:sim: the simulator's process is gone: ended by Killed"
                 with pytest.raises(pillion.DeviceLostError, match=sentence):
                     context.decode(tokens[-1])
                 assert len(context) == length
             context.decode(tokens[-1])
             if i in (1, 6):
-                assert len(simulators()) == 1 and simulators() != [before]
+                assert len(set(simulators()) - before) == 1
         assert tokens == want
         other.set_tokens(ids[:4])
         other.decode(ids[4])
@@ -250,7 +257,6 @@ def test_a_slow_child_is_waited_for(pillion, tiny):
         begin = time.monotonic()
         context.decode(ids[10])
         assert time.monotonic() - begin > 0.35 and len(context) == before + 1
-        assert pending_fault() == 0
 
 
 @only_sim

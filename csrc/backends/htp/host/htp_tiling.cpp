@@ -37,7 +37,7 @@ void tile_weights(htp_op& op, uint32_t rows_max, const htp_info& dsp) {
     const htp_tensor& w = weight_of(op);
     htp_tiling& t = op.tiling;
     if (op.code == HTP_OP_CENTROID_HEAD) return;    // its clusters are short and scattered: read where they lie
-    if (!htp_is_float(w.dtype)) {
+    if (op.code == HTP_OP_MATMUL && !htp_is_float(w.dtype)) {
         const uint64_t fit = kActivationBytes / std::max<uint64_t>(1, htp_act_row_bytes(w.width));
         t.rows_at_once = uint32_t(std::min<uint64_t>({rows_max, std::max<uint64_t>(fit, HTP_FEW), HTP_MATMUL_ROWS_MAX}));
     }
