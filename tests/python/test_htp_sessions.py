@@ -34,7 +34,7 @@ def stretches(report):
     return visited, of_layer
 
 
-@pytest.mark.parametrize("space, sessions", [(None, 1), (12, 2), (6, 3)])
+@pytest.mark.parametrize("space, sessions", [(None, 1), (10, 2), (5, 3)])
 def test_a_layer_has_one_session(tiny, wanted, space, sessions):
     report = child({"target": tiny["target"], "device": "htp:sim", "prompt": PROMPT, "n": 16}, PILLION_HTP_SPACE=space)
     assert report.get("failed") is None and report["tokens"] == wanted
@@ -48,7 +48,7 @@ def test_a_layer_has_one_session(tiny, wanted, space, sessions):
 @pytest.mark.parametrize("drafter_on", ["cpu", "htp:sim"])
 def test_a_pair_over_sessions(tiny, wanted, drafter_on):
     work = {**tiny, "device": "htp:sim", "drafter_device": drafter_on, "prompt": PROMPT, "n": 16}
-    report = child(work, PILLION_HTP_SPACE=12)
+    report = child(work, PILLION_HTP_SPACE=10)
     assert report.get("failed") is None and report["tokens"] == wanted
     assert report["stats"]["drafted"] > 0
 
@@ -62,7 +62,7 @@ def test_a_model_that_no_number_of_sessions_holds(tiny):
 
 def test_a_cache_that_does_not_fit_beside_the_weights(tiny):
     work = {"target": tiny["target"], "device": "htp:sim", "prompt": PROMPT, "n": 1, "settings": {"n_ctx": 65536}}
-    report = child(work, PILLION_HTP_SPACE=12)
+    report = child(work, PILLION_HTP_SPACE=10)
     kind, sentence = report["failed"]
     assert kind == "OutOfMemoryError"
-    assert "in one piece, a session of the DSP sees 12 MB" in sentence
+    assert "in one piece, a session of the DSP sees 10 MB" in sentence

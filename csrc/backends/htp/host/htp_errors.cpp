@@ -53,8 +53,9 @@ uint32_t plain(int code) {
 }  // namespace
 
 const DriverCode& driver_code(int code) {
+    // 104 is two things: the host's own number of a lost connection, and with the DSP's offset a lack of memory.
     for (const DriverCode& c : kCodes)
-        if (c.code == plain(code)) return c;
+        if (c.code == plain(code) && (c.code != 104 || (c.status == Status::device_lost) == (uint32_t(code) == 104))) return c;
     return kUnknown;
 }
 
