@@ -1,0 +1,285 @@
+"""The common op cases (tests/ops/op_cases.py) as one-op plans for the DSP."""
+
+import ctypes
+import struct
+
+import numpy as np
+
+import dsp as d
+import op_cases as oc
+
+INPUTS = {
+    "embed": ["table", "tokens"],
+    "per_layer_embed": ["table", "tokens", "proj", "norm"],
+    "rope_table": ["factors"],
+    "scale": ["x"],
+    "add": ["a", "b"],
+    "norm": ["x", "weight"],
+    "norm_add": ["branch", "weight", "residual"],
+    "matmul": ["weight", "x"],
+    "qkv_norm_rope": ["q", "k", "v", "q_norm", "k_norm", "rope"],
+    "kv_store": ["cache", "k", "v"],
+    "attend": ["cache", "q"],
+    "geglu": ["gate", "up"],
+    "moe_route": ["logits", "expert_scale"],
+    "moe_matmul": ["weights", "x", "ids"],
+    "moe_sum": ["x", "gates"],
+    "gather_rows": ["x"],
+    "softcap": ["x"],
+    "pick": ["logits", "ids"],
+    "concat": ["a", "b"],
+    "centroid_head": ["scores", "x", "table", "order"],
+}
+IN_PLACE = {"softcap": ["x"], "qkv_norm_rope": ["q", "k", "v"]}
+RESULTS = {"moe_route": ["ids", "gates"], "centroid_head": ["y", "ids"], "pick": ["y", "probability"]}
+GROUPS = {"f32": (1, 1), "f16": (2, 1), "bf16": (2, 1), "q4_0": (64, 9), "q8_0": (64, 17), "q4_k": (256, 36), "q6_k": (256, 53)}
+
+
+def supported(case):
+    return all(x.dtype in GROUPS for x in case.inputs.values() if isinstance(x, oc.Weight))
+
+
+class Packer:
+    """htp_pack.c, built as a shared library."""
+
+    def __init__(self, path):
+        self.lib = ctypes.CDLL(str(path))
+        self.lib.htp_pack_panels.argtypes = [ctypes.c_uint32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32]
+        self.lib.htp_pack_panels.argtypes += [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p]
+        for f in (self.lib.htp_unpack_row, self.lib.htp_dequantize_row):
+            f.argtypes = [ctypes.c_uint32, ctypes.c_void_p] + [ctypes.c_uint64] * (f is self.lib.htp_unpack_row)
+            f.argtypes += [ctypes.c_uint32, ctypes.c_void_p]
+
+    def pack(self, weight, order=None):
+        """[depth, panel bytes of all]"""
+        file = np.frombuffer(weight.data, np.uint8).reshape(weight.depth, -1)
+        panels = -(-weight.rows // 32)
+        out = np.full((weight.depth, panels * panel_bytes(weight.dtype, weight.width)), 0xAA, np.uint8)
+        order = None if order is None else np.ascontiguousarray(order, np.int32)
+        for i in range(weight.depth):
+            row = np.ascontiguousarray(file[i])
+            at = order.ctypes.data if order is not None else None
+            args = (d.DTYPES[weight.dtype], row.ctypes.data, at, weight.rows, weight.width, 0, panels, out[i].ctypes.data)
+            assert self.lib.htp_pack_panels(*args) == 0
+        return out
+
+    def row(self, weight, packed, row):
+        """The row's values from the packed matrix and from the file."""
+        a, b = np.empty(weight.width, np.float32), np.empty(weight.width, np.float32)
+        file = np.frombuffer(weight.data, np.uint8).reshape(weight.rows, -1)[row].copy()
+        dtype = d.DTYPES[weight.dtype]
+        assert self.lib.htp_unpack_row(dtype, packed.ctypes.data, row, weight.width, a.ctypes.data) == 0
+        assert self.lib.htp_dequantize_row(dtype, file.ctypes.data, weight.width, b.ctypes.data) == 0
+        return a, b
+
+
+def panel_bytes(dtype, width):
+    inputs, vectors = GROUPS[dtype]
+    return -(-width // inputs) * vectors * 128
+
+
+def act_bytes(inputs):
+    return -(-inputs // 128) * 128 + -(-(inputs // 32 * 16) // 128) * 128
+
+
+def kv_bytes(store):
+    if store.kind == "f16":
+        k, v = store.head_dim * 64 * store.capacity // 32, store.head_dim * 2 * store.capacity
+    else:
+        blocks = -(-store.head_dim // 32)
+        k, v = blocks * 1088 * store.capacity // 32, blocks * 34 * store.capacity
+    return (-(-k // 64) * 64 + -(-v // 64) * 64) * store.n_kv_heads
+
+
+def params_of(case, widths):
+    p = case.params
+    kind = {"gelu_tanh": 0, "silu": 1}
+    match case.op:
+        case "embed" | "scale":
+            return struct.pack("<f", p.get("scale", 1.0))
+        case "per_layer_embed":
+            return struct.pack("<2i4f", *(p[n] for n in ("width", "n_layers", "proj_scale", "table_scale", "out_scale", "eps")))
+        case "rope_table":
+            return struct.pack("<i2f", p["dims"], p["base"], p["position_scale"])
+        case "norm" | "norm_add":
+            return struct.pack("<2f", p["eps"], p.get("scale", 1.0))
+        case "qkv_norm_rope":
+            numbers = [p[n] for n in ("n_heads", "n_kv_heads", "head_dim", "rope_dims", "eps")]
+            return struct.pack("<4if3B", *numbers, p["interleaved"], p["norm_v"], p["v_from_k"])
+        case "attend":
+            numbers = [p[n] for n in ("n_heads", "n_kv_heads", "head_dim", "window", "scale", "softcap")]
+            return struct.pack("<4i2fi", *numbers, p.get("past_only", 0))
+        case "geglu":
+            return struct.pack("<3i", kind[p["activation"]], p.get("up_offset", 0), p.get("groups", 0))
+        case "moe_route" | "moe_matmul" | "moe_sum":
+            return struct.pack("<3i", p["n_experts"], p["n_used"], p.get("per_row", 1))
+        case "softcap":
+            return struct.pack("<f", p["cap"])
+        case "centroid_head":
+            return struct.pack("<2i", p["n_centroids"], p["n_active"])
+    return b""
+
+
+def frequencies(case):
+    """What the host computes for rope_table."""
+    p, f = case.params, case.inputs["factors"]
+    i = np.arange(p["dims"] // 2)
+    factors = np.ones(len(i)) if f is None else np.frombuffer(f.data, np.float32).astype(np.float64)
+    raw = np.float64(np.float32(p["base"])) ** (-2.0 * i / p["dims"]) * np.float64(np.float32(p["position_scale"])) / factors
+    return np.where(factors >= 1e29, 0, raw).astype(np.float32)
+
+
+class OpPlan:
+    """One op with its operands in the heap, prepared. gap: floats between rows, so that strides differ from widths."""
+
+    def __init__(self, dsp, packer, case, threads=1, outs=False, gap=0, fetch_groups=0, rows_at_once=0, rows_max=oc.MAX_ROWS):
+        self.dsp, self.case, self.rows = dsp, case, d.OUT_ROWS if outs or case.op == "gather_rows" else d.RUN_ROWS
+        self.arrays, inputs, weights = {}, [], {}
+        for name in INPUTS[case.op]:
+            x = case.inputs.get(name)
+            counts = d.RUN_ROWS if name == "rope" or case.op == "gather_rows" else self.rows
+            if case.op == "rope_table":
+                inputs.append(d.tensor(dsp, dsp.put(frequencies(case)[None]), d.FIXED))
+            elif x is None:
+                inputs.append(None)
+            elif isinstance(x, oc.Store):
+                self.cache = dsp.alloc((kv_bytes(x),), np.uint8)
+                self.cache[:] = x.fill
+                kv = dict(dtype=x.kind, width=x.head_dim, rows=x.capacity, depth=x.n_kv_heads, layout=d.KV, stride=0)
+                inputs.append(d.tensor(dsp, self.cache, d.FIXED, **kv))
+            elif isinstance(x, oc.Weight):
+                weights[name] = x
+                if x.use == "vector":
+                    inputs.append(d.tensor(dsp, dsp.put(np.frombuffer(x.data, np.float32)[None]), d.FIXED))
+                elif x.use == "table":
+                    file = dsp.put(np.frombuffer(x.data, np.uint8).reshape(x.rows, -1))
+                    inputs.append(d.tensor(dsp, file, d.FIXED, dtype=x.dtype, width=x.width))
+                else:
+                    packed = dsp.put(packer.pack(x))
+                    pack = dict(dtype=x.dtype, width=x.width, rows=x.rows, depth=x.depth, layout=d.PACKED)
+                    inputs.append(d.tensor(dsp, packed, d.FIXED, stride=panel_bytes(x.dtype, x.width), **pack))
+            elif isinstance(x, oc.Empty):
+                self.arrays[name] = self.rows_of((rows_max, x.width), gap)
+                inputs.append(d.tensor(dsp, self.arrays[name], counts))
+            elif name == "order":
+                inputs.append(d.tensor(dsp, dsp.put(np.ascontiguousarray(x[:1])), d.FIXED))
+            else:
+                self.arrays[name] = self.rows_of((rows_max, x.shape[1]), gap, x.dtype)
+                inputs.append(d.tensor(dsp, self.arrays[name], counts))
+        self.results, outputs = {}, []
+        if case.op in IN_PLACE:
+            self.results = {n: self.arrays[n] for n in IN_PLACE[case.op] if n in self.arrays}
+        else:
+            for name, (width, dtype) in self.outputs().items():
+                self.results[name] = self.rows_of((rows_max, width), gap, dtype)
+                outputs.append(d.tensor(dsp, self.results[name], self.rows))
+        self.guard()
+        tiling = {"threads": threads, "rows_at_once": 0}
+        scratch = self.scratch_bytes(threads, rows_max, rows_at_once, weights)
+        if case.op == "matmul":
+            tiling["rows_at_once"] = rows_at_once or min(72, rows_max)
+        if scratch:
+            tiling |= {"scratch_offset": dsp.offset(dsp.alloc((scratch,), np.uint8)), "scratch_bytes": scratch}
+        if fetch_groups:
+            dtype = next(iter(weights.values())).dtype
+            tiling |= {"fetch_groups": fetch_groups, "fetch_bytes": fetch_groups * GROUPS[dtype][1] * 128, "vtcm_offset": 256}
+        self.record = d.op_record(case.op, self.rows, params_of(case, None), inputs, outputs, **tiling)
+        self.plan = d.plan_bytes(dsp, [self.record], rows_max, rows_max)
+        dsp.prepare(self.plan)
+
+    def rows_of(self, shape, gap, dtype=np.float32):
+        whole = self.dsp.alloc((shape[0], shape[1] + gap), dtype)
+        whole[...] = 77
+        return whole[:, : shape[1]]
+
+    def guard(self):
+        """Nothing but results may change."""
+        for a in self.results.values():
+            a[...] = 99
+
+    def outputs(self):
+        c, w = self.case, lambda n: self.case.inputs[n].shape[1] if isinstance(self.case.inputs[n], np.ndarray) else self.case.inputs[n].width
+        f, i, p = np.float32, np.int32, c.params
+        match c.op:
+            case "embed" | "per_layer_embed":
+                return {"y": (w("table"), f)}
+            case "rope_table":
+                return {"y": (p["dims"], f)}
+            case "norm_add":
+                return {"y": (w("branch"), f)}
+            case "matmul":
+                return {"y": (c.inputs["weight"].rows, f)}
+            case "attend":
+                return {"y": (w("q"), f)}
+            case "geglu":
+                return {"y": (w("gate") // (2 if p.get("groups") else 1), f)}
+            case "moe_route":
+                return {"ids": (p["n_used"], i), "gates": (p["n_used"], f)}
+            case "moe_matmul":
+                return {"y": (c.inputs["weights"].rows * p["n_used"], f)}
+            case "moe_sum":
+                return {"y": (p["width"], f)}
+            case "pick":
+                return {"y": (1, i)} | ({"probability": (1, f)} if p.get("probability") else {})
+            case "concat":
+                return {"y": (w("a") + w("b"), f)}
+            case "centroid_head":
+                n = c.inputs["table"].rows // p["n_centroids"] * p["n_active"]
+                return {"y": (n, f), "ids": (n, i)}
+            case "kv_store":
+                return {}
+            case _:
+                return {"y": (w("a" if c.op == "add" else "x"), f)}
+
+    def scratch_bytes(self, threads, rows_max, rows_at_once, weights):
+        p, up = self.case.params, lambda n: -(-n // 128) * 128
+        match self.case.op:
+            case "matmul":
+                w = weights["weight"]
+                return 0 if "f" in w.dtype else (rows_at_once or min(72, rows_max)) * act_bytes(w.width)
+            case "attend":
+                return threads * 16 * 4 * (256 + 3 * (-(-p["head_dim"] // 64) * 64))
+            case "moe_matmul":
+                w = weights["weights"]
+                act = 0 if "f" in w.dtype else rows_max * p["per_row"] * act_bytes(w.width)
+                return up((2 + 3 * p["n_experts"] + rows_max * p["n_used"]) * 4) + act
+            case "centroid_head":
+                w = weights["table"]
+                return up(rows_max * p["n_active"] * 4) + (0 if "f" in w.dtype else rows_max * act_bytes(w.width))
+        return 0
+
+    def fill(self, rows, start=0):
+        for name, there in self.arrays.items():
+            x = self.case.inputs[name]
+            if isinstance(x, np.ndarray):
+                there[:rows] = x[start : start + rows]
+
+    def run(self, rows=oc.MAX_ROWS, start=0, before=0):
+        """Rows start .. start + rows. before: as many rows of the run come before those that are wanted (op over the out rows)."""
+        self.guard()
+        self.fill(rows, start)
+        if self.case.op == "gather_rows":
+            self.fill(rows, start), self.dsp.run(self.case.pos + start, rows, rows)
+        elif self.rows == d.OUT_ROWS:
+            if "rope" in self.arrays:
+                self.arrays["rope"][before : before + rows] = self.case.inputs["rope"][start : start + rows]
+            self.dsp.run(self.case.pos + start - before, rows + before, rows)
+        else:
+            self.dsp.run(self.case.pos + start, rows, 0)
+        return {name: a[:rows].copy() for name, a in self.results.items()}
+
+
+def fill_cache(plan, packer, step=97):
+    """Writes the case's keys and values into the plan's cache through kv_store, as in life."""
+    store, dsp = plan.case.inputs["cache"], plan.dsp
+    if not len(store.k):
+        return
+    width = store.k.shape[1]
+    k, v = dsp.alloc((step, width)), dsp.alloc((step, width))
+    cache = plan.record["in"][0]
+    record = d.op_record("kv_store", inputs=[cache, d.tensor(dsp, k, d.RUN_ROWS), d.tensor(dsp, v, d.RUN_ROWS)])
+    dsp.prepare(d.plan_bytes(dsp, [record], step, 0), number=1)
+    for begin in range(0, len(store.k), step):
+        n = len(store.k[begin : begin + step])
+        k[:n], v[:n] = store.k[begin : begin + step], store.v[begin : begin + step]
+        dsp.run(begin, n, number=1)
