@@ -129,7 +129,7 @@ Status HtpBuffer::place(const char* tensor_name, size_t offset, size_t bytes, Re
         // As many blocks as matter little, no larger than what is to come of this session's share; a last layer may go beyond it.
         const size_t share = size() / size_t(n_sessions_) + 1, end = std::min(size(), share * size_t(session + 1));
         const size_t rest = std::max(end > offset ? end - offset : 0, share / 32);
-        auto region = memory_->allocate(std::max(room, std::min({kSlabMax, share / 8, rest})), status, reason);
+        auto region = memory_->allocate(std::max(room, std::min({kSlabMax, share / 4, rest})), status, reason);
         if (!region) return status;
         slab = {std::shared_ptr<Region>(std::move(region)), 0};
     }
