@@ -5,6 +5,7 @@ tests run there: PILLION_TEST_HTP=htp."""
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -24,6 +25,12 @@ def module(pillion):
         pillion.Model.open(model_path(SHAPES[0]), device=DEVICE).close()
     except pillion.NoBackendError as error:
         pytest.skip(f"no {DEVICE}: {error} (make build makes it)")
+
+
+@pytest.fixture
+def tiny(pillion):
+    with open_on(pillion, "tiny-e2b") as model:
+        yield model
 
 
 @pytest.fixture(autouse=True)
@@ -160,13 +167,26 @@ def test_a_drafter_on_the_cpu_needs_no_copy(pillion, name):
                 assert context.describe()["kv_bytes"] == before
 
 
+def test_a_drafter_on_the_dsp_for_a_target_on_the_cpu(pillion):
+    """It gets copies of the two caches in the DSP's memory."""
+    name = "tiny-e2b"
+    ids = ids_of(name, "short")
+    with open_on(pillion, name, "cpu") as target, open_on(pillion, GOLDEN / f"{name}-assistant.gguf") as drafter:
+        want, _ = decode(pillion, target, ids, 24)
+        with pillion.Pair(target.context(128), drafter) as pair:
+            assert rounds(pillion, pair, ids, 24, 3) == want
+            assert pair.stats.drafted > 0
+
+
+def test_contexts_side_by_side(pillion, tiny):
+    """Four threads, a context each, on one session."""
+    prompts = [ids_of("tiny-e2b")[n : n + 20] for n in range(4)]
+    want = [decode(pillion, tiny, prompt, 12)[0] for prompt in prompts]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda prompt: decode(pillion, tiny, prompt, 12)[0], prompts)) == want
+
+
 # ---- the line breaks ----
-
-
-@pytest.fixture
-def tiny(pillion):
-    with open_on(pillion, "tiny-e2b") as model:
-        yield model
 
 
 @only_sim
@@ -359,7 +379,7 @@ def test_programs_that_are_no_simulator(tmp_path):
 
 
 @only_sim
-@pytest.mark.parametrize("name", ["tiny-e2b", "tiny-moe"])
+@pytest.mark.parametrize("name", PAIRS)
 def test_a_pair_as_hexagon_code(pillion, name, hexagon_sim):
     """The DSP's program for Hexagon under an emulator, its drafter on the CPU: the text of the CPU alone, with draft statistics."""
     ids = ids_of(name, "short")
