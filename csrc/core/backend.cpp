@@ -41,6 +41,16 @@ Backend* open_module(const std::string& name, bool& known, Reason& reason) {
     return backend;
 }
 
+// A CUDA device where there is one. Looked for once: a process that began without one goes on without.
+Backend* best_device() {
+    static Backend* const best = [] {
+        Reason reason;
+        bool known = false;
+        return open_module("cuda", known, reason);
+    }();
+    return best;
+}
+
 std::string availability_json(const char* name, const Backend* backend, const Reason& why) {
     std::string out = std::string("{\"name\": \"") + name + "\", \"available\": " + (backend ? "true" : "false");
     if (backend) return out + ", \"info\": " + backend->info_json() + "}";
@@ -58,11 +68,15 @@ void register_backend(const char* name, BackendFactory factory) {
     entries().push_back({name, factory, nullptr, {}});
 }
 
-Backend& find_backend(const std::string& device) {
+Backend& find_backend(const std::string& asked) {
     std::lock_guard<std::mutex> lock(g_mutex);
+    const bool automatic = asked == "auto" || asked.empty();
+    if (automatic)
+        if (Backend* b = best_device()) return *b;
+    const std::string device = automatic ? "cpu" : asked;
     std::string known;
     for (Entry& e : entries()) {
-        if (device == "auto" || device.empty() || device == e.name) {
+        if (device == e.name) {
             if (Backend* b = open(e)) return *b;
             fail(Status::no_backend, "device \"%s\": %s", e.name, e.reason.text);
         }

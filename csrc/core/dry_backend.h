@@ -31,8 +31,17 @@ class DryBackend final : public Backend {
     }
     Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) override { return real_.measure_limits(queue, limits, reason); }
 
+    // Bytes of the buffers and plans of the device's own memory that are alive: by BufferKind, state left out. Outlives this backend.
+    struct Use {
+        size_t bytes[4] = {};
+        size_t of(BufferKind kind) const { return bytes[int(kind)]; }
+        size_t total() const { return of(BufferKind::weights) + of(BufferKind::kv) + of(BufferKind::scratch); }
+    };
+    Use use() const { return *use_; }
+
   private:
     Backend& real_;
+    std::shared_ptr<Use> use_ = std::make_shared<Use>();
 };
 
 }  // namespace pillion
