@@ -91,7 +91,25 @@ def kv_bytes(store):
     return (-(-k // 64) * 64 + -(-v // 64) * 64) * store.n_kv_heads
 
 
-def params_of(case, widths):
+def decode_cache(store, raw):
+    """(keys, values), each [kv head, slot, dimension], of a cache's bytes (layout in htp_sizes.h)."""
+    n, slots, dim, blocks = store.n_kv_heads, store.capacity, store.head_dim, -(-store.head_dim // 32)
+    head = raw.reshape(n, -1)
+    if store.kind == "f16":
+        k = head[:, : dim * 2 * slots].view(np.float16).reshape(n, slots // 32, dim, 32).transpose(0, 1, 3, 2)
+        v = head[:, -(-dim * 2 * slots // 64) * 64 :][:, : dim * 2 * slots].view(np.float16)
+        return k.reshape(n, slots, dim).astype(np.float32), v.reshape(n, slots, dim).astype(np.float32)
+    k = head[:, : blocks * 34 * slots].reshape(n, slots // 32, blocks, 1088)
+    scale = np.ascontiguousarray(k[..., :64]).view(np.float16).astype(np.float32)[..., None, :]
+    keys = scale * np.ascontiguousarray(k[..., 64:]).view(np.int8).reshape(n, slots // 32, blocks, 32, 32)
+    v = head[:, blocks * 34 * slots :][:, : blocks * 34 * slots].reshape(n, slots, 34 * blocks)
+    scale = np.ascontiguousarray(v[..., 32 * blocks :]).view(np.float16).astype(np.float32)[..., None]
+    values = scale * np.ascontiguousarray(v[..., : 32 * blocks]).view(np.int8).reshape(n, slots, blocks, 32)
+    keys = keys.transpose(0, 1, 4, 2, 3).reshape(n, slots, 32 * blocks)
+    return keys[..., :dim], values.reshape(n, slots, 32 * blocks)[..., :dim]
+
+
+def params_of(case):
     p = case.params
     kind = {"gelu_tanh": 0, "silu": 1}
     match case.op:
@@ -183,7 +201,7 @@ class OpPlan:
         if fetch_groups:
             dtype = next(iter(weights.values())).dtype
             tiling |= {"fetch_groups": fetch_groups, "fetch_bytes": fetch_groups * GROUPS[dtype][1] * 128, "vtcm_offset": 256}
-        self.record = d.op_record(case.op, self.rows, params_of(case, None), inputs, outputs, **tiling)
+        self.record = d.op_record(case.op, self.rows, params_of(case), inputs, outputs, **tiling)
         self.plan = d.plan_bytes(dsp, [self.record], rows_max, rows_max)
         dsp.prepare(self.plan)
 

@@ -211,6 +211,12 @@ HVX_INLINE HVX_VectorPair f32_from_bf16(HVX_Vector h) {
     return Q6_W_vcombine_VV(Q6_V_vand_VV(h, Q6_V_vsplat_R((int32_t)0xffff0000u)), Q6_Vw_vasl_VwR(h, 16));
 }
 
+// NaN becomes -inf: what must never win.
+HVX_INLINE HVX_Vector f32_without_nan(HVX_Vector v) {
+    const HVX_Vector magnitude = Q6_V_vand_VV(v, Q6_V_vsplat_R(0x7fffffff));
+    return Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(magnitude, Q6_V_vsplat_R(0x7f800000)), f32_splat(F32_NONE), v);
+}
+
 // Bits of the largest magnitude: without the sign bit floats order like integers.
 HVX_INLINE int32_t f32_top_bits(HVX_Vector v) {
     v = Q6_V_vand_VV(v, Q6_V_vsplat_R(0x7fffffff));

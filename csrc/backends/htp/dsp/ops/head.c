@@ -26,7 +26,7 @@ static uint32_t argmax(const float* x, uint32_t n) {
     for (uint32_t begin = 0; begin < n; begin += RUN) {
         const uint32_t end = n - begin < RUN ? n : begin + RUN;
         HVX_Vector m = none;
-        for (uint32_t i = begin; i < end; i += 32) m = f32_max(hvx_keep_lanes(f32_load(x + i), none, 0, (int32_t)(end - i)), m);
+        for (uint32_t i = begin; i < end; i += 32) m = f32_max(hvx_keep_lanes(f32_without_nan(f32_load(x + i)), none, 0, (int32_t)(end - i)), m);
         const float top = f32_largest(m);
         if (top > best) best = top, from = begin, to = end;
     }
