@@ -89,6 +89,17 @@ pillion_status pillion_set_log(pillion_log_callback callback, void* user) {
     });
 }
 
+pillion_status pillion_device_json(const char* device, char* out, size_t capacity, size_t* needed) {
+    return guard([&] {
+        const Backend& b = find_backend(&need(device, "device"));
+        const MemoryInfo m = b.memory();
+        write_text(std::string("{\"name\": \"") + b.name() + "\", \"is_host\": " + (b.is_host() ? "true" : "false") +
+                       ", \"memory\": {\"total\": " + std::to_string(m.total) + ", \"free\": " + std::to_string(m.free) +
+                       ", \"unified\": " + (m.unified ? "true" : "false") + "}, \"info\": " + b.info_json() + "}",
+                   out, capacity, needed);
+    });
+}
+
 pillion_status pillion_system_json(char* out, size_t capacity, size_t* needed) {
     return guard([&] {
         const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);

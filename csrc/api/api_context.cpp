@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "api/handles.h"
+#include "speculative/device_fit.h"
 #include "speculative/memory_estimate.h"
 
 using namespace pillion;
@@ -39,6 +40,7 @@ ContextOptions context_options(const pillion_context_config* config) {
     ContextOptions o;
     o.n_ctx = c.n_ctx, o.n_batch = c.n_batch, o.n_threads = c.n_threads, o.n_outputs = c.n_outputs;
     o.kv_type = c.kv_type == PILLION_KV_Q8_0 ? KvType::q8_0 : KvType::f16;
+    o.flash = c.flash_attn == PILLION_FLASH_ON ? Flash::on : c.flash_attn == PILLION_FLASH_OFF ? Flash::off : Flash::automatic;
     o.swa_full = c.swa_full != 0;
     o.collect_activations = c.collect_activations != 0;
     return o;
@@ -191,6 +193,27 @@ pillion_status pillion_model_memory(const pillion_model* model, const pillion_mo
     return guard([&] {
         const Model& m = *need(model, "model").shared->model;
         write_text(memory_json(m, drafter ? drafter->shared->model.get() : nullptr, context_options(config)), out, capacity, needed);
+    });
+}
+
+void pillion_fit_config_init(pillion_fit_config* config, size_t size) { init_config(config, size); }
+
+pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter, const pillion_context_config* context,
+                                 const pillion_fit_config* config, int32_t* n_gpu_layers, char* out, size_t capacity, size_t* needed) {
+    return guard([&] {
+        const pillion_fit_config c = read_config(config, pillion_fit_config_init, "pillion_fit_config");
+        if (c.n_gpu_layers < -1) fail(Status::invalid_argument, "n_gpu_layers %d, allowed are -1 (none), 0 (as many as fit) and more", c.n_gpu_layers);
+        FitRequest r;
+        r.model = need(model, "model").shared->model.get();
+        r.drafter = drafter ? drafter->shared->model.get() : nullptr;
+        r.context = context_options(context);
+        if (c.device) r.device = c.device;
+        if (c.draft_device) r.draft_device = c.draft_device;
+        r.n_device_layers = c.n_gpu_layers == 0 ? -1 : std::max(c.n_gpu_layers, 0);
+        r.device_bytes = size_t(c.device_bytes);
+        const DeviceFit fit = fit_device(r);
+        write_text(fit.to_json(), out, capacity, needed);
+        if (n_gpu_layers) *n_gpu_layers = fit.is_host || fit.n_device_layers == fit.n_layers ? 0 : fit.n_device_layers == 0 ? -1 : fit.n_device_layers;
     });
 }
 

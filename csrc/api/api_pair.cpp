@@ -42,6 +42,10 @@ pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
     });
 }
 
+pillion_status pillion_pair_json(const pillion_pair* pair, char* out, size_t capacity, size_t* needed) {
+    return with_pair(pair, [&](Pair& p) { write_text(p.to_json(), out, capacity, needed); });
+}
+
 void pillion_pair_free(pillion_pair* pair) { delete pair; }
 
 pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, const int32_t* end_tokens,

@@ -41,6 +41,16 @@ Backend* open_module(const std::string& name, bool& known, Reason& reason) {
     return backend;
 }
 
+// A CUDA device where there is one. Looked for once: a process that began without one goes on without.
+Backend* best_device() {
+    static Backend* const best = [] {
+        Reason reason;
+        bool known = false;
+        return open_module("cuda", known, reason);
+    }();
+    return best;
+}
+
 std::string availability_json(const char* name, const Backend* backend, const Reason& why) {
     std::string out = std::string("{\"name\": \"") + name + "\", \"available\": " + (backend ? "true" : "false");
     if (backend) return out + ", \"info\": " + backend->info_json() + "}";
@@ -58,11 +68,15 @@ void register_backend(const char* name, BackendFactory factory) {
     entries().push_back({name, factory, nullptr, {}});
 }
 
-Backend& find_backend(const std::string& device) {
+Backend& find_backend(const std::string& asked) {
     std::lock_guard<std::mutex> lock(g_mutex);
+    const bool automatic = asked == "auto" || asked.empty();
+    if (automatic)
+        if (Backend* b = best_device()) return *b;
+    const std::string device = automatic ? "cpu" : asked;
     std::string known;
     for (Entry& e : entries()) {
-        if (device == "auto" || device.empty() || device == e.name) {
+        if (device == e.name) {
             if (Backend* b = open(e)) return *b;
             fail(Status::no_backend, "device \"%s\": %s", e.name, e.reason.text);
         }
@@ -82,11 +96,21 @@ std::string backends_json() {
         const Backend* b = open(e);
         out += availability_json(e.name, b, e.reason) + ", ";
     }
-    Reason reason;
     bool is_module = false;
-    const Backend* cuda = open_module("cuda", is_module, reason);
-    out += availability_json("cuda", cuda, reason);
-    return out + ", {\"name\": \"htp\", \"available\": false, \"reason\": \"not built into this library\"}]";
+    for (const char* name : {"cuda", "htp"}) {
+        Reason reason;
+        const Backend* b = open_module(name, is_module, reason);
+        out += availability_json(name, b, reason) + (strcmp(name, "htp") == 0 ? "]" : ", ");
+    }
+    return out;
+}
+
+// By making it, where that takes no memory before it runs.
+Status Backend::plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason, const CompileOptions& options) {
+    std::unique_ptr<Plan> plan;
+    const Status s = compile(graph, queue, plan, reason, options);
+    if (s == Status::ok) bytes = plan->scratch_bytes();
+    return s;
 }
 
 // Memory that the host sees is copied by the host.

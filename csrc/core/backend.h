@@ -36,8 +36,13 @@ class MatmulObserver {
     virtual void observe(int number, int expert, const float* const* rows, int n_rows, int begin, int end) = 0;
 };
 
+enum class Flash : uint8_t { automatic, on, off };
+
 struct CompileOptions {
     MatmulObserver* observer = nullptr;    // outlives the plan
+    // on: attention that only a kernel without tiling can run is an error. off: that kernel for all attention. Where a backend has one
+    // kernel, which tiles and runs every shape (cpu), all three are the same.
+    Flash flash = Flash::automatic;
 };
 
 // An execution stream: the CPU's thread pool, a CUDA stream. Plans of one queue run one after another.
@@ -72,11 +77,20 @@ struct MachineLimits {
     double multiply_adds_per_second = 0;   // int8, all threads
 };
 
+// Memory that weights, caches and scratch come from. 0: unknown.
+struct MemoryInfo {
+    size_t total = 0, free = 0;
+    bool unified = false;      // the host's own
+};
+
 class Backend {
   public:
     virtual ~Backend() = default;
     virtual const char* name() const = 0;
     virtual std::string info_json() const = 0;
+    // Works on every buffer that has host(), whichever backend it comes from: the CPU.
+    virtual bool is_host() const { return false; }
+    virtual MemoryInfo memory() const { return {}; }
     virtual bool supports(const Graph& graph, const Node& node, Reason& reason) const = 0;
     virtual Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer, Reason& reason) = 0;
     virtual std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) = 0;    // null: this device cannot read host memory
@@ -90,15 +104,19 @@ class Backend {
     virtual Status import_weight(const WeightSource& source, Buffer& buffer, size_t offset, Queue& queue, Tensor& tensor,
                                  Reason& reason) = 0;
     virtual size_t kv_bytes(const KvSpec& spec) const = 0;
+    // Names the layout of a cache. A host backend reads another's cache in place when they say the same and the buffer has host().
+    virtual const char* kv_layout() const = 0;
 
     virtual Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
                            const CompileOptions& options = {}) = 0;
+    // Scratch that a plan of this graph would allocate; looks at shapes alone, so that buffers need no memory behind them.
+    virtual Status plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason, const CompileOptions& options = {});
     // Takes about half a second and some hundred MB for that time.
     virtual Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) = 0;
 };
 
 // --- registry ---
-// "cpu", "cuda" and "cuda:<number>" (a module opened on demand, core/module.h), "auto": the best of those linked in. Throws
+// "cpu", "cuda", "cuda:<number>" and "htp" (modules opened on demand, core/module.h), "auto": a CUDA device where there is one, else "cpu". Throws
 // Error{no_backend} naming the device and why it is absent.
 Backend& find_backend(const std::string& device);
 std::string backends_json();

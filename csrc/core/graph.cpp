@@ -81,6 +81,7 @@ Node& Graph::add_node(Op op, Rows rows) {
     n.op = op;
     n.rows = rows;
     n.layer = int16_t(layer_);
+    n.part = uint8_t(part_);
     nodes_.push_back(n);
     return nodes_.back();
 }

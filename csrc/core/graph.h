@@ -33,7 +33,18 @@ class Graph {
     void output(Value value, const Tensor& destination, const char* name);
 
     // --- ops; `layer` of the nodes is what begin_layer said last ---
-    void begin_layer(int layer) { layer_ = layer; }
+    void begin_layer(int layer) {
+        layer_ = layer;
+        if (layer >= 0) part_ = layer >= second_part_from_ ? 1 : 0;
+    }
+    // Layers from this one on, and what follows them, belong to part 1: another device than part 0.
+    void second_part_from(int layer) { second_part_from_ = layer; }
+    int part() const { return part_; }
+    void set_part(int part) { part_ = part; }
+
+    // As they are: for what rewrites graphs.
+    Value add_value(const ValueInfo& value) { return values_.push_back(value), Value(values_.size()) - 1; }
+    void append(const Node& node) { nodes_.push_back(node); }
 
     Value embed(Value table, Value tokens, float scale);
     // e[l] = (rms(proj[l] * proj_scale; norm) + table[token][l] * table_scale) * out_scale, for each layer's slice l
@@ -79,7 +90,8 @@ class Graph {
     std::vector<Node> nodes_;
     std::vector<ValueInfo> values_;
     int32_t rows_max_, out_rows_max_;
-    int layer_ = -1;
+    int layer_ = -1, part_ = 0;
+    int second_part_from_ = 1 << 30;
 };
 
 std::string to_text(const Graph& graph);    // one line per node, for people and tests

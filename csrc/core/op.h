@@ -69,6 +69,7 @@ struct Node {
     Op op = Op::count;
     Rows rows = Rows::run;     // over which rows it works
     int16_t layer = -1;        // for reports; -1: outside the layers
+    uint8_t part = 0;          // which device of a model that lies on several (core/graph_split.h)
     Value in[6] = {kNone, kNone, kNone, kNone, kNone, kNone};
     Value out[2] = {kNone, kNone};
     Params params = {};

@@ -11,7 +11,10 @@
  *  - Objects are counted inside: freeing a model while a context lives is safe, free(NULL) does nothing. One context serves one
  *    caller at a time; a second concurrent call gets PILLION_ERROR_BUSY. Different contexts may run in parallel. Models and
  *    tokenizers are immutable and may be shared by threads. pillion_context_cancel may come from any thread.
- *  - Nothing is printed, nothing aborts, no signal is touched. Environment read: PILLION_CPU_ISA (forces a kernel table).
+ *  - Nothing is printed, nothing aborts, no signal is touched. Environment read: PILLION_CPU_ISA (forces a kernel table);
+ *    by the Hexagon module PILLION_HTP_SIM (command line of the simulator that is device "htp:sim"), PILLION_HTP_DRIVER (another file than
+ *    libcdsprpc.so), PILLION_HTP_TIMEOUT (seconds a run may take; 60), PILLION_HTP_SPACE (MB a session may map, for tests), and
+ *    ADSP_LIBRARY_PATH and DSP_LIBRARY_PATH, which are Qualcomm's (docs/hexagon.md).
  *  - After a failed or cancelled call a context is at the length it reports, usable.
  */
 #ifndef PILLION_H
@@ -91,9 +94,11 @@ typedef struct {
     int32_t no_mmap;              /* 1: read the file into memory instead of mapping it */
     int32_t metadata_only;        /* 1: no weights; tokenizer and descriptions work, contexts do not */
     int32_t n_threads;            /* threads that repack weights; 0: all cores this process may use */
-    const char* device;           /* "auto", "cpu"; NULL: "auto" */
+    const char* device;           /* "auto": the best that is here; "cpu", "cuda", "cuda:1", "htp"; NULL: "auto" */
     pillion_progress_callback progress;
     void* progress_user;
+    int32_t n_gpu_layers;         /* layers on the device, from the last one down; the others stay on the CPU. 0: all; -1: none.
+                                   * An assistant lies on the device as a whole */
 } pillion_model_config;
 
 void pillion_model_config_init(pillion_model_config* config, size_t size);
@@ -156,7 +161,8 @@ typedef struct {
     int32_t n_threads;            /* 0: all cores this process may use */
     int32_t n_outputs;            /* most rows whose logits one eval can return; 0: 16 */
     int32_t kv_type;              /* PILLION_KV_*; 0: F16 */
-    int32_t flash_attn;           /* PILLION_FLASH_*: the CPU has one attention kernel, for it all three are the same */
+    int32_t flash_attn;           /* PILLION_FLASH_*. ON: attention that the device can't tile is an error; OFF: its plain kernel for all;
+                                   * AUTO: tiled where it can. The CPU's one kernel tiles every shape: all three are the same there */
     int32_t swa_full;             /* 1: sliding layers keep every position, so that any rewind is a counter */
     int32_t collect_activations;  /* 1: sums up what goes into each weight, see pillion_context_activation */
 } pillion_context_config;
@@ -232,6 +238,23 @@ pillion_status pillion_context_activation(const pillion_context* context, size_t
  * the pair would. An assistant by itself (no drafter) gives its weights. */
 pillion_status pillion_model_memory(const pillion_model* model, const pillion_model* drafter, const pillion_context_config* config,
                                     char* out, size_t capacity, size_t* needed);
+
+/* Where a device's memory goes, and how many layers it holds: counted before anything is allocated. */
+typedef struct {
+    uint32_t struct_size;
+    int32_t n_gpu_layers;         /* as in pillion_model_config; but 0: as many as fit */
+    const char* device;           /* NULL: "auto" */
+    const char* draft_device;     /* NULL: the target's */
+    uint64_t device_bytes;        /* of its memory that may be used; 0: what is free now, less a reserve for its driver */
+} pillion_fit_config;
+void pillion_fit_config_init(pillion_fit_config* config, size_t size);
+/* n_gpu_layers: what to open the model with. Models opened for metadata only will do; drafter may be NULL. JSON: {"device", "is_host",
+ * "n_layers", "device_layers", "weights", "kv", "scratch", "total", "available"}, bytes on the device, the drafter's among them where it is
+ * there. OUT_OF_MEMORY, with the numbers: not even without layers, not so many, or memory that the CPU shares. */
+pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter, const pillion_context_config* context,
+                                 const pillion_fit_config* config, int32_t* n_gpu_layers, char* out, size_t capacity, size_t* needed);
+/* JSON: {"name", "is_host", "memory": {"total", "free", "unified"}, "info"} of a device name, "auto" among them. NO_BACKEND says why not. */
+pillion_status pillion_device_json(const char* device, char* out, size_t capacity, size_t* needed);
 
 /* ---- sampler ---- */
 
@@ -316,6 +339,9 @@ typedef struct {
 } pillion_pair_stats;
 pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats, size_t size);
 pillion_status pillion_pair_reset_stats(pillion_pair* pair);
+
+/* JSON: {"kind", "head", "backend", "plan": where each op of one draft step runs}; backend and plan are null without a model. */
+pillion_status pillion_pair_json(const pillion_pair* pair, char* out, size_t capacity, size_t* needed);
 
 /* What the drafter says after `last`, which would stand at the context's length: up to n tokens, nothing is verified. For tests and
  * benchmarks. draft_row then reads step i: logits [n_vocab] (-inf for tokens that were not scored) and the hidden row handed to the next

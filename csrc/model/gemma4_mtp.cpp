@@ -21,7 +21,7 @@ class Gemma4Mtp {
     // The target's scaled embedding beside its hidden row, embedding first.
     void step(int i) {
         g_.begin_layer(-1);
-        const Value e = g_.embed(g_.weight(in_.target->weights().token_embd), token_, hp_.embed_scale);
+        const Value e = g_.embed(g_.weight(in_.embedding), token_, hp_.embed_scale);
         Value x = g_.matmul(g_.weight(w_.pre_projection), g_.concat(e, hidden_));
         for (int l = 0; l < hp_.n_layers; l++) {
             g_.begin_layer(l);

@@ -1,5 +1,7 @@
 #include "model/layers.h"
 
+#include <utility>
+
 namespace pillion {
 namespace {
 
@@ -8,6 +10,17 @@ int last_owner(const HParams& hp) {
     for (int l = 0; l < hp.n_layers; l++)
         if (hp.layers[size_t(l)].owns_kv) last = l;
     return last;
+}
+
+// The rows go where others read them, too.
+void store_copies(Graph& g, const GraphInputs& in, int l, Value k, Value v) {
+    const int own = g.part();
+    for (const auto& [part, stores] : {std::pair{1, in.kv_twins}, std::pair{2, in.kv_mirrors}}) {
+        if (!stores || !stores[l].buffer) continue;
+        g.set_part(part);
+        g.kv_store(g.kv(stores[l]), k, v);
+    }
+    g.set_part(own);
 }
 
 }  // namespace
@@ -19,7 +32,8 @@ Value self_attention(Graph& g, const Model& model, const GraphInputs& in, int l,
     const bool gemma4 = hp.arch == Arch::gemma4;
     const QkvParams qkv = {p.n_heads, p.n_kv_heads, p.head_dim, p.sliding ? hp.rope_dims_swa : hp.rope_dims, hp.rms_eps,
                            /*interleaved=*/hp.rope_interleaved, /*norm_v=*/gemma4, /*v_from_k=*/p.owns_kv && !w.attn_v};
-    const Value q_norm = g.weight(w.attn_q_norm), cache = g.kv(in.kv[p.kv_source]);
+    const Value q_norm = g.weight(w.attn_q_norm), 
+                cache = g.kv(in.kv_twins && g.part() == 1 && in.kv_twins[p.kv_source].buffer ? in.kv_twins[p.kv_source] : in.kv[p.kv_source]);
     const bool last = l == last_owner(hp);
 
     Value q = kNone;
@@ -29,6 +43,7 @@ Value self_attention(Graph& g, const Model& model, const GraphInputs& in, int l,
         const Value v = w.attn_v ? g.matmul(g.weight(w.attn_v), y) : g.empty(k, g.value(k).width);
         g.qkv_norm_rope(q, k, v, q_norm, g.weight(w.attn_k_norm), rope, qkv);
         g.kv_store(cache, k, v);
+        store_copies(g, in, l, k, v);
     }
     if (last) {
         x = g.gather_rows(x);

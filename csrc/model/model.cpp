@@ -8,7 +8,7 @@
 namespace pillion {
 
 std::shared_ptr<Model> Model::open(const std::string& path, const ModelOptions& options) {
-    Backend* backend = options.metadata_only ? nullptr : &find_backend(options.device);    // a wrong device fails before the file
+    if (!options.metadata_only) find_backend(options.device);    // a wrong device fails before the file
     auto file = std::make_shared<const GgufFile>(GgufFile::open(path, options.use_mmap));
     HParams hp = read_hparams(*file);
     TensorReport report = options.metadata_only ? inspect_tensors(*file, hp) : check_tensors(*file, hp);
@@ -18,24 +18,26 @@ std::shared_ptr<Model> Model::open(const std::string& path, const ModelOptions& 
     if (!model->hp_.masked_head_problem.empty()) model->warnings_.push_back(model->hp_.masked_head_problem);
     for (const std::string& w : model->warnings_) log(LogLevel::warning, "%s: %s", path.c_str(), w.c_str());
     model->tensors_ = std::move(report);
-    if (backend) {
-        model->backend_ = backend;
-        model->weights_ = load_weights(model->file(), model->hp_, *backend, options.n_threads, options.progress);
+    if (!options.metadata_only) {
+        // An assistant is too small to be divided: what is asked of layers is about its target.
+        const int n_device_layers = model->is_drafter() && options.n_device_layers != 0 ? -1 : options.n_device_layers;
+        model->placement_ = place_layers(options.device, n_device_layers, model->hp_.n_layers);
+        model->weights_ = load_weights(model->file(), model->hp_, model->placement_, options.n_threads, options.progress);
     }
     return model;
 }
 
-std::shared_ptr<Model> Model::without_content(Backend& backend) const {
+std::shared_ptr<Model> Model::without_content(const Placement& placement) const {
     check_tensors(file(), hp_);
     std::shared_ptr<Model> model(new Model(file_, hp_));
-    model->backend_ = &backend;
-    model->weights_ = place_weights(file(), hp_, backend);
+    model->placement_ = placement;
+    model->weights_ = place_weights(file(), hp_, placement);
     return model;
 }
 
-Backend& Model::backend() const {
-    if (!backend_) fail(Status::invalid_argument, "model %s was opened for its metadata only, it has no weights", file().path().c_str());
-    return *backend_;
+const Placement& Model::placement() const {
+    if (metadata_only()) fail(Status::invalid_argument, "model %s was opened for its metadata only, it has no weights", file().path().c_str());
+    return placement_;
 }
 
 uint64_t Model::n_params() const {
@@ -46,6 +48,7 @@ uint64_t Model::n_params() const {
 
 Graph Model::build_graph(const GraphInputs& inputs) const {
     Graph graph(inputs.rows_max, inputs.out_rows_max);
+    if (placement_.is_split()) graph.second_part_from(placement_.first_back);
     switch (hp_.arch) {
         case Arch::gemma4: build_gemma4(graph, *this, inputs); break;
         case Arch::gemma3: build_gemma3(graph, *this, inputs); break;

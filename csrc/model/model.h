@@ -1,4 +1,4 @@
-// A file, its numbers and its weights on one backend. Immutable after open; shared by contexts.
+// A file, its numbers and its weights on one backend or two. Immutable after open; shared by contexts.
 #pragma once
 #include <memory>
 #include <string>
@@ -16,6 +16,7 @@ struct ModelOptions {
     bool metadata_only = false;
     int n_threads = 0;
     std::string device = "auto";
+    int n_device_layers = -1;      // from the last one down; -1: all. The others stay on the CPU
     LoadProgress progress;
 };
 
@@ -23,6 +24,9 @@ struct ModelOptions {
 struct GraphInputs {
     int32_t rows_max, out_rows_max;
     const KvStore* kv;             // [n_layers]; those of owning layers are set
+    // Copies of such stores, null without any: on part 1 for its layers that read a cache of part 0, and on part 2 for a drafter that can
+    // read neither. Those that exist are set.
+    const KvStore *kv_twins = nullptr, *kv_mirrors = nullptr;
     Tensor tokens;                 // i32 [rows_max]
     Tensor hidden;                 // f32 [out_rows_max, n_embd], after the final norm
     Tensor logits;                 // f32 [out_rows_max, n_vocab], after soft-capping
@@ -35,16 +39,17 @@ class Model {
 
     // The same model with places for its weights and nothing in them: for sizes and plans, not for runs. Throws what a load would say of
     // its tensors.
-    std::shared_ptr<Model> without_content(Backend& backend) const;
+    std::shared_ptr<Model> without_content(const Placement& placement) const;
 
     const GgufFile& file() const { return *file_; }
     const HParams& hparams() const { return hp_; }
     const Weights& weights() const { return weights_; }
-    Backend& backend() const;      // throws when opened for metadata only
-    bool metadata_only() const { return backend_ == nullptr; }
+    const Placement& placement() const;    // throws when opened for metadata only
+    Backend& backend() const { return *placement().back; }    // of the last layers and the head
+    bool metadata_only() const { return placement_.back == nullptr; }
     bool is_drafter() const { return hp_.arch == Arch::gemma4_assistant; }
     uint64_t n_params() const;
-    uint64_t weight_bytes() const { return weights_.buffer ? weights_.buffer->size() : 0; }
+    uint64_t weight_bytes() const { return weights_.bytes(0) + weights_.bytes(1); }
     uint64_t mapped_bytes() const { return weights_.mapped_bytes; }    // of weights that are read where they lie in the file
     const std::vector<std::string>& warnings() const { return warnings_; }
 
@@ -55,7 +60,7 @@ class Model {
     Model(std::shared_ptr<const GgufFile> file, HParams hp) : file_(std::move(file)), hp_(std::move(hp)) {}
     std::shared_ptr<const GgufFile> file_;
     HParams hp_;
-    Backend* backend_ = nullptr;
+    Placement placement_;
     Weights weights_;
     std::vector<std::string> warnings_;
     TensorReport tensors_;
@@ -64,8 +69,8 @@ class Model {
 // What a draft plan borrows: the target's embedding and caches, and where its inputs and results lie.
 struct DraftInputs {
     int32_t n_steps;               // drafts of one run, one after the other on the device
-    const Model* target;
-    KvStore sliding, full;         // the target's last own caches of each kind
+    Tensor embedding;              // the target's token_embd, as this device reads it
+    KvStore sliding, full;         // the target's last own caches of each kind, or copies of them
     Tensor token;                  // i32 [1]: stands at the position that StepState.pos says
     Tensor hidden;                 // f32 [1, target's n_embd], after the final norm, of the position before
     Tensor tokens;                 // i32 [n_steps]

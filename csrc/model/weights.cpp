@@ -12,57 +12,66 @@ namespace {
 
 class Loader {
   public:
-    Loader(const GgufFile& file, const HParams& hp, Backend& backend, Weights& weights)
-        : file_(file), hp_(hp), backend_(backend), w_(weights) {
+    Loader(const GgufFile& file, const HParams& hp, const Placement& placement, Weights& weights)
+        : file_(file), hp_(hp), placement_(placement), w_(weights) {
         // The backend only reads; the interface has one kind of Buffer.
-        w_.mapped = backend.map_host(const_cast<uint8_t*>(file.file().data()), file.file().size());
+        for (const int part : parts())
+            w_.mapped[part] = backend(part).map_host(const_cast<uint8_t*>(file.file().data()), file.file().size());
     }
 
     void list() {
         const bool tied = file_.find_tensor("output.weight") == nullptr;
         add(w_.pre_projection, "nextn.pre_projection.weight", Use::matrix);
         add(w_.post_projection, "nextn.post_projection.weight", Use::matrix);
-        add(w_.token_embd, "token_embd.weight", tied ? Use::matrix : Use::table);
-        add(w_.output, "output.weight", Use::matrix);
-        add(w_.output_norm, "output_norm.weight", Use::vector);
+        // Where the head lies on another device, a tied table is needed twice: as rows at the front, as a matrix at the back.
+        const bool shared = tied && !placement_.is_split();
+        at_front();
+        add(w_.token_embd, "token_embd.weight", shared ? Use::matrix : Use::table);
         add(w_.rope_freqs, "rope_freqs.weight", Use::vector);
         add(w_.per_layer_token_embd, "per_layer_token_embd.weight", Use::table);
         add(w_.per_layer_model_proj, "per_layer_model_proj.weight", Use::matrix);
         add(w_.per_layer_proj_norm, "per_layer_proj_norm.weight", Use::vector);
         w_.layers.resize(size_t(hp_.n_layers));
-        for (int l = 0; l < hp_.n_layers; l++) list_layer(l);
+        for (int l = 0; l < hp_.n_layers; l++) {
+            part_ = placement_.part_of(l);
+            list_layer(l);
+        }
+        part_ = kBack;
+        if (!shared) add(w_.output, tied ? "token_embd.weight" : "output.weight", Use::matrix);
+        add(w_.output_norm, "output_norm.weight", Use::vector);
         if (hp_.masked_head != MaskedHead::none) list_ordered_head();
     }
 
     void allocate() {
         Reason reason;
-        size_t total = 0;
+        size_t total[2] = {0, 0};
         for (Item& item : items_) {
-            item.offset = total;
-            check(backend_.weight_bytes(item.source, item.bytes, reason), reason);
-            total += (item.bytes + 63) / 64 * 64;
+            item.offset = total[item.part];
+            check(backend(item.part).weight_bytes(item.source, item.bytes, reason), reason);
+            total[item.part] += (item.bytes + 63) / 64 * 64;
             if (item.bytes == 0) w_.mapped_bytes += item.file_bytes;
         }
-        check(backend_.allocate(total, BufferKind::weights, w_.buffer, reason), reason);
+        for (const int part : parts()) check(backend(part).allocate(total[part], BufferKind::weights, w_.buffers[part], reason), reason);
     }
 
     void place() {
         Reason reason;
-        const std::unique_ptr<Queue> queue = backend_.make_queue(/*n_threads=*/1);
+        const Queues queues(*this, /*n_threads=*/1);
         for (Item& item : items_) {
             item.source.data = nullptr;
-            check(backend_.import_weight(item.source, *w_.buffer, item.offset, *queue, *item.to, reason), reason);
+            import_item(item, queues);
         }
         finish();
     }
 
     void import(int n_threads, const LoadProgress& progress) {
-        Reason reason;
-        const size_t total = w_.buffer->size();
-        const std::unique_ptr<Queue> queue = backend_.make_queue(n_threads);
+        const size_t total = w_.bytes(kFront) + w_.bytes(kBack);
+        const Queues queues(*this, n_threads);
+        size_t done = 0;
         for (Item& item : items_) {
-            if (progress && !progress(item.offset, total)) fail(Status::cancelled, "loading %s was cancelled", file_.path().c_str());
-            check(backend_.import_weight(item.source, *w_.buffer, item.offset, *queue, *item.to, reason), reason);
+            if (progress && !progress(done, total)) fail(Status::cancelled, "loading %s was cancelled", file_.path().c_str());
+            import_item(item, queues);
+            done += item.bytes;
             if (item.bytes > 0 && item.file_bytes > 0) drop_pages(&file_, item.source.data, item.file_bytes);
         }
         // Where the page cache holds the file in 2 MB pages, a neighbour's read mapped dropped parts again. What stays in the file comes
@@ -75,11 +84,30 @@ class Loader {
   private:
     using Use = WeightSource::Use;
 
+    enum { kFront = 0, kBack = 1 };
+
     struct Item {
         WeightSource source;
         Tensor* to;
+        int part;
         size_t file_bytes, bytes, offset;
     };
+
+    struct Queues {
+        std::unique_ptr<Queue> of[2];
+        Queues(const Loader& loader, int n_threads) {
+            for (const int part : loader.parts()) of[part] = loader.backend(part).make_queue(n_threads);
+        }
+    };
+
+    std::vector<int> parts() const { return placement_.is_split() ? std::vector<int>{kFront, kBack} : std::vector<int>{kBack}; }
+    Backend& backend(int part) const { return part == kFront ? *placement_.front : *placement_.back; }
+    void at_front() { part_ = placement_.is_split() ? kFront : kBack; }
+
+    void import_item(Item& item, const Queues& queues) {
+        Reason reason;
+        check(backend(item.part).import_weight(item.source, *w_.buffers[item.part], item.offset, *queues.of[item.part], *item.to, reason), reason);
+    }
 
     static void drop_pages(const void* file, const uint8_t* data, size_t bytes) {
         const File& f = static_cast<const GgufFile*>(file)->file();
@@ -108,9 +136,10 @@ class Loader {
         const size_t file_bytes = row * size_t(n * t.dims[2] * t.dims[3]);
         Item item = {};
         names_.emplace_back(t.name);
-        item.source = {names_.back().c_str(), t.dtype, t.dims[0], n, t.dims[2] * t.dims[3], data, use, w_.mapped.get(),
+        item.source = {names_.back().c_str(), t.dtype, t.dims[0], n, t.dims[2] * t.dims[3], data, use, w_.mapped[part_].get(),
                        size_t(data - file_.file().data()), drop_pages, &file_};
         item.to = &to;
+        item.part = part_;
         item.file_bytes = file_bytes;
         items_.push_back(item);
     }
@@ -173,6 +202,7 @@ class Loader {
         item.source.name = name, item.source.dtype = dtype, item.source.width = width, item.source.rows = rows, item.source.depth = 1;
         item.source.data = static_cast<const uint8_t*>(data), item.source.use = use;
         item.to = &to;
+        item.part = part_;
         items_.push_back(item);
     }
 
@@ -191,8 +221,9 @@ class Loader {
 
     const GgufFile& file_;
     const HParams& hp_;
-    Backend& backend_;
+    const Placement& placement_;
     Weights& w_;
+    int part_ = kBack;                 // where the next items go
     std::vector<Item> items_;
     std::vector<int32_t> order_;
     std::vector<float> centroids_;
@@ -201,18 +232,37 @@ class Loader {
 
 }  // namespace
 
-Weights load_weights(const GgufFile& file, const HParams& hp, Backend& backend, int n_threads, const LoadProgress& progress) {
+Weights load_weights(const GgufFile& file, const HParams& hp, const Placement& placement, int n_threads, const LoadProgress& progress) {
     Weights weights;
-    Loader loader(file, hp, backend, weights);
+    Loader loader(file, hp, placement, weights);
     loader.list();
     loader.allocate();
     loader.import(n_threads, progress);
     return weights;
 }
 
-Weights place_weights(const GgufFile& file, const HParams& hp, Backend& backend) {
+LentTable lend_table(const GgufFile& file, const char* name, Backend& backend) {
+    const GgufTensor* t = file.find_tensor(name);
+    PILLION_CHECK(t != nullptr);
+    LentTable table;
+    table.mapped = backend.map_host(const_cast<uint8_t*>(file.file().data()), file.file().size());
+    const WeightSource source = {name, t->dtype, t->dims[0], t->dims[1], 1, t->data, WeightSource::Use::table, table.mapped.get(),
+                                 size_t(t->data - file.file().data())};
+    const auto check = [&](Status status, const Reason& reason) {
+        if (status != Status::ok) file.fail(status, "%s on %s: %s", name, backend.name(), reason.text);
+    };
+    Reason reason;
+    size_t bytes = 0;
+    check(backend.weight_bytes(source, bytes, reason), reason);
+    if (bytes > 0) check(backend.allocate(bytes, BufferKind::weights, table.buffer, reason), reason);
+    Buffer& buffer = table.buffer ? *table.buffer : *table.mapped;
+    check(backend.import_weight(source, buffer, 0, *backend.make_queue(/*n_threads=*/1), table.tensor, reason), reason);
+    return table;
+}
+
+Weights place_weights(const GgufFile& file, const HParams& hp, const Placement& placement) {
     Weights weights;
-    Loader loader(file, hp, backend, weights);
+    Loader loader(file, hp, placement, weights);
     loader.list();
     loader.allocate();
     loader.place();

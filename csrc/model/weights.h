@@ -9,6 +9,7 @@
 #include "core/backend.h"
 #include "model/gguf.h"
 #include "model/hparams.h"
+#include "model/placement.h"
 
 namespace pillion {
 
@@ -29,7 +30,7 @@ struct LayerWeights {
 
 struct Weights {
     Tensor token_embd;             // [n_vocab, n_embd]
-    Tensor output;                 // the head; token_embd itself when tied
+    Tensor output;                 // the head; token_embd itself when tied, but where the two lie on different devices
     Tensor output_norm;
     Tensor rope_freqs;             // [rope_dims / 2] divisors, full layers
     Tensor per_layer_token_embd;   // [n_vocab, n_layers * ple_width], stays in the file
@@ -48,17 +49,27 @@ struct Weights {
     };
     std::vector<Matrix> matrices;
 
-    std::unique_ptr<Buffer> buffer;     // owns what was imported
-    std::unique_ptr<Buffer> mapped;     // the file, for what stays there
-    size_t mapped_bytes = 0;            // of it
+    std::unique_ptr<Buffer> buffers[2];    // own what was imported, on the placement's front and back; without a split on its back
+    std::unique_ptr<Buffer> mapped[2];     // the file, for what stays there
+    size_t mapped_bytes = 0;               // of it
+    size_t bytes(int part) const { return buffers[part] ? buffers[part]->size() : 0; }
 };
 
 // Return false to cancel.
 using LoadProgress = std::function<bool(uint64_t done, uint64_t total)>;
 
-Weights load_weights(const GgufFile& file, const HParams& hp, Backend& backend, int n_threads, const LoadProgress& progress);
+Weights load_weights(const GgufFile& file, const HParams& hp, const Placement& placement, int n_threads, const LoadProgress& progress);
 // The same places without content: enough to compile plans and to know all sizes, nothing to run on. Takes address space, no memory,
 // where the backend gives out pages on first touch.
-Weights place_weights(const GgufFile& file, const HParams& hp, Backend& backend);
+Weights place_weights(const GgufFile& file, const HParams& hp, const Placement& placement);
+
+
+// A tensor of the file as rows on any backend, beside the model: for a drafter that looks up in it elsewhere. Nothing is copied where
+// the backend reads the file in place.
+struct LentTable {
+    Tensor tensor;
+    std::unique_ptr<Buffer> mapped, buffer;
+};
+LentTable lend_table(const GgufFile& file, const char* name, Backend& backend);
 
 }  // namespace pillion

@@ -100,21 +100,55 @@ std::string read_prompt(const Options& o) {
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-Model open_model(const std::string& path, const std::string& device, const Options& o) {
+Model open_model(const std::string& path, const std::string& device, const Options& o, int32_t n_gpu_layers = 0, bool metadata_only = false) {
     pillion_model_config config;
     pillion_model_config_init(&config, sizeof config);
     config.no_mmap = o.no_mmap, config.n_threads = o.n_threads, config.device = device.c_str();
+    config.n_gpu_layers = n_gpu_layers, config.metadata_only = metadata_only;
     pillion_model* model = nullptr;
     check(pillion_model_open(path.c_str(), &config, &model));
     return Model(model);
 }
 
-Context make_context(pillion_model* model, const Options& o) {
+pillion_context_config context_config(const Options& o) {
     pillion_context_config config;
     pillion_context_config_init(&config, sizeof config);
     config.n_ctx = o.n_ctx, config.n_batch = o.n_batch, config.n_threads = o.n_threads;
     config.kv_type = o.kv_type == "q8_0" ? PILLION_KV_Q8_0 : PILLION_KV_F16;
     config.flash_attn = o.flash_attn == "on" ? PILLION_FLASH_ON : o.flash_attn == "off" ? PILLION_FLASH_OFF : PILLION_FLASH_AUTO;
+    return config;
+}
+
+// A drafter runs beside its target, but for one on the Hexagon NPU.
+std::string draft_device(const Options& o) {
+    if (o.draft_device != "auto") return o.draft_device;
+    return o.device.rfind("htp", 0) == 0 ? "cpu" : o.device;
+}
+
+// The n_gpu_layers to open the model with. Says so where not all fit and nobody asked for a number.
+int32_t fit_layers(const std::string& drafter, const Options& o) {
+    const Model model = open_model(o.model, o.device, o, 0, /*metadata_only=*/true);
+    const Model other = drafter.empty() ? Model() : open_model(drafter, draft_device(o), o, 0, /*metadata_only=*/true);
+    const pillion_context_config context = context_config(o);
+    const std::string there = draft_device(o);
+    pillion_fit_config config;
+    pillion_fit_config_init(&config, sizeof config);
+    config.device = o.device.c_str(), config.draft_device = there.c_str();
+    config.n_gpu_layers = o.n_gpu_layers == 0 ? -1 : std::max(o.n_gpu_layers, 0);
+    int32_t layers = 0;
+    char json[1024];
+    size_t n = 0;
+    check(pillion_model_fit(model.get(), other.get(), &context, &config, &layers, json, sizeof json - 1, &n));
+    json[n] = 0;
+    if (o.n_gpu_layers >= 0 || layers == 0) return layers;
+    const std::string fewer = std::to_string(std::max(layers, 0)) + " layers fit the device, the others are the CPU's";
+    if (o.strict) throw Failure{PILLION_ERROR_OUT_OF_MEMORY, fewer + ", which --strict does not allow: " + json};
+    fprintf(stderr, "%s\n", fewer.c_str());
+    return layers;
+}
+
+Context make_context(pillion_model* model, const Options& o) {
+    const pillion_context_config config = context_config(o);
     pillion_context* context = nullptr;
     check(pillion_context_new(model, &config, &context));
     return Context(context);
@@ -204,9 +238,10 @@ void report(const pillion_pair* pair, bool drafting, size_t n_prompt, double pro
 
 void generate(const Options& o, Interrupt& interrupt) {
     const std::string prompt = read_prompt(o);
-    const Model model = open_model(o.model, o.device, o);
     const bool drafting = o.drafter != "none";
-    const Model drafter = drafting && o.drafter != "lookup" ? open_model(o.drafter, o.draft_device, o) : Model();
+    const std::string drafter_path = drafting && o.drafter != "lookup" ? o.drafter : "";
+    const Model model = open_model(o.model, o.device, o, o.device == "cpu" && o.n_gpu_layers < 0 ? 0 : fit_layers(drafter_path, o));
+    const Model drafter = drafter_path.empty() ? Model() : open_model(drafter_path, draft_device(o), o);
     pillion_tokenizer* shared = nullptr;
     check(pillion_model_tokenizer(model.get(), &shared));
     const Tokenizer tokenizer(shared);

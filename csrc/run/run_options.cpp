@@ -68,8 +68,12 @@ const Option kOptions[] = {
      [](Options& o, Text n, Text v) { o.seed = whole(n, v, -1, std::numeric_limits<int64_t>::max()); }},
     {"-fa", "--flash-attn", "WHEN", "auto, on or off", [](Options& o, Text n, Text v) { o.flash_attn = one_of(n, v, {"auto", "on", "off"}); }},
     {"", "--kv-type", "TYPE", "type of the KV cache: f16 or q8_0", [](Options& o, Text n, Text v) { o.kv_type = one_of(n, v, {"f16", "q8_0"}); }},
-    {"", "--device", "NAME", "where the model runs", [](Options& o, Text, Text v) { o.device = v; }},
-    {"", "--draft-device", "NAME", "where the drafter runs", [](Options& o, Text, Text v) { o.draft_device = v; }},
+    {"", "--device", "NAME", "where the model runs: auto, cpu, cuda, cuda:1, htp", [](Options& o, Text, Text v) { o.device = v; }},
+    {"", "--draft-device", "NAME", "where the drafter runs; auto: beside the model (htp: on the CPU)",
+     [](Options& o, Text, Text v) { o.draft_device = v; }},
+    {"-ngl", "--n-gpu-layers", "N", "layers on the device, from the last one down; -1: as many as fit",
+     [](Options& o, Text n, Text v) { o.n_gpu_layers = int(whole(n, v, -1, kMost)); }},
+    {"", "--strict", "", "what does not fit the device is an error", [](Options& o, Text, Text) { o.strict = true; }},
     {"", "--spec-draft-n-max", "N", "drafts of a round, 0 to 8, or auto: as many as pay off",
      [](Options& o, Text n, Text v) {
          if (v != "auto") whole(n, v, 0, 8);

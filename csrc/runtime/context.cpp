@@ -33,16 +33,16 @@ GraphInputs graph_inputs(int rows_max, int out_rows_max, const KvCache& kv, Buff
                          const Tensor& picks) {
     GraphInputs in = {};
     in.rows_max = rows_max, in.out_rows_max = out_rows_max;
-    in.kv = kv.stores();
+    in.kv = kv.stores(), in.kv_twins = kv.twins(), in.kv_mirrors = kv.mirrors();
     in.tokens.dtype = DType::i32, in.tokens.width = 1, in.tokens.rows = rows_max, in.tokens.buffer = &tokens;
     in.hidden = hidden, in.logits = logits, in.picks = picks;
     return in;
 }
 
-std::unique_ptr<Buffer> allocate(Backend& backend, size_t bytes, const char* what) {
+std::unique_ptr<Buffer> allocate(Backend& backend, BufferKind kind, size_t bytes, const char* what) {
     std::unique_ptr<Buffer> buffer;
     Reason reason;
-    if (const Status s = backend.allocate(bytes, BufferKind::state, buffer, reason); s != Status::ok) fail(s, "%s: %s", what, reason.text);
+    if (const Status s = backend.allocate(bytes, kind, buffer, reason); s != Status::ok) fail(s, "%s: %s", what, reason.text);
     return buffer;
 }
 
@@ -53,15 +53,59 @@ Context::Context(std::shared_ptr<Model> model, const ContextOptions& o)
       n_ctx_(pick_n_ctx(runnable(*model_), o.n_ctx)),
       n_batch_(pick_within("n_batch", o.n_batch, kDefaultBatch, n_ctx_)),
       n_outputs_max_(pick_within("n_outputs", o.n_outputs, kDefaultOutputs, n_batch_)),
-      kv_(model_->hparams(), model_->backend(), o.kv_type, n_ctx_, n_batch_, o.swa_full),
-      queue_(model_->backend().make_queue(pick_within("n_threads", o.n_threads, 0, 256))),
-      token_buffer_(allocate(model_->backend(), size_t(n_batch_) * 4, "token buffer")),
+      n_threads_(pick_within("n_threads", o.n_threads, 0, 256)),
+      flash_(o.flash),
+      kv_(model_->hparams(), model_->placement(), o.kv_type, n_ctx_, n_batch_, o.swa_full),
+      places_(make_places()),
+      token_buffer_(allocate(*model_->placement().front, BufferKind::state, size_t(std::max(n_batch_, kTokenRowsMin)) * 4, "token buffer")),
       outputs_(make_outputs(n_outputs_max_)),
       activations_(o.collect_activations ? std::make_unique<ActivationStats>(model_->weights()) : nullptr),
-      plans_(*model_, *queue_,
+      plans_(*model_, places_,
              graph_inputs(n_batch_, n_outputs_max_, kv_, *token_buffer_, outputs_.hidden, outputs_.logits, outputs_.picks),
-             activations_.get()) {
+             compile_options()) {
     plans_.get(1);    // what can't run is said now, not at the first token
+}
+
+// Without a split all nodes are of part 0, and both places are the same.
+std::vector<PartPlace> Context::make_places() {
+    const Placement& p = model_->placement();
+    return {{p.front, &queue_on(*p.front)}, {p.back, &queue_on(*p.back)}, {nullptr, nullptr}};
+}
+
+Queue& Context::queue_on(Backend& backend) {
+    const size_t n = n_queues_.load();
+    for (size_t i = 0; i < n; i++)
+        if (queues_[i].backend == &backend) return *queues_[i].queue;
+    PILLION_CHECK(n < kQueuesMax);
+    queues_[n] = {&backend, backend.make_queue(n_threads_)};
+    n_queues_.store(n + 1);    // from here on cancel() sees it
+    return *queues_[n].queue;
+}
+
+CompileOptions Context::compile_options() const {
+    CompileOptions options;
+    options.observer = activations_.get();
+    options.flash = flash_;
+    return options;
+}
+
+void Context::set_cancel(bool cancel) {
+    for (size_t i = 0, n = n_queues_.load(); i < n; i++) queues_[i].queue->cancel.store(cancel);
+}
+
+void Context::mirror_on(Backend& backend) {
+    if (kv_.has_mirrors_on(backend)) return;
+    kv_.add_mirrors(backend);
+    if (!kv_.has_mirrors_on(backend)) return;    // it reads what there is
+    places_[2] = {&backend, &queue_on(backend)};
+    plans_.set_mirrors(kv_.mirrors());
+    plans_.get(1);
+    if (length() == 0) return;
+    const std::vector<int32_t> held = tokens_;
+    const int outputs = std::max(1, out_rows_);
+    kv_.clear();
+    tokens_.clear();
+    eval(held.data(), held.size(), outputs);
 }
 
 Context::Outputs Context::make_outputs(int rows) const {
@@ -69,10 +113,11 @@ Context::Outputs Context::make_outputs(int rows) const {
     Outputs out;
     const size_t hidden = size_t(rows) * size_t(hp.n_embd) * 4, logits = size_t(rows) * size_t(hp.n_vocab) * 4;
     out.rows = rows;
-    out.buffer = allocate(model_->backend(), hidden + logits + size_t(rows) * 4, "outputs");
+    out.buffer = allocate(model_->backend(), BufferKind::state, hidden + size_t(rows) * 4, "outputs");
+    out.scores = allocate(model_->backend(), BufferKind::scratch, logits, "logits");
     out.hidden = {DType::f32, Layout::rows, hp.n_embd, rows, 1, out.buffer.get(), 0};
-    out.logits = {DType::f32, Layout::rows, hp.n_vocab, rows, 1, out.buffer.get(), hidden};
-    out.picks = {DType::i32, Layout::rows, 1, rows, 1, out.buffer.get(), hidden + logits};
+    out.logits = {DType::f32, Layout::rows, hp.n_vocab, rows, 1, out.scores.get(), 0};
+    out.picks = {DType::i32, Layout::rows, 1, rows, 1, out.buffer.get(), hidden};
     return out;
 }
 
@@ -85,18 +130,23 @@ void Context::check_tokens(const int32_t* tokens, size_t n) const {
 
 // One run of up to n_batch rows.
 void Context::run(const int32_t* tokens, int rows, int out_rows, PlanCache& plans) {
+    memcpy(token_buffer_->host(), tokens, size_t(rows) * 4);
+    start_and_wait(rows, out_rows, plans);
+    kv_.end_write(rows);
+    tokens_.insert(tokens_.end(), tokens, tokens + rows);
+}
+
+// The tokens lie in their buffer, or will when the queue comes to this run.
+void Context::start_and_wait(int rows, int out_rows, PlanCache& plans) {
     StepState state = {};
     state.pos = kv_.length(), state.rows = rows, state.out_rows = out_rows;
     Plan& plan = plans.get(rows);
-    memcpy(token_buffer_->host(), tokens, size_t(rows) * 4);
     kv_.begin_write(rows);
     Reason reason;
     Status s = plan.run(state, reason);
     if (s == Status::ok) s = plan.wait(reason);
     if (s != Status::ok && activations_) activations_->spoil();
     if (s != Status::ok) fail(s, "%s", s == Status::cancelled ? "cancelled" : reason.text);
-    kv_.end_write(rows);
-    tokens_.insert(tokens_.end(), tokens, tokens + rows);
 }
 
 // All outputs lie in the last run.
@@ -107,8 +157,7 @@ size_t Context::chunk_rows(size_t n, int n_outputs) const {
 }
 
 void Context::run_chunks(const int32_t* tokens, size_t n, int n_outputs) {
-    out_rows_ = 0;
-    generation_++;
+    invalidate_outputs();
     while (n > 0) {
         const size_t rows = chunk_rows(n, n_outputs);
         const bool last = rows == n;
@@ -142,6 +191,25 @@ void Context::eval(const int32_t* tokens, size_t n, int n_outputs) {
     }
 }
 
+Tensor Context::token_rows(int first, int rows) const {
+    PILLION_CHECK(first >= 0 && first + rows <= std::max(n_batch_, kTokenRowsMin));
+    return {DType::i32, Layout::rows, 1, rows, 1, token_buffer_.get(), size_t(first) * 4};
+}
+
+void Context::eval_chained(int32_t first, int rows, std::vector<int32_t>& tokens) {
+    PILLION_CHECK(rows >= 1 && rows <= n_outputs_max_ && rows <= n_ctx_ - length());
+    check_tokens(&first, 1);
+    int32_t* buffer = reinterpret_cast<int32_t*>(token_buffer_->host());
+    buffer[0] = first;
+    invalidate_outputs();
+    start_and_wait(rows, rows, plans_);
+    tokens.assign(buffer, buffer + rows);
+    check_tokens(buffer, size_t(rows));
+    kv_.end_write(rows);
+    tokens_.insert(tokens_.end(), buffer, buffer + rows);
+    out_rows_ = rows;
+}
+
 size_t Context::set_tokens(const int32_t* tokens, size_t n) {
     if (n == 0) fail(Status::invalid_argument, "set_tokens needs at least one token");
     check_tokens(tokens, n);
@@ -158,8 +226,7 @@ size_t Context::set_tokens(const int32_t* tokens, size_t n) {
 void Context::rewind(size_t length) {
     if (length > tokens_.size())
         fail(Status::invalid_argument, "rewind to %zu, the context holds only %zu tokens", length, tokens_.size());
-    out_rows_ = 0;
-    generation_++;
+    invalidate_outputs();
     if (kv_.can_rewind(int(length))) {
         drop_to(int(length));
         if (length == 0) kv_.clear();
@@ -184,7 +251,28 @@ const Tensor& Context::output(int row, const Tensor& t) const {
 
 const float* Context::logits(int row) const {
     const Tensor& t = output(row, outputs_.logits);
-    return reinterpret_cast<const float*>(t.host()) + row * t.width;
+    if (t.buffer->host()) return reinterpret_cast<const float*>(t.host()) + row * t.width;
+    const size_t width = size_t(t.width);
+    fetched_.logits.resize(size_t(outputs_.rows) * width);    // once: pointers to other rows stay
+    fetched_.rows.resize(size_t(outputs_.rows));
+    float* to = fetched_.logits.data() + size_t(row) * width;
+    if (!fetched_.rows[size_t(row)]) fetch_logits(outputs_, row, to);
+    fetched_.rows[size_t(row)] = 1;
+    return to;
+}
+
+void Context::fetch_logits(const Outputs& outputs, int row, float* to) const {
+    const Tensor& t = outputs.logits;
+    const size_t bytes = size_t(t.width) * 4;
+    Reason reason;
+    if (const Status s = model_->backend().read(*t.buffer, t.offset + size_t(row) * bytes, bytes, to, reason); s != Status::ok)
+        fail(s, "logits: %s", reason.text);
+}
+
+void Context::invalidate_outputs() {
+    out_rows_ = 0;
+    generation_++;
+    std::fill(fetched_.rows.begin(), fetched_.rows.end(), uint8_t(0));
 }
 
 const float* Context::hidden(int row) const {
@@ -200,20 +288,21 @@ void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
     if (n > size_t(n_ctx_)) fail(Status::context_full, "%zu tokens do not fit n_ctx %d", n, n_ctx_);
     kv_.clear();
     tokens_.clear();
-    out_rows_ = 0;
-    generation_++;
+    invalidate_outputs();
     // Logits of many rows at once, within 64 MB of them.
     const size_t n_vocab = size_t(model_->hparams().n_vocab);
     const int rows_max = int(std::min<size_t>({size_t(n_batch_), n, std::max<size_t>(8, (64u << 20) / (n_vocab * 4))}));
     const Outputs out = make_outputs(rows_max);
-    PlanCache plans(*model_, *queue_, graph_inputs(rows_max, rows_max, kv_, *token_buffer_, out.hidden, out.logits, out.picks),
-                    activations_.get());
-    const float* logits = reinterpret_cast<const float*>(out.logits.host());
+    PlanCache plans(*model_, places_, graph_inputs(rows_max, rows_max, kv_, *token_buffer_, out.hidden, out.logits, out.picks),
+                    compile_options());
+    std::vector<float> fetched(out.scores->host() ? 0 : n_vocab);
     for (size_t i = 0; i < n; i += size_t(rows_max)) {
         const int rows = int(std::min(size_t(rows_max), n - i));
         run(tokens + i, rows, rows, plans);
         for (int r = 0; r < rows && i + size_t(r) + 1 < n; r++) {
-            const float* row = logits + size_t(r) * n_vocab;
+            const float* row = fetched.data();
+            if (fetched.empty()) row = reinterpret_cast<const float*>(out.logits.host()) + size_t(r) * n_vocab;
+            else fetch_logits(out, r, fetched.data());
             logprobs[i + size_t(r)] = float(double(row[tokens[i + size_t(r) + 1]]) - log_sum_exp(row, n_vocab));
         }
     }
@@ -236,7 +325,7 @@ Work Context::work(size_t n, int n_outputs) const {
 MachineLimits Context::limits() {
     MachineLimits limits;
     Reason reason;
-    if (const Status s = model_->backend().measure_limits(*queue_, limits, reason); s != Status::ok) fail(s, "%s", reason.text);
+    if (const Status s = model_->backend().measure_limits(queue(), limits, reason); s != Status::ok) fail(s, "%s", reason.text);
     return limits;
 }
 
@@ -247,16 +336,16 @@ ContextMemory Context::memory() const {
         if (!layers[l].owns_kv) continue;
         const KvSpec& spec = kv_.stores()[l].spec;
         ContextMemory::Kv& kv = kv_.is_sliding(int(l)) ? m.sliding : m.full;
-        kv.layers++, kv.positions = spec.capacity, kv.bytes += model_->backend().kv_bytes(spec);
+        kv.layers++, kv.positions = spec.capacity, kv.bytes += kv_.layer_bytes(int(l));
     }
     m.scratch = plans_.scratch_bytes();
-    m.outputs = outputs_.buffer->size() + token_buffer_->size();
+    m.outputs = outputs_.buffer->size() + outputs_.scores->size() + token_buffer_->size();
     return m;
 }
 
 std::string Context::to_json() {
     std::string out = "{\"n_ctx\": " + std::to_string(n_ctx_) + ", \"n_batch\": " + std::to_string(n_batch_) +
-                      ", \"n_threads\": " + std::to_string(queue_->n_threads()) + ", \"length\": " + std::to_string(length()) +
+                      ", \"n_threads\": " + std::to_string(queue().n_threads()) + ", \"length\": " + std::to_string(length()) +
                       ", \"kv_bytes\": " + std::to_string(kv_.bytes()) + ", \"output_bytes\": " + std::to_string(memory().outputs) +
                       ", \"scratch_bytes\": " + std::to_string(plans_.scratch_bytes()) + ", \"kv\": [";
     const std::vector<LayerParams>& layers = model_->hparams().layers;
@@ -267,11 +356,11 @@ std::string Context::to_json() {
         char text[200];
         snprintf(text, sizeof text, "%s{\"layer\": %zu, \"store\": \"%s\", \"type\": \"%s\", \"positions\": %d, \"bytes\": %zu}",
                  first ? "" : ", ", l, kv_.is_ring(int(l)) ? "ring" : "full", s.type == KvType::q8_0 ? "q8_0" : "f16", s.capacity,
-                 model_->backend().kv_bytes(s));
+                 kv_.layer_bytes(int(l)));
         out += text;
         first = false;
     }
-    return out + "], \"backend\": \"" + model_->backend().name() + "\", \"plan\": " + plans_.get(1).to_json() + "}";
+    return out + "], \"backend\": \"" + model_->backend().name() + "\", \"plan\": " + placement_json() + "}";
 }
 
 double log_sum_exp(const float* x, size_t n) {

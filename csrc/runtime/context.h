@@ -1,5 +1,6 @@
 // One sequence on one model: cache, plans, the tokens so far. One caller at a time (api/ guards that); cancel() from any thread.
 #pragma once
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct ContextOptions {
     int n_threads = 0;         // 0: all usable
     int n_outputs = 0;         // 0: 16
     KvType kv_type = KvType::f16;
+    Flash flash = Flash::automatic;
     bool swa_full = false;
     bool collect_activations = false;
 };
@@ -41,7 +43,12 @@ class Context {
     int length() const { return kv_.length(); }
     const std::vector<int32_t>& tokens() const { return tokens_; }
     const KvCache& kv() const { return kv_; }
-    Queue& queue() const { return *queue_; }
+    Queue& queue() const { return *places_[1].queue; }    // of the layers on the device
+    // The one that runs on a backend: the model's own, or one that is made for a drafter elsewhere.
+    Queue& queue_on(Backend& backend);
+    // Lets `backend` read the caches that a drafter needs, by copies where it can't in place. Tokens that the context holds run again.
+    void mirror_on(Backend& backend);
+    std::string placement_json() { return plans_.get(1).to_json(); }
     // Changes with everything that changes the sequence or its outputs.
     uint64_t generation() const { return generation_; }
     int n_outputs() const { return out_rows_; }    // of the last eval
@@ -50,6 +57,11 @@ class Context {
     // Runs `n` tokens after the present ones; the last `n_outputs` get logits, hidden rows and picks. Throws; the length is then
     // what it was.
     void eval(const int32_t* tokens, size_t n, int n_outputs);
+    // As eval of `rows` tokens with an output each, where all but the first of them are made by a plan that was enqueued before on
+    // queue() and leaves them in token_rows(1, rows - 1): both run without a word from the host in between. `tokens` gets them.
+    void eval_chained(int32_t first, int rows, std::vector<int32_t>& tokens);
+    static constexpr int kTokenRowsMin = 16;
+    Tensor token_rows(int first, int rows) const;    // of the buffer that runs take their tokens from; at least kTokenRowsMin of them
     // Holds exactly these tokens afterwards, with one output. Returns how many were kept.
     size_t set_tokens(const int32_t* tokens, size_t n);
     void rewind(size_t length);
@@ -66,8 +78,8 @@ class Context {
     // outputs, so score(), where all have them, is the call to collect with.
     const ActivationStats* activations() const { return activations_.get(); }
 
-    void cancel() { queue_->cancel.store(true); }
-    void clear_cancel() { queue_->cancel.store(false); }
+    void cancel() { set_cancel(true); }
+    void clear_cancel() { set_cancel(false); }
     // What eval of n more tokens would ask of the machine; n_outputs as there.
     Work work(size_t n, int n_outputs) const;
     MachineLimits limits();            // measured on the context's own threads
@@ -76,25 +88,46 @@ class Context {
     void compile_all() { plans_.get(n_batch_); }    // also the plan of long runs, which otherwise waits for the first
 
   private:
+    // Logits stay on the device until somebody wants them: a greedy step reads a pick and no more.
     struct Outputs {
-        std::unique_ptr<Buffer> buffer;
+        std::unique_ptr<Buffer> buffer, scores;
         Tensor hidden, logits, picks;
         int rows = 0;
     };
+    // Rows of logits as the host has them, where it can't look at `scores` itself.
+    struct Fetched {
+        std::vector<float> logits;
+        std::vector<uint8_t> rows;
+    };
+    void fetch_logits(const Outputs& outputs, int row, float* to) const;
     Outputs make_outputs(int rows) const;
+    std::vector<PartPlace> make_places();
+    void set_cancel(bool cancel);
+    CompileOptions compile_options() const;
     void check_tokens(const int32_t* tokens, size_t n) const;
     size_t chunk_rows(size_t n, int n_outputs) const;
     void run_chunks(const int32_t* tokens, size_t n, int n_outputs);
     void run(const int32_t* tokens, int rows, int out_rows, PlanCache& plans);
+    void start_and_wait(int rows, int out_rows, PlanCache& plans);
     void drop_to(int length);
     const Tensor& output(int row, const Tensor& t) const;
+    void invalidate_outputs();
 
     std::shared_ptr<Model> model_;
-    int n_ctx_, n_batch_, n_outputs_max_;
+    int n_ctx_, n_batch_, n_outputs_max_, n_threads_;
+    Flash flash_;
     KvCache kv_;
-    std::unique_ptr<Queue> queue_;
+    struct OwnQueue {
+        Backend* backend;
+        std::unique_ptr<Queue> queue;
+    };
+    static constexpr size_t kQueuesMax = 4;
+    OwnQueue queues_[kQueuesMax];      // one per backend
+    std::atomic<size_t> n_queues_{0};
+    std::vector<PartPlace> places_;                 // of parts 0, 1 and 2: front, back, drafter
     std::unique_ptr<Buffer> token_buffer_;
     Outputs outputs_;
+    mutable Fetched fetched_;
     std::unique_ptr<ActivationStats> activations_;
     PlanCache plans_;
     std::vector<int32_t> tokens_;

@@ -1,5 +1,8 @@
 #include "runtime/kv_cache.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include <algorithm>
 
 namespace pillion {
@@ -9,9 +12,8 @@ int round_up(int64_t n) { return int((n + kKvCapacityUnit - 1) / kKvCapacityUnit
 
 }  // namespace
 
-KvCache::KvCache(const HParams& hp, Backend& backend, KvType type, int n_ctx, int rows_per_run, bool swa_full)
-    : stores_(hp.layers.size()), sliding_(hp.layers.size()), rings_(hp.layers.size()), window_(hp.window) {
-    size_t total = 0;
+KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx, int rows_per_run, bool swa_full)
+    : placement_(placement), stores_(hp.layers.size()), sliding_(hp.layers.size()), rings_(hp.layers.size()), window_(hp.window) {
     for (size_t l = 0; l < hp.layers.size(); l++) {
         const LayerParams& p = hp.layers[l];
         sliding_[l] = p.sliding;
@@ -23,21 +25,87 @@ KvCache::KvCache(const HParams& hp, Backend& backend, KvType type, int n_ctx, in
             rings_[l] = true;
         }
         stores_[l].spec = {type, p.n_kv_heads, p.head_dim, capacity};
-        stores_[l].offset = total;
-        total += (backend.kv_bytes(stores_[l].spec) + 63) / 64 * 64;
     }
+    for (size_t l = 0; l < hp.layers.size() && placement.is_split(); l++) {
+        const int source = hp.layers[l].kv_source;
+        if (hp.layers[l].owns_kv || placement.part_of(int(l)) == placement.part_of(source)) continue;
+        twins_.resize(stores_.size());
+        twins_[size_t(source)].spec = stores_[size_t(source)].spec;
+    }
+    char what[48];
+    snprintf(what, sizeof what, "KV cache for n_ctx %d", n_ctx);
+    if (placement.is_split()) allocate(stores_, *placement.front, what);
+    allocate(stores_, *placement.back, what);
+    allocate(twins_, *placement.back, what);
+}
+
+// Places for the stores of those layers that lie on this backend; copies (stores_ are none) lie where they are asked for.
+void KvCache::allocate(std::vector<KvStore>& stores, Backend& backend, const char* what) {
+    size_t total = 0;
+    std::vector<KvStore*> placed;
+    for (size_t l = 0; l < stores.size(); l++) {
+        KvStore& s = stores[l];
+        if (s.spec.capacity == 0 || (&stores == &stores_ && &placement_.of_layer(int(l)) != &backend)) continue;
+        s.offset = total;
+        total += (backend.kv_bytes(s.spec) + 63) / 64 * 64;
+        placed.push_back(&s);
+    }
+    if (placed.empty()) return;
+    std::unique_ptr<Buffer> buffer;
     Reason reason;
-    if (const Status s = backend.allocate(total, BufferKind::kv, buffer_, reason); s != Status::ok)
-        fail(s, "KV cache for n_ctx %d: %s", n_ctx, reason.text);
-    for (KvStore& s : stores_)
-        if (s.spec.capacity > 0) s.buffer = buffer_.get();
+    if (const Status s = backend.allocate(total, BufferKind::kv, buffer, reason); s != Status::ok) fail(s, "%s: %s", what, reason.text);
+    for (KvStore* s : placed) s->buffer = buffer.get();
+    buffers_.push_back(std::move(buffer));
 }
 
 KvView KvCache::last_view(bool sliding) const {
     KvView view;
     for (size_t l = 0; l < stores_.size(); l++)
-        if (stores_[l].buffer && sliding_[l] == sliding) view = {stores_[l], int(l), sliding};
+        if (stores_[l].buffer && sliding_[l] == sliding) view = view_of(stores_[l], int(l));
     return view;
+}
+
+KvView KvCache::last_view_on(Backend& backend, bool sliding) const {
+    const KvView own = last_view(sliding);
+    if (own.layer < 0) return own;
+    const size_t l = size_t(own.layer);
+    const Backend& owner = placement_.of_layer(own.layer);
+    const bool in_place = backend.is_host() && own.store.buffer->host() && strcmp(backend.kv_layout(), owner.kv_layout()) == 0;
+    if (&owner == &backend || in_place) return own;
+    if (!twins_.empty() && twins_[l].buffer && placement_.back == &backend) return view_of(twins_[l], own.layer);
+    return view_of(mirror_backend_ == &backend ? mirrors_[l] : KvStore(), own.layer);
+}
+
+void KvCache::add_mirrors(Backend& backend) {
+    if (mirror_backend_ && mirror_backend_ != &backend)
+        fail(Status::pairing, "the context has a drafter on %s, another one can't run on %s", mirror_backend_->name(), backend.name());
+    if (mirror_backend_) return;
+    std::vector<KvStore> mirrors(stores_.size());
+    bool any = false;
+    for (const bool sliding : {true, false}) {
+        const KvView view = last_view_on(backend, sliding);
+        if (view.layer < 0 || view.store.buffer) continue;
+        mirrors[size_t(view.layer)].spec = stores_[size_t(view.layer)].spec;
+        any = true;
+    }
+    if (!any) return;
+    allocate(mirrors, backend, "copy of the KV cache for the drafter");
+    mirrors_ = std::move(mirrors);
+    mirror_backend_ = &backend;
+}
+
+size_t KvCache::bytes() const {
+    size_t n = 0;
+    for (const auto& b : buffers_) n += b->size();
+    return n;
+}
+
+size_t KvCache::layer_bytes(int layer) const {
+    const size_t l = size_t(layer);
+    size_t n = stores_[l].buffer ? placement_.of_layer(layer).kv_bytes(stores_[l].spec) : 0;
+    if (!twins_.empty() && twins_[l].buffer) n += placement_.back->kv_bytes(twins_[l].spec);
+    if (!mirrors_.empty() && mirrors_[l].buffer) n += mirror_backend_->kv_bytes(mirrors_[l].spec);
+    return n;
 }
 
 void KvCache::begin_write(int rows) { high_ = std::max(high_, length_ + rows); }

@@ -20,9 +20,11 @@ Plan& PlanCache::get(int rows) {
     for (Entry& e : entries_)
         if (e.rows_max == rows_max(rows)) return *e.plan;
     Entry entry = {rows_max(rows), nullptr};
-    Reason reason;
-    if (const Status s = model_.backend().compile(graph(rows), queue_, entry.plan, reason, options_); s != Status::ok)
-        fail(s, "%s: %s", model_.file().path().c_str(), reason.text);
+    try {
+        entry.plan = compile_parts(graph(rows), places_, options_);
+    } catch (const Error& e) {
+        fail(e.code(), "%s: %s", model_.file().path().c_str(), e.what());
+    }
     entries_.push_back(std::move(entry));
     return *entries_.back().plan;
 }

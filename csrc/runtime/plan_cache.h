@@ -5,15 +5,17 @@
 #include <vector>
 
 #include "model/model.h"
+#include "runtime/split_plan.h"
 
 namespace pillion {
 
 class PlanCache {
   public:
-    PlanCache(const Model& model, Queue& queue, GraphInputs inputs, MatmulObserver* observer = nullptr)
-        : model_(model), queue_(queue), inputs_(inputs) {
-        options_.observer = observer;
-    }
+    // places: of the graph's parts; they stay where they are.
+    PlanCache(const Model& model, const std::vector<PartPlace>& places, GraphInputs inputs, const CompileOptions& options)
+        : model_(model), places_(places), inputs_(inputs), options_(options) {}
+    // From now on runs also write these copies. The plans so far are dropped.
+    void set_mirrors(const KvStore* mirrors) { inputs_.kv_mirrors = mirrors, entries_.clear(); }
     // The smallest plan for so many rows. Throws Error when the backend can't compile it.
     Plan& get(int rows);
     Graph graph(int rows) const;           // what that plan is compiled from
@@ -27,7 +29,7 @@ class PlanCache {
         std::unique_ptr<Plan> plan;
     };
     const Model& model_;
-    Queue& queue_;
+    const std::vector<PartPlace>& places_;
     GraphInputs inputs_;                   // rows_max: the most a run may have
     CompileOptions options_;
     std::vector<Entry> entries_;

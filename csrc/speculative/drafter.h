@@ -30,7 +30,12 @@ class Drafter {
     virtual const char* head() const { return ""; }     // "ordered", "dense"
     virtual const char* note() const { return ""; }     // what a user should know, such as why the head is dense
     virtual bool needs_hidden() const { return false; }
+    virtual const char* backend() const { return ""; }  // where its model runs; "": it has none
+    virtual std::string plan_json() { return "null"; }  // where each op of a step runs
     virtual ContextMemory memory() const { return {}; }    // of its own, beside weights
+    // Enqueues a draft of exactly request.n tokens, which the target's next run takes from its token_rows(1, n) (Context::eval_chained).
+    // False: this drafter, or this request, can't; then draft().
+    virtual bool start(const Context&, const DraftRequest&) { return false; }
     // Appends up to request.n tokens to `drafts`. Throws on failure; the target is as it was.
     virtual void draft(const Context& target, const DraftRequest& request, std::vector<int32_t>& drafts) = 0;
 
@@ -44,8 +49,9 @@ struct PairOptions {
     float p_min = 0;
 };
 
-// Each checks at birth that the two fit: Error{pairing} with both values.
-std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, const Context& target, const PairOptions& options);
+// Each checks at birth that the two fit: Error{pairing} with both values. An assistant on another device gets its copies of the target's
+// caches here.
+std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, Context& target, const PairOptions& options);
 std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<Model> model, const Context& target);
 std::unique_ptr<Drafter> make_lookup_drafter(int n_ngram);
 

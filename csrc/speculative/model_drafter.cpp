@@ -12,6 +12,8 @@ class ModelDrafter final : public Drafter {
     ModelDrafter(std::shared_ptr<Model> model, const Context& target) : context_(check(std::move(model), target), options(target)) {}
     const char* kind() const override { return "model"; }
     const char* head() const override { return "dense"; }
+    const char* backend() const override { return context_.model().backend().name(); }
+    std::string plan_json() override { return context_.placement_json(); }
     ContextMemory memory() const override { return context_.memory(); }
 
     void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {

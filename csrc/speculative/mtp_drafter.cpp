@@ -42,45 +42,55 @@ void check_pair(const Model& assistant, const Context& target, bool strict) {
     if (a.n_vocab != t.n_vocab) refuse("the drafter's vocabulary has %d tokens, the target's %d", a.n_vocab, t.n_vocab);
     if (a.any_sliding() && a.window != t.window) refuse("the drafter's window is %d, the target's %d", a.window, t.window);
     check_views(a, target);
-    if (&assistant.backend() != &target.model().backend())
-        refuse("the drafter is on %s, the target on %s; they must share memory", assistant.backend().name(),
-               target.model().backend().name());
     if (strict && !a.masked_head_problem.empty()) refuse("the drafter's ordered head: %s", a.masked_head_problem.c_str());
 }
 
 class MtpDrafter final : public Drafter {
   public:
-    MtpDrafter(std::shared_ptr<Model> assistant, const Context& target, const PairOptions& o) : model_(std::move(assistant)) {
+    MtpDrafter(std::shared_ptr<Model> assistant, Context& target, const PairOptions& o) : model_(std::move(assistant)) {
         check_pair(*model_, target, o.strict);
         const HParams& hp = model_->hparams();
-        in_.target = &target.model();
-        in_.sliding = target.kv().last_view(true).store;
-        in_.full = target.kv().last_view(false).store;
+        Backend& backend = model_->backend();
+        target.mirror_on(backend);
+        in_.sliding = target.kv().last_view_on(backend, true).store;
+        in_.full = target.kv().last_view_on(backend, false).store;
+        in_.embedding = embedding(target.model());
         in_.dense_head = o.dense_head || hp.masked_head == MaskedHead::none;
         n_embd_ = hp.n_embd_out, n_vocab_ = hp.n_vocab;
         width_ = draft_scores_width(hp, in_.dense_head);
         if (in_.dense_head && hp.masked_head != MaskedHead::none) read_token_order();
         allocate();
-        queue_ = &target.queue();
+        chain(target);
+        queue_ = &target.queue_on(backend);
         for (int n = 1; n <= kDraftMax; n++) plan(n);    // what can't run is said now, and no round pays for a compilation
     }
 
     const char* kind() const override { return "mtp"; }
     const char* head() const override { return in_.dense_head ? "dense" : "ordered"; }
     const char* note() const override { return model_->hparams().masked_head_problem.c_str(); }
+    const char* backend() const override { return model_->backend().name(); }
+    std::string plan_json() override { return plan(1).to_json(); }
     bool needs_hidden() const override { return true; }
     ContextMemory memory() const override {
         ContextMemory m;
         for (const auto& plan : plans_) m.scratch += plan->scratch_bytes();
-        m.outputs = buffer_->size();
+        m.outputs = buffer_->size() + scores_->size();
         return m;
+    }
+
+    bool start(const Context& target, const DraftRequest& r) override {
+        if (!chained_ || r.p_min > 0 || r.sampler || target.length() == 0 || !r.hidden) return false;
+        set_inputs(r);
+        Plan& p = plan(r.n);
+        enqueue(p, target.length());
+        if (model_->backend().is_host()) finish(p);    // it has run: the target must not begin after a draft that was broken off
+        steps_ = r.n;
+        return true;
     }
 
     void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
         if (target.length() == 0 || !r.hidden) return;    // nothing to look at
-        memcpy(in_.hidden.host(), r.hidden, size_t(n_embd_) * 4);
-        *reinterpret_cast<int32_t*>(in_.token.host()) = r.last;
-        steps_ = 0;
+        set_inputs(r);
         // One by one with a bound, so that no step is made for nothing, and where the next token is drawn by the host.
         if (r.p_min > 0 || r.sampler) return draft_stepwise(target, r, drafts);
         run(plan(r.n), target.length());
@@ -90,16 +100,25 @@ class MtpDrafter final : public Drafter {
 
     void read_step(int i, float* logits, float* hidden) const override {
         if (i < 0 || i >= steps_) fail(Status::invalid_argument, "step %d, the last draft had %d", i, steps_);
-        const float* scores = reinterpret_cast<const float*>(in_.logits.host()) + int64_t(i) * width_;
         if (logits) {
+            std::vector<float> copy;
+            std::vector<int32_t> id_copy;
+            const float* scores = row_of(in_.logits, i, copy);
+            const int32_t* ids = scored_ids(i, id_copy);
             std::fill(logits, logits + n_vocab_, -INFINITY);
-            const int32_t* ids = scored_ids(i);
             for (int64_t k = 0; k < width_; k++) logits[ids ? ids[k] : k] = scores[k];
         }
         if (hidden) memcpy(hidden, reinterpret_cast<const float*>(in_.hiddens.host()) + int64_t(i) * n_embd_, size_t(n_embd_) * 4);
     }
 
   private:
+    // The target's own table where this device reads it; elsewhere the rows in the target's file.
+    Tensor embedding(const Model& target) {
+        if (target.placement().front == &model_->backend()) return target.weights().token_embd;
+        lent_ = lend_table(target.file(), "token_embd.weight", model_->backend());
+        return lent_.tensor;
+    }
+
     // Tables may lie where only the device sees them; the host maps scores to tokens too.
     void read_token_order() {
         const Tensor& t = model_->weights().token_order;
@@ -109,25 +128,41 @@ class MtpDrafter final : public Drafter {
             fail(s, "token order of the drafter: %s", reason.text);
     }
 
+    // On the target's own queue its next run can follow without a word from the host: drafts go straight to where it takes its tokens.
+    void chain(const Context& target) {
+        static_assert(1 + kDraftMax <= Context::kTokenRowsMin, "drafts have their rows");
+        const Placement& p = target.model().placement();
+        chained_ = !p.is_split() && p.front == &model_->backend();
+        if (chained_) in_.tokens = target.token_rows(1, kDraftMax);
+    }
+
+    // What every round reads lies in memory that the host sees; scores stay on the device until somebody wants them.
     void allocate() {
         const size_t n = kDraftMax;
+        allocate(buffer_, BufferKind::state,
+                 {{&in_.token, DType::i32, 1, 1},
+                  {&in_.hidden, DType::f32, n_embd_, 1},
+                  {&in_.tokens, DType::i32, 1, n},
+                  {&in_.probabilities, DType::f32, 1, n},
+                  {&in_.hiddens, DType::f32, n_embd_, n}});
+        allocate(scores_, BufferKind::scratch, {{&in_.logits, DType::f32, width_, n}, {&in_.ids, DType::i32, width_, in_.dense_head ? 0 : n}});
+    }
+
+    struct Place {
+        Tensor* tensor;
+        DType dtype;
+        int64_t width;
+        size_t rows;
+    };
+    void allocate(std::unique_ptr<Buffer>& buffer, BufferKind kind, const std::vector<Place>& places) {
         size_t bytes = 0;
-        const auto place = [&](Tensor& t, DType dtype, int64_t width, int64_t rows) {
-            t = {dtype, Layout::rows, width, rows, 1, nullptr, bytes};
-            bytes += (size_t(width * rows) * 4 + 63) / 64 * 64;
-        };
-        place(in_.token, DType::i32, 1, 1);
-        place(in_.hidden, DType::f32, n_embd_, 1);
-        place(in_.tokens, DType::i32, 1, n);
-        place(in_.probabilities, DType::f32, 1, n);
-        place(in_.hiddens, DType::f32, n_embd_, n);
-        place(in_.logits, DType::f32, width_, n);
-        place(in_.ids, DType::i32, width_, in_.dense_head ? 0 : n);
+        for (const Place& p : places) {
+            *p.tensor = {p.dtype, Layout::rows, p.width, int64_t(p.rows), 1, nullptr, bytes};
+            bytes += (size_t(p.width) * p.rows * 4 + 63) / 64 * 64;
+        }
         Reason reason;
-        if (const Status s = model_->backend().allocate(bytes, BufferKind::state, buffer_, reason); s != Status::ok)
-            fail(s, "drafter: %s", reason.text);
-        for (Tensor* t : {&in_.token, &in_.hidden, &in_.tokens, &in_.probabilities, &in_.hiddens, &in_.logits, &in_.ids})
-            t->buffer = buffer_.get();
+        if (const Status s = model_->backend().allocate(bytes, kind, buffer, reason); s != Status::ok) fail(s, "drafter: %s", reason.text);
+        for (const Place& p : places) p.tensor->buffer = buffer.get();
     }
 
     Plan& plan(int n_steps) {
@@ -142,13 +177,25 @@ class MtpDrafter final : public Drafter {
         return *plan;
     }
 
-    static void run(Plan& plan, int position) {
+    void set_inputs(const DraftRequest& r) {
+        memcpy(in_.hidden.host(), r.hidden, size_t(n_embd_) * 4);
+        *reinterpret_cast<int32_t*>(in_.token.host()) = r.last;
+        steps_ = 0;
+    }
+
+    static void enqueue(Plan& plan, int position) {
         StepState state = {};
         state.pos = position, state.rows = 1, state.out_rows = 1;
         Reason reason;
-        Status s = plan.run(state, reason);
-        if (s == Status::ok) s = plan.wait(reason);
-        if (s != Status::ok) fail(s, "%s", reason.text);
+        if (const Status s = plan.run(state, reason); s != Status::ok) fail(s, "%s", reason.text);
+    }
+    static void finish(Plan& plan) {
+        Reason reason;
+        if (const Status s = plan.wait(reason); s != Status::ok) fail(s, "%s", reason.text);
+    }
+    static void run(Plan& plan, int position) {
+        enqueue(plan, position);
+        finish(plan);
     }
 
     void draft_stepwise(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) {
@@ -157,8 +204,8 @@ class MtpDrafter final : public Drafter {
             if (*reinterpret_cast<const float*>(in_.probabilities.host()) < r.p_min) return;
             int32_t t = token(0);
             if (r.sampler) {
-                const float* scores = reinterpret_cast<const float*>(in_.logits.host());
-                r.proposals->push_back(r.sampler->distribution({scores, scored_ids(0), int(width_)}));
+                const float* scores = row_of(in_.logits, 0, scores_copy_);
+                r.proposals->push_back(r.sampler->distribution({scores, scored_ids(0, ids_copy_), int(width_)}));
                 t = r.sampler->draw(r.proposals->back());
             }
             drafts.push_back(t);
@@ -168,19 +215,35 @@ class MtpDrafter final : public Drafter {
     }
 
     int32_t token(int i) const { return reinterpret_cast<const int32_t*>(in_.tokens.host())[i]; }
+    // A row where it lies, or a copy of it where the host can't look.
+    template <class T>
+    const T* row_of(const Tensor& t, int row, std::vector<T>& copy) const {
+        if (t.buffer->host()) return reinterpret_cast<const T*>(t.host()) + int64_t(row) * t.width;
+        copy.resize(size_t(t.width));
+        const size_t bytes = copy.size() * sizeof(T);
+        Reason reason;
+        if (const Status s = model_->backend().read(*t.buffer, t.offset + size_t(row) * bytes, bytes, copy.data(), reason); s != Status::ok)
+            fail(s, "scores of the drafter: %s", reason.text);
+        return copy.data();
+    }
+
     // Which tokens a step's scores belong to; null: those of 0 .. width - 1.
-    const int32_t* scored_ids(int step) const {
-        if (!in_.dense_head) return reinterpret_cast<const int32_t*>(in_.ids.host()) + int64_t(step) * width_;
+    const int32_t* scored_ids(int step, std::vector<int32_t>& copy) const {
+        if (!in_.dense_head) return row_of(in_.ids, step, copy);
         return token_order_.empty() ? nullptr : token_order_.data();
     }
 
     std::shared_ptr<Model> model_;
     DraftInputs in_ = {};
+    LentTable lent_;
+    std::vector<float> scores_copy_;
+    std::vector<int32_t> ids_copy_;
     std::vector<int32_t> token_order_;    // of a dense head over a table in cluster order
-    std::unique_ptr<Buffer> buffer_;
+    std::unique_ptr<Buffer> buffer_, scores_;
     Queue* queue_ = nullptr;
     std::unique_ptr<Plan> plans_[kDraftMax];
     int64_t n_embd_ = 0, n_vocab_ = 0, width_ = 0;
+    bool chained_ = false;
     int steps_ = 0;                // readable steps of the last draft
 };
 
@@ -188,7 +251,7 @@ class MtpDrafter final : public Drafter {
 
 void Drafter::read_step(int, float*, float*) const { fail(Status::invalid_argument, "a %s drafter has no steps to read", kind()); }
 
-std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, const Context& target, const PairOptions& options) {
+std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, Context& target, const PairOptions& options) {
     return std::make_unique<MtpDrafter>(std::move(assistant), target, options);
 }
 

@@ -22,7 +22,7 @@ class Stopwatch {
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-std::unique_ptr<Drafter> make_drafter(std::shared_ptr<Model> drafter, const Context& target, const PairOptions& o) {
+std::unique_ptr<Drafter> make_drafter(std::shared_ptr<Model> drafter, Context& target, const PairOptions& o) {
     if (!drafter) return make_lookup_drafter(o.n_ngram);
     if (drafter->is_drafter()) {
         if (o.as_model)
@@ -124,11 +124,14 @@ RoundInfo Pair::round(Sampler& sampler, int n_draft, size_t n_max, const int32_t
     rows_.assign(1, last_);
     proposals_.clear();
     Sampler* const draws = sampled_ && !sampler.is_greedy() ? &sampler : nullptr;
-    if (k > 0) drafter_->draft(*target_, {last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_}, rows_);
-    const int drafted = info.drafted = int(rows_.size()) - 1;
-    info.draft_ms = k > 0 ? watch.lap_ms() : 0;
+    const DraftRequest request = {last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_};
+    const bool started = k > 0 && drafter_->start(*target_, request);
+    if (k > 0 && !started) drafter_->draft(*target_, request, rows_);
+    info.draft_ms = k > 0 ? watch.lap_ms() : 0;    // of a started draft on a device: the time to enqueue it
 
-    target_->eval(rows_.data(), rows_.size(), drafted + 1);
+    if (started) target_->eval_chained(last_, k + 1, rows_);
+    else target_->eval(rows_.data(), rows_.size(), int(rows_.size()));
+    const int drafted = info.drafted = int(rows_.size()) - 1;
     info.verify_ms = watch.lap_ms();
 
     // Row i predicts what follows rows_[i]. What is chosen there stands; a draft that equals it was right.
@@ -171,6 +174,12 @@ void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
         else fail(Status::invalid_argument, "the context has no hidden row to draft from: run a prompt with at least one output first");
     }
     drafter_->draft(*target_, {last, hidden, n, p_min_, nullptr, nullptr}, out);
+}
+
+std::string Pair::to_json() {
+    const std::string backend = drafter_->backend();
+    return std::string("{\"kind\": \"") + drafter_->kind() + "\", \"head\": \"" + drafter_->head() + "\", \"backend\": " +
+           (backend.empty() ? "null" : "\"" + backend + "\"") + ", \"plan\": " + drafter_->plan_json() + "}";
 }
 
 void Pair::count(const RoundInfo& info, size_t n_tokens) {

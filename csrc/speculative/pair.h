@@ -33,6 +33,7 @@ class Pair {
 
     Context& target() { return *target_; }
     const Drafter& drafter() const { return *drafter_; }
+    std::string to_json();
     const PairStats& stats() const { return stats_; }
     void reset_stats() { stats_ = PairStats(); }
     int preview_length() const { return length_.best(); }

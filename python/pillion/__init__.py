@@ -41,6 +41,7 @@ from .llm import LLM
 from .model import Metadata, Model
 from .pair import Pair, PairStats, Round
 from .pairing import find_drafter
+from .placing import Placed, device
 from .quantization import QUANTIZE_TYPES, QuantizedTensor, QuantizeReport, quantize
 from .sampling import Sampler, SamplingParams
 from .tokenizer import Tokenizer, TokenStream
@@ -75,6 +76,7 @@ __all__ = [
     "Pair",
     "PairStats",
     "PairingError",
+    "Placed",
     "Piece",
     "PillionError",
     "QuantizeReport",
@@ -91,6 +93,7 @@ __all__ = [
     "UsageError",
     "Work",
     "backends",
+    "device",
     "find_drafter",
     "imatrix",
     "quantize",

@@ -73,7 +73,8 @@ class Context(Handle):
     n_threads: None: all cores this process may use.
     n_outputs: most rows whose logits one run can return (None: 16).
     kv_type: "f16" or "q8_0".
-    flash_attn: "auto", "on", "off", True or False.
+    flash_attn: "auto": tiled attention wherever the device has a kernel for the shape, else its plain one (`placement` says so);
+    "on" (True): a shape without a tiled kernel is an error; "off" (False): the plain kernel. The CPU's one kernel tiles all.
     swa_full: sliding layers keep every position, so that any rewind is a counter.
     collect_activations: sums up what goes into each weight, for `activations()`.
     """
@@ -212,6 +213,11 @@ class Context(Handle):
         raw = read_bytes(lambda out, capacity, needed: lib.pillion_context_json(self._c, out, capacity, needed), 1 << 14)
         description: dict[str, Any] = json.loads(as_str(raw))
         return description
+
+    def placement(self) -> list[dict[str, Any]]:
+        """Where each op of a decode step runs: {"op", "layer", "backend", "kernel"}; layer -1 is before or behind the layers."""
+        plan: list[dict[str, Any]] = self.describe()["plan"]
+        return plan
 
     # ---- how fast it could be ----
 

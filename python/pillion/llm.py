@@ -20,6 +20,7 @@ from .model import Metadata, Model
 from .openai_format import ChatCompletion, Completion, Result
 from .pair import DRAFT_MAX, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
 from .pairing import find_drafter
+from .placing import Placed, draft_device_for, layers_for
 from .sampling import Sampler, SamplingParams
 from .tokenizer import Tokenizer
 from .tool_calls import CALL, CHANNEL, THINKING, THINKING_END, ReplyParser
@@ -49,13 +50,17 @@ class LLM:
     n_ctx: positions of the context (None: the model's own, at most 4096).
     n_batch, n_threads, kv_type, flash_attn: see `Context`.
     use_mmap, device, progress: see `Model.open`.
+    n_gpu_layers: layers on the device (None or -1: as many as fit beside the cache and the drafter, with a warning when that
+    is not all). strict: anything of the model that would not run on the device is an error instead. device_bytes: of the device's
+    memory that may be used (0: what is free).
     seed: for calls that name none; None: a random one for each call.
     chat_template: Jinja source to use in place of the file's.
     drafter: what guesses ahead: "auto": the assistant beside the model, where there is one; a path or a Model: an assistant or
     any small model with the same vocabulary; "lookup": no model, guesses come from the text; None: nothing. It changes the
     speed, never the text. `speculation` says what came of it.
     draft: how many tokens it guesses: 0 to 8, or "auto": as many as pay off. Calls may say otherwise.
-    draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`. draft_device: see `Model.open`.
+    draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
+    draft_device: where the drafter runs; "auto": on the model's device, but on the CPU for a model on the Hexagon NPU.
 
     One answer at a time. What the context holds is used again: a prompt that begins like the text before costs only the rest.
     """
@@ -72,6 +77,9 @@ class LLM:
         flash_attn: Union[str, bool] = "auto",
         use_mmap: bool = True,
         device: str = "auto",
+        n_gpu_layers: Optional[int] = None,
+        strict: bool = False,
+        device_bytes: int = 0,
         chat_template: Optional[str] = None,
         progress: Optional[Callable[[int, int], object]] = None,
         drafter: Optional[Drafter] = "auto",
@@ -85,7 +93,21 @@ class LLM:
         draft_length(draft)
         self.draft = draft
         self.seed = seed
-        self.model = Model.open(path, use_mmap=use_mmap, device=device, n_threads=n_threads, progress=progress)
+        sizes: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_batch, "n_threads": n_threads, "kv_type": kv_type}
+        sizes["n_outputs"] = DRAFT_MAX + 1  # a pair may come later
+        draft_device = draft_device_for(device, draft_device)
+        layers = layers_for(
+            path,
+            drafter,
+            device_name=device,
+            draft_device=draft_device,
+            n_gpu_layers=None if n_gpu_layers == -1 else n_gpu_layers,
+            strict=strict,
+            use_mmap=use_mmap,
+            sizes={"device_bytes": device_bytes, **sizes},
+        )
+        opening: dict[str, Any] = {"use_mmap": use_mmap, "n_threads": n_threads}
+        self.model = Model.open(path, device=device, n_gpu_layers=layers, progress=progress, **opening)
         self.pair: Optional[Pair] = None
         """The model's context with its drafter; None without one."""
         self._drafter: Optional[Model] = None  # when it was opened here
@@ -96,19 +118,12 @@ class LLM:
             if automatic and not self.model.is_drafter:
                 drafter = find_drafter(self.model)
                 self._no_pair = f"there is no drafter beside {os.path.basename(self.model.path)}"
-            self.context: Context = self.model.context(
-                n_ctx,
-                n_batch=n_batch,
-                n_threads=n_threads,
-                n_outputs=DRAFT_MAX + 1,  # a pair may come later
-                kv_type=kv_type,
-                flash_attn=flash_attn,
-            )
+            self.context: Context = self.model.context(flash_attn=flash_attn, **sizes)
             if drafter is not None:
                 self._pair_with(
                     drafter,
                     automatic,
-                    {"use_mmap": use_mmap, "device": draft_device, "n_threads": n_threads},
+                    {"device": draft_device, **opening},
                     {
                         "p_min": draft_p_min,
                         "dense_head": draft_dense_head,
@@ -142,6 +157,13 @@ class LLM:
             self._no_pair = f"the drafter beside the model does not fit it: {error.sentence}"
             _log.warning("%s", self._no_pair)
             self._close_drafter()
+
+    def placement(self) -> list[Placed]:
+        """Which op of the model and of its drafter runs where, by which kernel."""
+        found = [Placed("target", **entry) for entry in self.context.placement()]
+        if self.pair is not None:
+            found += [Placed("drafter", **entry) for entry in self.pair.placement()]
+        return found
 
     # ---- text ----
 

@@ -38,6 +38,7 @@ class Model(Handle):
         *,
         use_mmap: bool = True,
         device: str = "auto",
+        n_gpu_layers: Optional[int] = None,
         n_threads: Optional[int] = None,
         metadata_only: bool = False,
         progress: Optional[Callable[[int, int], object]] = None,
@@ -45,7 +46,9 @@ class Model(Handle):
         """Opens a GGUF file.
 
         use_mmap: map the file; False reads it into memory.
-        device: "auto" or "cpu".
+        device: "auto" (a CUDA device where there is one, else the CPU), "cpu", "cuda", "cuda:1", "htp".
+        n_gpu_layers: layers on the device, from the last one down; the others stay on the CPU. None and -1: all; `LLM` counts how
+        many fit. An assistant lies on its device as a whole.
         n_threads: threads that repack weights (None: all this process may use).
         metadata_only: no weights are loaded; the tokenizer and the descriptions work, contexts do not.
         progress: called as progress(done_bytes, total_bytes), perhaps from another thread. What it raises ends the load.
@@ -59,6 +62,7 @@ class Model(Handle):
         config.metadata_only = metadata_only
         config.n_threads = thread_count(n_threads)
         config.device = device_name
+        config.n_gpu_layers = gpu_layers(n_gpu_layers)
         config.progress = lib.pillion_py_progress
         config.progress_user = handle
         name = os.fspath(path)
@@ -171,6 +175,41 @@ class Model(Handle):
         found: dict[str, Any] = json.loads(as_str(raw))
         return found
 
+    def fit(
+        self,
+        n_ctx: Optional[int] = None,
+        *,
+        drafter: Optional[Model] = None,
+        device: str = "auto",
+        draft_device: str = "auto",
+        n_gpu_layers: Optional[int] = None,
+        device_bytes: int = 0,
+        kv_type: str = "f16",
+        n_batch: Optional[int] = None,
+        n_threads: Optional[int] = None,
+        n_outputs: Optional[int] = None,
+    ) -> dict[str, Any]:
+        """How many layers a device holds beside cache, scratch and drafter: counted, nothing is loaded.
+
+        n_gpu_layers: exactly so many (None: as many as fit). device_bytes: of its memory that may be used (0: what is free now).
+        Returns {"device", "is_host", "n_layers", "device_layers", "weights", "kv", "scratch", "total", "available"}, bytes on the
+        device. Raises `OutOfMemoryError` with the numbers when it does not fit.
+        """
+        from .context import sizes_config
+
+        context = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type)
+        names = [ffi.new("char[]", as_bytes(name)) for name in (device, draft_device)]
+        config = ffi.new("pillion_fit_config*")
+        lib.pillion_fit_config_init(config, ffi.sizeof("pillion_fit_config"))
+        config.device, config.draft_device = names
+        config.n_gpu_layers, config.device_bytes = gpu_layers(n_gpu_layers), device_bytes
+        other = ffi.NULL if drafter is None else drafter._c
+        raw = read_bytes(
+            lambda out, capacity, needed: lib.pillion_model_fit(self._c, other, context, config, ffi.NULL, out, capacity, needed)
+        )
+        found: dict[str, Any] = json.loads(as_str(raw))
+        return found
+
     # ---- running it ----
 
     def context(
@@ -224,6 +263,15 @@ class Metadata(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+def gpu_layers(n_gpu_layers: Optional[int]) -> int:
+    """A number of layers for the library, where 0 means all and -1 none."""
+    if n_gpu_layers is None or n_gpu_layers == -1:
+        return 0
+    if not 0 <= n_gpu_layers < 2**31:
+        raise UsageError(f"n_gpu_layers is {n_gpu_layers}; it must be 0 or more, or None for all that fit")
+    return n_gpu_layers or -1
 
 
 def thread_count(n_threads: Optional[int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 
-from ._native import Handle, Tokens, as_str, check, ffi, interruptible, lib, token_array
+from ._native import Handle, Tokens, as_str, check, ffi, interruptible, lib, read_bytes, token_array
 from .context import Context, Floats
 from .errors import Busy, UsageError
 from .model import Model
@@ -205,6 +206,14 @@ class Pair(Handle):
         model = Model.open(drafter)
         self._owned.append(model)
         return model
+
+    # ---- what it is ----
+
+    def placement(self) -> list[dict[str, Any]]:
+        """Where each op of one draft step runs, as `Context.placement`; empty for a drafter without a model."""
+        raw = read_bytes(lambda out, capacity, needed: lib.pillion_pair_json(self._c, out, capacity, needed), 1 << 14)
+        found: dict[str, Any] = json.loads(as_str(raw))
+        return found["plan"] or []
 
     # ---- running ----
 

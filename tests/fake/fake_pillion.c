@@ -668,6 +668,29 @@ pillion_status pillion_model_memory(const pillion_model* model, const pillion_mo
     return give(json, (size_t)n, 1, out, capacity, needed);
 }
 
+/* One device, the host: nothing has to fit. */
+void pillion_fit_config_init(pillion_fit_config* config, size_t size) { init_config(config, size); }
+pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter, const pillion_context_config* context,
+                                 const pillion_fit_config* given, int32_t* n_gpu_layers, char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(model && needed);
+    (void)drafter, (void)context;
+    pillion_fit_config config = {0};
+    if (!read_config(&config, sizeof config, given)) return invalid("pillion_fit_config: unknown fields are not zero");
+    if (n_gpu_layers) *n_gpu_layers = 0;
+    static const char json[] = "{\"device\": \"cpu\", \"is_host\": true, \"n_layers\": 1, \"device_layers\": 0, \"weights\": 0, "
+                               "\"kv\": 0, \"scratch\": 0, \"total\": 0, \"available\": 0}";
+    return give(json, sizeof json - 1, 1, out, capacity, needed);
+}
+pillion_status pillion_device_json(const char* device, char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(device && needed);
+    if (strcmp(device, "auto") && strcmp(device, "cpu")) return error(PILLION_ERROR_NO_BACKEND, "there is only the cpu here");
+    static const char json[] = "{\"name\": \"cpu\", \"is_host\": true, \"memory\": {\"total\": 0, \"free\": 0, \"unified\": true}, "
+                               "\"info\": {}}";
+    return give(json, sizeof json - 1, 1, out, capacity, needed);
+}
+
 /* ---- sampler: greedy at temperature 0, else drawn; bans and presence penalty are honoured ---- */
 
 struct pillion_sampler {
@@ -800,6 +823,13 @@ pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
     ++live;
     *out = pair;
     return PILLION_OK;
+}
+pillion_status pillion_pair_json(const pillion_pair* pair, char* out, size_t capacity, size_t* needed) {
+    BEGIN();
+    NEED(pair && needed);
+    static const char json[] = "{\"kind\": \"mtp\", \"head\": \"dense\", \"backend\": \"cpu\", \"plan\": [{\"op\": \"matmul\", "
+                               "\"layer\": 0, \"backend\": \"cpu\", \"kernel\": \"fake\"}]}";
+    return give(json, sizeof json - 1, 1, out, capacity, needed);
 }
 void pillion_pair_free(pillion_pair* pair) {
     if (!pair) return;

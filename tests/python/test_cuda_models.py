@@ -159,12 +159,6 @@ def test_rounds_write_what_plain_decoding_writes(pillion, pairing, options):
             assert rounds(pillion, pair, ids, n, k) == want, k
 
 
-def test_pairs_across_devices_are_refused(pillion, pairing):
-    with open_on(pillion, GOLDEN / f"{pairing.name}-assistant.gguf", "cpu") as drafter:
-        with pytest.raises(pillion.PairingError, match="cpu.*cuda"):
-            pillion.Pair(pairing.target.context(64), drafter)
-
-
 # ---- the order of threads ----
 
 CHILD = """

@@ -65,6 +65,9 @@ class CpuBackend final : public Backend {
   public:
     explicit CpuBackend(const KernelTable& table) : table_(table) {}
     const char* name() const override { return "cpu"; }
+    bool is_host() const override { return true; }
+    const char* kv_layout() const override { return "lanes32"; }    // kv_layout.h
+    MemoryInfo memory() const override { return host_memory(); }
 
     std::string info_json() const override {
         std::string out = std::string("{\"table\": \"") + table_.name + "\", \"tables\": [";

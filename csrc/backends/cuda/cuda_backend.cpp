@@ -90,6 +90,7 @@ class CudaBackend final : public Backend {
         });
     }
 
+    const char* kv_layout() const override { return "planes"; }    // kv_layout.h
     size_t kv_bytes(const KvSpec& spec) const override { return kv_planes(spec).bytes; }
 
     Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason, const CompileOptions& options) override {
@@ -103,7 +104,18 @@ class CudaBackend final : public Backend {
             if (!stream.stream(status, reason)) return status;    // also makes the device current, which supports() asks
             for (const Node& n : graph.nodes())
                 if (!supports(graph, n, reason)) return Status::unsupported_op;
-            plan = compile_plan(graph, index_, device_, stream);
+            plan = compile_plan(graph, index_, device_, options.flash, stream);
+            return Status::ok;
+        });
+    }
+
+    Status plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason, const CompileOptions& options) override {
+        return at_the_rim(reason, [&] {
+            Status status = Status::ok;
+            if (!static_cast<CudaQueue&>(queue).stream(status, reason)) return status;    // makes the device current
+            for (const Node& n : graph.nodes())
+                if (!supports(graph, n, reason)) return Status::unsupported_op;
+            bytes = plan_scratch(graph, device_, options.flash);
             return Status::ok;
         });
     }

@@ -1,7 +1,7 @@
 // What a step of a run may have at most decides the grids; what it has is read on the device. Runs of few rows are captured once per
 // (rows, out rows, bucket of positions) and replayed; longer ones are enqueued launch by launch, which their work hides.
 //
-// Outputs that the host reads are made in device memory and copied out when nobody needs them any more: what comes after them (a head's
+// Outputs in buffers that the host reads are made in device memory and copied out when nobody needs them any more: what comes after them (a head's
 // soft-cap and pick, the next draft step) must not read across the bus.
 #include "backends/cuda/cuda_plan.h"
 
@@ -121,18 +121,23 @@ class CudaPlan final : public Plan {
 // that hold the final addresses.
 class Compiler {
   public:
-    Compiler(const Graph& graph, int device_index, const DeviceInfo& device, CudaQueue& queue)
-        : graph_(graph), index_(device_index), device_(device), queue_(queue), requests_(graph.values().size()),
+    Compiler(const Graph& graph, const DeviceInfo& device, Flash flash)
+        : graph_(graph), device_(device), flash_(flash), requests_(graph.values().size()),
           is_made_(graph.values().size()) {}
 
-    std::unique_ptr<Plan> compile() {
-        auto plan = std::make_unique<CudaPlan>(queue_, graph_.rows_max(), graph_.out_rows_max());
-        plan_ = plan.get();
+    // The first pass: bytes of scratch.
+    size_t place() {
         find_lifetimes();
         find_inputs();
         find_lists();
         request_scratch();
-        plan->scratch_bytes_ = std::max<size_t>(plan_memory(requests_), 64);
+        return std::max<size_t>(plan_memory(requests_), 64);
+    }
+
+    std::unique_ptr<Plan> compile(int device_index, CudaQueue& queue) {
+        auto plan = std::make_unique<CudaPlan>(queue, graph_.rows_max(), graph_.out_rows_max());
+        plan_ = plan.get(), index_ = device_index, queue_ = &queue;
+        plan->scratch_bytes_ = place();
         plan->scratch_ = allocate_or_throw(index_, plan->scratch_bytes_, MemoryKind::device, "scratch");
         plan->device_state_ = allocate_or_throw(index_, sizeof(StepState), MemoryKind::device, "step state");
         plan->host_state_ = allocate_or_throw(index_, sizeof(StepState), MemoryKind::mapped, "step state");
@@ -156,10 +161,15 @@ class Compiler {
     const Node& node(size_t i) const { return graph_.nodes()[i]; }
     bool is_scratch(Value v) const { return v != kNone && (graph_.value(v).kind == ValueInfo::Kind::activation || is_made_[size_t(v)]); }
 
+    // An output in the device's own memory is written where it lies.
+    static bool lies_on_device(const ValueInfo& v) {
+        return v.kind == ValueInfo::Kind::external && v.tensor.buffer->kind() != BufferKind::state;
+    }
+
     void find_lifetimes() {
         for (const Node& n : graph_.nodes())
             for (Value v : n.out)
-                if (v != kNone) is_made_[size_t(v)] = true;
+                if (v != kNone) is_made_[size_t(v)] = !lies_on_device(graph_.value(v));
         const auto use = [&](Value v, int at) {
             if (!is_scratch(v)) return;
             MemoryRequest& r = requests_[size_t(v)];
@@ -250,11 +260,18 @@ class Compiler {
         }
     }
 
+    bool is_plain(const Node& n) const {
+        bool plain = false;
+        Reason reason;
+        if (n.op == Op::attend && !choose_attend(graph_, n, device_, flash_, plain, reason)) ::pillion::fail(Status::unsupported_op, "%s", reason.text);
+        return plain;
+    }
+
     // The most that a run of few rows needs; longer ones need nothing.
     size_t attend_bytes(const Node& n) const {
         const KvSpec& spec = graph_.value(n.in[0]).kv.spec;
         const int rows = std::min(graph_.rows_max(n.rows), kFewTokens);
-        return attn_plan(attn_shape(n.params.attend, spec, rows, /*positions=*/1 << 30), device_.limits).scratch_floats * 4;
+        return attn_plan(attn_shape(n.params.attend, spec, rows, /*positions=*/1 << 30, is_plain(n)), device_.limits).scratch_floats * 4;
     }
 
     CentroidLayout centroid_layout(const Node& n) const {
@@ -276,7 +293,7 @@ class Compiler {
 
     void add_steps(size_t i) {
         const Node& n = node(i);
-        StepArgs a = {graph_, n, device_.limits, reinterpret_cast<const StepState*>(plan_->device_state_->device()), {}, {}, nullptr};
+        StepArgs a = {graph_, n, device_.limits, reinterpret_cast<const StepState*>(plan_->device_state_->device()), {}, {}, nullptr, is_plain(n)};
         for (int k = 0; k < 6; k++) a.in[k] = address(n.in[k]);
         for (int k = 0; k < 2; k++) a.out[k] = address(n.out[k]);
         a.scratch = at_request(scratch_of_[i]);
@@ -341,18 +358,19 @@ class Compiler {
     void transfer(void* to, const void* from, size_t bytes) {
         Status status = Status::ok;
         Reason reason;
-        Stream* stream = queue_.stream(status, reason);
+        Stream* stream = queue_->stream(status, reason);
         if (stream) stream->copy(to, from, bytes), status = stream->wait(reason);
         if (status != Status::ok) ::pillion::fail(status, "%s", reason.text);
     }
 
     const Graph& graph_;
-    int index_;
     const DeviceInfo& device_;
-    CudaQueue& queue_;
+    Flash flash_;
+    int index_ = 0;
+    CudaQueue* queue_ = nullptr;
     CudaPlan* plan_ = nullptr;
     std::vector<MemoryRequest> requests_;    // values first, then scratch of ops
-    std::vector<bool> is_made_;              // by a node of the graph
+    std::vector<bool> is_made_;              // by a node of the graph, in scratch
     std::vector<PreparedInput> inputs_;
     std::vector<int> input_of_;
     std::map<Value, Lists> lists_;
@@ -361,8 +379,10 @@ class Compiler {
 
 }  // namespace
 
-std::unique_ptr<Plan> compile_plan(const Graph& graph, int device_index, const DeviceInfo& device, CudaQueue& queue) {
-    return Compiler(graph, device_index, device, queue).compile();
+size_t plan_scratch(const Graph& graph, const DeviceInfo& device, Flash flash) { return Compiler(graph, device, flash).place(); }
+
+std::unique_ptr<Plan> compile_plan(const Graph& graph, int device_index, const DeviceInfo& device, Flash flash, CudaQueue& queue) {
+    return Compiler(graph, device, flash).compile(device_index, queue);
 }
 
 }  // namespace pillion::cuda

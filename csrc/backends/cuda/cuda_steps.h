@@ -34,6 +34,7 @@ struct StepArgs {
     uint8_t* in[6];            // device addresses; null: none
     uint8_t* out[2];
     uint8_t* scratch;          // of the node
+    bool plain_attention;      // attend: not the tiled kernels
 };
 
 Step make_step(const StepArgs& args);    // no `enqueue`: not an op of steps_rows.cpp
@@ -64,7 +65,7 @@ Step make_unpack_step(const StepArgs& args, float scale);
 
 // --- attention ---
 
-AttnShape attn_shape(const AttendParams& p, const KvSpec& spec, int rows, int positions);
+AttnShape attn_shape(const AttendParams& p, const KvSpec& spec, int rows, int positions, bool plain);
 Step make_attend_step(const StepArgs& args);
 
 // --- shared ---

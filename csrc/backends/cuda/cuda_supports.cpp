@@ -7,18 +7,22 @@ namespace {
 
 constexpr int kMoeUsedMax = 64, kGridMax = 65535;
 
-bool supports_attend(const Graph& graph, const Node& n, const DeviceInfo& device, Reason& reason) {
+bool runs_attend(const Graph& graph, const Node& n, const DeviceInfo& device, bool plain, Reason& reason) {
     const AttendParams& p = n.params.attend;
     const KvSpec& spec = graph.value(n.in[0]).kv.spec;
     const int rows_max = graph.rows_max(n.rows);
     // Every kernel that runs of up to this many rows may take.
     for (const int rows : {1, 2, 4, 8, kFewTokens, kFewTokens + 1, 32, 64, rows_max}) {
         if (rows > rows_max) continue;
-        const AttnShape shape = attn_shape(p, spec, rows, /*positions=*/1 << 30);
+        const AttnShape shape = attn_shape(p, spec, rows, /*positions=*/1 << 30, plain);
         const AttnPlan plan = attn_plan(shape, device.limits);
         if (plan.kernel == AttnKernel::none) {
             reason.set("layer %d: head size %d, %d query heads and %d KV heads, backend cuda: %s", n.layer, p.head_dim, p.n_heads, p.n_kv_heads,
                        plan.reason);
+            return false;
+        }
+        if (!plain && plan.kernel == AttnKernel::plain) {
+            reason.set("layer %d: head size %d has no flash attention kernel in backend cuda", n.layer, p.head_dim);
             return false;
         }
         if (!attn_probe(plan, shape)) {
@@ -32,8 +36,20 @@ bool supports_attend(const Graph& graph, const Node& n, const DeviceInfo& device
 
 }  // namespace
 
+bool choose_attend(const Graph& graph, const Node& n, const DeviceInfo& device, Flash flash, bool& plain, Reason& reason) {
+    plain = flash == Flash::off;
+    if (!plain && runs_attend(graph, n, device, /*plain=*/false, reason)) return true;
+    if (flash == Flash::on) {
+        const Reason why = reason;
+        return reason.set("%s, and flash_attn is on", why.text), false;
+    }
+    plain = true;
+    return runs_attend(graph, n, device, plain, reason);
+}
+
 bool cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& device, Reason& reason) {
-    if (n.op == Op::attend) return supports_attend(graph, n, device, reason);
+    bool plain = false;
+    if (n.op == Op::attend) return choose_attend(graph, n, device, Flash::automatic, plain, reason);
     const int64_t rows = int64_t(graph.rows_max(n.rows)) * (n.op == Op::moe_matmul ? n.params.moe.per_row : 1);
     if ((n.op == Op::matmul || n.op == Op::moe_matmul) && rows > kGridMax) {
         reason.set("layer %d: a product of %lld rows, backend cuda runs at most %d at a time (n_batch)", n.layer, (long long)(rows), kGridMax);

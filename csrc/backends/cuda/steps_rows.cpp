@@ -133,10 +133,10 @@ const char* attend_name(AttnKernel kernel, KvType type) {
 
 }  // namespace
 
-AttnShape attn_shape(const AttendParams& p, const KvSpec& spec, int rows, int positions) {
+AttnShape attn_shape(const AttendParams& p, const KvSpec& spec, int rows, int positions, bool plain) {
     // Without a window the cache holds all positions there are; with one it may be a ring.
     const int last = p.window > 0 ? positions : std::min(positions, spec.capacity);
-    return {p.head_dim, p.n_heads, p.n_kv_heads, rows, last, p.window, spec.capacity, spec.type};
+    return {p.head_dim, p.n_heads, p.n_kv_heads, rows, last, p.window, spec.capacity, spec.type, plain};
 }
 
 Step make_attend_step(const StepArgs& a) {
@@ -146,12 +146,13 @@ Step make_attend_step(const StepArgs& a) {
     const Rows kind = a.node.rows;
     const StepState* state = a.state;
     const DeviceLimits limits = a.limits;
+    const bool plain = a.plain_attention;
     Step step;
-    step.kernel = attend_name(attn_plan(attn_shape(p, spec, 1, 1), limits).kernel, spec.type);
+    step.kernel = attend_name(attn_plan(attn_shape(p, spec, 1, 1, plain), limits).kernel, spec.type);
     step.enqueue = [=](const Bounds& b, stream_t stream) {
         const int rows = b.count(kind);
         if (rows == 0) return;
-        attn_run(attn_plan(attn_shape(p, spec, rows, b.positions), limits), args, run_rows(state, kind, b), stream);
+        attn_run(attn_plan(attn_shape(p, spec, rows, b.positions, plain), limits), args, run_rows(state, kind, b), stream);
     };
     return step;
 }

@@ -16,8 +16,11 @@ from rich.table import Table
 from .. import Model, Pair, find_drafter
 from ..models import GENESIS
 from ..pair import DRAFT_MAX, LOOKUP, Draft
+from ..placing import draft_device_for
 from .console import (
     DenseHeadOption,
+    DeviceOption,
+    DraftDeviceOption,
     DraftOption,
     ModelOption,
     PMinOption,
@@ -41,6 +44,9 @@ def bench(
     n_gen: int = typer.Option(128, "-n", "--n-gen", min=1, help="Tokens to write."),
     repeats: int = typer.Option(5, "-r", "--repetitions", min=1, help="How often to measure."),
     threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
+    device: str = DeviceOption,
+    draft_device: str = DraftDeviceOption,
+    n_gpu_layers: int = typer.Option(-1, "-ngl", "--n-gpu-layers", help="Layers on the device, from the last one down; -1: all."),
     kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
     file: Optional[Path] = typer.Option(None, "-f", "--file", help="Take the prompt from this text instead of Genesis 1."),
     n_draft: str = DraftOption,
@@ -65,11 +71,11 @@ def bench(
     """
     pyplot = _pyplot() if plot else None
     draft = draft_count(n_draft)
-    with open_model(model, n_threads=threads) as target:
+    with open_model(model, n_threads=threads, device=device, n_gpu_layers=n_gpu_layers) as target:
         if target.is_drafter:
             results = _drafter_alone(target, n_prompt, repeats, threads, kv_type, dense_head)
         else:
-            drafting = _open_drafter(target, drafter, threads)
+            drafting = _open_drafter(target, drafter, threads, draft_device_for(device, draft_device))
             tokens = _prompt(target, file, n_prompt)
             n_ctx = min(len(tokens) + n_gen + 2 * DRAFT_MAX + 2, target.n_ctx_train)
             if len(tokens) + n_gen > n_ctx:
@@ -127,7 +133,7 @@ def _drafter_alone(drafter: Model, n_prompt: int, repeats: int, threads: int, kv
                 return _draft_steps(bench, pair)
 
 
-def _open_drafter(target: Model, name: str, threads: int) -> Optional[Any]:
+def _open_drafter(target: Model, name: str, threads: int, device: str) -> Optional[Any]:
     if name == "none":
         return None
     if name == LOOKUP:
@@ -135,7 +141,7 @@ def _open_drafter(target: Model, name: str, threads: int) -> Optional[Any]:
     path = find_drafter(target) if name == "auto" else Path(name)
     if path is None:
         return None
-    return open_model(path, n_threads=threads)
+    return open_model(path, n_threads=threads, device=device)
 
 
 def _prompt(target: Model, file: Optional[Path], n: int) -> list[int]:

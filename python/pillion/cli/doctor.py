@@ -1,22 +1,43 @@
-"""`pillion doctor`: what this machine offers, and what is missing and why."""
+"""`pillion doctor`: what this machine offers, what is missing and why, and where the ops of a model would run."""
 
 from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Optional
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from .. import backends, system, version
-from .console import command, size
+from .. import Placed, backends, system, version
+from .console import DeviceOption, DraftDeviceOption, DrafterOption, LayersOption, command, open_llm, size
 
 
 @command
-def doctor(as_json: bool = typer.Option(False, "--json", help="Print everything as one JSON object.")) -> None:
-    """Show the processor, the kernel table in use, memory, and the back ends."""
+def doctor(
+    model: Optional[Path] = typer.Option(None, "-m", "--model", help="Load this model and list which op runs where."),
+    drafter: str = DrafterOption,
+    device: str = DeviceOption,
+    draft_device: str = DraftDeviceOption,
+    n_gpu_layers: int = LayersOption,
+    flash_attn: str = typer.Option("auto", "-fa", "--flash-attn", help="auto, on or off."),
+    ctx: int = typer.Option(0, "-c", "--ctx-size", help="Positions of the context; 0: the model's, at most 4096."),
+    as_json: bool = typer.Option(False, "--json", help="Print everything as one JSON object."),
+) -> None:
+    """Show the processor, the kernel table in use, memory, and the back ends; with -m, where each op of a model runs."""
     found = system()
+    placed: list[Placed] = []
+    if model is not None:
+        options: dict[str, Any] = {"device": device, "draft_device": draft_device, "n_gpu_layers": n_gpu_layers}
+        options["drafter"] = None if drafter == "none" else drafter
+        with open_llm(model, n_ctx=ctx, flash_attn=flash_attn, **options) as llm:
+            placed = llm.placement()
     if as_json:
-        typer.echo(json.dumps({"version": version(), **found}, indent=2))
+        more = {} if model is None else {"placement": [entry._asdict() for entry in placed]}
+        typer.echo(json.dumps({"version": version(), **found, **more}, indent=2))
         return
     cpu = found["cpu"]
     typer.echo(f"pillion {version()}, Python {platform.python_version()}, {platform.machine()}")
@@ -27,3 +48,32 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print everything 
     for backend in backends():
         state = "available" if backend.available else f"absent: {backend.reason or 'no reason was given'}"
         typer.echo(f"{backend.name:<14} {state}")
+    if placed:
+        _show(placed)
+
+
+def _show(placed: list[Placed]) -> None:
+    """One line for each op, device and kernel."""
+    groups: dict[tuple[str, str, str, str], list[int]] = {}
+    for one in placed:
+        groups.setdefault((one.model, one.op, one.backend, one.kernel), []).append(one.layer)
+    table = Table(box=None, pad_edge=False)
+    for title in ("model", "op", "runs on", "kernel", "layers"):
+        table.add_column(title, no_wrap=title != "layers")
+    for (model, op, backend, kernel), layers in groups.items():
+        table.add_row(model, op, backend, kernel, _ranges(layers))
+    typer.echo()
+    Console(highlight=False).print(table)
+
+
+def _ranges(layers: Iterable[int]) -> str:
+    """Layers as "0-3, 7"; what lies outside them as "-"."""
+    texts: list[str] = []
+    numbers = sorted({layer for layer in layers if layer >= 0})
+    first = 0
+    for i, number in enumerate(numbers):
+        if i + 1 < len(numbers) and numbers[i + 1] == number + 1:
+            continue
+        texts.append(str(number) if number == numbers[first] else f"{numbers[first]}-{number}")
+        first = i + 1
+    return ", ".join(texts) or "-"

@@ -12,12 +12,15 @@ import typer
 from .. import LLM, Generation, PairStats
 from .console import (
     DenseHeadOption,
+    DeviceOption,
     DraftDeviceOption,
     DrafterOption,
     DraftOption,
     DraftSamplingOption,
+    LayersOption,
     ModelOption,
     PMinOption,
+    StrictOption,
     command,
     draft_options,
     fail,
@@ -53,6 +56,9 @@ def run(
     dense_head: bool = DenseHeadOption,
     draft_sampling: str = DraftSamplingOption,
     draft_device: str = DraftDeviceOption,
+    device: str = DeviceOption,
+    n_gpu_layers: int = LayersOption,
+    strict: bool = StrictOption,
     no_mmap: bool = typer.Option(False, "--no-mmap", help="Read the file into memory instead of mapping it."),
     as_json: bool = typer.Option(
         False, "--json", help="Print one object: text, tokens, finish_reason, timings (and speculation)."
@@ -78,6 +84,9 @@ def run(
         flash_attn=flash_attn,
         kv_type=kv_type,
         use_mmap=not no_mmap,
+        device=device,
+        n_gpu_layers=n_gpu_layers,
+        strict=strict,
         **draft_options(drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
     ) as llm:
         opening = [{"role": "system", "content": system}] if system else []

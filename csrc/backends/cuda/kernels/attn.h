@@ -30,6 +30,7 @@ struct AttnShape {
     int window;                // 0: none
     int capacity;              // of the cache
     KvType kv;
+    bool plain = false;        // not to be tiled, whatever the shape
 };
 
 struct AttnPlan {

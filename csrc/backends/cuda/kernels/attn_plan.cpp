@@ -53,7 +53,7 @@ AttnPlan attn_plan(const AttnShape& s, const DeviceLimits& limits) {
     if (const char* fault = fault_of(s)) return p.reason = fault, p;
     const int64_t vectors = int64_t(s.n_tokens) * (s.n_head / s.n_head_kv);    // of one KV head
     const bool few = s.n_tokens <= kFewTokens;
-    if (!has_instance(s.d)) {
+    if (s.plain || !has_instance(s.d)) {
         p.kernel = AttnKernel::plain, p.rows = 1, p.shared_bytes = attn_plain_shared(s.d);
     } else if (few) {
         p.kernel = AttnKernel::decode;
