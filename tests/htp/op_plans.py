@@ -32,11 +32,12 @@ INPUTS = {
 }
 IN_PLACE = {"softcap": ["x"], "qkv_norm_rope": ["q", "k", "v"]}
 RESULTS = {"moe_route": ["ids", "gates"], "centroid_head": ["y", "ids"], "pick": ["y", "probability"]}
-GROUPS = {"f32": (1, 1), "f16": (2, 1), "bf16": (2, 1), "q4_0": (64, 9), "q8_0": (64, 17), "q4_k": (256, 36), "q6_k": (256, 53)}
+GROUPS = {"f32": (1, 1), "f16": (2, 1), "bf16": (2, 1), "q4_0": (64, 9), "q8_0": (64, 17)}
+GROUPS |= {"q4_k": (256, 36), "q5_k": (256, 44), "q6_k": (256, 53)}
 
 
 def supported(case):
-    return all(x.dtype in GROUPS for x in case.inputs.values() if isinstance(x, oc.Weight))
+    return all(x.dtype in GROUPS or x.use == "table" for x in case.inputs.values() if isinstance(x, oc.Weight))
 
 
 class Packer:

@@ -14,7 +14,7 @@ static inline uint32_t htp_group_inputs(uint32_t dtype) {
         case HTP_F32: return 1;
         case HTP_F16: case HTP_BF16: return 2;
         case HTP_Q4_0: case HTP_Q8_0: return 64;
-        case HTP_Q4_K: case HTP_Q6_K: return 256;
+        case HTP_Q4_K: case HTP_Q5_K: case HTP_Q6_K: return 256;
         default: return 0;
     }
 }
@@ -24,16 +24,17 @@ static inline uint32_t htp_group_bytes(uint32_t dtype) {
         case HTP_Q4_0: return 9 * HTP_VECTOR;
         case HTP_Q8_0: return 17 * HTP_VECTOR;
         case HTP_Q4_K: return 36 * HTP_VECTOR;
+        case HTP_Q5_K: return 44 * HTP_VECTOR;
         case HTP_Q6_K: return 53 * HTP_VECTOR;
         default: return 0;
     }
 }
-// What the width of a matrix must be a multiple of: the file's block.
+// What the width of a matrix must be a multiple of: the file's block. Known for every format that a table may have.
 static inline uint32_t htp_block_inputs(uint32_t dtype) {
     switch (dtype) {
         case HTP_F32: case HTP_F16: case HTP_BF16: return 1;
-        case HTP_Q4_0: case HTP_Q8_0: return 32;
-        case HTP_Q4_K: case HTP_Q6_K: return 256;
+        case HTP_Q4_0: case HTP_Q4_1: case HTP_Q5_0: case HTP_Q5_1: case HTP_Q8_0: case HTP_IQ4_NL: return 32;
+        case HTP_Q2_K: case HTP_Q3_K: case HTP_Q4_K: case HTP_Q5_K: case HTP_Q6_K: case HTP_IQ4_XS: return 256;
         default: return 0;
     }
 }
@@ -41,9 +42,16 @@ static inline uint32_t htp_block_bytes(uint32_t dtype) {
     switch (dtype) {
         case HTP_F32: case HTP_I32: return 4;
         case HTP_F16: case HTP_BF16: return 2;
-        case HTP_Q4_0: return 18;
+        case HTP_Q4_0: case HTP_IQ4_NL: return 18;
+        case HTP_Q4_1: return 20;
+        case HTP_Q5_0: return 22;
+        case HTP_Q5_1: return 24;
         case HTP_Q8_0: return 34;
+        case HTP_Q2_K: return 84;
+        case HTP_Q3_K: return 110;
+        case HTP_IQ4_XS: return 136;
         case HTP_Q4_K: return 144;
+        case HTP_Q5_K: return 176;
         case HTP_Q6_K: return 210;
         default: return 0;
     }

@@ -34,6 +34,16 @@ HVX_INLINE void load_bytes(const uint8_t* at, HVX_Vector codes[8]) {
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) codes[i] = hvx_load(at + i * HTP_VECTOR);
 }
+// One vector of single bits, then four of nibbles.
+HVX_INLINE void unpack_five_bits(const uint8_t* at, HVX_Vector codes[8]) {
+    const HVX_Vector mask = Q6_V_vsplat_R(0x10101010), bits = hvx_load(at);
+    unpack_nibbles(at + HTP_VECTOR, codes);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+        const HVX_Vector moved = j < 4 ? Q6_Vw_vasl_VwR(bits, 4 - j) : Q6_Vuw_vlsr_VuwR(bits, j - 4);
+        codes[j] = Q6_V_vor_VV(codes[j], Q6_V_vand_VV(moved, mask));
+    }
+}
 // Two vectors of bit pairs, then four of nibbles.
 HVX_INLINE void unpack_six_bits(const uint8_t* at, HVX_Vector codes[8]) {
     const HVX_Vector mask = Q6_V_vsplat_R(0x30303030), p0 = hvx_load(at), p1 = hvx_load(at + HTP_VECTOR);
@@ -81,21 +91,30 @@ HVX_INLINE HVX_Vector six_bit_field(const uint8_t* at, int i) {
     const HVX_Vector v2 = Q6_Vuw_vlsr_VuwR(hvx_load(at + 2 * HTP_VECTOR), 30);
     return Q6_V_vor_VV(v0, Q6_V_vor_VV(Q6_Vw_vasl_VwR(v1, 2), Q6_Vw_vasl_VwR(v2, 4)));
 }
-HVX_INLINE void q4_k_group(const uint8_t* g, uint32_t group, uint32_t inputs, const struct act* x, unsigned n, HVX_Vector* acc) {
-    (void)inputs;
+// Q4_K and Q5_K
+HVX_INLINE void minima_group(const uint8_t* g, uint32_t group, const struct act* x, unsigned n, HVX_Vector* acc, int bits) {
     for (int s = 0; s < 8; s++) {
         const HVX_VectorPair d = f32_from_f16(hvx_load(g));
         const uint32_t block = 8 * group + (uint32_t)s;
         const HVX_Vector scale = f32_mul(Q6_V_lo_W(d), f32_from_small_i32(six_bit_field(g + HTP_VECTOR, s)));
         const HVX_Vector low = f32_mul(Q6_V_hi_W(d), f32_from_small_i32(six_bit_field(g + HTP_VECTOR, 8 + s)));
         HVX_Vector codes[8];
-        unpack_nibbles(g + (4 + 4 * s) * HTP_VECTOR, codes);
+        if (bits == 4) unpack_nibbles(g + (4 + 4 * s) * HTP_VECTOR, codes);
+        else unpack_five_bits(g + (4 + 5 * s) * HTP_VECTOR, codes);
         ROWS(i) {
             const struct htp_act_block* b = x[i].b + block;
             acc[i] = f32_block_add(acc[i], dot_words(codes, x[i].q + 8 * block, 8, 0), b->d, scale);
             acc[i] = f32_scale_add(acc[i], low, -b->d_sum);
         }
     }
+}
+HVX_INLINE void q4_k_group(const uint8_t* g, uint32_t group, uint32_t inputs, const struct act* x, unsigned n, HVX_Vector* acc) {
+    (void)inputs;
+    minima_group(g, group, x, n, acc, 4);
+}
+HVX_INLINE void q5_k_group(const uint8_t* g, uint32_t group, uint32_t inputs, const struct act* x, unsigned n, HVX_Vector* acc) {
+    (void)inputs;
+    minima_group(g, group, x, n, acc, 5);
 }
 HVX_INLINE void q6_k_group(const uint8_t* g, uint32_t group, uint32_t inputs, const struct act* x, unsigned n, HVX_Vector* acc) {
     (void)inputs;
@@ -192,6 +211,7 @@ struct groups {
 QUANT_KERNEL(q4_0, HTP_Q4_0)
 QUANT_KERNEL(q8_0, HTP_Q8_0)
 QUANT_KERNEL(q4_k, HTP_Q4_K)
+QUANT_KERNEL(q5_k, HTP_Q5_K)
 QUANT_KERNEL(q6_k, HTP_Q6_K)
 FLOAT_KERNEL(f32, f32_group(at, k, x, n, acc))
 FLOAT_KERNEL(f16, halves_group(f32_from_f16(hvx_load(at)), k, g->inputs, x, n, acc))
@@ -199,6 +219,7 @@ FLOAT_KERNEL(bf16, halves_group(f32_from_bf16(hvx_load(at)), k, g->inputs, x, n,
 COUNTS(q4_0)
 COUNTS(q8_0)
 COUNTS(q4_k)
+COUNTS(q5_k)
 COUNTS(q6_k)
 COUNTS(f32)
 COUNTS(f16)
@@ -211,6 +232,7 @@ void panel_groups(uint32_t dtype, const uint8_t* groups, uint32_t n_groups, uint
         case HTP_Q4_0: q4_0_rows(&g); break;
         case HTP_Q8_0: q8_0_rows(&g); break;
         case HTP_Q4_K: q4_k_rows(&g); break;
+        case HTP_Q5_K: q5_k_rows(&g); break;
         case HTP_Q6_K: q6_k_rows(&g); break;
         case HTP_F16: f16_rows(&g); break;
         case HTP_BF16: bf16_rows(&g); break;
