@@ -11,7 +11,9 @@ import numpy as np
 VERSION, PLAN_MAGIC, SIM_MAGIC, SLOTS, SLACK, NOWHERE = 1, 0x4C505448, 0x53505448, 32, 128, 0xFFFF
 NONE, MAP, UNMAP, PREPARE, RUN, RELEASE, INFO, STOP = range(8)
 OK, REFUSED, FAILED, CANCELLED, INJECTED = 0, -1, -2, -3, -4
-WHY = "NONE VERSION MESSAGE BUFFER MAP PLAN OP OPERAND DTYPE LAYOUT SHAPE BOUNDS ALIGNMENT PARAMS TILING STATE TOKEN MEMORY".split()
+WHY = (
+    "NONE VERSION MESSAGE BUFFER MAP PLAN OP OPERAND DTYPE LAYOUT SHAPE BOUNDS ALIGNMENT PARAMS TILING STATE TOKEN MEMORY".split()
+)
 FAIL, DIE, SLEEP = 1, 2, 3
 ABSENT, ROWS, PACKED, KV = range(4)
 FIXED, RUN_ROWS, OUT_ROWS = range(3)
@@ -31,10 +33,20 @@ TILING = np.dtype(
     + [(n, "<u4") for n in ("scratch_offset", "scratch_bytes", "fetch_groups", "fetch_bytes", "vtcm_offset")]
 )
 OP = np.dtype(
-    [("code", "<u2"), ("rows", "u1"), ("n", "u1"), ("layer", "<i4"), ("reserved", "<u4", 6), ("params", "u1", 64), ("tiling", TILING)]
+    [
+        ("code", "<u2"),
+        ("rows", "u1"),
+        ("n", "u1"),
+        ("layer", "<i4"),
+        ("reserved", "<u4", 6),
+        ("params", "u1", 64),
+        ("tiling", TILING),
+    ]
     + [("in", TENSOR, 6), ("out", TENSOR, 2)]
 )
-PLAN = np.dtype([(n, "<u4") for n in ("magic", "version", "op_bytes", "n_ops", "rows_max", "out_rows_max")] + [("reserved", "<u4", 26)])
+PLAN = np.dtype(
+    [(n, "<u4") for n in ("magic", "version", "op_bytes", "n_ops", "rows_max", "out_rows_max")] + [("reserved", "<u4", 26)]
+)
 ANSWER = np.dtype(
     [(n, "<i4") for n in ("status", "why", "op", "operand")] + [(n, "<u4") for n in ("value", "limit", "usecs", "reserved")]
 )

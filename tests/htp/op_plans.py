@@ -74,13 +74,20 @@ class Packer:
         return a, b
 
 
+WIDTH_OF = {"norm_add": "branch", "add": "a", "attend": "q"}
+
+
+def up(n, to=128):
+    return -(-n // to) * to
+
+
 def panel_bytes(dtype, width):
     inputs, vectors = GROUPS[dtype]
     return -(-width // inputs) * vectors * 128
 
 
 def act_bytes(inputs):
-    return -(-inputs // 128) * 128 + -(-(inputs // 32 * 16) // 128) * 128
+    return up(inputs) + up(inputs // 32 * 16)
 
 
 def kv_bytes(store):
@@ -110,33 +117,30 @@ def decode_cache(store, raw):
     return keys[..., :dim], values.reshape(n, slots, 32 * blocks)[..., :dim]
 
 
+PARAMS = {  # as struct.pack wants them; a missing one is 0
+    "embed": ("<f", ["scale"]),
+    "scale": ("<f", ["scale"]),
+    "per_layer_embed": ("<2i4f", ["width", "n_layers", "proj_scale", "table_scale", "out_scale", "eps"]),
+    "rope_table": ("<i2f", ["dims", "base", "position_scale"]),
+    "norm": ("<2f", ["eps", "scale"]),
+    "norm_add": ("<2f", ["eps", "scale"]),
+    "qkv_norm_rope": ("<4if3B", ["n_heads", "n_kv_heads", "head_dim", "rope_dims", "eps", "interleaved", "norm_v", "v_from_k"]),
+    "attend": ("<4i2fi", ["n_heads", "n_kv_heads", "head_dim", "window", "scale", "softcap", "past_only"]),
+    "geglu": ("<3i", ["activation", "up_offset", "groups"]),
+    "moe_route": ("<3i", ["n_experts", "n_used", "per_row"]),
+    "moe_matmul": ("<3i", ["n_experts", "n_used", "per_row"]),
+    "moe_sum": ("<3i", ["n_experts", "n_used", "per_row"]),
+    "softcap": ("<f", ["cap"]),
+    "centroid_head": ("<2i", ["n_centroids", "n_active"]),
+}
+
+
 def params_of(case):
-    p = case.params
-    kind = {"gelu_tanh": 0, "silu": 1}
-    match case.op:
-        case "embed" | "scale":
-            return struct.pack("<f", p.get("scale", 1.0))
-        case "per_layer_embed":
-            return struct.pack("<2i4f", *(p[n] for n in ("width", "n_layers", "proj_scale", "table_scale", "out_scale", "eps")))
-        case "rope_table":
-            return struct.pack("<i2f", p["dims"], p["base"], p["position_scale"])
-        case "norm" | "norm_add":
-            return struct.pack("<2f", p["eps"], p.get("scale", 1.0))
-        case "qkv_norm_rope":
-            numbers = [p[n] for n in ("n_heads", "n_kv_heads", "head_dim", "rope_dims", "eps")]
-            return struct.pack("<4if3B", *numbers, p["interleaved"], p["norm_v"], p["v_from_k"])
-        case "attend":
-            numbers = [p[n] for n in ("n_heads", "n_kv_heads", "head_dim", "window", "scale", "softcap")]
-            return struct.pack("<4i2fi", *numbers, p.get("past_only", 0))
-        case "geglu":
-            return struct.pack("<3i", kind[p["activation"]], p.get("up_offset", 0), p.get("groups", 0))
-        case "moe_route" | "moe_matmul" | "moe_sum":
-            return struct.pack("<3i", p["n_experts"], p["n_used"], p.get("per_row", 1))
-        case "softcap":
-            return struct.pack("<f", p["cap"])
-        case "centroid_head":
-            return struct.pack("<2i", p["n_centroids"], p["n_active"])
-    return b""
+    shape, names = PARAMS.get(case.op, ("", []))
+    values = {"scale": 1.0, "per_row": 1, **case.params}
+    if case.op == "geglu":
+        values["activation"] = ["gelu_tanh", "silu"].index(values["activation"])
+    return struct.pack(shape, *(values.get(name, 0) for name in names))
 
 
 def frequencies(case):
@@ -217,54 +221,51 @@ class OpPlan:
             a[...] = 99
 
     def outputs(self):
-        c, w = self.case, lambda n: self.case.inputs[n].shape[1] if isinstance(self.case.inputs[n], np.ndarray) else self.case.inputs[n].width
-        f, i, p = np.float32, np.int32, c.params
-        match c.op:
-            case "embed" | "per_layer_embed":
-                return {"y": (w("table"), f)}
-            case "rope_table":
-                return {"y": (p["dims"], f)}
-            case "norm_add":
-                return {"y": (w("branch"), f)}
-            case "matmul":
-                return {"y": (c.inputs["weight"].rows, f)}
-            case "attend":
-                return {"y": (w("q"), f)}
-            case "geglu":
-                return {"y": (w("gate") // (2 if p.get("groups") else 1), f)}
-            case "moe_route":
-                return {"ids": (p["n_used"], i), "gates": (p["n_used"], f)}
-            case "moe_matmul":
-                return {"y": (c.inputs["weights"].rows * p["n_used"], f)}
-            case "moe_sum":
-                return {"y": (p["width"], f)}
-            case "pick":
-                return {"y": (1, i)} | ({"probability": (1, f)} if p.get("probability") else {})
-            case "concat":
-                return {"y": (w("a") + w("b"), f)}
-            case "centroid_head":
-                n = c.inputs["table"].rows // p["n_centroids"] * p["n_active"]
-                return {"y": (n, f), "ids": (n, i)}
-            case "kv_store":
-                return {}
-            case _:
-                return {"y": (w("a" if c.op == "add" else "x"), f)}
+        """{name: (width, dtype)}"""
+        c, p, f, i = self.case, self.case.params, np.float32, np.int32
+
+        def width(name):
+            x = c.inputs[name]
+            return x.shape[1] if isinstance(x, np.ndarray) else x.width
+
+        if c.op == "kv_store":
+            return {}
+        if c.op == "moe_route":
+            return {"ids": (p["n_used"], i), "gates": (p["n_used"], f)}
+        if c.op == "pick":
+            return {"y": (1, i)} | ({"probability": (1, f)} if p.get("probability") else {})
+        if c.op == "centroid_head":
+            n = c.inputs["table"].rows // p["n_centroids"] * p["n_active"]
+            return {"y": (n, f), "ids": (n, i)}
+        if c.op in ("embed", "per_layer_embed"):
+            n = width("table")
+        elif c.op == "matmul":
+            n = c.inputs["weight"].rows
+        elif c.op == "moe_matmul":
+            n = c.inputs["weights"].rows * p["n_used"]
+        elif c.op == "geglu":
+            n = width("gate") // (2 if p.get("groups") else 1)
+        elif c.op == "concat":
+            n = width("a") + width("b")
+        else:
+            n = p["dims"] if c.op == "rope_table" else p["width"] if c.op == "moe_sum" else width(WIDTH_OF.get(c.op, "x"))
+        return {"y": (n, f)}
 
     def scratch_bytes(self, threads, rows_max, rows_at_once, weights):
-        p, up = self.case.params, lambda n: -(-n // 128) * 128
-        match self.case.op:
-            case "matmul":
-                w = weights["weight"]
-                return 0 if "f" in w.dtype else (rows_at_once or min(72, rows_max)) * act_bytes(w.width)
-            case "attend":
-                return threads * 16 * 4 * (256 + 3 * (-(-p["head_dim"] // 64) * 64))
-            case "moe_matmul":
-                w = weights["weights"]
-                act = 0 if "f" in w.dtype else rows_max * p["per_row"] * act_bytes(w.width)
-                return up((2 + 3 * p["n_experts"] + rows_max * p["n_used"]) * 4) + act
-            case "centroid_head":
-                w = weights["table"]
-                return up(rows_max * p["n_active"] * 4) + (0 if "f" in w.dtype else rows_max * act_bytes(w.width))
+        p, op = self.case.params, self.case.op
+        w = next((w for w in weights.values() if w.use == "matrix"), None)
+
+        def act(rows):
+            return 0 if w.dtype in ("f32", "f16", "bf16") else rows * act_bytes(w.width)
+
+        if op == "matmul":
+            return act(rows_at_once or min(72, rows_max))
+        if op == "attend":
+            return threads * 16 * 4 * (256 + 3 * up(p["head_dim"], 64))
+        if op == "moe_matmul":
+            return up((2 + 3 * p["n_experts"] + rows_max * p["n_used"]) * 4) + act(rows_max * p["per_row"])
+        if op == "centroid_head":
+            return up(rows_max * p["n_active"] * 4) + act(rows_max)
         return 0
 
     def fill(self, rows, start=0):

@@ -27,7 +27,9 @@ def plan_of(dsp, packer, case, **how):
 
 def check(got, want, what):
     for name, w in want.items():
-        assert same(got[name], w), f"{what}: {name}: first at {np.argwhere(got[name] != w)[0]}, max {np.nanmax(np.abs(got[name] - w))}"
+        assert same(got[name], w), (
+            f"{what}: {name}: first at {np.argwhere(got[name] != w)[0]}, max {np.nanmax(np.abs(got[name] - w))}"
+        )
 
 
 def test_the_list_holds_every_op():
@@ -115,13 +117,17 @@ def test_qf32_path(qf32_dsp, packer, op):
         for name, (want, bound) in double.TEXTS[op](case).items():
             if name in got:
                 error = np.abs(got[name].astype(np.float64) - want)
-                assert not (~(error <= bound)).any(), f"{case}: {name}: {np.nanmax(error)} at most {bound[np.unravel_index(np.nanargmax(error), error.shape)]}"
+                assert not (~(error <= bound)).any(), (
+                    f"{case}: {name}: {np.nanmax(error)} at most {bound[np.unravel_index(np.nanargmax(error), error.shape)]}"
+                )
 
 
 def test_every_count_of_rows_has_its_kernel(qf32_dsp, packer):
     """1 to 9 rows share one reading of the weights; none may tell how many there are."""
     for dtype in op_plans.GROUPS:
-        case = next(c for c in MATRICES if c.op == "matmul" and c.inputs["weight"].dtype == dtype and c.inputs["weight"].rows == 75)
+        case = next(
+            c for c in MATRICES if c.op == "matmul" and c.inputs["weight"].dtype == dtype and c.inputs["weight"].rows == 75
+        )
         plan = plan_of(qf32_dsp, packer, case)
         alone = [plan.run(1, row)["y"][0] for row in range(9)]
         for rows in range(1, 10):

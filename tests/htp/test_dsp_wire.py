@@ -85,7 +85,16 @@ def test_the_state_of_a_run_is_checked(dsp):
     dsp.run(7, 3, 2)
     np.testing.assert_array_equal(y[:3], 2 * x[:3])
     assert not y[3].any()
-    for pos, rows, outs in ((0, 0, 0), (0, 5, 0), (0, -1, 0), (0, 4, 3), (0, 1, 2), (0, 2, -1), (-1, 2, 0), ((1 << 30) + 1, 2, 0)):
+    for pos, rows, outs in (
+        (0, 0, 0),
+        (0, 5, 0),
+        (0, -1, 0),
+        (0, 4, 3),
+        (0, 1, 2),
+        (0, 2, -1),
+        (-1, 2, 0),
+        ((1 << 30) + 1, 2, 0),
+    ):
         refused(lambda: dsp.run(pos, rows, outs), "STATE")
 
 
@@ -343,7 +352,11 @@ def mutate(rng, raw):
         size = int(rng.choice([1, 2, 4]))
         at = int(rng.integers(0, len(raw) // size)) * size
         old = int.from_bytes(raw[at : at + size].tobytes(), "little")
-        new = int(rng.choice([old + 1, old - 1, old * 2, old // 2, old ^ 1 << int(rng.integers(0, 8 * size)), int(rng.choice(INTERESTING))]))
+        new = int(
+            rng.choice(
+                [old + 1, old - 1, old * 2, old // 2, old ^ 1 << int(rng.integers(0, 8 * size)), int(rng.choice(INTERESTING))]
+            )
+        )
         raw[at : at + size] = np.frombuffer((new % (1 << 8 * size)).to_bytes(size, "little"), np.uint8)
 
 
