@@ -363,6 +363,11 @@ std::string Context::to_json() {
     return out + "], \"backend\": \"" + model_->backend().name() + "\", \"plan\": " + placement_json() + "}";
 }
 
+int32_t sample_output(Sampler& sampler, const Context& context, int row) {
+    const int32_t pick = context.pick(row);
+    return sampler.takes(pick) ? pick : sampler.sample(context.logits(row), context.model().hparams().n_vocab);
+}
+
 double log_sum_exp(const float* x, size_t n) {
     float max = -INFINITY;
     for (size_t i = 0; i < n; i++) max = std::max(max, x[i]);

@@ -83,19 +83,4 @@ void pick(const PickArgs& args, RunRows rows, stream_t stream);
 void choose_clusters(const CentroidHeadParams& p, const float* scores, const int32_t* order, int cluster_rows, int32_t* clusters,
                      int32_t* ids, RunRows rows, stream_t stream);
 
-// --- accept.cu ---
-
-// What the target picked after a round's last token and after each of its state->draft_count drafts: draft i was right if picks[i]
-// equals it and all before it were. m leading drafts were: state->accepted = state->hidden_row = m, state->tokens[0 .. m] = picks[0 .. m]
-// (what the round emits; the other tokens stay), row = hidden[m]. A count outside 0 .. PILLION_STEP_TOKENS_MAX - 1 is taken to its ends.
-struct AcceptArgs {
-    const int32_t* drafts;     // may be state->tokens + 1
-    const int32_t* picks;      // one more than drafts
-    const float* hidden;       // [one more than drafts, width], after the final norm
-    float* row;                // [width]; not among `hidden`
-    int width;
-    PillionStepState* state;
-};
-void accept(const AcceptArgs& args, stream_t stream);
-
 }  // namespace pillion::cuda
