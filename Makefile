@@ -25,7 +25,7 @@ demo: build
 	$(BIN)/pillion demo
 
 test: build
-	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(SLOW),,-m "not slow") $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ lint: $(VENV)/.ready
 # An editable install: the Python files are used where they are, the compiled parts are built incrementally.
 build: $(VENV)/.ready
 	@$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable . \
-	    -C build-dir=$(BUILD) -C cmake.define.PILLION_LAB=ON -C cmake.define.PILLION_CUDA=SIM
+	    -C build-dir=$(BUILD) -C cmake.define.PILLION_LAB=ON -C cmake.define.PILLION_CUDA=SIM -C cmake.define.PILLION_HTP=ON
 
 $(VENV)/.ready: pyproject.toml tools/system_packages.sh
 	bash tools/system_packages.sh

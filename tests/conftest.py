@@ -19,6 +19,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "fake"), str(REPOSITORY / "tools")]
 
 import build  # noqa: E402 - tests/fake/build.py
+from locked import locked  # noqa: E402
 
 
 # A runner started in the background ignores Ctrl-C, and its children inherit that; the tests of Ctrl-C need it to work.
@@ -130,8 +131,9 @@ def cross_build(preset, *defines):
     quiet = {"check": True, "stdout": subprocess.DEVNULL}
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     toolchain = f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/{preset}.cmake"
-    subprocess.run(["cmake", *generator, "-S", REPOSITORY, "-B", build, toolchain, *defines], **quiet)
-    subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count())], **quiet)
+    with locked(f"build-{preset}"):
+        subprocess.run(["cmake", *generator, "-S", REPOSITORY, "-B", build, toolchain, *defines], **quiet)
+        subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count())], **quiet)
     return build
 
 
@@ -181,3 +183,20 @@ def gemma3_270m():
 @pytest.fixture(scope="session")
 def smollm2_135m():
     return _fetched("smollm2_135m")
+
+
+@pytest.fixture(scope="session")
+def hexagon_sim():
+    """Command line of the DSP's program as Hexagon code under an emulator, built by zig."""
+    emulator = shutil.which("qemu-hexagon")
+    if not emulator:
+        pytest.skip("qemu-hexagon is not installed")
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("ziglang is not installed: its clang builds for Hexagon")
+    source, build = REPOSITORY / "csrc" / "backends" / "htp" / "dsp", REPOSITORY / "build" / "htp-hexagon"
+    quiet = {"check": True, "stdout": subprocess.DEVNULL}
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/hexagon.cmake"
+    subprocess.run(["cmake", *generator, "-S", source, "-B", build, toolchain, f"-DHTP_PYTHON={sys.executable}"], **quiet)
+    subprocess.run(["cmake", "--build", build, "--target", "pillion_htp_sim", "--parallel", str(os.cpu_count())], **quiet)
+    return f"{emulator} -cpu v67 {build / 'pillion_htp_sim'}"

@@ -22,7 +22,7 @@ ALLOWED = {
     "backends/cpu": ("core",),
     "backends/cuda": ("core",),
     "backends/htp/host": ("core", "backends/htp/wire"),
-    "backends/htp/wire": (),
+    "backends/htp/wire": ("core/blocks.h",),
     "backends/htp/dsp": (
         "backends/htp/wire",
         "core/step_state.h",

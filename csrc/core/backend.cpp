@@ -96,11 +96,13 @@ std::string backends_json() {
         const Backend* b = open(e);
         out += availability_json(e.name, b, e.reason) + ", ";
     }
-    Reason reason;
     bool is_module = false;
-    const Backend* cuda = open_module("cuda", is_module, reason);
-    out += availability_json("cuda", cuda, reason);
-    return out + ", {\"name\": \"htp\", \"available\": false, \"reason\": \"not built into this library\"}]";
+    for (const char* name : {"cuda", "htp"}) {
+        Reason reason;
+        const Backend* b = open_module(name, is_module, reason);
+        out += availability_json(name, b, reason) + (strcmp(name, "htp") == 0 ? "]" : ", ");
+    }
+    return out;
 }
 
 // By making it, where that takes no memory before it runs.

@@ -116,7 +116,7 @@ class Backend {
 };
 
 // --- registry ---
-// "cpu", "cuda" and "cuda:<number>" (a module opened on demand, core/module.h), "auto": a CUDA device where there is one, else "cpu". Throws
+// "cpu", "cuda", "cuda:<number>" and "htp" (modules opened on demand, core/module.h), "auto": a CUDA device where there is one, else "cpu". Throws
 // Error{no_backend} naming the device and why it is absent.
 Backend& find_backend(const std::string& device);
 std::string backends_json();

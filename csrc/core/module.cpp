@@ -13,8 +13,10 @@ struct Name {
     int device = 0;
 };
 
-// "cuda", "cuda:<number>", and the emulation of development builds.
+// "cuda", "cuda:<number>", "htp", and the emulations of development builds.
 Name parse(const std::string& device) {
+    if (device == "htp") return {"libpillion_htp.so", 0};
+    if (device == "htp:sim") return {"libpillion_htp.so", 1};
     if (device == "cuda") return {"libpillion_cuda.so", 0};
     if (device == "cuda:sim") return {"libpillion_cuda_sim.so", 0};
     if (device.compare(0, 5, "cuda:") != 0 || device.size() == 5 || device.size() > 8) return {};

@@ -8,7 +8,7 @@ namespace pillion {
 
 struct ModuleRequest {
     const char* build_id;      // of the core that asks; first, so that any module can read it
-    int32_t device;            // "cuda:1" asks for 1
+    int32_t device;            // "cuda:1" asks for 1, "htp:sim" too
     void (*log)(LogLevel level, const char* format, ...) __attribute__((format(printf, 2, 3)));    // into that core's sink
 };
 
@@ -19,7 +19,7 @@ constexpr const char* kModuleEntry = "pillion_module_backend";
 // What core's headers, its version and the compiler hash to (CMakeLists.txt).
 const char* build_id();
 
-// The backend of a device that a module serves ("cuda", "cuda:1", "cuda:sim"). Null with a reason. `known` tells such a name from one
+// The backend of a device that a module serves ("cuda", "cuda:1", "cuda:sim", "htp", "htp:sim"). Null with a reason. `known` tells such a name from one
 // that no module is for.
 Backend* open_module_device(const std::string& device, bool& known, Reason& reason);
 

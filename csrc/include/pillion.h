@@ -11,7 +11,10 @@
  *  - Objects are counted inside: freeing a model while a context lives is safe, free(NULL) does nothing. One context serves one
  *    caller at a time; a second concurrent call gets PILLION_ERROR_BUSY. Different contexts may run in parallel. Models and
  *    tokenizers are immutable and may be shared by threads. pillion_context_cancel may come from any thread.
- *  - Nothing is printed, nothing aborts, no signal is touched. Environment read: PILLION_CPU_ISA (forces a kernel table).
+ *  - Nothing is printed, nothing aborts, no signal is touched. Environment read: PILLION_CPU_ISA (forces a kernel table);
+ *    by the Hexagon module PILLION_HTP_SIM (command line of the simulator that is device "htp:sim"), PILLION_HTP_DRIVER (another file than
+ *    libcdsprpc.so), PILLION_HTP_TIMEOUT (seconds a run may take; 60), PILLION_HTP_SPACE (MB a session may map, for tests), and
+ *    ADSP_LIBRARY_PATH and DSP_LIBRARY_PATH, which are Qualcomm's (docs/hexagon.md).
  *  - After a failed or cancelled call a context is at the length it reports, usable.
  */
 #ifndef PILLION_H

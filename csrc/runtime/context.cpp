@@ -39,10 +39,10 @@ GraphInputs graph_inputs(int rows_max, int out_rows_max, const KvCache& kv, Buff
     return in;
 }
 
-std::unique_ptr<Buffer> allocate(Backend& backend, size_t bytes, const char* what) {
+std::unique_ptr<Buffer> allocate(Backend& backend, BufferKind kind, size_t bytes, const char* what) {
     std::unique_ptr<Buffer> buffer;
     Reason reason;
-    if (const Status s = backend.allocate(bytes, BufferKind::state, buffer, reason); s != Status::ok) fail(s, "%s: %s", what, reason.text);
+    if (const Status s = backend.allocate(bytes, kind, buffer, reason); s != Status::ok) fail(s, "%s: %s", what, reason.text);
     return buffer;
 }
 
@@ -57,7 +57,7 @@ Context::Context(std::shared_ptr<Model> model, const ContextOptions& o)
       flash_(o.flash),
       kv_(model_->hparams(), model_->placement(), o.kv_type, n_ctx_, n_batch_, o.swa_full),
       places_(make_places()),
-      token_buffer_(allocate(*model_->placement().front, size_t(n_batch_) * 4, "token buffer")),
+      token_buffer_(allocate(*model_->placement().front, BufferKind::state, size_t(std::max(n_batch_, kTokenRowsMin)) * 4, "token buffer")),
       outputs_(make_outputs(n_outputs_max_)),
       activations_(o.collect_activations ? std::make_unique<ActivationStats>(model_->weights()) : nullptr),
       plans_(*model_, places_,
@@ -113,10 +113,11 @@ Context::Outputs Context::make_outputs(int rows) const {
     Outputs out;
     const size_t hidden = size_t(rows) * size_t(hp.n_embd) * 4, logits = size_t(rows) * size_t(hp.n_vocab) * 4;
     out.rows = rows;
-    out.buffer = allocate(model_->backend(), hidden + logits + size_t(rows) * 4, "outputs");
+    out.buffer = allocate(model_->backend(), BufferKind::state, hidden + size_t(rows) * 4, "outputs");
+    out.scores = allocate(model_->backend(), BufferKind::scratch, logits, "logits");
     out.hidden = {DType::f32, Layout::rows, hp.n_embd, rows, 1, out.buffer.get(), 0};
-    out.logits = {DType::f32, Layout::rows, hp.n_vocab, rows, 1, out.buffer.get(), hidden};
-    out.picks = {DType::i32, Layout::rows, 1, rows, 1, out.buffer.get(), hidden + logits};
+    out.logits = {DType::f32, Layout::rows, hp.n_vocab, rows, 1, out.scores.get(), 0};
+    out.picks = {DType::i32, Layout::rows, 1, rows, 1, out.buffer.get(), hidden};
     return out;
 }
 
@@ -129,18 +130,23 @@ void Context::check_tokens(const int32_t* tokens, size_t n) const {
 
 // One run of up to n_batch rows.
 void Context::run(const int32_t* tokens, int rows, int out_rows, PlanCache& plans) {
+    memcpy(token_buffer_->host(), tokens, size_t(rows) * 4);
+    start_and_wait(rows, out_rows, plans);
+    kv_.end_write(rows);
+    tokens_.insert(tokens_.end(), tokens, tokens + rows);
+}
+
+// The tokens lie in their buffer, or will when the queue comes to this run.
+void Context::start_and_wait(int rows, int out_rows, PlanCache& plans) {
     StepState state = {};
     state.pos = kv_.length(), state.rows = rows, state.out_rows = out_rows;
     Plan& plan = plans.get(rows);
-    memcpy(token_buffer_->host(), tokens, size_t(rows) * 4);
     kv_.begin_write(rows);
     Reason reason;
     Status s = plan.run(state, reason);
     if (s == Status::ok) s = plan.wait(reason);
     if (s != Status::ok && activations_) activations_->spoil();
     if (s != Status::ok) fail(s, "%s", s == Status::cancelled ? "cancelled" : reason.text);
-    kv_.end_write(rows);
-    tokens_.insert(tokens_.end(), tokens, tokens + rows);
 }
 
 // All outputs lie in the last run.
@@ -151,8 +157,7 @@ size_t Context::chunk_rows(size_t n, int n_outputs) const {
 }
 
 void Context::run_chunks(const int32_t* tokens, size_t n, int n_outputs) {
-    out_rows_ = 0;
-    generation_++;
+    invalidate_outputs();
     while (n > 0) {
         const size_t rows = chunk_rows(n, n_outputs);
         const bool last = rows == n;
@@ -186,6 +191,25 @@ void Context::eval(const int32_t* tokens, size_t n, int n_outputs) {
     }
 }
 
+Tensor Context::token_rows(int first, int rows) const {
+    PILLION_CHECK(first >= 0 && first + rows <= std::max(n_batch_, kTokenRowsMin));
+    return {DType::i32, Layout::rows, 1, rows, 1, token_buffer_.get(), size_t(first) * 4};
+}
+
+void Context::eval_chained(int32_t first, int rows, std::vector<int32_t>& tokens) {
+    PILLION_CHECK(rows >= 1 && rows <= n_outputs_max_ && rows <= n_ctx_ - length());
+    check_tokens(&first, 1);
+    int32_t* buffer = reinterpret_cast<int32_t*>(token_buffer_->host());
+    buffer[0] = first;
+    invalidate_outputs();
+    start_and_wait(rows, rows, plans_);
+    tokens.assign(buffer, buffer + rows);
+    check_tokens(buffer, size_t(rows));
+    kv_.end_write(rows);
+    tokens_.insert(tokens_.end(), buffer, buffer + rows);
+    out_rows_ = rows;
+}
+
 size_t Context::set_tokens(const int32_t* tokens, size_t n) {
     if (n == 0) fail(Status::invalid_argument, "set_tokens needs at least one token");
     check_tokens(tokens, n);
@@ -202,8 +226,7 @@ size_t Context::set_tokens(const int32_t* tokens, size_t n) {
 void Context::rewind(size_t length) {
     if (length > tokens_.size())
         fail(Status::invalid_argument, "rewind to %zu, the context holds only %zu tokens", length, tokens_.size());
-    out_rows_ = 0;
-    generation_++;
+    invalidate_outputs();
     if (kv_.can_rewind(int(length))) {
         drop_to(int(length));
         if (length == 0) kv_.clear();
@@ -228,7 +251,28 @@ const Tensor& Context::output(int row, const Tensor& t) const {
 
 const float* Context::logits(int row) const {
     const Tensor& t = output(row, outputs_.logits);
-    return reinterpret_cast<const float*>(t.host()) + row * t.width;
+    if (t.buffer->host()) return reinterpret_cast<const float*>(t.host()) + row * t.width;
+    const size_t width = size_t(t.width);
+    fetched_.logits.resize(size_t(outputs_.rows) * width);    // once: pointers to other rows stay
+    fetched_.rows.resize(size_t(outputs_.rows));
+    float* to = fetched_.logits.data() + size_t(row) * width;
+    if (!fetched_.rows[size_t(row)]) fetch_logits(outputs_, row, to);
+    fetched_.rows[size_t(row)] = 1;
+    return to;
+}
+
+void Context::fetch_logits(const Outputs& outputs, int row, float* to) const {
+    const Tensor& t = outputs.logits;
+    const size_t bytes = size_t(t.width) * 4;
+    Reason reason;
+    if (const Status s = model_->backend().read(*t.buffer, t.offset + size_t(row) * bytes, bytes, to, reason); s != Status::ok)
+        fail(s, "logits: %s", reason.text);
+}
+
+void Context::invalidate_outputs() {
+    out_rows_ = 0;
+    generation_++;
+    std::fill(fetched_.rows.begin(), fetched_.rows.end(), uint8_t(0));
 }
 
 const float* Context::hidden(int row) const {
@@ -244,20 +288,21 @@ void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
     if (n > size_t(n_ctx_)) fail(Status::context_full, "%zu tokens do not fit n_ctx %d", n, n_ctx_);
     kv_.clear();
     tokens_.clear();
-    out_rows_ = 0;
-    generation_++;
+    invalidate_outputs();
     // Logits of many rows at once, within 64 MB of them.
     const size_t n_vocab = size_t(model_->hparams().n_vocab);
     const int rows_max = int(std::min<size_t>({size_t(n_batch_), n, std::max<size_t>(8, (64u << 20) / (n_vocab * 4))}));
     const Outputs out = make_outputs(rows_max);
     PlanCache plans(*model_, places_, graph_inputs(rows_max, rows_max, kv_, *token_buffer_, out.hidden, out.logits, out.picks),
                     compile_options());
-    const float* logits = reinterpret_cast<const float*>(out.logits.host());
+    std::vector<float> fetched(out.scores->host() ? 0 : n_vocab);
     for (size_t i = 0; i < n; i += size_t(rows_max)) {
         const int rows = int(std::min(size_t(rows_max), n - i));
         run(tokens + i, rows, rows, plans);
         for (int r = 0; r < rows && i + size_t(r) + 1 < n; r++) {
-            const float* row = logits + size_t(r) * n_vocab;
+            const float* row = fetched.data();
+            if (fetched.empty()) row = reinterpret_cast<const float*>(out.logits.host()) + size_t(r) * n_vocab;
+            else fetch_logits(out, r, fetched.data());
             logprobs[i + size_t(r)] = float(double(row[tokens[i + size_t(r) + 1]]) - log_sum_exp(row, n_vocab));
         }
     }
@@ -294,7 +339,7 @@ ContextMemory Context::memory() const {
         kv.layers++, kv.positions = spec.capacity, kv.bytes += kv_.layer_bytes(int(l));
     }
     m.scratch = plans_.scratch_bytes();
-    m.outputs = outputs_.buffer->size() + token_buffer_->size();
+    m.outputs = outputs_.buffer->size() + outputs_.scores->size() + token_buffer_->size();
     return m;
 }
 

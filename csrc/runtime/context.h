@@ -57,6 +57,11 @@ class Context {
     // Runs `n` tokens after the present ones; the last `n_outputs` get logits, hidden rows and picks. Throws; the length is then
     // what it was.
     void eval(const int32_t* tokens, size_t n, int n_outputs);
+    // As eval of `rows` tokens with an output each, where all but the first of them are made by a plan that was enqueued before on
+    // queue() and leaves them in token_rows(1, rows - 1): both run without a word from the host in between. `tokens` gets them.
+    void eval_chained(int32_t first, int rows, std::vector<int32_t>& tokens);
+    static constexpr int kTokenRowsMin = 16;
+    Tensor token_rows(int first, int rows) const;    // of the buffer that runs take their tokens from; at least kTokenRowsMin of them
     // Holds exactly these tokens afterwards, with one output. Returns how many were kept.
     size_t set_tokens(const int32_t* tokens, size_t n);
     void rewind(size_t length);
@@ -83,11 +88,18 @@ class Context {
     void compile_all() { plans_.get(n_batch_); }    // also the plan of long runs, which otherwise waits for the first
 
   private:
+    // Logits stay on the device until somebody wants them: a greedy step reads a pick and no more.
     struct Outputs {
-        std::unique_ptr<Buffer> buffer;
+        std::unique_ptr<Buffer> buffer, scores;
         Tensor hidden, logits, picks;
         int rows = 0;
     };
+    // Rows of logits as the host has them, where it can't look at `scores` itself.
+    struct Fetched {
+        std::vector<float> logits;
+        std::vector<uint8_t> rows;
+    };
+    void fetch_logits(const Outputs& outputs, int row, float* to) const;
     Outputs make_outputs(int rows) const;
     std::vector<PartPlace> make_places();
     void set_cancel(bool cancel);
@@ -96,8 +108,10 @@ class Context {
     size_t chunk_rows(size_t n, int n_outputs) const;
     void run_chunks(const int32_t* tokens, size_t n, int n_outputs);
     void run(const int32_t* tokens, int rows, int out_rows, PlanCache& plans);
+    void start_and_wait(int rows, int out_rows, PlanCache& plans);
     void drop_to(int length);
     const Tensor& output(int row, const Tensor& t) const;
+    void invalidate_outputs();
 
     std::shared_ptr<Model> model_;
     int n_ctx_, n_batch_, n_outputs_max_, n_threads_;
@@ -113,6 +127,7 @@ class Context {
     std::vector<PartPlace> places_;                 // of parts 0, 1 and 2: front, back, drafter
     std::unique_ptr<Buffer> token_buffer_;
     Outputs outputs_;
+    mutable Fetched fetched_;
     std::unique_ptr<ActivationStats> activations_;
     PlanCache plans_;
     std::vector<int32_t> tokens_;

@@ -33,6 +33,9 @@ class Drafter {
     virtual const char* backend() const { return ""; }  // where its model runs; "": it has none
     virtual std::string plan_json() { return "null"; }  // where each op of a step runs
     virtual ContextMemory memory() const { return {}; }    // of its own, beside weights
+    // Enqueues a draft of exactly request.n tokens, which the target's next run takes from its token_rows(1, n) (Context::eval_chained).
+    // False: this drafter, or this request, can't; then draft().
+    virtual bool start(const Context&, const DraftRequest&) { return false; }
     // Appends up to request.n tokens to `drafts`. Throws on failure; the target is as it was.
     virtual void draft(const Context& target, const DraftRequest& request, std::vector<int32_t>& drafts) = 0;
 

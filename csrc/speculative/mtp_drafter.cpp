@@ -60,6 +60,7 @@ class MtpDrafter final : public Drafter {
         width_ = draft_scores_width(hp, in_.dense_head);
         if (in_.dense_head && hp.masked_head != MaskedHead::none) read_token_order();
         allocate();
+        chain(target);
         queue_ = &target.queue_on(backend);
         for (int n = 1; n <= kDraftMax; n++) plan(n);    // what can't run is said now, and no round pays for a compilation
     }
@@ -73,15 +74,23 @@ class MtpDrafter final : public Drafter {
     ContextMemory memory() const override {
         ContextMemory m;
         for (const auto& plan : plans_) m.scratch += plan->scratch_bytes();
-        m.outputs = buffer_->size();
+        m.outputs = buffer_->size() + scores_->size();
         return m;
+    }
+
+    bool start(const Context& target, const DraftRequest& r) override {
+        if (!chained_ || r.p_min > 0 || r.sampler || target.length() == 0 || !r.hidden) return false;
+        set_inputs(r);
+        Plan& p = plan(r.n);
+        enqueue(p, target.length());
+        if (model_->backend().is_host()) finish(p);    // it has run: the target must not begin after a draft that was broken off
+        steps_ = r.n;
+        return true;
     }
 
     void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
         if (target.length() == 0 || !r.hidden) return;    // nothing to look at
-        memcpy(in_.hidden.host(), r.hidden, size_t(n_embd_) * 4);
-        *reinterpret_cast<int32_t*>(in_.token.host()) = r.last;
-        steps_ = 0;
+        set_inputs(r);
         // One by one with a bound, so that no step is made for nothing, and where the next token is drawn by the host.
         if (r.p_min > 0 || r.sampler) return draft_stepwise(target, r, drafts);
         run(plan(r.n), target.length());
@@ -91,10 +100,12 @@ class MtpDrafter final : public Drafter {
 
     void read_step(int i, float* logits, float* hidden) const override {
         if (i < 0 || i >= steps_) fail(Status::invalid_argument, "step %d, the last draft had %d", i, steps_);
-        const float* scores = reinterpret_cast<const float*>(in_.logits.host()) + int64_t(i) * width_;
         if (logits) {
+            std::vector<float> copy;
+            std::vector<int32_t> id_copy;
+            const float* scores = row_of(in_.logits, i, copy);
+            const int32_t* ids = scored_ids(i, id_copy);
             std::fill(logits, logits + n_vocab_, -INFINITY);
-            const int32_t* ids = scored_ids(i);
             for (int64_t k = 0; k < width_; k++) logits[ids ? ids[k] : k] = scores[k];
         }
         if (hidden) memcpy(hidden, reinterpret_cast<const float*>(in_.hiddens.host()) + int64_t(i) * n_embd_, size_t(n_embd_) * 4);
@@ -117,25 +128,41 @@ class MtpDrafter final : public Drafter {
             fail(s, "token order of the drafter: %s", reason.text);
     }
 
+    // On the target's own queue its next run can follow without a word from the host: drafts go straight to where it takes its tokens.
+    void chain(const Context& target) {
+        static_assert(1 + kDraftMax <= Context::kTokenRowsMin, "drafts have their rows");
+        const Placement& p = target.model().placement();
+        chained_ = !p.is_split() && p.front == &model_->backend();
+        if (chained_) in_.tokens = target.token_rows(1, kDraftMax);
+    }
+
+    // What every round reads lies in memory that the host sees; scores stay on the device until somebody wants them.
     void allocate() {
         const size_t n = kDraftMax;
+        allocate(buffer_, BufferKind::state,
+                 {{&in_.token, DType::i32, 1, 1},
+                  {&in_.hidden, DType::f32, n_embd_, 1},
+                  {&in_.tokens, DType::i32, 1, n},
+                  {&in_.probabilities, DType::f32, 1, n},
+                  {&in_.hiddens, DType::f32, n_embd_, n}});
+        allocate(scores_, BufferKind::scratch, {{&in_.logits, DType::f32, width_, n}, {&in_.ids, DType::i32, width_, in_.dense_head ? 0 : n}});
+    }
+
+    struct Place {
+        Tensor* tensor;
+        DType dtype;
+        int64_t width;
+        size_t rows;
+    };
+    void allocate(std::unique_ptr<Buffer>& buffer, BufferKind kind, const std::vector<Place>& places) {
         size_t bytes = 0;
-        const auto place = [&](Tensor& t, DType dtype, int64_t width, int64_t rows) {
-            t = {dtype, Layout::rows, width, rows, 1, nullptr, bytes};
-            bytes += (size_t(width * rows) * 4 + 63) / 64 * 64;
-        };
-        place(in_.token, DType::i32, 1, 1);
-        place(in_.hidden, DType::f32, n_embd_, 1);
-        place(in_.tokens, DType::i32, 1, n);
-        place(in_.probabilities, DType::f32, 1, n);
-        place(in_.hiddens, DType::f32, n_embd_, n);
-        place(in_.logits, DType::f32, width_, n);
-        place(in_.ids, DType::i32, width_, in_.dense_head ? 0 : n);
+        for (const Place& p : places) {
+            *p.tensor = {p.dtype, Layout::rows, p.width, int64_t(p.rows), 1, nullptr, bytes};
+            bytes += (size_t(p.width) * p.rows * 4 + 63) / 64 * 64;
+        }
         Reason reason;
-        if (const Status s = model_->backend().allocate(bytes, BufferKind::state, buffer_, reason); s != Status::ok)
-            fail(s, "drafter: %s", reason.text);
-        for (Tensor* t : {&in_.token, &in_.hidden, &in_.tokens, &in_.probabilities, &in_.hiddens, &in_.logits, &in_.ids})
-            t->buffer = buffer_.get();
+        if (const Status s = model_->backend().allocate(bytes, kind, buffer, reason); s != Status::ok) fail(s, "drafter: %s", reason.text);
+        for (const Place& p : places) p.tensor->buffer = buffer.get();
     }
 
     Plan& plan(int n_steps) {
@@ -150,13 +177,25 @@ class MtpDrafter final : public Drafter {
         return *plan;
     }
 
-    static void run(Plan& plan, int position) {
+    void set_inputs(const DraftRequest& r) {
+        memcpy(in_.hidden.host(), r.hidden, size_t(n_embd_) * 4);
+        *reinterpret_cast<int32_t*>(in_.token.host()) = r.last;
+        steps_ = 0;
+    }
+
+    static void enqueue(Plan& plan, int position) {
         StepState state = {};
         state.pos = position, state.rows = 1, state.out_rows = 1;
         Reason reason;
-        Status s = plan.run(state, reason);
-        if (s == Status::ok) s = plan.wait(reason);
-        if (s != Status::ok) fail(s, "%s", reason.text);
+        if (const Status s = plan.run(state, reason); s != Status::ok) fail(s, "%s", reason.text);
+    }
+    static void finish(Plan& plan) {
+        Reason reason;
+        if (const Status s = plan.wait(reason); s != Status::ok) fail(s, "%s", reason.text);
+    }
+    static void run(Plan& plan, int position) {
+        enqueue(plan, position);
+        finish(plan);
     }
 
     void draft_stepwise(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) {
@@ -165,8 +204,8 @@ class MtpDrafter final : public Drafter {
             if (*reinterpret_cast<const float*>(in_.probabilities.host()) < r.p_min) return;
             int32_t t = token(0);
             if (r.sampler) {
-                const float* scores = reinterpret_cast<const float*>(in_.logits.host());
-                r.proposals->push_back(r.sampler->distribution({scores, scored_ids(0), int(width_)}));
+                const float* scores = row_of(in_.logits, 0, scores_copy_);
+                r.proposals->push_back(r.sampler->distribution({scores, scored_ids(0, ids_copy_), int(width_)}));
                 t = r.sampler->draw(r.proposals->back());
             }
             drafts.push_back(t);
@@ -176,20 +215,35 @@ class MtpDrafter final : public Drafter {
     }
 
     int32_t token(int i) const { return reinterpret_cast<const int32_t*>(in_.tokens.host())[i]; }
+    // A row where it lies, or a copy of it where the host can't look.
+    template <class T>
+    const T* row_of(const Tensor& t, int row, std::vector<T>& copy) const {
+        if (t.buffer->host()) return reinterpret_cast<const T*>(t.host()) + int64_t(row) * t.width;
+        copy.resize(size_t(t.width));
+        const size_t bytes = copy.size() * sizeof(T);
+        Reason reason;
+        if (const Status s = model_->backend().read(*t.buffer, t.offset + size_t(row) * bytes, bytes, copy.data(), reason); s != Status::ok)
+            fail(s, "scores of the drafter: %s", reason.text);
+        return copy.data();
+    }
+
     // Which tokens a step's scores belong to; null: those of 0 .. width - 1.
-    const int32_t* scored_ids(int step) const {
-        if (!in_.dense_head) return reinterpret_cast<const int32_t*>(in_.ids.host()) + int64_t(step) * width_;
+    const int32_t* scored_ids(int step, std::vector<int32_t>& copy) const {
+        if (!in_.dense_head) return row_of(in_.ids, step, copy);
         return token_order_.empty() ? nullptr : token_order_.data();
     }
 
     std::shared_ptr<Model> model_;
     DraftInputs in_ = {};
     LentTable lent_;
+    std::vector<float> scores_copy_;
+    std::vector<int32_t> ids_copy_;
     std::vector<int32_t> token_order_;    // of a dense head over a table in cluster order
-    std::unique_ptr<Buffer> buffer_;
+    std::unique_ptr<Buffer> buffer_, scores_;
     Queue* queue_ = nullptr;
     std::unique_ptr<Plan> plans_[kDraftMax];
     int64_t n_embd_ = 0, n_vocab_ = 0, width_ = 0;
+    bool chained_ = false;
     int steps_ = 0;                // readable steps of the last draft
 };
 

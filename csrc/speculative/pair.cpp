@@ -124,11 +124,14 @@ RoundInfo Pair::round(Sampler& sampler, int n_draft, size_t n_max, const int32_t
     rows_.assign(1, last_);
     proposals_.clear();
     Sampler* const draws = sampled_ && !sampler.is_greedy() ? &sampler : nullptr;
-    if (k > 0) drafter_->draft(*target_, {last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_}, rows_);
-    const int drafted = info.drafted = int(rows_.size()) - 1;
-    info.draft_ms = k > 0 ? watch.lap_ms() : 0;
+    const DraftRequest request = {last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_};
+    const bool started = k > 0 && drafter_->start(*target_, request);
+    if (k > 0 && !started) drafter_->draft(*target_, request, rows_);
+    info.draft_ms = k > 0 ? watch.lap_ms() : 0;    // of a started draft on a device: the time to enqueue it
 
-    target_->eval(rows_.data(), rows_.size(), drafted + 1);
+    if (started) target_->eval_chained(last_, k + 1, rows_);
+    else target_->eval(rows_.data(), rows_.size(), int(rows_.size()));
+    const int drafted = info.drafted = int(rows_.size()) - 1;
     info.verify_ms = watch.lap_ms();
 
     // Row i predicts what follows rows_[i]. What is chosen there stands; a draft that equals it was right.

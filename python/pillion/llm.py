@@ -50,9 +50,9 @@ class LLM:
     n_ctx: positions of the context (None: the model's own, at most 4096).
     n_batch, n_threads, kv_type, flash_attn: see `Context`.
     use_mmap, device, progress: see `Model.open`.
-    n_gpu_layers: layers on the device (None or -1: as many as fit beside the cache and the drafter, with a warning when that is not
-    all); strict: anything of the model that would not run on the device is an error instead. device_bytes: of the device's memory
-    that may be used (0: what is free).
+    n_gpu_layers: layers on the device (None or -1: as many as fit beside the cache and the drafter, with a warning when that
+    is not all). strict: anything of the model that would not run on the device is an error instead. device_bytes: of the device's
+    memory that may be used (0: what is free).
     seed: for calls that name none; None: a random one for each call.
     chat_template: Jinja source to use in place of the file's.
     drafter: what guesses ahead: "auto": the assistant beside the model, where there is one; a path or a Model: an assistant or

@@ -189,7 +189,7 @@ class Model(Handle):
         n_threads: Optional[int] = None,
         n_outputs: Optional[int] = None,
     ) -> dict[str, Any]:
-        """How many layers a device holds beside the cache, the scratch of both models, and the drafter: counted, nothing is loaded.
+        """How many layers a device holds beside cache, scratch and drafter: counted, nothing is loaded.
 
         n_gpu_layers: exactly so many (None: as many as fit). device_bytes: of its memory that may be used (0: what is free now).
         Returns {"device", "is_host", "n_layers", "device_layers", "weights", "kv", "scratch", "total", "available"}, bytes on the

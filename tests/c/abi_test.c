@@ -8,7 +8,8 @@
 
 /* Fields are only ever appended: these sizes may grow at the end and never shrink (64-bit systems). */
 _Static_assert(sizeof(pillion_status) == 4, "pillion_status");
-_Static_assert(sizeof(void*) != 8 || sizeof(pillion_model_config) == 40, "pillion_model_config");
+_Static_assert(sizeof(void*) != 8 || sizeof(pillion_model_config) == 48, "pillion_model_config");
+_Static_assert(sizeof(void*) != 8 || sizeof(pillion_fit_config) == 32, "pillion_fit_config");
 _Static_assert(sizeof(pillion_model_info) == 88, "pillion_model_info");
 _Static_assert(sizeof(pillion_tokenizer_info) == 120, "pillion_tokenizer_info");
 _Static_assert(sizeof(pillion_context_config) == 36, "pillion_context_config");
@@ -146,6 +147,11 @@ static void wrong_models(const char* path) {
     REFUSED(PILLION_ERROR_BUFFER_TOO_SMALL, pillion_file_json(path, 0, text, sizeof text, &needed));
     CHECK(needed > sizeof text);
     INVALID(pillion_model_memory(NULL, NULL, NULL, text, sizeof text, &needed));
+    INVALID(pillion_model_fit(NULL, NULL, NULL, NULL, NULL, text, sizeof text, &needed));
+    INVALID(pillion_device_json(NULL, text, sizeof text, &needed));
+    REFUSED(PILLION_ERROR_NO_BACKEND, pillion_device_json("toaster", text, sizeof text, &needed));
+    REFUSED(PILLION_ERROR_BUFFER_TOO_SMALL, pillion_device_json("cpu", text, 1, &needed));
+    INVALID(pillion_pair_json(NULL, text, sizeof text, &needed));
     INVALID(pillion_model_metadata(NULL, "general.name", text, sizeof text, &needed));
     INVALID(pillion_model_tokenizer(NULL, &tokenizer));
     pillion_model_free(NULL);
@@ -202,6 +208,19 @@ static void wrong_contexts(pillion_model* model) {
     INVALID(pillion_model_memory(model, NULL, &later.known, NULL, 0, &size));
     REFUSED(PILLION_ERROR_BUFFER_TOO_SMALL, pillion_model_memory(model, NULL, NULL, NULL, 0, &size));
     CHECK(size > 100);
+
+    char fit[400];
+    int32_t layers = 7;
+    OK(pillion_model_fit(model, NULL, NULL, NULL, &layers, fit, sizeof fit, &size));    /* on the CPU nothing has to fit */
+    CHECK(layers == 0);
+    LATER(pillion_fit_config, later_fit);
+    pillion_fit_config_init(&later_fit.known, sizeof later_fit);
+    later_fit.known.device = "cpu";
+    OK(pillion_model_fit(model, NULL, NULL, &later_fit.known, NULL, fit, sizeof fit, &size));
+    later_fit.known.n_gpu_layers = -2;
+    INVALID(pillion_model_fit(model, NULL, NULL, &later_fit.known, NULL, fit, sizeof fit, &size));
+    later_fit.known.n_gpu_layers = 3;
+    REFUSED(PILLION_ERROR_NO_BACKEND, pillion_model_fit(model, NULL, NULL, &later_fit.known, NULL, fit, sizeof fit, &size));
 
     size_t length, n_ctx, n;
     char text[8];

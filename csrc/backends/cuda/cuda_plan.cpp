@@ -1,7 +1,7 @@
 // What a step of a run may have at most decides the grids; what it has is read on the device. Runs of few rows are captured once per
 // (rows, out rows, bucket of positions) and replayed; longer ones are enqueued launch by launch, which their work hides.
 //
-// Outputs that the host reads are made in device memory and copied out when nobody needs them any more: what comes after them (a head's
+// Outputs in buffers that the host reads are made in device memory and copied out when nobody needs them any more: what comes after them (a head's
 // soft-cap and pick, the next draft step) must not read across the bus.
 #include "backends/cuda/cuda_plan.h"
 
@@ -162,10 +162,15 @@ class Compiler {
     const Node& node(size_t i) const { return graph_.nodes()[i]; }
     bool is_scratch(Value v) const { return v != kNone && (graph_.value(v).kind == ValueInfo::Kind::activation || is_made_[size_t(v)]); }
 
+    // An output in the device's own memory is written where it lies.
+    static bool lies_on_device(const ValueInfo& v) {
+        return v.kind == ValueInfo::Kind::external && v.tensor.buffer->kind() != BufferKind::state;
+    }
+
     void find_lifetimes() {
         for (const Node& n : graph_.nodes())
             for (Value v : n.out)
-                if (v != kNone) is_made_[size_t(v)] = true;
+                if (v != kNone) is_made_[size_t(v)] = !lies_on_device(graph_.value(v));
         const auto use = [&](Value v, int at) {
             if (!is_scratch(v)) return;
             MemoryRequest& r = requests_[size_t(v)];
@@ -378,7 +383,7 @@ class Compiler {
     CudaQueue* queue_ = nullptr;
     CudaPlan* plan_ = nullptr;
     std::vector<MemoryRequest> requests_;    // values first, then scratch of ops
-    std::vector<bool> is_made_;              // by a node of the graph
+    std::vector<bool> is_made_;              // by a node of the graph, in scratch
     std::vector<PreparedInput> inputs_;
     std::vector<int> input_of_;
     std::map<Value, Lists> lists_;

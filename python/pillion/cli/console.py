@@ -35,9 +35,13 @@ DraftSamplingOption = typer.Option(
     "--spec-draft-sampling",
     help="greedy: the text is that of plain steps; probabilistic: when sampling, more drafts are accepted, same distribution.",
 )
-DraftDeviceOption = typer.Option("auto", "--draft-device", help="Where the drafter runs; auto: beside the model (htp: on the CPU).")
+DraftDeviceOption = typer.Option(
+    "auto", "--draft-device", help="Where the drafter runs; auto: beside the model (htp: on the CPU)."
+)
 DeviceOption = typer.Option("auto", "--device", help="Where the model runs: auto, cpu, cuda, cuda:1, htp.")
-LayersOption = typer.Option(-1, "-ngl", "--n-gpu-layers", help="Layers on the device, from the last one down; -1: as many as fit.")
+LayersOption = typer.Option(
+    -1, "-ngl", "--n-gpu-layers", help="Layers on the device, from the last one down; -1: as many as fit."
+)
 StrictOption = typer.Option(False, "--strict", help="What does not fit the device is an error; nothing goes to the CPU instead.")
 
 ERROR, INTERRUPTED, READER_GONE = 1, 130, 141

@@ -1,0 +1,73 @@
+// One thread's copies from memory into VTCM, in the order they were started: while one piece is computed on, the next is on its way.
+// At most two are open. On the device (v68 and later) the user DMA unit does them; elsewhere they happen when they are waited for, so that
+// whoever reads a piece too early reads what was there before.
+#ifndef PILLION_DSP_DMA_H
+#define PILLION_DSP_DMA_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__hexagon__) && __HVX_ARCH__ >= 68
+#define HTP_DMA_UNIT 1
+#else
+#define HTP_DMA_UNIT 0
+#endif
+
+enum { DMA_OPEN = 2 };
+
+struct dma_copy {              // the unit's linear descriptor: it reads these 16 bytes itself
+    uint32_t next;             // address of the descriptor after this one, 0: last
+    uint32_t control;          // length in the low 24 bits, all else 0: linear, cached; bit 31: done, set by the unit
+    uint32_t from, to;
+} __attribute__((aligned(16)));
+
+struct dma {
+#if HTP_DMA_UNIT
+    struct dma_copy copy[DMA_OPEN];
+#else
+    struct {
+        void* to;
+        const void* from;
+        uint32_t bytes;
+    } copy[DMA_OPEN];
+#endif
+    uint32_t started, waited;
+};
+
+static inline void dma_begin(struct dma* d) { memset(d, 0, sizeof *d); }
+
+#if HTP_DMA_UNIT
+static inline void dma_start(struct dma* d, void* to, const void* from, uint32_t bytes) {
+    struct dma_copy* c = &d->copy[d->started % DMA_OPEN];
+    c->next = 0;
+    c->control = bytes;
+    c->from = (uint32_t)(uintptr_t)from;
+    c->to = (uint32_t)(uintptr_t)to;
+    if (d->started++ == 0) __asm__ volatile("dmstart(%0)" : : "r"(c) : "memory");
+    else __asm__ volatile("dmlink(%0,%1)" : : "r"(&d->copy[(d->started - 2) % DMA_OPEN]), "r"(c) : "memory");
+}
+// The oldest copy that was not waited for. Returns where it went.
+static inline const uint8_t* dma_wait(struct dma* d) {
+    volatile struct dma_copy* c = &d->copy[d->waited++ % DMA_OPEN];
+    while (!(c->control >> 31)) {
+        uint32_t state;
+        __asm__ volatile("%0 = dmpoll" : "=r"(state) : : "memory");    // also lets the unit write the bit back
+    }
+    return (const uint8_t*)(uintptr_t)c->to;
+}
+#else
+static inline void dma_start(struct dma* d, void* to, const void* from, uint32_t bytes) {
+    const uint32_t i = d->started++ % DMA_OPEN;
+    d->copy[i].to = to;
+    d->copy[i].from = from;
+    d->copy[i].bytes = bytes;
+}
+// The oldest copy that was not waited for. Returns where it went.
+static inline const uint8_t* dma_wait(struct dma* d) {
+    const uint32_t i = d->waited++ % DMA_OPEN;
+    memcpy(d->copy[i].to, d->copy[i].from, d->copy[i].bytes);
+    return d->copy[i].to;
+}
+#endif
+
+#endif

@@ -1,0 +1,302 @@
+// Attention over a layer's cache. The arithmetic is the CPU backend's (cpu/body/attention.inl, cpu/step_attend.cpp):
+//
+//   a split is 256 positions from a multiple of 256 on: scores s = fma(q[d], k[d], s) over d in order, times scale, soft cap; what the
+//   query must not look at is -inf; m = max, w = exp(s - m), l = sum of w; o = fma(w, v, o) over the visible positions in order
+//   four splits are joined into a super, supers into the result, always in this order
+//
+// so that a row's bits depend neither on the rows beside it nor on how the work is cut. A unit of work is a KV head and up to 16 query
+// vectors (row * group + head in group); positions are lanes for the scores, dimensions are lanes for the values. A ring never wraps inside a
+// split, since capacities are multiples of 256.
+//
+// Accumulators hold 64 dimensions in two vectors: f16 values arrive as even and odd dimensions, q8_0 values in order.
+#include <string.h>
+
+#include "backends/htp/dsp/ops/kv.h"
+#include "backends/htp/dsp/ops/ops.h"
+#include "backends/htp/dsp/workers.h"
+
+enum { QUERIES = HTP_ATTEND_QUERIES, SPLIT = HTP_KV_SPLIT, SUPER = 4 * SPLIT, TOGETHER = 4 /* query vectors held in registers */ };
+
+struct state {                  // of each query vector: maximum, sum of weights, accumulator
+    float m[QUERIES], l[QUERIES];
+    float* o;                   // [QUERIES][padded]
+};
+
+struct tile {
+    struct kv_head kv;
+    const struct htp_attend_params* p;
+    int n;
+    uint32_t padded;            // head_dim rounded up to 64
+    const float* q[QUERIES];
+    float* out[QUERIES];
+    int32_t first[QUERIES], last[QUERIES];    // visible positions, inclusive; last < first: none
+    int32_t lo, hi;             // of all
+    float* scores;              // [QUERIES][SPLIT]
+    struct state split, super, total;
+};
+
+static int sees(const struct tile* t, int i, int32_t begin, int32_t end) { return t->first[i] < end && t->last[i] >= begin; }
+
+static void clear(const struct tile* t, struct state* s) {
+    for (int i = 0; i < t->n; i++) s->m[i] = F32_NONE, s->l[i] = 0.0f;
+    memset(s->o, 0, 4ull * t->padded * (uint32_t)t->n);
+}
+
+// ------------------------------------------------------------------------------------------------------------------------- scores
+
+// Scores of 32 positions for n (constant) queries.
+HVX_INLINE void score_block_f16(const uint8_t* block, uint32_t dim, const float* const* q, float* scores, int n) {
+    HVX_Vector s[TOGETHER];
+    for (int c = 0; c < n; c++) s[c] = Q6_V_vzero();
+    for (uint32_t d = 0; d < dim; d += 2) {
+        // 32 halves of dimension d, then of d + 1: shuffled, a lane holds both
+        const HVX_VectorPair k = f32_from_f16(Q6_Vh_vshuff_Vh(hvx_load_u(block + 64 * d)));
+        for (int c = 0; c < n; c++) s[c] = f32_scale_add(s[c], Q6_V_lo_W(k), q[c][d]);
+        if (d + 1 < dim)
+            for (int c = 0; c < n; c++) s[c] = f32_scale_add(s[c], Q6_V_hi_W(k), q[c][d + 1]);
+    }
+    for (int c = 0; c < n; c++) hvx_store(scores + c * SPLIT, s[c]);
+}
+HVX_INLINE void score_block_q8_0(const uint8_t* block, uint32_t dim, const float* const* q, float* scores, int n) {
+    HVX_Vector s[TOGETHER];
+    for (int c = 0; c < n; c++) s[c] = Q6_V_vzero();
+    for (uint32_t first = 0; first < dim; first += 32, block += 64 + 1024) {
+        const HVX_Vector scale = Q6_V_lo_W(f32_from_f16(Q6_Vh_vshuff_Vh(hvx_load_u(block))));
+        const uint32_t left = dim - first, count = left < 32 ? left : 32;
+        for (uint32_t d = 0; d < count; d += 4) {
+            // four dimensions of 32 codes: shuffled twice, a lane holds the four of its position
+            const HVX_Vector codes = Q6_Vb_vshuff_Vb(Q6_Vb_vshuff_Vb(hvx_load_u(block + 64 + 32 * d)));
+            for (uint32_t b = 0; b < 4 && d + b < count; b++) {
+                const HVX_Vector code = Q6_Vw_vasr_VwR(Q6_Vw_vasl_VwR(codes, (int)(24 - 8 * b)), 24);
+                const HVX_Vector k = f32_mul(scale, f32_from_small_i32(code));
+                for (int c = 0; c < n; c++) s[c] = f32_scale_add(s[c], k, q[c][first + d + b]);
+            }
+        }
+    }
+    for (int c = 0; c < n; c++) hvx_store(scores + c * SPLIT, s[c]);
+}
+#define SWITCH(call) \
+    switch (n) { \
+        case 1: call(1); break; \
+        case 2: call(2); break; \
+        case 3: call(3); break; \
+        default: call(4); break; \
+    }
+static void score_block(const struct kv_head* kv, const uint8_t* block, const float* const* q, float* scores, int n) {
+#define F16(count) score_block_f16(block, kv->head_dim, q, scores, count)
+#define Q8(count) score_block_q8_0(block, kv->head_dim, q, scores, count)
+    if (kv->dtype == HTP_F16) SWITCH(F16)
+    else SWITCH(Q8)
+#undef F16
+#undef Q8
+}
+
+// Scores of positions first..last (counted from the split's begin) become weights.
+static void weigh(float* s, int32_t first, int32_t last, const struct htp_attend_params* p, float* top, float* total) {
+    const HVX_Vector none = f32_splat(F32_NONE);
+    HVX_Vector m = none;
+    for (int32_t i = first / 32 * 32; i <= last; i += 32) {
+        HVX_Vector v = f32_scale(hvx_load(s + i), p->scale);
+        if (p->softcap > 0.0f) v = f32_capped(v, p->softcap);
+        v = hvx_keep_lanes(v, none, first - i, last - first + 1);
+        m = f32_max(m, v);
+        hvx_store(s + i, v);
+    }
+    *top = f32_largest(m);
+    const HVX_Vector t = f32_splat(*top == F32_NONE ? 0.0f : *top);
+    HVX_Vector l = Q6_V_vzero();
+    for (int32_t i = first / 32 * 32; i <= last; i += 32) {
+        const HVX_Vector w = hvx_keep_lanes(f32_exp(f32_sub(hvx_load(s + i), t)), Q6_V_vzero(), first - i, last - first + 1);
+        l = f32_sum_add(l, w);
+        hvx_store(s + i, w);
+    }
+    *total = f32_sum(l);
+}
+
+// ------------------------------------------------------------------------------------------------------------------------- values
+
+HVX_INLINE HVX_VectorPair values_f16(const uint8_t* row, uint32_t dim) { return f32_from_f16(hvx_load_u(row + 2 * dim)); }
+HVX_INLINE HVX_VectorPair values_q8_0(const uint8_t* row, uint32_t dim, uint32_t padded) {
+    const HVX_VectorPair halves = Q6_Wh_vunpack_Vb(hvx_load_u(row + dim));
+    const HVX_VectorPair words = Q6_Ww_vunpack_Vh(Q6_V_lo_W(halves));
+    // The scales of 32 dimensions each; past the padded end there is none, and nobody looks at what comes out.
+    const HVX_VectorPair both = f32_from_f16(hvx_load_u(row + padded + dim / 32 * 2));
+    const float first = float_of((uint32_t)Q6_R_vextract_VR(Q6_V_lo_W(both), 0)), second = float_of((uint32_t)Q6_R_vextract_VR(Q6_V_hi_W(both), 0));
+    return Q6_W_vcombine_VV(f32_scale(f32_from_small_i32(Q6_V_hi_W(words)), second), f32_scale(f32_from_small_i32(Q6_V_lo_W(words)), first));
+}
+
+struct values {                 // of one split
+    const struct kv_head* kv;
+    const uint8_t* rows;        // of the split's first position
+    const float* w;             // [TOGETHER][SPLIT]
+    const int32_t *first, *last;    // [TOGETHER] counted from the split's begin
+    float* o;                   // [TOGETHER][padded]
+    uint32_t padded;
+};
+
+// Dimensions [dim, dim + 64) of n (constant) outputs over positions [begin, end). check: some of the queries do not see some of them.
+HVX_INLINE void value_positions(const struct values* a, uint32_t dim, int32_t begin, int32_t end, int check, int f16, int n, HVX_Vector* even,
+                                HVX_Vector* odd) {
+    const uint8_t* row = a->rows + (uint64_t)a->kv->v_row_bytes * (uint32_t)begin;
+    for (int32_t p = begin; p < end; p++, row += a->kv->v_row_bytes) {
+        const HVX_VectorPair v = f16 ? values_f16(row, dim) : values_q8_0(row, dim, (uint32_t)htp_kv_padded(a->kv->head_dim));
+        for (int c = 0; c < n; c++) {
+            if (check && (p < a->first[c] || p > a->last[c])) continue;
+            const float w = a->w[c * SPLIT + p];
+            even[c] = f32_scale_add(even[c], Q6_V_lo_W(v), w);
+            odd[c] = f32_scale_add(odd[c], Q6_V_hi_W(v), w);
+        }
+    }
+}
+HVX_INLINE void value_tile(const struct values* a, int f16, int n) {
+    int32_t lo = SPLIT, hi = -1, shared_lo = 0, shared_hi = SPLIT - 1;    // seen by any, by all
+    for (int c = 0; c < n; c++) {
+        if (a->last[c] < a->first[c]) {
+            shared_hi = -1;
+            continue;
+        }
+        lo = a->first[c] < lo ? a->first[c] : lo;
+        hi = a->last[c] > hi ? a->last[c] : hi;
+        shared_lo = a->first[c] > shared_lo ? a->first[c] : shared_lo;
+        shared_hi = a->last[c] < shared_hi ? a->last[c] : shared_hi;
+    }
+    if (shared_hi < shared_lo) shared_lo = hi + 1, shared_hi = hi;
+    for (uint32_t dim = 0; dim < a->kv->head_dim; dim += 64) {
+        HVX_Vector even[TOGETHER], odd[TOGETHER];
+        for (int c = 0; c < n; c++) even[c] = hvx_load(a->o + c * a->padded + dim), odd[c] = hvx_load(a->o + c * a->padded + dim + 32);
+        value_positions(a, dim, lo, shared_lo, 1, f16, n, even, odd);
+        value_positions(a, dim, shared_lo, shared_hi + 1, 0, f16, n, even, odd);
+        value_positions(a, dim, shared_hi + 1, hi + 1, 1, f16, n, even, odd);
+        for (int c = 0; c < n; c++) hvx_store(a->o + c * a->padded + dim, even[c]), hvx_store(a->o + c * a->padded + dim + 32, odd[c]);
+    }
+}
+static void add_values(const struct values* a, int n) {
+#define F16(count) value_tile(a, 1, count)
+#define Q8(count) value_tile(a, 0, count)
+    if (a->kv->dtype == HTP_F16) SWITCH(F16)
+    else SWITCH(Q8)
+#undef F16
+#undef Q8
+}
+
+// -------------------------------------------------------------------------------------------------------------------------- split
+
+static void run_split(struct tile* t, int32_t begin) {
+    const uint32_t slot = (uint32_t)begin % t->kv.capacity;
+    const uint8_t* keys = t->kv.k + (uint64_t)t->kv.k_block_bytes * (slot / 32);
+    int32_t first[QUERIES], last[QUERIES], lo = SPLIT, hi = -1;
+    clear(t, &t->split);
+    for (int c = 0; c < t->n; c++) {
+        first[c] = t->first[c] > begin ? t->first[c] - begin : 0;
+        last[c] = t->last[c] - begin < SPLIT - 1 ? t->last[c] - begin : SPLIT - 1;
+        if (first[c] > last[c]) first[c] = SPLIT, last[c] = -1;
+        lo = first[c] < lo ? first[c] : lo;
+        hi = last[c] > hi ? last[c] : hi;
+    }
+    for (int c = 0; c < t->n; c += TOGETHER) {
+        const int n = t->n - c < TOGETHER ? t->n - c : TOGETHER;
+        for (int32_t b = lo / 32; b <= hi / 32 && hi >= 0; b++)
+            score_block(&t->kv, keys + (uint64_t)t->kv.k_block_bytes * (uint32_t)b, t->q + c, t->scores + c * SPLIT + 32 * b, n);
+    }
+    for (int c = 0; c < t->n; c++)
+        if (last[c] >= 0) weigh(t->scores + c * SPLIT, first[c], last[c], t->p, &t->split.m[c], &t->split.l[c]);
+    for (int c = 0; c < t->n; c += TOGETHER) {
+        const int n = t->n - c < TOGETHER ? t->n - c : TOGETHER;
+        const struct values a = {&t->kv, t->kv.v + (uint64_t)t->kv.v_row_bytes * slot, t->scores + c * SPLIT, first + c, last + c,
+                                 t->split.o + (uint32_t)c * t->padded, t->padded};
+        add_values(&a, n);
+    }
+}
+
+// M = max(m, ms); a = exp(m - M); b = exp(ms - M); l = l a + ls b; o = fma(os, b, o a)
+static void merge(const struct tile* t, struct state* into, const struct state* from, int i) {
+    const float m = into->m[i], ms = from->m[i], top = m > ms ? m : ms;
+    const float old = m == F32_NONE ? 0.0f : f32_exp1(m - top), now = ms == F32_NONE ? 0.0f : f32_exp1(ms - top);
+    into->m[i] = top;
+    into->l[i] = into->l[i] * old + from->l[i] * now;
+    float* o = into->o + (uint32_t)i * t->padded;
+    const float* os = from->o + (uint32_t)i * t->padded;
+    for (uint32_t d = 0; d < t->padded; d += 32) hvx_store(o + d, f32_scale_add(f32_scale(hvx_load(o + d), old), hvx_load(os + d), now));
+}
+
+static void run_tile(struct tile* t) {
+    clear(t, &t->total);
+    for (int32_t super = t->lo / SUPER; super <= t->hi / SUPER; super++) {
+        clear(t, &t->super);
+        for (int32_t begin = super * SUPER; begin < (super + 1) * SUPER; begin += SPLIT) {
+            if (begin + SPLIT <= t->lo || begin > t->hi) continue;
+            run_split(t, begin);
+            for (int i = 0; i < t->n; i++)
+                if (sees(t, i, begin, begin + SPLIT)) merge(t, &t->super, &t->split, i);
+        }
+        for (int i = 0; i < t->n; i++)
+            if (sees(t, i, super * SUPER, (super + 1) * SUPER)) merge(t, &t->total, &t->super, i);
+    }
+    for (int i = 0; i < t->n; i++) {
+        const float by = t->total.l[i] > 0.0f ? 1.0f / t->total.l[i] : 0.0f;
+        const float* o = t->total.o + (uint32_t)i * t->padded;
+        for (uint32_t d = 0; d < t->kv.head_dim; d += 64) {
+            HVX_VectorPair v = Q6_W_vcombine_VV(f32_scale(hvx_load(o + d + 32), by), f32_scale(hvx_load(o + d), by));
+            if (t->kv.dtype == HTP_F16) v = Q6_W_vshuff_VVR(Q6_V_hi_W(v), Q6_V_lo_W(v), -4);
+            const uint32_t left = t->kv.head_dim - d;
+            f32_store_first(t->out[i] + d, Q6_V_lo_W(v), left);
+            if (left > 32) f32_store_first(t->out[i] + d + 32, Q6_V_hi_W(v), left - 32);
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------------------- cuts
+
+struct attend {
+    struct op_run* r;
+    int vectors, tile, n_tiles;
+};
+
+static int32_t first_seen(const struct htp_attend_params* p, int32_t at) { return p->window > 0 && at >= p->window ? at - p->window + 1 : 0; }
+
+static void attend_part(void* args, unsigned part, unsigned parts) {
+    const struct attend* a = args;
+    struct op_run* r = a->r;
+    const struct htp_attend_params* p = &r->op->params.attend;
+    struct tile t;
+    t.p = p;
+    t.padded = (uint32_t)htp_round_up((uint32_t)p->head_dim, 64);
+    float* scratch = (float*)(r->scratch + part * htp_attend_thread_bytes((uint32_t)p->head_dim));
+    t.scores = scratch;
+    t.split.o = scratch + QUERIES * SPLIT;
+    t.super.o = t.split.o + QUERIES * t.padded;
+    t.total.o = t.super.o + QUERIES * t.padded;
+    const int group = p->n_heads / p->n_kv_heads, units = p->n_kv_heads * a->n_tiles;
+    for (int u = (int)part; u < units; u += (int)parts) {
+        const int kv = u / a->n_tiles, begin = u % a->n_tiles * a->tile, end = begin + a->tile < a->vectors ? begin + a->tile : a->vectors;
+        t.kv = kv_head_of(&r->op->in[0], r->in[0], (uint32_t)kv);
+        t.n = end - begin;
+        t.lo = INT32_MAX, t.hi = -1;
+        for (int i = 0; i < t.n; i++) {
+            const int v = begin + i, row = v / group, head = kv * group + v % group, at = r->pos + r->first_row + row;
+            t.q[i] = in_row(r, 1, row) + (uint32_t)head * (uint32_t)p->head_dim;
+            t.out[i] = out_row(r, 0, row) + (uint32_t)head * (uint32_t)p->head_dim;
+            t.first[i] = first_seen(p, at);
+            t.last[i] = at - p->past_only;
+            t.lo = t.first[i] < t.lo ? t.first[i] : t.lo;
+            t.hi = t.last[i] > t.hi ? t.last[i] : t.hi;
+        }
+        run_tile(&t);
+    }
+}
+
+// With fewer units than threads the tiles get smaller: keys and values are then read by several threads, from the shared cache.
+void op_attend(struct op_run* r) {
+    const struct htp_attend_params* p = &r->op->params.attend;
+    const int threads = (int)r->op->tiling.threads;
+    // Positions that have left the cache cannot be asked for.
+    const int32_t lo = first_seen(p, r->pos + r->first_row), seen = r->pos + r->first_row + r->n - p->past_only - lo;
+    if (seen > (int32_t)r->op->in[0].rows) return op_fail(r, HTP_WHY_STATE, 0, (uint32_t)seen, r->op->in[0].rows);
+    struct attend a = {r, r->n * (p->n_heads / p->n_kv_heads), QUERIES, 0};
+    for (;;) {
+        a.n_tiles = (a.vectors + a.tile - 1) / a.tile;
+        if (p->n_kv_heads * a.n_tiles >= threads || a.tile == 1) break;
+        a.tile = (a.tile + 1) / 2;
+    }
+    workers_run(attend_part, &a, (unsigned)threads);
+}

@@ -1,0 +1,29 @@
+// Rows of an embedding table, in the file's layout or packed, and the per-layer embeddings made from them.
+#include "backends/htp/dsp/ops/ops.h"
+#include "backends/htp/wire/htp_pack.h"
+
+void per_layer_mix(const struct htp_per_layer_embed_params* p, const float* proj, const float* w, float* e);
+
+// 0, or -1: the token is not in the table, and the run has failed.
+static int take_row(struct op_run* r, int32_t row, float* out) {
+    const struct htp_tensor* table = &r->op->in[0];
+    const int32_t token = *(const int32_t*)in_row(r, 1, row);
+    if (token < 0 || (uint32_t)token >= table->rows) return op_fail(r, HTP_WHY_TOKEN, 1, (uint32_t)token, table->rows), -1;
+    if (table->layout == HTP_PACKED) return htp_unpack_row(table->dtype, r->in[0], (uint32_t)token, table->width, out);
+    return htp_dequantize_row(table->dtype, r->in[0] + (uint64_t)table->stride * (uint32_t)token, table->width, out);
+}
+
+static void embed_row(struct op_run* r, int32_t row) {
+    float *y = out_row(r, 0, row), s = r->op->params.embed.scale;
+    const uint32_t n = r->op->out[0].width;
+    if (take_row(r, row, y) || s == 1.0f) return;
+    for (uint32_t i = 0; i < n; i += 32) f32_store_first(y + i, f32_scale(f32_load(y + i), s), n - i);
+}
+void op_embed(struct op_run* r) { op_rows(r, embed_row); }
+
+static void per_layer_row(struct op_run* r, int32_t row) {
+    float* e = out_row(r, 0, row);
+    if (take_row(r, row, e)) return;
+    per_layer_mix(&r->op->params.per_layer_embed, in_row(r, 2, row), (const float*)r->in[3], e);
+}
+void op_per_layer_embed(struct op_run* r) { op_rows(r, per_layer_row); }

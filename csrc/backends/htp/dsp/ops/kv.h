@@ -1,0 +1,19 @@
+// Where a KV head's keys and values lie (layout in htp_sizes.h).
+#ifndef PILLION_DSP_KV_H
+#define PILLION_DSP_KV_H
+
+#include "backends/htp/wire/htp_sizes.h"
+
+struct kv_head {
+    uint8_t *k, *v;
+    uint32_t dtype, head_dim, capacity, k_block_bytes, v_row_bytes;
+};
+
+static inline struct kv_head kv_head_of(const struct htp_tensor* t, uint8_t* base, uint32_t head) {
+    const uint64_t k = htp_kv_k_bytes(t->dtype, t->width, t->rows), v = htp_kv_v_bytes(t->dtype, t->width, t->rows);
+    base += (k + v) * head;
+    return (struct kv_head){base, base + k, t->dtype, t->width, t->rows, (uint32_t)htp_kv_k_block_bytes(t->dtype, t->width),
+                            (uint32_t)htp_kv_v_row_bytes(t->dtype, t->width)};
+}
+
+#endif

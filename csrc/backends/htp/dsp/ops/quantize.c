@@ -1,0 +1,41 @@
+// f32 activations -> int8 with scale and sums per block of 32 (htp_sizes.h). The rules are the CPU backend's (activations.h):
+//     top = max |x| finite, top >= 2^-110    q = round to even of x * (127 / top), d = top / 127
+//     top < 2^-110                           q = 0, d = 0
+//     an infinity or a NaN                   q = 0, d = d_sum = NaN: the output row becomes NaN, visibly
+#include "backends/htp/dsp/ops/ops.h"
+
+enum { TOP_MIN = 0x08800000 /* 2^-110 */, TOP_MAX = 0x7F7FFFFF };
+
+// 32 floats in a vector -> 32 integers; the scale goes to its record.
+HVX_INLINE HVX_Vector quantize_block(HVX_Vector x, struct htp_act_block* b) {
+    const int32_t top_bits = f32_top_bits(x);
+    const float top = float_of(top_bits > TOP_MAX ? 0x7FC00000u : top_bits < TOP_MIN ? 0u : (uint32_t)top_bits);
+    b->d = top / 127.0f;
+    if (top_bits < TOP_MIN || top_bits > TOP_MAX) return Q6_V_vzero();
+    return f32_scale_to_small_i32(x, 127.0f / top);
+}
+
+void quantize_piece(const float* x, uint32_t inputs, uint8_t* act, uint32_t first, uint32_t end) {
+    struct htp_act_block* blocks = (struct htp_act_block*)(act + htp_round_up(inputs, 128));
+    const HVX_Vector ones = Q6_V_vsplat_R(0x01010101);
+    for (uint32_t i = first; i < end; i += 128) {
+        const uint32_t left = (inputs - i) / 32, n = left < 4 ? left : 4;
+        struct htp_act_block* b = blocks + i / 32;
+        HVX_Vector w[4] = {Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero()};
+        for (uint32_t k = 0; k < n; k++) w[k] = quantize_block(f32_load(x + i + 32 * k), b + k);
+        const HVX_Vector q = Q6_Vb_vpack_VhVh_sat(Q6_Vh_vpack_VwVw_sat(w[3], w[2]), Q6_Vh_vpack_VwVw_sat(w[1], w[0]));
+        hvx_store(act + i, q);
+
+        // Sums of four, then of sixteen: after two rotations lane 4k holds the sum of bytes 16k .. 16k + 15.
+        HVX_Vector s = Q6_Vw_vrmpy_VbVb(q, ones);
+        s = Q6_Vw_vadd_VwVw(s, Q6_V_vror_VR(s, 4));
+        s = Q6_Vw_vadd_VwVw(s, Q6_V_vror_VR(s, 8));
+        for (uint32_t k = 0; k < n; k++) {
+            b[k].sum_high = Q6_R_vextract_VR(s, (int)(32 * k + 16));
+            b[k].sum = Q6_R_vextract_VR(s, (int)(32 * k)) + b[k].sum_high;
+            b[k].d_sum = b[k].d * (float)b[k].sum;
+        }
+    }
+}
+
+void quantize_row(const float* x, uint32_t inputs, uint8_t* act) { quantize_piece(x, inputs, act, 0, inputs); }

@@ -1,0 +1,40 @@
+#include "backends/htp/dsp/ops/ops.h"
+#include "backends/htp/dsp/workers.h"
+
+const dsp_op dsp_ops[HTP_OP_COUNT] = {
+    [HTP_OP_EMBED] = op_embed,
+    [HTP_OP_PER_LAYER_EMBED] = op_per_layer_embed,
+    [HTP_OP_ROPE_TABLE] = op_rope_table,
+    [HTP_OP_SCALE] = op_scale,
+    [HTP_OP_ADD] = op_add,
+    [HTP_OP_NORM] = op_norm,
+    [HTP_OP_NORM_ADD] = op_norm_add,
+    [HTP_OP_MATMUL] = op_matmul,
+    [HTP_OP_QKV_NORM_ROPE] = op_qkv_norm_rope,
+    [HTP_OP_KV_STORE] = op_kv_store,
+    [HTP_OP_ATTEND] = op_attend,
+    [HTP_OP_GEGLU] = op_geglu,
+    [HTP_OP_MOE_ROUTE] = op_moe_route,
+    [HTP_OP_MOE_MATMUL] = op_moe_matmul,
+    [HTP_OP_MOE_SUM] = op_moe_sum,
+    [HTP_OP_GATHER_ROWS] = op_gather_rows,
+    [HTP_OP_SOFTCAP] = op_softcap,
+    [HTP_OP_PICK] = op_pick,
+    [HTP_OP_CONCAT] = op_concat,
+    [HTP_OP_CENTROID_HEAD] = op_centroid_head,
+};
+
+struct rows_task {
+    struct op_run* r;
+    op_row each;
+};
+static void rows_part(void* args, unsigned part, unsigned parts) {
+    const struct rows_task* t = args;
+    const int32_t end = (int32_t)part_begin((uint32_t)t->r->n, part + 1, parts);
+    for (int32_t row = (int32_t)part_begin((uint32_t)t->r->n, part, parts); row < end; row++) t->each(t->r, row);
+}
+void op_rows(struct op_run* r, op_row each) {
+    struct rows_task t = {r, each};
+    const unsigned n = (unsigned)r->n, threads = r->op->tiling.threads;
+    workers_run(rows_part, &t, n < threads ? n : threads);
+}

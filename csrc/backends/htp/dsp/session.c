@@ -1,0 +1,187 @@
+#include "backends/htp/dsp/session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/htp/dsp/ops/ops.h"
+#include "backends/htp/dsp/vtcm.h"
+#include "backends/htp/dsp/workers.h"
+
+void session_begin(struct dsp_session* s) { memset(s, 0, sizeof *s); }
+
+static void forget_plan(struct dsp_plan* p) {
+    free(p->ops);
+    memset(p, 0, sizeof *p);
+}
+
+static void unmap(struct dsp_session* s, uint32_t index) {
+    struct dsp_buffer* b = &s->buffer[index];
+    for (int i = 0; i < HTP_PLANS_MAX; i++)
+        if (s->plan[i].uses >> index & 1) forget_plan(&s->plan[i]);
+    if (b->base) platform_unmap(b->base, b->bytes);
+    b->base = 0;
+    b->bytes = 0;
+}
+
+void session_end(struct dsp_session* s) {
+    for (uint32_t i = 0; i < HTP_BUFFERS_MAX; i++) unmap(s, i);
+    for (int i = 0; i < HTP_PLANS_MAX; i++) forget_plan(&s->plan[i]);
+}
+
+static int refuse(struct dsp_why* w, int32_t why, uint32_t value, uint32_t limit) {
+    w->why = why;
+    w->value = value;
+    w->limit = limit;
+    return HTP_REFUSED;
+}
+
+uint8_t* session_bytes(const struct dsp_session* s, uint32_t buffer, uint64_t offset, uint64_t bytes, uint32_t align, struct dsp_why* why) {
+    if (buffer >= HTP_BUFFERS_MAX || !s->buffer[buffer].base) return refuse(why, HTP_WHY_BUFFER, buffer, HTP_BUFFERS_MAX), (uint8_t*)0;
+    const struct dsp_buffer* b = &s->buffer[buffer];
+    const uint64_t end = offset + bytes, usable = b->bytes - HTP_SLACK;
+    if (offset % align) return refuse(why, HTP_WHY_ALIGNMENT, (uint32_t)offset, align), (uint8_t*)0;
+    if (bytes > usable || end > usable)
+        return refuse(why, HTP_WHY_BOUNDS, end > 0xFFFFFFFFu ? 0xFFFFFFFFu : (uint32_t)end, (uint32_t)usable), (uint8_t*)0;
+    return b->base + offset;
+}
+
+static int32_t answer_map(struct dsp_session* s, const struct htp_map* m, struct dsp_why* why) {
+    if (m->buffer >= HTP_BUFFERS_MAX) return refuse(why, HTP_WHY_BUFFER, m->buffer, HTP_BUFFERS_MAX);
+    if (m->bytes <= HTP_SLACK) return refuse(why, HTP_WHY_BOUNDS, m->bytes, HTP_SLACK);
+    unmap(s, m->buffer);
+    uint8_t* base = platform_map(m);
+    if (!base) return refuse(why, HTP_WHY_MAP, (uint32_t)errno, 0);
+    s->buffer[m->buffer].base = base;
+    s->buffer[m->buffer].bytes = m->bytes;
+    return HTP_OK;
+}
+
+static int32_t answer_unmap(struct dsp_session* s, const struct htp_map* m, struct dsp_why* why) {
+    if (m->buffer >= HTP_BUFFERS_MAX || !s->buffer[m->buffer].base) return refuse(why, HTP_WHY_BUFFER, m->buffer, HTP_BUFFERS_MAX);
+    unmap(s, m->buffer);
+    return HTP_OK;
+}
+
+static uint64_t buffers_of(const struct htp_op* op) {
+    uint64_t uses = 0;
+    for (int i = 0; i < HTP_IN; i++)
+        if (op->in[i].layout != HTP_ABSENT) uses |= 1ull << op->in[i].buffer;
+    for (int i = 0; i < HTP_OUT; i++)
+        if (op->out[i].layout != HTP_ABSENT) uses |= 1ull << op->out[i].buffer;
+    if (op->tiling.scratch_bytes) uses |= 1ull << op->tiling.scratch_buffer;
+    return uses;
+}
+
+// The copy is what is checked: the host may write its own at any time.
+static int32_t answer_prepare(struct dsp_session* s, const struct htp_prepare* m, struct dsp_why* why) {
+    if (m->plan >= HTP_PLANS_MAX) return refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
+    const uint8_t* at = session_bytes(s, m->at.buffer, m->at.offset, sizeof(struct htp_plan), HTP_VECTOR, why);
+    if (!at) return HTP_REFUSED;
+    struct htp_plan head;
+    memcpy(&head, at, sizeof head);
+    if (head.magic != HTP_PLAN_MAGIC || head.version != HTP_WIRE_VERSION) return refuse(why, HTP_WHY_VERSION, head.version, HTP_WIRE_VERSION);
+    if (head.op_bytes != sizeof(struct htp_op)) return refuse(why, HTP_WHY_VERSION, head.op_bytes, sizeof(struct htp_op));
+    if (head.n_ops > HTP_OPS_MAX) return refuse(why, HTP_WHY_PLAN, head.n_ops, HTP_OPS_MAX);
+    if (head.rows_max < 1 || head.rows_max > HTP_ROWS_MAX) return refuse(why, HTP_WHY_SHAPE, head.rows_max, HTP_ROWS_MAX);
+    if (head.out_rows_max > head.rows_max) return refuse(why, HTP_WHY_SHAPE, head.out_rows_max, head.rows_max);
+    const uint64_t bytes = (uint64_t)head.n_ops * sizeof(struct htp_op);
+    at = session_bytes(s, m->at.buffer, (uint64_t)m->at.offset + sizeof head, bytes, HTP_VECTOR, why);
+    if (!at) return HTP_REFUSED;
+    struct dsp_plan made = {malloc(bytes ? bytes : 1), head.n_ops, head.rows_max, head.out_rows_max, 0};
+    if (!made.ops) return refuse(why, HTP_WHY_MEMORY, (uint32_t)bytes, 0);
+    memcpy(made.ops, at, bytes);
+    for (uint32_t i = 0; i < made.n_ops; i++) {
+        if (plan_check_op(s, &made.ops[i], made.rows_max, made.out_rows_max, why)) {
+            why->op = (int32_t)i;
+            free(made.ops);
+            return HTP_REFUSED;
+        }
+        made.uses |= buffers_of(&made.ops[i]);
+    }
+    forget_plan(&s->plan[m->plan]);
+    s->plan[m->plan] = made;
+    return HTP_OK;
+}
+
+static int32_t answer_release(struct dsp_session* s, const struct htp_prepare* m, struct dsp_why* why) {
+    if (m->plan >= HTP_PLANS_MAX || !s->plan[m->plan].ops) return refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
+    forget_plan(&s->plan[m->plan]);
+    return HTP_OK;
+}
+
+static uint8_t* operand(const struct dsp_session* s, const struct htp_tensor* t) {
+    return t->layout == HTP_ABSENT ? 0 : s->buffer[t->buffer].base + t->offset;
+}
+
+static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p, const PillionStepState* state, const uint32_t* cancel,
+                        uint32_t* profile, struct dsp_why* why) {
+    struct op_run r = {.pos = state->pos, .rows = state->rows, .out_rows = state->out_rows, .why = why};
+    if (r.rows < 1 || (uint32_t)r.rows > p->rows_max) return refuse(why, HTP_WHY_STATE, (uint32_t)r.rows, p->rows_max);
+    if (r.out_rows < 0 || (uint32_t)r.out_rows > p->out_rows_max || r.out_rows > r.rows)
+        return refuse(why, HTP_WHY_STATE, (uint32_t)r.out_rows, p->out_rows_max);
+    if (r.pos < 0 || r.pos > 1 << 30) return refuse(why, HTP_WHY_STATE, (uint32_t)r.pos, 1 << 30);
+    platform_run_begins();
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        why->op = (int32_t)i;
+        if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED)) return HTP_CANCELLED;
+        const int32_t injected = platform_before_op(i);
+        if (injected) return injected;
+        const struct htp_op* op = &p->ops[i];
+        r.op = op;
+        r.n = op->rows == HTP_OUTS ? r.out_rows : r.rows;
+        r.first_row = op->rows == HTP_OUTS ? r.rows - r.out_rows : 0;
+        for (int k = 0; k < HTP_IN; k++) r.in[k] = operand(s, &op->in[k]);
+        for (int k = 0; k < HTP_OUT; k++) r.out[k] = operand(s, &op->out[k]);
+        r.scratch = op->tiling.scratch_bytes ? s->buffer[op->tiling.scratch_buffer].base + op->tiling.scratch_offset : 0;
+        r.rows_max = p->rows_max;
+        r.vtcm = vtcm_base();
+        const uint32_t begin = profile ? platform_usecs() : 0;
+        if (r.n > 0) dsp_ops[op->code](&r);
+        if (profile) profile[i] = platform_usecs() - begin;
+        if (why->why) return HTP_FAILED;
+    }
+    why->op = -1;
+    return HTP_OK;
+}
+
+static int32_t answer_run(struct dsp_session* s, const struct htp_run* m, struct dsp_why* why) {
+    if (m->plan >= HTP_PLANS_MAX || !s->plan[m->plan].ops) return refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
+    const struct dsp_plan* p = &s->plan[m->plan];
+    PillionStepState* state = (PillionStepState*)session_bytes(s, m->state.buffer, m->state.offset, sizeof *state, 8, why);
+    if (!state) return HTP_REFUSED;
+    uint32_t *cancel = 0, *profile = 0;
+    if (m->cancel.buffer != HTP_NOWHERE && !(cancel = (uint32_t*)session_bytes(s, m->cancel.buffer, m->cancel.offset, 4, 4, why)))
+        return HTP_REFUSED;
+    if (m->profile.buffer != HTP_NOWHERE &&
+        !(profile = (uint32_t*)session_bytes(s, m->profile.buffer, m->profile.offset, 4ull * p->n_ops, 4, why)))
+        return HTP_REFUSED;
+    const int32_t status = run_plan(s, p, state, cancel, profile, why);
+    state->status = status;
+    return status;
+}
+
+int session_answer(struct dsp_session* s, struct htp_message* m) {
+    const uint32_t begin = platform_usecs();
+    struct dsp_why why = {HTP_WHY_NONE, -1, -1, 0, 0};
+    int32_t status = HTP_OK;
+    if (m->version != HTP_WIRE_VERSION) {
+        status = refuse(&why, HTP_WHY_VERSION, m->version, HTP_WIRE_VERSION);
+    } else {
+        switch (m->kind) {
+            case HTP_MSG_NONE: case HTP_MSG_STOP: break;
+            case HTP_MSG_MAP: status = answer_map(s, &m->u.map, &why); break;
+            case HTP_MSG_UNMAP: status = answer_unmap(s, &m->u.map, &why); break;
+            case HTP_MSG_PREPARE: status = answer_prepare(s, &m->u.prepare, &why); break;
+            case HTP_MSG_RUN: status = answer_run(s, &m->u.run, &why); break;
+            case HTP_MSG_RELEASE: status = answer_release(s, &m->u.prepare, &why); break;
+            case HTP_MSG_INFO:
+                m->u.info = (struct htp_info){.arch = __HVX_ARCH__, .threads = workers_count(), .vtcm_bytes = vtcm_bytes(), .lanes = HTP_F32_LANES};
+                break;
+            default: status = refuse(&why, HTP_WHY_MESSAGE, m->kind, HTP_MSG_STOP);
+        }
+    }
+    m->answer = (struct htp_answer){.status = status, .why = why.why, .op = why.op, .operand = why.operand, .value = why.value,
+                                    .limit = why.limit, .usecs = platform_usecs() - begin};
+    return m->version == HTP_WIRE_VERSION && m->kind == HTP_MSG_STOP;
+}

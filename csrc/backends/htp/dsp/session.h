@@ -1,0 +1,51 @@
+// One host's buffers and plans, and the answer to each of its messages. Knows nothing of rings, queues or files: those call
+// session_answer and supply the two platform functions.
+#ifndef PILLION_DSP_SESSION_H
+#define PILLION_DSP_SESSION_H
+
+#include "backends/htp/wire/htp_sizes.h"
+#include "core/step_state.h"
+
+// --- supplied by the platform (main_sim.c; FastRPC) ---
+// Memory of a host's buffer, or null with errno set.
+uint8_t* platform_map(const struct htp_map* m);
+void platform_unmap(uint8_t* base, uint32_t bytes);
+uint32_t platform_usecs(void);
+// Before op `op` of a run; HTP_OK or an injected failure.
+int32_t platform_before_op(uint32_t op);
+void platform_run_begins(void);
+
+// Why something is refused or failed; becomes htp_answer.
+struct dsp_why {
+    int32_t why, op, operand;
+    uint32_t value, limit;
+};
+
+struct dsp_buffer {
+    uint8_t* base;      // null: not mapped
+    uint32_t bytes;
+};
+
+struct dsp_plan {
+    struct htp_op* ops; // our copy; null: no plan
+    uint32_t n_ops, rows_max, out_rows_max;
+    uint64_t uses;      // bit b: names buffer b
+};
+
+struct dsp_session {
+    struct dsp_buffer buffer[HTP_BUFFERS_MAX];
+    struct dsp_plan plan[HTP_PLANS_MAX];
+};
+
+void session_begin(struct dsp_session* s);
+void session_end(struct dsp_session* s);
+// Fills m->answer (and m->u.info). 1: the last message.
+int session_answer(struct dsp_session* s, struct htp_message* m);
+
+// Bytes [offset, offset + bytes) of a buffer, HTP_SLACK left behind them, `align`ed; null with the reason.
+uint8_t* session_bytes(const struct dsp_session* s, uint32_t buffer, uint64_t offset, uint64_t bytes, uint32_t align, struct dsp_why* why);
+
+// plan_check.c: 0, or -1 with the reason. `op` lies in our own memory.
+int plan_check_op(const struct dsp_session* s, const struct htp_op* op, uint32_t rows_max, uint32_t out_rows_max, struct dsp_why* why);
+
+#endif

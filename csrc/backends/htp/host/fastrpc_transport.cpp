@@ -1,0 +1,261 @@
+// The device: a process domain on the DSP, opened through libcdsprpc; messages travel in a dspqueue, memory is rpcmem that both sides map.
+// Written from the driver's public interface and tested against a library of the same interface (tests/htp/fake_cdsprpc.c), never on a DSP.
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <algorithm>
+#include <new>
+
+#include "backends/htp/host/htp_driver.h"
+#include "backends/htp/host/htp_errors.h"
+#include "backends/htp/host/htp_transport.h"
+#include "backends/htp/wire/htp_fastrpc.h"
+
+namespace pillion::htp {
+namespace {
+
+constexpr size_t kAddressSpace = size_t(3584) << 20;    // a process domain sees 32 bits, less its own
+constexpr int kSessionsMax = 4;
+constexpr int kArchitectures[] = {68, 69, 73, 75, 79, 81};
+constexpr uint32_t kSliceUs = 20'000;                   // between looks at the cancel flag
+constexpr uint32_t kLatencyUs = 100;
+
+int64_t now_ms() {
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return int64_t(t.tv_sec) * 1000 + t.tv_nsec / 1'000'000;
+}
+
+class RpcMemory final : public SharedMemory {
+  public:
+    RpcMemory(const Driver& driver, size_t bytes) : driver_(driver), all_(bytes + HTP_SLACK) {
+        void* p = nullptr;
+        if (driver.rpcmem_alloc2) p = driver.rpcmem_alloc2(kHeapSystem, kHeapFlags, all_);
+        else if (all_ < size_t(1) << 31) p = driver.rpcmem_alloc(kHeapSystem, kHeapFlags, int(all_));
+        if (!p) return;
+        host_ = static_cast<uint8_t*>(p), bytes_ = bytes, fd_ = driver.rpcmem_to_fd(p);
+    }
+    ~RpcMemory() override {
+        if (host_) driver_.rpcmem_free(host_);
+    }
+    size_t all() const { return all_; }
+
+  private:
+    const Driver& driver_;
+    size_t all_;
+};
+
+class FastRpc final : public Transport {
+  public:
+    explicit FastRpc(const Driver& driver) : d_(driver) {}
+
+    ~FastRpc() override {
+        if (handle_ && is_lost_) {
+            ProcessKill kill = {domain_};    // a hanging DSP would hold up the calls below
+            (void)d_.remote_session_control(kRequestKill, &kill, sizeof kill);
+        } else if (is_started_) {
+            (void)d_.remote_handle64_invoke(handle_, remote_scalars(HTP_RPC_STOP, 0, 0), nullptr);
+        }
+        if (queue_) (void)d_.dspqueue_close(queue_);
+        for (const RpcMemory* m : announced_) (void)d_.fastrpc_munmap(domain_, m->fd(), m->host(), m->all());
+        if (handle_) (void)d_.remote_handle64_close(handle_);
+    }
+
+    Status start(int number, int arch, Reason& reason) {
+        uint32_t session = 0;
+        if (number > 0)
+            if (const Status s = reserve(number, session, reason); s != Status::ok) return s;
+        UnsignedModule unsigned_module = {domain_, 1};    // phones in shops accept programs without Qualcomm's signature in this way only
+        if (const int e = d_.remote_session_control(kRequestUnsigned, &unsigned_module, sizeof unsigned_module))
+            return driver_failure("the DSP does not give this program an unsigned process", e, reason);
+        if (const int e = open(session, arch)) return open_failure(e, arch, reason);
+        Latency latency = {1, kLatencyUs};
+        (void)d_.remote_handle64_control(handle_, kRequestLatency, &latency, sizeof latency);    // slower without, nothing else
+        if (const int e = d_.dspqueue_create(domain_, 0, HTP_RPC_QUEUE_BYTES, HTP_RPC_QUEUE_BYTES, nullptr, on_error, this, &queue_))
+            return driver_failure("no queue to the DSP", e, reason);
+        htp_rpc_start start = {0, HTP_WIRE_VERSION, 0};
+        if (const int e = d_.dspqueue_export(queue_, &start.queue)) return driver_failure("no queue to the DSP", e, reason);
+        RemoteArgument argument = {};
+        argument.buffer = {&start, sizeof start};
+        if (const int e = d_.remote_handle64_invoke(handle_, remote_scalars(HTP_RPC_START, 1, 0), &argument))
+            return driver_failure("the DSP's program does not start", e, reason);
+        is_started_ = true;
+        return Status::ok;
+    }
+
+    Status announce(const SharedMemory& memory, Reason& reason) override {
+        const auto& m = static_cast<const RpcMemory&>(memory);
+        if (const int e = d_.fastrpc_mmap(domain_, m.fd(), m.host(), 0, m.all(), kMapFdDelayed))
+            return note_loss(e), driver_failure("shared memory can't be mapped", e, reason);
+        announced_.push_back(&m);
+        return Status::ok;
+    }
+
+    void retract(const SharedMemory& memory) override {
+        const auto& m = static_cast<const RpcMemory&>(memory);
+        announced_.erase(std::remove(announced_.begin(), announced_.end(), &m), announced_.end());
+        (void)d_.fastrpc_munmap(domain_, m.fd(), m.host(), m.all());
+    }
+
+    Status exchange(htp_message& message, const Watch& watch, Reason& reason) override {
+        if (is_lost_) return broken(int(lost_code_.load()), reason);
+        std::vector<QueueBuffer> spans = handed_over(message, watch);
+        const auto* bytes = reinterpret_cast<const uint8_t*>(&message);
+        const uint32_t timeout_us = uint32_t(timeout_ms()) * 1000u;
+        if (const int e = d_.dspqueue_write(queue_, 0, uint32_t(spans.size()), spans.data(), sizeof message, bytes, timeout_us)) return broken(e, reason);
+        for (const int64_t end = now_ms() + timeout_ms();;) {
+            if (watch.cancel && watch.cancel->load()) __atomic_store_n(watch.cancel_word, 1u, __ATOMIC_RELEASE);
+            if (is_lost_) return broken(int(lost_code_.load()), reason);
+            uint32_t flags = 0, n = 0, length = 0;
+            htp_message answer = {};
+            const int e = d_.dspqueue_read(queue_, &flags, 0, &n, nullptr, sizeof answer, &length, reinterpret_cast<uint8_t*>(&answer),
+                                           std::min(kSliceUs, timeout_us));
+            if (e == 0 && length == sizeof answer) return message = answer, Status::ok;
+            if (e == 0) return broken(0x200, reason);
+            if (!is_empty(e)) return broken(e, reason);
+            if (now_ms() > end) {
+                is_lost_ = true, lost_code_ = 0x0C;
+                reason.set("the DSP did not answer within %d ms", timeout_ms());
+                return Status::device_lost;
+            }
+        }
+    }
+
+  private:
+    // The read's own time is over: expired, or would block.
+    static bool is_empty(int e) { return driver_code(e).code == 0x0C || driver_code(e).code == 516; }
+
+    static void on_error(void*, int error, void* context) {
+        auto* self = static_cast<FastRpc*>(context);
+        self->lost_code_ = error;
+        self->is_lost_ = true;
+    }
+
+    void note_loss(int e) {
+        if (htp::is_lost(e)) lost_code_ = e, is_lost_ = true;
+    }
+
+    Status broken(int e, Reason& reason) {
+        lost_code_ = e, is_lost_ = true;
+        (void)driver_failure("the DSP was lost", e, reason);
+        return Status::device_lost;
+    }
+
+    Status reserve(int number, uint32_t& session, Reason& reason) {
+        char name[32];
+        snprintf(name, sizeof name, "pillion-%d", number);
+        ReserveSession r = {kDomainName, uint32_t(strlen(kDomainName)), name, uint32_t(strlen(name)), 0, 0};
+        if (const int e = d_.remote_session_control(kRequestReserveSession, &r, sizeof r)) {
+            char what[64];
+            snprintf(what, sizeof what, "session %d of the DSP can't be opened", number);
+            return driver_failure(what, e, reason);
+        }
+        domain_ = int(r.effective_domain), session = r.session;
+        return Status::ok;
+    }
+
+    int open(uint32_t session, int arch) {
+        char library[64], module[192], uri[320];
+        dsp_library_name(arch, library, sizeof library);
+        snprintf(module, sizeof module, "file:///%s?%s&_modver=1.0", library, HTP_RPC_ENTRY);
+        SessionUri u = {kDomainName, uint32_t(strlen(kDomainName)), session, module, uint32_t(strlen(module)), uri, sizeof uri};
+        if (d_.remote_session_control(kRequestUri, &u, sizeof u) != 0)    // older systems have one session and no such request
+            snprintf(uri, sizeof uri, "%s&_dom=%s", module, kDomainName);
+        const int e = d_.remote_handle64_open(uri, &handle_);
+        if (e != 0) handle_ = 0;
+        return e;
+    }
+
+    // What the driver says of a failed open covers much; the usual cause can be seen from here.
+    Status open_failure(int e, int arch, Reason& reason) const {
+        const Status s = driver_failure("the DSP's program can't be opened", e, reason);
+        Reason why;
+        if (s == Status::busy || find_dsp_library(arch, why)) return s;
+        reason.set("%s (the driver says 0x%x, %s)", why.text, unsigned(e), driver_code(e).name);
+        return Status::no_backend;
+    }
+
+    std::vector<QueueBuffer> handed_over(const htp_message& message, const Watch& watch) const {
+        std::vector<QueueBuffer> list;
+        const auto add = [&](const SharedMemory& m, uint32_t offset, uint32_t bytes) {
+            if (list.size() >= HTP_RPC_SPANS_MAX) return;
+            list.push_back({uint32_t(m.fd()), bytes, offset, kFlushSender | kInvalidateRecipient, uint64_t(uintptr_t(m.host() + offset))});
+        };
+        if (message.kind == HTP_MSG_PREPARE)    // weights were imported, or written by tests
+            for (const RpcMemory* m : announced_) add(*m, 0, uint32_t(m->all()));
+        if (watch.spans)
+            for (const Span& s : *watch.spans) add(*s.memory, s.offset, s.bytes);
+        return list;
+    }
+
+    const Driver& d_;
+    int domain_ = kDomainCdsp;
+    uint64_t handle_ = 0;
+    void* queue_ = nullptr;
+    bool is_started_ = false;
+    std::vector<const RpcMemory*> announced_;
+    std::atomic<bool> is_lost_{false};
+    std::atomic<int> lost_code_{0};
+};
+
+bool query(const Driver& d, uint32_t attribute, uint32_t& value, int& error) {
+    DspCapability c = {uint32_t(kDomainCdsp), attribute, 0};
+    error = d.remote_handle_control(kRequestDspInfo, &c, sizeof c);
+    value = c.capability;
+    return error == 0;
+}
+
+class FastRpcLine final : public Line {
+  public:
+    FastRpcLine(const Driver& driver, int arch) : d_(driver), arch_(arch) {}
+    const char* device_name() const override { return "htp"; }
+    std::string describe() const override { return std::string("\"transport\": \"fastrpc\", \"driver\": \"") + d_.path + "\""; }
+    size_t address_space() const override { return address_space_or(kAddressSpace); }
+    int sessions_max() const override { return kSessionsMax; }
+    bool is_emulated() const override { return false; }
+
+    std::unique_ptr<SharedMemory> allocate(size_t bytes, Status& status, Reason& reason) override {
+        auto m = std::make_unique<RpcMemory>(d_, bytes);
+        if (m->host() && m->fd() >= 0) return m;
+        reason.set("the system gives no %zu MB of memory shared with the DSP: close other programs, or take a smaller model or n_ctx", bytes >> 20);
+        status = Status::out_of_memory;
+        return nullptr;
+    }
+
+    std::unique_ptr<Transport> connect(int session, Status& status, Reason& reason) override {
+        auto t = std::make_unique<FastRpc>(d_);
+        status = t->start(session, arch_, reason);
+        if (status != Status::ok) return nullptr;
+        return t;
+    }
+
+  private:
+    const Driver& d_;
+    int arch_;
+};
+
+}  // namespace
+
+std::unique_ptr<Line> open_fastrpc(Status& status, Reason& reason) {
+    status = Status::no_backend;
+    const Driver* d = open_driver(reason);
+    if (!d) return nullptr;
+    uint32_t value = 0;
+    int error = 0;
+    if (!query(*d, kAttributeArch, value, error)) return status = driver_failure("the DSP does not tell its architecture", error, reason), nullptr;
+    const int arch = int(value >> 4 & 15) * 10 + int(value & 15);    // 0x8873 and the like: the last two hexadecimal digits read as a number
+    if (std::find(std::begin(kArchitectures), std::end(kArchitectures), arch) == std::end(kArchitectures)) {
+        reason.set("the DSP is of architecture v%d, there are programs for v68, v69, v73, v75, v79 and v81", arch);
+        return nullptr;
+    }
+    if (query(*d, kAttributeUnsigned, value, error) && value == 0) {
+        reason.set("this device's DSP (v%d) runs signed programs only: unsigned process domains are switched off; use the cpu", arch);
+        return nullptr;
+    }
+    if (!find_dsp_library(arch, reason)) return nullptr;
+    status = Status::ok;
+    return std::make_unique<FastRpcLine>(*d, arch);
+}
+
+}  // namespace pillion::htp

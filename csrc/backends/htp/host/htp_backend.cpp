@@ -1,0 +1,229 @@
+// Hexagon as a backend, and the one function that its module exports. All memory is shared with the host, so buffers have host() and a CPU
+// drafter reads the caches in place: their layout is the CPU's. Below this file things throw Error or std::bad_alloc at most.
+#include <stdio.h>
+#include <string.h>
+
+#include <algorithm>
+#include <new>
+#include <thread>
+
+#include "backends/htp/host/htp_import.h"
+#include "backends/htp/host/htp_plan.h"
+#include "backends/htp/wire/htp_sizes.h"
+#include "core/module.h"
+
+namespace pillion::htp {
+namespace {
+
+constexpr size_t kOnePieceMax = size_t(1) << 30;    // of weights: DSPs before v75 map less than 2 GB at once
+constexpr size_t kOther = 8;                        // one part of so many of a session's address space is left for caches and activations
+
+class HtpBackend final : public Backend {
+  public:
+    explicit HtpBackend(std::unique_ptr<Line> line) : line_(std::move(line)), memory_(*line_), sessions_(*line_) {
+        memory_.on_free = [this](const Block& b) { sessions_.forget(b); };
+    }
+    const char* name() const override { return "htp"; }
+
+    Status connect(Reason& reason) {
+        const Status s = sessions_.at(0).info(facts_, reason);
+        return s;
+    }
+
+    std::string info_json() const override {
+        char text[256];
+        snprintf(text, sizeof text, "{\"device\": \"%s\", \"architecture\": \"v%u\", \"threads\": %u, \"vtcm_bytes\": %u, \"address_space_bytes\": %zu, ",
+                 line_->device_name(), facts_.arch, facts_.threads, facts_.vtcm_bytes, line_->address_space());
+        return text + line_->describe() + ", \"emulated\": " + (line_->is_emulated() ? "true" : "false") + ", \"sessions\": " + sessions_.to_json() + "}";
+    }
+
+    bool supports(const Graph& graph, const Node& node, Reason& reason) const override { return htp_supports(graph, node, reason); }
+
+    Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer, Reason& reason) override {
+        return at_the_rim(reason, [&] {
+            static constexpr const char* kKinds[] = {"weights", "KV cache", "scratch", "state"};
+            Status status = Status::ok;
+            Reason why;
+            if (kind == BufferKind::weights && size > std::min(kOnePieceMax, usable())) {
+                status = allocate_weights(size, buffer, why);
+            } else if (auto region = memory_.allocate(size, status, why)) {
+                buffer = std::make_unique<HtpBuffer>(size, kind, std::move(region));
+            }
+            if (!buffer) reason.set("%s on device %s: %s", kKinds[int(kind)], line_->device_name(), why.text);
+            return buffer ? Status::ok : status;
+        });
+    }
+
+    std::unique_ptr<Buffer> map_host(uint8_t*, size_t) override { return nullptr; }    // a DSP sees shared memory only
+
+    Status read(const Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason) override {
+        const uint8_t* at = host_at(from, offset, reason);
+        if (at) memcpy(to, at, bytes);
+        return at ? Status::ok : Status::internal;
+    }
+    Status write(const void* from, size_t bytes, Buffer& to, size_t offset, Reason& reason) override {
+        uint8_t* at = host_at(to, offset, reason);
+        if (at) memcpy(at, from, bytes);
+        return at ? Status::ok : Status::internal;
+    }
+
+    std::unique_ptr<Queue> make_queue(int n_threads) override {
+        return std::make_unique<HtpQueue>(n_threads > 0 ? n_threads : int(std::max(1u, std::thread::hardware_concurrency())));
+    }
+
+    Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {
+        const bool is_ids = s.use == WeightSource::Use::table && s.dtype == DType::i32;
+        if (!is_ids && !is_weight_type(s.dtype)) {
+            reason.set("tensor %s: type %s is not a weight format of device %s (it has %s)", s.name, ::pillion::info(s.dtype).name,
+                       line_->device_name(), kWeightTypes);
+            return Status::unsupported_model;
+        }
+        bytes = weight_size(s) + HTP_VECTOR;    // places are multiples of 64, import_weight moves on to one of HTP_VECTOR
+        return Status::ok;
+    }
+
+    Status import_weight(const WeightSource& s, Buffer& buffer, size_t at, Queue& queue, Tensor& t, Reason& reason) override {
+        return at_the_rim(reason, [&] {
+            size_t bytes = 0;
+            if (const Status status = weight_bytes(s, bytes, reason); status != Status::ok) return status;
+            const size_t offset = (at + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
+            t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
+            if (s.use == WeightSource::Use::vector) t.dtype = DType::f32;
+            if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed;
+            if (!s.data) return Status::ok;    // sizes only: the buffer may be nobody's
+            auto& own = static_cast<HtpBuffer&>(buffer);
+            Reason why;
+            if (const Status status = own.place(s.name, offset, weight_size(s), why); status != Status::ok) {
+                reason.set("tensor %s: %s", s.name, why.text);
+                return status;
+            }
+            if (write_weight(s, queue.n_threads(), queue.cancel, own.at(offset).host())) return Status::ok;
+            reason.set("cancelled");
+            return Status::cancelled;
+        });
+    }
+
+    size_t kv_bytes(const KvSpec& s) const override {
+        return size_t(htp_kv_bytes(s.type == KvType::q8_0 ? HTP_Q8_0 : HTP_F16, uint32_t(s.head_dim), uint32_t(s.capacity), uint32_t(s.n_kv_heads)));
+    }
+
+    const char* kv_layout() const override { return "lanes32"; }    // htp_sizes.h: the CPU's
+
+    // The host's, as far as sessions can map it.
+    MemoryInfo memory() const override {
+        MemoryInfo m;
+        m.unified = true;
+        FILE* f = fopen("/proc/meminfo", "r");
+        if (!f) return m;
+        char line[128];
+        unsigned long long kb = 0;
+        while (fgets(line, sizeof line, f)) {
+            if (sscanf(line, "MemTotal: %llu", &kb) == 1) m.total = size_t(kb) * 1024;
+            if (sscanf(line, "MemAvailable: %llu", &kb) == 1) m.free = size_t(kb) * 1024;
+        }
+        fclose(f);
+        const size_t most = usable() * size_t(line_->sessions_max());
+        return {std::min(m.total, most), std::min(m.free, most), true};
+    }
+
+    Status plan_bytes(const Graph& graph, Queue&, size_t& bytes, Reason& reason, const CompileOptions&) override {
+        return at_the_rim(reason, [&] {
+            for (const Node& n : graph.nodes())
+                if (!supports(graph, n, reason)) return Status::unsupported_op;
+            bytes = plan_scratch(graph, dsp());
+            return Status::ok;
+        });
+    }
+
+    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason, const CompileOptions& options) override {
+        return at_the_rim(reason, [&] {
+            if (options.observer) {
+                reason.set("activations are collected on the cpu backend only, this model is on %s", line_->device_name());
+                return Status::unsupported_op;
+            }
+            for (const Node& n : graph.nodes())
+                if (!supports(graph, n, reason)) return Status::unsupported_op;
+            plan = compile_plan(graph, dsp(), static_cast<HtpQueue&>(queue));
+            return Status::ok;
+        });
+    }
+
+    // Unknown: nothing was measured on a DSP yet, and an emulator's time says nothing of one.
+    Status measure_limits(Queue&, MachineLimits& limits, Reason&) override {
+        limits = {};
+        return Status::ok;
+    }
+
+  private:
+    template <class F>
+    static Status at_the_rim(Reason& reason, const F& body) {
+        try {
+            return body();
+        } catch (const Error& e) {
+            reason.set("%s", e.what());
+            return e.code();
+        } catch (const std::bad_alloc&) {
+            reason.set("the host has no memory for this");
+            return Status::out_of_memory;
+        } catch (const std::exception& e) {
+            reason.set("%s", e.what());
+            return Status::internal;
+        }
+    }
+
+    Dsp dsp() { return {memory_, sessions_, line_->device_name()}; }
+    size_t usable() const { return line_->address_space() - line_->address_space() / kOther; }
+
+    Status allocate_weights(size_t size, std::unique_ptr<Buffer>& buffer, Reason& reason) {
+        const size_t n = (size + usable() - 1) / usable();
+        if (n > size_t(line_->sessions_max())) {
+            reason.set("%zu MB need %zu sessions of %zu MB each, there are at most %d: take a smaller model or quantisation", size >> 20, n,
+                       usable() >> 20, line_->sessions_max());
+            return Status::out_of_memory;
+        }
+        buffer = std::make_unique<HtpBuffer>(size, memory_, int(n));
+        return Status::ok;
+    }
+
+    uint8_t* host_at(const Buffer& b, size_t offset, Reason& reason) const {
+        const HtpBuffer::Place p = static_cast<const HtpBuffer&>(b).at(offset);
+        if (!p.block) reason.set("nothing lies at byte %zu of this buffer", offset);
+        return p.block ? p.host() : nullptr;
+    }
+
+    std::unique_ptr<Line> line_;
+    Memory memory_;
+    Sessions sessions_;
+    htp_info facts_ = {};
+};
+
+void (*g_core_log)(LogLevel, const char*, ...) = nullptr;
+void to_core(LogLevel level, const char* message, void*) { g_core_log(level, "%s", message); }
+
+Backend* open_backend(const ModuleRequest& request, Reason& reason) {
+    if (strcmp(request.build_id, build_id()) != 0) {
+        reason.set("its module belongs to another build (%s) than this library (%s)", build_id(), request.build_id);
+        return nullptr;
+    }
+    g_core_log = request.log;
+    set_log_sink(to_core, nullptr);
+    Status status = Status::ok;
+    auto line = request.device == 0 ? open_fastrpc(status, reason) : open_sim(status, reason);
+    if (!line) return nullptr;
+    auto backend = std::make_unique<HtpBackend>(std::move(line));
+    if (backend->connect(reason) != Status::ok) return nullptr;
+    return backend.release();
+}
+
+}  // namespace
+}  // namespace pillion::htp
+
+extern "C" __attribute__((visibility("default"))) pillion::Backend* pillion_module_backend(const pillion::ModuleRequest* request,
+                                                                                           pillion::Reason* reason) {
+    try {
+        return pillion::htp::open_backend(*request, *reason);
+    } catch (const std::exception& e) {
+        reason->set("%s", e.what());
+        return nullptr;
+    }
+}

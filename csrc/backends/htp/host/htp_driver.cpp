@@ -1,0 +1,155 @@
+// The driver is opened by absolute path before the loader's own search: phones put /vendor/lib64 on LD_LIBRARY_PATH for OpenCL and then load
+// the wrong dependencies, and a decoy there must not win. Apps may not open files below /vendor; the plain name at the end is for them.
+#include "backends/htp/host/htp_driver.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace pillion::htp {
+namespace {
+
+constexpr const char* kFolders[] = {
+    "/vendor/lib64/", "/system/vendor/lib64/", "/odm/lib64/", "/system/lib64/", "/system_ext/lib64/",    // Android
+    "/usr/lib/aarch64-linux-gnu/", "/usr/lib64/", "/usr/lib/", "/usr/local/lib/", "/lib64/",              // Linux
+};
+constexpr const char* kNames[] = {"libcdsprpc.so", "libcdsprpc.so.1"};
+
+template <class F>
+bool resolve(void* library, const char* name, F*& function) {
+    function = reinterpret_cast<F*>(dlsym(library, name));
+    return function != nullptr;
+}
+
+// The name of the first function that is missing; null: all are there.
+const char* resolve_all(void* library, Driver& d) {
+#define PILLION_RESOLVE(name) \
+    if (!resolve(library, #name, d.name)) return #name
+    PILLION_RESOLVE(rpcmem_alloc);
+    PILLION_RESOLVE(rpcmem_free);
+    PILLION_RESOLVE(rpcmem_to_fd);
+    PILLION_RESOLVE(fastrpc_mmap);
+    PILLION_RESOLVE(fastrpc_munmap);
+    PILLION_RESOLVE(remote_handle64_open);
+    PILLION_RESOLVE(remote_handle64_invoke);
+    PILLION_RESOLVE(remote_handle64_close);
+    PILLION_RESOLVE(remote_handle64_control);
+    PILLION_RESOLVE(remote_handle_control);
+    PILLION_RESOLVE(remote_session_control);
+    PILLION_RESOLVE(dspqueue_create);
+    PILLION_RESOLVE(dspqueue_close);
+    PILLION_RESOLVE(dspqueue_export);
+    PILLION_RESOLVE(dspqueue_write);
+    PILLION_RESOLVE(dspqueue_read);
+#undef PILLION_RESOLVE
+    (void)resolve(library, "rpcmem_alloc2", d.rpcmem_alloc2);
+    return nullptr;
+}
+
+// A library that opens, is what it should be, or is not.
+bool open_at(const std::string& path, Driver& d, Reason& reason) {
+    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!library) return reason.set("%s does not load: %s", path.c_str(), dlerror()), false;
+    if (const char* missing = resolve_all(library, d)) {
+        reason.set("%s has no function %s: the system is too old, or the file is something else", path.c_str(), missing);
+        dlclose(library);
+        return false;
+    }
+    snprintf(d.path, sizeof d.path, "%s", path.c_str());
+    return true;
+}
+
+bool find_driver(Driver& d, Reason& reason) {
+    if (const char* forced = getenv("PILLION_HTP_DRIVER")) return open_at(forced, d, reason);
+    bool found = false;
+    for (const char* folder : kFolders)
+        for (const char* name : kNames) {
+            const std::string path = std::string(folder) + name;
+            if (access(path.c_str(), F_OK) != 0) continue;
+            found = true;
+            if (open_at(path, d, reason)) return true;
+        }
+    Reason ignored;
+    for (const char* name : kNames)
+        if (open_at(name, d, found ? ignored : reason)) return true;
+    if (!found) reason.set("no libcdsprpc.so on this machine: it has no Hexagon DSP, or its driver is not installed");
+    return false;
+}
+
+std::vector<std::string> dsp_folders() {
+    std::vector<std::string> folders;
+    for (const char* name : {"DSP_LIBRARY_PATH", "ADSP_LIBRARY_PATH"}) {    // the driver's order
+        const char* value = getenv(name);
+        std::string rest = value ? value : "";
+        while (!rest.empty()) {
+            const size_t end = rest.find(';');
+            if (end != 0) folders.push_back(rest.substr(0, end));
+            rest = end == std::string::npos ? "" : rest.substr(end + 1);
+        }
+    }
+    return folders;
+}
+
+// Architectures whose libraries lie in a folder: "v73 v75 ".
+std::string architectures_in(const std::string& folder) {
+    std::string found;
+    DIR* dir = opendir(folder.c_str());
+    if (!dir) return found;
+    while (const dirent* e = readdir(dir)) {
+        int arch = 0;
+        char name[64];
+        if (sscanf(e->d_name, "libpillion_htp_v%d.so", &arch) != 1) continue;
+        dsp_library_name(arch, name, sizeof name);
+        if (strcmp(name, e->d_name) == 0) found += "v" + std::to_string(arch) + " ";
+    }
+    closedir(dir);
+    return found;
+}
+
+}  // namespace
+
+const Driver* open_driver(Reason& reason) {
+    static std::mutex mutex;
+    static Driver driver;
+    static std::string opened_for;
+    static bool is_open = false;
+    std::lock_guard<std::mutex> lock(mutex);
+    const char* forced = getenv("PILLION_HTP_DRIVER");
+    if (is_open && opened_for == (forced ? forced : "")) return &driver;
+    if (is_open) return reason.set("the driver %s is in use already, PILLION_HTP_DRIVER came too late", driver.path), nullptr;
+    is_open = find_driver(driver, reason);    // a failed attempt is repeated: the variable may be set later
+    opened_for = forced ? forced : "";
+    return is_open ? &driver : nullptr;
+}
+
+void dsp_library_name(int arch, char* name, size_t bytes) { snprintf(name, bytes, "libpillion_htp_v%d.so", arch); }
+
+bool find_dsp_library(int arch, Reason& reason) {
+    char name[64];
+    dsp_library_name(arch, name, sizeof name);
+    const std::vector<std::string> folders = dsp_folders();
+    if (folders.empty()) {
+        reason.set("ADSP_LIBRARY_PATH is not set: it must name the folder that holds %s, the program for this device's DSP", name);
+        return false;
+    }
+    std::string others;
+    for (const std::string& f : folders) {
+        if (access((f + "/" + name).c_str(), R_OK) == 0) return true;
+        others += architectures_in(f);
+    }
+    if (!others.empty()) {
+        others.pop_back();
+        reason.set("this device's DSP is of architecture v%d, and ADSP_LIBRARY_PATH holds programs for %s only: add %s", arch, others.c_str(), name);
+    } else {
+        reason.set("%s is in no folder of ADSP_LIBRARY_PATH (%s%s)", name, folders[0].c_str(), folders.size() > 1 ? ", ..." : "");
+    }
+    return false;
+}
+
+}  // namespace pillion::htp

@@ -1,0 +1,410 @@
+// A graph becomes records in shared memory: one array per stretch of nodes that run on the same session. A stretch ends where a weight of
+// the next node belongs to another session; nodes without a home stay where the one before them was, so that a layer, its cache and what is
+// between are on one session. Blocks are mapped where a record names them: borrowed caches and activations in more than one session.
+//
+// A run is synchronous: whoever starts one wants its result next, and stretches follow each other by way of the host.
+#include "backends/htp/host/htp_plan.h"
+
+#include <math.h>
+#include <string.h>
+
+#include <algorithm>
+
+#include "backends/htp/host/htp_tiling.h"
+#include "core/memory_plan.h"
+
+namespace pillion::htp {
+namespace {
+
+static_assert(sizeof(Params) == sizeof(htp_params) && offsetof(QkvParams, interleaved) == offsetof(htp_qkv_params, interleaved),
+              "the wire copies a node's parameters");
+static_assert(int(Op::count) == HTP_OP_COUNT && int(Op::centroid_head) == HTP_OP_CENTROID_HEAD && int(Op::attend) == HTP_OP_ATTEND,
+              "the wire's ops are those of ops.def, in their order");
+static_assert(int(Rows::fixed) == HTP_FIXED && int(Rows::run) == HTP_RUN && int(Rows::out) == HTP_OUTS, "the wire's row counts");
+
+constexpr size_t kStateBytes = 512 + HTP_VECTOR;    // a StepState, then the cancel word
+
+template <class T>
+T taken(T pointer, Status status, const Reason& reason, const char* what) {
+    if (!pointer) fail(status, "%s: %s", what, reason.text);
+    return pointer;
+}
+
+struct Stretch {
+    int session = 0;
+    size_t first = 0, end = 0;         // nodes
+    size_t at = 0;                     // of its htp_plan in the plan's memory
+    Program program;
+};
+
+class HtpPlan final : public Plan {
+  public:
+    HtpPlan(const Dsp& dsp, HtpQueue& queue, int rows_max, int out_rows_max)
+        : dsp_(dsp), queue_(queue), rows_max_(rows_max), out_rows_max_(out_rows_max) {}
+    ~HtpPlan() override {
+        for (const Stretch& s : stretches_)
+            if (s.program.prepared) dsp_.sessions.at(s.session).remove(s.program);
+    }
+
+    Status run(const StepState& state, Reason& reason) override {
+        if (state.rows < 1 || state.rows > rows_max_ || state.out_rows < 0 || state.out_rows > state.rows ||
+            state.out_rows > out_rows_max_) {
+            reason.set("plan for %d rows and %d outputs was given %d and %d", rows_max_, out_rows_max_, state.rows, state.out_rows);
+            return Status::internal;
+        }
+        is_cancelled_ = queue_.cancel.load();
+        if (is_cancelled_) return Status::ok;    // wait() says so
+        memcpy(records_->host(), &state, sizeof state);
+        auto* word = reinterpret_cast<uint32_t*>(records_->host() + sizeof(StepState));
+        *word = 0;
+        for (Stretch& s : stretches_) {
+            htp_answer answer = {};
+            const Status status = dsp_.sessions.at(s.session).run(s.program, records_->address(), records_->address(sizeof(StepState)),
+                                                                  {&queue_.cancel, word, &spans_}, answer, reason);
+            if (status != Status::ok) return name_device(status, reason);
+            if (answer.status == HTP_CANCELLED) return is_cancelled_ = true, Status::ok;
+            if (answer.status != HTP_OK) return refused(s, answer, reason);
+        }
+        return Status::ok;
+    }
+
+    Status wait(Reason& reason) override {
+        if (!is_cancelled_) return Status::ok;
+        reason.set("cancelled");
+        return Status::cancelled;
+    }
+
+    size_t scratch_bytes() const override { return scratch_->bytes(); }
+    std::string to_json() const override {
+        std::string out = "[";
+        for (const Stretch& s : stretches_)
+            for (size_t i = s.first; i < s.end; i++) {
+                char line[200];
+                snprintf(line, sizeof line, "%s{\"op\": \"%s\", \"layer\": %d, \"backend\": \"htp\", \"kernel\": \"%s\", \"session\": %d}",
+                         out.size() > 1 ? ", " : "", info(ops_[i].first).name, ops_[i].second, kernels_[i].c_str(), s.session);
+                out += line;
+            }
+        return out + "]";
+    }
+
+    // "op matmul of layer 3 (node 17): number format not supported here (operand 0, 12 where 8 would do)"
+    Status refused(const Stretch& s, const htp_answer& a, Reason& reason) const {
+        char where[96] = "the plan";
+        const size_t node = s.first + size_t(std::max(0, a.op));
+        if (a.op >= 0 && node < s.end)
+            snprintf(where, sizeof where, "op %s of layer %d (node %zu)", info(ops_[node].first).name, ops_[node].second, node);
+        const char* what = a.status == HTP_REFUSED ? "was refused by" : a.status == HTP_INJECTED ? "was made to fail on" : "failed on";
+        char detail[96] = "";
+        if (a.operand >= 0 || a.value || a.limit)
+            snprintf(detail, sizeof detail, " (operand %d, value %u, limit %u)", a.operand, a.value, a.limit);
+        reason.set("%s %s device %s: %s%s", where, what, dsp_.device, htp_why_text(a.why), detail);
+        if (a.why == HTP_WHY_TOKEN) return Status::invalid_argument;
+        if (a.why == HTP_WHY_MEMORY || a.why == HTP_WHY_MAP) return Status::out_of_memory;
+        return a.status == HTP_REFUSED ? Status::internal : Status::device_lost;
+    }
+
+    Status name_device(Status status, Reason& reason) const {
+        Reason full;
+        full.set("device %s: %.400s", dsp_.device, reason.text);
+        reason = full;
+        return status;
+    }
+
+    Dsp dsp_;
+    HtpQueue& queue_;
+    int rows_max_, out_rows_max_;
+    std::unique_ptr<Region> records_, scratch_;    // records_: state, cancel word, constants, plans
+    std::vector<Stretch> stretches_;
+    std::vector<std::pair<Op, int>> ops_;          // and layers, by node
+    std::vector<std::string> kernels_;
+    std::vector<Span> spans_;                      // what the host writes and reads between runs
+
+  private:
+    bool is_cancelled_ = false;
+};
+
+class Compiler {
+  public:
+    Compiler(const Graph& graph, const Dsp& dsp, HtpQueue* queue)
+        : graph_(graph), dsp_(dsp), queue_(queue), ops_(graph.nodes().size()), requests_(graph.values().size()),
+          scratch_of_(graph.nodes().size(), size_t(-1)) {
+        Reason reason;
+        if (const Status status = dsp_.sessions.at(0).info(hardware_, reason); status != Status::ok) fail(status, "%s", reason.text);
+    }
+
+    // From shapes alone.
+    size_t measure() {
+        find_lifetimes();
+        for (size_t i = 0; i < ops_.size(); i++) describe(i);
+        return scratch_size();
+    }
+
+    std::unique_ptr<Plan> compile() {
+        auto plan = std::make_unique<HtpPlan>(dsp_, *queue_, graph_.rows_max(), graph_.out_rows_max());
+        plan_ = plan.get();
+        cut();
+        find_lifetimes();
+        for (size_t i = 0; i < ops_.size(); i++) {
+            describe(i);
+            if (node(i).op == Op::rope_table) add_frequencies(i);
+            plan_->kernels_.push_back(kernel_name(ops_[i]));
+        }
+        place();
+        for (size_t i = 0; i < ops_.size(); i++) address(i);
+        plan_->spans_.push_back({plan_->records_->block().memory.get(), uint32_t(plan_->records_->offset()), uint32_t(kStateBytes)});
+        write();
+        return plan;
+    }
+
+  private:
+    const Node& node(size_t i) const { return graph_.nodes()[i]; }
+
+    // --- sessions ---
+
+    // That of the node's largest weight.
+    int home(const Node& n) const {
+        int session = -1;
+        int64_t most = 0;
+        for (Value v : n.in) {
+            if (v == kNone || graph_.value(v).kind != ValueInfo::Kind::weight) continue;
+            const Tensor& t = graph_.value(v).tensor;
+            const HtpBuffer::Place p = static_cast<const HtpBuffer*>(t.buffer)->at(t.offset);
+            const int64_t size = t.width * t.rows * t.depth;
+            if (p.session >= 0 && size > most) session = p.session, most = size;
+        }
+        return session;
+    }
+
+    void cut() {
+        auto& list = plan_->stretches_;
+        std::vector<int> homes;
+        for (size_t i = 0; i < graph_.nodes().size(); i++) homes.push_back(home(node(i)));
+        const auto known = std::find_if(homes.begin(), homes.end(), [](int h) { return h >= 0; });
+        int session = known == homes.end() ? 0 : *known;
+        for (size_t i = 0; i < homes.size(); i++) {
+            if (homes[i] >= 0) session = homes[i];
+            if (list.empty() || list.back().session != session) list.push_back({session, i, i, 0, {}});
+            list.back().end = i + 1;
+            plan_->ops_.emplace_back(node(i).op, node(i).layer);
+        }
+    }
+
+    // --- memory ---
+
+    static uint32_t stride(const ValueInfo& v) {
+        const int64_t bytes = v.width * 4;
+        return uint32_t(v.kind == ValueInfo::Kind::external ? bytes : (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR);
+    }
+
+    void find_lifetimes() {
+        const auto use = [&](Value v, int at) {
+            if (v == kNone || graph_.value(v).kind != ValueInfo::Kind::activation) return;
+            MemoryRequest& r = requests_[size_t(v)];
+            const ValueInfo& info = graph_.value(v);
+            r.bytes = aligned(size_t(stride(info)) * size_t(graph_.rows_max(info.rows)));
+            r.first = r.first < 0 ? at : std::min(r.first, at);
+            r.last = std::max(r.last, at);
+        };
+        for (size_t i = 0; i < graph_.nodes().size(); i++) {
+            for (Value v : node(i).in) use(v, int(i));
+            for (Value v : node(i).out) use(v, int(i));
+        }
+    }
+
+    // plan_memory gives multiples of 64; with sizes that are odd multiples of 64 every offset of a request is rounded up inside it.
+    static size_t aligned(size_t bytes) { return (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR + HTP_VECTOR; }
+    size_t offset_of(size_t request) const { return (requests_[request].offset + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR; }
+
+    htp_tensor operand(Value v) const {
+        htp_tensor t = {};
+        if (v == kNone) return t;
+        const ValueInfo& info = graph_.value(v);
+        t.counts = uint8_t(info.rows);
+        if (info.kind == ValueInfo::Kind::kv) {
+            const KvSpec& s = info.kv.spec;
+            t.dtype = s.type == KvType::q8_0 ? HTP_Q8_0 : HTP_F16, t.layout = HTP_KV;
+            t.width = uint32_t(s.head_dim), t.rows = uint32_t(s.capacity), t.depth = uint32_t(s.n_kv_heads);
+            return t;
+        }
+        t.dtype = uint8_t(info.kind == ValueInfo::Kind::activation ? info.dtype : info.tensor.dtype);
+        t.layout = HTP_ROWS;
+        t.width = uint32_t(info.width);
+        t.depth = 1;
+        if (info.kind == ValueInfo::Kind::weight) {
+            const Tensor& w = info.tensor;
+            t.rows = uint32_t(w.rows), t.depth = uint32_t(w.depth);
+            t.stride = uint32_t(row_bytes(w.dtype, w.width));
+            if (w.layout == Layout::packed) t.layout = HTP_PACKED, t.stride = uint32_t(htp_panel_bytes(uint32_t(w.dtype), t.width));
+            return t;
+        }
+        t.stride = stride(info);
+        t.rows = uint32_t(graph_.rows_max(info.rows));
+        return t;
+    }
+
+    void describe(size_t i) {
+        const Node& n = node(i);
+        htp_op& op = ops_[i];
+        op.code = uint16_t(n.op), op.rows = uint8_t(n.rows), op.layer = n.layer;
+        memcpy(&op.params, &n.params, sizeof op.params);
+        for (int k = 0; k < HTP_IN; k++) op.in[k] = operand(n.in[k]);
+        for (int k = 0; k < HTP_OUT; k++) op.out[k] = operand(n.out[k]);
+        if (n.op == Op::gather_rows) op.in[0].dtype = op.out[0].dtype = HTP_F32;    // it copies words, whatever they are
+        if (n.op == Op::centroid_head) op.in[3].rows = 1, op.in[3].counts = HTP_FIXED;    // one order for all rows
+        for (const auto& [code, k] : {std::pair(Op::pick, 1), {Op::moe_matmul, 2}, {Op::centroid_head, 3}})    // ids, also after a gather
+            if (n.op == code && op.in[k].layout != HTP_ABSENT) op.in[k].dtype = HTP_I32;
+        if (n.op == Op::rope_table) {
+            const uint32_t half = uint32_t(n.params.rope_table.dims / 2);
+            op.in[0] = {0, HTP_F32, HTP_ROWS, 0, half * 4, half, 1, 1, HTP_FIXED, 0};
+        }
+        const uint64_t bytes = tile(op, uint32_t(graph_.rows_max(n.rows)), uint32_t(graph_.rows_max()), hardware_);
+        if (bytes == 0) return;
+        MemoryRequest r;
+        r.bytes = aligned(bytes), r.first = r.last = int(i);
+        requests_.push_back(r);
+        scratch_of_[i] = requests_.size() - 1;
+        op.tiling.scratch_bytes = uint32_t(bytes);
+    }
+
+    std::string kernel_name(const htp_op& op) const {
+        std::string name = info(Op(op.code)).name;
+        const htp_tensor& t = op.in[op.code == HTP_OP_CENTROID_HEAD ? 2 : 0];
+        if (t.layout == HTP_PACKED || t.layout == HTP_KV || op.code == HTP_OP_EMBED) {
+            std::string type = ::pillion::info(DType(t.dtype)).name;
+            std::transform(type.begin(), type.end(), type.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; });
+            name += "_" + type;
+        }
+        return name;
+    }
+
+    void add_frequencies(size_t i) {
+        const std::vector<float> f = rope_frequencies(node(i));
+        constant_at_.emplace_back(i, constants_.size());
+        constants_.insert(constants_.end(), f.begin(), f.end());
+        constants_.resize((constants_.size() + 31) / 32 * 32);
+    }
+
+    std::vector<float> rope_frequencies(const Node& n) const {
+        const RopeTableParams& p = n.params.rope_table;
+        std::vector<float> f(size_t(p.dims / 2));
+        const float* factors = nullptr;
+        if (n.in[0] != kNone) {
+            const Tensor& t = graph_.value(n.in[0]).tensor;
+            factors = reinterpret_cast<const float*>(static_cast<const HtpBuffer*>(t.buffer)->at(t.offset).host());
+        }
+        for (size_t i = 0; i < f.size(); i++) {
+            const double factor = factors ? double(factors[i]) : 1.0;
+            // The reference holds frequencies in f32; a factor of 1e29 and more is GGUF's way to say "does not rotate".
+            f[i] = factor >= 1e29 ? 0.0f : float(pow(double(p.base), -2.0 * double(i) / p.dims) * double(p.position_scale) / factor);
+        }
+        return f;
+    }
+
+    // The plan's memory: state and cancel word, constants, then each stretch's records.
+    void place() {
+        Status status = Status::ok;
+        Reason reason;
+        size_t bytes = kStateBytes + HTP_VECTOR + constants_.size() * 4;
+        for (Stretch& s : plan_->stretches_) {
+            s.at = bytes = (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
+            bytes += sizeof(htp_plan) + (s.end - s.first) * sizeof(htp_op);
+        }
+        plan_->scratch_ = taken(dsp_.memory.allocate(scratch_size(), status, reason), status, reason, "scratch");
+        plan_->records_ = taken(dsp_.memory.allocate(bytes, status, reason), status, reason, "plan");
+        memcpy(plan_->records_->host() + constants_offset(), constants_.data(), constants_.size() * 4);
+    }
+    size_t scratch_size() { return std::max<size_t>(plan_memory(requests_), 64) + HTP_VECTOR; }
+    static size_t constants_offset() { return (kStateBytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR; }
+
+    void give_place(htp_tensor& t, Value v) {
+        if (v == kNone) return;
+        const ValueInfo& info = graph_.value(v);
+        if (info.kind == ValueInfo::Kind::activation) {
+            const htp_address a = plan_->scratch_->address(offset_of(size_t(v)));
+            t.buffer = a.buffer, t.offset = a.offset;
+            uses_.push_back(&plan_->scratch_->block());
+            return;
+        }
+        const bool is_kv = info.kind == ValueInfo::Kind::kv;
+        const HtpBuffer::Place p = is_kv ? static_cast<const HtpBuffer*>(info.kv.buffer)->at(info.kv.offset)
+                                         : static_cast<const HtpBuffer*>(info.tensor.buffer)->at(info.tensor.offset);
+        if (!p.block) fail(Status::internal, "an operand of op %s has no memory", info.name);
+        t.buffer = uint16_t(p.block->index), t.offset = uint32_t(p.offset);
+        uses_.push_back(p.block);
+        if (info.kind == ValueInfo::Kind::external) plan_->spans_.push_back({p.block->memory.get(), t.offset, t.stride * t.rows});
+    }
+
+    // The record's addresses, and the blocks its session must see.
+    void address(size_t i) {
+        const Node& n = node(i);
+        htp_op& op = ops_[i];
+        uses_.clear();
+        for (int k = 0; k < HTP_IN; k++)
+            if (n.op != Op::rope_table) give_place(op.in[k], n.in[k]);
+        for (int k = 0; k < HTP_OUT; k++) give_place(op.out[k], n.out[k]);
+        for (const auto& [at, offset] : constant_at_)
+            if (at == i) {
+                const htp_address a = plan_->records_->address(constants_offset() + offset * 4);
+                op.in[0].buffer = a.buffer, op.in[0].offset = a.offset;
+            }
+        uses_.push_back(&plan_->records_->block());
+        op.tiling.scratch_buffer = HTP_NOWHERE;
+        if (scratch_of_[i] != size_t(-1)) {
+            const htp_address a = plan_->scratch_->address(offset_of(scratch_of_[i]));
+            op.tiling.scratch_buffer = a.buffer, op.tiling.scratch_offset = a.offset;
+            uses_.push_back(&plan_->scratch_->block());
+        }
+        Session& session = session_of(i);
+        Reason reason;
+        for (const Block* b : uses_)
+            if (const Status s = session.use(*b, reason); s != Status::ok) fail(s, "device %s: %s", dsp_.device, reason.text);
+    }
+
+    Session& session_of(size_t i) {
+        for (const Stretch& s : plan_->stretches_)
+            if (i < s.end) return dsp_.sessions.at(s.session);
+        return dsp_.sessions.at(0);
+    }
+
+    void write() {
+        for (Stretch& s : plan_->stretches_) {
+            uint8_t* to = plan_->records_->host() + s.at;
+            htp_plan head = {};
+            head.magic = HTP_PLAN_MAGIC, head.version = HTP_WIRE_VERSION, head.op_bytes = sizeof(htp_op);
+            head.n_ops = uint32_t(s.end - s.first);
+            head.rows_max = uint32_t(graph_.rows_max()), head.out_rows_max = uint32_t(graph_.out_rows_max());
+            memcpy(to, &head, sizeof head);
+            memcpy(to + sizeof head, &ops_[s.first], (s.end - s.first) * sizeof(htp_op));
+            s.program.at = plan_->records_->address(s.at);
+            htp_answer answer = {};
+            Reason reason;
+            if (const Status status = dsp_.sessions.at(s.session).add(s.program, answer, reason); status != Status::ok)
+                fail(status, "device %s: %s", dsp_.device, reason.text);
+            if (answer.status == HTP_OK) continue;
+            Status status = plan_->refused(s, answer, reason);
+            if (status == Status::internal && (answer.why == HTP_WHY_DTYPE || answer.why == HTP_WHY_SHAPE || answer.why == HTP_WHY_PARAMS))
+                status = Status::unsupported_op;
+            fail(status, "%s", reason.text);
+        }
+    }
+
+    const Graph& graph_;
+    Dsp dsp_;
+    HtpQueue* queue_;
+    HtpPlan* plan_ = nullptr;
+    htp_info hardware_ = {};
+    std::vector<htp_op> ops_;
+    std::vector<float> constants_;
+    std::vector<std::pair<size_t, size_t>> constant_at_;    // node, index into constants_
+    std::vector<MemoryRequest> requests_;                   // values first, then scratch of ops
+    std::vector<size_t> scratch_of_;
+    std::vector<const Block*> uses_;
+};
+
+}  // namespace
+
+std::unique_ptr<Plan> compile_plan(const Graph& graph, const Dsp& dsp, HtpQueue& queue) { return Compiler(graph, dsp, &queue).compile(); }
+
+size_t plan_scratch(const Graph& graph, const Dsp& dsp) { return Compiler(graph, dsp, nullptr).measure(); }
+
+}  // namespace pillion::htp

@@ -1,0 +1,33 @@
+#pragma once
+#include "backends/htp/host/htp_session.h"
+
+namespace pillion::htp {
+
+// Runs one after another; the DSP has its own threads.
+class HtpQueue final : public Queue {
+  public:
+    explicit HtpQueue(int n_threads) : n_threads_(n_threads) {}
+    int n_threads() const override { return n_threads_; }    // of imports, on the host
+
+  private:
+    int n_threads_;
+};
+
+// What plans of a backend share.
+struct Dsp {
+    Memory& memory;
+    Sessions& sessions;
+    const char* device;        // "htp", "htp:sim"
+};
+
+// The DSP has this op for these operands, or the reason why not: what, its value and what would do.
+bool htp_supports(const Graph& graph, const Node& node, Reason& reason);
+bool is_weight_type(DType dtype);
+constexpr const char* kWeightTypes = "F32, F16, BF16, Q4_0, Q8_0, Q4_K, Q6_K";
+
+// Throws Error on what can't be compiled.
+std::unique_ptr<Plan> compile_plan(const Graph& graph, const Dsp& dsp, HtpQueue& queue);
+// Scratch that such a plan would take.
+size_t plan_scratch(const Graph& graph, const Dsp& dsp);
+
+}  // namespace pillion::htp

@@ -1,0 +1,76 @@
+"""Builds the simulators: the DSP sources for this PC, and for Hexagon (zig's compiler, run by qemu-hexagon)."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY / "tests" / "ops"), str(REPOSITORY / "tests" / "htp")]
+
+import dsp as d  # noqa: E402
+import op_plans  # noqa: E402
+
+QEMU = ["qemu-hexagon", "-cpu", "v67"]
+
+
+def built(folder, targets, *defines):
+    """Targets of the DSP's own project, in build/FOLDER."""
+    build = REPOSITORY / "build" / folder
+    quiet = {"check": True, "stdout": subprocess.DEVNULL}
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    source = REPOSITORY / "csrc" / "backends" / "htp" / "dsp"
+    subprocess.run(["cmake", *generator, "-S", source, "-B", build, *defines], **quiet)
+    subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count()), "--target", *targets], **quiet)
+    return build
+
+
+@pytest.fixture(scope="session")
+def native():
+    """Folder of pillion_htp_sim, pillion_htp_sim_qf32 and libpillion_htp_pack.so for this PC."""
+    if not shutil.which("cmake"):
+        pytest.skip("cmake is not installed")
+    return built("htp-native", ["pillion_htp_sim", "pillion_htp_sim_qf32", "pillion_htp_pack"])
+
+
+def hexagon_toolchain():
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("ziglang is not installed: no compiler for Hexagon")
+    return f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/hexagon.cmake", f"-DHTP_PYTHON={sys.executable}"
+
+
+@pytest.fixture(scope="session")
+def hexagon():
+    """Command of the simulator as a Hexagon program."""
+    if not shutil.which("qemu-hexagon"):
+        pytest.skip("qemu-hexagon is not installed")
+    return [*QEMU, built("htp-hexagon", ["pillion_htp_sim"], *hexagon_toolchain()) / "pillion_htp_sim"]
+
+
+@pytest.fixture(scope="session")
+def packer(native):
+    return op_plans.Packer(native / "libpillion_htp_pack.so")
+
+
+def served(command, **settings):
+    with d.Dsp(command, **settings) as dsp:
+        yield dsp
+
+
+@pytest.fixture(scope="session")
+def native_dsp(native):
+    yield from served([native / "pillion_htp_sim"], heap_bytes=128 << 20, threads=2)
+
+
+@pytest.fixture(scope="session")
+def qf32_dsp(native):
+    yield from served([native / "pillion_htp_sim_qf32"], heap_bytes=128 << 20, threads=2)
+
+
+@pytest.fixture(scope="session")
+def hexagon_dsp(hexagon):
+    yield from served(hexagon, heap_bytes=128 << 20, threads=1)

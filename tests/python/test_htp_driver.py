@@ -1,0 +1,235 @@
+"""The device's side of the Hexagon backend without a device: a library with the driver's functions that plays driver and DSP in the process
+(tests/htp/fake_cdsprpc.c), opened, asked, broken in every way a phone has. Each failure is a typed error with a sentence of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from htp_support import REPOSITORY, child
+from test_goldens import GOLDEN, model_path
+
+MODEL = "tiny-e2b"
+
+
+@pytest.fixture(scope="session")
+def fake(pillion, tmp_path_factory):
+    """Path of the library, compiled with the DSP's own sources for the PC."""
+    if not (Path(pillion._native._capi.__file__).parent / "libpillion_htp.so").exists():
+        pytest.skip("libpillion_htp.so is not built: make build")
+    compiler = shutil.which("cc") or pytest.skip("there is no C compiler")
+    dsp = REPOSITORY / "csrc" / "backends" / "htp"
+    sources = [*dsp.glob("dsp/*.c"), *dsp.glob("dsp/ops/*.c"), *dsp.glob("wire/*.c"), REPOSITORY / "tests" / "htp" / "fake_cdsprpc.c"]
+    sources = [s for s in sources if s.name not in ("main_sim.c", "main_fastrpc.c")]
+    folder = tmp_path_factory.mktemp("vendor")
+    cache = [shutil.which("ccache")] if shutil.which("ccache") else []
+    flags = ["-std=gnu11", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-fPIC", f"-I{REPOSITORY / 'csrc'}"]
+
+    def compiled(source):
+        target = folder / f"{source.stem}.o"
+        subprocess.run([*cache, compiler, *flags, "-c", source, "-o", target], check=True)
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compiled, sources))
+    path = folder / "libcdsprpc.so"
+    subprocess.run([compiler, "-shared", "-o", path, *objects, "-lpthread", "-lm"], check=True)
+    return path
+
+
+@pytest.fixture
+def dsp_folder(tmp_path):
+    """A folder of ADSP_LIBRARY_PATH with the program of one architecture."""
+    folder = tmp_path / "dsp"
+    folder.mkdir()
+    (folder / "libpillion_htp_v73.so").write_bytes(b"")
+    return folder
+
+
+def ids():
+    return np.load(GOLDEN / f"{MODEL}.npz")["short.ids"].tolist()
+
+
+def work(**more):
+    return {"target": model_path(MODEL), "device": "htp", "prompt": ids(), "n": 8, **more}
+
+
+@pytest.fixture(scope="module")
+def wanted(pillion):
+    with pillion.Model.open(model_path(MODEL)) as model, model.context(128) as context:
+        sampler, tokens = pillion.Sampler(pillion.SamplingParams(temperature=0)), []
+        context.set_tokens(ids())
+        for _ in range(8):
+            tokens.append(sampler.sample(context))
+            sampler.accept(tokens[-1])
+            context.decode(tokens[-1])
+    return tokens
+
+
+def refusal(report):
+    kind, sentence = report["failed"]
+    assert kind == "NoBackendError" and sentence.startswith('device "htp": '), report["failed"]
+    assert report["htp"] == {"name": "htp", "available": False, "reason": sentence.removeprefix('device "htp": ')}
+    return report["htp"]["reason"]
+
+
+# ---- it works ----
+
+
+def test_tokens_of_the_cpu(fake, dsp_folder, wanted, tmp_path):
+    log = tmp_path / "log"
+    report = child(work(contexts=2), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=f"/nowhere;{dsp_folder}", FAKE_CDSPRPC_LOG=log)
+    assert report["tokens"] == [wanted, wanted]
+    assert report["htp"]["available"] and report["htp"]["info"]["driver"] == str(fake)
+    assert report["htp"]["info"]["architecture"] == "v67" and report["htp"]["info"]["transport"] == "fastrpc"
+    calls = log.read_text().splitlines()
+    assert "open file:///libpillion_htp_v73.so?pillion_htp_skel_handle_invoke&_modver=1.0&_dom=cdsp&_session=0" in calls
+    assert not [c for c in calls if "freed while" in c]
+
+
+def test_a_pair_with_its_drafter_on_the_cpu(fake, dsp_folder, wanted):
+    pair = work(drafter=GOLDEN / f"{MODEL}-assistant.gguf", drafter_device="cpu")
+    report = child(pair, PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=dsp_folder)
+    assert report["tokens"] == [wanted] and report["stats"]["drafted"] > 0
+
+
+def test_its_own_files_whatever_the_search_path_says(fake, dsp_folder, wanted, tmp_path):
+    decoys = tmp_path / "decoys"
+    decoys.mkdir()
+    for name in ("libcdsprpc.so", "libcdsprpc.so.1"):
+        (decoys / name).write_bytes(b"a decoy")
+    report = child(work(), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=dsp_folder, LD_LIBRARY_PATH=decoys)
+    assert report["tokens"] == [wanted]
+    assert [m for m in report["maps"] if "cdsprpc" in m] == [str(fake)]
+
+
+# ---- it is not there ----
+
+
+def test_no_driver():
+    if any(Path(folder, "libcdsprpc.so").exists() for folder in ("/vendor/lib64", "/usr/lib/aarch64-linux-gnu", "/usr/lib")):
+        pytest.skip("this machine has one")
+    sentence = refusal(child(work(), PILLION_HTP_DRIVER=None))
+    assert sentence == "no libcdsprpc.so on this machine: it has no Hexagon DSP, or its driver is not installed"
+
+
+def test_a_driver_that_does_not_load(tmp_path):
+    path = tmp_path / "libcdsprpc.so"
+    path.write_bytes(b"nothing")
+    assert refusal(child(work(), PILLION_HTP_DRIVER=path)).startswith(f"{path} does not load: ")
+
+
+def test_a_driver_that_lacks_functions(pillion, libpillion):
+    sentence = refusal(child(work(), PILLION_HTP_DRIVER=libpillion))
+    assert sentence == f"{libpillion} has no function rpcmem_alloc: the system is too old, or the file is something else"
+
+
+def test_the_folder_of_the_dsp_library_is_not_set(fake):
+    sentence = refusal(child(work(), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=None, DSP_LIBRARY_PATH=None))
+    assert sentence.startswith("ADSP_LIBRARY_PATH is not set: it must name the folder that holds libpillion_htp_v73.so")
+
+
+def test_another_architecture(fake, dsp_folder):
+    sentence = refusal(child(work(), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=dsp_folder, FAKE_CDSPRPC="arch=0x79"))
+    assert sentence == "this device's DSP is of architecture v79, and ADSP_LIBRARY_PATH holds programs for v73 only: add libpillion_htp_v79.so"
+    sentence = refusal(child(work(), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=dsp_folder, FAKE_CDSPRPC="arch=0x66"))
+    assert sentence == "the DSP is of architecture v66, there are programs for v68, v69, v73, v75, v79 and v81"
+
+
+def test_an_empty_folder(fake, tmp_path):
+    sentence = refusal(child(work(), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=tmp_path))
+    assert sentence == f"libpillion_htp_v73.so is in no folder of ADSP_LIBRARY_PATH ({tmp_path})"
+
+
+REFUSALS = [
+    ("unsigned=0", "runs signed programs only: unsigned process domains are switched off; use the cpu"),
+    ("unsigned_error=0x14", "the DSP does not give this program an unsigned process: error 0x14 (EUNSUPPORTED)"),
+    ("open_error=0x80000481", "error 0x80000481 (EUNSIGNEDMOD): the DSP refuses unsigned programs; use the cpu on this device, or sign"),
+    ("open_error=0x20", "error 0x20 (EITEMBUSY): the DSP is busy with other sessions; close other programs that use it and try again"),
+    ("open_error=0x72", "error 0x72 (ECONNREFUSED): the DSP refuses connections; this user or device may not use it"),
+    ("open_error=0x80000406", "error 0x80000406 (EUNABLETOLOAD): the DSP can't load the library; put the libpillion_htp_v*.so of"),
+    ("version=99", "the DSP's program does not start: error 0x4 (EVERSIONNOTSUPPORT): the two sides are of different versions"),
+    ("start_error=0x2", "the DSP's program does not start: error 0x2 (ENOMEMORY): the DSP has no memory for it; close other programs"),
+]
+
+
+@pytest.mark.parametrize("how, sentence", REFUSALS, ids=[how for how, _ in REFUSALS])
+def test_what_the_driver_refuses(fake, dsp_folder, how, sentence):
+    assert sentence in refusal(child(work(), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=dsp_folder, FAKE_CDSPRPC=how))
+
+
+def test_the_sentences_differ():
+    assert len({sentence for _, sentence in REFUSALS}) == len(REFUSALS)
+
+
+def test_memory_that_the_dsp_can_not_map(fake, dsp_folder):
+    report = child(work(), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=dsp_folder, FAKE_CDSPRPC="mmap_error=0x66")
+    kind, sentence = report["failed"]
+    assert kind == "OutOfMemoryError" and "error 0x66 (EIONMAP): the DSP's address space has no room for the buffer" in sentence
+
+
+# ---- it breaks ----
+
+
+@pytest.mark.parametrize("code, name", [(104, "ECONNRESET"), (0x80000430, "ECPUEXCEPTION")])
+def test_a_dsp_that_is_lost_in_the_middle(fake, dsp_folder, wanted, code, name):
+    """One error; the length is kept; the next run opens a new session, maps and prepares again, and writes what it would have."""
+    env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder, "FAKE_CDSPRPC": f"lose=5,lose_error={code}"}
+    report = child(work(retries=1), **env)
+    assert report["tokens"] == [wanted]
+    ((kind, sentence, before, after),) = report["errors"]
+    assert kind == "DeviceLostError" and before == after > len(ids())
+    assert sentence.startswith("device htp: the DSP was lost: error ") and f"({name})" in sentence
+    report = child(work(), **env)  # who does not try again has the error
+    assert report["failed"][0] == "DeviceLostError"
+
+
+def test_a_dsp_that_does_not_answer(fake, dsp_folder, wanted):
+    env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder, "FAKE_CDSPRPC": "hang=4", "PILLION_HTP_TIMEOUT": "0.5"}
+    report = child(work(retries=1), timeout=60, **env)
+    assert report["tokens"] == [wanted]
+    assert [e[:2] for e in report["errors"]] == [["DeviceLostError", "device htp: the DSP did not answer within 500 ms"]]
+
+
+def test_two_sessions(fake, dsp_folder, pillion):
+    """A model that one session can't hold: the driver is asked for a second one, and what runs on it is the same."""
+    from pillion.models import TINY_TARGET
+
+    prompt = [2, 10, 20, 30, 40]
+    big = {**work(), "target": TINY_TARGET, "prompt": prompt}
+    cpu = child({**big, "device": "cpu"})
+    env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder, "PILLION_HTP_SPACE": 9}
+    report = child(big, **env)
+    assert report["tokens"] == cpu["tokens"] and {s["session"] for s in report["plan"]} == {0, 1}
+    report = child(big, FAKE_CDSPRPC="sessions=1", **env)
+    assert report["failed"][0] in ("Busy", "NoBackendError")
+    assert "session 1 of the DSP can't be opened: error 0x73 (ENOSESSION): the DSP has no session left" in report["failed"][1]
+
+
+# ---- doctor ----
+
+
+@pytest.mark.parametrize(
+    "env, words",
+    [
+        ({"ADSP_LIBRARY_PATH": None, "DSP_LIBRARY_PATH": None}, "absent: ADSP_LIBRARY_PATH is not set"),
+        ({"FAKE_CDSPRPC": "arch=0x75"}, "absent: this device's DSP is of architecture v75, and ADSP_LIBRARY_PATH holds programs for v73 only"),
+        ({"FAKE_CDSPRPC": "open_error=0x20"}, "(EITEMBUSY): the DSP is busy"),
+        ({"FAKE_CDSPRPC": "open_error=0x81"}, "(EUNSIGNEDMOD): the DSP refuses unsigned programs"),
+        ({"PILLION_HTP_DRIVER": "/nowhere/libcdsprpc.so"}, "absent: /nowhere/libcdsprpc.so does not load"),
+        ({}, "available"),
+    ],
+    ids=["path", "architecture", "busy", "unsigned", "driver", "there"],
+)
+def test_doctor_tells_them_apart(fake, dsp_folder, env, words):
+    variables = {**os.environ, "PILLION_HTP_DRIVER": str(fake), "ADSP_LIBRARY_PATH": str(dsp_folder), **{k: v for k, v in env.items() if v}}
+    for name in [k for k, v in env.items() if v is None]:
+        variables.pop(name, None)
+    done = subprocess.run([sys.executable, "-m", "pillion", "doctor"], env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("htp ")]
+    assert words in line
