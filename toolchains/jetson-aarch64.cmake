@@ -46,6 +46,7 @@ set(CMAKE_CUDA_ARCHITECTURES "${jetson_architectures}" CACHE STRING "GPUs to com
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
 set(CMAKE_CUDA_FLAGS_INIT "-I${jetson_cuda}/include")
 set(ENV{CUDAFLAGS} "-I${jetson_cuda}/include -L${jetson_cuda}/lib") # of the compiler's identification
+set(CMAKE_MODULE_LINKER_FLAGS_INIT "-L${jetson_cuda}/lib")
 set(PILLION_CUDART "${jetson_cuda}/lib/libcudart_static.a")
 set(PILLION_CUDA_INCLUDE "${jetson_cuda}/include")
 
