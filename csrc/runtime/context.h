@@ -97,7 +97,7 @@ class Context {
     };
     // Rows of logits as the host has them, where it can't look at `scores` itself.
     struct Fetched {
-        std::vector<float> logits;
+        std::unique_ptr<Buffer> buffer;    // of the backend's, which it copies to without a detour
         std::vector<uint8_t> rows;
     };
     void fetch_logits(const Outputs& outputs, int row, float* to) const;

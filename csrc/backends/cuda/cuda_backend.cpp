@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <mutex>
 #include <new>
 #include <thread>
 
@@ -192,16 +193,18 @@ class CudaBackend final : public Backend {
         return refused == Status::out_of_memory && m.free >= bytes;
     }
 
-    // On a stream of its own: whoever asks has waited for the runs whose results it wants. By the host where it sees both ends.
+    // On a stream kept for it: whoever asks has waited for the runs whose results it wants. By the host where it sees both ends.
     Status transfer(void* to, const void* from, void* host_to, const void* host_from, size_t bytes, Reason& reason) {
         if (is_lost(index_, reason)) return Status::device_lost;
         if (host_to && host_from) return memcpy(host_to, host_from, bytes), Status::ok;
         if (!to || !from) return reason.set("device %d: these bytes were never placed", index_), Status::internal;
         Status status = Status::ok;
-        const auto stream = Stream::create(index_, status, reason);
-        if (!stream) return status;
-        stream->copy(to, from, bytes);
-        return stream->wait(reason);
+        const std::lock_guard<std::mutex> lock(transfer_mutex_);
+        if (!transfer_) transfer_ = Stream::create(index_, status, reason);
+        if (!transfer_) return status;
+        transfer_->make_current();    // this thread may never have seen the device
+        transfer_->copy(to, from, bytes);
+        return transfer_->wait(reason);
     }
 
     Status measure_read(CudaQueue& queue, MachineLimits& limits, Reason& reason) {
@@ -224,6 +227,8 @@ class CudaBackend final : public Backend {
     int index_;
     DeviceInfo device_;
     Arena arenas_[4];    // by BufferKind
+    std::mutex transfer_mutex_;
+    std::unique_ptr<Stream> transfer_;
 };
 
 }  // namespace
