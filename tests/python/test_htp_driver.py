@@ -202,7 +202,7 @@ def test_two_sessions(fake, dsp_folder, pillion):
     prompt = [2, 10, 20, 30, 40]
     big = {**work(), "target": TINY_TARGET, "prompt": prompt}
     cpu = child({**big, "device": "cpu"})
-    env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder, "PILLION_HTP_SPACE": 9}
+    env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder, "PILLION_HTP_SPACE": 8}
     report = child(big, **env)
     assert report["tokens"] == cpu["tokens"] and {s["session"] for s in report["plan"]} == {0, 1}
     report = child(big, FAKE_CDSPRPC="sessions=1", **env)

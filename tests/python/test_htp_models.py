@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from htp_support import DIE, FAIL, SLEEP, child, clear_faults, inject, simulators
+from htp_support import DIE, FAIL, SLEEP, child, clear_faults, inject, own_simulator, simulators
 from test_goldens import GOLDEN, SHAPES, model_path
 
 DEVICE = os.environ.get("PILLION_TEST_HTP", "htp:sim")
@@ -230,8 +230,7 @@ def test_a_lost_child(pillion, tiny):
                     inject(DIE, op=17)
                     sentence = "device htp:sim: the simulator's process is gone: ended with status 86"
                 else:
-                    for process in before:
-                        os.kill(process, signal.SIGKILL)
+                    os.kill(own_simulator(lambda: decode(pillion, tiny, ids, 1)), signal.SIGKILL)
                     sentence = "device htp:sim: the simulator's process is gone: ended by Killed"
                 with pytest.raises(pillion.DeviceLostError, match=sentence):
                     context.decode(tokens[-1])
