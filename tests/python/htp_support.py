@@ -22,7 +22,12 @@ def child(work, timeout=120, **env):
         variables.pop(name, None)
     work = {k: str(v) if isinstance(v, Path) else v for k, v in work.items()}
     done = subprocess.run(
-        [sys.executable, HERE / "htp_child.py"], input=json.dumps(work), env=variables, capture_output=True, text=True, timeout=timeout
+        [sys.executable, HERE / "htp_child.py"],
+        input=json.dumps(work),
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
@@ -68,7 +73,9 @@ def own_simulator(run):
     else:
         raise AssertionError("no simulator took the fault")
     clear_faults()
-    (process,) = [p for p in simulators() if f"/fd/{number}".encode() in Path("/proc", str(p), "cmdline").read_bytes().split(b"\0")[-2]]
+    (process,) = [
+        p for p in simulators() if f"/fd/{number}".encode() in Path("/proc", str(p), "cmdline").read_bytes().split(b"\0")[-2]
+    ]
     return process
 
 

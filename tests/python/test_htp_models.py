@@ -203,7 +203,9 @@ def test_an_error_on_an_op(pillion, tiny):
             if i in (2, 7):
                 length = len(context)
                 inject(FAIL, op=5 * i)
-                with pytest.raises(pillion.DeviceLostError, match=rf"^.*op \w+ of layer -?\d+ .node {5 * i}. was made to fail on device htp:sim"):
+                with pytest.raises(
+                    pillion.DeviceLostError, match=rf"^.*op \w+ of layer -?\d+ .node {5 * i}. was made to fail on device htp:sim"
+                ):
                     context.decode(tokens[-1])
                 assert len(context) == length
             context.decode(tokens[-1])
@@ -342,7 +344,9 @@ def test_the_child_leaves_with_its_parent(tmp_path):
         "sys.path.insert(0, sys.argv[2]); import htp_support; print(htp_support.simulators()[0], flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    done = subprocess.run([sys.executable, "-c", code, model_path("tiny-e2b"), os.path.dirname(__file__)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, model_path("tiny-e2b"), os.path.dirname(__file__)], capture_output=True, text=True
+    )
     pid = int(done.stdout)
     for _ in range(100):
         if not os.path.exists(f"/proc/{pid}") or open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z":
@@ -371,7 +375,10 @@ def test_programs_that_are_no_simulator(tmp_path):
     talker.write_text("#!/bin/sh\necho first >&2\necho 'no such thing' >&2\nexit 3\n")
     talker.chmod(0o755)
     report = child(work, PILLION_HTP_SIM=talker)
-    assert report["failed"] == ["NoBackendError", f'device "htp:sim": {talker} ended before it served: ended with status 3 (no such thing)']
+    assert report["failed"] == [
+        "NoBackendError",
+        f'device "htp:sim": {talker} ended before it served: ended with status 3 (no such thing)',
+    ]
 
 
 # ---- as Hexagon code ----
@@ -384,7 +391,12 @@ def test_a_pair_as_hexagon_code(pillion, name, hexagon_sim):
     ids = ids_of(name, "short")
     with open_on(pillion, name, "cpu") as cpu:
         want, _ = decode(pillion, cpu, ids, 12)
-    work = {"target": model_path(name), "device": "htp:sim", "drafter": GOLDEN / f"{name}-assistant.gguf", "drafter_device": "cpu"}
+    work = {
+        "target": model_path(name),
+        "device": "htp:sim",
+        "drafter": GOLDEN / f"{name}-assistant.gguf",
+        "drafter_device": "cpu",
+    }
     report = child({**work, "prompt": ids, "n": 12}, timeout=300, PILLION_HTP_SIM=hexagon_sim)
     assert report["tokens"] == [want]
     assert report["stats"]["drafted"] > 0
