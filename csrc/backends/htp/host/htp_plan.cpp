@@ -361,6 +361,20 @@ class Compiler {
         stretch.spans.insert(stretch.spans.end(), spans_.begin(), spans_.end());
     }
 
+    // Neighbours become one: a packet takes few.
+    static std::vector<Span> joined(std::vector<Span> spans) {
+        constexpr uint32_t kGap = 4096;
+        std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return std::pair(a.memory, a.offset) < std::pair(b.memory, b.offset); });
+        std::vector<Span> out;
+        for (const Span& s : spans) {
+            Span* last = out.empty() ? nullptr : &out.back();
+            const bool meets = last && last->memory == s.memory && s.offset <= last->offset + last->bytes + kGap;
+            if (meets) last->bytes = std::max(last->bytes, s.offset + s.bytes - last->offset);
+            else out.push_back(s);
+        }
+        return out;
+    }
+
     void write() {
         for (Stretch& s : plan_->stretches_) {
             uint8_t* to = plan_->records_->host() + s.at;
@@ -372,6 +386,7 @@ class Compiler {
             memcpy(to + sizeof head, &ops_[s.first], (s.end - s.first) * sizeof(htp_op));
             s.program.at = plan_->records_->address(s.at);
             s.spans.push_back({plan_->records_->block().memory.get(), uint32_t(plan_->records_->offset()), uint32_t(kStateBytes)});
+            s.spans = joined(std::move(s.spans));
             htp_answer answer = {};
             Reason reason;
             if (const Status status = dsp_.sessions.at(s.session).add(s.program, answer, reason); status != Status::ok)
