@@ -215,7 +215,9 @@ for case in oc.op_cases():
 @pytest.mark.skipif(DEVICE != "htp:sim", reason="there is no emulator in this")
 def test_hexagon_code_gives_the_same_bits(hexagon_sim):
     """Every case of the list whose weights an emulator reads in reasonable time: the same library, the same wire, a real Hexagon program."""
-    sizes = {case.name: max([w.width * w.rows * w.depth for w in weights_of(case)], default=0) for case in CASES if is_supported(case)}
+    sizes = {
+        case.name: max([w.width * w.rows * w.depth for w in weights_of(case)], default=0) for case in CASES if is_supported(case)
+    }
     names = [name for name, size in sizes.items() if size < 100_000]
     assert len(names) > 200
 

@@ -4,6 +4,8 @@ tests run there: PILLION_TEST_HTP=htp."""
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -336,9 +338,6 @@ def test_cancelling(pillion, tiny):
 @only_sim
 def test_the_child_leaves_with_its_parent(tmp_path):
     """A host that is killed leaves no process behind."""
-    import subprocess
-    import sys
-
     code = (
         "import sys, os, signal, pillion; m = pillion.Model.open(sys.argv[1], device='htp:sim')\n"
         "sys.path.insert(0, sys.argv[2]); import htp_support; print(htp_support.simulators()[0], flush=True)\n"
@@ -379,6 +378,34 @@ def test_programs_that_are_no_simulator(tmp_path):
         "NoBackendError",
         f'device "htp:sim": {talker} ended before it served: ended with status 3 (no such thing)',
     ]
+
+
+@only_sim
+def test_pillion_run_on_the_dsp(pillion, libpillion):
+    """As on a phone: the program on the C ABI, target on the DSP, drafter on the CPU: the text of the CPU."""
+    from pillion.models import TINY_ASSISTANT, TINY_TARGET
+
+    def text(*options):
+        command = [
+            libpillion.with_name("pillion-run"),
+            "-m",
+            TINY_TARGET,
+            "-p",
+            "In the beginning",
+            "-n",
+            "24",
+            "--temp",
+            "0",
+            *options,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
+
+    want, _ = text("--device", "cpu")
+    for drafter_on in ("cpu", "auto", "htp:sim"):
+        got, notes = text("--device", "htp:sim", "-md", TINY_ASSISTANT, "--draft-device", drafter_on)
+        assert got == want and "accepted" in notes
 
 
 # ---- as Hexagon code ----
