@@ -7,19 +7,19 @@
 #include <stdint.h>
 
 #if defined(__has_include)
-#if __has_include("dspqueue.h") && __has_include("HAP_mem.h") && __has_include("qurt.h")
+#if __has_include(<dspqueue.h>) && __has_include(<HAP_mem.h>) && __has_include(<qurt.h>)
 #define HTP_HAS_SDK 1
 #endif
 #endif
 
 #ifdef HTP_HAS_SDK
-#include "AEEStdErr.h"
-#include "HAP_compute_res.h"
-#include "HAP_mem.h"
-#include "HAP_power.h"
-#include "dspqueue.h"
-#include "qurt.h"
-#include "remote.h"
+#include <AEEStdErr.h>
+#include <HAP_compute_res.h>
+#include <HAP_mem.h>
+#include <HAP_power.h>
+#include <dspqueue.h>
+#include <qurt.h>
+#include <remote.h>
 #else
 
 enum { AEE_SUCCESS = 0, AEE_EFAILED = 1, AEE_ENOMEMORY = 2, AEE_EVERSIONNOTSUPPORT = 4, AEE_EXPIRED = 12, AEE_EBADPARM = 14, AEE_EUNSUPPORTED = 20 };

@@ -130,13 +130,18 @@ static inline __attribute__((always_inline)) HVX_VectorPair Q6_Ww_vunpack_Vh(HVX
     return p;
 }
 
+// Without a branch, so that a loop of it becomes vector code: exact for zero, subnormal and normal numbers by the product.
 static inline float hvx_host_half(uint16_t h) {
-    const uint32_t mag = h & 0x7fffu, exp_shift = mag >= 0x7c00u ? 0x70000000u : 0x38000000u;    // infinity and NaN : normal
-    const uint32_t u = (mag << 13) + exp_shift;
+    const uint32_t magnitude = h & 0x7fffu, sign = (uint32_t)(h & 0x8000u) << 16, moved = magnitude << 13;
     float f;
+    uint32_t u;
+    memcpy(&f, &moved, 4);
+    f *= 0x1p112f;
+    memcpy(&u, &f, 4);
+    u = magnitude >= 0x7c00u ? moved | 0x7f800000u : u;    // infinity and NaN
+    u |= sign;
     memcpy(&f, &u, 4);
-    if (mag < 0x400u) f = (float)mag * 0x1p-24f;    // zero and subnormal
-    return h & 0x8000u ? -f : f;
+    return f;
 }
 
 // ----------------------------------------------------------------------------------------------------------------- v68 and later
