@@ -79,6 +79,12 @@ HVX_FN Q6_V_vmux_QVV(HVX_VectorPred q, HVX_Vector a, HVX_Vector b) { HVX_W(r.uw[
 HVX_FN Q6_Vh_vshuff_Vh(HVX_Vector a) { HVX_H(r.h[i] = a.h[i / 2 + 32 * (i % 2)]); }
 HVX_FN Q6_Vb_vshuff_Vb(HVX_Vector a) { HVX_B(r.b[i] = a.b[i / 2 + 64 * (i % 2)]); }
 
+// Byte i of the index picks byte 2i of the table: indices below 32 here.
+HVX_FN Q6_Vb_vlut32_VbVbR(HVX_Vector index, HVX_Vector table, int which) {
+    (void)which;
+    HVX_B(r.ub[i] = index.ub[i] < 32 ? table.ub[2 * index.ub[i]] : 0);
+}
+
 // Four unsigned bytes of each lane times the four signed bytes of a scalar register.
 HVX_FN Q6_Vw_vrmpyacc_VwVubRb(HVX_Vector acc, HVX_Vector a, int32_t x) {
     const int32_t x0 = (int8_t)x, x1 = (int8_t)(x >> 8), x2 = (int8_t)(x >> 16), x3 = (int8_t)(x >> 24);
