@@ -49,7 +49,9 @@ def main():
     out = {"tokens": [], "errors": []}
     try:
         target = pillion.Model.open(work["target"], device=work["device"])
-        drafter = pillion.Model.open(work["drafter"], device=work.get("drafter_device", work["device"])) if "drafter" in work else None
+        drafter = (
+            pillion.Model.open(work["drafter"], device=work.get("drafter_device", work["device"])) if "drafter" in work else None
+        )
         for _ in range(work.get("contexts", 1)):
             context = target.context(**{"n_ctx": 128, **work.get("settings", {})})
             pair = pillion.Pair(context, drafter) if drafter else None

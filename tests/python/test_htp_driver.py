@@ -23,7 +23,12 @@ def fake(pillion, tmp_path_factory):
         pytest.skip("libpillion_htp.so is not built: make build")
     compiler = shutil.which("cc") or pytest.skip("there is no C compiler")
     dsp = REPOSITORY / "csrc" / "backends" / "htp"
-    sources = [*dsp.glob("dsp/*.c"), *dsp.glob("dsp/ops/*.c"), *dsp.glob("wire/*.c"), REPOSITORY / "tests" / "htp" / "fake_cdsprpc.c"]
+    sources = [
+        *dsp.glob("dsp/*.c"),
+        *dsp.glob("dsp/ops/*.c"),
+        *dsp.glob("wire/*.c"),
+        REPOSITORY / "tests" / "htp" / "fake_cdsprpc.c",
+    ]
     sources = [s for s in sources if s.name not in ("main_sim.c", "main_fastrpc.c")]
     folder = tmp_path_factory.mktemp("vendor")
     cache = [shutil.which("ccache")] if shutil.which("ccache") else []
@@ -135,7 +140,10 @@ def test_the_folder_of_the_dsp_library_is_not_set(fake):
 
 def test_another_architecture(fake, dsp_folder):
     sentence = refusal(child(work(), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=dsp_folder, FAKE_CDSPRPC="arch=0x79"))
-    assert sentence == "this device's DSP is of architecture v79, and ADSP_LIBRARY_PATH holds programs for v73 only: add libpillion_htp_v79.so"
+    assert (
+        sentence
+        == "this device's DSP is of architecture v79, and ADSP_LIBRARY_PATH holds programs for v73 only: add libpillion_htp_v79.so"
+    )
     sentence = refusal(child(work(), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=dsp_folder, FAKE_CDSPRPC="arch=0x66"))
     assert sentence == "the DSP is of architecture v66, there are programs for v68, v69, v73, v75, v79 and v81"
 
@@ -148,12 +156,24 @@ def test_an_empty_folder(fake, tmp_path):
 REFUSALS = [
     ("unsigned=0", "runs signed programs only: unsigned process domains are switched off; use the cpu"),
     ("unsigned_error=0x14", "the DSP does not give this program an unsigned process: error 0x14 (EUNSUPPORTED)"),
-    ("open_error=0x80000481", "error 0x80000481 (EUNSIGNEDMOD): the DSP refuses unsigned programs; use the cpu on this device, or sign"),
-    ("open_error=0x20", "error 0x20 (EITEMBUSY): the DSP is busy with other sessions; close other programs that use it and try again"),
+    (
+        "open_error=0x80000481",
+        "error 0x80000481 (EUNSIGNEDMOD): the DSP refuses unsigned programs; use the cpu on this device, or sign",
+    ),
+    (
+        "open_error=0x20",
+        "error 0x20 (EITEMBUSY): the DSP is busy with other sessions; close other programs that use it and try again",
+    ),
     ("open_error=0x72", "error 0x72 (ECONNREFUSED): the DSP refuses connections; this user or device may not use it"),
-    ("open_error=0x80000406", "error 0x80000406 (EUNABLETOLOAD): the DSP can't load the library; put the libpillion_htp_v*.so of"),
+    (
+        "open_error=0x80000406",
+        "error 0x80000406 (EUNABLETOLOAD): the DSP can't load the library; put the libpillion_htp_v*.so of",
+    ),
     ("version=99", "the DSP's program does not start: error 0x4 (EVERSIONNOTSUPPORT): the two sides are of different versions"),
-    ("start_error=0x2", "the DSP's program does not start: error 0x2 (ENOMEMORY): the DSP has no memory for it; close other programs"),
+    (
+        "start_error=0x2",
+        "the DSP's program does not start: error 0x2 (ENOMEMORY): the DSP has no memory for it; close other programs",
+    ),
 ]
 
 
@@ -202,7 +222,7 @@ def test_two_sessions(fake, dsp_folder, pillion):
     prompt = [2, 10, 20, 30, 40]
     big = {**work(), "target": TINY_TARGET, "prompt": prompt}
     cpu = child({**big, "device": "cpu"})
-    env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder, "PILLION_HTP_SPACE": 9}
+    env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder, "PILLION_HTP_SPACE": 8}
     report = child(big, **env)
     assert report["tokens"] == cpu["tokens"] and {s["session"] for s in report["plan"]} == {0, 1}
     report = child(big, FAKE_CDSPRPC="sessions=1", **env)
@@ -217,7 +237,10 @@ def test_two_sessions(fake, dsp_folder, pillion):
     "env, words",
     [
         ({"ADSP_LIBRARY_PATH": None, "DSP_LIBRARY_PATH": None}, "absent: ADSP_LIBRARY_PATH is not set"),
-        ({"FAKE_CDSPRPC": "arch=0x75"}, "absent: this device's DSP is of architecture v75, and ADSP_LIBRARY_PATH holds programs for v73 only"),
+        (
+            {"FAKE_CDSPRPC": "arch=0x75"},
+            "absent: this device's DSP is of architecture v75, and ADSP_LIBRARY_PATH holds programs for v73 only",
+        ),
         ({"FAKE_CDSPRPC": "open_error=0x20"}, "(EITEMBUSY): the DSP is busy"),
         ({"FAKE_CDSPRPC": "open_error=0x81"}, "(EUNSIGNEDMOD): the DSP refuses unsigned programs"),
         ({"PILLION_HTP_DRIVER": "/nowhere/libcdsprpc.so"}, "absent: /nowhere/libcdsprpc.so does not load"),
@@ -226,7 +249,12 @@ def test_two_sessions(fake, dsp_folder, pillion):
     ids=["path", "architecture", "busy", "unsigned", "driver", "there"],
 )
 def test_doctor_tells_them_apart(fake, dsp_folder, env, words):
-    variables = {**os.environ, "PILLION_HTP_DRIVER": str(fake), "ADSP_LIBRARY_PATH": str(dsp_folder), **{k: v for k, v in env.items() if v}}
+    variables = {
+        **os.environ,
+        "PILLION_HTP_DRIVER": str(fake),
+        "ADSP_LIBRARY_PATH": str(dsp_folder),
+        **{k: v for k, v in env.items() if v},
+    }
     for name in [k for k, v in env.items() if v is None]:
         variables.pop(name, None)
     done = subprocess.run([sys.executable, "-m", "pillion", "doctor"], env=variables, capture_output=True, text=True)

@@ -4,12 +4,14 @@ tests run there: PILLION_TEST_HTP=htp."""
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from htp_support import DIE, FAIL, SLEEP, child, clear_faults, inject, simulators
+from htp_support import DIE, FAIL, SLEEP, child, clear_faults, inject, own_simulator, simulators
 from test_goldens import GOLDEN, SHAPES, model_path
 
 DEVICE = os.environ.get("PILLION_TEST_HTP", "htp:sim")
@@ -203,7 +205,9 @@ def test_an_error_on_an_op(pillion, tiny):
             if i in (2, 7):
                 length = len(context)
                 inject(FAIL, op=5 * i)
-                with pytest.raises(pillion.DeviceLostError, match=rf"^.*op \w+ of layer -?\d+ .node {5 * i}. was made to fail on device htp:sim"):
+                with pytest.raises(
+                    pillion.DeviceLostError, match=rf"^.*op \w+ of layer -?\d+ .node {5 * i}. was made to fail on device htp:sim"
+                ):
                     context.decode(tokens[-1])
                 assert len(context) == length
             context.decode(tokens[-1])
@@ -230,8 +234,7 @@ def test_a_lost_child(pillion, tiny):
                     inject(DIE, op=17)
                     sentence = "device htp:sim: the simulator's process is gone: ended with status 86"
                 else:
-                    for process in before:
-                        os.kill(process, signal.SIGKILL)
+                    os.kill(own_simulator(lambda: decode(pillion, tiny, ids, 1)), signal.SIGKILL)
                     sentence = "device htp:sim: the simulator's process is gone: ended by Killed"
                 with pytest.raises(pillion.DeviceLostError, match=sentence):
                     context.decode(tokens[-1])
@@ -335,15 +338,14 @@ def test_cancelling(pillion, tiny):
 @only_sim
 def test_the_child_leaves_with_its_parent(tmp_path):
     """A host that is killed leaves no process behind."""
-    import subprocess
-    import sys
-
     code = (
         "import sys, os, signal, pillion; m = pillion.Model.open(sys.argv[1], device='htp:sim')\n"
         "sys.path.insert(0, sys.argv[2]); import htp_support; print(htp_support.simulators()[0], flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    done = subprocess.run([sys.executable, "-c", code, model_path("tiny-e2b"), os.path.dirname(__file__)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, model_path("tiny-e2b"), os.path.dirname(__file__)], capture_output=True, text=True
+    )
     pid = int(done.stdout)
     for _ in range(100):
         if not os.path.exists(f"/proc/{pid}") or open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z":
@@ -372,7 +374,38 @@ def test_programs_that_are_no_simulator(tmp_path):
     talker.write_text("#!/bin/sh\necho first >&2\necho 'no such thing' >&2\nexit 3\n")
     talker.chmod(0o755)
     report = child(work, PILLION_HTP_SIM=talker)
-    assert report["failed"] == ["NoBackendError", f'device "htp:sim": {talker} ended before it served: ended with status 3 (no such thing)']
+    assert report["failed"] == [
+        "NoBackendError",
+        f'device "htp:sim": {talker} ended before it served: ended with status 3 (no such thing)',
+    ]
+
+
+@only_sim
+def test_pillion_run_on_the_dsp(pillion, libpillion):
+    """As on a phone: the program on the C ABI, target on the DSP, drafter on the CPU: the text of the CPU."""
+    from pillion.models import TINY_ASSISTANT, TINY_TARGET
+
+    def text(*options):
+        command = [
+            libpillion.with_name("pillion-run"),
+            "-m",
+            TINY_TARGET,
+            "-p",
+            "In the beginning",
+            "-n",
+            "24",
+            "--temp",
+            "0",
+            *options,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
+
+    want, _ = text("--device", "cpu")
+    for drafter_on in ("cpu", "auto", "htp:sim"):
+        got, notes = text("--device", "htp:sim", "-md", TINY_ASSISTANT, "--draft-device", drafter_on)
+        assert got == want and "accepted" in notes
 
 
 # ---- as Hexagon code ----
@@ -385,7 +418,12 @@ def test_a_pair_as_hexagon_code(pillion, name, hexagon_sim):
     ids = ids_of(name, "short")
     with open_on(pillion, name, "cpu") as cpu:
         want, _ = decode(pillion, cpu, ids, 12)
-    work = {"target": model_path(name), "device": "htp:sim", "drafter": GOLDEN / f"{name}-assistant.gguf", "drafter_device": "cpu"}
+    work = {
+        "target": model_path(name),
+        "device": "htp:sim",
+        "drafter": GOLDEN / f"{name}-assistant.gguf",
+        "drafter_device": "cpu",
+    }
     report = child({**work, "prompt": ids, "n": 12}, timeout=300, PILLION_HTP_SIM=hexagon_sim)
     assert report["tokens"] == [want]
     assert report["stats"]["drafted"] > 0

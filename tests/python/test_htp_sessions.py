@@ -57,7 +57,9 @@ def test_a_model_that_no_number_of_sessions_holds(tiny):
     report = child({"target": tiny["target"], "device": "htp:sim", "prompt": PROMPT, "n": 1}, PILLION_HTP_SPACE=1)
     kind, sentence = report["failed"]
     assert kind == "OutOfMemoryError"
-    assert "MB need" in sentence and "sessions of 0 MB each, there are at most 4: take a smaller model or quantisation" in sentence
+    assert (
+        "MB need" in sentence and "sessions of 0 MB each, there are at most 4: take a smaller model or quantisation" in sentence
+    )
 
 
 def test_a_cache_that_does_not_fit_beside_the_weights(tiny):

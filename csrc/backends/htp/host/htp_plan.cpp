@@ -35,6 +35,7 @@ struct Stretch {
     size_t first = 0, end = 0;         // nodes
     size_t at = 0;                     // of its htp_plan in the plan's memory
     Program program;
+    std::vector<Span> spans;           // what the host may have written before a run of it
 };
 
 class HtpPlan final : public Plan {
@@ -60,7 +61,7 @@ class HtpPlan final : public Plan {
         for (Stretch& s : stretches_) {
             htp_answer answer = {};
             const Status status = dsp_.sessions.at(s.session).run(s.program, records_->address(), records_->address(sizeof(StepState)),
-                                                                  {&queue_.cancel, word, &spans_}, answer, reason);
+                                                                  {&queue_.cancel, word, &s.spans}, answer, reason);
             if (status != Status::ok) return name_device(status, reason);
             if (answer.status == HTP_CANCELLED) return is_cancelled_ = true, Status::ok;
             if (answer.status != HTP_OK) return refused(s, answer, reason);
@@ -117,7 +118,6 @@ class HtpPlan final : public Plan {
     std::vector<Stretch> stretches_;
     std::vector<std::pair<Op, int>> ops_;          // and layers, by node
     std::vector<std::string> kernels_;
-    std::vector<Span> spans_;                      // what the host writes and reads between runs
 
   private:
     bool is_cancelled_ = false;
@@ -151,7 +151,6 @@ class Compiler {
         }
         place();
         for (size_t i = 0; i < ops_.size(); i++) address(i);
-        plan_->spans_.push_back({plan_->records_->block().memory.get(), uint32_t(plan_->records_->offset()), uint32_t(kStateBytes)});
         write();
         return plan;
     }
@@ -183,7 +182,7 @@ class Compiler {
         int session = known == homes.end() ? 0 : *known;
         for (size_t i = 0; i < homes.size(); i++) {
             if (homes[i] >= 0) session = homes[i];
-            if (list.empty() || list.back().session != session) list.push_back({session, i, i, 0, {}});
+            if (list.empty() || list.back().session != session) list.push_back({session, i, i, 0, {}, {}});
             list.back().end = i + 1;
             plan_->ops_.emplace_back(node(i).op, node(i).layer);
         }
@@ -331,14 +330,14 @@ class Compiler {
         if (!p.block) fail(Status::internal, "an operand of op %s has no memory", info.name);
         t.buffer = uint16_t(p.block->index), t.offset = uint32_t(p.offset);
         uses_.push_back(p.block);
-        if (info.kind == ValueInfo::Kind::external) plan_->spans_.push_back({p.block->memory.get(), t.offset, t.stride * t.rows});
+        if (info.kind == ValueInfo::Kind::external) spans_.push_back({p.block->memory.get(), t.offset, t.stride * t.rows});
     }
 
     // The record's addresses, and the blocks its session must see.
     void address(size_t i) {
         const Node& n = node(i);
         htp_op& op = ops_[i];
-        uses_.clear();
+        uses_.clear(), spans_.clear();
         for (int k = 0; k < HTP_IN; k++)
             if (n.op != Op::rope_table) give_place(op.in[k], n.in[k]);
         for (int k = 0; k < HTP_OUT; k++) give_place(op.out[k], n.out[k]);
@@ -354,16 +353,26 @@ class Compiler {
             op.tiling.scratch_buffer = a.buffer, op.tiling.scratch_offset = a.offset;
             uses_.push_back(&plan_->scratch_->block());
         }
-        Session& session = session_of(i);
+        Stretch& stretch = *std::find_if(plan_->stretches_.begin(), plan_->stretches_.end(), [&](const Stretch& s) { return i < s.end; });
+        Session& session = dsp_.sessions.at(stretch.session);
         Reason reason;
         for (const Block* b : uses_)
             if (const Status s = session.use(*b, reason); s != Status::ok) fail(s, "device %s: %s", dsp_.device, reason.text);
+        stretch.spans.insert(stretch.spans.end(), spans_.begin(), spans_.end());
     }
 
-    Session& session_of(size_t i) {
-        for (const Stretch& s : plan_->stretches_)
-            if (i < s.end) return dsp_.sessions.at(s.session);
-        return dsp_.sessions.at(0);
+    // Neighbours become one: a packet takes few.
+    static std::vector<Span> joined(std::vector<Span> spans) {
+        constexpr uint32_t kGap = 4096;
+        std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return std::pair(a.memory, a.offset) < std::pair(b.memory, b.offset); });
+        std::vector<Span> out;
+        for (const Span& s : spans) {
+            Span* last = out.empty() ? nullptr : &out.back();
+            const bool meets = last && last->memory == s.memory && s.offset <= last->offset + last->bytes + kGap;
+            if (meets) last->bytes = std::max(last->bytes, s.offset + s.bytes - last->offset);
+            else out.push_back(s);
+        }
+        return out;
     }
 
     void write() {
@@ -376,6 +385,8 @@ class Compiler {
             memcpy(to, &head, sizeof head);
             memcpy(to + sizeof head, &ops_[s.first], (s.end - s.first) * sizeof(htp_op));
             s.program.at = plan_->records_->address(s.at);
+            s.spans.push_back({plan_->records_->block().memory.get(), uint32_t(plan_->records_->offset()), uint32_t(kStateBytes)});
+            s.spans = joined(std::move(s.spans));
             htp_answer answer = {};
             Reason reason;
             if (const Status status = dsp_.sessions.at(s.session).add(s.program, answer, reason); status != Status::ok)
@@ -398,7 +409,8 @@ class Compiler {
     std::vector<std::pair<size_t, size_t>> constant_at_;    // node, index into constants_
     std::vector<MemoryRequest> requests_;                   // values first, then scratch of ops
     std::vector<size_t> scratch_of_;
-    std::vector<const Block*> uses_;
+    std::vector<const Block*> uses_;                        // of the node at hand
+    std::vector<Span> spans_;
 };
 
 }  // namespace
