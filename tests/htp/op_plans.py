@@ -32,12 +32,23 @@ INPUTS = {
 }
 IN_PLACE = {"softcap": ["x"], "qkv_norm_rope": ["q", "k", "v"]}
 RESULTS = {"moe_route": ["ids", "gates"], "centroid_head": ["y", "ids"], "pick": ["y", "probability"]}
-GROUPS = {"f32": (1, 1), "f16": (2, 1), "bf16": (2, 1), "q4_0": (64, 9), "q8_0": (64, 17)}
-GROUPS |= {"q4_k": (256, 36), "q5_k": (256, 44), "q6_k": (256, 53)}
-
-
-def supported(case):
-    return all(x.dtype in GROUPS or x.use == "table" for x in case.inputs.values() if isinstance(x, oc.Weight))
+GROUPS = {  # inputs and vectors of a group
+    "f32": (1, 1),
+    "f16": (2, 1),
+    "bf16": (2, 1),
+    "q4_0": (64, 9),
+    "q4_1": (64, 10),
+    "q5_0": (64, 11),
+    "q5_1": (64, 12),
+    "q8_0": (64, 17),
+    "iq4_nl": (64, 9),
+    "q2_k": (256, 21),
+    "q3_k": (256, 28),
+    "q4_k": (256, 36),
+    "q5_k": (256, 44),
+    "q6_k": (256, 53),
+    "iq4_xs": (256, 34),
+}
 
 
 class Packer:

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/htp/dsp/ops/kv.h"
 #include "backends/htp/dsp/ops/ops.h"
 #include "backends/htp/dsp/vtcm.h"
 #include "backends/htp/dsp/workers.h"
@@ -12,6 +13,7 @@ void session_begin(struct dsp_session* s) { memset(s, 0, sizeof *s); }
 
 static void forget_plan(struct dsp_plan* p) {
     free(p->ops);
+    free(p->written);
     memset(p, 0, sizeof *p);
 }
 
@@ -73,6 +75,69 @@ static uint64_t buffers_of(const struct htp_op* op) {
     return uses;
 }
 
+// --- what a run writes ---
+
+__attribute__((weak)) void platform_flush(const uint8_t* at, uint64_t bytes) {
+    (void)at;
+    (void)bytes;
+}
+
+static int range_order(const void* a, const void* b) {
+    const struct dsp_range *x = a, *y = b;
+    if (x->buffer != y->buffer) return x->buffer < y->buffer ? -1 : 1;
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+static void add_range(struct dsp_plan* p, const struct htp_tensor* t) {
+    if (t->layout != HTP_ROWS) return;
+    p->written[p->n_written++] = (struct dsp_range){t->buffer, t->offset, t->offset + (uint64_t)(t->rows - 1) * t->stride + 4ull * t->width};
+}
+
+// 0, or -1: no memory. Activations share scratch, so few ranges are left of many outputs.
+static int collect_written(struct dsp_plan* p) {
+    p->written = malloc((3ull + HTP_OUT) * (p->n_ops + 1) * sizeof *p->written);
+    if (!p->written) return -1;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const struct htp_op* op = &p->ops[i];
+        const int in_place = op->code == HTP_OP_QKV_NORM_ROPE ? 3 : op->code == HTP_OP_SOFTCAP ? 1 : 0;
+        for (int k = 0; k < in_place; k++) add_range(p, &op->in[k]);
+        for (int k = 0; k < HTP_OUT; k++) add_range(p, &op->out[k]);
+    }
+    qsort(p->written, p->n_written, sizeof *p->written, range_order);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->n_written; i++) {
+        struct dsp_range* last = n ? &p->written[n - 1] : 0;
+        const struct dsp_range r = p->written[i];
+        if (last && last->buffer == r.buffer && r.first <= last->end + HTP_VECTOR) last->end = r.end > last->end ? r.end : last->end;
+        else p->written[n++] = r;
+    }
+    p->n_written = n;
+    return 0;
+}
+
+// The slots of a run's rows: blocks of keys, rows of values.
+static void flush_cache(const struct htp_tensor* t, uint8_t* base, int32_t pos, int32_t rows) {
+    for (uint32_t h = 0; h < t->depth; h++) {
+        const struct kv_head kv = kv_head_of(t, base, h);
+        for (int32_t at = pos; at < pos + rows;) {    // up to the end of a block of 32, so never round the ring
+            const uint32_t slot = (uint32_t)at % t->rows, left = (uint32_t)(pos + rows - at), room = 32 - slot % 32, n = left < room ? left : room;
+            platform_flush(kv.k + (uint64_t)kv.k_block_bytes * (slot / 32), kv.k_block_bytes);
+            platform_flush(kv.v + (uint64_t)kv.v_row_bytes * slot, (uint64_t)kv.v_row_bytes * n);
+            at += (int32_t)n;
+        }
+    }
+}
+
+static void flush_written(const struct dsp_session* s, const struct dsp_plan* p, const PillionStepState* run, const PillionStepState* state) {
+    for (uint32_t i = 0; i < p->n_written; i++)
+        platform_flush(s->buffer[p->written[i].buffer].base + p->written[i].first, p->written[i].end - p->written[i].first);
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const struct htp_tensor* t = &p->ops[i].in[0];
+        if (p->ops[i].code == HTP_OP_KV_STORE) flush_cache(t, s->buffer[t->buffer].base + t->offset, run->pos, run->rows);
+    }
+    platform_flush((const uint8_t*)state, sizeof *state);
+}
+
 // The copy is what is checked: the host may write its own at any time.
 static int32_t answer_prepare(struct dsp_session* s, const struct htp_prepare* m, struct dsp_why* why) {
     if (m->plan >= HTP_PLANS_MAX) return refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
@@ -88,7 +153,7 @@ static int32_t answer_prepare(struct dsp_session* s, const struct htp_prepare* m
     const uint64_t bytes = (uint64_t)head.n_ops * sizeof(struct htp_op);
     at = session_bytes(s, m->at.buffer, (uint64_t)m->at.offset + sizeof head, bytes, HTP_VECTOR, why);
     if (!at) return HTP_REFUSED;
-    struct dsp_plan made = {malloc(bytes ? bytes : 1), head.n_ops, head.rows_max, head.out_rows_max, 0};
+    struct dsp_plan made = {malloc(bytes ? bytes : 1), head.n_ops, head.rows_max, head.out_rows_max, 0, 0, 0};
     if (!made.ops) return refuse(why, HTP_WHY_MEMORY, (uint32_t)bytes, 0);
     memcpy(made.ops, at, bytes);
     for (uint32_t i = 0; i < made.n_ops; i++) {
@@ -98,6 +163,10 @@ static int32_t answer_prepare(struct dsp_session* s, const struct htp_prepare* m
             return HTP_REFUSED;
         }
         made.uses |= buffers_of(&made.ops[i]);
+    }
+    if (collect_written(&made)) {
+        free(made.ops);
+        return refuse(why, HTP_WHY_MEMORY, made.n_ops, 0);
     }
     forget_plan(&s->plan[m->plan]);
     s->plan[m->plan] = made;
@@ -156,8 +225,10 @@ static int32_t answer_run(struct dsp_session* s, const struct htp_run* m, struct
     if (m->profile.buffer != HTP_NOWHERE &&
         !(profile = (uint32_t*)session_bytes(s, m->profile.buffer, m->profile.offset, 4ull * p->n_ops, 4, why)))
         return HTP_REFUSED;
-    const int32_t status = run_plan(s, p, state, cancel, profile, why);
+    const PillionStepState now = *state;    // the host's copy may change at any time
+    const int32_t status = run_plan(s, p, &now, cancel, profile, why);
     state->status = status;
+    if (status != HTP_REFUSED) flush_written(s, p, &now, state);    // a refused run has written nothing
     return status;
 }
 

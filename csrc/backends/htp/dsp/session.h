@@ -14,6 +14,8 @@ uint32_t platform_usecs(void);
 // Before op `op` of a run; HTP_OK or an injected failure.
 int32_t platform_before_op(uint32_t op);
 void platform_run_begins(void);
+// Lets the host see what was written. Does nothing unless the platform defines it: caches are coherent but for the device's.
+void platform_flush(const uint8_t* at, uint64_t bytes);
 
 // Why something is refused or failed; becomes htp_answer.
 struct dsp_why {
@@ -26,10 +28,17 @@ struct dsp_buffer {
     uint32_t bytes;
 };
 
+struct dsp_range {
+    uint32_t buffer;
+    uint64_t first, end;
+};
+
 struct dsp_plan {
     struct htp_op* ops; // our copy; null: no plan
     uint32_t n_ops, rows_max, out_rows_max;
     uint64_t uses;      // bit b: names buffer b
+    struct dsp_range* written;    // by its ops, caches of keys and values apart; merged, in order
+    uint32_t n_written;
 };
 
 struct dsp_session {

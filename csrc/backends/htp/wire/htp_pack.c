@@ -52,9 +52,9 @@ static void values_minima(uint16_t d, uint16_t dmin, const uint8_t* fields, cons
         out[i] = product - low;
     }
 }
-static void values_q2_k(const BlockQ2_K* b, const uint8_t* codes, float* out) {
+static void values_q2_k(uint16_t d, uint16_t dmin, const uint8_t* scales, const uint8_t* codes, float* out) {
     for (int i = 0; i < 256; i++) {
-        const float scale = f16_to_f32(b->d) * (float)(b->scales[i / 16] & 15), low = f16_to_f32(b->dmin) * (float)(b->scales[i / 16] >> 4);
+        const float scale = f16_to_f32(d) * (float)(scales[i / 16] & 15), low = f16_to_f32(dmin) * (float)(scales[i / 16] >> 4);
         const float product = scale * (float)codes[i];
         out[i] = product - low;
     }
@@ -65,12 +65,11 @@ static void values_16(uint16_t d, const int* scales, int zero, const uint8_t* co
         out[i] = scale * (float)(codes[i] - zero);
     }
 }
-static void values_iq4_xs(const BlockIQ4_XS* b, float* out) {
+static void values_iq4_xs(uint16_t d, uint16_t scales_high, const uint8_t* scales_low, const uint8_t* codes, float* out) {
     for (int i = 0; i < 256; i++) {
-        const int g = i / 32, low = b->scales_low[g / 2] >> (g % 2 * 4) & 15, high = b->scales_high >> (2 * g) & 3;
-        const uint8_t both = b->q[16 * g + i % 16];
-        const float scale = f16_to_f32(b->d) * (float)((low | high << 4) - 32);
-        out[i] = scale * (float)kIq4Values[i % 32 < 16 ? both & 15 : both >> 4];
+        const int g = i / 32, low = scales_low[g / 2] >> (g % 2 * 4) & 15, high = scales_high >> (2 * g) & 3;
+        const float scale = f16_to_f32(d) * (float)((low | high << 4) - 32);
+        out[i] = scale * (float)kIq4Values[codes[i]];
     }
 }
 
@@ -99,23 +98,22 @@ static void get_nibbles(const uint8_t* group, int v, int r, uint8_t* codes) {
             codes[4 * j + b] = both & 15, codes[16 + 4 * j + b] = both >> 4;
         }
 }
-// The pair above the nibble, 32 codes in 2 vectors.
-static void put_pairs(uint8_t* group, int v, int r, const uint8_t* codes) {
+// Bits from `shift` on of 32 codes: pairs in 2 vectors, single bits in 1.
+static void put_pairs(uint8_t* group, int v, int r, const uint8_t* codes, int shift) {
     for (int j = 0; j < 8; j++)
-        for (int b = 0; b < 4; b++) lane(group, v + j % 2, r)[b] |= (uint8_t)((codes[4 * j + b] >> 4) << (j / 2 * 2));
+        for (int b = 0; b < 4; b++) lane(group, v + j % 2, r)[b] |= (uint8_t)((codes[4 * j + b] >> shift & 3) << (j / 2 * 2));
 }
-static void add_pairs(const uint8_t* group, int v, int r, uint8_t* codes) {
+static void add_pairs(const uint8_t* group, int v, int r, uint8_t* codes, int shift) {
     for (int j = 0; j < 8; j++)
-        for (int b = 0; b < 4; b++) codes[4 * j + b] |= (uint8_t)((lane_of(group, v + j % 2, r)[b] >> (j / 2 * 2) & 3) << 4);
+        for (int b = 0; b < 4; b++) codes[4 * j + b] |= (uint8_t)((lane_of(group, v + j % 2, r)[b] >> (j / 2 * 2) & 3) << shift);
 }
-// The bit above the nibble, 32 codes in 1 vector.
-static void put_bits(uint8_t* group, int v, int r, const uint8_t* codes) {
+static void put_bits(uint8_t* group, int v, int r, const uint8_t* codes, int shift) {
     for (int j = 0; j < 8; j++)
-        for (int b = 0; b < 4; b++) lane(group, v, r)[b] |= (uint8_t)((codes[4 * j + b] >> 4) << j);
+        for (int b = 0; b < 4; b++) lane(group, v, r)[b] |= (uint8_t)((codes[4 * j + b] >> shift & 1) << j);
 }
-static void add_bits(const uint8_t* group, int v, int r, uint8_t* codes) {
+static void add_bits(const uint8_t* group, int v, int r, uint8_t* codes, int shift) {
     for (int j = 0; j < 8; j++)
-        for (int b = 0; b < 4; b++) codes[4 * j + b] |= (uint8_t)((lane_of(group, v, r)[b] >> j & 1) << 4);
+        for (int b = 0; b < 4; b++) codes[4 * j + b] |= (uint8_t)((lane_of(group, v, r)[b] >> j & 1) << shift);
 }
 static void put_bytes(uint8_t* group, int v, int r, const uint8_t* codes) {
     for (int j = 0; j < 8; j++) memcpy(lane(group, v + j, r), codes + 4 * j, 4);
@@ -141,69 +139,200 @@ static void get_six_bits(const uint8_t* group, int v, int r, uint8_t* fields) {
     }
 }
 
+// Where the codes of 32 inputs lie in a group: vectors before the first, and vectors each.
+static int code_base(uint32_t dtype) {
+    switch (dtype) {
+        case HTP_Q4_1: case HTP_Q5_1: case HTP_IQ4_XS: return 2;
+        case HTP_Q3_K: case HTP_Q4_K: case HTP_Q5_K: return 4;
+        case HTP_Q2_K: case HTP_Q6_K: return 5;
+        default: return 1;
+    }
+}
+static int code_vectors(uint32_t dtype) {
+    switch (dtype) {
+        case HTP_Q2_K: return 2;
+        case HTP_Q3_K: return 3;
+        case HTP_Q5_0: case HTP_Q5_1: case HTP_Q5_K: return 5;
+        case HTP_Q6_K: return 6;
+        case HTP_Q8_0: return 8;
+        default: return 4;
+    }
+}
+
+static void put_codes(uint32_t dtype, uint8_t* group, int part, int r, const uint8_t* codes) {
+    const int v = code_base(dtype) + part * code_vectors(dtype);
+    switch (dtype) {
+        case HTP_Q8_0: put_bytes(group, v, r, codes); break;
+        case HTP_Q2_K: put_pairs(group, v, r, codes, 0); break;
+        case HTP_Q3_K: put_bits(group, v, r, codes, 2), put_pairs(group, v + 1, r, codes, 0); break;
+        case HTP_Q5_0: case HTP_Q5_1: case HTP_Q5_K: put_bits(group, v, r, codes, 4), put_nibbles(group, v + 1, r, codes); break;
+        case HTP_Q6_K: put_pairs(group, v, r, codes, 4), put_nibbles(group, v + 2, r, codes); break;
+        default: put_nibbles(group, v, r, codes);
+    }
+}
+static void get_codes(uint32_t dtype, const uint8_t* group, int part, int r, uint8_t* codes) {
+    const int v = code_base(dtype) + part * code_vectors(dtype);
+    if (dtype == HTP_Q2_K || dtype == HTP_Q3_K) memset(codes, 0, 32);
+    switch (dtype) {
+        case HTP_Q8_0: get_bytes(group, v, r, codes); break;
+        case HTP_Q2_K: add_pairs(group, v, r, codes, 0); break;
+        case HTP_Q3_K: add_bits(group, v, r, codes, 2), add_pairs(group, v + 1, r, codes, 0); break;
+        case HTP_Q5_0: case HTP_Q5_1: case HTP_Q5_K: get_nibbles(group, v + 1, r, codes), add_bits(group, v, r, codes, 4); break;
+        case HTP_Q6_K: get_nibbles(group, v + 2, r, codes), add_pairs(group, v, r, codes, 4); break;
+        default: get_nibbles(group, v, r, codes);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------------------- a block
+// Everything of a block of the file in one form, whatever its format.
+
+struct block {
+    uint16_t d, m;           // scale; minimum (or its scale), or IQ4_XS's scales_high
+    uint8_t scales[16];      // six-bit fields, or the file's own bytes
+    uint8_t codes[256];      // IQ4: places in the table
+};
+
+static void read_block(uint32_t dtype, const uint8_t* at, struct block* o) {
+    o->m = 0;
+    switch (dtype) {
+#define READ(type) \
+    type b; \
+    memcpy(&b, at, sizeof b); \
+    o->d = b.d
+        case HTP_Q4_0: case HTP_IQ4_NL: {    // the same fields
+            READ(BlockQ4_0);
+            nibbles(b.q, o->codes);
+            return;
+        }
+        case HTP_Q4_1: {
+            READ(BlockQ4_1);
+            o->m = b.m;
+            nibbles(b.q, o->codes);
+            return;
+        }
+        case HTP_Q5_0: {
+            READ(BlockQ5_0);
+            nibbles(b.q, o->codes);
+            fifth_bits(b.high, o->codes);
+            return;
+        }
+        case HTP_Q5_1: {
+            READ(BlockQ5_1);
+            o->m = b.m;
+            nibbles(b.q, o->codes);
+            fifth_bits(b.high, o->codes);
+            return;
+        }
+        case HTP_Q8_0: {
+            READ(BlockQ8_0);
+            codes_q8_0(&b, o->codes);
+            return;
+        }
+        case HTP_Q2_K: {
+            READ(BlockQ2_K);
+            o->m = b.dmin;
+            memcpy(o->scales, b.scales, 16);
+            bit_pairs(b.q, o->codes);
+            return;
+        }
+        case HTP_Q3_K: {
+            READ(BlockQ3_K);
+            block_q3_scales(b.scales, o->scales);
+            bit_pairs(b.q, o->codes);
+            single_bits(b.high, 2, o->codes);
+            return;
+        }
+        case HTP_Q4_K: {
+            READ(BlockQ4_K);
+            o->m = b.dmin;
+            block_six_bits(b.scales, o->scales);
+            nibbles_k(b.q, o->codes);
+            return;
+        }
+        case HTP_Q5_K: {
+            READ(BlockQ5_K);
+            o->m = b.dmin;
+            block_six_bits(b.scales, o->scales);
+            nibbles_k(b.q, o->codes);
+            single_bits(b.high, 4, o->codes);
+            return;
+        }
+        case HTP_Q6_K: {
+            READ(BlockQ6_K);
+            memcpy(o->scales, b.scales, 16);
+            codes_q6_k(&b, o->codes);
+            return;
+        }
+        default: {
+            READ(BlockIQ4_XS);
+            o->m = b.scales_high;
+            memcpy(o->scales, b.scales_low, 4);
+            for (int g = 0; g < 8; g++) nibbles(b.q + 16 * g, o->codes + 32 * g);
+        }
+#undef READ
+    }
+}
+
+static void block_values(uint32_t dtype, const struct block* b, float* out) {
+    int scales[16];
+    switch (dtype) {
+        case HTP_Q4_0: values_32(b->d, 8, b->codes, out); break;
+        case HTP_Q5_0: values_32(b->d, 16, b->codes, out); break;
+        case HTP_Q8_0: values_32(b->d, 128, b->codes, out); break;
+        case HTP_Q4_1: case HTP_Q5_1: values_32_plus(b->d, b->m, b->codes, out); break;
+        case HTP_IQ4_NL:
+            for (int i = 0; i < 32; i++) out[i] = f16_to_f32(b->d) * (float)kIq4Values[b->codes[i]];
+            break;
+        case HTP_Q2_K: values_q2_k(b->d, b->m, b->scales, b->codes, out); break;
+        case HTP_Q3_K: case HTP_Q6_K:
+            for (int g = 0; g < 16; g++) scales[g] = dtype == HTP_Q3_K ? b->scales[g] - 32 : (int8_t)b->scales[g];
+            values_16(b->d, scales, dtype == HTP_Q3_K ? 4 : 32, b->codes, out);
+            break;
+        case HTP_IQ4_XS: values_iq4_xs(b->d, b->m, b->scales, b->codes, out); break;
+        default: values_minima(b->d, b->m, b->scales, b->codes, out);
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------------------------- packing
 
-static void pack_q4_0_row(const uint8_t* row, uint32_t inputs, uint8_t* panel, int r) {
-    for (uint32_t i = 0; i < inputs / 32; i++) {
-        BlockQ4_0 b;
-        uint8_t codes[32];
-        memcpy(&b, row + i * sizeof b, sizeof b);
-        uint8_t* group = panel + i / 2 * (size_t)htp_group_bytes(HTP_Q4_0);
-        nibbles(b.q, codes);
-        put_half(lane(group, 0, r) + 2 * (i % 2), b.d);
-        put_nibbles(group, 1 + 4 * (int)(i % 2), r, codes);
+// Two blocks of 32, or one of 256, to a group.
+static void put_scales(uint32_t dtype, uint8_t* group, int half, int r, const struct block* b) {
+    put_half(lane(group, 0, r) + 2 * half, b->d);
+    switch (dtype) {
+        case HTP_Q4_1: case HTP_Q5_1: put_half(lane(group, 1, r) + 2 * half, b->m); break;
+        case HTP_Q2_K: case HTP_Q6_K:
+            for (int g = 0; g < 16; g++) lane(group, 1 + g / 4, r)[g % 4] = b->scales[g];
+            if (dtype == HTP_Q2_K) put_half(lane(group, 0, r) + 2, b->m);
+            break;
+        case HTP_Q3_K: put_six_bits(group, 1, r, b->scales); break;
+        case HTP_Q4_K: case HTP_Q5_K: put_half(lane(group, 0, r) + 2, b->m), put_six_bits(group, 1, r, b->scales); break;
+        case HTP_IQ4_XS: put_half(lane(group, 0, r) + 2, b->m), memcpy(lane(group, 1, r), b->scales, 4); break;
+        default: break;
     }
 }
-static void pack_q8_0_row(const uint8_t* row, uint32_t inputs, uint8_t* panel, int r) {
-    for (uint32_t i = 0; i < inputs / 32; i++) {
-        BlockQ8_0 b;
-        uint8_t codes[32];
-        memcpy(&b, row + i * sizeof b, sizeof b);
-        uint8_t* group = panel + i / 2 * (size_t)htp_group_bytes(HTP_Q8_0);
-        codes_q8_0(&b, codes);
-        put_half(lane(group, 0, r) + 2 * (i % 2), b.d);
-        put_bytes(group, 1 + 8 * (int)(i % 2), r, codes);
+static void get_scales(uint32_t dtype, const uint8_t* group, int half, int r, struct block* b) {
+    b->d = get_half(lane_of(group, 0, r) + 2 * half);
+    b->m = get_half(lane_of(group, 0, r) + 2);
+    switch (dtype) {
+        case HTP_Q4_1: case HTP_Q5_1: b->m = get_half(lane_of(group, 1, r) + 2 * half); break;
+        case HTP_Q2_K: case HTP_Q6_K:
+            for (int g = 0; g < 16; g++) b->scales[g] = lane_of(group, 1 + g / 4, r)[g % 4];
+            break;
+        case HTP_Q3_K: case HTP_Q4_K: case HTP_Q5_K: get_six_bits(group, 1, r, b->scales); break;
+        case HTP_IQ4_XS: memcpy(b->scales, lane_of(group, 1, r), 4); break;
+        default: break;
     }
 }
-static void pack_q4_k_row(const uint8_t* row, uint32_t inputs, uint8_t* panel, int r) {
-    for (uint32_t i = 0; i < inputs / 256; i++) {
-        BlockQ4_K b;
-        uint8_t codes[256], fields[16];
-        memcpy(&b, row + i * sizeof b, sizeof b);
-        uint8_t* group = panel + i * (size_t)htp_group_bytes(HTP_Q4_K);
-        nibbles_k(b.q, codes);
-        block_six_bits(b.scales, fields);
-        put_half(lane(group, 0, r), b.d);
-        put_half(lane(group, 0, r) + 2, b.dmin);
-        put_six_bits(group, 1, r, fields);
-        for (int g = 0; g < 8; g++) put_nibbles(group, 4 + 4 * g, r, codes + 32 * g);
-    }
-}
-static void pack_q5_k_row(const uint8_t* row, uint32_t inputs, uint8_t* panel, int r) {
-    for (uint32_t i = 0; i < inputs / 256; i++) {
-        BlockQ5_K b;
-        uint8_t codes[256], fields[16];
-        memcpy(&b, row + i * sizeof b, sizeof b);
-        uint8_t* group = panel + i * (size_t)htp_group_bytes(HTP_Q5_K);
-        nibbles_k(b.q, codes);
-        single_bits(b.high, 4, codes);
-        block_six_bits(b.scales, fields);
-        put_half(lane(group, 0, r), b.d);
-        put_half(lane(group, 0, r) + 2, b.dmin);
-        put_six_bits(group, 1, r, fields);
-        for (int g = 0; g < 8; g++) put_bits(group, 4 + 5 * g, r, codes + 32 * g), put_nibbles(group, 5 + 5 * g, r, codes + 32 * g);
-    }
-}
-static void pack_q6_k_row(const uint8_t* row, uint32_t inputs, uint8_t* panel, int r) {
-    for (uint32_t i = 0; i < inputs / 256; i++) {
-        BlockQ6_K b;
-        uint8_t codes[256];
-        memcpy(&b, row + i * sizeof b, sizeof b);
-        uint8_t* group = panel + i * (size_t)htp_group_bytes(HTP_Q6_K);
-        codes_q6_k(&b, codes);
-        put_half(lane(group, 0, r), b.d);
-        for (int g = 0; g < 16; g++) lane(group, 1 + g / 4, r)[g % 4] = (uint8_t)b.scales[g];
-        for (int g = 0; g < 8; g++) put_pairs(group, 5 + 6 * g, r, codes + 32 * g), put_nibbles(group, 7 + 6 * g, r, codes + 32 * g);
+
+static void pack_quant_row(uint32_t dtype, const uint8_t* row, uint32_t inputs, uint8_t* panel, int r) {
+    const uint32_t block = htp_block_inputs(dtype), per_group = htp_group_inputs(dtype) / block, parts = block / 32;
+    for (uint32_t i = 0; i < inputs / block; i++) {
+        struct block b;
+        read_block(dtype, row + (size_t)i * htp_block_bytes(dtype), &b);
+        uint8_t* group = panel + (size_t)(i / per_group) * htp_group_bytes(dtype);
+        const int half = (int)(i % per_group);
+        put_scales(dtype, group, half, r, &b);
+        for (uint32_t k = 0; k < parts; k++) put_codes(dtype, group, half * (int)parts + (int)k, r, b.codes + 32 * k);
     }
 }
 static void pack_float_row(uint32_t dtype, const uint8_t* row, uint32_t inputs, uint8_t* panel, int r) {
@@ -224,14 +353,8 @@ int htp_pack_panels(uint32_t dtype, const void* file_rows, const int32_t* row_or
         for (int r = 0; r < HTP_PANEL && p * HTP_PANEL + (uint64_t)r < rows; r++) {
             const uint64_t at = p * HTP_PANEL + (uint64_t)r;
             const uint8_t* row = (const uint8_t*)file_rows + (size_t)(row_order ? (uint64_t)row_order[at] : at) * row_bytes;
-            switch (dtype) {
-                case HTP_Q4_0: pack_q4_0_row(row, inputs, panel, r); break;
-                case HTP_Q8_0: pack_q8_0_row(row, inputs, panel, r); break;
-                case HTP_Q4_K: pack_q4_k_row(row, inputs, panel, r); break;
-                case HTP_Q5_K: pack_q5_k_row(row, inputs, panel, r); break;
-                case HTP_Q6_K: pack_q6_k_row(row, inputs, panel, r); break;
-                default: pack_float_row(dtype, row, inputs, panel, r); break;
-            }
+            if (htp_is_float(dtype)) pack_float_row(dtype, row, inputs, panel, r);
+            else pack_quant_row(dtype, row, inputs, panel, r);
         }
     }
     return 0;
@@ -249,38 +372,16 @@ static float float_value(uint32_t dtype, const uint8_t* at) {
 }
 
 static void unpack_group(uint32_t dtype, const uint8_t* group, int r, uint32_t first, uint32_t inputs, float* out) {
-    uint8_t codes[256], fields[16];
-    const uint16_t d = get_half(lane_of(group, 0, r)), second = get_half(lane_of(group, 0, r) + 2);
-    switch (dtype) {
-        case HTP_Q4_0: case HTP_Q8_0:
-            for (int half = 0; half < 2 && first + 32 * (uint32_t)half < inputs; half++) {
-                if (dtype == HTP_Q4_0) get_nibbles(group, 1 + 4 * half, r, codes);
-                else get_bytes(group, 1 + 8 * half, r, codes);
-                values_32(half ? second : d, dtype == HTP_Q4_0 ? 8 : 128, codes, out + 32 * half);
-            }
-            break;
-        case HTP_Q4_K: case HTP_Q5_K:
-            get_six_bits(group, 1, r, fields);
-            for (int g = 0; g < 8; g++) {
-                get_nibbles(group, dtype == HTP_Q4_K ? 4 + 4 * g : 5 + 5 * g, r, codes + 32 * g);
-                if (dtype == HTP_Q5_K) add_bits(group, 4 + 5 * g, r, codes + 32 * g);
-            }
-            values_minima(d, second, fields, codes, out);
-            break;
-        case HTP_Q6_K: {
-            int scales[16];
-            for (int g = 0; g < 8; g++) {
-                get_nibbles(group, 7 + 6 * g, r, codes + 32 * g);
-                add_pairs(group, 5 + 6 * g, r, codes + 32 * g);
-            }
-            for (int g = 0; g < 16; g++) scales[g] = (int8_t)lane_of(group, 1 + g / 4, r)[g % 4];
-            values_16(d, scales, 32, codes, out);
-            break;
-        }
-        default: {
-            const uint32_t bytes = htp_block_bytes(dtype), per = htp_group_inputs(dtype);
-            for (uint32_t i = 0; i < per && first + i < inputs; i++) out[i] = float_value(dtype, lane_of(group, 0, r) + i * bytes);
-        }
+    const uint32_t block = htp_block_inputs(dtype), parts = block / 32, per = htp_group_inputs(dtype), bytes = htp_block_bytes(dtype);
+    if (htp_is_float(dtype)) {
+        for (uint32_t i = 0; i < per && first + i < inputs; i++) out[i] = float_value(dtype, lane_of(group, 0, r) + i * bytes);
+        return;
+    }
+    for (uint32_t half = 0; half < per / block && first + half * block < inputs; half++) {
+        struct block b;
+        get_scales(dtype, group, (int)half, r, &b);
+        for (uint32_t k = 0; k < parts; k++) get_codes(dtype, group, (int)(half * parts + k), r, b.codes + 32 * k);
+        block_values(dtype, &b, out + half * block);
     }
 }
 
@@ -293,112 +394,18 @@ int htp_unpack_row(uint32_t dtype, const uint8_t* packed, uint64_t row, uint32_t
     return 0;
 }
 
-static void dequantize_32(uint32_t dtype, const uint8_t* at, float* out) {
-    uint8_t codes[32];
-    switch (dtype) {
-        case HTP_Q4_0: case HTP_IQ4_NL: {
-            BlockQ4_0 b;    // IQ4_NL has the same fields
-            memcpy(&b, at, sizeof b);
-            nibbles(b.q, codes);
-            if (dtype == HTP_IQ4_NL)
-                for (int i = 0; i < 32; i++) codes[i] = (uint8_t)(kIq4Values[codes[i]] + 128);
-            values_32(b.d, dtype == HTP_Q4_0 ? 8 : 128, codes, out);
-            return;
-        }
-        case HTP_Q4_1: {
-            BlockQ4_1 b;
-            memcpy(&b, at, sizeof b);
-            nibbles(b.q, codes);
-            values_32_plus(b.d, b.m, codes, out);
-            return;
-        }
-        case HTP_Q5_0: {
-            BlockQ5_0 b;
-            memcpy(&b, at, sizeof b);
-            nibbles(b.q, codes);
-            fifth_bits(b.high, codes);
-            values_32(b.d, 16, codes, out);
-            return;
-        }
-        case HTP_Q5_1: {
-            BlockQ5_1 b;
-            memcpy(&b, at, sizeof b);
-            nibbles(b.q, codes);
-            fifth_bits(b.high, codes);
-            values_32_plus(b.d, b.m, codes, out);
-            return;
-        }
-        default: {
-            BlockQ8_0 b;
-            memcpy(&b, at, sizeof b);
-            codes_q8_0(&b, codes);
-            values_32(b.d, 128, codes, out);
-        }
-    }
-}
-
-static void dequantize_256(uint32_t dtype, const uint8_t* at, float* out) {
-    uint8_t codes[256], fields[16];
-    int scales[16];
-    switch (dtype) {
-        case HTP_Q2_K: {
-            BlockQ2_K b;
-            memcpy(&b, at, sizeof b);
-            bit_pairs(b.q, codes);
-            values_q2_k(&b, codes, out);
-            return;
-        }
-        case HTP_Q3_K: {
-            BlockQ3_K b;
-            memcpy(&b, at, sizeof b);
-            bit_pairs(b.q, codes);
-            single_bits(b.high, 2, codes);
-            block_q3_scales(b.scales, fields);
-            for (int g = 0; g < 16; g++) scales[g] = fields[g] - 32;
-            values_16(b.d, scales, 4, codes, out);
-            return;
-        }
-        case HTP_Q4_K: {
-            BlockQ4_K b;
-            memcpy(&b, at, sizeof b);
-            nibbles_k(b.q, codes);
-            block_six_bits(b.scales, fields);
-            values_minima(b.d, b.dmin, fields, codes, out);
-            return;
-        }
-        case HTP_Q5_K: {
-            BlockQ5_K b;
-            memcpy(&b, at, sizeof b);
-            nibbles_k(b.q, codes);
-            single_bits(b.high, 4, codes);
-            block_six_bits(b.scales, fields);
-            values_minima(b.d, b.dmin, fields, codes, out);
-            return;
-        }
-        case HTP_Q6_K: {
-            BlockQ6_K b;
-            memcpy(&b, at, sizeof b);
-            codes_q6_k(&b, codes);
-            for (int g = 0; g < 16; g++) scales[g] = b.scales[g];
-            values_16(b.d, scales, 32, codes, out);
-            return;
-        }
-        default: {
-            BlockIQ4_XS b;
-            memcpy(&b, at, sizeof b);
-            values_iq4_xs(&b, out);
-        }
-    }
-}
-
 int htp_dequantize_row(uint32_t dtype, const void* file_row, uint32_t inputs, float* out) {
     const uint32_t block = htp_block_inputs(dtype), bytes = htp_block_bytes(dtype);
     if (!block || inputs % block) return -1;
     const uint8_t* at = (const uint8_t*)file_row;
     for (uint32_t i = 0; i < inputs; i += block, at += bytes) {
-        if (block == 32) dequantize_32(dtype, at, out + i);
-        else if (block == 256) dequantize_256(dtype, at, out + i);
-        else out[i] = float_value(dtype, at);
+        if (htp_is_float(dtype)) {
+            out[i] = float_value(dtype, at);
+            continue;
+        }
+        struct block b;
+        read_block(dtype, at, &b);
+        block_values(dtype, &b, out + i);
     }
     return 0;
 }

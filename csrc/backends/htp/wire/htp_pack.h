@@ -6,17 +6,23 @@
 //
 //   F32         1 input      vector: value of the input
 //   F16, BF16   2 inputs     vector: even input in the low half of the lane, odd one in the high half
-//   Q4_0        64 inputs    scales (f16: inputs 0..31 low half, 32..63 high), then 4 + 4 nibble vectors
+//   Q4_0, IQ4_NL  64 inputs  scales (f16: inputs 0..31 low half, 32..63 high), then 4 + 4 nibble vectors
+//   Q4_1        64 inputs    scales likewise, minima likewise, then 4 + 4 nibble vectors
+//   Q5_0, Q5_1  64 inputs    as Q4_0, Q4_1, with a vector of single bits before each 4 nibble vectors
 //   Q8_0        64 inputs    scales likewise, then 8 + 8 byte vectors, byte = q + 128
-//   Q4_K        256 inputs   d low half, dmin high half; 3 vectors of six-bit fields; 8 times 4 nibble vectors
+//   Q2_K        256 inputs   d low half, dmin high half; 4 vectors of the file's scale bytes (byte g % 4 of vector g / 4: group g);
+//                            8 times 2 pair vectors
+//   Q3_K        256 inputs   d low half, high half 0; 3 vectors of six-bit fields (16 scales); 8 times (1 vector of single bits, 2 pair vectors)
+//   Q4_K        256 inputs   d low half, dmin high half; 3 vectors of six-bit fields (8 scales, 8 minima); 8 times 4 nibble vectors
 //   Q5_K        256 inputs   as Q4_K, with a vector of single bits before each 4 nibble vectors
 //   Q6_K        256 inputs   d low half, high half 0; 4 vectors of int8 scales (byte g % 4 of vector g / 4: scale g);
 //                            8 times (2 pair vectors, 4 nibble vectors)
+//   IQ4_XS      256 inputs   d low half, scales_high high half; scales_low; 8 times 4 nibble vectors
 //
 // Code vector j (0..7) of 32 inputs has in byte b of lane r the code of input 4j + b of row r. Nibble vectors hold code vectors j (low) and
 // j + 4 (high); pair vectors j, j + 2, j + 4, j + 6 (lowest bits first); a vector of single bits all eight (bit j). A code of five or six bits is
-// its nibble plus 16 times its bit or pair.
-// Six-bit fields (8 scales, then 8 minima): field i < 15 at bit 6 * (i % 5) of vector i / 5, field 15 in the two top bits of the three,
+// its nibble plus 16 times its bit or pair, one of three bits its pair plus 4 times its bit.
+// Six-bit fields: field i < 15 at bit 6 * (i % 5) of vector i / 5, field 15 in the two top bits of the three,
 // lowest first.
 #ifndef PILLION_HTP_PACK_H
 #define PILLION_HTP_PACK_H

@@ -13,23 +13,29 @@ static inline uint32_t htp_group_inputs(uint32_t dtype) {
     switch (dtype) {
         case HTP_F32: return 1;
         case HTP_F16: case HTP_BF16: return 2;
-        case HTP_Q4_0: case HTP_Q8_0: return 64;
-        case HTP_Q4_K: case HTP_Q5_K: case HTP_Q6_K: return 256;
+        case HTP_Q4_0: case HTP_Q4_1: case HTP_Q5_0: case HTP_Q5_1: case HTP_Q8_0: case HTP_IQ4_NL: return 64;
+        case HTP_Q2_K: case HTP_Q3_K: case HTP_Q4_K: case HTP_Q5_K: case HTP_Q6_K: case HTP_IQ4_XS: return 256;
         default: return 0;
     }
 }
 static inline uint32_t htp_group_bytes(uint32_t dtype) {
     switch (dtype) {
         case HTP_F32: case HTP_F16: case HTP_BF16: return HTP_VECTOR;
-        case HTP_Q4_0: return 9 * HTP_VECTOR;
+        case HTP_Q4_0: case HTP_IQ4_NL: return 9 * HTP_VECTOR;
+        case HTP_Q4_1: return 10 * HTP_VECTOR;
+        case HTP_Q5_0: return 11 * HTP_VECTOR;
+        case HTP_Q5_1: return 12 * HTP_VECTOR;
         case HTP_Q8_0: return 17 * HTP_VECTOR;
+        case HTP_Q2_K: return 21 * HTP_VECTOR;
+        case HTP_Q3_K: return 28 * HTP_VECTOR;
+        case HTP_IQ4_XS: return 34 * HTP_VECTOR;
         case HTP_Q4_K: return 36 * HTP_VECTOR;
         case HTP_Q5_K: return 44 * HTP_VECTOR;
         case HTP_Q6_K: return 53 * HTP_VECTOR;
         default: return 0;
     }
 }
-// What the width of a matrix must be a multiple of: the file's block. Known for every format that a table may have.
+// What the width of a matrix must be a multiple of: the file's block.
 static inline uint32_t htp_block_inputs(uint32_t dtype) {
     switch (dtype) {
         case HTP_F32: case HTP_F16: case HTP_BF16: return 1;

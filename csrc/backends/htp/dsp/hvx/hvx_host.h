@@ -79,6 +79,12 @@ HVX_FN Q6_V_vmux_QVV(HVX_VectorPred q, HVX_Vector a, HVX_Vector b) { HVX_W(r.uw[
 HVX_FN Q6_Vh_vshuff_Vh(HVX_Vector a) { HVX_H(r.h[i] = a.h[i / 2 + 32 * (i % 2)]); }
 HVX_FN Q6_Vb_vshuff_Vb(HVX_Vector a) { HVX_B(r.b[i] = a.b[i / 2 + 64 * (i % 2)]); }
 
+// Byte i of the index picks byte 2i of the table: indices below 32 here.
+HVX_FN Q6_Vb_vlut32_VbVbR(HVX_Vector index, HVX_Vector table, int which) {
+    (void)which;
+    HVX_B(r.ub[i] = index.ub[i] < 32 ? table.ub[2 * index.ub[i]] : 0);
+}
+
 // Four unsigned bytes of each lane times the four signed bytes of a scalar register.
 HVX_FN Q6_Vw_vrmpyacc_VwVubRb(HVX_Vector acc, HVX_Vector a, int32_t x) {
     const int32_t x0 = (int8_t)x, x1 = (int8_t)(x >> 8), x2 = (int8_t)(x >> 16), x3 = (int8_t)(x >> 24);
@@ -130,13 +136,18 @@ static inline __attribute__((always_inline)) HVX_VectorPair Q6_Ww_vunpack_Vh(HVX
     return p;
 }
 
+// Without a branch, so that a loop of it becomes vector code: exact for zero, subnormal and normal numbers by the product.
 static inline float hvx_host_half(uint16_t h) {
-    const uint32_t mag = h & 0x7fffu, exp_shift = mag >= 0x7c00u ? 0x70000000u : 0x38000000u;    // infinity and NaN : normal
-    const uint32_t u = (mag << 13) + exp_shift;
+    const uint32_t magnitude = h & 0x7fffu, sign = (uint32_t)(h & 0x8000u) << 16, moved = magnitude << 13;
     float f;
+    uint32_t u;
+    memcpy(&f, &moved, 4);
+    f *= 0x1p112f;
+    memcpy(&u, &f, 4);
+    u = magnitude >= 0x7c00u ? moved | 0x7f800000u : u;    // infinity and NaN
+    u |= sign;
     memcpy(&f, &u, 4);
-    if (mag < 0x400u) f = (float)mag * 0x1p-24f;    // zero and subnormal
-    return h & 0x8000u ? -f : f;
+    return f;
 }
 
 // ----------------------------------------------------------------------------------------------------------------- v68 and later

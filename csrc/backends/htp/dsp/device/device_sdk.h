@@ -1,0 +1,69 @@
+// What the device library takes from the DSP's system. With Qualcomm's SDK its headers are used; without it the same functions are declared
+// here from their public descriptions, so that the sources compile, and can be checked, with any Hexagon compiler.
+#ifndef PILLION_DSP_DEVICE_SDK_H
+#define PILLION_DSP_DEVICE_SDK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__has_include)
+#if __has_include(<dspqueue.h>) && __has_include(<HAP_mem.h>) && __has_include(<qurt.h>)
+#define HTP_HAS_SDK 1
+#endif
+#endif
+
+#ifdef HTP_HAS_SDK
+#include <AEEStdErr.h>
+#include <HAP_compute_res.h>
+#include <HAP_mem.h>
+#include <HAP_power.h>
+#include <dspqueue.h>
+#include <qurt.h>
+#include <remote.h>
+#else
+
+enum { AEE_SUCCESS = 0, AEE_EFAILED = 1, AEE_ENOMEMORY = 2, AEE_EVERSIONNOTSUPPORT = 4, AEE_EXPIRED = 12, AEE_EBADPARM = 14, AEE_EUNSUPPORTED = 20 };
+
+// --- remote.h ---
+typedef uint64_t remote_handle64;
+typedef union {
+    struct { void* pv; size_t nLen; } buf;
+    remote_handle64 h64;
+} remote_arg;
+#define REMOTE_SCALARS_METHOD(sc) ((sc) >> 24 & 0x1f)
+#define REMOTE_SCALARS_INBUFS(sc) ((sc) >> 16 & 0xff)
+#define REMOTE_SCALARS_OUTBUFS(sc) ((sc) >> 8 & 0xff)
+#define REMOTE_SCALARS_INHANDLES(sc) ((sc) >> 4 & 0x0f)
+#define REMOTE_SCALARS_OUTHANDLES(sc) ((sc)&0x0f)
+
+// --- dspqueue.h ---
+struct dspqueue;
+typedef struct dspqueue* dspqueue_t;
+struct dspqueue_buffer {
+    uint32_t fd, size, offset, flags;
+    union {
+        void* ptr;
+        uint64_t address;
+    };
+};
+typedef void (*dspqueue_callback_t)(dspqueue_t queue, int error, void* context);
+int dspqueue_import(uint64_t id, dspqueue_callback_t packet, dspqueue_callback_t error, void* context, dspqueue_t* queue);
+int dspqueue_close(dspqueue_t queue);
+int dspqueue_read(dspqueue_t queue, uint32_t* flags, uint32_t max_buffers, uint32_t* n_buffers, struct dspqueue_buffer* buffers,
+                  uint32_t max_length, uint32_t* length, uint8_t* message, uint32_t timeout_us);
+int dspqueue_write(dspqueue_t queue, uint32_t flags, uint32_t n_buffers, struct dspqueue_buffer* buffers, uint32_t length,
+                   const uint8_t* message, uint32_t timeout_us);
+
+// --- HAP_mem.h ---
+enum { HAP_PROT_READ = 1, HAP_PROT_WRITE = 2 };
+void* HAP_mmap(void* address, int length, int protection, int flags, int fd, long offset);
+int HAP_munmap(void* address, int length);
+
+// --- qurt.h ---
+enum { QURT_MEM_CACHE_FLUSH = 0, QURT_MEM_DCACHE = 1 };
+int qurt_mem_cache_clean(unsigned address, unsigned bytes, int operation, int type);
+int qurt_hvx_get_units(void);
+unsigned long long qurt_sysclock_get_hw_ticks(void);
+
+#endif
+#endif

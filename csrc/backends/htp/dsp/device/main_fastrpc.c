@@ -1,0 +1,149 @@
+// The device library's entry: FastRPC calls it to open, start, stop and close (wire/htp_fastrpc.h); work arrives in a dspqueue and is answered
+// by one thread through session_answer. One process domain, one session.
+//
+// Compiled here for every architecture, never run: there was no phone.
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "backends/htp/dsp/device/device_sdk.h"
+#include "backends/htp/dsp/session.h"
+#include "backends/htp/dsp/vtcm.h"
+#include "backends/htp/dsp/workers.h"
+#include "backends/htp/wire/htp_fastrpc.h"
+
+enum { OPEN = 0, CLOSE = 1, WAIT_US = 100000, ANSWER_US = 1000000, VTCM_WISH = 8 << 20 };
+
+static struct dsp_session session;
+static dspqueue_t queue;
+static pthread_t server;
+static int is_started;
+static volatile int is_stopping;
+
+// --- what session.h wants of a platform ---
+
+// The host announced the fd (fastrpc_mmap, delayed); the mapping into this process is ours.
+uint8_t* platform_map(const struct htp_map* m) {
+    if (m->bytes > 0x7fffffffu) return errno = EFBIG, (uint8_t*)0;
+    void* p = HAP_mmap(0, (int)m->bytes, HAP_PROT_READ | HAP_PROT_WRITE, 0, m->fd, (long)m->file_offset);
+    return p == (void*)-1 ? 0 : p;
+}
+void platform_unmap(uint8_t* base, uint32_t bytes) { (void)HAP_munmap(base, (int)bytes); }
+
+void platform_flush(const uint8_t* at, uint64_t bytes) {
+    (void)qurt_mem_cache_clean((unsigned)(uintptr_t)at, (unsigned)bytes, QURT_MEM_CACHE_FLUSH, QURT_MEM_DCACHE);
+}
+
+uint32_t platform_usecs(void) { return (uint32_t)(qurt_sysclock_get_hw_ticks() * 10 / 192); }    // of 19.2 MHz
+void platform_run_begins(void) {}
+int32_t platform_before_op(uint32_t op) {
+    (void)op;
+    return HTP_OK;
+}
+
+// --- power ---
+
+// Highest corners while a session is open: a token is many short ops, and a clock that follows their load is always late.
+static void power(int on) {
+#ifdef HTP_HAS_SDK
+    HAP_power_request_t r;
+    memset(&r, 0, sizeof r);
+    r.type = HAP_power_set_apptype;
+    r.apptype = HAP_POWER_COMPUTE_CLIENT_CLASS;
+    (void)HAP_power_set(&session, &r);
+    memset(&r, 0, sizeof r);
+    r.type = HAP_power_set_DCVS_v3;
+    r.dcvs_v3.set_dcvs_enable = TRUE;
+    r.dcvs_v3.dcvs_enable = on ? FALSE : TRUE;
+    r.dcvs_v3.set_core_params = r.dcvs_v3.set_bus_params = TRUE;
+    r.dcvs_v3.core_params.target_corner = r.dcvs_v3.core_params.min_corner = r.dcvs_v3.core_params.max_corner =
+        on ? HAP_DCVS_VCORNER_MAX : HAP_DCVS_VCORNER_DISABLE;
+    r.dcvs_v3.bus_params = r.dcvs_v3.core_params;
+    (void)HAP_power_set(&session, &r);
+    memset(&r, 0, sizeof r);
+    r.type = HAP_power_set_HVX;
+    r.hvx.power_up = on;
+    (void)HAP_power_set(&session, &r);
+#else
+    (void)on;
+#endif
+}
+
+// --- the queue ---
+
+static void* serve(void* unused) {
+    struct dspqueue_buffer spans[HTP_RPC_SPANS_MAX];    // the queue invalidates what they name; the session knows the buffers already
+    (void)unused;
+    while (!is_stopping) {
+        struct htp_message m;
+        uint32_t flags = 0, n_spans = 0, length = 0;
+        const int e = dspqueue_read(queue, &flags, HTP_RPC_SPANS_MAX, &n_spans, spans, sizeof m, &length, (uint8_t*)&m, WAIT_US);
+        if (e == AEE_EXPIRED) continue;
+        if (e || length != sizeof m) break;
+        const int last = session_answer(&session, &m);
+        if (dspqueue_write(queue, 0, 0, 0, sizeof m, (const uint8_t*)&m, ANSWER_US) || last) break;
+    }
+    return 0;
+}
+
+static void queue_error(dspqueue_t q, int error, void* context) {
+    (void)q;
+    (void)error;
+    (void)context;
+    is_stopping = 1;
+}
+
+static int start(const struct htp_rpc_start* s) {
+    if (s->version != HTP_WIRE_VERSION) return AEE_EVERSIONNOTSUPPORT;
+    if (is_started) return AEE_EFAILED;
+    power(1);
+    session_begin(&session);
+    (void)vtcm_open(VTCM_WISH);    // without it weights are read where they lie
+    const unsigned units = (unsigned)qurt_hvx_get_units() >> 8 & 0xff;    // contexts of 128 bytes
+    workers_start(s->threads ? s->threads : units ? units : 1);
+    is_stopping = 0;
+    const int e = dspqueue_import(s->queue, 0, queue_error, 0, &queue);
+    if (e || pthread_create(&server, 0, serve, 0)) {
+        if (!e) (void)dspqueue_close(queue);
+        workers_stop();
+        vtcm_close();
+        power(0);
+        return e ? e : AEE_ENOMEMORY;
+    }
+    is_started = 1;
+    return AEE_SUCCESS;
+}
+
+static int stop(void) {
+    if (!is_started) return AEE_SUCCESS;
+    is_stopping = 1;
+    pthread_join(server, 0);
+    (void)dspqueue_close(queue);
+    workers_stop();
+    session_end(&session);
+    vtcm_close();
+    power(0);
+    is_started = 0;
+    return AEE_SUCCESS;
+}
+
+int pillion_htp_skel_handle_invoke(remote_handle64 handle, uint32_t scalars, remote_arg* args);
+__attribute__((visibility("default"))) int pillion_htp_skel_handle_invoke(remote_handle64 handle, uint32_t scalars, remote_arg* args) {
+    const uint32_t in = REMOTE_SCALARS_INBUFS(scalars), out = REMOTE_SCALARS_OUTBUFS(scalars), in_handles = REMOTE_SCALARS_INHANDLES(scalars);
+    (void)handle;
+    switch (REMOTE_SCALARS_METHOD(scalars)) {
+        case OPEN:    // uri in, a handle out; one session: any number but 0 will do
+            if (REMOTE_SCALARS_OUTHANDLES(scalars) != 1) return AEE_EBADPARM;
+            args[in + out + in_handles].h64 = (remote_handle64)(uintptr_t)&session;
+            return AEE_SUCCESS;
+        case CLOSE: return stop();
+        case HTP_RPC_START: {
+            struct htp_rpc_start s;
+            if (in != 1 || args[0].buf.nLen != sizeof s) return AEE_EBADPARM;
+            memcpy(&s, args[0].buf.pv, sizeof s);
+            return start(&s);
+        }
+        case HTP_RPC_STOP: return stop();
+        default: return AEE_EUNSUPPORTED;
+    }
+}
