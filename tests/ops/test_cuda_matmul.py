@@ -27,7 +27,7 @@ SOURCES = [
         KERNELS / name
         for name in "matmul_k.cu matvec_k.cu matmul_plain.cu matvec_plain.cu matvec_float.cu matmul_float.cu".split()
     ),
-    *(KERNELS / name for name in "matmul_unpack.cu quantize.cu matmul_group.cu matmul.cpp repack.cpp".split()),
+    *(KERNELS / name for name in "matmul_unpack.cu quantize.cu matmul_group.cu matmul.cpp blas.cpp repack.cpp".split()),
     *RUNTIME,
     ROOT / "csrc/core/dtype.cpp",
     ROOT / "tests/c/cuda_matmul_runner.cpp",

@@ -93,6 +93,7 @@ class Stream {
     void fail(Status status, const char* what, const char* why);
     void fail_call(int error, const char* what);    // by the number of a CUDA call's error; not in the emulation
     void* handle() const { return handle_; }                                   // cudaStream_t
+    std::shared_ptr<void>& companion() { return companion_; }                  // of kernels/blas.cpp; goes before the stream
     // Emulation: launches go here while capturing; and a launch, with what it throws kept as the stream's error.
     std::vector<std::function<void()>>* recording() const { return recording_; }
     void run(const std::function<void()>& launch);
@@ -110,6 +111,7 @@ class Stream {
     }
     int index_ = 0;
     void* handle_ = nullptr;
+    std::shared_ptr<void> companion_;
     std::vector<std::function<void()>>* recording_ = nullptr;
     Status status_ = Status::ok;
     Reason reason_;

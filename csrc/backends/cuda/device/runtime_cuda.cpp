@@ -189,6 +189,7 @@ std::unique_ptr<Stream> Stream::create(int index, Status& status, Reason& reason
 }
 
 Stream::~Stream() {
+    companion_.reset();
     if (handle_) cudaStreamDestroy(static_cast<cudaStream_t>(handle_));
     cudaGetLastError();
 }

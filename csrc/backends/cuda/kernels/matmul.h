@@ -8,7 +8,8 @@
 //     max <= kFewRows      "few": integer dot products, a weight is read once for all rows. A row's bits do not depend on how many
 //                          rows run beside it, nor on `max`: plain decoding and verification agree bit for bit.
 //     max > kFewRows       "tile": tensor cores. Here too a row's bits do not depend on its neighbours, but they differ from those
-//                          of the first family in the last places.
+//                          of the first family in the last places. F16 and BF16 weights go through cuBLAS from kBlasRows (blas.h)
+//                          on where the machine has it, and then a row's bits may depend on how many run.
 //
 // F32 weights have the first family only. The work of a call is that of `max` rounded up to an instance in the tile family and of
 // the rows that run in the other, so a captured graph should not be made for many more rows than it gets.

@@ -62,5 +62,6 @@ template <DType T> void unpack(const MatmulArgs& a, const int32_t* ids, float sc
 
 void quantize_rows(const MatmulInput& input, RowCount rows, stream_t stream);
 void round_rows(const MatmulInput& input, RowCount rows, stream_t stream);      // f16, bf16
+void scale_rows(float* out, const float* scales, int n, int64_t width, stream_t stream);      // out[c][:] *= scales[c]
 
 }  // namespace pillion::cuda
