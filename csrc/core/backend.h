@@ -82,6 +82,7 @@ struct MemoryInfo {
     size_t total = 0, free = 0;
     bool unified = false;      // the host's own
 };
+MemoryInfo host_memory();      // of this machine; what is free counts what the page cache would give back
 
 class Backend {
   public:

@@ -41,6 +41,7 @@ class Context {
     const Model& model() const { return *model_; }
     int n_ctx() const { return n_ctx_; }
     int n_batch() const { return n_batch_; }
+    Flash flash() const { return flash_; }
     int length() const { return kv_.length(); }
     const std::vector<int32_t>& tokens() const { return tokens_; }
     const KvCache& kv() const { return kv_; }

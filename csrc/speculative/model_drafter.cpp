@@ -47,6 +47,7 @@ class ModelDrafter final : public Drafter {
         o.n_ctx = target.n_ctx();
         o.n_threads = target.queue().n_threads();
         o.n_outputs = 1;
+        o.flash = target.flash();
         return o;
     }
     Context context_;

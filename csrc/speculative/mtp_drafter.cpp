@@ -62,6 +62,7 @@ class MtpDrafter final : public Drafter {
         allocate();
         chain(target);
         queue_ = &target.queue_on(backend);
+        options_.flash = target.flash();
         for (int n = 1; n <= kDraftMax; n++) plan(n);    // what can't run is said now, and no round pays for a compilation
     }
 
@@ -86,6 +87,11 @@ class MtpDrafter final : public Drafter {
         if (model_->backend().is_host()) finish(p);    // it has run: the target must not begin after a draft that was broken off
         steps_ = r.n;
         return true;
+    }
+
+    void settle() override {
+        Reason ignored;    // of the device: whoever asks next hears of it
+        if (steps_ > 0) (void)plan(steps_).wait(ignored);
     }
 
     void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
@@ -171,7 +177,7 @@ class MtpDrafter final : public Drafter {
             in_.n_steps = n_steps;
             Reason reason;
             const Graph graph = build_draft_graph(*model_, in_);
-            if (const Status s = model_->backend().compile(graph, *queue_, plan, reason); s != Status::ok)
+            if (const Status s = model_->backend().compile(graph, *queue_, plan, reason, options_); s != Status::ok)
                 fail(s, "%s: %s", model_->file().path().c_str(), reason.text);
         }
         return *plan;
@@ -241,6 +247,7 @@ class MtpDrafter final : public Drafter {
     std::vector<int32_t> token_order_;    // of a dense head over a table in cluster order
     std::unique_ptr<Buffer> buffer_, scores_;
     Queue* queue_ = nullptr;
+    CompileOptions options_;
     std::unique_ptr<Plan> plans_[kDraftMax];
     int64_t n_embd_ = 0, n_vocab_ = 0, width_ = 0;
     bool chained_ = false;

@@ -70,6 +70,7 @@ RoundInfo Pair::step(Sampler& sampler, int n_draft, size_t n_max, const int32_t*
         try {
             info = round(sampler, n_draft, n_max, end_tokens, n_end, out);
         } catch (...) {
+            drafter_->settle();    // it may still write to where the next run takes its tokens
             // As if the round had not begun: the chosen token still waits for its place, nothing was returned.
             out.resize(before);
             if (target_->length() > length) target_->drop_last(target_->length() - length);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ._native import as_str, lib, read_bytes
@@ -17,6 +17,8 @@ class Backend:
     available: bool
     reason: Optional[str] = None
     """Why it is not available."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """What an available one says of itself: a CUDA device's name, compute capability and memory, a DSP's architecture …"""
 
 
 def system() -> dict[str, Any]:
@@ -28,4 +30,7 @@ def system() -> dict[str, Any]:
 
 def backends() -> list[Backend]:
     """All back ends, and for an absent one the reason."""
-    return [Backend(str(entry["name"]), bool(entry["available"]), entry.get("reason") or None) for entry in system()["backends"]]
+    return [
+        Backend(str(entry["name"]), bool(entry["available"]), entry.get("reason") or None, entry.get("info") or {})
+        for entry in system()["backends"]
+    ]

@@ -275,6 +275,14 @@ def test_flash_attn(pillion):
             assert kernels(context) == {"plain_attend_f16"}
 
 
+@pytest.mark.parametrize("flash_attn, wanted", [("off", "plain"), ("on", "flash")])
+def test_flash_attn_is_the_drafter_s_too(pillion, flash_attn, wanted):
+    """Field case 10. And 8: the E4B assistant's head size 512 with 4 query and 2 KV heads is tiled."""
+    with open_on(pillion, "tiny-e4b-dims") as model, assistant(pillion, "tiny-e4b-dims", DEVICE) as other:
+        with model.context(64, flash_attn=flash_attn) as context, pillion.Pair(context, other) as pair:
+            assert kernels(context) == kernels(pair) == {f"{wanted}_attend_f16"}
+
+
 def test_flash_attn_on_where_it_can(pillion, tiny_target):
     with pillion.Model.open(tiny_target, device=DEVICE) as model:
         sizes = {layer["head_dim"] for layer in model.describe()["layers"]}

@@ -1,7 +1,5 @@
 #include "backends/cpu/cpu_limits.h"
 
-#include <stdio.h>
-
 #include <chrono>
 
 namespace pillion::cpu {
@@ -57,20 +55,5 @@ double measure_dots(ThreadPool& pool, const KernelTable& table) {
 }
 
 size_t limits_probe_bytes() { return kProbeBytes; }
-
-MemoryInfo host_memory() {
-    MemoryInfo info;
-    info.unified = true;
-    FILE* f = fopen("/proc/meminfo", "r");
-    if (!f) return info;
-    char line[128];
-    unsigned long long kb = 0;
-    while (fgets(line, sizeof line, f)) {
-        if (sscanf(line, "MemTotal: %llu", &kb) == 1) info.total = size_t(kb) * 1024;
-        else if (sscanf(line, "MemAvailable: %llu", &kb) == 1) info.free = size_t(kb) * 1024;
-    }
-    fclose(f);
-    return info;
-}
 
 }  // namespace pillion::cpu

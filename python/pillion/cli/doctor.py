@@ -46,10 +46,21 @@ def doctor(
     typer.echo(f"CPU features   {' '.join(cpu['features']) or 'none beyond the baseline'}")
     typer.echo(f"kernel table   {cpu['table']} (this machine can run: {', '.join(cpu['tables'])})")
     for backend in backends():
-        state = "available" if backend.available else f"absent: {backend.reason or 'no reason was given'}"
+        state = _available(backend.info) if backend.available else f"absent: {backend.reason or 'no reason was given'}"
         typer.echo(f"{backend.name:<14} {state}")
     if placed:
         _show(placed)
+
+
+def _available(info: dict[str, Any]) -> str:
+    """Name, architecture and memory of a device that says them."""
+    words = {"device": "{}", "compute_capability": "compute capability {}", "architecture": "{}"}
+    sizes = {"memory_bytes": "{} of memory", "free_bytes": "{} free"}
+    facts = [text.format(info[key]) for key, text in words.items() if key in info]
+    facts += [text.format(size(info[key])) for key, text in sizes.items() if key in info]
+    if info.get("unified"):
+        facts.append("shared with the CPU")
+    return "available" + (": " + ", ".join(facts) if facts else "")
 
 
 def _show(placed: list[Placed]) -> None:

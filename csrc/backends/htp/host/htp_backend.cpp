@@ -111,17 +111,7 @@ class HtpBackend final : public Backend {
 
     // The host's, as far as sessions can map it.
     MemoryInfo memory() const override {
-        MemoryInfo m;
-        m.unified = true;
-        FILE* f = fopen("/proc/meminfo", "r");
-        if (!f) return m;
-        char line[128];
-        unsigned long long kb = 0;
-        while (fgets(line, sizeof line, f)) {
-            if (sscanf(line, "MemTotal: %llu", &kb) == 1) m.total = size_t(kb) * 1024;
-            if (sscanf(line, "MemAvailable: %llu", &kb) == 1) m.free = size_t(kb) * 1024;
-        }
-        fclose(f);
+        const MemoryInfo m = host_memory();
         const size_t most = usable() * size_t(line_->sessions_max());
         return {std::min(m.total, most), std::min(m.free, most), true};
     }
