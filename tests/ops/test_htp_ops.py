@@ -159,10 +159,9 @@ def test_many_plans_come_and_go():
         plan = g.compile(1)
         assert plan.run({"x": x, "tokens": np.zeros((1, 1), np.int32)}, 1)["y"][0, 0] == n
         kept = [*kept[-20:], plan]
-    blocks = [on.weight(bytes(4 * 1024 * 40960), "f32", 1024, 40960) for _ in range(3)]
-    del blocks
+    table = bytes(4 * 1024 * 4500)  # a block of its own
     for _ in range(80):
-        on.weight(bytes(4 * 1024 * 5000), "f32", 1024, 5000)
+        on.weight(table, "f32", 1024, 4500, use="table")
 
 
 def test_too_many_plans_are_refused():
