@@ -181,7 +181,7 @@ def test_a_drafter_on_the_dsp_for_a_target_on_the_cpu(pillion):
 
 
 @pytest.mark.parametrize("name", ["tiny-e2b", "tiny-moe"])
-@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("layers", [1, 2])
 def test_layers_on_both(pillion, name, layers):
     """The first layers on the CPU, the last on the DSP: what crosses lies in memory that both see."""
     with open_on(pillion, name, "cpu") as cpu:
