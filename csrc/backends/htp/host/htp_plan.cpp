@@ -310,7 +310,7 @@ class Compiler {
         }
         plan_->scratch_ = taken(dsp_.memory.allocate(scratch_size(), status, reason), status, reason, "scratch");
         plan_->records_ = taken(dsp_.memory.allocate(bytes, status, reason), status, reason, "plan");
-        memcpy(plan_->records_->host() + constants_offset(), constants_.data(), constants_.size() * 4);
+        std::copy(constants_.begin(), constants_.end(), reinterpret_cast<float*>(plan_->records_->host() + constants_offset()));
     }
     size_t scratch_size() { return std::max<size_t>(plan_memory(requests_), 64) + HTP_VECTOR; }
     static size_t constants_offset() { return (kStateBytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR; }
