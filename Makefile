@@ -4,6 +4,7 @@
 # make wheel   the wheel, into dist/
 # make arm64   the core and pillion-run for arm64, into build/linux-arm64 (tests run them under qemu)
 # make android pillion-run for arm64 phones, into build/android-arm64: by the NDK when ANDROID_NDK is set, else by zig
+# make gpu     on a machine with an NVIDIA GPU: build for it, test, compute-sanitizer, measure; the table is build/gpu-check/gpu.md
 # make clean   everything built
 #
 # The first run makes .venv and, as root on Debian, installs the missing system packages; later runs build only what changed.
@@ -18,13 +19,13 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo test lint wheel arm64 android build system clean
+.PHONY: demo test lint wheel arm64 android gpu build system clean
 
 demo: build
 	$(BIN)/pillion demo
 
 test: build
-	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(SLOW),,-m "not slow") $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -57,6 +58,9 @@ arm64:
 android: $(VENV)/.ready
 	cmake --preset android-arm64 -DZIG_PYTHON=$(CURDIR)/$(BIN)/python
 	cmake --build --preset android-arm64
+
+gpu:
+	bash tools/gpu_check.sh
 
 clean:
 	rm -rf build dist $(VENV)

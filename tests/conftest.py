@@ -19,6 +19,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "fake"), str(REPOSITORY / "tools")]
 
 import build  # noqa: E402 - tests/fake/build.py
+from locked import locked  # noqa: E402
 
 
 # A runner started in the background ignores Ctrl-C, and its children inherit that; the tests of Ctrl-C need it to work.
@@ -130,8 +131,9 @@ def cross_build(preset, *defines):
     quiet = {"check": True, "stdout": subprocess.DEVNULL}
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     toolchain = f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/{preset}.cmake"
-    subprocess.run(["cmake", *generator, "-S", REPOSITORY, "-B", build, toolchain, *defines], **quiet)
-    subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count())], **quiet)
+    with locked(f"build-{preset}"):
+        subprocess.run(["cmake", *generator, "-S", REPOSITORY, "-B", build, toolchain, *defines], **quiet)
+        subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count())], **quiet)
     return build
 
 

@@ -246,8 +246,7 @@ pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_co
         need(sampler, "sampler"), need(token, "token");
         const Claim claim(sampler->busy);
         const int r = int(std::min(row, size_t(INT32_MAX)));
-        const float* logits = c.logits(r);
-        *token = sampler->sampler->sample(logits, c.model().hparams().n_vocab, c.pick(r));
+        *token = sample_output(*sampler->sampler, c, r);
     });
 }
 

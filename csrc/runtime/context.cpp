@@ -252,10 +252,10 @@ const Tensor& Context::output(int row, const Tensor& t) const {
 const float* Context::logits(int row) const {
     const Tensor& t = output(row, outputs_.logits);
     if (t.buffer->host()) return reinterpret_cast<const float*>(t.host()) + row * t.width;
-    const size_t width = size_t(t.width);
-    fetched_.logits.resize(size_t(outputs_.rows) * width);    // once: pointers to other rows stay
-    fetched_.rows.resize(size_t(outputs_.rows));
-    float* to = fetched_.logits.data() + size_t(row) * width;
+    const size_t n = size_t(outputs_.rows);
+    if (!fetched_.buffer) fetched_.buffer = allocate(model_->backend(), BufferKind::state, n * size_t(t.width) * 4, "logits");
+    fetched_.rows.resize(n);
+    float* to = reinterpret_cast<float*>(fetched_.buffer->host()) + int64_t(row) * t.width;
     if (!fetched_.rows[size_t(row)]) fetch_logits(outputs_, row, to);
     fetched_.rows[size_t(row)] = 1;
     return to;
@@ -361,6 +361,11 @@ std::string Context::to_json() {
         first = false;
     }
     return out + "], \"backend\": \"" + model_->backend().name() + "\", \"plan\": " + placement_json() + "}";
+}
+
+int32_t sample_output(Sampler& sampler, const Context& context, int row) {
+    const int32_t pick = context.pick(row);
+    return sampler.takes(pick) ? pick : sampler.sample(context.logits(row), context.model().hparams().n_vocab);
 }
 
 double log_sum_exp(const float* x, size_t n) {

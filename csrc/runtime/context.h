@@ -9,6 +9,7 @@
 #include "runtime/activation_stats.h"
 #include "runtime/kv_cache.h"
 #include "runtime/plan_cache.h"
+#include "runtime/sampler.h"
 
 namespace pillion {
 
@@ -96,7 +97,7 @@ class Context {
     };
     // Rows of logits as the host has them, where it can't look at `scores` itself.
     struct Fetched {
-        std::vector<float> logits;
+        std::unique_ptr<Buffer> buffer;    // of the backend's, which it copies to without a detour
         std::vector<uint8_t> rows;
     };
     void fetch_logits(const Outputs& outputs, int row, float* to) const;
@@ -134,6 +135,9 @@ class Context {
     int out_rows_ = 0;
     uint64_t generation_ = 0;
 };
+
+// The sampler's token from an output row.
+int32_t sample_output(Sampler& sampler, const Context& context, int row);
 
 // max + log sum exp(x - max), in double.
 double log_sum_exp(const float* x, size_t n);

@@ -46,7 +46,12 @@ bool Sampler::has_penalties() const {
     return o_.penalty_last_n != 0 && (o_.repeat_penalty != 1 || o_.frequency_penalty != 0 || o_.presence_penalty != 0);
 }
 
-bool Sampler::is_plain_greedy() const { return o_.temperature == 0 && o_.bias.empty() && !has_penalties(); }
+bool Sampler::takes(int32_t most_likely) const {
+    if (o_.temperature != 0 || has_penalties()) return false;
+    for (const auto& [token, bias] : o_.bias)
+        if (!(bias <= 0) || token == most_likely) return false;
+    return true;
+}
 
 void Sampler::accept(int32_t token) { history_.push_back(token); }
 
@@ -177,8 +182,6 @@ int32_t Sampler::draw(const Distribution& distribution) {
     return distribution.back().first;    // rounding left a crumb
 }
 
-int32_t Sampler::sample(const float* logits, int n_vocab, int32_t most_likely) {
-    return is_plain_greedy() ? most_likely : draw(distribution({logits, nullptr, n_vocab}));
-}
+int32_t Sampler::sample(const float* logits, int n_vocab) { return draw(distribution({logits, nullptr, n_vocab})); }
 
 }  // namespace pillion

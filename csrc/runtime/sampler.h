@@ -33,8 +33,10 @@ class Sampler {
   public:
     explicit Sampler(SamplerOptions options);    // throws Error{invalid_argument}
 
-    // `most_likely`: the index of the largest logit, as the graph's pick found it; greedy without bias or penalties is just that.
-    int32_t sample(const float* logits, int n_vocab, int32_t most_likely);
+    // Whether this token, which has the largest logit, is what sample() would return: then nobody has to look at the logits, which may lie
+    // on a device. Greedy, without penalties, and no bias that lowers it or raises another.
+    bool takes(int32_t most_likely) const;
+    int32_t sample(const float* logits, int n_vocab);
     // The distribution sample() draws from; valid until the next call.
     const Distribution& distribution(const Scores& scores);
     // A token of it, by the next random number; without one when there is no choice.
@@ -43,7 +45,6 @@ class Sampler {
     void accept(int32_t token);    // feeds the penalties
     void reset();
     bool is_greedy() const { return o_.temperature == 0; }
-    bool is_plain_greedy() const;
 
   private:
     struct Candidate {

@@ -88,7 +88,7 @@ RoundInfo Pair::first_token(Sampler& sampler, std::vector<int32_t>& out) {
         fail(Status::invalid_argument, "the context has no logits to go on from: run a prompt with at least one output first");
     const int row = target_->n_outputs() - 1;
     Stopwatch watch;
-    const int32_t token = sampler.sample(target_->logits(row), target_->model().hparams().n_vocab, target_->pick(row));
+    const int32_t token = sample_output(sampler, *target_, row);
     sampler.accept(token);
     out.push_back(token);
     remember(token, row);
@@ -155,8 +155,8 @@ RoundInfo Pair::round(Sampler& sampler, int n_draft, size_t n_max, const int32_t
 // The sampler's own choice: since a row's logits do not depend on the rows beside it, the tokens are those that plain steps would have
 // chosen, by the same random numbers. Where the draft was drawn, rejection keeps the distribution, not the token.
 int32_t Pair::choose_token(Sampler& sampler, int row) {
+    if (size_t(row) >= proposals_.size()) return sample_output(sampler, *target_, row);
     const int n_vocab = target_->model().hparams().n_vocab;
-    if (size_t(row) >= proposals_.size()) return sampler.sample(target_->logits(row), n_vocab, target_->pick(row));
     weights_.resize(size_t(n_vocab));
     const Distribution& p = sampler.distribution({target_->logits(row), nullptr, n_vocab});
     return accept_or_resample(sampler, p, proposals_[size_t(row)], rows_[size_t(row) + 1], weights_);

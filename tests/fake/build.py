@@ -12,6 +12,8 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+from locked import locked
+
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 PACKAGE = REPOSITORY / "python" / "pillion"
@@ -42,14 +44,19 @@ def _built():
         digest.update(source.read_bytes())
     folder = Path(tempfile.gettempdir()) / f"pillion-fake-{digest.hexdigest()[:16]}"
     module = folder / "_capi.so"
-    if not module.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        cdef = _import("_pillion_cdef", PACKAGE / "_cdef.py")
-        strings = (HERE / "fake_pillion.h").read_text().split("/* FAKE BEGIN */")[1].split("/* FAKE END */")[0]
-        cdef.emit(HEADER, folder / "_capi.c", "pillion_fake._capi", strings, '#include "fake_pillion.h"\n')
-        includes = [f"-I{folder}" for folder in (HEADER.parent, HERE, sysconfig.get_paths()["include"])]
-        command = ["cc", "-std=gnu11", "-O1", "-g", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wno-unused-function", *includes]
-        sources = [folder / "_capi.c", HERE / "fake_pillion.c"]
-        subprocess.run([*command, *sources, "-o", folder / "part.so", "-lm", "-pthread"], check=True)
-        (folder / "part.so").replace(module)
+    with locked("fake"):
+        if not module.exists():
+            _compile(folder, module)
     return module
+
+
+def _compile(folder, module):
+    folder.mkdir(parents=True, exist_ok=True)
+    cdef = _import("_pillion_cdef", PACKAGE / "_cdef.py")
+    strings = (HERE / "fake_pillion.h").read_text().split("/* FAKE BEGIN */")[1].split("/* FAKE END */")[0]
+    cdef.emit(HEADER, folder / "_capi.c", "pillion_fake._capi", strings, '#include "fake_pillion.h"\n')
+    includes = [f"-I{folder}" for folder in (HEADER.parent, HERE, sysconfig.get_paths()["include"])]
+    command = ["cc", "-std=gnu11", "-O1", "-g", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wno-unused-function", *includes]
+    sources = [folder / "_capi.c", HERE / "fake_pillion.c"]
+    subprocess.run([*command, *sources, "-o", folder / "part.so", "-lm", "-pthread"], check=True)
+    (folder / "part.so").replace(module)

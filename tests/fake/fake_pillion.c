@@ -677,6 +677,8 @@ pillion_status pillion_model_fit(const pillion_model* model, const pillion_model
     (void)drafter, (void)context;
     pillion_fit_config config = {0};
     if (!read_config(&config, sizeof config, given)) return invalid("pillion_fit_config: unknown fields are not zero");
+    if (config.n_gpu_layers < -1) return invalid("n_gpu_layers is below -1");
+    if (config.n_gpu_layers > 0) return error(PILLION_ERROR_NO_BACKEND, "n_gpu_layers asked, but there is only the cpu here");
     if (n_gpu_layers) *n_gpu_layers = 0;
     static const char json[] = "{\"device\": \"cpu\", \"is_host\": true, \"n_layers\": 1, \"device_layers\": 0, \"weights\": 0, "
                                "\"kv\": 0, \"scratch\": 0, \"total\": 0, \"available\": 0}";

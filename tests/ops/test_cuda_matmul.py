@@ -7,7 +7,6 @@ the kernels say they do (int8 blocks, f16 rows, two bf16 terms), so the bounds a
 import hashlib
 import os
 import struct
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -18,26 +17,22 @@ import pytest
 
 gguf = pytest.importorskip("gguf")
 sys.path.insert(0, str(Path(__file__).parent))
+import cuda_runner
+from cuda_runner import CUDA, ON_GPU, ROOT, RUNTIME, SANITIZE
 from test_matmul_kernels import CODES, HALVES, SCALE_INPUTS, TYPES, dequantize, random_rows
 
-ROOT = Path(__file__).resolve().parents[2]
-CUDA = ROOT / "csrc" / "backends" / "cuda"
 KERNELS = CUDA / "kernels"
 SOURCES = [
     *(
         KERNELS / name
         for name in "matmul_k.cu matvec_k.cu matmul_plain.cu matvec_plain.cu matvec_float.cu matmul_float.cu".split()
     ),
-    *(KERNELS / name for name in "matmul_unpack.cu quantize.cu matmul_group.cu matmul.cpp repack.cpp".split()),
-    CUDA / "device/runtime_sim.cpp",
+    *(KERNELS / name for name in "matmul_unpack.cu quantize.cu matmul_group.cu matmul.cpp blas.cpp repack.cpp".split()),
+    *RUNTIME,
     ROOT / "csrc/core/dtype.cpp",
-    ROOT / "csrc/core/error.cpp",
     ROOT / "tests/c/cuda_matmul_runner.cpp",
 ]
-FLAGS = (
-    f"-std=c++17 -DPILLION_SIM -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Werror -pthread -I{ROOT / 'csrc'}".split()
-)
-BUILDS = {"plain": ["-O2"], "sanitize": ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]}
+BUILDS = {"plain": ["-O2"], "sanitize": SANITIZE}
 OPS = {"matmul": 0, "moe": 1, "clusters": 2, "unpack": 3, "prepare": 4}
 Q8, F16, BF16 = 1, 2, 3  # InputKind
 FEW_ROWS = 16
@@ -45,8 +40,8 @@ UNWRITTEN = np.uint32(0xFFFFFFFF)
 
 
 def build(kind):
-    compiler = os.environ.get("CXX", "g++")
-    digest = hashlib.sha256(repr((compiler, FLAGS, BUILDS[kind])).encode())
+    flags = BUILDS[kind]
+    digest = hashlib.sha256(repr(cuda_runner.compiler(flags)).encode())
     headers = [*CUDA.rglob("*.h"), *CUDA.rglob("*.cuh"), *(ROOT / "csrc/core").glob("*.h")]
     for path in sorted(headers) + SOURCES:
         digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
@@ -55,16 +50,10 @@ def build(kind):
     if binary.exists():
         return binary
     folder.mkdir(parents=True, exist_ok=True)
-
-    def compile_one(source):
-        out = folder / f"{source.stem}.o"
-        subprocess.run([compiler, *FLAGS, *BUILDS[kind], "-x", "c++", "-c", str(source), "-o", str(out)], check=True)
-        return str(out)
-
-    with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, SOURCES))  # the long ones first
-    subprocess.run([compiler, *FLAGS, *BUILDS[kind], *objects, "-o", str(binary) + ".new"], check=True)
-    os.replace(str(binary) + ".new", binary)
+    with ThreadPoolExecutor(2) as pool:  # the long ones first
+        objects = list(pool.map(lambda source: cuda_runner.compile_object(source, folder / f"{source.stem}.o", flags), SOURCES))
+    cuda_runner.link(objects, f"{binary}.new", flags)
+    os.replace(f"{binary}.new", binary)
     return binary
 
 
@@ -82,9 +71,8 @@ class Runner:
                 for blob in [*blobs, *[np.zeros(0, np.uint8)] * (3 - len(blobs))]:
                     data = np.ascontiguousarray(blob).tobytes()
                     f.write(struct.pack("q", len(data)) + data)
-        env = {**os.environ, "PILLION_SIM_ORDER": order, "PILLION_SIM_THREADS": "2"}
-        done = subprocess.run([str(self.binary), str(source), str(result)], capture_output=True, text=True, env=env)
-        assert done.returncode == 0, done.stderr[-4000:]
+        done = cuda_runner.run(self.binary, source, result, PILLION_SIM_ORDER=order, PILLION_SIM_THREADS="2")
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
         data, at, out = result.read_bytes(), 0, []
         while at < len(data):
             n = struct.unpack_from("q", data, at)[0]
@@ -360,6 +348,7 @@ def short_jobs(rng):
     return jobs
 
 
+@pytest.mark.skipif(ON_GPU, reason="an order can be asked of the emulation only")
 @pytest.mark.parametrize("order", ["reverse", "shuffled", "greedy"])
 def test_results_do_not_depend_on_the_order_of_threads(runner, order):
     jobs = short_jobs(np.random.default_rng(11))
@@ -368,6 +357,7 @@ def test_results_do_not_depend_on_the_order_of_threads(runner, order):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(ON_GPU, reason="compute-sanitizer looks there: PILLION_CUDA_WRAP")
 def test_no_access_out_of_bounds(runner, tmp_path):
     """The same jobs under the address and undefined-behaviour sanitizers; device memory has its exact size."""
     jobs = short_jobs(np.random.default_rng(12))

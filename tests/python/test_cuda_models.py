@@ -84,15 +84,17 @@ def test_long_prompts_and_small_batches(pillion, name):
 BEFORE, N = 244, 24  # over a split (256 positions are two of them), a bucket, and the end of a ring
 
 
-def rows_in_pieces(model, ids, rows, kv_type):
+def rows_in_pieces(model, ids, pieces, kv_type):
+    """Logits of the rows after BEFORE, run in pieces of these lengths, again and again."""
     with model.context(n_ctx=512, kv_type=kv_type) as context:
         context.prefill(ids[:BEFORE], outputs=0)
-        out = []
-        for at in range(BEFORE, len(ids), rows):
-            piece = ids[at : at + rows]
+        out, at = [], BEFORE
+        while at < len(ids):
+            piece = ids[at : at + pieces[len(out) % len(pieces)]]
             context.prefill(piece, outputs=len(piece))
-            out += [context.logits(row).tobytes() for row in range(len(piece))]
-    return out
+            out.append([context.logits(row).tobytes() for row in range(len(piece))])
+            at += len(piece)
+    return [row for rows in out for row in rows]
 
 
 @pytest.mark.parametrize("name, kv_type", [*((name, "f16") for name in SHAPES), ("tiny-e2b", "q8_0"), ("tiny-moe", "q8_0")])
@@ -100,10 +102,10 @@ def test_rows_do_not_know_their_neighbours(pillion, name, kv_type):
     """A token alone, or among the rows of a verification: the same bits."""
     ids = (ids_of(name) * 8)[: BEFORE + N]
     with open_on(pillion, name) as model:
-        alone = rows_in_pieces(model, ids, 1, kv_type)
-        for rows in (2, 5, 9, 16):
-            ours = rows_in_pieces(model, ids, rows, kv_type)
-            assert [i for i in range(N) if ours[i] != alone[i]] == [], f"{rows} rows"
+        alone = rows_in_pieces(model, ids, [1], kv_type)
+        for pieces in ([9], [5, 16, 3]):  # reading the prompt is what takes the time, so few contexts
+            ours = rows_in_pieces(model, ids, pieces, kv_type)
+            assert [i for i in range(N) if ours[i] != alone[i]] == [], f"pieces of {pieces}"
 
 
 # ---- pairs ----
@@ -149,13 +151,13 @@ def test_drafts_are_the_reference_s(pairing):
 
 @pytest.mark.parametrize("options", [{}, {"dense_head": True}, {"kv_type": "q8_0"}, {"p_min": 0.01}], ids=str)
 def test_rounds_write_what_plain_decoding_writes(pillion, pairing, options):
-    ids, n = pairing.golden["short.ids"].tolist(), 30
+    ids, n = pairing.golden["short.ids"].tolist(), 24
     kv_type = options.get("kv_type", "f16")
     want, _ = decode(pillion, pairing.target, ids, n, kv_type=kv_type)
     with open_on(pillion, pairing.name, "cpu") as cpu:
         assert decode(pillion, cpu, ids, n, kv_type=kv_type)[0] == want
     with pairing.pair(**options) as pair:
-        for k in (1, 3, 8):
+        for k in (3, 8) if options else (1, 3, 8):
             assert rounds(pillion, pair, ids, n, k) == want, k
 
 

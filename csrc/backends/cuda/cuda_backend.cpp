@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <mutex>
 #include <new>
 #include <thread>
 
@@ -21,35 +22,59 @@ namespace {
 constexpr size_t kProbeBytes = 256u << 20;    // past any cache
 constexpr int kProbeRuns = 5;
 constexpr size_t kAlign = 256;                // what the products want of packed weights
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t kChunkBytes = 0;             // each request apart, so that overruns are seen
+#else
+constexpr size_t kChunkBytes = 8u << 20;      // small plans share one; what half of it can't hold is allocated as it is
+#endif
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 class CudaBackend final : public Backend {
   public:
-    CudaBackend(int index, const DeviceInfo& device) : index_(index), device_(device) {}
+    CudaBackend(int index, const DeviceInfo& device)
+        : index_(index), device_(device),
+          arenas_{{index, device.unified ? MemoryKind::shared : MemoryKind::device, device.unified ? 0 : kChunkBytes},
+                  {index, MemoryKind::device, kChunkBytes},
+                  {index, MemoryKind::device, kChunkBytes},
+                  {index, MemoryKind::mapped, kChunkBytes / 4}} {}
     const char* name() const override { return "cuda"; }
 
     std::string info_json() const override {
         char text[512];
         snprintf(text, sizeof text,
-                 "{\"device\": \"%s\", \"index\": %d, \"compute_capability\": \"%d.%d\", \"memory_bytes\": %zu, \"multiprocessors\": %d, "
-                 "\"shared_bytes_per_block\": %zu, \"emulated\": %s}",
-                 device_.name, index_, device_.major, device_.minor, device_.memory_bytes, device_.limits.sm_count, device_.limits.shared_optin,
-                 device_.emulated ? "true" : "false");
+                 "{\"device\": \"%s\", \"index\": %d, \"compute_capability\": \"%d.%d\", \"memory_bytes\": %zu, \"free_bytes\": %zu, \"multiprocessors\": %d, "
+                 "\"shared_bytes_per_block\": %zu, \"unified\": %s, \"emulated\": %s}",
+                 device_.name, index_, device_.major, device_.minor, device_.memory_bytes, memory().free, device_.limits.sm_count, device_.limits.shared_optin,
+                 device_.unified ? "true" : "false", device_.emulated ? "true" : "false");
         return text;
+    }
+
+    MemoryInfo memory() const override {
+        MemoryInfo m;
+        memory_now(index_, m.total, m.free);
+        m.unified = device_.unified;
+        return m;
     }
 
     bool supports(const Graph& graph, const Node& node, Reason& reason) const override { return cuda_supports(graph, node, device_, reason); }
 
     Status allocate(size_t size, BufferKind kind, std::unique_ptr<::pillion::Buffer>& buffer, Reason& reason) override {
-        Status status = Status::ok;
         Reason why;
-        auto memory = Memory::allocate(index_, std::max<size_t>(size, 64), kind == BufferKind::state ? MemoryKind::mapped : MemoryKind::device,
-                                       status, why);
-        if (memory) buffer.reset(new (std::nothrow) OwnBuffer(size, kind, std::move(memory)));
-        if (memory || buffer) return buffer ? Status::ok : Status::out_of_memory;
+        const Status status = at_the_rim(why, [&] {
+            Status status = Status::ok;
+            Arena& arena = arenas_[int(kind)];
+            auto block = arena.take(std::max<size_t>(size, 64), status, why);
+            if (kind == BufferKind::weights && (block || fits_in_pieces(size, status))) {
+                buffer = std::make_unique<WeightBuffer>(arena, size, std::move(block));
+                return Status::ok;
+            }
+            if (block) buffer = std::make_unique<OwnBuffer>(size, kind, std::move(block));
+            return status;
+        });
         static constexpr const char* kKinds[] = {"weights", "KV cache", "scratch", "state"};
-        reason.set("%s on device %d: %s", kKinds[int(kind)], index_, why.text);
+        if (status == Status::device_lost) reason = why;
+        else if (status != Status::ok) reason.set("%s on device %d: %s", kKinds[int(kind)], index_, why.text);
         return status;
     }
 
@@ -62,14 +87,16 @@ class CudaBackend final : public Backend {
         Reason reason;
         auto stream = Stream::create(index_, status, reason);
         const int threads = n_threads > 0 ? n_threads : int(std::max(1u, std::thread::hardware_concurrency()));
-        return std::make_unique<CudaQueue>(threads, std::move(stream), status, reason);
+        return std::make_unique<CudaQueue>(index_, threads, std::move(stream), status, reason);
     }
 
     Status read(const ::pillion::Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason) override {
-        return transfer(to, static_cast<const DeviceBuffer&>(from).device(offset), bytes, reason);
+        const auto& buffer = static_cast<const DeviceBuffer&>(from);
+        return at_the_rim(reason, [&] { return transfer(to, buffer.device(offset), to, buffer.host_now(offset), bytes, reason); });
     }
     Status write(const void* from, size_t bytes, ::pillion::Buffer& to, size_t offset, Reason& reason) override {
-        return transfer(static_cast<DeviceBuffer&>(to).device(offset), from, bytes, reason);
+        const auto& buffer = static_cast<DeviceBuffer&>(to);
+        return at_the_rim(reason, [&] { return transfer(buffer.device(offset), from, buffer.host_now(offset), from, bytes, reason); });
     }
 
     Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {
@@ -101,10 +128,11 @@ class CudaBackend final : public Backend {
             }
             CudaQueue& stream = static_cast<CudaQueue&>(queue);
             Status status = Status::ok;
+            if (is_lost(index_, reason)) return Status::device_lost;
             if (!stream.stream(status, reason)) return status;    // also makes the device current, which supports() asks
             for (const Node& n : graph.nodes())
                 if (!supports(graph, n, reason)) return Status::unsupported_op;
-            plan = compile_plan(graph, index_, device_, options.flash, stream);
+            plan = compile_plan(graph, {device_, arenas_[int(BufferKind::scratch)], arenas_[int(BufferKind::state)]}, options.flash, stream);
             return Status::ok;
         });
     }
@@ -153,23 +181,30 @@ class CudaBackend final : public Backend {
             return s.data ? static_cast<FileBuffer*>(s.mapped)->place(s.mapped_offset, bytes, reason) : Status::ok;
         }
         if (!s.data) return Status::ok;
-        std::vector<uint8_t> bytes;
-        if (!make_weight(s, queue.n_threads(), queue.cancel, bytes)) return reason.set("cancelled"), Status::cancelled;
-        if (s.done) s.done(s.owner, s.data, row_bytes(s.dtype, s.width) * size_t(s.rows * s.depth));
-        Status status = Status::ok;
-        Stream* stream = queue.stream(status, reason);
-        if (!stream) return status;
-        stream->copy(device_of(t), bytes.data(), bytes.size());
-        return stream->wait(reason);
+        auto& weights = static_cast<DeviceBuffer&>(buffer);
+        if (buffer.kind() == BufferKind::weights)
+            if (const Status status = static_cast<WeightBuffer&>(buffer).place(offset, weight_size(s), reason); status != Status::ok) return status;
+        return import_content(s, weights.host_now(offset), weights.device(offset), queue, reason);
     }
 
-    // On a stream of its own: whoever asks has waited for the runs whose results it wants.
-    Status transfer(void* to, const void* from, size_t bytes, Reason& reason) {
+    // Whether so much is free, though not in one piece.
+    bool fits_in_pieces(size_t bytes, Status refused) const {
+        const MemoryInfo m = memory();
+        return refused == Status::out_of_memory && m.free >= bytes;
+    }
+
+    // On a stream kept for it: whoever asks has waited for the runs whose results it wants. By the host where it sees both ends.
+    Status transfer(void* to, const void* from, void* host_to, const void* host_from, size_t bytes, Reason& reason) {
+        if (is_lost(index_, reason)) return Status::device_lost;
+        if (host_to && host_from) return memcpy(host_to, host_from, bytes), Status::ok;
+        if (!to || !from) return reason.set("device %d: these bytes were never placed", index_), Status::internal;
         Status status = Status::ok;
-        const auto stream = Stream::create(index_, status, reason);
-        if (!stream) return status;
-        stream->copy(to, from, bytes);
-        return stream->wait(reason);
+        const std::lock_guard<std::mutex> lock(transfer_mutex_);
+        if (!transfer_) transfer_ = Stream::create(index_, status, reason);
+        if (!transfer_) return status;
+        transfer_->make_current();    // this thread may never have seen the device
+        transfer_->copy(to, from, bytes);
+        return transfer_->wait(reason);
     }
 
     Status measure_read(CudaQueue& queue, MachineLimits& limits, Reason& reason) {
@@ -191,6 +226,9 @@ class CudaBackend final : public Backend {
 
     int index_;
     DeviceInfo device_;
+    Arena arenas_[4];    // by BufferKind
+    std::mutex transfer_mutex_;
+    std::unique_ptr<Stream> transfer_;
 };
 
 }  // namespace

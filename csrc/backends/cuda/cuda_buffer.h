@@ -1,8 +1,10 @@
 // Buffers of the CUDA backend: bytes that kernels reach, wherever they lie.
 #pragma once
+#include <memory>
+#include <mutex>
 #include <vector>
 
-#include "backends/cuda/device/runtime.h"
+#include "backends/cuda/cuda_arena.h"
 #include "core/backend.h"
 
 namespace pillion::cuda {
@@ -11,6 +13,10 @@ class DeviceBuffer : public ::pillion::Buffer {
   public:
     using ::pillion::Buffer::Buffer;
     virtual uint8_t* device(size_t offset) const = 0;    // null: not placed, in a file that was opened for its sizes alone
+    // The byte as the host may touch it now; null: it may not.
+    virtual uint8_t* host_now(size_t offset) const { return host() ? host() + offset : nullptr; }
+    // Before the first launch that reads it.
+    virtual void give_to_device(Stream&) {}
 };
 
 inline uint8_t* device_of(const Tensor& t) { return static_cast<const DeviceBuffer*>(t.buffer)->device(t.offset); }
@@ -19,12 +25,37 @@ inline uint8_t* device_of(const KvStore& s) { return static_cast<const DeviceBuf
 // Kind `state` lies in host memory that the device reads and writes; everything else in the device's own.
 class OwnBuffer final : public DeviceBuffer {
   public:
-    OwnBuffer(size_t size, BufferKind kind, std::unique_ptr<Memory> memory) : DeviceBuffer(size, kind), memory_(std::move(memory)) {}
-    uint8_t* host() const override { return memory_->host(); }
-    uint8_t* device(size_t offset) const override { return memory_->device() + offset; }
+    OwnBuffer(size_t size, BufferKind kind, std::unique_ptr<Block> block) : DeviceBuffer(size, kind), block_(std::move(block)) {}
+    uint8_t* host() const override { return block_->host(); }
+    uint8_t* device(size_t offset) const override { return block_->device() + offset; }
 
   private:
-    std::unique_ptr<Memory> memory_;
+    std::unique_ptr<Block> block_;
+};
+
+// Weights: one block, or one for each tensor where the device does not give so much in one piece. On a unified device the host packs
+// them where they will stay, until the first plan takes them over.
+class WeightBuffer final : public DeviceBuffer {
+  public:
+    WeightBuffer(Arena& arena, size_t size, std::unique_ptr<Block> whole);    // null: in pieces
+    uint8_t* host() const override { return nullptr; }
+    uint8_t* device(size_t offset) const override;
+    uint8_t* host_now(size_t offset) const override;
+    void give_to_device(Stream& stream) override;
+    // Makes room for a tensor where there is none yet. Imports are one after the other and before any plan.
+    Status place(size_t offset, size_t bytes, Reason& reason);
+    size_t n_pieces() const { return pieces_.size(); }
+
+  private:
+    struct Piece {
+        size_t offset, bytes;
+        std::unique_ptr<Block> block;
+    };
+    const Piece* find(size_t offset) const;
+
+    Arena& arena_;
+    std::vector<Piece> pieces_;    // by offset
+    mutable std::mutex mutex_;     // of what give_to_device changes
 };
 
 // A mapped file. Only what is placed is made readable for the device: page-locking all of it would hold the whole file in memory.

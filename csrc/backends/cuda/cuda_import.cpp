@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <system_error>
 #include <thread>
+#include <vector>
 
+#include "backends/cuda/cuda_queue.h"
 #include "backends/cuda/kernels/host_values.h"
 #include "backends/cuda/kernels/matmul.h"
+#include "backends/cuda/kernels/matmul_layout.h"
 
 namespace pillion::cuda {
 namespace {
@@ -32,6 +35,106 @@ void over_rows(int64_t rows, int n_threads, const F& f) {
     for (std::thread& t : threads) t.join();
 }
 
+// Where a row lies in the planes of so many rows.
+struct Place {
+    size_t plane[4], row_bytes[4];
+    size_t bytes() const { return row_bytes[0] + row_bytes[1] + row_bytes[2] + row_bytes[3]; }    // of a row
+};
+
+Place place_of(const WeightSource& s, int64_t rows) {
+    switch (s.use) {
+        case WeightSource::Use::vector: return {{}, {size_t(s.width) * 4, 0, 0, 0}};
+        case WeightSource::Use::table: return {{}, {row_bytes(s.dtype, s.width), 0, 0, 0}};
+        default: break;
+    }
+    const PlaneOffsets o = plane_offsets(s.dtype, rows, s.width);
+    const PlaneOffsets row = plane_row_bytes(s.dtype, s.width);
+    return {{o.codes, o.extra, o.scales, o.sub}, {row.codes, row.extra, row.scales, row.sub}};
+}
+
+PackedRows rows_at(const Place& p, uint8_t* to, int64_t row) {
+    const auto plane = [&](int i) { return to + p.plane[i] + size_t(row) * p.row_bytes[i]; };
+    return {plane(0), plane(1), plane(2), plane(3)};
+}
+
+class Importer {
+  public:
+    Importer(const WeightSource& s, CudaQueue& queue)
+        : s_(s), queue_(queue), rows_(s.rows * s.depth), file_row_(row_bytes(s.dtype, s.width)), whole_(place_of(s, rows_)) {}
+
+    Status run(uint8_t* host, uint8_t* device, Reason& reason) {
+        Status status = Status::ok;
+        Stream* stream = host ? nullptr : queue_.stream(status, reason);
+        Staging* staging = stream ? queue_.staging(status, reason) : nullptr;
+        if (!host && !staging) return status;
+        const int64_t each = rows_of_slice();
+        for (int64_t begin = 0, i = 0; begin < rows_; begin += each, i++) {
+            const int64_t n = std::min(each, rows_ - begin);
+            if (host) {
+                fill(whole_, host, begin, begin, n);
+            } else {
+                uint8_t* slice = staging->slice(int(i % 2));
+                const Place place = place_of(s_, n);
+                fill(place, slice, 0, begin, n);
+                // The other slice's copy, while this one was packed. It will be packed next.
+                if (status = stream->wait(reason); status != Status::ok) return status;
+                copy(place, slice, device, begin, n, *stream);
+            }
+            if (queue_.cancel.load()) {
+                Reason ignored;
+                if (stream) (void)stream->wait(ignored);    // it reads the staging memory
+                return reason.set("cancelled"), Status::cancelled;
+            }
+            if (s_.done && !s_.row_order) s_.done(s_.owner, s_.data + file_row_ * size_t(begin), file_row_ * size_t(n));
+        }
+        if (s_.done && s_.row_order) s_.done(s_.owner, s_.data, file_row_ * size_t(rows_));
+        return stream ? stream->wait(reason) : Status::ok;
+    }
+
+  private:
+    // So many that the packed slice fits, with the planes' padding.
+    int64_t rows_of_slice() const {
+        constexpr size_t kPadding = 4 * 256;
+        return std::max<int64_t>(1, int64_t((kSliceBytes - kPadding) / std::max<size_t>(1, whole_.bytes())));
+    }
+
+    // Rows first .. first + n - 1 of the weight as rows at .. of a place.
+    void fill(const Place& place, uint8_t* to, int64_t at, int64_t first, int64_t n) {
+        const uint8_t* from = s_.data + file_row_ * size_t(first);
+        if (s_.row_order) {
+            ordered_.resize(file_row_ * size_t(n));
+            for (int64_t r = 0; r < n; r++) memcpy(ordered_.data() + file_row_ * size_t(r), s_.data + file_row_ * size_t(s_.row_order[first + r]), file_row_);
+            from = ordered_.data();
+        }
+        over_rows(n, queue_.n_threads(), [&](int64_t begin, int64_t end) {
+            if (!queue_.cancel.load()) make_rows(from + file_row_ * size_t(begin), end - begin, rows_at(place, to, at + begin));
+        });
+    }
+
+    void make_rows(const uint8_t* from, int64_t n, const PackedRows& to) const {
+        if (s_.use == WeightSource::Use::table) {
+            memcpy(to.codes, from, file_row_ * size_t(n));
+        } else if (s_.use == WeightSource::Use::vector) {
+            for (int64_t r = 0; r < n; r++)
+                row_values(s_.dtype, from + size_t(r) * file_row_, int(s_.width), reinterpret_cast<float*>(to.codes) + r * s_.width);
+        } else {
+            repack_rows(s_.dtype, from, n, s_.width, to);
+        }
+    }
+
+    void copy(const Place& place, const uint8_t* slice, uint8_t* device, int64_t begin, int64_t n, Stream& stream) const {
+        for (int i = 0; i < 4; i++)
+            stream.copy(device + whole_.plane[i] + size_t(begin) * whole_.row_bytes[i], slice + place.plane[i], size_t(n) * place.row_bytes[i]);
+    }
+
+    const WeightSource& s_;
+    CudaQueue& queue_;
+    int64_t rows_;
+    size_t file_row_;
+    Place whole_;
+    std::vector<uint8_t> ordered_;
+};
+
 }  // namespace
 
 bool is_weight_type(DType dtype) { return matmul_supports(dtype); }
@@ -44,29 +147,18 @@ size_t weight_size(const WeightSource& s) {
     }
 }
 
-bool make_weight(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel, std::vector<uint8_t>& bytes) {
-    bytes.resize(weight_size(s));
-    if (cancel.load()) return false;
-    const size_t row = row_bytes(s.dtype, s.width);
-    const int64_t rows = s.rows * s.depth;
-    if (s.use == WeightSource::Use::table) {
-        memcpy(bytes.data(), s.data, bytes.size());
-    } else if (s.use == WeightSource::Use::vector) {
-        for (int64_t r = 0; r < rows; r++)
-            row_values(s.dtype, s.data + size_t(r) * row, int(s.width), reinterpret_cast<float*>(bytes.data()) + r * s.width);
-    } else {
-        std::vector<uint8_t> ordered;
-        const uint8_t* from = s.data;
-        if (s.row_order) {
-            ordered.resize(row * size_t(rows));
-            for (int64_t r = 0; r < rows; r++) memcpy(ordered.data() + row * size_t(r), s.data + row * size_t(s.row_order[r]), row);
-            from = ordered.data();
-        }
-        over_rows(rows, n_threads, [&](int64_t begin, int64_t end) {
-            if (!cancel.load()) repack(s.dtype, from, begin, end, rows, s.width, bytes.data());
-        });
+std::unique_ptr<Staging> Staging::make(int device_index, Status& status, Reason& reason) {
+    auto staging = std::make_unique<Staging>();
+    for (int i = 0; i < 2; i++) {
+        staging->locked_[i] = Memory::allocate(device_index, kSliceBytes, MemoryKind::mapped, status, reason);
+        if (!staging->locked_[i] && status != Status::out_of_memory) return nullptr;
+        if (!staging->locked_[i]) staging->plain_[i].reset(new uint8_t[kSliceBytes]);
     }
-    return !cancel.load();
+    return status = Status::ok, std::move(staging);
+}
+
+Status import_content(const WeightSource& s, uint8_t* host, uint8_t* device, CudaQueue& queue, Reason& reason) {
+    return Importer(s, queue).run(host, device, reason);
 }
 
 }  // namespace pillion::cuda

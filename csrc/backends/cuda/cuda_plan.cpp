@@ -19,12 +19,12 @@
 namespace pillion::cuda {
 namespace {
 
-std::unique_ptr<Memory> allocate_or_throw(int device_index, size_t bytes, MemoryKind kind, const char* what) {
+std::unique_ptr<Block> take_or_throw(Arena& arena, size_t bytes, const char* what) {
     Status status = Status::ok;
     Reason reason;
-    auto m = Memory::allocate(device_index, bytes, kind, status, reason);
-    if (!m) ::pillion::fail(status, "%s: %s", what, reason.text);
-    return m;
+    auto block = arena.take(bytes, status, reason);
+    if (!block) ::pillion::fail(status, "%s: %s", what, reason.text);
+    return block;
 }
 
 class CudaPlan final : public Plan {
@@ -75,8 +75,8 @@ class CudaPlan final : public Plan {
     }
 
     std::vector<Step> steps_;
-    std::vector<std::unique_ptr<Memory>> constants_;
-    std::unique_ptr<Memory> scratch_, device_state_, host_state_;
+    std::vector<std::unique_ptr<Block>> constants_;
+    std::unique_ptr<Block> scratch_, device_state_, host_state_;
     size_t scratch_bytes_ = 0;
 
   private:
@@ -134,13 +134,14 @@ class Compiler {
         return std::max<size_t>(plan_memory(requests_), 64);
     }
 
-    std::unique_ptr<Plan> compile(int device_index, CudaQueue& queue) {
+    std::unique_ptr<Plan> compile(const PlanDevice& device, CudaQueue& queue) {
         auto plan = std::make_unique<CudaPlan>(queue, graph_.rows_max(), graph_.out_rows_max());
-        plan_ = plan.get(), index_ = device_index, queue_ = &queue;
+        plan_ = plan.get(), arena_ = &device.scratch, queue_ = &queue;
         plan->scratch_bytes_ = place();
-        plan->scratch_ = allocate_or_throw(index_, plan->scratch_bytes_, MemoryKind::device, "scratch");
-        plan->device_state_ = allocate_or_throw(index_, sizeof(StepState), MemoryKind::device, "step state");
-        plan->host_state_ = allocate_or_throw(index_, sizeof(StepState), MemoryKind::mapped, "step state");
+        plan->scratch_ = take_or_throw(device.scratch, plan->scratch_bytes_, "scratch");
+        plan->device_state_ = take_or_throw(device.scratch, sizeof(StepState), "step state");
+        plan->host_state_ = take_or_throw(device.state, sizeof(StepState), "step state");
+        give_weights();
         for (size_t i = 0; i < graph_.nodes().size(); i++) add_steps(i);
         return plan;
     }
@@ -182,6 +183,18 @@ class Compiler {
             for (Value v : node(i).in) use(v, int(i));
             for (Value v : node(i).out) use(v, int(i));
         }
+    }
+
+    // Weights that the host packed where they stay become the device's.
+    void give_weights() {
+        Status status = Status::ok;
+        Reason reason;
+        Stream* stream = queue_->stream(status, reason);
+        for (const Node& n : graph_.nodes())
+            for (const Value v : n.in)
+                if (Buffer* b = stream && v != kNone ? graph_.value(v).tensor.buffer : nullptr) static_cast<DeviceBuffer*>(b)->give_to_device(*stream);
+        if (stream) status = stream->wait(reason);
+        if (status != Status::ok) ::pillion::fail(status, "%s", reason.text);
     }
 
     // --- inputs of products: one preparation for neighbours that read the same rows ---
@@ -349,7 +362,7 @@ class Compiler {
     }
 
     const float* upload(const std::vector<float>& values) {
-        auto m = allocate_or_throw(index_, values.size() * 4, MemoryKind::device, "constants");
+        auto m = take_or_throw(*arena_, values.size() * 4, "constants");
         transfer(m->device(), values.data(), values.size() * 4);
         plan_->constants_.push_back(std::move(m));
         return reinterpret_cast<const float*>(plan_->constants_.back()->device());
@@ -366,7 +379,7 @@ class Compiler {
     const Graph& graph_;
     const DeviceInfo& device_;
     Flash flash_;
-    int index_ = 0;
+    Arena* arena_ = nullptr;
     CudaQueue* queue_ = nullptr;
     CudaPlan* plan_ = nullptr;
     std::vector<MemoryRequest> requests_;    // values first, then scratch of ops
@@ -381,8 +394,8 @@ class Compiler {
 
 size_t plan_scratch(const Graph& graph, const DeviceInfo& device, Flash flash) { return Compiler(graph, device, flash).place(); }
 
-std::unique_ptr<Plan> compile_plan(const Graph& graph, int device_index, const DeviceInfo& device, Flash flash, CudaQueue& queue) {
-    return Compiler(graph, device, flash).compile(device_index, queue);
+std::unique_ptr<Plan> compile_plan(const Graph& graph, const PlanDevice& device, Flash flash, CudaQueue& queue) {
+    return Compiler(graph, device.info, flash).compile(device, queue);
 }
 
 }  // namespace pillion::cuda

@@ -3,6 +3,9 @@
 
 #include "backends/cuda/device/device.h"
 #include "backends/cuda/device/runtime.h"
+#ifndef __CUDACC__
+#include "backends/cuda/sim/faults.h"
+#endif
 
 #include <cstdlib>
 #include <cstring>
@@ -13,12 +16,6 @@
 #include <vector>
 
 namespace pillion::cuda {
-
-// Without a stream (test runners) an error is thrown; a stream keeps it for its wait().
-inline void launch_failed(stream_t stream, const char* name, const char* why) {
-    if (!stream) throw std::runtime_error(std::string(name) + ": " + why);
-    stream->fail(Status::device_lost, name, why);
-}
 
 #ifdef __CUDACC__
 
@@ -37,7 +34,9 @@ inline void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block
             static_cast<P>(std::forward<A>(args))...);
         e = cudaGetLastError();
     }
-    if (e != cudaSuccess) launch_failed(stream, name, cudaGetErrorString(e));
+    if (e == cudaSuccess) return;
+    if (!stream) check(e, name);    // test runners
+    stream->fail_call(int(e), name);
 }
 
 // Whether this binary holds the kernel for the present device and a block with so much shared memory can be resident.
@@ -64,6 +63,7 @@ inline DeviceLimits device_limits() {
 inline void* device_alloc(size_t n) {
     void* p = nullptr;
     check(cudaMalloc(&p, n ? n : 1), "cudaMalloc");
+    check(cudaMemset(p, 0xff, n ? n : 1), "cudaMemset");    // what was never written shows
     return p;
 }
 inline void device_free(void* p) { cudaFree(p); }
@@ -75,14 +75,13 @@ inline void to_host(void* h, const void* d, size_t n) { check(cudaMemcpy(h, d, n
 template <class... P, class... A>
 inline void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, stream_t stream, A&&... args) {
     if (stream && stream->failed()) return;
-    const auto run = [=] { sim::launch(name, grid, block, shared, [=] { kernel(static_cast<P>(args)...); }); };
-    if (stream && stream->recording()) return stream->recording()->push_back(run);
+    const auto run = [=] {
+        if (stream) sim::Faults::get().launch(name);
+        sim::launch(name, grid, block, shared, [=] { kernel(static_cast<P>(args)...); });
+    };
     if (!stream) return run();
-    try {
-        run();
-    } catch (const sim::Error& e) {
-        launch_failed(stream, name, e.what());
-    }
+    if (stream->recording()) stream->recording()->push_back(run);
+    else stream->run(run);
 }
 
 template <class... P>

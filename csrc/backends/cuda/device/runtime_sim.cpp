@@ -3,35 +3,54 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <new>
 
 #include "backends/cuda/device/runtime.h"
-#include "backends/cuda/sim/sim.h"
+#include "backends/cuda/sim/faults.h"
 
 namespace pillion::cuda {
 
 Status find_device(int index, DeviceInfo& info, Reason& reason) {
     if (index != 0) return reason.set("the emulation has one device, not number %d", index), Status::no_backend;
     snprintf(info.name, sizeof info.name, "SIMT emulation");
-    info.memory_bytes = size_t(sysconf(_SC_PHYS_PAGES)) * size_t(sysconf(_SC_PAGESIZE));
+    size_t free = 0;
+    memory_now(index, info.memory_bytes, free);
     info.limits = {sim::config().shared_limit_optin, /*sm_count=*/8};
+    info.unified = sim::Faults::get().number("unified=") != 0;
     info.emulated = true;
     return Status::ok;
 }
 
+void memory_now(int, size_t& total, size_t& free) {
+    const size_t told = sim::Faults::get().number("memory="), page = size_t(sysconf(_SC_PAGESIZE));
+    total = told ? told : size_t(sysconf(_SC_PHYS_PAGES)) * page;
+    free = told ? told - std::min(told, sim::Faults::get().used()) : size_t(sysconf(_SC_AVPHYS_PAGES)) * page;
+}
+
+void make_unwritten(uint8_t* device, size_t bytes) {
+    constexpr size_t kMost = 64u << 20;    // untouched pages of a large allocation are never taken
+    memset(device, 0xFF, std::min(bytes, kMost));
+}
+
 std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kind, Status& status, Reason& reason) {
+    if (is_lost(index, reason)) return status = Status::device_lost, nullptr;
     std::unique_ptr<Memory> m(new (std::nothrow) Memory);
     void* p = nullptr;
-    // The exact size: AddressSanitizer sees every overrun. Untouched pages of a large one are never taken.
-    if (!m || bytes > SIZE_MAX / 2 || posix_memalign(&p, 256, bytes ? bytes : 1) != 0) {
+    const bool goes = sim::Faults::get().allocate(bytes, kind != MemoryKind::mapped);
+    // The exact size: AddressSanitizer sees every overrun.
+    if (!m || !goes || bytes > SIZE_MAX / 2 || posix_memalign(&p, 256, bytes ? bytes : 1) != 0) {
+        if (goes && kind != MemoryKind::mapped) sim::Faults::get().freed(bytes);
         reason.set("no memory for %zu bytes", bytes);
         return status = Status::out_of_memory, nullptr;
     }
-    constexpr size_t kPoisoned = 64u << 20;
-    memset(p, 0xFF, bytes < kPoisoned ? bytes : kPoisoned);    // NaN: what was never written shows
-    m->index_ = index, m->device_ = static_cast<uint8_t*>(p);
-    if (kind == MemoryKind::mapped) m->host_ = m->device_;
+    m->index_ = index, m->kind_ = kind, m->bytes_ = bytes, m->device_ = static_cast<uint8_t*>(p);
+    if (kind != MemoryKind::device) m->host_ = m->device_;
     return status = Status::ok, std::move(m);
+}
+
+void Memory::give_to_device(Stream& stream) {
+    if (kind_ == MemoryKind::shared && !stream.failed()) host_ = nullptr;
 }
 
 std::unique_ptr<Memory> Memory::lend(int index, const void* host, size_t) {
@@ -43,10 +62,13 @@ std::unique_ptr<Memory> Memory::lend(int index, const void* host, size_t) {
 }
 
 Memory::~Memory() {
-    if (owned_) free(device_);
+    if (!owned_) return;
+    free(device_);
+    if (kind_ != MemoryKind::mapped) sim::Faults::get().freed(bytes_);
 }
 
 std::unique_ptr<Stream> Stream::create(int index, Status& status, Reason& reason) {
+    if (is_lost(index, reason)) return status = Status::device_lost, nullptr;
     std::unique_ptr<Stream> s(new (std::nothrow) Stream);
     if (!s) return reason.set("no memory for a stream"), status = Status::out_of_memory, nullptr;
     s->index_ = index;
@@ -70,6 +92,22 @@ void Stream::fail(Status status, const char* what, const char* why) {
     reason_.set("emulation, %s: %s", what, why);
 }
 
+void Stream::fail_call(int error, const char* what) {
+    if (error) fail(Status::internal, what, "a CUDA call failed");
+}
+
+void Stream::run(const std::function<void()>& launch) {
+    if (failed()) return;
+    try {
+        launch();
+    } catch (const sim::LostError& e) {
+        fail(Status::device_lost, "run", e.what());
+        lose_device(index_, reason_.text);
+    } catch (const sim::Error& e) {
+        fail(Status::device_lost, "run", e.what());
+    }
+}
+
 void Replay::begin(Stream& s) {
     if (!s.failed()) s.recording_ = new (std::nothrow) std::vector<std::function<void()>>;
     if (!s.recording_) s.fail(Status::out_of_memory, "capture", "no memory");
@@ -86,14 +124,7 @@ std::unique_ptr<Replay> Replay::end(Stream& s) {
 Replay::~Replay() = default;
 
 void Replay::launch(Stream& s) const {
-    for (const auto& run : launches_) {
-        if (s.failed()) return;
-        try {
-            run();
-        } catch (const sim::Error& e) {
-            s.fail(Status::device_lost, "run", e.what());
-        }
-    }
+    for (const auto& one : launches_) s.run(one);
 }
 
 }  // namespace pillion::cuda

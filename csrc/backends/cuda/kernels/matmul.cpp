@@ -1,6 +1,7 @@
 // Which kernel a product runs, and its arguments.
 #include "backends/cuda/kernels/matmul.h"
 
+#include "backends/cuda/kernels/blas.h"
 #include "backends/cuda/kernels/matmul_kernels.h"
 #include "core/error.h"
 
@@ -81,6 +82,22 @@ int tile_columns(int64_t rows, int columns_max) {
     return columns;
 }
 
+// The prepared input through cuBLAS. False: it is not for this product, or not on this machine.
+bool run_blas(const PackedWeight& w, const MatmulArgs& a, const MatmulInput& in, int n, stream_t stream) {
+    const bool two_terms = in.kind == InputKind::bf16;
+    if (!stream || stream->recording() || n < kBlasRows || w.depth != 1 || (in.kind != InputKind::f16 && !two_terms)) return false;
+    const int64_t stride = float_stride(w.width);
+    BlasProduct p = {w.dtype, w.rows, w.width, stride, a.weight.codes, a.values, n, a.out, /*add=*/false};
+    if (!blas_product(p, *stream)) return false;
+    if (two_terms) {
+        p.x = static_cast<const uint8_t*>(a.values) + size_t(in.rows_max) * size_t(stride) * 2, p.add = true;
+        blas_product(p, *stream);
+    } else {
+        scale_rows(a.out, a.value_scales, n, w.rows, stream);
+    }
+    return true;
+}
+
 }  // namespace
 
 InputKind input_kind(DType weight, int32_t rows_max) {
@@ -117,7 +134,7 @@ void matmul(const PackedWeight& weight, const MatmulInput& input, float* out, Ro
     a.columns = few ? kFewRows : tile_columns(weight.rows, n);
     const int tiles = (n + a.columns - 1) / a.columns;
     if (few) run_few(weight.dtype, a, tiles, 1, n < kFewRows ? n : kFewRows, stream);
-    else run_tile(weight.dtype, a, tiles, a.columns, stream);
+    else if (!run_blas(weight, a, input, n, stream)) run_tile(weight.dtype, a, tiles, a.columns, stream);
 }
 
 int moe_tile(const MoeShape& shape, int32_t rows_max) {
@@ -147,7 +164,10 @@ void moe_matmul(const PackedWeight& weight, const MoeShape& shape, const void* l
     a.out = out, a.out_stride = weight.rows;
     a.count = rows;
     a.lists = {moe_tiles_max(shape, rows.max), static_cast<const int32_t*>(lists)};
-    a.pair_div = shape.per_row == 1 ? shape.n_used : 1;
+    // ceil(2^32 / n_used): the upper half of the product is the quotient for every pair < 2^32 / n_used.
+    const bool shared = shape.per_row == 1 && shape.n_used > 1;
+    PILLION_CHECK(!shared || int64_t(rows.max) * shape.n_used * shape.n_used < int64_t(1) << 32);
+    a.pair_part = shared ? uint32_t(((uint64_t(1) << 32) + uint64_t(shape.n_used) - 1) / uint64_t(shape.n_used)) : 0;
     const int tile = moe_tile(shape, rows.max), tiles = a.lists.tiles_max;
     if (rows.max <= kFewRows || weight.dtype == DType::f32) run_few(weight.dtype, a, tiles, 1, tile, stream);
     else run_tile(weight.dtype, a, tiles, tile, stream);

@@ -8,7 +8,8 @@
 //     max <= kFewRows      "few": integer dot products, a weight is read once for all rows. A row's bits do not depend on how many
 //                          rows run beside it, nor on `max`: plain decoding and verification agree bit for bit.
 //     max > kFewRows       "tile": tensor cores. Here too a row's bits do not depend on its neighbours, but they differ from those
-//                          of the first family in the last places.
+//                          of the first family in the last places. F16 and BF16 weights go through cuBLAS from kBlasRows (blas.h)
+//                          on where the machine has it, and then a row's bits may depend on how many run.
 //
 // F32 weights have the first family only. The work of a call is that of `max` rounded up to an instance in the tile family and of
 // the rows that run in the other, so a captured graph should not be made for many more rows than it gets.
@@ -35,8 +36,14 @@ bool matmul_supports(DType dtype);
 // be aligned to 256 bytes. matmul_layout.h says what the bytes are.
 size_t packed_bytes(DType dtype, int64_t rows, int64_t width);
 
-// Packs file rows [begin, end) of `rows`; file_rows is the first row of the whole matrix (unaligned is fine), `packed` the whole
-// packed matrix in host memory. Rows are independent, so a caller may cut the range over threads.
+// Packs n rows of a file (unaligned is fine) to their places in the planes. Rows are independent, so a caller may cut a matrix over
+// threads, or into slices whose planes are copied to those of the whole.
+struct PackedRows {
+    uint8_t *codes, *extra, *scales, *sub;    // of the first row, in host memory
+};
+void repack_rows(DType dtype, const void* file_rows, int64_t n, int64_t width, const PackedRows& to);
+
+// The same for rows [begin, end) of a matrix that is whole on both sides: file_rows its first row, `packed` packed_bytes().
 void repack(DType dtype, const void* file_rows, int64_t begin, int64_t end, int64_t rows, int64_t width, void* packed);
 
 struct PackedWeight {        // [depth, rows, width]

@@ -123,6 +123,16 @@ template <DType T> void tile_float(const MatmulArgs& a, dim3 grid, int columns, 
     else PILLION_LAUNCH((tile_float_kernel<T, 128>), grid, block, (FloatStage<T, 128>::kShared), stream, a);
 }
 
+static __global__ void __launch_bounds__(kThreads) scale_rows_kernel(float* out, const float* scales, int64_t width) {
+    const int64_t i = int64_t(blockIdx.x) * kThreads + int64_t(threadIdx.x);
+    float* const at = out + size_t(blockIdx.y) * size_t(width) + size_t(i);
+    if (i < width) *at = mul_rn(*at, scales[blockIdx.y]);
+}
+
+void scale_rows(float* out, const float* scales, int n, int64_t width, stream_t stream) {
+    PILLION_LAUNCH(scale_rows_kernel, dim3(unsigned((width + kThreads - 1) / kThreads), unsigned(n)), dim3(kThreads), 0, stream, out, scales, width);
+}
+
 template void tile_float<DType::f16>(const MatmulArgs&, dim3, int, stream_t);
 template void tile_float<DType::bf16>(const MatmulArgs&, dim3, int, stream_t);
 

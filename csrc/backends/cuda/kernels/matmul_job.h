@@ -9,28 +9,31 @@ struct Job {
     size_t weight_row;         // first row of the matrix among all rows of the planes
     int begin, columns;        // columns 0: nothing to do
     const int32_t* pairs;      // null: column i is row begin + i of input and output
-    int pair_div;
+    uint32_t pair_part;        // MatmulArgs
     float* out;
 
-    // The columns in equal parts of at most kFewColumns.
+    // At most kFewColumns: up to twice that (a run of few rows) in two equal parts. No division by a variable anywhere here: it is
+    // compiled to a call, and what the caller holds in registers then goes through memory.
     __device__ __forceinline__ int columns_at_once() const {
-        const int parts = (columns + kFewColumns - 1) / kFewColumns;
-        return parts > 1 ? (columns + parts - 1) / parts : kFewColumns;
+        return columns > kFewColumns && columns <= 2 * kFewColumns ? (columns + 1) / 2 : kFewColumns;
     }
     __device__ __forceinline__ int out_row(int i) const { return pairs ? pairs[begin + i] : begin + i; }
-    __device__ __forceinline__ int input_row(int i) const { return pairs ? pairs[begin + i] / pair_div : begin + i; }
+    __device__ __forceinline__ int input_row(int i) const {
+        if (!pairs) return begin + i;
+        return pair_part ? int(uint64_t(uint32_t(pairs[begin + i])) * pair_part >> 32) : pairs[begin + i];
+    }
 };
 
 // tile: index of the column tile (plain, routed) or the row (clusters); slot: which cluster.
 static __device__ __forceinline__ Job make_job(const MatmulArgs& a, int tile, int slot) {
-    Job job = {0, 0, 0, nullptr, 1, a.out};
+    Job job = {0, 0, 0, nullptr, 0, a.out};
     const int n = rows_now(a.count.count, a.count.max, a.count.per_row);
     if (a.lists.data) {
         if (tile >= a.lists.data[0]) return job;
         const int32_t* t = a.lists.tile(tile);
         job.weight_row = size_t(t[0]) * size_t(a.rows);
         job.begin = t[1], job.columns = t[2];
-        job.pairs = a.lists.pairs(), job.pair_div = a.pair_div;
+        job.pairs = a.lists.pairs(), job.pair_part = a.pair_part;
     } else if (a.clusters) {
         if (tile >= n) return job;
         job.weight_row = size_t(a.clusters[size_t(tile) * a.n_clusters + slot]) * size_t(a.rows);

@@ -43,7 +43,7 @@ struct MatmulArgs {
     int columns;               // of a tile of plain products
 
     MoeLists lists;            // data null: not routed
-    int pair_div;              // input row of a pair: pair / pair_div
+    uint32_t pair_part;        // input row of a pair: pair * pair_part >> 32; 0: the pair itself
     const int32_t* clusters;   // null: no clusters
     int n_clusters;
 };
@@ -62,5 +62,6 @@ template <DType T> void unpack(const MatmulArgs& a, const int32_t* ids, float sc
 
 void quantize_rows(const MatmulInput& input, RowCount rows, stream_t stream);
 void round_rows(const MatmulInput& input, RowCount rows, stream_t stream);      // f16, bf16
+void scale_rows(float* out, const float* scales, int n, int64_t width, stream_t stream);      // out[c][:] *= scales[c]
 
 }  // namespace pillion::cuda

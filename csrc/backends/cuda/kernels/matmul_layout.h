@@ -121,6 +121,15 @@ inline PlaneOffsets plane_offsets(DType dtype, int64_t rows, int64_t width) {
     return o;
 }
 
+// What one row takes in each plane; `end` says nothing.
+inline PlaneOffsets plane_row_bytes(DType dtype, int64_t width) {
+    const PackedFormat f = packed_format(dtype);
+    if (f.float_bytes) return {size_t(float_stride(width)) * size_t(f.float_bytes), 0, 0, 0, 0};
+    const size_t blocks = size_t(width / 32);
+    return {blocks * size_t(code_bytes(f.codes)), blocks * size_t(extra_bytes(f.codes)),
+            (scales_of_block(f.scales) ? blocks : blocks / 8) * size_t(scale_bytes(f.scales)), blocks * size_t(sub_bytes(f.scales)), 0};
+}
+
 // Prepared inputs [rows, width].
 //
 //     q8      nbp = nb rounded up to even, the odd block zero. codes i8 [rows][2][nbp][16]: the low, then the high halves of all blocks;

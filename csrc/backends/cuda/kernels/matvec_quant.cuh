@@ -73,6 +73,7 @@ static __device__ __forceinline__ void few_quant_columns(const MatmulArgs& a, co
             load_scales<F::kScales>(raw_scales[r], a.weight, at[r] + size_t(lane));
         }
     }
+    PILLION_NO_UNROLL      // one block is ahead already; more of them cost registers that nine columns do not have
     for (int b = lane; b < a.blocks; b += kFewLanes) {
         uint32_t w[kRows][8];
         BlockScales<F::kScales> scales[kRows];

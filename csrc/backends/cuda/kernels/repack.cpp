@@ -139,30 +139,27 @@ void put_scales(const BlockIQ4_XS& b, uint8_t* scales, uint8_t* sub) {
 // --------------------------------------------------------------------------------------------------------------------------- rows
 
 template <class B, DType T>
-void repack_rows(const uint8_t* file, int64_t begin, int64_t end, int64_t rows, int64_t width, uint8_t* out) {
+void pack_rows(const uint8_t* file, int64_t n, int64_t width, const PackedRows& to) {
     constexpr PackedFormat f = packed_format(T);
     constexpr int kBlocks = sizeof(B) < 64 ? 1 : 8;      // of 32 inputs in the file's block
-    const PlaneOffsets o = plane_offsets(T, rows, width);
-    const int64_t blocks = width / 32 / kBlocks;
-    for (int64_t i = begin * blocks; i < end * blocks; i++) {
+    for (int64_t i = 0; i < n * (width / 32 / kBlocks); i++) {
         B b;
         memcpy(&b, file + size_t(i) * sizeof(B), sizeof b);
-        put_scales(b, out + o.scales + size_t(i) * size_t(scale_bytes(f.scales)),
-                   out + o.sub + size_t(i) * size_t(kBlocks * sub_bytes(f.scales)));
+        put_scales(b, to.scales + size_t(i) * size_t(scale_bytes(f.scales)), to.sub + size_t(i) * size_t(kBlocks * sub_bytes(f.scales)));
         for (int g = 0; g < kBlocks; g++) {
             const size_t at = size_t(i) * kBlocks + size_t(g);
             uint32_t w[8];
             codes_of(b, g, w);
-            put_codes<f.codes>(w, out + o.codes + at * size_t(code_bytes(f.codes)), out + o.extra + at * size_t(extra_bytes(f.codes)));
+            put_codes<f.codes>(w, to.codes + at * size_t(code_bytes(f.codes)), to.extra + at * size_t(extra_bytes(f.codes)));
         }
     }
 }
 
-void repack_floats(size_t bytes, const uint8_t* file, int64_t begin, int64_t end, int64_t width, uint8_t* out) {
+void pack_floats(size_t bytes, const uint8_t* file, int64_t n, int64_t width, const PackedRows& to) {
     const size_t row = size_t(width) * bytes, stride = size_t(float_stride(width)) * bytes;
-    for (int64_t r = begin; r < end; r++) {
-        memcpy(out + size_t(r) * stride, file + size_t(r) * row, row);
-        memset(out + size_t(r) * stride + row, 0, stride - row);
+    for (int64_t r = 0; r < n; r++) {
+        memcpy(to.codes + size_t(r) * stride, file + size_t(r) * row, row);
+        memset(to.codes + size_t(r) * stride + row, 0, stride - row);
     }
 }
 
@@ -175,27 +172,35 @@ size_t packed_bytes(DType dtype, int64_t rows, int64_t width) {
     return plane_offsets(dtype, rows, width).end;
 }
 
-void repack(DType dtype, const void* file_rows, int64_t begin, int64_t end, int64_t rows, int64_t width, void* packed) {
-    PILLION_CHECK(width % info(dtype).block == 0 && begin >= 0 && end <= rows);
+void repack_rows(DType dtype, const void* file_rows, int64_t n, int64_t width, const PackedRows& to) {
+    PILLION_CHECK(width % info(dtype).block == 0);
     const uint8_t* file = static_cast<const uint8_t*>(file_rows);
-    uint8_t* out = static_cast<uint8_t*>(packed);
     switch (dtype) {
-        case DType::f32: return repack_floats(4, file, begin, end, width, out);
-        case DType::f16: case DType::bf16: return repack_floats(2, file, begin, end, width, out);
-        case DType::q4_0: return repack_rows<BlockQ4_0, DType::q4_0>(file, begin, end, rows, width, out);
-        case DType::q4_1: return repack_rows<BlockQ4_1, DType::q4_1>(file, begin, end, rows, width, out);
-        case DType::q5_0: return repack_rows<BlockQ5_0, DType::q5_0>(file, begin, end, rows, width, out);
-        case DType::q5_1: return repack_rows<BlockQ5_1, DType::q5_1>(file, begin, end, rows, width, out);
-        case DType::q8_0: return repack_rows<BlockQ8_0, DType::q8_0>(file, begin, end, rows, width, out);
-        case DType::q2_k: return repack_rows<BlockQ2_K, DType::q2_k>(file, begin, end, rows, width, out);
-        case DType::q3_k: return repack_rows<BlockQ3_K, DType::q3_k>(file, begin, end, rows, width, out);
-        case DType::q4_k: return repack_rows<BlockQ4_K, DType::q4_k>(file, begin, end, rows, width, out);
-        case DType::q5_k: return repack_rows<BlockQ5_K, DType::q5_k>(file, begin, end, rows, width, out);
-        case DType::q6_k: return repack_rows<BlockQ6_K, DType::q6_k>(file, begin, end, rows, width, out);
-        case DType::iq4_nl: return repack_rows<BlockIQ4_NL, DType::iq4_nl>(file, begin, end, rows, width, out);
-        case DType::iq4_xs: return repack_rows<BlockIQ4_XS, DType::iq4_xs>(file, begin, end, rows, width, out);
+        case DType::f32: return pack_floats(4, file, n, width, to);
+        case DType::f16: case DType::bf16: return pack_floats(2, file, n, width, to);
+        case DType::q4_0: return pack_rows<BlockQ4_0, DType::q4_0>(file, n, width, to);
+        case DType::q4_1: return pack_rows<BlockQ4_1, DType::q4_1>(file, n, width, to);
+        case DType::q5_0: return pack_rows<BlockQ5_0, DType::q5_0>(file, n, width, to);
+        case DType::q5_1: return pack_rows<BlockQ5_1, DType::q5_1>(file, n, width, to);
+        case DType::q8_0: return pack_rows<BlockQ8_0, DType::q8_0>(file, n, width, to);
+        case DType::q2_k: return pack_rows<BlockQ2_K, DType::q2_k>(file, n, width, to);
+        case DType::q3_k: return pack_rows<BlockQ3_K, DType::q3_k>(file, n, width, to);
+        case DType::q4_k: return pack_rows<BlockQ4_K, DType::q4_k>(file, n, width, to);
+        case DType::q5_k: return pack_rows<BlockQ5_K, DType::q5_k>(file, n, width, to);
+        case DType::q6_k: return pack_rows<BlockQ6_K, DType::q6_k>(file, n, width, to);
+        case DType::iq4_nl: return pack_rows<BlockIQ4_NL, DType::iq4_nl>(file, n, width, to);
+        case DType::iq4_xs: return pack_rows<BlockIQ4_XS, DType::iq4_xs>(file, n, width, to);
         default: fail(Status::unsupported_op, "type %s is not a weight format of the cuda backend", info(dtype).name);
     }
+}
+
+void repack(DType dtype, const void* file_rows, int64_t begin, int64_t end, int64_t rows, int64_t width, void* packed) {
+    PILLION_CHECK(begin >= 0 && end <= rows);
+    const PlaneOffsets o = plane_offsets(dtype, rows, width), row = plane_row_bytes(dtype, width);
+    uint8_t* out = static_cast<uint8_t*>(packed);
+    const auto at = [&](size_t plane, size_t bytes) { return out + plane + size_t(begin) * bytes; };
+    repack_rows(dtype, static_cast<const uint8_t*>(file_rows) + row_bytes(dtype, width) * size_t(begin), end - begin, width,
+                {at(o.codes, row.codes), at(o.extra, row.extra), at(o.scales, row.scales), at(o.sub, row.sub)});
 }
 
 }  // namespace pillion::cuda

@@ -1,0 +1,71 @@
+#include "backends/cuda/cuda_arena.h"
+
+#include <algorithm>
+#include <new>
+
+namespace pillion::cuda {
+namespace {
+
+constexpr size_t kAlign = 256;    // what kernels want of what they read as vectors
+
+}  // namespace
+
+Block::~Block() { arena_.give_back(*this); }
+
+std::unique_ptr<Block> Arena::take(size_t bytes, Status& status, Reason& reason) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    status = Status::out_of_memory;
+    if (bytes > SIZE_MAX / 2) return reason.set("no memory for %zu bytes", bytes), nullptr;
+    const size_t asked = chunk_bytes_ == 0 ? std::max<size_t>(bytes, 1) : (std::max<size_t>(bytes, 1) + kAlign - 1) / kAlign * kAlign;
+    for (Chunk& c : chunks_)
+        for (size_t g = 0; g < c.gaps.size(); g++)
+            if (c.gaps[g].bytes >= asked) return status = Status::ok, cut(c, g, asked);
+    Chunk* chunk = add_chunk(asked, status, reason);
+    if (!chunk) return nullptr;
+    return cut(*chunk, 0, asked);
+}
+
+// A chunk with room for `bytes`: the usual size, then halves of it, at last no more than that.
+Arena::Chunk* Arena::add_chunk(size_t bytes, Status& status, Reason& reason) {
+    size_t size = bytes >= chunk_bytes_ / 2 ? bytes : chunk_bytes_;
+    for (;;) {
+        auto memory = Memory::allocate(index_, size, kind_, status, reason);
+        if (memory) {
+            chunks_.push_back({std::move(memory), size, 0, {{0, size}}});
+            return &chunks_.back();
+        }
+        if (status != Status::out_of_memory || size == bytes) return nullptr;
+        size = std::max(bytes, size / 2 / kAlign * kAlign);
+    }
+}
+
+std::unique_ptr<Block> Arena::cut(Chunk& chunk, size_t gap, size_t bytes) {
+    chunk.gaps.reserve(size_t(++chunk.n_blocks) + 2);    // giving back must not allocate
+    Gap& g = chunk.gaps[gap];
+    std::unique_ptr<Block> block(new Block(*this, chunk.memory.get(), g.offset, bytes));
+    g.offset += bytes, g.bytes -= bytes;
+    if (g.bytes == 0) chunk.gaps.erase(chunk.gaps.begin() + long(gap));
+    make_unwritten(block->device(), bytes);
+    return block;
+}
+
+void Arena::give_back(const Block& block) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto c = std::find_if(chunks_.begin(), chunks_.end(), [&](const Chunk& one) { return one.memory.get() == block.memory_; });
+    std::vector<Gap>& gaps = c->gaps;
+    c->n_blocks--;
+    auto next = std::find_if(gaps.begin(), gaps.end(), [&](const Gap& g) { return g.offset > block.offset_; });
+    next = gaps.insert(next, {block.offset_, block.bytes_});
+    if (next + 1 != gaps.end() && next->offset + next->bytes == next[1].offset) next->bytes += next[1].bytes, gaps.erase(next + 1);
+    if (next != gaps.begin() && next[-1].offset + next[-1].bytes == next->offset) next[-1].bytes += next->bytes, gaps.erase(next);
+    if (gaps.size() == 1 && gaps[0].bytes == c->bytes) chunks_.erase(c);
+}
+
+size_t Arena::reserved_bytes() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    size_t n = 0;
+    for (const Chunk& c : chunks_) n += c.bytes;
+    return n;
+}
+
+}  // namespace pillion::cuda

@@ -1,0 +1,67 @@
+// Memory of one kind in few allocations: small requests share chunks, large ones have their own. Asking the driver is slow, frees stop
+// the whole device, and page-locked memory comes in pages. Where a chunk is refused, smaller ones are tried down to the request itself.
+// Plain allocations only: the driver's pools (cudaMallocAsync) would keep what is freed and order it by streams, and nothing here is
+// allocated in a step.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "backends/cuda/device/runtime.h"
+
+namespace pillion::cuda {
+
+class Arena;
+
+// Bytes of an arena, aligned to 256. The arena outlives it.
+class Block {
+  public:
+    ~Block();
+    Block(const Block&) = delete;
+    Block& operator=(const Block&) = delete;
+    uint8_t* device() const { return memory_->device() + offset_; }
+    uint8_t* host() const { return memory_->host() ? memory_->host() + offset_ : nullptr; }
+    void give_to_device(Stream& stream) { memory_->give_to_device(stream); }
+
+  private:
+    friend class Arena;
+    Block(Arena& arena, Memory* memory, size_t offset, size_t bytes) : arena_(arena), memory_(memory), offset_(offset), bytes_(bytes) {}
+    Arena& arena_;
+    Memory* memory_;
+    size_t offset_, bytes_;
+};
+
+class Arena {
+  public:
+    // chunk_bytes 0: every request has its own memory. Shared memory is handed over as a whole, so its arenas must say 0.
+    Arena(int device_index, MemoryKind kind, size_t chunk_bytes) : index_(device_index), kind_(kind), chunk_bytes_(chunk_bytes) {}
+
+    // Null with the reason. Any thread.
+    std::unique_ptr<Block> take(size_t bytes, Status& status, Reason& reason);
+    size_t n_chunks() const { return chunks_.size(); }
+    size_t reserved_bytes() const;
+
+  private:
+    friend class Block;
+    struct Gap {
+        size_t offset, bytes;
+    };
+    struct Chunk {
+        std::unique_ptr<Memory> memory;
+        size_t bytes;
+        int n_blocks;
+        std::vector<Gap> gaps;    // by offset, never side by side
+    };
+
+    std::unique_ptr<Block> cut(Chunk& chunk, size_t gap, size_t bytes);
+    Chunk* add_chunk(size_t bytes, Status& status, Reason& reason);
+    void give_back(const Block& block);
+
+    int index_;
+    MemoryKind kind_;
+    size_t chunk_bytes_;
+    mutable std::mutex mutex_;
+    std::vector<Chunk> chunks_;
+};
+
+}  // namespace pillion::cuda

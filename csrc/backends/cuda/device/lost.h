@@ -1,0 +1,45 @@
+// Devices that an error took away for the rest of the process: after a kernel's illegal access or a card that fell off the bus, every
+// CUDA call on the device repeats the error. The first sentence is kept, by device number: two backends of one device share its fate.
+#pragma once
+#include <atomic>
+#include <mutex>
+
+#include "core/error.h"
+
+namespace pillion::cuda {
+
+struct LostDevice {
+    std::atomic<bool> is_lost{false};
+    std::mutex mutex;
+    Reason reason;
+};
+
+inline LostDevice* lost_device(int index) {
+    constexpr int kDevicesMax = 1000;    // module names have three digits
+    static LostDevice devices[kDevicesMax];
+    return index >= 0 && index < kDevicesMax ? &devices[index] : nullptr;
+}
+
+inline void lose_device(int index, const char* sentence) {
+    LostDevice* d = lost_device(index);
+    if (!d) return;
+    const std::lock_guard<std::mutex> lock(d->mutex);
+    if (d->is_lost.load()) return;
+    d->reason.set("%s; the device is lost until the process ends", sentence);
+    d->is_lost.store(true);
+}
+
+inline bool is_lost(int index) {
+    const LostDevice* d = lost_device(index);
+    return d && d->is_lost.load();
+}
+
+inline bool is_lost(int index, Reason& reason) {
+    if (!is_lost(index)) return false;
+    LostDevice* d = lost_device(index);
+    const std::lock_guard<std::mutex> lock(d->mutex);
+    reason = d->reason;
+    return true;
+}
+
+}  // namespace pillion::cuda
