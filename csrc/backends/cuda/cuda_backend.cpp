@@ -43,10 +43,10 @@ class CudaBackend final : public Backend {
     std::string info_json() const override {
         char text[512];
         snprintf(text, sizeof text,
-                 "{\"device\": \"%s\", \"index\": %d, \"compute_capability\": \"%d.%d\", \"memory_bytes\": %zu, \"free_bytes\": %zu, \"multiprocessors\": %d, "
-                 "\"shared_bytes_per_block\": %zu, \"unified\": %s, \"emulated\": %s}",
-                 device_.name, index_, device_.major, device_.minor, device_.memory_bytes, memory().free, device_.limits.sm_count, device_.limits.shared_optin,
-                 device_.unified ? "true" : "false", device_.emulated ? "true" : "false");
+                 "{\"device\": \"%s\", \"index\": %d, \"compute_capability\": \"%d.%d\", \"memory_bytes\": %zu, \"free_bytes\": %zu, "
+                 "\"multiprocessors\": %d, \"shared_bytes_per_block\": %zu, \"unified\": %s, \"emulated\": %s}",
+                 device_.name, index_, device_.major, device_.minor, device_.memory_bytes, memory().free, device_.limits.sm_count,
+                 device_.limits.shared_optin, device_.unified ? "true" : "false", device_.emulated ? "true" : "false");
         return text;
     }
 

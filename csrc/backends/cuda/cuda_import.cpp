@@ -103,7 +103,8 @@ class Importer {
         const uint8_t* from = s_.data + file_row_ * size_t(first);
         if (s_.row_order) {
             ordered_.resize(file_row_ * size_t(n));
-            for (int64_t r = 0; r < n; r++) memcpy(ordered_.data() + file_row_ * size_t(r), s_.data + file_row_ * size_t(s_.row_order[first + r]), file_row_);
+            for (int64_t r = 0; r < n; r++)
+                memcpy(ordered_.data() + file_row_ * size_t(r), s_.data + file_row_ * size_t(s_.row_order[first + r]), file_row_);
             from = ordered_.data();
         }
         over_rows(n, queue_.n_threads(), [&](int64_t begin, int64_t end) {

@@ -191,8 +191,10 @@ class Compiler {
         Reason reason;
         Stream* stream = queue_->stream(status, reason);
         for (const Node& n : graph_.nodes())
-            for (const Value v : n.in)
-                if (Buffer* b = stream && v != kNone ? graph_.value(v).tensor.buffer : nullptr) static_cast<DeviceBuffer*>(b)->give_to_device(*stream);
+            for (const Value v : n.in) {
+                Buffer* const buffer = v != kNone ? graph_.value(v).tensor.buffer : nullptr;
+                if (stream && buffer) static_cast<DeviceBuffer*>(buffer)->give_to_device(*stream);
+            }
         if (stream) status = stream->wait(reason);
         if (status != Status::ok) ::pillion::fail(status, "%s", reason.text);
     }
