@@ -197,6 +197,7 @@ def hexagon_sim():
     quiet = {"check": True, "stdout": subprocess.DEVNULL}
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     toolchain = f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/hexagon.cmake"
-    subprocess.run(["cmake", *generator, "-S", source, "-B", build, toolchain, f"-DHTP_PYTHON={sys.executable}"], **quiet)
-    subprocess.run(["cmake", "--build", build, "--target", "pillion_htp_sim", "--parallel", str(os.cpu_count())], **quiet)
+    with locked("build-htp-hexagon"):
+        subprocess.run(["cmake", *generator, "-S", source, "-B", build, toolchain, f"-DHTP_PYTHON={sys.executable}"], **quiet)
+        subprocess.run(["cmake", "--build", build, "--target", "pillion_htp_sim", "--parallel", str(os.cpu_count())], **quiet)
     return f"{emulator} -cpu v67 {build / 'pillion_htp_sim'}"

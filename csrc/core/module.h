@@ -19,8 +19,8 @@ constexpr const char* kModuleEntry = "pillion_module_backend";
 // What core's headers, its version and the compiler hash to (CMakeLists.txt).
 const char* build_id();
 
-// The backend of a device that a module serves ("cuda", "cuda:1", "cuda:sim", "htp", "htp:sim"). Null with a reason. `known` tells such a name from one
-// that no module is for.
+// The backend of a device that a module serves ("cuda", "cuda:1", "cuda:sim", "htp", "htp:sim"). Null with a reason. `known` tells such
+// a name from one that no module is for.
 Backend* open_module_device(const std::string& device, bool& known, Reason& reason);
 
 }  // namespace pillion

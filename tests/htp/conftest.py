@@ -1,4 +1,4 @@
-"""Builds the simulators: the DSP sources for this PC, and for Hexagon (zig's compiler, run by qemu-hexagon)."""
+"""Builds the simulators of the DSP's own project for this PC; the Hexagon program is the fixture hexagon_sim of all tests."""
 
 import importlib.util
 import os
@@ -14,8 +14,7 @@ sys.path[:0] = [str(REPOSITORY / "tests" / "ops"), str(REPOSITORY / "tests" / "h
 
 import dsp as d  # noqa: E402
 import op_plans  # noqa: E402
-
-QEMU = ["qemu-hexagon", "-cpu", "v67"]
+from locked import locked  # noqa: E402
 
 
 def built(folder, targets, *defines):
@@ -24,8 +23,9 @@ def built(folder, targets, *defines):
     quiet = {"check": True, "stdout": subprocess.DEVNULL}
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     source = REPOSITORY / "csrc" / "backends" / "htp" / "dsp"
-    subprocess.run(["cmake", *generator, "-S", source, "-B", build, *defines], **quiet)
-    subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count()), "--target", *targets], **quiet)
+    with locked(f"build-{folder}"):
+        subprocess.run(["cmake", *generator, "-S", source, "-B", build, *defines], **quiet)
+        subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count()), "--target", *targets], **quiet)
     return build
 
 
@@ -44,11 +44,9 @@ def hexagon_toolchain():
 
 
 @pytest.fixture(scope="session")
-def hexagon():
+def hexagon(hexagon_sim):
     """Command of the simulator as a Hexagon program."""
-    if not shutil.which("qemu-hexagon"):
-        pytest.skip("qemu-hexagon is not installed")
-    return [*QEMU, built("htp-hexagon", ["pillion_htp_sim"], *hexagon_toolchain()) / "pillion_htp_sim"]
+    return hexagon_sim.split()
 
 
 @pytest.fixture(scope="session")

@@ -272,7 +272,10 @@ class OpPlan:
         if op == "matmul":
             return act(rows_at_once or min(72, rows_max))
         if op == "attend":
-            return threads * 16 * 4 * (256 + 3 * up(p["head_dim"], 64))
+            records = min(rows_max * p["n_heads"], threads * 16) * (self.case.inputs["cache"].capacity // 1024 + 2)
+            record = 128 + 4 * up(p["head_dim"], 64)
+            partial = min(records, (8 << 20) // record) * record if p["n_kv_heads"] < threads else 0
+            return threads * 16 * 4 * (256 + 3 * up(p["head_dim"], 64)) + partial
         if op == "moe_matmul":
             return up((2 + 3 * p["n_experts"] + rows_max * p["n_used"]) * 4) + act(rows_max * p["per_row"])
         if op == "centroid_head":

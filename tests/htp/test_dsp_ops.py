@@ -107,6 +107,20 @@ def test_pieces_on_hexagon(hexagon_dsp, packer):
     check(plan_of(hexagon_dsp, packer, case, fetch_groups=2).run(4), reference(case, 4), "pieces")
 
 
+LONG = [c for c in CASES if c.op == "attend" and c.pos > 900]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5, 16])
+@pytest.mark.parametrize("case", LONG, ids=repr)
+def test_threads_change_nothing_in_attention(native_dsp, packer, case, threads):
+    """Positions go to threads in pieces of 1024 when there are fewer heads than threads; with too little scratch they do not."""
+    want = reference(case)
+    plan = plan_of(native_dsp, packer, case, threads=threads)
+    check(plan.run(), want, "all rows")
+    for rows, start in ((1, 0), (9, 20)):
+        check(plan.run(rows, start), {"y": want["y"][start : start + rows]}, f"{rows} rows from {start}")
+
+
 # --- the device's float path ---
 
 

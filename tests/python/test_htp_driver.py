@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from htp_support import REPOSITORY, child
+from test_cuda_module import in_a_package_with
 from test_goldens import GOLDEN, model_path
 
 MODEL = "tiny-e2b"
@@ -113,6 +114,22 @@ def test_its_own_files_whatever_the_search_path_says(fake, dsp_folder, wanted, t
 
 
 # ---- it is not there ----
+
+
+def test_no_module(pillion, tiny_target, tmp_path):
+    """A package built without it, and one with something else in its place: the CPU is as before."""
+    folder = Path(pillion._native._capi.__file__).parent
+    sentence = in_a_package_with(folder, b"", tiny_target, "htp", tmp_path, name="libpillion_other.so")
+    assert sentence == f'device "htp": its module libpillion_htp.so is not installed in {tmp_path / "site" / "pillion"}'
+    shutil.rmtree(tmp_path / "site")
+    sentence = in_a_package_with(folder, b"not an object", tiny_target, "htp:sim", tmp_path, name="libpillion_htp.so")
+    assert sentence.startswith('device "htp:sim": its module does not load: ')
+
+
+def test_it_exports_one_function(pillion, fake):
+    module = Path(pillion._native._capi.__file__).parent / "libpillion_htp.so"
+    names = subprocess.run(["nm", "-D", "--defined-only", module], capture_output=True, text=True, check=True).stdout.split()
+    assert names[2::3] == ["pillion_module_backend"]
 
 
 def test_no_driver():

@@ -180,6 +180,17 @@ def test_a_drafter_on_the_dsp_for_a_target_on_the_cpu(pillion):
             assert pair.stats.drafted > 0
 
 
+@pytest.mark.parametrize("name, layers", [("tiny-e2b", 1), ("tiny-e2b", 3), ("tiny-moe", 1)])
+def test_layers_on_both(pillion, name, layers):
+    """The first layers on the CPU, the last on the DSP: what crosses lies in memory that both see."""
+    with open_on(pillion, name, "cpu") as cpu:
+        want, _ = decode(pillion, cpu, ids_of(name), 16)
+    with pillion.Model.open(model_path(name), device=DEVICE, n_gpu_layers=layers) as model:
+        with model.context(64) as context:
+            assert {step["backend"] for step in context.describe()["plan"]} == {"cpu", "htp"}
+        assert decode(pillion, model, ids_of(name), 16)[0] == want
+
+
 def test_contexts_side_by_side(pillion, tiny):
     """Four threads, a context each, on one session."""
     prompts = [ids_of("tiny-e2b")[n : n + 20] for n in range(4)]

@@ -1,6 +1,7 @@
 """The rules of the tree: who includes whom, what the library shows, what the cdef holds, what the wheel's build may use."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -42,12 +43,14 @@ def test_exports(libpillion):
 
 
 def test_no_flag_of_the_build_machine(libpillion):
-    """Only the ISA folders get instructions beyond the baseline."""
-    commands = (libpillion.parent / "compile_commands.json").read_text()
-    assert "-march=native" not in commands and "-mtune=native" not in commands
-    for line in commands.splitlines():
-        if '"command"' in line and re.search(r" -m(avx|fma|f16c|sse4)", line):
-            assert "/x86_avx" in line, line
+    """Only the ISA folders get instructions beyond the baseline. The DSP's simulator, a test's tool, is for the machine that builds it."""
+    for entry in json.loads((libpillion.parent / "compile_commands.json").read_text()):
+        command = entry["command"]
+        if "pillion_htp_sim.dir" in command or "pillion_htp_sim_qf32.dir" in command:
+            continue
+        assert "-march=native" not in command and "-mtune=native" not in command
+        if re.search(r" -m(avx|fma|f16c|sse4)", command):
+            assert "/x86_avx" in command, command
 
 
 def test_the_cdef_holds_every_function_of_the_header(fake):

@@ -103,7 +103,8 @@ class FastRpc final : public Transport {
         std::vector<QueueBuffer> spans = handed_over(message, watch);
         const auto* bytes = reinterpret_cast<const uint8_t*>(&message);
         const uint32_t timeout_us = uint32_t(timeout_ms()) * 1000u;
-        if (const int e = d_.dspqueue_write(queue_, 0, uint32_t(spans.size()), spans.data(), sizeof message, bytes, timeout_us)) return broken(e, reason);
+        const int written = d_.dspqueue_write(queue_, 0, uint32_t(spans.size()), spans.data(), sizeof message, bytes, timeout_us);
+        if (written != 0) return broken(written, reason);
         for (const int64_t end = now_ms() + timeout_ms();;) {
             if (watch.cancel && watch.cancel->load()) __atomic_store_n(watch.cancel_word, 1u, __ATOMIC_RELEASE);
             if (is_lost_) return broken(int(lost_code_.load()), reason);
@@ -210,7 +211,7 @@ class FastRpcLine final : public Line {
   public:
     FastRpcLine(const Driver& driver, int arch) : d_(driver), arch_(arch) {}
     const char* device_name() const override { return "htp"; }
-    std::string describe() const override { return std::string("\"transport\": \"fastrpc\", \"driver\": \"") + d_.path + "\""; }
+    std::string describe() const override { return "\"transport\": \"fastrpc\", \"driver\": \"" + json_text(d_.path) + "\""; }
     size_t address_space() const override { return address_space_or(kAddressSpace); }
     int sessions_max() const override { return kSessionsMax; }
     bool is_emulated() const override { return false; }

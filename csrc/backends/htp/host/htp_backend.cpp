@@ -32,9 +32,11 @@ class HtpBackend final : public Backend {
 
     std::string info_json() const override {
         char text[256];
-        snprintf(text, sizeof text, "{\"device\": \"%s\", \"architecture\": \"v%u\", \"threads\": %u, \"vtcm_bytes\": %u, \"address_space_bytes\": %zu, ",
+        snprintf(text, sizeof text,
+                 "{\"device\": \"%s\", \"architecture\": \"v%u\", \"threads\": %u, \"vtcm_bytes\": %u, \"address_space_bytes\": %zu, ",
                  line_->device_name(), facts_.arch, facts_.threads, facts_.vtcm_bytes, line_->address_space());
-        return text + line_->describe() + ", \"emulated\": " + (line_->is_emulated() ? "true" : "false") + ", \"sessions\": " + sessions_.to_json() + "}";
+        const char* emulated = line_->is_emulated() ? "true" : "false";
+        return text + line_->describe() + ", \"emulated\": " + emulated + ", \"sessions\": " + sessions_.to_json() + "}";
     }
 
     bool supports(const Graph& graph, const Node& node, Reason& reason) const override { return htp_supports(graph, node, reason); }

@@ -64,8 +64,10 @@ bool write_weight(const WeightSource& s, int n_threads, const std::atomic<bool>&
     if (cancel.load()) return false;
     switch (s.use) {
         case WeightSource::Use::vector:
-            for (int64_t r = 0; r < s.rows * s.depth; r++)
-                (void)htp_dequantize_row(uint32_t(s.dtype), s.data + file_row(s) * size_t(r), uint32_t(s.width), reinterpret_cast<float*>(to) + r * s.width);
+            for (int64_t r = 0; r < s.rows * s.depth; r++) {
+                float* row = reinterpret_cast<float*>(to) + r * s.width;
+                (void)htp_dequantize_row(uint32_t(s.dtype), s.data + file_row(s) * size_t(r), uint32_t(s.width), row);
+            }
             return true;
         case WeightSource::Use::table: {
             const size_t bytes = weight_size(s);    // as in the file, which may go as it is copied

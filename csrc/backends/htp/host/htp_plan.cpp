@@ -88,7 +88,7 @@ class HtpPlan final : public Plan {
         return out + "]";
     }
 
-    // "op matmul of layer 3 (node 17): number format not supported here (operand 0, 12 where 8 would do)"
+    // "op embed of layer -1 (node 0) failed on device htp: token id outside the table (operand 1, value 10, limit 10)"
     Status refused(const Stretch& s, const htp_answer& a, Reason& reason) const {
         char where[96] = "the plan";
         const size_t node = s.first + size_t(std::max(0, a.op));
@@ -310,7 +310,7 @@ class Compiler {
         }
         plan_->scratch_ = taken(dsp_.memory.allocate(scratch_size(), status, reason), status, reason, "scratch");
         plan_->records_ = taken(dsp_.memory.allocate(bytes, status, reason), status, reason, "plan");
-        memcpy(plan_->records_->host() + constants_offset(), constants_.data(), constants_.size() * 4);
+        std::copy(constants_.begin(), constants_.end(), reinterpret_cast<float*>(plan_->records_->host() + constants_offset()));
     }
     size_t scratch_size() { return std::max<size_t>(plan_memory(requests_), 64) + HTP_VECTOR; }
     static size_t constants_offset() { return (kStateBytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR; }
@@ -364,7 +364,8 @@ class Compiler {
     // Neighbours become one: a packet takes few.
     static std::vector<Span> joined(std::vector<Span> spans) {
         constexpr uint32_t kGap = 4096;
-        std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return std::pair(a.memory, a.offset) < std::pair(b.memory, b.offset); });
+        std::sort(spans.begin(), spans.end(),
+                  [](const Span& a, const Span& b) { return std::pair(a.memory, a.offset) < std::pair(b.memory, b.offset); });
         std::vector<Span> out;
         for (const Span& s : spans) {
             Span* last = out.empty() ? nullptr : &out.back();

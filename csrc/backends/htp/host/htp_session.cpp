@@ -75,7 +75,8 @@ Status Session::use(const Block& block, Reason& reason) {
     if (wanted_.count(block.index)) return Status::ok;
     const size_t bytes = block.memory->bytes(), space = line_.address_space();
     if (mapped_ + bytes > space) {
-        reason.set("session %d of the DSP sees %zu MB, of which %zu MB are in use: %zu MB more do not fit", number_, mb(space), mb(mapped_), mb(bytes));
+        reason.set("session %d of the DSP sees %zu MB, of which %zu MB are in use: %zu MB more do not fit", number_, mb(space), mb(mapped_),
+                   mb(bytes));
         return Status::out_of_memory;
     }
     if (const Status s = map(block, reason); s != Status::ok) return s;
@@ -169,7 +170,8 @@ std::string Sessions::to_json() const {
     std::string out = "[";
     for (const auto& s : list_) {
         char text[128];
-        snprintf(text, sizeof text, "%s{\"mapped_bytes\": %zu, \"connections\": %d}", out.size() > 1 ? ", " : "", s->mapped_bytes(), s->connections());
+        const char* comma = out.size() > 1 ? ", " : "";
+        snprintf(text, sizeof text, "%s{\"mapped_bytes\": %zu, \"connections\": %d}", comma, s->mapped_bytes(), s->connections());
         out += text;
     }
     return out + "]";

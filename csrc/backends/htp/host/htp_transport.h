@@ -71,6 +71,9 @@ std::unique_ptr<Line> open_fastrpc(Status& status, Reason& reason);
 // The child's command line is PILLION_HTP_SIM, or the program beside this module.
 std::unique_ptr<Line> open_sim(Status& status, Reason& reason);
 
+// As it stands between the quotes of a JSON text.
+std::string json_text(const std::string& text);
+
 // Milliseconds a message may take: PILLION_HTP_TIMEOUT (seconds), else a minute: far more than a run takes, short enough to be noticed.
 int timeout_ms();
 // PILLION_HTP_SPACE (MB): a smaller address space than the device's, for tests of the session planner.

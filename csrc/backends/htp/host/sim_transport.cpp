@@ -98,7 +98,10 @@ class SimTransport final : public Transport {
         if (error != 0) return reason.set("%s does not start: %s", command_[0].c_str(), strerror(error)), Status::no_backend;
         for (const int64_t end = now_ms() + kStartMs; load(c.ready) == 0;) {
             if (is_gone()) return reason.set("%s ended before it served: %s", command_text().c_str(), last_words().c_str()), Status::no_backend;
-            if (now_ms() > end) return hangs_ = true, reason.set("%s did not serve within %d s", command_text().c_str(), kStartMs / 1000), Status::no_backend;
+            if (now_ms() > end) {
+                hangs_ = true;
+                return reason.set("%s did not serve within %d s", command_text().c_str(), kStartMs / 1000), Status::no_backend;
+            }
             wait_change(c.ready, 0, kSlice);
         }
         return Status::ok;
@@ -106,7 +109,10 @@ class SimTransport final : public Transport {
 
     Status exchange(htp_message& message, const Watch& watch, Reason& reason) override {
         htp_sim_control& c = control();
-        if (owner_ != getpid()) return reason.set("the session belongs to process %d, which this one was forked from", int(owner_)), Status::device_lost;
+        if (owner_ != getpid()) {
+            reason.set("the session belongs to process %d, which this one was forked from", int(owner_));
+            return Status::device_lost;
+        }
         if (hangs_ || is_gone()) return lost(reason);
         const uint32_t at = c.submitted;
         htp_message& slot = c.slot[at % HTP_SIM_SLOTS];
@@ -207,7 +213,7 @@ class SimLine final : public Line {
   public:
     explicit SimLine(std::vector<std::string> command) : command_(std::move(command)) {}
     const char* device_name() const override { return "htp:sim"; }
-    std::string describe() const override { return "\"transport\": \"sim\", \"command\": \"" + command_.back() + "\""; }
+    std::string describe() const override { return "\"transport\": \"sim\", \"command\": \"" + json_text(command_.back()) + "\""; }
     size_t address_space() const override { return address_space_or(kAddressSpace); }
     int sessions_max() const override { return 4; }
     bool is_emulated() const override { return true; }
@@ -262,6 +268,12 @@ std::unique_ptr<Line> open_sim(Status& status, Reason& reason) {
         return nullptr;
     }
     return std::make_unique<SimLine>(std::move(command));
+}
+
+std::string json_text(const std::string& text) {
+    std::string out;
+    for (const char c : text) out += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+    return out;
 }
 
 int timeout_ms() {

@@ -120,6 +120,19 @@ enum { HTP_ATTEND_QUERIES = 16 };    // query vectors that share one pass over a
 static inline uint64_t htp_attend_thread_bytes(uint32_t head_dim) {
     return HTP_ATTEND_QUERIES * 4ull * (HTP_KV_SPLIT + 3 * htp_round_up(head_dim, 64));
 }
+// Fewer KV heads than threads: pieces of 1024 positions ("supers") go to different threads, and what each made of a query vector waits
+// here to be joined in order: maximum and sum in one vector, then the accumulator. As many records as a run needs, up to 8 MB of them;
+// a run that needs more does without.
+enum { HTP_SUPER = 4 * HTP_KV_SPLIT, HTP_ATTEND_PARTIAL_MAX = 8 << 20 };
+static inline uint64_t htp_attend_record_bytes(uint32_t head_dim) { return HTP_VECTOR + 4 * htp_round_up(head_dim, 64); }
+static inline uint64_t htp_attend_records(const struct htp_op* op, uint32_t rows_max) {
+    const struct htp_attend_params p = op->params.attend;
+    if ((uint32_t)p.n_kv_heads >= op->tiling.threads) return 0;
+    const uint64_t all = (uint64_t)rows_max * (uint32_t)p.n_heads, few = (uint64_t)op->tiling.threads * HTP_ATTEND_QUERIES;
+    const uint64_t records = (all < few ? all : few) * (op->in[0].rows / HTP_SUPER + 2);
+    const uint64_t most = HTP_ATTEND_PARTIAL_MAX / htp_attend_record_bytes((uint32_t)p.head_dim);
+    return records < most ? records : most;
+}
 // The pairs of a run sorted by expert: count, experts, begins, counters, pairs.
 static inline uint64_t htp_moe_list_bytes(uint32_t n_experts, uint64_t n_pairs) {
     return htp_round_up((2 + 3ull * n_experts + n_pairs) * 4, 128);
@@ -131,7 +144,8 @@ static inline uint64_t htp_scratch_bytes(const struct htp_op* op, uint32_t rows_
         case HTP_OP_MATMUL:
             return htp_is_float(in[0].dtype) ? 0 : op->tiling.rows_at_once * htp_act_row_bytes(in[0].width);
         case HTP_OP_ATTEND:
-            return op->tiling.threads * htp_attend_thread_bytes((uint32_t)op->params.attend.head_dim);
+            return op->tiling.threads * htp_attend_thread_bytes((uint32_t)op->params.attend.head_dim) +
+                   htp_attend_records(op, rows_max) * htp_attend_record_bytes((uint32_t)op->params.attend.head_dim);
         case HTP_OP_MOE_MATMUL: {
             const struct htp_moe_params p = op->params.moe;
             const uint64_t inputs = (uint64_t)rows_max * (uint32_t)p.per_row;

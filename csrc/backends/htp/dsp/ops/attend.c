@@ -15,7 +15,7 @@
 #include "backends/htp/dsp/ops/ops.h"
 #include "backends/htp/dsp/workers.h"
 
-enum { QUERIES = HTP_ATTEND_QUERIES, SPLIT = HTP_KV_SPLIT, SUPER = 4 * SPLIT, TOGETHER = 4 /* query vectors held in registers */ };
+enum { QUERIES = HTP_ATTEND_QUERIES, SPLIT = HTP_KV_SPLIT, SUPER = HTP_SUPER, TOGETHER = 4 /* query vectors held in registers */ };
 
 struct state {                  // of each query vector: maximum, sum of weights, accumulator
     float m[QUERIES], l[QUERIES];
@@ -219,84 +219,150 @@ static void merge(const struct tile* t, struct state* into, const struct state* 
     for (uint32_t d = 0; d < t->padded; d += 32) hvx_store(o + d, f32_scale_add(f32_scale(hvx_load(o + d), old), hvx_load(os + d), now));
 }
 
+// The splits of one super, joined in t->super.
+static void run_super(struct tile* t, int32_t super) {
+    clear(t, &t->super);
+    for (int32_t begin = super * SUPER; begin < (super + 1) * SUPER; begin += SPLIT) {
+        if (begin + SPLIT <= t->lo || begin > t->hi) continue;
+        run_split(t, begin);
+        for (int i = 0; i < t->n; i++)
+            if (sees(t, i, begin, begin + SPLIT)) merge(t, &t->super, &t->split, i);
+    }
+}
+
+static void write_out(const struct tile* t, int i) {
+    const float by = t->total.l[i] > 0.0f ? 1.0f / t->total.l[i] : 0.0f;
+    const float* o = t->total.o + (uint32_t)i * t->padded;
+    for (uint32_t d = 0; d < t->kv.head_dim; d += 64) {
+        HVX_VectorPair v = Q6_W_vcombine_VV(f32_scale(hvx_load(o + d + 32), by), f32_scale(hvx_load(o + d), by));
+        if (t->kv.dtype == HTP_F16) v = Q6_W_vshuff_VVR(Q6_V_hi_W(v), Q6_V_lo_W(v), -4);
+        const uint32_t left = t->kv.head_dim - d;
+        f32_store_first(t->out[i] + d, Q6_V_lo_W(v), left);
+        if (left > 32) f32_store_first(t->out[i] + d + 32, Q6_V_hi_W(v), left - 32);
+    }
+}
+
 static void run_tile(struct tile* t) {
     clear(t, &t->total);
     for (int32_t super = t->lo / SUPER; super <= t->hi / SUPER; super++) {
-        clear(t, &t->super);
-        for (int32_t begin = super * SUPER; begin < (super + 1) * SUPER; begin += SPLIT) {
-            if (begin + SPLIT <= t->lo || begin > t->hi) continue;
-            run_split(t, begin);
-            for (int i = 0; i < t->n; i++)
-                if (sees(t, i, begin, begin + SPLIT)) merge(t, &t->super, &t->split, i);
-        }
+        run_super(t, super);
         for (int i = 0; i < t->n; i++)
             if (sees(t, i, super * SUPER, (super + 1) * SUPER)) merge(t, &t->total, &t->super, i);
     }
-    for (int i = 0; i < t->n; i++) {
-        const float by = t->total.l[i] > 0.0f ? 1.0f / t->total.l[i] : 0.0f;
-        const float* o = t->total.o + (uint32_t)i * t->padded;
-        for (uint32_t d = 0; d < t->kv.head_dim; d += 64) {
-            HVX_VectorPair v = Q6_W_vcombine_VV(f32_scale(hvx_load(o + d + 32), by), f32_scale(hvx_load(o + d), by));
-            if (t->kv.dtype == HTP_F16) v = Q6_W_vshuff_VVR(Q6_V_hi_W(v), Q6_V_lo_W(v), -4);
-            const uint32_t left = t->kv.head_dim - d;
-            f32_store_first(t->out[i] + d, Q6_V_lo_W(v), left);
-            if (left > 32) f32_store_first(t->out[i] + d + 32, Q6_V_hi_W(v), left - 32);
-        }
-    }
+    for (int i = 0; i < t->n; i++) write_out(t, i);
 }
 
 // --------------------------------------------------------------------------------------------------------------------------- cuts
 
 struct attend {
     struct op_run* r;
-    int vectors, tile, n_tiles;
+    int vectors, tile, n_tiles;    // of a KV head
+    int32_t super_first, n_supers; // of the run; n_supers 0: a unit walks all positions
+    uint8_t* records;              // [kv head][vector][super]
 };
 
 static int32_t first_seen(const struct htp_attend_params* p, int32_t at) { return p->window > 0 && at >= p->window ? at - p->window + 1 : 0; }
 
-static void attend_part(void* args, unsigned part, unsigned parts) {
+static void begin_tile(const struct attend* a, struct tile* t, unsigned part) {
+    const struct htp_attend_params* p = &a->r->op->params.attend;
+    float* scratch = (float*)(a->r->scratch + part * htp_attend_thread_bytes((uint32_t)p->head_dim));
+    t->p = p;
+    t->padded = (uint32_t)htp_round_up((uint32_t)p->head_dim, 64);
+    t->scores = scratch;
+    t->split.o = scratch + QUERIES * SPLIT;
+    t->super.o = t->split.o + QUERIES * t->padded;
+    t->total.o = t->super.o + QUERIES * t->padded;
+}
+
+// Query vectors [begin, begin + n) of a KV head.
+static void take_vectors(const struct attend* a, struct tile* t, int kv, int begin, int n) {
+    const struct htp_attend_params* p = t->p;
+    const int group = p->n_heads / p->n_kv_heads;
+    t->kv = kv_head_of(&a->r->op->in[0], a->r->in[0], (uint32_t)kv);
+    t->n = n;
+    t->lo = INT32_MAX, t->hi = -1;
+    for (int i = 0; i < n; i++) {
+        const int v = begin + i, row = v / group, head = kv * group + v % group, at = a->r->pos + a->r->first_row + row;
+        t->q[i] = in_row(a->r, 1, row) + (uint32_t)head * (uint32_t)p->head_dim;
+        t->out[i] = out_row(a->r, 0, row) + (uint32_t)head * (uint32_t)p->head_dim;
+        t->first[i] = first_seen(p, at);
+        t->last[i] = at - p->past_only;
+        t->lo = t->first[i] < t->lo ? t->first[i] : t->lo;
+        t->hi = t->last[i] > t->hi ? t->last[i] : t->hi;
+    }
+}
+
+static void whole_part(void* args, unsigned part, unsigned parts) {
     const struct attend* a = args;
-    struct op_run* r = a->r;
-    const struct htp_attend_params* p = &r->op->params.attend;
     struct tile t;
-    t.p = p;
-    t.padded = (uint32_t)htp_round_up((uint32_t)p->head_dim, 64);
-    float* scratch = (float*)(r->scratch + part * htp_attend_thread_bytes((uint32_t)p->head_dim));
-    t.scores = scratch;
-    t.split.o = scratch + QUERIES * SPLIT;
-    t.super.o = t.split.o + QUERIES * t.padded;
-    t.total.o = t.super.o + QUERIES * t.padded;
-    const int group = p->n_heads / p->n_kv_heads, units = p->n_kv_heads * a->n_tiles;
-    for (int u = (int)part; u < units; u += (int)parts) {
-        const int kv = u / a->n_tiles, begin = u % a->n_tiles * a->tile, end = begin + a->tile < a->vectors ? begin + a->tile : a->vectors;
-        t.kv = kv_head_of(&r->op->in[0], r->in[0], (uint32_t)kv);
-        t.n = end - begin;
-        t.lo = INT32_MAX, t.hi = -1;
-        for (int i = 0; i < t.n; i++) {
-            const int v = begin + i, row = v / group, head = kv * group + v % group, at = r->pos + r->first_row + row;
-            t.q[i] = in_row(r, 1, row) + (uint32_t)head * (uint32_t)p->head_dim;
-            t.out[i] = out_row(r, 0, row) + (uint32_t)head * (uint32_t)p->head_dim;
-            t.first[i] = first_seen(p, at);
-            t.last[i] = at - p->past_only;
-            t.lo = t.first[i] < t.lo ? t.first[i] : t.lo;
-            t.hi = t.last[i] > t.hi ? t.last[i] : t.hi;
-        }
+    begin_tile(a, &t, part);
+    for (int u = (int)part; u < t.p->n_kv_heads * a->n_tiles; u += (int)parts) {
+        const int begin = u % a->n_tiles * a->tile, left = a->vectors - begin;
+        take_vectors(a, &t, u / a->n_tiles, begin, left < a->tile ? left : a->tile);
         run_tile(&t);
     }
 }
 
-// With fewer units than threads the tiles get smaller: keys and values are then read by several threads, from the shared cache.
+static float* record_of(const struct attend* a, const struct tile* t, int kv, int vector, int32_t super) {
+    const uint64_t index = ((uint64_t)(uint32_t)(kv * a->vectors + vector) * (uint32_t)a->n_supers) + (uint32_t)(super - a->super_first);
+    return (float*)(a->records + index * htp_attend_record_bytes((uint32_t)t->p->head_dim));
+}
+
+static void super_part(void* args, unsigned part, unsigned parts) {
+    const struct attend* a = args;
+    struct tile t;
+    begin_tile(a, &t, part);
+    for (int u = (int)part; u < t.p->n_kv_heads * a->n_tiles * a->n_supers; u += (int)parts) {
+        const int32_t super = a->super_first + u % a->n_supers;
+        const int kv = u / a->n_supers / a->n_tiles, begin = u / a->n_supers % a->n_tiles * a->tile, left = a->vectors - begin;
+        take_vectors(a, &t, kv, begin, left < a->tile ? left : a->tile);
+        run_super(&t, super);
+        for (int i = 0; i < t.n; i++) {
+            float* record = record_of(a, &t, kv, begin + i, super);
+            record[0] = t.super.m[i], record[1] = t.super.l[i];
+            for (uint32_t d = 0; d < t.padded; d += 32) hvx_store(record + 32 + d, hvx_load(t.super.o + (uint32_t)i * t.padded + d));
+        }
+    }
+}
+
+static void join_part(void* args, unsigned part, unsigned parts) {
+    const struct attend* a = args;
+    struct tile t;
+    begin_tile(a, &t, part);
+    for (int u = (int)part; u < t.p->n_kv_heads * a->vectors; u += (int)parts) {
+        take_vectors(a, &t, u / a->vectors, u % a->vectors, 1);
+        clear(&t, &t.total);
+        for (int32_t super = t.lo / SUPER; super <= t.hi / SUPER; super++) {
+            float* record = record_of(a, &t, u / a->vectors, u % a->vectors, super);
+            const struct state from = {{record[0]}, {record[1]}, record + 32};
+            if (sees(&t, 0, super * SUPER, (super + 1) * SUPER)) merge(&t, &t.total, &from, 0);
+        }
+        write_out(&t, 0);
+    }
+}
+
+// Units of work: a KV head and up to 16 vectors. With fewer than threads each super becomes a unit, and its results are joined afterwards, in
+// the same order; with still fewer the tiles get smaller, and keys and values are read by several threads from the shared cache.
 void op_attend(struct op_run* r) {
     const struct htp_attend_params* p = &r->op->params.attend;
-    const int threads = (int)r->op->tiling.threads;
+    const int threads = (int)r->op->tiling.threads, group = p->n_heads / p->n_kv_heads;
     // Positions that have left the cache cannot be asked for.
-    const int32_t lo = first_seen(p, r->pos + r->first_row), seen = r->pos + r->first_row + r->n - p->past_only - lo;
-    if (seen > (int32_t)r->op->in[0].rows) return op_fail(r, HTP_WHY_STATE, 0, (uint32_t)seen, r->op->in[0].rows);
-    struct attend a = {r, r->n * (p->n_heads / p->n_kv_heads), QUERIES, 0};
-    for (;;) {
-        a.n_tiles = (a.vectors + a.tile - 1) / a.tile;
-        if (p->n_kv_heads * a.n_tiles >= threads || a.tile == 1) break;
-        a.tile = (a.tile + 1) / 2;
+    const int32_t lo = first_seen(p, r->pos + r->first_row), hi = r->pos + r->first_row + r->n - 1 - p->past_only;
+    if (hi - lo + 1 > (int32_t)r->op->in[0].rows) return op_fail(r, HTP_WHY_STATE, 0, (uint32_t)(hi - lo + 1), r->op->in[0].rows);
+    struct attend a = {r, r->n * group, QUERIES, (r->n * group + QUERIES - 1) / QUERIES, lo / SUPER, 0, 0};
+    int units = p->n_kv_heads * a.n_tiles;
+    if (units < threads && hi >= 0) {
+        const int32_t supers = hi / SUPER - a.super_first + 1;
+        const uint64_t records = (uint64_t)(uint32_t)(a.vectors * p->n_kv_heads) * (uint32_t)supers;
+        if (supers > 1 && records <= htp_attend_records(r->op, r->rows_max)) a.n_supers = supers, units *= supers;
+        a.records = r->scratch + (uint32_t)threads * htp_attend_thread_bytes((uint32_t)p->head_dim);
     }
-    workers_run(attend_part, &a, (unsigned)threads);
+    while (units < threads && a.tile > 1) {
+        units /= a.n_tiles;
+        a.tile = (a.tile + 1) / 2;
+        a.n_tiles = (a.vectors + a.tile - 1) / a.tile;
+        units *= a.n_tiles;
+    }
+    workers_run(a.n_supers ? super_part : whole_part, &a, (unsigned)threads);
+    if (a.n_supers) workers_run(join_part, &a, (unsigned)threads);
 }
