@@ -39,7 +39,8 @@ lint: $(VENV)/.ready
 # An editable install: the Python files are used where they are, the compiled parts are built incrementally.
 build: $(VENV)/.ready
 	@$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable . \
-	    -C build-dir=$(BUILD) -C cmake.define.PILLION_LAB=ON -C cmake.define.PILLION_CUDA=SIM -C cmake.define.PILLION_HTP=ON
+	    -C build-dir=$(BUILD) -C cmake.define.PILLION_LAB=ON -C cmake.define.PILLION_CUDA=SIM \
+	    -C cmake.define.PILLION_HTP=ON -C cmake.define.PILLION_HTP_SIM_THIS_MACHINE=ON
 
 $(VENV)/.ready: pyproject.toml tools/system_packages.sh
 	bash tools/system_packages.sh

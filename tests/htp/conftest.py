@@ -34,7 +34,7 @@ def native():
     """Folder of pillion_htp_sim, pillion_htp_sim_qf32 and libpillion_htp_pack.so for this PC."""
     if not shutil.which("cmake"):
         pytest.skip("cmake is not installed")
-    return built("htp-native", ["pillion_htp_sim", "pillion_htp_sim_qf32", "pillion_htp_pack"])
+    return built("htp-native", ["pillion_htp_sim", "pillion_htp_sim_qf32", "pillion_htp_pack"], "-DPILLION_HTP_SIM_THIS_MACHINE=ON")
 
 
 def hexagon_toolchain():
