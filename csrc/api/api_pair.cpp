@@ -35,6 +35,7 @@ pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
         if (c.n_ngram != 0) o.n_ngram = c.n_ngram;
         o.p_min = c.p_min;
         const Claim claim(*target->busy);
+        target->context->clear_cancel();    // a drafter elsewhere may have to run the text again
         auto handle = std::make_unique<pillion_pair>();
         handle->pair = std::make_unique<Pair>(target->context, drafter ? drafter->shared->model : nullptr, o);
         handle->busy = target->busy;

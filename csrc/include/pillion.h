@@ -303,7 +303,9 @@ typedef struct {
 void pillion_pair_config_init(pillion_pair_config* config, size_t size);
 /* drafter: a Gemma 4 assistant (reads the target's cache), any model with the target's vocabulary (gets a cache of its own), or NULL:
  * no model, drafts are looked up in the text so far. At any time, also after a prompt. PILLION_ERROR_PAIRING names both values when
- * the two do not fit. The pair keeps both alive; free it like anything else. The context may still be used by itself between steps. */
+ * the two do not fit. A drafter on another device than the target's caches may get copies of them, for which the context's tokens run once
+ * more (cancelled then, the context is as long as it says). The pair keeps both alive; free it like anything else. The context may still be
+ * used by itself between steps. */
 pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter, const pillion_pair_config* config, pillion_pair** pair);
 void pillion_pair_free(pillion_pair* pair);
 

@@ -97,9 +97,16 @@ void Context::mirror_on(Backend& backend) {
     if (kv_.has_mirrors_on(backend)) return;
     kv_.add_mirrors(backend);
     if (!kv_.has_mirrors_on(backend)) return;    // it reads what there is
-    places_[2] = {&backend, &queue_on(backend)};
-    plans_.set_mirrors(kv_.mirrors());
-    plans_.get(1);
+    try {
+        places_[2] = {&backend, &queue_on(backend)};
+        plans_.set_mirrors(kv_.mirrors());
+        plans_.get(1);
+    } catch (...) {    // the context goes on as it was
+        plans_.set_mirrors(nullptr);
+        places_[2] = {};
+        kv_.drop_mirrors();
+        throw;
+    }
     if (length() == 0) return;
     const std::vector<int32_t> held = tokens_;
     const int outputs = std::max(1, out_rows_);

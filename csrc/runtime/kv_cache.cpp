@@ -94,6 +94,13 @@ void KvCache::add_mirrors(Backend& backend) {
     mirror_backend_ = &backend;
 }
 
+void KvCache::drop_mirrors() {
+    if (!mirror_backend_) return;
+    mirrors_.clear();
+    mirror_backend_ = nullptr;
+    buffers_.pop_back();    // made last
+}
+
 size_t KvCache::bytes() const {
     size_t n = 0;
     for (const auto& b : buffers_) n += b->size();

@@ -34,6 +34,7 @@ class KvCache {
     KvView last_view_on(Backend& backend, bool sliding) const;
     // Makes the copies that last_view_on needs; the rows held so far are not in them. One device at most has mirrors.
     void add_mirrors(Backend& backend);
+    void drop_mirrors();
     bool has_mirrors_on(const Backend& backend) const { return mirror_backend_ == &backend; }
     Backend* mirror_backend() const { return mirror_backend_; }
     size_t bytes() const;

@@ -173,8 +173,10 @@ class Pair(Handle):
             self.context = self._context_of(target)
             self.drafter = self._model_of(drafter)
             model = ffi.NULL if self.drafter is None else self.drafter._c
-            check(lib.pillion_pair_new(self.context._c, model, config, out))
+            # Copies of the cache for a drafter elsewhere take a run of the text so far.
+            interruptible(lambda: check(lib.pillion_pair_new(self.context._c, model, config, out)), self.context.cancel)
         except BaseException:
+            lib.pillion_pair_free(out[0])  # Ctrl-C came just after
             self._close_owned()
             raise
         super().__init__(out[0], lib.pillion_pair_free)
