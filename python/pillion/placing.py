@@ -26,6 +26,8 @@ class Placed(NamedTuple):
     """-1: before or behind the layers."""
     backend: str
     kernel: str
+    session: Optional[int] = None
+    """Of a Hexagon device, which may need several."""
 
 
 def device(name: str = "auto") -> dict[str, Any]:

@@ -438,3 +438,20 @@ def test_a_pair_as_hexagon_code(pillion, name, hexagon_sim):
     report = child({**work, "prompt": ids, "n": 12}, timeout=300, PILLION_HTP_SIM=hexagon_sim)
     assert report["tokens"] == [want]
     assert report["stats"]["drafted"] > 0
+
+
+def test_an_llm_on_the_dsp_drafts_on_the_cpu(pillion, tiny_target):
+    """The default of a phone: target on the DSP, its assistant on the CPU, all of it in the placement."""
+    with pillion.LLM(tiny_target, device=DEVICE, n_ctx=128) as llm, pillion.LLM(tiny_target, device="cpu", n_ctx=128) as cpu:
+        on = {model: {one.backend for one in llm.placement() if one.model == model} for model in ("target", "drafter")}
+        assert on == {"target": {"htp"}, "drafter": {"cpu"}}
+        texts = [one.complete("In the beginning", max_tokens=24, temperature=0)["choices"][0]["text"] for one in (llm, cpu)]
+        assert texts[0] == texts[1]
+        assert llm.speculation.accepted > 0
+
+
+def test_doctor_lists_the_dsp_s_ops(tiny_target):
+    words = [sys.executable, "-m", "pillion", "doctor", "-m", tiny_target, "--device", DEVICE, "-c", "64"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "attend_f16" in done.stdout and "htp" in done.stdout

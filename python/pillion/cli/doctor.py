@@ -67,7 +67,8 @@ def _show(placed: list[Placed]) -> None:
     """One line for each op, device and kernel."""
     groups: dict[tuple[str, str, str, str], list[int]] = {}
     for one in placed:
-        groups.setdefault((one.model, one.op, one.backend, one.kernel), []).append(one.layer)
+        backend = f"{one.backend}, session {one.session}" if one.session else one.backend
+        groups.setdefault((one.model, one.op, backend, one.kernel), []).append(one.layer)
     table = Table(box=None, pad_edge=False)
     for title in ("model", "op", "runs on", "kernel", "layers"):
         table.add_column(title, no_wrap=title != "layers")
