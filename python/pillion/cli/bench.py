@@ -73,7 +73,7 @@ def bench(
     draft = draft_count(n_draft)
     with open_model(model, n_threads=threads, device=device, n_gpu_layers=n_gpu_layers) as target:
         if target.is_drafter:
-            results = _drafter_alone(target, n_prompt, repeats, threads, kv_type, dense_head)
+            results = _drafter_alone(target, device, n_prompt, repeats, threads, kv_type, dense_head)
         else:
             drafting = _open_drafter(target, drafter, threads, draft_device_for(device, draft_device))
             tokens = _prompt(target, file, n_prompt)
@@ -118,7 +118,9 @@ def _draft_steps(bench: Measure, pair: Pair) -> list[Result]:
     return results
 
 
-def _drafter_alone(drafter: Model, n_prompt: int, repeats: int, threads: int, kv_type: str, dense_head: bool) -> list[Result]:
+def _drafter_alone(
+    drafter: Model, device: str, n_prompt: int, repeats: int, threads: int, kv_type: str, dense_head: bool
+) -> list[Result]:
     """Draft steps on a cache of n_prompt rows that a target of the right shapes and random weights has filled."""
     n_ctx = n_prompt + DRAFT_MAX + 1
     if n_ctx > drafter.n_ctx_train:
@@ -126,7 +128,8 @@ def _drafter_alone(drafter: Model, n_prompt: int, repeats: int, threads: int, kv
     with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
         file = Path(folder) / "stand-in.gguf"
         write_stand_in(drafter, file)
-        with open_model(file, n_threads=threads) as target, target.context(n_ctx, n_threads=threads, kv_type=kv_type) as context:
+        options: dict[str, Any] = {"n_threads": threads, "kv_type": kv_type}
+        with open_model(file, n_threads=threads, device=device) as target, target.context(n_ctx, **options) as context:
             bench = Measure(context, _made_up(target, n_prompt), 1, repeats)
             bench.context.prefill(bench.tokens)
             with Pair(context, drafter, dense_head=dense_head) as pair:

@@ -22,7 +22,7 @@ def imatrix(
 ) -> None:
     """Measure over a text which inputs of the weights matter; `pillion quantize` and llama.cpp read the file."""
     text = read_text(file)
-    with open_model(model, n_threads=threads) as opened, progress("Measuring") as report:
+    with open_model(model, n_threads=threads, device="cpu") as opened, progress("Measuring") as report:
         found = measure(
             opened, text, out, chunk=chunk, chunks=chunks or None, n_threads=threads, dataset=str(file), progress=report
         )

@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from .. import Context, UsageError
-from .console import ModelOption, command, open_model, progress, read_text
+from .console import DeviceOption, ModelOption, command, open_model, progress, read_text
 
 
 class Perplexity(NamedTuple):
@@ -58,10 +58,11 @@ def perplexity(
     ctx: int = typer.Option(512, "-c", "--ctx-size", help="Length of a window."),
     threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
     kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
+    device: str = DeviceOption,
 ) -> None:
     """Measure how well a model foresees a text; lower is better."""
     text = read_text(file)
-    with open_model(model, n_threads=threads) as opened:
+    with open_model(model, n_threads=threads, device=device) as opened:
         tokenizer = opened.tokenizer
         tokens = tokenizer.encode(text)
         first = tokenizer.bos if tokenizer.adds_bos else None
