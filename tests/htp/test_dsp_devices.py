@@ -1,10 +1,12 @@
 """The sources for devices: compiled, since no emulator has their vector floats; and what sanitizers say of them on a PC."""
 
+import subprocess
+
 import pytest
 
 import dsp as d
 import op_cases as oc
-from conftest import built, hexagon_toolchain
+from conftest import REPOSITORY, built, hexagon_toolchain
 from op_plans import OpPlan, fill_cache
 
 
@@ -17,6 +19,33 @@ from op_plans import OpPlan, fill_cache
 )
 def test_compiles_for(target):
     built("htp-hexagon", [target], *hexagon_toolchain())
+
+
+COMPILER = """#!/bin/sh
+echo "$@" >> "$(dirname "$0")/calls"
+while [ $# -gt 0 ]; do [ "$1" = -o ] && cc -c -x c /dev/null -o "$2"; shift; done
+exit 0
+"""
+
+
+def test_the_sdk_makes_a_shared_library_for_each_architecture(tmp_path):
+    """The branch of the toolchain for Qualcomm's compiler, with a compiler that only notes how it is called."""
+    tools = tmp_path / "Tools" / "bin"
+    tools.mkdir(parents=True)
+    for name, text in {"clang": COMPILER, "ar": '#!/bin/sh\nexec ar "$@"\n', "ranlib": '#!/bin/sh\nexec ranlib "$@"\n'}.items():
+        (tools / f"hexagon-{name}").write_text(text)
+        (tools / f"hexagon-{name}").chmod(0o755)
+    roots = [f"-DHEXAGON_SDK_ROOT={tmp_path}", f"-DHEXAGON_TOOLS_ROOT={tmp_path}"]
+    source = REPOSITORY / "csrc" / "backends" / "htp" / "dsp"
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/hexagon.cmake"
+    quiet = {"check": True, "stdout": subprocess.DEVNULL}
+    subprocess.run(["cmake", "-S", source, "-B", tmp_path / "build", toolchain, *roots], **quiet)
+    subprocess.run(["cmake", "--build", tmp_path / "build", "--target", "pillion_htp_v73", "pillion_htp_v81"], **quiet)
+    assert {path.name for path in (tmp_path / "build").glob("*.so")} == {"libpillion_htp_v73.so", "libpillion_htp_v81.so"}
+    calls = (tools / "calls").read_text().splitlines()
+    links = [call for call in calls if "-shared" in call]
+    assert len(links) == 2 and all("main_fastrpc" in link and "vtcm_device" in link and "vtcm_sim" not in link for link in links)
+    assert sum("-mcpu=v73 -mhvx=v73" in call for call in calls) == sum("-mcpu=v81 -mhvx=v81" in call for call in calls) > 15
 
 
 @pytest.mark.slow
