@@ -202,14 +202,13 @@ pillion_status pillion_model_fit(const pillion_model* model, const pillion_model
                                  const pillion_fit_config* config, int32_t* n_gpu_layers, char* out, size_t capacity, size_t* needed) {
     return guard([&] {
         const pillion_fit_config c = read_config(config, pillion_fit_config_init, "pillion_fit_config");
-        if (c.n_gpu_layers < -1) fail(Status::invalid_argument, "n_gpu_layers %d, allowed are -1 (none), 0 (as many as fit) and more", c.n_gpu_layers);
         FitRequest r;
         r.model = need(model, "model").shared->model.get();
         r.drafter = drafter ? drafter->shared->model.get() : nullptr;
         r.context = context_options(context);
         if (c.device) r.device = c.device;
         if (c.draft_device) r.draft_device = c.draft_device;
-        r.n_device_layers = c.n_gpu_layers == 0 ? -1 : std::max(c.n_gpu_layers, 0);
+        r.n_device_layers = device_layers(c.n_gpu_layers);
         r.device_bytes = size_t(c.device_bytes);
         const DeviceFit fit = fit_device(r);
         write_text(fit.to_json(), out, capacity, needed);

@@ -1,7 +1,5 @@
 #include <string.h>
 
-#include <algorithm>
-
 #include "api/handles.h"
 #include "model/gguf_facts.h"
 
@@ -22,8 +20,7 @@ pillion_status pillion_model_open(const char* path, const pillion_model_config* 
         o.n_threads = c.n_threads;
         if (c.n_threads < 0) fail(Status::invalid_argument, "n_threads %d must not be negative", c.n_threads);
         if (c.device) o.device = c.device;
-        if (c.n_gpu_layers < -1) fail(Status::invalid_argument, "n_gpu_layers %d, allowed are -1 (none), 0 (all) and more", c.n_gpu_layers);
-        o.n_device_layers = c.n_gpu_layers == 0 ? -1 : std::max(c.n_gpu_layers, 0);
+        o.n_device_layers = device_layers(c.n_gpu_layers);
         if (c.progress) o.progress = [&c](uint64_t done, uint64_t total) { return c.progress(done, total, c.progress_user) == 0; };
         auto shared = std::make_shared<SharedModel>();
         shared->model = Model::open(path, o);

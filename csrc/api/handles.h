@@ -71,6 +71,9 @@ class Claim {
     std::atomic<bool>& flag_;
 };
 
+// n_gpu_layers of a config, where 0 means all (or as many as fit) and -1 none, as the library counts: -1 for all.
+int device_layers(int32_t n_gpu_layers);
+
 // All defaults are zeros. The whole of the caller's struct is cleared, also fields that this version does not know.
 void init_config(void* config, size_t size);
 // The caller's struct over the defaults of ours: no byte past its size is read, a surplus must be zero.

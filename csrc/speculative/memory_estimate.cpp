@@ -1,5 +1,7 @@
 #include "speculative/memory_estimate.h"
 
+#include "core/dry_backend.h"
+
 namespace pillion {
 namespace {
 
@@ -20,7 +22,9 @@ std::string drafter_alone(const Model& placed) {
 }  // namespace
 
 std::string memory_json(const Model& model, const Model* drafter, const ContextOptions& options) {
-    Backend& backend = model.metadata_only() ? find_backend("auto") : model.backend();
+    Backend& real = model.metadata_only() ? find_backend("auto") : model.backend();
+    DryBackend dry(real);    // the host takes address space only, a device would take memory
+    Backend& backend = real.is_host() ? real : dry;
     const std::shared_ptr<Model> target = model.without_content(backend);
     if (target->is_drafter() && !drafter) return drafter_alone(*target);
     const auto context = std::make_shared<Context>(target, options);

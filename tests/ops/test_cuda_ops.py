@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from device_ops import attend, attend_plan, compare
 
 import op_cases as oc
 import test_generic_vs_double as double
@@ -38,17 +39,6 @@ def texts_of(case, rows):
         # times (width + 6) roundings.
         texts = {name: (want, bound * (1 + unit / ((weight.width + 6) * oc.EPS))) for name, (want, bound) in texts.items()}
     return {name: (want[:rows], bound[:rows]) for name, (want, bound) in texts.items()}
-
-
-def compare(got, texts, what):
-    assert set(got) == set(texts)
-    for name, (want, bound) in texts.items():
-        assert got[name].shape == want.shape, (what, name)
-        error = np.abs(got[name].astype(np.float64) - want)
-        bad = ~(error <= bound)
-        assert not bad.any(), (
-            f"{what}: {name}: {bad.sum()} of {bad.size}, first at {np.argwhere(bad)[0]}: {got[name][bad][0]} instead of {want[bad][0]}"
-        )
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.op != "kv_store"], ids=repr)
@@ -95,17 +85,6 @@ def test_every_op_has_cases():
 
 
 # ---- attention: every shape has a kernel ----
-
-
-def attend_plan(on, cache, params, rows):
-    g = on.graph(rows)
-    q = g.input("q", params["n_heads"] * params["head_dim"])
-    g.output(g.op("attend", {"cache": g.kv(cache), "q": q}, params)[0], "y")
-    return g.compile(1)
-
-
-def attend(plan, q, pos):
-    return plan.run({"q": q, "tokens": np.zeros((len(q), 1), np.int32)}, len(q), 0, pos)["y"]
 
 
 SHAPES = [

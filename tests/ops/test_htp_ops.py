@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from device_ops import attend, attend_plan, compare
 
 import op_cases as oc
 import test_generic_vs_double as double
@@ -27,24 +28,12 @@ def weights_of(case):
     return [x for x in case.inputs.values() if isinstance(x, oc.Weight)]
 
 
-def compare(got, texts, rows, what):
-    assert set(got) == set(texts)
-    for name, (want, bound) in texts.items():
-        want, bound = want[:rows], bound[:rows]
-        assert got[name].shape == want.shape, (what, name)
-        error = np.abs(got[name].astype(np.float64) - want)
-        bad = ~(error <= bound)
-        assert not bad.any(), (
-            f"{what}: {name}: {bad.sum()} of {bad.size}, first at {np.argwhere(bad)[0]}: {got[name][bad][0]} instead of {want[bad][0]}, "
-            f"{(error[bad] / np.maximum(bound[bad], 1e-300)).max():.3g} bounds"
-        )
-
-
 @pytest.mark.parametrize("case", [c for c in CASES if c.op != "kv_store"], ids=repr)
 def test_op(case):
     bench = Bench(case, DEVICE)
     all_rows = bench.run()
-    compare(all_rows, double.TEXTS[case.op](case), oc.MAX_ROWS, "all rows")
+    texts = double.TEXTS[case.op](case)
+    compare(all_rows, {name: (want[: oc.MAX_ROWS], bound[: oc.MAX_ROWS]) for name, (want, bound) in texts.items()}, "all rows")
     for rows, start in ((1, 0), (1, 7), (2, 3), (9, 4), (17, 30)):  # alone, or among others: the same bits
         for name, x in bench.run(rows, start).items():
             assert same(x, all_rows[name][start : start + rows]), f"{name}, {rows} rows from {start}"
@@ -83,17 +72,6 @@ def test_types_that_are_no_weights(use):
 
 
 # ---- attention ----
-
-
-def attend_plan(on, cache, params, rows):
-    g = on.graph(rows)
-    q = g.input("q", params["n_heads"] * params["head_dim"])
-    g.output(g.op("attend", {"cache": g.kv(cache), "q": q}, params)[0], "y")
-    return g.compile(1)
-
-
-def attend(plan, q, pos):
-    return plan.run({"q": q, "tokens": np.zeros((len(q), 1), np.int32)}, len(q), 0, pos)["y"]
 
 
 @pytest.mark.parametrize("kind", oc.FORMATS)

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from device_models import BEFORE, N, decode, ids_of, needs, nmse, open_model, rounds, rows_in_pieces
 from test_goldens import GOLDEN, SHAPES, model_path
 
 DEVICE = os.environ.get("PILLION_TEST_CUDA", "cuda:sim")
@@ -18,40 +19,11 @@ NMSE = 1e-5
 
 @pytest.fixture(scope="module", autouse=True)
 def module(pillion):
-    try:
-        pillion.Model.open(model_path(SHAPES[0]), device=DEVICE).close()
-    except pillion.NoBackendError as error:
-        pytest.skip(f"no {DEVICE}: {error} (make build makes it)")
+    needs(pillion, DEVICE)
 
 
 def open_on(pillion, name, device=DEVICE):
-    return pillion.Model.open(name if isinstance(name, os.PathLike) else model_path(name), device=device)
-
-
-def greedy(pillion):
-    return pillion.Sampler(pillion.SamplingParams(temperature=0))
-
-
-def ids_of(name, prompt="long"):
-    return np.load(GOLDEN / f"{name}.npz")[f"{prompt}.ids"].tolist()
-
-
-def nmse(ours, reference):
-    ours, reference = ours.astype(np.float64), reference.astype(np.float64)
-    return float(((ours - reference) ** 2).sum() / (reference**2).sum())
-
-
-def decode(pillion, model, ids, n, **settings):
-    """n greedy tokens and the logits they came from."""
-    tokens, logits, sampler = [], [], greedy(pillion)
-    with model.context(**{"n_ctx": 128, **settings}) as context:
-        context.set_tokens(ids)
-        for _ in range(n):
-            logits.append(context.logits())
-            tokens.append(sampler.sample(context))
-            sampler.accept(tokens[-1])
-            context.decode(tokens[-1])
-    return tokens, np.stack(logits)
+    return open_model(pillion, name, device)
 
 
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
@@ -80,22 +52,6 @@ def test_long_prompts_and_small_batches(pillion, name):
 
 
 # ---- the equality contract, 15.2 ----
-
-BEFORE, N = 244, 24  # over a split (256 positions are two of them), a bucket, and the end of a ring
-
-
-def rows_in_pieces(model, ids, pieces, kv_type):
-    """Logits of the rows after BEFORE, run in pieces of these lengths, again and again."""
-    with model.context(n_ctx=512, kv_type=kv_type) as context:
-        context.prefill(ids[:BEFORE], outputs=0)
-        out, at = [], BEFORE
-        while at < len(ids):
-            piece = ids[at : at + pieces[len(out) % len(pieces)]]
-            context.prefill(piece, outputs=len(piece))
-            out.append([context.logits(row).tobytes() for row in range(len(piece))])
-            at += len(piece)
-    return [row for rows in out for row in rows]
-
 
 @pytest.mark.parametrize("name, kv_type", [*((name, "f16") for name in SHAPES), ("tiny-e2b", "q8_0"), ("tiny-moe", "q8_0")])
 def test_rows_do_not_know_their_neighbours(pillion, name, kv_type):
@@ -126,14 +82,6 @@ class Pairing:
 @pytest.fixture(scope="module", params=PAIRS)
 def pairing(request, pillion):
     return Pairing(pillion, request.param)
-
-
-def rounds(pillion, pair, prompt, n, n_draft):
-    tokens, sampler = [], greedy(pillion)
-    pair.set_tokens(prompt)
-    while len(tokens) < n:
-        tokens += pair.step(sampler, n_draft, n - len(tokens)).tokens
-    return tokens
 
 
 def test_drafts_are_the_reference_s(pairing):

@@ -57,11 +57,18 @@ try:
     print("opened")
 except pillion.NoBackendError as error:
     print(error)
-print(pillion.Model.open(model).describe()["arch"])
+print(pillion.Model.open(model, device="cpu").describe()["arch"])
+"""
+AUTO = """
+import sys
+import pillion
+with pillion.Model.open(sys.argv[1], device=sys.argv[2]) as model, model.context(64) as context:
+    print(pillion.device(sys.argv[2])["name"], context.describe()["backend"])
+    print(model.describe()["arch"])
 """
 
 
-def in_a_package_with(folder, module, target, device, tmp_path, name="libpillion_cuda.so"):
+def in_a_package_with(folder, module, target, device, tmp_path, name="libpillion_cuda.so", script=CHILD):
     """What a package says whose compiled part lies beside this module file. -S: the editable install stays out of it."""
     package = tmp_path / "site" / "pillion"
     shutil.copytree(REPOSITORY / "python" / "pillion", package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -71,7 +78,7 @@ def in_a_package_with(folder, module, target, device, tmp_path, name="libpillion
     else:
         shutil.copy(module, package / name)
     done = subprocess.run(
-        [sys.executable, "-S", "-c", CHILD, str(target), device],
+        [sys.executable, "-S", "-c", script, str(target), device],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(package.parent), *[p for p in sys.path if p.endswith("site-packages")]]),
@@ -101,6 +108,12 @@ def test_a_device_number_that_is_not_there(folder, sim, tiny_target, tmp_path):
         in_a_package_with(folder, sim, tiny_target, "cuda:7", tmp_path)
         == 'device "cuda:7": the emulation has one device, not number 7'
     )
+
+
+def test_auto_takes_the_device_that_is_there(folder, sim, tiny_target, tmp_path):
+    """The emulation in the place of the real module; without it "auto" is the CPU."""
+    assert in_a_package_with(folder, sim, tiny_target, "auto", tmp_path / "with", script=AUTO) == "cuda cuda"
+    assert in_a_package_with(folder, sim, tiny_target, "auto", tmp_path / "without", name="other.so", script=AUTO) == "cpu cpu"
 
 
 def test_another_build(sim):

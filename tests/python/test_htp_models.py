@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from device_models import BEFORE, N, decode, greedy, ids_of, needs, nmse, open_model, rounds, rows_in_pieces
 from htp_support import DIE, FAIL, SLEEP, child, clear_faults, inject, own_simulator, simulators
 from test_goldens import GOLDEN, SHAPES, model_path
 
@@ -23,10 +24,11 @@ only_sim = pytest.mark.skipif(DEVICE != "htp:sim", reason="faults can be asked o
 
 @pytest.fixture(scope="module", autouse=True)
 def module(pillion):
-    try:
-        pillion.Model.open(model_path(SHAPES[0]), device=DEVICE).close()
-    except pillion.NoBackendError as error:
-        pytest.skip(f"no {DEVICE}: {error} (make build makes it)")
+    needs(pillion, DEVICE)
+
+
+def open_on(pillion, name, device=DEVICE):
+    return open_model(pillion, name, device)
 
 
 @pytest.fixture
@@ -39,36 +41,6 @@ def tiny(pillion):
 def no_faults_are_left():
     yield
     clear_faults()
-
-
-def open_on(pillion, name, device=DEVICE):
-    return pillion.Model.open(name if isinstance(name, os.PathLike) else model_path(name), device=device)
-
-
-def greedy(pillion):
-    return pillion.Sampler(pillion.SamplingParams(temperature=0))
-
-
-def ids_of(name, prompt="long"):
-    return np.load(GOLDEN / f"{name}.npz")[f"{prompt}.ids"].tolist()
-
-
-def nmse(ours, reference):
-    ours, reference = ours.astype(np.float64), reference.astype(np.float64)
-    return float(((ours - reference) ** 2).sum() / (reference**2).sum())
-
-
-def decode(pillion, model, ids, n, **settings):
-    """n greedy tokens and the logits they came from."""
-    tokens, logits, sampler = [], [], greedy(pillion)
-    with model.context(**{"n_ctx": 128, **settings}) as context:
-        context.set_tokens(ids)
-        for _ in range(n):
-            logits.append(context.logits())
-            tokens.append(sampler.sample(context))
-            sampler.accept(tokens[-1])
-            context.decode(tokens[-1])
-    return tokens, np.stack(logits)
 
 
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
@@ -101,20 +73,6 @@ def test_long_prompts_and_small_batches(pillion, name):
 
 # ---- the equality contract, 15.2 ----
 
-BEFORE, N = 244, 24  # over a split (256 positions are two of them) and the end of a ring
-
-
-def rows_in_pieces(model, ids, rows, kv_type):
-    with model.context(n_ctx=512, kv_type=kv_type) as context:
-        context.prefill(ids[:BEFORE], outputs=0)
-        out = []
-        for at in range(BEFORE, len(ids), rows):
-            piece = ids[at : at + rows]
-            context.prefill(piece, outputs=len(piece))
-            out += [context.logits(row).tobytes() for row in range(len(piece))]
-    return out
-
-
 @pytest.mark.parametrize("name, kv_type", [*((name, "f16") for name in SHAPES), ("tiny-e2b", "q8_0")])
 def test_rows_do_not_know_their_neighbours(pillion, name, kv_type):
     """A token alone, or among the rows of a verification: the same bits."""
@@ -127,14 +85,6 @@ def test_rows_do_not_know_their_neighbours(pillion, name, kv_type):
 
 
 # ---- pairs ----
-
-
-def rounds(pillion, pair, prompt, n, n_draft):
-    tokens, sampler = [], greedy(pillion)
-    pair.set_tokens(prompt)
-    while len(tokens) < n:
-        tokens += pair.step(sampler, n_draft, n - len(tokens)).tokens
-    return tokens
 
 
 @pytest.mark.parametrize("drafter_on", ["cpu", DEVICE])

@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 import pytest
-from test_cuda_models import decode, ids_of, nmse, open_on, rounds
+from device_models import decode, ids_of, needs, nmse, open_model, rounds
 from test_goldens import GOLDEN, SHAPES, model_path
 
 DEVICE = os.environ.get("PILLION_TEST_CUDA", "cuda:sim")
@@ -18,10 +18,11 @@ PAIRS = ["tiny-e2b", "tiny-moe"]
 
 @pytest.fixture(scope="module", autouse=True)
 def module(pillion):
-    try:
-        pillion.Model.open(model_path(SHAPES[0]), device=DEVICE).close()
-    except pillion.NoBackendError as error:
-        pytest.skip(f"no {DEVICE}: {error} (make build makes it)")
+    needs(pillion, DEVICE)
+
+
+def open_on(pillion, name, device=DEVICE):
+    return open_model(pillion, name, device)
 
 
 def split_model(pillion, name, layers):
@@ -195,6 +196,16 @@ def test_what_is_counted_is_what_is_taken(pillion):
         assert fit["kv"] == facts["kv_bytes"]
         assert fit["scratch"] == facts["scratch_bytes"] + 9 * model.n_vocab * 4  # logits stay there too
         assert fit["total"] == fit["weights"] + fit["kv"] + fit["scratch"]
+
+
+@pytest.mark.skipif(DEVICE != "cuda:sim", reason="allocations are made to fail in the emulation only")
+def test_counting_takes_nothing_of_the_device(pillion, monkeypatch):
+    with open_on(pillion, "tiny-e2b") as model, assistant(pillion, "tiny-e2b", DEVICE) as other:
+        monkeypatch.setenv("PILLION_SIM_FAULTS", "from=1")  # from now on no allocation goes through
+        with pytest.raises(pillion.OutOfMemoryError):
+            model.context(256)
+        assert model.fit(256, drafter=other, device=DEVICE, device_bytes=1 << 40)["total"] > 0
+        assert model.memory(256, drafter=other)["total"] > model.weight_bytes
 
 
 def test_fewer_bytes_fewer_layers(pillion):

@@ -15,6 +15,7 @@
 #include "backends/cuda/kernels/limits.h"
 #include "backends/cuda/kv_layout.h"
 #include "core/module.h"
+#include "core/rim.h"
 
 namespace pillion::cuda {
 namespace {
@@ -155,22 +156,6 @@ class CudaBackend final : public Backend {
     }
 
   private:
-    template <class F>
-    Status at_the_rim(Reason& reason, const F& body) const {
-        try {
-            return body();
-        } catch (const Error& e) {
-            reason.set("%s", e.what());
-            return e.code();
-        } catch (const std::bad_alloc&) {
-            reason.set("the host has no memory for this");
-            return Status::out_of_memory;
-        } catch (const std::exception& e) {
-            reason.set("%s", e.what());
-            return Status::internal;
-        }
-    }
-
     Status place(const WeightSource& s, ::pillion::Buffer& buffer, size_t offset, CudaQueue& queue, Tensor& t, Reason& reason) {
         t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
         if (s.use == WeightSource::Use::vector) t.dtype = DType::f32;

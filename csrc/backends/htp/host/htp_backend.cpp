@@ -11,6 +11,7 @@
 #include "backends/htp/host/htp_plan.h"
 #include "backends/htp/wire/htp_sizes.h"
 #include "core/module.h"
+#include "core/rim.h"
 
 namespace pillion::htp {
 namespace {
@@ -147,22 +148,6 @@ class HtpBackend final : public Backend {
     }
 
   private:
-    template <class F>
-    static Status at_the_rim(Reason& reason, const F& body) {
-        try {
-            return body();
-        } catch (const Error& e) {
-            reason.set("%s", e.what());
-            return e.code();
-        } catch (const std::bad_alloc&) {
-            reason.set("the host has no memory for this");
-            return Status::out_of_memory;
-        } catch (const std::exception& e) {
-            reason.set("%s", e.what());
-            return Status::internal;
-        }
-    }
-
     Dsp dsp() { return {memory_, sessions_, line_->device_name()}; }
     size_t usable() const { return line_->address_space() - line_->address_space() / kOther; }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -15,7 +16,7 @@ constexpr size_t kPieceBytes = 1 << 20;    // of the file, for a thread; source 
 
 size_t file_row(const WeightSource& s) { return row_bytes(s.dtype, s.width); }
 
-// task(0) .. task(n - 1) on n_threads threads, in any order.
+// task(0) .. task(n - 1) on up to n_threads threads, in any order.
 template <class F>
 void parallel_for(int64_t n, int n_threads, const F& task) {
     std::atomic<int64_t> next{0};
@@ -23,7 +24,10 @@ void parallel_for(int64_t n, int n_threads, const F& task) {
         for (int64_t i; (i = next++) < n;) task(i);
     };
     std::vector<std::thread> threads;
-    for (int64_t t = 1; t < std::min<int64_t>(n, n_threads); t++) threads.emplace_back(work);
+    try {
+        for (int64_t t = 1; t < std::min<int64_t>(n, n_threads); t++) threads.emplace_back(work);
+    } catch (const std::system_error&) {    // the system gives no more: those there are do it
+    }
     work();
     for (std::thread& t : threads) t.join();
 }

@@ -1,0 +1,67 @@
+"""What the tests of whole models on a device share: greedy texts, rounds, rows in pieces."""
+
+import os
+
+import numpy as np
+import pytest
+from test_goldens import GOLDEN, SHAPES, model_path
+
+BEFORE, N = 244, 24  # over a split (256 positions are a power of two of them), a bucket, and the end of a ring
+
+
+def needs(pillion, device):
+    """Skips where the device is not there."""
+    try:
+        pillion.Model.open(model_path(SHAPES[0]), device=device).close()
+    except pillion.NoBackendError as error:
+        pytest.skip(f"no {device}: {error} (make build makes it)")
+
+
+def open_model(pillion, name, device):
+    return pillion.Model.open(name if isinstance(name, os.PathLike) else model_path(name), device=device)
+
+
+def greedy(pillion):
+    return pillion.Sampler(pillion.SamplingParams(temperature=0))
+
+
+def ids_of(name, prompt="long"):
+    return np.load(GOLDEN / f"{name}.npz")[f"{prompt}.ids"].tolist()
+
+
+def nmse(ours, reference):
+    ours, reference = ours.astype(np.float64), reference.astype(np.float64)
+    return float(((ours - reference) ** 2).sum() / (reference**2).sum())
+
+
+def decode(pillion, model, ids, n, **settings):
+    """n greedy tokens and the logits they came from."""
+    tokens, logits, sampler = [], [], greedy(pillion)
+    with model.context(**{"n_ctx": 128, **settings}) as context:
+        context.set_tokens(ids)
+        for _ in range(n):
+            logits.append(context.logits())
+            tokens.append(sampler.sample(context))
+            sampler.accept(tokens[-1])
+            context.decode(tokens[-1])
+    return tokens, np.stack(logits)
+
+
+def rounds(pillion, pair, prompt, n, n_draft):
+    tokens, sampler = [], greedy(pillion)
+    pair.set_tokens(prompt)
+    while len(tokens) < n:
+        tokens += pair.step(sampler, n_draft, n - len(tokens)).tokens
+    return tokens
+
+
+def rows_in_pieces(model, ids, rows, kv_type):
+    """The bits of the logits of ids[BEFORE:], run `rows` at a time."""
+    with model.context(n_ctx=512, kv_type=kv_type) as context:
+        context.prefill(ids[:BEFORE], outputs=0)
+        out = []
+        for at in range(BEFORE, len(ids), rows):
+            piece = ids[at : at + rows]
+            context.prefill(piece, outputs=len(piece))
+            out += [context.logits(row).tobytes() for row in range(len(piece))]
+    return out
