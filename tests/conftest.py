@@ -9,7 +9,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "fake"), str(REPOSITORY / "tools")]
 
 import build  # noqa: E402 - tests/fake/build.py
-from locked import locked  # noqa: E402
+from locked import cmake_build, toolchain  # noqa: E402
 
 
 # A runner started in the background ignores Ctrl-C, and its children inherit that; the tests of Ctrl-C need it to work.
@@ -125,25 +124,13 @@ def libpillion():
     return path
 
 
-def cross_build(preset, *defines):
-    """A preset's build for another processor, in build/PRESET."""
-    build = REPOSITORY / "build" / preset
-    quiet = {"check": True, "stdout": subprocess.DEVNULL}
-    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/{preset}.cmake"
-    with locked(f"build-{preset}"):
-        subprocess.run(["cmake", *generator, "-S", REPOSITORY, "-B", build, toolchain, *defines], **quiet)
-        subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count())], **quiet)
-    return build
-
-
 @pytest.fixture(scope="session")
 def arm64_build():
     """Folder of the core and pillion-run built for arm64 with Debian's cross compiler."""
     for tool in ("aarch64-linux-gnu-g++", "qemu-aarch64", "cmake"):
         if not shutil.which(tool):
             pytest.skip(f"{tool} is not installed")
-    return cross_build("linux-arm64")
+    return cmake_build("linux-arm64", toolchain("linux-arm64"))
 
 
 @pytest.fixture(scope="session")
@@ -153,7 +140,7 @@ def android_build():
         pytest.skip("qemu-aarch64 is not installed")
     if not os.environ.get("ANDROID_NDK") and importlib.util.find_spec("ziglang") is None:
         pytest.skip("neither ANDROID_NDK is set nor ziglang installed")
-    return cross_build("android-arm64", f"-DZIG_PYTHON={sys.executable}")
+    return cmake_build("android-arm64", toolchain("android-arm64"), f"-DZIG_PYTHON={sys.executable}")
 
 
 @pytest.fixture(scope="session")
@@ -193,11 +180,6 @@ def hexagon_sim():
         pytest.skip("qemu-hexagon is not installed")
     if importlib.util.find_spec("ziglang") is None:
         pytest.skip("ziglang is not installed: its clang builds for Hexagon")
-    source, build = REPOSITORY / "csrc" / "backends" / "htp" / "dsp", REPOSITORY / "build" / "htp-hexagon"
-    quiet = {"check": True, "stdout": subprocess.DEVNULL}
-    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/hexagon.cmake"
-    with locked("build-htp-hexagon"):
-        subprocess.run(["cmake", *generator, "-S", source, "-B", build, toolchain, f"-DHTP_PYTHON={sys.executable}"], **quiet)
-        subprocess.run(["cmake", "--build", build, "--target", "pillion_htp_sim", "--parallel", str(os.cpu_count())], **quiet)
+    zig = (toolchain("hexagon"), f"-DZIG_PYTHON={sys.executable}")
+    build = cmake_build("htp-hexagon", *zig, source="csrc/backends/htp/dsp", targets=["pillion_htp_sim"])
     return f"{emulator} -cpu v67 {build / 'pillion_htp_sim'}"

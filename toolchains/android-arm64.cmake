@@ -15,22 +15,13 @@ if(ANDROID_NDK)
     return()
 endif()
 
-if(NOT ZIG_EXECUTABLE)
-    find_program(ZIG_PYTHON NAMES python3 python REQUIRED)
-    execute_process(
-        COMMAND "${ZIG_PYTHON}" -c "import ziglang, os; print(os.path.join(os.path.dirname(ziglang.__file__), 'zig'))"
-        OUTPUT_VARIABLE ZIG_EXECUTABLE OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE failed ERROR_QUIET)
-    if(failed)
-        message(FATAL_ERROR "no compiler for Android: set ANDROID_NDK, or pip install ziglang for ${ZIG_PYTHON} "
-            "(another Python: -DZIG_PYTHON=...)")
-    endif()
-    set(ZIG_EXECUTABLE "${ZIG_EXECUTABLE}" CACHE FILEPATH "the zig program")
-endif()
+set(zig_for Android)
+set(zig_instead ANDROID_NDK)
+include("${CMAKE_CURRENT_LIST_DIR}/find_zig.cmake")
 
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
-list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES ZIG_EXECUTABLE)
 set(CMAKE_C_COMPILER "${ZIG_EXECUTABLE}" cc)
 set(CMAKE_CXX_COMPILER "${ZIG_EXECUTABLE}" c++)
 foreach(language C CXX)

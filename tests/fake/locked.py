@@ -1,9 +1,14 @@
 """One process at a time: test workers (pytest-xdist) that build the same thing wait for each other."""
 
 import fcntl
+import os
+import shutil
+import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
@@ -11,3 +16,19 @@ def locked(name):
     with open(Path(tempfile.gettempdir()) / f"pillion-{name}.lock", "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def cmake_build(folder, *defines, source=".", targets=()):
+    """Targets (none: all) of a CMake project of the repository, in build/FOLDER."""
+    build = REPOSITORY / "build" / folder
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    quiet = {"check": True, "stdout": subprocess.DEVNULL}
+    wanted = ["--target", *targets] if targets else []
+    with locked(f"build-{folder}"):
+        subprocess.run(["cmake", *generator, "-S", REPOSITORY / source, "-B", build, *defines], **quiet)
+        subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count()), *wanted], **quiet)
+    return build
+
+
+def toolchain(name):
+    return f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/{name}.cmake"

@@ -1,9 +1,7 @@
 """Builds the simulators of the DSP's own project for this PC; the Hexagon program is the fixture hexagon_sim of all tests."""
 
 import importlib.util
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,19 +12,12 @@ sys.path[:0] = [str(REPOSITORY / "tests" / "ops"), str(REPOSITORY / "tests" / "h
 
 import dsp as d  # noqa: E402
 import op_plans  # noqa: E402
-from locked import locked  # noqa: E402
+from locked import cmake_build, toolchain  # noqa: E402
 
 
 def built(folder, targets, *defines):
     """Targets of the DSP's own project, in build/FOLDER."""
-    build = REPOSITORY / "build" / folder
-    quiet = {"check": True, "stdout": subprocess.DEVNULL}
-    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    source = REPOSITORY / "csrc" / "backends" / "htp" / "dsp"
-    with locked(f"build-{folder}"):
-        subprocess.run(["cmake", *generator, "-S", source, "-B", build, *defines], **quiet)
-        subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count()), "--target", *targets], **quiet)
-    return build
+    return cmake_build(folder, *defines, source="csrc/backends/htp/dsp", targets=targets)
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +31,7 @@ def native():
 def hexagon_toolchain():
     if importlib.util.find_spec("ziglang") is None:
         pytest.skip("ziglang is not installed: no compiler for Hexagon")
-    return f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/hexagon.cmake", f"-DHTP_PYTHON={sys.executable}"
+    return toolchain("hexagon"), f"-DZIG_PYTHON={sys.executable}"
 
 
 @pytest.fixture(scope="session")
