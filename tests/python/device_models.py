@@ -55,13 +55,14 @@ def rounds(pillion, pair, prompt, n, n_draft):
     return tokens
 
 
-def rows_in_pieces(model, ids, rows, kv_type):
-    """The bits of the logits of ids[BEFORE:], run `rows` at a time."""
+def rows_in_pieces(model, ids, pieces, kv_type):
+    """The bits of the logits of ids[BEFORE:], run in pieces of these lengths, again and again."""
     with model.context(n_ctx=512, kv_type=kv_type) as context:
         context.prefill(ids[:BEFORE], outputs=0)
-        out = []
-        for at in range(BEFORE, len(ids), rows):
-            piece = ids[at : at + rows]
+        out, at = [], BEFORE
+        while at < len(ids):
+            piece = ids[at : at + pieces[len(out) % len(pieces)]]
             context.prefill(piece, outputs=len(piece))
-            out += [context.logits(row).tobytes() for row in range(len(piece))]
-    return out
+            out.append([context.logits(row).tobytes() for row in range(len(piece))])
+            at += len(piece)
+    return [row for rows in out for row in rows]

@@ -78,9 +78,9 @@ def test_rows_do_not_know_their_neighbours(pillion, name, kv_type):
     """A token alone, or among the rows of a verification: the same bits."""
     ids = (ids_of(name) * 8)[: BEFORE + N]
     with open_on(pillion, name) as model:
-        alone = rows_in_pieces(model, ids, 1, kv_type)
+        alone = rows_in_pieces(model, ids, [1], kv_type)
         for rows in (2, 9, 16):
-            ours = rows_in_pieces(model, ids, rows, kv_type)
+            ours = rows_in_pieces(model, ids, [rows], kv_type)
             assert [i for i in range(N) if ours[i] != alone[i]] == [], f"{rows} rows"
 
 
