@@ -1,4 +1,5 @@
 // The CPU's thread pool, watched: which chunk ran how often, whether a step began before the one before it was done.
+#include <chrono>
 #include <thread>
 
 #include "backends/cpu/thread_pool.h"
@@ -10,7 +11,6 @@ namespace {
 struct Watch {
     std::atomic<int> early{0};          // chunks that ran while a chunk of an earlier step was missing
     std::atomic<int> bad_worker{0};
-    std::atomic<uint64_t> workers{0};   // a bit each
     int n_workers = 0;
     Queue* cancel_on = nullptr;
     int cancel_step = -1;               // its first chunk sets the cancel flag
@@ -24,7 +24,6 @@ class WatchedStep final : public cpu::CpuStep {
     int chunks(const cpu::RunInfo&) const override { return chunks_; }
     void run(const cpu::RunInfo&, int chunk, int worker) const override {
         if (worker < 0 || worker >= watch_.n_workers) watch_.bad_worker.fetch_add(1);
-        else watch_.workers.fetch_or(uint64_t(1) << worker % 64);
         if (before_ && before_->finished_.load() != before_->chunks_) watch_.early.fetch_add(1);
         if (index_ == watch_.cancel_step) watch_.cancel_on->cancel.store(true);
         for (volatile int i = 0; i < spin_ * (1 + chunk % 3); i = i + 1) {}
@@ -86,7 +85,6 @@ struct Pool {
         for (const auto& s : steps) counts.push_back(s->counts());
         result["finished"] = finished, result["complete"] = complete, result["counts"] = counts;
         result["early"] = watch.early.load(), result["bad_worker"] = watch.bad_worker.load();
-        result["workers"] = __builtin_popcountll(watch.workers.load());
         return result;
     }
 
@@ -98,6 +96,21 @@ struct Pool {
             finished = pool.parallel_for(chunks, [&](int chunk, int) { counts[size_t(chunk)].fetch_add(1); });
         }
         return py::make_tuple(finished, std::vector<int>(counts.begin(), counts.end()));
+    }
+
+    // A step whose chunks wait for each other: with as many chunks as threads it can end only when every worker takes one, so a
+    // worker that isn't woken shows, however slow the machine. Whether all met within `patience` seconds.
+    bool meet(int chunks, double patience) {
+        const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(patience);
+        std::atomic<int> arrived{0};
+        std::atomic<bool> alone{false};
+        py::gil_scoped_release free;
+        pool.parallel_for(chunks, [&](int, int) {
+            arrived.fetch_add(1);
+            while (arrived.load() < chunks && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+            if (arrived.load() < chunks) alone.store(true);
+        });
+        return !alone.load();
     }
 
     // A long plan that another thread cancels after `us` microseconds: (it finished, steps that ran).
@@ -140,6 +153,7 @@ void bind_pool(py::module_& m) {
         .def_property(
             "cancel", [](const Pool& p) { return p.pool.cancel.load(); }, [](Pool& p, bool on) { p.pool.cancel.store(on); })
         .def("run_steps", &Pool::run_steps, py::arg("chunks"), py::arg("repeats") = 1, py::arg("spin") = 0, py::arg("cancel_step") = -1)
+        .def("meet", &Pool::meet, py::arg("chunks"), py::arg("patience"))
         .def("parallel_for", &Pool::parallel_for, py::arg("chunks"))
         .def("cancel_from_outside", &Pool::cancel_from_outside, py::arg("steps"), py::arg("us"));
 }
