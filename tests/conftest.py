@@ -19,6 +19,7 @@ sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "fake"), s
 
 import build  # noqa: E402 - tests/fake/build.py
 from locked import cmake_build, toolchain  # noqa: E402
+from patience import in_thread, until  # noqa: E402
 
 
 # A runner started in the background ignores Ctrl-C, and its children inherit that; the tests of Ctrl-C need it to work.
@@ -63,6 +64,11 @@ class Strings:
     def evaluated(self):
         return self.lib.fake_evaluated()
 
+    @property
+    def begun(self):
+        """Tokens, and tenths of loads, that were begun: a call is under way."""
+        return self.lib.fake_begun()
+
 
 @pytest.fixture(scope="session")
 def fake():
@@ -77,6 +83,21 @@ def strings(fake):
     assert pulled.live == 0
     yield pulled
     pulled.reset()
+
+
+@pytest.fixture
+def under_way(strings):
+    """Runs it in a thread and returns when so many tokens were begun; each further one takes a second."""
+
+    def start(work, tokens=1):
+        strings.slow(1_000_000 if tokens == 1 else 50_000)
+        before = strings.begun
+        started = in_thread(work)
+        until(lambda: strings.begun >= before + tokens)
+        strings.slow(1_000_000)
+        return started
+
+    return start
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import resource
 import signal
 import subprocess
 import sys
-import time
+
+from patience import PATIENCE, until
 
 
 def _command(arguments):
@@ -27,11 +28,9 @@ def check_full_disk(arguments, out):
 def check_ctrl_c(arguments, folder):
     """When there are bytes in `folder`, which is empty before and after."""
     process = subprocess.Popen(_command(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 20
-    while time.monotonic() < until and not any(path.stat().st_size > 0 for path in folder.iterdir()):
-        time.sleep(0.01)
+    until(lambda: any(path.stat().st_size > 0 for path in folder.iterdir()))
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in errors, errors
     assert list(folder.iterdir()) == []
 

@@ -1,10 +1,9 @@
 """`Context`: running, outputs, stepping back, one caller at a time."""
 
-import threading
-import time
-
 import numpy as np
 import pytest
+
+from patience import PATIENCE, within
 
 
 @pytest.fixture
@@ -156,43 +155,24 @@ def test_a_failed_run_leaves_the_context_usable(context, strings, fake):
     assert context.logits().argmax() == 100
 
 
-def in_thread(work):
-    """Runs it in a thread; returns the thread and a list that gets the result or the exception."""
-    outcome = []
-
-    def body():
-        try:
-            outcome.append(work())
-        except Exception as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    return thread, outcome
-
-
-def test_a_second_caller_gets_busy(context, strings, fake):
-    strings.slow(5_000)
-    thread, outcome = in_thread(lambda: context.prefill([97] * 40))
-    time.sleep(0.05)
+def test_a_second_caller_gets_busy(context, strings, fake, under_way):
+    thread, outcome = under_way(lambda: context.prefill([97] * 40))
     with pytest.raises(fake.Busy):
         context.decode(97)
     with pytest.raises(fake.Busy):
         len(context)
+    strings.slow(0)
     thread.join()
     assert outcome == [None]
     assert len(context) == 40
 
 
-def test_cancel_from_another_thread(context, strings, fake):
+def test_cancel_from_another_thread(context, strings, fake, under_way):
     context.prefill([97])
-    strings.slow(20_000)
-    thread, outcome = in_thread(lambda: context.prefill([97] * 60))
-    time.sleep(0.1)
-    begin = time.monotonic()
-    context.cancel()
-    thread.join()
-    assert time.monotonic() - begin < 0.5
+    thread, outcome = under_way(lambda: context.prefill([97] * 60))
+    with within(PATIENCE / 2):
+        context.cancel()
+        thread.join()
     assert isinstance(outcome[0], fake.Cancelled)
     strings.slow(0)
     assert context.tokens == [97]
@@ -204,26 +184,25 @@ def test_cancel_with_nothing_running(context):
     context.prefill([97])
 
 
-def test_two_contexts_run_in_parallel(model, strings):
-    strings.slow(5_000)
+def test_two_contexts_run_in_parallel(model, strings, fake, under_way):
+    """One begins and ends while the other is inside: the GIL was released."""
     with model.context(64) as first, model.context(64) as second:
-        begin = time.monotonic()
-        thread, outcome = in_thread(lambda: first.prefill([97] * 40))
-        second.prefill([97] * 40)
+        thread, outcome = under_way(lambda: first.prefill([97] * 60))
+        second.prefill([97])
+        with pytest.raises(fake.Busy):
+            len(first)
+        strings.slow(0)
         thread.join()
-        elapsed = time.monotonic() - begin
     assert outcome == [None]
-    assert elapsed < 0.35, "0.2 s each: the GIL was not released"
 
 
-def test_closing_during_a_run_frees_nothing_under_its_feet(model, strings):
+def test_closing_during_a_run_frees_nothing_under_its_feet(model, strings, under_way):
     context = model.context(64)
-    strings.slow(5_000)
     before = strings.live
-    thread, outcome = in_thread(lambda: context.prefill([97] * 40))
-    time.sleep(0.05)
+    thread, outcome = under_way(lambda: context.prefill([97] * 60))
     context.close()
     assert strings.live == before
+    strings.slow(0)
     thread.join()
     assert outcome == [None]
     del thread

@@ -14,6 +14,7 @@ import pytest
 from device_models import BEFORE, N, decode, greedy, ids_of, needs, nmse, open_model, rounds, rows_in_pieces
 from htp_support import DIE, FAIL, SLEEP, child, clear_faults, inject, own_simulator, simulators
 from test_goldens import GOLDEN, SHAPES, model_path
+from patience import PATIENCE, over_and_over, until, within
 
 DEVICE = os.environ.get("PILLION_TEST_HTP", "htp:sim")
 PAIRS = ["tiny-e2b", "tiny-e4b-dims", "tiny-dense", "tiny-moe"]
@@ -250,11 +251,10 @@ def test_a_child_that_does_not_answer_is_given_up(pillion, tiny, monkeypatch):
         context.set_tokens(ids[:10])
         want = context.logits()
         monkeypatch.setenv("PILLION_HTP_TIMEOUT", "0.3")
-        inject(SLEEP, op=3, ms=20_000)
-        begin = time.monotonic()
-        with pytest.raises(pillion.DeviceLostError, match="did not answer within 300 ms"):
+        inject(SLEEP, op=3, ms=4_000 * PATIENCE)
+        with within(PATIENCE), pytest.raises(pillion.DeviceLostError, match="did not answer within 300 ms"):
             context.decode(ids[10])
-        assert time.monotonic() - begin < 5 and len(context) == 10
+        assert len(context) == 10
         monkeypatch.delenv("PILLION_HTP_TIMEOUT")
         context.set_tokens(ids[:10])
         assert np.array_equal(context.logits(), want)
@@ -281,16 +281,11 @@ def test_a_pair_survives_a_loss(pillion):
 
 @only_sim
 def test_cancelling(pillion, tiny):
-    import threading
-
     ids = (ids_of("tiny-e2b") * 8)[:40]
     with tiny.context(64) as context:
         inject(SLEEP, op=2, ms=300)
-        timer = threading.Timer(0.1, context.cancel)
-        timer.start()
-        with pytest.raises(pillion.Cancelled):
+        with over_and_over(context.cancel), pytest.raises(pillion.Cancelled):
             context.prefill(ids)
-        timer.join()
         assert len(context) == 0
         context.prefill(ids)
         assert len(context) == 40
@@ -308,11 +303,7 @@ def test_the_child_leaves_with_its_parent(tmp_path):
         [sys.executable, "-c", code, model_path("tiny-e2b"), os.path.dirname(__file__)], capture_output=True, text=True
     )
     pid = int(done.stdout)
-    for _ in range(100):
-        if not os.path.exists(f"/proc/{pid}") or open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z":
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"process {pid} is still there")
+    until(lambda: not os.path.exists(f"/proc/{pid}") or open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z")
 
 
 # ---- what is refused, and how ----

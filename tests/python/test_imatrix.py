@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from build import REPOSITORY
+from patience import PATIENCE, over_and_over, until, within
 
 gguf = pytest.importorskip("gguf")
 
@@ -138,20 +137,8 @@ def test_a_broken_run_spoils_the_sums(pillion, target):
     with target.context(64) as context, pytest.raises(pillion.UsageError, match="collect_activations"):
         context.activations()
     with target.context(2048, n_batch=16, collect_activations=True) as context:
-        over = threading.Event()
-
-        def press():
-            while not over.wait(0.002):
-                context.cancel()
-
-        thread = threading.Thread(target=press)
-        thread.start()
-        try:
-            with pytest.raises(pillion.Cancelled):
-                context.score([5] * 2000)
-        finally:
-            over.set()
-            thread.join()
+        with over_and_over(context.cancel), pytest.raises(pillion.Cancelled):
+            context.score([5] * 2000)
         with pytest.raises(pillion.UsageError, match="broken off"):
             context.activations()
 
@@ -306,12 +293,14 @@ def test_ctrl_c_writes_nothing(fake, toy_file, tmp_path):
     folder.mkdir()
     cli = [sys.executable, str(REPOSITORY / "tests" / "fake" / "cli.py")]
     arguments = ["imatrix", "-m", str(toy_file()), "-f", str(text), "-o", str(folder / "out.gguf"), "--chunk", "64"]
-    process = subprocess.Popen(
-        [*cli, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "FAKE_SLOW": "5000"}
-    )
-    time.sleep(2.0)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    environment = {**os.environ, "FAKE_SLOW": "50000", "FAKE_MARKS": str(marks)}  # over a minute
+    process = subprocess.Popen([*cli, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    until((marks / "eval").exists)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    with within(PATIENCE):
+        _, errors = process.communicate(timeout=2 * PATIENCE)
     assert (process.returncode, errors.strip()) == (130, "")
     assert list(folder.iterdir()) == []
 

@@ -7,34 +7,39 @@ import time
 
 import pytest
 
+from patience import until
 
 # A press may hit a weakref callback of Python's own, where it is reported and lost; the test with three presses shows it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @contextlib.contextmanager
-def ctrl_c(after, times=1):
-    """Presses Ctrl-C after so many seconds; checks that KeyboardInterrupt comes soon."""
+def ctrl_c(strings, after, times=1):
+    """Presses Ctrl-C when so many tokens (tenths of a load) have begun; KeyboardInterrupt comes within the next few."""
     main = threading.main_thread().ident
+    strings.slow(50_000)
+    begun = strings.begun + after
 
     def press():
+        until(lambda: strings.begun >= begun)
+        strings.slow(1_000_000)
         for _ in range(times):
             signal.pthread_kill(main, signal.SIGINT)
             time.sleep(0.005)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(after, press)
-    timer.start()
-    begin = time.monotonic()
+    presser = threading.Thread(target=press, daemon=True)
+    presser.start()
     try:
         with pytest.raises(KeyboardInterrupt):
             yield
-        assert time.monotonic() - begin < after + 0.5
-        timer.join()
+        assert strings.begun <= begun + 5
+        presser.join()
     except KeyboardInterrupt:
         pass  # a second press that arrived after the first was handled
     finally:
-        timer.join()
+        presser.join()
+        strings.slow(0)
         signal.signal(signal.SIGINT, before)
 
 
@@ -42,37 +47,30 @@ def ctrl_c(after, times=1):
 def test_prefill(fake, strings, toy_file, times):
     with fake.Model.open(toy_file()) as model, model.context(4096) as context:
         context.prefill([97, 98])
-        strings.slow(10_000)
-        with ctrl_c(after=0.1, times=times):
+        with ctrl_c(strings, after=5, times=times):
             context.prefill([97] * 1000)
-        strings.slow(0)
         assert context.tokens == [97, 98]
         context.decode(99)
         assert context.logits().argmax() == 100
 
 
 def test_loading(fake, strings, toy_file):
-    strings.slow(100_000)
-    with ctrl_c(after=0.15):
+    with ctrl_c(strings, after=2):
         fake.Model.open(toy_file())
     assert strings.live == 0
 
 
 def test_complete(fake, strings, toy_file):
     with fake.LLM(toy_file(), n_ctx=4096) as llm:
-        strings.slow(10_000)
-        with ctrl_c(after=0.1):
+        with ctrl_c(strings, after=5):
             llm.complete("x" * 2000)
-        strings.slow(0)
         assert llm.complete("abc", max_tokens=2, temperature=0)["choices"][0]["text"] == "de"
 
 
 def test_between_tokens(fake, strings, toy_file):
     with fake.LLM(toy_file(), n_ctx=4096) as llm:
-        strings.slow(5_000)
-        with ctrl_c(after=0.2):
+        with ctrl_c(strings, after=20):
             llm.complete("abc", max_tokens=1000)
-        strings.slow(0)
         assert llm.complete("abc", max_tokens=2, temperature=0)["choices"][0]["text"] == "de"
 
 

@@ -2,10 +2,11 @@
 
 import math
 import random
-import threading
 import time
 
 import pytest
+
+from patience import PATIENCE, in_thread, over_and_over, until, within
 
 
 def text_of(result):
@@ -330,40 +331,22 @@ def test_a_failed_step_ends_the_generation_and_not_the_llm(toy_llm, strings, fak
 # ---- cancelling, threads ----
 
 
-def in_thread(work):
-    outcome = []
-
-    def body():
-        try:
-            outcome.append(work())
-        except Exception as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    return thread, outcome
-
-
-@pytest.mark.parametrize("prompt, wait", [("x" * 200, 0.1), ("abc", 0.3), ("x" * 200, 0)])
-def test_cancel_from_another_thread(toy_llm, strings, fake, prompt, wait):
-    strings.slow(10_000)
-    thread, outcome = in_thread(lambda: greedy(toy_llm, prompt, max_tokens=None))
-    while toy_llm._current() is None:
-        time.sleep(0.001)
-    time.sleep(wait)
-    begin = time.monotonic()
-    toy_llm.cancel()
-    thread.join()
-    assert time.monotonic() - begin < 0.5
+@pytest.mark.parametrize("prompt, tokens", [("x" * 200, 2), ("abc", 20), ("x" * 200, 0)])
+def test_cancel_from_another_thread(toy_llm, strings, fake, under_way, prompt, tokens):
+    """In the prompt, between tokens, and before the first."""
+    thread, outcome = under_way(lambda: greedy(toy_llm, prompt, max_tokens=None), tokens)
+    until(lambda: toy_llm._current() is not None)
+    with within(PATIENCE / 2):
+        toy_llm.cancel()
+        thread.join()
     assert isinstance(outcome[0], fake.Cancelled)
     strings.slow(0)
     assert text_of(greedy(toy_llm, "abc", max_tokens=2)) == "de"
 
 
 def test_cancel_a_call_of_the_main_thread(toy_llm, strings, fake):
-    strings.slow(10_000)
-    threading.Timer(0.1, toy_llm.cancel).start()
-    with pytest.raises(fake.Cancelled):
+    strings.slow(1_000_000)
+    with over_and_over(toy_llm.cancel), within(PATIENCE), pytest.raises(fake.Cancelled):
         greedy(toy_llm, "x" * 200)
 
 
@@ -374,12 +357,11 @@ def test_cancel_with_nothing_to_cancel(toy_llm):
     assert text_of(greedy(toy_llm, "abc", max_tokens=2)) == "de"
 
 
-def test_another_threads_call_gets_busy(toy_llm, strings, fake):
-    strings.slow(5_000)
-    thread, outcome = in_thread(lambda: greedy(toy_llm, "x" * 100, max_tokens=2))
-    time.sleep(0.1)
+def test_another_threads_call_gets_busy(toy_llm, strings, fake, under_way):
+    thread, outcome = under_way(lambda: greedy(toy_llm, "x" * 100, max_tokens=2))
     with pytest.raises(fake.Busy):
         greedy(toy_llm, "abc")
+    strings.slow(0)
     thread.join()
     assert text_of(outcome[0]) == "yz"
 

@@ -3,10 +3,10 @@
 import dataclasses
 import gc
 import itertools
-import threading
-import time
 
 import pytest
+
+from patience import PATIENCE, within
 
 KS = range(1, 9)
 WRONG = [(), (0,), (1,), (2, 5), tuple(range(8))]  # positions at which the drafter is wrong
@@ -276,19 +276,16 @@ def test_dropped_pairs_are_freed(fake, strings, files):
     assert strings.live == 0
 
 
-def test_a_second_thread_gets_busy(fake, strings, pair, greedy):
+def test_a_second_thread_gets_busy(fake, strings, pair, greedy, under_way):
     pair.set_tokens(b"abc")
     pair.step(greedy)
-    strings.slow(100_000)
-    thread = threading.Thread(target=pair.step, args=(greedy, 3))
-    thread.start()
-    time.sleep(0.1)
+    thread, _ = under_way(lambda: pair.step(greedy, 3))
     with pytest.raises(fake.Busy):
         pair.step(greedy)
     with pytest.raises(fake.Busy):
         pair.set_tokens(b"x")
-    thread.join()
     strings.slow(0)
+    thread.join()
     assert pair.step(greedy, 1).tokens == [*b"ij"]
 
 
@@ -380,21 +377,11 @@ def test_an_error_leaves_a_usable_llm(fake, paired, strings):
         assert text_of(paired.complete("abc", temperature=0, max_tokens=9)) == "defghijkl"
 
 
-def test_cancel_in_a_round(fake, paired, strings):
-    strings.slow(30_000)
-    outcome = []
-
-    def work():
-        try:
-            paired.complete("ab", temperature=0, max_tokens=200, draft=8)
-        except fake.PillionError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    time.sleep(0.3)
-    paired.cancel()
-    thread.join(2)
+def test_cancel_in_a_round(fake, paired, strings, under_way):
+    thread, outcome = under_way(lambda: paired.complete("ab", temperature=0, max_tokens=200, draft=8), tokens=10)
+    with within(PATIENCE / 2):
+        paired.cancel()
+        thread.join()
     assert isinstance(outcome[0], fake.Cancelled)
     strings.slow(0)
     assert text_of(paired.complete("ab", temperature=0, max_tokens=3)) == "cde"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import PATIENCE, in_thread
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 SHAPES = ["tiny-e2b", "tiny-e4b-dims", "tiny-dense", "tiny-moe"]
@@ -496,25 +497,15 @@ def test_small_outputs_shorten_the_draft(shape, greedy):
 
 def test_cancel_during_a_round(llms, pillion):
     """Whatever the moment, the next text is right."""
-    import threading
     import time
 
     paired, plain = llms
     expected = text_of(plain.complete(PROMPT, temperature=0, max_tokens=30))
     for delay in (0.0, 0.003, 0.01, 0.02):
-        outcome = []
-
-        def work():
-            try:
-                paired.complete(PROMPT, temperature=0, max_tokens=250, draft=4)
-            except pillion.Cancelled as error:
-                outcome.append(error)
-
-        thread = threading.Thread(target=work)
-        thread.start()
+        thread, _ = in_thread(lambda: paired.complete(PROMPT, temperature=0, max_tokens=250, draft=4))
         time.sleep(delay)
         paired.cancel()
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
         assert text_of(paired.complete(PROMPT, temperature=0, max_tokens=30, draft=4)) == expected
 

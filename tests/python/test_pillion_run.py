@@ -3,9 +3,9 @@
 import re
 import signal
 import subprocess
-import time
 
 import pytest
+from patience import PATIENCE, until
 
 PROMPT = "In the beginning"
 
@@ -123,9 +123,15 @@ def test_help_lists_every_option_and_version_says_it(program, pillion):
     assert run(program, "--version").stdout == f"pillion {pillion.__version__}\n"
 
 
+def blocked(pid, number):
+    with open(f"/proc/{pid}/status") as file:
+        mask = next(line.split()[1] for line in file if line.startswith("SigBlk:"))
+    return int(mask, 16) >> (number - 1) & 1
+
+
 def stopped(child, number):
     child.send_signal(number)
-    _, error = child.communicate(timeout=30)
+    _, error = child.communicate(timeout=PATIENCE)
     return child.returncode, error
 
 
@@ -141,9 +147,9 @@ def test_a_signal_stops_the_text(program, tiny_target, number):
 def test_a_signal_stops_the_wait_for_a_prompt(program, tiny_target):
     command = [*program, "-m", str(tiny_target), "-f", "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        time.sleep(0.2)
+        until(lambda: blocked(child.pid, signal.SIGINT))  # a thread waits for it
         child.send_signal(signal.SIGINT)
-        assert child.wait(timeout=30) == 130
+        assert child.wait(timeout=PATIENCE) == 130
         assert child.stderr.read() == "\nstopped\n"
 
 

@@ -5,12 +5,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
 from device_models import decode, ids_of, needs, nmse, open_model, rounds
 from test_goldens import GOLDEN, SHAPES, model_path
+from patience import over_and_over
 
 DEVICE = os.environ.get("PILLION_TEST_CUDA", "cuda:sim")
 PAIRS = ["tiny-e2b", "tiny-moe"]
@@ -161,21 +161,10 @@ def test_cancel_in_a_divided_model(pillion):
     ids = ids_of("tiny-e2b")
     with split_model(pillion, "tiny-e2b", 3) as model, model.context(512, n_batch=16) as context:
         context.prefill(ids[:5])
-
-        over = threading.Event()
-
-        def again():
-            while not over.wait(0.005):
-                context.cancel()
-
-        thread = threading.Thread(target=again, daemon=True)
-        thread.start()
-        with pytest.raises(pillion.Cancelled):
-            for _ in range(20):
+        with over_and_over(context.cancel), pytest.raises(pillion.Cancelled):
+            for _ in range(1000):
                 context.prefill(ids * 2)
                 context.rewind(5)
-        over.set()
-        thread.join()
         assert len(context.tokens) >= 5
         context.rewind(5)
         context.prefill(ids[5:8])
