@@ -18,7 +18,8 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 PACKAGE = REPOSITORY / "python" / "pillion"
 HEADER = REPOSITORY / "csrc" / "include" / "pillion.h"
-SOURCES = [HEADER, HERE / "fake_pillion.c", HERE / "fake_pillion.h", PACKAGE / "_cdef.py", Path(__file__)]
+PARTS = sorted(HERE.glob("fake_*.c"))
+SOURCES = [HEADER, *PARTS, *sorted(HERE.glob("*.h")), PACKAGE / "_cdef.py", Path(__file__)]
 
 
 def load():
@@ -56,7 +57,7 @@ def _compile(folder, module):
     strings = (HERE / "fake_pillion.h").read_text().split("/* FAKE BEGIN */")[1].split("/* FAKE END */")[0]
     cdef.emit(HEADER, folder / "_capi.c", "pillion_fake._capi", strings, '#include "fake_pillion.h"\n')
     includes = [f"-I{folder}" for folder in (HEADER.parent, HERE, sysconfig.get_paths()["include"])]
-    command = ["cc", "-std=gnu11", "-O1", "-g", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wno-unused-function", *includes]
-    sources = [folder / "_capi.c", HERE / "fake_pillion.c"]
-    subprocess.run([*command, *sources, "-o", folder / "part.so", "-lm", "-pthread"], check=True)
+    flags = ["-std=gnu11", "-O1", "-g", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-function"]
+    sources = [folder / "_capi.c", *PARTS]
+    subprocess.run(["cc", *flags, *includes, *sources, "-o", folder / "part.so", "-lm", "-pthread"], check=True)
     (folder / "part.so").replace(module)

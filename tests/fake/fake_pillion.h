@@ -1,4 +1,13 @@
-/* The strings by which tests pull the stand-in library. What it does without them: fake_pillion.c. */
+/* A stand-in for the library behind pillion.h, for tests of the Python layer: the whole ABI over a toy model, deterministic and
+ * quick, with strings (below) to make it fail, dawdle or say what a test wants.
+ *
+ * Model file: a text file whose first line is "fake". Each further line "key=value" is metadata; the value is JSON, or a string
+ * when it begins with '"'. Keys of effect: fake.arch, fake.suppress (a token), fake.drafter (an assistant; its
+ * gemma4-assistant.embedding_length_out must be 8 if it has one), fake.head ("ordered", "dense").
+ * Tokenizer: bytes are tokens 0..255; 256 <bos>, 257 <eos>, 258 <turn>, 259 </turn> (ends too), 260 <image>.
+ * Next token: the script's where there is one; else the letter after the last one ('z' is followed by 'a', all else by 'a').
+ * Drafters know the next token, unless fake_lies() has them say '!' instead.
+ */
 #ifndef FAKE_PILLION_H
 #define FAKE_PILLION_H
 

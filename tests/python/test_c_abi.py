@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from build import HEADER, HERE, REPOSITORY
+from build import HEADER, PARTS, REPOSITORY
 
 C = REPOSITORY / "tests" / "c"
 WARNINGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", f"-I{HEADER.parent}"]
@@ -31,7 +31,7 @@ def test_the_abi_of_the_library(libpillion, tiny_target, tmp_path):
 
 def test_the_stand_in_keeps_to_the_same_abi(toy_file, tmp_path):
     part = tmp_path / "fake.o"
-    subprocess.run(["cc", "-std=gnu11", f"-I{HEADER.parent}", "-c", HERE / "fake_pillion.c", "-o", part], check=True)
+    subprocess.run(["cc", "-std=gnu11", f"-I{HEADER.parent}", "-r", *PARTS, "-o", part], check=True)
     program = compiled(tmp_path / "abi_test", "abi_test.c", part, "-lm", "-pthread")
     result = subprocess.run([program, toy_file()], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -1,0 +1,80 @@
+/* The sampler: greedy at temperature 0, else drawn; bans and presence penalty are honoured. */
+#include "fake_state.h"
+
+#include <math.h>
+
+struct pillion_sampler {
+    pillion_sampler_config config;
+    int32_t* bias_tokens;
+    float* bias_values;
+    uint64_t state;
+    int32_t seen[64];
+    size_t n_seen;
+};
+
+void pillion_sampler_config_init(pillion_sampler_config* config, size_t size) { fake_init_config(config, size); }
+
+pillion_status pillion_sampler_new(const pillion_sampler_config* given, pillion_sampler** out) {
+    BEGIN();
+    NEED(out);
+    pillion_sampler* sampler = calloc(1, sizeof *sampler);
+    if (!fake_read_config(&sampler->config, sizeof sampler->config, given))
+        return free(sampler), fake_invalid("pillion_sampler_config: unknown fields are not zero");
+    const size_t n = sampler->config.n_bias;
+    sampler->bias_tokens = calloc(n + 1, sizeof(int32_t));
+    sampler->bias_values = calloc(n + 1, sizeof(float));
+    if (n) memcpy(sampler->bias_tokens, sampler->config.bias_tokens, n * sizeof(int32_t));
+    if (n) memcpy(sampler->bias_values, sampler->config.bias_values, n * sizeof(float));
+    static atomic_ullong random_seed = 12345;
+    sampler->state = sampler->config.seed ? sampler->config.seed : ++random_seed;
+    ++fake_objects;
+    *out = sampler;
+    return PILLION_OK;
+}
+void pillion_sampler_free(pillion_sampler* sampler) {
+    if (!sampler) return;
+    --fake_objects;
+    free(sampler->bias_tokens);
+    free(sampler->bias_values);
+    free(sampler);
+}
+
+pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, int32_t* token) {
+    BEGIN();
+    NEED(sampler && context && token && row < context->n_rows);
+    float logits[N_VOCAB];
+    memcpy(logits, context->logits[row], sizeof logits);
+    for (size_t i = 0; i < sampler->config.n_bias; ++i) {
+        NEED(known(sampler->bias_tokens[i]));
+        logits[sampler->bias_tokens[i]] += sampler->bias_values[i];
+    }
+    char seen[N_VOCAB] = {0};
+    for (size_t i = 0; i < sampler->n_seen; ++i) seen[sampler->seen[i]] = 1;
+    for (int j = 0; j < N_VOCAB; ++j) logits[j] -= seen[j] ? sampler->config.presence_penalty : 0;
+    if (sampler->config.temperature > 0) {
+        for (int j = 0; j < N_VOCAB; ++j) {    /* the largest of logit / temperature + Gumbel noise is a draw */
+            sampler->state = sampler->state * 6364136223846793005u + 1442695040888963407u;
+            const double uniform = ((double)(sampler->state >> 11) + 0.5) / 9007199254740992.0;
+            logits[j] = (float)(logits[j] / sampler->config.temperature - log(-log(uniform)));
+        }
+    }
+    int best = 0;
+    for (int j = 1; j < N_VOCAB; ++j)
+        if (logits[j] > logits[best]) best = j;
+    *token = best;
+    return PILLION_OK;
+}
+pillion_status pillion_sampler_accept(pillion_sampler* sampler, int32_t token) {
+    BEGIN();
+    NEED(sampler && known(token));
+    sampler->seen[sampler->n_seen++ % 64] = token;
+    if (sampler->n_seen > 64) sampler->n_seen = 64;
+    return PILLION_OK;
+}
+pillion_status pillion_sampler_reset(pillion_sampler* sampler) {
+    BEGIN();
+    NEED(sampler);
+    sampler->n_seen = 0;
+    sampler->state = sampler->config.seed;
+    return PILLION_OK;
+}
