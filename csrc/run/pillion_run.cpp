@@ -1,18 +1,18 @@
 // pillion-run: continues a text, on the C ABI alone. For machines without Python: a phone reached by adb, a Jetson, a container.
-// Exit status: 0 done, 1 an error (one sentence on stderr), 2 wrong usage, 130 stopped by Ctrl-C.
+// Exit status: 0 done, 1 an error (one sentence on stderr), 2 wrong usage, 130 stopped by Ctrl-C. Who stops reading a pipe ends it by SIGPIPE.
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <fstream>
-#include <iostream>
-#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -26,6 +26,13 @@ namespace pillion::run {
 namespace {
 
 constexpr int kStopped = 130;    // by a signal, as shells say it
+constexpr size_t kPromptMost = size_t(64) << 20;    // bytes: no context holds more, and a device file has no end
+
+// A file that is opened later must not become what was closed.
+void keep_standard_files_open() {
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0) (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);    // reading and writing go on failing
+}
 
 struct Failure {
     pillion_status status;
@@ -92,12 +99,36 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+std::string read_all(int fd, const std::string& name) {
+    std::string text;
+    for (;;) {
+        char piece[1 << 16];
+        const ssize_t n = read(fd, piece, sizeof piece);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) throw UsageError("the prompt's file " + name + " can't be read: " + strerror(errno));
+        if (n == 0) return text;
+        text.append(piece, size_t(n));
+        if (text.size() > kPromptMost)
+            throw UsageError("the prompt's file " + name + " is longer than " + std::to_string(kPromptMost >> 20) + " MB");
+    }
+}
+
 std::string read_prompt(const Options& o) {
     if (o.has_prompt) return o.prompt;
-    if (o.file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-    std::ifstream in(o.file, std::ios::binary);
-    if (!in) throw UsageError("the prompt's file " + o.file + " can't be read");
-    return {std::istreambuf_iterator<char>(in), {}};
+    if (o.file == "-") return read_all(STDIN_FILENO, "-");
+    struct File {
+        int fd;
+        ~File() {
+            if (fd >= 0) close(fd);
+        }
+    } file{open(o.file.c_str(), O_RDONLY | O_CLOEXEC)};
+    if (file.fd < 0) throw UsageError("the prompt's file " + o.file + " can't be read: " + strerror(errno));
+    return read_all(file.fd, o.file);
+}
+
+// Text that did not arrive is an error, also where the system only finds out when it is flushed.
+void flush_text(bool is_written = true) {
+    if (!is_written || fflush(stdout) != 0) throw Failure{PILLION_ERROR_INTERNAL, std::string("the text can't be written to stdout: ") + strerror(errno)};
 }
 
 Model open_model(const std::string& path, const std::string& device, const Options& o, int32_t n_gpu_layers = 0, bool metadata_only = false) {
@@ -221,7 +252,7 @@ void write_token(const pillion_tokenizer* tokenizer, int32_t token) {
     bytes.resize(n);
     if (status == PILLION_ERROR_BUFFER_TOO_SMALL) status = pillion_tokenizer_token_bytes(tokenizer, token, 0, &bytes[0], n, &n);
     check(status);
-    if (fwrite(bytes.data(), 1, n, stdout) != n) throw Failure{PILLION_ERROR_INTERNAL, "the text can't be written to stdout"};
+    if (fwrite(bytes.data(), 1, n, stdout) != n) flush_text(false);
 }
 
 void report(const pillion_pair* pair, bool drafting, size_t n_prompt, double prompt_s, size_t n_text, double text_s) {
@@ -277,11 +308,10 @@ void generate(const Options& o, Interrupt& interrupt) {
                                 sizeof round));
         written += n;
         for (size_t i = 0; i < n - (round.ended ? 1 : 0); i++) write_token(shared, step[i]);
-        fflush(stdout);
+        flush_text();
         if (round.ended) break;
     }
-    fputc('\n', stdout);
-    fflush(stdout);
+    flush_text(fputc('\n', stdout) != EOF);
     report(pair.get(), drafting, tokens.size(), prompt_s, written, seconds_since(text_begin));
 }
 
@@ -290,12 +320,13 @@ void generate(const Options& o, Interrupt& interrupt) {
 
 int main(int argc, char** argv) {
     using namespace pillion::run;
+    keep_standard_files_open();
     Interrupt interrupt;
     try {
         const Options options = read_options(argc, argv);
-        if (options.help) return fputs(help_text().c_str(), stdout) < 0;
-        if (options.version) return printf("pillion %s\n", pillion_version()) < 0;
-        generate(options, interrupt);
+        if (options.help) flush_text(fputs(help_text().c_str(), stdout) >= 0);
+        else if (options.version) flush_text(printf("pillion %s\n", pillion_version()) >= 0);
+        else generate(options, interrupt);
         return 0;
     } catch (const UsageError& e) {
         fprintf(stderr, "error: %s\n", e.what());

@@ -44,14 +44,23 @@ const std::string& one_of(const std::string& name, const std::string& text, cons
     throw UsageError(name + " is " + text + "; it can be " + list);
 }
 
+const std::string& named(const std::string& name, const std::string& text) {
+    if (text.empty()) throw UsageError(name + " is empty");
+    return text;
+}
+
 constexpr int kMost = std::numeric_limits<int32_t>::max();
 using Text = const std::string&;
 
 const Option kOptions[] = {
-    {"-m", "--model", "FILE", "the model, a GGUF file", [](Options& o, Text, Text v) { o.model = v; }},
-    {"-md", "--model-draft", "FILE", "the drafter; lookup: prompt lookup; none", [](Options& o, Text, Text v) { o.drafter = v; }},
+    {"-m", "--model", "FILE", "the model, a GGUF file", [](Options& o, Text n, Text v) { o.model = named(n, v); }},
+    {"-md", "--model-draft", "FILE", "the drafter; lookup: prompt lookup; none",
+     [](Options& o, Text n, Text v) {
+         if (v == "auto") throw UsageError(n + " is auto, which only `pillion run` knows: name the drafter's file, lookup or none");
+         o.drafter = named(n, v);
+     }},
     {"-p", "--prompt", "TEXT", "the text to continue", [](Options& o, Text, Text v) { o.prompt = v, o.has_prompt = true; }},
-    {"-f", "--file", "FILE", "read the prompt from a file; - is stdin", [](Options& o, Text, Text v) { o.file = v, o.has_file = true; }},
+    {"-f", "--file", "FILE", "read the prompt from a file; - is stdin", [](Options& o, Text n, Text v) { o.file = named(n, v), o.has_file = true; }},
     {"-n", "--n-predict", "N", "most tokens to write; -1: until the model ends",
      [](Options& o, Text n, Text v) { o.n_predict = int(whole(n, v, -1, kMost)); }},
     {"-c", "--ctx-size", "N", "positions of the context; 0: the model's, at most 4096",
@@ -68,9 +77,9 @@ const Option kOptions[] = {
      [](Options& o, Text n, Text v) { o.seed = whole(n, v, -1, std::numeric_limits<int64_t>::max()); }},
     {"-fa", "--flash-attn", "WHEN", "auto, on or off", [](Options& o, Text n, Text v) { o.flash_attn = one_of(n, v, {"auto", "on", "off"}); }},
     {"", "--kv-type", "TYPE", "type of the KV cache: f16 or q8_0", [](Options& o, Text n, Text v) { o.kv_type = one_of(n, v, {"f16", "q8_0"}); }},
-    {"", "--device", "NAME", "where the model runs: auto, cpu, cuda, cuda:1, htp", [](Options& o, Text, Text v) { o.device = v; }},
+    {"", "--device", "NAME", "where the model runs: auto, cpu, cuda, cuda:1, htp", [](Options& o, Text n, Text v) { o.device = named(n, v); }},
     {"", "--draft-device", "NAME", "where the drafter runs; auto: beside the model (htp: on the CPU)",
-     [](Options& o, Text, Text v) { o.draft_device = v; }},
+     [](Options& o, Text n, Text v) { o.draft_device = named(n, v); }},
     {"-ngl", "--n-gpu-layers", "N", "layers on the device, from the last one down; -1: as many as fit",
      [](Options& o, Text n, Text v) { o.n_gpu_layers = int(whole(n, v, -1, kMost)); }},
     {"", "--strict", "", "what does not fit the device is an error", [](Options& o, Text, Text) { o.strict = true; }},
@@ -81,7 +90,7 @@ const Option kOptions[] = {
      }},
     {"", "--spec-draft-p-min", "P", "a draft less likely than this ends the draft; 0: off",
      [](Options& o, Text n, Text v) { o.p_min = real(n, v, 0, 1); }},
-    {"", "--draft-sampling", "HOW", "greedy, or probabilistic: drafts are drawn and verified by rejection",
+    {"", "--spec-draft-sampling", "HOW", "greedy, or probabilistic: drafts are drawn and verified by rejection",
      [](Options& o, Text n, Text v) { o.draft_sampling = one_of(n, v, {"greedy", "probabilistic"}); }},
     {"", "--draft-dense-head", "", "the drafter scores the whole vocabulary", [](Options& o, Text, Text) { o.dense_head = true; }},
     {"", "--no-mmap", "", "read the file into memory instead of mapping it", [](Options& o, Text, Text) { o.no_mmap = true; }},
@@ -92,7 +101,7 @@ const Option kOptions[] = {
 const Option& find(const std::string& word) {
     for (const Option& option : kOptions)
         if (word == option.name || (*option.brief && word == option.brief)) return option;
-    throw UsageError("there is no option " + word + "; --help lists them");
+    throw UsageError("there is no option " + (word.empty() ? "\"\"" : word) + "; --help lists them");
 }
 
 }  // namespace
@@ -121,7 +130,8 @@ Options read_options(int argc, char** argv) {
 
 std::string help_text() {
     std::string out = "usage: pillion-run -m FILE -p TEXT [options]\n\nContinues a text. The text goes to stdout, everything else to stderr.\n"
-                      "Sampling settings that are not given are those the model file recommends.\n\n";
+                      "Sampling settings that are not given are those the model file recommends.\n"
+                      "Exit status: 0 done, 1 an error, 2 wrong usage, 130 stopped.\n\n";
     for (const Option& o : kOptions) {
         std::string left = std::string("  ") + (*o.brief ? std::string(o.brief) + ", " : "") + o.name + " " + o.value;
         left.resize(left.size() < 34 ? 34 : left.size() + 1, ' ');

@@ -1,12 +1,17 @@
 // A libcdsprpc that plays driver and DSP in the process that opens it: the functions that the host opens at run time, over the DSP's own
-// sources built for the PC. Behaves as FAKE_CDSPRPC says, words "name=number" apart by commas; codes are AEE codes as the driver gives them:
+// sources built for the PC. It keeps the rules that the public driver keeps (docs/hexagon_driver.md) and answers with its codes. It behaves as
+// FAKE_CDSPRPC says, words "name=number" apart by commas; codes are AEE codes as the driver gives them:
 //   arch=0x73       the architecture it tells, as the driver's number          unsigned=0     no unsigned process domains
 //   unsigned_error= of the request for one          open_error= of opening the program          start_error= of its first call
 //   reserve_error=  of a second session             mmap_error= of mapping memory               sessions=1   how many there may be
+//   uri=0           an older system: no FASTRPC_GET_URI                                          space=N      MB that a process can map
 //   lose=N          the N-th run is not answered: the queue's error callback is called with `lose_error` (104) and all calls fail after it
-//   hang=N          the N-th run is never answered
+//   hang=N          the N-th run is never answered; killing the process ends that, and calls the callback with 39
+//   silent=1        ... but does not call it
+//   interrupt=N     every read is interrupted by a signal N times first
 //   version=N       the program accepts this wire version only
-// FAKE_CDSPRPC_LOG names a file that gets a line a call. Memory must be announced (fastrpc_mmap) before the DSP may map it.
+// FAKE_CDSPRPC_LOG names a file that gets a line a call; what breaks a rule is a line that begins with "rule". Built with -DNO_ALLOC2 it has
+// no rpcmem_alloc2, as older systems.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdarg.h>
@@ -22,8 +27,11 @@
 #include "backends/htp/dsp/workers.h"
 #include "backends/htp/wire/htp_fastrpc.h"
 
-enum { MEMORY_MAX = 256, SESSIONS_MAX = 8, ECONNRESET_DSP = 104, EEXPIRED = 0x0C, ENOSUCHMAP = 0x48, EBADPARM = 0x0E, EVERSION = 0x04 };
-enum { FIRST_DOMAIN = 3, RESERVED_DOMAIN = 16 };
+enum { MEMORY_MAX = 256, SESSIONS_MAX = 4, BUFFERS_MAX = 64, MESSAGE_MAX = 65536, QUEUE_MAX = 16 << 20 };
+enum { EFAILED = 0x01, EVERSION = 0x04, EEXPIRED = 0x0C, EBADPARM = 0x0E, EUNSUPPORTED = 0x14, EALREADY_MAPPED = 0x1A, EITEMBUSY = 0x20,
+       ENOSUCH = 39, EINTERRUPTED = 46, ENOSUCHMAP = 0x48, EBADSIZE = 0x4D, ECONNRESET_DSP = 104, EUNSIGNEDMOD = 0x81, ENOSESSION = 0x8A, ERPC = 0x200 };
+enum { CDSP = 3, DOMAINS = 4, FIRST_HANDLE = 1000, FIRST_QUEUE = 77 };
+static int dsp_error(int code) { return (int)(0x80000400u + (unsigned)code); }
 
 struct memory { void* host; size_t bytes; int fd; };
 
@@ -32,20 +40,23 @@ struct queue {
     int session;
     queue_callback error;
     void* context;
+    pthread_t reporter;
+    int is_reporting, reported, interrupts;
     struct htp_message answer;
     int has_answer;
 };
 
 struct session {
-    int is_open, is_started;
-    int mapped[MEMORY_MAX];    // by memory: announced
+    int is_reserved, is_unsigned, is_open, is_started, is_dead;
+    int mapped[MEMORY_MAX], held[MEMORY_MAX];    // by memory: mapped by the host, held by the DSP
+    struct queue* queue;
     struct dsp_session dsp;
 };
 
 static pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct memory g_memory[MEMORY_MAX];
 static struct session g_session[SESSIONS_MAX];
-static int g_reserved, g_runs, g_lost, g_workers, g_current;
+static int g_runs, g_workers, g_current;
 
 static long setting(const char* name, long otherwise) {
     const char* text = getenv("FAKE_CDSPRPC");
@@ -68,7 +79,12 @@ __attribute__((format(printf, 1, 2))) static void note(const char* format, ...) 
     fclose(f);
 }
 
-static int session_of(int domain) { return domain == FIRST_DOMAIN ? 0 : domain - RESERVED_DOMAIN + 1; }
+// An effective domain: of the default session the DSP's number, of each further one so many more.
+static struct session* session_of(int domain) {
+    const int s = (domain - CDSP) / DOMAINS;
+    if (domain < CDSP || (domain - CDSP) % DOMAINS || s >= SESSIONS_MAX) return note("rule: domain %d", domain), (struct session*)0;
+    return &g_session[s];
+}
 
 static int memory_of_fd(int fd) {
     for (int i = 0; i < MEMORY_MAX; i++)
@@ -81,9 +97,14 @@ static int memory_of_fd(int fd) {
 uint8_t* platform_map(const struct htp_map* m) {
     const int i = memory_of_fd(m->fd);
     if (i < 0 || !g_session[g_current].mapped[i] || m->bytes > g_memory[i].bytes) return 0;
+    g_session[g_current].held[i]++;
     return g_memory[i].host;
 }
-void platform_unmap(uint8_t* base, uint32_t bytes) { (void)base, (void)bytes; }
+void platform_unmap(uint8_t* base, uint32_t bytes, int fd) {
+    const int i = memory_of_fd(fd);
+    (void)bytes;
+    if (i < 0 || g_memory[i].host != base || g_session[g_current].held[i]-- < 1) note("rule: the DSP lets go of what it does not hold");
+}
 uint32_t platform_usecs(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -94,7 +115,7 @@ void platform_run_begins(void) {}
 
 // --- rpcmem ---
 
-void* rpcmem_alloc2(int heap, uint32_t flags, size_t bytes) {
+static void* allocate(int heap, uint32_t flags, size_t bytes) {
     if (heap != 25 || flags != 1) return 0;
     pthread_mutex_lock(&g_lock);
     void* p = 0;
@@ -109,13 +130,16 @@ void* rpcmem_alloc2(int heap, uint32_t flags, size_t bytes) {
     pthread_mutex_unlock(&g_lock);
     return p;
 }
-void* rpcmem_alloc(int heap, uint32_t flags, int bytes) { return rpcmem_alloc2(heap, flags, (size_t)bytes); }
+void* rpcmem_alloc(int heap, uint32_t flags, int bytes) { return bytes > 0 ? allocate(heap, flags, (size_t)bytes) : 0; }
+#ifndef NO_ALLOC2
+void* rpcmem_alloc2(int heap, uint32_t flags, size_t bytes) { return allocate(heap, flags, bytes); }
+#endif
 void rpcmem_free(void* p) {
     pthread_mutex_lock(&g_lock);
     for (int i = 0; i < MEMORY_MAX; i++)
         if (g_memory[i].host == p && p) {
             for (int s = 0; s < SESSIONS_MAX; s++)
-                if (g_session[s].mapped[i]) note("memory freed while session %d has it", s);
+                if (g_session[s].mapped[i] && !g_session[s].is_dead) note("rule: memory freed while session %d has it", s);
             munmap(p, g_memory[i].bytes);
             close(g_memory[i].fd);
             g_memory[i] = (struct memory){0};
@@ -128,19 +152,29 @@ int rpcmem_to_fd(void* p) {
     return -1;
 }
 
+// The public driver answers EFAILED to whatever the kernel had against it.
 int fastrpc_mmap(int domain, int fd, void* address, int offset, size_t bytes, int flags) {
     const int i = memory_of_fd(fd), e = (int)setting("mmap_error", 0);
+    struct session* s = session_of(domain);
     note("mmap domain %d bytes %zu flags %d", domain, bytes, flags);
     if (e) return e;
-    if (i < 0 || address != g_memory[i].host || offset || bytes != g_memory[i].bytes || flags != 3) return EBADPARM;
-    g_session[session_of(domain)].mapped[i] = 1;
+    if (i < 0 || !s || address != g_memory[i].host || offset || bytes != g_memory[i].bytes || flags != 2) return EBADPARM;
+    if (!s->is_open || s->is_dead) return EFAILED;
+    if (s->mapped[i]) return note("rule: fd %d mapped twice", fd), EALREADY_MAPPED;
+    size_t all = bytes;
+    for (int k = 0; k < MEMORY_MAX; k++) all += s->mapped[k] ? g_memory[k].bytes : 0;
+    if (all >> 20 >= (size_t)setting("space", 4096)) return EFAILED;
+    s->mapped[i] = 1;
     return 0;
 }
 int fastrpc_munmap(int domain, int fd, void* address, size_t bytes) {
     const int i = memory_of_fd(fd);
+    struct session* s = session_of(domain);
     note("munmap domain %d bytes %zu", domain, bytes);
-    if (i < 0 || address != g_memory[i].host || !g_session[session_of(domain)].mapped[i]) return ENOSUCHMAP;
-    g_session[session_of(domain)].mapped[i] = 0;
+    if (i < 0 || !s || address != g_memory[i].host || !s->mapped[i]) return ENOSUCHMAP;
+    if (s->is_dead) return EFAILED;    // and forgotten when the session is closed
+    if (s->held[i]) return note("rule: unmapped while the DSP holds it"), EBADPARM;
+    s->mapped[i] = 0;
     return 0;
 }
 
@@ -148,32 +182,70 @@ int fastrpc_munmap(int domain, int fd, void* address, size_t bytes) {
 
 int remote_handle_control(uint32_t request, void* data, uint32_t bytes) {
     struct { uint32_t domain, attribute, capability; }* c = data;
-    if (request != 2 || bytes != sizeof *c || c->domain != FIRST_DOMAIN) return EBADPARM;
+    if (request != 2 || bytes != sizeof *c || c->domain != CDSP) return EBADPARM;
     if (c->attribute == 6) c->capability = (uint32_t)setting("arch", 0x8873);
     else if (c->attribute == 1) c->capability = (uint32_t)setting("unsigned", 1);
     else return EBADPARM;
     return 0;
 }
 
+struct reserve { char* domain; uint32_t n_domain; char* name; uint32_t n_name; uint32_t effective, session; };
+struct uri { char* domain; uint32_t n_domain, session; char* module; uint32_t n_module; char* uri; uint32_t n_uri; };
+
+static int reserve(struct reserve* r) {
+    if (setting("reserve_error", 0)) return (int)setting("reserve_error", 0);
+    if (!r->domain || strcmp(r->domain, "cdsp") || r->n_domain != 4 || !r->name || r->n_name != strlen(r->name)) return EBADPARM;
+    for (int s = 1; s < SESSIONS_MAX && s < setting("sessions", 4); s++) {
+        if (g_session[s].is_reserved) continue;
+        g_session[s].is_reserved = 1;
+        r->session = (uint32_t)s, r->effective = (uint32_t)(CDSP + DOMAINS * s);
+        return 0;
+    }
+    return ENOSESSION;
+}
+
+static int make_uri(struct uri* u) {
+    if (!setting("uri", 1)) return EUNSUPPORTED;
+    if (strcmp(u->domain, "cdsp") || u->n_domain != 4 || u->session >= SESSIONS_MAX || u->n_module != strlen(u->module)) return EBADPARM;
+    const int n = snprintf(0, 0, "%s&_dom=cdsp&_session=%u", u->module, u->session);
+    if (u->n_uri <= (uint32_t)n) return EBADSIZE;
+    snprintf(u->uri, u->n_uri, "%s&_dom=cdsp&_session=%u", u->module, u->session);
+    return 0;
+}
+
+static int is_known(struct session* s) { return s && (s == g_session || s->is_reserved); }
+
+static void* report(void* argument) {
+    struct queue* q = argument;
+    q->error(q, q->reported, q->context);
+    return 0;
+}
+// As the driver does: once for a process, on a thread of its own that closing the queue waits for.
+static void die(struct session* s, int error) {
+    s->is_dead = 1;
+    if (!s->queue || s->queue->is_reporting || setting("silent", 0)) return;
+    s->queue->reported = error;
+    s->queue->is_reporting = pthread_create(&s->queue->reporter, 0, report, s->queue) == 0;
+}
+
 int remote_session_control(uint32_t request, void* data, uint32_t bytes) {
-    struct reserve { char* domain; uint32_t n_domain; char* name; uint32_t n_name; uint32_t effective, session; };
-    struct uri { char* domain; uint32_t n_domain, session; char* module; uint32_t n_module; char* uri; uint32_t n_uri; };
+    const int* words = data;
     note("session control %u", request);
-    if (request == 2 && bytes == 8) return (int)setting("unsigned_error", 0);
-    if (request == 6) return 0;
-    if (request == 13 && bytes == sizeof(struct reserve)) {
-        struct reserve* r = data;
-        if (setting("reserve_error", 0)) return (int)setting("reserve_error", 0);
-        if (g_reserved + 1 >= setting("sessions", 4)) return 0x73;
-        r->session = (uint32_t)++g_reserved;
-        r->effective = RESERVED_DOMAIN + r->session - 1;
+    if (request == 2 && bytes == 8) {
+        struct session* s = session_of(words[0]);
+        if (setting("unsigned_error", 0)) return (int)setting("unsigned_error", 0);
+        if (!is_known(s) || words[1] != 1) return EBADPARM;
+        s->is_unsigned = 1;
         return 0;
     }
-    if (request == 15 && bytes == sizeof(struct uri)) {
-        struct uri* u = data;
-        snprintf(u->uri, u->n_uri, "%.*s&_dom=%.*s&_session=%u", (int)u->n_module, u->module, (int)u->n_domain, u->domain, u->session);
+    if (request == 6 && bytes == 4) {
+        struct session* s = session_of(words[0]);
+        if (!s || !s->is_open) return ERPC;
+        die(s, ENOSUCH);
         return 0;
     }
+    if (request == 13 && bytes == sizeof(struct reserve)) return reserve(data);
+    if (request == 15 && bytes == sizeof(struct uri)) return make_uri(data);
     return EBADPARM;
 }
 
@@ -182,39 +254,55 @@ int remote_handle64_open(const char* uri, uint64_t* handle) {
     const int session = at ? atoi(at + 10) : 0;
     note("open %s", uri);
     if (setting("open_error", 0)) return (int)setting("open_error", 0);
-    if (strncmp(uri, "file:///libpillion_htp_v", 24) != 0 || !strstr(uri, "?" HTP_RPC_ENTRY "&_modver=1.0")) return EBADPARM;
+    if (strncmp(uri, "file:///libpillion_htp_v", 24) != 0 || !strstr(uri, "?" HTP_RPC_ENTRY "&_modver=1.0&_dom=cdsp")) return EBADPARM;
+    if (session >= SESSIONS_MAX || !is_known(&g_session[session])) return EBADPARM;
+    struct session* s = &g_session[session];
+    if (s->is_open) return EITEMBUSY;
+    if (!s->is_unsigned) return dsp_error(EUNSIGNEDMOD);
     pthread_mutex_lock(&g_lock);
     if (!g_workers) g_workers = 1, workers_start(2), vtcm_open(1 << 20);
-    g_lost = 0;    // a new process
     pthread_mutex_unlock(&g_lock);
-    if (session >= SESSIONS_MAX || g_session[session].is_open) return 0x20;
-    g_session[session].is_open = 1;
-    session_begin(&g_session[session].dsp);
-    *handle = (uint64_t)session + 1000;
+    s->is_open = 1, s->is_dead = s->is_started = 0;
+    session_begin(&s->dsp);
+    *handle = (uint64_t)session + FIRST_HANDLE;
     return 0;
 }
+
+// The last handle: the process ends, and what the driver knew of its memory with it.
 int remote_handle64_close(uint64_t handle) {
-    struct session* s = &g_session[handle - 1000];
-    note("close session %d", (int)(handle - 1000));
+    struct session* s = &g_session[handle - FIRST_HANDLE];
+    const int number = (int)(s - g_session);
+    note("close session %d", number);
+    if (s->queue) note("rule: session %d closed with its queue open", number);
+    if (!s->is_dead)
+        for (int i = 0; i < MEMORY_MAX; i++)
+            if (s->mapped[i]) note("rule: session %d closed with memory mapped", number);
+    g_current = number;
     session_end(&s->dsp);
-    s->is_open = s->is_started = 0;
+    memset(s->mapped, 0, sizeof s->mapped);
+    memset(s->held, 0, sizeof s->held);
+    s->is_open = s->is_started = s->is_reserved = s->is_unsigned = 0;
     return 0;
 }
 int remote_handle64_control(uint64_t handle, uint32_t request, void* data, uint32_t bytes) {
-    return (void)data, handle < 1000 || request != 1 || bytes != 8 ? EBADPARM : 0;
+    return (void)data, handle < FIRST_HANDLE || request != 1 || bytes != 8 ? EBADPARM : 0;
 }
 
 int remote_handle64_invoke(uint64_t handle, uint32_t scalars, void* arguments) {
     struct { void* data; size_t bytes; }* buffer = arguments;
-    struct session* s = &g_session[handle - 1000];
-    if (g_lost) return ECONNRESET_DSP;
-    if (scalars >> 24 == HTP_RPC_STOP) return s->is_started = 0;
-    if (scalars != (HTP_RPC_START << 24 | 1 << 16) || buffer->bytes != sizeof(struct htp_rpc_start)) return EBADPARM;
+    struct session* s = &g_session[handle - FIRST_HANDLE];
+    if (s->is_dead) return ECONNRESET_DSP;
+    if (scalars == HTP_RPC_STOP << 24) {
+        g_current = (int)(s - g_session);
+        session_end(&s->dsp);
+        return s->is_started = 0;
+    }
+    if (scalars != (HTP_RPC_START << 24 | 1 << 16) || buffer->bytes != sizeof(struct htp_rpc_start)) return dsp_error(EBADPARM);
     if (setting("start_error", 0)) return (int)setting("start_error", 0);
     struct htp_rpc_start start;
     memcpy(&start, buffer->data, sizeof start);
-    if (start.version != setting("version", HTP_WIRE_VERSION)) return EVERSION;
-    if (start.queue != (uint64_t)(handle - 1000) + 77) return EBADPARM;
+    if (start.version != setting("version", HTP_WIRE_VERSION)) return dsp_error(EVERSION);
+    if (start.queue != (uint64_t)(s - g_session) + FIRST_QUEUE || !s->queue) return dsp_error(EBADPARM);
     return s->is_started = 1, 0;
 }
 
@@ -222,40 +310,59 @@ int remote_handle64_invoke(uint64_t handle, uint32_t scalars, void* arguments) {
 
 int dspqueue_create(int domain, uint32_t flags, uint32_t request, uint32_t response, queue_callback packet, queue_callback error, void* context,
                     void** queue) {
+    struct session* s = session_of(domain);
+    if (!s || !s->is_open || flags || packet || request > QUEUE_MAX || response > QUEUE_MAX) return EBADPARM;
     struct queue* q = calloc(1, sizeof *q);
-    if (!q || flags || packet || request < 4096 || response < 4096) return EBADPARM;
-    q->session = session_of(domain), q->error = error, q->context = context;
-    *queue = q;
+    q->session = (int)(s - g_session), q->error = error, q->context = context;
+    *queue = s->queue = q;
     return 0;
 }
-int dspqueue_close(void* queue) { return free(queue), 0; }
-int dspqueue_export(void* queue, uint64_t* id) { return *id = (uint64_t)((struct queue*)queue)->session + 77, 0; }
 
-int dspqueue_write(void* queue, uint32_t flags, uint32_t n_buffers, void* buffers, uint32_t bytes, const uint8_t* message, uint32_t timeout_us) {
-    struct buffer { uint32_t fd, size, offset, flags; uint64_t address; }* b = buffers;
+// Of a dead process the driver closes a queue only when it was told of the death; otherwise it asks the DSP, which does not answer.
+int dspqueue_close(void* queue) {
     struct queue* q = queue;
-    (void)timeout_us;
-    if (g_lost) return ECONNRESET_DSP;
-    if (flags || bytes != sizeof(struct htp_message) || !g_session[q->session].is_started) return EBADPARM;
-    for (uint32_t i = 0; i < n_buffers; i++) {
+    struct session* s = &g_session[q->session];
+    note("close queue of session %d", q->session);
+    if (s->is_dead && !q->is_reporting) return note("a queue is left behind"), ECONNRESET_DSP;
+    if (!s->is_dead && s->is_started) return note("rule: queue closed while the DSP has it"), EBADPARM;
+    if (q->is_reporting) pthread_join(q->reporter, 0);
+    s->queue = 0;
+    free(q);
+    return 0;
+}
+int dspqueue_export(void* queue, uint64_t* id) { return *id = (uint64_t)((struct queue*)queue)->session + FIRST_QUEUE, 0; }
+
+struct buffer { uint32_t fd, size, offset, flags; uint64_t address; };
+
+static int check_buffers(const struct session* s, const struct buffer* b, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
         const int m = memory_of_fd((int)b[i].fd);
-        if (m < 0 || !g_session[q->session].mapped[m] || (uint64_t)b[i].offset + b[i].size > g_memory[m].bytes) return ENOSUCHMAP;
+        if (m < 0 || !s->mapped[m]) return ENOSUCHMAP;
+        if ((uint64_t)b[i].offset + b[i].size > g_memory[m].bytes || b[i].size == 0) return EBADPARM;
         if (b[i].flags != 0x90 || b[i].address != (uint64_t)(uintptr_t)g_memory[m].host + b[i].offset) return EBADPARM;
     }
+    return 0;
+}
+
+int dspqueue_write(void* queue, uint32_t flags, uint32_t n_buffers, void* buffers, uint32_t bytes, const uint8_t* message, uint32_t timeout_us) {
+    struct queue* q = queue;
+    struct session* s = &g_session[q->session];
+    (void)timeout_us;
+    if (s->is_dead) return ECONNRESET_DSP;
+    if (flags || bytes > MESSAGE_MAX || bytes != sizeof(struct htp_message) || n_buffers > BUFFERS_MAX || !s->is_started) return EBADPARM;
+    const int e = check_buffers(s, buffers, n_buffers);
+    if (e) return e;
     memcpy(&q->answer, message, bytes);
+    q->interrupts = (int)setting("interrupt", 0);
     if (q->answer.kind == HTP_MSG_RUN) {
         g_runs++;
         if (n_buffers == 0) return EBADPARM;    // nothing was handed over
         if (g_runs == setting("hang", -1)) return 0;
-        if (g_runs == setting("lose", -1)) {
-            g_lost = 1;
-            q->error(q, (int)setting("lose_error", ECONNRESET_DSP), q->context);
-            return 0;
-        }
+        if (g_runs == setting("lose", -1)) return die(s, (int)setting("lose_error", ECONNRESET_DSP)), 0;
     }
     pthread_mutex_lock(&g_lock);
     g_current = q->session;
-    session_answer(&g_session[q->session].dsp, &q->answer);
+    session_answer(&s->dsp, &q->answer);
     pthread_mutex_unlock(&g_lock);
     q->has_answer = 1;
     return 0;
@@ -265,13 +372,13 @@ int dspqueue_read(void* queue, uint32_t* flags, uint32_t buffers_max, uint32_t* 
                   uint32_t* message_bytes, uint8_t* message, uint32_t timeout_us) {
     struct queue* q = queue;
     (void)buffers, (void)buffers_max;
-    if (g_lost) return ECONNRESET_DSP;
+    if (q->interrupts > 0) return q->interrupts--, EINTERRUPTED;
     if (!q->has_answer) {
-        usleep(timeout_us);
-        return EEXPIRED;
+        for (uint32_t us = 0; us < timeout_us && !g_session[q->session].is_dead; us += 1000) usleep(1000);
+        return g_session[q->session].is_dead ? EINTERRUPTED : EEXPIRED;    // waits of a dead process are cancelled
     }
     if (message_max < sizeof q->answer) return EBADPARM;
-    *flags = 1, *n_buffers = 0, *message_bytes = sizeof q->answer;
+    *flags = 1 | 0x10, *n_buffers = 0, *message_bytes = sizeof q->answer;
     memcpy(message, &q->answer, sizeof q->answer);
     q->has_answer = 0;
     return 0;

@@ -1,6 +1,7 @@
 """The sources for devices: compiled, since no emulator has their vector floats; and what sanitizers say of them on a PC."""
 
 import subprocess
+import sys
 
 import pytest
 
@@ -45,7 +46,34 @@ def test_the_sdk_makes_a_shared_library_for_each_architecture(tmp_path):
     calls = (tools / "calls").read_text().splitlines()
     links = [call for call in calls if "-shared" in call]
     assert len(links) == 2 and all("main_fastrpc" in link and "vtcm_device" in link and "vtcm_sim" not in link for link in links)
+    assert all("-Wl,--wrap=malloc" in link and link.endswith("-Wl,--end-group -lc") for link in links)
+    assert all("-DHTP_HAS_SDK" in call for call in calls if "main_fastrpc.c" in call and "-shared" not in call)
     assert sum("-mcpu=v73 -mhvx=v73" in call for call in calls) == sum("-mcpu=v81 -mhvx=v81" in call for call in calls) > 15
+
+
+@pytest.mark.parametrize("source", ["main_fastrpc", "vtcm_device"])
+def test_the_sdk_branch_compiles(source, tmp_path):
+    """Against declarations by the SDK's names and types (tests/htp/sdk): the SDK itself can't be had here."""
+    hexagon_toolchain()
+    target = ["-target", "hexagon-linux-musl", "-mcpu=hexagonv73+hvxv73+hvx_length128b+hvx_qfloat"]
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-DHTP_HAS_SDK"]
+    include = [f"-I{REPOSITORY / 'csrc'}", f"-I{REPOSITORY / 'tests' / 'htp' / 'sdk'}"]
+    path = REPOSITORY / "csrc" / "backends" / "htp" / "dsp" / "device" / f"{source}.c"
+    subprocess.run([sys.executable, "-m", "ziglang", "cc", *target, *flags, *include, "-c", path, "-o", tmp_path / "x.o"], check=True)
+
+
+# The deepest chain of frames on a worker's stack: an op's own, panel_range's and a format's kernel.
+FRAMES = [("panels.c", 10240), ("panels_k.c", 3072), ("panels_blocks.c", 3072), ("panels_float.c", 3072), ("attend.c", 3072), ("rows.c", 4096)]
+
+
+@pytest.mark.parametrize(("source", "most"), FRAMES)
+def test_frames_fit_a_worker_s_stack(source, most, tmp_path):
+    """workers.h asks for 128 KB; QuRT's default may be 16, which these would overrun silently."""
+    hexagon_toolchain()
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "hexagon-linux-musl", "-mcpu=hexagonv73+hvxv73+hvx_length128b+hvx_qfloat"]
+    command += ["-O2", "-Wno-psabi", f"-Wframe-larger-than={most}", "-Werror=frame-larger-than", f"-I{REPOSITORY / 'csrc'}"]
+    path = REPOSITORY / "csrc" / "backends" / "htp" / "dsp" / "ops" / source
+    subprocess.run([*command, "-c", path, "-o", tmp_path / "x.o"], check=True)
 
 
 @pytest.mark.slow

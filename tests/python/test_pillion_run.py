@@ -1,5 +1,6 @@
 """pillion-run, the command line without Python: the texts of `pillion run`, its errors, Ctrl-C, and the same on arm64."""
 
+import inspect
 import re
 import signal
 import subprocess
@@ -100,7 +101,22 @@ def test_a_full_context_ends_the_text(program, tiny_target):
         (["-m", "x.gguf", "-p", "a", "--kv-type", "q4_0"], 2, "--kv-type is q4_0; it can be f16, q8_0"),
         (["-m", "x.gguf", "-p", "a", "--no-mmap=1"], 2, "--no-mmap takes no value"),
         (["-m", "x.gguf", "-p", "a", "--spec-draft-n-max", "9"], 2, "--spec-draft-n-max is 9; it can be 0 to 8"),
-        (["-m", "x.gguf", "-f", "/nowhere"], 2, "the prompt's file /nowhere can't be read"),
+        (["-m", "x.gguf", "-f", "/nowhere"], 2, "the prompt's file /nowhere can't be read: No such file or directory"),
+        (["-m", "x.gguf", "-f", "/tmp"], 2, "the prompt's file /tmp can't be read: Is a directory"),
+        (["-m", "x.gguf", "-f", "/dev/zero"], 2, "the prompt's file /dev/zero is longer than 64 MB"),
+        (["-m", "", "-p", "a"], 2, "--model is empty"),
+        (["-m", "x.gguf", "-p", "a", "-md", ""], 2, "--model-draft is empty"),
+        (["-m", "x.gguf", "-p", "a", "-md", "auto"], 2, "--model-draft is auto, which only `pillion run` knows"),
+        (["-m", "x.gguf", "-p", "a", "--device="], 2, "--device is empty"),
+        (["-m", "x.gguf", "-p", "a", "-n", "99999999999999999999"], 2, "--n-predict is 99999999999999999999; it can be"),
+        (["-m", "x.gguf", "-p", "a", "--temp", "1e400"], 2, "--temp is 1e400; it can be 0 to 100"),
+        (["-m", "x.gguf", "-p", "a", "-s", "-2"], 2, "--seed is -2; it can be -1 to 9223372036854775807"),
+        (["-m", "x.gguf", ""], 2, 'there is no option ""; --help lists them'),
+        (["-m", "/", "-p", "a"], 1, "cannot open '/': it is a directory"),
+        (["-m", "/dev/zero", "-p", "a"], 1, "cannot open '/dev/zero': it is not a regular file"),
+        (["-m", "TARGET", "-p", "a", "-c", "2147483647"], 1, "n_ctx 2147483647, allowed are 1 to 16777216"),
+        (["-m", "TARGET", "-p", "a", "-md", "/nowhere"], 1, "cannot open '/nowhere'"),
+        (["-m", "TARGET", "-p", "a", "-ngl", "99"], 1, "n_gpu_layers 99 asked, but device"),
         (["-m", "/nowhere/x.gguf", "-p", "a"], 1, "/nowhere/x.gguf"),
         (["-m", "TARGET", "-p", "a", "--device", "cuda:7"], 1, "cuda"),
         (["-m", "TARGET", "-p", "a", "-md", "TARGET", "--device", "quantum"], 1, "quantum"),
@@ -127,6 +143,48 @@ def blocked(pid, number):
     with open(f"/proc/{pid}/status") as file:
         mask = next(line.split()[1] for line in file if line.startswith("SigBlk:"))
     return int(mask, 16) >> (number - 1) & 1
+
+
+def test_the_flags_are_those_of_the_package(program):
+    """All but those that need Python: chat templates, JSON, stop strings."""
+    from pillion.cli.run import run as command
+
+    shown = run(program, "--help").stdout
+    ours = set(re.findall(r"--[a-z][a-z-]*", shown)) - {"--version"}
+    options = [parameter.default.param_decls for parameter in inspect.signature(command).parameters.values()]
+    theirs = {word for words in options for word in words if word.startswith("--")} | {"--help"}
+    assert theirs - ours == {"--stop", "--chat", "--system", "--json"} and ours <= theirs
+
+
+@pytest.mark.parametrize("arguments", [["-p", PROMPT, "-n", 3], ["-p", PROMPT, "-n", 0], ["--help"], ["--version"]])
+def test_text_that_does_not_arrive_is_an_error(program, tiny_target, arguments):
+    command = [*program, "-m", str(tiny_target), *map(str, arguments)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "error: the text can't be written to stdout: No space left on device\n")
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "-", *command], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (closed.returncode, closed.stderr) == (1, "error: the text can't be written to stdout: Bad file descriptor\n")
+
+
+def test_other_standard_files_that_are_closed(program, tiny_target):
+    command = [*program, "-m", str(tiny_target), "-n", "3", "--temp", "0"]
+    done = subprocess.run(["sh", "-c", '"$@" <&-', "-", *command, "-f", "-"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "error: the prompt's file - can't be read: Bad file descriptor\n")
+    silent = subprocess.run(["sh", "-c", '"$@" 2>&-', "-", *command, "-p", PROMPT], capture_output=True, text=True, timeout=60)
+    assert silent.returncode == 0 and len(silent.stdout) > 3
+
+
+def test_nobody_reads_the_text_any_more(program, tiny_target):
+    command = [*program, "-m", str(tiny_target), "-p", PROMPT, "-c", "1000000", "-t", "1", "--temp", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout.read(1)
+        child.stdout.close()
+        assert child.wait(timeout=60) == -signal.SIGPIPE
+
+
+def test_bytes_that_are_no_text(program, tiny_target, tmp_path):
+    (tmp_path / "bytes").write_bytes(bytes(range(256)))
+    assert run(program, "-m", tiny_target, "-f", tmp_path / "bytes", "-n", 2).returncode == 0
 
 
 def stopped(child, number):

@@ -64,7 +64,7 @@ static uint8_t* map_fd_of_host(int fd_of_host, uint64_t offset, uint64_t bytes) 
     return p == MAP_FAILED ? 0 : p + GUARD;
 }
 uint8_t* platform_map(const struct htp_map* m) { return map_fd_of_host(m->fd, m->file_offset, m->bytes); }
-void platform_unmap(uint8_t* base, uint32_t bytes) { munmap(base - GUARD, pages(bytes) + 2 * GUARD); }
+void platform_unmap(uint8_t* base, uint32_t bytes, int fd) { (void)fd, munmap(base - GUARD, pages(bytes) + 2 * GUARD); }
 
 uint32_t platform_usecs(void) {
     struct timespec t;

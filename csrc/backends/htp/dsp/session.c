@@ -21,7 +21,7 @@ static void unmap(struct dsp_session* s, uint32_t index) {
     struct dsp_buffer* b = &s->buffer[index];
     for (int i = 0; i < HTP_PLANS_MAX; i++)
         if (s->plan[i].uses >> index & 1) forget_plan(&s->plan[i]);
-    if (b->base) platform_unmap(b->base, b->bytes);
+    if (b->base) platform_unmap(b->base, b->bytes, b->fd);
     b->base = 0;
     b->bytes = 0;
 }
@@ -56,6 +56,7 @@ static int32_t answer_map(struct dsp_session* s, const struct htp_map* m, struct
     if (!base) return refuse(why, HTP_WHY_MAP, (uint32_t)errno, 0);
     s->buffer[m->buffer].base = base;
     s->buffer[m->buffer].bytes = m->bytes;
+    s->buffer[m->buffer].fd = m->fd;
     return HTP_OK;
 }
 
@@ -80,6 +81,13 @@ static uint64_t buffers_of(const struct htp_op* op) {
 __attribute__((weak)) void platform_flush(const uint8_t* at, uint64_t bytes) {
     (void)at;
     (void)bytes;
+}
+__attribute__((weak)) void platform_refresh(const void* word) { (void)word; }
+
+static int is_cancelled(const uint32_t* cancel) {
+    if (!cancel) return 0;
+    platform_refresh(cancel);
+    return __atomic_load_n(cancel, __ATOMIC_RELAXED) != 0;
 }
 
 static int range_order(const void* a, const void* b) {
@@ -193,7 +201,7 @@ static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p, const P
     platform_run_begins();
     for (uint32_t i = 0; i < p->n_ops; i++) {
         why->op = (int32_t)i;
-        if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED)) return HTP_CANCELLED;
+        if (is_cancelled(cancel)) return HTP_CANCELLED;
         const int32_t injected = platform_before_op(i);
         if (injected) return injected;
         const struct htp_op* op = &p->ops[i];

@@ -7,15 +7,17 @@
 #include "core/step_state.h"
 
 // --- supplied by the platform (main_sim.c; FastRPC) ---
-// Memory of a host's buffer, or null with errno set.
+// Memory of a host's buffer, or null with errno set; m->fd comes back when it is unmapped.
 uint8_t* platform_map(const struct htp_map* m);
-void platform_unmap(uint8_t* base, uint32_t bytes);
+void platform_unmap(uint8_t* base, uint32_t bytes, int fd);
 uint32_t platform_usecs(void);
 // Before op `op` of a run; HTP_OK or an injected failure.
 int32_t platform_before_op(uint32_t op);
 void platform_run_begins(void);
 // Lets the host see what was written. Does nothing unless the platform defines it: caches are coherent but for the device's.
 void platform_flush(const uint8_t* at, uint64_t bytes);
+// Before a word is read that the host may have written meanwhile; it has a line of its own. Does nothing either.
+void platform_refresh(const void* word);
 
 // Why something is refused or failed; becomes htp_answer.
 struct dsp_why {
@@ -26,6 +28,7 @@ struct dsp_why {
 struct dsp_buffer {
     uint8_t* base;      // null: not mapped
     uint32_t bytes;
+    int fd;
 };
 
 struct dsp_range {

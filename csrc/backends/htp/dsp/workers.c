@@ -58,12 +58,20 @@ static void begin(htp_task task, void* args, unsigned parts) {
     pthread_mutex_unlock(&lock);
 }
 
+int workers_thread(pthread_t* thread, void* (*run)(void*), void* argument) {
+    pthread_attr_t a;
+    if (pthread_attr_init(&a)) return -1;
+    const int e = pthread_attr_setstacksize(&a, HTP_STACK_BYTES) || pthread_create(thread, &a, run, argument);
+    (void)pthread_attr_destroy(&a);
+    return e ? -1 : 0;
+}
+
 unsigned workers_start(unsigned n) {
     const unsigned wanted = n < 1 ? 1 : n > HTP_THREADS_MAX ? HTP_THREADS_MAX : n;
     round_no = 0;    // nobody else runs yet
     leave = 0;
     for (count = 1; count < wanted; count++)
-        if (pthread_create(&threads[count], 0, worker, 0)) break;
+        if (workers_thread(&threads[count], worker, 0)) break;
     return count;
 }
 

@@ -2,6 +2,11 @@
 #ifndef PILLION_DSP_WORKERS_H
 #define PILLION_DSP_WORKERS_H
 
+#include <pthread.h>
+
+// The deepest chain of frames (panel_range and a format's kernel) takes 13 KB, a default of QuRT's may be 16.
+enum { HTP_STACK_BYTES = 128 << 10 };
+
 // One part of a task; parts 0 .. parts - 1 run at the same time, each once, on any thread.
 typedef void (*htp_task)(void* args, unsigned part, unsigned parts);
 
@@ -9,5 +14,8 @@ unsigned workers_start(unsigned n);    // returns how many there are, the caller
 unsigned workers_count(void);
 void workers_run(htp_task task, void* args, unsigned parts);    // returns when all parts are done
 void workers_stop(void);
+
+// A thread with a stack that ops fit; 0, or -1: the system gives none.
+int workers_thread(pthread_t* thread, void* (*run)(void*), void* argument);
 
 #endif

@@ -5,7 +5,9 @@
 #include <time.h>
 
 #include <algorithm>
+#include <chrono>
 #include <new>
+#include <thread>
 
 #include "backends/htp/host/htp_driver.h"
 #include "backends/htp/host/htp_errors.h"
@@ -16,10 +18,11 @@ namespace pillion::htp {
 namespace {
 
 constexpr size_t kAddressSpace = size_t(3584) << 20;    // a process domain sees 32 bits, less its own
-constexpr int kSessionsMax = 4;
+constexpr int kSessionsMax = 4, kSessionsMaxOld = 2;    // from v75 on, before
 constexpr int kArchitectures[] = {68, 69, 73, 75, 79, 81};
-constexpr uint32_t kSliceUs = 20'000;                   // between looks at the cancel flag
+constexpr uint32_t kSliceUs = 100'000;                  // between looks at the cancel flag; the driver logs each read that waited in vain
 constexpr uint32_t kLatencyUs = 100;
+constexpr int kFarewellMs = 1000;                       // a killed process is reported within
 
 int64_t now_ms() {
     timespec t;
@@ -46,18 +49,21 @@ class RpcMemory final : public SharedMemory {
     size_t all_;
 };
 
+// What the queue's error callback, on a thread of the driver, tells us. It lives as long as the callback may come.
+struct Loss {
+    std::atomic<bool> is_reported{false};
+    std::atomic<int> code{0};
+};
+
 class FastRpc final : public Transport {
   public:
-    explicit FastRpc(const Driver& driver) : d_(driver) {}
+    explicit FastRpc(const Driver& driver) : d_(driver), loss_(std::make_unique<Loss>()) {}
 
     ~FastRpc() override {
-        if (handle_ && is_lost_) {
-            ProcessKill kill = {domain_};    // a hanging DSP would hold up the calls below
-            (void)d_.remote_session_control(kRequestKill, &kill, sizeof kill);
-        } else if (is_started_) {
-            (void)d_.remote_handle64_invoke(handle_, remote_scalars(HTP_RPC_STOP, 0, 0), nullptr);
-        }
-        if (queue_) (void)d_.dspqueue_close(queue_);
+        if (handle_ && (is_lost_ || loss_->is_reported)) bury();
+        else if (is_started_) (void)d_.remote_handle64_invoke(handle_, remote_scalars(HTP_RPC_STOP, 0, 0), nullptr);
+        // The driver does not close a queue that the DSP holds, and then may still call back.
+        if (queue_ && d_.dspqueue_close(queue_)) (void)loss_.release();
         for (const RpcMemory* m : announced_) (void)d_.fastrpc_munmap(domain_, m->fd(), m->host(), m->all());
         if (handle_) (void)d_.remote_handle64_close(handle_);
     }
@@ -72,7 +78,7 @@ class FastRpc final : public Transport {
         if (const int e = open(session, arch)) return open_failure(e, arch, reason);
         Latency latency = {1, kLatencyUs};
         (void)d_.remote_handle64_control(handle_, kRequestLatency, &latency, sizeof latency);    // slower without, nothing else
-        if (const int e = d_.dspqueue_create(domain_, 0, HTP_RPC_QUEUE_BYTES, HTP_RPC_QUEUE_BYTES, nullptr, on_error, this, &queue_))
+        if (const int e = d_.dspqueue_create(domain_, 0, HTP_RPC_QUEUE_BYTES, HTP_RPC_QUEUE_BYTES, nullptr, on_error, loss_.get(), &queue_))
             return driver_failure("no queue to the DSP", e, reason);
         htp_rpc_start start = {0, HTP_WIRE_VERSION, 0};
         if (const int e = d_.dspqueue_export(queue_, &start.queue)) return driver_failure("no queue to the DSP", e, reason);
@@ -86,10 +92,16 @@ class FastRpc final : public Transport {
 
     Status announce(const SharedMemory& memory, Reason& reason) override {
         const auto& m = static_cast<const RpcMemory&>(memory);
-        if (const int e = d_.fastrpc_mmap(domain_, m.fd(), m.host(), 0, m.all(), kMapFdDelayed))
-            return note_loss(e), driver_failure("shared memory can't be mapped", e, reason);
-        announced_.push_back(&m);
-        return Status::ok;
+        const int e = d_.fastrpc_mmap(domain_, m.fd(), m.host(), 0, m.all(), kMapFd);
+        if (e == 0) return announced_.push_back(&m), Status::ok;
+        if (loss_->is_reported) return broken(loss_->code, reason);
+        // Whatever the kernel's reason, the driver says EFAILED; with a session that lives it is the DSP's address space.
+        const bool is_full = driver_code(e).code == 0x01;
+        char what[96];
+        snprintf(what, sizeof what, "%zu MB of shared memory can't be mapped%s", m.all() >> 20, is_full ? ", most likely for lack of address space" : "");
+        const Status s = driver_failure(what, e, reason);
+        if (is_full) reason.set("%s: error 0x%x (EFAILED); close other programs that use the DSP, or take a smaller n_ctx, model or kv_type q8_0", what, unsigned(e));
+        return is_full ? Status::out_of_memory : s;
     }
 
     void retract(const SharedMemory& memory) override {
@@ -99,48 +111,67 @@ class FastRpc final : public Transport {
     }
 
     Status exchange(htp_message& message, const Watch& watch, Reason& reason) override {
-        if (is_lost_) return broken(int(lost_code_.load()), reason);
-        std::vector<QueueBuffer> spans = handed_over(message, watch);
-        const auto* bytes = reinterpret_cast<const uint8_t*>(&message);
-        const uint32_t timeout_us = uint32_t(timeout_ms()) * 1000u;
-        const int written = d_.dspqueue_write(queue_, 0, uint32_t(spans.size()), spans.data(), sizeof message, bytes, timeout_us);
-        if (written != 0) return broken(written, reason);
-        for (const int64_t end = now_ms() + timeout_ms();;) {
+        if (loss_->is_reported) return broken(loss_->code, reason);
+        const int64_t end = now_ms() + timeout_ms();
+        if (const int e = send(message, handed_over(message, watch), end)) return failed(e, reason);
+        for (;;) {
             if (watch.cancel && watch.cancel->load()) __atomic_store_n(watch.cancel_word, 1u, __ATOMIC_RELEASE);
-            if (is_lost_) return broken(int(lost_code_.load()), reason);
+            if (loss_->is_reported) return broken(loss_->code, reason);
             uint32_t flags = 0, n = 0, length = 0;
             htp_message answer = {};
             const int e = d_.dspqueue_read(queue_, &flags, 0, &n, nullptr, sizeof answer, &length, reinterpret_cast<uint8_t*>(&answer),
-                                           std::min(kSliceUs, timeout_us));
+                                           std::min(kSliceUs, uint32_t(timeout_ms()) * 1000u));
             if (e == 0 && length == sizeof answer) return message = answer, Status::ok;
             if (e == 0) return broken(0x200, reason);
-            if (!is_empty(e)) return broken(e, reason);
-            if (now_ms() > end) {
-                is_lost_ = true, lost_code_ = 0x0C;
-                reason.set("the DSP did not answer within %d ms", timeout_ms());
-                return Status::device_lost;
-            }
+            if (!is_early(e)) return failed(e, reason);
+            if (now_ms() > end) return failed(kEExpired, reason);
         }
     }
 
   private:
-    // The read's own time is over: expired, or would block.
-    static bool is_empty(int e) { return driver_code(e).code == 0x0C || driver_code(e).code == 516; }
-
-    static void on_error(void*, int error, void* context) {
-        auto* self = static_cast<FastRpc*>(context);
-        self->lost_code_ = error;
-        self->is_lost_ = true;
+    // Nothing has come yet: the read's own time is over, or a signal of this process ended it.
+    static bool is_early(int e) {
+        const uint32_t code = driver_code(e).code;
+        return code == kEExpired || code == kEWouldBlock || code == kEInterrupted;
     }
 
-    void note_loss(int e) {
-        if (htp::is_lost(e)) lost_code_ = e, is_lost_ = true;
+    static void on_error(void*, int error, void* context) {
+        auto* loss = static_cast<Loss*>(context);
+        loss->code = error;
+        loss->is_reported = true;
+    }
+
+    int send(const htp_message& message, std::vector<QueueBuffer> spans, int64_t end) {
+        const auto* bytes = reinterpret_cast<const uint8_t*>(&message);
+        for (;;) {
+            const int64_t left = std::max<int64_t>(end - now_ms(), 1);
+            const int e = d_.dspqueue_write(queue_, 0, uint32_t(spans.size()), spans.data(), sizeof message, bytes, uint32_t(left) * 1000u);
+            if (driver_code(e).code != kEInterrupted || loss_->is_reported || now_ms() > end) return e;    // interrupted: nothing was written
+        }
+    }
+
+    Status failed(int e, Reason& reason) {
+        if (loss_->is_reported) return broken(loss_->code, reason);    // the cause, where e is the consequence
+        if (driver_code(e).code != kEExpired) return broken(e, reason);
+        is_lost_ = true;
+        reason.set("the DSP did not answer within %d ms", timeout_ms());
+        return Status::device_lost;
     }
 
     Status broken(int e, Reason& reason) {
-        lost_code_ = e, is_lost_ = true;
-        (void)driver_failure("the DSP was lost", e, reason);
+        is_lost_ = true;
+        // To the queue's callback ENOSUCH is a process that ended and ECONNRESET a DSP that was restarted; elsewhere both mean more.
+        const bool is_ended = loss_->is_reported && e == kENoSuch;
+        if (is_ended) reason.set("the DSP was lost: error 0x%x (ENOSUCH): its process crashed or was ended; open the model again", unsigned(e));
+        else (void)driver_failure("the DSP was lost", e, reason);
         return Status::device_lost;
+    }
+
+    // A process that hangs would hold up the calls that close it. The driver closes its queues only once it was told of the end.
+    void bury() {
+        ProcessKill kill = {domain_};
+        (void)d_.remote_session_control(kRequestKill, &kill, sizeof kill);
+        for (int ms = 0; queue_ && !loss_->is_reported && ms < kFarewellMs; ms += 5) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
 
     Status reserve(int number, uint32_t& session, Reason& reason) {
@@ -161,9 +192,9 @@ class FastRpc final : public Transport {
         dsp_library_name(arch, library, sizeof library);
         snprintf(module, sizeof module, "file:///%s?%s&_modver=1.0", library, HTP_RPC_ENTRY);
         SessionUri u = {kDomainName, uint32_t(strlen(kDomainName)), session, module, uint32_t(strlen(module)), uri, sizeof uri};
-        if (d_.remote_session_control(kRequestUri, &u, sizeof u) != 0)    // older systems have one session and no such request
-            snprintf(uri, sizeof uri, "%s&_dom=%s", module, kDomainName);
-        const int e = d_.remote_handle64_open(uri, &handle_);
+        int e = d_.remote_session_control(kRequestUri, &u, sizeof u);
+        if (e != 0 && session == 0) e = 0, snprintf(uri, sizeof uri, "%s&_dom=%s", module, kDomainName);    // unknown to older systems
+        if (e == 0) e = d_.remote_handle64_open(uri, &handle_);
         if (e != 0) handle_ = 0;
         return e;
     }
@@ -180,13 +211,23 @@ class FastRpc final : public Transport {
     std::vector<QueueBuffer> handed_over(const htp_message& message, const Watch& watch) const {
         std::vector<QueueBuffer> list;
         const auto add = [&](const SharedMemory& m, uint32_t offset, uint32_t bytes) {
-            if (list.size() >= HTP_RPC_SPANS_MAX) return;
             list.push_back({uint32_t(m.fd()), bytes, offset, kFlushSender | kInvalidateRecipient, uint64_t(uintptr_t(m.host() + offset))});
         };
         if (message.kind == HTP_MSG_PREPARE)    // weights were imported, or written by tests
             for (const RpcMemory* m : announced_) add(*m, 0, uint32_t(m->all()));
-        if (watch.spans)
+        if (!watch.spans) return list;
+        if (list.size() + watch.spans->size() <= HTP_RPC_SPANS_MAX) {
             for (const Span& s : *watch.spans) add(*s.memory, s.offset, s.bytes);
+            return list;
+        }
+        // More than a packet takes: from the first to the last of each block. Spans are in order.
+        for (size_t i = 0, j; i < watch.spans->size(); i = j) {
+            const Span& first = (*watch.spans)[i];
+            uint32_t end = 0;
+            for (j = i; j < watch.spans->size() && (*watch.spans)[j].memory == first.memory; j++)
+                end = std::max(end, (*watch.spans)[j].offset + (*watch.spans)[j].bytes);
+            add(*first.memory, first.offset, end - first.offset);
+        }
         return list;
     }
 
@@ -196,8 +237,8 @@ class FastRpc final : public Transport {
     void* queue_ = nullptr;
     bool is_started_ = false;
     std::vector<const RpcMemory*> announced_;
-    std::atomic<bool> is_lost_{false};
-    std::atomic<int> lost_code_{0};
+    bool is_lost_ = false;
+    std::unique_ptr<Loss> loss_;
 };
 
 bool query(const Driver& d, uint32_t attribute, uint32_t& value, int& error) {
@@ -213,7 +254,7 @@ class FastRpcLine final : public Line {
     const char* device_name() const override { return "htp"; }
     std::string describe() const override { return "\"transport\": \"fastrpc\", \"driver\": \"" + json_text(d_.path) + "\""; }
     size_t address_space() const override { return address_space_or(kAddressSpace); }
-    int sessions_max() const override { return kSessionsMax; }
+    int sessions_max() const override { return arch_ >= 75 ? kSessionsMax : kSessionsMaxOld; }
     bool is_emulated() const override { return false; }
 
     std::unique_ptr<SharedMemory> allocate(size_t bytes, Status& status, Reason& reason) override {

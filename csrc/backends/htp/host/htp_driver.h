@@ -7,7 +7,7 @@
 
 namespace pillion::htp {
 
-// --- the ABI of the driver (remote.h, rpcmem.h and dspqueue.h of the public FastRPC project) ---
+// --- the ABI of the driver (remote.h, rpcmem.h and dspqueue.h of the public FastRPC project; docs/hexagon_driver.md says where each is written) ---
 
 constexpr int kDomainCdsp = 3;
 constexpr const char* kDomainName = "cdsp";
@@ -17,9 +17,10 @@ constexpr uint32_t kHeapFlags = 1;
 
 enum SessionRequest : uint32_t { kRequestUnsigned = 2, kRequestKill = 6, kRequestReserveSession = 13, kRequestUri = 15 };
 enum HandleRequest : uint32_t { kRequestLatency = 1, kRequestDspInfo = 2 };
-enum DspAttribute : uint32_t { kAttributeUnsigned = 1, kAttributeHvx128 = 3, kAttributeVtcmPage = 4, kAttributeVtcmCount = 5, kAttributeArch = 6 };
-enum MapFlags : int { kMapFd = 2, kMapFdDelayed = 3 };
-enum BufferFlags : uint32_t { kFlushSender = 0x10, kInvalidateSender = 0x20, kFlushRecipient = 0x40, kInvalidateRecipient = 0x80 };
+enum DspAttribute : uint32_t { kAttributeUnsigned = 1, kAttributeArch = 6 };
+enum MapFlags : int { kMapFd = 2 };
+enum BufferFlags : uint32_t { kFlushSender = 0x10, kInvalidateRecipient = 0x80 };
+enum Code : int { kEExpired = 0x0C, kENoSuch = 39, kEInterrupted = 46, kEConnReset = 104, kEWouldBlock = 516 };
 
 struct UnsignedModule { int domain, enable; };
 struct DspCapability { uint32_t domain, attribute, capability; };

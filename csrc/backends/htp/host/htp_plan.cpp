@@ -143,6 +143,7 @@ class Compiler {
         auto plan = std::make_unique<HtpPlan>(dsp_, *queue_, graph_.rows_max(), graph_.out_rows_max());
         plan_ = plan.get();
         cut();
+        share_hardware();
         find_lifetimes();
         for (size_t i = 0; i < ops_.size(); i++) {
             describe(i);
@@ -185,6 +186,17 @@ class Compiler {
             if (list.empty() || list.back().session != session) list.push_back({session, i, i, 0, {}, {}});
             list.back().end = i + 1;
             plan_->ops_.emplace_back(node(i).op, node(i).layer);
+        }
+    }
+
+    // One tiling for all: what the session with the least fast memory has.
+    void share_hardware() {
+        for (const Stretch& s : plan_->stretches_) {
+            htp_info other = {};
+            Reason reason;
+            if (const Status status = dsp_.sessions.at(s.session).info(other, reason); status != Status::ok)
+                fail(status, "device %s: %s", dsp_.device, reason.text);
+            hardware_.vtcm_bytes = std::min(hardware_.vtcm_bytes, other.vtcm_bytes);
         }
     }
 

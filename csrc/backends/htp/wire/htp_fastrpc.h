@@ -1,4 +1,5 @@
 // The few calls that go over FastRPC itself: everything else is a htp_message in a dspqueue, one packet a message, answered by one packet.
+// Errors of these calls are AEE codes; those that the DSP returns carry its offset, 0x80000400.
 // The DSP library exports HTP_RPC_ENTRY, called with the method's number and its buffers; open (0) and close (1) are FastRPC's own. No IDL
 // compiler is involved: both sides are ours, and each method has one in buffer, the struct.
 //
@@ -13,7 +14,9 @@
 
 enum htp_rpc_method { HTP_RPC_START = 2, HTP_RPC_STOP = 3 };
 
-enum { HTP_RPC_QUEUE_BYTES = 64 * 1024, HTP_RPC_SPANS_MAX = 60 };    // of one direction; buffer references in a packet
+// Of one direction; buffer references in a packet, which is the most a dspqueue takes and enough for every block once.
+enum { HTP_RPC_QUEUE_BYTES = 64 * 1024, HTP_RPC_SPANS_MAX = 64 };
+HTP_ASSERT(HTP_RPC_SPANS_MAX >= HTP_BUFFERS_MAX, "wire: a packet names every block");
 
 struct htp_rpc_start {
     uint64_t queue;            // id to import

@@ -1,28 +1,33 @@
-// What the device library takes from the DSP's system. With Qualcomm's SDK its headers are used; without it the same functions are declared
-// here from their public descriptions, so that the sources compile, and can be checked, with any Hexagon compiler.
+// What the device library takes from the DSP's system. With Qualcomm's SDK (HTP_HAS_SDK, set by the build) its headers are used; without it the
+// same functions are declared here from their public descriptions, so that the sources compile, and can be checked, with any Hexagon compiler.
 #ifndef PILLION_DSP_DEVICE_SDK_H
 #define PILLION_DSP_DEVICE_SDK_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__has_include)
-#if __has_include(<dspqueue.h>) && __has_include(<HAP_mem.h>) && __has_include(<qurt.h>)
-#define HTP_HAS_SDK 1
-#endif
-#endif
-
 #ifdef HTP_HAS_SDK
 #include <AEEStdErr.h>
 #include <HAP_compute_res.h>
 #include <HAP_mem.h>
+#include <HAP_perf.h>
 #include <HAP_power.h>
 #include <dspqueue.h>
 #include <qurt.h>
 #include <remote.h>
 #else
 
-enum { AEE_SUCCESS = 0, AEE_EFAILED = 1, AEE_ENOMEMORY = 2, AEE_EVERSIONNOTSUPPORT = 4, AEE_EXPIRED = 12, AEE_EBADPARM = 14, AEE_EUNSUPPORTED = 20 };
+// On the DSP the codes carry an offset; the host takes it off (htp_errors.cpp).
+enum { AEE_SUCCESS = 0 };
+#define HTP_AEE(code) ((int)(0x80000400u + (code)))
+#define AEE_EFAILED HTP_AEE(0x01)
+#define AEE_ENOMEMORY HTP_AEE(0x02)
+#define AEE_EVERSIONNOTSUPPORT HTP_AEE(0x04)
+#define AEE_EEXPIRED HTP_AEE(0x0C)
+#define AEE_EBADPARM HTP_AEE(0x0E)
+#define AEE_EUNSUPPORTED HTP_AEE(0x14)
+#define AEE_EINTERRUPTED 46
+#define AEE_EWOULDBLOCK 516
 
 // --- remote.h ---
 typedef uint64_t remote_handle64;
@@ -55,15 +60,17 @@ int dspqueue_write(dspqueue_t queue, uint32_t flags, uint32_t n_buffers, struct 
                    const uint8_t* message, uint32_t timeout_us);
 
 // --- HAP_mem.h ---
-enum { HAP_PROT_READ = 1, HAP_PROT_WRITE = 2 };
-void* HAP_mmap(void* address, int length, int protection, int flags, int fd, long offset);
-int HAP_munmap(void* address, int length);
+int HAP_mmap_get(int fd, void** address, unsigned long long* physical);
+int HAP_mmap_put(int fd);
+
+// --- HAP_perf.h ---
+uint64_t HAP_perf_get_qtimer_count(void);
+uint64_t HAP_perf_qtimer_count_to_us(uint64_t count);
 
 // --- qurt.h ---
 enum { QURT_MEM_CACHE_FLUSH = 0, QURT_MEM_DCACHE = 1 };
 int qurt_mem_cache_clean(unsigned address, unsigned bytes, int operation, int type);
 int qurt_hvx_get_units(void);
-unsigned long long qurt_sysclock_get_hw_ticks(void);
 
 #endif
 #endif

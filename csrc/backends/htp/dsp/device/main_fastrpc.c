@@ -12,7 +12,8 @@
 #include "backends/htp/dsp/workers.h"
 #include "backends/htp/wire/htp_fastrpc.h"
 
-enum { OPEN = 0, CLOSE = 1, WAIT_US = 100000, ANSWER_US = 1000000, VTCM_WISH = 8 << 20 };
+enum { OPEN = 0, CLOSE = 1, WAIT_US = 100000, ANSWER_US = 1000000 };
+enum { VTCM_THREAD = 128 << 10 };    // two pieces of weights (htp_tiling.cpp); the rest is left to other sessions and programs
 
 static struct dsp_session session;
 static dspqueue_t queue;
@@ -22,19 +23,29 @@ static volatile int is_stopping;
 
 // --- what session.h wants of a platform ---
 
-// The host announced the fd (fastrpc_mmap, delayed); the mapping into this process is ours.
+// The host has mapped the fd into this process (fastrpc_mmap, FASTRPC_MAP_FD), which is also what packets need to refer to it; here it is
+// looked up and held.
 uint8_t* platform_map(const struct htp_map* m) {
-    if (m->bytes > 0x7fffffffu) return errno = EFBIG, (uint8_t*)0;
-    void* p = HAP_mmap(0, (int)m->bytes, HAP_PROT_READ | HAP_PROT_WRITE, 0, m->fd, (long)m->file_offset);
-    return p == (void*)-1 ? 0 : p;
+    void* base = 0;
+    unsigned long long physical = 0;
+    const int e = HAP_mmap_get(m->fd, &base, &physical);
+    if (e || !base) return errno = e ? e : EFAULT, (uint8_t*)0;
+    return (uint8_t*)base + m->file_offset;
 }
-void platform_unmap(uint8_t* base, uint32_t bytes) { (void)HAP_munmap(base, (int)bytes); }
+void platform_unmap(uint8_t* base, uint32_t bytes, int fd) {
+    (void)base;
+    (void)bytes;
+    (void)HAP_mmap_put(fd);
+}
 
 void platform_flush(const uint8_t* at, uint64_t bytes) {
     (void)qurt_mem_cache_clean((unsigned)(uintptr_t)at, (unsigned)bytes, QURT_MEM_CACHE_FLUSH, QURT_MEM_DCACHE);
 }
 
-uint32_t platform_usecs(void) { return (uint32_t)(qurt_sysclock_get_hw_ticks() * 10 / 192); }    // of 19.2 MHz
+// Written back as well, should the DSP have written to the line: what it wrote must not be lost.
+void platform_refresh(const void* word) { __asm__ volatile("dccleaninva(%0)" : : "r"(word) : "memory"); }
+
+uint32_t platform_usecs(void) { return (uint32_t)HAP_perf_qtimer_count_to_us(HAP_perf_get_qtimer_count()); }
 void platform_run_begins(void) {}
 int32_t platform_before_op(uint32_t op) {
     (void)op;
@@ -78,7 +89,7 @@ static void* serve(void* unused) {
         struct htp_message m;
         uint32_t flags = 0, n_spans = 0, length = 0;
         const int e = dspqueue_read(queue, &flags, HTP_RPC_SPANS_MAX, &n_spans, spans, sizeof m, &length, (uint8_t*)&m, WAIT_US);
-        if (e == AEE_EXPIRED) continue;
+        if (e == (int)AEE_EEXPIRED || e == AEE_EWOULDBLOCK || e == AEE_EINTERRUPTED) continue;    // is_stopping ends the loop
         if (e || length != sizeof m) break;
         const int last = session_answer(&session, &m);
         if (dspqueue_write(queue, 0, 0, 0, sizeof m, (const uint8_t*)&m, ANSWER_US) || last) break;
@@ -98,12 +109,12 @@ static int start(const struct htp_rpc_start* s) {
     if (is_started) return AEE_EFAILED;
     power(1);
     session_begin(&session);
-    (void)vtcm_open(VTCM_WISH);    // without it weights are read where they lie
     const unsigned units = (unsigned)qurt_hvx_get_units() >> 8 & 0xff;    // contexts of 128 bytes
-    workers_start(s->threads ? s->threads : units ? units : 1);
+    const unsigned n = workers_start(s->threads ? s->threads : units ? units : 1);
+    (void)vtcm_open(n * VTCM_THREAD);    // without it weights are read where they lie
     is_stopping = 0;
     const int e = dspqueue_import(s->queue, 0, queue_error, 0, &queue);
-    if (e || pthread_create(&server, 0, serve, 0)) {
+    if (e || workers_thread(&server, serve, 0)) {
         if (!e) (void)dspqueue_close(queue);
         workers_stop();
         vtcm_close();

@@ -8,24 +8,28 @@ static uint8_t* base;
 static uint32_t size;
 static unsigned context;
 
+void vtcm_close(void) {
+    if (context) HAP_compute_res_release(context);
+    base = 0, size = 0, context = 0;
+}
+// Another program (the phone's own assistant, say) may hold all of it: then there is none, and weights are read where they lie.
 int vtcm_open(uint32_t bytes) {
     const unsigned one_second_us = 1000000;
     compute_res_attr_t wish;
     unsigned total = 0, largest = 0;
     compute_res_vtcm_page_t layout, available;
     if (HAP_compute_res_query_VTCM(0, &total, &layout, &largest, &available)) return -1;
-    size = bytes < total ? bytes : total;
+    const unsigned most = largest ? largest : total;    // largest: what nobody holds
+    size = bytes < most ? bytes : most;
     HAP_compute_res_attr_init(&wish);
     HAP_compute_res_attr_set_serialize(&wish, 0);
     HAP_compute_res_attr_set_vtcm_param(&wish, size, 1);
     context = HAP_compute_res_acquire(&wish, one_second_us);
     if (!context) return size = 0, -1;
     base = HAP_compute_res_attr_get_vtcm_ptr(&wish);
-    return base ? 0 : -1;
-}
-void vtcm_close(void) {
-    if (context) HAP_compute_res_release(context);
-    base = 0, size = 0, context = 0;
+    if (base) return 0;
+    vtcm_close();
+    return -1;
 }
 uint8_t* vtcm_base(void) { return base; }
 uint32_t vtcm_bytes(void) { return size; }
