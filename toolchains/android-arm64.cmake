@@ -11,6 +11,7 @@ if(ANDROID_NDK)
     set(ANDROID_ABI arm64-v8a CACHE STRING "")
     set(ANDROID_PLATFORM android-28 CACHE STRING "")
     set(ANDROID_STL c++_static CACHE STRING "")
+    set(ANDROID_SUPPORT_FLEXIBLE_PAGE_SIZES ON CACHE BOOL "") # pages of 16 KB, Android 15 and later
     include("${ANDROID_NDK}/build/cmake/android.toolchain.cmake")
     return()
 endif()
