@@ -188,6 +188,16 @@ def test_an_empty_folder(fake, tmp_path):
     assert sentence == f"libpillion_htp_v73.so is in no folder of ADSP_LIBRARY_PATH ({tmp_path})"
 
 
+def test_the_newer_variable_replaces_the_older(fake, dsp_folder, tmp_path, wanted):
+    """As the driver reads them; of each folder it looks into `cdsp` first."""
+    env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder}
+    sentence = refusal(child(work(), DSP_LIBRARY_PATH=tmp_path / "other", **env))
+    assert sentence == f"libpillion_htp_v73.so is in no folder of DSP_LIBRARY_PATH ({tmp_path / 'other'})"
+    (tmp_path / "other" / "cdsp").mkdir(parents=True)
+    shutil.copy(dsp_folder / "libpillion_htp_v73.so", tmp_path / "other" / "cdsp")
+    assert child(work(), DSP_LIBRARY_PATH=tmp_path / "other", **env)["tokens"] == [wanted]
+
+
 REFUSALS = [
     ("unsigned=0", "runs signed programs only: unsigned process domains are switched off; use the cpu"),
     ("unsigned_error=0x14", "the DSP does not give this program an unsigned process: error 0x14 (EUNSUPPORTED)"),
