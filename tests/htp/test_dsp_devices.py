@@ -68,7 +68,7 @@ FRAMES = [("panels.c", 10240), ("panels_k.c", 3072), ("panels_blocks.c", 3072), 
 
 @pytest.mark.parametrize(("source", "most"), FRAMES)
 def test_frames_fit_a_worker_s_stack(source, most, tmp_path):
-    """workers.h asks for 128 KB; QuRT's default may be 16, which these would overrun silently."""
+    """workers.h asks for 128 KB; QuRT's default has been 8, which these would overrun silently."""
     hexagon_toolchain()
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "hexagon-linux-musl", "-mcpu=hexagonv73+hvxv73+hvx_length128b+hvx_qfloat"]
     command += ["-O2", "-Wno-psabi", f"-Wframe-larger-than={most}", "-Werror=frame-larger-than", f"-I{REPOSITORY / 'csrc'}"]

@@ -4,7 +4,7 @@
 
 #include <pthread.h>
 
-// The deepest chain of frames (panel_range and a format's kernel) takes 13 KB, a default of QuRT's may be 16.
+// The deepest chain of frames (panel_range and a format's kernel) takes 13 KB; QuRT's default has been 8.
 enum { HTP_STACK_BYTES = 128 << 10 };
 
 // One part of a task; parts 0 .. parts - 1 run at the same time, each once, on any thread.

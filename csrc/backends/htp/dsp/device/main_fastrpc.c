@@ -70,6 +70,8 @@ static void power(int on) {
     r.dcvs_v3.core_params.target_corner = r.dcvs_v3.core_params.min_corner = r.dcvs_v3.core_params.max_corner =
         on ? HAP_DCVS_VCORNER_MAX : HAP_DCVS_VCORNER_DISABLE;
     r.dcvs_v3.bus_params = r.dcvs_v3.core_params;
+    r.dcvs_v3.set_sleep_disable = TRUE;    // between two runs of one token the DSP would fall asleep
+    r.dcvs_v3.sleep_disable = on ? TRUE : FALSE;
     (void)HAP_power_set(&session, &r);
     memset(&r, 0, sizeof r);
     r.type = HAP_power_set_HVX;
