@@ -1,6 +1,7 @@
 // A libcdsprpc that plays the driver in the process that opens it: the functions that the host opens at run time. Opening a program loads
-// the DSP's library from ADSP_LIBRARY_PATH, built for this PC with its device sources, once for each session, and calls its entry. It keeps the rules that the public driver keeps (docs/hexagon_driver.md) and answers with its codes. It behaves as
-// FAKE_CDSPRPC says, words "name=number" apart by commas; codes are AEE codes as the driver gives them:
+// the DSP's library from ADSP_LIBRARY_PATH, built for this PC with its device sources, once for each session, and calls its entry. It keeps
+// the rules that the public driver keeps (docs/hexagon_driver.md) and answers with its codes. It behaves as FAKE_CDSPRPC says, words
+// "name=number" apart by commas; codes are AEE codes as the driver gives them:
 //   arch=0x73       the architecture it tells, as the driver's number          unsigned=0     no unsigned process domains
 //   unsigned_error= of the request for one          open_error= of opening the program          start_error= of its first call
 //   reserve_error=  of a second session             mmap_error= of mapping memory               sessions=1   how many there may be
@@ -28,8 +29,11 @@
 #include "fake_dsp.h"
 
 enum { MEMORY_MAX = 256, SESSIONS_MAX = 4, BUFFERS_MAX = 64, MESSAGE_MAX = 65536, QUEUE_MAX = 16 << 20 };
-enum { EFAILED = 0x01, EUNABLETOLOAD = 0x06, EEXPIRED = 0x0C, EBADPARM = 0x0E, EUNSUPPORTED = 0x14, EALREADY_MAPPED = 0x1A, EITEMBUSY = 0x20,
-       ENOSUCH = 39, EINTERRUPTED = 46, ENOSUCHSYMBOL = 0x42, ENOSUCHMAP = 0x48, EBADSIZE = 0x4D, ECONNRESET_DSP = 104, EUNSIGNEDMOD = 0x81, ENOSESSION = 0x8A, ERPC = 0x200 };
+enum {
+    EFAILED = 0x01, EUNABLETOLOAD = 0x06, EEXPIRED = 0x0C, EBADPARM = 0x0E, EUNSUPPORTED = 0x14, EALREADY_MAPPED = 0x1A,
+    EITEMBUSY = 0x20, ENOSUCH = 39, EINTERRUPTED = 46, ENOSUCHSYMBOL = 0x42, ENOSUCHMAP = 0x48, EBADSIZE = 0x4D,
+    ECONNRESET_DSP = 104, EUNSIGNEDMOD = 0x81, ENOSESSION = 0x8A, ERPC = 0x200
+};
 enum { CDSP = 3, DOMAINS = 4, FIRST_HANDLE = 1000, FIRST_QUEUE = 77 };
 static int dsp_error(int code) { return (int)(0x80000400u + (unsigned)code); }
 

@@ -89,7 +89,7 @@ TARGET, ASSISTANT = "the target's file.gguf", "an assistant.gguf"
 
 def test_it_sends_and_runs(place):
     """From any folder, whatever the names and the prompt hold."""
-    prompt = "Once upon a \"time\",\n it's $HOME; `ls`"
+    prompt = 'Once upon a "time",\n it\'s $HOME; `ls`'
     done = push(place, TARGET, ASSISTANT, "--", "-p", prompt, "-n", "8", "")
     assert done.returncode == 0, done.stderr
     at = f"{place}/phone{FOLDER}"

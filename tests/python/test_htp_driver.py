@@ -113,7 +113,9 @@ def test_an_older_system(fake, dsp_folder, wanted, tmp_path):
     log, older = tmp_path / "log", fake.parent / "older" / "libcdsprpc.so"
     report = child(work(), PILLION_HTP_DRIVER=older, ADSP_LIBRARY_PATH=dsp_folder, FAKE_CDSPRPC="uri=0", FAKE_CDSPRPC_LOG=log)
     assert report["tokens"] == [wanted]
-    assert "open file:///libpillion_htp_v73.so?pillion_htp_skel_handle_invoke&_modver=1.0&_dom=cdsp" in log.read_text().splitlines()
+    assert (
+        "open file:///libpillion_htp_v73.so?pillion_htp_skel_handle_invoke&_modver=1.0&_dom=cdsp" in log.read_text().splitlines()
+    )
 
 
 def test_signals_that_interrupt_a_read(fake, dsp_folder, wanted):

@@ -98,10 +98,12 @@ class FastRpc final : public Transport {
         // Whatever the kernel's reason, the driver says EFAILED; with a session that lives it is the DSP's address space.
         const bool is_full = driver_code(e).code == 0x01;
         char what[96];
-        snprintf(what, sizeof what, "%zu MB of shared memory can't be mapped%s", m.all() >> 20, is_full ? ", most likely for lack of address space" : "");
-        const Status s = driver_failure(what, e, reason);
-        if (is_full) reason.set("%s: error 0x%x (EFAILED); close other programs that use the DSP, or take a smaller n_ctx, model or kv_type q8_0", what, unsigned(e));
-        return is_full ? Status::out_of_memory : s;
+        const char* guess = is_full ? ", most likely for lack of address space" : "";
+        snprintf(what, sizeof what, "%zu MB of shared memory can't be mapped%s", m.all() >> 20, guess);
+        if (!is_full) return driver_failure(what, e, reason);
+        reason.set("%s: error 0x%x (EFAILED); close other programs that use the DSP, or take a smaller n_ctx, model or kv_type q8_0", what,
+                   unsigned(e));
+        return Status::out_of_memory;
     }
 
     void retract(const SharedMemory& memory) override {
@@ -130,7 +132,8 @@ class FastRpc final : public Transport {
             if (e == 0) return broken(0x200, reason);
             if (!is_early(e)) return failed(e, reason);
             if (now_ms() > end) return failed(kEExpired, reason);
-            if (driver_code(e).code != kEExpired) std::this_thread::sleep_for(std::chrono::milliseconds(1));    // a process that died: the report comes
+            // Waits of a process that died end at once; the report is on its way.
+            if (driver_code(e).code != kEExpired) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
     }
 
@@ -177,7 +180,8 @@ class FastRpc final : public Transport {
     void bury() {
         ProcessKill kill = {domain_};
         (void)d_.remote_session_control(kRequestKill, &kill, sizeof kill);
-        for (int ms = 0; queue_ && !loss_->is_reported && ms < kFarewellMs; ms += 5) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        for (int ms = 0; queue_ && !loss_->is_reported && ms < kFarewellMs; ms += 5)
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
 
     Status reserve(int number, uint32_t& session, Reason& reason) {

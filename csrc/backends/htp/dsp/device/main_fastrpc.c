@@ -1,7 +1,7 @@
 // The device library's entry: FastRPC calls it to open, start, stop and close (wire/htp_fastrpc.h); work arrives in a dspqueue and is answered
 // by one thread through session_answer. One process domain, one session.
 //
-// Compiled here for every architecture, never run: there was no phone.
+// Compiled here for every architecture and run on a PC over a stand-in of the system (tests/htp/fake_dsp_system.c), never on a DSP.
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
