@@ -71,8 +71,8 @@ def test_the_text_is_that_of_the_package(app, pillion, tiny_target, with_drafter
     first, second = lines(app, tiny_target, TINY_ASSISTANT if with_drafter else "none", "cpu", PROMPT)
     with pillion.LLM(tiny_target, drafter=None) as llm:
         wanted = llm.generate(PROMPT, max_tokens=100, temperature=0).run().text.encode()
-    text = bytes.fromhex(first.removeprefix("text "))
-    assert first == second and len(text) >= 60 and wanted.startswith(text)
+    texts = [bytes.fromhex(line.removeprefix("text "))[:60] for line in (first, second)]  # a round may bring more
+    assert texts == [wanted[:60]] * 2 and len(texts[0]) == 60
 
 
 def test_failures_are_exceptions_with_the_sentence(app, tiny_target):
