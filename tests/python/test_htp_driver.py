@@ -4,6 +4,7 @@ phone has; each failure is a typed error with a sentence of its own."""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -132,6 +133,26 @@ def test_its_own_files_whatever_the_search_path_says(fake, dsp_folder, wanted, t
     report = child(work(), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=dsp_folder, LD_LIBRARY_PATH=decoys)
     assert report["tokens"] == [wanted]
     assert [m for m in report["maps"] if "cdsprpc" in m] == [str(fake)]
+
+
+def test_the_program_for_phones(fake, dsp_folder, libpillion, tmp_path):
+    """pillion-run over the driver: the CPU's text, and Ctrl-C in the middle of it."""
+    program, log = libpillion.parent / "pillion-run", tmp_path / "log"
+    env = {**os.environ, "PILLION_HTP_DRIVER": str(fake), "ADSP_LIBRARY_PATH": str(dsp_folder), "FAKE_CDSPRPC_LOG": str(log)}
+    words = [program, "-m", model_path(MODEL), "-p", "ab cd", "--temp", "0"]
+    texts = [
+        subprocess.run([*words, "-n", "8", "--device", device], env=env, capture_output=True, check=True).stdout
+        for device in ("cpu", "htp")
+    ]
+    assert texts[0] == texts[1] and "open file:///libpillion_htp_v73.so" in log.read_text()
+    with subprocess.Popen(
+        [*words, "-c", "4000", "--device", "htp"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdout.read(1)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=60) == 130
+        assert child.stderr.read() == b"\nstopped\n"
+    assert not rules_broken(log)
 
 
 # ---- it is not there ----
