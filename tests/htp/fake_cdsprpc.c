@@ -10,6 +10,7 @@
 //   hang=N          the N-th run is never answered; killing the process ends that, and calls the callback with 39
 //   silent=1        ... but does not call it
 //   interrupt=N     every read is interrupted by a signal N times first
+//   dsp_read=N      the DSP can't read the packet of the N-th run, for reason `dsp_read_error`
 //   version=N       the host's first call says that its wire is of this version
 // FAKE_CDSPRPC_LOG names a file that gets a line a call; what breaks a rule is a line that begins with "rule". Built with -DNO_ALLOC2 it has
 // no rpcmem_alloc2, as older systems.
@@ -391,6 +392,7 @@ int dspqueue_write(void* queue, uint32_t flags, uint32_t n_buffers, void* buffer
     if (((const struct htp_message*)message)->kind == HTP_MSG_RUN) {
         g_runs++;
         if (n_buffers == 0) return EBADPARM;    // nothing was handed over
+        if (g_runs == setting("dsp_read", -1)) fake_queue_fail(q->packets, (int)setting("dsp_read_error", 0));
         if (g_runs == setting("hang", -1)) return 0;
         if (g_runs == setting("lose", -1)) return die(s, (int)setting("lose_error", ECONNRESET_DSP)), 0;
     }

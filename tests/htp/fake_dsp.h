@@ -7,6 +7,7 @@ struct fake_queue* fake_queue_new(int session, uint64_t id);
 void fake_queue_free(struct fake_queue* q);
 void fake_queue_die(struct fake_queue* q);                 // its process ends: the DSP's waits fail
 int fake_queue_is_imported(struct fake_queue* q);
+void fake_queue_fail(struct fake_queue* q, int error);      // of the DSP's next read
 void fake_queue_push(struct fake_queue* q, const void* message, uint32_t bytes, uint32_t n_buffers);
 int fake_queue_pull(struct fake_queue* q, void* message, uint32_t most, uint32_t* bytes, uint32_t timeout_us);    // 1: an answer, 0: none in time
 

@@ -19,7 +19,7 @@ enum { QUEUES_MAX = 64, MESSAGE_MAX = 256, VTCM_BYTES = 1 << 20 };
 struct packet { int is_there; uint32_t bytes, n_buffers; uint8_t message[MESSAGE_MAX]; };
 struct fake_queue {
     uint64_t id;
-    int session, is_imported, is_dead;
+    int session, is_imported, is_dead, error;
     struct packet request, response;
     pthread_mutex_t lock;
     pthread_cond_t change;
@@ -76,6 +76,7 @@ void fake_queue_die(struct fake_queue* q) {
     pthread_cond_broadcast(&q->change);
     pthread_mutex_unlock(&q->lock);
 }
+void fake_queue_fail(struct fake_queue* q, int error) { q->error = error; }
 int fake_queue_is_imported(struct fake_queue* q) { return q->is_imported; }
 void fake_queue_push(struct fake_queue* q, const void* message, uint32_t bytes, uint32_t n) { put(q, &q->request, message, bytes, n); }
 int fake_queue_pull(struct fake_queue* q, void* message, uint32_t most, uint32_t* bytes, uint32_t timeout_us) {
@@ -109,6 +110,7 @@ AEEResult dspqueue_read(dspqueue_t queue, uint32_t* flags, uint32_t max_buffers,
     pthread_mutex_lock(&q->lock);
     int e = 0;
     if (!wait_for(q, &q->request, timeout_us)) e = q->is_dead ? (int)(AEE_EOFFSET + 0x0D) : (int)AEE_EEXPIRED;
+    else if (q->error) e = q->error;
     else if (q->request.n_buffers > max_buffers || q->request.bytes > max_length) e = (int)AEE_EBADPARM;
     if (!e) {
         memcpy(message, q->request.message, q->request.bytes);

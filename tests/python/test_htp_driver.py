@@ -326,6 +326,16 @@ def test_a_dsp_that_does_not_answer(fake, dsp_folder, wanted, tmp_path, is_told)
     assert not rules_broken(log) or not is_told
 
 
+def test_a_dsp_that_can_not_read_its_queue(fake, dsp_folder, wanted):
+    """It says so, with its reason, before it leaves: its host need not wait out the minute."""
+    env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder, "FAKE_CDSPRPC": "dsp_read=3,dsp_read_error=0x80000448"}
+    report = child(work(retries=1), **env)
+    assert report["tokens"] == [wanted]
+    assert [e[:2] for e in report["errors"]] == [
+        ["DeviceLostError", "device htp: the DSP was lost: error 0x80000448 (ENOSUCHMAP): a buffer is not mapped on the DSP"]
+    ]
+
+
 def test_two_sessions(fake, dsp_folder, tmp_path):
     """A model that one session can't hold: the driver is asked for a second one, and what runs on it is the same."""
     from pillion.models import TINY_TARGET

@@ -128,8 +128,9 @@ class FastRpc final : public Transport {
             htp_message answer = {};
             const int e = d_.dspqueue_read(queue_, &flags, 0, &n, nullptr, sizeof answer, &length, reinterpret_cast<uint8_t*>(&answer),
                                            uint32_t(std::min<int64_t>(kSliceUs, int64_t(timeout_ms()) * 1000)));
-            if (e == 0 && length == sizeof answer) return message = answer, Status::ok;
-            if (e == 0) return broken(0x200, reason);
+            if (e == 0 && length != sizeof answer) return broken(0x200, reason);
+            if (e == 0 && answer.sequence == 0) return broken(int(answer.answer.value), reason);    // htp_fastrpc.h
+            if (e == 0) return message = answer, Status::ok;
             if (!is_early(e)) return failed(e, reason);
             if (now_ms() > end) return failed(kEExpired, reason);
             // Waits of a process that died end at once; the report is on its way.

@@ -90,6 +90,16 @@ static void power(int on) {
 
 // --- the queue ---
 
+// Its host would wait for ever.
+static void say_goodbye(int error) {
+    struct htp_message m;
+    memset(&m, 0, sizeof m);
+    m.version = HTP_WIRE_VERSION;
+    m.answer.status = HTP_FAILED;
+    m.answer.value = (uint32_t)error;
+    (void)dspqueue_write(queue, 0, 0, 0, sizeof m, (const uint8_t*)&m, ANSWER_US);
+}
+
 static void* serve(void* unused) {
     struct dspqueue_buffer spans[HTP_RPC_SPANS_MAX];    // the queue invalidates what they name; the session knows the buffers already
     (void)unused;
@@ -98,7 +108,7 @@ static void* serve(void* unused) {
         uint32_t flags = 0, n_spans = 0, length = 0;
         const int e = dspqueue_read(queue, &flags, HTP_RPC_SPANS_MAX, &n_spans, spans, sizeof m, &length, (uint8_t*)&m, WAIT_US);
         if (e == (int)AEE_EEXPIRED || e == AEE_EWOULDBLOCK || e == AEE_EINTERRUPTED) continue;    // is_stopping ends the loop
-        if (e || length != sizeof m) break;
+        if (e || length != sizeof m) return say_goodbye(e ? e : (int)AEE_EBADPARM), (void*)0;
         const int last = session_answer(&session, &m);
         if (dspqueue_write(queue, 0, 0, 0, sizeof m, (const uint8_t*)&m, ANSWER_US) || last) break;
     }
