@@ -8,9 +8,13 @@ if(NOT ANDROID_NDK AND DEFINED ENV{ANDROID_NDK})
 endif()
 
 if(ANDROID_NDK)
+    if(NOT EXISTS "${ANDROID_NDK}/build/cmake/android.toolchain.cmake")
+        message(FATAL_ERROR "ANDROID_NDK is ${ANDROID_NDK}, which has no build/cmake/android.toolchain.cmake: name the NDK's own folder")
+    endif()
     set(ANDROID_ABI arm64-v8a CACHE STRING "")
     set(ANDROID_PLATFORM android-28 CACHE STRING "")
     set(ANDROID_STL c++_static CACHE STRING "")
+    set(ANDROID_SUPPORT_FLEXIBLE_PAGE_SIZES ON CACHE BOOL "") # pages of 16 KB, Android 15 and later
     include("${ANDROID_NDK}/build/cmake/android.toolchain.cmake")
     return()
 endif()

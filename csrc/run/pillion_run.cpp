@@ -128,7 +128,8 @@ std::string read_prompt(const Options& o) {
 
 // Text that did not arrive is an error, also where the system only finds out when it is flushed.
 void flush_text(bool is_written = true) {
-    if (!is_written || fflush(stdout) != 0) throw Failure{PILLION_ERROR_INTERNAL, std::string("the text can't be written to stdout: ") + strerror(errno)};
+    if (is_written && fflush(stdout) == 0) return;
+    throw Failure{PILLION_ERROR_INTERNAL, std::string("the text can't be written to stdout: ") + strerror(errno)};
 }
 
 Model open_model(const std::string& path, const std::string& device, const Options& o, int32_t n_gpu_layers = 0, bool metadata_only = false) {

@@ -1,6 +1,7 @@
-// A libcdsprpc that plays driver and DSP in the process that opens it: the functions that the host opens at run time, over the DSP's own
-// sources built for the PC. It keeps the rules that the public driver keeps (docs/hexagon_driver.md) and answers with its codes. It behaves as
-// FAKE_CDSPRPC says, words "name=number" apart by commas; codes are AEE codes as the driver gives them:
+// A libcdsprpc that plays the driver in the process that opens it: the functions that the host opens at run time. Opening a program loads
+// the DSP's library from ADSP_LIBRARY_PATH, built for this PC with its device sources, once for each session, and calls its entry. It keeps
+// the rules that the public driver keeps (docs/hexagon_driver.md) and answers with its codes. It behaves as FAKE_CDSPRPC says, words
+// "name=number" apart by commas; codes are AEE codes as the driver gives them:
 //   arch=0x73       the architecture it tells, as the driver's number          unsigned=0     no unsigned process domains
 //   unsigned_error= of the request for one          open_error= of opening the program          start_error= of its first call
 //   reserve_error=  of a second session             mmap_error= of mapping memory               sessions=1   how many there may be
@@ -9,10 +10,13 @@
 //   hang=N          the N-th run is never answered; killing the process ends that, and calls the callback with 39
 //   silent=1        ... but does not call it
 //   interrupt=N     every read is interrupted by a signal N times first
-//   version=N       the program accepts this wire version only
+//   dsp_read=N      the DSP can't read the packet of the N-th run, for reason `dsp_read_error`
+//   version=N       the host's first call says that its wire is of this version
 // FAKE_CDSPRPC_LOG names a file that gets a line a call; what breaks a rule is a line that begins with "rule". Built with -DNO_ALLOC2 it has
 // no rpcmem_alloc2, as older systems.
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,14 +26,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "backends/htp/dsp/session.h"
-#include "backends/htp/dsp/vtcm.h"
-#include "backends/htp/dsp/workers.h"
 #include "backends/htp/wire/htp_fastrpc.h"
+#include "fake_dsp.h"
 
 enum { MEMORY_MAX = 256, SESSIONS_MAX = 4, BUFFERS_MAX = 64, MESSAGE_MAX = 65536, QUEUE_MAX = 16 << 20 };
-enum { EFAILED = 0x01, EVERSION = 0x04, EEXPIRED = 0x0C, EBADPARM = 0x0E, EUNSUPPORTED = 0x14, EALREADY_MAPPED = 0x1A, EITEMBUSY = 0x20,
-       ENOSUCH = 39, EINTERRUPTED = 46, ENOSUCHMAP = 0x48, EBADSIZE = 0x4D, ECONNRESET_DSP = 104, EUNSIGNEDMOD = 0x81, ENOSESSION = 0x8A, ERPC = 0x200 };
+enum {
+    EFAILED = 0x01, EUNABLETOLOAD = 0x06, EEXPIRED = 0x0C, EBADPARM = 0x0E, EUNSUPPORTED = 0x14, EALREADY_MAPPED = 0x1A,
+    EITEMBUSY = 0x20, ENOSUCH = 39, EINTERRUPTED = 46, ENOSUCHSYMBOL = 0x42, ENOSUCHMAP = 0x48, EBADSIZE = 0x4D,
+    ECONNRESET_DSP = 104, EUNSIGNEDMOD = 0x81, ENOSESSION = 0x8A, ERPC = 0x200
+};
 enum { CDSP = 3, DOMAINS = 4, FIRST_HANDLE = 1000, FIRST_QUEUE = 77 };
 static int dsp_error(int code) { return (int)(0x80000400u + (unsigned)code); }
 
@@ -42,21 +47,27 @@ struct queue {
     void* context;
     pthread_t reporter;
     int is_reporting, reported, interrupts;
-    struct htp_message answer;
-    int has_answer;
+    struct fake_queue* packets;
 };
+union argument {
+    struct { void* data; size_t bytes; } buffer;
+    uint64_t handle;
+};
+typedef int (*entry_function)(uint64_t handle, uint32_t scalars, union argument* arguments);
 
 struct session {
     int is_reserved, is_unsigned, is_open, is_started, is_dead;
     int mapped[MEMORY_MAX], held[MEMORY_MAX];    // by memory: mapped by the host, held by the DSP
     struct queue* queue;
-    struct dsp_session dsp;
+    void* library;
+    entry_function entry;
+    uint64_t remote;           // what the DSP's program gave as its handle
 };
 
 static pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct memory g_memory[MEMORY_MAX];
 static struct session g_session[SESSIONS_MAX];
-static int g_runs, g_workers, g_current;
+static int g_runs;
 
 static long setting(const char* name, long otherwise) {
     const char* text = getenv("FAKE_CDSPRPC");
@@ -92,26 +103,20 @@ static int memory_of_fd(int fd) {
     return -1;
 }
 
-// --- what the DSP's sources ask of their platform ---
+// --- what the DSP's system asks ---
 
-uint8_t* platform_map(const struct htp_map* m) {
-    const int i = memory_of_fd(m->fd);
-    if (i < 0 || !g_session[g_current].mapped[i] || m->bytes > g_memory[i].bytes) return 0;
-    g_session[g_current].held[i]++;
+static void* hold(int session, int fd) {
+    const int i = memory_of_fd(fd);
+    if (i < 0 || !g_session[session].mapped[i]) return 0;
+    g_session[session].held[i]++;
     return g_memory[i].host;
 }
-void platform_unmap(uint8_t* base, uint32_t bytes, int fd) {
+static int let_go(int session, int fd) {
     const int i = memory_of_fd(fd);
-    (void)bytes;
-    if (i < 0 || g_memory[i].host != base || g_session[g_current].held[i]-- < 1) note("rule: the DSP lets go of what it does not hold");
+    if (i >= 0 && g_session[session].held[i] > 0) return g_session[session].held[i]--, 0;
+    note("rule: the DSP lets go of what it does not hold");
+    return -1;
 }
-uint32_t platform_usecs(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint32_t)(t.tv_sec * 1000000 + t.tv_nsec / 1000);
-}
-int32_t platform_before_op(uint32_t op) { return (void)op, HTP_OK; }
-void platform_run_begins(void) {}
 
 // --- rpcmem ---
 
@@ -223,6 +228,7 @@ static void* report(void* argument) {
 // As the driver does: once for a process, on a thread of its own that closing the queue waits for.
 static void die(struct session* s, int error) {
     s->is_dead = 1;
+    if (s->queue) fake_queue_die(s->queue->packets);
     if (!s->queue || s->queue->is_reporting || setting("silent", 0)) return;
     s->queue->reported = error;
     s->queue->is_reporting = pthread_create(&s->queue->reporter, 0, report, s->queue) == 0;
@@ -249,39 +255,70 @@ int remote_session_control(uint32_t request, void* data, uint32_t bytes) {
     return EBADPARM;
 }
 
+// Each process on the DSP has the library for itself: a copy is another library to the loader.
+static void* load_copy(const char* path) {
+    char copy[] = "/tmp/fake-dsp-XXXXXX", piece[1 << 16];
+    const int from = open(path, O_RDONLY), to = mkstemp(copy);
+    for (ssize_t n; (n = read(from, piece, sizeof piece)) > 0;)
+        if (write(to, piece, (size_t)n) != n) break;
+    close(from), close(to);
+    void* library = dlopen(copy, RTLD_NOW | RTLD_LOCAL);
+    if (!library) note("%s does not load: %s", path, dlerror());
+    unlink(copy);
+    return library;
+}
+
+static void* load(const char* name) {
+    const char* variable = getenv("DSP_LIBRARY_PATH") ? "DSP_LIBRARY_PATH" : "ADSP_LIBRARY_PATH";
+    char folders[4096], path[8192];
+    snprintf(folders, sizeof folders, "%s", getenv(variable) ? getenv(variable) : "");
+    for (char *rest = folders, *folder; (folder = strsep(&rest, ";"));)
+        for (int own = 1; own >= 0; own--) {
+            snprintf(path, sizeof path, "%s/%s%s", folder, own ? "cdsp/" : "", name);
+            if (*folder && access(path, R_OK) == 0) return load_copy(path);
+        }
+    return 0;
+}
+
+static int call(struct session* s, uint32_t scalars, union argument* arguments) {
+    fake_call_into((int)(s - g_session));
+    return s->entry(s->remote, scalars, arguments);
+}
+
 int remote_handle64_open(const char* uri, uint64_t* handle) {
+    char library[128], function[128];
     const char* at = strstr(uri, "&_session=");
     const int session = at ? atoi(at + 10) : 0;
     note("open %s", uri);
     if (setting("open_error", 0)) return (int)setting("open_error", 0);
-    if (strncmp(uri, "file:///libpillion_htp_v", 24) != 0 || !strstr(uri, "?" HTP_RPC_ENTRY "&_modver=1.0&_dom=cdsp")) return EBADPARM;
+    if (sscanf(uri, "file:///%127[^?]?%127[^&]", library, function) != 2 || !strstr(uri, "&_modver=1.0&_dom=cdsp")) return EBADPARM;
     if (session >= SESSIONS_MAX || !is_known(&g_session[session])) return EBADPARM;
     struct session* s = &g_session[session];
     if (s->is_open) return EITEMBUSY;
     if (!s->is_unsigned) return dsp_error(EUNSIGNEDMOD);
-    pthread_mutex_lock(&g_lock);
-    if (!g_workers) g_workers = 1, workers_start(2), vtcm_open(1 << 20);
-    pthread_mutex_unlock(&g_lock);
+    fake_memory(hold, let_go);
+    if (!(s->library = load(library))) return dsp_error(EUNABLETOLOAD);
+    if (!(s->entry = (entry_function)dlsym(s->library, function))) return dsp_error(ENOSUCHSYMBOL);
+    int32_t length = (int32_t)strlen(uri) + 1;
+    union argument arguments[3] = {{.buffer = {&length, sizeof length}}, {.buffer = {(void*)uri, (size_t)length}}, {.handle = 0}};
+    const int e = call(s, 0x00020001, arguments);    // method 0: two in buffers, one out handle
+    if (e) return e;
+    s->remote = arguments[2].handle;
     s->is_open = 1, s->is_dead = s->is_started = 0;
-    session_begin(&s->dsp);
     *handle = (uint64_t)session + FIRST_HANDLE;
     return 0;
 }
 
-// The last handle: the process ends, and what the driver knew of its memory with it.
+// The last handle: the process ends, and what the driver knew of its memory with it. A dead one's threads may still be in the library.
 int remote_handle64_close(uint64_t handle) {
     struct session* s = &g_session[handle - FIRST_HANDLE];
     const int number = (int)(s - g_session);
     note("close session %d", number);
     if (s->queue) note("rule: session %d closed with its queue open", number);
-    if (!s->is_dead)
-        for (int i = 0; i < MEMORY_MAX; i++)
-            if (s->mapped[i]) note("rule: session %d closed with memory mapped", number);
-    g_current = number;
-    session_end(&s->dsp);
-    memset(s->mapped, 0, sizeof s->mapped);
-    memset(s->held, 0, sizeof s->held);
-    s->is_open = s->is_started = s->is_reserved = s->is_unsigned = 0;
+    for (int i = 0; i < MEMORY_MAX && !s->is_dead; i++)
+        if (s->mapped[i]) note("rule: session %d closed with memory mapped", number);
+    if (!s->is_dead) dlclose(s->library);
+    *s = (struct session){0};
     return 0;
 }
 int remote_handle64_control(uint64_t handle, uint32_t request, void* data, uint32_t bytes) {
@@ -289,21 +326,18 @@ int remote_handle64_control(uint64_t handle, uint32_t request, void* data, uint3
 }
 
 int remote_handle64_invoke(uint64_t handle, uint32_t scalars, void* arguments) {
-    struct { void* data; size_t bytes; }* buffer = arguments;
+    union argument* in = arguments;
     struct session* s = &g_session[handle - FIRST_HANDLE];
-    if (s->is_dead) return ECONNRESET_DSP;
-    if (scalars == HTP_RPC_STOP << 24) {
-        g_current = (int)(s - g_session);
-        session_end(&s->dsp);
-        return s->is_started = 0;
-    }
-    if (scalars != (HTP_RPC_START << 24 | 1 << 16) || buffer->bytes != sizeof(struct htp_rpc_start)) return dsp_error(EBADPARM);
-    if (setting("start_error", 0)) return (int)setting("start_error", 0);
     struct htp_rpc_start start;
-    memcpy(&start, buffer->data, sizeof start);
-    if (start.version != setting("version", HTP_WIRE_VERSION)) return dsp_error(EVERSION);
-    if (start.queue != (uint64_t)(s - g_session) + FIRST_QUEUE || !s->queue) return dsp_error(EBADPARM);
-    return s->is_started = 1, 0;
+    if (s->is_dead) return ECONNRESET_DSP;
+    if (scalars >> 24 != HTP_RPC_START) return s->is_started = 0, call(s, scalars, arguments);
+    if (setting("start_error", 0)) return (int)setting("start_error", 0);
+    memcpy(&start, in->buffer.data, sizeof start);
+    start.version = (uint32_t)setting("version", start.version);    // as a host of another version would have it
+    union argument copy = {.buffer = {&start, in->buffer.bytes}};
+    const int e = call(s, scalars, &copy);
+    s->is_started = e == 0;
+    return e;
 }
 
 // --- queues ---
@@ -314,6 +348,7 @@ int dspqueue_create(int domain, uint32_t flags, uint32_t request, uint32_t respo
     if (!s || !s->is_open || flags || packet || request > QUEUE_MAX || response > QUEUE_MAX) return EBADPARM;
     struct queue* q = calloc(1, sizeof *q);
     q->session = (int)(s - g_session), q->error = error, q->context = context;
+    q->packets = fake_queue_new(q->session, (uint64_t)q->session + FIRST_QUEUE);
     *queue = s->queue = q;
     return 0;
 }
@@ -324,8 +359,9 @@ int dspqueue_close(void* queue) {
     struct session* s = &g_session[q->session];
     note("close queue of session %d", q->session);
     if (s->is_dead && !q->is_reporting) return note("a queue is left behind"), ECONNRESET_DSP;
-    if (!s->is_dead && s->is_started) return note("rule: queue closed while the DSP has it"), EBADPARM;
+    if (!s->is_dead && fake_queue_is_imported(q->packets)) return note("rule: queue closed while the DSP has it"), EBADPARM;
     if (q->is_reporting) pthread_join(q->reporter, 0);
+    fake_queue_free(q->packets);
     s->queue = 0;
     free(q);
     return 0;
@@ -352,19 +388,15 @@ int dspqueue_write(void* queue, uint32_t flags, uint32_t n_buffers, void* buffer
     if (flags || bytes > MESSAGE_MAX || bytes != sizeof(struct htp_message) || n_buffers > BUFFERS_MAX || !s->is_started) return EBADPARM;
     const int e = check_buffers(s, buffers, n_buffers);
     if (e) return e;
-    memcpy(&q->answer, message, bytes);
     q->interrupts = (int)setting("interrupt", 0);
-    if (q->answer.kind == HTP_MSG_RUN) {
+    if (((const struct htp_message*)message)->kind == HTP_MSG_RUN) {
         g_runs++;
         if (n_buffers == 0) return EBADPARM;    // nothing was handed over
+        if (g_runs == setting("dsp_read", -1)) fake_queue_fail(q->packets, (int)setting("dsp_read_error", 0));
         if (g_runs == setting("hang", -1)) return 0;
         if (g_runs == setting("lose", -1)) return die(s, (int)setting("lose_error", ECONNRESET_DSP)), 0;
     }
-    pthread_mutex_lock(&g_lock);
-    g_current = q->session;
-    session_answer(&s->dsp, &q->answer);
-    pthread_mutex_unlock(&g_lock);
-    q->has_answer = 1;
+    fake_queue_push(q->packets, message, bytes, n_buffers);
     return 0;
 }
 
@@ -373,13 +405,8 @@ int dspqueue_read(void* queue, uint32_t* flags, uint32_t buffers_max, uint32_t* 
     struct queue* q = queue;
     (void)buffers, (void)buffers_max;
     if (q->interrupts > 0) return q->interrupts--, EINTERRUPTED;
-    if (!q->has_answer) {
-        for (uint32_t us = 0; us < timeout_us && !g_session[q->session].is_dead; us += 1000) usleep(1000);
+    if (!fake_queue_pull(q->packets, message, message_max, message_bytes, timeout_us))
         return g_session[q->session].is_dead ? EINTERRUPTED : EEXPIRED;    // waits of a dead process are cancelled
-    }
-    if (message_max < sizeof q->answer) return EBADPARM;
-    *flags = 1 | 0x10, *n_buffers = 0, *message_bytes = sizeof q->answer;
-    memcpy(message, &q->answer, sizeof q->answer);
-    q->has_answer = 0;
+    *flags = 1 | 0x10, *n_buffers = 0;
     return 0;
 }

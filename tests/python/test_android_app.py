@@ -71,8 +71,8 @@ def test_the_text_is_that_of_the_package(app, pillion, tiny_target, with_drafter
     first, second = lines(app, tiny_target, TINY_ASSISTANT if with_drafter else "none", "cpu", PROMPT)
     with pillion.LLM(tiny_target, drafter=None) as llm:
         wanted = llm.generate(PROMPT, max_tokens=100, temperature=0).run().text.encode()
-    text = bytes.fromhex(first.removeprefix("text "))
-    assert first == second and len(text) >= 60 and wanted.startswith(text)
+    texts = [bytes.fromhex(line.removeprefix("text "))[:60] for line in (first, second)]  # a round may bring more
+    assert texts == [wanted[:60]] * 2 and len(texts[0]) == 60
 
 
 def test_failures_are_exceptions_with_the_sentence(app, tiny_target):
@@ -94,8 +94,9 @@ def test_it_compiles_for_a_phone(tmp_path):
 @pytest.mark.slow
 def test_its_cmake_project_builds(tmp_path):
     """As Gradle builds it, for this machine."""
-    if not shutil.which("javac"):
-        pytest.skip("javac is not installed")
-    subprocess.run(["cmake", "-S", EXAMPLE, "-B", tmp_path, "-DCMAKE_BUILD_TYPE=Release"], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["cmake", "--build", tmp_path, "--target", "pillion_jni"], check=True, stdout=subprocess.DEVNULL)
-    assert list(tmp_path.glob("**/libpillion_jni.so"))
+    java = shutil.which("javac") or pytest.skip("javac is not installed: no jni.h")
+    include = f"-DJDK_INCLUDE={Path(java).resolve().parents[1] / 'include'}"
+    quiet = {"check": True, "stdout": subprocess.DEVNULL}
+    subprocess.run(["cmake", "-S", EXAMPLE, "-B", tmp_path, "-DCMAKE_BUILD_TYPE=Release", include], **quiet)
+    subprocess.run(["cmake", "--build", tmp_path, "--target", "pillion_jni"], **quiet)
+    assert (tmp_path / "libpillion_jni.so").exists() and (tmp_path / "pillion" / "libpillion.so").exists()

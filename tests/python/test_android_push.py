@@ -40,7 +40,8 @@ elif command == "push":
     os.utime(target, (int(os.stat(source).st_mtime),) * 2)  # whole seconds, as adb's protocol has them
     print(f"{{source}}: 1 file pushed")
 elif command == "shell":
-    sys.exit(subprocess.run(["bash", "-c", there(rest[0])]).returncode)
+    emulated = there(rest[0]).replace("./pillion-run ", os.environ.get("FAKE_PROCESSOR", "") + " ./pillion-run ")
+    sys.exit(subprocess.run(["bash", "-c", emulated]).returncode)
 else:
     sys.exit("adb: unknown command " + command)
 """
@@ -88,7 +89,7 @@ TARGET, ASSISTANT = "the target's file.gguf", "an assistant.gguf"
 
 def test_it_sends_and_runs(place):
     """From any folder, whatever the names and the prompt hold."""
-    prompt = "Once upon a \"time\",\n it's $HOME; `ls`"
+    prompt = 'Once upon a "time",\n it\'s $HOME; `ls`'
     done = push(place, TARGET, ASSISTANT, "--", "-p", prompt, "-n", "8", "")
     assert done.returncode == 0, done.stderr
     at = f"{place}/phone{FOLDER}"
@@ -176,6 +177,21 @@ def test_the_program_itself_under_the_stand_in(place, program_of_this_machine, t
         check=True,
     )
     assert done.stdout.endswith(again.stdout) and len(again.stdout) > 4
+
+
+@pytest.mark.slow
+def test_the_phone_s_own_program(place, android_build, program_of_this_machine, tiny_target):
+    """docs/android.md, steps 3 to 5, with qemu for the phone's processor."""
+    from pillion.models import TINY_ASSISTANT
+
+    words = ["-p", "Once upon a time", "-n", "8", "--temp", "0"]
+    env = {"PILLION_RUN": android_build / "pillion-run", "FAKE_PROCESSOR": "qemu-aarch64 -cpu max"}
+    done = push(place, tiny_target, TINY_ASSISTANT, "--", *words, "-t", "2", **env)
+    assert done.returncode == 0, done.stderr
+    here = subprocess.run([program_of_this_machine, "-m", tiny_target, *words], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(here.stdout) and "tokens a round; on" in done.stderr
+    refused = push(place, tiny_target, "--", "-p", "x", "--device", "htp", **env)
+    assert refused.returncode == 1 and refused.stderr.startswith('error: device "htp"')
 
 
 @pytest.fixture

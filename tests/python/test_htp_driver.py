@@ -1,8 +1,10 @@
-"""The device's side of the Hexagon backend without a device: a library with the driver's functions that plays driver and DSP in the process
-(tests/htp/fake_cdsprpc.c), opened, asked, broken in every way a phone has. Each failure is a typed error with a sentence of its own."""
+"""The device's side of the Hexagon backend without a device: a library with the driver's functions (tests/htp/fake_cdsprpc.c), which loads the
+DSP's program, its device sources built for this PC over a stand-in of its system (fake_dsp_system.c). Opened, asked, broken in every way a
+phone has; each failure is a typed error with a sentence of its own."""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,44 +21,42 @@ MODEL = "tiny-e2b"
 
 @pytest.fixture(scope="session")
 def fake(pillion, tmp_path_factory):
-    """Path of the library, compiled with the DSP's own sources for the PC."""
+    """Path of the library; beside it the DSP's program for this PC, its device sources in it, and the DSP's system that it calls."""
     if not (Path(pillion._native._capi.__file__).parent / "libpillion_htp.so").exists():
         pytest.skip("libpillion_htp.so is not built: make build")
     compiler = shutil.which("cc") or pytest.skip("there is no C compiler")
-    dsp = REPOSITORY / "csrc" / "backends" / "htp"
-    sources = [
-        *dsp.glob("dsp/*.c"),
-        *dsp.glob("dsp/ops/*.c"),
-        *dsp.glob("wire/*.c"),
-        REPOSITORY / "tests" / "htp" / "fake_cdsprpc.c",
-    ]
-    sources = [s for s in sources if s.name not in ("main_sim.c", "main_fastrpc.c")]
-    folder = tmp_path_factory.mktemp("vendor")
+    folder, tests = tmp_path_factory.mktemp("vendor"), REPOSITORY / "tests" / "htp"
     cache = [shutil.which("ccache")] if shutil.which("ccache") else []
     flags = ["-std=gnu11", "-O1", "-Wno-psabi", "-ffp-contract=off", "-fno-strict-aliasing", "-fPIC", f"-I{REPOSITORY / 'csrc'}"]
 
+    def shared(path, sources, *more):
+        path.parent.mkdir(exist_ok=True)
+        subprocess.run([compiler, *flags, *more, "-shared", "-o", path, *sources, "-lpthread", "-lm", "-ldl"], check=True)
+        return path
+
     def compiled(source):
         target = folder / f"{source.stem}.o"
-        subprocess.run([*cache, compiler, *flags, "-c", source, "-o", target], check=True)
+        sdk = ["-DHTP_HAS_SDK", f"-I{tests / 'sdk'}", "-fvisibility=hidden"]
+        subprocess.run([*cache, compiler, *flags, *sdk, "-c", source, "-o", target], check=True)
         return target
 
+    system = shared(folder / "libdsp_system.so", [tests / "fake_dsp_system.c"], f"-I{tests / 'sdk'}")
+    dsp = REPOSITORY / "csrc" / "backends" / "htp"
+    sources = [*dsp.glob("dsp/*.c"), *dsp.glob("dsp/ops/*.c"), *dsp.glob("dsp/device/*.c"), *dsp.glob("wire/*.c")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compiled, sources))
-    path = folder / "libcdsprpc.so"
-    subprocess.run([compiler, "-shared", "-o", path, *objects, "-lpthread", "-lm"], check=True)
-    (folder / "older").mkdir()  # a system without rpcmem_alloc2
-    subprocess.run([compiler, *flags, "-DNO_ALLOC2", "-c", sources[-1], "-o", folder / "older.o"], check=True)
-    older = [folder / "older.o" if o.stem == "fake_cdsprpc" else o for o in objects]
-    subprocess.run([compiler, "-shared", "-o", folder / "older" / "libcdsprpc.so", *older, "-lpthread", "-lm"], check=True)
-    return path
+        objects = list(pool.map(compiled, [s for s in sources if s.name not in ("main_sim.c", "vtcm_sim.c")]))
+    rpath = f"-Wl,-rpath,{folder}"
+    shared(folder / "libpillion_htp.so", [*objects, system], rpath, "-Wl,-Bsymbolic")
+    shared(folder / "older" / "libcdsprpc.so", [tests / "fake_cdsprpc.c", system], rpath, "-DNO_ALLOC2")
+    return shared(folder / "libcdsprpc.so", [tests / "fake_cdsprpc.c", system], rpath)
 
 
 @pytest.fixture
-def dsp_folder(tmp_path):
+def dsp_folder(tmp_path, fake):
     """A folder of ADSP_LIBRARY_PATH with the program of one architecture."""
     folder = tmp_path / "dsp"
     folder.mkdir()
-    (folder / "libpillion_htp_v73.so").write_bytes(b"")
+    shutil.copy(fake.parent / "libpillion_htp.so", folder / "libpillion_htp_v73.so")
     return folder
 
 
@@ -95,7 +95,9 @@ def test_tokens_of_the_cpu(fake, dsp_folder, wanted, tmp_path):
     report = child(work(contexts=2), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=f"/nowhere;{dsp_folder}", FAKE_CDSPRPC_LOG=log)
     assert report["tokens"] == [wanted, wanted]
     assert report["htp"]["available"] and report["htp"]["info"]["driver"] == str(fake)
-    assert report["htp"]["info"]["architecture"] == "v67" and report["htp"]["info"]["transport"] == "fastrpc"
+    info = report["htp"]["info"]
+    assert info["architecture"] == "v67" and info["transport"] == "fastrpc"
+    assert (info["threads"], info["vtcm_bytes"]) == (2, 2 * 128 << 10)  # of fake_dsp_system.c's two units
     calls = log.read_text().splitlines()
     assert "open file:///libpillion_htp_v73.so?pillion_htp_skel_handle_invoke&_modver=1.0&_dom=cdsp&_session=0" in calls
     assert not [c for c in calls if c.startswith("rule")]
@@ -112,7 +114,9 @@ def test_an_older_system(fake, dsp_folder, wanted, tmp_path):
     log, older = tmp_path / "log", fake.parent / "older" / "libcdsprpc.so"
     report = child(work(), PILLION_HTP_DRIVER=older, ADSP_LIBRARY_PATH=dsp_folder, FAKE_CDSPRPC="uri=0", FAKE_CDSPRPC_LOG=log)
     assert report["tokens"] == [wanted]
-    assert "open file:///libpillion_htp_v73.so?pillion_htp_skel_handle_invoke&_modver=1.0&_dom=cdsp" in log.read_text().splitlines()
+    assert (
+        "open file:///libpillion_htp_v73.so?pillion_htp_skel_handle_invoke&_modver=1.0&_dom=cdsp" in log.read_text().splitlines()
+    )
 
 
 def test_signals_that_interrupt_a_read(fake, dsp_folder, wanted):
@@ -129,6 +133,26 @@ def test_its_own_files_whatever_the_search_path_says(fake, dsp_folder, wanted, t
     report = child(work(), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=dsp_folder, LD_LIBRARY_PATH=decoys)
     assert report["tokens"] == [wanted]
     assert [m for m in report["maps"] if "cdsprpc" in m] == [str(fake)]
+
+
+def test_the_program_for_phones(fake, dsp_folder, libpillion, tmp_path):
+    """pillion-run over the driver: the CPU's text, and Ctrl-C in the middle of it."""
+    program, log = libpillion.parent / "pillion-run", tmp_path / "log"
+    env = {**os.environ, "PILLION_HTP_DRIVER": str(fake), "ADSP_LIBRARY_PATH": str(dsp_folder), "FAKE_CDSPRPC_LOG": str(log)}
+    words = [program, "-m", model_path(MODEL), "-p", "ab cd", "--temp", "0"]
+    texts = [
+        subprocess.run([*words, "-n", "8", "--device", device], env=env, capture_output=True, check=True).stdout
+        for device in ("cpu", "htp")
+    ]
+    assert texts[0] == texts[1] and "open file:///libpillion_htp_v73.so" in log.read_text()
+    with subprocess.Popen(
+        [*words, "-c", "4000", "--device", "htp"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdout.read(1)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=60) == 130
+        assert child.stderr.read() == b"\nstopped\n"
+    assert not rules_broken(log)
 
 
 # ---- it is not there ----
@@ -186,6 +210,24 @@ def test_another_architecture(fake, dsp_folder):
 def test_an_empty_folder(fake, tmp_path):
     sentence = refusal(child(work(), PILLION_HTP_DRIVER=fake, ADSP_LIBRARY_PATH=tmp_path))
     assert sentence == f"libpillion_htp_v73.so is in no folder of ADSP_LIBRARY_PATH ({tmp_path})"
+
+
+def test_the_newer_variable_replaces_the_older(fake, dsp_folder, tmp_path, wanted):
+    """As the driver reads them; of each folder it looks into `cdsp` first."""
+    env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder}
+    sentence = refusal(child(work(), DSP_LIBRARY_PATH=tmp_path / "other", **env))
+    assert sentence == f"libpillion_htp_v73.so is in no folder of DSP_LIBRARY_PATH ({tmp_path / 'other'})"
+    (tmp_path / "other" / "cdsp").mkdir(parents=True)
+    shutil.copy(dsp_folder / "libpillion_htp_v73.so", tmp_path / "other" / "cdsp")
+    assert child(work(), DSP_LIBRARY_PATH=tmp_path / "other", **env)["tokens"] == [wanted]
+
+
+def test_libraries_that_the_dsp_can_not_use(fake, dsp_folder, tmp_path):
+    env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder}
+    shutil.copy(fake.parent / "libdsp_system.so", dsp_folder / "libpillion_htp_v73.so")  # somebody else's
+    assert "error 0x80000442 (ENOSUCHSYMBOL): the library has not pillion's entry; put the" in refusal(child(work(), **env))
+    (dsp_folder / "libpillion_htp_v73.so").write_bytes(b"half a file")
+    assert "error 0x80000406 (EUNABLETOLOAD): the DSP can't load the library; put the" in refusal(child(work(), **env))
 
 
 REFUSALS = [
@@ -284,6 +326,16 @@ def test_a_dsp_that_does_not_answer(fake, dsp_folder, wanted, tmp_path, is_told)
     assert not rules_broken(log) or not is_told
 
 
+def test_a_dsp_that_can_not_read_its_queue(fake, dsp_folder, wanted):
+    """It says so, with its reason, before it leaves: its host need not wait out the minute."""
+    env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder, "FAKE_CDSPRPC": "dsp_read=3,dsp_read_error=0x80000448"}
+    report = child(work(retries=1), **env)
+    assert report["tokens"] == [wanted]
+    assert [e[:2] for e in report["errors"]] == [
+        ["DeviceLostError", "device htp: the DSP was lost: error 0x80000448 (ENOSUCHMAP): a buffer is not mapped on the DSP"]
+    ]
+
+
 def test_two_sessions(fake, dsp_folder, tmp_path):
     """A model that one session can't hold: the driver is asked for a second one, and what runs on it is the same."""
     from pillion.models import TINY_TARGET
@@ -308,7 +360,7 @@ def test_how_many_sessions_there_are(fake, dsp_folder, arch, most):
     """From v75 on four, before two: weights that need more are refused before anything is loaded."""
     from pillion.models import TINY_TARGET
 
-    (dsp_folder / "libpillion_htp_v75.so").write_bytes(b"")
+    shutil.copy(dsp_folder / "libpillion_htp_v73.so", dsp_folder / "libpillion_htp_v75.so")
     big = {**work(), "target": TINY_TARGET}
     env = {"PILLION_HTP_DRIVER": fake, "ADSP_LIBRARY_PATH": dsp_folder, "FAKE_CDSPRPC": f"arch={arch}", "PILLION_HTP_SPACE": 1}
     kind, sentence = child(big, **env)["failed"]

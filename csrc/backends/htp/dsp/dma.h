@@ -43,8 +43,15 @@ static inline void dma_start(struct dma* d, void* to, const void* from, uint32_t
     c->control = bytes;
     c->from = (uint32_t)(uintptr_t)from;
     c->to = (uint32_t)(uintptr_t)to;
-    if (d->started++ == 0) __asm__ volatile("dmstart(%0)" : : "r"(c) : "memory");
-    else __asm__ volatile("dmlink(%0,%1)" : : "r"(&d->copy[(d->started - 2) % DMA_OPEN]), "r"(c) : "memory");
+    // The unit reads the descriptor from memory: stores before the release are there before it looks.
+    __asm__ volatile("release(%0):at" : : "r"(c) : "memory");
+    if (d->started++ == 0) {
+        uint32_t state;
+        __asm__ volatile("%0 = dmwait" : "=r"(state) : : "memory");    // whoever used the thread's unit before is done
+        __asm__ volatile("dmstart(%0)" : : "r"(c) : "memory");
+    } else {
+        __asm__ volatile("dmlink(%0,%1)" : : "r"(&d->copy[(d->started - 2) % DMA_OPEN]), "r"(c) : "memory");
+    }
 }
 // The oldest copy that was not waited for. Returns where it went.
 static inline const uint8_t* dma_wait(struct dma* d) {

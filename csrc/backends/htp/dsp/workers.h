@@ -4,8 +4,12 @@
 
 #include <pthread.h>
 
-// The deepest chain of frames (panel_range and a format's kernel) takes 13 KB, a default of QuRT's may be 16.
+// The deepest chain of frames (panel_range and a format's kernel) takes 13 KB; QuRT's default has been 8.
+#ifdef __SANITIZE_ADDRESS__
+enum { HTP_STACK_BYTES = 4 << 20 };    // AddressSanitizer's frames are many times as large
+#else
 enum { HTP_STACK_BYTES = 128 << 10 };
+#endif
 
 // One part of a task; parts 0 .. parts - 1 run at the same time, each once, on any thread.
 typedef void (*htp_task)(void* args, unsigned part, unsigned parts);

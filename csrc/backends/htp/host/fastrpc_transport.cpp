@@ -98,10 +98,12 @@ class FastRpc final : public Transport {
         // Whatever the kernel's reason, the driver says EFAILED; with a session that lives it is the DSP's address space.
         const bool is_full = driver_code(e).code == 0x01;
         char what[96];
-        snprintf(what, sizeof what, "%zu MB of shared memory can't be mapped%s", m.all() >> 20, is_full ? ", most likely for lack of address space" : "");
-        const Status s = driver_failure(what, e, reason);
-        if (is_full) reason.set("%s: error 0x%x (EFAILED); close other programs that use the DSP, or take a smaller n_ctx, model or kv_type q8_0", what, unsigned(e));
-        return is_full ? Status::out_of_memory : s;
+        const char* guess = is_full ? ", most likely for lack of address space" : "";
+        snprintf(what, sizeof what, "%zu MB of shared memory can't be mapped%s", m.all() >> 20, guess);
+        if (!is_full) return driver_failure(what, e, reason);
+        reason.set("%s: error 0x%x (EFAILED); close other programs that use the DSP, or take a smaller n_ctx, model or kv_type q8_0", what,
+                   unsigned(e));
+        return Status::out_of_memory;
     }
 
     void retract(const SharedMemory& memory) override {
@@ -112,19 +114,27 @@ class FastRpc final : public Transport {
 
     Status exchange(htp_message& message, const Watch& watch, Reason& reason) override {
         if (loss_->is_reported) return broken(loss_->code, reason);
+        std::vector<QueueBuffer> spans = handed_over(message, watch);
+        if (spans.size() > HTP_RPC_SPANS_MAX) {    // less would leave old cache lines
+            reason.set("a run hands over %zu areas of memory, a packet takes %d", spans.size(), int(HTP_RPC_SPANS_MAX));
+            return Status::internal;
+        }
         const int64_t end = now_ms() + timeout_ms();
-        if (const int e = send(message, handed_over(message, watch), end)) return failed(e, reason);
+        if (const int e = send(message, std::move(spans), end)) return failed(e, reason);
         for (;;) {
             if (watch.cancel && watch.cancel->load()) __atomic_store_n(watch.cancel_word, 1u, __ATOMIC_RELEASE);
             if (loss_->is_reported) return broken(loss_->code, reason);
             uint32_t flags = 0, n = 0, length = 0;
             htp_message answer = {};
             const int e = d_.dspqueue_read(queue_, &flags, 0, &n, nullptr, sizeof answer, &length, reinterpret_cast<uint8_t*>(&answer),
-                                           std::min(kSliceUs, uint32_t(timeout_ms()) * 1000u));
-            if (e == 0 && length == sizeof answer) return message = answer, Status::ok;
-            if (e == 0) return broken(0x200, reason);
+                                           uint32_t(std::min<int64_t>(kSliceUs, int64_t(timeout_ms()) * 1000)));
+            if (e == 0 && length != sizeof answer) return broken(0x200, reason);
+            if (e == 0 && answer.sequence == 0) return broken(int(answer.answer.value), reason);    // htp_fastrpc.h
+            if (e == 0) return message = answer, Status::ok;
             if (!is_early(e)) return failed(e, reason);
             if (now_ms() > end) return failed(kEExpired, reason);
+            // Waits of a process that died end at once; the report is on its way.
+            if (driver_code(e).code != kEExpired) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
     }
 
@@ -144,8 +154,8 @@ class FastRpc final : public Transport {
     int send(const htp_message& message, std::vector<QueueBuffer> spans, int64_t end) {
         const auto* bytes = reinterpret_cast<const uint8_t*>(&message);
         for (;;) {
-            const int64_t left = std::max<int64_t>(end - now_ms(), 1);
-            const int e = d_.dspqueue_write(queue_, 0, uint32_t(spans.size()), spans.data(), sizeof message, bytes, uint32_t(left) * 1000u);
+            const int64_t left_ms = std::clamp<int64_t>(end - now_ms(), 1, 1'000'000);
+            const int e = d_.dspqueue_write(queue_, 0, uint32_t(spans.size()), spans.data(), sizeof message, bytes, uint32_t(left_ms) * 1000u);
             if (driver_code(e).code != kEInterrupted || loss_->is_reported || now_ms() > end) return e;    // interrupted: nothing was written
         }
     }
@@ -171,7 +181,8 @@ class FastRpc final : public Transport {
     void bury() {
         ProcessKill kill = {domain_};
         (void)d_.remote_session_control(kRequestKill, &kill, sizeof kill);
-        for (int ms = 0; queue_ && !loss_->is_reported && ms < kFarewellMs; ms += 5) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        for (int ms = 0; queue_ && !loss_->is_reported && ms < kFarewellMs; ms += 5)
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
 
     Status reserve(int number, uint32_t& session, Reason& reason) {
@@ -215,19 +226,8 @@ class FastRpc final : public Transport {
         };
         if (message.kind == HTP_MSG_PREPARE)    // weights were imported, or written by tests
             for (const RpcMemory* m : announced_) add(*m, 0, uint32_t(m->all()));
-        if (!watch.spans) return list;
-        if (list.size() + watch.spans->size() <= HTP_RPC_SPANS_MAX) {
+        if (watch.spans)
             for (const Span& s : *watch.spans) add(*s.memory, s.offset, s.bytes);
-            return list;
-        }
-        // More than a packet takes: from the first to the last of each block. Spans are in order.
-        for (size_t i = 0, j; i < watch.spans->size(); i = j) {
-            const Span& first = (*watch.spans)[i];
-            uint32_t end = 0;
-            for (j = i; j < watch.spans->size() && (*watch.spans)[j].memory == first.memory; j++)
-                end = std::max(end, (*watch.spans)[j].offset + (*watch.spans)[j].bytes);
-            add(*first.memory, first.offset, end - first.offset);
-        }
         return list;
     }
 

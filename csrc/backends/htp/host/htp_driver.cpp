@@ -82,16 +82,19 @@ bool find_driver(Driver& d, Reason& reason) {
     return false;
 }
 
+// The one variable that the driver reads: the newer one, where it is set at all, takes the place of the older.
+const char* dsp_variable() { return getenv("DSP_LIBRARY_PATH") ? "DSP_LIBRARY_PATH" : "ADSP_LIBRARY_PATH"; }
+
+// In the driver's order: of each folder first what is for this DSP only.
 std::vector<std::string> dsp_folders() {
     std::vector<std::string> folders;
-    for (const char* name : {"DSP_LIBRARY_PATH", "ADSP_LIBRARY_PATH"}) {    // the driver's order
-        const char* value = getenv(name);
-        std::string rest = value ? value : "";
-        while (!rest.empty()) {
-            const size_t end = rest.find(';');
-            if (end != 0) folders.push_back(rest.substr(0, end));
-            rest = end == std::string::npos ? "" : rest.substr(end + 1);
-        }
+    const char* value = getenv(dsp_variable());
+    std::string rest = value ? value : "";
+    while (!rest.empty()) {
+        const size_t end = rest.find(';');
+        const std::string folder = rest.substr(0, end);
+        if (!folder.empty()) folders.insert(folders.end(), {folder + "/" + kDomainName, folder});
+        rest = end == std::string::npos ? "" : rest.substr(end + 1);
     }
     return folders;
 }
@@ -133,9 +136,10 @@ void dsp_library_name(int arch, char* name, size_t bytes) { snprintf(name, bytes
 bool find_dsp_library(int arch, Reason& reason) {
     char name[64];
     dsp_library_name(arch, name, sizeof name);
+    const char* variable = dsp_variable();
     const std::vector<std::string> folders = dsp_folders();
     if (folders.empty()) {
-        reason.set("ADSP_LIBRARY_PATH is not set: it must name the folder that holds %s, the program for this device's DSP", name);
+        reason.set("%s is not set: it must name the folder that holds %s, the program for this device's DSP", variable, name);
         return false;
     }
     std::string others;
@@ -145,9 +149,9 @@ bool find_dsp_library(int arch, Reason& reason) {
     }
     if (!others.empty()) {
         others.pop_back();
-        reason.set("this device's DSP is of architecture v%d, and ADSP_LIBRARY_PATH holds programs for %s only: add %s", arch, others.c_str(), name);
+        reason.set("this device's DSP is of architecture v%d, and %s holds programs for %s only: add %s", arch, variable, others.c_str(), name);
     } else {
-        reason.set("%s is in no folder of ADSP_LIBRARY_PATH (%s%s)", name, folders[0].c_str(), folders.size() > 1 ? ", ..." : "");
+        reason.set("%s is in no folder of %s (%s%s)", name, variable, folders[1].c_str(), folders.size() > 2 ? ", ..." : "");
     }
     return false;
 }

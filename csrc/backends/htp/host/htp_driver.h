@@ -7,7 +7,7 @@
 
 namespace pillion::htp {
 
-// --- the ABI of the driver (remote.h, rpcmem.h and dspqueue.h of the public FastRPC project; docs/hexagon_driver.md says where each is written) ---
+// --- the ABI of the driver: remote.h, rpcmem.h and dspqueue.h of the public FastRPC project (docs/hexagon_driver.md) ---
 
 constexpr int kDomainCdsp = 3;
 constexpr const char* kDomainName = "cdsp";

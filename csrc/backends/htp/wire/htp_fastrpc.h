@@ -5,6 +5,8 @@
 //
 // Caches: packets of kinds PREPARE and RUN carry references to what the host wrote, flagged to be flushed there and invalidated here. What
 // the DSP wrote (outputs, caches of keys and values, StepState.status) it flushes before it answers.
+//
+// A packet with sequence 0, which no message has, answers none: the DSP can't read its queue and leaves it, and answer.value is why.
 #ifndef PILLION_HTP_FASTRPC_H
 #define PILLION_HTP_FASTRPC_H
 

@@ -1,7 +1,7 @@
 // The device library's entry: FastRPC calls it to open, start, stop and close (wire/htp_fastrpc.h); work arrives in a dspqueue and is answered
 // by one thread through session_answer. One process domain, one session.
 //
-// Compiled here for every architecture, never run: there was no phone.
+// Compiled here for every architecture and run on a PC over a stand-in of the system (tests/htp/fake_dsp_system.c), never on a DSP.
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -43,7 +43,13 @@ void platform_flush(const uint8_t* at, uint64_t bytes) {
 }
 
 // Written back as well, should the DSP have written to the line: what it wrote must not be lost.
-void platform_refresh(const void* word) { __asm__ volatile("dccleaninva(%0)" : : "r"(word) : "memory"); }
+void platform_refresh(const void* word) {
+#ifdef __hexagon__
+    __asm__ volatile("dccleaninva(%0)" : : "r"(word) : "memory");
+#else    // the tests' build for a PC
+    (void)word;
+#endif
+}
 
 uint32_t platform_usecs(void) { return (uint32_t)HAP_perf_qtimer_count_to_us(HAP_perf_get_qtimer_count()); }
 void platform_run_begins(void) {}
@@ -70,6 +76,8 @@ static void power(int on) {
     r.dcvs_v3.core_params.target_corner = r.dcvs_v3.core_params.min_corner = r.dcvs_v3.core_params.max_corner =
         on ? HAP_DCVS_VCORNER_MAX : HAP_DCVS_VCORNER_DISABLE;
     r.dcvs_v3.bus_params = r.dcvs_v3.core_params;
+    r.dcvs_v3.set_sleep_disable = TRUE;    // between two runs of one token the DSP would fall asleep
+    r.dcvs_v3.sleep_disable = on ? TRUE : FALSE;
     (void)HAP_power_set(&session, &r);
     memset(&r, 0, sizeof r);
     r.type = HAP_power_set_HVX;
@@ -82,6 +90,16 @@ static void power(int on) {
 
 // --- the queue ---
 
+// Its host would wait for ever.
+static void say_goodbye(int error) {
+    struct htp_message m;
+    memset(&m, 0, sizeof m);
+    m.version = HTP_WIRE_VERSION;
+    m.answer.status = HTP_FAILED;
+    m.answer.value = (uint32_t)error;
+    (void)dspqueue_write(queue, 0, 0, 0, sizeof m, (const uint8_t*)&m, ANSWER_US);
+}
+
 static void* serve(void* unused) {
     struct dspqueue_buffer spans[HTP_RPC_SPANS_MAX];    // the queue invalidates what they name; the session knows the buffers already
     (void)unused;
@@ -90,7 +108,7 @@ static void* serve(void* unused) {
         uint32_t flags = 0, n_spans = 0, length = 0;
         const int e = dspqueue_read(queue, &flags, HTP_RPC_SPANS_MAX, &n_spans, spans, sizeof m, &length, (uint8_t*)&m, WAIT_US);
         if (e == (int)AEE_EEXPIRED || e == AEE_EWOULDBLOCK || e == AEE_EINTERRUPTED) continue;    // is_stopping ends the loop
-        if (e || length != sizeof m) break;
+        if (e || length != sizeof m) return say_goodbye(e ? e : (int)AEE_EBADPARM), (void*)0;
         const int last = session_answer(&session, &m);
         if (dspqueue_write(queue, 0, 0, 0, sizeof m, (const uint8_t*)&m, ANSWER_US) || last) break;
     }
