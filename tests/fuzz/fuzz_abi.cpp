@@ -132,8 +132,7 @@ void Caller::open_model() {
     s.config.device = bits & 16 ? nullptr : bits & 32 ? "cpu" : "nothing";
     s.config.n_gpu_layers = in_.chance(30) ? int32_t(in_.number()) : 0;
     static int calls;
-    s.config.progress = (bits & 0xc0) == 0xc0 ? +[](uint64_t, uint64_t, void* n) -> int32_t { return ++*static_cast<int*>(n) % 7 == 0; } : nullptr;
-    s.config.progress_user = &calls;
+    s.config.progress = (bits & 0xc0) == 0xc0 ? +[](uint64_t, uint64_t, void*) -> int32_t { return ++calls % 7 == 0; } : nullptr;
     resize(s);
     const char* const from = path();
     models_.make(in_, [&](pillion_model** out) { return pillion_model_open(from, in_.chance(20) ? nullptr : &s.config, out); });

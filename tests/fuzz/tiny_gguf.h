@@ -156,7 +156,7 @@ inline void add_tokenizer(TinyFile& f, int vocab) {
     scores.put(uint32_t(GgufType::f32)).put(uint64_t(vocab));
     static constexpr const char* kFirst[] = {"<pad>", "<eos>", "<bos>", "<unk>", "<turn|>", "\xE2\x96\x81", "a", "b", "ab", "\n"};
     for (int i = 0; i < vocab; i++) {
-        char text[16];
+        char text[24];
         const int byte = i - 10;
         if (i < 10) snprintf(text, sizeof text, "%s", kFirst[i]);
         else if (byte < 256) snprintf(text, sizeof text, "<0x%02X>", unsigned(byte));
