@@ -18,9 +18,10 @@ struct Entry {
 };
 
 std::mutex g_mutex;
+// Never destroyed, as the backends themselves: a handle may be freed after the static objects of a program are gone.
 std::vector<Entry>& entries() {
-    static std::vector<Entry> list;
-    return list;
+    static auto* const list = new std::vector<Entry>;
+    return *list;
 }
 
 Backend* open(Entry& e) {
@@ -31,7 +32,7 @@ Backend* open(Entry& e) {
 
 // Devices of modules that were opened, by the name they were asked for.
 Backend* open_module(const std::string& name, bool& known, Reason& reason) {
-    static std::vector<std::pair<std::string, Backend*>> opened;
+    static auto& opened = *new std::vector<std::pair<std::string, Backend*>>;
     const std::string device = name == "cuda:0" ? "cuda" : name;    // one device, one backend: what shares memory must compare equal
     known = true;
     for (const auto& o : opened)

@@ -303,6 +303,7 @@ void Reader::find_v_from_k() {
             if (layer.sliding != sliding || !layer.owns_kv) continue;
             const std::string block = "blk." + std::to_string(l) + ".";
             owning.push_back(&layer);
+            if (f_.find_tensor(block + "attn_qkv.weight")) continue;    // has all three
             if (f_.find_tensor(block + "attn_k.weight") && !f_.find_tensor(block + "attn_v.weight")) without_v.push_back(&layer);
         }
         if (without_v.size() == owning.size())

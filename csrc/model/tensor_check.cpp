@@ -149,11 +149,12 @@ class Checker {
         for (const Rule& rule : kModelRules) apply(rule, "", kNone);
         for (int l = 0; l < hp_.n_layers; ++l) {
             const std::string block = "blk." + std::to_string(l) + ".";
-            is_fused_ = f_.find_tensor(block + "attn_qkv.weight") != nullptr;
+            is_fused_ = (arch_bit(hp_.arch) & owners) && f_.find_tensor(block + "attn_qkv.weight");
             experts_fused_ = !f_.find_tensor(block + "ffn_gate_exps.weight");
             for (const Rule& rule : kLayerRules) apply(rule, block, hp_.layers[size_t(l)]);
         }
         for (size_t i = 0; i < met_.size(); ++i) {
+            report_.used.push_back(met_[i] == Met::used);
             if (met_[i] == Met::no) report_.unknown.push_back(f_.tensors()[i].name);
             if (met_[i] == Met::ignored) report_.ignored.push_back(f_.tensors()[i].name);
         }

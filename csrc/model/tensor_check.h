@@ -14,6 +14,7 @@ struct TensorReport {
     std::vector<std::string> problems;        // missing tensors, wrong shapes, wrong types: sentences without the path
     Status code = Status::ok;                 // of the first problem
     std::vector<std::string_view> unknown;    // tensors no rule mentions; harmless, `inspect` shows them
+    std::vector<uint8_t> used;                // for each tensor of the file: a rule asked for it, so shape and type were compared
     std::vector<std::string_view> ignored;    // known and not used: K and V of layers that borrow their cache
 };
 

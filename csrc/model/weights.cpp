@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include "model/masked_head.h"
+#include "model/tensor_check.h"
 
 #include <string.h>
 
@@ -13,14 +14,14 @@ namespace {
 class Loader {
   public:
     Loader(const GgufFile& file, const HParams& hp, const Placement& placement, Weights& weights)
-        : file_(file), hp_(hp), placement_(placement), w_(weights) {
+        : file_(file), hp_(hp), placement_(placement), w_(weights), used_(inspect_tensors(file, hp).used) {
         // The backend only reads; the interface has one kind of Buffer.
         for (const int part : parts())
             w_.mapped[part] = backend(part).map_host(const_cast<uint8_t*>(file.file().data()), file.file().size());
     }
 
     void list() {
-        const bool tied = file_.find_tensor("output.weight") == nullptr;
+        const bool tied = checked("output.weight") == nullptr;
         add(w_.pre_projection, "nextn.pre_projection.weight", Use::matrix);
         add(w_.post_projection, "nextn.post_projection.weight", Use::matrix);
         // Where the head lies on another device, a tied table is needed twice: as rows at the front, as a matrix at the back.
@@ -125,8 +126,14 @@ class Loader {
         if (status != Status::ok) file_.fail(status, "%s", reason.text);
     }
 
+    // A tensor whose shape was compared with the metadata. Others of a known name are not: another architecture's, or borrowed K and V.
+    const GgufTensor* checked(const std::string& name) const {
+        const GgufTensor* t = file_.find_tensor(name);
+        return t && used_[size_t(t - file_.tensors().data())] ? t : nullptr;
+    }
+
     void add(Tensor& to, const std::string& name, Use use) {
-        if (const GgufTensor* t = file_.find_tensor(name)) add_rows(to, *t, use, 0, t->dims[1]);
+        if (const GgufTensor* t = checked(name)) add_rows(to, *t, use, 0, t->dims[1]);
     }
 
     // Rows [first, first + n) of a tensor as a weight of their own; whole tensors of three dimensions are stacks of matrices.
@@ -179,7 +186,7 @@ class Loader {
             add(w.attn_k_norm, block + "attn_k_norm.weight", Use::vector);
         }
         split_qkv(l);
-        if (const GgufTensor* t = file_.find_tensor(block + "layer_output_scale.weight")) memcpy(&w.output_scale, t->data, 4);
+        if (const GgufTensor* t = checked(block + "layer_output_scale.weight")) memcpy(&w.output_scale, t->data, 4);
     }
 
     // Each centroid's tokens become neighbouring rows, so that the head reads whole runs of the table.
@@ -209,7 +216,7 @@ class Loader {
     // The fused form holds the rows of q, then k, then v.
     void split_qkv(int l) {
         LayerWeights& w = w_.layers[size_t(l)];
-        const GgufTensor* t = file_.find_tensor("blk." + std::to_string(l) + ".attn_qkv.weight");
+        const GgufTensor* t = checked("blk." + std::to_string(l) + ".attn_qkv.weight");
         if (!t) return;
         const LayerParams& p = hp_.layers[size_t(l)];
         const int64_t q = int64_t(p.n_heads) * p.head_dim, kv = int64_t(p.n_kv_heads) * p.head_dim;
@@ -223,6 +230,7 @@ class Loader {
     const HParams& hp_;
     const Placement& placement_;
     Weights& w_;
+    const std::vector<uint8_t> used_;    // by index of the file's tensors
     int part_ = kBack;                 // where the next items go
     std::vector<Item> items_;
     std::vector<int32_t> order_;

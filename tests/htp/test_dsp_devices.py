@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import dsp as d
@@ -108,4 +109,10 @@ def test_nothing_undefined(packer):
                 if case.op == "attend":
                     fill_cache(plan, packer)
                 plan.run(), plan.run(2, 5)
+            for frequency in (1e30, np.inf, np.nan):  # of a damaged file: no angle, so no number
+                dsp.reset()
+                plan = OpPlan(dsp, packer, next(case for case in oc.op_cases() if case.op == "rope_table"))
+                there = plan.record["in"][0]
+                dsp.heap.bytes[there["offset"] :][: 4 * there["width"]].view(np.float32)[:] = frequency
+                assert np.isnan(plan.run(start=1)["y"]).all(), frequency
         assert dsp.process.returncode == 0, program

@@ -240,6 +240,32 @@ def cut(bytes_left):
     return spoil
 
 
+def text(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def header(change):
+    """The header of the safetensors file, changed: a new JSON text, or None for the changed object."""
+
+    def spoil(folder):
+        path = folder / "model.safetensors"
+        raw = path.read_bytes()
+        end = 8 + int.from_bytes(raw[:8], "little")
+        found = json.loads(raw[8:end])
+        new = change(found) or json.dumps(found).encode()
+        path.write_bytes(len(new).to_bytes(8, "little") + new + raw[end:])
+
+    return spoil
+
+
+def offsets(begin):
+    def change(found):
+        first, last = found[GATE]["data_offsets"]
+        found[GATE]["data_offsets"] = [begin, begin + last - first] if begin != float("inf") else [begin, begin]
+
+    return header(change)
+
+
 def put(name, index, value):
     def change(tensors):
         tensors[name] = tensors[name].copy()
@@ -291,8 +317,44 @@ WRONG = {
         "ModelFileError",
         "does not describe a llama model",
     ),
+    "an index that is a list": (text("model.safetensors.index.json", b'{"weight_map": [1]}'), "ModelFileError", "does not describe"),
+    "a shard of ten billion": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "model-00001-of-9999999999.safetensors"),
+        "ModelFileError",
+        "one of 9999999999",
+    ),
+    "a template that is no text": (text("chat_template.jinja", b"\xff\xfe{{"), "ModelFileError", "does not describe a llama model"),
+    "merges that are numbers": (
+        lambda folder: change_json(folder, "tokenizer.json", model={"type": "BPE", "vocab": {"a": 0}, "merges": [1, 2]}),
+        "ModelFileError",
+        "does not describe a llama model",
+    ),
+    "a setting that is a word": (text("generation_config.json", b'{"top_k": "many"}'), "ModelFileError", "does not describe"),
+    "deep JSON": (text("tokenizer.json", b"[" * 200_000), "ModelFileError", "tokenizer.json: maximum recursion"),
+    "deep header": (header(lambda _: b"[" * 200_000), "ModelFileError", "header is broken: maximum recursion"),
+    "begins before the data": (offsets(-4096), "ModelFileError", "begins 4096 bytes before the data"),
+    "begins nowhere": (offsets(float("inf")), "ModelFileError", "header is broken"),
+    "heads beyond any memory": (broken_config(head_dim=10**12), "ModelFileError", "heads of size 1000000000000"),
     "rope": (broken_config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}), "UnsupportedModelError", "'yarn'"),
 }
+
+
+@pytest.mark.parametrize(
+    "name, changes, sentence",
+    [
+        ("tiny-dense", {"num_hidden_layers": 10**9}, "1000000000 layers and the types of 4"),
+        ("tiny-dense", {"num_kv_shared_layers": 10**9, "use_double_wide_mlp": True}, "1000000000 of 4 layers share"),
+        ("tiny-dense", {"head_dim": 10**12}, "heads of size 1000000000000"),
+    ],
+)
+def test_counts_beyond_any_memory(pillion, convert, tmp_path, name, changes, sentence):
+    """Nothing is made of a number before it was compared with what the checkpoint holds."""
+    folder = Path(shutil.copytree(CHECKPOINTS / name, tmp_path / "checkpoint"))
+    config = json.loads((folder / "config.json").read_text())
+    config.get("text_config", config).update(changes)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(pillion.ModelFileError, match=sentence):
+        convert(folder, tmp_path / "out.gguf")
 
 
 @pytest.mark.parametrize("case", WRONG)

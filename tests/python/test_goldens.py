@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from made_files import remade
+
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 SHAPES = ["tiny-e2b", "tiny-e4b-dims", "tiny-dense", "tiny-moe", "tiny-gemma3", "tiny-llama"]
 
@@ -87,3 +89,41 @@ def test_a_drafter_alone_says_that_it_needs_a_target(pillion):
         with pytest.raises(pillion.PairingError, match="needs a target"):
             drafter.context()
         assert drafter.describe()["drafter"]["head"] == "ordered"  # and the next call works
+
+
+# Names that other architectures have. Nothing compares their shapes with the metadata, so nothing may be computed with them.
+STRAY = {
+    "tiny-llama": ["blk.0.attn_q_norm.weight", "blk.0.attn_k_norm.weight", "blk.1.post_attention_norm.weight", "blk.2.inp_gate.weight"],
+    "tiny-gemma3": ["blk.0.inp_gate.weight", "blk.0.ffn_gate_inp.weight", "per_layer_token_embd.weight", "nextn.pre_projection.weight"],
+}
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_tensors_of_other_architectures_are_not_used(pillion, tmp_path, name):
+    stray = {tensor: (np.full((1, 2), np.nan, np.float32), "F32") for tensor in STRAY[name]}
+    ids = np.load(GOLDEN / f"{name}.npz")["short.ids"].tolist()
+    with (
+        pillion.Model.open(model_path(name)) as plain,
+        pillion.Model.open(remade(model_path(name), tmp_path / "a.gguf", tensors=stray)) as model,
+    ):
+        assert sorted(model.describe()["unknown_tensors"]) == sorted(STRAY[name])
+        np.testing.assert_array_equal(outputs(model, ids)[0], outputs(plain, ids)[0])
+
+
+def test_an_assistant_has_no_fused_attention(pillion, tmp_path):
+    """Its rows were once taken for queries, as many as the metadata says: beyond the tensor, beyond the file."""
+    source, one_row = model_path("tiny-dense-assistant"), {"blk.3.attn_qkv.weight": (np.ones((1, 32), np.float32), "F32")}
+    drafts = {}
+    for path in (source, remade(source, tmp_path / "extra.gguf", tensors={**one_row, "output.weight": (np.ones((1, 32), np.float32), "F32")})):
+        with (
+            pillion.Model.open(model_path("tiny-dense")) as target,
+            pillion.Model.open(path) as drafter,
+            target.context(n_ctx=64) as context,
+            pillion.Pair(context, drafter) as pair,
+        ):
+            context.prefill([2, 5, 7, 11])
+            drafts[path] = pair.draft(9, 4)
+    assert len(drafts[source]) == 4 and len({tuple(d) for d in drafts.values()}) == 1
+    without = remade(source, tmp_path / "without.gguf", tensors={**one_row, "blk.3.attn_q.weight": None})
+    with pytest.raises(pillion.ModelFileError, match="blk.3.attn_q.weight: missing"):
+        pillion.Model.open(without)

@@ -1,5 +1,6 @@
 #include "backends/cpu/cpu_backend.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -46,6 +47,28 @@ class CpuBuffer final : public Buffer {
     uint8_t* start_;
 };
 
+#ifdef PILLION_BUFFERS_FROM_HEAP
+// For AddressSanitizer, which knows the end of an allocation but not that of a mapping.
+class HeapBuffer final : public Buffer {
+  public:
+    static std::unique_ptr<Buffer> make(size_t size, BufferKind kind) {
+        void* start = nullptr;
+        if (posix_memalign(&start, 4096, size) != 0) return nullptr;
+        memset(start, 0, size);
+        return std::unique_ptr<Buffer>(new HeapBuffer(size, kind, start));
+    }
+    ~HeapBuffer() override { free(start_); }
+    uint8_t* host() const override { return static_cast<uint8_t*>(start_); }
+
+  private:
+    HeapBuffer(size_t size, BufferKind kind, void* start) : Buffer(size, kind), start_(start) {}
+    void* start_;
+};
+using OwnBuffer = HeapBuffer;
+#else
+using OwnBuffer = CpuBuffer;
+#endif
+
 class MappedBuffer final : public Buffer {
   public:
     MappedBuffer(uint8_t* bytes, size_t size) : Buffer(size, BufferKind::weights), bytes_(bytes) {}
@@ -56,7 +79,7 @@ class MappedBuffer final : public Buffer {
 };
 
 std::unique_ptr<Buffer> allocate_or_throw(size_t bytes, BufferKind kind) {
-    auto b = CpuBuffer::make(bytes, kind);
+    auto b = OwnBuffer::make(bytes, kind);
     if (!b) fail(Status::out_of_memory, "no memory for %zu bytes of scratch", bytes);
     return b;
 }
@@ -78,7 +101,8 @@ class CpuBackend final : public Backend {
         char features[512];
         feature_names(cpu_features(), features, sizeof features);
         out += "], \"features\": [";
-        for (const char* f = strtok(features, " "); f; f = strtok(nullptr, " "))
+        char* rest = nullptr;
+        for (const char* f = strtok_r(features, " ", &rest); f; f = strtok_r(nullptr, " ", &rest))
             out += std::string(out.back() == '[' ? "\"" : ", \"") + f + "\"";
         return out + "], \"threads\": " + std::to_string(usable_cpus()) + "}";
     }
@@ -100,7 +124,7 @@ class CpuBackend final : public Backend {
     }
 
     Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer, Reason& reason) override {
-        buffer = CpuBuffer::make(std::max<size_t>(size, 64), kind);
+        buffer = OwnBuffer::make(std::max<size_t>(size, 64), kind);
         if (buffer) return Status::ok;
         static constexpr const char* kKinds[] = {"weights", "KV cache", "scratch", "state"};
         reason.set("no memory for %zu bytes of %s", size, kKinds[int(kind)]);

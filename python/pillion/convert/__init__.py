@@ -5,9 +5,12 @@ Keys and tensor names are those that llama.cpp's converter writes, so files go b
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import struct
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
@@ -64,36 +67,39 @@ def convert(
     if outtype not in OUTTYPES:
         raise UsageError(f"outtype is {outtype!r}; it must be one of {', '.join(OUTTYPES)}")
     begin = time.monotonic()
-    source, target = Checkpoint(Path(checkpoint)), Path(out)
-    if target.exists() and any(path.samefile(target) for path in source.folder.iterdir()):
-        raise UsageError(f"{target} is a file of the checkpoint")
-    architecture = architecture_of(source)
-    kind = source.main_type() if outtype == "auto" else outtype
-    report = Report(target, architecture.name, kind)
-    planned = _plan(source, architecture, report)
+    folder, target = Path(checkpoint), Path(out)
+    with _sound(folder):
+        source = Checkpoint(folder)
+        if target.exists() and any(path.samefile(target) for path in source.folder.iterdir()):
+            raise UsageError(f"{target} is a file of the checkpoint")
+        architecture = architecture_of(source)
+        kind = source.main_type() if outtype == "auto" else outtype
+        report = Report(target, architecture.name, kind)
+        planned = _plan(source, architecture, report)
 
     with GgufFile(target, architecture.name) as file:
-        file.write_keys(
-            {
-                "general.type": "model",
-                "general.name": name or source.folder.resolve().name,
-                **source.sampling_defaults(),
-                "general.file_type": FILE_TYPES[kind],
-                "general.quantization_version": 2,
-            }
-        )
-        file.write_keys({f"{architecture.name}.{key}": value for key, value in _sound(source, architecture).items()})
-        write_tokenizer(file, source, architecture)
-        if masked_embedding:
-            file.write_keys(architecture.masked_embedding(source))
-        elif architecture.masked_tensors(source):
-            report.skipped["masked embedding, not wanted"] = len(architecture.masked_tensors(source))
-        extra = architecture.computed_tensors(source)
-        for tensor_name, values in extra.items():
-            file.add(tensor_name, values.shape, "f32")
-        for tensor_name, tensor in planned.items():
-            file.add(tensor_name, tensor.shape, stored_type(tensor_name, tensor.shape, kind))
-        file.begin_data()
+        with _sound(folder, f"{architecture.name} model"):
+            file.write_keys(
+                {
+                    "general.type": "model",
+                    "general.name": name or source.folder.resolve().name,
+                    **source.sampling_defaults(),
+                    "general.file_type": FILE_TYPES[kind],
+                    "general.quantization_version": 2,
+                }
+            )
+            file.write_keys(_keys(source, architecture))
+            write_tokenizer(file, source, architecture)
+            if masked_embedding:
+                file.write_keys(architecture.masked_embedding(source))
+            elif architecture.masked_tensors(source):
+                report.skipped["masked embedding, not wanted"] = len(architecture.masked_tensors(source))
+            extra = architecture.computed_tensors(source)
+            for tensor_name, values in extra.items():
+                file.add(tensor_name, values.shape, "f32")
+            for tensor_name, tensor in planned.items():
+                file.add(tensor_name, tensor.shape, stored_type(tensor_name, tensor.shape, kind))
+            file.begin_data()
         for values in extra.values():
             file.write(values.tobytes())
             file.end_tensor()
@@ -112,19 +118,25 @@ def convert(
     return report
 
 
-def _sound(source: Checkpoint, architecture: Architecture) -> dict[str, Any]:
-    """The hyper-parameters. A configuration that does not hold together fails in many places, and always for one reason."""
+@contextlib.contextmanager
+def _sound(folder: Path, what: str = "model") -> Iterator[None]:
+    """JSON files that do not hold together fail in many places, and always for one reason."""
     try:
-        keys = architecture.keys(source)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        if isinstance(error, PillionError):
-            raise
-        raise ModelFileError(f"{source.folder}: config.json does not describe a {architecture.name} model: {error!r}") from None
+        yield
+    except PillionError:
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, struct.error) as error:
+        raise ModelFileError(f"{folder}: it does not describe a {what}: {error!r}") from error
+
+
+def _keys(source: Checkpoint, architecture: Architecture) -> dict[str, Any]:
+    """The hyper-parameters."""
+    keys = architecture.keys(source)
     for name, value in keys.items():
         for one in value if isinstance(value, list) else [value]:
             if not 0 <= one < 2**32:
                 raise ModelFileError(f"{source.folder}: config.json gives {name} the value {one}")
-    return keys
+    return {f"{architecture.name}.{name}": value for name, value in keys.items()}
 
 
 def _plan(source: Checkpoint, architecture: Architecture, report: Report) -> dict[str, Source]:

@@ -14,6 +14,7 @@ from .values import Change
 _OTHER_MODES = re.compile(r"(model\.)?(vision|audio|image|visual|multi_modal|embed_vision|embed_audio)")
 # Classes with a language head.
 _WRITERS = ("ForCausalLM", "ForConditionalGeneration")
+_HEAD_MOST = 1 << 16
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
 
 
@@ -91,7 +92,15 @@ def common_keys(source: Checkpoint) -> dict[str, Any]:
 def head_size(source: Checkpoint) -> int:
     """head_dim, or what follows from the width."""
     text = source.text
-    return int(text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"])
+    return sound_head_size(text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"])
+
+
+def sound_head_size(given: Any) -> int:
+    """Tables are made of this size before any tensor is compared with it."""
+    size = int(given)
+    if not 1 <= size <= _HEAD_MOST:
+        raise ModelFileError(f"config.json has heads of size {size}, allowed are 1 to {_HEAD_MOST}")
+    return size
 
 
 def architecture_of(source: Checkpoint) -> Architecture:

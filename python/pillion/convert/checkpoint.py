@@ -19,6 +19,7 @@ Array = npt.NDArray[Any]
 # safetensors type: NumPy type that holds the bits, and our name of it
 _TYPES = {"F32": ("<f4", "f32"), "F16": ("<f2", "f16"), "BF16": ("<u2", "bf16"), "I64": ("<i8", "i64"), "I32": ("<i4", "i32")}
 _HEADER_MOST = 100 << 20
+_SHARDS_MOST = 10_000
 _PREFIXES = {"model.language_model.": "model.", "language_model.model.": "model.", "language_model.lm_head.": "lm_head."}
 
 
@@ -94,7 +95,7 @@ class Checkpoint:
             if needed:
                 raise ModelNotFoundError(f"{path}: no such file") from None
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ModelFileError(f"{path}: {error}") from None
         if not isinstance(found, dict):
             raise ModelFileError(f"{path} holds no JSON object")
@@ -136,6 +137,8 @@ class Checkpoint:
             for path in [path for path in paths if "-of-" in path.name]:
                 count = path.stem.rsplit("-of-", 1)[1]
                 stem = path.stem.rsplit("-of-", 1)[0].rsplit("-", 1)[0]
+                if count.isdecimal() and int(count) > _SHARDS_MOST:
+                    raise ModelFileError(f"{path}: its name says one of {count} shards, the limit is {_SHARDS_MOST}")
                 if count.isdecimal():
                     paths += [self.folder / f"{stem}-{i + 1:05}-of-{count}.safetensors" for i in range(int(count))]
             paths = sorted(set(paths))
@@ -163,7 +166,7 @@ def _header(path: Path) -> Iterator[Source]:
             for name, entry in entries:
                 begin, end = (int(at) for at in entry["data_offsets"])
                 yield _source(path, name, str(entry["dtype"]), [int(n) for n in entry["shape"]], 8 + length, begin, end, size)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ModelFileError(f"{path}: the header is broken: {error}") from None
 
 
@@ -174,6 +177,8 @@ def _source(path: Path, name: str, kind: str, shape: list[int], data: int, begin
     expected = int(np.prod(shape, dtype=object)) * np.dtype(numpy_kind).itemsize
     if any(n < 1 for n in shape) or end - begin != expected:
         raise ModelFileError(f"{path}: tensor {name} of shape {shape} and type {kind} has {end - begin} bytes, not {expected}")
+    if begin < 0:
+        raise ModelFileError(f"{path}: tensor {name} begins {-begin} bytes before the data")
     if data + end > size:
         raise ModelFileError(f"{path}: tensor {name} ends at byte {data + end}, the file has {size}; it is cut off")
     return Source(_short(name), tuple(shape), dtype, path, data + begin, end - begin)

@@ -8,7 +8,7 @@ from typing import Any, Optional
 import numpy as np
 
 from ..errors import ModelFileError
-from .architecture import Architecture, common_keys
+from .architecture import Architecture, common_keys, sound_head_size
 from .checkpoint import Array, Checkpoint
 from .values import to_f32
 
@@ -61,7 +61,9 @@ class Gemma4(Architecture):
     def keys(self, source: Checkpoint) -> dict[str, Any]:
         text = source.text
         layers, types = _layers(source), text["layer_types"]
-        n_layers, n_shared = int(text["num_hidden_layers"]), int(text.get("num_kv_shared_layers") or 0)
+        n_layers, n_shared = len(layers), int(text.get("num_kv_shared_layers") or 0)
+        if not 0 <= n_shared <= n_layers:
+            raise ModelFileError(f"config.json lets {n_shared} of {n_layers} layers share keys and values")
         sizes = {kind: layers[types.index(kind)][0] for kind in set(types)}
         full = sizes.get("full_attention", sizes.get(_SLIDING, 0))
         sliding = sizes.get(_SLIDING, full)
@@ -144,7 +146,7 @@ class Gemma4Assistant(Gemma4):
                 f"centroids of width {source.text['hidden_size']}"
             )
         order = ordering.array().ravel().astype(np.int64)
-        if not np.array_equal(np.sort(order), np.arange(n_vocab)):
+        if order.size != n_vocab or not np.array_equal(np.sort(order), np.arange(n_vocab)):
             raise ModelFileError(f"{source.folder}: tensor {_ORDERING} is no permutation of the {n_vocab} tokens")
         values = to_f32(centroids.array(), centroids.dtype).ravel()
         if not np.isfinite(values).all():
@@ -167,5 +169,8 @@ def _layers(source: Checkpoint) -> list[tuple[int, int]]:
         if text.get("attention_k_eq_v") and text.get("num_global_key_value_heads"):
             full["num_key_value_heads"] = text["num_global_key_value_heads"]
         overrides = {str(i): full for i, kind in enumerate(text["layer_types"]) if kind != _SLIDING}
-    layers = [{**text, **overrides.get(str(i), {})} for i in range(int(text["num_hidden_layers"]))]
-    return [(int(layer["head_dim"]), int(layer["num_key_value_heads"])) for layer in layers]
+    n_layers = len(text["layer_types"])  # no longer than the file that lists them
+    if int(text["num_hidden_layers"]) != n_layers:
+        raise ModelFileError(f"config.json has {text['num_hidden_layers']} layers and the types of {n_layers}")
+    layers = [{**text, **overrides.get(str(i), {})} for i in range(n_layers)]
+    return [(sound_head_size(layer["head_dim"]), int(layer["num_key_value_heads"])) for layer in layers]

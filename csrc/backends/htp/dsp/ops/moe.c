@@ -119,7 +119,7 @@ static void experts_part(void* args, unsigned part, unsigned parts) {
                 const int32_t pair = m->pairs[i], used = m->r->op->params.moe.n_used;
                 uint32_t index;
                 s->x[s->n] = input_of(m, pair, &index);
-                s->act[s->n] = m->act + index * m->act_bytes;
+                s->act[s->n] = m->act ? m->act + index * m->act_bytes : 0;    // none of floats
                 s->out[s->n++] = out_row(m->r, 0, pair / used) + (uint32_t)(pair % used) * m->expert.rows;
             }
             panel_range(&expert, part_begin(panels, part, parts), part_begin(panels, part + 1, parts), sets, n_sets, tiling,

@@ -6,6 +6,8 @@
 static double reduce(double x, int32_t* quadrant) {
     const double magic = 6755399441055744.0;    // 1.5 * 2^52
     const double n = (x * 0.63661977236758134308 + magic) - magic;
+    *quadrant = 0;
+    if (!(n > -2147483648.0 && n < 2147483648.0)) return __builtin_nan("");    // of a broken frequency: no angle, as for an infinite one
     *quadrant = (int32_t)n;
     double r = x - n * 1.57079632673412561417;     // the first 33 bits of pi/2
     r -= n * 6.07710050630396597660e-11;           // the next 33
