@@ -28,6 +28,18 @@ static inline float float_of(uint32_t u) {
     return f;
 }
 
+// The compiler does not move loads, or schedule, across it: what would overlap needs more vector registers than there are.
+#define HVX_FENCE() __asm__ volatile("" : : : "memory")
+
+// Loops of constant length that the device's compiler must write out, or their vectors would live in memory. On a PC they do anyhow, and
+// writing out whole kernels takes its compiler minutes.
+#ifdef __hexagon__
+#define HVX_UNROLL_TEXT(text) _Pragma(#text)
+#define HVX_UNROLL(n) HVX_UNROLL_TEXT(GCC unroll n)
+#else
+#define HVX_UNROLL(n)
+#endif
+
 // --- memory: at is aligned to 128 bytes, or not (`_u`) ---
 
 #ifdef __hexagon__

@@ -8,6 +8,7 @@
 #define Q6_Vqf32_vadd_VsfVsf(a, b) Q6_Vw_vasl_VwVw(a, b)
 #define Q6_Vqf32_vsub_VsfVsf(a, b) Q6_Vw_vasr_VwVw(a, b)
 #define Q6_Vqf32_vadd_Vqf32Vsf(a, b) Q6_Vw_vlsr_VwVw(a, b)
+#define Q6_Vqf32_vadd_Vqf32Vqf32(a, b) Q6_Vh_vasl_VhVh(a, b)
 #define Q6_Vsf_equals_Vqf32(a) Q6_Vw_vnormamt_Vw(a)
 #define Q6_Vsf_equals_Vw(a) Q6_Vuw_vcl0_Vuw(a)
 #define Q6_Wqf32_vmpy_VhfVhf(a, b) Q6_Ww_vmpy_VhVh(a, b)

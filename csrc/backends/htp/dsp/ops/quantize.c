@@ -2,6 +2,8 @@
 //     top = max |x| finite, top >= 2^-110    q = round to even of x * (127 / top), d = top / 127
 //     top < 2^-110                           q = 0, d = 0
 //     an infinity or a NaN                   q = 0, d = d_sum = NaN: the output row becomes NaN, visibly
+#include <string.h>
+
 #include "backends/htp/dsp/ops/ops.h"
 
 enum { TOP_MIN = 0x08800000 /* 2^-110 */, TOP_MAX = 0x7F7FFFFF };
@@ -16,15 +18,16 @@ HVX_INLINE HVX_Vector quantize_block(HVX_Vector x, struct htp_act_block* b) {
 }
 
 void quantize_piece(const float* x, uint32_t inputs, uint8_t* act, uint32_t first, uint32_t end) {
-    struct htp_act_block* blocks = (struct htp_act_block*)(act + htp_round_up(inputs, 128));
+    struct htp_act_block* blocks = (struct htp_act_block*)act;
     const HVX_Vector ones = Q6_V_vsplat_R(0x01010101);
+    uint64_t codes[HTP_VECTOR / 8] __attribute__((aligned(128)));
     for (uint32_t i = first; i < end; i += 128) {
         const uint32_t left = (inputs - i) / 32, n = left < 4 ? left : 4;
         struct htp_act_block* b = blocks + i / 32;
         HVX_Vector w[4] = {Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero()};
         for (uint32_t k = 0; k < n; k++) w[k] = quantize_block(f32_load(x + i + 32 * k), b + k);
         const HVX_Vector q = Q6_Vb_vpack_VhVh_sat(Q6_Vh_vpack_VwVw_sat(w[3], w[2]), Q6_Vh_vpack_VwVw_sat(w[1], w[0]));
-        hvx_store(act + i, q);
+        hvx_store(codes, q);
 
         // Sums of four, then of sixteen: after two rotations lane 4k holds the sum of bytes 16k .. 16k + 15.
         HVX_Vector s = Q6_Vw_vrmpy_VbVb(q, ones);
@@ -34,6 +37,7 @@ void quantize_piece(const float* x, uint32_t inputs, uint8_t* act, uint32_t firs
             b[k].sum_high = Q6_R_vextract_VR(s, (int)(32 * k + 16));
             b[k].sum = Q6_R_vextract_VR(s, (int)(32 * k)) + b[k].sum_high;
             b[k].d_sum = b[k].d * (float)b[k].sum;
+            memcpy(b[k].q, codes + 4 * k, sizeof b[k].q);
         }
     }
 }
