@@ -1,17 +1,19 @@
-"""Packets that the DSP's kernels execute, counted under qemu-hexagon. Not speed: nothing here knows of caches, memory or stalls.
+"""Packets that the DSP's kernels execute, counted under qemu-hexagon. Not speed: nothing here knows of caches, memory or
+stalls.
 
     python benchmarks/htp_packets.py [--only matmul,attend,rows] [--sim PROGRAM] [--threads 4] [--clock-ghz 1.0] [--json OUT]
 
-The program is pillion_htp_sim_counts: the kernels as the compiler makes them for a device, with integer instructions in the places of
-float ones (hvx/hvx_stand_in.h), so that packets are a device's and results mean nothing. One thread; control flow does not depend on data.
+The program is pillion_htp_sim_counts: the kernels as the compiler makes them for a device, with integer instructions in the
+places of float ones (hvx/hvx_stand_in.h), so that packets are a device's (v68's, before the later ones' int to float) and
+results mean nothing. One thread; what is executed hardly depends on data.
 
-matmul   a format and 1, 4, 9 and 64 rows: packets for a panel of 32 x 2048 weights, taken from the difference of two matrices, and what
-         quantising the inputs and the rest cost beside them
-attend   8 heads on one KV head: packets for a position more, from the difference of two lengths, over the bytes of its key and value
+matmul   a format and 1, 4, 9 and 64 rows: packets for a panel of 32 x 2048 weights, from the difference of two matrices, and
+         what quantising the inputs and the rest cost beside them
+attend   8 heads on one KV head: packets for one position more, from the difference of two lengths; bytes are its key and value
 rows     norm, rotation, geglu, the choice of a token, kv_store: packets for each value
 
-A thread begins at most one packet a cycle. So bytes over packets, times clock and threads, is what the kernel can take in a second when
-nothing else holds it up: below the memory's bandwidth the kernel is the limit, above it the memory.
+A thread begins at most one packet a cycle. So bytes over packets, times clock and threads, is what the kernel can take in a
+second when nothing else holds it up: below the memory's bandwidth the kernel is the limit, above it the memory.
 """
 
 import argparse
@@ -52,7 +54,8 @@ class Counter:
         """Of one run of the case's op over `rows` rows."""
         self.dsp.reset()
         self.dsp.control["counter"] = counter
-        plan = op_plans.OpPlan(self.dsp, self.packer, case, rows_max=rows, rows_at_once=min(rows, 72) if case.op == "matmul" else 0)
+        at_once = min(rows, 72) if case.op == "matmul" else 0
+        op_plans.OpPlan(self.dsp, self.packer, case, rows_max=rows, rows_at_once=at_once)
         profile = self.dsp.alloc((1,), np.uint32)
         self.dsp.run(case.pos, rows, 0, profile=profile)
         return int(profile[0])
@@ -81,11 +84,13 @@ def attend(counter):
             for rows in (1, 2, 5):
                 case = {"cache": store, "q": np.ones((rows, HEADS * dim), np.float32)}
                 params = {"n_heads": HEADS, "n_kv_heads": 1, "head_dim": dim, "window": 0, "softcap": 0.0, "scale": 1.0}
-                few, many = (counter.packets(oc.OpCase("attend", "", case, params, last - rows + 1), rows) for last in LENGTHS)
+                cases = (oc.OpCase("attend", "", case, params, last - rows + 1) for last in LENGTHS)
+                few, many = (counter.packets(one, rows) for one in cases)
                 packets = (many - few) / (LENGTHS[1] - LENGTHS[0])
                 size = op_plans.kv_bytes(store) / 512
                 one = {"what": f"attend {kind} {dim}", "rows": rows, "packets": packets, "bytes_per_packet": size / packets}
-                yield one | {"multiplies_per_packet": 2 * dim * HEADS * rows / packets, "beside": few - packets * (LENGTHS[0] + 1)}
+                one["multiplies_per_packet"] = 2 * dim * HEADS * rows / packets
+                yield one | {"beside": few - packets * (LENGTHS[0] + 1)}
 
 
 def rows(counter):

@@ -43,7 +43,12 @@ static inline void dma_start(struct dma* d, void* to, const void* from, uint32_t
     c->control = bytes;
     c->from = (uint32_t)(uintptr_t)from;
     c->to = (uint32_t)(uintptr_t)to;
-    if (d->started++ == 0) __asm__ volatile("dmstart(%0)" : : "r"(c) : "memory");
+    if (d->started++ == 0) {
+        // A thread's unit may still be leaving its last chain, whose copies are all done: starting it then is an error.
+        uint32_t state;
+        __asm__ volatile("%0 = dmwait" : "=r"(state) : : "memory");
+        __asm__ volatile("dmstart(%0)" : : "r"(c) : "memory");
+    }
     else __asm__ volatile("dmlink(%0,%1)" : : "r"(&d->copy[(d->started - 2) % DMA_OPEN]), "r"(c) : "memory");
 }
 // The oldest copy that was not waited for. Returns where it went.

@@ -2,7 +2,6 @@
 // behind the same four functions, for stack placement and priorities.
 #include "backends/htp/dsp/workers.h"
 
-#include <pthread.h>
 #include <stdint.h>
 
 #include "backends/htp/wire/htp_wire.h"
@@ -58,12 +57,22 @@ static void begin(htp_task task, void* args, unsigned parts) {
     pthread_mutex_unlock(&lock);
 }
 
+int workers_thread(pthread_t* thread, void* (*run)(void*), void* args) {
+    pthread_attr_t attributes;
+    int error = pthread_attr_init(&attributes);
+    if (error) return error;
+    error = pthread_attr_setstacksize(&attributes, WORKER_STACK);
+    if (!error) error = pthread_create(thread, &attributes, run, args);
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+
 unsigned workers_start(unsigned n) {
     const unsigned wanted = n < 1 ? 1 : n > HTP_THREADS_MAX ? HTP_THREADS_MAX : n;
     round_no = 0;    // nobody else runs yet
     leave = 0;
     for (count = 1; count < wanted; count++)
-        if (pthread_create(&threads[count], 0, worker, 0)) break;
+        if (workers_thread(&threads[count], worker, 0)) break;
     return count;
 }
 

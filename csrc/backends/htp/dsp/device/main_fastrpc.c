@@ -103,7 +103,7 @@ static int start(const struct htp_rpc_start* s) {
     workers_start(s->threads ? s->threads : units ? units : 1);
     is_stopping = 0;
     const int e = dspqueue_import(s->queue, 0, queue_error, 0, &queue);
-    if (e || pthread_create(&server, 0, serve, 0)) {
+    if (e || workers_thread(&server, serve, 0)) {
         if (!e) (void)dspqueue_close(queue);
         workers_stop();
         vtcm_close();

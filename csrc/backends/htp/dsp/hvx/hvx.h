@@ -58,6 +58,17 @@ HVX_INLINE HVX_Vector hvx_load(const void* at) { return hvx_load_u(__builtin_ass
 HVX_INLINE void hvx_store(void* at, HVX_Vector v) { hvx_store_u(__builtin_assume_aligned(at, 128), v); }
 #endif
 
+// Asks for lines of L2 ahead of their use; returns at once, and what is not mapped is not fetched. Height, width and stride of a box of bytes.
+HVX_INLINE void hvx_fetch_ahead(const void* at, uint32_t bytes) {
+#ifdef __hexagon__
+    const uint32_t lines = (bytes + 127) / 128;
+    const uint64_t box = (uint64_t)128 << 32 | (uint64_t)128 << 16 | (lines < 0xffff ? lines : 0xffff);
+    __asm__ volatile("l2fetch(%0,%1)" : : "r"(at), "r"(box));
+#else
+    (void)at, (void)bytes;
+#endif
+}
+
 // The first `n` bytes, 1..127, of a vector. Through memory: no masked store is needed at the end of a row only.
 HVX_INLINE void hvx_store_bytes(void* at, HVX_Vector v, uint32_t n) {
     uint8_t whole[128] __attribute__((aligned(128)));

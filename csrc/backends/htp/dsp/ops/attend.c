@@ -254,15 +254,18 @@ static void run_split(struct tile* t, int32_t begin) {
             const int blocks = b < hi / 32 ? KEY_BLOCKS : 1;
             const struct keys k = {keys + (uint64_t)t->kv.k_block_bytes * (uint32_t)b, t->kv.k_block_bytes, t->kv.head_dim, t->q + c,
                                    t->scores + c * SPLIT + 32 * b};
-            (t->kv.dtype == HTP_F16 ? score_blocks_f16 : score_blocks_q8_0)(&k, n, blocks);
             b += blocks;
+            if (c == 0 && b <= hi / 32) hvx_fetch_ahead(keys + (uint64_t)t->kv.k_block_bytes * (uint32_t)b, KEY_BLOCKS * t->kv.k_block_bytes);
+            (t->kv.dtype == HTP_F16 ? score_blocks_f16 : score_blocks_q8_0)(&k, n, blocks);
         }
     }
+    const uint8_t* values = t->kv.v + (uint64_t)t->kv.v_row_bytes * slot;
+    if (hi >= 0) hvx_fetch_ahead(values + (uint64_t)t->kv.v_row_bytes * (uint32_t)lo, t->kv.v_row_bytes * (uint32_t)(hi - lo + 1));
     for (int c = 0; c < t->n; c++)
         if (last[c] >= 0) weigh(t->scores + c * SPLIT, first[c], last[c], t->p, &t->split.m[c], &t->split.l[c]);
     for (int c = 0; c < t->n; c += TOGETHER) {
         const int n = t->n - c < TOGETHER ? t->n - c : TOGETHER;
-        const struct values a = {&t->kv, t->kv.v + (uint64_t)t->kv.v_row_bytes * slot, t->scores + c * SPLIT, first + c, last + c,
+        const struct values a = {&t->kv, values, t->scores + c * SPLIT, first + c, last + c,
                                  t->split.o + (uint32_t)c * t->padded, t->padded};
         (t->kv.dtype == HTP_F16 ? add_values_f16 : add_values_q8_0)(&a, n);
     }

@@ -1,7 +1,7 @@
 // Formats with blocks of 32 inputs; a group is two blocks.
 #include "backends/htp/dsp/ops/panels_kernels.h"
 
-enum { FEW_OVERLAP = 6 };    // rows for which two blocks side by side stay in registers
+enum { FEW_OVERLAP = 6, FEW_OVERLAP_M = 2 };    // rows for which two blocks side by side stay in registers; with minima
 enum bits { NIBBLES, FIVE_BITS, BYTES, IQ4 };
 
 HVX_INLINE uint32_t code_vectors(enum bits bits) { return bits == BYTES ? 8 : bits == FIVE_BITS ? 5 : 4; }
@@ -31,7 +31,7 @@ HVX_INLINE void two_blocks(const uint8_t* g, const struct htp_act_block* const* 
     const HVX_VectorPair scales = f32_from_f16(hvx_load(g)), ms = f32_from_f16(hvx_load(g + (has_m ? HTP_VECTOR : 0)));
     const uint8_t* codes = g + (1 + has_m) * HTP_VECTOR;
     one_block(codes, Q6_V_lo_W(scales), Q6_V_lo_W(ms), 0, x, n, acc, bits, zero, has_m);
-    if (n > FEW_OVERLAP) HVX_FENCE();
+    if (n > (has_m ? FEW_OVERLAP_M : FEW_OVERLAP)) HVX_FENCE();
     if (blocks == 2) one_block(codes + code_vectors(bits) * HTP_VECTOR, Q6_V_hi_W(scales), Q6_V_hi_W(ms), 1, x, n, acc, bits, zero, has_m);
 }
 

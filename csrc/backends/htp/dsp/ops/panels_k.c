@@ -45,8 +45,12 @@ GROUP(q5_k) {
     (void)blocks;
     minima_group(g, x, n, acc, 5);
 }
-// Byte `at` of each lane, with its sign.
-HVX_INLINE HVX_Vector signed_byte(HVX_Vector v, int at) { return Q6_Vw_vasr_VwR(Q6_Vw_vasl_VwR(v, 24 - 8 * at), 24); }
+// Byte `at` of each lane, with its sign: one shift at most, since a packet has room for one and for four of the rest.
+HVX_INLINE HVX_Vector signed_byte(HVX_Vector v, int at) {
+    if (at == 3) return Q6_Vw_vasr_VwR(v, 24);
+    const HVX_Vector byte = Q6_V_vand_VV(at ? Q6_Vuw_vlsr_VuwR(v, 8 * at) : v, Q6_V_vsplat_R(255)), sign = Q6_V_vsplat_R(128);
+    return Q6_Vw_vsub_VwVw(Q6_V_vxor_VV(byte, sign), sign);
+}
 // Bits [at, at + count) of each lane.
 HVX_INLINE HVX_Vector bit_field(HVX_Vector v, int at, int count) {
     return Q6_V_vand_VV(Q6_Vuw_vlsr_VuwR(v, at), Q6_V_vsplat_R((1 << count) - 1));
@@ -99,6 +103,7 @@ GROUP(q2_k) {
         unpack_pairs(g + (5 + s * 2) * HTP_VECTOR, codes);
         HVX_UNROLL(2)
         for (int half = 0; half < 2; half++) {
+            if (half && n > 4) HVX_FENCE();
             const int at = (s % 2 * 2 + half) * 8;
             const HVX_Vector scale = f32_mul(Q6_V_lo_W(d), f32_from_small_i32(bit_field(bytes, at, 4)));
             const HVX_Vector low = f32_scale(f32_mul(Q6_V_hi_W(d), f32_from_small_i32(bit_field(bytes, at + 4, 4))), 0.125f);
