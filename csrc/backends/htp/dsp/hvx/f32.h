@@ -242,13 +242,6 @@ HVX_INLINE HVX_Vector f32_without_nan(HVX_Vector v) {
     return Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(magnitude, Q6_V_vsplat_R(0x7f800000)), f32_splat(F32_NONE), v);
 }
 
-// Bits of the largest magnitude: without the sign bit floats order like integers.
-HVX_INLINE int32_t f32_top_bits(HVX_Vector v) {
-    v = Q6_V_vand_VV(v, Q6_V_vsplat_R(0x7fffffff));
-    for (int n = 64; n >= 4; n >>= 1) v = Q6_Vw_vmax_VwVw(v, Q6_V_vror_VR(v, n));
-    return Q6_R_vextract_VR(v, 0);
-}
-
 // --- rows in memory, 4-byte aligned; may read 124 bytes past the end (HTP_SLACK), never writes past it ---
 
 HVX_INLINE HVX_Vector f32_load(const float* at) { return hvx_load_u(at); }
