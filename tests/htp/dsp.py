@@ -15,6 +15,7 @@ WHY = (
     "NONE VERSION MESSAGE BUFFER MAP PLAN OP OPERAND DTYPE LAYOUT SHAPE BOUNDS ALIGNMENT PARAMS TILING STATE TOKEN MEMORY".split()
 )
 FAIL, DIE, SLEEP = 1, 2, 3
+USECS, PACKETS, INSTRUCTIONS, HVX = range(4)  # what a profile counts
 ABSENT, ROWS, PACKED, KV = range(4)
 FIXED, RUN_ROWS, OUT_ROWS = range(3)
 DTYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "q4_k": 12, "q5_k": 13, "q6_k": 14, "i32": 26, "bf16": 30}
@@ -54,8 +55,8 @@ MESSAGE = np.dtype(
     [("version", "<u2"), ("kind", "<u2"), ("sequence", "<u4"), ("words", "<u4", 14), ("answer", ANSWER), ("reserved", "<u4", 8)]
 )
 CONTROL = np.dtype(
-    [(n, "<u4") for n in ("magic", "version", "slots", "threads", "vtcm_bytes")]
-    + [("r0", "<u4", 11)]
+    [(n, "<u4") for n in ("magic", "version", "slots", "threads", "vtcm_bytes", "counter")]
+    + [("r0", "<u4", 10)]
     + [(n, "<u4") for n in ("fault", "fault_runs", "fault_op", "fault_ms")]
     + [("r1", "<u4", 12), ("submitted", "<u4"), ("r2", "<u4", 31), ("completed", "<u4"), ("ready", "<u4"), ("r3", "<u4", 30)]
     + [("slot", MESSAGE, SLOTS)]

@@ -98,7 +98,7 @@ def panel_bytes(dtype, width):
 
 
 def act_bytes(inputs):
-    return up(inputs) + up(inputs // 32 * 16)
+    return up(inputs // 32 * 48)
 
 
 def kv_bytes(store):

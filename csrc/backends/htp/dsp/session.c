@@ -78,6 +78,8 @@ static uint64_t buffers_of(const struct htp_op* op) {
 
 // --- what a run writes ---
 
+__attribute__((weak)) uint32_t platform_profile(void) { return platform_usecs(); }
+
 __attribute__((weak)) void platform_flush(const uint8_t* at, uint64_t bytes) {
     (void)at;
     (void)bytes;
@@ -213,9 +215,9 @@ static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p, const P
         r.scratch = op->tiling.scratch_bytes ? s->buffer[op->tiling.scratch_buffer].base + op->tiling.scratch_offset : 0;
         r.rows_max = p->rows_max;
         r.vtcm = vtcm_base();
-        const uint32_t begin = profile ? platform_usecs() : 0;
+        const uint32_t begin = profile ? platform_profile() : 0;
         if (r.n > 0) dsp_ops[op->code](&r);
-        if (profile) profile[i] = platform_usecs() - begin;
+        if (profile) profile[i] = platform_profile() - begin;
         if (why->why) return HTP_FAILED;
     }
     why->op = -1;

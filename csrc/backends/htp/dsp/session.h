@@ -11,6 +11,8 @@
 uint8_t* platform_map(const struct htp_map* m);
 void platform_unmap(uint8_t* base, uint32_t bytes, int fd);
 uint32_t platform_usecs(void);
+// What a profile holds the difference of: platform_usecs, unless the platform counts something else.
+uint32_t platform_profile(void);
 // Before op `op` of a run; HTP_OK or an injected failure.
 int32_t platform_before_op(uint32_t op);
 void platform_run_begins(void);

@@ -2,7 +2,6 @@
 // behind the same four functions, for stack placement and priorities.
 #include "backends/htp/dsp/workers.h"
 
-#include <pthread.h>
 #include <stdint.h>
 
 #include "backends/htp/wire/htp_wire.h"

@@ -22,11 +22,19 @@ enum htp_fault {
     HTP_FAULT_SLEEP = 3     // fault_ms before the op; the run then goes on
 };
 
+enum htp_counter {
+    HTP_COUNT_USECS        = 0,
+    HTP_COUNT_PACKETS      = 1,    // what one thread executed; 0 where nobody counts it (only qemu-hexagon does)
+    HTP_COUNT_INSTRUCTIONS = 2,
+    HTP_COUNT_HVX          = 3
+};
+
 struct htp_sim_control {
     // written by the host before the child starts
     uint32_t magic, version, slots, threads;
     uint32_t vtcm_bytes;        // size of the pretended VTCM
-    uint32_t reserved0[11];
+    uint32_t counter;           // htp_counter: what the profile of a run holds, op by op; may change between runs
+    uint32_t reserved0[10];
     // faults, at any time: after fault_runs more runs have begun (0: the next one), before op fault_op of that run; then
     // the DSP sets `fault` back to none
     uint32_t fault, fault_runs, fault_op, fault_ms;

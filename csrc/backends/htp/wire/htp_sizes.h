@@ -75,15 +75,17 @@ static inline uint64_t htp_packed_bytes(uint32_t dtype, uint32_t inputs, uint64_
     return htp_panels(rows) * htp_panel_bytes(dtype, inputs);
 }
 
-// --- quantised activations: int8 q[inputs rounded up to 128], then a record per block of 32 ---
+// --- quantised activations: a block is 32 inputs and what belongs to them, so that one pointer walks along a row ---
 
 struct htp_act_block {      // top = max |x| of the block; rules in dsp/ops/quantize.c
+    int8_t  q[32];
     float   d;              // x = d * q
     float   d_sum;          // d * sum(q)
     int32_t sum, sum_high;  // sum(q) over the block, and over its inputs 16..31
 };
+HTP_ASSERT(sizeof(struct htp_act_block) == 48, "sizes: activations");
 static inline uint64_t htp_act_row_bytes(uint32_t inputs) {
-    return htp_round_up(inputs, 128) + htp_round_up((uint64_t)inputs / 32 * sizeof(struct htp_act_block), 128);
+    return htp_round_up((uint64_t)inputs / 32 * sizeof(struct htp_act_block), 128);
 }
 
 // --- caches: the CPU backend's layout to the byte (backends/cpu/kv_layout.h), so that a CPU drafter reads them in place ---

@@ -17,7 +17,7 @@
 
 HVX_INLINE HVX_Vector f32_splat(float x) { return Q6_V_vsplat_R((int32_t)bits_of(x)); }
 
-#if __HVX_ARCH__ < 68 // ------------------------------------------------------------------------------------------------- lanes
+#if __HVX_ARCH__ < 68 && !defined(HTP_F32_STAND_IN) // ------------------------------------------------------------------------------------------------- lanes
 #define HTP_F32_LANES 1
 
 #ifdef __hexagon__
@@ -57,10 +57,16 @@ HVX_INLINE HVX_Vector f32_from_small_i32(HVX_Vector x) { F32_EACH((float)lane_bi
 HVX_INLINE HVX_Vector f32_mul_add(HVX_Vector acc, HVX_Vector a, HVX_Vector b) { F32_EACH(__builtin_fmaf(F32_AT(a), F32_AT(b), F32_AT(acc))); }
 HVX_INLINE HVX_Vector f32_mul_sub(HVX_Vector acc, HVX_Vector a, HVX_Vector b) { F32_EACH(__builtin_fmaf(-F32_AT(a), F32_AT(b), F32_AT(acc))); }
 HVX_INLINE HVX_Vector f32_scale_add(HVX_Vector acc, HVX_Vector a, float s) { F32_EACH(__builtin_fmaf(F32_AT(a), s, F32_AT(acc))); }
-// acc + (dot * d) * scale, the end of a block of a matrix product
+// acc + (dot * d) * scale, the end of a block of a matrix product. The dot product was started at F32_DOT_BIAS.
+#define F32_DOT_BIAS 0
 HVX_INLINE HVX_Vector f32_block_add(HVX_Vector acc, HVX_Vector dot, float d, HVX_Vector scale) {
     F32_EACH(__builtin_fmaf((float)lane_bits(dot, i) * d, F32_AT(scale), F32_AT(acc)));
 }
+// Chains of acc + a * s: made of an ordinary acc alone or with a first term, continued, and ended, with nothing else between (see qf32).
+HVX_INLINE HVX_Vector f32_chain(HVX_Vector acc) { return acc; }
+HVX_INLINE HVX_Vector f32_chain_begin(HVX_Vector acc, HVX_Vector a, float s) { return f32_scale_add(acc, a, s); }
+HVX_INLINE HVX_Vector f32_chain_add(HVX_Vector chain, HVX_Vector a, float s) { return f32_scale_add(chain, a, s); }
+HVX_INLINE HVX_Vector f32_chain_end(HVX_Vector chain) { return chain; }
 HVX_INLINE HVX_Vector f32_scaled_plus_magic(HVX_Vector x, float s) { F32_EACH(F32_AT(x) * s + F32_MAGIC); }
 // Nearest integer of x * s, ties to even, |x * s| < 2^22.
 HVX_INLINE HVX_Vector f32_scale_to_small_i32(HVX_Vector x, float s) {
@@ -144,6 +150,10 @@ HVX_INLINE HVX_Vector f32_add(HVX_Vector a, HVX_Vector b) { return Q6_Vsf_vadd_V
 HVX_INLINE HVX_Vector f32_sub(HVX_Vector a, HVX_Vector b) { return Q6_Vsf_vsub_VsfVsf(a, b); }
 HVX_INLINE HVX_Vector f32_mul(HVX_Vector a, HVX_Vector b) { return Q6_Vsf_vmpy_VsfVsf(a, b); }
 HVX_INLINE HVX_Vector f32_mul_add(HVX_Vector acc, HVX_Vector a, HVX_Vector b) { return f32_add(f32_mul(a, b), acc); }
+HVX_INLINE HVX_Vector f32_chain(HVX_Vector acc) { return acc; }
+HVX_INLINE HVX_Vector f32_chain_begin(HVX_Vector acc, HVX_Vector a, float s) { return f32_mul_add(acc, a, f32_splat(s)); }
+HVX_INLINE HVX_Vector f32_chain_add(HVX_Vector chain, HVX_Vector a, float s) { return f32_mul_add(chain, a, f32_splat(s)); }
+HVX_INLINE HVX_Vector f32_chain_end(HVX_Vector chain) { return chain; }
 #else
 HVX_INLINE HVX_Vector f32_add(HVX_Vector a, HVX_Vector b) { return Q6_Vsf_equals_Vqf32(Q6_Vqf32_vadd_VsfVsf(a, b)); }
 HVX_INLINE HVX_Vector f32_sub(HVX_Vector a, HVX_Vector b) { return Q6_Vsf_equals_Vqf32(Q6_Vqf32_vsub_VsfVsf(a, b)); }
@@ -151,6 +161,16 @@ HVX_INLINE HVX_Vector f32_mul(HVX_Vector a, HVX_Vector b) { return Q6_Vsf_equals
 HVX_INLINE HVX_Vector f32_mul_add(HVX_Vector acc, HVX_Vector a, HVX_Vector b) {
     return Q6_Vsf_equals_Vqf32(Q6_Vqf32_vadd_Vqf32Vsf(Q6_Vqf32_vmpy_VsfVsf(a, b), acc));
 }
+// A chain stays qf32 from term to term: one conversion at its end instead of one a term. All the terms of a chain belong to one row and
+// are the same whatever runs beside it, so this too is a rounding that no other row can change.
+HVX_INLINE HVX_Vector f32_chain(HVX_Vector acc) { return Q6_Vqf32_vadd_VsfVsf(acc, Q6_V_vzero()); }
+HVX_INLINE HVX_Vector f32_chain_begin(HVX_Vector acc, HVX_Vector a, float s) {
+    return Q6_Vqf32_vadd_Vqf32Vsf(Q6_Vqf32_vmpy_VsfVsf(a, f32_splat(s)), acc);
+}
+HVX_INLINE HVX_Vector f32_chain_add(HVX_Vector chain, HVX_Vector a, float s) {
+    return Q6_Vqf32_vadd_Vqf32Vqf32(chain, Q6_Vqf32_vmpy_VsfVsf(a, f32_splat(s)));
+}
+HVX_INLINE HVX_Vector f32_chain_end(HVX_Vector chain) { return Q6_Vsf_equals_Vqf32(chain); }
 #endif
 
 HVX_INLINE HVX_Vector f32_scale(HVX_Vector a, float b) { return f32_mul(a, f32_splat(b)); }
@@ -158,13 +178,18 @@ HVX_INLINE HVX_Vector f32_negate(HVX_Vector a) { return Q6_V_vxor_VV(a, Q6_V_vsp
 HVX_INLINE HVX_Vector f32_mul_sub(HVX_Vector acc, HVX_Vector a, HVX_Vector b) { return f32_mul_add(acc, f32_negate(a), b); }
 HVX_INLINE HVX_Vector f32_scale_add(HVX_Vector acc, HVX_Vector a, float s) { return f32_mul_add(acc, a, f32_splat(s)); }
 
-// Exact for |x| < 2^22. Before v73 HVX has no int32 -> float at all.
-HVX_INLINE HVX_Vector f32_from_small_i32(HVX_Vector x) {
-    const HVX_Vector magic = f32_splat(F32_MAGIC);
-    return f32_sub(Q6_Vw_vadd_VwVw(x, magic), magic);
-}
+// Exact for |x| < 2^22. Before v73 HVX has no int32 -> float: there a dot product starts at the bits of F32_MAGIC, which saves an addition.
+#if __HVX_ARCH__ >= 73
+#define F32_DOT_BIAS 0
+HVX_INLINE HVX_Vector f32_from_small_i32(HVX_Vector x) { return Q6_Vsf_equals_Vw(x); }
+HVX_INLINE HVX_Vector f32_from_dot(HVX_Vector dot) { return f32_from_small_i32(dot); }
+#else
+#define F32_DOT_BIAS 0x4B400000
+HVX_INLINE HVX_Vector f32_from_dot(HVX_Vector dot) { return f32_sub(dot, f32_splat(F32_MAGIC)); }
+HVX_INLINE HVX_Vector f32_from_small_i32(HVX_Vector x) { return f32_from_dot(Q6_Vw_vadd_VwVw(x, Q6_V_vsplat_R(F32_DOT_BIAS))); }
+#endif
 HVX_INLINE HVX_Vector f32_block_add(HVX_Vector acc, HVX_Vector dot, float d, HVX_Vector scale) {
-    return f32_mul_add(acc, f32_scale(f32_from_small_i32(dot), d), scale);
+    return f32_mul_add(acc, f32_scale(f32_from_dot(dot), d), scale);
 }
 HVX_INLINE HVX_Vector f32_scale_to_small_i32(HVX_Vector x, float s) {
     const HVX_Vector magic = f32_splat(F32_MAGIC);
@@ -217,13 +242,6 @@ HVX_INLINE HVX_Vector f32_without_nan(HVX_Vector v) {
     return Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(magnitude, Q6_V_vsplat_R(0x7f800000)), f32_splat(F32_NONE), v);
 }
 
-// Bits of the largest magnitude: without the sign bit floats order like integers.
-HVX_INLINE int32_t f32_top_bits(HVX_Vector v) {
-    v = Q6_V_vand_VV(v, Q6_V_vsplat_R(0x7fffffff));
-    for (int n = 64; n >= 4; n >>= 1) v = Q6_Vw_vmax_VwVw(v, Q6_V_vror_VR(v, n));
-    return Q6_R_vextract_VR(v, 0);
-}
-
 // --- rows in memory, 4-byte aligned; may read 124 bytes past the end (HTP_SLACK), never writes past it ---
 
 HVX_INLINE HVX_Vector f32_load(const float* at) { return hvx_load_u(at); }
@@ -234,5 +252,23 @@ HVX_INLINE void f32_store_first(float* at, HVX_Vector v, uint32_t n) {
     if (n >= 32) hvx_store_u(at, v);
     else hvx_store_bytes(at, v, 4 * n);
 }
+
+// y[0, n) = v, an expression in `at`, the index of its first element. Two vectors at a time, since many a v is one long chain; no call inside
+// the loops, since a call loses all vectors. y may be what v reads at the same index.
+#define F32_ROW(y, n, at, v) \
+    do { \
+        uint32_t row_i = 0; \
+        for (; row_i + 64 <= (n); row_i += 64) { \
+            HVX_Vector row_a, row_b; \
+            { const uint32_t at = row_i; row_a = v; } \
+            { const uint32_t at = row_i + 32; row_b = v; } \
+            f32_store((y) + row_i, row_a); \
+            f32_store((y) + row_i + 32, row_b); \
+        } \
+        for (; row_i < (n); row_i += 32) { \
+            const uint32_t at = row_i; \
+            f32_store_first((y) + at, v, (n) - at); \
+        } \
+    } while (0)
 
 #endif

@@ -5,6 +5,9 @@
 #ifdef __hexagon__
 #include <hexagon_types.h>
 #include <hvx_hexagon_protos.h>
+#ifdef HTP_F32_STAND_IN
+#include "backends/htp/dsp/hvx/hvx_stand_in.h"
+#endif
 #else
 #include "backends/htp/dsp/hvx/hvx_host.h"
 #endif
@@ -25,6 +28,18 @@ static inline float float_of(uint32_t u) {
     return f;
 }
 
+// The compiler does not move loads, or schedule, across it: what would overlap needs more vector registers than there are.
+#define HVX_FENCE() __asm__ volatile("" : : : "memory")
+
+// Loops of constant length that the device's compiler must write out, or their vectors would live in memory. On a PC they do anyhow, and
+// writing out whole kernels takes its compiler minutes.
+#ifdef __hexagon__
+#define HVX_UNROLL_TEXT(text) _Pragma(#text)
+#define HVX_UNROLL(n) HVX_UNROLL_TEXT(GCC unroll n)
+#else
+#define HVX_UNROLL(n)
+#endif
+
 // --- memory: at is aligned to 128 bytes, or not (`_u`) ---
 
 #ifdef __hexagon__
@@ -42,6 +57,17 @@ HVX_INLINE void hvx_store_u(void* at, HVX_Vector v) { __builtin_memcpy(at, &v, s
 HVX_INLINE HVX_Vector hvx_load(const void* at) { return hvx_load_u(__builtin_assume_aligned(at, 128)); }
 HVX_INLINE void hvx_store(void* at, HVX_Vector v) { hvx_store_u(__builtin_assume_aligned(at, 128), v); }
 #endif
+
+// Asks for lines of L2 ahead of their use; returns at once, and what is not mapped is not fetched. Height, width and stride of a box of bytes.
+HVX_INLINE void hvx_fetch_ahead(const void* at, uint32_t bytes) {
+#ifdef __hexagon__
+    const uint32_t lines = (bytes + 127) / 128;
+    const uint64_t box = (uint64_t)128 << 32 | (uint64_t)128 << 16 | (lines < 0xffff ? lines : 0xffff);
+    __asm__ volatile("l2fetch(%0,%1)" : : "r"(at), "r"(box));
+#else
+    (void)at, (void)bytes;
+#endif
+}
 
 // The first `n` bytes, 1..127, of a vector. Through memory: no masked store is needed at the end of a row only.
 HVX_INLINE void hvx_store_bytes(void* at, HVX_Vector v, uint32_t n) {

@@ -85,6 +85,8 @@ HVX_FN Q6_Vb_vlut32_VbVbR(HVX_Vector index, HVX_Vector table, int which) {
     HVX_B(r.ub[i] = index.ub[i] < 32 ? table.ub[2 * index.ub[i]] : 0);
 }
 
+HVX_FN Q6_Vw_vasracc_VwVwR(HVX_Vector acc, HVX_Vector a, int n) { HVX_W(r.uw[i] = acc.uw[i] + (uint32_t)(a.w[i] >> n)); }
+
 // Four unsigned bytes of each lane times the four signed bytes of a scalar register.
 HVX_FN Q6_Vw_vrmpyacc_VwVubRb(HVX_Vector acc, HVX_Vector a, int32_t x) {
     const int32_t x0 = (int8_t)x, x1 = (int8_t)(x >> 8), x2 = (int8_t)(x >> 16), x3 = (int8_t)(x >> 24);
@@ -155,7 +157,9 @@ HVX_FN Q6_Vqf32_vadd_VsfVsf(HVX_Vector a, HVX_Vector b) { HVX_W(r.f[i] = a.f[i] 
 HVX_FN Q6_Vqf32_vsub_VsfVsf(HVX_Vector a, HVX_Vector b) { HVX_W(r.f[i] = a.f[i] - b.f[i]); }
 HVX_FN Q6_Vqf32_vmpy_VsfVsf(HVX_Vector a, HVX_Vector b) { HVX_W(r.f[i] = a.f[i] * b.f[i]); }
 HVX_FN Q6_Vqf32_vadd_Vqf32Vsf(HVX_Vector a, HVX_Vector b) { HVX_W(r.f[i] = a.f[i] + b.f[i]); }
+HVX_FN Q6_Vqf32_vadd_Vqf32Vqf32(HVX_Vector a, HVX_Vector b) { HVX_W(r.f[i] = a.f[i] + b.f[i]); }
 HVX_FN Q6_Vsf_equals_Vqf32(HVX_Vector a) { return a; }
+HVX_FN Q6_Vsf_equals_Vw(HVX_Vector a) { HVX_W(r.f[i] = (float)a.w[i]); }    // from v73 on
 static inline __attribute__((always_inline)) HVX_VectorPair Q6_Wqf32_vmpy_VhfVhf(HVX_Vector a, HVX_Vector b) {
     HVX_VectorPair r;
     for (int i = 0; i < 32; i++) {

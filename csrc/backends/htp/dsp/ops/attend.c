@@ -9,13 +9,12 @@
 // split, since capacities are multiples of 256.
 //
 // Accumulators hold 64 dimensions in two vectors: f16 values arrive as even and odd dimensions, q8_0 values in order.
-#include <string.h>
-
 #include "backends/htp/dsp/ops/kv.h"
 #include "backends/htp/dsp/ops/ops.h"
 #include "backends/htp/dsp/workers.h"
 
-enum { QUERIES = HTP_ATTEND_QUERIES, SPLIT = HTP_KV_SPLIT, SUPER = HTP_SUPER, TOGETHER = 4 /* query vectors held in registers */ };
+enum { QUERIES = HTP_ATTEND_QUERIES, SPLIT = HTP_KV_SPLIT, SUPER = HTP_SUPER, TOGETHER = 4 /* query vectors held in registers */,
+       KEY_BLOCKS = 2 /* blocks of 32 positions scored at once */, VALUE_VECTORS = 4 /* of 32 dimensions, summed at once */ };
 
 struct state {                  // of each query vector: maximum, sum of weights, accumulator
     float m[QUERIES], l[QUERIES];
@@ -39,41 +38,72 @@ static int sees(const struct tile* t, int i, int32_t begin, int32_t end) { retur
 
 static void clear(const struct tile* t, struct state* s) {
     for (int i = 0; i < t->n; i++) s->m[i] = F32_NONE, s->l[i] = 0.0f;
-    memset(s->o, 0, 4ull * t->padded * (uint32_t)t->n);
+    for (uint32_t d = 0; d < t->padded * (uint32_t)t->n; d += 32) hvx_store(s->o + d, Q6_V_vzero());
 }
 
 // ------------------------------------------------------------------------------------------------------------------------- scores
 
-// Scores of 32 positions for n (constant) queries.
-HVX_INLINE void score_block_f16(const uint8_t* block, uint32_t dim, const float* const* q, float* scores, int n) {
-    HVX_Vector s[TOGETHER];
-    for (int c = 0; c < n; c++) s[c] = Q6_V_vzero();
-    for (uint32_t d = 0; d < dim; d += 2) {
-        // 32 halves of dimension d, then of d + 1: shuffled, a lane holds both
-        const HVX_VectorPair k = f32_from_f16(Q6_Vh_vshuff_Vh(hvx_load_u(block + 64 * d)));
-        for (int c = 0; c < n; c++) s[c] = f32_scale_add(s[c], Q6_V_lo_W(k), q[c][d]);
-        if (d + 1 < dim)
-            for (int c = 0; c < n; c++) s[c] = f32_scale_add(s[c], Q6_V_hi_W(k), q[c][d + 1]);
-    }
-    for (int c = 0; c < n; c++) hvx_store(scores + c * SPLIT, s[c]);
+#define EACH(i, n) HVX_UNROLL(4) for (int i = 0; i < n; i++)
+
+// Scores of `blocks` times 32 positions for n queries, both constant. A query's number is spread over a vector once for all blocks.
+struct keys {
+    const uint8_t* at;          // of the first block
+    uint32_t block_bytes, dim;
+    const float* const* q;
+    float* scores;
+};
+HVX_INLINE void clear_scores(HVX_Vector s[TOGETHER][KEY_BLOCKS], int n, int blocks) {
+    EACH(c, n) EACH(b, blocks) s[c][b] = f32_chain(Q6_V_vzero());
 }
-HVX_INLINE void score_block_q8_0(const uint8_t* block, uint32_t dim, const float* const* q, float* scores, int n) {
-    HVX_Vector s[TOGETHER];
-    for (int c = 0; c < n; c++) s[c] = Q6_V_vzero();
-    for (uint32_t first = 0; first < dim; first += 32, block += 64 + 1024) {
-        const HVX_Vector scale = Q6_V_lo_W(f32_from_f16(Q6_Vh_vshuff_Vh(hvx_load_u(block))));
-        const uint32_t left = dim - first, count = left < 32 ? left : 32;
-        for (uint32_t d = 0; d < count; d += 4) {
-            // four dimensions of 32 codes: shuffled twice, a lane holds the four of its position
-            const HVX_Vector codes = Q6_Vb_vshuff_Vb(Q6_Vb_vshuff_Vb(hvx_load_u(block + 64 + 32 * d)));
-            for (uint32_t b = 0; b < 4 && d + b < count; b++) {
-                const HVX_Vector code = Q6_Vw_vasr_VwR(Q6_Vw_vasl_VwR(codes, (int)(24 - 8 * b)), 24);
-                const HVX_Vector k = f32_mul(scale, f32_from_small_i32(code));
-                for (int c = 0; c < n; c++) s[c] = f32_scale_add(s[c], k, q[c][first + d + b]);
-            }
-        }
+HVX_INLINE void score_dim(const struct keys* a, uint32_t d, const HVX_Vector* k, HVX_Vector s[TOGETHER][KEY_BLOCKS], int n, int blocks) {
+    EACH(c, n) EACH(b, blocks) s[c][b] = f32_chain_add(s[c][b], k[b], a->q[c][d]);
+}
+HVX_INLINE void store_scores(const struct keys* a, HVX_Vector s[TOGETHER][KEY_BLOCKS], int n, int blocks) {
+    EACH(c, n) EACH(b, blocks) hvx_store(a->scores + c * SPLIT + 32 * b, f32_chain_end(s[c][b]));
+}
+// 32 halves of dimension d, then of d + 1: shuffled, a lane holds both.
+HVX_INLINE void score_two_dims(const struct keys* a, uint32_t d, HVX_Vector s[TOGETHER][KEY_BLOCKS], int n, int blocks, int is_odd) {
+    HVX_Vector even[KEY_BLOCKS], odd[KEY_BLOCKS];
+    EACH(b, blocks) {
+        const HVX_VectorPair k = f32_from_f16(Q6_Vh_vshuff_Vh(hvx_load_u(a->at + (uint32_t)b * a->block_bytes + 64 * d)));
+        even[b] = Q6_V_lo_W(k), odd[b] = Q6_V_hi_W(k);
     }
-    for (int c = 0; c < n; c++) hvx_store(scores + c * SPLIT, s[c]);
+    score_dim(a, d, even, s, n, blocks);
+    if (!is_odd) score_dim(a, d + 1, odd, s, n, blocks);
+}
+HVX_INLINE void score_f16(const struct keys* a, int n, int blocks) {
+    HVX_Vector s[TOGETHER][KEY_BLOCKS];
+    clear_scores(s, n, blocks);
+    for (uint32_t d = 0; d + 1 < a->dim; d += 2) score_two_dims(a, d, s, n, blocks, 0);
+    if (a->dim % 2) score_two_dims(a, a->dim - 1, s, n, blocks, 1);
+    store_scores(a, s, n, blocks);
+}
+// Four dimensions of 32 codes, those below `count`.
+HVX_INLINE void score_four_dims(const struct keys* a, uint32_t first, uint32_t d, uint32_t count, const HVX_Vector* scale, HVX_Vector s[TOGETHER][KEY_BLOCKS],
+                                int n, int blocks) {
+    HVX_Vector k[4][KEY_BLOCKS];
+    EACH(b, blocks) {
+        const uint8_t* at = a->at + (uint32_t)b * a->block_bytes + first / 32 * (64 + 1024);
+        const HVX_VectorPair halves = Q6_Wh_vunpack_Vb(hvx_load_u(at + 64 + 32 * d));
+        const HVX_VectorPair one = Q6_Ww_vunpack_Vh(Q6_V_lo_W(halves)), two = Q6_Ww_vunpack_Vh(Q6_V_hi_W(halves));
+        k[0][b] = Q6_V_lo_W(one), k[1][b] = Q6_V_hi_W(one), k[2][b] = Q6_V_lo_W(two), k[3][b] = Q6_V_hi_W(two);
+        EACH(i, 4) k[i][b] = f32_mul(scale[b], f32_from_small_i32(k[i][b]));
+    }
+    EACH(i, 4) if (d + (uint32_t)i < count) score_dim(a, first + d + (uint32_t)i, k[i], s, n, blocks);
+}
+HVX_INLINE void score_q8_0(const struct keys* a, int n, int blocks) {
+    HVX_Vector s[TOGETHER][KEY_BLOCKS];
+    clear_scores(s, n, blocks);
+    for (uint32_t first = 0; first < a->dim; first += 32) {
+        const uint32_t left = a->dim - first, count = left < 32 ? left : 32;
+        HVX_Vector scale[KEY_BLOCKS];
+        EACH(b, blocks)
+            scale[b] = Q6_V_lo_W(f32_from_f16(Q6_Vh_vshuff_Vh(hvx_load_u(a->at + (uint32_t)b * a->block_bytes + first / 32 * (64 + 1024)))));
+        uint32_t d = 0;
+        for (; d + 4 <= count; d += 4) score_four_dims(a, first, d, d + 4, scale, s, n, blocks);
+        if (d < count) score_four_dims(a, first, d, count, scale, s, n, blocks);
+    }
+    store_scores(a, s, n, blocks);
 }
 #define SWITCH(call) \
     switch (n) { \
@@ -82,14 +112,22 @@ HVX_INLINE void score_block_q8_0(const uint8_t* block, uint32_t dim, const float
         case 3: call(3); break; \
         default: call(4); break; \
     }
-static void score_block(const struct kv_head* kv, const uint8_t* block, const float* const* q, float* scores, int n) {
-#define F16(count) score_block_f16(block, kv->head_dim, q, scores, count)
-#define Q8(count) score_block_q8_0(block, kv->head_dim, q, scores, count)
-    if (kv->dtype == HTP_F16) SWITCH(F16)
-    else SWITCH(Q8)
-#undef F16
-#undef Q8
+#define PAIR(count) score_f16(a, count, KEY_BLOCKS)
+#define ONE(count) score_f16(a, count, 1)
+static __attribute__((noinline)) void score_blocks_f16(const struct keys* a, int n, int blocks) {
+    if (blocks == KEY_BLOCKS) SWITCH(PAIR)
+    else SWITCH(ONE)
 }
+#undef PAIR
+#undef ONE
+#define PAIR(count) score_q8_0(a, count, KEY_BLOCKS)
+#define ONE(count) score_q8_0(a, count, 1)
+static __attribute__((noinline)) void score_blocks_q8_0(const struct keys* a, int n, int blocks) {
+    if (blocks == KEY_BLOCKS) SWITCH(PAIR)
+    else SWITCH(ONE)
+}
+#undef PAIR
+#undef ONE
 
 // Scores of positions first..last (counted from the split's begin) become weights.
 static void weigh(float* s, int32_t first, int32_t last, const struct htp_attend_params* p, float* top, float* total) {
@@ -105,10 +143,15 @@ static void weigh(float* s, int32_t first, int32_t last, const struct htp_attend
     *top = f32_largest(m);
     const HVX_Vector t = f32_splat(*top == F32_NONE ? 0.0f : *top);
     HVX_Vector l = Q6_V_vzero();
-    for (int32_t i = first / 32 * 32; i <= last; i += 32) {
-        const HVX_Vector w = hvx_keep_lanes(f32_exp(f32_sub(hvx_load(s + i), t)), Q6_V_vzero(), first - i, last - first + 1);
-        l = f32_sum_add(l, w);
-        hvx_store(s + i, w);
+    for (int32_t i = first / 32 * 32; i <= last; i += 64) {    // an exp is one long chain: two at a time
+        const HVX_Vector w0 = f32_exp(f32_sub(hvx_load(s + i), t)), w1 = f32_exp(f32_sub(hvx_load(s + i + (i + 32 < SPLIT ? 32 : 0)), t));
+        const HVX_Vector kept = hvx_keep_lanes(w0, Q6_V_vzero(), first - i, last - first + 1);
+        l = f32_sum_add(l, kept);
+        hvx_store(s + i, kept);
+        if (i + 32 > last) break;
+        const HVX_Vector next = hvx_keep_lanes(w1, Q6_V_vzero(), first - i - 32, last - first + 1);
+        l = f32_sum_add(l, next);
+        hvx_store(s + i + 32, next);
     }
     *total = f32_sum(l);
 }
@@ -117,12 +160,13 @@ static void weigh(float* s, int32_t first, int32_t last, const struct htp_attend
 
 HVX_INLINE HVX_VectorPair values_f16(const uint8_t* row, uint32_t dim) { return f32_from_f16(hvx_load_u(row + 2 * dim)); }
 HVX_INLINE HVX_VectorPair values_q8_0(const uint8_t* row, uint32_t dim, uint32_t padded) {
-    const HVX_VectorPair halves = Q6_Wh_vunpack_Vb(hvx_load_u(row + dim));
-    const HVX_VectorPair words = Q6_Ww_vunpack_Vh(Q6_V_lo_W(halves));
-    // The scales of 32 dimensions each; past the padded end there is none, and nobody looks at what comes out.
-    const HVX_VectorPair both = f32_from_f16(hvx_load_u(row + padded + dim / 32 * 2));
-    const float first = float_of((uint32_t)Q6_R_vextract_VR(Q6_V_lo_W(both), 0)), second = float_of((uint32_t)Q6_R_vextract_VR(Q6_V_hi_W(both), 0));
-    return Q6_W_vcombine_VV(f32_scale(f32_from_small_i32(Q6_V_hi_W(words)), second), f32_scale(f32_from_small_i32(Q6_V_lo_W(words)), first));
+    const HVX_VectorPair words = Q6_Ww_vunpack_Vh(Q6_V_lo_W(Q6_Wh_vunpack_Vb(hvx_load_u(row + dim))));
+    // The scales of 32 dimensions each, spread over a vector as halves: widened, each fills its own. Past the padded end there is none, and
+    // nobody looks at what comes out.
+    const uint16_t* scales = (const uint16_t*)(row + padded) + dim / 32;
+    const HVX_VectorPair both = f32_from_f16(Q6_V_vsplat_R((int32_t)(scales[0] | (uint32_t)scales[1] << 16)));
+    return Q6_W_vcombine_VV(f32_mul(f32_from_small_i32(Q6_V_hi_W(words)), Q6_V_hi_W(both)),
+                            f32_mul(f32_from_small_i32(Q6_V_lo_W(words)), Q6_V_lo_W(both)));
 }
 
 struct values {                 // of one split
@@ -134,19 +178,36 @@ struct values {                 // of one split
     uint32_t padded;
 };
 
-// Dimensions [dim, dim + 64) of n (constant) outputs over positions [begin, end). check: some of the queries do not see some of them.
-HVX_INLINE void value_positions(const struct values* a, uint32_t dim, int32_t begin, int32_t end, int check, int f16, int n, HVX_Vector* even,
-                                HVX_Vector* odd) {
-    const uint8_t* row = a->rows + (uint64_t)a->kv->v_row_bytes * (uint32_t)begin;
-    for (int32_t p = begin; p < end; p++, row += a->kv->v_row_bytes) {
-        const HVX_VectorPair v = f16 ? values_f16(row, dim) : values_q8_0(row, dim, (uint32_t)htp_kv_padded(a->kv->head_dim));
-        for (int c = 0; c < n; c++) {
-            if (check && (p < a->first[c] || p > a->last[c])) continue;
-            const float w = a->w[c * SPLIT + p];
-            even[c] = f32_scale_add(even[c], Q6_V_lo_W(v), w);
-            odd[c] = f32_scale_add(odd[c], Q6_V_hi_W(v), w);
-        }
+// A term, of position p, of 32 * vectors dimensions from `dim` on for n outputs (both constant). check: some of the queries may not see it.
+HVX_INLINE void value_position(const struct values* a, uint32_t dim, int32_t p, int check, int f16, int n, int vectors,
+                               HVX_Vector o[TOGETHER][VALUE_VECTORS]) {
+    const uint8_t* row = a->rows + (uint64_t)a->kv->v_row_bytes * (uint32_t)p;
+    HVX_Vector v[VALUE_VECTORS];
+    HVX_UNROLL(2)
+    for (int i = 0; i < vectors; i += 2) {
+        const uint32_t at = dim + 32 * (uint32_t)i;
+        const HVX_VectorPair two = f16 ? values_f16(row, at) : values_q8_0(row, at, (uint32_t)htp_kv_padded(a->kv->head_dim));
+        v[i] = Q6_V_lo_W(two), v[i + 1] = Q6_V_hi_W(two);
     }
+    EACH(c, n) {
+        if (check && (p < a->first[c] || p > a->last[c])) continue;
+        const float w = a->w[c * SPLIT + p];
+        EACH(i, vectors) o[c][i] = f32_chain_add(o[c][i], v[i], w);
+    }
+}
+HVX_INLINE void value_positions(const struct values* a, uint32_t dim, int32_t begin, int32_t end, int check, int f16, int n, int vectors,
+                                HVX_Vector o[TOGETHER][VALUE_VECTORS]) {
+    for (int32_t p = begin; p < end; p++) value_position(a, dim, p, check, f16, n, vectors, o);
+}
+// bounds: positions seen by some, by all, by some.
+HVX_INLINE void value_dims(const struct values* a, uint32_t dim, const int32_t bounds[4], int f16, int n, int vectors) {
+    HVX_Vector o[TOGETHER][VALUE_VECTORS];
+    float* at = a->o + dim;
+    EACH(c, n) EACH(i, vectors) o[c][i] = f32_chain(hvx_load(at + (uint32_t)c * a->padded + 32 * i));
+    value_positions(a, dim, bounds[0], bounds[1], 1, f16, n, vectors, o);
+    value_positions(a, dim, bounds[1], bounds[2], 0, f16, n, vectors, o);
+    value_positions(a, dim, bounds[2], bounds[3], 1, f16, n, vectors, o);
+    EACH(c, n) EACH(i, vectors) hvx_store(at + (uint32_t)c * a->padded + 32 * i, f32_chain_end(o[c][i]));
 }
 HVX_INLINE void value_tile(const struct values* a, int f16, int n) {
     int32_t lo = SPLIT, hi = -1, shared_lo = 0, shared_hi = SPLIT - 1;    // seen by any, by all
@@ -161,23 +222,17 @@ HVX_INLINE void value_tile(const struct values* a, int f16, int n) {
         shared_hi = a->last[c] < shared_hi ? a->last[c] : shared_hi;
     }
     if (shared_hi < shared_lo) shared_lo = hi + 1, shared_hi = hi;
-    for (uint32_t dim = 0; dim < a->kv->head_dim; dim += 64) {
-        HVX_Vector even[TOGETHER], odd[TOGETHER];
-        for (int c = 0; c < n; c++) even[c] = hvx_load(a->o + c * a->padded + dim), odd[c] = hvx_load(a->o + c * a->padded + dim + 32);
-        value_positions(a, dim, lo, shared_lo, 1, f16, n, even, odd);
-        value_positions(a, dim, shared_lo, shared_hi + 1, 0, f16, n, even, odd);
-        value_positions(a, dim, shared_hi + 1, hi + 1, 1, f16, n, even, odd);
-        for (int c = 0; c < n; c++) hvx_store(a->o + c * a->padded + dim, even[c]), hvx_store(a->o + c * a->padded + dim + 32, odd[c]);
-    }
+    const int32_t bounds[4] = {lo, shared_lo, shared_hi + 1, hi + 1};
+    uint32_t dim = 0;
+    for (; dim + 32 * VALUE_VECTORS <= a->padded; dim += 32 * VALUE_VECTORS) value_dims(a, dim, bounds, f16, n, VALUE_VECTORS);
+    if (dim < a->padded) value_dims(a, dim, bounds, f16, n, 2);
 }
-static void add_values(const struct values* a, int n) {
 #define F16(count) value_tile(a, 1, count)
 #define Q8(count) value_tile(a, 0, count)
-    if (a->kv->dtype == HTP_F16) SWITCH(F16)
-    else SWITCH(Q8)
+static __attribute__((noinline)) void add_values_f16(const struct values* a, int n) { SWITCH(F16) }
+static __attribute__((noinline)) void add_values_q8_0(const struct values* a, int n) { SWITCH(Q8) }
 #undef F16
 #undef Q8
-}
 
 // -------------------------------------------------------------------------------------------------------------------------- split
 
@@ -195,16 +250,24 @@ static void run_split(struct tile* t, int32_t begin) {
     }
     for (int c = 0; c < t->n; c += TOGETHER) {
         const int n = t->n - c < TOGETHER ? t->n - c : TOGETHER;
-        for (int32_t b = lo / 32; b <= hi / 32 && hi >= 0; b++)
-            score_block(&t->kv, keys + (uint64_t)t->kv.k_block_bytes * (uint32_t)b, t->q + c, t->scores + c * SPLIT + 32 * b, n);
+        for (int32_t b = lo / 32; b <= hi / 32 && hi >= 0;) {
+            const int blocks = b < hi / 32 ? KEY_BLOCKS : 1;
+            const struct keys k = {keys + (uint64_t)t->kv.k_block_bytes * (uint32_t)b, t->kv.k_block_bytes, t->kv.head_dim, t->q + c,
+                                   t->scores + c * SPLIT + 32 * b};
+            b += blocks;
+            if (c == 0 && b <= hi / 32) hvx_fetch_ahead(keys + (uint64_t)t->kv.k_block_bytes * (uint32_t)b, KEY_BLOCKS * t->kv.k_block_bytes);
+            (t->kv.dtype == HTP_F16 ? score_blocks_f16 : score_blocks_q8_0)(&k, n, blocks);
+        }
     }
+    const uint8_t* values = t->kv.v + (uint64_t)t->kv.v_row_bytes * slot;
+    if (hi >= 0) hvx_fetch_ahead(values + (uint64_t)t->kv.v_row_bytes * (uint32_t)lo, t->kv.v_row_bytes * (uint32_t)(hi - lo + 1));
     for (int c = 0; c < t->n; c++)
         if (last[c] >= 0) weigh(t->scores + c * SPLIT, first[c], last[c], t->p, &t->split.m[c], &t->split.l[c]);
     for (int c = 0; c < t->n; c += TOGETHER) {
         const int n = t->n - c < TOGETHER ? t->n - c : TOGETHER;
-        const struct values a = {&t->kv, t->kv.v + (uint64_t)t->kv.v_row_bytes * slot, t->scores + c * SPLIT, first + c, last + c,
+        const struct values a = {&t->kv, values, t->scores + c * SPLIT, first + c, last + c,
                                  t->split.o + (uint32_t)c * t->padded, t->padded};
-        add_values(&a, n);
+        (t->kv.dtype == HTP_F16 ? add_values_f16 : add_values_q8_0)(&a, n);
     }
 }
 

@@ -17,7 +17,7 @@ static void embed_row(struct op_run* r, int32_t row) {
     float *y = out_row(r, 0, row), s = r->op->params.embed.scale;
     const uint32_t n = r->op->out[0].width;
     if (take_row(r, row, y) || s == 1.0f) return;
-    for (uint32_t i = 0; i < n; i += 32) f32_store_first(y + i, f32_scale(f32_load(y + i), s), n - i);
+    F32_ROW(y, n, i, f32_scale(f32_load(y + i), s));
 }
 void op_embed(struct op_run* r) { op_rows(r, embed_row); }
 

@@ -23,11 +23,8 @@ float rms_inverse(const float* x, uint32_t n, float eps) {
 // y = x * rms * w, w may be null, y may be x
 static void rms_norm(const float* x, const float* w, float* y, uint32_t n, float eps) {
     const float inverse = rms_inverse(x, n, eps);
-    for (uint32_t i = 0; i < n; i += 32) {
-        HVX_Vector v = f32_scale(f32_load(x + i), inverse);
-        if (w) v = f32_mul(v, f32_load(w + i));
-        f32_store_first(y + i, v, n - i);
-    }
+    if (w) F32_ROW(y, n, i, f32_mul(f32_scale(f32_load(x + i), inverse), f32_load(w + i)));
+    else F32_ROW(y, n, i, f32_scale(f32_load(x + i), inverse));
 }
 
 static void norm_row(struct op_run* r, int32_t row) {
@@ -36,7 +33,7 @@ static void norm_row(struct op_run* r, int32_t row) {
     const uint32_t n = r->op->out[0].width;
     rms_norm(in_row(r, 0, row), (const float*)r->in[1], y, n, p.eps);
     if (p.scale == 1.0f) return;
-    for (uint32_t i = 0; i < n; i += 32) f32_store_first(y + i, f32_scale(f32_load(y + i), p.scale), n - i);
+    F32_ROW(y, n, i, f32_scale(f32_load(y + i), p.scale));
 }
 void op_norm(struct op_run* r) { op_rows(r, norm_row); }
 
@@ -46,11 +43,8 @@ static void norm_add_row(struct op_run* r, int32_t row) {
     float* y = out_row(r, 0, row);
     const uint32_t n = r->op->out[0].width;
     const float inverse = rms_inverse(a, n, p.eps);
-    for (uint32_t i = 0; i < n; i += 32) {
-        HVX_Vector v = f32_scale(f32_load(a + i), inverse);
-        if (w) v = f32_mul(v, f32_load(w + i));
-        f32_store_first(y + i, f32_scale(f32_add(f32_load(x + i), v), p.scale), n - i);
-    }
+    if (w) F32_ROW(y, n, i, f32_scale(f32_add(f32_load(x + i), f32_mul(f32_scale(f32_load(a + i), inverse), f32_load(w + i))), p.scale));
+    else F32_ROW(y, n, i, f32_scale(f32_add(f32_load(x + i), f32_scale(f32_load(a + i), inverse)), p.scale));
 }
 void op_norm_add(struct op_run* r) { op_rows(r, norm_add_row); }
 

@@ -37,6 +37,10 @@ static inline float* out_row(const struct op_run* r, int k, int32_t row) { retur
 typedef void (*op_row)(struct op_run* r, int32_t row);
 void op_rows(struct op_run* r, op_row each);
 
+// The same for ops whose elements do not know each other: rows of `width` are cut into pieces too, so that a single row keeps all threads busy.
+typedef void (*op_piece)(struct op_run* r, int32_t row, uint32_t begin, uint32_t n);
+void op_pieces(struct op_run* r, uint32_t width, op_piece each);
+
 // Share [begin, end) of part `part` when n things are cut.
 static inline uint32_t part_begin(uint32_t n, unsigned part, unsigned parts) { return (uint32_t)((uint64_t)n * part / parts); }
 

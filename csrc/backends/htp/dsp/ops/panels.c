@@ -1,8 +1,6 @@
 // Which kernel a format has, and the walk over a matrix: panel after panel, piece after piece, all rows of a tile at each piece.
 #include "backends/htp/dsp/ops/panels.h"
 
-#include <string.h>
-
 #include "backends/htp/dsp/ops/panels_kernels.h"
 
 void panel_groups(uint32_t dtype, const uint8_t* groups, uint32_t n_groups, uint32_t first, uint32_t inputs, const struct panel_rows* rows,
@@ -51,6 +49,9 @@ static void fetch_next(struct pieces* p, struct dma* d, uint8_t* vtcm, uint32_t 
     if (n) dma_start(d, vtcm + (d->started % DMA_OPEN) * fetch_bytes, from, n * htp_group_bytes(p->m->dtype));
 }
 
+static void clear_rows(float* acc, unsigned rows) {
+    for (unsigned i = 0; i < rows; i++) hvx_store(acc + 32 * i, Q6_V_vzero());
+}
 static void write_panel(const struct panel_matrix* m, uint32_t panel, const struct panel_rows* set, const float* acc) {
     const uint32_t left = m->rows - panel * HTP_PANEL;
     for (unsigned i = 0; i < set->n; i++) f32_store_first(set->out[i] + panel * HTP_PANEL, hvx_load(acc + 32 * i), left);
@@ -73,7 +74,8 @@ void panel_range(const struct panel_matrix* m, uint32_t begin, uint32_t end, con
             at = dma_wait(&dma);
             fetch_next(&ahead, &dma, vtcm, t->fetch_bytes);
         }
-        if (first == 0) memset(acc, 0, n_sets * sizeof acc[0]);
+        if (first == 0)
+            for (unsigned s = 0; s < n_sets; s++) clear_rows(acc[s], sets[s].n);
         for (unsigned s = 0; s < n_sets; s++) panel_groups(m->dtype, at, n, first, m->inputs, &sets[s], acc[s]);
         if (first + n == groups)
             for (unsigned s = 0; s < n_sets; s++) write_panel(m, panel, &sets[s], acc[s]);
