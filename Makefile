@@ -34,7 +34,7 @@ lint: $(VENV)/.ready
 	$(BIN)/python tools/check_includes.py
 	@tidy=$$(command -v clang-tidy || command -v clang-tidy-14); if [ -n "$$tidy" ] && [ -d $(BUILD) ]; then \
 	    git ls-files 'csrc/*.cpp' | grep -v -e backends/cpu/arm -e 'x86_.*/matmul' -e csrc/lab -e runtime_cuda \
-	        | xargs -n 4 -P $(JOBS) $$tidy -p $(BUILD) --quiet 2>/dev/null; \
+	        | xargs -n 1 -P $(JOBS) $$tidy -p $(BUILD) --quiet 2>/dev/null; \
 	else echo "lint: clang-tidy is not installed or nothing is built; skipped"; fi
 
 # An editable install: the Python files are used where they are, the compiled parts are built incrementally.
