@@ -338,7 +338,8 @@ void decode(const BlockQ6_K& b, float* y) {
             for (int l = 0; l < 32; l++) {
                 const int low = b.low[64 * half + 32 * (s % 2) + l] >> (4 * (s / 2)) & 15, high = b.high[32 * half + l] >> (2 * s) & 3;
                 const int i = 128 * half + 32 * s + l;
-                y[i] = f16_to_f32(b.d) * float(b.scales[i / 16]) * float((low | high << 4) - 32);
+                const int8_t scale = b.scales[i / 16];
+                y[i] = f16_to_f32(b.d) * float(scale) * float((low | high << 4) - 32);
             }
 }
 

@@ -123,7 +123,7 @@ bool gguf_integer(const GgufValue& value, uint64_t i, int64_t& out) {
             out = load<uint8_t>(value, i);
             return true;
         case GgufType::i8:
-            out = load<int8_t>(value, i);
+            out = load<int8_t>(value, i);    // NOLINT(bugprone-signed-char-misuse): a number
             return true;
         case GgufType::u16:
             out = load<uint16_t>(value, i);

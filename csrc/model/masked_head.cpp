@@ -89,7 +89,7 @@ std::string measure_centroids(const Pieces& p, HParams& hp) {
 }
 
 std::string measure(const GgufFile& file, const Pieces& p, HParams& hp) {
-    const std::string problem = measure_centroids(p, hp);
+    std::string problem = measure_centroids(p, hp);
     if (!problem.empty()) return problem;
     const int64_t told = integer_or(file, "num_centroids", hp.n_centroids);
     if (told != hp.n_centroids)
@@ -130,7 +130,7 @@ std::string load_order(const Pieces& p, const HParams& hp, std::vector<int32_t>&
         const DType t = p.order->dtype;
         if (t != DType::i32 && t != DType::i64 && t != DType::f32)
             return sentence("%s: type %s is not supported here (I32, I64, F32)", where, info(t).name);
-    } else if (!p.order_values->is_array || p.order_values->element == GgufType::boolean) {
+    } else if (!p.order_values || !p.order_values->is_array || p.order_values->element == GgufType::boolean) {
         return sentence("%s: it is not an array of integers", where);
     }
     const uint64_t n = from_tensor ? uint64_t(p.order->n_values()) : p.order_values->count;

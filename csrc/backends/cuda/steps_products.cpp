@@ -52,7 +52,7 @@ struct Input {
 
 Step make_matmul_step(const ProductArgs& p) {
     const PackedWeight w = packed_weight(p.step.graph.value(p.step.node.in[0]).tensor, p.step.in[0]);
-    const Input input(p, w, /*per_row=*/1);
+    const Input input(p, w, /*n=*/1);
     float* out = reinterpret_cast<float*>(p.step.out[0]);
     Step step;
     step.kernel = info(w.dtype).name;
