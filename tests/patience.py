@@ -33,6 +33,12 @@ def in_thread(work):
     return thread, outcome
 
 
+def signals(pid, which):
+    """A mask of /proc/PID/status: SigBlk, ShdPnd, ..."""
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1], 16) for line in file if line.startswith(which + ":"))
+
+
 @contextlib.contextmanager
 def over_and_over(action, pause=0.002):
     """Does it in a thread while the body runs: a cancel that comes before its call has begun is not the last one."""

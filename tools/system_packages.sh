@@ -12,6 +12,7 @@ need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
 need qemu-aarch64 qemu-user
 need qemu-x86_64 qemu-user
 need qemu-hexagon qemu-user
+need javac default-jdk-headless # examples/android
 python=${PYTHON:-python3}
 "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_paths()["include"] + "/Python.h")' 2>/dev/null || missing+=(python3-dev)

@@ -113,8 +113,8 @@ struct Pool {
         return !alone.load();
     }
 
-    // A long plan that another thread cancels after `us` microseconds: (it finished, steps that ran).
-    py::tuple cancel_from_outside(int n_steps, int us) {
+    // A long plan that another thread cancels when `after` steps have run: (it finished, steps that ran).
+    py::tuple cancel_from_outside(int n_steps, int after) {
         struct Slow final : cpu::CpuStep {
             std::atomic<int>& ran;
             explicit Slow(std::atomic<int>& r) : CpuStep(Op::count, -1), ran(r) {}
@@ -132,7 +132,7 @@ struct Pool {
         {
             py::gil_scoped_release free;
             std::thread other([&] {
-                std::this_thread::sleep_for(std::chrono::microseconds(us));
+                while (ran.load() < after) std::this_thread::yield();
                 pool.cancel.store(true);
             });
             finished = pool.run(raw.data(), n_steps, cpu::RunInfo{0, 1, 1});
@@ -155,7 +155,7 @@ void bind_pool(py::module_& m) {
         .def("run_steps", &Pool::run_steps, py::arg("chunks"), py::arg("repeats") = 1, py::arg("spin") = 0, py::arg("cancel_step") = -1)
         .def("meet", &Pool::meet, py::arg("chunks"), py::arg("patience"))
         .def("parallel_for", &Pool::parallel_for, py::arg("chunks"))
-        .def("cancel_from_outside", &Pool::cancel_from_outside, py::arg("steps"), py::arg("us"));
+        .def("cancel_from_outside", &Pool::cancel_from_outside, py::arg("steps"), py::arg("after"));
 }
 
 }  // namespace pillion::lab

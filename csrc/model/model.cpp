@@ -22,16 +22,16 @@ std::shared_ptr<Model> Model::open(const std::string& path, const ModelOptions& 
         // An assistant is too small to be divided: what is asked of layers is about its target.
         const int n_device_layers = model->is_drafter() && options.n_device_layers != 0 ? -1 : options.n_device_layers;
         model->placement_ = place_layers(options.device, n_device_layers, model->hp_.n_layers);
-        model->weights_ = load_weights(model->file(), model->hp_, model->placement_, options.n_threads, options.progress);
+        model->weights_ = load_weights(model->file(), model->hp_, model->tensors_, model->placement_, options.n_threads, options.progress);
     }
     return model;
 }
 
 std::shared_ptr<Model> Model::without_content(const Placement& placement) const {
-    check_tensors(file(), hp_);
     std::shared_ptr<Model> model(new Model(file_, hp_));
+    model->tensors_ = check_tensors(file(), hp_);
     model->placement_ = placement;
-    model->weights_ = place_weights(file(), hp_, placement);
+    model->weights_ = place_weights(file(), hp_, model->tensors_, placement);
     return model;
 }
 

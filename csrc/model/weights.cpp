@@ -1,7 +1,6 @@
 #include "model/weights.h"
 
 #include "model/masked_head.h"
-#include "model/tensor_check.h"
 
 #include <string.h>
 
@@ -13,8 +12,8 @@ namespace {
 
 class Loader {
   public:
-    Loader(const GgufFile& file, const HParams& hp, const Placement& placement, Weights& weights)
-        : file_(file), hp_(hp), placement_(placement), w_(weights), used_(inspect_tensors(file, hp).used) {
+    Loader(const GgufFile& file, const HParams& hp, const TensorReport& report, const Placement& placement, Weights& weights)
+        : file_(file), hp_(hp), used_(report.used), placement_(placement), w_(weights) {
         // The backend only reads; the interface has one kind of Buffer.
         for (const int part : parts())
             w_.mapped[part] = backend(part).map_host(const_cast<uint8_t*>(file.file().data()), file.file().size());
@@ -228,9 +227,9 @@ class Loader {
 
     const GgufFile& file_;
     const HParams& hp_;
+    const std::vector<uint8_t>& used_;    // by index of the file's tensors
     const Placement& placement_;
     Weights& w_;
-    const std::vector<uint8_t> used_;    // by index of the file's tensors
     int part_ = kBack;                 // where the next items go
     std::vector<Item> items_;
     std::vector<int32_t> order_;
@@ -240,9 +239,10 @@ class Loader {
 
 }  // namespace
 
-Weights load_weights(const GgufFile& file, const HParams& hp, const Placement& placement, int n_threads, const LoadProgress& progress) {
+Weights load_weights(const GgufFile& file, const HParams& hp, const TensorReport& report, const Placement& placement, int n_threads,
+                     const LoadProgress& progress) {
     Weights weights;
-    Loader loader(file, hp, placement, weights);
+    Loader loader(file, hp, report, placement, weights);
     loader.list();
     loader.allocate();
     loader.import(n_threads, progress);
@@ -268,9 +268,9 @@ LentTable lend_table(const GgufFile& file, const char* name, Backend& backend) {
     return table;
 }
 
-Weights place_weights(const GgufFile& file, const HParams& hp, const Placement& placement) {
+Weights place_weights(const GgufFile& file, const HParams& hp, const TensorReport& report, const Placement& placement) {
     Weights weights;
-    Loader loader(file, hp, placement, weights);
+    Loader loader(file, hp, report, placement, weights);
     loader.list();
     loader.allocate();
     loader.place();

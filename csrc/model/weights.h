@@ -10,6 +10,7 @@
 #include "model/gguf.h"
 #include "model/hparams.h"
 #include "model/placement.h"
+#include "model/tensor_check.h"
 
 namespace pillion {
 
@@ -58,10 +59,12 @@ struct Weights {
 // Return false to cancel.
 using LoadProgress = std::function<bool(uint64_t done, uint64_t total)>;
 
-Weights load_weights(const GgufFile& file, const HParams& hp, const Placement& placement, int n_threads, const LoadProgress& progress);
+// report: check_tensors of the same file and hp. Tensors that no rule asked for are not loaded.
+Weights load_weights(const GgufFile& file, const HParams& hp, const TensorReport& report, const Placement& placement, int n_threads,
+                     const LoadProgress& progress);
 // The same places without content: enough to compile plans and to know all sizes, nothing to run on. Takes address space, no memory,
 // where the backend gives out pages on first touch.
-Weights place_weights(const GgufFile& file, const HParams& hp, const Placement& placement);
+Weights place_weights(const GgufFile& file, const HParams& hp, const TensorReport& report, const Placement& placement);
 
 
 // A tensor of the file as rows on any backend, beside the model: for a drafter that looks up in it elsewhere. Nothing is copied where

@@ -302,6 +302,8 @@ void generate(const Options& o, Interrupt& interrupt) {
     const int32_t n_draft = !drafting ? 0 : o.draft_max == "auto" ? PILLION_DRAFT_AUTO : int32_t(std::stoi(o.draft_max));
     const size_t n_end = size_t(std::min<int32_t>(info.n_end, 16));
     while (written < most) {
+        // A cancel may come too late for the step it was meant for, and is forgotten then.
+        if (interrupt.seen()) throw Failure{PILLION_ERROR_CANCELLED, "stopped"};
         int32_t step[PILLION_DRAFT_MAX + 1];
         size_t n = 0;
         pillion_round_info round;

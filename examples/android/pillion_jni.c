@@ -22,6 +22,11 @@ static int failed(JNIEnv* env, pillion_status status) {
     return 1;
 }
 
+static void no_memory(JNIEnv* env) {
+    jclass type = (*env)->FindClass(env, "java/lang/OutOfMemoryError");
+    if (type) (*env)->ThrowNew(env, type, "pillion: no memory");
+}
+
 // With a zero byte behind; NULL for null and for no memory.
 static char* copy_bytes(JNIEnv* env, jbyteArray array, jsize* n) {
     if (!array) return NULL;
@@ -74,7 +79,9 @@ JNIEXPORT jlong JNICALL Java_pillion_Pillion_open(JNIEnv* env, jclass type, jbyt
     char *m = copy_bytes(env, model, &n), *d = copy_bytes(env, drafter, &n), *where = copy_bytes(env, device, &n);
     struct text* t = calloc(1, sizeof *t);
     (void)type;
-    if (!t || !m || !where || (drafter && !d) || open_text(env, t, m, d, where, n_ctx, threads)) free_text(t), t = NULL;
+    const int is_short = !t || !m || !where || (drafter && !d);
+    if (is_short) no_memory(env);
+    if (is_short || open_text(env, t, m, d, where, n_ctx, threads)) free_text(t), t = NULL;
     free(m), free(d), free(where);
     return (jlong)(intptr_t)t;
 }
@@ -87,8 +94,9 @@ JNIEXPORT void JNICALL Java_pillion_Pillion_prompt(JNIEnv* env, jclass type, jlo
     int32_t* tokens = malloc(most * sizeof *tokens);
     size_t n_tokens = 0;
     (void)type;
-    if (bytes && tokens && !failed(env, pillion_tokenizer_encode(t->tokenizer, bytes, (size_t)n, 1, 1, tokens, most, &n_tokens)) &&
-        !failed(env, pillion_pair_set_tokens(t->pair, tokens, n_tokens, NULL)))
+    if (!bytes || !tokens) no_memory(env);
+    else if (!failed(env, pillion_tokenizer_encode(t->tokenizer, bytes, (size_t)n, 1, 1, tokens, most, &n_tokens)) &&
+             !failed(env, pillion_pair_set_tokens(t->pair, tokens, n_tokens, NULL)))
         t->is_ended = 0;
     free(bytes), free(tokens);
 }

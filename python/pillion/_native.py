@@ -148,6 +148,9 @@ def token_array(tokens: Tokens) -> tuple[Any, int]:
 # ---- Ctrl-C ----
 
 
+_LOOK = 0.05  # seconds; the system may give a signal to any thread, and only that one's wait ends then
+
+
 def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
     """Runs a long call so that Ctrl-C reaches it.
 
@@ -161,8 +164,11 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
     result: list[T] = []
     failure: list[BaseException] = []
     done = threading.Event()
+    first: dict[str, str] = {}  # who comes first: the worker to work, or the interrupted caller to call it off
 
     def run() -> None:
+        if first.setdefault("is", "worker") != "worker":
+            return
         try:
             result.append(work())
         except BaseException as error:
@@ -170,22 +176,23 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
         finally:
             done.set()
 
-    threading.Thread(target=run, name="pillion-call", daemon=True).start()
     try:
-        done.wait()
+        threading.Thread(target=run, name="pillion-call", daemon=True).start()  # waits for it: Ctrl-C may come in here
+        while not done.wait(_LOOK):
+            pass
     except BaseException:
-        _leave(done, cancel)
+        _leave(first, done, cancel)
         raise
     if failure:
         raise failure.pop()
     return result.pop()
 
 
-def _leave(done: threading.Event, cancel: Callable[[], object]) -> None:
-    """Cancels until the worker is out of the library; further presses of Ctrl-C do not hurry it."""
+def _leave(first: dict[str, str], done: threading.Event, cancel: Callable[[], object]) -> None:
+    """Cancels until the worker is out of the library, if it ever was in; further presses of Ctrl-C do not hurry it."""
     while True:
         try:
-            while not done.is_set():
+            while first.setdefault("is", "caller") == "worker" and not done.is_set():
                 cancel()
                 done.wait(0.01)
             return

@@ -3,22 +3,16 @@
 // on success, a buffer is never written beyond its capacity, a context stays at the length it reports.
 #include <memory>
 
-#include "include/pillion.h"
+#include "checked_call.h"
 #include "tiny_gguf.h"
 
 using fuzz::broken;
 using fuzz::Input;
+using fuzz::ok;
 
 namespace {
 
 constexpr int kSlots = 3, kVocab = 320;
-
-bool ok(pillion_status s) {
-    const char* sentence = pillion_last_error();
-    if (s == PILLION_ERROR_INTERNAL) broken("internal:", sentence);
-    if ((s == PILLION_OK) != (sentence[0] == 0)) broken("a status without a sentence, or the reverse:", sentence);
-    return s == PILLION_OK;
-}
 
 // One for all runs: making them is what costs.
 struct Files {

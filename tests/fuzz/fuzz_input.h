@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "seeded.h"
+
 namespace fuzz {
 
 // Bytes as decisions; behind the end all are zero, so that a short input is a short case.
@@ -51,8 +53,6 @@ class Input {
 
 }  // namespace fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
-
 #ifdef PILLION_FUZZ_MAIN
 // With file names it replays them; with "--runs N [SEED]" it replays N inputs made from the seed, each up to 400 bytes.
 int main(int argc, char** argv) {
@@ -67,19 +67,8 @@ int main(int argc, char** argv) {
         }
         return 0;
     }
-    uint64_t state = argc > 3 ? strtoull(argv[3], nullptr, 10) : 1;
-    const auto next = [&state] {    // splitmix64
-        uint64_t z = state += 0x9E3779B97F4A7C15;
-        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
-        z = (z ^ z >> 27) * 0x94D049BB133111EB;
-        return z ^ z >> 31;
-    };
     const long runs = atol(argv[2]);
-    for (long i = 0; i < runs; i++) {
-        std::vector<uint8_t> input(size_t(next() % 400));
-        for (uint8_t& byte : input) byte = uint8_t(next());
-        LLVMFuzzerTestOneInput(input.data(), input.size());
-    }
+    fuzz::replay(runs, argc > 3 ? strtoull(argv[3], nullptr, 10) : 1, 400);
     printf("%ld inputs\n", runs);
     return 0;
 }

@@ -1,21 +1,14 @@
 // Fuzzes the way from a file to a token through the C ABI: a model of the input's sizes, damaged by the input's edits, is opened,
 // described, given a context, run, rewound and paired. Every call may refuse; none may crash, take memory out of proportion, or say
 // "internal".
-#include "include/pillion.h"
+#include "checked_call.h"
 #include "tiny_gguf.h"
 
 using fuzz::broken;
 using fuzz::Input;
+using fuzz::ok;
 
 namespace {
-
-// The status, after what every call promises was looked at.
-bool ok(pillion_status s) {
-    const char* sentence = pillion_last_error();
-    if (s == PILLION_ERROR_INTERNAL) broken("internal:", sentence);
-    if ((s == PILLION_OK) != (sentence[0] == 0)) broken("a status without a sentence, or the reverse:", sentence);
-    return s == PILLION_OK;
-}
 
 template <class F>
 void read_text(F call) {

@@ -2,20 +2,14 @@
 // pillion_quantization_*. A run that succeeds leaves a file that opens; one that fails leaves none.
 #include <math.h>
 
-#include "include/pillion.h"
+#include "checked_call.h"
 #include "tiny_gguf.h"
 
 using fuzz::broken;
 using fuzz::Input;
+using fuzz::ok;
 
 namespace {
-
-bool ok(pillion_status s) {
-    const char* sentence = pillion_last_error();
-    if (s == PILLION_ERROR_INTERNAL) broken("internal:", sentence);
-    if ((s == PILLION_OK) != (sentence[0] == 0)) broken("a status without a sentence, or the reverse:", sentence);
-    return s == PILLION_OK;
-}
 
 // Sums and counts for the matrices of a tiny model, then edits.
 std::vector<uint8_t> read_imatrix(const fuzz::TinyFile& model, Input& in) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "seeded.h"
 #include "tokenizer/char_symbols.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/unicode.h"
@@ -245,19 +246,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
 #ifdef PILLION_FUZZ_MAIN
 int main(int argc, char** argv) {
     const long runs = argc > 1 ? atol(argv[1]) : 20000;
-    uint64_t state = argc > 2 ? strtoull(argv[2], nullptr, 10) : 1;
-    const auto next = [&state] {    // splitmix64
-        uint64_t z = state += 0x9E3779B97F4A7C15;
-        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
-        z = (z ^ z >> 27) * 0x94D049BB133111EB;
-        return z ^ z >> 31;
-    };
-    std::vector<uint8_t> input;
-    for (long i = 0; i < runs; ++i) {
-        input.resize(size_t(next() % 1500));
-        for (uint8_t& byte : input) byte = uint8_t(next());
-        LLVMFuzzerTestOneInput(input.data(), input.size());
-    }
+    fuzz::replay(runs, argc > 2 ? strtoull(argv[2], nullptr, 10) : 1, 1500);
     printf("%ld inputs, %ld tokenizers\n", runs, n_created);
     return 0;
 }

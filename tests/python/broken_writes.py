@@ -32,7 +32,8 @@ def check_ctrl_c(arguments, folder):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in errors, errors
-    assert list(folder.iterdir()) == []
+    left = [path.name for path in folder.iterdir()]
+    assert left == [], left
 
 
 def peak_mb(program, *arguments):

@@ -18,7 +18,9 @@ import pillion.Pillion;
 
 public class Main {
     public static void main(String[] words) throws Exception {
+        Pillion closed = null;
         try (Pillion text = new Pillion(words[0], words[1].equals("none") ? null : words[1], words[2], 128, 1)) {
+            closed = text;
             for (int i = 0; i < 2; i++) {
                 text.prompt(words[3]);
                 java.io.ByteArrayOutputStream out = new java.io.ByteArrayOutputStream();
@@ -30,6 +32,14 @@ public class Main {
             text.cancel();
         } catch (RuntimeException e) {
             System.out.println("failed: " + e.getMessage());
+        }
+        if (closed == null) return;
+        closed.cancel();
+        closed.close();
+        try {
+            closed.step();
+        } catch (IllegalStateException e) {
+            System.out.println(e.getMessage());
         }
     }
 }
@@ -68,7 +78,8 @@ def lines(app, *words):
 def test_the_text_is_that_of_the_package(app, pillion, tiny_target, with_drafter):
     from pillion.models import TINY_ASSISTANT
 
-    first, second = lines(app, tiny_target, TINY_ASSISTANT if with_drafter else "none", "cpu", PROMPT)
+    first, second, closed = lines(app, tiny_target, TINY_ASSISTANT if with_drafter else "none", "cpu", PROMPT)
+    assert closed == "this Pillion is closed"
     with pillion.LLM(tiny_target, drafter=None) as llm:
         wanted = llm.generate(PROMPT, max_tokens=100, temperature=0).run().text.encode()
     texts = [bytes.fromhex(line.removeprefix("text "))[:60] for line in (first, second)]  # a round may bring more

@@ -283,6 +283,7 @@ def test_40_cancel_a_long_prompt_from_another_thread(pillion, big):
         big.cancel()
         thread.join()
     assert isinstance(outcome[0], pillion.Cancelled)
+    assert len(big.context) < N_LONG  # within the prompt
 
 
 def test_40_cancel_the_context_under_it(pillion, big):
@@ -306,11 +307,8 @@ import json, os, signal, sys, threading, time
 import pillion
 llm = pillion.LLM(sys.argv[1], n_ctx=8256)
 prompt = [2] + [1000 + (37 * i) % 5000 for i in range(8191)]
-pressed = []
-
 def press():
     time.sleep(0.1)
-    pressed.append(time.monotonic())
     os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=press).start()
@@ -318,15 +316,15 @@ try:
     llm.complete(prompt, max_tokens=4)
     print(json.dumps("it was not interrupted"))
 except KeyboardInterrupt:
-    seconds = time.monotonic() - pressed[0]
+    held = len(llm.context)
     text = llm.complete(**json.loads(sys.argv[2]))["choices"][0]["text"]
-    print(json.dumps([seconds, text]))
+    print(json.dumps([held, text]))
 """
 
 
 def test_40_ctrl_c_in_a_long_prompt(pillion, gemma3_270m, answer):
-    seconds, text = child(CTRL_C, gemma3_270m, json.dumps(QUESTION))
-    assert seconds < PATIENCE and text == answer
+    held, text = child(CTRL_C, gemma3_270m, json.dumps(QUESTION))
+    assert held < 8191 and text == answer  # within the prompt
 
 
 # ---- 41: characters over several tokens ----

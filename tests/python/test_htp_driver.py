@@ -2,17 +2,20 @@
 DSP's program, its device sources built for this PC over a stand-in of its system (fake_dsp_system.c). Opened, asked, broken in every way a
 phone has; each failure is a typed error with a sentence of its own."""
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from htp_support import REPOSITORY, child
+from patience import PATIENCE, signals, until
 from test_cuda_module import in_a_package_with
 from test_goldens import GOLDEN, model_path
 
@@ -135,6 +138,10 @@ def test_its_own_files_whatever_the_search_path_says(fake, dsp_folder, wanted, t
     assert [m for m in report["maps"] if "cdsprpc" in m] == [str(fake)]
 
 
+def in_pipe(reader):
+    return int.from_bytes(fcntl.ioctl(reader, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+
+
 def test_the_program_for_phones(fake, dsp_folder, libpillion, tmp_path):
     """pillion-run over the driver: the CPU's text, and Ctrl-C in the middle of it."""
     program, log = libpillion.parent / "pillion-run", tmp_path / "log"
@@ -145,12 +152,19 @@ def test_the_program_for_phones(fake, dsp_folder, libpillion, tmp_path):
         for device in ("cpu", "htp")
     ]
     assert texts[0] == texts[1] and "open file:///libpillion_htp_v73.so" in log.read_text()
-    with subprocess.Popen(
-        [*words, "-c", "4000", "--device", "htp"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as child:
-        assert child.stdout.read(1)
+    # A pipe that is nearly full: the text can't end before the signal is taken.
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(writer, b"-" * 4080)
+    with subprocess.Popen([*words, "-c", "4000", "--device", "htp"], env=env, stdout=writer, stderr=subprocess.PIPE) as child:
+        os.close(writer)
+        until(lambda: in_pipe(reader) > 4080)
         child.send_signal(signal.SIGINT)
-        assert child.wait(timeout=60) == 130
+        until(lambda: not signals(child.pid, "ShdPnd") >> (signal.SIGINT - 1) & 1)
+        with open(reader, "rb") as file:
+            text = file.read()[4080:]
+        assert text and texts[0].startswith(text[:4])
+        assert child.wait(timeout=PATIENCE) == 130
         assert child.stderr.read() == b"\nstopped\n"
     assert not rules_broken(log)
 

@@ -54,6 +54,50 @@ def test_prefill(fake, strings, toy_file, times):
         assert context.logits().argmax() == 100
 
 
+def test_another_thread_takes_the_signal(fake, strings, toy_file):
+    """A process's signal goes to any of its threads; Python's handlers run in the main one, whose wait it does not end."""
+
+    def press():
+        until(lambda: strings.begun > begun)
+        (worker,) = (thread for thread in threading.enumerate() if thread.name == "pillion-call")
+        signal.pthread_kill(worker.ident, signal.SIGINT)
+
+    with fake.Model.open(toy_file()) as model, model.context(64) as context:
+        strings.slow(1_000_000)
+        begun = strings.begun
+        presser = threading.Thread(target=press, daemon=True)
+        presser.start()
+        with pytest.raises(KeyboardInterrupt):
+            context.prefill([97] * 60)
+        presser.join()
+        assert len(context) == 0 and strings.begun <= begun + 5
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_while_the_worker_starts(fake, strings, toy_file, monkeypatch, is_late):
+    """Thread.start() waits for its thread, and a press may end that wait: before the thread is there, or when it is at work."""
+    start = threading.Thread.start
+
+    def pressed(thread):
+        if is_late:
+            start(thread)
+            until(lambda: strings.begun > begun)
+        raise KeyboardInterrupt
+
+    with fake.Model.open(toy_file()) as model, model.context(64) as context:
+        context.prefill([97, 98])
+        begun = strings.begun
+        strings.slow(1_000_000)
+        monkeypatch.setattr(threading.Thread, "start", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            context.prefill([97] * 60)
+        monkeypatch.undo()
+        assert context.tokens == [97, 98] and strings.begun <= begun + 3
+        strings.slow(0)
+        context.decode(99)
+        assert context.logits().argmax() == 100
+
+
 def test_loading(fake, strings, toy_file):
     with ctrl_c(strings, after=2):
         fake.Model.open(toy_file())

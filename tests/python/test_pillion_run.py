@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from patience import PATIENCE, until
+from patience import PATIENCE, signals, until
 
 PROMPT = "In the beginning"
 
@@ -139,12 +139,6 @@ def test_help_lists_every_option_and_version_says_it(program, pillion):
     assert run(program, "--version").stdout == f"pillion {pillion.__version__}\n"
 
 
-def blocked(pid, number):
-    with open(f"/proc/{pid}/status") as file:
-        mask = next(line.split()[1] for line in file if line.startswith("SigBlk:"))
-    return int(mask, 16) >> (number - 1) & 1
-
-
 def test_the_flags_are_those_of_the_package(program):
     """All but those that need Python: chat templates, JSON, stop strings."""
     from pillion.cli.run import run as command
@@ -205,7 +199,7 @@ def test_a_signal_stops_the_text(program, tiny_target, number):
 def test_a_signal_stops_the_wait_for_a_prompt(program, tiny_target):
     command = [*program, "-m", str(tiny_target), "-f", "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        until(lambda: blocked(child.pid, signal.SIGINT))  # a thread waits for it
+        until(lambda: signals(child.pid, "SigBlk") >> (signal.SIGINT - 1) & 1)  # a thread waits for it
         child.send_signal(signal.SIGINT)
         assert child.wait(timeout=PATIENCE) == 130
         assert child.stderr.read() == "\nstopped\n"

@@ -22,23 +22,28 @@ public final class Pillion implements AutoCloseable {
 
     /** The text to continue; what a text before it shares with it is not run again. */
     public void prompt(String text) {
-        prompt(handle, bytes(text));
+        prompt(opened(), bytes(text));
     }
 
     /** The next bytes of the text (UTF-8; a character may be cut at their end), or null when the model has ended it or the context is full. */
     public byte[] step() {
-        return step(handle);
+        return step(opened());
     }
 
     /** Ends a call that runs with a RuntimeException. */
-    public void cancel() {
+    public synchronized void cancel() {
         cancel(handle);
     }
 
     @Override
-    public void close() {
+    public synchronized void close() {
         close(handle);
         handle = 0;
+    }
+
+    private long opened() {
+        if (handle == 0) throw new IllegalStateException("this Pillion is closed");
+        return handle;
     }
 
     private static byte[] bytes(String text) {    // JNI's own strings are not UTF-8

@@ -112,22 +112,17 @@ HVX_INLINE void score_q8_0(const struct keys* a, int n, int blocks) {
         case 3: call(3); break; \
         default: call(4); break; \
     }
-#define PAIR(count) score_f16(a, count, KEY_BLOCKS)
-#define ONE(count) score_f16(a, count, 1)
-static __attribute__((noinline)) void score_blocks_f16(const struct keys* a, int n, int blocks) {
-    if (blocks == KEY_BLOCKS) SWITCH(PAIR)
-    else SWITCH(ONE)
-}
-#undef PAIR
-#undef ONE
-#define PAIR(count) score_q8_0(a, count, KEY_BLOCKS)
-#define ONE(count) score_q8_0(a, count, 1)
-static __attribute__((noinline)) void score_blocks_q8_0(const struct keys* a, int n, int blocks) {
-    if (blocks == KEY_BLOCKS) SWITCH(PAIR)
-    else SWITCH(ONE)
-}
-#undef PAIR
-#undef ONE
+#define PAIR_F16(count) score_f16(a, count, KEY_BLOCKS)
+#define ONE_F16(count) score_f16(a, count, 1)
+#define PAIR_Q8(count) score_q8_0(a, count, KEY_BLOCKS)
+#define ONE_Q8(count) score_q8_0(a, count, 1)
+#define SCORE_BLOCKS(name, pair, one) \
+    static __attribute__((noinline)) void name(const struct keys* a, int n, int blocks) { \
+        if (blocks == KEY_BLOCKS) SWITCH(pair) \
+        else SWITCH(one) \
+    }
+SCORE_BLOCKS(score_blocks_f16, PAIR_F16, ONE_F16)
+SCORE_BLOCKS(score_blocks_q8_0, PAIR_Q8, ONE_Q8)
 
 // Scores of positions first..last (counted from the split's begin) become weights.
 static void weigh(float* s, int32_t first, int32_t last, const struct htp_attend_params* p, float* top, float* total) {
