@@ -34,7 +34,7 @@ uint8_t* platform_map(const htp_map* m) {
     memset(base, 0, m->bytes);
     return static_cast<uint8_t*>(base);
 }
-void platform_unmap(uint8_t* base, uint32_t) { free(base); }
+void platform_unmap(uint8_t* base, uint32_t, int) { free(base); }
 uint32_t platform_usecs(void) { return 0; }
 int32_t platform_before_op(uint32_t) { return HTP_OK; }
 void platform_run_begins(void) {}
