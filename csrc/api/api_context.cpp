@@ -42,6 +42,7 @@ ContextOptions context_options(const pillion_context_config* config) {
     o.kv_type = c.kv_type == PILLION_KV_Q8_0 ? KvType::q8_0 : KvType::f16;
     o.flash = c.flash_attn == PILLION_FLASH_ON ? Flash::on : c.flash_attn == PILLION_FLASH_OFF ? Flash::off : Flash::automatic;
     o.swa_full = c.swa_full != 0;
+    o.n_snapshots = c.n_snapshots;
     o.collect_activations = c.collect_activations != 0;
     return o;
 }

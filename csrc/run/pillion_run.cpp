@@ -145,6 +145,7 @@ Model open_model(const std::string& path, const std::string& device, const Optio
 pillion_context_config context_config(const Options& o) {
     pillion_context_config config;
     pillion_context_config_init(&config, sizeof config);
+    config.swa_full = o.swa_full;
     config.n_ctx = o.n_ctx, config.n_batch = o.n_batch, config.n_threads = o.n_threads;
     config.kv_type = o.kv_type == "q8_0" ? PILLION_KV_Q8_0 : PILLION_KV_F16;
     config.flash_attn = o.flash_attn == "on" ? PILLION_FLASH_ON : o.flash_attn == "off" ? PILLION_FLASH_OFF : PILLION_FLASH_AUTO;

@@ -77,6 +77,7 @@ const Option kOptions[] = {
      [](Options& o, Text n, Text v) { o.seed = whole(n, v, -1, std::numeric_limits<int64_t>::max()); }},
     {"-fa", "--flash-attn", "WHEN", "auto, on or off", [](Options& o, Text n, Text v) { o.flash_attn = one_of(n, v, {"auto", "on", "off"}); }},
     {"", "--kv-type", "TYPE", "type of the KV cache: f16 or q8_0", [](Options& o, Text n, Text v) { o.kv_type = one_of(n, v, {"f16", "q8_0"}); }},
+    {"", "--swa-full", "", "sliding layers keep every position: takes memory", [](Options& o, Text, Text) { o.swa_full = true; }},
     {"", "--device", "NAME", "where the model runs: auto, cpu, cuda, cuda:1, htp", [](Options& o, Text n, Text v) { o.device = named(n, v); }},
     {"", "--draft-device", "NAME", "where the drafter runs; auto: beside the model (htp: on the CPU)",
      [](Options& o, Text n, Text v) { o.draft_device = named(n, v); }},

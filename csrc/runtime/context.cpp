@@ -10,6 +10,10 @@ namespace {
 
 constexpr int kDefaultContext = 4096, kDefaultBatch = 512, kDefaultOutputs = 16;
 constexpr int kContextMax = 1 << 24;
+// Rings have room for so many rows beside the window, however short runs are: a text that leaves the prompt a few tokens before its end
+// (a chat template's beginning of an answer) still finds the window there.
+constexpr int kRewindRows = 128;
+constexpr size_t kPromptRows = 16;    // a run of more with outputs is one: verifications and single tokens are shorter
 
 int pick_n_ctx(const Model& model, int asked) {
     if (asked < 0 || asked > kContextMax) fail(Status::invalid_argument, "n_ctx %d, allowed are 1 to %d", asked, kContextMax);
@@ -19,6 +23,12 @@ int pick_n_ctx(const Model& model, int asked) {
 int pick_within(const char* name, int asked, int fallback, int limit) {
     if (asked < 0) fail(Status::invalid_argument, "%s %d must not be negative", name, asked);
     return std::min(asked > 0 ? asked : fallback, limit);
+}
+
+int check_snapshots(int asked) {
+    if (asked < -1 || asked > KvSnapshots::kMost)
+        fail(Status::invalid_argument, "n_snapshots %d, allowed are -1 (none) to %d", asked, KvSnapshots::kMost);
+    return asked;
 }
 
 const Model& runnable(const Model& model) {
@@ -55,7 +65,9 @@ Context::Context(std::shared_ptr<Model> model, const ContextOptions& o)
       n_outputs_max_(pick_within("n_outputs", o.n_outputs, kDefaultOutputs, n_batch_)),
       n_threads_(pick_within("n_threads", o.n_threads, 0, 256)),
       flash_(o.flash),
-      kv_(model_->hparams(), model_->placement(), o.kv_type, n_ctx_, n_batch_, o.swa_full),
+      swa_full_(o.swa_full),
+      n_snapshots_(check_snapshots(o.n_snapshots)),
+      kv_(model_->hparams(), model_->placement(), o.kv_type, n_ctx_, std::max(n_batch_, kRewindRows), o.swa_full, n_snapshots_),
       places_(make_places()),
       token_buffer_(allocate(*model_->placement().front, BufferKind::state, size_t(std::max(n_batch_, kTokenRowsMin)) * 4, "token buffer")),
       outputs_(make_outputs(n_outputs_max_)),
@@ -110,8 +122,7 @@ void Context::mirror_on(Backend& backend) {
     if (length() == 0) return;
     const std::vector<int32_t> held = tokens_;
     const int outputs = std::max(1, out_rows_);
-    kv_.clear();
-    tokens_.clear();
+    go_back(0);
     eval(held.data(), held.size(), outputs);
 }
 
@@ -178,6 +189,28 @@ void Context::run_chunks(const int32_t* tokens, size_t n, int n_outputs) {
 void Context::drop_to(int length) {
     kv_.rewind(length);
     tokens_.resize(size_t(length));
+    prompt_end_ = std::min(prompt_end_, length);
+}
+
+// As near to an earlier length, from below, as no run is needed for. From there the caller runs on, and the length wanted now is
+// remembered: texts that parted there once may do so again.
+int Context::go_back(int length) {
+    const int nearest = kv_.nearest(length);
+    tokens_.resize(size_t(nearest));
+    prompt_end_ = std::min(prompt_end_, nearest);
+    try {
+        kv_.go_back(nearest);
+    } catch (...) {
+        tokens_.clear();
+        throw;
+    }
+    if (nearest < length) kv_.expect_at(length);
+    return nearest;
+}
+
+void Context::expect_return(int prompt_end) {
+    prompt_end_ = prompt_end;
+    kv_.expect(prompt_end);
 }
 
 void Context::eval(const int32_t* tokens, size_t n, int n_outputs) {
@@ -188,12 +221,19 @@ void Context::eval(const int32_t* tokens, size_t n, int n_outputs) {
     const int before = kv_.length();
     if (n > size_t(n_ctx_ - before))
         fail(Status::context_full, "%zu tokens after position %d do not fit n_ctx %d", n, before, n_ctx_);
+    if (n > kPromptRows && n_outputs > 0) expect_return(before + int(n));
+    run_or_go_back(tokens, n, n_outputs);
+}
+
+void Context::run_or_go_back(const int32_t* tokens, size_t n, int n_outputs) {
+    const int before = kv_.length();
     try {
         run_chunks(tokens, n, n_outputs);
     } catch (...) {
         out_rows_ = 0;
         // Back to the old length; where the rings have lost what that needs, the chunks already run stay: they are valid rows.
         if (kv_.can_rewind(before)) drop_to(before);
+        prompt_end_ = std::min(prompt_end_, kv_.length());
         throw;
     }
 }
@@ -217,32 +257,26 @@ void Context::eval_chained(int32_t first, int rows, std::vector<int32_t>& tokens
     out_rows_ = rows;
 }
 
-size_t Context::set_tokens(const int32_t* tokens, size_t n) {
+size_t Context::set_tokens(const int32_t* tokens, size_t n, size_t prompt) {
     if (n == 0) fail(Status::invalid_argument, "set_tokens needs at least one token");
     check_tokens(tokens, n);
     if (n > size_t(n_ctx_)) fail(Status::context_full, "%zu tokens do not fit n_ctx %d", n, n_ctx_);
     size_t common = 0;
     while (common < tokens_.size() && common < n - 1 && tokens_[common] == tokens[common]) common++;
-    if (!kv_.can_rewind(int(common))) common = 0;
-    if (common == 0) kv_.clear();
-    drop_to(int(common));
-    eval(tokens + common, n - common, 1);
-    return common;
+    invalidate_outputs();
+    const size_t kept = size_t(go_back(int(common)));
+    expect_return(int(prompt > 0 ? prompt : n));
+    run_or_go_back(tokens + kept, n - kept, 1);
+    return kept;
 }
 
 void Context::rewind(size_t length) {
     if (length > tokens_.size())
         fail(Status::invalid_argument, "rewind to %zu, the context holds only %zu tokens", length, tokens_.size());
     invalidate_outputs();
-    if (kv_.can_rewind(int(length))) {
-        drop_to(int(length));
-        if (length == 0) kv_.clear();
-        return;
-    }
-    const std::vector<int32_t> kept(tokens_.begin(), tokens_.begin() + long(length));
-    kv_.clear();
-    tokens_.clear();
-    eval(kept.data(), kept.size(), 0);
+    const std::vector<int32_t> dropped(tokens_.begin() + kv_.nearest(int(length)), tokens_.begin() + long(length));
+    go_back(int(length));
+    if (!dropped.empty()) eval(dropped.data(), dropped.size(), 0);
 }
 
 void Context::drop_last(int n_rows) {
@@ -293,8 +327,7 @@ void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
     if (n < 2) fail(Status::invalid_argument, "score needs at least two tokens");
     check_tokens(tokens, n);
     if (n > size_t(n_ctx_)) fail(Status::context_full, "%zu tokens do not fit n_ctx %d", n, n_ctx_);
-    kv_.clear();
-    tokens_.clear();
+    go_back(0);
     invalidate_outputs();
     // Logits of many rows at once, within 64 MB of them.
     const size_t n_vocab = size_t(model_->hparams().n_vocab);
@@ -345,6 +378,7 @@ ContextMemory Context::memory() const {
         ContextMemory::Kv& kv = kv_.is_sliding(int(l)) ? m.sliding : m.full;
         kv.layers++, kv.positions = spec.capacity, kv.bytes += kv_.layer_bytes(int(l));
     }
+    m.snapshots = kv_.snapshots().bytes();
     m.scratch = plans_.scratch_bytes();
     m.outputs = outputs_.buffer->size() + outputs_.scores->size() + token_buffer_->size();
     return m;
@@ -353,7 +387,9 @@ ContextMemory Context::memory() const {
 std::string Context::to_json() {
     std::string out = "{\"n_ctx\": " + std::to_string(n_ctx_) + ", \"n_batch\": " + std::to_string(n_batch_) +
                       ", \"n_threads\": " + std::to_string(queue().n_threads()) + ", \"length\": " + std::to_string(length()) +
-                      ", \"kv_bytes\": " + std::to_string(kv_.bytes()) + ", \"output_bytes\": " + std::to_string(memory().outputs) +
+                      ", \"kv_bytes\": " + std::to_string(kv_.bytes() + kv_.snapshots().bytes()) +
+                      ", \"n_snapshots\": " + std::to_string(kv_.snapshots().count()) +
+                      ", \"snapshot_bytes\": " + std::to_string(kv_.snapshots().bytes()) + ", \"output_bytes\": " + std::to_string(memory().outputs) +
                       ", \"scratch_bytes\": " + std::to_string(plans_.scratch_bytes()) + ", \"kv\": [";
     const std::vector<LayerParams>& layers = model_->hparams().layers;
     bool first = true;

@@ -21,6 +21,7 @@ struct ContextOptions {
     KvType kv_type = KvType::f16;
     Flash flash = Flash::automatic;
     bool swa_full = false;
+    int n_snapshots = 0;       // of the sliding caches; 0: as many as fit 128 MB, 1 to 4; -1: none
     bool collect_activations = false;
 };
 
@@ -30,6 +31,7 @@ struct ContextMemory {
         int layers = 0, positions = 0;
         size_t bytes = 0;
     } full, sliding;
+    size_t snapshots = 0;      // of the sliding caches, on the host, when all have been taken
     size_t scratch = 0;        // of the plans compiled so far
     size_t outputs = 0;        // logits, hidden rows, tokens
 };
@@ -42,6 +44,10 @@ class Context {
     int n_ctx() const { return n_ctx_; }
     int n_batch() const { return n_batch_; }
     Flash flash() const { return flash_; }
+    bool swa_full() const { return swa_full_; }
+    int n_snapshots() const { return n_snapshots_; }
+    // Where the last prompt ended that the sequence still begins with: the next text will leave it about there.
+    int prompt_end() const { return prompt_end_; }
     int length() const { return kv_.length(); }
     const std::vector<int32_t>& tokens() const { return tokens_; }
     const KvCache& kv() const { return kv_; }
@@ -64,8 +70,8 @@ class Context {
     void eval_chained(int32_t first, int rows, std::vector<int32_t>& tokens);
     static constexpr int kTokenRowsMin = 16;
     Tensor token_rows(int first, int rows) const;    // of the buffer that runs take their tokens from; at least kTokenRowsMin of them
-    // Holds exactly these tokens afterwards, with one output. Returns how many were kept.
-    size_t set_tokens(const int32_t* tokens, size_t n);
+    // Holds exactly these tokens afterwards, with one output. Returns how many were kept. The first `prompt` of them (0: all) are one.
+    size_t set_tokens(const int32_t* tokens, size_t n, size_t prompt = 0);
     void rewind(size_t length);
     // Drops rows of the last eval, as a rejected draft; its outputs stay readable. Always a counter.
     void drop_last(int n_rows);
@@ -108,16 +114,21 @@ class Context {
     CompileOptions compile_options() const;
     void check_tokens(const int32_t* tokens, size_t n) const;
     size_t chunk_rows(size_t n, int n_outputs) const;
+    void run_or_go_back(const int32_t* tokens, size_t n, int n_outputs);
     void run_chunks(const int32_t* tokens, size_t n, int n_outputs);
     void run(const int32_t* tokens, int rows, int out_rows, PlanCache& plans);
     void start_and_wait(int rows, int out_rows, PlanCache& plans);
     void drop_to(int length);
+    int go_back(int length);
+    void expect_return(int prompt_end);
     const Tensor& output(int row, const Tensor& t) const;
     void invalidate_outputs();
 
     std::shared_ptr<Model> model_;
     int n_ctx_, n_batch_, n_outputs_max_, n_threads_;
     Flash flash_;
+    bool swa_full_;
+    int n_snapshots_;
     KvCache kv_;
     struct OwnQueue {
         Backend* backend;
@@ -134,6 +145,7 @@ class Context {
     PlanCache plans_;
     std::vector<int32_t> tokens_;
     int out_rows_ = 0;
+    int prompt_end_ = 0;
     uint64_t generation_ = 0;
 };
 

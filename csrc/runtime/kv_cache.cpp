@@ -12,8 +12,10 @@ int round_up(int64_t n) { return int((n + kKvCapacityUnit - 1) / kKvCapacityUnit
 
 }  // namespace
 
-KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx, int rows_per_run, bool swa_full)
-    : placement_(placement), stores_(hp.layers.size()), sliding_(hp.layers.size()), rings_(hp.layers.size()), window_(hp.window) {
+KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx, int rows_per_run, bool swa_full,
+                 int n_snapshots)
+    : placement_(placement), stores_(hp.layers.size()), sliding_(hp.layers.size()), rings_(hp.layers.size()), snapshots_(n_snapshots),
+      window_(hp.window) {
     for (size_t l = 0; l < hp.layers.size(); l++) {
         const LayerParams& p = hp.layers[l];
         sliding_[l] = p.sliding;
@@ -37,6 +39,22 @@ KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int
     if (placement.is_split()) allocate(stores_, *placement.front, what);
     allocate(stores_, *placement.back, what);
     allocate(twins_, *placement.back, what);
+    list_rings();
+}
+
+// All that a way back has to restore: the layers' own rings and their copies for others.
+void KvCache::list_rings() {
+    std::vector<KvSnapshots::Ring> rings;
+    const auto add = [&](const std::vector<KvStore>& stores, size_t l, Backend* backend) {
+        if (!stores.empty() && stores[l].buffer) rings.push_back({backend, stores[l].buffer, stores[l].offset, backend->kv_bytes(stores[l].spec)});
+    };
+    for (size_t l = 0; l < stores_.size(); l++) {
+        if (!rings_[l]) continue;
+        add(stores_, l, &placement_.of_layer(int(l)));
+        add(twins_, l, placement_.back);
+        add(mirrors_, l, mirror_backend_);
+    }
+    snapshots_.set_rings(std::move(rings));
 }
 
 // Places for the stores of those layers that lie on this backend; copies (stores_ are none) lie where they are asked for.
@@ -92,6 +110,7 @@ void KvCache::add_mirrors(Backend& backend) {
     allocate(mirrors, backend, "copy of the KV cache for the drafter");
     mirrors_ = std::move(mirrors);
     mirror_backend_ = &backend;
+    list_rings();
 }
 
 void KvCache::drop_mirrors() {
@@ -99,6 +118,7 @@ void KvCache::drop_mirrors() {
     mirrors_.clear();
     mirror_backend_ = nullptr;
     buffers_.pop_back();    // made last
+    list_rings();
 }
 
 size_t KvCache::bytes() const {
@@ -115,13 +135,37 @@ size_t KvCache::layer_bytes(int layer) const {
     return n;
 }
 
-void KvCache::begin_write(int rows) { high_ = std::max(high_, length_ + rows); }
+void KvCache::begin_write(int rows) {
+    const int high = std::max(high_, length_ + rows);
+    snapshots_.before_write(low(high_), low(high), length_, high_);
+    high_ = high;
+}
 
-bool KvCache::can_rewind(int length) const {
-    if (length > length_) return false;
-    if (ring_capacity_ == 0) return true;
-    // Position `length` sees window - 1 rows before it. Position p is overwritten by p + capacity.
-    return std::max(0, length - (window_ - 1)) >= high_ - ring_capacity_ || length == 0;
+void KvCache::rewind(int length) {
+    length_ = length;
+    snapshots_.clip(length);
+}
+
+int KvCache::nearest(int length) const { return can_rewind(length) ? length : std::max(0, snapshots_.nearest(length)); }
+
+void KvCache::go_back(int length) {
+    if (length == 0) return clear();
+    if (!can_rewind(length)) {
+        const int copied = snapshots_.nearest(length);
+        PILLION_CHECK(copied == length);
+        try {
+            high_ = snapshots_.restore(length);
+        } catch (...) {
+            clear();
+            throw;
+        }
+    }
+    rewind(length);
+}
+
+void KvCache::clear() {
+    length_ = 0, high_ = 0;
+    snapshots_.clear();
 }
 
 }  // namespace pillion

@@ -5,12 +5,14 @@
 // Where the layers lie on two devices, those that read a cache of the other one have a copy of it (a twin); a drafter on a third place
 // has copies of the two it reads (mirrors). All are written in the same runs and share the counters.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <vector>
 
 #include "core/backend.h"
 #include "model/hparams.h"
 #include "model/placement.h"
+#include "runtime/kv_snapshots.h"
 
 namespace pillion {
 
@@ -23,7 +25,8 @@ struct KvView {
 
 class KvCache {
   public:
-    KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx, int rows_per_run, bool swa_full);
+    // n_snapshots: as in KvSnapshots.
+    KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx, int rows_per_run, bool swa_full, int n_snapshots);
 
     const KvStore* stores() const { return stores_.data(); }    // by layer; those of owning layers are set
     const KvStore* twins() const { return twins_.empty() ? nullptr : twins_.data(); }
@@ -37,29 +40,44 @@ class KvCache {
     void drop_mirrors();
     bool has_mirrors_on(const Backend& backend) const { return mirror_backend_ == &backend; }
     Backend* mirror_backend() const { return mirror_backend_; }
-    size_t bytes() const;
+    size_t bytes() const;                   // without snapshots
+    const KvSnapshots& snapshots() const { return snapshots_; }
     size_t layer_bytes(int layer) const;    // with copies
     bool is_ring(int layer) const { return rings_[size_t(layer)]; }
     bool is_sliding(int layer) const { return sliding_[size_t(layer)]; }
 
     int length() const { return length_; }
-    // Rows [length, length + rows) are about to be written, and were written.
+    // Rows [length, length + rows) are about to be written, and were written. begin_write may copy rings first; it throws what a device
+    // says to that, and nothing has changed then.
     void begin_write(int rows);
     void end_write(int rows) { length_ += rows; }
     // True when the rows that position `length` would look at are all still there.
-    bool can_rewind(int length) const;
-    void rewind(int length) { length_ = length; }    // can_rewind(length) must hold
-    void clear() { length_ = 0, high_ = 0; }
+    bool can_rewind(int length) const { return length == 0 || (length <= length_ && length >= low(high_)); }
+    void rewind(int length);    // can_rewind(length) must hold
+    // The text comes back to `end` or somewhat before it: both are to stay reachable. They may lie ahead.
+    void expect(int end) { snapshots_.want(std::max({0, end - slack() / 2, end > length_ ? 0 : low(high_)}), end); }
+    // Exactly here.
+    void expect_at(int length) { snapshots_.want(length, length); }
+    // The furthest length, at most `length`, that can be had without a run; go_back goes there. Throws what a device says; the cache
+    // is empty then.
+    int nearest(int length) const;
+    void go_back(int length);
+    void clear();
 
   private:
     KvView view_of(const KvStore& store, int layer) const { return {store, layer, sliding_[size_t(layer)]}; }
     void allocate(std::vector<KvStore>& stores, Backend& backend, const char* what);
+    void list_rings();
+    // The least length whose window the rings hold when `high` is one past the highest position written.
+    int low(int high) const { return ring_capacity_ == 0 || high <= ring_capacity_ ? 0 : high - slack(); }
+    int slack() const { return ring_capacity_ - (window_ - 1); }    // lengths that the rings serve, behind the newest
 
     Placement placement_;
     Backend* mirror_backend_ = nullptr;
     std::vector<KvStore> stores_, twins_, mirrors_;    // by layer; twins and mirrors are empty without any
     std::vector<bool> sliding_, rings_;
     std::vector<std::unique_ptr<Buffer>> buffers_;
+    KvSnapshots snapshots_;
     int window_;
     int ring_capacity_ = 0;    // smallest ring; 0: none
     int length_ = 0;           // positions held

@@ -66,7 +66,12 @@ class Fitter {
                 context->compile_all();    // with what the pair adds
             }
             const DryBackend::Use use = dry.use();
-            fit_.weights = use.of(BufferKind::weights), fit_.kv = use.of(BufferKind::kv), fit_.scratch = use.of(BufferKind::scratch);
+            size_t copies = 0;    // of sliding caches: the host's, but that may be the same memory
+            if (device_.memory().unified) {
+                copies = context->memory().snapshots;
+                if (pair) copies += pair->drafter().memory().snapshots;
+            }
+            fit_.weights = use.of(BufferKind::weights), fit_.kv = use.of(BufferKind::kv) + copies, fit_.scratch = use.of(BufferKind::scratch);
         }
         fit_.n_device_layers = n_device_layers;
     }

@@ -11,7 +11,7 @@ std::string kv_json(const ContextMemory::Kv& kv) {
     return "{\"layers\": " + std::to_string(kv.layers) + field("positions", uint64_t(kv.positions)) + field("bytes", kv.bytes) + "}";
 }
 
-size_t kv_bytes(const ContextMemory& m) { return m.full.bytes + m.sliding.bytes; }
+size_t kv_bytes(const ContextMemory& m) { return m.full.bytes + m.sliding.bytes + m.snapshots; }
 
 std::string drafter_alone(const Model& placed) {
     return "{\"n_ctx\": null, \"n_batch\": null, \"kv_type\": null" + field("weights", placed.weight_bytes()) +
@@ -34,7 +34,8 @@ std::string memory_json(const Model& model, const Model* drafter, const ContextO
     std::string out = "{\"n_ctx\": " + std::to_string(context->n_ctx()) + field("n_batch", uint64_t(context->n_batch())) +
                       ", \"kv_type\": \"" + (options.kv_type == KvType::q8_0 ? "q8_0" : "f16") + "\"" +
                       field("weights", target->weight_bytes()) + field("mapped", target->mapped_bytes()) +
-                      ", \"kv\": {\"full\": " + kv_json(m.full) + ", \"sliding\": " + kv_json(m.sliding) + field("bytes", kv_bytes(m)) + "}" +
+                      ", \"kv\": {\"full\": " + kv_json(m.full) + ", \"sliding\": " + kv_json(m.sliding) + field("snapshots", m.snapshots) +
+                      field("bytes", kv_bytes(m)) + "}" +
                       field("scratch", m.scratch) + field("outputs", m.outputs) + ", \"drafter\": ";
     if (drafter) {
         const std::shared_ptr<Model> placed = drafter->without_content(backend);

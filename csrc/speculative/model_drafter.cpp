@@ -20,7 +20,7 @@ class ModelDrafter final : public Drafter {
         tokens_ = target.tokens();
         tokens_.push_back(r.last);
         if (tokens_.size() + size_t(r.n) > size_t(context_.n_ctx())) return;
-        context_.set_tokens(tokens_.data(), tokens_.size());
+        context_.set_tokens(tokens_.data(), tokens_.size(), size_t(target.prompt_end()));
         for (int i = 0;; i++) {
             int32_t token = context_.pick(0);
             const float* logits = context_.logits(0);
@@ -48,6 +48,8 @@ class ModelDrafter final : public Drafter {
         o.n_threads = target.queue().n_threads();
         o.n_outputs = 1;
         o.flash = target.flash();
+        o.swa_full = target.swa_full();
+        o.n_snapshots = target.n_snapshots();
         return o;
     }
     Context context_;

@@ -25,6 +25,8 @@ LONG_RUN = 16
 """Rows from which a run is handed to a worker thread so that Ctrl-C can stop it. A thread costs about 0.1 ms, a row of a
 small model 10 ms; single tokens and the few rows of a verification are called directly, where Ctrl-C arrives between calls."""
 
+SNAPSHOTS_MAX = 256
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -76,6 +78,8 @@ class Context(Handle):
     flash_attn: "auto": tiled attention wherever the device has a kernel for the shape, else its plain one (`placement` says so);
     "on" (True): a shape without a tiled kernel is an error; "off" (False): the plain kernel. The CPU's one kernel tiles all.
     swa_full: sliding layers keep every position, so that any rewind is a counter.
+    n_snapshots: copies of the sliding layers' window that may be kept (0 to 256; None: as many as 128 MB hold, 1 to 4), so
+    that going back to a prompt after a long answer is a copy, not a run. `describe()["snapshot_bytes"]` is their size.
     collect_activations: sums up what goes into each weight, for `activations()`.
     """
 
@@ -92,11 +96,11 @@ class Context(Handle):
         kv_type: str = "f16",
         flash_attn: Union[str, bool] = "auto",
         swa_full: bool = False,
+        n_snapshots: Optional[int] = None,
         collect_activations: bool = False,
     ) -> None:
-        config = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type)
+        config = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type, swa_full, n_snapshots)
         config.flash_attn = _choice("flash_attn", flash_attn, FLASH_ATTN)
-        config.swa_full = swa_full
         config.collect_activations = collect_activations
         out = ffi.new("pillion_context**")
         check(lib.pillion_context_new(model._c, config, out))
@@ -132,7 +136,8 @@ class Context(Handle):
     def set_tokens(self, tokens: Tokens) -> int:
         """Makes the context hold exactly these tokens, with logits for the last one.
 
-        Keeps the longest common prefix, runs the rest (at least one token), and returns how many were kept.
+        Keeps the longest usable common prefix, runs the rest (at least one token), and returns how many were kept. Usable:
+        the sliding layers, or one of the snapshots, hold the window before its end; prompts leave a snapshot behind.
         """
         array, n = token_array(tokens)
         reused = ffi.new("size_t*")
@@ -141,7 +146,11 @@ class Context(Handle):
         return int(reused[0])
 
     def rewind(self, length: int) -> None:
-        """Drops all positions from `length` on. The outputs of the last run become invalid."""
+        """Drops all positions from `length` on. The outputs of the last run become invalid.
+
+        Where neither the sliding layers nor a snapshot hold the window before `length`, the tokens since the nearest one run
+        again.
+        """
         if length < 0:
             raise UsageError(f"length is {length}; it must not be negative")
         dropped = self.n_past - length  # a way back beyond the last run may mean running the kept tokens again
@@ -300,7 +309,13 @@ class Context(Handle):
 
 
 def sizes_config(
-    n_ctx: Optional[int], n_batch: Optional[int], n_threads: Optional[int], n_outputs: Optional[int], kv_type: str
+    n_ctx: Optional[int],
+    n_batch: Optional[int],
+    n_threads: Optional[int],
+    n_outputs: Optional[int],
+    kv_type: str,
+    swa_full: bool,
+    n_snapshots: Optional[int],
 ) -> Any:
     """The library's context config with what decides sizes."""
     config = ffi.new("pillion_context_config*")
@@ -310,6 +325,11 @@ def sizes_config(
     config.n_threads = thread_count(n_threads)
     config.n_outputs = _count("n_outputs", n_outputs)
     config.kv_type = _choice("kv_type", kv_type, KV_TYPES)
+    config.swa_full = swa_full
+    if n_snapshots is not None:  # in the library 0 is the default
+        if not 0 <= n_snapshots <= SNAPSHOTS_MAX:
+            raise UsageError(f"n_snapshots is {n_snapshots}; it must be 0 (none) to {SNAPSHOTS_MAX}, or None for the default")
+        config.n_snapshots = n_snapshots or -1
     return config
 
 

@@ -48,7 +48,7 @@ class LLM:
 
     path: the GGUF file.
     n_ctx: positions of the context (None: the model's own, at most 4096).
-    n_batch, n_threads, kv_type, flash_attn: see `Context`.
+    n_batch, n_threads, kv_type, flash_attn, swa_full, n_snapshots: see `Context`.
     use_mmap, device, progress: see `Model.open`.
     n_gpu_layers: layers on the device (None or -1: as many as fit beside the cache and the drafter, with a warning when that
     is not all). strict: anything of the model that would not run on the device is an error instead. device_bytes: of the device's
@@ -62,7 +62,9 @@ class LLM:
     draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
     draft_device: where the drafter runs; "auto": on the model's device, but on the CPU for a model on the Hexagon NPU.
 
-    One answer at a time. What the context holds is used again: a prompt that begins like the text before costs only the rest.
+    One answer at a time. What the context holds is used again: a prompt that begins like the text before costs only the rest
+    (`timings`: cache_n tokens kept, prompt_n run). A turn of a chat costs the last answer, as the template writes it into the
+    history, and the new message.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class LLM:
         seed: Optional[int] = None,
         kv_type: str = "f16",
         flash_attn: Union[str, bool] = "auto",
+        swa_full: bool = False,
+        n_snapshots: Optional[int] = None,
         use_mmap: bool = True,
         device: str = "auto",
         n_gpu_layers: Optional[int] = None,
@@ -94,6 +98,7 @@ class LLM:
         self.draft = draft
         self.seed = seed
         sizes: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_batch, "n_threads": n_threads, "kv_type": kv_type}
+        sizes |= {"swa_full": swa_full, "n_snapshots": n_snapshots}
         sizes["n_outputs"] = DRAFT_MAX + 1  # a pair may come later
         draft_device = draft_device_for(device, draft_device)
         layers = layers_for(

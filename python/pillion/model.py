@@ -161,6 +161,8 @@ class Model(Handle):
         n_batch: Optional[int] = None,
         n_threads: Optional[int] = None,
         n_outputs: Optional[int] = None,
+        swa_full: bool = False,
+        n_snapshots: Optional[int] = None,
     ) -> dict[str, Any]:
         """Bytes that a context of this size would take, and a drafter on it: computed, nothing is loaded.
 
@@ -169,7 +171,7 @@ class Model(Handle):
         """
         from .context import sizes_config
 
-        config = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type)
+        config = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type, swa_full, n_snapshots)
         other = ffi.NULL if drafter is None else drafter._c
         raw = read_bytes(lambda out, capacity, needed: lib.pillion_model_memory(self._c, other, config, out, capacity, needed))
         found: dict[str, Any] = json.loads(as_str(raw))
@@ -188,6 +190,8 @@ class Model(Handle):
         n_batch: Optional[int] = None,
         n_threads: Optional[int] = None,
         n_outputs: Optional[int] = None,
+        swa_full: bool = False,
+        n_snapshots: Optional[int] = None,
     ) -> dict[str, Any]:
         """How many layers a device holds beside cache, scratch and drafter: counted, nothing is loaded.
 
@@ -197,7 +201,7 @@ class Model(Handle):
         """
         from .context import sizes_config
 
-        context = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type)
+        context = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type, swa_full, n_snapshots)
         names = [ffi.new("char[]", as_bytes(name)) for name in (device, draft_device)]
         config = ffi.new("pillion_fit_config*")
         lib.pillion_fit_config_init(config, ffi.sizeof("pillion_fit_config"))
@@ -222,6 +226,7 @@ class Model(Handle):
         kv_type: str = "f16",
         flash_attn: Union[str, bool] = "auto",
         swa_full: bool = False,
+        n_snapshots: Optional[int] = None,
         collect_activations: bool = False,
     ) -> Context:
         """A new, empty sequence on this model. See `Context` for the arguments."""
@@ -236,6 +241,7 @@ class Model(Handle):
             kv_type=kv_type,
             flash_attn=flash_attn,
             swa_full=swa_full,
+            n_snapshots=n_snapshots,
             collect_activations=collect_activations,
         )
 

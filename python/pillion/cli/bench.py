@@ -24,6 +24,7 @@ from .console import (
     DraftOption,
     ModelOption,
     PMinOption,
+    SwaFullOption,
     command,
     draft_count,
     fail,
@@ -48,6 +49,7 @@ def bench(
     draft_device: str = DraftDeviceOption,
     n_gpu_layers: int = typer.Option(-1, "-ngl", "--n-gpu-layers", help="Layers on the device, from the last one down; -1: all."),
     kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
+    swa_full: bool = SwaFullOption,
     file: Optional[Path] = typer.Option(None, "-f", "--file", help="Take the prompt from this text instead of Genesis 1."),
     n_draft: str = DraftOption,
     p_min: float = PMinOption,
@@ -71,16 +73,17 @@ def bench(
     """
     pyplot = _pyplot() if plot else None
     draft = draft_count(n_draft)
+    options: dict[str, Any] = {"n_threads": threads, "kv_type": kv_type, "swa_full": swa_full}
     with open_model(model, n_threads=threads, device=device, n_gpu_layers=n_gpu_layers) as target:
         if target.is_drafter:
-            results = _drafter_alone(target, device, n_prompt, repeats, threads, kv_type, dense_head)
+            results = _drafter_alone(target, device, n_prompt, repeats, dense_head, options)
         else:
             drafting = _open_drafter(target, drafter, threads, draft_device_for(device, draft_device))
             tokens = _prompt(target, file, n_prompt)
             n_ctx = min(len(tokens) + n_gen + 2 * DRAFT_MAX + 2, target.n_ctx_train)
             if len(tokens) + n_gen > n_ctx:
                 raise fail(f"-p {len(tokens)} and -n {n_gen} do not fit the model's {target.n_ctx_train} positions")
-            with target.context(n_ctx, n_threads=threads, n_outputs=DRAFT_MAX + 1, kv_type=kv_type) as context:
+            with target.context(n_ctx, n_outputs=DRAFT_MAX + 1, **options) as context:
                 bench = Measure(context, tokens, n_gen, repeats, roofline)
                 results = bench.prefill()
                 if drafting is None:
@@ -119,7 +122,7 @@ def _draft_steps(bench: Measure, pair: Pair) -> list[Result]:
 
 
 def _drafter_alone(
-    drafter: Model, device: str, n_prompt: int, repeats: int, threads: int, kv_type: str, dense_head: bool
+    drafter: Model, device: str, n_prompt: int, repeats: int, dense_head: bool, options: dict[str, Any]
 ) -> list[Result]:
     """Draft steps on a cache of n_prompt rows that a target of the right shapes and random weights has filled."""
     n_ctx = n_prompt + DRAFT_MAX + 1
@@ -128,7 +131,7 @@ def _drafter_alone(
     with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
         file = Path(folder) / "stand-in.gguf"
         write_stand_in(drafter, file)
-        options: dict[str, Any] = {"n_threads": threads, "kv_type": kv_type}
+        threads = options["n_threads"]
         with open_model(file, n_threads=threads, device=device) as target, target.context(n_ctx, **options) as context:
             bench = Measure(context, _made_up(target, n_prompt), 1, repeats)
             bench.context.prefill(bench.tokens)

@@ -104,6 +104,11 @@ def open_llm(path: Path, **options: Any) -> LLM:
         return LLM(path, progress=report, **options)
 
 
+SwaFullOption = typer.Option(
+    False, "--swa-full", help="Sliding layers keep every position: going back in the text never runs it again. Takes memory."
+)
+
+
 def draft_options(drafter: str, n_max: str, p_min: float, dense_head: bool, sampling: str, device: str) -> dict[str, Any]:
     """The drafter's options as LLM takes them."""
     return {

@@ -139,8 +139,10 @@ def _memory(memory: list[Facts]) -> Iterable[str]:
             parts = [
                 f"{size(part['bytes'])} in {part['layers']} {kind} layers of {part['positions']} positions"
                 for kind, part in one["kv"].items()
-                if kind != "bytes" and part["layers"]
+                if kind in ("full", "sliding") and part["layers"]
             ]
+            if one["kv"]["snapshots"]:
+                parts.append(f"{size(one['kv']['snapshots'])} for snapshots of the sliding layers")
             shown["KV cache"] = f"{size(one['kv']['bytes'])}: {', '.join(parts)}"
             shown["scratch"] = f"{size(one['scratch'])}, outputs {size(one['outputs'])}"
         if one["drafter"]:
