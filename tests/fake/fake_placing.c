@@ -14,7 +14,7 @@ pillion_status pillion_model_memory(const pillion_model* model, const pillion_mo
     char kv[200] = "null", other[200] = "null", json[1000];
     if (!alone)
         sprintf(kv, "{\"full\": {\"layers\": 1, \"positions\": %d, \"bytes\": %d}, \"sliding\": {\"layers\": 0, \"positions\": 0,"
-                " \"bytes\": 0}, \"bytes\": %d}", n_ctx, 4 * n_ctx, 4 * n_ctx);
+                " \"bytes\": 0}, \"snapshots\": 0, \"bytes\": %d}", n_ctx, 4 * n_ctx, 4 * n_ctx);
     if (drafter)
         sprintf(other, "{\"kind\": \"mtp\", \"head\": \"dense\", \"weights\": 200, \"mapped\": 0, \"kv_bytes\": 0, \"scratch\": 0,"
                 " \"outputs\": 0, \"bytes\": 200}");

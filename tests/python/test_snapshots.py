@@ -1,0 +1,258 @@
+"""Going back further than the rings reach: copies of the sliding caches in place of runs. What was run again is counted, and the
+logits are bit for bit those of a context that ran the same tokens from nothing."""
+
+import random
+
+import pytest
+from test_equality import prompt
+from test_goldens import GOLDEN, model_path
+
+NAMES = ["tiny-e2b", "tiny-gemma3"]  # windows of 16: rings of 256 with small batches, so 241 lengths can be had back
+TAIL = 120  # half of those: so far before its end a text may leave a prompt
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def model(request, pillion):
+    with pillion.Model.open(model_path(request.param)) as model:
+        model.test_name = request.param
+        yield model
+
+
+class Fresh:
+    """Logits from nothing, of one context."""
+
+    def __init__(self, model, **options):
+        self.context = model.context(n_ctx=1024, n_snapshots=0, n_threads=1, **options)
+
+    def __call__(self, ids):
+        self.context.clear()
+        self.context.prefill(ids)
+        return self.context.logits().tobytes()
+
+
+def write_on(context, rng, n, rows=9):
+    """An answer of n tokens."""
+    ids = [rng.randrange(context.model.n_vocab) for _ in range(n)]
+    for at in range(0, n, rows):
+        context.decode(ids[at : at + rows])
+    return ids
+
+
+@pytest.mark.parametrize("kv_type, n_batch", [("f16", 1), ("f16", 64), ("q8_0", 100)])
+def test_after_an_answer_of_any_length_the_prompt_is_still_there(model, kv_type, n_batch):
+    """Answers around the window, the ring and several rings; the next text leaves the prompt at its end or somewhat before."""
+    fresh = Fresh(model, kv_type=kv_type)
+    ids = prompt(model.test_name, 200)
+    with model.context(n_ctx=1024, n_batch=n_batch, kv_type=kv_type) as context:
+        for answer in (1, 14, 15, 16, 17, 100, 239, 240, 241, 242, 256, 300, 700):
+            for back in (0, 1, 8, TAIL):
+                context.set_tokens(ids)
+                write_on(context, random.Random(answer), answer, rows=min(9, n_batch))
+                left = len(ids) - back
+                text = [*ids[:left], 3, 4]
+                assert context.set_tokens(text) == left, (answer, back)
+                if back in (0, 8):
+                    assert context.logits().tobytes() == fresh(text), (answer, back)
+
+
+def test_without_snapshots_all_of_it_runs_again(model):
+    ids = prompt(model.test_name, 200)
+    for options, kept in (({"n_snapshots": 0}, 0), ({}, 200), ({"n_snapshots": 1}, 200), ({"n_snapshots": 0, "swa_full": True}, 200)):
+        with model.context(n_ctx=1024, n_batch=64, **options) as context:
+            context.set_tokens(ids)
+            write_on(context, random.Random(1), 300)
+            assert context.set_tokens([*ids, 3]) == kept, options
+
+
+def test_a_prompt_read_by_prefill_leaves_one_too(model):
+    ids = prompt(model.test_name, 200)
+    with model.context(n_ctx=1024, n_batch=64) as context:
+        context.prefill(ids)
+        write_on(context, random.Random(2), 500)
+        begin = context.describe()["length"]
+        context.rewind(200)
+        assert begin == 700 and context.tokens == ids
+        context.decode(5)
+        assert context.logits().tobytes() == Fresh(model)([*ids, 5])
+
+
+def test_any_other_way_back_runs_from_the_nearest(model):
+    """A rewind into the middle of a long answer: from the prompt on, not from 0; then the place is known."""
+    fresh = Fresh(model)
+    ids = prompt(model.test_name, 300)
+    with model.context(n_ctx=1024, n_batch=64) as context:
+        context.set_tokens(ids)
+        answer = write_on(context, random.Random(3), 700)
+        text = [*ids, *answer[:200], 9]
+        kept = context.set_tokens(text)
+        assert 300 <= kept < 500
+        assert context.logits().tobytes() == fresh(text)
+        answer = write_on(context, random.Random(4), 480)
+        assert context.set_tokens([*text[:-1], 8]) == 500
+        assert context.logits().tobytes() == fresh([*text[:-1], 8])
+
+
+def test_texts_that_share_their_beginning(model):
+    """Two conversations in turn on one context: the second time that they part, nothing before the parting runs."""
+    fresh = Fresh(model)
+    rng = random.Random(5)
+    shared = prompt(model.test_name, 400)
+    ends = [[rng.randrange(model.n_vocab) for _ in range(250)] for _ in range(2)]  # longer than TAIL
+    with model.context(n_ctx=1024, n_batch=64) as context:
+        kept = []
+        for turn in range(6):
+            text = [*shared, *ends[turn % 2], turn]
+            kept.append(context.set_tokens(text))
+            assert context.logits().tobytes() == fresh(text)
+            write_on(context, rng, 300)
+    assert kept[2:] == [400] * 4, kept
+
+
+def test_editing_an_earlier_message(model):
+    """Each turn's prompt leaves a snapshot, so the way back to an earlier turn is short too."""
+    fresh, rng = Fresh(model), random.Random(6)
+    text, turns = prompt(model.test_name, 60), []
+    with model.context(n_ctx=1024, n_batch=64) as context:
+        for _ in range(3):
+            context.set_tokens(text)
+            turns.append(len(text))
+            answer = write_on(context, rng, 260)
+            text = [*text, *answer[-20:], 7, 8, 9]
+        for turn in (2, 1, 0):
+            edited = [*text[: turns[turn]], 1, 2, turn]
+            assert context.set_tokens(edited) == turns[turn]
+            assert context.logits().tobytes() == fresh(edited)
+            write_on(context, rng, 300)
+
+
+def test_answering_again_and_again(model):
+    ids, rng = prompt(model.test_name, 200), random.Random(7)
+    with model.context(n_ctx=1024, n_batch=64) as context:
+        context.set_tokens(ids)
+        first = context.logits().tobytes()
+        for _ in range(3):
+            write_on(context, rng, 400)
+            assert context.set_tokens(ids) == 199 and context.logits().tobytes() == first
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_walks(model, seed):
+    """Random prompts, answers, rejections and ways back, with few and many copies, compared with recomputing."""
+    rng = random.Random(seed)
+    options = {"kv_type": rng.choice(["f16", "q8_0"])}
+    fresh, ids = Fresh(model, **options), []
+    with model.context(n_ctx=1024, n_batch=rng.choice([9, 40, 256]), n_snapshots=rng.choice([0, 1, 2, 9]), **options) as context:
+        for _ in range(25):
+            kind = rng.randrange(4)
+            if kind == 0 or not ids:
+                at = rng.choice([rng.randint(0, len(ids)), max(0, len(ids) - rng.randint(0, 30))])
+                new = [rng.randrange(model.n_vocab) for _ in range(rng.choice([1, 17, 60, 200]))]
+                if at + len(new) > 1000:
+                    at = 0
+                ids = [*ids[:at], *new]
+                context.set_tokens(ids)
+                assert context.logits().tobytes() == fresh(ids)
+            elif kind == 1:
+                ids += write_on(context, rng, min(rng.choice([1, 20, 250, 500]), 1000 - len(ids)))
+            elif kind == 2:
+                ids = ids[: rng.randint(max(1, len(ids) - 9), len(ids))]
+                context.rewind(len(ids))
+            else:
+                ids = ids[: rng.randint(1, len(ids))]
+                context.rewind(len(ids))
+            assert context.tokens == ids
+        context.decode(3)
+        assert context.logits().tobytes() == fresh([*ids, 3])
+
+
+def test_memory_is_told_and_bounded(pillion, model):
+    with model.context(n_ctx=1024, n_batch=64, n_snapshots=3) as context:
+        told = context.describe()
+        rings = sum(store["bytes"] for store in told["kv"] if store["store"] == "ring")
+        assert (told["n_snapshots"], told["snapshot_bytes"]) == (3, 3 * rings)
+        assert told["kv_bytes"] == sum(store["bytes"] for store in told["kv"]) + 3 * rings
+        memory = model.memory(1024, n_batch=64, n_snapshots=3)["kv"]
+        assert memory["snapshots"] == 3 * rings and memory["bytes"] == told["kv_bytes"]
+    for options in ({"n_snapshots": 0}, {"swa_full": True}):
+        assert model.memory(1024, n_batch=64, **options)["kv"]["snapshots"] == 0
+    with pytest.raises(pillion.UsageError, match="n_snapshots is -1; it must be 0 .* to 256"):
+        model.context(64, n_snapshots=-1)
+    with model.context(64) as context:  # no rings, nothing to copy
+        assert context.describe()["snapshot_bytes"] == 0
+
+
+def test_models_without_sliding_layers_need_none(pillion):
+    with pillion.Model.open(model_path("tiny-llama")) as model, model.context(n_ctx=1024, n_batch=16) as context:
+        ids = prompt("tiny-llama", 100)
+        context.set_tokens(ids)
+        write_on(context, random.Random(1), 600)
+        assert context.set_tokens([*ids, 3]) == 100
+        assert context.describe()["n_snapshots"] == 0
+
+
+# ---- pairs: a drafter's own cache goes back as cheaply ----
+
+
+@pytest.mark.parametrize("drafter", ["tiny-e2b-assistant", "tiny-e2b"])
+def test_pairs(pillion, drafter):
+    """Turns with drafts are those without, and a model drafter keeps its own copies: it does not read the prompt again."""
+    path = GOLDEN / f"{drafter}.gguf"
+    ids = prompt("tiny-e2b", 200)
+    sampler = pillion.Sampler(pillion.SamplingParams(temperature=0))
+    with pillion.Model.open(model_path("tiny-e2b")) as model, pillion.Model.open(path) as other:
+        fresh = Fresh(model)
+        with model.context(n_ctx=1024, n_batch=64, n_outputs=9) as context, pillion.Pair(context, other) as pair:
+            text = ids
+            for turn in range(3):
+                kept = pair.set_tokens(text)
+                assert kept == (0, 200, 200)[turn]
+                assert context.logits().tobytes() == fresh(text)
+                before = len(text)
+                while context.n_past < before + 300:
+                    pair.step(sampler, 3, 9)
+                told = context.tokens
+                context.decode(2)
+                assert context.logits().tobytes() == fresh([*told, 2])
+                text = [*ids, 5 + turn, 6]
+
+
+def test_cancelled_on_the_way(pillion):
+    """A cancel while the tokens after a restored window run leaves a context that says its length and goes on right."""
+    ids = prompt("tiny-e2b", 300)
+    with pillion.Model.open(model_path("tiny-e2b")) as model:
+        fresh = Fresh(model)
+        with model.context(n_ctx=1024, n_batch=16) as context:
+            context.set_tokens(ids)
+            write_on(context, random.Random(1), 400)
+            bad = [*ids, *ids, model.n_vocab]  # refused before anything is dropped
+            with pytest.raises(pillion.UsageError):
+                context.set_tokens(bad)
+            assert context.n_past == 700
+            for call in range(200):
+                if cancelled_at(pillion, context, [*ids, *ids]):
+                    break
+            assert context.tokens == [*ids, *ids][: context.n_past]
+            held = context.tokens
+            context.set_tokens([*held, 4])
+            assert context.logits().tobytes() == fresh([*held, 4])
+
+
+def cancelled_at(pillion, context, text):
+    import threading
+
+    stop = threading.Event()
+
+    def keep_cancelling():
+        while not stop.is_set():
+            context.cancel()
+
+    thread = threading.Thread(target=keep_cancelling)
+    thread.start()
+    try:
+        context.set_tokens(text)
+        return False
+    except pillion.Cancelled:
+        return True
+    finally:
+        stop.set()
+        thread.join()
