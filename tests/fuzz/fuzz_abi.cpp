@@ -138,9 +138,10 @@ void Caller::new_context() {
     s.config.n_ctx = 1 + in_.byte() % 90, s.config.n_batch = in_.byte() % 30, s.config.n_outputs = in_.byte() % 16, s.config.n_threads = 1 + (in_.byte() & 1);
     const uint8_t bits = in_.byte();
     s.config.kv_type = bits & 3, s.config.flash_attn = bits >> 2 & 3, s.config.swa_full = bits >> 4 & 1, s.config.collect_activations = (bits >> 5 & 3) == 3;
+    s.config.n_snapshots = in_.chance(60) ? in_.byte() % 4 - 1 : 0;
     if (in_.chance(10)) {    // any field at all
         int32_t* fields = &s.config.n_ctx;
-        fields[in_.byte() % 8] = in_.chance(200) ? -int32_t(in_.byte()) : INT32_MIN;
+        fields[in_.byte() % 9] = in_.chance(200) ? -int32_t(in_.byte()) : INT32_MIN;
     }
     resize(s);
     pillion_model* model = models_.pick(in_);

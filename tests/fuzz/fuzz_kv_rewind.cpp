@@ -1,5 +1,5 @@
-// Fuzzes the cache: whatever way a context came to its tokens (chunks, rewinds within and beyond the ring, kept prefixes, rounds of a
-// pair with any drafter and any acceptance), its logits are bit for bit those of a context that ran the same tokens from nothing, in
+// Fuzzes the cache: whatever way a context came to its tokens (chunks, rewinds within and beyond the ring, windows out of a snapshot,
+// kept prefixes, rounds of a pair with any drafter and any acceptance), its logits are bit for bit those of a context that ran the same tokens from nothing, in
 // one run.
 #include <map>
 #include <memory>
@@ -12,7 +12,7 @@ using fuzz::Input;
 
 namespace {
 
-constexpr int kContext = 80, kBatch = 16;
+constexpr int kContext = 600, kBatch = 16;    // sliding layers have rings of 256
 
 void must(pillion_status s) {
     if (s != PILLION_OK) broken("refused:", pillion_last_error());
@@ -28,10 +28,11 @@ pillion_model* open(const fuzz::TinySizes& sizes) {
     return model;
 }
 
-pillion_context* new_context(pillion_model* model, int kv_type, int n_batch, int n_threads, int swa_full) {
+pillion_context* new_context(pillion_model* model, int kv_type, int n_batch, int n_threads, int swa_full, int n_snapshots) {
     pillion_context_config config;
     pillion_context_config_init(&config, sizeof config);
     config.n_ctx = kContext, config.n_batch = n_batch, config.n_threads = n_threads, config.kv_type = kv_type, config.swa_full = swa_full;
+    config.n_snapshots = n_snapshots;
     pillion_context* context = nullptr;
     must(pillion_context_new(model, &config, &context));
     return context;
@@ -53,7 +54,7 @@ struct World {
         drafters[1] = open(a);
         drafters[2] = target;    // agrees always
         drafters[3] = nullptr;   // looks up
-        for (const int type : {PILLION_KV_F16, PILLION_KV_Q8_0}) fresh[type] = new_context(target, type, kContext, 1, 1);
+        for (const int type : {PILLION_KV_F16, PILLION_KV_Q8_0}) fresh[type] = new_context(target, type, kContext, 1, 1, -1);
     }
 };
 
@@ -62,7 +63,7 @@ class Walk {
     Walk(const World& world, Input& in) : world_(world), in_(in) {
         const uint8_t bits = in.byte();
         kv_type_ = 1 + (bits & 1);
-        context_ = new_context(world.target, kv_type_, 1 + in.byte() % kBatch, 1 + (bits >> 1 & 1), (bits & 12) == 12);
+        context_ = new_context(world.target, kv_type_, 1 + in.byte() % kBatch, 1 + (bits >> 1 & 1), (bits & 12) == 12, in_.byte() % 5 - 1);
         pillion_pair_config config;
         pillion_pair_config_init(&config, sizeof config);
         config.dense_head = bits >> 4 & 1;
@@ -80,9 +81,16 @@ class Walk {
     void step();
 
   private:
-    std::vector<int32_t> some(size_t most) {
-        std::vector<int32_t> t(1 + in_.byte() % most);
+    std::vector<int32_t> some() {
+        std::vector<int32_t> t(1 + in_.byte() % 24);
         for (int32_t& x : t) x = in_.byte() % 8;
+        return t;
+    }
+    // Many out of two bytes.
+    std::vector<int32_t> long_text() {
+        std::vector<int32_t> t(1 + in_.byte() % 250u);
+        const uint32_t seed = in_.byte();
+        for (size_t i = 0; i < t.size(); i++) t[i] = int32_t((seed * 37 + i * i * 11 + i) >> 2 & 7);
         return t;
     }
     void compare(size_t rows);
@@ -136,11 +144,11 @@ void Walk::round() {
 }
 
 void Walk::step() {
-    const std::vector<int32_t> t = some(24);
-    const size_t kinds = 5;
+    const std::vector<int32_t> t = in_.chance(128) ? some() : long_text();
+    const size_t kinds = 7;
     switch (in_.byte() % kinds) {
         case 0: {
-            const size_t rows = std::min<size_t>(in_.byte() % 3, t.size());
+            const size_t rows = std::min<size_t>(in_.byte() % 3, t.size());    // a long one without outputs is no prompt
             const pillion_status s = pillion_context_eval(context_, t.data(), t.size(), rows);
             if (s == PILLION_ERROR_CONTEXT_FULL || s == PILLION_ERROR_INVALID_ARGUMENT) break;    // no room; more rows than n_batch
             must(s);
@@ -154,8 +162,13 @@ void Walk::step() {
             must(pillion_context_rewind(context_, text_.size()));
             waiting_.clear();
             break;
-        case 2: {    // a kept prefix and another end
-            std::vector<int32_t> wanted(text_.begin(), text_.begin() + long(text_.empty() ? 0 : in_.byte() % text_.size()));
+        case 2:    // anywhere
+            text_.resize(in_.below(text_.size()));
+            must(pillion_context_rewind(context_, text_.size()));
+            waiting_.clear();
+            break;
+        case 3: {    // a kept prefix and another end
+            std::vector<int32_t> wanted(text_.begin(), text_.begin() + long(in_.below(text_.size())));
             wanted.insert(wanted.end(), t.begin(), t.end());
             if (wanted.size() > kContext) break;
             must(in_.chance(128) ? pillion_pair_set_tokens(pair_, wanted.data(), wanted.size(), nullptr) : pillion_context_set_tokens(context_, wanted.data(), wanted.size(), nullptr));

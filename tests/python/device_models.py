@@ -66,3 +66,22 @@ def rows_in_pieces(model, ids, pieces, kv_type):
             out.append([context.logits(row).tobytes() for row in range(len(piece))])
             at += len(piece)
     return [row for rows in out for row in rows]
+
+
+def back_after_a_long_answer(pillion, model, drafter, ids, kv_type="f16"):
+    """A context (with a drafter's copies of its caches) that went back to its prompt after 400 tokens does what one does that never
+    left it: logits, and drafts. Returns how many tokens were kept."""
+    answer = (ids * 8)[:400]
+    found = []
+    for back in (True, False):
+        with model.context(n_ctx=512, n_batch=64, kv_type=kv_type, n_outputs=9) as context, pillion.Pair(context, drafter) as pair:
+            context.set_tokens(ids)
+            kept = len(ids)
+            if back:
+                context.prefill(answer, outputs=0)
+                kept = context.set_tokens([*ids, 3])
+            else:
+                context.decode(3)
+            found.append((context.logits().tobytes(), pair.draft(5, 3)))
+    assert found[0] == found[1]
+    return kept

@@ -11,7 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from device_models import BEFORE, N, decode, greedy, ids_of, needs, nmse, open_model, rounds, rows_in_pieces
+from device_models import (
+    BEFORE,
+    N,
+    back_after_a_long_answer,
+    decode,
+    greedy,
+    ids_of,
+    needs,
+    nmse,
+    open_model,
+    rounds,
+    rows_in_pieces,
+)
 from htp_support import DIE, FAIL, SLEEP, child, clear_faults, inject, own_simulator, simulators
 from test_goldens import GOLDEN, SHAPES, model_path
 from patience import PATIENCE, over_and_over, until, within
@@ -396,3 +408,10 @@ def test_doctor_lists_the_dsp_s_ops(tiny_target):
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "attend_f16" in done.stdout and "htp" in done.stdout
+
+
+def test_going_back_after_a_long_answer(pillion):
+    """The rings come back from their copies in memory that the DSP shares."""
+    ids = ids_of("tiny-e2b")[:40]
+    with open_on(pillion, "tiny-e2b") as model, open_on(pillion, GOLDEN / "tiny-e2b-assistant.gguf", "cpu") as drafter:
+        assert back_after_a_long_answer(pillion, model, drafter, ids) == len(ids)

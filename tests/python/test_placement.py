@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from device_models import decode, ids_of, needs, nmse, open_model, rounds
+from device_models import back_after_a_long_answer, decode, ids_of, needs, nmse, open_model, rounds
 from test_goldens import GOLDEN, SHAPES, model_path
 from patience import over_and_over
 
@@ -316,3 +316,14 @@ def test_run_with_layers_on_a_device(pillion):
     divided = command(*words, "--device", DEVICE, "-ngl", 2, "--draft-device", "cpu")
     assert cpu.returncode == divided.returncode == 0, cpu.stderr + divided.stderr
     assert cpu.stdout == divided.stdout
+
+
+# ---- going back ----
+
+
+@pytest.mark.parametrize("layers, there, kv_type", [(3, "cpu", "q8_0"), (3, DEVICE, "f16"), (None, "cpu", "f16")])
+def test_snapshots_hold_all_copies_of_a_ring(pillion, layers, there, kv_type):
+    """Layers on both sides (twins), drafters on either (mirrors): all find the window again that an answer overwrote."""
+    ids = ids_of("tiny-e2b")[:40]
+    with split_model(pillion, "tiny-e2b", layers) as model, assistant(pillion, "tiny-e2b", there) as drafter:
+        assert back_after_a_long_answer(pillion, model, drafter, ids, kv_type) == len(ids)
