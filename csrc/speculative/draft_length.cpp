@@ -14,11 +14,23 @@ constexpr int kTriedBeforeParking = 3; // drafts of up to so many tokens
 constexpr int kWarmUp = 3;             // of the first few the fastest counts: caches are cold, pages untouched
 constexpr double kHiccup = 2;          // a slower outlier counts as this many times the average
 
+// Of drafters that read. Guesses hold until the first measurement.
+constexpr int kCaughtUp = DraftLength::kMax + 1;    // so few unread tokens are those of the last round
+constexpr double kReadGuess = 0.2;     // of a draft step, for a token among many
+constexpr int kWindow = 32, kFirstWindow = 10;    // tokens from the end of the text; the first to learn what reading costs
+constexpr double kRowGuess = 0.3;      // of a plain token, for each further row of a run
+constexpr int kTrialLeast = 3, kTrialMost = 8;    // rounds of a trial
+constexpr double kTrialMemory = 4;     // tries that a new trial still believes of what was before
+constexpr double kTrialMargin = 0.05;  // plain tokens a round that a trial must gain: more than times are uncertain
+constexpr double kSlow = 0.05, kSlowHiccup = 1.3;    // of a plain token's time, by which all else is judged
+constexpr int kLookRounds = 16;        // in use: between looks at a longer draft
+constexpr int kHorizon = 64;           // tokens by which what reading costs must have come back, at a quarter of the expected gain
+
 }  // namespace
 
-void DraftLength::Cost::add(double value) {
+void DraftLength::Cost::add(double value, double smooth, double hiccup) {
     if (n++ < kWarmUp) ms = ms == 0 ? value : std::min(ms, value);
-    else ms += kSmooth * (std::min(value, kHiccup * ms) - ms);
+    else ms += smooth * (std::min(value, hiccup * ms) - ms);
 }
 
 // P(the draft at `position` is accepted | those before it were).
@@ -40,7 +52,9 @@ double DraftLength::verify_cost(int rows) const {
     return 0;
 }
 
-double DraftLength::draft_cost(int k) const { return k * draft_per_token_.ms; }
+double DraftLength::draft_cost(int k) const {
+    return k * (draft_per_token_.n > 0 ? draft_per_token_.ms : share_ * plain_.ms);
+}
 
 double DraftLength::tokens_per_ms(int k) const {
     double expected = 1, all = 1;
@@ -69,6 +83,10 @@ int DraftLength::best() const {
     return best;
 }
 
+const char* DraftLength::why_not() const {
+    return parked_ ? "drafting would not pay off at the measured acceptance" : "a first draft would cost more than is staked on it so far";
+}
+
 int DraftLength::pick() {
     rounds_++;
     if (parked_) {
@@ -89,16 +107,114 @@ int DraftLength::pick() {
     return 0;
 }
 
-void DraftLength::update(int drafted, int accepted, double draft_ms, double verify_ms) {
-    if (drafted + 1 <= kMax + 1) verify_[drafted + 1].add(verify_ms);
+void DraftLength::update(int drafted, int accepted, double draft_ms, double verify_ms, const Reading& reading) {
+    if (share_ > 0) account(drafted, accepted, draft_ms, verify_ms, reading);
+    if (drafted + 1 <= kMax + 1) verify_[drafted + 1].add(verify_ms, kSmooth, kHiccup);
     if (drafted == 0) return;
-    draft_per_token_.add(draft_ms / drafted);
+    if (reading.tokens > 0) read_per_token_.add(reading.ms / reading.tokens, kSmooth, kHiccup);
+    // The first of the drafts comes out of the reading.
+    if (const int steps = drafted - (reading.tokens > 0); steps > 0) draft_per_token_.add((draft_ms - reading.ms) / steps, kSmooth, kHiccup);
     for (int i = 0; i < kMax; i++) hits_[i] *= kForget, tries_[i] *= kForget;
     for (int i = 0; i < drafted && i <= accepted; i++) {
         tries_[i]++;
         if (i < accepted) hits_[i]++;
     }
-    if (parked_ && best() > 0) parked_ = false, retry_after_ = kRetryFirst;
+    if (share_ == 0 && parked_ && best() > 0) parked_ = false, retry_after_ = kRetryFirst;
+}
+
+// ---- drafters that read ----
+
+// In plain tokens.
+double DraftLength::read_cost(int tokens) const {
+    if (tokens <= kCaughtUp) return 0;    // a step reads them
+    return tokens * (read_per_token_.n > 0 ? read_per_token_.ms / plain_.ms : kReadGuess * share_);
+}
+
+// Of a round whose drafts are all wrong, in plain tokens.
+double DraftLength::worst_loss(int k) const {
+    const double plain = plain_.ms;
+    const double row = verify_[2].n > 0 ? std::max(kRowGuess, verify_[2].ms / plain - 1) : kRowGuess;
+    const double run = verify_[1 + k].n > 0 ? verify_[1 + k].ms / plain : 1 + row * k;
+    return std::max(0.0, run - 1) + draft_cost(k) / plain;
+}
+
+// Of the next kHorizon tokens with the best length.
+double DraftLength::expected_gain() const { return kHorizon * std::max(0.0, 1 - tokens_per_ms(0) / tokens_per_ms(best_draft())); }
+
+DraftLength::Choice DraftLength::pick(const Unread& unread) {
+    if (unread.share == 0) return {pick(), INT_MAX};
+    share_ = unread.share;
+    rounds_++;
+    if (plain_.ms == 0 || (plain_.n < kWarmUp && rounds_ <= kWarmUp)) return {};    // a plain token's time comes first
+    return in_use_ ? pick_in_use(unread) : pick_trial(unread);
+}
+
+// The most that may be read; 0: not even the least.
+int DraftLength::window(const Unread& unread, double purse) const {
+    if (read_cost(unread.all) <= purse) return INT_MAX;
+    const int window = read_per_token_.n > 0 ? kWindow : kFirstWindow;
+    return read_cost(std::min(unread.behind, window + 1)) <= purse ? window : 0;
+}
+
+void DraftLength::park() { trial_ = {}, in_use_ = false, parked_ = true, plain_rounds_ = 0; }
+
+DraftLength::Choice DraftLength::pick_in_use(const Unread& unread) {
+    int k = best();
+    if (k == 0 || budget_.is_overdrawn()) return park(), Choice();
+    // A longer one that was measured too seldom to be judged, or only in a bad moment.
+    if (rounds_ % kLookRounds == 0 && k < kMax && verify_[k + 2].n < kWarmUp) k++;
+    double purse = std::max(0.0, budget_.balance() / 2);    // to know the whole text instead of its end: out of what was earned
+    if (unread.behind > kCaughtUp) {         // a new text: nothing can be earned before it is read
+        const double advance = expected_gain() / 4;
+        budget_.lend(advance);
+        purse = std::max(0.0, budget_.balance()) + advance;
+    }
+    const int w = window(unread, purse);
+    return {w > 0 ? k : 0, w};
+}
+
+DraftLength::Choice DraftLength::pick_trial(const Unread& unread) {
+    if (trial_.rounds == 0 && parked_ && ++plain_rounds_ < retry_after_) return {};
+    // Nothing is known of runs of two rows: one draft shows what they cost.
+    for (int k = verify_[2].n > 0 ? best_draft() : 1; k > 0; k--) {
+        const int w = window(unread, budget_.balance() - worst_loss(k));
+        if (w == 0) continue;
+        if (trial_.rounds == 0) begin_trial();
+        trial_.rounds++;
+        return {k, w};
+    }
+    if (trial_.rounds > 0) park();    // it goes on when there is more to spend
+    return {};
+}
+
+// Things may have changed since the last one.
+void DraftLength::begin_trial() {
+    if (parked_) retry_after_ = std::min(2 * retry_after_, int(kRetryMost));
+    for (int i = 0; i < kMax; i++) {
+        const double keep = std::min(1.0, kTrialMemory / std::max(tries_[i], 1e-9));
+        hits_[i] *= keep, tries_[i] *= keep;
+    }
+}
+
+void DraftLength::account(int drafted, int accepted, double draft_ms, double verify_ms, const Reading& reading) {
+    const double plain = plain_.ms;
+    budget_.wrote(accepted + 1);
+    if (draft_ms == 0) plain_.add(verify_ms, kSlow, kSlowHiccup);
+    if (draft_ms == 0 || plain == 0) return;
+    // Whoever else had the machine would have had it without drafts too.
+    const double draft = std::min((draft_ms - reading.ms) / plain, kHiccup * std::max(1.0, draft_cost(drafted) / plain));
+    const double run = std::min(verify_ms / plain, kHiccup * std::max(1.0, verify_cost(drafted + 1) / plain));
+    const double gain = accepted + 1 - draft - run;
+    budget_.add(gain - reading.ms / plain);
+    if (trial_.rounds > 0) judge_trial(accepted, gain);
+}
+
+void DraftLength::judge_trial(int accepted, double gain) {
+    trial_.accepted += accepted, trial_.gain += gain;
+    if (trial_.rounds < kTrialLeast) return;
+    if (trial_.accepted > 0 && trial_.gain > kTrialMargin * trial_.rounds && best() > 0)
+        trial_ = {}, in_use_ = true, parked_ = false, retry_after_ = kRetryFirst;
+    else if (trial_.rounds >= kTrialMost || trial_.gain <= 0) park();
 }
 
 }  // namespace pillion

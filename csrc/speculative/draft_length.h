@@ -1,8 +1,14 @@
 // How many tokens to draft. Everything is measured on the sequence at hand: how often the draft at each position is accepted, what a
 // draft of k tokens costs, what a run of the target over 1 + k rows costs. The length with the most expected tokens per
 // millisecond wins; 0 ("parked") when no length beats plain decoding, with a retry now and then.
+//
+// A drafter that reads the text itself (Unread) must show first that it pays: it is tried for a few rounds at a time, when the budget
+// covers what they lose at worst, reading included. Once it earns more than it costs it is in use until it no longer does.
 #pragma once
+#include <limits.h>
 #include <stdint.h>
+
+#include "speculative/draft_budget.h"
 
 namespace pillion {
 
@@ -10,10 +16,23 @@ class DraftLength {
   public:
     static constexpr int kMax = 8;
 
+    struct Choice {
+        int n = 0;             // 0: don't draft
+        int window = INT_MAX;  // the drafter, where it is further behind, reads so many tokens from the end of the text
+    };
+    struct Reading {           // by the drafter, before a draft: part of its time
+        int tokens = 0;
+        double ms = 0;
+    };
+
+    void begin_text() { budget_.begin_text(); }    // a budget is one text's
     int pick();                    // for the next round; 0: don't draft
+    Choice pick(const Unread& unread);
     int best() const;              // what it would be, without counting as a round
-    void update(int drafted, int accepted, double draft_ms, double verify_ms);
+    // After each round, also those of a length that was given. draft_ms: 0 without a draft; holds the reading.
+    void update(int drafted, int accepted, double draft_ms, double verify_ms, const Reading& reading);
     bool parked() const { return parked_; }
+    const char* why_not() const;   // a pick was 0
     double acceptance(int position) const;
     double tokens_per_ms(int k) const;    // expected; k = 0: plain
 
@@ -21,20 +40,41 @@ class DraftLength {
     int best_draft() const;
     double verify_cost(int rows) const;
     double draft_cost(int k) const;
+    Choice pick_in_use(const Unread& unread);
+    Choice pick_trial(const Unread& unread);
+    double read_cost(int tokens) const;
+    double worst_loss(int k) const;
+    double expected_gain() const;
+    int window(const Unread& unread, double purse) const;
+    void park();
+    void begin_trial();
+    void judge_trial(int accepted, double gain);
+    void account(int drafted, int accepted, double draft_ms, double verify_ms, const Reading& reading);
 
     // A time that forgets slowly and is not fooled by a cold start or a hiccup.
     struct Cost {
         double ms = 0;             // 0: not measured yet
         int n = 0;
-        void add(double value);
+        void add(double value, double smooth, double hiccup);
     };
 
     double hits_[kMax] = {}, tries_[kMax] = {};            // decaying counts; hits: accepted given that those before were
-    Cost verify_[kMax + 2], draft_per_token_;
+    Cost verify_[kMax + 2], draft_per_token_, read_per_token_;
     bool parked_ = false;
     int trials_ = 0;               // of short drafts, before parking
     int plain_rounds_ = 0, rounds_ = 0, retry_after_ = kRetryFirst;
     static constexpr int kRetryFirst = 32, kRetryMost = 512;
+
+    // Of a drafter that reads.
+    DraftBudget budget_;
+    double share_ = 0;             // Unread::share; 0: it doesn't
+    Cost plain_;                   // of a plain round, slower than verify_[1]
+    bool in_use_ = false;
+    struct Trial {
+        int rounds = 0;            // so far; 0: none goes on
+        int accepted = 0;
+        double gain = 0;           // in plain tokens, reading left out
+    } trial_;
 };
 
 }  // namespace pillion

@@ -9,6 +9,7 @@
 
 #include "runtime/context.h"
 #include "runtime/sampler.h"
+#include "speculative/draft_length.h"
 
 namespace pillion {
 
@@ -21,6 +22,7 @@ struct DraftRequest {
     float p_min;               // stop at a draft less likely than this
     Sampler* sampler;          // null: the most likely token each time; else drawn from its distribution over the drafter's scores
     std::vector<Distribution>* proposals;    // gets what each draft was drawn from; stays empty where nothing was drawn
+    int window = INT_MAX;      // a drafter that reads the text and is further behind than that reads only so much of its end
 };
 
 class Drafter {
@@ -31,6 +33,9 @@ class Drafter {
     virtual const char* note() const { return ""; }     // what a user should know, such as why the head is dense
     virtual bool needs_hidden() const { return false; }
     virtual const char* backend() const { return ""; }  // where its model runs; "": it has none
+    // What it would have to read before a draft; and what it read before the last one, 0 tokens where they were only the last round's.
+    virtual Unread unread(const Context&) const { return {}; }
+    virtual DraftLength::Reading last_reading() const { return {}; }
     virtual std::string plan_json() { return "null"; }  // where each op of a step runs
     virtual ContextMemory memory() const { return {}; }    // of its own, beside weights
     // Enqueues a draft of exactly request.n tokens, which the target's next run takes from its token_rows(1, n) (Context::eval_chained).

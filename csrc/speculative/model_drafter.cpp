@@ -1,6 +1,10 @@
 // Any smaller model of the same vocabulary, with a context of its own that follows the target's tokens: what it shares with them
-// stays, the rest is run again.
+// stays, the rest is run again. Where that would cost too much it reads the end of the text only, behind the first token (most models
+// lean on the one that begins a text), and goes on from there.
 #include <math.h>
+
+#include <algorithm>
+#include <chrono>
 
 #include "speculative/drafter.h"
 
@@ -9,18 +13,24 @@ namespace {
 
 class ModelDrafter final : public Drafter {
   public:
-    ModelDrafter(std::shared_ptr<Model> model, const Context& target) : context_(check(std::move(model), target), options(target)) {}
+    ModelDrafter(std::shared_ptr<Model> model, const Context& target)
+        : context_(check(std::move(model), target), options(target)), share_(share(context_.model(), target.model())) {}
     const char* kind() const override { return "model"; }
     const char* head() const override { return "dense"; }
     const char* backend() const override { return context_.model().backend().name(); }
     std::string plan_json() override { return context_.placement_json(); }
     ContextMemory memory() const override { return context_.memory(); }
 
+    Unread unread(const Context& target) const override {
+        const int length = target.length() + 1, left = length - begin_ - held(target);
+        return {begin_ == 0 ? left : length, left, share_};
+    }
+    DraftLength::Reading last_reading() const override { return reading_; }
+
     void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
-        tokens_ = target.tokens();
-        tokens_.push_back(r.last);
-        if (tokens_.size() + size_t(r.n) > size_t(context_.n_ctx())) return;
-        context_.set_tokens(tokens_.data(), tokens_.size(), size_t(target.prompt_end()));
+        reading_ = {};
+        if (size_t(target.length() + 1 + r.n) > size_t(context_.n_ctx())) return;
+        read(target, r);
         for (int i = 0;; i++) {
             int32_t token = context_.pick(0);
             const float* logits = context_.logits(0);
@@ -37,6 +47,39 @@ class ModelDrafter final : public Drafter {
     }
 
   private:
+    // How many tokens of the text from begin_ on it holds.
+    int held(const Context& target) const {
+        const std::vector<int32_t>&text = target.tokens(), &ours = context_.tokens();
+        if (ours.empty() || text.empty() || ours[0] != text[0] || begin_ > int(text.size())) return 0;
+        const size_t first = begin_ == 0 ? 0 : 1;    // ours[first + i] stands for text[begin_ + i]
+        size_t n = 0;
+        while (first + n < ours.size() && size_t(begin_) + n < text.size() && ours[first + n] == text[size_t(begin_) + n]) n++;
+        return int(n);
+    }
+
+    void read(const Context& target, const DraftRequest& r) {
+        const std::vector<int32_t>& text = target.tokens();
+        const int length = int(text.size()) + 1;
+        if (r.window >= length) begin_ = 0;
+        else if (length - begin_ - held(target) > r.window) begin_ = length - r.window;
+        if (begin_ == 1) begin_ = 0;
+        tokens_.assign(text.begin(), text.begin() + (begin_ > 0 ? 1 : 0));
+        tokens_.insert(tokens_.end(), text.begin() + begin_, text.end());
+        tokens_.push_back(r.last);
+        const int before = int(tokens_.size()) - length;    // by so much positions differ
+        const auto start = std::chrono::steady_clock::now();
+        const size_t kept = context_.set_tokens(tokens_.data(), tokens_.size(), size_t(std::max(1, target.prompt_end() + before)));
+        if (tokens_.size() - kept <= size_t(DraftLength::kMax) + 1) return;
+        reading_.tokens = int(tokens_.size() - kept);
+        reading_.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    }
+
+    // What a step costs beside one of the target's, as far as their sizes tell: both read their weights once.
+    static double share(const Model& drafter, const Model& target) {
+        const double sizes = double(drafter.weight_bytes()) / double(std::max<size_t>(1, target.weight_bytes()));
+        return std::max(1e-3, &drafter.backend() == &target.backend() ? sizes : std::min(sizes, 0.1));
+    }
+
     static std::shared_ptr<Model> check(std::shared_ptr<Model> model, const Context& target) {
         const int ours = model->hparams().n_vocab, theirs = target.model().hparams().n_vocab;
         if (ours != theirs) fail(Status::pairing, "the drafter's vocabulary has %d tokens, the target's %d", ours, theirs);
@@ -53,6 +96,9 @@ class ModelDrafter final : public Drafter {
         return o;
     }
     Context context_;
+    double share_;
+    int begin_ = 0;                // it holds the text from here on, behind the text's first token
+    DraftLength::Reading reading_;
     std::vector<int32_t> tokens_;
 };
 

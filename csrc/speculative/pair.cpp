@@ -43,6 +43,7 @@ Pair::Pair(std::shared_ptr<Context> target, std::shared_ptr<Model> drafter, cons
 
 size_t Pair::set_tokens(const int32_t* tokens, size_t n) {
     last_ = -1;
+    length_.begin_text();
     return target_->set_tokens(tokens, n);
 }
 
@@ -99,21 +100,23 @@ RoundInfo Pair::first_token(Sampler& sampler, std::vector<int32_t>& out) {
 }
 
 // Room: last and drafts must fit the context and the outputs, and no more tokens than wanted may come out.
-int Pair::choose_length(int n_draft, size_t n_max) {
+DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max) {
     const int room = target_->n_ctx() - target_->length() - 1;
     const int most = std::min({kDraftMax, room, target_->n_outputs_max() - 1, int(std::min<size_t>(n_max - 1, kDraftMax))});
     if (n_draft == 0) {
         stats_.state = PairStats::State::off, stats_.reason = "switched off for this call (n_draft 0)";
-        return 0;
+        return {};
     }
     if (target_->n_outputs_max() < 2) {
         stats_.state = PairStats::State::off, stats_.reason = "the context returns one output row, verifying a draft needs two (n_outputs, n_batch)";
-        return 0;
+        return {};
     }
-    const int wanted = n_draft == kDraftAuto ? length_.pick() : n_draft;
-    if (wanted == 0) stats_.state = PairStats::State::parked, stats_.reason = "drafting would not pay off at the measured acceptance";
-    else stats_.state = PairStats::State::on, stats_.reason.clear();
-    return std::max(0, std::min(wanted, most));
+    DraftLength::Choice choice = {n_draft, INT_MAX};
+    if (n_draft == kDraftAuto) choice = length_.pick(drafter_->unread(*target_));
+    if (choice.n > 0) stats_.state = PairStats::State::on, stats_.reason.clear();
+    else stats_.state = PairStats::State::parked, stats_.reason = length_.why_not();
+    choice.n = std::max(0, std::min(choice.n, most));
+    return choice;
 }
 
 RoundInfo Pair::round(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens, size_t n_end, std::vector<int32_t>& out) {
@@ -121,11 +124,11 @@ RoundInfo Pair::round(Sampler& sampler, int n_draft, size_t n_max, const int32_t
         fail(Status::context_full, "the context is full: n_ctx %d", target_->n_ctx());
     RoundInfo info;
     Stopwatch watch;
-    const int k = choose_length(n_draft, n_max);
+    const auto [k, window] = choose_length(n_draft, n_max);
     rows_.assign(1, last_);
     proposals_.clear();
     Sampler* const draws = sampled_ && !sampler.is_greedy() ? &sampler : nullptr;
-    const DraftRequest request = {last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_};
+    const DraftRequest request = {last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_, window};
     const bool started = k > 0 && drafter_->start(*target_, request);
     if (k > 0 && !started) drafter_->draft(*target_, request, rows_);
     info.draft_ms = k > 0 ? watch.lap_ms() : 0;    // of a started draft on a device: the time to enqueue it
@@ -149,7 +152,7 @@ RoundInfo Pair::round(Sampler& sampler, int n_draft, size_t n_max, const int32_t
     target_->drop_last(drafted - m);
     remember(out.back(), m);
     info.accept_ms = watch.lap_ms();
-    length_.update(drafted, info.accepted, info.draft_ms, info.verify_ms);
+    length_.update(drafted, info.accepted, info.draft_ms, info.verify_ms, k > 0 ? drafter_->last_reading() : DraftLength::Reading());
     return info;
 }
 

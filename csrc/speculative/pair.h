@@ -50,7 +50,7 @@ class Pair {
     bool has_last() const { return last_ >= 0 && generation_ == target_->generation(); }
     RoundInfo first_token(Sampler& sampler, std::vector<int32_t>& out);
     RoundInfo round(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens, size_t n_end, std::vector<int32_t>& out);
-    int choose_length(int n_draft, size_t n_max);
+    DraftLength::Choice choose_length(int n_draft, size_t n_max);
     int32_t choose_token(Sampler& sampler, int row);
     void remember(int32_t last, int hidden_row);
     void count(const RoundInfo& info, size_t n_tokens);
