@@ -1,6 +1,7 @@
 """A checkpoint folder of a case of random_configurations.py, and what pillion computes from it."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,11 +10,17 @@ from safetensors.numpy import save_file
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from random_configurations import text_of, weights  # noqa: E402
+from random_configurations import weights  # noqa: E402
 
 # As tests/python/test_goldens.py: what is left is the f16 cache.
 NMSE = 1e-5
+NMSE_DRAFTED = 1e-4  # as tests/python/test_pair_tiny.py
 _PIECES = ["<pad>", "<eos>", "<bos>", "<unk>", "▁", "a", "b", "ab"]
+
+
+def remove(folder):
+    """Weights are large, and there are many."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def nmse(ours, reference):
@@ -84,6 +91,15 @@ def logits_of(pillion, path, ids):
         return np.stack([context.logits(row) for row in range(len(ids))])
 
 
-def known_ids(case):
-    """Ids below the vocabulary's size."""
-    return [token for token in case.ids if token < text_of(case.config).get("vocab_size", 64)]
+def drafts_of(pillion, target, assistant, ids, start, n):
+    """[(token, logits, state)] of n chained greedy steps."""
+    with pillion.Model.open(target) as model, pillion.Pair(model.context(n_ctx=64), assistant) as pair:
+        pair.set_tokens(ids)
+        drafts = pair.draft(start, n)
+        return [(token, *pair.draft_row(step)) for step, token in enumerate(drafts)]
+
+
+def drafted_error(logits, state, expected, expected_state):
+    """The larger of both; scores that were not computed are left out, transformers fills them in."""
+    scored = np.isfinite(logits)
+    return max(nmse(logits[scored], expected[scored]), nmse(state, expected_state))
