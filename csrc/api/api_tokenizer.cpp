@@ -23,18 +23,21 @@ TokenizerData tokenizer_data(const GgufFile& file) {
     if (file.find("tokenizer.ggml.token_type")) d.types = file.int32s("tokenizer.ggml.token_type");
     if (file.find("tokenizer.ggml.merges")) d.merges = file.strings("tokenizer.ggml.merges");
     d.bos = id("tokenizer.ggml.bos_token_id");
-    d.eot = id("tokenizer.ggml.eot_token_id");
     d.unk = id("tokenizer.ggml.unknown_token_id");
     d.pad = id("tokenizer.ggml.padding_token_id");
     d.mask = id("tokenizer.ggml.mask_token_id");
-    // A few exporters write a list.
-    const GgufValue* eos = file.find("tokenizer.ggml.eos_token_id");
-    if (eos && eos->is_array) {
-        d.eos_ids = file.int32s("tokenizer.ggml.eos_token_id");
-        if (!d.eos_ids.empty()) d.eos = d.eos_ids[0];
-    } else {
-        d.eos = id("tokenizer.ggml.eos_token_id");
-    }
+    // A few exporters write a list in place of a number.
+    const auto end = [&](const char* key) {
+        const GgufValue* value = file.find(key);
+        if (!value || !value->is_array) return id(key);
+        const std::vector<int32_t> ids = file.int32s(key);
+        d.eos_ids.insert(d.eos_ids.end(), ids.begin(), ids.end());
+        return ids.empty() ? -1 : ids[0];
+    };
+    d.eos = end("tokenizer.ggml.eos_token_id");
+    d.eot = end("tokenizer.ggml.eot_token_id");
+    d.eom = end("tokenizer.ggml.eom_token_id");
+    end("tokenizer.ggml.eos_token_ids");    // all ends, of a model that has more than there are keys for
     d.add_bos = flag("tokenizer.ggml.add_bos_token");
     d.add_eos = flag("tokenizer.ggml.add_eos_token");
     d.add_space_prefix = flag("tokenizer.ggml.add_space_prefix");

@@ -27,11 +27,14 @@ constexpr std::string_view kGemma4Printed[] = {
     "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>",
 };
 
-// What ends a generation in the chat formats of the field, where the file says no more than that the token is special.
+// What ends a generation in the chat formats of the field, where the file says no more than that the token is special: a model may
+// be tuned to another format than its vocabulary's first.
 constexpr std::string_view kEndTexts[] = {
-    "<eos>",         "<turn|>",    "<|tool_response>", "<end_of_turn>",   "<|im_end|>",
-    "<|endoftext|>", "<|eot_id|>", "<|eom_id|>",       "<|end_of_text|>",
+    "<eos>",           "<turn|>", "<|tool_response>", "<end_of_turn>", "<|im_end|>",       "<|endoftext|>",        "<|eot_id|>", "<|eom_id|>",
+    "<|end_of_text|>", "<|eot|>", "<|eom|>",          "<EOT>",         "<|end_of_turn|>", "<end_of_utterance>",
 };
+constexpr std::string_view kPartEnd = "<|end|>";    // of an answer, or of one of its parts where these two exist
+constexpr std::string_view kAnswerEnds[] = {"<|return|>", "<|call|>"};
 
 int32_t checked_id(int32_t id, int32_t size, const char* key) {
     if (id >= -1 && id < size) return id;
@@ -82,6 +85,7 @@ void Tokenizer::take_ids(const TokenizerData& data) {
     ids_.pad = take(data.pad, "padding_token_id", gemma ? "<pad>" : "");
     ids_.mask = take(data.mask, "mask_token_id", gemma ? "<mask>" : "");
     ids_.eot = take(data.eot, "eot_token_id", gemma ? kGemma4EndOfTurn : std::string_view());
+    ids_.eom = take(data.eom, "eom_token_id", "");
     for (const int32_t id : data.suppress_tokens) {
         if (checked_id(id, size(), "suppress_tokens") >= 0) suppress_tokens_.push_back(id);
     }
@@ -140,16 +144,21 @@ void Tokenizer::collect_end_of_generation(const TokenizerData& data) {
     const auto add = [&](int32_t id) {
         if (id >= 0) ends.push_back(id);
     };
+    const auto add_special = [&](std::string_view text) {
+        const int32_t id = find(text);
+        if (id >= 0 && token_type(id) != TokenType::normal) add(id);
+    };
     for (const int32_t id : data.eos_ids) add(checked_id(id, size(), "eos_token_ids"));
     add(ids_.eot);
-    if (family_ == Family::gemma4) {
+    add(ids_.eom);
+    for (const std::string_view text : kEndTexts) add_special(text);
+    if (find(kAnswerEnds[0]) < 0 || find(kAnswerEnds[1]) < 0) add_special(kPartEnd);
+    for (const std::string_view text : kAnswerEnds) add_special(text);
+    const int32_t strike_end = find(kStrikeEnd);
+    if (strike_end >= 0 && token_type(strike_end) == TokenType::control) add(strike_end);
+    if (family_ == Family::gemma4) {    // whatever their types
         for (const std::string_view text : {std::string_view("<eos>"), kGemma4EndOfTurn, kGemma4ToolResponse}) add(find(text));
-        ends.erase(std::remove(ends.begin(), ends.end(), find(kStrikeEnd)), ends.end());
-    } else {
-        for (const std::string_view text : kEndTexts) {
-            const int32_t id = find(text);
-            if (id >= 0 && token_type(id) != TokenType::normal) add(id);
-        }
+        ends.erase(std::remove(ends.begin(), ends.end(), strike_end), ends.end());
     }
     add(ids_.eos);
     std::sort(ends.begin(), ends.end());

@@ -25,7 +25,7 @@ struct TokenizerData {
     std::vector<float> scores;               // empty or one per token; "llama" needs them
     std::vector<int32_t> types;              // empty or one per token
     std::vector<std::string_view> merges;    // "left right", best first
-    int32_t bos = -1, eos = -1, eot = -1, unk = -1, pad = -1, mask = -1;
+    int32_t bos = -1, eos = -1, eot = -1, eom = -1, unk = -1, pad = -1, mask = -1;
     std::optional<bool> add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
     std::vector<int32_t> eos_ids;            // further ids that end a generation
     std::vector<int32_t> suppress_tokens;    // never to be sampled
@@ -76,7 +76,7 @@ class Tokenizer {
   private:
     enum class Family { gemma4, sentencepiece, byte_level };
     struct Ids {
-        int32_t bos, eos, eot, unk, pad, mask;
+        int32_t bos, eos, eot, eom, unk, pad, mask;
     };
 
     Tokenizer(const TokenizerData& data, Family family);

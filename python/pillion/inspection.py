@@ -212,7 +212,8 @@ def _gemma4_warnings(tokens: list[str], metadata: Any) -> Iterable[str]:
         if token is not None and token < len(types) and types[token] not in (3, 4):
             kind = _TYPE_NAMES.get(types[token], str(types[token]))
             yield f"token {token} {text} has type {kind} in the file: pillion goes by its text, other programs may print it"
-    for key in ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"):
+    for name in ("eos_token_id", "eot_token_id", "eom_token_id", "eos_token_ids"):
+        key = f"tokenizer.ggml.{name}"
         value = metadata.get(key)
         for token in value if isinstance(value, list) else [value]:
             if isinstance(token, int) and 0 <= token < len(tokens) and tokens[token] == "</s>":

@@ -149,7 +149,7 @@ void add_settings(Input& in, Source& out) {
     };
     if (bits & 16) data.eos_ids.push_back(likely_id());
     if (bits & 32) data.suppress_tokens.push_back(likely_id());
-    for (int32_t* id : {&data.bos, &data.eos, &data.eot, &data.unk, &data.pad, &data.mask}) {
+    for (int32_t* id : {&data.bos, &data.eos, &data.eot, &data.eom, &data.unk, &data.pad, &data.mask}) {
         const uint8_t how = in.byte();
         if (how < 200 && !out.tokens.empty()) *id = int32_t(how % out.tokens.size());
         else if (how > 253) *id = in.number();

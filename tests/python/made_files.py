@@ -4,15 +4,20 @@ import gguf
 
 
 def remade(source, path, keys=None, tensors=None, raw=()):
-    """keys: {key: value, None: left out}; tensors: {name: (values, type), None: left out}, new ones too; raw: (name, array) as they are."""
+    """keys: {key: value, None: left out}, new ones (numbers, lists) too; tensors: {name: (values, type), None: left out}, new ones too; raw: (name, array) as they are."""
     reader, keys, tensors = gguf.GGUFReader(source), dict(keys or {}), dict(tensors or {})
     writer = gguf.GGUFWriter(path, reader.fields["general.architecture"].contents())
     for name, field in reader.fields.items():
         if name.startswith("GGUF.") or name == "general.architecture":
             continue
-        value = keys.get(name, field.contents())
-        if value is not None:
+        value = keys.pop(name, field.contents())
+        if isinstance(value, list) and field.types[0] != gguf.GGUFValueType.ARRAY:
+            writer.add_array(name, value)
+        elif value is not None:
             writer.add_key_value(name, value, field.types[0], field.types[-1] if len(field.types) > 1 else None)
+    for name, value in keys.items():
+        if value is not None:
+            (writer.add_array if isinstance(value, list) else writer.add_uint32)(name, value)
     for tensor in reader.tensors:
         if tensor.name not in tensors:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)

@@ -45,6 +45,26 @@ def read(folder):
         return {name: file.get_tensor(name) for name in file.keys()}, path
 
 
+def raw_tensors(folder):
+    """{name: (type, shape, bytes)} and the file's path; for every type."""
+    path = folder / "model.safetensors"
+    raw = path.read_bytes()
+    begin = 8 + int.from_bytes(raw[:8], "little")
+    entries = {name: e for name, e in json.loads(raw[8:begin]).items() if name != "__metadata__"}
+    spans = {name: e["data_offsets"] for name, e in entries.items()}
+    return {name: (e["dtype"], e["shape"], raw[begin + spans[name][0] : begin + spans[name][1]]) for name, e in entries.items()}, path
+
+
+def write_raw(tensors, path):
+    """The other way."""
+    entries, data = {}, b""
+    for name, (kind, shape, raw) in tensors.items():
+        entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    found = json.dumps(entries).encode()
+    path.write_bytes(len(found).to_bytes(8, "little") + found + data)
+
+
 def change_json(folder, name, **changes):
     path = folder / name
     content = json.loads(path.read_text("utf-8"))
@@ -152,19 +172,19 @@ def test_shards(convert, checkpoint, tmp_path):
     assert not (tmp_path / "none.gguf").exists()
 
 
-def test_multimodal_checkpoints(convert, checkpoint, tmp_path):
+@pytest.mark.parametrize("kind, name", [("gemma4", "tiny-moe"), ("gemma4", "tiny-e2b"), ("gemma4_unified", "tiny-dense")])
+def test_multimodal_checkpoints(convert, checkpoint, tmp_path, kind, name):
     """The text model under its prefix, config under text_config, towers left out and said so."""
-    folder = checkpoint("tiny-moe")
-    tensors, path = read(folder)
-    renamed = {name.replace("model.", "model.language_model.", 1): values for name, values in tensors.items()}
-    towers = {"model.vision_tower.patch.weight": np.zeros((4, 4), np.float16), "model.embed_audio.x": np.zeros(3, np.float32)}
-    save_file({**renamed, **towers}, path)
+    folder = checkpoint(name)
+    renamed, path = raw_tensors(folder)
+    towers = {"model.vision_tower.patch.weight": ("F16", [4, 4], bytes(32)), "model.embed_audio.x": ("F32", [3], bytes(12))}
+    renamed = {name.replace("model.", "model.language_model.", 1): part for name, part in renamed.items()}
+    write_raw({**renamed, **towers}, path)
     text = json.loads((folder / "config.json").read_text())
-    for kind in ("gemma4", "gemma4_unified"):
-        (folder / "config.json").write_text(json.dumps({"model_type": kind, "text_config": text, "vision_config": {}}))
-        report = convert(folder, tmp_path / "out.gguf", name="tiny-moe")
-        assert report.skipped == {"vision and audio": 2}
-        assert (tmp_path / "out.gguf").read_bytes() == (GOLDEN / "tiny-moe.gguf").read_bytes()
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, "text_config": text, "vision_config": {}}))
+    report = convert(folder, tmp_path / "out.gguf", name=name)
+    assert report.skipped == {"vision and audio": 2}
+    assert (tmp_path / "out.gguf").read_bytes() == (GOLDEN / f"{name}.gguf").read_bytes()
 
 
 def test_masked_embedding_is_optional(pillion, convert, tmp_path):
@@ -286,7 +306,8 @@ WRONG = {
         "UnsupportedModelError",
         "LlamaForSequenceClassification writes no text",
     ),
-    "missing key": (broken_config(hidden_size=None), "ModelFileError", "config.json has no 'hidden_size'"),
+    "missing key": (broken_config(hidden_size=None), "ModelFileError", r"shape \[512, 64\], config.json makes it \[512, 4096\]"),
+    "no kind": (broken_config(model_type=None), "ModelFileError", "config.json has no 'model_type'"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "ModelNotFoundError", "config.json: no such file"),
     "broken config": (lambda folder: (folder / "config.json").write_text("{"), "ModelFileError", "config.json"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "ModelNotFoundError", "tokenizer.json"),
@@ -296,28 +317,39 @@ WRONG = {
     "empty": (cut(0), "ModelFileError", "cut off"),
     "nan": (put(GATE, (3, 5), np.nan), "ModelFileError", f"{GATE}, row 3, column 5 is nan"),
     "infinite": (put(GATE, (0, 1), np.inf), "ModelFileError", "row 0, column 1 is inf"),
-    "missing tensor": (with_tensor(lambda t: t.pop(GATE)), "ModelFileError", "blk.1.ffn_gate.weight"),
-    "wrong shape": (with_tensor(lambda t: t.update({GATE: t[GATE][:-1].copy()})), "ModelFileError", "blk.1.ffn_gate.weight"),
+    "missing tensor": (with_tensor(lambda t: t.pop(GATE)), "ModelFileError", f"tensor {GATE} is missing"),
+    "wrong shape": (
+        with_tensor(lambda t: t.update({GATE: t[GATE][:-1].copy()})),
+        "ModelFileError",
+        rf"{GATE} has shape \[95, 64\], config.json makes it \[96, 64\]",
+    ),
     "unknown tensor": (
         with_tensor(lambda t: t.update({"model.layers.0.adapter.weight": t[GATE].copy()})),
         "UnsupportedModelError",
         "adapter",
     ),
     "integers": (with_tensor(lambda t: t.update({GATE: t[GATE].astype(np.int32)})), "ModelFileError", "integers"),
-    "other bytes": (with_tensor(lambda t: t.update({GATE: t[GATE].astype(np.int8)})), "ModelFileError", "type I8"),
-    "too few layers": (broken_config(num_hidden_layers=1), "ModelFileError", "tensor blk.1"),
+    "other bytes": (with_tensor(lambda t: t.update({GATE: t[GATE].astype(np.int8)})), "ModelFileError", "type I8; f32, f16, bf16"),
+    "too few layers": (broken_config(num_hidden_layers=1), "ModelFileError", "tensor model.layers.1.+ has no place"),
     "other vocabulary": (broken_config(vocab_size=7), "ModelFileError", "vocab_size is 7, the embedding table has 512 rows"),
-    "quantised": (broken_config(quantization_config={"bits": 4}), "UnsupportedModelError", "sets quantization_config"),
-    "other activation": (broken_config(hidden_act="relu"), "UnsupportedModelError", "hidden_activation 'relu'"),
+    "quantised": (broken_config(quantization_config={"bits": 4}), "UnsupportedModelError", "are quantised .*4 bits"),
+    "other activation": (broken_config(hidden_act="relu"), "UnsupportedModelError", "hidden_act 'relu'"),
     "biases": (broken_config(attention_bias=True), "UnsupportedModelError", "sets attention_bias"),
-    "a word for a number": (broken_config(intermediate_size="wide"), "ModelFileError", "does not describe a llama model"),
-    "a negative width": (broken_config(intermediate_size=-1), "ModelFileError", "feed_forward_length the value -1"),
+    "a word for a number": (broken_config(intermediate_size="wide"), "ModelFileError", "intermediate_size the value 'wide', a whole"),
+    "a negative width": (broken_config(intermediate_size=-1), "ModelFileError", "intermediate_size the value -1"),
     "rope without a base": (
         broken_config(rope_parameters={"rope_type": "linear"}),
         "ModelFileError",
-        "does not describe a llama model",
+        "config.json has no 'factor'",
     ),
-    "an index that is a list": (text("model.safetensors.index.json", b'{"weight_map": [1]}'), "ModelFileError", "does not describe"),
+    "an index that is a list": (
+        lambda folder: (
+            (folder / "model.safetensors").unlink(),
+            (folder / "model.safetensors.index.json").write_bytes(b'{"weight_map": [1]}'),
+        ),
+        "ModelFileError",
+        "does not describe",
+    ),
     "a shard of ten billion": (
         lambda folder: (folder / "model.safetensors").rename(folder / "model-00001-of-9999999999.safetensors"),
         "ModelFileError",

@@ -189,6 +189,104 @@ def test_an_end_token_of_its_own(pillion, tmp_path):
         assert {1, 6, 400} <= set(model.tokenizer.end_tokens)
 
 
+# Rows of the tiny Llama's vocabulary that get other texts: a tokenizer of another chat format.
+ENDS = {400: "<|im_end|>", 401: "<|eom_id|>", 402: "<|custom_end|>", 403: "<|other_end|>"}
+
+
+@pytest.mark.parametrize("name", ["tiny-e2b", "tiny-llama", "tiny-gemma3"])
+@pytest.mark.parametrize(
+    "listed, config, keys",
+    [
+        ([1, 400], 1, {"eot_token_id": 400}),
+        (400, 1, {"eot_token_id": 400}),
+        (None, [1, 400], {"eot_token_id": 400}),
+        (None, 402, {"eot_token_id": 402}),
+        ([402, 401, 400, 1], 1, {"eot_token_id": 400, "eom_token_id": 401, "eos_token_ids": [1, 402, 401, 400]}),
+        ([403, 402, 1], 1, {"eot_token_id": 403, "eos_token_ids": [1, 403, 402]}),
+        ([1, 401], 1, {"eom_token_id": 401}),
+        ([1, True, "x", None, -1, 10**9], 1, {}),
+        ([], 1, {}),
+    ],
+)
+def test_every_end_survives(pillion, tmp_path, name, listed, config, keys):
+    """eos_token_id of generation_config.json, else of config.json: a number or a list."""
+    from pillion.convert import convert
+
+    folder = Path(shutil.copytree(CHECKPOINTS / name, tmp_path / "checkpoint"))
+    _rename(folder, ENDS)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": listed} if listed is not None else {}))
+    _change(folder, "config.json", eos_token_id=config)
+    convert(folder, tmp_path / "out.gguf")
+    found = facts(tmp_path / "out.gguf")
+    assert {key: found[key] for key in ("eot_token_id", "eom_token_id", "eos_token_ids") if key in found} == keys
+    wanted = {token for token in (listed if isinstance(listed, list) else [listed]) if isinstance(token, int)}
+    wanted = {token for token in wanted if 1 < token < 512} or {token for token in [config] if isinstance(token, int)}
+    with pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model:
+        assert wanted | {1, 400, 401} <= set(model.tokenizer.end_tokens)  # the known texts count anyway
+
+
+def _rename(folder, texts):
+    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    vocab = {token: piece for piece, token in tokenizer["model"]["vocab"].items()}
+    gone = {vocab[token] for token in texts}
+    tokenizer["model"]["merges"] = [m for m in tokenizer["model"]["merges"] if not gone & {*m, "".join(m)}]
+    vocab.update(texts)
+    tokenizer["model"]["vocab"] = {piece: token for token, piece in vocab.items()}
+    tokenizer["added_tokens"] += [{"id": token, "content": piece, "special": True} for token, piece in texts.items()]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+
+
+def _change(folder, name, **changes):
+    found = json.loads((folder / name).read_text("utf-8"))
+    found.update(changes)
+    (folder / name).write_text(json.dumps(found))
+
+
+def test_no_eos_but_a_list_of_ends(pillion, tmp_path):
+    """The first of the list is eos where nothing else names one."""
+    from pillion.convert import convert
+
+    folder = Path(shutil.copytree(CHECKPOINTS / "tiny-llama", tmp_path / "checkpoint"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("eos_token")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    _change(folder, "config.json", eos_token_id=[5, 6])
+    convert(folder, tmp_path / "out.gguf")
+    found = facts(tmp_path / "out.gguf")
+    assert (found["eos_token_id"], found["eot_token_id"]) == (5, 6)
+
+
+def test_chatml_tuned_gemma4_stops(pillion, tmp_path):
+    """A file that says eos 1 and nothing of <|im_end|>, a control token."""
+    from made_files import remade
+
+    source = TESTS / "golden" / "tiny-e2b.gguf"
+    fields = gguf.GGUFReader(source).fields
+    tokens = fields["tokenizer.ggml.tokens"].contents()
+    types = list(fields["tokenizer.ggml.token_type"].contents())
+    tokens[400], types[400] = "<|im_end|>", CONTROL
+    remade(source, tmp_path / "out.gguf", {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types})
+    with pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model:
+        assert 400 in model.tokenizer.end_tokens
+
+
+@pytest.mark.parametrize("key", ["eot_token_id", "eom_token_id", "eos_token_ids", "eos_token_id"])
+def test_keys_of_ends_are_read(pillion, tmp_path, key):
+    """Numbers, or lists as a few exporters write them."""
+    from made_files import remade
+
+    source = TESTS / "golden" / "tiny-llama.gguf"
+    for value in (77, [77, 78]):
+        if key == "eos_token_ids" and isinstance(value, int):
+            continue
+        remade(source, tmp_path / "out.gguf", {f"tokenizer.ggml.{key}": value})
+        with pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model:
+            assert set(value if isinstance(value, list) else [value]) <= set(model.tokenizer.end_tokens)
+    remade(source, tmp_path / "out.gguf", {f"tokenizer.ggml.{key}": [600]})
+    with pytest.raises(pillion.ModelFileError, match="600"), pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model:
+        model.tokenizer
+
+
 def test_ids_and_templates_in_other_places(pillion, tmp_path):
     from pillion.convert import convert
 

@@ -186,6 +186,51 @@ def test_gemma4_end_of_generation_takes_the_file_too(tokenizer_runner):
     assert real.ends() == sorted(vocab.id_of(t) for t in ("<eos>", "<turn|>", "<|tool_response>"))
 
 
+# Of other chat formats than the vocabulary's first.
+KNOWN_ENDS = [b"<|im_end|>", b"<end_of_turn>", b"<|eot_id|>", b"<|eom_id|>", b"<|endoftext|>", b"<|end|>", b"<|end_of_text|>"]
+
+
+@pytest.mark.parametrize("family", ["gemma4", "llama", "gpt2"])
+@pytest.mark.parametrize("kind", [NORMAL, CONTROL, USER_DEFINED, UNUSED])
+def test_known_end_texts_count_for_every_tokenizer(tokenizer_runner, family, kind):
+    """As special tokens; as ordinary text they end nothing."""
+    tokens = [*small().tokens, *KNOWN_ENDS]
+    scores = [0.0] * len(tokens) if family == "llama" else None
+    vocab = small(model=family, tokens=tokens, types=[*small().types, *[kind] * len(KNOWN_ENDS)], scores=scores)
+    if family == "gpt2":
+        vocab = replace(vocab, pre="gpt-2")
+    known = list(range(SMALL, len(tokens)))
+    assert tokenizer_runner(vocab).ends() == [1, 9, 10] + ([] if kind == NORMAL else known)
+
+
+def test_an_end_of_a_part_is_none_of_the_answer(tokenizer_runner):
+    """<|end|> ends an answer, but where a vocabulary has the pair that ends answers and calls, only one of their parts."""
+    tokens = [*small().tokens, b"<|end|>", b"<|return|>", b"<|call|>"]
+    vocab = small(tokens=tokens, types=[*small().types, CONTROL, CONTROL, CONTROL])
+    assert tokenizer_runner(vocab).ends() == [1, 9, 10, SMALL + 1, SMALL + 2]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", [NORMAL, CONTROL, USER_DEFINED])
+def test_strike_end_is_an_end_as_a_control_token_only(tokenizer_runner, family, kind):
+    """Gemma's vocabularies have it as a tag of HTML."""
+    types = list(small().types)
+    types[8] = kind
+    scores = [0.0] * SMALL if family == "llama" else None
+    vocab = small(model=family, types=types, scores=scores)
+    if family == "gpt2":
+        vocab = replace(vocab, pre="gpt-2")
+    assert tokenizer_runner(vocab).ends() == ([1, 8, 9, 10] if kind == CONTROL else [1, 9, 10])
+
+
+@pytest.mark.parametrize("family", ["gemma4", "llama", "gpt2"])
+def test_end_of_message_is_an_end(tokenizer_runner, family):
+    vocab = small(model=family, settings={"bos": 2, "eos": 1, "eot": 11, "eom": 7}, scores=[0.0] * SMALL)
+    if family == "gpt2":
+        vocab = replace(vocab, pre="gpt-2", scores=None)
+    assert tokenizer_runner(vocab).ends() == [1, 7, 9, 10, 11]
+
+
 @pytest.mark.parametrize("pre, good", [("", True), ("gemma4", True), ("default", True), ("qwen2", False)])
 def test_gemma4_pre(tokenizer_runner, pre, good):
     if good:
@@ -342,6 +387,7 @@ def test_counts_must_agree(tokenizer_runner):
         ("bos", "bos_token_id"),
         ("eos", "eos_token_id"),
         ("eot", "eot_token_id"),
+        ("eom", "eom_token_id"),
         ("unk", "unknown_token_id"),
         ("pad", "padding_token_id"),
         ("mask", "mask_token_id"),

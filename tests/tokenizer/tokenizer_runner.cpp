@@ -61,6 +61,7 @@ struct Vocabulary {
         if (key == "bos") data.bos = n;
         else if (key == "eos") data.eos = n;
         else if (key == "eot") data.eot = n;
+        else if (key == "eom") data.eom = n;
         else if (key == "unk") data.unk = n;
         else if (key == "pad") data.pad = n;
         else if (key == "mask") data.mask = n;

@@ -19,7 +19,7 @@ from ..errors import ModelFileError, PillionError, UsageError
 from ..model import Model
 from .architecture import Architecture, architecture_of
 from .checkpoint import Checkpoint, Source
-from .values import FILE_TYPES, OUTTYPES, ValueConverter, stored_type
+from .values import FILE_TYPES, FLOATS, OUTTYPES, ValueConverter, stored_type
 from .vocabulary import write_tokenizer
 from .writer import GgufFile
 
@@ -61,8 +61,8 @@ def convert(
     name: general.name; None: the folder's.
     progress: called as progress(done_bytes, total_bytes) of the checkpoint; what it raises ends the conversion.
 
-    Tensors stream through in slices of some MB. The file appears under its name when it is complete and has been opened; a run
-    that fails leaves nothing behind. Raises ModelFileError (a bad checkpoint, no space), UnsupportedModelError, UsageError.
+    What config.json and the list of tensors rule out is refused before anything is written. Tensors stream through in slices of
+    some MB. The file appears under its name when it is complete and has been opened; a run that fails leaves nothing behind. Raises ModelFileError (a bad checkpoint, no space), UnsupportedModelError, UsageError.
     """
     if outtype not in OUTTYPES:
         raise UsageError(f"outtype is {outtype!r}; it must be one of {', '.join(OUTTYPES)}")
@@ -75,7 +75,9 @@ def convert(
         architecture = architecture_of(source)
         kind = source.main_type() if outtype == "auto" else outtype
         report = Report(target, architecture.name, kind)
-        planned = _plan(source, architecture, report)
+        with _sound(folder, f"{architecture.name} model"):
+            planned = _plan(source, architecture, report)
+            keys = _keys(source, architecture)
 
     with GgufFile(target, architecture.name) as file:
         with _sound(folder, f"{architecture.name} model"):
@@ -88,7 +90,7 @@ def convert(
                     "general.quantization_version": 2,
                 }
             )
-            file.write_keys(_keys(source, architecture))
+            file.write_keys(keys)
             write_tokenizer(file, source, architecture)
             if masked_embedding:
                 file.write_keys(architecture.masked_embedding(source))
@@ -99,7 +101,7 @@ def convert(
                 file.add(tensor_name, values.shape, "f32")
             for tensor_name, tensor in planned.items():
                 file.add(tensor_name, tensor.shape, stored_type(tensor_name, tensor.shape, kind))
-            file.begin_data()
+            file.begin_data(_check)
         for values in extra.values():
             file.write(values.tobytes())
             file.end_tensor()
@@ -134,7 +136,7 @@ def _keys(source: Checkpoint, architecture: Architecture) -> dict[str, Any]:
     keys = architecture.keys(source)
     for name, value in keys.items():
         for one in value if isinstance(value, list) else [value]:
-            if not 0 <= one < 2**32:
+            if isinstance(one, (int, float)) and not 0 <= one < 2**32:
                 raise ModelFileError(f"{source.folder}: config.json gives {name} the value {one}")
     return {f"{architecture.name}.{name}": value for name, value in keys.items()}
 
@@ -148,11 +150,17 @@ def _plan(source: Checkpoint, architecture: Architecture, report: Report) -> dic
             if reason:
                 report.skipped[reason] = report.skipped.get(reason, 0) + 1
         elif name in planned:
-            raise ModelFileError(f"{source.folder}: tensors {planned[name].name} and {tensor.name} would both become {name}")
+            raise ModelFileError(f"{source.folder}: tensors {planned[name].spelled} and {tensor.spelled} would both become {name}")
         else:
             planned[name] = tensor
     if not planned:
         raise ModelFileError(f"{source.folder}: no tensor of a {architecture.name} text model in it")
+    architecture.check_tensors(source, planned)
+    for tensor in planned.values():
+        if tensor.dtype.startswith("i"):
+            raise ModelFileError(f"{tensor.path}: tensor {tensor.spelled} holds integers, weights were expected")
+        if tensor.dtype not in FLOATS:
+            raise ModelFileError(f"{tensor.path}: tensor {tensor.spelled} has type {tensor.dtype}; {', '.join(FLOATS)} can be converted")
     return planned
 
 

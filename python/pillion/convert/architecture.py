@@ -6,14 +6,23 @@ import re
 from abc import ABC, abstractmethod
 from typing import Any, Optional
 
+import numpy as np
+
 from ..errors import ModelFileError, UnsupportedModelError
-from .checkpoint import Array, Checkpoint
-from .values import Change
+from .checkpoint import Array, Checkpoint, Source
+from .config import n_layers, whole
+from .values import Change, to_f32
 
 # Of multimodal checkpoints: other towers and what joins them to the text model.
 _OTHER_MODES = re.compile(r"(model\.)?(vision|audio|image|visual|multi_modal|embed_vision|embed_audio)")
-# Classes with a language head.
+# Classes with a language head, and those that are all of a model but the head.
 _WRITERS = ("ForCausalLM", "ForConditionalGeneration")
+_BASES = ("Model",)
+# One function by several names.
+_SAME = {"swish": "silu", "gelu_new": "gelu_pytorch_tanh", "gelu_fast": "gelu_pytorch_tanh"}
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+Shape = tuple[int, ...]
+_COMPARED_BYTES = 8 << 20
 _HEAD_MOST = 1 << 16
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
 
@@ -26,7 +35,8 @@ class Architecture(ABC):
     tokenizer_model: str
     """Of a tokenizer with ▁ for blanks: "gemma4" (merges) or "llama" (scores)."""
     activation: str
-    """hidden_act of the one kind that files of this architecture mean."""
+    """Of the one kind that files of this architecture mean."""
+    activation_key = "hidden_activation"
     tensors: dict[str, str]
     """Outside the layers: name there to name here."""
     layer_tensors: dict[str, str]
@@ -35,6 +45,12 @@ class Architecture(ABC):
     def keys(self, source: Checkpoint) -> dict[str, Any]:
         """Hyper-parameters, without the architecture's prefix."""
 
+    @abstractmethod
+    def shapes(self, source: Checkpoint) -> dict[str, Shape]:
+        """Every tensor that config.json makes, by the checkpoint's name; the output head apart."""
+
+    optional: frozenset[str] = frozenset()
+    """Ends of names that a checkpoint may leave out."""
     ties_by_default = True
     """Whether a checkpoint that does not say so has its output head in the embedding table."""
 
@@ -47,8 +63,8 @@ class Architecture(ABC):
 
     def place(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
         """(name in the file, "") or (None, why it is left out; "" when it travels otherwise)."""
-        if name == "lm_head.weight" and source.text.get("tie_word_embeddings", self.ties_by_default):
-            return None, "output head tied to the embedding"
+        if name in (EMBEDDING, HEAD):
+            return self.place_vocabulary(source, name)
         ours = self.file_name(name)
         if ours is not None:
             return ours, ""
@@ -56,7 +72,41 @@ class Architecture(ABC):
             return None, "vision and audio"
         if _COMPUTED.search(name):
             return None, "computed"
-        raise UnsupportedModelError(f"{source.folder}: tensor {name} is none that a {self.name} text model has")
+        raise UnsupportedModelError(
+            f"{source.folder}: tensor {source.spelled(name)} is none that a {self.name} text model has"
+        )
+
+    def place_vocabulary(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
+        """Of embedding table and output head. Tied, either may stand for both; two that differ are two, whatever config.json says."""
+        if HEAD not in source.tensors or EMBEDDING not in source.tensors:
+            return self.tensors[EMBEDDING], ""
+        if name == HEAD and self.ties(source) and _equal(source.tensors[EMBEDDING], source.tensors[HEAD]):
+            return None, "output head tied to the embedding"
+        return self.tensors[name], ""
+
+    def ties(self, source: Checkpoint) -> bool:
+        """The outermost object decides: its class has the head."""
+        return bool(source.config.get("tie_word_embeddings", self.ties_by_default))
+
+    def check_tensors(self, source: Checkpoint, planned: dict[str, Source]) -> None:
+        """Nothing missing, nothing of another shape, nothing too many; raises ModelFileError by the checkpoint's own names."""
+        shapes = self.shapes(source)
+        table = next((name for name in (EMBEDDING, HEAD) if name in source.tensors), EMBEDDING)
+        if table != EMBEDDING and self.ties(source):
+            shapes[HEAD] = shapes.pop(EMBEDDING)
+        elif HEAD in source.tensors:
+            shapes[HEAD] = shapes[EMBEDDING]
+        elif EMBEDDING in source.tensors and not self.ties(source):
+            raise ModelFileError(
+                f"{source.folder}: tensor {HEAD} is missing, and tie_word_embeddings is false in config.json"
+            )
+        for name, shape in shapes.items():
+            _check_shape(source, name, shape, self.optional)
+        for tensor in planned.values():
+            if tensor.name not in shapes:
+                raise ModelFileError(
+                    f"{source.folder}: tensor {tensor.spelled} has no place in the model that config.json describes"
+                )
 
     def computed_tensors(self, source: Checkpoint) -> dict[str, Array]:
         """f32 tensors that the file has and the checkpoint has not."""
@@ -75,32 +125,89 @@ class Architecture(ABC):
         return {}
 
 
+def _equal(one: Source, other: Source) -> bool:
+    """The same values, whatever their types."""
+    if one.shape != other.shape:
+        return False
+    if (one.path, one.offset) == (other.path, other.offset):
+        return True
+    rows = _COMPARED_BYTES // max(1, 4 * one.width)
+    sizes = [max(1, rows) * tensor.width * (tensor.n_bytes // int(np.prod(tensor.shape))) for tensor in (one, other)]
+    return all(
+        np.array_equal(to_f32(a, one.dtype), to_f32(b, other.dtype))
+        for a, b in zip(one.slices(sizes[0]), other.slices(sizes[1]))
+    )
+
+
+def _check_shape(source: Checkpoint, name: str, shape: Shape, optional: frozenset[str]) -> None:
+    tensor = source.tensors.get(name)
+    if tensor is None:
+        if not any(name.endswith(end) for end in optional):
+            raise ModelFileError(f"{source.folder}: tensor {source.spelled(name)} is missing, config.json makes it {list(shape)}")
+        return
+    if tensor.shape == shape or (tensor.shape == () and shape == (1,)):
+        return
+    if name in (EMBEDDING, HEAD) and tensor.shape[1:] == shape[1:]:
+        what = "the embedding table" if name == EMBEDDING else "the output head"
+        raise ModelFileError(
+            f"{source.folder}: vocab_size is {shape[0]}, {what} has {tensor.shape[0]} rows (tensor {tensor.spelled})"
+        )
+    raise ModelFileError(
+        f"{tensor.path}: tensor {tensor.spelled} has shape {list(tensor.shape)}, config.json makes it {list(shape)}"
+    )
+
+
 def common_keys(source: Checkpoint) -> dict[str, Any]:
     """What all architectures call the same."""
     text = source.text
+    heads = text.whole("num_attention_heads")
+    kv_heads = text.get("num_key_value_heads")
     return {
-        "block_count": int(text["num_hidden_layers"]),
-        "context_length": int(text["max_position_embeddings"]),
-        "embedding_length": int(text["hidden_size"]),
-        "feed_forward_length": int(text["intermediate_size"]),
-        "attention.head_count": int(text["num_attention_heads"]),
-        "attention.head_count_kv": int(text["num_key_value_heads"]),
-        "attention.layer_norm_rms_epsilon": float(text["rms_norm_eps"]),
+        "block_count": n_layers(text),
+        "context_length": text.whole("max_position_embeddings"),
+        "embedding_length": text.whole("hidden_size"),
+        "feed_forward_length": text.whole("intermediate_size"),
+        "attention.head_count": heads,
+        "attention.head_count_kv": heads if kv_heads is None else whole(kv_heads, "num_key_value_heads"),
+        "attention.layer_norm_rms_epsilon": text.number("rms_norm_eps"),
     }
 
 
 def head_size(source: Checkpoint) -> int:
     """head_dim, or what follows from the width."""
     text = source.text
-    return sound_head_size(text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"])
+    given = text.get("head_dim")
+    return sound_head_size(text.whole("hidden_size") // text.whole("num_attention_heads") if given is None else given)
 
 
 def sound_head_size(given: Any) -> int:
     """Tables are made of this size before any tensor is compared with it."""
-    size = int(given)
-    if not 1 <= size <= _HEAD_MOST:
+    size = whole(given, "head_dim", 1, 1 << 62)
+    if size > _HEAD_MOST:
         raise ModelFileError(f"config.json has heads of size {size}, allowed are 1 to {_HEAD_MOST}")
     return size
+
+
+def block_shapes(layer: int, width: int, q: int, kv: int, ff: int) -> dict[str, Shape]:
+    """What the layers of all architectures have: projections, and a norm before either branch."""
+    block = f"model.layers.{layer}."
+    return {
+        f"{block}self_attn.q_proj.weight": (q, width),
+        f"{block}self_attn.k_proj.weight": (kv, width),
+        f"{block}self_attn.v_proj.weight": (kv, width),
+        f"{block}self_attn.o_proj.weight": (width, q),
+        f"{block}mlp.gate_proj.weight": (ff, width),
+        f"{block}mlp.up_proj.weight": (ff, width),
+        f"{block}mlp.down_proj.weight": (width, ff),
+        f"{block}input_layernorm.weight": (width,),
+        f"{block}post_attention_layernorm.weight": (width,),
+    }
+
+
+def ends_shapes(source: Checkpoint) -> dict[str, Shape]:
+    """Embedding table and last norm."""
+    width = source.text.whole("hidden_size")
+    return {EMBEDDING: (source.text.whole("vocab_size"), width), "model.norm.weight": (width,)}
 
 
 def architecture_of(source: Checkpoint) -> Architecture:
@@ -122,7 +229,7 @@ def architecture_of(source: Checkpoint) -> Architecture:
     }
     kind = source.config["model_type"]
     classes = ", ".join(map(str, source.config.get("architectures") or ["?"]))
-    if kind in known and classes != "?" and not classes.endswith(_WRITERS):
+    if kind in known and classes != "?" and not classes.endswith((*_WRITERS, *_BASES)):
         raise UnsupportedModelError(f"{source.folder}: class {classes} writes no text; {' and '.join(_WRITERS)} classes do")
     if kind not in known:
         raise UnsupportedModelError(
@@ -135,20 +242,16 @@ def architecture_of(source: Checkpoint) -> Architecture:
 
 def _refuse_what_is_lost(source: Checkpoint, architecture: Architecture) -> None:
     """What config.json may say and a file cannot: converted all the same, it would be another model."""
-    text, table = source.text, source.tensors.get("model.embed_tokens.weight")
-    given = text.get("hidden_activation") or text.get("hidden_act") or architecture.activation
+    text = source.text
+    given = text.get(architecture.activation_key, architecture.activation)
+    bidirectional = text.get("use_bidirectional_attention")
     losses = {
-        "quantization_config": source.config.get("quantization_config") is not None,
         "attention_bias": bool(text.get("attention_bias")),
         "mlp_bias": bool(text.get("mlp_bias")),
         "attn_logit_softcapping": bool(text.get("attn_logit_softcapping")),
-        "use_bidirectional_attention": text.get("use_bidirectional_attention") == "all",
-        f"hidden_activation {given!r}": given != architecture.activation,
+        "use_bidirectional_attention": bool(bidirectional) and bidirectional != "vision",
+        f"{architecture.activation_key} {given!r}": _SAME.get(given, given) != architecture.activation,
     }
     for name, lost in losses.items():
         if lost:
             raise UnsupportedModelError(f"{source.folder}: config.json sets {name}, which a {architecture.name} file cannot say")
-    if table is not None and text.get("vocab_size", table.shape[0]) != table.shape[0]:
-        raise ModelFileError(
-            f"{source.folder}: vocab_size is {text['vocab_size']}, the embedding table has {table.shape[0]} rows"
-        )

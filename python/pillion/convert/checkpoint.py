@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelFileError, ModelNotFoundError
+from .config import text_config, whole_config
+from .foreign import no_weights, refuse_adapter, refuse_adapter_tensor, refuse_pointer, refuse_quantised
+from .names import plain
 
 Array = npt.NDArray[Any]
 
@@ -20,14 +23,8 @@ Array = npt.NDArray[Any]
 _TYPES = {"F32": ("<f4", "f32"), "F16": ("<f2", "f16"), "BF16": ("<u2", "bf16"), "I64": ("<i8", "i64"), "I32": ("<i4", "i32")}
 _HEADER_MOST = 100 << 20
 _SHARDS_MOST = 10_000
-_PREFIXES = {"model.language_model.": "model.", "language_model.model.": "model.", "language_model.lm_head.": "lm_head."}
-
-
-class Config(dict[str, Any]):
-    """A JSON object whose missing keys are one sentence."""
-
-    def __missing__(self, key: str) -> Any:
-        raise ModelFileError(f"config.json has no {key!r}, which this model needs")
+# Beside a model's weights: an adapter's, a training program's, and the same weights in their maker's own format.
+_STRAY = ("adapter_", "optimizer", "scheduler", "consolidated", "training_")
 
 
 @dataclass(frozen=True)
@@ -35,12 +32,15 @@ class Source:
     """A tensor in a file."""
 
     name: str
+    """As a class with a language head calls it (names.py)."""
     shape: tuple[int, ...]
     dtype: str
-    """f32, f16, bf16, i64 or i32"""
+    """f32, f16, bf16, i64, i32, or another type as safetensors spells it, which has no values here"""
     path: Path
     offset: int
     n_bytes: int
+    spelled: str = ""
+    """As the file calls it."""
 
     @property
     def width(self) -> int:
@@ -57,7 +57,7 @@ class Source:
                 rows = min(step, n_rows - first)
                 values = np.fromfile(file, kind, rows * self.width)
                 if values.size != rows * self.width:
-                    raise ModelFileError(f"{self.path}: the file ends inside tensor {self.name}")
+                    raise ModelFileError(f"{self.path}: the file ends inside tensor {self.spelled}")
                 yield values.reshape(rows, self.width)
 
     def array(self) -> Array:
@@ -72,24 +72,38 @@ class Checkpoint:
         if not folder.is_dir():
             raise ModelNotFoundError(f"{folder}: no such folder; a checkpoint is a folder with config.json and *.safetensors")
         self.folder = folder
-        self.config = Config(self.json("config.json"))
-        text = self.config.get("text_config")
-        self.text = Config(text) if isinstance(text, dict) else self.config
+        refuse_adapter(folder)
+        self.config = whole_config(self.json("config.json"))
+        self.text = text_config(self.config)
         self.tensors: dict[str, Source] = {}
-        for path in self._shards():
+        index = self._index()
+        for path in self._shards(index):
+            refuse_pointer(path)
             for tensor in _header(path):
+                refuse_adapter_tensor(path, tensor.spelled)
                 if tensor.name in self.tensors:
                     other = self.tensors[tensor.name].path.name
-                    raise ModelFileError(f"{path}: tensor {tensor.name} is in {other} too")
+                    raise ModelFileError(f"{path}: tensor {tensor.spelled} is in {other} too")
                 self.tensors[tensor.name] = tensor
-        for name in self._index():
-            if _short(name) not in self.tensors:
+        for name in index:
+            if plain(name) not in self.tensors:
                 raise ModelFileError(f"{folder}: the index names tensor {name}, which no shard holds")
+        refuse_quantised(folder, self.config, {tensor.spelled: tensor.dtype for tensor in self.tensors.values()})
+
+    def spelled(self, name: str) -> str:
+        """What the checkpoint calls a tensor, or would call it beside its others."""
+        if name in self.tensors:
+            return self.tensors[name].spelled
+        for other in self.tensors.values():
+            if name.startswith("model.") and other.name.startswith("model.") and other.spelled.endswith(other.name[6:]):
+                return other.spelled[: len(other.spelled) - len(other.name[6:])] + name[6:]
+        return name
 
     def json(self, name: str, needed: bool = True) -> dict[str, Any]:
         """A JSON object of the folder; {} when it may be missing."""
         path = self.folder / name
         try:
+            refuse_pointer(path)
             found = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             if needed:
@@ -110,7 +124,7 @@ class Checkpoint:
         """The float type of most bytes."""
         sizes: dict[str, int] = {}
         for tensor in self.tensors.values():
-            if not tensor.dtype.startswith("i"):
+            if tensor.dtype in ("f32", "f16", "bf16"):
                 sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.n_bytes
         return max(sizes, key=sizes.__getitem__, default="bf16")
 
@@ -124,32 +138,43 @@ class Checkpoint:
         return keys
 
     def _index(self) -> dict[str, str]:
-        """{tensor: shard}, where the checkpoint has such a list."""
+        """{tensor: shard}, where the checkpoint has such a list and no single file, which goes before it."""
+        if (self.folder / "model.safetensors").exists():
+            return {}
         found = self.json("model.safetensors.index.json", needed=False).get("weight_map", {})
         return {str(name): str(shard) for name, shard in found.items()}
 
-    def _shards(self) -> list[Path]:
-        index = self._index()
+    def _shards(self, index: dict[str, str]) -> list[Path]:
         if index:
             paths = [self.folder / name for name in sorted(set(index.values()))]
+        elif (self.folder / "model.safetensors").exists():
+            return [self.folder / "model.safetensors"]
         else:
-            paths = sorted(self.folder.glob("*.safetensors"))
-            for path in [path for path in paths if "-of-" in path.name]:
-                count = path.stem.rsplit("-of-", 1)[1]
-                stem = path.stem.rsplit("-of-", 1)[0].rsplit("-", 1)[0]
-                if count.isdecimal() and int(count) > _SHARDS_MOST:
-                    raise ModelFileError(f"{path}: its name says one of {count} shards, the limit is {_SHARDS_MOST}")
-                if count.isdecimal():
-                    paths += [self.folder / f"{stem}-{i + 1:05}-of-{count}.safetensors" for i in range(int(count))]
-            paths = sorted(set(paths))
+            paths = _unlisted(self.folder)
         missing = [path.name for path in paths if not path.exists()]
         if missing:
             raise ModelNotFoundError(
                 f"{self.folder}: {len(missing)} of {len(paths)} shards are missing: {', '.join(missing[:4])}"
             )
         if not paths:
-            raise ModelNotFoundError(f"{self.folder}: no *.safetensors in it")
+            raise no_weights(self.folder)
         return paths
+
+
+def _unlisted(folder: Path) -> list[Path]:
+    """The weights of a folder without an index: all its files, but for strays beside them, and the rest of what their names count."""
+    every = sorted(folder.glob("*.safetensors"))
+    paths = [path for path in every if not path.name.startswith(_STRAY)]
+    if every and not paths:
+        raise ModelNotFoundError(f"{folder}: {every[0].name} holds no weights as transformers names them, and no other file does")
+    for path in [path for path in paths if "-of-" in path.name]:
+        count = path.stem.rsplit("-of-", 1)[1]
+        stem = path.stem.rsplit("-of-", 1)[0].rsplit("-", 1)[0]
+        if count.isdecimal() and int(count) > _SHARDS_MOST:
+            raise ModelFileError(f"{path}: its name says one of {count} shards, the limit is {_SHARDS_MOST}")
+        if count.isdecimal():
+            paths += [folder / f"{stem}-{i + 1:05}-of-{count}.safetensors" for i in range(int(count))]
+    return sorted(set(paths))
 
 
 def _header(path: Path) -> Iterator[Source]:
@@ -171,22 +196,13 @@ def _header(path: Path) -> Iterator[Source]:
 
 
 def _source(path: Path, name: str, kind: str, shape: list[int], data: int, begin: int, end: int, size: int) -> Source:
-    if kind not in _TYPES:
-        raise ModelFileError(f"{path}: tensor {name} has type {kind}; {', '.join(_TYPES)} can be converted")
-    numpy_kind, dtype = _TYPES[kind]
-    expected = int(np.prod(shape, dtype=object)) * np.dtype(numpy_kind).itemsize
-    if any(n < 1 for n in shape) or end - begin != expected:
-        raise ModelFileError(f"{path}: tensor {name} of shape {shape} and type {kind} has {end - begin} bytes, not {expected}")
+    numpy_kind, dtype = _TYPES.get(kind, ("", kind))
+    if numpy_kind:
+        expected = int(np.prod(shape, dtype=object)) * np.dtype(numpy_kind).itemsize
+        if any(n < 1 for n in shape) or end - begin != expected:
+            raise ModelFileError(f"{path}: tensor {name} of shape {shape} and type {kind} has {end - begin} bytes, not {expected}")
     if begin < 0:
         raise ModelFileError(f"{path}: tensor {name} begins {-begin} bytes before the data")
     if data + end > size:
         raise ModelFileError(f"{path}: tensor {name} ends at byte {data + end}, the file has {size}; it is cut off")
-    return Source(_short(name), tuple(shape), dtype, path, data + begin, end - begin)
-
-
-def _short(name: str) -> str:
-    """Without the prefix of multimodal checkpoints."""
-    for prefix, ours in _PREFIXES.items():
-        if name.startswith(prefix):
-            return ours + name[len(prefix) :]
-    return name
+    return Source(plain(name), tuple(shape), dtype, path, data + begin, end - begin, name)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any, Optional
 
 import numpy as np
 
-from ..errors import UnsupportedModelError
-from .architecture import Architecture, common_keys, head_size
+from .architecture import Architecture, Shape, block_shapes, common_keys, ends_shapes, head_size
 from .checkpoint import Array, Checkpoint
+from .config import n_layers
 from .gemma4 import Gemma4
+from .rope import divisors, flat_rope
 from .values import Change
+
+_ROPES = ("default", "linear", "llama3")
 
 
 class Llama(Architecture):
@@ -21,6 +23,7 @@ class Llama(Architecture):
     name = "llama"
     tokenizer_model = "llama"
     activation = "silu"
+    activation_key = "hidden_act"
     ties_by_default = False
     tensors = {name: Gemma4.tensors[name] for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")}
     layer_tensors = {
@@ -30,41 +33,36 @@ class Llama(Architecture):
     }
 
     def keys(self, source: Checkpoint) -> dict[str, Any]:
-        text = source.text
+        text, size = source.text, head_size(source)
         keys = common_keys(source)
-        keys["rope.freq_base"] = float(_rope(source)["rope_theta"])
-        keys["rope.dimension_count"] = head_size(source)
-        keys["vocab_size"] = int(text["vocab_size"])
-        rope = _rope(source)
-        kind = rope.get("rope_type") or rope.get("type") or "default"
-        if kind == "linear":
-            keys["rope.scaling.type"], keys["rope.scaling.factor"] = "linear", float(rope["factor"])
-        elif kind not in ("default", "llama3"):
-            raise UnsupportedModelError(
-                f"{source.folder}: rope_type {kind!r} is unknown for llama; default, linear and llama3 are known"
-            )
+        if size * keys["attention.head_count"] != keys["embedding_length"]:
+            keys["attention.key_length"] = keys["attention.value_length"] = size
+        rope = flat_rope(text)
+        stretched = divisors(rope, size, str(source.folder), _ROPES)
+        keys["rope.freq_base"] = rope["rope_theta"]
+        keys["rope.dimension_count"] = size
+        keys["vocab_size"] = text.whole("vocab_size")
+        if rope["rope_type"] == "linear":
+            keys["rope.scaling.type"], keys["rope.scaling.factor"] = "linear", float(stretched[0])
         return keys
 
+    def shapes(self, source: Checkpoint) -> dict[str, Shape]:
+        text, size, keys = source.text, head_size(source), common_keys(source)
+        q, kv = (keys[f"attention.{name}"] * size for name in ("head_count", "head_count_kv"))
+        shapes = ends_shapes(source)
+        for layer in range(n_layers(text)):
+            shapes.update(block_shapes(layer, text.whole("hidden_size"), q, kv, keys["feed_forward_length"]))
+        return shapes
+
     def computed_tensors(self, source: Checkpoint) -> dict[str, Array]:
-        """Llama 3's stretched frequencies: short waves stay, long ones are divided by `factor`, between them it is blended."""
-        rope = _rope(source)
-        if (rope.get("rope_type") or rope.get("type")) != "llama3":
+        """Llama 3's stretched frequencies."""
+        rope = flat_rope(source.text)
+        if rope["rope_type"] != "llama3":
             return {}
-        size = head_size(source)
-        wavelength = 2 * math.pi * float(rope["rope_theta"]) ** (np.arange(0, size, 2) / size)
-        low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
-        turns = float(rope["original_max_position_embeddings"]) / wavelength
-        smooth = np.clip((turns - low) / (high - low), 0, 1)
-        return {"rope_freqs.weight": (1 / ((1 - smooth) / float(rope["factor"]) + smooth)).astype(np.float32)}
+        return {"rope_freqs.weight": divisors(rope, head_size(source), str(source.folder), _ROPES)}
 
     def change_of(self, source: Checkpoint, name: str) -> Optional[Change]:
         if not re.search(r"attn_[qk]\.weight$", name):
             return None
         half = head_size(source) // 2
         return lambda bits: bits.reshape(-1, 2, half, bits.shape[1]).swapaxes(1, 2).reshape(bits.shape)
-
-
-def _rope(source: Checkpoint) -> dict[str, Any]:
-    """Its parameters, in the older and the newer spelling."""
-    text = source.text
-    return text.get("rope_parameters") or {"rope_theta": text.get("rope_theta", 10000.0), **(text.get("rope_scaling") or {})}

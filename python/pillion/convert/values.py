@@ -15,6 +15,7 @@ from ..errors import ModelFileError, UsageError
 from .checkpoint import Array, Source
 
 OUTTYPES = ("auto", "f32", "f16", "bf16", "q8_0")
+FLOATS = ("f32", "f16", "bf16")
 FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}
 """general.file_type"""
 
@@ -72,13 +73,13 @@ def to_f32(bits: Array, dtype: str) -> Array:
 def _convert(tensor: Source, bits: Array, into: str, first_row: int) -> Array:
     """Bytes as the file holds them."""
     if tensor.dtype.startswith("i"):
-        raise ModelFileError(f"{tensor.path}: tensor {tensor.name} holds integers, weights were expected")
+        raise ModelFileError(f"{tensor.path}: tensor {tensor.spelled} holds integers, weights were expected")
     # bf16 is no type of NumPy's: all bits of the exponent set
     broken = (bits & 0x7FFF) >= 0x7F80 if bits.dtype == np.uint16 else ~np.isfinite(bits)
     if broken.any():
         row, column = np.argwhere(broken)[0]
         value = to_f32(bits[row : row + 1], tensor.dtype)[0, column]
-        raise ModelFileError(f"{tensor.path}: tensor {tensor.name}, row {first_row + row}, column {column} is {value}")
+        raise ModelFileError(f"{tensor.path}: tensor {tensor.spelled}, row {first_row + row}, column {column} is {value}")
     same = into == tensor.dtype and (bits.dtype == np.uint16) == (into == "bf16")
     if same:
         return _bytes(bits)
@@ -90,7 +91,7 @@ def _convert(tensor: Source, bits: Array, into: str, first_row: int) -> Array:
             halves = values.astype(np.float16)
         if not np.isfinite(halves).all():
             largest = float(np.abs(values).max())
-            raise ModelFileError(f"{tensor.path}: tensor {tensor.name} has values up to {largest:g}, f16 ends at 65504; use bf16")
+            raise ModelFileError(f"{tensor.path}: tensor {tensor.spelled} has values up to {largest:g}, f16 ends at 65504; use bf16")
         return _bytes(halves)
     import gguf
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Optional
 
 from ..errors import ModelFileError, UnsupportedModelError
-from .architecture import Architecture
+from .architecture import EMBEDDING, HEAD, Architecture
 from .checkpoint import Checkpoint
+from .config import end_ids
 from .writer import GgufFile
 
 # Control tokens of the chat form that users want to see printed.
 _VISIBLE = {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>'}
-_ENDS = {"<eos>", "<turn|>", "<|tool_response>"}
+# Ends that readers of a "gemma4" tokenizer know by their text.
+_GEMMA4_ENDS = {"<eos>", "<turn|>", "<|tool_response>"}
+_MESSAGE_ENDS = {"<|eom_id|>", "<|eom|>"}
+_TURN_ENDS = {"<turn|>", "<end_of_turn>", "<|im_end|>", "<|eot_id|>", "<|eot|>", "<|end|>"}
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 _NAMES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "mask": "mask"}
 _NO_SCORE = -1000.0
@@ -64,10 +68,7 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
     keys["tokenizer.ggml.add_sep_token"] = False
     keys["tokenizer.ggml.add_space_prefix"] = kind == "llama" and _puts_a_blank_in_front(tokenizer)
     generation = source.json("generation_config.json", needed=False)
-    ends = generation.get("eos_token_id")
-    for token in ends if isinstance(ends, list) else []:  # a file can name one end beside eos; Gemma's are known by their text
-        if token != named.get("eos") and 0 <= token < len(tokens) and tokens[token] not in _ENDS:
-            keys.setdefault("tokenizer.ggml.eot_token_id", int(token))
+    keys.update(_ends(source, generation, named.get("eos"), tokens, _GEMMA4_ENDS if kind == "gemma4" else set()))
     suppressed = generation.get("suppress_tokens")
     if suppressed:
         keys["tokenizer.ggml.suppress_tokens"] = [int(token) for token in suppressed]
@@ -98,7 +99,7 @@ def _vocabulary(source: Checkpoint, tokenizer: dict[str, Any]) -> tuple[dict[str
 def _tokens(source: Checkpoint, ids: dict[str, int], added: dict[str, dict[str, Any]]) -> list[str]:
     """Pieces by id, as many as the embedding table has rows. Gaps get a name nothing else has; added tokens beyond the table,
     as the image token of small Gemma 3 models, are left out."""
-    table = source.tensors.get("model.embed_tokens.weight")
+    table = source.tensors.get(EMBEDDING) or source.tensors.get(HEAD)
     n_rows = table.shape[0] if table else len(ids)
     for piece in [piece for piece in added if ids[piece] >= n_rows]:
         del ids[piece]
@@ -121,10 +122,45 @@ def _named(source: Checkpoint, settings: dict[str, Any], ids: dict[str, int]) ->
     for name in _NAMES:
         piece = settings.get(f"{name}_token")
         piece = piece.get("content") if isinstance(piece, dict) else piece
-        token = ids.get(piece) if isinstance(piece, str) else source.text.get(f"{name}_token_id")
-        if isinstance(token, int) and token in ids.values():
+        token = ids.get(piece) if isinstance(piece, str) else _id_of(source, f"{name}_token_id")
+        if token is not None and token in ids.values():
             found[name] = token
     return found
+
+
+def _id_of(source: Checkpoint, key: str) -> Optional[int]:
+    """The number that config.json has there; of a list the first."""
+    for part in (source.text, source.config):
+        given = part.get(key)
+        given = given[0] if isinstance(given, list) and given else given
+        if isinstance(given, int) and not isinstance(given, bool):
+            return given
+    return None
+
+
+def _ends(
+    source: Checkpoint, generation: dict[str, Any], eos: Any, tokens: list[str], known: set[str]
+) -> dict[str, Any]:
+    """Keys of the tokens that end a generation beside eos. A file has one key for the end of a turn and one for the end of a message;
+    where these cannot name all, eos_token_ids lists every one. generation_config.json goes before config.json."""
+    config = source.config if source.config.get("eos_token_id") is not None else source.text
+    listed = [token for token in end_ids(generation) or end_ids(config) if 0 <= token < len(tokens)]
+    more = [token for token in dict.fromkeys(listed) if token != eos and tokens[token] not in known]
+    if not more:
+        return {}
+    keys: dict[str, Any] = {}
+    if eos is None:
+        keys["tokenizer.ggml.eos_token_id"] = eos = more.pop(0)
+    message = next((token for token in more if tokens[token] in _MESSAGE_ENDS), None)
+    others = [token for token in more if token != message]
+    turn = next((token for token in others if tokens[token] in _TURN_ENDS), others[0] if others else None)
+    if turn is not None:
+        keys["tokenizer.ggml.eot_token_id"] = turn
+    if message is not None:
+        keys["tokenizer.ggml.eom_token_id"] = message
+    if any(token not in (turn, message) for token in more):
+        keys["tokenizer.ggml.eos_token_ids"] = [eos, *more]
+    return keys
 
 
 def _template_begins_with(tokenizer: dict[str, Any], tokens: list[str], bos: Any) -> bool:

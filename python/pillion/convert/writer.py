@@ -26,6 +26,7 @@ class GgufFile:
         self._gguf = gguf
         self._writer = gguf.GGUFWriter(None, architecture)
         self._data: Optional[BinaryIO] = None
+        self._sizes: list[int] = []
         self._place = appearing(path)
 
     def __enter__(self) -> GgufFile:
@@ -61,16 +62,22 @@ class GgufFile:
         quantization = self._gguf.GGMLQuantizationType[kind.upper()]
         block, block_bytes = self._gguf.GGML_QUANT_SIZES[quantization]
         n_bytes = int(np.prod(shape)) // block * block_bytes
+        self._sizes.append(n_bytes)
         self._writer.add_tensor_info(name, list(shape) or [1], np.dtype(np.float32), n_bytes, raw_dtype=quantization)
 
-    def begin_data(self) -> None:
-        """Keys and tensor list are complete."""
+    def begin_data(self, check: Callable[[Path], None]) -> None:
+        """Keys and tensor list are complete. `check` looks at them in a file of the final length, before any tensor is written."""
         self._writer.write_header_to_file(path=self._temporary)
         self._writer.write_kv_data_to_file()
         self._writer.write_ti_data_to_file()
         self._writer.close()
         self._data = self._temporary.open("ab")
         self.end_tensor()
+        self._data.flush()
+        begin = self._data.tell()
+        os.truncate(self._temporary, begin + sum(size + -size % _ALIGNMENT for size in self._sizes))
+        self._check(check)
+        os.truncate(self._temporary, begin)
 
     def write(self, data: Any) -> None:
         """Bytes of the present tensor."""
@@ -88,8 +95,11 @@ class GgufFile:
         os.fsync(self._data.fileno())
         size = self._data.tell()
         self._data.close()
+        self._check(check)
+        return size
+
+    def _check(self, check: Callable[[Path], None]) -> None:
         try:
             check(self._temporary)
         except ModelFileError as error:
             raise type(error)(str(error).replace(str(self._temporary), str(self._path)), error.code) from None
-        return size

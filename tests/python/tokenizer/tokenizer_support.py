@@ -101,6 +101,7 @@ GGUF_IDS = {
     "bos_token_id": "bos",
     "eos_token_id": "eos",
     "eot_token_id": "eot",
+    "eom_token_id": "eom",
     "unknown_token_id": "unk",
     "padding_token_id": "pad",
     "mask_token_id": "mask",

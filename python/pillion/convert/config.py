@@ -1,0 +1,134 @@
+"""config.json as `transformers` reads it: what a key that is left out means, and numbers that are numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Optional, Union
+
+from ..errors import ModelFileError
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+_LAYERS_MOST, _WIDTH_MOST = 1024, 1 << 31
+_PERIOD = 6  # five sliding layers and a full one
+
+_GEMMA: dict[str, Any] = {
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-6,
+}
+_GEMMA4 = {**_GEMMA, "vocab_size": 262144, "num_hidden_layers": 30, "sliding_window": 512}
+# The defaults of the configuration classes, by the model_type of the text model.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "hidden_act": "silu",
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-6,
+    },
+    "gemma3_text": {
+        **_GEMMA,
+        "vocab_size": 262208,
+        "num_hidden_layers": 26,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+    },
+    "gemma4_text": {**_GEMMA4, "hidden_size_per_layer_input": 256},
+    "gemma4_unified_text": {**_GEMMA4, "max_position_embeddings": 262144, "sliding_window": 1024},
+}
+_ASSISTANT = {"backbone_hidden_size": 1536, "num_centroids": 2048, "centroid_intermediate_top_k": 32}
+# Classes around a text model: the model_type of its text_config.
+_WRAPPERS = {
+    "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
+    "gemma4_unified": "gemma4_unified_text",
+    "gemma4_assistant": "gemma4_text",
+    "gemma4_unified_assistant": "gemma4_unified_text",
+}
+
+
+class Config(dict[str, Any]):
+    """A JSON object whose missing keys are one sentence."""
+
+    def __missing__(self, key: str) -> Any:
+        raise ModelFileError(f"config.json has no {key!r}, which this model needs")
+
+    def whole(self, key: str, least: int = 1, most: int = _WIDTH_MOST) -> int:
+        """A whole number in its bounds; raises ModelFileError with the key, the value and the bounds."""
+        return whole(self[key], key, least, most)
+
+    def number(self, key: str) -> float:
+        """A finite number above 0; raises ModelFileError with the key and the value."""
+        return number(self[key], key)
+
+
+def whole(value: Any, name: str, least: int = 1, most: int = _WIDTH_MOST) -> int:
+    """The value when it is a whole number in its bounds; raises ModelFileError with the name, the value and the bounds."""
+    sound = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not sound or int(value) != value or not least <= value <= most:
+        raise ModelFileError(f"config.json gives {name} the value {value!r}, a whole number from {least} to {most} is needed")
+    return int(value)
+
+
+def number(value: Any, name: str) -> float:
+    """The value when it is a finite number above 0; raises ModelFileError with the name and the value."""
+    sound = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not sound or not math.isfinite(value) or value <= 0:
+        raise ModelFileError(f"config.json gives {name} the value {value!r}, a number above 0 is needed")
+    return float(value)
+
+
+def whole_config(found: dict[str, Any]) -> Config:
+    """The whole object, with what an assistant's class adds to it."""
+    assistant = str(found.get("model_type", "")).endswith("_assistant")
+    return Config({**(_ASSISTANT if assistant else {}), **found})
+
+
+def text_config(config: Config) -> Config:
+    """The part on the text model, with the defaults of its class. A class around a text model keeps it under text_config; without
+    one the object itself is taken."""
+    kind = str(config["model_type"])
+    nested = config.get("text_config") if kind in _WRAPPERS else None
+    text = nested if isinstance(nested, dict) else dict(config)
+    text_kind = _WRAPPERS.get(kind, kind)
+    return Config({**_DEFAULTS.get(text_kind, {}), **text, "model_type": text_kind})
+
+
+def n_layers(text: Config) -> int:
+    return text.whole("num_hidden_layers", 1, _LAYERS_MOST)
+
+
+def layer_types(text: Config, period: Union[int, float, None] = _PERIOD) -> list[str]:
+    """FULL or SLIDING for each layer: as listed, else every `period`-th one full."""
+    listed = text.get("layer_types")
+    if listed is None:
+        every = whole(period, "sliding_window_pattern", 1)
+        return [SLIDING if (layer + 1) % every else FULL for layer in range(n_layers(text))]
+    if not isinstance(listed, list):
+        raise ModelFileError(f"config.json gives layer_types the value {listed!r}, a list is needed")
+    if text["num_hidden_layers"] != len(listed):  # no longer than the file that lists them
+        raise ModelFileError(f"config.json has {text['num_hidden_layers']} layers and the types of {len(listed)}")
+    for kind in listed:
+        if kind not in (FULL, SLIDING):
+            raise ModelFileError(f"config.json lists a layer of type {kind!r}, {FULL} and {SLIDING} are known")
+    return list(listed)
+
+
+def end_ids(found: dict[str, Any]) -> list[int]:
+    """eos_token_id: a number, a list of them, or nothing."""
+    given = found.get("eos_token_id")
+    given = given if isinstance(given, list) else [given]
+    return [token for token in given if isinstance(token, int) and not isinstance(token, bool)]
+
+
+def softcap(text: Config, key: str) -> Optional[float]:
+    """A bound on scores, or None."""
+    return text.number(key) if text.get(key) is not None else None
