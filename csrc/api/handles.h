@@ -25,8 +25,10 @@ class Origin {
     bool is_parent() const { return forks_ != fork_count(); }
     void check(bool on_device, const char* name) const {
         if (on_device && is_parent())
-            fail(Status::device_lost, "%s lies on a device that process %d opened, which this one was forked from: open the model "
-                                      "after the fork, start processes by \"spawn\", or take device \"cpu\"", name, int(process_));
+            fail(Status::device_lost,
+                 "%s lies on a device that process %d opened, which this one was forked from: open the model in the child only, "
+                 "start processes by \"spawn\", or take device \"cpu\"",
+                 name, int(process_));
     }
 
   private:

@@ -53,13 +53,15 @@ Driver* driver_of(const std::string& device) {
 }
 
 Backend* open_module(const std::string& name, bool& known, Reason& reason) {
-    const std::string device = name == "cuda:0" ? "cuda" : name;    // one device, one backend: what shares memory must compare equal
+    // One device, one backend: what shares memory must compare equal.
+    const std::string device = name == "cuda:0" ? "cuda" : name;
     const uint32_t here = fork_count() + 1;
     Driver* const driver = driver_of(device);
     known = driver != nullptr;
     if (driver && driver->user != 0 && driver->user != here) {
-        reason.set("process %d uses its driver, and this one was forked from it: open the device after the fork, or start processes by "
-                   "\"spawn\"", int(driver->process));
+        reason.set("process %d uses its driver, and this one was forked from it: open the device in the child only, or start "
+                   "processes by \"spawn\"",
+                   int(driver->process));
         return nullptr;
     }
     for (int i = 0; i < g_n_opened; i++)
