@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable, Literal, Optional, Union, overload
 
+from ._seat import Caller, ForkLock
 from .chat import ChatTemplate, Message
 from .context import Context
 from .errors import PairingError, UsageError
@@ -147,7 +147,7 @@ class LLM:
         """The model's name in results."""
         self._template_source = chat_template
         self._template: Optional[ChatTemplate] = None
-        self._gate = threading.Lock()
+        self._gate = ForkLock()
         self._current: Callable[[], Optional[Generation]] = lambda: None
 
     def _pair_with(self, drafter: Drafter, found: bool, opening: dict[str, Any], options: dict[str, Any]) -> None:
@@ -196,7 +196,7 @@ class LLM:
         stop: a string or a list of them; the text ends before the first.
         logprobs: how many alternatives to list for each token.
         echo: put the prompt before the answer (with logprobs the prompt is scored too, which runs it a second time).
-        stream: return an iterator of chunks; leaving it early stops the work.
+        stream: return an iterator of chunks; leaving it early stops the work, and the next call of any thread takes over.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, penalty_last_n, seed,
         logit_bias, stop, draft (0 to 8 or "auto"; None: as the LLM was made). Defaults come from the file where it has them
         (`general.sampling.*`), then from `SamplingParams`.
@@ -204,12 +204,19 @@ class LLM:
         if suffix is not None:
             raise UsageError("suffix is not supported: this library does not fill in the middle")
         tokens = self._prompt_tokens(prompt)
-        generation = self.generate(tokens, max_tokens=max_tokens, logprobs=logprobs, **options)
-        completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
-        if echo:
-            completion.echo = prompt if isinstance(prompt, str) else self.tokenizer.decode(tokens)
-            completion.echo_tokens = self._score_prompt(tokens) if logprobs is not None else ()
-        return completion.chunks() if stream else completion.whole()
+        caller, generation = Caller(), None
+        try:
+            generation = self.generate(
+                tokens, max_tokens=max_tokens, logprobs=logprobs, _caller=None if stream else caller, **options
+            )
+            completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
+            if echo:
+                completion.echo = prompt if isinstance(prompt, str) else self.tokenizer.decode(tokens)
+                completion.echo_tokens = self._score_prompt(tokens) if logprobs is not None else ()
+            return completion.chunks() if stream else completion.whole()
+        finally:
+            if generation is not None:
+                generation.leave(caller)
 
     @overload
     def chat(self, messages: Sequence[Message], *, stream: Literal[False] = ..., **options: Any) -> Result: ...
@@ -253,9 +260,16 @@ class LLM:
             parser.feed(THINKING)
         tokens = self.chat_tokens(prompt)
         wanted = (top_logprobs or 0) if logprobs else None
-        generation = self.generate(tokens, max_tokens=max_tokens, logprobs=wanted, **options)
-        completion = ChatCompletion(generation, self.tokenizer, self.name, logprobs, parser)
-        return completion.chunks() if stream else completion.whole()
+        caller, generation = Caller(), None
+        try:
+            generation = self.generate(
+                tokens, max_tokens=max_tokens, logprobs=wanted, _caller=None if stream else caller, **options
+            )
+            completion = ChatCompletion(generation, self.tokenizer, self.name, logprobs, parser)
+            return completion.chunks() if stream else completion.whole()
+        finally:
+            if generation is not None:
+                generation.leave(caller)
 
     def generate(
         self,
@@ -267,6 +281,7 @@ class LLM:
         seed: Optional[int] = None,
         logit_bias: Optional[Mapping[Any, float]] = None,
         draft: Optional[Draft] = None,
+        _caller: Optional[Caller] = None,  # is inside it from the beginning
         **settings: Any,
     ) -> Generation:
         """The iterator under `complete` and `chat`: pieces of text with their token ids. Nothing runs before its first step."""
@@ -290,8 +305,9 @@ class LLM:
             pair=self.pair,
             n_draft=self.draft if draft is None else draft,
             why_no_pair=self._no_pair,
+            caller=_caller,
         )
-        with self._gate:
+        with self._gate.here():
             before = self._current()
             if before is not None:
                 before.give_way()
@@ -300,7 +316,7 @@ class LLM:
 
     def cancel(self) -> None:
         """Stops the answer in the making, from any thread, also while the prompt is read; that call raises `Cancelled`."""
-        with self._gate:
+        with self._gate.here():
             current = self._current()
         if current is not None:
             current.cancel()
