@@ -304,8 +304,8 @@ void GgufParser::read_dtype_and_size(GgufTensor& tensor) {
         out_.fail(Status::file_corrupt, "%soffset %" PRIu64 " is not a multiple of the alignment %zu", subject().c_str(), offset,
                   out_.alignment_);
     if (offset > size_)    // the exact bound is known once the data's start is: place_tensors
-        out_.fail(Status::file_corrupt, "%soffset %" PRIu64 " lies beyond the file's %zu bytes", subject().c_str(), offset,
-                  size_);
+        out_.fail(Status::file_corrupt, "%soffset %" PRIu64 " lies beyond the file's %zu bytes; the download may be incomplete",
+                  subject().c_str(), offset, size_);
     tensor.offset = size_t(offset);
 }
 

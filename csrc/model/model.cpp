@@ -9,14 +9,21 @@ namespace pillion {
 
 namespace {
 
+std::string not_used(const std::vector<std::string_view>& names) {
+    constexpr size_t kNamed = 3;
+    if (names.size() > kNamed)
+        return std::to_string(names.size()) + " tensors are unknown and not used, such as " + printable(names[0]);
+    std::string list;
+    for (const std::string_view name : names) list += (list.empty() ? "" : ", ") + printable(name);
+    return names.size() == 1 ? "tensor " + list + " is unknown and not used" : "tensors " + list + " are unknown and not used";
+}
+
 // One sentence for each kind of trouble, however often it occurs: a text model with the tensors of a vision encoder has a thousand.
 std::vector<std::string> warnings_of(const TensorReport& report, const HParams& hp) {
     std::vector<std::string> out;
     const auto more = [](size_t n) { return n > 1 ? " (and " + std::to_string(n - 1) + " more like it)" : std::string(); };
     if (!report.problems.empty()) out.push_back(report.problems[0] + more(report.problems.size()));
-    const size_t n = report.unknown.size();
-    if (n == 1) out.push_back("tensor " + printable(report.unknown[0]) + " is unknown and not used");
-    if (n > 1) out.push_back(std::to_string(n) + " tensors are unknown and not used, such as " + printable(report.unknown[0]));
+    if (!report.unknown.empty()) out.push_back(not_used(report.unknown));
     if (!hp.masked_head_problem.empty()) out.push_back(hp.masked_head_problem);
     return out;
 }

@@ -22,9 +22,9 @@ def join(part: Path, out: Path, *, progress: Optional[Callable[[int, int], objec
     part: any of the parts, which lie in one folder; or a file that was made of them by `cat`.
     progress: called as progress(done_bytes, total_bytes); what it raises ends the run.
 
-    The result is read back before it gets its name; a run that fails leaves nothing. Raises ModelNotFoundError, which names a part
-    that is missing, ModelFileError for parts that do not belong together and for a full disk, and UsageError for a model that is
-    in one file already or an `out` that is one of the parts.
+    The result is read back before it gets its name; a run that fails leaves nothing. Raises ModelNotFoundError,
+    which names a part that is missing, ModelFileError for parts that do not belong together and for a full
+    disk, and UsageError for a model that is in one file already or an `out` that is one of the parts.
     """
     names = os.fsencode(os.fspath(part)), os.fsencode(os.fspath(out))
     _run(Progress(progress), lambda user: lib.pillion_join(*names, lib.pillion_py_progress, user))
