@@ -55,7 +55,7 @@ pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_
         i.n_layers = hp.n_layers, i.n_embd = hp.n_embd, i.n_vocab = hp.n_vocab, i.n_ctx_train = hp.n_ctx_train;
         i.n_heads = hp.layers[0].n_heads, i.window = hp.window;
         i.is_drafter = m.is_drafter();
-        i.n_params = m.n_params(), i.file_bytes = m.file().file().size(), i.weight_bytes = m.weight_bytes();
+        i.n_params = m.n_params(), i.file_bytes = m.file().file_bytes(), i.weight_bytes = m.weight_bytes();
         snprintf(i.arch, sizeof i.arch, "%s", arch_name(hp.arch));
         write_info(info, size, &i, sizeof i);
     });
@@ -74,10 +74,10 @@ pillion_status pillion_file_json(const char* path, int32_t with_tensors, char* o
 pillion_status pillion_model_metadata(const pillion_model* model, const char* key, char* out, size_t capacity, size_t* needed) {
     return guard([&] {
         const GgufFile& file = need(model, "model").shared->model->file();
-        const GgufValue* v = file.find(&need(key, "key"));
+        const GgufValue* v = file.find_shown(&need(key, "key"));
         if (!v) fail(Status::invalid_argument, "%s has no metadata key %s", file.path().c_str(), printable(key).c_str());
         const bool text = !v->is_array && v->element == GgufType::string;
-        write_text(text ? std::string(file.string(key)) : to_json(*v), out, capacity, needed);
+        write_text(text ? std::string(file.string(v->key)) : to_json(*v), out, capacity, needed);
     });
 }
 

@@ -14,6 +14,8 @@ constexpr DTypeInfo kTypes[] = {
     {DType::i16, "I16", 1, 2, false},        {DType::i32, "I32", 1, 4, false},
     {DType::i64, "I64", 1, 8, false},        {DType::f64, "F64", 1, 8, false},
 };
+// No bytes: nothing that goes by it reads any.
+constexpr DTypeInfo kUnknown = {DType(UINT32_MAX), "unknown", 1, 0, false};
 }  // namespace
 
 const DTypeInfo* find_dtype(uint32_t gguf_type) {
@@ -22,6 +24,9 @@ const DTypeInfo* find_dtype(uint32_t gguf_type) {
     return nullptr;
 }
 
-const DTypeInfo& info(DType dtype) { return *find_dtype(uint32_t(dtype)); }
+const DTypeInfo& info(DType dtype) {
+    const DTypeInfo* found = find_dtype(uint32_t(dtype));
+    return found ? *found : kUnknown;
+}
 
 }  // namespace pillion

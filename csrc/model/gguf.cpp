@@ -16,7 +16,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values are copied out 
 namespace {
 
 // clang-format off
-// Tensor types of ggml that dtype.h leaves out, for the sentence only. Numbers 4, 5, 31-33 and 36-38 were withdrawn by ggml.
+// Tensor types of ggml that dtype.h leaves out, for their names only. Numbers 4, 5, 31-33 and 36-38 were withdrawn by ggml.
 constexpr struct {
     uint32_t type;
     const char* name;
@@ -36,12 +36,6 @@ constexpr int64_t kMaxElements = int64_t(1) << 62;
 // The least an entry can take: a key of one byte and a u8; a name of one byte with one dimension.
 constexpr uint64_t kMinValueBytes = 8 + 1 + 4 + 1;
 constexpr uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;
-
-const char* foreign_name(uint32_t type) {
-    for (const auto& t : kForeignTypes)
-        if (t.type == type) return t.name;
-    return "not a type known to pillion";
-}
 
 // Bytes of a fixed-size element; 0 for strings, arrays and ids that are no type.
 size_t element_bytes(uint32_t type) {
@@ -89,9 +83,23 @@ std::string_view name_of(const GgufTensor& t) { return t.name; }
 
 }    // namespace
 
+std::string gguf_tensor_type_name(DType dtype) {
+    if (const DTypeInfo* known = find_dtype(uint32_t(dtype))) return known->name;
+    for (const auto& t : kForeignTypes)
+        if (t.type == uint32_t(dtype)) return t.name;
+    return "type " + std::to_string(uint32_t(dtype));
+}
+
+std::string gguf_tensor_type_text(DType dtype) {
+    const std::string number = "type " + std::to_string(uint32_t(dtype)), name = gguf_tensor_type_name(dtype);
+    return name == number ? number : number + " (" + name + ")";
+}
+
 class GgufParser {
   public:
-    explicit GgufParser(GgufFile& out) : out_(out), data_(out.file_.data()), size_(out.file_.size()) {}
+    // What begins at byte `begin` of the file; offsets in sentences count from there.
+    GgufParser(GgufFile& out, const File& file, size_t begin)
+        : out_(out), data_(file.data() + begin), size_(file.size() - begin), begin_(begin) {}
 
     void parse() {
         read_header();
@@ -147,12 +155,14 @@ class GgufParser {
     void read_alignment();
     void read_tensors();
     void read_dtype_and_size(GgufTensor& tensor);
+    void read_size(GgufTensor& tensor, const DTypeInfo& info);
     void place_tensors();
+    void measure_unknown(const std::vector<GgufTensor*>& in_order);
     [[noreturn]] void fail_magic();
 
     GgufFile& out_;
     const uint8_t* data_;
-    size_t size_;
+    size_t size_, begin_;
     size_t at_ = 0;
     uint64_t n_values_ = 0, n_tensors_ = 0;
     const char* subject_is_ = "";
@@ -288,37 +298,35 @@ void GgufParser::read_tensors() {
 void GgufParser::read_dtype_and_size(GgufTensor& tensor) {
     const uint32_t type = number<uint32_t>("the type");
     const uint64_t offset = number<uint64_t>("the offset");
-    const DTypeInfo* info = find_dtype(type);
-    if (!info)
-        out_.fail(Status::unsupported_model,
-                  "%stype %" PRIu32
-                  " (%s) is not supported (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL, "
-                  "IQ4_XS, F64, I8 to I64)",
-                  subject().c_str(), type, foreign_name(type));
-    tensor.dtype = info->dtype;
-    if (tensor.dims[0] % info->block != 0)
-        out_.fail(Status::file_corrupt, "%sits rows hold %" PRId64 " values, type %s needs a multiple of %d", subject().c_str(),
-                  tensor.dims[0], info->name, info->block);
-    const uint64_t blocks = uint64_t(tensor.n_values()) / uint64_t(info->block);
-    if (blocks > size_ / uint64_t(info->block_bytes))
-        out_.fail(Status::file_corrupt, "%s%" PRId64 " values of type %s are more than the whole file of %zu bytes holds",
-                  subject().c_str(), tensor.n_values(), info->name, size_);
-    tensor.bytes = size_t(blocks) * size_t(info->block_bytes);
+    tensor.dtype = DType(type);
+    if (const DTypeInfo* info = find_dtype(type)) read_size(tensor, *info);
     if (offset % out_.alignment_ != 0)
         out_.fail(Status::file_corrupt, "%soffset %" PRIu64 " is not a multiple of the alignment %zu", subject().c_str(), offset,
                   out_.alignment_);
     if (offset > size_)    // the exact bound is known once the data's start is: place_tensors
-        out_.fail(Status::file_corrupt, "%soffset %" PRIu64 " lies beyond the file's %zu bytes", subject().c_str(), offset,
-                  size_);
+        out_.fail(Status::file_corrupt, "%soffset %" PRIu64 " lies beyond the file's %zu bytes; the download may be incomplete",
+                  subject().c_str(), offset, size_);
     tensor.offset = size_t(offset);
 }
 
+void GgufParser::read_size(GgufTensor& tensor, const DTypeInfo& info) {
+    if (tensor.dims[0] % info.block != 0)
+        out_.fail(Status::file_corrupt, "%sits rows hold %" PRId64 " values, type %s needs a multiple of %d", subject().c_str(),
+                  tensor.dims[0], info.name, info.block);
+    const uint64_t blocks = uint64_t(tensor.n_values()) / uint64_t(info.block);
+    if (blocks > size_ / uint64_t(info.block_bytes))
+        out_.fail(Status::file_corrupt, "%s%" PRId64 " values of type %s are more than the whole file of %zu bytes holds",
+                  subject().c_str(), tensor.n_values(), info.name, size_);
+    tensor.bytes = size_t(blocks) * size_t(info.block_bytes);
+}
+
 void GgufParser::place_tensors() {
+    out_.end_ = begin_ + at_;
     if (out_.tensors_.empty()) return;    // vocabulary-only files end here, often without padding
     const size_t padding = (out_.alignment_ - at_ % out_.alignment_) % out_.alignment_;
     if (padding > left()) out_.fail(Status::file_corrupt, "the file ends at byte %zu, before the tensor data", size_);
     const size_t start = at_ + padding;
-    std::vector<const GgufTensor*> in_order;
+    std::vector<GgufTensor*> in_order;
     in_order.reserve(out_.tensors_.size());
     for (GgufTensor& t : out_.tensors_) {
         const size_t room = size_ - start;
@@ -333,17 +341,53 @@ void GgufParser::place_tensors() {
         in_order.push_back(&t);
     }
     std::sort(in_order.begin(), in_order.end(), [](const GgufTensor* a, const GgufTensor* b) { return a->offset < b->offset; });
+    measure_unknown(in_order);
     for (size_t i = 1; i < in_order.size(); ++i)
-        if (in_order[i - 1]->offset + in_order[i - 1]->bytes > in_order[i]->offset)
+        if (in_order[i - 1]->offset + in_order[i - 1]->bytes > in_order[i]->offset || in_order[i - 1]->bytes == 0)
             out_.fail(Status::file_corrupt, "tensors %s and %s overlap", printable(in_order[i - 1]->name).c_str(),
                       printable(in_order[i]->name).c_str());
+    out_.end_ = begin_ + in_order.back()->offset + in_order.back()->bytes;
+    for (GgufTensor& t : out_.tensors_) t.offset += begin_;
+}
+
+// How many bytes a block of an unknown type takes is not known; that they end before the next tensor is.
+void GgufParser::measure_unknown(const std::vector<GgufTensor*>& in_order) {
+    for (size_t i = 0; i < in_order.size(); ++i) {
+        GgufTensor& t = *in_order[i];
+        if (!t.is_known()) t.bytes = (i + 1 < in_order.size() ? in_order[i + 1]->offset : size_) - t.offset;
+    }
+    const GgufTensor& last = *in_order.back();
+    if (last.bytes == 0)
+        out_.fail(Status::file_corrupt, "tensor %s: the file ends where it begins; the download may be incomplete",
+                  printable(last.name).c_str());
+}
+
+GgufFile GgufFile::read(const File& file, size_t begin) {
+    GgufFile out;
+    out.path_ = file.path();
+    GgufParser(out, file, begin).parse();
+    return out;
 }
 
 GgufFile GgufFile::parse(File file) {
-    GgufFile out;
-    out.file_ = std::move(file);
-    GgufParser(out).parse();
+    GgufFile out = read(file, 0);
+    out.files_.push_back(std::move(file));
     return out;
+}
+
+void GgufFile::index() {
+    sort_index(values_, key_of, by_key_);
+    sort_index(tensors_, name_of, by_name_);
+}
+
+uint64_t GgufFile::file_bytes() const {
+    uint64_t n = 0;
+    for (const File& file : files_) n += file.size();
+    return n;
+}
+
+void GgufFile::drop_all() const noexcept {
+    for (const File& file : files_) file.drop(0, file.size());
 }
 
 const GgufValue* GgufFile::find(std::string_view key) const { return find_sorted(values_, key_of, by_key_, key); }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <charconv>
+#include <set>
 #include <type_traits>
 
 #include "model/gguf.h"
@@ -54,6 +55,19 @@ size_t utf8_character(const uint8_t* p, size_t n, size_t& bad) {
 
 // C0, DEL and C1: what a terminal might obey.
 bool is_control(const uint8_t* p, size_t n) { return p[0] < 0x20 || p[0] == 0x7f || (n == 2 && p[0] == 0xc2 && p[1] < 0xa0); }
+
+// U+FFFD for bytes that are no UTF-8, and for NUL, which no C string can hold.
+std::string shown_text(std::string_view text) {
+    std::string out;
+    const auto* p = reinterpret_cast<const uint8_t*>(text.data());
+    for (size_t i = 0, bad = 0; i < text.size();) {
+        const size_t n = utf8_character(p + i, text.size() - i, bad);
+        if (n == 0 || p[i] == 0) out += "\xef\xbf\xbd";
+        else out.append(text, i, n);
+        i += n ? n : bad;
+    }
+    return out;
+}
 
 template <class Float>
 std::string float_text(Float value) {
@@ -295,6 +309,29 @@ std::vector<uint8_t> GgufFile::booleans(std::string_view key) const {
         out[i] = uint8_t(v);
     }
     return out;
+}
+
+const GgufValue* GgufFile::find_shown(std::string_view key) const {
+    if (const GgufValue* value = find(key)) return value;
+    const std::vector<std::string> shown = shown_keys();
+    for (size_t i = 0; i < shown.size(); ++i)
+        if (shown[i] == key) return &values_[i];
+    return nullptr;
+}
+
+std::vector<std::string> GgufFile::shown_keys() const {
+    std::vector<std::string> keys;
+    std::set<std::string> taken;
+    for (const GgufValue& v : values_) {
+        keys.push_back(shown_text(v.key));
+        if (keys.back() == v.key) taken.insert(keys.back());
+    }
+    for (size_t i = 0; i < keys.size(); ++i) {
+        if (keys[i] == values_[i].key) continue;
+        const std::string plain = keys[i];
+        for (int n = 2; !taken.insert(keys[i]).second; ++n) keys[i] = plain + " (" + std::to_string(n) + ")";
+    }
+    return keys;
 }
 
 std::string printable(std::string_view text, size_t max_bytes) {

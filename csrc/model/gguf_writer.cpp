@@ -2,38 +2,43 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 namespace pillion {
 namespace {
 
-constexpr size_t kAlignment = 32;
 constexpr uint32_t kVersion = 3, kQuantizationVersion = 2;
 
-size_t padding(size_t n) { return (kAlignment - n % kAlignment) % kAlignment; }
-
-class Header {
-  public:
-    template <class T>
-    void put(T v) { bytes_.append(reinterpret_cast<const char*>(&v), sizeof v); }
-    void text(std::string_view s) { put(uint64_t(s.size())), bytes_.append(s); }
-    void raw(const uint8_t* p, size_t n) { bytes_.append(reinterpret_cast<const char*>(p), n); }
-    void number(std::string_view key, uint32_t v) { text(key), put(uint32_t(GgufType::u32)), put(v); }
-    void value(const GgufValue& v) {
-        text(v.key);
-        if (v.is_array) put(uint32_t(GgufType::array));
-        put(uint32_t(v.element));
-        if (v.is_array) put(uint64_t(v.count));
-        raw(v.bytes, v.n_bytes);
-    }
-    void pad() { bytes_.append(padding(bytes_.size()), '\0'); }
-    const std::string& bytes() const { return bytes_; }
-
-  private:
-    std::string bytes_;
-};
-
 }  // namespace
+
+void GgufHeader::value(const GgufValue& v) {
+    text(keys_, v.key);
+    if (v.is_array) put(keys_, uint32_t(GgufType::array));
+    put(keys_, uint32_t(v.element));
+    if (v.is_array) put(keys_, uint64_t(v.count));
+    keys_.append(reinterpret_cast<const char*>(v.bytes), v.n_bytes);
+    n_keys_++;
+}
+
+void GgufHeader::tensor(const NewTensor& t) {
+    text(tensors_, t.name), put(tensors_, uint32_t(t.n_dims));
+    for (int i = 0; i < t.n_dims; i++) put(tensors_, uint64_t(t.dims[i]));
+    put(tensors_, uint32_t(t.dtype)), put(tensors_, uint64_t(offset_));
+    offset_ += t.bytes + gguf_padding(t.bytes, alignment_);
+    n_tensors_++;
+}
+
+size_t GgufHeader::tensor_size(const NewTensor& t) { return 8 + t.name.size() + 4 + 8 * size_t(t.n_dims) + 4 + 8; }
+size_t GgufHeader::size() const { return 4 + 4 + 8 + 8 + keys_.size() + tensors_.size(); }
+
+std::string GgufHeader::bytes() const {
+    std::string out = "GGUF";
+    put(out, version_), put(out, n_tensors_), put(out, n_keys_);
+    return out + keys_ + tensors_;
+}
 
 GgufWriter::GgufWriter(const std::string& path) : path_(path), temporary_(path + "." + std::to_string(getpid()) + ".part") {
     file_ = fopen(temporary_.c_str(), "wbx");
@@ -51,27 +56,25 @@ void GgufWriter::no_room(const char* what) const {
 }
 
 bool GgufWriter::writes_itself(std::string_view key) {
-    return key == "general.file_type" || key == "general.quantization_version" || key == "general.alignment";
+    return key == "general.file_type" || key == "general.quantization_version" || key == "general.alignment" ||
+           is_split_key(key);
 }
 
 void GgufWriter::begin(const GgufFile& from, uint32_t file_type, const std::vector<NewTensor>& tensors) {
-    uint64_t n_keys = 2;
-    for (const GgufValue& v : from.values()) n_keys += !writes_itself(v.key);
-    Header h;
-    h.raw(reinterpret_cast<const uint8_t*>("GGUF"), 4);
-    h.put(kVersion), h.put(uint64_t(tensors.size())), h.put(n_keys);
+    GgufHeader h(kVersion, alignment_);
     for (const GgufValue& v : from.values())
         if (!writes_itself(v.key)) h.value(v);
-    h.number("general.quantization_version", kQuantizationVersion), h.number("general.file_type", file_type);
-    uint64_t offset = 0;
-    for (const NewTensor& t : tensors) {
-        h.text(t.name), h.put(uint32_t(t.n_dims));
-        for (int i = 0; i < t.n_dims; i++) h.put(uint64_t(t.dims[i]));
-        h.put(uint32_t(t.dtype)), h.put(offset);
-        offset += t.bytes + padding(t.bytes);
-    }
-    h.pad();
-    write(h.bytes().data(), h.bytes().size());
+    h.number("general.quantization_version", GgufType::u32, kQuantizationVersion);
+    h.number("general.file_type", GgufType::u32, file_type);
+    for (const NewTensor& t : tensors) h.tensor(t);
+    begin(h, alignment_);
+    end_tensor();
+}
+
+void GgufWriter::begin(const GgufHeader& header, size_t alignment) {
+    alignment_ = alignment;
+    const std::string bytes = header.bytes();
+    write(bytes.data(), bytes.size());
 }
 
 void GgufWriter::write(const void* bytes, size_t n) {
@@ -79,9 +82,13 @@ void GgufWriter::write(const void* bytes, size_t n) {
     written_ += n;
 }
 
-void GgufWriter::end_tensor() {
-    static const char zeros[kAlignment] = {};
-    write(zeros, padding(written_));
+void GgufWriter::end_tensor(size_t most) {
+    static const char zeros[4096] = {};
+    for (size_t left = std::min(gguf_padding(written_, alignment_), most); left > 0;) {
+        const size_t n = std::min(left, sizeof zeros);
+        write(zeros, n);
+        left -= n;
+    }
 }
 
 void GgufWriter::close() {
@@ -94,6 +101,19 @@ void GgufWriter::close() {
 void GgufWriter::finish() {
     if (rename(temporary_.c_str(), path_.c_str()) != 0) no_room("renaming");
     finished_ = true;
+}
+
+void GgufWriter::withdraw() noexcept {
+    if (finished_) unlink(path_.c_str());
+}
+
+void refuse_input(const GgufFile& from, const std::string& out) {
+    struct stat a, b;
+    if (stat(out.c_str(), &b) != 0) return;
+    for (const File& file : from.files())
+        if (stat(file.path().c_str(), &a) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+            fail(Status::invalid_argument, "%s is %s that is read", shown_path(out).c_str(),
+                 from.files().size() > 1 ? "a part of the model" : "the file");
 }
 
 }  // namespace pillion

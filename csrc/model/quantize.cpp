@@ -4,7 +4,6 @@
 #include <math.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <atomic>
@@ -161,6 +160,9 @@ void Quantization::plan() {
     const auto is_down = [](std::string_view name) { return ends_with(name, "ffn_down.weight") || ends_with(name, "ffn_down_exps.weight"); };
     const size_t n_layers = size_t(file_.integer_or(std::string(file_.string("general.architecture", "")) + ".block_count", 0, 0, 1 << 20));
     for (const GgufTensor& t : file_.tensors()) {
+        if (!t.is_known())
+            file_.fail(Status::unsupported_model, "tensor %s has %s, which can't be read for quantising", printable(t.name).c_str(),
+                       gguf_tensor_type_text(t.dtype).c_str());
         PlannedTensor p = {&t, t.dtype, 0, ""};
         const size_t nth = is_v(t.name) ? n_v++ : is_down(t.name) ? n_down++ : 0;
         choose(p, nth, n_layers);
@@ -292,9 +294,7 @@ const float* Quantization::importance(const GgufTensor& t) const {
 // ------------------------------------------------------------------------------------------------------------------- running
 
 void Quantization::run(const std::string& out, const std::function<bool(uint64_t, uint64_t)>& progress) {
-    struct stat a, b;
-    if (stat(file_.path().c_str(), &a) == 0 && stat(out.c_str(), &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-        fail(Status::invalid_argument, "%s is the file that is read", shown_path(out).c_str());
+    refuse_input(file_, out);
     GgufWriter writer(out);
     std::vector<NewTensor> news;
     uint64_t total = 0, done = 0;
@@ -326,7 +326,7 @@ uint64_t Quantization::encode(PlannedTensor& t, GgufWriter& writer, const std::f
             const size_t n = std::min(kSliceValues, s.bytes - at);
             writer.write(s.data + at, n);
             sum = fold(sum, s.data + at, n);
-            file_.file().drop(s.offset + at, n);
+            file_.drop(s, at, n);
             done(n);
         }
         return sum;
@@ -360,7 +360,7 @@ uint64_t Quantization::encode(PlannedTensor& t, GgufWriter& writer, const std::f
         });
         writer.write(result.data(), size_t(n) * out_row);
         sum = fold(sum, result.data(), size_t(n) * out_row);
-        file_.file().drop(s.offset + size_t(first) * in_row, size_t(n) * in_row);
+        file_.drop(s, size_t(first) * in_row, size_t(n) * in_row);
         done(size_t(n) * in_row);
     }
     t.error = squares > 0 ? sqrt(error / squares) : 0;
@@ -385,7 +385,7 @@ void Quantization::verify(const std::string& path, const std::vector<uint64_t>& 
         for (size_t at = 0; at < t.bytes; at += kSliceValues * 4) {
             const size_t n = std::min(kSliceValues * 4, t.bytes - at);
             sum = fold(sum, t.data + at, n);
-            back.file().drop(t.offset + at, n);
+            back.drop(t, at, n);
         }
         if (t.dtype != tensors_[i].target || t.bytes != tensors_[i].bytes || sum != sums[i])
             back.fail(Status::file_corrupt, "tensor %s was not read back as it was written: the disk may be failing",

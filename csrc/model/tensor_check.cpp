@@ -268,7 +268,9 @@ class Checker {
         if (!std::equal(want, want + 4, tensor->dims))
             problem(Status::file_corrupt, "tensor " + name + ": shape " + shape_text(tensor->dims, tensor->n_dims) +
                                               ", expected " + shape_text(want, n_want));
-        check_type(rule, name, tensor->dtype);
+        if (tensor->is_known()) check_type(rule, name, tensor->dtype);
+        else
+            problem(Status::unsupported_model, "tensor " + name + " has " + gguf_tensor_type_text(tensor->dtype) + ", which is not supported");
     }
 
     void check_type(const Rule& rule, const std::string& name, DType dtype) {

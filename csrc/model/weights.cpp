@@ -16,7 +16,8 @@ class Loader {
         : file_(file), hp_(hp), used_(report.used), placement_(placement), w_(weights) {
         // The backend only reads; the interface has one kind of Buffer.
         for (const int part : parts())
-            w_.mapped[part] = backend(part).map_host(const_cast<uint8_t*>(file.file().data()), file.file().size());
+            for (const File& f : file.files())
+                w_.mapped[part].push_back(backend(part).map_host(const_cast<uint8_t*>(f.data()), f.size()));
     }
 
     void list() {
@@ -72,11 +73,11 @@ class Loader {
             if (progress && !progress(done, total)) fail(Status::cancelled, "loading %s was cancelled", file_.path().c_str());
             import_item(item, queues);
             done += item.bytes;
-            if (item.bytes > 0 && item.file_bytes > 0) drop_pages(&file_, item.source.data, item.file_bytes);
+            if (item.bytes > 0 && item.file_bytes > 0) drop_pages(item.source.owner, item.source.data, item.file_bytes);
         }
         // Where the page cache holds the file in 2 MB pages, a neighbour's read mapped dropped parts again. What stays in the file comes
         // back page by page as it is used.
-        file_.file().drop(0, file_.file().size());
+        file_.drop_all();
         if (progress) progress(total, total);
         finish();
     }
@@ -110,7 +111,7 @@ class Loader {
     }
 
     static void drop_pages(const void* file, const uint8_t* data, size_t bytes) {
-        const File& f = static_cast<const GgufFile*>(file)->file();
+        const File& f = *static_cast<const File*>(file);
         f.drop(size_t(data - f.data()), bytes);
     }
 
@@ -142,8 +143,9 @@ class Loader {
         const size_t file_bytes = row * size_t(n * t.dims[2] * t.dims[3]);
         Item item = {};
         names_.emplace_back(t.name);
-        item.source = {names_.back().c_str(), t.dtype, t.dims[0], n, t.dims[2] * t.dims[3], data, use, w_.mapped[part_].get(),
-                       size_t(data - file_.file().data()), drop_pages, &file_};
+        const File& f = file_.files()[t.part];
+        item.source = {names_.back().c_str(), t.dtype, t.dims[0], n, t.dims[2] * t.dims[3], data, use,
+                       w_.mapped[part_][t.part].get(), size_t(data - f.data()), drop_pages, &f};
         item.to = &to;
         item.part = part_;
         item.file_bytes = file_bytes;
@@ -253,9 +255,10 @@ LentTable lend_table(const GgufFile& file, const char* name, Backend& backend) {
     const GgufTensor* t = file.find_tensor(name);
     PILLION_CHECK(t != nullptr);
     LentTable table;
-    table.mapped = backend.map_host(const_cast<uint8_t*>(file.file().data()), file.file().size());
+    const File& f = file.files()[t->part];
+    table.mapped = backend.map_host(const_cast<uint8_t*>(f.data()), f.size());
     const WeightSource source = {name, t->dtype, t->dims[0], t->dims[1], 1, t->data, WeightSource::Use::table, table.mapped.get(),
-                                 size_t(t->data - file.file().data())};
+                                 size_t(t->data - f.data())};
     const auto check = [&](Status status, const Reason& reason) {
         if (status != Status::ok) file.fail(status, "%s on %s: %s", name, backend.name(), reason.text);
     };

@@ -44,6 +44,7 @@ from .pairing import find_drafter
 from .placing import Placed, device
 from .quantization import QUANTIZE_TYPES, QuantizedTensor, QuantizeReport, quantize
 from .sampling import Sampler, SamplingParams
+from .splitting import join, split
 from .tokenizer import Tokenizer, TokenStream
 
 __version__ = version()
@@ -96,7 +97,9 @@ __all__ = [
     "device",
     "find_drafter",
     "imatrix",
+    "join",
     "quantize",
+    "split",
     "system",
     "version",
 ]

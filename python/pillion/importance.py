@@ -60,7 +60,7 @@ def imatrix(
     tokens = _tokens(model, text, chunk, chunks)
     target = Path(out)
     check_place(target)
-    if target.exists() and target.samefile(model.path):
+    if target.exists() and any(os.path.exists(part) and target.samefile(part) for part in model.files):
         raise UsageError(f"{target} is the model itself; the importance matrix needs a file of its own")
     losses = []
     with model.context(chunk, n_threads=n_threads, collect_activations=True) as context:

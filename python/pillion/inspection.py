@@ -16,6 +16,7 @@ from ._native import as_str, lib, read_bytes
 from .context import KV_TYPES
 from .devices import system
 from .errors import BackendError, ModelFileError, PairingError, PillionError, UsageError
+from .file_settings import metadata_text, sampling_defaults
 from .model import Model
 from .tokenizer import Tokenizer
 
@@ -23,6 +24,9 @@ Facts = dict[str, Any]
 
 MASKED_EMBEDDING_TARGETS = {1536: "E2B", 2560: "E4B"}
 """Widths of the targets whose assistants were trained with an ordered head."""
+
+_NAMED, _LISTED = 3, 8
+"""Most names in a warning, and in a shortened list."""
 
 _TYPE_NAMES = {1: "normal", 2: "unknown", 3: "control", 4: "user_defined", 5: "unused", 6: "byte"}
 _SPECIALS = ("<bos>", "<eos>", "<pad>", "<mask>", "<|turn>", "<turn|>", "<|tool_response>", "<tool_response|>", "<|tool_call>")
@@ -53,13 +57,15 @@ def inspect_file(
     drafter: a drafter to try on it.
     tensors: list every tensor.
 
-    Keys: path, runnable, reason, file, model, tokenizer, drafter, pair, memory, warnings, metadata, and with `tensors` tensors.
+    Keys: path, runnable, reason, file, model, tokenizer, drafter, pair, memory, warnings, unused, metadata, and with `tensors`
+    tensors. `unused` has the tensors and keys that pillion computes without: how many and the first of them, with `tensors` all.
     What a file does not have is None; `reason` says why a file is not runnable. A file that is damaged as a container raises.
     """
     _check_kv_type(kv_type)
     header = read_header(path, tensors)
     facts: Facts = {"path": os.fspath(path), "runnable": False, "reason": None, "file": _file_facts(header)}
     facts |= {"model": None, "tokenizer": None, "drafter": None, "pair": None, "memory": [], "warnings": []}
+    facts["unused"] = None
     facts["metadata"] = header["metadata"]
     if tensors:
         facts["tensors"] = header["tensors"]
@@ -85,8 +91,8 @@ def _check_kv_type(kv_type: str) -> None:
 
 
 def _file_facts(header: Facts) -> Facts:
-    names = ("gguf_version", "alignment", "file_bytes", "architecture", "type", "n_tensors", "n_params", "tensor_bytes")
-    facts: Facts = {name: header[name] for name in names}
+    names = ("gguf_version", "alignment", "file_bytes", "parts", "architecture", "type", "n_tensors", "n_params", "tensor_bytes")
+    facts: Facts = {name: header.get(name) for name in names}
     total = header["tensor_bytes"]
     facts["bits_per_weight"] = _bits(total, header["n_params"])
     by_size = sorted(header["tensor_types"].items(), key=lambda item: (-item[1]["bytes"], item[0]))
@@ -114,7 +120,9 @@ def _model_facts(
     warnings: list[str] = list(described["warnings"])
     known = (*_KNOWN_PREFIXES, f"{model.arch}.", f"{facts['file']['architecture']}.")
     strangers = [key for key in facts["metadata"] if not key.startswith(known)]
-    warnings += [f"key {key} is not used" for key in (*described["unread_keys"], *strangers)]
+    unused = {"tensors": list(described["unknown_tensors"]), "keys": [*described["unread_keys"], *strangers]}
+    warnings += _not_used(unused["keys"])
+    facts["unused"] = unused if "tensors" in facts else {kind: _first(names) for kind, names in unused.items()}
     if model.is_drafter:
         facts["drafter"] = _drafter_facts(described)
         warnings += _drafter_warnings(facts)
@@ -128,6 +136,18 @@ def _model_facts(
         except BackendError as error:  # no room for such a context, or no kernels here: the rest still holds
             warnings.append(error.sentence)
     facts["warnings"] = warnings
+
+
+def _not_used(keys: list[str]) -> Iterable[str]:
+    if len(keys) > _NAMED:
+        yield f"{len(keys)} keys are not used, such as {keys[0]}"
+    elif keys:
+        yield f"key {keys[0]} is not used" if len(keys) == 1 else f"keys {', '.join(keys)} are not used"
+
+
+def _first(names: list[str]) -> Facts:
+    """A long list cut short, in the form of long arrays of the metadata."""
+    return {"count": len(names), "first": names[:_LISTED]}
 
 
 # ---- drafter ----
@@ -196,6 +216,11 @@ def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
         yield f"the tokenizer has {found['n_tokens']} tokens, the model {model.n_vocab}"
     if found["model"] == "gpt2" and not found["pre"]:
         yield "key tokenizer.ggml.pre is missing: how text is split before merging is a guess, and wrong ids are likely"
+    try:
+        metadata_text(model, metadata, "tokenizer.chat_template")
+        sampling_defaults(model, metadata)
+    except ModelFileError as error:
+        yield error.sentence
     if not found["chat_template"] and not model.is_drafter:
         yield "key tokenizer.chat_template is missing: chat needs a template of yours"
     if not found["end_tokens"]:

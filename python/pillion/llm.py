@@ -15,11 +15,12 @@ from ._seat import Caller, ForkLock
 from .chat import ChatTemplate, Message
 from .context import Context
 from .errors import PairingError, UsageError
+from .file_settings import metadata_text, sampling_defaults
 from .generation import Generation, TokenInfo
 from .model import Metadata, Model
 from .openai_format import ChatCompletion, Completion, Result
 from .pair import DRAFT_MAX, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
-from .pairing import find_drafter
+from .pairing import drafter_beside
 from .placing import Placed, draft_device_for, layers_for
 from .sampling import Sampler, SamplingParams
 from .tokenizer import Tokenizer
@@ -31,17 +32,6 @@ Tools = Sequence[Mapping[str, Any]]
 ToolChoice = Union[str, Mapping[str, Any], None]
 
 _log = logging.getLogger("pillion")
-
-_FILE_DEFAULTS = {
-    "temperature": "general.sampling.temp",
-    "top_k": "general.sampling.top_k",
-    "top_p": "general.sampling.top_p",
-    "min_p": "general.sampling.min_p",
-    "repeat_penalty": "general.sampling.penalty_repeat",
-    "penalty_last_n": "general.sampling.penalty_last_n",
-}
-"""Where a model file may name the sampling settings its makers recommend."""
-
 
 class LLM:
     """A model ready to write.
@@ -55,9 +45,9 @@ class LLM:
     memory that may be used (0: what is free).
     seed: for calls that name none; None: a random one for each call.
     chat_template: Jinja source to use in place of the file's.
-    drafter: what guesses ahead: "auto": the assistant beside the model, where there is one; a path or a Model: an assistant or
-    any small model with the same vocabulary; "lookup": no model, guesses come from the text; None: nothing. It changes the
-    speed, never the text. `speculation` says what came of it.
+    drafter: what guesses ahead: "auto": the assistant beside the model, where there is one (with several that fit: nothing, and a
+    warning that lists them); a path or a Model: an assistant or any small model with the same vocabulary; "lookup": no model,
+    guesses come from the text; None: nothing. It changes the speed, never the text. `speculation` says what came of it.
     draft: how many tokens it guesses: 0 to 8, or "auto": as many as pay off. Calls may say otherwise.
     draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
     draft_device: where the drafter runs; "auto": on the model's device, but on the CPU for a model on the Hexagon NPU.
@@ -121,8 +111,7 @@ class LLM:
             self.tokenizer: Tokenizer = self.model.tokenizer
             automatic = isinstance(drafter, str) and drafter == "auto"
             if automatic and not self.model.is_drafter:
-                drafter = find_drafter(self.model)
-                self._no_pair = f"there is no drafter beside {os.path.basename(self.model.path)}"
+                drafter, self._no_pair = drafter_beside(self.model)
             self.context: Context = self.model.context(flash_attn=flash_attn, **sizes)
             if drafter is not None:
                 self._pair_with(
@@ -137,7 +126,7 @@ class LLM:
                     },
                 )
             self._metadata: Metadata = self.model.metadata
-            self._defaults = {name: self._metadata[key] for name, key in _FILE_DEFAULTS.items() if key in self._metadata}
+            self._defaults = sampling_defaults(self.model, self._metadata)
             self._banned = dict.fromkeys(self.tokenizer.suppressed_tokens, -float("inf"))
         except BaseException:
             self._close_drafter()
@@ -379,12 +368,12 @@ class LLM:
     def _template_text(self) -> str:
         if self._template_source is not None:
             return self._template_source
-        source = self._metadata.get("tokenizer.chat_template")
+        source = metadata_text(self.model, self._metadata, "tokenizer.chat_template")
         if not source:
             raise UsageError(
                 f"{self.name} has no chat template: use complete(), or give LLM(…, chat_template=…) the template of its makers"
             )
-        return str(source)
+        return source
 
     def _prompt_tokens(self, prompt: Prompt) -> list[int]:
         if not isinstance(prompt, str):

@@ -43,7 +43,7 @@ class Model(Handle):
         metadata_only: bool = False,
         progress: Optional[Callable[[int, int], object]] = None,
     ) -> Model:
-        """Opens a GGUF file.
+        """Opens a GGUF file. A model in parts (`NAME-00001-of-00003.gguf`) is opened by the path of any of them.
 
         use_mmap: map the file; False reads it into memory.
         device: "auto" (a CUDA device where there is one, else the CPU), "cpu", "cuda", "cuda:1", "htp".
@@ -127,6 +127,12 @@ class Model(Handle):
     @property
     def file_bytes(self) -> int:
         return int(self._info.file_bytes)
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of the file, or of all parts of a model in several, in order."""
+        parts: list[str] = self.describe().get("parts") or [self.path]
+        return parts
 
     @property
     def weight_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -12,7 +13,11 @@ from .model import Model
 
 ARCHITECTURES = ("gemma4-assistant", "gemma4_assistant")
 
+_log = logging.getLogger("pillion")
+
 _HEAD_BYTES = 1 << 16
+_MAX_LINKS = 40
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _NAMES = re.compile(r"^mtp-|assistant|-mtp\b", re.IGNORECASE)
 
 
@@ -20,33 +25,79 @@ def find_drafter(target: Union[Model, str, os.PathLike[str]]) -> Optional[Path]:
     """The one assistant beside the target whose width fits it; None when there is none.
 
     Metadata decides: the architecture, and `embedding_length_out`, which is the target's width. Where a file does not say the
-    width, its name has to call it a drafter (mtp-…, …-assistant…, …-MTP…). Two that fit are an error that lists both.
+    width, its name has to call it a drafter (mtp-…, …-assistant…, …-MTP…). An assistant in parts counts once, as its first part.
+    Two that fit are a PairingError that lists both.
     """
+    found, sentence = _search(target)
+    if len(found) > 1:
+        raise PairingError(sentence)
+    return found[0] if found else None
+
+
+def drafter_beside(target: Union[Model, str, os.PathLike[str]], warn: bool = True) -> tuple[Optional[Path], str]:
+    """The same for who would also do without: with several that fit there is none, and a warning is logged.
+
+    Returns the assistant and "", or None and why.
+    """
+    found, sentence = _search(target)
+    if len(found) > 1 and warn:
+        _log.warning("%s", sentence)
+    return (found[0], "") if len(found) == 1 else (None, sentence)
+
+
+def _search(target: Union[Model, str, os.PathLike[str]]) -> tuple[list[Path], str]:
+    """All assistants that fit, and what to say unless it is one."""
     if isinstance(target, Model):
-        return _beside(Path(target.path), target.n_embd)
-    with Model.open(target, metadata_only=True) as model:
-        return _beside(Path(model.path), model.n_embd)
+        path = Path(target.path)
+        found = _beside(path, target.n_embd)
+    else:
+        with Model.open(target, metadata_only=True) as model:
+            path = Path(model.path)
+            found = _beside(path, model.n_embd)
+    if len(found) > 1:
+        names = ", ".join(map(str, found))
+        return found, f"{path.name} has more than one drafter beside it: {names}; name the one to use, or None for no drafter"
+    return found, "" if found else f"there is no drafter beside {path.name}"
 
 
-def _beside(target: Path, width: int) -> Optional[Path]:
+def _beside(target: Path, width: int) -> list[Path]:
     found: list[Path] = []
-    try:
-        files = sorted(target.resolve().parent.glob("*.gguf"))
-        if target.parent.resolve() != target.resolve().parent:  # a link: also where it stands
-            files += sorted(target.parent.glob("*.gguf"))
-    except OSError:
-        return None
-    for path in files:
+    for path in _files_beside(target):
         if not _is_file(path, target) or path.resolve() in [other.resolve() for other in found]:
             continue
         if _may_be_assistant(path) and _fits(path, width):
             found.append(path)
-    if len(found) > 1:
-        raise PairingError(
-            f"{target.name} has more than one drafter beside it: {', '.join(str(path) for path in found)}; "
-            "name the one to use, or None for no drafter"
-        )
-    return found[0] if found else None
+    return found
+
+
+def _files_beside(target: Path) -> list[Path]:
+    """GGUF files in the target's folder, and where it is a link in that of what it links to, and so on."""
+    files: list[Path] = []
+    folders: list[Path] = []
+    try:
+        for path in _links(target):
+            folder = path.parent.resolve()
+            if folder not in folders:
+                folders.append(folder)
+                files = sorted(path.parent.glob("*.gguf")) + files  # what the last one links to counts first
+    except OSError:
+        return []
+    return [path for path in files if _stands_for_itself(path)]
+
+
+def _links(path: Path) -> list[Path]:
+    chain = [path]
+    while chain[-1].is_symlink() and len(chain) < _MAX_LINKS:
+        chain.append(chain[-1].parent / os.readlink(chain[-1]))
+    return chain
+
+
+def _stands_for_itself(path: Path) -> bool:
+    """False for a part whose first part lies beside it: that one stands for all."""
+    part = _PART.search(path.name)
+    if part is None or int(part[1]) == 1:
+        return True
+    return not path.with_name(f"{path.name[: part.start()]}-00001-of-{part[2]}.gguf").exists()
 
 
 def _is_file(path: Path, target: Path) -> bool:

@@ -11,7 +11,7 @@ from ._native import as_bytes, as_str, lib, read_bytes
 from .errors import OutOfMemoryError, PairingError
 from .model import Model
 from .pair import LOOKUP, Drafter
-from .pairing import find_drafter
+from .pairing import drafter_beside
 
 _log = logging.getLogger("pillion")
 
@@ -66,7 +66,7 @@ def layers_for(
     if device_name == "cpu" or device(device_name)["is_host"]:
         return n_gpu_layers  # the library says what is wrong with it
     if drafter == "auto":
-        drafter = find_drafter(path)
+        drafter, _ = drafter_beside(path, warn=False)  # whoever pairs them says it
     other: Optional[Model] = None
     opened: list[Model] = []
     try:

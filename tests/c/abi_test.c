@@ -248,6 +248,10 @@ static void wrong_contexts(pillion_model* model) {
     INVALID(pillion_quantization_tensor(NULL, 0, &tensor, sizeof tensor));
     INVALID(pillion_quantization_run(NULL, "x", NULL, NULL));
     pillion_quantization_free(NULL);
+    INVALID(pillion_join(NULL, "x", NULL, NULL));
+    INVALID(pillion_join("x.gguf", NULL, NULL, NULL));
+    INVALID(pillion_split(NULL, "x", 1, 1, &n, NULL, NULL));
+    INVALID(pillion_split("x.gguf", NULL, 1, 1, &n, NULL, NULL));
     pillion_work work;
     pillion_limits limits;
     INVALID(pillion_context_work(NULL, 1, 1, &work, sizeof work));

@@ -52,7 +52,7 @@ std::string hex(const uint8_t* p, size_t n) {
 std::string tensor_json(const GgufTensor& t, bool with_data) {
     std::string dims;
     for (int d = 0; d < t.n_dims; ++d) dims += (d ? ", " : "") + std::to_string(t.dims[d]);
-    return join({field("name", json_string(t.name)), field("type", json_string(info(t.dtype).name)),
+    return join({field("name", json_string(t.name)), field("type", json_string(gguf_tensor_type_name(t.dtype))),
                  field("dims", "[" + dims + "]"), field("bytes", int64_t(t.bytes)), field("offset", int64_t(t.offset)),
                  field("data", with_data ? hex(t.data, t.bytes) : "null")});
 }
@@ -155,7 +155,7 @@ std::string drop_json(const char* path, bool use_mmap) {
     const int64_t opened = resident_kb();
     const uint64_t before = checksum(file);
     const int64_t read = resident_kb();
-    for (const GgufTensor& t : file.tensors()) file.file().drop(t.offset, t.bytes);
+    for (const GgufTensor& t : file.tensors()) file.drop(t, 0, t.bytes);
     const int64_t dropped = resident_kb();
     return join({field("opened_kb", opened), field("read_kb", read), field("dropped_kb", dropped),
                  field("same", before == checksum(file))});

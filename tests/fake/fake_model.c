@@ -100,7 +100,7 @@ pillion_status pillion_model_json(const pillion_model* model, char* out, size_t 
     char* json = malloc(80000);
     int n = sprintf(json, "{\"arch\": \"%s\", \"name\": \"\", \"n_layers\": 1, \"n_embd\": %d, \"n_vocab\": %d, \"n_ctx_train\": 4096,"
                     " \"window\": 0, \"softcap\": 0, \"per_layer_width\": 0, \"n_experts\": 0, \"n_experts_used\": 0, \"layers\": [],"
-                    " \"warnings\": [], \"problems\": [], \"unread_keys\": [], ", model->arch, N_EMBD, N_VOCAB);
+                    " \"warnings\": [], \"problems\": [], \"unknown_tensors\": [], \"unread_keys\": [], ", model->arch, N_EMBD, N_VOCAB);
     if (model->is_drafter)
         n += sprintf(json + n, "\"drafter\": {\"target_n_embd\": %d, \"head\": \"dense\", \"head_problem\": null, \"n_centroids\": 0,"
                      " \"centroid_top_k\": 0, \"centroid_form\": null, \"reads\": {}}, ", N_EMBD);

@@ -26,3 +26,17 @@ pillion_status pillion_quantization_run(pillion_quantization* quantization, cons
     NEED(quantization && out);
     return PILLION_OK;
 }
+
+pillion_status pillion_join(const char* part, const char* out, pillion_progress_callback progress, void* user) {
+    BEGIN();
+    (void)progress, (void)user;
+    NEED(part && out);
+    return fake_invalid("the stand-in does not join");
+}
+pillion_status pillion_split(const char* path, const char* prefix, uint64_t max_bytes, uint64_t max_tensors, size_t* n_parts,
+                             pillion_progress_callback progress, void* user) {
+    BEGIN();
+    (void)max_bytes, (void)max_tensors, (void)n_parts, (void)progress, (void)user;
+    NEED(path && prefix);
+    return fake_invalid("the stand-in does not split");
+}

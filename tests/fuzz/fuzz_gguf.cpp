@@ -31,8 +31,10 @@ void attempt(F f) {
 }
 
 void touch_values(const GgufFile& file) {
+    for (const std::string& key : file.shown_keys()) PILLION_CHECK(file.find_shown(key) != nullptr);
     for (const GgufValue& v : file.values()) {
         g_sink = g_sink + to_json(v).size() + to_json(v, 3).size();
+        PILLION_CHECK(file.find_shown(v.key) == &v);
         attempt([&] { g_sink = g_sink + uint64_t(file.integer(v.key)); });
         attempt([&] { g_sink = g_sink + (file.f32(v.key) > 0); });
         attempt([&] { g_sink = g_sink + file.boolean(v.key); });
@@ -49,8 +51,8 @@ void touch_tensors(const GgufFile& file) {
     for (const GgufTensor& t : file.tensors()) {
         PILLION_CHECK(file.find_tensor(t.name) == &t);
         for (size_t i = 0; i < t.bytes; ++i) g_sink = g_sink + t.data[i];
-        file.file().will_need(t.offset, t.bytes);
-        file.file().drop(t.offset, t.bytes);
+        file.files()[t.part].will_need(t.offset, t.bytes);
+        file.drop(t, 0, t.bytes);
     }
 }
 

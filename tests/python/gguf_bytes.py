@@ -24,6 +24,7 @@ SOURCES = [
     "core/dtype",
     "core/file",
     "model/gguf",
+    "model/gguf_split",
     "model/gguf_values",
     "model/hparams",
     "model/masked_head",

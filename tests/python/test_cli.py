@@ -183,8 +183,20 @@ def test_wrong_drafters(pillion, toy, toy_drafter, toy_file):
         result = pillion("run", "-m", toy, "-p", "abc", *arguments)
         assert result.returncode == 1 and said in result.stderr and result.stderr.startswith("error: ")
     toy_file({"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 8}, name="second.gguf")
-    result = pillion("run", "-m", toy, "-p", "abc")
-    assert result.returncode == 1 and "toy-assistant.gguf" in result.stderr and "second.gguf" in result.stderr
+    for command in (("run", "-p", "abc", "-n", 3, "--temp", 0), ("bench", "-p", 40, "-n", 3, "-r", 1)):
+        result = pillion(*command, "-m", toy, "-md", "auto")
+        assert result.returncode == 1 and "toy-assistant.gguf" in result.stderr and "second.gguf" in result.stderr
+
+
+def test_several_drafters_that_nobody_asked_for(pillion, toy, toy_drafter, toy_file, caplog):
+    """`run` and `bench` go on without, and say so once."""
+    toy_file({"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 8}, name="second.gguf")
+    result = pillion("run", "-m", toy, "-p", "abc", "-n", 3, "--temp", 0)
+    assert (result.returncode, result.stdout) == (0, "def\n") and "drafts:" not in result.stderr
+    found = json.loads(pillion("bench", "-m", toy, "-p", 40, "-n", 12, "-r", 1, "--json").stdout)
+    assert {one["test"] for one in found} == {"prefill", "decode", "verify"}
+    said = [record.getMessage() for record in caplog.records if "more than one drafter" in record.getMessage()]
+    assert len(said) == 2 and all("toy-assistant.gguf" in one and "second.gguf" in one for one in said)
 
 
 def test_bench_json(pillion, toy, toy_drafter):

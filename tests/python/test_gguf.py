@@ -319,10 +319,6 @@ BAD = {
     "product 2^62": (one_tensor([2**31, 2**31]), CORRUPT, "more than the whole file"),
     "bytes 2^64": (one_tensor([2**61, 2], kind=27), CORRUPT, "more than the whole file"),
     "rows no multiple": (one_tensor([48, 2], kind=2), CORRUPT, "rows hold 48 values, type Q4_0 needs a multiple of 32"),
-    "type Q8_1": (one_tensor([32], kind=9), UNSUPPORTED, "tensor t: type 9 (Q8_1) is not supported (F32, F16"),
-    "type IQ1_M": (one_tensor([256], kind=29, name="blk.0.x"), UNSUPPORTED, "tensor blk.0.x: type 29 (IQ1_M) is not supported"),
-    "type MXFP4": (one_tensor([32], kind=39), UNSUPPORTED, "type 39 (MXFP4)"),
-    "type 2^31": (one_tensor([32], kind=2**31), UNSUPPORTED, "type 2147483648 (not a type known to pillion)"),
     "offset beyond file": (one_tensor([16], offset=2**20), CORRUPT, "beyond the file"),
     "offset 2^64-32": (one_tensor([16], offset=2**64 - 32), CORRUPT, "beyond the file"),
     "offset in padding": (one_tensor([16], offset=32), CORRUPT, "do not fit"),
@@ -346,9 +342,47 @@ def test_bad_files():
     assert not wrong
 
 
+UNKNOWN_TYPES = {
+    9: "Q8_1", 4: "Q4_2", 5: "Q4_3", 31: "Q4_0_4_4", 32: "Q4_0_4_8", 33: "Q4_0_8_8", 36: "IQ4_NL_4_4", 38: "IQ4_NL_8_8",
+    41: "type 41", 1000: "type 1000", 2**31: "type 2147483648", 2**32 - 1: "type 4294967295",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNKNOWN_TYPES)
+def test_a_type_that_is_not_known_is_shown(tmp_path, kind):
+    """It takes the bytes up to the next tensor, or to the file's end."""
+    infos = info("a", [64, 3], kind, 0) + info("b", [4], 0, 96) + info("c", [5], kind, 128)
+    (tmp_path / "a.gguf").write_bytes(padded(head(3, 0) + infos) + bytes(range(150)))
+    found = read(tmp_path / "a.gguf", "--data")["tensors"]
+    assert [(t["type"], t["dims"], t["bytes"]) for t in found] == [
+        (UNKNOWN_TYPES[kind], [64, 3], 96),
+        ("F32", [4], 16),
+        (UNKNOWN_TYPES[kind], [5], 22),
+    ]
+    assert bytes.fromhex(found[2]["data"]) == bytes(range(128, 150))
+
+
+def test_where_a_type_that_is_not_known_cannot_lie():
+    def file(offsets, data):
+        infos = b"".join(info(name, [4], 1000, at) for name, at in zip("ab", offsets))
+        return padded(head(len(offsets), 0) + infos) + bytes(data)
+
+    cases = {
+        file([0, 0], 64): "tensors a and b overlap",
+        file([32, 32], 64): "overlap",
+        file([0], 0): "download may be incomplete",
+        file([0, 64], 64): "tensor b: the file ends where it begins; the download may be incomplete",
+        file([0, 96], 64): "do not fit",
+        file([8], 64): "not a multiple of the alignment",
+        file([2**64 - 32], 64): "beyond the file",
+    }
+    for (code, sentence), part in zip(stream(list(cases)), cases.values()):
+        assert code == CORRUPT and part in sentence, sentence
+
+
 def test_bad_files_mapped(tmp_path):
     """The same through mmap and the runner, for a few: the code path differs in who owns the bytes."""
-    for name in ("n_tensors 2^61", "string length 2^63", "dim 2^42+1", "same offset", "type IQ1_M"):
+    for name in ("n_tensors 2^61", "string length 2^63", "dim 2^42+1", "same offset", "name twice"):
         case, code, part = BAD[name]
         (tmp_path / "bad.gguf").write_bytes(case)
         out = read(tmp_path / "bad.gguf")

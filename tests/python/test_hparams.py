@@ -373,7 +373,7 @@ BAD = [
     ({"general.architecture": "qwen2"}, UNSUPPORTED, "'qwen2' is not supported (gemma4, gemma4-assistant, gemma3, llama)"),
     ({"general.architecture": "gemma4_mtp"}, UNSUPPORTED, "expected as 'gemma4-assistant'"),
     ({"general.architecture": "gemma4-mtp-draft"}, UNSUPPORTED, "expected as 'gemma4-assistant'"),
-    ({"split.count": 3}, UNSUPPORTED, "one of 3 parts of a split model"),
+    ({"split.count": 3, "split.no": 0}, UNSUPPORTED, "part 1 of 3 of a split model"),
 ]
 
 

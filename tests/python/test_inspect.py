@@ -15,7 +15,7 @@ from test_hparams import PLAIN, SIZES, assistant, entries, gemma4, plain
 gguf = pytest.importorskip("gguf")
 
 GOLDEN = REPOSITORY / "tests" / "golden"
-KEYS = {"path", "runnable", "reason", "file", "model", "tokenizer", "drafter", "pair", "memory", "warnings", "metadata"}
+KEYS = {"path", "runnable", "reason", "file", "model", "tokenizer", "drafter", "pair", "memory", "warnings", "unused", "metadata"}
 
 
 @pytest.fixture
@@ -207,11 +207,12 @@ def test_keys_and_tensors_that_are_not_used(inspect, tmp_path):
     meta, tensors = gemma4(**PLAIN)
     meta |= {"gemma4.attention.mystery": 3, "clip.has_vision_encoder": True, "gemma4.vocab_size": 8}
     facts = inspect(written(tmp_path / "a.gguf", meta, [*tensors, ("mm.0.weight", "F32", [4])]))
-    assert len(warnings_of(facts, "gemma4.attention.mystery is not used")) == 1
-    assert len(warnings_of(facts, "clip.has_vision_encoder is not used")) == 1
+    assert warnings_of(facts, "keys gemma4.attention.mystery, clip.has_vision_encoder are not used")
     assert len(warnings_of(facts, "tensor mm.0.weight is unknown")) == 1
-    assert not warnings_of(facts, "vocab_size") and len(warnings_of(facts, "not used")) == 3
+    assert not warnings_of(facts, "vocab_size") and len(warnings_of(facts, "not used")) == 2
     assert facts["runnable"]
+    assert facts["unused"]["tensors"] == {"count": 1, "first": ["mm.0.weight"]}
+    assert facts["unused"]["keys"] == {"count": 2, "first": ["gemma4.attention.mystery", "clip.has_vision_encoder"]}
 
 
 def test_missing_chat_template(inspect, tiny_target, tmp_path):
@@ -391,4 +392,4 @@ def test_the_command_on_a_drafter_and_on_the_stand_in(tiny_assistant, fake, toy_
 
     facts = inspect_file(toy_file({"fake.arch": '"gemma4"', "odd.key": "1"}), ctx=[100], tensors=True)
     assert facts["memory"][0]["total"] == 600 and facts["tensors"][0]["name"] == "a"
-    assert "key odd.key is not used" in facts["warnings"]
+    assert "keys fake.arch, odd.key are not used" in facts["warnings"]

@@ -438,10 +438,9 @@ def test_find_drafter(fake, strings, files, toy_file):
     (target.parent / "broken-assistant.gguf").write_bytes(b"nonsense")
     assert fake.find_drafter(target) == drafter
     second = toy_file({"fake.drafter": 1, "gemma4_assistant.embedding_length_out": 8}, name="second.gguf")
-    for call in (lambda: fake.find_drafter(target), lambda: fake.LLM(target)):
-        with pytest.raises(fake.PairingError) as caught:
-            call()
-        assert str(drafter) in str(caught.value) and str(second) in str(caught.value)
+    with pytest.raises(fake.PairingError) as caught:
+        fake.find_drafter(target)
+    assert str(drafter) in str(caught.value) and str(second) in str(caught.value)
     with fake.LLM(target, drafter=None) as llm:
         assert llm.pair is None
     with fake.LLM(target, drafter=second) as llm:
@@ -454,6 +453,17 @@ def test_find_drafter(fake, strings, files, toy_file):
     del caught
     gc.collect()
     assert strings.live == 0
+
+
+def test_several_drafters_that_nobody_asked_for(fake, files, toy_file, caplog):
+    """ "auto" is a wish: the model goes on alone, says so once, and lists them."""
+    target, drafter = files
+    second = toy_file({"fake.drafter": 1, "gemma4_assistant.embedding_length_out": 8}, name="second.gguf")
+    with fake.LLM(target) as llm:
+        assert llm.pair is None and llm.speculation.state == "off"
+        assert str(drafter) in llm.speculation.reason and str(second) in llm.speculation.reason
+        assert text_of(llm.complete("abc", temperature=0, max_tokens=3)) == "def"
+    assert [llm.speculation.reason] == [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_a_look_at_the_head_is_enough(fake, tmp_path):

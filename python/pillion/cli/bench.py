@@ -16,6 +16,7 @@ from rich.table import Table
 from .. import Model, Pair, find_drafter
 from ..models import GENESIS
 from ..pair import DRAFT_MAX, LOOKUP, Draft
+from ..pairing import drafter_beside
 from ..placing import draft_device_for
 from .console import (
     DenseHeadOption,
@@ -38,8 +39,13 @@ from .stand_in import write_stand_in
 @command
 def bench(
     model: Path = ModelOption,
-    drafter: str = typer.Option(
-        "auto", "-md", "--model-draft", help="A GGUF file; auto: the drafter beside the model; lookup; none."
+    drafter: Optional[str] = typer.Option(
+        None,
+        "-md",
+        "--model-draft",
+        help="A GGUF file; auto: the drafter beside the model; lookup; none. "
+        "Without it: as auto, but none where there are several.",
+        show_default=False,
     ),
     n_prompt: int = typer.Option(512, "-p", "--n-prompt", min=1, help="Tokens of the prompt."),
     n_gen: int = typer.Option(128, "-n", "--n-gen", min=1, help="Tokens to write."),
@@ -139,12 +145,15 @@ def _drafter_alone(
                 return _draft_steps(bench, pair)
 
 
-def _open_drafter(target: Model, name: str, threads: int, device: str) -> Optional[Any]:
+def _open_drafter(target: Model, name: Optional[str], threads: int, device: str) -> Optional[Any]:
     if name == "none":
         return None
     if name == LOOKUP:
         return LOOKUP
-    path = find_drafter(target) if name == "auto" else Path(name)
+    if name is None:
+        path, _ = drafter_beside(target)
+    else:
+        path = find_drafter(target) if name == "auto" else Path(name)
     if path is None:
         return None
     return open_model(path, n_threads=threads, device=device)

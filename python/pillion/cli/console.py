@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar, Union
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from .. import LLM, Model, PillionError
+from .. import LLM, Model, PillionError, find_drafter
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,10 +22,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 ModelOption = typer.Option(..., "-m", "--model", help="The model, a GGUF file.", show_default=False)
 
 DrafterOption = typer.Option(
-    "auto",
+    None,
     "-md",
     "--model-draft",
-    help="What guesses ahead: a GGUF file; auto: the drafter beside the model; lookup: the text itself; none.",
+    help="What guesses ahead: a GGUF file; auto: the drafter beside the model; lookup: the text itself; none. "
+    "Without it: as auto, but none where there are several.",
+    show_default=False,
 )
 DraftOption = typer.Option("auto", "--spec-draft-n-max", help="Drafts of a round, 0 to 8, or auto: as many as pay off.")
 PMinOption = typer.Option(0.0, "--spec-draft-p-min", help="A draft less likely than this ends the draft; 0: off.")
@@ -109,10 +111,21 @@ SwaFullOption = typer.Option(
 )
 
 
-def draft_options(drafter: str, n_max: str, p_min: float, dense_head: bool, sampling: str, device: str) -> dict[str, Any]:
+def drafter_choice(model: Path, drafter: Optional[str]) -> Union[str, Path, None]:
+    """`-md` as LLM takes it. By the name "auto" several that fit are an error; without `-md` they are a warning."""
+    if drafter == "auto":
+        find_drafter(model)
+    if drafter in ("auto", LOOKUP):
+        return drafter
+    return "auto" if drafter is None else None if drafter == "none" else Path(drafter)
+
+
+def draft_options(
+    model: Path, drafter: Optional[str], n_max: str, p_min: float, dense_head: bool, sampling: str, device: str
+) -> dict[str, Any]:
     """The drafter's options as LLM takes them."""
     return {
-        "drafter": None if drafter == "none" else drafter if drafter in ("auto", LOOKUP) else Path(drafter),
+        "drafter": drafter_choice(model, drafter),
         "draft": draft_count(n_max),
         "draft_p_min": p_min,
         "draft_dense_head": dense_head,

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import Placed, backends, system, version
-from .console import DeviceOption, DraftDeviceOption, DrafterOption, LayersOption, command, open_llm, size
+from .console import DeviceOption, DraftDeviceOption, DrafterOption, LayersOption, command, drafter_choice, open_llm, size
 
 
 @command
 def doctor(
     model: Optional[Path] = typer.Option(None, "-m", "--model", help="Load this model and list which op runs where."),
-    drafter: str = DrafterOption,
+    drafter: Optional[str] = DrafterOption,
     device: str = DeviceOption,
     draft_device: str = DraftDeviceOption,
     n_gpu_layers: int = LayersOption,
@@ -32,7 +32,7 @@ def doctor(
     placed: list[Placed] = []
     if model is not None:
         options: dict[str, Any] = {"device": device, "draft_device": draft_device, "n_gpu_layers": n_gpu_layers}
-        options["drafter"] = None if drafter == "none" else drafter
+        options["drafter"] = drafter_choice(model, drafter)
         with open_llm(model, n_ctx=ctx, flash_attn=flash_attn, **options) as llm:
             placed = llm.placement()
     if as_json:

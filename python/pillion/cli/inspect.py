@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Optional
@@ -61,8 +62,9 @@ def _lines(facts: Facts) -> Iterable[str]:
 
 
 def _file(file: Facts) -> Facts:
+    parts = file["parts"] or ()
     shown = {
-        "size": size(file["file_bytes"]),
+        "size": size(file["file_bytes"]) + (f" in {len(parts)} parts" if len(parts) > 1 else ""),
         "parameters": f"{_count(file['n_params'])} in {file['n_tensors']} tensors",
     }
     if file["bits_per_weight"]:
@@ -157,15 +159,17 @@ def _memory(memory: list[Facts]) -> Iterable[str]:
 def _section(title: str, content: dict[str, Any]) -> Iterable[str]:
     if not content:
         return
-    width = min(max(map(len, content)), 48)
+    shown = [(_short(key, 80), _short(value)) for key, value in content.items()]
+    width = min(max(len(key) for key, _ in shown), 48)
     yield ""
     yield title
-    for key, value in content.items():
-        yield f"  {key:<{width}}  {_short(value)}"
+    for key, value in shown:
+        yield f"  {key:<{width}}  {value}"
 
 
 def _short(value: Any, limit: int = 160) -> str:
-    """A value on one line."""
+    """A value on one line, without what a terminal would obey."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = text.replace("\n", "\\n")
+    text = "".join("?" if unicodedata.category(char) == "Cc" else char for char in text[: limit + 1])
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -18,6 +18,7 @@ from .inspect import inspect
 from .perplexity import perplexity
 from .quantize import quantize
 from .run import run
+from .split import join, split
 from .tokenize import tokenize
 
 app = typer.Typer(
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (run, bench, convert, quantize, imatrix, inspect, tokenize, perplexity, doctor, demo):
+for command in (run, bench, convert, quantize, imatrix, inspect, split, join, tokenize, perplexity, doctor, demo):
     app.command()(command)
 
 

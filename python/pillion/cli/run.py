@@ -52,7 +52,7 @@ def run(
     stop: Optional[list[str]] = typer.Option(None, "--stop", help="End the text before this string; may be repeated."),
     chat: bool = typer.Option(False, "--chat", help="Use the file's chat template; without a prompt: a conversation."),
     system: Optional[str] = typer.Option(None, "--system", help="System message of the chat."),
-    drafter: str = DrafterOption,
+    drafter: Optional[str] = DrafterOption,
     n_draft: str = DraftOption,
     p_min: float = PMinOption,
     dense_head: bool = DenseHeadOption,
@@ -90,7 +90,7 @@ def run(
         device=device,
         n_gpu_layers=n_gpu_layers,
         strict=strict,
-        **draft_options(drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
+        **draft_options(model, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
     ) as llm:
         opening = [{"role": "system", "content": system}] if system else []
         if text is None:

@@ -1,0 +1,63 @@
+"""What a model file recommends to Python: sampling settings and text, checked here because the C library does not read them."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from .errors import ModelFileError, UsageError
+from .model import Metadata, Model
+from .sampling import SamplingParams
+
+SAMPLING_KEYS = {
+    "temperature": "general.sampling.temp",
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+    "repeat_penalty": "general.sampling.penalty_repeat",
+    "penalty_last_n": "general.sampling.penalty_last_n",
+}
+"""Where a model file may name the sampling settings its makers recommend."""
+
+_WHOLE = ("top_k", "penalty_last_n")
+_LONGEST = 60
+
+
+def sampling_defaults(model: Model, metadata: Metadata) -> dict[str, Any]:
+    """The file's settings by their names in `SamplingParams`. Raises ModelFileError for one that can't be: key, value, limit."""
+    found = {}
+    for name, key in SAMPLING_KEYS.items():
+        if key in metadata:
+            found[name] = _setting(model.path, name, key, metadata[key])
+    return found
+
+
+def _setting(path: str, name: str, key: str, value: Any) -> Any:
+    kind = "an integer" if name in _WHOLE else "a finite number"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or (name in _WHOLE and value != int(value)):
+        raise ModelFileError(f"{path}: key {key} is {_shown(value)}; it must be {kind}")
+    if name in _WHOLE:
+        value = int(value)
+    if name == "top_k":
+        value = max(value, 0)  # others write -1 for all
+    try:
+        SamplingParams(**{name: value})
+    except UsageError as error:
+        raise ModelFileError(f"{path}: key {key}: {error.sentence}") from None
+    return value
+
+
+def metadata_text(model: Model, metadata: Metadata, key: str) -> Optional[str]:
+    """A string of the file; None where the key is absent. Raises ModelFileError for a value of another type."""
+    value = metadata.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    raise ModelFileError(f"{model.path}: key {key} is {_shown(value)}; it must be a string")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not finite"
+    kind = {str: "the string ", list: "the array ", bool: "the bool "}.get(type(value), "")
+    text = repr(value)
+    return kind + (text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
