@@ -21,10 +21,8 @@ constexpr struct {
     uint32_t type;
     const char* name;
 } kForeignTypes[] = {
-    {4, "Q4_2"},      {5, "Q4_3"},      {9, "Q8_1"},      {15, "Q8_K"},       {16, "IQ2_XXS"},    {17, "IQ2_XS"},
-    {18, "IQ3_XXS"},  {19, "IQ1_S"},    {21, "IQ3_S"},    {22, "IQ2_S"},      {29, "IQ1_M"},      {31, "Q4_0_4_4"},
-    {32, "Q4_0_4_8"}, {33, "Q4_0_8_8"}, {34, "TQ1_0"},    {35, "TQ2_0"},      {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"},
-    {38, "IQ4_NL_8_8"}, {39, "MXFP4"},  {40, "NVFP4"},
+    {4, "Q4_2"},      {5, "Q4_3"},      {9, "Q8_1"},        {15, "Q8_K"},       {31, "Q4_0_4_4"},
+    {32, "Q4_0_4_8"}, {33, "Q4_0_8_8"}, {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"},
 };
 // clang-format on
 
@@ -292,8 +290,8 @@ void GgufParser::read_dtype_and_size(GgufTensor& tensor) {
     if (!info)
         out_.fail(Status::unsupported_model,
                   "%stype %" PRIu32
-                  " (%s) is not supported (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL, "
-                  "IQ4_XS, F64, I8 to I64)",
+                  " (%s) is not supported (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, "
+                  "IQ1_S to IQ4_XS, TQ1_0, TQ2_0, MXFP4, NVFP4, F64, I8 to I64)",
                   subject().c_str(), type, foreign_name(type));
     tensor.dtype = info->dtype;
     if (tensor.dims[0] % info->block != 0)
