@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PART = ROOT / "csrc/backends/htp/dsp"
-SOURCES = ("panels_blocks", "panels_k", "panels_float", "attend", "norm", "rows", "head", "quantize")
+SOURCES = ("panels_blocks", "panels_k", "panels_expanded", "panels_float", "attend", "norm", "rows", "head", "quantize")
 
 # Packets for 32 x 32 weights and a row, at 1, 4 and 9 rows: the most of v68, v73 and v79 by ziglang 0.17.1, and a twentieth
 # more. Below 7 they cannot come: a packet takes two integer products (8), two scalars spread over a vector (2), or one float

@@ -83,6 +83,90 @@ typedef struct { /* 256 inputs, 8 groups of 32; value = d * (scale[g] - 32) * kI
     uint8_t q[128];
 } BlockIQ4_XS;
 
+/* The rest: small integers times a scale, most of them entries of a code book (core/grids.h). These are expanded at
+   import into the blocks with _X below (core/expand.h), TQ1_0 into TQ2_0. An odd scale s stands for 2 * s + 1. */
+
+typedef struct { /* 256 inputs; per 32: four bytes of places in the book, then four times seven signs, scale in bits 28.. */
+    uint16_t d; /* value = d / 8 * (2 * s + 1) * magnitude; the eighth sign makes their number even */
+    uint8_t groups[64];
+} BlockIQ2_XXS;
+
+typedef struct { /* as IQ2_XXS; per 8 inputs nine bits of place and seven signs; nibble g: scale of 16 inputs */
+    uint16_t d;
+    uint16_t q[32];
+    uint8_t scales[8];
+} BlockIQ2_XS;
+
+typedef struct { /* as IQ2_XS with ten bits of place; bits 2 * (i % 4) of high[i / 4]: the upper two of place i */
+    uint16_t d;
+    uint8_t q[32], signs[32], high[8], scales[8];
+} BlockIQ2_S;
+
+typedef struct { /* value = d / 4 * (2 * s + 1) * magnitude; a place per 4 inputs; signs and scales as in IQ2_XXS */
+    uint16_t d;
+    uint8_t q[64], groups[32];
+} BlockIQ3_XXS;
+
+typedef struct { /* value = d * (2 * s + 1) * magnitude; bit i % 8 of high[i / 8]: bit 8 of place i; nibble g: scale of 32 */
+    uint16_t d;
+    uint8_t q[64], high[8], signs[32], scales[4];
+} BlockIQ3_S;
+
+typedef struct { /* value = d / 8 * (2 * s + 1) * (8 * (-1, 0 or 1) +- 1); high, per 32 inputs: four times the upper three bits */
+    uint16_t d; /* of a place, three bits of scale, and the sign of what is added (1: minus) */
+    uint8_t q[32];
+    uint16_t high[8];
+} BlockIQ1_S;
+
+typedef struct { /* as IQ1_S; nibble i of high: three bits of place i, then its sign; scales: four of three bits, for 16 inputs */
+    uint8_t q[32], high[16]; /* each, and four bits of the f16 d, lowest first */
+    uint16_t scales[4];
+} BlockIQ1_M;
+
+typedef struct { /* value = d * (digit - 1); digit k of a byte is (byte * 3^k mod 256) * 3 >> 8 */
+    uint8_t q[48]; /* 160 inputs in 32 bytes, digit after digit, then 80 in 16 */
+    uint8_t high[4]; /* the last 16: four digits a byte */
+    uint16_t d;
+} BlockTQ1_0;
+
+typedef struct { /* value = d * (code - 1); codes as in Q2_K */
+    uint8_t q[64];
+    uint16_t d;
+} BlockTQ2_0;
+
+typedef struct { /* 32 inputs; value = 2^(e - 128) * kE2m1Values[code]; nibbles as in Q4_0 */
+    uint8_t e;
+    uint8_t q[16];
+} BlockMXFP4;
+
+typedef struct { /* 64 inputs; value = scale / 2 * kE2m1Values[code]; 8 bytes of nibbles per 16, as a short block of Q4_0 */
+    uint8_t scales[4]; /* E4M3 without its sign; 0x7F counts as 0 */
+    uint8_t q[32];
+} BlockNVFP4;
+
+typedef struct { /* 32 inputs; value = d * kE2m1Values[code], d a bf16 */
+    uint16_t d;
+    uint8_t q[16];
+} BlockMXFP4_X;
+
+typedef struct { /* 32 inputs; value = d[i / 16] * kE2m1Values[code] */
+    uint16_t d[2];
+    uint8_t q[16];
+} BlockNVFP4_X;
+
+typedef struct { /* 256 inputs; value = d / divide * (2 * s + 1) * table[code]; nibble g of scales: s of 32 inputs */
+    uint16_t d;
+    uint8_t scales[4];
+    uint8_t q[128]; /* a group's nibbles as in Q4_0 */
+} BlockIQ3_X;
+
+typedef struct { /* the same with a scale for 16 inputs and codes of three bits, which lie as those of Q3_K */
+    uint16_t d;
+    uint8_t scales[8];
+    uint8_t high[32];
+    uint8_t q[64];
+} BlockIQ2_X;
+
 static_assert(sizeof(BlockQ4_0) == 18, "the file's bytes");
 static_assert(sizeof(BlockQ4_1) == 20, "the file's bytes");
 static_assert(sizeof(BlockQ5_0) == 22, "the file's bytes");
@@ -95,8 +179,29 @@ static_assert(sizeof(BlockQ5_K) == 176, "the file's bytes");
 static_assert(sizeof(BlockQ6_K) == 210, "the file's bytes");
 static_assert(sizeof(BlockIQ4_NL) == 18, "the file's bytes");
 static_assert(sizeof(BlockIQ4_XS) == 136, "the file's bytes");
+static_assert(sizeof(BlockIQ2_XXS) == 66, "the file's bytes");
+static_assert(sizeof(BlockIQ2_XS) == 74, "the file's bytes");
+static_assert(sizeof(BlockIQ2_S) == 82, "the file's bytes");
+static_assert(sizeof(BlockIQ3_XXS) == 98, "the file's bytes");
+static_assert(sizeof(BlockIQ3_S) == 110, "the file's bytes");
+static_assert(sizeof(BlockIQ1_S) == 50, "the file's bytes");
+static_assert(sizeof(BlockIQ1_M) == 56, "the file's bytes");
+static_assert(sizeof(BlockTQ1_0) == 54, "the file's bytes");
+static_assert(sizeof(BlockTQ2_0) == 66, "the file's bytes");
+static_assert(sizeof(BlockMXFP4) == 17, "the file's bytes");
+static_assert(sizeof(BlockNVFP4) == 36, "the file's bytes");
+static_assert(sizeof(BlockMXFP4_X) == 18, "core/dtype.cpp");
+static_assert(sizeof(BlockNVFP4_X) == 20, "core/dtype.cpp");
+static_assert(sizeof(BlockIQ3_X) == 134, "core/dtype.cpp");
+static_assert(sizeof(BlockIQ2_X) == 106, "core/dtype.cpp");
 
 static const int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+/* Code of a magnitude, plus half the table's length where the sign is minus. E2M1 is doubled, so that it is whole. */
+static const int8_t kE2m1Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+static const int8_t kIq3XxsValues[16] = {4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62};
+static const int8_t kIq3SValues[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
+static const int8_t kIq2Values[16] = {8, 25, 43, 0, -8, -25, -43, 0};
+static const int8_t kIq1Values[16] = {-7, 1, 9, 0, -9, -1, 7, 0};
 
 /* Six-bit fields of Q4_K and Q5_K: v[0..7] scales, v[8..15] minima. */
 static inline void block_six_bits(const uint8_t* scales, uint8_t* v) {

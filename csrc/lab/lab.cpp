@@ -6,7 +6,9 @@
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/cpu_steps.h"
 #include "backends/cpu/kernel_choice.h"
+#include "backends/cpu/import_rows.h"
 #include "backends/cpu/lane_pack.h"
+#include "core/expand.h"
 #include "core/memory_plan.h"
 
 namespace pillion::lab {
@@ -73,26 +75,38 @@ const uint8_t* bytes_of(const std::string& data, size_t wanted) {
 }
 
 py::bytes pack(const std::string& dtype, const std::string& data, int64_t rows, int inputs) {
-    const cpu::Format format = cpu::format_of(dtype_of(dtype));
-    const uint8_t* from = bytes_of(data, row_bytes(dtype_of(dtype), inputs) * size_t(rows));
-    std::string packed(cpu::packed_bytes(format, rows, inputs), '\xFF');
-    cpu::pack_panels(format, from, rows, inputs, 0, (rows + cpu::kPanel - 1) / cpu::kPanel, reinterpret_cast<uint8_t*>(packed.data()));
+    const DType type = dtype_of(dtype);
+    const uint8_t* from = bytes_of(data, row_bytes(type, inputs) * size_t(rows));
+    std::string packed(cpu::imported_bytes(type, rows, inputs), '\xFF');
+    std::vector<uint8_t> scratch(cpu::import_scratch(type, inputs));
+    cpu::import_panels(type, from, nullptr, rows, inputs, 0, (rows + cpu::kPanel - 1) / cpu::kPanel, scratch.data(),
+                       reinterpret_cast<uint8_t*>(packed.data()));
     return packed;
 }
 
 py::tuple unpack_row(const std::string& dtype, const std::string& packed, int64_t rows, int inputs, int64_t row) {
-    const cpu::Format format = cpu::format_of(dtype_of(dtype));
+    const DType kept = expanded(dtype_of(dtype));
+    const cpu::Format format = cpu::format_of(kept);
     const uint8_t* from = bytes_of(packed, cpu::packed_bytes(format, rows, inputs));
     FloatArray values(inputs);
-    std::string bytes(row_bytes(dtype_of(dtype), inputs), '\0');
+    std::string bytes(row_bytes(kept, inputs), '\0');
     cpu::unpack_row(format, from, row, inputs, values.mutable_data());
     cpu::unpack_row_bytes(format, from, row, inputs, bytes.data());
     return py::make_tuple(values, py::bytes(bytes));
 }
 
+py::bytes expand(const std::string& dtype, const std::string& data) {
+    const DType type = dtype_of(dtype);
+    const int64_t values = int64_t(data.size()) / info(type).block_bytes * info(type).block;
+    const uint8_t* from = bytes_of(data, row_bytes(type, values));
+    std::string bytes(row_bytes(expanded(type), values), '\0');
+    expand_row(type, from, values, reinterpret_cast<uint8_t*>(bytes.data()));
+    return bytes;
+}
+
 FloatArray dequantize_row(const std::string& dtype, const std::string& data, int inputs) {
     FloatArray values(inputs);
-    cpu::dequantize_row(cpu::format_of(dtype_of(dtype)), bytes_of(data, row_bytes(dtype_of(dtype), inputs)), inputs, values.mutable_data());
+    cpu::read_file_row(dtype_of(dtype), bytes_of(data, row_bytes(dtype_of(dtype), inputs)), inputs, values.mutable_data());
     return values;
 }
 
@@ -116,7 +130,8 @@ PYBIND11_MODULE(_lab, m) {
     m.def("ops", &ops, "name -> (inputs, outputs) of every op.");
     m.def("pack", &pack, py::arg("dtype"), py::arg("data"), py::arg("rows"), py::arg("inputs"), "GGUF rows -> panels.");
     m.def("unpack_row", &unpack_row, py::arg("dtype"), py::arg("packed"), py::arg("rows"), py::arg("inputs"), py::arg("row"),
-          "(values, the file's bytes) of one row of a packed matrix.");
+          "(values, bytes as core/expand.h makes them) of one row of a packed matrix.");
+    m.def("expand", &expand, py::arg("dtype"), py::arg("data"), "A file's bytes as every backend keeps them (core/expand.h).");
     m.def("dequantize_row", &dequantize_row, py::arg("dtype"), py::arg("data"), py::arg("inputs"));
     m.def("plan_memory", &plan, py::arg("values"), "[(bytes, first, last)] -> ([offset or None], total)");
     bind_graph(m);

@@ -8,7 +8,8 @@
 
 namespace pillion {
 
-bool can_encode(DType dtype);      // f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k; decode reads the same
+bool can_encode(DType dtype);      // f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k
+bool can_decode(DType dtype);      // every weight format of GGUF
 
 // n: a multiple of the format's block. weights: [n], how much an error in each input counts, or null.
 void encode_row(DType dtype, const float* x, const float* weights, int64_t n, uint8_t* out);

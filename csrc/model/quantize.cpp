@@ -236,7 +236,7 @@ void Quantization::override_types() {
     }
     for (const PlannedTensor& t : tensors_) {
         if (t.target == t.source->dtype) continue;
-        if (!can_encode(t.source->dtype))
+        if (!can_decode(t.source->dtype))
             file_.fail(Status::unsupported_model, "tensor %s: type %s can't be read for quantising", printable(t.source->name).c_str(),
                        info(t.source->dtype).name);
         if (info(t.source->dtype).is_quantized && !options_.allow_requantize)

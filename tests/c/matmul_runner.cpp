@@ -46,7 +46,8 @@ int g_checks = 0, g_failures = 0;
         }                                         \
     } while (0)
 
-const char* const kNames[kFormats] = {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"};
+const char* const kNames[kFormats] = {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
+                                      "MXFP4_X", "NVFP4_X", "IQ3_XXS_X", "IQ3_S_X", "IQ2_X", "IQ1_X", "TQ2_0"};
 
 struct Named {
     const char* name;
@@ -87,6 +88,10 @@ template <class B>
 auto fix_low(B& b, uint16_t v, int) -> decltype(b.m, void()) { b.m = v; }
 template <class B>
 void fix_low(B&, uint16_t, long) {}
+template <class B>
+void fix_scale(B& b, uint16_t v) { b.d = v; }
+void fix_scale(BlockNVFP4_X& b, uint16_t v) { b.d[0] = v, b.d[1] = uint16_t(v ^ 0x0180); }
+void fix_scale(BlockMXFP4_X& b, uint16_t v) { b.d = uint16_t((v & 0x0780) + 0x3800); }    // a bf16
 std::vector<uint8_t> random_rows(Format f, int rows, int inputs, Random& random) {
     std::vector<uint8_t> bytes(size_t(rows) * panel_bytes(f, inputs) / kPanel);
     const auto half = [&] { return uint16_t((0x1C00 + random.next() % 0x800) | (random.next() & 0x8000)); };
@@ -107,7 +112,7 @@ std::vector<uint8_t> random_rows(Format f, int rows, int inputs, Random& random)
         for (size_t at = 0; at < n; at += sizeof(F::Block)) {   \
             F::Block b;                                         \
             memcpy(&b, &bytes[at], sizeof b);                   \
-            b.d = half();                                       \
+            fix_scale(b, half());                               \
             fix_low(b, half(), 0);                              \
             memcpy(&bytes[at], &b, sizeof b);                   \
         }                                                       \
@@ -129,7 +134,7 @@ void make_extreme(Format f, std::vector<uint8_t>& bytes, int inputs) {
         for (size_t at = 0; at < row; at += sizeof(F::Block)) {                                            \
             F::Block b;                                                                                    \
             memcpy(&b, &bytes[at], sizeof b);                                                              \
-            b.d = 0x2000;                                                                                  \
+            fix_scale(b, 0x2000);                                                                          \
             fix_low(b, 0x2100, 0);                                                                         \
             if (F::kFormat == Format::q8_0) memset(reinterpret_cast<uint8_t*>(&b) + 2, 0x80, 32);          \
             memcpy(&bytes[at], &b, sizeof b);                                                              \

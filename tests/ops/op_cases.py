@@ -222,8 +222,40 @@ QUANTS = {
     "q6_k": (256, 210, [208], None, 16),
     "iq4_nl": (32, 18, [0], None, 32),
     "iq4_xs": (256, 136, [0], None, 32),
+    "tq2_0": (256, 66, [64], None, 32),
+    "iq1_s": (256, 50, [0], None, 16),
+    "iq1_m": (256, 56, [], None, 16),
+    "iq2_xxs": (256, 66, [0], None, 16),
+    "iq2_xs": (256, 74, [0], None, 16),
+    "iq2_s": (256, 82, [0], None, 16),
+    "iq3_xxs": (256, 98, [0], None, 32),
+    "iq3_s": (256, 110, [0], None, 32),
+    "tq1_0": (256, 54, [52], None, 32),
+    "mxfp4": (32, 17, [], None, 32),
+    "nvfp4": (64, 36, [], None, 16),
 }
+# Those that core/expand.h writes in plainer blocks at import, and TQ2_0, which one of them becomes.
+EXPANDED = [*QUANTS][[*QUANTS].index("tq2_0") :]
 DTYPES = ["f32", "f16", "bf16", *QUANTS]
+
+
+def random_blocks(dtype, n, r):
+    """[n, bytes] of random blocks with finite scales, about 2^-8."""
+    _, size, halves, *_ = QUANTS[dtype]
+    blocks = r.integers(0, 256, (n, size), dtype=np.uint8)
+
+    def half():
+        return (r.uniform(2.0**-9, 2.0**-7, n) * r.choice([-1, 1], n)).astype(np.float16)
+
+    for at in halves:
+        blocks[:, at : at + 2] = half().view(np.uint8).reshape(-1, 2)
+    if dtype == "iq1_m":  # four bits in each of four words
+        words = blocks[:, 48:].copy().view(np.uint16) & 0x0FFF
+        words |= (half().view(np.uint16)[:, None] >> (4 * np.arange(4, dtype=np.uint16)) & 15) << 12
+        blocks[:, 48:] = words.view(np.uint8)
+    if dtype == "mxfp4":
+        blocks[:, 0] = r.integers(118, 122, n)
+    return blocks
 
 
 class Weight:
@@ -233,12 +265,7 @@ class Weight:
         self.dtype, self.width, self.rows, self.depth, self.use, self.mapped = dtype, width, rows, depth, use, mapped
         n, r = rows * depth, rng("weight", dtype, width, rows, depth, key)
         if dtype in QUANTS:
-            block, size, halves, *_ = QUANTS[dtype]
-            blocks = r.integers(0, 256, (n * width // block, size), dtype=np.uint8)
-            for at in halves:
-                half = r.uniform(2.0**-9, 2.0**-7, len(blocks)) * r.choice([-1, 1], len(blocks))
-                blocks[:, at : at + 2] = half.astype(np.float16).view(np.uint8).reshape(-1, 2)
-            self.data = blocks.tobytes()
+            self.data = random_blocks(dtype, n * width // QUANTS[dtype][0], r).tobytes()
         else:
             values = r.standard_normal((n, width), np.float32) if values is None else np.asarray(values, np.float32)
             if dtype == "bf16":
@@ -475,6 +502,10 @@ def moe_op_cases():
         ("q5_1", 32, 32, 2, 2, 1, "random"),
         ("iq4_nl", 64, 64, 7, 1, 1, "one"),
         ("q2_k", 256, 33, 4, 3, 3, "few"),
+        ("mxfp4", 96, 33, 8, 2, 1, "random"),
+        ("nvfp4", 64, 40, 4, 2, 2, "few"),
+        ("iq2_xxs", 256, 33, 5, 2, 1, "random"),
+        ("iq3_s", 512, 34, 3, 2, 1, "one"),
     ):
         key = ("moe", dtype, n_experts, choice)
         r = rng(*key)

@@ -25,7 +25,11 @@ KERNELS = CUDA / "kernels"
 SOURCES = [
     *(
         KERNELS / name
-        for name in "matmul_k.cu matvec_k.cu matmul_plain.cu matvec_plain.cu matvec_float.cu matmul_float.cu".split()
+        for name in "matmul_k.cu matvec_k.cu matmul_plain.cu matvec_plain.cu matmul_expanded.cu matvec_expanded.cu".split()
+    ),
+    *(
+        KERNELS / name
+        for name in "matvec_float.cu matmul_float.cu".split()
     ),
     *(KERNELS / name for name in "matmul_unpack.cu quantize.cu matmul_group.cu matmul.cpp blas.cpp repack.cpp".split()),
     *RUNTIME,
@@ -250,7 +254,7 @@ def test_products(runner, name):
         assert np.array_equal(bits(np.stack([floats(a, rows) for a in alone])), bits(outs[9]))
 
 
-@pytest.mark.parametrize("name", ["Q4_0", "Q8_0", "Q5_1", "Q2_K", "Q4_K", "Q6_K", "IQ4_XS", "F16", "BF16", "F32"])
+@pytest.mark.parametrize("name", ["Q4_0", "Q8_0", "Q5_1", "Q2_K", "Q4_K", "Q6_K", "IQ4_XS", "TQ2_0", "F16", "BF16", "F32"])
 def test_rows_are_counted_on_the_device(runner, name):
     rng = np.random.default_rng(7)
     rows, width = 33, 2 * block_of(name) if name in HALVES else 64

@@ -66,7 +66,8 @@ def test_every_op_has_cases():
 
 @pytest.mark.parametrize("use", ["matrix", "table", "vector"])
 def test_types_that_are_no_weights(use):
-    sentence = f"^tensor lab: type I16 is not a weight format of device {DEVICE} .it has F32, F16, BF16, Q4_0 to Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS.$"
+    types = "F32, F16, BF16, Q4_0 to Q8_0, Q2_K to Q6_K, IQ1_S to IQ4_XS, TQ1_0, TQ2_0, MXFP4, NVFP4"
+    sentence = f"^tensor lab: type I16 is not a weight format of device {DEVICE} .it has {types}.$"
     with pytest.raises(lab.Error, match=sentence):
         device(DEVICE).weight(bytes(2 * 64), "i16", 64, use=use)
 
@@ -114,7 +115,7 @@ def test_attention_that_is_not_supported():
 @pytest.mark.parametrize("dtype", oc.DTYPES)
 def test_packed_rows_come_back(dtype):
     """Embedding from a matrix reads the packed rows: the file's values, to the bit, for odd counts of rows and in a permuted stack."""
-    width, rows = 256 if oc.QUANTS.get(dtype, [0])[0] == 256 else 96, 75
+    width, rows = 256 if oc.QUANTS.get(dtype, [0])[0] == 256 else 192, 75
     w = oc.Weight(dtype, width, rows)
     tokens = np.arange(rows, dtype=np.int32)[::-1, None].copy()
     on = device(DEVICE)

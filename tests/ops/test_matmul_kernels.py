@@ -52,7 +52,7 @@ CROSS, QEMU = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 TYPES = {
     name: getattr(gguf.GGMLQuantizationType, name)
-    for name in "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS".split()
+    for name in "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS TQ2_0".split()
 }
 # Where the f16 scales and minima of a block stand, and which bytes are codes.
 HALVES = {
@@ -68,6 +68,7 @@ HALVES = {
     "Q6_K": [208],
     "IQ4_NL": [0],
     "IQ4_XS": [0],
+    "TQ2_0": [64],
 }
 CODES = {"Q4_1": (4, 20), "Q5_1": (4, 24), "Q2_K": (16, 80), "Q4_K": (16, 144), "Q5_K": (16, 176)}  # formats with minima
 SCALE_INPUTS = {"Q2_K": 16, "Q3_K": 16, "Q6_K": 16}

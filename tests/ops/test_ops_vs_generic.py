@@ -321,7 +321,7 @@ def test_import_packs_in_pieces(dtype):
     for d, row in ((0, 0), (1, 31), (2, rows - 1)):
         file_row = w.data[d * size + row * row_size :][:row_size]
         unpacked, data = lab.unpack_row(dtype, pieces[d], rows, width, row)
-        assert data == file_row and same(unpacked, values[d, row]) and same(lab.dequantize_row(dtype, file_row, width), unpacked)
+        assert data == lab.expand(dtype, file_row) and same(unpacked, values[d, row]) and same(lab.dequantize_row(dtype, file_row, width), unpacked)
 
 
 def test_vectors_become_f32():

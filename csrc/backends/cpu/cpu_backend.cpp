@@ -12,9 +12,11 @@
 #include "backends/cpu/cpu_plan.h"
 #include "backends/cpu/cpu_steps.h"
 #include "backends/cpu/kernel_choice.h"
+#include "backends/cpu/import_rows.h"
 #include "backends/cpu/lane_pack.h"
 #include "backends/cpu/thread_pool.h"
 #include "core/cpu_count.h"
+#include "core/expand.h"
 
 namespace pillion::cpu {
 namespace {
@@ -144,13 +146,13 @@ class CpuBackend final : public Backend {
     Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {
         try {
             switch (s.use) {
-                case WeightSource::Use::vector: format_of(s.dtype), bytes = size_t(s.width * s.rows * s.depth) * 4; break;
+                case WeightSource::Use::vector: format_of(expanded(s.dtype)), bytes = size_t(s.width * s.rows * s.depth) * 4; break;
                 case WeightSource::Use::table:
-                    if (s.dtype != DType::i32) format_of(s.dtype);
+                    if (s.dtype != DType::i32) format_of(expanded(s.dtype));
                     bytes = s.mapped ? 0 : file_bytes(s);
                     break;
                 case WeightSource::Use::matrix:
-                    bytes = packed_bytes(format_of(s.dtype), s.rows, int(s.width)) * size_t(s.depth);
+                    bytes = imported_bytes(s.dtype, s.rows, int(s.width)) * size_t(s.depth);
                     break;
             }
             return Status::ok;
@@ -166,24 +168,27 @@ class CpuBackend final : public Backend {
         t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
         uint8_t* to = buffer.host() + offset;
         if (s.use == WeightSource::Use::vector) t.dtype = DType::f32;
-        if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed;
+        if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed, t.dtype = expanded(s.dtype);
         if (s.use == WeightSource::Use::table && s.mapped) t.buffer = s.mapped, t.offset = s.mapped_offset;
         if (!s.data) return Status::ok;
         switch (s.use) {
             case WeightSource::Use::vector:
                 for (int64_t r = 0; r < s.rows * s.depth; r++)
-                    dequantize_row(format_of(s.dtype), s.data + size_t(r) * row_bytes(s.dtype, s.width), int(s.width),
-                                   reinterpret_cast<float*>(to) + r * s.width);
+                    read_file_row(s.dtype, s.data + size_t(r) * row_bytes(s.dtype, s.width), int(s.width),
+                                  reinterpret_cast<float*>(to) + r * s.width);
                 break;
             case WeightSource::Use::table:
                 if (!s.mapped) memcpy(to, s.data, bytes);
                 break;
             case WeightSource::Use::matrix:
-                if (!pack(s, to, static_cast<ThreadPool&>(queue))) {
-                    reason.set("cancelled");
-                    return Status::cancelled;
+                try {
+                    if (pack(s, to, static_cast<ThreadPool&>(queue))) break;
+                } catch (const std::bad_alloc&) {
+                    reason.set("tensor %s: no memory to import it with", s.name);
+                    return Status::out_of_memory;
                 }
-                break;
+                reason.set("cancelled");
+                return Status::cancelled;
         }
         return Status::ok;
     }
@@ -224,20 +229,22 @@ class CpuBackend final : public Backend {
     static size_t file_bytes(const WeightSource& s) { return row_bytes(s.dtype, s.width) * size_t(s.rows * s.depth); }
 
     bool pack(const WeightSource& s, uint8_t* to, ThreadPool& pool) const {
-        const Format format = format_of(s.dtype);
+        const Format format = format_of(expanded(s.dtype));
         const int64_t panels = (s.rows + kPanel - 1) / kPanel;
         const size_t matrix_bytes = packed_bytes(format, s.rows, int(s.width)), file_matrix = row_bytes(s.dtype, s.width) * size_t(s.rows);
         const int64_t piece = std::max<int64_t>(1, int64_t((1 << 20) / panel_bytes(format, int(s.width))));    // about 1 MB each
         const int64_t slice = 16 * piece;    // then the source pages are given back
+        const size_t scratch_bytes = import_scratch(s.dtype, int(s.width));
+        const std::unique_ptr<uint8_t[]> scratch(new uint8_t[scratch_bytes * size_t(pool.n_threads())]);
         for (int64_t d = 0; d < s.depth; d++)
             for (int64_t first = 0; first < panels; first += slice) {
                 const int64_t last = std::min(first + slice, panels);
                 const uint8_t* from = s.data + file_matrix * size_t(d);
-                const bool finished = pool.parallel_for(int((last - first + piece - 1) / piece), [&](int chunk, int) {
+                const bool finished = pool.parallel_for(int((last - first + piece - 1) / piece), [&](int chunk, int worker) {
                     const int64_t begin = first + chunk * piece, end = std::min(begin + piece, last);
                     uint8_t* matrix = to + matrix_bytes * size_t(d);
-                    if (s.row_order) pack_panels_permuted(format, from, s.row_order, s.rows, int(s.width), begin, end, matrix);
-                    else pack_panels(format, from, s.rows, int(s.width), begin, end, matrix);
+                    import_panels(s.dtype, from, s.row_order, s.rows, int(s.width), begin, end,
+                                  scratch.get() + scratch_bytes * size_t(worker), matrix);
                 });
                 if (!finished) return false;
                 const size_t row = row_bytes(s.dtype, s.width);

@@ -24,32 +24,48 @@
 
 namespace pillion::cpu {
 
-enum class Format : int { f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs };
-constexpr int kFormats = 15;
+enum class Format : int {
+    f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs,
+    mxfp4_x, nvfp4_x, iq3_xxs_x, iq3_s_x, iq2_x, iq1_x, tq2_0,
+};
+constexpr int kFormats = 22;
 constexpr int kPanel = 32;    // rows per panel, on every machine
 
 static constexpr bool is_float(Format f) { return f <= Format::bf16; }
 
 // value = scale[input / kScaleInputs] * (code - kZero) - low[input / kLowInputs]; kLowInputs is 0 where there are no minima.
-// With kLookUp, code - kZero is kIq4Values[nibble].
-template <Format F, class B, int Inputs, int Bits, int Zero, int ScaleInputs, int LowInputs, int ScaleBytes, bool LookUp = false>
+// With kLookUp, code - kZero is table_of(kTable)[code]. Divide: what the blocks with odd scales divide theirs by.
+enum class Table : int { none, iq4, e2m1, iq3_xxs, iq3_s, iq2, iq1 };
+static constexpr const int8_t* table_of(Table t) {
+    return t == Table::iq4       ? kIq4Values
+           : t == Table::e2m1    ? kE2m1Values
+           : t == Table::iq3_xxs ? kIq3XxsValues
+           : t == Table::iq3_s   ? kIq3SValues
+           : t == Table::iq2     ? kIq2Values
+                                 : kIq1Values;
+}
+
+template <Format F, class B, int Inputs, int Bits, int Zero, int ScaleInputs, int LowInputs, int ScaleBytes,
+          Table LookUp = Table::none, int Divide = 1>
 struct QuantFormat {
     using Block = B;
     static constexpr Format kFormat = F;
     static constexpr int kInputs = Inputs;              // per step
     static constexpr int kBits = Bits;                  // stored bits of a code
-    static constexpr int kDotBits = LookUp ? 8 : Bits;  // bits of the number that is multiplied
+    static constexpr bool kLookUp = LookUp != Table::none;
+    static constexpr Table kTable = LookUp;
+    static constexpr int kDivide = Divide;
+    static constexpr int kDotBits = kLookUp ? 8 : Bits; // bits of the number that is multiplied
     static constexpr int kZero = Zero;
     static constexpr int kScaleInputs = ScaleInputs;
     static constexpr int kLowInputs = LowInputs;
     static constexpr int kScaleBytes = ScaleBytes;      // per row and step
-    static constexpr bool kLookUp = LookUp;
     static constexpr int kBlocks = Inputs / 32;         // activation blocks per step
     static constexpr int kCodeBytes = kPanel * 4 * Bits;    // of 32 inputs of a panel
     static constexpr int kNarrowPlanes = Bits == 6 ? 2 : Bits == 5 || Bits == 3 ? 1 : 0;
     static constexpr int kWide = kNarrowPlanes * 4 * kPanel;    // where the wide planes begin, in bytes
     static constexpr int kStepBytes = kPanel * ScaleBytes + kBlocks * kCodeBytes;
-    static_assert(kStepBytes == kPanel * int(sizeof(B)), "packed size is the file's size");
+    static_assert(kStepBytes == kPanel * int(sizeof(B)), "packed size is the block's size");
     static_assert(kPanel * ScaleBytes % 64 == 0 && kCodeBytes % 64 == 0, "planes begin at cache lines");
 };
 constexpr int kPlaneBytes = 4 * kPanel;
@@ -64,11 +80,19 @@ using Q3_K = QuantFormat<Format::q3_k, BlockQ3_K, 256, 3, 4, 16, 0, 14>;
 using Q4_K = QuantFormat<Format::q4_k, BlockQ4_K, 256, 4, 0, 32, 32, 16>;
 using Q5_K = QuantFormat<Format::q5_k, BlockQ5_K, 256, 5, 0, 32, 32, 16>;
 using Q6_K = QuantFormat<Format::q6_k, BlockQ6_K, 256, 6, 32, 16, 0, 18>;
-using IQ4_NL = QuantFormat<Format::iq4_nl, BlockIQ4_NL, 32, 4, 128, 32, 0, 2, true>;
-using IQ4_XS = QuantFormat<Format::iq4_xs, BlockIQ4_XS, 256, 4, 128, 32, 0, 8, true>;
+using IQ4_NL = QuantFormat<Format::iq4_nl, BlockIQ4_NL, 32, 4, 128, 32, 0, 2, Table::iq4>;
+using IQ4_XS = QuantFormat<Format::iq4_xs, BlockIQ4_XS, 256, 4, 128, 32, 0, 8, Table::iq4>;
+using MXFP4_X = QuantFormat<Format::mxfp4_x, BlockMXFP4_X, 32, 4, 128, 32, 0, 2, Table::e2m1>;
+using NVFP4_X = QuantFormat<Format::nvfp4_x, BlockNVFP4_X, 32, 4, 128, 16, 0, 4, Table::e2m1>;
+using IQ3_XXS_X = QuantFormat<Format::iq3_xxs_x, BlockIQ3_X, 256, 4, 128, 32, 0, 6, Table::iq3_xxs, 4>;
+using IQ3_S_X = QuantFormat<Format::iq3_s_x, BlockIQ3_X, 256, 4, 128, 32, 0, 6, Table::iq3_s>;
+using IQ2_X = QuantFormat<Format::iq2_x, BlockIQ2_X, 256, 3, 128, 16, 0, 10, Table::iq2, 8>;
+using IQ1_X = QuantFormat<Format::iq1_x, BlockIQ2_X, 256, 3, 128, 16, 0, 10, Table::iq1, 8>;
+using TQ2_0 = QuantFormat<Format::tq2_0, BlockTQ2_0, 256, 2, 1, 32, 0, 2>;
 
 #define PILLION_QUANT_FORMATS(DO) \
-    DO(Q4_0) DO(Q4_1) DO(Q5_0) DO(Q5_1) DO(Q8_0) DO(Q2_K) DO(Q3_K) DO(Q4_K) DO(Q5_K) DO(Q6_K) DO(IQ4_NL) DO(IQ4_XS)
+    DO(Q4_0) DO(Q4_1) DO(Q5_0) DO(Q5_1) DO(Q8_0) DO(Q2_K) DO(Q3_K) DO(Q4_K) DO(Q5_K) DO(Q6_K) DO(IQ4_NL) DO(IQ4_XS) \
+    DO(MXFP4_X) DO(NVFP4_X) DO(IQ3_XXS_X) DO(IQ3_S_X) DO(IQ2_X) DO(IQ1_X) DO(TQ2_0)
 
 // --- entries of a plane ---
 
@@ -143,6 +167,19 @@ static inline void take_scales(BlockIQ4_XS& b, const uint8_t* s, int r) {
     b.scales_high = take16(s + 2 * kPanel, r);
     memcpy(b.scales_low, s + 4 * kPanel + 4 * r, 4);
 }
+static inline void take_scales(BlockMXFP4_X& b, const uint8_t* s, int r) { b.d = take16(s, r); }
+static inline void take_scales(BlockTQ2_0& b, const uint8_t* s, int r) { b.d = take16(s, r); }
+// f16 d[0][32], f16 d[1][32]
+static inline void take_scales(BlockNVFP4_X& b, const uint8_t* s, int r) { b.d[0] = take16(s, r), b.d[1] = take16(s + 2 * kPanel, r); }
+// f16 d[32], u32 nibbles[32], or nibbles[2][32]: groups 0..7, 8..15
+static inline void take_scales(BlockIQ3_X& b, const uint8_t* s, int r) {
+    b.d = take16(s, r);
+    memcpy(b.scales, s + 2 * kPanel + 4 * r, 4);
+}
+static inline void take_scales(BlockIQ2_X& b, const uint8_t* s, int r) {
+    b.d = take16(s, r);
+    for (int half = 0; half < 2; half++) memcpy(b.scales + 4 * half, s + 2 * kPanel + half * kPlaneBytes + 4 * r, 4);
+}
 
 // --- scales as f32: scale[kInputs / kScaleInputs] and low[kInputs / kLowInputs]. Each is one multiplication. ---
 
@@ -180,6 +217,24 @@ static inline void block_scales(const BlockIQ4_XS& b, float* scale, float*) {
         scale[g] = d * float((low | high << 4) - 32);
     }
 }
+static inline void block_scales(const BlockMXFP4_X& b, float* scale, float*) { scale[0] = bf16_to_f32(b.d); }
+static inline void block_scales(const BlockNVFP4_X& b, float* scale, float*) { scale[0] = f16_to_f32(b.d[0]), scale[1] = f16_to_f32(b.d[1]); }
+static inline void block_scales(const BlockTQ2_0& b, float* scale, float*) {
+    for (int g = 0; g < 8; g++) scale[g] = f16_to_f32(b.d);
+}
+// Dividing by a power of two is exact, so that it is left to the caller: scales_of.
+static inline void odd_scales(uint16_t d, const uint8_t* nibbles, int n, float* scale) {
+    for (int g = 0; g < n; g++) scale[g] = f16_to_f32(d) * float(2 * (nibbles[g / 2] >> (g % 2 * 4) & 15) + 1);
+}
+static inline void block_scales(const BlockIQ3_X& b, float* scale, float*) { odd_scales(b.d, b.scales, 8, scale); }
+static inline void block_scales(const BlockIQ2_X& b, float* scale, float*) { odd_scales(b.d, b.scales, 16, scale); }
+
+template <class F>
+static inline void scales_of(const typename F::Block& b, float* scale, float* low) {
+    block_scales(b, scale, low);
+    if (F::kDivide != 1)
+        for (int g = 0; g < F::kInputs / F::kScaleInputs; g++) scale[g] *= 1.0f / F::kDivide;
+}
 
 // --- codes: 32 inputs of one row of a panel ---
 
@@ -201,6 +256,6 @@ static inline void take_codes(const uint8_t* codes, int r, uint8_t* out) {
 
 // What is multiplied: code - kZero, or the table's value.
 template <class F>
-static inline int signed_code(int code) { return F::kLookUp ? int(kIq4Values[code & 15]) : code - F::kZero; }
+static inline int signed_code(int code) { return F::kLookUp ? int(table_of(F::kTable)[code & 15]) : code - F::kZero; }
 
 }  // namespace pillion::cpu

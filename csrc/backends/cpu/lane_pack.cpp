@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "backends/cpu/block_codes.h"
+
 namespace pillion::cpu {
 
 namespace {
@@ -144,6 +146,25 @@ inline void pack_block(const BlockIQ4_XS& b, uint8_t* step, int r) {
     uint8_t* codes = step + IQ4_XS::kScaleBytes * kPanel;
     for (int g = 0; g < 8; g++) pack_nibbles(b.q + 16 * g, codes + g * IQ4_XS::kCodeBytes, r);
 }
+inline void pack_block(const BlockIQ3_X& b, uint8_t* step, int r) {
+    put16(step, r, b.d);
+    put32(step + 2 * kPanel, r, take32(b.scales, 0));
+    uint8_t* codes = step + IQ3_S_X::kScaleBytes * kPanel;
+    for (int g = 0; g < 8; g++) pack_nibbles(b.q + 16 * g, codes + g * IQ3_S_X::kCodeBytes, r);
+}
+inline void pack_block(const BlockIQ2_X& b, uint8_t* step, int r) {
+    put16(step, r, b.d);
+    for (int half = 0; half < 2; half++) put32(step + 2 * kPanel + half * kPlaneBytes, r, take32(b.scales, half));
+    uint8_t* codes = step + IQ2_X::kScaleBytes * kPanel;
+    pack_bits_256(b.high, codes, IQ2_X::kCodeBytes, r);
+    for (int half = 0; half < 2; half++)
+        pack_pairs(b.q + 32 * half, codes + IQ2_X::kWide + 4 * half * IQ2_X::kCodeBytes, IQ2_X::kCodeBytes, r);
+}
+inline void pack_block(const BlockTQ2_0& b, uint8_t* step, int r) {
+    put16(step, r, b.d);
+    for (int half = 0; half < 2; half++)
+        pack_pairs(b.q + 32 * half, step + TQ2_0::kScaleBytes * kPanel + 4 * half * TQ2_0::kCodeBytes, TQ2_0::kCodeBytes, r);
+}
 
 // ------------------------------------------------------------------------------------------------------------ four rows at a time
 // The formats of 32 inputs whose codes already stand as the planes want them: 4 x 4 words are transposed in registers.
@@ -181,6 +202,15 @@ inline void pack_four(IQ4_NL, const uint8_t* const* rows, uint8_t* step, int r) 
     pack_halves(rows, offsetof(BlockIQ4_NL, d), step, r);
     pack_words(rows, offsetof(BlockIQ4_NL, q), step + kTwoHalves, r);
 }
+inline void pack_four(MXFP4_X, const uint8_t* const* rows, uint8_t* step, int r) {
+    pack_halves(rows, offsetof(BlockMXFP4_X, d), step, r);
+    pack_words(rows, offsetof(BlockMXFP4_X, q), step + kTwoHalves, r);
+}
+inline void pack_four(NVFP4_X, const uint8_t* const* rows, uint8_t* step, int r) {
+    pack_halves(rows, offsetof(BlockNVFP4_X, d), step, r);
+    pack_halves(rows, offsetof(BlockNVFP4_X, d) + 2, step + kTwoHalves, r);
+    pack_words(rows, offsetof(BlockNVFP4_X, q), step + 2 * kTwoHalves, r);
+}
 inline void pack_four(Q4_1, const uint8_t* const* rows, uint8_t* step, int r) {
     pack_halves(rows, offsetof(BlockQ4_1, d), step, r);
     pack_halves(rows, offsetof(BlockQ4_1, m), step + kTwoHalves, r);
@@ -190,96 +220,6 @@ inline void pack_four(Q8_0, const uint8_t* const* rows, uint8_t* step, int r) {
     pack_halves(rows, offsetof(BlockQ8_0, d), step, r);
     for (int half = 0; half < 2; half++)    // value + 128
         pack_words(rows, offsetof(BlockQ8_0, q) + 16 * size_t(half), step + kTwoHalves + 4 * half * kPlaneBytes, r, 0x80808080);
-}
-
-// ------------------------------------------------------------------------------------------------------- codes of a file's block
-// get: unsigned codes of all inputs. set: the way back, into a block whose code fields are zero.
-
-inline void get_nibbles(const uint8_t* q, uint8_t* c) {
-    for (int i = 0; i < 16; i++) c[i] = q[i] & 15, c[16 + i] = q[i] >> 4;
-}
-inline void set_nibbles(uint8_t* q, const uint8_t* c) {
-    for (int i = 0; i < 16; i++) q[i] |= uint8_t((c[i] & 15) | c[16 + i] << 4);
-}
-inline void get_codes(const BlockQ4_0& b, uint8_t* c) { get_nibbles(b.q, c); }
-inline void set_codes(BlockQ4_0& b, const uint8_t* c) { set_nibbles(b.q, c); }
-inline void get_codes(const BlockQ4_1& b, uint8_t* c) { get_nibbles(b.q, c); }
-inline void set_codes(BlockQ4_1& b, const uint8_t* c) { set_nibbles(b.q, c); }
-inline void get_codes(const BlockIQ4_NL& b, uint8_t* c) { get_nibbles(b.q, c); }
-inline void set_codes(BlockIQ4_NL& b, const uint8_t* c) { set_nibbles(b.q, c); }
-
-template <class B>
-inline void get_five_bits(const B& b, uint8_t* c) {
-    get_nibbles(b.q, c);
-    for (int i = 0; i < 32; i++) c[i] |= uint8_t((b.high[i / 8] >> (i % 8) & 1) << 4);
-}
-template <class B>
-inline void set_five_bits(B& b, const uint8_t* c) {
-    set_nibbles(b.q, c);
-    for (int i = 0; i < 32; i++) b.high[i / 8] |= uint8_t((c[i] >> 4) << (i % 8));
-}
-inline void get_codes(const BlockQ5_0& b, uint8_t* c) { get_five_bits(b, c); }
-inline void set_codes(BlockQ5_0& b, const uint8_t* c) { set_five_bits(b, c); }
-inline void get_codes(const BlockQ5_1& b, uint8_t* c) { get_five_bits(b, c); }
-inline void set_codes(BlockQ5_1& b, const uint8_t* c) { set_five_bits(b, c); }
-
-inline void get_codes(const BlockQ8_0& b, uint8_t* c) {
-    for (int i = 0; i < 32; i++) c[i] = uint8_t(b.q[i] ^ 0x80);
-}
-inline void set_codes(BlockQ8_0& b, const uint8_t* c) {
-    for (int i = 0; i < 32; i++) b.q[i] = int8_t(c[i] ^ 0x80);
-}
-
-inline void get_codes(const BlockQ2_K& b, uint8_t* c) {
-    for (int i = 0; i < 256; i++) c[i] = b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-}
-inline void set_codes(BlockQ2_K& b, const uint8_t* c) {
-    for (int i = 0; i < 256; i++) b.q[i / 128 * 32 + i % 32] |= uint8_t(c[i] << (i / 32 % 4 * 2));
-}
-inline void get_codes(const BlockQ3_K& b, uint8_t* c) {
-    for (int i = 0; i < 256; i++)
-        c[i] = uint8_t((b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) | (b.high[i % 32] >> (i / 32) & 1) << 2);
-}
-inline void set_codes(BlockQ3_K& b, const uint8_t* c) {
-    for (int i = 0; i < 256; i++) {
-        b.q[i / 128 * 32 + i % 32] |= uint8_t((c[i] & 3) << (i / 32 % 4 * 2));
-        b.high[i % 32] |= uint8_t((c[i] >> 2) << (i / 32));
-    }
-}
-inline void get_codes(const BlockQ4_K& b, uint8_t* c) {
-    for (int i = 0; i < 256; i++) c[i] = b.q[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15;
-}
-inline void set_codes(BlockQ4_K& b, const uint8_t* c) {
-    for (int i = 0; i < 256; i++) b.q[i / 64 * 32 + i % 32] |= uint8_t(c[i] << (i / 32 % 2 * 4));
-}
-inline void get_codes(const BlockQ5_K& b, uint8_t* c) {
-    for (int i = 0; i < 256; i++)
-        c[i] = uint8_t((b.q[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15) | (b.high[i % 32] >> (i / 32) & 1) << 4);
-}
-inline void set_codes(BlockQ5_K& b, const uint8_t* c) {
-    for (int i = 0; i < 256; i++) {
-        b.q[i / 64 * 32 + i % 32] |= uint8_t((c[i] & 15) << (i / 32 % 2 * 4));
-        b.high[i % 32] |= uint8_t((c[i] >> 4) << (i / 32));
-    }
-}
-inline void get_codes(const BlockQ6_K& b, uint8_t* c) {
-    for (int i = 0; i < 256; i++) {
-        const int half = i / 128, s = i / 32 % 4, l = i % 32;
-        c[i] = uint8_t((b.low[64 * half + s % 2 * 32 + l] >> (s / 2 * 4) & 15) | (b.high[32 * half + l] >> (2 * s) & 3) << 4);
-    }
-}
-inline void set_codes(BlockQ6_K& b, const uint8_t* c) {
-    for (int i = 0; i < 256; i++) {
-        const int half = i / 128, s = i / 32 % 4, l = i % 32;
-        b.low[64 * half + s % 2 * 32 + l] |= uint8_t((c[i] & 15) << (s / 2 * 4));
-        b.high[32 * half + l] |= uint8_t((c[i] >> 4) << (2 * s));
-    }
-}
-inline void get_codes(const BlockIQ4_XS& b, uint8_t* c) {
-    for (int g = 0; g < 8; g++) get_nibbles(b.q + 16 * g, c + 32 * g);
-}
-inline void set_codes(BlockIQ4_XS& b, const uint8_t* c) {
-    for (int g = 0; g < 8; g++) set_nibbles(b.q + 16 * g, c + 32 * g);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------- matrices
@@ -337,7 +277,7 @@ void pack_float_panel(const PanelRows& p, int inputs, uint8_t* out) {
 template <class F>
 void values_of(const typename F::Block& b, const uint8_t* codes, float* out) {
     float scale[16], low[16];
-    block_scales(b, scale, low);
+    scales_of<F>(b, scale, low);
     for (int i = 0; i < F::kInputs; i++) {
         const float product = scale[i / F::kScaleInputs] * float(signed_code<F>(codes[i]));    // two roundings: the definition
         out[i] = F::kLowInputs ? product - low[F::kLowInputs ? i / F::kLowInputs : 0] : product;

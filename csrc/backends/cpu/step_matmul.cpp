@@ -20,6 +20,13 @@ Format format_of(DType dtype) {
         case DType::q6_k: return Format::q6_k;
         case DType::iq4_nl: return Format::iq4_nl;
         case DType::iq4_xs: return Format::iq4_xs;
+        case DType::mxfp4_x: return Format::mxfp4_x;
+        case DType::nvfp4_x: return Format::nvfp4_x;
+        case DType::iq3_xxs_x: return Format::iq3_xxs_x;
+        case DType::iq3_s_x: return Format::iq3_s_x;
+        case DType::iq2_x: return Format::iq2_x;
+        case DType::iq1_x: return Format::iq1_x;
+        case DType::tq2_0: return Format::tq2_0;
         default: fail(Status::unsupported_op, "type %s is not a weight format of the cpu backend", info(dtype).name);
     }
 }

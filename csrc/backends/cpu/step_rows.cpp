@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backends/cpu/cpu_steps.h"
+#include "backends/cpu/import_rows.h"
 #include "backends/cpu/lane_pack.h"
 
 namespace pillion::cpu {
@@ -39,9 +40,8 @@ class RowStep : public CpuStep {
 
 // One row of an embedding table, in the file's layout or packed.
 void take_row(const Tensor& table, int64_t row, float* out) {
-    const Format format = format_of(table.dtype);
-    if (table.layout == Layout::packed) unpack_row(format, table.host(), row, int(table.width), out);
-    else dequantize_row(format, table.host() + size_t(row) * row_bytes(table.dtype, table.width), int(table.width), out);
+    if (table.layout == Layout::packed) unpack_row(format_of(table.dtype), table.host(), row, int(table.width), out);
+    else read_file_row(table.dtype, table.host() + size_t(row) * row_bytes(table.dtype, table.width), int(table.width), out);
 }
 
 // Tokens may be a buffer of the caller or the picks of an earlier node, one to a row of scratch.

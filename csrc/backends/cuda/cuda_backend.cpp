@@ -14,6 +14,7 @@
 #include "backends/cuda/kernels/limits.h"
 #include "backends/cuda/kv_layout.h"
 #include "core/cpu_count.h"
+#include "core/expand.h"
 #include "core/module.h"
 #include "core/rim.h"
 
@@ -158,9 +159,9 @@ class CudaBackend final : public Backend {
   private:
     Status place(const WeightSource& s, ::pillion::Buffer& buffer, size_t offset, CudaQueue& queue, Tensor& t, Reason& reason) {
         t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
-        if (s.use == WeightSource::Use::vector) t.dtype = DType::f32;
+        t.dtype = s.use == WeightSource::Use::vector ? DType::f32 : expanded(s.dtype);
         if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed;
-        if (s.use == WeightSource::Use::table && s.mapped) {
+        if (stays_in_file(s)) {
             t.buffer = s.mapped, t.offset = s.mapped_offset;
             const size_t bytes = row_bytes(s.dtype, s.width) * size_t(s.rows * s.depth);
             return s.data ? static_cast<FileBuffer*>(s.mapped)->place(s.mapped_offset, bytes, reason) : Status::ok;

@@ -11,11 +11,10 @@
 #include "backends/cuda/kernels/host_values.h"
 #include "backends/cuda/kernels/matmul.h"
 #include "backends/cuda/kernels/matmul_layout.h"
+#include "core/expand.h"
 
 namespace pillion::cuda {
 namespace {
-
-size_t file_bytes(const WeightSource& s) { return row_bytes(s.dtype, s.width) * size_t(s.rows * s.depth); }
 
 // f(begin, end) over stretches of rows, on up to n_threads threads. What can't get a thread is done here.
 template <class F>
@@ -44,11 +43,11 @@ struct Place {
 Place place_of(const WeightSource& s, int64_t rows) {
     switch (s.use) {
         case WeightSource::Use::vector: return {{}, {size_t(s.width) * 4, 0, 0, 0}};
-        case WeightSource::Use::table: return {{}, {row_bytes(s.dtype, s.width), 0, 0, 0}};
+        case WeightSource::Use::table: return {{}, {row_bytes(expanded(s.dtype), s.width), 0, 0, 0}};
         default: break;
     }
-    const PlaneOffsets o = plane_offsets(s.dtype, rows, s.width);
-    const PlaneOffsets row = plane_row_bytes(s.dtype, s.width);
+    const PlaneOffsets o = plane_offsets(expanded(s.dtype), rows, s.width);
+    const PlaneOffsets row = plane_row_bytes(expanded(s.dtype), s.width);
     return {{o.codes, o.extra, o.scales, o.sub}, {row.codes, row.extra, row.scales, row.sub}};
 }
 
@@ -113,6 +112,7 @@ class Importer {
     }
 
     void make_rows(const uint8_t* from, int64_t n, const PackedRows& to) const {
+        if (is_expanded(s_.dtype)) return make_expanded(from, n, to);
         if (s_.use == WeightSource::Use::table) {
             memcpy(to.codes, from, file_row_ * size_t(n));
         } else if (s_.use == WeightSource::Use::vector) {
@@ -120,6 +120,27 @@ class Importer {
                 row_values(s_.dtype, from + size_t(r) * file_row_, int(s_.width), reinterpret_cast<float*>(to.codes) + r * s_.width);
         } else {
             repack_rows(s_.dtype, from, n, s_.width, to);
+        }
+    }
+
+    // Piece by piece: nothing is allocated on a thread, where nobody could say that it failed.
+    void make_expanded(const uint8_t* from, int64_t n, const PackedRows& to) const {
+        constexpr int64_t kTogether = 256;    // a multiple of every block
+        const DType kept = expanded(s_.dtype);
+        if (s_.use == WeightSource::Use::table) return expand_row(s_.dtype, from, n * s_.width, to.codes);
+        if (s_.use == WeightSource::Use::vector) return read_expanded(s_.dtype, from, n * s_.width, reinterpret_cast<float*>(to.codes));
+        const Place rows = place_of(s_, n);
+        for (int64_t r = 0; r < n; r++) {
+            for (int64_t at = 0; at < s_.width; at += kTogether) {
+                uint8_t blocks[kTogether * 5 / 8];    // NVFP4_X: 20 bytes for 32
+                const int64_t values = std::min<int64_t>(kTogether, s_.width - at);
+                const PlaneOffsets done = plane_row_bytes(kept, at);
+                const auto plane = [&](uint8_t* p, int i, size_t bytes) { return p + size_t(r) * rows.row_bytes[i] + bytes; };
+                expand_row(s_.dtype, from + file_row_ * size_t(r) + row_bytes(s_.dtype, at), values, blocks);
+                repack_rows(kept, blocks, 1, values,
+                            {plane(to.codes, 0, done.codes), plane(to.extra, 1, done.extra), plane(to.scales, 2, done.scales),
+                             plane(to.sub, 3, done.sub)});
+            }
         }
     }
 
@@ -138,13 +159,17 @@ class Importer {
 
 }  // namespace
 
-bool is_weight_type(DType dtype) { return matmul_supports(dtype); }
+bool is_weight_type(DType dtype) { return matmul_supports(expanded(dtype)); }
+
+bool stays_in_file(const WeightSource& s) {
+    return s.use == WeightSource::Use::table && s.mapped && !is_expanded(s.dtype);
+}
 
 size_t weight_size(const WeightSource& s) {
     switch (s.use) {
         case WeightSource::Use::vector: return size_t(s.width * s.rows * s.depth) * 4;
-        case WeightSource::Use::table: return s.mapped ? 0 : file_bytes(s);
-        default: return packed_bytes(s.dtype, s.rows * s.depth, s.width);
+        case WeightSource::Use::table: return stays_in_file(s) ? 0 : row_bytes(expanded(s.dtype), s.width) * size_t(s.rows * s.depth);
+        default: return packed_bytes(expanded(s.dtype), s.rows * s.depth, s.width);
     }
 }
 

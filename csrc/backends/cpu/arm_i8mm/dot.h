@@ -6,8 +6,9 @@
 
 // 8-bit codes (value + 128) and table indices in the form Dot<8> multiplies: here unsigned, value + 128.
 static inline Ints eight_bits(Ints codes) { return codes; }
+template <Table T>
 static inline Ints look_up(Ints nibbles) {
-    const uint8x16_t table = veorq_u8(vreinterpretq_u8_s8(vld1q_s8(kIq4Values)), vdupq_n_u8(128));
+    const uint8x16_t table = veorq_u8(vreinterpretq_u8_s8(vld1q_s8(table_of(T))), vdupq_n_u8(128));
     return of_bytes(vqtbl1q_u8(table, bytes(nibbles)));
 }
 

@@ -37,126 +37,19 @@ PILLION_INLINE Ints code_plane(Ints wide, const Narrow<F>& narrow) {
         return eight_bits(wide);
     } else if constexpr (F::kBits <= 3) {
         const Ints low = field<J / 2 * 2, 0, 2>(wide);
+        if constexpr (F::kLookUp) return look_up<F::kTable>(join_field<J, 2, 1>(low, narrow.plane[0]));
         if constexpr (F::kBits == 3) return join_field<J, 2, 1>(low, narrow.plane[0]);
         return low;
     } else {
         const Ints low = field<J / 4 * 4, 0, 4>(wide);
         if constexpr (F::kBits == 5) return join_field<J, 4, 1>(low, narrow.plane[0]);
         if constexpr (F::kBits == 6) return join_field<J / 2 * 2, 4, 2>(low, narrow.plane[J % 2]);
-        if constexpr (F::kLookUp) return look_up(low);
+        if constexpr (F::kLookUp) return look_up<F::kTable>(low);
         return low;
     }
 }
 
-// --------------------------------------------------------------------------------------------------------------------- scales
-// Scales and minima of one step in f32. The formats of 32 inputs read theirs in place; the K formats expand theirs once per 256.
-
-template <class F>
-struct Scales {    // f16 d[32], and f16 m[32] where there is a minimum; m is added, so low = -m
-    static constexpr bool kLowNegative = true;
-    const uint8_t* step;
-    explicit Scales(const uint8_t* s) : step(s) {}
-    Floats scale(int /*group*/, int reg) const { return load_f16(step + 2 * kLanes * reg); }
-    Floats low(int, int reg) const { return F::kLowInputs ? load_f16(step + 2 * kPanel + 2 * kLanes * reg) : zero_floats(); }
-};
-
-// Field I of the sixteen six-bit fields in three words.
-template <int I>
-PILLION_INLINE Ints six_bits(const Ints (&word)[3]) {
-    if constexpr (I == 15)
-        return bit_or(bit_or(shift_right<30>(word[0]), shift_left<2>(shift_right<30>(word[1]))), shift_left<4>(shift_right<30>(word[2])));
-    else
-        return and_constant(shift_right<6 * (I % 5)>(word[I / 5]), 63);
-}
-PILLION_INLINE void load_words(const uint8_t* words, int at, Ints (&word)[3]) {
-    PILLION_UNROLL for (int w = 0; w < 3; w++) word[w] = load_bytes(words + w * kPlaneBytes + 4 * at);
-}
-
-template <int Groups, int Lows>
-struct ExpandedScales {
-    static constexpr bool kLowNegative = false;
-    alignas(64) float scales[Groups][kPanel];
-    alignas(64) float lows[Lows ? Lows : 1][kPanel];
-    Floats scale(int group, int reg) const { return load(scales[group] + reg * kLanes); }
-    Floats low(int group, int reg) const { return Lows ? load(lows[group] + reg * kLanes) : zero_floats(); }
-};
-struct FourFiveScales : ExpandedScales<8, 8> {
-    explicit FourFiveScales(const uint8_t* s) {
-        for (int at = 0; at < kPanel; at += kLanes) {
-            const Floats d = load_f16(s + 2 * at), dmin = load_f16(s + 2 * kPanel + 2 * at);
-            Ints word[3];
-            load_words(s + 4 * kPanel, at, word);
-#define PILLION_GROUP(G)                                        \
-    store(scales[G] + at, mul(d, to_float(six_bits<G>(word)))); \
-    store(lows[G] + at, mul(dmin, to_float(six_bits<8 + G>(word))));
-            PILLION_GROUP(0) PILLION_GROUP(1) PILLION_GROUP(2) PILLION_GROUP(3)
-            PILLION_GROUP(4) PILLION_GROUP(5) PILLION_GROUP(6) PILLION_GROUP(7)
-#undef PILLION_GROUP
-        }
-    }
-};
-template <>
-struct Scales<Q4_K> : FourFiveScales {
-    explicit Scales(const uint8_t* s) : FourFiveScales(s) {}
-};
-template <>
-struct Scales<Q5_K> : FourFiveScales {
-    explicit Scales(const uint8_t* s) : FourFiveScales(s) {}
-};
-template <>
-struct Scales<Q2_K> : ExpandedScales<16, 16> {    // lows are the minima / 8, see add_block
-    explicit Scales(const uint8_t* s) {
-        for (int at = 0; at < kPanel; at += kLanes) {
-            const Floats d = load_f16(s + 2 * at), low = mul(load_f16(s + 2 * kPanel + 2 * at), splat(0.125f));
-            PILLION_UNROLL for (int g = 0; g < 16; g++) {
-                const Ints both = load_u8(s + (4 + g) * kPanel + at);
-                store(scales[g] + at, mul(d, to_float(and_constant(both, 15))));
-                store(lows[g] + at, mul(low, to_float(shift_right<4>(both))));
-            }
-        }
-    }
-};
-template <>
-struct Scales<Q3_K> : ExpandedScales<16, 0> {
-    explicit Scales(const uint8_t* s) {
-        for (int at = 0; at < kPanel; at += kLanes) {
-            const Floats d = load_f16(s + 2 * at);
-            const Ints zero = splat_int(32);
-            Ints word[3];
-            load_words(s + 2 * kPanel, at, word);
-#define PILLION_GROUP(G) store(scales[G] + at, mul(d, to_float(subtract(six_bits<G>(word), zero))));
-            PILLION_GROUP(0) PILLION_GROUP(1) PILLION_GROUP(2) PILLION_GROUP(3)
-            PILLION_GROUP(4) PILLION_GROUP(5) PILLION_GROUP(6) PILLION_GROUP(7)
-            PILLION_GROUP(8) PILLION_GROUP(9) PILLION_GROUP(10) PILLION_GROUP(11)
-            PILLION_GROUP(12) PILLION_GROUP(13) PILLION_GROUP(14) PILLION_GROUP(15)
-#undef PILLION_GROUP
-        }
-    }
-};
-template <>
-struct Scales<Q6_K> : ExpandedScales<16, 0> {
-    explicit Scales(const uint8_t* s) {
-        for (int at = 0; at < kPanel; at += kLanes) {
-            const Floats d = load_f16(s + 2 * at);
-            PILLION_UNROLL for (int g = 0; g < 16; g++) store(scales[g] + at, mul(d, load_i8(s + (2 + g) * kPanel + at)));
-        }
-    }
-};
-template <>
-struct Scales<IQ4_XS> : ExpandedScales<8, 0> {
-    explicit Scales(const uint8_t* s) {
-        for (int at = 0; at < kPanel; at += kLanes) {
-            const Floats d = load_f16(s + 2 * at);
-            const Ints high = load_u16(s + 2 * kPanel + 2 * at), low = load_bytes(s + 4 * kPanel + 4 * at), zero = splat_int(32);
-#define PILLION_GROUP(G)                                                                                                     \
-    store(scales[G] + at, mul(d, to_float(subtract(bit_or(and_constant(shift_right<4 * G>(low), 15),                         \
-                                                          shift_left<4>(and_constant(shift_right<2 * G>(high), 3))), zero))));
-            PILLION_GROUP(0) PILLION_GROUP(1) PILLION_GROUP(2) PILLION_GROUP(3)
-            PILLION_GROUP(4) PILLION_GROUP(5) PILLION_GROUP(6) PILLION_GROUP(7)
-#undef PILLION_GROUP
-        }
-    }
-};
+#include "matmul_scales.inl"
 
 // ---------------------------------------------------------------------------------------------------------------------- blocks
 
@@ -171,6 +64,7 @@ PILLION_INLINE Ints zero8(const ActBlock* act) {
 template <class F, int Half>
 PILLION_INLINE Ints start_of(const ActBlock* act) {
     if constexpr (F::kZero == 0) return zero_ints();
+    if constexpr (F::kZero == 1) return shift_right_signed<3>(zero8<Half>(act));
     if constexpr (F::kZero == 4) return shift_right_signed<1>(zero8<Half>(act));
     if constexpr (F::kZero == 8) return zero8<Half>(act);
     if constexpr (F::kZero == 16) return shift_left<1>(zero8<Half>(act));
@@ -278,6 +172,11 @@ PILLION_INLINE void few_block(const uint8_t* codes, const Act* x, const ActBlock
             few_plane<F, 2, 2>(dots, codes, n, x); few_plane<F, 3, 3>(dots, codes, n, x);
             few_plane<F, 4, 4>(dots, codes, n, x); few_plane<F, 5, 5>(dots, codes, n, x);
             few_plane<F, 6, 6>(dots, codes, n, x); few_plane<F, 7, 7>(dots, codes, n, x);
+        } else if constexpr (F::kBits <= 3) {    // four planes share bytes
+            few_plane<F, 0, 0>(dots, codes, n, x); few_plane<F, 2, 1>(dots, codes, n, x);
+            few_plane<F, 4, 2>(dots, codes, n, x); few_plane<F, 6, 3>(dots, codes, n, x);
+            few_plane<F, 1, 4>(dots, codes, n, x); few_plane<F, 3, 5>(dots, codes, n, x);
+            few_plane<F, 5, 6>(dots, codes, n, x); few_plane<F, 7, 7>(dots, codes, n, x);
         } else {
             few_pair<F, 0, 0>(dots, codes, n, x); few_pair<F, 1, 2>(dots, codes, n, x);
             few_pair<F, 2, 4>(dots, codes, n, x); few_pair<F, 3, 6>(dots, codes, n, x);

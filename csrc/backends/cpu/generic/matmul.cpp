@@ -19,7 +19,7 @@ static void quant_row(const uint8_t* step, int r, const PanelArgs& a, float* sum
         typename F::Block block;
         float scale[16], low[16];
         take_scales(block, step, r);
-        block_scales(block, scale, low);
+        scales_of<F>(block, scale, low);
         for (int b = 0; b < F::kBlocks; b++, act += a.columns) {
             uint8_t codes[32];
             int16_t w[32];

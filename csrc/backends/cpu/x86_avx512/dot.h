@@ -30,8 +30,9 @@ static inline Ints load_u8(const uint8_t* p) { return _mm512_cvtepu8_epi32(_mm_l
 
 // 8-bit codes (value + 128) and table indices in the form Dot<8> multiplies: here unsigned, value + 128.
 static inline Ints eight_bits(Ints codes) { return codes; }
+template <Table T>
 static inline Ints look_up(Ints nibbles) {
-    const __m128i table = _mm_xor_si128(_mm_loadu_si128((const __m128i*)kIq4Values), _mm_set1_epi8(-128));
+    const __m128i table = _mm_xor_si128(_mm_loadu_si128((const __m128i*)table_of(T)), _mm_set1_epi8(-128));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), nibbles);
 }
 

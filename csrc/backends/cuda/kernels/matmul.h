@@ -27,7 +27,8 @@ namespace pillion::cuda {
 
 constexpr int kFewRows = 16;
 
-// Formats repack() takes: F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS.
+// Formats repack() takes: F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS TQ2_0, and
+// what core/expand.h makes of others.
 bool matmul_supports(DType dtype);
 
 // --- weights (host) ---

@@ -80,12 +80,24 @@ template <Codes C> static __device__ __forceinline__ void load_codes(RawCodes<C>
     load_words<extra_bytes(C)>(p.extra + block * extra_bytes(C), r.extra);
 }
 
-// Four values of the IQ4 table for the nibbles of the low 16 bits.
-static __device__ __forceinline__ uint32_t iq4_values(uint32_t nibbles) {
-    const uint32_t index = nibbles & 0x7777;
-    const uint32_t low = byte_perm(0xBFAD9881u, 0xF6EADDCFu, index);      // entries 0..7: -127 -104 -83 -65, -49 -35 -22 -10
-    const uint32_t high = byte_perm(0x26190D01u, 0x71594535u, index);     // 8..15: 1 13 25 38, 53 69 89 113
-    return byte_perm(low, high, 0x3210u | (nibbles & 0x8888) >> 1);
+// The tables of core/blocks.h, four signed bytes a word, the first entry lowest. Those of three bits have two words.
+template <Codes C> struct ValueTable;
+template <> struct ValueTable<Codes::iq4> { static constexpr uint32_t a = 0xBFAD9881, b = 0xF6EADDCF, c = 0x26190D01, d = 0x71594535; };
+template <> struct ValueTable<Codes::e2m1> { static constexpr uint32_t a = 0x03020100, b = 0x0C080604, c = 0xFDFEFF00, d = 0xF4F8FAFC; };
+template <> struct ValueTable<Codes::iq3s> { static constexpr uint32_t a = 0x07050301, b = 0x0F0D0B09, c = 0xF9FBFDFF, d = 0xF1F3F5F7; };
+template <> struct ValueTable<Codes::iq3xxs> { static constexpr uint32_t a = 0x1C140C04, b = 0x3E342C24, c = 0xE4ECF4FC, d = 0xC2CCD4DC; };
+template <> struct ValueTable<Codes::iq2> { static constexpr uint32_t a = 0x002B1908, b = 0x00D5E7F8; };
+template <> struct ValueTable<Codes::iq1> { static constexpr uint32_t a = 0x000901F9, b = 0x0007FFF7; };
+
+// Four values of a table for the nibbles of the low 16 bits.
+template <Codes C> static __device__ __forceinline__ uint32_t table_values(uint32_t nibbles) {
+    using T = ValueTable<C>;
+    if constexpr (is_signed_look_up(C)) {
+        return byte_perm(T::a, T::b, nibbles & 0x7777);
+    } else {
+        const uint32_t index = nibbles & 0x7777, low = byte_perm(T::a, T::b, index), high = byte_perm(T::c, T::d, index);
+        return byte_perm(low, high, 0x3210u | (nibbles & 0x8888) >> 1);
+    }
 }
 
 // Word t of the block's low and of its high half as signed bytes, code_factor times too large. `code` is word t of the codes (t % 2
@@ -114,8 +126,15 @@ template <Codes C> static __device__ __forceinline__ void decode_words(uint32_t 
         const uint32_t pairs = code >> (t & 2);
         low = (pairs << 5 & 0x60606060) | (extra << (7 - t) & 0x80808080);
         high = (pairs << 1 & 0x60606060) | (extra << (3 - t) & 0x80808080);
+    } else if constexpr (C == Codes::t2) {    // the bit on top keeps borrows within a byte
+        const uint32_t pairs = code >> (t & 2);
+        low = (((pairs & 0x03030303) | 0x80808080) - 0x01010101) ^ 0x80808080;
+        high = (((pairs >> 4 & 0x03030303) | 0x80808080) - 0x01010101) ^ 0x80808080;
+    } else if constexpr (is_signed_look_up(C)) {
+        const uint32_t nibbles = (code >> (t & 2) & 0x33333333) | (extra >> t & 0x11111111) << 2;
+        low = table_values<C>(nibbles), high = table_values<C>(nibbles >> 16);
     } else {
-        low = iq4_values(code), high = iq4_values(code >> 16);
+        low = table_values<C>(code), high = table_values<C>(code >> 16);
     }
 }
 
@@ -155,8 +174,13 @@ template <Scales S> struct BlockScales {
 
 // Factor: code_factor of the format. g: the block within its header.
 template <Scales S, int Factor> static __device__ __forceinline__ void decode_scales(const RawScales& r, int g, BlockScales<S>& b) {
+    if constexpr (S == Scales::brain) {
+        b.scale[0] = __uint_as_float(r.header.x << 16);
+        return;
+    }
     const float d = half_value(r.header.x & 0xFFFF) * (1.0f / Factor);
-    if constexpr (S == Scales::half || S == Scales::half_low) b.scale[0] = d;
+    if constexpr (S == Scales::half || S == Scales::half_pair || S == Scales::half_low || S == Scales::super) b.scale[0] = d;
+    if constexpr (S == Scales::half_pair) b.scale[1] = half_value(r.header.x >> 16) * (1.0f / Factor);
     if constexpr (S == Scales::half_low) b.low[0] = -half_value(r.header.x >> 16);
     if constexpr (S == Scales::six_low || S == Scales::six_pair) {
         const uint32_t lows = byte_perm(r.header.y, r.header.z, uint32_t(g)) & 0xFF, highs = r.header.w >> (4 * g);

@@ -59,6 +59,11 @@ void codes_of(const BlockQ6_K& b, int g, uint32_t* w) {
 }
 void codes_of(const BlockIQ4_NL& b, int, uint32_t* w) { low_high(b.q, w); }
 void codes_of(const BlockIQ4_XS& b, int g, uint32_t* w) { low_high(b.q + 16 * g, w); }
+void codes_of(const BlockMXFP4_X& b, int, uint32_t* w) { low_high(b.q, w); }
+void codes_of(const BlockNVFP4_X& b, int, uint32_t* w) { low_high(b.q, w); }
+void codes_of(const BlockIQ3_X& b, int g, uint32_t* w) { low_high(b.q + 16 * g, w); }
+void codes_of(const BlockIQ2_X& b, int g, uint32_t* w) { one_pair(b.q + g / 4 * 32, g % 4, w), add_bits(b.high, g, 2, w); }
+void codes_of(const BlockTQ2_0& b, int g, uint32_t* w) { one_pair(b.q + g / 4 * 32, g % 4, w); }
 
 // ------------------------------------------------------------------------------------------------------- words of codes -> planes
 
@@ -80,15 +85,27 @@ void put_bits(const uint32_t* w, int from, uint8_t* to) {
     put_word(to, 0, bits);
 }
 
+// Eight codes of three bits a word: places in two words, signs in one.
+void put_signed_places(const uint32_t* w, uint8_t* codes, uint8_t* extra) {
+    uint32_t places[2] = {}, signs = 0;
+    for (int t = 0; t < 4; t++) {
+        const uint32_t nibbles = squeeze(w[t]) | squeeze(w[t + 4]) << 16;
+        places[t % 2] |= (nibbles & 0x33333333) << (t & 2);
+        signs |= (nibbles >> 2 & 0x11111111) << t;
+    }
+    put_word(codes, 0, places[0]), put_word(codes, 1, places[1]), put_word(extra, 0, signs);
+}
+
 template <Codes C>
 void put_codes(const uint32_t* w, uint8_t* codes, uint8_t* extra) {
     if (C == Codes::s4 || C == Codes::u4) put_nibbles(w, codes);
-    if (C == Codes::iq4)
+    if (C == Codes::iq4 || C == Codes::e2m1 || C == Codes::iq3s || C == Codes::iq3xxs)
         for (int t = 0; t < 4; t++) put_word(codes, t, squeeze(w[t]) | squeeze(w[t + 4]) << 16);
     if (C == Codes::s5 || C == Codes::u5) put_nibbles(w, codes), put_bits(w, 4, extra);
     if (C == Codes::s6) put_nibbles(w, codes), put_pairs(w, 4, extra);
     if (C == Codes::s8) memcpy(codes, w, 16), memcpy(extra, w + 4, 16);
-    if (C == Codes::u2) put_pairs(w, 0, codes);
+    if (is_signed_look_up(C)) put_signed_places(w, codes, extra);
+    if (C == Codes::u2 || C == Codes::t2) put_pairs(w, 0, codes);
     if (C == Codes::s3) put_pairs(w, 0, codes), put_bits(w, 2, extra);
 }
 
@@ -135,6 +152,14 @@ void put_scales(const BlockIQ4_XS& b, uint8_t* scales, uint8_t* sub) {
         sub[g] = uint8_t((low | high << 4) - 32);
     }
 }
+void put_scales(const BlockNVFP4_X& b, uint8_t* scales, uint8_t*) { put_half(scales, 0, b.d[0]), put_half(scales, 1, b.d[1]); }
+template <class B>
+void put_odd_scales(const B& b, int n, uint8_t* scales, uint8_t* sub) {
+    put_half(scales, 0, b.d);
+    for (int g = 0; g < n; g++) sub[g] = uint8_t(2 * (b.scales[g / 2] >> (g % 2 * 4) & 15) + 1);
+}
+void put_scales(const BlockIQ3_X& b, uint8_t* scales, uint8_t* sub) { put_odd_scales(b, 8, scales, sub); }
+void put_scales(const BlockIQ2_X& b, uint8_t* scales, uint8_t* sub) { put_odd_scales(b, 16, scales, sub); }
 
 // --------------------------------------------------------------------------------------------------------------------------- rows
 
@@ -190,6 +215,13 @@ void repack_rows(DType dtype, const void* file_rows, int64_t n, int64_t width, c
         case DType::q6_k: return pack_rows<BlockQ6_K, DType::q6_k>(file, n, width, to);
         case DType::iq4_nl: return pack_rows<BlockIQ4_NL, DType::iq4_nl>(file, n, width, to);
         case DType::iq4_xs: return pack_rows<BlockIQ4_XS, DType::iq4_xs>(file, n, width, to);
+        case DType::mxfp4_x: return pack_rows<BlockMXFP4_X, DType::mxfp4_x>(file, n, width, to);
+        case DType::nvfp4_x: return pack_rows<BlockNVFP4_X, DType::nvfp4_x>(file, n, width, to);
+        case DType::iq3_xxs_x: return pack_rows<BlockIQ3_X, DType::iq3_xxs_x>(file, n, width, to);
+        case DType::iq3_s_x: return pack_rows<BlockIQ3_X, DType::iq3_s_x>(file, n, width, to);
+        case DType::iq2_x: return pack_rows<BlockIQ2_X, DType::iq2_x>(file, n, width, to);
+        case DType::iq1_x: return pack_rows<BlockIQ2_X, DType::iq1_x>(file, n, width, to);
+        case DType::tq2_0: return pack_rows<BlockTQ2_0, DType::tq2_0>(file, n, width, to);
         default: fail(Status::unsupported_op, "type %s is not a weight format of the cuda backend", info(dtype).name);
     }
 }

@@ -10,6 +10,7 @@
 #include "backends/htp/host/htp_plan.h"
 #include "backends/htp/wire/htp_sizes.h"
 #include "core/cpu_count.h"
+#include "core/expand.h"
 #include "core/module.h"
 #include "core/rim.h"
 
@@ -91,7 +92,7 @@ class HtpBackend final : public Backend {
             if (const Status status = weight_bytes(s, bytes, reason); status != Status::ok) return status;
             const size_t offset = (at + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
             t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
-            if (s.use == WeightSource::Use::vector) t.dtype = DType::f32;
+            t.dtype = s.use == WeightSource::Use::vector ? DType::f32 : expanded(s.dtype);
             if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed;
             if (!s.data) return Status::ok;    // sizes only: the buffer may be nobody's
             auto& own = static_cast<HtpBuffer&>(buffer);

@@ -2,6 +2,7 @@
 // all of it again on the records it is given.
 #include "backends/htp/host/htp_plan.h"
 #include "backends/htp/wire/htp_sizes.h"
+#include "core/expand.h"
 
 namespace pillion::htp {
 namespace {
@@ -38,7 +39,7 @@ bool attend_ok(const Node& n, Reason& reason) {
 
 }  // namespace
 
-bool is_weight_type(DType dtype) { return htp_group_inputs(uint32_t(dtype)) != 0; }
+bool is_weight_type(DType dtype) { return htp_group_inputs(uint32_t(expanded(dtype))) != 0; }
 
 bool htp_supports(const Graph& graph, const Node& n, Reason& reason) {
     if (graph.rows_max(n.rows) > HTP_ROWS_MAX) {

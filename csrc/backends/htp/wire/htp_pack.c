@@ -65,6 +65,14 @@ static void values_16(uint16_t d, const int* scales, int zero, const uint8_t* co
         out[i] = scale * (float)(codes[i] - zero);
     }
 }
+// Scales that stand for 2 * s + 1; dividing d is exact.
+static void values_odd(uint16_t d, float divide, const uint8_t* nibbles, int inputs, const int8_t* table, const uint8_t* codes, float* out) {
+    for (int i = 0; i < 256; i++) {
+        const int g = i / inputs, s = nibbles[g / 2] >> (g % 2 * 4) & 15;
+        const float scale = f16_to_f32(d) / divide * (float)(2 * s + 1);
+        out[i] = scale * (float)table[codes[i]];
+    }
+}
 static void values_iq4_xs(uint16_t d, uint16_t scales_high, const uint8_t* scales_low, const uint8_t* codes, float* out) {
     for (int i = 0; i < 256; i++) {
         const int g = i / 32, low = scales_low[g / 2] >> (g % 2 * 4) & 15, high = scales_high >> (2 * g) & 3;
@@ -142,7 +150,8 @@ static void get_six_bits(const uint8_t* group, int v, int r, uint8_t* fields) {
 // Where the codes of 32 inputs lie in a group: vectors before the first, and vectors each.
 static int code_base(uint32_t dtype) {
     switch (dtype) {
-        case HTP_Q4_1: case HTP_Q5_1: case HTP_IQ4_XS: return 2;
+        case HTP_Q4_1: case HTP_Q5_1: case HTP_IQ4_XS: case HTP_NVFP4_X: case HTP_IQ3_XXS_X: case HTP_IQ3_S_X: return 2;
+        case HTP_IQ2_X: case HTP_IQ1_X: return 3;
         case HTP_Q3_K: case HTP_Q4_K: case HTP_Q5_K: return 4;
         case HTP_Q2_K: case HTP_Q6_K: return 5;
         default: return 1;
@@ -150,8 +159,8 @@ static int code_base(uint32_t dtype) {
 }
 static int code_vectors(uint32_t dtype) {
     switch (dtype) {
-        case HTP_Q2_K: return 2;
-        case HTP_Q3_K: return 3;
+        case HTP_Q2_K: case HTP_TQ2_0: return 2;
+        case HTP_Q3_K: case HTP_IQ2_X: case HTP_IQ1_X: return 3;
         case HTP_Q5_0: case HTP_Q5_1: case HTP_Q5_K: return 5;
         case HTP_Q6_K: return 6;
         case HTP_Q8_0: return 8;
@@ -163,8 +172,8 @@ static void put_codes(uint32_t dtype, uint8_t* group, int part, int r, const uin
     const int v = code_base(dtype) + part * code_vectors(dtype);
     switch (dtype) {
         case HTP_Q8_0: put_bytes(group, v, r, codes); break;
-        case HTP_Q2_K: put_pairs(group, v, r, codes, 0); break;
-        case HTP_Q3_K: put_bits(group, v, r, codes, 2), put_pairs(group, v + 1, r, codes, 0); break;
+        case HTP_Q2_K: case HTP_TQ2_0: put_pairs(group, v, r, codes, 0); break;
+        case HTP_Q3_K: case HTP_IQ2_X: case HTP_IQ1_X: put_bits(group, v, r, codes, 2), put_pairs(group, v + 1, r, codes, 0); break;
         case HTP_Q5_0: case HTP_Q5_1: case HTP_Q5_K: put_bits(group, v, r, codes, 4), put_nibbles(group, v + 1, r, codes); break;
         case HTP_Q6_K: put_pairs(group, v, r, codes, 4), put_nibbles(group, v + 2, r, codes); break;
         default: put_nibbles(group, v, r, codes);
@@ -172,11 +181,11 @@ static void put_codes(uint32_t dtype, uint8_t* group, int part, int r, const uin
 }
 static void get_codes(uint32_t dtype, const uint8_t* group, int part, int r, uint8_t* codes) {
     const int v = code_base(dtype) + part * code_vectors(dtype);
-    if (dtype == HTP_Q2_K || dtype == HTP_Q3_K) memset(codes, 0, 32);
+    if (code_vectors(dtype) < 4) memset(codes, 0, 32);
     switch (dtype) {
         case HTP_Q8_0: get_bytes(group, v, r, codes); break;
-        case HTP_Q2_K: add_pairs(group, v, r, codes, 0); break;
-        case HTP_Q3_K: add_bits(group, v, r, codes, 2), add_pairs(group, v + 1, r, codes, 0); break;
+        case HTP_Q2_K: case HTP_TQ2_0: add_pairs(group, v, r, codes, 0); break;
+        case HTP_Q3_K: case HTP_IQ2_X: case HTP_IQ1_X: add_bits(group, v, r, codes, 2), add_pairs(group, v + 1, r, codes, 0); break;
         case HTP_Q5_0: case HTP_Q5_1: case HTP_Q5_K: get_nibbles(group, v + 1, r, codes), add_bits(group, v, r, codes, 4); break;
         case HTP_Q6_K: get_nibbles(group, v + 2, r, codes), add_pairs(group, v, r, codes, 4); break;
         default: get_nibbles(group, v, r, codes);
@@ -199,7 +208,7 @@ static void read_block(uint32_t dtype, const uint8_t* at, struct block* o) {
     type b; \
     memcpy(&b, at, sizeof b); \
     o->d = b.d
-        case HTP_Q4_0: case HTP_IQ4_NL: {    // the same fields
+        case HTP_Q4_0: case HTP_IQ4_NL: case HTP_MXFP4_X: {    // the same fields
             READ(BlockQ4_0);
             nibbles(b.q, o->codes);
             return;
@@ -263,6 +272,31 @@ static void read_block(uint32_t dtype, const uint8_t* at, struct block* o) {
             codes_q6_k(&b, o->codes);
             return;
         }
+        case HTP_NVFP4_X: {
+            BlockNVFP4_X b;
+            memcpy(&b, at, sizeof b);
+            o->d = b.d[0], o->m = b.d[1];
+            nibbles(b.q, o->codes);
+            return;
+        }
+        case HTP_IQ3_XXS_X: case HTP_IQ3_S_X: {
+            READ(BlockIQ3_X);
+            memcpy(o->scales, b.scales, 4);
+            for (int g = 0; g < 8; g++) nibbles(b.q + 16 * g, o->codes + 32 * g);
+            return;
+        }
+        case HTP_IQ2_X: case HTP_IQ1_X: {
+            READ(BlockIQ2_X);
+            memcpy(o->scales, b.scales, 8);
+            bit_pairs(b.q, o->codes);
+            single_bits(b.high, 2, o->codes);
+            return;
+        }
+        case HTP_TQ2_0: {
+            READ(BlockTQ2_0);
+            bit_pairs(b.q, o->codes);
+            return;
+        }
         default: {
             READ(BlockIQ4_XS);
             o->m = b.scales_high;
@@ -288,6 +322,19 @@ static void block_values(uint32_t dtype, const struct block* b, float* out) {
             for (int g = 0; g < 16; g++) scales[g] = dtype == HTP_Q3_K ? b->scales[g] - 32 : (int8_t)b->scales[g];
             values_16(b->d, scales, dtype == HTP_Q3_K ? 4 : 32, b->codes, out);
             break;
+        case HTP_MXFP4_X:
+            for (int i = 0; i < 32; i++) out[i] = bf16_to_f32(b->d) * (float)kE2m1Values[b->codes[i]];
+            break;
+        case HTP_NVFP4_X:
+            for (int i = 0; i < 32; i++) out[i] = f16_to_f32(i < 16 ? b->d : b->m) * (float)kE2m1Values[b->codes[i]];
+            break;
+        case HTP_IQ3_XXS_X: values_odd(b->d, 4, b->scales, 32, kIq3XxsValues, b->codes, out); break;
+        case HTP_IQ3_S_X: values_odd(b->d, 1, b->scales, 32, kIq3SValues, b->codes, out); break;
+        case HTP_IQ2_X: values_odd(b->d, 8, b->scales, 16, kIq2Values, b->codes, out); break;
+        case HTP_IQ1_X: values_odd(b->d, 8, b->scales, 16, kIq1Values, b->codes, out); break;
+        case HTP_TQ2_0:
+            for (int i = 0; i < 256; i++) out[i] = f16_to_f32(b->d) * (float)(b->codes[i] - 1);
+            break;
         case HTP_IQ4_XS: values_iq4_xs(b->d, b->m, b->scales, b->codes, out); break;
         default: values_minima(b->d, b->m, b->scales, b->codes, out);
     }
@@ -297,8 +344,14 @@ static void block_values(uint32_t dtype, const struct block* b, float* out) {
 
 // Two blocks of 32, or one of 256, to a group.
 static void put_scales(uint32_t dtype, uint8_t* group, int half, int r, const struct block* b) {
+    if (dtype == HTP_NVFP4_X) {    // the block has a vector of its own
+        put_half(lane(group, half, r), b->d), put_half(lane(group, half, r) + 2, b->m);
+        return;
+    }
     put_half(lane(group, 0, r) + 2 * half, b->d);
     switch (dtype) {
+        case HTP_IQ3_XXS_X: case HTP_IQ3_S_X: memcpy(lane(group, 1, r), b->scales, 4); break;
+        case HTP_IQ2_X: case HTP_IQ1_X: memcpy(lane(group, 1, r), b->scales, 4), memcpy(lane(group, 2, r), b->scales + 4, 4); break;
         case HTP_Q4_1: case HTP_Q5_1: put_half(lane(group, 1, r) + 2 * half, b->m); break;
         case HTP_Q2_K: case HTP_Q6_K:
             for (int g = 0; g < 16; g++) lane(group, 1 + g / 4, r)[g % 4] = b->scales[g];
@@ -311,9 +364,14 @@ static void put_scales(uint32_t dtype, uint8_t* group, int half, int r, const st
     }
 }
 static void get_scales(uint32_t dtype, const uint8_t* group, int half, int r, struct block* b) {
-    b->d = get_half(lane_of(group, 0, r) + 2 * half);
-    b->m = get_half(lane_of(group, 0, r) + 2);
+    const uint8_t* head = lane_of(group, dtype == HTP_NVFP4_X ? half : 0, r);
+    b->d = get_half(head + (dtype == HTP_NVFP4_X ? 0 : 2 * half));
+    b->m = get_half(head + 2);
     switch (dtype) {
+        case HTP_IQ3_XXS_X: case HTP_IQ3_S_X: memcpy(b->scales, lane_of(group, 1, r), 4); break;
+        case HTP_IQ2_X: case HTP_IQ1_X:
+            memcpy(b->scales, lane_of(group, 1, r), 4), memcpy(b->scales + 4, lane_of(group, 2, r), 4);
+            break;
         case HTP_Q4_1: case HTP_Q5_1: b->m = get_half(lane_of(group, 1, r) + 2 * half); break;
         case HTP_Q2_K: case HTP_Q6_K:
             for (int g = 0; g < 16; g++) b->scales[g] = lane_of(group, 1 + g / 4, r)[g % 4];

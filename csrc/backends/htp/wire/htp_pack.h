@@ -18,6 +18,12 @@
 //   Q6_K        256 inputs   d low half, high half 0; 4 vectors of int8 scales (byte g % 4 of vector g / 4: scale g);
 //                            8 times (2 pair vectors, 4 nibble vectors)
 //   IQ4_XS      256 inputs   d low half, scales_high high half; scales_low; 8 times 4 nibble vectors
+//   MXFP4_X     64 inputs    as Q4_0 with scales in bf16
+//   NVFP4_X     64 inputs    a vector of scales (f16: inputs 0..15 low half, 16..31 high) for each 32, then 4 + 4 nibble vectors
+//   IQ3_XXS_X, IQ3_S_X   256 inputs   d low half, high half 0; the block's scale bytes; 8 times 4 nibble vectors
+//   IQ2_X, IQ1_X         256 inputs   d low half, high half 0; 2 vectors of the block's scale bytes; 8 times (1 vector of single
+//                            bits, 2 pair vectors)
+//   TQ2_0       256 inputs   d low half, high half 0; 8 times 2 pair vectors
 //
 // Code vector j (0..7) of 32 inputs has in byte b of lane r the code of input 4j + b of row r. Nibble vectors hold code vectors j (low) and
 // j + 4 (high); pair vectors j, j + 2, j + 4, j + 6 (lowest bits first); a vector of single bits all eight (bit j). A code of five or six bits is

@@ -14,21 +14,24 @@ static inline uint32_t htp_group_inputs(uint32_t dtype) {
         case HTP_F32: return 1;
         case HTP_F16: case HTP_BF16: return 2;
         case HTP_Q4_0: case HTP_Q4_1: case HTP_Q5_0: case HTP_Q5_1: case HTP_Q8_0: case HTP_IQ4_NL: return 64;
+        case HTP_MXFP4_X: case HTP_NVFP4_X: return 64;
         case HTP_Q2_K: case HTP_Q3_K: case HTP_Q4_K: case HTP_Q5_K: case HTP_Q6_K: case HTP_IQ4_XS: return 256;
+        case HTP_IQ3_XXS_X: case HTP_IQ3_S_X: case HTP_IQ2_X: case HTP_IQ1_X: case HTP_TQ2_0: return 256;
         default: return 0;
     }
 }
 static inline uint32_t htp_group_bytes(uint32_t dtype) {
     switch (dtype) {
         case HTP_F32: case HTP_F16: case HTP_BF16: return HTP_VECTOR;
-        case HTP_Q4_0: case HTP_IQ4_NL: return 9 * HTP_VECTOR;
-        case HTP_Q4_1: return 10 * HTP_VECTOR;
+        case HTP_Q4_0: case HTP_IQ4_NL: case HTP_MXFP4_X: return 9 * HTP_VECTOR;
+        case HTP_Q4_1: case HTP_NVFP4_X: return 10 * HTP_VECTOR;
         case HTP_Q5_0: return 11 * HTP_VECTOR;
         case HTP_Q5_1: return 12 * HTP_VECTOR;
-        case HTP_Q8_0: return 17 * HTP_VECTOR;
+        case HTP_Q8_0: case HTP_TQ2_0: return 17 * HTP_VECTOR;
         case HTP_Q2_K: return 21 * HTP_VECTOR;
         case HTP_Q3_K: return 28 * HTP_VECTOR;
-        case HTP_IQ4_XS: return 34 * HTP_VECTOR;
+        case HTP_IQ2_X: case HTP_IQ1_X: return 27 * HTP_VECTOR;
+        case HTP_IQ4_XS: case HTP_IQ3_XXS_X: case HTP_IQ3_S_X: return 34 * HTP_VECTOR;
         case HTP_Q4_K: return 36 * HTP_VECTOR;
         case HTP_Q5_K: return 44 * HTP_VECTOR;
         case HTP_Q6_K: return 53 * HTP_VECTOR;
@@ -40,7 +43,9 @@ static inline uint32_t htp_block_inputs(uint32_t dtype) {
     switch (dtype) {
         case HTP_F32: case HTP_F16: case HTP_BF16: return 1;
         case HTP_Q4_0: case HTP_Q4_1: case HTP_Q5_0: case HTP_Q5_1: case HTP_Q8_0: case HTP_IQ4_NL: return 32;
+        case HTP_MXFP4_X: case HTP_NVFP4_X: return 32;
         case HTP_Q2_K: case HTP_Q3_K: case HTP_Q4_K: case HTP_Q5_K: case HTP_Q6_K: case HTP_IQ4_XS: return 256;
+        case HTP_IQ3_XXS_X: case HTP_IQ3_S_X: case HTP_IQ2_X: case HTP_IQ1_X: case HTP_TQ2_0: return 256;
         default: return 0;
     }
 }
@@ -48,13 +53,16 @@ static inline uint32_t htp_block_bytes(uint32_t dtype) {
     switch (dtype) {
         case HTP_F32: case HTP_I32: return 4;
         case HTP_F16: case HTP_BF16: return 2;
-        case HTP_Q4_0: case HTP_IQ4_NL: return 18;
-        case HTP_Q4_1: return 20;
+        case HTP_Q4_0: case HTP_IQ4_NL: case HTP_MXFP4_X: return 18;
+        case HTP_Q4_1: case HTP_NVFP4_X: return 20;
         case HTP_Q5_0: return 22;
         case HTP_Q5_1: return 24;
         case HTP_Q8_0: return 34;
+        case HTP_TQ2_0: return 66;
         case HTP_Q2_K: return 84;
+        case HTP_IQ2_X: case HTP_IQ1_X: return 106;
         case HTP_Q3_K: return 110;
+        case HTP_IQ3_XXS_X: case HTP_IQ3_S_X: return 134;
         case HTP_IQ4_XS: return 136;
         case HTP_Q4_K: return 144;
         case HTP_Q5_K: return 176;

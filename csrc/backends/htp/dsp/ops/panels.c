@@ -19,6 +19,13 @@ void panel_groups(uint32_t dtype, const uint8_t* groups, uint32_t n_groups, uint
         case HTP_Q5_K: q5_k_panel(&g); break;
         case HTP_Q6_K: q6_k_panel(&g); break;
         case HTP_IQ4_XS: iq4_xs_panel(&g); break;
+        case HTP_MXFP4_X: mxfp4_x_panel(&g); break;
+        case HTP_NVFP4_X: nvfp4_x_panel(&g); break;
+        case HTP_IQ3_XXS_X: iq3_xxs_x_panel(&g); break;
+        case HTP_IQ3_S_X: iq3_s_x_panel(&g); break;
+        case HTP_IQ2_X: iq2_x_panel(&g); break;
+        case HTP_IQ1_X: iq1_x_panel(&g); break;
+        case HTP_TQ2_0: tq2_0_panel(&g); break;
         case HTP_F16: f16_panel(&g); break;
         case HTP_BF16: bf16_panel(&g); break;
         default: f32_panel(&g); break;

@@ -2,14 +2,14 @@
 #include "backends/htp/dsp/ops/panels_kernels.h"
 
 enum { FEW_OVERLAP = 6, FEW_OVERLAP_M = 2 };    // rows for which two blocks side by side stay in registers; with minima
-enum bits { NIBBLES, FIVE_BITS, BYTES, IQ4 };
+enum bits { NIBBLES, FIVE_BITS, BYTES, IQ4, E2M1 };
 
 HVX_INLINE uint32_t code_vectors(enum bits bits) { return bits == BYTES ? 8 : bits == FIVE_BITS ? 5 : 4; }
 HVX_INLINE void unpack(const uint8_t* at, HVX_Vector codes[8], enum bits bits) {
     if (bits == NIBBLES) unpack_nibbles(at, codes);
     else if (bits == FIVE_BITS) unpack_five_bits(at, codes);
     else if (bits == BYTES) load_bytes(at, codes);
-    else unpack_iq4(at, codes);
+    else unpack_nibble_table(at, bits == IQ4 ? iq4_codes : e2m1_codes, codes);
 }
 
 // value = scale * (code - zero), or scale * code + m
@@ -47,9 +47,35 @@ BLOCKS(q5_1, FIVE_BITS, 0, 1)
 BLOCKS(q8_0, BYTES, 128, 0)
 BLOCKS(iq4_nl, IQ4, 128, 0)
 
+// Scales are bf16.
+HVX_INLINE void mxfp4_x_group(const uint8_t* g, const struct htp_act_block* const* x, unsigned n, HVX_Vector* acc, unsigned blocks) {
+    const HVX_VectorPair scales = f32_from_bf16(hvx_load(g));
+    one_block(g + HTP_VECTOR, Q6_V_lo_W(scales), Q6_V_vzero(), 0, x, n, acc, E2M1, 128, 0);
+    if (n > FEW_OVERLAP) HVX_FENCE();
+    if (blocks == 2) one_block(g + 5 * HTP_VECTOR, Q6_V_hi_W(scales), Q6_V_vzero(), 1, x, n, acc, E2M1, 128, 0);
+}
+// A scale for each 16 inputs.
+HVX_INLINE void nvfp4_x_group(const uint8_t* g, const struct htp_act_block* const* x, unsigned n, HVX_Vector* acc, unsigned blocks) {
+    HVX_UNROLL(2)
+    for (unsigned half = 0; half < 2; half++) {
+        if (half >= blocks) break;
+        if (half) HVX_FENCE();
+        const HVX_VectorPair scales = f32_from_f16(hvx_load(g + half * HTP_VECTOR));
+        HVX_Vector codes[8];
+        unpack_nibble_table(g + (2 + 4 * half) * HTP_VECTOR, e2m1_codes, codes);
+        ROWS(i) {
+            const struct htp_act_block* b = x[i] + half;
+            acc[i] = f32_block_add(acc[i], dot_words(codes, b->q, 4, -128 * (b->sum - b->sum_high)), b->d, Q6_V_lo_W(scales));
+            acc[i] = f32_block_add(acc[i], dot_words(codes + 4, b->q + 16, 4, -128 * b->sum_high), b->d, Q6_V_hi_W(scales));
+        }
+    }
+}
+
 QUANT(q4_0, HTP_Q4_0)
 QUANT(q4_1, HTP_Q4_1)
 QUANT(q5_0, HTP_Q5_0)
 QUANT(q5_1, HTP_Q5_1)
 QUANT(q8_0, HTP_Q8_0)
 QUANT(iq4_nl, HTP_IQ4_NL)
+QUANT(mxfp4_x, HTP_MXFP4_X)
+QUANT(nvfp4_x, HTP_NVFP4_X)

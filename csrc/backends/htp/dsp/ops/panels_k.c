@@ -51,10 +51,6 @@ HVX_INLINE HVX_Vector signed_byte(HVX_Vector v, int at) {
     const HVX_Vector byte = Q6_V_vand_VV(at ? Q6_Vuw_vlsr_VuwR(v, 8 * at) : v, Q6_V_vsplat_R(255)), sign = Q6_V_vsplat_R(128);
     return Q6_Vw_vsub_VwVw(Q6_V_vxor_VV(byte, sign), sign);
 }
-// Bits [at, at + count) of each lane.
-HVX_INLINE HVX_Vector bit_field(HVX_Vector v, int at, int count) {
-    return Q6_V_vand_VV(Q6_Vuw_vlsr_VuwR(v, at), Q6_V_vsplat_R((1 << count) - 1));
-}
 
 // Two scales per 32 inputs, no minima: Q3_K and Q6_K. acc += both halves of block s.
 HVX_INLINE void two_scales(const HVX_Vector codes[8], HVX_Vector first, HVX_Vector second, int s, int zero, const struct htp_act_block* const* x,
