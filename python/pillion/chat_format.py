@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from .arguments import check_text
 from .chat import ChatTemplate
 from .errors import UsageError
 from .messages import plain_messages, without_system
@@ -51,7 +52,7 @@ class ChatFormat:
         self._tokenizer = tokenizer
         self._metadata = metadata
         self._model = model
-        self._source = source
+        self._source = None if source is None else check_text("chat_template", source, "a string of Jinja, or a template's name")
         self._named: Optional[dict[str, str]] = None
         self._compiled: dict[str, ChatTemplate] = {}
         self._tokens: Optional[dict[int, str]] = None
@@ -164,7 +165,7 @@ class ChatFormat:
 
     def knows(self, marker: str) -> bool:
         """Whether the marker means something to this model: to its vocabulary or to its chat template."""
-        return marker in self.marker_tokens.values() or marker in self.template().source
+        return marker in self.marker_tokens.values() or any(marker in self.template(tools).source for tools in (False, True))
 
     def parser(self, names: Optional[Sequence[str]]) -> ReplyParser:
         """What takes the reply apart; names: of the tools, None without tools."""
