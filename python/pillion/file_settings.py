@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from .errors import ModelFileError, UsageError
-from .model import Metadata, Model
+from .model import Metadata
 from .sampling import SamplingParams
 
 SAMPLING_KEYS = {
@@ -22,12 +22,12 @@ _WHOLE = ("top_k", "penalty_last_n")
 _LONGEST = 60
 
 
-def sampling_defaults(model: Model, metadata: Metadata) -> dict[str, Any]:
+def sampling_defaults(metadata: Metadata) -> dict[str, Any]:
     """The file's settings by their names in `SamplingParams`. Raises ModelFileError for one that can't be: key, value, limit."""
     found = {}
     for name, key in SAMPLING_KEYS.items():
         if key in metadata:
-            found[name] = _setting(model.path, name, key, metadata[key])
+            found[name] = _setting(metadata.path, name, key, metadata[key])
     return found
 
 
@@ -47,12 +47,12 @@ def _setting(path: str, name: str, key: str, value: Any) -> Any:
     return value
 
 
-def metadata_text(model: Model, metadata: Metadata, key: str) -> Optional[str]:
+def metadata_text(metadata: Metadata, key: str) -> Optional[str]:
     """A string of the file; None where the key is absent. Raises ModelFileError for a value of another type."""
     value = metadata.get(key)
     if value is None or isinstance(value, str):
         return value
-    raise ModelFileError(f"{model.path}: key {key} is {_shown(value)}; it must be a string")
+    raise ModelFileError(f"{metadata.path}: key {key} is {_shown(value)}; it must be a string")
 
 
 def _shown(value: Any) -> str:

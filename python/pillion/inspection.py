@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from ._native import as_str, lib, read_bytes
+from .chat_format import ChatFormat, named_templates
 from .context import KV_TYPES
 from .devices import system
 from .errors import BackendError, ModelFileError, PairingError, PillionError, UsageError
-from .file_settings import metadata_text, sampling_defaults
+from .file_settings import sampling_defaults
 from .model import Model
 from .tokenizer import Tokenizer
 
@@ -217,16 +218,25 @@ def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
     if found["model"] == "gpt2" and not found["pre"]:
         yield "key tokenizer.ggml.pre is missing: how text is split before merging is a guess, and wrong ids are likely"
     try:
-        metadata_text(model, metadata, "tokenizer.chat_template")
-        sampling_defaults(model, metadata)
+        sampling_defaults(metadata)
     except ModelFileError as error:
         yield error.sentence
-    if not found["chat_template"] and not model.is_drafter:
-        yield "key tokenizer.chat_template is missing: chat needs a template of yours"
+    if not model.is_drafter:
+        yield from _template_warnings(model)
     if not found["end_tokens"]:
         yield "the file names no token that ends a generation: texts stop at their length only"
     if model.arch.startswith("gemma4"):
         yield from _gemma4_warnings(metadata.get("tokenizer.ggml.tokens") or [], metadata)
+
+
+def _template_warnings(model: Model) -> Iterable[str]:
+    try:
+        if named_templates(model.metadata):
+            yield from ChatFormat(model.tokenizer, model.metadata, os.path.basename(model.path)).problems()
+        else:
+            yield "key tokenizer.chat_template is missing: chat needs a template of yours"
+    except (ModelFileError, UsageError) as error:
+        yield error.sentence
 
 
 def _gemma4_warnings(tokens: list[str], metadata: Any) -> Iterable[str]:

@@ -264,6 +264,11 @@ class Metadata(Mapping[str, Any]):
         self._model = model
         self._known: dict[str, Any] = model.describe().get("metadata", {})
 
+    @property
+    def path(self) -> str:
+        """The file's path."""
+        return self._model.path
+
     def __getitem__(self, key: str) -> Any:
         if key not in self._known:
             raise KeyError(key)

@@ -1,0 +1,153 @@
+"""Checks of what callers hand in. Each raises `UsageError`: one sentence with the name, the value and what is allowed.
+
+Numbers of NumPy and of other libraries count as numbers; True and False do not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+import os
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NoReturn, Optional
+
+from .errors import UsageError
+
+_SHOWN = 60  # characters of a value in a sentence
+
+
+def shown(value: Any) -> str:
+    """A value as it stands in a sentence: short, on one line, and never an error itself."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"a {type(value).__name__} that cannot be shown"
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def wrong(name: str, value: Any, allowed: str) -> NoReturn:
+    """Raises the sentence itself: "NAME is VALUE; it must be ALLOWED"."""
+    raise UsageError(f"{name} is {shown(value)}; it must be {allowed}")
+
+
+def unknown_names(where: str, given: Iterable[Any], known: Collection[str]) -> None:
+    """Raises for the first keyword that `where` ("chat()") does not take, with the closest name that it does take."""
+    for name in given:
+        if name in known:
+            continue
+        close = closest(name, known)
+        hint = f"did you mean {close}?" if close else f"it takes {', '.join(sorted(known))}"
+        raise UsageError(f"{where} has no argument {shown(name)}; {hint}")
+
+
+def closest(name: Any, known: Iterable[str]) -> Optional[str]:
+    """The one of `known` that is spelled most like `name`; None when nothing is near."""
+    plain = {one.lower().replace("-", "_"): one for one in known}
+    found = difflib.get_close_matches(str(name).lower().replace("-", "_"), list(plain), n=1)
+    return plain[found[0]] if found else None
+
+
+def check_int(name: str, value: Any, lo: Optional[int] = None, hi: Optional[int] = None, allowed: Optional[str] = None) -> int:
+    """A whole number from lo to hi, both included; None: no bound. `allowed` replaces the sentence's end."""
+    allowed = allowed or f"a whole number{_bounds(lo, hi)}"
+    if _is_bool(value):
+        wrong(name, value, allowed)
+    try:
+        number = operator.index(value)
+    except Exception:
+        wrong(name, value, allowed)
+    if (lo is not None and number < lo) or (hi is not None and number > hi):
+        wrong(name, value, allowed)
+    return number
+
+
+def check_number(
+    name: str,
+    value: Any,
+    lo: Optional[float] = None,
+    hi: Optional[float] = None,
+    allowed: Optional[str] = None,
+    *,
+    above: Optional[float] = None,
+) -> float:
+    """A finite number from lo to hi, both included, and greater than `above`; None: no bound."""
+    allowed = allowed or f"a number{_bounds(lo, hi, above)}"
+    if _is_bool(value) or isinstance(value, (str, bytes, bytearray)):
+        wrong(name, value, allowed)
+    try:
+        number = float(value)
+    except Exception:  # OverflowError of a huge int, TypeError, whatever a class of theirs raises
+        wrong(name, value, allowed)
+    beyond = (lo is not None and number < lo) or (hi is not None and number > hi)
+    if not math.isfinite(number) or beyond or (above is not None and number <= above):
+        wrong(name, value, allowed)
+    return number
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """True or False, NumPy's too; numbers and texts are not."""
+    if not _is_bool(value):
+        wrong(name, value, "True or False")
+    return bool(value)
+
+
+def check_text(name: str, value: Any, allowed: str = "a string") -> str:
+    """A str."""
+    if not isinstance(value, str):
+        wrong(name, value, allowed)
+    return value
+
+
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
+    """One of `choices`, which may be texts, numbers, None."""
+    for one in choices:
+        if type(value) is type(one) and value == one:
+            return one
+    wrong(name, value, _either(list(map(repr, choices))))
+
+
+def check_path(name: str, value: Any) -> str:
+    """A str or a path-like object that gives one, not empty and without a zero byte."""
+    allowed = "a path: a string or a pathlib.Path"
+    try:
+        text = os.fsdecode(value)
+    except Exception:
+        wrong(name, value, allowed)
+    if not text or "\0" in text:
+        wrong(name, value, f"{allowed}, not empty and without a zero byte")
+    return text
+
+
+def check_mapping(name: str, value: Any, allowed: str = "a mapping (dict)") -> Mapping[Any, Any]:
+    """A Mapping."""
+    if not isinstance(value, Mapping):
+        wrong(name, value, allowed)
+    return value
+
+
+def check_callable(name: str, value: Any) -> Any:
+    """Something that can be called."""
+    if not callable(value):
+        wrong(name, value, "something that can be called")
+    return value
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")  # NumPy's, without importing it
+
+
+def _bounds(lo: Optional[float], hi: Optional[float], above: Optional[float] = None) -> str:
+    parts = [f"above {above}"] if above is not None else []
+    if lo is not None and hi is not None:
+        return f" from {lo} to {hi}"
+    if lo is not None:
+        parts.append(f"at least {lo}")
+    if hi is not None:
+        parts.append(f"at most {hi}")
+    return f", {' and '.join(parts)}" if parts else ""
+
+
+def _either(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
