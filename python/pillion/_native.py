@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import importlib
 import logging
 import threading
 from collections.abc import Iterable, Sequence
@@ -17,24 +16,11 @@ from typing import Any, Callable, Optional, TypeVar, Union
 import numpy as np
 import numpy.typing as npt
 
+from . import _loading
 from .errors import Closed, UsageError, error_for
 
-try:
-    _capi = importlib.import_module("._capi", __package__)
-except ModuleNotFoundError as missing:
-    raise ImportError(
-        "pillion's compiled module is missing: this is a source tree or a broken install; `pip install pillion` "
-        "(or `pip install -e .` in the repository) brings it"
-    ) from missing
-
-ffi: Any = _capi.ffi
-lib: Any = _capi.lib
-
-if lib.pillion_abi_version() != lib.PILLION_ABI_VERSION:
-    raise ImportError(
-        f"pillion's compiled module was built for ABI version {lib.PILLION_ABI_VERSION}, "
-        f"but its library has version {lib.pillion_abi_version()}"
-    )
+ffi: Any = _loading.ffi
+lib: Any = _loading.lib
 
 Tokens = Union[Sequence[int], npt.NDArray[np.integer[Any]], Iterable[int]]
 T = TypeVar("T")
