@@ -49,9 +49,7 @@ def closest(name: Any, known: Iterable[str]) -> Optional[str]:
     return plain[found[0]] if found else None
 
 
-def check_int(
-    name: str, value: Any, lo: Optional[int] = None, hi: Optional[int] = None, allowed: Optional[str] = None
-) -> int:
+def check_int(name: str, value: Any, lo: Optional[int] = None, hi: Optional[int] = None, allowed: Optional[str] = None) -> int:
     """A whole number from lo to hi, both included; None: no bound. `allowed` replaces the sentence's end."""
     allowed = allowed or f"a whole number{_bounds(lo, hi)}"
     if _is_bool(value):
@@ -114,11 +112,9 @@ def check_path(name: str, value: Any) -> str:
     """A str or a path-like object that gives one, not empty and without a zero byte."""
     allowed = "a path: a string or a pathlib.Path"
     try:
-        text = os.fspath(value)
+        text = os.fsdecode(value)
     except Exception:
         wrong(name, value, allowed)
-    if isinstance(text, bytes):
-        text = os.fsdecode(text)
     if not text or "\0" in text:
         wrong(name, value, f"{allowed}, not empty and without a zero byte")
     return text

@@ -1,10 +1,16 @@
-"""`ChatTemplate`: the Jinja template a model file carries, rendered as Hugging Face's libraries render it, in a sandbox."""
+"""`ChatTemplate`: a chat template, rendered as Hugging Face's libraries render it, in a sandbox.
+
+What a template can do with roles, calls and tools is found by rendering small conversations (`abilities`); messages that it would
+put into a wrong form are adapted first (chat_format.py).
+"""
 
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Optional
 
 import jinja2
@@ -14,24 +20,49 @@ import jinja2.parser
 import jinja2.sandbox
 
 from .errors import UsageError
+from .messages import Message, plain_messages
 
-Message = Mapping[str, Any]
+BOM = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a template does with a conversation."""
+
+    system: bool
+    """The text of a system message is in the prompt."""
+    developer: bool
+    """It knows the role "developer"."""
+    tools: bool
+    """The names of tools are in the prompt."""
+    calls: bool
+    """So are the calls of an assistant message."""
+    results: bool
+    """So are the texts of messages with the role "tool", and the template knows that role."""
+    typed: bool
+    """Content has to be a list of parts."""
 
 
 class ChatTemplate:
     """A chat template, compiled once.
 
-    The text comes out of a file that a stranger may have made, so it runs in Jinja's immutable sandbox: it can build a string
-    and nothing else.
+    The text comes out of a file that a stranger may have made, so it runs in Jinja's immutable
+    sandbox: it can build a string and nothing else. A byte order mark at its beginning is dropped.
+    special: more of the tokens that templates name ("unk_token").
     """
 
-    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
-        self.source = source
+    def __init__(
+        self, source: str, *, bos_token: str = "", eos_token: str = "", special: Optional[Mapping[str, str]] = None
+    ) -> None:
+        if not isinstance(source, str):
+            raise UsageError(f"the chat template is of type {type(source).__name__}; it must be a string of Jinja")
+        self.source = source[len(BOM) :] if source.startswith(BOM) else source
         self.bos_token = bos_token
         self.eos_token = eos_token
+        self._special = dict(special or {})
         try:
-            self._template = _environment().from_string(source)
-        except jinja2.TemplateError as error:
+            self._template = _environment().from_string(self.source)
+        except (jinja2.TemplateError, RecursionError) as error:
             raise UsageError(f"the chat template is not valid Jinja: {error}") from error
 
     def render(
@@ -43,63 +74,58 @@ class ChatTemplate:
         **variables: Any,
     ) -> str:
         """The prompt for a conversation. `variables` reach the template by name (`enable_thinking=True`)."""
-        if isinstance(messages, (str, bytes)) or not messages:
-            raise UsageError("messages must be a list with at least one {'role': …, 'content': …}")
-        plain = [_plain(index, message) for index, message in enumerate(messages)]
+        plain = plain_messages(messages)
+        if self.abilities.typed:
+            plain = _typed(plain)
+        return self._render(plain, tools, {**variables, "add_generation_prompt": add_generation_prompt})
+
+    def _render(self, messages: list[dict[str, Any]], tools: Any, variables: Mapping[str, Any]) -> str:
+        given: dict[str, Any] = {"bos_token": self.bos_token, "eos_token": self.eos_token, "documents": None}
+        given |= {**self._special, **variables, "messages": messages, "tools": list(tools) if tools else None}
         try:
-            return self._template.render(
-                messages=plain,
-                tools=list(tools) if tools else None,
-                add_generation_prompt=add_generation_prompt,
-                bos_token=self.bos_token,
-                eos_token=self.eos_token,
-                **variables,
-            )
+            return self._template.render(given)
         except UsageError:
             raise  # from raise_exception()
         except Exception as error:  # whatever the template's own expressions run into
             raise UsageError(f"the chat template failed on these messages: {error}") from error
 
+    @functools.cached_property
+    def abilities(self) -> Abilities:
+        """Found by trying; a conversation that the template refuses counts as one that it does not know."""
+        ask: list[dict[str, Any]] = [{"role": "user", "content": "probeask"}]
+        typed = False
+        if "probeask" not in self._try(ask) and "probeask" in self._try(_typed(ask)):
+            typed = True
 
-def _plain(index: int, message: Message) -> dict[str, Any]:
-    """A message with content as one string: OpenAI's list of text parts is joined, anything but text is refused.
+        def tried(messages: list[dict[str, Any]], **options: Any) -> str:
+            return self._try(_typed(messages) if typed else messages, **options)
 
-    What is None is left out, as if it had not been said: templates would print "None".
-    """
-    if not isinstance(message, Mapping) or "role" not in message:
-        raise UsageError(f"message {index} must be a mapping with a 'role'")
-    result = {key: value for key, value in message.items() if value is not None}
-    content = result.setdefault("content", "")
-    if isinstance(content, (list, tuple)):
-        texts = []
-        for part in content:
-            if not isinstance(part, Mapping) or part.get("type") != "text":
-                kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-                raise UsageError(f"message {index} has a part of type {kind!r}; only text is supported")
-            texts.append(str(part.get("text", "")))
-        result["content"] = "\n".join(texts)
-    if "tool_calls" in result:
-        calls = result["tool_calls"]
-        if not isinstance(calls, (list, tuple)):
-            raise UsageError(f"message {index} has tool_calls of type {type(calls).__name__}; they must be a list")
-        result["tool_calls"] = [_plain_call(f"call {n} of message {index}", call) for n, call in enumerate(calls)]
-    return result
+        function = {"name": "probename", "arguments": {"probekey": "probevalue"}}
+        call = {"id": "probe1234", "type": "function", "function": function}
+        called = [*ask, {"role": "assistant", "content": "", "tool_calls": [call]}]
+        result = {"content": "proberesult", "tool_call_id": "probe1234", "name": "probename"}
+        answered = tried([*called, {"role": "tool", **result}])
+        blind = tried([*called, {"role": "proberole", **result}]).replace("proberole", "tool")
+        parameters = {"type": "object", "properties": {}}
+        tool = {"name": "probetool", "description": "probe", "parameters": parameters}
+        return Abilities(
+            system="probesystem" in tried([{"role": "system", "content": "probesystem"}, *ask]),
+            developer="developer" in self.source,
+            tools="probetool" in tried(ask, tools=[{"type": "function", "function": tool}]),
+            calls="probename" in tried(called) and "probevalue" in tried(called),
+            results="proberesult" in answered and blind != answered,
+            typed=typed,
+        )
 
-
-def _plain_call(where: str, call: Any) -> dict[str, Any]:
-    """A tool call with its arguments as a dict, which is what templates are written for; OpenAI's API has them as JSON."""
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise UsageError(f"{where} must be {{'type': 'function', 'function': {{'name': …, 'arguments': …}}}}")
-    arguments = function.get("arguments") or {}
-    if isinstance(arguments, str):
+    def _try(self, messages: list[dict[str, Any]], tools: Any = None) -> str:
         try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{where} ({function['name']}) has arguments that are not valid JSON: {error}") from error
-    if not isinstance(arguments, Mapping):
-        raise UsageError(f"{where} ({function['name']}) has arguments of type {type(arguments).__name__}; they must be an object")
-    return {**call, "function": {**function, "arguments": dict(arguments)}}
+            return self._render(messages, tools, {"add_generation_prompt": True})
+        except UsageError:
+            return ""
+
+
+def _typed(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
 
 
 def _environment() -> jinja2.Environment:
@@ -107,6 +133,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = _tojson
+    environment.filters["from_json"] = json.loads
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
     return environment

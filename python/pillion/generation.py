@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -97,6 +97,7 @@ class Generation:
         pair: Optional[Pair] = None,
         n_draft: Draft = "auto",
         why_no_pair: str = "no drafter",
+        shown: Collection[int] = (),
     ) -> None:
         draft_length(n_draft)
         n_ctx = context.n_ctx
@@ -112,6 +113,7 @@ class Generation:
         self._logprobs = logprobs
         self._pair = pair
         self._n_draft = n_draft
+        self._shown = shown  # control tokens whose spelling belongs to the text
         self._end_tokens = sorted(tokenizer.end_tokens)
         self._stream = tokenizer.stream()
         self._stops = StopFilter(stop)
@@ -280,7 +282,7 @@ class Generation:
 
     def _describe(self, token: int, row: int = -1, drafted: bool = False) -> TokenInfo:
         """The token with its text, and its log-probabilities while the context still has its row."""
-        text = self._stream.feed(token)
+        text = self._stream.feed(token, token in self._shown)
         offset = self._raw_length
         self._raw_length += len(text)
         if self._logprobs is None:

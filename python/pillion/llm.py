@@ -9,23 +9,36 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Callable, Literal, Optional, Union, overload
 
-from .chat import ChatTemplate, Message
+from .arguments import check_bool, unknown_names, wrong
+from .chat_format import ChatFormat
 from .context import Context
 from .errors import PairingError, UsageError
 from .generation import Generation, TokenInfo
+from .messages import Message
 from .model import Metadata, Model
 from .openai_format import ChatCompletion, Completion, Result
 from .pair import DRAFT_MAX, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
 from .pairing import find_drafter
 from .placing import Placed, draft_device_for, layers_for
+from .replies import CALL
+from .requests import (
+    Settings,
+    checked_ids,
+    checked_length,
+    checked_prompt,
+    checked_text,
+    checked_variables,
+    plain_format,
+    top_logprobs_of,
+)
 from .sampling import Sampler, SamplingParams
 from .tokenizer import Tokenizer
-from .tool_calls import CALL, CHANNEL, THINKING, THINKING_END, ReplyParser
+from .tools import checked_tools, named_tool, tool_names
 
-Prompt = Union[str, Sequence[int]]
+Prompt = Union[str, bytes, Sequence[int]]
 Stop = Union[str, Sequence[str], None]
 Tools = Sequence[Mapping[str, Any]]
 ToolChoice = Union[str, Mapping[str, Any], None]
@@ -54,7 +67,7 @@ class LLM:
     is not all). strict: anything of the model that would not run on the device is an error instead. device_bytes: of the device's
     memory that may be used (0: what is free).
     seed: for calls that name none; None: a random one for each call.
-    chat_template: Jinja source to use in place of the file's.
+    chat_template: Jinja source to use in place of the file's, or the name of one of the file's.
     drafter: what guesses ahead: "auto": the assistant beside the model, where there is one; a path or a Model: an assistant or
     any small model with the same vocabulary; "lookup": no model, guesses come from the text; None: nothing. It changes the
     speed, never the text. `speculation` says what came of it.
@@ -140,8 +153,7 @@ class LLM:
             raise
         self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
         """The model's name in results."""
-        self._template_source = chat_template
-        self._template: Optional[ChatTemplate] = None
+        self._chat = ChatFormat(self.tokenizer, self._metadata, self.name, chat_template)
         self._gate = threading.Lock()
         self._current: Callable[[], Optional[Generation]] = lambda: None
 
@@ -185,7 +197,7 @@ class LLM:
         suffix: Optional[str] = None,
         **options: Any,
     ) -> Union[Result, Iterator[Result]]:
-        """Continues a text (or token ids).
+        """Continues a text (or UTF-8 bytes, or token ids).
 
         max_tokens: None or -1: until the context ends.
         stop: a string or a list of them; the text ends before the first.
@@ -198,8 +210,12 @@ class LLM:
         """
         if suffix is not None:
             raise UsageError("suffix is not supported: this library does not fill in the middle")
+        check_bool("stream", stream)
+        check_bool("echo", echo)
+        plain_format(options.pop("response_format", None))
+        prompt = checked_prompt(prompt)
         tokens = self._prompt_tokens(prompt)
-        generation = self.generate(tokens, max_tokens=max_tokens, logprobs=logprobs, **options)
+        generation = self._generation("complete()", tokens, max_tokens, {"logprobs": logprobs, **options})
         completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
         if echo:
             completion.echo = prompt if isinstance(prompt, str) else self.tokenizer.decode(tokens)
@@ -224,32 +240,35 @@ class LLM:
         chat_template_kwargs: Optional[Mapping[str, Any]] = None,
         logprobs: bool = False,
         top_logprobs: Optional[int] = None,
+        response_format: Optional[Mapping[str, Any]] = None,
         **options: Any,
     ) -> Union[Result, Iterator[Result]]:
         """Answers a conversation, a list of {"role": …, "content": …}, through the file's chat template.
 
         tools: OpenAI's list of functions; it reaches the template, and the model's calls come back as message["tool_calls"] with
-        finish_reason "tool_calls". Without it calls stay text. Gemma 4's syntax is the one that is understood (tool_calls.py).
+        finish_reason "tool_calls". Gemma 4's syntax is the one that is understood (tool_calls.py). A call that broke off, cannot
+        be read or names no tool stands in message["malformed_tool_calls"], [{"text": …, "reason": …}]; the finish_reason is
+        "malformed_tool_call" then, or "length". Markers of calls and of thinking never reach the content (replies.py).
         tool_choice: "auto" (None); "none": as without tools; "required", or {"type": "function", "function": {"name": …}}: the
         answer is made to begin with a call, without thinking.
         Thinking goes to message["reasoning_content"], with and without tools. `stop` looks at the raw text, thinking included.
         chat_template_kwargs: more variables for the template (`{"enable_thinking": True}`).
+        response_format: {"type": "text"} or None.
         logprobs, top_logprobs: as in OpenAI's API.
         The rest as in `complete`.
         """
-        tools = None if tool_choice == "none" else tools
-        prompt = self.render_chat(messages, tools=tools, **(chat_template_kwargs or {}))
-        parser = ReplyParser(thinking=self._knows(CHANNEL), calls=bool(tools) and self._knows(CALL))
-        forced = self._forced_call(tools or (), tool_choice)
-        if forced:
-            prompt += THINKING_END + forced if prompt.endswith(THINKING) else forced
-            parser.feed(forced)
-        elif prompt.endswith(THINKING):  # the template began the thinking
-            parser.feed(THINKING)
-        tokens = self.chat_tokens(prompt)
-        wanted = (top_logprobs or 0) if logprobs else None
-        generation = self.generate(tokens, max_tokens=max_tokens, logprobs=wanted, **options)
-        completion = ChatCompletion(generation, self.tokenizer, self.name, logprobs, parser)
+        check_bool("stream", stream)
+        plain_format(response_format)
+        wanted = top_logprobs_of(logprobs, top_logprobs, self.model.n_vocab)
+        listed = [] if tool_choice == "none" else checked_tools(tools)
+        forced = self._forced_call(tool_names(listed), tool_choice)
+        prompt = self._chat.render(messages, listed, **checked_variables(chat_template_kwargs))
+        parser = self._chat.parser(tool_names(listed) if listed else None)
+        prompt = self._chat.opening(prompt, parser, forced)
+        markers = self._chat.marker_tokens
+        options["logprobs"] = wanted
+        generation = self._generation("chat()", self.chat_tokens(prompt), max_tokens, options, markers)
+        completion = ChatCompletion(generation, self.tokenizer, self.name, logprobs, parser, markers)
         return completion.chunks() if stream else completion.whole()
 
     def generate(
@@ -265,26 +284,31 @@ class LLM:
         **settings: Any,
     ) -> Generation:
         """The iterator under `complete` and `chat`: pieces of text with their token ids. Nothing runs before its first step."""
-        chosen = {name: value for name, value in settings.items() if value is not None}
-        bias = {**self._checked_bias(logit_bias or {}), **self._banned}
-        params = SamplingParams(**{**self._defaults, **chosen, "seed": self.seed if seed is None else seed, "logit_bias": bias})
-        if self.pair is None and draft is not None and draft_length(draft) > 0:
-            raise UsageError(f"draft is {draft}, but there is no drafter: {self._no_pair}")
-        if max_tokens is not None and max_tokens < -1:
-            raise UsageError(f"max_tokens is {max_tokens}; it must be 0 or more, or None (or -1) for as many as fit")
-        if logprobs is not None and not 0 <= logprobs <= self.model.n_vocab:
-            raise UsageError(f"logprobs is {logprobs}; it must be 0 to {self.model.n_vocab}")
+        settings.update(stop=stop, logprobs=logprobs, seed=seed, logit_bias=logit_bias, draft=draft)
+        return self._generation("generate()", prompt, max_tokens, settings)
+
+    def _generation(
+        self, call: str, prompt: Prompt, max_tokens: Optional[int], options: Mapping[str, Any], shown: Collection[int] = ()
+    ) -> Generation:
+        """The same for a call of that name; shown: see `Generation`."""
+        given = Settings(call, options, self.model.n_vocab)
+        seed = self.seed if given.seed is None else given.seed
+        bias = {**given.logit_bias, **self._banned}
+        params = SamplingParams(**{**self._defaults, **given.sampling, "seed": seed, "logit_bias": bias})
+        if self.pair is None and given.draft is not None and draft_length(given.draft) > 0:
+            raise UsageError(f"draft is {given.draft}, but there is no drafter: {self._no_pair}")
         generation = Generation(
             self.context,
             self.tokenizer,
             Sampler(params),
-            self._prompt_tokens(prompt),
-            max_tokens=None if max_tokens == -1 else max_tokens,
-            stop=_stop_strings(stop),
-            logprobs=logprobs,
+            self._prompt_tokens(checked_prompt(prompt)),
+            max_tokens=checked_length(max_tokens),
+            stop=given.stop,
+            logprobs=given.logprobs,
             pair=self.pair,
-            n_draft=self.draft if draft is None else draft,
+            n_draft=self.draft if given.draft is None else given.draft,
             why_no_pair=self._no_pair,
+            shown=shown,
         )
         with self._gate:
             before = self._current()
@@ -307,67 +331,45 @@ class LLM:
 
     # ---- tokens and prompts ----
 
-    def tokenize(self, text: Union[str, bytes], add_bos: bool = True, special: bool = False) -> list[int]:
-        """Token ids of a text."""
-        if isinstance(text, bytes):
-            text = text.decode("utf-8", "replace")
-        return self.tokenizer.encode(text, add_special=add_bos, parse_special=special)
+    def tokenize(self, text: Union[str, bytes], add_bos: bool = True, special: bool = False, **unknown: Any) -> list[int]:
+        """Token ids of a text, which may be UTF-8 bytes."""
+        unknown_names("tokenize()", unknown, ("text", "add_bos", "special"))
+        text, add_bos = checked_text("text", text), check_bool("add_bos", add_bos)
+        return self.tokenizer.encode(text, add_special=add_bos, parse_special=check_bool("special", special))
 
-    def detokenize(self, tokens: Sequence[int], special: bool = False) -> str:
+    def detokenize(self, tokens: Sequence[int], special: bool = False, **unknown: Any) -> str:
         """The text of token ids."""
-        return self.tokenizer.decode(tokens, special=special)
+        unknown_names("detokenize()", unknown, ("tokens", "special"))
+        return self.tokenizer.decode(checked_ids("tokens", tokens), special=check_bool("special", special))
 
-    def render_chat(self, messages: Sequence[Message], **variables: Any) -> str:
-        """The prompt that `chat` would use."""
-        if self._template is None:
-            self._template = ChatTemplate(
-                self._template_text(),
-                bos_token=_spelling(self.tokenizer, self.tokenizer.bos),
-                eos_token=_spelling(self.tokenizer, self.tokenizer.eos),
-            )
-        return self._template.render(messages, **variables)
+    def render_chat(self, messages: Sequence[Message], *, tools: Optional[Tools] = None, **variables: Any) -> str:
+        """The prompt that `chat` would use; variables: as in chat_template_kwargs."""
+        return self._chat.render(messages, tools, **checked_variables(variables))
 
     def chat_tokens(self, rendered: str) -> list[int]:
         """Token ids of a rendered conversation. Most templates write BOS themselves; it is not put a second time."""
-        bos = _spelling(self.tokenizer, self.tokenizer.bos)
-        has_bos = bool(bos) and rendered.startswith(bos)
-        return self.tokenizer.encode(rendered, add_special=not has_bos, parse_special=True)
+        return self._chat.tokens(checked_text("rendered", rendered))
 
-    def _knows(self, marker: str) -> bool:
-        """Whether the marker means something to this model: to its vocabulary or to its chat template."""
-        return len(self.tokenizer.encode(marker, add_special=False, parse_special=True)) == 1 or marker in self._template_text()
-
-    def _forced_call(self, tools: Tools, choice: ToolChoice) -> str:
-        """The beginning of the answer that `tool_choice` demands."""
-        if choice is None or choice in ("auto", "none"):
-            return ""
-        names = [str((tool.get("function") or {}).get("name")) for tool in tools]
+    def _forced_call(self, names: Sequence[str], choice: ToolChoice) -> Optional[str]:
+        """The function that `tool_choice` demands a call of, "" for any; None when it demands none."""
+        if choice is None or (isinstance(choice, str) and choice in ("auto", "none")):
+            return None
         name = ""
         if isinstance(choice, Mapping):
-            name = str((choice.get("function") or {}).get("name"))
+            name = named_tool(choice) or ""
             if name not in names:
-                raise UsageError(f"tool_choice names {name!r}; the tools are {', '.join(map(repr, names)) or 'none'}")
-        elif choice != "required":
-            raise UsageError(f"tool_choice is {choice!r}; it can be 'auto', 'none', 'required' or a function by name")
+                raise UsageError(f"tool_choice names {name or None!r}; the tools are {', '.join(map(repr, names)) or 'none'}")
+        elif not isinstance(choice, str) or choice != "required":
+            wrong("tool_choice", choice, "'auto', 'none', 'required' or a function by name")
         elif not names:
             raise UsageError("tool_choice is 'required', but there are no tools")
-        if not self._knows(CALL):
+        if not self._chat.knows(CALL):
             raise UsageError(f"{self.name} has no known syntax for tool calls, so tool_choice cannot demand one")
-        return f"{CALL}call:{name}{{" if name else f"{CALL}call:"
-
-    def _template_text(self) -> str:
-        if self._template_source is not None:
-            return self._template_source
-        source = self._metadata.get("tokenizer.chat_template")
-        if not source:
-            raise UsageError(
-                f"{self.name} has no chat template: use complete(), or give LLM(…, chat_template=…) the template of its makers"
-            )
-        return str(source)
+        return name
 
     def _prompt_tokens(self, prompt: Prompt) -> list[int]:
         if not isinstance(prompt, str):
-            return [int(token) for token in prompt]
+            return checked_ids("prompt", prompt)
         tokens = self.tokenizer.encode(prompt)
         if not tokens and self.tokenizer.bos is not None:
             tokens = [self.tokenizer.bos]  # an empty text still has a beginning
@@ -382,13 +384,6 @@ class LLM:
             infos.append(TokenInfo(token, text, offset, score))
             offset += len(text)
         return tuple(infos)
-
-    def _checked_bias(self, bias: Mapping[Any, float]) -> dict[int, float]:
-        checked = {int(token): float(value) for token, value in bias.items()}  # JSON has string keys
-        for token in checked:
-            if not 0 <= token < self.model.n_vocab:
-                raise UsageError(f"logit_bias names token {token}; the vocabulary has 0 to {self.model.n_vocab - 1}")
-        return checked
 
     # ---- llama-cpp-python's names ----
 
@@ -445,14 +440,3 @@ class LLM:
 
     def __repr__(self) -> str:
         return f"<pillion.LLM {self.name!r}{' (closed)' if self.closed else ''}>"
-
-
-def _stop_strings(stop: Stop) -> list[str]:
-    stops = [stop] if isinstance(stop, str) else list(stop or [])
-    if any(not isinstance(one, str) or not one for one in stops):
-        raise UsageError("stop must be a string or a list of strings, none of them empty")
-    return stops
-
-
-def _spelling(tokenizer: Tokenizer, token: Optional[int]) -> str:
-    return "" if token is None else tokenizer.token_text(token)

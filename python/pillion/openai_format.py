@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 from .generation import Generation, TokenInfo
+from .replies import At, Delta, Reply, ReplyParser
 from .tokenizer import Tokenizer
-from .tool_calls import Delta, Reply, ReplyParser
 
 Result = dict[str, Any]
 
@@ -114,34 +114,52 @@ class Completion:
 class ChatCompletion(Completion):
     """`chat.completion` of one generation. Thinking and tool calls leave the text as far as the parser looks for them.
 
+    A call that broke off or that cannot be read stands in `malformed_tool_calls`, a list of
+    {"text", "reason"}; an answer that the model ended and that has no other call has the
+    finish_reason "malformed_tool_call" then, never "stop".
     Log-probabilities list all tokens, also those of thinking and calls.
+
+    markers: the tokens that are markers of the parser, by id.
     """
 
     kind, chunk_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
     def __init__(
-        self, generation: Generation, tokenizer: Tokenizer, model: str, wants_logprobs: bool, parser: ReplyParser
+        self,
+        generation: Generation,
+        tokenizer: Tokenizer,
+        model: str,
+        wants_logprobs: bool,
+        parser: ReplyParser,
+        markers: Optional[Mapping[int, str]] = None,
     ) -> None:
         super().__init__(generation, tokenizer, model, wants_logprobs)
         self._parser = parser
+        self._markers = markers or {}
+        self._n_fed = 0  # characters that the parser has
+        self._coming: list[At] = []  # markers beyond them
         self._n_calls = 0
+        self._n_broken = 0
 
     def _opening(self) -> Iterator[Result]:
         yield self._frame(self.chunk_kind, {"delta": {"role": "assistant", "content": ""}, "logprobs": None}, None)
 
     def _choice(self, text: str, tokens: Sequence[TokenInfo], shift: int) -> Result:
-        reply = Reply().add(self._parser.feed(text)).add(self._parser.finish())
+        reply = Reply().add(self._feed(text, tokens)).add(self._finish())
         message: Result = {"role": "assistant", "content": reply.content}
         if reply.reasoning:
             message["reasoning_content"] = reply.reasoning
-        if reply.calls:
+        if reply.calls or reply.broken:
             message["content"] = reply.content or None
+        if reply.calls:
             message["tool_calls"] = [call.as_dict() for call in reply.calls]
-            self._n_calls = len(reply.calls)
+        if reply.broken:
+            message["malformed_tool_calls"] = [call.as_dict() for call in reply.broken]
+        self._n_calls, self._n_broken = len(reply.calls), len(reply.broken)
         return {"message": message, "logprobs": self._logprobs(tokens, shift) if self._wants_logprobs else None}
 
     def _deltas(self, text: str, tokens: Sequence[TokenInfo]) -> list[Result]:
-        deltas = [self._delta(delta) for delta in self._parser.feed(text)]
+        deltas = [self._delta(delta) for delta in self._feed(text, tokens)]
         if self._wants_logprobs and tokens:
             choice = deltas[0] if deltas else self._end()
             choice["logprobs"] = self._logprobs(tokens, 0)
@@ -149,12 +167,30 @@ class ChatCompletion(Completion):
         return deltas
 
     def _last_deltas(self) -> list[Result]:
-        return [self._delta(delta) for delta in self._parser.finish()]
+        return [self._delta(delta) for delta in self._finish()]
+
+    def _feed(self, text: str, tokens: Sequence[TokenInfo]) -> list[Delta]:
+        """Gives the parser a text and the markers among the tokens that begin in it."""
+        for token in tokens:
+            marker = self._markers.get(token.id)
+            if marker is not None:  # bytes of an unfinished character may stand before it
+                self._coming.append((token.offset + len(token.text) - len(marker), marker))
+        begin, end = self._n_fed, self._n_fed + len(text)
+        at = [(place - begin, marker) for place, marker in self._coming if place < end]
+        self._coming = [one for one in self._coming if one[0] >= end]
+        self._n_fed = end
+        return self._parser.feed(text, at)
+
+    def _finish(self) -> list[Delta]:
+        return self._parser.finish(complete=self._generation.finish_reason == "stop")
 
     def _delta(self, delta: Delta) -> Result:
         if delta.call is not None:
             body: Result = {"tool_calls": [{"index": self._n_calls, **delta.call.as_dict()}]}
             self._n_calls += 1
+        elif delta.broken is not None:
+            body = {"malformed_tool_calls": [{"index": self._n_broken, **delta.broken.as_dict()}]}
+            self._n_broken += 1
         elif delta.reasoning:
             body = {"reasoning_content": delta.reasoning}
         else:
@@ -167,7 +203,9 @@ class ChatCompletion(Completion):
     def _finish_reason(self) -> Optional[str]:
         """A call that the length limit cut off from what would have followed is still reported as "length"."""
         reason = super()._finish_reason()
-        return "tool_calls" if reason == "stop" and self._n_calls else reason
+        if reason != "stop":
+            return reason
+        return "tool_calls" if self._n_calls else "malformed_tool_call" if self._n_broken else reason
 
     def _logprobs(self, tokens: Sequence[TokenInfo], shift: int) -> Result:
         return {

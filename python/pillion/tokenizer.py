@@ -141,9 +141,12 @@ class TokenStream:
         self._special = special
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def feed(self, token: int) -> str:
-        """The text that became certain with this token; often "", inside a character."""
-        return self._decoder.decode(self._tokenizer.token_bytes(token, self._special))
+    def feed(self, token: int, special: bool = False) -> str:
+        """The text that became certain with this token; often "", inside a character.
+
+        special: spell this one out if it is a control token, which are left out otherwise.
+        """
+        return self._decoder.decode(self._tokenizer.token_bytes(token, self._special or special))
 
     def flush(self) -> str:
         """The end: an unfinished character becomes one U+FFFD."""

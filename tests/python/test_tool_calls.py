@@ -1,4 +1,4 @@
-"""Tool calls and thinking: out of the model's text, and back through a template (field case 38)."""
+"""Tool calls: out of the model's text, and back through a template (field case 38). What else replies hold: test_replies.py."""
 
 import json
 import random
@@ -15,7 +15,7 @@ Q = '<|"|>'
 def tool_calls(fake):
     import importlib
 
-    return importlib.import_module("pillion_fake.tool_calls")
+    return importlib.import_module("pillion_fake.replies")
 
 
 def call(body):
@@ -91,23 +91,23 @@ RECORDED = [
         "",
         [("mcp:fs.write", {"path": 'a"b.txt', "body": "use <tool_call|> and <|tool_call>call:rm{}<tool_call|>"})],
     ),
-    (
-        "broken off",
-        f"Well: <|tool_call>call:write{{path:{Q}a.txt{Q},body:{Q}half of",
-        f"Well: <|tool_call>call:write{{path:{Q}a.txt{Q},body:{Q}half of",
-        "",
-        [],
-    ),
 ]
 
-MALFORMED = [
+# No calls, and not text either.
+BROKEN = [
     call("f"), call("f{"), call("f{a}"), call("f{a:}"), call("f{a:1,}"), call("f{a:1 b:2}"), call("f{:1}"), call("{a:1}"),
     call("f{a:Paris}"), call("f{a:007}"), call("f{a:1e999}"), call("f{a:" + "9" * 5000 + "}"), call("f{a:1}}"), call("f{a:[1}"),
-    call(f"f{{a:{Q}x}}"), call("f{a:" + "[" * 100 + "]" * 100 + "}"), call("f{a:" + "[" * 100_000 + "}"), call('f{a:"\n}'), call(""),
-    "<|tool_call>calm:f{}<tool_call|>", "<|tool_call>" + " " * 100 + "call:f{}<tool_call|>", "<|tool_call>", "<tool_call|>", "<|tool_c",
-    "a <channel|> b", "<|channel>", "<|channel>thought", "<|channel>final\nx<channel|>", f"{Q}", "<|tool_response>",
+    call("f{a:" + "[" * 100 + "]" * 100 + "}"), call("f{a:" + "[" * 100_000 + "}"), call('f{a:"\n}'), call(""),
+    "<|tool_call>calm:f{}<tool_call|>", "<|tool_call>" + " " * 100 + "calm:f{}<tool_call|>",
     call(f"f{{a:{Q}see " + call("rm{}") + f"{Q},}}"),  # a call quoted in a faulty call does not run
-    f"<|tool_call>call:f{{a:{Q}see " + call("rm{}"),  # nor one quoted in a call that was broken off
+]  # fmt: skip
+
+# They end with the reply.
+BROKEN_OFF = [
+    "<|tool_call>", "<|tool_call>call:f", "<|tool_call>call:f{}", call(f"f{{a:{Q}x}}"),
+    f"<|tool_call>call:write{{path:{Q}a.txt{Q},body:{Q}half of",
+    f"<|tool_call>call:f{{a:{Q}see " + call("rm{}"),  # a call quoted in one that was broken off does not run
+    "<|tool_call>call:f{}<tool_ca",
 ]  # fmt: skip
 
 
@@ -115,29 +115,55 @@ def taken_apart(tool_calls, text, pieces=None, **options):
     parser = tool_calls.ReplyParser(**options)
     deltas = [delta for piece in pieces or [text] for delta in parser.feed(piece)] + parser.finish()
     for delta in deltas:
-        assert (delta.content != "") + (delta.reasoning != "") + (delta.call is not None) == 1
+        assert (delta.content != "") + (delta.reasoning != "") + (delta.call is not None) + (delta.broken is not None) == 1
     reply = tool_calls.Reply().add(deltas)
-    return reply.content, reply.reasoning, [(one.name, json.loads(one.arguments)) for one in reply.calls], deltas
+    calls = [(one.name, json.loads(one.arguments)) for one in reply.calls]
+    return reply.content, reply.reasoning, calls, [one.text for one in reply.broken]
 
 
 @pytest.mark.parametrize("name, text, content, reasoning, calls", RECORDED, ids=[case[0] for case in RECORDED])
 def test_recorded_outputs(tool_calls, name, text, content, reasoning, calls):
-    assert len(RECORDED) == 12
-    assert taken_apart(tool_calls, text)[:3] == (content, reasoning, calls)
+    assert taken_apart(tool_calls, text) == (content, reasoning, calls, [])
     reply = tool_calls.parse_reply(text)
     ids = [one.id for one in reply.calls]
     assert len(set(ids)) == len(ids) and all(re.fullmatch("call_[0-9a-f]{24}", one) for one in ids)
 
 
-@pytest.mark.parametrize("text", MALFORMED, ids=range(len(MALFORMED)))
-def test_what_is_no_call_stays_text(tool_calls, text):
-    for shown in (text, f"before {text} after"):
-        assert taken_apart(tool_calls, shown)[:3] == (shown, "", [])
+@pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
+def test_a_broken_call_is_neither_text_nor_call(tool_calls, text):
+    assert taken_apart(tool_calls, text) == ("", "", [], [text])
+    assert taken_apart(tool_calls, f"before {text} after") == ("before  after", "", [], [text])
+    (one,) = tool_calls.parse_reply(text).broken
+    assert one.as_dict() == {"text": text, "reason": "it does not keep to the syntax of calls"}
+
+
+@pytest.mark.parametrize("text", BROKEN_OFF, ids=range(len(BROKEN_OFF)))
+def test_a_call_that_is_broken_off(tool_calls, text):
+    assert taken_apart(tool_calls, f"before {text}") == ("before ", "", [], [text])
+    assert tool_calls.parse_reply(text).broken[0].reason == "the reply ended inside it"
 
 
 def test_a_new_call_shows_that_the_one_before_broke_off(tool_calls):
     text = "<|tool_call>call:a{x:1," + call("b{y:2}") + "."
-    assert taken_apart(tool_calls, text)[:3] == ("<|tool_call>call:a{x:1,.", "", [("b", {"y": 2})])
+    assert taken_apart(tool_calls, text) == (".", "", [("b", {"y": 2})], ["<|tool_call>call:a{x:1,"])
+
+
+def test_a_call_that_lacks_only_its_end(tool_calls):
+    """The marker that follows ends it; so does the model's own end, but not a limit of length."""
+    assert taken_apart(tool_calls, "<|tool_call>call:a{}" + call("b{}"))[2:] == ([("a", {}), ("b", {})], [])
+    for complete in (False, True):
+        parser = tool_calls.ReplyParser()
+        parser.feed("<|tool_call>call:a{}")
+        (delta,) = parser.finish(complete=complete)
+        assert (delta.call is not None) == complete and (delta.broken is not None) != complete
+
+
+def test_a_call_of_a_tool_that_is_not_there(tool_calls):
+    reply = tool_calls.parse_reply(call("rm{}") + call("ls{}"), names=["ls", "cat"])
+    assert [one.name for one in reply.calls] == ["ls"]
+    assert [one.as_dict() for one in reply.broken] == [
+        {"text": call("rm{}"), "reason": "there is no tool 'rm'; the tools are 'ls', 'cat'"}
+    ]
 
 
 def test_thinking(tool_calls):
@@ -150,14 +176,12 @@ def test_thinking(tool_calls):
     assert parts("<|channel>thought\nstill at it") == ("", "still at it", [])
     assert parts("<|channel>thought\na\n<channel|>b<|channel>thought\nc\n<channel|>d") == ("bd", "ac", [])
     assert parts("<|channel>thought\na" + call("f{}") + "b\n<channel|>c") == ("c", "ab", [("f", {})])
-    assert parts("<|channel>thought\n<|tool_call>call:f{<channel|>") == ("", "<|tool_call>call:f{<channel|>", [])
 
 
 def test_switched_off(tool_calls):
-    text = "<|channel>thought\nhm\n<channel|>Yes." + call("f{}")
-    assert taken_apart(tool_calls, text, calls=False)[:3] == ("Yes." + call("f{}"), "hm", [])
-    assert taken_apart(tool_calls, text, thinking=False)[:3] == ("<|channel>thought\nhm\n<channel|>Yes.", "", [("f", {})])
-    assert taken_apart(tool_calls, text, thinking=False, calls=False)[:3] == (text, "", [])
+    text = "<|channel>thought\nhm\n<channel|>Yes." + call(f"f{{a:{Q}b{Q}}}")
+    assert taken_apart(tool_calls, text, calls=False) == ('Yes.call:f{a:"b"}', "hm", [], [])
+    assert taken_apart(tool_calls, text, known=()) == (text, "", [], [])
 
 
 def test_half_a_surrogate_is_no_text(tool_calls):
@@ -167,21 +191,21 @@ def test_half_a_surrogate_is_no_text(tool_calls):
 
 # ---- streaming ----
 
-STREAMED = [case[1] for case in RECORDED] + [text for text in MALFORMED if len(text) < 200]
+STREAMED = [case[1] for case in RECORDED] + [text for text in BROKEN + BROKEN_OFF if len(text) < 200]
 
 
 @pytest.mark.parametrize("text", STREAMED, ids=range(len(STREAMED)))
 def test_any_way_of_cutting_gives_the_same(tool_calls, text):
     text = f"x{text}\ny"
-    whole = taken_apart(tool_calls, text)[:3]
+    whole = taken_apart(tool_calls, text)
     for at in range(len(text) + 1):
-        assert taken_apart(tool_calls, text, [text[:at], text[at:]])[:3] == whole, at
-    assert taken_apart(tool_calls, text, list(text))[:3] == whole
+        assert taken_apart(tool_calls, text, [text[:at], text[at:]]) == whole, at
+    assert taken_apart(tool_calls, text, list(text)) == whole
     random.seed(1)
     for _ in range(30):
         cuts = sorted(random.choices(range(len(text) + 1), k=5))
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)])]
-        assert taken_apart(tool_calls, text, pieces)[:3] == whole, pieces
+        assert taken_apart(tool_calls, text, pieces) == whole, pieces
 
 
 @given(st.lists(st.sampled_from(["<|tool_call>", "<tool_call|>", "call:", "f", "{", "}", "a:", "1", ",", Q, '"', "\n", " ",
@@ -189,11 +213,9 @@ def test_any_way_of_cutting_gives_the_same(tool_calls, text):
 @settings(max_examples=300, deadline=None)
 def test_soup(tool_calls, parts):
     text = "".join(parts)
-    whole = taken_apart(tool_calls, text)[:3]
-    assert taken_apart(tool_calls, text, list(text))[:3] == whole
-    assert taken_apart(tool_calls, text, parts)[:3] == whole
-    if not whole[2] and "<|channel>thought\n" not in text:
-        assert whole[0] == text  # no character is lost
+    whole = taken_apart(tool_calls, text)
+    assert taken_apart(tool_calls, text, list(text)) == whole
+    assert taken_apart(tool_calls, text, parts) == whole
 
 
 def test_nothing_leaks_and_nothing_is_held_without_need(tool_calls):
@@ -203,9 +225,9 @@ def test_nothing_leaks_and_nothing_is_held_without_need(tool_calls):
         said.append([delta.content or delta.reasoning or delta.call.name for delta in parser.feed(character)])
     flat = [text for texts in said for text in texts]
     assert flat == [
-        "a", " ", "< ", "b", " ", "h", "m", "\ny", "e", "s", "c", "f", "d", "<t", "o", "o", "l",
+        "a", " ", "< ", "b", " ", "h", "m", "\ny", "e", "s", "c", "f", "d",
     ]  # fmt: skip
-    assert said[0] == ["a"] and parser.finish() == []
+    assert said[0] == ["a"] and [delta.content for delta in parser.finish()] == ["<tool"]
 
 
 def test_long_replies_are_not_quadratic(tool_calls):
@@ -257,8 +279,7 @@ def written_key(key):
 def test_json_there_and_back(tool_calls, arguments, at):
     text = "<|tool_call>call:some_tool" + written(arguments) + "<tool_call|>"
     cut = at % len(text)
-    content, reasoning, calls, _ = taken_apart(tool_calls, text, [text[:cut], text[cut:]])
-    assert (content, reasoning, calls) == ("", "", [("some_tool", arguments)])
+    assert taken_apart(tool_calls, text, [text[:cut], text[cut:]]) == ("", "", [("some_tool", arguments)], [])
 
 
 # ---- back through a template ----
@@ -390,6 +411,9 @@ def says(llm, strings, text, then=(257,), **options):
     streamed = [one for delta in deltas for one in delta.get("tool_calls", [])]
     assert [one.pop("index") for one in streamed] == list(range(len(streamed)))
     assert [one["function"] for one in streamed] == [one["function"] for one in message.get("tool_calls", [])]
+    broken = [one for delta in deltas for one in delta.get("malformed_tool_calls", [])]
+    assert [one.pop("index") for one in broken] == list(range(len(broken)))
+    assert broken == message.get("malformed_tool_calls", [])
     assert [chunk["finish_reason"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
     assert chunks[-1]["finish_reason"] == choice["finish_reason"] and deltas[-1] == {}
     return choice
@@ -415,20 +439,50 @@ def test_only_a_call_has_no_content(llm, strings):
     assert says(llm, strings, call("look{}"), tools=TOOLS)["message"]["content"] is None
 
 
-def test_without_tools_calls_stay_text_and_thinking_goes(llm, strings):
+def test_without_tools_the_words_of_calls_stay_text(llm, strings):
     for options in ({}, {"tools": []}, {"tools": TOOLS, "tool_choice": "none"}):
         choice = says(llm, strings, SPOKEN, **options)
         assert choice["finish_reason"] == "stop" and "tool_calls" not in choice["message"]
-        assert choice["message"]["content"] == SPOKEN.partition("<channel|>")[2]
+        assert choice["message"]["content"] == 'Let me. call:look{at:"🙂"}call:add{a:1}'
         assert choice["message"]["reasoning_content"] == "hm"
 
 
 def test_a_broken_call_in_a_chat(llm, strings):
     text = f"<|tool_call>call:look{{at:{Q}the"
-    choice = says(llm, strings, text, tools=TOOLS)
-    assert (choice["message"], choice["finish_reason"]) == ({"role": "assistant", "content": text}, "stop")
+    choice = says(llm, strings, "So: " + text, tools=TOOLS)
+    broken = {"text": text, "reason": "the reply ended inside it"}
+    assert choice["message"] == {"role": "assistant", "content": "So: ", "malformed_tool_calls": [broken]}
+    assert choice["finish_reason"] == "malformed_tool_call"
     choice = says(llm, strings, call("look{}") + "more", tools=TOOLS, max_tokens=len(call("look{}")) - 3)
-    assert (choice["message"]["content"], choice["finish_reason"]) == (call("look{}")[:-3], "length")
+    assert (choice["message"]["content"], choice["finish_reason"]) == (None, "length")
+    assert choice["message"]["malformed_tool_calls"][0]["text"] == call("look{}")[:-3]
+
+
+def test_one_call_is_broken_and_one_is_not(llm, strings):
+    choice = says(llm, strings, call("look{") + call("add{a:1}") + call("rm{}"), tools=TOOLS)
+    assert choice["finish_reason"] == "tool_calls" and len(choice["message"]["tool_calls"]) == 1
+    assert [one["text"] for one in choice["message"]["malformed_tool_calls"]] == [call("look{"), call("rm{}")]
+
+
+@pytest.mark.parametrize(
+    "said, then, finish, reason",
+    [
+        ("lo", (257,), "malformed_tool_call", "ended inside"),  # the model ends at once
+        ("", (257,), "malformed_tool_call", "ended inside"),
+        ("look{at:}<tool_call|>", (257,), "malformed_tool_call", "syntax"),
+        ("look{at:1", (257,), "malformed_tool_call", "ended inside"),
+        ("look{at:1}<tool_call|>", (), "length", "ended inside"),  # cut off by max_tokens
+        ("rm{}<tool_call|>", (257,), "malformed_tool_call", "no tool 'rm'"),
+        ("look{<|channel>thought\nhm<channel|>No.", (257,), "malformed_tool_call", "stands inside"),
+    ],
+)
+def test_a_demanded_call_that_breaks(llm, strings, said, then, finish, reason):
+    options = {"max_tokens": 12} if finish == "length" else {}
+    choice = says(llm, strings, said, then, tools=TOOLS, tool_choice="required", forced="<|tool_call>call:", **options)
+    assert choice["finish_reason"] == finish and "tool_calls" not in choice["message"]
+    (broken,) = choice["message"]["malformed_tool_calls"]
+    assert reason in broken["reason"] and broken["text"].startswith("<|tool_call>call:")
+    assert choice["message"]["content"] in (None, "No.")
 
 
 def test_a_template_that_begins_the_thinking(llm, strings):
@@ -487,4 +541,5 @@ def test_the_markers_of_the_real_vocabulary(pillion, tiny_target):
         text = "<|channel>thought\nhm\n<channel|>Yes." + call(f"f{{a:{Q}b{Q}}}")
         ids = llm.tokenizer.encode(text, add_special=False, parse_special=True)
         assert llm.detokenize(ids) == text
-        assert llm._knows("<|channel>") and llm._knows("<|tool_call>") and not llm._knows("<think>")
+        chat = llm._chat
+        assert chat.knows("<|channel>") and chat.knows("<|tool_call>") and not chat.knows("<think>")

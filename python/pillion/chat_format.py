@@ -1,0 +1,261 @@
+"""`ChatFormat`: how conversations with a model are written: its templates, what they cannot do, its markers.
+
+A template that does not know a role would print it in a form that the model never saw. Instead:
+
+* "developer" becomes "system" where the template does not name it.
+* A system message goes to the next user's where the template refuses or forgets it.
+* Where the model has Gemma 4's markers, calls and tool results that the template does not know (the first templates did not
+  know the role "tool") are written as the model was trained: the whole exchange in one turn of the model,
+  <|tool_call>call:NAME{…}<tool_call|><|tool_response>response:NAME{value:…}<tool_response|>.
+* Anything else that the template drops or does not know is said in the log, once.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+from .chat import ChatTemplate
+from .errors import UsageError
+from .messages import plain_messages, without_system
+from .replies import CALL, CALL_END, CHANNEL, MARKERS, QUOTE, RESPONSE, THINKING, THINKING_END, ReplyParser
+from .tokenizer import Tokenizer
+from .tools import Tool, checked_tools, for_gemma4
+
+_log = logging.getLogger("pillion")
+
+TEMPLATE = "tokenizer.chat_template"
+_TOOL_USE = "tool_use"
+
+
+def named_templates(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """The templates of a file: "default" and those with a name of their own."""
+    found = {}
+    for key in metadata:
+        if key == TEMPLATE or key.startswith(f"{TEMPLATE}."):
+            source = metadata[key]
+            if not isinstance(source, str):
+                raise UsageError(f"key {key} is of type {type(source).__name__}; a chat template is a string")
+            if source:
+                found[key[len(TEMPLATE) + 1 :] or "default"] = source
+    return found
+
+
+class ChatFormat:
+    """source: Jinja to use in place of the file's templates, or the name of one of them."""
+
+    def __init__(self, tokenizer: Tokenizer, metadata: Mapping[str, Any], model: str, source: Optional[str] = None) -> None:
+        self._tokenizer = tokenizer
+        self._metadata = metadata
+        self._model = model
+        self._source = source
+        self._compiled: dict[str, ChatTemplate] = {}
+        self._tokens: Optional[dict[int, str]] = None
+        self._told: set[str] = set()
+
+    # ---- templates ----
+
+    def template(self, tools: bool = False) -> ChatTemplate:
+        """The template for a conversation with or without tools."""
+        source = self._text(tools)
+        if source not in self._compiled:
+            names = ("bos", "eos", "unk", "pad")
+            special = {f"{name}_token": spelling(self._tokenizer, getattr(self._tokenizer, name)) for name in names}
+            bos, eos = special.pop("bos_token"), special.pop("eos_token")
+            self._compiled[source] = ChatTemplate(source, bos_token=bos, eos_token=eos, special=special)
+        return self._compiled[source]
+
+    def _text(self, tools: bool) -> str:
+        if self._source is not None and not re.fullmatch(r"[\w.-]+", self._source):
+            return self._source
+        found = named_templates(self._metadata)
+        if self._source is not None:
+            if self._source in found:
+                return found[self._source]
+            if found:
+                raise UsageError(f"chat_template is {self._source!r}; the file's templates are {', '.join(map(repr, found))}")
+            return self._source  # Jinja may be a single word
+        if not found:
+            raise UsageError(
+                f"{self._model} has no chat template: use complete(), or give LLM(…, chat_template=…) the template of its makers"
+            )
+        order = (_TOOL_USE, "default") if tools else ("default",)
+        return next((found[name] for name in order if name in found), next(iter(found.values())))
+
+    # ---- prompts ----
+
+    def render(self, messages: Any, tools: Any = None, **variables: Any) -> str:
+        """The prompt of a conversation, its messages adapted to what the template can do."""
+        listed = checked_tools(tools)
+        template = self.template(bool(listed))
+        plain = self._adapted(plain_messages(messages), template)
+        if listed and not template.abilities.tools:
+            self._tell("the chat template does not show tools: the model is not told about them")
+        given: Sequence[Tool] = for_gemma4(listed) if self.knows(CALL) else listed
+        if not self._needs_native(plain, template):
+            return template.render(plain, tools=given, **variables)
+        exchange = _Exchanges(plain)
+        return exchange.written(template.render(exchange.messages, tools=given, **variables))
+
+    def _adapted(self, messages: list[dict[str, Any]], template: ChatTemplate) -> list[dict[str, Any]]:
+        can = template.abilities
+        if not can.developer:
+            messages = [{**one, "role": "system"} if one["role"] == "developer" else one for one in messages]
+        if not can.system and any(one["role"] == "system" for one in messages):
+            messages = without_system(messages)
+        return messages
+
+    def _needs_native(self, messages: list[dict[str, Any]], template: ChatTemplate) -> bool:
+        """Whether calls and results have to be written here; says what is lost where that is not possible."""
+        lost = []
+        if not template.abilities.results and any(one["role"] == "tool" for one in messages):
+            lost.append("the role 'tool'")
+        if not template.abilities.calls and any(one.get("tool_calls") for one in messages):
+            lost.append("tool calls")
+        if lost and self.knows(RESPONSE) and self.knows(CALL):
+            return True
+        if lost:
+            self._tell(f"the chat template does not know {' or '.join(lost)}: the model may not understand this conversation")
+        return False
+
+    def problems(self) -> list[str]:
+        """What the templates cannot do, one sentence each, for `inspect`."""
+        can = self.template(tools=True).abilities
+        native = self.knows(RESPONSE) and self.knows(CALL)
+        found = []
+        if not can.tools:
+            found.append("the chat template does not show tools: the model is not told about them")
+        lost = ["the role 'tool'"] * (not can.results) + ["tool calls"] * (not can.calls)
+        if lost and native:
+            found.append(
+                f"the chat template does not know {' and '.join(lost)}: pillion writes them as Gemma 4 was trained, "
+                "other programs may not"
+            )
+        elif lost and can.tools:
+            found.append(f"the chat template does not know {' and '.join(lost)}")
+        return found
+
+    def _tell(self, sentence: str) -> None:
+        if sentence not in self._told:
+            self._told.add(sentence)
+            _log.warning("%s: %s", self._model, sentence)
+
+    def tokens(self, rendered: str) -> list[int]:
+        """Token ids of a rendered conversation. Most templates write BOS themselves; it is not put a second time."""
+        bos = spelling(self._tokenizer, self._tokenizer.bos)
+        has_bos = bool(bos) and rendered.startswith(bos)
+        return self._tokenizer.encode(rendered, add_special=not has_bos, parse_special=True)
+
+    # ---- markers ----
+
+    @property
+    def marker_tokens(self) -> dict[int, str]:
+        """The markers that are one token each."""
+        if self._tokens is None:
+            found = {}
+            for marker in MARKERS:
+                ids = self._tokenizer.encode(marker, add_special=False, parse_special=True)
+                if len(ids) == 1:
+                    found[ids[0]] = marker
+            self._tokens = found
+        return self._tokens
+
+    def knows(self, marker: str) -> bool:
+        """Whether the marker means something to this model: to its vocabulary or to its chat template."""
+        return marker in self.marker_tokens.values() or marker in self.template().source
+
+    def parser(self, names: Optional[Sequence[str]]) -> ReplyParser:
+        """What takes the reply apart; names: of the tools, None without tools."""
+        known = [marker for marker in MARKERS if self.knows(marker)]
+        calls = names is not None and self.knows(CALL)
+        return ReplyParser(known, tokens=set(self.marker_tokens.values()), calls=calls, names=names)
+
+    def opening(self, prompt: str, parser: ReplyParser, forced: Optional[str]) -> str:
+        """The prompt, to which a demanded call is added; tells the parser how far the reply has begun.
+
+        forced: the name of the function, "" for any; None: no call is demanded.
+        """
+        if forced is None:
+            if prompt.endswith(THINKING) and self.knows(CHANNEL):
+                parser.begin_thinking()
+            return prompt
+        head = f"call:{forced}{{" if forced else "call:"
+        parser.begin_call(head)
+        return prompt + (THINKING_END if prompt.endswith(THINKING) else "") + CALL + head
+
+
+class _Exchanges:
+    """Messages in which each exchange of calls and results is one message of the assistant.
+
+    Its content is a placeholder, which `written` replaces: the template could trim or escape the text itself.
+    """
+
+    def __init__(self, messages: list[dict[str, Any]]) -> None:
+        self._texts: dict[str, str] = {}
+        self._open: Optional[str] = None  # the placeholder of an exchange that the model goes on with
+        self.messages: list[dict[str, Any]] = []
+        last_user = max((at for at, one in enumerate(messages) if one["role"] == "user"), default=-1)
+        for at, message in enumerate(messages):
+            if message["role"] == "tool":
+                self._add(_response(message))
+            elif message["role"] == "assistant" and (self._open or message.get("tool_calls")):
+                thought = message.get("reasoning_content") or message.get("reasoning")
+                calls = message.get("tool_calls") or ()
+                if thought and calls and at > last_user:
+                    self._add(f"{THINKING}{thought}\n{THINKING_END}")
+                self._add(message["content"].strip())
+                self._add("".join(map(_call, calls)))
+                if not calls:
+                    self._open = None
+            else:
+                self._open = None
+                self.messages.append(message)
+
+    def _add(self, text: str) -> None:
+        if self._open is None:
+            self._open = f"pillion-{uuid.uuid4().hex}"
+            self._texts[self._open] = ""
+            self.messages.append({"role": "assistant", "content": self._open})
+        self._texts[self._open] += text
+
+    def written(self, prompt: str) -> str:
+        """The prompt with the texts in their places. The model's turn stays open after a result."""
+        for placeholder, text in self._texts.items():
+            before, found, after = prompt.partition(placeholder)
+            if not found:
+                raise UsageError("the chat template drops messages of the assistant, and with them tool results")
+            if placeholder == self._open:  # what the template adds to begin a turn of the model is kept from there on
+                after = re.sub(r"\A\s*<turn\|>\s*(?:<\|turn>model\n)?", "", after)
+            prompt = before + text + after
+        return prompt
+
+
+def _call(call: Mapping[str, Any]) -> str:
+    return f"{CALL}call:{call['function']['name']}{_value(call['function']['arguments'])}{CALL_END}"
+
+
+def _response(message: Mapping[str, Any]) -> str:
+    name = message.get("name") or "unknown"
+    return f"{RESPONSE}response:{name}{{value:{_value(message['content'])}}}<tool_response|>"
+
+
+def _value(value: Any) -> str:
+    """A value as the models' templates write it: keys bare and in order."""
+    if isinstance(value, str):
+        return f"{QUOTE}{value}{QUOTE}"
+    if isinstance(value, Mapping):
+        keys = sorted(value, key=lambda key: str(key).lower())
+        return "{" + ",".join(f"{key}:{_value(value[key])}" for key in keys) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_value, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def spelling(tokenizer: Tokenizer, token: Optional[int]) -> str:
+    """A special token's text; "" for none."""
+    return "" if token is None else tokenizer.token_text(token)

@@ -1,0 +1,97 @@
+"""The messages of a chat: their shapes checked, and put into the form that templates are written for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .arguments import shown
+from .errors import UsageError
+
+Message = Mapping[str, Any]
+
+
+def plain_messages(messages: Any) -> list[dict[str, Any]]:
+    """Checked copies: content as one string, calls with their arguments as dicts, results with the name of their tool."""
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not len(messages):
+        what = "empty" if isinstance(messages, Sequence) and not len(messages) else shown(messages)
+        raise UsageError(f"messages is {what}; it must be a list with at least one {{'role': …, 'content': …}}")
+    plain = [_plain(index, message) for index, message in enumerate(messages)]
+    names: dict[Any, str] = {}
+    for message in plain:
+        for call in message.get("tool_calls") or ():
+            names[call.get("id")] = call["function"]["name"]
+        if message["role"] == "tool" and "name" not in message:
+            name = names.get(message.get("tool_call_id"))
+            if name is not None:
+                message["name"] = name
+    return plain
+
+
+def _plain(index: int, message: Any) -> dict[str, Any]:
+    """What is None is left out, as if it had not been said: templates would print "None"."""
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or not message["role"]:
+        raise UsageError(f"message {index} is {shown(message)}; it must be a mapping with a 'role', a string")
+    result = {str(key): value for key, value in message.items() if value is not None}
+    result["content"] = _text(f"message {index}", message["role"], result.get("content", ""))
+    for key in ("reasoning_content", "reasoning"):
+        if key in result and not isinstance(result[key], str):
+            raise UsageError(f"message {index} has {key} of type {type(result[key]).__name__}; it must be a string")
+    if "tool_calls" in result:
+        calls = result["tool_calls"]
+        if not isinstance(calls, (list, tuple)):
+            raise UsageError(f"message {index} has tool_calls of type {type(calls).__name__}; they must be a list")
+        result["tool_calls"] = [_plain_call(f"call {n} of message {index}", call) for n, call in enumerate(calls)]
+    return result
+
+
+def _text(where: str, role: str, content: Any) -> str:
+    """Content as one string: OpenAI's list of text parts is joined, anything but text is refused."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Mapping) and role == "tool":  # an answer that was not written as JSON yet
+        return json.dumps(content, ensure_ascii=False, default=str)
+    if not isinstance(content, (list, tuple)):
+        raise UsageError(f"{where} has content of type {type(content).__name__}; it must be a string or a list of text parts")
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+        if not isinstance(part, Mapping) or kind not in ("text", "input_text", "output_text"):
+            raise UsageError(f"{where} has a part of type {kind!r}; only text is supported")
+        text = part.get("text", "")
+        if not isinstance(text, str):
+            raise UsageError(f"{where} has a text of type {type(text).__name__}; it must be a string")
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def _plain_call(where: str, call: Any) -> dict[str, Any]:
+    """A tool call with its arguments as a dict, which is what templates are written for; OpenAI's API has them as JSON."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise UsageError(f"{where} must be {{'type': 'function', 'function': {{'name': …, 'arguments': …}}}}")
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments) if arguments.strip() else {}
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{where} ({function['name']}) has arguments that are not valid JSON: {error}") from error
+    if not isinstance(arguments, Mapping):
+        raise UsageError(f"{where} ({function['name']}) has arguments of type {type(arguments).__name__}; they must be an object")
+    return {**call, "function": {**function, "arguments": dict(arguments)}}
+
+
+def without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For templates without a system role: its text stands before the next user's, as Gemma 3's own template has it."""
+    out: list[dict[str, Any]] = []
+    waiting: list[str] = []
+    for message in messages:
+        if message["role"] == "system":
+            waiting.append(message["content"])
+        elif message["role"] == "user" and waiting:
+            out.append({**message, "content": "\n\n".join([*waiting, message["content"]])})
+            waiting = []
+        else:
+            out.append(message)
+    return [*out, {"role": "user", "content": "\n\n".join(waiting)}] if waiting else out

@@ -1,0 +1,149 @@
+"""What a call of `LLM` was given, checked: each wrong value is a `UsageError` that names it and what is allowed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional, Union
+
+from .arguments import check_int, check_number, shown, unknown_names, wrong
+from .errors import UsageError
+from .pair import Draft, draft_length
+from .sampling import SEED_MAX, SamplingParams
+
+_WHOLE = ("top_k", "penalty_last_n")
+_SAMPLING = tuple(one.name for one in dataclasses.fields(SamplingParams) if one.name not in ("seed", "logit_bias"))
+_OTHERS = ("stop", "logprobs", "seed", "logit_bias", "draft")
+_OF_A_CALL = {
+    "complete()": ("prompt", "stream", "max_tokens", "echo", "suffix", "response_format"),
+    "chat()": (
+        "messages", "stream", "max_tokens", "tools", "tool_choice", "chat_template_kwargs", "top_logprobs", "response_format",
+    ),
+    "generate()": ("prompt", "max_tokens"),
+}  # fmt: skip
+
+
+class Settings:
+    """The keyword arguments that `complete`, `chat` and `generate` share; None means not given.
+
+    call: its name, for sentences. n_vocab: tokens of the vocabulary.
+    """
+
+    def __init__(self, call: str, given: Mapping[str, Any], n_vocab: int) -> None:
+        unknown_names(call, given.keys() - set(_SAMPLING + _OTHERS), (*_SAMPLING, *_OTHERS, *_OF_A_CALL[call]))
+        said = {name: value for name, value in given.items() if value is not None}
+        self.sampling = {
+            name: check_int(name, said[name]) if name in _WHOLE else check_number(name, said[name])
+            for name in _SAMPLING
+            if name in said
+        }
+        seed = "a whole number from 0 to 2**64 - 1, or None"
+        self.seed = check_int("seed", said["seed"], 0, SEED_MAX, seed) if "seed" in said else None
+        self.stop = stop_strings(said.get("stop"))
+        alternatives = said.get("logprobs")
+        self.logprobs = None if alternatives is None else check_int("logprobs", alternatives, 0, n_vocab)
+        self.logit_bias = checked_bias(said.get("logit_bias", {}), n_vocab)
+        self.draft: Optional[Draft] = said.get("draft")
+        if self.draft is not None:
+            draft_length(self.draft)
+
+
+def checked_length(max_tokens: Any) -> Optional[int]:
+    """The most tokens to write; None: as many as fit."""
+    if max_tokens is None:
+        return None
+    found = check_int("max_tokens", max_tokens, -1, None, "0 or more, or None (or -1) for as many as fit")
+    return None if found == -1 else found
+
+
+def checked_prompt(prompt: Any) -> Union[str, list[int]]:
+    """A text, also as UTF-8 bytes, or token ids."""
+    if isinstance(prompt, (str, bytes, bytearray)):
+        return checked_text("prompt", prompt)
+    return checked_ids("prompt", prompt, "a string, UTF-8 bytes or a list of token ids")
+
+
+def checked_text(name: str, text: Any) -> str:
+    """A text, also as UTF-8 bytes."""
+    if isinstance(text, (bytes, bytearray)):
+        try:
+            return text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"{name} is bytes that are not UTF-8: byte {error.start} is 0x{text[error.start]:02X}; decode it first"
+            ) from None
+    if not isinstance(text, str):
+        wrong(name, text, "a string or UTF-8 bytes")
+    return text
+
+
+def checked_ids(name: str, tokens: Any, allowed: str = "a list of token ids") -> list[int]:
+    """Token ids."""
+    if isinstance(tokens, (str, bytes, bytearray, Mapping)):
+        wrong(name, tokens, allowed)
+    try:
+        listed = list(tokens)
+    except TypeError:
+        wrong(name, tokens, allowed)
+    return [check_int(f"{name}[{at}]", token, None, None, "a token id, a whole number") for at, token in enumerate(listed)]
+
+
+def stop_strings(stop: Any) -> list[str]:
+    """The texts that end an answer."""
+    stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
+    if isinstance(stops, (bytes, Mapping)) or not isinstance(stops, (Sequence, set, frozenset)):
+        wrong("stop", stop, "a string or a list of strings, none of them empty")
+    if any(not isinstance(one, str) or not one for one in stops):
+        wrong("stop", stop, "a string or a list of strings, none of them empty")
+    return list(stops)
+
+
+def checked_bias(bias: Any, n_vocab: int) -> dict[int, float]:
+    """{token: what is added to its logit}. The tokens may be texts, as JSON has them."""
+    if not isinstance(bias, Mapping):
+        wrong("logit_bias", bias, "a mapping of token ids to numbers")
+    checked = {}
+    for key, value in bias.items():
+        try:
+            token = int(key) if isinstance(key, str) else operator.index(key)
+        except (TypeError, ValueError):
+            wrong("a key of logit_bias", key, "a token id")
+        if not 0 <= token < n_vocab:
+            raise UsageError(f"logit_bias names token {token}; the vocabulary has 0 to {n_vocab - 1}")
+        banned = isinstance(value, float) and value == -math.inf
+        checked[token] = value if banned else check_number(f"logit_bias[{token}]", value, allowed="a finite number or -inf")
+    return checked
+
+
+def top_logprobs_of(logprobs: Any, top: Any, n_vocab: int) -> Optional[int]:
+    """How many alternatives a chat lists for each token; None: no log-probabilities at all."""
+    if logprobs is not None and not isinstance(logprobs, bool):
+        wrong("logprobs", logprobs, "True or False in chat(); top_logprobs says how many")
+    found = 0 if top is None else check_int("top_logprobs", top, 0, n_vocab)
+    return found if logprobs else None
+
+
+def checked_variables(variables: Any) -> dict[str, Any]:
+    """Variables for a chat template."""
+    if variables is None:
+        return {}
+    if not isinstance(variables, Mapping) or any(not isinstance(name, str) for name in variables):
+        wrong("chat_template_kwargs", variables, "a mapping of names to values")
+    taken = sorted({"messages", "tools"} & set(variables))
+    if taken:
+        raise UsageError(f"chat_template_kwargs names {', '.join(taken)}; give it as an argument of its own")
+    return dict(variables)
+
+
+def plain_format(response_format: Any) -> None:
+    """Only plain text can be asked for."""
+    if response_format is None:
+        return
+    kind = response_format.get("type") if isinstance(response_format, Mapping) else response_format
+    if kind != "text":
+        raise UsageError(
+            f"response_format is {shown(response_format)}; only {{'type': 'text'}} is supported so far: describe the format "
+            "in the prompt, or use a tool with tool_choice"
+        )
