@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from .arguments import check_path
+from .calling import checked
 from .errors import PairingError, PillionError
 from .model import Model
 
@@ -16,6 +18,7 @@ _HEAD_BYTES = 1 << 16
 _NAMES = re.compile(r"^mtp-|assistant|-mtp\b", re.IGNORECASE)
 
 
+@checked
 def find_drafter(target: Union[Model, str, os.PathLike[str]]) -> Optional[Path]:
     """The one assistant beside the target whose width fits it; None when there is none.
 
@@ -24,7 +27,7 @@ def find_drafter(target: Union[Model, str, os.PathLike[str]]) -> Optional[Path]:
     """
     if isinstance(target, Model):
         return _beside(Path(target.path), target.n_embd)
-    with Model.open(target, metadata_only=True) as model:
+    with Model.open(check_path("target", target), metadata_only=True) as model:
         return _beside(Path(model.path), model.n_embd)
 
 
