@@ -9,6 +9,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "fake"), str(REPOSITORY / "tools")]
 
 import build  # noqa: E402 - tests/fake/build.py
-from locked import cmake_build, toolchain  # noqa: E402
+from locked import cmake_build, locked, toolchain  # noqa: E402
 from patience import in_thread, until  # noqa: E402
 
 
@@ -142,6 +143,20 @@ def libpillion():
     path = folder / "libpillion.so"
     if not path.exists():
         pytest.skip(f"{path} is not built: make test")
+    return path
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """Path of the package's wheel."""
+    pytest.importorskip("scikit_build_core")
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    command += ["--wheel-dir", str(out), "-C", "build-dir=build/wheel", "."]
+    environment = {**os.environ, "CFLAGS": "-march=native", "CXXFLAGS": "-march=native"}  # must not get through
+    with locked("wheel"):
+        subprocess.run(command, cwd=REPOSITORY, check=True, env=environment)
+    (path,) = out.glob("*.whl")
     return path
 
 

@@ -12,6 +12,8 @@ set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(CMAKE_CUDA_HOST_COMPILER aarch64-linux-gnu-g++)
+# Older CMakes (3.25) hand ar to the test of the CUDA compiler, but not ranlib: its archive would end in an empty command.
+find_program(CMAKE_RANLIB aarch64-linux-gnu-ranlib REQUIRED)
 
 if(NOT PILLION_JETSON_SYSROOT)
     set(PILLION_JETSON_SYSROOT "$ENV{PILLION_JETSON_SYSROOT}")

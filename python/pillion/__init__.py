@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from . import _loading as _loading  # first: says what is missing
 from ._native import version
 from .chat import ChatTemplate
 from .context import Activation, Context, Limits, Logprobs, Work

@@ -8,35 +8,22 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import importlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable, Optional, TypeVar, Union
 
 import numpy as np
 import numpy.typing as npt
 
+from . import _loading
 from ._seat import Caller, forks
+from .arguments import wrong
 from .errors import Cancelled, Closed, UsageError, error_for
 
-try:
-    _capi = importlib.import_module("._capi", __package__)
-except ModuleNotFoundError as missing:
-    raise ImportError(
-        "pillion's compiled module is missing: this is a source tree or a broken install; `pip install pillion` "
-        "(or `pip install -e .` in the repository) brings it"
-    ) from missing
-
-ffi: Any = _capi.ffi
-lib: Any = _capi.lib
-
-if lib.pillion_abi_version() != lib.PILLION_ABI_VERSION:
-    raise ImportError(
-        f"pillion's compiled module was built for ABI version {lib.PILLION_ABI_VERSION}, "
-        f"but its library has version {lib.pillion_abi_version()}"
-    )
+ffi: Any = _loading.ffi
+lib: Any = _loading.lib
 
 Tokens = Union[Sequence[int], npt.NDArray[np.integer[Any]], Iterable[int]]
 T = TypeVar("T")
@@ -68,8 +55,11 @@ class Handle:
     """
 
     _kind = "object"
+    _made_by = "the package makes it"
 
     def __init__(self, pointer: Any, free: Any) -> None:
+        if not isinstance(pointer, ffi.CData):
+            raise UsageError(f"a {type(self).__name__} is not made by hand; {self._made_by}")
         self._pointer = ffi.gc(pointer, free)
 
     @property
@@ -133,12 +123,21 @@ def read_tokens(call: Callable[[Any, int, Any], int], capacity: int = 64) -> lis
         capacity = max(needed[0], capacity + 1)
 
 
+_TOKENS = "a flat sequence of token ids"
+
+
 def token_array(tokens: Tokens) -> tuple[Any, int]:
     """Token ids as (int32_t*, count); arrays that are int32 already are not copied."""
-    if not isinstance(tokens, (np.ndarray, list, tuple)):
-        tokens = list(tokens)
-    array = np.asarray(tokens)
-    if array.size == 0:
+    given = tokens
+    if isinstance(tokens, (str, bytes, bytearray, Mapping, set, frozenset)):
+        wrong("tokens", given, _TOKENS)
+    try:
+        if not isinstance(tokens, (np.ndarray, list, tuple)):
+            tokens = list(tokens)
+        array = np.asarray(tokens)
+    except (TypeError, ValueError, OverflowError):  # what cannot be iterated, or is nested unevenly
+        wrong("tokens", given, _TOKENS)
+    if array.size == 0 and array.ndim == 1:
         return ffi.new("int32_t[1]"), 0
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise UsageError(f"token ids must be a flat sequence of integers, not {array.ndim}-dimensional {array.dtype}")

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ._native import Handle, Tokens, as_str, check, ffi, interruptible, lib, read_bytes, read_tokens, token_array
+from .arguments import check_bool, check_choice, check_int
+from .calling import checked_class
 from .errors import Busy, UsageError
-from .model import Model, thread_count
+from .model import Model, opened, thread_count
 
 KV_TYPES = {"f16": lib.PILLION_KV_F16, "q8_0": lib.PILLION_KV_Q8_0}
 FLASH_ATTN = {
@@ -67,6 +69,7 @@ class Activation(NamedTuple):
     """[n_experts]: the rows; 0 for an expert that was never chosen."""
 
 
+@checked_class
 class Context(Handle):
     """A sequence. One caller at a time: a second thread gets `Busy`; `cancel()` may come from any thread.
 
@@ -100,10 +103,10 @@ class Context(Handle):
         collect_activations: bool = False,
     ) -> None:
         config = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type, swa_full, n_snapshots)
-        config.flash_attn = _choice("flash_attn", flash_attn, FLASH_ATTN)
-        config.collect_activations = collect_activations
+        config.flash_attn = FLASH_ATTN[check_choice("flash_attn", flash_attn, FLASH_ATTN)]
+        config.collect_activations = check_bool("collect_activations", collect_activations)
         out = ffi.new("pillion_context**")
-        check(lib.pillion_context_new(model._c, config, out))
+        check(lib.pillion_context_new(opened("model", model)._c, config, out))
         super().__init__(out[0], lib.pillion_context_free)
         self.model = model
         """The model this context runs; kept alive by it."""
@@ -120,14 +123,14 @@ class Context(Handle):
         context is as it was before.
         """
         array, n = token_array(tokens)
-        if outputs < 0:
-            raise UsageError(f"outputs is {outputs}; it must not be negative")
+        outputs = check_int("outputs", outputs, 0, 2**31 - 1)
         self._run(n, lambda: check(lib.pillion_context_eval(self._c, array, n, outputs)))
         self._n_rows = outputs
 
     def decode(self, tokens: Union[int, Tokens]) -> None:
         """Appends one token, or a few; each of them gets logits."""
-        if isinstance(tokens, int):
+        if isinstance(tokens, (int, np.integer)):
+            tokens = check_int("tokens", tokens, -(2**31), 2**31 - 1)
             self._fails_without_outputs(lib.pillion_context_eval(self._c, ffi.new("int32_t[]", (tokens,)), 1, 1))
             self._n_rows = 1
             return
@@ -153,8 +156,7 @@ class Context(Handle):
         Where neither the sliding layers nor a snapshot hold the window before `length`, the tokens since the nearest one run
         again.
         """
-        if length < 0:
-            raise UsageError(f"length is {length}; it must not be negative")
+        length = check_int("length", length, 0, 2**31 - 1)
         dropped = self.n_past - length  # a way back beyond the last run may mean running the kept tokens again
         self._run(dropped, lambda: check(lib.pillion_context_rewind(self._c, length)))
         self._n_rows = 0
@@ -238,6 +240,7 @@ class Context(Handle):
 
     def work(self, n: int = 1, n_outputs: int = 1) -> Work:
         """What a run of n more tokens asks of the machine, counted from the model's graph."""
+        n, n_outputs = check_int("n", n, 0, 2**31 - 1), check_int("n_outputs", n_outputs, 0, 2**31 - 1)
         raw = ffi.new("pillion_work*")
         check(lib.pillion_context_work(self._c, n, n_outputs, raw, ffi.sizeof("pillion_work")))
         return Work(float(raw.multiply_adds), float(raw.weight_bytes), float(raw.kv_bytes))
@@ -279,8 +282,8 @@ class Context(Handle):
 
     def logprobs(self, row: int = -1, k: int = 0, token: Optional[int] = None) -> Logprobs:
         """The k most likely tokens of a row with their log-probabilities, and that of `token`."""
-        if not 0 <= k <= self.model.n_vocab:
-            raise UsageError(f"k is {k}; it must be 0 to {self.model.n_vocab}")
+        k = check_int("k", k, 0, self.model.n_vocab)
+        token = None if token is None else check_int("token", token, 0, self.model.n_vocab - 1)
         ids, values = ffi.new("int32_t[]", max(k, 1)), ffi.new("float[]", max(k, 1))
         own = ffi.new("float*")
         check(
@@ -291,12 +294,14 @@ class Context(Handle):
         return Logprobs([(ids[i], values[i]) for i in range(k)], None if token is None else float(own[0]))
 
     def _row(self, row: int) -> int:
+        row = check_int("row", row)
         actual = row + self._n_rows if row < 0 else row
         if not 0 <= actual < self._n_rows:
             raise UsageError(f"row {row} has no outputs: the last run left {self._n_rows} rows")
         return actual
 
     def _output(self, read: Any, row: int, copy: bool) -> Floats:
+        check_bool("copy", copy)
         pointer, n = ffi.new("const float**"), ffi.new("size_t*")
         check(read(self._c, self._row(row), pointer, n))
         held = self._c
@@ -330,23 +335,15 @@ def sizes_config(
     config.n_batch = _count("n_batch", n_batch)
     config.n_threads = thread_count(n_threads)
     config.n_outputs = _count("n_outputs", n_outputs)
-    config.kv_type = _choice("kv_type", kv_type, KV_TYPES)
-    config.swa_full = swa_full
+    config.kv_type = KV_TYPES[check_choice("kv_type", kv_type, KV_TYPES)]
+    config.swa_full = check_bool("swa_full", swa_full)
     if n_snapshots is not None:  # in the library 0 is the default
-        if not 0 <= n_snapshots <= SNAPSHOTS_MAX:
-            raise UsageError(f"n_snapshots is {n_snapshots}; it must be 0 (none) to {SNAPSHOTS_MAX}, or None for the default")
-        config.n_snapshots = n_snapshots or -1
+        allowed = f"0 (none) to {SNAPSHOTS_MAX}, or None for the default"
+        config.n_snapshots = check_int("n_snapshots", n_snapshots, 0, SNAPSHOTS_MAX, allowed) or -1
     return config
 
 
 def _count(name: str, value: Optional[int]) -> int:
-    if value is not None and not 0 <= value < 2**31:
-        raise UsageError(f"{name} is {value}; it must be positive, or None for the default")
-    return value or 0
-
-
-def _choice(name: str, value: Union[str, bool], choices: dict[Any, int]) -> int:
-    if value not in choices:
-        names = ", ".join(repr(choice) for choice in choices)
-        raise UsageError(f"{name} is {value!r}; it can be {names}")
-    return choices[value]
+    if value is None:
+        return 0
+    return check_int(name, value, 0, 2**31 - 1, "positive and below 2**31, or None for the default")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ._native import as_str, lib, read_bytes
+from .calling import checked
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Backend:
     """What an available one says of itself: a CUDA device's name, compute capability and memory, a DSP's architecture …"""
 
 
+@checked
 def system() -> dict[str, Any]:
     """{"cpu": {"table", "tables", "features", "threads", "threads_from"}, "backends": [...], "memory_bytes"}."""
     raw = read_bytes(lib.pillion_system_json, 4096)
@@ -28,6 +30,7 @@ def system() -> dict[str, Any]:
     return found
 
 
+@checked
 def backends() -> list[Backend]:
     """All back ends, and for an absent one the reason."""
     return [

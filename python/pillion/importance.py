@@ -16,9 +16,11 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import numpy as np
 
 from .appearing import appearing, check_place
+from .arguments import check_callable, check_int, check_path, check_text
+from .calling import checked
 from .context import Activation
 from .errors import ModelFileError, UsageError
-from .model import Model
+from .model import Model, opened, thread_count
 
 DEFAULT_CHUNK = 512
 
@@ -35,6 +37,7 @@ class ImatrixSummary(NamedTuple):
     """Routed weights with experts that no row chose, and how many: their sums and counts are 0."""
 
 
+@checked
 def imatrix(
     model: Model,
     text: str,
@@ -56,9 +59,15 @@ def imatrix(
 
     The file appears under its name when all is done, or not at all. Needs the `gguf` package (`pip install pillion[convert]`).
     """
+    opened("model", model)
+    check_text("text", text), check_text("dataset", dataset)
+    target = Path(check_path("out", out))
+    thread_count(n_threads)
+    check_callable("progress", progress)
+    chunk = check_int("chunk", chunk, 4, 2**31 - 1, "at least 4 tokens")
+    chunks = None if chunks is None else check_int("chunks", chunks, 1, None, "at least 1, or None for all")
     gguf = _gguf()
     tokens = _tokens(model, text, chunk, chunks)
-    target = Path(out)
     check_place(target)
     if target.exists() and any(os.path.exists(part) and target.samefile(part) for part in model.files):
         raise UsageError(f"{target} is the model itself; the importance matrix needs a file of its own")
@@ -82,10 +91,6 @@ def imatrix(
 
 def _tokens(model: Model, text: str, chunk: int, chunks: Optional[int]) -> Any:
     """The text's tokens, int32 [chunks, chunk]."""
-    if chunk < 4:
-        raise UsageError(f"chunk is {chunk}; it must be at least 4 tokens")
-    if chunks is not None and chunks < 1:
-        raise UsageError(f"chunks is {chunks}; it must be at least 1, or None for all")
     ids = np.asarray(model.tokenizer.encode(text), dtype=np.int32)
     n = len(ids) // chunk
     if n == 0:

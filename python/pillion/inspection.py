@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from ._native import as_str, lib, read_bytes
+from .arguments import check_bool, check_int, check_path, wrong
+from .calling import checked
 from .chat_format import ChatFormat, named_templates
 from .context import KV_TYPES
 from .devices import system
@@ -35,14 +37,16 @@ _SPECIALS = ("<bos>", "<eos>", "<pad>", "<mask>", "<|turn>", "<turn|>", "<|tool_
 _KNOWN_PREFIXES = ("general.", "tokenizer.", "quantize.", "split.")
 
 
+@checked
 def read_header(path: Union[str, os.PathLike[str]], tensors: bool = False) -> Facts:
     """What the header of any GGUF file says, also of one that pillion does not run; `tensors`: each of them too."""
-    name = os.fsencode(os.fspath(path))
+    name, tensors = os.fsencode(check_path("path", path)), check_bool("tensors", tensors)
     raw = read_bytes(lambda out, capacity, needed: lib.pillion_file_json(name, tensors, out, capacity, needed), 1 << 20)
     header: Facts = json.loads(as_str(raw))
     return header
 
 
+@checked
 def inspect_file(
     path: Union[str, os.PathLike[str]],
     *,
@@ -63,6 +67,8 @@ def inspect_file(
     What a file does not have is None; `reason` says why a file is not runnable. A file that is damaged as a container raises.
     """
     _check_kv_type(kv_type)
+    ctx = _lengths(ctx)
+    drafter = None if drafter is None else check_path("drafter", drafter)
     header = read_header(path, tensors)
     facts: Facts = {"path": os.fspath(path), "runnable": False, "reason": None, "file": _file_facts(header)}
     facts |= {"model": None, "tokenizer": None, "drafter": None, "pair": None, "memory": [], "warnings": []}
@@ -82,11 +88,21 @@ def inspect_file(
     return facts
 
 
+def _lengths(ctx: Any) -> list[int]:
+    if isinstance(ctx, (str, bytes)):
+        wrong("ctx", ctx, "a list of context lengths")
+    try:
+        listed = list(ctx)
+    except TypeError:
+        wrong("ctx", ctx, "a list of context lengths")
+    return [check_int("ctx", length, 0, 2**31 - 1) for length in listed]
+
+
 def _check_kv_type(kv_type: str) -> None:
-    if kv_type in KV_TYPES:
+    if isinstance(kv_type, str) and kv_type in KV_TYPES:
         return
     advice = ""
-    if kv_type.startswith(("q4", "q5", "iq4")):
+    if isinstance(kv_type, str) and kv_type.startswith(("q4", "q5", "iq4")):
         advice = "; 4 and 5 bits cost Gemma 4 far too much, q8_0 halves the cache and costs little"
     raise UsageError(f"kv_type is {kv_type!r}; it can be {' or '.join(KV_TYPES)}{advice}")
 

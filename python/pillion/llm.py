@@ -12,16 +12,26 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Callable, Literal, Optional, Union, overload
 
 from ._seat import Caller, ForkLock
-from .arguments import check_bool, unknown_names, wrong
+from .arguments import (
+    check_bool,
+    check_choice,
+    check_int,
+    check_number,
+    check_path,
+    check_text,
+    unknown_names,
+    wrong,
+)
+from .calling import checked_class
 from .chat_format import ChatFormat
 from .context import Context
 from .errors import PairingError, UsageError
 from .file_settings import sampling_defaults
 from .generation import Generation, TokenInfo
 from .messages import Message
-from .model import Metadata, Model
+from .model import Metadata, Model, gpu_layers
 from .openai_format import ChatCompletion, Completion, Result
-from .pair import DRAFT_MAX, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
+from .pair import DRAFT_MAX, DRAFT_SAMPLING, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
 from .pairing import drafter_beside
 from .placing import Placed, draft_device_for, layers_for
 from .replies import CALL
@@ -35,7 +45,7 @@ from .requests import (
     plain_format,
     top_logprobs_of,
 )
-from .sampling import Sampler, SamplingParams
+from .sampling import SEED_MAX, Sampler, SamplingParams
 from .tokenizer import Tokenizer
 from .tools import checked_tools, named_tool, tool_names
 
@@ -46,6 +56,7 @@ ToolChoice = Union[str, Mapping[str, Any], None]
 
 _log = logging.getLogger("pillion")
 
+@checked_class
 class LLM:
     """A model ready to write.
 
@@ -97,7 +108,11 @@ class LLM:
         draft_sampling: str = "greedy",
         draft_device: str = "auto",
     ) -> None:
-        draft_length(draft)
+        path = check_path("path", path)
+        _check_seed_and_template(seed, chat_template)
+        _check_drafting(drafter, draft, draft_p_min, draft_sampling, draft_dense_head, draft_strict)
+        check_text("device", device), check_text("draft_device", draft_device)
+        check_bool("strict", strict), check_int("device_bytes", device_bytes, 0, 2**63 - 1)
         self.draft = draft
         self.seed = seed
         sizes: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_batch, "n_threads": n_threads, "kv_type": kv_type}
@@ -109,7 +124,7 @@ class LLM:
             drafter,
             device_name=device,
             draft_device=draft_device,
-            n_gpu_layers=None if n_gpu_layers == -1 else n_gpu_layers,
+            n_gpu_layers=_counted_layers(n_gpu_layers),
             strict=strict,
             use_mmap=use_mmap,
             sizes={"device_bytes": device_bytes, **sizes},
@@ -478,3 +493,25 @@ class LLM:
 
     def __repr__(self) -> str:
         return f"<pillion.LLM {self.name!r}{' (closed)' if self.closed else ''}>"
+
+
+def _check_seed_and_template(seed: Any, chat_template: Any) -> None:
+    if seed is not None:
+        check_int("seed", seed, 0, SEED_MAX, "0 to 2**64 - 1, or None for a random one")
+    if chat_template is not None:
+        check_text("chat_template", chat_template, "Jinja source or the name of one of the file's templates, a string")
+
+
+def _check_drafting(drafter: Any, draft: Any, p_min: Any, sampling: Any, dense_head: Any, strict: Any) -> None:
+    if drafter is not None and not isinstance(drafter, (str, os.PathLike, Model)):
+        wrong("drafter", drafter, f"'auto', a path, a Model, {LOOKUP!r}, or None for no drafter")
+    draft_length(draft)
+    check_number("draft_p_min", p_min, 0, 1, "0 (off) to 1")
+    check_choice("draft_sampling", sampling, DRAFT_SAMPLING)
+    check_bool("draft_dense_head", dense_head), check_bool("draft_strict", strict)
+
+
+def _counted_layers(n_gpu_layers: Any) -> Optional[int]:
+    """None: as many as fit."""
+    gpu_layers(n_gpu_layers)
+    return None if n_gpu_layers is None or n_gpu_layers == -1 else int(n_gpu_layers)

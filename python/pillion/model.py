@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from ._native import Handle, Progress, as_bytes, as_str, check, ffi, interruptible, lib, read_bytes
-from .errors import UsageError
+from .arguments import check_bool, check_callable, check_int, check_path, check_text, wrong
+from .calling import checked_class
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from .context import Context
 
 
+@checked_class
 class Model(Handle):
     """A model file. Open it with `Model.open(path)`; close it with `close()` or `with`.
 
@@ -22,6 +24,7 @@ class Model(Handle):
     """
 
     _kind = "model"
+    _made_by = "Model.open(path) opens a file"
 
     def __init__(self, pointer: Any, path: str) -> None:
         super().__init__(pointer, lib.pillion_model_free)
@@ -53,19 +56,19 @@ class Model(Handle):
         metadata_only: no weights are loaded; the tokenizer and the descriptions work, contexts do not.
         progress: called as progress(done_bytes, total_bytes), perhaps from another thread. What it raises ends the load.
         """
-        watch = Progress(progress)
+        name = check_path("path", path)
+        watch = Progress(None if progress is None else check_callable("progress", progress))
         handle = ffi.new_handle(watch)
-        device_name = ffi.new("char[]", as_bytes(device))
+        device_name = ffi.new("char[]", as_bytes(check_text("device", device)))
         config = ffi.new("pillion_model_config*")
         lib.pillion_model_config_init(config, ffi.sizeof("pillion_model_config"))
-        config.no_mmap = not use_mmap
-        config.metadata_only = metadata_only
+        config.no_mmap = not check_bool("use_mmap", use_mmap)
+        config.metadata_only = check_bool("metadata_only", metadata_only)
         config.n_threads = thread_count(n_threads)
         config.device = device_name
         config.n_gpu_layers = gpu_layers(n_gpu_layers)
         config.progress = lib.pillion_py_progress
         config.progress_user = handle
-        name = os.fspath(path)
         encoded = os.fsencode(name)
         out = ffi.new("pillion_model**")
         try:
@@ -179,7 +182,7 @@ class Model(Handle):
         from .context import sizes_config
 
         config = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type, swa_full, n_snapshots)
-        other = ffi.NULL if drafter is None else drafter._c
+        other = ffi.NULL if drafter is None else opened("drafter", drafter)._c
         raw = read_bytes(lambda out, capacity, needed: lib.pillion_model_memory(self._c, other, config, out, capacity, needed))
         found: dict[str, Any] = json.loads(as_str(raw))
         return found
@@ -209,12 +212,14 @@ class Model(Handle):
         from .context import sizes_config
 
         context = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type, swa_full, n_snapshots)
-        names = [ffi.new("char[]", as_bytes(name)) for name in (device, draft_device)]
+        places = {"device": device, "draft_device": draft_device}
+        names = [ffi.new("char[]", as_bytes(check_text(name, place))) for name, place in places.items()]
         config = ffi.new("pillion_fit_config*")
         lib.pillion_fit_config_init(config, ffi.sizeof("pillion_fit_config"))
         config.device, config.draft_device = names
-        config.n_gpu_layers, config.device_bytes = gpu_layers(n_gpu_layers), device_bytes
-        other = ffi.NULL if drafter is None else drafter._c
+        config.n_gpu_layers = gpu_layers(n_gpu_layers)
+        config.device_bytes = check_int("device_bytes", device_bytes, 0, 2**63 - 1)
+        other = ffi.NULL if drafter is None else opened("drafter", drafter)._c
         raw = read_bytes(
             lambda out, capacity, needed: lib.pillion_model_fit(self._c, other, context, config, ffi.NULL, out, capacity, needed)
         )
@@ -285,15 +290,21 @@ class Metadata(Mapping[str, Any]):
 
 def gpu_layers(n_gpu_layers: Optional[int]) -> int:
     """A number of layers for the library, where 0 means all and -1 none."""
-    if n_gpu_layers is None or n_gpu_layers == -1:
+    if n_gpu_layers is None:
         return 0
-    if not 0 <= n_gpu_layers < 2**31:
-        raise UsageError(f"n_gpu_layers is {n_gpu_layers}; it must be 0 or more, or None for all that fit")
-    return n_gpu_layers or -1
+    n = check_int("n_gpu_layers", n_gpu_layers, -1, 2**31 - 1, "0 or more, or None (or -1) for all that fit")
+    return 0 if n == -1 else n or -1
 
 
 def thread_count(n_threads: Optional[int]) -> int:
     """A thread count for the library, where None and 0 mean all."""
-    if n_threads is not None and not 0 <= n_threads <= 1024:
-        raise UsageError(f"n_threads is {n_threads}; it must be 1 to 1024, or None for all cores")
-    return n_threads or 0
+    if n_threads is None:
+        return 0
+    return check_int("n_threads", n_threads, 0, 1024, "1 to 1024, or None for all cores")
+
+
+def opened(name: str, value: Any) -> Model:
+    """A Model that was handed in."""
+    if not isinstance(value, Model):
+        wrong(name, value, "a Model (Model.open opens a file)")
+    return value

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple, Optional, Union
 import numpy as np
 
 from ._native import Handle, Tokens, as_str, check, ffi, interruptible, lib, read_bytes, token_array
+from .arguments import check_bool, check_choice, check_int, check_number, check_path, wrong
+from .calling import checked_class
 from .context import Context, Floats
 from .errors import Busy, UsageError
 from .model import Model
-from .sampling import Sampler
+from .sampling import Sampler, SamplingParams
 
 DRAFT_MAX: int = lib.PILLION_DRAFT_MAX
 """Most drafts of one round."""
@@ -120,6 +122,7 @@ class PairStats:
         }
 
 
+@checked_class
 class Pair(Handle):
     """A target and its drafter, at any time, also after a prompt. One caller at a time.
 
@@ -153,13 +156,12 @@ class Pair(Handle):
         p_min: float = 0.0,
         draft_sampling: str = "greedy",
     ) -> None:
-        if not 1 <= n_ngram < 2**31:
-            raise UsageError(f"n_ngram is {n_ngram}; it must be 1 or more")
-        if not 0 <= p_min <= 1:
-            raise UsageError(f"p_min is {p_min}; it must be 0 (off) to 1")
-        if draft_sampling not in DRAFT_SAMPLING:
-            raise UsageError(f"draft_sampling is {draft_sampling!r}; it must be one of {', '.join(DRAFT_SAMPLING)}")
-        if as_model and drafter == LOOKUP:
+        n_ngram = check_int("n_ngram", n_ngram, 1, 2**31 - 1, "1 or more")
+        p_min = check_number("p_min", p_min, 0, 1, "0 (off) to 1")
+        check_choice("draft_sampling", draft_sampling, DRAFT_SAMPLING)
+        flags = {"dense_head": dense_head, "strict": strict, "as_model": as_model}
+        dense_head, strict, as_model = (check_bool(name, value) for name, value in flags.items())
+        if as_model and isinstance(drafter, str) and drafter == LOOKUP:
             raise UsageError("as_model needs a model; the drafter is 'lookup'")
         config = ffi.new("pillion_pair_config*")
         lib.pillion_pair_config_init(config, ffi.sizeof("pillion_pair_config"))
@@ -195,17 +197,17 @@ class Pair(Handle):
             return context
         of_llm = getattr(target, "context", None)
         if not isinstance(of_llm, Context):
-            raise UsageError(f"the target is a {type(target).__name__}; it must be a Context, a Model or an LLM")
+            wrong("target", target, "a Context, a Model or an LLM")
         return of_llm
 
     def _model_of(self, drafter: Drafter) -> Optional[Model]:
         if isinstance(drafter, Model):
             return drafter
-        if drafter == LOOKUP:
+        if isinstance(drafter, str) and drafter == LOOKUP:
             return None
         if not isinstance(drafter, (str, os.PathLike)):
-            raise UsageError(f"the drafter is a {type(drafter).__name__}; it must be a Model, a path or {LOOKUP!r}")
-        model = Model.open(drafter)
+            wrong("drafter", drafter, f"a Model, a path or {LOOKUP!r}")
+        model = Model.open(check_path("drafter", drafter))
         self._owned.append(model)
         return model
 
@@ -240,10 +242,10 @@ class Pair(Handle):
 
         The last token is not in the cache yet; the next step runs it. The first step after a prompt returns one token.
         """
-        if n_max is not None and n_max < 1:
-            raise UsageError(f"n_max is {n_max}; it must be 1 or more")
+        sampler = _sampler(sampler)
+        n_max = None if n_max is None else check_int("n_max", n_max, 1)
         wanted, most = draft_length(n_draft), min(n_max or DRAFT_MAX + 1, DRAFT_MAX + 1)
-        ends = ffi.new("int32_t[]", list(end_tokens) or [0])
+        ends, n_ends = token_array(end_tokens)
         context, info = self.context, self._info
 
         def call() -> None:
@@ -254,7 +256,7 @@ class Pair(Handle):
                     wanted,
                     most,
                     ends,
-                    len(end_tokens),
+                    n_ends,
                     self._tokens,
                     DRAFT_MAX + 1,
                     self._n,
@@ -305,13 +307,11 @@ class Pair(Handle):
         end_tokens: None: those of the model.
         """
         tokenizer = self.context.model.tokenizer
-        tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
-        ends = sorted(tokenizer.end_tokens) if end_tokens is None else list(end_tokens)
-        if sampler is None:
-            from .sampling import SamplingParams
-
-            sampler = Sampler(SamplingParams(temperature=0))
+        tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else _token_list(prompt)
+        ends = sorted(tokenizer.end_tokens) if end_tokens is None else _token_list(end_tokens)
+        sampler = Sampler(SamplingParams(temperature=0)) if sampler is None else _sampler(sampler)
         draft_length(n_draft)
+        max_tokens = None if max_tokens is None else check_int("max_tokens", max_tokens, 0)
         return self._rounds(tokens, sampler, max_tokens, n_draft, ends)
 
     def _rounds(
@@ -359,15 +359,13 @@ class Pair(Handle):
 
     def draft(self, last: int, n: int) -> list[int]:
         """What an assistant says after `last`, which would stand at the context's length: up to n tokens; nothing is verified."""
-        if not 1 <= n <= DRAFT_MAX:
-            raise UsageError(f"n is {n}; it must be 1 to {DRAFT_MAX}")
+        last, n = check_int("last", last, -(2**31), 2**31 - 1), check_int("n", n, 1, DRAFT_MAX)
         check(lib.pillion_pair_draft(self._c, last, n, self._tokens, DRAFT_MAX + 1, self._n))
         return list(ffi.unpack(self._tokens, self._n[0])) if self._n[0] else []
 
     def draft_row(self, step: int) -> tuple[Floats, Floats]:
         """Of the last `draft`: a step's logits (-inf for tokens that were not scored), and the hidden row for the next step."""
-        if step < 0:
-            raise UsageError(f"step is {step}; it must not be negative")
+        step = check_int("step", step, 0, 2**31 - 1)
         logits = np.empty(self.context.model.n_vocab, dtype=np.float32)
         hidden = np.empty(self.context.model.n_embd, dtype=np.float32)
         check(lib.pillion_pair_draft_row(self._c, step, ffi.from_buffer("float[]", logits), ffi.from_buffer("float[]", hidden)))
@@ -393,11 +391,20 @@ class Pair(Handle):
 
 def draft_length(n_draft: Draft) -> int:
     """A draft length for the library."""
-    if n_draft == "auto":
+    if isinstance(n_draft, str) and n_draft == "auto":
         return int(lib.PILLION_DRAFT_AUTO)
-    if isinstance(n_draft, bool) or not isinstance(n_draft, (int, np.integer)) or not 0 <= n_draft <= DRAFT_MAX:
-        raise UsageError(f"the draft length is {n_draft!r}; it must be 0 (off) to {DRAFT_MAX}, or 'auto'")
-    return int(n_draft)
+    return check_int("the draft length", n_draft, 0, DRAFT_MAX, f"0 (off) to {DRAFT_MAX}, or 'auto'")
+
+
+def _sampler(value: Any) -> Sampler:
+    if not isinstance(value, Sampler):
+        wrong("sampler", value, "a Sampler")
+    return value
+
+
+def _token_list(tokens: Tokens) -> list[int]:
+    array, n = token_array(tokens)
+    return list(ffi.unpack(array, n)) if n else []
 
 
 def _share(part: int, whole: int) -> float:

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from .arguments import check_path
+from .calling import checked
 from .errors import PairingError, PillionError
 from .model import Model
 
@@ -21,6 +23,7 @@ _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _NAMES = re.compile(r"^mtp-|assistant|-mtp\b", re.IGNORECASE)
 
 
+@checked
 def find_drafter(target: Union[Model, str, os.PathLike[str]]) -> Optional[Path]:
     """The one assistant beside the target whose width fits it; None when there is none.
 
@@ -51,7 +54,7 @@ def _search(target: Union[Model, str, os.PathLike[str]]) -> tuple[list[Path], st
         path = Path(target.path)
         found = _beside(path, target.n_embd)
     else:
-        with Model.open(target, metadata_only=True) as model:
+        with Model.open(check_path("target", target), metadata_only=True) as model:
             path = Path(model.path)
             found = _beside(path, model.n_embd)
     if len(found) > 1:

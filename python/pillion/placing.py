@@ -8,6 +8,8 @@ import os
 from typing import Any, NamedTuple, Optional, Union
 
 from ._native import as_bytes, as_str, lib, read_bytes
+from .arguments import check_text
+from .calling import checked
 from .errors import OutOfMemoryError, PairingError
 from .model import Model
 from .pair import LOOKUP, Drafter
@@ -30,12 +32,13 @@ class Placed(NamedTuple):
     """Of a Hexagon device, which may need several."""
 
 
+@checked
 def device(name: str = "auto") -> dict[str, Any]:
     """{"name", "is_host", "memory": {"total", "free", "unified"}, "info"} of a device: "auto", "cpu", "cuda", "cuda:1", "htp".
 
     Raises `NoBackendError` with the reason when it is not there.
     """
-    encoded = as_bytes(name)
+    encoded = as_bytes(check_text("name", name))
     raw = read_bytes(lambda out, capacity, needed: lib.pillion_device_json(encoded, out, capacity, needed), 4096)
     found: dict[str, Any] = json.loads(as_str(raw))
     return found
@@ -65,7 +68,7 @@ def layers_for(
     """
     if device_name == "cpu" or device(device_name)["is_host"]:
         return n_gpu_layers  # the library says what is wrong with it
-    if drafter == "auto":
+    if isinstance(drafter, str) and drafter == "auto":
         drafter, _ = drafter_beside(path, warn=False)  # whoever pairs them says it
     other: Optional[Model] = None
     opened: list[Model] = []
@@ -74,7 +77,7 @@ def layers_for(
         opened.append(model)
         if isinstance(drafter, Model):
             other = drafter
-        elif drafter is not None and drafter != LOOKUP:
+        elif drafter is not None and not (isinstance(drafter, str) and drafter == LOOKUP):
             other = Model.open(drafter, metadata_only=True, use_mmap=use_mmap)
             opened.append(other)
         places: dict[str, Any] = {"device": device_name, "draft_device": draft_device, "n_gpu_layers": n_gpu_layers, **sizes}

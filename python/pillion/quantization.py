@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Callable, NamedTuple, Optional, Union
 
-from ._native import Progress, as_str, check, ffi, interruptible, lib
+from ._native import Progress, as_bytes, as_str, check, ffi, interruptible, lib
+from .arguments import check_bool, check_callable, check_path, check_text, wrong
+from .calling import checked
 from .model import thread_count
 
 QUANTIZE_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K")
@@ -55,6 +57,7 @@ class QuantizeReport:
         return 8 * self.target_bytes / max(1, sum(tensor.n_values for tensor in self.tensors))
 
 
+@checked
 def quantize(
     source: Path,
     out: Optional[Path],
@@ -78,23 +81,41 @@ def quantize(
 
     The result is read back before it gets its name; a run that fails leaves nothing. Raises ModelFileError, UsageError.
     """
-    pairs = list(tensor_types.items()) if isinstance(tensor_types, Mapping) else list(tensor_types)
+    source, pairs = check_path("source", source), _pairs(tensor_types)
+    out, imatrix = (None if one is None else check_path(name, one) for name, one in (("out", out), ("imatrix", imatrix)))
+    type, pure = check_text("type", type), check_bool("pure", pure)
+    allow_requantize = check_bool("allow_requantize", allow_requantize)
+    progress = None if progress is None else check_callable("progress", progress)
     with _plan(source, type, pairs, imatrix, pure, allow_requantize, n_threads) as handle:
         report = QuantizeReport(type)
         if out is not None:
             begin = time.monotonic()
-            _run(handle, os.fsencode(os.fspath(out)), Progress(progress))
+            _run(handle, os.fsencode(out), Progress(progress))
             report.seconds = time.monotonic() - begin
         report.tensors = _tensors(handle)
     return report
 
 
+def _pairs(tensor_types: Any) -> list[tuple[str, str]]:
+    allowed = "a mapping of tensor names to types, or a list of such pairs"
+    if isinstance(tensor_types, (str, bytes)):
+        wrong("tensor_types", tensor_types, allowed)
+    try:
+        listed = list(tensor_types.items() if isinstance(tensor_types, Mapping) else tensor_types)
+        pairs = [(name, kind) for name, kind in listed]
+    except (TypeError, ValueError):
+        wrong("tensor_types", tensor_types, allowed)
+    for name, kind in pairs:
+        check_text("a name in tensor_types", name), check_text(f"tensor_types[{name!r}]", kind)
+    return pairs
+
+
 @contextmanager
 def _plan(
-    source: Path,
+    source: str,
     type: str,
     pairs: list[tuple[str, str]],
-    imatrix: Optional[Path],
+    imatrix: Optional[str],
     pure: bool,
     allow_requantize: bool,
     n_threads: Optional[int],
@@ -102,17 +123,17 @@ def _plan(
     config = ffi.new("pillion_quantize_config*")
     lib.pillion_quantize_config_init(config, ffi.sizeof("pillion_quantize_config"))
     config.pure, config.allow_requantize, config.n_threads = pure, allow_requantize, thread_count(n_threads)
-    kept = [ffi.new("char[]", type.encode())]
+    kept = [ffi.new("char[]", as_bytes(type))]
     config.type = kept[0]
     if imatrix is not None:
-        kept.append(ffi.new("char[]", os.fsencode(os.fspath(imatrix))))
+        kept.append(ffi.new("char[]", os.fsencode(imatrix)))
         config.imatrix = kept[-1]
-    names = [ffi.new("char[]", name.encode()) for name, _ in pairs]
-    types = [ffi.new("char[]", kind.encode()) for _, kind in pairs]
+    names = [ffi.new("char[]", as_bytes(name)) for name, _ in pairs]
+    types = [ffi.new("char[]", as_bytes(kind)) for _, kind in pairs]
     lists = ffi.new("char*[]", names or [ffi.NULL]), ffi.new("char*[]", types or [ffi.NULL])
     config.n_overrides, config.override_names, config.override_types = len(pairs), lists[0], lists[1]
     out = ffi.new("pillion_quantization**")
-    check(lib.pillion_quantization_new(os.fsencode(os.fspath(source)), config, out))
+    check(lib.pillion_quantization_new(os.fsencode(source), config, out))
     try:
         yield out[0]
     finally:

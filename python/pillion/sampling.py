@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Optional, Union
+from typing import Any, Optional
+
+import numpy as np
 
 from ._native import Handle, check, ffi, lib
+from .arguments import check_int, check_mapping, check_number, wrong
+from .calling import checked_class
 from .context import Context
-from .errors import UsageError
 
 SEED_MAX = 2**64 - 1
+_FLOAT_MAX = float(np.finfo(np.float32).max)  # the library has floats of 32 bits
 
 
+@checked_class
 @dataclass(frozen=True)
 class SamplingParams:
     """Settings of a sampler, checked when made. The defaults are llama-cpp-python's."""
@@ -40,17 +45,21 @@ class SamplingParams:
     """Added to the logits of single tokens; -inf bans a token."""
 
     def __post_init__(self) -> None:
-        _need(math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more")
-        _need(0 <= self.top_k < 2**31, "top_k", self.top_k, "0 (off) or more")
-        _need(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (off)")
-        _need(0 <= self.min_p <= 1, "min_p", self.min_p, "0 (off) to 1")
-        _need(math.isfinite(self.repeat_penalty) and self.repeat_penalty > 0, "repeat_penalty", self.repeat_penalty, "above 0")
+        checked = {
+            "temperature": check_number("temperature", self.temperature, 0, _FLOAT_MAX, "0 or more"),
+            "top_k": check_int("top_k", self.top_k, 0, 2**31 - 1, "0 (off) or more"),
+            "top_p": check_number("top_p", self.top_p, None, 1, "above 0 and at most 1 (off)", above=0),
+            "min_p": check_number("min_p", self.min_p, 0, 1, "0 (off) to 1"),
+            "repeat_penalty": check_number("repeat_penalty", self.repeat_penalty, None, _FLOAT_MAX, "above 0", above=0),
+            "penalty_last_n": check_int("penalty_last_n", self.penalty_last_n, -1, 2**31 - 1, "-1 (all), 0 (off) or more"),
+        }
         for name in ("frequency_penalty", "presence_penalty"):
-            _need(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number")
-        _need(-1 <= self.penalty_last_n < 2**31, "penalty_last_n", self.penalty_last_n, "-1 (all), 0 (off) or more")
-        _need(self.seed is None or 0 <= self.seed <= SEED_MAX, "seed", self.seed, "0 to 2**64 - 1, or None")
-        for token, bias in self.logit_bias.items():
-            _need(not math.isnan(bias) and bias != math.inf, f"logit_bias[{token}]", bias, "a number or -inf")
+            checked[name] = check_number(name, getattr(self, name), -_FLOAT_MAX, _FLOAT_MAX, "a finite number")
+        if self.seed is not None:
+            checked["seed"] = check_int("seed", self.seed, 0, SEED_MAX, "0 to 2**64 - 1, or None")
+        for name, value in checked.items():  # plain numbers, whatever NumPy's came in
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "logit_bias", dict(map(_bias, *_pairs(self.logit_bias))))
 
     @property
     def penalised(self) -> bool:
@@ -59,12 +68,15 @@ class SamplingParams:
         return used and self.penalty_last_n != 0
 
 
+@checked_class
 class Sampler(Handle):
     """Chooses tokens from a context's logits. One thread at a time."""
 
     _kind = "sampler"
 
     def __init__(self, params: Optional[SamplingParams] = None) -> None:
+        if params is not None and not isinstance(params, SamplingParams):
+            wrong("params", params, "SamplingParams")
         self.params = params = params or SamplingParams()
         config = ffi.new("pillion_sampler_config*")
         lib.pillion_sampler_config_init(config, ffi.sizeof("pillion_sampler_config"))
@@ -88,12 +100,14 @@ class Sampler(Handle):
 
     def sample(self, context: Context, row: int = -1) -> int:
         """The next token from a row of the context's logits. Changes neither; call `accept` with the token that was used."""
+        if not isinstance(context, Context):
+            wrong("context", context, "a Context")
         check(lib.pillion_sampler_sample(self._c, context._c, context._row(row), self._token))
         return int(self._token[0])
 
     def accept(self, token: int) -> None:
         """Tells the penalties that a token is in the text."""
-        check(lib.pillion_sampler_accept(self._c, token))
+        check(lib.pillion_sampler_accept(self._c, check_int("token", token, -(2**31), 2**31 - 1)))
 
     def reset(self) -> None:
         """Forgets the accepted tokens and starts the seed anew."""
@@ -107,6 +121,13 @@ def _native_seed(seed: Optional[int]) -> int:
     return seed or SEED_MAX
 
 
-def _need(holds: bool, name: str, value: Union[float, int, None], allowed: str) -> None:
-    if not holds:
-        raise UsageError(f"{name} is {value}; it must be {allowed}")
+def _pairs(bias: Any) -> tuple[list[Any], list[Any]]:
+    items = check_mapping("logit_bias", bias, "a mapping of token ids to numbers")
+    return list(items.keys()), list(items.values())
+
+
+def _bias(token: Any, value: Any) -> tuple[int, float]:
+    token = check_int("a key of logit_bias", token, 0, 2**31 - 1, "a token id")
+    if isinstance(value, (float, np.floating)) and value == -math.inf:
+        return token, -math.inf
+    return token, check_number(f"logit_bias[{token}]", value, -_FLOAT_MAX, _FLOAT_MAX, "a number or -inf")

@@ -6,12 +6,16 @@ import codecs
 from typing import Any
 
 from ._native import Handle, Tokens, as_bytes, as_str, check, ffi, lib, read_bytes, read_tokens, token_array
+from .arguments import check_bool, check_int, check_text, wrong
+from .calling import checked_class
 
 
+@checked_class
 class Tokenizer(Handle):
     """The tokenizer of a model file, from `Model.tokenizer`. Immutable; threads may share it."""
 
     _kind = "tokenizer"
+    _made_by = "Model.tokenizer is one"
 
     def __init__(self, pointer: Any) -> None:
         super().__init__(pointer, lib.pillion_tokenizer_free)
@@ -30,7 +34,8 @@ class Tokenizer(Handle):
         parse_special: read control tokens spelled out in the text ("<start_of_turn>") as those tokens; never do this with text
         from strangers.
         """
-        raw = as_bytes(text)
+        raw = as_bytes(check_text("text", text))
+        add_special, parse_special = check_bool("add_special", add_special), check_bool("parse_special", parse_special)
         return read_tokens(
             lambda out, capacity, needed: lib.pillion_tokenizer_encode(
                 self._c, raw, len(raw), add_special, parse_special, out, capacity, needed
@@ -41,6 +46,7 @@ class Tokenizer(Handle):
     def decode_bytes(self, ids: Tokens, special: bool = False) -> bytes:
         """The bytes of a whole text."""
         array, n = token_array(ids)
+        special = check_bool("special", special)
         return read_bytes(
             lambda out, capacity, needed: lib.pillion_tokenizer_decode(self._c, array, n, special, out, capacity, needed),
             8 * n + 64,
@@ -58,6 +64,7 @@ class Tokenizer(Handle):
 
     def token_bytes(self, token: int, special: bool = False) -> bytes:
         """The bytes a token adds to a running text; may be a part of a character."""
+        token, special = _id(token), check_bool("special", special)
         return read_bytes(
             lambda out, capacity, needed: lib.pillion_tokenizer_token_bytes(self._c, token, special, out, capacity, needed),
             128,
@@ -65,6 +72,7 @@ class Tokenizer(Handle):
 
     def token_text(self, token: int) -> str:
         """The vocabulary's own spelling of a token ("▁the", "<0x0A>")."""
+        token = _id(token)
         return as_str(
             read_bytes(
                 lambda out, capacity, needed: lib.pillion_tokenizer_token_text(self._c, token, out, capacity, needed, ffi.NULL),
@@ -74,7 +82,7 @@ class Tokenizer(Handle):
 
     def token_type(self, token: int) -> str:
         """One of "normal", "unknown", "control", "user_defined", "unused", "byte"."""
-        kind = ffi.new("int32_t*")
+        token, kind = _id(token), ffi.new("int32_t*")
         read_bytes(
             lambda out, capacity, needed: lib.pillion_tokenizer_token_text(self._c, token, out, capacity, needed, kind), 128
         )
@@ -129,6 +137,7 @@ class Tokenizer(Handle):
         return self.n_tokens
 
 
+@checked_class
 class TokenStream:
     """Turns tokens into text as they come.
 
@@ -137,8 +146,10 @@ class TokenStream:
     """
 
     def __init__(self, tokenizer: Tokenizer, special: bool = False) -> None:
+        if not isinstance(tokenizer, Tokenizer):
+            wrong("tokenizer", tokenizer, "a Tokenizer")
         self._tokenizer = tokenizer
-        self._special = special
+        self._special = check_bool("special", special)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token: int, special: bool = False) -> str:
@@ -161,6 +172,10 @@ _TYPE_NAMES = {
     lib.PILLION_TOKEN_UNUSED: "unused",
     lib.PILLION_TOKEN_BYTE: "byte",
 }
+
+
+def _id(token: Any) -> int:
+    return check_int("token", token, -(2**31), 2**31 - 1, "a token id")
 
 
 def _known(token: int) -> int | None:

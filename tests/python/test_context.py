@@ -129,7 +129,7 @@ def test_logprobs_and_score(context, fake):
 
 
 def test_arguments_are_checked(model, fake):
-    with pytest.raises(fake.UsageError, match="'q4'.*'f16', 'q8_0'"):
+    with pytest.raises(fake.UsageError, match="'q4'.*'f16' or 'q8_0'"):
         model.context(kv_type="q4")
     with pytest.raises(fake.UsageError, match="flash_attn"):
         model.context(flash_attn="maybe")

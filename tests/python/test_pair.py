@@ -50,7 +50,7 @@ def greedy(fake):
 
 
 def test_rounds(pair, greedy, strings):
-    assert pair.set_tokens(b"abc") == 0
+    assert pair.set_tokens(list(b"abc")) == 0
     first = pair.step(greedy)
     assert (first.tokens, first.drafted, first.accepted, first.ended) == ([*b"d"], 0, 0, False)
     assert pair.context.tokens == [*b"abc"]  # the last token is not in the cache yet
@@ -63,12 +63,12 @@ def test_rounds(pair, greedy, strings):
     assert (third.tokens, third.drafted, third.accepted) == ([*b"jkl"], 4, 2)
     assert pair.context.tokens == [*b"abcdefghijk"]
     assert pair.step(greedy, 0).tokens == [*b"m"]
-    assert pair.set_tokens(b"abcx") == 3
+    assert pair.set_tokens(list(b"abcx")) == 3
     assert pair.step(greedy, 3).tokens == [*b"y"]
 
 
 def test_output_rows_belong_to_the_tokens(pair, greedy):
-    pair.set_tokens(b"abc")
+    pair.set_tokens(list(b"abc"))
     for k in (0, 3, 8, 1):
         tokens = pair.step(greedy, k).tokens
         assert [int(pair.context.logits(row).argmax()) for row in range(len(tokens))] == tokens
@@ -78,7 +78,7 @@ def test_output_rows_belong_to_the_tokens(pair, greedy):
 
 
 def test_n_max_and_end_tokens(pair, greedy, strings):
-    pair.set_tokens(b"abc")
+    pair.set_tokens(list(b"abc"))
     pair.step(greedy)
     for most in range(1, 10):
         assert len(pair.step(greedy, 8, most).tokens) == most
@@ -89,12 +89,12 @@ def test_n_max_and_end_tokens(pair, greedy, strings):
 
 
 def test_the_context_may_be_used_between_steps(pair, greedy):
-    pair.set_tokens(b"abc")
+    pair.set_tokens(list(b"abc"))
     pair.step(greedy), pair.step(greedy, 3)
     pair.context.decode(ord("p"))
     assert pair.step(greedy, 3).tokens == [*b"q"]
     assert pair.step(greedy, 3).tokens == [*b"rstu"]
-    pair.context.set_tokens(b"ab")
+    pair.context.set_tokens(list(b"ab"))
     assert pair.step(greedy, 3).tokens == [*b"c"]
 
 
@@ -118,7 +118,7 @@ def test_statistics(pair, greedy, strings):
         **dict(draft_ms=0, verify_ms=0, accept_ms=0, state="on", reason="", kind="mtp", head="ordered", n_draft=3),
     }
     assert (pair.stats.acceptance, pair.stats.acceptance_by_position, pair.stats.mean_tokens_per_round) == (0, [], 1)
-    pair.set_tokens(b"abc")
+    pair.set_tokens(list(b"abc"))
     rounds = [pair.step(greedy), pair.step(greedy, 4)]
     strings.lies(1)
     rounds += [pair.step(greedy, 2), pair.step(greedy, 0)]
@@ -138,7 +138,7 @@ def test_statistics(pair, greedy, strings):
 
 def test_parking(pair, greedy, strings):
     strings.lies(*range(8))
-    pair.set_tokens(b"a")
+    pair.set_tokens(list(b"a"))
     for _ in range(10):
         pair.step(greedy, "auto")
     assert pair.stats.state == "parked" and "0 of 15" in pair.stats.reason
@@ -146,7 +146,7 @@ def test_parking(pair, greedy, strings):
 
 
 def test_drafts_alone(pair, greedy, strings):
-    pair.set_tokens(b"abc")
+    pair.set_tokens(list(b"abc"))
     assert pair.draft(ord("d"), 3) == [*b"efg"]
     assert pair.context.tokens == [*b"abc"]
     logits, hidden = pair.draft_row(1)
@@ -155,7 +155,7 @@ def test_drafts_alone(pair, greedy, strings):
 
 
 def test_wrong_arguments(fake, pair, greedy):
-    pair.set_tokens(b"abc")
+    pair.set_tokens(list(b"abc"))
     for wrong in (9, -1, "off", True, None, 2.0):
         with pytest.raises(fake.UsageError, match="draft length"):
             pair.step(greedy, wrong)
@@ -197,7 +197,7 @@ def test_kinds_of_drafters(fake, strings, files, toy_file, greedy):
             with fake.Pair(llm, drafter, **options) as pair:
                 assert (pair.stats.kind, pair.stats.head) == (kind, head)
                 assert kind in repr(pair)
-                pair.set_tokens(b"ab")
+                pair.set_tokens(list(b"ab"))
                 assert pair.step(greedy).tokens + pair.step(greedy, 2).tokens == [*b"cdef"]
         with fake.Pair(llm.model, fake.Model.open(files[1])) as own:
             assert own.context is not llm.context and own.context.n_ctx == 4096
@@ -223,7 +223,7 @@ def test_lifetime(fake, strings, files, greedy):
     pair = fake.Pair(context, drafter)
     drafter.close()
     model.close()
-    pair.set_tokens(b"ab")
+    pair.set_tokens(list(b"ab"))
     assert pair.step(greedy).tokens == [*b"c"]
     pair.close()
     pair.close()
@@ -239,7 +239,7 @@ def test_lifetime(fake, strings, files, greedy):
 
 def test_a_closed_context(fake, strings, files, greedy):
     with fake.Model.open(files[0]) as model, model.context(32) as context, fake.Pair(context, files[1]) as pair:
-        pair.set_tokens(b"ab")
+        pair.set_tokens(list(b"ab"))
         context.close()
         with pytest.raises(fake.Closed, match="context"):
             pair.step(greedy)
@@ -277,20 +277,20 @@ def test_dropped_pairs_are_freed(fake, strings, files):
 
 
 def test_a_second_thread_gets_busy(fake, strings, pair, greedy, under_way):
-    pair.set_tokens(b"abc")
+    pair.set_tokens(list(b"abc"))
     pair.step(greedy)
     thread, _ = under_way(lambda: pair.step(greedy, 3))
     with pytest.raises(fake.Busy):
         pair.step(greedy)
     with pytest.raises(fake.Busy):
-        pair.set_tokens(b"x")
+        pair.set_tokens(list(b"x"))
     strings.slow(0)
     thread.join()
     assert pair.step(greedy, 1).tokens == [*b"ij"]
 
 
 def test_an_error_in_the_middle_of_a_round(fake, strings, pair, greedy):
-    pair.set_tokens(b"abc")
+    pair.set_tokens(list(b"abc"))
     pair.step(greedy)
     strings.fail("pillion_sampler_sample", 31, "broken")
     with pytest.raises(fake.InternalError, match="broken"):
@@ -298,7 +298,7 @@ def test_an_error_in_the_middle_of_a_round(fake, strings, pair, greedy):
     assert pair.context.tokens == [*b"abc"]
     with pytest.raises(fake.UsageError, match="no outputs"):
         pair.context.logits()
-    assert pair.set_tokens(b"abcd") == 3
+    assert pair.set_tokens(list(b"abcd")) == 3
     assert pair.step(greedy).tokens + pair.step(greedy, 3).tokens == [*b"efghi"]
 
 

@@ -1,25 +1,12 @@
 """The wheel: what is in it, and that it runs where nothing is built."""
 
-import os
 import subprocess
 import sys
 import zipfile
 
 import pytest
-from build import REPOSITORY
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    pytest.importorskip("scikit_build_core")
-    out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(out)]
-    environment = {**os.environ, "CFLAGS": "-march=native", "CXXFLAGS": "-march=native"}  # must not get through
-    subprocess.run([*command, "-C", "build-dir=build/wheel", "."], cwd=REPOSITORY, check=True, env=environment)
-    (path,) = out.glob("*.whl")
-    return path
 
 
 def test_its_name_and_content(wheel):
@@ -31,6 +18,7 @@ def test_its_name_and_content(wheel):
     assert compiled == {"pillion/_capi.abi3.so"}
     assert {"pillion/py.typed", "pillion/models/tiny-target.gguf", "pillion/cli/main.py"} <= names
     assert "pillion/_cdef.py" not in names
+    assert "pillion/_pyinstaller/hook-pillion.py" in names
     assert any(name.endswith("/LICENSE") for name in names)
 
 

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
+from contextlib import ExitStack
+from importlib import resources
 from pathlib import Path
 
-TINY_TARGET = Path(__file__).with_name("tiny-target.gguf")
+
+def _file(name: str) -> Path:
+    """A file of this folder; of a package inside an archive, a copy of it until the process ends."""
+    path = Path(__file__).with_name(name)
+    if path.exists():
+        return path
+    kept = ExitStack()
+    atexit.register(kept.close)
+    try:
+        return kept.enter_context(resources.as_file(resources.files(__package__) / name))
+    except (FileNotFoundError, KeyError):
+        return path  # whoever opens it says that it is missing
+
+
+TINY_TARGET = _file("tiny-target.gguf")
 """The target of the tiny pair: 5 million parameters, sliding and full layers, shared KV, per-layer embeddings."""
 
-TINY_ASSISTANT = Path(__file__).with_name("tiny-assistant.gguf")
+TINY_ASSISTANT = _file("tiny-assistant.gguf")
 """Its drafter: 0.8 million parameters, ordered head; about half of its drafts are accepted at three a round."""
 
-GENESIS = Path(__file__).with_name("genesis.txt")
+GENESIS = _file("genesis.txt")
 """Two chapters of plain English (public domain), a text for benchmarks."""

@@ -1,0 +1,59 @@
+"""Calls that do not fit a function raise `UsageError` too, where Python itself would raise TypeError.
+
+`checked` wraps one function and `checked_class` all public ones of a class. Type checkers and editors see the functions as they
+are written: nothing takes unknown keywords silently. A call that fits costs one more Python frame.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, Callable, TypeVar
+
+from .arguments import unknown_names
+from .errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type)
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def checked(function: F) -> F:
+    """The function; a missing, surplus or unknown argument is a UsageError that names the function and the argument."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TypeError:
+            _raise_if_it_does_not_fit(function, args, kwargs)
+            raise
+
+    return call  # type: ignore[return-value]
+
+
+def checked_class(cls: C) -> C:
+    """The class, with its public functions and its constructor checked; aliases stay aliases."""
+    done: dict[Any, Any] = {}
+    for name, member in list(vars(cls).items()):
+        if name.startswith("_") and name not in ("__init__", "__call__"):
+            continue
+        if inspect.isfunction(member):
+            setattr(cls, name, done.setdefault(member, checked(member)))
+        elif isinstance(member, classmethod):
+            setattr(cls, name, classmethod(checked(member.__func__)))
+    return cls
+
+
+def _raise_if_it_does_not_fit(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        of_class = function.__qualname__.removesuffix(".__init__").removesuffix(".__call__")
+        parameters = list(signature.parameters.values())
+        known = [one.name for one in parameters if one.kind in _NAMED and one.name not in ("self", "cls")]
+        if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+            unknown_names(f"{of_class}()", kwargs, known)
+        raise UsageError(f"{of_class}() cannot be called like this: {error}") from None
