@@ -207,11 +207,11 @@ def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
 
 def _template_warnings(model: Model) -> Iterable[str]:
     try:
-        if named_templates(model.metadata):
-            yield from ChatFormat(model.tokenizer, model.metadata, os.path.basename(model.path)).problems()
+        if named_templates(model.metadata, model.path):
+            yield from ChatFormat(model.tokenizer, model.metadata, os.path.basename(model.path), model.path).problems()
         else:
             yield "key tokenizer.chat_template is missing: chat needs a template of yours"
-    except UsageError as error:
+    except (ModelFileError, UsageError) as error:
         yield error.sentence
 
 

@@ -153,7 +153,7 @@ class LLM:
             raise
         self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
         """The model's name in results."""
-        self._chat = ChatFormat(self.tokenizer, self._metadata, self.name, chat_template)
+        self._chat = ChatFormat(self.tokenizer, self._metadata, self.name, self.model.path, chat_template)
         self._gate = ForkLock()
         self._current: Callable[[], Optional[Generation]] = lambda: None
 

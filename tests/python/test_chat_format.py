@@ -329,7 +329,7 @@ def test_named_templates(fake, strings, toy_file):
 @pytest.mark.parametrize("value", ["5", "true", '["a"]'])
 def test_a_template_that_is_no_text(fake, strings, toy_file, value):
     with fake.LLM(toy_file({"tokenizer.chat_template": value}), n_ctx=64) as llm:
-        with pytest.raises(fake.UsageError, match="key tokenizer.chat_template is of type (int|bool|list)"):
+        with pytest.raises(fake.ModelFileError, match="key tokenizer.chat_template is .*; it must be a string"):
             llm.render_chat([USER])
 
 
