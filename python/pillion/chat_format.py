@@ -105,6 +105,9 @@ class ChatFormat:
         plain = self._adapted(plain_messages(messages), template)
         if listed and not template.abilities.tools:
             self._tell("the chat template does not show tools: the model is not told about them")
+        for name, value in variables.items():
+            if value and name not in template.source and name != "add_generation_prompt":
+                self._tell(f"the chat template does not use {name}")
         given: Sequence[Tool] = for_gemma4(listed) if self.knows(CALL) else listed
         if not self._needs_native(plain, template):
             return template.render(plain, tools=given, **variables)
