@@ -237,11 +237,13 @@ class Progress:
         self._caller = Caller()
 
     def __enter__(self) -> Progress:
+        _stay_if_ending()
         Progress._running.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         Progress._running.discard(self)
+        _stay_if_ending()
 
     @classmethod
     def running(cls) -> list[Progress]:
@@ -269,10 +271,13 @@ def pillion_py_progress(done: int, total: int, user: Any) -> int:
 # ---- the end ----
 
 _LAST_WAIT = 10.0  # seconds
+_ending = False
 
 
 def _end_loads() -> None:
     """A daemon thread's load would call back into an interpreter that is gone, which ends the thread in the middle of C++."""
+    global _ending
+    _ending = True
     until = time.monotonic() + _LAST_WAIT
     while time.monotonic() < until:
         running = Progress.running()
@@ -281,6 +286,15 @@ def _end_loads() -> None:
         if not running:
             return
         time.sleep(0.001)
+
+
+def _stay_if_ending() -> None:
+    """A daemon thread whose load was called off has nothing to go on with: it waits here for the interpreter to end it."""
+    if not _ending or threading.current_thread() is threading.main_thread():
+        return
+    until = time.monotonic() + _LAST_WAIT
+    while time.monotonic() < until:
+        time.sleep(0.01)
 
 
 check(lib.pillion_set_log(lib.pillion_py_log, ffi.NULL))

@@ -1,11 +1,13 @@
-"""`ChatFormat`: how conversations with a model are written: its templates, what they cannot do, its markers.
+"""`ChatFormat`: how conversations with a model are written: its templates, what they cannot do, its
+markers.
 
 A template that does not know a role would print it in a form that the model never saw. Instead:
 
 * "developer" becomes "system" where the template does not name it.
 * A system message goes to the next user's where the template refuses or forgets it.
-* Where the model has Gemma 4's markers, calls and tool results that the template does not know (the first templates did not
-  know the role "tool") are written as the model was trained: the whole exchange in one turn of the model,
+* Where the model has Gemma 4's markers, calls and tool results that the template does not know (the
+  first templates did not know the role "tool") are written as the model was trained: the whole
+  exchange in one turn of the model,
   <|tool_call>call:NAME{…}<tool_call|><|tool_response>response:NAME{value:…}<tool_response|>.
 * Anything else that the template drops or does not know is said in the log, once.
 """
@@ -49,7 +51,8 @@ def named_templates(metadata: Metadata) -> dict[str, str]:
 
 
 class ChatFormat:
-    """source: Jinja to use in place of the file's templates, or the name of one of them."""
+    """model: its name, for sentences. source: Jinja to use in place of the file's templates, or the
+    name of one of them."""
 
     def __init__(self, tokenizer: Tokenizer, metadata: Metadata, model: str, source: Optional[str] = None) -> None:
         self._tokenizer = tokenizer
@@ -101,6 +104,9 @@ class ChatFormat:
         plain = self._adapted(plain_messages(messages), template)
         if listed and not template.abilities.tools:
             self._tell("the chat template does not show tools: the model is not told about them")
+        for name, value in variables.items():
+            if value and name not in template.source and name != "add_generation_prompt":
+                self._tell(f"the chat template does not use {name}")
         given: Sequence[Tool] = for_gemma4(listed) if self.knows(CALL) else listed
         if not self._needs_native(plain, template):
             return template.render(plain, tools=given, **variables)
@@ -118,7 +124,8 @@ class ChatFormat:
         return messages
 
     def _needs_native(self, messages: list[dict[str, Any]], template: ChatTemplate) -> bool:
-        """Whether calls and results have to be written here; says what is lost where that is not possible."""
+        """Whether calls and results have to be written here; says what is lost where that is not
+        possible."""
         lost = []
         if not template.abilities.results and any(one["role"] == "tool" for one in messages):
             lost.append("the role 'tool'")
@@ -131,7 +138,8 @@ class ChatFormat:
         return False
 
     def problems(self) -> list[str]:
-        """What a template for tools lacks, for `inspect`. One that has no word about tools has no fault."""
+        """What a template for tools lacks, for `inspect`. One that has no word about tools has no
+        fault."""
         can = self.template(tools=True).abilities
         lost = ["the role 'tool'"] * (not can.results) + ["tool calls"] * (not can.calls)
         if not lost or not (can.tools or can.calls):
@@ -147,7 +155,8 @@ class ChatFormat:
             _log.warning("%s: %s", self._model, sentence)
 
     def tokens(self, rendered: str) -> list[int]:
-        """Token ids of a rendered conversation. Most templates write BOS themselves; it is not put a second time."""
+        """Token ids of a rendered conversation. Most templates write BOS themselves; it is not put
+        a second time."""
         bos = spelling(self._tokenizer, self._tokenizer.bos)
         has_bos = bool(bos) and rendered.startswith(bos)
         return self._tokenizer.encode(rendered, add_special=not has_bos, parse_special=True)
@@ -167,7 +176,8 @@ class ChatFormat:
         return self._tokens
 
     def knows(self, marker: str) -> bool:
-        """Whether the marker means something to this model: to its vocabulary or to its chat template."""
+        """Whether the marker means something to this model: to its vocabulary or to its chat
+        template."""
         return marker in self.marker_tokens.values() or any(marker in self.template(tools).source for tools in (False, True))
 
     def parser(self, names: Optional[Sequence[str]]) -> ReplyParser:
@@ -177,7 +187,8 @@ class ChatFormat:
         return ReplyParser(known, tokens=set(self.marker_tokens.values()), calls=calls, names=names)
 
     def opening(self, prompt: str, parser: ReplyParser, forced: Optional[str]) -> str:
-        """The prompt, to which a demanded call is added; tells the parser how far the reply has begun.
+        """The prompt, to which a demanded call is added; tells the parser how far the reply has
+        begun.
 
         forced: the name of the function, "" for any; None: no call is demanded.
         """
@@ -193,7 +204,8 @@ class ChatFormat:
 class _Exchanges:
     """Messages in which each exchange of calls and results is one message of the assistant.
 
-    Its content is a placeholder, which `written` replaces: the template could trim or escape the text itself.
+    Its content is a placeholder, which `written` replaces: the template could trim or escape the
+    text itself.
     """
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:

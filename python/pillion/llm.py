@@ -294,6 +294,7 @@ class LLM:
         self,
         messages: Sequence[Message],
         caller: Optional[Caller] = None,
+        /,
         *,
         max_tokens: Optional[int] = None,
         tools: Optional[Tools] = None,

@@ -35,7 +35,7 @@ def n_threads():
 
 
 def settle(n):
-    """Returns when the process has so many threads: one that carried a call may still be on its way out."""
+    # Until the process has so many threads: one that carried a call may still be on its way out.
     while n_threads() != n:
         time.sleep(0.001)
 
