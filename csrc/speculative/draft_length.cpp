@@ -156,7 +156,10 @@ int DraftLength::window(const Unread& unread, double purse) const {
     return read_cost(std::min(unread.behind, window + 1)) <= purse ? window : 0;
 }
 
-void DraftLength::park() { trial_ = {}, in_use_ = false, parked_ = true, plain_rounds_ = 0; }
+void DraftLength::park() {
+    trial_ = {}, in_use_ = false, parked_ = true, plain_rounds_ = 0;
+    if (is_hopeless()) retry_after_ = std::clamp(8 * retry_after_, int(kRetryMost), 32 * kRetryMost);
+}
 
 DraftLength::Choice DraftLength::pick_in_use(const Unread& unread) {
     int k = best();
@@ -196,7 +199,7 @@ bool DraftLength::is_hopeless() const {
 
 // Things may have changed since the last one.
 void DraftLength::begin_trial() {
-    if (parked_) retry_after_ = is_hopeless() ? std::min(8 * retry_after_, 32 * kRetryMost) : std::min(2 * retry_after_, int(kRetryMost));
+    if (parked_ && retry_after_ < kRetryMost) retry_after_ *= 2;
     for (int i = 0; i < kMax; i++) {
         const double keep = std::min(1.0, kTrialMemory / std::max(tries_[i], 1e-9));
         hits_[i] *= keep, tries_[i] *= keep;
