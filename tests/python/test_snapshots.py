@@ -256,3 +256,79 @@ def cancelled_at(pillion, context, text):
     finally:
         stop.set()
         thread.join()
+
+
+# ---- whole conversations, as LLM.chat has them ----
+
+TEMPLATE = """{{ bos_token }}{%- for m in messages -%}
+{{ '<|turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + (m['content'] | trim) + '<turn|>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|turn>model\n' }}
+{%- if not enable_thinking | default(false) -%}{{ 'thought\n\n' }}{%- endif -%}{%- endif -%}"""
+"""As Gemma 4's: with thinking off a prompt ends in an empty thought, which the history does not have."""
+
+QUESTIONS = ["Read Psalms 23.", "And what came after that?", "Say it again.", "Once more, please."]
+
+
+class Conversation:
+    def __init__(self, llm, thinking):
+        self.llm, self.options = llm, {"chat_template_kwargs": {"enable_thinking": thinking}}
+        self.thinking, self.messages = thinking, []
+
+    def turn(self, question, n):
+        """The result of an answer of n tokens. With thinking, only its end comes back as the history."""
+        self.messages.append({"role": "user", "content": question})
+        bias = dict.fromkeys(self.llm.tokenizer.end_tokens, -1e9)  # answers of a known length
+        result = self.llm.chat(self.messages, max_tokens=n, temperature=0, logit_bias=bias, **self.options)
+        message = result["choices"][0]["message"]
+        text = (message.get("reasoning_content") or "") + (message["content"] or "")
+        self.messages.append({"role": "assistant", "content": text[-40:] if self.thinking else text})
+        return result, text
+
+
+@pytest.mark.parametrize("drafter", [None, "auto", "itself"])
+@pytest.mark.parametrize("thinking", [False, True])
+def test_a_turn_reads_the_last_answer_again_and_no_more(pillion, tiny_target, thinking, drafter):
+    """Answers of five windows. Whatever a turn drops, it runs what is new to it: the history's last answer and the new message."""
+    other = tiny_target if drafter == "itself" else drafter
+    options = {"n_ctx": 2048, "n_batch": 64, "chat_template": TEMPLATE}
+    with pillion.LLM(tiny_target, drafter=other, **options) as llm, pillion.LLM(tiny_target, drafter=None, **options) as plain:
+        talk, before = Conversation(llm, thinking), 0
+        for question in QUESTIONS:
+            result, text = talk.turn(question, 330)
+            timings = result["timings"]
+            prompt = timings["cache_n"] + timings["prompt_n"]
+            assert prompt == result["usage"]["prompt_tokens"]
+            new = prompt - before
+            tail = len(llm.chat_tokens("thought\n\n"))
+            assert timings["prompt_n"] <= new + (0 if thinking else tail), timings
+            before = prompt
+            plain.reset()
+            again = Conversation(plain, thinking)
+            again.messages = talk.messages[:-2]
+            assert again.turn(question, 330)[1] == text
+
+
+def test_regenerating_and_editing(pillion, tiny_target):
+    with pillion.LLM(tiny_target, n_ctx=2048, n_batch=64, drafter=None) as llm:
+        bias = dict.fromkeys(llm.tokenizer.end_tokens, -1e9)
+        shared = "Genesis 1\n\nIn the beginning " * 12
+        n_shared = len(llm.tokenize(shared))
+        texts = {}
+        for number, tail in enumerate(["God", "God", "was the word", "God", "there was light and it was good"]):
+            result = llm.complete(shared + tail, max_tokens=300, temperature=0, logit_bias=bias)
+            assert result["timings"]["prompt_n"] <= len(llm.tokenize(shared + tail)) - (n_shared - 2 if number else 0)
+            text = result["choices"][0]["text"]
+            assert texts.setdefault(tail, text) == text
+        with pillion.LLM(tiny_target, n_ctx=2048, drafter=None, n_snapshots=0, swa_full=True) as fresh:
+            for tail, text in texts.items():
+                fresh.reset()
+                again = fresh.complete(shared + tail, max_tokens=300, temperature=0, logit_bias=bias)
+                assert again["choices"][0]["text"] == text
+
+
+def test_swa_full_and_n_snapshots_reach_llm(pillion, tiny_target):
+    for options, stores, copies in (({"swa_full": True}, {"full"}, 0), ({"n_snapshots": 2}, {"full", "ring"}, 2)):
+        with pillion.LLM(tiny_target, n_ctx=2048, **options) as llm:
+            told = llm.context.describe()
+            assert {store["store"] for store in told["kv"]} == stores and told["n_snapshots"] == copies
