@@ -26,6 +26,7 @@ class ModelDrafter final : public Drafter {
         return {begin == 0 ? left : length, left, share_};
     }
     DraftLength::Reading last_reading() const override { return reading_; }
+    uint64_t n_read() const override { return n_read_; }
 
     void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
         reading_ = {};
@@ -72,6 +73,7 @@ class ModelDrafter final : public Drafter {
         const int before = int(tokens_.size()) - length;    // by so much positions differ
         const auto start = std::chrono::steady_clock::now();
         const size_t kept = context_.set_tokens(tokens_.data(), tokens_.size(), size_t(std::max(1, target.prompt_end() + before)));
+        n_read_ += tokens_.size() - kept;
         if (tokens_.size() - kept <= size_t(DraftLength::kMax) + 1) return;
         reading_.tokens = int(tokens_.size() - kept);
         reading_.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -102,6 +104,7 @@ class ModelDrafter final : public Drafter {
     double share_;
     int begin_ = 0;                // it holds the text from here on, behind the text's first token
     DraftLength::Reading reading_;
+    uint64_t n_read_ = 0;
     std::vector<int32_t> tokens_;
 };
 

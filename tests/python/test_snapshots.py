@@ -1,7 +1,9 @@
 """Going back further than the rings reach: copies of the sliding caches in place of runs. What was run again is counted, and the
 logits are bit for bit those of a context that ran the same tokens from nothing."""
 
+import json
 import random
+import threading
 
 import pytest
 from test_equality import prompt
@@ -193,6 +195,13 @@ def test_models_without_sliding_layers_need_none(pillion):
 # ---- pairs: a drafter's own cache goes back as cheaply ----
 
 
+def n_read(pillion, pair):
+    """Tokens of the text that the drafter ran to follow it."""
+    native = pillion._native
+    raw = native.read_bytes(lambda *room: native.lib.pillion_pair_json(pair._c, *room), 1 << 14)
+    return json.loads(native.as_str(raw))["n_read"]
+
+
 @pytest.mark.parametrize("drafter", ["tiny-e2b-assistant", "tiny-e2b"])
 def test_pairs(pillion, drafter):
     """Turns with drafts are those without, and a model drafter keeps its own copies: it does not read the prompt again."""
@@ -202,7 +211,7 @@ def test_pairs(pillion, drafter):
     with pillion.Model.open(model_path("tiny-e2b")) as model, pillion.Model.open(path) as other:
         fresh = Fresh(model)
         with model.context(n_ctx=1024, n_batch=64, n_outputs=9) as context, pillion.Pair(context, other) as pair:
-            text = ids
+            text, read = ids, n_read(pillion, pair)
             for turn in range(3):
                 kept = pair.set_tokens(text)
                 assert kept == (0, 200, 200)[turn]
@@ -210,6 +219,8 @@ def test_pairs(pillion, drafter):
                 before = len(text)
                 while context.n_past < before + 300:
                     pair.step(sampler, 3, 9)
+                more, read = n_read(pillion, pair) - read, n_read(pillion, pair)
+                assert turn == 0 or more <= 302 + 2  # all but the prompt
                 told = context.tokens
                 context.decode(2)
                 assert context.logits().tobytes() == fresh([*told, 2])
@@ -238,8 +249,6 @@ def test_cancelled_on_the_way(pillion):
 
 
 def cancelled_at(pillion, context, text):
-    import threading
-
     stop = threading.Event()
 
     def keep_cancelling():
