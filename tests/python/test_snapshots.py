@@ -10,6 +10,7 @@ from test_equality import prompt
 from test_goldens import GOLDEN, model_path
 
 NAMES = ["tiny-e2b", "tiny-gemma3"]  # windows of 16: rings of 256 with small batches, so 241 lengths can be had back
+SLOW = pytest.mark.slow
 TAIL = 120  # half of those: so far before its end a text may leave a prompt
 
 
@@ -40,7 +41,9 @@ def write_on(context, rng, n, rows=9):
     return ids
 
 
-@pytest.mark.parametrize("kv_type, n_batch", [("f16", 1), ("f16", 64), ("q8_0", 100)])
+@pytest.mark.parametrize(
+    "kv_type, n_batch", [pytest.param("f16", 1, marks=SLOW), ("f16", 64), pytest.param("q8_0", 100, marks=SLOW)]
+)
 def test_after_an_answer_of_any_length_the_prompt_is_still_there(model, kv_type, n_batch):
     """Answers around the window, the ring and several rings; the next text leaves the prompt at its end or somewhat before."""
     fresh = Fresh(model, kv_type=kv_type)
@@ -137,7 +140,7 @@ def test_answering_again_and_again(model):
             assert context.set_tokens(ids) == 199 and context.logits().tobytes() == first
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=SLOW) for seed in range(2, 8))])
 def test_walks(model, seed):
     """Random prompts, answers, rejections and ways back, with few and many copies, compared with recomputing."""
     rng = random.Random(seed)
@@ -295,8 +298,17 @@ class Conversation:
         return result, text
 
 
-@pytest.mark.parametrize("drafter", [None, "auto", "itself"])
-@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize(
+    "thinking, drafter",
+    [
+        (False, "auto"),
+        (True, None),
+        pytest.param(False, None, marks=SLOW),
+        pytest.param(True, "auto", marks=SLOW),
+        pytest.param(False, "itself", marks=SLOW),
+        pytest.param(True, "itself", marks=SLOW),
+    ],
+)
 def test_a_turn_reads_the_last_answer_again_and_no_more(pillion, tiny_target, thinking, drafter):
     """Answers of five windows. Whatever a turn drops, it runs what is new to it: the history's last answer and the new message."""
     other = tiny_target if drafter == "itself" else drafter
