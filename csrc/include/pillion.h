@@ -347,7 +347,8 @@ typedef struct {
 pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats, size_t size);
 pillion_status pillion_pair_reset_stats(pillion_pair* pair);
 
-/* JSON: {"kind", "head", "backend", "plan": where each op of one draft step runs}; backend and plan are null without a model. */
+/* JSON: {"kind", "head", "backend", "n_read": tokens of the text that a drafter with a cache of its own ran to follow it, "plan": where
+ * each op of one draft step runs}; backend and plan are null without a model. */
 pillion_status pillion_pair_json(const pillion_pair* pair, char* out, size_t capacity, size_t* needed);
 
 /* What the drafter says after `last`, which would stand at the context's length: up to n tokens, nothing is verified. For tests and

@@ -156,7 +156,10 @@ int DraftLength::window(const Unread& unread, double purse) const {
     return read_cost(std::min(unread.behind, window + 1)) <= purse ? window : 0;
 }
 
-void DraftLength::park() { trial_ = {}, in_use_ = false, parked_ = true, plain_rounds_ = 0; }
+void DraftLength::park() {
+    trial_ = {}, in_use_ = false, parked_ = true, plain_rounds_ = 0;
+    if (is_hopeless()) retry_after_ = std::clamp(8 * retry_after_, int(kRetryMost), 32 * kRetryMost);
+}
 
 DraftLength::Choice DraftLength::pick_in_use(const Unread& unread) {
     int k = best();
@@ -187,9 +190,16 @@ DraftLength::Choice DraftLength::pick_trial(const Unread& unread) {
     return {};
 }
 
+// Not even drafts that are all right would pay: only other costs could change that.
+bool DraftLength::is_hopeless() const {
+    for (int k = 1; k <= kMax; k++)
+        if ((k + 1) * plain_.ms > kMargin * (verify_cost(1 + k) + draft_cost(k))) return false;
+    return verify_[2].n > 0;
+}
+
 // Things may have changed since the last one.
 void DraftLength::begin_trial() {
-    if (parked_) retry_after_ = std::min(2 * retry_after_, int(kRetryMost));
+    if (parked_ && retry_after_ < kRetryMost) retry_after_ *= 2;
     for (int i = 0; i < kMax; i++) {
         const double keep = std::min(1.0, kTrialMemory / std::max(tries_[i], 1e-9));
         hits_[i] *= keep, tries_[i] *= keep;
@@ -201,11 +211,14 @@ void DraftLength::account(int drafted, int accepted, double draft_ms, double ver
     budget_.wrote(accepted + 1);
     if (draft_ms == 0) plain_.add(verify_ms, kSlow, kSlowHiccup);
     if (draft_ms == 0 || plain == 0) return;
-    // Whoever else had the machine would have had it without drafts too.
-    const double draft = std::min((draft_ms - reading.ms) / plain, kHiccup * std::max(1.0, draft_cost(drafted) / plain));
-    const double run = std::min(verify_ms / plain, kHiccup * std::max(1.0, verify_cost(drafted + 1) / plain));
+    // Whoever else had the machine for a moment would have had it without drafts too.
+    const auto charge = [&](double ms, const Cost& known, double expected_ms) {
+        return (known.n >= kWarmUp ? std::min(ms, kSlowHiccup * expected_ms) : ms) / plain;
+    };
+    const double draft = charge(draft_ms - reading.ms, draft_per_token_, draft_cost(drafted));
+    const double run = charge(verify_ms, verify_[drafted + 1], verify_[drafted + 1].ms);
     const double gain = accepted + 1 - draft - run;
-    budget_.add(gain - reading.ms / plain);
+    budget_.add(gain - charge(reading.ms, read_per_token_, reading.tokens * read_per_token_.ms));
     if (trial_.rounds > 0) judge_trial(accepted, gain);
 }
 

@@ -47,6 +47,7 @@ class DraftLength {
     double expected_gain() const;
     int window(const Unread& unread, double purse) const;
     void park();
+    bool is_hopeless() const;
     void begin_trial();
     void judge_trial(int accepted, double gain);
     void account(int drafted, int accepted, double draft_ms, double verify_ms, const Reading& reading);

@@ -36,6 +36,7 @@ class Drafter {
     // What it would have to read before a draft; and what it read before the last one, 0 tokens where they were only the last round's.
     virtual Unread unread(const Context&) const { return {}; }
     virtual DraftLength::Reading last_reading() const { return {}; }
+    virtual uint64_t n_read() const { return 0; }       // tokens of the text that it has run to follow it
     virtual std::string plan_json() { return "null"; }  // where each op of a step runs
     virtual ContextMemory memory() const { return {}; }    // of its own, beside weights
     // Enqueues a draft of exactly request.n tokens, which the target's next run takes from its token_rows(1, n) (Context::eval_chained).

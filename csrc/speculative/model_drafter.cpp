@@ -22,10 +22,11 @@ class ModelDrafter final : public Drafter {
     ContextMemory memory() const override { return context_.memory(); }
 
     Unread unread(const Context& target) const override {
-        const int length = target.length() + 1, left = length - begin_ - held(target);
-        return {begin_ == 0 ? left : length, left, share_};
+        const int length = target.length() + 1, begin = begin_in(target), left = length - begin - held(target, begin);
+        return {begin == 0 ? left : length, left, share_};
     }
     DraftLength::Reading last_reading() const override { return reading_; }
+    uint64_t n_read() const override { return n_read_; }
 
     void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
         reading_ = {};
@@ -47,21 +48,24 @@ class ModelDrafter final : public Drafter {
     }
 
   private:
-    // How many tokens of the text from begin_ on it holds.
-    int held(const Context& target) const {
+    // Another text may end before.
+    int begin_in(const Context& target) const { return begin_ <= target.length() ? begin_ : 0; }
+
+    // How many tokens of the text from `begin` on it holds.
+    int held(const Context& target, int begin) const {
         const std::vector<int32_t>&text = target.tokens(), &ours = context_.tokens();
-        if (ours.empty() || text.empty() || ours[0] != text[0] || begin_ > int(text.size())) return 0;
-        const size_t first = begin_ == 0 ? 0 : 1;    // ours[first + i] stands for text[begin_ + i]
+        if (ours.empty() || text.empty() || ours[0] != text[0]) return 0;
+        const size_t first = begin == 0 ? 0 : 1;    // ours[first + i] stands for text[begin + i]
         size_t n = 0;
-        while (first + n < ours.size() && size_t(begin_) + n < text.size() && ours[first + n] == text[size_t(begin_) + n]) n++;
+        while (first + n < ours.size() && size_t(begin) + n < text.size() && ours[first + n] == text[size_t(begin) + n]) n++;
         return int(n);
     }
 
     void read(const Context& target, const DraftRequest& r) {
         const std::vector<int32_t>& text = target.tokens();
         const int length = int(text.size()) + 1;
-        if (r.window >= length) begin_ = 0;
-        else if (length - begin_ - held(target) > r.window) begin_ = length - r.window;
+        begin_ = r.window >= length ? 0 : begin_in(target);
+        if (length - begin_ - held(target, begin_) > r.window) begin_ = length - r.window;
         if (begin_ == 1) begin_ = 0;
         tokens_.assign(text.begin(), text.begin() + (begin_ > 0 ? 1 : 0));
         tokens_.insert(tokens_.end(), text.begin() + begin_, text.end());
@@ -69,6 +73,7 @@ class ModelDrafter final : public Drafter {
         const int before = int(tokens_.size()) - length;    // by so much positions differ
         const auto start = std::chrono::steady_clock::now();
         const size_t kept = context_.set_tokens(tokens_.data(), tokens_.size(), size_t(std::max(1, target.prompt_end() + before)));
+        n_read_ += tokens_.size() - kept;
         if (tokens_.size() - kept <= size_t(DraftLength::kMax) + 1) return;
         reading_.tokens = int(tokens_.size() - kept);
         reading_.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -99,6 +104,7 @@ class ModelDrafter final : public Drafter {
     double share_;
     int begin_ = 0;                // it holds the text from here on, behind the text's first token
     DraftLength::Reading reading_;
+    uint64_t n_read_ = 0;
     std::vector<int32_t> tokens_;
 };
 

@@ -183,7 +183,7 @@ void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
 std::string Pair::to_json() {
     const std::string backend = drafter_->backend();
     return std::string("{\"kind\": \"") + drafter_->kind() + "\", \"head\": \"" + drafter_->head() + "\", \"backend\": " +
-           (backend.empty() ? "null" : "\"" + backend + "\"") + ", \"plan\": " + drafter_->plan_json() + "}";
+           (backend.empty() ? "null" : "\"" + backend + "\"") + ", \"n_read\": " + std::to_string(drafter_->n_read()) + ", \"plan\": " + drafter_->plan_json() + "}";
 }
 
 void Pair::count(const RoundInfo& info, size_t n_tokens) {

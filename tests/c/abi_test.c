@@ -199,6 +199,11 @@ static void wrong_contexts(pillion_model* model) {
     pillion_context_config_init(&config, sizeof config);
     config.n_ctx = -1;
     INVALID(pillion_context_new(model, &config, &context));
+    config.n_ctx = 8;
+    config.n_snapshots = -2;
+    INVALID(pillion_context_new(model, &config, &context));
+    config.n_snapshots = 257;
+    INVALID(pillion_context_new(model, &config, &context));
     LATER(pillion_context_config, later);
     pillion_context_config_init(&later.known, sizeof later);
     later.unknown = 1;

@@ -11,6 +11,7 @@ pillion_status pillion_context_new(pillion_model* model, const pillion_context_c
     pillion_context_config config = {0};
     if (!fake_read_config(&config, sizeof config, given)) return fake_invalid("pillion_context_config: unknown fields are not zero");
     NEED(config.n_ctx >= 0 && config.n_batch >= 0 && config.n_threads >= 0 && config.n_outputs >= 0);
+    NEED(config.n_snapshots >= -1 && config.n_snapshots <= 256);
     if (model->is_drafter) return fake_error(PILLION_ERROR_PAIRING, "this is a drafter: it runs only beside its target");
     if (model->metadata_only) return fake_invalid("the model was opened without weights (metadata_only)");
     pillion_context* context = calloc(1, sizeof *context);

@@ -1,6 +1,6 @@
-// Fuzzes the cache: whatever way a context came to its tokens (chunks, rewinds within and beyond the ring, windows out of a snapshot,
-// kept prefixes, rounds of a pair with any drafter and any acceptance), its logits are bit for bit those of a context that ran the same tokens from nothing, in
-// one run.
+// Fuzzes the cache: whatever way a context came to its tokens (chunks, rewinds within and beyond the ring,
+// windows out of a snapshot, kept prefixes, rounds of a pair with any drafter and any acceptance), its logits
+// are bit for bit those of a context that ran the same tokens from nothing, in one run.
 #include <map>
 #include <memory>
 
@@ -82,7 +82,7 @@ class Walk {
 
   private:
     std::vector<int32_t> some() {
-        std::vector<int32_t> t(1 + in_.byte() % 24);
+        std::vector<int32_t> t(1 + in_.byte() % 12);
         for (int32_t& x : t) x = in_.byte() % 8;
         return t;
     }
@@ -144,11 +144,12 @@ void Walk::round() {
 }
 
 void Walk::step() {
-    const std::vector<int32_t> t = in_.chance(128) ? some() : long_text();
+    const bool is_long = in_.chance(140);    // several windows, and at times a ring
+    const std::vector<int32_t> t = is_long ? long_text() : some();
     const size_t kinds = 7;
     switch (in_.byte() % kinds) {
         case 0: {
-            const size_t rows = std::min<size_t>(in_.byte() % 3, t.size());    // a long one without outputs is no prompt
+            const size_t rows = is_long ? 0 : std::min<size_t>(in_.byte() % 3, t.size());    // 0: an answer, not a prompt
             const pillion_status s = pillion_context_eval(context_, t.data(), t.size(), rows);
             if (s == PILLION_ERROR_CONTEXT_FULL || s == PILLION_ERROR_INVALID_ARGUMENT) break;    // no room; more rows than n_batch
             must(s);
@@ -188,6 +189,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     static const World* world = new World;
     Input in(data, size);
     Walk walk(*world, in);
-    for (int n = 0; n < 12 && !in.empty(); n++) walk.step();
+    for (int n = 0; n < 24 && !in.empty(); n++) walk.step();
     return 0;
 }

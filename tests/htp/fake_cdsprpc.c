@@ -392,6 +392,9 @@ int dspqueue_write(void* queue, uint32_t flags, uint32_t n_buffers, void* buffer
     if (((const struct htp_message*)message)->kind == HTP_MSG_RUN) {
         g_runs++;
         if (n_buffers == 0) return EBADPARM;    // nothing was handed over
+        size_t handed_over = 0;
+        for (uint32_t i = 0; i < n_buffers; i++) handed_over += ((const struct buffer*)buffers)[i].size;
+        note("run hands over %zu bytes", handed_over);
         if (g_runs == setting("dsp_read", -1)) fake_queue_fail(q->packets, (int)setting("dsp_read_error", 0));
         if (g_runs == setting("hang", -1)) return 0;
         if (g_runs == setting("lose", -1)) return die(s, (int)setting("lose_error", ECONNRESET_DSP)), 0;

@@ -10,8 +10,8 @@ FULL, SLIDING = (False, True), (True, True)
 SHARES_FULL, SHARES_SLIDING = (False, False), (True, False)
 
 
-def cache(layers, window, n_ctx, rows, swa_full=False):
-    return lab.KvCache(device(JUDGE), layers, window, n_ctx, rows, swa_full)
+def cache(layers, window, n_ctx, rows, swa_full=False, n_snapshots=0):
+    return lab.KvCache(device(JUDGE), layers, window, n_ctx, rows, swa_full, n_snapshots)
 
 
 def up(n):
@@ -92,3 +92,94 @@ def test_rewind(window, rows_per_run, sliding, walk):
     assert all(c.can_rewind(k) for k in range(length, length + n + 1))
     c.clear()
     assert c.length == 0 and c.can_rewind(0)
+
+
+# ---- copies of the rings ----
+
+
+class Sequence:
+    """A cache whose slots hold which token was written there (8 bytes each: two heads' values of 2 x f16), and what it should hold."""
+
+    def __init__(self, window, rows, n_snapshots):
+        self.cache = cache([SLIDING, FULL], window, 2048, rows, n_snapshots=n_snapshots)
+        self.window, self.rows, self.capacity = window, rows, self.cache.capacity(0)
+        self.text, self.clock = [], 0
+
+    def write(self, n):
+        n = min(n, self.rows, 2048 - len(self.text))
+        self.cache.begin_write(n)
+        held = bytearray(self.cache.bytes_at(0))
+        for _ in range(n):
+            self.clock += 1
+            slot = len(self.text) % self.capacity
+            held[8 * slot : 8 * slot + 8] = self.clock.to_bytes(8, "little")
+            self.text.append(self.clock)
+        self.cache.set_bytes(0, bytes(held))
+        self.cache.end_write(n)
+
+    def go_back(self, length):
+        nearest = self.cache.nearest(length)
+        assert 0 <= nearest <= length
+        self.cache.go_back(nearest)
+        del self.text[nearest:]
+        self.check()
+        return nearest
+
+    def check(self):
+        """All that the next row looks at is there."""
+        held = self.cache.bytes_at(0)
+        assert self.cache.length == len(self.text)
+        for position in range(max(0, len(self.text) - (self.window - 1)), len(self.text)):
+            slot = position % self.capacity
+            assert int.from_bytes(held[8 * slot : 8 * slot + 8], "little") == self.text[position]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(1, 300),
+    st.integers(1, 60),
+    st.integers(-1, 4),
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from(["write", "write", "write much", "expect", "expect at"]), st.integers(1, 60)),
+            st.tuples(st.just("back"), st.floats(0, 1)),
+        ),
+        max_size=60,
+    ),
+)
+def test_walks_with_snapshots(window, rows, n_snapshots, walk):
+    """Wherever nearest() says that the cache can be, all that the next row sees is in its slot."""
+    s = Sequence(window, rows, n_snapshots)
+    assert s.cache.n_snapshots == (0 if n_snapshots < 0 or not s.cache.is_ring(0) else n_snapshots or 4)
+    for what, amount in walk:
+        if what == "write":
+            s.write(amount)
+        elif what == "write much":
+            for _ in range(amount):
+                s.write(rows)
+        elif what == "expect":
+            s.cache.expect(len(s.text) + amount - 30 if len(s.text) + amount > 30 else amount)
+        elif what == "expect at":
+            s.cache.expect_at(max(0, len(s.text) - amount))
+        else:
+            s.go_back(int(round(len(s.text) * amount)))
+        s.check()
+
+
+@pytest.mark.parametrize("answer", [0, 1, 100, 155, 156, 157, 256, 257, 1000])
+def test_what_was_expected_stays_in_reach(answer):
+    """A ring of 256 serves 157 lengths of a window of 100; half of them before the place are kept with it."""
+    s = Sequence(100, 9, 1)
+    for _ in range(50):
+        s.write(9)
+    end = len(s.text)
+    s.cache.expect(end)
+    while len(s.text) < end + answer:
+        s.write(min(9, end + answer - len(s.text)))
+    assert [s.cache.nearest(length) for length in (end, end - 1, end - 78)] == [end, end - 1, end - 78]
+    assert s.go_back(end - 5) == end - 5
+    for _ in range(200):
+        s.write(9)
+    assert s.cache.nearest(end - 5) == end - 5 and s.cache.nearest(end) == end - 5  # what follows the cut is another text
+    s.cache.clear()
+    assert s.cache.nearest(0) == 0 and s.cache.length == 0

@@ -1,7 +1,7 @@
 """A process of its own for tests of the Hexagon backend, which reads its environment once: opens a model, generates, reports as JSON.
 
 Standard input: {"target": path, "device": name, "prompt": ids, "n": tokens} and, for pairs, "drafter", "drafter_device", "n_draft";
-"settings" of the context; "contexts": how often to do it. Each generation is followed through errors: the token is asked for again, up to
+"settings" of the context; "contexts": how often to do it; "turns": how often in each of them, from the prompt on. Each generation is followed through errors: the token is asked for again, up to
 "retries" times.
 """
 
@@ -55,7 +55,8 @@ def main():
         for _ in range(work.get("contexts", 1)):
             context = target.context(**{"n_ctx": 128, **work.get("settings", {})})
             pair = pillion.Pair(context, drafter) if drafter else None
-            out["tokens"].append(generate(context, pair, work, out["errors"]))
+            for _ in range(work.get("turns", 1)):
+                out["tokens"].append(generate(context, pair, work, out["errors"]))
             out["plan"] = context.describe()["plan"]
             if pair:
                 out["stats"] = pair.stats.as_dict()

@@ -61,7 +61,7 @@ def test_run_json(pillion, toy):
 
 
 def test_every_option_of_run(pillion, toy):
-    options = "-c 64 -t 1 -b 16 --top-k 4 --top-p 0.9 --min-p 0.1 --repeat-penalty 1.1 --seed 3 -fa on --kv-type q8_0 --no-mmap"
+    options = "-c 64 -t 1 -b 16 --top-k 4 --top-p 0.9 --min-p 0.1 --repeat-penalty 1.1 --seed 3 -fa on --kv-type q8_0 --swa-full --no-mmap"
     result = pillion("run", "-m", toy, "-p", "abc", "--temp", 0.5, "--stop", "g", "--stop", "zz", *options.split())
     assert result.returncode == 0, result.stderr
 

@@ -135,6 +135,9 @@ def test_arguments_are_checked(model, fake):
         model.context(flash_attn="maybe")
     with pytest.raises(fake.UsageError, match="n_ctx"):
         model.context(-1)
+    with pytest.raises(fake.UsageError, match="n_snapshots is 257; it must be 0 .none. to 256, or None"):
+        model.context(16, n_snapshots=257)
+    model.context(16, n_snapshots=0).close()
     for flash_attn in ("auto", "on", "off", True, False):
         model.context(16, flash_attn=flash_attn, kv_type="q8_0", swa_full=True, n_batch=4, n_threads=1, n_outputs=2).close()
     assert model.context().n_ctx == 4096

@@ -1,13 +1,16 @@
 """Going back further than the rings reach: copies of the sliding caches in place of runs. What was run again is counted, and the
 logits are bit for bit those of a context that ran the same tokens from nothing."""
 
+import json
 import random
+import threading
 
 import pytest
 from test_equality import prompt
 from test_goldens import GOLDEN, model_path
 
 NAMES = ["tiny-e2b", "tiny-gemma3"]  # windows of 16: rings of 256 with small batches, so 241 lengths can be had back
+SLOW = pytest.mark.slow
 TAIL = 120  # half of those: so far before its end a text may leave a prompt
 
 
@@ -38,7 +41,9 @@ def write_on(context, rng, n, rows=9):
     return ids
 
 
-@pytest.mark.parametrize("kv_type, n_batch", [("f16", 1), ("f16", 64), ("q8_0", 100)])
+@pytest.mark.parametrize(
+    "kv_type, n_batch", [pytest.param("f16", 1, marks=SLOW), ("f16", 64), pytest.param("q8_0", 100, marks=SLOW)]
+)
 def test_after_an_answer_of_any_length_the_prompt_is_still_there(model, kv_type, n_batch):
     """Answers around the window, the ring and several rings; the next text leaves the prompt at its end or somewhat before."""
     fresh = Fresh(model, kv_type=kv_type)
@@ -135,7 +140,7 @@ def test_answering_again_and_again(model):
             assert context.set_tokens(ids) == 199 and context.logits().tobytes() == first
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=SLOW) for seed in range(2, 8))])
 def test_walks(model, seed):
     """Random prompts, answers, rejections and ways back, with few and many copies, compared with recomputing."""
     rng = random.Random(seed)
@@ -193,6 +198,13 @@ def test_models_without_sliding_layers_need_none(pillion):
 # ---- pairs: a drafter's own cache goes back as cheaply ----
 
 
+def n_read(pillion, pair):
+    """Tokens of the text that the drafter ran to follow it."""
+    native = pillion._native
+    raw = native.read_bytes(lambda *room: native.lib.pillion_pair_json(pair._c, *room), 1 << 14)
+    return json.loads(native.as_str(raw))["n_read"]
+
+
 @pytest.mark.parametrize("drafter", ["tiny-e2b-assistant", "tiny-e2b"])
 def test_pairs(pillion, drafter):
     """Turns with drafts are those without, and a model drafter keeps its own copies: it does not read the prompt again."""
@@ -202,7 +214,7 @@ def test_pairs(pillion, drafter):
     with pillion.Model.open(model_path("tiny-e2b")) as model, pillion.Model.open(path) as other:
         fresh = Fresh(model)
         with model.context(n_ctx=1024, n_batch=64, n_outputs=9) as context, pillion.Pair(context, other) as pair:
-            text = ids
+            text, read = ids, n_read(pillion, pair)
             for turn in range(3):
                 kept = pair.set_tokens(text)
                 assert kept == (0, 200, 200)[turn]
@@ -210,6 +222,8 @@ def test_pairs(pillion, drafter):
                 before = len(text)
                 while context.n_past < before + 300:
                     pair.step(sampler, 3, 9)
+                more, read = n_read(pillion, pair) - read, n_read(pillion, pair)
+                assert turn == 0 or more <= 302 + 2  # all but the prompt
                 told = context.tokens
                 context.decode(2)
                 assert context.logits().tobytes() == fresh([*told, 2])
@@ -238,8 +252,6 @@ def test_cancelled_on_the_way(pillion):
 
 
 def cancelled_at(pillion, context, text):
-    import threading
-
     stop = threading.Event()
 
     def keep_cancelling():
@@ -256,3 +268,88 @@ def cancelled_at(pillion, context, text):
     finally:
         stop.set()
         thread.join()
+
+
+# ---- whole conversations, as LLM.chat has them ----
+
+TEMPLATE = """{{ bos_token }}{%- for m in messages -%}
+{{ '<|turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + (m['content'] | trim) + '<turn|>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|turn>model\n' }}
+{%- if not enable_thinking | default(false) -%}{{ 'thought\n\n' }}{%- endif -%}{%- endif -%}"""
+"""As Gemma 4's: with thinking off a prompt ends in an empty thought, which the history does not have."""
+
+QUESTIONS = ["Read Psalms 23.", "And what came after that?", "Say it again.", "Once more, please."]
+
+
+class Conversation:
+    def __init__(self, llm, thinking):
+        self.llm, self.options = llm, {"chat_template_kwargs": {"enable_thinking": thinking}}
+        self.thinking, self.messages = thinking, []
+
+    def turn(self, question, n):
+        """The result of an answer of n tokens. With thinking, only its end comes back as the history."""
+        self.messages.append({"role": "user", "content": question})
+        bias = dict.fromkeys(self.llm.tokenizer.end_tokens, -1e9)  # answers of a known length
+        result = self.llm.chat(self.messages, max_tokens=n, temperature=0, logit_bias=bias, **self.options)
+        message = result["choices"][0]["message"]
+        text = (message.get("reasoning_content") or "") + (message["content"] or "")
+        self.messages.append({"role": "assistant", "content": text[-40:] if self.thinking else text})
+        return result, text
+
+
+@pytest.mark.parametrize(
+    "thinking, drafter",
+    [
+        (False, "auto"),
+        (True, None),
+        pytest.param(False, None, marks=SLOW),
+        pytest.param(True, "auto", marks=SLOW),
+        pytest.param(False, "itself", marks=SLOW),
+        pytest.param(True, "itself", marks=SLOW),
+    ],
+)
+def test_a_turn_reads_the_last_answer_again_and_no_more(pillion, tiny_target, thinking, drafter):
+    """Answers of five windows. Whatever a turn drops, it runs what is new to it: the history's last answer and the new message."""
+    other = tiny_target if drafter == "itself" else drafter
+    options = {"n_ctx": 2048, "n_batch": 64, "chat_template": TEMPLATE}
+    with pillion.LLM(tiny_target, drafter=other, **options) as llm, pillion.LLM(tiny_target, drafter=None, **options) as plain:
+        talk, before = Conversation(llm, thinking), 0
+        for question in QUESTIONS:
+            result, text = talk.turn(question, 330)
+            timings = result["timings"]
+            prompt = timings["cache_n"] + timings["prompt_n"]
+            assert prompt == result["usage"]["prompt_tokens"]
+            new = prompt - before
+            tail = len(llm.chat_tokens("thought\n\n"))
+            assert timings["prompt_n"] <= new + (0 if thinking else tail), timings
+            before = prompt
+            plain.reset()
+            again = Conversation(plain, thinking)
+            again.messages = talk.messages[:-2]
+            assert again.turn(question, 330)[1] == text
+
+
+def test_regenerating_and_editing(pillion, tiny_target):
+    with pillion.LLM(tiny_target, n_ctx=2048, n_batch=64, drafter=None) as llm:
+        bias = dict.fromkeys(llm.tokenizer.end_tokens, -1e9)
+        shared = "Genesis 1\n\nIn the beginning " * 12
+        n_shared = len(llm.tokenize(shared))
+        texts = {}
+        for number, tail in enumerate(["God", "God", "was the word", "God", "there was light and it was good"]):
+            result = llm.complete(shared + tail, max_tokens=300, temperature=0, logit_bias=bias)
+            assert result["timings"]["prompt_n"] <= len(llm.tokenize(shared + tail)) - (n_shared - 2 if number else 0)
+            text = result["choices"][0]["text"]
+            assert texts.setdefault(tail, text) == text
+        with pillion.LLM(tiny_target, n_ctx=2048, drafter=None, n_snapshots=0, swa_full=True) as fresh:
+            for tail, text in texts.items():
+                fresh.reset()
+                again = fresh.complete(shared + tail, max_tokens=300, temperature=0, logit_bias=bias)
+                assert again["choices"][0]["text"] == text
+
+
+def test_swa_full_and_n_snapshots_reach_llm(pillion, tiny_target):
+    for options, stores, copies in (({"swa_full": True}, {"full"}, 0), ({"n_snapshots": 2}, {"full", "ring"}, 2)):
+        with pillion.LLM(tiny_target, n_ctx=2048, **options) as llm:
+            told = llm.context.describe()
+            assert {store["store"] for store in told["kv"]} == stores and told["n_snapshots"] == copies

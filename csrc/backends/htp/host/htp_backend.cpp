@@ -67,8 +67,10 @@ class HtpBackend final : public Backend {
     }
     Status write(const void* from, size_t bytes, Buffer& to, size_t offset, Reason& reason) override {
         uint8_t* at = host_at(to, offset, reason);
-        if (at) memcpy(at, from, bytes);
-        return at ? Status::ok : Status::internal;
+        if (!at) return Status::internal;
+        memcpy(at, from, bytes);
+        static_cast<const HtpBuffer&>(to).at(offset).block->host_writes++;
+        return Status::ok;
     }
 
     std::unique_ptr<Queue> make_queue(int n_threads) override {

@@ -1,6 +1,7 @@
 // Shared memory of a backend, and buffers in it. Every piece of it is seen by the host; sessions map whole blocks, when a plan first needs
 // them (htp_session.h). Small allocations share blocks, because a session can name only HTP_BUFFERS_MAX of them.
 #pragma once
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -20,6 +21,7 @@ struct Block {
     std::map<size_t, size_t> free;     // offset -> bytes, of a shared block
     bool is_shared = false;
     size_t used = 0;                   // bytes given out
+    std::atomic<uint32_t> host_writes{0};    // by Backend::write: a DSP that read the bytes before may still hold the old ones
 };
 
 class Memory;

@@ -36,7 +36,33 @@ struct Stretch {
     size_t at = 0;                     // of its htp_plan in the plan's memory
     Program program;
     std::vector<Span> spans;           // what the host may have written before a run of it
+    // Caches are the DSP's own but for Backend::write: after one they count too, once.
+    std::vector<Span> caches;
+    std::vector<const Block*> cache_blocks;
+    uint32_t writes_seen = 0;
+
+    uint32_t host_writes() const {
+        uint32_t n = 0;
+        for (const Block* b : cache_blocks) n += b->host_writes;
+        return n;
+    }
 };
+
+// Neighbours become one: a packet takes few.
+std::vector<Span> joined(std::vector<Span> spans) {
+    constexpr uint32_t kGap = 4096;
+    std::sort(spans.begin(), spans.end(),
+              [](const Span& a, const Span& b) { return std::pair(a.memory, a.offset) < std::pair(b.memory, b.offset); });
+    std::vector<Span> out;
+    for (const Span& s : spans) {
+        Span* last = out.empty() ? nullptr : &out.back();
+        const bool meets = last && last->memory == s.memory && s.offset <= last->offset + last->bytes + kGap;
+        if (meets) last->bytes = std::max(last->bytes, s.offset + s.bytes - last->offset);
+        else out.push_back(s);
+    }
+    return out;
+}
+
 
 class HtpPlan final : public Plan {
   public:
@@ -60,8 +86,17 @@ class HtpPlan final : public Plan {
         *word = 0;
         for (Stretch& s : stretches_) {
             htp_answer answer = {};
+            const uint32_t writes = s.host_writes();
+            std::vector<Span> with_caches;
+            if (writes != s.writes_seen) {
+                with_caches = s.caches;
+                with_caches.insert(with_caches.end(), s.spans.begin(), s.spans.end());
+                with_caches = joined(std::move(with_caches));
+            }
             const Status status = dsp_.sessions.at(s.session).run(s.program, records_->address(), records_->address(sizeof(StepState)),
-                                                                  {&queue_.cancel, word, &s.spans}, answer, reason);
+                                                                  {&queue_.cancel, word, with_caches.empty() ? &s.spans : &with_caches}, answer,
+                                                                  reason);
+            if (status == Status::ok) s.writes_seen = writes;
             if (status != Status::ok) return name_device(status, reason);
             if (answer.status == HTP_CANCELLED) return is_cancelled_ = true, Status::ok;
             if (answer.status != HTP_OK) return refused(s, answer, reason);
@@ -342,14 +377,19 @@ class Compiler {
         if (!p.block) fail(Status::internal, "an operand of op %s has no memory", info.name);
         t.buffer = uint16_t(p.block->index), t.offset = uint32_t(p.offset);
         uses_.push_back(p.block);
+        if (is_kv) caches_.push_back({p.block->memory.get(), t.offset, cache_bytes(info.kv.spec)}), cache_blocks_.push_back(p.block);
         if (info.kind == ValueInfo::Kind::external) spans_.push_back({p.block->memory.get(), t.offset, t.stride * t.rows});
+    }
+
+    static uint32_t cache_bytes(const KvSpec& s) {
+        return uint32_t(htp_kv_bytes(s.type == KvType::q8_0 ? HTP_Q8_0 : HTP_F16, uint32_t(s.head_dim), uint32_t(s.capacity), uint32_t(s.n_kv_heads)));
     }
 
     // The record's addresses, and the blocks its session must see.
     void address(size_t i) {
         const Node& n = node(i);
         htp_op& op = ops_[i];
-        uses_.clear(), spans_.clear();
+        uses_.clear(), spans_.clear(), caches_.clear(), cache_blocks_.clear();
         for (int k = 0; k < HTP_IN; k++)
             if (n.op != Op::rope_table) give_place(op.in[k], n.in[k]);
         for (int k = 0; k < HTP_OUT; k++) give_place(op.out[k], n.out[k]);
@@ -371,21 +411,10 @@ class Compiler {
         for (const Block* b : uses_)
             if (const Status s = session.use(*b, reason); s != Status::ok) fail(s, "device %s: %s", dsp_.device, reason.text);
         stretch.spans.insert(stretch.spans.end(), spans_.begin(), spans_.end());
-    }
-
-    // Neighbours become one: a packet takes few.
-    static std::vector<Span> joined(std::vector<Span> spans) {
-        constexpr uint32_t kGap = 4096;
-        std::sort(spans.begin(), spans.end(),
-                  [](const Span& a, const Span& b) { return std::pair(a.memory, a.offset) < std::pair(b.memory, b.offset); });
-        std::vector<Span> out;
-        for (const Span& s : spans) {
-            Span* last = out.empty() ? nullptr : &out.back();
-            const bool meets = last && last->memory == s.memory && s.offset <= last->offset + last->bytes + kGap;
-            if (meets) last->bytes = std::max(last->bytes, s.offset + s.bytes - last->offset);
-            else out.push_back(s);
-        }
-        return out;
+        stretch.caches.insert(stretch.caches.end(), caches_.begin(), caches_.end());
+        for (const Block* b : cache_blocks_)
+            if (std::find(stretch.cache_blocks.begin(), stretch.cache_blocks.end(), b) == stretch.cache_blocks.end())
+                stretch.cache_blocks.push_back(b);
     }
 
     void write() {
@@ -399,7 +428,7 @@ class Compiler {
             memcpy(to + sizeof head, &ops_[s.first], (s.end - s.first) * sizeof(htp_op));
             s.program.at = plan_->records_->address(s.at);
             s.spans.push_back({plan_->records_->block().memory.get(), uint32_t(plan_->records_->offset()), uint32_t(kStateBytes)});
-            s.spans = joined(std::move(s.spans));
+            s.spans = joined(std::move(s.spans)), s.caches = joined(std::move(s.caches));
             htp_answer answer = {};
             Reason reason;
             if (const Status status = dsp_.sessions.at(s.session).add(s.program, answer, reason); status != Status::ok)
@@ -423,7 +452,8 @@ class Compiler {
     std::vector<MemoryRequest> requests_;                   // values first, then scratch of ops
     std::vector<size_t> scratch_of_;
     std::vector<const Block*> uses_;                        // of the node at hand
-    std::vector<Span> spans_;
+    std::vector<Span> spans_, caches_;
+    std::vector<const Block*> cache_blocks_;
 };
 
 }  // namespace
