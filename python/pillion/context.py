@@ -78,8 +78,9 @@ class Context(Handle):
     flash_attn: "auto": tiled attention wherever the device has a kernel for the shape, else its plain one (`placement` says so);
     "on" (True): a shape without a tiled kernel is an error; "off" (False): the plain kernel. The CPU's one kernel tiles all.
     swa_full: sliding layers keep every position, so that any rewind is a counter.
-    n_snapshots: copies of the sliding layers' window that may be kept (0 to 256; None: as many as 128 MB hold, 1 to 4), so
-    that going back to a prompt after a long answer is a copy, not a run. `describe()["snapshot_bytes"]` is their size.
+    n_snapshots: copies of the sliding layers' window that may be kept (0 to 256; None: as many as 128 MB
+    hold, 1 to 4), so that going back to a prompt after a long answer is a copy, not a run.
+    `describe()["snapshot_bytes"]` is their size.
     collect_activations: sums up what goes into each weight, for `activations()`.
     """
 
@@ -136,8 +137,9 @@ class Context(Handle):
     def set_tokens(self, tokens: Tokens) -> int:
         """Makes the context hold exactly these tokens, with logits for the last one.
 
-        Keeps the longest usable common prefix, runs the rest (at least one token), and returns how many were kept. Usable:
-        the sliding layers, or one of the snapshots, hold the window before its end; prompts leave a snapshot behind.
+        Keeps the longest usable common prefix, runs the rest (at least one token), and returns how many
+        were kept. Usable: the sliding layers, or one of the snapshots, hold the window before its end;
+        prompts leave a snapshot behind.
         """
         array, n = token_array(tokens)
         reused = ffi.new("size_t*")
@@ -148,8 +150,8 @@ class Context(Handle):
     def rewind(self, length: int) -> None:
         """Drops all positions from `length` on. The outputs of the last run become invalid.
 
-        Where neither the sliding layers nor a snapshot hold the window before `length`, the tokens since the nearest one run
-        again.
+        Where neither the sliding layers nor a snapshot hold the window before `length`, the tokens since
+        the nearest one run again.
         """
         if length < 0:
             raise UsageError(f"length is {length}; it must not be negative")
@@ -328,7 +330,8 @@ def sizes_config(
     config.swa_full = swa_full
     if n_snapshots is not None:  # in the library 0 is the default
         if not 0 <= n_snapshots <= SNAPSHOTS_MAX:
-            raise UsageError(f"n_snapshots is {n_snapshots}; it must be 0 (none) to {SNAPSHOTS_MAX}, or None for the default")
+            allowed = f"0 (none) to {SNAPSHOTS_MAX}, or None for the default"
+            raise UsageError(f"n_snapshots is {n_snapshots}; it must be {allowed}")
         config.n_snapshots = n_snapshots or -1
     return config
 
