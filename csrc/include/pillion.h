@@ -166,8 +166,9 @@ typedef struct {
                                    * AUTO: tiled where it can. The CPU's one kernel tiles every shape: all three are the same there */
     int32_t swa_full;             /* 1: sliding layers keep every position, so that any rewind is a counter */
     int32_t collect_activations;  /* 1: sums up what goes into each weight, see pillion_context_activation */
-    int32_t n_snapshots;          /* copies of the sliding caches that may be kept in the host's memory, so that going back to a prompt
-                                   * after a long answer is a copy, not a run. 0: as many as 128 MB hold, 1 to 4; -1: none; at most 256 */
+    int32_t n_snapshots;          /* copies of the sliding caches that may be kept in the host's memory,
+                                   * so that going back to a prompt after a long answer is a copy, not
+                                   * a run. 0: as many as 128 MB hold, 1 to 4; -1: none; at most 256 */
 } pillion_context_config;
 
 void pillion_context_config_init(pillion_context_config* config, size_t size);
@@ -180,12 +181,13 @@ void pillion_context_free(pillion_context* context);
  * go back that far, the chunks already run stay (pillion_context_length tells). */
 pillion_status pillion_context_eval(pillion_context* context, const int32_t* tokens, size_t n, size_t n_outputs);
 /* Makes the context hold exactly these tokens, with logits for the last one: keeps the longest usable common prefix and runs the
- * rest (at least one token). n_reused: how many were kept. Usable: the sliding caches, or one of the snapshots, hold the window
- * before its end. Snapshots are kept of where prompts ended (also those of an eval of more than 16 tokens with outputs), and of where
- * texts parted before. */
+ * rest (at least one token). n_reused: how many were kept. Usable: the sliding caches, or one of the
+ * snapshots, hold the window before its end. Snapshots are kept of where prompts ended (also those of an
+ * eval of more than 16 tokens with outputs), and of where texts parted before. */
 pillion_status pillion_context_set_tokens(pillion_context* context, const int32_t* tokens, size_t n, size_t* n_reused);
-/* Drops all positions >= length. A counter where the sliding caches still hold the window before `length`; otherwise the tokens
- * after the nearest snapshot at or before `length`, or all of them, are run again. Outputs of the last eval become invalid. */
+/* Drops all positions >= length. A counter where the sliding caches still hold the window before `length`;
+ * otherwise the tokens after the nearest snapshot at or before `length`, or all of them, are run again.
+ * Outputs of the last eval become invalid. */
 pillion_status pillion_context_rewind(pillion_context* context, size_t length);
 pillion_status pillion_context_length(const pillion_context* context, size_t* length, size_t* n_ctx);
 pillion_status pillion_context_tokens(const pillion_context* context, int32_t* tokens, size_t capacity, size_t* needed);
@@ -347,8 +349,8 @@ typedef struct {
 pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats, size_t size);
 pillion_status pillion_pair_reset_stats(pillion_pair* pair);
 
-/* JSON: {"kind", "head", "backend", "n_read": tokens of the text that a drafter with a cache of its own ran to follow it, "plan": where
- * each op of one draft step runs}; backend and plan are null without a model. */
+/* JSON: {"kind", "head", "backend", "n_read": tokens of the text that a drafter with a cache of its own ran
+ * to follow it, "plan": where each op of one draft step runs}; backend and plan are null without a model. */
 pillion_status pillion_pair_json(const pillion_pair* pair, char* out, size_t capacity, size_t* needed);
 
 /* What the drafter says after `last`, which would stand at the context's length: up to n tokens, nothing is verified. For tests and

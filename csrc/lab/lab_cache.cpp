@@ -76,8 +76,8 @@ struct RuntimeCache {
             p.sliding = sliding, p.owns_kv = owns, p.n_kv_heads = 1, p.head_dim = 2;
             hp.layers.push_back(p);
         }
-        cache = std::make_unique<KvCache>(hp, *device->backend, KvType::f16, n_ctx, rows_per_run, swa_full,
-                                          n_snapshots);
+        cache = std::make_unique<KvCache>(hp, *device->backend, KvType::f16, n_ctx, rows_per_run,
+                                          swa_full, n_snapshots);
     }
     const KvStore& store(int layer) const {
         if (layer < 0 || layer >= n_layers) fail(Status::invalid_argument, "layer %d of %d", layer, n_layers);
@@ -89,14 +89,18 @@ struct RuntimeCache {
     }
     py::bytes bytes_at(int layer) const {
         const KvStore& s = store(layer);
-        const std::vector<uint8_t> bytes = device->read(*s.buffer, s.offset, device->backend->kv_bytes(s.spec));
+        const size_t n = device->backend->kv_bytes(s.spec);
+        const std::vector<uint8_t> bytes = device->read(*s.buffer, s.offset, n);
         return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     }
     void set_bytes(int layer, const std::string& bytes) {
         const KvStore& s = store(layer);
-        if (bytes.size() != device->backend->kv_bytes(s.spec)) fail(Status::invalid_argument, "%zu bytes for a store", bytes.size());
+        Backend& b = *device->backend;
+        if (bytes.size() != b.kv_bytes(s.spec))
+            fail(Status::invalid_argument, "%zu bytes for a store", bytes.size());
         Reason reason;
-        if (device->backend->write(bytes.data(), bytes.size(), *s.buffer, s.offset, reason) != Status::ok) fail(Status::internal, "%s", reason.text);
+        if (b.write(bytes.data(), bytes.size(), *s.buffer, s.offset, reason) != Status::ok)
+            fail(Status::internal, "%s", reason.text);
     }
 };
 
@@ -110,9 +114,10 @@ void read_cache(const Device& device, const KvStore& store, float* k, float* v) 
 
 void bind_cache(py::module_& m) {
     py::class_<RuntimeCache>(m, "KvCache")
-        .def(py::init<std::shared_ptr<Device>, const std::vector<std::pair<bool, bool>>&, int, int, int, bool, int>(), py::arg("device"),
-             py::arg("layers"), py::arg("window"), py::arg("n_ctx"), py::arg("rows_per_run"), py::arg("swa_full") = false,
-             py::arg("n_snapshots") = 0)
+        .def(py::init<std::shared_ptr<Device>, const std::vector<std::pair<bool, bool>>&, int, int, int,
+                      bool, int>(),
+             py::arg("device"), py::arg("layers"), py::arg("window"), py::arg("n_ctx"),
+             py::arg("rows_per_run"), py::arg("swa_full") = false, py::arg("n_snapshots") = 0)
         .def_property_readonly("length", [](const RuntimeCache& c) { return c.cache->length(); })
         .def_property_readonly("bytes", [](const RuntimeCache& c) { return c.cache->bytes(); })
         .def("capacity", [](const RuntimeCache& c, int layer) { return c.store(layer).spec.capacity; }, py::arg("layer"))
@@ -124,11 +129,11 @@ void bind_cache(py::module_& m) {
         .def("can_rewind", [](const RuntimeCache& c, int length) { return c.cache->can_rewind(length); }, py::arg("length"))
         .def("rewind", [](RuntimeCache& c, int length) { c.cache->rewind(length); }, py::arg("length"))
         .def("expect", [](RuntimeCache& c, int end) { c.cache->expect(end); }, py::arg("end"))
-        .def("expect_at", [](RuntimeCache& c, int length) { c.cache->expect_at(length); }, py::arg("length"))
-        .def("nearest", [](const RuntimeCache& c, int length) { return c.cache->nearest(length); }, py::arg("length"))
-        .def("go_back", [](RuntimeCache& c, int length) { c.cache->go_back(length); }, py::arg("length"))
-        .def_property_readonly("n_snapshots", [](const RuntimeCache& c) { return c.cache->snapshots().count(); })
-        .def_property_readonly("snapshot_bytes", [](const RuntimeCache& c) { return c.cache->snapshots().bytes(); })
+        .def("expect_at", [](RuntimeCache& c, int n) { c.cache->expect_at(n); }, py::arg("length"))
+        .def("nearest", [](RuntimeCache& c, int n) { return c.cache->nearest(n); }, py::arg("length"))
+        .def("go_back", [](RuntimeCache& c, int n) { c.cache->go_back(n); }, py::arg("length"))
+        .def_property_readonly("n_snapshots",
+                               [](const RuntimeCache& c) { return c.cache->snapshots().count(); })
         .def("bytes_at", &RuntimeCache::bytes_at, py::arg("layer"), "A layer's store as bytes.")
         .def("set_bytes", &RuntimeCache::set_bytes, py::arg("layer"), py::arg("bytes"))
         .def("clear", [](RuntimeCache& c) { c.cache->clear(); });

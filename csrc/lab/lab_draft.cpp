@@ -8,19 +8,24 @@ void bind_draft(py::module_& m) {
     py::class_<DraftLength>(m, "DraftLength")
         .def(py::init<>())
         .def("pick", [](DraftLength& d) { return d.pick(); })
-        .def("pick_reading",
-             [](DraftLength& d, int all, int behind, double share) {
-                 const DraftLength::Choice c = d.pick({all, behind, share});
-                 return std::pair<int, int>(c.n, c.window);
-             },
-             py::arg("all"), py::arg("behind"), py::arg("share"), "(drafts, window to read) of a drafter that reads.")
+        .def(
+            "pick_reading",
+            [](DraftLength& d, int all, int behind, double share) {
+                const DraftLength::Choice c = d.pick({all, behind, share});
+                return std::pair<int, int>(c.n, c.window);
+            },
+            py::arg("all"), py::arg("behind"), py::arg("share"),
+            "(drafts, window to read) of a drafter that reads.")
         .def("begin_text", &DraftLength::begin_text)
-        .def("update",
-             [](DraftLength& d, int drafted, int accepted, double draft_ms, double verify_ms, int read, double read_ms) {
-                 d.update(drafted, accepted, draft_ms, verify_ms, {read, read_ms});
-             },
-             py::arg("drafted"), py::arg("accepted"), py::arg("draft_ms"), py::arg("verify_ms"), py::arg("read") = 0,
-             py::arg("read_ms") = 0.0, "draft_ms holds read_ms, the time that reading took.")
+        .def(
+            "update",
+            [](DraftLength& d, int drafted, int accepted, double draft_ms, double verify_ms,
+               int read, double read_ms) {
+                d.update(drafted, accepted, draft_ms, verify_ms, {read, read_ms});
+            },
+            py::arg("drafted"), py::arg("accepted"), py::arg("draft_ms"), py::arg("verify_ms"),
+            py::arg("read") = 0, py::arg("read_ms") = 0.0,
+            "draft_ms holds read_ms, the time that reading took.")
         .def("acceptance", &DraftLength::acceptance, py::arg("position"))
         .def("tokens_per_ms", &DraftLength::tokens_per_ms, py::arg("k"))
         .def_property_readonly("parked", &DraftLength::parked);

@@ -20,7 +20,8 @@ struct Options {
     double temperature = NAN, top_k = NAN, top_p = NAN, min_p = NAN, repeat_penalty = NAN;    // NAN: what the file recommends
     double p_min = 0;
     int64_t seed = -1;
-    bool has_prompt = false, has_file = false, dense_head = false, no_mmap = false, strict = false, swa_full = false, help = false, version = false;
+    bool has_prompt = false, has_file = false, dense_head = false, no_mmap = false, strict = false, help = false, version = false;
+    bool swa_full = false;
 };
 
 // Throws UsageError with one sentence that names the option and the value.

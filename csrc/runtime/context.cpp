@@ -10,10 +10,12 @@ namespace {
 
 constexpr int kDefaultContext = 4096, kDefaultBatch = 512, kDefaultOutputs = 16;
 constexpr int kContextMax = 1 << 24;
-// Rings have room for so many rows beside the window, however short runs are: a text that leaves the prompt a few tokens before its end
-// (a chat template's beginning of an answer) still finds the window there.
+// Rings have room for so many rows beside the window, however short runs are: a text that leaves
+// the prompt a few tokens before its end (a chat template's beginning of an answer) still finds the
+// window there.
 constexpr int kRewindRows = 128;
-constexpr size_t kPromptRows = 16;    // a run of more with outputs is one: verifications and single tokens are shorter
+// A run of more with outputs is a prompt: verifications and single tokens are shorter.
+constexpr size_t kPromptRows = 16;
 
 int pick_n_ctx(const Model& model, int asked) {
     if (asked < 0 || asked > kContextMax) fail(Status::invalid_argument, "n_ctx %d, allowed are 1 to %d", asked, kContextMax);
@@ -27,7 +29,8 @@ int pick_within(const char* name, int asked, int fallback, int limit) {
 
 int check_snapshots(int asked) {
     if (asked < -1 || asked > KvSnapshots::kMost)
-        fail(Status::invalid_argument, "n_snapshots %d, allowed are -1 (none) to %d", asked, KvSnapshots::kMost);
+        fail(Status::invalid_argument, "n_snapshots %d, allowed are -1 (none) to %d", asked,
+             KvSnapshots::kMost);
     return asked;
 }
 
@@ -67,7 +70,8 @@ Context::Context(std::shared_ptr<Model> model, const ContextOptions& o)
       flash_(o.flash),
       swa_full_(o.swa_full),
       n_snapshots_(check_snapshots(o.n_snapshots)),
-      kv_(model_->hparams(), model_->placement(), o.kv_type, n_ctx_, std::max(n_batch_, kRewindRows), o.swa_full, n_snapshots_),
+      kv_(model_->hparams(), model_->placement(), o.kv_type, n_ctx_,
+          std::max(n_batch_, kRewindRows), o.swa_full, n_snapshots_),
       places_(make_places()),
       token_buffer_(allocate(*model_->placement().front, BufferKind::state, size_t(std::max(n_batch_, kTokenRowsMin)) * 4, "token buffer")),
       outputs_(make_outputs(n_outputs_max_)),
@@ -198,8 +202,8 @@ void Context::drop_to(int length) {
     prompt_end_ = std::min(prompt_end_, length);
 }
 
-// As near to an earlier length, from below, as no run is needed for. From there the caller runs on, and the length wanted now is
-// remembered: texts that parted there once may do so again.
+// As near to an earlier length, from below, as no run is needed for. From there the caller runs on,
+// and the length wanted now is remembered: texts that parted there once may do so again.
 int Context::go_back(int length) {
     const int nearest = kv_.nearest(length);
     tokens_.resize(size_t(nearest));
@@ -280,7 +284,8 @@ void Context::rewind(size_t length) {
     if (length > tokens_.size())
         fail(Status::invalid_argument, "rewind to %zu, the context holds only %zu tokens", length, tokens_.size());
     invalidate_outputs();
-    const std::vector<int32_t> dropped(tokens_.begin() + kv_.nearest(int(length)), tokens_.begin() + long(length));
+    const std::vector<int32_t> dropped(tokens_.begin() + kv_.nearest(int(length)),
+                                       tokens_.begin() + long(length));
     go_back(int(length));
     if (!dropped.empty()) eval(dropped.data(), dropped.size(), 0);
 }
@@ -391,12 +396,15 @@ ContextMemory Context::memory() const {
 }
 
 std::string Context::to_json() {
-    std::string out = "{\"n_ctx\": " + std::to_string(n_ctx_) + ", \"n_batch\": " + std::to_string(n_batch_) +
-                      ", \"n_threads\": " + std::to_string(queue().n_threads()) + ", \"length\": " + std::to_string(length()) +
-                      ", \"kv_bytes\": " + std::to_string(kv_.bytes() + kv_.snapshots().bytes()) +
-                      ", \"n_snapshots\": " + std::to_string(kv_.snapshots().count()) +
-                      ", \"snapshot_bytes\": " + std::to_string(kv_.snapshots().bytes()) + ", \"output_bytes\": " + std::to_string(memory().outputs) +
-                      ", \"scratch_bytes\": " + std::to_string(plans_.scratch_bytes()) + ", \"kv\": [";
+    std::string out =
+        "{\"n_ctx\": " + std::to_string(n_ctx_) + ", \"n_batch\": " + std::to_string(n_batch_) +
+        ", \"n_threads\": " + std::to_string(queue().n_threads()) +
+        ", \"length\": " + std::to_string(length()) +
+        ", \"kv_bytes\": " + std::to_string(kv_.bytes() + kv_.snapshots().bytes()) +
+        ", \"n_snapshots\": " + std::to_string(kv_.snapshots().count()) +
+        ", \"snapshot_bytes\": " + std::to_string(kv_.snapshots().bytes()) +
+        ", \"output_bytes\": " + std::to_string(memory().outputs) +
+        ", \"scratch_bytes\": " + std::to_string(plans_.scratch_bytes()) + ", \"kv\": [";
     const std::vector<LayerParams>& layers = model_->hparams().layers;
     bool first = true;
     for (size_t l = 0; l < layers.size(); l++) {

@@ -46,7 +46,8 @@ class Context {
     Flash flash() const { return flash_; }
     bool swa_full() const { return swa_full_; }
     int n_snapshots() const { return n_snapshots_; }
-    // Where the last prompt ended that the sequence still begins with: the next text will leave it about there.
+    // Where the last prompt ended that the sequence still begins with: the next text will leave it
+    // about there.
     int prompt_end() const { return prompt_end_; }
     int length() const { return kv_.length(); }
     const std::vector<int32_t>& tokens() const { return tokens_; }
@@ -71,7 +72,8 @@ class Context {
     void eval_chained(int32_t first, int rows, std::vector<int32_t>& tokens);
     static constexpr int kTokenRowsMin = 16;
     Tensor token_rows(int first, int rows) const;    // of the buffer that runs take their tokens from; at least kTokenRowsMin of them
-    // Holds exactly these tokens afterwards, with one output. Returns how many were kept. The first `prompt` of them (0: all) are one.
+    // Holds exactly these tokens afterwards, with one output. Returns how many were kept. The first
+    // `prompt` of them (0: all) are one.
     size_t set_tokens(const int32_t* tokens, size_t n, size_t prompt = 0);
     void rewind(size_t length);
     // Drops rows of the last eval, as a rejected draft; its outputs stay readable. Always a counter.

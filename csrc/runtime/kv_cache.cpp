@@ -12,9 +12,13 @@ int round_up(int64_t n) { return int((n + kKvCapacityUnit - 1) / kKvCapacityUnit
 
 }  // namespace
 
-KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx, int rows_per_run, bool swa_full,
-                 int n_snapshots)
-    : placement_(placement), stores_(hp.layers.size()), sliding_(hp.layers.size()), rings_(hp.layers.size()), snapshots_(n_snapshots),
+KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx,
+                 int rows_per_run, bool swa_full, int n_snapshots)
+    : placement_(placement),
+      stores_(hp.layers.size()),
+      sliding_(hp.layers.size()),
+      rings_(hp.layers.size()),
+      snapshots_(n_snapshots),
       window_(hp.window) {
     for (size_t l = 0; l < hp.layers.size(); l++) {
         const LayerParams& p = hp.layers[l];
@@ -46,7 +50,9 @@ KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int
 void KvCache::list_rings() {
     std::vector<KvSnapshots::Ring> rings;
     const auto add = [&](const std::vector<KvStore>& stores, size_t l, Backend* backend) {
-        if (!stores.empty() && stores[l].buffer) rings.push_back({backend, stores[l].buffer, stores[l].offset, backend->kv_bytes(stores[l].spec)});
+        if (!stores.empty() && stores[l].buffer)
+            rings.push_back(
+                {backend, stores[l].buffer, stores[l].offset, backend->kv_bytes(stores[l].spec)});
     };
     for (size_t l = 0; l < stores_.size(); l++) {
         if (!rings_[l]) continue;
@@ -146,7 +152,9 @@ void KvCache::rewind(int length) {
     snapshots_.clip(length);
 }
 
-int KvCache::nearest(int length) const { return can_rewind(length) ? length : std::max(0, snapshots_.nearest(length)); }
+int KvCache::nearest(int length) const {
+    return can_rewind(length) ? length : std::max(0, snapshots_.nearest(length));
+}
 
 void KvCache::go_back(int length) {
     if (length == 0) return clear();

@@ -26,7 +26,8 @@ struct KvView {
 class KvCache {
   public:
     // n_snapshots: as in KvSnapshots.
-    KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx, int rows_per_run, bool swa_full, int n_snapshots);
+    KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx, int rows_per_run,
+            bool swa_full, int n_snapshots);
 
     const KvStore* stores() const { return stores_.data(); }    // by layer; those of owning layers are set
     const KvStore* twins() const { return twins_.empty() ? nullptr : twins_.data(); }
@@ -47,19 +48,24 @@ class KvCache {
     bool is_sliding(int layer) const { return sliding_[size_t(layer)]; }
 
     int length() const { return length_; }
-    // Rows [length, length + rows) are about to be written, and were written. begin_write may copy rings first; it throws what a device
-    // says to that, and nothing has changed then.
+    // Rows [length, length + rows) are about to be written, and were written. begin_write may copy
+    // rings first; it throws what a device says to that, and nothing has changed then.
     void begin_write(int rows);
     void end_write(int rows) { length_ += rows; }
     // True when the rows that position `length` would look at are all still there.
-    bool can_rewind(int length) const { return length == 0 || (length <= length_ && length >= low(high_)); }
+    bool can_rewind(int length) const {
+        return length == 0 || (length <= length_ && length >= low(high_));
+    }
     void rewind(int length);    // can_rewind(length) must hold
-    // The text comes back to `end` or somewhat before it: both are to stay reachable. They may lie ahead.
-    void expect(int end) { snapshots_.want(std::max({0, end - slack() / 2, end > length_ ? 0 : low(high_)}), end); }
+    // The text comes back to `end` or somewhat before it: both are to stay reachable. They may lie
+    // ahead.
+    void expect(int end) {
+        snapshots_.want(std::max({0, end - slack() / 2, end > length_ ? 0 : low(high_)}), end);
+    }
     // Exactly here.
     void expect_at(int length) { snapshots_.want(length, length); }
-    // The furthest length, at most `length`, that can be had without a run; go_back goes there. Throws what a device says; the cache
-    // is empty then.
+    // The furthest length, at most `length`, that can be had without a run; go_back goes there.
+    // Throws what a device says; the cache is empty then.
     int nearest(int length) const;
     void go_back(int length);
     void clear();
@@ -68,9 +74,13 @@ class KvCache {
     KvView view_of(const KvStore& store, int layer) const { return {store, layer, sliding_[size_t(layer)]}; }
     void allocate(std::vector<KvStore>& stores, Backend& backend, const char* what);
     void list_rings();
-    // The least length whose window the rings hold when `high` is one past the highest position written.
-    int low(int high) const { return ring_capacity_ == 0 || high <= ring_capacity_ ? 0 : high - slack(); }
-    int slack() const { return ring_capacity_ - (window_ - 1); }    // lengths that the rings serve, behind the newest
+    // The least length whose window the rings hold when `high` is one past the highest position
+    // written.
+    int low(int high) const {
+        return ring_capacity_ == 0 || high <= ring_capacity_ ? 0 : high - slack();
+    }
+    // Lengths that the rings serve, behind the newest.
+    int slack() const { return ring_capacity_ - (window_ - 1); }
 
     Placement placement_;
     Backend* mirror_backend_ = nullptr;

@@ -13,7 +13,8 @@ void KvSnapshots::set_rings(std::vector<Ring> rings) {
     for (const Ring& r : rings_) ring_bytes_ += r.bytes;
     copies_.clear(), wants_.clear();
     count_ = std::max(0, wanted_);
-    if (wanted_ == 0 && ring_bytes_ > 0) count_ = std::clamp(int(kDefaultBytes / ring_bytes_), 1, kDefaultMost);
+    if (wanted_ == 0 && ring_bytes_ > 0)
+        count_ = std::clamp(int(kDefaultBytes / ring_bytes_), 1, kDefaultMost);
     if (ring_bytes_ == 0) count_ = 0;
 }
 
@@ -25,7 +26,9 @@ void KvSnapshots::clear() {
 void KvSnapshots::clip(int length) {
     for (Copy& c : copies_) c.lengths.to = std::min(c.lengths.to, length);
     for (Range& w : wants_) w.to = std::min(w.to, length);
-    wants_.erase(std::remove_if(wants_.begin(), wants_.end(), [](const Range& w) { return w.empty(); }), wants_.end());
+    wants_.erase(
+        std::remove_if(wants_.begin(), wants_.end(), [](const Range& w) { return w.empty(); }),
+        wants_.end());
 }
 
 void KvSnapshots::want(int from, int to) {
@@ -40,10 +43,13 @@ void KvSnapshots::want(int from, int to) {
 
 void KvSnapshots::before_write(int low, int low_after, int length, int high) {
     if (wants_.empty() || low_after == low) return;
-    const auto lost = std::partition(wants_.begin(), wants_.end(), [&](const Range& w) { return w.from >= low_after || w.from > length; });
+    const auto lost = std::partition(wants_.begin(), wants_.end(), [&](const Range& w) {
+        return w.from >= low_after || w.from > length;
+    });
     const bool save_now = std::any_of(lost, wants_.end(), [&](const Range& w) {
         const Range rest = {std::max(w.from, low), std::min(w.to, length)};
-        return !rest.empty() && std::none_of(copies_.begin(), copies_.end(), [&](const Copy& c) { return c.lengths.holds(rest); });
+        return !rest.empty() && std::none_of(copies_.begin(), copies_.end(),
+                                             [&](const Copy& c) { return c.lengths.holds(rest); });
     });
     wants_.erase(lost, wants_.end());
     if (save_now) save({low, length}, high);
@@ -54,7 +60,8 @@ KvSnapshots::Copy* KvSnapshots::place_for(const Range& lengths) {
     for (Copy& c : copies_)
         if (c.lengths.empty() || lengths.holds(c.lengths)) return &c;
     if (copies_.size() < size_t(count_)) return &copies_.emplace_back();
-    return &*std::min_element(copies_.begin(), copies_.end(), [](const Copy& a, const Copy& b) { return a.used < b.used; });
+    return &*std::min_element(copies_.begin(), copies_.end(),
+                              [](const Copy& a, const Copy& b) { return a.used < b.used; });
 }
 
 void KvSnapshots::save(const Range& lengths, int high) {
@@ -62,12 +69,15 @@ void KvSnapshots::save(const Range& lengths, int high) {
     c.lengths = {0, -1};
     if (!c.bytes) c.bytes.reset(new (std::nothrow) uint8_t[ring_bytes_]);
     if (!c.bytes)
-        return log(LogLevel::warning, "no memory for a copy of the sliding caches (%zu bytes): a way back to %d tokens runs them again",
+        return log(LogLevel::warning,
+                   "no memory for a copy of the sliding caches (%zu bytes): a way back to %d "
+                   "tokens runs them again",
                    ring_bytes_, lengths.to);
     uint8_t* at = c.bytes.get();
     for (const Ring& r : rings_) {
         Reason reason;
-        if (const Status s = r.backend->read(*r.buffer, r.offset, r.bytes, at, reason); s != Status::ok)
+        if (const Status s = r.backend->read(*r.buffer, r.offset, r.bytes, at, reason);
+            s != Status::ok)
             fail(s, "copy of the sliding caches: %s", reason.text);
         at += r.bytes;
     }
@@ -93,7 +103,8 @@ int KvSnapshots::restore(int length) {
     const uint8_t* at = c.bytes.get();
     for (const Ring& r : rings_) {
         Reason reason;
-        if (const Status s = r.backend->write(at, r.bytes, *r.buffer, r.offset, reason); s != Status::ok)
+        if (const Status s = r.backend->write(at, r.bytes, *r.buffer, r.offset, reason);
+            s != Status::ok)
             fail(s, "sliding caches from their copy: %s", reason.text);
         at += r.bytes;
     }

@@ -1,10 +1,12 @@
-// Copies of the sliding layers' rings, so that a way back to where the ring has moved on is a copy and not a run. Full layers keep
-// all their rows and need none.
+// Copies of the sliding layers' rings, so that a way back to where the ring has moved on is a copy
+// and not a run. Full layers keep all their rows and need none.
 //
-// A copy is taken as late as can be: a range of lengths is wanted (around a prompt's end, where the next turn of a chat comes back
-// to), and the run that would make the first of them unreachable copies the ring before it writes. Short answers cost nothing.
+// A copy is taken as late as can be: a range of lengths is wanted (around a prompt's end, where the
+// next turn of a chat comes back to), and the run that would make the first of them unreachable
+// copies the ring before it writes. Short answers cost nothing.
 //
-// Whoever shortens the text says so (clip): what follows the cut belongs to other tokens, in a copy as in the ring.
+// Whoever shortens the text says so (clip): what follows the cut belongs to other tokens, in a copy
+// as in the ring.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -31,18 +33,21 @@ class KvSnapshots {
     void set_rings(std::vector<Ring> rings);    // forgets all
 
     int count() const { return count_; }        // that there may be
-    size_t bytes() const { return size_t(count_) * ring_bytes_; }    // of so many; a copy takes its memory when it is first made
+    // Of so many; a copy takes its memory when it is first made.
+    size_t bytes() const { return size_t(count_) * ring_bytes_; }
 
     // Lengths [from, to] shall stay reachable; they may lie ahead.
     void want(int from, int to);
-    // A run is about to write. `low`: the least length the rings serve now, low_after: after it; length and high: of the cache.
+    // A run is about to write. `low`: the least length the rings serve now, low_after: after it;
+    // length and high: of the cache.
     void before_write(int low, int low_after, int length, int high);
     // Positions from `length` on are dropped.
     void clip(int length);
     void clear();
     // The furthest length, at most `length`, that a copy serves; -1: none does.
     int nearest(int length) const;
-    // Puts the ring of nearest(length) back. Returns the `high` it was copied at. Throws what the device says.
+    // Puts the ring of nearest(length) back. Returns the `high` it was copied at. Throws what the
+    // device says.
     int restore(int length);
 
   private:

@@ -71,7 +71,8 @@ class Fitter {
                 copies = context->memory().snapshots;
                 if (pair) copies += pair->drafter().memory().snapshots;
             }
-            fit_.weights = use.of(BufferKind::weights), fit_.kv = use.of(BufferKind::kv) + copies, fit_.scratch = use.of(BufferKind::scratch);
+            fit_.weights = use.of(BufferKind::weights), fit_.kv = use.of(BufferKind::kv) + copies,
+            fit_.scratch = use.of(BufferKind::scratch);
         }
         fit_.n_device_layers = n_device_layers;
     }

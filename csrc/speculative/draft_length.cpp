@@ -15,16 +15,25 @@ constexpr int kWarmUp = 3;             // of the first few the fastest counts: c
 constexpr double kHiccup = 2;          // a slower outlier counts as this many times the average
 
 // Of drafters that read. Guesses hold until the first measurement.
-constexpr int kCaughtUp = DraftLength::kMax + 1;    // so few unread tokens are those of the last round
-constexpr double kReadGuess = 0.2;     // of a draft step, for a token among many
-constexpr int kWindow = 32, kFirstWindow = 10;    // tokens from the end of the text; the first to learn what reading costs
-constexpr double kRowGuess = 0.3;      // of a plain token, for each further row of a run
-constexpr int kTrialLeast = 3, kTrialMost = 8;    // rounds of a trial
-constexpr double kTrialMemory = 4;     // tries that a new trial still believes of what was before
-constexpr double kTrialMargin = 0.05;  // plain tokens a round that a trial must gain: more than times are uncertain
-constexpr double kSlow = 0.05, kSlowHiccup = 1.3;    // of a plain token's time, by which all else is judged
-constexpr int kLookRounds = 16;        // in use: between looks at a longer draft
-constexpr int kHorizon = 64;           // tokens by which what reading costs must have come back, at a quarter of the expected gain
+// So few unread tokens are those of the last round.
+constexpr int kCaughtUp = DraftLength::kMax + 1;
+// Of a draft step, for a token among many.
+constexpr double kReadGuess = 0.2;
+// Tokens from the end of the text; the first time, to learn what reading costs.
+constexpr int kWindow = 32, kFirstWindow = 10;
+// Of a plain token, for each further row of a run.
+constexpr double kRowGuess = 0.3;
+// Rounds of a trial, and tries that it still believes of what was before.
+constexpr int kTrialLeast = 3, kTrialMost = 8;
+constexpr double kTrialMemory = 4;
+// Plain tokens a round that a trial must gain: more than times are uncertain.
+constexpr double kTrialMargin = 0.05;
+// A plain token's time, by which all else is judged, moves slowly.
+constexpr double kSlow = 0.05, kSlowHiccup = 1.3;
+// In use: rounds between looks at a longer draft.
+constexpr int kLookRounds = 16;
+// Tokens whose expected gain pays for reading a new text, a quarter of it.
+constexpr int kHorizon = 64;
 
 }  // namespace
 
@@ -84,7 +93,8 @@ int DraftLength::best() const {
 }
 
 const char* DraftLength::why_not() const {
-    return parked_ ? "drafting would not pay off at the measured acceptance" : "a first draft would cost more than is staked on it so far";
+    return parked_ ? "drafting would not pay off at the measured acceptance"
+                   : "a first draft would cost more than is staked on it so far";
 }
 
 int DraftLength::pick() {
@@ -107,13 +117,15 @@ int DraftLength::pick() {
     return 0;
 }
 
-void DraftLength::update(int drafted, int accepted, double draft_ms, double verify_ms, const Reading& reading) {
+void DraftLength::update(int drafted, int accepted, double draft_ms, double verify_ms,
+                         const Reading& reading) {
     if (share_ > 0) account(drafted, accepted, draft_ms, verify_ms, reading);
     if (drafted + 1 <= kMax + 1) verify_[drafted + 1].add(verify_ms, kSmooth, kHiccup);
     if (drafted == 0) return;
     if (reading.tokens > 0) read_per_token_.add(reading.ms / reading.tokens, kSmooth, kHiccup);
     // The first of the drafts comes out of the reading.
-    if (const int steps = drafted - (reading.tokens > 0); steps > 0) draft_per_token_.add((draft_ms - reading.ms) / steps, kSmooth, kHiccup);
+    if (const int steps = drafted - (reading.tokens > 0); steps > 0)
+        draft_per_token_.add((draft_ms - reading.ms) / steps, kSmooth, kHiccup);
     for (int i = 0; i < kMax; i++) hits_[i] *= kForget, tries_[i] *= kForget;
     for (int i = 0; i < drafted && i <= accepted; i++) {
         tries_[i]++;
@@ -133,19 +145,23 @@ double DraftLength::read_cost(int tokens) const {
 // Of a round whose drafts are all wrong, in plain tokens.
 double DraftLength::worst_loss(int k) const {
     const double plain = plain_.ms;
-    const double row = verify_[2].n > 0 ? std::max(kRowGuess, verify_[2].ms / plain - 1) : kRowGuess;
+    const double row =
+        verify_[2].n > 0 ? std::max(kRowGuess, verify_[2].ms / plain - 1) : kRowGuess;
     const double run = verify_[1 + k].n > 0 ? verify_[1 + k].ms / plain : 1 + row * k;
     return std::max(0.0, run - 1) + draft_cost(k) / plain;
 }
 
 // Of the next kHorizon tokens with the best length.
-double DraftLength::expected_gain() const { return kHorizon * std::max(0.0, 1 - tokens_per_ms(0) / tokens_per_ms(best_draft())); }
+double DraftLength::expected_gain() const {
+    return kHorizon * std::max(0.0, 1 - tokens_per_ms(0) / tokens_per_ms(best_draft()));
+}
 
 DraftLength::Choice DraftLength::pick(const Unread& unread) {
     if (unread.share == 0) return {pick(), INT_MAX};
     share_ = unread.share;
     rounds_++;
-    if (plain_.ms == 0 || (plain_.n < kWarmUp && rounds_ <= kWarmUp)) return {};    // a plain token's time comes first
+    // A plain token's time comes first.
+    if (plain_.ms == 0 || (plain_.n < kWarmUp && rounds_ <= kWarmUp)) return {};
     return in_use_ ? pick_in_use(unread) : pick_trial(unread);
 }
 
@@ -158,7 +174,8 @@ int DraftLength::window(const Unread& unread, double purse) const {
 
 void DraftLength::park() {
     trial_ = {}, in_use_ = false, parked_ = true, plain_rounds_ = 0;
-    if (is_hopeless()) retry_after_ = std::clamp(8 * retry_after_, int(kRetryMost), 32 * kRetryMost);
+    if (is_hopeless())
+        retry_after_ = std::clamp(8 * retry_after_, int(kRetryMost), 32 * kRetryMost);
 }
 
 DraftLength::Choice DraftLength::pick_in_use(const Unread& unread) {
@@ -166,7 +183,8 @@ DraftLength::Choice DraftLength::pick_in_use(const Unread& unread) {
     if (k == 0 || budget_.is_overdrawn()) return park(), Choice();
     // A longer one that was measured too seldom to be judged, or only in a bad moment.
     if (rounds_ % kLookRounds == 0 && k < kMax && verify_[k + 2].n < kWarmUp) k++;
-    double purse = std::max(0.0, budget_.balance() / 2);    // to know the whole text instead of its end: out of what was earned
+    // To know the whole text instead of its end: out of what was earned.
+    double purse = std::max(0.0, budget_.balance() / 2);
     if (unread.behind > kCaughtUp) {         // a new text: nothing can be earned before it is read
         const double advance = expected_gain() / 4;
         budget_.lend(advance);
@@ -206,7 +224,8 @@ void DraftLength::begin_trial() {
     }
 }
 
-void DraftLength::account(int drafted, int accepted, double draft_ms, double verify_ms, const Reading& reading) {
+void DraftLength::account(int drafted, int accepted, double draft_ms, double verify_ms,
+                          const Reading& reading) {
     const double plain = plain_.ms;
     budget_.wrote(accepted + 1);
     if (draft_ms == 0) plain_.add(verify_ms, kSlow, kSlowHiccup);

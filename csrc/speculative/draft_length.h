@@ -1,9 +1,11 @@
-// How many tokens to draft. Everything is measured on the sequence at hand: how often the draft at each position is accepted, what a
-// draft of k tokens costs, what a run of the target over 1 + k rows costs. The length with the most expected tokens per
-// millisecond wins; 0 ("parked") when no length beats plain decoding, with a retry now and then.
+// How many tokens to draft. Everything is measured on the sequence at hand: how often the draft at
+// each position is accepted, what a draft of k tokens costs, what a run of the target over 1 + k
+// rows costs. The length with the most expected tokens per millisecond wins; 0 ("parked") when no
+// length beats plain decoding, with a retry now and then.
 //
-// A drafter that reads the text itself (Unread) must show first that it pays: it is tried for a few rounds at a time, when the budget
-// covers what they lose at worst, reading included. Once it earns more than it costs it is in use until it no longer does.
+// A drafter that reads the text itself (Unread) must show first that it pays: it is tried for a few
+// rounds at a time, when the budget covers what they lose at worst, reading included. Once it earns
+// more than it costs it is in use until it no longer does.
 #pragma once
 #include <limits.h>
 #include <stdint.h>
@@ -18,7 +20,8 @@ class DraftLength {
 
     struct Choice {
         int n = 0;             // 0: don't draft
-        int window = INT_MAX;  // the drafter, where it is further behind, reads so many tokens from the end of the text
+        // The drafter, where it is further behind, reads so many tokens from the end of the text.
+        int window = INT_MAX;
     };
     struct Reading {           // by the drafter, before a draft: part of its time
         int tokens = 0;
@@ -29,8 +32,10 @@ class DraftLength {
     int pick();                    // for the next round; 0: don't draft
     Choice pick(const Unread& unread);
     int best() const;              // what it would be, without counting as a round
-    // After each round, also those of a length that was given. draft_ms: 0 without a draft; holds the reading.
-    void update(int drafted, int accepted, double draft_ms, double verify_ms, const Reading& reading);
+    // After each round, also those of a length that was given. draft_ms: 0 without a draft; holds
+    // the reading.
+    void update(int drafted, int accepted, double draft_ms, double verify_ms,
+                const Reading& reading);
     bool parked() const { return parked_; }
     const char* why_not() const;   // a pick was 0
     double acceptance(int position) const;
@@ -50,7 +55,8 @@ class DraftLength {
     bool is_hopeless() const;
     void begin_trial();
     void judge_trial(int accepted, double gain);
-    void account(int drafted, int accepted, double draft_ms, double verify_ms, const Reading& reading);
+    void account(int drafted, int accepted, double draft_ms, double verify_ms,
+                 const Reading& reading);
 
     // A time that forgets slowly and is not fooled by a cold start or a hiccup.
     struct Cost {

@@ -22,7 +22,8 @@ struct DraftRequest {
     float p_min;               // stop at a draft less likely than this
     Sampler* sampler;          // null: the most likely token each time; else drawn from its distribution over the drafter's scores
     std::vector<Distribution>* proposals;    // gets what each draft was drawn from; stays empty where nothing was drawn
-    int window = INT_MAX;      // a drafter that reads the text and is further behind than that reads only so much of its end
+    // A drafter that reads the text and is further behind than that reads only so much of its end.
+    int window = INT_MAX;
 };
 
 class Drafter {
@@ -33,10 +34,12 @@ class Drafter {
     virtual const char* note() const { return ""; }     // what a user should know, such as why the head is dense
     virtual bool needs_hidden() const { return false; }
     virtual const char* backend() const { return ""; }  // where its model runs; "": it has none
-    // What it would have to read before a draft; and what it read before the last one, 0 tokens where they were only the last round's.
+    // What it would have to read before a draft; and what it read before the last one, 0 tokens
+    // where they were only the last round's.
     virtual Unread unread(const Context&) const { return {}; }
     virtual DraftLength::Reading last_reading() const { return {}; }
-    virtual uint64_t n_read() const { return 0; }       // tokens of the text that it has run to follow it
+    // Tokens of the text that it has run to follow it.
+    virtual uint64_t n_read() const { return 0; }
     virtual std::string plan_json() { return "null"; }  // where each op of a step runs
     virtual ContextMemory memory() const { return {}; }    // of its own, beside weights
     // Enqueues a draft of exactly request.n tokens, which the target's next run takes from its token_rows(1, n) (Context::eval_chained).

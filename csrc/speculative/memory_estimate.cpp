@@ -31,12 +31,14 @@ std::string memory_json(const Model& model, const Model* drafter, const ContextO
     context->compile_all();
     const ContextMemory m = context->memory();
     uint64_t total = target->weight_bytes() + kv_bytes(m) + m.scratch + m.outputs;
-    std::string out = "{\"n_ctx\": " + std::to_string(context->n_ctx()) + field("n_batch", uint64_t(context->n_batch())) +
-                      ", \"kv_type\": \"" + (options.kv_type == KvType::q8_0 ? "q8_0" : "f16") + "\"" +
-                      field("weights", target->weight_bytes()) + field("mapped", target->mapped_bytes()) +
-                      ", \"kv\": {\"full\": " + kv_json(m.full) + ", \"sliding\": " + kv_json(m.sliding) + field("snapshots", m.snapshots) +
-                      field("bytes", kv_bytes(m)) + "}" +
-                      field("scratch", m.scratch) + field("outputs", m.outputs) + ", \"drafter\": ";
+    std::string out =
+        "{\"n_ctx\": " + std::to_string(context->n_ctx()) +
+        field("n_batch", uint64_t(context->n_batch())) + ", \"kv_type\": \"" +
+        (options.kv_type == KvType::q8_0 ? "q8_0" : "f16") + "\"" +
+        field("weights", target->weight_bytes()) + field("mapped", target->mapped_bytes()) +
+        ", \"kv\": {\"full\": " + kv_json(m.full) + ", \"sliding\": " + kv_json(m.sliding) +
+        field("snapshots", m.snapshots) + field("bytes", kv_bytes(m)) + "}" +
+        field("scratch", m.scratch) + field("outputs", m.outputs) + ", \"drafter\": ";
     if (drafter) {
         const std::shared_ptr<Model> placed = drafter->without_content(backend);
         const Pair pair(context, placed, {});

@@ -1,6 +1,7 @@
-// Any smaller model of the same vocabulary, with a context of its own that follows the target's tokens: what it shares with them
-// stays, the rest is run again. Where that would cost too much it reads the end of the text only, behind the first token (most models
-// lean on the one that begins a text), and goes on from there.
+// Any smaller model of the same vocabulary, with a context of its own that follows the target's
+// tokens: what it shares with them stays, the rest is run again. Where that would cost too much it
+// reads the end of the text only, behind the first token (most models lean on the one that begins a
+// text), and goes on from there.
 #include <math.h>
 
 #include <algorithm>
@@ -14,7 +15,8 @@ namespace {
 class ModelDrafter final : public Drafter {
   public:
     ModelDrafter(std::shared_ptr<Model> model, const Context& target)
-        : context_(check(std::move(model), target), options(target)), share_(share(context_.model(), target.model())) {}
+        : context_(check(std::move(model), target), options(target)),
+          share_(share(context_.model(), target.model())) {}
     const char* kind() const override { return "model"; }
     const char* head() const override { return "dense"; }
     const char* backend() const override { return context_.model().backend().name(); }
@@ -22,7 +24,8 @@ class ModelDrafter final : public Drafter {
     ContextMemory memory() const override { return context_.memory(); }
 
     Unread unread(const Context& target) const override {
-        const int length = target.length() + 1, begin = begin_in(target), left = length - begin - held(target, begin);
+        const int length = target.length() + 1, begin = begin_in(target),
+                  left = length - begin - held(target, begin);
         return {begin == 0 ? left : length, left, share_};
     }
     DraftLength::Reading last_reading() const override { return reading_; }
@@ -57,7 +60,9 @@ class ModelDrafter final : public Drafter {
         if (ours.empty() || text.empty() || ours[0] != text[0]) return 0;
         const size_t first = begin == 0 ? 0 : 1;    // ours[first + i] stands for text[begin + i]
         size_t n = 0;
-        while (first + n < ours.size() && size_t(begin) + n < text.size() && ours[first + n] == text[size_t(begin) + n]) n++;
+        while (first + n < ours.size() && size_t(begin) + n < text.size() &&
+               ours[first + n] == text[size_t(begin) + n])
+            n++;
         return int(n);
     }
 
@@ -72,17 +77,23 @@ class ModelDrafter final : public Drafter {
         tokens_.push_back(r.last);
         const int before = int(tokens_.size()) - length;    // by so much positions differ
         const auto start = std::chrono::steady_clock::now();
-        const size_t kept = context_.set_tokens(tokens_.data(), tokens_.size(), size_t(std::max(1, target.prompt_end() + before)));
+        const size_t kept = context_.set_tokens(tokens_.data(), tokens_.size(),
+                                                size_t(std::max(1, target.prompt_end() + before)));
         n_read_ += tokens_.size() - kept;
         if (tokens_.size() - kept <= size_t(DraftLength::kMax) + 1) return;
         reading_.tokens = int(tokens_.size() - kept);
-        reading_.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+        reading_.ms =
+            std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+                .count();
     }
 
-    // What a step costs beside one of the target's, as far as their sizes tell: both read their weights once.
+    // What a step costs beside one of the target's, as far as their sizes tell: both read their
+    // weights once.
     static double share(const Model& drafter, const Model& target) {
-        const double sizes = double(drafter.weight_bytes()) / double(std::max<size_t>(1, target.weight_bytes()));
-        return std::max(1e-3, &drafter.backend() == &target.backend() ? sizes : std::min(sizes, 0.1));
+        const double sizes =
+            double(drafter.weight_bytes()) / double(std::max<size_t>(1, target.weight_bytes()));
+        return std::max(1e-3,
+                        &drafter.backend() == &target.backend() ? sizes : std::min(sizes, 0.1));
     }
 
     static std::shared_ptr<Model> check(std::shared_ptr<Model> model, const Context& target) {

@@ -128,7 +128,8 @@ RoundInfo Pair::round(Sampler& sampler, int n_draft, size_t n_max, const int32_t
     rows_.assign(1, last_);
     proposals_.clear();
     Sampler* const draws = sampled_ && !sampler.is_greedy() ? &sampler : nullptr;
-    const DraftRequest request = {last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_, window};
+    const DraftRequest request = {
+        last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_, window};
     const bool started = k > 0 && drafter_->start(*target_, request);
     if (k > 0 && !started) drafter_->draft(*target_, request, rows_);
     info.draft_ms = k > 0 ? watch.lap_ms() : 0;    // of a started draft on a device: the time to enqueue it
@@ -152,7 +153,8 @@ RoundInfo Pair::round(Sampler& sampler, int n_draft, size_t n_max, const int32_t
     target_->drop_last(drafted - m);
     remember(out.back(), m);
     info.accept_ms = watch.lap_ms();
-    length_.update(drafted, info.accepted, info.draft_ms, info.verify_ms, k > 0 ? drafter_->last_reading() : DraftLength::Reading());
+    length_.update(drafted, info.accepted, info.draft_ms, info.verify_ms,
+                   k > 0 ? drafter_->last_reading() : DraftLength::Reading());
     return info;
 }
 
@@ -182,8 +184,10 @@ void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
 
 std::string Pair::to_json() {
     const std::string backend = drafter_->backend();
-    return std::string("{\"kind\": \"") + drafter_->kind() + "\", \"head\": \"" + drafter_->head() + "\", \"backend\": " +
-           (backend.empty() ? "null" : "\"" + backend + "\"") + ", \"n_read\": " + std::to_string(drafter_->n_read()) + ", \"plan\": " + drafter_->plan_json() + "}";
+    return std::string("{\"kind\": \"") + drafter_->kind() + "\", \"head\": \"" + drafter_->head() +
+           "\", \"backend\": " + (backend.empty() ? "null" : "\"" + backend + "\"") +
+           ", \"n_read\": " + std::to_string(drafter_->n_read()) +
+           ", \"plan\": " + drafter_->plan_json() + "}";
 }
 
 void Pair::count(const RoundInfo& info, size_t n_tokens) {

@@ -81,8 +81,9 @@ class Context(Handle):
     flash_attn: "auto": tiled attention wherever the device has a kernel for the shape, else its plain one (`placement` says so);
     "on" (True): a shape without a tiled kernel is an error; "off" (False): the plain kernel. The CPU's one kernel tiles all.
     swa_full: sliding layers keep every position, so that any rewind is a counter.
-    n_snapshots: copies of the sliding layers' window that may be kept (0 to 256; None: as many as 128 MB hold, 1 to 4), so
-    that going back to a prompt after a long answer is a copy, not a run. `describe()["snapshot_bytes"]` is their size.
+    n_snapshots: copies of the sliding layers' window that may be kept (0 to 256; None: as many as 128 MB
+    hold, 1 to 4), so that going back to a prompt after a long answer is a copy, not a run.
+    `describe()["snapshot_bytes"]` is their size.
     collect_activations: sums up what goes into each weight, for `activations()`.
     """
 
@@ -141,8 +142,9 @@ class Context(Handle):
     def set_tokens(self, tokens: Tokens) -> int:
         """Makes the context hold exactly these tokens, with logits for the last one.
 
-        Keeps the longest usable common prefix, runs the rest (at least one token), and returns how many were kept. Usable:
-        the sliding layers, or one of the snapshots, hold the window before its end; prompts leave a snapshot behind.
+        Keeps the longest usable common prefix, runs the rest (at least one token), and returns how many
+        were kept. Usable: the sliding layers, or one of the snapshots, hold the window before its end;
+        prompts leave a snapshot behind.
         """
         array, n = token_array(tokens)
         reused = ffi.new("size_t*")
@@ -153,8 +155,8 @@ class Context(Handle):
     def rewind(self, length: int) -> None:
         """Drops all positions from `length` on. The outputs of the last run become invalid.
 
-        Where neither the sliding layers nor a snapshot hold the window before `length`, the tokens since the nearest one run
-        again.
+        Where neither the sliding layers nor a snapshot hold the window before `length`, the tokens since
+        the nearest one run again.
         """
         length = check_int("length", length, 0, 2**31 - 1)
         dropped = self.n_past - length  # a way back beyond the last run may mean running the kept tokens again

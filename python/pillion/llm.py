@@ -76,9 +76,9 @@ class LLM:
     draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
     draft_device: where the drafter runs; "auto": on the model's device, but on the CPU for a model on the Hexagon NPU.
 
-    One answer at a time. What the context holds is used again: a prompt that begins like the text before costs only the rest
-    (`timings`: cache_n tokens kept, prompt_n run). A turn of a chat costs the last answer, as the template writes it into the
-    history, and the new message.
+    One answer at a time. What the context holds is used again: a prompt that begins like the text before
+    costs only the rest (`timings`: cache_n tokens kept, prompt_n run). A turn of a chat costs the last
+    answer, as the template writes it into the history, and the new message.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
-// Fuzzes the cache: whatever way a context came to its tokens (chunks, rewinds within and beyond the ring,
-// windows out of a snapshot, kept prefixes, rounds of a pair with any drafter and any acceptance), its logits
-// are bit for bit those of a context that ran the same tokens from nothing, in one run.
+// Fuzzes the cache: whatever way a context came to its tokens (chunks, rewinds within and beyond
+// the ring, windows out of a snapshot, kept prefixes, rounds of a pair with any drafter and any
+// acceptance), its logits are bit for bit those of a context that ran the same tokens from nothing,
+// in one run.
 #include <map>
 #include <memory>
 
@@ -28,7 +29,8 @@ pillion_model* open(const fuzz::TinySizes& sizes) {
     return model;
 }
 
-pillion_context* new_context(pillion_model* model, int kv_type, int n_batch, int n_threads, int swa_full, int n_snapshots) {
+pillion_context* new_context(pillion_model* model, int kv_type, int n_batch, int n_threads,
+                             int swa_full, int n_snapshots) {
     pillion_context_config config;
     pillion_context_config_init(&config, sizeof config);
     config.n_ctx = kContext, config.n_batch = n_batch, config.n_threads = n_threads, config.kv_type = kv_type, config.swa_full = swa_full;
@@ -54,7 +56,8 @@ struct World {
         drafters[1] = open(a);
         drafters[2] = target;    // agrees always
         drafters[3] = nullptr;   // looks up
-        for (const int type : {PILLION_KV_F16, PILLION_KV_Q8_0}) fresh[type] = new_context(target, type, kContext, 1, 1, -1);
+        for (const int type : {PILLION_KV_F16, PILLION_KV_Q8_0})
+            fresh[type] = new_context(target, type, kContext, 1, 1, -1);
     }
 };
 
@@ -63,7 +66,8 @@ class Walk {
     Walk(const World& world, Input& in) : world_(world), in_(in) {
         const uint8_t bits = in.byte();
         kv_type_ = 1 + (bits & 1);
-        context_ = new_context(world.target, kv_type_, 1 + in.byte() % kBatch, 1 + (bits >> 1 & 1), (bits & 12) == 12, in_.byte() % 5 - 1);
+        context_ = new_context(world.target, kv_type_, 1 + in.byte() % kBatch, 1 + (bits >> 1 & 1),
+                               (bits & 12) == 12, in_.byte() % 5 - 1);
         pillion_pair_config config;
         pillion_pair_config_init(&config, sizeof config);
         config.dense_head = bits >> 4 & 1;
@@ -149,7 +153,8 @@ void Walk::step() {
     const size_t kinds = 7;
     switch (in_.byte() % kinds) {
         case 0: {
-            const size_t rows = is_long ? 0 : std::min<size_t>(in_.byte() % 3, t.size());    // 0: an answer, not a prompt
+            // Without outputs it is an answer, not a prompt.
+            const size_t rows = is_long ? 0 : std::min<size_t>(in_.byte() % 3, t.size());
             const pillion_status s = pillion_context_eval(context_, t.data(), t.size(), rows);
             if (s == PILLION_ERROR_CONTEXT_FULL || s == PILLION_ERROR_INVALID_ARGUMENT) break;    // no room; more rows than n_batch
             must(s);
@@ -169,7 +174,8 @@ void Walk::step() {
             waiting_.clear();
             break;
         case 3: {    // a kept prefix and another end
-            std::vector<int32_t> wanted(text_.begin(), text_.begin() + long(in_.below(text_.size())));
+            std::vector<int32_t> wanted(text_.begin(),
+                                        text_.begin() + long(in_.below(text_.size())));
             wanted.insert(wanted.end(), t.begin(), t.end());
             if (wanted.size() > kContext) break;
             must(in_.chance(128) ? pillion_pair_set_tokens(pair_, wanted.data(), wanted.size(), nullptr) : pillion_context_set_tokens(context_, wanted.data(), wanted.size(), nullptr));

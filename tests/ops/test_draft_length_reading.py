@@ -1,6 +1,6 @@
-"""The choice of the draft length for drafters with a cache of their own, which read the text before they can draft: simulated machines
-on which every unread token costs. No prefix of a text from 64 tokens on may fall below 0.98 of its plain speed, and a drafter that is
-worth it is found, also again."""
+"""The choice of the draft length for drafters with a cache of their own, which read the text before they
+can draft: simulated machines on which every unread token costs. No prefix of a text from 64 tokens on may
+fall below 0.98 of its plain speed, and a drafter that is worth it is found, also again."""
 
 import random
 
@@ -9,7 +9,7 @@ from lab_ops import lab
 
 
 class Machine:
-    """Times in plain tokens. verify(rows) of a run, draft of a step, read of a token that is read among many."""
+    """Times in plain tokens: verify(rows) of a run, draft of a step, read of a token among many."""
 
     def __init__(self, acceptance, verify, draft, read, share=None, noise=0.05, seed=1):
         self.acceptance, self.verify, self.draft, self.read = acceptance, verify, draft, read
@@ -50,7 +50,8 @@ class Machine:
 
 
 def write(machine, n, length=None, prompt=100, change=None):
-    """Writes n tokens; the least speed of any prefix from 64 tokens on, that of the whole, and the drafts of each round."""
+    """Writes n tokens. The least speed of any prefix from 64 tokens on, that of the whole, the drafts of
+    each round."""
     length = length or lab.DraftLength()
     machine.prompt(length, prompt)
     tokens = time = 0
@@ -110,7 +111,7 @@ def test_acceptance_that_changes_midway(name, before, after):
 
 @pytest.mark.parametrize("name", ["a third", "a tenth", "a fiftieth"])
 def test_a_good_drafter_is_found(name):
-    """From the start, and after it was useless for long; also when it is big enough that its reading is felt."""
+    """From the start, and after it was useless for long; also when its reading is felt."""
     for seed in range(5):
         machine = Machine(0.9, *MACHINES[name], seed=seed)
         _, speed, picks, _ = write(machine, 1500)
@@ -131,7 +132,7 @@ def test_a_drafter_in_use_serves_the_next_text_at_once():
 
 
 def test_the_size_is_only_a_guess():
-    """A drafter as big as its target, on another device where it costs nothing to speak of: the first trial tells."""
+    """A drafter of a good size, on another device where it costs next to nothing: the first trial tells."""
     machine = Machine(0.9, memory_bound, 0.02, 0.002, share=0.1)
     _, speed, picks, _ = write(machine, 600)
     assert speed > 1.5

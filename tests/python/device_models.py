@@ -69,12 +69,13 @@ def rows_in_pieces(model, ids, pieces, kv_type):
 
 
 def back_after_a_long_answer(pillion, model, drafter, ids, kv_type="f16"):
-    """A context (with a drafter's copies of its caches) that went back to its prompt after 400 tokens does what one does that never
-    left it: logits, and drafts. Returns how many tokens were kept."""
+    """A context (with a drafter's copies of its caches) that went back to its prompt after 400 tokens does
+    what one does that never left it: logits, and drafts. Returns how many tokens were kept."""
     answer = (ids * 8)[:400]
     found = []
     for back in (True, False):
-        with model.context(n_ctx=512, n_batch=64, kv_type=kv_type, n_outputs=9) as context, pillion.Pair(context, drafter) as pair:
+        context = model.context(n_ctx=512, n_batch=64, kv_type=kv_type, n_outputs=9)
+        with context, pillion.Pair(context, drafter) as pair:
             context.set_tokens(ids)
             kept = len(ids)
             if back:

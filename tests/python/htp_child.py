@@ -1,7 +1,8 @@
 """A process of its own for tests of the Hexagon backend, which reads its environment once: opens a model, generates, reports as JSON.
 
 Standard input: {"target": path, "device": name, "prompt": ids, "n": tokens} and, for pairs, "drafter", "drafter_device", "n_draft";
-"settings" of the context; "contexts": how often to do it; "turns": how often in each of them, from the prompt on. Each generation is followed through errors: the token is asked for again, up to
+"settings" of the context; "contexts": how often to do it; "turns": how often in each of them, from the
+prompt on. Each generation is followed through errors: the token is asked for again, up to
 "retries" times.
 """
 

@@ -413,5 +413,6 @@ def test_doctor_lists_the_dsp_s_ops(tiny_target):
 def test_going_back_after_a_long_answer(pillion):
     """The rings come back from their copies in memory that the DSP shares."""
     ids = ids_of("tiny-e2b")[:40]
-    with open_on(pillion, "tiny-e2b") as model, open_on(pillion, GOLDEN / "tiny-e2b-assistant.gguf", "cpu") as drafter:
+    assistant = GOLDEN / "tiny-e2b-assistant.gguf"
+    with open_on(pillion, "tiny-e2b") as model, open_on(pillion, assistant, "cpu") as drafter:
         assert back_after_a_long_answer(pillion, model, drafter, ids) == len(ids)

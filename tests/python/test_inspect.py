@@ -180,8 +180,8 @@ def test_nothing_is_loaded(tmp_path):
 @pytest.mark.real_model
 @pytest.mark.slow
 def test_resident_memory_of_a_real_model(inspect, gemma3_270m):
-    """What the kernel counts after a prompt that fills the context; 12 % for what is not ours: the heap, the tokenizer's tables.
-    No snapshot of the sliding layers has been taken then."""
+    """What the kernel counts after a prompt that fills the context; 12 % for what is not ours: the heap,
+    the tokenizer's tables. No snapshot of the sliding layers has been taken then."""
     program = (
         "import sys, pillion\n"
         "def rss(): return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
@@ -193,7 +193,8 @@ def test_resident_memory_of_a_real_model(inspect, gemma3_270m):
     result = subprocess.run([sys.executable, "-c", program, str(gemma3_270m)], capture_output=True, text=True, timeout=300)
     measured = int(result.stdout)
     (memory,) = inspect(gemma3_270m, ctx=[2048])["memory"]
-    assert measured == pytest.approx(memory["total"] - memory["kv"]["snapshots"], rel=0.12), result.stderr
+    taken = memory["total"] - memory["kv"]["snapshots"]
+    assert measured == pytest.approx(taken, rel=0.12), result.stderr
 
 
 # ---- known trouble ----

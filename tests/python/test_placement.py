@@ -321,9 +321,11 @@ def test_run_with_layers_on_a_device(pillion):
 # ---- going back ----
 
 
-@pytest.mark.parametrize("layers, there, kv_type", [(3, "cpu", "q8_0"), (3, DEVICE, "f16"), (None, "cpu", "f16")])
+@pytest.mark.parametrize(
+    "layers, there, kv_type", [(3, "cpu", "q8_0"), (3, DEVICE, "f16"), (None, "cpu", "f16")]
+)
 def test_snapshots_hold_all_copies_of_a_ring(pillion, layers, there, kv_type):
-    """Layers on both sides (twins), drafters on either (mirrors): all find the window again that an answer overwrote."""
+    """Layers on both sides (twins), drafters on either (mirrors): all find the window again."""
     ids = ids_of("tiny-e2b")[:40]
     with split_model(pillion, "tiny-e2b", layers) as model, assistant(pillion, "tiny-e2b", there) as drafter:
         assert back_after_a_long_answer(pillion, model, drafter, ids, kv_type) == len(ids)

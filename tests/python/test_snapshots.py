@@ -1,5 +1,5 @@
-"""Going back further than the rings reach: copies of the sliding caches in place of runs. What was run again is counted, and the
-logits are bit for bit those of a context that ran the same tokens from nothing."""
+"""Going back further than the rings reach: copies of the sliding caches in place of runs. What was run
+again is counted, and the logits are bit for bit those of a context that ran the same tokens from nothing."""
 
 import json
 import random
@@ -9,7 +9,10 @@ import pytest
 from test_equality import prompt
 from test_goldens import GOLDEN, model_path
 
-NAMES = ["tiny-e2b", "tiny-gemma3"]  # windows of 16: rings of 256 with small batches, so 241 lengths can be had back
+NAMES = [
+    "tiny-e2b",
+    "tiny-gemma3",
+]  # windows of 16: rings of 256 with small batches, so 241 lengths can be had back
 SLOW = pytest.mark.slow
 TAIL = 120  # half of those: so far before its end a text may leave a prompt
 
@@ -42,10 +45,12 @@ def write_on(context, rng, n, rows=9):
 
 
 @pytest.mark.parametrize(
-    "kv_type, n_batch", [pytest.param("f16", 1, marks=SLOW), ("f16", 64), pytest.param("q8_0", 100, marks=SLOW)]
+    "kv_type, n_batch",
+    [pytest.param("f16", 1, marks=SLOW), ("f16", 64), pytest.param("q8_0", 100, marks=SLOW)],
 )
 def test_after_an_answer_of_any_length_the_prompt_is_still_there(model, kv_type, n_batch):
-    """Answers around the window, the ring and several rings; the next text leaves the prompt at its end or somewhat before."""
+    """Answers around the window, the ring and several rings; the next text leaves the prompt at its end
+    or somewhat before."""
     fresh = Fresh(model, kv_type=kv_type)
     ids = prompt(model.test_name, 200)
     with model.context(n_ctx=1024, n_batch=n_batch, kv_type=kv_type) as context:
@@ -62,7 +67,12 @@ def test_after_an_answer_of_any_length_the_prompt_is_still_there(model, kv_type,
 
 def test_without_snapshots_all_of_it_runs_again(model):
     ids = prompt(model.test_name, 200)
-    for options, kept in (({"n_snapshots": 0}, 0), ({}, 200), ({"n_snapshots": 1}, 200), ({"n_snapshots": 0, "swa_full": True}, 200)):
+    for options, kept in (
+        ({"n_snapshots": 0}, 0),
+        ({}, 200),
+        ({"n_snapshots": 1}, 200),
+        ({"n_snapshots": 0, "swa_full": True}, 200),
+    ):
         with model.context(n_ctx=1024, n_batch=64, **options) as context:
             context.set_tokens(ids)
             write_on(context, random.Random(1), 300)
@@ -82,7 +92,7 @@ def test_a_prompt_read_by_prefill_leaves_one_too(model):
 
 
 def test_any_other_way_back_runs_from_the_nearest(model):
-    """A rewind into the middle of a long answer: from the prompt on, not from 0; then the place is known."""
+    """Into the middle of a long answer: from the prompt on, not from 0; then the place is known."""
     fresh = Fresh(model)
     ids = prompt(model.test_name, 300)
     with model.context(n_ctx=1024, n_batch=64) as context:
@@ -98,11 +108,13 @@ def test_any_other_way_back_runs_from_the_nearest(model):
 
 
 def test_texts_that_share_their_beginning(model):
-    """Two conversations in turn on one context: the second time that they part, nothing before the parting runs."""
+    """Two conversations in turn: the second time that they part, nothing before the parting runs."""
     fresh = Fresh(model)
     rng = random.Random(5)
     shared = prompt(model.test_name, 400)
-    ends = [[rng.randrange(model.n_vocab) for _ in range(250)] for _ in range(2)]  # longer than TAIL
+    ends = [
+        [rng.randrange(model.n_vocab) for _ in range(250)] for _ in range(2)
+    ]  # longer than TAIL
     with model.context(n_ctx=1024, n_batch=64) as context:
         kept = []
         for turn in range(6):
@@ -142,11 +154,16 @@ def test_answering_again_and_again(model):
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=SLOW) for seed in range(2, 8))])
 def test_walks(model, seed):
-    """Random prompts, answers, rejections and ways back, with few and many copies, compared with recomputing."""
+    """Random prompts, answers, rejections and ways back, with few and many copies, against recomputing."""
     rng = random.Random(seed)
     options = {"kv_type": rng.choice(["f16", "q8_0"])}
     fresh, ids = Fresh(model, **options), []
-    with model.context(n_ctx=1024, n_batch=rng.choice([9, 40, 256]), n_snapshots=rng.choice([0, 1, 2, 9]), **options) as context:
+    with model.context(
+        n_ctx=1024,
+        n_batch=rng.choice([9, 40, 256]),
+        n_snapshots=rng.choice([0, 1, 2, 9]),
+        **options,
+    ) as context:
         for _ in range(25):
             kind = rng.randrange(4)
             if kind == 0 or not ids:
@@ -187,7 +204,10 @@ def test_memory_is_told_and_bounded(pillion, model):
 
 
 def test_models_without_sliding_layers_need_none(pillion):
-    with pillion.Model.open(model_path("tiny-llama")) as model, model.context(n_ctx=1024, n_batch=16) as context:
+    with (
+        pillion.Model.open(model_path("tiny-llama")) as model,
+        model.context(n_ctx=1024, n_batch=16) as context,
+    ):
         ids = prompt("tiny-llama", 100)
         context.set_tokens(ids)
         write_on(context, random.Random(1), 600)
@@ -207,13 +227,17 @@ def n_read(pillion, pair):
 
 @pytest.mark.parametrize("drafter", ["tiny-e2b-assistant", "tiny-e2b"])
 def test_pairs(pillion, drafter):
-    """Turns with drafts are those without, and a model drafter keeps its own copies: it does not read the prompt again."""
+    """Turns with drafts are those without, and a model drafter has copies of its own: it does not read
+    the prompt again."""
     path = GOLDEN / f"{drafter}.gguf"
     ids = prompt("tiny-e2b", 200)
     sampler = pillion.Sampler(pillion.SamplingParams(temperature=0))
     with pillion.Model.open(model_path("tiny-e2b")) as model, pillion.Model.open(path) as other:
         fresh = Fresh(model)
-        with model.context(n_ctx=1024, n_batch=64, n_outputs=9) as context, pillion.Pair(context, other) as pair:
+        with (
+            model.context(n_ctx=1024, n_batch=64, n_outputs=9) as context,
+            pillion.Pair(context, other) as pair,
+        ):
             text, read = ids, n_read(pillion, pair)
             for turn in range(3):
                 kept = pair.set_tokens(text)
@@ -231,7 +255,8 @@ def test_pairs(pillion, drafter):
 
 
 def test_cancelled_on_the_way(pillion):
-    """A cancel while the tokens after a restored window run leaves a context that says its length and goes on right."""
+    """A cancel while the tokens after a restored window run leaves a context that says its length and
+    goes on right."""
     ids = prompt("tiny-e2b", 300)
     with pillion.Model.open(model_path("tiny-e2b")) as model:
         fresh = Fresh(model)
@@ -277,7 +302,7 @@ TEMPLATE = """{{ bos_token }}{%- for m in messages -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ '<|turn>model\n' }}
 {%- if not enable_thinking | default(false) -%}{{ 'thought\n\n' }}{%- endif -%}{%- endif -%}"""
-"""As Gemma 4's: with thinking off a prompt ends in an empty thought, which the history does not have."""
+"""As Gemma 4's: with thinking off a prompt ends in an empty thought that the history does not have."""
 
 QUESTIONS = ["Read Psalms 23.", "And what came after that?", "Say it again.", "Once more, please."]
 
@@ -291,10 +316,14 @@ class Conversation:
         """The result of an answer of n tokens. With thinking, only its end comes back as the history."""
         self.messages.append({"role": "user", "content": question})
         bias = dict.fromkeys(self.llm.tokenizer.end_tokens, -1e9)  # answers of a known length
-        result = self.llm.chat(self.messages, max_tokens=n, temperature=0, logit_bias=bias, **self.options)
+        result = self.llm.chat(
+            self.messages, max_tokens=n, temperature=0, logit_bias=bias, **self.options
+        )
         message = result["choices"][0]["message"]
         text = (message.get("reasoning_content") or "") + (message["content"] or "")
-        self.messages.append({"role": "assistant", "content": text[-40:] if self.thinking else text})
+        self.messages.append(
+            {"role": "assistant", "content": text[-40:] if self.thinking else text}
+        )
         return result, text
 
 
@@ -310,10 +339,14 @@ class Conversation:
     ],
 )
 def test_a_turn_reads_the_last_answer_again_and_no_more(pillion, tiny_target, thinking, drafter):
-    """Answers of five windows. Whatever a turn drops, it runs what is new to it: the history's last answer and the new message."""
+    """Answers of five windows. Whatever a turn drops, it runs what is new to it: the history's last
+    answer and the new message."""
     other = tiny_target if drafter == "itself" else drafter
     options = {"n_ctx": 2048, "n_batch": 64, "chat_template": TEMPLATE}
-    with pillion.LLM(tiny_target, drafter=other, **options) as llm, pillion.LLM(tiny_target, drafter=None, **options) as plain:
+    with (
+        pillion.LLM(tiny_target, drafter=other, **options) as llm,
+        pillion.LLM(tiny_target, drafter=None, **options) as plain,
+    ):
         talk, before = Conversation(llm, thinking), 0
         for question in QUESTIONS:
             result, text = talk.turn(question, 330)
@@ -336,20 +369,33 @@ def test_regenerating_and_editing(pillion, tiny_target):
         shared = "Genesis 1\n\nIn the beginning " * 12
         n_shared = len(llm.tokenize(shared))
         texts = {}
-        for number, tail in enumerate(["God", "God", "was the word", "God", "there was light and it was good"]):
+        for number, tail in enumerate(
+            ["God", "God", "was the word", "God", "there was light and it was good"]
+        ):
             result = llm.complete(shared + tail, max_tokens=300, temperature=0, logit_bias=bias)
-            assert result["timings"]["prompt_n"] <= len(llm.tokenize(shared + tail)) - (n_shared - 2 if number else 0)
+            assert result["timings"]["prompt_n"] <= len(llm.tokenize(shared + tail)) - (
+                n_shared - 2 if number else 0
+            )
             text = result["choices"][0]["text"]
             assert texts.setdefault(tail, text) == text
-        with pillion.LLM(tiny_target, n_ctx=2048, drafter=None, n_snapshots=0, swa_full=True) as fresh:
+        with pillion.LLM(
+            tiny_target, n_ctx=2048, drafter=None, n_snapshots=0, swa_full=True
+        ) as fresh:
             for tail, text in texts.items():
                 fresh.reset()
-                again = fresh.complete(shared + tail, max_tokens=300, temperature=0, logit_bias=bias)
+                again = fresh.complete(
+                    shared + tail, max_tokens=300, temperature=0, logit_bias=bias
+                )
                 assert again["choices"][0]["text"] == text
 
 
 def test_swa_full_and_n_snapshots_reach_llm(pillion, tiny_target):
-    for options, stores, copies in (({"swa_full": True}, {"full"}, 0), ({"n_snapshots": 2}, {"full", "ring"}, 2)):
+    for options, stores, copies in (
+        ({"swa_full": True}, {"full"}, 0),
+        ({"n_snapshots": 2}, {"full", "ring"}, 2),
+    ):
         with pillion.LLM(tiny_target, n_ctx=2048, **options) as llm:
             told = llm.context.describe()
-            assert {store["store"] for store in told["kv"]} == stores and told["n_snapshots"] == copies
+            assert {store["store"] for store in told["kv"]} == stores and told[
+                "n_snapshots"
+            ] == copies

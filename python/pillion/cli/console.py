@@ -116,7 +116,7 @@ def open_llm(path: Path, **options: Any) -> LLM:
 
 
 SwaFullOption = typer.Option(
-    False, "--swa-full", help="Sliding layers keep every position: going back in the text never runs it again. Takes memory."
+    False, "--swa-full", help="Sliding layers keep every position: going back runs nothing again. Takes memory."
 )
 
 

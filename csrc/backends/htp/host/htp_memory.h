@@ -21,7 +21,8 @@ struct Block {
     std::map<size_t, size_t> free;     // offset -> bytes, of a shared block
     bool is_shared = false;
     size_t used = 0;                   // bytes given out
-    std::atomic<uint32_t> host_writes{0};    // by Backend::write: a DSP that read the bytes before may still hold the old ones
+    // By Backend::write: a DSP that read the bytes before may still hold the old ones.
+    std::atomic<uint32_t> host_writes{0};
 };
 
 class Memory;

@@ -51,12 +51,14 @@ struct Stretch {
 // Neighbours become one: a packet takes few.
 std::vector<Span> joined(std::vector<Span> spans) {
     constexpr uint32_t kGap = 4096;
-    std::sort(spans.begin(), spans.end(),
-              [](const Span& a, const Span& b) { return std::pair(a.memory, a.offset) < std::pair(b.memory, b.offset); });
+    std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) {
+        return std::pair(a.memory, a.offset) < std::pair(b.memory, b.offset);
+    });
     std::vector<Span> out;
     for (const Span& s : spans) {
         Span* last = out.empty() ? nullptr : &out.back();
-        const bool meets = last && last->memory == s.memory && s.offset <= last->offset + last->bytes + kGap;
+        const bool meets =
+            last && last->memory == s.memory && s.offset <= last->offset + last->bytes + kGap;
         if (meets) last->bytes = std::max(last->bytes, s.offset + s.bytes - last->offset);
         else out.push_back(s);
     }
@@ -93,9 +95,10 @@ class HtpPlan final : public Plan {
                 with_caches.insert(with_caches.end(), s.spans.begin(), s.spans.end());
                 with_caches = joined(std::move(with_caches));
             }
-            const Status status = dsp_.sessions.at(s.session).run(s.program, records_->address(), records_->address(sizeof(StepState)),
-                                                                  {&queue_.cancel, word, with_caches.empty() ? &s.spans : &with_caches}, answer,
-                                                                  reason);
+            const Status status = dsp_.sessions.at(s.session).run(
+                s.program, records_->address(), records_->address(sizeof(StepState)),
+                {&queue_.cancel, word, with_caches.empty() ? &s.spans : &with_caches}, answer,
+                reason);
             if (status == Status::ok) s.writes_seen = writes;
             if (status != Status::ok) return name_device(status, reason);
             if (answer.status == HTP_CANCELLED) return is_cancelled_ = true, Status::ok;
@@ -377,12 +380,16 @@ class Compiler {
         if (!p.block) fail(Status::internal, "an operand of op %s has no memory", info.name);
         t.buffer = uint16_t(p.block->index), t.offset = uint32_t(p.offset);
         uses_.push_back(p.block);
-        if (is_kv) caches_.push_back({p.block->memory.get(), t.offset, cache_bytes(info.kv.spec)}), cache_blocks_.push_back(p.block);
+        if (is_kv)
+            caches_.push_back({p.block->memory.get(), t.offset, cache_bytes(info.kv.spec)}),
+                cache_blocks_.push_back(p.block);
         if (info.kind == ValueInfo::Kind::external) spans_.push_back({p.block->memory.get(), t.offset, t.stride * t.rows});
     }
 
     static uint32_t cache_bytes(const KvSpec& s) {
-        return uint32_t(htp_kv_bytes(s.type == KvType::q8_0 ? HTP_Q8_0 : HTP_F16, uint32_t(s.head_dim), uint32_t(s.capacity), uint32_t(s.n_kv_heads)));
+        return uint32_t(htp_kv_bytes(s.type == KvType::q8_0 ? HTP_Q8_0 : HTP_F16,
+                                     uint32_t(s.head_dim), uint32_t(s.capacity),
+                                     uint32_t(s.n_kv_heads)));
     }
 
     // The record's addresses, and the blocks its session must see.
@@ -413,7 +420,8 @@ class Compiler {
         stretch.spans.insert(stretch.spans.end(), spans_.begin(), spans_.end());
         stretch.caches.insert(stretch.caches.end(), caches_.begin(), caches_.end());
         for (const Block* b : cache_blocks_)
-            if (std::find(stretch.cache_blocks.begin(), stretch.cache_blocks.end(), b) == stretch.cache_blocks.end())
+            if (std::find(stretch.cache_blocks.begin(), stretch.cache_blocks.end(), b) ==
+                stretch.cache_blocks.end())
                 stretch.cache_blocks.push_back(b);
     }
 
