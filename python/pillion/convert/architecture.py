@@ -72,12 +72,12 @@ class Architecture(ABC):
             return None, "vision and audio"
         if _COMPUTED.search(name):
             return None, "computed"
-        raise UnsupportedModelError(
-            f"{source.folder}: tensor {source.spelled(name)} is none that a {self.name} text model has"
-        )
+        which = f"{source.folder}: tensor {source.spelled(name)}"
+        raise UnsupportedModelError(f"{which} is none that a {self.name} text model has")
 
     def place_vocabulary(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
-        """Of embedding table and output head. Tied, either may stand for both; two that differ are two, whatever config.json says."""
+        """Of embedding table and output head. Tied, either may stand for both; two that differ
+        are two, whatever config.json says."""
         if HEAD not in source.tensors or EMBEDDING not in source.tensors:
             return self.tensors[EMBEDDING], ""
         if name == HEAD and self.ties(source) and _equal(source.tensors[EMBEDDING], source.tensors[HEAD]):
@@ -89,7 +89,8 @@ class Architecture(ABC):
         return bool(source.config.get("tie_word_embeddings", self.ties_by_default))
 
     def check_tensors(self, source: Checkpoint, planned: dict[str, Source]) -> None:
-        """Nothing missing, nothing of another shape, nothing too many; raises ModelFileError by the checkpoint's own names."""
+        """Nothing missing, nothing of another shape, nothing too many; raises ModelFileError by
+        the checkpoint's own names."""
         shapes = self.shapes(source)
         table = next((name for name in (EMBEDDING, HEAD) if name in source.tensors), EMBEDDING)
         if table != EMBEDDING and self.ties(source):
@@ -97,9 +98,8 @@ class Architecture(ABC):
         elif HEAD in source.tensors:
             shapes[HEAD] = shapes[EMBEDDING]
         elif EMBEDDING in source.tensors and not self.ties(source):
-            raise ModelFileError(
-                f"{source.folder}: tensor {HEAD} is missing, and tie_word_embeddings is false in config.json"
-            )
+            which = f"{source.folder}: tensor {HEAD}"
+            raise ModelFileError(f"{which} is missing, and tie_word_embeddings is false in config.json")
         for name, shape in shapes.items():
             _check_shape(source, name, shape, self.optional)
         for tensor in planned.values():
@@ -131,12 +131,11 @@ def _equal(one: Source, other: Source) -> bool:
         return False
     if (one.path, one.offset) == (other.path, other.offset):
         return True
-    rows = _COMPARED_BYTES // max(1, 4 * one.width)
-    sizes = [max(1, rows) * tensor.width * (tensor.n_bytes // int(np.prod(tensor.shape))) for tensor in (one, other)]
-    return all(
-        np.array_equal(to_f32(a, one.dtype), to_f32(b, other.dtype))
-        for a, b in zip(one.slices(sizes[0]), other.slices(sizes[1]))
-    )
+    rows = max(1, _COMPARED_BYTES // (4 * one.width))
+    n_values = int(np.prod(one.shape))
+    sizes = [rows * one.width * tensor.n_bytes // n_values for tensor in (one, other)]
+    parts = zip(one.slices(sizes[0]), other.slices(sizes[1]))
+    return all(np.array_equal(to_f32(a, one.dtype), to_f32(b, other.dtype)) for a, b in parts)
 
 
 def _check_shape(source: Checkpoint, name: str, shape: Shape, optional: frozenset[str]) -> None:
@@ -241,7 +240,8 @@ def architecture_of(source: Checkpoint) -> Architecture:
 
 
 def _refuse_what_is_lost(source: Checkpoint, architecture: Architecture) -> None:
-    """What config.json may say and a file cannot: converted all the same, it would be another model."""
+    """What config.json may say and a file cannot: converted all the same, it would be another
+    model."""
     text = source.text
     given = text.get(architecture.activation_key, architecture.activation)
     bidirectional = text.get("use_bidirectional_attention")

@@ -72,8 +72,9 @@ class Gemma4(Architecture):
         sliding = sizes.get(SLIDING, full)
         ropes = gemma4_ropes(text, set(types))
         if SLIDING in ropes and not is_plain(ropes[SLIDING]):
+            kind = ropes[SLIDING]["rope_type"]
             raise UnsupportedModelError(
-                f"{source.folder}: rope_type {ropes[SLIDING]['rope_type']!r} of the sliding layers cannot be converted; default can"
+                f"{source.folder}: rope_type {kind!r} of the sliding layers cannot be converted; default can"
             )
         keys = common_keys(source)
         keys["attention.key_length"] = keys["attention.value_length"] = full
@@ -253,7 +254,8 @@ def _layers(source: Checkpoint) -> list[tuple[int, int]]:
 
 
 def _overrides(given: dict[str, Any], n_layers: int) -> dict[int, dict[str, Any]]:
-    """per_layer_config: what single layers have of their own. Its keys are numbers with or without leading zeros."""
+    """per_layer_config: what single layers have of their own. Its keys are numbers with or without
+    leading zeros."""
     found = {int(layer): {key: value for key, value in own.items() if value != []} for layer, own in given.items()}
     for layer, own in found.items():
         if not 0 <= layer < n_layers:

@@ -139,10 +139,15 @@ def _id_of(source: Checkpoint, key: str) -> Optional[int]:
 
 
 def _ends(
-    source: Checkpoint, generation: dict[str, Any], eos: Any, tokens: list[str], known: set[str]
+    source: Checkpoint,
+    generation: dict[str, Any],
+    eos: Any,
+    tokens: list[str],
+    known: set[str],
 ) -> dict[str, Any]:
-    """Keys of the tokens that end a generation beside eos. A file has one key for the end of a turn and one for the end of a message;
-    where these cannot name all, eos_token_ids lists every one. generation_config.json goes before config.json."""
+    """Keys of the tokens that end a generation beside eos. A file has one key for the end of a turn
+    and one for the end of a message; where these cannot name all, eos_token_ids lists every one.
+    generation_config.json goes before config.json."""
     config = source.config if source.config.get("eos_token_id") is not None else source.text
     listed = [token for token in end_ids(generation) or end_ids(config) if 0 <= token < len(tokens)]
     more = [token for token in dict.fromkeys(listed) if token != eos and tokens[token] not in known]
