@@ -110,6 +110,17 @@ def test_a_short_per_layer_table(pillion, convert, checkpoint):
     refused(pillion, convert, folder, sentence)
 
 
+def test_a_long_per_layer_table(convert, checkpoint):
+    """Rows that no token asks for are left out."""
+    folder = checkpoint("tiny-e2b")
+    tensors, path = raw_tensors(folder)
+    name = "model.embed_tokens_per_layer.weight"
+    kind, (rows, width), data = tensors[name]
+    write_raw({**tensors, name: (kind, [rows + 3, width], data + bytes(3 * width * 2))}, path)
+    change_json(folder, "config.json", vocab_size_per_layer_input=rows + 3)
+    same_as_golden(convert, folder, "tiny-e2b")
+
+
 @pytest.mark.parametrize("name", ["tiny-e2b", "tiny-moe", "tiny-e2b-assistant", "tiny-gemma3"])
 def test_any_tensor_of_another_shape(pillion, convert, checkpoint, name):
     """One row or value less: refused first, by its name."""
@@ -200,7 +211,7 @@ def test_only_strays(pillion, convert, checkpoint):
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4967494512\n"
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "generation_config.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "generation_config.json", "chat_template.jinja"])
 def test_git_lfs_pointers(pillion, convert, checkpoint, name):
     folder = checkpoint()
     (folder / name).write_bytes(POINTER)

@@ -155,7 +155,7 @@ def _plan(source: Checkpoint, architecture: Architecture, report: Report) -> dic
             both = f"{planned[name].spelled} and {tensor.spelled}"
             raise ModelFileError(f"{source.folder}: tensors {both} would both become {name}")
         else:
-            planned[name] = tensor
+            planned[name] = architecture.part_of(source, tensor)
     if not planned:
         raise ModelFileError(f"{source.folder}: no tensor of a {architecture.name} text model in it")
     architecture.check_tensors(source, planned)

@@ -101,12 +101,21 @@ class Architecture(ABC):
             which = f"{source.folder}: tensor {HEAD}"
             raise ModelFileError(f"{which} is missing, and tie_word_embeddings is false in config.json")
         for name, shape in shapes.items():
-            _check_shape(source, name, shape, self.optional)
+            tensor = source.tensors.get(name)
+            if tensor is not None:
+                _check_shape(source, self.part_of(source, tensor), shape)
+            elif not any(name.endswith(end) for end in self.optional):
+                which = f"{source.folder}: tensor {source.spelled(name)}"
+                raise ModelFileError(f"{which} is missing, config.json makes it {list(shape)}")
         for tensor in planned.values():
             if tensor.name not in shapes:
                 raise ModelFileError(
                     f"{source.folder}: tensor {tensor.spelled} has no place in the model that config.json describes"
                 )
+
+    def part_of(self, source: Checkpoint, tensor: Source) -> Source:
+        """What of a tensor the file holds."""
+        return tensor
 
     def computed_tensors(self, source: Checkpoint) -> dict[str, Array]:
         """f32 tensors that the file has and the checkpoint has not."""
@@ -138,16 +147,11 @@ def _equal(one: Source, other: Source) -> bool:
     return all(np.array_equal(to_f32(a, one.dtype), to_f32(b, other.dtype)) for a, b in parts)
 
 
-def _check_shape(source: Checkpoint, name: str, shape: Shape, optional: frozenset[str]) -> None:
-    tensor = source.tensors.get(name)
-    if tensor is None:
-        if not any(name.endswith(end) for end in optional):
-            raise ModelFileError(f"{source.folder}: tensor {source.spelled(name)} is missing, config.json makes it {list(shape)}")
-        return
+def _check_shape(source: Checkpoint, tensor: Source, shape: Shape) -> None:
     if tensor.shape == shape or (tensor.shape == () and shape == (1,)):
         return
-    if name in (EMBEDDING, HEAD) and tensor.shape[1:] == shape[1:]:
-        what = "the embedding table" if name == EMBEDDING else "the output head"
+    if tensor.name in (EMBEDDING, HEAD) and tensor.shape[1:] == shape[1:]:
+        what = "the embedding table" if tensor.name == EMBEDDING else "the output head"
         raise ModelFileError(
             f"{source.folder}: vocab_size is {shape[0]}, {what} has {tensor.shape[0]} rows (tensor {tensor.spelled})"
         )

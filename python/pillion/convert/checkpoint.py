@@ -119,7 +119,10 @@ class Checkpoint:
     def text_file(self, name: str) -> str:
         """A text file of the folder; "" when there is none."""
         path = self.folder / name
-        return path.read_text("utf-8") if path.exists() else ""
+        if not path.exists():
+            return ""
+        refuse_pointer(path)
+        return path.read_text("utf-8")
 
     def main_type(self) -> str:
         """The float type of most bytes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any, Optional
 
@@ -124,12 +125,20 @@ class Gemma4(Architecture):
 
     def check_tensors(self, source: Checkpoint, planned: dict[str, Source]) -> None:
         table, n_vocab = source.tensors.get(_PER_LAYER_TABLE), source.text.whole("vocab_size")
-        if table is not None and _per_layer_width(source) and table.shape[0] != n_vocab:
+        if table is not None and _per_layer_width(source) and table.shape[0] < n_vocab:
             raise ModelFileError(
                 f"{table.path}: tensor {table.spelled} has {table.shape[0]} rows, the vocabulary has {n_vocab} tokens; "
                 "each needs a row of its own"
             )
         super().check_tensors(source, planned)
+
+    def part_of(self, source: Checkpoint, tensor: Source) -> Source:
+        """The per-layer table may have rows that no token asks for."""
+        n_vocab = source.text.whole("vocab_size")
+        if tensor.name != _PER_LAYER_TABLE or len(tensor.shape) != 2 or tensor.shape[0] <= n_vocab:
+            return tensor
+        n_bytes = tensor.n_bytes // tensor.shape[0] * n_vocab
+        return dataclasses.replace(tensor, shape=(n_vocab, tensor.width), n_bytes=n_bytes)
 
     def place(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
         reason = _unused(source, name)
