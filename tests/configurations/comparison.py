@@ -9,8 +9,9 @@ import checkpoint_folder as folders  # noqa: E402
 import reference  # noqa: E402
 from random_configurations import draw, draw_pair  # noqa: E402
 
-# Twelve layers amplify what the f16 cache rounds; a fault shows by a hundredfold.
+# Twelve layers amplify what the f16 cache rounds, and a drafter reads their result; a fault shows by a hundredfold.
 NMSE = 1e-4
+NMSE_DRAFTED = 1e-3
 NMSE_CHAINED = 1e-2
 N_DRAFTS = 3
 
@@ -78,6 +79,6 @@ def compare_pair(pillion, number, scratch):
         if not clear:
             break
         error = folders.drafted_error(our_logits, our_state, logits, state)
-        assert error < (NMSE_CHAINED if step else NMSE), f"pair {number}, step {step}: {error:.1e}; {pair[1].config}"
+        assert error < (NMSE_CHAINED if step else NMSE_DRAFTED), f"pair {number}, step {step}: {error:.1e}; {pair[1].config}"
         assert ours == token, f"pair {number}, step {step}: token {ours}, not {token}"
     return "same"

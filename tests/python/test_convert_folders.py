@@ -372,6 +372,51 @@ def test_the_outer_flag_counts(convert, checkpoint):
     same_as_golden(convert, folder, "tiny-e2b")
 
 
+# ---- what config.json says that no model has, or no file ----
+
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}
+LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1], "long_factor": [2]}
+SAID = {
+    "a list of widths": ("tiny-llama", {"intermediate_size": [96, 96, 96]}, r"intermediate_size the value \[96, 96, 96\]"),
+    "half a layer": ("tiny-llama", {"num_hidden_layers": 2.5}, "num_hidden_layers the value 2.5, a whole number"),
+    "true for a number": ("tiny-llama", {"num_attention_heads": True}, "num_attention_heads the value True"),
+    "a thousand layers more": ("tiny-llama", {"num_hidden_layers": 10**9}, "value 1000000000, a whole number from 1 to 1024"),
+    "a negative eps": ("tiny-llama", {"rms_norm_eps": -1e-6}, "rms_norm_eps the value -1e-06, a number above 0"),
+    "rope by kinds": ("tiny-llama", {"rope_parameters": {"full_attention": {"rope_theta": 1}}}, "of full_attention layers"),
+    "rope that is a word": ("tiny-llama", {"rope_parameters": None, "rope_scaling": "linear"}, "the value 'linear', an object"),
+    "a factor that is a word": ("tiny-llama", {"rope_scaling": {"type": "linear", "factor": "8"}}, "factor the value '8'"),
+    "no blend": ("tiny-llama", {"rope_parameters": LLAMA3}, "low_freq_factor the value 4, not below high_freq_factor, 4"),
+    "longrope": ("tiny-llama", {"rope_parameters": LONG}, "rope_type 'longrope' cannot be converted here"),
+    "flat rope": ("tiny-gemma3", {"rope_parameters": {"rope_type": "linear", "factor": 8}}, "without a part for full_attention"),
+    "other types": ("tiny-gemma3", {"layer_types": ["chunked_attention"] * 7}, "a layer of type 'chunked_attention'"),
+    "too few types": ("tiny-gemma3", {"layer_types": ["full_attention"]}, "has 7 layers and the types of 1"),
+    "a period of 0": ("tiny-gemma3", {"layer_types": None, "sliding_window_pattern": 0}, "sliding_window_pattern the value 0"),
+    "bidirectional": ("tiny-gemma3", {"use_bidirectional_attention": True}, "sets use_bidirectional_attention"),
+    "a window that is none": ("tiny-gemma3", {"sliding_window": 0}, "sliding_window the value 0"),
+    "widths by layer": ("tiny-e2b", {"per_layer_config": {"1": {"intermediate_size": 8}}}, "intermediate_size in per_layer_config"),
+    "a layer too far": ("tiny-e2b", {"per_layer_config": {"6": {"head_dim": 8}}}, "per_layer_config of layer 6, and 6 layers"),
+    "no rope of a kind": ("tiny-e2b", {"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "a part for sliding_attention"),
+    "no base": ("tiny-e2b", {"rope_parameters": {"full_attention": {}, "sliding_attention": {}}}, "has no 'rope_theta'"),
+    "no width": ("tiny-e2b", {"hidden_size_per_layer_input": None}, r"per_layer_input_gate.weight has shape|has no place|makes it"),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_sentences_of_config(pillion, convert, checkpoint, case):
+    name, changes, sentence = SAID[case]
+    folder = checkpoint(name)
+    change_json(folder, "config.json", **changes)
+    refused(pillion, convert, folder, sentence)
+
+
+def test_zero_padded_layers(convert, checkpoint):
+    """As transformers saves them, so that they sort by number."""
+    folder = checkpoint("tiny-e2b")
+    own = json.loads((folder / "config.json").read_text())["per_layer_config"]
+    change_json(folder, "config.json", per_layer_config={key.zfill(2): value for key, value in own.items()})
+    same_as_golden(convert, folder, "tiny-e2b")
+
+
 # ---- linear scaling, as it stands in public checkpoints ----
 
 

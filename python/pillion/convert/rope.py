@@ -19,7 +19,10 @@ Rope = Config
 
 def flat_rope(text: Config) -> Rope:
     """Of a model with one kind of layer. rope_scaling goes before rope_parameters."""
-    given = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    given = _object(text.get("rope_scaling") or text.get("rope_parameters") or {}, "rope_parameters")
+    apart = next((key for key, value in given.items() if isinstance(value, dict)), None)
+    if apart is not None:
+        raise ModelFileError(f"config.json has rope_parameters of {apart} layers, and a model whose layers are of one kind")
     rope = _rope(given, text.get("rope_theta", 1e4))
     if "partial_rotary_factor" in text:
         rope.setdefault("partial_rotary_factor", text["partial_rotary_factor"])
