@@ -232,12 +232,27 @@ def test_adapters(pillion, convert, checkpoint, beside):
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     if not beside:
         (folder / "config.json").unlink()
-    refused(pillion, convert, folder, "an adapter of google/gemma-4-E2B-it .+merge it into its base model", "UnsupportedModelError")
+    refused(pillion, convert, folder, "an adapter of google/gemma-4-E2B-it .+merge it into its base", "UnsupportedModelError")
     (folder / "adapter_config.json").write_text("[")
     refused(pillion, convert, folder, "holds an adapter .+merge", "UnsupportedModelError")
     if not beside:
         (folder / "adapter_config.json").unlink()
         refused(pillion, convert, folder, "holds an adapter .+merge", "UnsupportedModelError")
+
+
+def test_an_adapter_beside_weights(pillion, convert, checkpoint):
+    folder = checkpoint()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "meta-llama/Llama-3"}')
+    sentence = "beside the weights it holds an adapter of meta-llama/Llama-3 .+merge it .+move adapter_config.json away"
+    refused(pillion, convert, folder, sentence, "UnsupportedModelError")
+    (folder / "adapter_config.json").unlink()
+    same_as_golden(convert, folder, "tiny-llama")
+
+
+def test_only_the_older_form_of_a_tokenizer(pillion, convert, checkpoint):
+    folder = checkpoint()
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    refused(pillion, convert, folder, "no tokenizer.json beside tokenizer.model; make one with transf", "ModelNotFoundError")
 
 
 @pytest.mark.parametrize(
@@ -397,6 +412,7 @@ SAID = {
     "a layer too far": ("tiny-e2b", {"per_layer_config": {"6": {"head_dim": 8}}}, "per_layer_config of layer 6, and 6 layers"),
     "no rope of a kind": ("tiny-e2b", {"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "a part for sliding_attention"),
     "no base": ("tiny-e2b", {"rope_parameters": {"full_attention": {}, "sliding_attention": {}}}, "has no 'rope_theta'"),
+    "what the reader refuses": ("tiny-llama", {"rope_parameters": {"rope_theta": 0.5}}, "llama.rope.freq_base: 0.5 is outside"),
     "no width": ("tiny-e2b", {"hidden_size_per_layer_input": None}, r"per_layer_input_gate.weight has shape|has no place|makes it"),
 }
 
@@ -445,6 +461,45 @@ def test_linear_gemma3(pillion, convert, checkpoint, how):
     with pillion.Model.open(folder.parent / "out.gguf") as model, model.context(64) as context:
         context.prefill([2, 5, 6])
         assert np.isfinite(context.logits()).all()
+
+
+SCALED = {"rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}
+PUBLISHED = {
+    "4b": {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34},
+    "12b": dict(hidden_size=3840, intermediate_size=15360, num_hidden_layers=48, num_attention_heads=16, num_key_value_heads=8),
+    "27b": dict(hidden_size=5376, intermediate_size=21504, num_hidden_layers=62, num_attention_heads=32, num_key_value_heads=16)
+    | {"head_dim": 128, "query_pre_attn_scalar": 168},
+}
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_configurations_of_public_sizes(pillion, tmp_path, size):
+    """They say little, the rest is the defaults of their class."""
+    from pillion.convert import _keys
+    from pillion.convert.architecture import architecture_of
+    from pillion.convert.checkpoint import Checkpoint
+
+    text = {**PUBLISHED[size], **SCALED, "model_type": "gemma3_text"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "eos_token_id": [1, 106], "text_config": text}))
+    write_raw({}, tmp_path / "model.safetensors")
+    source = Checkpoint(tmp_path)
+    keys = _keys(source, architecture_of(source))
+    heads = {"4b": (8, 4, 256), "12b": (16, 8, 256), "27b": (32, 16, 128)}[size]
+    assert keys == {
+        "gemma3.block_count": text["num_hidden_layers"],
+        "gemma3.context_length": 131072,
+        "gemma3.embedding_length": text["hidden_size"],
+        "gemma3.feed_forward_length": text["intermediate_size"],
+        "gemma3.attention.head_count": heads[0],
+        "gemma3.attention.head_count_kv": heads[1],
+        "gemma3.attention.key_length": heads[2],
+        "gemma3.attention.value_length": heads[2],
+        "gemma3.attention.layer_norm_rms_epsilon": 1e-6,
+        "gemma3.attention.sliding_window": 1024,
+        "gemma3.rope.freq_base": 1e6,
+        "gemma3.rope.scaling.type": "linear",
+        "gemma3.rope.scaling.factor": 8.0,
+    }
 
 
 def test_the_divisor_of_27b(convert, checkpoint):

@@ -12,6 +12,7 @@ from typing import Any, Optional
 from ..errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
+_MERGE = "merge it into its base (peft: merge_and_unload, save_pretrained) and convert the result"
 _LORA = re.compile(r"(^|\.)(lora_(A|B|E|embedding_A|embedding_B|magnitude_vector)|base_layer|modules_to_save)\b")
 # Parts that quantising programs put beside or in place of a weight: whose they are.
 _QUANTISED = {
@@ -58,11 +59,13 @@ def refuse_adapter(folder: Path) -> None:
     base: Any = None
     with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
         base = json.loads(path.read_text("utf-8")).get("base_model_name_or_path")
-    of = f" of {base}" if base else ""
-    raise UnsupportedModelError(f"{folder}: it holds an adapter{of} (adapter_config.json), no model of its own; {_MERGE}")
-
-
-_MERGE = "merge it into its base model (peft: merge_and_unload, then save_pretrained) and convert the result"
+    what = f"an adapter of {' '.join(str(base).split())}" if base else "an adapter"
+    if any(folder.glob("model*.safetensors")):
+        raise UnsupportedModelError(
+            f"{folder}: beside the weights it holds {what} (adapter_config.json), which transformers applies; {_MERGE}, or "
+            "move adapter_config.json away to convert the weights alone"
+        )
+    raise UnsupportedModelError(f"{folder}: it holds {what} (adapter_config.json), no model of its own; {_MERGE}")
 
 
 def refuse_adapter_tensor(path: Path, name: str) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Optional
 
-from ..errors import ModelFileError, UnsupportedModelError
+from ..errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
 from .architecture import EMBEDDING, HEAD, Architecture
 from .checkpoint import Checkpoint
 from .config import end_ids
@@ -27,6 +27,11 @@ _LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[
 
 def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architecture) -> None:
     """All keys of the vocabulary, and the chat template."""
+    if (source.folder / "tokenizer.model").exists() and not (source.folder / "tokenizer.json").exists():
+        raise ModelNotFoundError(
+            f"{source.folder}: no tokenizer.json beside tokenizer.model; make one with transformers "
+            "(AutoTokenizer.from_pretrained, save_pretrained)"
+        )
     tokenizer = source.json("tokenizer.json")
     settings = source.json("tokenizer_config.json", needed=False)
     model = tokenizer.get("model", {})
