@@ -80,9 +80,17 @@ class Architecture(ABC):
         are two, whatever config.json says."""
         if HEAD not in source.tensors or EMBEDDING not in source.tensors:
             return self.tensors[EMBEDDING], ""
-        if name == HEAD and self.ties(source) and _equal(source.tensors[EMBEDDING], source.tensors[HEAD]):
+        if name == HEAD and self.ties(source) and self.tables_are_equal(source):
             return None, "output head tied to the embedding"
         return self.tensors[name], ""
+
+    def tables_are_equal(self, source: Checkpoint) -> bool:
+        """Embedding table and output head, which may have gigabytes: they are read once."""
+        if self._equal_tables is None:
+            self._equal_tables = _equal(source.tensors[EMBEDDING], source.tensors[HEAD])
+        return self._equal_tables
+
+    _equal_tables: Optional[bool] = None
 
     def ties(self, source: Checkpoint) -> bool:
         """The outermost object decides: its class has the head."""

@@ -74,7 +74,7 @@ class Gemma3(Architecture):
     def change_of(self, source: Checkpoint, name: str) -> Optional[Change]:
         if not name.endswith("norm.weight"):
             return None
-        tensor = next(t for t in source.tensors.values() if self.place(source, t.name)[0] == name)
+        tensor = next(t for t in source.tensors.values() if self.file_name(t.name) == name)
         scale = np.float32(_score_scale(source) if name.endswith("attn_q_norm.weight") else 1)
         return lambda bits: (to_f32(bits, tensor.dtype) + np.float32(1)) * scale
 
