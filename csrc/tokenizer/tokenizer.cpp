@@ -27,11 +27,12 @@ constexpr std::string_view kGemma4Printed[] = {
     "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>",
 };
 
-// What ends a generation in the chat formats of the field, where the file says no more than that the token is special: a model may
-// be tuned to another format than its vocabulary's first.
+// What ends a generation in the chat formats of the field, where the file says no more than that
+// the token is special: a model may be tuned to another format than its vocabulary's first.
 constexpr std::string_view kEndTexts[] = {
-    "<eos>",           "<turn|>", "<|tool_response>", "<end_of_turn>", "<|im_end|>",       "<|endoftext|>",        "<|eot_id|>", "<|eom_id|>",
-    "<|end_of_text|>", "<|eot|>", "<|eom|>",          "<EOT>",         "<|end_of_turn|>", "<end_of_utterance>",
+    "<eos>",      "<turn|>",    "<|tool_response>", "<end_of_turn>", "<|im_end|>",
+    "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>",  "<|eot|>",       "<|eom|>",
+    "<EOT>",      "<|endoftext|>", "<|end_of_turn|>", "<end_of_utterance>",
 };
 constexpr std::string_view kPartEnd = "<|end|>";    // of an answer, or of one of its parts where these two exist
 constexpr std::string_view kAnswerEnds[] = {"<|return|>", "<|call|>"};

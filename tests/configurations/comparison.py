@@ -9,9 +9,10 @@ import checkpoint_folder as folders  # noqa: E402
 import reference  # noqa: E402
 from random_configurations import draw, draw_pair  # noqa: E402
 
-# Twelve layers amplify what the f16 cache rounds; a fault shows by a hundredfold.
-NMSE = 1e-4
-NMSE_CHAINED = 1e-2
+# Twelve layers amplify rounding (a key may become its neighbour in f16); a fault shows by a hundredfold.
+NMSE = 1e-5
+NMSE_DRAFTED = 1e-5
+NMSE_CHAINED = 1e-3
 N_DRAFTS = 3
 
 
@@ -65,8 +66,11 @@ def compare_pair(pillion, number, scratch):
             tensors_into(path, case)
     except reference.Unreadable:
         return "unreadable"
+    expected, reseed = expectation(paths[0], pair[0])
+    if expected is None:
+        return "unclear"
     for path, case in zip(paths, pair):
-        folders.write_folder(path, case)
+        folders.write_folder(path, case, reseed=reseed)
     start, steps = reference.drafts_of(*paths, pair[0].ids, N_DRAFTS)
     for path in paths:
         convert(path, path.with_suffix(".gguf"), outtype="f32", n_threads=1)
@@ -75,6 +79,6 @@ def compare_pair(pillion, number, scratch):
         if not clear:
             break
         error = folders.drafted_error(our_logits, our_state, logits, state)
-        assert error < (NMSE_CHAINED if step else NMSE), f"pair {number}, step {step}: {error:.1e}; {pair[1].config}"
+        assert error < (NMSE_CHAINED if step else NMSE_DRAFTED), f"pair {number}, step {step}: {error:.1e}; {pair[1].config}"
         assert ours == token, f"pair {number}, step {step}: token {ours}, not {token}"
     return "same"

@@ -58,8 +58,10 @@ def pairs(scratch):
             comparison.tensors_into(path, case)
         if not all(map(small, pair)):
             continue
-        for path, case in zip(paths, pair):
-            comparison.folders.write_folder(path, case)
+        expected, reseed = comparison.expectation(paths[0], pair[0])
+        if expected is None or reseed:
+            continue
+        comparison.folders.write_folder(paths[1], pair[1])
         start, [(token, logits, state, clear)] = reference.drafts_of(*paths, pair[0].ids, 1)
         if clear:
             found.append((pair, dict(start=start, token=token, logits=logits, state=state)))

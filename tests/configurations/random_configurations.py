@@ -343,7 +343,7 @@ def gemma4_text(draw, unified=False):
     case = Case(kind, 0, {"model_type": kind, "architectures": [cls]})
     types = _gemma4_types(draw, config, n_layers, shared)
     if not unified:
-        config["vocab_size_per_layer_input"] = config["vocab_size"]
+        config["vocab_size_per_layer_input"] = config["vocab_size"] + draw.choice([0, 0, 9])
         if draw.sometimes(0.25):
             experts = draw.choice([2, 4, 5])
             config.update(enable_moe_block=True, num_experts=experts, top_k_experts=draw.choice([1, 2]))

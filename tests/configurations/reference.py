@@ -1,5 +1,8 @@
-"""What transformers reads in a checkpoint, and computes from it. Needs torch and transformers."""
+"""What transformers reads in a checkpoint, and computes from it. Needs torch and transformers.
 
+Keys and values are rounded to f16, as pillion's cache holds them: else every expert that is chosen by little differs."""
+
+import importlib
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -12,7 +15,21 @@ hf.utils.logging.set_verbosity_error()
 hf.utils.logging.disable_progress_bar()
 torch.set_num_threads(1)
 
+_MODULES = ("llama", "gemma3", "gemma4", "gemma4_unified")
 EXPERT_MARGIN = 1e-3  # experts that are chosen by less may differ between two float32 engines
+
+
+def _round_the_cache(module):
+    plain = module.eager_attention_forward
+
+    def rounded(layer, query, key, value, *arguments, **options):
+        return plain(layer, query, key.half().float(), value.half().float(), *arguments, **options)
+
+    module.eager_attention_forward = rounded
+
+
+for _name in _MODULES:
+    _round_the_cache(importlib.import_module(f"transformers.models.{_name}.modeling_{_name}"))
 
 
 class Unreadable(Exception):

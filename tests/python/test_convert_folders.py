@@ -110,6 +110,17 @@ def test_a_short_per_layer_table(pillion, convert, checkpoint):
     refused(pillion, convert, folder, sentence)
 
 
+def test_a_long_per_layer_table(convert, checkpoint):
+    """Rows that no token asks for are left out."""
+    folder = checkpoint("tiny-e2b")
+    tensors, path = raw_tensors(folder)
+    name = "model.embed_tokens_per_layer.weight"
+    kind, (rows, width), data = tensors[name]
+    write_raw({**tensors, name: (kind, [rows + 3, width], data + bytes(3 * width * 2))}, path)
+    change_json(folder, "config.json", vocab_size_per_layer_input=rows + 3)
+    same_as_golden(convert, folder, "tiny-e2b")
+
+
 @pytest.mark.parametrize("name", ["tiny-e2b", "tiny-moe", "tiny-e2b-assistant", "tiny-gemma3"])
 def test_any_tensor_of_another_shape(pillion, convert, checkpoint, name):
     """One row or value less: refused first, by its name."""
@@ -200,7 +211,7 @@ def test_only_strays(pillion, convert, checkpoint):
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4967494512\n"
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "generation_config.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "generation_config.json", "chat_template.jinja"])
 def test_git_lfs_pointers(pillion, convert, checkpoint, name):
     folder = checkpoint()
     (folder / name).write_bytes(POINTER)
@@ -221,12 +232,27 @@ def test_adapters(pillion, convert, checkpoint, beside):
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     if not beside:
         (folder / "config.json").unlink()
-    refused(pillion, convert, folder, "an adapter of google/gemma-4-E2B-it .+merge it into its base model", "UnsupportedModelError")
+    refused(pillion, convert, folder, "an adapter of google/gemma-4-E2B-it .+merge it into its base", "UnsupportedModelError")
     (folder / "adapter_config.json").write_text("[")
     refused(pillion, convert, folder, "holds an adapter .+merge", "UnsupportedModelError")
     if not beside:
         (folder / "adapter_config.json").unlink()
         refused(pillion, convert, folder, "holds an adapter .+merge", "UnsupportedModelError")
+
+
+def test_an_adapter_beside_weights(pillion, convert, checkpoint):
+    folder = checkpoint()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "meta-llama/Llama-3"}')
+    sentence = "beside the weights it holds an adapter of meta-llama/Llama-3 .+merge it .+move adapter_config.json away"
+    refused(pillion, convert, folder, sentence, "UnsupportedModelError")
+    (folder / "adapter_config.json").unlink()
+    same_as_golden(convert, folder, "tiny-llama")
+
+
+def test_only_the_older_form_of_a_tokenizer(pillion, convert, checkpoint):
+    folder = checkpoint()
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    refused(pillion, convert, folder, "no tokenizer.json beside tokenizer.model; make one with transf", "ModelNotFoundError")
 
 
 @pytest.mark.parametrize(
@@ -361,6 +387,52 @@ def test_the_outer_flag_counts(convert, checkpoint):
     same_as_golden(convert, folder, "tiny-e2b")
 
 
+# ---- what config.json says that no model has, or no file ----
+
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}
+LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1], "long_factor": [2]}
+SAID = {
+    "a list of widths": ("tiny-llama", {"intermediate_size": [96, 96, 96]}, r"intermediate_size the value \[96, 96, 96\]"),
+    "half a layer": ("tiny-llama", {"num_hidden_layers": 2.5}, "num_hidden_layers the value 2.5, a whole number"),
+    "true for a number": ("tiny-llama", {"num_attention_heads": True}, "num_attention_heads the value True"),
+    "a thousand layers more": ("tiny-llama", {"num_hidden_layers": 10**9}, "value 1000000000, a whole number from 1 to 1024"),
+    "a negative eps": ("tiny-llama", {"rms_norm_eps": -1e-6}, "rms_norm_eps the value -1e-06, a number above 0"),
+    "rope by kinds": ("tiny-llama", {"rope_parameters": {"full_attention": {"rope_theta": 1}}}, "of full_attention layers"),
+    "rope that is a word": ("tiny-llama", {"rope_parameters": None, "rope_scaling": "linear"}, "the value 'linear', an object"),
+    "a factor that is a word": ("tiny-llama", {"rope_scaling": {"type": "linear", "factor": "8"}}, "factor the value '8'"),
+    "no blend": ("tiny-llama", {"rope_parameters": LLAMA3}, "low_freq_factor the value 4, not below high_freq_factor, 4"),
+    "longrope": ("tiny-llama", {"rope_parameters": LONG}, "rope_type 'longrope' cannot be converted here"),
+    "flat rope": ("tiny-gemma3", {"rope_parameters": {"rope_type": "linear", "factor": 8}}, "without a part for full_attention"),
+    "other types": ("tiny-gemma3", {"layer_types": ["chunked_attention"] * 7}, "a layer of type 'chunked_attention'"),
+    "too few types": ("tiny-gemma3", {"layer_types": ["full_attention"]}, "has 7 layers and the types of 1"),
+    "a period of 0": ("tiny-gemma3", {"layer_types": None, "sliding_window_pattern": 0}, "sliding_window_pattern the value 0"),
+    "bidirectional": ("tiny-gemma3", {"use_bidirectional_attention": True}, "sets use_bidirectional_attention"),
+    "a window that is none": ("tiny-gemma3", {"sliding_window": 0}, "sliding_window the value 0"),
+    "widths by layer": ("tiny-e2b", {"per_layer_config": {"1": {"intermediate_size": 8}}}, "intermediate_size in per_layer_config"),
+    "a layer too far": ("tiny-e2b", {"per_layer_config": {"6": {"head_dim": 8}}}, "per_layer_config of layer 6, and 6 layers"),
+    "no rope of a kind": ("tiny-e2b", {"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "a part for sliding_attention"),
+    "no base": ("tiny-e2b", {"rope_parameters": {"full_attention": {}, "sliding_attention": {}}}, "has no 'rope_theta'"),
+    "what the reader refuses": ("tiny-llama", {"rope_parameters": {"rope_theta": 0.5}}, "llama.rope.freq_base: 0.5 is outside"),
+    "no width": ("tiny-e2b", {"hidden_size_per_layer_input": None}, r"per_layer_input_gate.weight has shape|has no place|makes it"),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_sentences_of_config(pillion, convert, checkpoint, case):
+    name, changes, sentence = SAID[case]
+    folder = checkpoint(name)
+    change_json(folder, "config.json", **changes)
+    refused(pillion, convert, folder, sentence)
+
+
+def test_zero_padded_layers(convert, checkpoint):
+    """As transformers saves them, so that they sort by number."""
+    folder = checkpoint("tiny-e2b")
+    own = json.loads((folder / "config.json").read_text())["per_layer_config"]
+    change_json(folder, "config.json", per_layer_config={key.zfill(2): value for key, value in own.items()})
+    same_as_golden(convert, folder, "tiny-e2b")
+
+
 # ---- linear scaling, as it stands in public checkpoints ----
 
 
@@ -389,6 +461,45 @@ def test_linear_gemma3(pillion, convert, checkpoint, how):
     with pillion.Model.open(folder.parent / "out.gguf") as model, model.context(64) as context:
         context.prefill([2, 5, 6])
         assert np.isfinite(context.logits()).all()
+
+
+SCALED = {"rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}
+PUBLISHED = {
+    "4b": {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34},
+    "12b": dict(hidden_size=3840, intermediate_size=15360, num_hidden_layers=48, num_attention_heads=16, num_key_value_heads=8),
+    "27b": dict(hidden_size=5376, intermediate_size=21504, num_hidden_layers=62, num_attention_heads=32, num_key_value_heads=16)
+    | {"head_dim": 128, "query_pre_attn_scalar": 168},
+}
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_configurations_of_public_sizes(pillion, tmp_path, size):
+    """They say little, the rest is the defaults of their class."""
+    from pillion.convert import _keys
+    from pillion.convert.architecture import architecture_of
+    from pillion.convert.checkpoint import Checkpoint
+
+    text = {**PUBLISHED[size], **SCALED, "model_type": "gemma3_text"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "eos_token_id": [1, 106], "text_config": text}))
+    write_raw({}, tmp_path / "model.safetensors")
+    source = Checkpoint(tmp_path)
+    keys = _keys(source, architecture_of(source))
+    heads = {"4b": (8, 4, 256), "12b": (16, 8, 256), "27b": (32, 16, 128)}[size]
+    assert keys == {
+        "gemma3.block_count": text["num_hidden_layers"],
+        "gemma3.context_length": 131072,
+        "gemma3.embedding_length": text["hidden_size"],
+        "gemma3.feed_forward_length": text["intermediate_size"],
+        "gemma3.attention.head_count": heads[0],
+        "gemma3.attention.head_count_kv": heads[1],
+        "gemma3.attention.key_length": heads[2],
+        "gemma3.attention.value_length": heads[2],
+        "gemma3.attention.layer_norm_rms_epsilon": 1e-6,
+        "gemma3.attention.sliding_window": 1024,
+        "gemma3.rope.freq_base": 1e6,
+        "gemma3.rope.scaling.type": "linear",
+        "gemma3.rope.scaling.factor": 8.0,
+    }
 
 
 def test_the_divisor_of_27b(convert, checkpoint):

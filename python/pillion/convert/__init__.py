@@ -61,8 +61,10 @@ def convert(
     name: general.name; None: the folder's.
     progress: called as progress(done_bytes, total_bytes) of the checkpoint; what it raises ends the conversion.
 
-    What config.json and the list of tensors rule out is refused before anything is written. Tensors stream through in slices of
-    some MB. The file appears under its name when it is complete and has been opened; a run that fails leaves nothing behind. Raises ModelFileError (a bad checkpoint, no space), UnsupportedModelError, UsageError.
+    What config.json and the list of tensors rule out is refused before anything is written.
+    Tensors stream through in slices of some MB. The file appears under its name when it is
+    complete and has been opened; a run that fails leaves nothing behind. Raises ModelFileError (a
+    bad checkpoint, no space), UnsupportedModelError, UsageError.
     """
     if outtype not in OUTTYPES:
         raise UsageError(f"outtype is {outtype!r}; it must be one of {', '.join(OUTTYPES)}")
@@ -150,17 +152,20 @@ def _plan(source: Checkpoint, architecture: Architecture, report: Report) -> dic
             if reason:
                 report.skipped[reason] = report.skipped.get(reason, 0) + 1
         elif name in planned:
-            raise ModelFileError(f"{source.folder}: tensors {planned[name].spelled} and {tensor.spelled} would both become {name}")
+            both = f"{planned[name].spelled} and {tensor.spelled}"
+            raise ModelFileError(f"{source.folder}: tensors {both} would both become {name}")
         else:
-            planned[name] = tensor
+            planned[name] = architecture.part_of(source, tensor)
     if not planned:
         raise ModelFileError(f"{source.folder}: no tensor of a {architecture.name} text model in it")
     architecture.check_tensors(source, planned)
     for tensor in planned.values():
+        which = f"{tensor.path}: tensor {tensor.spelled}"
         if tensor.dtype.startswith("i"):
-            raise ModelFileError(f"{tensor.path}: tensor {tensor.spelled} holds integers, weights were expected")
+            raise ModelFileError(f"{which} holds integers, weights were expected")
         if tensor.dtype not in FLOATS:
-            raise ModelFileError(f"{tensor.path}: tensor {tensor.spelled} has type {tensor.dtype}; {', '.join(FLOATS)} can be converted")
+            known = ", ".join(FLOATS)
+            raise ModelFileError(f"{which} has type {tensor.dtype}; {known} can be converted")
     return planned
 
 

@@ -72,24 +72,33 @@ class Architecture(ABC):
             return None, "vision and audio"
         if _COMPUTED.search(name):
             return None, "computed"
-        raise UnsupportedModelError(
-            f"{source.folder}: tensor {source.spelled(name)} is none that a {self.name} text model has"
-        )
+        which = f"{source.folder}: tensor {source.spelled(name)}"
+        raise UnsupportedModelError(f"{which} is none that a {self.name} text model has")
 
     def place_vocabulary(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
-        """Of embedding table and output head. Tied, either may stand for both; two that differ are two, whatever config.json says."""
+        """Of embedding table and output head. Tied, either may stand for both; two that differ
+        are two, whatever config.json says."""
         if HEAD not in source.tensors or EMBEDDING not in source.tensors:
             return self.tensors[EMBEDDING], ""
-        if name == HEAD and self.ties(source) and _equal(source.tensors[EMBEDDING], source.tensors[HEAD]):
+        if name == HEAD and self.ties(source) and self.tables_are_equal(source):
             return None, "output head tied to the embedding"
         return self.tensors[name], ""
+
+    def tables_are_equal(self, source: Checkpoint) -> bool:
+        """Embedding table and output head, which may have gigabytes: they are read once."""
+        if self._equal_tables is None:
+            self._equal_tables = _equal(source.tensors[EMBEDDING], source.tensors[HEAD])
+        return self._equal_tables
+
+    _equal_tables: Optional[bool] = None
 
     def ties(self, source: Checkpoint) -> bool:
         """The outermost object decides: its class has the head."""
         return bool(source.config.get("tie_word_embeddings", self.ties_by_default))
 
     def check_tensors(self, source: Checkpoint, planned: dict[str, Source]) -> None:
-        """Nothing missing, nothing of another shape, nothing too many; raises ModelFileError by the checkpoint's own names."""
+        """Nothing missing, nothing of another shape, nothing too many; raises ModelFileError by
+        the checkpoint's own names."""
         shapes = self.shapes(source)
         table = next((name for name in (EMBEDDING, HEAD) if name in source.tensors), EMBEDDING)
         if table != EMBEDDING and self.ties(source):
@@ -97,16 +106,24 @@ class Architecture(ABC):
         elif HEAD in source.tensors:
             shapes[HEAD] = shapes[EMBEDDING]
         elif EMBEDDING in source.tensors and not self.ties(source):
-            raise ModelFileError(
-                f"{source.folder}: tensor {HEAD} is missing, and tie_word_embeddings is false in config.json"
-            )
+            which = f"{source.folder}: tensor {HEAD}"
+            raise ModelFileError(f"{which} is missing, and tie_word_embeddings is false in config.json")
         for name, shape in shapes.items():
-            _check_shape(source, name, shape, self.optional)
+            tensor = source.tensors.get(name)
+            if tensor is not None:
+                _check_shape(source, self.part_of(source, tensor), shape)
+            elif not any(name.endswith(end) for end in self.optional):
+                which = f"{source.folder}: tensor {source.spelled(name)}"
+                raise ModelFileError(f"{which} is missing, config.json makes it {list(shape)}")
         for tensor in planned.values():
             if tensor.name not in shapes:
                 raise ModelFileError(
                     f"{source.folder}: tensor {tensor.spelled} has no place in the model that config.json describes"
                 )
+
+    def part_of(self, source: Checkpoint, tensor: Source) -> Source:
+        """What of a tensor the file holds."""
+        return tensor
 
     def computed_tensors(self, source: Checkpoint) -> dict[str, Array]:
         """f32 tensors that the file has and the checkpoint has not."""
@@ -131,24 +148,18 @@ def _equal(one: Source, other: Source) -> bool:
         return False
     if (one.path, one.offset) == (other.path, other.offset):
         return True
-    rows = _COMPARED_BYTES // max(1, 4 * one.width)
-    sizes = [max(1, rows) * tensor.width * (tensor.n_bytes // int(np.prod(tensor.shape))) for tensor in (one, other)]
-    return all(
-        np.array_equal(to_f32(a, one.dtype), to_f32(b, other.dtype))
-        for a, b in zip(one.slices(sizes[0]), other.slices(sizes[1]))
-    )
+    rows = max(1, _COMPARED_BYTES // (4 * one.width))
+    n_values = int(np.prod(one.shape))
+    sizes = [rows * one.width * tensor.n_bytes // n_values for tensor in (one, other)]
+    parts = zip(one.slices(sizes[0]), other.slices(sizes[1]))
+    return all(np.array_equal(to_f32(a, one.dtype), to_f32(b, other.dtype)) for a, b in parts)
 
 
-def _check_shape(source: Checkpoint, name: str, shape: Shape, optional: frozenset[str]) -> None:
-    tensor = source.tensors.get(name)
-    if tensor is None:
-        if not any(name.endswith(end) for end in optional):
-            raise ModelFileError(f"{source.folder}: tensor {source.spelled(name)} is missing, config.json makes it {list(shape)}")
-        return
+def _check_shape(source: Checkpoint, tensor: Source, shape: Shape) -> None:
     if tensor.shape == shape or (tensor.shape == () and shape == (1,)):
         return
-    if name in (EMBEDDING, HEAD) and tensor.shape[1:] == shape[1:]:
-        what = "the embedding table" if name == EMBEDDING else "the output head"
+    if tensor.name in (EMBEDDING, HEAD) and tensor.shape[1:] == shape[1:]:
+        what = "the embedding table" if tensor.name == EMBEDDING else "the output head"
         raise ModelFileError(
             f"{source.folder}: vocab_size is {shape[0]}, {what} has {tensor.shape[0]} rows (tensor {tensor.spelled})"
         )
@@ -241,7 +252,8 @@ def architecture_of(source: Checkpoint) -> Architecture:
 
 
 def _refuse_what_is_lost(source: Checkpoint, architecture: Architecture) -> None:
-    """What config.json may say and a file cannot: converted all the same, it would be another model."""
+    """What config.json may say and a file cannot: converted all the same, it would be another
+    model."""
     text = source.text
     given = text.get(architecture.activation_key, architecture.activation)
     bidirectional = text.get("use_bidirectional_attention")

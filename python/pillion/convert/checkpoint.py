@@ -23,7 +23,8 @@ Array = npt.NDArray[Any]
 _TYPES = {"F32": ("<f4", "f32"), "F16": ("<f2", "f16"), "BF16": ("<u2", "bf16"), "I64": ("<i8", "i64"), "I32": ("<i4", "i32")}
 _HEADER_MOST = 100 << 20
 _SHARDS_MOST = 10_000
-# Beside a model's weights: an adapter's, a training program's, and the same weights in their maker's own format.
+# Beside a model's weights: an adapter's, a training program's, and the same weights in their
+# maker's own format.
 _STRAY = ("adapter_", "optimizer", "scheduler", "consolidated", "training_")
 
 
@@ -35,7 +36,7 @@ class Source:
     """As a class with a language head calls it (names.py)."""
     shape: tuple[int, ...]
     dtype: str
-    """f32, f16, bf16, i64, i32, or another type as safetensors spells it, which has no values here"""
+    """f32, f16, bf16, i64, i32, or another type as safetensors spells it, without values here"""
     path: Path
     offset: int
     n_bytes: int
@@ -118,7 +119,10 @@ class Checkpoint:
     def text_file(self, name: str) -> str:
         """A text file of the folder; "" when there is none."""
         path = self.folder / name
-        return path.read_text("utf-8") if path.exists() else ""
+        if not path.exists():
+            return ""
+        refuse_pointer(path)
+        return path.read_text("utf-8")
 
     def main_type(self) -> str:
         """The float type of most bytes."""
@@ -138,7 +142,7 @@ class Checkpoint:
         return keys
 
     def _index(self) -> dict[str, str]:
-        """{tensor: shard}, where the checkpoint has such a list and no single file, which goes before it."""
+        """{tensor: shard}, where the checkpoint has such a list; a single file goes before it."""
         if (self.folder / "model.safetensors").exists():
             return {}
         found = self.json("model.safetensors.index.json", needed=False).get("weight_map", {})
@@ -162,11 +166,13 @@ class Checkpoint:
 
 
 def _unlisted(folder: Path) -> list[Path]:
-    """The weights of a folder without an index: all its files, but for strays beside them, and the rest of what their names count."""
+    """The weights of a folder without an index: all its files, but for strays beside them, and
+    the rest of what their names count."""
     every = sorted(folder.glob("*.safetensors"))
     paths = [path for path in every if not path.name.startswith(_STRAY)]
     if every and not paths:
-        raise ModelNotFoundError(f"{folder}: {every[0].name} holds no weights as transformers names them, and no other file does")
+        stray = every[0].name
+        raise ModelNotFoundError(f"{folder}: {stray} holds no weights as transformers names them, and no other file does")
     for path in [path for path in paths if "-of-" in path.name]:
         count = path.stem.rsplit("-of-", 1)[1]
         stem = path.stem.rsplit("-of-", 1)[0].rsplit("-", 1)[0]
@@ -200,7 +206,8 @@ def _source(path: Path, name: str, kind: str, shape: list[int], data: int, begin
     if numpy_kind:
         expected = int(np.prod(shape, dtype=object)) * np.dtype(numpy_kind).itemsize
         if any(n < 1 for n in shape) or end - begin != expected:
-            raise ModelFileError(f"{path}: tensor {name} of shape {shape} and type {kind} has {end - begin} bytes, not {expected}")
+            what = f"tensor {name} of shape {shape} and type {kind}"
+            raise ModelFileError(f"{path}: {what} has {end - begin} bytes, not {expected}")
     if begin < 0:
         raise ModelFileError(f"{path}: tensor {name} begins {-begin} bytes before the data")
     if data + end > size:

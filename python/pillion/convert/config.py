@@ -62,7 +62,7 @@ class Config(dict[str, Any]):
         raise ModelFileError(f"config.json has no {key!r}, which this model needs")
 
     def whole(self, key: str, least: int = 1, most: int = _WIDTH_MOST) -> int:
-        """A whole number in its bounds; raises ModelFileError with the key, the value and the bounds."""
+        """A whole number in its bounds; raises ModelFileError with key, value and bounds."""
         return whole(self[key], key, least, most)
 
     def number(self, key: str) -> float:
@@ -71,7 +71,8 @@ class Config(dict[str, Any]):
 
 
 def whole(value: Any, name: str, least: int = 1, most: int = _WIDTH_MOST) -> int:
-    """The value when it is a whole number in its bounds; raises ModelFileError with the name, the value and the bounds."""
+    """The value when it is a whole number in its bounds; raises ModelFileError with the name, the
+    value and the bounds."""
     sound = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not sound or int(value) != value or not least <= value <= most:
         raise ModelFileError(f"config.json gives {name} the value {value!r}, a whole number from {least} to {most} is needed")
@@ -79,7 +80,7 @@ def whole(value: Any, name: str, least: int = 1, most: int = _WIDTH_MOST) -> int
 
 
 def number(value: Any, name: str) -> float:
-    """The value when it is a finite number above 0; raises ModelFileError with the name and the value."""
+    """The value when it is a finite number above 0; raises ModelFileError with name and value."""
     sound = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not sound or not math.isfinite(value) or value <= 0:
         raise ModelFileError(f"config.json gives {name} the value {value!r}, a number above 0 is needed")
@@ -93,8 +94,8 @@ def whole_config(found: dict[str, Any]) -> Config:
 
 
 def text_config(config: Config) -> Config:
-    """The part on the text model, with the defaults of its class. A class around a text model keeps it under text_config; without
-    one the object itself is taken."""
+    """The part on the text model, with the defaults of its class. A class around a text model keeps
+    it under text_config; without one the object itself is taken."""
     kind = str(config["model_type"])
     nested = config.get("text_config") if kind in _WRAPPERS else None
     text = nested if isinstance(nested, dict) else dict(config)

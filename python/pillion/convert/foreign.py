@@ -1,8 +1,9 @@
-"""Folders that are no plain checkpoint: adapters, quantised weights, files not yet fetched, other formats. Each is one sentence:
-what it is, and what to do."""
+"""Folders that are no plain checkpoint: adapters, quantised weights, files not yet fetched, other
+formats. Each is one sentence: what it is, and what to do."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Optional
 from ..errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
+_MERGE = "merge it into its base (peft: merge_and_unload, save_pretrained) and convert the result"
 _LORA = re.compile(r"(^|\.)(lora_(A|B|E|embedding_A|embedding_B|magnitude_vector)|base_layer|modules_to_save)\b")
 # Parts that quantising programs put beside or in place of a weight: whose they are.
 _QUANTISED = {
@@ -36,7 +38,7 @@ _OTHERS = {
 
 
 def refuse_pointer(path: Path) -> None:
-    """Raises ModelFileError when the file is the few lines that Git keeps in place of a large one."""
+    """Raises ModelFileError when the file is what Git keeps in place of a large one."""
     with path.open("rb") as file:
         begin = file.read(512)
     if not begin.startswith(_POINTER):
@@ -47,23 +49,23 @@ def refuse_pointer(path: Path) -> None:
 
 
 def refuse_adapter(folder: Path) -> None:
-    """Raises UnsupportedModelError when the folder holds an adapter, alone or beside weights: read without it, the weights are
-    another model."""
+    """Raises UnsupportedModelError when the folder holds an adapter, alone or beside weights: read
+    without it, the weights are another model."""
     path = folder / "adapter_config.json"
     if not path.exists():
         if (folder / "adapter_model.safetensors").exists() and not (folder / "config.json").exists():
             raise UnsupportedModelError(f"{folder}: it holds an adapter (adapter_model.safetensors), no model; {_MERGE}")
         return
     base: Any = None
-    try:
+    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
         base = json.loads(path.read_text("utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        pass  # the sentence can do without
-    of = f" of {base}" if base else ""
-    raise UnsupportedModelError(f"{folder}: it holds an adapter{of} (adapter_config.json), no model of its own; {_MERGE}")
-
-
-_MERGE = "merge it into its base model (peft: merge_and_unload, then save_pretrained) and convert the result"
+    what = f"an adapter of {' '.join(str(base).split())}" if base else "an adapter"
+    if any(folder.glob("model*.safetensors")):
+        raise UnsupportedModelError(
+            f"{folder}: beside the weights it holds {what} (adapter_config.json), which transformers applies; {_MERGE}, or "
+            "move adapter_config.json away to convert the weights alone"
+        )
+    raise UnsupportedModelError(f"{folder}: it holds {what} (adapter_config.json), no model of its own; {_MERGE}")
 
 
 def refuse_adapter_tensor(path: Path, name: str) -> None:

@@ -1,5 +1,6 @@
-"""Gemma 3. Readers of this architecture know the 5:1 pattern, the sliding layers' RoPE base 10000 and the scale 1/sqrt(head size)
-(27B: 1/sqrt(width / heads)) by themselves; files hold 1 + w of the norms."""
+"""Gemma 3. Readers of this architecture know the 5:1 pattern, the sliding layers' RoPE base 10000
+and the scale 1/sqrt(head size) (27B: 1/sqrt(width / heads)) by themselves; files hold 1 + w of the
+norms."""
 
 from __future__ import annotations
 
@@ -45,14 +46,16 @@ class Gemma3(Architecture):
         if sliding and ropes[SLIDING]["rope_theta"] != _LOCAL_BASE:
             keys["rope.freq_base_swa"] = ropes[SLIDING]["rope_theta"]
         if sliding and not is_plain(ropes[SLIDING]):
+            kind = ropes[SLIDING]["rope_type"]
             raise UnsupportedModelError(
-                f"{source.folder}: rope_type {ropes[SLIDING]['rope_type']!r} of the sliding layers cannot be converted; default can"
+                f"{source.folder}: rope_type {kind!r} of the sliding layers cannot be converted; default can"
             )
         where = f"{source.folder}: {FULL}"
         if FULL in self._types(source) and (factor := linear_factor(ropes[FULL], where)) != 1:
             keys["rope.scaling.type"], keys["rope.scaling.factor"] = "linear", factor
         cap = softcap(text, "final_logit_softcapping")
-        if cap and source.config["model_type"] != "gemma3":  # the class with a vision tower caps nothing
+        # the class with a vision tower caps nothing
+        if cap and source.config["model_type"] != "gemma3":
             keys["final_logit_softcapping"] = cap
         return keys
 
@@ -71,7 +74,7 @@ class Gemma3(Architecture):
     def change_of(self, source: Checkpoint, name: str) -> Optional[Change]:
         if not name.endswith("norm.weight"):
             return None
-        tensor = next(t for t in source.tensors.values() if self.place(source, t.name)[0] == name)
+        tensor = next(t for t in source.tensors.values() if self.file_name(t.name) == name)
         scale = np.float32(_score_scale(source) if name.endswith("attn_q_norm.weight") else 1)
         return lambda bits: (to_f32(bits, tensor.dtype) + np.float32(1)) * scale
 
@@ -93,7 +96,8 @@ class Gemma3(Architecture):
 
 
 def _score_scale(source: Checkpoint) -> float:
-    """What queries are multiplied by, so that the scale of scores that readers know becomes 1/sqrt(query_pre_attn_scalar)."""
+    """What queries are multiplied by, so that the scale of scores that readers know becomes
+    1/sqrt(query_pre_attn_scalar)."""
     text, size = source.text, head_size(source)
     implied: float = size
     if n_layers(text) == _LAYERS_27B:

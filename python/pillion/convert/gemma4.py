@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any, Optional
 
@@ -72,8 +73,9 @@ class Gemma4(Architecture):
         sliding = sizes.get(SLIDING, full)
         ropes = gemma4_ropes(text, set(types))
         if SLIDING in ropes and not is_plain(ropes[SLIDING]):
+            kind = ropes[SLIDING]["rope_type"]
             raise UnsupportedModelError(
-                f"{source.folder}: rope_type {ropes[SLIDING]['rope_type']!r} of the sliding layers cannot be converted; default can"
+                f"{source.folder}: rope_type {kind!r} of the sliding layers cannot be converted; default can"
             )
         keys = common_keys(source)
         keys["attention.key_length"] = keys["attention.value_length"] = full
@@ -123,12 +125,20 @@ class Gemma4(Architecture):
 
     def check_tensors(self, source: Checkpoint, planned: dict[str, Source]) -> None:
         table, n_vocab = source.tensors.get(_PER_LAYER_TABLE), source.text.whole("vocab_size")
-        if table is not None and _per_layer_width(source) and table.shape[0] != n_vocab:
+        if table is not None and _per_layer_width(source) and table.shape[0] < n_vocab:
             raise ModelFileError(
                 f"{table.path}: tensor {table.spelled} has {table.shape[0]} rows, the vocabulary has {n_vocab} tokens; "
                 "each needs a row of its own"
             )
         super().check_tensors(source, planned)
+
+    def part_of(self, source: Checkpoint, tensor: Source) -> Source:
+        """The per-layer table may have rows that no token asks for."""
+        n_vocab = source.text.whole("vocab_size")
+        if tensor.name != _PER_LAYER_TABLE or len(tensor.shape) != 2 or tensor.shape[0] <= n_vocab:
+            return tensor
+        n_bytes = tensor.n_bytes // tensor.shape[0] * n_vocab
+        return dataclasses.replace(tensor, shape=(n_vocab, tensor.width), n_bytes=n_bytes)
 
     def place(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
         reason = _unused(source, name)
@@ -253,7 +263,8 @@ def _layers(source: Checkpoint) -> list[tuple[int, int]]:
 
 
 def _overrides(given: dict[str, Any], n_layers: int) -> dict[int, dict[str, Any]]:
-    """per_layer_config: what single layers have of their own. Its keys are numbers with or without leading zeros."""
+    """per_layer_config: what single layers have of their own. Its keys are numbers with or without
+    leading zeros."""
     found = {int(layer): {key: value for key, value in own.items() if value != []} for layer, own in given.items()}
     for layer, own in found.items():
         if not 0 <= layer < n_layers:

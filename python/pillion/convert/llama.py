@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any, Optional
 
-import numpy as np
-
 from .architecture import Architecture, Shape, block_shapes, common_keys, ends_shapes, head_size
 from .checkpoint import Array, Checkpoint
 from .config import n_layers

@@ -1,5 +1,5 @@
-"""RoPE parameters in both spellings of config.json: rope_theta beside rope_scaling, and rope_parameters, for all layers or for
-each kind of layer. `type` is the older name of rope_type."""
+"""RoPE parameters in both spellings of config.json: rope_theta beside rope_scaling, and
+rope_parameters, for all layers or for each kind of layer. `type` is the older name of rope_type."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ Rope = Config
 
 def flat_rope(text: Config) -> Rope:
     """Of a model with one kind of layer. rope_scaling goes before rope_parameters."""
-    given = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    given = _object(text.get("rope_scaling") or text.get("rope_parameters") or {}, "rope_parameters")
+    apart = next((key for key, value in given.items() if isinstance(value, dict)), None)
+    if apart is not None:
+        raise ModelFileError(f"config.json has rope_parameters of {apart} layers, and a model whose layers are of one kind")
     rope = _rope(given, text.get("rope_theta", 1e4))
     if "partial_rotary_factor" in text:
         rope.setdefault("partial_rotary_factor", text["partial_rotary_factor"])
-    if rope["rope_type"] == "llama3":  # beside the others this length goes before the one among them
+    if rope["rope_type"] == "llama3":  # the length outside goes before the one inside
         inner = rope.get("original_max_position_embeddings", text["max_position_embeddings"])
         rope["original_max_position_embeddings"] = text.get("original_max_position_embeddings", inner)
     return rope
@@ -80,8 +83,8 @@ def is_plain(rope: Rope) -> bool:
 
 
 def divisors(rope: Rope, size: int, where: str, kinds: tuple[str, ...]) -> Array:
-    """f32 [size / 2]: what each pair's angle is divided by, beyond the base. 1e30: the pair does not turn.
-    Raises UnsupportedModelError for a rope_type that is not among `kinds`."""
+    """f32 [size / 2]: what each pair's angle is divided by, beyond the base. 1e30: the pair does
+    not turn. Raises UnsupportedModelError for a rope_type that is not among `kinds`."""
     kind = rope["rope_type"]
     if kind not in kinds:
         raise UnsupportedModelError(f"{where}: rope_type {kind!r} cannot be converted here; {', '.join(kinds)} can")
@@ -103,7 +106,7 @@ def _llama3(rope: Rope, size: int) -> Array:
     wavelength = 2 * math.pi * rope.number("rope_theta") ** (np.arange(0, size, 2) / size)
     low, high = rope.number("low_freq_factor"), rope.number("high_freq_factor")
     if low >= high:
-        raise ModelFileError(f"config.json gives low_freq_factor the value {low:g}, it must be below high_freq_factor, {high:g}")
+        raise ModelFileError(f"config.json gives low_freq_factor the value {low:g}, not below high_freq_factor, {high:g}")
     turns = rope.number("original_max_position_embeddings") / wavelength
     smooth = np.clip((turns - low) / (high - low), 0, 1)
     found: Array = (1 / ((1 - smooth) / rope.number("factor") + smooth)).astype(np.float32)

@@ -91,7 +91,8 @@ def _convert(tensor: Source, bits: Array, into: str, first_row: int) -> Array:
             halves = values.astype(np.float16)
         if not np.isfinite(halves).all():
             largest = float(np.abs(values).max())
-            raise ModelFileError(f"{tensor.path}: tensor {tensor.spelled} has values up to {largest:g}, f16 ends at 65504; use bf16")
+            which = f"{tensor.path}: tensor {tensor.spelled}"
+            raise ModelFileError(f"{which} has values up to {largest:g}, f16 ends at 65504; use bf16")
         return _bytes(halves)
     import gguf
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Optional
 
-from ..errors import ModelFileError, UnsupportedModelError
+from ..errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
 from .architecture import EMBEDDING, HEAD, Architecture
 from .checkpoint import Checkpoint
 from .config import end_ids
@@ -28,6 +28,11 @@ _LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[
 
 def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architecture) -> None:
     """All keys of the vocabulary, and the chat template."""
+    if (source.folder / "tokenizer.model").exists() and not (source.folder / "tokenizer.json").exists():
+        raise ModelNotFoundError(
+            f"{source.folder}: no tokenizer.json beside tokenizer.model; make one with transformers "
+            "(AutoTokenizer.from_pretrained, save_pretrained)"
+        )
     tokenizer = source.json("tokenizer.json")
     settings = source.json("tokenizer_config.json", needed=False)
     model = tokenizer.get("model", {})
@@ -131,10 +136,15 @@ def _id_of(source: Checkpoint, key: str) -> Optional[int]:
 
 
 def _ends(
-    source: Checkpoint, generation: dict[str, Any], eos: Any, tokens: list[str], known: set[str]
+    source: Checkpoint,
+    generation: dict[str, Any],
+    eos: Any,
+    tokens: list[str],
+    known: set[str],
 ) -> dict[str, Any]:
-    """Keys of the tokens that end a generation beside eos. A file has one key for the end of a turn and one for the end of a message;
-    where these cannot name all, eos_token_ids lists every one. generation_config.json goes before config.json."""
+    """Keys of the tokens that end a generation beside eos. A file has one key for the end of a turn
+    and one for the end of a message; where these cannot name all, eos_token_ids lists every one.
+    generation_config.json goes before config.json."""
     config = source.config if source.config.get("eos_token_id") is not None else source.text
     listed = [token for token in end_ids(generation) or end_ids(config) if 0 <= token < len(tokens)]
     more = [token for token in dict.fromkeys(listed) if token != eos and tokens[token] not in known]

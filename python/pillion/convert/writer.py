@@ -66,7 +66,8 @@ class GgufFile:
         self._writer.add_tensor_info(name, list(shape) or [1], np.dtype(np.float32), n_bytes, raw_dtype=quantization)
 
     def begin_data(self, check: Callable[[Path], None]) -> None:
-        """Keys and tensor list are complete. `check` looks at them in a file of the final length, before any tensor is written."""
+        """Keys and tensor list are complete. `check` looks at them in a file of the final length,
+        before any tensor is written."""
         self._writer.write_header_to_file(path=self._temporary)
         self._writer.write_kv_data_to_file()
         self._writer.write_ti_data_to_file()
