@@ -1,7 +1,5 @@
 """Cells of a real IPython kernel: a stream that is interrupted, cells that overlap in time, a module that is loaded again."""
 
-import signal
-
 import pytest
 
 from patience import PATIENCE, until
