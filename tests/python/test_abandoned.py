@@ -285,14 +285,14 @@ def test_cancel_in_a_signal_handler(toy_llm, fake):
 
 
 def test_a_client_that_leaves_a_thread_per_connection(pillion, tiny_target):
-    """http.server's: the thread ends with an error, and the error keeps its frames."""
+    """http.server's: an error keeps the frames of the thread, which is not at it any more."""
     programs.run(
         """
         import gc, http.server, json, socket, urllib.request
 
         gc.disable()
         llm = opened(n_ctx=2048)
-        wanted, kept = text(llm, 12), []
+        wanted, kept, over = text(llm, 12), [], threading.Event()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def log_message(self, *_):
@@ -310,6 +310,7 @@ def test_a_client_that_leaves_a_thread_per_connection(pillion, tiny_target):
                         self.wfile.write(json.dumps(chunk).encode() + b"\\n")
                 except OSError as error:
                     kept.append(error)
+                    over.wait()  # the thread is still there, with something else to do
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -323,6 +324,7 @@ def test_a_client_that_leaves_a_thread_per_connection(pillion, tiny_target):
                 time.sleep(0.001)
             with urllib.request.urlopen("http://127.0.0.1:%d/whole" % server.server_address[1]) as answer:
                 assert answer.read().decode() == wanted
+        over.set()
         server.shutdown()
         """
     )
