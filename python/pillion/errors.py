@@ -52,7 +52,7 @@ class Busy(UsageError):
 
 
 class Closed(UsageError):
-    """The object was closed before this call, or a fork() copied it in the middle of another thread's call."""
+    """The object was closed before this call, or a fork() copied it in another thread's call."""
 
     code = 3
 

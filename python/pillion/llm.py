@@ -191,7 +191,8 @@ class LLM:
         stop: a string or a list of them; the text ends before the first.
         logprobs: how many alternatives to list for each token.
         echo: put the prompt before the answer (with logprobs the prompt is scored too, which runs it a second time).
-        stream: return an iterator of chunks; leaving it early stops the work, and the next call of any thread takes over.
+        stream: return an iterator of chunks; leaving it early stops the work, and the next call of
+        any thread takes over.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, penalty_last_n, seed,
         logit_bias, stop, draft (0 to 8 or "auto"; None: as the LLM was made). Defaults come from the file where it has them
         (`general.sampling.*`), then from `SamplingParams`.
@@ -201,8 +202,13 @@ class LLM:
         tokens = self._prompt_tokens(prompt)
         caller, generation = Caller(), None
         try:
+            inside = None if stream else caller
             generation = self.generate(
-                tokens, max_tokens=max_tokens, logprobs=logprobs, _caller=None if stream else caller, **options
+                tokens,
+                max_tokens=max_tokens,
+                logprobs=logprobs,
+                _caller=inside,
+                **options,
             )
             completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
             if echo:
@@ -257,8 +263,13 @@ class LLM:
         wanted = (top_logprobs or 0) if logprobs else None
         caller, generation = Caller(), None
         try:
+            inside = None if stream else caller
             generation = self.generate(
-                tokens, max_tokens=max_tokens, logprobs=wanted, _caller=None if stream else caller, **options
+                tokens,
+                max_tokens=max_tokens,
+                logprobs=wanted,
+                _caller=inside,
+                **options,
             )
             completion = ChatCompletion(generation, self.tokenizer, self.name, logprobs, parser)
             return completion.chunks() if stream else completion.whole()

@@ -1,4 +1,5 @@
-"""The CPU's thread pool: every chunk once, no step before the last one's end, cancelling, and no data race."""
+"""The CPU's thread pool: every chunk once, no step before the last one's end, cancelling, and no
+data race."""
 
 import os
 import shutil
@@ -29,7 +30,8 @@ def check(result, runs, chunks):
 
 @pytest.mark.parametrize("threads", COUNTS)
 def test_many_small_steps(threads):
-    """2000 runs of two dozen steps, empty ones and rows of single chunks among them; chunks of no time, of a few and many cycles."""
+    """2000 runs of two dozen steps, empty ones and rows of single chunks among them; chunks of
+    no time, of a few and many cycles."""
     r = oc.rng("pool", threads)
     pool = lab.ThreadPool(threads)
     assert pool.threads == threads
@@ -88,7 +90,8 @@ def test_two_pools_at_once():
 
 @pytest.mark.parametrize("threads", COUNTS)
 def test_cancel_between_steps(threads):
-    """The step at work is finished, none after it begins; the flag stays, and its owner clears it."""
+    """The step at work is finished, none after it begins; the flag stays, and its owner clears
+    it."""
     pool = lab.ThreadPool(threads)
     chunks = [2, 1, 5, 1, 1, 4]
     for at in range(6):
@@ -124,7 +127,8 @@ def in_a_child(work):
 
 @pytest.mark.parametrize("threads", COUNTS)
 def test_a_child_has_workers_of_its_own(threads):
-    """Made at its first run, all of them, and again in a child of the child; the parent keeps its own."""
+    """Made at its first run, all of them, and again in a child of the child; the parent keeps
+    its own."""
     pool = lab.ThreadPool(threads)
     assert pool.meet(threads, PATIENCE)
 
@@ -155,7 +159,8 @@ def test_a_pool_that_is_freed_in_a_child():
 
 
 def test_a_fork_in_the_middle_of_another_threads_run():
-    """The child's copy of the pool is full of a step that nobody will finish; its own runs see nothing of it."""
+    """The child's copy of the pool is full of a step that nobody will finish; its own runs see
+    nothing of it."""
     pool = lab.ThreadPool(4)
     over = threading.Event()
 

@@ -113,7 +113,11 @@ def test_a_step_that_runs_is_busy_and_goes_on(toy_llm, strings, fake, under_way)
     thread, outcome = under_way(lambda: "".join(map(text_of, stream)))
     for use in (lambda: asked(toy_llm), lambda: toy_llm.generate("a"), lambda: next(stream)):
         assert "another thread" in raised(use, fake.Busy)
-    for use in (lambda: toy_llm.context.decode(97), lambda: toy_llm.context.prefill([97, 98]), toy_llm.reset):
+    for use in (
+        lambda: toy_llm.context.decode(97),
+        lambda: toy_llm.context.prefill([97, 98]),
+        toy_llm.reset,
+    ):
         raised(use, fake.Busy)  # the context's own, and the generation is none the worse
     strings.slow(0)
     thread.join()
@@ -142,7 +146,8 @@ FOLLOWING = {"a": "bcd", "e": "fgh", "i": "jkl", "m": "nop", "q": "rst"}
 
 
 def at_once(call):
-    """call(letter) ten times to its end for each letter, in a thread each; it may raise what it likes in between."""
+    """call(letter) ten times to its end for each letter, in a thread each; it may raise what it
+    likes in between."""
     problems = []
 
     def body(letter):
@@ -331,7 +336,8 @@ def test_a_client_that_leaves_a_thread_per_connection(pillion, tiny_target):
 
 
 def test_a_client_that_leaves(pillion, tiny_target):
-    """Starlette's StreamingResponse on uvicorn; the stream is dropped by a thread of its pool, the next request comes in another."""
+    """Starlette's StreamingResponse on uvicorn; the stream is dropped by a thread of its pool,
+    the next request comes in another."""
     out = programs.run(
         """
         import asyncio, gc, json, socket, urllib.request

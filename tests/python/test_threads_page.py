@@ -20,8 +20,10 @@ def test_an_example(tiny_target, tmp_path, number):
     (tmp_path / "model.gguf").symlink_to(tiny_target)
     code = EXAMPLES[number]
     if "def app" in code:
-        code += '\nassert app({}, lambda status, headers: print(status))[0]\n'
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        code += "\nassert app({}, lambda status, headers: print(status))[0]\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     for said in re.findall(r"print\(error\) +# (.*)", code):
         assert said in done.stdout
