@@ -63,13 +63,15 @@ pillion_status pillion_context_new(pillion_model* model, const pillion_context_c
     return guard([&] {
         need(model, "model"), need(context, "context");
         auto handle = std::make_unique<pillion_context>();
-        handle->context = std::make_shared<Context>(model->shared->to_run(), context_options(config));
+        handle->context =
+            std::make_shared<Context>(model->shared->to_run(), context_options(config));
         *context = handle.release();
     });
 }
 
 void pillion_context_free(pillion_context* context) {
-    if (context && can_free(context->origin, context->context->on_device(), *context->inside)) delete context;
+    if (context && can_free(context->origin, context->context->on_device(), *context->inside))
+        delete context;
 }
 
 pillion_status pillion_context_eval(pillion_context* context, const int32_t* tokens, size_t n, size_t n_outputs) {

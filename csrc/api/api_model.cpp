@@ -9,11 +9,13 @@ using namespace pillion::api;
 namespace pillion::api {
 
 bool on_device(const Model& model) {
-    return !model.metadata_only() && !(model.placement().front->is_host() && model.placement().back->is_host());
+    return !model.metadata_only() &&
+           !(model.placement().front->is_host() && model.placement().back->is_host());
 }
 
 SharedModel::~SharedModel() {
-    if (model && origin.is_parent() && on_device(*model)) new std::shared_ptr<Model>(std::move(model));    // never freed
+    if (model && origin.is_parent() && on_device(*model))
+        new std::shared_ptr<Model>(std::move(model));    // never freed
 }
 
 const std::shared_ptr<Model>& SharedModel::to_run() const {

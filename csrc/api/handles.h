@@ -19,15 +19,16 @@
 
 namespace pillion::api {
 
-// Which process a handle is of. What lies on a device can neither be used nor freed in a process that was forked from it.
+// Which process a handle is of. What lies on a device can neither be used nor freed in a process
+// that was forked from it.
 class Origin {
   public:
     bool is_parent() const { return forks_ != fork_count(); }
     void check(bool on_device, const char* name) const {
         if (on_device && is_parent())
             fail(Status::device_lost,
-                 "%s lies on a device that process %d opened, which this one was forked from: open the model in the child only, "
-                 "start processes by \"spawn\", or take device \"cpu\"",
+                 "%s lies on a device that process %d opened, which this one was forked from: open "
+                 "the model in the child only, start processes by \"spawn\", or take device \"cpu\"",
                  name, int(process_));
     }
 
@@ -81,7 +82,8 @@ T& need(T* pointer, const char* name) {
     return *pointer;
 }
 
-// One caller at a time: has the handle to itself, or throws busy; closed where a fork() made a copy in the middle of a call.
+// One caller at a time: has the handle to itself, or throws busy; closed where a fork() made a copy
+// in the middle of a call.
 class Claim {
   public:
     explicit Claim(Occupancy& occupancy) : occupancy_(occupancy) {
@@ -89,8 +91,9 @@ class Claim {
             case Occupancy::Entry::entered: return;
             case Occupancy::Entry::busy: fail(Status::busy, "another thread is inside this handle");
             case Occupancy::Entry::orphaned:
-                fail(Status::closed, "another thread was inside this handle when fork() copied it, so the copy in this process is "
-                                     "half changed: make a new one of the same model");
+                fail(Status::closed,
+                     "another thread was inside this handle when fork() copied it, so the copy in "
+                     "this process is half changed: make a new one of the same model");
         }
     }
     ~Claim() { occupancy_.leave(); }
@@ -101,7 +104,8 @@ class Claim {
     Occupancy& occupancy_;
 };
 
-// Where not, the handle stays in memory: its threads, its device or the caller who was changing it are another process's.
+// Where not, the handle stays in memory: its threads, its device or the caller who was changing it
+// are another process's.
 inline bool can_free(const Origin& origin, bool on_device, const Occupancy& inside) {
     return !(on_device && origin.is_parent()) && !inside.orphaned();
 }
@@ -142,7 +146,8 @@ struct pillion_tokenizer {
     std::shared_ptr<const pillion::Tokenizer> tokenizer;
 };
 struct pillion_context {
-    std::shared_ptr<pillion::Context> context;             // shared with its pairs, as is the next: one caller in all
+    // Both are shared with its pairs: one caller in all.
+    std::shared_ptr<pillion::Context> context;
     std::shared_ptr<pillion::Occupancy> inside = std::make_shared<pillion::Occupancy>();
     pillion::api::Origin origin;
     mutable std::vector<float> activation;                 // what the last pillion_context_activation points at

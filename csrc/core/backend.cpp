@@ -30,7 +30,8 @@ Backend* open(Entry& e) {
     return e.backend;
 }
 
-// Devices of modules that were opened, by the name they were asked for. Plain data: a fork() may copy it while a thread writes.
+// Devices of modules that were opened, by the name they were asked for. Plain data: a fork() may
+// copy it while a thread writes.
 struct Opened {
     char name[16];
     Backend* backend;
@@ -59,9 +60,10 @@ Backend* open_module(const std::string& name, bool& known, Reason& reason) {
     Driver* const driver = driver_of(device);
     known = driver != nullptr;
     if (driver && driver->user != 0 && driver->user != here) {
-        reason.set("process %d uses its driver, and this one was forked from it: open the device in the child only, or start "
-                   "processes by \"spawn\"",
-                   int(driver->process));
+        reason.set(
+            "process %d uses its driver, and this one was forked from it: open the device in the "
+            "child only, or start processes by \"spawn\"",
+            int(driver->process));
         return nullptr;
     }
     for (int i = 0; i < g_n_opened; i++)
@@ -78,8 +80,9 @@ Backend* open_module(const std::string& name, bool& known, Reason& reason) {
     return backend;
 }
 
-// A CUDA device where there is one. Looked for once: a process that began without one goes on without. What a fork() can't use is an
-// error: the CPU in its place would be another device than the parent's.
+// A CUDA device where there is one. Looked for once: a process that began without one goes on
+// without. What a fork() can't use is an error: the CPU in its place would be another device than
+// the parent's.
 Backend* best_device() {
     static bool looked = false, found = false;
     if (looked && !found) return nullptr;

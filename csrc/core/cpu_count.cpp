@@ -1,5 +1,6 @@
-// Quotas hold at every level of a cgroup's path, so all levels are read and the least counts. A quota of 2.5 CPUs is two threads: a third
-// would be stopped for a part of every period, and the others wait for it.
+// Quotas hold at every level of a cgroup's path, so all levels are read and the least counts. A
+// quota of 2.5 CPUs is two threads: a third would be stopped for a part of every period, and the
+// others wait for it.
 #include "core/cpu_count.h"
 
 #include <errno.h>
@@ -21,7 +22,8 @@
 namespace pillion {
 namespace {
 
-constexpr size_t kMaskMin = 128, kMaskMax = size_t(1) << 20;    // bytes: 1,024 CPUs, and more than any kernel is built for
+// Bytes: 1,024 CPUs, and more than any kernel is built for.
+constexpr size_t kMaskMin = 128, kMaskMax = size_t(1) << 20;
 
 int system_affinity(size_t bytes, void* mask) {
 #ifdef __linux__
@@ -39,7 +41,8 @@ int affinity_cpus(const AffinityCall& call) {
         const int written = call(bytes, mask.data());
         if (written < 0 && errno == EINVAL) continue;
         int n = 0;
-        for (int i = 0; i < std::min(written, int(bytes)); i++) n += __builtin_popcount(mask[size_t(i)]);
+        for (int i = 0; i < std::min(written, int(bytes)); i++)
+            n += __builtin_popcount(mask[size_t(i)]);
         return n;
     }
     return 0;
@@ -77,7 +80,8 @@ struct Mount {
 std::string unescaped(const std::string& text) {
     std::string out;
     for (size_t i = 0; i < text.size(); i++) {
-        const bool escape = text[i] == '\\' && i + 3 < text.size() && strspn(text.c_str() + i + 1, "01234567") >= 3;
+        const bool escape =
+            text[i] == '\\' && i + 3 < text.size() && strspn(text.c_str() + i + 1, "01234567") >= 3;
         out += escape ? char(strtol(text.substr(i + 1, 3).c_str(), nullptr, 8)) : text[i];
         if (escape) i += 3;
     }
@@ -110,22 +114,27 @@ std::vector<Mount> cgroup_mounts(const std::string& root) {
     return mounts;
 }
 
-// This process's folder in the hierarchy; "": it is not in one. Lines are "number:controllers:path", with nothing between the colons for v2.
+// This process's folder in the hierarchy; "": it is not in one. Lines are
+// "number:controllers:path", with nothing between the colons for v2.
 std::string cgroup_path(const std::string& root, bool is_v2) {
     std::ifstream file(root + "/proc/self/cgroup");
     for (std::string line; std::getline(file, line);) {
-        const size_t first = line.find(':'), second = first == std::string::npos ? first : line.find(':', first + 1);
+        const size_t first = line.find(':'),
+                     second = first == std::string::npos ? first : line.find(':', first + 1);
         if (second == std::string::npos) continue;
         const std::string controllers = line.substr(first + 1, second - first - 1);
-        if (is_v2 ? controllers.empty() : has_word(controllers, "cpu")) return line.substr(second + 1);
+        if (is_v2 ? controllers.empty() : has_word(controllers, "cpu"))
+            return line.substr(second + 1);
     }
     return "";
 }
 
-// The path below the mount point. A container may be shown its own folder as the whole of the hierarchy, or not know its name.
+// The path below the mount point. A container may be shown its own folder as the whole of the
+// hierarchy, or not know its name.
 std::string below_mount(std::string path, const std::string& shows) {
     if (shows != "/") {
-        const bool inside = path.compare(0, shows.size(), shows) == 0 && (path.size() == shows.size() || path[shows.size()] == '/');
+        const bool inside = path.compare(0, shows.size(), shows) == 0 &&
+                            (path.size() == shows.size() || path[shows.size()] == '/');
         path = inside ? path.substr(shows.size()) : "";
     }
     if (path.find("/..") != std::string::npos) path.clear();
@@ -138,7 +147,8 @@ double quota_in(const std::string& folder, bool is_v2, std::string& name) {
     long long quota = 0, period = 0;
     if (is_v2) {
         name = "cpu.max";
-        if (sscanf(first_line(folder + "/cpu.max").c_str(), "%lld %lld", &quota, &period) != 2) return INFINITY;    // "max 100000"
+        if (sscanf(first_line(folder + "/cpu.max").c_str(), "%lld %lld", &quota, &period) != 2)
+            return INFINITY;    // "max 100000"
     } else {
         name = "cpu.cfs_quota_us";
         quota = atoll(first_line(folder + "/cpu.cfs_quota_us").c_str());
@@ -171,8 +181,10 @@ CpuCount count_cpus(const std::string& root, const AffinityCall& affinity) {
     count.n = affinity_cpus(affinity ? affinity : system_affinity);
     count.from = "the CPUs of the affinity mask";
     const int online = list_cpus(first_line(root + "/sys/devices/system/cpu/online"));
-    if (online > 0 && (count.n == 0 || online < count.n)) count.n = online, count.from = "the CPUs that are online";
-    if (count.n == 0) count.n = int(std::thread::hardware_concurrency()), count.from = "the CPUs of the machine";
+    if (online > 0 && (count.n == 0 || online < count.n))
+        count.n = online, count.from = "the CPUs that are online";
+    if (count.n == 0)
+        count.n = int(std::thread::hardware_concurrency()), count.from = "the CPUs of the machine";
     count.n = std::max(1, count.n);
     std::string file;
     const double quota = least_quota(root, file);

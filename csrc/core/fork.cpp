@@ -24,8 +24,10 @@ bool ForkMutex::lock() {
     for (;;) {
         const bool is_here = (seen & ~uint32_t(kStates)) == here;
         if (!is_here || (seen & kStates) == kFree) {
-            if (word_.compare_exchange_weak(seen, wanted, std::memory_order_acquire)) return !is_here && (seen & kStates) != kFree;
-        } else if ((seen & kStates) == kWaitedFor || word_.compare_exchange_weak(seen, here | kWaitedFor)) {
+            if (word_.compare_exchange_weak(seen, wanted, std::memory_order_acquire))
+                return !is_here && (seen & kStates) != kFree;
+        } else if ((seen & kStates) == kWaitedFor ||
+                   word_.compare_exchange_weak(seen, here | kWaitedFor)) {
             futex_wait(word_, here | kWaitedFor);
             wanted = here | kWaitedFor;    // others may still wait
             seen = word_.load(std::memory_order_relaxed);
@@ -35,7 +37,8 @@ bool ForkMutex::lock() {
 
 void ForkMutex::unlock() {
     const uint32_t here = fork_count() << 2;
-    if (word_.exchange(here | kFree, std::memory_order_release) == (here | kWaitedFor)) futex_wake(word_, 1);
+    if (word_.exchange(here | kFree, std::memory_order_release) == (here | kWaitedFor))
+        futex_wake(word_, 1);
 }
 
 }  // namespace pillion

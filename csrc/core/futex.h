@@ -17,7 +17,8 @@ namespace pillion {
 // Sleeps while `word` is `expected`, at most until a wake-up; may return early.
 inline void futex_wait(std::atomic<uint32_t>& word, uint32_t expected) {
 #ifdef __linux__
-    syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
+    syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr,
+            nullptr, 0);
 #else
     std::this_thread::sleep_for(std::chrono::microseconds(50));
     (void)word, (void)expected;
@@ -27,7 +28,8 @@ inline void futex_wait(std::atomic<uint32_t>& word, uint32_t expected) {
 // Wakes up to `count` threads that sleep on `word`.
 inline void futex_wake(std::atomic<uint32_t>& word, int count) {
 #ifdef __linux__
-    syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
+    syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, count, nullptr,
+            nullptr, 0);
 #else
     (void)word, (void)count;
 #endif

@@ -11,6 +11,11 @@
  *  - Objects are counted inside: freeing a model while a context lives is safe, free(NULL) does nothing. One context serves one
  *    caller at a time; a second concurrent call gets PILLION_ERROR_BUSY. Different contexts may run in parallel. Models and
  *    tokenizers are immutable and may be shared by threads. pillion_context_cancel may come from any thread.
+ *  - After a fork() the child may use and free what its parent opened: a CPU context makes threads
+ *    of its own at its first run. A handle that another thread was inside gives PILLION_ERROR_CLOSED
+ *    there. What lies on a device gives PILLION_ERROR_DEVICE_LOST, and freeing it does nothing;
+ *    opening a device whose driver the parent uses gives PILLION_ERROR_NO_BACKEND. _fork() and
+ *    clone() are not noticed.
  *  - Nothing is printed, nothing aborts, no signal is touched. Environment read: PILLION_CPU_ISA (forces a kernel table);
  *    by the Hexagon module PILLION_HTP_SIM (command line of the simulator that is device "htp:sim"), PILLION_HTP_DRIVER (another file than
  *    libcdsprpc.so), PILLION_HTP_TIMEOUT (seconds a run may take; 60), PILLION_HTP_SPACE (MB a session may map, for tests), and
@@ -42,7 +47,7 @@ enum {
     /* usage */
     PILLION_ERROR_INVALID_ARGUMENT = 1,
     PILLION_ERROR_BUSY = 2,              /* another thread is inside this handle */
-    PILLION_ERROR_CLOSED = 3,
+    PILLION_ERROR_CLOSED = 3,            /* half a handle: a fork() came in another thread's call */
     PILLION_ERROR_BUFFER_TOO_SMALL = 4,
     PILLION_ERROR_CONTEXT_FULL = 5,      /* the tokens do not fit n_ctx */
     /* file */
@@ -80,8 +85,9 @@ const char* pillion_last_error(void);               /* never NULL; "" after succ
 typedef void (*pillion_log_callback)(int32_t level, const char* message, void* user);
 pillion_status pillion_set_log(pillion_log_callback callback, void* user);    /* NULL: silent, the default */
 
-/* JSON: {"cpu": {"table", "tables": [...], "features": [...], "threads", "threads_from"}, "backends": [{"name", "available", "reason"}],
- * "memory_bytes"}. Fails like any use of the CPU would when PILLION_CPU_ISA names a table this machine cannot run. */
+/* JSON: {"cpu": {"table", "tables": [...], "features": [...], "threads", "threads_from"},
+ * "backends": [{"name", "available", "reason"}], "memory_bytes"}. Fails like any use of the CPU
+ * would when PILLION_CPU_ISA names a table this machine cannot run. */
 pillion_status pillion_system_json(char* out, size_t capacity, size_t* needed);
 
 /* ---- model ---- */

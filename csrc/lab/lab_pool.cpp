@@ -149,7 +149,8 @@ struct Pool {
     }
 };
 
-// (number, what decided) with files below `root`, and with the mask of a kernel that takes no shorter one.
+// (number, what decided) with files below `root`, and with the mask of a kernel that takes no
+// shorter one.
 py::tuple count_with(const std::string& root, const std::optional<std::string>& mask) {
     AffinityCall affinity;
     if (mask)

@@ -157,8 +157,8 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
 
     Python's signal handlers run in the main thread, between its instructions: never while it is inside C. So the main thread
     hands the call to a worker and waits; on KeyboardInterrupt (or whatever a handler raises) it cancels, waits for the worker to
-    leave the library, and raises. Other threads never see Ctrl-C and call directly. So does the main thread where no worker can
-    be had: when the interpreter is about to end, or at the system's limit.
+    leave the library, and raises. Other threads never see Ctrl-C and call directly. So does the main
+    thread where no worker can be had: when the interpreter is about to end, or at the system's limit.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
@@ -184,9 +184,10 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
         worker.start()  # waits for it: Ctrl-C may come in here
         while not done.wait(_LOOK):
             if forks() != begun_after:  # a signal handler called fork(), and this is the child
-                raise Cancelled("the call that runs at this moment went on in the parent of this process, not here")
+                raise Cancelled("the call under way went on in the parent of this process, not here")
     except BaseException as error:
-        if isinstance(error, RuntimeError) and worker.ident is None and first.setdefault("is", "caller") == "caller":
+        no_worker = isinstance(error, RuntimeError) and worker.ident is None
+        if no_worker and first.setdefault("is", "caller") == "caller":
             return work()
         if forks() == begun_after:
             _leave(first, done, cancel)
@@ -226,7 +227,10 @@ def pillion_py_log(level: int, message: Any, _user: Any) -> None:
 
 
 class Progress:
-    """Passes load progress to a Python function and remembers what it raised. The call that reports runs inside `with`."""
+    """Passes load progress to a Python function and remembers what it raised.
+
+    The call that reports runs inside `with`.
+    """
 
     _running: set[Progress] = set()
 
@@ -275,7 +279,8 @@ _ending = False
 
 
 def _end_loads() -> None:
-    """A daemon thread's load would call back into an interpreter that is gone, which ends the thread in the middle of C++."""
+    """Calls off the loads of daemon threads: they would call back into an interpreter that is gone,
+    which ends the thread in the middle of C++."""
     global _ending
     _ending = True
     until = time.monotonic() + _LAST_WAIT
@@ -289,7 +294,7 @@ def _end_loads() -> None:
 
 
 def _stay_if_ending() -> None:
-    """A daemon thread whose load was called off has nothing to go on with: it waits here for the interpreter to end it."""
+    """A daemon thread whose load was called off waits here for the interpreter to end it."""
     if not _ending or threading.current_thread() is threading.main_thread():
         return
     until = time.monotonic() + _LAST_WAIT

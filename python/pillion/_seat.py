@@ -1,7 +1,7 @@
 """Who is inside what: room for one caller, and locks that a fork() doesn't leave locked.
 
-A fork() copies one thread. A lock that another one held stays locked in the child, and nobody is there to unlock it. So all of
-this counts forks, and a child sees which callers were left behind.
+A fork() copies one thread. A lock that another one held stays locked in the child, and nobody is
+there to unlock it. So all of this counts forks, and a child sees which callers were left behind.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Caller:
 class Seat:
     """Room for one caller. Nobody waits.
 
-    Taking it is one operation of a dict, so two threads can't both have it, and Ctrl-C comes before it or after it.
+    Taking it is one operation of a dict, so two threads can't both have it, and Ctrl-C comes before
+    it or after it.
     """
 
     __slots__ = ("_held",)
@@ -67,7 +68,8 @@ class Seat:
 
 
 class ForkLock:
-    """A lock that each process has anew. The thread that has it may take it again: a signal handler may call in between."""
+    """A lock that each process has anew. The thread that has it may take it again: a signal handler
+    may call in between."""
 
     __slots__ = ("_of_process",)
 
@@ -76,4 +78,5 @@ class ForkLock:
 
     def here(self) -> threading.RLock:
         """The lock itself, for `with`."""
-        return self._of_process.get(_forks) or self._of_process.setdefault(_forks, threading.RLock())
+        locks = self._of_process
+        return locks.get(_forks) or locks.setdefault(_forks, threading.RLock())

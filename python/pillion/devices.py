@@ -24,7 +24,8 @@ class Backend:
 
 @checked
 def system() -> dict[str, Any]:
-    """{"cpu": {"table", "tables", "features", "threads", "threads_from"}, "backends": [...], "memory_bytes"}."""
+    """{"cpu": {"table", "tables", "features", "threads", "threads_from"}, "backends": [...],
+    "memory_bytes"}."""
     raw = read_bytes(lib.pillion_system_json, 4096)
     found: dict[str, Any] = json.loads(as_str(raw))
     return found
@@ -40,6 +41,8 @@ def backends() -> list[Backend]:
 
 
 def usable_cpus() -> int:
-    """CPUs this process may use: online, in its affinity mask, and paid for by the quotas of its cgroups (rounded down)."""
-    raw = read_bytes(lambda out, capacity, needed: lib.pillion_device_json(b"cpu", out, capacity, needed), 4096)
+    """CPUs this process may use: online, in its affinity mask, and paid for by the quotas of its
+    cgroups (rounded down)."""
+    ask = lib.pillion_device_json
+    raw = read_bytes(lambda out, capacity, needed: ask(b"cpu", out, capacity, needed), 4096)
     return int(json.loads(as_str(raw))["info"]["threads"])

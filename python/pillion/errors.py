@@ -3,7 +3,7 @@
 PillionError
 ├── UsageError (ValueError)          a call that cannot be right
 │   ├── Busy                         another thread is inside this object
-│   ├── Closed                       the object was closed
+│   ├── Closed                       the object was closed, or is half of one after a fork()
 │   ├── BufferTooSmallError          (never leaves the package)
 │   └── ContextFullError             the tokens do not fit the context
 ├── ModelFileError                   a file that cannot be used
@@ -52,7 +52,7 @@ class Busy(UsageError):
 
 
 class Closed(UsageError):
-    """The object was closed before this call."""
+    """The object was closed before this call, or a fork() copied it in another thread's call."""
 
     code = 3
 
@@ -118,7 +118,7 @@ class OutOfMemoryError(BackendError, MemoryError):
 
 
 class DeviceLostError(BackendError):
-    """The device stopped answering."""
+    """The device stopped answering, or the process that this one was forked from uses it."""
 
     code = 23
 

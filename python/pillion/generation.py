@@ -83,8 +83,9 @@ class Generation:
     """Iterate for pieces of text; `text`, `tokens`, `finish_reason` and `timings` tell the state at any time.
 
     Leaving early (break, close(), dropping the object) is fine: between two steps nothing runs. Only one generation of a
-    context can go on. A new one ends it when no thread is inside it, and its next step raises `Cancelled`; while a thread is
-    inside, a new one gets `Busy`. Inside is a running step, and all of a call that makes a whole answer.
+    context can go on. A new one ends it when no thread is inside it, and its next step raises
+    `Cancelled`; while a thread is inside, a new one gets `Busy`. Inside is a running step, and all
+    of a call that makes a whole answer.
     """
 
     def __init__(
@@ -253,11 +254,13 @@ class Generation:
             return
         caller = Caller()
         try:
-            # Nobody can enter while we hold its seat. Our own thread there is one whose way out a signal cut short, or its signal
-            # handler that calls us: then the step it interrupted ends with Cancelled.
+            # Nobody can enter while we hold its seat. Our own thread there is one whose way out a
+            # signal cut short, or its signal handler that calls us: then the step it interrupted
+            # ends with Cancelled.
             holder = self._seat.take(caller)
             if holder.is_here and holder.thread != caller.thread:
-                raise Busy("another thread's generation is going on; wait for it, or make a second LLM or context")
+                why = "wait for it, or make a second LLM or context"
+                raise Busy(f"another thread's generation is going on; {why}")
             self._ended_by = self._ended_by or "a newer call took over its context"
         finally:
             self._seat.leave(caller)
@@ -378,7 +381,8 @@ class Generation:
             raise Cancelled(f"this generation cannot go on: {self._ended_by}")
 
     def _raise_if_moved(self) -> None:
-        """Somebody may have used the context itself between two steps; the text would go on from what that left."""
+        """Somebody may have used the context itself between two steps; the text would go on from
+        what that left."""
         if self._changes not in (-1, self._context.changes):
             self._ended_by = "its context was used for something else"
             self._raise_if_ended()

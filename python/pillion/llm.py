@@ -212,7 +212,8 @@ class LLM:
         stop: a string or a list of them; the text ends before the first.
         logprobs: how many alternatives to list for each token.
         echo: put the prompt before the answer (with logprobs the prompt is scored too, which runs it a second time).
-        stream: return an iterator of chunks; leaving it early stops the work, and the next call of any thread takes over.
+        stream: return an iterator of chunks; leaving it early stops the work, and the next call of
+        any thread takes over.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, penalty_last_n, seed,
         logit_bias, stop, draft (0 to 8 or "auto"; None: as the LLM was made). Defaults come from the file where it has them
         (`general.sampling.*`), then from `SamplingParams`.

@@ -21,7 +21,8 @@ Result = dict[str, Any]
 
 
 class Stream(Iterator[Result]):
-    """The chunks of an answer in the making. One thread at a time may ask for the next one, a second gets `Busy`."""
+    """The chunks of an answer in the making. One thread at a time may ask for the next one; a
+    second gets `Busy`."""
 
     def __init__(self, generation: Generation, chunks: Generator[Result, None, None]) -> None:
         self._generation = generation
@@ -35,13 +36,15 @@ class Stream(Iterator[Result]):
             if holder is not caller:
                 if holder.is_here:
                     raise Busy("another thread waits for the next chunk of this stream")
-                raise Cancelled("this stream cannot go on: another thread was inside it when fork() copied the process")
+                why = "another thread was inside it when fork() copied the process"
+                raise Cancelled(f"this stream cannot go on: {why}")
             return next(self._chunks)
         finally:
             self._seat.leave(caller)
 
     def close(self) -> None:
-        """Ends the answer here, from any thread: a step under way in another one raises `Cancelled` there."""
+        """Ends the answer here, from any thread: a step under way in another one raises `Cancelled`
+        there."""
         self._generation.close()
         caller = Caller()
         try:

@@ -22,7 +22,8 @@ def mask(n, kernel_cpus=64):
 
 @pytest.fixture
 def machine(tmp_path):
-    """Writes a tree; cgroup and mounts are lines, files a dict of their text. Gives (CPUs, what decided)."""
+    """Writes a tree; cgroup and mounts are lines, files a dict of their text. Gives (CPUs, what
+    decided)."""
 
     def count(cgroup=(), mounts=(), files=None, cpus=16, kernel_cpus=64):
         own = {"/proc/self/cgroup": lines(cgroup), "/proc/self/mountinfo": lines(mounts)}
@@ -68,7 +69,9 @@ def test_quotas_round_down(machine, quota, cpus):
     assert ("quota" in why and why.endswith("in /sys/fs/cgroup/cpu.max")) == (cpus < 16)
 
 
-@pytest.mark.parametrize("tight", ["", "/system.slice", "/system.slice/app.service", "/system.slice/app.service/worker"])
+@pytest.mark.parametrize(
+    "tight", ["", "/system.slice", "/system.slice/app.service", "/system.slice/app.service/worker"]
+)
 def test_the_least_quota_of_all_levels_counts(machine, tight):
     levels = ("", "/system.slice", "/system.slice/app.service", "/system.slice/app.service/worker")
     files = {f"/sys/fs/cgroup{level}/cpu.max": "800000 100000" for level in levels[1:]}
@@ -83,9 +86,13 @@ def test_a_sibling_does_not_count(machine):
 
 
 def test_a_container_that_is_shown_its_own_folder(machine):
-    """Docker without a cgroup namespace: the path is the host's, the mount shows what is below it."""
+    """Docker without a cgroup namespace: the path is the host's, the mount shows what is below
+    it."""
     mount = V2.replace(" / /sys", " /docker/abc /sys")
-    files = {"/sys/fs/cgroup/cpu.max": "200000 100000", "/sys/fs/cgroup/sub/cpu.max": "150000 100000"}
+    files = {
+        "/sys/fs/cgroup/cpu.max": "200000 100000",
+        "/sys/fs/cgroup/sub/cpu.max": "150000 100000",
+    }
     assert machine("0::/docker/abc", mount, files)[0] == 2
     assert machine("0::/docker/abc/sub", mount, files)[0] == 1
     assert machine("0::/docker/abcdef", mount, files)[0] == 2  # not below it
@@ -96,10 +103,16 @@ def test_a_process_outside_its_cgroup_namespace(machine):
     assert machine("0::/../../init.scope", V2, files)[0] == 2
 
 
-@pytest.mark.parametrize("quota, period, cpus", [(250000, 100000, 2), (-1, 100000, 16), (0, 100000, 16), (99999, 100000, 1)])
+@pytest.mark.parametrize(
+    "quota, period, cpus",
+    [(250000, 100000, 2), (-1, 100000, 16), (0, 100000, 16), (99999, 100000, 1)],
+)
 def test_version_1(machine, quota, period, cpus):
     folder = "/sys/fs/cgroup/cpu,cpuacct/docker/abc"
-    files = {f"{folder}/cpu.cfs_quota_us": f"{quota}\n", f"{folder}/cpu.cfs_period_us": f"{period}\n"}
+    files = {
+        f"{folder}/cpu.cfs_quota_us": f"{quota}\n",
+        f"{folder}/cpu.cfs_period_us": f"{period}\n",
+    }
     cgroup = ["5:memory:/docker/abc", "4:cpuacct,cpu:/docker/abc", "1:name=systemd:/elsewhere"]
     found, why = machine(cgroup, [NOT_V1, V1], files)
     assert found == cpus
@@ -112,7 +125,10 @@ def test_version_1_nested(machine):
     for level, quota in (("/a/b", 900000), ("/a", 300000), ("", -1)):
         files[f"{top}{level}/cpu.cfs_quota_us"] = str(quota)
         files[f"{top}{level}/cpu.cfs_period_us"] = "100000"
-    assert machine("4:cpu,cpuacct:/a/b", V1, files) == (3, f"a quota of 3.00 CPUs in {top}/a/cpu.cfs_quota_us")
+    assert machine("4:cpu,cpuacct:/a/b", V1, files) == (
+        3,
+        f"a quota of 3.00 CPUs in {top}/a/cpu.cfs_quota_us",
+    )
 
 
 def test_both_versions_at_once(machine):
@@ -141,7 +157,9 @@ def test_cpus_that_are_offline(machine):
     assert machine("0::/", V2, {online: "0-3\n", "/sys/fs/cgroup/cpu.max": "200000 100000"})[0] == 2
 
 
-@pytest.mark.parametrize("kernel_cpus, cpus", [(1024, 1000), (2048, 5), (8192, 1536), (65536, 65536)])
+@pytest.mark.parametrize(
+    "kernel_cpus, cpus", [(1024, 1000), (2048, 5), (8192, 1536), (65536, 65536)]
+)
 def test_more_cpus_than_a_fixed_mask_holds(machine, kernel_cpus, cpus):
     """The kernel refuses a mask that is shorter than its own with EINVAL."""
     assert machine(cpus=cpus, kernel_cpus=kernel_cpus) == (cpus, "the CPUs of the affinity mask")
@@ -167,7 +185,9 @@ print(json.dumps(pillion.system()["cpu"]))
 sys.argv = ["pillion", "doctor"]
 main()
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     cpu = json.loads(done.stdout.splitlines()[0])
     assert cpu["threads"] == 1 and cpu["threads_from"]

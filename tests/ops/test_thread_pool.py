@@ -1,7 +1,9 @@
-"""The CPU's thread pool: every chunk once, no step before the last one's end, cancelling, and no data race."""
+"""The CPU's thread pool: every chunk once, no step before the last one's end, cancelling, and no
+data race."""
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -28,7 +30,8 @@ def check(result, runs, chunks):
 
 @pytest.mark.parametrize("threads", COUNTS)
 def test_many_small_steps(threads):
-    """2000 runs of two dozen steps, empty ones and rows of single chunks among them; chunks of no time, of a few and many cycles."""
+    """2000 runs of two dozen steps, empty ones and rows of single chunks among them; chunks of
+    no time, of a few and many cycles."""
     r = oc.rng("pool", threads)
     pool = lab.ThreadPool(threads)
     assert pool.threads == threads
@@ -87,7 +90,8 @@ def test_two_pools_at_once():
 
 @pytest.mark.parametrize("threads", COUNTS)
 def test_cancel_between_steps(threads):
-    """The step at work is finished, none after it begins; the flag stays, and its owner clears it."""
+    """The step at work is finished, none after it begins; the flag stays, and its owner clears
+    it."""
     pool = lab.ThreadPool(threads)
     chunks = [2, 1, 5, 1, 1, 4]
     for at in range(6):
@@ -111,8 +115,68 @@ def test_cancel_from_another_thread():
         check(pool.run_steps([3, 1, 3], 5), 5, [3, 1, 3])
 
 
-def test_usable_cpus():
-    assert 1 <= lab.usable_cpus() <= len(os.sched_getaffinity(0))
+def in_a_child(work):
+    """Whether it returned true in a fork of this process; what hangs there is ended."""
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(PATIENCE)
+        os._exit(0 if work() else 1)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("threads", COUNTS)
+def test_a_child_has_workers_of_its_own(threads):
+    """Made at its first run, all of them, and again in a child of the child; the parent keeps
+    its own."""
+    pool = lab.ThreadPool(threads)
+    assert pool.meet(threads, PATIENCE)
+
+    def works():
+        met = pool.meet(threads, PATIENCE) and pool.meet(threads, PATIENCE)
+        check(pool.run_steps([3, 1, threads, 0, 40], 200), 200, [3, 1, threads, 0, 40])
+        return met
+
+    for _ in range(5):
+        assert in_a_child(works)
+        assert in_a_child(lambda: works() and in_a_child(works) and works())
+        assert works()
+
+
+def test_a_pool_that_is_freed_in_a_child():
+    """Used there or not: the threads of the parent are not joined, those of the child are."""
+    pools = [lab.ThreadPool(threads) for threads in COUNTS]
+
+    def free():
+        pools[-1].parallel_for(100)
+        pools.clear()
+        made = lab.ThreadPool(4)
+        return made.meet(4, PATIENCE)
+
+    for _ in range(5):
+        assert in_a_child(free)
+    assert all(pool.meet(pool.threads, PATIENCE) for pool in pools)
+
+
+def test_a_fork_in_the_middle_of_another_threads_run():
+    """The child's copy of the pool is full of a step that nobody will finish; its own runs see
+    nothing of it."""
+    pool = lab.ThreadPool(4)
+    over = threading.Event()
+
+    def run():
+        while not over.is_set():
+            pool.run_steps([4, 1, 40, 3, 40], 50, 300)
+
+    runner = threading.Thread(target=run)
+    runner.start()
+    try:
+        for _ in range(30):
+            assert in_a_child(lambda: pool.meet(4, PATIENCE) and pool.parallel_for(99) == (True, [1] * 99))
+    finally:
+        over.set()
+        runner.join()
+    check(pool.run_steps([4, 1, 40], 20), 20, [4, 1, 40])
 
 
 def test_thread_sanitizer(tmp_path):

@@ -1,4 +1,5 @@
-"""Small programs on the embedded pair, each in a process of its own: for what ends a process, or makes more of them."""
+"""Small programs on the embedded pair, each in a process of its own: for what ends a process, or
+makes more of them."""
 
 import subprocess
 import sys
@@ -63,5 +64,9 @@ def run(body, *arguments, file=None, patience=2 * PATIENCE, **options):
         words = [sys.executable, str(file)]
     words += map(str, arguments)
     done = subprocess.run(words, capture_output=True, text=True, timeout=3 * patience, **options)
-    assert (done.returncode, done.stderr) == (0, ""), (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
+    assert (done.returncode, done.stderr) == (0, ""), (
+        done.returncode,
+        done.stdout[-2000:],
+        done.stderr[-4000:],
+    )
     return done.stdout

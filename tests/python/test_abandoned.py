@@ -113,7 +113,11 @@ def test_a_step_that_runs_is_busy_and_goes_on(toy_llm, strings, fake, under_way)
     thread, outcome = under_way(lambda: "".join(map(text_of, stream)))
     for use in (lambda: asked(toy_llm), lambda: toy_llm.generate("a"), lambda: next(stream)):
         assert "another thread" in raised(use, fake.Busy)
-    for use in (lambda: toy_llm.context.decode(97), lambda: toy_llm.context.prefill([97, 98]), toy_llm.reset):
+    for use in (
+        lambda: toy_llm.context.decode(97),
+        lambda: toy_llm.context.prefill([97, 98]),
+        toy_llm.reset,
+    ):
         raised(use, fake.Busy)  # the context's own, and the generation is none the worse
     strings.slow(0)
     thread.join()
@@ -142,7 +146,8 @@ FOLLOWING = {"a": "bcd", "e": "fgh", "i": "jkl", "m": "nop", "q": "rst"}
 
 
 def at_once(call):
-    """call(letter) ten times to its end for each letter, in a thread each; it may raise what it likes in between."""
+    """call(letter) ten times to its end for each letter, in a thread each; it may raise what it
+    likes in between."""
     problems = []
 
     def body(letter):
@@ -284,8 +289,55 @@ def test_cancel_in_a_signal_handler(toy_llm, fake):
 # ---- over HTTP ----
 
 
+def test_a_client_that_leaves_a_thread_per_connection(pillion, tiny_target):
+    """http.server's: an error keeps the frames of the thread, which is not at it any more."""
+    programs.run(
+        """
+        import gc, http.server, json, socket, urllib.request
+
+        gc.disable()
+        llm = opened(n_ctx=2048)
+        wanted, kept, over = text(llm, 12), [], threading.Event()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+                if self.path == "/whole":
+                    self.wfile.write(text(llm, 12).encode())
+                    return
+                chunks = stream(llm, 2000)
+                try:
+                    for chunk in chunks:
+                        self.wfile.write(json.dumps(chunk).encode() + b"\\n")
+                except OSError as error:
+                    kept.append(error)
+                    over.wait()  # the thread is still there, with something else to do
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for n in range(1, 4):
+            with socket.create_connection(server.server_address) as client:
+                client.sendall(b"GET /stream HTTP/1.0\\r\\n\\r\\n")
+                with client.makefile("rb") as answer:
+                    while not answer.readline().startswith(b"{"):
+                        pass
+            while len(kept) < n:
+                time.sleep(0.001)
+            with urllib.request.urlopen("http://127.0.0.1:%d/whole" % server.server_address[1]) as answer:
+                assert answer.read().decode() == wanted
+        over.set()
+        server.shutdown()
+        """
+    )
+
+
 def test_a_client_that_leaves(pillion, tiny_target):
-    """Starlette's StreamingResponse on uvicorn; the stream is dropped by a thread of its pool, the next request comes in another."""
+    """Starlette's StreamingResponse on uvicorn; the stream is dropped by a thread of its pool,
+    the next request comes in another."""
     out = programs.run(
         """
         import asyncio, gc, json, socket, urllib.request
@@ -304,9 +356,9 @@ def test_a_client_that_leaves(pillion, tiny_target):
             kept.append(chunks)  # as a frame of a framework may
             return StreamingResponse(json.dumps(chunk) + "\\n" for chunk in chunks)
 
-        def whole(request):
-            try:
-                return PlainTextResponse(text(llm, 12))
+        async def whole(request):
+            try:  # in a thread of the loop's own pool; streamed ones have Starlette's
+                return PlainTextResponse(await asyncio.get_running_loop().run_in_executor(None, text, llm, 12))
             except pillion.Busy:
                 return PlainTextResponse("busy", status_code=503)
 

@@ -33,9 +33,12 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("drafter", [pytest.param("None", marks=pytest.mark.slow), "TINY_ASSISTANT"])
+@pytest.mark.parametrize(
+    "drafter", [pytest.param("None", marks=pytest.mark.slow), "TINY_ASSISTANT"]
+)
 def test_ends(drafter):
-    """All of them, each in a fresh interpreter; several at a time, since most of it is the start of Python."""
+    """All of them, each in a fresh interpreter; several at a time, since most of it is the start
+    of Python."""
     from concurrent.futures import ThreadPoolExecutor
 
     def end(name):
@@ -61,7 +64,9 @@ def test_ends(drafter):
         list(pool.map(end, ENDS))
 
 
-@pytest.mark.parametrize("during", ["a whole answer", "a stream", "a long prompt", "a drafted answer"])
+@pytest.mark.parametrize(
+    "during", ["a whole answer", "a stream", "a long prompt", "a drafted answer"]
+)
 def test_daemon_threads_inside_a_generation(during):
     works = {
         "a whole answer": "text(llm, 1500)",
@@ -134,7 +139,9 @@ def test_daemon_threads_that_log(tiny_target, tmp_path):
 
     from made_files import remade
 
-    noisy = remade(tiny_target, tmp_path / "noisy.gguf", raw=[("nobody.knows.me", np.zeros(32, np.float32))])
+    noisy = remade(
+        tiny_target, tmp_path / "noisy.gguf", raw=[("nobody.knows.me", np.zeros(32, np.float32))]
+    )
     programs.run(
         """
         import logging

@@ -1,4 +1,5 @@
-"""fork() with a model open: the child makes threads of its own, writes the same, and leaves quietly; the parent goes on unharmed."""
+"""fork() with a model open: the child makes threads of its own, writes the same, and leaves
+quietly; the parent goes on unharmed."""
 
 import os
 import signal
@@ -105,7 +106,8 @@ def test_in_the_middle_of_a_stream(drafter):
 
 
 def test_while_another_thread_generates():
-    """What that thread was inside is of no use in the child and says so; the model is, and the parent's thread goes on."""
+    """What that thread was inside is of no use in the child and says so; the model is, and the
+    parent's thread goes on."""
     out = programs.run(
         """
         llm = opened(n_threads=4)
@@ -143,7 +145,8 @@ def test_while_another_thread_generates():
 
 
 def test_a_half_read_stream_of_another_thread():
-    """Its thread was inside when the fork came: what is left of it says so, and a new call takes its place."""
+    """Its thread was inside when the fork came: what is left of it says so, and a new call takes
+    its place."""
     programs.run(
         """
         llm = opened(n_threads=2)
@@ -180,7 +183,8 @@ def test_a_half_read_stream_of_another_thread():
 
 
 def test_while_others_open_and_close_models():
-    """Locks of the registry, of tokenizers and of the log that other threads hold are no locks of the child."""
+    """Locks of the registry, of tokenizers and of the log that other threads hold are no locks
+    of the child."""
     programs.run(
         """
         over = threading.Event()
@@ -212,7 +216,9 @@ def test_while_others_open_and_close_models():
 
 def test_in_a_log_handler(tiny_target, tmp_path):
     """The library holds its log's lock there. In the child the lock is free."""
-    noisy = remade(tiny_target, tmp_path / "noisy.gguf", raw=[("nobody.knows.me", np.zeros(32, np.float32))])
+    noisy = remade(
+        tiny_target, tmp_path / "noisy.gguf", raw=[("nobody.knows.me", np.zeros(32, np.float32))]
+    )
     out = programs.run(
         """
         import logging
@@ -421,12 +427,23 @@ def app(environ, start_response):
 
 
 def test_gunicorn_with_preload(tmp_path):
-    """Workers inherit the model, answer on all their threads, and SIGTERM ends master and workers with 0."""
+    """Workers inherit the model, answer on all their threads, and SIGTERM ends master and
+    workers with 0."""
     import re
     import urllib.request
 
     (tmp_path / "preloaded.py").write_text(GUNICORN_APP, encoding="utf-8")
-    words = [sys.executable, "-m", "gunicorn", "--preload", "-w", "2", "-b", "127.0.0.1:0", "preloaded:app"]
+    words = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--preload",
+        "-w",
+        "2",
+        "-b",
+        "127.0.0.1:0",
+        "preloaded:app",
+    ]
     log = tmp_path / "log"
     with open(log, "w") as out:
         server = subprocess.Popen(words, cwd=tmp_path, stdout=out, stderr=out)
@@ -446,7 +463,9 @@ def test_gunicorn_with_preload(tmp_path):
         until(both_answered)
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0, log.read_text()
-        assert "SIGSEGV" not in log.read_text() and "Traceback" not in log.read_text(), log.read_text()
+        assert "SIGSEGV" not in log.read_text() and "Traceback" not in log.read_text(), (
+            log.read_text()
+        )
     finally:
         if server.poll() is None:
             os.kill(server.pid, signal.SIGKILL)

@@ -1,6 +1,5 @@
-"""Cells of a real IPython kernel: a stream that is interrupted, cells that overlap in time, a module that is loaded again."""
-
-
+"""Cells of a real IPython kernel: a stream that is interrupted, cells that overlap in time, a
+module that is loaded again."""
 
 import pytest
 
@@ -81,7 +80,8 @@ STREAMS = {
 
 @pytest.mark.parametrize("what", STREAMS)
 def test_an_interrupted_cell_and_the_next(kernel, what):
-    """The traceback that IPython keeps holds the stream's frames; the next cell works all the same."""
+    """The traceback that IPython keeps holds the stream's frames; the next cell works all the
+    same."""
     assert kernel.interrupt_in(STREAMS[what], "3") == "KeyboardInterrupt"
     assert kernel("print(text() == first)") == ("True", None)
 
@@ -95,10 +95,18 @@ def test_many_interrupts(kernel):
 
 
 def test_a_stream_over_several_cells(kernel):
-    assert kernel("s = llm.complete(PROMPT, max_tokens=20, temperature=0, stream=True)") == ("", None)
+    assert kernel("s = llm.complete(PROMPT, max_tokens=20, temperature=0, stream=True)") == (
+        "",
+        None,
+    )
     assert kernel("got = next(s)['choices'][0]['text']") == ("", None)
-    assert kernel("got += ''.join(c['choices'][0]['text'] for c in s); print(got == first)") == ("True", None)
-    assert kernel("s = llm.complete(PROMPT, max_tokens=20, stream=True); next(s); print(text() == first)") == ("True", None)
+    assert kernel("got += ''.join(c['choices'][0]['text'] for c in s); print(got == first)") == (
+        "True",
+        None,
+    )
+    assert kernel(
+        "s = llm.complete(PROMPT, max_tokens=20, stream=True); next(s); print(text() == first)"
+    ) == ("True", None)
     assert kernel("next(s)") == ("", "Cancelled")
     assert kernel("print(text() == first)") == ("True", None)
 

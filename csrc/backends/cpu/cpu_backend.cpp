@@ -110,8 +110,10 @@ class CpuBackend final : public Backend {
         const CpuCount cpus = count_cpus();
         std::string from;
         for (const char c : cpus.from)    // file names of the system
-            if (uint8_t(c) >= ' ') from += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
-        return out + "], \"threads\": " + std::to_string(cpus.n) + ", \"threads_from\": \"" + from + "\"}";
+            if (uint8_t(c) >= ' ')
+                from += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+        return out + "], \"threads\": " + std::to_string(cpus.n) + ", \"threads_from\": \"" + from +
+               "\"}";
     }
 
     bool supports(const Graph& graph, const Node& node, Reason& reason) const override {
@@ -140,7 +142,8 @@ class CpuBackend final : public Backend {
 
     std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) override { return std::make_unique<MappedBuffer>(bytes, size); }
     std::unique_ptr<Queue> make_queue(int n_threads) override {
-        return std::make_unique<ThreadPool>(std::min(n_threads > 0 ? n_threads : usable_cpus(), 256));
+        return std::make_unique<ThreadPool>(
+            std::min(n_threads > 0 ? n_threads : usable_cpus(), 256));
     }
 
     Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {

@@ -25,7 +25,10 @@ inline void pause_cpu() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads < 1 ? 1 : n_threads), forks_(fork_count()) { start_workers(); }
+ThreadPool::ThreadPool(int n_threads)
+    : n_threads_(n_threads < 1 ? 1 : n_threads), forks_(fork_count()) {
+    start_workers();
+}
 
 void ThreadPool::start_workers() {
     try {
@@ -44,14 +47,15 @@ ThreadPool::~ThreadPool() {
     for (std::thread& t : workers_) t.join();
 }
 
-// A std::thread can only be joined or detached, and both look at the thread; in a child it is not there, and its memory may serve
-// another. So each is overwritten by an empty one.
+// A std::thread can only be joined or detached, and both look at the thread; in a child it is not
+// there, and its memory may serve another. So each is overwritten by an empty one.
 void ThreadPool::forget_workers() {
     for (std::thread& t : workers_) new (&t) std::thread;
     workers_.clear();
 }
 
-// In a child. The fork may have come in the middle of another thread's run: what that left is wiped out before a worker can see it.
+// In a child. The fork may have come in the middle of another thread's run: what that left is wiped
+// out before a worker can see it.
 void ThreadPool::renew() {
     forget_workers();
     ticket_.store(((ticket_.load() >> 24) + 1) << 24);

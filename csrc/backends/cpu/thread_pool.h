@@ -1,12 +1,14 @@
-// A persistent pool that walks a list of steps. There is no barrier to wait at: chunks are taken from a counter, and whoever
-// finishes the last chunk of a step carries on: it runs the single-chunk steps that follow by itself and publishes the next step
-// with several chunks. A worker that the machine put aside holds nothing up unless it holds a chunk.
+// A persistent pool that walks a list of steps. There is no barrier to wait at: chunks are taken
+// from a counter, and whoever finishes the last chunk of a step carries on: it runs the
+// single-chunk steps that follow by itself and publishes the next step with several chunks. A
+// worker that the machine put aside holds nothing up unless it holds a chunk.
 //
-// Waiting threads spin briefly (a step often lasts microseconds) and then sleep, so that a machine with a taken core is not
-// fought over.
+// Waiting threads spin briefly (a step often lasts microseconds) and then sleep, so that a machine
+// with a taken core is not fought over.
 //
-// After a fork() the child has none of the workers. A pool notices at its next run and makes new ones, as many as it had; what is
-// destroyed in a child without a run lets go of threads that aren't its own.
+// After a fork() the child has none of the workers. A pool notices at its next run and makes new
+// ones, as many as it had; what is destroyed in a child without a run lets go of threads that
+// aren't its own.
 #pragma once
 #include <atomic>
 #include <thread>

@@ -1,0 +1,29 @@
+"""The Python examples of docs/threads.md, as they stand there, on the embedded pair."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "threads.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+
+
+def test_there_are_three():
+    assert len(EXAMPLES) == 3
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_an_example(tiny_target, tmp_path, number):
+    (tmp_path / "model.gguf").symlink_to(tiny_target)
+    code = EXAMPLES[number]
+    if "def app" in code:
+        code += "\nassert app({}, lambda status, headers: print(status))[0]\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    for said in re.findall(r"print\(error\) +# (.*)", code):
+        assert said in done.stdout
