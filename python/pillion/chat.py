@@ -41,6 +41,8 @@ class Abilities:
     """So are the texts of messages with the role "tool", and the template knows that role."""
     typed: bool
     """Content has to be a list of parts."""
+    json_arguments: bool
+    """The arguments of calls have to be JSON, not an object."""
 
 
 class ChatTemplate:
@@ -77,6 +79,8 @@ class ChatTemplate:
         plain = plain_messages(messages)
         if self.abilities.typed:
             plain = _typed(plain)
+        if self.abilities.json_arguments:
+            plain = _with_json_arguments(plain)
         return self._render(plain, tools, {**variables, "add_generation_prompt": add_generation_prompt})
 
     def _render(self, messages: list[dict[str, Any]], tools: Any, variables: Mapping[str, Any]) -> str:
@@ -104,6 +108,9 @@ class ChatTemplate:
         call = {"id": "probe1234", "type": "function", "function": function}
         called = [*ask, {"role": "assistant", "content": "", "tool_calls": [call]}]
         result = {"content": "proberesult", "tool_call_id": "probe1234", "name": "probename"}
+        json_arguments = False
+        if "probevalue" not in tried(called) and "probevalue" in tried(_with_json_arguments(called)):
+            called, json_arguments = _with_json_arguments(called), True
         answered = tried([*called, {"role": "tool", **result}])
         blind = tried([*called, {"role": "proberole", **result}]).replace("proberole", "tool")
         parameters = {"type": "object", "properties": {}}
@@ -115,6 +122,7 @@ class ChatTemplate:
             calls="probename" in tried(called) and "probevalue" in tried(called),
             results="proberesult" in answered and blind != answered,
             typed=typed,
+            json_arguments=json_arguments,
         )
 
     def _try(self, messages: list[dict[str, Any]], tools: Any = None) -> str:
@@ -126,6 +134,17 @@ class ChatTemplate:
 
 def _typed(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
+
+
+def _with_json_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def call(one: dict[str, Any]) -> dict[str, Any]:
+        arguments = json.dumps(one["function"]["arguments"], ensure_ascii=False)
+        return {**one, "function": {**one["function"], "arguments": arguments}}
+
+    return [
+        {**message, "tool_calls": [call(one) for one in message["tool_calls"]]} if "tool_calls" in message else message
+        for message in messages
+    ]
 
 
 def _environment() -> jinja2.Environment:

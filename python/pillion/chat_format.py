@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from .arguments import check_text
 from .chat import ChatTemplate
 from .errors import UsageError
 from .messages import plain_messages, without_system
@@ -51,7 +52,8 @@ class ChatFormat:
         self._tokenizer = tokenizer
         self._metadata = metadata
         self._model = model
-        self._source = source
+        self._source = None if source is None else check_text("chat_template", source, "a string of Jinja, or a template's name")
+        self._named: Optional[dict[str, str]] = None
         self._compiled: dict[str, ChatTemplate] = {}
         self._tokens: Optional[dict[int, str]] = None
         self._told: set[str] = set()
@@ -71,7 +73,9 @@ class ChatFormat:
     def _text(self, tools: bool) -> str:
         if self._source is not None and not re.fullmatch(r"[\w.-]+", self._source):
             return self._source
-        found = named_templates(self._metadata)
+        if self._named is None:
+            self._named = named_templates(self._metadata)
+        found = self._named
         if self._source is not None:
             if self._source in found:
                 return found[self._source]
@@ -102,8 +106,10 @@ class ChatFormat:
 
     def _adapted(self, messages: list[dict[str, Any]], template: ChatTemplate) -> list[dict[str, Any]]:
         can = template.abilities
-        if not can.developer:
-            messages = [{**one, "role": "system"} if one["role"] == "developer" else one for one in messages]
+        messages = [  # templates that know the role look for it at the beginning
+            {**one, "role": "system"} if one["role"] == "developer" and (at or not can.developer) else one
+            for at, one in enumerate(messages)
+        ]
         if not can.system and any(one["role"] == "system" for one in messages):
             messages = without_system(messages)
         return messages
@@ -122,21 +128,15 @@ class ChatFormat:
         return False
 
     def problems(self) -> list[str]:
-        """What the templates cannot do, one sentence each, for `inspect`."""
+        """What a template for tools lacks, for `inspect`. One that has no word about tools has no fault."""
         can = self.template(tools=True).abilities
-        native = self.knows(RESPONSE) and self.knows(CALL)
-        found = []
-        if not can.tools:
-            found.append("the chat template does not show tools: the model is not told about them")
         lost = ["the role 'tool'"] * (not can.results) + ["tool calls"] * (not can.calls)
-        if lost and native:
-            found.append(
-                f"the chat template does not know {' and '.join(lost)}: pillion writes them as Gemma 4 was trained, "
-                "other programs may not"
-            )
-        elif lost and can.tools:
-            found.append(f"the chat template does not know {' and '.join(lost)}")
-        return found
+        if not lost or not (can.tools or can.calls):
+            return []
+        sentence = f"the chat template does not know {' and '.join(lost)}"
+        if self.knows(RESPONSE) and self.knows(CALL):
+            sentence += ": pillion writes them as Gemma 4 was trained, other programs may not"
+        return [sentence]
 
     def _tell(self, sentence: str) -> None:
         if sentence not in self._told:
@@ -165,7 +165,7 @@ class ChatFormat:
 
     def knows(self, marker: str) -> bool:
         """Whether the marker means something to this model: to its vocabulary or to its chat template."""
-        return marker in self.marker_tokens.values() or marker in self.template().source
+        return marker in self.marker_tokens.values() or any(marker in self.template(tools).source for tools in (False, True))
 
     def parser(self, names: Optional[Sequence[str]]) -> ReplyParser:
         """What takes the reply apart; names: of the tools, None without tools."""

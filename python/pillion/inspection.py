@@ -15,6 +15,7 @@ from typing import Any, Optional, Union
 from ._native import as_str, lib, read_bytes
 from .arguments import check_bool, check_int, check_path, wrong
 from .calling import checked
+from .chat_format import ChatFormat, named_templates
 from .context import KV_TYPES
 from .devices import system
 from .errors import BackendError, ModelFileError, PairingError, PillionError, UsageError
@@ -212,12 +213,22 @@ def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
         yield f"the tokenizer has {found['n_tokens']} tokens, the model {model.n_vocab}"
     if found["model"] == "gpt2" and not found["pre"]:
         yield "key tokenizer.ggml.pre is missing: how text is split before merging is a guess, and wrong ids are likely"
-    if not found["chat_template"] and not model.is_drafter:
-        yield "key tokenizer.chat_template is missing: chat needs a template of yours"
+    if not model.is_drafter:
+        yield from _template_warnings(model)
     if not found["end_tokens"]:
         yield "the file names no token that ends a generation: texts stop at their length only"
     if model.arch.startswith("gemma4"):
         yield from _gemma4_warnings(metadata.get("tokenizer.ggml.tokens") or [], metadata)
+
+
+def _template_warnings(model: Model) -> Iterable[str]:
+    try:
+        if named_templates(model.metadata):
+            yield from ChatFormat(model.tokenizer, model.metadata, os.path.basename(model.path)).problems()
+        else:
+            yield "key tokenizer.chat_template is missing: chat needs a template of yours"
+    except UsageError as error:
+        yield error.sentence
 
 
 def _gemma4_warnings(tokens: list[str], metadata: Any) -> Iterable[str]:

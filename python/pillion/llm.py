@@ -264,6 +264,25 @@ class LLM:
         The rest as in `complete`.
         """
         check_bool("stream", stream)
+        options.update(max_tokens=max_tokens, tools=tools, tool_choice=tool_choice, chat_template_kwargs=chat_template_kwargs)
+        options.update(logprobs=logprobs, top_logprobs=top_logprobs, response_format=response_format)
+        completion = self._answer(messages, **options)
+        return completion.chunks() if stream else completion.whole()
+
+    def _answer(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: Optional[int] = None,
+        tools: Optional[Tools] = None,
+        tool_choice: ToolChoice = None,
+        chat_template_kwargs: Optional[Mapping[str, Any]] = None,
+        logprobs: bool = False,
+        top_logprobs: Optional[int] = None,
+        response_format: Optional[Mapping[str, Any]] = None,
+        **options: Any,
+    ) -> ChatCompletion:
+        """What `chat` returns, before it runs."""
         plain_format(response_format)
         wanted = top_logprobs_of(logprobs, top_logprobs, self.model.n_vocab)
         listed = [] if tool_choice == "none" else checked_tools(tools)
@@ -274,8 +293,7 @@ class LLM:
         markers = self._chat.marker_tokens
         options["logprobs"] = wanted
         generation = self._generation("chat()", self.chat_tokens(prompt), max_tokens, options, markers)
-        completion = ChatCompletion(generation, self.tokenizer, self.name, logprobs, parser, markers)
-        return completion.chunks() if stream else completion.whole()
+        return ChatCompletion(generation, self.tokenizer, self.name, bool(logprobs), parser, markers)
 
     def generate(
         self,

@@ -141,6 +141,17 @@ class ChatCompletion(Completion):
         self._n_calls = 0
         self._n_broken = 0
 
+    @property
+    def generation(self) -> Generation:
+        """What it is made of."""
+        return self._generation
+
+    def deltas(self) -> Iterator[Delta]:
+        """Runs it; what the reply grows by, without OpenAI's shapes."""
+        for piece in self._generation:
+            yield from self._feed(piece.text, piece.tokens)
+        yield from self._finish()
+
     def _opening(self) -> Iterator[Result]:
         yield self._frame(self.chunk_kind, {"delta": {"role": "assistant", "content": ""}, "logprobs": None}, None)
 

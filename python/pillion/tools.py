@@ -17,7 +17,7 @@ from .errors import UsageError
 Tool = dict[str, Any]
 
 _SHAPE = "{'type': 'function', 'function': {'name': …, 'description': …, 'parameters': {…}}}"
-_DEPTH = 32  # schemas inside one another
+_DEPTH = 16  # schemas inside one another; templates read them by macros that call themselves
 _MOST = 10_000  # schemas of one tool, each as often as a $ref leads to it
 
 
@@ -119,7 +119,7 @@ class _Schemas:
             result["description"] = " ".join(words)
         if kinds[0] == "object":
             result.update(self._object(schema, depth, inside))
-        items = schema.get("items", schema.get("prefixItems"))
+        items = schema.get("items", schema.get("prefixItems")) if depth < _DEPTH else None
         if kinds[0] == "array" and isinstance(items, (list, tuple)):
             result["items"] = self.read({"anyOf": list(items)}, depth + 1, inside)
         elif kinds[0] == "array" and isinstance(items, Mapping) and items:

@@ -92,8 +92,8 @@ def test_chat(pillion, toy_file):
     [
         (["run", "-m", "none.gguf", "-p", "a"], "none.gguf: no such file"),
         (["run", "-m", "TOY", "-f", "none.txt"], "none.txt: No such file"),
-        (["run", "-m", "TOY", "-p", "a", "--temp", "-1"], "temperature"),
-        (["run", "-m", "TOY", "-p", "a", "-fa", "maybe"], "flash_attn"),
+        (["run", "-m", "TOY", "-p", "a", "--temp", "-1"], "--temp is -1"),
+        (["run", "-m", "TOY", "-p", "a", "-fa", "maybe"], "--flash-attn is 'maybe'"),
         (["run", "-m", "TOY", "-p", "abcdefgh", "-c", "4"], "9 tokens"),
         (["inspect", "none.gguf"], "no such file"),
         (["tokenize", "-m", "none.gguf", "a"], "no such file"),
@@ -176,7 +176,7 @@ def test_wrong_drafters(pillion, toy, toy_drafter, toy_file):
     for arguments, said in [
         (("--spec-draft-n-max", "9"), "0 to 8, or auto"),
         (("--spec-draft-n-max", "x"), "0 to 8, or auto"),
-        (("--spec-draft-p-min", "2"), "p_min"),
+        (("--spec-draft-p-min", "2"), "--spec-draft-p-min is 2"),
         (("-md", "nowhere.gguf"), "nowhere.gguf"),
         (("-md", toy_file({"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 9}, name="w.gguf")), "width"),
     ]:

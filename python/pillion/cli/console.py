@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from .. import LLM, Model, PillionError
 from ..pair import DRAFT_MAX, LOOKUP, Draft
+from .words import OptionWords, in_options, options_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,8 +52,13 @@ ERROR, INTERRUPTED, READER_GONE = 1, 130, 141
 def command(body: F) -> F:
     """Makes a function fit to be a subcommand: its errors become one sentence on stderr and an exit code."""
 
+    known = options_of(body)
+    log = logging.getLogger("pillion")
+
     @functools.wraps(body)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        words = OptionWords(known)
+        log.addFilter(words)
         try:
             return body(*args, **kwargs)
         except KeyboardInterrupt:
@@ -61,9 +68,11 @@ def command(body: F) -> F:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
             raise typer.Exit(READER_GONE) from None
         except PillionError as error:
-            raise fail(error.sentence) from None
+            raise fail(in_options(error.sentence, known)) from None
         except OSError as error:
             raise fail(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+        finally:
+            log.removeFilter(words)
 
     return wrapper  # type: ignore[return-value]
 

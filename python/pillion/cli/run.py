@@ -10,6 +10,8 @@ from typing import Any, Optional
 import typer
 
 from .. import LLM, Generation, PairStats
+from ..openai_format import ChatCompletion
+from ..replies import Reply
 from .console import (
     DenseHeadOption,
     DeviceOption,
@@ -49,7 +51,17 @@ def run(
     kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
     stop: Optional[list[str]] = typer.Option(None, "--stop", help="End the text before this string; may be repeated."),
     chat: bool = typer.Option(False, "--chat", help="Use the file's chat template; without a prompt: a conversation."),
-    system: Optional[str] = typer.Option(None, "--system", help="System message of the chat."),
+    system: Optional[str] = typer.Option(None, "-sys", "--system", "--system-prompt", help="System message of the chat."),
+    think: Optional[bool] = typer.Option(
+        None, "--think/--no-think", help="Let the model think before it answers (to stderr); else as its template has it."
+    ),
+    template: Optional[str] = typer.Option(
+        None, "--chat-template", help="Jinja in place of the file's chat template, or the name of one of the file's."
+    ),
+    template_file: Optional[Path] = typer.Option(None, "--chat-template-file", help="The same from a file."),
+    template_kwargs: Optional[str] = typer.Option(
+        None, "--chat-template-kwargs", help="More variables for the template, a JSON object."
+    ),
     drafter: str = DrafterOption,
     n_draft: str = DraftOption,
     p_min: float = PMinOption,
@@ -66,6 +78,10 @@ def run(
 ) -> None:
     """Continue a text, or answer with --chat. Text goes to stdout, everything else to stderr."""
     text = _prompt(prompt, file, chat)
+    source = _template(template, template_file)
+    variables = _variables(template_kwargs, think)
+    if not chat and (source is not None or variables or system):
+        raise fail("--system, --think, --no-think and the options --chat-template… need --chat")
     options: dict[str, Any] = {
         "max_tokens": n_predict,
         "temperature": temp,
@@ -87,21 +103,43 @@ def run(
         device=device,
         n_gpu_layers=n_gpu_layers,
         strict=strict,
+        chat_template=source,
         **draft_options(drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
     ) as llm:
         opening = [{"role": "system", "content": system}] if system else []
+        options |= {"chat_template_kwargs": variables} if chat else {}
         if text is None:
             _converse(llm, opening, options)
-            return
-        if chat:
-            rendered = llm.render_chat([*opening, {"role": "user", "content": text}])
-            generation = llm.generate(llm.chat_tokens(rendered), **options)
+        elif chat:
+            answer = llm._answer([*opening, {"role": "user", "content": text}], **options)
+            if as_json:
+                reply = Reply().add(list(answer.deltas()))
+                typer.echo(as_object(answer.generation, reply))
+            else:
+                show_answer(answer)
+        elif as_json:
+            typer.echo(as_object(llm.generate(text, **options).run()))
         else:
-            generation = llm.generate(text, **options)
-        if as_json:
-            typer.echo(as_object(generation.run()))
-        else:
-            show(generation)
+            show(llm.generate(text, **options))
+
+
+def _template(source: Optional[str], file: Optional[Path]) -> Optional[str]:
+    if source is not None and file is not None:
+        raise fail("give the chat template with --chat-template or with --chat-template-file, not both")
+    return read_text(file) if file is not None else source
+
+
+def _variables(given: Optional[str], think: Optional[bool]) -> dict[str, Any]:
+    """The variables of the chat template."""
+    try:
+        variables = json.loads(given) if given else {}
+    except (ValueError, RecursionError) as error:
+        raise fail(f"--chat-template-kwargs is not JSON: {error}") from None
+    if not isinstance(variables, dict):
+        raise fail(f"--chat-template-kwargs is {given}; it must be a JSON object")
+    if think is not None:
+        variables["enable_thinking"] = think
+    return variables
 
 
 def _prompt(prompt: Optional[str], file: Optional[Path], chat: bool) -> Optional[str]:
@@ -132,12 +170,12 @@ def _converse(llm: LLM, messages: list[dict[str, str]], options: dict[str, Any])
         if not message.strip():
             continue
         messages.append({"role": "user", "content": message})
-        generation = llm.generate(llm.chat_tokens(llm.render_chat(messages)), **options)
+        said = Reply()
         try:
-            show(generation, timings=False)
+            show_answer(llm._answer(messages, **options), said, timings=False)
         except KeyboardInterrupt:
             typer.echo("", err=True)
-        messages.append({"role": "assistant", "content": generation.text})
+        messages.append({"role": "assistant", "content": said.content})
 
 
 def show(generation: Generation, timings: bool = True) -> None:
@@ -146,14 +184,36 @@ def show(generation: Generation, timings: bool = True) -> None:
         write(piece.text)
     write("\n")
     if timings:
-        times = generation.timings.as_dict()
-        typer.echo(
-            f"prompt: {times['prompt_n']} tokens, {times['prompt_per_second']:.1f}/s; "
-            f"text: {times['predicted_n']} tokens, {times['predicted_per_second']:.1f}/s",
-            err=True,
-        )
-        if generation.paired:
-            typer.echo(drafts(generation.speculation), err=True)
+        _speed(generation)
+
+
+def show_answer(answer: ChatCompletion, said: Optional[Reply] = None, timings: bool = True) -> None:
+    """The same for an answer of a chat; its thinking goes to stderr. said: collects it, also when it is stopped."""
+    thinking = False
+    for delta in answer.deltas():
+        if said is not None:
+            said.add([delta])
+        if thinking and delta.content:
+            typer.echo("", err=True)
+        thinking = bool(delta.reasoning)
+        typer.echo(delta.reasoning, err=True, nl=False)
+        write(delta.content)
+    if thinking:
+        typer.echo("", err=True)
+    write("\n")
+    if timings:
+        _speed(answer.generation)
+
+
+def _speed(generation: Generation) -> None:
+    times = generation.timings.as_dict()
+    typer.echo(
+        f"prompt: {times['prompt_n']} tokens, {times['prompt_per_second']:.1f}/s; "
+        f"text: {times['predicted_n']} tokens, {times['predicted_per_second']:.1f}/s",
+        err=True,
+    )
+    if generation.paired:
+        typer.echo(drafts(generation.speculation), err=True)
 
 
 def drafts(done: PairStats) -> str:
@@ -165,10 +225,12 @@ def drafts(done: PairStats) -> str:
     )
 
 
-def as_object(generation: Generation) -> str:
-    """A finished generation as the JSON that scripts rely on."""
-    found = {
-        "text": generation.text,
+def as_object(generation: Generation, reply: Optional[Reply] = None) -> str:
+    """A finished generation as the JSON that scripts rely on. reply: of a chat; its thinking stands beside the text."""
+    found: dict[str, Any] = {"text": generation.text if reply is None else reply.content}
+    if reply is not None and reply.reasoning:
+        found["reasoning_content"] = reply.reasoning
+    found |= {
         "tokens": generation.tokens,
         "finish_reason": generation.finish_reason,
         "timings": generation.timings.as_dict(),

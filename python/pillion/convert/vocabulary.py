@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import ModelFileError, UnsupportedModelError
 from .architecture import Architecture
 from .checkpoint import Checkpoint
+from .templates import template_keys
 from .writer import GgufFile
 
 # Control tokens of the chat form that users want to see printed.
@@ -71,16 +72,7 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
     suppressed = generation.get("suppress_tokens")
     if suppressed:
         keys["tokenizer.ggml.suppress_tokens"] = [int(token) for token in suppressed]
-    template = (
-        source.text_file("chat_template.jinja")
-        or settings.get("chat_template")
-        or source.json("chat_template.json", needed=False).get("chat_template")
-        or ""
-    )
-    if isinstance(template, list):  # several, by name
-        template = next((one["template"] for one in template if one.get("name") == "default"), "")
-    if template:
-        keys["tokenizer.chat_template"] = template
+    keys.update(template_keys(source, settings))
     file.write_keys(keys)
 
 
