@@ -19,8 +19,11 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
+from .arguments import check_bool
+from .calling import checked_class
 from .errors import UsageError
 from .messages import Message, plain_messages
+from .tools import checked_tools
 
 BOM = "\ufeff"
 
@@ -45,6 +48,7 @@ class Abilities:
     """The arguments of calls have to be JSON, not an object."""
 
 
+@checked_class
 class ChatTemplate:
     """A chat template, compiled once.
 
@@ -81,7 +85,8 @@ class ChatTemplate:
             plain = _typed(plain)
         if self.abilities.json_arguments:
             plain = _with_json_arguments(plain)
-        return self._render(plain, tools, {**variables, "add_generation_prompt": add_generation_prompt})
+        check_bool("add_generation_prompt", add_generation_prompt)
+        return self._render(plain, checked_tools(tools), {**variables, "add_generation_prompt": add_generation_prompt})
 
     def _render(self, messages: list[dict[str, Any]], tools: Any, variables: Mapping[str, Any]) -> str:
         given: dict[str, Any] = {"bos_token": self.bos_token, "eos_token": self.eos_token, "documents": None}

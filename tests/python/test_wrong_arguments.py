@@ -65,7 +65,7 @@ WRONG = {
     "folder": Path("/"),
     "class": dict,
 }
-CALLED_BACK = ("progress",)  # what these raise is their owner's: they get no class to call
+CALLED_BACK = ("progress",)  # what these raise is their owner's: they get nothing to call
 
 
 class World:
