@@ -19,11 +19,10 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
-from .arguments import check_bool
+from .arguments import check_bool, wrong
 from .calling import checked_class
 from .errors import UsageError
 from .messages import Message, plain_messages
-from .tools import checked_tools
 
 BOM = "\ufeff"
 
@@ -86,7 +85,9 @@ class ChatTemplate:
         if self.abilities.json_arguments:
             plain = _with_json_arguments(plain)
         check_bool("add_generation_prompt", add_generation_prompt)
-        return self._render(plain, checked_tools(tools), {**variables, "add_generation_prompt": add_generation_prompt})
+        if tools is not None and (isinstance(tools, (str, bytes)) or not isinstance(tools, Sequence)):
+            wrong("tools", tools, "a list of tools")
+        return self._render(plain, tools, {**variables, "add_generation_prompt": add_generation_prompt})
 
     def _render(self, messages: list[dict[str, Any]], tools: Any, variables: Mapping[str, Any]) -> str:
         given: dict[str, Any] = {"bos_token": self.bos_token, "eos_token": self.eos_token, "documents": None}
