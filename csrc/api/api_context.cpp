@@ -18,7 +18,8 @@ template <class F>
 pillion_status with_context(const pillion_context* context, F&& body) noexcept {
     return guard([&] {
         need(context, "context");
-        const Claim claim(*context->busy);
+        context->origin.check(context->context->on_device(), "this context");
+        const Claim claim(*context->inside);
         body(*context->context);
     });
 }
@@ -61,12 +62,14 @@ pillion_status pillion_context_new(pillion_model* model, const pillion_context_c
     return guard([&] {
         need(model, "model"), need(context, "context");
         auto handle = std::make_unique<pillion_context>();
-        handle->context = std::make_shared<Context>(model->shared->model, context_options(config));
+        handle->context = std::make_shared<Context>(model->shared->to_run(), context_options(config));
         *context = handle.release();
     });
 }
 
-void pillion_context_free(pillion_context* context) { delete context; }
+void pillion_context_free(pillion_context* context) {
+    if (context && can_free(context->origin, context->context->on_device(), *context->inside)) delete context;
+}
 
 pillion_status pillion_context_eval(pillion_context* context, const int32_t* tokens, size_t n, size_t n_outputs) {
     return run_context(context, [&](Context& c) {
@@ -191,8 +194,9 @@ pillion_status pillion_context_activation(const pillion_context* context, size_t
 pillion_status pillion_model_memory(const pillion_model* model, const pillion_model* drafter, const pillion_context_config* config,
                                     char* out, size_t capacity, size_t* needed) {
     return guard([&] {
-        const Model& m = *need(model, "model").shared->model;
-        write_text(memory_json(m, drafter ? drafter->shared->model.get() : nullptr, context_options(config)), out, capacity, needed);
+        const Model& m = *need(model, "model").shared->to_run();
+        const Model* other = drafter ? drafter->shared->to_run().get() : nullptr;
+        write_text(memory_json(m, other, context_options(config)), out, capacity, needed);
     });
 }
 
@@ -203,8 +207,8 @@ pillion_status pillion_model_fit(const pillion_model* model, const pillion_model
     return guard([&] {
         const pillion_fit_config c = read_config(config, pillion_fit_config_init, "pillion_fit_config");
         FitRequest r;
-        r.model = need(model, "model").shared->model.get();
-        r.drafter = drafter ? drafter->shared->model.get() : nullptr;
+        r.model = need(model, "model").shared->to_run().get();
+        r.drafter = drafter ? drafter->shared->to_run().get() : nullptr;
         r.context = context_options(context);
         if (c.device) r.device = c.device;
         if (c.draft_device) r.draft_device = c.draft_device;
@@ -238,12 +242,14 @@ pillion_status pillion_sampler_new(const pillion_sampler_config* config, pillion
     });
 }
 
-void pillion_sampler_free(pillion_sampler* sampler) { delete sampler; }
+void pillion_sampler_free(pillion_sampler* sampler) {
+    if (sampler && !sampler->inside.orphaned()) delete sampler;
+}
 
 pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, int32_t* token) {
     return with_context(context, [&](Context& c) {
         need(sampler, "sampler"), need(token, "token");
-        const Claim claim(sampler->busy);
+        const Claim claim(sampler->inside);
         const int r = int(std::min(row, size_t(INT32_MAX)));
         *token = sample_output(*sampler->sampler, c, r);
     });
@@ -251,7 +257,7 @@ pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_co
 
 pillion_status pillion_sampler_accept(pillion_sampler* sampler, int32_t token) {
     return guard([&] {
-        const Claim claim(need(sampler, "sampler").busy);
+        const Claim claim(need(sampler, "sampler").inside);
         if (token < 0) fail(Status::invalid_argument, "token %d", token);
         sampler->sampler->accept(token);
     });
@@ -259,7 +265,7 @@ pillion_status pillion_sampler_accept(pillion_sampler* sampler, int32_t token) {
 
 pillion_status pillion_sampler_reset(pillion_sampler* sampler) {
     return guard([&] {
-        const Claim claim(need(sampler, "sampler").busy);
+        const Claim claim(need(sampler, "sampler").inside);
         sampler->sampler->reset();
     });
 }

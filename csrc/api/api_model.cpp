@@ -6,6 +6,23 @@
 using namespace pillion;
 using namespace pillion::api;
 
+namespace pillion::api {
+
+bool on_device(const Model& model) {
+    return !model.metadata_only() && !(model.placement().front->is_host() && model.placement().back->is_host());
+}
+
+SharedModel::~SharedModel() {
+    if (model && origin.is_parent() && on_device(*model)) new std::shared_ptr<Model>(std::move(model));    // never freed
+}
+
+const std::shared_ptr<Model>& SharedModel::to_run() const {
+    origin.check(on_device(*model), "this model");
+    return model;
+}
+
+}  // namespace pillion::api
+
 extern "C" {
 
 void pillion_model_config_init(pillion_model_config* config, size_t size) { init_config(config, size); }

@@ -15,7 +15,8 @@ template <class F>
 pillion_status with_pair(const pillion_pair* pair, F&& body) noexcept {
     return guard([&] {
         need(pair, "pair");
-        const Claim claim(*pair->busy);
+        pair->origin.check(pair->on_device(), "this pair");
+        const Claim claim(*pair->inside);
         body(*pair->pair);
     });
 }
@@ -34,11 +35,14 @@ pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
         o.dense_head = c.dense_head != 0, o.strict = c.strict != 0, o.as_model = c.as_model != 0, o.sampled = c.sampled != 0;
         if (c.n_ngram != 0) o.n_ngram = c.n_ngram;
         o.p_min = c.p_min;
-        const Claim claim(*target->busy);
+        target->origin.check(target->context->on_device(), "the target");
+        const Claim claim(*target->inside);
         target->context->clear_cancel();    // a drafter elsewhere may have to run the text again
         auto handle = std::make_unique<pillion_pair>();
-        handle->pair = std::make_unique<Pair>(target->context, drafter ? drafter->shared->model : nullptr, o);
-        handle->busy = target->busy;
+        const auto model = drafter ? drafter->shared->to_run() : nullptr;
+        handle->pair = std::make_unique<Pair>(target->context, model, o);
+        handle->inside = target->inside;
+        handle->drafter_on_device = model && on_device(*model);
         *pair = handle.release();
     });
 }
@@ -47,7 +51,9 @@ pillion_status pillion_pair_json(const pillion_pair* pair, char* out, size_t cap
     return with_pair(pair, [&](Pair& p) { write_text(p.to_json(), out, capacity, needed); });
 }
 
-void pillion_pair_free(pillion_pair* pair) { delete pair; }
+void pillion_pair_free(pillion_pair* pair) {
+    if (pair && can_free(pair->origin, pair->on_device(), *pair->inside)) delete pair;
+}
 
 pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, const int32_t* end_tokens,
                                  size_t n_end, int32_t* tokens, size_t capacity, size_t* n, pillion_round_info* info, size_t info_size) {
@@ -55,7 +61,7 @@ pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, i
         need(sampler, "sampler"), need(tokens, "tokens"), need(n, "n");
         if (n_end > 0) need(end_tokens, "end_tokens");
         if (capacity < 1) fail(Status::buffer_too_small, "a step returns at least one token, the buffer has room for none");
-        const Claim claim(sampler->busy);
+        const Claim claim(sampler->inside);
         p.target().clear_cancel();
         std::vector<int32_t> out;
         const RoundInfo r = p.step(*sampler->sampler, n_draft, std::min(n_max, capacity), end_tokens, n_end, out);

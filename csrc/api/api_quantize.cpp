@@ -8,7 +8,7 @@ using namespace pillion::api;
 
 struct pillion_quantization {
     std::unique_ptr<Quantization> plan;
-    std::atomic<bool> busy{false};
+    pillion::Occupancy inside;
 };
 
 extern "C" {
@@ -32,7 +32,9 @@ pillion_status pillion_quantization_new(const char* path, const pillion_quantize
     });
 }
 
-void pillion_quantization_free(pillion_quantization* quantization) { delete quantization; }
+void pillion_quantization_free(pillion_quantization* quantization) {
+    if (quantization && !quantization->inside.orphaned()) delete quantization;
+}
 
 pillion_status pillion_quantization_count(const pillion_quantization* quantization, size_t* n, uint64_t* bytes) {
     return guard([&] {
@@ -62,7 +64,7 @@ pillion_status pillion_quantization_run(pillion_quantization* quantization, cons
     return guard([&] {
         pillion_quantization& q = need(quantization, "quantization");
         need(out, "out");
-        const Claim claim(q.busy);
+        const Claim claim(q.inside);
         q.plan->run(out, [&](uint64_t done, uint64_t total) { return !progress || progress(done, total, user) == 0; });
     });
 }

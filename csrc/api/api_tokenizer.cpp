@@ -44,7 +44,8 @@ TokenizerData tokenizer_data(const GgufFile& file) {
 }
 
 std::shared_ptr<const Tokenizer> SharedModel::tokenizer() {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const ForkLock lock(mutex_);
+    if (lock.orphaned()) new (&tokenizer_) std::shared_ptr<const Tokenizer>;    // half a pointer can't be freed
     if (!tokenizer_) tokenizer_ = Tokenizer::create(tokenizer_data(model->file()));
     return tokenizer_;
 }

@@ -1,12 +1,15 @@
 // What the opaque handles of pillion.h are, and the rim where exceptions become codes.
 #pragma once
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "core/fork.h"
 #include "include/pillion.h"
 #include "model/model.h"
 #include "runtime/context.h"
@@ -16,13 +19,34 @@
 
 namespace pillion::api {
 
+// Which process a handle is of. What lies on a device can neither be used nor freed in a process that was forked from it.
+class Origin {
+  public:
+    bool is_parent() const { return forks_ != fork_count(); }
+    void check(bool on_device, const char* name) const {
+        if (on_device && is_parent())
+            fail(Status::device_lost,
+                 "%s lies on a device that process %d opened, which this one was forked from: open the model in the child only, "
+                 "start processes by \"spawn\", or take device \"cpu\"",
+                 name, int(process_));
+    }
+
+  private:
+    uint32_t forks_ = fork_count();
+    pid_t process_ = getpid();
+};
+
 // A model and the tokenizer made from its metadata on first use.
 struct SharedModel {
     std::shared_ptr<Model> model;
+    Origin origin;
+
+    ~SharedModel();
     std::shared_ptr<const Tokenizer> tokenizer();    // throws
+    const std::shared_ptr<Model>& to_run() const;    // throws where its device can't be used
 
   private:
-    std::mutex mutex_;
+    ForkMutex mutex_;
     std::shared_ptr<const Tokenizer> tokenizer_;
 };
 
@@ -57,19 +81,32 @@ T& need(T* pointer, const char* name) {
     return *pointer;
 }
 
-// One caller at a time: holds the flag or throws busy.
+// One caller at a time: has the handle to itself, or throws busy; closed where a fork() made a copy in the middle of a call.
 class Claim {
   public:
-    explicit Claim(std::atomic<bool>& flag) : flag_(flag) {
-        if (flag.exchange(true, std::memory_order_acquire)) fail(Status::busy, "another thread is inside this handle");
+    explicit Claim(Occupancy& occupancy) : occupancy_(occupancy) {
+        switch (occupancy.enter()) {
+            case Occupancy::Entry::entered: return;
+            case Occupancy::Entry::busy: fail(Status::busy, "another thread is inside this handle");
+            case Occupancy::Entry::orphaned:
+                fail(Status::closed, "another thread was inside this handle when fork() copied it, so the copy in this process is "
+                                     "half changed: make a new one of the same model");
+        }
     }
-    ~Claim() { flag_.store(false, std::memory_order_release); }
+    ~Claim() { occupancy_.leave(); }
     Claim(const Claim&) = delete;
     Claim& operator=(const Claim&) = delete;
 
   private:
-    std::atomic<bool>& flag_;
+    Occupancy& occupancy_;
 };
+
+// Where not, the handle stays in memory: its threads, its device or the caller who was changing it are another process's.
+inline bool can_free(const Origin& origin, bool on_device, const Occupancy& inside) {
+    return !(on_device && origin.is_parent()) && !inside.orphaned();
+}
+
+bool on_device(const Model& model);    // some of its layers or all; false for one without weights
 
 // n_gpu_layers of a config, where 0 means all (or as many as fit) and -1 none, as the library counts: -1 for all.
 int device_layers(int32_t n_gpu_layers);
@@ -105,15 +142,19 @@ struct pillion_tokenizer {
     std::shared_ptr<const pillion::Tokenizer> tokenizer;
 };
 struct pillion_context {
-    std::shared_ptr<pillion::Context> context;             // shared with its pairs, as is the flag: one caller in all
-    std::shared_ptr<std::atomic<bool>> busy = std::make_shared<std::atomic<bool>>(false);
+    std::shared_ptr<pillion::Context> context;             // shared with its pairs, as is the next: one caller in all
+    std::shared_ptr<pillion::Occupancy> inside = std::make_shared<pillion::Occupancy>();
+    pillion::api::Origin origin;
     mutable std::vector<float> activation;                 // what the last pillion_context_activation points at
 };
 struct pillion_pair {
     std::unique_ptr<pillion::Pair> pair;
-    std::shared_ptr<std::atomic<bool>> busy;               // the target context's
+    std::shared_ptr<pillion::Occupancy> inside;            // the target context's
+    pillion::api::Origin origin;
+    bool drafter_on_device = false;
+    bool on_device() const { return drafter_on_device || pair->target().on_device(); }
 };
 struct pillion_sampler {
     std::unique_ptr<pillion::Sampler> sampler;
-    std::atomic<bool> busy{false};
+    pillion::Occupancy inside;
 };

@@ -1,10 +1,10 @@
 #include "core/backend.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#include <mutex>
-#include <utility>
-
+#include "core/fork.h"
 #include "core/module.h"
 
 namespace pillion {
@@ -17,7 +17,7 @@ struct Entry {
     Reason reason;
 };
 
-std::mutex g_mutex;
+ForkMutex g_mutex;
 // Never destroyed, as the backends themselves: a handle may be freed after the static objects of a program are gone.
 std::vector<Entry>& entries() {
     static auto* const list = new std::vector<Entry>;
@@ -30,25 +30,64 @@ Backend* open(Entry& e) {
     return e.backend;
 }
 
-// Devices of modules that were opened, by the name they were asked for.
+// Devices of modules that were opened, by the name they were asked for. Plain data: a fork() may copy it while a thread writes.
+struct Opened {
+    char name[16];
+    Backend* backend;
+};
+constexpr int kOpenedMax = 64;
+Opened g_opened[kOpenedMax];
+int g_n_opened = 0;
+
+// A driver that a process began to use does not work in its forks, for none of its devices.
+struct Driver {
+    const char* name;          // devices are called so, or so and a colon
+    uint32_t user;             // 0: nobody; else fork_count() + 1 of the process that uses it
+    pid_t process;
+} g_drivers[] = {{"cuda", 0, 0}, {"htp", 0, 0}};
+
+Driver* driver_of(const std::string& device) {
+    for (Driver& d : g_drivers)
+        if (device.compare(0, device.find(':'), d.name) == 0) return &d;
+    return nullptr;
+}
+
 Backend* open_module(const std::string& name, bool& known, Reason& reason) {
-    static auto& opened = *new std::vector<std::pair<std::string, Backend*>>;
-    const std::string device = name == "cuda:0" ? "cuda" : name;    // one device, one backend: what shares memory must compare equal
-    known = true;
-    for (const auto& o : opened)
-        if (o.first == device) return o.second;
+    // One device, one backend: what shares memory must compare equal.
+    const std::string device = name == "cuda:0" ? "cuda" : name;
+    const uint32_t here = fork_count() + 1;
+    Driver* const driver = driver_of(device);
+    known = driver != nullptr;
+    if (driver && driver->user != 0 && driver->user != here) {
+        reason.set("process %d uses its driver, and this one was forked from it: open the device in the child only, or start "
+                   "processes by \"spawn\"",
+                   int(driver->process));
+        return nullptr;
+    }
+    for (int i = 0; i < g_n_opened; i++)
+        if (device == g_opened[i].name) return g_opened[i].backend;
+    const uint32_t before = driver ? driver->user : 0;
+    if (driver) driver->process = getpid(), driver->user = here;
     Backend* backend = open_module_device(device, known, reason);
-    if (backend) opened.emplace_back(device, backend);
+    if (driver && !backend) driver->user = before;
+    if (backend && g_n_opened < kOpenedMax) {
+        snprintf(g_opened[g_n_opened].name, sizeof g_opened[0].name, "%s", device.c_str());
+        g_opened[g_n_opened].backend = backend;
+        g_n_opened++;
+    }
     return backend;
 }
 
-// A CUDA device where there is one. Looked for once: a process that began without one goes on without.
+// A CUDA device where there is one. Looked for once: a process that began without one goes on without. What a fork() can't use is an
+// error: the CPU in its place would be another device than the parent's.
 Backend* best_device() {
-    static Backend* const best = [] {
-        Reason reason;
-        bool known = false;
-        return open_module("cuda", known, reason);
-    }();
+    static bool looked = false, found = false;
+    if (looked && !found) return nullptr;
+    Reason reason;
+    bool known = false;
+    Backend* const best = open_module("cuda", known, reason);
+    if (looked && !best) fail(Status::no_backend, "device \"cuda\": %s", reason.text);
+    found = best != nullptr, looked = true;
     return best;
 }
 
@@ -63,14 +102,14 @@ std::string availability_json(const char* name, const Backend* backend, const Re
 }  // namespace
 
 void register_backend(const char* name, BackendFactory factory) {
-    std::lock_guard<std::mutex> lock(g_mutex);
+    const ForkLock lock(g_mutex);
     for (const Entry& e : entries())
         if (std::string(e.name) == name) return;
     entries().push_back({name, factory, nullptr, {}});
 }
 
 Backend& find_backend(const std::string& asked) {
-    std::lock_guard<std::mutex> lock(g_mutex);
+    const ForkLock lock(g_mutex);
     const bool automatic = asked == "auto" || asked.empty();
     if (automatic)
         if (Backend* b = best_device()) return *b;
@@ -91,7 +130,7 @@ Backend& find_backend(const std::string& asked) {
 }
 
 std::string backends_json() {
-    std::lock_guard<std::mutex> lock(g_mutex);
+    const ForkLock lock(g_mutex);
     std::string out = "[";
     for (Entry& e : entries()) {
         const Backend* b = open(e);

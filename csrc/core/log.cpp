@@ -3,23 +3,23 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include <mutex>
+#include "core/fork.h"
 
 namespace pillion {
 namespace {
-std::mutex g_mutex;    // held during the call too: after set_log_sink(nullptr) returns, no message is in flight
+ForkMutex g_mutex;    // held during the call too: after set_log_sink(nullptr) returns, no message is in flight
 LogSink g_sink = nullptr;
 void* g_user = nullptr;
 }  // namespace
 
 void set_log_sink(LogSink sink, void* user) {
-    std::lock_guard<std::mutex> lock(g_mutex);
+    const ForkLock lock(g_mutex);
+    g_user = user;    // first: a fork() may leave a child with half of this, and without a sink nobody looks at it
     g_sink = sink;
-    g_user = user;
 }
 
 void log(LogLevel level, const char* format, ...) {
-    std::lock_guard<std::mutex> lock(g_mutex);
+    const ForkLock lock(g_mutex);
     if (!g_sink) return;
     char text[1024];
     va_list args;

@@ -80,7 +80,7 @@ const char* pillion_last_error(void);               /* never NULL; "" after succ
 typedef void (*pillion_log_callback)(int32_t level, const char* message, void* user);
 pillion_status pillion_set_log(pillion_log_callback callback, void* user);    /* NULL: silent, the default */
 
-/* JSON: {"cpu": {"table", "tables": [...], "features": [...], "threads"}, "backends": [{"name", "available", "reason"}],
+/* JSON: {"cpu": {"table", "tables": [...], "features": [...], "threads", "threads_from"}, "backends": [{"name", "available", "reason"}],
  * "memory_bytes"}. Fails like any use of the CPU would when PILLION_CPU_ISA names a table this machine cannot run. */
 pillion_status pillion_system_json(char* out, size_t capacity, size_t* needed);
 

@@ -1,8 +1,14 @@
 // The CPU's thread pool, watched: which chunk ran how often, whether a step began before the one before it was done.
+#include <errno.h>
+#include <string.h>
+
 #include <chrono>
+#include <optional>
+#include <string>
 #include <thread>
 
 #include "backends/cpu/thread_pool.h"
+#include "core/cpu_count.h"
 #include "lab/lab.h"
 
 namespace pillion::lab {
@@ -143,10 +149,24 @@ struct Pool {
     }
 };
 
+// (number, what decided) with files below `root`, and with the mask of a kernel that takes no shorter one.
+py::tuple count_with(const std::string& root, const std::optional<std::string>& mask) {
+    AffinityCall affinity;
+    if (mask)
+        affinity = [&](size_t bytes, void* to) {
+            if (bytes < mask->size()) return errno = EINVAL, -1;
+            memcpy(to, mask->data(), mask->size());
+            return int(mask->size());
+        };
+    const CpuCount count = count_cpus(root, affinity);
+    return py::make_tuple(count.n, count.from);
+}
+
 }  // namespace
 
 void bind_pool(py::module_& m) {
-    m.def("usable_cpus", &cpu::usable_cpus);
+    m.def("usable_cpus", &usable_cpus);
+    m.def("count_cpus", &count_with, py::arg("root") = "", py::arg("mask") = py::none());
     py::class_<Pool>(m, "ThreadPool")
         .def(py::init<int>(), py::arg("threads"))
         .def_property_readonly("threads", [](const Pool& p) { return p.pool.n_threads(); })

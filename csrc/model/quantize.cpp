@@ -13,6 +13,7 @@
 #include <regex>
 #include <thread>
 
+#include "core/cpu_count.h"
 #include "model/encode.h"
 #include "model/gguf_writer.h"
 
@@ -140,7 +141,7 @@ std::string quantize_types() {
 
 Quantization::Quantization(const std::string& path, const QuantizeOptions& options) : file_(GgufFile::open(path)), options_(options) {
     if (options_.n_threads < 0) fail(Status::invalid_argument, "n_threads %d must not be negative", options_.n_threads);
-    if (options_.n_threads == 0) options_.n_threads = int(std::max(1u, std::thread::hardware_concurrency()));
+    if (options_.n_threads == 0) options_.n_threads = usable_cpus();
     options_.n_threads = std::min(options_.n_threads, 256);
     plan();
     override_types();

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <limits>
 #include <vector>
@@ -101,6 +102,9 @@ const Option kOptions[] = {
 const Option& find(const std::string& word) {
     for (const Option& option : kOptions)
         if (word == option.name || (*option.brief && word == option.brief)) return option;
+    for (const char* python : {"--chat", "--system", "--think", "--no-think", "-sys", "--stop", "--json"})
+        if (word == python || (word.rfind("--chat-", 0) == 0 && !strcmp(python, "--chat")))
+            throw UsageError(word + " is an option of `pillion run` only: it needs Python");
     throw UsageError("there is no option " + (word.empty() ? "\"\"" : word) + "; --help lists them");
 }
 

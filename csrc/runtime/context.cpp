@@ -82,6 +82,12 @@ Queue& Context::queue_on(Backend& backend) {
     return *queues_[n].queue;
 }
 
+bool Context::on_device() const {
+    for (size_t i = 0, n = n_queues_.load(); i < n; i++)
+        if (!queues_[i].backend->is_host()) return true;
+    return false;
+}
+
 CompileOptions Context::compile_options() const {
     CompileOptions options;
     options.observer = activations_.get();

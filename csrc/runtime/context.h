@@ -48,6 +48,7 @@ class Context {
     Queue& queue() const { return *places_[1].queue; }    // of the layers on the device
     // The one that runs on a backend: the model's own, or one that is made for a drafter elsewhere.
     Queue& queue_on(Backend& backend);
+    bool on_device() const;            // some of its runs or copies are on a backend that is not the host's
     // Lets `backend` read the caches that a drafter needs, by copies where it can't in place. Tokens that the context holds run again.
     void mirror_on(Backend& backend);
     std::string placement_json() { return plans_.get(1).to_json(); }

@@ -10,6 +10,7 @@ import _thread
 import atexit
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable, Optional, TypeVar, Union
 
@@ -17,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _loading
+from ._seat import Caller, forks
 from .arguments import wrong
-from .errors import Closed, UsageError, error_for
+from .errors import Cancelled, Closed, UsageError, error_for
 
 ffi: Any = _loading.ffi
 lib: Any = _loading.lib
@@ -155,7 +157,8 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
 
     Python's signal handlers run in the main thread, between its instructions: never while it is inside C. So the main thread
     hands the call to a worker and waits; on KeyboardInterrupt (or whatever a handler raises) it cancels, waits for the worker to
-    leave the library, and raises. Other threads never see Ctrl-C and call directly.
+    leave the library, and raises. Other threads never see Ctrl-C and call directly. So does the main thread where no worker can
+    be had: when the interpreter is about to end, or at the system's limit.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
@@ -163,6 +166,7 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
     result: list[T] = []
     failure: list[BaseException] = []
     done = threading.Event()
+    begun_after = forks()
     first: dict[str, str] = {}  # who comes first: the worker to work, or the interrupted caller to call it off
 
     def run() -> None:
@@ -175,12 +179,17 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
         finally:
             done.set()
 
+    worker = threading.Thread(target=run, name="pillion-call", daemon=True)
     try:
-        threading.Thread(target=run, name="pillion-call", daemon=True).start()  # waits for it: Ctrl-C may come in here
+        worker.start()  # waits for it: Ctrl-C may come in here
         while not done.wait(_LOOK):
-            pass
-    except BaseException:
-        _leave(first, done, cancel)
+            if forks() != begun_after:  # a signal handler called fork(), and this is the child
+                raise Cancelled("the call that runs at this moment went on in the parent of this process, not here")
+    except BaseException as error:
+        if isinstance(error, RuntimeError) and worker.ident is None and first.setdefault("is", "caller") == "caller":
+            return work()
+        if forks() == begun_after:
+            _leave(first, done, cancel)
         raise
     if failure:
         raise failure.pop()
@@ -217,12 +226,29 @@ def pillion_py_log(level: int, message: Any, _user: Any) -> None:
 
 
 class Progress:
-    """Passes load progress to a Python function and remembers what it raised."""
+    """Passes load progress to a Python function and remembers what it raised. The call that reports runs inside `with`."""
+
+    _running: set[Progress] = set()
 
     def __init__(self, report: Optional[Callable[[int, int], object]]) -> None:
         self._report = report
         self.error: Optional[BaseException] = None
         self.cancelled = False
+        self._caller = Caller()
+
+    def __enter__(self) -> Progress:
+        _stay_if_ending()
+        Progress._running.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Progress._running.discard(self)
+        _stay_if_ending()
+
+    @classmethod
+    def running(cls) -> list[Progress]:
+        """Those of this process, not those of threads that a fork() left behind."""
+        return [one for one in list(cls._running) if one._caller.is_here]
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -242,5 +268,35 @@ def pillion_py_progress(done: int, total: int, user: Any) -> int:
     return progress(done, total)
 
 
+# ---- the end ----
+
+_LAST_WAIT = 10.0  # seconds
+_ending = False
+
+
+def _end_loads() -> None:
+    """A daemon thread's load would call back into an interpreter that is gone, which ends the thread in the middle of C++."""
+    global _ending
+    _ending = True
+    until = time.monotonic() + _LAST_WAIT
+    while time.monotonic() < until:
+        running = Progress.running()
+        for progress in running:
+            progress.cancel()
+        if not running:
+            return
+        time.sleep(0.001)
+
+
+def _stay_if_ending() -> None:
+    """A daemon thread whose load was called off has nothing to go on with: it waits here for the interpreter to end it."""
+    if not _ending or threading.current_thread() is threading.main_thread():
+        return
+    until = time.monotonic() + _LAST_WAIT
+    while time.monotonic() < until:
+        time.sleep(0.01)
+
+
 check(lib.pillion_set_log(lib.pillion_py_log, ffi.NULL))
-atexit.register(lambda: lib.pillion_set_log(ffi.NULL, ffi.NULL))  # no callback into an interpreter that is going away
+atexit.register(lib.pillion_set_log, ffi.NULL, ffi.NULL)  # after it no message is under way
+atexit.register(_end_loads)

@@ -1,4 +1,5 @@
-"""Checks of what callers hand in. Each raises `UsageError`: one sentence with the name, the value and what is allowed.
+"""Checks of what callers hand in. Each raises `UsageError`: one sentence with the name, the value
+and what is allowed.
 
 Numbers of NumPy and of other libraries count as numbers; True and False do not.
 """
@@ -33,7 +34,8 @@ def wrong(name: str, value: Any, allowed: str) -> NoReturn:
 
 
 def unknown_names(where: str, given: Iterable[Any], known: Collection[str]) -> None:
-    """Raises for the first keyword that `where` ("chat()") does not take, with the closest name that it does take."""
+    """Raises for the first keyword that `where` ("chat()") does not take, with the closest name
+    that it does take."""
     for name in given:
         if name in known:
             continue
@@ -50,7 +52,8 @@ def closest(name: Any, known: Iterable[str]) -> Optional[str]:
 
 
 def check_int(name: str, value: Any, lo: Optional[int] = None, hi: Optional[int] = None, allowed: Optional[str] = None) -> int:
-    """A whole number from lo to hi, both included; None: no bound. `allowed` replaces the sentence's end."""
+    """A whole number from lo to hi, both included; None: no bound. `allowed` replaces the
+    sentence's end."""
     allowed = allowed or f"a whole number{_bounds(lo, hi)}"
     if _is_bool(value):
         wrong(name, value, allowed)

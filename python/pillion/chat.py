@@ -1,7 +1,7 @@
 """`ChatTemplate`: a chat template, rendered as Hugging Face's libraries render it, in a sandbox.
 
-What a template can do with roles, calls and tools is found by rendering small conversations (`abilities`); messages that it would
-put into a wrong form are adapted first (chat_format.py).
+What a template can do with roles, calls and tools is found by rendering small conversations
+(`abilities`); messages that it would put into a wrong form are adapted first (chat_format.py).
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         **variables: Any,
     ) -> str:
-        """The prompt for a conversation. `variables` reach the template by name (`enable_thinking=True`)."""
+        """The prompt for a conversation. `variables` reach the template by name
+        (`enable_thinking=True`)."""
         plain = plain_messages(messages)
         if self.abilities.typed:
             plain = _typed(plain)
@@ -101,7 +102,8 @@ class ChatTemplate:
 
     @functools.cached_property
     def abilities(self) -> Abilities:
-        """Found by trying; a conversation that the template refuses counts as one that it does not know."""
+        """Found by trying; a conversation that the template refuses counts as one that it does not
+        know."""
         ask: list[dict[str, Any]] = [{"role": "user", "content": "probeask"}]
         typed = False
         if "probeask" not in self._try(ask) and "probeask" in self._try(_typed(ask)):
@@ -165,7 +167,8 @@ def _environment() -> jinja2.Environment:
 
 
 class _GenerationBlock(jinja2.ext.Extension):
-    """`{% generation %}…{% endgeneration %}` marks the assistant's words for training; here it is just its content."""
+    """`{% generation %}…{% endgeneration %}` marks the assistant's words for training; here it is
+    just its content."""
 
     tags = {"generation"}
 

@@ -1,11 +1,13 @@
-"""`ChatFormat`: how conversations with a model are written: its templates, what they cannot do, its markers.
+"""`ChatFormat`: how conversations with a model are written: its templates, what they cannot do, its
+markers.
 
 A template that does not know a role would print it in a form that the model never saw. Instead:
 
 * "developer" becomes "system" where the template does not name it.
 * A system message goes to the next user's where the template refuses or forgets it.
-* Where the model has Gemma 4's markers, calls and tool results that the template does not know (the first templates did not
-  know the role "tool") are written as the model was trained: the whole exchange in one turn of the model,
+* Where the model has Gemma 4's markers, calls and tool results that the template does not know (the
+  first templates did not know the role "tool") are written as the model was trained: the whole
+  exchange in one turn of the model,
   <|tool_call>call:NAME{…}<tool_call|><|tool_response>response:NAME{value:…}<tool_response|>.
 * Anything else that the template drops or does not know is said in the log, once.
 """
@@ -18,9 +20,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from .arguments import check_text
+from .arguments import check_text, shown
 from .chat import ChatTemplate
-from .errors import UsageError
+from .errors import ModelFileError, UsageError
 from .messages import plain_messages, without_system
 from .replies import CALL, CALL_END, CHANNEL, MARKERS, QUOTE, RESPONSE, THINKING, THINKING_END, ReplyParser
 from .tokenizer import Tokenizer
@@ -32,26 +34,31 @@ TEMPLATE = "tokenizer.chat_template"
 _TOOL_USE = "tool_use"
 
 
-def named_templates(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """The templates of a file: "default" and those with a name of their own."""
+def named_templates(metadata: Mapping[str, Any], path: str) -> dict[str, str]:
+    """The templates of a file: "default" and those with a name of their own. path: the file's, for
+    the sentence of an error."""
     found = {}
     for key in metadata:
         if key == TEMPLATE or key.startswith(f"{TEMPLATE}."):
             source = metadata[key]
             if not isinstance(source, str):
-                raise UsageError(f"key {key} is of type {type(source).__name__}; a chat template is a string")
+                raise ModelFileError(f"{path}: key {key} is {shown(source)}; it must be a string")
             if source:
                 found[key[len(TEMPLATE) + 1 :] or "default"] = source
     return found
 
 
 class ChatFormat:
-    """source: Jinja to use in place of the file's templates, or the name of one of them."""
+    """model, path: the model's name and file, for sentences. source: Jinja to use in place of the
+    file's templates, or the name of one of them."""
 
-    def __init__(self, tokenizer: Tokenizer, metadata: Mapping[str, Any], model: str, source: Optional[str] = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, metadata: Mapping[str, Any], model: str, path: str, source: Optional[str] = None
+    ) -> None:
         self._tokenizer = tokenizer
         self._metadata = metadata
         self._model = model
+        self._path = path
         self._source = None if source is None else check_text("chat_template", source, "a string of Jinja, or a template's name")
         self._named: Optional[dict[str, str]] = None
         self._compiled: dict[str, ChatTemplate] = {}
@@ -74,7 +81,7 @@ class ChatFormat:
         if self._source is not None and not re.fullmatch(r"[\w.-]+", self._source):
             return self._source
         if self._named is None:
-            self._named = named_templates(self._metadata)
+            self._named = named_templates(self._metadata, self._path)
         found = self._named
         if self._source is not None:
             if self._source in found:
@@ -98,6 +105,9 @@ class ChatFormat:
         plain = self._adapted(plain_messages(messages), template)
         if listed and not template.abilities.tools:
             self._tell("the chat template does not show tools: the model is not told about them")
+        for name, value in variables.items():
+            if value and name not in template.source and name != "add_generation_prompt":
+                self._tell(f"the chat template does not use {name}")
         given: Sequence[Tool] = for_gemma4(listed) if self.knows(CALL) else listed
         if not self._needs_native(plain, template):
             return template.render(plain, tools=given, **variables)
@@ -115,7 +125,8 @@ class ChatFormat:
         return messages
 
     def _needs_native(self, messages: list[dict[str, Any]], template: ChatTemplate) -> bool:
-        """Whether calls and results have to be written here; says what is lost where that is not possible."""
+        """Whether calls and results have to be written here; says what is lost where that is not
+        possible."""
         lost = []
         if not template.abilities.results and any(one["role"] == "tool" for one in messages):
             lost.append("the role 'tool'")
@@ -128,7 +139,8 @@ class ChatFormat:
         return False
 
     def problems(self) -> list[str]:
-        """What a template for tools lacks, for `inspect`. One that has no word about tools has no fault."""
+        """What a template for tools lacks, for `inspect`. One that has no word about tools has no
+        fault."""
         can = self.template(tools=True).abilities
         lost = ["the role 'tool'"] * (not can.results) + ["tool calls"] * (not can.calls)
         if not lost or not (can.tools or can.calls):
@@ -144,7 +156,8 @@ class ChatFormat:
             _log.warning("%s: %s", self._model, sentence)
 
     def tokens(self, rendered: str) -> list[int]:
-        """Token ids of a rendered conversation. Most templates write BOS themselves; it is not put a second time."""
+        """Token ids of a rendered conversation. Most templates write BOS themselves; it is not put
+        a second time."""
         bos = spelling(self._tokenizer, self._tokenizer.bos)
         has_bos = bool(bos) and rendered.startswith(bos)
         return self._tokenizer.encode(rendered, add_special=not has_bos, parse_special=True)
@@ -164,7 +177,8 @@ class ChatFormat:
         return self._tokens
 
     def knows(self, marker: str) -> bool:
-        """Whether the marker means something to this model: to its vocabulary or to its chat template."""
+        """Whether the marker means something to this model: to its vocabulary or to its chat
+        template."""
         return marker in self.marker_tokens.values() or any(marker in self.template(tools).source for tools in (False, True))
 
     def parser(self, names: Optional[Sequence[str]]) -> ReplyParser:
@@ -174,7 +188,8 @@ class ChatFormat:
         return ReplyParser(known, tokens=set(self.marker_tokens.values()), calls=calls, names=names)
 
     def opening(self, prompt: str, parser: ReplyParser, forced: Optional[str]) -> str:
-        """The prompt, to which a demanded call is added; tells the parser how far the reply has begun.
+        """The prompt, to which a demanded call is added; tells the parser how far the reply has
+        begun.
 
         forced: the name of the function, "" for any; None: no call is demanded.
         """
@@ -190,7 +205,8 @@ class ChatFormat:
 class _Exchanges:
     """Messages in which each exchange of calls and results is one message of the assistant.
 
-    Its content is a placeholder, which `written` replaces: the template could trim or escape the text itself.
+    Its content is a placeholder, which `written` replaces: the template could trim or escape the
+    text itself.
     """
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:

@@ -107,6 +107,8 @@ class Context(Handle):
         self.model = model
         """The model this context runs; kept alive by it."""
         self._n_rows = 0
+        self.changes = 0
+        """Counts the calls that may have changed the sequence."""
 
     # ---- running ----
 
@@ -177,9 +179,13 @@ class Context(Handle):
             raise  # the outputs belong to the caller inside
         except BaseException:
             self._n_rows = 0
+            self.changes += 1
             raise
+        self.changes += 1
 
     def _fails_without_outputs(self, status: int) -> None:
+        if status != lib.PILLION_ERROR_BUSY:
+            self.changes += 1
         if status:
             if status != lib.PILLION_ERROR_BUSY:
                 self._n_rows = 0

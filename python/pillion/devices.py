@@ -24,7 +24,7 @@ class Backend:
 
 @checked
 def system() -> dict[str, Any]:
-    """{"cpu": {"table", "tables", "features", "threads"}, "backends": [...], "memory_bytes"}."""
+    """{"cpu": {"table", "tables", "features", "threads", "threads_from"}, "backends": [...], "memory_bytes"}."""
     raw = read_bytes(lib.pillion_system_json, 4096)
     found: dict[str, Any] = json.loads(as_str(raw))
     return found
@@ -37,3 +37,9 @@ def backends() -> list[Backend]:
         Backend(str(entry["name"]), bool(entry["available"]), entry.get("reason") or None, entry.get("info") or {})
         for entry in system()["backends"]
     ]
+
+
+def usable_cpus() -> int:
+    """CPUs this process may use: online, in its affinity mask, and paid for by the quotas of its cgroups (rounded down)."""
+    raw = read_bytes(lambda out, capacity, needed: lib.pillion_device_json(b"cpu", out, capacity, needed), 4096)
+    return int(json.loads(as_str(raw))["info"]["threads"])

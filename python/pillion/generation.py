@@ -8,19 +8,21 @@ What is not here: how prompts are made (llm.py, chat.py) and how results look (o
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+from ._seat import Caller, Seat
 from .context import Context
 from .errors import Busy, Cancelled, Closed, ContextFullError, UsageError
 from .pair import Draft, Pair, PairStats, draft_length
 from .sampling import Sampler
 from .stops import StopFilter
 from .tokenizer import Tokenizer
+
+_LEFT_BEHIND = "another thread was inside it when fork() copied the process"
 
 
 @dataclass
@@ -81,7 +83,8 @@ class Generation:
     """Iterate for pieces of text; `text`, `tokens`, `finish_reason` and `timings` tell the state at any time.
 
     Leaving early (break, close(), dropping the object) is fine: between two steps nothing runs. Only one generation of a
-    context can go on: a new one from the same thread ends it, and its next step raises `Cancelled`.
+    context can go on. A new one ends it when no thread is inside it, and its next step raises `Cancelled`; while a thread is
+    inside, a new one gets `Busy`. Inside is a running step, and all of a call that makes a whole answer.
     """
 
     def __init__(
@@ -98,7 +101,9 @@ class Generation:
         n_draft: Draft = "auto",
         why_no_pair: str = "no drafter",
         shown: Collection[int] = (),
+        caller: Optional[Caller] = None,
     ) -> None:
+        """caller: is inside from the beginning, until it leaves."""
         draft_length(n_draft)
         n_ctx = context.n_ctx
         if not prompt:
@@ -137,9 +142,11 @@ class Generation:
         if pair is not None:
             self.timings.draft_n = 0
 
-        self._thread = threading.get_ident()  # who drives it
-        self._inside = threading.Lock()  # held during a step
         self._ended_by: Optional[str] = None  # why it may not go on
+        self._changes = -1  # the context's count after our last step; -1: before the first
+        self._seat = Seat()  # of who is inside
+        if caller is not None:
+            self._seat.take(caller)
 
     @property
     def paired(self) -> bool:
@@ -153,30 +160,61 @@ class Generation:
 
     def __next__(self) -> Piece:
         """The next piece that has text. The last one may have none: it brings the tokens that are left."""
-        if not self._inside.acquire(blocking=False):
-            raise Busy("another thread is inside this generation")
+        caller = Caller()
         try:
-            self._thread = threading.get_ident()
+            self._enter(caller)
             if self.finish_reason is not None:
                 raise StopIteration
+            return self._advance()
+        finally:
+            self._seat.leave(caller)
+
+    def pieces(self) -> Iterator[Piece]:
+        """The rest of its pieces, for a caller who is inside already and stays there."""
+        while self.finish_reason is None:
+            yield self._advance()
+
+    def run(self) -> Generation:
+        """Goes on to the end, and lets nobody in on the way."""
+        caller = Caller()
+        try:
+            self._enter(caller)
+            for _ in self.pieces():
+                pass
+        finally:
+            self._seat.leave(caller)
+        return self
+
+    def leave(self, caller: Caller) -> None:
+        """Ends what `caller` began."""
+        self._seat.leave(caller)
+
+    def _enter(self, caller: Caller) -> None:
+        if self.finish_reason is None:
+            self._raise_if_ended()
+        holder = self._seat.take(caller)
+        if holder is caller:
+            return
+        if holder.is_here:
+            raise Busy("another thread is inside this generation")
+        self._ended_by = _LEFT_BEHIND
+        self._raise_if_ended()
+
+    def _advance(self) -> Piece:
+        try:
             while True:
                 self._raise_if_ended()
+                self._raise_if_moved()
                 piece = self._step()
-                if piece.text or piece.tokens or self.finish_reason is not None:
+                self._changes = self._context.changes
+                if self.finish_reason is not None:
                     return piece
-        except StopIteration:
-            raise
+                self._raise_if_ended()
+                if piece.text or piece.tokens:
+                    return piece
         except BaseException as error:
             self._ended_by = self._ended_by or f"it ended with an error: {error}"
             raise
-        finally:
-            self._inside.release()
-
-    def run(self) -> Generation:
-        """Goes on to the end."""
-        for _ in self:
-            pass
-        return self
 
     @property
     def text(self) -> str:
@@ -185,7 +223,12 @@ class Generation:
 
     def close(self) -> None:
         """Ends it here. The context stays usable."""
-        if self.finish_reason is None and self._ended_by is None:
+        if self.finish_reason is not None or self._ended_by is not None:
+            return
+        holder = self._seat.holder
+        if holder is not None and holder.is_here and holder.thread != Caller().thread:
+            self.cancel()  # the step that another thread has begun
+        else:
             self._ended_by = "it was closed"
 
     def cancel(self) -> None:
@@ -195,19 +238,29 @@ class Generation:
         # handler in the driving thread itself there is nothing to wait for.
         deadline = time.monotonic() + 2.0
         with contextlib.suppress(Closed):
-            while self._inside.locked() and time.monotonic() < deadline:
+            while time.monotonic() < deadline:
+                holder = self._seat.holder
+                if holder is None or not holder.is_here:
+                    return
                 self._context.cancel()
-                if self._thread == threading.get_ident():
+                if holder.thread == Caller().thread:
                     return
                 time.sleep(0.002)
 
     def give_way(self) -> None:
-        """Ends a generation that its own thread left behind; raises `Busy` when another thread is still at it."""
-        if self.finish_reason is not None or self._ended_by is not None:
+        """Ends a generation that nobody is inside; raises `Busy` when another thread is."""
+        if self.finish_reason is not None:
             return
-        if self._inside.locked() or self._thread != threading.get_ident():
-            raise Busy("another thread's generation is going on; wait for it, or make a second LLM or context")
-        self._ended_by = "a newer call took over its context"
+        caller = Caller()
+        try:
+            # Nobody can enter while we hold its seat. Our own thread there is one whose way out a signal cut short, or its signal
+            # handler that calls us: then the step it interrupted ends with Cancelled.
+            holder = self._seat.take(caller)
+            if holder.is_here and holder.thread != caller.thread:
+                raise Busy("another thread's generation is going on; wait for it, or make a second LLM or context")
+            self._ended_by = self._ended_by or "a newer call took over its context"
+        finally:
+            self._seat.leave(caller)
 
     # ---- one step ----
 
@@ -323,6 +376,12 @@ class Generation:
     def _raise_if_ended(self) -> None:
         if self._ended_by is not None:
             raise Cancelled(f"this generation cannot go on: {self._ended_by}")
+
+    def _raise_if_moved(self) -> None:
+        """Somebody may have used the context itself between two steps; the text would go on from what that left."""
+        if self._changes not in (-1, self._context.changes):
+            self._ended_by = "its context was used for something else"
+            self._raise_if_ended()
 
 
 def _per_second(n: int, ms: float) -> float:

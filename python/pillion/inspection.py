@@ -15,7 +15,7 @@ from typing import Any, Optional, Union
 from ._native import as_str, lib, read_bytes
 from .arguments import check_bool, check_int, check_path, shown, wrong
 from .calling import checked
-from .chat_format import ChatFormat, named_templates
+from .chat_format import TEMPLATE, ChatFormat, named_templates
 from .context import KV_TYPES
 from .devices import system
 from .errors import BackendError, ModelFileError, PairingError, PillionError, UsageError
@@ -197,7 +197,7 @@ def _tokenizer_facts(model: Model, warnings: list[str]) -> Optional[Facts]:
         "end_tokens": [_token(tokenizer, token) for token in sorted(tokenizer.end_tokens)],
         "suppressed_tokens": tokenizer.suppressed_tokens,
         "types": {_TYPE_NAMES.get(kind, str(kind)): n for kind, n in sorted(types.items())},
-        "chat_template": bool(metadata.get("tokenizer.chat_template")),
+        "chat_template": any(metadata[key] for key in metadata if key == TEMPLATE or key.startswith(f"{TEMPLATE}.")),
     }
 
 
@@ -223,11 +223,11 @@ def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
 
 def _template_warnings(model: Model) -> Iterable[str]:
     try:
-        if named_templates(model.metadata):
-            yield from ChatFormat(model.tokenizer, model.metadata, os.path.basename(model.path)).problems()
+        if named_templates(model.metadata, model.path):
+            yield from ChatFormat(model.tokenizer, model.metadata, os.path.basename(model.path), model.path).problems()
         else:
             yield "key tokenizer.chat_template is missing: chat needs a template of yours"
-    except UsageError as error:
+    except (ModelFileError, UsageError) as error:
         yield error.sentence
 
 

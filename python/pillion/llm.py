@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Callable, Literal, Optional, Union, overload
 
+from ._seat import Caller, ForkLock
 from .arguments import check_bool, check_choice, check_int, check_number, check_path, check_text, unknown_names, wrong
 from .calling import checked_class
 from .chat_format import ChatFormat
@@ -159,8 +159,8 @@ class LLM:
             raise
         self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
         """The model's name in results."""
-        self._chat = ChatFormat(self.tokenizer, self._metadata, self.name, chat_template)
-        self._gate = threading.Lock()
+        self._chat = ChatFormat(self.tokenizer, self._metadata, self.name, self.model.path, chat_template)
+        self._gate = ForkLock()
         self._current: Callable[[], Optional[Generation]] = lambda: None
 
     def _pair_with(self, drafter: Drafter, found: bool, opening: dict[str, Any], options: dict[str, Any]) -> None:
@@ -209,7 +209,7 @@ class LLM:
         stop: a string or a list of them; the text ends before the first.
         logprobs: how many alternatives to list for each token.
         echo: put the prompt before the answer (with logprobs the prompt is scored too, which runs it a second time).
-        stream: return an iterator of chunks; leaving it early stops the work.
+        stream: return an iterator of chunks; leaving it early stops the work, and the next call of any thread takes over.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, penalty_last_n, seed,
         logit_bias, stop, draft (0 to 8 or "auto"; None: as the LLM was made). Defaults come from the file where it has them
         (`general.sampling.*`), then from `SamplingParams`.
@@ -221,12 +221,18 @@ class LLM:
         plain_format(options.pop("response_format", None))
         prompt = checked_prompt(prompt)
         tokens = self._prompt_tokens(prompt)
-        generation = self._generation("complete()", tokens, max_tokens, {"logprobs": logprobs, **options})
-        completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
-        if echo:
-            completion.echo = prompt if isinstance(prompt, str) else self.tokenizer.decode(tokens)
-            completion.echo_tokens = self._score_prompt(tokens) if logprobs is not None else ()
-        return completion.chunks() if stream else completion.whole()
+        caller, generation = Caller(), None
+        given = {"logprobs": logprobs, **options}
+        try:
+            generation = self._generation("complete()", tokens, max_tokens, given, caller=None if stream else caller)
+            completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
+            if echo:
+                completion.echo = prompt if isinstance(prompt, str) else self.tokenizer.decode(tokens)
+                completion.echo_tokens = self._score_prompt(tokens) if logprobs is not None else ()
+            return completion.chunks() if stream else completion.whole()
+        finally:
+            if generation is not None:
+                generation.leave(caller)
 
     @overload
     def chat(self, messages: Sequence[Message], *, stream: Literal[False] = ..., **options: Any) -> Result: ...
@@ -266,12 +272,21 @@ class LLM:
         check_bool("stream", stream)
         options.update(max_tokens=max_tokens, tools=tools, tool_choice=tool_choice, chat_template_kwargs=chat_template_kwargs)
         options.update(logprobs=logprobs, top_logprobs=top_logprobs, response_format=response_format)
-        completion = self._answer(messages, **options)
-        return completion.chunks() if stream else completion.whole()
+        if stream:
+            return self._answer(messages, **options).chunks()
+        caller, completion = Caller(), None
+        try:
+            completion = self._answer(messages, caller, **options)
+            return completion.whole()
+        finally:
+            if completion is not None:
+                completion.generation.leave(caller)
 
     def _answer(
         self,
         messages: Sequence[Message],
+        caller: Optional[Caller] = None,
+        /,
         *,
         max_tokens: Optional[int] = None,
         tools: Optional[Tools] = None,
@@ -282,7 +297,7 @@ class LLM:
         response_format: Optional[Mapping[str, Any]] = None,
         **options: Any,
     ) -> ChatCompletion:
-        """What `chat` returns, before it runs."""
+        """What `chat` returns, before it runs; caller: see `Generation`."""
         plain_format(response_format)
         wanted = top_logprobs_of(logprobs, top_logprobs, self.model.n_vocab)
         listed = [] if isinstance(tool_choice, str) and tool_choice == "none" else checked_tools(tools)
@@ -292,7 +307,7 @@ class LLM:
         prompt = self._chat.opening(prompt, parser, forced)
         markers = self._chat.marker_tokens
         options["logprobs"] = wanted
-        generation = self._generation("chat()", self.chat_tokens(prompt), max_tokens, options, markers)
+        generation = self._generation("chat()", self.chat_tokens(prompt), max_tokens, options, markers, caller)
         return ChatCompletion(generation, self.tokenizer, self.name, bool(logprobs), parser, markers)
 
     def generate(
@@ -312,9 +327,15 @@ class LLM:
         return self._generation("generate()", prompt, max_tokens, settings)
 
     def _generation(
-        self, call: str, prompt: Prompt, max_tokens: Optional[int], options: Mapping[str, Any], shown: Collection[int] = ()
+        self,
+        call: str,
+        prompt: Prompt,
+        max_tokens: Optional[int],
+        options: Mapping[str, Any],
+        shown: Collection[int] = (),
+        caller: Optional[Caller] = None,
     ) -> Generation:
-        """The same for a call of that name; shown: see `Generation`."""
+        """The same for a call of that name; shown, caller: see `Generation`."""
         given = Settings(call, options, self.model.n_vocab)
         seed = self.seed if given.seed is None else given.seed
         bias = {**given.logit_bias, **self._banned}
@@ -333,8 +354,9 @@ class LLM:
             n_draft=self.draft if given.draft is None else given.draft,
             why_no_pair=self._no_pair,
             shown=shown,
+            caller=caller,
         )
-        with self._gate:
+        with self._gate.here():
             before = self._current()
             if before is not None:
                 before.give_way()
@@ -343,7 +365,7 @@ class LLM:
 
     def cancel(self) -> None:
         """Stops the answer in the making, from any thread, also while the prompt is read; that call raises `Cancelled`."""
-        with self._gate:
+        with self._gate.here():
             current = self._current()
         if current is not None:
             current.cancel()

@@ -1,4 +1,5 @@
-"""The messages of a chat: their shapes checked, and put into the form that templates are written for."""
+"""The messages of a chat: their shapes checked, and put into the form that templates are written
+for."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ Message = Mapping[str, Any]
 
 
 def plain_messages(messages: Any) -> list[dict[str, Any]]:
-    """Checked copies: content as one string, calls with their arguments as dicts, results with the name of their tool."""
+    """Checked copies: content as one string, calls with their arguments as dicts, results with the
+    name of their tool."""
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not len(messages):
         what = "empty" if isinstance(messages, Sequence) and not len(messages) else shown(messages)
         raise UsageError(f"messages is {what}; it must be a list with at least one {{'role': …, 'content': …}}")
@@ -47,7 +49,8 @@ def _plain(index: int, message: Any) -> dict[str, Any]:
 
 
 def _text(where: str, role: str, content: Any) -> str:
-    """Content as one string: OpenAI's list of text parts is joined, anything but text is refused."""
+    """Content as one string: OpenAI's list of text parts is joined, anything but text is
+    refused."""
     if isinstance(content, str):
         return content
     if isinstance(content, Mapping) and role == "tool":  # an answer that was not written as JSON yet
@@ -67,7 +70,8 @@ def _text(where: str, role: str, content: Any) -> str:
 
 
 def _plain_call(where: str, call: Any) -> dict[str, Any]:
-    """A tool call with its arguments as a dict, which is what templates are written for; OpenAI's API has them as JSON."""
+    """A tool call with its arguments as a dict, which is what templates are written for; OpenAI's
+    API has them as JSON."""
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise UsageError(f"{where} must be {{'type': 'function', 'function': {{'name': …, 'arguments': …}}}}")
@@ -83,7 +87,8 @@ def _plain_call(where: str, call: Any) -> dict[str, Any]:
 
 
 def without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For templates without a system role: its text stands before the next user's, as Gemma 3's own template has it."""
+    """For templates without a system role: its text stands before the next user's, as Gemma 3's own
+    template has it."""
     out: list[dict[str, Any]] = []
     waiting: list[str] = []
     for message in messages:

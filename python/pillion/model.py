@@ -72,7 +72,8 @@ class Model(Handle):
         encoded = os.fsencode(name)
         out = ffi.new("pillion_model**")
         try:
-            interruptible(lambda: check(lib.pillion_model_open(encoded, config, out)), watch.cancel)
+            with watch:
+                interruptible(lambda: check(lib.pillion_model_open(encoded, config, out)), watch.cancel)
         except Exception:
             if watch.error is not None:
                 raise watch.error from None

@@ -8,14 +8,53 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
+from ._seat import Caller, Seat
+from .errors import Busy, Cancelled
 from .generation import Generation, TokenInfo
 from .replies import At, Delta, Reply, ReplyParser
 from .tokenizer import Tokenizer
 
 Result = dict[str, Any]
+
+
+class Stream(Iterator[Result]):
+    """The chunks of an answer in the making. One thread at a time may ask for the next one, a second gets `Busy`."""
+
+    def __init__(self, generation: Generation, chunks: Generator[Result, None, None]) -> None:
+        self._generation = generation
+        self._chunks = chunks
+        self._seat = Seat()
+
+    def __next__(self) -> Result:
+        caller = Caller()
+        try:
+            holder = self._seat.take(caller)
+            if holder is not caller:
+                if holder.is_here:
+                    raise Busy("another thread waits for the next chunk of this stream")
+                raise Cancelled("this stream cannot go on: another thread was inside it when fork() copied the process")
+            return next(self._chunks)
+        finally:
+            self._seat.leave(caller)
+
+    def close(self) -> None:
+        """Ends the answer here, from any thread: a step under way in another one raises `Cancelled` there."""
+        self._generation.close()
+        caller = Caller()
+        try:
+            if self._seat.take(caller) is caller:
+                self._chunks.close()
+        finally:
+            self._seat.leave(caller)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Completion:
@@ -33,15 +72,18 @@ class Completion:
         self.echo_tokens: tuple[TokenInfo, ...] = ()
 
     def whole(self) -> Result:
-        """Runs the generation to its end."""
+        """Runs the generation to its end. The caller is inside it already."""
         tokens: list[TokenInfo] = list(self.echo_tokens)
-        for piece in self._generation:
+        for piece in self._generation.pieces():
             tokens += piece.tokens
         choice = self._choice(self.echo + self._generation.text, tokens, len(self.echo))
         return self._frame(self.kind, choice, self._finish_reason())
 
-    def chunks(self) -> Iterator[Result]:
+    def chunks(self) -> Stream:
         """Runs it chunk by chunk; closing the iterator closes the generation."""
+        return Stream(self._generation, self._all_chunks())
+
+    def _all_chunks(self) -> Generator[Result, None, None]:
         try:
             yield from self._opening()
             for piece in self._generation:

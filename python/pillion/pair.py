@@ -275,7 +275,9 @@ class Pair(Handle):
             raise  # the outputs belong to the caller inside
         except BaseException:
             context._n_rows = 0
+            context.changes += 1
             raise
+        context.changes += 1
         self._follows = True
         n = int(self._n[0])
         context._n_rows = n

@@ -143,7 +143,9 @@ def _plan(
 def _run(handle: Any, out: bytes, watch: Progress) -> None:
     user = ffi.new_handle(watch)
     try:
-        interruptible(lambda: check(lib.pillion_quantization_run(handle, out, lib.pillion_py_progress, user)), watch.cancel)
+        with watch:
+            run = lib.pillion_quantization_run
+            interruptible(lambda: check(run(handle, out, lib.pillion_py_progress, user)), watch.cancel)
     except Exception:
         if watch.error is not None:
             raise watch.error from None

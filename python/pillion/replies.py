@@ -1,21 +1,26 @@
 """What a Gemma 4 reply is made of: thinking, text and tool calls, taken apart into OpenAI's fields.
 
-    <|channel>thought\\n … \\n<channel|>                       thinking; the newline before the end belongs to the marker
-    <|tool_call>call:NAME{…}<tool_call|>                     a call (tool_calls.py); several may follow one another
+    <|channel>thought\\n … \\n<channel|>    thinking; the newline before the end goes with the marker
+    <|tool_call>call:NAME{…}<tool_call|>  a call (tool_calls.py); several may follow one another
 
-A marker is one token of the vocabulary. The same characters spelled by ordinary tokens are text: a model that quotes a marker
-means its name. Only where the vocabulary has no such token, but the chat template uses the marker, its spelling counts.
+A marker is one token of the vocabulary. The same characters spelled by ordinary tokens are text: a
+model that quotes a marker means its name. Only where the vocabulary has no such token, but the chat
+template uses the marker, its spelling counts.
 
 Markers never reach the content or the thinking, whatever stands around them:
 
-* Other channels: "final", "answer" and the like hold the answer; all other names, and none, hold thinking. The name may lack its
-  line feed. A channel that is opened again goes on; one that stays open lasts to the end.
-* A stray <channel|> is dropped. What came before it is thinking if the reply began with a bare "thought" on its own line.
-* <|turn> goes with the role after it, the other markers alone; <|"|> outside a call becomes a plain quote.
+* Other channels: "final", "answer" and the like hold the answer; all other names, and none, hold
+  thinking. The name may lack its line feed. A channel that is opened again goes on; one that stays
+  open lasts to the end.
+* A stray <channel|> is dropped. What came before it is thinking if the reply began with a bare
+  "thought" on its own line.
+* <|turn> goes with the role after it, the other markers alone; <|"|> outside a call becomes a plain
+  quote.
 * A call inside thinking counts as a call, and the thinking goes on after it.
-* A call that is broken off, does not keep to the syntax or names no tool is a `BrokenCall`: neither text nor call. It is not
-  searched for other calls: a quoted text may hold one, and that one was never meant to run. A marker outside a text means that
-  the call before it broke off, unless all of it was there.
+* A call that is broken off, does not keep to the syntax or names no tool is a `BrokenCall`: neither
+  text nor call. It is not searched for other calls: a quoted text may hold one, and that one was
+  never meant to run. A marker outside a text means that the call before it broke off, unless all of
+  it was there.
 * Without tools there are no calls: their markers go, the words between them stay text.
 """
 
@@ -112,7 +117,8 @@ def parse_reply(text: str, **options: Any) -> Reply:
 
 
 class MarkReader:
-    """Puts one sign in the place of each marker. A suffix that could begin a spelled marker is held back."""
+    """Puts one sign in the place of each marker. A suffix that could begin a spelled marker is held
+    back."""
 
     def __init__(self, spelled: Collection[str]) -> None:
         self._pattern = _marks(*spelled)
@@ -150,10 +156,11 @@ class MarkReader:
 
 
 class ReplyParser:
-    """Feed it text as it comes; it returns what is certain, and the parts together do not depend on how the text was cut.
+    """Feed it text as it comes; it returns what is certain, and the parts together do not depend on
+    how the text was cut.
 
-    known: the markers that mean something to the model. tokens: those of them that are tokens: they count where `feed` is told
-    of them, the others wherever they are spelled.
+    known: the markers that mean something to the model. tokens: those of them that are tokens: they
+    count where `feed` is told of them, the others wherever they are spelled.
     calls: whether calls are looked for. names: the tools there are; None: any.
     """
 
@@ -181,7 +188,8 @@ class ReplyParser:
         self._step, self._thinking, self._prefilled = self._channel, True, True
 
     def begin_call(self, head: str) -> None:
-        """The prompt ended with the beginning of a call, of which `head` is what followed the marker."""
+        """The prompt ended with the beginning of a call, of which `head` is what followed the
+        marker."""
         self._held, self._step = head, self._call
         self._scanned, self._quoted = 0, False
 
@@ -190,7 +198,8 @@ class ReplyParser:
         return self._go_on(self._reader.feed(text, at))
 
     def finish(self, complete: bool = False) -> list[Delta]:
-        """The end of the reply. complete: the model ended it, so that a call may lack its end marker."""
+        """The end of the reply. complete: the model ended it, so that a call may lack its end
+        marker."""
         out = self._go_on(self._reader.flush())
         self._ended = True
         out += self._go_on("")
@@ -214,7 +223,8 @@ class ReplyParser:
             out.append(Delta(reasoning=text) if self._thinking else Delta(content=text))
 
     def _start(self, out: list[Delta]) -> bool:
-        """Nothing was said yet: a bare "thought" may be the name of a channel whose marker the model left out."""
+        """Nothing was said yet: a bare "thought" may be the name of a channel whose marker the
+        model left out."""
         text, sign = self._next()
         if sign is None and not self._ended and (_MAYBE_BARE.fullmatch(text) or _BARE.match(text)):
             return False
@@ -289,7 +299,8 @@ class ReplyParser:
         return False
 
     def _end_call(self, out: list[Delta], end: int, sign: int, complete: bool, why: str) -> None:
-        """The call is what is held up to `end`, and `sign` characters of an end marker. why: what ended it instead of one."""
+        """The call is what is held up to `end`, and `sign` characters of an end marker. why: what
+        ended it instead of one."""
         body = self._held[:end]
         spelled = CALL + _spelled(self._held[: end + sign])
         self._held = self._held[end + sign :]
@@ -315,12 +326,14 @@ def _spelled(text: str) -> str:
 
 
 def _syntax(body: str) -> str:
-    """A call's body as `parse_call` reads it: quote marks as its one character, other markers spelled out."""
+    """A call's body as `parse_call` reads it: quote marks as its one character, other markers
+    spelled out."""
     return _SIGNS.sub(lambda found: found[0] if found[0] == _QUOTE else _SPELLING[found[0]], body)
 
 
 def _marks(*marks: str) -> re.Pattern[str]:
-    """Finds the next marker, or else, with an empty match, where the text's end could be the beginning of one."""
+    """Finds the next marker, or else, with an empty match, where the text's end could be the
+    beginning of one."""
     beginnings = {mark[:n] for mark in marks for n in range(1, len(mark))}
     longest_first = sorted(beginnings, key=len, reverse=True)
     choices = [re.escape(mark) for mark in marks]

@@ -1,4 +1,5 @@
-"""What a call of `LLM` was given, checked: each wrong value is a `UsageError` that names it and what is allowed."""
+"""What a call of `LLM` was given, checked: each wrong value is a `UsageError` that names it and
+what is allowed."""
 
 from __future__ import annotations
 

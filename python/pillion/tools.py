@@ -1,8 +1,9 @@
-"""The tools of a chat: their shapes checked, and their schemas put into the words that Gemma 4's templates print.
+"""The tools of a chat: their shapes checked, their schemas put into the words of Gemma 4's templates.
 
-Those templates print `type | upper` of each parameter, and know one type, `nullable`, `enum` of texts, `properties`, `required`
-and `items`. What JSON Schema says in other ways (lists of types, anyOf, $ref, const) is said in these here; what they cannot
-say (a union, an enum of numbers) goes to the description.
+Those templates print `type | upper` of each parameter, and know one type, `nullable`, `enum` of
+texts, `properties`, `required` and `items`. What JSON Schema says in other ways (lists of types,
+anyOf, $ref, const) is said in these here; what they cannot say (a union, an enum of numbers) goes to
+the description.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _MOST = 10_000  # schemas of one tool, each as often as a $ref leads to it
 
 
 def checked_tools(tools: Any) -> list[Tool]:
-    """The tools in OpenAI's shape. One without the wrapper (as the Responses API, Anthropic and MCP have it) gets it."""
+    """The tools in OpenAI's shape. One without the wrapper (as the Responses API, Anthropic and MCP
+    have it) gets it."""
     if tools is None:
         return []
     if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
@@ -84,9 +86,11 @@ class _Schemas:
         self._n_read = 0
 
     def read(self, schema: Any, depth: int = 0, inside: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """A schema with one type; optional: nullable, description, enum, properties, required, items.
+        """A schema with one type; optional: nullable, description, enum, properties, required,
+        items.
 
-        inside: the references that led here. One that leads to itself ends there, as an object without properties.
+        inside: the references that led here. One that leads to itself ends there, as an object
+        without properties.
         """
         self._n_read += 1
         if self._n_read > _MOST:
@@ -127,7 +131,8 @@ class _Schemas:
         return result
 
     def _object(self, schema: Mapping[str, Any], depth: int, inside: frozenset[str]) -> dict[str, Any]:
-        """Templates take an object without properties for its own list of properties, so there is always one."""
+        """Templates take an object without properties for its own list of properties, so there is
+        always one."""
         properties = schema.get("properties")
         named = properties if isinstance(properties, Mapping) and depth < _DEPTH else {}
         read = {str(name): self.read(one, depth + 1, inside) for name, one in named.items()}
@@ -139,7 +144,8 @@ class _Schemas:
         return found
 
     def _flat(self, schema: Any, depth: int, inside: frozenset[str]) -> tuple[dict[str, Any], frozenset[str]]:
-        """The schema with its $ref followed and its allOf joined. True and other oddities: anything."""
+        """The schema with its $ref followed and its allOf joined. True and other oddities:
+        anything."""
         if not isinstance(schema, Mapping):
             return {}, inside
         result = dict(schema)
@@ -206,7 +212,8 @@ def _guess(schema: Mapping[str, Any]) -> str:
 
 
 def _joined(schema: dict[str, Any], branches: list[dict[str, Any]]) -> dict[str, Any]:
-    """The schema with what its branches of a union have: all of a single one, else their values and properties together."""
+    """The schema with what its branches of a union have: all of a single one, else their values and
+    properties together."""
     result = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
     enums = [one.get("enum") for one in branches]
     for one in branches:
@@ -231,7 +238,8 @@ def _merged(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named_tool(choice: Any) -> Optional[str]:
-    """The function that a tool_choice names: wrapped, or flat as in the Responses API; None when it names none."""
+    """The function that a tool_choice names: wrapped, or flat as in the Responses API; None when it
+    names none."""
     function = choice.get("function") if isinstance(choice, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else choice.get("name") if isinstance(choice, Mapping) else None
     return name if isinstance(name, str) else None

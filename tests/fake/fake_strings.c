@@ -129,7 +129,8 @@ pillion_status pillion_set_log(pillion_log_callback callback, void* user) {
 pillion_status pillion_system_json(char* out, size_t capacity, size_t* needed) {
     BEGIN();
     static const char json[] =
-        "{\"cpu\": {\"table\": \"generic\", \"tables\": [\"generic\"], \"features\": [\"sse2\"], \"threads\": 1},"
+        "{\"cpu\": {\"table\": \"generic\", \"tables\": [\"generic\"], \"features\": [\"sse2\"], \"threads\": 1,"
+        " \"threads_from\": \"the CPUs of the affinity mask\"},"
         " \"backends\": [{\"name\": \"cpu\", \"available\": true, \"reason\": null},"
         " {\"name\": \"cuda\", \"available\": false, \"reason\": \"no driver was found\"}], \"memory_bytes\": 1073741824}";
     NEED(needed || out);

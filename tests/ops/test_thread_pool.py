@@ -15,6 +15,7 @@ from patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTS = (1, 2, 3, 4, 5, 8)
+SOURCES = ("tests/c/pool_runner.cpp", "csrc/backends/cpu/thread_pool.cpp", "csrc/core/fork.cpp", "csrc/core/log.cpp")
 
 
 def check(result, runs, chunks):
@@ -126,7 +127,7 @@ def test_thread_sanitizer(tmp_path):
     if made.returncode != 0 or subprocess.run([tmp_path / "probe"], capture_output=True).returncode != 0:
         pytest.skip(f"{compiler} has no working -fsanitize=thread here")
     runner = tmp_path / "pool_runner"
-    sources = [ROOT / path for path in ("tests/c/pool_runner.cpp", "csrc/backends/cpu/thread_pool.cpp", "csrc/core/log.cpp")]
+    sources = [ROOT / path for path in SOURCES]
     subprocess.run([compiler, *flags, *map(str, sources), "-o", str(runner)], check=True)
     done = subprocess.run([runner, "2"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
@@ -140,7 +141,7 @@ def test_the_sanitizer_would_see_a_race(tmp_path):
     if not compiler:
         pytest.skip("no C++ compiler")
     runner = tmp_path / "pool_runner"
-    sources = [ROOT / path for path in ("tests/c/pool_runner.cpp", "csrc/backends/cpu/thread_pool.cpp", "csrc/core/log.cpp")]
+    sources = [ROOT / path for path in SOURCES]
     flags = ["-std=c++17", "-O1", "-fsanitize=thread", "-pthread", "-DRACE", "-I", str(ROOT / "csrc")]
     if subprocess.run([compiler, *flags, *map(str, sources), "-o", str(runner)], capture_output=True).returncode != 0:
         pytest.skip(f"{compiler} has no working -fsanitize=thread here")

@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
     "core/error",
+    "core/fork",
     "core/log",
     "core/dtype",
     "core/file",

@@ -103,6 +103,16 @@ def test_it_is_said_once(fake, strings, toy_file, caplog):
     assert len(caplog.records) == 1
 
 
+def test_variables_that_change_nothing(rendering, caplog):
+    with caplog.at_level(logging.WARNING, logger="pillion"):
+        rendering(gemma4_templates.FIRST, [USER], enable_thinking=True, add_generation_prompt=True)
+        rendering(gemma4_templates.GEMMA3, [USER], enable_thinking=False)
+        assert not caplog.records
+        rendering(gemma4_templates.GEMMA3, [USER], enable_thinking=True)
+    (record,) = caplog.records
+    assert record.getMessage().endswith("the chat template does not use enable_thinking")
+
+
 def test_inspect_says_it(pillion, tiny_target, tmp_path):
     made_files = pytest.importorskip("made_files")
     from pillion.inspection import inspect_file
@@ -329,7 +339,7 @@ def test_named_templates(fake, strings, toy_file):
 @pytest.mark.parametrize("value", ["5", "true", '["a"]'])
 def test_a_template_that_is_no_text(fake, strings, toy_file, value):
     with fake.LLM(toy_file({"tokenizer.chat_template": value}), n_ctx=64) as llm:
-        with pytest.raises(fake.UsageError, match="key tokenizer.chat_template is of type (int|bool|list)"):
+        with pytest.raises(fake.ModelFileError, match="key tokenizer.chat_template is .*; it must be a string"):
             llm.render_chat([USER])
 
 

@@ -27,10 +27,10 @@ def prompt_length(result):
 
 
 def test_thinking_goes_to_stderr(pillion, toy_file, strings):  # noqa: F811
-    toy = toy_file(keys(THINKER))
+    file = toy_file(keys(THINKER))
     prompt = "<|turn>system\nS<turn|>\n<|turn>user\nabc<turn|>\n<|turn>model\n"
     strings.script(len(prompt) + 1, [*b"<|channel>thought\nhm\n<channel|>Yes.<channel|>", 257])
-    run = ("run", "-m", toy, "--chat", "-sys", "S", "-p", "abc", "--temp", 0)
+    run = ("run", "-m", file, "--chat", "-sys", "S", "-p", "abc", "--temp", 0)
     result = pillion(*run)
     assert result.stdout == "Yes.\n" and result.stderr.startswith("hm\nprompt: ")
     found = json.loads(pillion(*run, "--json").stdout)
@@ -38,17 +38,17 @@ def test_thinking_goes_to_stderr(pillion, toy_file, strings):  # noqa: F811
 
 
 def test_switches_of_the_template(pillion, toy_file, tmp_path):  # noqa: F811
-    toy = toy_file({**keys(THINKER), "tokenizer.chat_template.short": '"{{ messages[0].content }}"'})
-    run = ("run", "-m", toy, "--chat", "-p", "abc", "-n", 1, "--temp", 0, "--json")
+    file = toy_file({**keys(THINKER), "tokenizer.chat_template.short": '"{{ messages[0].content }}"'})
+    run = ("run", "-m", file, "--chat", "-p", "abc", "-n", 1, "--temp", 0, "--json")
     plain = prompt_length(pillion(*run))
     assert prompt_length(pillion(*run, "--think")) == plain + len("<|think|>")
     assert prompt_length(pillion(*run, "--no-think")) == plain
     assert prompt_length(pillion(*run, "--chat-template-kwargs", '{"enable_thinking": true}')) == plain + len("<|think|>")
     assert prompt_length(pillion(*run, "--chat-template", "short")) == 3
     assert prompt_length(pillion(*run, "--chat-template", "[{{ messages[0].content }}]")) == 5
-    file = tmp_path / "template.jinja"
-    file.write_bytes("\ufeff<{{ messages[0].content }}>\r\n".encode())
-    assert prompt_length(pillion(*run, "--chat-template-file", file)) == 5
+    jinja = tmp_path / "template.jinja"
+    jinja.write_bytes("\ufeff<{{ messages[0].content }}>\r\n".encode())
+    assert prompt_length(pillion(*run, "--chat-template-file", jinja)) == 5
 
 
 @pytest.mark.parametrize(

@@ -366,13 +366,15 @@ def test_another_threads_call_gets_busy(toy_llm, strings, fake, under_way):
     assert text_of(outcome[0]) == "yz"
 
 
-def test_another_threads_open_stream_is_not_cut(toy_llm, fake):
+def test_another_threads_open_stream_gives_way(toy_llm, fake):
+    """Between two steps nobody is inside it, whoever began it."""
     stream = greedy(toy_llm, "abc", max_tokens=3, stream=True)
     next(stream)
-    thread, outcome = in_thread(lambda: greedy(toy_llm, "xyz"))
+    thread, outcome = in_thread(lambda: text_of(greedy(toy_llm, "xyz", max_tokens=1)))
     thread.join()
-    assert isinstance(outcome[0], fake.Busy)
-    assert "".join(map(text_of, stream)) == "ef"
+    assert outcome == ["a"]
+    with pytest.raises(fake.Cancelled, match="a newer call took over"):
+        next(stream)
 
 
 def test_many_llms_in_threads(fake, strings, toy_file):

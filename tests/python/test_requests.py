@@ -99,7 +99,7 @@ def test_unknown_names(fake, llm):
             assert "did you mean temperature?" in sentence_of(fake, call, first, temprature=value)
             assert "did you mean max_tokens?" in sentence_of(fake, call, first, max_token=value)
             assert "'grammar'" in sentence_of(fake, call, first, grammar=value)
-        for name in ("prompts", "call", "options", "shown"):
+        for name in ("prompts", "call", "caller", "options", "shown"):
             assert f"has no argument {name!r}" in sentence_of(fake, call, first, **{name: 1})
     assert "did you mean tools?" in sentence_of(fake, llm.chat, ASK, tool=[])
     assert "did you mean add_bos?" in sentence_of(fake, llm.tokenize, "a", add_bo=True)

@@ -14,6 +14,7 @@
 #include "backends/cpu/kernel_choice.h"
 #include "backends/cpu/lane_pack.h"
 #include "backends/cpu/thread_pool.h"
+#include "core/cpu_count.h"
 
 namespace pillion::cpu {
 namespace {
@@ -104,7 +105,11 @@ class CpuBackend final : public Backend {
         char* rest = nullptr;
         for (const char* f = strtok_r(features, " ", &rest); f; f = strtok_r(nullptr, " ", &rest))
             out += std::string(out.back() == '[' ? "\"" : ", \"") + f + "\"";
-        return out + "], \"threads\": " + std::to_string(usable_cpus()) + "}";
+        const CpuCount cpus = count_cpus();
+        std::string from;
+        for (const char c : cpus.from)    // file names of the system
+            if (uint8_t(c) >= ' ') from += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+        return out + "], \"threads\": " + std::to_string(cpus.n) + ", \"threads_from\": \"" + from + "\"}";
     }
 
     bool supports(const Graph& graph, const Node& node, Reason& reason) const override {
@@ -133,7 +138,7 @@ class CpuBackend final : public Backend {
 
     std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) override { return std::make_unique<MappedBuffer>(bytes, size); }
     std::unique_ptr<Queue> make_queue(int n_threads) override {
-        return std::make_unique<ThreadPool>(n_threads > 0 ? std::min(n_threads, 256) : usable_cpus());
+        return std::make_unique<ThreadPool>(std::min(n_threads > 0 ? n_threads : usable_cpus(), 256));
     }
 
     Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {

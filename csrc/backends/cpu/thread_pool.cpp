@@ -1,40 +1,19 @@
 #include "backends/cpu/thread_pool.h"
 
 #include <limits.h>
-#include <stdio.h>
 
 #include <chrono>
+#include <new>
 #include <system_error>
 
+#include "core/fork.h"
+#include "core/futex.h"
 #include "core/log.h"
-#ifdef __linux__
-#include <linux/futex.h>
-#include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
 namespace pillion::cpu {
 namespace {
 
 constexpr int kSpinMicroseconds = 20;    // measured in prototypes/lane-pack: longer spins lose more on a busy machine than they win
-
-void futex_wait(std::atomic<uint32_t>& word, uint32_t expected) {
-#ifdef __linux__
-    syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
-#else
-    std::this_thread::sleep_for(std::chrono::microseconds(50));
-    (void)word, (void)expected;
-#endif
-}
-
-void futex_wake(std::atomic<uint32_t>& word, int count) {
-#ifdef __linux__
-    syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
-#else
-    (void)word, (void)count;
-#endif
-}
 
 inline void pause_cpu() {
 #if defined(__x86_64__)
@@ -46,7 +25,9 @@ inline void pause_cpu() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads < 1 ? 1 : n_threads) {
+ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads < 1 ? 1 : n_threads), forks_(fork_count()) { start_workers(); }
+
+void ThreadPool::start_workers() {
     try {
         for (int i = 1; i < n_threads_; i++) workers_.emplace_back([this, i] { worker_main(i); });
     } catch (const std::system_error&) {
@@ -56,10 +37,27 @@ ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads < 1 ? 1 : n_threads
 }
 
 ThreadPool::~ThreadPool() {
+    if (forks_ != fork_count()) forget_workers();
     stop_.store(true);
     published_.fetch_add(1);
     futex_wake(published_, INT_MAX);
     for (std::thread& t : workers_) t.join();
+}
+
+// A std::thread can only be joined or detached, and both look at the thread; in a child it is not there, and its memory may serve
+// another. So each is overwritten by an empty one.
+void ThreadPool::forget_workers() {
+    for (std::thread& t : workers_) new (&t) std::thread;
+    workers_.clear();
+}
+
+// In a child. The fork may have come in the middle of another thread's run: what that left is wiped out before a worker can see it.
+void ThreadPool::renew() {
+    forget_workers();
+    ticket_.store(((ticket_.load() >> 24) + 1) << 24);
+    done_.store(0), sleepers_.store(0), stop_.store(false);
+    forks_ = fork_count();
+    start_workers();
 }
 
 // Spins while `ready` is false, then sleeps until something is published. The sleeper counts itself before it looks once more,
@@ -136,6 +134,7 @@ void ThreadPool::finish() {
 }
 
 bool ThreadPool::run(const CpuStep* const* steps, int n_steps, const RunInfo& info) {
+    if (forks_ != fork_count()) renew();
     steps_.store(steps, std::memory_order_relaxed);
     info_.store(&info, std::memory_order_relaxed);
     n_steps_.store(n_steps, std::memory_order_relaxed);
@@ -147,23 +146,6 @@ bool ThreadPool::run(const CpuStep* const* steps, int n_steps, const RunInfo& in
         wait_until([&] { return chunks_left() || finished_.load() != before; });
     }
     return !cancelled_.load(std::memory_order_relaxed);
-}
-
-int usable_cpus() {
-    int n = int(std::thread::hardware_concurrency());
-#ifdef __linux__
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) n = CPU_COUNT(&set);
-    if (FILE* f = fopen("/sys/fs/cgroup/cpu.max", "r")) {    // "quota period" in microseconds, or "max period"
-        long long quota = 0, period = 0;
-        if (fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
-            const int limit = int((quota + period - 1) / period);
-            if (limit >= 1 && limit < n) n = limit;
-        }
-        fclose(f);
-    }
-#endif
-    return n < 1 ? 1 : n;
 }
 
 }  // namespace pillion::cpu

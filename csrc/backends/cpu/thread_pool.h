@@ -4,6 +4,9 @@
 //
 // Waiting threads spin briefly (a step often lasts microseconds) and then sleep, so that a machine with a taken core is not
 // fought over.
+//
+// After a fork() the child has none of the workers. A pool notices at its next run and makes new ones, as many as it had; what is
+// destroyed in a child without a run lets go of threads that aren't its own.
 #pragma once
 #include <atomic>
 #include <thread>
@@ -28,6 +31,9 @@ class ThreadPool final : public Queue {
     bool parallel_for(int chunks, F&& body);
 
   private:
+    void start_workers();
+    void renew();
+    void forget_workers();
     void worker_main(int worker);
     void carry_on(int worker, int from);
     bool take_chunk(int worker);
@@ -55,11 +61,9 @@ class ThreadPool final : public Queue {
     std::atomic<int> sleepers_{0};
     std::atomic<uint32_t> finished_{0};                  // runs
     std::atomic<bool> stop_{false};
+    uint32_t forks_;                                     // fork_count() when the workers were made
     std::vector<std::thread> workers_;
 };
-
-// The number of CPUs this process may run on (its affinity mask and, on Linux, its cgroup quota).
-int usable_cpus();
 
 template <class F>
 bool ThreadPool::parallel_for(int chunks, F&& body) {

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <mutex>
 #include <new>
-#include <thread>
 
 #include "backends/cuda/cuda_buffer.h"
 #include "backends/cuda/cuda_import.h"
@@ -14,6 +13,7 @@
 #include "backends/cuda/cuda_queue.h"
 #include "backends/cuda/kernels/limits.h"
 #include "backends/cuda/kv_layout.h"
+#include "core/cpu_count.h"
 #include "core/module.h"
 #include "core/rim.h"
 
@@ -87,7 +87,7 @@ class CudaBackend final : public Backend {
         Status status = Status::ok;
         Reason reason;
         auto stream = Stream::create(index_, status, reason);
-        const int threads = n_threads > 0 ? n_threads : int(std::max(1u, std::thread::hardware_concurrency()));
+        const int threads = n_threads > 0 ? n_threads : usable_cpus();
         return std::make_unique<CudaQueue>(index_, threads, std::move(stream), status, reason);
     }
 

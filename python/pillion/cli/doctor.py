@@ -42,7 +42,7 @@ def doctor(
     cpu = found["cpu"]
     typer.echo(f"pillion {version()}, Python {platform.python_version()}, {platform.machine()}")
     typer.echo(f"memory         {size(found.get('memory_bytes'))}")
-    typer.echo(f"threads        {cpu['threads']}")
+    typer.echo(f"threads        {cpu['threads']} ({cpu['threads_from']})")
     typer.echo(f"CPU features   {' '.join(cpu['features']) or 'none beyond the baseline'}")
     typer.echo(f"kernel table   {cpu['table']} (this machine can run: {', '.join(cpu['tables'])})")
     for backend in backends():

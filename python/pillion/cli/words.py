@@ -1,6 +1,7 @@
 """The library's sentences in the words of the command line: options in place of Python's arguments.
 
-Only what one of the options of the command can mean is replaced. The sentences themselves stay where they are made.
+Only what one of the options of the command can mean is replaced. The sentences themselves stay
+where they are made.
 """
 
 from __future__ import annotations

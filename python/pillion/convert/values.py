@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Callable, Optional
 
 import numpy as np
 
+from ..devices import usable_cpus
 from ..errors import ModelFileError, UsageError
 from .checkpoint import Array, Source
 
@@ -36,7 +36,7 @@ class ValueConverter:
     """Calls give (bytes of the file, bytes of the checkpoint) pieces of a tensor."""
 
     def __init__(self, n_threads: Optional[int]) -> None:
-        n = n_threads or os.cpu_count() or 1
+        n = n_threads or usable_cpus()
         if n < 1:
             raise UsageError(f"n_threads is {n_threads}; it must be 1 or more")
         self._window = n + 1

@@ -24,6 +24,8 @@
 #include <type_traits>
 #include <vector>
 
+#include <unistd.h>
+
 #ifndef PILLION_SIM_CHECK
 #define PILLION_SIM_CHECK 1        // bounds and alignment checks on shared memory views
 #endif
@@ -443,7 +445,7 @@ inline void prepare_worker(Worker & w, const char * kernel, dim3 grid, dim3 bloc
 // moves to another OS thread: compiled code may hold the address of a thread-local variable.
 class Pool {
 public:
-    static Pool & instance() { static Pool p; return p; }
+    static Pool & instance();
 
     // Runs `job` on the calling thread and on n - 1 others, returns when all are finished.
     void run(int n, const std::function<void()> & job) {
@@ -469,6 +471,7 @@ public:
     }
 
 private:
+    friend struct PoolOwner;
     ~Pool() {
         { std::lock_guard<std::mutex> lock(mutex_); quit_ = true; }
         start_.notify_all();
@@ -497,6 +500,14 @@ private:
     int  pending_ = 0;
     bool quit_ = false;
 };
+
+// A fork()'s child has none of the threads; it can neither join them nor destroy what they sleep on.
+struct PoolOwner {
+    Pool * pool = new Pool;
+    pid_t process = getpid();
+    ~PoolOwner() { if (process == getpid()) delete pool; }
+};
+inline Pool & Pool::instance() { static const PoolOwner owner; return *owner.pool; }
 
 inline void launch(const char * kernel, dim3 grid, dim3 block, size_t dynamic_bytes, const std::function<void()> & body) {
     const Config & c = config();

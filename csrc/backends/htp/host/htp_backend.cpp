@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <new>
-#include <thread>
 
 #include "backends/htp/host/htp_import.h"
 #include "backends/htp/host/htp_plan.h"
 #include "backends/htp/wire/htp_sizes.h"
+#include "core/cpu_count.h"
 #include "core/module.h"
 #include "core/rim.h"
 
@@ -71,7 +71,7 @@ class HtpBackend final : public Backend {
     }
 
     std::unique_ptr<Queue> make_queue(int n_threads) override {
-        return std::make_unique<HtpQueue>(n_threads > 0 ? n_threads : int(std::max(1u, std::thread::hardware_concurrency())));
+        return std::make_unique<HtpQueue>(n_threads > 0 ? n_threads : usable_cpus());
     }
 
     Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {

@@ -18,11 +18,11 @@
 #include <algorithm>
 #include <new>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "backends/htp/host/htp_transport.h"
 #include "backends/htp/wire/htp_sim_ring.h"
+#include "core/cpu_count.h"
 
 extern char** environ;
 
@@ -229,7 +229,7 @@ class SimLine final : public Line {
         auto errors = MemFd::make("pillion-htp-errors", 4096);
         if (!control || !errors) return reason.set("no shared memory for the simulator"), status = Status::out_of_memory, nullptr;
         auto t = std::make_unique<SimTransport>(command_, std::move(control), std::move(errors));
-        status = t->start(int(std::min(4u, std::max(1u, std::thread::hardware_concurrency()))), reason);
+        status = t->start(std::min(4, usable_cpus()), reason);
         if (status != Status::ok) return nullptr;
         return t;
     }

@@ -1,0 +1,41 @@
+#include "core/fork.h"
+
+#include <pthread.h>
+
+#include "core/futex.h"
+
+namespace pillion {
+namespace {
+
+std::atomic<uint32_t> g_forks{0};
+// libc forgets the handler when the library that holds this code is closed.
+[[maybe_unused]] const int g_registered =
+    pthread_atfork(nullptr, nullptr, [] { g_forks.fetch_add(1, std::memory_order_relaxed); });
+
+enum State : uint32_t { kFree, kHeld, kWaitedFor, kStates = 3 };
+
+}  // namespace
+
+uint32_t fork_count() { return g_forks.load(std::memory_order_relaxed); }
+
+bool ForkMutex::lock() {
+    const uint32_t here = fork_count() << 2;
+    uint32_t seen = word_.load(std::memory_order_relaxed), wanted = here | kHeld;
+    for (;;) {
+        const bool is_here = (seen & ~uint32_t(kStates)) == here;
+        if (!is_here || (seen & kStates) == kFree) {
+            if (word_.compare_exchange_weak(seen, wanted, std::memory_order_acquire)) return !is_here && (seen & kStates) != kFree;
+        } else if ((seen & kStates) == kWaitedFor || word_.compare_exchange_weak(seen, here | kWaitedFor)) {
+            futex_wait(word_, here | kWaitedFor);
+            wanted = here | kWaitedFor;    // others may still wait
+            seen = word_.load(std::memory_order_relaxed);
+        }
+    }
+}
+
+void ForkMutex::unlock() {
+    const uint32_t here = fork_count() << 2;
+    if (word_.exchange(here | kFree, std::memory_order_release) == (here | kWaitedFor)) futex_wake(word_, 1);
+}
+
+}  // namespace pillion

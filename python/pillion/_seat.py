@@ -1,0 +1,79 @@
+"""Who is inside what: room for one caller, and locks that a fork() doesn't leave locked.
+
+A fork() copies one thread. A lock that another one held stays locked in the child, and nobody is there to unlock it. So all of
+this counts forks, and a child sees which callers were left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+_forks = 0
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def forks() -> int:
+    """The forks between the process that imported this and the one that asks."""
+    return _forks
+
+
+class Caller:
+    """One call of one thread. Made before the `try` in whose `finally` it leaves its seat."""
+
+    __slots__ = ("forks", "thread")
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.forks = _forks
+
+    @property
+    def is_here(self) -> bool:
+        """False in a child, for who was inside in its parent."""
+        return self.forks == _forks
+
+
+class Seat:
+    """Room for one caller. Nobody waits.
+
+    Taking it is one operation of a dict, so two threads can't both have it, and Ctrl-C comes before it or after it.
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: dict[str, Caller] = {}
+
+    def take(self, caller: Caller) -> Caller:
+        """Whoever has it now: `caller`, or who was there before."""
+        return self._held.setdefault("by", caller)
+
+    def leave(self, caller: Caller) -> None:
+        """Does nothing where somebody else has it."""
+        if "by" in self._held and self._held["by"] is caller:
+            del self._held["by"]
+
+    @property
+    def holder(self) -> Caller | None:
+        return self._held.get("by")
+
+
+class ForkLock:
+    """A lock that each process has anew. The thread that has it may take it again: a signal handler may call in between."""
+
+    __slots__ = ("_of_process",)
+
+    def __init__(self) -> None:
+        self._of_process = {_forks: threading.RLock()}
+
+    def here(self) -> threading.RLock:
+        """The lock itself, for `with`."""
+        return self._of_process.get(_forks) or self._of_process.setdefault(_forks, threading.RLock())
