@@ -1,5 +1,6 @@
 # make demo    build, and let the tiny embedded model write
-# make test    build, and run all tests (quick tier; SLOW=1 for all)
+# make test    build, and run all tests but those marked nightly; ARGS goes to pytest
+# make nightly build, and run every test, the long and exhaustive ones too
 # make lint    ruff, mypy, the include table, clang-tidy where it is installed
 # make wheel   the wheel, into dist/
 # make arm64   the core and pillion-run for arm64, into build/linux-arm64 (tests run them under qemu)
@@ -19,13 +20,18 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo test lint wheel arm64 android gpu build system clean
+.PHONY: demo test nightly lint wheel arm64 android gpu build system clean
 
 demo: build
 	$(BIN)/pillion demo
 
+PYTEST = $(BIN)/python -m pytest -ra -n $(JOBS) --dist loadfile
+
 test: build
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(SLOW),,-m "not slow") $(ARGS)
+	$(PYTEST) -m "not nightly" $(ARGS)
+
+nightly: build
+	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

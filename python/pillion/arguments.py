@@ -118,7 +118,11 @@ def check_path(name: str, value: Any) -> str:
         text = os.fsdecode(value)
     except Exception:
         wrong(name, value, allowed)
-    if not text or "\0" in text:
+    try:
+        encoded = os.fsencode(text)
+    except UnicodeEncodeError:
+        wrong(name, value, f"{allowed}, without characters that no file name can hold")
+    if not encoded or b"\0" in encoded:
         wrong(name, value, f"{allowed}, not empty and without a zero byte")
     return text
 

@@ -19,6 +19,8 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
+from .arguments import check_bool, wrong
+from .calling import checked_class
 from .errors import UsageError
 from .messages import Message, plain_messages
 
@@ -45,6 +47,7 @@ class Abilities:
     """The arguments of calls have to be JSON, not an object."""
 
 
+@checked_class
 class ChatTemplate:
     """A chat template, compiled once.
 
@@ -82,6 +85,9 @@ class ChatTemplate:
             plain = _typed(plain)
         if self.abilities.json_arguments:
             plain = _with_json_arguments(plain)
+        check_bool("add_generation_prompt", add_generation_prompt)
+        if tools is not None and (isinstance(tools, (str, bytes)) or not isinstance(tools, Sequence)):
+            wrong("tools", tools, "a list of tools")
         return self._render(plain, tools, {**variables, "add_generation_prompt": add_generation_prompt})
 
     def _render(self, messages: list[dict[str, Any]], tools: Any, variables: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
 
+from ._native import as_bytes, as_str
 from .appearing import appearing, check_place
 from .arguments import check_callable, check_int, check_path, check_text
 from .calling import checked
@@ -60,7 +61,8 @@ def imatrix(
     The file appears under its name when all is done, or not at all. Needs the `gguf` package (`pip install pillion[convert]`).
     """
     opened("model", model)
-    check_text("text", text), check_text("dataset", dataset)
+    check_text("text", text)
+    dataset = as_str(as_bytes(check_text("dataset", dataset)))
     target = Path(check_path("out", out))
     thread_count(n_threads)
     check_callable("progress", progress)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from ._native import as_str, lib, read_bytes
-from .arguments import check_bool, check_int, check_path, wrong
+from .arguments import check_bool, check_int, check_path, shown, wrong
 from .calling import checked
 from .chat_format import TEMPLATE, ChatFormat, named_templates
 from .context import KV_TYPES
@@ -104,7 +104,7 @@ def _check_kv_type(kv_type: str) -> None:
     advice = ""
     if isinstance(kv_type, str) and kv_type.startswith(("q4", "q5", "iq4")):
         advice = "; 4 and 5 bits cost Gemma 4 far too much, q8_0 halves the cache and costs little"
-    raise UsageError(f"kv_type is {kv_type!r}; it can be {' or '.join(KV_TYPES)}{advice}")
+    raise UsageError(f"kv_type is {shown(kv_type)}; it can be {' or '.join(KV_TYPES)}{advice}")
 
 
 def _file_facts(header: Facts) -> Facts:

@@ -309,7 +309,7 @@ class LLM:
         """What `chat` returns, before it runs. caller: is inside from the beginning."""
         plain_format(response_format)
         wanted = top_logprobs_of(logprobs, top_logprobs, self.model.n_vocab)
-        listed = [] if tool_choice == "none" else checked_tools(tools)
+        listed = [] if isinstance(tool_choice, str) and tool_choice == "none" else checked_tools(tools)
         forced = self._forced_call(tool_names(listed), tool_choice)
         prompt = self._chat.render(messages, listed, **checked_variables(chat_template_kwargs))
         parser = self._chat.parser(tool_names(listed) if listed else None)

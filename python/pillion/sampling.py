@@ -107,7 +107,7 @@ class Sampler(Handle):
 
     def accept(self, token: int) -> None:
         """Tells the penalties that a token is in the text."""
-        check(lib.pillion_sampler_accept(self._c, check_int("token", token, -(2**31), 2**31 - 1)))
+        check(lib.pillion_sampler_accept(self._c, check_int("token", token, 0, 2**31 - 1, "a token id, 0 or more")))
 
     def reset(self) -> None:
         """Forgets the accepted tokens and starts the seed anew."""

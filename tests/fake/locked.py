@@ -30,5 +30,15 @@ def cmake_build(folder, *defines, source=".", targets=()):
     return build
 
 
+def built_core(folder="python"):
+    """The core's archive in build/FOLDER; None where it is older than its sources, or has sanitizers in it."""
+    archive = REPOSITORY / "build" / folder / "libpillion_core.a"
+    if os.environ.get("PILLION_BUILD_DIR") or not archive.exists():
+        return None
+    sources = [path for path in (REPOSITORY / "csrc").rglob("*") if path.suffix in (".h", ".cpp", ".inl", ".def")]
+    newest = max(path.stat().st_mtime for path in sources)
+    return archive if archive.stat().st_mtime >= newest else None
+
+
 def toolchain(name):
     return f"-DCMAKE_TOOLCHAIN_FILE={REPOSITORY}/toolchains/{name}.cmake"

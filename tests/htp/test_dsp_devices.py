@@ -16,7 +16,7 @@ from op_plans import OpPlan, fill_cache
     "target",
     [
         "pillion_dsp_v73",
-        *(pytest.param(f"pillion_dsp_v{a}", marks=pytest.mark.slow) for a in ("68", "69", "75", "79", "81", "73_ieee")),
+        *(pytest.param(f"pillion_dsp_v{a}", marks=pytest.mark.nightly) for a in ("68", "69", "75", "79", "81", "73_ieee")),
     ],
 )
 def test_compiles_for(target):
@@ -94,7 +94,7 @@ def test_frames_fit_a_worker_s_stack(source, most, tmp_path):
     subprocess.run([*command, "-c", path, "-o", tmp_path / "x.o"], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_nothing_undefined(packer):
     """Every op of the case list under the address and undefined behaviour sanitizers; they end the process at the first finding."""
     flags = "-g1 -fsanitize=address,undefined -fno-sanitize-recover=all"

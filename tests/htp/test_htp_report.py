@@ -69,7 +69,7 @@ def test_a_loop_beyond_its_budget_is_a_fault():
     "arch, files",
     [
         ("73", ["panels_blocks", "attend", "norm", "rows"]),
-        *(pytest.param(arch, list(htp_report.SOURCES), marks=pytest.mark.slow) for arch in ("68", "79")),
+        *(pytest.param(arch, list(htp_report.SOURCES), marks=pytest.mark.nightly) for arch in ("68", "79")),
     ],
 )
 def test_every_inner_loop_is_within_its_budget(arch, files):
@@ -82,7 +82,7 @@ def test_every_inner_loop_is_within_its_budget(arch, files):
     assert {"score_blocks_f16", "score_blocks_q8_0", "add_values_f16", "add_values_q8_0"} <= names
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_packets_are_counted(packer):
     if not shutil.which("qemu-hexagon"):
         pytest.skip("qemu-hexagon is not installed")

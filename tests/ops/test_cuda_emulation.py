@@ -22,7 +22,7 @@ SHAPES = 193_536  # 4 sizes of shared memory x 6 head sizes x 32 ratios x 21 tok
 
 
 @pytest.mark.parametrize(
-    "flags", ["-O1", pytest.param("-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all", marks=pytest.mark.slow)]
+    "flags", ["-O1", pytest.param("-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all", marks=pytest.mark.nightly)]
 )
 def test_the_emulation(flags, tmp_path):
     binary, compiler = tmp_path / "runner", os.environ.get("CXX", "g++")

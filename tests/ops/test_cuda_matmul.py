@@ -360,7 +360,7 @@ def test_results_do_not_depend_on_the_order_of_threads(runner, order):
         assert np.array_equal(forward, other), job[:6]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(ON_GPU, reason="compute-sanitizer looks there: PILLION_CUDA_WRAP")
 def test_no_access_out_of_bounds(runner, tmp_path):
     """The same jobs under the address and undefined-behaviour sanitizers; device memory has its exact size."""

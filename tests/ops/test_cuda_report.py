@@ -26,7 +26,7 @@ def test_reading_what_ptxas_says():
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("arch", ["87", "90"])
 def test_every_kernel_compiles_within_its_budget(arch):
     if cuda_report.nvcc() is None:

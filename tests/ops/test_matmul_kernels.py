@@ -1,8 +1,8 @@
 """CPU matmul kernels and the weight packer, without the rest of the library.
 
-Compiles them for this machine (every table it can run), for aarch64 under qemu where a cross compiler is installed, and generic and
-the packer once more with the address and undefined-behaviour sanitizers. Binaries are kept under the temporary directory by a hash
-of their sources, so a second run only runs.
+Those of this machine (every table it can run), those of aarch64 under qemu where a cross compiler is installed, and generic and the
+packer once more with the address and undefined-behaviour sanitizers. They come out of the libraries that are built anyway, where
+those are as new as their sources. Binaries are kept under the temporary directory by a hash, so a second run only runs.
 
 The packer is compared with the gguf package (exact), generic with NumPy in double (a bound derived below), every other table with
 generic (memcmp, in tests/c/matmul_runner.cpp).
@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from locked import built_core
 
 gguf = pytest.importorskip("gguf")
 
@@ -74,9 +76,13 @@ CODES = {"Q4_1": (4, 20), "Q5_1": (4, 24), "Q2_K": (16, 80), "Q4_K": (16, 144), 
 SCALE_INPUTS = {"Q2_K": 16, "Q3_K": 16, "Q6_K": 16}
 
 
-def build(name, compiler, isas, extra):
-    sources = [CPU / "lane_pack.cpp", ROOT / "tests/c/matmul_runner.cpp"] + [CPU / isa / "matmul.cpp" for isa in isas]
-    digest = hashlib.sha256(repr((compiler, isas, extra, FLAGS, ISA_FLAGS)).encode())
+def build(name, compiler, isas, extra, core=None):
+    """core: an archive that holds the kernels already, compiled with the library's flags."""
+    sources = [ROOT / "tests/c/matmul_runner.cpp"]
+    if core is None:
+        sources += [CPU / "lane_pack.cpp"] + [CPU / isa / "matmul.cpp" for isa in isas]
+    stamp = core and (core, core.stat().st_mtime_ns)
+    digest = hashlib.sha256(repr((compiler, isas, extra, FLAGS, ISA_FLAGS, stamp)).encode())
     headers = [
         CSRC / "core/blocks.h",
         *CPU.glob("*.h"),
@@ -100,7 +106,9 @@ def build(name, compiler, isas, extra):
 
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, reversed(sources)))  # the long ones first
-    subprocess.run([compiler, *extra, *objects, "-static" if compiler == CROSS else "-g", "-o", str(binary) + ".new"], check=True)
+    libraries = [str(core), "-pthread", "-ldl"] if core else []
+    how = "-static" if compiler == CROSS else "-g"
+    subprocess.run([compiler, *extra, *objects, *libraries, how, "-o", str(binary) + ".new"], check=True)
     os.replace(str(binary) + ".new", binary)
     return binary
 
@@ -111,12 +119,14 @@ def runner(request, tmp_path_factory):
     if request.param == "aarch64":
         if IS_ARM or not (shutil.which(CROSS) and shutil.which(QEMU)):
             pytest.skip("no cross compiler or emulator")
-        command = [QEMU, "-cpu", "max", str(build("aarch64", CROSS, ARM, []))]
+        core = request.getfixturevalue("arm64_build") / "libpillion_core.a"
+        command = [QEMU, "-cpu", "max", str(build("aarch64", CROSS, ARM, [], core))]
     elif request.param == "sanitize":
         flags = ["-O1", "-DGENERIC_ONLY", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
         command = [str(build("sanitize", os.environ.get("CXX", "g++"), ["generic"], flags))]
     else:
-        command = [str(build("native", os.environ.get("CXX", "g++"), ARM if IS_ARM else X86, []))]
+        tables = ARM if IS_ARM else X86
+        command = [str(build("native", os.environ.get("CXX", "g++"), tables, [], built_core()))]
 
     def run(*arguments):
         done = subprocess.run([*command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -16,6 +16,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import op_cases as oc
+from locked import built_core
 from op_cases import EPS, TOLERANCES, rng
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -34,10 +35,15 @@ PLAIN = [
 NATIVE_IS_ARM = os.uname().machine == "aarch64"
 
 
-def build(folder, compiler, tables, extra="", ready=()):
-    """Compiles the runner with these tables; `ready` are objects of further tables."""
+def build(folder, compiler, tables, extra="", ready=(), core=None):
+    """Compiles the runner with these tables; `ready` are objects of further tables. core: an archive that has what is not compiled
+    here, with the library's flags."""
     common = f"-std=c++17 -O3 -ffp-contract=off -Wall -Wextra -Werror -Icsrc {extra}".split()
-    jobs = [(f"{CPU}{t}/table.cpp", flags) for t, flags in tables.items()] + [(s, "") for s in PLAIN]  # the long ones first
+    if core and not extra:
+        tables, plain = {}, PLAIN[-1:]
+    else:
+        plain = PLAIN
+    jobs = [(f"{CPU}{t}/table.cpp", flags) for t, flags in tables.items()] + [(s, "") for s in plain]  # the long ones first
     objects, running = [*ready], []
     for source, flags in jobs:
         objects.append(str(folder / (source.replace("/", "_") + ".o")))
@@ -46,9 +52,9 @@ def build(folder, compiler, tables, extra="", ready=()):
             assert running.pop(0).wait() == 0
     assert all(p.wait() == 0 for p in running)
     out = folder / "ops_runner"
-    subprocess.run(
-        [compiler, *common, *objects, "-o", str(out)] + (["-static"] if "aarch64-linux-gnu" in compiler else []), check=True
-    )
+    static = ["-static"] if "aarch64-linux-gnu" in compiler else []
+    libraries = [str(core), "-pthread", "-ldl"] if core else []
+    subprocess.run([compiler, *common, *objects, *libraries, "-o", str(out), *static], check=True)
     return out
 
 
@@ -82,15 +88,17 @@ class Runner:
 @pytest.fixture(scope="session")
 def native(tmp_path_factory):
     folder = tmp_path_factory.mktemp("native")
-    return Runner([str(build(folder, "g++", ARM if NATIVE_IS_ARM else X86))], folder)
+    return Runner([str(build(folder, "g++", ARM if NATIVE_IS_ARM else X86, core=built_core()))], folder)
 
 
 @pytest.fixture(scope="session")
-def emulated(tmp_path_factory):
+def emulated(tmp_path_factory, request):
     if NATIVE_IS_ARM or not shutil.which("aarch64-linux-gnu-g++") or not shutil.which("qemu-aarch64"):
         pytest.skip("needs g++-aarch64-linux-gnu and qemu-user")
     folder = tmp_path_factory.mktemp("emulated")
-    return Runner(["qemu-aarch64", "-cpu", "max", str(build(folder, "aarch64-linux-gnu-g++", ARM))], folder)
+    core = request.getfixturevalue("arm64_build") / "libpillion_core.a"
+    program = build(folder, "aarch64-linux-gnu-g++", ARM, core=core)
+    return Runner(["qemu-aarch64", "-cpu", "max", str(program)], folder)
 
 
 @pytest.fixture(scope="session")
@@ -102,8 +110,9 @@ def sanitized(tmp_path_factory, native):
     flags = "-O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
     every = bool(os.environ.get("PILLION_SANITIZE_ALL"))
     tables = {t: f for t, f in X86.items() if every or t == "x86_avx2"}
-    ready = [str(next(native.folder.glob(f"*{t}*.o"))) for t in X86 if t not in tables]
-    runner = Runner([str(build(folder, "g++", tables, flags, ready))], folder)
+    core = built_core()
+    ready = [] if core else [str(next(native.folder.glob(f"*{t}*.o"))) for t in X86 if t not in tables]
+    runner = Runner([str(build(folder, "g++", tables, flags, ready, core))], folder)
     runner.tables = [t for t in runner.tables if t in tables or t == "generic"]
     return runner
 

@@ -102,7 +102,7 @@ def test_it_compiles_for_a_phone(tmp_path):
     subprocess.run([*command, "-c", EXAMPLE / "pillion_jni.c", "-o", tmp_path / "x.o"], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_its_cmake_project_builds(tmp_path):
     """As Gradle builds it, for this machine."""
     java = shutil.which("javac") or pytest.skip("javac is not installed: no jni.h")

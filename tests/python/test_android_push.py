@@ -179,7 +179,7 @@ def test_the_program_itself_under_the_stand_in(place, program_of_this_machine, t
     assert done.stdout.endswith(again.stdout) and len(again.stdout) > 4
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_phone_s_own_program(place, android_build, program_of_this_machine, tiny_target):
     """docs/android.md, steps 3 to 5, with qemu for the phone's processor."""
     from pillion.models import TINY_ASSISTANT

@@ -488,15 +488,16 @@ def large_checkpoint(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("outtype", ["f16", "q8_0"])
+@pytest.mark.parametrize(
+    "outtype", [pytest.param("f16", marks=pytest.mark.slow), pytest.param("q8_0", marks=pytest.mark.nightly)]
+)
 def test_memory_is_bounded(pillion, large_checkpoint, tmp_path, outtype):
     """Peak memory: at most three times the largest tensor, 64 MB here."""
     run = "pillion.convert.convert(sys.argv[1], sys.argv[2], outtype=sys.argv[3], n_threads=2)"
     assert peak_mb(run, large_checkpoint, tmp_path / "out.gguf", outtype) < 3 * 64
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_ctrl_c_leaves_nothing(pillion, large_checkpoint, tmp_path):
     check_ctrl_c(("convert", large_checkpoint, "-o", tmp_path / "out.gguf", "--outtype", "q8_0"), tmp_path)
 

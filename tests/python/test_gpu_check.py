@@ -84,7 +84,7 @@ def test_a_folder_without_measurements(tmp_path):
         gpu_table.table(tmp_path, "make gpu")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_dry_run_on_the_emulation(pillion, tmp_path):
     try:
         pillion.Model.open(ROOT / "tests/golden/tiny-e2b.gguf", device="cuda:sim").close()

@@ -94,7 +94,9 @@ def test_the_test_sees_a_draft_that_is_favoured():
     assert p_of_counts(Counter(drawn.tolist()), cells) < 1e-6
 
 
-@pytest.mark.parametrize("name, n_texts", [("tiny-moe", 70_000), ("tiny-e2b", 25_000)])
+@pytest.mark.parametrize(
+    "name, n_texts", [pytest.param("tiny-moe", 70_000, marks=pytest.mark.nightly), ("tiny-e2b", 25_000)]
+)
 def test_the_distribution_is_that_of_the_target_alone(pillion, name, n_texts):
     """Texts of three tokens, each with a seed of its own: 210,000 and 75,000 draws.
 
@@ -137,7 +139,12 @@ def test_the_distribution_is_that_of_the_target_alone(pillion, name, n_texts):
 
 
 @pytest.mark.parametrize(
-    "name, n_texts, options", [("tiny-moe", 70_000, {}), ("tiny-e2b", 25_000, {}), ("tiny-e2b", 25_000, {"dense_head": True})]
+    "name, n_texts, options",
+    [
+        pytest.param("tiny-moe", 70_000, {}, marks=pytest.mark.nightly),
+        ("tiny-e2b", 25_000, {}),
+        pytest.param("tiny-e2b", 25_000, {"dense_head": True}, marks=pytest.mark.nightly),
+    ],
 )
 def test_drafts_that_are_drawn_leave_the_distribution_as_it_is(pillion, name, n_texts, options):
     """The same texts with sampled drafts and rejection: 210,000, 75,000 and 75,000 draws, the joint distribution over 512 cells."""

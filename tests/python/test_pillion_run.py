@@ -219,7 +219,7 @@ def test_arm64_is_one_static_file_with_the_same_text(arm64_build, program, tiny_
     assert text_of(run(["qemu-aarch64", "-cpu", cpu, arm64_build / "pillion-run"], *arguments)) == expected
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("cpu", ["cortex-a53", "max"])
 def test_the_android_build_says_the_same(android_build, program, tiny_target, tiny_assistant, cpu):
     arguments = ["-m", tiny_target, "-md", tiny_assistant, "-p", PROMPT, "-n", 20, "--temp", 0]

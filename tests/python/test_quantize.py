@@ -366,14 +366,15 @@ def large(tmp_path_factory):
     return write(tmp_path_factory.mktemp("large") / "in.gguf", arrays, n_layers=4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["Q4_0", "Q4_K_S"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("Q4_0", marks=pytest.mark.slow), pytest.param("Q4_K_S", marks=pytest.mark.nightly)]
+)
 def test_memory_is_bounded(large, tmp_path, kind):
     run = "pillion.quantize(sys.argv[1], sys.argv[2], sys.argv[3], n_threads=2)"
     assert peak_mb(run, large, tmp_path / "out.gguf", kind) < 3 * 64
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_ctrl_c_leaves_nothing(large, tmp_path):
     check_ctrl_c(("quantize", large, tmp_path / "out.gguf", "Q4_K_M"), tmp_path)
 

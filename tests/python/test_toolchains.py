@@ -105,7 +105,7 @@ def test_every_preset_is_tried():
     assert set(MADE_ELSEWHERE) <= set(presets())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("preset", [name for name in presets() if name not in MADE_ELSEWHERE])
 def test_a_preset_with_the_oldest_cmake(tmp_path, oldest, preset, request):
     variables = {}
@@ -118,7 +118,7 @@ def test_a_preset_with_the_oldest_cmake(tmp_path, oldest, preset, request):
     configured(oldest, tmp_path, "--preset", preset, **variables)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["native", "hexagon"])
 def test_the_dsp_s_project_with_the_oldest_cmake(tmp_path, oldest, name):
     pytest.importorskip("ziglang")
@@ -126,7 +126,7 @@ def test_the_dsp_s_project_with_the_oldest_cmake(tmp_path, oldest, name):
     configured(oldest, tmp_path, "-S", DSP, *extra)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_all_that_the_tests_build_with_the_oldest_cmake(tmp_path, oldest):
     options = [f"-DPILLION_{name}=ON" for name in ("PYTHON", "LAB", "HTP")]
     configured(oldest, tmp_path, "-S", ".", *options, "-DPILLION_CUDA=SIM")

@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
+from .._native import as_bytes, as_str
+from ..arguments import check_bool, check_callable, check_path, check_text, shown
+from ..calling import checked
 from ..errors import ModelFileError, PillionError, UsageError
-from ..model import Model
+from ..model import Model, thread_count
 from .architecture import Architecture, architecture_of
 from .checkpoint import Checkpoint, Source
 from .values import FILE_TYPES, FLOATS, OUTTYPES, ValueConverter, stored_type
@@ -43,6 +46,7 @@ class Report:
     """Why tensors were left out, and how many."""
 
 
+@checked
 def convert(
     checkpoint: Union[str, os.PathLike[str]],
     out: Union[str, os.PathLike[str]],
@@ -66,8 +70,13 @@ def convert(
     complete and has been opened; a run that fails leaves nothing behind. Raises ModelFileError (a
     bad checkpoint, no space), UnsupportedModelError, UsageError.
     """
-    if outtype not in OUTTYPES:
-        raise UsageError(f"outtype is {outtype!r}; it must be one of {', '.join(OUTTYPES)}")
+    if not isinstance(outtype, str) or outtype not in OUTTYPES:
+        raise UsageError(f"outtype is {shown(outtype)}; it must be one of {', '.join(OUTTYPES)}")
+    checkpoint, out = check_path("checkpoint", checkpoint), check_path("out", out)
+    n_threads = thread_count(n_threads) or None
+    name = None if name is None else as_str(as_bytes(check_text("name", name)))
+    check_bool("masked_embedding", masked_embedding)
+    progress = None if progress is None else check_callable("progress", progress)
     begin = time.monotonic()
     folder, target = Path(checkpoint), Path(out)
     with _sound(folder):

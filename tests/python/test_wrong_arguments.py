@@ -1,0 +1,355 @@
+"""Every public callable with wrong values for each of its parameters, on the embedded pair.
+
+Each call returns or raises a PillionError with a sentence, and the objects work afterwards.
+"""
+
+import inspect
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "checkpoints"
+
+
+class Unshowable:
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+class Counting:
+    """A number of another library."""
+
+    def __index__(self):
+        return 2
+
+    def __float__(self):
+        return 0.5
+
+
+WRONG = {
+    "None": None,
+    "True": True,
+    "-5": -5,
+    "2**31": 2**31,
+    "2**40": 2**40,
+    "2**70": 2**70,
+    "-(2**70)": -(2**70),
+    "1.5": 1.5,
+    "nan": math.nan,
+    "inf": math.inf,
+    "1e300": 1e300,
+    "1j": 1j,
+    "text": "text",
+    "4096 as text": "4096",
+    "empty text": "",
+    "zero byte": "a\0b",
+    "lone surrogate": "\ud800",
+    "bytes": b"\xff\x00",
+    "empty list": [],
+    "texts": ["a"],
+    "nones": [None],
+    "nested": [[1], [2, 3]],
+    "huge id": [2**70],
+    "dict": {"a": 1},
+    "set": {1},
+    "object": Unshowable(),
+    "number of another library": Counting(),
+    "float32": np.float32(0.5),
+    "int64": np.int64(2),
+    "int array": np.array([1, 2]),
+    "float array": np.array([[1.0]]),
+    "empty array": np.zeros((0, 2)),
+    "path": Path("/nowhere"),
+    "folder": Path("/"),
+    "class": dict,
+}
+CALLED_BACK = ("progress",)  # what these raise is their owner's: they get nothing to call
+
+
+class World:
+    """Open objects to call methods of; made anew when a call took them along."""
+
+    def __init__(self, pillion):
+        from pillion.models import TINY_ASSISTANT, TINY_TARGET
+
+        self.pillion, self.target, self.drafter = pillion, TINY_TARGET, TINY_ASSISTANT
+        self.llm = pillion.LLM(self.target, n_ctx=48, drafter=None, seed=1)
+        self.model = self.llm.model
+        self.context = self.model.context(48)
+        self.pair = pillion.Pair(self.model.context(48, n_outputs=9), str(self.drafter))
+        self.sampler = pillion.Sampler(pillion.SamplingParams(seed=1))
+        self.greedy = pillion.Sampler(pillion.SamplingParams(temperature=0))
+        self.stream = self.model.tokenizer.stream()
+        self.closed = pillion.Model.open(self.drafter, metadata_only=True)
+        self.closed.close()
+
+    def ready(self):
+        """The state that the good calls need."""
+        self.context.set_tokens([2, 5, 6])
+        self.pair.set_tokens([2, 5, 6])
+
+    def works(self):
+        """Everything is still as usable as before."""
+        self.context.set_tokens([2, 5, 6, 7])
+        assert np.isfinite(self.context.logits()).all()
+        self.context.decode(self.greedy.sample(self.context))
+        assert self.pair.set_tokens([2, 5, 6, 7]) >= 0 and self.pair.step(self.greedy).tokens
+        assert self.llm.generate([2, 5], max_tokens=2).run().tokens
+        assert self.model.tokenizer.decode(self.model.tokenizer.encode("the")) == "the"
+        assert self.model.describe() and not self.llm.closed
+
+
+def good_calls(world, folder):
+    """{name: (callable, good arguments)}."""
+    p, tokens = world.pillion, [2, 5, 6]
+    llm, context, pair, tokenizer = world.llm, world.context, world.pair, world.model.tokenizer
+    chat = [{"role": "user", "content": "x"}]
+    template = p.ChatTemplate("{{ messages[0].content }}{{ bos_token }}")
+    out = folder / "out.gguf"
+    from pillion.convert import convert
+    from pillion.inspection import inspect_file, read_header
+
+    sizes = {"n_ctx": 32, "n_batch": 16, "n_threads": 1, "kv_type": "f16"}
+    more = {"n_outputs": 9, "flash_attn": "auto", "swa_full": False, "collect_activations": False}
+    loading = {"use_mmap": True, "device": "cpu", "n_gpu_layers": None, "progress": None}
+    drafting = {"drafter": None, "draft": 2, "draft_p_min": 0.0, "draft_dense_head": False, "draft_strict": False}
+    drafting |= {"draft_sampling": "greedy", "draft_device": "auto"}
+    sampling = {
+        "temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "repeat_penalty": 1.1, "frequency_penalty": 0.1,
+        "presence_penalty": 0.1, "penalty_last_n": 64, "seed": 1, "logit_bias": {5: -1.0},
+    }  # fmt: skip
+    of_llm = {"seed": 1, "flash_attn": "auto", "strict": False, "device_bytes": 0, "chat_template": None}
+    call = {"max_tokens": 1, "stop": None, "logprobs": None, "draft": None, **sampling}
+    params = {"params": p.SamplingParams()}
+    return {
+        "LLM": (p.LLM, {"path": world.target, **sizes, **loading, **drafting, **of_llm}),
+        "LLM.complete": (llm.complete, {"prompt": "x", "stream": False, "echo": False, "suffix": None, **call}),
+        "LLM.chat": (
+            llm.chat,
+            {"messages": chat, "tools": None, "tool_choice": None, "chat_template_kwargs": None, "top_logprobs": None, **call},
+        ),
+        "LLM.generate": (llm.generate, {"prompt": "x", **call}),
+        "LLM.tokenize": (llm.tokenize, {"text": "x", "add_bos": True, "special": False}),
+        "LLM.detokenize": (llm.detokenize, {"tokens": tokens, "special": False}),
+        "LLM.render_chat": (llm.render_chat, {"messages": chat}),
+        "LLM.chat_tokens": (llm.chat_tokens, {"rendered": "x"}),
+        "Model.open": (p.Model.open, {"path": world.drafter, "n_threads": 1, "metadata_only": True, **loading}),
+        "Model.context": (world.model.context, {**sizes, **more}),
+        "Model.memory": (world.model.memory, {**sizes, "drafter": None, "n_outputs": 9}),
+        "Model.fit": (
+            world.model.fit,
+            {**sizes, "drafter": None, "device": "cpu", "draft_device": "auto", "n_gpu_layers": None, "device_bytes": 0},
+        ),
+        "Context": (p.Context, {"model": world.model, **sizes, **more}),
+        "Context.prefill": (context.prefill, {"tokens": tokens, "outputs": 1}),
+        "Context.decode": (context.decode, {"tokens": 5}),
+        "Context.set_tokens": (context.set_tokens, {"tokens": tokens}),
+        "Context.rewind": (context.rewind, {"length": 1}),
+        "Context.score": (context.score, {"tokens": tokens}),
+        "Context.work": (context.work, {"n": 1, "n_outputs": 1}),
+        "Context.logits": (context.logits, {"row": -1, "copy": True}),
+        "Context.hidden": (context.hidden, {"row": -1, "copy": True}),
+        "Context.logprobs": (context.logprobs, {"row": -1, "k": 2, "token": 5}),
+        "Pair": (
+            p.Pair,
+            {
+                "target": world.context, "drafter": "lookup", "dense_head": False, "strict": False, "as_model": False,
+                "n_ngram": 3, "p_min": 0.0, "draft_sampling": "greedy",
+            },
+        ),
+        "Pair.set_tokens": (pair.set_tokens, {"tokens": tokens}),
+        "Pair.step": (pair.step, {"sampler": world.sampler, "n_draft": "auto", "n_max": 2, "end_tokens": ()}),
+        "Pair.generate": (
+            lambda **given: next(pair.generate(**given)),
+            {"prompt": "x", "sampler": world.sampler, "max_tokens": 2, "n_draft": 1, "end_tokens": None},
+        ),
+        "Pair.draft": (pair.draft, {"last": 5, "n": 2}),
+        "Pair.draft_row": (pair.draft_row, {"step": 0}),
+        "SamplingParams": (p.SamplingParams, sampling),
+        "Sampler": (p.Sampler, params),
+        "Sampler.sample": (world.sampler.sample, {"context": context, "row": -1}),
+        "Sampler.accept": (world.sampler.accept, {"token": 5}),
+        "Tokenizer.encode": (tokenizer.encode, {"text": "x", "add_special": True, "parse_special": False}),
+        "Tokenizer.decode": (tokenizer.decode, {"ids": tokens, "special": False}),
+        "Tokenizer.decode_bytes": (tokenizer.decode_bytes, {"ids": tokens, "special": False}),
+        "Tokenizer.stream": (tokenizer.stream, {"special": False}),
+        "Tokenizer.token_bytes": (tokenizer.token_bytes, {"token": 5, "special": False}),
+        "Tokenizer.token_text": (tokenizer.token_text, {"token": 5}),
+        "Tokenizer.token_type": (tokenizer.token_type, {"token": 5}),
+        "TokenStream": (p.TokenStream, {"tokenizer": tokenizer, "special": False}),
+        "TokenStream.feed": (world.stream.feed, {"token": 5}),
+        "ChatTemplate": (p.ChatTemplate, {"source": "x", "bos_token": "", "eos_token": ""}),
+        "ChatTemplate.render": (template.render, {"messages": chat, "tools": None, "add_generation_prompt": True}),
+        "device": (p.device, {"name": "cpu"}),
+        "find_drafter": (p.find_drafter, {"target": world.model}),
+        "quantize": (
+            p.quantize,
+            {
+                "source": world.drafter, "out": None, "type": "Q8_0", "tensor_types": (), "imatrix": None, "pure": False,
+                "allow_requantize": False, "n_threads": 1, "progress": None,
+            },
+        ),
+        "imatrix": (
+            p.imatrix,
+            {"model": world.model, "text": "in the beginning " * 8, "out": out, "chunk": 8, "chunks": 1, "n_threads": 1, "dataset": ""},
+        ),
+        "read_header": (read_header, {"path": world.drafter, "tensors": False}),
+        "inspect_file": (inspect_file, {"path": world.drafter, "ctx": (), "kv_type": "f16", "drafter": None, "tensors": False}),
+        "convert": (
+            convert,
+            {
+                "checkpoint": GOLDEN / "tiny-llama", "out": out, "outtype": "f32", "masked_embedding": True, "name": "x",
+                "n_threads": 1, "progress": None,
+            },
+        ),
+    }  # fmt: skip
+
+
+NO_INPUT = {"Activation", "Backend", "ImatrixSummary", "Limits", "Logprobs", "PairStats", "Piece", "Placed", "QuantizeReport"}
+NO_INPUT |= {"QuantizedTensor", "Round", "Timings", "TokenInfo", "Work"}  # records that the package makes
+MADE_BY_OTHERS = {"Generation", "Metadata", "Model", "Tokenizer"}  # their constructors are not for callers
+NOT_OURS = {"__init__", "__enter__", "__exit__"}
+
+
+def public_callables(pillion):
+    """Names of all that takes arguments, as in `good_calls`."""
+    for name in pillion.__all__:
+        thing = getattr(pillion, name)
+        if inspect.isfunction(thing):
+            if inspect.signature(thing).parameters:
+                yield name
+        elif inspect.isclass(thing) and not issubclass(thing, Exception) and name not in NO_INPUT:
+            if name not in MADE_BY_OTHERS:
+                yield name
+            for method, member in vars(thing).items():
+                function = getattr(member, "__func__", member)
+                if method.startswith("_") or not inspect.isfunction(function):
+                    continue
+                if getattr(thing, method).__name__ == method and len(inspect.signature(function).parameters) > 1:
+                    yield f"{name}.{method}"
+
+
+@pytest.fixture(scope="module")
+def world(pillion):
+    return World(pillion)
+
+
+NAMES = """LLM LLM.complete LLM.chat LLM.generate LLM.tokenize LLM.detokenize LLM.render_chat LLM.chat_tokens Model.open
+Model.context Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens Context.rewind Context.score
+Context.work Context.logits Context.hidden Context.logprobs Pair Pair.set_tokens Pair.step Pair.generate Pair.draft
+Pair.draft_row SamplingParams Sampler Sampler.sample Sampler.accept Tokenizer.encode Tokenizer.decode Tokenizer.decode_bytes
+Tokenizer.stream Tokenizer.token_bytes Tokenizer.token_text Tokenizer.token_type TokenStream TokenStream.feed ChatTemplate
+ChatTemplate.render device find_drafter quantize imatrix read_header inspect_file convert""".split()
+
+
+def test_nothing_public_is_left_out(pillion, world, tmp_path):
+    assert list(good_calls(world, tmp_path)) == NAMES
+    assert set(public_callables(pillion)) <= set(NAMES)
+
+
+def outcome(pillion, function, arguments):
+    """None, or what is wrong with what it did."""
+    try:
+        made = function(**arguments)
+    except pillion.PillionError as error:
+        said = str(error)
+        return None if len(said) > 10 and "\n" not in said else f"said {said!r}"
+    except StopIteration:
+        return None
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"
+    if hasattr(made, "close"):
+        made.close()
+    return None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_values(pillion, world, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    world.ready()
+    function, good = good_calls(world, tmp_path)[name]
+    assert outcome(pillion, function, good) is None
+    others = {"a closed model": world.closed, "a model": world.model, "a sampler": world.sampler}
+    found = []
+    for parameter in good:
+        for label, value in {**WRONG, **others}.items():
+            if parameter in CALLED_BACK and callable(value):
+                continue
+            world.ready()
+            wrong = outcome(pillion, function, {**good, parameter: value})
+            if wrong:
+                found.append(f"{name}({parameter}={label}) -> {wrong}")
+    assert not found, "\n" + "\n".join(found)
+    world.works()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("Pair.generate", "LLM.render_chat", "ChatTemplate.render")])
+def test_calls_that_do_not_fit(pillion, world, tmp_path, name):
+    function, good = good_calls(world, tmp_path)[name]
+    for value in (None, 1):
+        with pytest.raises(pillion.UsageError, match=r"has no argument 'no_such_name'"):
+            function(**good, no_such_name=value)
+    required = [one for one in inspect.signature(function).parameters.values() if one.default is one.empty]
+    if any(one.kind is one.POSITIONAL_OR_KEYWORD for one in required):
+        with pytest.raises(pillion.UsageError, match="missing a required argument"):
+            function()
+    with pytest.raises(pillion.UsageError):
+        function(*range(40))
+
+
+SAID = [
+    (lambda p, w: p.LLM(w.target, n_ctx="4096"), "n_ctx is '4096'; it must be positive"),
+    (lambda p, w: p.LLM(w.target, seed="42"), "seed is '42'; it must be 0 to 2**64 - 1, or None"),
+    (lambda p, w: p.LLM(w.target, seed=-1), "seed is -1; it must be 0 to 2**64 - 1, or None"),
+    (lambda p, w: p.LLM(w.target, n_treads=2), "LLM() has no argument 'n_treads'; did you mean n_threads?"),
+    (lambda p, w: p.LLM(model_path=str(w.target)), "LLM() has no argument 'model_path'"),
+    (lambda p, w: p.LLM(w.target, verbose=False), "LLM() has no argument 'verbose'"),
+    (lambda p, w: p.LLM(None), "path is None; it must be a path"),
+    (lambda p, w: p.LLM(), "missing a required argument: 'path'"),
+    (lambda p, w: p.LLM(w.target, drafter=False), "drafter is False; it must be 'auto', a path, a Model, 'lookup', or None"),
+    (lambda p, w: p.LLM(w.target, use_mmap="no"), "use_mmap is 'no'; it must be True or False"),
+    (lambda p, w: p.Model(w.target, "x"), "a Model is not made by hand; Model.open(path) opens a file"),
+    (lambda p, w: p.Context(w.llm), "it must be a Model"),
+    (lambda p, w: p.Pair(w.context, 5), "drafter is 5; it must be a Model, a path or 'lookup'"),
+    (lambda p, w: p.Pair(5, "lookup"), "target is 5; it must be a Context, a Model or an LLM"),
+    (lambda p, w: w.sampler.sample(w.model), "it must be a Context"),
+    (lambda p, w: p.SamplingParams(top_k=-1), "top_k is -1; it must be 0 (off) or more"),
+    (lambda p, w: p.SamplingParams(temprature=1), "SamplingParams() has no argument 'temprature'; did you mean temperature?"),
+    (lambda p, w: w.context.prefill(b"abc"), "tokens is b'abc'; it must be a flat sequence of token ids"),
+    (lambda p, w: p.Sampler({"seed": 1}), "params is {'seed': 1}; it must be SamplingParams"),
+    (lambda p, w: p.quantize(w.drafter, 5, "Q8_0"), "out is 5; it must be a path"),
+    (lambda p, w: p.device(0), "name is 0; it must be a string"),
+]
+
+
+@pytest.mark.parametrize("call, sentence", SAID, ids=[sentence[:40] for _, sentence in SAID])
+def test_the_sentence(pillion, world, call, sentence):
+    with pytest.raises(pillion.UsageError) as caught:
+        call(pillion, world)
+    assert sentence in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers(pillion, world):
+    with pillion.LLM(world.target, n_ctx=np.int64(32), seed=np.uint32(7), n_threads=np.int8(1), drafter=None) as llm:
+        params = {"temperature": np.float32(0.5), "top_k": np.int16(3), "seed": np.int64(3), "max_tokens": np.int64(2)}
+        assert len(llm.generate(np.array([2, 5], dtype=np.uint16), **params).run().tokens) <= 2
+        llm.context.set_tokens(np.array([2, 5]))
+        llm.context.decode(np.int32(6))
+        assert llm.context.n_past == 3
+    assert pillion.SamplingParams(seed=np.int64(5), logit_bias={np.int32(3): np.float32(1)}) == pillion.SamplingParams(
+        seed=5, logit_bias={3: 1.0}
+    )
+
+
+def test_closed_objects(pillion, world):
+    for call in (
+        lambda: world.closed.describe(),
+        lambda: world.closed.context(),
+        lambda: pillion.Context(world.closed),
+        lambda: pillion.Pair(world.context, world.closed),
+        lambda: pillion.find_drafter(world.closed) or pillion.imatrix(world.closed, "x" * 100, "out"),
+    ):
+        with pytest.raises(pillion.PillionError):
+            call()
