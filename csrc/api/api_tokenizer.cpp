@@ -45,7 +45,13 @@ TokenizerData tokenizer_data(const GgufFile& file) {
 
 std::shared_ptr<const Tokenizer> SharedModel::tokenizer() {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (!tokenizer_) tokenizer_ = Tokenizer::create(tokenizer_data(model->file()));
+    if (tokenizer_) return tokenizer_;
+    const TokenizerData data = tokenizer_data(model->file());
+    try {
+        tokenizer_ = Tokenizer::create(data);
+    } catch (const Error& e) {    // it knows its keys, not whose they are
+        model->file().fail(e.code(), "%s", e.what());
+    }
     return tokenizer_;
 }
 

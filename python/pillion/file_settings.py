@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Optional
 
 from .errors import ModelFileError, UsageError
 from .model import Metadata, Model
-from .sampling import SamplingParams
+from .sampling import Sampler, SamplingParams
 
 SAMPLING_KEYS = {
     "temperature": "general.sampling.temp",
@@ -33,15 +34,13 @@ def sampling_defaults(model: Model, metadata: Metadata) -> dict[str, Any]:
 
 def _setting(path: str, name: str, key: str, value: Any) -> Any:
     kind = "an integer" if name in _WHOLE else "a finite number"
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or (name in _WHOLE and value != int(value)):
         raise ModelFileError(f"{path}: key {key} is {_shown(value)}; it must be {kind}")
     if name in _WHOLE:
-        value = int(value)
-    if name == "top_k":
-        value = max(value, 0)  # others write -1 for all
+        value = max(int(value), 0 if name == "top_k" else -1)  # others write what is negative for all
     try:
-        SamplingParams(**{name: value})
+        Sampler(SamplingParams(**{name: value})).close()  # the library has limits of its own
     except UsageError as error:
         raise ModelFileError(f"{path}: key {key}: {error.sentence}") from None
     return value
@@ -49,8 +48,10 @@ def _setting(path: str, name: str, key: str, value: Any) -> Any:
 
 def metadata_text(model: Model, metadata: Metadata, key: str) -> Optional[str]:
     """A string of the file; None where the key is absent. Raises ModelFileError for a value of another type."""
-    value = metadata.get(key)
-    if value is None or isinstance(value, str):
+    if key not in metadata:
+        return None
+    value = metadata[key]
+    if isinstance(value, str):
         return value
     raise ModelFileError(f"{model.path}: key {key} is {_shown(value)}; it must be a string")
 
