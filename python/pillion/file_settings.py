@@ -1,4 +1,4 @@
-"""What a model file recommends to Python: sampling settings and text, checked here because the C library does not read them."""
+"""What a model file recommends: sampling settings and text. Checked here, since the C library does not read them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _LONGEST = 60
 
 
 def sampling_defaults(model: Model, metadata: Metadata) -> dict[str, Any]:
-    """The file's settings by their names in `SamplingParams`. Raises ModelFileError for one that can't be: key, value, limit."""
+    """The file's settings by their names in `SamplingParams`.
+
+    Raises ModelFileError for one that can't be, with key, value and limit.
+    """
     found = {}
     for name, key in SAMPLING_KEYS.items():
         if key in metadata:
@@ -34,11 +37,10 @@ def sampling_defaults(model: Model, metadata: Metadata) -> dict[str, Any]:
 
 def _setting(path: str, name: str, key: str, value: Any) -> Any:
     kind = "an integer" if name in _WHOLE else "a finite number"
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or (name in _WHOLE and value != int(value)):
+    if not _is_number(value) or (name in _WHOLE and value != int(value)):
         raise ModelFileError(f"{path}: key {key} is {_shown(value)}; it must be {kind}")
     if name in _WHOLE:
-        value = max(int(value), 0 if name == "top_k" else -1)  # others write what is negative for all
+        value = max(int(value), 0 if name == "top_k" else -1)  # others write anything negative
     try:
         Sampler(SamplingParams(**{name: value})).close()  # the library has limits of its own
     except UsageError as error:
@@ -46,8 +48,12 @@ def _setting(path: str, name: str, key: str, value: Any) -> Any:
     return value
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def metadata_text(model: Model, metadata: Metadata, key: str) -> Optional[str]:
-    """A string of the file; None where the key is absent. Raises ModelFileError for a value of another type."""
+    """A string of the file; None where the key is absent. Raises ModelFileError for another type."""
     if key not in metadata:
         return None
     value = metadata[key]

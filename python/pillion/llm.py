@@ -33,6 +33,7 @@ ToolChoice = Union[str, Mapping[str, Any], None]
 
 _log = logging.getLogger("pillion")
 
+
 class LLM:
     """A model ready to write.
 

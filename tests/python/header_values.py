@@ -238,7 +238,12 @@ class Base:
 
 def keys_in_the_sources():
     """Names of keys as the sources read them."""
-    found = set(re.findall(r'"((?:tokenizer|general|split)\.[a-z_0-9.]+)"', (CSRC / "api/api_tokenizer.cpp").read_text()))
+    found = set(
+        re.findall(
+            r'"((?:tokenizer|general|split)\.[a-z_0-9.]+)"',
+            (CSRC / "api/api_tokenizer.cpp").read_text(),
+        )
+    )
     hparams = (CSRC / "model/hparams.cpp").read_text()
     calls = r"\b(?:count|count_or|real|real_or|per_layer|has|key|read_rope_dims)\(\s*(?:has\([^)]*\)\s*\?\s*)?"
     found |= set(re.findall(calls + r'"([a-z_.]+)"', hparams))

@@ -11,7 +11,9 @@ from gguf_bytes import text
 from header_values import ASSISTANT, BASES, GENERAL, MODEL, TOKENIZER, VALUES, Base, keys_of
 
 GOLDEN = REPOSITORY / "tests" / "golden"
-CASES = [(base, key, name) for base, arch in BASES.items() for key in keys_of(arch) for name in VALUES]
+CASES = [
+    (base, key, name) for base, arch in BASES.items() for key in keys_of(arch) for name in VALUES
+]
 SAMPLE = 250
 ALIGNMENTS = {"1": 1, "true": 1, "4 in 8 bits": 4, "one whole": 4}
 """Values that move the tensors' data."""
@@ -124,7 +126,9 @@ def test_what_a_file_recommends(pillion, bases, tmp_path):
         path.write_bytes(bases["tiny-e2b"].with_value("general.sampling.temp", VALUES[name][0]))
         with pytest.raises(pillion.ModelFileError) as caught:
             pillion.LLM(path, drafter=None)
-        assert f"{path}: key general.sampling.temp" in str(caught.value) and words in str(caught.value)
+        assert f"{path}: key general.sampling.temp" in str(caught.value) and words in str(
+            caught.value
+        )
         from pillion.inspection import inspect_file
 
         assert str(caught.value) in inspect_file(path)["warnings"]
@@ -138,14 +142,31 @@ def test_pillion_run_reads_them_too(bases, libpillion, tmp_path):
     for number, key in enumerate(SETTINGS):
         for name in list(VALUES)[number % 3 :: 3]:
             path.write_bytes(bases["tiny-e2b"].with_value(key, VALUES[name][0]))
-            command = [program, "-m", path, "-p", "a", "-n", "1", "-t", "1", "-c", "32", "-md", "none"]
+            command = [
+                program,
+                "-m",
+                path,
+                "-p",
+                "a",
+                "-n",
+                "1",
+                "-t",
+                "1",
+                "-c",
+                "32",
+                "-md",
+                "none",
+            ]
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)
             assert done.returncode in (0, 1) and "Sanitizer" not in done.stderr, (key, name, done)
             if done.returncode == 1:
                 assert done.stderr.startswith("error: ") and str(path) in done.stderr
                 assert key in done.stderr or name == "nested", done.stderr
             else:
-                assert header_values.fits("tiny-e2b", key, name) or name in ("4.0", "number as text"), (key, name)
+                assert header_values.fits("tiny-e2b", key, name) or name in (
+                    "4.0",
+                    "number as text",
+                ), (key, name)
 
 
 @pytest.mark.parametrize("name", ASSISTANT)
@@ -174,5 +195,11 @@ def test_an_importance_matrix(pillion, tmp_path, name):
     raw = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + text("general.type") + VALUES[name][0]
     matrix.write_bytes(raw)
     with pytest.raises(pillion.PillionError) as caught:
-        pillion.quantize(GOLDEN / "tiny-e2b.gguf", None, "Q8_0", imatrix=matrix, allow_requantize=True)
-    assert isinstance(caught.value, pillion.ModelFileError) and "general.type" in str(caught.value) and str(matrix) in str(caught.value)
+        pillion.quantize(
+            GOLDEN / "tiny-e2b.gguf", None, "Q8_0", imatrix=matrix, allow_requantize=True
+        )
+    assert (
+        isinstance(caught.value, pillion.ModelFileError)
+        and "general.type" in str(caught.value)
+        and str(matrix) in str(caught.value)
+    )

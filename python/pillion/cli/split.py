@@ -17,9 +17,12 @@ from .console import command, fail, progress, size
 def split(
     source: Path = typer.Argument(..., metavar="IN.gguf", help="The file to divide.", show_default=False),
     prefix: Path = typer.Argument(
-        ..., metavar="OUT_PREFIX", help="Parts are called OUT_PREFIX-00001-of-00003.gguf and so on.", show_default=False
+        ...,
+        metavar="OUT_PREFIX",
+        help="Parts are called OUT_PREFIX-00001-of-00003.gguf and so on.",
+        show_default=False,
     ),
-    max_size: Optional[str] = typer.Option(None, "--max-size", help="Most bytes of a part: 500M, 2G (powers of 1000)."),
+    max_size: Optional[str] = typer.Option(None, "--max-size", help="Most bytes of a part: 500M, 2G, …"),
     max_tensors: Optional[int] = typer.Option(None, "--max-tensors", min=1, help="Most tensors of a part."),
 ) -> None:
     """Divide a model into parts. All commands take any part for the whole model."""
@@ -34,7 +37,10 @@ def split(
 @command
 def join(
     part: Path = typer.Argument(
-        ..., metavar="PART.gguf", help="Any part, the others beside it; or parts that were joined by cat.", show_default=False
+        ...,
+        metavar="PART.gguf",
+        help="Any part, the others beside it; or parts that were joined by cat.",
+        show_default=False,
     ),
     out: Path = typer.Argument(..., metavar="OUT.gguf", help="The file to write.", show_default=False),
 ) -> None:
