@@ -1,4 +1,4 @@
-"""What a model file recommends: sampling settings and text. Checked here, since the C library does not read them."""
+"""What a model file recommends: sampling settings and text, which the C library does not read."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _is_number(value: Any) -> bool:
 
 
 def metadata_text(model: Model, metadata: Metadata, key: str) -> Optional[str]:
-    """A string of the file; None where the key is absent. Raises ModelFileError for another type."""
+    """A string of the file, None without the key. Raises ModelFileError for another type."""
     if key not in metadata:
         return None
     value = metadata[key]

@@ -26,9 +26,10 @@ _NAMES = re.compile(r"^mtp-|assistant|-mtp\b", re.IGNORECASE)
 def find_drafter(target: Target) -> Optional[Path]:
     """The one assistant beside the target whose width fits it; None when there is none.
 
-    Metadata decides: the architecture, and `embedding_length_out`, which is the target's width. Where a file
-    does not say the width, its name has to call it a drafter (mtp-…, …-assistant…, …-MTP…). An assistant in
-    parts counts once, as its first part. Two that fit are a PairingError that lists both.
+    Metadata decides: the architecture, and `embedding_length_out`, which is the target's width.
+    Where a file does not say the width, its name has to call it a drafter (mtp-…, …-assistant…,
+    …-MTP…). An assistant in parts counts once, as its first part. Two that fit are a PairingError
+    that lists both.
     """
     found, sentence = _search(target)
     if len(found) > 1:
@@ -74,7 +75,7 @@ def _beside(target: Path, width: int) -> list[Path]:
 
 
 def _files_beside(target: Path) -> list[Path]:
-    """GGUF files in the target's folder; where it is a link, also in that of what it links to, and so on."""
+    """GGUF files in the target's folder; where it is a link, also in those of the links behind it."""
     files: list[Path] = []
     folders: list[Path] = []
     try:
@@ -82,7 +83,8 @@ def _files_beside(target: Path) -> list[Path]:
             folder = path.parent.resolve()
             if folder not in folders:
                 folders.append(folder)
-                files = sorted(path.parent.glob("*.gguf")) + files  # the last target's folder counts first
+                here = sorted(path.parent.glob("*.gguf"))
+                files = here + files  # where the last link ends counts first
     except OSError:
         return []
     return [path for path in files if _stands_for_itself(path)]
