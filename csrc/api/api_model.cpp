@@ -57,7 +57,8 @@ pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_
         i.n_layers = hp.n_layers, i.n_embd = hp.n_embd, i.n_vocab = hp.n_vocab, i.n_ctx_train = hp.n_ctx_train;
         i.n_heads = hp.layers[0].n_heads, i.window = hp.window;
         i.is_drafter = m.is_drafter();
-        i.n_params = m.n_params(), i.file_bytes = m.file().file_bytes(), i.weight_bytes = m.weight_bytes();
+        i.n_params = m.n_params(), i.file_bytes = m.file().file_bytes(),
+        i.weight_bytes = m.weight_bytes();
         snprintf(i.arch, sizeof i.arch, "%s", arch_name(hp.arch));
         write_info(info, size, &i, sizeof i);
     });

@@ -50,7 +50,13 @@ std::shared_ptr<const Tokenizer> SharedModel::tokenizer() {
     const ForkLock lock(mutex_);
     if (lock.orphaned())
         new (&tokenizer_) std::shared_ptr<const Tokenizer>;    // half a pointer can't be freed
-    if (!tokenizer_) tokenizer_ = Tokenizer::create(tokenizer_data(model->file()));
+    if (tokenizer_) return tokenizer_;
+    const TokenizerData data = tokenizer_data(model->file());
+    try {
+        tokenizer_ = Tokenizer::create(data);
+    } catch (const Error& e) {    // it knows its keys, not whose they are
+        model->file().fail(e.code(), "%s", e.what());
+    }
     return tokenizer_;
 }
 

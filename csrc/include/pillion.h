@@ -125,8 +125,8 @@ pillion_status pillion_model_json(const pillion_model* model, char* out, size_t 
 /* JSON of what the header of any GGUF file says, also of one that this library does not run: architecture, sizes, types, metadata (long
  * arrays shortened); with_tensors: each tensor. */
 pillion_status pillion_file_json(const char* path, int32_t with_tensors, char* out, size_t capacity, size_t* needed);
-/* One metadata value: strings as they are, everything else as JSON. key: as in the file, or as pillion_model_json shows one that is not
- * UTF-8. INVALID_ARGUMENT when the key is absent. */
+/* One metadata value: strings as they are, everything else as JSON. key: as in the file, or as
+ * pillion_model_json shows one that is not UTF-8. INVALID_ARGUMENT when the key is absent. */
 pillion_status pillion_model_metadata(const pillion_model* model, const char* key, char* out, size_t capacity, size_t* needed);
 /* Borrowed from the model, which it keeps alive: free it like anything else. */
 pillion_status pillion_model_tokenizer(pillion_model* model, pillion_tokenizer** tokenizer);
@@ -402,16 +402,20 @@ pillion_status pillion_quantization_run(pillion_quantization* quantization, cons
 
 /* ---- join and split: one model in one file, or in parts NAME-00001-of-00003.gguf ---- */
 
-/* Every call that opens a file takes any part of a model for the whole of it. These copy it, byte for byte, to one file and to several.
- * The result is read back before it gets its name: a failed or cancelled run leaves nothing. progress: bytes of tensors; may be NULL.
- * INVALID_ARGUMENT: nothing to join, an output that is also an input, a limit that no part can keep; FILE_CORRUPT: parts that do not
- * belong together, or a full disk; FILE_NOT_FOUND names a part that is missing. */
+/* Every call that opens a file takes any part of a model for the whole of it. These copy it, byte for
+ * byte, to one file and to several. The result is read back before it gets its name: a failed or
+ * cancelled run leaves nothing. progress: bytes of tensors; may be NULL. INVALID_ARGUMENT: nothing to
+ * join, an output that is also an input, a limit that no part can keep; FILE_CORRUPT: parts that do
+ * not belong together, or a full disk; FILE_NOT_FOUND names a part that is missing. */
 
 /* part: any of them, or a file made of them by cat. */
-pillion_status pillion_join(const char* part, const char* out, pillion_progress_callback progress, void* user);
-/* max_bytes: of a part's file, max_tensors: of a part; 0: any, but not both. n_parts (may be NULL): how many were written, as
- * PREFIX-00001-of-0000N.gguf and so on; ".gguf" at the end of `prefix` is left out. */
-pillion_status pillion_split(const char* path, const char* prefix, uint64_t max_bytes, uint64_t max_tensors, size_t* n_parts,
+pillion_status pillion_join(const char* part, const char* out, pillion_progress_callback progress,
+                            void* user);
+/* max_bytes: of a part's file, max_tensors: of a part; 0: any, but not both. n_parts (may be NULL): how
+ * many were written, as PREFIX-00001-of-0000N.gguf and so on; ".gguf" at the end of `prefix` is left
+ * out. */
+pillion_status pillion_split(const char* path, const char* prefix, uint64_t max_bytes,
+                             uint64_t max_tensors, size_t* n_parts,
                              pillion_progress_callback progress, void* user);
 
 /* CDEF END */

@@ -89,7 +89,8 @@ std::string gguf_tensor_type_name(DType dtype) {
 }
 
 std::string gguf_tensor_type_text(DType dtype) {
-    const std::string number = "type " + std::to_string(uint32_t(dtype)), name = gguf_tensor_type_name(dtype);
+    const std::string number = "type " + std::to_string(uint32_t(dtype)),
+                      name = gguf_tensor_type_name(dtype);
     return name == number ? number : number + " (" + name + ")";
 }
 
@@ -302,18 +303,22 @@ void GgufParser::read_dtype_and_size(GgufTensor& tensor) {
         out_.fail(Status::file_corrupt, "%soffset %" PRIu64 " is not a multiple of the alignment %zu", subject().c_str(), offset,
                   out_.alignment_);
     if (offset > size_)    // the exact bound is known once the data's start is: place_tensors
-        out_.fail(Status::file_corrupt, "%soffset %" PRIu64 " lies beyond the file's %zu bytes; the download may be incomplete",
+        out_.fail(Status::file_corrupt,
+                  "%soffset %" PRIu64
+                  " lies beyond the file's %zu bytes; the download may be incomplete",
                   subject().c_str(), offset, size_);
     tensor.offset = size_t(offset);
 }
 
 void GgufParser::read_size(GgufTensor& tensor, const DTypeInfo& info) {
     if (tensor.dims[0] % info.block != 0)
-        out_.fail(Status::file_corrupt, "%sits rows hold %" PRId64 " values, type %s needs a multiple of %d", subject().c_str(),
-                  tensor.dims[0], info.name, info.block);
+        out_.fail(Status::file_corrupt,
+                  "%sits rows hold %" PRId64 " values, type %s needs a multiple of %d",
+                  subject().c_str(), tensor.dims[0], info.name, info.block);
     const uint64_t blocks = uint64_t(tensor.n_values()) / uint64_t(info.block);
     if (blocks > size_ / uint64_t(info.block_bytes))
-        out_.fail(Status::file_corrupt, "%s%" PRId64 " values of type %s are more than the whole file of %zu bytes holds",
+        out_.fail(Status::file_corrupt,
+                  "%s%" PRId64 " values of type %s are more than the whole file of %zu bytes holds",
                   subject().c_str(), tensor.n_values(), info.name, size_);
     tensor.bytes = size_t(blocks) * size_t(info.block_bytes);
 }
@@ -341,22 +346,26 @@ void GgufParser::place_tensors() {
     std::sort(in_order.begin(), in_order.end(), [](const GgufTensor* a, const GgufTensor* b) { return a->offset < b->offset; });
     measure_unknown(in_order);
     for (size_t i = 1; i < in_order.size(); ++i)
-        if (in_order[i - 1]->offset + in_order[i - 1]->bytes > in_order[i]->offset || in_order[i - 1]->bytes == 0)
+        if (in_order[i - 1]->offset + in_order[i - 1]->bytes > in_order[i]->offset ||
+            in_order[i - 1]->bytes == 0)
             out_.fail(Status::file_corrupt, "tensors %s and %s overlap", printable(in_order[i - 1]->name).c_str(),
                       printable(in_order[i]->name).c_str());
     out_.end_ = begin_ + in_order.back()->offset + in_order.back()->bytes;
     for (GgufTensor& t : out_.tensors_) t.offset += begin_;
 }
 
-// How many bytes a block of an unknown type takes is not known; that they end before the next tensor is.
+// How many bytes a block of an unknown type takes is not known; that they end before the next
+// tensor is.
 void GgufParser::measure_unknown(const std::vector<GgufTensor*>& in_order) {
     for (size_t i = 0; i < in_order.size(); ++i) {
         GgufTensor& t = *in_order[i];
-        if (!t.is_known()) t.bytes = (i + 1 < in_order.size() ? in_order[i + 1]->offset : size_) - t.offset;
+        if (!t.is_known())
+            t.bytes = (i + 1 < in_order.size() ? in_order[i + 1]->offset : size_) - t.offset;
     }
     const GgufTensor& last = *in_order.back();
     if (last.bytes == 0)
-        out_.fail(Status::file_corrupt, "tensor %s: the file ends where it begins; the download may be incomplete",
+        out_.fail(Status::file_corrupt,
+                  "tensor %s: the file ends where it begins; the download may be incomplete",
                   printable(last.name).c_str());
 }
 

@@ -1,13 +1,16 @@
-// Reader of GGUF files, versions 2 and 3, little-endian. Every length, count, offset and type in the file is checked in open();
-// what comes out can be used without further checks of bounds. Knows nothing of models: see hparams.h and tensor_check.h.
+// Reader of GGUF files, versions 2 and 3, little-endian. Every length, count, offset and type in
+// the file is checked in open(); what comes out can be used without further checks of bounds. Knows
+// nothing of models: see hparams.h and tensor_check.h.
 //
-// Zero-copy: keys, names, strings and tensor data are views into the file and live as long as the GgufFile (moving it is fine).
-// A model in several files (NAME-00001-of-00003.gguf ...) is one GgufFile: open() finds the other parts of any of them, tensors
-// point into several Files, and the keys that only describe the division (split.*) are left out.
-// Errors are thrown with the file's path in front: file_corrupt for bytes that can't be right, for a missing key and for a value
-// of the wrong type; unsupported_model for what is legal GGUF but not read here (version 1, big-endian, nested arrays);
-// file_not_found for a part that is missing. A tensor of a type that dtype.h doesn't know is no error here: the header is shown,
-// and who would run the tensor refuses it (tensor_check.h).
+// Zero-copy: keys, names, strings and tensor data are views into the file and live as long as the
+// GgufFile (moving it is fine). A model in several files (NAME-00001-of-00003.gguf ...) is one
+// GgufFile: open() finds the other parts of any of them, tensors point into several Files, and the
+// keys that only describe the division (split.*) are left out. Errors are thrown with the file's
+// path in front: file_corrupt for bytes that can't be right, for a missing key and for a value of
+// the wrong type; unsupported_model for what is legal GGUF but not read here (version 1,
+// big-endian, nested arrays); file_not_found for a part that is missing. A tensor of a type that
+// dtype.h doesn't know is no error here: the header is shown, and who would run the tensor refuses
+// it (tensor_check.h).
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -56,9 +59,11 @@ struct GgufTensor {
 
 class GgufFile {
   public:
-    // The model that the file holds or is a part of. The other parts lie beside it, or beside what it is a link to.
+    // The model that the file holds or is a part of. The other parts lie beside it, or beside what
+    // it is a link to.
     static GgufFile open(const std::string& path, bool use_mmap = true);
-    // The same, and also parts that were joined by `cat`, in any order: what open() refuses, in a sentence of its own.
+    // The same, and also parts that were joined by `cat`, in any order: what open() refuses, in a
+    // sentence of its own.
     static GgufFile open_parts(const std::string& path, bool use_mmap = true);
     // One file by itself, a part too.
     static GgufFile parse(File file);
@@ -69,24 +74,31 @@ class GgufFile {
     const std::vector<File>& files() const { return files_; }    // one, or the parts in order
     const std::string& path() const { return path_; }             // what was opened
     uint64_t file_bytes() const;                                   // of all files
-    size_t n_parts() const { return n_parts_; }                    // of the model; joined by cat they are several in one file
-    size_t end() const { return end_; }                            // of the last part's tensors in its file
+    size_t n_parts() const {
+        return n_parts_;
+    }    // of the model; joined by cat they are several in one file
+    size_t end() const { return end_; }    // of the last part's tensors in its file
     uint32_t version() const { return version_; }
     size_t alignment() const { return alignment_; }
 
     const std::vector<GgufValue>& values() const { return values_; }       // in file order
-    const std::vector<GgufTensor>& tensors() const { return tensors_; }    // in file order, part after part
+    const std::vector<GgufTensor>& tensors() const {
+        return tensors_;
+    }    // in file order, part after part
     const GgufValue* find(std::string_view key) const;
     const GgufTensor* find_tensor(std::string_view name) const;
     // A key, or else a name out of shown_keys.
     const GgufValue* find_shown(std::string_view key) const;
 
-    // Keys for people and JSON, one for each of values(): the key itself where it is UTF-8 without NUL; else with U+FFFD for what is
-    // not, and where that is taken " (2)" or the next free number behind it. No two are equal.
+    // Keys for people and JSON, one for each of values(): the key itself where it is UTF-8 without
+    // NUL; else with U+FFFD for what is not, and where that is taken " (2)" or the next free number
+    // behind it. No two are equal.
     std::vector<std::string> shown_keys() const;
 
     // File::drop and will_need for bytes [at, at + n) of a tensor.
-    void drop(const GgufTensor& tensor, size_t at, size_t n) const noexcept { files_[tensor.part].drop(tensor.offset + at, n); }
+    void drop(const GgufTensor& tensor, size_t at, size_t n) const noexcept {
+        files_[tensor.part].drop(tensor.offset + at, n);
+    }
     void drop_all() const noexcept;
 
     // Scalars. Without a fallback the key is required; a fallback stands in for a missing key only, never for a bad value.
@@ -119,7 +131,8 @@ class GgufFile {
     friend class GgufParser;
     friend class GgufParts;
     GgufFile() = default;
-    static GgufFile read(const File& file, size_t begin);    // the tables of what begins there, without the file
+    static GgufFile read(const File& file,
+                         size_t begin);    // the tables of what begins there, without the file
     void index();
     const GgufValue& required(std::string_view key) const;
     const GgufValue& required_array(std::string_view key) const;
@@ -136,7 +149,8 @@ class GgufFile {
     std::vector<uint32_t> by_key_, by_name_;    // sorted indices: lookups without hashing what a hostile file chose
 };
 
-// A tensor's type as a name, "Q4_K", "IQ1_M", "type 41", and for sentences, with its number: "type 29 (IQ1_M)", "type 41".
+// A tensor's type as a name, "Q4_K", "IQ1_M", "type 41", and for sentences, with its number: "type
+// 29 (IQ1_M)", "type 41".
 std::string gguf_tensor_type_name(DType dtype);
 std::string gguf_tensor_type_text(DType dtype);
 // Keys that only describe the division of a model into files.

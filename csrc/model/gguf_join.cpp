@@ -61,10 +61,13 @@ class Copier {
         bool same = back.tensors().size() == piece.n && back.alignment() == from_.alignment();
         for (size_t i = 0; same && i < piece.n; i++) {
             const GgufTensor &a = from_.tensors()[piece.first + i], &b = back.tensors()[i];
-            same = a.name == b.name && a.dtype == b.dtype && memcmp(a.dims, b.dims, sizeof a.dims) == 0 && b.bytes >= a.bytes &&
+            same = a.name == b.name && a.dtype == b.dtype &&
+                   memcmp(a.dims, b.dims, sizeof a.dims) == 0 && b.bytes >= a.bytes &&
                    same_bytes(a, b, back);
         }
-        if (!same) back.fail(Status::file_corrupt, "it was not read back as it was written: the disk may be failing");
+        if (!same)
+            back.fail(Status::file_corrupt,
+                      "it was not read back as it was written: the disk may be failing");
     }
 
     bool same_bytes(const GgufTensor& a, const GgufTensor& b, const GgufFile& back) const {
@@ -89,15 +92,18 @@ class Divider {
 
     std::vector<Piece> run() {
         if (limits_.max_bytes == 0 && limits_.max_tensors == 0)
-            fail(Status::invalid_argument, "neither the most bytes nor the most tensors of a part were given");
+            fail(Status::invalid_argument,
+                 "neither the most bytes nor the most tensors of a part were given");
         std::vector<std::pair<size_t, size_t>> ranges = divide();
         if (ranges.size() > kMaxParts)
-            fail(Status::invalid_argument, "%zu parts are more than the %zu that a split model can have: allow larger ones",
+            fail(Status::invalid_argument,
+                 "%zu parts are more than the %zu that a split model can have: allow larger ones",
                  ranges.size(), kMaxParts);
         std::vector<Piece> pieces;
         for (size_t i = 0; i < ranges.size(); i++) {
             Piece piece = {keys(i, ranges.size()), ranges[i].first, ranges[i].second};
-            for (size_t k = 0; k < piece.n; k++) piece.header.tensor(same_tensor(from_.tensors()[piece.first + k]));
+            for (size_t k = 0; k < piece.n; k++)
+                piece.header.tensor(same_tensor(from_.tensors()[piece.first + k]));
             pieces.push_back(std::move(piece));
         }
         return pieces;
@@ -108,7 +114,8 @@ class Divider {
     GgufHeader keys(size_t part, size_t n_parts) const {
         GgufHeader header(from_.version(), from_.alignment());
         for (const GgufValue& v : from_.values())
-            if (!is_split_key(v.key) && (part == 0 || v.key == "general.alignment")) header.value(v);
+            if (!is_split_key(v.key) && (part == 0 || v.key == "general.alignment"))
+                header.value(v);
         header.number("split.no", GgufType::u16, uint16_t(part));
         header.number("split.count", GgufType::u16, uint16_t(n_parts));
         header.number("split.tensors.count", GgufType::i32, int32_t(from_.tensors().size()));
@@ -119,19 +126,27 @@ class Divider {
         const size_t n_tensors = from_.tensors().size();
         std::vector<std::pair<size_t, size_t>> ranges = {{0, 0}};
         size_t header = keys(0, 1).size(), data = 0;
-        const auto total = [&](size_t h, size_t d) { return h + gguf_padding(h, from_.alignment()) + d; };
+        const auto total = [&](size_t h, size_t d) {
+            return h + gguf_padding(h, from_.alignment()) + d;
+        };
         if (limits_.max_bytes && total(header, 0) > limits_.max_bytes)
-            fail(Status::invalid_argument, "the keys alone take %zu bytes, more than the %" PRIu64 " that a part may have",
+            fail(Status::invalid_argument,
+                 "the keys alone take %zu bytes, more than the %" PRIu64 " that a part may have",
                  total(header, 0), limits_.max_bytes);
         for (size_t i = 0; i < n_tensors; i++) {
             const NewTensor t = same_tensor(from_.tensors()[i]);
-            const size_t t_header = GgufHeader::tensor_size(t), t_data = t.bytes + gguf_padding(t.bytes, from_.alignment());
+            const size_t t_header = GgufHeader::tensor_size(t),
+                         t_data = t.bytes + gguf_padding(t.bytes, from_.alignment());
             const bool full = limits_.max_tensors && ranges.back().second >= limits_.max_tensors;
-            if (full || (limits_.max_bytes && total(header + t_header, data + t_data) > limits_.max_bytes)) {
+            if (full || (limits_.max_bytes &&
+                         total(header + t_header, data + t_data) > limits_.max_bytes)) {
                 header = keys(1, 1).size(), data = 0;
                 if (limits_.max_bytes && total(header + t_header, t_data) > limits_.max_bytes)
-                    fail(Status::invalid_argument, "tensor %s takes %zu bytes in a part of its own, more than the %" PRIu64
-                         " that a part may have", printable(t.name).c_str(), total(header + t_header, t_data), limits_.max_bytes);
+                    fail(Status::invalid_argument,
+                         "tensor %s takes %zu bytes in a part of its own, more than the %" PRIu64
+                         " that a part may have",
+                         printable(t.name).c_str(), total(header + t_header, t_data),
+                         limits_.max_bytes);
                 ranges.push_back({i, 0});
             }
             header += t_header, data += t_data;
@@ -159,7 +174,8 @@ void finish_all(std::vector<std::unique_ptr<GgufWriter>>& writers) {
 void join_gguf(const std::string& part, const std::string& out, const CopyProgress& progress) {
     const GgufFile from = GgufFile::open_parts(part);
     if (from.n_parts() == 1 && !from.find("split.count"))
-        from.fail(Status::invalid_argument, "this is no part of a split model: there is nothing to join");
+        from.fail(Status::invalid_argument,
+                  "this is no part of a split model: there is nothing to join");
     Piece whole = {GgufHeader(from.version(), from.alignment()), 0, from.tensors().size()};
     for (const GgufValue& v : from.values())
         if (!is_split_key(v.key)) whole.header.value(v);
@@ -167,7 +183,8 @@ void join_gguf(const std::string& part, const std::string& out, const CopyProgre
     Copier(from, progress).write(out, whole)->finish();
 }
 
-size_t split_gguf(const std::string& in, const std::string& prefix, const SplitLimits& limits, const CopyProgress& progress) {
+size_t split_gguf(const std::string& in, const std::string& prefix, const SplitLimits& limits,
+                  const CopyProgress& progress) {
     const GgufFile from = GgufFile::open(in);
     const std::vector<Piece> pieces = Divider(from, limits).run();
     const bool has_ending = prefix.size() > 5 && prefix.compare(prefix.size() - 5, 5, ".gguf") == 0;

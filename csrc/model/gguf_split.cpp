@@ -1,5 +1,6 @@
-// Models in several files: finds the parts of one and makes one GgufFile of them. NAME-00001-of-00003.gguf and its like, with
-// the keys split.no (from 0), split.count and split.tensors.count, of any integer width; the first part has the metadata.
+// Models in several files: finds the parts of one and makes one GgufFile of them.
+// NAME-00001-of-00003.gguf and its like, with the keys split.no (from 0), split.count and
+// split.tensors.count, of any integer width; the first part has the metadata.
 #include <inttypes.h>
 #include <limits.h>
 #include <string.h>
@@ -13,10 +14,11 @@
 namespace pillion {
 namespace {
 
-constexpr const char kNo[] = "split.no", kCount[] = "split.count", kTensors[] = "split.tensors.count";
-constexpr int64_t kMaxParts = 99999;          // what five digits can number
-constexpr uint64_t kMaxTensors = 1 << 20;     // of all parts, as of one file
-constexpr int kMaxLinks = 40;                 // as the kernel
+constexpr const char kNo[] = "split.no", kCount[] = "split.count",
+                     kTensors[] = "split.tensors.count";
+constexpr int64_t kMaxParts = 99999;         // what five digits can number
+constexpr uint64_t kMaxTensors = 1 << 20;    // of all parts, as of one file
+constexpr int kMaxLinks = 40;                // as the kernel
 
 // "-00001-of-00003.gguf": the end of a part's name, behind its prefix.
 constexpr size_t kDigits = 5, kEndBytes = 1 + kDigits + 4 + kDigits + 5;
@@ -39,8 +41,11 @@ struct PartName {
 bool read_name(const std::string& path, PartName& out) {
     if (path.size() < kEndBytes) return false;
     const std::string_view end = std::string_view(path).substr(path.size() - kEndBytes);
-    if (end[0] != '-' || end.substr(1 + kDigits, 4) != "-of-" || end.substr(kEndBytes - 5) != ".gguf") return false;
-    out = {path.substr(0, path.size() - kEndBytes), digits(end.substr(1, kDigits)), digits(end.substr(5 + kDigits, kDigits))};
+    if (end[0] != '-' || end.substr(1 + kDigits, 4) != "-of-" ||
+        end.substr(kEndBytes - 5) != ".gguf")
+        return false;
+    out = {path.substr(0, path.size() - kEndBytes), digits(end.substr(1, kDigits)),
+           digits(end.substr(5 + kDigits, kDigits))};
     return out.number >= 0 && out.of >= 0;
 }
 
@@ -51,7 +56,8 @@ std::string folder_of(const std::string& path) {
 
 std::string base_of(const std::string& path) { return path.substr(folder_of(path).size()); }
 
-// The path, and what it is a link to, and what that is a link to: a cache keeps names in one folder and bytes in another.
+// The path, and what it is a link to, and what that is a link to: a cache keeps names in one folder
+// and bytes in another.
 std::vector<std::string> links_of(std::string path) {
     std::vector<std::string> out;
     char to[PATH_MAX];
@@ -71,14 +77,16 @@ bool exists(const std::string& path) {
 }
 
 bool same_value(const GgufValue& a, const GgufValue& b) {
-    return a.element == b.element && a.is_array == b.is_array && a.count == b.count && a.n_bytes == b.n_bytes &&
-           memcmp(a.bytes, b.bytes, a.n_bytes) == 0;
+    return a.element == b.element && a.is_array == b.is_array && a.count == b.count &&
+           a.n_bytes == b.n_bytes && memcmp(a.bytes, b.bytes, a.n_bytes) == 0;
 }
 
-// Where another GGUF begins right behind the data, or 0. Writers differ in whether they fill the last tensor up.
+// Where another GGUF begins right behind the data, or 0. Writers differ in whether they fill the
+// last tensor up.
 size_t next_header(const File& file, size_t end, size_t alignment) {
     for (size_t at = end; at <= end + alignment && at + 8 <= file.size(); ++at)
-        if (memcmp(file.data() + at, "GGUF", 4) == 0 && file.data()[at + 4] <= 3 && memcmp(file.data() + at + 5, "\0\0\0", 3) == 0)
+        if (memcmp(file.data() + at, "GGUF", 4) == 0 && file.data()[at + 4] <= 3 &&
+            memcmp(file.data() + at + 5, "\0\0\0", 3) == 0)
             return at;
     return 0;
 }
@@ -106,10 +114,12 @@ class GgufParts {
         }
         const size_t next = next_header(file, first.end_, first.alignment());
         if (next && !also_joined)
-            first.fail(Status::unsupported_model,
-                       "these are %" PRId64 " parts of a split model joined by cat, which is not how GGUF files are joined; "
-                       "`pillion join IN OUT` makes one model of them",
-                       count);
+            first.fail(
+                Status::unsupported_model,
+                "these are %" PRId64
+                " parts of a split model joined by cat, which is not how GGUF files are joined; "
+                "`pillion join IN OUT` makes one model of them",
+                count);
         if (next) {
             std::vector<GgufFile> parts = joined(file, count);
             return merge(std::move(parts), {}, std::move(file), path);
@@ -122,11 +132,14 @@ class GgufParts {
     }
 
   private:
-    static int64_t count_of(const GgufFile& part) { return part.integer_or(kCount, 0, 0, kMaxParts); }
+    static int64_t count_of(const GgufFile& part) {
+        return part.integer_or(kCount, 0, 0, kMaxParts);
+    }
     static int64_t number_of(const GgufFile& part, int64_t count) {
         const int64_t number = part.integer(kNo, 0, kMaxParts);
         if (number >= count)
-            part.fail(Status::file_corrupt, "key split.no: %" PRId64 ", but split.count is %" PRId64, number, count);
+            part.fail(Status::file_corrupt,
+                      "key split.no: %" PRId64 ", but split.count is %" PRId64, number, count);
         return number;
     }
 
@@ -137,20 +150,25 @@ class GgufParts {
             GgufFile part = GgufFile::read(file, at);
             const int64_t has = count_of(part);
             if (has != count)
-                part.fail(Status::file_corrupt, "joined by cat: split.count is %" PRId64 " at its beginning and %" PRId64
-                          " at byte %zu: these are parts of different models", count, has, at);
+                part.fail(Status::file_corrupt,
+                          "joined by cat: split.count is %" PRId64 " at its beginning and %" PRId64
+                          " at byte %zu: these are parts of different models",
+                          count, has, at);
             const int64_t number = number_of(part, count);
             at = next_header(file, part.end_, part.alignment());
             if (found.count(number))
-                part.fail(Status::file_corrupt, "joined by cat: part %" PRId64 " of %" PRId64 " occurs twice", number + 1, count);
+                part.fail(Status::file_corrupt,
+                          "joined by cat: part %" PRId64 " of %" PRId64 " occurs twice", number + 1,
+                          count);
             found.emplace(number, std::move(part));
         }
         std::vector<GgufFile> parts;
         for (int64_t i = 0; i < count; ++i) {
             const auto at = found.find(i);
             if (at == found.end())
-                found.begin()->second.fail(Status::file_corrupt, "joined by cat: part %" PRId64 " of %" PRId64 " is missing",
-                                           i + 1, count);
+                found.begin()->second.fail(
+                    Status::file_corrupt,
+                    "joined by cat: part %" PRId64 " of %" PRId64 " is missing", i + 1, count);
             parts.push_back(std::move(at->second));
         }
         return parts;
@@ -169,32 +187,40 @@ class GgufParts {
         const std::string expected = gguf_part_name("", size_t(number + 1), size_t(count));
         if (wrong.of > 0)
             part.fail(Status::file_corrupt,
-                      "it is named part %" PRId64 " of %" PRId64 ", but its header says part %" PRId64 " of %" PRId64
+                      "it is named part %" PRId64 " of %" PRId64
+                      ", but its header says part %" PRId64 " of %" PRId64
                       ": parts were renamed; its name must end in %s",
                       wrong.number, wrong.of, number + 1, count, expected.c_str());
         part.fail(Status::unsupported_model,
-                  "this is part %" PRId64 " of %" PRId64 " of a split model, and its name does not end in %s, so the others "
+                  "this is part %" PRId64 " of %" PRId64
+                  " of a split model, and its name does not end in %s, so the others "
                   "can't be found: give all parts the names they had",
                   number + 1, count, expected.c_str());
     }
 
     // All parts, in order; files[own] is open already.
-    static std::vector<GgufFile> beside(GgufFile first, int64_t own, bool use_mmap, std::vector<File>& files) {
+    static std::vector<GgufFile> beside(GgufFile first, int64_t own, bool use_mmap,
+                                        std::vector<File>& files) {
         const int64_t count = int64_t(files.size());
         std::vector<std::string> paths(files.size());
         std::string missing;
         int64_t n_missing = 0;
         const std::vector<std::string> where = prefixes(first, own, count);
         for (int64_t i = 0; i < count; ++i) {
-            for (size_t k = where.size(); k-- > 0;)    // the link's own folder counts before its target's
-                if (i != own && exists(gguf_part_name(where[k], size_t(i + 1), size_t(count)))) paths[size_t(i)] = gguf_part_name(where[k], size_t(i + 1), size_t(count));
+            for (size_t k = where.size();
+                 k-- > 0;)    // the link's own folder counts before its target's
+                if (i != own && exists(gguf_part_name(where[k], size_t(i + 1), size_t(count))))
+                    paths[size_t(i)] = gguf_part_name(where[k], size_t(i + 1), size_t(count));
             if (i == own || !paths[size_t(i)].empty()) continue;
             if (n_missing++ == 0) missing = gguf_part_name(where[0], size_t(i + 1), size_t(count));
         }
         if (n_missing > 0)
-            first.fail(Status::file_not_found, "part %s of this model is missing%s: all %" PRId64 " parts must lie in one folder",
-                       base_of(shown_path(missing)).c_str(),
-                       n_missing > 1 ? (" (and " + std::to_string(n_missing - 1) + " more)").c_str() : "", count);
+            first.fail(
+                Status::file_not_found,
+                "part %s of this model is missing%s: all %" PRId64 " parts must lie in one folder",
+                base_of(shown_path(missing)).c_str(),
+                n_missing > 1 ? (" (and " + std::to_string(n_missing - 1) + " more)").c_str() : "",
+                count);
         std::vector<GgufFile> parts;
         for (int64_t i = 0; i < count; ++i) {
             if (i == own) {
@@ -211,18 +237,22 @@ class GgufParts {
     static void check_part(const GgufFile& part, int64_t i, int64_t count) {
         const int64_t has = count_of(part);
         if (has < 2)
-            part.fail(Status::file_corrupt, "it lies where part %" PRId64 " of %" PRId64 " belongs, but is no part of a split model",
+            part.fail(Status::file_corrupt,
+                      "it lies where part %" PRId64 " of %" PRId64
+                      " belongs, but is no part of a split model",
                       i + 1, count);
         const int64_t number = number_of(part, has);
         if (has != count || number != i)
             part.fail(Status::file_corrupt,
-                      "it is named part %" PRId64 " of %" PRId64 ", but its header says part %" PRId64 " of %" PRId64
+                      "it is named part %" PRId64 " of %" PRId64
+                      ", but its header says part %" PRId64 " of %" PRId64
                       ": parts were renamed, or are of different models",
                       i + 1, count, number + 1, has);
     }
 
     // `whole`: the one file that all parts lie in; empty when each has its own.
-    static GgufFile merge(std::vector<GgufFile> parts, std::vector<File> files, File whole, const std::string& path) {
+    static GgufFile merge(std::vector<GgufFile> parts, std::vector<File> files, File whole,
+                          const std::string& path) {
         GgufFile out;
         out.path_ = path;
         out.version_ = parts[0].version_;
@@ -235,13 +265,16 @@ class GgufParts {
         uint64_t n_tensors = 0;
         for (const GgufFile& part : parts) n_tensors += part.tensors_.size();
         if (n_tensors > kMaxTensors)
-            out.fail(Status::unsupported_model, "its parts hold %" PRIu64 " tensors, the limit is %" PRIu64, n_tensors, kMaxTensors);
+            out.fail(Status::unsupported_model,
+                     "its parts hold %" PRIu64 " tensors, the limit is %" PRIu64, n_tensors,
+                     kMaxTensors);
         take_values(parts, out);
         for (size_t i = 0; i < parts.size(); ++i) {
             const int64_t told = parts[i].integer_or(kTensors, int64_t(n_tensors));
             if (told != int64_t(n_tensors))
                 parts[i].fail(Status::file_corrupt,
-                              "key split.tensors.count: %" PRId64 ", but the %zu parts hold %" PRIu64
+                              "key split.tensors.count: %" PRId64
+                              ", but the %zu parts hold %" PRIu64
                               " tensors: they are of different models",
                               told, parts.size(), n_tensors);
             for (GgufTensor t : parts[i].tensors_) {
@@ -259,12 +292,16 @@ class GgufParts {
         std::map<std::string_view, std::pair<const GgufValue*, size_t>> seen;
         for (size_t i = 0; i < parts.size(); ++i)
             for (const GgufValue& v : parts[i].values_) {
-                if (is_split_key(v.key) || (i > 0 && v.key == "general.alignment")) continue;    // each part has its own
+                if (is_split_key(v.key) || (i > 0 && v.key == "general.alignment"))
+                    continue;    // each part has its own
                 const auto [at, is_new] = seen.emplace(v.key, std::make_pair(&v, i));
                 if (is_new) out.values_.push_back(v);
                 else if (!same_value(*at->second.first, v))
-                    parts[i].fail(Status::file_corrupt, "key %s differs from that of %s: these are parts of different models",
-                                  printable(v.key).c_str(), base_of(shown_path(parts[at->second.second].path_)).c_str());
+                    parts[i].fail(
+                        Status::file_corrupt,
+                        "key %s differs from that of %s: these are parts of different models",
+                        printable(v.key).c_str(),
+                        base_of(shown_path(parts[at->second.second].path_)).c_str());
             }
     }
 
@@ -274,13 +311,17 @@ class GgufParts {
             for (const GgufTensor& t : parts[i].tensors_) {
                 const auto [at, is_new] = seen.emplace(t.name, i);
                 if (!is_new)
-                    parts[i].fail(Status::file_corrupt, "tensor %s is also in %s: these are parts of different models",
-                                  printable(t.name).c_str(), base_of(shown_path(parts[at->second].path_)).c_str());
+                    parts[i].fail(Status::file_corrupt,
+                                  "tensor %s is also in %s: these are parts of different models",
+                                  printable(t.name).c_str(),
+                                  base_of(shown_path(parts[at->second].path_)).c_str());
             }
     }
 };
 
-GgufFile GgufFile::open(const std::string& path, bool use_mmap) { return GgufParts::open(path, use_mmap, /*also_joined=*/false); }
+GgufFile GgufFile::open(const std::string& path, bool use_mmap) {
+    return GgufParts::open(path, use_mmap, /*also_joined=*/false);
+}
 
 GgufFile GgufFile::open_parts(const std::string& path, bool use_mmap) {
     return GgufParts::open(path, use_mmap, /*also_joined=*/true);

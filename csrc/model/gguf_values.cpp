@@ -329,7 +329,8 @@ std::vector<std::string> GgufFile::shown_keys() const {
     for (size_t i = 0; i < keys.size(); ++i) {
         if (keys[i] == values_[i].key) continue;
         const std::string plain = keys[i];
-        for (int n = 2; !taken.insert(keys[i]).second; ++n) keys[i] = plain + " (" + std::to_string(n) + ")";
+        for (int n = 2; !taken.insert(keys[i]).second; ++n)
+            keys[i] = plain + " (" + std::to_string(n) + ")";
     }
     return keys;
 }

@@ -31,7 +31,9 @@ void GgufHeader::tensor(const NewTensor& t) {
     n_tensors_++;
 }
 
-size_t GgufHeader::tensor_size(const NewTensor& t) { return 8 + t.name.size() + 4 + 8 * size_t(t.n_dims) + 4 + 8; }
+size_t GgufHeader::tensor_size(const NewTensor& t) {
+    return 8 + t.name.size() + 4 + 8 * size_t(t.n_dims) + 4 + 8;
+}
 size_t GgufHeader::size() const { return 4 + 4 + 8 + 8 + keys_.size() + tensors_.size(); }
 
 std::string GgufHeader::bytes() const {
@@ -56,8 +58,8 @@ void GgufWriter::no_room(const char* what) const {
 }
 
 bool GgufWriter::writes_itself(std::string_view key) {
-    return key == "general.file_type" || key == "general.quantization_version" || key == "general.alignment" ||
-           is_split_key(key);
+    return key == "general.file_type" || key == "general.quantization_version" ||
+           key == "general.alignment" || is_split_key(key);
 }
 
 void GgufWriter::begin(const GgufFile& from, uint32_t file_type, const std::vector<NewTensor>& tensors) {

@@ -1,4 +1,5 @@
-// Writes a GGUF file: metadata copied from an open one, tensors in order. Under another name in the same folder until finish().
+// Writes a GGUF file: metadata copied from an open one, tensors in order. Under another name in the
+// same folder until finish().
 #pragma once
 #include <stdio.h>
 
@@ -17,9 +18,12 @@ struct NewTensor {
     size_t bytes;
 };
 
-inline size_t gguf_padding(size_t n, size_t alignment) { return (alignment - n % alignment) % alignment; }
+inline size_t gguf_padding(size_t n, size_t alignment) {
+    return (alignment - n % alignment) % alignment;
+}
 
-// A header piece by piece: keys, then tensors, which will lie in this order with no more between them than the alignment asks.
+// A header piece by piece: keys, then tensors, which will lie in this order with no more between
+// them than the alignment asks.
 class GgufHeader {
   public:
     GgufHeader(uint32_t version, size_t alignment) : version_(version), alignment_(alignment) {}
@@ -32,15 +36,19 @@ class GgufHeader {
     }
     void tensor(const NewTensor& tensor);
 
-    size_t size() const;                                        // of bytes(), without the padding behind it
+    size_t size() const;    // of bytes(), without the padding behind it
     size_t data_bytes() const { return offset_; }               // of the tensors, each filled up
     static size_t tensor_size(const NewTensor& tensor);         // what one adds to size()
     std::string bytes() const;                                  // not filled up
 
   private:
     template <class T>
-    static void put(std::string& to, T v) { to.append(reinterpret_cast<const char*>(&v), sizeof v); }
-    static void text(std::string& to, std::string_view s) { put(to, uint64_t(s.size())), to.append(s); }
+    static void put(std::string& to, T v) {
+        to.append(reinterpret_cast<const char*>(&v), sizeof v);
+    }
+    static void text(std::string& to, std::string_view s) {
+        put(to, uint64_t(s.size())), to.append(s);
+    }
 
     uint32_t version_;
     size_t alignment_, offset_ = 0;
@@ -56,13 +64,15 @@ class GgufWriter {
     GgufWriter(const GgufWriter&) = delete;
     GgufWriter& operator=(const GgufWriter&) = delete;
 
-    // All keys of `from`, byte for byte, but those that the writer sets: file type, quantisation version, alignment. The result is one
-    // file: what describes a division into several is left out.
+    // All keys of `from`, byte for byte, but those that the writer sets: file type, quantisation
+    // version, alignment. The result is one file: what describes a division into several is left
+    // out.
     static bool writes_itself(std::string_view key);
     void begin(const GgufFile& from, uint32_t file_type, const std::vector<NewTensor>& tensors);
     void begin(const GgufHeader& header, size_t alignment);
     void write(const void* bytes, size_t n);               // of the present tensor
-    void end_tensor(size_t most = SIZE_MAX);               // fills up to the alignment, with so many bytes at most
+    void end_tensor(
+        size_t most = SIZE_MAX);    // fills up to the alignment, with so many bytes at most
     size_t written() const { return written_; }
     const std::string& temporary() const { return temporary_; }
     void close();                                          // all bytes on the disk; the file can be read back

@@ -433,10 +433,13 @@ const char* arch_name(Arch arch) {
 }
 
 HParams read_hparams(const GgufFile& file) {
-    // A part by itself, whose others nobody looked for: all but one lack the rest of the metadata, and would be refused for that.
+    // A part by itself, whose others nobody looked for: all but one lack the rest of the metadata,
+    // and would be refused for that.
     const int64_t n_parts = file.integer_or("split.count", 1);
     if (n_parts > 1)
-        file.fail(Status::unsupported_model, "this is one of %" PRId64 " parts of a split model; open it by its path, with the others beside it",
+        file.fail(Status::unsupported_model,
+                  "this is one of %" PRId64
+                  " parts of a split model; open it by its path, with the others beside it",
                   n_parts);
     HParams hp;
     std::vector<std::string> prefixes;

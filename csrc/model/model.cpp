@@ -12,16 +12,21 @@ namespace {
 std::string not_used(const std::vector<std::string_view>& names) {
     constexpr size_t kNamed = 3;
     if (names.size() > kNamed)
-        return std::to_string(names.size()) + " tensors are unknown and not used, such as " + printable(names[0]);
+        return std::to_string(names.size()) + " tensors are unknown and not used, such as " +
+               printable(names[0]);
     std::string list;
     for (const std::string_view name : names) list += (list.empty() ? "" : ", ") + printable(name);
-    return names.size() == 1 ? "tensor " + list + " is unknown and not used" : "tensors " + list + " are unknown and not used";
+    return names.size() == 1 ? "tensor " + list + " is unknown and not used"
+                             : "tensors " + list + " are unknown and not used";
 }
 
-// One sentence for each kind of trouble, however often it occurs: a text model with the tensors of a vision encoder has a thousand.
+// One sentence for each kind of trouble, however often it occurs: a text model with the tensors of
+// a vision encoder has a thousand.
 std::vector<std::string> warnings_of(const TensorReport& report, const HParams& hp) {
     std::vector<std::string> out;
-    const auto more = [](size_t n) { return n > 1 ? " (and " + std::to_string(n - 1) + " more like it)" : std::string(); };
+    const auto more = [](size_t n) {
+        return n > 1 ? " (and " + std::to_string(n - 1) + " more like it)" : std::string();
+    };
     if (!report.problems.empty()) out.push_back(report.problems[0] + more(report.problems.size()));
     if (!report.unknown.empty()) out.push_back(not_used(report.unknown));
     if (!hp.masked_head_problem.empty()) out.push_back(hp.masked_head_problem);
@@ -39,7 +44,8 @@ std::shared_ptr<Model> Model::open(const std::string& path, const ModelOptions& 
     model->warnings_ = warnings_of(report, model->hp_);
     // Who looks at a file before loading it says what it found; a load says it once.
     if (!options.metadata_only)
-        for (const std::string& w : model->warnings_) log(LogLevel::warning, "%s: %s", path.c_str(), w.c_str());
+        for (const std::string& w : model->warnings_)
+            log(LogLevel::warning, "%s: %s", path.c_str(), w.c_str());
     model->tensors_ = std::move(report);
     if (!options.metadata_only) {
         // An assistant is too small to be divided: what is asked of layers is about its target.
@@ -130,14 +136,16 @@ std::string Model::to_json() const {
     const auto number = [](const char* key, double v) { return std::string(", \"") + key + "\": " + json_number(v); };
     std::string out = "{\"path\": " + json_string(file().path()) + ", \"arch\": \"" + arch_name(hp_.arch) + "\", \"name\": " +
                       json_string(hp_.name) + ", \"gguf_version\": " + std::to_string(file().version());
-    out += number("n_params", double(n_params())) + number("file_bytes", double(file().file_bytes()));
+    out +=
+        number("n_params", double(n_params())) + number("file_bytes", double(file().file_bytes()));
     out += number("weight_bytes", double(weight_bytes())) + number("mapped_bytes", double(mapped_bytes()));
     out += number("n_layers", hp_.n_layers) + number("n_embd", hp_.n_embd) + number("n_vocab", hp_.n_vocab);
     out += number("n_ctx_train", hp_.n_ctx_train) + number("window", hp_.window) + number("softcap", double(hp_.softcap));
     out += number("per_layer_width", hp_.ple_width) + number("n_experts", hp_.n_experts);
     out += number("n_experts_used", hp_.n_experts_used);
     if (is_drafter()) out += ", \"drafter\": " + drafter_json(hp_);
-    out += ", \"parts\": " + parts_json(file()) + ", \"tensor_types\": " + tensor_types_json(file()) + ", \"layers\": " + layers_json(hp_);
+    out += ", \"parts\": " + parts_json(file()) +
+           ", \"tensor_types\": " + tensor_types_json(file()) + ", \"layers\": " + layers_json(hp_);
     out += ", \"warnings\": " + list_json(warnings_) + ", \"problems\": " + list_json(tensors_.problems);
     out += ", \"unknown_tensors\": " + list_json(tensors_.unknown) + ", \"ignored_tensors\": " + list_json(tensors_.ignored);
     out += ", \"unread_keys\": " + list_json(hp_.unread_keys);

@@ -161,8 +161,9 @@ void Quantization::plan() {
     const size_t n_layers = size_t(file_.integer_or(std::string(file_.string("general.architecture", "")) + ".block_count", 0, 0, 1 << 20));
     for (const GgufTensor& t : file_.tensors()) {
         if (!t.is_known())
-            file_.fail(Status::unsupported_model, "tensor %s has %s, which can't be read for quantising", printable(t.name).c_str(),
-                       gguf_tensor_type_text(t.dtype).c_str());
+            file_.fail(Status::unsupported_model,
+                       "tensor %s has %s, which can't be read for quantising",
+                       printable(t.name).c_str(), gguf_tensor_type_text(t.dtype).c_str());
         PlannedTensor p = {&t, t.dtype, 0, ""};
         const size_t nth = is_v(t.name) ? n_v++ : is_down(t.name) ? n_down++ : 0;
         choose(p, nth, n_layers);

@@ -270,7 +270,9 @@ class Checker {
                                               ", expected " + shape_text(want, n_want));
         if (tensor->is_known()) check_type(rule, name, tensor->dtype);
         else
-            problem(Status::unsupported_model, "tensor " + name + " has " + gguf_tensor_type_text(tensor->dtype) + ", which is not supported");
+            problem(Status::unsupported_model, "tensor " + name + " has " +
+                                                   gguf_tensor_type_text(tensor->dtype) +
+                                                   ", which is not supported");
     }
 
     void check_type(const Rule& rule, const std::string& name, DType dtype) {

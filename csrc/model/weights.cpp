@@ -17,7 +17,8 @@ class Loader {
         // The backend only reads; the interface has one kind of Buffer.
         for (const int part : parts())
             for (const File& f : file.files())
-                w_.mapped[part].push_back(backend(part).map_host(const_cast<uint8_t*>(f.data()), f.size()));
+                w_.mapped[part].push_back(
+                    backend(part).map_host(const_cast<uint8_t*>(f.data()), f.size()));
     }
 
     void list() {
@@ -73,7 +74,8 @@ class Loader {
             if (progress && !progress(done, total)) fail(Status::cancelled, "loading %s was cancelled", file_.path().c_str());
             import_item(item, queues);
             done += item.bytes;
-            if (item.bytes > 0 && item.file_bytes > 0) drop_pages(item.source.owner, item.source.data, item.file_bytes);
+            if (item.bytes > 0 && item.file_bytes > 0)
+                drop_pages(item.source.owner, item.source.data, item.file_bytes);
         }
         // Where the page cache holds the file in 2 MB pages, a neighbour's read mapped dropped parts again. What stays in the file comes
         // back page by page as it is used.
@@ -144,8 +146,10 @@ class Loader {
         Item item = {};
         names_.emplace_back(t.name);
         const File& f = file_.files()[t.part];
-        item.source = {names_.back().c_str(), t.dtype, t.dims[0], n, t.dims[2] * t.dims[3], data, use,
-                       w_.mapped[part_][t.part].get(), size_t(data - f.data()), drop_pages, &f};
+        item.source = {
+            names_.back().c_str(),   t.dtype,    t.dims[0], n,
+            t.dims[2] * t.dims[3],   data,       use,       w_.mapped[part_][t.part].get(),
+            size_t(data - f.data()), drop_pages, &f};
         item.to = &to;
         item.part = part_;
         item.file_bytes = file_bytes;

@@ -188,8 +188,8 @@ Context make_context(pillion_model* model, const Options& o) {
 }
 
 // The option, else what the model file's makers recommend, else what `pillion run` takes.
-double setting(const pillion_model* model, const std::string& path, double given, const char* key, double least, double most,
-               double otherwise, bool whole = false) {
+double setting(const pillion_model* model, const std::string& path, double given, const char* key,
+               double least, double most, double otherwise, bool whole = false) {
     if (given == given) return given;
     char text[64];
     size_t n = 0;
@@ -198,11 +198,16 @@ double setting(const pillion_model* model, const std::string& path, double given
     text[status == PILLION_OK ? n : 0] = 0;
     char* end = nullptr;
     const double value = strtod(text, &end);
-    if (end != text && *end == 0 && value >= least && value <= most && (!whole || value == floor(value))) return value;
+    if (end != text && *end == 0 && value >= least && value <= most &&
+        (!whole || value == floor(value)))
+        return value;
     char limits[80];
-    snprintf(limits, sizeof limits, "; it must be %s from %g to %g", whole ? "an integer" : "a number", least, most);
+    snprintf(limits, sizeof limits, "; it must be %s from %g to %g",
+             whole ? "an integer" : "a number", least, most);
     throw Failure{PILLION_ERROR_FILE_CORRUPT,
-                  path + ": key " + key + " is " + (status == PILLION_OK ? "\"" + std::string(text) + "\"" : "a long text") + limits};
+                  path + ": key " + key + " is " +
+                      (status == PILLION_OK ? "\"" + std::string(text) + "\"" : "a long text") +
+                      limits};
 }
 
 std::vector<int32_t> suppressed(const pillion_tokenizer* tokenizer) {
@@ -217,18 +222,23 @@ std::vector<int32_t> suppressed(const pillion_tokenizer* tokenizer) {
 Sampler make_sampler(const pillion_model* model, const pillion_tokenizer* tokenizer, const Options& o) {
     pillion_sampler_config config;
     pillion_sampler_config_init(&config, sizeof config);
-    const auto real = [&](double given, const char* key, double least, double most, double otherwise) {
+    const auto real = [&](double given, const char* key, double least, double most,
+                          double otherwise) {
         return float(setting(model, o.model, given, key, least, most, otherwise));
     };
-    const auto whole = [&](double given, const char* key, double otherwise) {    // others write -1 for "all"
-        return int32_t(std::max(setting(model, o.model, given, key, INT32_MIN, INT32_MAX, otherwise, /*whole=*/true), -1.0));
+    const auto whole = [&](double given, const char* key,
+                           double otherwise) {    // others write -1 for "all"
+        return int32_t(std::max(
+            setting(model, o.model, given, key, INT32_MIN, INT32_MAX, otherwise, /*whole=*/true),
+            -1.0));
     };
     constexpr double kSmallest = 1e-30;    // where 0 means nothing
     config.temperature = real(o.temperature, "general.sampling.temp", 0, 1e6, 0.8);
     config.top_k = std::max(whole(o.top_k, "general.sampling.top_k", 40), 0);
     config.top_p = real(o.top_p, "general.sampling.top_p", kSmallest, 1, 0.95);
     config.min_p = real(o.min_p, "general.sampling.min_p", 0, 1, 0.05);
-    config.repeat_penalty = real(o.repeat_penalty, "general.sampling.penalty_repeat", kSmallest, 1e6, 1);
+    config.repeat_penalty =
+        real(o.repeat_penalty, "general.sampling.penalty_repeat", kSmallest, 1e6, 1);
     config.penalty_last_n = whole(NAN, "general.sampling.penalty_last_n", 0);
     config.seed = o.seed < 0 ? 0 : o.seed == 0 ? UINT64_MAX : uint64_t(o.seed);    // 0 is "random" there; as in Python
     const std::vector<int32_t> banned = suppressed(tokenizer);

@@ -1,12 +1,13 @@
-"""What a model file recommends to Python: sampling settings and text, checked here because the C library does not read them."""
+"""What a model file recommends: sampling settings and text, which the C library does not read."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Optional
 
 from .errors import ModelFileError, UsageError
 from .model import Metadata
-from .sampling import SamplingParams
+from .sampling import Sampler, SamplingParams
 
 SAMPLING_KEYS = {
     "temperature": "general.sampling.temp",
@@ -23,7 +24,10 @@ _LONGEST = 60
 
 
 def sampling_defaults(metadata: Metadata) -> dict[str, Any]:
-    """The file's settings by their names in `SamplingParams`. Raises ModelFileError for one that can't be: key, value, limit."""
+    """The file's settings by their names in `SamplingParams`.
+
+    Raises ModelFileError for one that can't be, with key, value and limit.
+    """
     found = {}
     for name, key in SAMPLING_KEYS.items():
         if key in metadata:
@@ -33,24 +37,27 @@ def sampling_defaults(metadata: Metadata) -> dict[str, Any]:
 
 def _setting(path: str, name: str, key: str, value: Any) -> Any:
     kind = "an integer" if name in _WHOLE else "a finite number"
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or (name in _WHOLE and value != int(value)):
+    if not _is_number(value) or (name in _WHOLE and value != int(value)):
         raise ModelFileError(f"{path}: key {key} is {_shown(value)}; it must be {kind}")
     if name in _WHOLE:
-        value = int(value)
-    if name == "top_k":
-        value = max(value, 0)  # others write -1 for all
+        value = max(int(value), 0 if name == "top_k" else -1)  # others write anything negative
     try:
-        SamplingParams(**{name: value})
+        Sampler(SamplingParams(**{name: value})).close()  # the library has limits of its own
     except UsageError as error:
         raise ModelFileError(f"{path}: key {key}: {error.sentence}") from None
     return value
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def metadata_text(metadata: Metadata, key: str) -> Optional[str]:
-    """A string of the file; None where the key is absent. Raises ModelFileError for a value of another type."""
-    value = metadata.get(key)
-    if value is None or isinstance(value, str):
+    """A string of the file, None without the key. Raises ModelFileError for another type."""
+    if key not in metadata:
+        return None
+    value = metadata[key]
+    if isinstance(value, str):
         return value
     raise ModelFileError(f"{metadata.path}: key {key} is {_shown(value)}; it must be a string")
 

@@ -62,8 +62,9 @@ def inspect_file(
     drafter: a drafter to try on it.
     tensors: list every tensor.
 
-    Keys: path, runnable, reason, file, model, tokenizer, drafter, pair, memory, warnings, unused, metadata, and with `tensors`
-    tensors. `unused` has the tensors and keys that pillion computes without: how many and the first of them, with `tensors` all.
+    Keys: path, runnable, reason, file, model, tokenizer, drafter, pair, memory, warnings, unused,
+    metadata, and with `tensors` tensors. `unused` has the tensors and keys that pillion computes
+    without: how many and the first of them, with `tensors` all.
     What a file does not have is None; `reason` says why a file is not runnable. A file that is damaged as a container raises.
     """
     _check_kv_type(kv_type)
@@ -137,9 +138,13 @@ def _model_facts(
     warnings: list[str] = list(described["warnings"])
     known = (*_KNOWN_PREFIXES, f"{model.arch}.", f"{facts['file']['architecture']}.")
     strangers = [key for key in facts["metadata"] if not key.startswith(known)]
-    unused = {"tensors": list(described["unknown_tensors"]), "keys": [*described["unread_keys"], *strangers]}
+    unused = {
+        "tensors": list(described["unknown_tensors"]),
+        "keys": [*described["unread_keys"], *strangers],
+    }
     warnings += _not_used(unused["keys"])
-    facts["unused"] = unused if "tensors" in facts else {kind: _first(names) for kind, names in unused.items()}
+    short = {kind: _first(names) for kind, names in unused.items()}
+    facts["unused"] = unused if "tensors" in facts else short
     if model.is_drafter:
         facts["drafter"] = _drafter_facts(described)
         warnings += _drafter_warnings(facts)
@@ -159,7 +164,8 @@ def _not_used(keys: list[str]) -> Iterable[str]:
     if len(keys) > _NAMED:
         yield f"{len(keys)} keys are not used, such as {keys[0]}"
     elif keys:
-        yield f"key {keys[0]} is not used" if len(keys) == 1 else f"keys {', '.join(keys)} are not used"
+        one = len(keys) == 1
+        yield f"key {keys[0]} is not used" if one else f"keys {', '.join(keys)} are not used"
 
 
 def _first(names: list[str]) -> Facts:

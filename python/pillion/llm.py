@@ -56,6 +56,7 @@ ToolChoice = Union[str, Mapping[str, Any], None]
 
 _log = logging.getLogger("pillion")
 
+
 @checked_class
 class LLM:
     """A model ready to write.
@@ -69,9 +70,10 @@ class LLM:
     memory that may be used (0: what is free).
     seed: for calls that name none; None: a random one for each call.
     chat_template: Jinja source to use in place of the file's, or the name of one of the file's.
-    drafter: what guesses ahead: "auto": the assistant beside the model, where there is one (with several that fit: nothing, and a
-    warning that lists them); a path or a Model: an assistant or any small model with the same vocabulary; "lookup": no model,
-    guesses come from the text; None: nothing. It changes the speed, never the text. `speculation` says what came of it.
+    drafter: what guesses ahead: "auto": the assistant beside the model, where there is one (with
+    several that fit: nothing, and a warning that lists them); a path or a Model: an assistant or any
+    small model with the same vocabulary; "lookup": no model, guesses come from the text; None:
+    nothing. It changes the speed, never the text. `speculation` says what came of it.
     draft: how many tokens it guesses: 0 to 8, or "auto": as many as pay off. Calls may say otherwise.
     draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
     draft_device: where the drafter runs; "auto": on the model's device, but on the CPU for a model on the Hexagon NPU.

@@ -46,7 +46,7 @@ class Model(Handle):
         metadata_only: bool = False,
         progress: Optional[Callable[[int, int], object]] = None,
     ) -> Model:
-        """Opens a GGUF file. A model in parts (`NAME-00001-of-00003.gguf`) is opened by the path of any of them.
+        """Opens a GGUF file, or a model in parts (`NAME-00001-of-00003.gguf`) by the path of any.
 
         use_mmap: map the file; False reads it into memory.
         device: "auto" (a CUDA device where there is one, else the CPU), "cpu", "cuda", "cuda:1", "htp".

@@ -15,6 +15,8 @@ from .model import Model
 
 ARCHITECTURES = ("gemma4-assistant", "gemma4_assistant")
 
+Target = Union[Model, str, "os.PathLike[str]"]
+
 _log = logging.getLogger("pillion")
 
 _HEAD_BYTES = 1 << 16
@@ -24,12 +26,13 @@ _NAMES = re.compile(r"^mtp-|assistant|-mtp\b", re.IGNORECASE)
 
 
 @checked
-def find_drafter(target: Union[Model, str, os.PathLike[str]]) -> Optional[Path]:
+def find_drafter(target: Target) -> Optional[Path]:
     """The one assistant beside the target whose width fits it; None when there is none.
 
-    Metadata decides: the architecture, and `embedding_length_out`, which is the target's width. Where a file does not say the
-    width, its name has to call it a drafter (mtp-…, …-assistant…, …-MTP…). An assistant in parts counts once, as its first part.
-    Two that fit are a PairingError that lists both.
+    Metadata decides: the architecture, and `embedding_length_out`, which is the target's width.
+    Where a file does not say the width, its name has to call it a drafter (mtp-…, …-assistant…,
+    …-MTP…). An assistant in parts counts once, as its first part. Two that fit are a PairingError
+    that lists both.
     """
     found, sentence = _search(target)
     if len(found) > 1:
@@ -37,8 +40,8 @@ def find_drafter(target: Union[Model, str, os.PathLike[str]]) -> Optional[Path]:
     return found[0] if found else None
 
 
-def drafter_beside(target: Union[Model, str, os.PathLike[str]], warn: bool = True) -> tuple[Optional[Path], str]:
-    """The same for who would also do without: with several that fit there is none, and a warning is logged.
+def drafter_beside(target: Target, warn: bool = True) -> tuple[Optional[Path], str]:
+    """The same for who would also do without: with several that fit there is none, with a warning.
 
     Returns the assistant and "", or None and why.
     """
@@ -48,7 +51,7 @@ def drafter_beside(target: Union[Model, str, os.PathLike[str]], warn: bool = Tru
     return (found[0], "") if len(found) == 1 else (None, sentence)
 
 
-def _search(target: Union[Model, str, os.PathLike[str]]) -> tuple[list[Path], str]:
+def _search(target: Target) -> tuple[list[Path], str]:
     """All assistants that fit, and what to say unless it is one."""
     if isinstance(target, Model):
         path = Path(target.path)
@@ -59,7 +62,8 @@ def _search(target: Union[Model, str, os.PathLike[str]]) -> tuple[list[Path], st
             found = _beside(path, model.n_embd)
     if len(found) > 1:
         names = ", ".join(map(str, found))
-        return found, f"{path.name} has more than one drafter beside it: {names}; name the one to use, or None for no drafter"
+        advice = "name the one to use, or None for no drafter"
+        return found, f"{path.name} has more than one drafter beside it: {names}; {advice}"
     return found, "" if found else f"there is no drafter beside {path.name}"
 
 
@@ -74,7 +78,7 @@ def _beside(target: Path, width: int) -> list[Path]:
 
 
 def _files_beside(target: Path) -> list[Path]:
-    """GGUF files in the target's folder, and where it is a link in that of what it links to, and so on."""
+    """GGUF files in the target's folder; where it is a link, also in those of the links behind it."""
     files: list[Path] = []
     folders: list[Path] = []
     try:
@@ -82,7 +86,8 @@ def _files_beside(target: Path) -> list[Path]:
             folder = path.parent.resolve()
             if folder not in folders:
                 folders.append(folder)
-                files = sorted(path.parent.glob("*.gguf")) + files  # what the last one links to counts first
+                here = sorted(path.parent.glob("*.gguf"))
+                files = here + files  # where the last link ends counts first
     except OSError:
         return []
     return [path for path in files if _stands_for_itself(path)]

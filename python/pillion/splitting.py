@@ -1,4 +1,4 @@
-"""`join` and `split`: one model in one GGUF file, or in parts `NAME-00001-of-00003.gguf`. Both run without joining."""
+"""`join` and `split`: a model in one GGUF file, or in parts `NAME-00001-of-00003.gguf`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def join(part: Path, out: Path, *, progress: Optional[Callable[[int, int], objec
     part: any of the parts, which lie in one folder; or a file that was made of them by `cat`.
     progress: called as progress(done_bytes, total_bytes); what it raises ends the run.
 
-    The result is read back before it gets its name; a run that fails leaves nothing. Raises ModelNotFoundError,
-    which names a part that is missing, ModelFileError for parts that do not belong together and for a full
-    disk, and UsageError for a model that is in one file already or an `out` that is one of the parts.
+    The result is read back before it gets its name; a run that fails leaves nothing. Raises
+    ModelNotFoundError, which names a part that is missing, ModelFileError for parts that do not
+    belong together and for a full disk, and UsageError for a model that is in one file already or
+    an `out` that is one of the parts.
     """
     names = os.fsencode(os.fspath(part)), os.fsencode(os.fspath(out))
     _run(Progress(progress), lambda user: lib.pillion_join(*names, lib.pillion_py_progress, user))
@@ -40,20 +41,24 @@ def split(
 ) -> list[str]:
     """Copies a model to the parts `prefix-00001-of-0000N.gguf` and so on, and returns their paths.
 
-    max_size: most bytes of a part's file, a number or a text like "2G" (K, M, G and T are powers of 1000).
+    max_size: most bytes of a part's file, a number or a text like "2G" (K, M, G and T are powers
+    of 1000).
     max_tensors: most tensors of a part. One of the two must be given.
     progress: called as progress(done_bytes, total_bytes); what it raises ends the run.
 
-    The first part has the metadata; `join` of the result is the source again, byte for byte. All parts get their names when all
-    were read back; a run that fails leaves none. Raises UsageError for limits that a tensor breaks by itself, ModelFileError.
+    The first part has the metadata; `join` of the result is the source again, byte for byte. All
+    parts get their names when all were read back; a run that fails leaves none. Raises UsageError
+    for limits that a tensor breaks by itself, ModelFileError.
     """
     most = 0 if max_size is None else _bytes(max_size)
-    if max_tensors is not None and (not isinstance(max_tensors, int) or not 1 <= max_tensors <= _MOST):
+    right = max_tensors is None or (isinstance(max_tensors, int) and 1 <= max_tensors <= _MOST)
+    if not right:
         raise UsageError(f"max_tensors is {max_tensors!r}; it must be 1 or more")
     names = os.fsencode(os.fspath(source)), os.fsencode(os.fspath(prefix))
     n = ffi.new("size_t*")
     limits = most, max_tensors or 0
-    _run(Progress(progress), lambda user: lib.pillion_split(*names, *limits, n, lib.pillion_py_progress, user))
+    report = lib.pillion_py_progress
+    _run(Progress(progress), lambda user: lib.pillion_split(*names, *limits, n, report, user))
     stem = os.fsdecode(names[1])
     stem = stem[: -len(".gguf")] if stem.endswith(".gguf") and len(stem) > len(".gguf") else stem
     return [f"{stem}-{number + 1:05d}-of-{n[0]:05d}.gguf" for number in range(n[0])]
@@ -63,7 +68,7 @@ def _bytes(size: Union[int, str]) -> int:
     found = _SIZE.fullmatch(size.strip()) if isinstance(size, str) else None
     n = int(found[1]) * _UNITS[found[2].upper()] if found else size
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= _MOST:
-        raise UsageError(f"max_size is {size!r}; it must be a number of bytes, or a text like '2G' or '500M'")
+        raise UsageError(f"max_size is {size!r}; it must be a number of bytes, or a text like '2G'")
     return n
 
 

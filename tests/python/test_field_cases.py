@@ -239,7 +239,10 @@ def test_06_the_drafter_beside_the_target(pillion, folder, tiny_assistant, expec
     assert {text_of(one) for one in (alone, found, disabled)} == {expected}
     shutil.copy(tiny_assistant, folder / "other.gguf")
     with pytest.raises(pillion.PairingError, match=r"mtp-model\.gguf.*other\.gguf"):
-        result()
+        pillion.find_drafter(folder / "model.gguf")
+    several = result()
+    assert several["speculation"]["state"] == "off" and text_of(several) == expected
+    assert re.search(r"mtp-model\.gguf.*other\.gguf", several["speculation"]["reason"])
     assert text_of(result(drafter=folder / "other.gguf")) == expected
 
 

@@ -16,6 +16,7 @@ PROGRAMS = {
     "fuzz_abi": ("--runs", "400"),
     "fuzz_kv_rewind": ("--runs", "60"),
     "fuzz_quantize": ("--runs", "150"),
+    "fuzz_split": ("--runs", "100"),
     "fuzz_tokenizer": ("400",),
 }
 

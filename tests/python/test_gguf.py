@@ -465,3 +465,64 @@ def test_mutations(good):
     codes = [code for code, _ in results]
     assert set(codes) <= {OK, CORRUPT, UNSUPPORTED}
     assert codes.count(CORRUPT) > 200  # the mutations do reach the checks
+
+
+# ---- several files ----
+
+
+def write_parts(folder, change=None):
+    """Three parts of two tensors each; change: (number, function of its bytes)."""
+    paths = []
+    for number in range(3):
+        keys = [kv("general.alignment", U32, 64), kv("a", STR, "b")] if number == 0 else [kv("general.alignment", U32, 64)]
+        keys += [kv("split.no", U8, number), kv("split.count", I64, 3), kv("split.tensors.count", U64, 6)]
+        infos = info(f"t{number}", [8], 24, 0) + info(f"u{number}", [4], 0, 64)
+        header = padded(head(2, len(keys)) + b"".join(keys) + infos, 64)
+        raw = header + bytes([65 + number] * 8).ljust(64, b"\0") + bytes([97 + number] * 16)
+        paths.append(folder / f"m-{number + 1:05d}-of-00003.gguf")
+        paths[-1].write_bytes(change[1](raw) if change and change[0] == number else raw)
+    return paths
+
+
+@pytest.mark.parametrize("options", [(), ("--no-mmap",)])
+def test_parts_are_one_file(tmp_path, options):
+    for path in write_parts(tmp_path):
+        found = read(path, "--data", *options)
+        assert found["metadata"] == {"general.alignment": 64, "a": "b"} and found["alignment"] == 64
+        assert [t["name"] for t in found["tensors"]] == ["t0", "u0", "t1", "u1", "t2", "u2"]
+        expected = [bytes([first + n] * size).hex() for n in range(3) for first, size in ((65, 8), (97, 16))]
+        assert [t["data"] for t in found["tensors"]] == expected
+        assert read(path, "--drop", *options)["same"]
+
+
+def test_parts_that_are_damaged(tmp_path):
+    """Any byte of any part, under the sanitizers: read, or refused in a sentence."""
+    seeded = random.Random(5)
+    for _ in range(40):
+        number, wrong = seeded.randrange(3), seeded.randrange(256)
+
+        def change(raw, wrong=wrong):
+            at = seeded.randrange(len(raw))
+            return seeded.choice([raw[:at], raw[:at] + bytes([wrong]) + raw[at + 1 :], raw + raw[: at // 2]])
+
+        paths = write_parts(tmp_path, (number, change))
+        found = read(seeded.choice(paths), "--data", "--no-mmap")
+        assert "error" not in found or (found["code"] in (CORRUPT, UNSUPPORTED) and str(tmp_path) in found["error"])
+
+
+OFFSETS = [2**64 - 64, 2**63, 2**32, 128, 1]
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_offsets_do_not_reach_into_another_part(tmp_path, offset):
+    write_parts(tmp_path, (1, lambda raw: raw.replace(struct.pack("<IQ", 0, 64), struct.pack("<IQ", 0, offset))))
+    found = read(tmp_path / "m-00001-of-00003.gguf", "--no-mmap")
+    assert found["code"] == CORRUPT and "m-00002-of-00003.gguf: tensor u1" in found["error"]
+
+
+@pytest.mark.parametrize("alignment", [0x80000000, 0, 48])
+def test_a_parts_own_alignment(tmp_path, alignment):
+    new = kv("general.alignment", U32, alignment)
+    write_parts(tmp_path, (2, lambda raw: raw.replace(kv("general.alignment", U32, 64), new)))
+    found = read(tmp_path / "m-00001-of-00003.gguf", "--no-mmap")
+    assert found["code"] == CORRUPT and "m-00003-of-00003.gguf: key general.alignment" in found["error"]

@@ -44,7 +44,12 @@ def by_gguf(source, out, **limits):
 
 
 def command(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "pillion", *map(str, arguments)], capture_output=True, text=True, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "pillion", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        **options,
+    )
 
 
 def raises(pillion, part, kind, *words):
@@ -68,7 +73,12 @@ def parts(pillion, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "limits", [{"split_max_tensors": 20}, {"split_max_size": 150000}, {"split_max_tensors": 40, "small_first_shard": True}]
+    "limits",
+    [
+        {"split_max_tensors": 20},
+        {"split_max_size": 150000},
+        {"split_max_tensors": 40, "small_first_shard": True},
+    ],
 )
 def test_parts_of_the_gguf_package(pillion, tmp_path, limits):
     parts = by_gguf(E2B, tmp_path / "m.gguf", **limits)
@@ -93,7 +103,9 @@ def test_gguf_reads_what_split_writes(pillion, tmp_path, name):
     for one, expected in zip(found, source.tensors):
         assert one.tensor_type == expected.tensor_type and np.array_equal(one.data, expected.data)
     for number, reader in enumerate(readers):
-        assert reader.fields["split.no"].contents() == number and reader.fields["split.count"].contents() == len(parts)
+        assert reader.fields["split.no"].contents() == number and reader.fields[
+            "split.count"
+        ].contents() == len(parts)
         assert reader.fields["split.tensors.count"].contents() == len(found)
     keys = [name for name in readers[0].fields if not name.startswith(("split.", "GGUF."))]
     assert keys == [name for name in source.fields if not name.startswith("GGUF.")]
@@ -103,14 +115,21 @@ def test_gguf_reads_what_split_writes(pillion, tmp_path, name):
 def test_split_keys_of_any_width(pillion, tmp_path, kind):
     whole = [kv("general.architecture", STR, "mamba"), kv("a", U32, 1)]
     for number in range(2):
-        keys = [kv("split.no", kind, number), kv("split.count", kind, 2), kv("split.tensors.count", kind, 2)]
+        keys = [
+            kv("split.no", kind, number),
+            kv("split.count", kind, 2),
+            kv("split.tensors.count", kind, 2),
+        ]
         raw = build([*(whole if number == 0 else []), *keys], [(f"t{number}", "F32", [4])])
         (tmp_path / f"m-0000{number + 1}-of-00002.gguf").write_bytes(raw)
     from pillion.inspection import inspect_file
 
     facts = inspect_file(tmp_path / "m-00002-of-00002.gguf", tensors=True)
     assert [(t["name"], t["part"]) for t in facts["tensors"]] == [("t0", 0), ("t1", 1)]
-    assert facts["metadata"] == {"general.architecture": "mamba", "a": 1} and len(facts["file"]["parts"]) == 2
+    assert (
+        facts["metadata"] == {"general.architecture": "mamba", "a": 1}
+        and len(facts["file"]["parts"]) == 2
+    )
 
 
 def test_everything_takes_parts(pillion, parts, tmp_path):
@@ -135,13 +154,18 @@ def test_an_importance_matrix_of_parts(pillion, parts, tmp_path, tiny_target):
         with pillion.Model.open(source) as model:
             pillion.imatrix(model, sentence, tmp_path / out, chunk=32, chunks=1, n_threads=1)
     assert (tmp_path / "parts.imatrix").read_bytes() == (tmp_path / "whole.imatrix").read_bytes()
-    with pillion.Model.open(made[0]) as model, pytest.raises(pillion.UsageError, match="is the model itself"):
+    with (
+        pillion.Model.open(made[0]) as model,
+        pytest.raises(pillion.UsageError, match="is the model itself"),
+    ):
         pillion.imatrix(model, sentence, made[1], chunk=32, chunks=1)
     # In parts itself, for `quantize`.
     pieces = pillion.split(tmp_path / "whole.imatrix", tmp_path / "i", max_tensors=30)
     for matrix, out in ((pieces[1], "a.gguf"), (tmp_path / "whole.imatrix", "b.gguf")):
         pillion.quantize(made[2], tmp_path / out, "Q4_0", imatrix=matrix)
-    assert len(pieces) > 1 and (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+    assert (
+        len(pieces) > 1 and (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+    )
 
 
 def test_pillion_run_takes_parts(parts, libpillion):
@@ -150,7 +174,9 @@ def test_pillion_run_takes_parts(parts, libpillion):
         pytest.skip(f"{program} is not built")
     for model in (parts[1], E2B):
         done = subprocess.run(
-            [program, "-m", model, "-p", "abc", "-n", "6", "--temp", "0", "-t", "1"], capture_output=True, timeout=120
+            [program, "-m", model, "-p", "abc", "-n", "6", "--temp", "0", "-t", "1"],
+            capture_output=True,
+            timeout=120,
         )
         assert done.returncode == 0, done.stderr
         parts.append(done.stdout)
@@ -182,19 +208,30 @@ def test_a_drafter_beside_parts(pillion, tmp_path, tiny_target):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("limit", [{"max_tensors": 7}, {"max_size": "270K"}, {"max_tensors": 10**6}])
+@pytest.mark.parametrize(
+    "limit", [{"max_tensors": 7}, {"max_size": "270K"}, {"max_tensors": 10**6}]
+)
 def test_join_undoes_split(pillion, tmp_path, name, limit):
     source = GOLDEN / name
     parts = pillion.split(source, tmp_path / "m.gguf", **limit)
     if "max_size" in limit:
-        assert max(map(os.path.getsize, parts)) <= 270_000 < source.stat().st_size or len(parts) == 1
+        assert (
+            max(map(os.path.getsize, parts)) <= 270_000 < source.stat().st_size or len(parts) == 1
+        )
     pillion.join(parts[len(parts) // 2], tmp_path / "whole.gguf")
     assert (tmp_path / "whole.gguf").read_bytes() == source.read_bytes()
     if len(parts) == 1:
         return
     for order in (parts, parts[::-1]):
         (tmp_path / "cat.gguf").write_bytes(b"".join(open(part, "rb").read() for part in order))
-        raises(pillion, tmp_path / "cat.gguf", "UnsupportedModelError", "joined by cat", "pillion join", str(len(parts)))
+        raises(
+            pillion,
+            tmp_path / "cat.gguf",
+            "UnsupportedModelError",
+            "joined by cat",
+            "pillion join",
+            str(len(parts)),
+        )
         pillion.join(tmp_path / "cat.gguf", tmp_path / "whole.gguf")
         assert (tmp_path / "whole.gguf").read_bytes() == source.read_bytes()
 
@@ -202,19 +239,37 @@ def test_join_undoes_split(pillion, tmp_path, name, limit):
 @pytest.mark.parametrize("alignment", [8, 32, 256, 1 << 14])
 @pytest.mark.parametrize("padded", [True, False])
 def test_alignment_and_the_files_end_are_kept(pillion, tmp_path, alignment, padded):
-    keys = [kv("general.architecture", STR, "mamba"), kv("general.alignment", U32, alignment), kv("é", STR, b"\xff\0")]
+    keys = [
+        kv("general.architecture", STR, "mamba"),
+        kv("general.alignment", U32, alignment),
+        kv("é", STR, b"\xff\0"),
+    ]
     infos = b"".join(
         struct.pack("<Q", 1) + name + struct.pack("<IQIQ", 1, n, kind, at)
-        for name, n, kind, at in ((b"a", 3, 0, 0), (b"b", 5, 24, alignment), (b"c", 7, 24, 2 * alignment))
+        for name, n, kind, at in (
+            (b"a", 3, 0, 0),
+            (b"b", 5, 24, alignment),
+            (b"c", 7, 24, 2 * alignment),
+        )
     )
     start = b"GGUF" + struct.pack("<IQQ", 2, 3, len(keys)) + b"".join(keys) + infos
     data = b"".join(bytes([65 + i] * n).ljust(alignment, b"\0") for i, n in enumerate((12, 5, 7)))
     raw = start.ljust(-(-len(start) // alignment) * alignment, b"\0") + data
     if alignment == 8:  # rows of 12 bytes take two units
         raw = raw.replace(data, b"")
-        infos = infos.replace(struct.pack("<Q", 16), struct.pack("<Q", 24)).replace(struct.pack("<Q", 8), struct.pack("<Q", 16))
+        infos = infos.replace(struct.pack("<Q", 16), struct.pack("<Q", 24)).replace(
+            struct.pack("<Q", 8), struct.pack("<Q", 16)
+        )
         start = b"GGUF" + struct.pack("<IQQ", 2, 3, len(keys)) + b"".join(keys) + infos
-        raw = start.ljust(-(-len(start) // 8) * 8, b"\0") + b"A" * 12 + b"\0" * 4 + b"B" * 5 + b"\0" * 3 + b"C" * 7 + b"\0"
+        raw = (
+            start.ljust(-(-len(start) // 8) * 8, b"\0")
+            + b"A" * 12
+            + b"\0" * 4
+            + b"B" * 5
+            + b"\0" * 3
+            + b"C" * 7
+            + b"\0"
+        )
     if not padded:
         raw = raw.rstrip(b"\0")
     (tmp_path / "a.gguf").write_bytes(raw)
@@ -229,7 +284,8 @@ def test_alignment_and_the_files_end_are_kept(pillion, tmp_path, alignment, padd
 
 def test_a_type_that_is_not_known_travels(pillion, tmp_path):
     infos = b"".join(
-        struct.pack("<Q", 1) + name + struct.pack("<IQIQ", 1, 64, kind, at) for name, kind, at in ((b"a", 1000, 0), (b"b", 41, 96))
+        struct.pack("<Q", 1) + name + struct.pack("<IQIQ", 1, 64, kind, at)
+        for name, kind, at in ((b"a", 1000, 0), (b"b", 41, 96))
     )
     key = kv("general.architecture", STR, "mamba")
     start = b"GGUF" + struct.pack("<IQQ", 3, 2, 1) + key + infos
@@ -258,18 +314,54 @@ def test_what_join_and_split_refuse(pillion, parts, tmp_path):
     out.mkdir()
     for call, kind, words in [
         (lambda: pillion.join(E2B, out / "a.gguf"), "UsageError", ("nothing to join",)),
-        (lambda: pillion.join(parts[0], parts[2]), "UsageError", ("a part of the model that is read",)),
-        (lambda: pillion.join(parts[0], out / "no" / "a.gguf"), "ModelNotFoundError", ("cannot be written",)),
-        (lambda: pillion.split(E2B, out / "a"), "UsageError", ("neither the most bytes nor the most tensors",)),
+        (
+            lambda: pillion.join(parts[0], parts[2]),
+            "UsageError",
+            ("a part of the model that is read",),
+        ),
+        (
+            lambda: pillion.join(parts[0], out / "no" / "a.gguf"),
+            "ModelNotFoundError",
+            ("cannot be written",),
+        ),
+        (
+            lambda: pillion.split(E2B, out / "a"),
+            "UsageError",
+            ("neither the most bytes nor the most tensors",),
+        ),
         (lambda: pillion.split(E2B, out / "a", max_tensors=0), "UsageError", ("max_tensors is 0",)),
-        (lambda: pillion.split(E2B, out / "a", max_tensors="3"), "UsageError", ("max_tensors is '3'",)),
-        (lambda: pillion.split(E2B, out / "a", max_size="2GB"), "UsageError", ("max_size is '2GB'",)),
+        (
+            lambda: pillion.split(E2B, out / "a", max_tensors="3"),
+            "UsageError",
+            ("max_tensors is '3'",),
+        ),
+        (
+            lambda: pillion.split(E2B, out / "a", max_size="2GB"),
+            "UsageError",
+            ("max_size is '2GB'",),
+        ),
         (lambda: pillion.split(E2B, out / "a", max_size=-1), "UsageError", ("max_size is -1",)),
         (lambda: pillion.split(E2B, out / "a", max_size=2**63), "UsageError", ("max_size is",)),
-        (lambda: pillion.split(E2B, out / "a", max_size=100), "UsageError", ("the keys alone take", "100")),
-        (lambda: pillion.split(E2B, out / "a", max_size=20000), "UsageError", ("tensor ", "more than the 20000")),
-        (lambda: pillion.split(out / "none.gguf", out / "a", max_tensors=1), "ModelNotFoundError", ("none.gguf",)),
-        (lambda: pillion.split(parts[0], parts[0].parent / "m", max_tensors=35), "UsageError", ("that is read",)),
+        (
+            lambda: pillion.split(E2B, out / "a", max_size=100),
+            "UsageError",
+            ("the keys alone take", "100"),
+        ),
+        (
+            lambda: pillion.split(E2B, out / "a", max_size=20000),
+            "UsageError",
+            ("tensor ", "more than the 20000"),
+        ),
+        (
+            lambda: pillion.split(out / "none.gguf", out / "a", max_tensors=1),
+            "ModelNotFoundError",
+            ("none.gguf",),
+        ),
+        (
+            lambda: pillion.split(parts[0], parts[0].parent / "m", max_tensors=35),
+            "UsageError",
+            ("that is read",),
+        ),
     ]:
         with pytest.raises(getattr(pillion, kind)) as caught:
             call()
@@ -297,9 +389,13 @@ def test_cancelled_by_progress(pillion, parts, tmp_path):
 def test_the_commands(pillion, tmp_path):
     done = command("split", E2B, tmp_path / "m", "--max-size", "300K")
     names = [line.split(":")[0] for line in done.stdout.splitlines()]
-    assert done.returncode == 0 and len(names) == 3 and names[0].endswith("m-00001-of-00003.gguf"), done.stderr
+    assert (
+        done.returncode == 0 and len(names) == 3 and names[0].endswith("m-00001-of-00003.gguf")
+    ), done.stderr
     done = command("join", names[1], tmp_path / "b.gguf")
-    assert done.returncode == 0 and (tmp_path / "b.gguf").read_bytes() == E2B.read_bytes(), done.stderr
+    assert done.returncode == 0 and (tmp_path / "b.gguf").read_bytes() == E2B.read_bytes(), (
+        done.stderr
+    )
     done = command("split", E2B, tmp_path / "m")
     assert done.returncode == 1 and "--max-size" in done.stderr
 
@@ -325,7 +421,10 @@ def test_a_full_disk(large, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c(large, tmp_path):
     whole, parts = large
-    for arguments in (["join", parts[0], tmp_path / "b.gguf"], ["split", whole, tmp_path / "m", "--max-tensors", 2]):
+    for arguments in (
+        ["join", parts[0], tmp_path / "b.gguf"],
+        ["split", whole, tmp_path / "m", "--max-tensors", 2],
+    ):
         check_ctrl_c(arguments, tmp_path)
 
 
@@ -335,9 +434,23 @@ def test_ctrl_c(large, tmp_path):
 def test_a_part_is_missing(pillion, parts):
     parts[1].unlink()
     for part in (parts[0], parts[2]):
-        raises(pillion, part, "ModelNotFoundError", str(part), "m-00002-of-00003.gguf of this model is missing", "one folder")
+        raises(
+            pillion,
+            part,
+            "ModelNotFoundError",
+            str(part),
+            "m-00002-of-00003.gguf of this model is missing",
+            "one folder",
+        )
     parts[2].unlink()
-    raises(pillion, parts[0], "ModelNotFoundError", "m-00002-of-00003.gguf", "(and 1 more)", "all 3 parts")
+    raises(
+        pillion,
+        parts[0],
+        "ModelNotFoundError",
+        "m-00002-of-00003.gguf",
+        "(and 1 more)",
+        "all 3 parts",
+    )
     assert command("inspect", parts[0]).stderr.count("\n") == 1
 
 
@@ -351,10 +464,19 @@ def test_a_truncated_part(pillion, parts):
     raises(pillion, parts[0], "ModelFileError", "m-00002-of-00003.gguf", "Git LFS pointer")
 
 
-@pytest.mark.parametrize("name", ["model.gguf", "m-1-of-3.gguf", "m-000002-of-000003.gguf", "m-00002-of-00003.gguf.bak", "a"])
+@pytest.mark.parametrize(
+    "name",
+    ["model.gguf", "m-1-of-3.gguf", "m-000002-of-000003.gguf", "m-00002-of-00003.gguf.bak", "a"],
+)
 def test_a_renamed_part(pillion, parts, name):
     other = parts[1].rename(parts[1].with_name(name))
-    raises(pillion, other, "UnsupportedModelError", "part 2 of 3", "does not end in -00002-of-00003.gguf")
+    raises(
+        pillion,
+        other,
+        "UnsupportedModelError",
+        "part 2 of 3",
+        "does not end in -00002-of-00003.gguf",
+    )
     raises(pillion, parts[0], "ModelNotFoundError", "m-00002-of-00003.gguf")
 
 
@@ -364,7 +486,13 @@ def test_a_part_with_the_name_of_another(pillion, parts, number, of):
     if name.exists():
         name.unlink()
     other = parts[1].rename(name)
-    raises(pillion, other, "ModelFileError", f"named part {number} of {of}" if of else "does not end in", "part 2 of 3")
+    raises(
+        pillion,
+        other,
+        "ModelFileError",
+        f"named part {number} of {of}" if of else "does not end in",
+        "part 2 of 3",
+    )
 
 
 def test_two_parts_have_changed_places(pillion, parts):
@@ -383,7 +511,9 @@ def test_a_whole_model_in_the_place_of_a_part(pillion, parts):
 
 def part(folder, number, of, keys=(), tensors=(), told=None):
     count = [kv("split.tensors.count", I32, told)] if told is not None else []
-    raw = build([*keys, kv("split.no", U16, number - 1), kv("split.count", U16, of), *count], list(tensors))
+    raw = build(
+        [*keys, kv("split.no", U16, number - 1), kv("split.count", U16, of), *count], list(tensors)
+    )
     path = folder / f"m-{number:05d}-of-{of:05d}.gguf"
     path.write_bytes(raw)
     return path
@@ -392,10 +522,20 @@ def part(folder, number, of, keys=(), tensors=(), told=None):
 def test_parts_of_different_models(pillion, tmp_path):
     one = part(tmp_path, 1, 2, [kv("general.name", STR, "A")], [("a", "F32", [4])], told=2)
     for keys, tensors, told, words in [
-        ([kv("general.name", STR, "B")], [("b", "F32", [4])], 2, ("key general.name differs from that of m-00001-of-00002.gguf",)),
+        (
+            [kv("general.name", STR, "B")],
+            [("b", "F32", [4])],
+            2,
+            ("key general.name differs from that of m-00001-of-00002.gguf",),
+        ),
         ([kv("general.name", U32, 1)], [("b", "F32", [4])], 2, ("key general.name differs",)),
         ([], [("a", "F32", [4])], 2, ("tensor a is also in m-00001-of-00002.gguf",)),
-        ([], [("b", "F32", [4]), ("c", "F32", [4])], 2, ("split.tensors.count: 2, but the 2 parts hold 3 tensors",)),
+        (
+            [],
+            [("b", "F32", [4]), ("c", "F32", [4])],
+            2,
+            ("split.tensors.count: 2, but the 2 parts hold 3 tensors",),
+        ),
         ([], [("b", "F32", [4])], 3, ("split.tensors.count: 3, but the 2 parts hold 2",)),
         ([], [("b", "F32", [4])], -1, ("split.tensors.count: -1",)),
     ]:
@@ -442,7 +582,9 @@ def test_one_part_alone_is_a_model(pillion, tmp_path, counts):
         assert "split.count" not in reader.fields
         raw = path.read_bytes()
         n_keys = struct.unpack_from("<Q", raw, 16)[0]
-        key = kv("split.count", U16, count) + kv("x", STR, "p" * (32 - (len(kv("split.count", U16, 0)) + len(kv("x", STR, ""))) % 32))
+        key = kv("split.count", U16, count) + kv(
+            "x", STR, "p" * (32 - (len(kv("split.count", U16, 0)) + len(kv("x", STR, ""))) % 32)
+        )
         path.write_bytes(raw[:16] + struct.pack("<Q", n_keys + 2) + key + raw[24:])
         assert text(pillion, path) == text(pillion, E2B)
 
@@ -479,7 +621,10 @@ def test_a_cache_of_links(pillion, parts, tmp_path):
     (mine / parts[0].name).symlink_to(os.path.relpath(snapshot / parts[0].name, mine))
     assert text(pillion, mine / parts[0].name) == expected
     with pillion.Model.open(mine / parts[0].name, metadata_only=True) as model:
-        assert model.files == [str(mine / parts[0].name), *(str(mine / os.path.relpath(snapshot, mine) / p.name) for p in parts[1:])]
+        assert model.files == [
+            str(mine / parts[0].name),
+            *(str(mine / os.path.relpath(snapshot, mine) / p.name) for p in parts[1:]),
+        ]
     (mine / "loop.gguf").symlink_to("loop.gguf")
     raises(pillion, mine / "loop.gguf", "ModelNotFoundError")
 
@@ -501,7 +646,9 @@ def test_a_drafter_beside_links(pillion, tmp_path, tiny_target):
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots"
     blobs.mkdir(), snapshot.mkdir()
     for source, name in ((tiny_target, "t"), (TINY_ASSISTANT, "a")):
-        for number, path in enumerate(pillion.split(source, tmp_path / name, max_tensors=60 if name == "t" else 20)):
+        for number, path in enumerate(
+            pillion.split(source, tmp_path / name, max_tensors=60 if name == "t" else 20)
+        ):
             os.rename(path, blobs / f"{name}{number}")
             (snapshot / os.path.basename(path)).symlink_to(f"../blobs/{name}{number}")
     found = pillion.find_drafter(next(snapshot.glob("t-00002*")))

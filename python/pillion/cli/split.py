@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import typer
 
@@ -15,18 +15,36 @@ from .console import command, fail, progress, size
 
 @command
 def split(
-    source: Path = typer.Argument(..., metavar="IN.gguf", help="The file to divide.", show_default=False),
-    prefix: Path = typer.Argument(
-        ..., metavar="OUT_PREFIX", help="Parts are called OUT_PREFIX-00001-of-00003.gguf and so on.", show_default=False
+    source: Path = typer.Argument(
+        ...,
+        metavar="IN.gguf",
+        help="The file to divide.",
+        show_default=False,
     ),
-    max_size: Optional[str] = typer.Option(None, "--max-size", help="Most bytes of a part: 500M, 2G (powers of 1000)."),
-    max_tensors: Optional[int] = typer.Option(None, "--max-tensors", min=1, help="Most tensors of a part."),
+    prefix: Path = typer.Argument(
+        ...,
+        metavar="OUT_PREFIX",
+        help="Parts are called OUT_PREFIX-00001-of-00003.gguf and so on.",
+        show_default=False,
+    ),
+    max_size: Optional[str] = typer.Option(
+        None,
+        "--max-size",
+        help="Most bytes of a part: 500M, 2G (powers of 1000).",
+    ),
+    max_tensors: Optional[int] = typer.Option(
+        None,
+        "--max-tensors",
+        min=1,
+        help="Most tensors of a part.",
+    ),
 ) -> None:
     """Divide a model into parts. All commands take any part for the whole model."""
     if max_size is None and max_tensors is None:
         raise fail("give the size of a part with --max-size 2G, or --max-tensors N")
     with progress(f"Splitting {source.name}") as report:
-        parts = run_split(source, prefix, max_size=max_size, max_tensors=max_tensors, progress=report)
+        limits: dict[str, Any] = {"max_size": max_size, "max_tensors": max_tensors}
+        parts = run_split(source, prefix, progress=report, **limits)
     for part in parts:
         typer.echo(f"{part}: {size(os.path.getsize(part))}")
 
@@ -34,9 +52,17 @@ def split(
 @command
 def join(
     part: Path = typer.Argument(
-        ..., metavar="PART.gguf", help="Any part, the others beside it; or parts that were joined by cat.", show_default=False
+        ...,
+        metavar="PART.gguf",
+        help="Any part, the others beside it; or parts that were joined by cat.",
+        show_default=False,
     ),
-    out: Path = typer.Argument(..., metavar="OUT.gguf", help="The file to write.", show_default=False),
+    out: Path = typer.Argument(
+        ...,
+        metavar="OUT.gguf",
+        help="The file to write.",
+        show_default=False,
+    ),
 ) -> None:
     """Make one file of a model in parts. To run or quantise it, that is not needed."""
     with progress(f"Joining {part.name}") as report:
