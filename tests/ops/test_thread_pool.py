@@ -17,7 +17,12 @@ from patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTS = (1, 2, 3, 4, 5, 8)
-SOURCES = ("tests/c/pool_runner.cpp", "csrc/backends/cpu/thread_pool.cpp", "csrc/core/fork.cpp", "csrc/core/log.cpp")
+SOURCES = (
+    "tests/c/pool_runner.cpp",
+    "csrc/backends/cpu/thread_pool.cpp",
+    "csrc/core/fork.cpp",
+    "csrc/core/log.cpp",
+)
 
 
 def check(result, runs, chunks):
@@ -172,7 +177,8 @@ def test_a_fork_in_the_middle_of_another_threads_run():
     runner.start()
     try:
         for _ in range(30):
-            assert in_a_child(lambda: pool.meet(4, PATIENCE) and pool.parallel_for(99) == (True, [1] * 99))
+            whole = (True, [1] * 99)
+            assert in_a_child(lambda: pool.meet(4, PATIENCE) and pool.parallel_for(99) == whole)
     finally:
         over.set()
         runner.join()

@@ -327,7 +327,8 @@ def test_a_client_that_leaves_a_thread_per_connection(pillion, tiny_target):
                         pass
             while len(kept) < n:
                 time.sleep(0.001)
-            with urllib.request.urlopen("http://127.0.0.1:%d/whole" % server.server_address[1]) as answer:
+            url = "http://127.0.0.1:%d/whole" % server.server_address[1]
+            with urllib.request.urlopen(url) as answer:
                 assert answer.read().decode() == wanted
         over.set()
         server.shutdown()
@@ -358,7 +359,8 @@ def test_a_client_that_leaves(pillion, tiny_target):
 
         async def whole(request):
             try:  # in a thread of the loop's own pool; streamed ones have Starlette's
-                return PlainTextResponse(await asyncio.get_running_loop().run_in_executor(None, text, llm, 12))
+                loop = asyncio.get_running_loop()
+                return PlainTextResponse(await loop.run_in_executor(None, text, llm, 12))
             except pillion.Busy:
                 return PlainTextResponse("busy", status_code=503)
 

@@ -15,21 +15,33 @@ def built(tiny_target):
 ENDS = {
     "globals": "pass",
     "in a cycle": "llm.me = llm; threading.current_thread().kept = llm, half",
-    "in a module that goes last": "sys.kept = llm, half; sys.modules['zzz'] = type(sys)('zzz'); sys.modules['zzz'].kept = half",
+    "in a module that goes last": """
+            sys.kept = llm, half
+            sys.modules['zzz'] = type(sys)('zzz')
+            sys.modules['zzz'].kept = half""",
     "model first": "del llm.model; llm.context.close()",
     "closed model": "llm.model.close(); next(half)",
     "context last": "context = llm.context; del llm, half; context.decode(3)",
-    "a view": "view = llm.context.logits(copy=False); llm.close(); del llm; assert view.sum() == view.sum()",
+    "a view": """
+            view = llm.context.logits(copy=False)
+            llm.close()
+            del llm
+            assert view.sum() == view.sum()""",
     "sys.exit": "sys.exit(0)",
-    "sys.exit in a thread": "thread = threading.Thread(target=lambda: (next(half), sys.exit(3))); thread.start()",
+    "sys.exit in a thread": """
+            threading.Thread(target=lambda: (next(half), sys.exit(3))).start()""",
     "os._exit": "os._exit(0)",
     "atexit uses it": "atexit.register(lambda: print(len(list(half)), len(text(llm))))",
     "atexit opens one": "atexit.register(lambda: print(len(text(opened()))))",
     "atexit closes it": "atexit.register(llm.close)",
     "del uses it": "Late.llm = llm; late = Late()",
     "a thread that goes on": "threading.Thread(target=lambda: [None for _ in half]).start()",
-    "a thread that begins": "threading.Thread(target=lambda: (time.sleep(0.05), text(llm), text(opened()))).start()",
-    "a pool of threads": "pool = concurrent.futures.ThreadPoolExecutor(2); pool.submit(lambda: [None for _ in half])",
+    "a thread that begins": """
+            late = lambda: (time.sleep(0.05), text(llm), text(opened()))
+            threading.Thread(target=late).start()""",
+    "a pool of threads": """
+            pool = concurrent.futures.ThreadPoolExecutor(2)
+            pool.submit(lambda: [None for _ in half])""",
 }
 
 
@@ -125,7 +137,8 @@ def test_daemon_threads_that_quantize(tmp_path):
             time.sleep(0.05)
 
         out = sys.argv[1] + "/out.gguf"
-        quantize = lambda: pillion.quantize(TINY_TARGET, out, "Q4_0", progress=report, allow_requantize=True)
+        options = {"progress": report, "allow_requantize": True}
+        quantize = lambda: pillion.quantize(TINY_TARGET, out, "Q4_0", **options)
         threading.Thread(target=quantize, daemon=True).start()
         begun.wait()
         """,
@@ -193,7 +206,8 @@ def test_ctrl_c_in_atexit(times):
                 os.kill(os.getpid(), signal.SIGINT)
                 over.wait()
 
-        signal.signal(signal.SIGINT, lambda *_: over.is_set() or signal.default_int_handler(2, None))
+        stop = signal.default_int_handler
+        signal.signal(signal.SIGINT, lambda *_: over.is_set() or stop(2, None))
         over = threading.Event()
         threading.Thread(target=press, daemon=True).start()
         atexit.register(work)

@@ -31,7 +31,7 @@ def test_a_child_writes_the_same_with_all_its_threads(threads):
 
         def use():
             assert n_threads() == 1
-            assert llm.context.logits().tobytes() == logits.tobytes()  # what the parent had computed
+            assert llm.context.logits().tobytes() == logits.tobytes()  # of the parent
             assert text(llm) == before and llm.context.logits().tobytes() == logits.tobytes()
             settle(threads)
             context = llm.model.context(64)
@@ -303,15 +303,20 @@ def test_a_device_stays_with_the_process_that_opened_it(device):
 
         def look():
             uses = [
-                lambda: text(llm, 3), lambda: llm.context.logits(), lambda: llm.model.context(), lambda: opened(device=device),
-                lambda: pillion.Pair(llm.context, "lookup"), lambda: llm.pair.stats,
+                lambda: text(llm, 3),
+                lambda: llm.context.logits(),
+                lambda: llm.model.context(),
+                lambda: opened(device=device),
+                lambda: pillion.Pair(llm.context, "lookup"),
+                lambda: llm.pair.stats,
             ]
             for use in uses:
                 try:
                     use()
                     raise AssertionError("it ran")
                 except pillion.BackendError as error:
-                    assert str(os.getppid()) in str(error) and "forked" in str(error) and "spawn" in str(error), error
+                    for word in (str(os.getppid()), "forked", "spawn"):
+                        assert word in str(error), error
             assert llm.tokenize("a") and llm.model.describe()["metadata"]
             with opened(n_ctx=64) as other:
                 print(text(other, 3))
@@ -395,7 +400,8 @@ def test_a_program_started_from_a_thread():
 
         llm = opened(n_threads=4)
         first, found = text(llm), []
-        start = lambda: found.append(subprocess.run([sys.executable, "-c", "print(1)"], capture_output=True).stdout)
+        words = [sys.executable, "-c", "print(1)"]
+        start = lambda: found.append(subprocess.run(words, capture_output=True).stdout)
         before = lambda: subprocess.run(["true"], preexec_fn=lambda: None, check=True)
         threads = [threading.Thread(target=work) for work in (start, before, start)]
         for thread in threads:

@@ -14,6 +14,8 @@ PROMPT = "Genesis 1\\n\\nIn the beginning"
 llm = pillion.LLM(TINY_TARGET, device="cpu", n_ctx=4096, drafter=TINY_ASSISTANT)
 def text(n=20):
     return llm.complete(PROMPT, temperature=0, max_tokens=n)["choices"][0]["text"]
+def stream(**options):
+    return llm.complete(PROMPT, max_tokens=3000, stream=True, **options)
 first = text()
 """
 
@@ -71,10 +73,15 @@ def kernel(pillion, tiny_target):
 
 
 STREAMS = {
-    "a stream": "for i, chunk in enumerate(llm.complete(PROMPT, max_tokens=3000, temperature=0, stream=True)): print(i, flush=True)",
+    "a stream": "for i, _ in enumerate(stream(temperature=0)): print(i, flush=True)",
     "a loop around answers": "for i in range(10**6): print(i, flush=True); text(50)",
-    "a long prompt": "print(3, flush=True)\nwhile True: llm.context.set_tokens(list(range(5, 200)) * 20); llm.reset()",
-    "a chat": "for i, c in enumerate(llm.complete(PROMPT, max_tokens=3000, temperature=0.5, stream=True)): print(i, flush=True); kept = c",
+    "a long prompt": """print(3, flush=True)
+while True:
+    llm.context.set_tokens(list(range(5, 200)) * 20)
+    llm.reset()""",
+    "a chat": """for i, chunk in enumerate(stream(temperature=0.5)):
+    print(i, flush=True)
+    kept = chunk""",
 }
 
 
@@ -139,7 +146,8 @@ def test_the_module_loaded_again(kernel):
     assert kernel("importlib.reload(pillion.llm); importlib.reload(pillion)")[1] is None
     assert kernel("print(text() == first)") == ("True", None)
     again = "with pillion.LLM(TINY_TARGET, device='cpu', n_ctx=256, drafter=None) as other:\n"
-    again += "    print(other.complete(PROMPT, temperature=0, max_tokens=20)['choices'][0]['text'] == first)"
+    again += "    answer = other.complete(PROMPT, temperature=0, max_tokens=20)\n"
+    again += "    print(answer['choices'][0]['text'] == first)"
     assert kernel(again) == ("True", None)
     assert kernel("importlib.reload(pillion._native)")[1] is None
     assert kernel("print(text() == first)") == ("True", None)
