@@ -146,11 +146,11 @@ def llama(draw):
         config["num_key_value_heads"] = None
     _llama_rope(draw, case, size)
     for key in ("attention_bias", "mlp_bias"):
-        if draw.sometimes(0.03):
+        if not case.refusable and draw.sometimes(0.03):
             config[key], case.refusable = True, key
         elif draw.sometimes(0.3):
             config[key] = False
-    if draw.sometimes(0.03):
+    if not case.refusable and draw.sometimes(0.03):
         config["hidden_act"], case.refusable = "gelu", "gelu"
     draw.drop(config, dict(num_key_value_heads=None, max_position_embeddings=2048, rms_norm_eps=1e-6, hidden_act="silu"), 0.6)
     if draw.sometimes(0.05):
@@ -242,7 +242,7 @@ def gemma3_text(draw):
         config["hidden_act"] = "gelu"  # no key of this class
     if draw.sometimes(0.3):
         config["use_bidirectional_attention"] = False
-    if draw.sometimes(0.03):
+    if not case.refusable and draw.sometimes(0.03):
         config["use_bidirectional_attention"], case.refusable = True, "use_bidirectional_attention"
     defaults = dict(num_attention_heads=8, num_key_value_heads=4, head_dim=256, query_pre_attn_scalar=256, sliding_window=4096)
     defaults.update(max_position_embeddings=131072, hidden_activation="gelu_pytorch_tanh", rms_norm_eps=1e-6)
@@ -356,7 +356,7 @@ def gemma4_text(draw, unified=False):
     _gemma4_rope(draw, case, config, types)
     if draw.sometimes(0.3):
         config["use_bidirectional_attention"] = draw.choice([None, "vision"])
-    if draw.sometimes(0.03):
+    if not case.refusable and draw.sometimes(0.03):
         config["use_bidirectional_attention"], case.refusable = "all", "use_bidirectional_attention"
     window, length = (1024, 262144) if unified else (512, 131072)
     defaults = dict(sliding_window=window, max_position_embeddings=length, num_kv_shared_layers=0, rms_norm_eps=1e-6)
