@@ -400,7 +400,7 @@ std::string Context::to_json() {
         "{\"n_ctx\": " + std::to_string(n_ctx_) + ", \"n_batch\": " + std::to_string(n_batch_) +
         ", \"n_threads\": " + std::to_string(queue().n_threads()) +
         ", \"length\": " + std::to_string(length()) +
-        ", \"kv_bytes\": " + std::to_string(kv_.bytes() + kv_.snapshots().bytes()) +
+        ", \"kv_bytes\": " + std::to_string(kv_.bytes()) +
         ", \"n_snapshots\": " + std::to_string(kv_.snapshots().count()) +
         ", \"snapshot_bytes\": " + std::to_string(kv_.snapshots().bytes()) +
         ", \"output_bytes\": " + std::to_string(memory().outputs) +

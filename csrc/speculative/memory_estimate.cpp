@@ -11,7 +11,7 @@ std::string kv_json(const ContextMemory::Kv& kv) {
     return "{\"layers\": " + std::to_string(kv.layers) + field("positions", uint64_t(kv.positions)) + field("bytes", kv.bytes) + "}";
 }
 
-size_t kv_bytes(const ContextMemory& m) { return m.full.bytes + m.sliding.bytes + m.snapshots; }
+size_t kv_bytes(const ContextMemory& m) { return m.full.bytes + m.sliding.bytes; }
 
 std::string drafter_alone(const Model& placed) {
     return "{\"n_ctx\": null, \"n_batch\": null, \"kv_type\": null" + field("weights", placed.weight_bytes()) +
@@ -30,7 +30,7 @@ std::string memory_json(const Model& model, const Model* drafter, const ContextO
     const auto context = std::make_shared<Context>(target, options);
     context->compile_all();
     const ContextMemory m = context->memory();
-    uint64_t total = target->weight_bytes() + kv_bytes(m) + m.scratch + m.outputs;
+    uint64_t total = target->weight_bytes() + kv_bytes(m) + m.snapshots + m.scratch + m.outputs;
     std::string out =
         "{\"n_ctx\": " + std::to_string(context->n_ctx()) +
         field("n_batch", uint64_t(context->n_batch())) + ", \"kv_type\": \"" +
@@ -43,9 +43,10 @@ std::string memory_json(const Model& model, const Model* drafter, const ContextO
         const std::shared_ptr<Model> placed = drafter->without_content(backend);
         const Pair pair(context, placed, {});
         const ContextMemory d = pair.drafter().memory();
-        const uint64_t bytes = placed->weight_bytes() + kv_bytes(d) + d.scratch + d.outputs;
+        const uint64_t bytes = placed->weight_bytes() + kv_bytes(d) + d.snapshots + d.scratch + d.outputs;
         out += std::string("{\"kind\": \"") + pair.drafter().kind() + "\", \"head\": \"" + pair.drafter().head() + "\"" +
                field("weights", placed->weight_bytes()) + field("mapped", placed->mapped_bytes()) + field("kv_bytes", kv_bytes(d)) +
+               field("snapshots", d.snapshots) +
                field("scratch", d.scratch) + field("outputs", d.outputs) + field("bytes", bytes) + "}";
         total += bytes;
     } else {

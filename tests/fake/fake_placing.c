@@ -16,7 +16,7 @@ pillion_status pillion_model_memory(const pillion_model* model, const pillion_mo
         sprintf(kv, "{\"full\": {\"layers\": 1, \"positions\": %d, \"bytes\": %d}, \"sliding\": {\"layers\": 0, \"positions\": 0,"
                 " \"bytes\": 0}, \"snapshots\": 0, \"bytes\": %d}", n_ctx, 4 * n_ctx, 4 * n_ctx);
     if (drafter)
-        sprintf(other, "{\"kind\": \"mtp\", \"head\": \"dense\", \"weights\": 200, \"mapped\": 0, \"kv_bytes\": 0, \"scratch\": 0,"
+        sprintf(other, "{\"kind\": \"mtp\", \"head\": \"dense\", \"weights\": 200, \"mapped\": 0, \"kv_bytes\": 0, \"snapshots\": 0, \"scratch\": 0,"
                 " \"outputs\": 0, \"bytes\": 200}");
     int n = sprintf(json, "{\"n_ctx\": %d, \"n_batch\": 512, \"kv_type\": \"f16\", \"weights\": 200, \"mapped\": 0, \"kv\": %s,"
                     " \"scratch\": 0, \"outputs\": 0, \"drafter\": %s, \"total\": %d}", n_ctx, kv, other,

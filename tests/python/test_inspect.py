@@ -112,7 +112,8 @@ def test_memory_is_what_a_loaded_model_takes(pillion, inspect, tiny_target, name
             assert (computed["kv"]["bytes"], computed["scratch"]) == (real["kv_bytes"], real["scratch_bytes"])
             assert (computed["outputs"], computed["n_batch"]) == (real["output_bytes"], real["n_batch"])
             parts = [computed[part] for part in ("weights", "scratch", "outputs")]
-            assert computed["total"] == sum(parts) + computed["kv"]["bytes"]
+            assert computed["total"] == sum(parts) + computed["kv"]["bytes"] + computed["kv"]["snapshots"]
+            assert computed["kv"]["snapshots"] == real["snapshot_bytes"]
             kinds = [layer["kind"] for i, layer in enumerate(model.describe()["layers"]) if layer["kv_source"] == i]
             for kind in ("full", "sliding"):
                 assert computed["kv"][kind]["layers"] == kinds.count(kind)

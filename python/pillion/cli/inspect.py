@@ -143,13 +143,13 @@ def _memory(memory: list[Facts]) -> Iterable[str]:
                 for kind, part in one["kv"].items()
                 if kind in ("full", "sliding") and part["layers"]
             ]
-            if one["kv"]["snapshots"]:
-                parts.append(f"{size(one['kv']['snapshots'])} for snapshots of the sliding layers")
             shown["KV cache"] = f"{size(one['kv']['bytes'])}: {', '.join(parts)}"
+            if one["kv"]["snapshots"]:
+                shown["snapshots"] = f"{size(one['kv']['snapshots'])} for copies of the sliding layers, as they are taken"
             shown["scratch"] = f"{size(one['scratch'])}, outputs {size(one['outputs'])}"
         if one["drafter"]:
             drafter = one["drafter"]
-            rest = size(drafter["kv_bytes"] + drafter["scratch"] + drafter["outputs"])
+            rest = size(drafter["kv_bytes"] + drafter["snapshots"] + drafter["scratch"] + drafter["outputs"])
             shown["drafter"] = f"{size(drafter['bytes'])}: weights {size(drafter['weights'])}, the rest {rest}"
         shown["total"] = size(one["total"])
         title = f"memory, context of {one['n_ctx']}, {one['kv_type']} cache" if one["kv"] else "memory, without its target"
