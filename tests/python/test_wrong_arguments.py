@@ -210,7 +210,7 @@ def good_calls(world, folder):
 NO_INPUT = {"Activation", "Backend", "ImatrixSummary", "Limits", "Logprobs", "PairStats", "Piece", "Placed", "QuantizeReport"}
 NO_INPUT |= {"QuantizedTensor", "Round", "Timings", "TokenInfo", "Work"}  # records that the package makes
 MADE_BY_OTHERS = {"Generation", "Metadata", "Model", "Tokenizer"}  # their constructors are not for callers
-NOT_OURS = {"__init__", "__enter__", "__exit__"}
+FOR_THE_PACKAGE = {"Generation.leave"}  # takes an object that only the package makes
 
 
 def public_callables(pillion):
@@ -246,7 +246,7 @@ ChatTemplate.render device find_drafter quantize imatrix read_header inspect_fil
 
 def test_nothing_public_is_left_out(pillion, world, tmp_path):
     assert list(good_calls(world, tmp_path)) == NAMES
-    assert set(public_callables(pillion)) <= set(NAMES)
+    assert set(public_callables(pillion)) - FOR_THE_PACKAGE <= set(NAMES)
 
 
 def outcome(pillion, function, arguments):
