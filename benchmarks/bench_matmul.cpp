@@ -183,7 +183,7 @@ struct Arena {
         uint64_t x = 1;
         for (size_t i = 0; i < bytes; i += 8) {    // a number of any format; every f16, bf16 and f32 is finite and of middling size
             x = x * 6364136223846793005ull + 1442695040888963407ull;
-            const uint64_t v = (x ^ x >> 29) & 0x3B3B3B3B3B3B3B3Bull;
+            const uint64_t v = ((x ^ x >> 29) & 0x1B1B1B1B1B1B1B1Bull) | 0x2020202020202020ull;    // no subnormal bf16
             memcpy(data + i, &v, 8);
         }
     }
