@@ -1,9 +1,11 @@
 """Whole models in the formats that are expanded at import: on the CPU, under the CUDA emulation and on the simulated DSP."""
 
+import gguf
 import numpy as np
 import pytest
 from device_models import nmse
 from expanded_models import oc, write
+from made_files import remade
 
 # A model of F32 weights has f32 inputs, these have int8 ones: a 254th of the largest of 32 values, which random layers amplify.
 # Q8_0, Q6_K, Q4_0 and IQ4_XS show 2e-4 to 4e-4 here, and 2e-4 between the CPU and the devices, whose scores are halves.
@@ -69,11 +71,43 @@ def test_experts(pillion, made, kind):
     assert np.array_equal(many, few)
 
 
-def test_memory_and_types_as_inspect_tells_them(pillion, made):
+def test_inspect_names_the_types_and_tells_the_memory(pillion, made):
+    from pillion.inspection import inspect_file
+
     file, _ = made("tiny-llama", "mixed")
-    about = pillion.inspect_file(file, n_ctx=64)
-    types = {t["name"]: t["type"] for t in about["tensors"]}
-    assert {types[f"blk.0.{name}.weight"] for name in MIXED} == {kind.upper() for kind in MIXED.values()}
+    facts = inspect_file(file, ctx=[64], tensors=True)
+    types = {one["name"]: one["type"] for one in facts["tensors"]}
+    assert {short: types[f"blk.0.{short}.weight"] for short in MIXED} == {short: kind.upper() for short, kind in MIXED.items()}
+    with pillion.Model.open(file) as model:
+        assert facts["memory"][0]["weights"] == model.weight_bytes  # computed, and of a loaded model
+    # Expanded: more than the file's bytes, less than 8-bit codes would take.
+    n_params, tensor_bytes = facts["file"]["n_params"], facts["file"]["tensor_bytes"]
+    assert tensor_bytes < facts["memory"][0]["weights"] < n_params
+
+
+@pytest.mark.parametrize("kind", oc.EXPANDED)
+def test_quantize_reads_them(pillion, made, tmp_path, kind):
+    """As F32 the values come out exactly; another quantised type has to be allowed."""
+    file, plain = made("tiny-llama", kind)
+    out = tmp_path / "out.gguf"
+    pillion.quantize(file, out, "F32", allow_requantize=True)
+    got, want = ({t.name: t.data for t in gguf.GGUFReader(path).tensors} for path in (out, plain))
+    for name, values in want.items():
+        np.testing.assert_array_equal(got[name], values)
+    with pytest.raises(pillion.UsageError, match=f"is {kind.upper()} already"):
+        pillion.quantize(file, out, "Q8_0")
+
+
+def test_a_factor_of_a_whole_tensor_is_no_detail(pillion, made, tmp_path):
+    """NVFP4 files may have one: leaving it out would give other values."""
+    file, _ = made("tiny-llama", "nvfp4")
+    name = "blk.0.ffn_up.scale"
+    ones = remade(file, tmp_path / "ones.gguf", tensors={name: (np.ones(1, np.float32), "F32")})
+    with pillion.Model.open(ones) as model:
+        assert model.describe()["unknown_tensors"] == [name]
+    half = remade(file, tmp_path / "half.gguf", tensors={name: (np.full(1, 0.5, np.float32), "F32")})
+    with pytest.raises(pillion.PillionError, match=f"tensor {name}: a factor for a whole quantised tensor"):
+        pillion.Model.open(half)
 
 
 @pytest.mark.parametrize("device", DEVICES)
