@@ -4,12 +4,22 @@ Blocks are random bytes: every place of a code book, every sign and every scale 
 value is one product of a scale and a whole number, and both fit in an f32 (the scale of MXFP4 aside, which is a power of two).
 """
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from op_cases import EXPANDED, QUANTS, Weight
 
 gguf = pytest.importorskip("gguf")
 lab = pytest.importorskip("pillion._lab")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_code_books_are_the_package_s():
+    done = subprocess.run([sys.executable, ROOT / "tools/make_grids.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def bits(values):
