@@ -288,11 +288,12 @@ void GgufParser::read_dtype_and_size(GgufTensor& tensor) {
     const uint64_t offset = number<uint64_t>("the offset");
     const DTypeInfo* info = find_dtype(type);
     if (!info)
-        out_.fail(Status::unsupported_model,
-                  "%stype %" PRIu32
-                  " (%s) is not supported (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, "
-                  "IQ1_S to IQ4_XS, TQ1_0, TQ2_0, MXFP4, NVFP4, F64, I8 to I64)",
-                  subject().c_str(), type, foreign_name(type));
+        out_.fail(
+            Status::unsupported_model,
+            "%stype %" PRIu32
+            " (%s) is not supported (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, "
+            "IQ1_S to IQ4_XS, TQ1_0, TQ2_0, MXFP4, NVFP4, F64, I8 to I64)",
+            subject().c_str(), type, foreign_name(type));
     tensor.dtype = info->dtype;
     if (tensor.dims[0] % info->block != 0)
         out_.fail(Status::file_corrupt, "%sits rows hold %" PRId64 " values, type %s needs a multiple of %d", subject().c_str(),
