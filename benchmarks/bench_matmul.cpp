@@ -66,8 +66,10 @@ std::vector<std::string> list_option(const char* name) {
     return v;
 }
 
-const char* const kNames[kFormats] = {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
-                                      "MXFP4_X", "NVFP4_X", "IQ3_XXS_X", "IQ3_S_X", "IQ2_X", "IQ1_X", "TQ2_0"};
+const char* const kNames[kFormats] = {
+    "F32",     "F16",       "BF16",    "Q4_0",  "Q4_1",  "Q5_0",   "Q5_1",   "Q8_0",
+    "Q2_K",    "Q3_K",      "Q4_K",    "Q5_K",  "Q6_K",  "IQ4_NL", "IQ4_XS", "MXFP4_X",
+    "NVFP4_X", "IQ3_XXS_X", "IQ3_S_X", "IQ2_X", "IQ1_X", "TQ2_0"};
 std::vector<Format> formats() {
     std::vector<Format> v;
     const std::vector<std::string> wanted = list_option("format");
@@ -183,7 +185,7 @@ struct Arena {
         uint64_t x = 1;
         for (size_t i = 0; i < bytes; i += 8) {    // a number of any format; every f16, bf16 and f32 is finite and of middling size
             x = x * 6364136223846793005ull + 1442695040888963407ull;
-            const uint64_t v = (x ^ x >> 29) & 0x3B3B3B3B3B3B3B3Bull;
+            const uint64_t v = ((x ^ x >> 29) & 0x1B1B1B1B1B1B1B1Bull) | 0x2020202020202020ull;    // no subnormal bf16
             memcpy(data + i, &v, 8);
         }
     }

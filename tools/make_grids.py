@@ -3,9 +3,10 @@
     python tools/make_grids.py            writes the file
     python tools/make_grids.py --check    exits with 1 where the file is not what would be written
 
-The books are part of the formats, and the gguf package has them as values of weights. Here an entry is the places of its values
-in the list of magnitudes, lowest first: 2 bits a value (8 values) for IQ1 and IQ2, 3 bits a value (4 values) for IQ3. What was
-packed is unpacked again and compared with the package before anything is written.
+The books are part of the formats, and the gguf package has them as values of weights. Here an entry
+is the places of its values in the list of magnitudes, lowest first: 2 bits a value (8 values) for
+IQ1 and IQ2, 3 bits a value (4 values) for IQ3. What was packed is unpacked again and compared with
+the package before anything is written.
 """
 
 import argparse
@@ -26,8 +27,8 @@ BOOKS = [  # name in C, name in the package, magnitudes, bits of a place
 ]
 HEAD = """\
 // The code books of the formats IQ1, IQ2 and IQ3. Written by tools/make_grids.py: don't edit.
-// An entry holds places in the list of magnitudes, the first input's lowest: 2 bits a place and 8 inputs
-// (IQ2: 8, 25, 43; IQ1: -1, 0, 1), or 3 bits a place and 4 inputs (IQ3; the magnitudes stand in core/blocks.h).
+// An entry holds places in the list of magnitudes, the first input's lowest: 2 bits a place and 8
+// inputs (IQ2: 8, 25, 43; IQ1: -1, 0, 1), or 3 bits a place and 4 inputs (IQ3: core/blocks.h).
 #pragma once
 #include <stdint.h>
 
@@ -62,7 +63,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     if parser.parse_args().check:
-        sys.exit(0 if TARGET.read_text() == text() else f"{TARGET}: not what tools/make_grids.py writes")
+        sys.exit(
+            0 if TARGET.read_text() == text() else f"{TARGET}: not what tools/make_grids.py writes"
+        )
     TARGET.write_text(text())
 
 

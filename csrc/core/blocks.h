@@ -83,44 +83,50 @@ typedef struct { /* 256 inputs, 8 groups of 32; value = d * (scale[g] - 32) * kI
     uint8_t q[128];
 } BlockIQ4_XS;
 
-/* The rest: small integers times a scale, most of them entries of a code book (core/grids.h). These are expanded at
-   import into the blocks with _X below (core/expand.h), TQ1_0 into TQ2_0. An odd scale s stands for 2 * s + 1. */
+/* The rest: small integers times a scale, most of them entries of a code book (core/grids.h). These
+   are expanded at import into the blocks with _X below (core/expand.h), TQ1_0 into TQ2_0. s: a scale of
+   three or four bits, which stands for 2 * s + 1; p: the magnitude at a place of the book. */
 
-typedef struct { /* 256 inputs; per 32: four bytes of places in the book, then four times seven signs, scale in bits 28.. */
-    uint16_t d; /* value = d / 8 * (2 * s + 1) * magnitude; the eighth sign makes their number even */
-    uint8_t groups[64];
+typedef struct { /* 256 inputs; value = +-d / 8 * (2 * s + 1) * p */
+    uint16_t d;
+    uint8_t groups[64]; /* per 32 inputs: four places; 32 bits: four times seven signs, then s. The */
+                        /* eighth sign makes the number of minuses even */
 } BlockIQ2_XXS;
 
-typedef struct { /* as IQ2_XXS; per 8 inputs nine bits of place and seven signs; nibble g: scale of 16 inputs */
+typedef struct { /* as IQ2_XXS */
     uint16_t d;
-    uint16_t q[32];
-    uint8_t scales[8];
+    uint16_t q[32];    /* per 8 inputs: nine bits of place, then seven signs */
+    uint8_t scales[8]; /* nibble g: s of 16 inputs */
 } BlockIQ2_XS;
 
-typedef struct { /* as IQ2_XS with ten bits of place; bits 2 * (i % 4) of high[i / 4]: the upper two of place i */
+typedef struct { /* as IQ2_XS, with eight signs and ten bits of place */
     uint16_t d;
-    uint8_t q[32], signs[32], high[8], scales[8];
+    uint8_t q[32], signs[32];
+    uint8_t high[8]; /* bits 2 * (i % 4) of byte i / 4: the upper two bits of place i */
+    uint8_t scales[8];
 } BlockIQ2_S;
 
-typedef struct { /* value = d / 4 * (2 * s + 1) * magnitude; a place per 4 inputs; signs and scales as in IQ2_XXS */
+typedef struct { /* 256 inputs; value = +-d / 4 * (2 * s + 1) * p; a place for 4 inputs */
     uint16_t d;
-    uint8_t q[64], groups[32];
+    uint8_t q[64], groups[32]; /* 32 bits of signs and s as in IQ2_XXS */
 } BlockIQ3_XXS;
 
-typedef struct { /* value = d * (2 * s + 1) * magnitude; bit i % 8 of high[i / 8]: bit 8 of place i; nibble g: scale of 32 */
+typedef struct { /* 256 inputs; value = +-d * (2 * s + 1) * p; a place for 4 inputs */
     uint16_t d;
-    uint8_t q[64], high[8], signs[32], scales[4];
+    uint8_t q[64], high[8]; /* bit i % 8 of high[i / 8]: bit 8 of place i */
+    uint8_t signs[32];
+    uint8_t scales[4]; /* nibble g: s of 32 inputs */
 } BlockIQ3_S;
 
-typedef struct { /* value = d / 8 * (2 * s + 1) * (8 * (-1, 0 or 1) +- 1); high, per 32 inputs: four times the upper three bits */
-    uint16_t d; /* of a place, three bits of scale, and the sign of what is added (1: minus) */
+typedef struct { /* 256 inputs; value = d / 8 * (2 * s + 1) * (8 * p +- 1), p: -1, 0 or 1 */
+    uint16_t d;
     uint8_t q[32];
-    uint16_t high[8];
+    uint16_t high[8]; /* per 32 inputs: four times the upper three bits of a place, s, and the sign */
 } BlockIQ1_S;
 
-typedef struct { /* as IQ1_S; nibble i of high: three bits of place i, then its sign; scales: four of three bits, for 16 inputs */
-    uint8_t q[32], high[16]; /* each, and four bits of the f16 d, lowest first */
-    uint16_t scales[4];
+typedef struct { /* as IQ1_S */
+    uint8_t q[32], high[16]; /* nibble i of high: three bits of place i, then its sign */
+    uint16_t scales[4];      /* four s, each of 16 inputs, then four bits of the f16 d, lowest first */
 } BlockIQ1_M;
 
 typedef struct { /* value = d * (digit - 1); digit k of a byte is (byte * 3^k mod 256) * 3 >> 8 */
@@ -139,9 +145,9 @@ typedef struct { /* 32 inputs; value = 2^(e - 128) * kE2m1Values[code]; nibbles 
     uint8_t q[16];
 } BlockMXFP4;
 
-typedef struct { /* 64 inputs; value = scale / 2 * kE2m1Values[code]; 8 bytes of nibbles per 16, as a short block of Q4_0 */
-    uint8_t scales[4]; /* E4M3 without its sign; 0x7F counts as 0 */
-    uint8_t q[32];
+typedef struct { /* 64 inputs; value = scale / 2 * kE2m1Values[code] */
+    uint8_t scales[4]; /* of 16 inputs: E4M3 without its sign; 0x7F counts as 0 */
+    uint8_t q[32];     /* 8 bytes for 16 inputs, which lie as in a short block of Q4_0 */
 } BlockNVFP4;
 
 typedef struct { /* 32 inputs; value = d * kE2m1Values[code], d a bf16 */
@@ -154,13 +160,13 @@ typedef struct { /* 32 inputs; value = d[i / 16] * kE2m1Values[code] */
     uint8_t q[16];
 } BlockNVFP4_X;
 
-typedef struct { /* 256 inputs; value = d / divide * (2 * s + 1) * table[code]; nibble g of scales: s of 32 inputs */
+typedef struct { /* 256 inputs; value = d / divide * (2 * s + 1) * table[code], divide and table of the type */
     uint16_t d;
-    uint8_t scales[4];
+    uint8_t scales[4]; /* nibble g: s of 32 inputs */
     uint8_t q[128]; /* a group's nibbles as in Q4_0 */
 } BlockIQ3_X;
 
-typedef struct { /* the same with a scale for 16 inputs and codes of three bits, which lie as those of Q3_K */
+typedef struct { /* the same, a scale for 16 inputs, codes of three bits, which lie as those of Q3_K */
     uint16_t d;
     uint8_t scales[8];
     uint8_t high[32];
@@ -196,10 +202,13 @@ static_assert(sizeof(BlockIQ3_X) == 134, "core/dtype.cpp");
 static_assert(sizeof(BlockIQ2_X) == 106, "core/dtype.cpp");
 
 static const int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-/* Code of a magnitude, plus half the table's length where the sign is minus. E2M1 is doubled, so that it is whole. */
+/* Code of a magnitude, plus half the table's length where the sign is minus. E2M1 is doubled, so that
+   it is whole. */
 static const int8_t kE2m1Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-static const int8_t kIq3XxsValues[16] = {4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62};
-static const int8_t kIq3SValues[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
+static const int8_t kIq3XxsValues[16] = {4,  12,  20,  28,  36,  44,  52,  62,
+                                         -4, -12, -20, -28, -36, -44, -52, -62};
+static const int8_t kIq3SValues[16] = {1,  3,  5,  7,  9,  11,  13,  15,
+                                       -1, -3, -5, -7, -9, -11, -13, -15};
 static const int8_t kIq2Values[16] = {8, 25, 43, 0, -8, -25, -43, 0};
 static const int8_t kIq1Values[16] = {-7, 1, 9, 0, -9, -1, 7, 0};
 

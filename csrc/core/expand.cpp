@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kSuper = 256;
 
-// ------------------------------------------------------------------------------------------------------ file -> expanded
+// -------------------------------------------------------------------------------- file -> expanded
 // codes: [256], a magnitude's place, plus `minus` where the value is negative.
 
 uint32_t word_at(const uint8_t* p) {
@@ -28,8 +28,12 @@ void put_places(uint32_t entry, int bits, int n, uint32_t signs, int minus, uint
     for (int i = 0; i < n; i++, entry >>= bits, signs >>= 1)
         codes[i] = uint8_t((entry & ((1u << bits) - 1)) + (signs & 1) * uint32_t(minus));
 }
-void put_eight(uint32_t entry, uint32_t signs, uint8_t* codes) { put_places(entry, 2, 8, signs, 4, codes); }
-void put_four(uint32_t entry, uint32_t signs, uint8_t* codes) { put_places(entry, 3, 4, signs, 8, codes); }
+void put_eight(uint32_t entry, uint32_t signs, uint8_t* codes) {
+    put_places(entry, 2, 8, signs, 4, codes);
+}
+void put_four(uint32_t entry, uint32_t signs, uint8_t* codes) {
+    put_places(entry, 3, 4, signs, 8, codes);
+}
 
 // Codes of 32 inputs as the nibbles of Q4_0.
 void put_nibbles(const uint8_t* codes, uint8_t* q) {
@@ -40,7 +44,8 @@ void put_nibbles_256(const uint8_t* codes, BlockIQ3_X& to) {
 }
 void put_pairs_256(const uint8_t* codes, uint8_t* q) {
     memset(q, 0, 64);
-    for (int i = 0; i < kSuper; i++) q[i / 128 * 32 + i % 32] |= uint8_t((codes[i] & 3) << (i / 32 % 4 * 2));
+    for (int i = 0; i < kSuper; i++)
+        q[i / 128 * 32 + i % 32] |= uint8_t((codes[i] & 3) << (i / 32 % 4 * 2));
 }
 void put_three_bits_256(const uint8_t* codes, BlockIQ2_X& to) {
     put_pairs_256(codes, to.q);
@@ -54,7 +59,8 @@ void expand(const BlockIQ2_XXS& b, BlockIQ2_X& to) {
     for (int g = 0; g < 8; g++) {
         const uint8_t* at = b.groups + 8 * g;
         const uint32_t rest = word_at(at + 4);
-        for (int k = 0; k < 4; k++) put_eight(kGridIq2Xxs[at[k]], eight_signs(rest >> (7 * k)), codes + 32 * g + 8 * k);
+        for (int k = 0; k < 4; k++)
+            put_eight(kGridIq2Xxs[at[k]], eight_signs(rest >> (7 * k)), codes + 32 * g + 8 * k);
         set_scale(to.scales, 2 * g, rest >> 28), set_scale(to.scales, 2 * g + 1, rest >> 28);
     }
     to.d = b.d;
@@ -62,7 +68,8 @@ void expand(const BlockIQ2_XXS& b, BlockIQ2_X& to) {
 }
 void expand(const BlockIQ2_XS& b, BlockIQ2_X& to) {
     uint8_t codes[kSuper];
-    for (int i = 0; i < 32; i++) put_eight(kGridIq2Xs[b.q[i] & 511], eight_signs(b.q[i] >> 9), codes + 8 * i);
+    for (int i = 0; i < 32; i++)
+        put_eight(kGridIq2Xs[b.q[i] & 511], eight_signs(b.q[i] >> 9), codes + 8 * i);
     to.d = b.d;
     memcpy(to.scales, b.scales, 8);
     put_three_bits_256(codes, to);
@@ -70,7 +77,8 @@ void expand(const BlockIQ2_XS& b, BlockIQ2_X& to) {
 void expand(const BlockIQ2_S& b, BlockIQ2_X& to) {
     uint8_t codes[kSuper];
     for (int i = 0; i < 32; i++)
-        put_eight(kGridIq2S[b.q[i] | (b.high[i / 4] >> (i % 4 * 2) & 3) << 8], b.signs[i], codes + 8 * i);
+        put_eight(kGridIq2S[b.q[i] | (b.high[i / 4] >> (i % 4 * 2) & 3) << 8], b.signs[i],
+                  codes + 8 * i);
     to.d = b.d;
     memcpy(to.scales, b.scales, 8);
     put_three_bits_256(codes, to);
@@ -80,7 +88,8 @@ void expand(const BlockIQ3_XXS& b, BlockIQ3_X& to) {
     for (int g = 0; g < 8; g++) {
         const uint32_t rest = word_at(b.groups + 4 * g);
         for (int k = 0; k < 8; k++)
-            put_four(kGridIq3Xxs[b.q[8 * g + k]], eight_signs(rest >> (k / 2 * 7)) >> (k % 2 * 4), codes + 32 * g + 4 * k);
+            put_four(kGridIq3Xxs[b.q[8 * g + k]], eight_signs(rest >> (k / 2 * 7)) >> (k % 2 * 4),
+                     codes + 32 * g + 4 * k);
         set_scale(to.scales, g, rest >> 28);
     }
     to.d = b.d;
@@ -89,7 +98,8 @@ void expand(const BlockIQ3_XXS& b, BlockIQ3_X& to) {
 void expand(const BlockIQ3_S& b, BlockIQ3_X& to) {
     uint8_t codes[kSuper];
     for (int i = 0; i < 64; i++)
-        put_four(kGridIq3S[b.q[i] | (b.high[i / 8] >> (i % 8) & 1) << 8], uint32_t(b.signs[i / 2]) >> (i % 2 * 4), codes + 4 * i);
+        put_four(kGridIq3S[b.q[i] | (b.high[i / 8] >> (i % 8) & 1) << 8],
+                 uint32_t(b.signs[i / 2]) >> (i % 2 * 4), codes + 4 * i);
     to.d = b.d;
     memcpy(to.scales, b.scales, 4);
     put_nibbles_256(codes, to);
@@ -99,7 +109,8 @@ void expand(const BlockIQ1_S& b, BlockIQ2_X& to) {
     for (int g = 0; g < 8; g++) {
         const uint32_t high = b.high[g], scale = high >> 12 & 7;
         for (int k = 0; k < 4; k++)
-            put_eight(kGridIq1[b.q[4 * g + k] | (high >> (3 * k) & 7) << 8], high >> 15 ? 255 : 0, codes + 32 * g + 8 * k);
+            put_eight(kGridIq1[b.q[4 * g + k] | (high >> (3 * k) & 7) << 8], high >> 15 ? 255 : 0,
+                      codes + 32 * g + 8 * k);
         set_scale(to.scales, 2 * g, scale), set_scale(to.scales, 2 * g + 1, scale);
     }
     to.d = b.d;
@@ -152,18 +163,24 @@ void expand(const BlockNVFP4& b, TwoNVFP4_X& to) {
                 const uint8_t both = b.q[16 * h + 8 * g + i];
                 codes[16 * g + i] = both & 15, codes[16 * g + 8 + i] = both >> 4;
             }
-        to.half[h].d[0] = half_of_e4m3(b.scales[2 * h]), to.half[h].d[1] = half_of_e4m3(b.scales[2 * h + 1]);
+        to.half[h].d[0] = half_of_e4m3(b.scales[2 * h]),
+        to.half[h].d[1] = half_of_e4m3(b.scales[2 * h + 1]);
         put_nibbles(codes, to.half[h].q);
     }
 }
 
 // DO(file's type, its block, what a block becomes, the type of that)
-#define PILLION_EXPANDED(DO)                                                                                 \
-    DO(mxfp4, BlockMXFP4, BlockMXFP4_X, mxfp4_x) DO(nvfp4, BlockNVFP4, TwoNVFP4_X, nvfp4_x)                    \
-    DO(iq3_xxs, BlockIQ3_XXS, BlockIQ3_X, iq3_xxs_x) DO(iq3_s, BlockIQ3_S, BlockIQ3_X, iq3_s_x)                \
-    DO(iq2_xxs, BlockIQ2_XXS, BlockIQ2_X, iq2_x) DO(iq2_xs, BlockIQ2_XS, BlockIQ2_X, iq2_x)                    \
-    DO(iq2_s, BlockIQ2_S, BlockIQ2_X, iq2_x) DO(iq1_s, BlockIQ1_S, BlockIQ2_X, iq1_x)                          \
-    DO(iq1_m, BlockIQ1_M, BlockIQ2_X, iq1_x) DO(tq1_0, BlockTQ1_0, BlockTQ2_0, tq2_0)
+#define PILLION_EXPANDED(DO)                              \
+    DO(mxfp4, BlockMXFP4, BlockMXFP4_X, mxfp4_x)          \
+    DO(nvfp4, BlockNVFP4, TwoNVFP4_X, nvfp4_x)            \
+    DO(iq3_xxs, BlockIQ3_XXS, BlockIQ3_X, iq3_xxs_x)      \
+    DO(iq3_s, BlockIQ3_S, BlockIQ3_X, iq3_s_x)            \
+    DO(iq2_xxs, BlockIQ2_XXS, BlockIQ2_X, iq2_x)          \
+    DO(iq2_xs, BlockIQ2_XS, BlockIQ2_X, iq2_x)            \
+    DO(iq2_s, BlockIQ2_S, BlockIQ2_X, iq2_x)              \
+    DO(iq1_s, BlockIQ1_S, BlockIQ2_X, iq1_x)              \
+    DO(iq1_m, BlockIQ1_M, BlockIQ2_X, iq1_x)              \
+    DO(tq1_0, BlockTQ1_0, BlockTQ2_0, tq2_0)
 
 template <class From, class To>
 void expand_blocks(const uint8_t* from, int64_t n, uint8_t* to) {
@@ -176,7 +193,7 @@ void expand_blocks(const uint8_t* from, int64_t n, uint8_t* to) {
     }
 }
 
-// -------------------------------------------------------------------------------------------------------- expanded -> f32
+// --------------------------------------------------------------------------------- expanded -> f32
 
 int nibble(const uint8_t* q, int i) { return q[i % 16] >> (i / 16 * 4) & 15; }
 float odd_scale(uint16_t d, int divide, const uint8_t* nibbles, int g) {
@@ -186,7 +203,8 @@ void read(const BlockMXFP4_X& b, DType, float* y) {
     for (int i = 0; i < 32; i++) y[i] = bf16_to_f32(b.d) * float(kE2m1Values[nibble(b.q, i)]);
 }
 void read(const BlockNVFP4_X& b, DType, float* y) {
-    for (int i = 0; i < 32; i++) y[i] = f16_to_f32(b.d[i / 16]) * float(kE2m1Values[nibble(b.q, i)]);
+    for (int i = 0; i < 32; i++)
+        y[i] = f16_to_f32(b.d[i / 16]) * float(kE2m1Values[nibble(b.q, i)]);
 }
 void read(const BlockIQ3_X& b, DType dtype, float* y) {
     const bool xxs = dtype == DType::iq3_xxs_x;
@@ -199,12 +217,14 @@ void read(const BlockIQ3_X& b, DType dtype, float* y) {
 void read(const BlockIQ2_X& b, DType dtype, float* y) {
     const int8_t* table = dtype == DType::iq2_x ? kIq2Values : kIq1Values;
     for (int i = 0; i < kSuper; i++) {
-        const int code = (b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) | (b.high[i % 32] >> (i / 32) & 1) << 2;
+        const int code = (b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) |
+                         (b.high[i % 32] >> (i / 32) & 1) << 2;
         y[i] = odd_scale(b.d, 8, b.scales, i / 16) * float(table[code]);
     }
 }
 void read(const BlockTQ2_0& b, DType, float* y) {
-    for (int i = 0; i < kSuper; i++) y[i] = f16_to_f32(b.d) * float((b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) - 1);
+    for (int i = 0; i < kSuper; i++)
+        y[i] = f16_to_f32(b.d) * float((b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) - 1);
 }
 template <class B, int N>
 void read_blocks(DType dtype, const uint8_t* from, int64_t n, float* out) {
@@ -240,7 +260,11 @@ void expand_row(DType file, const uint8_t* from, int64_t n, uint8_t* to) {
 
 bool can_read_expanded(DType dtype) {
     switch (expanded(dtype)) {
-        case DType::mxfp4_x: case DType::nvfp4_x: case DType::iq3_xxs_x: case DType::iq3_s_x: case DType::iq2_x:
+        case DType::mxfp4_x:
+        case DType::nvfp4_x:
+        case DType::iq3_xxs_x:
+        case DType::iq3_s_x:
+        case DType::iq2_x:
         case DType::iq1_x: case DType::tq2_0: return true;
         default: return false;
     }
@@ -259,8 +283,12 @@ void read_expanded(DType dtype, const uint8_t* from, int64_t n, float* out) {
     switch (dtype) {
         case DType::mxfp4_x: return read_blocks<BlockMXFP4_X, 32>(dtype, from, n, out);
         case DType::nvfp4_x: return read_blocks<BlockNVFP4_X, 32>(dtype, from, n, out);
-        case DType::iq3_xxs_x: case DType::iq3_s_x: return read_blocks<BlockIQ3_X, kSuper>(dtype, from, n, out);
-        case DType::iq2_x: case DType::iq1_x: return read_blocks<BlockIQ2_X, kSuper>(dtype, from, n, out);
+        case DType::iq3_xxs_x:
+        case DType::iq3_s_x:
+            return read_blocks<BlockIQ3_X, kSuper>(dtype, from, n, out);
+        case DType::iq2_x:
+        case DType::iq1_x:
+            return read_blocks<BlockIQ2_X, kSuper>(dtype, from, n, out);
         case DType::tq2_0: return read_blocks<BlockTQ2_0, kSuper>(dtype, from, n, out);
         default: fail(Status::internal, "type %s is not read by expanding", info(dtype).name);
     }

@@ -79,8 +79,8 @@ py::bytes pack(const std::string& dtype, const std::string& data, int64_t rows, 
     const uint8_t* from = bytes_of(data, row_bytes(type, inputs) * size_t(rows));
     std::string packed(cpu::imported_bytes(type, rows, inputs), '\xFF');
     std::vector<uint8_t> scratch(cpu::import_scratch(type, inputs));
-    cpu::import_panels(type, from, nullptr, rows, inputs, 0, (rows + cpu::kPanel - 1) / cpu::kPanel, scratch.data(),
-                       reinterpret_cast<uint8_t*>(packed.data()));
+    cpu::import_panels(type, from, nullptr, rows, inputs, 0, (rows + cpu::kPanel - 1) / cpu::kPanel,
+                       scratch.data(), reinterpret_cast<uint8_t*>(packed.data()));
     return packed;
 }
 
@@ -106,7 +106,8 @@ py::bytes expand(const std::string& dtype, const std::string& data) {
 
 FloatArray dequantize_row(const std::string& dtype, const std::string& data, int inputs) {
     FloatArray values(inputs);
-    cpu::read_file_row(dtype_of(dtype), bytes_of(data, row_bytes(dtype_of(dtype), inputs)), inputs, values.mutable_data());
+    cpu::read_file_row(dtype_of(dtype), bytes_of(data, row_bytes(dtype_of(dtype), inputs)), inputs,
+                       values.mutable_data());
     return values;
 }
 
@@ -131,7 +132,8 @@ PYBIND11_MODULE(_lab, m) {
     m.def("pack", &pack, py::arg("dtype"), py::arg("data"), py::arg("rows"), py::arg("inputs"), "GGUF rows -> panels.");
     m.def("unpack_row", &unpack_row, py::arg("dtype"), py::arg("packed"), py::arg("rows"), py::arg("inputs"), py::arg("row"),
           "(values, bytes as core/expand.h makes them) of one row of a packed matrix.");
-    m.def("expand", &expand, py::arg("dtype"), py::arg("data"), "A file's bytes as every backend keeps them (core/expand.h).");
+    m.def("expand", &expand, py::arg("dtype"), py::arg("data"),
+          "A file's bytes as every backend keeps them (core/expand.h).");
     m.def("dequantize_row", &dequantize_row, py::arg("dtype"), py::arg("data"), py::arg("inputs"));
     m.def("plan_memory", &plan, py::arg("values"), "[(bytes, first, last)] -> ([offset or None], total)");
     bind_graph(m);

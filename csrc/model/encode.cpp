@@ -346,7 +346,8 @@ void decode(const BlockQ6_K& b, float* y) {
 
 void decode(const BlockQ2_K& b, float* y) {
     for (int i = 0; i < kSuper; i++) {
-        const float scale = f16_to_f32(b.d) * float(b.scales[i / 16] & 15), low = f16_to_f32(b.dmin) * float(b.scales[i / 16] >> 4);
+        const float scale = f16_to_f32(b.d) * float(b.scales[i / 16] & 15),
+                    low = f16_to_f32(b.dmin) * float(b.scales[i / 16] >> 4);
         y[i] = scale * float(b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) - low;
     }
 }
@@ -354,7 +355,8 @@ void decode(const BlockQ3_K& b, float* y) {
     uint8_t v[16];
     block_q3_scales(b.scales, v);
     for (int i = 0; i < kSuper; i++) {
-        const int low = b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3, high = b.high[i % 32] >> (i / 32) & 1;
+        const int low = b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3,
+                  high = b.high[i % 32] >> (i / 32) & 1;
         y[i] = f16_to_f32(b.d) * float(v[i / 16] - 32) * float((low | high << 2) - 4);
     }
 }
@@ -363,8 +365,10 @@ void decode(const BlockIQ4_NL& b, float* y) {
 }
 void decode(const BlockIQ4_XS& b, float* y) {
     for (int i = 0; i < kSuper; i++) {
-        const int g = i / 32, low = b.scales_low[g / 2] >> (g % 2 * 4) & 15, high = b.scales_high >> (2 * g) & 3;
-        y[i] = f16_to_f32(b.d) * float((low | high << 4) - 32) * float(kIq4Values[nibble(b.q + 16 * g, i % 32)]);
+        const int g = i / 32, low = b.scales_low[g / 2] >> (g % 2 * 4) & 15,
+                  high = b.scales_high >> (2 * g) & 3;
+        y[i] = f16_to_f32(b.d) * float((low | high << 4) - 32) *
+               float(kIq4Values[nibble(b.q + 16 * g, i % 32)]);
     }
 }
 
@@ -388,9 +392,10 @@ void decode_blocks(const uint8_t* in, int64_t n, float* y) {
 #define PILLION_ENCODED(DO)                                                                                               \
     DO(q4_0, BlockQ4_0, 32) DO(q4_1, BlockQ4_1, 32) DO(q5_0, BlockQ5_0, 32) DO(q5_1, BlockQ5_1, 32) DO(q8_0, BlockQ8_0, 32) \
     DO(q4_k, BlockQ4_K, 256) DO(q5_k, BlockQ5_K, 256) DO(q6_k, BlockQ6_K, 256)
-#define PILLION_DECODED(DO)                                                                                               \
-    PILLION_ENCODED(DO)                                                                                                   \
-    DO(q2_k, BlockQ2_K, 256) DO(q3_k, BlockQ3_K, 256) DO(iq4_nl, BlockIQ4_NL, 32) DO(iq4_xs, BlockIQ4_XS, 256)
+#define PILLION_DECODED(DO)  \
+    PILLION_ENCODED(DO)      \
+    DO(q2_k, BlockQ2_K, 256) \
+    DO(q3_k, BlockQ3_K, 256) DO(iq4_nl, BlockIQ4_NL, 32) DO(iq4_xs, BlockIQ4_XS, 256)
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 #include "model/tensor_check.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include <algorithm>
 #include <array>
@@ -155,6 +156,10 @@ class Checker {
         }
         for (size_t i = 0; i < met_.size(); ++i) {
             report_.used.push_back(met_[i] == Met::used);
+            if (met_[i] == Met::no && is_scale_of_weight(f_.tensors()[i]))
+                problem(Status::unsupported_model,
+                        "tensor " + printable(f_.tensors()[i].name) +
+                            ": a factor for a whole quantised tensor, which is not applied here");
             if (met_[i] == Met::no) report_.unknown.push_back(f_.tensors()[i].name);
             if (met_[i] == Met::ignored) report_.ignored.push_back(f_.tensors()[i].name);
         }
@@ -163,6 +168,24 @@ class Checker {
 
   private:
     enum class Met : uint8_t { no, used, ignored };
+
+    // NVFP4 files may hold NAME.scale beside NAME.weight: leaving it out would give other values in silence. Ones change nothing.
+    bool is_scale_of_weight(const GgufTensor& t) const {
+        constexpr std::string_view kEnd = ".scale";
+        if (t.name.size() <= kEnd.size() || t.name.substr(t.name.size() - kEnd.size()) != kEnd)
+            return false;
+        const GgufTensor* weight =
+            f_.find_tensor(std::string(t.name.substr(0, t.name.size() - kEnd.size())) + ".weight");
+        if (!weight || !info(weight->dtype).is_quantized ||
+            met_[size_t(weight - f_.tensors().data())] != Met::used)
+            return false;
+        for (int64_t i = 0; t.dtype == DType::f32 && i < t.n_values(); i++) {
+            float v;
+            memcpy(&v, t.data + 4 * i, 4);
+            if (v != 1.0f) return true;
+        }
+        return t.dtype != DType::f32;
+    }
 
     bool holds(When when, const LayerParams& layer) const {
         switch (when) {

@@ -46,8 +46,10 @@ int g_checks = 0, g_failures = 0;
         }                                         \
     } while (0)
 
-const char* const kNames[kFormats] = {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
-                                      "MXFP4_X", "NVFP4_X", "IQ3_XXS_X", "IQ3_S_X", "IQ2_X", "IQ1_X", "TQ2_0"};
+const char* const kNames[kFormats] = {
+    "F32",     "F16",       "BF16",    "Q4_0",  "Q4_1",  "Q5_0",   "Q5_1",   "Q8_0",
+    "Q2_K",    "Q3_K",      "Q4_K",    "Q5_K",  "Q6_K",  "IQ4_NL", "IQ4_XS", "MXFP4_X",
+    "NVFP4_X", "IQ3_XXS_X", "IQ3_S_X", "IQ2_X", "IQ1_X", "TQ2_0"};
 
 struct Named {
     const char* name;

@@ -90,8 +90,11 @@ class PlanMaker {
     }
     uint32_t width_of(uint32_t dtype) { return htp_block_inputs(dtype) * (1 + in_.byte() % (htp_block_inputs(dtype) == 1 ? 70 : 3)); }
     uint32_t weight_type() {
-        static constexpr uint32_t kTypes[] = {HTP_F32, HTP_F16, HTP_BF16, HTP_Q4_0, HTP_Q4_1, HTP_Q5_0, HTP_Q5_1, HTP_Q8_0,
-                                              HTP_Q2_K, HTP_Q3_K, HTP_Q4_K, HTP_Q5_K, HTP_Q6_K, HTP_IQ4_NL, HTP_IQ4_XS};
+        static constexpr uint32_t kTypes[] = {
+            HTP_F32,       HTP_F16,     HTP_BF16,   HTP_Q4_0,  HTP_Q4_1,    HTP_Q5_0,
+            HTP_Q5_1,      HTP_Q8_0,    HTP_Q2_K,   HTP_Q3_K,  HTP_Q4_K,    HTP_Q5_K,
+            HTP_Q6_K,      HTP_IQ4_NL,  HTP_IQ4_XS, HTP_TQ2_0, HTP_MXFP4_X, HTP_NVFP4_X,
+            HTP_IQ3_XXS_X, HTP_IQ3_S_X, HTP_IQ2_X,  HTP_IQ1_X};
         return in_.pick(kTypes);
     }
     htp_tensor table(uint32_t dtype, uint32_t width, uint32_t n) { return in_.chance(128) ? file_rows(dtype, width, n) : packed(dtype, width, n); }

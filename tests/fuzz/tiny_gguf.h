@@ -272,8 +272,12 @@ inline TinyFile tiny_model(const TinySizes& s) {
 inline TinySizes read_sizes(Input& in) {
     static constexpr int kWidths[] = {32, 32, 64, 1, 2, 3, 31, 33, 48, 96, 256, 288, 512};
     static constexpr int kDims[] = {32, 16, 2, 4, 6, 30, 34, 48, 64, 66, 128, 256, 1024};
-    static constexpr DType kTypes[] = {DType::f16,  DType::f32,  DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1,   DType::q5_0,  DType::q5_1,
-                                       DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
+    static constexpr DType kTypes[] = {
+        DType::f16,    DType::f32,    DType::bf16,    DType::q8_0,  DType::q4_0,  DType::q4_1,
+        DType::q5_0,   DType::q5_1,   DType::q2_k,    DType::q3_k,  DType::q4_k,  DType::q5_k,
+        DType::q6_k,   DType::iq4_nl, DType::iq4_xs,  DType::iq1_s, DType::iq1_m, DType::iq2_xxs,
+        DType::iq2_xs, DType::iq2_s,  DType::iq3_xxs, DType::iq3_s, DType::tq1_0, DType::tq2_0,
+        DType::mxfp4,  DType::nvfp4};
     static constexpr int kVocabs[] = {320, 1, 2, 31, 32, 33, 64, 300, 512};
     TinySizes s;
     s.kind = Kind(in.byte() % 4);

@@ -20,6 +20,9 @@ ABSENT, ROWS, PACKED, KV = range(4)
 FIXED, RUN_ROWS, OUT_ROWS = range(3)
 DTYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "q4_k": 12, "q5_k": 13, "q6_k": 14, "i32": 26, "bf16": 30}
 DTYPES |= {"q4_1": 3, "q5_0": 6, "q5_1": 7, "q2_k": 10, "q3_k": 11, "iq4_nl": 20, "iq4_xs": 23}
+# As core/expand.h makes them of the file's.
+DTYPES |= {"tq2_0": 35, "tq1_0": 35, "mxfp4": 200, "nvfp4": 201, "iq3_xxs": 202, "iq3_s": 203}
+DTYPES |= dict.fromkeys(["iq2_xxs", "iq2_xs", "iq2_s"], 204) | dict.fromkeys(["iq1_s", "iq1_m"], 205)
 OPS = (
     "embed per_layer_embed rope_table scale add norm norm_add matmul qkv_norm_rope kv_store attend geglu moe_route moe_matmul moe_sum"
     " gather_rows softcap pick concat centroid_head"

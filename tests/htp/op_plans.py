@@ -7,6 +7,7 @@ import numpy as np
 
 import dsp as d
 import op_cases as oc
+from pillion import _lab as lab
 
 INPUTS = {
     "embed": ["table", "tokens"],
@@ -48,7 +49,23 @@ GROUPS = {  # inputs and vectors of a group
     "q5_k": (256, 44),
     "q6_k": (256, 53),
     "iq4_xs": (256, 34),
+    "tq2_0": (256, 17),
+    "tq1_0": (256, 17),
+    "mxfp4": (64, 9),
+    "nvfp4": (64, 10),
+    "iq3_xxs": (256, 34),
+    "iq3_s": (256, 34),
+    "iq2_xxs": (256, 27),
+    "iq2_xs": (256, 27),
+    "iq2_s": (256, 27),
+    "iq1_s": (256, 27),
+    "iq1_m": (256, 27),
 }
+
+
+def kept(weight):
+    """The weight's bytes as the host hands them on."""
+    return lab.expand(weight.dtype, weight.data) if weight.dtype in oc.EXPANDED else weight.data
 
 
 class Packer:
@@ -64,7 +81,7 @@ class Packer:
 
     def pack(self, weight, order=None):
         """[depth, panel bytes of all]"""
-        file = np.frombuffer(weight.data, np.uint8).reshape(weight.depth, -1)
+        file = np.frombuffer(kept(weight), np.uint8).reshape(weight.depth, -1)
         panels = -(-weight.rows // 32)
         out = np.full((weight.depth, panels * panel_bytes(weight.dtype, weight.width)), 0xAA, np.uint8)
         order = None if order is None else np.ascontiguousarray(order, np.int32)
@@ -78,7 +95,7 @@ class Packer:
     def row(self, weight, packed, row):
         """The row's values from the packed matrix and from the file."""
         a, b = np.empty(weight.width, np.float32), np.empty(weight.width, np.float32)
-        file = np.frombuffer(weight.data, np.uint8).reshape(weight.rows, -1)[row].copy()
+        file = np.frombuffer(kept(weight), np.uint8).reshape(weight.rows, -1)[row].copy()
         dtype = d.DTYPES[weight.dtype]
         assert self.lib.htp_unpack_row(dtype, packed.ctypes.data, row, weight.width, a.ctypes.data) == 0
         assert self.lib.htp_dequantize_row(dtype, file.ctypes.data, weight.width, b.ctypes.data) == 0
@@ -186,7 +203,7 @@ class OpPlan:
                 if x.use == "vector":
                     inputs.append(d.tensor(dsp, dsp.put(np.frombuffer(x.data, np.float32)[None]), d.FIXED))
                 elif x.use == "table":
-                    file = dsp.put(np.frombuffer(x.data, np.uint8).reshape(x.rows, -1))
+                    file = dsp.put(np.frombuffer(kept(x), np.uint8).reshape(x.rows, -1))
                     inputs.append(d.tensor(dsp, file, d.FIXED, dtype=x.dtype, width=x.width))
                 else:
                     packed = dsp.put(packer.pack(x))

@@ -70,6 +70,7 @@ FRAMES = [
     ("panels.c", 10240),
     ("panels_k.c", 3072),
     ("panels_blocks.c", 3072),
+    ("panels_expanded.c", 3072),
     ("panels_float.c", 3072),
     ("attend.c", 3072),
     ("rows.c", 4096),

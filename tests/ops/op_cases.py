@@ -239,6 +239,18 @@ EXPANDED = [*QUANTS][[*QUANTS].index("tq2_0") :]
 DTYPES = ["f32", "f16", "bf16", *QUANTS]
 
 
+def iq1_m_scales(blocks):
+    """f16, four bits of it on top of each of four words."""
+    words = blocks[:, 48:].copy().view(np.uint16) >> 12
+    return (words << (4 * np.arange(4, dtype=np.uint16))).sum(axis=1, dtype=np.uint16).view(np.float16)
+
+
+def set_iq1_m_scales(blocks, halves):
+    words = blocks[:, 48:].copy().view(np.uint16) & 0x0FFF
+    words |= (halves.view(np.uint16)[:, None] >> (4 * np.arange(4, dtype=np.uint16)) & 15) << 12
+    blocks[:, 48:] = words.view(np.uint8)
+
+
 def random_blocks(dtype, n, r):
     """[n, bytes] of random blocks with finite scales, about 2^-8."""
     _, size, halves, *_ = QUANTS[dtype]
@@ -249,10 +261,8 @@ def random_blocks(dtype, n, r):
 
     for at in halves:
         blocks[:, at : at + 2] = half().view(np.uint8).reshape(-1, 2)
-    if dtype == "iq1_m":  # four bits in each of four words
-        words = blocks[:, 48:].copy().view(np.uint16) & 0x0FFF
-        words |= (half().view(np.uint16)[:, None] >> (4 * np.arange(4, dtype=np.uint16)) & 15) << 12
-        blocks[:, 48:] = words.view(np.uint8)
+    if dtype == "iq1_m":
+        set_iq1_m_scales(blocks, half())
     if dtype == "mxfp4":
         blocks[:, 0] = r.integers(118, 122, n)
     return blocks

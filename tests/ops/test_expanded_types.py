@@ -1,8 +1,12 @@
 """Formats that are expanded at import: what every backend makes of them, against the gguf package.
 
-Blocks are random bytes: every place of a code book, every sign and every scale occurs. Values must be equal bit for bit; a
-value is one product of a scale and a whole number, and both fit in an f32 (the scale of MXFP4 aside, which is a power of two).
+Blocks are random bytes: every place of a code book, every sign and every scale occurs. Values must
+be equal bit for bit: one is the product of a scale and a whole number, both exact in an f32.
 """
+
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,14 @@ from op_cases import EXPANDED, QUANTS, Weight
 
 gguf = pytest.importorskip("gguf")
 lab = pytest.importorskip("pillion._lab")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_code_books_are_the_package_s():
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/make_grids.py", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def bits(values):
@@ -34,7 +46,9 @@ def test_any_bytes_are_a_block(name):
     block, size = QUANTS[name][:2]
     data = np.random.default_rng(7).integers(0, 256, (4096, size), np.uint8)
     with np.errstate(all="ignore"):
-        wanted = gguf.quants.dequantize(data, getattr(gguf.GGMLQuantizationType, name.upper())).reshape(-1)
+        wanted = gguf.quants.dequantize(
+            data, getattr(gguf.GGMLQuantizationType, name.upper())
+        ).reshape(-1)
     got = lab.dequantize_row(name, data.tobytes(), 4096 * block)
     assert np.array_equal(bits(got), bits(wanted))
 

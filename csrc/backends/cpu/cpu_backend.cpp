@@ -149,7 +149,9 @@ class CpuBackend final : public Backend {
     Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {
         try {
             switch (s.use) {
-                case WeightSource::Use::vector: format_of(expanded(s.dtype)), bytes = size_t(s.width * s.rows * s.depth) * 4; break;
+                case WeightSource::Use::vector:
+                    format_of(expanded(s.dtype)), bytes = size_t(s.width * s.rows * s.depth) * 4;
+                    break;
                 case WeightSource::Use::table:
                     if (s.dtype != DType::i32) format_of(expanded(s.dtype));
                     bytes = s.mapped ? 0 : file_bytes(s);
@@ -171,14 +173,15 @@ class CpuBackend final : public Backend {
         t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
         uint8_t* to = buffer.host() + offset;
         if (s.use == WeightSource::Use::vector) t.dtype = DType::f32;
-        if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed, t.dtype = expanded(s.dtype);
+        if (s.use == WeightSource::Use::matrix)
+            t.layout = Layout::packed, t.dtype = expanded(s.dtype);
         if (s.use == WeightSource::Use::table && s.mapped) t.buffer = s.mapped, t.offset = s.mapped_offset;
         if (!s.data) return Status::ok;
         switch (s.use) {
             case WeightSource::Use::vector:
                 for (int64_t r = 0; r < s.rows * s.depth; r++)
-                    read_file_row(s.dtype, s.data + size_t(r) * row_bytes(s.dtype, s.width), int(s.width),
-                                  reinterpret_cast<float*>(to) + r * s.width);
+                    read_file_row(s.dtype, s.data + size_t(r) * row_bytes(s.dtype, s.width),
+                                  int(s.width), reinterpret_cast<float*>(to) + r * s.width);
                 break;
             case WeightSource::Use::table:
                 if (!s.mapped) memcpy(to, s.data, bytes);
@@ -238,17 +241,20 @@ class CpuBackend final : public Backend {
         const int64_t piece = std::max<int64_t>(1, int64_t((1 << 20) / panel_bytes(format, int(s.width))));    // about 1 MB each
         const int64_t slice = 16 * piece;    // then the source pages are given back
         const size_t scratch_bytes = import_scratch(s.dtype, int(s.width));
-        const std::unique_ptr<uint8_t[]> scratch(new uint8_t[scratch_bytes * size_t(pool.n_threads())]);
+        const std::unique_ptr<uint8_t[]> scratch(
+            new uint8_t[scratch_bytes * size_t(pool.n_threads())]);
         for (int64_t d = 0; d < s.depth; d++)
             for (int64_t first = 0; first < panels; first += slice) {
                 const int64_t last = std::min(first + slice, panels);
                 const uint8_t* from = s.data + file_matrix * size_t(d);
-                const bool finished = pool.parallel_for(int((last - first + piece - 1) / piece), [&](int chunk, int worker) {
-                    const int64_t begin = first + chunk * piece, end = std::min(begin + piece, last);
-                    uint8_t* matrix = to + matrix_bytes * size_t(d);
-                    import_panels(s.dtype, from, s.row_order, s.rows, int(s.width), begin, end,
-                                  scratch.get() + scratch_bytes * size_t(worker), matrix);
-                });
+                const bool finished = pool.parallel_for(
+                    int((last - first + piece - 1) / piece), [&](int chunk, int worker) {
+                        const int64_t begin = first + chunk * piece,
+                                      end = std::min(begin + piece, last);
+                        uint8_t* matrix = to + matrix_bytes * size_t(d);
+                        import_panels(s.dtype, from, s.row_order, s.rows, int(s.width), begin, end,
+                                      scratch.get() + scratch_bytes * size_t(worker), matrix);
+                    });
                 if (!finished) return false;
                 const size_t row = row_bytes(s.dtype, s.width);
                 const int64_t rows = std::min(last * kPanel, s.rows) - first * kPanel;

@@ -45,8 +45,8 @@ static constexpr const int8_t* table_of(Table t) {
                                  : kIq1Values;
 }
 
-template <Format F, class B, int Inputs, int Bits, int Zero, int ScaleInputs, int LowInputs, int ScaleBytes,
-          Table LookUp = Table::none, int Divide = 1>
+template <Format F, class B, int Inputs, int Bits, int Zero, int ScaleInputs, int LowInputs,
+          int ScaleBytes, Table LookUp = Table::none, int Divide = 1>
 struct QuantFormat {
     using Block = B;
     static constexpr Format kFormat = F;
@@ -84,7 +84,8 @@ using IQ4_NL = QuantFormat<Format::iq4_nl, BlockIQ4_NL, 32, 4, 128, 32, 0, 2, Ta
 using IQ4_XS = QuantFormat<Format::iq4_xs, BlockIQ4_XS, 256, 4, 128, 32, 0, 8, Table::iq4>;
 using MXFP4_X = QuantFormat<Format::mxfp4_x, BlockMXFP4_X, 32, 4, 128, 32, 0, 2, Table::e2m1>;
 using NVFP4_X = QuantFormat<Format::nvfp4_x, BlockNVFP4_X, 32, 4, 128, 16, 0, 4, Table::e2m1>;
-using IQ3_XXS_X = QuantFormat<Format::iq3_xxs_x, BlockIQ3_X, 256, 4, 128, 32, 0, 6, Table::iq3_xxs, 4>;
+using IQ3_XXS_X =
+    QuantFormat<Format::iq3_xxs_x, BlockIQ3_X, 256, 4, 128, 32, 0, 6, Table::iq3_xxs, 4>;
 using IQ3_S_X = QuantFormat<Format::iq3_s_x, BlockIQ3_X, 256, 4, 128, 32, 0, 6, Table::iq3_s>;
 using IQ2_X = QuantFormat<Format::iq2_x, BlockIQ2_X, 256, 3, 128, 16, 0, 10, Table::iq2, 8>;
 using IQ1_X = QuantFormat<Format::iq1_x, BlockIQ2_X, 256, 3, 128, 16, 0, 10, Table::iq1, 8>;
@@ -170,7 +171,9 @@ static inline void take_scales(BlockIQ4_XS& b, const uint8_t* s, int r) {
 static inline void take_scales(BlockMXFP4_X& b, const uint8_t* s, int r) { b.d = take16(s, r); }
 static inline void take_scales(BlockTQ2_0& b, const uint8_t* s, int r) { b.d = take16(s, r); }
 // f16 d[0][32], f16 d[1][32]
-static inline void take_scales(BlockNVFP4_X& b, const uint8_t* s, int r) { b.d[0] = take16(s, r), b.d[1] = take16(s + 2 * kPanel, r); }
+static inline void take_scales(BlockNVFP4_X& b, const uint8_t* s, int r) {
+    b.d[0] = take16(s, r), b.d[1] = take16(s + 2 * kPanel, r);
+}
 // f16 d[32], u32 nibbles[32], or nibbles[2][32]: groups 0..7, 8..15
 static inline void take_scales(BlockIQ3_X& b, const uint8_t* s, int r) {
     b.d = take16(s, r);
@@ -178,7 +181,8 @@ static inline void take_scales(BlockIQ3_X& b, const uint8_t* s, int r) {
 }
 static inline void take_scales(BlockIQ2_X& b, const uint8_t* s, int r) {
     b.d = take16(s, r);
-    for (int half = 0; half < 2; half++) memcpy(b.scales + 4 * half, s + 2 * kPanel + half * kPlaneBytes + 4 * r, 4);
+    for (int half = 0; half < 2; half++)
+        memcpy(b.scales + 4 * half, s + 2 * kPanel + half * kPlaneBytes + 4 * r, 4);
 }
 
 // --- scales as f32: scale[kInputs / kScaleInputs] and low[kInputs / kLowInputs]. Each is one multiplication. ---
@@ -217,17 +221,26 @@ static inline void block_scales(const BlockIQ4_XS& b, float* scale, float*) {
         scale[g] = d * float((low | high << 4) - 32);
     }
 }
-static inline void block_scales(const BlockMXFP4_X& b, float* scale, float*) { scale[0] = bf16_to_f32(b.d); }
-static inline void block_scales(const BlockNVFP4_X& b, float* scale, float*) { scale[0] = f16_to_f32(b.d[0]), scale[1] = f16_to_f32(b.d[1]); }
+static inline void block_scales(const BlockMXFP4_X& b, float* scale, float*) {
+    scale[0] = bf16_to_f32(b.d);
+}
+static inline void block_scales(const BlockNVFP4_X& b, float* scale, float*) {
+    scale[0] = f16_to_f32(b.d[0]), scale[1] = f16_to_f32(b.d[1]);
+}
 static inline void block_scales(const BlockTQ2_0& b, float* scale, float*) {
     for (int g = 0; g < 8; g++) scale[g] = f16_to_f32(b.d);
 }
 // Dividing by a power of two is exact, so that it is left to the caller: scales_of.
 static inline void odd_scales(uint16_t d, const uint8_t* nibbles, int n, float* scale) {
-    for (int g = 0; g < n; g++) scale[g] = f16_to_f32(d) * float(2 * (nibbles[g / 2] >> (g % 2 * 4) & 15) + 1);
+    for (int g = 0; g < n; g++)
+        scale[g] = f16_to_f32(d) * float(2 * (nibbles[g / 2] >> (g % 2 * 4) & 15) + 1);
 }
-static inline void block_scales(const BlockIQ3_X& b, float* scale, float*) { odd_scales(b.d, b.scales, 8, scale); }
-static inline void block_scales(const BlockIQ2_X& b, float* scale, float*) { odd_scales(b.d, b.scales, 16, scale); }
+static inline void block_scales(const BlockIQ3_X& b, float* scale, float*) {
+    odd_scales(b.d, b.scales, 8, scale);
+}
+static inline void block_scales(const BlockIQ2_X& b, float* scale, float*) {
+    odd_scales(b.d, b.scales, 16, scale);
+}
 
 template <class F>
 static inline void scales_of(const typename F::Block& b, float* scale, float* low) {
@@ -256,6 +269,8 @@ static inline void take_codes(const uint8_t* codes, int r, uint8_t* out) {
 
 // What is multiplied: code - kZero, or the table's value.
 template <class F>
-static inline int signed_code(int code) { return F::kLookUp ? int(table_of(F::kTable)[code & 15]) : code - F::kZero; }
+static inline int signed_code(int code) {
+    return F::kLookUp ? int(table_of(F::kTable)[code & 15]) : code - F::kZero;
+}
 
 }  // namespace pillion::cpu

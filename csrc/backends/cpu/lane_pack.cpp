@@ -154,16 +154,20 @@ inline void pack_block(const BlockIQ3_X& b, uint8_t* step, int r) {
 }
 inline void pack_block(const BlockIQ2_X& b, uint8_t* step, int r) {
     put16(step, r, b.d);
-    for (int half = 0; half < 2; half++) put32(step + 2 * kPanel + half * kPlaneBytes, r, take32(b.scales, half));
+    for (int half = 0; half < 2; half++)
+        put32(step + 2 * kPanel + half * kPlaneBytes, r, take32(b.scales, half));
     uint8_t* codes = step + IQ2_X::kScaleBytes * kPanel;
     pack_bits_256(b.high, codes, IQ2_X::kCodeBytes, r);
     for (int half = 0; half < 2; half++)
-        pack_pairs(b.q + 32 * half, codes + IQ2_X::kWide + 4 * half * IQ2_X::kCodeBytes, IQ2_X::kCodeBytes, r);
+        pack_pairs(b.q + 32 * half, codes + IQ2_X::kWide + 4 * half * IQ2_X::kCodeBytes,
+                   IQ2_X::kCodeBytes, r);
 }
 inline void pack_block(const BlockTQ2_0& b, uint8_t* step, int r) {
     put16(step, r, b.d);
     for (int half = 0; half < 2; half++)
-        pack_pairs(b.q + 32 * half, step + TQ2_0::kScaleBytes * kPanel + 4 * half * TQ2_0::kCodeBytes, TQ2_0::kCodeBytes, r);
+        pack_pairs(b.q + 32 * half,
+                   step + TQ2_0::kScaleBytes * kPanel + 4 * half * TQ2_0::kCodeBytes,
+                   TQ2_0::kCodeBytes, r);
 }
 
 // ------------------------------------------------------------------------------------------------------------ four rows at a time

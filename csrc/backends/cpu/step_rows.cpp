@@ -40,8 +40,11 @@ class RowStep : public CpuStep {
 
 // One row of an embedding table, in the file's layout or packed.
 void take_row(const Tensor& table, int64_t row, float* out) {
-    if (table.layout == Layout::packed) unpack_row(format_of(table.dtype), table.host(), row, int(table.width), out);
-    else read_file_row(table.dtype, table.host() + size_t(row) * row_bytes(table.dtype, table.width), int(table.width), out);
+    if (table.layout == Layout::packed)
+        unpack_row(format_of(table.dtype), table.host(), row, int(table.width), out);
+    else
+        read_file_row(table.dtype, table.host() + size_t(row) * row_bytes(table.dtype, table.width),
+                      int(table.width), out);
 }
 
 // Tokens may be a buffer of the caller or the picks of an earlier node, one to a row of scratch.

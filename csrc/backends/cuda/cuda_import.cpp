@@ -43,7 +43,8 @@ struct Place {
 Place place_of(const WeightSource& s, int64_t rows) {
     switch (s.use) {
         case WeightSource::Use::vector: return {{}, {size_t(s.width) * 4, 0, 0, 0}};
-        case WeightSource::Use::table: return {{}, {row_bytes(expanded(s.dtype), s.width), 0, 0, 0}};
+        case WeightSource::Use::table:
+            return {{}, {row_bytes(expanded(s.dtype), s.width), 0, 0, 0}};
         default: break;
     }
     const PlaneOffsets o = plane_offsets(expanded(s.dtype), rows, s.width);
@@ -127,19 +128,24 @@ class Importer {
     void make_expanded(const uint8_t* from, int64_t n, const PackedRows& to) const {
         constexpr int64_t kTogether = 256;    // a multiple of every block
         const DType kept = expanded(s_.dtype);
-        if (s_.use == WeightSource::Use::table) return expand_row(s_.dtype, from, n * s_.width, to.codes);
-        if (s_.use == WeightSource::Use::vector) return read_expanded(s_.dtype, from, n * s_.width, reinterpret_cast<float*>(to.codes));
+        if (s_.use == WeightSource::Use::table)
+            return expand_row(s_.dtype, from, n * s_.width, to.codes);
+        if (s_.use == WeightSource::Use::vector)
+            return read_expanded(s_.dtype, from, n * s_.width, reinterpret_cast<float*>(to.codes));
         const Place rows = place_of(s_, n);
         for (int64_t r = 0; r < n; r++) {
             for (int64_t at = 0; at < s_.width; at += kTogether) {
                 uint8_t blocks[kTogether * 5 / 8];    // NVFP4_X: 20 bytes for 32
                 const int64_t values = std::min<int64_t>(kTogether, s_.width - at);
                 const PlaneOffsets done = plane_row_bytes(kept, at);
-                const auto plane = [&](uint8_t* p, int i, size_t bytes) { return p + size_t(r) * rows.row_bytes[i] + bytes; };
-                expand_row(s_.dtype, from + file_row_ * size_t(r) + row_bytes(s_.dtype, at), values, blocks);
+                const auto plane = [&](uint8_t* p, int i, size_t bytes) {
+                    return p + size_t(r) * rows.row_bytes[i] + bytes;
+                };
+                expand_row(s_.dtype, from + file_row_ * size_t(r) + row_bytes(s_.dtype, at), values,
+                           blocks);
                 repack_rows(kept, blocks, 1, values,
-                            {plane(to.codes, 0, done.codes), plane(to.extra, 1, done.extra), plane(to.scales, 2, done.scales),
-                             plane(to.sub, 3, done.sub)});
+                            {plane(to.codes, 0, done.codes), plane(to.extra, 1, done.extra),
+                             plane(to.scales, 2, done.scales), plane(to.sub, 3, done.sub)});
             }
         }
     }
@@ -168,7 +174,10 @@ bool stays_in_file(const WeightSource& s) {
 size_t weight_size(const WeightSource& s) {
     switch (s.use) {
         case WeightSource::Use::vector: return size_t(s.width * s.rows * s.depth) * 4;
-        case WeightSource::Use::table: return stays_in_file(s) ? 0 : row_bytes(expanded(s.dtype), s.width) * size_t(s.rows * s.depth);
+        case WeightSource::Use::table:
+            return stays_in_file(s)
+                       ? 0
+                       : row_bytes(expanded(s.dtype), s.width) * size_t(s.rows * s.depth);
         default: return packed_bytes(expanded(s.dtype), s.rows * s.depth, s.width);
     }
 }

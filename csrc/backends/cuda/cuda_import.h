@@ -13,7 +13,8 @@ namespace pillion::cuda {
 class CudaQueue;
 
 bool is_weight_type(DType dtype);
-bool stays_in_file(const WeightSource& source);    // a mapped table in a format that is read as it lies
+bool stays_in_file(
+    const WeightSource& source);    // a mapped table in a format that is read as it lies
 size_t weight_size(const WeightSource& source);    // of its place in the weight buffer; 0: it stays in the file
 
 constexpr size_t kSliceBytes = 16u << 20;

@@ -31,7 +31,9 @@ static inline Ints load_u8(const uint8_t* p) {
 // 8-bit codes (value + 128) and table indices in the form Dot<8> multiplies: here signed values.
 static inline Ints eight_bits(Ints codes) { return of_bytes(veorq_u8(bytes(codes), vdupq_n_u8(128))); }
 template <Table T>
-static inline Ints look_up(Ints nibbles) { return vreinterpretq_s32_s8(vqtbl1q_s8(vld1q_s8(table_of(T)), bytes(nibbles))); }
+static inline Ints look_up(Ints nibbles) {
+    return vreinterpretq_s32_s8(vqtbl1q_s8(vld1q_s8(table_of(T)), bytes(nibbles)));
+}
 #endif
 
 struct Act {    // 32 activations of one column

@@ -37,7 +37,8 @@ PILLION_INLINE Ints code_plane(Ints wide, const Narrow<F>& narrow) {
         return eight_bits(wide);
     } else if constexpr (F::kBits <= 3) {
         const Ints low = field<J / 2 * 2, 0, 2>(wide);
-        if constexpr (F::kLookUp) return look_up<F::kTable>(join_field<J, 2, 1>(low, narrow.plane[0]));
+        if constexpr (F::kLookUp)
+            return look_up<F::kTable>(join_field<J, 2, 1>(low, narrow.plane[0]));
         if constexpr (F::kBits == 3) return join_field<J, 2, 1>(low, narrow.plane[0]);
         return low;
     } else {

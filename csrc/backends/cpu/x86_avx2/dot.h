@@ -24,7 +24,8 @@ static inline Ints load_u8(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_l
 static inline Ints eight_bits(Ints codes) { return _mm256_xor_si256(codes, _mm256_set1_epi8(-128)); }
 template <Table T>
 static inline Ints look_up(Ints nibbles) {
-    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)table_of(T))), nibbles);
+    return _mm256_shuffle_epi8(
+        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)table_of(T))), nibbles);
 }
 
 struct Act {    // 32 activations of one column

@@ -32,7 +32,8 @@ static inline Ints load_u8(const uint8_t* p) { return _mm512_cvtepu8_epi32(_mm_l
 static inline Ints eight_bits(Ints codes) { return codes; }
 template <Table T>
 static inline Ints look_up(Ints nibbles) {
-    const __m128i table = _mm_xor_si128(_mm_loadu_si128((const __m128i*)table_of(T)), _mm_set1_epi8(-128));
+    const __m128i table =
+        _mm_xor_si128(_mm_loadu_si128((const __m128i*)table_of(T)), _mm_set1_epi8(-128));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), nibbles);
 }
 

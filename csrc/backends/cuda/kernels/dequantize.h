@@ -20,11 +20,16 @@ __host__ __device__ inline float float_at(const uint8_t* b) {
 }
 __host__ __device__ inline int nibble(const uint8_t* q, int i) { return i < 16 ? q[i] & 15 : q[i - 16] >> 4; }
 // Entry of a table of core/blocks.h, whose first eight and last eight bytes are given: an array of the host is none of the device's.
-__host__ __device__ inline int table_value(unsigned long long low, unsigned long long high, int code) {
+__host__ __device__ inline int table_value(unsigned long long low, unsigned long long high,
+                                           int code) {
     return int8_t((code < 8 ? low : high) >> (code % 8 * 8) & 255);
 }
-__host__ __device__ inline int iq4_value(int code) { return table_value(0xF6EADDCFBFAD9881ull, 0x7159453526190D01ull, code); }
-__host__ __device__ inline int e2m1_value(int code) { return table_value(0x0C08060403020100ull, 0xF4F8FAFCFDFEFF00ull, code); }
+__host__ __device__ inline int iq4_value(int code) {
+    return table_value(0xF6EADDCFBFAD9881ull, 0x7159453526190D01ull, code);
+}
+__host__ __device__ inline int e2m1_value(int code) {
+    return table_value(0x0C08060403020100ull, 0xF4F8FAFCFDFEFF00ull, code);
+}
 
 // Six-bit fields of Q4_K and Q5_K: scale g, minimum g.
 __host__ __device__ inline int six_bit_scale(const uint8_t* s, int g) {
@@ -39,20 +44,24 @@ __host__ __device__ inline float bf16_at(const uint8_t* b) {
     return float_at(bytes);
 }
 // Formats with odd scales of 16 or 32 inputs.
-__host__ __device__ inline float odd_scale(const void* d, float divide, const uint8_t* nibbles, int g) {
+__host__ __device__ inline float odd_scale(const void* d, float divide, const uint8_t* nibbles,
+                                           int g) {
     return half_at(d) / divide * float(2 * (nibbles[g / 2] >> (g % 2 * 4) & 15) + 1);
 }
 __host__ __device__ inline float iq3_value(DType type, const uint8_t* block, int i) {
     const auto* b = reinterpret_cast<const BlockIQ3_X*>(block);
     const int code = nibble(b->q + i / 32 * 16, i % 32);
-    const int v = type == DType::iq3_s_x ? table_value(0x0F0D0B0907050301ull, 0xF1F3F5F7F9FBFDFFull, code)
-                                         : table_value(0x3E342C241C140C04ull, 0xC2CCD4DCE4ECF4FCull, code);
+    const int v = type == DType::iq3_s_x
+                      ? table_value(0x0F0D0B0907050301ull, 0xF1F3F5F7F9FBFDFFull, code)
+                      : table_value(0x3E342C241C140C04ull, 0xC2CCD4DCE4ECF4FCull, code);
     return odd_scale(&b->d, type == DType::iq3_s_x ? 1.0f : 4.0f, b->scales, i / 32) * float(v);
 }
 __host__ __device__ inline float iq2_value(DType type, const uint8_t* block, int i) {
     const auto* b = reinterpret_cast<const BlockIQ2_X*>(block);
-    const int code = (b->q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) | (b->high[i % 32] >> (i / 32) & 1) << 2;
-    const int v = table_value(type == DType::iq2_x ? 0x00D5E7F8002B1908ull : 0x0007FFF7000901F9ull, 0, code);
+    const int code = (b->q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) |
+                     (b->high[i % 32] >> (i / 32) & 1) << 2;
+    const int v =
+        table_value(type == DType::iq2_x ? 0x00D5E7F8002B1908ull : 0x0007FFF7000901F9ull, 0, code);
     return odd_scale(&b->d, 8.0f, b->scales, i / 16) * float(v);
 }
 
@@ -112,7 +121,8 @@ __host__ __device__ inline float block32_value(DType type, const uint8_t* block,
             return half_at(block) * float(nibble(block + 8, i) | (block[4 + i / 8] >> (i % 8) & 1) << 4) + half_at(block + 2);
         case DType::iq4_nl: return half_at(block) * float(iq4_value(nibble(block + 2, i)));
         case DType::mxfp4_x: return bf16_at(block) * float(e2m1_value(nibble(block + 2, i)));
-        case DType::nvfp4_x: return half_at(block + i / 16 * 2) * float(e2m1_value(nibble(block + 4, i)));
+        case DType::nvfp4_x:
+            return half_at(block + i / 16 * 2) * float(e2m1_value(nibble(block + 4, i)));
         default: return half_at(block) * float(int8_t(block[2 + i]));    // q8_0
     }
 }
@@ -138,10 +148,13 @@ __host__ __device__ inline float row_value(DType type, const uint8_t* row, int i
         case DType::q6_k: return k_value(type, row + size_t(i / 256) * sizeof(BlockQ6_K), i % 256);
         case DType::iq4_xs: return k_value(type, row + size_t(i / 256) * sizeof(BlockIQ4_XS), i % 256);
         case DType::iq3_xxs_x:
-        case DType::iq3_s_x: return k_value(type, row + size_t(i / 256) * sizeof(BlockIQ3_X), i % 256);
+        case DType::iq3_s_x:
+            return k_value(type, row + size_t(i / 256) * sizeof(BlockIQ3_X), i % 256);
         case DType::iq2_x:
-        case DType::iq1_x: return k_value(type, row + size_t(i / 256) * sizeof(BlockIQ2_X), i % 256);
-        case DType::tq2_0: return k_value(type, row + size_t(i / 256) * sizeof(BlockTQ2_0), i % 256);
+        case DType::iq1_x:
+            return k_value(type, row + size_t(i / 256) * sizeof(BlockIQ2_X), i % 256);
+        case DType::tq2_0:
+            return k_value(type, row + size_t(i / 256) * sizeof(BlockTQ2_0), i % 256);
         default: return 0.0f;
     }
 }

@@ -82,12 +82,30 @@ template <Codes C> static __device__ __forceinline__ void load_codes(RawCodes<C>
 
 // The tables of core/blocks.h, four signed bytes a word, the first entry lowest. Those of three bits have two words.
 template <Codes C> struct ValueTable;
-template <> struct ValueTable<Codes::iq4> { static constexpr uint32_t a = 0xBFAD9881, b = 0xF6EADDCF, c = 0x26190D01, d = 0x71594535; };
-template <> struct ValueTable<Codes::e2m1> { static constexpr uint32_t a = 0x03020100, b = 0x0C080604, c = 0xFDFEFF00, d = 0xF4F8FAFC; };
-template <> struct ValueTable<Codes::iq3s> { static constexpr uint32_t a = 0x07050301, b = 0x0F0D0B09, c = 0xF9FBFDFF, d = 0xF1F3F5F7; };
-template <> struct ValueTable<Codes::iq3xxs> { static constexpr uint32_t a = 0x1C140C04, b = 0x3E342C24, c = 0xE4ECF4FC, d = 0xC2CCD4DC; };
-template <> struct ValueTable<Codes::iq2> { static constexpr uint32_t a = 0x002B1908, b = 0x00D5E7F8; };
-template <> struct ValueTable<Codes::iq1> { static constexpr uint32_t a = 0x000901F9, b = 0x0007FFF7; };
+template <>
+struct ValueTable<Codes::iq4> {
+    static constexpr uint32_t a = 0xBFAD9881, b = 0xF6EADDCF, c = 0x26190D01, d = 0x71594535;
+};
+template <>
+struct ValueTable<Codes::e2m1> {
+    static constexpr uint32_t a = 0x03020100, b = 0x0C080604, c = 0xFDFEFF00, d = 0xF4F8FAFC;
+};
+template <>
+struct ValueTable<Codes::iq3s> {
+    static constexpr uint32_t a = 0x07050301, b = 0x0F0D0B09, c = 0xF9FBFDFF, d = 0xF1F3F5F7;
+};
+template <>
+struct ValueTable<Codes::iq3xxs> {
+    static constexpr uint32_t a = 0x1C140C04, b = 0x3E342C24, c = 0xE4ECF4FC, d = 0xC2CCD4DC;
+};
+template <>
+struct ValueTable<Codes::iq2> {
+    static constexpr uint32_t a = 0x002B1908, b = 0x00D5E7F8;
+};
+template <>
+struct ValueTable<Codes::iq1> {
+    static constexpr uint32_t a = 0x000901F9, b = 0x0007FFF7;
+};
 
 // Four values of a table for the nibbles of the low 16 bits.
 template <Codes C> static __device__ __forceinline__ uint32_t table_values(uint32_t nibbles) {
@@ -95,7 +113,8 @@ template <Codes C> static __device__ __forceinline__ uint32_t table_values(uint3
     if constexpr (is_signed_look_up(C)) {
         return byte_perm(T::a, T::b, nibbles & 0x7777);
     } else {
-        const uint32_t index = nibbles & 0x7777, low = byte_perm(T::a, T::b, index), high = byte_perm(T::c, T::d, index);
+        const uint32_t index = nibbles & 0x7777, low = byte_perm(T::a, T::b, index),
+                       high = byte_perm(T::c, T::d, index);
         return byte_perm(low, high, 0x3210u | (nibbles & 0x8888) >> 1);
     }
 }
@@ -174,13 +193,11 @@ template <Scales S> struct BlockScales {
 
 // Factor: code_factor of the format. g: the block within its header.
 template <Scales S, int Factor> static __device__ __forceinline__ void decode_scales(const RawScales& r, int g, BlockScales<S>& b) {
-    if constexpr (S == Scales::brain) {
-        b.scale[0] = __uint_as_float(r.header.x << 16);
-        return;
-    }
-    const float d = half_value(r.header.x & 0xFFFF) * (1.0f / Factor);
-    if constexpr (S == Scales::half || S == Scales::half_pair || S == Scales::half_low || S == Scales::super) b.scale[0] = d;
-    if constexpr (S == Scales::half_pair) b.scale[1] = half_value(r.header.x >> 16) * (1.0f / Factor);
+    const float d = S == Scales::brain ? __uint_as_float(r.header.x << 16)
+                                       : half_value(r.header.x & 0xFFFF) * (1.0f / Factor);
+    if constexpr (scales_of_block(S) || S == Scales::super) b.scale[0] = d;
+    if constexpr (S == Scales::half_pair)
+        b.scale[1] = half_value(r.header.x >> 16) * (1.0f / Factor);
     if constexpr (S == Scales::half_low) b.low[0] = -half_value(r.header.x >> 16);
     if constexpr (S == Scales::six_low || S == Scales::six_pair) {
         const uint32_t lows = byte_perm(r.header.y, r.header.z, uint32_t(g)) & 0xFF, highs = r.header.w >> (4 * g);

@@ -50,7 +50,9 @@
 namespace pillion::cuda {
 
 enum class Codes : uint8_t { none, s4, u4, s5, u5, s6, s8, u2, s3, t2, iq4, e2m1, iq3s, iq3xxs, iq2, iq1 };
-enum class Scales : uint8_t { none, half, brain, half_pair, half_low, six_low, six_pair, byte_pair, nibble_low, byte, super };
+enum class Scales : uint8_t {
+    none, half, brain, half_pair, half_low, six_low, six_pair, byte_pair, nibble_low, byte, super
+};
 
 struct PackedFormat {
     Codes codes;
@@ -91,9 +93,12 @@ PILLION_BOTH constexpr PackedFormat packed_format(DType dtype) {
     DO(q4_0) DO(q4_1) DO(q5_0) DO(q5_1) DO(q8_0) DO(q2_k) DO(q3_k) DO(q4_k) DO(q5_k) DO(q6_k) DO(iq4_nl) DO(iq4_xs) \
     DO(mxfp4_x) DO(nvfp4_x) DO(iq3_xxs_x) DO(iq3_s_x) DO(iq2_x) DO(iq1_x) DO(tq2_0)
 
-PILLION_BOTH constexpr bool is_signed_look_up(Codes c) { return c == Codes::iq2 || c == Codes::iq1; }
+PILLION_BOTH constexpr bool is_signed_look_up(Codes c) {
+    return c == Codes::iq2 || c == Codes::iq1;
+}
 PILLION_BOTH constexpr int code_bytes(Codes c) {
-    return c == Codes::none ? 0 : c == Codes::u2 || c == Codes::s3 || c == Codes::t2 || is_signed_look_up(c) ? 8 : 16;
+    const bool narrow = c == Codes::u2 || c == Codes::s3 || c == Codes::t2 || is_signed_look_up(c);
+    return c == Codes::none ? 0 : narrow ? 8 : 16;
 }
 PILLION_BOTH constexpr int extra_bytes(Codes c) {
     if (c == Codes::s5 || c == Codes::u5 || c == Codes::s3 || is_signed_look_up(c)) return 4;
@@ -107,11 +112,13 @@ PILLION_BOTH constexpr int code_factor(Codes c) {
 }
 
 PILLION_BOTH constexpr bool scales_of_block(Scales s) {    // else: of 256 inputs
-    return s == Scales::half || s == Scales::brain || s == Scales::half_pair || s == Scales::half_low;
+    return s == Scales::half || s == Scales::brain || s == Scales::half_pair ||
+           s == Scales::half_low;
 }
 PILLION_BOTH constexpr int scale_bytes(Scales s) {
     switch (s) {
-        case Scales::half: case Scales::brain: case Scales::byte_pair: case Scales::byte: case Scales::super: return 2;
+        case Scales::half: case Scales::brain: case Scales::byte_pair: case Scales::byte:
+        case Scales::super: return 2;
         case Scales::half_pair: case Scales::half_low: case Scales::nibble_low: return 4;
         case Scales::six_low: case Scales::six_pair: return 16;
         default: return 0;
@@ -120,7 +127,9 @@ PILLION_BOTH constexpr int scale_bytes(Scales s) {
 PILLION_BOTH constexpr int sub_bytes(Scales s) { return s == Scales::byte_pair || s == Scales::nibble_low ? 2 : s == Scales::byte ? 1 : 0; }
 // Scales of a block (2: one for each half), and minima.
 PILLION_BOTH constexpr int n_scales(Scales s) {
-    return s == Scales::half_pair || s == Scales::six_pair || s == Scales::byte_pair || s == Scales::nibble_low ? 2 : 1;
+    const bool two = s == Scales::half_pair || s == Scales::six_pair || s == Scales::byte_pair ||
+                     s == Scales::nibble_low;
+    return two ? 2 : 1;
 }
 PILLION_BOTH constexpr int n_lows(Scales s) { return s == Scales::half_low || s == Scales::six_low ? 1 : s == Scales::nibble_low ? 2 : 0; }
 

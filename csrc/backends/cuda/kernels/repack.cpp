@@ -62,7 +62,9 @@ void codes_of(const BlockIQ4_XS& b, int g, uint32_t* w) { low_high(b.q + 16 * g,
 void codes_of(const BlockMXFP4_X& b, int, uint32_t* w) { low_high(b.q, w); }
 void codes_of(const BlockNVFP4_X& b, int, uint32_t* w) { low_high(b.q, w); }
 void codes_of(const BlockIQ3_X& b, int g, uint32_t* w) { low_high(b.q + 16 * g, w); }
-void codes_of(const BlockIQ2_X& b, int g, uint32_t* w) { one_pair(b.q + g / 4 * 32, g % 4, w), add_bits(b.high, g, 2, w); }
+void codes_of(const BlockIQ2_X& b, int g, uint32_t* w) {
+    one_pair(b.q + g / 4 * 32, g % 4, w), add_bits(b.high, g, 2, w);
+}
 void codes_of(const BlockTQ2_0& b, int g, uint32_t* w) { one_pair(b.q + g / 4 * 32, g % 4, w); }
 
 // ------------------------------------------------------------------------------------------------------- words of codes -> planes
@@ -152,14 +154,20 @@ void put_scales(const BlockIQ4_XS& b, uint8_t* scales, uint8_t* sub) {
         sub[g] = uint8_t((low | high << 4) - 32);
     }
 }
-void put_scales(const BlockNVFP4_X& b, uint8_t* scales, uint8_t*) { put_half(scales, 0, b.d[0]), put_half(scales, 1, b.d[1]); }
+void put_scales(const BlockNVFP4_X& b, uint8_t* scales, uint8_t*) {
+    put_half(scales, 0, b.d[0]), put_half(scales, 1, b.d[1]);
+}
 template <class B>
 void put_odd_scales(const B& b, int n, uint8_t* scales, uint8_t* sub) {
     put_half(scales, 0, b.d);
     for (int g = 0; g < n; g++) sub[g] = uint8_t(2 * (b.scales[g / 2] >> (g % 2 * 4) & 15) + 1);
 }
-void put_scales(const BlockIQ3_X& b, uint8_t* scales, uint8_t* sub) { put_odd_scales(b, 8, scales, sub); }
-void put_scales(const BlockIQ2_X& b, uint8_t* scales, uint8_t* sub) { put_odd_scales(b, 16, scales, sub); }
+void put_scales(const BlockIQ3_X& b, uint8_t* scales, uint8_t* sub) {
+    put_odd_scales(b, 8, scales, sub);
+}
+void put_scales(const BlockIQ2_X& b, uint8_t* scales, uint8_t* sub) {
+    put_odd_scales(b, 16, scales, sub);
+}
 
 // --------------------------------------------------------------------------------------------------------------------------- rows
 

@@ -35,16 +35,20 @@ void parallel_for(int64_t n, int n_threads, const F& task) {
 }
 
 // Panels [begin, end), from rows of a file that are expanded 32 at a time into `scratch`.
-void pack_expanded(const WeightSource& s, const uint8_t* from, int64_t begin, int64_t end, uint8_t* scratch, uint8_t* matrix) {
+void pack_expanded(const WeightSource& s, const uint8_t* from, int64_t begin, int64_t end,
+                   uint8_t* scratch, uint8_t* matrix) {
     const uint32_t dtype = uint32_t(expanded(s.dtype)), width = uint32_t(s.width);
-    const size_t row = row_bytes(expanded(s.dtype), s.width), panel = size_t(htp_panel_bytes(dtype, width));
+    const size_t row = row_bytes(expanded(s.dtype), s.width),
+                 panel = size_t(htp_panel_bytes(dtype, width));
     for (int64_t p = begin; p < end; p++) {
         const int64_t first = p * HTP_PANEL, n = std::min<int64_t>(HTP_PANEL, s.rows - first);
         for (int64_t r = 0; r < n; r++) {
             const int64_t at = s.row_order ? s.row_order[first + r] : first + r;
-            expand_row(s.dtype, from + file_row(s) * size_t(at), s.width, scratch + row * size_t(r));
+            expand_row(s.dtype, from + file_row(s) * size_t(at), s.width,
+                       scratch + row * size_t(r));
         }
-        (void)htp_pack_panels(dtype, scratch, nullptr, uint64_t(n), width, 0, 1, matrix + panel * size_t(p));
+        (void)htp_pack_panels(dtype, scratch, nullptr, uint64_t(n), width, 0, 1,
+                              matrix + panel * size_t(p));
     }
 }
 
@@ -53,7 +57,8 @@ bool pack(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel,
     const size_t row = file_row(s), matrix = size_t(htp_packed_bytes(dtype, width, uint64_t(s.rows)));
     const int64_t panels = int64_t(htp_panels(uint64_t(s.rows)));
     const int64_t piece = std::max<int64_t>(1, int64_t(kPieceBytes / std::max<size_t>(1, row * HTP_PANEL))), slice = 16 * piece;
-    const size_t scratch_bytes = is_expanded(s.dtype) ? HTP_PANEL * row_bytes(expanded(s.dtype), s.width) : 0;
+    const size_t scratch_bytes =
+        is_expanded(s.dtype) ? HTP_PANEL * row_bytes(expanded(s.dtype), s.width) : 0;
     const std::unique_ptr<uint8_t[]> scratch(new uint8_t[16 * scratch_bytes]);    // of each piece
     for (int64_t d = 0; d < s.depth; d++)
         for (int64_t first = 0; first < panels; first += slice) {
@@ -63,7 +68,9 @@ bool pack(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel,
             parallel_for((last - first + piece - 1) / piece, n_threads, [&](int64_t i) {
                 const int64_t begin = first + i * piece, end = std::min(begin + piece, last);
                 if (is_expanded(s.dtype))
-                    return pack_expanded(s, from, begin, end, scratch.get() + scratch_bytes * size_t(i), to + matrix * size_t(d));
+                    return pack_expanded(s, from, begin, end,
+                                         scratch.get() + scratch_bytes * size_t(i),
+                                         to + matrix * size_t(d));
                 (void)htp_pack_panels(dtype, from, s.row_order, uint64_t(s.rows), width, uint64_t(begin), uint64_t(end), to + matrix * size_t(d));
             });
             const int64_t rows = std::min(last * HTP_PANEL, s.rows) - first * HTP_PANEL;
@@ -74,7 +81,9 @@ bool pack(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel,
 
 bool expand_table(const WeightSource& s, const std::atomic<bool>& cancel, uint8_t* to) {
     const size_t from_row = file_row(s), to_row = row_bytes(expanded(s.dtype), s.width);
-    const int64_t rows = s.rows * s.depth, piece = std::max<int64_t>(1, int64_t(16 * kPieceBytes / std::max<size_t>(1, from_row)));
+    const int64_t rows = s.rows * s.depth,
+                  piece = std::max<int64_t>(
+                      1, int64_t(16 * kPieceBytes / std::max<size_t>(1, from_row)));
     for (int64_t first = 0; first < rows; first += piece) {
         if (cancel.load()) return false;
         const int64_t n = std::min(piece, rows - first);
@@ -94,7 +103,9 @@ size_t weight_size(const WeightSource& s) {
         case WeightSource::Use::table: return row_bytes(expanded(s.dtype), s.width) * rows;
         case WeightSource::Use::matrix: break;
     }
-    return size_t(htp_packed_bytes(uint32_t(expanded(s.dtype)), uint32_t(s.width), uint64_t(s.rows))) * size_t(s.depth);
+    return size_t(
+               htp_packed_bytes(uint32_t(expanded(s.dtype)), uint32_t(s.width), uint64_t(s.rows))) *
+           size_t(s.depth);
 }
 
 bool write_weight(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel, uint8_t* to) {

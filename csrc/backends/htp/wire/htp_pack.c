@@ -66,7 +66,8 @@ static void values_16(uint16_t d, const int* scales, int zero, const uint8_t* co
     }
 }
 // Scales that stand for 2 * s + 1; dividing d is exact.
-static void values_odd(uint16_t d, float divide, const uint8_t* nibbles, int inputs, const int8_t* table, const uint8_t* codes, float* out) {
+static void values_odd(uint16_t d, float divide, const uint8_t* nibbles, int inputs,
+                       const int8_t* table, const uint8_t* codes, float* out) {
     for (int i = 0; i < 256; i++) {
         const int g = i / inputs, s = nibbles[g / 2] >> (g % 2 * 4) & 15;
         const float scale = f16_to_f32(d) / divide * (float)(2 * s + 1);
@@ -150,7 +151,13 @@ static void get_six_bits(const uint8_t* group, int v, int r, uint8_t* fields) {
 // Where the codes of 32 inputs lie in a group: vectors before the first, and vectors each.
 static int code_base(uint32_t dtype) {
     switch (dtype) {
-        case HTP_Q4_1: case HTP_Q5_1: case HTP_IQ4_XS: case HTP_NVFP4_X: case HTP_IQ3_XXS_X: case HTP_IQ3_S_X: return 2;
+        case HTP_Q4_1:
+        case HTP_Q5_1:
+        case HTP_IQ4_XS:
+        case HTP_NVFP4_X:
+        case HTP_IQ3_XXS_X:
+        case HTP_IQ3_S_X:
+            return 2;
         case HTP_IQ2_X: case HTP_IQ1_X: return 3;
         case HTP_Q3_K: case HTP_Q4_K: case HTP_Q5_K: return 4;
         case HTP_Q2_K: case HTP_Q6_K: return 5;
@@ -173,7 +180,11 @@ static void put_codes(uint32_t dtype, uint8_t* group, int part, int r, const uin
     switch (dtype) {
         case HTP_Q8_0: put_bytes(group, v, r, codes); break;
         case HTP_Q2_K: case HTP_TQ2_0: put_pairs(group, v, r, codes, 0); break;
-        case HTP_Q3_K: case HTP_IQ2_X: case HTP_IQ1_X: put_bits(group, v, r, codes, 2), put_pairs(group, v + 1, r, codes, 0); break;
+        case HTP_Q3_K:
+        case HTP_IQ2_X:
+        case HTP_IQ1_X:
+            put_bits(group, v, r, codes, 2), put_pairs(group, v + 1, r, codes, 0);
+            break;
         case HTP_Q5_0: case HTP_Q5_1: case HTP_Q5_K: put_bits(group, v, r, codes, 4), put_nibbles(group, v + 1, r, codes); break;
         case HTP_Q6_K: put_pairs(group, v, r, codes, 4), put_nibbles(group, v + 2, r, codes); break;
         default: put_nibbles(group, v, r, codes);
@@ -185,7 +196,11 @@ static void get_codes(uint32_t dtype, const uint8_t* group, int part, int r, uin
     switch (dtype) {
         case HTP_Q8_0: get_bytes(group, v, r, codes); break;
         case HTP_Q2_K: case HTP_TQ2_0: add_pairs(group, v, r, codes, 0); break;
-        case HTP_Q3_K: case HTP_IQ2_X: case HTP_IQ1_X: add_bits(group, v, r, codes, 2), add_pairs(group, v + 1, r, codes, 0); break;
+        case HTP_Q3_K:
+        case HTP_IQ2_X:
+        case HTP_IQ1_X:
+            add_bits(group, v, r, codes, 2), add_pairs(group, v + 1, r, codes, 0);
+            break;
         case HTP_Q5_0: case HTP_Q5_1: case HTP_Q5_K: get_nibbles(group, v + 1, r, codes), add_bits(group, v, r, codes, 4); break;
         case HTP_Q6_K: get_nibbles(group, v + 2, r, codes), add_pairs(group, v, r, codes, 4); break;
         default: get_nibbles(group, v, r, codes);
@@ -323,10 +338,12 @@ static void block_values(uint32_t dtype, const struct block* b, float* out) {
             values_16(b->d, scales, dtype == HTP_Q3_K ? 4 : 32, b->codes, out);
             break;
         case HTP_MXFP4_X:
-            for (int i = 0; i < 32; i++) out[i] = bf16_to_f32(b->d) * (float)kE2m1Values[b->codes[i]];
+            for (int i = 0; i < 32; i++)
+                out[i] = bf16_to_f32(b->d) * (float)kE2m1Values[b->codes[i]];
             break;
         case HTP_NVFP4_X:
-            for (int i = 0; i < 32; i++) out[i] = f16_to_f32(i < 16 ? b->d : b->m) * (float)kE2m1Values[b->codes[i]];
+            for (int i = 0; i < 32; i++)
+                out[i] = f16_to_f32(i < 16 ? b->d : b->m) * (float)kE2m1Values[b->codes[i]];
             break;
         case HTP_IQ3_XXS_X: values_odd(b->d, 4, b->scales, 32, kIq3XxsValues, b->codes, out); break;
         case HTP_IQ3_S_X: values_odd(b->d, 1, b->scales, 32, kIq3SValues, b->codes, out); break;
@@ -351,7 +368,10 @@ static void put_scales(uint32_t dtype, uint8_t* group, int half, int r, const st
     put_half(lane(group, 0, r) + 2 * half, b->d);
     switch (dtype) {
         case HTP_IQ3_XXS_X: case HTP_IQ3_S_X: memcpy(lane(group, 1, r), b->scales, 4); break;
-        case HTP_IQ2_X: case HTP_IQ1_X: memcpy(lane(group, 1, r), b->scales, 4), memcpy(lane(group, 2, r), b->scales + 4, 4); break;
+        case HTP_IQ2_X:
+        case HTP_IQ1_X:
+            memcpy(lane(group, 1, r), b->scales, 4), memcpy(lane(group, 2, r), b->scales + 4, 4);
+            break;
         case HTP_Q4_1: case HTP_Q5_1: put_half(lane(group, 1, r) + 2 * half, b->m); break;
         case HTP_Q2_K: case HTP_Q6_K:
             for (int g = 0; g < 16; g++) lane(group, 1 + g / 4, r)[g % 4] = b->scales[g];
@@ -370,7 +390,8 @@ static void get_scales(uint32_t dtype, const uint8_t* group, int half, int r, st
     switch (dtype) {
         case HTP_IQ3_XXS_X: case HTP_IQ3_S_X: memcpy(b->scales, lane_of(group, 1, r), 4); break;
         case HTP_IQ2_X: case HTP_IQ1_X:
-            memcpy(b->scales, lane_of(group, 1, r), 4), memcpy(b->scales + 4, lane_of(group, 2, r), 4);
+            memcpy(b->scales, lane_of(group, 1, r), 4),
+                memcpy(b->scales + 4, lane_of(group, 2, r), 4);
             break;
         case HTP_Q4_1: case HTP_Q5_1: b->m = get_half(lane_of(group, 1, r) + 2 * half); break;
         case HTP_Q2_K: case HTP_Q6_K:

@@ -102,8 +102,9 @@ static inline const char* htp_why_text(int32_t why) {
 
 enum htp_dtype {    // GGUF's type ids, as core/dtype.h
     HTP_F32 = 0, HTP_F16 = 1, HTP_Q4_0 = 2, HTP_Q4_1 = 3, HTP_Q5_0 = 6, HTP_Q5_1 = 7, HTP_Q8_0 = 8, HTP_Q2_K = 10, HTP_Q3_K = 11,
-    HTP_Q4_K = 12, HTP_Q5_K = 13, HTP_Q6_K = 14, HTP_IQ4_NL = 20, HTP_IQ4_XS = 23, HTP_I32 = 26, HTP_BF16 = 30, HTP_TQ2_0 = 35,
-    HTP_MXFP4_X = 200, HTP_NVFP4_X = 201, HTP_IQ3_XXS_X = 202, HTP_IQ3_S_X = 203, HTP_IQ2_X = 204, HTP_IQ1_X = 205
+    HTP_Q4_K = 12, HTP_Q5_K = 13, HTP_Q6_K = 14, HTP_IQ4_NL = 20, HTP_IQ4_XS = 23, HTP_I32 = 26, HTP_BF16 = 30,
+    HTP_TQ2_0 = 35, HTP_MXFP4_X = 200, HTP_NVFP4_X = 201, HTP_IQ3_XXS_X = 202, HTP_IQ3_S_X = 203,
+    HTP_IQ2_X = 204, HTP_IQ1_X = 205
 };
 
 enum htp_layout {

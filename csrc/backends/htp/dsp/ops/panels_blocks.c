@@ -48,14 +48,17 @@ BLOCKS(q8_0, BYTES, 128, 0)
 BLOCKS(iq4_nl, IQ4, 128, 0)
 
 // Scales are bf16.
-HVX_INLINE void mxfp4_x_group(const uint8_t* g, const struct htp_act_block* const* x, unsigned n, HVX_Vector* acc, unsigned blocks) {
+HVX_INLINE void mxfp4_x_group(const uint8_t* g, const struct htp_act_block* const* x, unsigned n,
+                              HVX_Vector* acc, unsigned blocks) {
     const HVX_VectorPair scales = f32_from_bf16(hvx_load(g));
     one_block(g + HTP_VECTOR, Q6_V_lo_W(scales), Q6_V_vzero(), 0, x, n, acc, E2M1, 128, 0);
     if (n > FEW_OVERLAP) HVX_FENCE();
-    if (blocks == 2) one_block(g + 5 * HTP_VECTOR, Q6_V_hi_W(scales), Q6_V_vzero(), 1, x, n, acc, E2M1, 128, 0);
+    if (blocks == 2)
+        one_block(g + 5 * HTP_VECTOR, Q6_V_hi_W(scales), Q6_V_vzero(), 1, x, n, acc, E2M1, 128, 0);
 }
 // A scale for each 16 inputs.
-HVX_INLINE void nvfp4_x_group(const uint8_t* g, const struct htp_act_block* const* x, unsigned n, HVX_Vector* acc, unsigned blocks) {
+HVX_INLINE void nvfp4_x_group(const uint8_t* g, const struct htp_act_block* const* x, unsigned n,
+                              HVX_Vector* acc, unsigned blocks) {
     HVX_UNROLL(2)
     for (unsigned half = 0; half < 2; half++) {
         if (half >= blocks) break;
@@ -65,8 +68,10 @@ HVX_INLINE void nvfp4_x_group(const uint8_t* g, const struct htp_act_block* cons
         unpack_nibble_table(g + (2 + 4 * half) * HTP_VECTOR, e2m1_codes, codes);
         ROWS(i) {
             const struct htp_act_block* b = x[i] + half;
-            acc[i] = f32_block_add(acc[i], dot_words(codes, b->q, 4, -128 * (b->sum - b->sum_high)), b->d, Q6_V_lo_W(scales));
-            acc[i] = f32_block_add(acc[i], dot_words(codes + 4, b->q + 16, 4, -128 * b->sum_high), b->d, Q6_V_hi_W(scales));
+            acc[i] = f32_block_add(acc[i], dot_words(codes, b->q, 4, -128 * (b->sum - b->sum_high)),
+                                   b->d, Q6_V_lo_W(scales));
+            acc[i] = f32_block_add(acc[i], dot_words(codes + 4, b->q + 16, 4, -128 * b->sum_high),
+                                   b->d, Q6_V_hi_W(scales));
         }
     }
 }

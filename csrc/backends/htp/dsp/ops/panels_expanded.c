@@ -4,17 +4,19 @@
 #define GROUP_BLOCKS 8
 #define EIGHT(s) HVX_UNROLL(8) for (int s = 0; s < 8; s++)
 enum { FEW_OVERLAP = 2 };
-// Two blocks side by side for few rows, else one; with a fence between, what all blocks share is loaded again and not kept in registers.
+// Two blocks side by side for few rows, else one; with a fence between, what all blocks share is
+// loaded again and not kept in registers.
 #define BETWEEN(s) \
     if (s % 2 == 0 || n > FEW_OVERLAP) HVX_FENCE()
 
 // Nibble i of each lane of `fields`, which stands for 2 * s + 1, times d.
 HVX_INLINE HVX_Vector odd_scale(HVX_Vector d, HVX_Vector fields, int i) {
-    return f32_mul(d, f32_from_small_i32(Q6_V_vor_VV(Q6_Vw_vasl_VwR(bit_field(fields, 4 * i, 4), 1), Q6_V_vsplat_R(1))));
+    return f32_mul(d, f32_from_small_i32(Q6_V_vor_VV(Q6_Vw_vasl_VwR(bit_field(fields, 4 * i, 4), 1),
+                                                     Q6_V_vsplat_R(1))));
 }
 
-HVX_INLINE void iq3_blocks(const uint8_t* g, const struct htp_act_block* const* x, unsigned n, HVX_Vector* acc, const uint8_t* table,
-                           float factor) {
+HVX_INLINE void iq3_blocks(const uint8_t* g, const struct htp_act_block* const* x, unsigned n,
+                           HVX_Vector* acc, const uint8_t* table, float factor) {
     EIGHT(s) {
         BETWEEN(s);
         const HVX_Vector d = f32_scale(Q6_V_lo_W(f32_from_f16(hvx_load(g))), factor);
@@ -27,22 +29,28 @@ HVX_INLINE void iq3_blocks(const uint8_t* g, const struct htp_act_block* const* 
         }
     }
 }
-HVX_INLINE void iq2_blocks(const uint8_t* g, const struct htp_act_block* const* x, unsigned n, HVX_Vector* acc, const uint8_t* table) {
+HVX_INLINE void iq2_blocks(const uint8_t* g, const struct htp_act_block* const* x, unsigned n,
+                           HVX_Vector* acc, const uint8_t* table) {
     EIGHT(s) {
         BETWEEN(s);
-        const HVX_Vector d = f32_scale(Q6_V_lo_W(f32_from_f16(hvx_load(g))), 0.125f), fields = hvx_load(g + (1 + s / 4) * HTP_VECTOR);
-        const HVX_Vector first = odd_scale(d, fields, s % 4 * 2), second = odd_scale(d, fields, s % 4 * 2 + 1);
+        const HVX_Vector d = f32_scale(Q6_V_lo_W(f32_from_f16(hvx_load(g))), 0.125f),
+                         fields = hvx_load(g + (1 + s / 4) * HTP_VECTOR);
+        const HVX_Vector first = odd_scale(d, fields, s % 4 * 2),
+                         second = odd_scale(d, fields, s % 4 * 2 + 1);
         HVX_Vector codes[8];
         unpack_three_bits(g + (3 + 3 * s) * HTP_VECTOR, codes);
         look_up(table, codes);
         ROWS(i) {
             const struct htp_act_block* b = x[i] + s;
-            acc[i] = f32_block_add(acc[i], dot_words(codes, b->q, 4, -128 * (b->sum - b->sum_high)), b->d, first);
-            acc[i] = f32_block_add(acc[i], dot_words(codes + 4, b->q + 16, 4, -128 * b->sum_high), b->d, second);
+            acc[i] = f32_block_add(acc[i], dot_words(codes, b->q, 4, -128 * (b->sum - b->sum_high)),
+                                   b->d, first);
+            acc[i] = f32_block_add(acc[i], dot_words(codes + 4, b->q + 16, 4, -128 * b->sum_high),
+                                   b->d, second);
         }
     }
 }
-HVX_INLINE void tq2_blocks(const uint8_t* g, const struct htp_act_block* const* x, unsigned n, HVX_Vector* acc) {
+HVX_INLINE void tq2_blocks(const uint8_t* g, const struct htp_act_block* const* x, unsigned n,
+                           HVX_Vector* acc) {
     EIGHT(s) {
         BETWEEN(s);
         const HVX_Vector scale = Q6_V_lo_W(f32_from_f16(hvx_load(g)));
@@ -56,7 +64,8 @@ HVX_INLINE void tq2_blocks(const uint8_t* g, const struct htp_act_block* const* 
 }
 
 #define GROUP(name, call) \
-    HVX_INLINE void name##_group(const uint8_t* g, const struct htp_act_block* const* x, unsigned n, HVX_Vector* acc, unsigned blocks) { \
+    HVX_INLINE void name##_group(const uint8_t* g, const struct htp_act_block* const* x, \
+                                 unsigned n, HVX_Vector* acc, unsigned blocks) { \
         (void)blocks; \
         call; \
     }

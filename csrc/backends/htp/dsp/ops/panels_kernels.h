@@ -103,11 +103,16 @@ HVX_INLINE void unpack_three_bits(const uint8_t* at, HVX_Vector codes[8]) {
     }
 }
 // Codes that are places in a table of core/blocks.h, whose values + 128 take their places. A table's entries stand in even bytes.
-#define CODE_TABLE(name, ...) static const uint8_t name[HTP_VECTOR] __attribute__((aligned(128), unused)) = {__VA_ARGS__}
-CODE_TABLE(iq4_codes, 1, 0, 24, 0, 45, 0, 63, 0, 79, 0, 93, 0, 106, 0, 118, 0, 129, 0, 141, 0, 153, 0, 166, 0, 181, 0, 197, 0, 217, 0, 241);
-CODE_TABLE(e2m1_codes, 128, 0, 129, 0, 130, 0, 131, 0, 132, 0, 134, 0, 136, 0, 140, 0, 128, 0, 127, 0, 126, 0, 125, 0, 124, 0, 122, 0, 120, 0, 116);
-CODE_TABLE(iq3_xxs_codes, 132, 0, 140, 0, 148, 0, 156, 0, 164, 0, 172, 0, 180, 0, 190, 0, 124, 0, 116, 0, 108, 0, 100, 0, 92, 0, 84, 0, 76, 0, 66);
-CODE_TABLE(iq3_s_codes, 129, 0, 131, 0, 133, 0, 135, 0, 137, 0, 139, 0, 141, 0, 143, 0, 127, 0, 125, 0, 123, 0, 121, 0, 119, 0, 117, 0, 115, 0, 113);
+#define CODE_TABLE(name, ...) \
+    static const uint8_t name[HTP_VECTOR] __attribute__((aligned(128), unused)) = {__VA_ARGS__}
+CODE_TABLE(iq4_codes, 1, 0, 24, 0, 45, 0, 63, 0, 79, 0, 93, 0, 106, 0, 118, 0, 129, 0, 141, 0, 153,
+           0, 166, 0, 181, 0, 197, 0, 217, 0, 241);
+CODE_TABLE(e2m1_codes, 128, 0, 129, 0, 130, 0, 131, 0, 132, 0, 134, 0, 136, 0, 140, 0, 128, 0, 127,
+           0, 126, 0, 125, 0, 124, 0, 122, 0, 120, 0, 116);
+CODE_TABLE(iq3_xxs_codes, 132, 0, 140, 0, 148, 0, 156, 0, 164, 0, 172, 0, 180, 0, 190, 0, 124, 0,
+           116, 0, 108, 0, 100, 0, 92, 0, 84, 0, 76, 0, 66);
+CODE_TABLE(iq3_s_codes, 129, 0, 131, 0, 133, 0, 135, 0, 137, 0, 139, 0, 141, 0, 143, 0, 127, 0, 125,
+           0, 123, 0, 121, 0, 119, 0, 117, 0, 115, 0, 113);
 CODE_TABLE(iq2_codes, 136, 0, 153, 0, 171, 0, 128, 0, 120, 0, 103, 0, 85, 0, 128);
 CODE_TABLE(iq1_codes, 121, 0, 129, 0, 137, 0, 128, 0, 119, 0, 127, 0, 135, 0, 128);
 HVX_INLINE void look_up(const uint8_t* table_at, HVX_Vector codes[8]) {
@@ -119,7 +124,9 @@ HVX_INLINE void unpack_nibble_table(const uint8_t* at, const uint8_t* table, HVX
     unpack_nibbles(at, codes);
     look_up(table, codes);
 }
-HVX_INLINE void unpack_iq4(const uint8_t* at, HVX_Vector codes[8]) { unpack_nibble_table(at, iq4_codes, codes); }
+HVX_INLINE void unpack_iq4(const uint8_t* at, HVX_Vector codes[8]) {
+    unpack_nibble_table(at, iq4_codes, codes);
+}
 // Bits [at, at + count) of each lane.
 HVX_INLINE HVX_Vector bit_field(HVX_Vector v, int at, int count) {
     return Q6_V_vand_VV(Q6_Vuw_vlsr_VuwR(v, at), Q6_V_vsplat_R((1 << count) - 1));
