@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _loading
-from ._seat import Caller, forks
+from ._locks import Caller, forks
 from .arguments import wrong
 from .errors import Cancelled, Closed, UsageError, error_for
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
-from ._seat import Caller, Seat
+from ._locks import Caller, TryLock
 from .context import Context
 from .errors import Busy, Cancelled, Closed, ContextFullError, UsageError
 from .pair import Draft, Pair, PairStats, draft_length
@@ -145,9 +145,9 @@ class Generation:
 
         self._ended_by: Optional[str] = None  # why it may not go on
         self._changes = -1  # the context's count after our last step; -1: before the first
-        self._seat = Seat()  # of who is inside
+        self._inside = TryLock()  # who is in a step or a call
         if caller is not None:
-            self._seat.take(caller)
+            self._inside.acquire(caller)
 
     @property
     def paired(self) -> bool:
@@ -168,7 +168,7 @@ class Generation:
                 raise StopIteration
             return self._advance()
         finally:
-            self._seat.leave(caller)
+            self._inside.release(caller)
 
     def pieces(self) -> Iterator[Piece]:
         """The rest of its pieces, for a caller who is inside already and stays there."""
@@ -183,17 +183,17 @@ class Generation:
             for _ in self.pieces():
                 pass
         finally:
-            self._seat.leave(caller)
+            self._inside.release(caller)
         return self
 
     def leave(self, caller: Caller) -> None:
         """Ends what `caller` began."""
-        self._seat.leave(caller)
+        self._inside.release(caller)
 
     def _enter(self, caller: Caller) -> None:
         if self.finish_reason is None:
             self._raise_if_ended()
-        holder = self._seat.take(caller)
+        holder = self._inside.acquire(caller)
         if holder is caller:
             return
         if holder.is_here:
@@ -226,7 +226,7 @@ class Generation:
         """Ends it here. The context stays usable."""
         if self.finish_reason is not None or self._ended_by is not None:
             return
-        holder = self._seat.holder
+        holder = self._inside.holder
         if holder is not None and holder.is_here and holder.thread != Caller().thread:
             self.cancel()  # the step that another thread has begun
         else:
@@ -240,7 +240,7 @@ class Generation:
         deadline = time.monotonic() + 2.0
         with contextlib.suppress(Closed):
             while time.monotonic() < deadline:
-                holder = self._seat.holder
+                holder = self._inside.holder
                 if holder is None or not holder.is_here:
                     return
                 self._context.cancel()
@@ -254,16 +254,16 @@ class Generation:
             return
         caller = Caller()
         try:
-            # Nobody can enter while we hold its seat. Our own thread there is one whose way out a
+            # Nobody can enter while we hold its lock. Our own thread there is one whose way out a
             # signal cut short, or its signal handler that calls us: then the step it interrupted
             # ends with Cancelled.
-            holder = self._seat.take(caller)
+            holder = self._inside.acquire(caller)
             if holder.is_here and holder.thread != caller.thread:
                 why = "wait for it, or make a second LLM or context"
                 raise Busy(f"another thread's generation is going on; {why}")
             self._ended_by = self._ended_by or "a newer call took over its context"
         finally:
-            self._seat.leave(caller)
+            self._inside.release(caller)
 
     # ---- one step ----
 

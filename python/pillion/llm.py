@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Callable, Literal, Optional, Union, overload
 
-from ._seat import Caller, ForkLock
+from ._locks import Caller, ForkLock
 from .arguments import (
     check_bool,
     check_choice,
@@ -239,9 +239,7 @@ class LLM:
 
         return self._chunks_or_whole(begin, stream)
 
-    def _chunks_or_whole(
-        self, begin: Callable[[Optional[Caller]], Completion], stream: bool
-    ) -> Union[Result, Iterator[Result]]:
+    def _chunks_or_whole(self, begin: Callable[[Optional[Caller]], Completion], stream: bool) -> Union[Result, Iterator[Result]]:
         """A whole answer has its caller inside from the beginning; a stream only during a step."""
         if stream:
             return begin(None).chunks()

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
-from ._seat import Caller, Seat
+from ._locks import Caller, TryLock
 from .errors import Busy, Cancelled
 from .generation import Generation, TokenInfo
 from .replies import At, Delta, Reply, ReplyParser
@@ -27,12 +27,12 @@ class Stream(Iterator[Result]):
     def __init__(self, generation: Generation, chunks: Generator[Result, None, None]) -> None:
         self._generation = generation
         self._chunks = chunks
-        self._seat = Seat()
+        self._inside = TryLock()
 
     def __next__(self) -> Result:
         caller = Caller()
         try:
-            holder = self._seat.take(caller)
+            holder = self._inside.acquire(caller)
             if holder is not caller:
                 if holder.is_here:
                     raise Busy("another thread waits for the next chunk of this stream")
@@ -40,7 +40,7 @@ class Stream(Iterator[Result]):
                 raise Cancelled(f"this stream cannot go on: {why}")
             return next(self._chunks)
         finally:
-            self._seat.leave(caller)
+            self._inside.release(caller)
 
     def close(self) -> None:
         """Ends the answer here, from any thread: a step under way in another one raises `Cancelled`
@@ -48,10 +48,10 @@ class Stream(Iterator[Result]):
         self._generation.close()
         caller = Caller()
         try:
-            if self._seat.take(caller) is caller:
+            if self._inside.acquire(caller) is caller:
                 self._chunks.close()
         finally:
-            self._seat.leave(caller)
+            self._inside.release(caller)
 
     def __enter__(self) -> Stream:
         return self

@@ -19,6 +19,7 @@ UNKNOWN = {
     33: "type 33 (Q4_0_8_8)",
     38: "type 38 (IQ4_NL_8_8)",
     41: "type 41",
+    200: "type 200",  # a number that stands for a form of weights in memory, in no file
     1000: "type 1000",
 }
 

@@ -160,7 +160,7 @@ def test_a_half_read_stream_of_another_thread():
             for _ in range(40):
                 pid = os.fork()
                 if pid == 0:
-                    held = generation._seat.holder is not None
+                    held = generation._inside.holder is not None
                     try:
                         next(mine)
                         assert not held

@@ -27,7 +27,7 @@ def forks() -> int:
 
 
 class Caller:
-    """One call of one thread. Made before the `try` in whose `finally` it leaves its seat."""
+    """One call of one thread. Made before the `try` in whose `finally` it releases its lock."""
 
     __slots__ = ("forks", "thread")
 
@@ -41,10 +41,10 @@ class Caller:
         return self.forks == _forks
 
 
-class Seat:
-    """Room for one caller. Nobody waits.
+class TryLock:
+    """A lock for one caller. Nobody waits for it.
 
-    Taking it is one operation of a dict, so two threads can't both have it, and Ctrl-C comes before
+    Acquiring it is one operation of a dict, so two threads can't both have it, and Ctrl-C comes before
     it or after it.
     """
 
@@ -53,11 +53,11 @@ class Seat:
     def __init__(self) -> None:
         self._held: dict[str, Caller] = {}
 
-    def take(self, caller: Caller) -> Caller:
+    def acquire(self, caller: Caller) -> Caller:
         """Whoever has it now: `caller`, or who was there before."""
         return self._held.setdefault("by", caller)
 
-    def leave(self, caller: Caller) -> None:
+    def release(self, caller: Caller) -> None:
         """Does nothing where somebody else has it."""
         if "by" in self._held and self._held["by"] is caller:
             del self._held["by"]
