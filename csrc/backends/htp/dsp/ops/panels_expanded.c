@@ -33,19 +33,21 @@ HVX_INLINE void iq2_blocks(const uint8_t* g, const struct htp_act_block* const* 
                            HVX_Vector* acc, const uint8_t* table) {
     EIGHT(s) {
         BETWEEN(s);
-        const HVX_Vector d = f32_scale(Q6_V_lo_W(f32_from_f16(hvx_load(g))), 0.125f),
-                         fields = hvx_load(g + (1 + s / 4) * HTP_VECTOR);
-        const HVX_Vector first = odd_scale(d, fields, s % 4 * 2),
-                         second = odd_scale(d, fields, s % 4 * 2 + 1);
         HVX_Vector codes[8];
         unpack_three_bits(g + (3 + 3 * s) * HTP_VECTOR, codes);
         look_up(table, codes);
-        ROWS(i) {
-            const struct htp_act_block* b = x[i] + s;
-            acc[i] = f32_block_add(acc[i], dot_words(codes, b->q, 4, -128 * (b->sum - b->sum_high)),
-                                   b->d, first);
-            acc[i] = f32_block_add(acc[i], dot_words(codes + 4, b->q + 16, 4, -128 * b->sum_high),
-                                   b->d, second);
+        HVX_UNROLL(2)
+        for (int half = 0; half < 2; half++) {
+            if (half && n > 4) HVX_FENCE();    // one scale at a time in a register
+            const HVX_Vector d = f32_scale(Q6_V_lo_W(f32_from_f16(hvx_load(g))), 0.125f);
+            const HVX_Vector fields = hvx_load(g + (1 + s / 4) * HTP_VECTOR);
+            const HVX_Vector scale = odd_scale(d, fields, s % 4 * 2 + half);
+            ROWS(i) {
+                const struct htp_act_block* b = x[i] + s;
+                const int32_t start = -128 * (half ? b->sum_high : b->sum - b->sum_high);
+                const HVX_Vector dot = dot_words(codes + 4 * half, b->q + 16 * half, 4, start);
+                acc[i] = f32_block_add(acc[i], dot, b->d, scale);
+            }
         }
     }
 }
