@@ -61,7 +61,7 @@ WRONG = {
     "int array": np.array([1, 2]),
     "float array": np.array([[1.0]]),
     "empty array": np.zeros((0, 2)),
-    "path": Path("/nowhere"),
+    "path": Path("/nowhere/at/all"),
     "folder": Path("/"),
     "class": dict,
 }
