@@ -104,7 +104,9 @@ class ChatFormat:
         """The prompt of a conversation, its messages adapted to what the template can do."""
         listed = checked_tools(tools)
         template = self.template(bool(listed))
-        quoter = Quoter(self._tokenizer, self.marker_tokens)
+        tokens = self.marker_tokens
+        spelled = [one for one in MARKERS if one not in tokens.values() and self.knows(one)]
+        quoter = Quoter(self._tokenizer, tokens, spelled)
         plain = self._adapted([_quoted(one, quoter) for one in plain_messages(messages)], template)
         if listed and not template.abilities.tools:
             self._tell("the chat template does not show tools: the model is not told about them")

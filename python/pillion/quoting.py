@@ -48,9 +48,14 @@ class Prompt(str):
 
 
 class Quoter:
-    """Cuts the texts of one conversation. markers: tokens that are no text, whatever their type."""
+    """Cuts the texts of one conversation.
 
-    def __init__(self, tokenizer: Tokenizer, markers: Collection[int]) -> None:
+    markers: tokens that are no text, whatever their type. spelled: markers that are no tokens and
+    count wherever they are spelled.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, markers: Collection[int], spelled: Collection[str] = ()) -> None:
+        self._spelled = spelled
         self._tokenizer = tokenizer
         self._markers = markers
         self._kinds: dict[int, str] = {}  # of the tokens seen; "" for text
@@ -77,7 +82,8 @@ class Quoter:
     def prompt(self, rendered: str) -> Prompt:
         """What a template made of such texts."""
         if self._found:
-            escaped = "|".join(f"(?<={re.escape(one[0])}){_ESCAPED}(?={re.escape(one[1:])})" for one in self._found)
+            halves = [(re.escape(one[0]), re.escape(one[1:])) for one in self._found]
+            escaped = "|".join(f"(?<={first}){_ESCAPED}(?={rest})" for first, rest in halves)
             rendered = re.sub(escaped, lambda _: CUT, rendered)
         parts = rendered.split(CUT)
         cuts, at = [], 0
@@ -90,6 +96,7 @@ class Quoter:
         """Those of control tokens in it."""
         found = set()
         for piece in text.split(CUT):
+            found |= {one for one in self._spelled if one in piece}
             for token in set(self._tokenizer.encode(piece, add_special=False, parse_special=True)):
                 if token not in self._kinds:
                     self._kinds[token] = self._spelling(token)

@@ -1,4 +1,4 @@
-"""Messages and templates that no program should send: each is a sentence, none is a bare Python error."""
+"""Messages and templates that no program should send: a sentence each, no bare Python error."""
 
 import pytest
 
@@ -23,14 +23,17 @@ def called(**call):
     return [USER, {"role": "assistant", "tool_calls": [{"id": "1", "function": function, **call}]}]
 
 
-SIMPLE = "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %}"
-JSON_CALLS = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ '' + c.function.arguments }}{% endfor %}{% endfor %}"
+SIMPLE = """{% for m in messages %}{{ m.role }}:{{ m.content }}
+{{- m.tool_calls | tojson if m.tool_calls }}{% endfor %}"""
+JSON_CALLS = """{% for m in messages %}{{ m.content }}
+{%- for c in m.tool_calls or [] %}{{ '' + c.function.arguments }}{% endfor %}{% endfor %}"""
+NO_CALLS = "{{ messages[0].content }}{{ messages[1].content }}"
 
 
 @pytest.fixture(params=["simple", "JSON calls", "Gemma 4's calls"])
 def llm(request, pillion, tiny_target):
     """The last one's template knows no calls, so that they are written by the package."""
-    source = {"simple": SIMPLE, "JSON calls": JSON_CALLS}.get(request.param, "{{ messages[0].content }}" + "{{ messages[1].content }}")
+    source = {"simple": SIMPLE, "JSON calls": JSON_CALLS}.get(request.param, NO_CALLS)
     with pillion.LLM(tiny_target, n_ctx=256, drafter=None, chat_template=source) as one:
         yield one
 
@@ -60,14 +63,24 @@ def test_what_cannot_be_written(llm, messages, words):
 
 @pytest.mark.parametrize(
     "value, text",
-    [({1: 2}, "1"), ({("a", "b"): 1}, "('a', 'b')"), ({"a": {3}}, "{3}"), ({"a": b"x"}, "b'x'"), ({"a": nested(60)}, "deep")],
+    [
+        ({1: 2}, "1"),
+        ({("a", "b"): 1}, "('a', 'b')"),
+        ({"a": {3}}, "{3}"),
+        ({"a": b"x"}, "b'x'"),
+        ({"a": nested(60)}, "deep"),
+    ],
 )
 def test_values_that_json_has_no_words_for_become_texts(llm, value, text):
-    prompt = llm.render_chat(called(arguments=value) + [{"role": "tool", "tool_call_id": "1", "content": {"v": value}}])
+    result = {"role": "tool", "tool_call_id": "1", "content": {"v": value}}
+    prompt = llm.render_chat([*called(arguments=value), result])
     assert text in prompt
 
 
-@pytest.mark.parametrize("source", ["{% break %}", "{% continue %}", "{{ 10 ** 100000 }}", "{" * 100_000, "{% if 1 %}" * 2000])
+@pytest.mark.parametrize(
+    "source",
+    ["{% break %}", "{% continue %}", "{{ 10 ** 100000 }}", "{" * 100_000, "{% if 1 %}" * 2000],
+)
 def test_templates_that_do_not_compile(fake, source):
     with pytest.raises(fake.UsageError, match="is not valid Jinja"):
         fake.ChatTemplate(source)
