@@ -405,8 +405,9 @@ pillion_status pillion_quantization_run(pillion_quantization* quantization, cons
 /* Every call that opens a file takes any part of a model for the whole of it. These copy it, byte for
  * byte, to one file and to several. The result is read back before it gets its name: a failed or
  * cancelled run leaves nothing. progress: bytes of tensors; may be NULL. INVALID_ARGUMENT: nothing to
- * join, an output that is also an input, a limit that no part can keep; FILE_CORRUPT: parts that do
- * not belong together, or a full disk; FILE_NOT_FOUND names a part that is missing. */
+ * join, an output that is also an input or no regular file, a limit that no part can keep;
+ * FILE_CORRUPT: parts that do not belong together, or a full disk; FILE_NOT_FOUND names a part that
+ * is missing. */
 
 /* part: any of them, or a file made of them by cat. */
 pillion_status pillion_join(const char* part, const char* out, pillion_progress_callback progress,

@@ -183,8 +183,17 @@ void join_gguf(const std::string& part, const std::string& out, const CopyProgre
     Copier(from, progress).write(out, whole)->finish();
 }
 
+// A folder's name would put the parts beside the folder, or give them a name of a number alone.
+static void refuse_folder(const std::string& prefix) {
+    const std::string name = prefix.substr(prefix.rfind('/') + 1);
+    if (name.empty() || name == "." || name == "..")
+        fail(Status::invalid_argument, "the prefix '%s' is a folder; it must end in the name of the parts",
+             shown_path(prefix).c_str());
+}
+
 size_t split_gguf(const std::string& in, const std::string& prefix, const SplitLimits& limits,
                   const CopyProgress& progress) {
+    refuse_folder(prefix);
     const GgufFile from = GgufFile::open(in);
     const std::vector<Piece> pieces = Divider(from, limits).run();
     const bool has_ending = prefix.size() > 5 && prefix.compare(prefix.size() - 5, 5, ".gguf") == 0;

@@ -12,6 +12,14 @@ namespace {
 
 constexpr uint32_t kVersion = 3, kQuantizationVersion = 2;
 
+// rename() would put a file in the place of a device or a FIFO, and fails on a folder after all work.
+void refuse_what_is_no_file(const std::string& path) {
+    struct stat there;
+    if (stat(path.c_str(), &there) != 0 || S_ISREG(there.st_mode)) return;
+    fail(Status::invalid_argument, "%s: cannot be written: it is %s", shown_path(path).c_str(),
+         S_ISDIR(there.st_mode) ? "a directory" : "not a regular file");
+}
+
 }  // namespace
 
 void GgufHeader::value(const GgufValue& v) {
@@ -43,6 +51,7 @@ std::string GgufHeader::bytes() const {
 }
 
 GgufWriter::GgufWriter(const std::string& path) : path_(path), temporary_(path + "." + std::to_string(getpid()) + ".part") {
+    refuse_what_is_no_file(path);
     file_ = fopen(temporary_.c_str(), "wbx");
     if (!file_) fail(Status::file_not_found, "%s: cannot be written: %s", shown_path(path_).c_str(), strerror(errno));
     setvbuf(file_, nullptr, _IOFBF, 1 << 20);

@@ -58,7 +58,8 @@ class GgufHeader {
 
 class GgufWriter {
   public:
-    // Throws Error{file_not_found} when nothing can be written there.
+    // Throws Error{file_not_found} when nothing can be written there, and Error{invalid_argument}
+    // when a folder, a device or a FIFO lies there.
     explicit GgufWriter(const std::string& path);
     ~GgufWriter();             // removes what was not finished
     GgufWriter(const GgufWriter&) = delete;

@@ -18,6 +18,8 @@ def check_place(target: Path) -> None:
         raise UsageError(f"{target}: the folder {target.parent} does not exist")
     if target.is_dir():
         raise UsageError(f"{target} is a folder; give the name of the file to write")
+    if target.exists() and not target.is_file():  # a device or a FIFO, which os.replace would remove
+        raise UsageError(f"{target}: cannot be written: it is not a regular file")
 
 
 @contextmanager

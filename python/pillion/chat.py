@@ -67,7 +67,7 @@ class ChatTemplate:
         self._special = dict(special or {})
         try:
             self._template = _environment().from_string(self.source)
-        except (jinja2.TemplateError, RecursionError) as error:
+        except Exception as error:  # Jinja's compiler hands on what Python's says of its code
             raise UsageError(f"the chat template is not valid Jinja: {error}") from error
 
     def render(

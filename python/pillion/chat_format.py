@@ -10,6 +10,8 @@ A template that does not know a role would print it in a form that the model nev
   exchange in one turn of the model,
   <|tool_call>call:NAME{…}<tool_call|><|tool_response>response:NAME{value:…}<tool_response|>.
 * Anything else that the template drops or does not know is said in the log, once.
+
+What users and tools write stays text, whatever it spells (quoting.py).
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from .errors import UsageError
 from .file_settings import metadata_text
 from .messages import plain_messages, without_system
 from .model import Metadata
-from .replies import CALL, CALL_END, CHANNEL, MARKERS, QUOTE, RESPONSE, THINKING, THINKING_END, ReplyParser
+from .quoting import Prompt, Quoter
+from .replies import CALL, CALL_END, CHANNEL, MARKERS, QUOTE, RESPONSE, THINKING, THINKING_END, TURNS, ReplyParser
 from .tokenizer import Tokenizer
 from .tools import Tool, checked_tools, for_gemma4
 
@@ -97,21 +100,26 @@ class ChatFormat:
 
     # ---- prompts ----
 
-    def render(self, messages: Any, tools: Any = None, **variables: Any) -> str:
+    def render(self, messages: Any, tools: Any = None, **variables: Any) -> Prompt:
         """The prompt of a conversation, its messages adapted to what the template can do."""
         listed = checked_tools(tools)
         template = self.template(bool(listed))
-        plain = self._adapted(plain_messages(messages), template)
+        tokens = self.marker_tokens
+        spelled = [one for one in MARKERS if one not in tokens.values() and self.knows(one)]
+        quoter = Quoter(self._tokenizer, tokens, spelled)
+        plain = self._adapted([_quoted(one, quoter) for one in plain_messages(messages)], template)
         if listed and not template.abilities.tools:
             self._tell("the chat template does not show tools: the model is not told about them")
         for name, value in variables.items():
             if value and name not in template.source and name != "add_generation_prompt":
                 self._tell(f"the chat template does not use {name}")
         given: Sequence[Tool] = for_gemma4(listed) if self.knows(CALL) else listed
+        given = quoter.cut_all(given)
         if not self._needs_native(plain, template):
-            return template.render(plain, tools=given, **variables)
+            return quoter.prompt(template.render(plain, tools=given, **variables))
         exchange = _Exchanges(plain)
-        return exchange.written(template.render(exchange.messages, tools=given, **variables))
+        rendered = exchange.written(template.render(exchange.messages, tools=given, **variables))
+        return quoter.prompt(rendered)
 
     def _adapted(self, messages: list[dict[str, Any]], template: ChatTemplate) -> list[dict[str, Any]]:
         can = template.abilities
@@ -157,9 +165,24 @@ class ChatFormat:
     def tokens(self, rendered: str) -> list[int]:
         """Token ids of a rendered conversation. Most templates write BOS themselves; it is not put
         a second time."""
+        prompt = rendered if isinstance(rendered, Prompt) else Prompt(rendered)
         bos = spelling(self._tokenizer, self._tokenizer.bos)
-        has_bos = bool(bos) and rendered.startswith(bos)
-        return self._tokenizer.encode(rendered, add_special=not has_bos, parse_special=True)
+        has_bos = bool(bos) and prompt.really_starts_with(bos)
+        first, *others = prompt.pieces()
+        tokens = self._tokenizer.encode(first, add_special=not has_bos, parse_special=True)
+        for piece in others:
+            tokens += self._continued(piece)
+        return tokens
+
+    def _continued(self, piece: str) -> list[int]:
+        """Token ids of a text that goes on behind another one. Some vocabularies put a space before
+        one that begins."""
+
+        def encode(text: str) -> list[int]:
+            return self._tokenizer.encode(text, add_special=False, parse_special=True)
+
+        line, found = encode("\n"), encode("\n" + piece)
+        return found[len(line) :] if found[: len(line)] == line else encode(piece)
 
     # ---- markers ----
 
@@ -186,19 +209,39 @@ class ChatFormat:
         calls = names is not None and self.knows(CALL)
         return ReplyParser(known, tokens=set(self.marker_tokens.values()), calls=calls, names=names)
 
-    def opening(self, prompt: str, parser: ReplyParser, forced: Optional[str]) -> str:
+    def opening(self, prompt: Prompt, parser: ReplyParser, forced: Optional[str]) -> Prompt:
         """The prompt, to which a demanded call is added; tells the parser how far the reply has
         begun.
 
         forced: the name of the function, "" for any; None: no call is demanded.
         """
+        thinks = prompt.really_ends_with(THINKING)
         if forced is None:
-            if prompt.endswith(THINKING) and self.knows(CHANNEL):
+            if thinks and self.knows(CHANNEL):
                 parser.begin_thinking()
             return prompt
         head = f"call:{forced}{{" if forced else "call:"
         parser.begin_call(head)
-        return prompt + (THINKING_END if prompt.endswith(THINKING) else "") + CALL + head
+        return prompt.before((THINKING_END if thinks else "") + CALL + head)
+
+
+def _quoted(message: dict[str, Any], quoter: Quoter) -> dict[str, Any]:
+    """What the message's author wrote, as text. The system's is the program's own: it may hold
+    markers. An assistant's content may have markers that its template takes out."""
+    result = dict(message)
+    if message["role"] == "assistant":
+        result["content"] = quoter.cut(message["content"], kept=set(MARKERS) - set(TURNS))
+        for key in ("reasoning_content", "reasoning"):
+            if key in message:
+                result[key] = quoter.cut(message[key])
+        if "tool_calls" in message:
+            result["tool_calls"] = [
+                {**call, "function": {**call["function"], "arguments": quoter.cut_all(call["function"]["arguments"])}}
+                for call in message["tool_calls"]
+            ]
+    elif message["role"] not in ("system", "developer"):
+        result["content"] = quoter.cut(message["content"])
+    return result
 
 
 class _Exchanges:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Union
 
 from .arguments import shown
 from .errors import UsageError
 
 Message = Mapping[str, Any]
+
+_DEPTH = 64  # objects and arrays inside one another, as in the calls of a reply (tool_calls.py)
 
 
 def plain_messages(messages: Any) -> list[dict[str, Any]]:
@@ -20,7 +22,7 @@ def plain_messages(messages: Any) -> list[dict[str, Any]]:
         what = "empty" if isinstance(messages, Sequence) and not len(messages) else shown(messages)
         raise UsageError(f"messages is {what}; it must be a list with at least one {{'role': …, 'content': …}}")
     plain = [_plain(index, message) for index, message in enumerate(messages)]
-    names: dict[Any, str] = {}
+    names: dict[Union[str, int, None], str] = {}
     for message in plain:
         for call in message.get("tool_calls") or ():
             names[call.get("id")] = call["function"]["name"]
@@ -37,6 +39,7 @@ def _plain(index: int, message: Any) -> dict[str, Any]:
         raise UsageError(f"message {index} is {shown(message)}; it must be a mapping with a 'role', a string")
     result = {str(key): value for key, value in message.items() if value is not None}
     result["content"] = _text(f"message {index}", message["role"], result.get("content", ""))
+    _check_id(f"message {index}", "tool_call_id", result)
     for key in ("reasoning_content", "reasoning"):
         if key in result and not isinstance(result[key], str):
             raise UsageError(f"message {index} has {key} of type {type(result[key]).__name__}; it must be a string")
@@ -54,7 +57,7 @@ def _text(where: str, role: str, content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, Mapping) and role == "tool":  # an answer that was not written as JSON yet
-        return json.dumps(content, ensure_ascii=False, default=str)
+        return json.dumps(_jsonable(f"{where} has content", content), ensure_ascii=False)
     if not isinstance(content, (list, tuple)):
         raise UsageError(f"{where} has content of type {type(content).__name__}; it must be a string or a list of text parts")
     texts = []
@@ -75,6 +78,7 @@ def _plain_call(where: str, call: Any) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise UsageError(f"{where} must be {{'type': 'function', 'function': {{'name': …, 'arguments': …}}}}")
+    _check_id(where, "id", call)
     arguments = function.get("arguments") or {}
     if isinstance(arguments, str):
         try:
@@ -83,7 +87,25 @@ def _plain_call(where: str, call: Any) -> dict[str, Any]:
             raise UsageError(f"{where} ({function['name']}) has arguments that are not valid JSON: {error}") from error
     if not isinstance(arguments, Mapping):
         raise UsageError(f"{where} ({function['name']}) has arguments of type {type(arguments).__name__}; they must be an object")
-    return {**call, "function": {**function, "arguments": dict(arguments)}}
+    arguments = _jsonable(f"{where} ({function['name']}) has arguments", arguments)
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def _check_id(where: str, key: str, of: Mapping[str, Any]) -> None:
+    if not isinstance(of.get(key, ""), (str, int, type(None))):
+        raise UsageError(f"{where} has {key} {shown(of[key])}; it must be a string")
+
+
+def _jsonable(what: str, value: Any, depth: int = 0) -> Any:
+    """A copy of what JSON has words for; any other value as its text. One that holds itself is too
+    deep."""
+    if depth > _DEPTH:
+        raise UsageError(f"{what} of more than {_DEPTH} objects and lists inside one another")
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(what, one, depth + 1) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(what, one, depth + 1) for one in value]
+    return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
 
 
 def without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -41,8 +41,9 @@ CALL_END = "<tool_call|>"
 QUOTE = '<|"|>'
 TURN = "<|turn>"
 RESPONSE = "<|tool_response>"
+TURNS = (TURN, "<turn|>")
 MARKERS = (
-    CHANNEL, THINKING_END, CALL, CALL_END, QUOTE, TURN, "<turn|>",
+    CHANNEL, THINKING_END, CALL, CALL_END, QUOTE, *TURNS,
     RESPONSE, "<tool_response|>", "<|tool>", "<tool|>", "<|think|>",
 )  # fmt: skip
 """All that Gemma 4 has for text."""

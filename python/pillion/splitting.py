@@ -7,7 +7,8 @@ import re
 from typing import Any, Callable, Optional, Union
 
 from ._native import Progress, check, ffi, interruptible, lib
-from .errors import UsageError
+from .arguments import check_callable, check_int, check_path, wrong
+from .calling import checked
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -16,6 +17,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _MOST = 2**63 - 1
 
 
+@checked
 def join(part: Path, out: Path, *, progress: Optional[Callable[[int, int], object]] = None) -> None:
     """Copies a model in parts to one file: the same keys, the same bytes of every tensor.
 
@@ -27,10 +29,13 @@ def join(part: Path, out: Path, *, progress: Optional[Callable[[int, int], objec
     belong together and for a full disk, and UsageError for a model that is in one file already or
     an `out` that is one of the parts.
     """
-    names = os.fsencode(os.fspath(part)), os.fsencode(os.fspath(out))
+    names = os.fsencode(check_path("part", part)), os.fsencode(check_path("out", out))
+    if progress is not None:
+        check_callable("progress", progress)
     _run(Progress(progress), lambda user: lib.pillion_join(*names, lib.pillion_py_progress, user))
 
 
+@checked
 def split(
     source: Path,
     prefix: Path,
@@ -51,10 +56,11 @@ def split(
     for limits that a tensor breaks by itself, ModelFileError.
     """
     most = 0 if max_size is None else _bytes(max_size)
-    right = max_tensors is None or (isinstance(max_tensors, int) and 1 <= max_tensors <= _MOST)
-    if not right:
-        raise UsageError(f"max_tensors is {max_tensors!r}; it must be 1 or more")
-    names = os.fsencode(os.fspath(source)), os.fsencode(os.fspath(prefix))
+    if max_tensors is not None:
+        max_tensors = check_int("max_tensors", max_tensors, 1, _MOST, "1 or more")
+    names = os.fsencode(check_path("source", source)), os.fsencode(check_path("prefix", prefix))
+    if progress is not None:
+        check_callable("progress", progress)
     n = ffi.new("size_t*")
     limits = most, max_tensors or 0
     report = lib.pillion_py_progress
@@ -65,11 +71,12 @@ def split(
 
 
 def _bytes(size: Union[int, str]) -> int:
-    found = _SIZE.fullmatch(size.strip()) if isinstance(size, str) else None
-    n = int(found[1]) * _UNITS[found[2].upper()] if found else size
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= _MOST:
-        raise UsageError(f"max_size is {size!r}; it must be a number of bytes, or a text like '2G'")
-    return n
+    allowed = "a number of bytes, or a text like '2G'"
+    if not isinstance(size, str):
+        return check_int("max_size", size, 1, _MOST, allowed)
+    found = _SIZE.fullmatch(size.strip())
+    n = int(found[1]) * _UNITS[found[2].upper()] if found and len(found[1]) < 20 else 0
+    return n if 1 <= n <= _MOST else wrong("max_size", size, allowed)
 
 
 def _run(watch: Progress, call: Callable[[Any], int]) -> None:

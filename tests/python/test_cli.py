@@ -322,3 +322,13 @@ def test_a_conversation(toy_file):
     assert process.wait(timeout=PATIENCE) == 0
     os.close(master)
     assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("arguments", [["run", "-n", "2", "-m"], ["inspect"], ["tokenize", "x", "-m"]])
+def test_closed_streams(toy, arguments, closed):
+    """A service manager may start a program without them."""
+    command = [*CLI, *arguments, str(toy)]
+    result = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command], input="", capture_output=True, text=True)
+    assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
+    assert bool(result.stdout) == (">&-" not in closed.replace("2>&-", "")), result

@@ -3,8 +3,11 @@
 import importlib
 import json
 import re
+import subprocess
+import sys
 
 import pytest
+from build import REPOSITORY
 from test_cli import pillion, toy  # noqa: F401 - fixtures
 
 THINKER = (
@@ -89,8 +92,10 @@ def test_no_python_names_reach_the_user(fake, words, strings, toy_file):
     import typer.main
 
     main = importlib.import_module("pillion_fake.cli.main")
-    known = {name for one in typer.main.get_command(main.app).commands["run"].params for name in one.opts}
-    assert set(words.OPTIONS.values()) - known == set()
+    commands = typer.main.get_command(main.app).commands
+    of = {command: {name for one in found.params for name in one.opts} for command, found in commands.items()}
+    assert set(words.OPTIONS.values()) - set().union(*of.values()) == set()
+    known = of["run"]
     sentences = []
     template = {"tokenizer.chat_template": '"{{ messages }}"'}
     for options in WRONG:
@@ -121,6 +126,12 @@ def test_no_python_names_reach_the_user(fake, words, strings, toy_file):
         ("perplexity -m TOY -f TEXT --kv-type f99", "--kv-type"),
         ("inspect TOY --kv-type f99", "--kv-type"),
         ("imatrix -m TOY -f TEXT -o OUT -t -1", "--threads"),
+        ("imatrix -m TOY -f TEXT -o OUT --chunk 0", "--chunk"),
+        ("imatrix -m TOY -f TEXT -o OUT --chunks -1", "--chunks"),
+        ("perplexity -m TOY -f TEXT -c 2", "--ctx-size"),
+        ("perplexity -m TOY -f TEXT -c 0", "--ctx-size"),
+        ("inspect TOY --ctx -5", "--ctx"),
+        ("split TOY OUT --max-size 2GB", "--max-size"),
     ],
 )
 def test_other_commands(pillion, toy, tmp_path, arguments, option):  # noqa: F811
@@ -129,6 +140,17 @@ def test_other_commands(pillion, toy, tmp_path, arguments, option):  # noqa: F81
     places = {"TOY": toy, "TEXT": text, "OUT": tmp_path / "out.gguf"}
     result = pillion(*[places.get(one, one) for one in arguments.split()])
     assert result.returncode == 1 and result.stderr.startswith(f"error: {option} is ") and not PYTHON.search(result.stderr)
+
+
+def test_quantize_names_its_options(tmp_path):
+    tiny_target = REPOSITORY / "python" / "pillion" / "models" / "tiny-target.gguf"
+    once, twice = tmp_path / "once.gguf", tmp_path / "twice.gguf"
+    command = [sys.executable, "-m", "pillion", "quantize"]
+    subprocess.run([*command, str(tiny_target), str(once), "Q8_0"], check=True, capture_output=True)
+    result = subprocess.run([*command, str(once), str(twice), "Q4_0"], capture_output=True, text=True)
+    assert result.returncode == 1 and "or pass --allow-requantize" in result.stderr
+    again = [*command, str(once), str(twice), "Q4_0", "--allow-requantize"]
+    assert subprocess.run(again, capture_output=True).returncode == 0
 
 
 def test_only_options_of_the_command_are_named(words):

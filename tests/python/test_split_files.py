@@ -653,3 +653,45 @@ def test_a_drafter_beside_links(pillion, tmp_path, tiny_target):
             (snapshot / os.path.basename(path)).symlink_to(f"../blobs/{name}{number}")
     found = pillion.find_drafter(next(snapshot.glob("t-00002*")))
     assert found is not None and found.name.startswith("a-00001") and found.parent == snapshot
+
+
+def test_a_prefix_needs_a_name(pillion, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    for prefix in (".", "..", "out/", "out/.", f"{tmp_path}/out/"):
+        with pytest.raises(pillion.UsageError, match="is a folder; it must end in the name"):
+            pillion.split(E2B, prefix, max_tensors=40)
+        result = command("split", E2B, prefix, "--max-tensors", 40)
+        assert result.returncode == 1 and "is a folder" in result.stderr, result.stderr
+    assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
+
+
+def test_limits_are_named_as_options():
+    result = command("split", E2B, "never", "--max-size", "4GB")
+    assert result.returncode == 1 and "--max-size is '4GB'" in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "link to a FIFO", "folder"])
+def test_only_files_are_replaced(pillion, parts, tmp_path, kind):
+    """A rename would put a file in the place of a device."""
+    out = tmp_path / "out" / "m-00002-of-00002.gguf"
+    (tmp_path / "out").mkdir()
+    if kind == "folder":
+        out.mkdir()
+    else:
+        place = tmp_path / "fifo" if kind != "FIFO" else out
+        os.mkfifo(place)
+        if place != out:
+            out.symlink_to(place)
+    before = os.lstat(out)
+    n_tensors = len(gguf.GGUFReader(E2B).tensors)
+    model = pillion.Model.open(E2B)
+    for write in [
+        lambda: pillion.join(parts[0], out),
+        lambda: pillion.split(parts[0], tmp_path / "out" / "m", max_tensors=n_tensors - 1),
+        lambda: pillion.quantize(E2B, out, "Q8_0"),
+        lambda: pillion.imatrix(model, "In the beginning " * 400, out),
+    ]:
+        with pytest.raises(pillion.UsageError, match="regular file|director|folder"):
+            write()
+        assert os.lstat(out) == before and list(out.parent.iterdir()) == [out]

@@ -108,6 +108,7 @@ def good_calls(world, folder):
     chat = [{"role": "user", "content": "x"}]
     template = p.ChatTemplate("{{ messages[0].content }}{{ bos_token }}")
     out = folder / "out.gguf"
+    (part,) = p.split(world.drafter, folder / "whole", max_tensors=1000)
     from pillion.convert import convert
     from pillion.inspection import inspect_file, read_header
 
@@ -191,6 +192,13 @@ def good_calls(world, folder):
                 "allow_requantize": False, "n_threads": 1, "progress": None,
             },
         ),
+        "join": (p.join, {"part": part, "out": out, "progress": None}),
+        "split": (
+            p.split,
+            {
+                "source": world.drafter, "prefix": folder / "part", "max_size": None, "max_tensors": 50, "progress": None,
+            },
+        ),
         "imatrix": (
             p.imatrix,
             {"model": world.model, "text": "in the beginning " * 8, "out": out, "chunk": 8, "chunks": 1, "n_threads": 1, "dataset": ""},
@@ -241,7 +249,7 @@ Model.context Model.memory Model.fit Context Context.prefill Context.decode Cont
 Context.work Context.logits Context.hidden Context.logprobs Pair Pair.set_tokens Pair.step Pair.generate Pair.draft
 Pair.draft_row SamplingParams Sampler Sampler.sample Sampler.accept Tokenizer.encode Tokenizer.decode Tokenizer.decode_bytes
 Tokenizer.stream Tokenizer.token_bytes Tokenizer.token_text Tokenizer.token_type TokenStream TokenStream.feed ChatTemplate
-ChatTemplate.render device find_drafter quantize imatrix read_header inspect_file convert""".split()
+ChatTemplate.render device find_drafter quantize join split imatrix read_header inspect_file convert""".split()
 
 
 def test_nothing_public_is_left_out(pillion, world, tmp_path):

@@ -132,6 +132,10 @@ def _token(token: Facts) -> str:
     return f"{token['id']} {token['text']}"
 
 
+def _plural(word: str, n: int) -> str:
+    return word if n == 1 else word + "s"
+
+
 def _memory(memory: list[Facts]) -> Iterable[str]:
     for one in memory:
         shown = {"weights": size(one["weights"])}
@@ -139,7 +143,8 @@ def _memory(memory: list[Facts]) -> Iterable[str]:
             shown["stays in the file"] = f"{size(one['mapped'])}, mapped, read row by row (not in the total)"
         if one["kv"]:
             parts = [
-                f"{size(part['bytes'])} in {part['layers']} {kind} layers of {part['positions']} positions"
+                f"{size(part['bytes'])} in {part['layers']} {kind} {_plural('layer', part['layers'])} "
+                f"of {part['positions']} positions"
                 for kind, part in one["kv"].items()
                 if kind in ("full", "sliding") and part["layers"]
             ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import typer
@@ -52,8 +53,17 @@ def _options(
     )
 
 
+def _open_closed_streams() -> None:
+    """Python has None for a stream that was closed before it began (`pillion … >&-`)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - stays open to the end
+            setattr(sys, name, stream)
+
+
 def main() -> None:
     """The entry point."""
+    _open_closed_streams()
     try:
         app()
     except KeyboardInterrupt:  # outside any command's own work

@@ -34,9 +34,11 @@ def measure(
     Each window starts anew with `first` (BOS) in place of its first token; only its second half is judged, so that every judged
     token has seen at least half a window.
     """
-    window = min(window, len(tokens))
     if window < 4:
+        raise UsageError(f"n_ctx is {window}; a window of perplexity has at least 4 tokens")
+    if len(tokens) < 4:
         raise UsageError(f"the text has {len(tokens)} tokens; perplexity needs at least 4")
+    window = min(window, len(tokens))
     losses = []
     starts = range(0, len(tokens) - window + 1, window)
     for number, start in enumerate(starts):

@@ -21,7 +21,7 @@ def split(
         help="The file to divide.",
         show_default=False,
     ),
-    prefix: Path = typer.Argument(
+    prefix: str = typer.Argument(
         ...,
         metavar="OUT_PREFIX",
         help="Parts are called OUT_PREFIX-00001-of-00003.gguf and so on.",

@@ -41,6 +41,12 @@ OPTIONS = {
     "dense_head": "--draft-dense-head",
     "draft_dense_head": "--draft-dense-head",
     "draft_device": "--draft-device",
+    "ctx": "--ctx",
+    "chunk": "--chunk",
+    "chunks": "--chunks",
+    "allow_requantize": "--allow-requantize",
+    "max_size": "--max-size",
+    "max_tensors": "--max-tensors",
     "chat_template": "--chat-template",
     "chat_template_kwargs": "--chat-template-kwargs",
 }
