@@ -81,6 +81,53 @@ def test_any_order_of_frees_and_any_end(drafter):
     )
 
 
+def test_a_forked_thread_that_only_returns():
+    """Its process ends with its last thread: those that wait for work do not keep it, whether they
+    belong to an inherited model or to a new one. A thread that goes on may go on writing."""
+    programs.run(
+        """
+        llm = opened(n_threads=4)
+        first, codes = text(llm), []
+
+        def go_on(begun):
+            begun.set()
+            while os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+                if open(f"/proc/self/task/{os.getpid()}/stat").read().split()[2] == "Z":
+                    break  # the thread that forked has ended
+                time.sleep(0.001)
+            assert text(llm) == first
+            with opened(n_threads=4) as other:
+                assert text(other) == first
+            assert child(lambda: text(llm)) == 0
+            os._exit(5)
+
+        def forks(how):
+            pid = os.fork()
+            if pid:
+                codes.append(os.waitpid(pid, 0)[1])
+                return
+            if how != "none":
+                assert text(llm) == first
+            if how == "new":
+                text(opened(n_threads=4))
+            if how == "sys.exit":
+                sys.exit()
+            if how == "thread":
+                begun = threading.Event()
+                threading.Thread(target=go_on, args=(begun,)).start()
+                begun.wait()
+
+        for how in ("none", "inherited", "new", "sys.exit", "thread"):
+            thread = threading.Thread(target=forks, args=(how,))
+            thread.start()
+            thread.join()
+        assert codes == [0, 0, 0, 0, 5 << 8], codes
+        assert text(llm) == first
+        settle(4)
+        """
+    )
+
+
 @pytest.mark.parametrize("drafter", DRAFTERS)
 def test_in_the_middle_of_a_stream(drafter):
     """Parent, child and grandchild go on from the same token, each by itself."""
