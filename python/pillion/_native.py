@@ -21,6 +21,7 @@ from . import _loading
 from ._locks import Caller, forks
 from .arguments import wrong
 from .errors import Cancelled, Closed, UsageError, error_for
+from .held import Held
 
 ffi: Any = _loading.ffi
 lib: Any = _loading.lib
@@ -47,7 +48,7 @@ def check(status: int) -> None:
         raise error_for(status, as_str(ffi.string(lib.pillion_last_error())))
 
 
-class Handle:
+class Handle(Held):
     """Owns one C object and frees it on close(), at the end of `with`, or with the last reference.
 
     The cffi pointer is counted: a call that is running in another thread holds it too, so close() never frees under its feet.
