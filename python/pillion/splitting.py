@@ -7,7 +7,8 @@ import re
 from typing import Any, Callable, Optional, Union
 
 from ._native import Progress, check, ffi, interruptible, lib
-from .errors import UsageError
+from .arguments import check_callable, check_int, check_path, wrong
+from .calling import checked
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -16,6 +17,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _MOST = 2**63 - 1
 
 
+@checked
 def join(part: Path, out: Path, *, progress: Optional[Callable[[int, int], object]] = None) -> None:
     """Copies a model in parts to one file: the same keys, the same bytes of every tensor.
 
@@ -27,10 +29,11 @@ def join(part: Path, out: Path, *, progress: Optional[Callable[[int, int], objec
     belong together and for a full disk, and UsageError for a model that is in one file already or
     an `out` that is one of the parts.
     """
-    names = os.fsencode(os.fspath(part)), os.fsencode(os.fspath(out))
-    _run(Progress(progress), lambda user: lib.pillion_join(*names, lib.pillion_py_progress, user))
+    names = _path("part", part), _path("out", out)
+    _run(_watch(progress), lambda user: lib.pillion_join(*names, lib.pillion_py_progress, user))
 
 
+@checked
 def split(
     source: Path,
     prefix: Path,
@@ -51,14 +54,13 @@ def split(
     for limits that a tensor breaks by itself, ModelFileError.
     """
     most = 0 if max_size is None else _bytes(max_size)
-    right = max_tensors is None or (isinstance(max_tensors, int) and 1 <= max_tensors <= _MOST)
-    if not right:
-        raise UsageError(f"max_tensors is {max_tensors!r}; it must be 1 or more")
-    names = os.fsencode(os.fspath(source)), os.fsencode(os.fspath(prefix))
+    if max_tensors is not None:
+        max_tensors = check_int("max_tensors", max_tensors, 1, _MOST)
+    names = _path("source", source), _path("prefix", prefix)
     n = ffi.new("size_t*")
     limits = most, max_tensors or 0
     report = lib.pillion_py_progress
-    _run(Progress(progress), lambda user: lib.pillion_split(*names, *limits, n, report, user))
+    _run(_watch(progress), lambda user: lib.pillion_split(*names, *limits, n, report, user))
     stem = os.fsdecode(names[1])
     stem = stem[: -len(".gguf")] if stem.endswith(".gguf") and len(stem) > len(".gguf") else stem
     return [f"{stem}-{number + 1:05d}-of-{n[0]:05d}.gguf" for number in range(n[0])]
@@ -68,8 +70,16 @@ def _bytes(size: Union[int, str]) -> int:
     found = _SIZE.fullmatch(size.strip()) if isinstance(size, str) else None
     n = int(found[1]) * _UNITS[found[2].upper()] if found else size
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= _MOST:
-        raise UsageError(f"max_size is {size!r}; it must be a number of bytes, or a text like '2G'")
+        wrong("max_size", size, "a number of bytes, or a text like '2G'")
     return n
+
+
+def _path(name: str, path: Path) -> bytes:
+    return os.fsencode(check_path(name, path))
+
+
+def _watch(progress: Any) -> Progress:
+    return Progress(None if progress is None else check_callable("progress", progress))
 
 
 def _run(watch: Progress, call: Callable[[Any], int]) -> None:

@@ -101,6 +101,13 @@ class World:
         assert self.model.describe() and not self.llm.closed
 
 
+def parts(world, folder):
+    """A model in parts, made once."""
+    if not list(folder.glob("whole-*")):
+        world.pillion.split(world.drafter, folder / "whole", max_tensors=20)
+    return sorted(folder.glob("whole-*"))
+
+
 def good_calls(world, folder):
     """{name: (callable, good arguments)}."""
     p, tokens = world.pillion, [2, 5, 6]
@@ -191,6 +198,14 @@ def good_calls(world, folder):
                 "allow_requantize": False, "n_threads": 1, "progress": None,
             },
         ),
+        "join": (p.join, {"part": parts(world, folder)[0], "out": out, "progress": None}),
+        "split": (
+            p.split,
+            {
+                "source": world.drafter, "prefix": folder / "part", "max_size": None,
+                "max_tensors": 50, "progress": None,
+            },
+        ),
         "imatrix": (
             p.imatrix,
             {"model": world.model, "text": "in the beginning " * 8, "out": out, "chunk": 8, "chunks": 1, "n_threads": 1, "dataset": ""},
@@ -241,7 +256,7 @@ Model.context Model.memory Model.fit Context Context.prefill Context.decode Cont
 Context.work Context.logits Context.hidden Context.logprobs Pair Pair.set_tokens Pair.step Pair.generate Pair.draft
 Pair.draft_row SamplingParams Sampler Sampler.sample Sampler.accept Tokenizer.encode Tokenizer.decode Tokenizer.decode_bytes
 Tokenizer.stream Tokenizer.token_bytes Tokenizer.token_text Tokenizer.token_type TokenStream TokenStream.feed ChatTemplate
-ChatTemplate.render device find_drafter quantize imatrix read_header inspect_file convert""".split()
+ChatTemplate.render device find_drafter quantize join split imatrix read_header inspect_file convert""".split()
 
 
 def test_nothing_public_is_left_out(pillion, world, tmp_path):
