@@ -12,6 +12,14 @@ namespace {
 
 constexpr uint32_t kVersion = 3, kQuantizationVersion = 2;
 
+// A file would take the place of a device or a pipe, and cannot take that of a folder.
+void refuse_place(const std::string& path) {
+    struct stat st;
+    if (stat(path.c_str(), &st) != 0 || S_ISREG(st.st_mode)) return;
+    fail(Status::invalid_argument, "%s is %s; give the name of the file to write",
+         shown_path(path).c_str(), S_ISDIR(st.st_mode) ? "a folder" : "no regular file");
+}
+
 }  // namespace
 
 void GgufHeader::value(const GgufValue& v) {
@@ -43,6 +51,7 @@ std::string GgufHeader::bytes() const {
 }
 
 GgufWriter::GgufWriter(const std::string& path) : path_(path), temporary_(path + "." + std::to_string(getpid()) + ".part") {
+    refuse_place(path_);
     file_ = fopen(temporary_.c_str(), "wbx");
     if (!file_) fail(Status::file_not_found, "%s: cannot be written: %s", shown_path(path_).c_str(), strerror(errno));
     setvbuf(file_, nullptr, _IOFBF, 1 << 20);
