@@ -307,10 +307,9 @@ def test_in_a_signal_handler_during_a_call():
         context = llm.context
 
         def press():
-            while pid is None:
-                if any(thread.name == "pillion-call" for thread in threading.enumerate()):
-                    os.kill(os.getpid(), signal.SIGUSR1)
-                    time.sleep(0.02)
+            while len(sys._current_frames()) <= 2:  # until the call's thread is beside this one
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGUSR1)
 
         presser = threading.Thread(target=press)
         presser.start()
@@ -330,6 +329,41 @@ def test_in_a_signal_handler_during_a_call():
         presser.join()
         assert os.waitpid(pid, 0)[1] == 0
         context.set_tokens(prompt)
+        print("parent")
+        """
+    )
+    assert out.split() == ["child", "parent"]
+
+
+def test_in_a_signal_handler_while_a_calls_thread_begins():
+    """The thread of the call is made, and has done nothing yet."""
+    out = programs.run(
+        """
+        import _thread
+
+        llm = opened(n_threads=2)
+        first, start, gate = text(llm), _thread.start_new_thread, threading.Lock()
+        pid = None
+
+        def forking(function, arguments):
+            global pid
+            with gate:  # held in the child for ever
+                start(lambda: (gate.acquire(), gate.release(), function(*arguments)), ())
+                pid = os.fork()
+
+        _thread.start_new_thread = forking
+        try:
+            llm.context.clear()
+            llm.context.prefill(llm.tokenize(PROMPT))
+        except pillion.Cancelled as error:
+            assert pid == 0 and "parent" in str(error)
+            _thread.start_new_thread = start
+            assert text(llm) == first
+            print("child", flush=True)
+            os._exit(0)
+        _thread.start_new_thread = start
+        assert pid != 0 and os.waitpid(pid, 0)[1] == 0
+        assert text(llm) == first
         print("parent")
         """
     )
