@@ -8,13 +8,42 @@ namespace pillion {
 namespace {
 
 std::atomic<uint32_t> g_forks{0};
+std::atomic<void (*)()> g_at_first_threads_end{nullptr};
+
+// A value in the thread that came through the last fork(), so that its end is told.
+class FirstThread {
+  public:
+    FirstThread() : made_(pthread_key_create(&key_, ended) == 0) {}
+    ~FirstThread() {
+        if (made_) pthread_key_delete(key_);    // its function may be unloaded next
+        made_ = false;
+    }
+    void mark() const {
+        if (made_) pthread_setspecific(key_, this);
+    }
+
+  private:
+    static void ended(void*) {
+        if (void (*const hook)() = g_at_first_threads_end.load()) hook();
+    }
+
+    pthread_key_t key_ = 0;
+    bool made_;
+} g_first_thread;
+
+void in_child() {
+    g_forks.fetch_add(1, std::memory_order_relaxed);
+    g_first_thread.mark();
+}
+
 // libc forgets the handler when the library that holds this code is closed.
-[[maybe_unused]] const int g_registered =
-    pthread_atfork(nullptr, nullptr, [] { g_forks.fetch_add(1, std::memory_order_relaxed); });
+[[maybe_unused]] const int g_registered = pthread_atfork(nullptr, nullptr, in_child);
 
 enum State : uint32_t { kFree, kHeld, kWaitedFor, kStates = 3 };
 
 }  // namespace
+
+void on_first_threads_end(void (*hook)()) { g_at_first_threads_end.store(hook); }
 
 uint32_t fork_count() { return g_forks.load(std::memory_order_relaxed); }
 

@@ -14,6 +14,12 @@ namespace pillion {
 // and clone() go unnoticed.
 uint32_t fork_count();
 
+// A child's first thread is the one that called fork(). Where it ends by itself and not by exit(), as a
+// forked Python thread does, the process ends with its last thread: threads that only wait for work would
+// keep it for ever. `hook`, one in a process, runs in that first thread as it goes; what it starts in other
+// threads is not waited for.
+void on_first_threads_end(void (*hook)());
+
 // A mutex that is free in a child, whoever held it in the parent.
 class ForkMutex {
   public:

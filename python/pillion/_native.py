@@ -21,6 +21,7 @@ from . import _loading
 from ._locks import Caller, forks
 from .arguments import wrong
 from .errors import Cancelled, Closed, UsageError, error_for
+from .held import Held
 
 ffi: Any = _loading.ffi
 lib: Any = _loading.lib
@@ -47,7 +48,7 @@ def check(status: int) -> None:
         raise error_for(status, as_str(ffi.string(lib.pillion_last_error())))
 
 
-class Handle:
+class Handle(Held):
     """Owns one C object and frees it on close(), at the end of `with`, or with the last reference.
 
     The cffi pointer is counted: a call that is running in another thread holds it too, so close() never frees under its feet.
@@ -165,7 +166,9 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
 
     result: list[T] = []
     failure: list[BaseException] = []
-    done = threading.Event()
+    over: list[bool] = []
+    done = _thread.allocate_lock()  # until it is over; a wait for it has an end, as a child's must
+    done.acquire()
     begun_after = forks()
     first: dict[str, str] = {}  # who comes first: the worker to work, or the interrupted caller to call it off
 
@@ -177,33 +180,34 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
         except BaseException as error:
             failure.append(error)
         finally:
-            done.set()
+            over.append(True)
+            done.release()
 
-    worker = threading.Thread(target=run, name="pillion-call", daemon=True)
     try:
-        worker.start()  # waits for it: Ctrl-C may come in here
-        while not done.wait(_LOOK):
+        # Thread.start() would wait for its thread, and in a child of a signal handler's fork() for ever.
+        _thread.start_new_thread(run, ())
+        while not done.acquire(timeout=_LOOK):
             if forks() != begun_after:  # a signal handler called fork(), and this is the child
                 raise Cancelled("the call under way went on in the parent of this process, not here")
     except BaseException as error:
-        no_worker = isinstance(error, RuntimeError) and worker.ident is None
+        no_worker = isinstance(error, RuntimeError) and "new thread" in str(error)
         if no_worker and first.setdefault("is", "caller") == "caller":
             return work()
         if forks() == begun_after:
-            _leave(first, done, cancel)
+            _leave(first, over, done, cancel)
         raise
     if failure:
         raise failure.pop()
     return result.pop()
 
 
-def _leave(first: dict[str, str], done: threading.Event, cancel: Callable[[], object]) -> None:
+def _leave(first: dict[str, str], over: list[bool], done: Any, cancel: Callable[[], object]) -> None:
     """Cancels until the worker is out of the library, if it ever was in; further presses of Ctrl-C do not hurry it."""
     while True:
         try:
-            while first.setdefault("is", "caller") == "worker" and not done.is_set():
+            while first.setdefault("is", "caller") == "worker" and not over:
                 cancel()
-                done.wait(0.01)
+                done.acquire(timeout=0.01)
             return
         except KeyboardInterrupt:
             continue

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +18,16 @@ def check_place(target: Path) -> None:
     """A file can stand there; to be asked before long work."""
     if not target.parent.is_dir():
         raise UsageError(f"{target}: the folder {target.parent} does not exist")
-    if target.is_dir():
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"{target}: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
         raise UsageError(f"{target} is a folder; give the name of the file to write")
-    if target.exists() and not target.is_file():  # a device or a FIFO, which os.replace would remove
-        raise UsageError(f"{target}: cannot be written: it is not a regular file")
+    if not stat.S_ISREG(mode):  # a device or a pipe: a file would take its place
+        raise UsageError(f"{target} is no regular file; give the name of the file to write")
 
 
 @contextmanager
@@ -39,4 +47,5 @@ def appearing(target: Path) -> Iterator[Path]:
         room = " (no space left on the device)" if error.errno == errno.ENOSPC else ""
         raise ModelFileError(f"{target}: writing failed: {error.strerror or error}{room}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its name is too long for a file
+            temporary.unlink(missing_ok=True)

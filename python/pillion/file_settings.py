@@ -31,11 +31,15 @@ def sampling_defaults(metadata: Metadata) -> dict[str, Any]:
     found = {}
     for name, key in SAMPLING_KEYS.items():
         if key in metadata:
-            found[name] = _setting(metadata.path, name, key, metadata[key])
+            found[name] = sampling_setting(metadata.path, name, key, metadata[key])
     return found
 
 
-def _setting(path: str, name: str, key: str, value: Any) -> Any:
+def sampling_setting(path: str, name: str, key: str, value: Any) -> Any:
+    """The value of a field of `SamplingParams` as the file at `path` has it under `key`.
+
+    Raises ModelFileError with key, value and limit.
+    """
     kind = "an integer" if name in _WHOLE else "a finite number"
     if not _is_number(value) or (name in _WHOLE and value != int(value)):
         raise ModelFileError(f"{path}: key {key} is {_shown(value)}; it must be {kind}")

@@ -17,6 +17,7 @@ from typing import Optional
 from ._locks import Caller, TryLock
 from .context import Context
 from .errors import Busy, Cancelled, Closed, ContextFullError, UsageError
+from .held import Held
 from .pair import Draft, Pair, PairStats, draft_length
 from .sampling import Sampler
 from .stops import StopFilter
@@ -79,7 +80,7 @@ class Piece:
     tokens: tuple[TokenInfo, ...] = field(default=())
 
 
-class Generation:
+class Generation(Held):
     """Iterate for pieces of text; `text`, `tokens`, `finish_reason` and `timings` tell the state at any time.
 
     Leaving early (break, close(), dropping the object) is fine: between two steps nothing runs. Only one generation of a

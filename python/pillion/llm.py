@@ -28,6 +28,7 @@ from .context import Context
 from .errors import PairingError, UsageError
 from .file_settings import sampling_defaults
 from .generation import Generation, TokenInfo
+from .held import Held
 from .messages import Message
 from .model import Metadata, Model, gpu_layers
 from .openai_format import ChatCompletion, Completion, Result
@@ -58,7 +59,7 @@ _log = logging.getLogger("pillion")
 
 
 @checked_class
-class LLM:
+class LLM(Held):
     """A model ready to write.
 
     path: the GGUF file.

@@ -14,13 +14,14 @@ from typing import Any, Optional
 from ._locks import Caller, TryLock
 from .errors import Busy, Cancelled
 from .generation import Generation, TokenInfo
+from .held import Held
 from .replies import At, Delta, Reply, ReplyParser
 from .tokenizer import Tokenizer
 
 Result = dict[str, Any]
 
 
-class Stream(Iterator[Result]):
+class Stream(Held, Iterator[Result]):
     """The chunks of an answer in the making. One thread at a time may ask for the next one; a
     second gets `Busy`."""
 

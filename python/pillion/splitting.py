@@ -29,10 +29,8 @@ def join(part: Path, out: Path, *, progress: Optional[Callable[[int, int], objec
     belong together and for a full disk, and UsageError for a model that is in one file already or
     an `out` that is one of the parts.
     """
-    names = os.fsencode(check_path("part", part)), os.fsencode(check_path("out", out))
-    if progress is not None:
-        check_callable("progress", progress)
-    _run(Progress(progress), lambda user: lib.pillion_join(*names, lib.pillion_py_progress, user))
+    names = _path("part", part), _path("out", out)
+    _run(_watch(progress), lambda user: lib.pillion_join(*names, lib.pillion_py_progress, user))
 
 
 @checked
@@ -58,13 +56,11 @@ def split(
     most = 0 if max_size is None else _bytes(max_size)
     if max_tensors is not None:
         max_tensors = check_int("max_tensors", max_tensors, 1, _MOST, "1 or more")
-    names = os.fsencode(check_path("source", source)), os.fsencode(check_path("prefix", prefix))
-    if progress is not None:
-        check_callable("progress", progress)
+    names = _path("source", source), _path("prefix", prefix)
     n = ffi.new("size_t*")
     limits = most, max_tensors or 0
     report = lib.pillion_py_progress
-    _run(Progress(progress), lambda user: lib.pillion_split(*names, *limits, n, report, user))
+    _run(_watch(progress), lambda user: lib.pillion_split(*names, *limits, n, report, user))
     stem = os.fsdecode(names[1])
     stem = stem[: -len(".gguf")] if stem.endswith(".gguf") and len(stem) > len(".gguf") else stem
     return [f"{stem}-{number + 1:05d}-of-{n[0]:05d}.gguf" for number in range(n[0])]
@@ -77,6 +73,14 @@ def _bytes(size: Union[int, str]) -> int:
     found = _SIZE.fullmatch(size.strip())
     n = int(found[1]) * _UNITS[found[2].upper()] if found and len(found[1]) < 20 else 0
     return n if 1 <= n <= _MOST else wrong("max_size", size, allowed)
+
+
+def _path(name: str, path: Path) -> bytes:
+    return os.fsencode(check_path(name, path))
+
+
+def _watch(progress: Any) -> Progress:
+    return Progress(None if progress is None else check_callable("progress", progress))
 
 
 def _run(watch: Progress, call: Callable[[Any], int]) -> None:

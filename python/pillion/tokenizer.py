@@ -8,6 +8,7 @@ from typing import Any
 from ._native import Handle, Tokens, as_bytes, as_str, check, ffi, lib, read_bytes, read_tokens, token_array
 from .arguments import check_bool, check_int, check_text, wrong
 from .calling import checked_class
+from .held import Held
 
 
 @checked_class
@@ -138,7 +139,7 @@ class Tokenizer(Handle):
 
 
 @checked_class
-class TokenStream:
+class TokenStream(Held):
     """Turns tokens into text as they come.
 
     Each piece is valid text: bytes of an unfinished character wait for the next token, bytes that cannot become one turn into

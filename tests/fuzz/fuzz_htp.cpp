@@ -135,7 +135,10 @@ void PlanMaker::fill(htp_op& op) {
             break;
         }
         case HTP_OP_ROPE_TABLE: x[0] = vector(dim / 2), y[0] = rows(dim, r), op.params.rope_table = {int32_t(dim), 1e4f, 1}; break;
-        case HTP_OP_SCALE: case HTP_OP_GATHER_ROWS: x[0] = rows(n, op.code == HTP_OP_SCALE ? r : uint32_t(HTP_RUN)), y[0] = rows(n, r), op.params.scale.scale = 3; break;
+        case HTP_OP_SCALE: case HTP_OP_GATHER_ROWS:
+            x[0] = rows(n, op.code == HTP_OP_SCALE ? r : uint32_t(HTP_RUN)), y[0] = rows(n, r);
+            op.params.scale.scale = 3;
+            break;
         case HTP_OP_ADD: x[0] = rows(n, r), x[1] = rows(n, r), y[0] = rows(n, r); break;
         case HTP_OP_NORM: x[0] = rows(n, r), x[1] = vector(n), y[0] = rows(n, r), op.params.norm = {1e-6f, 1}; break;
         case HTP_OP_NORM_ADD: x[0] = rows(n, r), x[1] = vector(n), x[2] = rows(n, r), y[0] = rows(n, r), op.params.norm = {1e-6f, 1}; break;

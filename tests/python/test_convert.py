@@ -260,6 +260,17 @@ def cut(bytes_left):
     return spoil
 
 
+def in_shards(shard):
+    """An index that names this file for every tensor."""
+
+    def spoil(folder):
+        (folder / "model.safetensors").unlink()
+        index = json.dumps({"weight_map": {GATE: shard}})
+        (folder / "model.safetensors.index.json").write_text(index)
+
+    return spoil
+
+
 def text(name, content):
     return lambda folder: (folder / name).write_bytes(content)
 
@@ -361,7 +372,62 @@ WRONG = {
         "ModelFileError",
         "does not describe a llama model",
     ),
-    "a setting that is a word": (text("generation_config.json", b'{"top_k": "many"}'), "ModelFileError", "does not describe"),
+    "a setting that is a word": (text("generation_config.json", b'{"top_k": "many"}'), "ModelFileError", "key top_k is the string 'many'"),
+    "a temperature that is no number": (
+        text("generation_config.json", b'{"temperature": NaN}'),
+        "ModelFileError",
+        "generation_config.json: key temperature is nan; it must be a finite number",
+    ),
+    "a temperature below 0": (
+        text("generation_config.json", b'{"temperature": -1}'),
+        "ModelFileError",
+        "generation_config.json: key temperature: temperature is -1",
+    ),
+    "a top_k of ten billion": (
+        text("generation_config.json", b'{"top_k": 10000000000}'),
+        "ModelFileError",
+        "generation_config.json: key top_k: top_k is 10000000000",
+    ),
+    "a BOS that is no token": (
+        text("tokenizer_config.json", b'{"bos_token": "nope"}'),
+        "ModelFileError",
+        "a BOS token is to be added, and tokenizer_config.json's bos_token, 'nope', is no token",
+    ),
+    "weights that are a folder": (
+        lambda folder: ((folder / "model.safetensors").unlink(), (folder / "model.safetensors").mkdir()),
+        "ModelFileError",
+        "model.safetensors: Is a directory",
+    ),
+    "a template that is a folder": (
+        lambda folder: (
+            (folder / "chat_template.jinja").unlink(missing_ok=True),
+            (folder / "chat_template.jinja").mkdir(),
+        ),
+        "ModelFileError",
+        "chat_template.jinja: Is a directory",
+    ),
+    "an index of folders": (in_shards("."), "ModelFileError", "checkpoint: Is a directory"),
+    "an index of long names": (in_shards("a" * 5000), "ModelFileError", "a: File name too long"),
+    "a name of two lines": (
+        with_tensor(lambda t: t.update({"two\nlines": t[GATE].copy()})),
+        "ModelFileError",
+        r"a tensor's name is 'two\\nlines'",
+    ),
+    "no rows": (
+        with_tensor(lambda t: t.update({GATE: t[GATE][:0].copy()})),
+        "ModelFileError",
+        rf"{GATE} has shape \[0, 64\], config.json makes it \[96, 64\]",
+    ),
+    "more layers than a number holds": (
+        broken_config(num_hidden_layers=10**400),
+        "ModelFileError",
+        "num_hidden_layers the value 1000+…, a whole number from 1 to 1024 is needed",
+    ),
+    "a base more than a number holds": (
+        broken_config(rms_norm_eps=10**400),
+        "ModelFileError",
+        "rms_norm_eps the value 1000+…, a number above 0 is needed",
+    ),
     "deep JSON": (text("tokenizer.json", b"[" * 200_000), "ModelFileError", "tokenizer.json: maximum recursion"),
     "deep header": (header(lambda _: b"[" * 200_000), "ModelFileError", "header is broken: maximum recursion"),
     "begins before the data": (offsets(-4096), "ModelFileError", "begins 4096 bytes before the data"),
@@ -399,6 +465,60 @@ def test_bad_checkpoints(pillion, convert, checkpoint, tmp_path, case):
         convert(folder, out)
     assert "\n" not in str(caught.value) and ".part" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_what_transformers_takes_makes_a_model(pillion, convert, checkpoint, tmp_path):
+    """Empty tensors beside the model, links to nothing, tokens to suppress that do not exist, top_k off."""
+    folder, out = checkpoint(), tmp_path / "out.gguf"
+    tensors, path = raw_tensors(folder)
+    write_raw({**tensors, "vision_tower.buffer": ("F32", [0, 4], b"")}, path)
+    (folder / "dangling.bin").symlink_to(folder / "nothing")
+    change_json(folder, "config.json", architectures="LlamaForCausalLM")
+    settings = {"suppress_tokens": [-1, 7, 10**6], "top_k": -1}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    out.write_bytes(b"an older file")
+    convert(folder, out)
+    keys = fields(out)
+    assert keys["tokenizer.ggml.suppress_tokens"] == [7] and keys["general.sampling.top_k"] == 0
+    with pillion.LLM(out, device="cpu", n_ctx=32) as llm:
+        assert llm.complete("a", max_tokens=2)["choices"]
+
+
+def test_no_bos_at_all(pillion, convert, checkpoint, tmp_path):
+    """Nothing names one, so none is added."""
+    folder, out = checkpoint(), tmp_path / "out.gguf"
+    change_json(folder, "config.json", bos_token_id=None)
+    change_json(folder, "tokenizer_config.json", bos_token=None, add_bos_token=None)
+    convert(folder, out)
+    assert fields(out)["tokenizer.ggml.add_bos_token"] is False
+    with pillion.Model.open(out, metadata_only=True) as model:
+        assert model.tokenizer.encode("a")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+@pytest.mark.parametrize("command", ["convert", "quantize", "join"])
+def test_a_pipe_or_a_device_keeps_its_place(pillion, convert, tmp_path, command, make):
+    model, folder = GOLDEN / "tiny-llama.gguf", tmp_path / "out"
+    parts = pillion.split(model, tmp_path / "part", max_tensors=20)
+    out = folder / "out.gguf"
+    folder.mkdir()
+    make(out)
+    before = os.lstat(out).st_mode
+    run = {
+        "convert": lambda: convert(CHECKPOINTS / "tiny-llama", out),
+        "quantize": lambda: pillion.quantize(model, out, "Q8_0"),
+        "join": lambda: pillion.join(parts[0], out),
+    }
+    with pytest.raises(pillion.UsageError, match="out.gguf is no regular file; give the name"):
+        run[command]()
+    assert os.lstat(out).st_mode == before and len(list(folder.iterdir())) == 1
+
+
+def test_names_too_long_for_a_file(pillion, convert, tmp_path):
+    for n in (300, 255):
+        with pytest.raises(pillion.PillionError, match="File name too long"):
+            convert(CHECKPOINTS / "tiny-llama", tmp_path / ("a" * n))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_values_beyond_f16(pillion, convert, checkpoint, tmp_path):

@@ -223,10 +223,12 @@ def test_no_thread_can_be_had(monkeypatch):
         llm = opened()
         wanted = text(llm)
 
-        def refuses(self):
+        def refuses(*call):
             raise RuntimeError("can't start new thread")
 
-        threading.Thread.start = refuses
+        import _thread
+
+        _thread.start_new_thread = refuses
         llm.reset()
         assert text(llm) == wanted
         with opened() as other:

@@ -81,6 +81,53 @@ def test_any_order_of_frees_and_any_end(drafter):
     )
 
 
+def test_a_forked_thread_that_only_returns():
+    """Its process ends with its last thread: those that wait for work do not keep it, whether they
+    belong to an inherited model or to a new one. A thread that goes on may go on writing."""
+    programs.run(
+        """
+        llm = opened(n_threads=4)
+        first, codes = text(llm), []
+
+        def go_on(begun):
+            begun.set()
+            while os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+                if open(f"/proc/self/task/{os.getpid()}/stat").read().split()[2] == "Z":
+                    break  # the thread that forked has ended
+                time.sleep(0.001)
+            assert text(llm) == first
+            with opened(n_threads=4) as other:
+                assert text(other) == first
+            assert child(lambda: text(llm)) == 0
+            os._exit(5)
+
+        def forks(how):
+            pid = os.fork()
+            if pid:
+                codes.append(os.waitpid(pid, 0)[1])
+                return
+            if how != "none":
+                assert text(llm) == first
+            if how == "new":
+                text(opened(n_threads=4))
+            if how == "sys.exit":
+                sys.exit()
+            if how == "thread":
+                begun = threading.Event()
+                threading.Thread(target=go_on, args=(begun,)).start()
+                begun.wait()
+
+        for how in ("none", "inherited", "new", "sys.exit", "thread"):
+            thread = threading.Thread(target=forks, args=(how,))
+            thread.start()
+            thread.join()
+        assert codes == [0, 0, 0, 0, 5 << 8], codes
+        assert text(llm) == first
+        settle(4)
+        """
+    )
+
+
 @pytest.mark.parametrize("drafter", DRAFTERS)
 def test_in_the_middle_of_a_stream(drafter):
     """Parent, child and grandchild go on from the same token, each by itself."""
@@ -250,39 +297,76 @@ def test_in_a_signal_handler_during_a_call():
         """
         llm = opened(n_ctx=4096, n_threads=2)
         prompt = llm.tokenize(PROMPT) * 150
-        pid = None
+        context = llm.context
 
         def fork(*_):
             global pid
             pid = os.fork()
 
-        signal.signal(signal.SIGUSR1, fork)
-        context = llm.context
-
         def press():
-            while pid is None:
-                if any(thread.name == "pillion-call" for thread in threading.enumerate()):
-                    os.kill(os.getpid(), signal.SIGUSR1)
-                    time.sleep(0.02)
+            while len(sys._current_frames()) <= 2:  # until the call's thread is beside this one
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGUSR1)
 
-        presser = threading.Thread(target=press)
-        presser.start()
-        try:
-            while pid is None:
-                context.set_tokens(prompt)
-                context.clear()
-        except pillion.Cancelled as error:
-            assert pid == 0 and "parent" in str(error)
+        signal.signal(signal.SIGUSR1, fork)
+        code = 3 << 8
+        while code == 3 << 8:
+            pid, presser = None, threading.Thread(target=press)
+            presser.start()
             try:
                 context.set_tokens(prompt)
-            except pillion.Closed:
-                pass
+            except pillion.Cancelled as error:
+                assert pid == 0 and "parent" in str(error)
+                try:
+                    context.set_tokens(prompt)
+                except pillion.Closed:
+                    pass
+                print("child", flush=True)
+                os._exit(0)
+            while pid is None:
+                time.sleep(0.001)
+            if pid == 0:
+                os._exit(3)  # the call was over when the signal came: once more
+            presser.join()
+            code = os.waitpid(pid, 0)[1]
+            context.clear()
+        assert code == 0
+        context.set_tokens(prompt)
+        print("parent")
+        """
+    )
+    assert out.split() == ["child", "parent"]
+
+
+def test_in_a_signal_handler_while_a_calls_thread_begins():
+    """The thread of the call is made, and has done nothing yet."""
+    out = programs.run(
+        """
+        import _thread
+
+        llm = opened(n_threads=2)
+        first, start, gate = text(llm), _thread.start_new_thread, threading.Lock()
+        pid = None
+
+        def forking(function, arguments):
+            global pid
+            with gate:  # held in the child for ever
+                start(lambda: (gate.acquire(), gate.release(), function(*arguments)), ())
+                pid = os.fork()
+
+        _thread.start_new_thread = forking
+        try:
+            llm.context.clear()
+            llm.context.prefill(llm.tokenize(PROMPT))
+        except pillion.Cancelled as error:
+            assert pid == 0 and "parent" in str(error)
+            _thread.start_new_thread = start
+            assert text(llm) == first
             print("child", flush=True)
             os._exit(0)
-        assert pid != 0, "the child went on without a worker"
-        presser.join()
-        assert os.waitpid(pid, 0)[1] == 0
-        context.set_tokens(prompt)
+        _thread.start_new_thread = start
+        assert pid != 0 and os.waitpid(pid, 0)[1] == 0
+        assert text(llm) == first
         print("parent")
         """
     )

@@ -1,7 +1,9 @@
 """Ctrl-C during long calls: KeyboardInterrupt at once, and everything usable afterwards."""
 
+import _thread
 import contextlib
 import signal
+import sys
 import threading
 import time
 
@@ -59,12 +61,12 @@ def test_another_thread_takes_the_signal(fake, strings, toy_file):
 
     def press():
         until(lambda: strings.begun > begun)
-        (worker,) = (thread for thread in threading.enumerate() if thread.name == "pillion-call")
-        signal.pthread_kill(worker.ident, signal.SIGINT)
+        (worker,) = set(sys._current_frames()) - known - {threading.get_ident()}
+        signal.pthread_kill(worker, signal.SIGINT)
 
     with fake.Model.open(toy_file()) as model, model.context(64) as context:
         strings.slow(1_000_000)
-        begun = strings.begun
+        begun, known = strings.begun, set(sys._current_frames())
         presser = threading.Thread(target=press, daemon=True)
         presser.start()
         with pytest.raises(KeyboardInterrupt):
@@ -75,12 +77,12 @@ def test_another_thread_takes_the_signal(fake, strings, toy_file):
 
 @pytest.mark.parametrize("is_late", [False, True])
 def test_while_the_worker_starts(fake, strings, toy_file, monkeypatch, is_late):
-    """Thread.start() waits for its thread, and a press may end that wait: before the thread is there, or when it is at work."""
-    start = threading.Thread.start
+    """A press comes before the thread is there, or when it is at work."""
+    start = _thread.start_new_thread
 
-    def pressed(thread):
+    def pressed(*call):
         if is_late:
-            start(thread)
+            start(*call)
             until(lambda: strings.begun > begun)
         raise KeyboardInterrupt
 
@@ -88,7 +90,7 @@ def test_while_the_worker_starts(fake, strings, toy_file, monkeypatch, is_late):
         context.prefill([97, 98])
         begun = strings.begun
         strings.slow(1_000_000)
-        monkeypatch.setattr(threading.Thread, "start", pressed)
+        monkeypatch.setattr(_thread, "start_new_thread", pressed)
         with pytest.raises(KeyboardInterrupt):
             context.prefill([97] * 60)
         monkeypatch.undo()

@@ -1,6 +1,8 @@
 """Freed at once, freed once, in any order, and quiet at the end (field case 39)."""
 
+import copy
 import gc
+import pickle
 import subprocess
 import sys
 
@@ -96,6 +98,19 @@ def test_a_failed_constructor_leaks_nothing(fake, strings, toy_file):
         fake.LLM(toy_file())
     gc.collect()
     assert strings.live == 0
+
+
+def test_copies_are_refused(fake, strings, toy_file):
+    """A copy would share the object's state, and another process has none of it."""
+    llm = fake.LLM(toy_file())
+    stream = llm.complete("ab", stream=True)
+    ways = [copy.copy, copy.deepcopy, *(lambda t, p=p: pickle.dumps(t, p) for p in range(6))]
+    things = (llm, llm.model, llm.context, llm.tokenizer, fake.Sampler(), stream)
+    for thing in (*things, fake.TokenStream(llm.tokenizer), [llm]):
+        for way in ways:
+            with pytest.raises(fake.UsageError, match="cannot be copied or pickled"):
+                way(thing) if thing != [llm] or way is not copy.copy else copy.copy(thing[0])
+    llm.close()
 
 
 def test_exit_with_everything_open_is_silent(toy_file):

@@ -101,6 +101,13 @@ class World:
         assert self.model.describe() and not self.llm.closed
 
 
+def parts(world, folder):
+    """A model in parts, made once."""
+    if not list(folder.glob("whole-*")):
+        world.pillion.split(world.drafter, folder / "whole", max_tensors=20)
+    return sorted(folder.glob("whole-*"))
+
+
 def good_calls(world, folder):
     """{name: (callable, good arguments)}."""
     p, tokens = world.pillion, [2, 5, 6]
@@ -108,7 +115,6 @@ def good_calls(world, folder):
     chat = [{"role": "user", "content": "x"}]
     template = p.ChatTemplate("{{ messages[0].content }}{{ bos_token }}")
     out = folder / "out.gguf"
-    (part,) = p.split(world.drafter, folder / "whole", max_tensors=1000)
     from pillion.convert import convert
     from pillion.inspection import inspect_file, read_header
 
@@ -192,11 +198,12 @@ def good_calls(world, folder):
                 "allow_requantize": False, "n_threads": 1, "progress": None,
             },
         ),
-        "join": (p.join, {"part": part, "out": out, "progress": None}),
+        "join": (p.join, {"part": parts(world, folder)[0], "out": out, "progress": None}),
         "split": (
             p.split,
             {
-                "source": world.drafter, "prefix": folder / "part", "max_size": None, "max_tensors": 50, "progress": None,
+                "source": world.drafter, "prefix": folder / "part", "max_size": None,
+                "max_tensors": 50, "progress": None,
             },
         ),
         "imatrix": (

@@ -3,8 +3,8 @@
 #include <limits.h>
 
 #include <chrono>
+#include <exception>
 #include <new>
-#include <system_error>
 
 #include "core/fork.h"
 #include "core/futex.h"
@@ -23,23 +23,59 @@ inline void pause_cpu() {
 #endif
 }
 
+// The pools of the process. A fork() may come while another thread changes the list, so each change is a
+// single store that leaves it whole.
+ForkMutex g_mutex;
+std::atomic<ThreadPool*> g_pools{nullptr};
+std::atomic<uint32_t> g_ended_in{0};    // fork_count() + 1 of the process whose workers were ended
+
+[[maybe_unused]] const bool g_hooked =
+    (on_first_threads_end(&ThreadPool::end_all_workers), true);
+
 }  // namespace
 
 ThreadPool::ThreadPool(int n_threads)
     : n_threads_(n_threads < 1 ? 1 : n_threads), forks_(fork_count()) {
+    workers_.reserve(size_t(n_threads_));
+    enlist();
     start_workers();
 }
 
+void ThreadPool::enlist() {
+    const ForkLock lock(g_mutex);
+    next_ = g_pools.load();
+    g_pools.store(this);
+}
+
+void ThreadPool::strike_out() {
+    const ForkLock lock(g_mutex);
+    if (g_pools.load() == this) return g_pools.store(next_);
+    for (ThreadPool* p = g_pools.load(); p; p = p->next_)
+        if (p->next_ == this) return void(p->next_ = next_);
+}
+
+void ThreadPool::end_all_workers() {
+    const ForkLock lock(g_mutex);
+    g_ended_in.store(fork_count() + 1);
+    for (ThreadPool* p = g_pools.load(); p; p = p->next_) {
+        p->stop_.store(true);
+        p->published_.fetch_add(1);
+        futex_wake(p->published_, INT_MAX);
+    }
+}
+
 void ThreadPool::start_workers() {
+    if (g_ended_in.load() == fork_count() + 1) return;
     try {
         for (int i = 1; i < n_threads_; i++) workers_.emplace_back([this, i] { worker_main(i); });
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {    // no thread, or no memory for one
         // Chunks go to the threads that exist. n_threads() stays the upper bound of worker numbers.
         log(LogLevel::warning, "%d threads asked for, the system gave %zu", n_threads_, workers_.size() + 1);
     }
 }
 
 ThreadPool::~ThreadPool() {
+    strike_out();
     if (forks_ != fork_count()) forget_workers();
     stop_.store(true);
     published_.fetch_add(1);

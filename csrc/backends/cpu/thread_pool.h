@@ -32,8 +32,14 @@ class ThreadPool final : public Queue {
     template <class F>
     bool parallel_for(int chunks, F&& body);
 
+    // Ends the workers of all pools of the process, each after its chunk, and lets none begin: from now on
+    // callers work alone.
+    static void end_all_workers();
+
   private:
     void start_workers();
+    void enlist();
+    void strike_out();
     void renew();
     void forget_workers();
     void worker_main(int worker);
@@ -65,6 +71,7 @@ class ThreadPool final : public Queue {
     std::atomic<bool> stop_{false};
     uint32_t forks_;                                     // fork_count() when the workers were made
     std::vector<std::thread> workers_;
+    ThreadPool* next_ = nullptr;                         // of the process's pools
 };
 
 template <class F>

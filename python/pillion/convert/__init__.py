@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from .._native import as_bytes, as_str
+from ..appearing import check_place
 from ..arguments import check_bool, check_callable, check_path, check_text, shown
 from ..calling import checked
 from ..errors import ModelFileError, PillionError, UsageError
@@ -81,14 +82,15 @@ def convert(
     folder, target = Path(checkpoint), Path(out)
     with _sound(folder):
         source = Checkpoint(folder)
-        if target.exists() and any(path.samefile(target) for path in source.folder.iterdir()):
+        check_place(target)
+        if target.exists() and any(_same(path, target) for path in source.folder.iterdir()):
             raise UsageError(f"{target} is a file of the checkpoint")
         architecture = architecture_of(source)
         kind = source.main_type() if outtype == "auto" else outtype
         report = Report(target, architecture.name, kind)
         with _sound(folder, f"{architecture.name} model"):
             planned = _plan(source, architecture, report)
-            keys = _keys(source, architecture)
+            keys, sampling = _keys(source, architecture), source.sampling_defaults()
 
     with GgufFile(target, architecture.name) as file:
         with _sound(folder, f"{architecture.name} model"):
@@ -96,7 +98,7 @@ def convert(
                 {
                     "general.type": "model",
                     "general.name": name or source.folder.resolve().name,
-                    **source.sampling_defaults(),
+                    **sampling,
                     "general.file_type": FILE_TYPES[kind],
                     "general.quantization_version": 2,
                 }
@@ -140,6 +142,16 @@ def _sound(folder: Path, what: str = "model") -> Iterator[None]:
         raise
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, struct.error) as error:
         raise ModelFileError(f"{folder}: it does not describe a {what}: {error!r}") from error
+    except OSError as error:
+        if error.filename is None or folder not in (Path(error.filename), *Path(error.filename).parents):
+            raise
+        raise ModelFileError(f"{error.filename}: {error.strerror}") from None
+
+
+def _same(path: Path, target: Path) -> bool:
+    with contextlib.suppress(OSError):  # a link to nothing
+        return path.samefile(target)
+    return False
 
 
 def _keys(source: Checkpoint, architecture: Architecture) -> dict[str, Any]:
@@ -185,6 +197,7 @@ def _check(path: Path) -> None:
     try:
         with Model.open(path, metadata_only=True) as model:
             found = model.describe()["warnings"]
+            model.tokenizer.close()  # it can be made
     finally:
         logger.removeFilter(quiet)
     if found:

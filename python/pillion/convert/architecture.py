@@ -239,7 +239,8 @@ def architecture_of(source: Checkpoint) -> Architecture:
         "llama": Llama,
     }
     kind = source.config["model_type"]
-    classes = ", ".join(map(str, source.config.get("architectures") or ["?"]))
+    listed = source.config.get("architectures") or ["?"]
+    classes = listed if isinstance(listed, str) else ", ".join(map(str, listed))
     if kind in known and classes != "?" and not classes.endswith((*_WRITERS, *_BASES)):
         raise UnsupportedModelError(f"{source.folder}: class {classes} writes no text; {' and '.join(_WRITERS)} classes do")
     if kind not in known:

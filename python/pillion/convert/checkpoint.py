@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import shown
 from ..errors import ModelFileError, ModelNotFoundError
+from ..file_settings import SAMPLING_KEYS, sampling_setting
 from .config import text_config, whole_config
 from .foreign import no_weights, refuse_adapter, refuse_adapter_tensor, refuse_pointer, refuse_quantised
 from .names import plain
@@ -88,7 +90,7 @@ class Checkpoint:
                 self.tensors[tensor.name] = tensor
         for name in index:
             if plain(name) not in self.tensors:
-                raise ModelFileError(f"{folder}: the index names tensor {name}, which no shard holds")
+                raise ModelFileError(f"{folder}: the index names tensor {_plainly(name)}, which no shard holds")
         refuse_quantised(folder, self.config, {tensor.spelled: tensor.dtype for tensor in self.tensors.values()})
 
     def spelled(self, name: str) -> str:
@@ -134,11 +136,13 @@ class Checkpoint:
 
     def sampling_defaults(self) -> dict[str, Any]:
         """What generation_config.json recommends, as general.sampling.*"""
-        found = self.json("generation_config.json", needed=False)
+        name = "generation_config.json"
+        found, path = self.json(name, needed=False), str(self.folder / name)
         keys: dict[str, Any] = {}
-        for ours, theirs in (("top_k", "top_k"), ("top_p", "top_p"), ("temp", "temperature")):
-            if found.get(theirs) is not None:
-                keys[f"general.sampling.{ours}"] = int(found[theirs]) if ours == "top_k" else float(found[theirs])
+        for key in ("top_k", "top_p", "temperature"):
+            if found.get(key) is not None:
+                value = sampling_setting(path, key, key, found[key])
+                keys[SAMPLING_KEYS[key]] = value if key == "top_k" else float(value)
         return keys
 
     def _index(self) -> dict[str, str]:
@@ -163,6 +167,10 @@ class Checkpoint:
         if not paths:
             raise no_weights(self.folder)
         return paths
+
+
+def _plainly(name: str) -> str:
+    return name if name.isprintable() else shown(name)
 
 
 def _unlisted(folder: Path) -> list[Path]:
@@ -195,6 +203,8 @@ def _header(path: Path) -> Iterator[Source]:
             header = json.loads(file.read(length))
             entries = [(str(name), entry) for name, entry in header.items() if name != "__metadata__"]
             for name, entry in entries:
+                if not name.isprintable():
+                    raise ModelFileError(f"{path}: a tensor's name is {shown(name)}, a name has no such characters")
                 begin, end = (int(at) for at in entry["data_offsets"])
                 yield _source(path, name, str(entry["dtype"]), [int(n) for n in entry["shape"]], 8 + length, begin, end, size)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -205,7 +215,7 @@ def _source(path: Path, name: str, kind: str, shape: list[int], data: int, begin
     numpy_kind, dtype = _TYPES.get(kind, ("", kind))
     if numpy_kind:
         expected = int(np.prod(shape, dtype=object)) * np.dtype(numpy_kind).itemsize
-        if any(n < 1 for n in shape) or end - begin != expected:
+        if any(n < 0 for n in shape) or end - begin != expected:
             what = f"tensor {name} of shape {shape} and type {kind}"
             raise ModelFileError(f"{path}: {what} has {end - begin} bytes, not {expected}")
     if begin < 0:

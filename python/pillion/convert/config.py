@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any, Optional, Union
 
+from ..arguments import shown
 from ..errors import ModelFileError
 
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -73,18 +74,22 @@ class Config(dict[str, Any]):
 def whole(value: Any, name: str, least: int = 1, most: int = _WIDTH_MOST) -> int:
     """The value when it is a whole number in its bounds; raises ModelFileError with the name, the
     value and the bounds."""
-    sound = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not sound or int(value) != value or not least <= value <= most:
-        raise ModelFileError(f"config.json gives {name} the value {value!r}, a whole number from {least} to {most} is needed")
+    if not _is_number(value) or not least <= value <= most or int(value) != value:
+        needed = f"a whole number from {least} to {most} is needed"
+        raise ModelFileError(f"config.json gives {name} the value {shown(value)}, {needed}")
     return int(value)
 
 
 def number(value: Any, name: str) -> float:
     """The value when it is a finite number above 0; raises ModelFileError with name and value."""
-    sound = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not sound or not math.isfinite(value) or value <= 0:
-        raise ModelFileError(f"config.json gives {name} the value {value!r}, a number above 0 is needed")
+    if not _is_number(value) or not 0 < value <= sys.float_info.max:
+        needed = "a number above 0 is needed"
+        raise ModelFileError(f"config.json gives {name} the value {shown(value)}, {needed}")
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
 
 def whole_config(found: dict[str, Any]) -> Config:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Optional
 
+from ..arguments import shown
 from ..errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
 from .architecture import EMBEDDING, HEAD, Architecture
 from .checkpoint import Checkpoint
@@ -69,15 +70,25 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
     ]
     for name, token in named.items():
         keys[f"tokenizer.ggml.{_NAMES[name]}_token_id"] = token
-    adds_bos = settings.get("add_bos_token", _template_begins_with(tokenizer, tokens, named.get("bos")) or not byte_level)
-    keys["tokenizer.ggml.add_bos_token"] = bool(adds_bos)
+    begins = _template_begins_with(tokenizer, tokens, named.get("bos")) or not byte_level
+    adds_bos = bool(settings.get("add_bos_token", begins))
+    if adds_bos and "bos" not in named:
+        if settings.get("add_bos_token") or settings.get("bos_token") is not None:
+            bos = shown(settings.get("bos_token"))
+            raise ModelFileError(
+                f"{source.folder}: a BOS token is to be added, and tokenizer_config.json's bos_token, {bos}, is no token"
+            )
+        adds_bos = False
+    keys["tokenizer.ggml.add_bos_token"] = adds_bos
     keys["tokenizer.ggml.add_sep_token"] = False
     keys["tokenizer.ggml.add_space_prefix"] = kind == "llama" and _puts_a_blank_in_front(tokenizer)
     generation = source.json("generation_config.json", needed=False)
     keys.update(_ends(source, generation, named.get("eos"), tokens, _GEMMA4_ENDS if kind == "gemma4" else set()))
     suppressed = generation.get("suppress_tokens")
     if suppressed:
-        keys["tokenizer.ggml.suppress_tokens"] = [int(token) for token in suppressed]
+        inside = [int(token) for token in suppressed if 0 <= int(token) < len(tokens)]
+        if inside:  # others are never written anyway
+            keys["tokenizer.ggml.suppress_tokens"] = inside
     keys.update(template_keys(source, settings))
     file.write_keys(keys)
 
