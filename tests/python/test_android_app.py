@@ -58,7 +58,7 @@ def app(tmp_path_factory, pillion):
     include = java_home / "include"
     if not (include / "jni.h").exists():
         pytest.skip(f"{include} has no jni.h")
-    library = Path(pillion._native._capi.__file__).parent
+    library = Path(pillion._capi.__file__).parent
     built = next(p for p in (REPOSITORY / "build" / "python", library) if (p / "libpillion.so").exists())
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{include}", f"-I{include / 'linux'}"]
     source = [EXAMPLE / "pillion_jni.c", f"-I{REPOSITORY / 'csrc' / 'include'}", f"-L{built}", "-lpillion", f"-Wl,-rpath,{built}"]

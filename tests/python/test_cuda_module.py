@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def folder(pillion):
     """Where the package looks for modules: beside its compiled part."""
-    return Path(pillion._native._capi.__file__).parent
+    return Path(pillion._capi.__file__).parent
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_a_sample(pillion, bases, tmp_path):
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("base", BASES)
 def test_all(pillion, bases, tmp_path, base):
     cases = [case for case in CASES if case[0] == base]

@@ -25,7 +25,7 @@ MODEL = "tiny-e2b"
 @pytest.fixture(scope="session")
 def fake(pillion, tmp_path_factory):
     """Path of the library; beside it the DSP's program for this PC, its device sources in it, and the DSP's system that it calls."""
-    if not (Path(pillion._native._capi.__file__).parent / "libpillion_htp.so").exists():
+    if not (Path(pillion._capi.__file__).parent / "libpillion_htp.so").exists():
         pytest.skip("libpillion_htp.so is not built: make build")
     compiler = shutil.which("cc") or pytest.skip("there is no C compiler")
     folder, tests = tmp_path_factory.mktemp("vendor"), REPOSITORY / "tests" / "htp"
@@ -189,7 +189,7 @@ def test_the_program_for_phones(fake, dsp_folder, libpillion, tmp_path):
 
 def test_no_module(pillion, tiny_target, tmp_path):
     """A package built without it, and one with something else in its place: the CPU is as before."""
-    folder = Path(pillion._native._capi.__file__).parent
+    folder = Path(pillion._capi.__file__).parent
     sentence = in_a_package_with(folder, b"", tiny_target, "htp", tmp_path, name="libpillion_other.so")
     assert sentence == f'device "htp": its module libpillion_htp.so is not installed in {tmp_path / "site" / "pillion"}'
     shutil.rmtree(tmp_path / "site")
@@ -198,7 +198,7 @@ def test_no_module(pillion, tiny_target, tmp_path):
 
 
 def test_it_exports_one_function(pillion, fake):
-    module = Path(pillion._native._capi.__file__).parent / "libpillion_htp.so"
+    module = Path(pillion._capi.__file__).parent / "libpillion_htp.so"
     names = subprocess.run(["nm", "-D", "--defined-only", module], capture_output=True, text=True, check=True).stdout.split()
     assert names[2::3] == ["pillion_module_backend"]
 

@@ -186,7 +186,7 @@ def test_drawn_drafts_are_accepted_more_often(pillion, tiny_target, tiny_assista
 
 
 def test_unknown_draft_sampling(pillion, tiny_target, tiny_assistant):
-    with pytest.raises(pillion.UsageError, match="draft_sampling is 'best'; it must be one of greedy, probabilistic"):
+    with pytest.raises(pillion.UsageError, match="draft_sampling is 'best'; it must be 'greedy' or 'probabilistic'"):
         pillion.LLM(tiny_target, drafter=tiny_assistant, draft_sampling="best")
 
 

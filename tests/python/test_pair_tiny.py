@@ -466,7 +466,9 @@ def test_finding(pillion, tiny_target, tiny_assistant, tmp_path):
     assert pillion.find_drafter(tmp_path / "target.gguf") == tmp_path / "one.gguf"
     shutil.copy(tiny_assistant, tmp_path / "two.gguf")
     with pytest.raises(pillion.PairingError, match=r"one\.gguf.*two\.gguf"):
-        pillion.LLM(tmp_path / "target.gguf")
+        pillion.find_drafter(tmp_path / "target.gguf")
+    with pillion.LLM(tmp_path / "target.gguf") as llm:
+        assert llm.pair is None and "one.gguf" in llm.speculation.reason
 
 
 def test_use_after_the_parts_are_closed(pillion, tiny_target, tiny_assistant, greedy):
