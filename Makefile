@@ -31,6 +31,7 @@ test: build
 	$(PYTEST) -m "not nightly" $(ARGS)
 
 nightly: build
+	$(BIN)/pip install --quiet $$($(BIN)/python tools/requirements.py judge)
 	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.ready

@@ -27,7 +27,7 @@ def check_place(target: Path) -> None:
     if stat.S_ISDIR(mode):
         raise UsageError(f"{target} is a folder; give the name of the file to write")
     if not stat.S_ISREG(mode):  # a device or a pipe: a file would take its place
-        raise UsageError(f"{target} is no regular file; give the name of the file to write")
+        raise UsageError(f"{target}: cannot be written: it is not a regular file")
 
 
 @contextmanager
