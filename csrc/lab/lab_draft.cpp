@@ -21,7 +21,8 @@ void bind_draft(py::module_& m) {
             "update",
             [](DraftLength& d, int drafted, int accepted, double draft_ms, double verify_ms,
                int read, double read_ms) {
-                d.update(drafted, accepted, draft_ms, verify_ms, {read, read_ms});
+                d.update({drafted, accepted, drafted, 1 + drafted, draft_ms, verify_ms,
+                          {read, read_ms}});
             },
             py::arg("drafted"), py::arg("accepted"), py::arg("draft_ms"), py::arg("verify_ms"),
             py::arg("read") = 0, py::arg("read_ms") = 0.0,
