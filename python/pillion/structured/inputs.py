@@ -16,6 +16,7 @@ JSON, REGEX, GRAMMAR, CHOICE = "json", "regex", "grammar", "choice"
 _DEPTH = 64  # schemas inside one another
 _MOST_VALUES = 50_000  # objects, lists and values of one schema
 _MOST_CHARACTERS = 1_000_000  # of a schema; of a regex or a grammar a tenth
+_LONGEST = 100_000  # one text
 _MOST_CHOICES = 10_000
 _BLANKS = r"[ \t\n]{1,8}"
 
@@ -98,12 +99,9 @@ def schema_text(schema: Any) -> str:
     if not isinstance(schema, Mapping):
         wrong("the schema of response_format", schema, "a JSON schema, a mapping")
     check_size("the schema of response_format", schema)
-    options = schema.get("x-guidance")
-    chosen: dict[str, Any] = dict(options) if isinstance(options, Mapping) else {}
-    if chosen.get("whitespace_flexible") is not False:
-        chosen.setdefault("whitespace_pattern", _BLANKS)
+    bounded = {**schema, "x-guidance": {"whitespace_pattern": _BLANKS}}
     try:
-        return json.dumps({**schema, "x-guidance": chosen}, ensure_ascii=False, allow_nan=False)
+        return json.dumps(bounded, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise UsageError(f"the schema of response_format is not JSON: {error}") from None
 
@@ -128,6 +126,8 @@ def check_size(what: str, schema: Any) -> None:
             inside = value
         else:
             n_characters += len(value) if isinstance(value, str) else 0
+            if isinstance(value, str) and len(value) > _LONGEST:
+                raise UsageError(f"{what} has a text of more than {_LONGEST} characters")
             inside = ()
         if n_values + len(waiting) + len(inside) > _MOST_VALUES:
             raise UsageError(f"{what} has more than {_MOST_VALUES} values")
