@@ -88,7 +88,7 @@ pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, i
 }
 
 pillion_status pillion_pair_room(const pillion_pair* pair, size_t* n) {
-    return with_pair(pair, [&](Pair& p) { need(n, "n") = size_t(p.room()); });
+    return with_pair(pair, [&](Pair& p) { need(n, "n") = size_t(p.next_room()); });
 }
 
 pillion_status pillion_pair_propose(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, int32_t* drafts,

@@ -372,8 +372,8 @@ pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, i
  * Statistics, and the draft length of "auto", count the drafter's tokens: one that was proposed and not run
  * counts as refused. Text: as pillion_pair_step. Between the steps other calls may read the context (logits);
  * one that changes it ends the round. A step that fails, or is cancelled, leaves pair, context and sampler as
- * before the step: it can be repeated. INVALID_ARGUMENT: take without run; run, propose, step or draft between
- * run and take; a context that was changed in between; more drafts than there is room for; CONTEXT_FULL and
+ * before the step: it can be repeated. INVALID_ARGUMENT: take without run; run, propose, room, step or draft
+ * between run and take; a context that was changed in between; more drafts than there is room for; CONTEXT_FULL and
  * n_draft as for pillion_pair_step. */
 pillion_status pillion_pair_propose(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max,
                                     int32_t* drafts, size_t capacity, size_t* n);

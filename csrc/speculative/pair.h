@@ -83,7 +83,10 @@ class Pair {
     // Back to before propose(); so is the sampler, if it is the one that was given there.
     void abandon(Sampler* sampler);
     // Most drafts of the next run.
-    int room() const;
+    int next_room() const {
+        refuse_open_run();
+        return room();
+    }
 
     // What the drafter says after `last`, unverified.
     void draft_only(int32_t last, int n, std::vector<int32_t>& out);
@@ -119,6 +122,7 @@ class Pair {
     RoundInfo close(const Choosing& choosing, int last_row, size_t before, const std::vector<int32_t>& out);
     void check_choosing(const Choosing& choosing) const;
     void refuse_open_run() const;
+    int room() const;
     DraftLength::Choice choose_length(int n_draft, size_t n_max);
     int32_t choose_token(const Choosing& choosing, int row);
     void remember_hidden(int row);

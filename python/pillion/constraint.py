@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional, Protocol, Union, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from .arguments import wrong
+from .arguments import check_int, wrong
 from .context import Context
 from .errors import UsageError
 from .pair import DRAFT_MAX, Draft, Pair, Round, draft_length
@@ -62,9 +62,11 @@ def constrained_round(
     Where anything fails or is cancelled, also in the constraint, pair, context and sampler are as
     before, so that the round can be repeated.
     """
-    mark = sampler.mark()
+    mark, room = sampler.mark(), pair.room
+    if n_max is not None:
+        room = min(room, check_int("n_max", n_max, 1) - 1)
     try:
-        drafts, masks = _drafts(pair, sampler, constraint, n_draft, n_max)
+        drafts, masks = _drafts(pair, sampler, constraint, n_draft, room)
         pair.run(drafts)
         choose = getattr(constraint, "choose", None)
         if choose is None:
@@ -88,10 +90,9 @@ def _drafts(
     sampler: Sampler,
     constraint: Constraint,
     n_draft: Draft,
-    n_max: Optional[int],
+    room: int,
 ) -> tuple[list[int], Optional[Mask]]:
     """What the round runs, and its masks."""
-    room = pair.room if n_max is None else min(pair.room, n_max - 1)
     # Forced tokens are certain, and a row of a run costs the same whoever its token is from. So as many
     # of them as the drafter would write are worth more than its drafts, and cost no draft. Fewer of
     # them do not: a drafter that writes them too goes on behind them in the same run, and where
@@ -99,7 +100,7 @@ def _drafts(
     forced = constraint.forced(room) if room > 0 else []
     if forced and len(forced) >= min(room, _expected(pair, n_draft)):
         return constraint.plan(forced, room)
-    return constraint.plan(pair.propose(sampler, n_draft, n_max), room)
+    return constraint.plan(pair.propose(sampler, n_draft, room + 1), room)
 
 
 def _expected(pair: Pair, n_draft: Draft) -> int:

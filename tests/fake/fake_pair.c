@@ -262,7 +262,7 @@ pillion_status pillion_pair_room(const pillion_pair* pair, size_t* n) {
     NEED(pair && n);
     ENTER(pair->context);
     *n = room(pair);
-    return fake_leave(pair->context, PILLION_OK);
+    return fake_leave(pair->context, open_run(pair) ? fake_invalid("a round was run and not taken") : PILLION_OK);
 }
 static pillion_status enter_propose(pillion_pair* pair, int32_t n_draft, size_t n_max, int32_t* drafts, size_t* n) {
     NEED(!open_run(pair));
