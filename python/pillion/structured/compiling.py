@@ -133,13 +133,13 @@ def refusal(what: str, message: str) -> str:
             f"{what} uses max_tokens= or stop=, which cannot be taken back when a draft is "
             "refused; use a repetition like {0,200} or suffix="
         )
-    detail = _detail(message)
+    detail = _detail(message, what == "the grammar")
     if _TOO_MUCH.search(first):
         return f"{what} is too large or too complex: {detail}"
     return f"{what} cannot be used: {detail}"
 
 
-def _detail(message: str) -> str:
+def _detail(message: str, has_lines: bool) -> str:
     """What is wrong and where, on one line. A regex's message names the fault in its last line."""
     first = first_line(message)
     fault = re.search(r"(?m)^error: (.*)$", message)
@@ -148,4 +148,4 @@ def _detail(message: str) -> str:
     if fault:
         said = f"{said.rstrip(':')}: {fault[1].strip().rstrip('.')}"
     said = said if len(said) <= 300 else f"{said[:299]}…"
-    return f"{said} (line {where[1]}, column {where[2]})" if where else said
+    return f"{said} (line {where[1]}, column {where[2]})" if where and has_lines else said

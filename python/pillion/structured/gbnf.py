@@ -18,6 +18,21 @@ def is_gbnf(text: str) -> bool:
     return _RULE.search(text) is not None
 
 
+def lark_source(grammar: str) -> str:
+    """The grammar in Lark: as it is, or from GBNF. Raises UsageError, one sentence."""
+    if not is_gbnf(grammar):
+        return grammar
+    try:
+        return from_gbnf(grammar)
+    except UsageError:
+        raise
+    except RecursionError:
+        raise UsageError("the grammar has too many groups inside one another") from None
+    except Exception as error:  # the converter raises its own and plain ones
+        said = " ".join(str(error).split())
+        raise UsageError(f"the grammar is not valid GBNF: {said[:200]}") from None
+
+
 def from_gbnf(text: str) -> str:
     """The same grammar in Lark."""
     llguidance()

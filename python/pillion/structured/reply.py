@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
-from ..errors import UsageError
 from . import lark
+from .gbnf import lark_source
 from .gemma_calls import Calls
 from .inputs import CHOICE, GRAMMAR, JSON, REGEX, Body
 
@@ -123,20 +123,3 @@ def _forced_length(pattern: str) -> int:
         if length > _MOST_FORCED:
             break
     return length
-
-
-def lark_source(grammar: str) -> str:
-    """The grammar in Lark: as it is, or from GBNF, where "::=" defines the rules."""
-    from .gbnf import from_gbnf, is_gbnf
-
-    if not is_gbnf(grammar):
-        return grammar
-    try:
-        return from_gbnf(grammar)
-    except UsageError:
-        raise
-    except RecursionError:
-        raise UsageError("the grammar has too many groups inside one another") from None
-    except Exception as error:  # the converter raises its own and plain ones
-        said = " ".join(str(error).split())
-        raise UsageError(f"the grammar is not valid GBNF: {said[:200]}") from None

@@ -67,8 +67,11 @@ class Vocabulary:
         library = llguidance()
         if not self.end_tokens:
             raise UsageError("the model has no token that ends a text, so a grammar could never end")
-        wrapped = library.TokenizerWrapper(_Spelled(self))
-        return library.LLTokenizer(wrapped, eos_token=sorted(self.end_tokens))
+        spelled = _Spelled(self.tokenizer, min(self.end_tokens), self.spellings())
+        wrapped = library.TokenizerWrapper(spelled)
+        built = library.LLTokenizer(wrapped, eos_token=sorted(self.end_tokens))
+        spelled.tokens = wrapped.tokens = []  # it has them now, and keeps the wrapper
+        return built
 
     def spellings(self) -> list[bytes]:
         """The bytes of each token. Special ones begin with a byte that no text has; tokens that
@@ -91,34 +94,32 @@ class Vocabulary:
         typed = {token for token in range(n_tokens) if kind(token) in _NO_TEXT}
         return frozenset(typed | self._markers | self.end_tokens)
 
-    def encode(self, text: str) -> list[int]:
-        """The tokens of a text that goes on behind another; some vocabularies put a space before
-        one that begins. Empty where that is not possible: then nothing is forced."""
-        try:
-            line = self.tokenizer.encode("\n", add_special=False)
-            found = self.tokenizer.encode("\n" + text, add_special=False)
-            if found[: len(line)] == line:
-                return found[len(line) :]
-            return self.tokenizer.encode(text, add_special=False)
-        except PillionError:
-            return []  # an exception here would be a panic there
-
 
 def _name(tokenizer: Tokenizer, token: int) -> bytes:
     return tokenizer.token_bytes(token, special=True) or f"<[{token}]>".encode()
 
 
 class _Spelled:
-    """What llguidance's TokenizerWrapper asks for."""
+    """What llguidance's TokenizerWrapper asks for. The LLTokenizer keeps it alive where Python sees
+    no cycle, so it knows the tokenizer only."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self.eos_token_id = min(vocabulary.end_tokens)
-        self.bos_token_id = vocabulary.tokenizer.bos
-        self.tokens = vocabulary.spellings()
+    def __init__(self, tokenizer: Tokenizer, end: int, tokens: list[bytes]) -> None:
+        self._tokenizer = tokenizer
+        self.eos_token_id = end
+        self.bos_token_id = tokenizer.bos
+        self.tokens = tokens
         self.special_token_ids: list[int] = []  # they have their mark already
 
     def __call__(self, text: Any) -> list[int]:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8", "replace")
-        return self._vocabulary.encode(text)
+        """The tokens of a text that goes on behind another; some vocabularies put a space before
+        one that begins. None where that is not possible: then nothing is forced."""
+        try:
+            if isinstance(text, bytes):
+                text = text.decode("utf-8", "replace")
+            line = self._tokenizer.encode("\n", add_special=False)
+            found = self._tokenizer.encode("\n" + text, add_special=False)
+            if found[: len(line)] == line:
+                return found[len(line) :]
+            return self._tokenizer.encode(text, add_special=False)
+        except PillionError:
+            return []  # an exception here would be a panic there
