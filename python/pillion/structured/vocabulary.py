@@ -74,7 +74,7 @@ class Vocabulary:
         return built
 
     def spellings(self) -> list[bytes]:
-        """The bytes of each token. Special ones begin with a byte that no text has; tokens that
+        """The bytes of each token. Special ones begin with a byte that no text has; those that
         must never be written have none at all."""
         tokenizer = self.tokenizer
         never = set(tokenizer.suppressed_tokens) - self.end_tokens
