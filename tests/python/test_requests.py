@@ -20,7 +20,7 @@ def sentence_of(fake, call, /, *args, **kwargs):
     with pytest.raises(fake.UsageError) as caught:
         call(*args, **kwargs)
     sentence = str(caught.value)
-    assert isinstance(caught.value, fake.PillionError) and "\n" not in sentence and len(sentence) < 400
+    assert isinstance(caught.value, fake.PillionError) and "\n" not in sentence and len(sentence) < 500
     return sentence
 
 
