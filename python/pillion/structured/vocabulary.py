@@ -108,18 +108,25 @@ class _Spelled:
         self.eos_token_id = end
         self.bos_token_id = tokenizer.bos
         self.tokens = tokens
+        self._bytes = {one[0]: token for token, one in enumerate(tokens) if len(one) == 1}
         self.special_token_ids: list[int] = []  # they have their mark already
 
     def __call__(self, text: Any) -> list[int]:
-        """The tokens of a text that goes on behind another; some vocabularies put a space before
-        one that begins. None where that is not possible: then nothing is forced."""
+        """The tokens of a text that goes on behind another. They must spell exactly this text, and
+        an exception here would be a panic there."""
+        raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
         try:
-            if isinstance(text, bytes):
-                text = text.decode("utf-8", "replace")
-            line = self._tokenizer.encode("\n", add_special=False)
-            found = self._tokenizer.encode("\n" + text, add_special=False)
-            if found[: len(line)] == line:
-                return found[len(line) :]
-            return self._tokenizer.encode(text, add_special=False)
+            found = self._encode(raw.decode("utf-8", "replace"))
+            if b"".join(map(self._tokenizer.token_bytes, found)) == raw:
+                return found
         except PillionError:
-            return []  # an exception here would be a panic there
+            pass
+        return [self._bytes[byte] for byte in raw if byte in self._bytes]
+
+    def _encode(self, text: str) -> list[int]:
+        """Some vocabularies put a space before a text that begins."""
+        line = self._tokenizer.encode("\n", add_special=False)
+        found = self._tokenizer.encode("\n" + text, add_special=False)
+        if found[: len(line)] == line:
+            return found[len(line) :]
+        return self._tokenizer.encode(text, add_special=False)
