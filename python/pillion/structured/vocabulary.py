@@ -67,7 +67,8 @@ class Vocabulary:
         library = llguidance()
         if not self.end_tokens:
             raise UsageError("the model has no token that ends a text, so a grammar has no end")
-        spelled = _Spelled(self.tokenizer, min(self.end_tokens), self.spellings())
+        end = min(self.end_tokens)
+        spelled = _Spelled(self.tokenizer, end, self.spellings(), self.special())
         wrapped = library.TokenizerWrapper(spelled)
         built = library.LLTokenizer(wrapped, eos_token=sorted(self.end_tokens))
         spelled.tokens = wrapped.tokens = []  # it has them now, and keeps the wrapper
@@ -103,11 +104,14 @@ class _Spelled:
     """What llguidance's TokenizerWrapper asks for. The LLTokenizer keeps it alive where Python sees
     no cycle, so it knows the tokenizer only."""
 
-    def __init__(self, tokenizer: Tokenizer, end: int, tokens: list[bytes]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, end: int, tokens: list[bytes], special: frozenset[int]
+    ) -> None:
         self._tokenizer = tokenizer
         self.eos_token_id = end
         self.bos_token_id = tokenizer.bos
         self.tokens = tokens
+        self._special = special
         self._bytes = {one[0]: token for token, one in enumerate(tokens) if len(one) == 1}
         self.special_token_ids: list[int] = []  # they have their mark already
 
@@ -117,8 +121,10 @@ class _Spelled:
         raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
         try:
             found = self._encode(raw.decode("utf-8", "replace"))
-            if b"".join(map(self._tokenizer.token_bytes, found)) == raw:
-                return found
+            # A text may spell a marker, and some of those are tokens wherever they are spelled.
+            if not self._special.intersection(found):
+                if b"".join(map(self._tokenizer.token_bytes, found)) == raw:
+                    return found
         except PillionError:
             pass
         return [self._bytes[byte] for byte in raw if byte in self._bytes]
