@@ -1,24 +1,15 @@
-"""What a request's options say of the form of its text, and the rounds that obey it."""
+"""What the options of a call demand of its text."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .constraint import LogitsProcessors
 from .errors import UsageError
 from .requests import Settings, plain_format
 
 if TYPE_CHECKING:
     from .llm import LLM
-
-try:
-    from .constraint import constrained_round, constrained_token
-except ImportError:  # until the core has masks
-
-    def constrained_round(*arguments: Any) -> Any:
-        raise NotImplementedError
-
-    def constrained_token(*arguments: Any) -> int:
-        raise NotImplementedError
 
 
 def constraint_of(llm: LLM, given: Settings, prompt: list[int]) -> Any:
@@ -27,8 +18,6 @@ def constraint_of(llm: LLM, given: Settings, prompt: list[int]) -> Any:
     form = _form_of(llm, given)
     if given.logits_processor is None:
         return form
-    from .constraint import LogitsProcessors
-
     return LogitsProcessors(given.logits_processor, prompt, form)
 
 
@@ -39,6 +28,3 @@ def _form_of(llm: LLM, given: Settings) -> Any:
         if name in given.forms:
             raise UsageError(f"{name} is not supported so far: describe the form in the prompt")
     return None
-
-
-__all__ = ["constrained_round", "constrained_token", "constraint_of"]
