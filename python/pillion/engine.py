@@ -384,7 +384,7 @@ class Engine(Held):
         if not life.arrived:
             life.arrived = True
             for slot in self.slots_made:
-                slot.end()  # of what the parent of this process does
+                slot.leave()  # what the parent of this process does
         self._take_in(life, first)
         scheduler = life.scheduler
         while True:

@@ -247,11 +247,15 @@ class Slot:
 
     def end(self) -> None:
         """The request is over, by its own end or another."""
-        self.work = None
-        self._prompt = None
+        self.leave()
         if self.forget:
             self.context.clear()
             self.forget, self.owner = False, ""
+
+    def leave(self) -> None:
+        """Lets go of the request, whatever state the context is in."""
+        self.work = None
+        self._prompt = None
 
     def _of(self) -> Work:
         assert self.work is not None
@@ -277,7 +281,7 @@ class Slot:
             context.close()
             raise
         self.close()
-        self.context, self.pair, self.owner = context, pair, ""
+        self.context, self.pair, self.owner, self.forget = context, pair, "", False
 
     def close(self) -> None:
         if self.pair is not None:
