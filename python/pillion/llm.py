@@ -81,8 +81,8 @@ class LLM(Held):
     parallel: answers that are written at the same time, in turn, each in a context of its own on the
     same weights. Further calls wait for their turn.
 
-    Any number of threads and asyncio tasks may call it. What a context holds is used again: a prompt that begins like the text before
-    costs only the rest (`timings`: cache_n tokens kept, prompt_n run). A turn of a chat costs the last
+    Any number of threads and asyncio tasks may call it. What a context holds is used again: a prompt
+    that begins like the text before costs only the rest (`timings`: cache_n tokens kept, prompt_n run). A turn of a chat costs the last
     answer, as the template writes it into the history, and the new message.
     """
 
@@ -250,6 +250,21 @@ class LLM(Held):
         **options: Any,
     ) -> Completion:
         """What `complete` returns, under way."""
+        options.update(max_tokens=max_tokens, logprobs=logprobs, echo=echo, suffix=suffix)
+        request, make = self.prepared_completion(prompt, **options)
+        return make(self.engine.submit(request))
+
+    def prepared_completion(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: Optional[int] = 16,
+        logprobs: Optional[int] = None,
+        echo: bool = False,
+        suffix: Optional[str] = None,
+        **options: Any,
+    ) -> tuple[Request, Callable[[Generation], Completion]]:
+        """What `complete` asks of the engine, for who submits it; and what makes the result of that."""
         if suffix is not None:
             raise UsageError("suffix is not supported: this library does not fill in the middle")
         check_bool("echo", echo)
@@ -260,13 +275,16 @@ class LLM(Held):
             "complete()", tokens, max_tokens, {"logprobs": logprobs, **options}
         )
         request.scores_prompt = scores
-        generation = self.engine.submit(request)
-        completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
-        if echo:
-            completion.echo = text if isinstance(text, str) else self.tokenizer.decode(tokens)
-        if scores:
-            completion.scored = lambda found: self._scored(tokens, found)
-        return completion
+
+        def make(generation: Generation) -> Completion:
+            completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
+            if echo:
+                completion.echo = text if isinstance(text, str) else self.tokenizer.decode(tokens)
+            if scores:
+                completion.scored = lambda found: self._scored(tokens, found)
+            return completion
+
+        return request, make
 
     @overload
     def chat(self, messages: Sequence[Message], *, stream: Literal[False] = ..., **options: Any) -> Result: ...
@@ -325,7 +343,12 @@ class LLM(Held):
         answer = self._answer(messages, **options)
         return answer.achunks() if stream else await answer.awhole()
 
-    def _answer(
+    def _answer(self, messages: Sequence[Message], **options: Any) -> ChatCompletion:
+        """What `chat` returns, under way."""
+        request, make = self.prepared_chat(messages, **options)
+        return make(self.engine.submit(request))
+
+    def prepared_chat(
         self,
         messages: Sequence[Message],
         *,
@@ -337,8 +360,9 @@ class LLM(Held):
         top_logprobs: Optional[int] = None,
         parallel_tool_calls: Optional[bool] = None,
         **options: Any,
-    ) -> ChatCompletion:
-        """What `chat` returns, under way."""
+    ) -> tuple[Request, Callable[[Generation], ChatCompletion]]:
+        """What `chat` asks of the engine, for who submits it; and what makes the result of that. Both
+        serve once."""
         wanted = top_logprobs_of(logprobs, top_logprobs, self.model.n_vocab)
         listed = [] if isinstance(tool_choice, str) and tool_choice == "none" else checked_tools(tools)
         forced = self._forced_call(tool_names(listed), tool_choice)
@@ -350,8 +374,11 @@ class LLM(Held):
         options["logprobs"] = wanted
         tokens = self.chat_tokens(prompt)
         request = self._request("chat()", tokens, max_tokens, options, markers, compiled)
-        generation = self.engine.submit(request)
-        return ChatCompletion(generation, self.tokenizer, self.name, bool(logprobs), parser, markers)
+
+        def make(generation: Generation) -> ChatCompletion:
+            return ChatCompletion(generation, self.tokenizer, self.name, bool(logprobs), parser, markers)
+
+        return request, make
 
     def generate(
         self,

@@ -122,9 +122,9 @@ class _Spelled:
         try:
             found = self._encode(raw.decode("utf-8", "replace"))
             # A text may spell a marker, and some of those are tokens wherever they are spelled.
-            if not self._special.intersection(found):
-                if b"".join(map(self._tokenizer.token_bytes, found)) == raw:
-                    return found
+            spelled = b"".join(map(self._tokenizer.token_bytes, found))
+            if spelled == raw and not self._special.intersection(found):
+                return found
         except PillionError:
             pass
         return [self._bytes[byte] for byte in raw if byte in self._bytes]
