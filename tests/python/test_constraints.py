@@ -224,7 +224,7 @@ def narrow_distribution(model, prompt):
     return table, texts
 
 
-@pytest.mark.parametrize("n_texts", [pytest.param(40_000, marks=pytest.mark.nightly), 5_000])
+@pytest.mark.parametrize("n_texts", [pytest.param(40_000, marks=pytest.mark.nightly), 2_500])
 def test_masked_drafts_that_are_drawn_leave_the_distribution_as_it_is(
     pillion, tiny, tiny_target, n_texts
 ):
@@ -248,7 +248,13 @@ def test_masked_drafts_that_are_drawn_leave_the_distribution_as_it_is(
                 counts[tuple(text)] += 1
             stats = pair.stats
     assert 0 < stats.accepted < stats.drafted and stats.forced > 0
-    assert p_of_counts(counts, expected) > 0.001
+    for n in range(1, N_TOKENS + 1):  # of few cells, small faults show
+        begun, cells = Counter(), Counter()
+        for text in expected:
+            begun[text[:n]] += counts.pop(text) if n == N_TOKENS else counts[text]
+            cells[text[:n]] += expected[text]
+        assert p_of_counts(begun, cells) > 0.001, n
+    assert not counts
 
 
 # ---- logits processors ----
