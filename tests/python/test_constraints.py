@@ -251,7 +251,7 @@ def test_masked_drafts_that_are_drawn_leave_the_distribution_as_it_is(
     for n in range(1, N_TOKENS + 1):  # of few cells, small faults show
         begun, cells = Counter(), Counter()
         for text in expected:
-            begun[text[:n]] += counts.pop(text) if n == N_TOKENS else counts[text]
+            begun[text[:n]] += counts.pop(text, 0) if n == N_TOKENS else counts[text]
             cells[text[:n]] += expected[text]
         assert p_of_counts(begun, cells) > 0.001, n
     assert not counts
