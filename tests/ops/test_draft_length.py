@@ -105,14 +105,3 @@ def test_rows_of_others_cost_what_a_run_of_so_many_costs():
         length.update(2, 2, 1.0, 30.0, kept=2, rows=7)
     assert length.tokens_per_ms(0) == pytest.approx(plain)
     assert length.tokens_per_ms(2) == pytest.approx(drafted, rel=0.05)
-
-
-def test_forced_rows_are_no_plain_token_of_a_drafter_that_reads():
-    """Runs of many rows between plain ones: drafts that are all wrong don't look cheap beside them."""
-    length, drafted = lab.DraftLength(), 0
-    for _ in range(400):
-        k, _ = length.pick_reading(2, 2, 0.2)
-        drafted += k > 0
-        length.update(k, 0, 2.0 * k, 10.0 + 3 * k)
-        length.update(0, 0, 0.0, 80.0, rows=9)
-    assert drafted < 40
