@@ -165,6 +165,7 @@ class Engine(Held):
         life.works[work] = entry
         try:
             self._refuse_if_full(life, work)
+            work.place = max(0, len(life.works) - len(self.slots_made))
             generation = Generation(self, work)
             life.inbox.put(entry)
             self._start(life)
@@ -477,10 +478,10 @@ class Engine(Held):
         found = []
         for index in free:
             try:
-                usable = self.slots_made[index].usable(prompt, request.owner)
+                saved, lost = self.slots_made[index].match(prompt, request.owner)
             except Exception:  # somebody is inside it, or it needs mending
-                usable = 0
-            found.append((index, usable))
+                saved, lost = 0, 0
+            found.append((index, saved, lost))
         return best_slot(found)
 
     def _tell_places(self, life: _Life) -> None:

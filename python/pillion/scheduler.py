@@ -251,10 +251,10 @@ class Scheduler:
         entry.seconds = seconds if before is None else before + _WEIGHT * (seconds - before)
 
 
-def best_slot(usable: Sequence[tuple[int, int]]) -> int:
-    """Of (slot, tokens of the prompt that it holds already), the one unused for longest first: the
-    slot that holds the most."""
-    return max(usable, key=lambda one: one[1])[0]
+def best_slot(found: Sequence[tuple[int, int, int]]) -> int:
+    """Of (slot, tokens that it saves the prompt, other tokens that it would lose), the one unused for
+    longest first: where most is saved. What is lost may have been of use, so it counts half."""
+    return max(found, key=lambda one: one[1] - one[2] / 2)[0]
 
 
 def _past(time: Optional[float], now: float) -> bool:

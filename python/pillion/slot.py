@@ -77,9 +77,13 @@ class Slot:
         """Whether what it holds may be used for that owner."""
         return self.owner in ("", owner)
 
-    def usable(self, prompt: Any, owner: str) -> int:
-        """Tokens of a prompt (int32 array) that need not run here."""
-        return self.context.match(prompt).usable if self.serves(owner) and not self.forget else 0
+    def match(self, prompt: Any, owner: str) -> tuple[int, int]:
+        """Tokens of a prompt (int32 array) that need not run here, and how many others it holds."""
+        held = self.context.n_past
+        if self.forget or not self.serves(owner):
+            return 0, held
+        found = self.context.match(prompt)
+        return found.usable, held - found.common
 
     def begin(self, work: Work) -> int:
         """Takes a request. Returns how many tokens of its prompt are to be read."""
