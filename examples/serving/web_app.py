@@ -7,11 +7,10 @@ the event loop, no thread waits, and a client that leaves ends its answer.
 import contextlib
 import os
 
+import pillion
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
-
-import pillion
 
 
 @contextlib.asynccontextmanager

@@ -118,6 +118,8 @@ class Scheduler:
     """
 
     def __init__(self, n_slots: int, n_batch: int) -> None:
+        self.is_timed = False
+        """Whether `expired` may ever find something."""
         self._free = set(range(n_slots))
         self._used_at = [0] * n_slots
         self._waiting: list[Entry] = []  # in order of arrival
@@ -149,6 +151,7 @@ class Scheduler:
         """It waits for a slot from now on."""
         entry.order = next(self._orders)
         self._waiting.append(entry)
+        self.is_timed = self.is_timed or not (entry.until is entry.queue_until is None)
 
     def remove(self, entry: Entry) -> None:
         """It is over; its slot is free."""
@@ -159,7 +162,10 @@ class Scheduler:
             assert entry.slot is not None
             self._free.add(entry.slot)
             self._used_at[entry.slot] = next(self._orders)
-        if not any(entry.owner == one.owner for one in (*self._waiting, *self._active)):
+        if not self.busy:
+            self.is_timed = False
+            self._served.clear()
+        elif not any(entry.owner == one.owner for one in (*self._waiting, *self._active)):
             self._served.pop(entry.owner, None)  # owners may be many
 
     def queue(self) -> list[Entry]:
@@ -205,16 +211,12 @@ class Scheduler:
         known = {one for one, _ in over}
         return over + [(one, "total") for one in late if one not in known]
 
-    def next_deadline(self) -> Optional[float]:
-        """When `expired` may find something next."""
-        times = [one.until for one in (*self._waiting, *self._active)]
-        times += [one.queue_until for one in self._waiting]
-        return min((time for time in times if time is not None), default=None)
-
     # ---- turns ----
 
     def next(self, without: Collection[Entry] = ()) -> Optional[Turn]:
         """Whose turn it is. without: those that can't run now."""
+        if len(self._active) == 1 and not without and self._active[0].state == WRITING:
+            return Turn(self._active[0], 0)
         writing = [one for one in self._active if one.state == WRITING and one not in without]
         reading = [one for one in self._active if one.state == READING and one not in without]
         writer = min(writing, key=lambda one: (one.last, one.order), default=None)

@@ -70,6 +70,7 @@ class Slot:
         self._changes = -1  # the context's count after our last turn
         self._waiting: Optional[int] = None  # chosen, not yet run
         self._ends: list[int] = sorted(parts.model.tokenizer.end_tokens)
+        self._end_array = np.array(self._ends, dtype=np.int32)  # needs no conversion in a round
 
     # ---- a request ----
 
@@ -206,7 +207,7 @@ class Slot:
         if work.constraint is not None:
             one = constrained_round(pair, sampler, work.constraint, draft, text.room, self._ends)
         else:
-            one = pair.step(sampler, draft, text.room, self._ends)
+            one = pair.step(sampler, draft, text.room, self._end_array)
         self.last_round = one
         work.speculation.add(one)
         if not work.speculation.kind:

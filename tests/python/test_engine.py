@@ -306,9 +306,8 @@ def test_a_dropped_engine_goes_at_once(fake, strings, toy_file):
     try:
         llm = fake.LLM(toy_file(), n_ctx=64)
         llm.complete("abc")
-        until(lambda: not any(one.state != "idle" for one in llm.engine.slots()))
-        until(lambda: not llm.engine._here().works)
-        gone = weakref.ref(llm.engine)
+        life, gone = llm.engine._here(), weakref.ref(llm.engine)
+        until(lambda: not life.works)
         del llm
         until(lambda: gone() is None and strings.live == 0 and not threads())
     finally:
