@@ -335,8 +335,8 @@ class Pair(Handle):
         end_tokens: None: those of the model.
         """
         tokenizer = self.context.model.tokenizer
-        tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else _token_list(prompt)
-        ends = sorted(tokenizer.end_tokens) if end_tokens is None else _token_list(end_tokens)
+        tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else token_list(prompt)
+        ends = sorted(tokenizer.end_tokens) if end_tokens is None else token_list(end_tokens)
         sampler = Sampler(SamplingParams(temperature=0)) if sampler is None else _sampler(sampler)
         draft_length(n_draft)
         max_tokens = None if max_tokens is None else check_int("max_tokens", max_tokens, 0)
@@ -431,6 +431,7 @@ def _sampler(value: Any) -> Sampler:
     return value
 
 
-def _token_list(tokens: Tokens) -> list[int]:
+def token_list(tokens: Tokens) -> list[int]:
+    """Token ids as a list, checked."""
     array, n = token_array(tokens)
     return list(ffi.unpack(array, n)) if n else []
