@@ -178,7 +178,8 @@ class Pair(Handle):
             )
 
         # A round that waits for its take() is a reason to refuse, and stays as it is.
-        self._run(call, UsageError if self._ran_at == self.context.changes else Busy)
+        waits = self._ran_at == self.context.changes
+        self._run(lambda: self._draft(call), UsageError if waits else Busy)
         return self._round()
 
     # ---- a round in three steps ----
@@ -205,6 +206,7 @@ class Pair(Handle):
             drafter = (self._c, sampler._c, wanted, most)
             check(lib.pillion_pair_propose(*drafter, out, DRAFT_MAX + 1, n))
 
+        self.context._c  # noqa: B018 - raises Closed
         self._draft(call)
         return self._n_tokens()
 
@@ -281,7 +283,7 @@ class Pair(Handle):
         return int(self._n[0])
 
     def _draft(self, call: Callable[[], None]) -> None:
-        self.context._c  # noqa: B018 - raises Closed
+        """A call in which the drafter may read the text so far."""
         if self._kind_of_drafter == "model" and not self._follows:
             interruptible(call, self.context.cancel)  # the drafter may have a whole prompt to read
         else:
@@ -291,8 +293,9 @@ class Pair(Handle):
     def _run(self, call: Callable[[], None], harmless: type[Exception] = Busy) -> None:
         """harmless: what is raised before anything has run; Busy always is."""
         context = self.context
+        context._c  # noqa: B018 - raises Closed
         try:
-            self._draft(call)
+            call()
         except (Busy, harmless):
             raise
         except BaseException:
