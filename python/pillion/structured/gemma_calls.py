@@ -333,7 +333,8 @@ class Calls:
             return self._once("text", f"{quote} ANY_TEXT? {quote}", 2)
         name = f"TEXT_{len(self.rules)}"
         self._add(f"{name}: {' & '.join(conditions)}")
-        return self._rule([f"{quote} {name} {quote}"], least=2 + min(low or 0, _LEAST))
+        least = lark.shortest(pattern) if isinstance(pattern, str) else low or 0
+        return self._rule([f"{quote} {name} {quote}"], least=2 + least)
 
     # ---- objects and arrays ----
 
