@@ -81,7 +81,9 @@ def one_by_one(model, ids, **options):
     return (total / len(ids)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name, kv_type", [(name, "f16") for name in SHAPES] + [(SHAPES[0], "q8_0")])
+@pytest.mark.parametrize(
+    "name, kv_type", [(name, "f16") for name in SHAPES] + [(SHAPES[0], "q8_0")]
+)
 def test_the_mean_of_the_rows_in_any_chunks(pillion, name, kv_type):
     with pillion.Model.open(model_path(name)) as model:
         ids = prompt(name)
