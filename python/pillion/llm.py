@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Callable, Literal, Optional, Union, overload
 
+import numpy as np
+
 from ._locks import Caller, ForkLock
 from .arguments import (
     check_bool,
@@ -24,14 +26,15 @@ from .arguments import (
 )
 from .calling import checked_class
 from .chat_format import ChatFormat
-from .context import Context
+from .context import Context, Floats
+from .embedding import Embedder, Texts, listed_texts
 from .errors import PairingError, UsageError
 from .file_settings import sampling_defaults
 from .generation import Generation, TokenInfo
 from .held import Held
 from .messages import Message
 from .model import Metadata, Model, gpu_layers
-from .openai_format import ChatCompletion, Completion, Result
+from .openai_format import ChatCompletion, Completion, Result, embedding_list
 from .pair import DRAFT_MAX, DRAFT_SAMPLING, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
 from .pairing import drafter_beside
 from .placing import Placed, draft_device_for, layers_for
@@ -166,6 +169,9 @@ class LLM(Held):
         self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
         """The model's name in results."""
         self._chat = ChatFormat(self.tokenizer, self._metadata, self.name, chat_template)
+        options = {name: sizes[name] for name in ("n_batch", "n_threads", "kv_type")}
+        self.embedder = Embedder(self.model, self.n_ctx(), {**options, "flash_attn": flash_attn})
+        """Makes the vectors of `embed`."""
         self._gate = ForkLock()
         self._current: Callable[[], Optional[Generation]] = lambda: None
 
@@ -398,6 +404,37 @@ class LLM(Held):
         unknown_names("detokenize()", unknown, ("tokens", "special"))
         return self.tokenizer.decode(checked_ids("tokens", tokens), special=check_bool("special", special))
 
+    # ---- embeddings ----
+
+    def embed(self, text: Texts, *, normalize: bool = True) -> Floats:
+        """A vector for a text (or UTF-8 bytes, or token ids), float32 [n_embd]; for a list of texts a
+        row each, [n, n_embd]. See `Context.embed`.
+
+        They have a context of their own: what chats left in theirs stays. Raises `ContextFullError`
+        for a text of more tokens than n_ctx.
+        """
+        check_bool("normalize", normalize)
+        ids, single = self.embedding_tokens("text", text)
+        rows = [self.embedder.embed(one, normalize) for one in ids]
+        return rows[0] if single else np.stack(rows)
+
+    def create_embedding(self, input: Texts, model: Optional[str] = None) -> Result:
+        """The same, normalised, in the shape of OpenAI's API; model: the name in the result."""
+        name = self.name if model is None else check_text("model", model)
+        ids, _ = self.embedding_tokens("input", input)
+        return embedding_list([self.embedder.embed(one) for one in ids], ids, name)
+
+    def embedding_tokens(self, name: str, given: Texts) -> tuple[list[list[int]], bool]:
+        """Token ids of texts to embed, with the token that texts begin with, and whether it was one
+        text. name: of the argument, for sentences."""
+        texts, single = listed_texts(name, given)
+        names = [name] if single else [f"{name}[{at}]" for at in range(len(texts))]
+        ids = [self._prompt_tokens(checked_prompt(one, of)) for one, of in zip(texts, names)]
+        for one, of in zip(ids, names):
+            if not one:
+                raise UsageError(f"{of} is empty; it must have at least one token")
+        return ids, single
+
     def render_chat(self, messages: Sequence[Message], *, tools: Optional[Tools] = None, **variables: Any) -> str:
         """The prompt that `chat` would use; variables: as in chat_template_kwargs."""
         return self._chat.render(messages, tools, **checked_variables(variables))
@@ -474,6 +511,7 @@ class LLM(Held):
     def close(self) -> None:
         """Frees the context, the model and what guesses ahead. Doing it twice is fine; any later use raises `Closed`."""
         self._close_drafter()
+        self.embedder.close()
         self.context.close()
         self.tokenizer.close()
         self.model.close()

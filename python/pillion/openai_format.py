@@ -6,6 +6,7 @@ the drafter did.
 
 from __future__ import annotations
 
+import binascii
 import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -377,6 +378,21 @@ class ChatCompletion(Completion):
     def _one(self, token: int, logprob: Optional[float]) -> Result:
         raw = self._tokenizer.token_bytes(token, special=True)
         return {"token": raw.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(raw)}
+
+
+def embedding_list(
+    vectors: Sequence[Any], tokens: Sequence[Sequence[int]], model: str, base64: bool = False
+) -> Result:
+    """OpenAI's list of embeddings. vectors: float32 [n_embd] each, tokens: of their texts. base64:
+    vectors as the text of their little-endian bytes."""
+    data = []
+    for at, vector in enumerate(vectors):
+        raw = vector.astype("<f4").tobytes()
+        value = binascii.b2a_base64(raw, newline=False).decode() if base64 else vector.tolist()
+        data.append({"object": "embedding", "index": at, "embedding": value})
+    n = sum(map(len, tokens))
+    usage = {"prompt_tokens": n, "total_tokens": n}
+    return {"object": "list", "data": data, "model": model, "usage": usage}
 
 
 def _append(grown: list[tuple[Delta, Pieces]], delta: Delta, drafted: bool) -> None:

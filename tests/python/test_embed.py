@@ -141,3 +141,102 @@ def test_on_two_devices(pillion):
         model.context(128) as context,
     ):
         assert nmse(context.embed(ids), want) < 1e-5
+
+
+# ---- LLM ----
+
+
+def test_texts_bytes_and_ids(toy_llm):
+    one = toy_llm.embed("ab")
+    assert one.shape == (8,) and one.dtype == np.float32
+    ids = toy_llm.tokenize("ab")
+    for same in (b"ab", ids, np.array(ids)):
+        assert toy_llm.embed(same).tobytes() == one.tobytes()
+    several = toy_llm.embed(["ab", ids, "abc"])
+    assert several.shape == (3, 8) and several[0].tobytes() == several[1].tobytes() == one.tobytes()
+    assert toy_llm.embed(["ab"]).shape == (1, 8)
+    raw = toy_llm.embed("ab", normalize=False)
+    assert np.linalg.norm(raw) > 2 and raw / np.linalg.norm(raw) == pytest.approx(one, abs=1e-6)
+
+
+def test_chats_keep_their_cache(toy_llm):
+    stream = toy_llm.complete("xy", max_tokens=4, temperature=0, stream=True)
+    text = next(stream)["choices"][0]["text"]
+    toy_llm.embed("something else")
+    text += "".join(chunk["choices"][0]["text"] for chunk in stream)
+    assert text == "zabc"
+    again = toy_llm.complete("xyzab", max_tokens=1, temperature=0)
+    assert again["timings"]["cache_n"] >= 5
+
+
+def test_openais_shape(toy_llm):
+    ids = toy_llm.tokenize("abc")
+    result = toy_llm.create_embedding(["abc", ids])
+    assert result["object"] == "list" and result["model"] == toy_llm.name
+    assert result["usage"] == {"prompt_tokens": 2 * len(ids), "total_tokens": 2 * len(ids)}
+    first, second = result["data"]
+    assert (first["object"], first["index"], second["index"]) == ("embedding", 0, 1)
+    assert first["embedding"] == second["embedding"] == toy_llm.embed("abc").tolist()
+    assert toy_llm.create_embedding("abc", model="m")["model"] == "m"
+
+
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        (3, "text is 3; it must be a string"),
+        ([], r"text is \[\]"),
+        (["a", 3], r"text\[1\] is 3; it must be a string, UTF-8 bytes or a list of token ids"),
+        ([["a"]], r"text\[0\]\[0\] is 'a'"),
+        ({"a": 1}, "text is"),
+        ("", None),
+    ],
+)
+def test_wrong_texts(toy_llm, fake, wrong, sentence):
+    if sentence is None:
+        assert toy_llm.embed(wrong).shape == (8,)  # the token that texts begin with
+        return
+    with pytest.raises(fake.UsageError, match=sentence):
+        toy_llm.embed(wrong)
+
+
+def test_a_text_that_is_too_long(toy_llm, fake):
+    with pytest.raises(fake.ContextFullError, match="the text has 300 tokens, .* holds 256"):
+        toy_llm.embed([97] * 300)
+
+
+def test_the_context_grows_with_the_texts(fake, strings, toy_file):
+    with fake.LLM(toy_file(), n_ctx=2048) as llm:
+        before = strings.live
+        short = llm.embed("ab")
+        assert llm.embedder._context.n_ctx == 512 and strings.live == before + 1
+        assert llm.embed([97] * 1500).shape == (8,)
+        assert llm.embedder._context.n_ctx == 2048 and strings.live == before + 1
+        assert llm.embed("ab").tobytes() == short.tobytes()
+
+
+def test_closing_frees_it(fake, strings, toy_file):
+    llm = fake.LLM(toy_file())
+    llm.embed("ab")
+    llm.close()
+    assert strings.live == 0
+
+
+def test_similar_texts_are_near(pillion, tiny_target):
+    with pillion.LLM(tiny_target, n_ctx=256) as llm:
+        a, b, c = llm.embed(["a ship on the sea", "the ship is at sea", "7 + 5 = 12"])
+        assert a @ a == pytest.approx(1, abs=1e-5)
+        assert a @ b > a @ c
+
+
+def test_only_the_caller_is_cancelled(toy_llm, strings, fake, under_way):
+    me, another = object(), object()
+    thread, outcome = under_way(lambda: toy_llm.embedder.embed([97] * 60, caller=me))
+    toy_llm.embedder.cancel(another)
+    assert outcome == []
+    with within(PATIENCE / 2):
+        toy_llm.embedder.cancel(me)
+        thread.join()
+    assert isinstance(outcome[0], fake.Cancelled)
+    toy_llm.embedder.cancel(me)
+    strings.slow(0)
+    assert toy_llm.embed("ab").shape == (8,)

@@ -247,8 +247,7 @@ def _read_thinking(thinking: Any, call: Call) -> None:
     kind = thinking.get("type") if isinstance(thinking, Mapping) else None
     if kind not in ("enabled", "adaptive", "between_tools", "disabled"):
         wrong("thinking", thinking, "{'type': 'enabled', 'adaptive' or 'disabled'}")
-    if kind != "disabled":
-        call.options["chat_template_kwargs"] = {"enable_thinking": True}
+    call.options["chat_template_kwargs"] = {"enable_thinking": kind != "disabled"}
     if kind == "enabled" and thinking.get("budget_tokens") is not None:
         check_int("thinking.budget_tokens", thinking["budget_tokens"], 1)
         call.ignored.append("thinking.budget_tokens")
