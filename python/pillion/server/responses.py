@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
 from pydantic import Field
 
+from ..openai_format import Result
 from . import sse
 from .adapting import chunks_of, ignored_header, prepared_call
 from .errors import ApiError
@@ -78,6 +79,14 @@ def responses_router(serving: Serving) -> APIRouter:
 
         streamed = _events(answers, events)
         return serving.stream(http, answers, streamed, on_error=broke_off, headers=headers)
+
+    @router.post("/responses/input_tokens", openapi_extra=body_of(ResponsesRequest))
+    async def input_tokens(http: HttpRequest) -> Result:
+        """How many tokens the prompt of a conversation has."""
+        body = await json_body(http)
+        checked(ResponsesRequest, body)
+        (one,) = await prepared_call(serving, http, read_request(body))
+        return {"object": "response.input_tokens", "input_tokens": len(one.request.prompt)}
 
     return router
 
