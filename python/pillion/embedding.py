@@ -66,21 +66,32 @@ class Embedder:
             raise ContextFullError(
                 f"the text has {len(tokens)} tokens, but the context holds {self._n_ctx} (n_ctx)"
             )
+        caller = object() if caller is None else caller
         found: list[Floats] = []
+        wanted = True
 
         def work() -> None:
-            with self._lock.here():
-                context = self._of_size(len(tokens))
-                with self._gate.here():
-                    self._caller = caller
-                try:
-                    found.append(context.embed(tokens, normalize=normalize))
-                finally:
-                    with self._gate.here():
-                        self._caller = None
+            if wanted:
+                found.append(self._embedded(tokens, normalize, caller))
 
-        self._turn(work)
+        try:
+            self._turn(work)
+        except BaseException:  # also Ctrl-C while another thread does it
+            wanted = False
+            self.cancel(caller)
+            raise
         return found[0]
+
+    def _embedded(self, tokens: Sequence[int], normalize: bool, caller: object) -> Floats:
+        with self._lock.here():
+            context = self._of_size(len(tokens))
+            with self._gate.here():
+                self._caller = caller
+            try:
+                return context.embed(tokens, normalize=normalize)
+            finally:
+                with self._gate.here():
+                    self._caller = None
 
     def cancel(self, caller: object) -> None:
         """Stops an embed of that caller, if one is under way: it raises `Cancelled`. One that is

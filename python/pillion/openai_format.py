@@ -9,59 +9,18 @@ from __future__ import annotations
 import binascii
 import time
 import uuid
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any, Optional
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Callable, Optional
 
-from ._locks import Caller, TryLock
-from .errors import Busy, Cancelled
 from .generation import Generation, Piece, TokenInfo
-from .held import Held
 from .replies import At, Delta, Reply, ReplyParser
+from .streams import AsyncStream, Stream
 from .tokenizer import Tokenizer
 
 Result = dict[str, Any]
 Pieces = list[tuple[str, bool]]
 """Texts, each with whether a drafter guessed it."""
-
-
-class Stream(Held, Iterator[Result]):
-    """The chunks of an answer in the making. One thread at a time may ask for the next one; a
-    second gets `Busy`."""
-
-    def __init__(self, generation: Generation, chunks: Generator[Result, None, None]) -> None:
-        self._generation = generation
-        self._chunks = chunks
-        self._inside = TryLock()
-
-    def __next__(self) -> Result:
-        caller = Caller()
-        try:
-            holder = self._inside.acquire(caller)
-            if holder is not caller:
-                if holder.is_here:
-                    raise Busy("another thread waits for the next chunk of this stream")
-                why = "another thread was inside it when fork() copied the process"
-                raise Cancelled(f"this stream cannot go on: {why}")
-            return next(self._chunks)
-        finally:
-            self._inside.release(caller)
-
-    def close(self) -> None:
-        """Ends the answer here, from any thread: a step under way in another one raises `Cancelled`
-        there."""
-        self._generation.close()
-        caller = Caller()
-        try:
-            if self._inside.acquire(caller) is caller:
-                self._chunks.close()
-        finally:
-            self._inside.release(caller)
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+Scored = Callable[[Sequence[float]], tuple[TokenInfo, ...]]
 
 
 class Completion:
@@ -88,37 +47,43 @@ class Completion:
         self.echo = ""
         """The prompt, when it is to stand before the answer."""
         self.echo_tokens: tuple[TokenInfo, ...] = ()
+        self.scored: Optional[Scored] = None
+        """Makes `echo_tokens` of the prompt's log-probabilities, where they are wanted."""
+
+    @property
+    def generation(self) -> Generation:
+        """What it is made of."""
+        return self._generation
 
     def whole(self) -> Result:
-        """Runs the generation to its end. The caller is inside it already."""
-        tokens: list[TokenInfo] = []
-        for piece in self._generation.pieces():
-            tokens += piece.tokens
-        return self.whole_of(tokens)
+        """Waits for the end."""
+        return self.whole_of(self._generation.infos())
+
+    async def awhole(self) -> Result:
+        """The same for a task."""
+        await self._generation
+        return self.whole()
 
     def whole_of(self, tokens: Sequence[TokenInfo]) -> Result:
         """The result of the generation, which has ended; tokens: all that its pieces had."""
+        self._note_scores()
         tokens = [*self.echo_tokens, *tokens]
         choice = self._choice(self.echo + self._generation.text, tokens, len(self.echo))
         return self._frame(self.kind, choice, self._finish_reason())
 
     def chunks(self) -> Stream:
-        """Runs it chunk by chunk; closing the iterator closes the generation."""
-        return Stream(self._generation, self._all_chunks())
+        """Its chunks; closing or dropping the iterator ends the generation."""
+        return Stream(self)
 
-    def _all_chunks(self) -> Generator[Result, None, None]:
-        try:
-            yield from self.opening_chunks()
-            for piece in self._generation:
-                yield from self.piece_chunks(piece)
-            yield from self.closing_chunks()
-        finally:
-            self._generation.close()
+    def achunks(self) -> AsyncStream:
+        """The same for a task."""
+        return AsyncStream(self)
 
     # ---- the same for who runs the generation: each returns what is to be sent then ----
 
     def opening_chunks(self) -> list[Result]:
-        """What stands before all text."""
+        """What stands before all text. Where `scored` is there: once the first piece is."""
+        self._note_scores()
         return list(self._opening())
 
     def piece_chunks(self, piece: Piece) -> list[Result]:
@@ -188,6 +153,11 @@ class Completion:
             at, token = cut, following
         if token is not None or at < len(text):
             yield text[at:], token
+
+    def _note_scores(self) -> None:
+        scores = self._generation.prompt_scores
+        if self.scored is not None and scores is not None:
+            self.echo_tokens, self.scored = self.scored(scores), None
 
     def _spelling(self, token: int) -> str:
         return self._tokenizer.decode([token], special=True)
@@ -261,11 +231,6 @@ class ChatCompletion(Completion):
         self._n_calls = 0
         self._n_broken = 0
         self.n_reasoning = 0
-
-    @property
-    def generation(self) -> Generation:
-        """What it is made of."""
-        return self._generation
 
     def deltas(self) -> Iterator[Delta]:
         """Runs it; what the reply grows by, without OpenAI's shapes."""

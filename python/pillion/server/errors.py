@@ -109,5 +109,7 @@ _NAMED = re.compile(r"(?:a key of )?([a-z_]{2,40}(?:\[\d+\])*(?:\.[a-z_]+)*)(?: 
 
 def _param(sentence: str) -> Optional[str]:
     """The field that a sentence begins with."""
+    if sentence.startswith("the draft length "):
+        return "draft"
     found = _NAMED.match(sentence)
     return found[1] if found and found[1] not in ("the", "there") else None

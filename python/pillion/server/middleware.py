@@ -67,8 +67,7 @@ class Guard:
             sentence = "a fault inside the server; its log has the reason"
             await self._refuse(scope, ApiError(500, sentence, code="internal_error"), sending)
         finally:
-            path = getattr(scope.get("route"), "path", "other")
-            self._serving.metrics.answered(path, status[0] if status else 499)
+            self._serving.metrics.answered(_route(scope), status[0] if status else 499)
 
     def _check(self, scope: Any, headers: Mapping[bytes, bytes]) -> None:
         if self._settings.local and not self._host_is_ours(headers):
@@ -112,8 +111,6 @@ class Guard:
     async def _refuse(self, scope: Any, error: ApiError, send: Any) -> None:
         body = sse.json_bytes(self._serving.shapes.body(scope["path"], error))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if error.status in (408, 413):
-            headers.append((b"connection", b"close"))  # the rest of the body is not read
         headers += [(key.lower().encode(), value.encode()) for key, value in error.headers.items()]
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -136,7 +133,9 @@ class Limited:
                 message = await self._receive()
         except TimeoutError:
             sentence = f"the request's body did not come within {self._timeout:g} s"
-            raise ApiError(408, sentence, code="request_timeout") from None
+            raise ApiError(
+                408, sentence, code="request_timeout", headers={"Connection": "close"}
+            ) from None
         self._whole = not message.get("more_body", False)
         self._n += len(message.get("body", b""))
         if self._n > self._limit:
@@ -147,8 +146,18 @@ class Limited:
 def too_large(limit: int, length: Optional[int] = None) -> ApiError:
     said = "more" if length is None else f"{length} bytes"
     return ApiError(
-        413, f"the request's body has {said}; at most {limit} bytes are read", code="body_too_large"
+        413,
+        f"the request's body has {said}; at most {limit} bytes are read",
+        code="body_too_large",
+        headers={"Connection": "close"},  # the rest of the body is not read
     )
+
+
+def _route(scope: Any) -> str:
+    """The path as a label: one of the few that there are."""
+    if "route" not in scope:
+        return "other"
+    return str(scope["route"].path if scope.get("path_params") else scope["path"])
 
 
 def _digest(key: bytes) -> bytes:

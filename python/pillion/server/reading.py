@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request as HttpRequest
@@ -68,21 +69,30 @@ def checked(schema: type[M], body: dict[str, Any]) -> M:
 
 def field_error(error: ValidationError) -> ApiError:
     """The first fault as one sentence."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = [one for one in first["loc"] if not (isinstance(one, str) and ("[" in one or one in _KINDS))]
-    name = _name(place)
+    faults = error.errors(include_url=False, include_context=False)
+    first = faults[0]
+    name = _name(first["loc"])
     if first["type"] == "missing":
         return ApiError(400, f"{name} is missing", code="missing_required_parameter", param=name)
-    what = first["msg"][:1].lower() + first["msg"][1:]
-    what = what.replace("input should be", "it must be").replace("value error, ", "")
-    return ApiError(400, f"{name} is {shown(first['input'])}; {what}", code="invalid_type", param=name)
+    said = [_words(one["msg"]) for one in faults if _name(one["loc"]) == name]  # of a union's kinds
+    wanted = " or ".join(dict.fromkeys(said))
+    sentence = f"{name} is {shown(first['input'])}; it must {wanted}"
+    return ApiError(400, sentence, code="invalid_type", param=name)
+
+
+def _words(message: str) -> str:
+    """Pydantic's "Input should be a valid list", or "List should have at least 1 item…"."""
+    return message.partition(" should ")[2] or message
 
 
 _KINDS = ("str", "int", "float", "bool", "dict", "list", "literal", "constrained-str")
 
 
-def _name(place: list[Any]) -> str:
+def _name(place: Sequence[Any]) -> str:
+    """The field's name, without the kinds of a union that pydantic puts behind it."""
     text = ""
     for one in place:
+        if isinstance(one, str) and (one in _KINDS or "[" in one):
+            continue
         text += f"[{one}]" if isinstance(one, int) else f".{one}" if text else str(one)
     return text or "the body"

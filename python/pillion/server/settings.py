@@ -23,6 +23,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _fits_header(key: str) -> bool:
+    return bool(key) and key.isascii() and key.isprintable() and key == key.strip()
+
+
 @dataclass(frozen=True)
 class ServerSettings:
     """Checked when made: raises UsageError."""
@@ -62,7 +66,7 @@ class ServerSettings:
     """Seconds after which a refused client should try again."""
 
     def __post_init__(self) -> None:
-        if any(not key or not key.isascii() or key != key.strip() for key in self.keys):
+        if any(not _fits_header(key) for key in self.keys):
             raise UsageError("an API key is empty or has characters that no header can hold")
         if not self.local and not self.keys and not self.no_key:
             raise UsageError(
@@ -73,4 +77,4 @@ class ServerSettings:
     @property
     def local(self) -> bool:
         """Whether only this machine can reach the server. A path is a Unix socket."""
-        return self.host.startswith("/") or is_loopback(self.host)
+        return "/" in self.host or is_loopback(self.host)
