@@ -1,7 +1,7 @@
 """The shapes of OpenAI's API: completion and chat completion, whole and streamed, with log-probabilities and tool calls.
 
 Beside what OpenAI has, each whole result and each last chunk carry `timings` under llama-server's names, and `speculation`: what
-the drafter did.
+the drafter did. A choice that a stop string ended has it as `stop_reason`, as vLLM's do.
 """
 
 from __future__ import annotations
@@ -115,6 +115,8 @@ class Completion:
         if self.include_usage:
             result["usage"] = None  # it has a chunk of its own
         if finish_reason is not None:
+            if self._generation.stop is not None:
+                result["choices"][0]["stop_reason"] = self._generation.stop  # vLLM's name
             if self.include_usage is None:
                 result["usage"] = self.usage()
             result["timings"] = self._generation.timings.as_dict()
