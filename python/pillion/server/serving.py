@@ -17,16 +17,16 @@ from typing import Any, Callable, Optional, TypeVar
 
 from fastapi import Request as HttpRequest
 
+from ..engine import Engine
 from ..errors import Cancelled, PillionError
-from ..generation import Piece, TokenInfo
+from ..generation import Generation, Piece, TokenInfo
 from ..llm import LLM
 from ..openai_format import Completion, Result
 from . import sse
 from .errors import ApiError, ClientGone, ErrorShapes, api_error, unavailable
 from .metrics import ServerMetrics
-from .preparing import Prepared, Terms
+from .preparing import Prepared, Terms, n_answers
 from .settings import ServerSettings
-from .stand_in import StandInEngine
 
 T = TypeVar("T")
 _log = logging.getLogger("pillion.server")
@@ -41,9 +41,8 @@ class Answers:
         self.why = ""
         """Why they were cancelled; "" while they were not."""
         self.completions: list[Completion] = []
-        self.generations: list[Any] = []
-        self._prompts = [id(one.request.prompt) for one in prepared]  # n answers share a list
-        self._prepared = prepared
+        self.generations: list[Generation] = []
+        self._prompts = [one.prompt for one in prepared]
         try:
             for one in prepared:
                 generation = serving.engine.submit(one.request)
@@ -69,12 +68,12 @@ class Answers:
             self.why = why
             self._serving.metrics.cancelled(why)
         for one in self.generations:
-            one.cancel(why)
+            one.stop_soon(why)
 
     def close(self) -> None:
         """They are over, or nobody wants them any more."""
         for one in self.generations:
-            one.close()
+            one.stop_soon("nobody waits for it")
         self._serving.running.discard(self)
 
     async def pieces(self, at: int) -> AsyncIterator[Piece]:
@@ -168,7 +167,6 @@ class Serving:
         self.drop: Callable[[Any], object] = lambda scope: None
         """Cuts the connection of a request's scope; the running server sets it."""
         self._llm: Optional[LLM] = None
-        self._engine: Any = None
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="pillion-prepare")
 
     # ---- life ----
@@ -176,7 +174,7 @@ class Serving:
     def take(self, llm: LLM) -> None:
         """The model is there."""
         self._llm = llm
-        self._engine = StandInEngine(llm, self.settings.queue_limit)
+        llm.engine.queue_limit = self.settings.queue_limit
         self.metrics.follow(self)
         self.state = "ready"
 
@@ -184,8 +182,6 @@ class Serving:
         """Ends what still runs. The LLM stays open."""
         self.cancel_all("shutdown")
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._engine is not None:
-            self._engine.close()
 
     def cancel_all(self, why: str) -> None:
         for one in list(self.running):
@@ -201,8 +197,9 @@ class Serving:
         return self._llm
 
     @property
-    def engine(self) -> Any:
-        return self._engine
+    def engine(self) -> Engine:
+        """The model's. Raises as `llm` does."""
+        return self.llm.engine
 
     @property
     def model_name(self) -> str:
@@ -217,19 +214,22 @@ class Serving:
     @property
     def slots(self) -> int:
         """Sequences that go on at a time."""
-        return 1
+        return len(self.engine.slots_made)
 
     def slot_list(self) -> list[Result]:
-        """What is under way, in llama-server's words."""
+        """What each of them does, in llama-server's words."""
         return [
             {
-                "id": at,
-                "is_processing": one.state in ("reading", "writing"),
+                "id": one.index,
+                "n_ctx": one.n_ctx,
+                "is_processing": one.state != "idle",
                 "state": one.state,
-                "n_prompt_tokens": len(one.prompt),
-                "n_decoded": len(one.tokens),
+                "n_prompt_tokens": one.prompt_tokens,
+                "n_prompt_tokens_cache": one.cached_tokens,
+                "n_decoded": one.tokens,
+                "seconds": round(one.seconds, 3),
             }
-            for at, one in enumerate(one for answers in list(self.running) for one in answers.generations)
+            for one in self.engine.slots()
         ]
 
     def template_source(self) -> str:
@@ -262,11 +262,10 @@ class Serving:
         self, work: Callable[..., list[Prepared]], fields: Mapping[str, Any], terms: Terms
     ) -> list[Prepared]:
         """`prepared_chat`, `prepared_text` or the like, in a thread."""
-        found = await self.in_thread(work, self.llm, fields, terms)
-        if len(found) > self.settings.max_choices:
-            limit = self.settings.max_choices
-            raise ApiError(400, f"n and the prompts ask for {len(found)} answers; at most {limit}")
-        return found
+        n, limit = n_answers(fields), self.settings.max_choices
+        if n > limit:
+            raise ApiError(400, f"n and the prompts ask for {n} answers; at most {limit}")
+        return await self.in_thread(work, self.llm, fields, terms)
 
     def begin(self, prepared: Sequence[Prepared]) -> Answers:
         """Puts them into the queue. Raises what `Engine.submit` does."""
