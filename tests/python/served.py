@@ -56,6 +56,17 @@ class Scripted:
         said = [*text.encode(), *([END] if ends else ())]
         self._strings.script(counted.json()["input_tokens"], said)
 
+    def next_says(self, text):
+        """The answer to the next request, whatever it is."""
+        engine, submit = self.llm.engine, self.llm.engine.submit
+
+        def scripting(request):
+            engine.submit = submit
+            self._strings.script(len(request.prompt), [*text.encode(), END])
+            return submit(request)
+
+        engine.submit = scripting
+
     @property
     def prompt(self):
         """What the model was given last, and what it said."""
