@@ -474,9 +474,13 @@ std::string Context::to_json() {
     return out + "], \"backend\": \"" + model_->backend().name() + "\", \"plan\": " + placement_json() + "}";
 }
 
-int32_t sample_output(Sampler& sampler, const Context& context, int row) {
+// The pick, made where the row lies, is the largest of all logits; if the mask allows it, it is the
+// largest of the allowed ones too, and the row stays where it is. Of a row of NaN the pick is token 0,
+// so that one is looked at.
+int32_t sample_output(Sampler& sampler, const Context& context, int row, TokenMask mask) {
     const int32_t pick = context.pick(row);
-    return sampler.takes(pick) ? pick : sampler.sample(context.logits(row), context.model().hparams().n_vocab);
+    if (pick > 0 && sampler.takes(pick) && mask.allows(pick)) return pick;
+    return sampler.sample(context.logits(row), context.model().hparams().n_vocab, mask);
 }
 
 double log_sum_exp(const float* x, size_t n) {

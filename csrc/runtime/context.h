@@ -164,8 +164,8 @@ class Context {
     uint64_t generation_ = 0;
 };
 
-// The sampler's token from an output row.
-int32_t sample_output(Sampler& sampler, const Context& context, int row);
+// The sampler's token from an output row, of those that the mask allows.
+int32_t sample_output(Sampler& sampler, const Context& context, int row, TokenMask mask = {});
 
 // max + log sum exp(x - max), in double.
 double log_sum_exp(const float* x, size_t n);

@@ -259,6 +259,11 @@ class Context(Handle):
         """Positions there are."""
         return self._lengths()[1]
 
+    @property
+    def n_rows(self) -> int:
+        """Output rows of the last run; 0 after what has none."""
+        return self._n_rows
+
     def __len__(self) -> int:
         return self.n_past
 
