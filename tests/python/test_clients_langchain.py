@@ -1,5 +1,7 @@
 """LangChain's ChatOpenAI and OpenAIEmbeddings against a running server."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
@@ -11,9 +13,16 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage  # noqa
 CALL = '<|tool_call>call:look{at:<|"|>the "sky"<|"|>}<tool_call|>'
 
 
+class Verse(pydantic.BaseModel):
+    """Every answer of this form is short, whatever the model would like to say."""
+
+    book: Literal["Genesis", "Exodus"]
+    chapter: Literal[1, 2, 3]
+
+
 def chat_of(url, **options):
     settings = {"model": "m", "temperature": 0, "max_tokens": 12, "max_retries": 0}
-    settings |= {"base_url": f"{url}/v1", "api_key": "none"}
+    settings |= {"base_url": f"{url}/v1", "api_key": "none", "stream_usage": True}
     return langchain_openai.ChatOpenAI(**{**settings, **options})
 
 
@@ -46,16 +55,10 @@ def test_through_the_responses_api(chat, embedded_server):
 
 
 def test_structured_output(embedded_server):
-    class Verse(pydantic.BaseModel):
-        """A verse."""
-
-        book: str
-        chapter: int
-
     chat = chat_of(embedded_server, max_tokens=200)
     assert isinstance(chat.with_structured_output(Verse).invoke("Which?"), Verse)
-    found = chat.with_structured_output(Verse, method="function_calling").invoke("Which?")
-    assert isinstance(found, Verse)
+    streamed = list(chat.with_structured_output(Verse).stream("Which?"))
+    assert isinstance(streamed[-1], Verse)
 
 
 def test_tools(scripted):
@@ -67,7 +70,7 @@ def test_tools(scripted):
         """
         return "blue"
 
-    chat = chat_of(scripted.url).bind_tools([look])
+    chat = chat_of(scripted.url, max_tokens=200).bind_tools([look])
     history = [HumanMessage("What is it?")]
     scripted.next_says(CALL)
     answer = chat.invoke(history)

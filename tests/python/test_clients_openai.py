@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,6 +16,13 @@ PLAIN = {"model": "m", "messages": ASK, "temperature": 0, "max_tokens": 12}
 SCHEMA = {"type": "object", "properties": {"at": {"type": "string"}}}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": SCHEMA}}
 CALL = '<|tool_call>call:look{at:<|"|>the "sky"<|"|>}<tool_call|>'
+
+
+class Verse(pydantic.BaseModel):
+    """Every answer of this form is short, whatever the model would like to say."""
+
+    book: Literal["Genesis", "Exodus"]
+    chapter: Literal[1, 2, 3]
 
 
 def client_of(url, kind=openai.OpenAI, **options):
@@ -87,10 +95,6 @@ def test_logprobs(client):
 
 
 def test_an_answer_that_is_parsed(client):
-    class Verse(pydantic.BaseModel):
-        book: str
-        chapter: int
-
     options = {**PLAIN, "max_tokens": 200, "response_format": Verse}
     done = client.chat.completions.parse(**options)
     verse = done.choices[0].message.parsed
@@ -263,10 +267,6 @@ def test_tools_of_responses(toy, scripted, streamed):
 
 
 def test_a_response_that_is_parsed(client):
-    class Verse(pydantic.BaseModel):
-        book: str
-        chapter: int
-
     options = {"model": "m", "input": "Which?", "temperature": 0, "max_output_tokens": 200}
     done = client.responses.parse(**options, text_format=Verse)
     assert isinstance(done.output_parsed, Verse)
