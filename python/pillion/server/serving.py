@@ -30,6 +30,7 @@ from .settings import ServerSettings
 
 T = TypeVar("T")
 _log = logging.getLogger("pillion.server")
+_LOOK = 0.1  # seconds between two looks at a place in the queue
 
 
 class Answers:
@@ -37,7 +38,6 @@ class Answers:
 
     def __init__(self, serving: Serving, prepared: Sequence[Prepared]) -> None:
         self._serving = serving
-        self.begun = time.monotonic()
         self.why = ""
         """Why they were cancelled; "" while they were not."""
         self.completions: list[Completion] = []
@@ -78,10 +78,8 @@ class Answers:
 
     async def pieces(self, at: int) -> AsyncIterator[Piece]:
         """The pieces of one of them. Raises ClientGone, ApiError or what the engine raises."""
-        watch = self._serving.metrics.watch(self.begun)
         try:
             async for piece in self.generations[at]:
-                watch.saw(piece)
                 yield piece
         except Cancelled as error:
             raise self._ended_by(error) from error
@@ -108,26 +106,24 @@ class Answers:
             tokens += piece.tokens
         return self.completions[at].whole_of(tokens)
 
-    async def each(self) -> AsyncIterator[tuple[int, Optional[Piece]]]:
-        """The pieces of all as they come, each with whose it is; None: that one has ended."""
-        if len(self.completions) == 1:
+    async def each(self, tells_place: bool = False) -> AsyncIterator[tuple[int, Any]]:
+        """The pieces of all as they come, each with whose it is; None: that one has ended.
+        tells_place: also an int whenever its place in the queue has changed."""
+        if len(self.completions) == 1 and not tells_place:
             async for piece in self.pieces(0):
                 yield 0, piece
             yield 0, None
             return
         coming: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
-
-        async def pump(at: int) -> None:
-            try:
-                async for piece in self.pieces(at):
-                    coming.put_nowait((at, piece))
-                coming.put_nowait((at, None))
-            except Exception as error:
-                coming.put_nowait((at, error))
-
-        tasks = [asyncio.create_task(pump(at)) for at in range(len(self.completions))]
+        tasks = [
+            asyncio.create_task(self._pump(at, coming)) for at in range(len(self.completions))
+        ]
+        if tells_place:
+            tasks += [
+                asyncio.create_task(self._places(at, coming)) for at in range(len(self.completions))
+            ]
         try:
-            left = len(tasks)
+            left = len(self.completions)
             while left:
                 at, found = await coming.get()
                 if isinstance(found, Exception):
@@ -135,9 +131,23 @@ class Answers:
                 left -= found is None
                 yield at, found
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
+
+    async def _pump(self, at: int, coming: asyncio.Queue[tuple[int, Any]]) -> None:
+        try:
+            async for piece in self.pieces(at):
+                coming.put_nowait((at, piece))
+            coming.put_nowait((at, None))
+        except Exception as error:
+            coming.put_nowait((at, error))
+
+    async def _places(self, at: int, coming: asyncio.Queue[tuple[int, Any]]) -> None:
+        last = 0
+        while (generation := self.generations[at]).state == "queued":
+            if generation.place not in (0, last):
+                last = generation.place
+                coming.put_nowait((at, last))
+            await asyncio.sleep(_LOOK)
 
     def usage(self) -> Result:
         """Of all together; a prompt counts once for all answers to it."""
@@ -175,7 +185,7 @@ class Serving:
         """The model is there."""
         self._llm = llm
         llm.engine.queue_limit = self.settings.queue_limit
-        self.metrics.follow(self)
+        self.metrics.follow(llm.engine)
         self.state = "ready"
 
     def close(self) -> None:
@@ -323,9 +333,13 @@ async def _all_of(coroutines: Sequence[Any]) -> list[Any]:
     try:
         return list(await asyncio.gather(*tasks))
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end(tasks)
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _sum(one: Result, other: Result) -> Result:
