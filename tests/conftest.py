@@ -229,7 +229,7 @@ def scripted(fake, strings, toy_file):
     from test_tool_calls import TEMPLATE
 
     greedy = toy_file({"general.sampling.temp": "0"})
-    with fake.LLM(greedy, chat_template=TEMPLATE, n_ctx=4096) as llm:
+    with fake.LLM(greedy, chat_template=TEMPLATE, n_ctx=1 << 16) as llm:
         with served(fake, llm) as (url, _):
             yield Scripted(url, llm, strings)
 

@@ -164,7 +164,9 @@ def test_the_async_client(client, embedded_server):
 def test_completions(client):
     options = {"model": "m", "prompt": "In the beginning", "max_tokens": 8, "temperature": 0}
     done = client.completions.create(**options)
-    streamed = "".join(chunk.choices[0].text for chunk in client.completions.create(**options, stream=True))
+    streamed = "".join(
+        chunk.choices[0].text for chunk in client.completions.create(**options, stream=True)
+    )
     assert done.choices[0].text == streamed != "" and done.usage.completion_tokens == 8
     echoed = client.completions.create(**options, echo=True)
     assert echoed.choices[0].text == "In the beginning" + done.choices[0].text
@@ -190,7 +192,9 @@ def test_embeddings(client, pillion, tiny_target):
     assert found.usage.prompt_tokens == sum(map(len, tokens))
     floats = client.embeddings.create(model="m", input=texts, encoding_format="float")
     assert floats.data == found.data
-    raw = client.embeddings.with_raw_response.create(model="m", input="a ship", encoding_format="base64")
+    raw = client.embeddings.with_raw_response.create(
+        model="m", input="a ship", encoding_format="base64"
+    )
     text = json.loads(raw.text)["data"][0]["embedding"] if isinstance(raw.text, str) else None
     text = text or json.loads(raw.text())["data"][0]["embedding"]
     assert np.array_equal(np.frombuffer(base64.b64decode(text), "<f4"), expected[0])
@@ -210,7 +214,9 @@ def test_embeddings_that_cannot_be(client):
     ]:
         with pytest.raises(openai.BadRequestError, match=sentence):
             client.embeddings.create(**{"model": "m", "input": "a", **options})
-    assert len(client.embeddings.create(model="m", input="a", dimensions=192).data[0].embedding) == 192
+    assert (
+        len(client.embeddings.create(model="m", input="a", dimensions=192).data[0].embedding) == 192
+    )
 
 
 # ---- responses ----
@@ -273,7 +279,9 @@ def test_a_response_that_is_parsed(client):
 
 
 def test_responses_are_not_stored(client):
-    with pytest.raises(openai.BadRequestError, match="previous_response_id is 'resp_1'.*stores nothing"):
+    with pytest.raises(
+        openai.BadRequestError, match="previous_response_id is 'resp_1'.*stores nothing"
+    ):
         client.responses.create(model="m", input="hi", previous_response_id="resp_1")
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve("resp_1")

@@ -20,6 +20,7 @@ class ChatCall(Protocol):
     messages: list[dict[str, Any]]
     options: dict[str, Any]
     max_tokens: Any
+    ignored: list[str]
 
 
 async def prepared_call(serving: Serving, http: HttpRequest, call: ChatCall) -> list[Prepared]:
@@ -32,6 +33,9 @@ async def prepared_call(serving: Serving, http: HttpRequest, call: ChatCall) -> 
     variables = template_variables(serving, None, options.pop("chat_template_kwargs", None))
     if variables:
         options["chat_template_kwargs"] = variables
+    if options.get("parallel_tool_calls") is False and serving.llm.structured.calls_are_free:
+        del options["parallel_tool_calls"]  # agents say it with every request
+        call.ignored.append("parallel_tool_calls")
     terms = serving.terms(http, options.pop("cache_salt", ""))
     fields = {"messages": call.messages, "max_tokens": call.max_tokens, **options}
     return await serving.prepare(prepared_chat, fields, terms)
