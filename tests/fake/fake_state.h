@@ -8,7 +8,7 @@
 
 #include "fake_pillion.h"
 
-enum { N_BYTES = 256, BOS = 256, EOS = 257, TURN = 258, TURN_END = 259, IMAGE = 260, N_VOCAB = 261, N_EMBD = 8 };
+enum { N_BYTES = 256, BOS = 256, EOS = 257, TURN = 258, TURN_END = 259, IMAGE = 260, N_VOCAB = 261, N_WORDS = 9, N_EMBD = 8 };
 
 typedef struct { char key[64], value[2048]; } entry;
 struct pillion_tokenizer { atomic_int count; int32_t suppressed; };
