@@ -64,7 +64,8 @@ class Answers:
 
     def cancel(self, why: str) -> None:
         """Ends them; whoever waits for them gets ClientGone or an ApiError."""
-        if not self.why:
+        unsent = why != "disconnect"  # who leaves just behind the last byte has all of it
+        if not self.why and (unsent or any(one.state != "done" for one in self.generations)):
             self.why = why
             self._serving.metrics.cancelled(why)
         for one in self.generations:
