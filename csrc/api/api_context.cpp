@@ -173,6 +173,18 @@ pillion_status pillion_context_score(pillion_context* context, const int32_t* to
     });
 }
 
+pillion_status pillion_context_embed(pillion_context* context, const int32_t* tokens, size_t n,
+                                     float* mean, size_t n_embd) {
+    return run_context(context, [&](Context& c) {
+        need(tokens, "tokens"), need(mean, "mean");
+        const size_t width = size_t(c.model().hparams().n_embd);
+        if (n_embd != width)
+            fail(Status::invalid_argument, "mean has %zu floats, a hidden row of this model has %zu",
+                 n_embd, width);
+        c.embed(tokens, n, mean);
+    });
+}
+
 pillion_status pillion_context_cancel(pillion_context* context) {
     return guard([&] { need(context, "context").context->cancel(); });
 }

@@ -218,6 +218,16 @@ pillion_status pillion_context_logprobs(const pillion_context* context, size_t r
  * outputs). logprobs: n-1 floats. */
 pillion_status pillion_context_score(pillion_context* context, const int32_t* tokens, size_t n, float* logprobs);
 
+/* The mean over all n positions of the hidden rows after the final norm, as one text, from an empty
+ * context: it is cleared first and holds the tokens afterwards, without outputs. After CANCELLED or
+ * another failure of a run it holds those of the runs of n_batch rows that were done. mean: n_embd
+ * floats, the model's n_embd, not normalised; the same bits for any n_batch and number of threads.
+ * INVALID_ARGUMENT without tokens or with another n_embd, CONTEXT_FULL when they do not fit: the
+ * context is as it was then. Needs no head: about the price of a prompt whose every row goes through
+ * all layers. */
+pillion_status pillion_context_embed(pillion_context* context, const int32_t* tokens, size_t n,
+                                     float* mean, size_t n_embd);
+
 /* Stops a running eval at the next op; the call returns CANCELLED. With nothing running it does nothing: one that comes just before a
  * call begins is forgotten, so a canceller repeats it until the call is over. Any thread. */
 pillion_status pillion_context_cancel(pillion_context* context);

@@ -50,6 +50,7 @@ _IDLE = 0.1
 """Seconds that the thread of a fork's child waits for more. The process of a child that was forked in
 a thread lasts as long as its threads."""
 _CLOSE_WAIT = 10.0
+_LOOK = 0.5  # seconds between two looks whether it was closed
 _FIRST_GUESS = 5.0  # seconds that a request takes, before any did
 
 
@@ -257,6 +258,22 @@ class Engine(Held):
         job = _Job(body)
         life.inbox.put(job)
         sleep_until(lambda: job.over, job.waiters)
+        if job.error is not None:
+            raise job.error
+
+    def between_turns(self, body: Callable[[], None]) -> None:
+        """Has other work done when nothing else runs: by the engine's thread, between two turns of
+        requests, or here and now where there is no such thread. Raises what it raises, and `Closed`.
+        """
+        self._refuse_if_closed()
+        life = self._here()
+        if "by" not in life.running or self._is_me():
+            return body()
+        job = _Job(body)
+        life.inbox.put(job)
+        while not sleep_until(lambda: job.over, job.waiters, time.monotonic() + _LOOK):
+            if self._closed or life is not self._here():
+                raise Closed("this engine is closed")
         if job.error is not None:
             raise job.error
 
