@@ -22,7 +22,7 @@ def constraint_of(
     compiled: Optional[Compiled] = None,
 ) -> Any:
     """What the options of a call demand of the text behind `prompt`; None where they demand
-    nothing. bias: of the sampler. compiled: the grammar of a chat's reply, if there is one already."""
+    nothing. bias: of the sampler. compiled: the grammar of a chat's reply, where it has one."""
     if compiled is None and given.forms:
         compiled = llm.structured.of_text(given.forms)
     form: Optional[Constraint] = None

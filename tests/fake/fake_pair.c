@@ -171,8 +171,7 @@ static pillion_status choose(pillion_pair* pair, pillion_sampler* sampler, const
             token = choice->chosen[*n];
         } else {
             const uint32_t* mask = choice->masks ? choice->masks + *n * N_WORDS : NULL;
-            TRY(mask ? pillion_sampler_sample_masked(sampler, context, first_row + *n, mask, N_WORDS, &token)
-                     : pillion_sampler_sample(sampler, context, first_row + *n, &token));
+            TRY(fake_sample(sampler, context, first_row + *n, mask, &token));
             TRY(pillion_sampler_accept(sampler, token));
         }
         for (size_t i = 0; i < n_ends; ++i) *ended |= ends[i] == token;

@@ -64,16 +64,23 @@ static pillion_status sample(pillion_sampler* sampler, const float* given, const
     *token = best;
     return PILLION_OK;
 }
+pillion_status fake_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, const uint32_t* mask,
+                           int32_t* token) {
+    NEED(sampler && context && token && row < context->n_rows);
+    return sample(sampler, context->logits[row], mask, token);
+}
 pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, int32_t* token) {
     BEGIN();
-    NEED(sampler && context && token && row < context->n_rows);
-    return sample(sampler, context->logits[row], NULL, token);
+    NEED(context);
+    ENTER(context);
+    return fake_leave(context, fake_sample(sampler, context, row, NULL, token));
 }
 pillion_status pillion_sampler_sample_masked(pillion_sampler* sampler, const pillion_context* context, size_t row,
                                              const uint32_t* mask, size_t n_words, int32_t* token) {
     BEGIN();
-    NEED(sampler && context && mask && n_words == N_WORDS && token && row < context->n_rows);
-    return sample(sampler, context->logits[row], mask, token);
+    NEED(context && mask && n_words == N_WORDS);
+    ENTER(context);
+    return fake_leave(context, fake_sample(sampler, context, row, mask, token));
 }
 pillion_status pillion_sampler_sample_logits(pillion_sampler* sampler, const float* logits, size_t n, const uint32_t* mask,
                                              size_t n_words, int32_t* token) {

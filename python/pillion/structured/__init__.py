@@ -20,7 +20,7 @@ from .compiling import Compiled, Grammars
 from .gemma_calls import Calls, Marks
 from .inputs import JSON, Body, wanted_body
 from .matching import GrammarConstraint
-from .reply import MAYBE, NEVER, OPEN, CallRules, Thinking, reply_grammar
+from .reply import MAYBE, NEVER, NO_THINKING, OPEN, CallRules, Thinking, reply_grammar
 from .vocabulary import Vocabulary, is_installed, llguidance
 
 __all__ = ["Compiled", "GrammarConstraint", "Grammars", "Structured", "Vocabulary", "wanted_body"]
@@ -95,7 +95,7 @@ class Structured:
     def _compiled(
         self,
         body: Optional[Body],
-        thinking: Thinking = Thinking(),
+        thinking: Thinking = NO_THINKING,
         rules: Optional[CallRules] = None,
     ) -> Compiled:
         llguidance()
@@ -111,7 +111,7 @@ class Structured:
                     f"the template of {self._model} begins the thinking, which no token of the "
                     "model ends; a grammar needs chat_template_kwargs={'enable_thinking': False}"
                 )
-            return Thinking()
+            return NO_THINKING
         closed = prompt.really_ends_with(THINKING_END)
         return Thinking(OPEN if opened else NEVER if closed else MAYBE, begin, end)
 

@@ -98,7 +98,8 @@ class Grammars:
 
 def _first(words: Any, ends: Collection[int]) -> Optional[int]:
     """The first token of a mask that does not end the text."""
-    for number, word in enumerate(words):
+    for number, found in enumerate(words):
+        word = int(found)
         while word:
             bit = word & -word
             token = 32 * number + bit.bit_length() - 1

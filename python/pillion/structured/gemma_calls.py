@@ -40,6 +40,19 @@ _UNSAID = {
     ),
     "string": ("format", "contentEncoding", "contentMediaType"),
 }  # fmt: skip
+_DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"  # days that every month has
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
+_HEX = "[0-9a-fA-F]"
+_WORD = "[a-zA-Z0-9_+-]{1,30}"
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_FORMATS = {
+    "date": _DATE,
+    "time": _TIME,
+    "date-time": f"{_DATE}T{_TIME}",
+    "uuid": f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}",
+    "email": rf"{_WORD}(\.{_WORD}){{0,3}}@[a-zA-Z0-9]{{1,30}}(\.[a-zA-Z]{{2,12}}){{1,3}}",
+    "ipv4": rf"{_BYTE}(\.{_BYTE}){{3}}",
+}
 _ALWAYS_UNSAID = ("not", "if", "then", "else")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _KINDS = ("object", "array", "string", "integer", "number", "boolean", "null")
@@ -180,7 +193,7 @@ class Calls:
             return self._reference(str(schema["$ref"]))
         if schema is False:
             raise UsageError(
-                f"the parameters of tool {self._tool!r} have the schema False, which nothing fits"
+                f"the parameters of tool {self._tool!r} have the schema False, which fits nothing"
             )
         return self._spelled_out(self._flat(schema))
 
@@ -246,7 +259,8 @@ class Calls:
     def _literal(self, value: Any) -> str:
         if isinstance(value, str):
             check_text_is_utf8(f"an enum of tool {self._tool!r}", value)
-            return f"{self._quote} {lark.literal(value)} {self._quote}" if value else self._empty()
+            said = f"{lark.literal(value)} " if value else ""
+            return f"{self._quote} {said}{self._quote}"
         if isinstance(value, Mapping):
             members = [f"{self._key(str(key))} {self._literal(one)}" for key, one in value.items()]
             return f'"{{" {_listed(members)} "}}"'
@@ -259,9 +273,6 @@ class Calls:
                 f"the parameters of tool {self._tool!r} have the value {shown(value)}, "
                 "which JSON has no word for"
             ) from None
-
-    def _empty(self) -> str:
-        return f"{self._quote} {self._quote}"
 
     # ---- single values ----
 
@@ -283,7 +294,7 @@ class Calls:
         return self._once("NUMBER", f"/{whole}(\\.[0-9]{{1,17}})?([eE][+-]?[0-9]{{1,2}})?/", 1)
 
     def _bounded(self, kind: str, schema: Mapping[str, Any]) -> _Part:
-        """JSON writes these numbers in the same way. Both bounds: else there is no end of digits."""
+        """JSON writes these numbers in the same way. Both bounds, or digits have no end."""
         said = {key: schema[key] for key in _BOUNDS if _is(schema.get(key), "number")}
         far = 10**_DIGITS
         if "minimum" not in said and "exclusiveMinimum" not in said:
@@ -304,8 +315,11 @@ class Calls:
             self._say("pattern")
         elif isinstance(pattern, str):
             conditions.append(lark.regex(_searched(pattern)))
+        known = _FORMATS.get(str(schema.get("format")))
+        if known:
+            conditions.append(lark.regex(known))
         for keyword in _UNSAID["string"]:
-            if keyword in schema:
+            if keyword in schema and not (known and keyword == "format"):
                 self._say(keyword)
         quote = self._quote
         if not conditions:
@@ -367,7 +381,8 @@ class Calls:
                 self._say(keyword)
         properties = schema.get("properties")
         required = schema.get("required")
-        needed = [one for one in required if isinstance(one, str)] if _is(required, "array") else []
+        listed = required if isinstance(required, (list, tuple)) else ()
+        needed = [one for one in listed if isinstance(one, str)]
         others = schema.get("additionalProperties", True)
         if not isinstance(properties, Mapping) and not needed:
             return self._map(others)
@@ -387,7 +402,7 @@ class Calls:
         return _Part(f"{self._key(name)} {value.text}", value.least + len(name) + 1)
 
     def _in_any_order(self, members: Sequence[str], n_needed: int, least: int) -> _Part:
-        """A parameter holds a bit for each member that was written; the required ones come first."""
+        """A parameter has a bit for each member that was written; required ones come first."""
         name = f"o_{len(self.rules)}"
         done = f"%if is_ones([0:{n_needed}])" if n_needed else ""
         first = [] if n_needed else ['"}"']
@@ -505,12 +520,12 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def _length(schema: Mapping[str, Any], keyword: str) -> Optional[int]:
-    found = schema.get(keyword)
+    found: Any = schema.get(keyword)
     return min(int(found), 10**6) if _is(found, "integer") and found >= 0 else None
 
 
 def _apart(branches: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether no value fits two of them: by their types, or by a property with a value of its own."""
+    """Whether no value fits two of them: by their types, or by the value of one property."""
     kinds = [set(_kinds(one)) for one in branches]
     if all(kinds) and sum(map(len, kinds)) == len(set().union(*kinds)):
         return not {"integer", "number"} <= set().union(*kinds)

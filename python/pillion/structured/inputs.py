@@ -157,7 +157,8 @@ def check_text_is_utf8(name: str, text: str) -> None:
 
 def _choices(choice: Any) -> list[str]:
     allowed = "a list of different strings, none of them empty"
-    if isinstance(choice, (str, bytes, Mapping)) or not isinstance(choice, (Sequence, set, frozenset)):
+    listable = isinstance(choice, (Sequence, set, frozenset))
+    if isinstance(choice, (str, bytes)) or not listable:
         wrong("choice", choice, allowed)
     listed = list(choice)
     if not listed or len(listed) > _MOST_CHOICES:

@@ -83,7 +83,9 @@ class GrammarConstraint:
         """Takes drafts as long as the masks allow them; `kept` with those taken, for which the
         state has moved on."""
         for token in drafts:
-            if len(kept) == n_max or token in self._end_tokens or not self._allows(len(kept), token):
+            if len(kept) == n_max or token in self._end_tokens:
+                break
+            if not self._allows(len(kept), token):
                 break
             if not self._matcher.consume_token(token):
                 self._rebuild(kept)

@@ -33,6 +33,9 @@ class Thinking:
     end: int = -1
 
 
+NO_THINKING = Thinking()
+
+
 @dataclass(frozen=True)
 class CallRules:
     """calls: the rules. names: the tools that may be called; None: all. demanded: nothing but
@@ -52,7 +55,7 @@ class _Grammar:
 
 
 def reply_grammar(
-    body: Optional[Body], thinking: Thinking = Thinking(), tools: Optional[CallRules] = None
+    body: Optional[Body], thinking: Thinking = NO_THINKING, tools: Optional[CallRules] = None
 ) -> str:
     """The grammar as llguidance takes it."""
     made = _Grammar()

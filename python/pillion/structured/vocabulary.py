@@ -66,7 +66,7 @@ class Vocabulary:
     def _build(self) -> Any:
         library = llguidance()
         if not self.end_tokens:
-            raise UsageError("the model has no token that ends a text, so a grammar could never end")
+            raise UsageError("the model has no token that ends a text, so a grammar has no end")
         spelled = _Spelled(self.tokenizer, min(self.end_tokens), self.spellings())
         wrapped = library.TokenizerWrapper(spelled)
         built = library.LLTokenizer(wrapped, eos_token=sorted(self.end_tokens))
@@ -74,7 +74,7 @@ class Vocabulary:
         return built
 
     def spellings(self) -> list[bytes]:
-        """The bytes of each token. Special ones begin with a byte that no text has; tokens that
+        """The bytes of each token. Special ones begin with a byte that no text has; those that
         must never be written have none at all."""
         tokenizer = self.tokenizer
         never = set(tokenizer.suppressed_tokens) - self.end_tokens
