@@ -27,12 +27,12 @@ function fitInput() {
   area.style.height = `${area.scrollHeight}px`;
 }
 
-const isAtEnd = () => $("main").scrollHeight - $("main").scrollTop - $("main").clientHeight < 80;
+const isAtEnd = () => $("scroll").scrollHeight - $("scroll").scrollTop - $("scroll").clientHeight < 80;
 let follows = true;
 
 function scrollDown(isForced) {
   if (isForced) follows = true;
-  if (follows) $("main").scrollTop = $("main").scrollHeight;
+  if (follows) $("scroll").scrollTop = $("scroll").scrollHeight;
   $("jump").hidden = follows || isAtEnd();
 }
 
@@ -64,7 +64,7 @@ function listen() {
     if (!state.runs.has(state.chat.id)) submit();
   });
   on("input", "input", fitInput);
-  on("main", "scroll", () => { follows = isAtEnd(); $("jump").hidden = follows; });
+  on("scroll", "scroll", () => { follows = isAtEnd(); $("jump").hidden = follows; });
   on("jump", "click", () => scrollDown(true));
   on("new-chat", "click", () => { openChat(newChat()); $("input").focus(); });
   on("menu", "click", openDrawer);

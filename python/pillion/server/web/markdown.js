@@ -268,7 +268,9 @@ function codeAt(line, i, missing) {
     return { plain: i, end: i + mark.length };
   }
   const node = el("code");
-  line.slice(i + mark.length, end).put(node);
+  const inside = line.slice(i + mark.length, end);
+  const isPadded = /^ .*[^ ].* $/s.test(inside.text);
+  (isPadded ? inside.slice(1, -1) : inside).put(node);
   return { node, end: end + mark.length };
 }
 

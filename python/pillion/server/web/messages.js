@@ -77,8 +77,14 @@ function viewOf(message, index, isLast) {
   return new AnswerView(message, isLast);
 }
 
+/** A message; screen readers jump from heading to heading. */
+function articleOf(who, kind, ...children) {
+  const heading = el("h2", { class: "sr" }, who);
+  return el("article", { class: kind, "aria-label": who }, heading, ...children);
+}
+
 function userView(message, index) {
-  const node = el("article", { class: "user", "aria-label": "You" });
+  const node = articleOf("You", "user");
   if (state.editing === index) {
     node.append(editForm(message.content, (text) => resend(index, text), () => edit(-1)));
     return { node };
@@ -120,7 +126,7 @@ function editForm(text, done, cancel) {
 }
 
 function toolView(message) {
-  const node = el("article", { "aria-label": "Result of a tool" }, el("div", { class: "call" },
+  const node = articleOf("Result of a tool", "", el("div", { class: "call" },
     el("strong", {}, "Result"), el("pre", { tabindex: "0" }, message.content)));
   return { node };
 }
@@ -130,12 +136,13 @@ class AnswerView {
     this.message = message;
     this.isLast = isLast;
     this.prose = new Prose();
+    this.prose.node.classList.add("said");
     this.thoughts = new Prose();
     this.summary = el("summary", {});
     this.thinking = el("details", { class: "thinking" }, this.summary, this.thoughts.node);
     this.calls = el("div");
     this.end = el("div");
-    this.node = el("article", { class: isLast ? "last" : "", "aria-label": "The model" },
+    this.node = articleOf("The model", isLast ? "last" : "",
       this.thinking, this.prose.node, this.calls, this.end);
     this.update();
   }
