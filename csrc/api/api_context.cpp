@@ -89,6 +89,25 @@ pillion_status pillion_context_set_tokens(pillion_context* context, const int32_
     });
 }
 
+pillion_status pillion_context_read(pillion_context* context, const int32_t* tokens, size_t n,
+                                    size_t n_rows, size_t* n_reused) {
+    return run_context(context, [&](Context& c) {
+        if (n > 0) need(tokens, "tokens");
+        const size_t reused = c.read(tokens, n, n_rows);
+        if (n_reused) *n_reused = reused;
+    });
+}
+
+pillion_status pillion_context_match(const pillion_context* context, const int32_t* tokens, size_t n,
+                                     size_t* n_common, size_t* n_usable) {
+    return with_context(context, [&](Context& c) {
+        if (n > 0) need(tokens, "tokens");
+        const size_t common = c.common(tokens, n);
+        if (n_common) *n_common = common;
+        if (n_usable) *n_usable = c.usable(common);
+    });
+}
+
 pillion_status pillion_context_rewind(pillion_context* context, size_t length) {
     return run_context(context, [&](Context& c) { c.rewind(length); });
 }

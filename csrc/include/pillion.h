@@ -191,6 +191,15 @@ pillion_status pillion_context_eval(pillion_context* context, const int32_t* tok
  * snapshots, hold the window before its end. Snapshots are kept of where prompts ended (also those of an
  * eval of more than 16 tokens with outputs), and of where texts parted before. */
 pillion_status pillion_context_set_tokens(pillion_context* context, const int32_t* tokens, size_t n, size_t* n_reused);
+/* A part of the same: goes back to the usable prefix, n_reused, and runs at most n_rows of the tokens
+ * behind it, never the last one and without outputs. Called again it goes on from there, and
+ * set_tokens runs the rest: a long prompt leaves room for other work between its parts. */
+pillion_status pillion_context_read(pillion_context* context, const int32_t* tokens, size_t n,
+                                    size_t n_rows, size_t* n_reused);
+/* What set_tokens would find: n_common tokens at the beginning are those that the context holds, of
+ * which it would keep n_usable. Changes nothing; both are less than n. Either pointer may be NULL. */
+pillion_status pillion_context_match(const pillion_context* context, const int32_t* tokens, size_t n,
+                                     size_t* n_common, size_t* n_usable);
 /* Drops all positions >= length. A counter where the sliding caches still hold the window before `length`;
  * otherwise the tokens after the nearest snapshot at or before `length`, or all of them, are run again.
  * Outputs of the last eval become invalid. */

@@ -267,16 +267,36 @@ void Context::eval_chained(int32_t first, int rows, std::vector<int32_t>& tokens
     out_rows_ = rows;
 }
 
-size_t Context::set_tokens(const int32_t* tokens, size_t n, size_t prompt) {
+size_t Context::common(const int32_t* tokens, size_t n) const {
+    size_t common = 0;
+    while (common < tokens_.size() && common + 1 < n && tokens_[common] == tokens[common]) common++;
+    return common;
+}
+
+size_t Context::usable(size_t common) const { return size_t(kv_.nearest(int(common))); }
+
+// Back to the usable prefix of a text that will be run from there.
+size_t Context::begin_text(const int32_t* tokens, size_t n, size_t prompt) {
     if (n == 0) fail(Status::invalid_argument, "set_tokens needs at least one token");
     check_tokens(tokens, n);
     if (n > size_t(n_ctx_)) fail(Status::context_full, "%zu tokens do not fit n_ctx %d", n, n_ctx_);
-    size_t common = 0;
-    while (common < tokens_.size() && common < n - 1 && tokens_[common] == tokens[common]) common++;
+    const int same = int(common(tokens, n));
     invalidate_outputs();
-    const size_t kept = size_t(go_back(int(common)));
+    const size_t kept = size_t(go_back(same));
     expect_return(int(prompt > 0 ? prompt : n));
+    return kept;
+}
+
+size_t Context::set_tokens(const int32_t* tokens, size_t n, size_t prompt) {
+    const size_t kept = begin_text(tokens, n, prompt);
     run_or_go_back(tokens + kept, n - kept, 1);
+    return kept;
+}
+
+size_t Context::read(const int32_t* tokens, size_t n, size_t n_rows) {
+    const size_t kept = begin_text(tokens, n, n);
+    const size_t rows = std::min(n_rows, n - 1 - kept);
+    if (rows > 0) run_or_go_back(tokens + kept, rows, 0);
     return kept;
 }
 

@@ -76,6 +76,12 @@ class Context {
     // Holds exactly these tokens afterwards, with one output. Returns how many were kept. The first
     // `prompt` of them (0: all) are one.
     size_t set_tokens(const int32_t* tokens, size_t n, size_t prompt = 0);
+    // A part of that: at most n_rows tokens, never the last, without outputs.
+    size_t read(const int32_t* tokens, size_t n, size_t n_rows);
+    // Tokens, less than n, that a text begins with and that this one begins with too; and how many
+    // of those set_tokens would keep.
+    size_t common(const int32_t* tokens, size_t n) const;
+    size_t usable(size_t common) const;
     void rewind(size_t length);
     // Drops rows of the last eval, as a rejected draft; its outputs stay readable. Always a counter.
     void drop_last(int n_rows);
@@ -125,6 +131,7 @@ class Context {
     void drop_to(int length);
     int go_back(int length);
     void expect_return(int prompt_end);
+    size_t begin_text(const int32_t* tokens, size_t n, size_t prompt);
     const Tensor& output(int row, const Tensor& t) const;
     void invalidate_outputs();
 

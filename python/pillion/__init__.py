@@ -17,6 +17,8 @@ from ._native import version
 from .chat import ChatTemplate
 from .context import Activation, Context, Limits, Logprobs, Work
 from .devices import Backend, backends, system
+from .engine import Engine, SlotState
+from .engine_stats import EngineStats
 from .errors import (
     BackendError,
     BufferTooSmallError,
@@ -32,6 +34,8 @@ from .errors import (
     OutOfMemoryError,
     PairingError,
     PillionError,
+    QueueFull,
+    TimedOut,
     UnsupportedModelError,
     UnsupportedOpError,
     UsageError,
@@ -47,6 +51,7 @@ from .quantization import QUANTIZE_TYPES, QuantizedTensor, QuantizeReport, quant
 from .sampling import Sampler, SamplingParams
 from .splitting import join, split
 from .tokenizer import Tokenizer, TokenStream
+from .work import Request
 
 __version__ = version()
 
@@ -64,6 +69,8 @@ __all__ = [
     "Context",
     "ContextFullError",
     "DeviceLostError",
+    "Engine",
+    "EngineStats",
     "Generation",
     "ImatrixSummary",
     "InternalError",
@@ -83,9 +90,13 @@ __all__ = [
     "PillionError",
     "QuantizeReport",
     "QuantizedTensor",
+    "QueueFull",
+    "Request",
     "Round",
     "Sampler",
     "SamplingParams",
+    "SlotState",
+    "TimedOut",
     "Timings",
     "TokenInfo",
     "TokenStream",

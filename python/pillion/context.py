@@ -41,6 +41,15 @@ class Logprobs(NamedTuple):
     """That of the token asked about."""
 
 
+class Match(NamedTuple):
+    """How much of a text a context holds; both are less than the text's length."""
+
+    common: int
+    """Tokens at the beginning that are the same."""
+    usable: int
+    """Those of them that would not run again."""
+
+
 class Work(NamedTuple):
     """What a run asks of the machine."""
 
@@ -151,6 +160,26 @@ class Context(Handle):
         self._run(n, lambda: check(lib.pillion_context_set_tokens(self._c, array, n, reused)))
         self._n_rows = 1
         return int(reused[0])
+
+    def read(self, tokens: Tokens, n_rows: int) -> int:
+        """A part of `set_tokens`: keeps the usable prefix, whose length it returns, and runs at most
+        n_rows tokens behind it, never the last one and without outputs.
+
+        Called again it goes on from there, and `set_tokens` runs the rest.
+        """
+        array, n = token_array(tokens)
+        n_rows = check_int("n_rows", n_rows, 1, 2**31 - 1)
+        reused = ffi.new("size_t*")
+        self._run(n, lambda: check(lib.pillion_context_read(self._c, array, n, n_rows, reused)))
+        self._n_rows = 0
+        return int(reused[0])
+
+    def match(self, tokens: Tokens) -> Match:
+        """What `set_tokens` would find of these tokens. Changes nothing."""
+        array, n = token_array(tokens)
+        common, usable = ffi.new("size_t*"), ffi.new("size_t*")
+        check(lib.pillion_context_match(self._c, array, n, common, usable))
+        return Match(int(common[0]), int(usable[0]))
 
     def rewind(self, length: int) -> None:
         """Drops all positions from `length` on. The outputs of the last run become invalid.

@@ -14,6 +14,8 @@ PillionError
 │   ├── NoBackendError, UnsupportedOpError, DeviceLostError
 │   └── OutOfMemoryError (MemoryError)
 ├── Cancelled                        someone asked for it
+├── QueueFull                        too many requests wait
+├── TimedOut (TimeoutError)          it took longer than it may
 └── InternalError                    a fault in pillion; please report it
 """
 
@@ -127,6 +129,19 @@ class Cancelled(PillionError):
     """The work was cancelled. The object has the state it had before the call and can be used again."""
 
     code = 30
+
+
+class QueueFull(PillionError):
+    """So many requests wait already that this one was not taken."""
+
+    def __init__(self, sentence: str, code: Optional[int] = None, *, retry_after: float = 1.0) -> None:
+        super().__init__(sentence, code)
+        self.retry_after = retry_after
+        """Seconds after which there may be room: an estimate."""
+
+
+class TimedOut(PillionError, TimeoutError):
+    """The time that was allowed for it is over."""
 
 
 class InternalError(PillionError):

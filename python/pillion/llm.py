@@ -5,13 +5,10 @@ Argument names and defaults are llama-cpp-python's where it has them, results ar
 
 from __future__ import annotations
 
-import logging
 import os
-import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Callable, Literal, Optional, Union, overload
 
-from ._locks import Caller, ForkLock
 from .arguments import (
     check_bool,
     check_choice,
@@ -24,17 +21,19 @@ from .arguments import (
 )
 from .calling import checked_class
 from .chat_format import ChatFormat
+from .constraining import constraint_of
 from .context import Context
-from .errors import PairingError, UsageError
+from .engine import PARALLEL_MAX, Engine
+from .errors import Closed, UsageError
 from .file_settings import sampling_defaults
 from .generation import Generation, TokenInfo
 from .held import Held
 from .messages import Message
 from .model import Metadata, Model, gpu_layers
 from .openai_format import ChatCompletion, Completion, Result
+from .opening import open_slots
 from .pair import DRAFT_MAX, DRAFT_SAMPLING, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
-from .pairing import drafter_beside
-from .placing import Placed, draft_device_for, layers_for
+from .placing import Placed
 from .replies import CALL
 from .requests import (
     Settings,
@@ -43,26 +42,25 @@ from .requests import (
     checked_prompt,
     checked_text,
     checked_variables,
-    plain_format,
     top_logprobs_of,
 )
-from .sampling import SEED_MAX, Sampler, SamplingParams
+from .sampling import SEED_MAX, SamplingParams
+from .streams import AsyncStream
 from .tokenizer import Tokenizer
 from .tools import checked_tools, named_tool, tool_names
+from .work import Request
 
 Prompt = Union[str, bytes, Sequence[int]]
 Stop = Union[str, Sequence[str], None]
 Tools = Sequence[Mapping[str, Any]]
 ToolChoice = Union[str, Mapping[str, Any], None]
 
-_log = logging.getLogger("pillion")
-
 
 @checked_class
 class LLM(Held):
     """A model ready to write.
 
-    path: the GGUF file.
+    path: the GGUF file, or an open `Model`, which stays open when the LLM is closed.
     n_ctx: positions of the context (None: the model's own, at most 4096).
     n_batch, n_threads, kv_type, flash_attn, swa_full, n_snapshots: see `Context`.
     use_mmap, device, progress: see `Model.open`.
@@ -79,14 +77,17 @@ class LLM(Held):
     draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
     draft_device: where the drafter runs; "auto": on the model's device, but on the CPU for a model on the Hexagon NPU.
 
-    One answer at a time. What the context holds is used again: a prompt that begins like the text before
+    parallel: answers that are written at the same time, in turn, each in a context of its own on the
+    same weights. Further calls wait for their turn.
+
+    Any number of threads and asyncio tasks may call it. What a context holds is used again: a prompt that begins like the text before
     costs only the rest (`timings`: cache_n tokens kept, prompt_n run). A turn of a chat costs the last
     answer, as the template writes it into the history, and the new message.
     """
 
     def __init__(
         self,
-        path: Union[str, os.PathLike[str]],
+        path: Union[str, os.PathLike[str], Model],
         *,
         n_ctx: Optional[int] = None,
         n_batch: Optional[int] = None,
@@ -110,77 +111,74 @@ class LLM(Held):
         draft_strict: bool = False,
         draft_sampling: str = "greedy",
         draft_device: str = "auto",
+        parallel: int = 1,
     ) -> None:
-        path = check_path("path", path)
+        if not isinstance(path, Model):
+            path = check_path("path", path)
         _check_seed_and_template(seed, chat_template)
         _check_drafting(drafter, draft, draft_p_min, draft_sampling, draft_dense_head, draft_strict)
         check_text("device", device), check_text("draft_device", draft_device)
         check_bool("strict", strict), check_int("device_bytes", device_bytes, 0, 2**63 - 1)
+        parallel = check_int("parallel", parallel, 1, PARALLEL_MAX)
         self.draft = draft
         self.seed = seed
-        sizes: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_batch, "n_threads": n_threads, "kv_type": kv_type}
-        sizes |= {"swa_full": swa_full, "n_snapshots": n_snapshots}
-        sizes["n_outputs"] = DRAFT_MAX + 1  # a pair may come later
-        draft_device = draft_device_for(device, draft_device)
-        layers = layers_for(
+        opened = open_slots(
             path,
+            {
+                "use_mmap": use_mmap,
+                "device": device,
+                "n_gpu_layers": _counted_layers(n_gpu_layers),
+                "strict": strict,
+                "device_bytes": device_bytes,
+                "progress": progress,
+            },
             drafter,
-            device_name=device,
             draft_device=draft_device,
-            n_gpu_layers=_counted_layers(n_gpu_layers),
-            strict=strict,
-            use_mmap=use_mmap,
-            sizes={"device_bytes": device_bytes, **sizes},
+            sizes={
+                "n_ctx": n_ctx,
+                "n_batch": n_batch,
+                "n_threads": n_threads,
+                "kv_type": kv_type,
+                "swa_full": swa_full,
+                "n_snapshots": n_snapshots,
+                "n_outputs": DRAFT_MAX + 1,  # a pair may come later
+            },
+            flash_attn=flash_attn,
+            pairing={
+                "p_min": draft_p_min,
+                "dense_head": draft_dense_head,
+                "strict": draft_strict,
+                "draft_sampling": draft_sampling,
+            },
+            parallel=parallel,
         )
-        opening: dict[str, Any] = {"use_mmap": use_mmap, "n_threads": n_threads}
-        self.model = Model.open(path, device=device, n_gpu_layers=layers, progress=progress, **opening)
-        self.pair: Optional[Pair] = None
-        """The model's context with its drafter; None without one."""
-        self._drafter: Optional[Model] = None  # when it was opened here
-        self._no_pair = "no drafter was asked for"
+        self.model = opened.model
+        self._owns_model = opened.owns_model
+        self._drafter = opened.drafter
+        self._no_pair = opened.why_no_pair
         try:
             self.tokenizer: Tokenizer = self.model.tokenizer
-            automatic = isinstance(drafter, str) and drafter == "auto"
-            if automatic and not self.model.is_drafter:
-                drafter, self._no_pair = drafter_beside(self.model)
-            self.context: Context = self.model.context(flash_attn=flash_attn, **sizes)
-            if drafter is not None:
-                self._pair_with(
-                    drafter,
-                    automatic,
-                    {"device": draft_device, **opening},
-                    {
-                        "p_min": draft_p_min,
-                        "dense_head": draft_dense_head,
-                        "strict": draft_strict,
-                        "draft_sampling": draft_sampling,
-                    },
-                )
+            self.engine = Engine.on(opened.slots)
+            """What writes; `engine.submit` takes requests without the forms of OpenAI's API."""
             self._metadata: Metadata = self.model.metadata
             self._defaults = sampling_defaults(self._metadata)
             self._banned = dict.fromkeys(self.tokenizer.suppressed_tokens, -float("inf"))
         except BaseException:
-            self._close_drafter()
-            self.model.close()
+            opened.close()
             raise
         self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
         """The model's name in results."""
         self._chat = ChatFormat(self.tokenizer, self._metadata, self.name, chat_template)
-        self._gate = ForkLock()
-        self._current: Callable[[], Optional[Generation]] = lambda: None
 
-    def _pair_with(self, drafter: Drafter, found: bool, opening: dict[str, Any], options: dict[str, Any]) -> None:
-        """Pairs the context. A drafter that was only found beside the model and does not fit it is left alone, with a warning."""
-        try:
-            if isinstance(drafter, os.PathLike) or (isinstance(drafter, str) and drafter != LOOKUP):
-                drafter = self._drafter = Model.open(drafter, **opening)
-            self.pair = Pair(self.context, drafter, **options)
-        except PairingError as error:
-            if not found:
-                raise
-            self._no_pair = f"the drafter beside the model does not fit it: {error.sentence}"
-            _log.warning("%s", self._no_pair)
-            self._close_drafter()
+    @property
+    def context(self) -> Context:
+        """The first context. Use it directly only while no answer is under way."""
+        return self.engine.slots_made[0].context
+
+    @property
+    def pair(self) -> Optional[Pair]:
+        """That context with its drafter; None without one."""
+        return self.engine.slots_made[0].pair
 
     def placement(self) -> list[Placed]:
         """Which op of the model and of its drafter runs where, by which kernel."""
@@ -215,8 +213,8 @@ class LLM(Held):
         stop: a string or a list of them; the text ends before the first.
         logprobs: how many alternatives to list for each token.
         echo: put the prompt before the answer (with logprobs the prompt is scored too, which runs it a second time).
-        stream: return an iterator of chunks; leaving it early stops the work, and the next call of
-        any thread takes over.
+        stream: return an iterator of chunks. The work begins at the call; leaving the iterator early
+        stops it.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, penalty_last_n, seed,
         logit_bias, stop, draft (0 to 8 or "auto"; None: as the LLM was made). Defaults come from the file where it has them
         (`general.sampling.*`), then from `SamplingParams`.
@@ -224,33 +222,47 @@ class LLM(Held):
         if suffix is not None:
             raise UsageError("suffix is not supported: this library does not fill in the middle")
         check_bool("stream", stream)
+        options.update(max_tokens=max_tokens, logprobs=logprobs, echo=echo, suffix=suffix)
+        answer = self._completion(prompt, **options)
+        return answer.chunks() if stream else answer.whole()
+
+    async def acomplete(
+        self, prompt: Prompt, *, stream: bool = False, **options: Any
+    ) -> Union[Result, AsyncStream]:
+        """`complete` for asyncio; stream=True gives an iterator for `async for`. A cancel of the task
+        that waits ends the work."""
+        check_bool("stream", stream)
+        answer = self._completion(prompt, **options)
+        return answer.achunks() if stream else await answer.awhole()
+
+    def _completion(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: Optional[int] = 16,
+        logprobs: Optional[int] = None,
+        echo: bool = False,
+        suffix: Optional[str] = None,
+        **options: Any,
+    ) -> Completion:
+        """What `complete` returns, under way."""
+        if suffix is not None:
+            raise UsageError("suffix is not supported: this library does not fill in the middle")
         check_bool("echo", echo)
-        plain_format(options.pop("response_format", None))
         text = checked_prompt(prompt)
         tokens = self._prompt_tokens(text)
-
-        def begin(caller: Optional[Caller]) -> Completion:
-            settings = {"logprobs": logprobs, **options}
-            generation = self._generation("complete()", tokens, max_tokens, settings, caller)
-            completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
-            if echo:
-                completion.echo = text if isinstance(text, str) else self.tokenizer.decode(tokens)
-                completion.echo_tokens = self._score_prompt(tokens) if logprobs is not None else ()
-            return completion
-
-        return self._chunks_or_whole(begin, stream)
-
-    def _chunks_or_whole(self, begin: Callable[[Optional[Caller]], Completion], stream: bool) -> Union[Result, Iterator[Result]]:
-        """A whole answer has its caller inside from the beginning; a stream only during a step."""
-        if stream:
-            return begin(None).chunks()
-        caller = Caller()
-        try:
-            return begin(caller).whole()
-        finally:
-            current = self._current()
-            if current is not None:
-                current.leave(caller)
+        scores = echo and logprobs is not None
+        request = self._request(
+            "complete()", tokens, max_tokens, {"logprobs": logprobs, **options}
+        )
+        request.scores_prompt = scores
+        generation = self.engine.submit(request)
+        completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
+        if echo:
+            completion.echo = text if isinstance(text, str) else self.tokenizer.decode(tokens)
+        if scores:
+            completion.scored = lambda found: self._scored(tokens, found)
+        return completion
 
     @overload
     def chat(self, messages: Sequence[Message], *, stream: Literal[False] = ..., **options: Any) -> Result: ...
@@ -290,13 +302,21 @@ class LLM(Held):
         check_bool("stream", stream)
         options.update(max_tokens=max_tokens, tools=tools, tool_choice=tool_choice, chat_template_kwargs=chat_template_kwargs)
         options.update(logprobs=logprobs, top_logprobs=top_logprobs, response_format=response_format)
-        return self._chunks_or_whole(lambda caller: self._answer(messages, caller, **options), stream)
+        answer = self._answer(messages, **options)
+        return answer.chunks() if stream else answer.whole()
+
+    async def achat(
+        self, messages: Sequence[Message], *, stream: bool = False, **options: Any
+    ) -> Union[Result, AsyncStream]:
+        """`chat` for asyncio; stream=True gives an iterator for `async for`. A cancel of the task that
+        waits ends the work."""
+        check_bool("stream", stream)
+        answer = self._answer(messages, **options)
+        return answer.achunks() if stream else await answer.awhole()
 
     def _answer(
         self,
         messages: Sequence[Message],
-        caller: Optional[Caller] = None,
-        /,
         *,
         max_tokens: Optional[int] = None,
         tools: Optional[Tools] = None,
@@ -307,8 +327,7 @@ class LLM(Held):
         response_format: Optional[Mapping[str, Any]] = None,
         **options: Any,
     ) -> ChatCompletion:
-        """What `chat` returns, before it runs. caller: is inside from the beginning."""
-        plain_format(response_format)
+        """What `chat` returns, under way."""
         wanted = top_logprobs_of(logprobs, top_logprobs, self.model.n_vocab)
         listed = [] if isinstance(tool_choice, str) and tool_choice == "none" else checked_tools(tools)
         forced = self._forced_call(tool_names(listed), tool_choice)
@@ -316,8 +335,9 @@ class LLM(Held):
         parser = self._chat.parser(tool_names(listed) if listed else None)
         prompt = self._chat.opening(prompt, parser, forced)
         markers = self._chat.marker_tokens
-        options["logprobs"] = wanted
-        generation = self._generation("chat()", self.chat_tokens(prompt), max_tokens, options, caller, markers)
+        options.update(logprobs=wanted, response_format=response_format)
+        tokens = self.chat_tokens(prompt)
+        generation = self.engine.submit(self._request("chat()", tokens, max_tokens, options, markers))
         return ChatCompletion(generation, self.tokenizer, self.name, bool(logprobs), parser, markers)
 
     def generate(
@@ -332,53 +352,48 @@ class LLM(Held):
         draft: Optional[Draft] = None,
         **settings: Any,
     ) -> Generation:
-        """The iterator under `complete` and `chat`: pieces of text with their token ids. Nothing runs before its first step."""
+        """The handle under `complete` and `chat`: pieces of text with their token ids. The work begins
+        now."""
         settings.update(stop=stop, logprobs=logprobs, seed=seed, logit_bias=logit_bias, draft=draft)
-        return self._generation("generate()", prompt, max_tokens, settings)
+        tokens = self._prompt_tokens(checked_prompt(prompt))
+        return self.engine.submit(self._request("generate()", tokens, max_tokens, settings))
 
-    def _generation(
+    def _request(
         self,
         call: str,
-        prompt: Prompt,
+        tokens: list[int],
         max_tokens: Optional[int],
         options: Mapping[str, Any],
-        caller: Optional[Caller] = None,
         shown: Collection[int] = (),
-    ) -> Generation:
-        """The same for a call of that name; caller, shown: see `Generation`."""
+    ) -> Request:
+        """What a call of that name asks for; shown: see `Request`."""
+        if self.closed:
+            raise Closed("this LLM is closed")
         given = Settings(call, options, self.model.n_vocab)
         seed = self.seed if given.seed is None else given.seed
         bias = {**given.logit_bias, **self._banned}
         params = SamplingParams(**{**self._defaults, **given.sampling, "seed": seed, "logit_bias": bias})
         if self.pair is None and given.draft is not None and draft_length(given.draft) > 0:
             raise UsageError(f"draft is {given.draft}, but there is no drafter: {self._no_pair}")
-        generation = Generation(
-            self.context,
-            self.tokenizer,
-            Sampler(params),
-            self._prompt_tokens(checked_prompt(prompt)),
+        return Request(
+            prompt=tokens,
+            sampling=params,
             max_tokens=checked_length(max_tokens),
             stop=given.stop,
             logprobs=given.logprobs,
-            pair=self.pair,
-            n_draft=self.draft if given.draft is None else given.draft,
-            why_no_pair=self._no_pair,
+            draft=self.draft if given.draft is None else given.draft,
             shown=shown,
-            caller=caller,
+            constraint=constraint_of(self, given, tokens),
+            owner=given.owner,
+            low_priority=given.low_priority,
+            queue_timeout=given.queue_timeout,
+            total_timeout=given.total_timeout,
         )
-        with self._gate.here():
-            before = self._current()
-            if before is not None:
-                before.give_way()
-            self._current = weakref.ref(generation)
-        return generation
 
     def cancel(self) -> None:
-        """Stops the answer in the making, from any thread, also while the prompt is read; that call raises `Cancelled`."""
-        with self._gate.here():
-            current = self._current()
-        if current is not None:
-            current.cancel()
+        """Stops all that is under way and all that waits, from any thread and in any state; those
+        calls raise `Cancelled`."""
+        self.engine.cancel()
 
     @property
     def speculation(self) -> PairStats:
@@ -431,11 +446,10 @@ class LLM(Held):
             tokens = [self.tokenizer.bos]  # an empty text still has a beginning
         return tokens
 
-    def _score_prompt(self, tokens: list[int]) -> tuple[TokenInfo, ...]:
+    def _scored(self, tokens: list[int], found: Sequence[float]) -> tuple[TokenInfo, ...]:
         """The prompt's tokens with their log-probabilities; the first one has none."""
-        scores: list[Optional[float]] = [None, *self.context.score(tokens).tolist()]
         stream, offset, infos = self.tokenizer.stream(), 0, []
-        for token, score in zip(tokens, scores):
+        for token, score in zip(tokens, [None, *found]):
             text = stream.feed(token)
             infos.append(TokenInfo(token, text, offset, score))
             offset += len(text)
@@ -466,27 +480,26 @@ class LLM(Held):
         return self._metadata
 
     def reset(self) -> None:
-        """Empties the context."""
-        self.context.clear()
+        """Empties the contexts; those of answers under way when these are over."""
+        if self.closed:
+            raise Closed("this LLM is closed")
+        self.engine.forget()
 
     # ---- life ----
 
     def close(self) -> None:
-        """Frees the context, the model and what guesses ahead. Doing it twice is fine; any later use raises `Closed`."""
-        self._close_drafter()
-        self.context.close()
-        self.tokenizer.close()
-        self.model.close()
-
-    def _close_drafter(self) -> None:
-        if self.pair is not None:
-            self.pair.close()
+        """Calls off what is under way and frees all. Doing it twice is fine; any later use raises
+        `Closed`."""
+        self.engine.close()
         if self._drafter is not None:
             self._drafter.close()
+        if self._owns_model:
+            self.tokenizer.close()
+            self.model.close()
 
     @property
     def closed(self) -> bool:
-        return self.context.closed
+        return self.engine.closed
 
     def __enter__(self) -> LLM:
         return self

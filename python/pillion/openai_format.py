@@ -8,57 +8,18 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any, Optional
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Callable, Optional
 
-from ._locks import Caller, TryLock
-from .errors import Busy, Cancelled
-from .generation import Generation, TokenInfo
-from .held import Held
+from .generation import Generation, Piece, TokenInfo
 from .replies import At, Delta, Reply, ReplyParser
+from .streams import AsyncStream, Stream
 from .tokenizer import Tokenizer
 
 Result = dict[str, Any]
-
-
-class Stream(Held, Iterator[Result]):
-    """The chunks of an answer in the making. One thread at a time may ask for the next one; a
-    second gets `Busy`."""
-
-    def __init__(self, generation: Generation, chunks: Generator[Result, None, None]) -> None:
-        self._generation = generation
-        self._chunks = chunks
-        self._inside = TryLock()
-
-    def __next__(self) -> Result:
-        caller = Caller()
-        try:
-            holder = self._inside.acquire(caller)
-            if holder is not caller:
-                if holder.is_here:
-                    raise Busy("another thread waits for the next chunk of this stream")
-                why = "another thread was inside it when fork() copied the process"
-                raise Cancelled(f"this stream cannot go on: {why}")
-            return next(self._chunks)
-        finally:
-            self._inside.release(caller)
-
-    def close(self) -> None:
-        """Ends the answer here, from any thread: a step under way in another one raises `Cancelled`
-        there."""
-        self._generation.close()
-        caller = Caller()
-        try:
-            if self._inside.acquire(caller) is caller:
-                self._chunks.close()
-        finally:
-            self._inside.release(caller)
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+Pieces = list[tuple[str, bool]]
+"""Texts, each with whether a drafter guessed it."""
+Scored = Callable[[Sequence[float]], tuple[TokenInfo, ...]]
 
 
 class Completion:
@@ -70,54 +31,132 @@ class Completion:
         self._generation = generation
         self._tokenizer = tokenizer
         self._wants_logprobs = wants_logprobs
-        self._head = {"id": f"{self.prefix}-{uuid.uuid4()}", "created": int(time.time()), "model": model}
+        self.head: Result = {"id": f"{self.prefix}-{uuid.uuid4()}", "created": int(time.time()), "model": model}
+        self.index = 0
+        """Which of several answers to one request it is."""
+        self.include_usage: Optional[bool] = None
+        """Of chunks. None: the last one has `usage`; True: it is null in each, for a chunk of its
+        own follows (`usage_chunk`); False: none has it."""
+        self.shows_pieces = False
+        """Whether chunks tell which text was drafted: "pillion": {"pieces": [[text, drafted], …]}."""
+        self.n_reasoning: Optional[int] = None
+        """Tokens of thinking; None where nobody looks for thinking."""
+        self._n_parted = 0  # characters that were cut into parts
+        self._drafted = False  # whether the last token was
         self.echo = ""
         """The prompt, when it is to stand before the answer."""
         self.echo_tokens: tuple[TokenInfo, ...] = ()
+        self.scored: Optional[Scored] = None
+        """Makes `echo_tokens` of the prompt's log-probabilities, where they are wanted."""
+
+    @property
+    def generation(self) -> Generation:
+        """What it is made of."""
+        return self._generation
 
     def whole(self) -> Result:
-        """Runs the generation to its end. The caller is inside it already."""
-        tokens: list[TokenInfo] = list(self.echo_tokens)
-        for piece in self._generation.pieces():
-            tokens += piece.tokens
+        """Waits for the end."""
+        return self.whole_of(self._generation.infos())
+
+    async def awhole(self) -> Result:
+        """The same for a task."""
+        await self._generation
+        return self.whole()
+
+    def whole_of(self, tokens: Sequence[TokenInfo]) -> Result:
+        """The result of the generation, which has ended; tokens: all that its pieces had."""
+        self._note_scores()
+        tokens = [*self.echo_tokens, *tokens]
         choice = self._choice(self.echo + self._generation.text, tokens, len(self.echo))
         return self._frame(self.kind, choice, self._finish_reason())
 
     def chunks(self) -> Stream:
-        """Runs it chunk by chunk; closing the iterator closes the generation."""
-        return Stream(self._generation, self._all_chunks())
+        """Its chunks; closing or dropping the iterator ends the generation."""
+        return Stream(self)
 
-    def _all_chunks(self) -> Generator[Result, None, None]:
-        try:
-            yield from self._opening()
-            for piece in self._generation:
-                if piece.text or piece.tokens:
-                    for choice in self._deltas(piece.text, piece.tokens):
-                        yield self._frame(self.chunk_kind, choice, None)
-            for choice in self._last_deltas():
-                yield self._frame(self.chunk_kind, choice, None)
-            yield self._frame(self.chunk_kind, self._end(), self._finish_reason())
-        finally:
-            self._generation.close()
+    def achunks(self) -> AsyncStream:
+        """The same for a task."""
+        return AsyncStream(self)
+
+    # ---- the same for who runs the generation: each returns what is to be sent then ----
+
+    def opening_chunks(self) -> list[Result]:
+        """What stands before all text. Where `scored` is there: once the first piece is."""
+        self._note_scores()
+        return list(self._opening())
+
+    def piece_chunks(self, piece: Piece) -> list[Result]:
+        """What one piece adds; often nothing."""
+        if not (piece.text or piece.tokens):
+            return []
+        return [self._chunk(choice) for choice in self._deltas(piece.text, piece.tokens)]
+
+    def closing_chunks(self) -> list[Result]:
+        """What the end makes certain, and the chunk with the finish_reason."""
+        found = [self._chunk(choice) for choice in self._last_deltas()]
+        return [*found, self._frame(self.chunk_kind, self._end(), self._finish_reason())]
+
+    def usage_chunk(self, usage: Result) -> Result:
+        """OpenAI's chunk without choices, which ends a stream with `include_usage`."""
+        return {**self.head, "object": self.chunk_kind, "choices": [], "usage": usage}
+
+    def _chunk(self, choice: Result) -> Result:
+        pieces = choice.pop("pieces", None)
+        result = self._frame(self.chunk_kind, choice, None)
+        if pieces and self.shows_pieces:
+            result["pillion"] = {"pieces": [list(one) for one in pieces]}
+        return result
 
     def _frame(self, kind: str, choice: Result, finish_reason: Optional[str]) -> Result:
-        result: Result = {**self._head, "object": kind, "choices": [{"index": 0, **choice, "finish_reason": finish_reason}]}
+        choice.pop("pieces", None)
+        choices = [{"index": self.index, **choice, "finish_reason": finish_reason}]
+        result: Result = {**self.head, "object": kind, "choices": choices}
+        if self.include_usage:
+            result["usage"] = None  # it has a chunk of its own
         if finish_reason is not None:
-            n_prompt, n_new = len(self._generation.prompt), len(self._generation.tokens)
-            result["usage"] = {
-                "prompt_tokens": n_prompt,
-                "completion_tokens": n_new,
-                "total_tokens": n_prompt + n_new,
-            }
-            done = self._generation.speculation
-            if self._generation.paired:
-                result["usage"]["completion_tokens_details"] = {
-                    "accepted_prediction_tokens": done.accepted,
-                    "rejected_prediction_tokens": done.drafted - done.accepted,
-                }
+            if self.include_usage is None:
+                result["usage"] = self.usage()
             result["timings"] = self._generation.timings.as_dict()
-            result["speculation"] = done.as_dict()
+            result["speculation"] = self._generation.speculation.as_dict()
         return result
+
+    def usage(self) -> Result:
+        """The tokens so far, as OpenAI counts them."""
+        n_prompt, n_new = len(self._generation.prompt), len(self._generation.tokens)
+        found: Result = {
+            "prompt_tokens": n_prompt,
+            "completion_tokens": n_new,
+            "total_tokens": n_prompt + n_new,
+            "prompt_tokens_details": {"cached_tokens": self._generation.timings.cache_n},
+        }
+        details = {}
+        if self.n_reasoning is not None:
+            details["reasoning_tokens"] = self.n_reasoning
+        if self._generation.paired:
+            done = self._generation.speculation
+            details["accepted_prediction_tokens"] = done.accepted
+            details["rejected_prediction_tokens"] = done.drafted - done.accepted
+        if details:
+            found["completion_tokens_details"] = details
+        return found
+
+    def _parts(self, text: str, tokens: Sequence[TokenInfo]) -> Iterator[tuple[str, Optional[TokenInfo]]]:
+        """The text cut where its tokens begin, each part with its token; None: that of the last
+        part before. Text and tokens are the next of the answer."""
+        begin, at, token = self._n_parted, 0, None
+        self._n_parted += len(text)
+        for following in tokens:
+            cut = min(max(following.offset - begin, at), len(text))
+            if token is not None or cut > at:
+                yield text[at:cut], token
+            at, token = cut, following
+        if token is not None or at < len(text):
+            yield text[at:], token
+
+    def _note_scores(self) -> None:
+        scores = self._generation.prompt_scores
+        if self.scored is not None and scores is not None:
+            self.echo_tokens, self.scored = self.scored(scores), None
 
     def _spelling(self, token: int) -> str:
         return self._tokenizer.decode([token], special=True)
@@ -126,14 +165,18 @@ class Completion:
 
     def _opening(self) -> Iterator[Result]:
         if self.echo:
-            yield self._frame(self.chunk_kind, self._choice(self.echo, self.echo_tokens, 0), None)
+            yield self._chunk(self._choice(self.echo, self.echo_tokens, 0))
 
     def _choice(self, text: str, tokens: Sequence[TokenInfo], shift: int) -> Result:
         return {"text": text, "logprobs": self._logprobs(tokens, shift) if self._wants_logprobs else None}
 
     def _deltas(self, text: str, tokens: Sequence[TokenInfo]) -> list[Result]:
         """The choices of the chunks for one piece."""
-        return [self._choice(text, tokens, len(self.echo))]
+        pieces = []
+        for part, token in self._parts(text, tokens):
+            self._drafted = self._drafted if token is None else token.drafted
+            pieces += [(part, self._drafted)] if part else []
+        return [{**self._choice(text, tokens, len(self.echo)), "pieces": pieces}]
 
     def _last_deltas(self) -> list[Result]:
         """What the generation's end makes certain."""
@@ -186,23 +229,27 @@ class ChatCompletion(Completion):
         self._coming: list[At] = []  # markers beyond them
         self._n_calls = 0
         self._n_broken = 0
-
-    @property
-    def generation(self) -> Generation:
-        """What it is made of."""
-        return self._generation
+        self.n_reasoning = 0
 
     def deltas(self) -> Iterator[Delta]:
         """Runs it; what the reply grows by, without OpenAI's shapes."""
         for piece in self._generation:
-            yield from self._feed(piece.text, piece.tokens)
-        yield from self._finish()
+            yield from self.grown(piece)
+        yield from self.ended()
+
+    def grown(self, piece: Piece) -> list[Delta]:
+        """What one piece adds to the reply, for who runs the generation."""
+        return [delta for delta, _ in self._feed(piece.text, piece.tokens)]
+
+    def ended(self) -> list[Delta]:
+        """What the generation's end adds."""
+        return self._finish()
 
     def _opening(self) -> Iterator[Result]:
         yield self._frame(self.chunk_kind, {"delta": {"role": "assistant", "content": ""}, "logprobs": None}, None)
 
     def _choice(self, text: str, tokens: Sequence[TokenInfo], shift: int) -> Result:
-        reply = Reply().add(self._feed(text, tokens)).add(self._finish())
+        reply = Reply().add([delta for delta, _ in self._feed(text, tokens)]).add(self._finish())
         message: Result = {"role": "assistant", "content": reply.content}
         if reply.reasoning:
             message["reasoning_content"] = reply.reasoning
@@ -216,7 +263,7 @@ class ChatCompletion(Completion):
         return {"message": message, "logprobs": self._logprobs(tokens, shift) if self._wants_logprobs else None}
 
     def _deltas(self, text: str, tokens: Sequence[TokenInfo]) -> list[Result]:
-        deltas = [self._delta(delta) for delta in self._feed(text, tokens)]
+        deltas = [{**self._delta(delta), "pieces": pieces} for delta, pieces in self._feed(text, tokens)]
         if self._wants_logprobs and tokens:
             choice = deltas[0] if deltas else self._end()
             choice["logprobs"] = self._logprobs(tokens, 0)
@@ -224,14 +271,31 @@ class ChatCompletion(Completion):
         return deltas
 
     def _last_deltas(self) -> list[Result]:
-        return [self._delta(delta) for delta in self._finish()]
+        return [self._with_piece(delta) for delta in self._finish()]
 
-    def _feed(self, text: str, tokens: Sequence[TokenInfo]) -> list[Delta]:
-        """Gives the parser a text and the markers among the tokens that begin in it."""
+    def _with_piece(self, delta: Delta) -> Result:
+        text = delta.content or delta.reasoning
+        return {**self._delta(delta), "pieces": [(text, self._drafted)] if text else []}
+
+    def _feed(self, text: str, tokens: Sequence[TokenInfo]) -> list[tuple[Delta, Pieces]]:
+        """Gives the parser a text and the markers among the tokens that begin in it; counts the
+        tokens of thinking. What belongs together is one delta, with the pieces it is made of."""
         for token in tokens:
             marker = self._markers.get(token.id)
             if marker is not None:  # bytes of an unfinished character may stand before it
                 self._coming.append((token.offset + len(token.text) - len(marker), marker))
+        grown: list[tuple[Delta, Pieces]] = []
+        for part, its in self._parts(text, tokens):
+            thinks = self._parser.thinking
+            if its is not None:
+                self._drafted = its.drafted
+            for delta in self._feed_part(part):
+                _append(grown, delta, self._drafted)
+            if its is not None and (thinks or self._parser.thinking):
+                self.n_reasoning = (self.n_reasoning or 0) + 1
+        return grown
+
+    def _feed_part(self, text: str) -> list[Delta]:
         begin, end = self._n_fed, self._n_fed + len(text)
         at = [(place - begin, marker) for place, marker in self._coming if place < end]
         self._coming = [one for one in self._coming if one[0] >= end]
@@ -278,3 +342,18 @@ class ChatCompletion(Completion):
     def _one(self, token: int, logprob: Optional[float]) -> Result:
         raw = self._tokenizer.token_bytes(token, special=True)
         return {"token": raw.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(raw)}
+
+
+def _append(grown: list[tuple[Delta, Pieces]], delta: Delta, drafted: bool) -> None:
+    """Text goes to the delta before it where that is of the same kind."""
+    text = delta.content or delta.reasoning
+    pieces = [(text, drafted)] if text else []
+    if grown:
+        last, before = grown[-1]
+        if delta.content and last.content:
+            grown[-1] = (Delta(content=last.content + text), before + pieces)
+            return
+        if delta.reasoning and last.reasoning:
+            grown[-1] = (Delta(reasoning=last.reasoning + text), before + pieces)
+            return
+    grown.append((delta, pieces))

@@ -61,8 +61,10 @@ def layers_for(
     strict: bool,
     use_mmap: bool,
     sizes: dict[str, Any],
+    parallel: int = 1,
 ) -> Optional[int]:
-    """The n_gpu_layers to open a model with, so that it, its cache and its drafter fit the device.
+    """The n_gpu_layers to open a model with, so that it, its caches (parallel of them) and its
+    drafter fit the device.
 
     strict: fewer than all layers, where no number was asked for, is an error.
     """
@@ -80,6 +82,7 @@ def layers_for(
         elif drafter is not None and not (isinstance(drafter, str) and drafter == LOOKUP):
             other = Model.open(drafter, metadata_only=True, use_mmap=use_mmap)
             opened.append(other)
+        sizes = _with_room(model, device_name, sizes, parallel)
         places: dict[str, Any] = {"device": device_name, "draft_device": draft_device, "n_gpu_layers": n_gpu_layers, **sizes}
         try:
             fit = model.fit(drafter=other, **places)
@@ -99,3 +102,21 @@ def layers_for(
         raise OutOfMemoryError(f"{os.fspath(path)}: {sentence}, which strict does not allow")
     _log.warning("%s", sentence)
     return int(layers)
+
+
+def _with_room(
+    model: Model, device_name: str, sizes: dict[str, Any], parallel: int
+) -> dict[str, Any]:
+    """The sizes, with what further contexts take left out of the device's memory."""
+    if parallel == 1:
+        return sizes
+    given = sizes["device_bytes"] or device(device_name)["memory"]["free"]
+    of_one = model.memory(**{name: one for name, one in sizes.items() if name != "device_bytes"})
+    each = of_one["kv"]["bytes"] + of_one["scratch"] + of_one["outputs"]
+    left = given - (parallel - 1) * each
+    if left <= 0:
+        raise OutOfMemoryError(
+            f"{parallel} contexts of {each / 1e9:.2f} GB do not fit the {given / 1e9:.2f} GB of "
+            f"{device_name}: lower parallel or n_ctx"
+        )
+    return {**sizes, "device_bytes": left}

@@ -194,6 +194,12 @@ class ReplyParser:
         self._held, self._step = head, self._call
         self._scanned, self._quoted = 0, False
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next is thinking, as far as is known. A channel without its name yet
+        counts as one."""
+        return self._thinking or self._step == self._channel
+
     def feed(self, text: str, at: Sequence[At] = ()) -> list[Delta]:
         """`at`: see `MarkReader.feed`."""
         return self._go_on(self._reader.feed(text, at))

@@ -9,18 +9,22 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
-from .arguments import check_int, check_number, shown, unknown_names, wrong
+from .arguments import check_bool, check_int, check_number, check_text, shown, unknown_names, wrong
 from .errors import UsageError
 from .pair import Draft, draft_length
 from .sampling import SEED_MAX, SamplingParams
 
 _WHOLE = ("top_k", "penalty_last_n")
 _SAMPLING = tuple(one.name for one in dataclasses.fields(SamplingParams) if one.name not in ("seed", "logit_bias"))
-_OTHERS = ("stop", "logprobs", "seed", "logit_bias", "draft")
+_FORMS = ("response_format", "regex", "grammar", "choice")
+_TERMS = ("owner", "low_priority", "queue_timeout", "total_timeout")
+_OTHERS = (
+    "stop", "logprobs", "seed", "logit_bias", "draft", "logits_processor", *_FORMS, *_TERMS,
+)  # fmt: skip
 _OF_A_CALL = {
-    "complete()": ("prompt", "stream", "max_tokens", "echo", "suffix", "response_format"),
+    "complete()": ("prompt", "stream", "max_tokens", "echo", "suffix"),
     "chat()": (
-        "messages", "stream", "max_tokens", "tools", "tool_choice", "chat_template_kwargs", "top_logprobs", "response_format",
+        "messages", "stream", "max_tokens", "tools", "tool_choice", "chat_template_kwargs", "top_logprobs",
     ),
     "generate()": ("prompt", "max_tokens"),
 }  # fmt: skip
@@ -49,6 +53,15 @@ class Settings:
         self.draft: Optional[Draft] = said.get("draft")
         if self.draft is not None:
             draft_length(self.draft)
+        self.forms = {name: said[name] for name in _FORMS if name in said}
+        """What the text is to look like."""
+        self.logits_processor: Any = said.get("logits_processor")
+        self.owner = check_text("owner", said.get("owner", ""))
+        self.low_priority = check_bool("low_priority", said.get("low_priority", False))
+        self.queue_timeout, self.total_timeout = (
+            check_number(name, said[name], above=0, allowed="seconds, above 0") if name in said else None
+            for name in ("queue_timeout", "total_timeout")
+        )
 
 
 def checked_length(max_tokens: Any) -> Optional[int]:

@@ -234,6 +234,8 @@ static void wrong_contexts(pillion_model* model) {
     const float* row;
     INVALID(pillion_context_eval(NULL, &token, 1, 1));
     INVALID(pillion_context_set_tokens(NULL, &token, 1, &n));
+    INVALID(pillion_context_read(NULL, &token, 1, 1, &n));
+    INVALID(pillion_context_match(NULL, &token, 1, &n, &n));
     INVALID(pillion_context_rewind(NULL, 0));
     INVALID(pillion_context_length(NULL, &length, &n_ctx));
     INVALID(pillion_context_tokens(NULL, &token, 1, &n));
@@ -274,6 +276,10 @@ static void wrong_contexts(pillion_model* model) {
     REFUSED(PILLION_ERROR_CONTEXT_FULL, pillion_context_eval(context, nine, 9, 1));
     REFUSED(PILLION_ERROR_CONTEXT_FULL, pillion_context_set_tokens(context, nine, 9, &n));
     INVALID(pillion_context_set_tokens(context, NULL, 1, &n));
+    REFUSED(PILLION_ERROR_CONTEXT_FULL, pillion_context_read(context, nine, 9, 4, &n));
+    INVALID(pillion_context_read(context, NULL, 1, 1, &n));
+    INVALID(pillion_context_read(context, wrong, 2, 1, &n));
+    INVALID(pillion_context_match(context, NULL, 1, &n, NULL));
     INVALID(pillion_context_rewind(context, 1)); /* longer than it is */
     INVALID(pillion_context_logits(context, 0, &row, &n)); /* no run yet */
     INVALID(pillion_context_hidden(context, 0, &row, &n));
@@ -369,6 +375,21 @@ static void run(const char* path) {
 
     OK(pillion_context_rewind(context, 2));
     INVALID(pillion_context_logits(context, 0, &logits, &n)); /* outputs went with the rewind */
+    OK(pillion_context_set_tokens(context, prompt, 3, &n));
+    CHECK(n == 2);
+    size_t usable = 9;
+    OK(pillion_context_match(context, prompt, 3, &n, &usable));
+    CHECK(n == 2 && usable == 2);
+    OK(pillion_context_match(context, prompt, 0, &n, NULL));
+    CHECK(n == 0);
+    OK(pillion_context_rewind(context, 0));
+    OK(pillion_context_read(context, prompt, 3, 1, &n));
+    CHECK(n == 0);
+    OK(pillion_context_read(context, prompt, 3, 9, &n));
+    CHECK(n == 1);
+    OK(pillion_context_length(context, &n, NULL));
+    CHECK(n == 2); /* never the last one */
+    INVALID(pillion_context_logits(context, 0, &logits, &n));
     OK(pillion_context_set_tokens(context, prompt, 3, &n));
     CHECK(n == 2);
     OK(pillion_sampler_sample(sampler, context, 0, &again));

@@ -90,11 +90,16 @@ pillion_status pillion_context_eval(pillion_context* context, const int32_t* tok
     return fake_leave(context, fake_run(context, tokens, n, n_outputs));
 }
 
+static size_t common(const pillion_context* context, const int32_t* tokens, size_t n) {
+    size_t same = 0;
+    while (same < context->length && same + 1 < n && context->tokens[same] == tokens[same]) ++same;
+    return same;
+}
+
 pillion_status fake_set_tokens(pillion_context* context, const int32_t* tokens, size_t n, size_t* n_reused) {
     if (n > context->n_ctx) return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
     ENTER(context);
-    size_t same = 0;
-    while (same < context->length && same < n - 1 && context->tokens[same] == tokens[same]) ++same;
+    const size_t same = common(context, tokens, n);
     context->length = same;
     pillion_status status = fake_run(context, tokens + same, n - same, 1);
     if (!status && n_reused) *n_reused = same;
@@ -104,6 +109,31 @@ pillion_status pillion_context_set_tokens(pillion_context* context, const int32_
     BEGIN();
     NEED(context && tokens && n);
     return fake_set_tokens(context, tokens, n, n_reused);
+}
+
+pillion_status pillion_context_read(pillion_context* context, const int32_t* tokens, size_t n, size_t n_rows, size_t* n_reused) {
+    BEGIN();
+    NEED(context && tokens && n);
+    if (n > context->n_ctx) return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
+    ENTER(context);
+    const size_t same = common(context, tokens, n);
+    const size_t rows = n_rows < n - 1 - same ? n_rows : n - 1 - same;
+    context->length = same;
+    context->n_rows = 0;
+    pillion_status status = rows ? fake_run(context, tokens + same, rows, 0) : PILLION_OK;
+    if (!status && n_reused) *n_reused = same;
+    return fake_leave(context, status);
+}
+
+pillion_status pillion_context_match(const pillion_context* context, const int32_t* tokens, size_t n, size_t* n_common,
+                                     size_t* n_usable) {
+    BEGIN();
+    NEED(context && (tokens || !n));
+    ENTER(context);
+    const size_t same = common(context, tokens, n);
+    if (n_common) *n_common = same;
+    if (n_usable) *n_usable = same;
+    return fake_leave(context, PILLION_OK);
 }
 
 pillion_status pillion_context_rewind(pillion_context* context, size_t length) {

@@ -96,7 +96,13 @@ def test_the_llm_uses_the_files_template(fake, strings, toy_file):
         assert answer["object"] == "chat.completion"
         assert answer["choices"][0]["message"] == {"role": "assistant", "content": "Yes."}
         assert answer["choices"][0]["finish_reason"] == "stop"
-        assert answer["usage"] == {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
+        assert answer["usage"] == {
+            "prompt_tokens": 6,
+            "completion_tokens": 4,
+            "total_tokens": 10,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0},
+        }
 
 
 def test_a_file_without_template(fake, strings, toy_llm, toy_file):

@@ -25,7 +25,12 @@ def test_the_shape_of_a_completion(toy_llm):
     assert result["object"] == "text_completion" and result["model"] == "Toy" and result["id"].startswith("cmpl-")
     assert abs(result["created"] - time.time()) < 10
     assert result["choices"] == [{"index": 0, "text": "defgh", "logprobs": None, "finish_reason": "length"}]
-    assert result["usage"] == {"prompt_tokens": 4, "completion_tokens": 5, "total_tokens": 9}
+    assert result["usage"] == {
+        "prompt_tokens": 4,
+        "completion_tokens": 5,
+        "total_tokens": 9,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
     timings = result["timings"]
     assert set(timings) == {
         "cache_n", "prompt_n", "prompt_ms", "prompt_per_second", "predicted_n", "predicted_ms", "predicted_per_second",
@@ -127,7 +132,9 @@ def test_streamed_equals_whole(toy_llm):
     assert "".join(map(text_of, chunks)) == text_of(whole)
     assert len(chunks) == 21
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * 20 + ["length"]
-    assert chunks[-1]["usage"] == whole["usage"] and chunks[-1]["timings"]["predicted_n"] == 20
+    cached = {"prompt_tokens_details": {"cached_tokens": 3}}  # the second finds the first one's prompt
+    assert chunks[-1]["usage"] == {**whole["usage"], **cached}
+    assert chunks[-1]["timings"]["predicted_n"] == 20
     assert "usage" not in chunks[0]
     assert len({chunk["id"] for chunk in chunks}) == 1
 

@@ -1,0 +1,120 @@
+"""`TextAssembler`: chosen tokens go in, pieces of text come out.
+
+It decodes UTF-8 as it comes, holds back what could become a stop string, and says when the text ends.
+No model, no context, no thread: who chooses the tokens is not its business.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Optional
+
+from .context import Logprobs
+from .stops import StopFilter
+from .tokenizer import TokenStream
+
+
+@dataclass(frozen=True)
+class TokenInfo:
+    """A generated token. The log-probabilities are there when they were asked for."""
+
+    id: int
+    text: str
+    """The text this token completed; "" inside a character."""
+    offset: int
+    """Where that text begins in the answer."""
+    logprob: Optional[float] = None
+    top: tuple[tuple[int, float], ...] = ()
+    drafted: bool = False
+    """A drafter guessed it."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that is ready, and the tokens that belong to it."""
+
+    text: str
+    tokens: tuple[TokenInfo, ...] = field(default=())
+
+
+class TextAssembler:
+    """One answer's text.
+
+    decoder: a fresh one. limit: most tokens, at which the text ends with "length".
+    shown: control tokens whose spelling belongs to the text.
+    """
+
+    def __init__(
+        self, decoder: TokenStream, stop: Sequence[str], limit: int, shown: Collection[int] = ()
+    ) -> None:
+        self._decoder = decoder
+        self._stops = StopFilter(stop)
+        self._limit = limit
+        self._shown = shown
+        self._unsent: deque[TokenInfo] = deque()  # tokens whose text is still held back
+        self._raw_length = 0  # characters decoded, before the stop filter
+        self._sent_length = 0  # characters after it
+        self._texts: list[str] = []
+        self.tokens: list[int] = []
+        """Ids so far, without the one that ends the text."""
+        self.finish_reason: Optional[str] = None
+        """None until the end, then "stop" (the model, a stop string or a constraint ended it) or
+        "length" (the limit)."""
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self._texts)
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still come."""
+        return self._limit - len(self.tokens)
+
+    def add(
+        self, token: int, drafted: bool = False, found: Optional[Logprobs] = None
+    ) -> Optional[Piece]:
+        """The next token. Returns what is ready now, None if nothing is."""
+        text = self._decoder.feed(token, token in self._shown)
+        offset = self._raw_length
+        self._raw_length += len(text)
+        if found is None:
+            info = TokenInfo(token, text, offset, drafted=drafted)
+        else:
+            info = TokenInfo(token, text, offset, found.token, tuple(found.top), drafted)
+        self.tokens.append(token)
+        self._unsent.append(info)
+        text = self._stops.feed(text)
+        if self._stops.stopped:
+            return self.finish("stop", text)
+        if len(self.tokens) >= self._limit:
+            return self.finish("length", text)
+        return self._send(text) if text else None
+
+    def finish(self, reason: str, text: str = "") -> Piece:
+        """The last piece, perhaps without text: what the stop filter and the decoder still hold,
+        unless a stop string cut it off."""
+        if not self._stops.stopped:
+            text += self._stops.feed(self._decoder.flush())
+        if self._stops.stopped:
+            reason = "stop"
+        else:
+            text += self._stops.flush()
+        self.finish_reason = reason
+        piece = self._send(text) if text else Piece("")
+        if self._stops.stopped:
+            self._unsent.clear()
+        rest = tuple(self._unsent)
+        self._unsent.clear()
+        return Piece(piece.text, piece.tokens + rest)
+
+    def _send(self, text: str) -> Piece:
+        """Text that passed the stop filter, with the tokens that begin before its end."""
+        self._texts.append(text)
+        self._sent_length += len(text)
+        ready = []
+        while self._unsent and self._unsent[0].offset < self._sent_length:
+            ready.append(self._unsent.popleft())
+        return Piece(text, tuple(ready))

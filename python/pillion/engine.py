@@ -1,0 +1,583 @@
+"""`Engine`: requests of any number of threads and tasks, written by one thread on a few slots.
+
+It hands work out (scheduler.py says whose turn it is), lets a slot do it (slot.py), and delivers what
+comes of it (work.py). Only its own thread touches slots and scheduler; the others put requests into
+an inbox and set flags, so that no lock is held while a run is under way, and a signal handler, a
+finalizer or a fork() may come at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+import numpy as np
+
+from ._locks import forks
+from .assembler import TextAssembler
+from .engine_stats import EngineStats
+from .arguments import check_int
+from .errors import (
+    Busy,
+    Cancelled,
+    Closed,
+    ContextFullError,
+    InternalError,
+    QueueFull,
+    TimedOut,
+    UsageError,
+)
+from .generation import Generation
+from .held import Held
+from .model import opened
+from .sampling import Sampler
+from .scheduler import Entry, Scheduler, Turn, best_slot
+from .slot import Parts, Slot
+from .waiting import sleep_until, wake_all
+from .work import Request, Work
+
+PARALLEL_MAX = 256
+_BUSY_WAIT = 0.002  # seconds, when somebody else is inside all contexts that could run
+_CANCEL_WAIT = 2.0
+_CLOSE_WAIT = 10.0
+_FIRST_GUESS = 5.0  # seconds that a request takes, before any did
+
+
+@dataclass(frozen=True)
+class SlotState:
+    """What a slot does at the moment."""
+
+    index: int
+    state: str
+    """ "idle", "reading" or "writing"."""
+    n_ctx: int
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    tokens: int = 0
+    """Written so far."""
+    seconds: float = 0.0
+    """Since the request was submitted."""
+
+
+class _Job:
+    """Something else for the engine's thread to do, between two turns."""
+
+    def __init__(self, body: Callable[[], None]) -> None:
+        self.body = body
+        self.over = False
+        self.error: Optional[BaseException] = None
+        self.waiters: deque[Any] = deque()
+
+
+class _Life:
+    """An engine in one process: a fork() gives the child one of its own."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.forks = forks()
+        self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.scheduler = scheduler
+        self.works: dict[Work, Entry] = {}
+        """All that were submitted and are not over."""
+        self.running: dict[str, threading.Thread] = {}  # "by": the engine's thread, once it runs
+        self.arrived = False
+        self.blocked: dict[Entry, float] = {}  # until when: somebody else is inside their contexts
+        self.aims: dict[int, Work] = {}  # whom the last cancel of a slot's context was meant for
+
+
+class Engine(Held):
+    """Writes what is submitted, on `parallel` slots that share the model's weights and take turns.
+
+    model, sizes, drafter, options: what each slot's `Context` and `Pair` are made of.
+    queue_limit: most requests that may wait for a slot; None: any number.
+
+    Its thread begins with the first request and ends with close() or with the engine.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        sizes: Optional[dict[str, Any]] = None,
+        drafter: Any = None,
+        options: Optional[dict[str, Any]] = None,
+        parallel: int = 1,
+        queue_limit: Optional[int] = 64,
+    ) -> None:
+        parts = Parts(opened("model", model), dict(sizes or {}), drafter, dict(options or {}))
+        made: list[Slot] = []
+        try:
+            for index in range(check_int("parallel", parallel, 1, PARALLEL_MAX)):
+                made.append(Slot(index, parts))
+        except BaseException:
+            for slot in made:
+                slot.close()
+            raise
+        self._set_up(made, queue_limit)
+
+    @classmethod
+    def on(cls, slots: Sequence[Slot], queue_limit: Optional[int] = None) -> Engine:
+        """An engine on slots that are made already, and its own from now on."""
+        engine = cls.__new__(cls)
+        engine._set_up(list(slots), queue_limit)
+        return engine
+
+    def _set_up(self, slots: list[Slot], queue_limit: Optional[int]) -> None:
+        self.slots_made = slots
+        self.tokenizer = slots[0].context.model.tokenizer
+        self.queue_limit = queue_limit
+        """Most requests that may wait for a slot; None: any number. May be set at any time."""
+        self.n_ctx = slots[0].context.n_ctx
+        self._n_batch = slots[0].n_batch
+        self._stats = EngineStats(slots=len(slots))
+        self._lives = {forks(): self._new_life()}
+        self._closed = False
+        self._draining = False
+
+    # ---- from any thread ----
+
+    def submit(self, request: Request) -> Generation:
+        """Takes a request; its work begins as soon as a slot is free.
+
+        Raises `UsageError` and `ContextFullError` for what can't be written, `QueueFull` when too many
+        wait, `Closed` after close() and drain().
+        """
+        self._refuse_if_closed()
+        work = self._work_of(request)
+        life = self._here()
+        entry = Entry(
+            work,
+            len(request.prompt),
+            owner=request.owner,
+            low=request.low_priority,
+            queue_until=_later(work.submitted, request.queue_timeout),
+            until=_later(work.submitted, request.total_timeout),
+        )
+        life.works[work] = entry
+        try:
+            self._refuse_if_full(life, work)
+            generation = Generation(self, work)
+            life.inbox.put(entry)
+            self._start(life)
+            self._refuse_if_closed()  # close() may not have seen it
+        except BaseException:  # Ctrl-C among them
+            life.works.pop(work, None)
+            work.end(Cancelled("this generation cannot go on: its call was broken off"), "cancelled", True)
+            raise
+        return generation
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise Closed("this engine is closed")
+        if self._draining:
+            raise Closed("this engine takes no more requests: it finishes what it has")
+
+    def _work_of(self, request: Request) -> Work:
+        n, n_ctx = len(request.prompt), self.n_ctx
+        if n == 0:
+            raise UsageError("the prompt is empty and the model has no token to begin a text with")
+        if n > n_ctx:
+            raise ContextFullError(f"the prompt has {n} tokens, but the context holds {n_ctx} (n_ctx)")
+        n_vocab = len(self.tokenizer)
+        if min(request.prompt) < 0 or max(request.prompt) >= n_vocab:
+            at = next(i for i, one in enumerate(request.prompt) if not 0 <= one < n_vocab)
+            said = f"token {at} of the prompt is {request.prompt[at]}"
+            raise UsageError(f"{said}; the vocabulary has ids 0 to {n_vocab - 1}")
+        room = n_ctx - n
+        limit = room if request.max_tokens is None else min(request.max_tokens, room)
+        text = TextAssembler(self.tokenizer.stream(), request.stop, limit, request.shown)
+        return Work(request, Sampler(request.sampling), text)
+
+    def _refuse_if_full(self, life: _Life, work: Work) -> None:
+        if self.queue_limit is None:
+            return
+        over = len(life.works) - len(self.slots_made) - self.queue_limit
+        if over <= 0:
+            return
+        del life.works[work]
+        self._stats.refused += 1
+        mean = self._stats.total.mean or _FIRST_GUESS
+        wait = mean * (self.queue_limit + 1) / len(self.slots_made)
+        raise QueueFull(
+            f"{self.queue_limit} requests wait already, which is the limit (queue_limit)",
+            retry_after=min(max(wait, 1.0), 60.0),
+        )
+
+    def cancel(self, why: str = "it was cancelled") -> None:
+        """Calls off all that is under way and all that waits."""
+        for work in list(self._here().works):
+            self.stop(work, why)
+
+    def stop(self, work: Work, why: str, cause: str = "cancelled", wait: bool = True) -> None:
+        """Calls one off. wait: returns when its slot has left the library."""
+        self._stop(work, Cancelled(f"this generation cannot go on: {why}"), cause, wait)
+
+    def _stop(self, work: Work, error: BaseException, cause: str, wait: bool) -> None:
+        work.end(error, cause, cut=True)
+        # The library forgets a cancel that comes just before its call begins, so repeat it until the
+        # run is over. The engine's own thread has nothing to wait for.
+        until = time.monotonic() + (_CANCEL_WAIT if wait and not self._is_me() else 0)
+        while True:
+            slot = work.inside
+            if slot is None or work.forks != forks():
+                return
+            self._here().aims[slot.index] = work
+            with contextlib.suppress(Closed, Busy):
+                slot.context.cancel()
+            if time.monotonic() >= until:
+                return
+            time.sleep(0.001)
+
+    def forget(self) -> None:
+        """Empties all contexts; those of requests under way when these are over."""
+        def body() -> None:
+            for slot in self.slots_made:
+                if slot.work is not None:
+                    slot.forget = True
+                else:
+                    slot.context.clear()
+                    slot.owner = ""
+
+        self._do(body)
+
+    def _do(self, body: Callable[[], None]) -> None:
+        """Has the engine's thread do it, where there is one."""
+        life = self._here()
+        if "by" not in life.running or self._is_me():
+            return body()
+        job = _Job(body)
+        life.inbox.put(job)
+        sleep_until(lambda: job.over, job.waiters)
+        if job.error is not None:
+            raise job.error
+
+    def drain(self, timeout: Optional[float] = None) -> bool:
+        """Takes no more requests and waits for those it has; False when some are left after so many
+        seconds."""
+        self._draining = True
+        until = None if timeout is None else time.monotonic() + timeout
+        return all(
+            sleep_until(lambda work=work: work.over, work.enders, until)  # type: ignore[misc]
+            for work in list(self._here().works)
+        )
+
+    def stats(self) -> EngineStats:
+        """A copy of its numbers."""
+        found = self._stats.copy()
+        states = [work.state for work in list(self._here().works)]
+        found.queued, found.reading, found.writing = (
+            states.count(state) for state in ("queued", "reading", "writing")
+        )
+        return found
+
+    def slots(self) -> list[SlotState]:
+        """What each slot does."""
+        return [self._state_of(slot) for slot in self.slots_made]
+
+    def _state_of(self, slot: Slot) -> SlotState:
+        work = slot.work
+        if work is None:
+            return SlotState(slot.index, "idle", self.n_ctx)
+        since = time.monotonic() - work.submitted
+        n, tokens = len(work.request.prompt), len(work.assembler.tokens)
+        return SlotState(slot.index, work.state, self.n_ctx, n, work.timings.cache_n, tokens, since)
+
+    # ---- life ----
+
+    def close(self) -> None:
+        """Calls off what is under way and frees the contexts. Doing it twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        life = self._here()
+        for work in list(life.works):
+            self._stop(work, Closed("this engine was closed"), "closed", wait=True)
+        life.inbox.put(None)
+        thread = life.running.get("by")
+        if thread is not None and not self._is_me():
+            thread.join(_CLOSE_WAIT)
+        for slot in self.slots_made:
+            slot.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def paired(self) -> bool:
+        """Whether a drafter is there."""
+        return self.slots_made[0].pair is not None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        life = getattr(self, "_lives", {}).get(forks())
+        if life is not None:
+            life.inbox.put(None)
+
+    def _new_life(self) -> _Life:
+        return _Life(Scheduler(len(self.slots_made), self._n_batch))
+
+    def _here(self) -> _Life:
+        """Its life in this process: what was under way before a fork() stays with the parent."""
+        lives = self._lives
+        return lives.get(forks()) or lives.setdefault(forks(), self._new_life())
+
+    def _is_me(self) -> bool:
+        thread = self._here().running.get("by")
+        return thread is not None and thread.ident == threading.get_ident()
+
+    def _start(self, life: _Life) -> bool:
+        """Starts the thread. Several may be started at once; all but one leave again."""
+        if "by" in life.running:
+            return True
+        arguments = (weakref.ref(self), life)
+        name = "pillion-engine"
+        try:
+            threading.Thread(target=_main, args=arguments, name=name, daemon=True).start()
+        except RuntimeError:  # the interpreter is about to end, or the system's limit
+            return False
+        return True
+
+    def help(self, work: Work) -> None:
+        """Works in the thread of one who waits, where no thread of its own can be had."""
+        life = self._here()
+        me = threading.current_thread()
+        while not (work.over or self._start(life)):
+            if life.running.setdefault("by", me) is not me:
+                time.sleep(_BUSY_WAIT)  # another one who waits does it
+                continue
+            try:
+                while not (work.over or life.inbox.empty()):
+                    self._serve(life, life.inbox.get())
+            finally:
+                del life.running["by"]
+
+    # ---- the engine's own thread ----
+
+    def _serve(self, life: _Life, first: Any) -> None:
+        """Works until nothing is left."""
+        try:
+            if first is not None:
+                self._work(life, first)
+        except BaseException as error:  # a fault here must not leave anybody waiting
+            for work in list(life.works):
+                work.end(InternalError(f"the engine failed: {error}"))
+                life.works.pop(work, None)
+            life.scheduler = Scheduler(len(self.slots_made), self._n_batch)
+            raise
+
+    def _work(self, life: _Life, first: Any) -> None:
+        if not life.arrived:
+            life.arrived = True
+            for slot in self.slots_made:
+                slot.end()  # of what the parent of this process does
+        self._take_in(life, first)
+        scheduler = life.scheduler
+        while True:
+            while not life.inbox.empty():
+                one = life.inbox.get()
+                if one is None:
+                    life.inbox.put(None)  # for the loop around this
+                    break
+                self._take_in(life, one)
+            self._drop_ended(life)
+            if not scheduler.busy:
+                return
+            self._admit(life)
+            turn = scheduler.next(life.blocked)
+            if turn is not None:
+                self._run(life, turn)
+            elif life.blocked:
+                time.sleep(_BUSY_WAIT)
+            if life.blocked:
+                now = time.monotonic()
+                life.blocked = {one: end for one, end in life.blocked.items() if end > now}
+
+    def _take_in(self, life: _Life, one: Any) -> None:
+        if isinstance(one, _Job):
+            try:
+                one.body()
+            except Exception as error:
+                one.error = error
+            one.over = True
+            wake_all(one.waiters)
+            return
+        self._stats.requests += 1
+        life.scheduler.add(one)
+        self._tell_places(life)
+
+    def _drop_ended(self, life: _Life) -> None:
+        """Those that were called off, and those whose time is over."""
+        scheduler = life.scheduler
+        now = time.monotonic()
+        deadline = scheduler.next_deadline()
+        if deadline is not None and now >= deadline:
+            for entry, which in scheduler.expired(now):
+                work: Work = entry.key
+                work.end(TimedOut(_too_late(work, which)), "timeout")
+        for entry in [one for one in (*scheduler.active, *scheduler.waiting) if one.key.ended]:
+            self._over(life, entry)
+
+    def _over(self, life: _Life, entry: Entry) -> None:
+        """Forgets a request that has ended."""
+        work: Work = entry.key
+        was_waiting = entry.slot is None
+        life.scheduler.remove(entry)
+        life.works.pop(work, None)
+        life.blocked.pop(entry, None)
+        if entry.slot is not None:
+            slot = self.slots_made[entry.slot]
+            with contextlib.suppress(Exception):
+                slot.end()
+        work.sampler = None
+        if work.cause:
+            early = self._stats.ended_early
+            early[work.cause] = early.get(work.cause, 0) + 1
+        else:
+            self._stats.completed += 1
+            self._stats.total.add(time.monotonic() - work.submitted)
+        if was_waiting:
+            self._tell_places(life)
+
+    def _admit(self, life: _Life) -> None:
+        admitted = life.scheduler.admit(self._choose)
+        for entry in admitted:
+            work: Work = entry.key
+            assert entry.slot is not None
+            slot = self.slots_made[entry.slot]
+            work.admitted = time.monotonic()
+            self._stats.queue.add(work.admitted - work.submitted)
+            work.state, work.place = "reading", 0
+            try:
+                slot.mend()
+                entry.rows_left = slot.begin(work)
+            except BaseException as error:
+                self._failed(life, entry, slot, error)
+        if admitted:
+            self._tell_places(life)
+
+    def _choose(self, entry: Entry, free: Sequence[int]) -> int:
+        """The free slot that holds most of the prompt."""
+        request = entry.key.request
+        prompt = np.array(request.prompt, dtype=np.int32)
+        found = []
+        for index in free:
+            try:
+                usable = self.slots_made[index].usable(prompt, request.owner)
+            except Exception:  # somebody is inside it, or it needs mending
+                usable = 0
+            found.append((index, usable))
+        return best_slot(found)
+
+    def _tell_places(self, life: _Life) -> None:
+        if life.scheduler.waiting:
+            for place, entry in enumerate(life.scheduler.queue(), 1):
+                entry.key.place = place
+
+    def _run(self, life: _Life, turn: Turn) -> None:
+        entry = turn.entry
+        assert entry.slot is not None
+        slot, work = self.slots_made[entry.slot], entry.key
+        life.aims.pop(slot.index, None)
+        work.inside = slot
+        try:
+            if work.ended:
+                return
+            if turn.rows:
+                self._read(life, entry, slot, work, turn.rows)
+            else:
+                self._write(life, entry, slot, work)
+        except BaseException as error:
+            self._failed(life, entry, slot, error)
+        finally:
+            work.inside = None
+
+    def _failed(self, life: _Life, entry: Entry, slot: Slot, error: BaseException) -> None:
+        """What goes wrong for one request is that request's end, and no more."""
+        work: Work = entry.key
+        if isinstance(error, Busy):  # somebody is inside the context: again when he has left
+            life.blocked[entry] = time.monotonic() + _BUSY_WAIT
+        elif isinstance(error, Cancelled) and life.aims.get(slot.index, work) is not work:
+            slot.again()  # meant for a request that had just left
+        else:
+            work.end(error, "cancelled" if isinstance(error, Cancelled) else "error")
+
+    def _read(self, life: _Life, entry: Entry, slot: Slot, work: Work, rows: int) -> None:
+        begin = time.perf_counter()
+        ran, left = slot.read(rows)
+        seconds = time.perf_counter() - begin
+        stats = self._stats
+        stats.reads += 1
+        stats.read.add(seconds)
+        life.scheduler.has_read(entry, ran, left, seconds)
+        if left:
+            return
+        stats.prompt_tokens_run += work.timings.prompt_n
+        stats.prompt_tokens_cached += work.timings.cache_n
+        work.state = "writing"
+        self._write(life, entry, slot, work)  # its logits are there: the first token costs no run
+
+    def _write(self, life: _Life, entry: Entry, slot: Slot, work: Work) -> None:
+        is_first, before = work.first is None, len(work.assembler.tokens)
+        begin = time.perf_counter()
+        pieces = slot.turn()
+        seconds = time.perf_counter() - begin
+        n_new = len(work.assembler.tokens) - before
+        stats = self._stats
+        stats.tokens += n_new
+        now = time.monotonic()
+        if is_first:
+            work.first = now
+            stats.first_token.add(now - work.submitted)
+        else:
+            life.scheduler.has_written(entry, seconds)
+            stats.rounds += 1
+            stats.write.add(seconds)
+            if work.told is not None:
+                for _ in range(n_new):
+                    stats.between_tokens.add((now - work.told) / n_new)
+        if slot.last_round is not None:
+            stats.count_round(slot.last_round)
+        work.told = now
+        if pieces:
+            work.deliver(pieces)
+        if work.assembler.finish_reason is not None:
+            work.inside = None
+            work.end()
+
+
+def _main(reference: weakref.ref[Engine], life: _Life) -> None:
+    """The engine's thread. While it waits it holds no engine, so that one nobody wants can go."""
+    me = threading.current_thread()
+    if life.running.setdefault("by", me) is not me:
+        return
+    while True:
+        first = life.inbox.get()
+        engine = reference()
+        if first is None or engine is None:
+            return
+        with contextlib.suppress(Exception):  # its requests have it
+            engine._serve(life, first)
+        del first, engine
+
+
+def _later(now: float, seconds: Optional[float]) -> Optional[float]:
+    return None if seconds is None else now + seconds
+
+
+def _too_late(work: Work, which: str) -> str:
+    request = work.request
+    if which == "queue":
+        return f"the request waited {request.queue_timeout} s for its turn, which is its limit (queue_timeout)"
+    return f"the request took {request.total_timeout} s, which is its limit (total_timeout)"

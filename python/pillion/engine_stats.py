@@ -1,0 +1,89 @@
+"""`EngineStats`: plain numbers of what an engine did."""
+
+from __future__ import annotations
+
+import bisect
+import copy
+from dataclasses import dataclass, field
+
+from .pair import DRAFT_MAX, Round
+
+SECONDS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""Upper bounds of the classes of a `Spread`; one more class has no bound."""
+
+
+@dataclass
+class Spread:
+    """Many durations in seconds."""
+
+    count: int = 0
+    sum: float = 0.0
+    classes: list[int] = field(default_factory=lambda: [0] * (len(SECONDS) + 1))
+    """How many were at most SECONDS[i], and more than SECONDS[i - 1]."""
+
+    def add(self, seconds: float) -> None:
+        self.count += 1
+        self.sum += seconds
+        self.classes[bisect.bisect_left(SECONDS, seconds)] += 1
+
+    @property
+    def mean(self) -> float:
+        """0 without any."""
+        return self.sum / self.count if self.count else 0.0
+
+
+@dataclass
+class EngineStats:
+    """Since the engine was made; `queued`, `reading` and `writing` are of now."""
+
+    slots: int = 0
+    queued: int = 0
+    reading: int = 0
+    writing: int = 0
+    requests: int = 0
+    """All that were taken in."""
+    completed: int = 0
+    ended_early: dict[str, int] = field(default_factory=dict)
+    """Requests by cause: "cancelled", "dropped", "timeout", "closed", "error"."""
+    refused: int = 0
+    """For a full queue."""
+    prompt_tokens_run: int = 0
+    prompt_tokens_cached: int = 0
+    """Those that a slot held already."""
+    tokens: int = 0
+    """Generated."""
+    rounds: int = 0
+    """Runs that wrote, with and without drafts."""
+    reads: int = 0
+    """Runs that read a part of a prompt."""
+    drafted: int = 0
+    accepted: int = 0
+    drafted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
+    """Drafts by their position in the round."""
+    accepted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
+    draft_lengths: list[int] = field(default_factory=lambda: [0] * (DRAFT_MAX + 1))
+    """Rounds by the number of drafts in them."""
+    queue: Spread = field(default_factory=Spread)
+    """From the submission to a slot."""
+    first_token: Spread = field(default_factory=Spread)
+    """From the submission to the first token."""
+    between_tokens: Spread = field(default_factory=Spread)
+    """Between two rounds of a request, for each token of the later one its part of that."""
+    total: Spread = field(default_factory=Spread)
+    """From the submission to the end, of requests that came to their own end."""
+    read: Spread = field(default_factory=Spread)
+    """Of runs that read."""
+    write: Spread = field(default_factory=Spread)
+    """Of rounds."""
+
+    def count_round(self, one: Round) -> None:
+        """Drafts of a round."""
+        self.drafted += one.drafted
+        self.accepted += one.accepted
+        self.draft_lengths[min(one.drafted, DRAFT_MAX)] += 1
+        for position in range(min(one.drafted, DRAFT_MAX)):
+            self.drafted_at[position] += 1
+            self.accepted_at[position] += position < one.accepted
+
+    def copy(self) -> EngineStats:
+        return copy.deepcopy(self)

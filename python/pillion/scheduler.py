@@ -1,0 +1,261 @@
+"""Who gets a slot, and whose turn it is: the engine's policy.
+
+No thread, no clock, no model: times come in as numbers, so that the same calls give the same
+answers. The engine (engine.py) does what comes out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Callable, NamedTuple, Optional
+
+QUEUED, READING, WRITING = "queued", "reading", "writing"
+
+TARGET = 0.150
+"""Seconds between two rounds of a text beside which a prompt is read, unless rounds take longer."""
+ROUNDS = 2.5
+"""In rounds of all that write, the same."""
+ROWS_MIN = 16
+_WEIGHT = 0.3  # of a new measurement
+
+
+class Entry:
+    """One request.
+
+    key: whatever the caller knows it by. owner: see `Request`. queue_until, until: when its waiting
+    and all of it have to be over; None: never.
+    """
+
+    __slots__ = (
+        "key", "last", "low", "order", "owner", "queue_until", "rows_left", "seconds", "slot",
+        "state", "until",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        key: Any,
+        rows: int,
+        *,
+        owner: str = "",
+        low: bool = False,
+        queue_until: Optional[float] = None,
+        until: Optional[float] = None,
+    ) -> None:
+        self.key = key
+        self.rows_left = rows
+        """Prompt tokens to read, as far as is known."""
+        self.owner = owner
+        self.low = low
+        self.queue_until = queue_until
+        self.until = until
+        self.state = QUEUED
+        self.slot: Optional[int] = None
+        self.order = 0
+        self.last = 0  # number of its last turn
+        self.seconds: Optional[float] = None  # of a round
+
+
+class Turn(NamedTuple):
+    """What to do next."""
+
+    entry: Entry
+    rows: int
+    """Most prompt tokens to read; 0: a round."""
+
+
+class ReadingCost:
+    """What reading so many rows takes, from what was measured."""
+
+    def __init__(self, n_batch: int) -> None:
+        self.sizes = [ROWS_MIN]
+        while self.sizes[-1] * 2 <= n_batch:
+            self.sizes.append(self.sizes[-1] * 2)
+        if self.sizes[-1] < n_batch:
+            self.sizes.append(n_batch)
+        self._seconds: dict[int, float] = {}
+
+    def measured(self, rows: int, seconds: float) -> None:
+        """A run of so many rows took so long."""
+        size = next((one for one in self.sizes if rows <= one), self.sizes[-1])
+        if 2 * rows < size:
+            return  # the rest of a prompt: it says little about a full run
+        scaled = seconds * max(1.0, size / rows)
+        before = self._seconds.get(size)
+        self._seconds[size] = scaled if before is None else before + _WEIGHT * (scaled - before)
+
+    def of(self, size: int) -> Optional[float]:
+        """Seconds for that many rows. A size without a measurement costs as much a row as the next
+        smaller one that has one, or else as the next larger one."""
+        if size in self._seconds:
+            return self._seconds[size]
+        known = [one for one in self.sizes if one in self._seconds]
+        if not known:
+            return None
+        near = max((one for one in known if one < size), default=known[0])
+        return self._seconds[near] * size / near
+
+    def most(self, seconds: float) -> int:
+        """The largest run that takes at most so long; the smallest one if none does."""
+        best = self.sizes[0]
+        for size in self.sizes:
+            cost = self.of(size)
+            if cost is None:
+                return min(self.sizes[-1], 2 * ROWS_MIN)  # the first run tells
+            if cost <= seconds:
+                best = size
+        return best
+
+
+class Scheduler:
+    """A queue, slots, and turns.
+
+    A slot serves one entry from its admission to its end. All that write have a round each in turn.
+    Beside them prompts are read in parts, one part a turn, as long as the latency target allows; the
+    parts go to the oldest prompt and to the shortest one in turn, so that a short question passes a
+    document, and the document never stops. With nobody writing, parts have n_batch rows.
+    """
+
+    def __init__(self, n_slots: int, n_batch: int) -> None:
+        self._free = set(range(n_slots))
+        self._used_at = [0] * n_slots
+        self._waiting: list[Entry] = []  # in order of arrival
+        self._active: list[Entry] = []
+        self._served: dict[str, int] = {}  # when an owner last got a slot
+        self._orders = itertools.count(1)
+        self._turns = itertools.count(1)
+        self._read_last = 0
+        self._shortest_next = False
+        self._n_batch = n_batch
+        self.cost = ReadingCost(n_batch)
+
+    # ---- the queue ----
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do or to wait for."""
+        return bool(self._waiting or self._active)
+
+    @property
+    def waiting(self) -> Sequence[Entry]:
+        return self._waiting
+
+    @property
+    def active(self) -> Sequence[Entry]:
+        return self._active
+
+    def add(self, entry: Entry) -> None:
+        """It waits for a slot from now on."""
+        entry.order = next(self._orders)
+        self._waiting.append(entry)
+
+    def remove(self, entry: Entry) -> None:
+        """It is over; its slot is free."""
+        if entry in self._waiting:
+            self._waiting.remove(entry)
+        elif entry in self._active:
+            self._active.remove(entry)
+            assert entry.slot is not None
+            self._free.add(entry.slot)
+            self._used_at[entry.slot] = next(self._orders)
+        if not any(entry.owner == one.owner for one in (*self._waiting, *self._active)):
+            self._served.pop(entry.owner, None)  # owners may be many
+
+    def queue(self) -> list[Entry]:
+        """Those that wait, in the order in which they get slots if nobody else comes."""
+        served = dict(self._served)
+        by_owner: dict[tuple[bool, str], list[Entry]] = {}
+        for entry in self._waiting:
+            by_owner.setdefault((entry.low, entry.owner), []).append(entry)
+        ordered: list[Entry] = []
+        clock = max(served.values(), default=0)
+        for low in (False, True):
+            lines = {owner: line for (is_low, owner), line in by_owner.items() if is_low == low}
+            while lines:
+                owner = min(lines, key=lambda one: (served.get(one, 0), lines[one][0].order))
+                ordered.append(lines[owner].pop(0))
+                clock += 1
+                served[owner] = clock
+                if not lines[owner]:
+                    del lines[owner]
+        return ordered
+
+    def admit(self, choose: Callable[[Entry, Sequence[int]], int]) -> list[Entry]:
+        """Gives the free slots away. choose: which of the slots, the one unused for longest first,
+        an entry gets. Returns those that got one, with `slot`."""
+        if not self._waiting or not self._free:
+            return []
+        admitted = []
+        for entry in self.queue()[: len(self._free)]:
+            free = sorted(self._free, key=lambda slot: (self._used_at[slot], slot))
+            entry.slot = choose(entry, free) if len(free) > 1 else free[0]
+            entry.state, entry.last = READING, next(self._turns)
+            self._free.remove(entry.slot)
+            self._waiting.remove(entry)
+            self._active.append(entry)
+            self._served[entry.owner] = next(self._orders)
+            admitted.append(entry)
+        return admitted
+
+    def expired(self, now: float) -> list[tuple[Entry, str]]:
+        """Whose time is over, and which: "queue" or "total"."""
+        over = [(one, "queue") for one in self._waiting if _past(one.queue_until, now)]
+        late = (one for one in (*self._waiting, *self._active) if _past(one.until, now))
+        known = {one for one, _ in over}
+        return over + [(one, "total") for one in late if one not in known]
+
+    def next_deadline(self) -> Optional[float]:
+        """When `expired` may find something next."""
+        times = [one.until for one in (*self._waiting, *self._active)]
+        times += [one.queue_until for one in self._waiting]
+        return min((time for time in times if time is not None), default=None)
+
+    # ---- turns ----
+
+    def next(self, without: Collection[Entry] = ()) -> Optional[Turn]:
+        """Whose turn it is. without: those that can't run now."""
+        writing = [one for one in self._active if one.state == WRITING and one not in without]
+        reading = [one for one in self._active if one.state == READING and one not in without]
+        writer = min(writing, key=lambda one: (one.last, one.order), default=None)
+        if reading and (writer is None or self._read_last < writer.last):
+            self._read_last = next(self._turns)
+            rows = self._rows(writing) if writing else self._n_batch
+            return Turn(self._reader(reading), rows)
+        if writer is None:
+            return None
+        writer.last = next(self._turns)
+        return Turn(writer, 0)
+
+    def _reader(self, reading: Sequence[Entry]) -> Entry:
+        self._shortest_next, shortest = not self._shortest_next, self._shortest_next
+        if shortest:
+            return min(reading, key=lambda one: (one.rows_left, one.order))
+        return min(reading, key=lambda one: one.order)
+
+    def _rows(self, writing: Iterable[Entry]) -> int:
+        """Rows of a part beside those that write."""
+        rounds = sum(one.seconds or 0.0 for one in writing)
+        return self.cost.most(max(TARGET, ROUNDS * rounds) - rounds)
+
+    def has_read(self, entry: Entry, rows: int, rows_left: int, seconds: float) -> None:
+        """A part of its prompt ran; with nothing left it writes from now on."""
+        entry.rows_left = rows_left
+        self.cost.measured(max(rows, 1), seconds)
+        if rows_left <= 0:
+            entry.state, entry.last = WRITING, next(self._turns)
+
+    def has_written(self, entry: Entry, seconds: float) -> None:
+        """Its round ran."""
+        before = entry.seconds
+        entry.seconds = seconds if before is None else before + _WEIGHT * (seconds - before)
+
+
+def best_slot(usable: Sequence[tuple[int, int]]) -> int:
+    """Of (slot, tokens of the prompt that it holds already), the one unused for longest first: the
+    slot that holds the most."""
+    return max(usable, key=lambda one: one[1])[0]
+
+
+def _past(time: Optional[float], now: float) -> bool:
+    return time is not None and now >= time and not math.isinf(time)

@@ -1,0 +1,264 @@
+"""`Slot`: a context, perhaps with a drafter, that writes one text after the other. One thread at a
+time; the engine's.
+
+The mechanism only: a part of a prompt, or a round, when it is told to.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import numpy as np
+
+from .assembler import Piece
+from .constraining import constrained_round, constrained_token
+from .context import Context
+from .errors import Cancelled, Closed
+from .model import Model
+from .pair import Drafter, Pair, PairStats, Round
+from .work import Work
+
+
+@dataclass
+class Parts:
+    """What a slot is made of; it can be made again."""
+
+    model: Model
+    sizes: dict[str, Any] = field(default_factory=dict)
+    """Arguments of `Context`."""
+    drafter: Optional[Drafter] = None
+    options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of `Pair`."""
+    why_no_pair: str = "no drafter was asked for"
+
+    def context(self) -> Context:
+        return Context(self.model, **self.sizes)
+
+    def pair(self, context: Context) -> Optional[Pair]:
+        return None if self.drafter is None else Pair(context, self.drafter, **self.options)
+
+
+class Slot:
+    """See the module. `context` and `pair` may be used directly between the requests; what the next
+    one finds there is only what it need not read again."""
+
+    def __init__(self, index: int, parts: Parts) -> None:
+        self.index = index
+        self._parts = parts
+        self.context = parts.context()
+        try:
+            self.pair = parts.pair(self.context)
+        except BaseException:
+            self.context.close()
+            raise
+        self.n_batch: int = parts.sizes.get("n_batch") or 512
+        """Most rows of one run."""
+        self.work: Optional[Work] = None
+        self.owner = ""
+        """Whose text the context holds."""
+        self.forget = False
+        """What the context holds is to be dropped before the next request."""
+        self.last_round: Optional[Round] = None
+        """Of the last turn, if it was one with a pair."""
+        self._prompt: Any = None
+        self._at = 0  # tokens of the prompt that are in place, as far as is known
+        self._began = False
+        self._changes = -1  # the context's count after our last turn
+        self._waiting: Optional[int] = None  # chosen, not yet run
+        self._ends: list[int] = sorted(parts.model.tokenizer.end_tokens)
+
+    # ---- a request ----
+
+    def serves(self, owner: str) -> bool:
+        """Whether what it holds may be used for that owner."""
+        return self.owner in ("", owner)
+
+    def usable(self, prompt: Any, owner: str) -> int:
+        """Tokens of a prompt (int32 array) that need not run here."""
+        return self.context.match(prompt).usable if self.serves(owner) and not self.forget else 0
+
+    def begin(self, work: Work) -> int:
+        """Takes a request. Returns how many tokens of its prompt are to be read."""
+        self.work = work
+        request = work.request
+        self._prompt = np.array(request.prompt, dtype=np.int32)
+        self._began, self._waiting, self._changes = False, None, -1
+        if self.forget or not self.serves(request.owner):
+            self.context.clear()
+        self.forget, self.owner = False, request.owner
+        if self.pair is not None:
+            work.timings.draft_n = 0
+        else:
+            work.speculation = PairStats(reason=self._parts.why_no_pair)
+        self._at = self.context.match(self._prompt).usable
+        return len(self._prompt) - self._at
+
+    def read(self, n_rows: int) -> tuple[int, int]:
+        """Reads at most so many tokens of the prompt. Returns how many ran, and how many are left;
+        with none left the first turn may come.
+
+        It finds its way whatever somebody else did to the context since the last part.
+        """
+        work = self._of()
+        if work.request.scores_prompt and work.prompt_scores is None:
+            work.prompt_scores = self.context.score(self._prompt).tolist()
+            self._at = self.context.match(self._prompt).usable
+        begin = time.perf_counter()
+        n = len(self._prompt)
+        is_last = n - self._at <= n_rows
+        if is_last:
+            reused, at = (self.pair or self.context).set_tokens(self._prompt), n
+        else:
+            reused = self.context.read(self._prompt, n_rows)
+            at = min(reused + n_rows, n - 1)
+        times = work.timings
+        times.prompt_ms += 1e3 * (time.perf_counter() - begin)
+        if not self._began:
+            self._began = True
+            times.cache_n = reused
+        times.prompt_n = n - times.cache_n
+        ran, self._at = at - reused, at
+        if is_last:
+            self._changes = self.context.changes
+            self._accept_prompt(work)
+        return ran, n - at
+
+    def _accept_prompt(self, work: Work) -> None:
+        """Tells the penalties what stands before the text."""
+        params, prompt = work.request.sampling, work.request.prompt
+        if not params.penalised or work.sampler is None:
+            return
+        last_n = params.penalty_last_n
+        for token in prompt if last_n < 0 else prompt[-last_n:]:
+            work.sampler.accept(token)
+
+    def turn(self) -> list[Piece]:
+        """One round, or one token where there is no drafter. With the text's end
+        `work.assembler.finish_reason` is there."""
+        work = self._of()
+        text = work.assembler
+        self.last_round = None
+        if text.room <= 0:
+            return [self._finish(work, "length")]
+        if self._changes != self.context.changes:
+            why = "its context was used for something else"
+            raise Cancelled(f"this generation cannot go on: {why}")
+        begin = time.perf_counter()
+        if self.pair is None:
+            pieces = self._token(work)
+        else:
+            pieces = self._round(work, self.pair)
+        self._changes = self.context.changes
+        work.timings.predicted_n = len(text.tokens)
+        work.timings.predicted_ms += 1e3 * (time.perf_counter() - begin)
+        constraint = work.constraint
+        if constraint is not None and constraint.stopped and text.finish_reason is None:
+            pieces.append(text.finish("stop"))
+        if text.finish_reason is not None:
+            self._note_state(work)
+        return pieces
+
+    def _token(self, work: Work) -> list[Piece]:
+        """Runs the token of the turn before, if there was one, and chooses the next."""
+        sampler = work.sampler
+        assert sampler is not None
+        if self._waiting is not None:
+            self.context.decode(self._waiting)
+        if work.constraint is not None:
+            token = constrained_token(self.context, sampler, work.constraint)
+        else:
+            token = sampler.sample(self.context)
+            sampler.accept(token)
+        self._waiting = token
+        if token in self._ends:
+            return [self._finish(work, "stop")]
+        piece = self._add(work, token, -1, False)
+        return [] if piece is None else [piece]
+
+    def _round(self, work: Work, pair: Pair) -> list[Piece]:
+        request, text, sampler = work.request, work.assembler, work.sampler
+        assert sampler is not None
+        draft = "auto" if request.draft is None else request.draft
+        if work.constraint is not None:
+            one = constrained_round(pair, sampler, work.constraint, draft, text.room, self._ends)
+        else:
+            one = pair.step(sampler, draft, text.room, self._ends)
+        self.last_round = one
+        work.speculation.add(one)
+        if not work.speculation.kind:
+            self._note_state(work)
+        work.timings.draft_n = work.speculation.drafted
+        work.timings.draft_n_accepted = work.speculation.accepted
+        pieces = []
+        for row, token in enumerate(one.tokens):
+            if one.ended and row == len(one.tokens) - 1:
+                piece: Optional[Piece] = text.finish("stop")
+            else:
+                piece = self._add(work, token, row, row < one.accepted)
+            if piece is not None:
+                pieces.append(piece)
+            if text.finish_reason is not None:
+                break
+        return pieces
+
+    def _add(self, work: Work, token: int, row: int, drafted: bool) -> Optional[Piece]:
+        """The token's text, and its log-probabilities while the context still has its row."""
+        k = work.request.logprobs
+        found = None if k is None else self.context.logprobs(row, k=k, token=token)
+        return work.assembler.add(token, drafted, found)
+
+    def _finish(self, work: Work, reason: str) -> Piece:
+        piece = work.assembler.finish(reason)
+        self._note_state(work)
+        return piece
+
+    def _note_state(self, work: Work) -> None:
+        if self.pair is not None and not self.pair.closed:
+            now = self.pair.stats
+            for name in ("state", "reason", "kind", "head", "n_draft"):
+                setattr(work.speculation, name, getattr(now, name))
+
+    def again(self) -> None:
+        """A turn was broken off that is to come once more; nothing of it happened."""
+        self._changes = self.context.changes
+
+    def end(self) -> None:
+        """The request is over, by its own end or another."""
+        self.work = None
+        self._prompt = None
+        if self.forget:
+            self.context.clear()
+            self.forget, self.owner = False, ""
+
+    def _of(self) -> Work:
+        assert self.work is not None
+        return self.work
+
+    # ---- life ----
+
+    def mend(self) -> None:
+        """Makes the context anew where it can't be used any more: another thread was inside it when
+        fork() copied the process, or a device failed it. One that was closed stays closed."""
+        if self.context.closed:
+            return
+        try:
+            self.context.n_past  # noqa: B018 - raises what is wrong
+        except Closed:
+            self._renew()
+
+    def _renew(self) -> None:
+        context = self._parts.context()
+        try:
+            pair = self._parts.pair(context)
+        except BaseException:
+            context.close()
+            raise
+        self.close()
+        self.context, self.pair, self.owner = context, pair, ""
+
+    def close(self) -> None:
+        if self.pair is not None:
+            self.pair.close()
+        self.context.close()
