@@ -1,4 +1,4 @@
-"""A server for the page's tests that fails on command: it speaks the chat route's SSE from a script.
+"""A server for the page's tests that fails on command: the chat route's SSE from a script.
 
 What it says beside that is what the page asks for: models, health, and the page itself.
 """

@@ -120,7 +120,8 @@ def test_the_policy_stops_what_is_not_the_pages_own(reader):
 
 
 def test_text_comes_while_it_is_written(stub, reader):
-    stub.answers = [[delta("In the "), delta("beginning"), Stub.HOLD, delta(" was."), *whole(" End.")[1:]]]
+    begun = [delta("In the "), delta("beginning")]
+    stub.answers = [[*begun, Stub.HOLD, delta(" was."), last(), DONE]]
     reader.ask("Go on")
     reader.sees("In the beginning")
     assert reader.page.locator("#send").get_attribute("aria-label") == "Stop"
@@ -139,23 +140,29 @@ def test_stop_leaves_the_server_and_keeps_the_text(stub, reader, way):
     stub.answers = [[delta("Some words"), Stub.HOLD], whole("more")]
     reader.ask("Go on")
     reader.sees("Some words")
-    reader.page.locator("#send").click() if way == "button" else reader.page.keyboard.press("Escape")
+    if way == "button":
+        reader.page.locator("#send").click()
+    else:
+        reader.page.keyboard.press("Escape")
     reader.answered()
     until(lambda: stub.left == 1 and stub.active == 0)
     assert reader.text() == "Some words"
     reader.sees("Stopped.")
     reader.says("And then?")
-    assert [one["content"] for one in stub.bodies[1]["messages"]] == ["Go on", "Some words", "And then?"]
+    sent = [one["content"] for one in stub.bodies[1]["messages"]]
+    assert sent == ["Go on", "Some words", "And then?"]
 
 
 def test_drafted_pieces_are_tinted(stub, reader):
-    pieces = [["In", False], [" the", True], [" **beg", True], ["in**ning", False], ["\n\nNow", True]]
+    pieces = [["In", False], [" the", True], [" **beg", True], ["in**ning", False]]
+    pieces += [["\n\nNow", True]]
     stub.answers = [[delta("".join(text for text, _ in pieces), pieces), last(), DONE]]
     reader.says("Go on")
     spans = reader.page.locator(".said .d")
     assert spans.all_inner_texts() == ["the", " ", "beg", "Now"]
     assert len(set(spans.evaluate_all("all => all.map(one => one.dataset.token)"))) == 3
-    style = "one => [getComputedStyle(one).backgroundColor, getComputedStyle(one).textDecorationLine]"
+    style = """one => { const style = getComputedStyle(one);
+      return [style.backgroundColor, style.textDecorationLine]; }"""
     tinted = spans.first.evaluate(style)
     assert tinted[0] != "rgba(0, 0, 0, 0)" and tinted[1] == "underline"
     reader.page.locator("#tint").click()
@@ -172,9 +179,9 @@ def test_figures_of_an_answer(stub, reader):
     assert reader.text(".stats summary") == "412 tokens/s · 4 of 10 drafts accepted"
     reader.page.locator(".stats summary").click()
     chart = reader.page.locator(".chart")
-    assert chart.get_attribute("aria-label") == "Accepted drafts: position 1: 60 %, position 2: 25 %"
-    tall = chart.locator("rect").evaluate_all("all => all.map(one => Number(one.getAttribute('height')))")
-    assert tall == [48, 20]
+    said = "Accepted drafts: position 1: 60 %, position 2: 25 %"
+    assert chart.get_attribute("aria-label") == said
+    assert [one.get_attribute("height") for one in chart.locator("rect").all()] == ["48", "20"]
     said = reader.text(".stats dl").split("\n")
     assert said[said.index("of which cached") + 1] == "7 tokens"
     assert said[said.index("Tokens a round") + 1] == "1.80"
@@ -210,7 +217,7 @@ def test_thinking_is_folded(stub, reader):
 
 
 def test_tool_calls_and_their_results(stub, reader):
-    first = {"index": 0, "id": "c1", "type": "function", "function": {"name": "rain", "arguments": '{"pl'}}
+    first = {"index": 0, "id": "c1", "function": {"name": "rain", "arguments": '{"pl'}}
     rest = {"index": 0, "function": {"arguments": 'ace": "Paris"}'}}
     call = [delta(None, None, tool_calls=[one]) for one in (first, rest)]
     stub.answers = [[*call, last("tool_calls"), DONE], whole("It rains.")]
@@ -239,7 +246,8 @@ def test_edit_and_regenerate(stub, reader):
     assert reader.page.locator("article").count() == 2
     reader.page.get_by_label("Edit", exact=True).click()
     reader.page.keyboard.press("Escape")
-    assert reader.page.get_by_label("Edit", exact=True).evaluate("one => one === document.activeElement")
+    focused = "one => one === document.activeElement"
+    assert reader.page.get_by_label("Edit", exact=True).evaluate(focused)
     reader.page.keyboard.press("Enter")
     reader.page.get_by_label("Edit the message").fill("Second")
     reader.page.keyboard.press("Enter")
@@ -399,7 +407,8 @@ def test_hostile_text_stays_text(stub, reader):
     allowed = "a button code details div form h2 h3 label p pre span strong summary svg"
     allowed += " table tbody td textarea th thead tr"
     assert set(inside) <= set(allowed.split())
-    links = reader.page.locator("article a").evaluate_all("all => all.map(one => [one.href, one.rel])")
+    links = reader.page.locator("article a")
+    links = links.evaluate_all("all => all.map(one => [one.href, one.rel])")
     assert {link for link, _ in links} == {"https://example.org/", "https://example.org/x.png"}
     assert all("noopener" in rel for _, rel in links)
     said = reader.text()
@@ -429,22 +438,28 @@ def test_markdown(stub, reader):
 
 def test_markdown_in_pieces_is_the_whole(stub, reader):
     """A streamed answer looks as it does after a reload, at every cut."""
-    cases = MARKDOWN + "* a\n*b **c\n\n__d__ snake_case_word 2*3*4 `` ` `` \\*e\\* **f*\n\n    g\n~~~\nh"
+    cases = MARKDOWN + "* a\n*b **c\n\n"
+    cases += "__d__ snake_case_word 2*3*4 `` ` `` \\*e\\* **f*\n\n    g\n~~~\nh"
     stub.answers = [[*(delta(one) for one in cases), *whole("")[1:]]]
     reader.says("Go on")
     prose = reader.page.locator(".said").last
     streamed = prose.evaluate("one => one.outerHTML")
     reader.page.reload()
     assert prose.evaluate("one => one.outerHTML") == streamed
-    assert "<strong>d</strong> snake_case_word 2<em>3</em>4 <code>`</code> *e* <em>*f</em>" in streamed
+    wanted = "<strong>d</strong> snake_case_word 2<em>3</em>4 <code>`</code> *e* <em>*f</em>"
+    assert wanted in streamed
 
 
 def test_odd_text_takes_no_time(stub, reader):
     """20,000 characters that never close what they open; quadratic work would take minutes."""
     for mark in ["*a ", "[", "`a", "**a_", "> ", "- ", "|a\n", "((http://a", "  - a\n", "![](x"]:
         took = reader.page.evaluate(
-            """text => { const begin = performance.now(); const one = new Prose();
-              one.show(text, []); return [one.node.childElementCount, performance.now() - begin]; }""",
+            """text => {
+              const begin = performance.now();
+              const one = new Prose();
+              one.show(text, []);
+              return [one.node.childElementCount, performance.now() - begin];
+            }""",
             mark * (20_000 // len(mark)),
         )
         assert took[0] > 0 and took[1] < 20_000

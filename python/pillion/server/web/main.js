@@ -27,7 +27,11 @@ function fitInput() {
   area.style.height = `${area.scrollHeight}px`;
 }
 
-const isAtEnd = () => $("scroll").scrollHeight - $("scroll").scrollTop - $("scroll").clientHeight < 80;
+function isAtEnd() {
+  const { scrollHeight, scrollTop, clientHeight } = $("scroll");
+  return scrollHeight - scrollTop - clientHeight < 80;
+}
+
 let follows = true;
 
 function scrollDown(isForced) {
