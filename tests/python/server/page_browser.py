@@ -7,7 +7,7 @@ import shutil
 from urllib.parse import urlsplit
 
 import pytest
-from patience import until
+from patience import PATIENCE, until
 
 FLAGS = [
     "--headless",
@@ -60,7 +60,7 @@ class Visit:
 
     def new_tab(self):
         page = self.context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE * 1000)
         page.on("console", self._logged)
         page.on("pageerror", lambda error: self.faults.append(f"thrown: {error}"))
         page.on("request", self._asked)

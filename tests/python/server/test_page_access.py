@@ -28,11 +28,12 @@ def url():
     text = "".join(word for word, _ in words)
     figures = {"timings": TIMINGS, "speculation": SPECULATION}
     stub.answers = [
-        [thought, delta(text, words), delta(tool_calls=[call]), last("tool_calls", **figures), DONE],
+        [thought, delta(text, words), delta(tool_calls=[call])],
         whole("One sentence. Two sentences! And a rest", "length"),
         JSONResponse(error_of("the queue is full"), 503),
         whole("Back."),
     ]
+    stub.answers[0] += [last("tool_calls", **figures), DONE]
     first = list(stub.answers)
     with served(stub.app) as url:
         stub.again = lambda: stub.answers.__setitem__(slice(None), list(first))
@@ -210,8 +211,15 @@ def test_forced_colours_keep_the_underline(begin):
     assert reader.page.locator(".said .d").first.evaluate(style) == "underline"
 
 
-@pytest.mark.parametrize("width", [320, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "scheme, width",
+    [
+        ("light", 1280),
+        ("dark", 320),
+        pytest.param("light", 320, marks=pytest.mark.slow),
+        pytest.param("dark", 1280, marks=pytest.mark.slow),
+    ],
+)
 def test_axe_finds_nothing(begin, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe")
     reader = begin(color_scheme=scheme, viewport={"width": width, "height": 800})
