@@ -246,6 +246,21 @@ class LLM(Held):
         **options: Any,
     ) -> Completion:
         """What `complete` returns, under way."""
+        options.update(max_tokens=max_tokens, logprobs=logprobs, echo=echo, suffix=suffix)
+        request, make = self.prepared_completion(prompt, **options)
+        return make(self.engine.submit(request))
+
+    def prepared_completion(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: Optional[int] = 16,
+        logprobs: Optional[int] = None,
+        echo: bool = False,
+        suffix: Optional[str] = None,
+        **options: Any,
+    ) -> tuple[Request, Callable[[Generation], Completion]]:
+        """What `complete` asks of the engine, for who submits it; and what makes the result of that."""
         if suffix is not None:
             raise UsageError("suffix is not supported: this library does not fill in the middle")
         check_bool("echo", echo)
@@ -256,13 +271,16 @@ class LLM(Held):
             "complete()", tokens, max_tokens, {"logprobs": logprobs, **options}
         )
         request.scores_prompt = scores
-        generation = self.engine.submit(request)
-        completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
-        if echo:
-            completion.echo = text if isinstance(text, str) else self.tokenizer.decode(tokens)
-        if scores:
-            completion.scored = lambda found: self._scored(tokens, found)
-        return completion
+
+        def make(generation: Generation) -> Completion:
+            completion = Completion(generation, self.tokenizer, self.name, logprobs is not None)
+            if echo:
+                completion.echo = text if isinstance(text, str) else self.tokenizer.decode(tokens)
+            if scores:
+                completion.scored = lambda found: self._scored(tokens, found)
+            return completion
+
+        return request, make
 
     @overload
     def chat(self, messages: Sequence[Message], *, stream: Literal[False] = ..., **options: Any) -> Result: ...
@@ -314,7 +332,12 @@ class LLM(Held):
         answer = self._answer(messages, **options)
         return answer.achunks() if stream else await answer.awhole()
 
-    def _answer(
+    def _answer(self, messages: Sequence[Message], **options: Any) -> ChatCompletion:
+        """What `chat` returns, under way."""
+        request, make = self.prepared_chat(messages, **options)
+        return make(self.engine.submit(request))
+
+    def prepared_chat(
         self,
         messages: Sequence[Message],
         *,
@@ -326,8 +349,9 @@ class LLM(Held):
         top_logprobs: Optional[int] = None,
         response_format: Optional[Mapping[str, Any]] = None,
         **options: Any,
-    ) -> ChatCompletion:
-        """What `chat` returns, under way."""
+    ) -> tuple[Request, Callable[[Generation], ChatCompletion]]:
+        """What `chat` asks of the engine, for who submits it; and what makes the result of that. Both
+        serve once."""
         wanted = top_logprobs_of(logprobs, top_logprobs, self.model.n_vocab)
         listed = [] if isinstance(tool_choice, str) and tool_choice == "none" else checked_tools(tools)
         forced = self._forced_call(tool_names(listed), tool_choice)
@@ -337,8 +361,12 @@ class LLM(Held):
         markers = self._chat.marker_tokens
         options.update(logprobs=wanted, response_format=response_format)
         tokens = self.chat_tokens(prompt)
-        generation = self.engine.submit(self._request("chat()", tokens, max_tokens, options, markers))
-        return ChatCompletion(generation, self.tokenizer, self.name, bool(logprobs), parser, markers)
+        request = self._request("chat()", tokens, max_tokens, options, markers)
+
+        def make(generation: Generation) -> ChatCompletion:
+            return ChatCompletion(generation, self.tokenizer, self.name, bool(logprobs), parser, markers)
+
+        return request, make
 
     def generate(
         self,

@@ -78,6 +78,13 @@ def test_echo_and_default_length(server, llm):
     stream = events(text(server, echo=True, stream=True))
     assert stream[0]["choices"][0]["text"] == TEXT["prompt"]
     joined = "".join(one["choices"][0]["text"] for one in stream[:-1])
+    asked = {"echo": True, "logprobs": 1, "max_tokens": 4}
+    scored = text(server, **asked).json()["choices"][0]["logprobs"]
+    assert scored["token_logprobs"][0] is None
+    assert len(scored["tokens"]) == found["usage"]["prompt_tokens"] + 4
+    parts = [one["choices"][0]["logprobs"] for one in events(text(server, **asked, stream=True))[:-1]]
+    assert [token for one in parts for token in one["tokens"]] == scored["tokens"]
+    assert [one for part in parts for one in part["token_logprobs"]] == scored["token_logprobs"]
     assert joined == text(server, echo=True).json()["choices"][0]["text"]
 
 
@@ -339,15 +346,38 @@ def numbers(server):
 def test_metrics_count(server):
     before = numbers(server)
     n = chat(server, max_tokens=7).json()["usage"]
-    chat(server, max_tokens=0)
+    chat(server, max_tokens=1)
     server.post("/v1/chat/completions", {"messages": []})
     after = numbers(server)
 
     def grown(name):
         return after[name] - before.get(name, 0)
 
-    assert n["completion_tokens"] == 7
+    details = n["completion_tokens_details"]
+    assert n["completion_tokens"] == 7 and details["accepted_prediction_tokens"] > 0
     assert grown('pillion_http_requests_total{code="200",route="/v1/chat/completions"}') == 2
     assert grown('pillion_http_requests_total{code="400",route="/v1/chat/completions"}') == 1
-    assert grown("pillion_time_to_first_token_seconds_count") == 1
+    assert grown("pillion_time_to_first_token_seconds_count") == 2
     assert grown("pillion_inter_token_seconds_count") == 6
+    assert grown("pillion_generated_tokens_total") == 8
+    assert grown("pillion_requests_completed_total") == 2
+    assert grown('pillion_prompt_tokens_total{source="run"}') > 0
+    positions = range(1, 9)
+    for name, kind in (
+        ("pillion_drafts_accepted_total", "accepted"),
+        ("pillion_drafts_total", "accepted"),
+    ):
+        by_position = [grown(f'{name}{{position="{one}"}}') for one in positions]
+        wanted = details[f"{kind}_prediction_tokens"]
+        if name == "pillion_drafts_total":
+            wanted += details["rejected_prediction_tokens"]
+        assert sum(by_position) == wanted
+    rounds = {k: grown(f'pillion_rounds_total{{drafts="{k}"}}') for k in range(9)}
+    assert sum(rounds[k] for k in range(1, 9)) > 0
+    assert grown('pillion_run_seconds_count{kind="write"}') > 0
+    for ours, theirs in (
+        ("pillion_generated_tokens_total", "llamacpp:tokens_predicted_total"),
+        ('pillion_prompt_tokens_total{source="run"}', "llamacpp:prompt_tokens_total"),
+        ("pillion_requests_queued", "llamacpp:requests_deferred"),
+    ):
+        assert after[ours] == after[theirs]

@@ -110,6 +110,7 @@ def serve(
         "flash_attn": flash_attn,
         "kv_type": kv_type,
         "swa_full": swa_full,
+        "parallel": parallel,
         "use_mmap": not no_mmap,
         "device": device,
         "n_gpu_layers": n_gpu_layers,

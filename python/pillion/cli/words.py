@@ -51,6 +51,7 @@ OPTIONS = {
     "chat_template_kwargs": "--chat-template-kwargs",
     "host": "--host",
     "port": "--port",
+    "parallel": "--parallel",
 }
 
 # Words that are English too count only where a sentence begins with them.

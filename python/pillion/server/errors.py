@@ -89,6 +89,10 @@ def api_error(error: BaseException, retry_after: float = 5) -> ApiError:
         return error
     if isinstance(error, ClientGone):
         return ApiError(499, "the client closed the connection", code="client_closed_request")
+    if isinstance(error, errors.QueueFull):
+        return unavailable(error.sentence, error.retry_after, "queue_full")
+    if isinstance(error, errors.TimedOut):
+        return unavailable(error.sentence, retry_after, "timeout")
     if isinstance(error, errors.ContextFullError):
         return ApiError(400, error.sentence, code="context_length_exceeded")
     if isinstance(error, (errors.Busy, errors.Closed)):

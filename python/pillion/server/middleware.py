@@ -69,7 +69,7 @@ class Guard:
             self._serving.metrics.answered(_route(scope), status[0] if status else 499)
 
     def _check(self, scope: Any, headers: Mapping[bytes, bytes]) -> None:
-        if self._settings.local and not self._host_is_ours(headers):
+        if self._settings.checks_host and not self._host_is_ours(headers):
             raise ApiError(
                 403,
                 f"the Host header is {headers[b'host'].decode('latin-1')[:80]!r}, which is no name "

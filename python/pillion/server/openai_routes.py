@@ -160,11 +160,23 @@ def whole(answers: Answers, results: list[Result]) -> Result:
 
 async def stream_events(answers: Answers, include_usage: bool, tells_place: bool = False) -> AsyncIterator[bytes]:
     """OpenAI's stream: roles, deltas, ends, the usage when it was asked for, [DONE]."""
+    waiting = set()  # for the scores of their prompts, which stand before all text
     for one in answers.completions:
+        if one.scored is not None:
+            waiting.add(one)
+            continue
         for chunk in one.opening_chunks():
             yield sse.data(chunk)
-    async for at, piece in answers.each():
+    async for at, piece in answers.each(tells_place):
         completion = answers.completions[at]
+        if isinstance(piece, int):
+            frame = {**completion.head, "object": completion.chunk_kind, "choices": []}
+            yield sse.data({**frame, "pillion": {"place": piece}})
+            continue
+        if completion in waiting:
+            waiting.remove(completion)
+            for chunk in completion.opening_chunks():
+                yield sse.data(chunk)
         chunks = completion.closing_chunks() if piece is None else completion.piece_chunks(piece)
         for chunk in chunks:
             yield sse.data(chunk)

@@ -17,19 +17,20 @@ from typing import Any, Callable, Optional, TypeVar
 
 from fastapi import Request as HttpRequest
 
+from ..engine import Engine
 from ..errors import Cancelled, PillionError
-from ..generation import Piece, TokenInfo
+from ..generation import Generation, Piece, TokenInfo
 from ..llm import LLM
 from ..openai_format import Completion, Result
 from . import sse
 from .errors import ApiError, ClientGone, ErrorShapes, api_error, unavailable
 from .metrics import ServerMetrics
-from .preparing import Prepared, Terms
+from .preparing import Prepared, Terms, n_answers
 from .settings import ServerSettings
-from .stand_in import StandInEngine
 
 T = TypeVar("T")
 _log = logging.getLogger("pillion.server")
+_LOOK = 0.1  # seconds between two looks at a place in the queue
 
 
 class Answers:
@@ -37,13 +38,11 @@ class Answers:
 
     def __init__(self, serving: Serving, prepared: Sequence[Prepared]) -> None:
         self._serving = serving
-        self.begun = time.monotonic()
         self.why = ""
         """Why they were cancelled; "" while they were not."""
         self.completions: list[Completion] = []
-        self.generations: list[Any] = []
-        self._prompts = [id(one.request.prompt) for one in prepared]  # n answers share a list
-        self._prepared = prepared
+        self.generations: list[Generation] = []
+        self._prompts = [one.prompt for one in prepared]
         try:
             for one in prepared:
                 generation = serving.engine.submit(one.request)
@@ -69,20 +68,18 @@ class Answers:
             self.why = why
             self._serving.metrics.cancelled(why)
         for one in self.generations:
-            one.cancel(why)
+            one.stop_soon(why)
 
     def close(self) -> None:
         """They are over, or nobody wants them any more."""
         for one in self.generations:
-            one.close()
+            one.stop_soon("nobody waits for it")
         self._serving.running.discard(self)
 
     async def pieces(self, at: int) -> AsyncIterator[Piece]:
         """The pieces of one of them. Raises ClientGone, ApiError or what the engine raises."""
-        watch = self._serving.metrics.watch(self.begun)
         try:
             async for piece in self.generations[at]:
-                watch.saw(piece)
                 yield piece
         except Cancelled as error:
             raise self._ended_by(error) from error
@@ -109,26 +106,24 @@ class Answers:
             tokens += piece.tokens
         return self.completions[at].whole_of(tokens)
 
-    async def each(self) -> AsyncIterator[tuple[int, Optional[Piece]]]:
-        """The pieces of all as they come, each with whose it is; None: that one has ended."""
-        if len(self.completions) == 1:
+    async def each(self, tells_place: bool = False) -> AsyncIterator[tuple[int, Any]]:
+        """The pieces of all as they come, each with whose it is; None: that one has ended.
+        tells_place: also an int whenever its place in the queue has changed."""
+        if len(self.completions) == 1 and not tells_place:
             async for piece in self.pieces(0):
                 yield 0, piece
             yield 0, None
             return
         coming: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
-
-        async def pump(at: int) -> None:
-            try:
-                async for piece in self.pieces(at):
-                    coming.put_nowait((at, piece))
-                coming.put_nowait((at, None))
-            except Exception as error:
-                coming.put_nowait((at, error))
-
-        tasks = [asyncio.create_task(pump(at)) for at in range(len(self.completions))]
+        tasks = [
+            asyncio.create_task(self._pump(at, coming)) for at in range(len(self.completions))
+        ]
+        if tells_place:
+            tasks += [
+                asyncio.create_task(self._places(at, coming)) for at in range(len(self.completions))
+            ]
         try:
-            left = len(tasks)
+            left = len(self.completions)
             while left:
                 at, found = await coming.get()
                 if isinstance(found, Exception):
@@ -136,9 +131,23 @@ class Answers:
                 left -= found is None
                 yield at, found
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
+
+    async def _pump(self, at: int, coming: asyncio.Queue[tuple[int, Any]]) -> None:
+        try:
+            async for piece in self.pieces(at):
+                coming.put_nowait((at, piece))
+            coming.put_nowait((at, None))
+        except Exception as error:
+            coming.put_nowait((at, error))
+
+    async def _places(self, at: int, coming: asyncio.Queue[tuple[int, Any]]) -> None:
+        last = 0
+        while (generation := self.generations[at]).state == "queued":
+            if generation.place not in (0, last):
+                last = generation.place
+                coming.put_nowait((at, last))
+            await asyncio.sleep(_LOOK)
 
     def usage(self) -> Result:
         """Of all together; a prompt counts once for all answers to it."""
@@ -168,7 +177,6 @@ class Serving:
         self.drop: Callable[[Any], object] = lambda scope: None
         """Cuts the connection of a request's scope; the running server sets it."""
         self._llm: Optional[LLM] = None
-        self._engine: Any = None
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="pillion-prepare")
 
     # ---- life ----
@@ -176,16 +184,14 @@ class Serving:
     def take(self, llm: LLM) -> None:
         """The model is there."""
         self._llm = llm
-        self._engine = StandInEngine(llm, self.settings.queue_limit)
-        self.metrics.follow(self)
+        llm.engine.queue_limit = self.settings.queue_limit
+        self.metrics.follow(llm.engine)
         self.state = "ready"
 
     def close(self) -> None:
         """Ends what still runs. The LLM stays open."""
         self.cancel_all("shutdown")
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._engine is not None:
-            self._engine.close()
 
     def cancel_all(self, why: str) -> None:
         for one in list(self.running):
@@ -201,8 +207,9 @@ class Serving:
         return self._llm
 
     @property
-    def engine(self) -> Any:
-        return self._engine
+    def engine(self) -> Engine:
+        """The model's. Raises as `llm` does."""
+        return self.llm.engine
 
     @property
     def model_name(self) -> str:
@@ -217,19 +224,22 @@ class Serving:
     @property
     def slots(self) -> int:
         """Sequences that go on at a time."""
-        return 1
+        return len(self.engine.slots_made)
 
     def slot_list(self) -> list[Result]:
-        """What is under way, in llama-server's words."""
+        """What each of them does, in llama-server's words."""
         return [
             {
-                "id": at,
-                "is_processing": one.state in ("reading", "writing"),
+                "id": one.index,
+                "n_ctx": one.n_ctx,
+                "is_processing": one.state != "idle",
                 "state": one.state,
-                "n_prompt_tokens": len(one.prompt),
-                "n_decoded": len(one.tokens),
+                "n_prompt_tokens": one.prompt_tokens,
+                "n_prompt_tokens_cache": one.cached_tokens,
+                "n_decoded": one.tokens,
+                "seconds": round(one.seconds, 3),
             }
-            for at, one in enumerate(one for answers in list(self.running) for one in answers.generations)
+            for one in self.engine.slots()
         ]
 
     def template_source(self) -> str:
@@ -262,11 +272,10 @@ class Serving:
         self, work: Callable[..., list[Prepared]], fields: Mapping[str, Any], terms: Terms
     ) -> list[Prepared]:
         """`prepared_chat`, `prepared_text` or the like, in a thread."""
-        found = await self.in_thread(work, self.llm, fields, terms)
-        if len(found) > self.settings.max_choices:
-            limit = self.settings.max_choices
-            raise ApiError(400, f"n and the prompts ask for {len(found)} answers; at most {limit}")
-        return found
+        n, limit = n_answers(fields), self.settings.max_choices
+        if n > limit:
+            raise ApiError(400, f"n and the prompts ask for {n} answers; at most {limit}")
+        return await self.in_thread(work, self.llm, fields, terms)
 
     def begin(self, prepared: Sequence[Prepared]) -> Answers:
         """Puts them into the queue. Raises what `Engine.submit` does."""
@@ -324,9 +333,13 @@ async def _all_of(coroutines: Sequence[Any]) -> list[Any]:
     try:
         return list(await asyncio.gather(*tasks))
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end(tasks)
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _sum(one: Result, other: Result) -> Result:

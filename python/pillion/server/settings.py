@@ -75,6 +75,11 @@ class ServerSettings:
             )
 
     @property
+    def checks_host(self) -> bool:
+        """Whether a browser could be led here by a foreign page's name."""
+        return self.local and "/" not in self.host
+
+    @property
     def local(self) -> bool:
         """Whether only this machine can reach the server. A path is a Unix socket."""
         return "/" in self.host or is_loopback(self.host)
