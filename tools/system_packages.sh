@@ -13,6 +13,7 @@ need qemu-aarch64 qemu-user
 need qemu-x86_64 qemu-user
 need qemu-hexagon qemu-user
 need javac default-jdk-headless # examples/android
+need chromium chromium # the chat page; its own test browser, some 100 MB: only CI and `make` take it
 python=${PYTHON:-python3}
 "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_paths()["include"] + "/Python.h")' 2>/dev/null || missing+=(python3-dev)

@@ -181,7 +181,7 @@ def test_figures_of_an_answer(stub, reader):
     chart = reader.page.locator(".chart")
     said = "Accepted drafts: position 1: 60 %, position 2: 25 %"
     assert chart.get_attribute("aria-label") == said
-    assert [one.get_attribute("height") for one in chart.locator("rect").all()] == ["48", "20"]
+    assert [one.get_attribute("height") for one in chart.locator(".bar").all()] == ["48", "20"]
     said = reader.text(".stats dl").split("\n")
     assert said[said.index("of which cached") + 1] == "7 tokens"
     assert said[said.index("Tokens a round") + 1] == "1.80"
@@ -192,7 +192,7 @@ def test_figures_of_an_answer(stub, reader):
 def test_place_in_the_queue(stub, reader):
     stub.answers = [[sse({"choices": [], "pillion": {"place": 3}}), Stub.HOLD, *whole("Yes.")]]
     reader.ask("Is it?")
-    reader.sees("Waiting: 3 requests before this one")
+    reader.sees("Waiting: place 3 in the queue")
     stub.release.set()
     reader.answered()
     assert reader.text() == "Yes."

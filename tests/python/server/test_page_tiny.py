@@ -95,25 +95,25 @@ def test_context_and_name(url, reader):
 @pytest.mark.skipif(not PICTURES, reason="PILLION_SCREENSHOTS is not set: no pictures wanted")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pictures(url, visit, scheme):
-    """A real conversation, at twice the size; empty pages for looking at beside them."""
-    folder = Path(PICTURES)
-    sizes = {"wide": (1280, 800), "middle": (768, 900), "narrow": (320, 640)}
+    """A real conversation, at twice the size; for looking at, other sizes and empty pages."""
+    more = Path(PICTURES) / "more"
+    more.mkdir(exist_ok=True, parents=True)
+    sizes = {"wide": (1280, 880), "middle": (768, 900), "narrow": (320, 640)}
     for name, (width, height) in sizes.items():
         viewport = {"width": width, "height": height}
         reader = visit(url, viewport=viewport, device_scale_factor=2, color_scheme=scheme)
-        if name != "wide":
-            folder = Path(PICTURES) / "more"
-        folder.mkdir(exist_ok=True, parents=True)
         reader.page.locator("#model-name", has_text="tiny").wait_for(state="attached")
-        (Path(PICTURES) / "more").mkdir(exist_ok=True)
-        reader.page.screenshot(path=Path(PICTURES) / "more" / f"empty_{name}_{scheme}.png")
-        reader.settings(temperature="0.6", max_tokens="90", draft="4", seed="5")
-        for text in ("Read Psalms 23.", "And it came to pass", "In the beginning"):
-            reader.says(text)
-            if text != "In the beginning":
+        reader.page.screenshot(path=more / f"empty_{name}_{scheme}.png")
+        reader.settings(temperature="0.6", draft="4", seed="29")
+        for text in ("And it came to pass", "Hear, O heavens", "Read Psalms 23."):
+            if name == "wide":
                 reader.page.locator("#new-chat").click()
+            reader.says(text)
         reader.says("And what did the people say?")
         reader.page.locator(".stats summary").last.click()
         reader.page.locator("#scroll").evaluate("one => one.scrollTop = one.scrollHeight")
-        target = "chat_page" if name == "wide" else f"chat_page_{name}"
-        reader.page.screenshot(path=folder / f"{target}_{scheme}.png")
+        reader.page.locator("#input").focus()
+        folder, suffix = (Path(PICTURES), "") if name == "wide" else (more, f"_{name}")
+        reader.page.screenshot(path=folder / f"chat_page{suffix}_{scheme}.png")
+        reader.page.get_by_label("Settings").first.click()
+        reader.page.screenshot(path=more / f"settings_{name}_{scheme}.png")

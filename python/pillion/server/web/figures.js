@@ -20,7 +20,7 @@ function figureList({ usage, timings, speculation }) {
   const rows = [
     ["Writing", rate(timings.predicted_per_second)],
     ["Reading", rate(timings.prompt_per_second)],
-    ["Question", usage.prompt_tokens && plural(usage.prompt_tokens, "token")],
+    ["Prompt", usage.prompt_tokens && plural(usage.prompt_tokens, "token")],
     ["of which cached", cached !== undefined ? plural(cached, "token") : null],
     ["Answer", usage.completion_tokens && plural(usage.completion_tokens, "token")],
     ["Accepted drafts", speculation.drafted ? percent(speculation.acceptance) : null],
@@ -52,7 +52,9 @@ function chartOf(shares, isSmall) {
     const tall = Math.max(share * height, 1);
     const x = i * step + (step - width) / 2;
     const bar = { class: "bar", x, y: top + height - tall, width, height: tall };
-    chart.append(svg("rect", { ...bar, rx: isSmall ? 1 : 3 }));
+    const track = { ...bar, class: "track", y: top, height };
+    const rx = isSmall ? 1 : 3;
+    chart.append(svg("rect", { ...track, rx }), svg("rect", { ...bar, rx }));
     if (isSmall) return;
     const middle = { x: i * step + step / 2, "text-anchor": "middle" };
     chart.append(svg("text", { ...middle, y: bar.y - 5 }, percent(share)),

@@ -36,7 +36,8 @@ let follows = true;
 
 function scrollDown(isForced) {
   if (isForced) follows = true;
-  if (follows) $("scroll").scrollTop = $("scroll").scrollHeight;
+  const isEmpty = !state.chat.messages.length;
+  if (follows) $("scroll").scrollTop = isEmpty ? 0 : $("scroll").scrollHeight;
   $("jump").hidden = follows || isAtEnd();
 }
 

@@ -194,7 +194,7 @@ function thinkingTitle(message, run) {
 
 function statusOf(run) {
   if (!run.firstAt) {
-    if (run.place > 0) return `Waiting: ${plural(run.place, "request")} before this one`;
+    if (run.place > 0) return `Waiting: place ${whole.format(run.place)} in the queue`;
     return "Reading";
   }
   const seconds = (performance.now() - run.firstAt) / 1000;
