@@ -29,7 +29,7 @@ def chromium():
     """Path of Debian's Chromium; skips where there is none."""
     path = shutil.which("chromium")
     if path is None:
-        pytest.skip("chromium is not installed: tools/system_packages.sh")
+        pytest.skip("chromium is not installed: tools/system_packages.sh browser")
     return path
 
 

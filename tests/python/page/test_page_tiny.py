@@ -12,7 +12,6 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra `server` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `server` is not installed")
 
-from page_browser import browser, visit  # noqa: F401 - fixtures
 from page_stub import served
 from patience import until
 

@@ -6,7 +6,6 @@ pytest.importorskip("fastapi", reason="the extra `server` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `server` is not installed")
 
 from fastapi.responses import JSONResponse
-from page_browser import browser, visit  # noqa: F401 - fixtures
 from page_stub import DONE, Stub, delta, error_of, last, served, whole
 from test_page import MARKDOWN, SPECULATION, TIMINGS
 

@@ -10,7 +10,6 @@ pytest.importorskip("uvicorn", reason="the extra `server` is not installed")
 
 import httpx
 from fastapi.responses import JSONResponse, Response
-from page_browser import browser, visit  # noqa: F401 - fixtures
 from page_stub import DONE, Stub, delta, error_of, last, served, sse, whole
 from patience import until
 
