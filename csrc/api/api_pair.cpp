@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "api/handles.h"
 
@@ -21,9 +22,24 @@ pillion_status with_pair(const pillion_pair* pair, F&& body) noexcept {
     });
 }
 
+void write_round(const RoundInfo& r, pillion_round_info* info, size_t size) {
+    if (!info) return;
+    const pillion_round_info i = {0,
+                                  r.drafted,
+                                  r.accepted,
+                                  r.ended,
+                                  float(r.draft_ms),
+                                  float(r.verify_ms),
+                                  float(r.accept_ms),
+                                  r.forced};
+    write_info(info, size, &i, sizeof i);
+}
+
 }  // namespace
 
 extern "C" {
+
+void pillion_choice_init(pillion_choice* choice, size_t size) { init_config(choice, size); }
 
 void pillion_pair_config_init(pillion_pair_config* config, size_t size) { init_config(config, size); }
 
@@ -67,9 +83,68 @@ pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, i
         const RoundInfo r = p.step(*sampler->sampler, n_draft, std::min(n_max, capacity), end_tokens, n_end, out);
         std::copy(out.begin(), out.end(), tokens);
         *n = out.size();
-        if (!info) return;
-        const pillion_round_info i = {0, r.drafted, r.accepted, r.ended, float(r.draft_ms), float(r.verify_ms), float(r.accept_ms)};
-        write_info(info, info_size, &i, sizeof i);
+        write_round(r, info, info_size);
+    });
+}
+
+pillion_status pillion_pair_room(const pillion_pair* pair, size_t* n) {
+    return with_pair(pair, [&](Pair& p) { need(n, "n") = size_t(p.next_room()); });
+}
+
+pillion_status pillion_pair_propose(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, int32_t* drafts,
+                                    size_t capacity, size_t* n) {
+    return with_pair(pair, [&](Pair& p) {
+        need(sampler, "sampler"), need(drafts, "drafts"), need(n, "n");
+        if (capacity < size_t(kDraftMax))
+            fail(Status::buffer_too_small, "a proposal has up to %d drafts, the buffer has room for %zu", kDraftMax, capacity);
+        const Claim claim(sampler->inside);
+        p.target().clear_cancel();
+        const std::vector<int32_t>& found = p.propose(*sampler->sampler, n_draft, n_max);
+        std::copy(found.begin(), found.end(), drafts);
+        *n = found.size();
+    });
+}
+
+pillion_status pillion_pair_run(pillion_pair* pair, const int32_t* drafts, size_t n, size_t* first_row) {
+    return with_pair(pair, [&](Pair& p) {
+        if (n > 0) need(drafts, "drafts");
+        p.target().clear_cancel();
+        p.run(drafts, n);
+        if (first_row) *first_row = size_t(p.first_row());
+    });
+}
+
+pillion_status pillion_pair_take(pillion_pair* pair, pillion_sampler* sampler, size_t n_max, const int32_t* end_tokens, size_t n_end,
+                                 const pillion_choice* choice, int32_t* tokens, size_t capacity, size_t* n,
+                                 pillion_round_info* info, size_t info_size) {
+    return with_pair(pair, [&](Pair& p) {
+        need(tokens, "tokens"), need(n, "n");
+        if (n_end > 0) need(end_tokens, "end_tokens");
+        if (capacity < 1) fail(Status::buffer_too_small, "a round returns at least one token, the buffer has room for none");
+        const pillion_choice c = read_config(choice, pillion_choice_init, "pillion_choice");
+        if (c.n_mask_words > 0) need(c.masks, "masks");
+        if (c.n_chosen > 0) need(c.chosen, "chosen");
+        if (!c.chosen) need(sampler, "sampler");
+        std::optional<Claim> claim;
+        Choosing choosing;
+        if (!c.chosen) claim.emplace(sampler->inside), choosing.sampler = sampler->sampler.get();
+        choosing.n_max = std::min(n_max, capacity);
+        choosing.end_tokens = end_tokens, choosing.n_end = n_end;
+        choosing.masks = c.masks, choosing.n_mask_words = size_t(c.n_mask_words);
+        choosing.chosen = c.chosen, choosing.n_chosen = size_t(c.n_chosen);
+        std::vector<int32_t> out;
+        const RoundInfo r = p.take(choosing, out);
+        std::copy(out.begin(), out.end(), tokens);
+        *n = out.size();
+        write_round(r, info, info_size);
+    });
+}
+
+pillion_status pillion_pair_abandon(pillion_pair* pair, pillion_sampler* sampler) {
+    return with_pair(pair, [&](Pair& p) {
+        std::optional<Claim> claim;
+        if (sampler) claim.emplace(sampler->inside);
+        p.abandon(sampler ? sampler->sampler.get() : nullptr);
     });
 }
 
@@ -90,6 +165,7 @@ pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_sta
         o.rounds = s.rounds, o.tokens = s.tokens, o.drafted = s.drafted, o.accepted = s.accepted;
         std::copy(s.drafted_at, s.drafted_at + kDraftMax, o.drafted_at);
         std::copy(s.accepted_at, s.accepted_at + kDraftMax, o.accepted_at);
+        o.forced = s.forced;
         o.draft_ms = s.draft_ms, o.verify_ms = s.verify_ms, o.accept_ms = s.accept_ms;
         o.n_draft = p.preview_length();
         snprintf(o.kind, sizeof o.kind, "%s", p.drafter().kind());

@@ -20,6 +20,17 @@ void check_range(const char* name, float value, float lo, float hi) {
 // Best first: higher logit, then lower id. NaN counts as -inf.
 bool better(float a, int32_t ta, float b, int32_t tb) { return a > b || (a == b && ta < tb); }
 
+// exp(x - best), also where the best is +inf: then it and its equals are all there is.
+double weight(float x, float best, double scale) {
+    return x == best ? 1.0 : exp((double(x) - double(best)) * scale);
+}
+
+[[noreturn]] void fail_empty(TokenMask mask) {
+    fail(Status::invalid_argument,
+         mask ? "no token is left to sample: the mask allows none whose logit is above -inf"
+              : "no token is left to sample: every logit is -inf or not a number");
+}
+
 }  // namespace
 
 Sampler::Sampler(SamplerOptions options) : o_(std::move(options)) {
@@ -55,9 +66,43 @@ bool Sampler::takes(int32_t most_likely) const {
 
 void Sampler::accept(int32_t token) { history_.push_back(token); }
 
+void Sampler::go_back(const Mark& mark) {
+    if (mark.accepted > history_.size() || mark.drawn > counter_)
+        fail(Status::invalid_argument,
+             "the mark is of %llu accepted tokens and %llu random numbers, the sampler is at %zu and "
+             "%llu",
+             static_cast<unsigned long long>(mark.accepted),
+             static_cast<unsigned long long>(mark.drawn), history_.size(),
+             static_cast<unsigned long long>(counter_));
+    history_.resize(size_t(mark.accepted));
+    counter_ = mark.drawn;
+}
+
 void Sampler::reset() {
     history_.clear();
     counter_ = 0;
+}
+
+void Sampler::check_biases(int n_vocab) const {
+    for (const auto& [token, value] : o_.bias)
+        if (token >= n_vocab)
+            fail(Status::invalid_argument, "logit bias for token %d, the vocabulary has %d", token,
+                 n_vocab);
+}
+
+// Those of the mask only. What is left out can't come back, whatever is added to it later; and the
+// few tokens that a grammar allows cost what few tokens cost.
+Scores Sampler::allowed(const Scores& scores, TokenMask mask) {
+    if (!mask) return scores;
+    allowed_.clear(), allowed_ids_.clear();
+    for (int first = 0; first < scores.n; first += 32) {
+        uint32_t word = mask.words[first / 32];
+        for (int token = first; word != 0 && token < scores.n; word >>= 1, token++) {
+            if (!(word & 1)) continue;
+            allowed_.push_back(scores.logits[token]), allowed_ids_.push_back(token);
+        }
+    }
+    return {allowed_.data(), allowed_ids_.data(), int(allowed_.size())};
 }
 
 // The logits with bias and penalties; the given ones where there are none.
@@ -73,7 +118,6 @@ Scores Sampler::adjust(const Scores& scores) {
         for (size_t i = history_.size() - n; i < history_.size(); i++) changes[history_[i]].count++;
     }
     for (const auto& [token, value] : o_.bias) {
-        if (!scores.ids && token >= scores.n) fail(Status::invalid_argument, "logit bias for token %d, the vocabulary has %d", token, scores.n);
         changes[token].bias += value;
     }
 
@@ -131,12 +175,13 @@ void Sampler::truncate() {
     if (o_.top_p >= 1 && o_.min_p <= 0) return;
     const float best = candidates_.front().logit;
     double total = 0;
-    for (const Candidate& c : candidates_) total += exp(double(c.logit - best));
+    const auto share = [best](float x) { return x == best ? 1.0 : exp(double(x - best)); };
+    for (const Candidate& c : candidates_) total += share(c.logit);
     size_t keep = candidates_.size();
     if (o_.top_p < 1) {
         double sum = 0;
         for (size_t i = 0; i < keep; i++) {
-            sum += exp(double(candidates_[i].logit - best));
+            sum += share(candidates_[i].logit);
             if (sum >= double(o_.top_p) * total) keep = i + 1;
         }
     }
@@ -149,24 +194,37 @@ void Sampler::truncate() {
     candidates_.resize(keep);
 }
 
-const Distribution& Sampler::distribution(const Scores& given) {
-    const Scores scores = adjust(given);
+// The place of the largest logit; -1 where all are -inf or not a number.
+int Sampler::best(const Scores& scores) const {
+    const auto token = [&](int i) { return scores.ids ? scores.ids[i] : i; };
+    int best = -1;
+    float most = -INFINITY;
+    for (int i = 0; i < scores.n; i++) {
+        const float x = scores.logits[i];
+        if (x > most || (x == most && best >= 0 && token(i) < token(best))) best = i, most = x;
+    }
+    return best;
+}
+
+const Distribution& Sampler::distribution(const Scores& given, TokenMask mask) {
+    if (!given.ids) check_biases(given.n);
+    const Scores scores = adjust(allowed(given, mask));
     distribution_.clear();
     if (o_.temperature == 0) {
-        const auto token = [&](int i) { return scores.ids ? scores.ids[i] : i; };
-        int best = 0;
-        for (int i = 1; i < scores.n; i++)
-            if (better(scores.logits[i], token(i), scores.logits[best], token(best)) || std::isnan(scores.logits[best])) best = i;
-        distribution_.push_back({token(best), 1.0f});
+        const int i = best(scores);
+        if (i < 0) fail_empty(mask);
+        distribution_.push_back({scores.ids ? scores.ids[i] : i, 1.0f});
         return distribution_;
     }
     select(scores);
-    if (candidates_.empty()) fail(Status::invalid_argument, "no token is left to sample: every logit is -inf or not a number");
+    if (candidates_.empty()) fail_empty(mask);
     truncate();
-    const double best = double(candidates_.front().logit), scale = 1 / double(o_.temperature);
+    const float best = candidates_.front().logit;
+    const double scale = 1 / double(o_.temperature);
     double total = 0;
-    for (const Candidate& c : candidates_) total += exp((double(c.logit) - best) * scale);
-    for (const Candidate& c : candidates_) distribution_.push_back({c.token, float(exp((double(c.logit) - best) * scale) / total)});
+    for (const Candidate& c : candidates_) total += weight(c.logit, best, scale);
+    for (const Candidate& c : candidates_)
+        distribution_.push_back({c.token, float(weight(c.logit, best, scale) / total)});
     return distribution_;
 }
 
@@ -182,6 +240,8 @@ int32_t Sampler::draw(const Distribution& distribution) {
     return distribution.back().first;    // rounding left a crumb
 }
 
-int32_t Sampler::sample(const float* logits, int n_vocab) { return draw(distribution({logits, nullptr, n_vocab})); }
+int32_t Sampler::sample(const float* logits, int n_vocab, TokenMask mask) {
+    return draw(distribution({logits, nullptr, n_vocab}, mask));
+}
 
 }  // namespace pillion

@@ -117,10 +117,10 @@ int DraftLength::pick() {
     return 0;
 }
 
-void DraftLength::update(int drafted, int accepted, double draft_ms, double verify_ms,
-                         const Reading& reading) {
-    if (share_ > 0) account(drafted, accepted, draft_ms, verify_ms, reading);
-    if (drafted + 1 <= kMax + 1) verify_[drafted + 1].add(verify_ms, kSmooth, kHiccup);
+void DraftLength::update(const Outcome& o) {
+    const auto& [drafted, accepted, kept, rows, draft_ms, verify_ms, reading] = o;
+    if (share_ > 0) account(o);
+    if (rows <= kMax + 1) verify_[rows].add(verify_ms, kSmooth, kHiccup);
     if (drafted == 0) return;
     if (reading.tokens > 0) read_per_token_.add(reading.ms / reading.tokens, kSmooth, kHiccup);
     // The first of the drafts comes out of the reading.
@@ -224,18 +224,20 @@ void DraftLength::begin_trial() {
     }
 }
 
-void DraftLength::account(int drafted, int accepted, double draft_ms, double verify_ms,
-                          const Reading& reading) {
+void DraftLength::account(const Outcome& o) {
+    const auto& [drafted, accepted, kept, rows, draft_ms, verify_ms, reading] = o;
     const double plain = plain_.ms;
     budget_.wrote(accepted + 1);
-    if (draft_ms == 0) plain_.add(verify_ms, kSlow, kSlowHiccup);
+    if (draft_ms == 0 && rows == 1) plain_.add(verify_ms, kSlow, kSlowHiccup);
     if (draft_ms == 0 || plain == 0) return;
     // Whoever else had the machine for a moment would have had it without drafts too.
     const auto charge = [&](double ms, const Cost& known, double expected_ms) {
         return (known.n >= kWarmUp ? std::min(ms, kSlowHiccup * expected_ms) : ms) / plain;
     };
     const double draft = charge(draft_ms - reading.ms, draft_per_token_, draft_cost(drafted));
-    const double run = charge(verify_ms, verify_[drafted + 1], verify_[drafted + 1].ms);
+    // Rows that others put behind the drafts are not its own.
+    const double own = rows > 1 + kept ? std::min(verify_ms, verify_cost(1 + kept)) : verify_ms;
+    const double run = charge(own, verify_[1 + kept], verify_[1 + kept].ms);
     const double gain = accepted + 1 - draft - run;
     budget_.add(gain - charge(reading.ms, read_per_token_, reading.tokens * read_per_token_.ms));
     if (trial_.rounds > 0) judge_trial(accepted, gain);

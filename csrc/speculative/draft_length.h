@@ -32,10 +32,16 @@ class DraftLength {
     int pick();                    // for the next round; 0: don't draft
     Choice pick(const Unread& unread);
     int best() const;              // what it would be, without counting as a round
-    // After each round, also those of a length that was given. draft_ms: 0 without a draft; holds
-    // the reading.
-    void update(int drafted, int accepted, double draft_ms, double verify_ms,
-                const Reading& reading);
+    // After each round, also those of a length that was given.
+    struct Outcome {
+        int drafted = 0, accepted = 0;    // of the drafter's tokens; one that was not run is refused
+        int kept = 0;                     // of them, those that were run
+        int rows = 1;                     // of the run: 1, those kept, and what others put behind them
+        double draft_ms = 0;              // 0 without a draft; holds the reading
+        double verify_ms = 0;
+        Reading reading;
+    };
+    void update(const Outcome& outcome);
     bool parked() const { return parked_; }
     const char* why_not() const;   // a pick was 0
     double acceptance(int position) const;
@@ -55,8 +61,7 @@ class DraftLength {
     bool is_hopeless() const;
     void begin_trial();
     void judge_trial(int accepted, double gain);
-    void account(int drafted, int accepted, double draft_ms, double verify_ms,
-                 const Reading& reading);
+    void account(const Outcome& outcome);
 
     // A time that forgets slowly and is not fooled by a cold start or a hiccup.
     struct Cost {

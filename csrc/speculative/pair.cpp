@@ -1,7 +1,6 @@
 #include "speculative/pair.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "core/log.h"
 #include "speculative/accept.h"
@@ -9,18 +8,11 @@
 namespace pillion {
 namespace {
 
-class Stopwatch {
-  public:
-    double lap_ms() {
-        const auto now = std::chrono::steady_clock::now();
-        const double ms = std::chrono::duration<double, std::milli>(now - start_).count();
-        start_ = now;
-        return ms;
-    }
-
-  private:
-    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
+void check_length(int n_draft, size_t n_max) {
+    if (n_draft < kDraftAuto || n_draft > kDraftMax)
+        fail(Status::invalid_argument, "n_draft %d, allowed are 0 to %d and %d for auto", n_draft, kDraftMax, kDraftAuto);
+    if (n_max < 1) fail(Status::invalid_argument, "a step returns at least one token, n_max is 0");
+}
 
 std::unique_ptr<Drafter> make_drafter(std::shared_ptr<Model> drafter, Context& target, const PairOptions& o) {
     if (!drafter) return make_lookup_drafter(o.n_ngram);
@@ -43,66 +35,138 @@ Pair::Pair(std::shared_ptr<Context> target, std::shared_ptr<Model> drafter, cons
 
 size_t Pair::set_tokens(const int32_t* tokens, size_t n) {
     last_ = -1;
+    open_ = {};
     length_.begin_text();
     return target_->set_tokens(tokens, n);
 }
 
-// The token and the hidden row that the next draft starts from.
-void Pair::remember(int32_t last, int hidden_row) {
-    last_ = last;
-    hidden_.clear();
-    if (drafter_->needs_hidden()) {
-        const float* row = target_->hidden(hidden_row);
-        hidden_.assign(row, row + target_->model().hparams().n_embd);
-    }
-    generation_ = target_->generation();
-}
+// ---- the round, in one call ----
 
 RoundInfo Pair::step(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens, size_t n_end, std::vector<int32_t>& out) {
-    if (n_draft < kDraftAuto || n_draft > kDraftMax)
-        fail(Status::invalid_argument, "n_draft %d, allowed are 0 to %d and %d for auto", n_draft, kDraftMax, kDraftAuto);
-    if (n_max < 1) fail(Status::invalid_argument, "a step returns at least one token, n_max is 0");
+    check_length(n_draft, n_max);
+    refuse_open_run();
     const size_t before = out.size();
-    RoundInfo info;
-    if (!has_last()) {
-        info = first_token(sampler, out);
-    } else {
-        const int length = target_->length();
-        try {
-            info = round(sampler, n_draft, n_max, end_tokens, n_end, out);
-        } catch (...) {
-            drafter_->settle();    // it may still write to where the next run takes its tokens
-            // As if the round had not begun: the chosen token still waits for its place, nothing was returned.
-            out.resize(before);
-            if (target_->length() > length) target_->drop_last(target_->length() - length);
-            if (target_->length() == length) generation_ = target_->generation();
-            throw;
-        }
+    Choosing choosing;
+    choosing.sampler = &sampler, choosing.n_max = n_max;
+    choosing.end_tokens = end_tokens, choosing.n_end = n_end;
+    begin(&sampler);
+    const Open open = open_;
+    try {
+        ask_drafter(sampler, n_draft, n_max, /*may_chain=*/true);
+        if (open_.started) verify_chained();
+        else verify(drafts_.data(), drafts_.size());
+        return close(choosing, choose_rows(choosing, out), before, out);
+    } catch (...) {
+        drafter_->settle();    // it may still write to where the next run takes its tokens
+        // As if the round had not begun: nothing was returned, no random number was drawn.
+        out.resize(before);
+        sampler.go_back(open.mark);
+        open_ = {};
+        if (!open.first) drop_run(open.length);
+        throw;
     }
-    info.ended = std::find(end_tokens, end_tokens + n_end, out.back()) != end_tokens + n_end;
-    count(info, out.size() - before);
-    return info;
 }
 
-// After a prompt: its logits are there, nothing has to run.
-RoundInfo Pair::first_token(Sampler& sampler, std::vector<int32_t>& out) {
-    if (target_->n_outputs() == 0)
+// ---- and in three ----
+
+const std::vector<int32_t>& Pair::propose(Sampler& sampler, int n_draft, size_t n_max) {
+    check_length(n_draft, n_max);
+    refuse_open_run();
+    begin(&sampler);
+    try {
+        ask_drafter(sampler, n_draft, n_max, /*may_chain=*/false);
+    } catch (...) {
+        sampler.go_back(open_.mark);
+        open_ = {};
+        throw;
+    }
+    return drafts_;
+}
+
+void Pair::run(const int32_t* drafts, size_t n) {
+    refuse_open_run();
+    if (open_.stage == Open::Stage::proposed && !is_open(Open::Stage::proposed)) {
+        open_ = {};
+        fail(Status::invalid_argument, "the context was changed since the drafts were proposed: propose again");
+    }
+    if (open_.stage != Open::Stage::proposed) {
+        begin(nullptr);
+        drafts_.clear(), proposals_.clear();
+    }
+    try {
+        verify(drafts, n);
+    } catch (...) {
+        if (!open_.first) drop_run(open_.length);
+        if (target_->length() == open_.length) open_.generation = target_->generation();
+        throw;
+    }
+}
+
+RoundInfo Pair::take(const Choosing& choosing, std::vector<int32_t>& out) {
+    if (open_.stage != Open::Stage::run)
+        fail(Status::invalid_argument, "no round has been run: run drafts, or none, and then take the tokens");
+    if (!is_open(Open::Stage::run)) {
+        open_ = {};
+        fail(Status::invalid_argument, "the context was changed since the run: its rows are gone");
+    }
+    check_choosing(choosing);
+    const size_t before = out.size();
+    Sampler* const sampler = choosing.chosen ? nullptr : choosing.sampler;
+    const Sampler::Mark mark = sampler ? sampler->mark() : Sampler::Mark();
+    try {
+        return close(choosing, choose_rows(choosing, out), before, out);
+    } catch (...) {
+        out.resize(before);
+        if (sampler) sampler->go_back(mark);
+        throw;
+    }
+}
+
+void Pair::abandon(Sampler* sampler) {
+    const Open open = open_;
+    const bool was_run = is_open(Open::Stage::run);
+    open_ = {};
+    if (was_run && !open.first) drop_run(open.length);
+    if (sampler && open.stage != Open::Stage::none && open.sampler == sampler) sampler->go_back(open.mark);
+}
+
+// ---- what both are made of ----
+
+// A round whose run is there would be lost, and the rows would stay in the cache.
+void Pair::refuse_open_run() const {
+    if (is_open(Open::Stage::run))
+        fail(Status::invalid_argument, "a round was run and its tokens were not taken yet: take or abandon them first");
+}
+
+void Pair::begin(const Sampler* sampler) {
+    open_ = {};
+    const bool first = !has_last();
+    if (first && target_->n_outputs() == 0)
         fail(Status::invalid_argument, "the context has no logits to go on from: run a prompt with at least one output first");
-    const int row = target_->n_outputs() - 1;
-    Stopwatch watch;
-    const int32_t token = sample_output(sampler, *target_, row);
-    sampler.accept(token);
-    out.push_back(token);
-    remember(token, row);
-    RoundInfo info;
-    info.accept_ms = watch.lap_ms();
-    return info;
+    if (!first && target_->length() >= target_->n_ctx())
+        fail(Status::context_full, "the context is full: n_ctx %d", target_->n_ctx());
+    open_.first = first;
+    open_.length = target_->length();
+    open_.generation = target_->generation();
+    open_.sampler = sampler;
+    if (sampler) open_.mark = sampler->mark();
 }
 
-// Room: last and drafts must fit the context and the outputs, and no more tokens than wanted may come out.
+// Undoes a run. Where even that fails (after a broken run), the chosen token is lost and the target
+// reports a shorter length.
+void Pair::drop_run(int length) {
+    if (target_->length() > length) target_->drop_last(target_->length() - length);
+    if (target_->length() == length) generation_ = target_->generation();
+}
+
+int Pair::room() const {
+    if (!has_last()) return 0;
+    return std::max(0, std::min({kDraftMax, target_->n_ctx() - target_->length() - 1, target_->n_outputs_max() - 1}));
+}
+
+// Last and drafts must fit the context and the outputs, and no more tokens than wanted may come out.
 DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max) {
-    const int room = target_->n_ctx() - target_->length() - 1;
-    const int most = std::min({kDraftMax, room, target_->n_outputs_max() - 1, int(std::min<size_t>(n_max - 1, kDraftMax))});
+    const int most = std::min(room(), int(std::min<size_t>(n_max - 1, kDraftMax)));
     if (n_draft == 0) {
         stats_.state = PairStats::State::off, stats_.reason = "switched off for this call (n_draft 0)";
         return {};
@@ -119,56 +183,130 @@ DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max) {
     return choice;
 }
 
-RoundInfo Pair::round(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens, size_t n_end, std::vector<int32_t>& out) {
-    if (target_->length() >= target_->n_ctx())
-        fail(Status::context_full, "the context is full: n_ctx %d", target_->n_ctx());
-    RoundInfo info;
+void Pair::ask_drafter(Sampler& sampler, int n_draft, size_t n_max, bool may_chain) {
+    drafts_.clear(), proposals_.clear();
+    open_.stage = Open::Stage::proposed;
+    if (open_.first) return;
     Stopwatch watch;
     const auto [k, window] = choose_length(n_draft, n_max);
-    rows_.assign(1, last_);
-    proposals_.clear();
+    open_.wanted = k;
+    if (k == 0) return;
     Sampler* const draws = sampled_ && !sampler.is_greedy() ? &sampler : nullptr;
     const DraftRequest request = {
         last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_, window};
-    const bool started = k > 0 && drafter_->start(*target_, request);
-    if (k > 0 && !started) drafter_->draft(*target_, request, rows_);
-    info.draft_ms = k > 0 ? watch.lap_ms() : 0;    // of a started draft on a device: the time to enqueue it
+    open_.started = may_chain && drafter_->start(*target_, request);
+    if (!open_.started) drafter_->draft(*target_, request, drafts_);
+    open_.draft_ms = watch.lap_ms();    // of a started draft on a device: the time to enqueue it
+}
 
-    if (started) target_->eval_chained(last_, k + 1, rows_);
-    else target_->eval(rows_.data(), rows_.size(), int(rows_.size()));
-    const int drafted = info.drafted = int(rows_.size()) - 1;
-    info.verify_ms = watch.lap_ms();
+void Pair::verify(const int32_t* drafts, size_t n) {
+    rows_.clear();
+    const int n_vocab = target_->model().hparams().n_vocab;
+    if (n > size_t(room()))
+        fail(Status::invalid_argument,
+             open_.first ? "%zu drafts right after a prompt, where %d can be run: its logits are there"
+                         : "%zu drafts, this run has room for %d (of outputs, of the context, of a round)",
+             n, room());
+    for (size_t i = 0; i < n; i++)
+        if (drafts[i] < 0 || drafts[i] >= n_vocab)
+            fail(Status::invalid_argument, "draft %zu is token %d, the vocabulary has %d", i, drafts[i], n_vocab);
+    if (open_.first) return has_run(0);
+    Stopwatch watch;
+    rows_.assign(1, last_);
+    rows_.insert(rows_.end(), drafts, drafts + n);
+    target_->eval(rows_.data(), rows_.size(), int(rows_.size()));
+    has_run(watch.lap_ms());
+}
 
-    // Row i predicts what follows rows_[i]. What is chosen there stands; a draft that equals it was right.
-    int m = 0;
-    for (;; m++) {
-        const int32_t token = choose_token(sampler, m);
-        sampler.accept(token);
+void Pair::verify_chained() {
+    Stopwatch watch;
+    target_->eval_chained(last_, open_.wanted + 1, rows_);
+    drafts_.assign(rows_.begin() + 1, rows_.end());
+    has_run(watch.lap_ms());
+}
+
+void Pair::has_run(double verify_ms) {
+    open_.stage = Open::Stage::run;
+    open_.generation = target_->generation();
+    open_.verify_ms = verify_ms;
+    const size_t most = std::min(drafts_.size(), n_drafts());
+    size_t kept = 0;
+    while (kept < most && drafts_[kept] == rows_[kept + 1]) kept++;
+    open_.kept = int(kept);
+}
+
+void Pair::check_choosing(const Choosing& c) const {
+    if (c.n_max < 1) fail(Status::invalid_argument, "a round returns at least one token, n_max is 0");
+    const int n_vocab = target_->model().hparams().n_vocab;
+    const size_t rows = n_drafts() + 1, words = TokenMask::n_words(n_vocab);
+    if (c.masks && c.n_mask_words != rows * words)
+        fail(Status::invalid_argument, "masks of %zu words, those of %zu rows of %d tokens have %zu", c.n_mask_words, rows, n_vocab, rows * words);
+    if (!c.chosen) return;
+    if (c.n_chosen == 0) fail(Status::invalid_argument, "a round returns at least one token, none was chosen");
+    for (size_t i = 0; i < c.n_chosen; i++)
+        if (c.chosen[i] < 0 || c.chosen[i] >= n_vocab)
+            fail(Status::invalid_argument, "chosen token %zu is %d, the vocabulary has %d", i, c.chosen[i], n_vocab);
+}
+
+// Row i predicts what follows rows_[i]. What is chosen there stands; a draft that equals it was right.
+// Returns the last row that counts.
+int Pair::choose_rows(const Choosing& c, std::vector<int32_t>& out) {
+    open_.choosing.lap_ms();
+    for (size_t m = 0;; m++) {
+        const int32_t token = c.chosen ? c.chosen[m] : choose_token(c, int(m));
+        if (!c.chosen) c.sampler->accept(token);
         out.push_back(token);
-        const bool ends = std::find(end_tokens, end_tokens + n_end, token) != end_tokens + n_end;
-        if (m == drafted || token != rows_[size_t(m) + 1] || ends) break;
+        const bool ends = std::find(c.end_tokens, c.end_tokens + c.n_end, token) != c.end_tokens + c.n_end;
+        if (m == n_drafts() || token != rows_[m + 1] || ends || m + 1 == c.n_max) return int(m);
+        if (c.chosen && m + 1 == c.n_chosen) return int(m);
     }
-    const bool cut = m < drafted && out.back() == rows_[size_t(m) + 1];    // an accepted end token: what follows it is not kept
-    info.accepted = m + (cut ? 1 : 0);
-    target_->drop_last(drafted - m);
-    remember(out.back(), m);
-    info.accept_ms = watch.lap_ms();
-    length_.update(drafted, info.accepted, info.draft_ms, info.verify_ms,
-                   k > 0 ? drafter_->last_reading() : DraftLength::Reading());
-    return info;
 }
 
 // The sampler's own choice: since a row's logits do not depend on the rows beside it, the tokens are those that plain steps would have
-// chosen, by the same random numbers. Where the draft was drawn, rejection keeps the distribution, not the token.
-int32_t Pair::choose_token(Sampler& sampler, int row) {
-    if (size_t(row) >= proposals_.size()) return sample_output(sampler, *target_, row);
+// chosen, by the same random numbers. Where the draft was drawn, rejection keeps the distribution, not the token: also for the first
+// draft that was not run. Which drafts are left out depends on what they are, so the token of that row must make up for it.
+int32_t Pair::choose_token(const Choosing& c, int row) {
     const int n_vocab = target_->model().hparams().n_vocab;
+    TokenMask mask;
+    if (c.masks) mask.words = c.masks + size_t(row) * TokenMask::n_words(n_vocab);
+    if (size_t(row) >= proposals_.size() || row > open_.kept)
+        return sample_output(*c.sampler, *target_, first_row() + row, mask);
     weights_.resize(size_t(n_vocab));
-    const Distribution& p = sampler.distribution({target_->logits(row), nullptr, n_vocab});
-    return accept_or_resample(sampler, p, proposals_[size_t(row)], rows_[size_t(row) + 1], weights_);
+    const Distribution& p = c.sampler->distribution({target_->logits(row), nullptr, n_vocab}, mask);
+    return accept_or_resample(*c.sampler, p, proposals_[size_t(row)], drafts_[size_t(row)], weights_);
+}
+
+// Keeps the rows up to `last_row`, and what the next draft starts from.
+RoundInfo Pair::close(const Choosing& c, int last_row, size_t before, const std::vector<int32_t>& out) {
+    const int run = int(n_drafts());
+    const bool cut = last_row < run && out.back() == rows_[size_t(last_row) + 1];    // accepted, what follows it is not kept
+    const int accepted = last_row + (cut ? 1 : 0);
+    RoundInfo info;
+    info.drafted = int(drafts_.size());
+    info.accepted = std::min(accepted, open_.kept), info.forced = accepted - info.accepted;
+    remember_hidden(first_row() + last_row);
+    if (!open_.first) target_->drop_last(run - last_row);
+    last_ = out.back(), generation_ = target_->generation();
+    info.ended = std::find(c.end_tokens, c.end_tokens + c.n_end, last_) != c.end_tokens + c.n_end;
+    info.draft_ms = open_.draft_ms, info.verify_ms = open_.verify_ms, info.accept_ms = open_.choosing.lap_ms();
+    if (!open_.first)
+        length_.update({info.drafted, info.accepted, open_.kept, 1 + run, info.draft_ms, info.verify_ms,
+                        open_.wanted > 0 ? drafter_->last_reading() : DraftLength::Reading()});
+    count(info, out.size() - before);
+    open_ = {};
+    return info;
+}
+
+// The hidden row that the next draft starts from.
+void Pair::remember_hidden(int row) {
+    hidden_.clear();
+    if (!drafter_->needs_hidden()) return;
+    const float* hidden = target_->hidden(row);
+    hidden_.assign(hidden, hidden + target_->model().hparams().n_embd);
 }
 
 void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
+    refuse_open_run();
     if (n < 1 || n > kDraftMax) fail(Status::invalid_argument, "%d drafts, allowed are 1 to %d", n, kDraftMax);
     if (last < 0 || last >= target_->model().hparams().n_vocab)
         fail(Status::invalid_argument, "token %d, the vocabulary has %d", last, target_->model().hparams().n_vocab);
@@ -193,6 +331,7 @@ std::string Pair::to_json() {
 void Pair::count(const RoundInfo& info, size_t n_tokens) {
     stats_.tokens += n_tokens;
     stats_.draft_ms += info.draft_ms, stats_.verify_ms += info.verify_ms, stats_.accept_ms += info.accept_ms;
+    stats_.forced += uint64_t(info.forced);
     if (info.drafted == 0) return;
     stats_.rounds++;
     stats_.drafted += uint64_t(info.drafted), stats_.accepted += uint64_t(info.accepted);

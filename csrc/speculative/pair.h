@@ -1,5 +1,6 @@
 // A target and its drafter: the round, and the only one who steps both back. The page to read first.
 #pragma once
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,7 +14,8 @@ namespace pillion {
 constexpr int kDraftAuto = -1;
 
 struct RoundInfo {
-    int drafted = 0, accepted = 0;
+    int drafted = 0, accepted = 0;    // of the drafter's tokens
+    int forced = 0;                   // accepted drafts that are not the drafter's
     bool ended = false;            // the last token ends the generation
     double draft_ms = 0, verify_ms = 0, accept_ms = 0;
 };
@@ -21,9 +23,34 @@ struct RoundInfo {
 struct PairStats {
     enum class State { on = 1, parked = 2, off = 3 } state = State::on;    // until a step decides otherwise
     std::string reason;            // why parked or off
-    uint64_t rounds = 0, tokens = 0, drafted = 0, accepted = 0;
+    uint64_t rounds = 0, tokens = 0, drafted = 0, accepted = 0, forced = 0;
     uint64_t drafted_at[kDraftMax] = {}, accepted_at[kDraftMax] = {};
     double draft_ms = 0, verify_ms = 0, accept_ms = 0;
+};
+
+// What a round's tokens are chosen by: the sampler, under a mask for each row, or the caller.
+struct Choosing {
+    Sampler* sampler = nullptr;
+    size_t n_max = 0;
+    const int32_t* end_tokens = nullptr;
+    size_t n_end = 0;
+    const uint32_t* masks = nullptr;     // [rows][TokenMask::n_words]; null: all tokens
+    size_t n_mask_words = 0;             // of all of them
+    const int32_t* chosen = nullptr;     // [n_chosen], the choice of the first rows; null: the sampler's
+    size_t n_chosen = 0;
+};
+
+class Stopwatch {
+  public:
+    double lap_ms() {
+        const auto now = std::chrono::steady_clock::now();
+        const double ms = std::chrono::duration<double, std::milli>(now - start_).count();
+        start_ = now;
+        return ms;
+    }
+
+  private:
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 class Pair {
@@ -42,17 +69,63 @@ class Pair {
     // Appends 1 .. n_max tokens to `out`. Throws; the pair is then as before the step, or (after a broken run) at a shorter length that
     // the target reports.
     RoundInfo step(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens, size_t n_end, std::vector<int32_t>& out);
+
+    // The same in three steps, for callers that look at the drafts and at what the target says of them.
+    // A step that throws leaves the pair as it was before the step.
+    //
+    // The drafter's tokens; none right after a prompt, or where "auto" found that they don't pay off.
+    const std::vector<int32_t>& propose(Sampler& sampler, int n_draft, size_t n_max);
+    // Runs the chosen token and these drafts, whoever made them; also without a proposal. Right after a
+    // prompt there is nothing to run and no draft is taken.
+    void run(const int32_t* drafts, size_t n);
+    int first_row() const { return open_.first ? target_->n_outputs() - 1 : 0; }    // output row of the run's first
+    RoundInfo take(const Choosing& choosing, std::vector<int32_t>& out);
+    // Back to before propose(); so is the sampler, if it is the one that was given there.
+    void abandon(Sampler* sampler);
+    // Most drafts of the next run.
+    int next_room() const {
+        refuse_open_run();
+        return room();
+    }
+
     // What the drafter says after `last`, unverified.
     void draft_only(int32_t last, int n, std::vector<int32_t>& out);
     void read_step(int i, float* logits, float* hidden) const { drafter_->read_step(i, logits, hidden); }
 
   private:
     bool has_last() const { return last_ >= 0 && generation_ == target_->generation(); }
-    RoundInfo first_token(Sampler& sampler, std::vector<int32_t>& out);
-    RoundInfo round(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens, size_t n_end, std::vector<int32_t>& out);
+    // A round between its steps.
+    struct Open {
+        enum class Stage { none, proposed, run } stage = Stage::none;
+        bool first = false;              // right after a prompt: its last row is there, nothing runs
+        int length = 0;                  // of the target, before the run
+        uint64_t generation = 0;         // of the target, now: someone else may have moved it since
+        bool started = false;            // the drafts are on the target's queue, the host has not seen them
+        int wanted = 0;                  // drafts that the drafter was asked for
+        int kept = 0;                    // of its drafts, those that were run
+        double draft_ms = 0, verify_ms = 0;
+        Stopwatch choosing;
+        const Sampler* sampler = nullptr;    // of propose()
+        Sampler::Mark mark;
+    };
+    bool is_open(Open::Stage stage) const {
+        return open_.stage == stage && open_.generation == target_->generation();
+    }
+    size_t n_drafts() const { return rows_.empty() ? 0 : rows_.size() - 1; }    // of the run
+    void begin(const Sampler* sampler);
+    void ask_drafter(Sampler& sampler, int n_draft, size_t n_max, bool may_chain);
+    void verify(const int32_t* drafts, size_t n);
+    void verify_chained();
+    void has_run(double verify_ms);
+    void drop_run(int length);
+    int choose_rows(const Choosing& choosing, std::vector<int32_t>& out);
+    RoundInfo close(const Choosing& choosing, int last_row, size_t before, const std::vector<int32_t>& out);
+    void check_choosing(const Choosing& choosing) const;
+    void refuse_open_run() const;
+    int room() const;
     DraftLength::Choice choose_length(int n_draft, size_t n_max);
-    int32_t choose_token(Sampler& sampler, int row);
-    void remember(int32_t last, int hidden_row);
+    int32_t choose_token(const Choosing& choosing, int row);
+    void remember_hidden(int row);
     void count(const RoundInfo& info, size_t n_tokens);
 
     std::shared_ptr<Context> target_;
@@ -64,8 +137,10 @@ class Pair {
     int32_t last_ = -1;            // chosen, not yet in the cache
     std::vector<float> hidden_;    // of the position before `last_`; empty: unknown
     uint64_t generation_ = 0;      // of the target when last_ was chosen: someone else may have moved it since
-    std::vector<int32_t> rows_;    // last and drafts
-    std::vector<Distribution> proposals_;    // what they were drawn from, if they were
+    Open open_;
+    std::vector<int32_t> rows_;    // last and drafts, of the run
+    std::vector<int32_t> drafts_;            // the drafter's
+    std::vector<Distribution> proposals_;    // what those were drawn from, if they were
     std::vector<float> weights_;
 };
 

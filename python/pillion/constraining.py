@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Optional
 
-from .errors import UsageError
-from .requests import Settings, plain_format
+from .constraint import Constraint, LogitsProcessors, constrained_round, constrained_token
+from .requests import Settings
 
 if TYPE_CHECKING:
     from .llm import LLM
-
-try:
-    from .constraint import constrained_round, constrained_token
-except ImportError:  # until the core has masks
-
-    def constrained_round(*arguments: Any) -> Any:
-        raise NotImplementedError
-
-    def constrained_token(*arguments: Any) -> int:
-        raise NotImplementedError
+    from .structured import Compiled
 
 
-def constraint_of(llm: LLM, given: Settings, prompt: list[int]) -> Any:
+def constraint_of(
+    llm: LLM,
+    given: Settings,
+    prompt: list[int],
+    bias: Mapping[int, float],
+    compiled: Optional[Compiled] = None,
+) -> Any:
     """What the options of a call demand of the text behind `prompt`; None where they demand
-    nothing."""
-    form = _form_of(llm, given)
+    nothing. bias: of the sampler. compiled: the grammar of a chat's reply, where it has one."""
+    if compiled is None and given.forms:
+        compiled = llm.structured.of_text(given.forms)
+    form: Optional[Constraint] = None
+    if compiled is not None:
+        form = compiled.start([token for token, value in bias.items() if value == -math.inf])
     if given.logits_processor is None:
         return form
-    from .constraint import LogitsProcessors
-
     return LogitsProcessors(given.logits_processor, prompt, form)
-
-
-def _form_of(llm: LLM, given: Settings) -> Any:
-    """The constraint of `response_format`, `regex`, `grammar` or `choice`."""
-    plain_format(given.forms.get("response_format"))
-    for name in ("regex", "grammar", "choice"):
-        if name in given.forms:
-            raise UsageError(f"{name} is not supported so far: describe the form in the prompt")
-    return None
 
 
 __all__ = ["constrained_round", "constrained_token", "constraint_of"]

@@ -21,9 +21,9 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from ._locks import forks
+from .arguments import check_int
 from .assembler import TextAssembler
 from .engine_stats import EngineStats
-from .arguments import check_int
 from .errors import (
     Busy,
     Cancelled,
@@ -46,7 +46,11 @@ from .work import Request, Work
 PARALLEL_MAX = 256
 _BUSY_WAIT = 0.002  # seconds, when somebody else is inside all contexts that could run
 _CANCEL_WAIT = 2.0
+_IDLE = 0.1
+"""Seconds that the thread of a fork's child waits for more. The process of a child that was forked in
+a thread lasts as long as its threads."""
 _CLOSE_WAIT = 10.0
+_LOOK = 0.5  # seconds between two looks whether it was closed
 _FIRST_GUESS = 5.0  # seconds that a request takes, before any did
 
 
@@ -257,6 +261,22 @@ class Engine(Held):
         if job.error is not None:
             raise job.error
 
+    def between_turns(self, body: Callable[[], None]) -> None:
+        """Has other work done when nothing else runs: by the engine's thread, between two turns of
+        requests, or here and now where there is no such thread. Raises what it raises, and `Closed`.
+        """
+        self._refuse_if_closed()
+        life = self._here()
+        if "by" not in life.running or self._is_me():
+            return body()
+        job = _Job(body)
+        life.inbox.put(job)
+        while not sleep_until(lambda: job.over, job.waiters, time.monotonic() + _LOOK):
+            if self._closed or life is not self._here():
+                raise Closed("this engine is closed")
+        if job.error is not None:
+            raise job.error
+
     def drain(self, timeout: Optional[float] = None) -> bool:
         """Takes no more requests and waits for those it has; False when some are left after so many
         seconds."""
@@ -278,15 +298,15 @@ class Engine(Held):
 
     def slots(self) -> list[SlotState]:
         """What each slot does."""
-        return [self._state_of(slot) for slot in self.slots_made]
+        works = {entry.slot: work for work, entry in list(self._here().works.items())}
+        return [self._state_of(slot.index, works.get(slot.index)) for slot in self.slots_made]
 
-    def _state_of(self, slot: Slot) -> SlotState:
-        work = slot.work
+    def _state_of(self, index: int, work: Optional[Work]) -> SlotState:
         if work is None:
-            return SlotState(slot.index, "idle", self.n_ctx)
+            return SlotState(index, "idle", self.n_ctx)
         since = time.monotonic() - work.submitted
         n, tokens = len(work.request.prompt), len(work.assembler.tokens)
-        return SlotState(slot.index, work.state, self.n_ctx, n, work.timings.cache_n, tokens, since)
+        return SlotState(index, work.state, self.n_ctx, n, work.timings.cache_n, tokens, since)
 
     # ---- life ----
 
@@ -444,9 +464,6 @@ class Engine(Held):
         if work.cause:
             early = self._stats.ended_early
             early[work.cause] = early.get(work.cause, 0) + 1
-        else:
-            self._stats.completed += 1
-            self._stats.total.add(time.monotonic() - work.submitted)
         if was_waiting:
             self._tell_places(life)
 
@@ -460,12 +477,15 @@ class Engine(Held):
             self._stats.queue.add(work.admitted - work.submitted)
             work.state, work.place = "reading", 0
             try:
-                slot.mend()
-                entry.rows_left = slot.begin(work)
+                self._begin(entry, slot, work)
             except BaseException as error:
                 self._failed(life, entry, slot, error)
         if admitted:
             self._tell_places(life)
+
+    def _begin(self, entry: Entry, slot: Slot, work: Work) -> None:
+        slot.mend()
+        entry.rows_left = slot.begin(work)
 
     def _choose(self, entry: Entry, free: Sequence[int]) -> int:
         """The free slot that holds most of the prompt."""
@@ -514,6 +534,8 @@ class Engine(Held):
             work.end(error, "cancelled" if isinstance(error, Cancelled) else "error")
 
     def _read(self, life: _Life, entry: Entry, slot: Slot, work: Work, rows: int) -> None:
+        if slot.work is not work:
+            self._begin(entry, slot, work)
         begin = time.perf_counter()
         ran, left = slot.read(rows)
         seconds = time.perf_counter() - begin
@@ -554,16 +576,22 @@ class Engine(Held):
             work.deliver(pieces)
         if work.assembler.finish_reason is not None:
             work.inside = None
+            stats.completed += 1  # before anybody hears of it
+            stats.total.add(now - work.submitted)
             work.end()
 
 
 def _main(reference: weakref.ref[Engine], life: _Life) -> None:
     """The engine's thread. While it waits it holds no engine, so that one nobody wants can go."""
     me = threading.current_thread()
-    if life.running.setdefault("by", me) is not me:
-        return
-    while True:
-        first = life.inbox.get()
+    while life.running.setdefault("by", me) is me:
+        try:
+            first = life.inbox.get(timeout=_IDLE if life.forks else None)
+        except queue.Empty:
+            del life.running["by"]
+            if life.inbox.empty():
+                return  # the next request starts another one
+            continue
         engine = reference()
         if first is None or engine is None:
             return

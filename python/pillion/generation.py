@@ -74,6 +74,11 @@ class Generation(Held):
         return self._work.assembler.finish_reason
 
     @property
+    def stop(self) -> Optional[str]:
+        """The stop string that ended it; None when something else did."""
+        return self._work.assembler.stop
+
+    @property
     def timings(self) -> Timings:
         return self._work.timings
 

@@ -9,6 +9,8 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Callable, Literal, Optional, Union, overload
 
+import numpy as np
+
 from .arguments import (
     check_bool,
     check_choice,
@@ -22,7 +24,8 @@ from .arguments import (
 from .calling import checked_class
 from .chat_format import ChatFormat
 from .constraining import constraint_of
-from .context import Context
+from .context import Context, Floats
+from .embedding import Embedder, Texts, listed_texts
 from .engine import PARALLEL_MAX, Engine
 from .errors import Closed, UsageError
 from .file_settings import sampling_defaults
@@ -30,7 +33,7 @@ from .generation import Generation, TokenInfo
 from .held import Held
 from .messages import Message
 from .model import Metadata, Model, gpu_layers
-from .openai_format import ChatCompletion, Completion, Result
+from .openai_format import ChatCompletion, Completion, Result, embedding_list
 from .opening import open_slots
 from .pair import DRAFT_MAX, DRAFT_SAMPLING, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
 from .placing import Placed
@@ -46,6 +49,7 @@ from .requests import (
 )
 from .sampling import SEED_MAX, SamplingParams
 from .streams import AsyncStream
+from .structured import FORMS, Compiled, Structured
 from .tokenizer import Tokenizer
 from .tools import checked_tools, named_tool, tool_names
 from .work import Request
@@ -80,8 +84,8 @@ class LLM(Held):
     parallel: answers that are written at the same time, in turn, each in a context of its own on the
     same weights. Further calls wait for their turn.
 
-    Any number of threads and asyncio tasks may call it. What a context holds is used again: a prompt that begins like the text before
-    costs only the rest (`timings`: cache_n tokens kept, prompt_n run). A turn of a chat costs the last
+    Any number of threads and asyncio tasks may call it. What a context holds is used again: a prompt
+    that begins like the text before costs only the rest (`timings`: cache_n tokens kept, prompt_n run). A turn of a chat costs the last
     answer, as the template writes it into the history, and the new message.
     """
 
@@ -169,6 +173,12 @@ class LLM(Held):
         self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
         """The model's name in results."""
         self._chat = ChatFormat(self.tokenizer, self._metadata, self.name, chat_template)
+        options = {"n_batch": n_batch, "n_threads": n_threads, "kv_type": kv_type}
+        options["flash_attn"] = flash_attn
+        self.embedder = Embedder(self.model, self.n_ctx(), options, self.engine.between_turns)
+        """Makes the vectors of `embed`."""
+        self.structured = Structured(self._chat, self.tokenizer, self.model.n_vocab, self.name)
+        """The grammars of replies."""
 
     @property
     def context(self) -> Context:
@@ -216,7 +226,8 @@ class LLM(Held):
         stream: return an iterator of chunks. The work begins at the call; leaving the iterator early
         stops it.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, penalty_last_n, seed,
-        logit_bias, stop, draft (0 to 8 or "auto"; None: as the LLM was made). Defaults come from the file where it has them
+        logit_bias, stop, draft (0 to 8 or "auto"; None: as the LLM was made), and one of response_format, regex, grammar
+        and choice (see `chat`). Defaults come from the file where it has them
         (`general.sampling.*`), then from `SamplingParams`.
         """
         if suffix is not None:
@@ -301,6 +312,7 @@ class LLM(Held):
         logprobs: bool = False,
         top_logprobs: Optional[int] = None,
         response_format: Optional[Mapping[str, Any]] = None,
+        parallel_tool_calls: Optional[bool] = None,
         **options: Any,
     ) -> Union[Result, Iterator[Result]]:
         """Answers a conversation, a list of {"role": …, "content": …}, through the file's chat template.
@@ -310,16 +322,22 @@ class LLM(Held):
         be read or names no tool stands in message["malformed_tool_calls"], [{"text": …, "reason": …}]; the finish_reason is
         "malformed_tool_call" then, or "length". Markers of calls and of thinking never reach the content (replies.py).
         tool_choice: "auto" (None); "none": as without tools; "required", or {"type": "function", "function": {"name": …}}: the
-        answer is made to begin with a call, without thinking.
+        answer has nothing but calls, or one call of that function, behind its thinking. Without llguidance it is made to
+        begin with a call, without thinking. Calls keep to their tools' schemas where one is demanded, where a tool has
+        "strict": True, and beside a response_format.
+        parallel_tool_calls: False: at most one call.
         Thinking goes to message["reasoning_content"], with and without tools. `stop` looks at the raw text, thinking included.
         chat_template_kwargs: more variables for the template (`{"enable_thinking": True}`).
-        response_format: {"type": "text"} or None.
+        response_format: {"type": "json_schema", "json_schema": {"name": …, "schema": …}}, {"type": "json_object"},
+        {"type": "text"} or None. Or, one at a time, regex: a regular expression for all of the content; grammar: Lark or
+        GBNF; choice: a list of strings. The thinking before it is free. These need llguidance: docs/structured_output.md.
         logprobs, top_logprobs: as in OpenAI's API.
         The rest as in `complete`.
         """
         check_bool("stream", stream)
         options.update(max_tokens=max_tokens, tools=tools, tool_choice=tool_choice, chat_template_kwargs=chat_template_kwargs)
         options.update(logprobs=logprobs, top_logprobs=top_logprobs, response_format=response_format)
+        options["parallel_tool_calls"] = parallel_tool_calls
         answer = self._answer(messages, **options)
         return answer.chunks() if stream else answer.whole()
 
@@ -347,7 +365,7 @@ class LLM(Held):
         chat_template_kwargs: Optional[Mapping[str, Any]] = None,
         logprobs: bool = False,
         top_logprobs: Optional[int] = None,
-        response_format: Optional[Mapping[str, Any]] = None,
+        parallel_tool_calls: Optional[bool] = None,
         **options: Any,
     ) -> tuple[Request, Callable[[Generation], ChatCompletion]]:
         """What `chat` asks of the engine, for who submits it; and what makes the result of that. Both
@@ -357,11 +375,12 @@ class LLM(Held):
         forced = self._forced_call(tool_names(listed), tool_choice)
         prompt = self._chat.render(messages, listed, **checked_variables(chat_template_kwargs))
         parser = self._chat.parser(tool_names(listed) if listed else None)
-        prompt = self._chat.opening(prompt, parser, forced)
+        forms = {name: options.pop(name, None) for name in FORMS}
+        prompt, compiled = self.structured.of_reply(prompt, parser, listed, forms, forced, parallel_tool_calls)
         markers = self._chat.marker_tokens
-        options.update(logprobs=wanted, response_format=response_format)
+        options["logprobs"] = wanted
         tokens = self.chat_tokens(prompt)
-        request = self._request("chat()", tokens, max_tokens, options, markers)
+        request = self._request("chat()", tokens, max_tokens, options, markers, compiled)
 
         def make(generation: Generation) -> ChatCompletion:
             return ChatCompletion(generation, self.tokenizer, self.name, bool(logprobs), parser, markers)
@@ -393,8 +412,9 @@ class LLM(Held):
         max_tokens: Optional[int],
         options: Mapping[str, Any],
         shown: Collection[int] = (),
+        compiled: Optional[Compiled] = None,
     ) -> Request:
-        """What a call of that name asks for; shown: see `Request`."""
+        """What a call of that name asks for; shown: see `Request`; compiled: its grammar."""
         if self.closed:
             raise Closed("this LLM is closed")
         given = Settings(call, options, self.model.n_vocab)
@@ -411,7 +431,7 @@ class LLM(Held):
             logprobs=given.logprobs,
             draft=self.draft if given.draft is None else given.draft,
             shown=shown,
-            constraint=constraint_of(self, given, tokens),
+            constraint=constraint_of(self, given, tokens, bias, compiled),
             owner=given.owner,
             low_priority=given.low_priority,
             queue_timeout=given.queue_timeout,
@@ -440,6 +460,37 @@ class LLM(Held):
         """The text of token ids."""
         unknown_names("detokenize()", unknown, ("tokens", "special"))
         return self.tokenizer.decode(checked_ids("tokens", tokens), special=check_bool("special", special))
+
+    # ---- embeddings ----
+
+    def embed(self, text: Texts, *, normalize: bool = True) -> Floats:
+        """A vector for a text (or UTF-8 bytes, or token ids), float32 [n_embd]; for a list of texts a
+        row each, [n, n_embd]. See `Context.embed`.
+
+        They have a context of their own: what chats left in theirs stays. Raises `ContextFullError`
+        for a text of more tokens than n_ctx.
+        """
+        check_bool("normalize", normalize)
+        ids, single = self.embedding_tokens("text", text)
+        rows = [self.embedder.embed(one, normalize) for one in ids]
+        return rows[0] if single else np.stack(rows)
+
+    def create_embedding(self, input: Texts, model: Optional[str] = None) -> Result:
+        """The same, normalised, in the shape of OpenAI's API; model: the name in the result."""
+        name = self.name if model is None else check_text("model", model)
+        ids, _ = self.embedding_tokens("input", input)
+        return embedding_list([self.embedder.embed(one) for one in ids], ids, name)
+
+    def embedding_tokens(self, name: str, given: Texts) -> tuple[list[list[int]], bool]:
+        """Token ids of texts to embed, with the token that texts begin with, and whether it was one
+        text. name: of the argument, for sentences."""
+        texts, single = listed_texts(name, given)
+        names = [name] if single else [f"{name}[{at}]" for at in range(len(texts))]
+        ids = [self._prompt_tokens(checked_prompt(one, of)) for one, of in zip(texts, names)]
+        for one, of in zip(ids, names):
+            if not one:
+                raise UsageError(f"{of} is empty; it must have at least one token")
+        return ids, single
 
     def render_chat(self, messages: Sequence[Message], *, tools: Optional[Tools] = None, **variables: Any) -> str:
         """The prompt that `chat` would use; variables: as in chat_template_kwargs."""
@@ -519,6 +570,7 @@ class LLM(Held):
         """Calls off what is under way and frees all. Doing it twice is fine; any later use raises
         `Closed`."""
         self.engine.close()
+        self.embedder.close()
         if self._drafter is not None:
             self._drafter.close()
         if self._owns_model:

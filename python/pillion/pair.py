@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from .calling import checked_class
 from .context import Context, Floats
 from .errors import Busy, UsageError
 from .model import Model
-from .sampling import Sampler, SamplingParams
+from .sampling import Mask, Sampler, SamplingParams, mask_pointer
 
 DRAFT_MAX: int = lib.PILLION_DRAFT_MAX
 """Most drafts of one round."""
@@ -33,17 +33,22 @@ _STATES = {lib.PILLION_SPECULATION_ON: "on", lib.PILLION_SPECULATION_PARKED: "pa
 
 
 class Round(NamedTuple):
-    """What one step brought."""
+    """What one round brought: `accepted` tokens of the drafter, `forced` others, and one chosen
+    behind them (not where the last of them ended the round)."""
 
     tokens: list[int]
     """The new tokens of the text. Output row i of the context is the one that token i was chosen from, until the next step."""
     drafted: int
+    """Tokens that the drafter proposed."""
     accepted: int
+    """Those of them that stand."""
     ended: bool
     """The last token is one of `end_tokens`."""
     draft_ms: float
     verify_ms: float
     accept_ms: float
+    forced: int = 0
+    """Tokens that were run as drafts, are not the drafter's, and stand."""
 
 
 @dataclass
@@ -54,7 +59,10 @@ class PairStats:
     """Rounds with at least one draft."""
     tokens: int = 0
     drafted: int = 0
+    """By the drafter; those that were not run count too, as refused."""
     accepted: int = 0
+    forced: int = 0
+    """Tokens that were run as drafts without being the drafter's, and stand."""
     drafted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
     """Drafts by their position in the round."""
     accepted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
@@ -94,6 +102,7 @@ class PairStats:
         self.tokens += len(one.tokens)
         self.drafted += one.drafted
         self.accepted += one.accepted
+        self.forced += one.forced
         for position in range(one.drafted):
             self.drafted_at[position] += 1
             self.accepted_at[position] += position < one.accepted
@@ -112,6 +121,7 @@ class PairStats:
             "tokens": self.tokens,
             "drafted": self.drafted,
             "accepted": self.accepted,
+            "forced": self.forced,
             "acceptance": self.acceptance,
             "acceptance_by_position": self.acceptance_by_position,
             "mean_tokens_per_round": self.mean_tokens_per_round,
@@ -185,6 +195,8 @@ class Pair(Handle):
         self._tokens = ffi.new("int32_t[]", DRAFT_MAX + 1)
         self._n = ffi.new("size_t*")
         self._info = ffi.new("pillion_round_info*")
+        self.first_row = 0
+        """The context's output row that is row 0 of the round that was run last."""
         self._follows = False  # the drafter's own cache is as long as the target's, so a step is short
         self._kind_of_drafter = self.stats.kind
 
@@ -246,7 +258,6 @@ class Pair(Handle):
         n_max = None if n_max is None else check_int("n_max", n_max, 1)
         wanted, most = draft_length(n_draft), min(n_max or DRAFT_MAX + 1, DRAFT_MAX + 1)
         ends, n_ends = token_array(end_tokens)
-        context, info = self.context, self._info
 
         def call() -> None:
             check(
@@ -260,35 +271,149 @@ class Pair(Handle):
                     self._tokens,
                     DRAFT_MAX + 1,
                     self._n,
-                    info,
+                    self._info,
                     ffi.sizeof("pillion_round_info"),
                 )
             )
 
-        context._c  # noqa: B018 - raises Closed
+        self._run(call)
+        return self._round()
+
+    # ---- a round in three steps ----
+
+    def propose(
+        self,
+        sampler: Sampler,
+        n_draft: Draft = "auto",
+        n_max: Optional[int] = None,
+    ) -> list[int]:
+        """The drafter's tokens for the next round.
+
+        None right after a prompt, where nothing has to run, and while "auto" is parked. With `run` and
+        `take` this is `step`, for callers that have a say in the round; arguments as there. A call that
+        raises leaves pair, context and sampler as before it, and can be repeated; `abandon` goes back
+        to before the round. In between the context may be read, not changed.
+        """
+        sampler = _sampler(sampler)
+        n_max = None if n_max is None else check_int("n_max", n_max, 1)
+        wanted, most = draft_length(n_draft), min(n_max or DRAFT_MAX + 1, DRAFT_MAX + 1)
+        out, n = self._tokens, self._n
+
+        def call() -> None:
+            drafter = (self._c, sampler._c, wanted, most)
+            check(lib.pillion_pair_propose(*drafter, out, DRAFT_MAX + 1, n))
+
+        self._draft(call)
+        return self._n_tokens()
+
+    def run(self, drafts: Tokens = ()) -> None:
+        """Runs the last token and these drafts: the proposal, its beginning, other tokens behind that
+        or alone, or none.
+
+        At most `room` of them; right after a prompt none. May come without a proposal.
+        """
+        array, n = token_array(drafts)
+        self._run(lambda: check(lib.pillion_pair_run(self._c, array, n, self._n)), UsageError)
+        self.first_row = int(self._n[0])
+        self.context._n_rows = self.first_row + n + 1
+
+    def take(
+        self,
+        sampler: Optional[Sampler],
+        n_max: Optional[int] = None,
+        end_tokens: Sequence[int] = (),
+        masks: Optional[Mask] = None,
+        chosen: Optional[Tokens] = None,
+    ) -> Round:
+        """Chooses the tokens of the round that was run, as `step` does.
+
+        masks: uint32 [drafts + 1, words], row i's for what follows i drafts; see `Sampler.sample`. One that
+        refuses all raises `UsageError` if the text gets there.
+        chosen: the caller's own choice for the first rows, kept as far as it agrees with the drafts; the
+        sampler (which may be None then) is neither asked nor fed.
+        """
+        choice = ffi.new("pillion_choice*")
+        lib.pillion_choice_init(choice, ffi.sizeof("pillion_choice"))
+        n_max = None if n_max is None else check_int("n_max", n_max, 1)
+        ends, n_ends = token_array(end_tokens)
+        if masks is not None:
+            words, choice.n_mask_words = mask_pointer("masks", masks, 2)
+            choice.masks = words
+        if chosen is not None:
+            tokens, choice.n_chosen = token_array(chosen)
+            choice.chosen = tokens
+        handle = ffi.NULL if sampler is None and chosen is not None else _sampler(sampler)._c
+        check(
+            lib.pillion_pair_take(
+                self._c,
+                handle,
+                min(n_max or DRAFT_MAX + 1, DRAFT_MAX + 1),
+                ends,
+                n_ends,
+                choice,
+                self._tokens,
+                DRAFT_MAX + 1,
+                self._n,
+                self._info,
+                ffi.sizeof("pillion_round_info"),
+            )
+        )
+        self.context.changes += 1
+        return self._round()
+
+    def abandon(self, sampler: Optional[Sampler] = None) -> None:
+        """Gives up a round that was proposed or run: pair and context are as before it, and so is the
+        sampler, if it is the one of `propose`. Without such a round it does nothing."""
+        handle = ffi.NULL if sampler is None else _sampler(sampler)._c
+        before = self.context.n_past
+        check(lib.pillion_pair_abandon(self._c, handle))
+        if self.context.n_past != before:
+            self.context._n_rows = 0
+            self.context.changes += 1
+
+    @property
+    def room(self) -> int:
+        """Most drafts of the next `run`; 0 right after a prompt."""
+        check(lib.pillion_pair_room(self._c, self._n))
+        return int(self._n[0])
+
+    def _draft(self, call: Callable[[], None]) -> None:
+        self.context._c  # noqa: B018 - raises Closed
+        if self._kind_of_drafter == "model" and not self._follows:
+            interruptible(call, self.context.cancel)  # the drafter may have a whole prompt to read
+        else:
+            call()
+        self._follows = True
+
+    def _run(self, call: Callable[[], None], harmless: type[Exception] = Busy) -> None:
+        """harmless: what is raised before anything has run; Busy always is."""
+        context = self.context
         try:
-            if self._kind_of_drafter == "model" and not self._follows:
-                interruptible(call, context.cancel)  # the drafter may have a whole prompt to read
-            else:
-                call()
-        except Busy:
-            raise  # the outputs belong to the caller inside
+            self._draft(call)
+        except (Busy, harmless):
+            raise
         except BaseException:
             context._n_rows = 0
             context.changes += 1
             raise
         context.changes += 1
-        self._follows = True
+
+    def _n_tokens(self) -> list[int]:
         n = int(self._n[0])
-        context._n_rows = n
+        return list(ffi.unpack(self._tokens, n)) if n else []
+
+    def _round(self) -> Round:
+        tokens, info = self._n_tokens(), self._info
+        self.context._n_rows = len(tokens)
         return Round(
-            list(ffi.unpack(self._tokens, n)) if n else [],
+            tokens,
             int(info.drafted),
             int(info.accepted),
             bool(info.ended),
             float(info.draft_ms),
             float(info.verify_ms),
             float(info.accept_ms),
+            int(info.forced),
         )
 
     def generate(
@@ -339,6 +464,7 @@ class Pair(Handle):
             tokens=int(raw.tokens),
             drafted=int(raw.drafted),
             accepted=int(raw.accepted),
+            forced=int(raw.forced),
             drafted_at=[int(n) for n in raw.drafted_at],
             accepted_at=[int(n) for n in raw.accepted_at],
             draft_ms=float(raw.draft_ms),

@@ -9,7 +9,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
-from .arguments import check_bool, check_int, check_number, check_text, shown, unknown_names, wrong
+from .arguments import check_bool, check_int, check_number, check_text, unknown_names, wrong
 from .errors import UsageError
 from .pair import Draft, draft_length
 from .sampling import SEED_MAX, SamplingParams
@@ -25,6 +25,7 @@ _OF_A_CALL = {
     "complete()": ("prompt", "stream", "max_tokens", "echo", "suffix"),
     "chat()": (
         "messages", "stream", "max_tokens", "tools", "tool_choice", "chat_template_kwargs", "top_logprobs",
+        "parallel_tool_calls",
     ),
     "generate()": ("prompt", "max_tokens"),
 }  # fmt: skip
@@ -72,11 +73,11 @@ def checked_length(max_tokens: Any) -> Optional[int]:
     return None if found == -1 else found
 
 
-def checked_prompt(prompt: Any) -> Union[str, list[int]]:
+def checked_prompt(prompt: Any, name: str = "prompt") -> Union[str, list[int]]:
     """A text, also as UTF-8 bytes, or token ids."""
     if isinstance(prompt, (str, bytes, bytearray)):
-        return checked_text("prompt", prompt)
-    return checked_ids("prompt", prompt, "a string, UTF-8 bytes or a list of token ids")
+        return checked_text(name, prompt)
+    return checked_ids(name, prompt, "a string, UTF-8 bytes or a list of token ids")
 
 
 def checked_text(name: str, text: Any) -> str:
@@ -149,15 +150,3 @@ def checked_variables(variables: Any) -> dict[str, Any]:
     if taken:
         raise UsageError(f"chat_template_kwargs names {', '.join(taken)}; give it as an argument of its own")
     return dict(variables)
-
-
-def plain_format(response_format: Any) -> None:
-    """Only plain text can be asked for."""
-    if response_format is None:
-        return
-    kind = response_format.get("type") if isinstance(response_format, Mapping) else response_format
-    if kind != "text":
-        raise UsageError(
-            f"response_format is {shown(response_format)}; only {{'type': 'text'}} is supported so far: describe the format "
-            "in the prompt, or use a tool with tool_choice"
-        )

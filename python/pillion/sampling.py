@@ -8,11 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import numpy as np
+import numpy.typing as npt
 
 from ._native import Handle, check, ffi, lib
 from .arguments import check_int, check_mapping, check_number, wrong
 from .calling import checked_class
 from .context import Context
+from .errors import UsageError
+
+Mask = npt.NDArray[np.uint32]
+"""Allowed tokens as uint32 [`mask_words(n_vocab)`]: bit t % 32 of word t // 32 is token t."""
+
+Logits = npt.NDArray[np.floating[Any]]
 
 SEED_MAX = 2**64 - 1
 _FLOAT_MAX = float(np.finfo(np.float32).max)  # the library has floats of 32 bits
@@ -98,12 +105,44 @@ class Sampler(Handle):
         super().__init__(out[0], lib.pillion_sampler_free)
         self._token = ffi.new("int32_t*")
 
-    def sample(self, context: Context, row: int = -1) -> int:
-        """The next token from a row of the context's logits. Changes neither; call `accept` with the token that was used."""
+    def sample(self, context: Context, row: int = -1, mask: Optional[Mask] = None) -> int:
+        """The next token from a row of the context's logits. Changes neither; call `accept` with the token that was used.
+
+        mask: the tokens that may come. What it refuses is out before bias, penalties and top-k. Raises
+        `UsageError` for a mask of another length, and where no allowed token has a logit above -inf.
+        """
         if not isinstance(context, Context):
             wrong("context", context, "a Context")
-        check(lib.pillion_sampler_sample(self._c, context._c, context._row(row), self._token))
+        row = context._row(row)
+        if mask is None:
+            check(lib.pillion_sampler_sample(self._c, context._c, row, self._token))
+        else:
+            words, n_words = mask_pointer("mask", mask)
+            place = (context._c, row)
+            check(lib.pillion_sampler_sample_masked(self._c, *place, words, n_words, self._token))
         return int(self._token[0])
+
+    def sample_from(self, logits: Logits, mask: Optional[Mask] = None) -> int:
+        """The next token from a row of the caller's: floats [n_vocab], token t's logit at t.
+
+        Otherwise as `sample`; raises `UsageError` where no token has a logit above -inf.
+        """
+        row = float_row("logits", logits)
+        words, n_words = (ffi.NULL, 0) if mask is None else mask_pointer("mask", mask)
+        given = (ffi.from_buffer("float[]", row), row.size)
+        check(lib.pillion_sampler_sample_logits(self._c, *given, words, n_words, self._token))
+        return int(self._token[0])
+
+    def mark(self) -> tuple[int, int]:
+        """How many tokens it has accepted and how many random numbers drawn, for `go_back`."""
+        accepted, drawn = ffi.new("uint64_t*"), ffi.new("uint64_t*")
+        check(lib.pillion_sampler_mark(self._c, accepted, drawn))
+        return int(accepted[0]), int(drawn[0])
+
+    def go_back(self, mark: tuple[int, int]) -> None:
+        """Takes back what it accepted and drew since `mark()`."""
+        accepted, drawn = mark
+        check(lib.pillion_sampler_go_back(self._c, accepted, drawn))
 
     def accept(self, token: int) -> None:
         """Tells the penalties that a token is in the text."""
@@ -112,6 +151,34 @@ class Sampler(Handle):
     def reset(self) -> None:
         """Forgets the accepted tokens and starts the seed anew."""
         check(lib.pillion_sampler_reset(self._c))
+
+
+def mask_words(n_vocab: int) -> int:
+    """The words of a mask."""
+    return -(-n_vocab // 32)
+
+
+def mask_pointer(name: str, mask: Any, dimensions: int = 1) -> tuple[Any, int]:
+    """A mask, or several, as (const uint32_t*, words in all)."""
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.uint32 or mask.ndim != dimensions:
+        shape = "[words]" if dimensions == 1 else "[rows, words]"
+        raise UsageError(f"{name} must be an array of uint32 {shape}, not {_described(mask)}")
+    if mask.size == 0:
+        raise UsageError(f"{name} has no words: its shape is {list(mask.shape)}")
+    return ffi.from_buffer("uint32_t[]", np.ascontiguousarray(mask)), int(mask.size)
+
+
+def float_row(name: str, row: Any) -> npt.NDArray[np.float32]:
+    """Logits for the library."""
+    if not isinstance(row, np.ndarray) or row.dtype.kind != "f" or row.ndim != 1 or row.size == 0:
+        raise UsageError(f"{name} must be an array of floats [n_vocab], not {_described(row)}")
+    return np.ascontiguousarray(row, dtype=np.float32)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"one of {value.dtype} {list(value.shape)}"
+    return f"a value of type {type(value).__name__}"
 
 
 def _native_seed(seed: Optional[int]) -> int:

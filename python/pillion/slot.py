@@ -12,13 +12,15 @@ from typing import Any, Optional
 
 import numpy as np
 
-from .assembler import Piece
-from .constraining import constrained_round, constrained_token
+from .assembler import Piece, TextAssembler
+from .constraint import constrained_round, constrained_token
 from .context import Context
-from .errors import Cancelled, Closed
+from .errors import Busy, Cancelled, Closed, UsageError
 from .model import Model
 from .pair import Drafter, Pair, PairStats, Round
 from .work import Work
+
+_MOVED = "this generation cannot go on: its context was used for something else"
 
 
 @dataclass
@@ -81,7 +83,6 @@ class Slot:
 
     def begin(self, work: Work) -> int:
         """Takes a request. Returns how many tokens of its prompt are to be read."""
-        self.work = work
         request = work.request
         self._prompt = np.array(request.prompt, dtype=np.int32)
         self._began, self._waiting, self._changes = False, None, -1
@@ -93,6 +94,7 @@ class Slot:
         else:
             work.speculation = PairStats(reason=self._parts.why_no_pair)
         self._at = self.context.match(self._prompt).usable
+        self.work = work
         return len(self._prompt) - self._at
 
     def read(self, n_rows: int) -> tuple[int, int]:
@@ -142,14 +144,19 @@ class Slot:
         self.last_round = None
         if text.room <= 0:
             return [self._finish(work, "length")]
-        if self._changes != self.context.changes:
-            why = "its context was used for something else"
-            raise Cancelled(f"this generation cannot go on: {why}")
+        self._raise_if_moved(0)
         begin = time.perf_counter()
-        if self.pair is None:
-            pieces = self._token(work)
-        else:
-            pieces = self._round(work, self.pair)
+        try:
+            pieces = self._token(work) if self.pair is None else self._round(work, self.pair)
+        except Busy:
+            raise
+        except UsageError:  # its rows may be gone because somebody came between two of our calls
+            self._raise_if_moved(1)
+            if self.context.n_past != self._expected(text):
+                raise Cancelled(_MOVED) from None
+            raise
+        if work.constraint is None:
+            self._raise_if_moved(1)
         self._changes = self.context.changes
         work.timings.predicted_n = len(text.tokens)
         work.timings.predicted_ms += 1e3 * (time.perf_counter() - begin)
@@ -160,12 +167,23 @@ class Slot:
             self._note_state(work)
         return pieces
 
+    def _expected(self, text: TextAssembler) -> int:
+        """The context's length in a turn, before a round with a drafter."""
+        n_new = len(text.tokens)
+        return len(self._prompt) + (n_new if self.pair is None else max(n_new - 1, 0))
+
+    def _raise_if_moved(self, own: int) -> None:
+        """own: changes that are this turn's."""
+        if self.context.changes - self._changes > own:
+            raise Cancelled(_MOVED)
+
     def _token(self, work: Work) -> list[Piece]:
         """Runs the token of the turn before, if there was one, and chooses the next."""
         sampler = work.sampler
         assert sampler is not None
         if self._waiting is not None:
             self.context.decode(self._waiting)
+            self._waiting, self._changes = None, self.context.changes
         if work.constraint is not None:
             token = constrained_token(self.context, sampler, work.constraint)
         else:
@@ -206,7 +224,10 @@ class Slot:
     def _add(self, work: Work, token: int, row: int, drafted: bool) -> Optional[Piece]:
         """The token's text, and its log-probabilities while the context still has its row."""
         k = work.request.logprobs
-        found = None if k is None else self.context.logprobs(row, k=k, token=token)
+        try:
+            found = None if k is None else self.context.logprobs(row, k=k, token=token)
+        except Busy:  # the round is over: it can't come again
+            raise Cancelled(_MOVED) from None
         return work.assembler.add(token, drafted, found)
 
     def _finish(self, work: Work, reason: str) -> Piece:

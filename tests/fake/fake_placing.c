@@ -44,7 +44,7 @@ pillion_status pillion_device_json(const char* device, char* out, size_t capacit
     BEGIN();
     NEED(device && needed);
     if (strcmp(device, "auto") && strcmp(device, "cpu")) return fake_error(PILLION_ERROR_NO_BACKEND, "there is only the cpu here");
-    static const char json[] = "{\"name\": \"cpu\", \"is_host\": true, \"memory\": {\"total\": 0, \"free\": 0, \"unified\": true}, "
+    static const char json[] = "{\"name\": \"cpu\", \"is_host\": true, \"memory\": {\"total\": 2000000000, \"free\": 1000000000, \"unified\": true}, "
                                "\"info\": {\"threads\": 1}}";
     return fake_give(json, sizeof json - 1, 1, out, capacity, needed);
 }

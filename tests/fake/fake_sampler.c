@@ -39,11 +39,10 @@ void pillion_sampler_free(pillion_sampler* sampler) {
     free(sampler);
 }
 
-pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, int32_t* token) {
-    BEGIN();
-    NEED(sampler && context && token && row < context->n_rows);
+static pillion_status sample(pillion_sampler* sampler, const float* given, const uint32_t* mask, int32_t* token) {
     float logits[N_VOCAB];
-    memcpy(logits, context->logits[row], sizeof logits);
+    memcpy(logits, given, sizeof logits);
+    const uint64_t before = sampler->state;
     for (size_t i = 0; i < sampler->config.n_bias; ++i) {
         NEED(known(sampler->bias_tokens[i]));
         logits[sampler->bias_tokens[i]] += sampler->bias_values[i];
@@ -58,10 +57,49 @@ pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_co
             logits[j] = (float)(logits[j] / sampler->config.temperature - log(-log(uniform)));
         }
     }
-    int best = 0;
-    for (int j = 1; j < N_VOCAB; ++j)
-        if (logits[j] > logits[best]) best = j;
+    int best = -1;
+    for (int j = 0; j < N_VOCAB; ++j)
+        if ((!mask || mask[j / 32] >> (j % 32) & 1) && logits[j] > (best < 0 ? -INFINITY : logits[best])) best = j;
+    if (best < 0) return sampler->state = before, fake_invalid("no token is left to sample");
     *token = best;
+    return PILLION_OK;
+}
+pillion_status fake_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, const uint32_t* mask,
+                           int32_t* token) {
+    NEED(sampler && context && token && row < context->n_rows);
+    return sample(sampler, context->logits[row], mask, token);
+}
+pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, int32_t* token) {
+    BEGIN();
+    NEED(context);
+    ENTER(context);
+    return fake_leave(context, fake_sample(sampler, context, row, NULL, token));
+}
+pillion_status pillion_sampler_sample_masked(pillion_sampler* sampler, const pillion_context* context, size_t row,
+                                             const uint32_t* mask, size_t n_words, int32_t* token) {
+    BEGIN();
+    NEED(context && mask && n_words == N_WORDS);
+    ENTER(context);
+    return fake_leave(context, fake_sample(sampler, context, row, mask, token));
+}
+pillion_status pillion_sampler_sample_logits(pillion_sampler* sampler, const float* logits, size_t n, const uint32_t* mask,
+                                             size_t n_words, int32_t* token) {
+    BEGIN();
+    NEED(sampler && logits && n == N_VOCAB && token && (!mask || n_words == N_WORDS));
+    return sample(sampler, logits, mask, token);
+}
+pillion_status pillion_sampler_mark(pillion_sampler* sampler, uint64_t* accepted, uint64_t* drawn) {
+    BEGIN();
+    NEED(sampler && accepted && drawn);
+    *accepted = sampler->n_seen;
+    *drawn = sampler->state;
+    return PILLION_OK;
+}
+pillion_status pillion_sampler_go_back(pillion_sampler* sampler, uint64_t accepted, uint64_t drawn) {
+    BEGIN();
+    NEED(sampler && accepted <= sampler->n_seen);
+    sampler->n_seen = accepted;
+    sampler->state = drawn;
     return PILLION_OK;
 }
 pillion_status pillion_sampler_accept(pillion_sampler* sampler, int32_t token) {

@@ -8,7 +8,7 @@
 
 #include "fake_pillion.h"
 
-enum { N_BYTES = 256, BOS = 256, EOS = 257, TURN = 258, TURN_END = 259, IMAGE = 260, N_VOCAB = 261, N_EMBD = 8 };
+enum { N_BYTES = 256, BOS = 256, EOS = 257, TURN = 258, TURN_END = 259, IMAGE = 260, N_VOCAB = 261, N_WORDS = 9, N_EMBD = 8 };
 
 typedef struct { char key[64], value[2048]; } entry;
 struct pillion_tokenizer { atomic_int count; int32_t suppressed; };
@@ -55,6 +55,8 @@ void fake_release(pillion_model* model);
 const char* fake_find(const pillion_model* model, const char* key);
 /* One caller at a time. */
 pillion_status fake_enter(const pillion_context* context);
+pillion_status fake_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, const uint32_t* mask,
+                           int32_t* token);
 pillion_status fake_leave(const pillion_context* context, pillion_status status);
 /* Evaluates; without entering. */
 pillion_status fake_run(pillion_context* context, const int32_t* tokens, size_t n, size_t n_outputs);

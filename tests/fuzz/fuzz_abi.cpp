@@ -293,7 +293,7 @@ void Caller::change_context() {
     const std::vector<int32_t> t = tokens();
     size_t before = 0, after = 0, n_ctx = 0;
     const bool there = ok(pillion_context_length(c, &before, &n_ctx));
-    switch (in_.byte() % 5) {
+    switch (in_.byte() % 6) {
         case 0:
         case 1: {
             const bool done = ok(pillion_context_eval(c, t.data(), t.size(), in_.chance(20) ? count() : std::min<size_t>(t.size(), in_.byte() % 4)));
@@ -310,6 +310,14 @@ void Caller::change_context() {
             const bool done = ok(pillion_context_rewind(c, to));
             ok(pillion_context_length(c, &after, nullptr));
             if (there && after != (done ? to : before)) broken("a rewind to a wrong length");
+            break;
+        }
+        case 4: {
+            std::vector<float> mean(64);
+            const size_t width = in_.chance(50) ? 32 : in_.byte() % mean.size();
+            if (ok(pillion_context_embed(c, t.data(), t.size(), mean.data(), width)) &&
+                ok(pillion_context_length(c, &after, nullptr)) && after != t.size())
+                broken("an embedding of a wrong length");
             break;
         }
         default: {

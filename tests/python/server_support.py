@@ -39,7 +39,9 @@ class Server:
 
     def start(self, ready=True):
         self.thread.start()
-        until(lambda: self.announced.is_set() if ready else self.running.started)
+        until(lambda: self.error or (self.announced.is_set() if ready else self.running.started))
+        if self.error:
+            raise self.error
         return self
 
     def tell(self, sig=signal.SIGTERM):

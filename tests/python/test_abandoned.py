@@ -1,4 +1,5 @@
-"""Generations that somebody left: whoever calls next takes over, as long as nobody is inside."""
+"""Generations that somebody left, and calls of several threads at once: whoever asks gets his whole
+answer in his turn."""
 
 import asyncio
 import gc
@@ -8,7 +9,7 @@ import threading
 import pytest
 
 import programs
-from patience import in_thread, over_and_over
+from patience import in_thread, until
 
 
 def text_of(result):
@@ -45,14 +46,14 @@ def without_the_collector():
     gc.enable()
 
 
-# ---- nobody is inside ----
+# ---- left ----
 
 
 def test_a_thread_that_ended_with_a_stream_half_read(toy_llm):
     kept = [in_new_thread(lambda: begun(toy_llm)) for _ in range(3)]
     assert asked(toy_llm) == "de"
     assert in_new_thread(lambda: asked(toy_llm)) == "de"
-    assert kept
+    assert ["".join(map(text_of, stream)) for stream in kept] == ["efghijk"] * 3
 
 
 def test_a_stream_kept_by_a_traceback(toy_llm):
@@ -69,14 +70,6 @@ def test_a_stream_kept_by_a_traceback(toy_llm):
         assert kept.__traceback__ is not None
 
 
-def test_the_next_step_of_what_gave_way_says_so(toy_llm, fake):
-    stream = begun(toy_llm)
-    generation = toy_llm.generate("xyz")  # nothing of it ran yet
-    for old in (stream, toy_llm.generate("abc"), generation):
-        asked(toy_llm)
-        assert "a newer call took over its context" in raised(lambda: next(old), fake.Cancelled)
-
-
 def test_one_that_ended_does_not_stand_in_the_way(toy_llm, strings, fake):
     done = toy_llm.complete("abc", temperature=0, max_tokens=2, stream=True)
     list(done)
@@ -84,6 +77,16 @@ def test_one_that_ended_does_not_stand_in_the_way(toy_llm, strings, fake):
     raised(lambda: list(begun(toy_llm)), fake.OutOfMemoryError)
     begun(toy_llm).close()
     assert in_new_thread(lambda: asked(toy_llm)) == "de"
+
+
+def test_one_that_is_dropped_frees_its_slot(toy_llm, strings):
+    """The one dropped last is at its prompt."""
+    strings.slow(100_000)
+    kept = [toy_llm.complete("x" * 200, max_tokens=None, stream=True) for _ in range(20)]
+    del kept
+    strings.slow(0)
+    assert asked(toy_llm) == "de"
+    assert toy_llm.engine.stats().ended_early == {"dropped": 20}
 
 
 def test_a_cancelled_asyncio_task(toy_llm):
@@ -105,59 +108,22 @@ def test_a_cancelled_asyncio_task(toy_llm):
     assert asyncio.run(main()) == "de"
 
 
-# ---- somebody is inside ----
-
-
-def test_a_step_that_runs_is_busy_and_goes_on(toy_llm, strings, fake, under_way):
-    stream = begun(toy_llm, n=4)
-    thread, outcome = under_way(lambda: "".join(map(text_of, stream)))
-    for use in (lambda: asked(toy_llm), lambda: toy_llm.generate("a"), lambda: next(stream)):
-        assert "another thread" in raised(use, fake.Busy)
-    for use in (
-        lambda: toy_llm.context.decode(97),
-        lambda: toy_llm.context.prefill([97, 98]),
-        toy_llm.reset,
-    ):
-        raised(use, fake.Busy)  # the context's own, and the generation is none the worse
-    strings.slow(0)
-    thread.join()
-    assert outcome == ["efg"]
-
-
-def test_a_whole_answer_is_inside_all_the_time(toy_llm, strings, fake):
-    """Also between its steps, where a stream would give way."""
-    strings.slow(200)
-    wanted = asked(toy_llm, 150)
-    for _ in range(3):
-        thread, outcome = in_thread(lambda: asked(toy_llm, 150))
-        n_busy = 0
-        while thread.is_alive():
-            try:
-                next(toy_llm.complete("xyz", max_tokens=1, temperature=0, stream=True))
-            except fake.Busy:
-                n_busy += 1
-            except fake.Cancelled:
-                pass  # our own stream gave way to its call
-        assert outcome == [wanted] or isinstance(outcome[0], fake.Busy)
-        assert n_busy or isinstance(outcome[0], fake.Busy)
+# ---- at once ----
 
 
 FOLLOWING = {"a": "bcd", "e": "fgh", "i": "jkl", "m": "nop", "q": "rst"}
 
 
 def at_once(call):
-    """call(letter) ten times to its end for each letter, in a thread each; it may raise what it
-    likes in between."""
+    """call(letter) ten times for each letter, in a thread each; what went wrong."""
     problems = []
 
     def body(letter):
-        n_done = 0
-        while n_done < 10:
-            try:
-                n_done += call(letter)
-            except Exception as error:
-                problems.append(error)
-                return
+        try:
+            for _ in range(10):
+                assert call(letter) == FOLLOWING[letter]
+        except BaseException as error:
+            problems.append(error)
 
     threads = [threading.Thread(target=body, args=(letter,)) for letter in FOLLOWING]
     for thread in threads:
@@ -167,48 +133,60 @@ def at_once(call):
     assert problems == []
 
 
-def test_many_threads_at_once(toy_llm, fake):
-    """Each call gets the whole of its answer or `Busy`, and somebody always gets in."""
-
-    def call(letter):
-        try:
-            answer = text_of(toy_llm.complete(letter, temperature=0, max_tokens=3))
-        except fake.Busy:
-            return False
-        assert answer == FOLLOWING[letter]
-        return True
-
-    at_once(call)
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_many_threads_at_once(fake, strings, toy_file, parallel):
+    with fake.LLM(toy_file(), n_ctx=64, parallel=parallel) as llm:
+        at_once(lambda letter: text_of(llm.complete(letter, temperature=0, max_tokens=3)))
+        assert llm.engine.stats().completed == 50
 
 
-def test_many_streams_at_once(toy_llm, fake):
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_many_streams_at_once(fake, strings, toy_file, parallel):
     """A piece is never made from what another call left in the context."""
 
     def call(letter):
-        got = ""
-        try:
-            for chunk in toy_llm.complete(letter, temperature=0, max_tokens=3, stream=True):
-                got += text_of(chunk)
-                assert FOLLOWING[letter].startswith(got)
-        except (fake.Busy, fake.Cancelled):
-            return False
-        assert got == FOLLOWING[letter]
-        return True
+        chunks = llm.complete(letter, temperature=0, max_tokens=3, stream=True)
+        return "".join(map(text_of, chunks))
 
-    at_once(call)
-    assert asked(toy_llm) == "de"
+    with fake.LLM(toy_file(), n_ctx=64, parallel=parallel) as llm:
+        at_once(call)
+        assert asked(llm) == "de"
+
+
+def test_several_takers_of_one_answer(toy_llm):
+    """Each piece goes to one of them."""
+    generation = toy_llm.generate("abc", temperature=0, max_tokens=200)
+    started = [in_thread(lambda: list(generation)) for _ in range(4)]
+    for thread, _ in started:
+        thread.join()
+    pieces = [piece for _, outcome in started for piece in outcome[0]]
+    tokens = sorted((one.offset, one.id) for piece in pieces for one in piece.tokens)
+    assert [token for _, token in tokens] == generation.tokens and len(tokens) == 200
+
+
+def test_two_threads_at_one_stream(toy_llm, strings, fake):
+    strings.slow(1_000_000)
+    stream = toy_llm.complete("x" * 50, temperature=0, max_tokens=4, stream=True)
+    thread, outcome = in_thread(lambda: list(stream))
+    until(lambda: stream._inside.holder is not None)
+    assert "another thread" in raised(lambda: next(stream), fake.Busy)
+    stream.close()
+    thread.join()
+    assert isinstance(outcome[0], fake.Cancelled)
 
 
 # ---- ends from outside ----
 
 
-def test_close_from_another_thread(toy_llm, strings, fake, under_way):
-    stream = begun(toy_llm)
-    thread, outcome = under_way(lambda: list(stream))
+def test_close_from_another_thread(toy_llm, strings, fake):
+    strings.slow(20_000)
+    stream = begun(toy_llm, n=200)
+    thread, outcome = in_thread(lambda: list(stream))
+    until(lambda: stream._inside.holder is not None)
     stream.close()
-    strings.slow(0)
     thread.join()
     assert isinstance(outcome[0], fake.Cancelled)
+    strings.slow(0)
     assert asked(toy_llm) == "de"
     stream.close()
     assert list(stream) == []
@@ -220,66 +198,112 @@ def test_with_closes_a_stream(toy_llm):
     assert list(stream) == [] and in_new_thread(lambda: asked(toy_llm)) == "de"
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda llm: llm.context.decode(120),
-        lambda llm: llm.context.prefill([120, 121]),
-        lambda llm: llm.context.set_tokens([120]),
-        lambda llm: llm.context.score([120, 121]),
-        lambda llm: llm.reset(),
-    ],
-)
-def test_the_context_used_directly_between_two_steps(toy_llm, fake, use):
-    stream = begun(toy_llm)
-    use(toy_llm)
-    assert "its context was used for something else" in raised(lambda: next(stream), fake.Cancelled)
+USES = {
+    "decode": lambda llm: llm.context.decode(120),
+    "prefill": lambda llm: llm.context.prefill([120, 121]),
+    "set_tokens": lambda llm: llm.context.set_tokens([120]),
+    "score": lambda llm: llm.context.score([120, 121]),
+    "clear": lambda llm: llm.context.clear(),
+}
+
+
+def again_and_again(fake, use, llm):
+    """Until it came between two runs."""
+    while True:
+        try:
+            return use(llm)
+        except fake.Busy:
+            pass
+
+
+@pytest.mark.parametrize("use", USES)
+def test_the_context_used_directly_between_two_rounds(toy_llm, strings, fake, use):
+    strings.slow(5_000)
+    stream = begun(toy_llm, n=200)
+    again_and_again(fake, USES[use], toy_llm)
+    strings.slow(0)
+    assert "its context was used for something else" in raised(lambda: list(stream), fake.Cancelled)
     assert asked(toy_llm) == "de"
 
 
-def test_reading_the_context_changes_nothing(toy_llm):
-    stream = begun(toy_llm, n=4)
-    assert toy_llm.context.logits().size and toy_llm.context.tokens and toy_llm.context.n_past
-    assert "".join(map(text_of, stream)) == "efg"
+@pytest.mark.parametrize("use", USES)
+def test_the_context_used_directly_while_a_prompt_is_read(fake, strings, toy_file, use):
+    """Its parts find their way."""
+    with fake.LLM(toy_file(), n_ctx=256, n_batch=8) as llm:
+        strings.slow(2_000)
+        stream = llm.complete("b" * 240 + "abc", temperature=0, max_tokens=2, stream=True)
+        until(lambda: strings.evaluated > 10)
+        again_and_again(fake, USES[use], llm)
+        assert "".join(map(text_of, stream)) == "de"
 
 
-def test_a_pair_used_directly_between_two_steps(fake, strings, toy_file, toy_drafter):
+@pytest.mark.parametrize("use", USES)
+def test_the_context_used_directly_between_two_calls(toy_llm, use):
+    assert asked(toy_llm) == "de"
+    USES[use](toy_llm)
+    assert asked(toy_llm) == "de"
+
+
+def test_somebody_is_inside_the_context_when_a_call_comes(toy_llm, strings, under_way):
+    thread, _ = under_way(lambda: toy_llm.context.prefill([120] * 30))
+    other, outcome = in_thread(lambda: asked(toy_llm))
+    until(lambda: toy_llm.engine.slots()[0].state == "reading")
+    strings.slow(0)
+    thread.join(), other.join()
+    assert outcome == ["de"]
+
+
+def test_reset_waits_for_what_is_under_way(toy_llm, strings):
+    strings.slow(2_000)
+    stream = begun(toy_llm, n=20)
+    toy_llm.reset()
+    assert "".join(map(text_of, stream)) == "efghijklmnopqrstuvw"
+    assert toy_llm.complete("abcdef", max_tokens=1)["timings"]["cache_n"] == 0
+    assert toy_llm.complete("abcdef", max_tokens=1)["timings"]["cache_n"] == 6
+    toy_llm.reset()
+    assert len(toy_llm.context) == 0
+
+
+def test_a_pair_used_directly_between_two_rounds(fake, strings, toy_file, toy_drafter):
     with fake.LLM(toy_file(), n_ctx=256, drafter=toy_drafter) as llm:
-        stream = llm.complete("abc", temperature=0, max_tokens=20, stream=True, draft=1)
+        strings.slow(2_000)
+        stream = llm.complete("abc", temperature=0, max_tokens=200, stream=True, draft=1)
         next(stream)
-        llm.pair.set_tokens([120, 121])
+        again_and_again(fake, lambda llm: llm.pair.set_tokens([120, 121]), llm)
         raised(lambda: list(stream), fake.Cancelled)
         assert asked(llm) == "de"
 
 
-def test_a_signal_handler_that_calls(toy_llm, strings, fake):
-    """It comes between two instructions of the main thread, also in the middle of a step."""
+def test_a_signal_handler_that_calls(toy_llm, strings):
+    """It comes between two instructions of the main thread, also in the middle of a submit, and
+    waits like everybody else."""
     answers = []
     before = signal.signal(signal.SIGUSR1, lambda *_: answers.append(asked(toy_llm)))
+    main, over = threading.main_thread().ident, threading.Event()
+
+    def press():
+        while not over.is_set():
+            n = len(answers)
+            signal.pthread_kill(main, signal.SIGUSR1)
+            until(lambda: len(answers) > n or over.is_set())
+
+    presser = threading.Thread(target=press)
     try:
-        for _ in range(20):
-            stream = begun(toy_llm)
-            signal.raise_signal(signal.SIGUSR1)
-            assert "took over" in raised(lambda: next(stream), fake.Cancelled)
-        main = threading.main_thread().ident
-        strings.slow(300)
-        with over_and_over(lambda: signal.pthread_kill(main, signal.SIGUSR1), 0.02):
-            with pytest.raises(fake.PillionError):
-                while True:
-                    list(begun(toy_llm, n=200))
+        presser.start()
+        texts = ["".join(map(text_of, begun(toy_llm, n=30))) for _ in range(200)]
     finally:
-        strings.slow(0)
+        over.set()
+        presser.join()
         signal.signal(signal.SIGUSR1, before)
-    assert set(answers) <= {"de"} and asked(toy_llm) == "de"
+    assert set(texts) == {"efghijklmnopqrstuvwxyz{|}~\x7f"[:29]} or len(set(texts)) == 1
+    assert set(answers) == {"de"}
 
 
-def test_cancel_in_a_signal_handler(toy_llm, fake):
-    """Even while the main thread holds the LLM's lock."""
+def test_cancel_in_a_signal_handler(toy_llm, strings, fake):
     before = signal.signal(signal.SIGUSR1, lambda *_: toy_llm.cancel())
     try:
-        with toy_llm._gate.here():
-            signal.raise_signal(signal.SIGUSR1)
-        stream = begun(toy_llm)
+        strings.slow(20_000)
+        stream = begun(toy_llm, n=200)
         signal.raise_signal(signal.SIGUSR1)
         raised(lambda: next(stream), fake.Cancelled)
     finally:
@@ -339,7 +363,7 @@ def test_a_client_that_leaves_a_thread_per_connection(pillion, tiny_target):
 def test_a_client_that_leaves(pillion, tiny_target):
     """Starlette's StreamingResponse on uvicorn; the stream is dropped by a thread of its pool,
     the next request comes in another."""
-    out = programs.run(
+    programs.run(
         """
         import asyncio, gc, json, socket, urllib.request
         import uvicorn
@@ -358,11 +382,9 @@ def test_a_client_that_leaves(pillion, tiny_target):
             return StreamingResponse(json.dumps(chunk) + "\\n" for chunk in chunks)
 
         async def whole(request):
-            try:  # in a thread of the loop's own pool; streamed ones have Starlette's
-                loop = asyncio.get_running_loop()
-                return PlainTextResponse(await loop.run_in_executor(None, text, llm, 12))
-            except pillion.Busy:
-                return PlainTextResponse("busy", status_code=503)
+            # in a thread of the loop's own pool; streamed ones have Starlette's
+            loop = asyncio.get_running_loop()
+            return PlainTextResponse(await loop.run_in_executor(None, text, llm, 12))
 
         app = Starlette(routes=[Route("/stream", streamed), Route("/whole", whole)])
         server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
@@ -381,24 +403,16 @@ def test_a_client_that_leaves(pillion, tiny_target):
                         seen += answer.readline().startswith(b"{")
 
         def ask():
-            while True:  # a step that is under way may end first
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/whole") as answer:
-                        return answer.read().decode()
-                except urllib.error.HTTPError as error:
-                    assert error.code == 503
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/whole") as answer:
+                return answer.read().decode()
 
         for lines in (3, 1, 7, 3):
             leave_after(lines)
             assert ask() == wanted
         assert len(kept) == 4
-        for chunks in kept:
-            try:
-                next(chunks)
-            except (pillion.Cancelled, StopIteration):
-                print("gave way")
+        for chunks in kept:  # nobody took the rest, which is there all the same
+            assert chunks.generation.result().finish_reason == "length"
         server.should_exit = True
         thread.join()
         """
     )
-    assert out.count("gave way") == 4

@@ -60,11 +60,13 @@ def test_llm_after_close(fake, strings, toy_file):
 
 def test_a_stream_whose_llm_is_closed(fake, strings, toy_file):
     llm = fake.LLM(toy_file())
-    stream = llm.complete("ab", stream=True)
+    strings.slow(20_000)
+    stream = llm.complete("ab", max_tokens=None, stream=True)
     next(stream)
     llm.close()
     with pytest.raises(fake.Closed):
         next(stream)
+    assert list(stream) == []
 
 
 def test_children_keep_working_after_the_model_is_closed(fake, strings, toy_file):

@@ -166,23 +166,45 @@ def test_half_a_character_at_the_end(toy_llm, strings):
         assert text == "ok\ufffd"
 
 
+def idle(llm):
+    return all(slot.state == "idle" for slot in llm.engine.slots())
+
+
 def test_leaving_a_stream_early_stops_the_work(toy_llm, strings):
+    strings.slow(10_000)
     for chunk in greedy(toy_llm, "abc", max_tokens=None, stream=True):
         if text_of(chunk) == "f":
             break
-    done = strings.evaluated
-    assert done <= 4 + 3
+    until(lambda: idle(toy_llm))
+    assert strings.evaluated < 100  # of 252
+    assert toy_llm.engine.stats().ended_early == {"dropped": 1}
+    strings.slow(0)
     assert text_of(greedy(toy_llm, "abc", max_tokens=3)) == "def"
 
 
-def test_an_abandoned_stream_gives_way_and_says_so(toy_llm, fake):
-    stream = greedy(toy_llm, "abc", max_tokens=None, stream=True)
-    assert text_of(next(stream)) == "d"
-    assert text_of(greedy(toy_llm, "xy", max_tokens=1)) == "z"
-    with pytest.raises(fake.Cancelled, match="newer call"):
-        next(stream)
-    with pytest.raises(StopIteration):
-        next(stream)
+def test_work_begins_at_the_call(toy_llm):
+    stream = greedy(toy_llm, "abc", max_tokens=5, stream=True)
+    until(lambda: stream.generation.state == "done")
+    assert stream.generation.text == "defgh"
+    assert "".join(map(text_of, stream)) == "defgh"
+
+
+def test_two_streams_in_one_loop(toy_llm):
+    """The second waits until the first is written, whoever reads them when."""
+    first = greedy(toy_llm, "abc", max_tokens=5, stream=True)
+    second = greedy(toy_llm, "xyz", max_tokens=5, stream=True)
+    texts = [text_of(one) + text_of(other) for one, other in zip(first, second)]
+    assert "".join(texts) == "".join(map("".join, zip("defgh", "abcde"))).replace("abcde", "")
+
+
+def test_several_answers_at_the_same_time(fake, strings, toy_file):
+    with fake.LLM(toy_file(), n_ctx=64, parallel=2) as llm:
+        strings.slow(2_000)
+        first = greedy(llm, "abc", max_tokens=None, stream=True)
+        second = greedy(llm, "a" * 20, max_tokens=5, stream=True)
+        assert "".join(map(text_of, second)) == "bcdef"
+        assert first.generation.finish_reason is None  # it was not written before the other
+        assert len("".join(map(text_of, first))) == 60
 
 
 def test_errors_come_before_the_first_chunk(toy_llm, fake):
@@ -286,10 +308,10 @@ def test_penalties_see_the_prompt(toy_llm):
 
 def test_defaults_come_from_the_file_then_from_llama_cpp_python(fake, strings, toy_file):
     with fake.LLM(toy_file({"general.sampling.temp": "0", "general.sampling.top_k": "64"}), n_ctx=64) as llm:
-        params = llm.generate("a")._sampler.params
+        params = llm.generate("a").sampling
         assert (params.temperature, params.top_k, params.top_p, params.min_p) == (0, 64, 0.95, 0.05)
-        assert llm.generate("a", temperature=0.5)._sampler.params.temperature == 0.5
-        assert llm.generate("a", top_k=None)._sampler.params.top_k == 64
+        assert llm.generate("a", temperature=0.5).sampling.temperature == 0.5
+        assert llm.generate("a", top_k=None).sampling.top_k == 64
 
 
 # ---- reuse ----
@@ -310,7 +332,6 @@ def test_a_shared_prefix_is_not_run_again(toy_llm, strings):
 
 def test_generate(toy_llm):
     generation = toy_llm.generate("abc", max_tokens=3, temperature=0)
-    assert generation.finish_reason is None and generation.tokens == []
     assert [piece.text for piece in generation] == ["d", "e", "f"]
     assert (generation.text, generation.tokens, generation.finish_reason) == ("def", [100, 101, 102], "length")
     assert list(generation) == []
@@ -325,14 +346,16 @@ def test_close_ends_a_generation(toy_llm, fake):
 
 
 def test_a_failed_step_ends_the_generation_and_not_the_llm(toy_llm, strings, fake):
-    generation = toy_llm.generate("abc", temperature=0)
-    next(generation)
+    """What was written before it comes out first."""
     strings.fail("pillion_context_eval", 23, "the device is gone")
+    generation = toy_llm.generate("abc", temperature=0)
+    assert next(generation).text == "d"
     with pytest.raises(fake.DeviceLostError):
         next(generation)
     with pytest.raises(fake.Cancelled, match="device is gone"):
         next(generation)
     assert text_of(greedy(toy_llm, "abc", max_tokens=2)) == "de"
+    assert toy_llm.engine.stats().ended_early == {"error": 1}
 
 
 # ---- cancelling, threads ----
@@ -342,7 +365,7 @@ def test_a_failed_step_ends_the_generation_and_not_the_llm(toy_llm, strings, fak
 def test_cancel_from_another_thread(toy_llm, strings, fake, under_way, prompt, tokens):
     """In the prompt, between tokens, and before the first."""
     thread, outcome = under_way(lambda: greedy(toy_llm, prompt, max_tokens=None), tokens)
-    until(lambda: toy_llm._current() is not None)
+    until(lambda: not idle(toy_llm))
     with within(PATIENCE / 2):
         toy_llm.cancel()
         thread.join()
@@ -364,24 +387,13 @@ def test_cancel_with_nothing_to_cancel(toy_llm):
     assert text_of(greedy(toy_llm, "abc", max_tokens=2)) == "de"
 
 
-def test_another_threads_call_gets_busy(toy_llm, strings, fake, under_way):
+def test_another_threads_call_waits_its_turn(toy_llm, strings, under_way):
     thread, outcome = under_way(lambda: greedy(toy_llm, "x" * 100, max_tokens=2))
-    with pytest.raises(fake.Busy):
-        greedy(toy_llm, "abc")
+    other, second = in_thread(lambda: greedy(toy_llm, "abc", max_tokens=2))
+    until(lambda: toy_llm.engine.stats().queued == 1)
     strings.slow(0)
-    thread.join()
-    assert text_of(outcome[0]) == "yz"
-
-
-def test_another_threads_open_stream_gives_way(toy_llm, fake):
-    """Between two steps nobody is inside it, whoever began it."""
-    stream = greedy(toy_llm, "abc", max_tokens=3, stream=True)
-    next(stream)
-    thread, outcome = in_thread(lambda: text_of(greedy(toy_llm, "xyz", max_tokens=1)))
-    thread.join()
-    assert outcome == ["a"]
-    with pytest.raises(fake.Cancelled, match="a newer call took over"):
-        next(stream)
+    thread.join(), other.join()
+    assert (text_of(outcome[0]), text_of(second[0])) == ("yz", "de")
 
 
 def test_many_llms_in_threads(fake, strings, toy_file):

@@ -114,7 +114,7 @@ def test_generate(pair, strings):
 
 def test_statistics(pair, greedy, strings):
     assert dataclasses.asdict(pair.stats) == {
-        **dict(rounds=0, tokens=0, drafted=0, accepted=0, drafted_at=[0] * 8, accepted_at=[0] * 8),
+        **dict(rounds=0, tokens=0, drafted=0, accepted=0, forced=0, drafted_at=[0] * 8, accepted_at=[0] * 8),
         **dict(draft_ms=0, verify_ms=0, accept_ms=0, state="on", reason="", kind="mtp", head="ordered", n_draft=3),
     }
     assert (pair.stats.acceptance, pair.stats.acceptance_by_position, pair.stats.mean_tokens_per_round) == (0, [], 1)

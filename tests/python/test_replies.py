@@ -185,14 +185,8 @@ def test_control_tokens_that_are_markers(pillion, tiny_target, monkeypatch):
         for word in ("thought", "\n", "hm", "\n", "<channel|>", "It ends with ", "<", "channel", "|", ">"):
             ids += llm.tokenizer.encode(word, add_special=False)
         ids.append(min(llm.tokenizer.end_tokens))
-
-        def scripted(generation):
-            given = iter(ids)
-            monkeypatch.setattr(generation, "_next_token", lambda: next(given))
-            return generation
-
-        make = llm._generation
-        monkeypatch.setattr(llm, "_generation", lambda *args, **kwargs: scripted(make(*args, **kwargs)))
+        said = [*ids, *ids]
+        monkeypatch.setattr(pillion.Sampler, "sample", lambda *_: said.pop(0))
         hidden = llm.tokenizer.token_bytes
         control = set(kinds.values())
 

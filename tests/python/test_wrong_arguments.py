@@ -140,6 +140,9 @@ def good_calls(world, folder):
         "LLM.generate": (llm.generate, {"prompt": "x", **call}),
         "LLM.tokenize": (llm.tokenize, {"text": "x", "add_bos": True, "special": False}),
         "LLM.detokenize": (llm.detokenize, {"tokens": tokens, "special": False}),
+        "LLM.embed": (llm.embed, {"text": "x", "normalize": True}),
+        "LLM.create_embedding": (llm.create_embedding, {"input": "x", "model": "m"}),
+        "LLM.embedding_tokens": (llm.embedding_tokens, {"name": "text", "given": "x"}),
         "LLM.render_chat": (llm.render_chat, {"messages": chat}),
         "LLM.chat_tokens": (llm.chat_tokens, {"rendered": "x"}),
         "Model.open": (p.Model.open, {"path": world.drafter, "n_threads": 1, "metadata_only": True, **loading}),
@@ -155,6 +158,7 @@ def good_calls(world, folder):
         "Context.set_tokens": (context.set_tokens, {"tokens": tokens}),
         "Context.rewind": (context.rewind, {"length": 1}),
         "Context.score": (context.score, {"tokens": tokens}),
+        "Context.embed": (context.embed, {"tokens": tokens, "normalize": True}),
         "Context.work": (context.work, {"n": 1, "n_outputs": 1}),
         "Context.logits": (context.logits, {"row": -1, "copy": True}),
         "Context.hidden": (context.hidden, {"row": -1, "copy": True}),
@@ -251,8 +255,9 @@ def world(pillion):
     return World(pillion)
 
 
-NAMES = """LLM LLM.complete LLM.chat LLM.generate LLM.tokenize LLM.detokenize LLM.render_chat LLM.chat_tokens Model.open
-Model.context Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens Context.rewind Context.score
+NAMES = """LLM LLM.complete LLM.chat LLM.generate LLM.tokenize LLM.detokenize LLM.embed LLM.create_embedding LLM.embedding_tokens
+LLM.render_chat LLM.chat_tokens Model.open
+Model.context Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens Context.rewind Context.score Context.embed
 Context.work Context.logits Context.hidden Context.logprobs Pair Pair.set_tokens Pair.step Pair.generate Pair.draft
 Pair.draft_row SamplingParams Sampler Sampler.sample Sampler.accept Tokenizer.encode Tokenizer.decode Tokenizer.decode_bytes
 Tokenizer.stream Tokenizer.token_bytes Tokenizer.token_text Tokenizer.token_type TokenStream TokenStream.feed ChatTemplate

@@ -13,11 +13,14 @@ from starlette.middleware.cors import CORSMiddleware
 
 from .. import version
 from ..errors import PillionError
+from .embeddings import EmbeddingsRequest, embeddings_router
 from .errors import ApiError, ClientGone
 from .info_routes import info_router, models_router, token_router
+from .messages import CountRequest, MessagesRequest, messages_router
 from .middleware import Guard
 from .openai_routes import openai_router
 from .page import page_router
+from .responses import ResponsesRequest, responses_router
 from .schemas import (
     ChatRequest,
     CompletionRequest,
@@ -31,11 +34,12 @@ from .sse import json_bytes
 
 Router = Callable[[Serving], APIRouter]
 
-routers: list[Router] = [info_router, token_router, page_router]
+routers: list[Router] = [info_router, token_router, page_router, messages_router]
 """Routers with their whole paths. Other APIs add theirs."""
 
 schemas: list[type[Fields]] = [
     ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest, TemplateRequest,
+    MessagesRequest, CountRequest, ResponsesRequest, EmbeddingsRequest,
 ]  # fmt: skip
 """Models that `openapi_extra` names."""
 
@@ -50,7 +54,7 @@ def app_of(serving: Serving, more: Sequence[Router] = ()) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.serving = serving
-    openai: list[Router] = [openai_router, models_router]
+    openai: list[Router] = [openai_router, models_router, responses_router, embeddings_router]
     for make in openai:
         app.include_router(make(serving), prefix="/v1")
         app.include_router(make(serving), include_in_schema=False)

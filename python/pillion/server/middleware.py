@@ -49,7 +49,8 @@ class Guard:
         async def sending(message: Any) -> None:
             if message["type"] == "http.response.start":
                 status.append(message["status"])
-                own = [(b"x-request-id", request_id.encode())]
+                names = (b"x-request-id", b"request-id")  # OpenAI's and Anthropic's
+                own = [(name, request_id.encode()) for name in names]
                 message = {**message, "headers": [*message["headers"], *own]}
             await send(message)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Optional
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Optional, Union
 
 from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
@@ -68,14 +68,7 @@ def body_of(schema: type[Fields]) -> dict[str, Any]:
 
 def sampling_fields(given: Sampled) -> dict[str, Any]:
     """What both kinds of completion give to the library."""
-    stops = [given.stop] if isinstance(given.stop, str) else given.stop or []
-    if len(stops) > MOST_STOPS or any(len(one) > STOP_LENGTH for one in stops):
-        raise ApiError(
-            400,
-            f"stop has {len(stops)} strings; it can have {MOST_STOPS} of {STOP_LENGTH} characters",
-            code="invalid_value",
-            param="stop",
-        )
+    checked_stops(given.stop)
     fields = given.said(*_SAMPLING)
     if given.seed is not None and given.seed < 0:
         if given.seed == -1:
@@ -83,6 +76,18 @@ def sampling_fields(given: Sampled) -> dict[str, Any]:
         else:
             fields["seed"] = given.seed & SEED_MAX
     return fields
+
+
+def checked_stops(stop: Union[str, Sequence[str], None]) -> None:
+    """Raises the 400 of too many stop strings, or too long ones."""
+    stops = [stop] if isinstance(stop, str) else stop or []
+    if len(stops) > MOST_STOPS or any(len(one) > STOP_LENGTH for one in stops):
+        raise ApiError(
+            400,
+            f"stop has {len(stops)} strings; it can have {MOST_STOPS} of {STOP_LENGTH} characters",
+            code="invalid_value",
+            param="stop",
+        )
 
 
 def chat_fields(serving: Serving, given: ChatRequest) -> dict[str, Any]:

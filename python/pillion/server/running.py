@@ -113,6 +113,7 @@ class Running(uvicorn.Server):
         self.unfinished = False
         """Whether it ended before the model was there, or at once."""
         self.signal = 0
+        self.loop: Optional[asyncio.AbstractEventLoop] = None
         self._serving = serving
         self._load, self._announce = load, announce
         self._llm: Optional[LLM] = None
@@ -133,8 +134,10 @@ class Running(uvicorn.Server):
 
     async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
         await super().startup(sockets)
-        loop = asyncio.get_running_loop()
-        threading.Thread(target=self._loading, args=(loop,), daemon=True, name="pillion-load").start()
+        self.loop = asyncio.get_running_loop()
+        loading = threading.Thread(target=self._loading, args=(self.loop,), name="pillion-load")
+        loading.daemon = True
+        loading.start()
 
     def _loading(self, loop: asyncio.AbstractEventLoop) -> None:
         try:

@@ -64,7 +64,7 @@ class Answers:
 
     def cancel(self, why: str) -> None:
         """Ends them; whoever waits for them gets ClientGone or an ApiError."""
-        if not self.why and any(one.finish_reason is None for one in self.generations):
+        if not self.why:
             self.why = why
             self._serving.metrics.cancelled(why)
         for one in self.generations:

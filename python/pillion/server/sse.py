@@ -167,6 +167,7 @@ class EventStream(Response):
         try:
             async with timeout(self._stuck):
                 await send(message)
+                await asyncio.sleep(0)  # a burst lets others in, and the news that nobody reads
         except TimeoutError:
             self._gone = True
             self._leave("slow reader")

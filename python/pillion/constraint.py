@@ -1,0 +1,208 @@
+"""`Constraint`: what may come next in a text, such as a grammar. And a round that obeys one.
+
+The tokens are those that one plain step after another would choose under the same constraint, for
+every number of drafts: row i of a round is chosen under the mask of the text with the drafts before
+it, and counts only if those drafts stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Callable, Optional, Protocol, Union, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from .arguments import check_int, wrong
+from .context import Context
+from .errors import UsageError
+from .pair import DRAFT_MAX, Draft, Pair, Round, draft_length
+from .sampling import Mask, Sampler, float_row
+
+Ids = npt.NDArray[np.intc]
+Scores = npt.NDArray[np.single]
+LogitsProcessor = Callable[[Ids, Scores], Scores]
+"""(tokens so far, float32 [n_vocab] logits that it may change) -> logits, as llama-cpp-python's."""
+
+
+@runtime_checkable
+class Constraint(Protocol):
+    """What may follow the text so far. Its state moves in `accept` only; whatever it raises
+    propagates, and the round can be repeated."""
+
+    @property
+    def stopped(self) -> bool:
+        """The text is complete: nothing may follow."""
+
+    def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Optional[Mask]]:
+        """What to verify of a drafter's tokens, and the masks of its rows.
+
+        Returns at most n_max drafts (the allowed beginning of `drafts`, then tokens that the constraint
+        forces) and uint32 [those + 1, words]: row i is of what may follow i of them. None: anything
+        may. n_max may be 0.
+        """
+
+    def forced(self, n_max: int) -> list[int]:
+        """The only tokens that can come next, up to n_max; none where there is a choice."""
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        """These are in the text now."""
+
+
+def constrained_round(
+    pair: Pair,
+    sampler: Sampler,
+    constraint: Constraint,
+    n_draft: Draft = "auto",
+    n_max: Optional[int] = None,
+    end_tokens: Sequence[int] = (),
+) -> Round:
+    """`Pair.step` under a constraint; sampler and constraint have accepted the round's tokens.
+
+    Where anything fails or is cancelled, also in the constraint, pair, context and sampler are as
+    before, so that the round can be repeated.
+    """
+    mark, room = sampler.mark(), pair.room
+    if n_max is not None:
+        room = min(room, check_int("n_max", n_max, 1) - 1)
+    try:
+        drafts, masks = _drafts(pair, sampler, constraint, n_draft, room)
+        pair.run(drafts)
+        choose = getattr(constraint, "choose", None)
+        if choose is None:
+            one = pair.take(sampler, n_max, end_tokens, masks)
+        else:
+            most = DRAFT_MAX + 1 if n_max is None else n_max
+            chosen = choose(pair.context, pair.first_row, sampler, drafts, masks, most, end_tokens)
+            one = pair.take(None, n_max, end_tokens, chosen=chosen)
+    except BaseException:
+        if not pair.closed and not pair.context.closed:
+            pair.abandon()
+        if not sampler.closed:
+            sampler.go_back(mark)
+        raise
+    constraint.accept(one.tokens)
+    return one
+
+
+def _drafts(
+    pair: Pair,
+    sampler: Sampler,
+    constraint: Constraint,
+    n_draft: Draft,
+    room: int,
+) -> tuple[list[int], Optional[Mask]]:
+    """What the round runs, and its masks."""
+    # Forced tokens are certain, and a row of a run costs the same whoever its token is from. So as many
+    # of them as the drafter would write are worth more than its drafts, and cost no draft. Fewer of
+    # them do not: a drafter that writes them too goes on behind them in the same run, and where
+    # it does not, the plan puts them in its place.
+    forced = constraint.forced(room) if room > 0 else []
+    if forced and len(forced) >= min(room, _expected(pair, n_draft)):
+        return constraint.plan(forced, room)
+    return constraint.plan(pair.propose(sampler, n_draft, room + 1), room)
+
+
+def _expected(pair: Pair, n_draft: Draft) -> int:
+    n = draft_length(n_draft)
+    return pair.stats.n_draft if n < 0 else n
+
+
+def constrained_token(context: Context, sampler: Sampler, constraint: Constraint) -> int:
+    """The next token from the context's last row, without a drafter.
+
+    Sampler and constraint have accepted it. Where anything fails, the sampler is as before.
+    """
+    mark = sampler.mark()
+    try:
+        _, masks = constraint.plan([], 0)
+        choose = getattr(constraint, "choose", None)
+        if choose is None:
+            token = sampler.sample(context, -1, None if masks is None else masks[0])
+            sampler.accept(token)
+        else:
+            token = choose(context, context.n_rows - 1, sampler, [], masks, 1, ())[0]
+    except BaseException:
+        if not sampler.closed:
+            sampler.go_back(mark)
+        raise
+    constraint.accept([token])
+    return token
+
+
+class LogitsProcessors:
+    """Functions that change the logits before the sampler sees them, as a constraint.
+
+    processors: a callable or several, applied in order: (int32 [n] tokens so far, float32 [n_vocab]
+    logits) -> logits of the same shape; the array given is theirs to change.
+    prompt: the tokens that the text begins with.
+    under: another constraint, such as a grammar, whose masks hold after them.
+
+    The rows of a round are processed in order, and each only if the drafts before it stand: a processor
+    sees nothing but the text.
+    """
+
+    def __init__(
+        self,
+        processors: Union[LogitsProcessor, Sequence[LogitsProcessor]],
+        prompt: Sequence[int],
+        under: Optional[Constraint] = None,
+    ) -> None:
+        several = [processors] if callable(processors) else processors
+        if isinstance(several, (str, bytes)) or not isinstance(several, Sequence):
+            wrong("processors", processors, "a callable or a list of them")
+        for one in several:
+            if not callable(one):
+                wrong("a logits processor", one, "a callable")
+        self._processors = list(several)
+        self._text = [int(token) for token in prompt]
+        self._under = under
+
+    @property
+    def stopped(self) -> bool:
+        return self._under is not None and self._under.stopped
+
+    def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Optional[Mask]]:
+        if self._under is not None:
+            return self._under.plan(drafts, n_max)
+        return list(drafts[:n_max]), None
+
+    def forced(self, n_max: int) -> list[int]:
+        return [] if self._under is None else self._under.forced(n_max)
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        self._text += tokens
+        if self._under is not None:
+            self._under.accept(tokens)
+
+    def choose(
+        self,
+        context: Context,
+        first_row: int,
+        sampler: Sampler,
+        drafts: Sequence[int],
+        masks: Optional[Mask],
+        n_max: int,
+        end_tokens: Collection[int],
+    ) -> list[int]:
+        """A token for each row of a run, as long as drafts, end tokens and n_max let it go on. The
+        sampler has accepted them."""
+        chosen: list[int] = []
+        while True:
+            i = len(chosen)
+            scores = self._scores(self._text + chosen, context.logits(first_row + i))
+            token = sampler.sample_from(scores, None if masks is None else masks[i])
+            sampler.accept(token)
+            chosen.append(token)
+            if i == len(drafts) or token != drafts[i] or token in end_tokens or i + 1 == n_max:
+                return chosen
+
+    def _scores(self, tokens: list[int], scores: Scores) -> Scores:
+        shape = scores.shape
+        for processor in self._processors:
+            result: Any = processor(np.array(tokens, dtype=np.intc), scores)
+            name = f"the result of logits processor {getattr(processor, '__name__', processor)!r}"
+            scores = float_row(name, result)
+            if scores.shape != shape:
+                raise UsageError(f"{name} has {scores.size} logits, the vocabulary {shape[0]}")
+        return scores

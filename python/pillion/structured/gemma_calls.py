@@ -1,0 +1,570 @@
+"""The grammar of Gemma 4's tool calls, from the JSON schemas of the tools.
+
+    <|tool_call>call:NAME{key:value,key:value}<tool_call|>
+
+The markers and the quote marks of texts are single tokens, so nothing else can begin a call or end
+a text (tool_calls.py has the whole notation and reads what is written here). There are no blanks
+between the parts: that is how the models' templates write calls, and each blank would be a choice.
+
+Objects take their properties in any order, each at most once, the required ones at least once.
+What a schema says beyond types, values, lengths, bounds and patterns is not enforced; `unsaid`
+lists it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from ..arguments import shown
+from ..errors import UsageError
+from . import lark
+from .inputs import check_size, check_text_is_utf8
+
+_MOST_PARTS = 5_000  # rules of one set of tools
+_LEAST = 20_000  # characters of the shortest call
+_LEVELS = 4  # objects and arrays inside one another, in a value without a schema
+_ANY_ORDER = 40  # properties; objects with more keep the order of their schema
+_DIGITS = 15  # of whole numbers without bounds, as JSON's readers agree on them
+
+_CALL_NAME = re.compile(r"[^\s{}()\[\],<>\"':]+")
+_BARE = re.compile(r'[^\s:{}\[\],"<>](?:[^:{}\[\],"<>\n\r\t]*[^\s:{}\[\],"<>])?')
+_UNSAID = {
+    "array": ("uniqueItems", "contains", "unevaluatedItems"),
+    "object": (
+        "patternProperties", "propertyNames", "minProperties", "maxProperties",
+        "dependentRequired", "dependentSchemas", "unevaluatedProperties",
+    ),
+    "string": ("format", "contentEncoding", "contentMediaType"),
+}  # fmt: skip
+_DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"  # days that every month has
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
+_HEX = "[0-9a-fA-F]"
+_WORD = "[a-zA-Z0-9_+-]{1,30}"
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_FORMATS = {
+    "date": _DATE,
+    "time": _TIME,
+    "date-time": f"{_DATE}T{_TIME}",
+    "uuid": f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}",
+    "email": rf"{_WORD}(\.{_WORD}){{0,3}}@[a-zA-Z0-9]{{1,30}}(\.[a-zA-Z]{{2,12}}){{1,3}}",
+    "ipv4": rf"{_BYTE}(\.{_BYTE}){{3}}",
+}
+_ALWAYS_UNSAID = ("not", "if", "then", "else")
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_KINDS = ("object", "array", "string", "integer", "number", "boolean", "null")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The tokens of the notation."""
+
+    call: int
+    call_end: int
+    quote: int
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What stands for a value."""
+
+    text: str
+    """Lark: one name or a group."""
+    least: int
+    """Characters of its shortest text; 0 while it is not known."""
+
+
+class Calls:
+    """The rules for calls of some tools.
+
+    marks: the model's tokens. tools: in OpenAI's shape, as `checked_tools` returns them.
+    """
+
+    def __init__(self, marks: Marks, tools: Sequence[Mapping[str, Any]]) -> None:
+        self._marks = marks
+        self._quote = lark.token(marks.quote)
+        self.rules: list[str] = []
+        self.unsaid: dict[str, list[str]] = {}
+        """What is not enforced, by tool."""
+        self._shared: dict[str, _Part] = {}
+        self._tool = ""
+        self._root: Any = {}
+        self._refs: dict[str, _Part] = {}
+        self._named = {}
+        for tool in tools:
+            function = tool["function"]
+            self._named[function["name"]] = self._function(function)
+
+    def one(self, names: Optional[Sequence[str]] = None) -> str:
+        """A call of one of the tools; None: of any."""
+        listed = list(self._named) if names is None else list(names)
+        return self._rule([self._named[name] for name in listed], "call").text
+
+    def _function(self, function: Mapping[str, Any]) -> str:
+        name = function["name"]
+        if not _CALL_NAME.fullmatch(name):
+            raise UsageError(
+                f"the tool name {shown(name)} cannot be written in a call of Gemma 4; "
+                "use letters, digits, '_', '-' and '.'"
+            )
+        check_text_is_utf8("the name of a tool", name)
+        root = function.get("parameters") or {"type": "object", "properties": {}}
+        check_size(f"the parameters of tool {name!r}", root)
+        self._tool, self._root, self._refs = name, root, {}
+        self.unsaid.setdefault(name, [])
+        value = self._object(self._flat(root))
+        if value.least > _LEAST:
+            raise UsageError(
+                f"the shortest call of tool {name!r} has more than {_LEAST} characters"
+            )
+        call, end = lark.token(self._marks.call), lark.token(self._marks.call_end)
+        return f"{call} {lark.literal(f'call:{name}')} {value.text} {end}"
+
+    # ---- rules ----
+
+    def _rule(self, choices: Sequence[str], kind: str = "v", least: int = 0) -> _Part:
+        """A rule with these choices."""
+        name = f"{kind}_{len(self.rules)}"
+        self._add(f"{name}: {' | '.join(choices)}")
+        return _Part(name, least)
+
+    def _add(self, rule: str) -> None:
+        if len(self.rules) >= _MOST_PARTS:
+            raise UsageError(f"the tools' parameters spell out to more than {_MOST_PARTS} rules")
+        self.rules.append(rule)
+
+    def _once(self, name: str, rule: str, least: int) -> _Part:
+        """A rule that all tools share."""
+        if name not in self._shared:
+            self._shared[name] = _Part(name, least)
+            self._add(f"{name}: {rule}")
+        return self._shared[name]
+
+    def _say(self, keyword: str) -> None:
+        found = self.unsaid[self._tool]
+        if keyword not in found:
+            found.append(keyword)
+
+    # ---- schemas ----
+
+    def _flat(self, schema: Any) -> dict[str, Any]:
+        """The schema with its $ref followed and its allOf joined. True and oddities: anything."""
+        if not isinstance(schema, Mapping):
+            return {}
+        result, seen = dict(schema), set()
+        while "$ref" in result:
+            reference = str(result.pop("$ref"))
+            if reference in seen:
+                raise UsageError(
+                    f"the parameters of tool {self._tool!r} have the $ref {reference!r}, "
+                    "which leads to itself"
+                )
+            seen.add(reference)
+            result = _merged(result, self._target(reference))
+        parts = result.pop("allOf", None)
+        for one in parts if isinstance(parts, (list, tuple)) else ():
+            result = _merged(result, self._flat(one))
+        return result
+
+    def _target(self, reference: str) -> Mapping[str, Any]:
+        found: Any = self._root
+        parts = reference[1:].split("/")[1:] if reference.startswith("#") else [reference]
+        for part in parts:
+            part = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(found, (list, tuple)) and part.isdigit() and int(part) < len(found):
+                found = found[int(part)]
+            else:
+                found = found.get(part) if isinstance(found, Mapping) else None
+        if not isinstance(found, Mapping):
+            raise UsageError(
+                f"the parameters of tool {self._tool!r} have the $ref {reference!r}, "
+                "which names nothing in them"
+            )
+        return found
+
+    def _value(self, schema: Any) -> _Part:
+        """What a schema allows."""
+        if isinstance(schema, Mapping) and set(schema) - {"description", "title", "default"} == {
+            "$ref"
+        }:
+            return self._reference(str(schema["$ref"]))
+        if schema is False:
+            raise UsageError(
+                f"the parameters of tool {self._tool!r} have the schema False, which fits nothing"
+            )
+        return self._spelled_out(self._flat(schema))
+
+    def _reference(self, reference: str) -> _Part:
+        """One rule for all uses of a $ref, so that a schema may hold itself."""
+        if reference not in self._refs:
+            name = f"ref_{len(self.rules)}"
+            self._refs[reference] = _Part(name, 0)
+            self._add(f"{name}: ")
+            at = len(self.rules) - 1
+            part = self._spelled_out(self._flat({"$ref": reference}))
+            self.rules[at] += part.text
+            self._refs[reference] = _Part(name, part.least)
+        return self._refs[reference]
+
+    def _spelled_out(self, schema: dict[str, Any]) -> _Part:
+        for keyword in _ALWAYS_UNSAID:
+            if keyword in schema:
+                self._say(keyword)
+        if "const" in schema:
+            return self._choice([schema["const"]], schema)
+        if isinstance(schema.get("enum"), (list, tuple)):
+            return self._choice(schema["enum"], schema)
+        for keyword in ("anyOf", "oneOf"):
+            branches = schema.get(keyword)
+            if isinstance(branches, (list, tuple)) and branches:
+                return self._union(keyword, branches, schema)
+        kinds = _kinds(schema)
+        if not kinds:
+            return self._anything()
+        return self._either([getattr(self, f"_{kind}")(schema) for kind in kinds])
+
+    def _union(self, keyword: str, branches: Sequence[Any], schema: dict[str, Any]) -> _Part:
+        rest = {key: value for key, value in schema.items() if key != keyword}
+        flat = [self._flat(one) for one in branches]
+        if keyword == "oneOf" and not _apart(flat):
+            self._say("oneOf")
+        if not set(rest) - {"description", "title", "default", "discriminator", "nullable"}:
+            parts = [self._value(one) for one in branches]
+        else:
+            parts = [self._spelled_out(_merged(one, rest)) for one in flat]
+        if schema.get("nullable") is True:
+            parts.append(self._null({}))
+        return self._either(parts)
+
+    def _either(self, parts: Sequence[_Part]) -> _Part:
+        if len(parts) == 1:
+            return parts[0]
+        texts = list(dict.fromkeys(part.text for part in parts))
+        return self._rule(texts, least=min(part.least for part in parts))
+
+    def _choice(self, values: Sequence[Any], schema: Mapping[str, Any]) -> _Part:
+        kinds = _kinds({key: schema[key] for key in ("type", "nullable") if key in schema})
+        fitting = [one for one in values if not kinds or any(_is(one, kind) for kind in kinds)]
+        if not fitting:
+            raise UsageError(
+                f"the parameters of tool {self._tool!r} have the enum {shown(list(values))}, "
+                "of which no value has its type"
+            )
+        texts = [self._literal(one) for one in fitting]
+        return self._rule(texts, least=min(map(len, texts)))
+
+    def _literal(self, value: Any) -> str:
+        if isinstance(value, str):
+            check_text_is_utf8(f"an enum of tool {self._tool!r}", value)
+            said = f"{lark.literal(value)} " if value else ""
+            return f"{self._quote} {said}{self._quote}"
+        if isinstance(value, Mapping):
+            members = [f"{self._key(str(key))} {self._literal(one)}" for key, one in value.items()]
+            return f'"{{" {_listed(members)} "}}"'
+        if isinstance(value, (list, tuple)):
+            return f'"[" {_listed([self._literal(one) for one in value])} "]"'
+        try:
+            return lark.literal(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"the parameters of tool {self._tool!r} have the value {shown(value)}, "
+                "which JSON has no word for"
+            ) from None
+
+    # ---- single values ----
+
+    def _null(self, schema: Mapping[str, Any]) -> _Part:
+        return _Part('"null"', 4)
+
+    def _boolean(self, schema: Mapping[str, Any]) -> _Part:
+        return self._once("flag", '"true" | "false"', 4)
+
+    def _integer(self, schema: Mapping[str, Any]) -> _Part:
+        if any(bound in schema for bound in _BOUNDS):
+            return self._bounded("integer", schema)
+        return self._once("WHOLE", f"/-?(0|[1-9][0-9]{{0,{_DIGITS - 1}}})/", 1)
+
+    def _number(self, schema: Mapping[str, Any]) -> _Part:
+        if any(bound in schema for bound in _BOUNDS):
+            return self._bounded("number", schema)
+        whole = f"-?(0|[1-9][0-9]{{0,{_DIGITS - 1}}})"
+        return self._once("NUMBER", f"/{whole}(\\.[0-9]{{1,17}})?([eE][+-]?[0-9]{{1,2}})?/", 1)
+
+    def _bounded(self, kind: str, schema: Mapping[str, Any]) -> _Part:
+        """JSON writes these numbers in the same way. Both bounds, or digits have no end."""
+        said = {key: schema[key] for key in _BOUNDS if _is(schema.get(key), "number")}
+        far = 10**_DIGITS
+        if "minimum" not in said and "exclusiveMinimum" not in said:
+            said["minimum"] = -far
+        if "maximum" not in said and "exclusiveMaximum" not in said:
+            said["maximum"] = far
+        said = {"type": kind, **said, "x-guidance": {"whitespace_flexible": False}}
+        return self._rule([f"%json {json.dumps(said)}"], least=1)
+
+    def _string(self, schema: Mapping[str, Any]) -> _Part:
+        low, high = _length(schema, "minLength"), _length(schema, "maxLength")
+        conditions = []
+        if low or high is not None:
+            most = "" if high is None else max(high, low or 0)
+            conditions.append(f"/(?s:.{{{low or 0},{most}}})/")
+        pattern = schema.get("pattern")
+        if isinstance(pattern, str) and _is_ambiguous(pattern):
+            self._say("pattern")
+        elif isinstance(pattern, str):
+            conditions.append(lark.regex(_searched(pattern)))
+        known = _FORMATS.get(str(schema.get("format")))
+        if known:
+            conditions.append(lark.regex(known))
+        for keyword in _UNSAID["string"]:
+            if keyword in schema and not (known and keyword == "format"):
+                self._say(keyword)
+        quote = self._quote
+        if not conditions:
+            self._once("ANY_TEXT", lark.TEXT, 1)
+            return self._once("text", f"{quote} ANY_TEXT? {quote}", 2)
+        name = f"TEXT_{len(self.rules)}"
+        self._add(f"{name}: {' & '.join(conditions)}")
+        return self._rule([f"{quote} {name} {quote}"], least=2 + min(low or 0, _LEAST))
+
+    # ---- objects and arrays ----
+
+    def _array(self, schema: Mapping[str, Any]) -> _Part:
+        for keyword in _UNSAID["array"]:
+            if schema.get(keyword):
+                self._say(keyword)
+        first = schema.get("prefixItems")
+        items = schema.get("items")
+        if isinstance(items, (list, tuple)):  # as drafts before 2020-12 have it
+            first, items = items, schema.get("additionalItems")
+        heads = [self._value(one) for one in first] if isinstance(first, (list, tuple)) else []
+        low = _length(schema, "minItems") or 0
+        high = _length(schema, "maxItems")
+        if items is False:
+            high = len(heads) if high is None else min(high, len(heads))
+        if high is not None and high < low:
+            raise UsageError(
+                f"the parameters of tool {self._tool!r} have an array of at least {low} and at "
+                f"most {high} items"
+            )
+        rest = None if items is False else self._value(items)
+        return self._array_of(heads, rest, low, high)
+
+    def _array_of(
+        self, heads: Sequence[_Part], rest: Optional[_Part], low: int, high: Optional[int]
+    ) -> _Part:
+        """`heads`, then any number of `rest`; together low to high."""
+        used = list(heads if high is None else heads[:high])
+        least = sum(part.least + 1 for part in used[:low])
+        tail = ""
+        if rest is not None and (high is None or high > len(used)):
+            low_rest = max(low - len(used), 0)
+            most = "" if high is None else high - len(used)
+            least += low_rest * (rest.least + 1)
+            if not used:
+                again = "" if high is None else high - 1
+                tail = f'{rest.text} ("," {rest.text}){{{max(low - 1, 0)},{again}}}'
+                tail = tail if low else f"({tail})?"
+                return self._rule([f'"[" {tail} "]"'], least=2 + least)
+            tail = f'("," {rest.text}){{{low_rest},{most}}}'
+        for number in range(len(used) - 1, -1, -1):  # each head may be the last, from `low` on
+            comma = '"," ' if number else ""
+            inner = f"{comma}{used[number].text} {tail}".strip()
+            tail = inner if number < low else f"({inner})?"
+        return self._rule([f'"[" {tail} "]"'], least=2 + least)
+
+    def _object(self, schema: Mapping[str, Any]) -> _Part:
+        for keyword in _UNSAID["object"]:
+            if keyword in schema:
+                self._say(keyword)
+        properties = schema.get("properties")
+        required = schema.get("required")
+        listed = required if isinstance(required, (list, tuple)) else ()
+        needed = [one for one in listed if isinstance(one, str)]
+        others = schema.get("additionalProperties", True)
+        if not isinstance(properties, Mapping) and not needed:
+            return self._map(others)
+        known = {str(key): one for key, one in (properties or {}).items() if one is not False}
+        members = {name: known.get(name, others) for name in [*needed, *known]}
+        if not members:
+            return _Part('"{" "}"', 2)
+        rules = {name: self._member(name, one) for name, one in members.items()}
+        n_needed = len(set(needed))
+        least = 2 + sum(part.least + 1 for part in list(rules.values())[:n_needed])
+        in_order = len(rules) > _ANY_ORDER
+        build = self._in_schema_order if in_order else self._in_any_order
+        return build([part.text for part in rules.values()], n_needed, least)
+
+    def _member(self, name: str, schema: Any) -> _Part:
+        value = self._value(schema)
+        return _Part(f"{self._key(name)} {value.text}", value.least + len(name) + 1)
+
+    def _in_any_order(self, members: Sequence[str], n_needed: int, least: int) -> _Part:
+        """A parameter has a bit for each member that was written; required ones come first."""
+        name = f"o_{len(self.rules)}"
+        done = f"%if is_ones([0:{n_needed}])" if n_needed else ""
+        first = [] if n_needed else ['"}"']
+        after = [f'"}}" {done}'.strip()]
+        for bit, member in enumerate(members):
+            first.append(f"{member} {name}_n::{1 << bit}")
+            after.append(f'"," {member} {name}_n::set_bit({bit}) %if bit_clear({bit})')
+        self._add(f'{name}: "{{" {name}_f')
+        self._add(f"{name}_f: {_PARAMETER.join(first)}")
+        self._add(f"{name}_n::_: {_PARAMETER.join(after)}")
+        return _Part(name, least)
+
+    def _in_schema_order(self, members: Sequence[str], n_needed: int, least: int) -> _Part:
+        tail = " ".join(f'("," {member})?' for member in members[n_needed:])
+        if n_needed:
+            head = ' "," '.join(members[:n_needed])
+            return self._rule([f'"{{" {head} {tail} "}}"'], least=least)
+        name = f"o_{len(self.rules)}"
+        starts = [
+            f'{member} {" ".join(f"({chr(34)},{chr(34)} {one})?" for one in members[at + 1 :])}'
+            for at, member in enumerate(members)
+        ]
+        self._add(f'{name}: "{{" ({" | ".join(starts)})? "}}"')
+        return _Part(name, least)
+
+    def _map(self, others: Any) -> _Part:
+        """An object of any names."""
+        if others is False:
+            return _Part('"{" "}"', 2)
+        value = self._anything(_LEVELS - 1) if others is True else self._value(others)
+        return self._rule([self._map_of(value.text)], least=2)
+
+    def _map_of(self, value: str) -> str:
+        self._once("KEY", "/[A-Za-z_][A-Za-z0-9_.-]{0,40}/", 1)
+        return f'"{{" (KEY ":" {value} ("," KEY ":" {value})*)? "}}"'
+
+    def _anything(self, levels: int = _LEVELS) -> _Part:
+        """A value without a schema. Its depth is bounded: calls are read up to one."""
+        scalars = [self._string({}), self._number({}), self._boolean({}), self._null({})]
+        texts = [part.text for part in scalars]
+        if levels:
+            inner = self._anything(levels - 1).text
+            texts.append(f'"[" ({inner} ("," {inner})*)? "]"')
+            texts.append(self._map_of(inner))
+        return self._once(f"any_{levels}", " | ".join(texts), 1)
+
+    def _key(self, name: str) -> str:
+        check_text_is_utf8(f"a property of tool {self._tool!r}", name)
+        if _BARE.fullmatch(name):
+            return lark.literal(f"{name}:")
+        return f'{self._literal(name)} ":"'
+
+
+_PARAMETER = "\n  | "
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return ' "," '.join(texts)
+
+
+def _merged(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Both schemas hold; of two that contradict one another the first is right."""
+    result = {**other, **one}
+    first, second = one.get("properties"), other.get("properties")
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        result["properties"] = {**second, **first}
+    first, second = one.get("required"), other.get("required")
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        result["required"] = [*first, *(name for name in second if name not in first)]
+    return result
+
+
+def _kinds(schema: Mapping[str, Any]) -> list[str]:
+    """The types that a schema allows; none: any."""
+    said = schema.get("type")
+    listed = said if isinstance(said, (list, tuple)) else [said]
+    kinds = [one.lower() for one in listed if isinstance(one, str)]
+    kinds = [one for one in dict.fromkeys(kinds) if one in _KINDS]
+    if not kinds:
+        kinds = _implied(schema)
+    if kinds and schema.get("nullable") is True and "null" not in kinds:
+        kinds.append("null")
+    if "number" in kinds and "integer" in kinds:
+        kinds.remove("integer")
+    return kinds
+
+
+def _implied(schema: Mapping[str, Any]) -> list[str]:
+    for kind, keywords in (
+        ("object", ("properties", "required", "additionalProperties")),
+        ("array", ("items", "prefixItems", "minItems", "maxItems")),
+        ("string", ("pattern", "minLength", "maxLength", "format")),
+        ("number", _BOUNDS),
+    ):
+        if any(keyword in schema for keyword in keywords):
+            return [kind]
+    return []
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a value has a type of JSON Schema."""
+    if kind == "null":
+        return value is None
+    if kind == "boolean" or isinstance(value, bool):
+        return kind == "boolean" and isinstance(value, bool)
+    if kind == "integer":
+        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    types: dict[str, Any] = {
+        "number": (int, float),
+        "string": str,
+        "array": (list, tuple),
+        "object": Mapping,
+    }
+    return isinstance(value, types[kind])
+
+
+def _length(schema: Mapping[str, Any], keyword: str) -> Optional[int]:
+    found: Any = schema.get(keyword)
+    return min(int(found), 10**6) if _is(found, "integer") and found >= 0 else None
+
+
+def _apart(branches: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no value fits two of them: by their types, or by the value of one property."""
+    kinds = [set(_kinds(one)) for one in branches]
+    if all(kinds) and sum(map(len, kinds)) == len(set().union(*kinds)):
+        return not {"integer", "number"} <= set().union(*kinds)
+    return any(_tells(branches, name) for name in branches[0].get("properties") or {})
+
+
+def _tells(branches: Sequence[Mapping[str, Any]], name: str) -> bool:
+    values: list[str] = []
+    for one in branches:
+        tag = (one.get("properties") or {}).get(name)
+        if not isinstance(tag, Mapping) or name not in (one.get("required") or ()):
+            return False
+        found = [tag["const"]] if "const" in tag else tag.get("enum")
+        if not isinstance(found, (list, tuple)):
+            return False
+        values += {json.dumps(value, default=str) for value in found}
+    return len(values) == len(set(values))
+
+
+def _searched(pattern: str) -> str:
+    """The pattern of JSON Schema, which may stand anywhere in the text, as one for all of it."""
+    begin = "" if pattern.startswith("^") else "(?s:.*)"
+    closed = pattern.endswith("$") and not re.search(r"(?<!\\)(?:\\\\)*\\\$\Z", pattern)
+    inner = pattern[1:] if not begin else pattern
+    inner = inner[:-1] if closed else inner
+    return f"{begin}(?:{inner}){'' if closed else '(?s:.*)'}"
+
+
+def _is_ambiguous(pattern: str) -> bool:
+    """Whether an anchor belongs to one of several branches ("^a|b")."""
+    depth, at = 0, 0
+    while at < len(pattern):
+        if pattern[at] == "\\":
+            at += 1
+        elif pattern[at] == "[":
+            at = max(pattern.find("]", at + 2), at)
+        elif pattern[at] == "|" and not depth:
+            return pattern.startswith("^") or pattern.endswith("$")
+        else:
+            depth += {"(": 1, ")": -1}.get(pattern[at], 0)
+        at += 1
+    return False

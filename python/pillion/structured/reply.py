@@ -1,0 +1,128 @@
+"""The grammar of a whole reply: thinking, then a body, tool calls or text.
+
+It is one grammar from the first token on, so that nothing has to notice, in the middle of a round
+of drafts, that the thinking is over. Markers are tokens; the same characters spelled by other
+tokens are text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Optional
+
+from . import lark
+from .gbnf import lark_source
+from .gemma_calls import Calls
+from .inputs import CHOICE, GRAMMAR, JSON, REGEX, Body
+
+OPEN, MAYBE, NEVER = "open", "maybe", "never"
+"""Whether the prompt has begun the thinking; whether the model may begin it."""
+
+_MOST_FORCED = 20_000  # characters that a regex may force
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """How thinking is written. begin, end: its markers' tokens."""
+
+    state: str = NEVER
+    begin: int = -1
+    end: int = -1
+
+
+NO_THINKING = Thinking()
+
+
+@dataclass(frozen=True)
+class CallRules:
+    """calls: the rules. names: the tools that may be called; None: all. demanded: nothing but
+    calls will do. several: more than one may be made."""
+
+    calls: Calls
+    names: Optional[Sequence[str]] = None
+    demanded: bool = False
+    several: bool = True
+
+
+@dataclass
+class _Grammar:
+    rules: list[str] = field(default_factory=list)
+    others: list[dict[str, object]] = field(default_factory=list)
+    options: dict[str, object] = field(default_factory=dict)
+
+
+def reply_grammar(
+    body: Optional[Body], thinking: Thinking = NO_THINKING, tools: Optional[CallRules] = None
+) -> str:
+    """The grammar as llguidance takes it."""
+    made = _Grammar()
+    start = _thinking(thinking, made)
+    said = [_calls(tools, made)] if tools is not None else []
+    if body is not None and not (tools is not None and tools.demanded):
+        said.append(_body(body, made))
+    elif tools is not None and not tools.demanded:
+        said = [_free_calls(said[0], tools, made)]
+    made.rules.insert(0, f"start: {start} ({' | '.join(said)})")
+    options = [f"%llguidance {json.dumps(made.options)}"] if made.options else []
+    text = "\n".join([*options, *made.rules]) + "\n"
+    return json.dumps({"grammars": [{"lark_grammar": text}, *made.others]}, ensure_ascii=False)
+
+
+def _thinking(thinking: Thinking, made: _Grammar) -> str:
+    if thinking.state == NEVER:
+        return ""
+    end = lark.token(thinking.end)
+    if thinking.state == OPEN:
+        made.rules.append(f"think: {lark.TEXT}? {end}")
+        return "think"
+    # A channel begins with its name on a line of its own.
+    made.rules.append(f"think: {lark.token(thinking.begin)} /thought\\n(.|\\n)*/ {end}")
+    return "think?"
+
+
+def _calls(tools: CallRules, made: _Grammar) -> str:
+    one = tools.calls.one(tools.names)
+    made.rules += tools.calls.rules
+    return f"{one}+" if tools.several else one
+
+
+def _free_calls(calls: str, tools: CallRules, made: _Grammar) -> str:
+    """Text, with calls or without."""
+    made.rules.append(f"SAID: {lark.TEXT}")
+    return f"SAID? ({calls} SAID?)*" if tools.several else f"SAID? {calls}?"
+
+
+def _body(body: Body, made: _Grammar) -> str:
+    if body.kind == JSON:
+        made.others.append({"name": "body", "json_schema": json.loads(body.source)})
+        return "@body"
+    if body.kind == CHOICE:
+        listed = " | ".join(lark.literal(one) for one in json.loads(body.source))
+        made.rules.append(f"BODY: {listed}")
+        return "BODY"
+    if body.kind == REGEX:
+        if _forced_length(body.source) > _MOST_FORCED:
+            made.options["no_forcing"] = True
+        made.rules.append(f"BODY: {lark.regex(body.source)}")
+        return "BODY"
+    assert body.kind == GRAMMAR
+    # What rules force may double with each rule, and would be spelled out before the first token.
+    made.options["no_forcing"] = True
+    made.others.append({"name": "body", "lark_grammar": lark_source(body.source)})
+    return "@body"
+
+
+_COUNT = re.compile(r"\{\s*(\d+)")
+
+
+def _forced_length(pattern: str) -> int:
+    """At least as much as the longest text that the pattern forces: all its counts multiplied."""
+    length = len(pattern)
+    for count in _COUNT.findall(pattern):
+        length *= max(int(count[:9]), 1)
+        if length > _MOST_FORCED:
+            break
+    return length
