@@ -28,6 +28,14 @@ def url(pillion):
             yield address
 
 
+@pytest.fixture(scope="module")
+def ends(pillion):
+    from pillion.models import TINY_TARGET
+
+    with pillion.Model.open(TINY_TARGET) as model:
+        return list(model.tokenizer.end_tokens)
+
+
 @pytest.fixture
 def reader(url, visit):
     return visit(url)
@@ -89,6 +97,35 @@ def test_context_and_name(url, reader):
     used = message(reader)["figures"]["usage"]["total_tokens"]
     context = reader.page.locator("#context").get_attribute("aria-label")
     assert context == f"{used} of {card['meta']['n_ctx']:,} tokens of context used"
+
+
+def test_a_key(pillion, visit):
+    from pillion.models import TINY_TARGET
+    from pillion.server import ServerSettings, create_app
+
+    with pillion.LLM(TINY_TARGET) as llm:
+        with served(create_app(llm, ServerSettings(keys=["sesame"]))) as url:
+            reader = visit(url)
+            reader.expected = ["status of 401"]
+            reader.page.locator("#key input").fill("sesame")
+            reader.page.keyboard.press("Enter")
+            reader.settings(max_tokens="4", temperature="0")
+            reader.says("Hello")
+            assert message(reader)["figures"]["usage"]["completion_tokens"] == 4
+
+
+def test_the_queue_is_shown(url, ends, visit):
+    reader = visit(url)
+    reader.settings(max_tokens="4")
+    never = {str(token): -100 for token in ends}
+    body = {"messages": [{"role": "user", "content": "Write."}], "max_tokens": 1900, "n": 32}
+    body = {**body, "logit_bias": never, "stream": True}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60):
+        until(lambda: busy(url))
+        reader.ask("Hello")
+        reader.page.locator(".status", has_text="Waiting: place ").wait_for()
+    reader.answered()
+    assert message(reader)["finish"] in ("stop", "length")
 
 
 @pytest.mark.skipif(not PICTURES, reason="PILLION_SCREENSHOTS is not set: no pictures wanted")

@@ -63,7 +63,7 @@ async function answer(chat) {
   } catch (error) {
     failed(run, error);
   }
-  state.runs.delete(chat.id);
+  if (state.runs.get(chat.id) === run) state.runs.delete(chat.id);
   message.finish ??= "stopped";
   saveIfKept(chat);
   announce(run, true);
@@ -73,7 +73,7 @@ async function answer(chat) {
 
 async function receive(run) {
   const { signal } = run.abort;
-  const response = await request("/v1/chat/completions", {
+  const response = await request("v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(bodyOf(run.chat)),
