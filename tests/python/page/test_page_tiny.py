@@ -3,6 +3,7 @@
 PILLION_SCREENSHOTS=docs/images makes the pictures of docs/chat_page.md.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -81,6 +82,17 @@ def test_stop_frees_the_slot(url, reader):
     assert message(reader)["finish"] in ("length", "stop")
 
 
+def test_an_answer_that_follows_a_schema(reader):
+    pytest.importorskip("llguidance", reason="the extra `structured` is not installed")
+    number = {"type": "integer", "minimum": 1, "maximum": 9}
+    schema = {"type": "object", "properties": {"n": number}, "required": ["n"]}
+    schema["additionalProperties"] = False
+    reader.settings(schema=json.dumps(schema), temperature="0", max_tokens="60")
+    reader.says("How many?")
+    answer = message(reader)
+    assert answer["finish"] == "stop" and 1 <= json.loads(answer["content"])["n"] <= 9
+
+
 def test_the_servers_own_sentences(reader):
     reader.expected = ["status of 400"]
     reader.ask("word " * 3000)
@@ -128,28 +140,29 @@ def test_the_queue_is_shown(url, ends, visit):
     assert message(reader)["finish"] in ("stop", "length")
 
 
-@pytest.mark.skipif(not PICTURES, reason="PILLION_SCREENSHOTS is not set: no pictures wanted")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pictures(url, visit, scheme):
-    """A real conversation, at twice the size; for looking at, other sizes and empty pages."""
-    more = Path(PICTURES) / "more"
-    more.mkdir(exist_ok=True, parents=True)
-    sizes = {"wide": (1280, 880), "middle": (768, 900), "narrow": (320, 640)}
-    for name, (width, height) in sizes.items():
-        viewport = {"width": width, "height": height}
-        reader = visit(url, viewport=viewport, device_scale_factor=2, color_scheme=scheme)
-        reader.page.locator("#model-name", has_text="tiny").wait_for(state="attached")
-        reader.page.screenshot(path=more / f"empty_{name}_{scheme}.png")
-        reader.settings(temperature="0.6", draft="4", seed="29")
-        for text in ("And it came to pass", "Hear, O heavens", "Read Psalms 23."):
-            if name == "wide":
-                reader.page.locator("#new-chat").click()
-            reader.says(text)
-        reader.says("And what did the people say?")
-        reader.page.locator(".stats summary").last.click()
-        reader.page.locator("#scroll").evaluate("one => one.scrollTop = one.scrollHeight")
-        reader.page.locator("#input").focus()
-        folder, suffix = (Path(PICTURES), "") if name == "wide" else (more, f"_{name}")
-        reader.page.screenshot(path=folder / f"chat_page{suffix}_{scheme}.png")
-        reader.page.get_by_label("Settings").first.click()
-        reader.page.screenshot(path=more / f"settings_{name}_{scheme}.png")
+if PICTURES:  # no check: it makes the pictures of the documentation
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_pictures(url, visit, scheme):
+        """A real conversation, at twice the size; for looking at, other sizes and empty pages."""
+        more = Path(PICTURES) / "more"
+        more.mkdir(exist_ok=True, parents=True)
+        sizes = {"wide": (1280, 880), "middle": (768, 900), "narrow": (320, 640)}
+        for name, (width, height) in sizes.items():
+            viewport = {"width": width, "height": height}
+            reader = visit(url, viewport=viewport, device_scale_factor=2, color_scheme=scheme)
+            reader.page.locator("#model-name", has_text="tiny").wait_for(state="attached")
+            reader.page.screenshot(path=more / f"empty_{name}_{scheme}.png")
+            reader.settings(temperature="0.6", draft="4", seed="29")
+            for text in ("And it came to pass", "Hear, O heavens", "Read Psalms 23."):
+                if name == "wide":
+                    reader.page.locator("#new-chat").click()
+                reader.says(text)
+            reader.says("And what did the people say?")
+            reader.page.locator(".stats summary").last.click()
+            reader.page.locator("#scroll").evaluate("one => one.scrollTop = one.scrollHeight")
+            reader.page.locator("#input").focus()
+            folder, suffix = (Path(PICTURES), "") if name == "wide" else (more, f"_{name}")
+            reader.page.screenshot(path=folder / f"chat_page{suffix}_{scheme}.png")
+            reader.page.get_by_label("Settings").first.click()
+            reader.page.screenshot(path=more / f"settings_{name}_{scheme}.png")
