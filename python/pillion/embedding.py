@@ -3,7 +3,7 @@ stay as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional, Union
 
 from ._locks import ForkLock
@@ -23,9 +23,10 @@ def listed_texts(name: str, given: Any) -> tuple[list[Any], bool]:
     for sentences."""
     if isinstance(given, (str, bytes, bytearray)):
         return [given], True
-    if not isinstance(given, Sequence) and not hasattr(given, "__array__"):
-        wrong(name, given, "a string, a list of token ids, or a list of such")
-    texts = list(given)
+    try:
+        texts = [] if isinstance(given, Mapping) else list(given)
+    except TypeError:
+        texts = []
     if not texts:
         wrong(name, given, "a string, a list of token ids, or a list of such, not empty")
     one = all(hasattr(text, "__index__") for text in texts)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi import Request as HttpRequest
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -19,6 +17,7 @@ from .info_routes import info_router, models_router, token_router
 from .messages import CountRequest, MessagesRequest, messages_router
 from .middleware import Guard
 from .openai_routes import openai_router
+from .openapi import describe
 from .page import page_router
 from .responses import ResponsesRequest, responses_router
 from .schemas import (
@@ -61,7 +60,7 @@ def app_of(serving: Serving, more: Sequence[Router] = ()) -> FastAPI:
     for make in (*routers, *more):
         app.include_router(make(serving))
     _explain_errors(app, serving)
-    _describe(app)
+    describe(app, schemas)
     app.add_middleware(Guard, serving=serving)
     if serving.settings.cors_origins:
         app.add_middleware(
@@ -97,20 +96,3 @@ def _of_http(http: HttpRequest, error: HTTPException) -> ApiError:
         sentence = f"{path} does not take {http.method}"
         return ApiError(405, sentence, code="method_not_allowed", headers=error.headers)
     return ApiError(error.status_code, str(error.detail), headers=error.headers)
-
-
-def _describe(app: FastAPI) -> None:
-    """OpenAPI with the bodies that routes read themselves."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            found = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            parts = found.setdefault("components", {}).setdefault("schemas", {})
-            for model in schemas:
-                schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-                parts.update(schema.pop("$defs", {}))
-                parts[model.__name__] = schema
-            app.openapi_schema = found
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
