@@ -47,6 +47,17 @@ def message(reader, at=-1):
     return reader.page.evaluate("at => state.chat.messages.at(at)", at)
 
 
+def never(reader, tokens):
+    """The model writes none of the tokens in the answers to this page."""
+    bias = {str(token): -100 for token in tokens}
+
+    def send(route):
+        body = {**route.request.post_data_json, "logit_bias": bias}
+        route.continue_(post_data=json.dumps(body))
+
+    reader.page.route("**/v1/chat/completions", send)
+
+
 def busy(url):
     return [one for one in httpx.get(f"{url}/slots").json() if one["is_processing"]]
 
@@ -69,21 +80,29 @@ def test_as_many_tokens_are_tinted_as_were_accepted(url, reader):
     assert answer["content"] == plain["choices"][0]["message"]["content"] == reader.text()
 
 
-def test_stop_frees_the_slot(url, reader):
-    reader.settings(max_tokens="1800", temperature="1.5")
-    reader.ask("Write all you know.")
-    reader.page.locator(".status", has_text="Writing").wait_for()
-    assert len(busy(url)) == 1
-    reader.page.keyboard.press("Escape")
-    reader.answered()
-    until(lambda: not busy(url))
-    reader.settings(max_tokens="8", temperature="0")
-    reader.says("Hello")
-    assert message(reader)["finish"] in ("length", "stop")
+def test_stop_frees_the_slot(pillion, ends, visit):
+    from pillion.models import TINY_TARGET
+    from pillion.server import create_app
+
+    with pillion.LLM(TINY_TARGET, n_ctx=65536) as llm, served(create_app(llm)) as url:
+        reader = visit(url)
+        never(reader, ends)  # so it writes for minutes
+        reader.ask("Write all you know.")
+        reader.page.locator(".status", has_text="Writing").wait_for()
+        assert len(busy(url)) == 1
+        reader.page.keyboard.press("Escape")
+        reader.answered()
+        until(lambda: not busy(url))
+        assert message(reader)["finish"] == "stopped"
+        reader.settings(max_tokens="8")
+        reader.says("Hello")
+        assert message(reader)["finish"] == "length"
 
 
-def test_an_answer_that_follows_a_schema(reader):
+def test_an_answer_that_follows_a_schema(url, reader):
     pytest.importorskip("llguidance", reason="the extra `structured` is not installed")
+    channel = {"content": "<|channel>", "add_special": False}
+    never(reader, httpx.post(f"{url}/tokenize", json=channel).json()["tokens"])  # no thinking
     number = {"type": "integer", "minimum": 1, "maximum": 9}
     schema = {"type": "object", "properties": {"n": number}, "required": ["n"]}
     schema["additionalProperties"] = False
@@ -129,9 +148,9 @@ def test_a_key(pillion, visit):
 def test_the_queue_is_shown(url, ends, visit):
     reader = visit(url)
     reader.settings(max_tokens="4")
-    never = {str(token): -100 for token in ends}
+    bias = {str(token): -100 for token in ends}
     body = {"messages": [{"role": "user", "content": "Write."}], "max_tokens": 1900, "n": 32}
-    body = {**body, "logit_bias": never, "stream": True}
+    body = {**body, "logit_bias": bias, "stream": True}
     with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60):
         until(lambda: busy(url))
         reader.ask("Hello")
