@@ -195,6 +195,7 @@ class Pair(Handle):
         self._tokens = ffi.new("int32_t[]", DRAFT_MAX + 1)
         self._n = ffi.new("size_t*")
         self._info = ffi.new("pillion_round_info*")
+        self._ran_at = -1  # the context's count of changes, after the last run()
         self.first_row = 0
         """The context's output row that is row 0 of the round that was run last."""
         self._follows = False  # the drafter's own cache is as long as the target's, so a step is short
@@ -276,7 +277,8 @@ class Pair(Handle):
                 )
             )
 
-        self._run(call)
+        # A round that waits for its take() is a reason to refuse, and stays as it is.
+        self._run(call, UsageError if self._ran_at == self.context.changes else Busy)
         return self._round()
 
     # ---- a round in three steps ----
@@ -315,6 +317,7 @@ class Pair(Handle):
         array, n = token_array(drafts)
         self._run(lambda: check(lib.pillion_pair_run(self._c, array, n, self._n)), UsageError)
         self.first_row = int(self._n[0])
+        self._ran_at = self.context.changes
         self.context._n_rows = self.first_row + n + 1
 
     def take(
