@@ -381,3 +381,49 @@ def test_metrics_count(server):
         ("pillion_requests_queued", "llamacpp:requests_deferred"),
     ):
         assert after[ours] == after[theirs]
+
+
+# ---- what the text must look like ----
+
+
+@pytest.fixture(scope="module")
+def formed(pillion):
+    return pytest.importorskip("llguidance", reason="the extra `structured` is not installed")
+
+
+def test_forms_are_passed_on(server, formed):
+    schema = {
+        "type": "object",
+        "properties": {"book": {"enum": ["Genesis", "Psalms"]}, "n": {"type": "integer", "maximum": 99, "minimum": 0}},
+        "required": ["book", "n"],
+        "additionalProperties": False,
+    }
+    wanted = {"type": "json_schema", "json_schema": {"name": "verse", "schema": schema, "strict": True}}
+    for draft in (0, 3):
+        found = chat(server, response_format=wanted, draft=draft, max_tokens=60).json()["choices"][0]
+        assert found["finish_reason"] == "stop"
+        assert set(json.loads(found["message"]["content"])) == {"book", "n"}
+    for more, pattern in (
+        ({"regex": "(yes|no)!"}, r"(yes|no)!"),
+        ({"choice": ["left", "right"]}, r"left|right"),
+        ({"grammar": 'start: "ab" ("c" | "e") "d"'}, r"ab(c|e)d"),
+    ):
+        choice = text(server, max_tokens=60, **more).json()["choices"][0]
+        assert re.fullmatch(pattern, choice["text"]) and choice["finish_reason"] == "stop"
+        reply = chat(server, max_tokens=60, **more).json()["choices"][0]  # it may think first
+        assert reply["finish_reason"] == "length" or re.fullmatch(pattern, reply["message"]["content"])
+    streamed = events(chat(server, regex="(yes|no)!", stream=True, max_tokens=60))[:-1]
+    assert re.fullmatch("(yes|no)!", "".join(one["choices"][0]["delta"].get("content", "") for one in streamed))
+    both = chat(server, choice=["left", "right"], n=3, temperature=1, seed=1).json()["choices"]
+    assert all(one["message"]["content"] in ("left", "right") for one in both)
+
+
+def test_wrong_forms_are_400(server, formed):
+    for more in (
+        {"regex": "("},
+        {"grammar": "start: nowhere"},
+        {"choice": []},
+        {"regex": "a", "choice": ["b"]},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}},
+    ):
+        error_of(chat(server, **more), 400)

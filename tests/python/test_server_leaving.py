@@ -185,6 +185,19 @@ def test_who_reads_nothing_is_left(serve, strings):
         assert text_of(server, max_tokens=4)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_lost_device_shows_in_the_health(serve, strings, stream):
+    with serve() as server:
+        strings.fail("pillion_context_eval", 23, "the device is gone")
+        response = server.post(PATH, body(stream=stream))
+        error = events(response)[-1]["error"] if stream else error_of(response, 503, "unavailable")
+        assert "the device is gone" in error["message"]
+        assert server.get("/health").json() == {"status": "failed"}
+        strings.reset()
+        assert text_of(server, max_tokens=4)
+        assert server.get("/health").json() == {"status": "ok"}
+
+
 def test_a_silent_stream_says_a_comment(serve, strings):
     with serve(ping=0.05) as server:
         strings.slow(SLOW)

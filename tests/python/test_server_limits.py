@@ -95,6 +95,14 @@ def test_a_body_that_never_comes(pillion, load):
         assert b"408" in read_all(connection).split(b"\r\n")[0]
 
 
+def test_a_request_that_never_begins(pillion, load):
+    with served(pillion, load, body_timeout=0.2) as server:
+        with server.raw() as silent, server.raw() as slow:
+            slow.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: local")
+            assert read_all(silent) == b"" == read_all(slow)
+        assert server.get("/health").status_code == 200
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "json"])
 def test_other_content_types_are_415(server, kind):
     """A page of another origin may send those without asking first."""

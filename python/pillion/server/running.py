@@ -26,6 +26,7 @@ from ..llm import LLM
 from .app import app_of
 from .serving import Serving
 
+_KEEP_ALIVE = 75  # seconds, for a connection that may have another request
 _LAST_WORDS = 5  # seconds in which error events of ended answers may go out
 
 Load = Callable[[Callable[[], None]], LLM]
@@ -104,7 +105,7 @@ class Running(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             ws="none",
-            timeout_keep_alive=75,
+            timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=_LAST_WORDS,
         )
         super().__init__(config)
@@ -119,6 +120,7 @@ class Running(uvicorn.Server):
         self._llm: Optional[LLM] = None
         self._told = 0
         self._deadline = 0.0
+        self._idle: dict[Any, float] = {}  # connections without a request, since when
         serving.drop = self._cut
 
     def serve_on(self, listener: socket.socket) -> None:
@@ -176,6 +178,8 @@ class Running(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         over = await super().on_tick(counter)
+        if counter % 10 == 0:
+            self._sweep(time.monotonic())
         return over or (self._told > 0 and self._ends())
 
     def _ends(self) -> bool:
@@ -199,6 +203,20 @@ class Running(uvicorn.Server):
             return False
         serving.cancel_all("shutdown")
         return True
+
+    def _sweep(self, now: float) -> None:
+        """Cuts connections whose request does not begin: uvicorn has no limit for that. One that a
+        first request used may be kept for longer."""
+        first = self._serving.settings.body_timeout
+        since: dict[Any, float] = {}
+        for connection in list(self.server_state.connections):
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None and not cycle.response_complete:
+                continue
+            since[connection] = begun = self._idle.get(connection, now)
+            if now - begun > (first if cycle is None else first + _KEEP_ALIVE):
+                _abort(connection)
+        self._idle = since
 
     def _cut(self, scope: Any) -> None:
         """Closes the connection of a request at once: what is not sent is dropped."""

@@ -18,7 +18,7 @@ from typing import Any, Callable, Optional, TypeVar
 from fastapi import Request as HttpRequest
 
 from ..engine import Engine
-from ..errors import Cancelled, PillionError
+from ..errors import Cancelled, DeviceLostError, PillionError
 from ..generation import Generation, Piece, TokenInfo
 from ..llm import LLM
 from ..openai_format import Completion, Result
@@ -64,7 +64,8 @@ class Answers:
 
     def cancel(self, why: str) -> None:
         """Ends them; whoever waits for them gets ClientGone or an ApiError."""
-        if not self.why:
+        unsent = why != "disconnect"  # who leaves just behind the last byte has all of it
+        if not self.why and (unsent or any(one.state != "done" for one in self.generations)):
             self.why = why
             self._serving.metrics.cancelled(why)
         for one in self.generations:
@@ -81,6 +82,8 @@ class Answers:
         try:
             async for piece in self.generations[at]:
                 yield piece
+            if self._serving.state == "failed":
+                self._serving.state = "ready"
         except Cancelled as error:
             raise self._ended_by(error) from error
 
@@ -165,7 +168,8 @@ class Answers:
 
 
 class Serving:
-    """One model, its engine, and the server's state: "loading", "ready", "draining", "failed"."""
+    """One model, its engine, and the server's state: "loading", "ready", "draining", and "failed"
+    when the load or the device did."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
@@ -177,6 +181,7 @@ class Serving:
         self.drop: Callable[[Any], object] = lambda scope: None
         """Cuts the connection of a request's scope; the running server sets it."""
         self._llm: Optional[LLM] = None
+        self._preparing = 0  # requests whose prompts are made
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="pillion-prepare")
 
     # ---- life ----
@@ -275,7 +280,13 @@ class Serving:
         n, limit = n_answers(fields), self.settings.max_choices
         if n > limit:
             raise ApiError(400, f"n and the prompts ask for {n} answers; at most {limit}")
-        return await self.in_thread(work, self.llm, fields, terms)
+        if self._preparing >= self.settings.queue_limit + self.slots + 1:
+            raise self.refusal(f"{self._preparing} requests wait already", "queue_full")
+        self._preparing += 1
+        try:
+            return await self.in_thread(work, self.llm, fields, terms)
+        finally:
+            self._preparing -= 1
 
     def begin(self, prepared: Sequence[Prepared]) -> Answers:
         """Puts them into the queue. Raises what `Engine.submit` does."""
@@ -322,6 +333,8 @@ class Serving:
     def explained(self, error: BaseException) -> ApiError:
         """What a client is told of an exception; a fault of ours is logged."""
         found = api_error(error, self.settings.retry_after)
+        if isinstance(error, DeviceLostError) and self.state == "ready":
+            self.state = "failed"  # until an answer comes to its end
         if found.status == 500:
             _log.error("a request failed", exc_info=error)
         return found
