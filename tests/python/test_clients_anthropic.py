@@ -90,6 +90,13 @@ def test_count_tokens(client):
     assert client.messages.count_tokens(model="m", messages=ASK, system="x y z").input_tokens > n
 
 
+def test_models(client):
+    (model,) = client.models.list()
+    assert (model.id, model.type) == ("tiny-target", "model") and model.display_name
+    assert model.created_at.year >= 2026
+    assert client.models.retrieve("tiny-target").id == "tiny-target"
+
+
 def test_stop_sequences(toy, scripted):
     body = {"model": "m", "messages": ASK}
     scripted.says("/v1/messages", body, "one STOP two")

@@ -4,7 +4,7 @@ bits however the text is cut."""
 import numpy as np
 import pytest
 from device_models import needs, nmse, open_model
-from patience import PATIENCE, within
+from patience import PATIENCE, in_thread, within
 from test_equality import prompt
 from test_goldens import SHAPES, model_path
 
@@ -240,3 +240,34 @@ def test_only_the_caller_is_cancelled(toy_llm, strings, fake, under_way):
     toy_llm.embedder.cancel(me)
     strings.slow(0)
     assert toy_llm.embed("ab").shape == (8,)
+
+
+def test_between_the_turns_of_a_stream(toy_llm):
+    """The engine's thread does it while an answer is under way."""
+    import threading
+
+    stream = toy_llm.complete("xy", max_tokens=100, temperature=0, stream=True)
+    next(stream)
+    threads, engine = [], toy_llm.engine
+    engine.between_turns(lambda: threads.append(threading.current_thread().name))
+    assert threads == ["pillion-engine"]
+    vectors = toy_llm.embed(["ab", "cd"])
+    assert len(vectors) == 2 and len(list(stream)) > 90
+    with pytest.raises(ZeroDivisionError):
+        engine.between_turns(lambda: 1 // 0)
+    assert toy_llm.complete("x", max_tokens=1)["choices"]
+
+
+def test_closing_the_engine_ends_the_wait(fake, strings, toy_file, under_way):
+    llm = fake.LLM(toy_file(), n_ctx=256)
+    thread, outcome = under_way(lambda: llm.complete("x" * 20, max_tokens=100))
+    waiting = in_thread(lambda: llm.embed("ab"))
+    strings.slow(0)
+    llm.close()
+    with within(PATIENCE / 2):
+        thread.join()
+        waiting[0].join()
+    assert waiting[1] == [None] or isinstance(waiting[1][0], fake.Closed)
+    with pytest.raises(fake.Closed):
+        llm.embed("ab")
+    assert strings.live == 0

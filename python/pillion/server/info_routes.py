@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timezone
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -24,8 +25,10 @@ def models_router(serving: Serving) -> APIRouter:
 
     @router.get("/models")
     async def models() -> Result:
-        """The one model."""
-        return {"object": "list", "data": [model_card(serving)]}
+        """The one model, as OpenAI's and Anthropic's clients want the list."""
+        card = model_card(serving)
+        pages = {"has_more": False, "first_id": card["id"], "last_id": card["id"]}
+        return {"object": "list", "data": [card], **pages}
 
     @router.get("/models/{name:path}")
     async def model(name: str) -> Result:
@@ -45,6 +48,9 @@ def model_card(serving: Serving) -> Result:
         "object": "model",
         "created": serving.started,
         "owned_by": "pillion",
+        "type": "model",
+        "display_name": llm.name,
+        "created_at": datetime.fromtimestamp(serving.started, timezone.utc).isoformat(),
         "meta": {
             "n_ctx": llm.n_ctx(),
             "n_ctx_train": llm.model.n_ctx_train,

@@ -14,6 +14,7 @@ from ..errors import PillionError, UsageError
 from ..tokenizer import Tokenizer
 
 _SPECIAL = b"\xff"  # llguidance's mark of a token that no text spells
+_KNOWN, _SHORT = 4_096, 256  # forced texts whose tokens are kept, and their characters
 _NO_TEXT = ("control", "unknown", "unused")
 
 
@@ -112,12 +113,23 @@ class _Spelled:
         self.bos_token_id = tokenizer.bos
         self.tokens = tokens
         self._special = special
+        self._known: dict[Any, list[int]] = {}
         self._bytes = {one[0]: token for token, one in enumerate(tokens) if len(one) == 1}
         self.special_token_ids: list[int] = []  # they have their mark already
 
     def __call__(self, text: Any) -> list[int]:
         """The tokens of a text that goes on behind another. They must spell exactly this text, and
         an exception here would be a panic there."""
+        found = self._known.get(text)
+        if found is None:
+            found = self._spelled_by(text)
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            if len(text) <= _SHORT:
+                self._known[text] = found
+        return found
+
+    def _spelled_by(self, text: Any) -> list[int]:
         raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
         try:
             found = self._encode(raw.decode("utf-8", "replace"))

@@ -9,6 +9,7 @@ pytest.importorskip("fastapi", reason="the extra `server` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `server` is not installed")
 
 import httpx
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from page_stub import DONE, Stub, delta, error_of, last, served, sse, whole
 from patience import until
@@ -376,6 +377,46 @@ def test_export(stub, reader):
     assert found["messages"][1]["figures"]["speculation"]["accepted"] == 4
 
 
+def test_edit_while_an_answer_comes(stub, reader):
+    stub.answers = [[delta("Old"), Stub.HOLD]]
+    stub.answers += [[delta("New"), Stub.HOLD, delta("er."), last(), DONE]]
+    reader.ask("First")
+    reader.sees("Old")
+    reader.page.get_by_label("Edit", exact=True).click()
+    reader.page.get_by_label("Edit the message").fill("Second")
+    reader.page.keyboard.press("Enter")
+    reader.sees("New")
+    until(lambda: stub.left == 1)
+    assert reader.page.locator("#send").get_attribute("aria-label") == "Stop"
+    stub.release.set()
+    reader.answered()
+    assert reader.text() == "Newer."
+
+
+def test_what_others_wrote_into_the_storage(stub, reader):
+    chats = [{"messages": 3}, {"messages": [None, {"role": "assistant", "content": "Kept."}]}, 7]
+    for i, chat in enumerate(chats):
+        store = "([name, text]) => localStorage.setItem(name, text)"
+        reader.page.evaluate(store, [f"pillion.chat.{i}", json.dumps(chat)])
+    reader.page.evaluate("localStorage.setItem('pillion.settings', '{')")
+    reader.page.reload()
+    assert reader.text() == "Kept."
+    reader.says("And more")
+    roles = [one["role"] for one in stub.bodies[0]["messages"]]
+    assert roles == ["assistant", "user"]
+
+
+def test_below_a_path(stub, visit):
+    """A proxy may serve it below a path of its own."""
+    outer = FastAPI()
+    outer.mount("/below", stub.app)
+    with served(outer) as url:
+        reader = visit(f"{url}/below")
+        reader.says("Hi")
+        assert reader.text() == "Hello."
+        assert reader.text("#model-name") == "stub"
+
+
 # ---- text of the model ----
 
 HOSTILE = """<script>window.broken = 1</script><img src=x onerror="window.broken = 2">
@@ -528,9 +569,10 @@ def test_refusals_are_sentences(stub, reader, answer, sentence):
 BROKEN = [
     ([delta("Half"), sse(error_of("the device was lost"))], "The device was lost."),
     ([delta("Half")], "The connection ended before the answer did."),
-    ([delta("Half"), "data: {oops\n\n"], "The server sent something that can't be read."),
-    ([delta("Half"), Stub.BREAK], "The connection to the server broke off."),
-]
+    ([delta("Half"), "data: {oops\n\n", Stub.HOLD],
+     "The server sent something that can't be read."),
+    ([delta("Half"), Stub.HOLD, Stub.BREAK], "The connection to the server broke off."),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("answer, sentence", BROKEN)
@@ -538,9 +580,13 @@ def test_a_stream_that_breaks(stub, reader, answer, sentence):
     stub.answers = [answer]
     reader.expected = ["Failed to load resource"]
     reader.ask("Hi")
+    if Stub.BREAK in answer:
+        reader.sees("Half")
+        stub.release.set()
     reader.answered()
     assert reader.text(".trouble span") == sentence
     assert reader.text() == "Half"
+    until(lambda: stub.active == 0)
 
 
 def test_events_cut_anywhere_are_read(stub, reader):

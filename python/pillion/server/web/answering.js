@@ -63,7 +63,7 @@ async function answer(chat) {
   } catch (error) {
     failed(run, error);
   }
-  state.runs.delete(chat.id);
+  if (state.runs.get(chat.id) === run) state.runs.delete(chat.id);
   message.finish ??= "stopped";
   saveIfKept(chat);
   announce(run, true);
@@ -73,7 +73,7 @@ async function answer(chat) {
 
 async function receive(run) {
   const { signal } = run.abort;
-  const response = await request("/v1/chat/completions", {
+  const response = await request("v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(bodyOf(run.chat)),
@@ -192,6 +192,7 @@ function again() {
   const { chat } = state;
   while (chat.messages.at(-1)?.role === "assistant") chat.messages.pop();
   answer(chat);
+  focusInput();
 }
 
 function resend(index, text) {
@@ -201,7 +202,7 @@ function resend(index, text) {
   chat.messages.length = index;
   state.editing = -1;
   send(text);
-  $("input").focus();
+  focusInput();
 }
 
 /** Drops a conversation that was deleted while its answer came. */

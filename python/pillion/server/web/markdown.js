@@ -278,7 +278,7 @@ function codeAt(line, i, missing) {
 function linkAt(line, i, form, depth) {
   form.lastIndex = i;
   const found = form.exec(line.text);
-  if (!found || !URL.canParse(found[2] ?? found[0])) return null;
+  if (!found) return null;
   const href = found[2] ?? found[0];
   const node = el("a", { href, rel: "noopener noreferrer", target: "_blank" });
   if (form === BARE) line.slice(i, i + found[0].length).put(node);

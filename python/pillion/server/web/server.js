@@ -79,25 +79,29 @@ async function* eventsOf(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   let data = [];
-  for (;;) {
-    const { done, value } = await reader.read();
-    const lines = (rest + (value ?? "")).split("\n");
-    rest = lines.pop();
-    for (const line of lines.map((one) => one.replace(/\r$/, ""))) {
-      if (line.startsWith(":")) yield { comment: line.slice(1).trim() };
-      else if (line.startsWith("data:")) data.push(line.slice(5).replace(/^ /, ""));
-      else if (!line && data.length) {
-        yield { data: data.join("\n") };
-        data = [];
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      const lines = (rest + (value ?? "")).split("\n");
+      rest = lines.pop();
+      for (const line of lines.map((one) => one.replace(/\r$/, ""))) {
+        if (line.startsWith(":")) yield { comment: line.slice(1).trim() };
+        else if (line.startsWith("data:")) data.push(line.slice(5).replace(/^ /, ""));
+        else if (!line && data.length) {
+          yield { data: data.join("\n") };
+          data = [];
+        }
       }
+      if (done) return;
     }
-    if (done) return;
+  } finally {
+    reader.cancel().catch(() => {}); // who stops listening leaves, so that the server stops too
   }
 }
 
 async function loadModel() {
   try {
-    const response = await request("/v1/models");
+    const response = await request("v1/models");
     if (!response.ok) throw await troubleOf(response);
     const model = (await response.json()).data?.[0] ?? {};
     state.model = { name: String(model.id ?? ""), size: Number(model.meta?.n_ctx) || 0 };
@@ -129,7 +133,7 @@ async function watchServer(sentence) {
 /** What ails the server; "" if nothing does. */
 async function healthOf() {
   try {
-    const response = await fetch("/health", { cache: "no-store" });
+    const response = await fetch("health", { cache: "no-store" });
     if (response.ok) return "";
     const text = await response.text();
     if (/draining|shut/i.test(text)) {

@@ -34,8 +34,16 @@ function keptChats() {
     names = Object.keys(localStorage).filter((name) => name.startsWith(CHAT));
   } catch { /* none then */ }
   const chats = names.map((name) => kept(name, null));
-  const sound = chats.filter((chat) => Array.isArray(chat?.messages));
+  const sound = chats.filter((chat) => Array.isArray(chat?.messages)).map(completed);
   return sound.sort((a, b) => b.changed - a.changed);
+}
+
+/** A conversation as this page needs it, whoever wrote it. */
+function completed(chat) {
+  const messages = chat.messages.filter((message) => typeof message?.content === "string");
+  const whole = messages.map((message) =>
+    message.role === "assistant" ? { ...emptyAnswer(), ...message } : message);
+  return { ...newChat(), ...chat, messages: whole };
 }
 
 const state = {
