@@ -13,7 +13,7 @@ from ..errors import ContextFullError
 from ..openai_format import embedding_list
 from . import sse
 from .adapting import ignored_header, within
-from .errors import ApiError, ClientGone
+from .api_errors import ApiError, ClientGone
 from .openai_routes import body_of, json_response
 from .reading import checked, json_body
 from .schemas import Fields

@@ -12,7 +12,7 @@ from pydantic import Field
 from ..openai_format import Result
 from . import sse
 from .adapting import chunks_of, ignored_header, prepared_call
-from .errors import ApiError
+from .api_errors import ApiError
 from .messages_events import MessageEvents, error_body, message_of
 from .messages_request import Call, read_request
 from .openai_routes import body_of, json_response
