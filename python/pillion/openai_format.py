@@ -285,13 +285,13 @@ class ChatCompletion(Completion):
             if marker is not None:  # bytes of an unfinished character may stand before it
                 self._coming.append((token.offset + len(token.text) - len(marker), marker))
         grown: list[tuple[Delta, Pieces]] = []
-        for part, token in self._parts(text, tokens):
+        for part, its in self._parts(text, tokens):
             thinks = self._parser.thinking
-            if token is not None:
-                self._drafted = token.drafted
+            if its is not None:
+                self._drafted = its.drafted
             for delta in self._feed_part(part):
                 _append(grown, delta, self._drafted)
-            if token is not None and (thinks or self._parser.thinking):
+            if its is not None and (thinks or self._parser.thinking):
                 self.n_reasoning = (self.n_reasoning or 0) + 1
         return grown
 

@@ -153,6 +153,8 @@ def good_calls(world, folder):
         "Context.prefill": (context.prefill, {"tokens": tokens, "outputs": 1}),
         "Context.decode": (context.decode, {"tokens": 5}),
         "Context.set_tokens": (context.set_tokens, {"tokens": tokens}),
+        "Context.read": (context.read, {"tokens": tokens, "n_rows": 2}),
+        "Context.match": (context.match, {"tokens": tokens}),
         "Context.rewind": (context.rewind, {"length": 1}),
         "Context.score": (context.score, {"tokens": tokens}),
         "Context.work": (context.work, {"n": 1, "n_outputs": 1}),
@@ -252,7 +254,7 @@ def world(pillion):
 
 
 NAMES = """LLM LLM.complete LLM.chat LLM.generate LLM.tokenize LLM.detokenize LLM.render_chat LLM.chat_tokens Model.open
-Model.context Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens Context.rewind Context.score
+Model.context Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens Context.read Context.match Context.rewind Context.score
 Context.work Context.logits Context.hidden Context.logprobs Pair Pair.set_tokens Pair.step Pair.generate Pair.draft
 Pair.draft_row SamplingParams Sampler Sampler.sample Sampler.accept Tokenizer.encode Tokenizer.decode Tokenizer.decode_bytes
 Tokenizer.stream Tokenizer.token_bytes Tokenizer.token_text Tokenizer.token_type TokenStream TokenStream.feed ChatTemplate
