@@ -475,8 +475,8 @@ std::string Context::to_json() {
 }
 
 // The pick, made where the row lies, is the largest of all logits; if the mask allows it, it is the
-// largest of the allowed ones too, and the row stays where it is. Of a row of NaN the pick is token 0,
-// so that one is looked at.
+// largest of the allowed ones too, and the row stays where it is. Of a row of NaN the pick is token
+// 0, so that one is looked at.
 int32_t sample_output(Sampler& sampler, const Context& context, int row, TokenMask mask) {
     const int32_t pick = context.pick(row);
     if (pick > 0 && sampler.takes(pick) && mask.allows(pick)) return pick;
