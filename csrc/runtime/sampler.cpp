@@ -94,15 +94,24 @@ void Sampler::check_biases(int n_vocab) const {
 // few tokens that a grammar allows cost what few tokens cost.
 Scores Sampler::allowed(const Scores& scores, TokenMask mask) {
     if (!mask) return scores;
-    allowed_.clear(), allowed_ids_.clear();
+    if (allowed_.size() < size_t(scores.n)) allowed_.resize(size_t(scores.n)), allowed_ids_.resize(size_t(scores.n));
+    float* const logits = allowed_.data();
+    int32_t* const ids = allowed_ids_.data();
+    int n = 0;
     for (int first = 0; first < scores.n; first += 32) {
         uint32_t word = mask.words[first / 32];
-        for (int token = first; word != 0 && token < scores.n; word >>= 1, token++) {
-            if (!(word & 1)) continue;
-            allowed_.push_back(scores.logits[token]), allowed_ids_.push_back(token);
+        if (const int left = scores.n - first; left < 32) word &= (1u << left) - 1;
+        if (word == ~0u) {    // most words of most masks are this or zero
+            for (int i = 0; i < 32; i++) logits[n + i] = scores.logits[first + i], ids[n + i] = first + i;
+            n += 32;
+            continue;
+        }
+        for (; word != 0; word &= word - 1) {
+            const int token = first + __builtin_ctz(word);
+            logits[n] = scores.logits[token], ids[n++] = token;
         }
     }
-    return {allowed_.data(), allowed_ids_.data(), int(allowed_.size())};
+    return {logits, ids, n, /*is_sorted=*/true};
 }
 
 // The logits with bias and penalties; the given ones where there are none.
@@ -129,14 +138,20 @@ Scores Sampler::adjust(const Scores& scores) {
         }
         x += change.bias;
     };
-    if (scores.ids) {
+    if (scores.is_sorted) {
+        for (const auto& [token, change] : changes) {
+            const int32_t* const end = scores.ids + scores.n;
+            const int32_t* const found = std::lower_bound(scores.ids, end, token);
+            if (found != end && *found == token) apply(adjusted_[size_t(found - scores.ids)], change);
+        }
+    } else if (scores.ids) {
         for (int i = 0; i < scores.n; i++)
             if (const auto found = changes.find(scores.ids[i]); found != changes.end()) apply(adjusted_[size_t(i)], found->second);
     } else {
         for (const auto& [token, change] : changes)
             if (token >= 0 && token < scores.n) apply(adjusted_[size_t(token)], change);
     }
-    return {adjusted_.data(), scores.ids, scores.n};
+    return {adjusted_.data(), scores.ids, scores.n, scores.is_sorted};
 }
 
 // The top_k best candidates (all when off), best first.

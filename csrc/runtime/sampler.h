@@ -39,6 +39,7 @@ struct Scores {
     const float* logits;
     const int32_t* ids;
     int n;
+    bool is_sorted = false;    // the ids ascend
 };
 
 class Sampler {

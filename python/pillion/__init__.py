@@ -15,6 +15,7 @@ from __future__ import annotations
 from . import _loading as _loading  # first: says what is missing
 from ._native import version
 from .chat import ChatTemplate
+from .constraint import Constraint, LogitsProcessors, constrained_round, constrained_token
 from .context import Activation, Context, Limits, Logprobs, Work
 from .devices import Backend, backends, system
 from .engine import Engine, SlotState
@@ -66,6 +67,7 @@ __all__ = [
     "Cancelled",
     "ChatTemplate",
     "Closed",
+    "Constraint",
     "Context",
     "ContextFullError",
     "DeviceLostError",
@@ -75,6 +77,7 @@ __all__ = [
     "ImatrixSummary",
     "InternalError",
     "Limits",
+    "LogitsProcessors",
     "Logprobs",
     "Metadata",
     "Model",
@@ -106,6 +109,8 @@ __all__ = [
     "UsageError",
     "Work",
     "backends",
+    "constrained_round",
+    "constrained_token",
     "device",
     "find_drafter",
     "imatrix",

@@ -13,10 +13,12 @@ from typing import Any, Callable, Optional, Protocol, Union, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from ._native import Tokens
 from .arguments import check_int, wrong
+from .calling import checked, checked_class
 from .context import Context
 from .errors import UsageError
-from .pair import DRAFT_MAX, Draft, Pair, Round, draft_length
+from .pair import DRAFT_MAX, Draft, Pair, Round, draft_length, token_list
 from .sampling import Mask, Sampler, float_row
 
 Ids = npt.NDArray[np.intc]
@@ -49,6 +51,7 @@ class Constraint(Protocol):
         """These are in the text now."""
 
 
+@checked
 def constrained_round(
     pair: Pair,
     sampler: Sampler,
@@ -62,6 +65,11 @@ def constrained_round(
     Where anything fails or is cancelled, also in the constraint, pair, context and sampler are as
     before, so that the round can be repeated.
     """
+    if not isinstance(pair, Pair):
+        wrong("pair", pair, "a Pair")
+    _check(sampler, constraint)
+    draft_length(n_draft)
+    ends = token_list(end_tokens)
     mark, room = sampler.mark(), pair.room
     if n_max is not None:
         room = min(room, check_int("n_max", n_max, 1) - 1)
@@ -70,11 +78,11 @@ def constrained_round(
         pair.run(drafts)
         choose = getattr(constraint, "choose", None)
         if choose is None:
-            one = pair.take(sampler, n_max, end_tokens, masks)
+            one = pair.take(sampler, n_max, ends, masks)
         else:
             most = DRAFT_MAX + 1 if n_max is None else n_max
-            chosen = choose(pair.context, pair.first_row, sampler, drafts, masks, most, end_tokens)
-            one = pair.take(None, n_max, end_tokens, chosen=chosen)
+            chosen = choose(pair.context, pair.first_row, sampler, drafts, masks, most, ends)
+            one = pair.take(None, n_max, ends, chosen=chosen)
     except BaseException:
         if not pair.closed and not pair.context.closed:
             pair.abandon()
@@ -83,6 +91,13 @@ def constrained_round(
         raise
     constraint.accept(one.tokens)
     return one
+
+
+def _check(sampler: Any, constraint: Any) -> None:
+    if not isinstance(sampler, Sampler):
+        wrong("sampler", sampler, "a Sampler")
+    if not isinstance(constraint, Constraint):
+        wrong("constraint", constraint, "a Constraint: stopped, plan, forced and accept")
 
 
 def _drafts(
@@ -108,11 +123,15 @@ def _expected(pair: Pair, n_draft: Draft) -> int:
     return pair.stats.n_draft if n < 0 else n
 
 
+@checked
 def constrained_token(context: Context, sampler: Sampler, constraint: Constraint) -> int:
     """The next token from the context's last row, without a drafter.
 
     Sampler and constraint have accepted it. Where anything fails, the sampler is as before.
     """
+    if not isinstance(context, Context):
+        wrong("context", context, "a Context")
+    _check(sampler, constraint)
     mark = sampler.mark()
     try:
         _, masks = constraint.plan([], 0)
@@ -130,6 +149,7 @@ def constrained_token(context: Context, sampler: Sampler, constraint: Constraint
     return token
 
 
+@checked_class
 class LogitsProcessors:
     """Functions that change the logits before the sampler sees them, as a constraint.
 
@@ -145,7 +165,7 @@ class LogitsProcessors:
     def __init__(
         self,
         processors: Union[LogitsProcessor, Sequence[LogitsProcessor]],
-        prompt: Sequence[int],
+        prompt: Tokens,
         under: Optional[Constraint] = None,
     ) -> None:
         several = [processors] if callable(processors) else processors
@@ -155,22 +175,28 @@ class LogitsProcessors:
             if not callable(one):
                 wrong("a logits processor", one, "a callable")
         self._processors = list(several)
-        self._text = [int(token) for token in prompt]
+        if under is not None and not isinstance(under, Constraint):
+            wrong("under", under, "a Constraint or None")
+        self._text = token_list(prompt)
         self._under = under
 
     @property
     def stopped(self) -> bool:
+        """The text under `under` is complete."""
         return self._under is not None and self._under.stopped
 
     def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Optional[Mask]]:
+        """As `Constraint.plan`."""
         if self._under is not None:
             return self._under.plan(drafts, n_max)
         return list(drafts[:n_max]), None
 
     def forced(self, n_max: int) -> list[int]:
+        """As `Constraint.forced`."""
         return [] if self._under is None else self._under.forced(n_max)
 
     def accept(self, tokens: Sequence[int]) -> None:
+        """As `Constraint.accept`."""
         self._text += tokens
         if self._under is not None:
             self._under.accept(tokens)

@@ -92,6 +92,7 @@ class _Life:
         self.running: dict[str, threading.Thread] = {}  # "by": the engine's thread, once it runs
         self.arrived = False
         self.blocked: dict[Entry, float] = {}  # until when: somebody else is inside their contexts
+        self.left: deque[Work] = deque()  # called off since the engine looked last
         self.aims: dict[int, Work] = {}  # whom the last cancel of a slot's context was meant for
 
 
@@ -166,6 +167,7 @@ class Engine(Held):
         life.works[work] = entry
         try:
             self._refuse_if_full(life, work)
+            work.place = max(0, len(life.works) - len(self.slots_made))
             generation = Generation(self, work)
             life.inbox.put(entry)
             self._start(life)
@@ -223,7 +225,8 @@ class Engine(Held):
         self._stop(work, Cancelled(f"this generation cannot go on: {why}"), cause, wait)
 
     def _stop(self, work: Work, error: BaseException, cause: str, wait: bool) -> None:
-        work.end(error, cause, cut=True)
+        if work.end(error, cause, cut=True):
+            self._here().left.append(work)
         # The library forgets a cancel that comes just before its call begins, so repeat it until the
         # run is over. The engine's own thread has nothing to wait for.
         until = time.monotonic() + (_CANCEL_WAIT if wait and not self._is_me() else 0)
@@ -401,7 +404,7 @@ class Engine(Held):
         if not life.arrived:
             life.arrived = True
             for slot in self.slots_made:
-                slot.end()  # of what the parent of this process does
+                slot.leave()  # what the parent of this process does
         self._take_in(life, first)
         scheduler = life.scheduler
         while True:
@@ -411,10 +414,14 @@ class Engine(Held):
                     life.inbox.put(None)  # for the loop around this
                     break
                 self._take_in(life, one)
-            self._drop_ended(life)
-            if not scheduler.busy:
+            while life.left:
+                self._over(life, life.left.popleft())
+            if scheduler.is_timed:
+                self._end_late_ones(life)
+            if scheduler.waiting:
+                self._admit(life)
+            elif not scheduler.busy:
                 return
-            self._admit(life)
             turn = scheduler.next(life.blocked)
             if turn is not None:
                 self._run(life, turn)
@@ -434,24 +441,21 @@ class Engine(Held):
             wake_all(one.waiters)
             return
         self._stats.requests += 1
+        if one.key.ended:  # on its way here
+            return
         life.scheduler.add(one)
         self._tell_places(life)
 
-    def _drop_ended(self, life: _Life) -> None:
-        """Those that were called off, and those whose time is over."""
-        scheduler = life.scheduler
-        now = time.monotonic()
-        deadline = scheduler.next_deadline()
-        if deadline is not None and now >= deadline:
-            for entry, which in scheduler.expired(now):
-                work: Work = entry.key
-                work.end(TimedOut(_too_late(work, which)), "timeout")
-        for entry in [one for one in (*scheduler.active, *scheduler.waiting) if one.key.ended]:
-            self._over(life, entry)
+    def _end_late_ones(self, life: _Life) -> None:
+        for entry, which in life.scheduler.expired(time.monotonic()):
+            entry.key.end(TimedOut(_too_late(entry.key, which)), "timeout")
+            self._over(life, entry.key)
 
-    def _over(self, life: _Life, entry: Entry) -> None:
+    def _over(self, life: _Life, work: Work) -> None:
         """Forgets a request that has ended."""
-        work: Work = entry.key
+        entry = life.works.get(work)
+        if entry is None:
+            return
         was_waiting = entry.slot is None
         life.scheduler.remove(entry)
         life.works.pop(work, None)
@@ -480,6 +484,8 @@ class Engine(Held):
                 self._begin(entry, slot, work)
             except BaseException as error:
                 self._failed(life, entry, slot, error)
+                if work.ended:
+                    self._over(life, work)
         if admitted:
             self._tell_places(life)
 
@@ -494,10 +500,10 @@ class Engine(Held):
         found = []
         for index in free:
             try:
-                usable = self.slots_made[index].usable(prompt, request.owner)
+                saved, lost = self.slots_made[index].match(prompt, request.owner)
             except Exception:  # somebody is inside it, or it needs mending
-                usable = 0
-            found.append((index, usable))
+                saved, lost = 0, 0
+            found.append((index, saved, lost))
         return best_slot(found)
 
     def _tell_places(self, life: _Life) -> None:
@@ -522,6 +528,8 @@ class Engine(Held):
             self._failed(life, entry, slot, error)
         finally:
             work.inside = None
+        if work.ended:
+            self._over(life, work)
 
     def _failed(self, life: _Life, entry: Entry, slot: Slot, error: BaseException) -> None:
         """What goes wrong for one request is that request's end, and no more."""
@@ -566,9 +574,8 @@ class Engine(Held):
             life.scheduler.has_written(entry, seconds)
             stats.rounds += 1
             stats.write.add(seconds)
-            if work.told is not None:
-                for _ in range(n_new):
-                    stats.between_tokens.add((now - work.told) / n_new)
+            if work.told is not None and n_new:
+                stats.between_tokens.add((now - work.told) / n_new, n_new)
         if slot.last_round is not None:
             stats.count_round(slot.last_round)
         work.told = now

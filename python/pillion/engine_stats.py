@@ -21,10 +21,11 @@ class Spread:
     classes: list[int] = field(default_factory=lambda: [0] * (len(SECONDS) + 1))
     """How many were at most SECONDS[i], and more than SECONDS[i - 1]."""
 
-    def add(self, seconds: float) -> None:
-        self.count += 1
-        self.sum += seconds
-        self.classes[bisect.bisect_left(SECONDS, seconds)] += 1
+    def add(self, seconds: float, n: int = 1) -> None:
+        """n durations of so many seconds."""
+        self.count += n
+        self.sum += n * seconds
+        self.classes[bisect.bisect_left(SECONDS, seconds)] += n
 
     @property
     def mean(self) -> float:

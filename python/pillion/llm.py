@@ -85,8 +85,9 @@ class LLM(Held):
     same weights. Further calls wait for their turn.
 
     Any number of threads and asyncio tasks may call it. What a context holds is used again: a prompt
-    that begins like the text before costs only the rest (`timings`: cache_n tokens kept, prompt_n run). A turn of a chat costs the last
-    answer, as the template writes it into the history, and the new message.
+    that begins like the text before costs only the rest (`timings`: cache_n tokens kept, prompt_n run).
+    A turn of a chat costs the last answer, as the template writes it into the history, and the new
+    message.
     """
 
     def __init__(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
@@ -16,10 +15,11 @@ from .calling import checked_class
 from .context import Context, Floats
 from .errors import Busy, UsageError
 from .model import Model
+from .pair_stats import DRAFT_MAX as DRAFT_MAX
+from .pair_stats import PairStats as PairStats
+from .pair_stats import Round as Round
 from .sampling import Mask, Sampler, SamplingParams, mask_pointer
 
-DRAFT_MAX: int = lib.PILLION_DRAFT_MAX
-"""Most drafts of one round."""
 LOOKUP = "lookup"
 """The drafter without a model: it looks for the last words earlier in the text."""
 
@@ -30,106 +30,6 @@ Draft = Union[int, str]
 Drafter = Union[Model, str, "os.PathLike[str]"]
 
 _STATES = {lib.PILLION_SPECULATION_ON: "on", lib.PILLION_SPECULATION_PARKED: "parked", lib.PILLION_SPECULATION_OFF: "off"}
-
-
-class Round(NamedTuple):
-    """What one round brought: `accepted` tokens of the drafter, `forced` others, and one chosen
-    behind them (not where the last of them ended the round)."""
-
-    tokens: list[int]
-    """The new tokens of the text. Output row i of the context is the one that token i was chosen from, until the next step."""
-    drafted: int
-    """Tokens that the drafter proposed."""
-    accepted: int
-    """Those of them that stand."""
-    ended: bool
-    """The last token is one of `end_tokens`."""
-    draft_ms: float
-    verify_ms: float
-    accept_ms: float
-    forced: int = 0
-    """Tokens that were run as drafts, are not the drafter's, and stand."""
-
-
-@dataclass
-class PairStats:
-    """Counts over rounds, and how things stand."""
-
-    rounds: int = 0
-    """Rounds with at least one draft."""
-    tokens: int = 0
-    drafted: int = 0
-    """By the drafter; those that were not run count too, as refused."""
-    accepted: int = 0
-    forced: int = 0
-    """Tokens that were run as drafts without being the drafter's, and stand."""
-    drafted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
-    """Drafts by their position in the round."""
-    accepted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
-    draft_ms: float = 0.0
-    verify_ms: float = 0.0
-    """All runs of the target, also those without a draft."""
-    accept_ms: float = 0.0
-    state: str = "off"
-    """ "on", "parked" ("auto" found that drafts do not pay off; it tries again now and then) or "off"."""
-    reason: str = ""
-    """Why it is parked or off, or why the head is dense."""
-    kind: str = ""
-    """ "mtp", "model" or "lookup"; "" without a drafter."""
-    head: str = ""
-    """ "ordered" or "dense"; "" for drafters without a head of their own."""
-    n_draft: int = 0
-    """What "auto" would draft now."""
-
-    @property
-    def acceptance(self) -> float:
-        """Accepted drafts of all drafts; 0 when there were none."""
-        return _share(self.accepted, self.drafted)
-
-    @property
-    def acceptance_by_position(self) -> list[float]:
-        """The same for each position, as far as drafts went."""
-        return [_share(accepted, drafted) for accepted, drafted in zip(self.accepted_at, self.drafted_at) if drafted]
-
-    @property
-    def mean_tokens_per_round(self) -> float:
-        """Of rounds with drafts: 1 + accepted / rounds."""
-        return 1 + self.accepted / self.rounds if self.rounds else 1.0
-
-    def add(self, one: Round) -> None:
-        """Counts a round."""
-        self.rounds += one.drafted > 0
-        self.tokens += len(one.tokens)
-        self.drafted += one.drafted
-        self.accepted += one.accepted
-        self.forced += one.forced
-        for position in range(one.drafted):
-            self.drafted_at[position] += 1
-            self.accepted_at[position] += position < one.accepted
-        self.draft_ms += one.draft_ms
-        self.verify_ms += one.verify_ms
-        self.accept_ms += one.accept_ms
-
-    def as_dict(self) -> dict[str, Any]:
-        """For results and JSON."""
-        return {
-            "state": self.state,
-            "reason": self.reason,
-            "kind": self.kind,
-            "head": self.head,
-            "rounds": self.rounds,
-            "tokens": self.tokens,
-            "drafted": self.drafted,
-            "accepted": self.accepted,
-            "forced": self.forced,
-            "acceptance": self.acceptance,
-            "acceptance_by_position": self.acceptance_by_position,
-            "mean_tokens_per_round": self.mean_tokens_per_round,
-            "draft_ms": self.draft_ms,
-            "verify_ms": self.verify_ms,
-            "accept_ms": self.accept_ms,
-            "n_draft": self.n_draft,
-        }
 
 
 @checked_class
@@ -195,6 +95,7 @@ class Pair(Handle):
         self._tokens = ffi.new("int32_t[]", DRAFT_MAX + 1)
         self._n = ffi.new("size_t*")
         self._info = ffi.new("pillion_round_info*")
+        self._ran_at = -1  # the context's count of changes, after the last run()
         self.first_row = 0
         """The context's output row that is row 0 of the round that was run last."""
         self._follows = False  # the drafter's own cache is as long as the target's, so a step is short
@@ -276,7 +177,9 @@ class Pair(Handle):
                 )
             )
 
-        self._run(call)
+        # A round that waits for its take() is a reason to refuse, and stays as it is.
+        waits = self._ran_at == self.context.changes
+        self._run(lambda: self._draft(call), UsageError if waits else Busy)
         return self._round()
 
     # ---- a round in three steps ----
@@ -303,6 +206,7 @@ class Pair(Handle):
             drafter = (self._c, sampler._c, wanted, most)
             check(lib.pillion_pair_propose(*drafter, out, DRAFT_MAX + 1, n))
 
+        self.context._c  # noqa: B018 - raises Closed
         self._draft(call)
         return self._n_tokens()
 
@@ -315,6 +219,7 @@ class Pair(Handle):
         array, n = token_array(drafts)
         self._run(lambda: check(lib.pillion_pair_run(self._c, array, n, self._n)), UsageError)
         self.first_row = int(self._n[0])
+        self._ran_at = self.context.changes
         self.context._n_rows = self.first_row + n + 1
 
     def take(
@@ -378,7 +283,7 @@ class Pair(Handle):
         return int(self._n[0])
 
     def _draft(self, call: Callable[[], None]) -> None:
-        self.context._c  # noqa: B018 - raises Closed
+        """A call in which the drafter may read the text so far."""
         if self._kind_of_drafter == "model" and not self._follows:
             interruptible(call, self.context.cancel)  # the drafter may have a whole prompt to read
         else:
@@ -388,8 +293,9 @@ class Pair(Handle):
     def _run(self, call: Callable[[], None], harmless: type[Exception] = Busy) -> None:
         """harmless: what is raised before anything has run; Busy always is."""
         context = self.context
+        context._c  # noqa: B018 - raises Closed
         try:
-            self._draft(call)
+            call()
         except (Busy, harmless):
             raise
         except BaseException:
@@ -432,8 +338,8 @@ class Pair(Handle):
         end_tokens: None: those of the model.
         """
         tokenizer = self.context.model.tokenizer
-        tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else _token_list(prompt)
-        ends = sorted(tokenizer.end_tokens) if end_tokens is None else _token_list(end_tokens)
+        tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else token_list(prompt)
+        ends = sorted(tokenizer.end_tokens) if end_tokens is None else token_list(end_tokens)
         sampler = Sampler(SamplingParams(temperature=0)) if sampler is None else _sampler(sampler)
         draft_length(n_draft)
         max_tokens = None if max_tokens is None else check_int("max_tokens", max_tokens, 0)
@@ -528,10 +434,7 @@ def _sampler(value: Any) -> Sampler:
     return value
 
 
-def _token_list(tokens: Tokens) -> list[int]:
+def token_list(tokens: Tokens) -> list[int]:
+    """Token ids as a list, checked."""
     array, n = token_array(tokens)
     return list(ffi.unpack(array, n)) if n else []
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0

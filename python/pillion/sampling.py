@@ -141,7 +141,9 @@ class Sampler(Handle):
 
     def go_back(self, mark: tuple[int, int]) -> None:
         """Takes back what it accepted and drew since `mark()`."""
-        accepted, drawn = mark
+        if not isinstance(mark, tuple) or len(mark) != 2:
+            wrong("mark", mark, "what mark() returned")
+        accepted, drawn = (check_int("a count of a mark", count, 0, 2**64 - 1) for count in mark)
         check(lib.pillion_sampler_go_back(self._c, accepted, drawn))
 
     def accept(self, token: int) -> None:
@@ -172,7 +174,8 @@ def float_row(name: str, row: Any) -> npt.NDArray[np.float32]:
     """Logits for the library."""
     if not isinstance(row, np.ndarray) or row.dtype.kind != "f" or row.ndim != 1 or row.size == 0:
         raise UsageError(f"{name} must be an array of floats [n_vocab], not {_described(row)}")
-    return np.ascontiguousarray(row, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is too large is an infinity
+        return np.ascontiguousarray(row, dtype=np.float32)
 
 
 def _described(value: Any) -> str:

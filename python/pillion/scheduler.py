@@ -118,6 +118,8 @@ class Scheduler:
     """
 
     def __init__(self, n_slots: int, n_batch: int) -> None:
+        self.is_timed = False
+        """Whether `expired` may ever find something."""
         self._free = set(range(n_slots))
         self._used_at = [0] * n_slots
         self._waiting: list[Entry] = []  # in order of arrival
@@ -149,6 +151,7 @@ class Scheduler:
         """It waits for a slot from now on."""
         entry.order = next(self._orders)
         self._waiting.append(entry)
+        self.is_timed = self.is_timed or not (entry.until is entry.queue_until is None)
 
     def remove(self, entry: Entry) -> None:
         """It is over; its slot is free."""
@@ -159,7 +162,10 @@ class Scheduler:
             assert entry.slot is not None
             self._free.add(entry.slot)
             self._used_at[entry.slot] = next(self._orders)
-        if not any(entry.owner == one.owner for one in (*self._waiting, *self._active)):
+        if not self.busy:
+            self.is_timed = False
+            self._served.clear()
+        elif not any(entry.owner == one.owner for one in (*self._waiting, *self._active)):
             self._served.pop(entry.owner, None)  # owners may be many
 
     def queue(self) -> list[Entry]:
@@ -205,16 +211,12 @@ class Scheduler:
         known = {one for one, _ in over}
         return over + [(one, "total") for one in late if one not in known]
 
-    def next_deadline(self) -> Optional[float]:
-        """When `expired` may find something next."""
-        times = [one.until for one in (*self._waiting, *self._active)]
-        times += [one.queue_until for one in self._waiting]
-        return min((time for time in times if time is not None), default=None)
-
     # ---- turns ----
 
     def next(self, without: Collection[Entry] = ()) -> Optional[Turn]:
         """Whose turn it is. without: those that can't run now."""
+        if len(self._active) == 1 and not without and self._active[0].state == WRITING:
+            return Turn(self._active[0], 0)
         writing = [one for one in self._active if one.state == WRITING and one not in without]
         reading = [one for one in self._active if one.state == READING and one not in without]
         writer = min(writing, key=lambda one: (one.last, one.order), default=None)
@@ -251,10 +253,10 @@ class Scheduler:
         entry.seconds = seconds if before is None else before + _WEIGHT * (seconds - before)
 
 
-def best_slot(usable: Sequence[tuple[int, int]]) -> int:
-    """Of (slot, tokens of the prompt that it holds already), the one unused for longest first: the
-    slot that holds the most."""
-    return max(usable, key=lambda one: one[1])[0]
+def best_slot(found: Sequence[tuple[int, int, int]]) -> int:
+    """Of (slot, tokens that it saves the prompt, other tokens that it would lose), the one unused for
+    longest first: where most is saved. What is lost may have been of use, so it counts half."""
+    return max(found, key=lambda one: one[1] - one[2] / 2)[0]
 
 
 def _past(time: Optional[float], now: float) -> bool:

@@ -70,6 +70,7 @@ class Slot:
         self._changes = -1  # the context's count after our last turn
         self._waiting: Optional[int] = None  # chosen, not yet run
         self._ends: list[int] = sorted(parts.model.tokenizer.end_tokens)
+        self._end_array: Any = np.array(self._ends, dtype=np.int32)  # needs no conversion in a round
 
     # ---- a request ----
 
@@ -77,9 +78,13 @@ class Slot:
         """Whether what it holds may be used for that owner."""
         return self.owner in ("", owner)
 
-    def usable(self, prompt: Any, owner: str) -> int:
-        """Tokens of a prompt (int32 array) that need not run here."""
-        return self.context.match(prompt).usable if self.serves(owner) and not self.forget else 0
+    def match(self, prompt: Any, owner: str) -> tuple[int, int]:
+        """Tokens of a prompt (int32 array) that need not run here, and how many others it holds."""
+        held = self.context.n_past
+        if self.forget or not self.serves(owner):
+            return 0, held
+        found = self.context.match(prompt)
+        return found.usable, held - found.common
 
     def begin(self, work: Work) -> int:
         """Takes a request. Returns how many tokens of its prompt are to be read."""
@@ -202,7 +207,7 @@ class Slot:
         if work.constraint is not None:
             one = constrained_round(pair, sampler, work.constraint, draft, text.room, self._ends)
         else:
-            one = pair.step(sampler, draft, text.room, self._ends)
+            one = pair.step(sampler, draft, text.room, self._end_array)
         self.last_round = one
         work.speculation.add(one)
         if not work.speculation.kind:
@@ -247,11 +252,15 @@ class Slot:
 
     def end(self) -> None:
         """The request is over, by its own end or another."""
-        self.work = None
-        self._prompt = None
+        self.leave()
         if self.forget:
             self.context.clear()
             self.forget, self.owner = False, ""
+
+    def leave(self) -> None:
+        """Lets go of the request, whatever state the context is in."""
+        self.work = None
+        self._prompt = None
 
     def _of(self) -> Work:
         assert self.work is not None
@@ -277,7 +286,7 @@ class Slot:
             context.close()
             raise
         self.close()
-        self.context, self.pair, self.owner = context, pair, ""
+        self.context, self.pair, self.owner, self.forget = context, pair, "", False
 
     def close(self) -> None:
         if self.pair is not None:

@@ -15,6 +15,8 @@ _Static_assert(sizeof(pillion_tokenizer_info) == 120, "pillion_tokenizer_info");
 _Static_assert(sizeof(pillion_context_config) == 40, "pillion_context_config");
 _Static_assert(sizeof(void*) != 8 || sizeof(pillion_activation_info) == 40, "pillion_activation_info");
 _Static_assert(sizeof(void*) != 8 || sizeof(pillion_sampler_config) == 72, "pillion_sampler_config");
+_Static_assert(sizeof(pillion_round_info) == 32, "pillion_round_info");
+_Static_assert(sizeof(void*) != 8 || sizeof(pillion_choice) == 40, "pillion_choice");
 
 static int n_checks, n_failed;
 
@@ -369,10 +371,26 @@ static void wrong_samplers(void) {
     OK(pillion_sampler_new(NULL, &sampler));
     INVALID(pillion_sampler_sample(sampler, NULL, 0, &token));
     INVALID(pillion_sampler_accept(sampler, -1));
+    const uint32_t mask = 1;
+    const float row[2] = {0, 1};
+    uint64_t accepted, drawn;
+    INVALID(pillion_sampler_sample_masked(NULL, NULL, 0, &mask, 1, &token));
+    INVALID(pillion_sampler_sample_masked(sampler, NULL, 0, &mask, 1, &token));
+    INVALID(pillion_sampler_sample_logits(NULL, row, 2, NULL, 0, &token));
+    INVALID(pillion_sampler_sample_logits(sampler, NULL, 2, NULL, 0, &token));
+    INVALID(pillion_sampler_sample_logits(sampler, row, 0, NULL, 0, &token));
+    INVALID(pillion_sampler_sample_logits(sampler, row, 2, NULL, 0, NULL));
+    INVALID(pillion_sampler_sample_logits(sampler, row, 2, &mask, 2, &token));
+    INVALID(pillion_sampler_mark(NULL, &accepted, &drawn));
+    INVALID(pillion_sampler_mark(sampler, NULL, &drawn));
+    INVALID(pillion_sampler_go_back(NULL, 0, 0));
+    INVALID(pillion_sampler_go_back(sampler, 1, 0));
     pillion_sampler_free(sampler);
 }
 
 /* ---- the right path ---- */
+
+#include "abi_rounds.h"
 
 static int log_lines;
 static void count_lines(int32_t level, const char* message, void* user) {
@@ -459,6 +477,7 @@ int main(int argc, char** argv) {
     wrong_contexts(model);
     collecting(model);
     wrong_samplers();
+    run_rounds(model);
     pillion_model_free(model);
     pillion_tokenizer_free(tokenizer); /* in any order */
 

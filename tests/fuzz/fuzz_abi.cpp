@@ -105,6 +105,7 @@ class Caller {
     void new_sampler();
     void new_pair();
     void step();
+    void round_in_steps(pillion_pair* pair);
     void ask_tokenizer();
     void ask_context();
     void ask_model();
@@ -180,7 +181,10 @@ void Caller::new_pair() {
 
 void Caller::step() {
     pillion_pair* pair = pairs_.pick(in_);
-    switch (in_.byte() % 6) {
+    switch (in_.byte() % 9) {
+        case 4:
+        case 5:
+        case 6: return round_in_steps(pair);
         case 0: {
             const std::vector<int32_t> t = tokens();
             ok(pillion_pair_set_tokens(pair, t.data(), t.size(), nullptr));
@@ -211,6 +215,57 @@ void Caller::step() {
             const bool stepped = ok(pillion_pair_step(pair, sampler, n_draft, n_max, end, in_.byte() % 3, out, capacity, &n, in_.chance(20) ? nullptr : &info, sizeof info));
             if (stepped ? n < 1 || n > capacity || n > n_max : n != 99) broken("a step of a wrong length");
             for (size_t i = 0; stepped && i < n; i++)
+                if (out[i] < 0 || out[i] >= kVocab) broken("a token outside the vocabulary");
+        }
+    }
+}
+
+// The round in pieces, in any order, with drafts and masks of any kind.
+void Caller::round_in_steps(pillion_pair* pair) {
+    pillion_sampler* sampler = samplers_.pick(in_);
+    switch (in_.byte() % 6) {
+        case 5: {    // a row and a mask of the caller's, with numbers that are none
+            std::vector<float> row(1 + in_.byte());
+            for (float& x : row) x = in_.chance(30) ? NAN : in_.chance(30) ? INFINITY : float(in_.byte()) / 16 - 8;
+            std::vector<uint32_t> mask((row.size() + 31) / 32 + (in_.chance(20) ? 1 : 0), in_.chance(128) ? ~0u : 0x11u);
+            const uint32_t* given = in_.chance(128) ? mask.data() : nullptr;
+            uint64_t accepted = 0, drawn = 0;
+            int32_t token = -1;
+            const bool marked = ok(pillion_sampler_mark(sampler, &accepted, &drawn));
+            if (ok(pillion_sampler_sample_logits(sampler, row.data(), row.size(), given, mask.size(), &token)) &&
+                (token < 0 || size_t(token) >= row.size() || (given && !(mask[size_t(token) / 32] >> (token % 32) & 1))))
+                broken("a token that was not allowed");
+            if (marked && in_.chance(128)) ok(pillion_sampler_go_back(sampler, accepted, in_.chance(20) ? in_.number() : drawn));
+            break;
+        }
+        case 0: {
+            int32_t drafts[PILLION_DRAFT_MAX];
+            size_t n = 99, room = 99;
+            if (ok(pillion_pair_room(pair, &room)) && room > PILLION_DRAFT_MAX) broken("too much room");
+            const int32_t n_draft = in_.byte() % 10 - 1;
+            if (ok(pillion_pair_propose(pair, sampler, n_draft, count(), drafts, PILLION_DRAFT_MAX, &n)) && n > PILLION_DRAFT_MAX)
+                broken("a proposal of a wrong length");
+            break;
+        }
+        case 1: ok(pillion_pair_abandon(pair, in_.chance(128) ? sampler : nullptr)); break;
+        case 2: {
+            const std::vector<int32_t> t = tokens();
+            ok(pillion_pair_run(pair, t.data(), std::min<size_t>(t.size(), in_.byte() % 12), nullptr));
+            break;
+        }
+        default: {
+            int32_t out[17], chosen[3] = {in_.byte(), in_.byte(), int32_t(in_.number())};
+            size_t n = 99;
+            pillion_round_info info;
+            pillion_choice choice;
+            pillion_choice_init(&choice, sizeof choice);
+            std::vector<uint32_t> masks((kVocab + 31) / 32 * (1 + in_.byte() % 9), in_.chance(200) ? ~0u : 0u);
+            if (in_.chance(128)) choice.masks = masks.data(), choice.n_mask_words = masks.size();
+            if (in_.chance(60)) choice.chosen = chosen, choice.n_chosen = in_.byte() % 4;
+            const size_t n_max = count();
+            const bool taken = ok(pillion_pair_take(pair, sampler, n_max, nullptr, 0, &choice, out, 17, &n, &info, sizeof info));
+            if (taken ? n < 1 || n > n_max || n > 9 : n != 99) broken("a round of a wrong length");
+            for (size_t i = 0; taken && i < n; i++)
                 if (out[i] < 0 || out[i] >= kVocab) broken("a token outside the vocabulary");
         }
     }

@@ -84,3 +84,24 @@ def test_acceptance_is_counted_given_those_before():
         length.update(3, 1, 1.0, 10.0)  # the first is right, the second wrong, the third unknown
     assert length.acceptance(0) > 0.9 and length.acceptance(1) < 0.1
     assert length.acceptance(2) == pytest.approx(length.acceptance(1))  # never seen: as good as the one before
+
+
+def test_a_draft_that_is_not_run_was_refused():
+    length = lab.DraftLength()
+    for _ in range(300):
+        length.update(4, 1, 1.0, 10.0, kept=1)
+    assert length.acceptance(0) > 0.9 and length.acceptance(1) < 0.1
+
+
+def test_rows_of_others_cost_what_a_run_of_so_many_costs():
+    """Forced tokens beside no draft, and behind one: neither makes plain rounds or drafts dearer."""
+    length = lab.DraftLength()
+    for _ in range(20):
+        length.update(0, 0, 0.0, 10.0)
+        length.update(2, 2, 1.0, 11.0)
+    plain, drafted = length.tokens_per_ms(0), length.tokens_per_ms(2)
+    for _ in range(200):
+        length.update(0, 0, 0.0, 40.0, rows=9)
+        length.update(2, 2, 1.0, 30.0, kept=2, rows=7)
+    assert length.tokens_per_ms(0) == pytest.approx(plain)
+    assert length.tokens_per_ms(2) == pytest.approx(drafted, rel=0.05)

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from fake_grammar import FakeGrammar
 from test_goldens import GOLDEN, SHAPES, model_path
 
 BEFORE, N = 244, 24  # over a split (256 positions are a power of two of them), a bucket, and the end of a ring
@@ -53,6 +54,44 @@ def rounds(pillion, pair, prompt, n, n_draft):
     while len(tokens) < n:
         tokens += pair.step(sampler, n_draft, n - len(tokens)).tokens
     return tokens
+
+
+def constrained(pillion, model, drafter, ids, n, params, processed, k=None):
+    """n tokens under a random grammar, or one and a logits processor: plain steps, or rounds of k."""
+    from pillion.constraint import LogitsProcessors, constrained_round, constrained_token
+
+    def favour(tokens, scores):
+        scores[int(tokens[-1]) % 7 :: 7] += 2.0
+        return scores
+
+    constraint = FakeGrammar(ids, model.n_vocab, seed=3)
+    if processed:
+        constraint = LogitsProcessors(favour, ids, constraint)
+    sampler, tokens = pillion.Sampler(pillion.SamplingParams(**params)), []
+    with model.context(128) as context:
+        if k is None:
+            context.set_tokens(ids)
+            while len(tokens) < n:
+                tokens.append(constrained_token(context, sampler, constraint))
+                context.decode(tokens[-1])
+            return tokens
+        with pillion.Pair(context, drafter) as pair:
+            pair.set_tokens(ids)
+            while len(tokens) < n:
+                tokens += constrained_round(pair, sampler, constraint, k, n - len(tokens)).tokens
+            assert pair.stats.forced + pair.stats.drafted > 0
+    return tokens
+
+
+CONSTRAINED = [(dict(temperature=0), False), (dict(temperature=1.0, seed=4), False), (dict(temperature=0), True)]
+
+
+def constrained_rounds(pillion, model, drafter, ids, n=16):
+    """Plain constrained steps and constrained rounds write the same tokens."""
+    for params, processed in CONSTRAINED:
+        want = constrained(pillion, model, drafter, ids, n, params, processed)
+        for k in (3, "auto"):
+            assert constrained(pillion, model, drafter, ids, n, params, processed, k) == want, (params, processed, k)
 
 
 def rows_in_pieces(model, ids, pieces, kv_type):

@@ -1,5 +1,7 @@
 """A constraint made of random numbers: what may follow depends on the last tokens, and sometimes one only."""
 
+import functools
+
 import numpy as np
 
 WINDOW = 3  # tokens that decide what may follow
@@ -12,6 +14,17 @@ def mask_of(allowed, n_vocab):
     return np.packbits(bits, bitorder="little").view("<u4").astype(np.uint32)
 
 
+@functools.lru_cache(maxsize=4096)
+def row(n_vocab, seed, forced, share, length, last):
+    """(which tokens may follow, the mask) of a text."""
+    rng = np.random.default_rng([seed, length, *last])
+    bits = np.zeros(n_vocab, dtype=bool)
+    if rng.random() >= forced:
+        bits = rng.random(n_vocab) < (share if rng.random() < 0.8 else 0.01)
+    bits[rng.integers(n_vocab)] = True
+    return bits, mask_of(np.flatnonzero(bits), n_vocab)
+
+
 class FakeGrammar:
     """forced: how often one token is all that may come; share: of the vocabulary, else."""
 
@@ -21,14 +34,12 @@ class FakeGrammar:
         self.text, self.n_vocab, self.seed = list(prompt), n_vocab, seed
         self.forced_share, self.share = forced, share
 
+    def row(self, text):
+        last = tuple(text[-WINDOW:])
+        return row(self.n_vocab, self.seed, self.forced_share, self.share, len(text), last)
+
     def bits(self, text):
-        rng = np.random.default_rng([self.seed, len(text), *text[-WINDOW:]])
-        bits = np.zeros(self.n_vocab, dtype=bool)
-        if rng.random() >= self.forced_share:
-            share = self.share if rng.random() < 0.8 else 0.01
-            bits = rng.random(self.n_vocab) < share
-        bits[rng.integers(self.n_vocab)] = True
-        return bits
+        return self.row(text)[0]
 
     def forced(self, n_max):
         return self._forced(self.text, n_max)
@@ -53,7 +64,7 @@ class FakeGrammar:
         return kept, np.stack(masks)
 
     def mask(self, text):
-        return mask_of(np.flatnonzero(self.bits(text)), self.n_vocab)
+        return self.row(text)[1]
 
     def accept(self, tokens):
         for token in tokens:

@@ -8,7 +8,18 @@ import sys
 
 import numpy as np
 import pytest
-from device_models import BEFORE, N, decode, ids_of, needs, nmse, open_model, rounds, rows_in_pieces
+from device_models import (
+    BEFORE,
+    N,
+    constrained_rounds,
+    decode,
+    ids_of,
+    needs,
+    nmse,
+    open_model,
+    rounds,
+    rows_in_pieces,
+)
 from test_goldens import GOLDEN, SHAPES, model_path
 
 DEVICE = os.environ.get("PILLION_TEST_CUDA", "cuda:sim")
@@ -107,6 +118,12 @@ def test_rounds_write_what_plain_decoding_writes(pillion, pairing, options):
     with pairing.pair(**options) as pair:
         for k in (3, 8) if options else (1, 3, 8):
             assert rounds(pillion, pair, ids, n, k) == want, k
+
+
+def test_constrained_rounds(pillion):
+    """A pick that the mask allows stays where it is; where it is refused, the host looks at the row."""
+    one = Pairing(pillion, "tiny-e2b")
+    constrained_rounds(pillion, one.target, one.drafter, ids_of("tiny-e2b", "short"))
 
 
 # ---- the order of threads ----

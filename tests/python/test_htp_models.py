@@ -15,6 +15,7 @@ from device_models import (
     BEFORE,
     N,
     back_after_a_long_answer,
+    constrained_rounds,
     decode,
     greedy,
     ids_of,
@@ -120,6 +121,13 @@ def test_pairs_write_the_cpu_s_text(pillion, name, options, drafter_on):
                 assert rounds(pillion, pair, ids, n, k) == want, k
                 if k == 3:
                     assert abs(pair.stats.drafted - drafted) <= 3 and abs(pair.stats.accepted - accepted) <= 3
+
+
+@pytest.mark.parametrize("drafter_on", ["cpu", DEVICE])
+def test_constrained_rounds(pillion, drafter_on):
+    with open_on(pillion, PAIRS[0]) as target:
+        with open_on(pillion, GOLDEN / f"{PAIRS[0]}-assistant.gguf", drafter_on) as drafter:
+            constrained_rounds(pillion, target, drafter, ids_of(PAIRS[0], "short"))
 
 
 @pytest.mark.parametrize("name", PAIRS)

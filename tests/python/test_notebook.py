@@ -114,7 +114,9 @@ def test_a_stream_over_several_cells(kernel):
     assert kernel(
         "s = llm.complete(PROMPT, max_tokens=20, stream=True); next(s); print(text() == first)"
     ) == ("True", None)
-    assert kernel("next(s)") == ("", "Cancelled")
+    assert kernel("print(next(s)['object'])") == ("text_completion", None)
+    assert kernel("t = stream(); next(t); llm.cancel()") == ("", None)
+    assert kernel("list(t)") == ("", "Cancelled")
     assert kernel("print(text() == first)") == ("True", None)
 
 
@@ -136,8 +138,19 @@ def test_await_in_a_cell(kernel):
 import asyncio
 loop = asyncio.get_running_loop()
 print(await loop.run_in_executor(None, text) == first)
+answers = await asyncio.gather(*(llm.acomplete(PROMPT, temperature=0, max_tokens=20) for _ in "abc"))
+print({one["choices"][0]["text"] for one in answers} == {first})
+async for chunk in await llm.acomplete(PROMPT, temperature=0, max_tokens=20, stream=True):
+    last = chunk
+print(last["choices"][0]["finish_reason"])
 """
-    assert kernel(code) == ("True", None)
+    assert kernel(code) == ("True\nTrue\nlength", None)
+
+
+def test_a_cell_of_asyncio_that_is_interrupted(kernel):
+    code = "async for i in await llm.acomplete(PROMPT, max_tokens=3000, stream=True): print(3)"
+    assert kernel.interrupt_in(code, "3") in ("KeyboardInterrupt", "CancelledError")
+    assert kernel("print(text() == first)") == ("True", None)
 
 
 def test_the_module_loaded_again(kernel):

@@ -515,3 +515,108 @@ def test_llm_closes_what_it_opened(fake, strings, files):
     with fake.LLM(files[0], drafter="lookup") as llm:
         assert llm.speculation.kind == "lookup"
     assert strings.live == 0
+
+
+# ---- a round in three steps ----
+
+
+@pytest.fixture
+def toy_pair(fake, strings, toy_file, toy_drafter):
+    with fake.Model.open(toy_file({"fake.arch": '"gemma4"'})) as model, fake.Pair(model, toy_drafter) as pair:
+        pair.set_tokens(list(b"ab"))
+        yield pair
+
+
+@pytest.mark.parametrize("k", KS)
+def test_three_steps_are_one(fake, toy_pair, strings, k):
+    strings.lies(2)
+    texts = []
+    for steps in (1, 3):
+        toy_pair.set_tokens(list(b"ab"))
+        toy_pair.reset_stats()
+        sampler, tokens, rounds = fake.Sampler(fake.SamplingParams(temperature=0)), [], []
+        while len(tokens) < 20:
+            if steps == 1:
+                rounds.append(toy_pair.step(sampler, k, 20 - len(tokens)))
+            else:
+                toy_pair.run(toy_pair.propose(sampler, k, 20 - len(tokens)))
+                rounds.append(toy_pair.take(sampler, 20 - len(tokens)))
+            tokens += rounds[-1].tokens
+        texts.append((bytes(tokens), rounds, toy_pair.stats))
+    assert texts[0] == texts[1] and texts[0][0] == b"cdefghijklmnopqrstuv"
+
+
+def test_arguments_of_the_steps(fake, toy_pair):
+    sampler = fake.Sampler(fake.SamplingParams(temperature=0))
+    for call, arguments, sentence in (
+        (toy_pair.propose, ("greedy",), "sampler is 'greedy'"),
+        (toy_pair.propose, (sampler, 9), "the draft length is 9"),
+        (toy_pair.propose, (sampler, 3, 0), "n_max is 0"),
+        (toy_pair.run, ("ab",), "tokens is 'ab'"),
+        (toy_pair.run, ([1.5],), "flat sequence of integers"),
+        (toy_pair.take, (None,), "sampler is None"),
+        (toy_pair.take, (sampler, 0), "n_max is 0"),
+        (toy_pair.take, (sampler, 1, (), [1]), r"masks must be an array of uint32 \[rows, words\]"),
+        (toy_pair.abandon, (3,), "sampler is 3"),
+    ):
+        with pytest.raises(fake.UsageError, match=sentence):
+            call(*arguments)
+    assert toy_pair.step(sampler).tokens == [99]
+
+
+@pytest.mark.parametrize("function", ["propose", "run", "take"])
+def test_a_step_that_fails_can_be_repeated(fake, toy_pair, strings, function):
+    sampler = fake.Sampler(fake.SamplingParams(temperature=0))
+    toy_pair.step(sampler)
+    found = b"c"
+    for n in range(4):
+        steps = [
+            ("propose", lambda: toy_pair.propose(sampler, 3)),
+            ("run", lambda: toy_pair.run(drafts)),
+            ("take", lambda: toy_pair.take(sampler)),
+        ]
+        for name, call in steps:
+            if name == function and n % 2:
+                strings.fail(f"pillion_pair_{name}", 31, "broken")
+                with pytest.raises(fake.InternalError, match="broken"):
+                    call()
+            result = call()
+            if name == "propose":
+                drafts = result
+        found += bytes(result.tokens)
+    assert found == b"cdefghijklmnopqrs"
+    assert toy_pair.context.n_rows == 4
+
+
+def test_cancel_in_a_run(fake, toy_pair, strings, under_way):
+    sampler = fake.Sampler(fake.SamplingParams(temperature=0))
+    toy_pair.step(sampler)
+    drafts = toy_pair.propose(sampler, 8)
+    thread, outcome = under_way(lambda: toy_pair.run(drafts), tokens=2)
+    with within(PATIENCE / 2):
+        toy_pair.context.cancel()
+        thread.join()
+    assert isinstance(outcome[0], fake.Cancelled) and toy_pair.context.tokens == list(b"ab")
+    strings.slow(0)
+    toy_pair.run(drafts)
+    assert bytes(toy_pair.take(sampler).tokens) == b"defghijkl"
+
+
+def test_a_second_caller_between_steps_is_told(fake, toy_pair, strings, under_way):
+    sampler = fake.Sampler(fake.SamplingParams(temperature=0))
+    toy_pair.step(sampler)
+    thread, outcome = under_way(lambda: toy_pair.run(list(b"de")), tokens=2)
+    for call in (toy_pair.run, lambda: toy_pair.take(sampler), toy_pair.abandon, lambda: toy_pair.room):
+        with pytest.raises(fake.Busy):
+            call()
+    toy_pair.context.cancel()
+    thread.join()
+
+
+def test_closed_between_steps(fake, toy_pair):
+    sampler = fake.Sampler(fake.SamplingParams(temperature=0))
+    toy_pair.run(toy_pair.propose(sampler))
+    toy_pair.close()
+    for call in (lambda: toy_pair.propose(sampler), toy_pair.run, lambda: toy_pair.take(sampler), toy_pair.abandon):
+        with pytest.raises(fake.Closed):
+            call()

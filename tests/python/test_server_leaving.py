@@ -149,7 +149,7 @@ def test_who_waits_too_long(serve, strings, stream):
             error_of(response, 503, "timeout")
             assert "retry-after" in response.headers
         assert "waited" in said and "0.2" in said
-        assert server.states() == ["writing"]
+        until(lambda: server.states() == ["writing"])
         first.close()
 
 
@@ -255,6 +255,35 @@ def test_owners_take_turns_and_low_priority_waits(serve, strings):
         for thread in threads:
             thread.join(PATIENCE)
         assert order == ["b", "a", "low"]
+
+
+def test_a_response_whose_client_is_gone_already(fake):
+    """It ends, and says so to who waits for that, without having sent anything."""
+    import asyncio
+
+    from pillion_fake.server.sse import EventStream
+
+    told = []
+
+    async def events():
+        told.append("began")
+        yield b"data: x\n\n"
+        await asyncio.Event().wait()
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        await asyncio.sleep(0)
+
+    async def run():
+        response = EventStream(
+            events(), leave=told.append, on_error=lambda error: b"", done=lambda: told.append("done")
+        )
+        await asyncio.wait_for(response({}, receive, send), PATIENCE)
+
+    asyncio.run(run())
+    assert "disconnect" in told and told.count("done") == 1
 
 
 def test_a_stream_that_is_left_before_it_begins(serve, strings, monkeypatch):

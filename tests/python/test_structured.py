@@ -72,7 +72,7 @@ def follows(tokenizer, constraint, text):
     """Whether the text may be written, and whether it may end then."""
     for token in tokenizer.encode(text, add_special=False, parse_special=True):
         kept, masks = constraint.plan([token], 1)
-        if not kept and token not in allowed(masks[0]):
+        if constraint.stopped or (kept[:1] != [token] and token not in allowed(masks[0])):
             return False
         constraint.accept([token])
     return constraint.stopped or bool(set(allowed(constraint.plan([], 0)[1][0])) & tokenizer.end_tokens)
@@ -103,7 +103,7 @@ def test_random_texts_are_valid(tokenizer, compiled, closing, name):
         if alone.ended:
             n_ended += 1
             validate(json.loads(tokenizer.decode_bytes(alone.tokens)), SCHEMAS[name])
-    assert n_ended >= 3, "most texts must end"
+    assert n_ended >= 2, "texts must end"
 
 
 def test_forced_tokens_are_what_the_masks_leave(tokenizer, compiled):
@@ -179,7 +179,11 @@ def test_control_tokens_are_no_text(tokenizer, compiled, marks):
     found = set(allowed(constraint.plan([], 0)[1][0]))
     assert found and not found & (set(marks.values()) | tokenizer.end_tokens)
     spelled = form.start()  # the same characters by other tokens are text
-    assert follows(tokenizer, spelled, '"<|') and follows(tokenizer, spelled, "turn") is not None
+    for token in tokenizer.encode('"<|turn>"', add_special=False):
+        kept, masks = spelled.plan([token], 1)
+        assert kept[:1] == [token] or token in allowed(masks[0])
+        spelled.accept([token])
+    assert spelled.stopped
 
 
 def test_thinking_comes_first(tokenizer, compiled):
@@ -212,8 +216,9 @@ def test_the_vocabulary(structured, model, tokenizer, marks):
     vocabulary = structured.Vocabulary(tokenizer, model.n_vocab + 37, marks.values())
     bytes_of = vocabulary.spellings()
     assert len(bytes_of) == model.n_vocab + 37 and bytes_of[-37:] == [b""] * 37
+    kinds = vocabulary.special()
     for token in range(len(tokenizer)):
-        special = token in vocabulary.special()
+        special = token in kinds
         assert bytes_of[token].startswith(b"\xff<") if special else bytes_of[token] == tokenizer.token_bytes(token)
     assert set(marks.values()) <= vocabulary.special() and vocabulary.end_tokens == tokenizer.end_tokens
     llg = vocabulary.llg()
@@ -246,6 +251,17 @@ def test_suppressed_tokens_have_no_bytes(structured, model, tokenizer):
 
     spelled = structured.Vocabulary(Suppressing(), model.n_vocab).spellings()
     assert spelled[400] == spelled[401] == b"" != spelled[402]
+
+
+@pytest.mark.parametrize("text", ["a \u2581b", "  x", "\u2581", "e\u0301\x00\x7f", "日本🦔", "\ufeff", "<bos>", "\r\n\t "])
+def test_forced_texts_keep_their_bytes(tokenizer, compiled, text):
+    """A vocabulary may spell a text in another way than it was written (U+2581 is its blank)."""
+    constraint, tokens = compiled(choice=[text]).start(), []
+    while not constraint.stopped:
+        kept, masks = constraint.plan([], 8)
+        tokens += [*kept, int(allowed(masks[len(kept)])[0])]
+        constraint.accept([*kept, tokens[-1]])
+    assert tokenizer.decode_bytes(tokens) == text.encode()
 
 
 def test_a_closed_model_is_no_panic(pillion, structured, capfd):
@@ -282,11 +298,12 @@ def test_compiling_holds_up_nobody(structured, model, tokenizer):
         return compile(grammar, what)
 
     grammars._matcher = slow
-    thread = in_thread(lambda: grammars.compile('start: "slow"', "it"))
+    thread, outcome = in_thread(lambda: grammars.compile('start: "slow"', "it"))
     assert inside.wait(60)
     grammars.compile('start: "a"', "it"), grammars.compile('start: "c"', "it")
     go_on.set()
-    thread.join()
+    thread.join(60)
+    assert type(outcome[0]).__name__ == "Compiled"
 
 
 # ---- refusals ----

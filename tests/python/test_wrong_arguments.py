@@ -3,6 +3,7 @@
 Each call returns or raises a PillionError with a sentence, and the objects work afterwards.
 """
 
+import functools
 import inspect
 import math
 from pathlib import Path
@@ -108,6 +109,19 @@ def parts(world, folder):
     return sorted(folder.glob("whole-*"))
 
 
+def after(before, function):
+    """The function, once `before` has been called if it can be."""
+
+    @functools.wraps(function)
+    def call(*arguments, **named):
+        try:
+            before()
+        finally:
+            return function(*arguments, **named)  # noqa: B012 - what it says is what counts
+
+    return call
+
+
 def good_calls(world, folder):
     """{name: (callable, good arguments)}."""
     p, tokens = world.pillion, [2, 5, 6]
@@ -118,6 +132,7 @@ def good_calls(world, folder):
     from pillion.convert import convert
     from pillion.inspection import inspect_file, read_header
 
+    row = np.zeros(context.model.n_vocab, dtype=np.float32)
     sizes = {"n_ctx": 32, "n_batch": 16, "n_threads": 1, "kv_type": "f16"}
     more = {"n_outputs": 9, "flash_attn": "auto", "swa_full": False, "collect_activations": False}
     loading = {"use_mmap": True, "device": "cpu", "n_gpu_layers": None, "progress": None}
@@ -176,11 +191,32 @@ def good_calls(world, folder):
             lambda **given: next(pair.generate(**given)),
             {"prompt": "x", "sampler": world.sampler, "max_tokens": 2, "n_draft": 1, "end_tokens": None},
         ),
+        "Pair.propose": (pair.propose, {"sampler": world.sampler, "n_draft": 2, "n_max": 2}),
+        "Pair.run": (pair.run, {"drafts": []}),
+        "Pair.take": (
+            after(pair.run, pair.take),
+            {"sampler": world.sampler, "n_max": 1, "end_tokens": (), "masks": None, "chosen": None},
+        ),
+        "Pair.abandon": (pair.abandon, {"sampler": None}),
         "Pair.draft": (pair.draft, {"last": 5, "n": 2}),
         "Pair.draft_row": (pair.draft_row, {"step": 0}),
         "SamplingParams": (p.SamplingParams, sampling),
         "Sampler": (p.Sampler, params),
-        "Sampler.sample": (world.sampler.sample, {"context": context, "row": -1}),
+        "Sampler.sample": (world.sampler.sample, {"context": context, "row": -1, "mask": None}),
+        "Sampler.sample_from": (world.sampler.sample_from, {"logits": row, "mask": None}),
+        "Sampler.go_back": (world.sampler.go_back, {"mark": (0, 0)}),
+        "LogitsProcessors": (p.LogitsProcessors, {"processors": [], "prompt": tokens, "under": None}),
+        "constrained_round": (
+            p.constrained_round,
+            {
+                "pair": pair, "sampler": world.sampler, "constraint": p.LogitsProcessors([], tokens), "n_draft": 2,
+                "n_max": 2, "end_tokens": (),
+            },
+        ),
+        "constrained_token": (
+            p.constrained_token,
+            {"context": context, "sampler": world.sampler, "constraint": p.LogitsProcessors([], tokens)},
+        ),
         "Sampler.accept": (world.sampler.accept, {"token": 5}),
         "Tokenizer.encode": (tokenizer.encode, {"text": "x", "add_special": True, "parse_special": False}),
         "Tokenizer.decode": (tokenizer.decode, {"ids": tokens, "special": False}),
@@ -228,8 +264,9 @@ def good_calls(world, folder):
 
 NO_INPUT = {"Activation", "Backend", "ImatrixSummary", "Limits", "Logprobs", "PairStats", "Piece", "Placed", "QuantizeReport"}
 NO_INPUT |= {"QuantizedTensor", "Round", "Timings", "TokenInfo", "Work"}  # records that the package makes
-MADE_BY_OTHERS = {"Generation", "Metadata", "Model", "Tokenizer"}  # their constructors are not for callers
+MADE_BY_OTHERS = {"Constraint", "Generation", "Metadata", "Model", "Tokenizer"}  # their constructors are not for callers
 FOR_THE_PACKAGE = {"Generation.leave"}  # takes an object that only the package makes
+FOR_THE_PACKAGE |= {f"{of}.{call}" for of in ("Constraint", "LogitsProcessors") for call in ("plan", "forced", "accept", "choose")}
 
 
 def public_callables(pillion):
@@ -258,8 +295,9 @@ def world(pillion):
 NAMES = """LLM LLM.complete LLM.chat LLM.generate LLM.tokenize LLM.detokenize LLM.embed LLM.create_embedding LLM.embedding_tokens
 LLM.render_chat LLM.chat_tokens Model.open
 Model.context Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens Context.rewind Context.score Context.embed
-Context.work Context.logits Context.hidden Context.logprobs Pair Pair.set_tokens Pair.step Pair.generate Pair.draft
-Pair.draft_row SamplingParams Sampler Sampler.sample Sampler.accept Tokenizer.encode Tokenizer.decode Tokenizer.decode_bytes
+Context.work Context.logits Context.hidden Context.logprobs Pair Pair.set_tokens Pair.step Pair.generate
+Pair.propose Pair.run Pair.take Pair.abandon Pair.draft Pair.draft_row SamplingParams Sampler Sampler.sample Sampler.sample_from
+Sampler.go_back LogitsProcessors constrained_round constrained_token Sampler.accept Tokenizer.encode Tokenizer.decode Tokenizer.decode_bytes
 Tokenizer.stream Tokenizer.token_bytes Tokenizer.token_text Tokenizer.token_type TokenStream TokenStream.feed ChatTemplate
 ChatTemplate.render device find_drafter quantize join split imatrix read_header inspect_file convert""".split()
 

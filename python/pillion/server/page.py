@@ -82,7 +82,7 @@ def page() -> Page:
             "Referrer-Policy": "no-referrer",
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cross-Origin-Resource-Policy": "same-origin",
-            "Cache-Control": "no-cache",  # kept, but never shown without asking: a new version is seen
+            "Cache-Control": "no-cache",  # kept, but shown only after a look for a newer one
             "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"',
         },
     )

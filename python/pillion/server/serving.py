@@ -312,16 +312,10 @@ class Serving:
             found = self.explained(error)
             return on_error(found) if on_error else sse.data(self.shapes.body(path, found))
 
-        async def closing() -> AsyncIterator[bytes]:
-            try:
-                async for one in events:
-                    yield one
-            finally:
-                answers.close()
-
         return sse.EventStream(
-            closing(),
+            events,
             leave=answers.cancel,
+            done=answers.close,
             on_error=told,
             drop=lambda: self.drop(http.scope),
             ping=self.settings.ping,

@@ -84,7 +84,8 @@ class EventStream(Response):
     stream; it never begins with one, for the caller has begun the work before.
 
     leave: called with why ("disconnect", "slow reader") when nobody reads any more; it must make
-    `events` end or raise.
+    `events` end or raise. done: called at the end in any case. drop: cuts the connection, called
+    when somebody left it in the middle.
     """
 
     media_type = "text/event-stream"
@@ -95,6 +96,7 @@ class EventStream(Response):
         *,
         leave: Callable[[str], object],
         on_error: Callable[[BaseException], bytes],
+        done: Callable[[], object] = lambda: None,
         drop: Callable[[], object] = lambda: None,
         ping: float = 15.0,
         stuck: float = 60.0,
@@ -111,54 +113,67 @@ class EventStream(Response):
         self._events = events
         self._leave = leave
         self._on_error = on_error
-        self._drop = drop
+        self._done, self._drop = done, drop
         self._ping, self._stuck, self._ping_event = ping, stuck, ping_event
         self._gone = False
-        self._last = 0.0
+        self._ready: list[bytes] = []
+        self._more = asyncio.Event()
+        self._ended = False
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         def gone() -> None:
             self._gone = True
             self._leave("disconnect")
+            self._more.set()
 
         async with watching(receive, gone):
-            pinger: Optional[asyncio.Task[None]] = None
+            producing = asyncio.create_task(self._produce())
             try:
                 start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                 await self._write(send, start)
-                pinger = asyncio.create_task(self._pings(send))
-                await self._body(send)
+                await self._flush(send)
             except ClientGone:
                 self._drop()
             finally:
-                if pinger is not None:
-                    pinger.cancel()
-                    await asyncio.gather(pinger, return_exceptions=True)
-                close = getattr(self._events, "aclose", None)
-                if close is not None:
-                    await close()
+                self._done()
+                producing.cancel()
+                await asyncio.gather(producing, return_exceptions=True)
 
-    async def _body(self, send: Send) -> None:
+    async def _produce(self) -> None:
+        """Takes events as they come. It does not wait while there are any, so that those of a round
+        go out in one write."""
         try:
             async for one in self._events:
-                await self._write(send, _body(one))
-        except (ClientGone, asyncio.CancelledError):
-            raise
+                self._ready.append(one)
+                self._more.set()
+        except ClientGone:
+            self._gone = True
         except Exception as error:
-            if not self._gone:
-                await self._write(send, _body(self._on_error(error)))
-        if not self._gone:
-            await self._write(send, _body(b"", more=False))
+            self._ready.append(self._on_error(error))
+        finally:
+            self._ended = True
+            self._more.set()
+            close = getattr(self._events, "aclose", None)
+            if close is not None:
+                await close()
 
-    async def _pings(self, send: Send) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            wait = self._last + self._ping - loop.time()
-            if wait > 0:
-                await asyncio.sleep(wait)
-            else:
-                with contextlib.suppress(ClientGone):
-                    await self._write(send, _body(self._ping_event))
+    async def _flush(self, send: Send) -> None:
+        while not self._gone:
+            try:
+                async with timeout(self._ping):
+                    await self._more.wait()
+            except TimeoutError:
+                await self._write(send, _body(self._ping_event))
+                continue
+            self._more.clear()
+            ended, part = self._ended, b"".join(self._ready)
+            self._ready.clear()
+            if part:
+                await self._write(send, _body(part))
+            if ended and not self._ready:
+                await self._write(send, _body(b"", more=False))
+                return
+        raise ClientGone
 
     async def _write(self, send: Send, message: MutableMapping[str, Any]) -> None:
         """Sends it; a client that takes nothing for too long is left."""
@@ -167,7 +182,6 @@ class EventStream(Response):
         try:
             async with timeout(self._stuck):
                 await send(message)
-                await asyncio.sleep(0)  # a burst lets others in, and the news that nobody reads
         except TimeoutError:
             self._gone = True
             self._leave("slow reader")
@@ -176,7 +190,6 @@ class EventStream(Response):
             self._gone = True
             self._leave("disconnect")
             raise ClientGone from None
-        self._last = asyncio.get_running_loop().time()
 
 
 def _body(part: bytes, more: bool = True) -> dict[str, Any]:

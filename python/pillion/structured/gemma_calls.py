@@ -40,7 +40,7 @@ _UNSAID = {
     ),
     "string": ("format", "contentEncoding", "contentMediaType"),
 }  # fmt: skip
-_DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"  # days that every month has
+_DATE = r"[1-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"  # days that every month has
 _TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
 _HEX = "[0-9a-fA-F]"
 _WORD = "[a-zA-Z0-9_+-]{1,30}"
@@ -192,10 +192,13 @@ class Calls:
         }:
             return self._reference(str(schema["$ref"]))
         if schema is False:
-            raise UsageError(
-                f"the parameters of tool {self._tool!r} have the schema False, which fits nothing"
-            )
+            raise self._nothing_fits()
         return self._spelled_out(self._flat(schema))
+
+    def _nothing_fits(self) -> UsageError:
+        return UsageError(
+            f"the parameters of tool {self._tool!r} have the schema False, which nothing fits"
+        )
 
     def _reference(self, reference: str) -> _Part:
         """One rule for all uses of a $ref, so that a schema may hold itself."""
@@ -228,6 +231,9 @@ class Calls:
 
     def _union(self, keyword: str, branches: Sequence[Any], schema: dict[str, Any]) -> _Part:
         rest = {key: value for key, value in schema.items() if key != keyword}
+        branches = [one for one in branches if one is not False]
+        if not branches:
+            raise self._nothing_fits()
         flat = [self._flat(one) for one in branches]
         if keyword == "oneOf" and not _apart(flat):
             self._say("oneOf")

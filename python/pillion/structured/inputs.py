@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from ..arguments import shown, wrong
 from ..errors import UsageError
@@ -98,7 +98,7 @@ def schema_text(schema: Any) -> str:
         schema = {}
     if not isinstance(schema, Mapping):
         wrong("the schema of response_format", schema, "a JSON schema, a mapping")
-    check_size("the schema of response_format", schema)
+    check_size("the schema of response_format", schema, _check_least_properties)
     bounded = {**schema, "x-guidance": {"whitespace_pattern": _BLANKS}}
     try:
         return json.dumps(bounded, ensure_ascii=False, allow_nan=False)
@@ -106,9 +106,11 @@ def schema_text(schema: Any) -> str:
         raise UsageError(f"the schema of response_format is not JSON: {error}") from None
 
 
-def check_size(what: str, schema: Any) -> None:
-    """Raises UsageError for a schema that is too deep or too large, in time that its size does
-    not matter for. Also for what JSON has no word for."""
+def check_size(
+    what: str, schema: Any, check: Optional[Callable[[str, Mapping[Any, Any]], None]] = None
+) -> None:
+    """Raises UsageError for a schema that is too deep or too large, in bounded time, and for keys
+    that are no strings. check: is called with each object."""
     n_values = n_characters = 0
     waiting = [(schema, 0)]
     while waiting:
@@ -117,6 +119,8 @@ def check_size(what: str, schema: Any) -> None:
             raise UsageError(f"{what} has more than {_DEPTH} objects and lists in one another")
         n_values += 1
         if isinstance(value, Mapping):
+            if check is not None:
+                check(what, value)
             for key in value:
                 if not isinstance(key, str):
                     raise UsageError(f"{what} has the key {shown(key)}; keys must be strings")
@@ -134,6 +138,16 @@ def check_size(what: str, schema: Any) -> None:
         if n_characters > _MOST_CHARACTERS:
             raise UsageError(f"{what} has more than {_MOST_CHARACTERS} characters")
         waiting += [(one, depth + 1) for one in inside]
+
+
+def _check_least_properties(what: str, schema: Mapping[Any, Any]) -> None:
+    """A name may come twice in a map, which is one property: a lower bound would not hold."""
+    least, required = schema.get("minProperties"), schema.get("required")
+    known = len(required) if isinstance(required, (list, tuple)) else 0
+    if isinstance(least, int) and least > max(known, 1):
+        raise UsageError(
+            f"{what} uses 'minProperties' {least}, which cannot be enforced; use 'required'"
+        )
 
 
 def _source(name: str, text: Any) -> str:

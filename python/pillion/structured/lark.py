@@ -10,7 +10,9 @@ TEXT = r"/(.|\n)+/"
 
 
 def literal(text: str) -> str:
-    """The text itself."""
+    """The text itself. Lark's strings have no escape for most control characters."""
+    if any(_is_control(one) for one in text):
+        return f"/{escaped(text)}/"
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -32,4 +34,9 @@ def regex(pattern: str) -> str:
 
 def escaped(text: str) -> str:
     """The text as a regular expression that matches nothing else."""
-    return re.sub(r"([\\.+*?()|\[\]{}^$#&~/-])", r"\\\1", text).replace("\n", "\\n")
+    plain = re.sub(r"([\\.+*?()|\[\]{}^$#&~/-])", r"\\\1", text)
+    return "".join(f"\\x{ord(one):02x}" if ord(one) < 32 or one == "\x7f" else one for one in plain)
+
+
+def _is_control(character: str) -> bool:
+    return (ord(character) < 32 and character not in "\n\r\t") or character == "\x7f"

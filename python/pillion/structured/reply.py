@@ -96,6 +96,8 @@ def _free_calls(calls: str, tools: CallRules, made: _Grammar) -> str:
 
 
 def _body(body: Body, made: _Grammar) -> str:
+    if body.kind in (JSON, REGEX) and _forces_much(body):
+        made.options["no_forcing"] = True
     if body.kind == JSON:
         made.others.append({"name": "body", "json_schema": json.loads(body.source)})
         return "@body"
@@ -104,8 +106,6 @@ def _body(body: Body, made: _Grammar) -> str:
         made.rules.append(f"BODY: {listed}")
         return "BODY"
     if body.kind == REGEX:
-        if _forced_length(body.source) > _MOST_FORCED:
-            made.options["no_forcing"] = True
         made.rules.append(f"BODY: {lark.regex(body.source)}")
         return "BODY"
     assert body.kind == GRAMMAR
@@ -115,14 +115,39 @@ def _body(body: Body, made: _Grammar) -> str:
     return "@body"
 
 
-_COUNT = re.compile(r"\{\s*(\d+)")
+def _forces_much(body: Body) -> bool:
+    """Whether a pattern may force so long a text that spelling it out before each token takes
+    seconds."""
+    if body.kind == REGEX:
+        return shortest(body.source) > _MOST_FORCED
+    waiting = [json.loads(body.source)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str) and shortest(value) > _MOST_FORCED:
+            return True
+    return False
 
 
-def _forced_length(pattern: str) -> int:
-    """At least as much as the longest text that the pattern forces: all its counts multiplied."""
-    length = len(pattern)
-    for count in _COUNT.findall(pattern):
-        length *= max(int(count[:9]), 1)
-        if length > _MOST_FORCED:
-            break
-    return length
+_PART = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d*)[^}]*\}|[?*+|]|.", re.DOTALL)
+
+
+def shortest(pattern: str) -> int:
+    """At least as many characters as the shortest text of a regular expression has."""
+    sums, last = [0], 0
+    for part in _PART.finditer(pattern):
+        text = part[0]
+        if text == "(":
+            sums.append(0)
+        elif text == ")" and len(sums) > 1:
+            last = sums.pop()
+            sums[-1] += last
+        elif part[1]:
+            sums[-1] += last * max(int(part[1][:9]) - 1, 0)
+        elif text not in "?*+|":
+            last = 1
+            sums[-1] += 1
+    return sum(sums)

@@ -14,6 +14,7 @@ from ..errors import PillionError, UsageError
 from ..tokenizer import Tokenizer
 
 _SPECIAL = b"\xff"  # llguidance's mark of a token that no text spells
+_KNOWN, _SHORT = 4_096, 256  # forced texts whose tokens are kept, and their characters
 _NO_TEXT = ("control", "unknown", "unused")
 
 
@@ -67,7 +68,8 @@ class Vocabulary:
         library = llguidance()
         if not self.end_tokens:
             raise UsageError("the model has no token that ends a text, so a grammar has no end")
-        spelled = _Spelled(self.tokenizer, min(self.end_tokens), self.spellings())
+        end = min(self.end_tokens)
+        spelled = _Spelled(self.tokenizer, end, self.spellings(), self.special())
         wrapped = library.TokenizerWrapper(spelled)
         built = library.LLTokenizer(wrapped, eos_token=sorted(self.end_tokens))
         spelled.tokens = wrapped.tokens = []  # it has them now, and keeps the wrapper
@@ -103,23 +105,46 @@ class _Spelled:
     """What llguidance's TokenizerWrapper asks for. The LLTokenizer keeps it alive where Python sees
     no cycle, so it knows the tokenizer only."""
 
-    def __init__(self, tokenizer: Tokenizer, end: int, tokens: list[bytes]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, end: int, tokens: list[bytes], special: frozenset[int]
+    ) -> None:
         self._tokenizer = tokenizer
         self.eos_token_id = end
         self.bos_token_id = tokenizer.bos
         self.tokens = tokens
+        self._special = special
+        self._known: dict[Any, list[int]] = {}
+        self._bytes = {one[0]: token for token, one in enumerate(tokens) if len(one) == 1}
         self.special_token_ids: list[int] = []  # they have their mark already
 
     def __call__(self, text: Any) -> list[int]:
-        """The tokens of a text that goes on behind another; some vocabularies put a space before
-        one that begins. None where that is not possible: then nothing is forced."""
+        """The tokens of a text that goes on behind another. They must spell exactly this text, and
+        an exception here would be a panic there."""
+        found = self._known.get(text)
+        if found is None:
+            found = self._spelled_by(text)
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            if len(text) <= _SHORT:
+                self._known[text] = found
+        return found
+
+    def _spelled_by(self, text: Any) -> list[int]:
+        raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
         try:
-            if isinstance(text, bytes):
-                text = text.decode("utf-8", "replace")
-            line = self._tokenizer.encode("\n", add_special=False)
-            found = self._tokenizer.encode("\n" + text, add_special=False)
-            if found[: len(line)] == line:
-                return found[len(line) :]
-            return self._tokenizer.encode(text, add_special=False)
+            found = self._encode(raw.decode("utf-8", "replace"))
+            # A text may spell a marker, and some of those are tokens wherever they are spelled.
+            spelled = b"".join(map(self._tokenizer.token_bytes, found))
+            if spelled == raw and not self._special.intersection(found):
+                return found
         except PillionError:
-            return []  # an exception here would be a panic there
+            pass
+        return [self._bytes[byte] for byte in raw if byte in self._bytes]
+
+    def _encode(self, text: str) -> list[int]:
+        """Some vocabularies put a space before a text that begins."""
+        line = self._tokenizer.encode("\n", add_special=False)
+        found = self._tokenizer.encode("\n" + text, add_special=False)
+        if found[: len(line)] == line:
+            return found[len(line) :]
+        return self._tokenizer.encode(text, add_special=False)

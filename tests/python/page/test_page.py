@@ -378,7 +378,8 @@ def test_export(stub, reader):
 
 
 def test_edit_while_an_answer_comes(stub, reader):
-    stub.answers = [[delta("Old"), Stub.HOLD], [delta("New"), Stub.HOLD, delta("er."), last(), DONE]]
+    stub.answers = [[delta("Old"), Stub.HOLD]]
+    stub.answers += [[delta("New"), Stub.HOLD, delta("er."), last(), DONE]]
     reader.ask("First")
     reader.sees("Old")
     reader.page.get_by_label("Edit", exact=True).click()
@@ -568,9 +569,10 @@ def test_refusals_are_sentences(stub, reader, answer, sentence):
 BROKEN = [
     ([delta("Half"), sse(error_of("the device was lost"))], "The device was lost."),
     ([delta("Half")], "The connection ended before the answer did."),
-    ([delta("Half"), "data: {oops\n\n", Stub.HOLD], "The server sent something that can't be read."),
+    ([delta("Half"), "data: {oops\n\n", Stub.HOLD],
+     "The server sent something that can't be read."),
     ([delta("Half"), Stub.HOLD, Stub.BREAK], "The connection to the server broke off."),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("answer, sentence", BROKEN)

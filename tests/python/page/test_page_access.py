@@ -91,7 +91,7 @@ def test_a_conversation_by_keyboard_alone(begin):
     page.keyboard.press("Enter")
     reader.sees("One sentence.")
     reader.answered()
-    page.locator("#input").focus()
+    assert page.evaluate(FOCUS) == ["input", True]
     tab_to("Edit", back=True)
     page.keyboard.press("Enter")
     page.keyboard.type(", and more")

@@ -3,6 +3,7 @@
 PILLION_SCREENSHOTS=docs/images makes the pictures of docs/chat_page.md.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -46,6 +47,17 @@ def message(reader, at=-1):
     return reader.page.evaluate("at => state.chat.messages.at(at)", at)
 
 
+def never(reader, tokens):
+    """The model writes none of the tokens in the answers to this page."""
+    bias = {str(token): -100 for token in tokens}
+
+    def send(route):
+        body = {**route.request.post_data_json, "logit_bias": bias}
+        route.continue_(post_data=json.dumps(body))
+
+    reader.page.route("**/v1/chat/completions", send)
+
+
 def busy(url):
     return [one for one in httpx.get(f"{url}/slots").json() if one["is_processing"]]
 
@@ -68,17 +80,36 @@ def test_as_many_tokens_are_tinted_as_were_accepted(url, reader):
     assert answer["content"] == plain["choices"][0]["message"]["content"] == reader.text()
 
 
-def test_stop_frees_the_slot(url, reader):
-    reader.settings(max_tokens="1800", temperature="1.5")
-    reader.ask("Write all you know.")
-    reader.page.locator(".status", has_text="Writing").wait_for()
-    assert len(busy(url)) == 1
-    reader.page.keyboard.press("Escape")
-    reader.answered()
-    until(lambda: not busy(url))
-    reader.settings(max_tokens="8", temperature="0")
-    reader.says("Hello")
-    assert message(reader)["finish"] in ("length", "stop")
+def test_stop_frees_the_slot(pillion, ends, visit):
+    from pillion.models import TINY_TARGET
+    from pillion.server import create_app
+
+    with pillion.LLM(TINY_TARGET, n_ctx=65536) as llm, served(create_app(llm)) as url:
+        reader = visit(url)
+        never(reader, ends)  # so it writes for minutes
+        reader.ask("Write all you know.")
+        reader.page.locator(".status", has_text="Writing").wait_for()
+        assert len(busy(url)) == 1
+        reader.page.keyboard.press("Escape")
+        reader.answered()
+        until(lambda: not busy(url))
+        assert message(reader)["finish"] == "stopped"
+        reader.settings(max_tokens="8")
+        reader.says("Hello")
+        assert message(reader)["finish"] == "length"
+
+
+def test_an_answer_that_follows_a_schema(url, reader):
+    pytest.importorskip("llguidance", reason="the extra `structured` is not installed")
+    channel = {"content": "<|channel>", "add_special": False}
+    never(reader, httpx.post(f"{url}/tokenize", json=channel).json()["tokens"])  # no thinking
+    number = {"type": "integer", "minimum": 1, "maximum": 9}
+    schema = {"type": "object", "properties": {"n": number}, "required": ["n"]}
+    schema["additionalProperties"] = False
+    reader.settings(schema=json.dumps(schema), temperature="0", max_tokens="60")
+    reader.says("How many?")
+    answer = message(reader)
+    assert answer["finish"] == "stop" and 1 <= json.loads(answer["content"])["n"] <= 9
 
 
 def test_the_servers_own_sentences(reader):
@@ -117,9 +148,9 @@ def test_a_key(pillion, visit):
 def test_the_queue_is_shown(url, ends, visit):
     reader = visit(url)
     reader.settings(max_tokens="4")
-    never = {str(token): -100 for token in ends}
+    bias = {str(token): -100 for token in ends}
     body = {"messages": [{"role": "user", "content": "Write."}], "max_tokens": 1900, "n": 32}
-    body = {**body, "logit_bias": never, "stream": True}
+    body = {**body, "logit_bias": bias, "stream": True}
     with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60):
         until(lambda: busy(url))
         reader.ask("Hello")
@@ -128,28 +159,29 @@ def test_the_queue_is_shown(url, ends, visit):
     assert message(reader)["finish"] in ("stop", "length")
 
 
-@pytest.mark.skipif(not PICTURES, reason="PILLION_SCREENSHOTS is not set: no pictures wanted")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pictures(url, visit, scheme):
-    """A real conversation, at twice the size; for looking at, other sizes and empty pages."""
-    more = Path(PICTURES) / "more"
-    more.mkdir(exist_ok=True, parents=True)
-    sizes = {"wide": (1280, 880), "middle": (768, 900), "narrow": (320, 640)}
-    for name, (width, height) in sizes.items():
-        viewport = {"width": width, "height": height}
-        reader = visit(url, viewport=viewport, device_scale_factor=2, color_scheme=scheme)
-        reader.page.locator("#model-name", has_text="tiny").wait_for(state="attached")
-        reader.page.screenshot(path=more / f"empty_{name}_{scheme}.png")
-        reader.settings(temperature="0.6", draft="4", seed="29")
-        for text in ("And it came to pass", "Hear, O heavens", "Read Psalms 23."):
-            if name == "wide":
-                reader.page.locator("#new-chat").click()
-            reader.says(text)
-        reader.says("And what did the people say?")
-        reader.page.locator(".stats summary").last.click()
-        reader.page.locator("#scroll").evaluate("one => one.scrollTop = one.scrollHeight")
-        reader.page.locator("#input").focus()
-        folder, suffix = (Path(PICTURES), "") if name == "wide" else (more, f"_{name}")
-        reader.page.screenshot(path=folder / f"chat_page{suffix}_{scheme}.png")
-        reader.page.get_by_label("Settings").first.click()
-        reader.page.screenshot(path=more / f"settings_{name}_{scheme}.png")
+if PICTURES:  # no check: it makes the pictures of the documentation
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_pictures(url, visit, scheme):
+        """A real conversation, at twice the size; for looking at, other sizes and empty pages."""
+        more = Path(PICTURES) / "more"
+        more.mkdir(exist_ok=True, parents=True)
+        sizes = {"wide": (1280, 880), "middle": (768, 900), "narrow": (320, 640)}
+        for name, (width, height) in sizes.items():
+            viewport = {"width": width, "height": height}
+            reader = visit(url, viewport=viewport, device_scale_factor=2, color_scheme=scheme)
+            reader.page.locator("#model-name", has_text="tiny").wait_for(state="attached")
+            reader.page.screenshot(path=more / f"empty_{name}_{scheme}.png")
+            reader.settings(temperature="0.6", draft="4", seed="29")
+            for text in ("And it came to pass", "Hear, O heavens", "Read Psalms 23."):
+                if name == "wide":
+                    reader.page.locator("#new-chat").click()
+                reader.says(text)
+            reader.says("And what did the people say?")
+            reader.page.locator(".stats summary").last.click()
+            reader.page.locator("#scroll").evaluate("one => one.scrollTop = one.scrollHeight")
+            reader.page.locator("#input").focus()
+            folder, suffix = (Path(PICTURES), "") if name == "wide" else (more, f"_{name}")
+            reader.page.screenshot(path=folder / f"chat_page{suffix}_{scheme}.png")
+            reader.page.get_by_label("Settings").first.click()
+            reader.page.screenshot(path=more / f"settings_{name}_{scheme}.png")

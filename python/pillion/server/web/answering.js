@@ -192,6 +192,7 @@ function again() {
   const { chat } = state;
   while (chat.messages.at(-1)?.role === "assistant") chat.messages.pop();
   answer(chat);
+  focusInput();
 }
 
 function resend(index, text) {
@@ -201,7 +202,7 @@ function resend(index, text) {
   chat.messages.length = index;
   state.editing = -1;
   send(text);
-  $("input").focus();
+  focusInput();
 }
 
 /** Drops a conversation that was deleted while its answer came. */

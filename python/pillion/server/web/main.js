@@ -21,6 +21,11 @@ function submit() {
   }
 }
 
+/** Not on a phone, where its keyboard would cover the answer. */
+function focusInput() {
+  if (matchMedia("(hover: hover)").matches) $("input").focus();
+}
+
 function fitInput() {
   const area = $("input");
   area.style.height = "auto";
@@ -71,7 +76,7 @@ function listen() {
   on("input", "input", fitInput);
   on("scroll", "scroll", () => { follows = isAtEnd(); $("jump").hidden = follows; });
   on("jump", "click", () => scrollDown(true));
-  on("new-chat", "click", () => { openChat(newChat()); $("input").focus(); });
+  on("new-chat", "click", () => { openChat(newChat()); focusInput(); });
   on("menu", "click", openDrawer);
   on("shade", "click", closeDrawer);
   on("tint", "click", () => {
@@ -126,5 +131,5 @@ listen();
 showTints();
 showAll();
 scrollDown(true);
-$("input").focus();
+focusInput();
 loadModel();

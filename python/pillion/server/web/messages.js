@@ -61,7 +61,7 @@ function showEmpty() {
   $("export").hidden = isEmpty;
   const examples = /tiny/i.test(state.model.name) ? EXAMPLES.tiny : EXAMPLES.other;
   $("examples").replaceChildren(...examples.map(([text, hint]) =>
-    el("button", { type: "button", onclick: () => { send(text); $("input").focus(); } },
+    el("button", { type: "button", onclick: () => { send(text); focusInput(); } },
       el("span", {}, text), el("span", { class: "hint" }, hint))));
 }
 
@@ -178,7 +178,7 @@ class AnswerView {
     if (message.content) {
       actions.append(iconButton("copy", "Copy", () => copyText(message.content)));
     }
-    if (isLast) actions.append(iconButton("again", "Regenerate", again));
+    if (isLast && !message.trouble) actions.append(iconButton("again", "Regenerate", again));
     const stats = Object.keys(message.figures).length ? statsNode(message.figures) : null;
     return [troubleNode(message, isLast), noteNode(message),
       isLast && message.finish === "tool_calls" ? resultForm(message.calls) : null,
@@ -245,6 +245,7 @@ function resultForm(calls) {
       ({ role: "tool", tool_call_id: calls[i].id, content: area.value }));
     state.chat.messages.push(...results);
     answer(state.chat);
+    focusInput();
   });
   return form;
 }

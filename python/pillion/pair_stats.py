@@ -1,0 +1,115 @@
+"""`Round` and `PairStats`: what came of a pair's rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ._native import lib
+
+DRAFT_MAX: int = lib.PILLION_DRAFT_MAX
+"""Most drafts of one round."""
+
+
+class Round(NamedTuple):
+    """What one round brought: `accepted` tokens of the drafter, `forced` others, and one chosen
+    behind them (not where the last of them ended the round)."""
+
+    tokens: list[int]
+    """The new tokens of the text. Output row i of the context is the one that token i was chosen from, until the next step."""
+    drafted: int
+    """Tokens that the drafter proposed."""
+    accepted: int
+    """Those of them that stand."""
+    ended: bool
+    """The last token is one of `end_tokens`."""
+    draft_ms: float
+    verify_ms: float
+    accept_ms: float
+    forced: int = 0
+    """Tokens that were run as drafts, are not the drafter's, and stand."""
+
+
+@dataclass
+class PairStats:
+    """Counts over rounds, and how things stand."""
+
+    rounds: int = 0
+    """Rounds with at least one draft."""
+    tokens: int = 0
+    drafted: int = 0
+    """By the drafter; those that were not run count too, as refused."""
+    accepted: int = 0
+    forced: int = 0
+    """Tokens that were run as drafts without being the drafter's, and stand."""
+    drafted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
+    """Drafts by their position in the round."""
+    accepted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
+    draft_ms: float = 0.0
+    verify_ms: float = 0.0
+    """All runs of the target, also those without a draft."""
+    accept_ms: float = 0.0
+    state: str = "off"
+    """ "on", "parked" ("auto" found that drafts do not pay off; it tries again now and then) or "off"."""
+    reason: str = ""
+    """Why it is parked or off, or why the head is dense."""
+    kind: str = ""
+    """ "mtp", "model" or "lookup"; "" without a drafter."""
+    head: str = ""
+    """ "ordered" or "dense"; "" for drafters without a head of their own."""
+    n_draft: int = 0
+    """What "auto" would draft now."""
+
+    @property
+    def acceptance(self) -> float:
+        """Accepted drafts of all drafts; 0 when there were none."""
+        return _share(self.accepted, self.drafted)
+
+    @property
+    def acceptance_by_position(self) -> list[float]:
+        """The same for each position, as far as drafts went."""
+        return [_share(accepted, drafted) for accepted, drafted in zip(self.accepted_at, self.drafted_at) if drafted]
+
+    @property
+    def mean_tokens_per_round(self) -> float:
+        """Of rounds with drafts: 1 + accepted / rounds."""
+        return 1 + self.accepted / self.rounds if self.rounds else 1.0
+
+    def add(self, one: Round) -> None:
+        """Counts a round."""
+        self.rounds += one.drafted > 0
+        self.tokens += len(one.tokens)
+        self.drafted += one.drafted
+        self.accepted += one.accepted
+        self.forced += one.forced
+        for position in range(one.drafted):
+            self.drafted_at[position] += 1
+            self.accepted_at[position] += position < one.accepted
+        self.draft_ms += one.draft_ms
+        self.verify_ms += one.verify_ms
+        self.accept_ms += one.accept_ms
+
+    def as_dict(self) -> dict[str, Any]:
+        """For results and JSON."""
+        return {
+            "state": self.state,
+            "reason": self.reason,
+            "kind": self.kind,
+            "head": self.head,
+            "rounds": self.rounds,
+            "tokens": self.tokens,
+            "drafted": self.drafted,
+            "accepted": self.accepted,
+            "forced": self.forced,
+            "acceptance": self.acceptance,
+            "acceptance_by_position": self.acceptance_by_position,
+            "mean_tokens_per_round": self.mean_tokens_per_round,
+            "draft_ms": self.draft_ms,
+            "verify_ms": self.verify_ms,
+            "accept_ms": self.accept_ms,
+            "n_draft": self.n_draft,
+        }
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

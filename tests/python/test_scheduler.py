@@ -1,0 +1,262 @@
+"""The engine's policy, with made-up costs and times."""
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def policy(fake):
+    return fake.engine.Scheduler, fake.scheduler
+
+
+class World:
+    """Runs what the scheduler says at the costs of a made-up machine."""
+
+    def __init__(self, policy, slots=4, n_batch=512, round_cost=0.045, row_cost=0.002):
+        self.scheduler, self.module = policy[0](slots, n_batch), policy[1]
+        self.round_cost, self.row_cost = round_cost, row_cost
+        self.now = 0.0
+        self.log = []  # (name, rows, when it was over)
+
+    def add(self, name, rows=16, **options):
+        entry = self.module.Entry(name, rows, **options)
+        self.scheduler.add(entry)
+        return entry
+
+    def admit(self, choose=lambda entry, free: free[0]):
+        return [entry.key for entry in self.scheduler.admit(choose)]
+
+    def turn(self):
+        self.admit()
+        turn = self.scheduler.next()
+        entry = turn.entry
+        rows = min(turn.rows, entry.rows_left)
+        seconds = 0.06 + self.row_cost * rows if turn.rows else self.round_cost
+        self.now += seconds
+        self.log.append((entry.key, rows, self.now))
+        if turn.rows:
+            self.scheduler.has_read(entry, rows, entry.rows_left - rows, seconds)
+            if entry.rows_left == 0:
+                self.log.append((entry.key, 0, self.now))  # the first token costs no run
+        else:
+            self.scheduler.has_written(entry, seconds)
+        return entry
+
+    def turns(self, n):
+        for _ in range(n):
+            self.turn()
+
+    def rounds(self, name):
+        return [when for key, rows, when in self.log if key == name and not rows]
+
+    def first_round(self, name):
+        while not self.rounds(name):
+            self.turn()
+        return self.rounds(name)[0]
+
+
+@pytest.fixture
+def world(policy):
+    return lambda **options: World(policy, **options)
+
+
+# ---- the queue ----
+
+
+def test_first_come_first_served(world):
+    w = world(slots=1)
+    entries = [w.add(name) for name in "abcd"]
+    order = []
+    for _ in entries:
+        order += w.admit()
+        w.scheduler.remove(next(one for one in entries if one.key == order[-1]))
+    assert order == list("abcd")
+
+
+def test_owners_take_turns(world):
+    """Whoever asked a hundred times waits for one of the other's, not for a hundred."""
+    w = world(slots=1)
+    entries = {name: w.add(name, owner=name[0]) for name in ("a1", "a2", "a3", "b1", "c1", "b2")}
+    order = []
+    while entries:
+        order += w.admit()
+        w.scheduler.remove(entries.pop(order[-1]))
+    assert order == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    assert not w.scheduler.busy and not w.scheduler._served
+
+
+def test_the_queue_tells_the_order_of_admission(world):
+    w = world(slots=2)
+    entries = {name: w.add(name, owner=name[0]) for name in ("a1", "a2", "b1", "c1", "a3", "b2")}
+    told = [one.key for one in w.scheduler.queue()]
+    order = []
+    while entries:
+        for name in w.admit():
+            order.append(name)
+        w.scheduler.remove(entries.pop(next(one for one in order if one in entries)))
+    assert order == told
+
+
+def test_low_priority_waits_for_all_others(world):
+    w = world(slots=1)
+    first = w.add("low", low=True)
+    w.add("x"), w.add("y")
+    assert [one.key for one in w.scheduler.queue()] == ["x", "y", "low"]
+    assert w.admit() == ["x"] and first.state == "queued"
+
+
+def test_as_many_as_there_are_slots(world):
+    w = world(slots=3)
+    entries = [w.add(name) for name in "abcde"]
+    assert w.admit() == list("abc") and w.admit() == []
+    assert sorted(one.slot for one in entries[:3]) == [0, 1, 2]
+    w.scheduler.remove(entries[1])
+    assert w.admit() == ["d"] and entries[3].slot == entries[1].slot
+
+
+def test_a_slot_that_holds_the_prompt(world, policy):
+    """Else the one that was not used for longest."""
+    w = world(slots=3)
+    one, two, three = (w.add(name) for name in "abc")
+    w.admit()
+    for entry in (two, three, one):
+        w.scheduler.remove(entry)
+    offered = []
+    w.add("d")
+    w.scheduler.admit(lambda entry, free: offered.append(list(free)) or free[0])
+    assert offered == [[two.slot, three.slot, one.slot]]
+    best = policy[1].best_slot
+    assert best([(2, 0, 0), (0, 0, 0), (1, 0, 0)]) == 2
+    assert best([(2, 0, 0), (0, 7, 0), (1, 7, 0)]) == 0
+    assert best([(2, 0, 0), (0, 1, 500)]) == 2  # a common BOS is no reason to lose a text
+    assert best([(2, 0, 3000), (0, 1000, 2000)]) == 0
+
+
+def test_times_that_are_over(world):
+    w = world(slots=1)
+    running = w.add("a", until=10.0)
+    waiting = w.add("b", queue_until=5.0, until=7.0)
+    w.add("c")
+    w.admit()
+    assert w.scheduler.is_timed
+    assert w.scheduler.expired(4.9) == []
+    assert w.scheduler.expired(5.0) == [(waiting, "queue")]
+    assert w.scheduler.expired(11) == [(waiting, "queue"), (running, "total")]
+    w.scheduler.remove(waiting), w.scheduler.remove(running)
+    assert w.admit() == ["c"]
+    assert w.scheduler.expired(1e9) == []
+
+
+# ---- turns ----
+
+
+def test_eight_equal_ones_stay_within_a_round(world):
+    w = world(slots=8)
+    names = [w.add(str(i)).key for i in range(8)]
+    while any(not w.rounds(name) for name in names):
+        w.turn()
+    begun = [len(w.rounds(name)) for name in names]
+    for _ in range(200):
+        w.turn()
+        more = [len(w.rounds(name)) - before for name, before in zip(names, begun)]
+        assert max(more) - min(more) <= 1
+
+
+def test_nothing_to_do(world):
+    w = world()
+    assert w.scheduler.next() is None and not w.scheduler.busy
+    entry = w.add("a")
+    w.admit()
+    assert w.scheduler.next([entry]) is None
+    assert w.scheduler.next().entry is entry
+
+
+def test_a_prompt_alone_is_read_in_whole_batches(world):
+    w = world()
+    w.add("a", 2000)
+    w.turns(5)
+    assert [rows for _, rows, _ in w.log] == [512, 512, 512, 464, 0, 0]
+
+
+@pytest.mark.parametrize("round_cost, row_cost", [(0.045, 0.002), (0.01, 0.0005), (0.2, 0.02), (0.4, 0.001)])
+def test_a_stream_beside_a_long_prompt(world, round_cost, row_cost):
+    """Its rounds come within the target, or within what the smallest part of a prompt takes, but for
+    the first part, which nobody could know; and the prompt goes on."""
+    w = world(slots=2, round_cost=round_cost, row_cost=row_cost)
+    w.add("stream", 64)
+    w.first_round("stream")
+    long = w.add("long", 8000)
+    while long.rows_left > 0:
+        w.turn()
+    times = w.rounds("stream")
+    gaps = sorted(after - before for before, after in zip(times, times[1:]))
+    target = max(0.150, 2.5 * round_cost)
+    least = round_cost + 0.06 + 16 * row_cost
+    assert gaps[-3] <= 1.1 * max(target, least)
+    parts = [rows for key, rows, _ in w.log if key == "long"]
+    if least < target / 2:
+        assert sum(parts) / len(parts) > 16  # as much as the target has room for
+
+
+def test_a_short_question_beside_a_long_prompt(world):
+    """Time to its first token: a part of the document, its own prompt, no more."""
+    w = world(slots=2)
+    long = w.add("long", 8000)
+    w.turns(3)
+    asked = w.now
+    w.add("short", 20)
+    first = w.first_round("short")
+    assert first - asked < 2.5 * (0.06 + 512 * w.row_cost)
+    assert long.rows_left > 5000
+    before = long.rows_left
+    w.turns(20)
+    assert long.rows_left < before  # and the document never stops
+
+
+def test_a_short_question_beside_a_stream_and_a_document(world):
+    w = world(slots=3)
+    w.add("stream", 16)
+    w.first_round("stream")
+    w.add("long", 8000)
+    w.turns(40)
+    asked = w.now
+    w.add("short", 20)
+    assert w.first_round("short") - asked < 3 * 0.150
+
+
+def test_two_documents_both_go_on(world):
+    w = world(slots=2)
+    one, two = w.add("one", 50_000), w.add("two", 40_000)
+    for _ in range(20):
+        before = one.rows_left, two.rows_left
+        w.turns(2)
+        assert one.rows_left < before[0] and two.rows_left < before[1]
+
+
+def test_costs_of_sizes_that_were_not_tried(policy):
+    cost = policy[1].ReadingCost(512)
+    assert cost.sizes == [16, 32, 64, 128, 256, 512]
+    assert cost.most(0.1) == 32  # nothing is known: a small one tells
+    cost.measured(64, 0.2)
+    assert (cost.of(128), cost.of(32), cost.of(64)) == (0.4, 0.1, 0.2)
+    assert (cost.most(0.21), cost.most(0.45), cost.most(0.0)) == (64, 128, 16)
+    cost.measured(500, 0.5)
+    assert cost.most(0.6) == 512 and cost.of(512) == pytest.approx(0.512)
+    for _ in range(50):
+        cost.measured(64, 0.05)
+    assert cost.of(64) == pytest.approx(0.05, rel=0.01)
+    assert policy[1].ReadingCost(100).sizes == [16, 32, 64, 100]
+    assert policy[1].ReadingCost(4).sizes == [16]
+
+
+def test_the_same_calls_give_the_same_turns(world):
+    def played():
+        w = world(slots=3)
+        for i in range(6):
+            w.add(str(i), 100 * i + 5, owner=str(i % 2))
+        for _ in range(60):
+            entry = w.turn()
+            if len(w.rounds(entry.key)) == 7:
+                w.scheduler.remove(entry)
+        return w.log
+
+    assert played() == played()
