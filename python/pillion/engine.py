@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sys
 import threading
 import time
 import weakref
@@ -362,6 +363,8 @@ class Engine(Held):
 
     def _start(self, life: _Life) -> bool:
         """Starts the thread. Several may be started at once; all but one leave again."""
+        if sys.is_finalizing():
+            return False
         if "by" in life.running:
             return True
         arguments = (weakref.ref(self), life)
@@ -377,12 +380,14 @@ class Engine(Held):
         life = self._here()
         me = threading.current_thread()
         while not (work.over or self._start(life)):
-            if life.running.setdefault("by", me) is not me:
+            if sys.is_finalizing():
+                life.running["by"] = me  # its thread will not come back from where it is
+            elif life.running.setdefault("by", me) is not me:
                 time.sleep(_BUSY_WAIT)  # another one who waits does it
                 continue
             try:
-                while not (work.over or life.inbox.empty()):
-                    self._serve(life, life.inbox.get())
+                while not work.over:
+                    self._serve(life, None if life.inbox.empty() else life.inbox.get())
             finally:
                 del life.running["by"]
 
@@ -391,8 +396,7 @@ class Engine(Held):
     def _serve(self, life: _Life, first: Any) -> None:
         """Works until nothing is left."""
         try:
-            if first is not None:
-                self._work(life, first)
+            self._work(life, first)
         except BaseException as error:  # a fault here must not leave anybody waiting
             for work in list(life.works):
                 work.end(InternalError(f"the engine failed: {error}"))
@@ -405,7 +409,8 @@ class Engine(Held):
             life.arrived = True
             for slot in self.slots_made:
                 slot.leave()  # what the parent of this process does
-        self._take_in(life, first)
+        if first is not None:
+            self._take_in(life, first)
         scheduler = life.scheduler
         while True:
             while not life.inbox.empty():

@@ -171,6 +171,8 @@ def good_calls(world, folder):
         "Context.prefill": (context.prefill, {"tokens": tokens, "outputs": 1}),
         "Context.decode": (context.decode, {"tokens": 5}),
         "Context.set_tokens": (context.set_tokens, {"tokens": tokens}),
+        "Context.read": (context.read, {"tokens": tokens, "n_rows": 2}),
+        "Context.match": (context.match, {"tokens": tokens}),
         "Context.rewind": (context.rewind, {"length": 1}),
         "Context.score": (context.score, {"tokens": tokens}),
         "Context.embed": (context.embed, {"tokens": tokens, "normalize": True}),
@@ -294,7 +296,7 @@ def world(pillion):
 
 NAMES = """LLM LLM.complete LLM.chat LLM.generate LLM.tokenize LLM.detokenize LLM.embed LLM.create_embedding LLM.embedding_tokens
 LLM.render_chat LLM.chat_tokens Model.open
-Model.context Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens Context.rewind Context.score Context.embed
+Model.context Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens Context.read Context.match Context.rewind Context.score Context.embed
 Context.work Context.logits Context.hidden Context.logprobs Pair Pair.set_tokens Pair.step Pair.generate
 Pair.propose Pair.run Pair.take Pair.abandon Pair.draft Pair.draft_row SamplingParams Sampler Sampler.sample Sampler.sample_from
 Sampler.go_back LogitsProcessors constrained_round constrained_token Sampler.accept Tokenizer.encode Tokenizer.decode Tokenizer.decode_bytes
