@@ -71,7 +71,12 @@ def messages_router(serving: Serving) -> APIRouter:
             (result,) = await answers.run(http)
             return json_response(message_of(result, call), headers)
         return serving.stream(
-            http, answers, _events(answers, call), on_error=_broke_off, ping_event=_PING, headers=headers
+            http,
+            answers,
+            _events(answers, call),
+            on_error=_broke_off,
+            ping_event=_PING,
+            headers=headers,
         )
 
     @router.post("/v1/messages/count_tokens", openapi_extra=body_of(CountRequest))
