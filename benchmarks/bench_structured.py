@@ -11,6 +11,7 @@ import argparse
 import json
 import statistics
 import time
+from functools import partial
 from typing import Any
 
 from pillion import LLM
@@ -96,7 +97,8 @@ def masks_of(structured: Structured, tokens: list[int], schema: dict[str, Any]) 
     for name, n_drafts in (("mask", 0), ("5 masks, 4 drafts", 4)):
         constraint, found = compiled.start(), []
         for at, token in enumerate(tokens):
-            found.append(microseconds(lambda at=at: constraint.plan(tokens[at : at + n_drafts], n_drafts))[1])
+            plan = partial(constraint.plan, tokens[at : at + n_drafts], n_drafts)
+            found.append(microseconds(plan)[1])
             constraint.accept([token])
         print(f"{name:<23} {spread(found)} (over {len(found)} tokens)")
 

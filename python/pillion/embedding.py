@@ -57,16 +57,18 @@ class Embedder:
         self._gate = ForkLock()  # of who is inside: never held for long
 
     def embed(
-        self, tokens: Sequence[int], normalize: bool = True, caller: Optional[object] = None
+        self,
+        tokens: Sequence[int],
+        normalize: bool = True,
+        caller: Optional[object] = None,
     ) -> Floats:
         """As `Context.embed`, from any thread; one text at a time. caller: whom `cancel` names.
 
         Raises `ContextFullError` when the text is longer than n_ctx.
         """
         if len(tokens) > self._n_ctx:
-            raise ContextFullError(
-                f"the text has {len(tokens)} tokens, but the context holds {self._n_ctx} (n_ctx)"
-            )
+            held = f"the context holds {self._n_ctx} (n_ctx)"
+            raise ContextFullError(f"the text has {len(tokens)} tokens, but {held}")
         caller = object() if caller is None else caller
         found: list[Floats] = []
         wanted = True

@@ -89,7 +89,7 @@ class Slot:
     def begin(self, work: Work) -> int:
         """Takes a request. Returns how many tokens of its prompt are to be read."""
         request = work.request
-        self._prompt = np.array(request.prompt, dtype=np.int32)
+        self._prompt = work.prompt
         self._began, self._waiting, self._changes = False, None, -1
         if self.forget or not self.serves(request.owner):
             self.context.clear()

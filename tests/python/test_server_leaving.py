@@ -38,16 +38,13 @@ def text_of(server, **more):
     return server.post(PATH, body(**more)).json()["choices"][0]["text"]
 
 
+def written(server):
+    return sum(one.tokens for one in server.serving.engine.slots())
+
+
 def is_idle(server):
     stats = server.serving.engine.stats()
     return not server.serving.running and stats.queued + stats.reading + stats.writing == 0
-
-
-def post_in_background(server, data):
-    outcome = []
-    thread = threading.Thread(target=lambda: outcome.append(server.post(PATH, data)), daemon=True)
-    thread.start()
-    return thread, outcome
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -228,33 +225,38 @@ def test_the_place_in_the_queue(serve, strings):
         third.close()
 
 
-def test_owners_take_turns_and_low_priority_waits(serve, strings):
+def test_owners_take_turns_and_low_priority_waits(serve, strings, monkeypatch):
+    from pillion_fake.server.serving import Answers
+
+    ended, close = [], Answers.close
+
+    def noting(answers):
+        ended.append(len(answers.generations[0].tokens))
+        close(answers)
+
     with serve(keys=["a", "b"]) as server:
         strings.slow(SLOW)
         server.client.headers["X-Api-Key"] = "a"
-        first = server.send(PATH, body(max_tokens=30, stream=True), "X-Api-Key: a\r\n")
+        first = server.send(PATH, body(max_tokens=200, stream=True), "X-Api-Key: a\r\n")
         until(lambda: server.states() == ["writing"])
-        order = []
-        threads = []
-        for name, key, more in (
-            ("low", "a", {"X-Pillion-Priority": "low"}),
-            ("a", "a", {}),
-            ("b", "b", {}),
+        monkeypatch.setattr(Answers, "close", noting)
+        others = []
+        # told apart by their lengths, in the order of their coming
+        for n, head in (
+            (1, "X-Api-Key: a\r\nX-Pillion-Priority: low\r\n"),
+            (2, "X-Api-Key: a\r\n"),
+            (3, "X-Api-Key: b\r\n"),
         ):
-            n = server.serving.engine.stats().queued
-
-            def work(name=name, headers={"X-Api-Key": key, **more}):
-                server.post(PATH, body(max_tokens=1), headers=headers)
-                order.append(name)
-
-            threads.append(threading.Thread(target=work, daemon=True))
-            threads[-1].start()
-            until(lambda: server.serving.engine.stats().queued == n + 1)
-        strings.slow(2000)
+            others.append(server.send(PATH, body(max_tokens=n), head))
+            until(lambda n=n: server.serving.engine.stats().queued == n)
+        tokens = written(server)
+        until(lambda: written(server) > tokens + 1)  # the engine has seen them all
+        strings.slow(1000)
         first.close()
-        for thread in threads:
-            thread.join(PATIENCE)
-        assert order == ["b", "a", "low"]
+        for one in others:
+            read_until(one, b"}]")
+            one.close()
+        assert ended[-3:] == [3, 2, 1]
 
 
 def test_a_response_whose_client_is_gone_already(fake):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from fastapi import Request as HttpRequest
 
 from ..openai_format import Result
-from .errors import ApiError
+from .api_errors import ApiError
 from .openai_routes import checked_stops, template_variables
 from .preparing import Prepared, prepared_chat
 from .serving import Answers, Serving

@@ -11,10 +11,10 @@ from starlette.middleware.cors import CORSMiddleware
 
 from .. import version
 from ..errors import PillionError
+from .api_errors import ApiError, ClientGone
 from .embeddings import EmbeddingsRequest, embeddings_router
-from .errors import ApiError, ClientGone
 from .info_routes import info_router, models_router, token_router
-from .messages import CountRequest, MessagesRequest, messages_router
+from .messages_api import CountRequest, MessagesRequest, messages_router
 from .middleware import Guard
 from .openai_routes import openai_router
 from .openapi import describe

@@ -13,7 +13,7 @@ from ..errors import ContextFullError
 from ..openai_format import embedding_list
 from . import sse
 from .adapting import ignored_header, within
-from .errors import ApiError, ClientGone
+from .api_errors import ApiError, ClientGone
 from .openai_routes import body_of, json_response
 from .reading import checked, json_body
 from .schemas import Fields
@@ -59,13 +59,9 @@ def _is_ids(given: EmbeddingsRequest) -> bool:
 def _check_dimensions(serving: Serving, dimensions: Optional[int]) -> None:
     n_embd = serving.llm.model.n_embd
     if dimensions not in (None, n_embd):
-        raise ApiError(
-            400,
-            f"dimensions is {dimensions}; this model's embeddings have {n_embd}, and a part of them "
-            "means nothing",
-            code="invalid_value",
-            param="dimensions",
-        )
+        sentence = f"dimensions is {dimensions}; this model's embeddings have {n_embd}"
+        sentence += ", and a part of them means nothing"
+        raise ApiError(400, sentence, code="invalid_value", param="dimensions")
 
 
 async def _embedded(serving: Serving, http: HttpRequest, tokens: list[list[int]]) -> list[object]:
@@ -73,8 +69,8 @@ async def _embedded(serving: Serving, http: HttpRequest, tokens: list[list[int]]
     llm = serving.llm
     for at, one in enumerate(tokens):
         if len(one) > llm.n_ctx():
-            sentence = f"input[{at}] has {len(one)} tokens, but the context holds {llm.n_ctx()} (n_ctx)"
-            raise ContextFullError(sentence)
+            held = f"the context holds {llm.n_ctx()} (n_ctx)"
+            raise ContextFullError(f"input[{at}] has {len(one)} tokens, but {held}")
     gone = asyncio.Event()
     vectors: list[object] = []
     async with sse.watching(http.receive, gone.set):

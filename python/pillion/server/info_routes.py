@@ -11,7 +11,7 @@ from fastapi import Request as HttpRequest
 
 from .. import version
 from ..openai_format import Result
-from .errors import ApiError
+from .api_errors import ApiError
 from .metrics import CONTENT_TYPE
 from .openai_routes import body_of, json_response, template_variables, told_headers
 from .reading import checked, json_body

@@ -93,10 +93,8 @@ def read_messages(messages: Any) -> list[dict[str, Any]]:
         else:
             wrong(f"{where}.role", role, "'user', 'assistant' or 'system'")
     if messages[-1]["role"] == "assistant":
-        raise UsageError(
-            "the last message is the assistant's; this server does not continue it: "
-            "the conversation must end with a user message"
-        )
+        sentence = "the last message is the assistant's; this server does not continue it"
+        raise UsageError(f"{sentence}: the conversation must end with a user message")
     return out
 
 

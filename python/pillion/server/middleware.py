@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from . import sse
-from .errors import ApiError
+from .api_errors import ApiError
 from .serving import Serving
 from .settings import LOOPBACK_NAMES
 

@@ -11,7 +11,7 @@ from fastapi import Request as HttpRequest
 from ..openai_format import Result
 from ..sampling import SEED_MAX
 from . import sse
-from .errors import ApiError
+from .api_errors import ApiError
 from .preparing import Prepared, prepared_chat, prepared_text
 from .reading import checked, json_body
 from .schemas import MOST_STOPS, STOP_LENGTH, ChatRequest, CompletionRequest, Fields, Sampled

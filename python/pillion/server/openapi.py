@@ -43,15 +43,11 @@ _CHAT_ITEMS = {
 }
 _MESSAGES_ITEMS = {
     "messages": _message({"enum": ["user", "assistant"]}, _part("text"), "role", "content"),
-    "tools": _object(
-        {"name": _TEXT, "description": _TEXT, "input_schema": _SCHEMA}, "name", "input_schema"
-    ),
+    "tools": _object({"name": _TEXT, "input_schema": _SCHEMA}, "name", "input_schema"),
 }
 _RESPONSES_ITEMS = {
     "input": _message(_ROLES, _part("input_text", "output_text"), "role", "content"),
-    "tools": _object(
-        {"type": {"const": "function"}, "name": _TEXT, "parameters": _SCHEMA}, "type", "name"
-    ),
+    "tools": _object({"type": {"const": "function"}, "name": _TEXT}, "type", "name"),
 }
 _ITEMS = {
     "ChatRequest": _CHAT_ITEMS,

@@ -10,7 +10,7 @@ from fastapi import Request as HttpRequest
 from pydantic import BaseModel, ValidationError
 
 from ..arguments import shown
-from .errors import ApiError, ClientGone
+from .api_errors import ApiError, ClientGone
 
 M = TypeVar("M", bound=BaseModel)
 

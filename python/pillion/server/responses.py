@@ -12,7 +12,7 @@ from pydantic import Field
 from ..openai_format import Result
 from . import sse
 from .adapting import chunks_of, ignored_header, prepared_call
-from .errors import ApiError
+from .api_errors import ApiError
 from .openai_routes import body_of, json_response
 from .reading import checked, json_body
 from .responses_events import Event, ResponseEvents, response_of

@@ -55,10 +55,8 @@ def read_request(body: Body) -> Call:
     """A request of /v1/responses. Raises `UsageError` for what cannot be done."""
     for name in _STATEFUL:
         if body.get(name) is not None:
-            raise UsageError(
-                f"{name} is {shown(body[name])}; this server stores nothing: send the whole "
-                "conversation as input"
-            )
+            sentence = f"{name} is {shown(body[name])}; this server stores nothing"
+            raise UsageError(f"{sentence}: send the whole conversation as input")
     if body.get("background"):
         raise UsageError("background is True; this server answers while the request waits")
     call = Call(check_text("model", body.get("model", "")), [])

@@ -23,7 +23,7 @@ from ..generation import Generation, Piece, TokenInfo
 from ..llm import LLM
 from ..openai_format import Completion, Result
 from . import sse
-from .errors import ApiError, ClientGone, ErrorShapes, api_error, unavailable
+from .api_errors import ApiError, ClientGone, ErrorShapes, api_error, unavailable
 from .metrics import ServerMetrics
 from .preparing import Prepared, Terms, n_answers
 from .settings import ServerSettings

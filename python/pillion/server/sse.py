@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional
 
 from fastapi.responses import Response
 
-from .errors import ClientGone
+from .api_errors import ClientGone
 
 DONE = b"data: [DONE]\n\n"
 PING = b": ping\n\n"

@@ -16,12 +16,12 @@ from ..errors import UsageError
 from ..quoting import Prompt
 from ..replies import CALL, CALL_END, CHANNEL, QUOTE, THINKING, THINKING_END, ReplyParser
 from ..tokenizer import Tokenizer
+from .bridge import Vocabulary, is_installed, llguidance
 from .compiling import Compiled, Grammars
 from .gemma_calls import Calls, Marks
 from .inputs import JSON, Body, wanted_body
 from .matching import GrammarConstraint
 from .reply import MAYBE, NEVER, NO_THINKING, OPEN, CallRules, Thinking, reply_grammar
-from .vocabulary import Vocabulary, is_installed, llguidance
 
 __all__ = ["Compiled", "GrammarConstraint", "Grammars", "Structured", "Vocabulary", "wanted_body"]
 

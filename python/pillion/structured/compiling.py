@@ -10,8 +10,8 @@ from typing import Any, Optional
 
 from .._locks import ForkLock
 from ..errors import UsageError
+from .bridge import Vocabulary, llguidance
 from .matching import GrammarConstraint, first_line
-from .vocabulary import Vocabulary, llguidance
 
 _KEPT = 64  # compiled grammars of a model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ..errors import UsageError
-from .vocabulary import llguidance
+from .bridge import llguidance
 
 _RULE = re.compile(r"(?m)^\s*[\w-]+\s*::=")
 _QUOTED = re.compile(r'"(?:\\.|[^"\\\n])*"|\[(?:\\.|[^\]\\\n])*\]|#[^\n]*')

@@ -16,7 +16,7 @@ from typing import Any, Optional
 import numpy as np
 
 from ..errors import UsageError
-from .vocabulary import Vocabulary
+from .bridge import Vocabulary
 
 _STOPPED = ("NoExtension", "EndOfSentence")
 

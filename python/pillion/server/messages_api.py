@@ -12,7 +12,7 @@ from pydantic import Field
 from ..openai_format import Result
 from . import sse
 from .adapting import chunks_of, ignored_header, prepared_call
-from .errors import ApiError
+from .api_errors import ApiError
 from .messages_events import MessageEvents, error_body, message_of
 from .messages_request import Call, read_request
 from .openai_routes import body_of, json_response
@@ -71,7 +71,12 @@ def messages_router(serving: Serving) -> APIRouter:
             (result,) = await answers.run(http)
             return json_response(message_of(result, call), headers)
         return serving.stream(
-            http, answers, _events(answers, call), on_error=_broke_off, ping_event=_PING, headers=headers
+            http,
+            answers,
+            _events(answers, call),
+            on_error=_broke_off,
+            ping_event=_PING,
+            headers=headers,
         )
 
     @router.post("/v1/messages/count_tokens", openapi_extra=body_of(CountRequest))
