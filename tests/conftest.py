@@ -219,3 +219,26 @@ def hexagon_sim():
     zig = (toolchain("hexagon"), f"-DZIG_PYTHON={sys.executable}")
     build = cmake_build("htp-hexagon", *zig, source="csrc/backends/htp/dsp", targets=["pillion_htp_sim"])
     return f"{emulator} -cpu v67 {build / 'pillion_htp_sim'}"
+
+
+@pytest.fixture
+def scripted(fake, strings, toy_file):
+    """A server whose model has Gemma 4's markers and says what a test wants."""
+    pytest.importorskip("fastapi", reason="the extra `server` is not installed")
+    from served import Scripted, served
+    from test_tool_calls import TEMPLATE
+
+    greedy = toy_file({"general.sampling.temp": "0"})
+    with fake.LLM(greedy, chat_template=TEMPLATE, n_ctx=1 << 16) as llm:
+        with served(fake, llm) as (url, _):
+            yield Scripted(url, llm, strings)
+
+
+@pytest.fixture(scope="session")
+def embedded_server(pillion, tiny_target):
+    """The address of a server over the embedded pair."""
+    pytest.importorskip("fastapi", reason="the extra `server` is not installed")
+    from served import served
+
+    with pillion.LLM(tiny_target, n_ctx=1024) as llm, served(pillion, llm) as (url, _):
+        yield url

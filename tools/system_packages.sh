@@ -1,5 +1,7 @@
 #!/bin/bash
-# Installs what the build and the tests need and Debian has, when something is missing and we are root there; says so otherwise.
+# Installs what the build and the tests need and Debian has, when something is missing and we are root
+# there; says so otherwise.
+# `browser` as argument: Chromium too.
 set -eu
 
 missing=()
@@ -13,6 +15,10 @@ need qemu-aarch64 qemu-user
 need qemu-x86_64 qemu-user
 need qemu-hexagon qemu-user
 need javac default-jdk-headless # examples/android
+if [ "${1:-}" = browser ]; then # the chat page's tests; some 300 MB, so only for who asks for it
+    need chromium chromium
+    ls /usr/share/fonts/*/* >/dev/null 2>&1 || missing+=(fonts-dejavu-core)
+fi
 python=${PYTHON:-python3}
 "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_paths()["include"] + "/Python.h")' 2>/dev/null || missing+=(python3-dev)

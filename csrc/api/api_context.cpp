@@ -55,8 +55,8 @@ const std::vector<ActivationStats::Entry>& activations(const Context& c) {
 
 TokenMask token_mask(const uint32_t* words, size_t n_words, size_t n_vocab) {
     if (words && n_words != TokenMask::n_words(int(n_vocab)))
-        fail(Status::invalid_argument, "a mask of %zu words, that of %zu tokens has %zu", n_words, n_vocab,
-             TokenMask::n_words(int(n_vocab)));
+        fail(Status::invalid_argument, "a mask of %zu words, that of %zu tokens has %zu", n_words,
+             n_vocab, TokenMask::n_words(int(n_vocab)));
     return {words};
 }
 
@@ -173,6 +173,18 @@ pillion_status pillion_context_score(pillion_context* context, const int32_t* to
     });
 }
 
+pillion_status pillion_context_embed(pillion_context* context, const int32_t* tokens, size_t n,
+                                     float* mean, size_t n_embd) {
+    return run_context(context, [&](Context& c) {
+        need(tokens, "tokens"), need(mean, "mean");
+        const size_t width = size_t(c.model().hparams().n_embd);
+        if (n_embd != width)
+            fail(Status::invalid_argument, "mean has %zu floats, a hidden row of this model has %zu",
+                 n_embd, width);
+        c.embed(tokens, n, mean);
+    });
+}
+
 pillion_status pillion_context_cancel(pillion_context* context) {
     return guard([&] { need(context, "context").context->cancel(); });
 }
@@ -284,21 +296,25 @@ pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_co
     });
 }
 
-pillion_status pillion_sampler_sample_masked(pillion_sampler* sampler, const pillion_context* context, size_t row,
+pillion_status pillion_sampler_sample_masked(pillion_sampler* sampler,
+                                             const pillion_context* context, size_t row,
                                              const uint32_t* mask, size_t n_words, int32_t* token) {
     return with_context(context, [&](Context& c) {
         need(sampler, "sampler"), need(token, "token"), need(mask, "mask");
         const Claim claim(sampler->inside);
         const int r = int(std::min(row, size_t(INT32_MAX)));
-        *token = sample_output(*sampler->sampler, c, r, token_mask(mask, n_words, size_t(c.model().hparams().n_vocab)));
+        *token = sample_output(*sampler->sampler, c, r,
+                               token_mask(mask, n_words, size_t(c.model().hparams().n_vocab)));
     });
 }
 
-pillion_status pillion_sampler_sample_logits(pillion_sampler* sampler, const float* logits, size_t n, const uint32_t* mask,
-                                             size_t n_words, int32_t* token) {
+pillion_status pillion_sampler_sample_logits(pillion_sampler* sampler, const float* logits,
+                                             size_t n, const uint32_t* mask, size_t n_words,
+                                             int32_t* token) {
     return guard([&] {
         need(sampler, "sampler"), need(logits, "logits"), need(token, "token");
-        if (n == 0 || n > size_t(INT32_MAX)) fail(Status::invalid_argument, "a row of %zu logits", n);
+        if (n == 0 || n > size_t(INT32_MAX))
+            fail(Status::invalid_argument, "a row of %zu logits", n);
         const Claim claim(sampler->inside);
         *token = sampler->sampler->sample(logits, int(n), token_mask(mask, n_words, n));
     });
@@ -313,7 +329,8 @@ pillion_status pillion_sampler_mark(pillion_sampler* sampler, uint64_t* accepted
     });
 }
 
-pillion_status pillion_sampler_go_back(pillion_sampler* sampler, uint64_t accepted, uint64_t drawn) {
+pillion_status pillion_sampler_go_back(pillion_sampler* sampler, uint64_t accepted,
+                                       uint64_t drawn) {
     return guard([&] {
         const Claim claim(need(sampler, "sampler").inside);
         sampler->sampler->go_back({accepted, drawn});

@@ -76,7 +76,9 @@ pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, i
     return with_pair(pair, [&](Pair& p) {
         need(sampler, "sampler"), need(tokens, "tokens"), need(n, "n");
         if (n_end > 0) need(end_tokens, "end_tokens");
-        if (capacity < 1) fail(Status::buffer_too_small, "a step returns at least one token, the buffer has room for none");
+        if (capacity < 1)
+            fail(Status::buffer_too_small,
+                 "a step returns at least one token, the buffer has room for none");
         const Claim claim(sampler->inside);
         p.target().clear_cancel();
         std::vector<int32_t> out;
@@ -91,12 +93,14 @@ pillion_status pillion_pair_room(const pillion_pair* pair, size_t* n) {
     return with_pair(pair, [&](Pair& p) { need(n, "n") = size_t(p.next_room()); });
 }
 
-pillion_status pillion_pair_propose(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, int32_t* drafts,
-                                    size_t capacity, size_t* n) {
+pillion_status pillion_pair_propose(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
+                                    size_t n_max, int32_t* drafts, size_t capacity, size_t* n) {
     return with_pair(pair, [&](Pair& p) {
         need(sampler, "sampler"), need(drafts, "drafts"), need(n, "n");
         if (capacity < size_t(kDraftMax))
-            fail(Status::buffer_too_small, "a proposal has up to %d drafts, the buffer has room for %zu", kDraftMax, capacity);
+            fail(Status::buffer_too_small,
+                 "a proposal has up to %d drafts, the buffer has room for %zu", kDraftMax,
+                 capacity);
         const Claim claim(sampler->inside);
         p.target().clear_cancel();
         const std::vector<int32_t>& found = p.propose(*sampler->sampler, n_draft, n_max);
@@ -105,7 +109,8 @@ pillion_status pillion_pair_propose(pillion_pair* pair, pillion_sampler* sampler
     });
 }
 
-pillion_status pillion_pair_run(pillion_pair* pair, const int32_t* drafts, size_t n, size_t* first_row) {
+pillion_status pillion_pair_run(pillion_pair* pair, const int32_t* drafts, size_t n,
+                                size_t* first_row) {
     return with_pair(pair, [&](Pair& p) {
         if (n > 0) need(drafts, "drafts");
         p.target().clear_cancel();
@@ -114,13 +119,16 @@ pillion_status pillion_pair_run(pillion_pair* pair, const int32_t* drafts, size_
     });
 }
 
-pillion_status pillion_pair_take(pillion_pair* pair, pillion_sampler* sampler, size_t n_max, const int32_t* end_tokens, size_t n_end,
-                                 const pillion_choice* choice, int32_t* tokens, size_t capacity, size_t* n,
-                                 pillion_round_info* info, size_t info_size) {
+pillion_status pillion_pair_take(pillion_pair* pair, pillion_sampler* sampler, size_t n_max,
+                                 const int32_t* end_tokens, size_t n_end,
+                                 const pillion_choice* choice, int32_t* tokens, size_t capacity,
+                                 size_t* n, pillion_round_info* info, size_t info_size) {
     return with_pair(pair, [&](Pair& p) {
         need(tokens, "tokens"), need(n, "n");
         if (n_end > 0) need(end_tokens, "end_tokens");
-        if (capacity < 1) fail(Status::buffer_too_small, "a round returns at least one token, the buffer has room for none");
+        if (capacity < 1)
+            fail(Status::buffer_too_small,
+                 "a round returns at least one token, the buffer has room for none");
         const pillion_choice c = read_config(choice, pillion_choice_init, "pillion_choice");
         if (c.n_mask_words > 0) need(c.masks, "masks");
         if (c.n_chosen > 0) need(c.chosen, "chosen");

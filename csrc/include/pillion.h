@@ -218,6 +218,16 @@ pillion_status pillion_context_logprobs(const pillion_context* context, size_t r
  * outputs). logprobs: n-1 floats. */
 pillion_status pillion_context_score(pillion_context* context, const int32_t* tokens, size_t n, float* logprobs);
 
+/* The mean over all n positions of the hidden rows after the final norm, as one text, from an empty
+ * context: it is cleared first and holds the tokens afterwards, without outputs. After CANCELLED or
+ * another failure of a run it holds those of the runs of n_batch rows that were done. mean: n_embd
+ * floats, the model's n_embd, not normalised; the same bits for any n_batch and number of threads.
+ * INVALID_ARGUMENT without tokens or with another n_embd, CONTEXT_FULL when they do not fit: the
+ * context is as it was then. Needs no head: about the price of a prompt whose every row goes through
+ * all layers. */
+pillion_status pillion_context_embed(pillion_context* context, const int32_t* tokens, size_t n,
+                                     float* mean, size_t n_embd);
+
 /* Stops a running eval at the next op; the call returns CANCELLED. With nothing running it does nothing: one that comes just before a
  * call begins is forgotten, so a canceller repeats it until the call is over. Any thread. */
 pillion_status pillion_context_cancel(pillion_context* context);
@@ -300,17 +310,20 @@ pillion_status pillion_sampler_new(const pillion_sampler_config* config, pillion
 void pillion_sampler_free(pillion_sampler* sampler);
 /* The next token from a row of the context's logits. Does not change the context; call accept with the token that was used. */
 pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, int32_t* token);
-/* The same among the tokens that the mask allows: bit t % 32 of word t / 32 is token t, n_words is n_vocab / 32
- * rounded up, further bits play no part. A refused token is out before bias, penalties and top-k see the row:
- * nothing brings it back. INVALID_ARGUMENT: another number of words, or no allowed token whose logit is a
- * number above -inf; the sampler is then as before. */
-pillion_status pillion_sampler_sample_masked(pillion_sampler* sampler, const pillion_context* context, size_t row,
+/* The same among the tokens that the mask allows: bit t % 32 of word t / 32 is token t, n_words is
+ * n_vocab / 32 rounded up, further bits play no part. A refused token is out before bias, penalties
+ * and top-k see the row: nothing brings it back. INVALID_ARGUMENT: another number of words, or no
+ * allowed token whose logit is a number above -inf; the sampler is then as before. */
+pillion_status pillion_sampler_sample_masked(pillion_sampler* sampler,
+                                             const pillion_context* context, size_t row,
                                              const uint32_t* mask, size_t n_words, int32_t* token);
 /* The same from a row of the caller's: n logits of tokens 0 .. n - 1; mask may be NULL. */
-pillion_status pillion_sampler_sample_logits(pillion_sampler* sampler, const float* logits, size_t n,
-                                             const uint32_t* mask, size_t n_words, int32_t* token);
-/* How many tokens it was fed and how many random numbers it has drawn, and back there: for a caller who takes
- * back what failed half-way. INVALID_ARGUMENT: it is not yet, or since a reset no longer, so far. */
+pillion_status pillion_sampler_sample_logits(pillion_sampler* sampler, const float* logits,
+                                             size_t n, const uint32_t* mask, size_t n_words,
+                                             int32_t* token);
+/* How many tokens it was fed and how many random numbers it has drawn, and back there: for a caller
+ * who takes back what failed half-way. INVALID_ARGUMENT: it is not yet, or since a reset no longer,
+ * so far. */
 pillion_status pillion_sampler_mark(pillion_sampler* sampler, uint64_t* accepted, uint64_t* drawn);
 pillion_status pillion_sampler_go_back(pillion_sampler* sampler, uint64_t accepted, uint64_t drawn);
 pillion_status pillion_sampler_accept(pillion_sampler* sampler, int32_t token);    /* feeds the penalties */
@@ -346,10 +359,10 @@ void pillion_pair_free(pillion_pair* pair);
 
 typedef struct {
     uint32_t struct_size;
-    int32_t drafted, accepted;    /* of the drafter's tokens in this round; 0 and 0 without a draft */
+    int32_t drafted, accepted;    /* of the drafter's tokens; 0 and 0 without a draft */
     int32_t ended;                /* 1: the last token is one of end_tokens */
     float draft_ms, verify_ms, accept_ms;
-    int32_t forced;               /* accepted drafts that were not the drafter's: they follow the `accepted` ones */
+    int32_t forced;               /* accepted drafts of others, behind the `accepted` ones */
 } pillion_round_info;
 
 /* One round: drafts, verifies them in one run of the target, and returns the tokens that the sampler chose: at least one, at most
@@ -360,42 +373,49 @@ typedef struct {
 pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, const int32_t* end_tokens,
                                  size_t n_end, int32_t* tokens, size_t capacity, size_t* n, pillion_round_info* info, size_t info_size);
 
-/* The same round in three steps, for callers that have a say in it: a grammar that knows which tokens may
- * come, a function that changes the logits. pillion_pair_step is propose, run and take in one, and on a device
- * without a word from the host in between.
- *   propose   the drafter's tokens, at least room for PILLION_DRAFT_MAX of them. None right after a prompt, where
- *             nothing has to run, and where "auto" found that drafts do not pay off
- *   run       runs the chosen token and these drafts: the proposal, a part of it, other tokens behind it or
- *             alone (forced ones), or none. May come without a proposal. At most pillion_pair_room() of them
- *   take      chooses: row i of the run gives what follows i drafts. Ends where a choice is not the draft, with an
- *             end token, or after n_max tokens
- * Statistics, and the draft length of "auto", count the drafter's tokens: one that was proposed and not run
- * counts as refused. Text: as pillion_pair_step. Between the steps other calls may read the context (logits);
- * one that changes it ends the round. A step that fails, or is cancelled, leaves pair, context and sampler as
- * before the step: it can be repeated. INVALID_ARGUMENT: take without run; run, propose, room, step or draft
- * between run and take; a context that was changed in between; more drafts than there is room for; CONTEXT_FULL and
- * n_draft as for pillion_pair_step. */
-pillion_status pillion_pair_propose(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max,
-                                    int32_t* drafts, size_t capacity, size_t* n);
+/* The same round in three steps, for callers that have a say in it: a grammar that knows which tokens
+ * may come, a function that changes the logits. pillion_pair_step is propose, run and take in one,
+ * and on a device without a word from the host in between.
+ *
+ * propose: the drafter's tokens; capacity: at least PILLION_DRAFT_MAX. None right after a prompt,
+ * where nothing has to run, and where "auto" found that drafts do not pay off.
+ * run: runs the chosen token and these drafts: the proposal, its beginning, other tokens behind that
+ * or alone (forced ones), or none. May come without a proposal. At most pillion_pair_room() of them.
+ * take: chooses. Row i of the run gives what follows i drafts. Ends where a choice is not the draft,
+ * with an end token, or after n_max tokens.
+ *
+ * Text: as pillion_pair_step. Statistics, and the draft length of "auto", count the drafter's tokens:
+ * one that was proposed and not run counts as refused. Between the steps other calls may read the
+ * context (logits); one that changes it ends the round. A step that fails, or is cancelled, leaves
+ * pair, context and sampler as before the step: it can be repeated. INVALID_ARGUMENT: take without
+ * run; run, propose, room, step or draft between run and take; a context that was changed in between;
+ * more drafts than there is room for; CONTEXT_FULL and n_draft as for pillion_pair_step. */
+pillion_status pillion_pair_propose(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
+                                    size_t n_max, int32_t* drafts, size_t capacity, size_t* n);
 /* first_row: the context's output row that is the round's row 0; may be NULL. */
-pillion_status pillion_pair_run(pillion_pair* pair, const int32_t* drafts, size_t n, size_t* first_row);
+pillion_status pillion_pair_run(pillion_pair* pair, const int32_t* drafts, size_t n,
+                                size_t* first_row);
 typedef struct {
     uint32_t struct_size;
-    const uint32_t* masks;        /* [drafts + 1, words of a mask]: of each row, as for pillion_sampler_sample_masked. NULL: all tokens */
+    const uint32_t* masks;        /* [drafts + 1, words]: of each row, as for
+                                   * pillion_sampler_sample_masked; NULL: all tokens */
     uint64_t n_mask_words;        /* of all rows together */
-    const int32_t* chosen;        /* the caller's own choice for the first rows: the sampler is neither asked nor fed. NULL: the sampler's */
+    const int32_t* chosen;        /* the caller's own choice for the first rows: the sampler is neither
+                                   * asked nor fed; NULL: the sampler's */
     uint64_t n_chosen;
 } pillion_choice;
 void pillion_choice_init(pillion_choice* choice, size_t size);
-/* choice: may be NULL. sampler: may be NULL where the tokens are chosen. A row whose mask refuses all is an error only where the text
- * gets there. */
-pillion_status pillion_pair_take(pillion_pair* pair, pillion_sampler* sampler, size_t n_max, const int32_t* end_tokens, size_t n_end,
-                                 const pillion_choice* choice, int32_t* tokens, size_t capacity, size_t* n,
-                                 pillion_round_info* info, size_t info_size);
-/* Gives up a round that was proposed or run: the pair and its context are as before, and so is the sampler if it is
- * the one of propose (NULL: leave it). Without such a round it does nothing. */
+/* choice: may be NULL. sampler: may be NULL where the tokens are chosen. A row whose mask refuses
+ * all is an error only where the text gets there. */
+pillion_status pillion_pair_take(pillion_pair* pair, pillion_sampler* sampler, size_t n_max,
+                                 const int32_t* end_tokens, size_t n_end,
+                                 const pillion_choice* choice, int32_t* tokens, size_t capacity,
+                                 size_t* n, pillion_round_info* info, size_t info_size);
+/* Gives up a round that was proposed or run: the pair and its context are as before, and so is the
+ * sampler if it is the one of propose (NULL: leave it). Without such a round it does nothing. */
 pillion_status pillion_pair_abandon(pillion_pair* pair, pillion_sampler* sampler);
-/* Most drafts of the next run: PILLION_DRAFT_MAX, or what context and outputs hold; 0 right after a prompt. */
+/* Most drafts of the next run: PILLION_DRAFT_MAX, or what context and outputs hold; 0 right after a
+ * prompt. */
 pillion_status pillion_pair_room(const pillion_pair* pair, size_t* n);
 
 /* As pillion_context_set_tokens, for a pair. */
@@ -413,7 +433,7 @@ typedef struct {
     char kind[16];                /* "mtp", "model", "lookup" */
     char head[16];                /* "ordered", "dense", "" */
     char reason[160];             /* why parked or off, or why the head is dense */
-    uint64_t forced;              /* accepted drafts that were not the drafter's; `drafted` counts the drafter's only */
+    uint64_t forced;              /* accepted drafts of others; `drafted` counts the drafter's */
 } pillion_pair_stats;
 pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats, size_t size);
 pillion_status pillion_pair_reset_stats(pillion_pair* pair);

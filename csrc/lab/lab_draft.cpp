@@ -22,11 +22,17 @@ void bind_draft(py::module_& m) {
             [](DraftLength& d, int drafted, int accepted, double draft_ms, double verify_ms,
                int read, double read_ms, int kept, int rows) {
                 if (kept < 0) kept = drafted;
-                d.update({drafted, accepted, kept, rows < 0 ? 1 + kept : rows, draft_ms, verify_ms,
+                d.update({drafted,
+                          accepted,
+                          kept,
+                          rows < 0 ? 1 + kept : rows,
+                          draft_ms,
+                          verify_ms,
                           {read, read_ms}});
             },
             py::arg("drafted"), py::arg("accepted"), py::arg("draft_ms"), py::arg("verify_ms"),
-            py::arg("read") = 0, py::arg("read_ms") = 0.0, py::arg("kept") = -1, py::arg("rows") = -1,
+            py::arg("read") = 0, py::arg("read_ms") = 0.0, py::arg("kept") = -1,
+            py::arg("rows") = -1,
             "draft_ms holds read_ms, the time that reading took. kept: drafts that were run (-1: all), "
             "rows: of the run (-1: 1 + kept).")
         .def("acceptance", &DraftLength::acceptance, py::arg("position"))

@@ -64,6 +64,7 @@ void finish_graph(Graph& g, const Model& model, const GraphInputs& in, Value x) 
     g.begin_layer(-1);
     const Value hidden = g.norm(x, g.weight(w.output_norm), hp.rms_eps);
     g.output(hidden, in.hidden, "hidden");
+    if (in.hidden_only) return;
     const Value logits = g.matmul(g.weight(w.output), hidden);
     g.output(logits, in.logits, "logits");
     if (hp.softcap > 0) g.softcap(logits, hp.softcap);

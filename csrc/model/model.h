@@ -31,6 +31,7 @@ struct GraphInputs {
     Tensor hidden;                 // f32 [out_rows_max, n_embd], after the final norm
     Tensor logits;                 // f32 [out_rows_max, n_vocab], after soft-capping
     Tensor picks;                  // i32 [out_rows_max], most likely token
+    bool hidden_only = false;      // no head: logits and picks are not made
 };
 
 class Model {

@@ -136,14 +136,22 @@ void Context::mirror_on(Backend& backend) {
     eval(held.data(), held.size(), outputs);
 }
 
-Context::Outputs Context::make_outputs(int rows) const {
+// Only what the layers give; scores and picks come from a head.
+Context::Outputs Context::make_hidden_rows(int rows) const {
     const HParams& hp = model_->hparams();
     Outputs out;
-    const size_t hidden = size_t(rows) * size_t(hp.n_embd) * 4, logits = size_t(rows) * size_t(hp.n_vocab) * 4;
     out.rows = rows;
-    out.buffer = allocate(model_->backend(), BufferKind::state, hidden + size_t(rows) * 4, "outputs");
-    out.scores = allocate(model_->backend(), BufferKind::scratch, logits, "logits");
+    const size_t bytes = size_t(rows) * size_t(hp.n_embd + 1) * 4;    // with the picks behind
+    out.buffer = allocate(model_->backend(), BufferKind::state, bytes, "outputs");
     out.hidden = {DType::f32, Layout::rows, hp.n_embd, rows, 1, out.buffer.get(), 0};
+    return out;
+}
+
+Context::Outputs Context::make_outputs(int rows) const {
+    const HParams& hp = model_->hparams();
+    Outputs out = make_hidden_rows(rows);
+    const size_t hidden = size_t(rows) * size_t(hp.n_embd) * 4, logits = size_t(rows) * size_t(hp.n_vocab) * 4;
+    out.scores = allocate(model_->backend(), BufferKind::scratch, logits, "logits");
     out.logits = {DType::f32, Layout::rows, hp.n_vocab, rows, 1, out.scores.get(), 0};
     out.picks = {DType::i32, Layout::rows, 1, rows, 1, out.buffer.get(), hidden};
     return out;
@@ -354,12 +362,17 @@ const float* Context::hidden(int row) const {
 
 int32_t Context::pick(int row) const { return reinterpret_cast<const int32_t*>(output(row, outputs_.picks).host())[row]; }
 
-void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
-    if (n < 2) fail(Status::invalid_argument, "score needs at least two tokens");
+// Empty, for a text whose rows all have outputs.
+void Context::start_over(const int32_t* tokens, size_t n) {
     check_tokens(tokens, n);
     if (n > size_t(n_ctx_)) fail(Status::context_full, "%zu tokens do not fit n_ctx %d", n, n_ctx_);
     go_back(0);
     invalidate_outputs();
+}
+
+void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
+    if (n < 2) fail(Status::invalid_argument, "score needs at least two tokens");
+    start_over(tokens, n);
     // Logits of many rows at once, within 64 MB of them.
     const size_t n_vocab = size_t(model_->hparams().n_vocab);
     const int rows_max = int(std::min<size_t>({size_t(n_batch_), n, std::max<size_t>(8, (64u << 20) / (n_vocab * 4))}));
@@ -377,6 +390,27 @@ void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
             logprobs[i + size_t(r)] = float(double(row[tokens[i + size_t(r) + 1]]) - log_sum_exp(row, n_vocab));
         }
     }
+}
+
+void Context::embed(const int32_t* tokens, size_t n, float* mean) {
+    if (n == 0) fail(Status::invalid_argument, "embed needs at least one token");
+    start_over(tokens, n);
+    const int rows_max = int(std::min(n, size_t(n_batch_)));
+    const Outputs out = make_hidden_rows(rows_max);
+    GraphInputs inputs = graph_inputs(rows_max, rows_max, kv_, *token_buffer_, out.hidden, {}, {});
+    inputs.hidden_only = true;
+    PlanCache plans(*model_, places_, inputs, compile_options());
+    const size_t n_embd = size_t(out.hidden.width);
+    // Row after row in double: the sum does not depend on how the runs were cut.
+    std::vector<double> sum(n_embd, 0.0);
+    for (size_t i = 0; i < n; i += size_t(rows_max)) {
+        const int rows = int(std::min(size_t(rows_max), n - i));
+        run(tokens + i, rows, rows, plans);
+        const float* row = reinterpret_cast<const float*>(out.hidden.host());
+        for (int r = 0; r < rows; r++, row += n_embd)
+            for (size_t j = 0; j < n_embd; j++) sum[j] += double(row[j]);
+    }
+    for (size_t j = 0; j < n_embd; j++) mean[j] = float(sum[j] / double(n));
 }
 
 Work Context::work(size_t n, int n_outputs) const {
@@ -441,8 +475,8 @@ std::string Context::to_json() {
 }
 
 // The pick, made where the row lies, is the largest of all logits; if the mask allows it, it is the
-// largest of the allowed ones too, and the row stays where it is. Of a row of NaN the pick is token 0,
-// so that one is looked at.
+// largest of the allowed ones too, and the row stays where it is. Of a row of NaN the pick is token
+// 0, so that one is looked at.
 int32_t sample_output(Sampler& sampler, const Context& context, int row, TokenMask mask) {
     const int32_t pick = context.pick(row);
     if (pick > 0 && sampler.takes(pick) && mask.allows(pick)) return pick;

@@ -91,6 +91,8 @@ class Context {
     int32_t pick(int row) const;        // most likely token
     // log p(tokens[i + 1] | tokens[0 .. i]); clears the context first.
     void score(const int32_t* tokens, size_t n, float* logprobs);
+    // The mean of all positions' hidden rows, [n_embd]; clears the context first. Its tokens stay.
+    void embed(const int32_t* tokens, size_t n, float* mean);
 
     // Null unless the context was made to collect. A weight sees the rows that are computed: behind the last cache only those with
     // outputs, so score(), where all have them, is the call to collect with.
@@ -119,6 +121,8 @@ class Context {
     };
     void fetch_logits(const Outputs& outputs, int row, float* to) const;
     Outputs make_outputs(int rows) const;
+    Outputs make_hidden_rows(int rows) const;
+    void start_over(const int32_t* tokens, size_t n);
     std::vector<PartPlace> make_places();
     void set_cancel(bool cancel);
     CompileOptions compile_options() const;

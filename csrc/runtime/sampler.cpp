@@ -69,7 +69,8 @@ void Sampler::accept(int32_t token) { history_.push_back(token); }
 void Sampler::go_back(const Mark& mark) {
     if (mark.accepted > history_.size() || mark.drawn > counter_)
         fail(Status::invalid_argument,
-             "the mark is of %llu accepted tokens and %llu random numbers, the sampler is at %zu and "
+             "the mark is of %llu accepted tokens and %llu random numbers, the sampler is at %zu "
+             "and "
              "%llu",
              static_cast<unsigned long long>(mark.accepted),
              static_cast<unsigned long long>(mark.drawn), history_.size(),
@@ -94,7 +95,8 @@ void Sampler::check_biases(int n_vocab) const {
 // few tokens that a grammar allows cost what few tokens cost.
 Scores Sampler::allowed(const Scores& scores, TokenMask mask) {
     if (!mask) return scores;
-    if (allowed_.size() < size_t(scores.n)) allowed_.resize(size_t(scores.n)), allowed_ids_.resize(size_t(scores.n));
+    if (allowed_.size() < size_t(scores.n))
+        allowed_.resize(size_t(scores.n)), allowed_ids_.resize(size_t(scores.n));
     float* const logits = allowed_.data();
     int32_t* const ids = allowed_ids_.data();
     int n = 0;
@@ -102,7 +104,8 @@ Scores Sampler::allowed(const Scores& scores, TokenMask mask) {
         uint32_t word = mask.words[first / 32];
         if (const int left = scores.n - first; left < 32) word &= (1u << left) - 1;
         if (word == ~0u) {    // most words of most masks are this or zero
-            for (int i = 0; i < 32; i++) logits[n + i] = scores.logits[first + i], ids[n + i] = first + i;
+            for (int i = 0; i < 32; i++)
+                logits[n + i] = scores.logits[first + i], ids[n + i] = first + i;
             n += 32;
             continue;
         }
@@ -142,7 +145,8 @@ Scores Sampler::adjust(const Scores& scores) {
         for (const auto& [token, change] : changes) {
             const int32_t* const end = scores.ids + scores.n;
             const int32_t* const found = std::lower_bound(scores.ids, end, token);
-            if (found != end && *found == token) apply(adjusted_[size_t(found - scores.ids)], change);
+            if (found != end && *found == token)
+                apply(adjusted_[size_t(found - scores.ids)], change);
         }
     } else if (scores.ids) {
         for (int i = 0; i < scores.n; i++)

@@ -49,11 +49,11 @@ class Sampler {
     // Whether this token, which has the largest logit, is what sample() would return: then nobody has to look at the logits, which may lie
     // on a device. Greedy, without penalties, and no bias that lowers it or raises another.
     bool takes(int32_t most_likely) const;
-    // A token that the mask refuses is out before anything else looks at the logits: no bias brings it
-    // back. Throws Error{invalid_argument} where no token with a logit above -inf is left.
+    // A token that the mask refuses is out before anything else looks at the logits: no bias brings
+    // it back. Throws Error{invalid_argument} where no token with a logit above -inf is left.
     int32_t sample(const float* logits, int n_vocab, TokenMask mask = {});
-    // The distribution sample() draws from; valid until the next call. A mask goes with scores of the
-    // whole vocabulary.
+    // The distribution sample() draws from; valid until the next call. A mask goes with scores of
+    // the whole vocabulary.
     const Distribution& distribution(const Scores& scores, TokenMask mask = {});
     // A token of it, by the next random number; without one when there is no choice.
     int32_t draw(const Distribution& distribution);
@@ -61,8 +61,8 @@ class Sampler {
     void accept(int32_t token);    // feeds the penalties
     void reset();
     bool is_greedy() const { return o_.temperature == 0; }
-    // How far it has come, to take back what a call did that failed. Only forward from a mark: a reset
-    // in between makes go_back() throw Error{invalid_argument}.
+    // How far it has come, to take back what a call did that failed. Only forward from a mark: a
+    // reset in between makes go_back() throw Error{invalid_argument}.
     struct Mark {
         uint64_t accepted = 0, drawn = 0;
     };

@@ -34,10 +34,11 @@ class DraftLength {
     int best() const;              // what it would be, without counting as a round
     // After each round, also those of a length that was given.
     struct Outcome {
-        int drafted = 0, accepted = 0;    // of the drafter's tokens; one that was not run is refused
-        int kept = 0;                     // of them, those that were run
-        int rows = 1;                     // of the run: 1, those kept, and what others put behind them
-        double draft_ms = 0;              // 0 without a draft; holds the reading
+        // Of the drafter's tokens; one that was not run is refused.
+        int drafted = 0, accepted = 0;
+        int kept = 0;           // of them, those that were run
+        int rows = 1;           // of the run: 1, those kept, and what others put behind them
+        double draft_ms = 0;    // 0 without a draft; holds the reading
         double verify_ms = 0;
         Reading reading;
     };

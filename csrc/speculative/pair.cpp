@@ -10,7 +10,8 @@ namespace {
 
 void check_length(int n_draft, size_t n_max) {
     if (n_draft < kDraftAuto || n_draft > kDraftMax)
-        fail(Status::invalid_argument, "n_draft %d, allowed are 0 to %d and %d for auto", n_draft, kDraftMax, kDraftAuto);
+        fail(Status::invalid_argument, "n_draft %d, allowed are 0 to %d and %d for auto", n_draft,
+             kDraftMax, kDraftAuto);
     if (n_max < 1) fail(Status::invalid_argument, "a step returns at least one token, n_max is 0");
 }
 
@@ -42,7 +43,8 @@ size_t Pair::set_tokens(const int32_t* tokens, size_t n) {
 
 // ---- the round, in one call ----
 
-RoundInfo Pair::step(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens, size_t n_end, std::vector<int32_t>& out) {
+RoundInfo Pair::step(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens,
+                     size_t n_end, std::vector<int32_t>& out) {
     check_length(n_draft, n_max);
     refuse_open_run();
     const size_t before = out.size();
@@ -87,7 +89,8 @@ void Pair::run(const int32_t* drafts, size_t n) {
     refuse_open_run();
     if (open_.stage == Open::Stage::proposed && !is_open(Open::Stage::proposed)) {
         open_ = {};
-        fail(Status::invalid_argument, "the context was changed since the drafts were proposed: propose again");
+        fail(Status::invalid_argument,
+             "the context was changed since the drafts were proposed: propose again");
     }
     if (open_.stage != Open::Stage::proposed) {
         begin(nullptr);
@@ -104,7 +107,8 @@ void Pair::run(const int32_t* drafts, size_t n) {
 
 RoundInfo Pair::take(const Choosing& choosing, std::vector<int32_t>& out) {
     if (open_.stage != Open::Stage::run)
-        fail(Status::invalid_argument, "no round has been run: run drafts, or none, and then take the tokens");
+        fail(Status::invalid_argument,
+             "no round has been run: run drafts, or none, and then take the tokens");
     if (!is_open(Open::Stage::run)) {
         open_ = {};
         fail(Status::invalid_argument, "the context was changed since the run: its rows are gone");
@@ -127,7 +131,8 @@ void Pair::abandon(Sampler* sampler) {
     const bool was_run = is_open(Open::Stage::run);
     open_ = {};
     if (was_run && !open.first) drop_run(open.length);
-    if (sampler && open.stage != Open::Stage::none && open.sampler == sampler) sampler->go_back(open.mark);
+    if (sampler && open.stage != Open::Stage::none && open.sampler == sampler)
+        sampler->go_back(open.mark);
 }
 
 // ---- what both are made of ----
@@ -135,7 +140,8 @@ void Pair::abandon(Sampler* sampler) {
 // A round whose run is there would be lost, and the rows would stay in the cache.
 void Pair::refuse_open_run() const {
     if (is_open(Open::Stage::run))
-        fail(Status::invalid_argument, "a round was run and its tokens were not taken yet: take or abandon them first");
+        fail(Status::invalid_argument,
+             "a round was run and its tokens were not taken yet: take or abandon them first");
 }
 
 void Pair::begin(const Sampler* sampler) {
@@ -161,10 +167,11 @@ void Pair::drop_run(int length) {
 
 int Pair::room() const {
     if (!has_last()) return 0;
-    return std::max(0, std::min({kDraftMax, target_->n_ctx() - target_->length() - 1, target_->n_outputs_max() - 1}));
+    return std::max(0, std::min({kDraftMax, target_->n_ctx() - target_->length() - 1,
+                                 target_->n_outputs_max() - 1}));
 }
 
-// Last and drafts must fit the context and the outputs, and no more tokens than wanted may come out.
+// Last and drafts must fit context and outputs, and no more tokens than wanted may come out.
 DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max) {
     const int most = std::min(room(), int(std::min<size_t>(n_max - 1, kDraftMax)));
     if (n_draft == 0) {
@@ -204,12 +211,14 @@ void Pair::verify(const int32_t* drafts, size_t n) {
     const int n_vocab = target_->model().hparams().n_vocab;
     if (n > size_t(room()))
         fail(Status::invalid_argument,
-             open_.first ? "%zu drafts right after a prompt, where %d can be run: its logits are there"
-                         : "%zu drafts, this run has room for %d (of outputs, of the context, of a round)",
+             open_.first
+                 ? "%zu drafts right after a prompt, where %d can be run: its logits are there"
+                 : "%zu drafts, this run has room for %d (of outputs, of the context, of a round)",
              n, room());
     for (size_t i = 0; i < n; i++)
         if (drafts[i] < 0 || drafts[i] >= n_vocab)
-            fail(Status::invalid_argument, "draft %zu is token %d, the vocabulary has %d", i, drafts[i], n_vocab);
+            fail(Status::invalid_argument, "draft %zu is token %d, the vocabulary has %d", i,
+                 drafts[i], n_vocab);
     if (open_.first) return has_run(0);
     Stopwatch watch;
     rows_.assign(1, last_);
@@ -236,35 +245,43 @@ void Pair::has_run(double verify_ms) {
 }
 
 void Pair::check_choosing(const Choosing& c) const {
-    if (c.n_max < 1) fail(Status::invalid_argument, "a round returns at least one token, n_max is 0");
+    if (c.n_max < 1)
+        fail(Status::invalid_argument, "a round returns at least one token, n_max is 0");
     const int n_vocab = target_->model().hparams().n_vocab;
     const size_t rows = n_drafts() + 1, words = TokenMask::n_words(n_vocab);
     if (c.masks && c.n_mask_words != rows * words)
-        fail(Status::invalid_argument, "masks of %zu words, those of %zu rows of %d tokens have %zu", c.n_mask_words, rows, n_vocab, rows * words);
+        fail(Status::invalid_argument,
+             "masks of %zu words, those of %zu rows of %d tokens have %zu", c.n_mask_words, rows,
+             n_vocab, rows * words);
     if (!c.chosen) return;
-    if (c.n_chosen == 0) fail(Status::invalid_argument, "a round returns at least one token, none was chosen");
+    if (c.n_chosen == 0)
+        fail(Status::invalid_argument, "a round returns at least one token, none was chosen");
     for (size_t i = 0; i < c.n_chosen; i++)
         if (c.chosen[i] < 0 || c.chosen[i] >= n_vocab)
-            fail(Status::invalid_argument, "chosen token %zu is %d, the vocabulary has %d", i, c.chosen[i], n_vocab);
+            fail(Status::invalid_argument, "chosen token %zu is %d, the vocabulary has %d", i,
+                 c.chosen[i], n_vocab);
 }
 
-// Row i predicts what follows rows_[i]. What is chosen there stands; a draft that equals it was right.
-// Returns the last row that counts.
+// Row i predicts what follows rows_[i]. What is chosen there stands; a draft that equals it was
+// right. Returns the last row that counts.
 int Pair::choose_rows(const Choosing& c, std::vector<int32_t>& out) {
     open_.choosing.lap_ms();
     for (size_t m = 0;; m++) {
         const int32_t token = c.chosen ? c.chosen[m] : choose_token(c, int(m));
         if (!c.chosen) c.sampler->accept(token);
         out.push_back(token);
-        const bool ends = std::find(c.end_tokens, c.end_tokens + c.n_end, token) != c.end_tokens + c.n_end;
+        const bool ends =
+            std::find(c.end_tokens, c.end_tokens + c.n_end, token) != c.end_tokens + c.n_end;
         if (m == n_drafts() || token != rows_[m + 1] || ends || m + 1 == c.n_max) return int(m);
         if (c.chosen && m + 1 == c.n_chosen) return int(m);
     }
 }
 
-// The sampler's own choice: since a row's logits do not depend on the rows beside it, the tokens are those that plain steps would have
-// chosen, by the same random numbers. Where the draft was drawn, rejection keeps the distribution, not the token: also for the first
-// draft that was not run. Which drafts are left out depends on what they are, so the token of that row must make up for it.
+// The sampler's own choice: since a row's logits do not depend on the rows beside it, the tokens
+// are those that plain steps would have chosen, by the same random numbers. Where the draft was
+// drawn, rejection keeps the distribution, not the token: also for the first draft that was not
+// run. Which drafts are left out depends on what they are, so the token of that row must make up
+// for it.
 int32_t Pair::choose_token(const Choosing& c, int row) {
     const int n_vocab = target_->model().hparams().n_vocab;
     TokenMask mask;
@@ -273,13 +290,16 @@ int32_t Pair::choose_token(const Choosing& c, int row) {
         return sample_output(*c.sampler, *target_, first_row() + row, mask);
     weights_.resize(size_t(n_vocab));
     const Distribution& p = c.sampler->distribution({target_->logits(row), nullptr, n_vocab}, mask);
-    return accept_or_resample(*c.sampler, p, proposals_[size_t(row)], drafts_[size_t(row)], weights_);
+    return accept_or_resample(*c.sampler, p, proposals_[size_t(row)], drafts_[size_t(row)],
+                              weights_);
 }
 
 // Keeps the rows up to `last_row`, and what the next draft starts from.
-RoundInfo Pair::close(const Choosing& c, int last_row, size_t before, const std::vector<int32_t>& out) {
+RoundInfo Pair::close(const Choosing& c, int last_row, size_t before,
+                      const std::vector<int32_t>& out) {
     const int run = int(n_drafts());
-    const bool cut = last_row < run && out.back() == rows_[size_t(last_row) + 1];    // accepted, what follows it is not kept
+    // An accepted draft whose row is not kept: the text ended with it.
+    const bool cut = last_row < run && out.back() == rows_[size_t(last_row) + 1];
     const int accepted = last_row + (cut ? 1 : 0);
     RoundInfo info;
     info.drafted = int(drafts_.size());
@@ -288,9 +308,11 @@ RoundInfo Pair::close(const Choosing& c, int last_row, size_t before, const std:
     if (!open_.first) target_->drop_last(run - last_row);
     last_ = out.back(), generation_ = target_->generation();
     info.ended = std::find(c.end_tokens, c.end_tokens + c.n_end, last_) != c.end_tokens + c.n_end;
-    info.draft_ms = open_.draft_ms, info.verify_ms = open_.verify_ms, info.accept_ms = open_.choosing.lap_ms();
+    info.draft_ms = open_.draft_ms, info.verify_ms = open_.verify_ms;
+    info.accept_ms = open_.choosing.lap_ms();
     if (!open_.first)
-        length_.update({info.drafted, info.accepted, open_.kept, 1 + run, info.draft_ms, info.verify_ms,
+        length_.update({info.drafted, info.accepted, open_.kept, 1 + run, info.draft_ms,
+                        info.verify_ms,
                         open_.wanted > 0 ? drafter_->last_reading() : DraftLength::Reading()});
     count(info, out.size() - before);
     open_ = {};

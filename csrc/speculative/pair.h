@@ -34,9 +34,9 @@ struct Choosing {
     size_t n_max = 0;
     const int32_t* end_tokens = nullptr;
     size_t n_end = 0;
-    const uint32_t* masks = nullptr;     // [rows][TokenMask::n_words]; null: all tokens
-    size_t n_mask_words = 0;             // of all of them
-    const int32_t* chosen = nullptr;     // [n_chosen], the choice of the first rows; null: the sampler's
+    const uint32_t* masks = nullptr;    // [rows][TokenMask::n_words]; null: all tokens
+    size_t n_mask_words = 0;            // of all of them
+    const int32_t* chosen = nullptr;    // [n_chosen], of the first rows; null: the sampler chooses
     size_t n_chosen = 0;
 };
 
@@ -70,15 +70,16 @@ class Pair {
     // the target reports.
     RoundInfo step(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens, size_t n_end, std::vector<int32_t>& out);
 
-    // The same in three steps, for callers that look at the drafts and at what the target says of them.
-    // A step that throws leaves the pair as it was before the step.
+    // The same in three steps, for callers that look at the drafts and at what the target says of
+    // them. A step that throws leaves the pair as it was before the step.
     //
-    // The drafter's tokens; none right after a prompt, or where "auto" found that they don't pay off.
+    // The drafter's tokens; none right after a prompt, or where "auto" found that none pay off.
     const std::vector<int32_t>& propose(Sampler& sampler, int n_draft, size_t n_max);
-    // Runs the chosen token and these drafts, whoever made them; also without a proposal. Right after a
-    // prompt there is nothing to run and no draft is taken.
+    // Runs the chosen token and these drafts, whoever made them; also without a proposal. Right
+    // after a prompt there is nothing to run and no draft is taken.
     void run(const int32_t* drafts, size_t n);
-    int first_row() const { return open_.first ? target_->n_outputs() - 1 : 0; }    // output row of the run's first
+    // The target's output row that is the run's first.
+    int first_row() const { return open_.first ? target_->n_outputs() - 1 : 0; }
     RoundInfo take(const Choosing& choosing, std::vector<int32_t>& out);
     // Back to before propose(); so is the sampler, if it is the one that was given there.
     void abandon(Sampler* sampler);
@@ -97,12 +98,12 @@ class Pair {
     // A round between its steps.
     struct Open {
         enum class Stage { none, proposed, run } stage = Stage::none;
-        bool first = false;              // right after a prompt: its last row is there, nothing runs
-        int length = 0;                  // of the target, before the run
-        uint64_t generation = 0;         // of the target, now: someone else may have moved it since
-        bool started = false;            // the drafts are on the target's queue, the host has not seen them
-        int wanted = 0;                  // drafts that the drafter was asked for
-        int kept = 0;                    // of its drafts, those that were run
+        bool first = false;         // right after a prompt: its last row is there, nothing runs
+        int length = 0;             // of the target, before the run
+        uint64_t generation = 0;    // of the target, now: someone else may have moved it since
+        bool started = false;       // the drafts are on the queue, the host has not seen them
+        int wanted = 0;             // drafts that the drafter was asked for
+        int kept = 0;               // of its drafts, those that were run
         double draft_ms = 0, verify_ms = 0;
         Stopwatch choosing;
         const Sampler* sampler = nullptr;    // of propose()
@@ -119,7 +120,8 @@ class Pair {
     void has_run(double verify_ms);
     void drop_run(int length);
     int choose_rows(const Choosing& choosing, std::vector<int32_t>& out);
-    RoundInfo close(const Choosing& choosing, int last_row, size_t before, const std::vector<int32_t>& out);
+    RoundInfo close(const Choosing& choosing, int last_row, size_t before,
+                    const std::vector<int32_t>& out);
     void check_choosing(const Choosing& choosing) const;
     void refuse_open_run() const;
     int room() const;
@@ -138,7 +140,7 @@ class Pair {
     std::vector<float> hidden_;    // of the position before `last_`; empty: unknown
     uint64_t generation_ = 0;      // of the target when last_ was chosen: someone else may have moved it since
     Open open_;
-    std::vector<int32_t> rows_;    // last and drafts, of the run
+    std::vector<int32_t> rows_;              // last and drafts, of the run
     std::vector<int32_t> drafts_;            // the drafter's
     std::vector<Distribution> proposals_;    // what those were drawn from, if they were
     std::vector<float> weights_;

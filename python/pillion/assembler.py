@@ -69,6 +69,11 @@ class TextAssembler:
         return "".join(self._texts)
 
     @property
+    def stop(self) -> Optional[str]:
+        """The stop string that ended it; None when something else did."""
+        return self._stops.stop
+
+    @property
     def room(self) -> int:
         """Tokens that may still come."""
         return self._limit - len(self.tokens)

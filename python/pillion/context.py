@@ -205,6 +205,22 @@ class Context(Handle):
         self._n_rows = 0
         return out
 
+    def embed(self, tokens: Tokens, *, normalize: bool = True) -> Floats:
+        """One vector for the whole text, float32 [n_embd]: the mean over all its tokens of the hidden
+        rows after the final norm, divided by its length (normalize).
+
+        Begins with an empty context: what it held is dropped, and it holds these tokens afterwards,
+        without outputs; after `Cancelled`, as many of them as it says. The same bits with any n_batch
+        and n_threads. Raises `ContextFullError` when the tokens do not fit.
+        """
+        check_bool("normalize", normalize)
+        array, n = token_array(tokens)
+        out = np.empty(self.model.n_embd, dtype=np.float32)
+        pointer = ffi.from_buffer("float[]", out)
+        self._run(n, lambda: check(lib.pillion_context_embed(self._c, array, n, pointer, len(out))))
+        self._n_rows = 0
+        return unit_vector(out) if normalize else out
+
     def cancel(self) -> None:
         """Stops a running call at its next operation; that call raises `Cancelled`. Any thread; nothing running: no effect."""
         check(lib.pillion_context_cancel(self._c))
@@ -353,6 +369,14 @@ class Context(Handle):
     def __repr__(self) -> str:
         state = "closed" if self.closed else "{} of {} positions".format(*self._lengths())
         return f"<pillion.Context {state}>"
+
+
+def unit_vector(vector: Floats) -> Floats:
+    """The same direction with length 1; a vector of zeros stays one."""
+    wide = vector.astype(np.float64)
+    length = float(np.sqrt(np.sum(wide * wide)))
+    unit: Floats = (wide / length if length > 0 else wide).astype(np.float32)
+    return unit
 
 
 def sizes_config(

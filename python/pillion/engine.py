@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sys
 import threading
 import time
 import weakref
@@ -18,11 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
-import numpy as np
-
 from ._locks import forks
-from .arguments import check_int
+from .arguments import check_int, check_mapping, check_number, check_text
 from .assembler import TextAssembler
+from .calling import checked_class
 from .engine_stats import EngineStats
 from .errors import (
     Busy,
@@ -41,7 +41,7 @@ from .sampling import Sampler
 from .scheduler import Entry, Scheduler, Turn, best_slot
 from .slot import Parts, Slot
 from .waiting import sleep_until, wake_all
-from .work import Request, Work
+from .work import Request, Work, check_request
 
 PARALLEL_MAX = 256
 _BUSY_WAIT = 0.002  # seconds, when somebody else is inside all contexts that could run
@@ -50,6 +50,7 @@ _IDLE = 0.1
 """Seconds that the thread of a fork's child waits for more. The process of a child that was forked in
 a thread lasts as long as its threads."""
 _CLOSE_WAIT = 10.0
+_LOOK = 0.5  # seconds between two looks whether it was closed
 _FIRST_GUESS = 5.0  # seconds that a request takes, before any did
 
 
@@ -95,6 +96,7 @@ class _Life:
         self.aims: dict[int, Work] = {}  # whom the last cancel of a slot's context was meant for
 
 
+@checked_class
 class Engine(Held):
     """Writes what is submitted, on `parallel` slots that share the model's weights and take turns.
 
@@ -114,7 +116,9 @@ class Engine(Held):
         parallel: int = 1,
         queue_limit: Optional[int] = 64,
     ) -> None:
-        parts = Parts(opened("model", model), dict(sizes or {}), drafter, dict(options or {}))
+        if queue_limit is not None:
+            queue_limit = check_int("queue_limit", queue_limit, 0)
+        parts = Parts(opened("model", model), _given("sizes", sizes), drafter, _given("options", options))
         made: list[Slot] = []
         try:
             for index in range(check_int("parallel", parallel, 1, PARALLEL_MAX)):
@@ -157,7 +161,7 @@ class Engine(Held):
         life = self._here()
         entry = Entry(
             work,
-            len(request.prompt),
+            len(work.prompt),
             owner=request.owner,
             low=request.low_priority,
             queue_until=_later(work.submitted, request.queue_timeout),
@@ -184,20 +188,17 @@ class Engine(Held):
             raise Closed("this engine takes no more requests: it finishes what it has")
 
     def _work_of(self, request: Request) -> Work:
-        n, n_ctx = len(request.prompt), self.n_ctx
+        prompt = check_request(request, len(self.tokenizer))
+        n, n_ctx = len(prompt), self.n_ctx
         if n == 0:
             raise UsageError("the prompt is empty and the model has no token to begin a text with")
         if n > n_ctx:
-            raise ContextFullError(f"the prompt has {n} tokens, but the context holds {n_ctx} (n_ctx)")
-        n_vocab = len(self.tokenizer)
-        if min(request.prompt) < 0 or max(request.prompt) >= n_vocab:
-            at = next(i for i, one in enumerate(request.prompt) if not 0 <= one < n_vocab)
-            said = f"token {at} of the prompt is {request.prompt[at]}"
-            raise UsageError(f"{said}; the vocabulary has ids 0 to {n_vocab - 1}")
+            said = f"the prompt has {n} tokens, but the context holds {n_ctx} (n_ctx)"
+            raise ContextFullError(said)
         room = n_ctx - n
         limit = room if request.max_tokens is None else min(request.max_tokens, room)
         text = TextAssembler(self.tokenizer.stream(), request.stop, limit, request.shown)
-        return Work(request, Sampler(request.sampling), text)
+        return Work(request, prompt, Sampler(request.sampling), text)
 
     def _refuse_if_full(self, life: _Life, work: Work) -> None:
         if self.queue_limit is None:
@@ -215,7 +216,8 @@ class Engine(Held):
         )
 
     def cancel(self, why: str = "it was cancelled") -> None:
-        """Calls off all that is under way and all that waits."""
+        """Calls off all that is under way and all that waits. why: stands in their `Cancelled`."""
+        check_text("why", why)
         for work in list(self._here().works):
             self.stop(work, why)
 
@@ -263,9 +265,27 @@ class Engine(Held):
         if job.error is not None:
             raise job.error
 
+    def between_turns(self, body: Callable[[], None]) -> None:
+        """Has other work done when nothing else runs: by the engine's thread, between two turns of
+        requests, or here and now where there is no such thread. Raises what it raises, and `Closed`.
+        """
+        self._refuse_if_closed()
+        life = self._here()
+        if "by" not in life.running or self._is_me():
+            return body()
+        job = _Job(body)
+        life.inbox.put(job)
+        while not sleep_until(lambda: job.over, job.waiters, time.monotonic() + _LOOK):
+            if self._closed or life is not self._here():
+                raise Closed("this engine is closed")
+        if job.error is not None:
+            raise job.error
+
     def drain(self, timeout: Optional[float] = None) -> bool:
         """Takes no more requests and waits for those it has; False when some are left after so many
         seconds."""
+        if timeout is not None:
+            timeout = check_number("timeout", timeout, 0, None, "seconds, 0 or more, or None")
         self._draining = True
         until = None if timeout is None else time.monotonic() + timeout
         return all(
@@ -345,6 +365,8 @@ class Engine(Held):
 
     def _start(self, life: _Life) -> bool:
         """Starts the thread. Several may be started at once; all but one leave again."""
+        if sys.is_finalizing():
+            return False
         if "by" in life.running:
             return True
         arguments = (weakref.ref(self), life)
@@ -360,12 +382,14 @@ class Engine(Held):
         life = self._here()
         me = threading.current_thread()
         while not (work.over or self._start(life)):
-            if life.running.setdefault("by", me) is not me:
+            if sys.is_finalizing():
+                life.running["by"] = me  # its thread will not come back from where it is
+            elif life.running.setdefault("by", me) is not me:
                 time.sleep(_BUSY_WAIT)  # another one who waits does it
                 continue
             try:
-                while not (work.over or life.inbox.empty()):
-                    self._serve(life, life.inbox.get())
+                while not work.over:
+                    self._serve(life, None if life.inbox.empty() else life.inbox.get())
             finally:
                 del life.running["by"]
 
@@ -374,8 +398,7 @@ class Engine(Held):
     def _serve(self, life: _Life, first: Any) -> None:
         """Works until nothing is left."""
         try:
-            if first is not None:
-                self._work(life, first)
+            self._work(life, first)
         except BaseException as error:  # a fault here must not leave anybody waiting
             for work in list(life.works):
                 work.end(InternalError(f"the engine failed: {error}"))
@@ -388,7 +411,8 @@ class Engine(Held):
             life.arrived = True
             for slot in self.slots_made:
                 slot.leave()  # what the parent of this process does
-        self._take_in(life, first)
+        if first is not None:
+            self._take_in(life, first)
         scheduler = life.scheduler
         while True:
             while not life.inbox.empty():
@@ -478,12 +502,11 @@ class Engine(Held):
 
     def _choose(self, entry: Entry, free: Sequence[int]) -> int:
         """The free slot that holds most of the prompt."""
-        request = entry.key.request
-        prompt = np.array(request.prompt, dtype=np.int32)
+        work: Work = entry.key
         found = []
         for index in free:
             try:
-                saved, lost = self.slots_made[index].match(prompt, request.owner)
+                saved, lost = self.slots_made[index].match(work.prompt, work.request.owner)
             except Exception:  # somebody is inside it, or it needs mending
                 saved, lost = 0, 0
             found.append((index, saved, lost))
@@ -588,6 +611,10 @@ def _main(reference: weakref.ref[Engine], life: _Life) -> None:
         with contextlib.suppress(Exception):  # its requests have it
             engine._serve(life, first)
         del first, engine
+
+
+def _given(name: str, arguments: Any) -> dict[str, Any]:
+    return dict(check_mapping(name, {} if arguments is None else arguments))
 
 
 def _later(now: float, seconds: Optional[float]) -> Optional[float]:

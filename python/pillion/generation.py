@@ -16,8 +16,9 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
 from ._locks import forks
-from .arguments import check_number
+from .arguments import check_number, check_text
 from .assembler import Piece, TokenInfo
+from .calling import checked_class
 from .errors import Cancelled, TimedOut
 from .held import Held
 from .pair import PairStats
@@ -33,6 +34,7 @@ __all__ = ["Generation", "Piece", "Timings", "TokenInfo"]
 _LEFT_BEHIND = "its work went on in the parent of this process, not here"
 
 
+@checked_class
 class Generation(Held):
     """Iterate for pieces of text (`for` or `async for`), wait for the end (`result()` or `await`), or
     look at `text`, `tokens`, `state` and `timings`, which tell how far it is at any moment.
@@ -72,6 +74,11 @@ class Generation(Held):
         """None until the end, then "stop" (the model, a stop string or the demanded form ended it) or
         "length" (max_tokens or the context)."""
         return self._work.assembler.finish_reason
+
+    @property
+    def stop(self) -> Optional[str]:
+        """The stop string that ended it; None when something else did."""
+        return self._work.assembler.stop
 
     @property
     def timings(self) -> Timings:
@@ -180,7 +187,7 @@ class Generation(Held):
     def cancel(self, why: str = "") -> None:
         """Stops it, from any thread, in the queue, in the prompt or in a round; whoever waits for it
         gets `Cancelled`. Returns when its slot has left the library."""
-        self._engine.stop(self._work, why or "it was cancelled")
+        self._engine.stop(self._work, check_text("why", why) or "it was cancelled")
 
     def close(self) -> None:
         """Ends it here, and the work with it."""
@@ -188,7 +195,7 @@ class Generation(Held):
 
     def stop_soon(self, why: str) -> None:
         """As cancel(), without waiting for the slot."""
-        self._engine.stop(self._work, why, wait=False)
+        self._engine.stop(self._work, check_text("why", why), wait=False)
 
     def __enter__(self) -> Generation:
         return self

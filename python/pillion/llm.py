@@ -9,6 +9,8 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Callable, Literal, Optional, Union, overload
 
+import numpy as np
+
 from .arguments import (
     check_bool,
     check_choice,
@@ -22,7 +24,8 @@ from .arguments import (
 from .calling import checked_class
 from .chat_format import ChatFormat
 from .constraining import constraint_of
-from .context import Context
+from .context import Context, Floats
+from .embedding import Embedder, Texts, listed_texts
 from .engine import PARALLEL_MAX, Engine
 from .errors import Closed, UsageError
 from .file_settings import sampling_defaults
@@ -30,7 +33,7 @@ from .generation import Generation, TokenInfo
 from .held import Held
 from .messages import Message
 from .model import Metadata, Model, gpu_layers
-from .openai_format import ChatCompletion, Completion, Result
+from .openai_format import ChatCompletion, Completion, Result, embedding_list
 from .opening import open_slots
 from .pair import DRAFT_MAX, DRAFT_SAMPLING, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
 from .placing import Placed
@@ -171,6 +174,10 @@ class LLM(Held):
         self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
         """The model's name in results."""
         self._chat = ChatFormat(self.tokenizer, self._metadata, self.name, chat_template)
+        options = {"n_batch": n_batch, "n_threads": n_threads, "kv_type": kv_type}
+        options["flash_attn"] = flash_attn
+        self.embedder = Embedder(self.model, self.n_ctx(), options, self.engine.between_turns)
+        """Makes the vectors of `embed`."""
         self.structured = Structured(self._chat, self.tokenizer, self.model.n_vocab, self.name)
         """The grammars of replies."""
 
@@ -455,6 +462,37 @@ class LLM(Held):
         unknown_names("detokenize()", unknown, ("tokens", "special"))
         return self.tokenizer.decode(checked_ids("tokens", tokens), special=check_bool("special", special))
 
+    # ---- embeddings ----
+
+    def embed(self, text: Texts, *, normalize: bool = True) -> Floats:
+        """A vector for a text (or UTF-8 bytes, or token ids), float32 [n_embd]; for a list of texts a
+        row each, [n, n_embd]. See `Context.embed`.
+
+        They have a context of their own: what chats left in theirs stays. Raises `ContextFullError`
+        for a text of more tokens than n_ctx.
+        """
+        check_bool("normalize", normalize)
+        ids, single = self.embedding_tokens("text", text)
+        rows = [self.embedder.embed(one, normalize) for one in ids]
+        return rows[0] if single else np.stack(rows)
+
+    def create_embedding(self, input: Texts, model: Optional[str] = None) -> Result:
+        """The same, normalised, in the shape of OpenAI's API; model: the name in the result."""
+        name = self.name if model is None else check_text("model", model)
+        ids, _ = self.embedding_tokens("input", input)
+        return embedding_list([self.embedder.embed(one) for one in ids], ids, name)
+
+    def embedding_tokens(self, name: str, given: Texts) -> tuple[list[list[int]], bool]:
+        """Token ids of texts to embed, with the token that texts begin with, and whether it was one
+        text. name: of the argument, for sentences."""
+        texts, single = listed_texts(name, given)
+        names = [name] if single else [f"{name}[{at}]" for at in range(len(texts))]
+        ids = [self._prompt_tokens(checked_prompt(one, of)) for one, of in zip(texts, names)]
+        for one, of in zip(ids, names):
+            if not one:
+                raise UsageError(f"{of} is empty; it must have at least one token")
+        return ids, single
+
     def render_chat(self, messages: Sequence[Message], *, tools: Optional[Tools] = None, **variables: Any) -> str:
         """The prompt that `chat` would use; variables: as in chat_template_kwargs."""
         return self._chat.render(messages, tools, **checked_variables(variables))
@@ -533,6 +571,7 @@ class LLM(Held):
         """Calls off what is under way and frees all. Doing it twice is fine; any later use raises
         `Closed`."""
         self.engine.close()
+        self.embedder.close()
         if self._drafter is not None:
             self._drafter.close()
         if self._owns_model:

@@ -1,11 +1,12 @@
 """The shapes of OpenAI's API: completion and chat completion, whole and streamed, with log-probabilities and tool calls.
 
 Beside what OpenAI has, each whole result and each last chunk carry `timings` under llama-server's names, and `speculation`: what
-the drafter did.
+the drafter did. A choice that a stop string ended has it as `stop_reason`, as vLLM's do.
 """
 
 from __future__ import annotations
 
+import binascii
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -114,6 +115,8 @@ class Completion:
         if self.include_usage:
             result["usage"] = None  # it has a chunk of its own
         if finish_reason is not None:
+            if self._generation.stop is not None:
+                result["choices"][0]["stop_reason"] = self._generation.stop  # vLLM's name
             if self.include_usage is None:
                 result["usage"] = self.usage()
             result["timings"] = self._generation.timings.as_dict()
@@ -285,13 +288,13 @@ class ChatCompletion(Completion):
             if marker is not None:  # bytes of an unfinished character may stand before it
                 self._coming.append((token.offset + len(token.text) - len(marker), marker))
         grown: list[tuple[Delta, Pieces]] = []
-        for part, token in self._parts(text, tokens):
+        for part, its in self._parts(text, tokens):
             thinks = self._parser.thinking
-            if token is not None:
-                self._drafted = token.drafted
+            if its is not None:
+                self._drafted = its.drafted
             for delta in self._feed_part(part):
                 _append(grown, delta, self._drafted)
-            if token is not None and (thinks or self._parser.thinking):
+            if its is not None and (thinks or self._parser.thinking):
                 self.n_reasoning = (self.n_reasoning or 0) + 1
         return grown
 
@@ -342,6 +345,21 @@ class ChatCompletion(Completion):
     def _one(self, token: int, logprob: Optional[float]) -> Result:
         raw = self._tokenizer.token_bytes(token, special=True)
         return {"token": raw.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(raw)}
+
+
+def embedding_list(
+    vectors: Sequence[Any], tokens: Sequence[Sequence[int]], model: str, base64: bool = False
+) -> Result:
+    """OpenAI's list of embeddings. vectors: float32 [n_embd] each, tokens: of their texts. base64:
+    vectors as the text of their little-endian bytes."""
+    data = []
+    for at, vector in enumerate(vectors):
+        raw = vector.astype("<f4").tobytes()
+        value = binascii.b2a_base64(raw, newline=False).decode() if base64 else vector.tolist()
+        data.append({"object": "embedding", "index": at, "embedding": value})
+    n = sum(map(len, tokens))
+    usage = {"prompt_tokens": n, "total_tokens": n}
+    return {"object": "list", "data": data, "model": model, "usage": usage}
 
 
 def _append(grown: list[tuple[Delta, Pieces]], delta: Delta, drafted: bool) -> None:

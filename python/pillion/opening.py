@@ -79,8 +79,10 @@ def open_slots(
         opened = Opened(model, True, None, [], "no drafter was asked for")
     try:
         found = isinstance(drafter, str) and drafter == "auto"
-        if found and not opened.model.is_drafter:
-            drafter, opened.why_no_pair = drafter_beside(opened.model)
+        if found:
+            drafter = None
+            if not opened.model.is_drafter:  # its context says why it can't be one
+                drafter, opened.why_no_pair = drafter_beside(opened.model)
         if isinstance(drafter, os.PathLike) or (isinstance(drafter, str) and drafter != LOOKUP):
             _open_drafter(opened, drafter, found, {"device": draft_device, **opening})
             drafter = opened.drafter

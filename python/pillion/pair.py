@@ -145,7 +145,7 @@ class Pair(Handle):
         return int(reused[0])
 
     def step(
-        self, sampler: Sampler, n_draft: Draft = "auto", n_max: Optional[int] = None, end_tokens: Sequence[int] = ()
+        self, sampler: Sampler, n_draft: Draft = "auto", n_max: Optional[int] = None, end_tokens: Tokens = ()
     ) -> Round:
         """One round: drafts, lets the target verify, and returns the tokens that the sampler chose, which it has accepted too.
 

@@ -73,11 +73,11 @@ def checked_length(max_tokens: Any) -> Optional[int]:
     return None if found == -1 else found
 
 
-def checked_prompt(prompt: Any) -> Union[str, list[int]]:
+def checked_prompt(prompt: Any, name: str = "prompt") -> Union[str, list[int]]:
     """A text, also as UTF-8 bytes, or token ids."""
     if isinstance(prompt, (str, bytes, bytearray)):
-        return checked_text("prompt", prompt)
-    return checked_ids("prompt", prompt, "a string, UTF-8 bytes or a list of token ids")
+        return checked_text(name, prompt)
+    return checked_ids(name, prompt, "a string, UTF-8 bytes or a list of token ids")
 
 
 def checked_text(name: str, text: Any) -> str:

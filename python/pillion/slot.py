@@ -70,7 +70,7 @@ class Slot:
         self._changes = -1  # the context's count after our last turn
         self._waiting: Optional[int] = None  # chosen, not yet run
         self._ends: list[int] = sorted(parts.model.tokenizer.end_tokens)
-        self._end_array = np.array(self._ends, dtype=np.int32)  # needs no conversion in a round
+        self._end_array: Any = np.array(self._ends, dtype=np.int32)  # needs no conversion in a round
 
     # ---- a request ----
 
@@ -89,7 +89,7 @@ class Slot:
     def begin(self, work: Work) -> int:
         """Takes a request. Returns how many tokens of its prompt are to be read."""
         request = work.request
-        self._prompt = np.array(request.prompt, dtype=np.int32)
+        self._prompt = work.prompt
         self._began, self._waiting, self._changes = False, None, -1
         if self.forget or not self.serves(request.owner):
             self.context.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional
 
 
 class StopFilter:
@@ -16,16 +17,20 @@ class StopFilter:
         self._held = ""
         self.stopped = False
         """True once a stop string was seen; everything after it is dropped."""
+        self.stop: Optional[str] = None
+        """That stop string; of several at the same place the first in the list."""
 
     def feed(self, text: str) -> str:
         if self.stopped:
             return ""
         text = self._held + text
-        found = [position for position in (text.find(stop) for stop in self._stops) if position >= 0]
+        found = [(text.find(stop), stop) for stop in self._stops]
+        found = [one for one in found if one[0] >= 0]
         if found:
+            position, self.stop = min(found, key=lambda one: one[0])
             self.stopped = True
             self._held = ""
-            return text[: min(found)]
+            return text[:position]
         keep = self._undecided(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -13,10 +13,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+import numpy as np
+
 from ._locks import forks
+from ._native import ffi, token_array
+from .arguments import check_bool, check_int, check_number, check_text, wrong
 from .assembler import Piece, TextAssembler
-from .errors import Cancelled
-from .pair import Draft, PairStats
+from .calling import checked_class
+from .errors import Cancelled, UsageError
+from .pair import Draft, PairStats, draft_length
+from .requests import stop_strings
 from .sampling import Sampler, SamplingParams
 from .waiting import wake_all
 
@@ -53,6 +59,7 @@ class Timings:
         return times
 
 
+@checked_class
 @dataclass
 class Request:
     """One text to write."""
@@ -87,11 +94,48 @@ class Request:
     """Also gives the log-probabilities of the prompt's tokens, which runs it a second time."""
 
 
+def check_request(request: Any, n_vocab: int) -> Any:
+    """Raises `UsageError` for what is wrong in a request. Returns its prompt, int32 [n]."""
+    if not isinstance(request, Request):
+        wrong("request", request, "a Request")
+    array, n = token_array(request.prompt)
+    prompt = np.frombuffer(ffi.buffer(array, 4 * n), dtype=np.int32).copy()
+    if n and (prompt.min() < 0 or prompt.max() >= n_vocab):
+        at = int(np.argmax((prompt < 0) | (prompt >= n_vocab)))
+        said = f"token {at} of the prompt is {prompt[at]}"
+        raise UsageError(f"{said}; the vocabulary has ids 0 to {n_vocab - 1}")
+    if not isinstance(request.sampling, SamplingParams):
+        wrong("sampling", request.sampling, "SamplingParams")
+    if request.max_tokens is not None:
+        check_int("max_tokens", request.max_tokens, 0)
+    stop_strings(request.stop)
+    if request.logprobs is not None:
+        check_int("logprobs", request.logprobs, 0, n_vocab)
+    draft_length("auto" if request.draft is None else request.draft)
+    if not isinstance(request.shown, Collection):
+        wrong("shown", request.shown, "a collection of token ids")
+    form = request.constraint
+    if form is not None and not callable(form) and not hasattr(form, "plan"):
+        wrong("constraint", form, "a Constraint, or a function that makes one")
+    check_text("owner", request.owner)
+    check_bool("low_priority", request.low_priority)
+    check_bool("scores_prompt", request.scores_prompt)
+    for name in ("queue_timeout", "total_timeout"):
+        if getattr(request, name) is not None:
+            check_number(name, getattr(request, name), above=0, allowed="seconds, above 0")
+    check_int("stable", request.stable, 0)
+    return prompt
+
+
 class Work:
     """A request under way. The engine's thread writes it; anybody may read it, or end it."""
 
-    def __init__(self, request: Request, sampler: Sampler, assembler: TextAssembler) -> None:
+    def __init__(
+        self, request: Request, prompt: Any, sampler: Sampler, assembler: TextAssembler
+    ) -> None:
         self.request = request
+        self.prompt = prompt
+        """int32 [n]."""
         form = request.constraint
         self.constraint = form() if callable(form) else form
         self.sampler: Optional[Sampler] = sampler

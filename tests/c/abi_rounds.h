@@ -17,7 +17,8 @@ static void run_rounds(pillion_model* model) {
     pillion_choice choice;
     pillion_choice_init(&choice, sizeof choice);
     CHECK(choice.struct_size == sizeof choice);
-#define TAKE(choice) pillion_pair_take(pair, sampler, 9, NULL, 0, choice, tokens, 9, &n, &round, sizeof round)
+#define TAKE(choice) \
+    pillion_pair_take(pair, sampler, 9, NULL, 0, choice, tokens, 9, &n, &round, sizeof round)
 
     OK(pillion_pair_set_tokens(pair, prompt, 5, NULL));
     OK(pillion_pair_step(pair, sampler, 0, 9, NULL, 0, &first, 1, &n, &round, sizeof round));
@@ -56,7 +57,8 @@ static void run_rounds(pillion_model* model) {
     INVALID(pillion_sampler_sample_masked(sampler, context, 0, masks, words + 1, tokens));
     const float* logits = NULL;
     OK(pillion_context_logits(context, 1, &logits, NULL));
-    OK(pillion_sampler_sample_logits(sampler, logits, (size_t)info.n_vocab, masks + words, words, tokens));
+    const size_t n_vocab = (size_t)info.n_vocab;
+    OK(pillion_sampler_sample_logits(sampler, logits, n_vocab, masks + words, words, tokens));
     CHECK(tokens[0] == 41);
     free(masks);
 

@@ -245,6 +245,7 @@ static void wrong_contexts(pillion_model* model) {
     INVALID(pillion_context_hidden(NULL, 0, &row, &n));
     INVALID(pillion_context_logprobs(NULL, 0, 0, NULL, NULL, 5, &value));
     INVALID(pillion_context_score(NULL, &token, 1, &value));
+    INVALID(pillion_context_embed(NULL, &token, 1, &value, 1));
     INVALID(pillion_context_cancel(NULL));
     INVALID(pillion_context_json(NULL, text, sizeof text, &n));
     pillion_quantization* quantization = NULL;
@@ -288,6 +289,9 @@ static void wrong_contexts(pillion_model* model) {
     INVALID(pillion_context_logprobs(context, 0, 0, NULL, NULL, 5, &value));
     INVALID(pillion_context_logits(context, 0, NULL, &n));
     INVALID(pillion_context_score(context, NULL, 2, &value));
+    INVALID(pillion_context_embed(context, NULL, 1, &value, 1));
+    INVALID(pillion_context_embed(context, &token, 1, NULL, 1));
+    INVALID(pillion_context_embed(context, &token, 1, &value, 1)); /* no hidden row of 1 */
     INVALID(pillion_context_work(context, 1, 1, NULL, sizeof work));
     INVALID(pillion_context_work(context, 9, 1, &work, sizeof work)); /* beyond n_ctx */
     INVALID(pillion_context_work(context, 1, 2, &work, sizeof work));
@@ -300,6 +304,31 @@ static void wrong_contexts(pillion_model* model) {
     INVALID(pillion_context_activation_count(NULL, &n));
     INVALID(pillion_context_activation(NULL, 0, &activation, sizeof activation));
     pillion_context_free(context);
+}
+
+/* The mean of the hidden rows, which are read one by one here. */
+static void embedding(pillion_context* context, const int32_t* tokens, size_t n) {
+    static float mean[8192];
+    static double sum[8192];
+    const float* row;
+    size_t width = 0, length = 9;
+    memset(sum, 0, sizeof sum);
+    OK(pillion_context_rewind(context, 0));
+    for (size_t i = 0; i < n; i++) {
+        OK(pillion_context_eval(context, tokens + i, 1, 1));
+        OK(pillion_context_hidden(context, 0, &row, &width));
+        CHECK(width <= 8192);
+        for (size_t j = 0; j < width; j++) sum[j] += (double)row[j];
+    }
+    INVALID(pillion_context_embed(context, tokens, 0, mean, width));
+    INVALID(pillion_context_embed(context, tokens, n, mean, width + 1));
+    OK(pillion_context_length(context, &length, NULL));
+    CHECK(length == n); /* nothing was run, nothing was dropped */
+    OK(pillion_context_embed(context, tokens, n, mean, width));
+    for (size_t j = 0; j < width; j++) CHECK(mean[j] == (float)(sum[j] / (double)n));
+    OK(pillion_context_length(context, &length, NULL));
+    CHECK(length == n);
+    INVALID(pillion_context_hidden(context, 0, &row, &width)); /* no outputs */
 }
 
 static void collecting(pillion_model* model) {
@@ -427,6 +456,7 @@ static void run(const char* path) {
     float scores[2];
     OK(pillion_context_score(context, prompt, 3, scores));
     CHECK(scores[0] < 0 && scores[1] < 0);
+    embedding(context, prompt, 3);
     pillion_sampler_free(sampler);
     pillion_context_free(context);
     OK(pillion_set_log(NULL, NULL));

@@ -114,6 +114,8 @@ pillion_status pillion_context_set_tokens(pillion_context* context, const int32_
 pillion_status pillion_context_read(pillion_context* context, const int32_t* tokens, size_t n, size_t n_rows, size_t* n_reused) {
     BEGIN();
     NEED(context && tokens && n);
+    for (size_t i = 0; i < n; ++i)
+        if (!known(tokens[i])) return fake_invalid("a token is not in the vocabulary of 261");
     if (n > context->n_ctx) return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
     ENTER(context);
     const size_t same = common(context, tokens, n);
@@ -214,6 +216,25 @@ pillion_status pillion_context_score(pillion_context* context, const int32_t* to
         if (status) return fake_leave(context, status);
         logprobs[i] = (float)(context->logits[0][tokens[i + 1]] - log_sum(context->logits[0]));
     }
+    return fake_leave(context, PILLION_OK);
+}
+
+pillion_status pillion_context_embed(pillion_context* context, const int32_t* tokens, size_t n,
+                                     float* mean, size_t n_embd) {
+    BEGIN();
+    NEED(context && tokens && n && mean && n_embd == N_EMBD);
+    if (n > context->n_ctx)
+        return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
+    ENTER(context);
+    context->length = 0;
+    double sum[N_EMBD] = {0};
+    for (size_t i = 0; i < n; ++i) {
+        pillion_status status = fake_run(context, tokens + i, 1, 1);
+        context->n_rows = 0;
+        if (status) return fake_leave(context, status);
+        for (int j = 0; j < N_EMBD; ++j) sum[j] += context->hidden[0][j];
+    }
+    for (int j = 0; j < N_EMBD; ++j) mean[j] = (float)(sum[j] / (double)n);
     return fake_leave(context, PILLION_OK);
 }
 

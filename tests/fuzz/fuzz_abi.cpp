@@ -184,7 +184,8 @@ void Caller::step() {
     switch (in_.byte() % 9) {
         case 4:
         case 5:
-        case 6: return round_in_steps(pair);
+        case 6:
+            return round_in_steps(pair);
         case 0: {
             const std::vector<int32_t> t = tokens();
             ok(pillion_pair_set_tokens(pair, t.data(), t.size(), nullptr));
@@ -226,31 +227,43 @@ void Caller::round_in_steps(pillion_pair* pair) {
     switch (in_.byte() % 6) {
         case 5: {    // a row and a mask of the caller's, with numbers that are none
             std::vector<float> row(1 + in_.byte());
-            for (float& x : row) x = in_.chance(30) ? NAN : in_.chance(30) ? INFINITY : float(in_.byte()) / 16 - 8;
-            std::vector<uint32_t> mask((row.size() + 31) / 32 + (in_.chance(20) ? 1 : 0), in_.chance(128) ? ~0u : 0x11u);
+            for (float& x : row)
+                x = in_.chance(30) ? NAN : in_.chance(30) ? INFINITY : float(in_.byte()) / 16 - 8;
+            std::vector<uint32_t> mask((row.size() + 31) / 32 + (in_.chance(20) ? 1 : 0),
+                                       in_.chance(128) ? ~0u : 0x11u);
             const uint32_t* given = in_.chance(128) ? mask.data() : nullptr;
             uint64_t accepted = 0, drawn = 0;
             int32_t token = -1;
             const bool marked = ok(pillion_sampler_mark(sampler, &accepted, &drawn));
-            if (ok(pillion_sampler_sample_logits(sampler, row.data(), row.size(), given, mask.size(), &token)) &&
-                (token < 0 || size_t(token) >= row.size() || (given && !(mask[size_t(token) / 32] >> (token % 32) & 1))))
+            if (ok(pillion_sampler_sample_logits(sampler, row.data(), row.size(), given,
+                                                 mask.size(), &token)) &&
+                (token < 0 || size_t(token) >= row.size() ||
+                 (given && !(mask[size_t(token) / 32] >> (token % 32) & 1))))
                 broken("a token that was not allowed");
-            if (marked && in_.chance(128)) ok(pillion_sampler_go_back(sampler, accepted, in_.chance(20) ? in_.number() : drawn));
+            if (marked && in_.chance(128))
+                ok(pillion_sampler_go_back(sampler, accepted,
+                                           in_.chance(20) ? in_.number() : drawn));
             break;
         }
         case 0: {
             int32_t drafts[PILLION_DRAFT_MAX];
             size_t n = 99, room = 99;
-            if (ok(pillion_pair_room(pair, &room)) && room > PILLION_DRAFT_MAX) broken("too much room");
+            if (ok(pillion_pair_room(pair, &room)) && room > PILLION_DRAFT_MAX)
+                broken("too much room");
             const int32_t n_draft = in_.byte() % 10 - 1;
-            if (ok(pillion_pair_propose(pair, sampler, n_draft, count(), drafts, PILLION_DRAFT_MAX, &n)) && n > PILLION_DRAFT_MAX)
+            if (ok(pillion_pair_propose(pair, sampler, n_draft, count(), drafts, PILLION_DRAFT_MAX,
+                                        &n)) &&
+                n > PILLION_DRAFT_MAX)
                 broken("a proposal of a wrong length");
             break;
         }
-        case 1: ok(pillion_pair_abandon(pair, in_.chance(128) ? sampler : nullptr)); break;
+        case 1:
+            ok(pillion_pair_abandon(pair, in_.chance(128) ? sampler : nullptr));
+            break;
         case 2: {
             const std::vector<int32_t> t = tokens();
-            ok(pillion_pair_run(pair, t.data(), std::min<size_t>(t.size(), in_.byte() % 12), nullptr));
+            ok(pillion_pair_run(pair, t.data(), std::min<size_t>(t.size(), in_.byte() % 12),
+                                nullptr));
             break;
         }
         default: {
@@ -259,11 +272,13 @@ void Caller::round_in_steps(pillion_pair* pair) {
             pillion_round_info info;
             pillion_choice choice;
             pillion_choice_init(&choice, sizeof choice);
-            std::vector<uint32_t> masks((kVocab + 31) / 32 * (1 + in_.byte() % 9), in_.chance(200) ? ~0u : 0u);
+            std::vector<uint32_t> masks((kVocab + 31) / 32 * (1 + in_.byte() % 9),
+                                        in_.chance(200) ? ~0u : 0u);
             if (in_.chance(128)) choice.masks = masks.data(), choice.n_mask_words = masks.size();
             if (in_.chance(60)) choice.chosen = chosen, choice.n_chosen = in_.byte() % 4;
             const size_t n_max = count();
-            const bool taken = ok(pillion_pair_take(pair, sampler, n_max, nullptr, 0, &choice, out, 17, &n, &info, sizeof info));
+            const bool taken = ok(pillion_pair_take(pair, sampler, n_max, nullptr, 0, &choice, out,
+                                                    17, &n, &info, sizeof info));
             if (taken ? n < 1 || n > n_max || n > 9 : n != 99) broken("a round of a wrong length");
             for (size_t i = 0; taken && i < n; i++)
                 if (out[i] < 0 || out[i] >= kVocab) broken("a token outside the vocabulary");
@@ -348,7 +363,7 @@ void Caller::change_context() {
     const std::vector<int32_t> t = tokens();
     size_t before = 0, after = 0, n_ctx = 0;
     const bool there = ok(pillion_context_length(c, &before, &n_ctx));
-    switch (in_.byte() % 5) {
+    switch (in_.byte() % 6) {
         case 0:
         case 1: {
             const bool done = ok(pillion_context_eval(c, t.data(), t.size(), in_.chance(20) ? count() : std::min<size_t>(t.size(), in_.byte() % 4)));
@@ -365,6 +380,14 @@ void Caller::change_context() {
             const bool done = ok(pillion_context_rewind(c, to));
             ok(pillion_context_length(c, &after, nullptr));
             if (there && after != (done ? to : before)) broken("a rewind to a wrong length");
+            break;
+        }
+        case 4: {
+            std::vector<float> mean(64);
+            const size_t width = in_.chance(50) ? 32 : in_.byte() % mean.size();
+            if (ok(pillion_context_embed(c, t.data(), t.size(), mean.data(), width)) &&
+                ok(pillion_context_length(c, &after, nullptr)) && after != t.size())
+                broken("an embedding of a wrong length");
             break;
         }
         default: {

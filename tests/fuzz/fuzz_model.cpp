@@ -50,10 +50,15 @@ void run(pillion_context* context, Input& in) {
         int32_t tokens[40];
         const size_t n = 1 + in.byte() % 40;
         for (int32_t& t : tokens) t = in.chance(4) ? int32_t(in.number()) : in.byte() % 32;
-        switch (i == 0 ? 0 : in.byte() % 4) {
+        switch (i == 0 ? 0 : in.byte() % 5) {
             case 0: ok(pillion_context_eval(context, tokens, n, std::min<size_t>(n, in.byte() % 4))); break;
             case 1: ok(pillion_context_rewind(context, in.byte() % 50)); break;
             case 2: ok(pillion_context_set_tokens(context, tokens, n, nullptr)); break;
+            case 3: {
+                float mean[32];
+                ok(pillion_context_embed(context, tokens, n, mean, 32));
+                break;
+            }
             default: {
                 float logprobs[40];
                 ok(pillion_context_score(context, tokens, n, logprobs));

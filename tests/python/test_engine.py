@@ -93,6 +93,36 @@ def test_what_cannot_be_asked(fake, engine, ask):
     assert not engine._here().works
 
 
+WRONG = {
+    "prompt": ["text", None, [2**40], [1.5], [[1]], {1}],
+    "sampling": [None, {}],
+    "max_tokens": [-1, "5", 1.5, True],
+    "stop": [b"x", [""], [1], 5],
+    "logprobs": [-1, 1000, "1"],
+    "draft": [9, -1, "many"],
+    "shown": [5],
+    "constraint": [5, "text"],
+    "owner": [None, 5, b"x"],
+    "low_priority": [1, None],
+    "queue_timeout": [0, -1, "1"],
+    "total_timeout": [0, float("nan")],
+    "stable": [-1, "1"],
+    "scores_prompt": [1],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_values_in_a_request(fake, engine, name):
+    for value in WRONG[name]:
+        request = fake.Request([256, 97], max_tokens=1)
+        setattr(request, name, value)
+        with pytest.raises(fake.UsageError):
+            engine.submit(request)
+    with pytest.raises(fake.UsageError, match="a Request"):
+        engine.submit({"prompt": [1]})
+    assert not engine._here().works
+
+
 def test_stats(fake, strings, ask, engine):
     for _ in range(3):
         ask("abcdefgh").result()

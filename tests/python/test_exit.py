@@ -21,8 +21,9 @@ ENDS = {
             sys.modules['zzz'].kept = half""",
     "model first": "del llm.model; llm.context.close()",
     "closed model": "llm.model.close(); next(half)",
-    "context last": "context = llm.context; del llm, half; context.decode(3)",
+    "context last": "context = llm.context; half.close(); del llm, half; context.decode(3)",
     "a view": """
+            half.close(), text(llm)
             view = llm.context.logits(copy=False)
             llm.close()
             del llm

@@ -193,4 +193,8 @@ def test_what_the_hook_collects(pillion, monkeypatch):
     assert set(binaries) == wanted and set(binaries.values()) <= {"pillion"}
     assert {"libpillion_cuda_sim.so", "libpillion_htp.so", "pillion_htp_sim"} <= wanted
     datas = {Path(source).name: folder for source, folder in said["datas"]}
-    assert datas == dict.fromkeys(["tiny-target.gguf", "tiny-assistant.gguf", "genesis.txt"], "pillion/models")
+    web = {path.name for path in (PACKAGE / "server" / "web").iterdir()}
+    assert {"page.html", "style.css", "main.js"} <= web
+    models = ["tiny-target.gguf", "tiny-assistant.gguf", "genesis.txt"]
+    wanted = {**dict.fromkeys(models, "pillion/models"), **dict.fromkeys(web, "pillion/server/web")}
+    assert datas == wanted

@@ -55,3 +55,20 @@ def test_random_texts_against_plain_search(fake):
             assert (out, stopped) == (text[: end + minus], True)
         else:
             assert (out, stopped) == (text, False)
+
+
+@pytest.mark.parametrize(
+    "stops, texts, expected",
+    [
+        (["END", "STOP"], ["one ST", "OP END"], "STOP"),
+        (["b", "ab"], ["ab"], "ab"),
+        (["STOP", "ST"], ["STOP"], "STOP"),
+        (["END"], ["EN"], None),
+        ([], ["x"], None),
+    ],
+)
+def test_which_stop_string_it_was(fake, stops, texts, expected):
+    stop_filter = fake.stops.StopFilter(stops)
+    for text in texts:
+        stop_filter.feed(text)
+    assert stop_filter.stop == expected

@@ -17,6 +17,7 @@ def test_its_name_and_content(wheel):
     compiled = {name for name in names if ".so" in name}
     assert compiled == {"pillion/_capi.abi3.so"}
     assert {"pillion/py.typed", "pillion/models/tiny-target.gguf", "pillion/cli/main.py"} <= names
+    assert {"pillion/server/web/page.html", "pillion/server/web/main.js"} <= names
     assert "pillion/_cdef.py" not in names
     assert "pillion/_pyinstaller/hook-pillion.py" in names
     assert any(name.endswith("/LICENSE") for name in names)

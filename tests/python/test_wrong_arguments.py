@@ -4,6 +4,7 @@ Each call returns or raises a PillionError with a sentence, and the objects work
 """
 
 import functools
+import asyncio
 import inspect
 import math
 from pathlib import Path
@@ -78,6 +79,8 @@ class World:
         self.pillion, self.target, self.drafter = pillion, TINY_TARGET, TINY_ASSISTANT
         self.llm = pillion.LLM(self.target, n_ctx=48, drafter=None, seed=1)
         self.model = self.llm.model
+        self.drained = pillion.Engine(self.model, sizes={"n_ctx": 16})
+        self.done = self.llm.generate([2, 5], max_tokens=1).result()
         self.context = self.model.context(48)
         self.pair = pillion.Pair(self.model.context(48, n_outputs=9), str(self.drafter))
         self.sampler = pillion.Sampler(pillion.SamplingParams(seed=1))
@@ -122,6 +125,19 @@ def after(before, function):
     return call
 
 
+def run_async(function):
+    """Runs it in a loop of its own."""
+
+    def call(*args, **kwargs):
+        async def main():
+            return await function(*args, **kwargs)
+
+        return asyncio.run(main())
+
+    call.__signature__ = inspect.signature(function)
+    return call
+
+
 def good_calls(world, folder):
     """{name: (callable, good arguments)}."""
     p, tokens = world.pillion, [2, 5, 6]
@@ -153,8 +169,27 @@ def good_calls(world, folder):
             {"messages": chat, "tools": None, "tool_choice": None, "chat_template_kwargs": None, "top_logprobs": None, **call},
         ),
         "LLM.generate": (llm.generate, {"prompt": "x", **call}),
+        "LLM.acomplete": (run_async(llm.acomplete), {"prompt": "x", "stream": False, **call}),
+        "LLM.achat": (run_async(llm.achat), {"messages": chat, "stream": False, **call}),
+        "Engine": (
+            p.Engine,
+            {
+                "model": world.model, "sizes": {"n_ctx": 16}, "drafter": None, "options": None,
+                "parallel": 1, "queue_limit": 4,
+            },
+        ),
+        "Engine.submit": (llm.engine.submit, {"request": p.Request(tokens, max_tokens=1)}),
+        "Engine.cancel": (llm.engine.cancel, {"why": "x"}),
+        "Engine.drain": (world.drained.drain, {"timeout": 1}),
+        "Request": (p.Request, {"prompt": tokens, "max_tokens": 1}),
+        "Generation.result": (world.done.result, {"timeout": 1}),
+        "Generation.cancel": (world.done.cancel, {"why": "x"}),
+        "Generation.stop_soon": (world.done.stop_soon, {"why": "x"}),
         "LLM.tokenize": (llm.tokenize, {"text": "x", "add_bos": True, "special": False}),
         "LLM.detokenize": (llm.detokenize, {"tokens": tokens, "special": False}),
+        "LLM.embed": (llm.embed, {"text": "x", "normalize": True}),
+        "LLM.create_embedding": (llm.create_embedding, {"input": "x", "model": "m"}),
+        "LLM.embedding_tokens": (llm.embedding_tokens, {"name": "text", "given": "x"}),
         "LLM.render_chat": (llm.render_chat, {"messages": chat}),
         "LLM.chat_tokens": (llm.chat_tokens, {"rendered": "x"}),
         "Model.open": (p.Model.open, {"path": world.drafter, "n_threads": 1, "metadata_only": True, **loading}),
@@ -168,8 +203,11 @@ def good_calls(world, folder):
         "Context.prefill": (context.prefill, {"tokens": tokens, "outputs": 1}),
         "Context.decode": (context.decode, {"tokens": 5}),
         "Context.set_tokens": (context.set_tokens, {"tokens": tokens}),
+        "Context.read": (context.read, {"tokens": tokens, "n_rows": 2}),
+        "Context.match": (context.match, {"tokens": tokens}),
         "Context.rewind": (context.rewind, {"length": 1}),
         "Context.score": (context.score, {"tokens": tokens}),
+        "Context.embed": (context.embed, {"tokens": tokens, "normalize": True}),
         "Context.work": (context.work, {"n": 1, "n_outputs": 1}),
         "Context.logits": (context.logits, {"row": -1, "copy": True}),
         "Context.hidden": (context.hidden, {"row": -1, "copy": True}),
@@ -259,9 +297,9 @@ def good_calls(world, folder):
 
 
 NO_INPUT = {"Activation", "Backend", "ImatrixSummary", "Limits", "Logprobs", "PairStats", "Piece", "Placed", "QuantizeReport"}
-NO_INPUT |= {"QuantizedTensor", "Round", "Timings", "TokenInfo", "Work"}  # records that the package makes
+NO_INPUT |= {"QuantizedTensor", "Round", "Timings", "TokenInfo", "Work", "EngineStats", "SlotState"}  # records that the package makes
 MADE_BY_OTHERS = {"Constraint", "Generation", "Metadata", "Model", "Tokenizer"}  # their constructors are not for callers
-FOR_THE_PACKAGE = {"Generation.leave"}  # takes an object that only the package makes
+FOR_THE_PACKAGE = {"Engine.on", "Engine.stop", "Engine.help", "LLM.prepared_completion", "LLM.prepared_chat"}  # or as complete, chat
 FOR_THE_PACKAGE |= {f"{of}.{call}" for of in ("Constraint", "LogitsProcessors") for call in ("plan", "forced", "accept", "choose")}
 
 
@@ -288,8 +326,12 @@ def world(pillion):
     return World(pillion)
 
 
-NAMES = """LLM LLM.complete LLM.chat LLM.generate LLM.tokenize LLM.detokenize LLM.render_chat LLM.chat_tokens Model.open
-Model.context Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens Context.rewind Context.score
+NAMES = """LLM LLM.complete LLM.chat LLM.generate LLM.tokenize LLM.detokenize LLM.embed
+LLM.create_embedding LLM.embedding_tokens LLM.render_chat LLM.chat_tokens Model.open
+Model.context Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens
+Context.rewind Context.score Context.embed LLM.acomplete LLM.achat Engine Engine.submit
+Engine.cancel Engine.drain Request Generation.result Generation.cancel Generation.stop_soon
+Context.read Context.match
 Context.work Context.logits Context.hidden Context.logprobs Pair Pair.set_tokens Pair.step Pair.generate
 Pair.propose Pair.run Pair.take Pair.abandon Pair.draft Pair.draft_row SamplingParams Sampler Sampler.sample Sampler.sample_from
 Sampler.go_back LogitsProcessors constrained_round constrained_token Sampler.accept Tokenizer.encode Tokenizer.decode Tokenizer.decode_bytes

@@ -30,3 +30,5 @@ for _path in sorted(_compiled.iterdir()):
 for _path in sorted(_models.iterdir()):
     if _path.suffix in (".gguf", ".txt"):
         datas.append((str(_path), "pillion/models"))
+for _path in sorted((_models.parent / "server" / "web").iterdir()):
+    datas.append((str(_path), "pillion/server/web"))

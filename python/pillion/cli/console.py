@@ -109,10 +109,16 @@ def open_model(path: Path, **options: Any) -> Model:
         return Model.open(path, progress=report, **options)
 
 
-def open_llm(path: Path, **options: Any) -> LLM:
-    """The same for an LLM."""
+def open_llm(path: Path, check: Optional[Callable[[], None]] = None, **options: Any) -> LLM:
+    """The same for an LLM. check: called during the load; what it raises ends that."""
     with progress(f"Loading {path.name}") as report:
-        return LLM(path, progress=report, **options)
+
+        def step(done: int, total: int) -> None:
+            if check is not None:
+                check()
+            report(done, total)
+
+        return LLM(path, progress=step, **options)
 
 
 SwaFullOption = typer.Option(

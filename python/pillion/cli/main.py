@@ -19,6 +19,7 @@ from .inspect import inspect
 from .perplexity import perplexity
 from .quantize import quantize
 from .run import run
+from .serve import serve
 from .split import join, split
 from .tokenize import tokenize
 
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (run, bench, convert, quantize, imatrix, inspect, split, join, tokenize, perplexity, doctor, demo):
+for command in (run, serve, bench, convert, quantize, imatrix, inspect, split, join, tokenize, perplexity, doctor, demo):
     app.command()(command)
 
 

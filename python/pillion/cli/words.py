@@ -49,6 +49,9 @@ OPTIONS = {
     "max_tensors": "--max-tensors",
     "chat_template": "--chat-template",
     "chat_template_kwargs": "--chat-template-kwargs",
+    "host": "--host",
+    "port": "--port",
+    "parallel": "--parallel",
 }
 
 # Words that are English too count only where a sentence begins with them.

@@ -90,6 +90,11 @@ class Structured:
         prompt = self._chat.opening(prompt, parser, None)
         return prompt, self._compiled(body, thinking, rules)
 
+    @property
+    def calls_are_free(self) -> str:
+        """Why calls of tools cannot be held to a grammar; "" where they can."""
+        return self._what_is_missing()
+
     # ---- parts ----
 
     def _compiled(

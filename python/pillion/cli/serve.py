@@ -1,0 +1,178 @@
+"""`pillion serve`: OpenAI's API and a chat page on an address of this machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Optional
+
+import typer
+
+from .. import LLM
+from ..models import TINY_ASSISTANT, TINY_TARGET
+from ..server import ServerSettings, needs_extra
+from .console import (
+    DenseHeadOption,
+    DeviceOption,
+    DraftDeviceOption,
+    DrafterOption,
+    DraftOption,
+    DraftSamplingOption,
+    LayersOption,
+    PMinOption,
+    StrictOption,
+    SwaFullOption,
+    command,
+    draft_options,
+    fail,
+    open_llm,
+    read_text,
+    write,
+)
+
+
+@command
+def serve(
+    model: Optional[Path] = typer.Argument(None, help="The model, a GGUF file; none: the tiny pair of the package."),
+    model_option: Optional[Path] = typer.Option(None, "-m", "--model", help="The same, as the other commands have it."),
+    drafter: Optional[str] = DrafterOption,
+    host: str = typer.Option("127.0.0.1", "--host", help="Address to listen at; a path: a Unix socket."),
+    port: int = typer.Option(8080, "--port", min=0, max=65535, help="Port; 0: any that is free."),
+    api_key: Optional[list[str]] = typer.Option(
+        None, "--api-key", envvar="PILLION_API_KEY", help="Key that requests must carry; may be repeated."
+    ),
+    api_key_file: Optional[Path] = typer.Option(None, "--api-key-file", help="A file of such keys, one a line."),
+    no_key: bool = typer.Option(False, "--no-key", help="Let other machines in without a key."),
+    alias: Optional[str] = typer.Option(None, "-a", "--alias", help="The model's name in the API; else its file's."),
+    cors_origin: Optional[list[str]] = typer.Option(
+        None, "--cors-origin", help="Origin of a web page that may use the API; may be repeated; *: all."
+    ),
+    allowed_host: Optional[list[str]] = typer.Option(
+        None, "--allowed-host", help="One more name in the Host header, as of a proxy; may be repeated."
+    ),
+    parallel: int = typer.Option(1, "-np", "--parallel", min=1, help="Answers that go on at a time."),
+    queue: int = typer.Option(64, "--queue", min=0, help="Requests that may wait; more get 503."),
+    queue_timeout: float = typer.Option(60, "--queue-timeout", min=0.001, help="Seconds that one may wait."),
+    timeout: float = typer.Option(600, "-to", "--timeout", min=0.001, help="Seconds that an answer may take."),
+    drain_timeout: float = typer.Option(30, "--drain-timeout", min=0, help="Seconds to end answers in at SIGTERM."),
+    ctx: int = typer.Option(0, "-c", "--ctx-size", help="Positions of the context; 0: the model's, at most 4096."),
+    threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
+    batch: int = typer.Option(0, "-b", "--batch-size", help="Rows of one prefill run; 0: 512."),
+    flash_attn: str = typer.Option("auto", "-fa", "--flash-attn", help="auto, on or off."),
+    kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
+    swa_full: bool = SwaFullOption,
+    template: Optional[str] = typer.Option(
+        None, "--chat-template", help="Jinja in place of the file's chat template, or the name of one of the file's."
+    ),
+    template_file: Optional[Path] = typer.Option(None, "--chat-template-file", help="The same from a file."),
+    template_kwargs: Optional[str] = typer.Option(
+        None, "--chat-template-kwargs", help="Variables for the template where a request names none, a JSON object."
+    ),
+    n_draft: str = DraftOption,
+    p_min: float = PMinOption,
+    dense_head: bool = DenseHeadOption,
+    draft_sampling: str = DraftSamplingOption,
+    draft_device: str = DraftDeviceOption,
+    device: str = DeviceOption,
+    n_gpu_layers: int = LayersOption,
+    strict: bool = StrictOption,
+    no_mmap: bool = typer.Option(False, "--no-mmap", help="Read the file into memory instead of mapping it."),
+) -> None:
+    """Serve a model: OpenAI's API, and a chat page at /. Without MODEL: the package's tiny pair.
+
+    Prints the address when it answers. Ctrl-C ends it when answers under way are done; a second one at once.
+    """
+    needs_extra()
+    path, drafter = _files(model, model_option, drafter)
+    if not path.exists():
+        raise fail(f"{path}: No such file or directory")
+    settings = ServerSettings(
+        host=host,
+        keys=_keys(api_key or [], api_key_file),
+        no_key=no_key,
+        cors_origins=cors_origin or (),
+        allowed_hosts=allowed_host or (),
+        alias=alias,
+        default_variables=_variables(template_kwargs),
+        queue_limit=queue,
+        queue_timeout=queue_timeout,
+        total_timeout=timeout,
+        drain_timeout=drain_timeout,
+    )
+    if template is not None and template_file is not None:
+        raise fail("give the chat template with --chat-template or with --chat-template-file, not both")
+    options: dict[str, Any] = {
+        "n_ctx": ctx,
+        "n_batch": batch,
+        "n_threads": threads,
+        "flash_attn": flash_attn,
+        "kv_type": kv_type,
+        "swa_full": swa_full,
+        "parallel": parallel,
+        "use_mmap": not no_mmap,
+        "device": device,
+        "n_gpu_layers": n_gpu_layers,
+        "strict": strict,
+        "chat_template": read_text(template_file) if template_file is not None else template,
+        **draft_options(path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
+    }
+    _run(settings, port, path, options)
+
+
+def _run(settings: ServerSettings, port: int, path: Path, options: dict[str, Any]) -> None:
+    from ..server.running import Running, address_of, bound_socket, exit_status
+    from ..server.serving import Serving
+
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what it says is said here
+    listener = bound_socket(settings.host, port)
+    address = address_of(listener)
+    serving = Serving(settings)
+
+    def load(check: Callable[[], None]) -> LLM:
+        return open_llm(path, check=check, **options)
+
+    def announce(llm: LLM) -> None:
+        guesses = f", drafter: {llm.speculation.kind}" if llm.pair is not None else ""
+        write(f"{address} answers: {serving.model_name}{guesses}; Ctrl-C ends it\n")
+
+    running = Running(serving, load, announce)
+    running.serve_on(listener)
+    if running.unfinished:
+        raise typer.Exit(exit_status(running))
+
+
+def _files(model: Optional[Path], option: Optional[Path], drafter: Optional[str]) -> tuple[Path, Optional[str]]:
+    """The model's path, and what -md is for it."""
+    if model is not None and option is not None:
+        raise fail("give the model as MODEL or with -m, not both")
+    path = model or option
+    if path is not None:
+        return path, drafter
+    if not TINY_TARGET.exists():
+        raise fail(f"{TINY_TARGET} is missing: this build came without its models; name one of your own")
+    return TINY_TARGET, str(TINY_ASSISTANT) if drafter in (None, "auto") else drafter
+
+
+def _keys(given: list[str], file: Optional[Path]) -> list[str]:
+    keys = [key.strip() for one in given for key in one.split(",")]
+    if file is not None:
+        lines = [line.strip() for line in read_text(file).splitlines()]
+        found = [line for line in lines if line and not line.startswith("#")]
+        if not found:
+            raise fail(f"--api-key-file: {file} has no key")
+        keys += found
+    return keys
+
+
+def _variables(given: Optional[str]) -> Optional[dict[str, Any]]:
+    if given is None:
+        return None
+    try:
+        variables = json.loads(given)
+    except (ValueError, RecursionError) as error:
+        raise fail(f"--chat-template-kwargs is not JSON: {error}") from None
+    if not isinstance(variables, dict):
+        raise fail(f"--chat-template-kwargs is {given}; it must be a JSON object")
+    return variables

@@ -1,0 +1,119 @@
+"""Errors as a client gets them: a status, OpenAI's JSON shape, and headers.
+
+Routers of other APIs have a shape of their own: `shapes` of `ErrorShapes`, by the path's beginning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
+
+from .. import errors
+from ..errors import PillionError
+
+Body = dict[str, Any]
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    499: "cancelled",
+    500: "server_error",
+    503: "unavailable_error",
+    504: "timeout_error",
+}
+
+
+class ApiError(Exception):
+    """An answer that is an error. code: OpenAI's short name; param: the field it is about."""
+
+    def __init__(
+        self,
+        status: int,
+        sentence: str,
+        *,
+        code: Optional[str] = None,
+        param: Optional[str] = None,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+        self.type = _TYPES.get(status, "invalid_request_error")
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+
+
+def openai_shape(error: ApiError) -> Body:
+    """OpenAI's error object."""
+    inner = {"message": error.sentence, "type": error.type, "param": error.param, "code": error.code}
+    return {"error": inner}
+
+
+Shape = Callable[[ApiError], Body]
+
+
+class ErrorShapes:
+    """Which shape the errors of a path have."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, Shape] = {}
+
+    def add(self, beginning: str, shape: Shape) -> None:
+        """Paths that begin so have that shape."""
+        self._by_path[beginning] = shape
+
+    def body(self, path: str, error: ApiError) -> Body:
+        """The JSON of an error on a path."""
+        found = [one for one in self._by_path if path.startswith(one)]
+        shape = self._by_path[max(found, key=len)] if found else openai_shape
+        return shape(error)
+
+
+def unavailable(sentence: str, retry_after: float, code: str) -> ApiError:
+    """503, with when to try again."""
+    headers = {"Retry-After": str(max(1, round(retry_after)))}
+    return ApiError(503, sentence, code=code, headers=headers)
+
+
+class ClientGone(Exception):
+    """The client left; nobody reads an answer."""
+
+
+def api_error(error: BaseException, retry_after: float = 5) -> ApiError:
+    """What a client is told of an exception."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ClientGone):
+        return ApiError(499, "the client closed the connection", code="client_closed_request")
+    if isinstance(error, errors.QueueFull):
+        return unavailable(error.sentence, error.retry_after, "queue_full")
+    if isinstance(error, errors.TimedOut):
+        return unavailable(error.sentence, retry_after, "timeout")
+    if isinstance(error, errors.ContextFullError):
+        return ApiError(400, error.sentence, code="context_length_exceeded")
+    if isinstance(error, (errors.Busy, errors.Closed)):
+        return unavailable(error.sentence, retry_after, "busy")
+    if isinstance(error, errors.UsageError):
+        return ApiError(400, error.sentence, code="invalid_value", param=_param(error.sentence))
+    if isinstance(error, errors.Cancelled):
+        return unavailable(error.sentence, retry_after, "cancelled")
+    if isinstance(error, (errors.OutOfMemoryError, errors.DeviceLostError)):
+        return unavailable(error.sentence, retry_after, "unavailable")
+    if isinstance(error, PillionError):
+        return ApiError(500, error.sentence, code="internal_error")
+    return ApiError(500, "a fault inside the server; its log has the reason", code="internal_error")
+
+
+_NAMED = re.compile(r"(?:a key of )?([a-z_]{2,40}(?:\[\d+\])*(?:\.[a-z_]+)*)(?: is | has | names |\[)")
+
+
+def _param(sentence: str) -> Optional[str]:
+    """The field that a sentence begins with."""
+    if sentence.startswith("the draft length "):
+        return "draft"
+    found = _NAMED.match(sentence)
+    return found[1] if found and found[1] not in ("the", "there") else None

@@ -1,0 +1,93 @@
+"""What an answer grows by, read from OpenAI's chunks and results: the common ground of the
+adapters, which write it in other shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing an answer grew by."""
+
+    kind: str
+    """"text"; "thinking"; "call": a tool call begins; "arguments": of the call that began last."""
+    text: str = ""
+    """The text, the thinking, or a piece of the arguments' JSON."""
+    id: str = ""
+    name: str = ""
+    """Of a call."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How an answer ended."""
+
+    reason: str
+    """OpenAI's finish_reason, or "malformed_tool_call"."""
+    stop: Optional[str]
+    """The stop string that ended it, where that is known."""
+    prompt: int
+    """Tokens of the prompt, cached ones among them."""
+    cached: int
+    written: int
+    thought: int
+    """Those of the written tokens that were thinking."""
+
+
+class ChunkReader:
+    """Feed it the chunks of a stream, or one whole result."""
+
+    def __init__(self) -> None:
+        self._reason: Optional[str] = None
+        self._stop: Optional[str] = None
+        self._usage: Mapping[str, Any] = {}
+        self._cached = 0
+        self._calls: set[int] = set()
+
+    def feed(self, chunk: Mapping[str, Any]) -> list[Part]:
+        """The parts that a chunk, or a whole result, adds."""
+        self._usage = chunk.get("usage") or self._usage
+        self._cached = (chunk.get("timings") or {}).get("cache_n", self._cached)
+        parts: list[Part] = []
+        for choice in chunk.get("choices") or ():
+            self._reason = choice.get("finish_reason") or self._reason
+            stop = choice.get("stop_reason")
+            self._stop = stop if isinstance(stop, str) else self._stop
+            parts += self._parts(choice.get("delta") or choice.get("message") or {})
+        return parts
+
+    def _parts(self, grown: Mapping[str, Any]) -> Iterator[Part]:
+        if grown.get("reasoning_content"):
+            yield Part("thinking", grown["reasoning_content"])
+        if grown.get("content"):
+            yield Part("text", grown["content"])
+        for number, call in enumerate(grown.get("tool_calls") or ()):
+            yield from self._call(call.get("index", number), call)
+        for broken in grown.get("malformed_tool_calls") or ():
+            # the other shapes have no field for one
+            yield Part("text", f"[a tool call that cannot be read: {broken['reason']}]")
+
+    def _call(self, index: int, call: Mapping[str, Any]) -> Iterator[Part]:
+        function = call.get("function") or {}
+        if index not in self._calls:
+            self._calls.add(index)
+            yield Part("call", id=call["id"], name=function["name"])
+        if function.get("arguments"):
+            yield Part("arguments", function["arguments"])
+
+    @property
+    def end(self) -> End:
+        """How it ended, once all chunks were fed."""
+        prompt = self._usage.get("prompt_tokens_details") or {}
+        written = self._usage.get("completion_tokens_details") or {}
+        return End(
+            reason=self._reason or "stop",
+            stop=self._stop,
+            prompt=self._usage.get("prompt_tokens", 0),
+            cached=prompt.get("cached_tokens", self._cached),
+            written=self._usage.get("completion_tokens", 0),
+            thought=written.get("reasoning_tokens", 0),
+        )

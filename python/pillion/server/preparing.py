@@ -1,0 +1,86 @@
+"""From a request's fields to what the engine runs, and to what makes the answer of it.
+
+Runs in a thread: rendering and tokenising a long conversation takes a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Callable, Optional
+
+from ..generation import Generation
+from ..llm import LLM
+from ..openai_format import Completion
+from ..requests import checked_length
+from ..sampling import SEED_MAX
+from ..work import Request
+
+Fields = Mapping[str, Any]
+
+
+@dataclass
+class Prepared:
+    """One answer to come. make: the shape that it gets, of its generation; it serves once."""
+
+    request: Request
+    make: Callable[[Generation], Completion]
+    index: int = 0
+    prompt: int = 0
+    """Which of the request's prompts it belongs to."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the server itself says of a request."""
+
+    owner: str = ""
+    low_priority: bool = False
+    queue_timeout: Optional[float] = None
+    total_timeout: Optional[float] = None
+
+
+def prepared_chat(llm: LLM, fields: Fields, terms: Terms = Terms()) -> list[Prepared]:
+    """The answers to a conversation; fields: those of `LLM.chat`, and n."""
+    given = {**fields, **asdict(terms)}
+    messages = given.pop("messages")
+    return [
+        Prepared(*llm.prepared_chat(messages, **options), index=at)
+        for at, options in enumerate(_several(llm, given))
+    ]
+
+
+def prepared_text(llm: LLM, fields: Fields, terms: Terms = Terms()) -> list[Prepared]:
+    """The continuations of one or several prompts; fields: those of `LLM.complete`, and n."""
+    given = {**fields, **asdict(terms)}
+    given["suffix"] = given.get("suffix") or None  # "": nothing stands behind
+    prompts = prompts_of(given.pop("prompt"))
+    found: list[Prepared] = []
+    for number, prompt in enumerate(prompts):
+        for options in _several(llm, dict(given)):
+            pair = llm.prepared_completion(prompt, **options)
+            found.append(Prepared(*pair, index=len(found), prompt=number))
+    return found
+
+
+def prompts_of(prompt: Any) -> list[Any]:
+    """One prompt, a text or ids, or a list of such."""
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+        return prompt
+    return [prompt]
+
+
+def n_answers(fields: Fields) -> int:
+    """How many answers the fields ask for."""
+    n_prompts = len(prompts_of(fields["prompt"])) if "prompt" in fields else 1
+    return n_prompts * int(fields.get("n") or 1)
+
+
+def _several(llm: LLM, given: dict[str, Any]) -> list[dict[str, Any]]:
+    """The options of each of n answers: their seeds follow one another."""
+    n = given.pop("n", 1)
+    checked_length(given.get("max_tokens"))
+    seed = given.get("seed", llm.seed)
+    if seed is None or n == 1:
+        return [given] * n
+    return [{**given, "seed": (seed + at) & SEED_MAX} for at in range(n)]
