@@ -374,10 +374,14 @@ class LLM(Held):
         wanted = top_logprobs_of(logprobs, top_logprobs, self.model.n_vocab)
         listed = [] if isinstance(tool_choice, str) and tool_choice == "none" else checked_tools(tools)
         forced = self._forced_call(tool_names(listed), tool_choice)
-        prompt = self._chat.render(messages, listed, **checked_variables(chat_template_kwargs))
+        variables = checked_variables(chat_template_kwargs)
+        thinks = bool(variables.get("enable_thinking"))
+        prompt = self._chat.render(messages, listed, **variables)
         parser = self._chat.parser(tool_names(listed) if listed else None)
         forms = {name: options.pop(name, None) for name in FORMS}
-        prompt, compiled = self.structured.of_reply(prompt, parser, listed, forms, forced, parallel_tool_calls)
+        prompt, compiled = self.structured.of_reply(
+            prompt, parser, listed, forms, forced, parallel_tool_calls, thinks
+        )
         markers = self._chat.marker_tokens
         options["logprobs"] = wanted
         tokens = self.chat_tokens(prompt)

@@ -73,12 +73,15 @@ class Structured:
         forms: Mapping[str, Any],
         forced: Optional[str] = None,
         several: Optional[bool] = None,
+        thinks: bool = False,
     ) -> tuple[Prompt, Optional[Compiled]]:
         """What a reply begins with, and its grammar (None: it is free); `parser` is told how far
         the reply has begun.
 
         tools: checked; those that the reply may call. forced: as in `ChatFormat.opening`.
         several: whether one reply may make several calls; None: it may.
+        thinks: thinking was asked for. Otherwise a reply with a grammar has it only where the
+        template begins it: a model for which the grammar is odd would rather think to its limit.
         """
         body = wanted_body(**forms)
         if several is not None and not isinstance(several, bool):
@@ -86,7 +89,7 @@ class Structured:
         rules = self._call_rules(tools, forced, several, body)
         if rules is None and (body is None or forced is not None):
             return self._chat.opening(prompt, parser, forced), None
-        thinking = self._thinking(prompt)
+        thinking = self._thinking(prompt, thinks)
         prompt = self._chat.opening(prompt, parser, None)
         return prompt, self._compiled(body, thinking, rules)
 
@@ -107,7 +110,7 @@ class Structured:
         grammar = reply_grammar(body, thinking, rules)
         return self.grammars.compile(grammar, _called(body, rules))
 
-    def _thinking(self, prompt: Prompt) -> Thinking:
+    def _thinking(self, prompt: Prompt, asked: bool) -> Thinking:
         begin, end = self._token(CHANNEL), self._token(THINKING_END)
         opened = prompt.really_ends_with(THINKING) and self._chat.knows(CHANNEL)
         if begin is None or end is None:
@@ -117,8 +120,8 @@ class Structured:
                     "model ends; a grammar needs chat_template_kwargs={'enable_thinking': False}"
                 )
             return NO_THINKING
-        closed = prompt.really_ends_with(THINKING_END)
-        return Thinking(OPEN if opened else NEVER if closed else MAYBE, begin, end)
+        may = asked and not prompt.really_ends_with(THINKING_END)
+        return Thinking(OPEN if opened else MAYBE if may else NEVER, begin, end)
 
     def _token(self, marker: str) -> Optional[int]:
         tokens = self._chat.marker_tokens
