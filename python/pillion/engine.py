@@ -246,7 +246,7 @@ class Engine(Held):
         life = self._here()
         if "by" not in life.running or self._is_me():
             return body()
-        job = _Job(body)
+        job = Job(body)
         life.inbox.put(job)
         while not sleep_until(lambda: job.over, job.waiters, time.monotonic() + _LOOK):
             if self._closed or life is not self._here():
