@@ -4,6 +4,8 @@ import json
 import logging
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("llguidance")
 
@@ -91,6 +93,46 @@ def test_random_calls_are_read_and_valid(llm, reply, closing, name):
         seen.add(found.calls[0].name)
         validate(json.loads(found.calls[0].arguments), schemas[found.calls[0].name])
     assert n_ended >= 6 and seen <= set(schemas) and len(seen) >= min(len(schemas), 2)
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=6)
+SCALARS = st.one_of(
+    st.builds(lambda low, more: {"type": "integer", "minimum": low, "maximum": low + more}, st.integers(-999, 999), st.integers(0, 99)),
+    st.builds(lambda low, more: {"type": "string", "minLength": low, "maxLength": low + more}, st.integers(0, 3), st.integers(0, 3)),
+    st.builds(lambda values: {"enum": values}, st.lists(st.one_of(NAMES, st.integers(), st.booleans(), st.none()), min_size=1, max_size=3)),
+    st.builds(lambda value: {"const": value}, NAMES),
+    st.sampled_from([{"type": "boolean"}, {"type": "null"}, {"type": ["boolean", "null"]}]),
+)
+
+
+def objects(inner):
+    def build(properties, share):
+        return {"type": "object", "properties": properties, "required": list(properties)[:share], "additionalProperties": False}
+
+    return st.builds(build, st.dictionaries(NAMES, inner, min_size=1, max_size=4), st.integers(0, 4))
+
+
+def arrays(inner):
+    build = lambda items, low, more: {"type": "array", "items": items, "minItems": low, "maxItems": low + more}  # noqa: E731
+    return st.builds(build, inner, st.integers(0, 2), st.integers(0, 2))
+
+
+NESTED = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(objects(inner), arrays(inner), st.builds(lambda some: {"anyOf": some}, st.lists(inner, min_size=1, max_size=3))),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(schema=objects(NESTED), seed=st.integers(0, 99))
+def test_any_schema_gives_calls_that_are_read_and_valid(llm, reply, closing, schema, seed):
+    parser, compiled = reply([tool(schema)], several=False, prompt="<|channel>thought\n<channel|>")
+    walk = Walk(llm.tokenizer, compiled.start(), seed, closing).run(400)
+    if walk.ended:
+        found = parsed(llm, parser, walk.tokens)
+        assert not found.broken and len(found.calls) == 1, llm.tokenizer.decode(walk.tokens, special=True)
+        validate(json.loads(found.calls[0].arguments), schema)
 
 
 def test_properties_come_in_any_order_and_once(llm, reply):
@@ -208,6 +250,7 @@ def test_what_cannot_be_written(pillion, reply):
     assert "False" in refused(pillion, reply, of(a={"not": {}, "anyOf": [False]}))
     assert "at least 3" in refused(pillion, reply, of(a={"type": "array", "minItems": 3, "maxItems": 2}))
     assert "20000" in refused(pillion, reply, of(a={"type": "array", "minItems": 10**9, "items": {"const": 1}}))
+    assert "20000" in refused(pillion, reply, of(a={"type": "string", "pattern": "^(x{1000}){1000}$"}))
     assert "no value has its type" in refused(pillion, reply, of(a={"type": "integer", "enum": ["x"]}))
     deep = {}
     for _ in range(10_000):

@@ -226,6 +226,22 @@ def test_the_vocabulary(structured, model, tokenizer, marks):
     assert llg.tokenize_str("the light") == tokenizer.encode("the light", add_special=False)
 
 
+def test_the_shortest_text_of_a_pattern():
+    from pillion.structured.lark import shortest
+
+    for pattern, least in (("abc", 3), ("(ab){3}c", 7), ("[^a]{5}", 5), ("\\d{4}", 4), ("((x{10}){10}){10}", 1000), ("a{,5}", 1), ("[]x]{9}", 9)):
+        assert shortest(pattern) == least, pattern
+    assert shortest("(" * 50_000) == 0 and shortest(")" * 50_000) >= 0
+
+
+def test_it_can_be_prepared(pillion):
+    from pillion.models import TINY_TARGET
+
+    with pillion.LLM(TINY_TARGET, n_ctx=128, drafter=None) as llm:
+        llm.structured.prepare()
+        assert llm.structured.grammars.vocabulary._built is not None
+
+
 def test_the_vocabulary_is_built_once(structured, model, tokenizer):
     vocabulary = structured.Vocabulary(tokenizer, model.n_vocab)
     found, n_built = [], []
@@ -419,6 +435,10 @@ BIG = {
     "counts in a pattern": {"response_format": response_format({"type": "string", "pattern": "^(x{1000}){1000000}$"})},
     "doubling rules": {"grammar": "\n".join(["start: a0", *(f"a{n}: a{n + 1} a{n + 1}" for n in range(40)), 'a40: "x"'])},
     "doubling GBNF": {"grammar": "\n".join(["root ::= a0", *(f"a{n} ::= a{n + 1} a{n + 1}" for n in range(40)), 'a40 ::= "x" | "y"'])},
+    "forcing on demand": {"grammar": '%llguidance {"no_forcing": false}\n' + "\n".join(
+        ["start: a0", *(f"a{n}: a{n + 1} a{n + 1}" for n in range(40)), 'a40: "x"'])},
+    "a JSON schema in Lark": {"grammar": "start: %json " + json.dumps({"type": "array", "minItems": 10**9, "items": {"const": 1},
+        "x-guidance": {"whitespace_flexible": False}})},
     "counts of rules": {"grammar": 'start: a{1000}\na: b{1000}\nb: c{1000}\nc: "x"'},
     "left recursion": {"grammar": "start: start start | start\n"},
 }  # fmt: skip

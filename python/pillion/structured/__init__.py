@@ -52,6 +52,11 @@ class Structured:
             self._found = Grammars(Vocabulary(self._tokenizer, self._n_vocab, markers))
         return self._found
 
+    def prepare(self) -> None:
+        """Builds now what the first grammar needs: seconds for a large vocabulary. For servers,
+        before they take requests. Raises UsageError without llguidance."""
+        self.grammars.vocabulary.llg()
+
     def of_text(self, forms: Mapping[str, Any]) -> Optional[Compiled]:
         """The grammar of a text without thinking and calls. forms: values of FORMS; None: free.
 

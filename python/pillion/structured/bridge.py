@@ -7,7 +7,7 @@ is done once a model, at the first grammar.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Optional
 
 from .._locks import ForkLock
 from ..errors import PillionError, UsageError
@@ -55,6 +55,7 @@ class Vocabulary:
         self._markers = frozenset(markers)
         self._gate = ForkLock()
         self._built: Any = None
+        self._special: Optional[frozenset[int]] = None
 
     def llg(self) -> Any:
         """The LLTokenizer; the first call builds it, others wait for that."""
@@ -91,6 +92,11 @@ class Vocabulary:
 
     def special(self) -> frozenset[int]:
         """The tokens that are no text."""
+        if self._special is None:
+            self._special = self._found_special()
+        return self._special
+
+    def _found_special(self) -> frozenset[int]:
         kind = self.tokenizer.token_type
         n_tokens = min(len(self.tokenizer), self.n_vocab)
         typed = {token for token in range(n_tokens) if kind(token) in _NO_TEXT}

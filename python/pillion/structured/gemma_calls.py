@@ -333,7 +333,8 @@ class Calls:
             return self._once("text", f"{quote} ANY_TEXT? {quote}", 2)
         name = f"TEXT_{len(self.rules)}"
         self._add(f"{name}: {' & '.join(conditions)}")
-        return self._rule([f"{quote} {name} {quote}"], least=2 + min(low or 0, _LEAST))
+        least = lark.shortest(pattern) if isinstance(pattern, str) else low or 0
+        return self._rule([f"{quote} {name} {quote}"], least=2 + least)
 
     # ---- objects and arrays ----
 
@@ -367,14 +368,14 @@ class Calls:
         tail = ""
         if rest is not None and (high is None or high > len(used)):
             low_rest = max(low - len(used), 0)
-            most = "" if high is None else high - len(used)
+            most = None if high is None else high - len(used)
             least += low_rest * (rest.least + 1)
             if not used:
-                again = "" if high is None else high - 1
-                tail = f'{rest.text} ("," {rest.text}){{{max(low - 1, 0)},{again}}}'
+                again = None if high is None else high - 1
+                tail = f"{rest.text} {_times(rest.text, max(low - 1, 0), again)}"
                 tail = tail if low else f"({tail})?"
                 return self._rule([f'"[" {tail} "]"'], least=2 + least)
-            tail = f'("," {rest.text}){{{low_rest},{most}}}'
+            tail = _times(rest.text, low_rest, most)
         for number in range(len(used) - 1, -1, -1):  # each head may be the last, from `low` on
             comma = '"," ' if number else ""
             inner = f"{comma}{used[number].text} {tail}".strip()
@@ -463,6 +464,13 @@ class Calls:
 
 
 _PARAMETER = "\n  | "
+
+
+def _times(text: str, low: int, high: Optional[int]) -> str:
+    """That many more items of a list."""
+    if high == 0:
+        return ""
+    return f'("," {text}){{{low},{"" if high is None else high}}}'
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -40,3 +40,24 @@ def escaped(text: str) -> str:
 
 def _is_control(character: str) -> bool:
     return (ord(character) < 32 and character not in "\n\r\t") or character == "\x7f"
+
+
+_PART = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d*)[^}]*\}|[?*+|]|.", re.DOTALL)
+
+
+def shortest(pattern: str) -> int:
+    """At least as many characters as the shortest text of a regular expression has."""
+    sums, last = [0], 0
+    for part in _PART.finditer(pattern):
+        text = part[0]
+        if text == "(":
+            sums.append(0)
+        elif text == ")" and len(sums) > 1:
+            last = sums.pop()
+            sums[-1] += last
+        elif part[1] is not None:
+            sums[-1] += last * max(int(part[1][:9] or 0) - 1, 0)
+        elif text not in "?*+|":
+            last = 1
+            sums[-1] += 1
+    return sum(sums)

@@ -8,7 +8,6 @@ tokens are text.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Optional
@@ -119,7 +118,7 @@ def _forces_much(body: Body) -> bool:
     """Whether a pattern may force so long a text that spelling it out before each token takes
     seconds."""
     if body.kind == REGEX:
-        return shortest(body.source) > _MOST_FORCED
+        return lark.shortest(body.source) > _MOST_FORCED
     waiting = [json.loads(body.source)]
     while waiting:
         value = waiting.pop()
@@ -127,27 +126,6 @@ def _forces_much(body: Body) -> bool:
             waiting += [*value, *value.values()]
         elif isinstance(value, list):
             waiting += value
-        elif isinstance(value, str) and shortest(value) > _MOST_FORCED:
+        elif isinstance(value, str) and lark.shortest(value) > _MOST_FORCED:
             return True
     return False
-
-
-_PART = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d*)[^}]*\}|[?*+|]|.", re.DOTALL)
-
-
-def shortest(pattern: str) -> int:
-    """At least as many characters as the shortest text of a regular expression has."""
-    sums, last = [0], 0
-    for part in _PART.finditer(pattern):
-        text = part[0]
-        if text == "(":
-            sums.append(0)
-        elif text == ")" and len(sums) > 1:
-            last = sums.pop()
-            sums[-1] += last
-        elif part[1]:
-            sums[-1] += last * max(int(part[1][:9]) - 1, 0)
-        elif text not in "?*+|":
-            last = 1
-            sums[-1] += 1
-    return sum(sums)
