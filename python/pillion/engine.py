@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
@@ -23,6 +22,7 @@ from ._locks import forks
 from .arguments import check_int, check_mapping, check_number, check_text
 from .assembler import TextAssembler
 from .calling import checked_class
+from .engine_loop import BUSY_WAIT, Job, Life, Loop
 from .engine_stats import EngineStats
 from .errors import (
     Busy,
@@ -31,20 +31,18 @@ from .errors import (
     ContextFullError,
     InternalError,
     QueueFull,
-    TimedOut,
     UsageError,
 )
 from .generation import Generation
 from .held import Held
 from .model import opened
 from .sampling import Sampler
-from .scheduler import Entry, Scheduler, Turn, best_slot
+from .scheduler import Entry, Scheduler
 from .slot import Parts, Slot
-from .waiting import sleep_until, wake_all
+from .waiting import sleep_until
 from .work import Request, Work, check_request
 
 PARALLEL_MAX = 256
-_BUSY_WAIT = 0.002  # seconds, when somebody else is inside all contexts that could run
 _CANCEL_WAIT = 2.0
 _IDLE = 0.1
 """Seconds that the thread of a fork's child waits for more. The process of a child that was forked in
@@ -70,32 +68,6 @@ class SlotState:
     """Since the request was submitted."""
 
 
-class _Job:
-    """Something else for the engine's thread to do, between two turns."""
-
-    def __init__(self, body: Callable[[], None]) -> None:
-        self.body = body
-        self.over = False
-        self.error: Optional[BaseException] = None
-        self.waiters: deque[Any] = deque()
-
-
-class _Life:
-    """An engine in one process: a fork() gives the child one of its own."""
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self.forks = forks()
-        self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.scheduler = scheduler
-        self.works: dict[Work, Entry] = {}
-        """All that were submitted and are not over."""
-        self.running: dict[str, threading.Thread] = {}  # "by": the engine's thread, once it runs
-        self.arrived = False
-        self.blocked: dict[Entry, float] = {}  # until when: somebody else is inside their contexts
-        self.left: deque[Work] = deque()  # called off since the engine looked last
-        self.aims: dict[int, Work] = {}  # whom the last cancel of a slot's context was meant for
-
-
 @checked_class
 class Engine(Held):
     """Writes what is submitted, on `parallel` slots that share the model's weights and take turns.
@@ -118,7 +90,8 @@ class Engine(Held):
     ) -> None:
         if queue_limit is not None:
             queue_limit = check_int("queue_limit", queue_limit, 0)
-        parts = Parts(opened("model", model), _given("sizes", sizes), drafter, _given("options", options))
+        of_contexts, of_pairs = _given("sizes", sizes), _given("options", options)
+        parts = Parts(opened("model", model), of_contexts, drafter, of_pairs)
         made: list[Slot] = []
         try:
             for index in range(check_int("parallel", parallel, 1, PARALLEL_MAX)):
@@ -176,8 +149,9 @@ class Engine(Held):
             self._start(life)
             self._refuse_if_closed()  # close() may not have seen it
         except BaseException:  # Ctrl-C among them
-            life.works.pop(work, None)
-            work.end(Cancelled("this generation cannot go on: its call was broken off"), "cancelled", True)
+            why = "this generation cannot go on: its call was broken off"
+            work.end(Cancelled(why), "cancelled", True)
+            life.left.append(work)
             raise
         return generation
 
@@ -200,13 +174,12 @@ class Engine(Held):
         text = TextAssembler(self.tokenizer.stream(), request.stop, limit, request.shown)
         return Work(request, prompt, Sampler(request.sampling), text)
 
-    def _refuse_if_full(self, life: _Life, work: Work) -> None:
+    def _refuse_if_full(self, life: Life, work: Work) -> None:
         if self.queue_limit is None:
             return
         over = len(life.works) - len(self.slots_made) - self.queue_limit
         if over <= 0:
             return
-        del life.works[work]
         self._stats.refused += 1
         mean = self._stats.total.mean or _FIRST_GUESS
         wait = mean * (self.queue_limit + 1) / len(self.slots_made)
@@ -259,7 +232,7 @@ class Engine(Held):
         life = self._here()
         if "by" not in life.running or self._is_me():
             return body()
-        job = _Job(body)
+        job = Job(body)
         life.inbox.put(job)
         sleep_until(lambda: job.over, job.waiters)
         if job.error is not None:
@@ -273,7 +246,7 @@ class Engine(Held):
         life = self._here()
         if "by" not in life.running or self._is_me():
             return body()
-        job = _Job(body)
+        job = Job(body)
         life.inbox.put(job)
         while not sleep_until(lambda: job.over, job.waiters, time.monotonic() + _LOOK):
             if self._closed or life is not self._here():
@@ -351,10 +324,10 @@ class Engine(Held):
         if life is not None:
             life.inbox.put(None)
 
-    def _new_life(self) -> _Life:
-        return _Life(Scheduler(len(self.slots_made), self._n_batch))
+    def _new_life(self) -> Life:
+        return Life(Scheduler(len(self.slots_made), self._n_batch))
 
-    def _here(self) -> _Life:
+    def _here(self) -> Life:
         """Its life in this process: what was under way before a fork() stays with the parent."""
         lives = self._lives
         return lives.get(forks()) or lives.setdefault(forks(), self._new_life())
@@ -363,7 +336,7 @@ class Engine(Held):
         thread = self._here().running.get("by")
         return thread is not None and thread.ident == threading.get_ident()
 
-    def _start(self, life: _Life) -> bool:
+    def _start(self, life: Life) -> bool:
         """Starts the thread. Several may be started at once; all but one leave again."""
         if sys.is_finalizing():
             return False
@@ -385,7 +358,7 @@ class Engine(Held):
             if sys.is_finalizing():
                 life.running["by"] = me  # its thread will not come back from where it is
             elif life.running.setdefault("by", me) is not me:
-                time.sleep(_BUSY_WAIT)  # another one who waits does it
+                time.sleep(BUSY_WAIT)  # another one who waits does it
                 continue
             try:
                 while not work.over:
@@ -395,10 +368,10 @@ class Engine(Held):
 
     # ---- the engine's own thread ----
 
-    def _serve(self, life: _Life, first: Any) -> None:
+    def _serve(self, life: Life, first: Any) -> None:
         """Works until nothing is left."""
         try:
-            self._work(life, first)
+            Loop(life, self.slots_made, self._stats).work(first)
         except BaseException as error:  # a fault here must not leave anybody waiting
             for work in list(life.works):
                 work.end(InternalError(f"the engine failed: {error}"))
@@ -406,195 +379,8 @@ class Engine(Held):
             life.scheduler = Scheduler(len(self.slots_made), self._n_batch)
             raise
 
-    def _work(self, life: _Life, first: Any) -> None:
-        if not life.arrived:
-            life.arrived = True
-            for slot in self.slots_made:
-                slot.leave()  # what the parent of this process does
-        if first is not None:
-            self._take_in(life, first)
-        scheduler = life.scheduler
-        while True:
-            while not life.inbox.empty():
-                one = life.inbox.get()
-                if one is None:
-                    life.inbox.put(None)  # for the loop around this
-                    break
-                self._take_in(life, one)
-            while life.left:
-                self._over(life, life.left.popleft())
-            if scheduler.is_timed:
-                self._end_late_ones(life)
-            if scheduler.waiting:
-                self._admit(life)
-            elif not scheduler.busy:
-                return
-            turn = scheduler.next(life.blocked)
-            if turn is not None:
-                self._run(life, turn)
-            elif life.blocked:
-                time.sleep(_BUSY_WAIT)
-            if life.blocked:
-                now = time.monotonic()
-                life.blocked = {one: end for one, end in life.blocked.items() if end > now}
 
-    def _take_in(self, life: _Life, one: Any) -> None:
-        if isinstance(one, _Job):
-            try:
-                one.body()
-            except Exception as error:
-                one.error = error
-            one.over = True
-            wake_all(one.waiters)
-            return
-        self._stats.requests += 1
-        if one.key.ended:  # on its way here
-            return
-        life.scheduler.add(one)
-        self._tell_places(life)
-
-    def _end_late_ones(self, life: _Life) -> None:
-        for entry, which in life.scheduler.expired(time.monotonic()):
-            entry.key.end(TimedOut(_too_late(entry.key, which)), "timeout")
-            self._over(life, entry.key)
-
-    def _over(self, life: _Life, work: Work) -> None:
-        """Forgets a request that has ended."""
-        entry = life.works.get(work)
-        if entry is None:
-            return
-        was_waiting = entry.slot is None
-        life.scheduler.remove(entry)
-        life.works.pop(work, None)
-        life.blocked.pop(entry, None)
-        if entry.slot is not None:
-            slot = self.slots_made[entry.slot]
-            with contextlib.suppress(Exception):
-                slot.end()
-        work.sampler = None
-        if work.cause:
-            early = self._stats.ended_early
-            early[work.cause] = early.get(work.cause, 0) + 1
-        if was_waiting:
-            self._tell_places(life)
-
-    def _admit(self, life: _Life) -> None:
-        admitted = life.scheduler.admit(self._choose)
-        for entry in admitted:
-            work: Work = entry.key
-            assert entry.slot is not None
-            slot = self.slots_made[entry.slot]
-            work.admitted = time.monotonic()
-            self._stats.queue.add(work.admitted - work.submitted)
-            work.state, work.place = "reading", 0
-            try:
-                self._begin(entry, slot, work)
-            except BaseException as error:
-                self._failed(life, entry, slot, error)
-                if work.ended:
-                    self._over(life, work)
-        if admitted:
-            self._tell_places(life)
-
-    def _begin(self, entry: Entry, slot: Slot, work: Work) -> None:
-        slot.mend()
-        entry.rows_left = slot.begin(work)
-
-    def _choose(self, entry: Entry, free: Sequence[int]) -> int:
-        """The free slot that holds most of the prompt."""
-        work: Work = entry.key
-        found = []
-        for index in free:
-            try:
-                saved, lost = self.slots_made[index].match(work.prompt, work.request.owner)
-            except Exception:  # somebody is inside it, or it needs mending
-                saved, lost = 0, 0
-            found.append((index, saved, lost))
-        return best_slot(found)
-
-    def _tell_places(self, life: _Life) -> None:
-        if life.scheduler.waiting:
-            for place, entry in enumerate(life.scheduler.queue(), 1):
-                entry.key.place = place
-
-    def _run(self, life: _Life, turn: Turn) -> None:
-        entry = turn.entry
-        assert entry.slot is not None
-        slot, work = self.slots_made[entry.slot], entry.key
-        life.aims.pop(slot.index, None)
-        work.inside = slot
-        try:
-            if work.ended:
-                return
-            if turn.rows:
-                self._read(life, entry, slot, work, turn.rows)
-            else:
-                self._write(life, entry, slot, work)
-        except BaseException as error:
-            self._failed(life, entry, slot, error)
-        finally:
-            work.inside = None
-        if work.ended:
-            self._over(life, work)
-
-    def _failed(self, life: _Life, entry: Entry, slot: Slot, error: BaseException) -> None:
-        """What goes wrong for one request is that request's end, and no more."""
-        work: Work = entry.key
-        if isinstance(error, Busy):  # somebody is inside the context: again when he has left
-            life.blocked[entry] = time.monotonic() + _BUSY_WAIT
-        elif isinstance(error, Cancelled) and life.aims.get(slot.index, work) is not work:
-            slot.again()  # meant for a request that had just left
-        else:
-            work.end(error, "cancelled" if isinstance(error, Cancelled) else "error")
-
-    def _read(self, life: _Life, entry: Entry, slot: Slot, work: Work, rows: int) -> None:
-        if slot.work is not work:
-            self._begin(entry, slot, work)
-        begin = time.perf_counter()
-        ran, left = slot.read(rows)
-        seconds = time.perf_counter() - begin
-        stats = self._stats
-        stats.reads += 1
-        stats.read.add(seconds)
-        life.scheduler.has_read(entry, ran, left, seconds)
-        if left:
-            return
-        stats.prompt_tokens_run += work.timings.prompt_n
-        stats.prompt_tokens_cached += work.timings.cache_n
-        work.state = "writing"
-        self._write(life, entry, slot, work)  # its logits are there: the first token costs no run
-
-    def _write(self, life: _Life, entry: Entry, slot: Slot, work: Work) -> None:
-        is_first, before = work.first is None, len(work.assembler.tokens)
-        begin = time.perf_counter()
-        pieces = slot.turn()
-        seconds = time.perf_counter() - begin
-        n_new = len(work.assembler.tokens) - before
-        stats = self._stats
-        stats.tokens += n_new
-        now = time.monotonic()
-        if is_first:
-            work.first = now
-            stats.first_token.add(now - work.submitted)
-        else:
-            life.scheduler.has_written(entry, seconds)
-            stats.rounds += 1
-            stats.write.add(seconds)
-            if work.told is not None and n_new:
-                stats.between_tokens.add((now - work.told) / n_new, n_new)
-        if slot.last_round is not None:
-            stats.count_round(slot.last_round)
-        work.told = now
-        if pieces:
-            work.deliver(pieces)
-        if work.assembler.finish_reason is not None:
-            work.inside = None
-            stats.completed += 1  # before anybody hears of it
-            stats.total.add(now - work.submitted)
-            work.end()
-
-
-def _main(reference: weakref.ref[Engine], life: _Life) -> None:
+def _main(reference: weakref.ref[Engine], life: Life) -> None:
     """The engine's thread. While it waits it holds no engine, so that one nobody wants can go."""
     me = threading.current_thread()
     while life.running.setdefault("by", me) is me:
@@ -619,10 +405,3 @@ def _given(name: str, arguments: Any) -> dict[str, Any]:
 
 def _later(now: float, seconds: Optional[float]) -> Optional[float]:
     return None if seconds is None else now + seconds
-
-
-def _too_late(work: Work, which: str) -> str:
-    request = work.request
-    if which == "queue":
-        return f"the request waited {request.queue_timeout} s for its turn, which is its limit (queue_timeout)"
-    return f"the request took {request.total_timeout} s, which is its limit (total_timeout)"

@@ -6,6 +6,7 @@ The mechanism only: a part of a prompt, or a round, when it is told to.
 
 from __future__ import annotations
 
+import operator
 import time
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -55,7 +56,7 @@ class Slot:
         except BaseException:
             self.context.close()
             raise
-        self.n_batch: int = parts.sizes.get("n_batch") or 512
+        self.n_batch = operator.index(parts.sizes.get("n_batch") or 512)
         """Most rows of one run."""
         self.work: Optional[Work] = None
         self.owner = ""

@@ -337,7 +337,8 @@ def test_generate(toy_llm):
     assert list(generation) == []
 
 
-def test_close_ends_a_generation(toy_llm, fake):
+def test_close_ends_a_generation(toy_llm, strings, fake):
+    strings.slow(20_000)
     generation = toy_llm.generate("abc", temperature=0)
     next(generation)
     generation.close()

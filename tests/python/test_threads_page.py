@@ -11,11 +11,11 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "threads.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
 
 
-def test_there_are_three():
-    assert len(EXAMPLES) == 3
+def test_there_are_four():
+    assert len(EXAMPLES) == 4
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_an_example(tiny_target, tmp_path, number):
     (tmp_path / "model.gguf").symlink_to(tiny_target)
     code = EXAMPLES[number]

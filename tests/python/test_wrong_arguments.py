@@ -299,7 +299,8 @@ def good_calls(world, folder):
 NO_INPUT = {"Activation", "Backend", "ImatrixSummary", "Limits", "Logprobs", "PairStats", "Piece", "Placed", "QuantizeReport"}
 NO_INPUT |= {"QuantizedTensor", "Round", "Timings", "TokenInfo", "Work", "EngineStats", "SlotState"}  # records that the package makes
 MADE_BY_OTHERS = {"Constraint", "Generation", "Metadata", "Model", "Tokenizer"}  # their constructors are not for callers
-FOR_THE_PACKAGE = {"Engine.on", "Engine.stop", "Engine.help", "LLM.prepared_completion", "LLM.prepared_chat"}  # or as complete, chat
+FOR_THE_PACKAGE = {"Engine.on", "Engine.stop", "Engine.help", "Engine.between_turns"}
+FOR_THE_PACKAGE |= {"LLM.prepared_completion", "LLM.prepared_chat"}  # as complete and chat
 FOR_THE_PACKAGE |= {f"{of}.{call}" for of in ("Constraint", "LogitsProcessors") for call in ("plan", "forced", "accept", "choose")}
 
 
@@ -326,17 +327,20 @@ def world(pillion):
     return World(pillion)
 
 
-NAMES = """LLM LLM.complete LLM.chat LLM.generate LLM.tokenize LLM.detokenize LLM.embed
-LLM.create_embedding LLM.embedding_tokens LLM.render_chat LLM.chat_tokens Model.open
-Model.context Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens
-Context.rewind Context.score Context.embed LLM.acomplete LLM.achat Engine Engine.submit
-Engine.cancel Engine.drain Request Generation.result Generation.cancel Generation.stop_soon
-Context.read Context.match
-Context.work Context.logits Context.hidden Context.logprobs Pair Pair.set_tokens Pair.step Pair.generate
-Pair.propose Pair.run Pair.take Pair.abandon Pair.draft Pair.draft_row SamplingParams Sampler Sampler.sample Sampler.sample_from
-Sampler.go_back LogitsProcessors constrained_round constrained_token Sampler.accept Tokenizer.encode Tokenizer.decode Tokenizer.decode_bytes
-Tokenizer.stream Tokenizer.token_bytes Tokenizer.token_text Tokenizer.token_type TokenStream TokenStream.feed ChatTemplate
-ChatTemplate.render device find_drafter quantize join split imatrix read_header inspect_file convert""".split()
+NAMES = """LLM LLM.complete LLM.chat LLM.generate LLM.acomplete LLM.achat Engine
+Engine.submit Engine.cancel Engine.drain Request Generation.result Generation.cancel
+Generation.stop_soon LLM.tokenize LLM.detokenize LLM.embed LLM.create_embedding
+LLM.embedding_tokens LLM.render_chat LLM.chat_tokens Model.open Model.context
+Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens
+Context.read Context.match Context.rewind Context.score Context.embed Context.work
+Context.logits Context.hidden Context.logprobs Pair Pair.set_tokens Pair.step
+Pair.generate Pair.propose Pair.run Pair.take Pair.abandon Pair.draft Pair.draft_row
+SamplingParams Sampler Sampler.sample Sampler.sample_from Sampler.go_back
+LogitsProcessors constrained_round constrained_token Sampler.accept Tokenizer.encode
+Tokenizer.decode Tokenizer.decode_bytes Tokenizer.stream Tokenizer.token_bytes
+Tokenizer.token_text Tokenizer.token_type TokenStream TokenStream.feed ChatTemplate
+ChatTemplate.render device find_drafter quantize join split imatrix read_header
+inspect_file convert""".split()
 
 
 def test_nothing_public_is_left_out(pillion, world, tmp_path):

@@ -1,0 +1,256 @@
+"""The engine's own thread: takes requests in, lets slots run, and tells what came of it.
+
+Only this thread touches slots and scheduler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Callable, Optional
+
+from ._locks import forks
+from .engine_stats import EngineStats
+from .errors import Busy, Cancelled, TimedOut
+from .scheduler import Entry, Scheduler, Turn, best_slot
+from .slot import Slot
+from .waiting import wake_all
+from .work import Work
+
+BUSY_WAIT = 0.002  # seconds, when somebody else is inside all contexts that could run
+
+
+class Job:
+    """Something else for the engine's thread to do, between two turns."""
+
+    def __init__(self, body: Callable[[], None]) -> None:
+        self.body = body
+        self.over = False
+        self.error: Optional[BaseException] = None
+        self.waiters: deque[Any] = deque()
+
+
+class Life:
+    """An engine in one process: a fork() gives the child one of its own."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.forks = forks()
+        self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.scheduler = scheduler
+        self.works: dict[Work, Entry] = {}
+        """All that were submitted and are not over."""
+        self.running: dict[str, threading.Thread] = {}  # "by": the engine's thread, once it runs
+        self.arrived = False
+        self.blocked: dict[Entry, float] = {}  # until when: somebody else is inside their contexts
+        self.left: deque[Work] = deque()  # called off since the engine looked last
+        self.aims: dict[int, Work] = {}  # whom the last cancel of a slot's context was meant for
+
+
+class Loop:
+    """The work of the engine's thread, from the first request to the moment when nothing is left."""
+
+    def __init__(self, life: Life, slots: Sequence[Slot], stats: EngineStats) -> None:
+        self._life = life
+        self._slots = slots
+        self._stats = stats
+
+    def work(self, first: Any) -> None:
+        """Works until nothing is left. first: what came in, if anything."""
+        if not self._life.arrived:
+            self._life.arrived = True
+            for slot in self._slots:
+                slot.leave()  # what the parent of this process does
+        if first is not None:
+            self._take_in(first)
+        scheduler = self._life.scheduler
+        while True:
+            while not self._life.inbox.empty():
+                one = self._life.inbox.get()
+                if one is None:
+                    self._life.inbox.put(None)  # for the loop around this
+                    break
+                self._take_in(one)
+            while self._life.left:
+                self._over(self._life.left.popleft())
+            if scheduler.is_timed:
+                self._end_late_ones()
+            if scheduler.waiting:
+                self._admit()
+            elif not scheduler.busy:
+                return
+            turn = scheduler.next(self._life.blocked)
+            if turn is not None:
+                self._run(turn)
+            elif self._life.blocked:
+                time.sleep(BUSY_WAIT)
+            if self._life.blocked:
+                now = time.monotonic()
+                blocked = self._life.blocked.items()
+                self._life.blocked = {one: end for one, end in blocked if end > now}
+
+    def _take_in(self, one: Any) -> None:
+        if isinstance(one, Job):
+            try:
+                one.body()
+            except Exception as error:
+                one.error = error
+            one.over = True
+            wake_all(one.waiters)
+            return
+        self._stats.requests += 1
+        if one.key.ended:  # on its way here
+            return
+        self._life.scheduler.add(one)
+        self._tell_places()
+
+    def _end_late_ones(self) -> None:
+        for entry, which in self._life.scheduler.expired(time.monotonic()):
+            entry.key.end(TimedOut(_too_late(entry.key, which)), "timeout")
+            self._over(entry.key)
+
+    def _over(self, work: Work) -> None:
+        """Forgets a request that has ended."""
+        entry = self._life.works.get(work)
+        if entry is None:
+            return
+        was_waiting = entry.slot is None
+        self._life.scheduler.remove(entry)
+        self._life.works.pop(work, None)
+        self._life.blocked.pop(entry, None)
+        if entry.slot is not None:
+            slot = self._slots[entry.slot]
+            with contextlib.suppress(Exception):
+                slot.end()
+        work.sampler = None
+        if work.cause:
+            early = self._stats.ended_early
+            early[work.cause] = early.get(work.cause, 0) + 1
+        if was_waiting:
+            self._tell_places()
+
+    def _admit(self) -> None:
+        admitted = self._life.scheduler.admit(self._choose)
+        for entry in admitted:
+            work: Work = entry.key
+            assert entry.slot is not None
+            slot = self._slots[entry.slot]
+            work.admitted = time.monotonic()
+            self._stats.queue.add(work.admitted - work.submitted)
+            work.state, work.place = "reading", 0
+            try:
+                self._begin(entry, slot, work)
+            except BaseException as error:
+                self._failed(entry, slot, error)
+                if work.ended:
+                    self._over(work)
+        if admitted:
+            self._tell_places()
+
+    def _begin(self, entry: Entry, slot: Slot, work: Work) -> None:
+        slot.mend()
+        entry.rows_left = slot.begin(work)
+
+    def _choose(self, entry: Entry, free: Sequence[int]) -> int:
+        """The free slot that holds most of the prompt."""
+        work: Work = entry.key
+        found = []
+        for index in free:
+            try:
+                saved, lost = self._slots[index].match(work.prompt, work.request.owner)
+            except Exception:  # somebody is inside it, or it needs mending
+                saved, lost = 0, 0
+            found.append((index, saved, lost))
+        return best_slot(found)
+
+    def _tell_places(self) -> None:
+        if self._life.scheduler.waiting:
+            for place, entry in enumerate(self._life.scheduler.queue(), 1):
+                entry.key.place = place
+
+    def _run(self, turn: Turn) -> None:
+        entry = turn.entry
+        assert entry.slot is not None
+        slot, work = self._slots[entry.slot], entry.key
+        self._life.aims.pop(slot.index, None)
+        work.inside = slot
+        try:
+            if work.ended:
+                return
+            if turn.rows:
+                self._read(entry, slot, work, turn.rows)
+            else:
+                self._write(entry, slot, work)
+        except BaseException as error:
+            self._failed(entry, slot, error)
+        finally:
+            work.inside = None
+        if work.ended:
+            self._over(work)
+
+    def _failed(self, entry: Entry, slot: Slot, error: BaseException) -> None:
+        """What goes wrong for one request is that request's end, and no more."""
+        work: Work = entry.key
+        if isinstance(error, Busy):  # somebody is inside the context: again when he has left
+            self._life.blocked[entry] = time.monotonic() + BUSY_WAIT
+        elif isinstance(error, Cancelled) and self._life.aims.get(slot.index, work) is not work:
+            slot.again()  # meant for a request that had just left
+        else:
+            work.end(error, "cancelled" if isinstance(error, Cancelled) else "error")
+
+    def _read(self, entry: Entry, slot: Slot, work: Work, rows: int) -> None:
+        if slot.work is not work:
+            self._begin(entry, slot, work)
+        begin = time.perf_counter()
+        ran, left = slot.read(rows)
+        seconds = time.perf_counter() - begin
+        stats = self._stats
+        stats.reads += 1
+        stats.read.add(seconds)
+        self._life.scheduler.has_read(entry, ran, left, seconds)
+        if left:
+            return
+        stats.prompt_tokens_run += work.timings.prompt_n
+        stats.prompt_tokens_cached += work.timings.cache_n
+        work.state = "writing"
+        self._write(entry, slot, work)  # its logits are there: the first token costs no run
+
+    def _write(self, entry: Entry, slot: Slot, work: Work) -> None:
+        is_first, before = work.first is None, len(work.assembler.tokens)
+        begin = time.perf_counter()
+        pieces = slot.turn()
+        seconds = time.perf_counter() - begin
+        n_new = len(work.assembler.tokens) - before
+        stats = self._stats
+        stats.tokens += n_new
+        now = time.monotonic()
+        if is_first:
+            work.first = now
+            stats.first_token.add(now - work.submitted)
+        else:
+            self._life.scheduler.has_written(entry, seconds)
+            stats.rounds += 1
+            stats.write.add(seconds)
+            if work.told is not None and n_new:
+                stats.between_tokens.add((now - work.told) / n_new, n_new)
+        if slot.last_round is not None:
+            stats.count_round(slot.last_round)
+        work.told = now
+        if pieces:
+            work.deliver(pieces)
+        if work.assembler.finish_reason is not None:
+            work.inside = None
+            stats.completed += 1  # before anybody hears of it
+            stats.total.add(now - work.submitted)
+            work.end()
+
+
+def _too_late(work: Work, which: str) -> str:
+    request = work.request
+    if which == "queue":
+        said = f"the request waited {request.queue_timeout} s for its turn"
+        return f"{said}, which is its limit (queue_timeout)"
+    return f"the request took {request.total_timeout} s, which is its limit (total_timeout)"
