@@ -114,6 +114,8 @@ pillion_status pillion_context_set_tokens(pillion_context* context, const int32_
 pillion_status pillion_context_read(pillion_context* context, const int32_t* tokens, size_t n, size_t n_rows, size_t* n_reused) {
     BEGIN();
     NEED(context && tokens && n);
+    for (size_t i = 0; i < n; ++i)
+        if (!known(tokens[i])) return fake_invalid("a token is not in the vocabulary of 261");
     if (n > context->n_ctx) return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
     ENTER(context);
     const size_t same = common(context, tokens, n);
