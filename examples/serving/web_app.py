@@ -1,7 +1,7 @@
 """A web application around one LLM: uvicorn web_app:app, with MODEL in the environment.
 
-`pillion serve` speaks OpenAI's API; this is for an application of your own. Each request is a task of
-the event loop, no thread waits, and a client that leaves ends its answer.
+`pillion serve` speaks OpenAI's API; this is for an application of your own. Each request is a task
+of the event loop, no thread waits, and a client that leaves ends its answer.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """`TextAssembler`: chosen tokens go in, pieces of text come out.
 
-It decodes UTF-8 as it comes, holds back what could become a stop string, and says when the text ends.
-No model, no context, no thread: who chooses the tokens is not its business.
+It decodes UTF-8 as it comes, holds back what could become a stop string, and says when the text
+ends. No model, no context, no thread: who chooses the tokens is not its business.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`Engine`: requests of any number of threads and tasks, written by one thread on a few slots.
 
-It hands work out (scheduler.py says whose turn it is), lets a slot do it (slot.py), and delivers what
-comes of it (work.py). Only its own thread touches slots and scheduler; the others put requests into
+It hands work out (scheduler.py says whose turn it is), lets a slot do it (slot.py), and delivers
+what comes of it (work.py). Only its own thread touches slots and scheduler; the others put requests into
 an inbox and set flags, so that no lock is held while a run is under way, and a signal handler, a
 finalizer or a fork() may come at any moment.
 """
@@ -45,8 +45,8 @@ from .work import Request, Work, check_request
 PARALLEL_MAX = 256
 _CANCEL_WAIT = 2.0
 _IDLE = 0.1
-"""Seconds that the thread of a fork's child waits for more. The process of a child that was forked in
-a thread lasts as long as its threads."""
+"""Seconds that the thread of a fork's child waits for more. The process of a child that was forked
+in a thread lasts as long as its threads."""
 _CLOSE_WAIT = 10.0
 _LOOK = 0.5  # seconds between two looks whether it was closed
 _FIRST_GUESS = 5.0  # seconds that a request takes, before any did
@@ -126,8 +126,8 @@ class Engine(Held):
     def submit(self, request: Request) -> Generation:
         """Takes a request; its work begins as soon as a slot is free.
 
-        Raises `UsageError` and `ContextFullError` for what can't be written, `QueueFull` when too many
-        wait, `Closed` after close() and drain().
+        Raises `UsageError` and `ContextFullError` for what can't be written, `QueueFull` when too
+        many wait, `Closed` after close() and drain().
         """
         self._refuse_if_closed()
         work = self._work_of(request)
@@ -201,8 +201,8 @@ class Engine(Held):
     def _stop(self, work: Work, error: BaseException, cause: str, wait: bool) -> None:
         if work.end(error, cause, cut=True):
             self._here().left.append(work)
-        # The library forgets a cancel that comes just before its call begins, so repeat it until the
-        # run is over. The engine's own thread has nothing to wait for.
+        # The library forgets a cancel that comes just before its call begins, so repeat it until
+        # the run is over. The engine's own thread has nothing to wait for.
         until = time.monotonic() + (_CANCEL_WAIT if wait and not self._is_me() else 0)
         while True:
             slot = work.inside

@@ -51,7 +51,7 @@ class Life:
 
 
 class Loop:
-    """The work of the engine's thread, from the first request to the moment when nothing is left."""
+    """The work of the engine's thread, from the first request until nothing is left."""
 
     def __init__(self, life: Life, slots: Sequence[Slot], stats: EngineStats) -> None:
         self._life = life

@@ -36,8 +36,8 @@ _LEFT_BEHIND = "its work went on in the parent of this process, not here"
 
 @checked_class
 class Generation(Held):
-    """Iterate for pieces of text (`for` or `async for`), wait for the end (`result()` or `await`), or
-    look at `text`, `tokens`, `state` and `timings`, which tell how far it is at any moment.
+    """Iterate for pieces of text (`for` or `async for`), wait for the end (`result()` or `await`),
+    or look at `text`, `tokens`, `state` and `timings`, which tell how far it is at any moment.
 
     Any thread may use it; each piece goes to one taker. Leaving it early (break, close(), dropping
     the object) ends the work, and so does Ctrl-C or asyncio's cancel in whoever waits for it.
@@ -71,8 +71,8 @@ class Generation(Held):
 
     @property
     def finish_reason(self) -> Optional[str]:
-        """None until the end, then "stop" (the model, a stop string or the demanded form ended it) or
-        "length" (max_tokens or the context)."""
+        """None until the end, then "stop" (the model, a stop string or the demanded form ended it)
+        or "length" (max_tokens or the context)."""
         return self._work.assembler.finish_reason
 
     @property
@@ -107,8 +107,8 @@ class Generation(Held):
 
     @property
     def prompt_scores(self) -> Optional[list[float]]:
-        """log p of each prompt token but the first, where the request asked for them; there with the
-        first piece."""
+        """log p of each prompt token but the first, where the request asked for them; there with
+        the first piece."""
         return self._work.prompt_scores
 
     # ---- threads ----
@@ -185,8 +185,8 @@ class Generation(Held):
     # ---- ends ----
 
     def cancel(self, why: str = "") -> None:
-        """Stops it, from any thread, in the queue, in the prompt or in a round; whoever waits for it
-        gets `Cancelled`. Returns when its slot has left the library."""
+        """Stops it, from any thread, in the queue, in the prompt or in a round; whoever waits for
+        it gets `Cancelled`. Returns when its slot has left the library."""
         self._engine.stop(self._work, check_text("why", why) or "it was cancelled")
 
     def close(self) -> None:

@@ -135,7 +135,7 @@ def _make_slots(opened: Opened, parts: Parts, found: bool, parallel: int) -> Non
 
 
 def check_memory(parts: Parts, parallel: int) -> None:
-    """Raises `OutOfMemoryError`, with the numbers, when the host has no room for so many contexts."""
+    """Raises `OutOfMemoryError`, with the numbers, when the host has no room for all contexts."""
     sizes = {name: value for name, value in parts.sizes.items() if name != "flash_attn"}
     each = context_bytes(parts.model, sizes)
     memory = device("cpu")["memory"]
@@ -149,4 +149,5 @@ def check_memory(parts: Parts, parallel: int) -> None:
 def context_bytes(model: Model, sizes: dict[str, Any], drafter: Optional[Model] = None) -> int:
     """What each further context takes, without the weights."""
     found = model.memory(drafter=drafter, **sizes)
-    return int(found["kv"]["bytes"] + found["kv"]["snapshots"] + found["scratch"] + found["outputs"])
+    kv = found["kv"]
+    return int(kv["bytes"] + kv["snapshots"] + found["scratch"] + found["outputs"])

@@ -112,8 +112,8 @@ class Scheduler:
     """A queue, slots, and turns.
 
     A slot serves one entry from its admission to its end. All that write have a round each in turn.
-    Beside them prompts are read in parts, one part a turn, as long as the latency target allows; the
-    parts go to the oldest prompt and to the shortest one in turn, so that a short question passes a
+    Beside them prompts are read in parts, one part a turn, as long as the latency target allows;
+    the parts go to the oldest prompt and to the shortest one in turn, so that a short question passes a
     document, and the document never stops. With nobody writing, parts have n_batch rows.
     """
 
@@ -254,8 +254,8 @@ class Scheduler:
 
 
 def best_slot(found: Sequence[tuple[int, int, int]]) -> int:
-    """Of (slot, tokens that it saves the prompt, other tokens that it would lose), the one unused for
-    longest first: where most is saved. What is lost may have been of use, so it counts half."""
+    """Of (slot, tokens that it saves the prompt, other tokens that it would lose), the one unused
+    for longest first: where most is saved. What is lost may have been of use, so it counts half."""
     return max(found, key=lambda one: one[1] - one[2] / 2)[0]
 
 

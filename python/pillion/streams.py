@@ -97,7 +97,7 @@ class Stream(Held, Iterator[Result]):
 
 
 class AsyncStream(Held, AsyncIterator[Result]):
-    """The same for one task at a time. A cancel of the task that waits for a chunk ends the answer."""
+    """The same for one task at a time. A cancel of the task that waits ends the answer."""
 
     def __init__(self, completion: Completion) -> None:
         self.generation: Generation = completion.generation

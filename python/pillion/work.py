@@ -80,8 +80,8 @@ class Request:
     constraint: Any = None
     """What the text may be: a constraint.Constraint, or a function that makes a fresh one."""
     owner: str = ""
-    """Whose it is. Owners take turns, and one never uses what another one's prompts left in a cache;
-    what "" left is anybody's."""
+    """Whose it is. Owners take turns, and one never uses what another one's prompts left in a
+    cache; what "" left is anybody's."""
     low_priority: bool = False
     """Waits while others wait."""
     queue_timeout: Optional[float] = None
@@ -159,7 +159,7 @@ class Work:
         self.told: Optional[float] = None
         """When its last round ended."""
         self.cause = ""
-        """Why it did not come to its own end: "cancelled", "dropped", "timeout", "closed", "error"."""
+        """Why it came to no end of its own: "cancelled", "dropped", "timeout", "closed", "error"."""
         self.cut = False
         """It was called off: what it made meanwhile is of no interest."""
         self.why: Optional[str] = None
@@ -183,7 +183,9 @@ class Work:
         if self.readers:
             wake_all(self.readers)
 
-    def end(self, error: Optional[BaseException] = None, cause: str = "", cut: bool = False) -> bool:
+    def end(
+        self, error: Optional[BaseException] = None, cause: str = "", cut: bool = False
+    ) -> bool:
         """Ends it, by its own end or with what its waiters are to raise. The first one counts.
 
         cut: at once, even before the pieces that were not taken yet.

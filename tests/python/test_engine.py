@@ -403,7 +403,8 @@ def test_a_storm_of_leaving_consumers(fake, strings, toy_file):
 
 
 def test_many_tasks(fake, strings, toy_file):
-    with fake.LLM(toy_file(), n_ctx=64, parallel=2, chat_template="{{ messages[0].content }}") as llm:
+    template = "{{ messages[0].content }}"
+    with fake.LLM(toy_file(), n_ctx=64, parallel=2, chat_template=template) as llm:
 
         async def one(letter):
             options = {"temperature": 0, "max_tokens": 3}

@@ -177,10 +177,13 @@ def test_a_prompt_alone_is_read_in_whole_batches(world):
     assert [rows for _, rows, _ in w.log] == [512, 512, 512, 464, 0, 0]
 
 
-@pytest.mark.parametrize("round_cost, row_cost", [(0.045, 0.002), (0.01, 0.0005), (0.2, 0.02), (0.4, 0.001)])
+COSTS = [(0.045, 0.002), (0.01, 0.0005), (0.2, 0.02), (0.4, 0.001)]
+
+
+@pytest.mark.parametrize("round_cost, row_cost", COSTS)
 def test_a_stream_beside_a_long_prompt(world, round_cost, row_cost):
-    """Its rounds come within the target, or within what the smallest part of a prompt takes, but for
-    the first part, which nobody could know; and the prompt goes on."""
+    """Its rounds come within the target, or within what the smallest part of a prompt takes, but
+    for the first part, which nobody could know; and the prompt goes on."""
     w = world(slots=2, round_cost=round_cost, row_cost=row_cost)
     w.add("stream", 64)
     w.first_round("stream")
