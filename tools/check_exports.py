@@ -16,20 +16,33 @@ sys.path.insert(0, str(REPOSITORY / "python" / "pillion"))
 
 import _cdef  # noqa: E402
 
-ISA_PARTS = ("part_cpu_x86_avx2", "part_cpu_x86_avx512", "part_cpu_arm_dotprod", "part_cpu_arm_i8mm")
+ISA_PARTS = (
+    "part_cpu_x86_avx2",
+    "part_cpu_x86_avx512",
+    "part_cpu_arm_dotprod",
+    "part_cpu_arm_i8mm",
+)
 
 
 def symbols(path, *options):
     """(kind, name) of the symbols of an object, as nm gives them."""
-    output = subprocess.run(["nm", "--defined-only", *options, str(path)], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(
+        ["nm", "--defined-only", *options, str(path)], capture_output=True, text=True, check=True
+    ).stdout
     return [tuple(line.split()[-2:]) for line in output.splitlines() if line]
 
 
 def export_faults(library):
-    declared = set(_cdef.functions((REPOSITORY / "csrc" / "include" / "pillion.h").read_text(encoding="utf-8")))
+    declared = set(
+        _cdef.functions((REPOSITORY / "csrc" / "include" / "pillion.h").read_text(encoding="utf-8"))
+    )
     exported = {name for _, name in symbols(library, "-D")}
-    yield from (f"{name} is declared in pillion.h and not exported" for name in sorted(declared - exported))
-    yield from (f"{name} is exported and not declared in pillion.h" for name in sorted(exported - declared))
+    yield from (
+        f"{name} is declared in pillion.h and not exported" for name in sorted(declared - exported)
+    )
+    yield from (
+        f"{name} is exported and not declared in pillion.h" for name in sorted(exported - declared)
+    )
 
 
 def merge_faults(build):
@@ -38,7 +51,8 @@ def merge_faults(build):
             yield from (
                 f"{part}: {item.name} defines {name} as a symbol other code may be given ({kind})"
                 for kind, name in symbols(item)
-                if kind in "WVu" and not name.startswith("DW.ref.")  # a pointer for unwinding, no code
+                if kind in "WVu"
+                and not name.startswith("DW.ref.")  # a pointer for unwinding, no code
             )
 
 

@@ -17,7 +17,15 @@ ALLOWED = {
     "model": ("core",),
     "runtime": ("core", "model"),
     "speculative": ("core", "model", "runtime"),
-    "api": ("include", "core", "tokenizer", "model", "runtime", "speculative", "backends/cpu/cpu_backend.h"),
+    "api": (
+        "include",
+        "core",
+        "tokenizer",
+        "model",
+        "runtime",
+        "speculative",
+        "backends/cpu/cpu_backend.h",
+    ),
     "run": ("include",),
     "backends/cpu": ("core",),
     "backends/cuda": ("core",),
@@ -84,14 +92,20 @@ def offence(source, kind, name):
     if is_isa(path) and target not in ISA_HEADERS and not ISA_OWN.fullmatch(target):
         return "kernels may include only kernel_table.h and what it needs, simd.h, dot.h and body/*.inl"
     allowed = (row, *ALLOWED[row])
-    if folder_of(target) in allowed or target in allowed or any(target.startswith(one + "/") for one in allowed):
+    if (
+        folder_of(target) in allowed
+        or target in allowed
+        or any(target.startswith(one + "/") for one in allowed)
+    ):
         return None
     return f"csrc/{row} may include only {', '.join(allowed)}"
 
 
 def is_isa(path):
     parts = path.split("/")
-    return parts[:2] == ["backends", "cpu"] and len(parts) > 3 and parts[2] in (*ISA_FOLDERS, "body")
+    return (
+        parts[:2] == ["backends", "cpu"] and len(parts) > 3 and parts[2] in (*ISA_FOLDERS, "body")
+    )
 
 
 def offences():

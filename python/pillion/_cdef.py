@@ -24,7 +24,9 @@ def declarations(header: str) -> str:
     """The part of the header's text that cffi is shown, with the ABI version the module is built for."""
     begin, end = header.find(BEGIN), header.find(END)
     if begin < 0 or end < begin:
-        raise SystemExit(f"pillion.h: the markers '{BEGIN}' and '{END}' were not found in this order")
+        raise SystemExit(
+            f"pillion.h: the markers '{BEGIN}' and '{END}' were not found in this order"
+        )
     return "#define PILLION_ABI_VERSION ...\n" + header[begin:end]
 
 
@@ -34,7 +36,13 @@ def functions(header: str) -> list[str]:
     return re.findall(r"\b(pillion_\w+)\s*\((?!\s*\*)", re.sub(r"typedef[^;{]*\([^;]*;", "", code))
 
 
-def emit(header: Path, out: Path, module: str = "pillion._capi", extra_cdef: str = "", extra_source: str = "") -> None:
+def emit(
+    header: Path,
+    out: Path,
+    module: str = "pillion._capi",
+    extra_cdef: str = "",
+    extra_source: str = "",
+) -> None:
     """Writes the module's C source to `out`. The other arguments serve the tests' stand-in library."""
     import cffi
 

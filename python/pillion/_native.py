@@ -141,16 +141,22 @@ def token_array(tokens: Tokens) -> tuple[Any, int]:
     if array.size == 0 and array.ndim == 1:
         return ffi.new("int32_t[1]"), 0
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise UsageError(f"token ids must be a flat sequence of integers, not {array.ndim}-dimensional {array.dtype}")
+        raise UsageError(
+            f"token ids must be a flat sequence of integers, not {array.ndim}-dimensional {array.dtype}"
+        )
     if array.dtype != np.int32 and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
         raise UsageError("token ids must fit 32 bits")
-    return ffi.from_buffer("int32_t[]", np.ascontiguousarray(array, dtype=np.int32)), int(array.size)
+    return ffi.from_buffer("int32_t[]", np.ascontiguousarray(array, dtype=np.int32)), int(
+        array.size
+    )
 
 
 # ---- Ctrl-C ----
 
 
-_LOOK = 0.05  # seconds; the system may give a signal to any thread, and only that one's wait ends then
+_LOOK = (
+    0.05  # seconds; the system may give a signal to any thread, and only that one's wait ends then
+)
 
 
 def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
@@ -170,7 +176,9 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
     done = _thread.allocate_lock()  # until it is over; a wait for it has an end, as a child's must
     done.acquire()
     begun_after = forks()
-    first: dict[str, str] = {}  # who comes first: the worker to work, or the interrupted caller to call it off
+    first: dict[
+        str, str
+    ] = {}  # who comes first: the worker to work, or the interrupted caller to call it off
 
     def run() -> None:
         if first.setdefault("is", "worker") != "worker":
@@ -188,7 +196,9 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
         _thread.start_new_thread(run, ())
         while not done.acquire(timeout=_LOOK):
             if forks() != begun_after:  # a signal handler called fork(), and this is the child
-                raise Cancelled("the call under way went on in the parent of this process, not here")
+                raise Cancelled(
+                    "the call under way went on in the parent of this process, not here"
+                )
     except BaseException as error:
         no_worker = isinstance(error, RuntimeError) and "new thread" in str(error)
         if no_worker and first.setdefault("is", "caller") == "caller":
@@ -201,7 +211,9 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
     return result.pop()
 
 
-def _leave(first: dict[str, str], over: list[bool], done: Any, cancel: Callable[[], object]) -> None:
+def _leave(
+    first: dict[str, str], over: list[bool], done: Any, cancel: Callable[[], object]
+) -> None:
     """Cancels until the worker is out of the library, if it ever was in; further presses of Ctrl-C do not hurry it."""
     while True:
         try:

@@ -51,7 +51,13 @@ def closest(name: Any, known: Iterable[str]) -> Optional[str]:
     return plain[found[0]] if found else None
 
 
-def check_int(name: str, value: Any, lo: Optional[int] = None, hi: Optional[int] = None, allowed: Optional[str] = None) -> int:
+def check_int(
+    name: str,
+    value: Any,
+    lo: Optional[int] = None,
+    hi: Optional[int] = None,
+    allowed: Optional[str] = None,
+) -> int:
     """A whole number from lo to hi, both included; None: no bound. `allowed` replaces the
     sentence's end."""
     allowed = allowed or f"a whole number{_bounds(lo, hi)}"
@@ -142,7 +148,10 @@ def check_callable(name: str, value: Any) -> Any:
 
 
 def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")  # NumPy's, without importing it
+    return isinstance(value, bool) or type(value).__name__ in (
+        "bool_",
+        "bool",
+    )  # NumPy's, without importing it
 
 
 def _bounds(lo: Optional[float], hi: Optional[float], above: Optional[float] = None) -> str:

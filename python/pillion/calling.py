@@ -46,14 +46,18 @@ def checked_class(cls: C) -> C:
     return cls
 
 
-def _raise_if_it_does_not_fit(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _raise_if_it_does_not_fit(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     signature = inspect.signature(function)
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
         of_class = function.__qualname__.removesuffix(".__init__").removesuffix(".__call__")
         parameters = list(signature.parameters.values())
-        known = [one.name for one in parameters if one.kind in _NAMED and one.name not in ("self", "cls")]
+        known = [
+            one.name for one in parameters if one.kind in _NAMED and one.name not in ("self", "cls")
+        ]
         if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
             unknown_names(f"{of_class}()", kwargs, known)
         raise UsageError(f"{of_class}() cannot be called like this: {error}") from None

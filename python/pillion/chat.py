@@ -57,10 +57,17 @@ class ChatTemplate:
     """
 
     def __init__(
-        self, source: str, *, bos_token: str = "", eos_token: str = "", special: Optional[Mapping[str, str]] = None
+        self,
+        source: str,
+        *,
+        bos_token: str = "",
+        eos_token: str = "",
+        special: Optional[Mapping[str, str]] = None,
     ) -> None:
         if not isinstance(source, str):
-            raise UsageError(f"the chat template is of type {type(source).__name__}; it must be a string of Jinja")
+            raise UsageError(
+                f"the chat template is of type {type(source).__name__}; it must be a string of Jinja"
+            )
         self.source = source[len(BOM) :] if source.startswith(BOM) else source
         self.bos_token = bos_token
         self.eos_token = eos_token
@@ -86,13 +93,28 @@ class ChatTemplate:
         if self.abilities.json_arguments:
             plain = _with_json_arguments(plain)
         check_bool("add_generation_prompt", add_generation_prompt)
-        if tools is not None and (isinstance(tools, (str, bytes)) or not isinstance(tools, Sequence)):
+        if tools is not None and (
+            isinstance(tools, (str, bytes)) or not isinstance(tools, Sequence)
+        ):
             wrong("tools", tools, "a list of tools")
-        return self._render(plain, tools, {**variables, "add_generation_prompt": add_generation_prompt})
+        return self._render(
+            plain, tools, {**variables, "add_generation_prompt": add_generation_prompt}
+        )
 
-    def _render(self, messages: list[dict[str, Any]], tools: Any, variables: Mapping[str, Any]) -> str:
-        given: dict[str, Any] = {"bos_token": self.bos_token, "eos_token": self.eos_token, "documents": None}
-        given |= {**self._special, **variables, "messages": messages, "tools": list(tools) if tools else None}
+    def _render(
+        self, messages: list[dict[str, Any]], tools: Any, variables: Mapping[str, Any]
+    ) -> str:
+        given: dict[str, Any] = {
+            "bos_token": self.bos_token,
+            "eos_token": self.eos_token,
+            "documents": None,
+        }
+        given |= {
+            **self._special,
+            **variables,
+            "messages": messages,
+            "tools": list(tools) if tools else None,
+        }
         try:
             return self._template.render(given)
         except UsageError:
@@ -117,7 +139,9 @@ class ChatTemplate:
         called = [*ask, {"role": "assistant", "content": "", "tool_calls": [call]}]
         result = {"content": "proberesult", "tool_call_id": "probe1234", "name": "probename"}
         json_arguments = False
-        if "probevalue" not in tried(called) and "probevalue" in tried(_with_json_arguments(called)):
+        if "probevalue" not in tried(called) and "probevalue" in tried(
+            _with_json_arguments(called)
+        ):
             called, json_arguments = _with_json_arguments(called), True
         answered = tried([*called, {"role": "tool", **result}])
         blind = tried([*called, {"role": "proberole", **result}]).replace("proberole", "tool")
@@ -141,7 +165,10 @@ class ChatTemplate:
 
 
 def _typed(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
+    return [
+        {**message, "content": [{"type": "text", "text": message["content"]}]}
+        for message in messages
+    ]
 
 
 def _with_json_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -150,7 +177,9 @@ def _with_json_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]]
         return {**one, "function": {**one["function"], "arguments": arguments}}
 
     return [
-        {**message, "tool_calls": [call(one) for one in message["tool_calls"]]} if "tool_calls" in message else message
+        {**message, "tool_calls": [call(one) for one in message["tool_calls"]]}
+        if "tool_calls" in message
+        else message
         for message in messages
     ]
 
@@ -186,7 +215,9 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     """JSON as templates expect it: Jinja's own filter would escape <, > and & for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _raise_exception(sentence: str) -> str:

@@ -29,7 +29,18 @@ from .file_settings import metadata_text
 from .messages import plain_messages, without_system
 from .model import Metadata
 from .quoting import Prompt, Quoter
-from .replies import CALL, CALL_END, CHANNEL, MARKERS, QUOTE, RESPONSE, THINKING, THINKING_END, TURNS, ReplyParser
+from .replies import (
+    CALL,
+    CALL_END,
+    CHANNEL,
+    MARKERS,
+    QUOTE,
+    RESPONSE,
+    THINKING,
+    THINKING_END,
+    TURNS,
+    ReplyParser,
+)
 from .tokenizer import Tokenizer
 from .tools import Tool, checked_tools, for_gemma4
 
@@ -57,11 +68,17 @@ class ChatFormat:
     """model: its name, for sentences. source: Jinja to use in place of the file's templates, or the
     name of one of them."""
 
-    def __init__(self, tokenizer: Tokenizer, metadata: Metadata, model: str, source: Optional[str] = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, metadata: Metadata, model: str, source: Optional[str] = None
+    ) -> None:
         self._tokenizer = tokenizer
         self._metadata = metadata
         self._model = model
-        self._source = None if source is None else check_text("chat_template", source, "a string of Jinja, or a template's name")
+        self._source = (
+            None
+            if source is None
+            else check_text("chat_template", source, "a string of Jinja, or a template's name")
+        )
         self._named: Optional[dict[str, str]] = None
         self._compiled: dict[str, ChatTemplate] = {}
         self._tokens: Optional[dict[int, str]] = None
@@ -74,9 +91,14 @@ class ChatFormat:
         source = self._text(tools)
         if source not in self._compiled:
             names = ("bos", "eos", "unk", "pad")
-            special = {f"{name}_token": spelling(self._tokenizer, getattr(self._tokenizer, name)) for name in names}
+            special = {
+                f"{name}_token": spelling(self._tokenizer, getattr(self._tokenizer, name))
+                for name in names
+            }
             bos, eos = special.pop("bos_token"), special.pop("eos_token")
-            self._compiled[source] = ChatTemplate(source, bos_token=bos, eos_token=eos, special=special)
+            self._compiled[source] = ChatTemplate(
+                source, bos_token=bos, eos_token=eos, special=special
+            )
         return self._compiled[source]
 
     def _text(self, tools: bool) -> str:
@@ -89,7 +111,9 @@ class ChatFormat:
             if self._source in found:
                 return found[self._source]
             if found:
-                raise UsageError(f"chat_template is {self._source!r}; the file's templates are {', '.join(map(repr, found))}")
+                raise UsageError(
+                    f"chat_template is {self._source!r}; the file's templates are {', '.join(map(repr, found))}"
+                )
             return self._source  # Jinja may be a single word
         if not found:
             raise UsageError(
@@ -121,10 +145,14 @@ class ChatFormat:
         rendered = exchange.written(template.render(exchange.messages, tools=given, **variables))
         return quoter.prompt(rendered)
 
-    def _adapted(self, messages: list[dict[str, Any]], template: ChatTemplate) -> list[dict[str, Any]]:
+    def _adapted(
+        self, messages: list[dict[str, Any]], template: ChatTemplate
+    ) -> list[dict[str, Any]]:
         can = template.abilities
         messages = [  # templates that know the role look for it at the beginning
-            {**one, "role": "system"} if one["role"] == "developer" and (at or not can.developer) else one
+            {**one, "role": "system"}
+            if one["role"] == "developer" and (at or not can.developer)
+            else one
             for at, one in enumerate(messages)
         ]
         if not can.system and any(one["role"] == "system" for one in messages):
@@ -142,7 +170,9 @@ class ChatFormat:
         if lost and self.knows(RESPONSE) and self.knows(CALL):
             return True
         if lost:
-            self._tell(f"the chat template does not know {' or '.join(lost)}: the model may not understand this conversation")
+            self._tell(
+                f"the chat template does not know {' or '.join(lost)}: the model may not understand this conversation"
+            )
         return False
 
     def problems(self) -> list[str]:
@@ -201,7 +231,9 @@ class ChatFormat:
     def knows(self, marker: str) -> bool:
         """Whether the marker means something to this model: to its vocabulary or to its chat
         template."""
-        return marker in self.marker_tokens.values() or any(marker in self.template(tools).source for tools in (False, True))
+        return marker in self.marker_tokens.values() or any(
+            marker in self.template(tools).source for tools in (False, True)
+        )
 
     def parser(self, names: Optional[Sequence[str]]) -> ReplyParser:
         """What takes the reply apart; names: of the tools, None without tools."""
@@ -236,7 +268,13 @@ def _quoted(message: dict[str, Any], quoter: Quoter) -> dict[str, Any]:
                 result[key] = quoter.cut(message[key])
         if "tool_calls" in message:
             result["tool_calls"] = [
-                {**call, "function": {**call["function"], "arguments": quoter.cut_all(call["function"]["arguments"])}}
+                {
+                    **call,
+                    "function": {
+                        **call["function"],
+                        "arguments": quoter.cut_all(call["function"]["arguments"]),
+                    },
+                }
                 for call in message["tool_calls"]
             ]
     elif message["role"] not in ("system", "developer"):
@@ -253,9 +291,13 @@ class _Exchanges:
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:
         self._texts: dict[str, str] = {}
-        self._open: Optional[str] = None  # the placeholder of an exchange that the model goes on with
+        self._open: Optional[str] = (
+            None  # the placeholder of an exchange that the model goes on with
+        )
         self.messages: list[dict[str, Any]] = []
-        last_user = max((at for at, one in enumerate(messages) if one["role"] == "user"), default=-1)
+        last_user = max(
+            (at for at, one in enumerate(messages) if one["role"] == "user"), default=-1
+        )
         for at, message in enumerate(messages):
             if message["role"] == "tool":
                 self._add(_response(message))
@@ -284,8 +326,12 @@ class _Exchanges:
         for placeholder, text in self._texts.items():
             before, found, after = prompt.partition(placeholder)
             if not found:
-                raise UsageError("the chat template drops messages of the assistant, and with them tool results")
-            if placeholder == self._open:  # what the template adds to begin a turn of the model is kept from there on
+                raise UsageError(
+                    "the chat template drops messages of the assistant, and with them tool results"
+                )
+            if (
+                placeholder == self._open
+            ):  # what the template adds to begin a turn of the model is kept from there on
                 after = re.sub(r"\A\s*<turn\|>\s*(?:<\|turn>model\n)?", "", after)
             prompt = before + text + after
         return prompt

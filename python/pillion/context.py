@@ -8,7 +8,18 @@ from typing import Any, NamedTuple, Optional, Union
 import numpy as np
 import numpy.typing as npt
 
-from ._native import Handle, Tokens, as_str, check, ffi, interruptible, lib, read_bytes, read_tokens, token_array
+from ._native import (
+    Handle,
+    Tokens,
+    as_str,
+    check,
+    ffi,
+    interruptible,
+    lib,
+    read_bytes,
+    read_tokens,
+    token_array,
+)
 from .arguments import check_bool, check_choice, check_int
 from .calling import checked_class
 from .errors import Busy, UsageError
@@ -141,7 +152,9 @@ class Context(Handle):
         """Appends one token, or a few; each of them gets logits."""
         if isinstance(tokens, (int, np.integer)):
             tokens = check_int("tokens", tokens, -(2**31), 2**31 - 1)
-            self._fails_without_outputs(lib.pillion_context_eval(self._c, ffi.new("int32_t[]", (tokens,)), 1, 1))
+            self._fails_without_outputs(
+                lib.pillion_context_eval(self._c, ffi.new("int32_t[]", (tokens,)), 1, 1)
+            )
             self._n_rows = 1
             return
         array, n = token_array(tokens)
@@ -188,7 +201,9 @@ class Context(Handle):
         the nearest one run again.
         """
         length = check_int("length", length, 0, 2**31 - 1)
-        dropped = self.n_past - length  # a way back beyond the last run may mean running the kept tokens again
+        dropped = (
+            self.n_past - length
+        )  # a way back beyond the last run may mean running the kept tokens again
         self._run(dropped, lambda: check(lib.pillion_context_rewind(self._c, length)))
         self._n_rows = 0
 
@@ -275,11 +290,19 @@ class Context(Handle):
     @property
     def tokens(self) -> list[int]:
         """The tokens in the context."""
-        return read_tokens(lambda out, capacity, needed: lib.pillion_context_tokens(self._c, out, capacity, needed), 512)
+        return read_tokens(
+            lambda out, capacity, needed: lib.pillion_context_tokens(
+                self._c, out, capacity, needed
+            ),
+            512,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Where each operation runs, the kernel table, scratch and KV sizes."""
-        raw = read_bytes(lambda out, capacity, needed: lib.pillion_context_json(self._c, out, capacity, needed), 1 << 14)
+        raw = read_bytes(
+            lambda out, capacity, needed: lib.pillion_context_json(self._c, out, capacity, needed),
+            1 << 14,
+        )
         description: dict[str, Any] = json.loads(as_str(raw))
         return description
 
@@ -292,7 +315,10 @@ class Context(Handle):
 
     def work(self, n: int = 1, n_outputs: int = 1) -> Work:
         """What a run of n more tokens asks of the machine, counted from the model's graph."""
-        n, n_outputs = check_int("n", n, 0, 2**31 - 1), check_int("n_outputs", n_outputs, 0, 2**31 - 1)
+        n, n_outputs = (
+            check_int("n", n, 0, 2**31 - 1),
+            check_int("n_outputs", n_outputs, 0, 2**31 - 1),
+        )
         raw = ffi.new("pillion_work*")
         check(lib.pillion_context_work(self._c, n, n_outputs, raw, ffi.sizeof("pillion_work")))
         return Work(float(raw.multiply_adds), float(raw.weight_bytes), float(raw.kv_bytes))
@@ -300,7 +326,10 @@ class Context(Handle):
     def limits(self) -> Limits:
         """What the machine can do at best with this context's threads and kernels. Measured now: half a second, 256 MB."""
         raw = ffi.new("pillion_limits*")
-        interruptible(lambda: check(lib.pillion_context_limits(self._c, raw, ffi.sizeof("pillion_limits"))), self.cancel)
+        interruptible(
+            lambda: check(lib.pillion_context_limits(self._c, raw, ffi.sizeof("pillion_limits"))),
+            self.cancel,
+        )
         return Limits(float(raw.read_bytes_per_second), float(raw.multiply_adds_per_second))
 
     def activations(self) -> dict[str, Activation]:
@@ -313,10 +342,18 @@ class Context(Handle):
         check(lib.pillion_context_activation_count(self._c, n))
         found = {}
         for i in range(n[0]):
-            check(lib.pillion_context_activation(self._c, i, info, ffi.sizeof("pillion_activation_info")))
-            sums = np.frombuffer(ffi.buffer(info.sums, info.n_experts * info.n_in * 4), dtype=np.float32)
+            check(
+                lib.pillion_context_activation(
+                    self._c, i, info, ffi.sizeof("pillion_activation_info")
+                )
+            )
+            sums = np.frombuffer(
+                ffi.buffer(info.sums, info.n_experts * info.n_in * 4), dtype=np.float32
+            )
             counts = np.frombuffer(ffi.buffer(info.counts, info.n_experts * 4), dtype=np.float32)
-            found[as_str(ffi.string(info.name))] = Activation(sums.reshape(info.n_experts, info.n_in).copy(), counts.copy())
+            found[as_str(ffi.string(info.name))] = Activation(
+                sums.reshape(info.n_experts, info.n_in).copy(), counts.copy()
+            )
         return found
 
     # ---- outputs of the last run ----
@@ -340,10 +377,18 @@ class Context(Handle):
         own = ffi.new("float*")
         check(
             lib.pillion_context_logprobs(
-                self._c, self._row(row), k, ids, values, -1 if token is None else token, ffi.NULL if token is None else own
+                self._c,
+                self._row(row),
+                k,
+                ids,
+                values,
+                -1 if token is None else token,
+                ffi.NULL if token is None else own,
             )
         )
-        return Logprobs([(ids[i], values[i]) for i in range(k)], None if token is None else float(own[0]))
+        return Logprobs(
+            [(ids[i], values[i]) for i in range(k)], None if token is None else float(own[0])
+        )
 
     def _row(self, row: int) -> int:
         row = check_int("row", row)

@@ -35,7 +35,12 @@ def system() -> dict[str, Any]:
 def backends() -> list[Backend]:
     """All back ends, and for an absent one the reason."""
     return [
-        Backend(str(entry["name"]), bool(entry["available"]), entry.get("reason") or None, entry.get("info") or {})
+        Backend(
+            str(entry["name"]),
+            bool(entry["available"]),
+            entry.get("reason") or None,
+            entry.get("info") or {},
+        )
         for entry in system()["backends"]
     ]
 

@@ -217,6 +217,7 @@ class Engine(Held):
 
     def forget(self) -> None:
         """Empties all contexts; those of requests under way when these are over."""
+
         def body() -> None:
             for slot in self.slots_made:
                 if slot.work is not None:

@@ -134,7 +134,9 @@ class Cancelled(PillionError):
 class QueueFull(PillionError):
     """So many requests wait already that this one was not taken."""
 
-    def __init__(self, sentence: str, code: Optional[int] = None, *, retry_after: float = 1.0) -> None:
+    def __init__(
+        self, sentence: str, code: Optional[int] = None, *, retry_after: float = 1.0
+    ) -> None:
         super().__init__(sentence, code)
         self.retry_after = retry_after
         """Seconds after which there may be room: an estimate."""
@@ -174,4 +176,6 @@ _BY_CODE: dict[int, type[PillionError]] = {
 
 def error_for(code: int, sentence: str) -> PillionError:
     """The exception for a code of the C library; an unknown code becomes a plain PillionError."""
-    return _BY_CODE.get(code, PillionError)(sentence or f"the library failed with code {code} and gave no reason", code)
+    return _BY_CODE.get(code, PillionError)(
+        sentence or f"the library failed with code {code} and gave no reason", code
+    )

@@ -67,12 +67,20 @@ def imatrix(
     thread_count(n_threads)
     check_callable("progress", progress)
     chunk = check_int("chunk", chunk, 4, 2**31 - 1, "at least 4 tokens")
-    chunks = None if chunks is None else check_int("chunks", chunks, 1, None, "at least 1, or None for all")
+    chunks = (
+        None
+        if chunks is None
+        else check_int("chunks", chunks, 1, None, "at least 1, or None for all")
+    )
     gguf = _gguf()
     tokens = _tokens(model, text, chunk, chunks)
     check_place(target)
-    if target.exists() and any(os.path.exists(part) and target.samefile(part) for part in model.files):
-        raise UsageError(f"{target} is the model itself; the importance matrix needs a file of its own")
+    if target.exists() and any(
+        os.path.exists(part) and target.samefile(part) for part in model.files
+    ):
+        raise UsageError(
+            f"{target} is the model itself; the importance matrix needs a file of its own"
+        )
     losses = []
     with model.context(chunk, n_threads=n_threads, collect_activations=True) as context:
         for number, part in enumerate(tokens):
@@ -87,7 +95,9 @@ def imatrix(
         n_chunks=len(tokens),
         n_tokens=int(tokens.size),
         perplexity=math.exp(min(float(np.concatenate(losses).mean()), 700.0)),
-        unused_experts={name: int((a.counts == 0).sum()) for name, a in found.items() if (a.counts == 0).any()},
+        unused_experts={
+            name: int((a.counts == 0).sum()) for name, a in found.items() if (a.counts == 0).any()
+        },
     )
 
 
@@ -107,10 +117,14 @@ def _tokens(model: Model, text: str, chunk: int, chunks: Optional[int]) -> Any:
 def _check(found: Mapping[str, Activation], path: str) -> None:
     for name, a in found.items():
         if not np.isfinite(a.sums).all():
-            raise ModelFileError(f"{path}: what goes into {name} is not finite, so there is no importance matrix of this model")
+            raise ModelFileError(
+                f"{path}: what goes into {name} is not finite, so there is no importance matrix of this model"
+            )
 
 
-def _write(gguf: Any, path: Path, found: Mapping[str, Activation], dataset: str, n_chunks: int, chunk: int) -> None:
+def _write(
+    gguf: Any, path: Path, found: Mapping[str, Activation], dataset: str, n_chunks: int, chunk: int
+) -> None:
     class Writer(gguf.GGUFWriter):  # type: ignore[misc]
         def add_architecture(self) -> None:
             """These files have none."""
@@ -136,4 +150,6 @@ def _gguf() -> Any:
     try:
         return importlib.import_module("gguf")
     except ImportError:
-        raise UsageError('an importance matrix is written with the gguf package: pip install "pillion[convert]"') from None
+        raise UsageError(
+            'an importance matrix is written with the gguf package: pip install "pillion[convert]"'
+        ) from None

@@ -32,7 +32,17 @@ _NAMED, _LISTED = 3, 8
 """Most names in a warning, and in a shortened list."""
 
 _TYPE_NAMES = {1: "normal", 2: "unknown", 3: "control", 4: "user_defined", 5: "unused", 6: "byte"}
-_SPECIALS = ("<bos>", "<eos>", "<pad>", "<mask>", "<|turn>", "<turn|>", "<|tool_response>", "<tool_response|>", "<|tool_call>")
+_SPECIALS = (
+    "<bos>",
+    "<eos>",
+    "<pad>",
+    "<mask>",
+    "<|turn>",
+    "<turn|>",
+    "<|tool_response>",
+    "<tool_response|>",
+    "<|tool_call>",
+)
 """Of Gemma 4's, those that converters have given the type of ordinary text."""
 _KNOWN_PREFIXES = ("general.", "tokenizer.", "quantize.", "split.")
 
@@ -41,7 +51,10 @@ _KNOWN_PREFIXES = ("general.", "tokenizer.", "quantize.", "split.")
 def read_header(path: Union[str, os.PathLike[str]], tensors: bool = False) -> Facts:
     """What the header of any GGUF file says, also of one that pillion does not run; `tensors`: each of them too."""
     name, tensors = os.fsencode(check_path("path", path)), check_bool("tensors", tensors)
-    raw = read_bytes(lambda out, capacity, needed: lib.pillion_file_json(name, tensors, out, capacity, needed), 1 << 20)
+    raw = read_bytes(
+        lambda out, capacity, needed: lib.pillion_file_json(name, tensors, out, capacity, needed),
+        1 << 20,
+    )
     header: Facts = json.loads(as_str(raw))
     return header
 
@@ -71,8 +84,20 @@ def inspect_file(
     ctx = _lengths(ctx)
     drafter = None if drafter is None else check_path("drafter", drafter)
     header = read_header(path, tensors)
-    facts: Facts = {"path": os.fspath(path), "runnable": False, "reason": None, "file": _file_facts(header)}
-    facts |= {"model": None, "tokenizer": None, "drafter": None, "pair": None, "memory": [], "warnings": []}
+    facts: Facts = {
+        "path": os.fspath(path),
+        "runnable": False,
+        "reason": None,
+        "file": _file_facts(header),
+    }
+    facts |= {
+        "model": None,
+        "tokenizer": None,
+        "drafter": None,
+        "pair": None,
+        "memory": [],
+        "warnings": [],
+    }
     facts["unused"] = None
     facts["metadata"] = header["metadata"]
     if tensors:
@@ -109,13 +134,27 @@ def _check_kv_type(kv_type: str) -> None:
 
 
 def _file_facts(header: Facts) -> Facts:
-    names = ("gguf_version", "alignment", "file_bytes", "parts", "architecture", "type", "n_tensors", "n_params", "tensor_bytes")
+    names = (
+        "gguf_version",
+        "alignment",
+        "file_bytes",
+        "parts",
+        "architecture",
+        "type",
+        "n_tensors",
+        "n_params",
+        "tensor_bytes",
+    )
     facts: Facts = {name: header.get(name) for name in names}
     total = header["tensor_bytes"]
     facts["bits_per_weight"] = _bits(total, header["n_params"])
     by_size = sorted(header["tensor_types"].items(), key=lambda item: (-item[1]["bytes"], item[0]))
     facts["tensor_types"] = {
-        name: {**sums, "share": sums["bytes"] / total if total else 0.0, "bits_per_weight": _bits(sums["bytes"], sums["params"])}
+        name: {
+            **sums,
+            "share": sums["bytes"] / total if total else 0.0,
+            "bits_per_weight": _bits(sums["bytes"], sums["params"]),
+        }
         for name, sums in by_size
     }
     return facts
@@ -126,11 +165,27 @@ def _bits(n_bytes: int, n_params: int) -> Optional[float]:
 
 
 def _model_facts(
-    facts: Facts, model: Model, ctx: Sequence[int], kv_type: str, drafter: Optional[Union[str, os.PathLike[str]]]
+    facts: Facts,
+    model: Model,
+    ctx: Sequence[int],
+    kv_type: str,
+    drafter: Optional[Union[str, os.PathLike[str]]],
 ) -> None:
     described = model.describe()
-    names = ("arch", "name", "n_layers", "n_embd", "n_vocab", "n_ctx_train", "window", "softcap", "per_layer_width")
-    facts["model"] = {name: described[name] for name in (*names, "n_experts", "n_experts_used", "layers")}
+    names = (
+        "arch",
+        "name",
+        "n_layers",
+        "n_embd",
+        "n_vocab",
+        "n_ctx_train",
+        "window",
+        "softcap",
+        "per_layer_width",
+    )
+    facts["model"] = {
+        name: described[name] for name in (*names, "n_experts", "n_experts_used", "layers")
+    }
     facts["model"]["is_drafter"] = model.is_drafter
     problems = described["problems"]
     facts["runnable"] = not problems
@@ -155,7 +210,9 @@ def _model_facts(
     if not problems:
         try:
             _memory_facts(facts, model, ctx, kv_type, drafter, warnings)
-        except BackendError as error:  # no room for such a context, or no kernels here: the rest still holds
+        except (
+            BackendError
+        ) as error:  # no room for such a context, or no kernels here: the rest still holds
             warnings.append(error.sentence)
     facts["warnings"] = warnings
 
@@ -183,7 +240,11 @@ def _drafter_facts(described: Facts) -> Facts:
         reason = f"the file has {n} centroids (as {found['centroid_form']}), the best {best} count"
     else:
         reason = found["head_problem"] or "the file has no centroids"
-    needs = {"n_embd": found.pop("target_n_embd"), "n_vocab": described["n_vocab"], "window": described["window"]}
+    needs = {
+        "n_embd": found.pop("target_n_embd"),
+        "n_vocab": described["n_vocab"],
+        "window": described["window"],
+    }
     return {"needs": {**needs, "kv": found.pop("reads")}, **found, "head_reason": reason}
 
 
@@ -195,7 +256,9 @@ def _drafter_warnings(facts: Facts) -> Iterable[str]:
             f"the centroids are missing: drafters for {family} have an ordered head, and this conversion dropped it; "
             "it drafts with the dense head, which reads the whole vocabulary's table at each step"
         )
-    if found["head"] == "ordered" and not any(key.endswith(".masked_embedding.centroid_top_k") for key in keys):
+    if found["head"] == "ordered" and not any(
+        key.endswith(".masked_embedding.centroid_top_k") for key in keys
+    ):
         yield f"key masked_embedding.centroid_top_k is missing: {found['centroid_top_k']} is assumed"
     if found["centroid_form"] == "tensors":
         yield "the centroids are tensors: llama.cpp does not load such a file; as metadata keys it would"
@@ -217,13 +280,18 @@ def _tokenizer_facts(model: Model, warnings: list[str]) -> Optional[Facts]:
         "model": metadata.get("tokenizer.ggml.model"),
         "pre": metadata.get("tokenizer.ggml.pre"),
         "n_tokens": len(tokenizer),
-        **{name: _token(tokenizer, getattr(tokenizer, name)) for name in ("bos", "eos", "unk", "pad")},
+        **{
+            name: _token(tokenizer, getattr(tokenizer, name))
+            for name in ("bos", "eos", "unk", "pad")
+        },
         "adds_bos": tokenizer.adds_bos,
         "adds_eos": tokenizer.adds_eos,
         "end_tokens": [_token(tokenizer, token) for token in sorted(tokenizer.end_tokens)],
         "suppressed_tokens": tokenizer.suppressed_tokens,
         "types": {_TYPE_NAMES.get(kind, str(kind)): n for kind, n in sorted(types.items())},
-        "chat_template": any(metadata[key] for key in metadata if key == TEMPLATE or key.startswith(f"{TEMPLATE}.")),
+        "chat_template": any(
+            metadata[key] for key in metadata if key == TEMPLATE or key.startswith(f"{TEMPLATE}.")
+        ),
     }
 
 
@@ -254,7 +322,9 @@ def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
 def _template_warnings(model: Model) -> Iterable[str]:
     try:
         if named_templates(model.metadata):
-            yield from ChatFormat(model.tokenizer, model.metadata, os.path.basename(model.path)).problems()
+            yield from ChatFormat(
+                model.tokenizer, model.metadata, os.path.basename(model.path)
+            ).problems()
         else:
             yield "key tokenizer.chat_template is missing: chat needs a template of yours"
     except (ModelFileError, UsageError) as error:
@@ -297,7 +367,13 @@ def _memory_facts(
         _fill_memory(facts, model, None, ctx, kv_type, warnings)
         return
     with Model.open(drafter, metadata_only=True) as other:
-        facts["pair"] = {"drafter": os.fspath(drafter), "fits": False, "reason": None, "kind": None, "head": None}
+        facts["pair"] = {
+            "drafter": os.fspath(drafter),
+            "fits": False,
+            "reason": None,
+            "kind": None,
+            "head": None,
+        }
         try:
             trial = model.memory(1, drafter=other)["drafter"]
         except PairingError as error:
@@ -310,14 +386,21 @@ def _memory_facts(
 
 
 def _fill_memory(
-    facts: Facts, model: Model, drafter: Optional[Model], ctx: Sequence[int], kv_type: str, warnings: list[str]
+    facts: Facts,
+    model: Model,
+    drafter: Optional[Model],
+    ctx: Sequence[int],
+    kv_type: str,
+    warnings: list[str],
 ) -> None:
     machine = int(system().get("memory_bytes") or 0)
     for n_ctx in ctx or (None,):
         found = model.memory(n_ctx, drafter=drafter, kv_type=kv_type)
         facts["memory"].append(found)
         if found["n_ctx"] > model.n_ctx_train:
-            warnings.append(f"a context of {found['n_ctx']} is more than the {model.n_ctx_train} the model was trained for")
+            warnings.append(
+                f"a context of {found['n_ctx']} is more than the {model.n_ctx_train} the model was trained for"
+            )
         if machine and found["total"] > machine:
             warnings.append(
                 f"a context of {found['n_ctx']} takes {found['total']} bytes in all, this machine has {machine}; "

@@ -201,11 +201,17 @@ class LLM(Held):
     # ---- text ----
 
     @overload
-    def complete(self, prompt: Prompt, *, stream: Literal[False] = ..., **options: Any) -> Result: ...
+    def complete(
+        self, prompt: Prompt, *, stream: Literal[False] = ..., **options: Any
+    ) -> Result: ...
     @overload
-    def complete(self, prompt: Prompt, *, stream: Literal[True], **options: Any) -> Iterator[Result]: ...
+    def complete(
+        self, prompt: Prompt, *, stream: Literal[True], **options: Any
+    ) -> Iterator[Result]: ...
     @overload
-    def complete(self, prompt: Prompt, *, stream: bool, **options: Any) -> Union[Result, Iterator[Result]]: ...
+    def complete(
+        self, prompt: Prompt, *, stream: bool, **options: Any
+    ) -> Union[Result, Iterator[Result]]: ...
 
     def complete(
         self,
@@ -279,9 +285,7 @@ class LLM(Held):
         text = checked_prompt(prompt)
         tokens = self._prompt_tokens(text)
         scores = echo and logprobs is not None
-        request = self._request(
-            "complete()", tokens, max_tokens, {"logprobs": logprobs, **options}
-        )
+        request = self._request("complete()", tokens, max_tokens, {"logprobs": logprobs, **options})
         request.scores_prompt = scores
 
         def make(generation: Generation) -> Completion:
@@ -295,11 +299,17 @@ class LLM(Held):
         return request, make
 
     @overload
-    def chat(self, messages: Sequence[Message], *, stream: Literal[False] = ..., **options: Any) -> Result: ...
+    def chat(
+        self, messages: Sequence[Message], *, stream: Literal[False] = ..., **options: Any
+    ) -> Result: ...
     @overload
-    def chat(self, messages: Sequence[Message], *, stream: Literal[True], **options: Any) -> Iterator[Result]: ...
+    def chat(
+        self, messages: Sequence[Message], *, stream: Literal[True], **options: Any
+    ) -> Iterator[Result]: ...
     @overload
-    def chat(self, messages: Sequence[Message], *, stream: bool, **options: Any) -> Union[Result, Iterator[Result]]: ...
+    def chat(
+        self, messages: Sequence[Message], *, stream: bool, **options: Any
+    ) -> Union[Result, Iterator[Result]]: ...
 
     def chat(
         self,
@@ -336,8 +346,15 @@ class LLM(Held):
         The rest as in `complete`.
         """
         check_bool("stream", stream)
-        options.update(max_tokens=max_tokens, tools=tools, tool_choice=tool_choice, chat_template_kwargs=chat_template_kwargs)
-        options.update(logprobs=logprobs, top_logprobs=top_logprobs, response_format=response_format)
+        options.update(
+            max_tokens=max_tokens,
+            tools=tools,
+            tool_choice=tool_choice,
+            chat_template_kwargs=chat_template_kwargs,
+        )
+        options.update(
+            logprobs=logprobs, top_logprobs=top_logprobs, response_format=response_format
+        )
         options["parallel_tool_calls"] = parallel_tool_calls
         answer = self._answer(messages, **options)
         return answer.chunks() if stream else answer.whole()
@@ -372,7 +389,9 @@ class LLM(Held):
         """What `chat` asks of the engine, for who submits it; and what makes the result of that. Both
         serve once."""
         wanted = top_logprobs_of(logprobs, top_logprobs, self.model.n_vocab)
-        listed = [] if isinstance(tool_choice, str) and tool_choice == "none" else checked_tools(tools)
+        listed = (
+            [] if isinstance(tool_choice, str) and tool_choice == "none" else checked_tools(tools)
+        )
         forced = self._forced_call(tool_names(listed), tool_choice)
         variables = checked_variables(chat_template_kwargs)
         thinks = bool(variables.get("enable_thinking"))
@@ -388,7 +407,9 @@ class LLM(Held):
         request = self._request("chat()", tokens, max_tokens, options, markers, compiled)
 
         def make(generation: Generation) -> ChatCompletion:
-            return ChatCompletion(generation, self.tokenizer, self.name, bool(logprobs), parser, markers)
+            return ChatCompletion(
+                generation, self.tokenizer, self.name, bool(logprobs), parser, markers
+            )
 
         return request, make
 
@@ -425,7 +446,9 @@ class LLM(Held):
         given = Settings(call, options, self.model.n_vocab)
         seed = self.seed if given.seed is None else given.seed
         bias = {**given.logit_bias, **self._banned}
-        params = SamplingParams(**{**self._defaults, **given.sampling, "seed": seed, "logit_bias": bias})
+        params = SamplingParams(
+            **{**self._defaults, **given.sampling, "seed": seed, "logit_bias": bias}
+        )
         if self.pair is None and given.draft is not None and draft_length(given.draft) > 0:
             raise UsageError(f"draft is {given.draft}, but there is no drafter: {self._no_pair}")
         return Request(
@@ -455,16 +478,22 @@ class LLM(Held):
 
     # ---- tokens and prompts ----
 
-    def tokenize(self, text: Union[str, bytes], add_bos: bool = True, special: bool = False, **unknown: Any) -> list[int]:
+    def tokenize(
+        self, text: Union[str, bytes], add_bos: bool = True, special: bool = False, **unknown: Any
+    ) -> list[int]:
         """Token ids of a text, which may be UTF-8 bytes."""
         unknown_names("tokenize()", unknown, ("text", "add_bos", "special"))
         text, add_bos = checked_text("text", text), check_bool("add_bos", add_bos)
-        return self.tokenizer.encode(text, add_special=add_bos, parse_special=check_bool("special", special))
+        return self.tokenizer.encode(
+            text, add_special=add_bos, parse_special=check_bool("special", special)
+        )
 
     def detokenize(self, tokens: Sequence[int], special: bool = False, **unknown: Any) -> str:
         """The text of token ids."""
         unknown_names("detokenize()", unknown, ("tokens", "special"))
-        return self.tokenizer.decode(checked_ids("tokens", tokens), special=check_bool("special", special))
+        return self.tokenizer.decode(
+            checked_ids("tokens", tokens), special=check_bool("special", special)
+        )
 
     # ---- embeddings ----
 
@@ -497,7 +526,9 @@ class LLM(Held):
                 raise UsageError(f"{of} is empty; it must have at least one token")
         return ids, single
 
-    def render_chat(self, messages: Sequence[Message], *, tools: Optional[Tools] = None, **variables: Any) -> str:
+    def render_chat(
+        self, messages: Sequence[Message], *, tools: Optional[Tools] = None, **variables: Any
+    ) -> str:
         """The prompt that `chat` would use; variables: as in chat_template_kwargs."""
         return self._chat.render(messages, tools, **checked_variables(variables))
 
@@ -513,13 +544,17 @@ class LLM(Held):
         if isinstance(choice, Mapping):
             name = named_tool(choice) or ""
             if name not in names:
-                raise UsageError(f"tool_choice names {name or None!r}; the tools are {', '.join(map(repr, names)) or 'none'}")
+                raise UsageError(
+                    f"tool_choice names {name or None!r}; the tools are {', '.join(map(repr, names)) or 'none'}"
+                )
         elif not isinstance(choice, str) or choice != "required":
             wrong("tool_choice", choice, "'auto', 'none', 'required' or a function by name")
         elif not names:
             raise UsageError("tool_choice is 'required', but there are no tools")
         if not self._chat.knows(CALL):
-            raise UsageError(f"{self.name} has no known syntax for tool calls, so tool_choice cannot demand one")
+            raise UsageError(
+                f"{self.name} has no known syntax for tool calls, so tool_choice cannot demand one"
+            )
         return name
 
     def _prompt_tokens(self, prompt: Prompt) -> list[int]:
@@ -600,10 +635,16 @@ def _check_seed_and_template(seed: Any, chat_template: Any) -> None:
     if seed is not None:
         check_int("seed", seed, 0, SEED_MAX, "0 to 2**64 - 1, or None for a random one")
     if chat_template is not None:
-        check_text("chat_template", chat_template, "Jinja source or the name of one of the file's templates, a string")
+        check_text(
+            "chat_template",
+            chat_template,
+            "Jinja source or the name of one of the file's templates, a string",
+        )
 
 
-def _check_drafting(drafter: Any, draft: Any, p_min: Any, sampling: Any, dense_head: Any, strict: Any) -> None:
+def _check_drafting(
+    drafter: Any, draft: Any, p_min: Any, sampling: Any, dense_head: Any, strict: Any
+) -> None:
     if drafter is not None and not isinstance(drafter, (str, os.PathLike, Model)):
         wrong("drafter", drafter, f"'auto', a path, a Model, {LOOKUP!r}, or None for no drafter")
     draft_length(draft)

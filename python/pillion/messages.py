@@ -18,9 +18,15 @@ _DEPTH = 64  # objects and arrays inside one another, as in the calls of a reply
 def plain_messages(messages: Any) -> list[dict[str, Any]]:
     """Checked copies: content as one string, calls with their arguments as dicts, results with the
     name of their tool."""
-    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not len(messages):
+    if (
+        isinstance(messages, (str, bytes, Mapping))
+        or not isinstance(messages, Sequence)
+        or not len(messages)
+    ):
         what = "empty" if isinstance(messages, Sequence) and not len(messages) else shown(messages)
-        raise UsageError(f"messages is {what}; it must be a list with at least one {{'role': …, 'content': …}}")
+        raise UsageError(
+            f"messages is {what}; it must be a list with at least one {{'role': …, 'content': …}}"
+        )
     plain = [_plain(index, message) for index, message in enumerate(messages)]
     names: dict[Union[str, int, None], str] = {}
     for message in plain:
@@ -35,19 +41,31 @@ def plain_messages(messages: Any) -> list[dict[str, Any]]:
 
 def _plain(index: int, message: Any) -> dict[str, Any]:
     """What is None is left out, as if it had not been said: templates would print "None"."""
-    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or not message["role"]:
-        raise UsageError(f"message {index} is {shown(message)}; it must be a mapping with a 'role', a string")
+    if (
+        not isinstance(message, Mapping)
+        or not isinstance(message.get("role"), str)
+        or not message["role"]
+    ):
+        raise UsageError(
+            f"message {index} is {shown(message)}; it must be a mapping with a 'role', a string"
+        )
     result = {str(key): value for key, value in message.items() if value is not None}
     result["content"] = _text(f"message {index}", message["role"], result.get("content", ""))
     _check_id(f"message {index}", "tool_call_id", result)
     for key in ("reasoning_content", "reasoning"):
         if key in result and not isinstance(result[key], str):
-            raise UsageError(f"message {index} has {key} of type {type(result[key]).__name__}; it must be a string")
+            raise UsageError(
+                f"message {index} has {key} of type {type(result[key]).__name__}; it must be a string"
+            )
     if "tool_calls" in result:
         calls = result["tool_calls"]
         if not isinstance(calls, (list, tuple)):
-            raise UsageError(f"message {index} has tool_calls of type {type(calls).__name__}; they must be a list")
-        result["tool_calls"] = [_plain_call(f"call {n} of message {index}", call) for n, call in enumerate(calls)]
+            raise UsageError(
+                f"message {index} has tool_calls of type {type(calls).__name__}; they must be a list"
+            )
+        result["tool_calls"] = [
+            _plain_call(f"call {n} of message {index}", call) for n, call in enumerate(calls)
+        ]
     return result
 
 
@@ -56,10 +74,14 @@ def _text(where: str, role: str, content: Any) -> str:
     refused."""
     if isinstance(content, str):
         return content
-    if isinstance(content, Mapping) and role == "tool":  # an answer that was not written as JSON yet
+    if (
+        isinstance(content, Mapping) and role == "tool"
+    ):  # an answer that was not written as JSON yet
         return json.dumps(_jsonable(f"{where} has content", content), ensure_ascii=False)
     if not isinstance(content, (list, tuple)):
-        raise UsageError(f"{where} has content of type {type(content).__name__}; it must be a string or a list of text parts")
+        raise UsageError(
+            f"{where} has content of type {type(content).__name__}; it must be a string or a list of text parts"
+        )
     texts = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
@@ -67,7 +89,9 @@ def _text(where: str, role: str, content: Any) -> str:
             raise UsageError(f"{where} has a part of type {kind!r}; only text is supported")
         text = part.get("text", "")
         if not isinstance(text, str):
-            raise UsageError(f"{where} has a text of type {type(text).__name__}; it must be a string")
+            raise UsageError(
+                f"{where} has a text of type {type(text).__name__}; it must be a string"
+            )
         texts.append(text)
     return "\n".join(texts)
 
@@ -77,16 +101,22 @@ def _plain_call(where: str, call: Any) -> dict[str, Any]:
     API has them as JSON."""
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise UsageError(f"{where} must be {{'type': 'function', 'function': {{'name': …, 'arguments': …}}}}")
+        raise UsageError(
+            f"{where} must be {{'type': 'function', 'function': {{'name': …, 'arguments': …}}}}"
+        )
     _check_id(where, "id", call)
     arguments = function.get("arguments") or {}
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments) if arguments.strip() else {}
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"{where} ({function['name']}) has arguments that are not valid JSON: {error}") from error
+            raise UsageError(
+                f"{where} ({function['name']}) has arguments that are not valid JSON: {error}"
+            ) from error
     if not isinstance(arguments, Mapping):
-        raise UsageError(f"{where} ({function['name']}) has arguments of type {type(arguments).__name__}; they must be an object")
+        raise UsageError(
+            f"{where} ({function['name']}) has arguments of type {type(arguments).__name__}; they must be an object"
+        )
     arguments = _jsonable(f"{where} ({function['name']}) has arguments", arguments)
     return {**call, "function": {**function, "arguments": arguments}}
 

@@ -73,7 +73,9 @@ class Model(Handle):
         out = ffi.new("pillion_model**")
         try:
             with watch:
-                interruptible(lambda: check(lib.pillion_model_open(encoded, config, out)), watch.cancel)
+                interruptible(
+                    lambda: check(lib.pillion_model_open(encoded, config, out)), watch.cancel
+                )
         except Exception:
             if watch.error is not None:
                 raise watch.error from None
@@ -158,7 +160,10 @@ class Model(Handle):
 
     def describe(self) -> dict[str, Any]:
         """Sizes, layers, tensor types, what a drafter needs, what is wrong or not read; metadata with long arrays shortened."""
-        raw = read_bytes(lambda out, capacity, needed: lib.pillion_model_json(self._c, out, capacity, needed), 1 << 16)
+        raw = read_bytes(
+            lambda out, capacity, needed: lib.pillion_model_json(self._c, out, capacity, needed),
+            1 << 16,
+        )
         description: dict[str, Any] = json.loads(as_str(raw))
         return description
 
@@ -183,7 +188,11 @@ class Model(Handle):
 
         config = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type, swa_full, n_snapshots)
         other = ffi.NULL if drafter is None else opened("drafter", drafter)._c
-        raw = read_bytes(lambda out, capacity, needed: lib.pillion_model_memory(self._c, other, config, out, capacity, needed))
+        raw = read_bytes(
+            lambda out, capacity, needed: lib.pillion_model_memory(
+                self._c, other, config, out, capacity, needed
+            )
+        )
         found: dict[str, Any] = json.loads(as_str(raw))
         return found
 
@@ -213,7 +222,9 @@ class Model(Handle):
 
         context = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type, swa_full, n_snapshots)
         places = {"device": device, "draft_device": draft_device}
-        names = [ffi.new("char[]", as_bytes(check_text(name, place))) for name, place in places.items()]
+        names = [
+            ffi.new("char[]", as_bytes(check_text(name, place))) for name, place in places.items()
+        ]
         config = ffi.new("pillion_fit_config*")
         lib.pillion_fit_config_init(config, ffi.sizeof("pillion_fit_config"))
         config.device, config.draft_device = names
@@ -221,7 +232,9 @@ class Model(Handle):
         config.device_bytes = check_int("device_bytes", device_bytes, 0, 2**63 - 1)
         other = ffi.NULL if drafter is None else opened("drafter", drafter)._c
         raw = read_bytes(
-            lambda out, capacity, needed: lib.pillion_model_fit(self._c, other, context, config, ffi.NULL, out, capacity, needed)
+            lambda out, capacity, needed: lib.pillion_model_fit(
+                self._c, other, context, config, ffi.NULL, out, capacity, needed
+            )
         )
         found: dict[str, Any] = json.loads(as_str(raw))
         return found
@@ -278,7 +291,11 @@ class Metadata(Mapping[str, Any]):
         if key not in self._known:
             raise KeyError(key)
         name = as_bytes(key)
-        raw = read_bytes(lambda out, capacity, needed: lib.pillion_model_metadata(self._model._c, name, out, capacity, needed))
+        raw = read_bytes(
+            lambda out, capacity, needed: lib.pillion_model_metadata(
+                self._model._c, name, out, capacity, needed
+            )
+        )
         return as_str(raw) if isinstance(self._known[key], str) else json.loads(as_str(raw))
 
     def __iter__(self) -> Iterator[str]:
@@ -292,7 +309,9 @@ def gpu_layers(n_gpu_layers: Optional[int]) -> int:
     """A number of layers for the library, where 0 means all and -1 none."""
     if n_gpu_layers is None:
         return 0
-    n = check_int("n_gpu_layers", n_gpu_layers, -1, 2**31 - 1, "0 or more, or None (or -1) for all that fit")
+    n = check_int(
+        "n_gpu_layers", n_gpu_layers, -1, 2**31 - 1, "0 or more, or None (or -1) for all that fit"
+    )
     return 0 if n == -1 else n or -1
 
 

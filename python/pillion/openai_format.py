@@ -28,11 +28,17 @@ class Completion:
 
     kind, chunk_kind, prefix = "text_completion", "text_completion", "cmpl"
 
-    def __init__(self, generation: Generation, tokenizer: Tokenizer, model: str, wants_logprobs: bool) -> None:
+    def __init__(
+        self, generation: Generation, tokenizer: Tokenizer, model: str, wants_logprobs: bool
+    ) -> None:
         self._generation = generation
         self._tokenizer = tokenizer
         self._wants_logprobs = wants_logprobs
-        self.head: Result = {"id": f"{self.prefix}-{uuid.uuid4()}", "created": int(time.time()), "model": model}
+        self.head: Result = {
+            "id": f"{self.prefix}-{uuid.uuid4()}",
+            "created": int(time.time()),
+            "model": model,
+        }
         self.index = 0
         """Which of several answers to one request it is."""
         self.include_usage: Optional[bool] = None
@@ -143,7 +149,9 @@ class Completion:
             found["completion_tokens_details"] = details
         return found
 
-    def _parts(self, text: str, tokens: Sequence[TokenInfo]) -> Iterator[tuple[str, Optional[TokenInfo]]]:
+    def _parts(
+        self, text: str, tokens: Sequence[TokenInfo]
+    ) -> Iterator[tuple[str, Optional[TokenInfo]]]:
         """The text cut where its tokens begin, each part with its token; None: that of the last
         part before. Text and tokens are the next of the answer."""
         begin, at, token = self._n_parted, 0, None
@@ -171,7 +179,10 @@ class Completion:
             yield self._chunk(self._choice(self.echo, self.echo_tokens, 0))
 
     def _choice(self, text: str, tokens: Sequence[TokenInfo], shift: int) -> Result:
-        return {"text": text, "logprobs": self._logprobs(tokens, shift) if self._wants_logprobs else None}
+        return {
+            "text": text,
+            "logprobs": self._logprobs(tokens, shift) if self._wants_logprobs else None,
+        }
 
     def _deltas(self, text: str, tokens: Sequence[TokenInfo]) -> list[Result]:
         """The choices of the chunks for one piece."""
@@ -192,14 +203,21 @@ class Completion:
         return self._generation.finish_reason
 
     def _logprobs(self, tokens: Sequence[TokenInfo], shift: int) -> Result:
-        n_echo = len(self.echo_tokens) if tokens[: len(self.echo_tokens)] == list(self.echo_tokens) else 0
+        n_echo = (
+            len(self.echo_tokens)
+            if tokens[: len(self.echo_tokens)] == list(self.echo_tokens)
+            else 0
+        )
         return {
             "tokens": [self._spelling(token.id) for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
             "top_logprobs": [
-                {self._spelling(other): value for other, value in token.top} if token.top else None for token in tokens
+                {self._spelling(other): value for other, value in token.top} if token.top else None
+                for token in tokens
             ],
-            "text_offset": [token.offset + (shift if i >= n_echo else 0) for i, token in enumerate(tokens)],
+            "text_offset": [
+                token.offset + (shift if i >= n_echo else 0) for i, token in enumerate(tokens)
+            ],
         }
 
 
@@ -249,7 +267,9 @@ class ChatCompletion(Completion):
         return self._finish()
 
     def _opening(self) -> Iterator[Result]:
-        yield self._frame(self.chunk_kind, {"delta": {"role": "assistant", "content": ""}, "logprobs": None}, None)
+        yield self._frame(
+            self.chunk_kind, {"delta": {"role": "assistant", "content": ""}, "logprobs": None}, None
+        )
 
     def _choice(self, text: str, tokens: Sequence[TokenInfo], shift: int) -> Result:
         reply = Reply().add([delta for delta, _ in self._feed(text, tokens)]).add(self._finish())
@@ -263,10 +283,15 @@ class ChatCompletion(Completion):
         if reply.broken:
             message["malformed_tool_calls"] = [call.as_dict() for call in reply.broken]
         self._n_calls, self._n_broken = len(reply.calls), len(reply.broken)
-        return {"message": message, "logprobs": self._logprobs(tokens, shift) if self._wants_logprobs else None}
+        return {
+            "message": message,
+            "logprobs": self._logprobs(tokens, shift) if self._wants_logprobs else None,
+        }
 
     def _deltas(self, text: str, tokens: Sequence[TokenInfo]) -> list[Result]:
-        deltas = [{**self._delta(delta), "pieces": pieces} for delta, pieces in self._feed(text, tokens)]
+        deltas = [
+            {**self._delta(delta), "pieces": pieces} for delta, pieces in self._feed(text, tokens)
+        ]
         if self._wants_logprobs and tokens:
             choice = deltas[0] if deltas else self._end()
             choice["logprobs"] = self._logprobs(tokens, 0)
@@ -329,7 +354,9 @@ class ChatCompletion(Completion):
         reason = super()._finish_reason()
         if reason != "stop":
             return reason
-        return "tool_calls" if self._n_calls else "malformed_tool_call" if self._n_broken else reason
+        return (
+            "tool_calls" if self._n_calls else "malformed_tool_call" if self._n_broken else reason
+        )
 
     def _logprobs(self, tokens: Sequence[TokenInfo], shift: int) -> Result:
         return {

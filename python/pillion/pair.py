@@ -29,7 +29,11 @@ Draft = Union[int, str]
 """A draft length: 0 (off) to 8, or "auto"."""
 Drafter = Union[Model, str, "os.PathLike[str]"]
 
-_STATES = {lib.PILLION_SPECULATION_ON: "on", lib.PILLION_SPECULATION_PARKED: "parked", lib.PILLION_SPECULATION_OFF: "off"}
+_STATES = {
+    lib.PILLION_SPECULATION_ON: "on",
+    lib.PILLION_SPECULATION_PARKED: "parked",
+    lib.PILLION_SPECULATION_OFF: "off",
+}
 
 
 @checked_class
@@ -86,7 +90,10 @@ class Pair(Handle):
             self.drafter = self._model_of(drafter)
             model = ffi.NULL if self.drafter is None else self.drafter._c
             # Copies of the cache for a drafter elsewhere take a run of the text so far.
-            interruptible(lambda: check(lib.pillion_pair_new(self.context._c, model, config, out)), self.context.cancel)
+            interruptible(
+                lambda: check(lib.pillion_pair_new(self.context._c, model, config, out)),
+                self.context.cancel,
+            )
         except BaseException:
             lib.pillion_pair_free(out[0])  # Ctrl-C came just after
             self._close_owned()
@@ -98,7 +105,9 @@ class Pair(Handle):
         self._ran_at = -1  # the context's count of changes, after the last run()
         self.first_row = 0
         """The context's output row that is row 0 of the round that was run last."""
-        self._follows = False  # the drafter's own cache is as long as the target's, so a step is short
+        self._follows = (
+            False  # the drafter's own cache is as long as the target's, so a step is short
+        )
         self._kind_of_drafter = self.stats.kind
 
     def _context_of(self, target: Any) -> Context:
@@ -128,7 +137,10 @@ class Pair(Handle):
 
     def placement(self) -> list[dict[str, Any]]:
         """Where each op of one draft step runs, as `Context.placement`; empty for a drafter without a model."""
-        raw = read_bytes(lambda out, capacity, needed: lib.pillion_pair_json(self._c, out, capacity, needed), 1 << 14)
+        raw = read_bytes(
+            lambda out, capacity, needed: lib.pillion_pair_json(self._c, out, capacity, needed),
+            1 << 14,
+        )
         found: dict[str, Any] = json.loads(as_str(raw))
         return found["plan"] or []
 
@@ -145,7 +157,11 @@ class Pair(Handle):
         return int(reused[0])
 
     def step(
-        self, sampler: Sampler, n_draft: Draft = "auto", n_max: Optional[int] = None, end_tokens: Tokens = ()
+        self,
+        sampler: Sampler,
+        n_draft: Draft = "auto",
+        n_max: Optional[int] = None,
+        end_tokens: Tokens = (),
     ) -> Round:
         """One round: drafts, lets the target verify, and returns the tokens that the sampler chose, which it has accepted too.
 
@@ -346,7 +362,12 @@ class Pair(Handle):
         return self._rounds(tokens, sampler, max_tokens, n_draft, ends)
 
     def _rounds(
-        self, prompt: list[int], sampler: Sampler, max_tokens: Optional[int], n_draft: Draft, ends: list[int]
+        self,
+        prompt: list[int],
+        sampler: Sampler,
+        max_tokens: Optional[int],
+        n_draft: Draft,
+        ends: list[int],
     ) -> Iterator[Round]:
         self.set_tokens(prompt)
         room = self.context.n_ctx - len(prompt)
@@ -400,7 +421,14 @@ class Pair(Handle):
         step = check_int("step", step, 0, 2**31 - 1)
         logits = np.empty(self.context.model.n_vocab, dtype=np.float32)
         hidden = np.empty(self.context.model.n_embd, dtype=np.float32)
-        check(lib.pillion_pair_draft_row(self._c, step, ffi.from_buffer("float[]", logits), ffi.from_buffer("float[]", hidden)))
+        check(
+            lib.pillion_pair_draft_row(
+                self._c,
+                step,
+                ffi.from_buffer("float[]", logits),
+                ffi.from_buffer("float[]", hidden),
+            )
+        )
         return logits, hidden
 
     # ---- life ----
@@ -425,7 +453,9 @@ def draft_length(n_draft: Draft) -> int:
     """A draft length for the library."""
     if isinstance(n_draft, str) and n_draft == "auto":
         return int(lib.PILLION_DRAFT_AUTO)
-    return check_int("the draft length", n_draft, 0, DRAFT_MAX, f"0 (off) to {DRAFT_MAX}, or 'auto'")
+    return check_int(
+        "the draft length", n_draft, 0, DRAFT_MAX, f"0 (off) to {DRAFT_MAX}, or 'auto'"
+    )
 
 
 def _sampler(value: Any) -> Sampler:

@@ -68,7 +68,11 @@ class PairStats:
     @property
     def acceptance_by_position(self) -> list[float]:
         """The same for each position, as far as drafts went."""
-        return [_share(accepted, drafted) for accepted, drafted in zip(self.accepted_at, self.drafted_at) if drafted]
+        return [
+            _share(accepted, drafted)
+            for accepted, drafted in zip(self.accepted_at, self.drafted_at)
+            if drafted
+        ]
 
     @property
     def mean_tokens_per_round(self) -> float:

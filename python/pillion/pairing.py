@@ -124,7 +124,9 @@ def _may_be_assistant(path: Path) -> bool:
         return False
     key = b"general.architecture"
     at = head.find(key)
-    return at < 0 or any(name.encode() in head[at + len(key) : at + len(key) + 64] for name in ARCHITECTURES)
+    return at < 0 or any(
+        name.encode() in head[at + len(key) : at + len(key) + 64] for name in ARCHITECTURES
+    )
 
 
 def _fits(path: Path, width: int) -> bool:

@@ -39,7 +39,9 @@ def device(name: str = "auto") -> dict[str, Any]:
     Raises `NoBackendError` with the reason when it is not there.
     """
     encoded = as_bytes(check_text("name", name))
-    raw = read_bytes(lambda out, capacity, needed: lib.pillion_device_json(encoded, out, capacity, needed), 4096)
+    raw = read_bytes(
+        lambda out, capacity, needed: lib.pillion_device_json(encoded, out, capacity, needed), 4096
+    )
     found: dict[str, Any] = json.loads(as_str(raw))
     return found
 
@@ -83,7 +85,12 @@ def layers_for(
             other = Model.open(drafter, metadata_only=True, use_mmap=use_mmap)
             opened.append(other)
         sizes = _with_room(model, device_name, sizes, parallel)
-        places: dict[str, Any] = {"device": device_name, "draft_device": draft_device, "n_gpu_layers": n_gpu_layers, **sizes}
+        places: dict[str, Any] = {
+            "device": device_name,
+            "draft_device": draft_device,
+            "n_gpu_layers": n_gpu_layers,
+            **sizes,
+        }
         try:
             fit = model.fit(drafter=other, **places)
         except PairingError:

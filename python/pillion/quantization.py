@@ -14,7 +14,21 @@ from .arguments import check_bool, check_callable, check_path, check_text, wrong
 from .calling import checked
 from .model import thread_count
 
-QUANTIZE_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K")
+QUANTIZE_TYPES = (
+    "F32",
+    "F16",
+    "BF16",
+    "Q8_0",
+    "Q4_0",
+    "Q4_1",
+    "Q5_0",
+    "Q5_1",
+    "Q4_K_S",
+    "Q4_K_M",
+    "Q5_K_S",
+    "Q5_K_M",
+    "Q6_K",
+)
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -82,7 +96,10 @@ def quantize(
     The result is read back before it gets its name; a run that fails leaves nothing. Raises ModelFileError, UsageError.
     """
     source, pairs = check_path("source", source), _pairs(tensor_types)
-    out, imatrix = (None if one is None else check_path(name, one) for name, one in (("out", out), ("imatrix", imatrix)))
+    out, imatrix = (
+        None if one is None else check_path(name, one)
+        for name, one in (("out", out), ("imatrix", imatrix))
+    )
     type, pure = check_text("type", type), check_bool("pure", pure)
     allow_requantize = check_bool("allow_requantize", allow_requantize)
     progress = None if progress is None else check_callable("progress", progress)
@@ -122,7 +139,11 @@ def _plan(
 ) -> Iterator[Any]:
     config = ffi.new("pillion_quantize_config*")
     lib.pillion_quantize_config_init(config, ffi.sizeof("pillion_quantize_config"))
-    config.pure, config.allow_requantize, config.n_threads = pure, allow_requantize, thread_count(n_threads)
+    config.pure, config.allow_requantize, config.n_threads = (
+        pure,
+        allow_requantize,
+        thread_count(n_threads),
+    )
     kept = [ffi.new("char[]", as_bytes(type))]
     config.type = kept[0]
     if imatrix is not None:
@@ -131,7 +152,11 @@ def _plan(
     names = [ffi.new("char[]", as_bytes(name)) for name, _ in pairs]
     types = [ffi.new("char[]", as_bytes(kind)) for _, kind in pairs]
     lists = ffi.new("char*[]", names or [ffi.NULL]), ffi.new("char*[]", types or [ffi.NULL])
-    config.n_overrides, config.override_names, config.override_types = len(pairs), lists[0], lists[1]
+    config.n_overrides, config.override_names, config.override_types = (
+        len(pairs),
+        lists[0],
+        lists[1],
+    )
     out = ffi.new("pillion_quantization**")
     check(lib.pillion_quantization_new(os.fsencode(source), config, out))
     try:
@@ -145,7 +170,9 @@ def _run(handle: Any, out: bytes, watch: Progress) -> None:
     try:
         with watch:
             run = lib.pillion_quantization_run
-            interruptible(lambda: check(run(handle, out, lib.pillion_py_progress, user)), watch.cancel)
+            interruptible(
+                lambda: check(run(handle, out, lib.pillion_py_progress, user)), watch.cancel
+            )
     except Exception:
         if watch.error is not None:
             raise watch.error from None
@@ -157,7 +184,9 @@ def _tensors(handle: Any) -> list[QuantizedTensor]:
     check(lib.pillion_quantization_count(handle, n, ffi.NULL))
     found = []
     for i in range(int(n[0])):
-        check(lib.pillion_quantization_tensor(handle, i, raw, ffi.sizeof("pillion_quantized_tensor")))
+        check(
+            lib.pillion_quantization_tensor(handle, i, raw, ffi.sizeof("pillion_quantized_tensor"))
+        )
         found.append(
             QuantizedTensor(
                 name=as_str(ffi.string(raw.name)),

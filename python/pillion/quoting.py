@@ -54,7 +54,9 @@ class Quoter:
     count wherever they are spelled.
     """
 
-    def __init__(self, tokenizer: Tokenizer, markers: Collection[int], spelled: Collection[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, markers: Collection[int], spelled: Collection[str] = ()
+    ) -> None:
         self._spelled = spelled
         self._tokenizer = tokenizer
         self._markers = markers

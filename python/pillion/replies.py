@@ -147,7 +147,9 @@ class MarkReader:
         out, begin = [], 0
         for found in self._pattern.finditer(text):
             out.append(text[begin : found.start()])
-            if not found[0]:  # the pattern's last choice: the beginning of a marker at the end of the text
+            if not found[
+                0
+            ]:  # the pattern's last choice: the beginning of a marker at the end of the text
                 self._held = text[found.start() :]
                 return "".join(out)
             out.append(_SIGN[found[0]])
@@ -173,11 +175,15 @@ class ReplyParser:
         calls: bool = True,
         names: Optional[Collection[str]] = None,
     ) -> None:
-        self._reader = MarkReader([marker for marker in MARKERS if marker in known and marker not in tokens])
+        self._reader = MarkReader(
+            [marker for marker in MARKERS if marker in known and marker not in tokens]
+        )
         self._calls = calls
         self._names = names
         self._held = ""
-        self._step: Callable[[list[Delta]], bool] = self._start if THINKING_END in known else self._text
+        self._step: Callable[[list[Delta]], bool] = (
+            self._start if THINKING_END in known else self._text
+        )
         self._thinking = False
         self._prefilled = False  # the prompt named the channel
         self._ended = False  # nothing follows
@@ -273,7 +279,9 @@ class ReplyParser:
         maybe = _MAYBE_BARE if self._prefilled else _MAYBE_NAME
         if sign is None and not self._ended and maybe.fullmatch(text):
             return False
-        name = _BARE.match(text) if self._prefilled else _NAMED.match(text) or _NAME_LINE.match(text)
+        name = (
+            _BARE.match(text) if self._prefilled else _NAMED.match(text) or _NAME_LINE.match(text)
+        )
         if name:
             self._held = self._held[name.end() :]
         self._thinking = self._prefilled or not name or name[1] not in _ANSWERS
@@ -300,7 +308,9 @@ class ReplyParser:
                 self._quoted = not self._quoted
             elif not self._quoted:
                 end = found[0] == _CALL_END
-                self._end_call(out, found.start(), int(end), True, f"{_SPELLING[found[0]]} stands inside it")
+                self._end_call(
+                    out, found.start(), int(end), True, f"{_SPELLING[found[0]]} stands inside it"
+                )
                 return True
         self._scanned = len(self._held)
         return False
@@ -314,10 +324,22 @@ class ReplyParser:
         self._step = self._text
         call = parse_call(_syntax(body), quote=_QUOTE) if complete else None
         if call is None:
-            out.append(Delta(broken=BrokenCall(spelled, "it does not keep to the syntax of calls" if sign else why)))
+            out.append(
+                Delta(
+                    broken=BrokenCall(
+                        spelled, "it does not keep to the syntax of calls" if sign else why
+                    )
+                )
+            )
         elif self._names is not None and call.name not in self._names:
             known = ", ".join(map(repr, self._names))
-            out.append(Delta(broken=BrokenCall(spelled, f"there is no tool {call.name!r}; the tools are {known}")))
+            out.append(
+                Delta(
+                    broken=BrokenCall(
+                        spelled, f"there is no tool {call.name!r}; the tools are {known}"
+                    )
+                )
+            )
         else:
             out.append(Delta(call=call))
 

@@ -15,7 +15,9 @@ from .pair import Draft, draft_length
 from .sampling import SEED_MAX, SamplingParams
 
 _WHOLE = ("top_k", "penalty_last_n")
-_SAMPLING = tuple(one.name for one in dataclasses.fields(SamplingParams) if one.name not in ("seed", "logit_bias"))
+_SAMPLING = tuple(
+    one.name for one in dataclasses.fields(SamplingParams) if one.name not in ("seed", "logit_bias")
+)
 _FORMS = ("response_format", "regex", "grammar", "choice")
 _TERMS = ("owner", "low_priority", "queue_timeout", "total_timeout")
 _OTHERS = (
@@ -38,7 +40,9 @@ class Settings:
     """
 
     def __init__(self, call: str, given: Mapping[str, Any], n_vocab: int) -> None:
-        unknown_names(call, given.keys() - set(_SAMPLING + _OTHERS), (*_SAMPLING, *_OTHERS, *_OF_A_CALL[call]))
+        unknown_names(
+            call, given.keys() - set(_SAMPLING + _OTHERS), (*_SAMPLING, *_OTHERS, *_OF_A_CALL[call])
+        )
         said = {name: value for name, value in given.items() if value is not None}
         self.sampling = {
             name: check_int(name, said[name]) if name in _WHOLE else check_number(name, said[name])
@@ -49,7 +53,9 @@ class Settings:
         self.seed = check_int("seed", said["seed"], 0, SEED_MAX, seed) if "seed" in said else None
         self.stop = stop_strings(said.get("stop"))
         alternatives = said.get("logprobs")
-        self.logprobs = None if alternatives is None else check_int("logprobs", alternatives, 0, n_vocab)
+        self.logprobs = (
+            None if alternatives is None else check_int("logprobs", alternatives, 0, n_vocab)
+        )
         self.logit_bias = checked_bias(said.get("logit_bias", {}), n_vocab)
         self.draft: Optional[Draft] = said.get("draft")
         if self.draft is not None:
@@ -60,7 +66,9 @@ class Settings:
         self.owner = check_text("owner", said.get("owner", ""))
         self.low_priority = check_bool("low_priority", said.get("low_priority", False))
         self.queue_timeout, self.total_timeout = (
-            check_number(name, said[name], above=0, allowed="seconds, above 0") if name in said else None
+            check_number(name, said[name], above=0, allowed="seconds, above 0")
+            if name in said
+            else None
             for name in ("queue_timeout", "total_timeout")
         )
 
@@ -69,7 +77,9 @@ def checked_length(max_tokens: Any) -> Optional[int]:
     """The most tokens to write; None: as many as fit."""
     if max_tokens is None:
         return None
-    found = check_int("max_tokens", max_tokens, -1, None, "0 or more, or None (or -1) for as many as fit")
+    found = check_int(
+        "max_tokens", max_tokens, -1, None, "0 or more, or None (or -1) for as many as fit"
+    )
     return None if found == -1 else found
 
 
@@ -102,7 +112,10 @@ def checked_ids(name: str, tokens: Any, allowed: str = "a list of token ids") ->
         listed = list(tokens)
     except TypeError:
         wrong(name, tokens, allowed)
-    return [check_int(f"{name}[{at}]", token, None, None, "a token id, a whole number") for at, token in enumerate(listed)]
+    return [
+        check_int(f"{name}[{at}]", token, None, None, "a token id, a whole number")
+        for at, token in enumerate(listed)
+    ]
 
 
 def stop_strings(stop: Any) -> list[str]:
@@ -126,9 +139,15 @@ def checked_bias(bias: Any, n_vocab: int) -> dict[int, float]:
         except (TypeError, ValueError):
             wrong("a key of logit_bias", key, "a token id")
         if not 0 <= token < n_vocab:
-            raise UsageError(f"logit_bias names token {token}; the vocabulary has 0 to {n_vocab - 1}")
+            raise UsageError(
+                f"logit_bias names token {token}; the vocabulary has 0 to {n_vocab - 1}"
+            )
         banned = isinstance(value, float) and value == -math.inf
-        checked[token] = value if banned else check_number(f"logit_bias[{token}]", value, allowed="a finite number or -inf")
+        checked[token] = (
+            value
+            if banned
+            else check_number(f"logit_bias[{token}]", value, allowed="a finite number or -inf")
+        )
     return checked
 
 
@@ -148,5 +167,7 @@ def checked_variables(variables: Any) -> dict[str, Any]:
         wrong("chat_template_kwargs", variables, "a mapping of names to values")
     taken = sorted({"messages", "tools"} & set(variables))
     if taken:
-        raise UsageError(f"chat_template_kwargs names {', '.join(taken)}; give it as an argument of its own")
+        raise UsageError(
+            f"chat_template_kwargs names {', '.join(taken)}; give it as an argument of its own"
+        )
     return dict(variables)

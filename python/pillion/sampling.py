@@ -53,15 +53,25 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         checked = {
-            "temperature": check_number("temperature", self.temperature, 0, _FLOAT_MAX, "0 or more"),
+            "temperature": check_number(
+                "temperature", self.temperature, 0, _FLOAT_MAX, "0 or more"
+            ),
             "top_k": check_int("top_k", self.top_k, 0, 2**31 - 1, "0 (off) or more"),
-            "top_p": check_number("top_p", self.top_p, None, 1, "above 0 and at most 1 (off)", above=0),
+            "top_p": check_number(
+                "top_p", self.top_p, None, 1, "above 0 and at most 1 (off)", above=0
+            ),
             "min_p": check_number("min_p", self.min_p, 0, 1, "0 (off) to 1"),
-            "repeat_penalty": check_number("repeat_penalty", self.repeat_penalty, None, _FLOAT_MAX, "above 0", above=0),
-            "penalty_last_n": check_int("penalty_last_n", self.penalty_last_n, -1, 2**31 - 1, "-1 (all), 0 (off) or more"),
+            "repeat_penalty": check_number(
+                "repeat_penalty", self.repeat_penalty, None, _FLOAT_MAX, "above 0", above=0
+            ),
+            "penalty_last_n": check_int(
+                "penalty_last_n", self.penalty_last_n, -1, 2**31 - 1, "-1 (all), 0 (off) or more"
+            ),
         }
         for name in ("frequency_penalty", "presence_penalty"):
-            checked[name] = check_number(name, getattr(self, name), -_FLOAT_MAX, _FLOAT_MAX, "a finite number")
+            checked[name] = check_number(
+                name, getattr(self, name), -_FLOAT_MAX, _FLOAT_MAX, "a finite number"
+            )
         if self.seed is not None:
             checked["seed"] = check_int("seed", self.seed, 0, SEED_MAX, "0 to 2**64 - 1, or None")
         for name, value in checked.items():  # plain numbers, whatever NumPy's came in
@@ -99,7 +109,11 @@ class Sampler(Handle):
         config.seed = _native_seed(params.seed)
         tokens = ffi.new("int32_t[]", list(params.logit_bias))
         values = ffi.new("float[]", list(params.logit_bias.values()))
-        config.bias_tokens, config.bias_values, config.n_bias = tokens, values, len(params.logit_bias)
+        config.bias_tokens, config.bias_values, config.n_bias = (
+            tokens,
+            values,
+            len(params.logit_bias),
+        )
         out = ffi.new("pillion_sampler**")
         check(lib.pillion_sampler_new(config, out))
         super().__init__(out[0], lib.pillion_sampler_free)
@@ -148,7 +162,11 @@ class Sampler(Handle):
 
     def accept(self, token: int) -> None:
         """Tells the penalties that a token is in the text."""
-        check(lib.pillion_sampler_accept(self._c, check_int("token", token, 0, 2**31 - 1, "a token id, 0 or more")))
+        check(
+            lib.pillion_sampler_accept(
+                self._c, check_int("token", token, 0, 2**31 - 1, "a token id, 0 or more")
+            )
+        )
 
     def reset(self) -> None:
         """Forgets the accepted tokens and starts the seed anew."""
@@ -200,4 +218,6 @@ def _bias(token: Any, value: Any) -> tuple[int, float]:
     token = check_int("a key of logit_bias", token, 0, 2**31 - 1, "a token id")
     if isinstance(value, (float, np.floating)) and value == -math.inf:
         return token, -math.inf
-    return token, check_number(f"logit_bias[{token}]", value, -_FLOAT_MAX, _FLOAT_MAX, "a number or -inf")
+    return token, check_number(
+        f"logit_bias[{token}]", value, -_FLOAT_MAX, _FLOAT_MAX, "a number or -inf"
+    )

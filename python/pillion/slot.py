@@ -71,7 +71,9 @@ class Slot:
         self._changes = -1  # the context's count after our last turn
         self._waiting: Optional[int] = None  # chosen, not yet run
         self._ends: list[int] = sorted(parts.model.tokenizer.end_tokens)
-        self._end_array: Any = np.array(self._ends, dtype=np.int32)  # needs no conversion in a round
+        self._end_array: Any = np.array(
+            self._ends, dtype=np.int32
+        )  # needs no conversion in a round
 
     # ---- a request ----
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 import codecs
 from typing import Any
 
-from ._native import Handle, Tokens, as_bytes, as_str, check, ffi, lib, read_bytes, read_tokens, token_array
+from ._native import (
+    Handle,
+    Tokens,
+    as_bytes,
+    as_str,
+    check,
+    ffi,
+    lib,
+    read_bytes,
+    read_tokens,
+    token_array,
+)
 from .arguments import check_bool, check_int, check_text, wrong
 from .calling import checked_class
 from .held import Held
@@ -36,7 +47,10 @@ class Tokenizer(Handle):
         from strangers.
         """
         raw = as_bytes(check_text("text", text))
-        add_special, parse_special = check_bool("add_special", add_special), check_bool("parse_special", parse_special)
+        add_special, parse_special = (
+            check_bool("add_special", add_special),
+            check_bool("parse_special", parse_special),
+        )
         return read_tokens(
             lambda out, capacity, needed: lib.pillion_tokenizer_encode(
                 self._c, raw, len(raw), add_special, parse_special, out, capacity, needed
@@ -49,7 +63,9 @@ class Tokenizer(Handle):
         array, n = token_array(ids)
         special = check_bool("special", special)
         return read_bytes(
-            lambda out, capacity, needed: lib.pillion_tokenizer_decode(self._c, array, n, special, out, capacity, needed),
+            lambda out, capacity, needed: lib.pillion_tokenizer_decode(
+                self._c, array, n, special, out, capacity, needed
+            ),
             8 * n + 64,
         )
 
@@ -67,7 +83,9 @@ class Tokenizer(Handle):
         """The bytes a token adds to a running text; may be a part of a character."""
         token, special = _id(token), check_bool("special", special)
         return read_bytes(
-            lambda out, capacity, needed: lib.pillion_tokenizer_token_bytes(self._c, token, special, out, capacity, needed),
+            lambda out, capacity, needed: lib.pillion_tokenizer_token_bytes(
+                self._c, token, special, out, capacity, needed
+            ),
             128,
         )
 
@@ -76,7 +94,9 @@ class Tokenizer(Handle):
         token = _id(token)
         return as_str(
             read_bytes(
-                lambda out, capacity, needed: lib.pillion_tokenizer_token_text(self._c, token, out, capacity, needed, ffi.NULL),
+                lambda out, capacity, needed: lib.pillion_tokenizer_token_text(
+                    self._c, token, out, capacity, needed, ffi.NULL
+                ),
                 128,
             )
         )
@@ -85,7 +105,10 @@ class Tokenizer(Handle):
         """One of "normal", "unknown", "control", "user_defined", "unused", "byte"."""
         token, kind = _id(token), ffi.new("int32_t*")
         read_bytes(
-            lambda out, capacity, needed: lib.pillion_tokenizer_token_text(self._c, token, out, capacity, needed, kind), 128
+            lambda out, capacity, needed: lib.pillion_tokenizer_token_text(
+                self._c, token, out, capacity, needed, kind
+            ),
+            128,
         )
         return _TYPE_NAMES.get(kind[0], "unknown")
 
@@ -132,7 +155,11 @@ class Tokenizer(Handle):
     @property
     def suppressed_tokens(self) -> list[int]:
         """Tokens that the file says must never be generated."""
-        return read_tokens(lambda out, capacity, needed: lib.pillion_tokenizer_suppressed(self._c, out, capacity, needed))
+        return read_tokens(
+            lambda out, capacity, needed: lib.pillion_tokenizer_suppressed(
+                self._c, out, capacity, needed
+            )
+        )
 
     def __len__(self) -> int:
         return self.n_tokens

@@ -40,21 +40,38 @@ def _checked(where: str, tool: Any) -> Tool:
     if not isinstance(tool, Mapping):
         raise UsageError(f"{where} is {shown(tool)}; it must be {_SHAPE}")
     kind = tool.get("type", "function")
-    if kind not in ("function", "custom", None) or (kind == "custom" and "input_schema" not in tool):
-        raise UsageError(f"{where} has type {shown(kind)}; only tools of type 'function' are supported")
+    if kind not in ("function", "custom", None) or (
+        kind == "custom" and "input_schema" not in tool
+    ):
+        raise UsageError(
+            f"{where} has type {shown(kind)}; only tools of type 'function' are supported"
+        )
     function = tool.get("function")
     if function is None and isinstance(tool.get("name"), str):
-        function = {key: value for key, value in tool.items() if key not in ("type", "input_schema", "inputSchema")}
+        function = {
+            key: value
+            for key, value in tool.items()
+            if key not in ("type", "input_schema", "inputSchema")
+        }
         function.setdefault("parameters", tool.get("input_schema", tool.get("inputSchema")))
         tool = {}
     if not isinstance(function, Mapping):
         raise UsageError(f"{where} is {shown(tool)}, without a 'function'; it must be {_SHAPE}")
     if not isinstance(function.get("name"), str) or not function["name"].strip():
-        raise UsageError(f"{where}['function']['name'] is {shown(function.get('name'))}; it must be a name")
-    for key, type_, needed in (("description", str, "a string"), ("parameters", Mapping, "a JSON Schema, a mapping")):
+        raise UsageError(
+            f"{where}['function']['name'] is {shown(function.get('name'))}; it must be a name"
+        )
+    for key, type_, needed in (
+        ("description", str, "a string"),
+        ("parameters", Mapping, "a JSON Schema, a mapping"),
+    ):
         if function.get(key) is not None and not isinstance(function[key], type_):
-            raise UsageError(f"{where}['function'][{key!r}] is {shown(function[key])}; it must be {needed}")
-    said = {key: value for key, value in function.items() if value is not None}  # templates would print "None"
+            raise UsageError(
+                f"{where}['function'][{key!r}] is {shown(function[key])}; it must be {needed}"
+            )
+    said = {
+        key: value for key, value in function.items() if value is not None
+    }  # templates would print "None"
     return {**tool, "type": "function", "function": said}
 
 
@@ -85,7 +102,9 @@ class _Schemas:
         self._tool = tool
         self._n_read = 0
 
-    def read(self, schema: Any, depth: int = 0, inside: frozenset[str] = frozenset()) -> dict[str, Any]:
+    def read(
+        self, schema: Any, depth: int = 0, inside: frozenset[str] = frozenset()
+    ) -> dict[str, Any]:
         """A schema with one type; optional: nullable, description, enum, properties, required,
         items.
 
@@ -94,11 +113,17 @@ class _Schemas:
         """
         self._n_read += 1
         if self._n_read > _MOST:
-            raise UsageError(f"the parameters of tool {self._tool!r} spell out to more than {_MOST} schemas")
+            raise UsageError(
+                f"the parameters of tool {self._tool!r} spell out to more than {_MOST} schemas"
+            )
         schema, inside = self._flat(schema, depth, inside)
         notes: list[str] = []
         kinds, nullable = _kinds(schema)
-        branches = [self.read(one, depth + 1, inside) for one in _choices(schema)] if depth < _DEPTH else []
+        branches = (
+            [self.read(one, depth + 1, inside) for one in _choices(schema)]
+            if depth < _DEPTH
+            else []
+        )
         some = [one for one in branches if one["type"] != "null"]
         nullable = nullable or len(some) < len(branches) or any(one.get("nullable") for one in some)
         if some:
@@ -114,7 +139,10 @@ class _Schemas:
         if enum and all(isinstance(value, str) for value in enum) and kinds[0] == "string":
             result["enum"] = enum
         elif enum:
-            notes.append("one of " + ", ".join(json.dumps(value, ensure_ascii=False, default=str) for value in enum))
+            notes.append(
+                "one of "
+                + ", ".join(json.dumps(value, ensure_ascii=False, default=str) for value in enum)
+            )
         description = schema.get("description")
         words = [description] if isinstance(description, str) and description else []
         if notes:
@@ -130,7 +158,9 @@ class _Schemas:
             result["items"] = self.read(items, depth + 1, inside)
         return result
 
-    def _object(self, schema: Mapping[str, Any], depth: int, inside: frozenset[str]) -> dict[str, Any]:
+    def _object(
+        self, schema: Mapping[str, Any], depth: int, inside: frozenset[str]
+    ) -> dict[str, Any]:
         """Templates take an object without properties for its own list of properties, so there is
         always one."""
         properties = schema.get("properties")
@@ -138,12 +168,18 @@ class _Schemas:
         read = {str(name): self.read(one, depth + 1, inside) for name, one in named.items()}
         found: dict[str, Any] = {"properties": read}
         required = schema.get("required")
-        names = [name for name in required if isinstance(name, str)] if isinstance(required, (list, tuple)) else []
+        names = (
+            [name for name in required if isinstance(name, str)]
+            if isinstance(required, (list, tuple))
+            else []
+        )
         if names:
             found["required"] = names
         return found
 
-    def _flat(self, schema: Any, depth: int, inside: frozenset[str]) -> tuple[dict[str, Any], frozenset[str]]:
+    def _flat(
+        self, schema: Any, depth: int, inside: frozenset[str]
+    ) -> tuple[dict[str, Any], frozenset[str]]:
         """The schema with its $ref followed and its allOf joined. True and other oddities:
         anything."""
         if not isinstance(schema, Mapping):
@@ -152,7 +188,10 @@ class _Schemas:
         while "$ref" in result:
             reference = str(result.pop("$ref"))
             if reference in inside:
-                return {"type": "object", **{key: result[key] for key in ("description",) if key in result}}, inside
+                return {
+                    "type": "object",
+                    **{key: result[key] for key in ("description",) if key in result},
+                }, inside
             inside |= {reference}
             result = {**self._target(reference), **result}
         parts = result.pop("allOf", None)
@@ -166,14 +205,24 @@ class _Schemas:
         if not reference.startswith("#"):
             return {}
         for part in reference[1:].split("/")[1:]:
-            found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
+            found = (
+                found.get(part.replace("~1", "/").replace("~0", "~"))
+                if isinstance(found, Mapping)
+                else None
+            )
         return found if isinstance(found, Mapping) else {}
 
 
 def _choices(schema: Mapping[str, Any]) -> list[Any]:
     """The branches of a union."""
     found = [schema.get(key) for key in ("anyOf", "oneOf")]
-    return [one for some in found if isinstance(some, (list, tuple)) for one in some if isinstance(one, Mapping)]
+    return [
+        one
+        for some in found
+        if isinstance(some, (list, tuple))
+        for one in some
+        if isinstance(one, Mapping)
+    ]
 
 
 def _kinds(schema: Mapping[str, Any]) -> tuple[list[str], bool]:
@@ -217,7 +266,10 @@ def _joined(schema: dict[str, Any], branches: list[dict[str, Any]]) -> dict[str,
     result = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
     enums = [one.get("enum") for one in branches]
     for one in branches:
-        result = _merged(result, {key: value for key, value in one.items() if key not in ("type", "enum", "nullable")})
+        result = _merged(
+            result,
+            {key: value for key, value in one.items() if key not in ("type", "enum", "nullable")},
+        )
     if len(branches) > 1:
         result.pop("required", None)  # each branch has its own
     if all(enums):
@@ -241,5 +293,11 @@ def named_tool(choice: Any) -> Optional[str]:
     """The function that a tool_choice names: wrapped, or flat as in the Responses API; None when it
     names none."""
     function = choice.get("function") if isinstance(choice, Mapping) else None
-    name = function.get("name") if isinstance(function, Mapping) else choice.get("name") if isinstance(choice, Mapping) else None
+    name = (
+        function.get("name")
+        if isinstance(function, Mapping)
+        else choice.get("name")
+        if isinstance(choice, Mapping)
+        else None
+    )
     return name if isinstance(name, str) else None

@@ -54,10 +54,29 @@ def _built():
 def _compile(folder, module):
     folder.mkdir(parents=True, exist_ok=True)
     cdef = _import("_pillion_cdef", PACKAGE / "_cdef.py")
-    strings = (HERE / "fake_pillion.h").read_text().split("/* FAKE BEGIN */")[1].split("/* FAKE END */")[0]
-    cdef.emit(HEADER, folder / "_capi.c", "pillion_fake._capi", strings, '#include "fake_pillion.h"\n')
+    strings = (
+        (HERE / "fake_pillion.h")
+        .read_text()
+        .split("/* FAKE BEGIN */")[1]
+        .split("/* FAKE END */")[0]
+    )
+    cdef.emit(
+        HEADER, folder / "_capi.c", "pillion_fake._capi", strings, '#include "fake_pillion.h"\n'
+    )
     includes = [f"-I{folder}" for folder in (HEADER.parent, HERE, sysconfig.get_paths()["include"])]
-    flags = ["-std=gnu11", "-O1", "-g", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-function"]
+    flags = [
+        "-std=gnu11",
+        "-O1",
+        "-g",
+        "-shared",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-Wall",
+        "-Wextra",
+        "-Wno-unused-function",
+    ]
     sources = [folder / "_capi.c", *PARTS]
-    subprocess.run(["cc", *flags, *includes, *sources, "-o", folder / "part.so", "-lm", "-pthread"], check=True)
+    subprocess.run(
+        ["cc", *flags, *includes, *sources, "-o", folder / "part.so", "-lm", "-pthread"], check=True
+    )
     (folder / "part.so").replace(module)

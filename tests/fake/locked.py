@@ -25,8 +25,12 @@ def cmake_build(folder, *defines, source=".", targets=()):
     quiet = {"check": True, "stdout": subprocess.DEVNULL}
     wanted = ["--target", *targets] if targets else []
     with locked(f"build-{folder}"):
-        subprocess.run(["cmake", *generator, "-S", REPOSITORY / source, "-B", build, *defines], **quiet)
-        subprocess.run(["cmake", "--build", build, "--parallel", str(os.cpu_count()), *wanted], **quiet)
+        subprocess.run(
+            ["cmake", *generator, "-S", REPOSITORY / source, "-B", build, *defines], **quiet
+        )
+        subprocess.run(
+            ["cmake", "--build", build, "--parallel", str(os.cpu_count()), *wanted], **quiet
+        )
     return build
 
 
@@ -35,7 +39,11 @@ def built_core(folder="python"):
     archive = REPOSITORY / "build" / folder / "libpillion_core.a"
     if os.environ.get("PILLION_BUILD_DIR") or not archive.exists():
         return None
-    sources = [path for path in (REPOSITORY / "csrc").rglob("*") if path.suffix in (".h", ".cpp", ".inl", ".def")]
+    sources = [
+        path
+        for path in (REPOSITORY / "csrc").rglob("*")
+        if path.suffix in (".h", ".cpp", ".inl", ".def")
+    ]
     newest = max(path.stat().st_mtime for path in sources)
     return archive if archive.stat().st_mtime >= newest else None
 

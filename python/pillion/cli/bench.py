@@ -53,10 +53,14 @@ def bench(
     threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
     device: str = DeviceOption,
     draft_device: str = DraftDeviceOption,
-    n_gpu_layers: int = typer.Option(-1, "-ngl", "--n-gpu-layers", help="Layers on the device, from the last one down; -1: all."),
+    n_gpu_layers: int = typer.Option(
+        -1, "-ngl", "--n-gpu-layers", help="Layers on the device, from the last one down; -1: all."
+    ),
     kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
     swa_full: bool = SwaFullOption,
-    file: Optional[Path] = typer.Option(None, "-f", "--file", help="Take the prompt from this text instead of Genesis 1."),
+    file: Optional[Path] = typer.Option(
+        None, "-f", "--file", help="Take the prompt from this text instead of Genesis 1."
+    ),
     n_draft: str = DraftOption,
     p_min: float = PMinOption,
     dense_head: bool = DenseHeadOption,
@@ -71,7 +75,9 @@ def bench(
         help="Measure memory bandwidth and int8 peak beside each test, and show which share of them was used.",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print a list of measurements as JSON."),
-    plot: Optional[Path] = typer.Option(None, "--plot", help="Draw speed over draft length into this image (needs matplotlib)."),
+    plot: Optional[Path] = typer.Option(
+        None, "--plot", help="Draw speed over draft length into this image (needs matplotlib)."
+    ),
 ) -> None:
     """Measure prefill, writing without and with the drafter, draft steps, and verification of 1 to 9 rows.
 
@@ -84,11 +90,15 @@ def bench(
         if target.is_drafter:
             results = _drafter_alone(target, device, n_prompt, repeats, dense_head, options)
         else:
-            drafting = _open_drafter(target, drafter, threads, draft_device_for(device, draft_device))
+            drafting = _open_drafter(
+                target, drafter, threads, draft_device_for(device, draft_device)
+            )
             tokens = _prompt(target, file, n_prompt)
             n_ctx = min(len(tokens) + n_gen + 2 * DRAFT_MAX + 2, target.n_ctx_train)
             if len(tokens) + n_gen > n_ctx:
-                raise fail(f"-p {len(tokens)} and -n {n_gen} do not fit the model's {target.n_ctx_train} positions")
+                raise fail(
+                    f"-p {len(tokens)} and -n {n_gen} do not fit the model's {target.n_ctx_train} positions"
+                )
             with target.context(n_ctx, n_outputs=DRAFT_MAX + 1, **options) as context:
                 bench = Measure(context, tokens, n_gen, repeats, roofline)
                 results = bench.prefill()
@@ -106,9 +116,15 @@ def bench(
         _draw(pyplot, plot, results)
 
 
-def _pair(bench: Measure, pair: Pair, draft: Draft, synthetic_accept: Optional[float]) -> list[Result]:
+def _pair(
+    bench: Measure, pair: Pair, draft: Draft, synthetic_accept: Optional[float]
+) -> list[Result]:
     """Writing with it, verification, and its steps."""
-    results = bench.decode(pair, draft) if synthetic_accept is None else bench.synthetic(pair, draft, synthetic_accept)
+    results = (
+        bench.decode(pair, draft)
+        if synthetic_accept is None
+        else bench.synthetic(pair, draft, synthetic_accept)
+    )
     verify = bench.verify()
     results += verify
     if pair.stats.kind == "mtp":
@@ -128,7 +144,12 @@ def _draft_steps(bench: Measure, pair: Pair) -> list[Result]:
 
 
 def _drafter_alone(
-    drafter: Model, device: str, n_prompt: int, repeats: int, dense_head: bool, options: dict[str, Any]
+    drafter: Model,
+    device: str,
+    n_prompt: int,
+    repeats: int,
+    dense_head: bool,
+    options: dict[str, Any],
 ) -> list[Result]:
     """Draft steps on a cache of n_prompt rows that a target of the right shapes and random weights has filled."""
     n_ctx = n_prompt + DRAFT_MAX + 1
@@ -138,7 +159,10 @@ def _drafter_alone(
         file = Path(folder) / "stand-in.gguf"
         write_stand_in(drafter, file)
         threads = options["n_threads"]
-        with open_model(file, n_threads=threads, device=device) as target, target.context(n_ctx, **options) as context:
+        with (
+            open_model(file, n_threads=threads, device=device) as target,
+            target.context(n_ctx, **options) as context,
+        ):
             bench = Measure(context, _made_up(target, n_prompt), 1, repeats)
             bench.context.prefill(bench.tokens)
             with Pair(context, drafter, dense_head=dense_head) as pair:
@@ -185,7 +209,11 @@ def _show(results: Sequence[Result]) -> None:
     for one in results:
         if "median_ms" in one:
             rows = "" if one.get("rows") is None else str(one["rows"])
-            times = f"{one['median_ms']:.3f}", f"{one['min_ms']:.3f}", f"{one['tokens_per_second']:.1f}"
+            times = (
+                f"{one['median_ms']:.3f}",
+                f"{one['min_ms']:.3f}",
+                f"{one['tokens_per_second']:.1f}",
+            )
             table.add_row(one["test"], rows, *times, _notes(one))
     Console(highlight=False, width=200).print(table)  # notes are long; a terminal wraps them
     for one in results:
@@ -197,8 +225,13 @@ def _show(results: Sequence[Result]) -> None:
             )
     needed = [one for one in results if one["test"] == "break_even"]
     if needed:
-        shares = ("-" if one["acceptance"] is None else f"{100 * one['acceptance']:.0f} %" for one in needed)
-        typer.echo("\nbreak-even acceptance for 1 to " + f"{len(needed)} drafts: " + ", ".join(shares))
+        shares = (
+            "-" if one["acceptance"] is None else f"{100 * one['acceptance']:.0f} %"
+            for one in needed
+        )
+        typer.echo(
+            "\nbreak-even acceptance for 1 to " + f"{len(needed)} drafts: " + ", ".join(shares)
+        )
 
 
 def _notes(one: Result) -> str:
@@ -207,7 +240,9 @@ def _notes(one: Result) -> str:
         notes.append(f"{one['head']} head")
     if "speedup" in one:
         by_position = ", ".join(f"{100 * share:.0f}" for share in one["acceptance_by_position"])
-        notes.append(f"{one['speedup']:.2f} times as fast, {100 * one['acceptance']:.0f} % accepted ({by_position})")
+        notes.append(
+            f"{one['speedup']:.2f} times as fast, {100 * one['acceptance']:.0f} % accepted ({by_position})"
+        )
         notes.append(f"{one['mean_tokens_per_round']:.2f} tokens a round, {one['state']}")
         if one.get("reason"):
             notes.append(one["reason"])
@@ -237,7 +272,10 @@ def _draw(pyplot: Any, path: Path, results: Sequence[Result]) -> None:
     if steps:
         lengths = list(range(1, len(verify)))
         for chance in (0.3, 0.5, 0.7, 0.9):
-            speeds = [1e3 * sum(chance**i for i in range(k + 1)) / (k * steps[0] + verify[k]) for k in lengths]
+            speeds = [
+                1e3 * sum(chance**i for i in range(k + 1)) / (k * steps[0] + verify[k])
+                for k in lengths
+            ]
             axes.plot(lengths, speeds, marker="o", label=f"{100 * chance:.0f} % accepted")
         axes.set_xlabel("drafts a round")
         axes.axhline(1e3 / verify[0], color="gray", linestyle="--", label="no drafts")

@@ -31,22 +31,39 @@ DrafterOption = typer.Option(
     "Without it: as auto, but none where there are several.",
     show_default=False,
 )
-DraftOption = typer.Option("auto", "--spec-draft-n-max", help="Drafts of a round, 0 to 8, or auto: as many as pay off.")
-PMinOption = typer.Option(0.0, "--spec-draft-p-min", help="A draft less likely than this ends the draft; 0: off.")
-DenseHeadOption = typer.Option(False, "--draft-dense-head", help="The drafter scores the whole vocabulary.")
+DraftOption = typer.Option(
+    "auto", "--spec-draft-n-max", help="Drafts of a round, 0 to 8, or auto: as many as pay off."
+)
+PMinOption = typer.Option(
+    0.0, "--spec-draft-p-min", help="A draft less likely than this ends the draft; 0: off."
+)
+DenseHeadOption = typer.Option(
+    False, "--draft-dense-head", help="The drafter scores the whole vocabulary."
+)
 DraftSamplingOption = typer.Option(
     "greedy",
     "--spec-draft-sampling",
     help="greedy: the text is that of plain steps; probabilistic: when sampling, more drafts are accepted, same distribution.",
 )
 DraftDeviceOption = typer.Option(
-    "auto", "--draft-device", help="Where the drafter runs; auto: beside the model (htp: on the CPU)."
+    "auto",
+    "--draft-device",
+    help="Where the drafter runs; auto: beside the model (htp: on the CPU).",
 )
-DeviceOption = typer.Option("auto", "--device", help="Where the model runs: auto, cpu, cuda, cuda:1, htp.")
+DeviceOption = typer.Option(
+    "auto", "--device", help="Where the model runs: auto, cpu, cuda, cuda:1, htp."
+)
 LayersOption = typer.Option(
-    -1, "-ngl", "--n-gpu-layers", help="Layers on the device, from the last one down; -1: as many as fit."
+    -1,
+    "-ngl",
+    "--n-gpu-layers",
+    help="Layers on the device, from the last one down; -1: as many as fit.",
 )
-StrictOption = typer.Option(False, "--strict", help="What does not fit the device is an error; nothing goes to the CPU instead.")
+StrictOption = typer.Option(
+    False,
+    "--strict",
+    help="What does not fit the device is an error; nothing goes to the CPU instead.",
+)
 
 ERROR, INTERRUPTED, READER_GONE = 1, 130, 141
 
@@ -67,12 +84,16 @@ def command(body: F) -> F:
             typer.echo("", err=True)  # the next prompt begins on its own line
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # the reader went away: `pillion … | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # or Python complains when it flushes at exit
             raise typer.Exit(READER_GONE) from None
         except PillionError as error:
             raise fail(in_options(error.sentence, known)) from None
         except OSError as error:
-            raise fail(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+            raise fail(
+                f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            ) from None
         finally:
             log.removeFilter(words)
 
@@ -97,7 +118,12 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     if not console.is_terminal:
         yield lambda done, total: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -122,7 +148,9 @@ def open_llm(path: Path, check: Optional[Callable[[], None]] = None, **options: 
 
 
 SwaFullOption = typer.Option(
-    False, "--swa-full", help="Sliding layers keep every position: going back runs nothing again. Takes memory."
+    False,
+    "--swa-full",
+    help="Sliding layers keep every position: going back runs nothing again. Takes memory.",
 )
 
 
@@ -136,7 +164,13 @@ def drafter_choice(model: Path, drafter: Optional[str]) -> Union[str, Path, None
 
 
 def draft_options(
-    model: Path, drafter: Optional[str], n_max: str, p_min: float, dense_head: bool, sampling: str, device: str
+    model: Path,
+    drafter: Optional[str],
+    n_max: str,
+    p_min: float,
+    dense_head: bool,
+    sampling: str,
+    device: str,
 ) -> dict[str, Any]:
     """The drafter's options as LLM takes them."""
     return {

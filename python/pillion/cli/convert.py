@@ -15,14 +15,22 @@ def convert(
     checkpoint: Path = typer.Argument(
         ..., help="A folder with config.json, *.safetensors and tokenizer.json.", show_default=False
     ),
-    out: Path = typer.Option(..., "-o", "--out", help="The GGUF file to write.", show_default=False),
+    out: Path = typer.Option(
+        ..., "-o", "--out", help="The GGUF file to write.", show_default=False
+    ),
     outtype: str = typer.Option(
-        "auto", "--outtype", help="Type of the matrices: f32, f16, bf16, q8_0, or auto: the checkpoint's."
+        "auto",
+        "--outtype",
+        help="Type of the matrices: f32, f16, bf16, q8_0, or auto: the checkpoint's.",
     ),
     no_masked_embedding: bool = typer.Option(
-        False, "--no-masked-embedding", help="Leave out an assistant's centroids: its head is dense then."
+        False,
+        "--no-masked-embedding",
+        help="Leave out an assistant's centroids: its head is dense then.",
     ),
-    name: Optional[str] = typer.Option(None, "--name", help="general.name of the file; else the folder's."),
+    name: Optional[str] = typer.Option(
+        None, "--name", help="general.name of the file; else the folder's."
+    ),
     threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
 ) -> None:
     """Convert a checkpoint of Gemma 4, a Gemma 4 assistant, Gemma 3 or Llama."""

@@ -17,7 +17,9 @@ PROMPT = "Genesis 1\n\nIn the beginning"
 @command
 def demo(
     n_predict: int = typer.Option(96, "-n", "--n-predict", help="Most tokens to write."),
-    n_draft: int = typer.Option(3, "--spec-draft-n-max", min=1, max=DRAFT_MAX, help="Drafts of a round."),
+    n_draft: int = typer.Option(
+        3, "--spec-draft-n-max", min=1, max=DRAFT_MAX, help="Drafts of a round."
+    ),
 ) -> None:
     """Let the tiny pair that comes with the package write, without and with its drafter, and show both speeds.
 
@@ -29,7 +31,9 @@ def demo(
     with open_llm(TINY_TARGET, drafter=TINY_ASSISTANT, draft=n_draft) as llm:
         assert llm.pair is not None and llm.pair.drafter is not None
         sizes = f"{llm.model.n_params / 1e6:.1f} and {llm.pair.drafter.n_params / 1e6:.1f} million parameters"
-        typer.echo(f"a target and its drafter of {sizes}, greedy, {n_draft} drafts a round", err=True)
+        typer.echo(
+            f"a target and its drafter of {sizes}, greedy, {n_draft} drafts a round", err=True
+        )
         for draft in (0, n_draft):  # nothing is timed that runs for the first time
             llm.generate(PROMPT, max_tokens=min(n_predict, 32), temperature=0, draft=draft).run()
 
@@ -47,7 +51,9 @@ def demo(
         typer.echo("\nwith the drafter:", err=True)
         _show_coloured(paired)
 
-        without, with_drafter = (run.timings.as_dict()["predicted_per_second"] for run in (plain, paired))
+        without, with_drafter = (
+            run.timings.as_dict()["predicted_per_second"] for run in (plain, paired)
+        )
         done = paired.speculation
         ratio = with_drafter / without if without else 0.0
         equal = plain.tokens == paired.tokens and plain.text == paired.text

@@ -13,25 +13,42 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import Placed, backends, system, version
-from .console import DeviceOption, DraftDeviceOption, DrafterOption, LayersOption, command, drafter_choice, open_llm, size
+from .console import (
+    DeviceOption,
+    DraftDeviceOption,
+    DrafterOption,
+    LayersOption,
+    command,
+    drafter_choice,
+    open_llm,
+    size,
+)
 
 
 @command
 def doctor(
-    model: Optional[Path] = typer.Option(None, "-m", "--model", help="Load this model and list which op runs where."),
+    model: Optional[Path] = typer.Option(
+        None, "-m", "--model", help="Load this model and list which op runs where."
+    ),
     drafter: Optional[str] = DrafterOption,
     device: str = DeviceOption,
     draft_device: str = DraftDeviceOption,
     n_gpu_layers: int = LayersOption,
     flash_attn: str = typer.Option("auto", "-fa", "--flash-attn", help="auto, on or off."),
-    ctx: int = typer.Option(0, "-c", "--ctx-size", help="Positions of the context; 0: the model's, at most 4096."),
+    ctx: int = typer.Option(
+        0, "-c", "--ctx-size", help="Positions of the context; 0: the model's, at most 4096."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print everything as one JSON object."),
 ) -> None:
     """Show the processor, the kernel table in use, memory, and the back ends; with -m, where each op of a model runs."""
     found = system()
     placed: list[Placed] = []
     if model is not None:
-        options: dict[str, Any] = {"device": device, "draft_device": draft_device, "n_gpu_layers": n_gpu_layers}
+        options: dict[str, Any] = {
+            "device": device,
+            "draft_device": draft_device,
+            "n_gpu_layers": n_gpu_layers,
+        }
         options["drafter"] = drafter_choice(model, drafter)
         with open_llm(model, n_ctx=ctx, flash_attn=flash_attn, **options) as llm:
             placed = llm.placement()
@@ -46,7 +63,11 @@ def doctor(
     typer.echo(f"CPU features   {' '.join(cpu['features']) or 'none beyond the baseline'}")
     typer.echo(f"kernel table   {cpu['table']} (this machine can run: {', '.join(cpu['tables'])})")
     for backend in backends():
-        state = _available(backend.info) if backend.available else f"absent: {backend.reason or 'no reason was given'}"
+        state = (
+            _available(backend.info)
+            if backend.available
+            else f"absent: {backend.reason or 'no reason was given'}"
+        )
         typer.echo(f"{backend.name:<14} {state}")
     if placed:
         _show(placed)

@@ -15,19 +15,37 @@ from .console import ModelOption, command, open_model, progress, read_text
 def imatrix(
     model: Path = ModelOption,
     file: Path = typer.Option(..., "-f", "--file", help="The text.", show_default=False),
-    out: Path = typer.Option(..., "-o", "--output", help="The file to write, a GGUF file.", show_default=False),
-    chunk: int = typer.Option(DEFAULT_CHUNK, "-c", "--chunk", "--ctx-size", help="Tokens of a chunk; each starts anew."),
+    out: Path = typer.Option(
+        ..., "-o", "--output", help="The file to write, a GGUF file.", show_default=False
+    ),
+    chunk: int = typer.Option(
+        DEFAULT_CHUNK, "-c", "--chunk", "--ctx-size", help="Tokens of a chunk; each starts anew."
+    ),
     chunks: int = typer.Option(0, "--chunks", help="Most chunks; 0: the whole text."),
     threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
 ) -> None:
     """Measure over a text which inputs of the weights matter; `pillion quantize` and llama.cpp read the file."""
     text = read_text(file)
-    with open_model(model, n_threads=threads, device="cpu") as opened, progress("Measuring") as report:
+    with (
+        open_model(model, n_threads=threads, device="cpu") as opened,
+        progress("Measuring") as report,
+    ):
         found = measure(
-            opened, text, out, chunk=chunk, chunks=chunks or None, n_threads=threads, dataset=str(file), progress=report
+            opened,
+            text,
+            out,
+            chunk=chunk,
+            chunks=chunks or None,
+            n_threads=threads,
+            dataset=str(file),
+            progress=report,
         )
-    typer.echo(f"{out}: {found.n_weights} weights over {found.n_tokens} tokens ({found.n_chunks} chunks of {chunk})")
+    typer.echo(
+        f"{out}: {found.n_weights} weights over {found.n_tokens} tokens ({found.n_chunks} chunks of {chunk})"
+    )
     typer.echo(f"PPL = {found.perplexity:.4f} (second half of each chunk)")
     if found.unused_experts:
         n = sum(found.unused_experts.values())
-        typer.echo(f"{n} experts of {len(found.unused_experts)} weights were never chosen and have a count of 0: use more text")
+        typer.echo(
+            f"{n} experts of {len(found.unused_experts)} weights were never chosen and have a count of 0: use more text"
+        )

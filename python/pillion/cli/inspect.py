@@ -18,10 +18,16 @@ from .console import command, size
 def inspect(
     file: Path = typer.Argument(..., help="A GGUF file.", show_default=False),
     ctx: Optional[list[int]] = typer.Option(
-        None, "-c", "--ctx", "--ctx-size", help="Context length to compute memory for; may be given several times."
+        None,
+        "-c",
+        "--ctx",
+        "--ctx-size",
+        help="Context length to compute memory for; may be given several times.",
     ),
     kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
-    drafter: Optional[Path] = typer.Option(None, "-md", "--drafter", "--model-draft", help="A drafter to try on it."),
+    drafter: Optional[Path] = typer.Option(
+        None, "-md", "--drafter", "--model-draft", help="A drafter to try on it."
+    ),
     tensors: bool = typer.Option(False, "--tensors", help="List every tensor."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as one JSON object."),
 ) -> None:
@@ -50,13 +56,16 @@ def _lines(facts: Facts) -> Iterable[str]:
         yield from _section("tokenizer", _tokenizer(facts["tokenizer"]))
     if facts["pair"]:
         pair = facts["pair"]
-        fits = f"yes, {pair['kind']}, {pair['head']} head" if pair["fits"] else f"no: {pair['reason']}"
+        fits = (
+            f"yes, {pair['kind']}, {pair['head']} head" if pair["fits"] else f"no: {pair['reason']}"
+        )
         yield from _section("pair", {"drafter": pair["drafter"], "fits": fits})
     yield from _memory(facts["memory"])
     yield from _section("metadata", facts["metadata"])
     if "tensors" in facts:
         shown = {
-            tensor["name"]: f"{tensor['type']:<5} {tensor['shape']!s:<24} {size(tensor['bytes'])}" for tensor in facts["tensors"]
+            tensor["name"]: f"{tensor['type']:<5} {tensor['shape']!s:<24} {size(tensor['bytes'])}"
+            for tensor in facts["tensors"]
         }
         yield from _section("tensors", shown)
 
@@ -75,7 +84,9 @@ def _file(file: Facts) -> Facts:
 
 
 def _count(n: int) -> str:
-    return f"{n / 1e9:.2f} billion" if n >= 1e9 else f"{n / 1e6:.1f} million" if n >= 1e6 else str(n)
+    return (
+        f"{n / 1e9:.2f} billion" if n >= 1e9 else f"{n / 1e6:.1f} million" if n >= 1e6 else str(n)
+    )
 
 
 def _model(model: Facts) -> Facts:
@@ -90,7 +101,9 @@ def _model(model: Facts) -> Facts:
         "sliding window": model["window"],
         "soft-cap": model["softcap"],
         "per-layer embeddings": model["per_layer_width"],
-        "experts": f"{model['n_experts']}, {model['n_experts_used']} of them used" if model["n_experts"] else 0,
+        "experts": f"{model['n_experts']}, {model['n_experts_used']} of them used"
+        if model["n_experts"]
+        else 0,
     }
     return {**shown, **{name: value for name, value in optional.items() if value}}
 
@@ -108,7 +121,10 @@ def _layers(layers: list[Facts]) -> str:
 
 def _drafter(drafter: Facts) -> Facts:
     needs = drafter["needs"]
-    kv = "; ".join(f"{kind}: {one['kv_heads']} KV heads of {one['head_dim']}" for kind, one in needs["kv"].items())
+    kv = "; ".join(
+        f"{kind}: {one['kv_heads']} KV heads of {one['head_dim']}"
+        for kind, one in needs["kv"].items()
+    )
     return {
         "fits targets of": f"width {needs['n_embd']}, {needs['n_vocab']} tokens, window {needs['window']}",
         "reads their cache": kv,
@@ -117,13 +133,16 @@ def _drafter(drafter: Facts) -> Facts:
 
 
 def _tokenizer(tokenizer: Facts) -> Facts:
-    specials = {name: _token(tokenizer[name]) for name in ("bos", "eos", "unk", "pad") if tokenizer[name]}
+    specials = {
+        name: _token(tokenizer[name]) for name in ("bos", "eos", "unk", "pad") if tokenizer[name]
+    }
     return {
         "kind": f"{tokenizer['model']}{', ' + tokenizer['pre'] if tokenizer['pre'] else ''}, {tokenizer['n_tokens']} tokens",
         **specials,
         "adds BOS": "yes" if tokenizer["adds_bos"] else "no",
         "ends generation": ", ".join(map(_token, tokenizer["end_tokens"])) or "nothing",
-        "token types": ", ".join(f"{n} {kind}" for kind, n in tokenizer["types"].items()) or "none in the file",
+        "token types": ", ".join(f"{n} {kind}" for kind, n in tokenizer["types"].items())
+        or "none in the file",
         "chat template": "yes" if tokenizer["chat_template"] else "no",
     }
 
@@ -140,7 +159,9 @@ def _memory(memory: list[Facts]) -> Iterable[str]:
     for one in memory:
         shown = {"weights": size(one["weights"])}
         if one["mapped"]:
-            shown["stays in the file"] = f"{size(one['mapped'])}, mapped, read row by row (not in the total)"
+            shown["stays in the file"] = (
+                f"{size(one['mapped'])}, mapped, read row by row (not in the total)"
+            )
         if one["kv"]:
             parts = [
                 f"{size(part['bytes'])} in {part['layers']} {kind} {_plural('layer', part['layers'])} "
@@ -150,14 +171,24 @@ def _memory(memory: list[Facts]) -> Iterable[str]:
             ]
             shown["KV cache"] = f"{size(one['kv']['bytes'])}: {', '.join(parts)}"
             if one["kv"]["snapshots"]:
-                shown["snapshots"] = f"{size(one['kv']['snapshots'])} for copies of the sliding layers, as they are taken"
+                shown["snapshots"] = (
+                    f"{size(one['kv']['snapshots'])} for copies of the sliding layers, as they are taken"
+                )
             shown["scratch"] = f"{size(one['scratch'])}, outputs {size(one['outputs'])}"
         if one["drafter"]:
             drafter = one["drafter"]
-            rest = size(drafter["kv_bytes"] + drafter["snapshots"] + drafter["scratch"] + drafter["outputs"])
-            shown["drafter"] = f"{size(drafter['bytes'])}: weights {size(drafter['weights'])}, the rest {rest}"
+            rest = size(
+                drafter["kv_bytes"] + drafter["snapshots"] + drafter["scratch"] + drafter["outputs"]
+            )
+            shown["drafter"] = (
+                f"{size(drafter['bytes'])}: weights {size(drafter['weights'])}, the rest {rest}"
+            )
         shown["total"] = size(one["total"])
-        title = f"memory, context of {one['n_ctx']}, {one['kv_type']} cache" if one["kv"] else "memory, without its target"
+        title = (
+            f"memory, context of {one['n_ctx']}, {one['kv_type']} cache"
+            if one["kv"]
+            else "memory, without its target"
+        )
         yield from _section(title, shown)
 
 
@@ -176,5 +207,7 @@ def _short(value: Any, limit: int = 160) -> str:
     """A value on one line, without what a terminal would obey."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = text.replace("\n", "\\n")
-    text = "".join("?" if unicodedata.category(char) == "Cc" else char for char in text[: limit + 1])
+    text = "".join(
+        "?" if unicodedata.category(char) == "Cc" else char for char in text[: limit + 1]
+    )
     return text if len(text) <= limit else text[: limit - 1] + "…"

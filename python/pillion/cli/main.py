@@ -32,7 +32,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (run, serve, bench, convert, quantize, imatrix, inspect, split, join, tokenize, perplexity, doctor, demo):
+for command in (
+    run,
+    serve,
+    bench,
+    convert,
+    quantize,
+    imatrix,
+    inspect,
+    split,
+    join,
+    tokenize,
+    perplexity,
+    doctor,
+    demo,
+):
     app.command()(command)
 
 
@@ -44,13 +58,21 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    verbose: bool = typer.Option(False, "--verbose", "-v", help="Show the library's log on stderr."),
+    verbose: bool = typer.Option(
+        False, "--verbose", "-v", help="Show the library's log on stderr."
+    ),
     _version: bool = typer.Option(
-        False, "--version", help="Print the version and leave.", callback=_print_version, is_eager=True
+        False,
+        "--version",
+        help="Print the version and leave.",
+        callback=_print_version,
+        is_eager=True,
     ),
 ) -> None:
     logging.basicConfig(
-        stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.DEBUG if verbose else logging.WARNING
+        stream=sys.stderr,
+        format="%(levelname)s: %(message)s",
+        level=logging.DEBUG if verbose else logging.WARNING,
     )
 
 

@@ -19,7 +19,14 @@ VERIFY_ROWS = range(1, DRAFT_MAX + 2)
 class Measure:
     """Measurements on one context. With `roofline` each is held against what the machine could do just before and after."""
 
-    def __init__(self, context: Context, tokens: Sequence[int], n_gen: int, repeats: int, roofline: bool = False) -> None:
+    def __init__(
+        self,
+        context: Context,
+        tokens: Sequence[int],
+        n_gen: int,
+        repeats: int,
+        roofline: bool = False,
+    ) -> None:
         self.context = context
         self.roofline = roofline
         self.limits: list[Limits] = []
@@ -67,7 +74,17 @@ class Measure:
             speed = statistics.median(off) / statistics.median(on)
             equal = all(text == texts[0] for text in texts)
             results.append(
-                _result("decode_draft", on, rows=None, n=n, ctx=ctx, tokens=n, n_draft=draft, speedup=speed, texts_equal=equal)
+                _result(
+                    "decode_draft",
+                    on,
+                    rows=None,
+                    n=n,
+                    ctx=ctx,
+                    tokens=n,
+                    n_draft=draft,
+                    speedup=speed,
+                    texts_equal=equal,
+                )
             )
             results[-1].update(_of_stats(pair.stats))
         return results
@@ -76,7 +93,11 @@ class Measure:
         """Rounds whose drafts are accepted at random, with the chance that gives so many tokens a round."""
         if pair.stats.kind != "mtp":
             raise UsageError("--synthetic-accept needs an assistant as drafter")
-        k = min(DRAFT_MAX, max(1, round(2 * (tokens_per_round - 1)))) if isinstance(draft, str) else draft
+        k = (
+            min(DRAFT_MAX, max(1, round(2 * (tokens_per_round - 1))))
+            if isinstance(draft, str)
+            else draft
+        )
         chance = chance_for(tokens_per_round, k)
         generator = random.Random(0)
         stats = PairStats(state="on", kind="synthetic", head=pair.stats.head)
@@ -86,13 +107,25 @@ class Measure:
             self._rewind()
             plain = _timed(self._write_plain, self.n_gen)
             self._rewind(pair)
-            paired = _timed(self._write_at_random, pair, k, chance, generator, stats if number else PairStats())
+            paired = _timed(
+                self._write_at_random, pair, k, chance, generator, stats if number else PairStats()
+            )
             if number:
                 off.append(plain)
                 on.append(paired)
         n, ctx = self.n_gen, len(self.tokens)
         speed = statistics.median(off) / statistics.median(on)
-        result = _result("decode_draft", on, rows=k + 1, n=n, ctx=ctx, tokens=n, n_draft=k, speedup=speed, synthetic=True)
+        result = _result(
+            "decode_draft",
+            on,
+            rows=k + 1,
+            n=n,
+            ctx=ctx,
+            tokens=n,
+            n_draft=k,
+            speedup=speed,
+            synthetic=True,
+        )
         result.update(_of_stats(stats))
         plain_result = _result("decode", off, rows=1, n=n, ctx=ctx, tokens=n)
         self._rewind()
@@ -113,7 +146,9 @@ class Measure:
                 passed = _timed(self.context.decode, row_tokens)
                 self.context.rewind(len(self.tokens))
                 times += [passed] if number else []
-            results.append(_result("verify", times, rows=rows, n=rows, ctx=len(self.tokens), tokens=rows))
+            results.append(
+                _result("verify", times, rows=rows, n=rows, ctx=len(self.tokens), tokens=rows)
+            )
             self._judge(results[-1], rows, rows, results[-1]["median_ms"])
         return results
 
@@ -125,7 +160,17 @@ class Measure:
         for number in range(3 * self.repeats + 1):
             passed = _timed(pair.draft, self.tokens[-1], n) / n
             times += [passed] if number else []
-        return [_result("draft_step", times, rows=1, n=n, ctx=len(self.tokens), tokens=1, head=pair.stats.head)]
+        return [
+            _result(
+                "draft_step",
+                times,
+                rows=1,
+                n=n,
+                ctx=len(self.tokens),
+                tokens=1,
+                head=pair.stats.head,
+            )
+        ]
 
     def _probe(self) -> None:
         if self.roofline:
@@ -178,7 +223,9 @@ class Measure:
             written += pair.step(sampler, draft, n - len(written), self.ends).tokens
         return written
 
-    def _write_at_random(self, pair: Pair, k: int, chance: float, generator: random.Random, stats: PairStats) -> None:
+    def _write_at_random(
+        self, pair: Pair, k: int, chance: float, generator: random.Random, stats: PairStats
+    ) -> None:
         """Real drafting and real verification; only what counts as accepted is made up.
 
         The way back comes after the next drafts, because it takes the hidden row with it that they begin with.
@@ -203,11 +250,17 @@ class Measure:
 def chance_for(tokens_per_round: float, k: int) -> float:
     """The chance p of a draft with 1 + p + … + p^k tokens a round."""
     if not 1 <= tokens_per_round <= k + 1:
-        raise UsageError(f"{tokens_per_round} tokens a round are not possible with {k} drafts; it can be 1 to {k + 1}")
+        raise UsageError(
+            f"{tokens_per_round} tokens a round are not possible with {k} drafts; it can be 1 to {k + 1}"
+        )
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if sum(middle**i for i in range(k + 1)) < tokens_per_round else (low, middle)
+        low, high = (
+            (middle, high)
+            if sum(middle**i for i in range(k + 1)) < tokens_per_round
+            else (low, middle)
+        )
     return high
 
 
@@ -236,7 +289,15 @@ def _round(drafted: int, accepted: int) -> Round:
 
 def _of_stats(stats: PairStats) -> Result:
     done = stats.as_dict()
-    names = ("kind", "head", "state", "reason", "acceptance", "acceptance_by_position", "mean_tokens_per_round")
+    names = (
+        "kind",
+        "head",
+        "state",
+        "reason",
+        "acceptance",
+        "acceptance_by_position",
+        "mean_tokens_per_round",
+    )
     return {name: done[name] for name in names}
 
 

@@ -68,6 +68,11 @@ def perplexity(
         tokenizer = opened.tokenizer
         tokens = tokenizer.encode(text)
         first = tokenizer.bos if tokenizer.adds_bos else None
-        with opened.context(ctx, n_threads=threads, kv_type=kv_type) as context, progress("Scoring") as report:
+        with (
+            opened.context(ctx, n_threads=threads, kv_type=kv_type) as context,
+            progress("Scoring") as report,
+        ):
             found = measure(context, tokens, ctx, first, report)
-    typer.echo(f"PPL = {found.value:.4f} +/- {found.error:.5f} ({found.n_tokens} tokens judged, windows of {ctx})")
+    typer.echo(
+        f"PPL = {found.value:.4f} +/- {found.error:.5f} ({found.n_tokens} tokens judged, windows of {ctx})"
+    )

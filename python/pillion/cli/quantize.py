@@ -16,16 +16,30 @@ from .console import command, fail, progress, size
 
 @command
 def quantize(
-    source: Path = typer.Argument(..., metavar="IN.gguf", help="The file to read.", show_default=False),
-    out: Path = typer.Argument(..., metavar="OUT.gguf", help="The file to write.", show_default=False),
-    type: str = typer.Argument(..., metavar="TYPE", help=", ".join(QUANTIZE_TYPES), show_default=False),
-    tensor_type: Optional[list[str]] = typer.Option(
-        None, "--tensor-type", help="NAME=TYPE: a tensor's name, or a regular expression, and the type; the last that fits wins."
+    source: Path = typer.Argument(
+        ..., metavar="IN.gguf", help="The file to read.", show_default=False
     ),
-    imatrix: Optional[Path] = typer.Option(None, "--imatrix", help="Importance matrix (llama.cpp's GGUF form)."),
+    out: Path = typer.Argument(
+        ..., metavar="OUT.gguf", help="The file to write.", show_default=False
+    ),
+    type: str = typer.Argument(
+        ..., metavar="TYPE", help=", ".join(QUANTIZE_TYPES), show_default=False
+    ),
+    tensor_type: Optional[list[str]] = typer.Option(
+        None,
+        "--tensor-type",
+        help="NAME=TYPE: a tensor's name, or a regular expression, and the type; the last that fits wins.",
+    ),
+    imatrix: Optional[Path] = typer.Option(
+        None, "--imatrix", help="Importance matrix (llama.cpp's GGUF form)."
+    ),
     pure: bool = typer.Option(False, "--pure", help="Every matrix in the type itself, no mix."),
-    allow_requantize: bool = typer.Option(False, "--allow-requantize", help="The source may be quantised already."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Show what each tensor would become, and write nothing."),
+    allow_requantize: bool = typer.Option(
+        False, "--allow-requantize", help="The source may be quantised already."
+    ),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Show what each tensor would become, and write nothing."
+    ),
     threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
 ) -> None:
     """Quantise a model. Norms and other small tensors stay exact; the result is read back before it gets its name."""
@@ -52,7 +66,11 @@ def quantize(
     typer.echo(
         f"{'would be ' if dry_run else ''}{out}: {done.type}, {size(done.source_bytes)} to {size(done.target_bytes)}, "
         f"{done.bits_per_weight:.2f} bits a weight"
-        + (f", {done.seconds:.1f} s ({done.source_bytes / 1e6 / max(done.seconds, 1e-9):.0f} MB/s read)" if done.seconds else "")
+        + (
+            f", {done.seconds:.1f} s ({done.source_bytes / 1e6 / max(done.seconds, 1e-9):.0f} MB/s read)"
+            if done.seconds
+            else ""
+        )
     )
 
 
@@ -61,5 +79,7 @@ def _show(report: QuantizeReport) -> None:
     for title in ("tensor", "from", "to", "size", ""):
         table.add_column(title, justify="right" if title == "size" else "left", no_wrap=True)
     for one in report.tensors:
-        table.add_row(one.name, one.source_type, one.target_type, size(one.target_bytes), one.reason)
+        table.add_row(
+            one.name, one.source_type, one.target_type, size(one.target_bytes), one.reason
+        )
     Console(highlight=False, width=160).print(table)

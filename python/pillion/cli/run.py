@@ -36,31 +36,61 @@ from .console import (
 @command
 def run(
     model: Path = ModelOption,
-    prompt: Optional[str] = typer.Option(None, "-p", "--prompt", help="The text to continue, or the message with --chat."),
-    file: Optional[Path] = typer.Option(None, "-f", "--file", help="Read the prompt from a file; - is stdin."),
-    n_predict: int = typer.Option(-1, "-n", "--n-predict", help="Most tokens to write; -1: until the model ends."),
-    ctx: int = typer.Option(0, "-c", "--ctx-size", help="Positions of the context; 0: the model's, at most 4096."),
+    prompt: Optional[str] = typer.Option(
+        None, "-p", "--prompt", help="The text to continue, or the message with --chat."
+    ),
+    file: Optional[Path] = typer.Option(
+        None, "-f", "--file", help="Read the prompt from a file; - is stdin."
+    ),
+    n_predict: int = typer.Option(
+        -1, "-n", "--n-predict", help="Most tokens to write; -1: until the model ends."
+    ),
+    ctx: int = typer.Option(
+        0, "-c", "--ctx-size", help="Positions of the context; 0: the model's, at most 4096."
+    ),
     threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
     batch: int = typer.Option(0, "-b", "--batch-size", help="Rows of one prefill run; 0: 512."),
     temp: Optional[float] = typer.Option(None, "--temp", help="Temperature; 0: greedy."),
-    top_k: Optional[int] = typer.Option(None, "--top-k", help="Keep the k most likely tokens; 0: all."),
-    top_p: Optional[float] = typer.Option(None, "--top-p", help="Keep tokens up to this total probability; 1: all."),
-    min_p: Optional[float] = typer.Option(None, "--min-p", help="Drop tokens below this part of the best; 0: none."),
-    repeat_penalty: Optional[float] = typer.Option(None, "--repeat-penalty", help="Penalty on repeated tokens; 1: off."),
-    seed: int = typer.Option(-1, "-s", "--seed", help="The same seed gives the same text; -1: random."),
+    top_k: Optional[int] = typer.Option(
+        None, "--top-k", help="Keep the k most likely tokens; 0: all."
+    ),
+    top_p: Optional[float] = typer.Option(
+        None, "--top-p", help="Keep tokens up to this total probability; 1: all."
+    ),
+    min_p: Optional[float] = typer.Option(
+        None, "--min-p", help="Drop tokens below this part of the best; 0: none."
+    ),
+    repeat_penalty: Optional[float] = typer.Option(
+        None, "--repeat-penalty", help="Penalty on repeated tokens; 1: off."
+    ),
+    seed: int = typer.Option(
+        -1, "-s", "--seed", help="The same seed gives the same text; -1: random."
+    ),
     flash_attn: str = typer.Option("auto", "-fa", "--flash-attn", help="auto, on or off."),
     kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
     swa_full: bool = SwaFullOption,
-    stop: Optional[list[str]] = typer.Option(None, "--stop", help="End the text before this string; may be repeated."),
-    chat: bool = typer.Option(False, "--chat", help="Use the file's chat template; without a prompt: a conversation."),
-    system: Optional[str] = typer.Option(None, "-sys", "--system", "--system-prompt", help="System message of the chat."),
+    stop: Optional[list[str]] = typer.Option(
+        None, "--stop", help="End the text before this string; may be repeated."
+    ),
+    chat: bool = typer.Option(
+        False, "--chat", help="Use the file's chat template; without a prompt: a conversation."
+    ),
+    system: Optional[str] = typer.Option(
+        None, "-sys", "--system", "--system-prompt", help="System message of the chat."
+    ),
     think: Optional[bool] = typer.Option(
-        None, "--think/--no-think", help="Let the model think before it answers (to stderr); else as its template has it."
+        None,
+        "--think/--no-think",
+        help="Let the model think before it answers (to stderr); else as its template has it.",
     ),
     template: Optional[str] = typer.Option(
-        None, "--chat-template", help="Jinja in place of the file's chat template, or the name of one of the file's."
+        None,
+        "--chat-template",
+        help="Jinja in place of the file's chat template, or the name of one of the file's.",
     ),
-    template_file: Optional[Path] = typer.Option(None, "--chat-template-file", help="The same from a file."),
+    template_file: Optional[Path] = typer.Option(
+        None, "--chat-template-file", help="The same from a file."
+    ),
     template_kwargs: Optional[str] = typer.Option(
         None, "--chat-template-kwargs", help="More variables for the template, a JSON object."
     ),
@@ -73,9 +103,13 @@ def run(
     device: str = DeviceOption,
     n_gpu_layers: int = LayersOption,
     strict: bool = StrictOption,
-    no_mmap: bool = typer.Option(False, "--no-mmap", help="Read the file into memory instead of mapping it."),
+    no_mmap: bool = typer.Option(
+        False, "--no-mmap", help="Read the file into memory instead of mapping it."
+    ),
     as_json: bool = typer.Option(
-        False, "--json", help="Print one object: text, tokens, finish_reason, timings (and speculation)."
+        False,
+        "--json",
+        help="Print one object: text, tokens, finish_reason, timings (and speculation).",
     ),
 ) -> None:
     """Continue a text, or answer with --chat. Text goes to stdout, everything else to stderr."""
@@ -128,7 +162,9 @@ def run(
 
 def _template(source: Optional[str], file: Optional[Path]) -> Optional[str]:
     if source is not None and file is not None:
-        raise fail("give the chat template with --chat-template or with --chat-template-file, not both")
+        raise fail(
+            "give the chat template with --chat-template or with --chat-template-file, not both"
+        )
     return read_text(file) if file is not None else source
 
 

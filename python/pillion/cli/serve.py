@@ -35,40 +35,73 @@ from .console import (
 
 @command
 def serve(
-    model: Optional[Path] = typer.Argument(None, help="The model, a GGUF file; none: the tiny pair of the package."),
-    model_option: Optional[Path] = typer.Option(None, "-m", "--model", help="The same, as the other commands have it."),
+    model: Optional[Path] = typer.Argument(
+        None, help="The model, a GGUF file; none: the tiny pair of the package."
+    ),
+    model_option: Optional[Path] = typer.Option(
+        None, "-m", "--model", help="The same, as the other commands have it."
+    ),
     drafter: Optional[str] = DrafterOption,
-    host: str = typer.Option("127.0.0.1", "--host", help="Address to listen at; a path: a Unix socket."),
+    host: str = typer.Option(
+        "127.0.0.1", "--host", help="Address to listen at; a path: a Unix socket."
+    ),
     port: int = typer.Option(8080, "--port", min=0, max=65535, help="Port; 0: any that is free."),
     api_key: Optional[list[str]] = typer.Option(
-        None, "--api-key", envvar="PILLION_API_KEY", help="Key that requests must carry; may be repeated."
+        None,
+        "--api-key",
+        envvar="PILLION_API_KEY",
+        help="Key that requests must carry; may be repeated.",
     ),
-    api_key_file: Optional[Path] = typer.Option(None, "--api-key-file", help="A file of such keys, one a line."),
+    api_key_file: Optional[Path] = typer.Option(
+        None, "--api-key-file", help="A file of such keys, one a line."
+    ),
     no_key: bool = typer.Option(False, "--no-key", help="Let other machines in without a key."),
-    alias: Optional[str] = typer.Option(None, "-a", "--alias", help="The model's name in the API; else its file's."),
+    alias: Optional[str] = typer.Option(
+        None, "-a", "--alias", help="The model's name in the API; else its file's."
+    ),
     cors_origin: Optional[list[str]] = typer.Option(
-        None, "--cors-origin", help="Origin of a web page that may use the API; may be repeated; *: all."
+        None,
+        "--cors-origin",
+        help="Origin of a web page that may use the API; may be repeated; *: all.",
     ),
     allowed_host: Optional[list[str]] = typer.Option(
-        None, "--allowed-host", help="One more name in the Host header, as of a proxy; may be repeated."
+        None,
+        "--allowed-host",
+        help="One more name in the Host header, as of a proxy; may be repeated.",
     ),
-    parallel: int = typer.Option(1, "-np", "--parallel", min=1, help="Answers that go on at a time."),
+    parallel: int = typer.Option(
+        1, "-np", "--parallel", min=1, help="Answers that go on at a time."
+    ),
     queue: int = typer.Option(64, "--queue", min=0, help="Requests that may wait; more get 503."),
-    queue_timeout: float = typer.Option(60, "--queue-timeout", min=0.001, help="Seconds that one may wait."),
-    timeout: float = typer.Option(600, "-to", "--timeout", min=0.001, help="Seconds that an answer may take."),
-    drain_timeout: float = typer.Option(30, "--drain-timeout", min=0, help="Seconds to end answers in at SIGTERM."),
-    ctx: int = typer.Option(0, "-c", "--ctx-size", help="Positions of the context; 0: the model's, at most 4096."),
+    queue_timeout: float = typer.Option(
+        60, "--queue-timeout", min=0.001, help="Seconds that one may wait."
+    ),
+    timeout: float = typer.Option(
+        600, "-to", "--timeout", min=0.001, help="Seconds that an answer may take."
+    ),
+    drain_timeout: float = typer.Option(
+        30, "--drain-timeout", min=0, help="Seconds to end answers in at SIGTERM."
+    ),
+    ctx: int = typer.Option(
+        0, "-c", "--ctx-size", help="Positions of the context; 0: the model's, at most 4096."
+    ),
     threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
     batch: int = typer.Option(0, "-b", "--batch-size", help="Rows of one prefill run; 0: 512."),
     flash_attn: str = typer.Option("auto", "-fa", "--flash-attn", help="auto, on or off."),
     kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
     swa_full: bool = SwaFullOption,
     template: Optional[str] = typer.Option(
-        None, "--chat-template", help="Jinja in place of the file's chat template, or the name of one of the file's."
+        None,
+        "--chat-template",
+        help="Jinja in place of the file's chat template, or the name of one of the file's.",
     ),
-    template_file: Optional[Path] = typer.Option(None, "--chat-template-file", help="The same from a file."),
+    template_file: Optional[Path] = typer.Option(
+        None, "--chat-template-file", help="The same from a file."
+    ),
     template_kwargs: Optional[str] = typer.Option(
-        None, "--chat-template-kwargs", help="Variables for the template where a request names none, a JSON object."
+        None,
+        "--chat-template-kwargs",
+        help="Variables for the template where a request names none, a JSON object.",
     ),
     n_draft: str = DraftOption,
     p_min: float = PMinOption,
@@ -78,7 +111,9 @@ def serve(
     device: str = DeviceOption,
     n_gpu_layers: int = LayersOption,
     strict: bool = StrictOption,
-    no_mmap: bool = typer.Option(False, "--no-mmap", help="Read the file into memory instead of mapping it."),
+    no_mmap: bool = typer.Option(
+        False, "--no-mmap", help="Read the file into memory instead of mapping it."
+    ),
 ) -> None:
     """Serve a model: OpenAI's API, and a chat page at /. Without MODEL: the package's tiny pair.
 
@@ -102,7 +137,9 @@ def serve(
         drain_timeout=drain_timeout,
     )
     if template is not None and template_file is not None:
-        raise fail("give the chat template with --chat-template or with --chat-template-file, not both")
+        raise fail(
+            "give the chat template with --chat-template or with --chat-template-file, not both"
+        )
     options: dict[str, Any] = {
         "n_ctx": ctx,
         "n_batch": batch,
@@ -143,7 +180,9 @@ def _run(settings: ServerSettings, port: int, path: Path, options: dict[str, Any
         raise typer.Exit(exit_status(running))
 
 
-def _files(model: Optional[Path], option: Optional[Path], drafter: Optional[str]) -> tuple[Path, Optional[str]]:
+def _files(
+    model: Optional[Path], option: Optional[Path], drafter: Optional[str]
+) -> tuple[Path, Optional[str]]:
     """The model's path, and what -md is for it."""
     if model is not None and option is not None:
         raise fail("give the model as MODEL or with -m, not both")
@@ -151,7 +190,9 @@ def _files(model: Optional[Path], option: Optional[Path], drafter: Optional[str]
     if path is not None:
         return path, drafter
     if not TINY_TARGET.exists():
-        raise fail(f"{TINY_TARGET} is missing: this build came without its models; name one of your own")
+        raise fail(
+            f"{TINY_TARGET} is missing: this build came without its models; name one of your own"
+        )
     return TINY_TARGET, str(TINY_ASSISTANT) if drafter in (None, "auto") else drafter
 
 

@@ -33,7 +33,9 @@ def write_stand_in(drafter: Model, path: Path) -> None:
     rng = np.random.default_rng(1)
 
     def matrix(name: str, inputs: int, rows: int) -> None:
-        writer.add_tensor(name, _random_q4_0(rng, inputs, rows), raw_dtype=gguf.GGMLQuantizationType.Q4_0)
+        writer.add_tensor(
+            name, _random_q4_0(rng, inputs, rows), raw_dtype=gguf.GGMLQuantizationType.Q4_0
+        )
 
     def ones(name: str, n: int) -> None:
         writer.add_tensor(name, np.ones(n, np.float32))
@@ -63,7 +65,10 @@ def write_stand_in(drafter: Model, path: Path) -> None:
 def _write_keys(writer: Any, drafter: Model, width: int, layers: list[dict[str, Any]]) -> None:
     heads = [int(layer["kv_heads"]) for layer in layers]
     sizes = {layer["kind"]: int(layer["head_dim"]) for layer in layers}
-    full, sliding = sizes.get("full", sizes.get("sliding", 0)), sizes.get("sliding", sizes.get("full", 0))
+    full, sliding = (
+        sizes.get("full", sizes.get("sliding", 0)),
+        sizes.get("sliding", sizes.get("full", 0)),
+    )
     writer.add_name(f"stand-in for the target of {Path(drafter.path).name}")
     writer.add_block_count(len(layers))
     writer.add_context_length(drafter.n_ctx_train)
@@ -79,7 +84,9 @@ def _write_keys(writer: Any, drafter: Model, width: int, layers: list[dict[str, 
     writer.add_uint32("gemma4.attention.value_length_swa", sliding)
     if drafter.window:
         writer.add_uint32("gemma4.attention.sliding_window", drafter.window)
-    writer.add_array("gemma4.attention.sliding_window_pattern", [layer["kind"] == "sliding" for layer in layers])
+    writer.add_array(
+        "gemma4.attention.sliding_window_pattern", [layer["kind"] == "sliding" for layer in layers]
+    )
     writer.add_uint32("gemma4.attention.shared_kv_layers", 0)
     writer.add_float32("gemma4.rope.freq_base_swa", 1e4)
     writer.add_uint32("gemma4.rope.dimension_count", full)
@@ -93,5 +100,7 @@ def _random_q4_0(rng: np.random.Generator, inputs: int, rows: int) -> Any:
     some = min(rows, max(1, (1 << 20) // (blocks * 18)))
     data = np.empty((some, blocks, 18), np.uint8)
     data[:, :, 2:] = rng.integers(0, 256, (some, blocks, 16), np.uint8)
-    data[:, :, :2] = np.array([1 / np.sqrt(21.25 * inputs)], np.float16).view(np.uint8)  # codes less 8 have variance 21.25
+    data[:, :, :2] = np.array([1 / np.sqrt(21.25 * inputs)], np.float16).view(
+        np.uint8
+    )  # codes less 8 have variance 21.25
     return np.resize(data.reshape(some, -1), (rows, blocks * 18))

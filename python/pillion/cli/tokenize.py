@@ -15,7 +15,9 @@ def tokenize(
     text: str = typer.Argument(..., help="The text.", show_default=False),
     model: Path = ModelOption,
     no_special: bool = typer.Option(False, "--no-special", help="Do not add BOS or EOS."),
-    parse_special: bool = typer.Option(False, "--parse-special", help="Read control tokens spelled out in the text."),
+    parse_special: bool = typer.Option(
+        False, "--parse-special", help="Read control tokens spelled out in the text."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the ids as a JSON list."),
 ) -> None:
     """Show the tokens of a text."""

@@ -91,7 +91,13 @@ def in_options(sentence: str, known: Collection[str]) -> str:
 def options_of(body: Callable[..., Any]) -> set[str]:
     """The names of the options that a command's function declares."""
     declared = (one.default for one in inspect.signature(body).parameters.values())
-    return {name for one in declared if isinstance(one, OptionInfo) for part in one.param_decls or () for name in part.split("/")}
+    return {
+        name
+        for one in declared
+        if isinstance(one, OptionInfo)
+        for part in one.param_decls or ()
+        for name in part.split("/")
+    }
 
 
 class OptionWords(logging.Filter):

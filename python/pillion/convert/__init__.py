@@ -108,7 +108,9 @@ def convert(
             if masked_embedding:
                 file.write_keys(architecture.masked_embedding(source))
             elif architecture.masked_tensors(source):
-                report.skipped["masked embedding, not wanted"] = len(architecture.masked_tensors(source))
+                report.skipped["masked embedding, not wanted"] = len(
+                    architecture.masked_tensors(source)
+                )
             extra = architecture.computed_tensors(source)
             for tensor_name, values in extra.items():
                 file.add(tensor_name, values.shape, "f32")
@@ -122,7 +124,9 @@ def convert(
         with ValueConverter(n_threads) as values_of:
             for tensor_name, tensor in planned.items():
                 into = stored_type(tensor_name, tensor.shape, kind)
-                for piece, n_bytes in values_of(tensor, into, architecture.change_of(source, tensor_name)):
+                for piece, n_bytes in values_of(
+                    tensor, into, architecture.change_of(source, tensor_name)
+                ):
                     file.write(piece)
                     done += n_bytes
                     if progress is not None:
@@ -140,10 +144,21 @@ def _sound(folder: Path, what: str = "model") -> Iterator[None]:
         yield
     except PillionError:
         raise
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, struct.error) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+    ) as error:
         raise ModelFileError(f"{folder}: it does not describe a {what}: {error!r}") from error
     except OSError as error:
-        if error.filename is None or folder not in (Path(error.filename), *Path(error.filename).parents):
+        if error.filename is None or folder not in (
+            Path(error.filename),
+            *Path(error.filename).parents,
+        ):
             raise
         raise ModelFileError(f"{error.filename}: {error.strerror}") from None
 
@@ -178,7 +193,9 @@ def _plan(source: Checkpoint, architecture: Architecture, report: Report) -> dic
         else:
             planned[name] = architecture.part_of(source, tensor)
     if not planned:
-        raise ModelFileError(f"{source.folder}: no tensor of a {architecture.name} text model in it")
+        raise ModelFileError(
+            f"{source.folder}: no tensor of a {architecture.name} text model in it"
+        )
     architecture.check_tensors(source, planned)
     for tensor in planned.values():
         which = f"{tensor.path}: tensor {tensor.spelled}"
@@ -192,7 +209,10 @@ def _plan(source: Checkpoint, architecture: Architecture, report: Report) -> dic
 
 def _check(path: Path) -> None:
     """Our own reader takes the file: all tensors there, all shapes right, none too many."""
-    logger, quiet = logging.getLogger("pillion"), lambda record: path.name not in record.getMessage()
+    logger, quiet = (
+        logging.getLogger("pillion"),
+        lambda record: path.name not in record.getMessage(),
+    )
     logger.addFilter(quiet)  # what it finds becomes the error's sentence
     try:
         with Model.open(path, metadata_only=True) as model:

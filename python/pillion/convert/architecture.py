@@ -14,7 +14,9 @@ from .config import n_layers, whole
 from .values import Change, to_f32
 
 # Of multimodal checkpoints: other towers and what joins them to the text model.
-_OTHER_MODES = re.compile(r"(model\.)?(vision|audio|image|visual|multi_modal|embed_vision|embed_audio)")
+_OTHER_MODES = re.compile(
+    r"(model\.)?(vision|audio|image|visual|multi_modal|embed_vision|embed_audio)"
+)
 # Classes with a language head, and those that are all of a model but the head.
 _WRITERS = ("ForCausalLM", "ForConditionalGeneration")
 _BASES = ("Model",)
@@ -107,7 +109,9 @@ class Architecture(ABC):
             shapes[HEAD] = shapes[EMBEDDING]
         elif EMBEDDING in source.tensors and not self.ties(source):
             which = f"{source.folder}: tensor {HEAD}"
-            raise ModelFileError(f"{which} is missing, and tie_word_embeddings is false in config.json")
+            raise ModelFileError(
+                f"{which} is missing, and tie_word_embeddings is false in config.json"
+            )
         for name, shape in shapes.items():
             tensor = source.tensors.get(name)
             if tensor is not None:
@@ -179,7 +183,9 @@ def common_keys(source: Checkpoint) -> dict[str, Any]:
         "embedding_length": text.whole("hidden_size"),
         "feed_forward_length": text.whole("intermediate_size"),
         "attention.head_count": heads,
-        "attention.head_count_kv": heads if kv_heads is None else whole(kv_heads, "num_key_value_heads"),
+        "attention.head_count_kv": heads
+        if kv_heads is None
+        else whole(kv_heads, "num_key_value_heads"),
         "attention.layer_norm_rms_epsilon": text.number("rms_norm_eps"),
     }
 
@@ -188,7 +194,9 @@ def head_size(source: Checkpoint) -> int:
     """head_dim, or what follows from the width."""
     text = source.text
     given = text.get("head_dim")
-    return sound_head_size(text.whole("hidden_size") // text.whole("num_attention_heads") if given is None else given)
+    return sound_head_size(
+        text.whole("hidden_size") // text.whole("num_attention_heads") if given is None else given
+    )
 
 
 def sound_head_size(given: Any) -> int:
@@ -242,7 +250,9 @@ def architecture_of(source: Checkpoint) -> Architecture:
     listed = source.config.get("architectures") or ["?"]
     classes = listed if isinstance(listed, str) else ", ".join(map(str, listed))
     if kind in known and classes != "?" and not classes.endswith((*_WRITERS, *_BASES)):
-        raise UnsupportedModelError(f"{source.folder}: class {classes} writes no text; {' and '.join(_WRITERS)} classes do")
+        raise UnsupportedModelError(
+            f"{source.folder}: class {classes} writes no text; {' and '.join(_WRITERS)} classes do"
+        )
     if kind not in known:
         raise UnsupportedModelError(
             f"{source.folder}: model_type {kind!r} (class {classes}) cannot be converted; {', '.join(known)} can"
@@ -263,8 +273,11 @@ def _refuse_what_is_lost(source: Checkpoint, architecture: Architecture) -> None
         "mlp_bias": bool(text.get("mlp_bias")),
         "attn_logit_softcapping": bool(text.get("attn_logit_softcapping")),
         "use_bidirectional_attention": bool(bidirectional) and bidirectional != "vision",
-        f"{architecture.activation_key} {given!r}": _SAME.get(given, given) != architecture.activation,
+        f"{architecture.activation_key} {given!r}": _SAME.get(given, given)
+        != architecture.activation,
     }
     for name, lost in losses.items():
         if lost:
-            raise UnsupportedModelError(f"{source.folder}: config.json sets {name}, which a {architecture.name} file cannot say")
+            raise UnsupportedModelError(
+                f"{source.folder}: config.json sets {name}, which a {architecture.name} file cannot say"
+            )

@@ -16,13 +16,25 @@ from ..arguments import shown
 from ..errors import ModelFileError, ModelNotFoundError
 from ..file_settings import SAMPLING_KEYS, sampling_setting
 from .config import text_config, whole_config
-from .foreign import no_weights, refuse_adapter, refuse_adapter_tensor, refuse_pointer, refuse_quantised
+from .foreign import (
+    no_weights,
+    refuse_adapter,
+    refuse_adapter_tensor,
+    refuse_pointer,
+    refuse_quantised,
+)
 from .names import plain
 
 Array = npt.NDArray[Any]
 
 # safetensors type: NumPy type that holds the bits, and our name of it
-_TYPES = {"F32": ("<f4", "f32"), "F16": ("<f2", "f16"), "BF16": ("<u2", "bf16"), "I64": ("<i8", "i64"), "I32": ("<i4", "i32")}
+_TYPES = {
+    "F32": ("<f4", "f32"),
+    "F16": ("<f2", "f16"),
+    "BF16": ("<u2", "bf16"),
+    "I64": ("<i8", "i64"),
+    "I32": ("<i4", "i32"),
+}
 _HEADER_MOST = 100 << 20
 _SHARDS_MOST = 10_000
 # Beside a model's weights: an adapter's, a training program's, and the same weights in their
@@ -73,7 +85,9 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise ModelNotFoundError(f"{folder}: no such folder; a checkpoint is a folder with config.json and *.safetensors")
+            raise ModelNotFoundError(
+                f"{folder}: no such folder; a checkpoint is a folder with config.json and *.safetensors"
+            )
         self.folder = folder
         refuse_adapter(folder)
         self.config = whole_config(self.json("config.json"))
@@ -90,15 +104,23 @@ class Checkpoint:
                 self.tensors[tensor.name] = tensor
         for name in index:
             if plain(name) not in self.tensors:
-                raise ModelFileError(f"{folder}: the index names tensor {_plainly(name)}, which no shard holds")
-        refuse_quantised(folder, self.config, {tensor.spelled: tensor.dtype for tensor in self.tensors.values()})
+                raise ModelFileError(
+                    f"{folder}: the index names tensor {_plainly(name)}, which no shard holds"
+                )
+        refuse_quantised(
+            folder, self.config, {tensor.spelled: tensor.dtype for tensor in self.tensors.values()}
+        )
 
     def spelled(self, name: str) -> str:
         """What the checkpoint calls a tensor, or would call it beside its others."""
         if name in self.tensors:
             return self.tensors[name].spelled
         for other in self.tensors.values():
-            if name.startswith("model.") and other.name.startswith("model.") and other.spelled.endswith(other.name[6:]):
+            if (
+                name.startswith("model.")
+                and other.name.startswith("model.")
+                and other.spelled.endswith(other.name[6:])
+            ):
                 return other.spelled[: len(other.spelled) - len(other.name[6:])] + name[6:]
         return name
 
@@ -180,14 +202,20 @@ def _unlisted(folder: Path) -> list[Path]:
     paths = [path for path in every if not path.name.startswith(_STRAY)]
     if every and not paths:
         stray = every[0].name
-        raise ModelNotFoundError(f"{folder}: {stray} holds no weights as transformers names them, and no other file does")
+        raise ModelNotFoundError(
+            f"{folder}: {stray} holds no weights as transformers names them, and no other file does"
+        )
     for path in [path for path in paths if "-of-" in path.name]:
         count = path.stem.rsplit("-of-", 1)[1]
         stem = path.stem.rsplit("-of-", 1)[0].rsplit("-", 1)[0]
         if count.isdecimal() and int(count) > _SHARDS_MOST:
-            raise ModelFileError(f"{path}: its name says one of {count} shards, the limit is {_SHARDS_MOST}")
+            raise ModelFileError(
+                f"{path}: its name says one of {count} shards, the limit is {_SHARDS_MOST}"
+            )
         if count.isdecimal():
-            paths += [folder / f"{stem}-{i + 1:05}-of-{count}.safetensors" for i in range(int(count))]
+            paths += [
+                folder / f"{stem}-{i + 1:05}-of-{count}.safetensors" for i in range(int(count))
+            ]
     return sorted(set(paths))
 
 
@@ -201,17 +229,39 @@ def _header(path: Path) -> Iterator[Source]:
             )
         try:
             header = json.loads(file.read(length))
-            entries = [(str(name), entry) for name, entry in header.items() if name != "__metadata__"]
+            entries = [
+                (str(name), entry) for name, entry in header.items() if name != "__metadata__"
+            ]
             for name, entry in entries:
                 if not name.isprintable():
-                    raise ModelFileError(f"{path}: a tensor's name is {shown(name)}, a name has no such characters")
+                    raise ModelFileError(
+                        f"{path}: a tensor's name is {shown(name)}, a name has no such characters"
+                    )
                 begin, end = (int(at) for at in entry["data_offsets"])
-                yield _source(path, name, str(entry["dtype"]), [int(n) for n in entry["shape"]], 8 + length, begin, end, size)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+                yield _source(
+                    path,
+                    name,
+                    str(entry["dtype"]),
+                    [int(n) for n in entry["shape"]],
+                    8 + length,
+                    begin,
+                    end,
+                    size,
+                )
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise ModelFileError(f"{path}: the header is broken: {error}") from None
 
 
-def _source(path: Path, name: str, kind: str, shape: list[int], data: int, begin: int, end: int, size: int) -> Source:
+def _source(
+    path: Path, name: str, kind: str, shape: list[int], data: int, begin: int, end: int, size: int
+) -> Source:
     numpy_kind, dtype = _TYPES.get(kind, ("", kind))
     if numpy_kind:
         expected = int(np.prod(shape, dtype=object)) * np.dtype(numpy_kind).itemsize
@@ -221,5 +271,7 @@ def _source(path: Path, name: str, kind: str, shape: list[int], data: int, begin
     if begin < 0:
         raise ModelFileError(f"{path}: tensor {name} begins {-begin} bytes before the data")
     if data + end > size:
-        raise ModelFileError(f"{path}: tensor {name} ends at byte {data + end}, the file has {size}; it is cut off")
+        raise ModelFileError(
+            f"{path}: tensor {name} ends at byte {data + end}, the file has {size}; it is cut off"
+        )
     return Source(plain(name), tuple(shape), dtype, path, data + begin, end - begin, name)

@@ -45,7 +45,11 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma4_text": {**_GEMMA4, "hidden_size_per_layer_input": 256},
     "gemma4_unified_text": {**_GEMMA4, "max_position_embeddings": 262144, "sliding_window": 1024},
 }
-_ASSISTANT = {"backbone_hidden_size": 1536, "num_centroids": 2048, "centroid_intermediate_top_k": 32}
+_ASSISTANT = {
+    "backbone_hidden_size": 1536,
+    "num_centroids": 2048,
+    "centroid_intermediate_top_k": 32,
+}
 # Classes around a text model: the model_type of its text_config.
 _WRAPPERS = {
     "gemma3": "gemma3_text",
@@ -119,12 +123,18 @@ def layer_types(text: Config, period: Union[int, float, None] = _PERIOD) -> list
         every = whole(period, "sliding_window_pattern", 1)
         return [SLIDING if (layer + 1) % every else FULL for layer in range(n_layers(text))]
     if not isinstance(listed, list):
-        raise ModelFileError(f"config.json gives layer_types the value {listed!r}, a list is needed")
+        raise ModelFileError(
+            f"config.json gives layer_types the value {listed!r}, a list is needed"
+        )
     if text["num_hidden_layers"] != len(listed):  # no longer than the file that lists them
-        raise ModelFileError(f"config.json has {text['num_hidden_layers']} layers and the types of {len(listed)}")
+        raise ModelFileError(
+            f"config.json has {text['num_hidden_layers']} layers and the types of {len(listed)}"
+        )
     for kind in listed:
         if kind not in (FULL, SLIDING):
-            raise ModelFileError(f"config.json lists a layer of type {kind!r}, {FULL} and {SLIDING} are known")
+            raise ModelFileError(
+                f"config.json lists a layer of type {kind!r}, {FULL} and {SLIDING} are known"
+            )
     return list(listed)
 
 

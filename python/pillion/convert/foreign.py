@@ -13,7 +13,9 @@ from ..errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _MERGE = "merge it into its base (peft: merge_and_unload, save_pretrained) and convert the result"
-_LORA = re.compile(r"(^|\.)(lora_(A|B|E|embedding_A|embedding_B|magnitude_vector)|base_layer|modules_to_save)\b")
+_LORA = re.compile(
+    r"(^|\.)(lora_(A|B|E|embedding_A|embedding_B|magnitude_vector)|base_layer|modules_to_save)\b"
+)
 # Parts that quantising programs put beside or in place of a weight: whose they are.
 _QUANTISED = {
     r"\.weight\.(absmax|nested_absmax|quant_map|nested_quant_map|quant_state\.bitsandbytes__\w+)$": "bitsandbytes, 4 bits",
@@ -45,7 +47,9 @@ def refuse_pointer(path: Path) -> None:
         return
     size = re.search(rb"^size (\d+)$", begin, re.MULTILINE)
     bytes_ = f" ({int(size[1])} bytes)" if size else ""
-    raise ModelFileError(f"{path}: it is a Git LFS pointer, the file itself{bytes_} is not there; fetch it with `git lfs pull`")
+    raise ModelFileError(
+        f"{path}: it is a Git LFS pointer, the file itself{bytes_} is not there; fetch it with `git lfs pull`"
+    )
 
 
 def refuse_adapter(folder: Path) -> None:
@@ -53,8 +57,12 @@ def refuse_adapter(folder: Path) -> None:
     without it, the weights are another model."""
     path = folder / "adapter_config.json"
     if not path.exists():
-        if (folder / "adapter_model.safetensors").exists() and not (folder / "config.json").exists():
-            raise UnsupportedModelError(f"{folder}: it holds an adapter (adapter_model.safetensors), no model; {_MERGE}")
+        if (folder / "adapter_model.safetensors").exists() and not (
+            folder / "config.json"
+        ).exists():
+            raise UnsupportedModelError(
+                f"{folder}: it holds an adapter (adapter_model.safetensors), no model; {_MERGE}"
+            )
         return
     base: Any = None
     with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
@@ -65,13 +73,17 @@ def refuse_adapter(folder: Path) -> None:
             f"{folder}: beside the weights it holds {what} (adapter_config.json), which transformers applies; {_MERGE}, or "
             "move adapter_config.json away to convert the weights alone"
         )
-    raise UnsupportedModelError(f"{folder}: it holds {what} (adapter_config.json), no model of its own; {_MERGE}")
+    raise UnsupportedModelError(
+        f"{folder}: it holds {what} (adapter_config.json), no model of its own; {_MERGE}"
+    )
 
 
 def refuse_adapter_tensor(path: Path, name: str) -> None:
     """Raises UnsupportedModelError for a tensor of an adapter among a model's."""
     if _LORA.search(name):
-        raise UnsupportedModelError(f"{path}: tensor {name} belongs to an adapter that was not merged; {_MERGE}")
+        raise UnsupportedModelError(
+            f"{path}: tensor {name} belongs to an adapter that was not merged; {_MERGE}"
+        )
 
 
 def quantised_tensor(name: str) -> Optional[str]:
@@ -86,7 +98,14 @@ def refuse_quantised(folder: Path, config: dict[str, Any], tensors: dict[str, st
     if what is None:
         of_names = ((name, quantised_tensor(name)) for name in tensors)
         named = next(((name, who) for name, who in of_names if who), None)
-        eight = next(((name, kind) for name, kind in tensors.items() if kind.startswith(("F8_", "F4", "F6_"))), None)
+        eight = next(
+            (
+                (name, kind)
+                for name, kind in tensors.items()
+                if kind.startswith(("F8_", "F4", "F6_"))
+            ),
+            None,
+        )
         if named is not None:
             what = f"{named[1]}: tensor {named[0]}"
         elif eight is not None:
@@ -115,7 +134,9 @@ def _method(found: dict[str, Any]) -> str:
     if found.get("load_in_8bit") or found.get("_load_in_8bit"):
         return "bitsandbytes, 8 bits"
     bits = found.get("bits") or found.get("w_bit")
-    method = found.get("quant_method") or ("MLX" if "group_size" in found else "quantization_config")
+    method = found.get("quant_method") or (
+        "MLX" if "group_size" in found else "quantization_config"
+    )
     return f"{method}, {bits} bits" if bits else str(method)
 
 

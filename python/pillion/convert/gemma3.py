@@ -28,7 +28,10 @@ class Gemma3(Architecture):
     name = "gemma3"
     tokenizer_model = "llama"
     activation = "gelu_pytorch_tanh"
-    tensors = {name: Gemma4.tensors[name] for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")}
+    tensors = {
+        name: Gemma4.tensors[name]
+        for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
+    }
     layer_tensors = {
         name: ours
         for name, ours in Gemma4.layer_tensors.items()
@@ -68,7 +71,12 @@ class Gemma3(Architecture):
             block = f"model.layers.{layer}."
             shapes.update(block_shapes(layer, width, q, kv, keys["feed_forward_length"]))
             shapes.update({f"{block}self_attn.{name}_norm.weight": (size,) for name in "qk"})
-            shapes.update({f"{block}{name}_feedforward_layernorm.weight": (width,) for name in ("pre", "post")})
+            shapes.update(
+                {
+                    f"{block}{name}_feedforward_layernorm.weight": (width,)
+                    for name in ("pre", "post")
+                }
+            )
         return shapes
 
     def change_of(self, source: Checkpoint, name: str) -> Optional[Change]:
@@ -89,7 +97,9 @@ class Gemma3(Architecture):
         keys: dict[str, Any] = {"attention.sliding_window": source.text.whole("sliding_window")}
         pattern = [kind == SLIDING for kind in types]
         periods = (_PERIOD, *range(2, len(types) + 2))
-        period = next((p for p in periods if pattern == [i % p != p - 1 for i in range(len(types))]), None)
+        period = next(
+            (p for p in periods if pattern == [i % p != p - 1 for i in range(len(types))]), None
+        )
         if period != _PERIOD:
             keys["attention.sliding_window_pattern"] = period or pattern
         return keys

@@ -9,7 +9,16 @@ from typing import Any, Optional
 import numpy as np
 
 from ..errors import ModelFileError, UnsupportedModelError
-from .architecture import EMBEDDING, HEAD, Architecture, Shape, block_shapes, common_keys, ends_shapes, sound_head_size
+from .architecture import (
+    EMBEDDING,
+    HEAD,
+    Architecture,
+    Shape,
+    block_shapes,
+    common_keys,
+    ends_shapes,
+    sound_head_size,
+)
 from .checkpoint import Array, Checkpoint, Source
 from .config import FULL, SLIDING, layer_types, softcap, whole
 from .rope import divisors, gemma4_ropes, is_plain
@@ -91,7 +100,9 @@ class Gemma4(Architecture):
         kv_heads = [heads for _, heads in layers]
         keys["attention.head_count_kv"] = kv_heads if len(set(kv_heads)) > 1 else kv_heads[0]
         if text.get("use_double_wide_mlp") and n_shared:
-            keys["feed_forward_length"] = [_feed_forward(source, layer) for layer in range(len(types))]
+            keys["feed_forward_length"] = [
+                _feed_forward(source, layer) for layer in range(len(types))
+            ]
         cap = softcap(text, "final_logit_softcapping")
         if cap:
             keys["final_logit_softcapping"] = cap
@@ -103,16 +114,27 @@ class Gemma4(Architecture):
 
     def shapes(self, source: Checkpoint) -> dict[str, Shape]:
         text, types, shapes = source.text, _types(source), ends_shapes(source)
-        width, heads, per_layer = text.whole("hidden_size"), text.whole("num_attention_heads"), _per_layer_width(source)
+        width, heads, per_layer = (
+            text.whole("hidden_size"),
+            text.whole("num_attention_heads"),
+            _per_layer_width(source),
+        )
         if per_layer:
             shapes[_PER_LAYER_TABLE] = (text.whole("vocab_size"), len(types) * per_layer)
             shapes["model.per_layer_model_projection.weight"] = (len(types) * per_layer, width)
             shapes["model.per_layer_projection_norm.weight"] = (per_layer,)
         for layer, (size, kv_heads) in enumerate(_layers(source)):
             block = f"model.layers.{layer}."
-            of_layer = block_shapes(layer, width, heads * size, kv_heads * size, _feed_forward(source, layer))
+            of_layer = block_shapes(
+                layer, width, heads * size, kv_heads * size, _feed_forward(source, layer)
+            )
             of_layer.update({f"{block}self_attn.{name}_norm.weight": (size,) for name in "qk"})
-            of_layer.update({f"{block}{name}_feedforward_layernorm.weight": (width,) for name in ("pre", "post")})
+            of_layer.update(
+                {
+                    f"{block}{name}_feedforward_layernorm.weight": (width,)
+                    for name in ("pre", "post")
+                }
+            )
             of_layer[f"{block}layer_scalar"] = (1,)
             if per_layer:
                 of_layer[f"{block}per_layer_input_gate.weight"] = (per_layer, width)
@@ -120,7 +142,9 @@ class Gemma4(Architecture):
                 of_layer[f"{block}post_per_layer_input_norm.weight"] = (width,)
             if _has_experts(source):
                 of_layer.update(_expert_shapes(source, block))
-            shapes.update({name: shape for name, shape in of_layer.items() if not _unused(source, name)})
+            shapes.update(
+                {name: shape for name, shape in of_layer.items() if not _unused(source, name)}
+            )
         return shapes
 
     def check_tensors(self, source: Checkpoint, planned: dict[str, Source]) -> None:
@@ -149,7 +173,9 @@ class Gemma4(Architecture):
         size, ropes = _full_size(source), gemma4_ropes(source.text, set(_types(source)))
         if FULL not in ropes:
             return {"rope_freqs.weight": np.ones(size // 2, np.float32)}
-        return {"rope_freqs.weight": divisors(ropes[FULL], size, f"{source.folder}: {FULL}", _ROPES)}
+        return {
+            "rope_freqs.weight": divisors(ropes[FULL], size, f"{source.folder}: {FULL}", _ROPES)
+        }
 
 
 class Gemma4Assistant(Gemma4):
@@ -170,13 +196,21 @@ class Gemma4Assistant(Gemma4):
         return keys
 
     def shapes(self, source: Checkpoint) -> dict[str, Shape]:
-        width, target = source.text.whole("hidden_size"), source.config.whole("backbone_hidden_size")
-        joints = {"pre_projection.weight": (width, 2 * target), "post_projection.weight": (target, width)}
+        width, target = (
+            source.text.whole("hidden_size"),
+            source.config.whole("backbone_hidden_size"),
+        )
+        joints = {
+            "pre_projection.weight": (width, 2 * target),
+            "post_projection.weight": (target, width),
+        }
         return {**super().shapes(source), **joints}
 
     def place(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
         if name in (_CENTROIDS, _ORDERING):
-            return None, "" if source.config.get("use_ordered_embeddings") else "masked embedding, not in use"
+            return None, "" if source.config.get(
+                "use_ordered_embeddings"
+            ) else "masked embedding, not in use"
         return super().place(source, name)
 
     def place_vocabulary(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
@@ -194,7 +228,9 @@ class Gemma4Assistant(Gemma4):
             return []
         found = [name for name in (_CENTROIDS, _ORDERING) if name in source.tensors]
         if not found:
-            raise ModelFileError(f"{source.folder}: tensor {_CENTROIDS} is missing, and config.json sets use_ordered_embeddings")
+            raise ModelFileError(
+                f"{source.folder}: tensor {_CENTROIDS} is missing, and config.json sets use_ordered_embeddings"
+            )
         return found
 
     def masked_embedding(self, source: Checkpoint) -> dict[str, Any]:
@@ -203,12 +239,16 @@ class Gemma4Assistant(Gemma4):
         if not found:
             return {}
         if len(found) == 1:
-            raise ModelFileError(f"{source.folder}: of the masked embedding only {found[0]} is there")
+            raise ModelFileError(
+                f"{source.folder}: of the masked embedding only {found[0]} is there"
+            )
         centroids, ordering = source.tensors[_CENTROIDS], source.tensors[_ORDERING]
         n_vocab = source.text.whole("vocab_size")
         n_centroids = source.config.whole("num_centroids", 1, n_vocab)
         if n_vocab % n_centroids != 0:
-            raise ModelFileError(f"{source.folder}: num_centroids is {n_centroids}, which does not divide vocab_size, {n_vocab}")
+            raise ModelFileError(
+                f"{source.folder}: num_centroids is {n_centroids}, which does not divide vocab_size, {n_vocab}"
+            )
         if centroids.shape != (n_centroids, source.text.whole("hidden_size")):
             raise ModelFileError(
                 f"{source.folder}: tensor {_CENTROIDS} has shape {list(centroids.shape)}, config.json says {n_centroids} "
@@ -216,14 +256,20 @@ class Gemma4Assistant(Gemma4):
             )
         order = ordering.array().ravel().astype(np.int64)
         if order.size != n_vocab or not np.array_equal(np.sort(order), np.arange(n_vocab)):
-            raise ModelFileError(f"{source.folder}: tensor {_ORDERING} is no permutation of the {n_vocab} tokens")
+            raise ModelFileError(
+                f"{source.folder}: tensor {_ORDERING} is no permutation of the {n_vocab} tokens"
+            )
         values = to_f32(centroids.array(), centroids.dtype).ravel()
         if not np.isfinite(values).all():
-            raise ModelFileError(f"{source.folder}: tensor {_CENTROIDS} has a value that is no finite number")
+            raise ModelFileError(
+                f"{source.folder}: tensor {_CENTROIDS} has a value that is no finite number"
+            )
         prefix = f"{self.name}.masked_embedding"
         return {
             f"{prefix}.num_centroids": n_centroids,
-            f"{prefix}.centroid_top_k": source.config.whole("centroid_intermediate_top_k", 1, n_centroids),
+            f"{prefix}.centroid_top_k": source.config.whole(
+                "centroid_intermediate_top_k", 1, n_centroids
+            ),
             f"{prefix}.centroids": values.tolist(),
             f"{prefix}.token_ordering": order.tolist(),
         }
@@ -239,7 +285,9 @@ def _n_shared(source: Checkpoint) -> int:
     n_layers, given = len(_types(source)), source.text.get("num_kv_shared_layers")
     n_shared = 0 if given is None else whole(given, "num_kv_shared_layers", 0)
     if n_shared > n_layers:
-        raise ModelFileError(f"config.json lets {n_shared} of {n_layers} layers share keys and values")
+        raise ModelFileError(
+            f"config.json lets {n_shared} of {n_layers} layers share keys and values"
+        )
     assistant = str(source.config["model_type"]).endswith("_assistant")
     return n_layers if assistant and not n_shared else n_shared
 
@@ -250,7 +298,9 @@ def _layers(source: Checkpoint) -> list[tuple[int, int]]:
     if "per_layer_config" in text:
         overrides = _overrides(text["per_layer_config"] or {}, len(types))
     else:
-        full: dict[str, Any] = {"head_dim": text.get("global_head_dim", _GLOBAL_HEAD) or text["head_dim"]}
+        full: dict[str, Any] = {
+            "head_dim": text.get("global_head_dim", _GLOBAL_HEAD) or text["head_dim"]
+        }
         if text.get("attention_k_eq_v") and text.get("num_global_key_value_heads"):
             full["num_key_value_heads"] = text["num_global_key_value_heads"]
         overrides = {layer: full for layer, kind in enumerate(types) if kind == FULL}
@@ -265,10 +315,15 @@ def _layers(source: Checkpoint) -> list[tuple[int, int]]:
 def _overrides(given: dict[str, Any], n_layers: int) -> dict[int, dict[str, Any]]:
     """per_layer_config: what single layers have of their own. Its keys are numbers with or without
     leading zeros."""
-    found = {int(layer): {key: value for key, value in own.items() if value != []} for layer, own in given.items()}
+    found = {
+        int(layer): {key: value for key, value in own.items() if value != []}
+        for layer, own in given.items()
+    }
     for layer, own in found.items():
         if not 0 <= layer < n_layers:
-            raise ModelFileError(f"config.json has a per_layer_config of layer {layer}, and {n_layers} layers")
+            raise ModelFileError(
+                f"config.json has a per_layer_config of layer {layer}, and {n_layers} layers"
+            )
         for key in own:
             if key not in ("head_dim", "num_key_value_heads"):
                 raise ModelFileError(
@@ -291,7 +346,10 @@ def _per_layer_width(source: Checkpoint) -> int:
 
 
 def _has_experts(source: Checkpoint) -> bool:
-    return bool(source.text.get("enable_moe_block")) and source.text["model_type"] != "gemma4_unified_text"
+    return (
+        bool(source.text.get("enable_moe_block"))
+        and source.text["model_type"] != "gemma4_unified_text"
+    )
 
 
 def _feed_forward(source: Checkpoint, layer: int) -> int:
@@ -303,7 +361,11 @@ def _feed_forward(source: Checkpoint, layer: int) -> int:
 
 def _expert_shapes(source: Checkpoint, block: str) -> dict[str, Shape]:
     text = source.text
-    width, n, ff = text.whole("hidden_size"), text.whole("num_experts"), text.whole("moe_intermediate_size")
+    width, n, ff = (
+        text.whole("hidden_size"),
+        text.whole("num_experts"),
+        text.whole("moe_intermediate_size"),
+    )
     return {
         f"{block}router.proj.weight": (n, width),
         f"{block}router.scale": (width,),

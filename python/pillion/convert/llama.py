@@ -23,9 +23,16 @@ class Llama(Architecture):
     activation = "silu"
     activation_key = "hidden_act"
     ties_by_default = False
-    tensors = {name: Gemma4.tensors[name] for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")}
+    tensors = {
+        name: Gemma4.tensors[name]
+        for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
+    }
     layer_tensors = {
-        **{name: ours for name, ours in Gemma4.layer_tensors.items() if re.match(r"(self_attn|mlp)\.\w+_proj", name)},
+        **{
+            name: ours
+            for name, ours in Gemma4.layer_tensors.items()
+            if re.match(r"(self_attn|mlp)\.\w+_proj", name)
+        },
         "input_layernorm.weight": "attn_norm.weight",
         "post_attention_layernorm.weight": "ffn_norm.weight",
     }
@@ -49,7 +56,9 @@ class Llama(Architecture):
         q, kv = (keys[f"attention.{name}"] * size for name in ("head_count", "head_count_kv"))
         shapes = ends_shapes(source)
         for layer in range(n_layers(text)):
-            shapes.update(block_shapes(layer, text.whole("hidden_size"), q, kv, keys["feed_forward_length"]))
+            shapes.update(
+                block_shapes(layer, text.whole("hidden_size"), q, kv, keys["feed_forward_length"])
+            )
         return shapes
 
     def computed_tensors(self, source: Checkpoint) -> dict[str, Array]:
@@ -63,4 +72,6 @@ class Llama(Architecture):
         if not re.search(r"attn_[qk]\.weight$", name):
             return None
         half = head_size(source) // 2
-        return lambda bits: bits.reshape(-1, 2, half, bits.shape[1]).swapaxes(1, 2).reshape(bits.shape)
+        return lambda bits: (
+            bits.reshape(-1, 2, half, bits.shape[1]).swapaxes(1, 2).reshape(bits.shape)
+        )

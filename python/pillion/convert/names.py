@@ -7,7 +7,9 @@ import re
 
 # Anywhere in a name: torch.compile, FSDP, activation checkpointing. In front:
 # DistributedDataParallel, peft without adapters.
-_WRAPPED = re.compile(r"(?:(?<=^)|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_WRAPPED = re.compile(
+    r"(?:(?<=^)|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
 _IN_FRONT = ("module.", "base_model.model.")
 # Of classes around the text model, longest first.
 _PREFIXES = {
@@ -24,7 +26,9 @@ _PREFIXES = {
     "model.model.": "model.",
     "model.lm_head.": "lm_head.",
 }
-_BARE = re.compile(r"(layers\.\d+\.|embed_tokens(_per_layer)?\.|norm\.|per_layer_\w+\.|rotary_emb\.)")
+_BARE = re.compile(
+    r"(layers\.\d+\.|embed_tokens(_per_layer)?\.|norm\.|per_layer_\w+\.|rotary_emb\.)"
+)
 
 
 def plain(name: str) -> str:

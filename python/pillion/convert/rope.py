@@ -19,16 +19,22 @@ Rope = Config
 
 def flat_rope(text: Config) -> Rope:
     """Of a model with one kind of layer. rope_scaling goes before rope_parameters."""
-    given = _object(text.get("rope_scaling") or text.get("rope_parameters") or {}, "rope_parameters")
+    given = _object(
+        text.get("rope_scaling") or text.get("rope_parameters") or {}, "rope_parameters"
+    )
     apart = next((key for key, value in given.items() if isinstance(value, dict)), None)
     if apart is not None:
-        raise ModelFileError(f"config.json has rope_parameters of {apart} layers, and a model whose layers are of one kind")
+        raise ModelFileError(
+            f"config.json has rope_parameters of {apart} layers, and a model whose layers are of one kind"
+        )
     rope = _rope(given, text.get("rope_theta", 1e4))
     if "partial_rotary_factor" in text:
         rope.setdefault("partial_rotary_factor", text["partial_rotary_factor"])
     if rope["rope_type"] == "llama3":  # the length outside goes before the one inside
         inner = rope.get("original_max_position_embeddings", text["max_position_embeddings"])
-        rope["original_max_position_embeddings"] = text.get("original_max_position_embeddings", inner)
+        rope["original_max_position_embeddings"] = text.get(
+            "original_max_position_embeddings", inner
+        )
     return rope
 
 
@@ -36,8 +42,13 @@ def gemma3_ropes(text: Config) -> dict[str, Rope]:
     """Of full and of sliding layers. rope_scaling is that of full layers alone."""
     given = _object(text.get("rope_parameters") or {}, "rope_parameters")
     if given and not any(kind in given for kind in (FULL, SLIDING)):
-        if given.get("rope_type", given.get("type", "default")) != "default" or "rope_theta" in given:
-            raise ModelFileError(f"config.json has rope_parameters without a part for {FULL} or {SLIDING}, which Gemma 3 needs")
+        if (
+            given.get("rope_type", given.get("type", "default")) != "default"
+            or "rope_theta" in given
+        ):
+            raise ModelFileError(
+                f"config.json has rope_parameters without a part for {FULL} or {SLIDING}, which Gemma 3 needs"
+            )
         given = {}
     full = dict(_object(given.get(FULL) or {}, FULL))
     scaling = dict(_object(text.get("rope_scaling") or {}, "rope_scaling"))
@@ -60,7 +71,9 @@ def gemma4_ropes(text: Config, kinds: set[str]) -> dict[str, Rope]:
     ropes = known if given is None else _object(given, "rope_parameters")
     for kind in kinds:
         if not isinstance(ropes.get(kind), dict):
-            raise ModelFileError(f"config.json has rope_parameters without a part for {kind}, which its layers need")
+            raise ModelFileError(
+                f"config.json has rope_parameters without a part for {kind}, which its layers need"
+            )
     return {kind: _rope(ropes[kind], None) for kind in kinds}
 
 
@@ -68,7 +81,9 @@ def linear_factor(rope: Rope, where: str) -> float:
     """1 for plain rotation, the factor of a linear one; any other is refused by name."""
     kind = rope["rope_type"]
     if kind not in ("default", "linear"):
-        raise UnsupportedModelError(f"{where}: rope_type {kind!r} cannot be converted here; default and linear can")
+        raise UnsupportedModelError(
+            f"{where}: rope_type {kind!r} cannot be converted here; default and linear can"
+        )
     _refuse_partial(rope, where)
     return rope.number("factor") if kind == "linear" else 1.0
 
@@ -87,7 +102,9 @@ def divisors(rope: Rope, size: int, where: str, kinds: tuple[str, ...]) -> Array
     not turn. Raises UnsupportedModelError for a rope_type that is not among `kinds`."""
     kind = rope["rope_type"]
     if kind not in kinds:
-        raise UnsupportedModelError(f"{where}: rope_type {kind!r} cannot be converted here; {', '.join(kinds)} can")
+        raise UnsupportedModelError(
+            f"{where}: rope_type {kind!r} cannot be converted here; {', '.join(kinds)} can"
+        )
     if kind == "llama3":
         _refuse_partial(rope, where)
         return _llama3(rope, size)
@@ -106,7 +123,9 @@ def _llama3(rope: Rope, size: int) -> Array:
     wavelength = 2 * math.pi * rope.number("rope_theta") ** (np.arange(0, size, 2) / size)
     low, high = rope.number("low_freq_factor"), rope.number("high_freq_factor")
     if low >= high:
-        raise ModelFileError(f"config.json gives low_freq_factor the value {low:g}, not below high_freq_factor, {high:g}")
+        raise ModelFileError(
+            f"config.json gives low_freq_factor the value {low:g}, not below high_freq_factor, {high:g}"
+        )
     turns = rope.number("original_max_position_embeddings") / wavelength
     smooth = np.clip((turns - low) / (high - low), 0, 1)
     found: Array = (1 / ((1 - smooth) / rope.number("factor") + smooth)).astype(np.float32)

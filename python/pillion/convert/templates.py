@@ -16,7 +16,11 @@ def template_keys(source: Checkpoint, settings: dict[str, Any]) -> dict[str, Any
     settings: tokenizer_config.json. Files of their own go before it, as for transformers; a byte order mark is dropped.
     """
     found = _named(source, "tokenizer_config.json", settings.get("chat_template"))
-    found |= _named(source, "chat_template.json", source.json("chat_template.json", needed=False).get("chat_template"))
+    found |= _named(
+        source,
+        "chat_template.json",
+        source.json("chat_template.json", needed=False).get("chat_template"),
+    )
     found |= _named(source, "chat_template.jinja", source.text_file("chat_template.jinja"))
     for path in sorted((source.folder / _MORE).glob("*.jinja")):
         found |= {path.stem: source.text_file(f"{_MORE}/{path.name}")}
@@ -41,5 +45,7 @@ def _named(source: Checkpoint, file: str, given: Any) -> dict[str, str]:
         entries = [(one.get("name"), one.get("template")) for one in given]
     found = dict(entries)
     if not found or not all(isinstance(one, str) for pair in found.items() for one in pair):
-        raise ModelFileError(f"{source.folder}: {file} has a chat_template that is neither a text nor a list of named texts")
+        raise ModelFileError(
+            f"{source.folder}: {file} has a chat_template that is neither a text nor a list of named texts"
+        )
     return found

@@ -49,8 +49,14 @@ class ValueConverter:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __call__(self, tensor: Source, into: str, change: Optional[Change]) -> Iterator[tuple[Array, int]]:
-        slices = iter([change(tensor.array()).reshape(-1, tensor.width)]) if change else tensor.slices(_SLICE_BYTES)
+    def __call__(
+        self, tensor: Source, into: str, change: Optional[Change]
+    ) -> Iterator[tuple[Array, int]]:
+        slices = (
+            iter([change(tensor.array()).reshape(-1, tensor.width)])
+            if change
+            else tensor.slices(_SLICE_BYTES)
+        )
         waiting: deque[tuple[Future[Array], int]] = deque()
         row = 0
         for bits in slices:
@@ -73,13 +79,17 @@ def to_f32(bits: Array, dtype: str) -> Array:
 def _convert(tensor: Source, bits: Array, into: str, first_row: int) -> Array:
     """Bytes as the file holds them."""
     if tensor.dtype.startswith("i"):
-        raise ModelFileError(f"{tensor.path}: tensor {tensor.spelled} holds integers, weights were expected")
+        raise ModelFileError(
+            f"{tensor.path}: tensor {tensor.spelled} holds integers, weights were expected"
+        )
     # bf16 is no type of NumPy's: all bits of the exponent set
     broken = (bits & 0x7FFF) >= 0x7F80 if bits.dtype == np.uint16 else ~np.isfinite(bits)
     if broken.any():
         row, column = np.argwhere(broken)[0]
         value = to_f32(bits[row : row + 1], tensor.dtype)[0, column]
-        raise ModelFileError(f"{tensor.path}: tensor {tensor.spelled}, row {first_row + row}, column {column} is {value}")
+        raise ModelFileError(
+            f"{tensor.path}: tensor {tensor.spelled}, row {first_row + row}, column {column} is {value}"
+        )
     same = into == tensor.dtype and (bits.dtype == np.uint16) == (into == "bf16")
     if same:
         return _bytes(bits)
@@ -92,7 +102,9 @@ def _convert(tensor: Source, bits: Array, into: str, first_row: int) -> Array:
         if not np.isfinite(halves).all():
             largest = float(np.abs(values).max())
             which = f"{tensor.path}: tensor {tensor.spelled}"
-            raise ModelFileError(f"{which} has values up to {largest:g}, f16 ends at 65504; use bf16")
+            raise ModelFileError(
+                f"{which} has values up to {largest:g}, f16 ends at 65504; use bf16"
+            )
         return _bytes(halves)
     import gguf
 

@@ -15,7 +15,15 @@ from .templates import template_keys
 from .writer import GgufFile
 
 # Control tokens of the chat form that users want to see printed.
-_VISIBLE = {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>'}
+_VISIBLE = {
+    "<|channel>",
+    "<channel|>",
+    "<|tool_call>",
+    "<tool_call|>",
+    "<|tool_response>",
+    "<tool_response|>",
+    '<|"|>',
+}
 # Ends that readers of a "gemma4" tokenizer know by their text.
 _GEMMA4_ENDS = {"<eos>", "<turn|>", "<|tool_response>"}
 _MESSAGE_ENDS = {"<|eom_id|>", "<|eom|>"}
@@ -29,7 +37,9 @@ _LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[
 
 def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architecture) -> None:
     """All keys of the vocabulary, and the chat template."""
-    if (source.folder / "tokenizer.model").exists() and not (source.folder / "tokenizer.json").exists():
+    if (source.folder / "tokenizer.model").exists() and not (
+        source.folder / "tokenizer.json"
+    ).exists():
         raise ModelNotFoundError(
             f"{source.folder}: no tokenizer.json beside tokenizer.model; make one with transformers "
             "(AutoTokenizer.from_pretrained, save_pretrained)"
@@ -38,13 +48,22 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
     settings = source.json("tokenizer_config.json", needed=False)
     model = tokenizer.get("model", {})
     if model.get("type") != "BPE":
-        raise UnsupportedModelError(f"{source.folder}: tokenizer.json is of type {model.get('type')!r}; BPE can be converted")
+        raise UnsupportedModelError(
+            f"{source.folder}: tokenizer.json is of type {model.get('type')!r}; BPE can be converted"
+        )
     ids, added = _vocabulary(source, tokenizer)
     tokens = _tokens(source, ids, added)
-    merges = [pair.split(" ") if isinstance(pair, str) else list(pair) for pair in model.get("merges", [])]
+    merges = [
+        pair.split(" ") if isinstance(pair, str) else list(pair) for pair in model.get("merges", [])
+    ]
     if any(len(pair) != 2 for pair in merges):
-        raise ModelFileError(f"{source.folder}: tokenizer.json has a merge that does not join two pieces")
-    byte_level = any(part.get("type") == "ByteLevel" for part in _parts(tokenizer.get("pre_tokenizer"), "pretokenizers"))
+        raise ModelFileError(
+            f"{source.folder}: tokenizer.json has a merge that does not join two pieces"
+        )
+    byte_level = any(
+        part.get("type") == "ByteLevel"
+        for part in _parts(tokenizer.get("pre_tokenizer"), "pretokenizers")
+    )
     pre = _pre_tokenizer(source, tokenizer) if byte_level else "default"
     kind = "gpt2" if byte_level else architecture.tokenizer_model
 
@@ -66,7 +85,12 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
     unknown = model.get("unk_token") if kind == "llama" else None
     visible = _VISIBLE if kind == "gemma4" else set()
     keys["tokenizer.ggml.token_type"] = [
-        _UNUSED if piece not in ids else _UNKNOWN if piece == unknown else _type(piece, added, visible) for piece in tokens
+        _UNUSED
+        if piece not in ids
+        else _UNKNOWN
+        if piece == unknown
+        else _type(piece, added, visible)
+        for piece in tokens
     ]
     for name, token in named.items():
         keys[f"tokenizer.ggml.{_NAMES[name]}_token_id"] = token
@@ -83,7 +107,15 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
     keys["tokenizer.ggml.add_sep_token"] = False
     keys["tokenizer.ggml.add_space_prefix"] = kind == "llama" and _puts_a_blank_in_front(tokenizer)
     generation = source.json("generation_config.json", needed=False)
-    keys.update(_ends(source, generation, named.get("eos"), tokens, _GEMMA4_ENDS if kind == "gemma4" else set()))
+    keys.update(
+        _ends(
+            source,
+            generation,
+            named.get("eos"),
+            tokens,
+            _GEMMA4_ENDS if kind == "gemma4" else set(),
+        )
+    )
     suppressed = generation.get("suppress_tokens")
     if suppressed:
         inside = [int(token) for token in suppressed if 0 <= int(token) < len(tokens)]
@@ -93,7 +125,9 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
     file.write_keys(keys)
 
 
-def _vocabulary(source: Checkpoint, tokenizer: dict[str, Any]) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:
+def _vocabulary(
+    source: Checkpoint, tokenizer: dict[str, Any]
+) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:
     """{piece: id} of all tokens, {piece: its entry} of the added ones."""
     try:
         ids = {str(piece): int(token) for piece, token in tokenizer["model"]["vocab"].items()}
@@ -113,7 +147,9 @@ def _tokens(source: Checkpoint, ids: dict[str, int], added: dict[str, dict[str, 
         del ids[piece]
     most = max(ids.values(), default=-1)
     if most >= n_rows:
-        raise ModelFileError(f"{source.folder}: tokenizer.json has token {most}, the embedding table has {n_rows} rows")
+        raise ModelFileError(
+            f"{source.folder}: tokenizer.json has token {most}, the embedding table has {n_rows} rows"
+        )
     pieces = {token: piece for piece, token in ids.items()}
     return [pieces.get(token, f"[PAD{token}]") for token in range(n_rows)]
 
@@ -166,7 +202,9 @@ def _ends(
         keys["tokenizer.ggml.eos_token_id"] = eos = more.pop(0)
     message = next((token for token in more if tokens[token] in _MESSAGE_ENDS), None)
     others = [token for token in more if token != message]
-    turn = next((token for token in others if tokens[token] in _TURN_ENDS), others[0] if others else None)
+    turn = next(
+        (token for token in others if tokens[token] in _TURN_ENDS), others[0] if others else None
+    )
     if turn is not None:
         keys["tokenizer.ggml.eot_token_id"] = turn
     if message is not None:
@@ -179,7 +217,11 @@ def _ends(
 def _template_begins_with(tokenizer: dict[str, Any], tokens: list[str], bos: Any) -> bool:
     """Whether the post-processor puts BOS in front; Llama 3 says it nowhere else."""
     for part in _parts(tokenizer.get("post_processor"), "processors"):
-        first: dict[str, Any] = next(iter(part.get("single") or []), {}) if part.get("type") == "TemplateProcessing" else {}
+        first: dict[str, Any] = (
+            next(iter(part.get("single") or []), {})
+            if part.get("type") == "TemplateProcessing"
+            else {}
+        )
         if bos is not None and first.get("SpecialToken", {}).get("id") == tokens[bos]:
             return True
     return False
@@ -187,10 +229,19 @@ def _template_begins_with(tokenizer: dict[str, Any], tokens: list[str], bos: Any
 
 def _puts_a_blank_in_front(tokenizer: dict[str, Any]) -> bool:
     """The older spelling is a normalizer that prepends, the newer one a Metaspace."""
-    if any(part.get("type") == "Prepend" for part in _parts(tokenizer.get("normalizer"), "normalizers")):
+    if any(
+        part.get("type") == "Prepend" for part in _parts(tokenizer.get("normalizer"), "normalizers")
+    ):
         return True
-    spaces = [part for part in _parts(tokenizer.get("pre_tokenizer"), "pretokenizers") if part.get("type") == "Metaspace"]
-    return any(part.get("prepend_scheme", "always") != "never" and part.get("add_prefix_space", True) for part in spaces)
+    spaces = [
+        part
+        for part in _parts(tokenizer.get("pre_tokenizer"), "pretokenizers")
+        if part.get("type") == "Metaspace"
+    ]
+    return any(
+        part.get("prepend_scheme", "always") != "never" and part.get("add_prefix_space", True)
+        for part in spaces
+    )
 
 
 def _type(piece: str, added: dict[str, dict[str, Any]], visible: set[str]) -> int:

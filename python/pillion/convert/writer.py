@@ -34,7 +34,10 @@ class GgufFile:
         return self
 
     def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
     ) -> Optional[bool]:
         if self._data is not None:
             with contextlib.suppress(OSError):  # the disk is full: the error is on its way already
@@ -63,7 +66,9 @@ class GgufFile:
         block, block_bytes = self._gguf.GGML_QUANT_SIZES[quantization]
         n_bytes = int(np.prod(shape)) // block * block_bytes
         self._sizes.append(n_bytes)
-        self._writer.add_tensor_info(name, list(shape) or [1], np.dtype(np.float32), n_bytes, raw_dtype=quantization)
+        self._writer.add_tensor_info(
+            name, list(shape) or [1], np.dtype(np.float32), n_bytes, raw_dtype=quantization
+        )
 
     def begin_data(self, check: Callable[[Path], None]) -> None:
         """Keys and tensor list are complete. `check` looks at them in a file of the final length,
@@ -103,4 +108,6 @@ class GgufFile:
         try:
             check(self._temporary)
         except ModelFileError as error:
-            raise type(error)(str(error).replace(str(self._temporary), str(self._path)), error.code) from None
+            raise type(error)(
+                str(error).replace(str(self._temporary), str(self._path)), error.code
+            ) from None

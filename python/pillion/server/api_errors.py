@@ -49,7 +49,12 @@ class ApiError(Exception):
 
 def openai_shape(error: ApiError) -> Body:
     """OpenAI's error object."""
-    inner = {"message": error.sentence, "type": error.type, "param": error.param, "code": error.code}
+    inner = {
+        "message": error.sentence,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+    }
     return {"error": inner}
 
 
@@ -108,7 +113,9 @@ def api_error(error: BaseException, retry_after: float = 5) -> ApiError:
     return ApiError(500, "a fault inside the server; its log has the reason", code="internal_error")
 
 
-_NAMED = re.compile(r"(?:a key of )?([a-z_]{2,40}(?:\[\d+\])*(?:\.[a-z_]+)*)(?: is | has | names |\[)")
+_NAMED = re.compile(
+    r"(?:a key of )?([a-z_]{2,40}(?:\[\d+\])*(?:\.[a-z_]+)*)(?: is | has | names |\[)"
+)
 
 
 def _param(sentence: str) -> Optional[str]:

@@ -136,7 +136,9 @@ def token_router(serving: Serving) -> APIRouter:
         """The text of token ids."""
         given = checked(DetokenizeRequest, await json_body(http))
         special = True if given.special is None else given.special
-        text = await serving.in_thread(lambda: serving.llm.detokenize(given.tokens, special=special))
+        text = await serving.in_thread(
+            lambda: serving.llm.detokenize(given.tokens, special=special)
+        )
         return json_response({"content": text}, told_headers(given))
 
     @router.post("/apply-template", openapi_extra=body_of(TemplateRequest), response_model=None)

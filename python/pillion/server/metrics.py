@@ -76,7 +76,9 @@ def _requests(stats: EngineStats, causes: Mapping[str, int]) -> Iterator[Metric]
     yield _gauge("pillion_requests_reading", "Requests whose prompt is read.", stats.reading)
     yield _gauge("pillion_requests_writing", "Requests whose text is written.", stats.writing)
     yield _counter("pillion_requests", "Requests taken in.", stats.requests)
-    yield _counter("pillion_requests_completed", "Requests that came to their own end.", stats.completed)
+    yield _counter(
+        "pillion_requests_completed", "Requests that came to their own end.", stats.completed
+    )
     yield _counter("pillion_requests_refused", "Requests that found the queue full.", stats.refused)
     early = {cause: n for cause, n in stats.ended_early.items() if cause != "cancelled"}
     words = "Requests that ended before their text did."
@@ -85,7 +87,9 @@ def _requests(stats: EngineStats, causes: Mapping[str, int]) -> Iterator[Metric]
 
 def _tokens(stats: EngineStats) -> Iterator[Metric]:
     by_source = {"run": stats.prompt_tokens_run, "cache": stats.prompt_tokens_cached}
-    yield _labelled("pillion_prompt_tokens", "Prompt tokens by where they came from.", "source", by_source)
+    yield _labelled(
+        "pillion_prompt_tokens", "Prompt tokens by where they came from.", "source", by_source
+    )
     yield _counter("pillion_generated_tokens", "Tokens written.", stats.tokens)
     words = "Tokens that the drafter guessed, by their position in the round."
     yield _labelled("pillion_drafts", words, "position", _numbered(stats.drafted_at, 1))
@@ -102,8 +106,16 @@ def _times(stats: EngineStats) -> Iterator[Metric]:
     yield runs
     for name, words, spread in (
         ("queue_seconds", "From a request's entry to its slot.", stats.queue),
-        ("time_to_first_token_seconds", "From a request's entry to its first token.", stats.first_token),
-        ("inter_token_seconds", "Between tokens; those of a round share its time.", stats.between_tokens),
+        (
+            "time_to_first_token_seconds",
+            "From a request's entry to its first token.",
+            stats.first_token,
+        ),
+        (
+            "inter_token_seconds",
+            "Between tokens; those of a round share its time.",
+            stats.between_tokens,
+        ),
         ("request_seconds", "From a request's entry to its end.", stats.total),
     ):
         yield HistogramMetricFamily(

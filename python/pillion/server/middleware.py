@@ -102,7 +102,9 @@ class Guard:
         if not any(matches):
             raise ApiError(
                 401,
-                "the API key is wrong" if given else "an API key is needed: Authorization: Bearer KEY",
+                "the API key is wrong"
+                if given
+                else "an API key is needed: Authorization: Bearer KEY",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
@@ -110,7 +112,10 @@ class Guard:
 
     async def _refuse(self, scope: Any, error: ApiError, send: Any) -> None:
         body = sse.json_bytes(self._serving.shapes.body(scope["path"], error))
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
         headers += [(key.lower().encode(), value.encode()) for key, value in error.headers.items()]
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

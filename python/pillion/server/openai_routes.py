@@ -150,7 +150,9 @@ async def _answered(
 
 def json_response(value: Any, headers: Mapping[str, str]) -> Response:
     return Response(
-        sse.json_bytes(value), media_type="application/json", headers={**headers, "cache-control": "no-store"}
+        sse.json_bytes(value),
+        media_type="application/json",
+        headers={**headers, "cache-control": "no-store"},
     )
 
 
@@ -163,7 +165,9 @@ def whole(answers: Answers, results: list[Result]) -> Result:
     return first
 
 
-async def stream_events(answers: Answers, include_usage: bool, tells_place: bool = False) -> AsyncIterator[bytes]:
+async def stream_events(
+    answers: Answers, include_usage: bool, tells_place: bool = False
+) -> AsyncIterator[bytes]:
     """OpenAI's stream: roles, deltas, ends, the usage when it was asked for, [DONE]."""
     waiting = set()  # for the scores of their prompts, which stand before all text
     for one in answers.completions:

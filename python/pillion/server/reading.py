@@ -18,10 +18,14 @@ M = TypeVar("M", bound=BaseModel)
 async def json_body(http: HttpRequest) -> dict[str, Any]:
     """The JSON object that the body is."""
     kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+    if kind != "application/json" and not (
+        kind.startswith("application/") and kind.endswith("+json")
+    ):
         said = f"is {kind!r}" if kind else "is missing"
         raise ApiError(
-            415, f"the Content-Type {said}; it must be application/json", code="unsupported_media_type"
+            415,
+            f"the Content-Type {said}; it must be application/json",
+            code="unsupported_media_type",
         )
     parts = []
     while True:
@@ -39,7 +43,9 @@ def parsed(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise _invalid(f"the body is not UTF-8: byte {error.start} is 0x{body[error.start]:02X}") from None
+        raise _invalid(
+            f"the body is not UTF-8: byte {error.start} is 0x{body[error.start]:02X}"
+        ) from None
     except RecursionError:
         raise _invalid("the body has too many objects and lists inside one another") from None
     except ValueError as error:

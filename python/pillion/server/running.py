@@ -54,7 +54,9 @@ def bound_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            sentence = f"port {port} of {host} is in use; name another one, or 0 for any that is free"
+            sentence = (
+                f"port {port} of {host} is in use; name another one, or 0 for any that is free"
+            )
             raise UsageError(sentence) from None
         raise UsageError(f"port {port} of {host} cannot be had: {error.strerror}") from None
     return listener

@@ -118,9 +118,7 @@ class Answers:
             yield 0, None
             return
         coming: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
-        tasks = [
-            asyncio.create_task(self._pump(at, coming)) for at in range(len(self.completions))
-        ]
+        tasks = [asyncio.create_task(self._pump(at, coming)) for at in range(len(self.completions))]
         if tells_place:
             tasks += [
                 asyncio.create_task(self._places(at, coming)) for at in range(len(self.completions))

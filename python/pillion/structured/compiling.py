@@ -109,7 +109,7 @@ def _first(words: Any, ends: Collection[int]) -> Optional[int]:
     return None
 
 
-_KEYS = re.compile(r'Unimplemented keys: \[(.*)\]')
+_KEYS = re.compile(r"Unimplemented keys: \[(.*)\]")
 _TOO_MUCH = re.compile(r"(?i)too (?:big|large|complex|many|deep)|fuel|limit|recursion")
 _WHERE = re.compile(r"^at (\d+)\((\d+)\): ")
 

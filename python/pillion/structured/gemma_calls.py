@@ -429,7 +429,7 @@ class Calls:
             return self._rule([f'"{{" {head} {tail} "}}"'], least=least)
         name = f"o_{len(self.rules)}"
         starts = [
-            f'{member} {" ".join(f"({chr(34)},{chr(34)} {one})?" for one in members[at + 1 :])}'
+            f"{member} {' '.join(f'({chr(34)},{chr(34)} {one})?' for one in members[at + 1 :])}"
             for at, member in enumerate(members)
         ]
         self._add(f'{name}: "{{" ({" | ".join(starts)})? "}}"')

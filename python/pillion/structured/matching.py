@@ -140,9 +140,7 @@ class GrammarConstraint:
         n = len(self._taken)
         if self._matcher.is_error():
             return f"{self._what} cannot be followed after {n} tokens{self._reason()}"
-        return (
-            f"{self._what} allows only tokens after {n} tokens of the reply that logit_bias bans"
-        )
+        return f"{self._what} allows only tokens after {n} tokens of the reply that logit_bias bans"
 
     def _reason(self) -> str:
         reason = first_line(self._matcher.get_error())
