@@ -88,8 +88,6 @@ class Request:
     """Seconds it may wait to begin; `TimedOut` then."""
     total_timeout: Optional[float] = None
     """Seconds until it has to be over; `TimedOut` then."""
-    stable: int = 0
-    """Tokens at the prompt's beginning that the next turn of a chat will have too."""
     scores_prompt: bool = False
     """Also gives the log-probabilities of the prompt's tokens, which runs it a second time."""
 
@@ -123,7 +121,6 @@ def check_request(request: Any, n_vocab: int) -> Any:
     for name in ("queue_timeout", "total_timeout"):
         if getattr(request, name) is not None:
             check_number(name, getattr(request, name), above=0, allowed="seconds, above 0")
-    check_int("stable", request.stable, 0)
     return prompt
 
 

@@ -106,7 +106,6 @@ WRONG = {
     "low_priority": [1, None],
     "queue_timeout": [0, -1, "1"],
     "total_timeout": [0, float("nan")],
-    "stable": [-1, "1"],
     "scores_prompt": [1],
 }
 

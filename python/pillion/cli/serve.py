@@ -70,7 +70,7 @@ def serve(
         help="One more name in the Host header, as of a proxy; may be repeated.",
     ),
     parallel: int = typer.Option(
-        1, "-np", "--parallel", min=1, help="Answers that go on at a time."
+        4, "-np", "--parallel", min=1, help="Answers that go on at a time."
     ),
     queue: int = typer.Option(64, "--queue", min=0, help="Requests that may wait; more get 503."),
     queue_timeout: float = typer.Option(
