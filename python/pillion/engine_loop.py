@@ -57,6 +57,7 @@ class Loop:
         self._life = life
         self._slots = slots
         self._stats = stats
+        self._queue_moved = False
 
     def work(self, first: Any) -> None:
         """Works until nothing is left. first: what came in, if anything."""
@@ -80,6 +81,7 @@ class Loop:
                 self._end_late_ones()
             if scheduler.waiting:
                 self._admit()
+                self._tell_places()
             elif not scheduler.busy:
                 return
             turn = scheduler.next(self._life.blocked)
@@ -105,7 +107,7 @@ class Loop:
         if one.key.ended:  # on its way here
             return
         self._life.scheduler.add(one)
-        self._tell_places()
+        self._queue_moved = True
 
     def _end_late_ones(self) -> None:
         for entry, which in self._life.scheduler.expired(time.monotonic()):
@@ -129,8 +131,7 @@ class Loop:
         if work.cause:
             early = self._stats.ended_early
             early[work.cause] = early.get(work.cause, 0) + 1
-        if was_waiting:
-            self._tell_places()
+        self._queue_moved = self._queue_moved or was_waiting
 
     def _admit(self) -> None:
         admitted = self._life.scheduler.admit(self._choose)
@@ -147,8 +148,7 @@ class Loop:
                 self._failed(entry, slot, error)
                 if work.ended:
                     self._over(work)
-        if admitted:
-            self._tell_places()
+        self._queue_moved = self._queue_moved or bool(admitted)
 
     def _begin(self, entry: Entry, slot: Slot, work: Work) -> None:
         slot.mend()
@@ -167,7 +167,8 @@ class Loop:
         return best_slot(found)
 
     def _tell_places(self) -> None:
-        if self._life.scheduler.waiting:
+        if self._queue_moved:
+            self._queue_moved = False
             for place, entry in enumerate(self._life.scheduler.queue(), 1):
                 entry.key.place = place
 
