@@ -111,8 +111,20 @@ class Loop:
 
     def _end_late_ones(self) -> None:
         for entry, which in self._life.scheduler.expired(time.monotonic()):
-            entry.key.end(TimedOut(_too_late(entry.key, which)), "timeout")
+            self._end_early(entry.key, TimedOut(_too_late(entry.key, which)), "timeout")
             self._over(entry.key)
+
+    def _end_early(self, work: Work, error: BaseException, cause: str) -> None:
+        """Ends it, counted before anybody hears of it."""
+        self._count(cause, 1)
+        work.counted = True
+        if not work.end(error, cause):
+            work.counted = False
+            self._count(cause, -1)
+
+    def _count(self, cause: str, n: int) -> None:
+        early = self._stats.ended_early
+        early[cause] = early.get(cause, 0) + n
 
     def _over(self, work: Work) -> None:
         """Forgets a request that has ended."""
@@ -128,9 +140,8 @@ class Loop:
             with contextlib.suppress(Exception):
                 slot.end()
         work.sampler = None
-        if work.cause:
-            early = self._stats.ended_early
-            early[work.cause] = early.get(work.cause, 0) + 1
+        if work.cause and not work.counted:
+            self._count(work.cause, 1)
         self._queue_moved = self._queue_moved or was_waiting
 
     def _admit(self) -> None:
@@ -200,7 +211,7 @@ class Loop:
         elif isinstance(error, Cancelled) and self._life.aims.get(slot.index, work) is not work:
             slot.again()  # meant for a request that had just left
         else:
-            work.end(error, "cancelled" if isinstance(error, Cancelled) else "error")
+            self._end_early(work, error, "cancelled" if isinstance(error, Cancelled) else "error")
 
     def _read(self, entry: Entry, slot: Slot, work: Work, rows: int) -> None:
         if slot.work is not work:
