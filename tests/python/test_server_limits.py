@@ -411,3 +411,9 @@ def test_a_body_that_drips(pillion, load):
             except OSError:
                 break
         assert b"408" in answer
+
+
+def test_the_vocabulary_is_built_before_the_first_request(pillion, load):
+    pytest.importorskip("llguidance")
+    with served(pillion, load) as server:
+        assert server.serving.llm.structured.grammars.vocabulary._built is not None

@@ -23,6 +23,7 @@ import uvicorn
 
 from ..errors import Cancelled, UsageError
 from ..llm import LLM
+from ..structured.bridge import is_installed
 from .app import app_of
 from .serving import Serving
 
@@ -146,6 +147,9 @@ class Running(uvicorn.Server):
     def _loading(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             found = self._load(self._raise_if_told)
+            if is_installed():  # seconds for a large vocabulary, in which the first user would wait
+                with contextlib.suppress(UsageError):  # a request for a grammar is told why
+                    found.structured.prepare()
         except BaseException as error:
             failure = error
             with contextlib.suppress(RuntimeError):  # the loop may be over

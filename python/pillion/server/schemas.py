@@ -15,6 +15,7 @@ MOST = 1 << 20
 MOST_STOPS = 64
 STOP_LENGTH = 4096
 
+
 class _FirstFault(FailFast):
     __hash__ = object.__hash__  # a Union wants it
 

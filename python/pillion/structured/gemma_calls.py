@@ -270,7 +270,9 @@ class Calls:
         many = [one for one in fitting if isinstance(one, str) and one]
         if len(many) <= _SPELLED:
             many = []
-        texts = [self._literal(one) for one in fitting if not (many and isinstance(one, str) and one)]
+        texts = [
+            self._literal(one) for one in fitting if not (many and isinstance(one, str) and one)
+        ]
         if len(texts) > _MOST_PARTS:
             raise UsageError(
                 f"the parameters of tool {self._tool!r} have an enum of {len(texts)} values"
