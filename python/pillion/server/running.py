@@ -102,6 +102,7 @@ class Running(uvicorn.Server):
         config = uvicorn.Config(
             app_of(serving),
             workers=1,
+            http="h11",  # httptools, which uvicorn prefers, takes headers of any length
             lifespan="off",
             log_config=None,
             access_log=False,
