@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Callable, Literal, Optional, Union, overload
+from typing import Any, Callable, Literal, Optional, TypeVar, Union, overload
 
 import numpy as np
 
@@ -54,6 +54,7 @@ from .tokenizer import Tokenizer
 from .tools import checked_tools, named_tool, tool_names
 from .work import Request
 
+T = TypeVar("T")
 Prompt = Union[str, bytes, Sequence[int]]
 Stop = Union[str, Sequence[str], None]
 Tools = Sequence[Mapping[str, Any]]
@@ -193,10 +194,17 @@ class LLM(Held):
 
     def placement(self) -> list[Placed]:
         """Which op of the model and of its drafter runs where, by which kernel."""
-        found = [Placed("target", **entry) for entry in self.context.placement()]
-        if self.pair is not None:
-            found += [Placed("drafter", **entry) for entry in self.pair.placement()]
+        pair = self.pair
+        found = [Placed("target", **entry) for entry in self._between_turns(self.context.placement)]
+        if pair is not None:
+            found += [Placed("drafter", **entry) for entry in self._between_turns(pair.placement)]
         return found
+
+    def _between_turns(self, work: Callable[[], T]) -> T:
+        """What it returns, done while nobody is inside the contexts."""
+        found: list[T] = []
+        self.engine.between_turns(lambda: found.append(work()))
+        return found[0]
 
     # ---- text ----
 
@@ -474,7 +482,10 @@ class LLM(Held):
     @property
     def speculation(self) -> PairStats:
         """What the drafter did so far; without one, the state is "off" and `reason` says why."""
-        return PairStats(reason=self._no_pair) if self.pair is None else self.pair.stats
+        pair = self.pair
+        if pair is None:
+            return PairStats(reason=self._no_pair)
+        return self._between_turns(lambda: pair.stats)
 
     # ---- tokens and prompts ----
 
