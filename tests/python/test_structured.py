@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 import pytest
-from patience import in_thread
+import programs
+from patience import in_thread, until
 
 llguidance = pytest.importorskip("llguidance")
 
@@ -530,3 +531,47 @@ def test_a_chain_of_thousands_of_rules(compiled, kind, n):
         assert compiled(**chained(kind, n)).start().plan([], 0)[1] is not None
     except ValueError as error:
         assert "\n" not in str(error)
+
+
+def test_the_interpreter_waits_for_who_is_inside_llguidance(pillion):
+    """A daemon thread that came back from there into an ending interpreter would crash it."""
+    from pillion.structured import ending
+
+    leave, entered = threading.Event(), threading.Event()
+
+    def call():
+        with ending.inside():
+            entered.set()
+            leave.wait()
+
+    caller, _ = in_thread(call)
+    entered.wait()
+    try:
+        end, over = in_thread(ending._at_exit)
+        until(lambda: ending._ended)
+        with pytest.raises(pillion.Cancelled, match="interpreter is ending"), ending.inside():
+            pass
+        assert not over
+        leave.set()
+        until(lambda: over)
+    finally:
+        ending._ended.clear()
+        leave.set()
+    assert not ending._inside
+
+
+def test_the_interpreter_ends_under_a_grammar():
+    pytest.importorskip("resource")
+    for _ in range(3):
+        programs.run(
+            r"""
+            llm = opened()
+            rules = r'start: s' + '\n' + r's: s s | /[a-z]/ | /[a-z ]+/ | /(.|\n)+/'
+            ask = lambda: text(llm, 200, grammar=rules)
+            threads = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
+            for one in threads:
+                one.start()
+            while llm.engine.stats().tokens < 5:
+                time.sleep(0.001)
+            """
+        )

@@ -12,6 +12,7 @@ from typing import Any, Optional
 from .._locks import ForkLock
 from ..errors import PillionError, UsageError
 from ..tokenizer import Tokenizer
+from .ending import inside
 
 _SPECIAL = b"\xff"  # llguidance's mark of a token that no text spells
 _KNOWN, _SHORT = 4_096, 256  # forced texts whose tokens are kept, and their characters
@@ -62,7 +63,8 @@ class Vocabulary:
         if self._built is None:
             with self._gate.here():
                 if self._built is None:
-                    self._built = self._build()
+                    with inside():
+                        self._built = self._build()
         return self._built
 
     def _build(self) -> Any:

@@ -12,6 +12,7 @@ from .._locks import ForkLock
 from ..errors import UsageError
 from .bridge import Vocabulary, llguidance
 from .deep import with_deep_stack
+from .ending import inside
 from .matching import GrammarConstraint, first_line
 
 _KEPT = 64  # compiled grammars of a model
@@ -74,6 +75,10 @@ class Grammars:
         return made
 
     def _matcher(self, grammar: str, what: str) -> Any:
+        with inside():
+            return self._checked_matcher(grammar, what)
+
+    def _checked_matcher(self, grammar: str, what: str) -> Any:
         library = llguidance()
         limits = library.LLParserLimits(**_LIMITS)
         matcher = library.LLMatcher(self._vocabulary.llg(), grammar, log_level=0, limits=limits)

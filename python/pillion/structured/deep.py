@@ -29,8 +29,7 @@ def with_deep_stack(work: Callable[[], T]) -> T:
         except BaseException as error:  # llguidance's panics among them
             errors.append(error)
 
-    # no daemon: the interpreter must not end under the compiler
-    thread = threading.Thread(target=body, name="pillion-grammar", daemon=False)
+    thread = threading.Thread(target=body, name="pillion-grammar", daemon=True)
     with _gate.here():
         before = threading.stack_size(_STACK)
         try:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import UsageError
 from .bridge import Vocabulary
+from .ending import inside
 
 _STOPPED = ("NoExtension", "EndOfSentence")
 
@@ -33,7 +34,8 @@ class GrammarConstraint:
         self.stopped = False
         """The text is complete: nothing may follow."""
         self._prototype = prototype
-        self._matcher = prototype.deep_copy()
+        with inside():
+            self._matcher = prototype.deep_copy()
         self._what = what
         self._n_words = vocabulary.n_words
         self._end_tokens = vocabulary.end_tokens
@@ -50,6 +52,10 @@ class GrammarConstraint:
 
         Raises UsageError where the grammar leaves no token to go on with.
         """
+        with inside():
+            return self._planned(drafts, n_max)
+
+    def _planned(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], np.ndarray]:
         self._room_for(n_max)
         if not self._fill(0):
             raise UsageError(self._why_stuck())
@@ -63,11 +69,16 @@ class GrammarConstraint:
     def forced(self, n_max: int) -> list[int]:
         """What the grammar forces now: spells the only text that can follow. `plan` says how many
         of them the masks let through."""
-        found: list[int] = self._matcher.compute_ff_tokens()[: max(n_max, 0)]
+        with inside():
+            found: list[int] = self._matcher.compute_ff_tokens()[: max(n_max, 0)]
         return found
 
     def accept(self, tokens: Sequence[int]) -> None:
         """The text goes on with these."""
+        with inside():
+            self._accepted(tokens)
+
+    def _accepted(self, tokens: Sequence[int]) -> None:
         for token in tokens:
             if token in self._end_tokens:
                 return
