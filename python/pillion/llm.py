@@ -1,4 +1,5 @@
-"""`LLM`: a model, one context and the tokenizer behind two methods, `complete` and `chat`.
+"""`LLM`: a model, its engine and the tokenizer behind `complete` and `chat`, which threads may share,
+and `acomplete` and `achat` for asyncio.
 
 Argument names and defaults are llama-cpp-python's where it has them, results are shaped like OpenAI's.
 """
