@@ -320,6 +320,11 @@ class Engine(Held):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        n = len(self.slots_made)
+        slots = f"{n} slot" if n == 1 else f"{n} slots"
+        return f"<pillion.Engine {slots}{' (closed)' if self.closed else ''}>"
+
     def __del__(self) -> None:
         life = getattr(self, "_lives", {}).get(forks())
         if life is not None:

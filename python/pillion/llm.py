@@ -1,4 +1,5 @@
-"""`LLM`: a model, one context and the tokenizer behind two methods, `complete` and `chat`.
+"""`LLM`: a model, its engine and the tokenizer behind `complete` and `chat`, which threads may share,
+and `acomplete` and `achat` for asyncio.
 
 Argument names and defaults are llama-cpp-python's where it has them, results are shaped like OpenAI's.
 """
@@ -39,6 +40,7 @@ from .pair import DRAFT_MAX, DRAFT_SAMPLING, LOOKUP, Draft, Drafter, Pair, PairS
 from .placing import Placed
 from .replies import CALL
 from .requests import (
+    FORMS,
     Settings,
     checked_ids,
     checked_length,
@@ -49,7 +51,7 @@ from .requests import (
 )
 from .sampling import SEED_MAX, SamplingParams
 from .streams import AsyncStream
-from .structured import FORMS, Compiled, Structured
+from .structured import Compiled, Structured
 from .tokenizer import Tokenizer
 from .tools import checked_tools, named_tool, tool_names
 from .work import Request
@@ -237,8 +239,6 @@ class LLM(Held):
         and choice (see `chat`). Defaults come from the file where it has them
         (`general.sampling.*`), then from `SamplingParams`.
         """
-        if suffix is not None:
-            raise UsageError("suffix is not supported: this library does not fill in the middle")
         check_bool("stream", stream)
         options.update(max_tokens=max_tokens, logprobs=logprobs, echo=echo, suffix=suffix)
         answer = self._completion(prompt, **options)
@@ -253,18 +253,8 @@ class LLM(Held):
         answer = self._completion(prompt, **options)
         return answer.achunks() if stream else await answer.awhole()
 
-    def _completion(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: Optional[int] = 16,
-        logprobs: Optional[int] = None,
-        echo: bool = False,
-        suffix: Optional[str] = None,
-        **options: Any,
-    ) -> Completion:
+    def _completion(self, prompt: Prompt, **options: Any) -> Completion:
         """What `complete` returns, under way."""
-        options.update(max_tokens=max_tokens, logprobs=logprobs, echo=echo, suffix=suffix)
         request, make = self.prepared_completion(prompt, **options)
         return make(self.engine.submit(request))
 
@@ -322,7 +312,7 @@ class LLM(Held):
         chat_template_kwargs: Optional[Mapping[str, Any]] = None,
         logprobs: bool = False,
         top_logprobs: Optional[int] = None,
-        response_format: Optional[Mapping[str, Any]] = None,
+        response_format: Union[Mapping[str, Any], type, None] = None,
         parallel_tool_calls: Optional[bool] = None,
         **options: Any,
     ) -> Union[Result, Iterator[Result]]:
@@ -339,9 +329,10 @@ class LLM(Held):
         parallel_tool_calls: False: at most one call.
         Thinking goes to message["reasoning_content"], with and without tools. `stop` looks at the raw text, thinking included.
         chat_template_kwargs: more variables for the template (`{"enable_thinking": True}`).
-        response_format: {"type": "json_schema", "json_schema": {"name": …, "schema": …}}, {"type": "json_object"},
-        {"type": "text"} or None. Or, one at a time, regex: a regular expression for all of the content; grammar: Lark or
-        GBNF; choice: a list of strings. The thinking before it is free. These need llguidance: docs/structured_output.md.
+        response_format: {"type": "json_schema", "json_schema": {"name": …, "schema": …}},
+        {"type": "json_object"}, {"type": "text"}, a class of pydantic, or None. Or, one at a time,
+        regex: a regular expression for all of the content; grammar: Lark or GBNF; choice: a list of
+        strings. The thinking before it is free. These need llguidance: docs/structured_output.md.
         logprobs, top_logprobs: as in OpenAI's API.
         The rest as in `complete`.
         """

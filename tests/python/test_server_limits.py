@@ -103,6 +103,12 @@ def test_a_request_that_never_begins(pillion, load):
         assert server.get("/health").status_code == 200
 
 
+UNIQUE = {
+    "type": "json_schema",
+    "json_schema": {"name": "s", "schema": {"type": "array", "uniqueItems": True}},
+}
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "json"])
 def test_other_content_types_are_415(server, kind):
     """A page of another origin may send those without asking first."""
@@ -148,6 +154,12 @@ def test_other_content_types_are_415(server, kind):
         ({"logprobs": True, "top_logprobs": -1}, "top_logprobs", "-1"),
         ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs", "messages"),
         ({"stream_options": "x"}, "stream_options", "'x'"),
+        ({"response_format": {"type": "yaml"}}, "response_format", "yaml"),
+        ({"response_format": UNIQUE}, "response_format", "'uniqueItems'"),
+        ({"regex": "(a"}, "regex", "unclosed group"),
+        ({"grammar": "start: nothing"}, "grammar", "nothing"),
+        ({"regex": "a", "choice": ["a"]}, "regex", "one of them"),
+        ({"choice": []}, "choice", "1 to 10000"),
     ],
 )
 def test_a_wrong_field_is_named(server, more, param, said):

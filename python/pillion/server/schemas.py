@@ -45,7 +45,15 @@ class Wishes(Fields):
     place: Optional[bool] = None
 
 
-class Sampled(Fields):
+class Formed(Fields):
+    """What a text must look like; all APIs take it beside their own fields."""
+
+    regex: Optional[str] = None
+    grammar: Optional[str] = None
+    choice: Optional[list[str]] = None
+
+
+class Sampled(Formed):
     """What both kinds of completion have."""
 
     model: Optional[str] = None
@@ -65,9 +73,6 @@ class Sampled(Fields):
     penalty_last_n: Optional[int] = None
     logit_bias: Optional[dict[str, float]] = None
     response_format: Optional[dict[str, Any]] = None
-    regex: Optional[str] = None
-    grammar: Optional[str] = None
-    choice: Optional[list[str]] = None
     draft: Draft = None
     cache_salt: Optional[str] = Field(None, max_length=256)
     pillion: Optional[Wishes] = None
