@@ -20,6 +20,8 @@ _SHOWN = 60  # characters of a value in a sentence
 
 def shown(value: Any) -> str:
     """A value as it stands in a sentence: short, on one line, and never an error itself."""
+    if type(value) in (str, bytes, list, tuple) and len(value) > _SHOWN:
+        value = value[:_SHOWN]  # more is not seen, and may be millions
     try:
         text = repr(value)
     except Exception:

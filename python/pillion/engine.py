@@ -50,6 +50,10 @@ in a thread lasts as long as its threads."""
 _CLOSE_WAIT = 10.0
 _LOOK = 0.5  # seconds between two looks whether it was closed
 _FIRST_GUESS = 5.0  # seconds that a request takes, before any did
+_FROM_INSIDE = (
+    "a callback of an answer waits for another answer of the same engine, whose only thread runs "
+    "the callback: ask another LLM, or ask before or behind the answer"
+)
 
 
 @dataclass(frozen=True)
@@ -141,17 +145,19 @@ class Engine(Held):
             until=_later(work.submitted, request.total_timeout),
         )
         life.works[work] = entry
+        taken = False
         try:
-            self._refuse_if_full(life, work)
+            self._refuse_if_full(life)
             work.place = max(0, len(life.works) - len(self.slots_made))
             generation = Generation(self, work)
             life.inbox.put(entry)
+            taken = True
             self._start(life)
             self._refuse_if_closed()  # close() may not have seen it
         except BaseException:  # Ctrl-C among them
             why = "this generation cannot go on: its call was broken off"
             work.end(Cancelled(why), "cancelled", True)
-            life.left.append(work)
+            life.left.append(work) if taken else life.works.pop(work, None)
             raise
         return generation
 
@@ -174,12 +180,12 @@ class Engine(Held):
         text = TextAssembler(self.tokenizer.stream(), request.stop, limit, request.shown)
         return Work(request, prompt, Sampler(request.sampling), text)
 
-    def _refuse_if_full(self, life: Life, work: Work) -> None:
+    def _refuse_if_full(self, life: Life) -> None:
         if self.queue_limit is None:
             return
-        over = len(life.works) - len(self.slots_made) - self.queue_limit
-        if over <= 0:
-            return
+        most = len(self.slots_made) + self.queue_limit
+        if len(life.works) <= most or sum(not one.ended for one in list(life.works)) <= most:
+            return  # those that were called off in the turn that is under way take no place
         self._stats.refused += 1
         mean = self._stats.total.mean or _FIRST_GUESS
         wait = mean * (self.queue_limit + 1) / len(self.slots_made)
@@ -235,7 +241,10 @@ class Engine(Held):
             return body()
         job = Job(body)
         life.inbox.put(job)
-        sleep_until(lambda: job.over, job.waiters)
+        self._start(life)  # it may have gone meanwhile
+        while not sleep_until(lambda: job.over, job.waiters, time.monotonic() + _LOOK):
+            if self._closed or life is not self._here():
+                raise Closed("this engine is closed")
         if job.error is not None:
             raise job.error
 
@@ -244,22 +253,15 @@ class Engine(Held):
         requests, or here and now where there is no such thread. Raises what it raises, and `Closed`.
         """
         self._refuse_if_closed()
-        life = self._here()
-        if "by" not in life.running or self._is_me():
-            return body()
-        job = Job(body)
-        life.inbox.put(job)
-        while not sleep_until(lambda: job.over, job.waiters, time.monotonic() + _LOOK):
-            if self._closed or life is not self._here():
-                raise Closed("this engine is closed")
-        if job.error is not None:
-            raise job.error
+        self._do(body)
 
     def drain(self, timeout: Optional[float] = None) -> bool:
         """Takes no more requests and waits for those it has; False when some are left after so many
         seconds."""
         if timeout is not None:
             timeout = check_number("timeout", timeout, 0, None, "seconds, 0 or more, or None")
+        if self._is_me():
+            raise UsageError(_FROM_INSIDE)
         self._draining = True
         until = None if timeout is None else time.monotonic() + timeout
         return all(
@@ -357,7 +359,10 @@ class Engine(Held):
         return True
 
     def help(self, work: Work) -> None:
-        """Works in the thread of one who waits, where no thread of its own can be had."""
+        """Works in the thread of one who waits, where no thread of its own can be had. Raises
+        `UsageError` where the engine's own thread would wait for itself."""
+        if not work.over and self._is_me():
+            raise UsageError(_FROM_INSIDE)
         life = self._here()
         me = threading.current_thread()
         while not (work.over or self._start(life)):

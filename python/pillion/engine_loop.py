@@ -57,6 +57,7 @@ class Loop:
         self._life = life
         self._slots = slots
         self._stats = stats
+        self._queue_moved = False
 
     def work(self, first: Any) -> None:
         """Works until nothing is left. first: what came in, if anything."""
@@ -80,6 +81,7 @@ class Loop:
                 self._end_late_ones()
             if scheduler.waiting:
                 self._admit()
+                self._tell_places()
             elif not scheduler.busy:
                 return
             turn = scheduler.next(self._life.blocked)
@@ -105,12 +107,24 @@ class Loop:
         if one.key.ended:  # on its way here
             return
         self._life.scheduler.add(one)
-        self._tell_places()
+        self._queue_moved = True
 
     def _end_late_ones(self) -> None:
         for entry, which in self._life.scheduler.expired(time.monotonic()):
-            entry.key.end(TimedOut(_too_late(entry.key, which)), "timeout")
+            self._end_early(entry.key, TimedOut(_too_late(entry.key, which)), "timeout")
             self._over(entry.key)
+
+    def _end_early(self, work: Work, error: BaseException, cause: str) -> None:
+        """Ends it, counted before anybody hears of it."""
+        self._count(cause, 1)
+        work.counted = True
+        if not work.end(error, cause):
+            work.counted = False
+            self._count(cause, -1)
+
+    def _count(self, cause: str, n: int) -> None:
+        early = self._stats.ended_early
+        early[cause] = early.get(cause, 0) + n
 
     def _over(self, work: Work) -> None:
         """Forgets a request that has ended."""
@@ -126,11 +140,9 @@ class Loop:
             with contextlib.suppress(Exception):
                 slot.end()
         work.sampler = None
-        if work.cause:
-            early = self._stats.ended_early
-            early[work.cause] = early.get(work.cause, 0) + 1
-        if was_waiting:
-            self._tell_places()
+        if work.cause and not work.counted:
+            self._count(work.cause, 1)
+        self._queue_moved = self._queue_moved or was_waiting
 
     def _admit(self) -> None:
         admitted = self._life.scheduler.admit(self._choose)
@@ -147,8 +159,7 @@ class Loop:
                 self._failed(entry, slot, error)
                 if work.ended:
                     self._over(work)
-        if admitted:
-            self._tell_places()
+        self._queue_moved = self._queue_moved or bool(admitted)
 
     def _begin(self, entry: Entry, slot: Slot, work: Work) -> None:
         slot.mend()
@@ -167,7 +178,8 @@ class Loop:
         return best_slot(found)
 
     def _tell_places(self) -> None:
-        if self._life.scheduler.waiting:
+        if self._queue_moved:
+            self._queue_moved = False
             for place, entry in enumerate(self._life.scheduler.queue(), 1):
                 entry.key.place = place
 
@@ -199,7 +211,7 @@ class Loop:
         elif isinstance(error, Cancelled) and self._life.aims.get(slot.index, work) is not work:
             slot.again()  # meant for a request that had just left
         else:
-            work.end(error, "cancelled" if isinstance(error, Cancelled) else "error")
+            self._end_early(work, error, "cancelled" if isinstance(error, Cancelled) else "error")
 
     def _read(self, entry: Entry, slot: Slot, work: Work, rows: int) -> None:
         if slot.work is not work:

@@ -6,8 +6,10 @@ answers. The engine (engine.py) does what comes out.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -170,21 +172,24 @@ class Scheduler:
 
     def queue(self) -> list[Entry]:
         """Those that wait, in the order in which they get slots if nobody else comes."""
-        served = dict(self._served)
-        by_owner: dict[tuple[bool, str], list[Entry]] = {}
+        by_owner: dict[tuple[bool, str], deque[Entry]] = {}
         for entry in self._waiting:
-            by_owner.setdefault((entry.low, entry.owner), []).append(entry)
-        ordered: list[Entry] = []
+            by_owner.setdefault((entry.low, entry.owner), deque()).append(entry)
+        served = dict(self._served)
         clock = max(served.values(), default=0)
+        ordered: list[Entry] = []
         for low in (False, True):
             lines = {owner: line for (is_low, owner), line in by_owner.items() if is_low == low}
-            while lines:
-                owner = min(lines, key=lambda one: (served.get(one, 0), lines[one][0].order))
-                ordered.append(lines[owner].pop(0))
+            turns = [(served.get(one, 0), line[0].order, one) for one, line in lines.items()]
+            heapq.heapify(turns)
+            while turns:
+                _, _, owner = heapq.heappop(turns)
+                line = lines[owner]
+                ordered.append(line.popleft())
                 clock += 1
                 served[owner] = clock
-                if not lines[owner]:
-                    del lines[owner]
+                if line:
+                    heapq.heappush(turns, (clock, line[0].order, owner))
         return ordered
 
     def admit(self, choose: Callable[[Entry, Sequence[int]], int]) -> list[Entry]:

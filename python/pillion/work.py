@@ -157,6 +157,8 @@ class Work:
         """When its last round ended."""
         self.cause = ""
         """Why it came to no end of its own: "cancelled", "dropped", "timeout", "closed", "error"."""
+        self.counted = False
+        """It stands among the engine's early ends."""
         self.cut = False
         """It was called off: what it made meanwhile is of no interest."""
         self.why: Optional[str] = None

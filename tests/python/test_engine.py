@@ -503,3 +503,91 @@ def test_without_a_thread_who_waits_works(ask, monkeypatch):
     assert asyncio.run(main()) == "defgh"
     monkeypatch.undo()
     assert ask().result().text == "defgh"
+
+
+# ---- callbacks ----
+
+
+class Calls:
+    """A constraint that calls something in each round, and lets everything through."""
+
+    stopped = False
+
+    def __init__(self, call):
+        self.call = call
+
+    def plan(self, drafts, n_max):
+        self.call()
+        return [], None
+
+    def forced(self, n_max):
+        return []
+
+    def accept(self, tokens):
+        pass
+
+
+@pytest.mark.parametrize("way", ["result", "iterate", "await", "drain"])
+def test_a_callback_that_waits_for_its_own_engine(fake, ask, engine, way):
+    """Nobody but the thread that waits could write what it waits for."""
+    ways = {
+        "result": lambda: ask().result(),
+        "iterate": lambda: list(ask()),
+        "await": lambda: asyncio.run(awaited()),
+        "drain": lambda: engine.drain(),
+    }
+
+    async def awaited():
+        await ask()
+
+    thread, outcome = in_thread(lambda: ask(constraint=Calls(ways[way])).result())
+    until(lambda: outcome)
+    assert isinstance(outcome[0], fake.UsageError) and "the same engine" in str(outcome[0])
+    assert ask().result().text == "defgh"
+    until(lambda: not engine._here().works)
+
+
+def test_a_callback_that_closes_its_engine(fake, ask, engine):
+    thread, outcome = in_thread(lambda: ask(constraint=Calls(engine.close)).result())
+    until(lambda: outcome)
+    assert isinstance(outcome[0], fake.Closed)
+
+
+def test_what_was_refused_is_no_request_that_ended(fake, strings, ask, engine):
+    engine.queue_limit = 1
+    strings.slow(100_000)
+    taken = [ask("x" * 30) for _ in range(3)]
+    for _ in range(20):
+        with pytest.raises(fake.QueueFull):
+            ask()
+    strings.slow(0)
+    assert all(one.result() for one in taken)
+    until(lambda: not engine._here().works)
+    stats = engine.stats()
+    assert (stats.requests, stats.completed, stats.refused, stats.ended_early) == (3, 3, 20, {})
+
+
+def test_who_was_called_off_takes_no_place_in_the_queue(fake, strings, ask, engine):
+    """A run may take long; those that leave while it goes on have left."""
+    engine.queue_limit = 2
+    strings.slow(300_000)
+    running = [ask("x", 2), ask("y", 2)]
+    until(lambda: any(one.state == "reading" for one in running))
+    for _ in range(5):
+        waiting = [ask("z", 2) for _ in range(2)]
+        for one in waiting:
+            one.stop_soon("it left")
+    last = [ask("abc", 5) for _ in range(2)]
+    strings.slow(0)
+    assert [one.result().text for one in last] == ["defgh"] * 2
+
+
+def test_work_for_the_thread_when_the_engine_is_closed(fake, strings, toy_file):
+    """The thread goes with the engine, and takes nobody's job with it."""
+    for _ in range(20):
+        llm = fake.LLM(toy_file(), n_ctx=64)
+        llm.complete("a", max_tokens=1)
+        closing, done = in_thread(llm.close)
+        thread, outcome = in_thread(llm.engine.forget)
+        until(lambda: done and outcome)
+        assert outcome[0] is None or isinstance(outcome[0], fake.Closed)

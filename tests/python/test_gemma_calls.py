@@ -293,3 +293,44 @@ def test_models_without_a_syntax_for_calls(pillion, tmp_path):
         with pytest.raises(pillion.UsageError, match=f"{word}.*Llama has no known syntax for tool calls"):
             structured.of_reply(Prompt("x"), None, tools, forms, *arguments)
     assert structured.of_reply(Prompt("x"), None, tools, {}, None, None) == ("x", None)
+
+
+# ---- hostile schemas ----
+
+
+def doubling(n):
+    """Each reference leads to the next one twice."""
+    defs = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(n)}
+    return {**defs, f"d{n}": {"properties": {"a": {"type": "string"}}}}
+
+
+def test_references_that_double(llm, reply):
+    root = {"$defs": doubling(60), "allOf": [{"$ref": "#/$defs/d0"}]}
+    _, compiled = reply([tool(root)])
+    assert follows(llm, compiled, f'{CALL}call:f{{a:<|"|>x<|"|>}}{END}')
+
+
+def test_a_reference_that_leads_to_itself_through_allof(pillion, reply):
+    root = {"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}, "allOf": [{"$ref": "#/$defs/a"}]}
+    with pytest.raises(pillion.UsageError, match="leads to itself"):
+        reply([tool(root)])
+
+
+def test_objects_of_thousands_of_properties(llm, reply, pillion):
+    names = [f"p{i}" for i in range(400)]
+    schema = {"type": "object", "properties": {name: {"type": "boolean"} for name in names}}
+    parser, compiled = reply([tool(schema)])
+    assert follows(llm, compiled, f"{CALL}call:f{{p3:true,p7:false,p399:true}}{END}")
+    assert follows(llm, compiled, f"{CALL}call:f{{}}{END}")
+    assert not follows(llm, compiled, f"{CALL}call:f{{p7:true,p3:false}}{END}")
+    schema["properties"] = {f"p{i}": {"type": "boolean"} for i in range(4_000)}
+    with pytest.raises(pillion.UsageError, match="the parameters of the tools"):
+        reply([tool(schema)])
+
+
+def test_enums_of_thousands_of_texts(llm, reply):
+    values = [f"v{i}" for i in range(20_000)]
+    _, compiled = reply([tool(of(a={"enum": [*values, None, ""]}))])
+    for text in ('<|"|>v19999<|"|>', "null", '<|"|><|"|>'):
+        assert follows(llm, compiled, f"{CALL}call:f{{a:{text}}}{END}")
+    assert not follows(llm, compiled, f'{CALL}call:f{{a:<|"|>v20000<|"|>}}{END}')

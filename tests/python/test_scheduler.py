@@ -263,3 +263,23 @@ def test_the_same_calls_give_the_same_turns(world):
         return w.log
 
     assert played() == played()
+
+
+def test_a_long_queue_of_many_owners_is_told_quickly(pillion):
+    """Its order costs no more than sorting: who tells places does it often."""
+    from pillion.scheduler import Entry, Scheduler
+
+    class Counted(str):
+        __slots__ = ()
+        looks = 0
+
+        def __hash__(self):
+            Counted.looks += 1
+            return super().__hash__()
+
+    scheduler, n = Scheduler(1, 512), 1_000
+    for number in range(n):
+        scheduler.add(Entry(number, 1, owner=Counted(number)))
+    Counted.looks = 0
+    assert [one.key for one in scheduler.queue()] == list(range(n))
+    assert Counted.looks < 50 * n

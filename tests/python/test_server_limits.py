@@ -200,7 +200,7 @@ def test_a_prompt_that_does_not_fit_has_both_numbers(server, llm):
     for stream in (False, True):
         error = error_of(post(server, {**body, "stream": stream}), 400, "context_length_exceeded")
         assert str(n) in error["message"] and "256" in error["message"]
-    assert not server.serving.running
+    until(lambda: not server.serving.running)
 
 
 def test_unknown_paths_and_methods(server):
@@ -242,7 +242,7 @@ def test_an_error_in_a_stream_is_an_event(server, monkeypatch):
     assert "[DONE]" not in response.text
     monkeypatch.undo()
     assert post(server, {**CHAT, "max_tokens": 1}).status_code == 200
-    assert not server.serving.running
+    until(lambda: not server.serving.running)
 
 
 def test_request_ids(server):
@@ -350,3 +350,76 @@ def test_settings_that_are_refused(pillion):
     for key in ("", " a", "é", "a\nb"):
         with pytest.raises(pillion.UsageError, match="API key"):
             ServerSettings(keys=[key])
+
+
+# ---- bodies that cost much ----
+
+MANY = 500_000
+
+
+@pytest.mark.parametrize(
+    ("path", "begin", "one"),
+    [
+        ("/v1/chat/completions", '{"messages":[', "1"),
+        ("/v1/chat/completions", '{"messages":[{"role":"user","content":"a"}],"tools":[', "1"),
+        ("/v1/completions", '{"prompt":[', "1.5"),
+        ("/v1/completions", '{"prompt":[[', "1.5"),
+        ("/v1/embeddings", '{"input":[', "1.5"),
+        ("/detokenize", '{"tokens":[', '"x"'),
+        ("/v1/messages", '{"model":"m","max_tokens":1,"messages":[', "1"),
+        ("/v1/responses", '{"input":[', "1"),
+    ],
+)
+def test_half_a_million_faults_are_one(server, path, begin, one):
+    """Each fault that is kept takes a kilobyte, and the event loop's time."""
+    import psutil
+
+    body = begin + ",".join([one] * MANY) + "]" * begin.count("[") + "}"
+    if '"tools"' in begin or begin.count("[") == 2:
+        body = begin + ",".join([one] * MANY) + ("]}" if '"tools"' in begin else "]]}")
+    before = psutil.Process().memory_info().rss
+    answer = post(server, body.encode(), path)
+    assert answer.status_code == 400, answer.text
+    assert psutil.Process().memory_info().rss - before < 200 << 20
+
+
+def test_logit_bias_with_many_faults(server):
+    bias = dict.fromkeys(map(str, range(100_000)), "x")
+    error = error_of(post(server, {**CHAT, "logit_bias": bias}), 400)
+    assert error["param"].startswith("logit_bias") and "'x'" in error["message"]
+
+
+def test_a_prompt_that_does_not_fit_is_prepared_once(server, monkeypatch):
+    llm, seen = server.serving.llm, []
+    tokens = llm.chat_tokens
+    monkeypatch.setattr(llm, "chat_tokens", lambda prompt: seen.append(1) or tokens(prompt))
+    body = {"messages": [{"role": "user", "content": "a b " * 1000}], "n": 32}
+    error_of(post(server, body), 400, "context_length_exceeded")
+    assert len(seen) == 1
+
+
+def test_tools_that_lead_too_deep(server):
+    tools: list = []
+    for _ in range(400):
+        tools = [{"type": "namespace", "tools": tools}]
+    error = error_of(post(server, {"input": "a", "tools": tools}, "/v1/responses"), 400)
+    assert "inside one another" in error["message"]
+
+
+def test_a_body_that_drips(pillion, load):
+    """The limit is on the whole body: a byte now and then does not renew it."""
+    with served(pillion, load, body_timeout=0.5) as server, server.raw() as connection:
+        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
+        connection.settimeout(0.1)
+        answer = b""
+        for _ in range(900):
+            try:
+                connection.sendall(b" ")
+                answer += connection.recv(1 << 16)
+                break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        assert b"408" in answer

@@ -537,3 +537,24 @@ def test_random_grammars(tokenizer, compiled, closing, seed):
         assert drafted.tokens[:200] == alone.tokens[:200]
         if alone.ended:
             assert follows(tokenizer, form.start(), tokenizer.decode_bytes(alone.tokens).decode())
+
+
+# ---- depth ----
+
+
+def chained(kind, n):
+    """A form of n rules, each of which leads to the next one."""
+    if kind == "lark":
+        rules = "\n".join(f'a{i}: a{i + 1} "x"' for i in range(n))
+        return {"grammar": f'start: a0\n{rules}\na{n}: "y"'}
+    defs = {f"d{i}": {"type": "array", "items": {"$ref": f"#/$defs/d{i + 1}"}} for i in range(n)}
+    return {"response_format": response_format({"$defs": {**defs, f"d{n}": {"type": "null"}}, "$ref": "#/$defs/d0"})}
+
+
+@pytest.mark.parametrize(("kind", "n"), [("lark", 5_000), ("schema", 9_000)])
+def test_a_chain_of_thousands_of_rules(compiled, kind, n):
+    """llguidance calls itself for each; on a usual stack that would end the process."""
+    try:
+        assert compiled(**chained(kind, n)).start().plan([], 0)[1] is not None
+    except ValueError as error:
+        assert "\n" not in str(error)

@@ -108,6 +108,9 @@ def api_error(error: BaseException, retry_after: float = 5) -> ApiError:
         return unavailable(error.sentence, retry_after, "cancelled")
     if isinstance(error, (errors.OutOfMemoryError, errors.DeviceLostError)):
         return unavailable(error.sentence, retry_after, "unavailable")
+    if isinstance(error, RecursionError):  # parsers bound what they know; this is the rest
+        sentence = "the request has too many objects and lists inside one another"
+        return ApiError(400, sentence, code="invalid_value")
     if isinstance(error, PillionError):
         return ApiError(500, error.sentence, code="internal_error")
     return ApiError(500, "a fault inside the server; its log has the reason", code="internal_error")

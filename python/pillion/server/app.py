@@ -83,7 +83,7 @@ def _explain_errors(app: FastAPI, serving: Serving) -> None:
         body = json_bytes(serving.shapes.body(http.url.path, found))
         return Response(body, found.status, found.headers, "application/json")
 
-    for kind in (ApiError, ClientGone, PillionError, HTTPException):
+    for kind in (ApiError, ClientGone, PillionError, RecursionError, HTTPException):
         app.add_exception_handler(kind, explain)
 
 

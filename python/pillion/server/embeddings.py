@@ -15,7 +15,7 @@ from . import sse
 from .api_errors import ApiError, ClientGone
 from .openai_routes import body_of, ignored_header, json_response, within
 from .reading import checked, json_body
-from .schemas import Fields
+from .schemas import Fields, Several
 from .serving import Serving
 
 MOST_TEXTS = 2048
@@ -25,7 +25,7 @@ class EmbeddingsRequest(Fields):
     """POST /v1/embeddings."""
 
     model: Optional[str] = None
-    input: Union[str, list[str], list[int], list[list[int]]]
+    input: Union[str, Several[str], Several[int], Several[Several[int]]]
     encoding_format: Optional[Literal["float", "base64"]] = None
     dimensions: Optional[int] = Field(None, ge=1)
     user: Optional[str] = None

@@ -18,21 +18,21 @@ from .messages_request import read_request
 from .openai_routes import body_of, ignored_header, json_response
 from .parts import ChatCall
 from .reading import checked, json_body
-from .schemas import Draft, Fields, Formed
+from .schemas import Draft, Fields, Formed, Several
 from .serving import Answers, Serving
 
 _PING = sse.event("ping", {"type": "ping"})
 
-Blocks = Union[str, list[dict[str, Any]]]
+Blocks = Union[str, Several[dict[str, Any]]]
 
 
 class CountRequest(Fields):
     """POST /v1/messages/count_tokens."""
 
     model: str
-    messages: list[dict[str, Any]] = Field(min_length=1)
+    messages: Several[dict[str, Any]] = Field(min_length=1)
     system: Optional[Blocks] = None
-    tools: Optional[list[dict[str, Any]]] = None
+    tools: Optional[Several[dict[str, Any]]] = None
     tool_choice: Optional[dict[str, Any]] = None
     thinking: Optional[dict[str, Any]] = None
     output_config: Optional[dict[str, Any]] = None
@@ -43,7 +43,7 @@ class MessagesRequest(CountRequest, Formed):
 
     max_tokens: int = Field(ge=0)
     stream: Optional[bool] = None
-    stop_sequences: Optional[list[str]] = None
+    stop_sequences: Optional[Several[str]] = None
     temperature: Optional[float] = None
     top_p: Optional[float] = None
     top_k: Optional[int] = None

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, Optional
 
+from ..errors import ContextFullError
 from ..generation import Generation
 from ..llm import LLM
 from ..openai_format import Completion
@@ -44,10 +45,11 @@ def prepared_chat(llm: LLM, fields: Fields, terms: Terms = Terms()) -> list[Prep
     """The answers to a conversation; fields: those of `LLM.chat`, and n."""
     given = {**fields, **asdict(terms)}
     messages = given.pop("messages")
-    return [
-        Prepared(*llm.prepared_chat(messages, **options), index=at)
-        for at, options in enumerate(_several(llm, given))
-    ]
+    found: list[Prepared] = []
+    for at, options in enumerate(_several(llm, given)):
+        found.append(Prepared(*llm.prepared_chat(messages, **options), index=at))
+        _check_fits(llm, found[-1].request.prompt)
+    return found
 
 
 def prepared_text(llm: LLM, fields: Fields, terms: Terms = Terms()) -> list[Prepared]:
@@ -58,8 +60,11 @@ def prepared_text(llm: LLM, fields: Fields, terms: Terms = Terms()) -> list[Prep
     found: list[Prepared] = []
     for number, prompt in enumerate(prompts):
         for options in _several(llm, dict(given)):
+            if isinstance(prompt, list):
+                _check_fits(llm, prompt)
             pair = llm.prepared_completion(prompt, **options)
             found.append(Prepared(*pair, index=len(found), prompt=number))
+            _check_fits(llm, pair[0].prompt)
     return found
 
 
@@ -68,6 +73,13 @@ def prompts_of(prompt: Any) -> list[Any]:
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         return prompt
     return [prompt]
+
+
+def _check_fits(llm: LLM, prompt: list[int]) -> None:
+    """As the engine does, before the other answers to it are prepared too."""
+    if len(prompt) > llm.n_ctx():
+        held = f"the context holds {llm.n_ctx()} (n_ctx)"
+        raise ContextFullError(f"the prompt has {len(prompt)} tokens, but {held}")
 
 
 def n_answers(fields: Fields) -> int:

@@ -17,7 +17,7 @@ from .openai_routes import body_of, ignored_header, json_response
 from .reading import checked, json_body
 from .responses_events import Event, ResponseEvents, response_of
 from .responses_request import read_request
-from .schemas import Draft, Formed, Stop, StreamOptions
+from .schemas import Draft, Formed, Several, Stop, StreamOptions
 from .serving import Answers, Serving
 
 
@@ -25,19 +25,19 @@ class ResponsesRequest(Formed):
     """POST /v1/responses."""
 
     model: Optional[str] = None
-    input: Union[str, list[dict[str, Any]]]
+    input: Union[str, Several[dict[str, Any]]]
     instructions: Optional[str] = None
     max_output_tokens: Optional[int] = Field(None, ge=1)
     stream: Optional[bool] = None
     stream_options: Optional[StreamOptions] = None
     temperature: Optional[float] = None
     top_p: Optional[float] = None
-    tools: Optional[list[dict[str, Any]]] = None
+    tools: Optional[Several[dict[str, Any]]] = None
     tool_choice: Union[str, dict[str, Any], None] = None
     parallel_tool_calls: Optional[bool] = None
     text: Optional[dict[str, Any]] = None
     reasoning: Optional[dict[str, Any]] = None
-    include: Optional[list[str]] = None
+    include: Optional[Several[str]] = None
     store: Optional[bool] = None
     background: Optional[bool] = None
     metadata: Optional[dict[str, Any]] = None

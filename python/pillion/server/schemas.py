@@ -6,14 +6,26 @@ sentence. Fields that are not here are kept apart (`model_extra`): the answer's 
 
 from __future__ import annotations
 
-from typing import Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
+MOST = 1 << 20
+"""Entries of any list that may be long."""
 MOST_STOPS = 64
 STOP_LENGTH = 4096
 
-Stop = Union[str, list[str], None]
+
+class _FirstFault(FailFast):
+    __hash__ = object.__hash__  # a Union wants it
+
+
+T = TypeVar("T")
+Several = Annotated[list[T], _FirstFault()]
+"""A list whose first fault is the only one looked for: a body has room for millions, and each
+would cost a kilobyte and its time."""
+
+Stop = Union[str, Several[str], None]
 Draft = Union[int, Literal["auto"], None]
 
 
@@ -50,7 +62,7 @@ class Formed(Fields):
 
     regex: Optional[str] = None
     grammar: Optional[str] = None
-    choice: Optional[list[str]] = None
+    choice: Optional[Several[str]] = None
 
 
 class Sampled(Formed):
@@ -71,7 +83,7 @@ class Sampled(Formed):
     frequency_penalty: Optional[float] = None
     presence_penalty: Optional[float] = None
     penalty_last_n: Optional[int] = None
-    logit_bias: Optional[dict[str, float]] = None
+    logit_bias: Optional[dict[str, Any]] = None
     response_format: Optional[dict[str, Any]] = None
     draft: Draft = None
     cache_salt: Optional[str] = Field(None, max_length=256)
@@ -87,22 +99,22 @@ class Sampled(Formed):
 class ChatRequest(Sampled):
     """POST /v1/chat/completions."""
 
-    messages: list[dict[str, Any]] = Field(min_length=1)
+    messages: Several[dict[str, Any]] = Field(min_length=1)
     max_completion_tokens: Optional[int] = None
     logprobs: Optional[bool] = None
     top_logprobs: Optional[int] = None
-    tools: Optional[list[dict[str, Any]]] = None
+    tools: Optional[Several[dict[str, Any]]] = None
     tool_choice: Union[str, dict[str, Any], None] = None
     parallel_tool_calls: Optional[bool] = None
     reasoning_effort: Optional[str] = None
     chat_template_kwargs: Optional[dict[str, Any]] = None
-    modalities: Optional[list[str]] = None
+    modalities: Optional[Several[str]] = None
 
 
 class CompletionRequest(Sampled):
     """POST /v1/completions."""
 
-    prompt: Union[str, list[Union[str, int, list[int]]]]
+    prompt: Union[str, Annotated[Several[Union[str, int, Several[int]]], Field(max_length=MOST)]]
     logprobs: Optional[int] = None
     echo: Optional[bool] = None
     suffix: Optional[str] = None
@@ -120,15 +132,15 @@ class TokenizeRequest(Fields):
 class DetokenizeRequest(Fields):
     """POST /detokenize."""
 
-    tokens: list[int]
+    tokens: Several[int]
     special: Optional[bool] = None
 
 
 class TemplateRequest(Fields):
     """POST /apply-template."""
 
-    messages: list[dict[str, Any]] = Field(min_length=1)
-    tools: Optional[list[dict[str, Any]]] = None
+    messages: Several[dict[str, Any]] = Field(min_length=1)
+    tools: Optional[Several[dict[str, Any]]] = None
     reasoning_effort: Optional[str] = None
     chat_template_kwargs: Optional[dict[str, Any]] = None
     add_generation_prompt: Optional[bool] = None

@@ -17,6 +17,7 @@ from typing import Any, Callable, Optional, TypeVar
 
 from fastapi import Request as HttpRequest
 
+from ..arguments import shown
 from ..engine import Engine
 from ..errors import Cancelled, DeviceLostError, PillionError
 from ..generation import Generation, Piece, TokenInfo
@@ -277,7 +278,7 @@ class Serving:
         """`prepared_chat`, `prepared_text` or the like, in a thread."""
         n, limit = n_answers(fields), self.settings.max_choices
         if n > limit:
-            raise ApiError(400, f"n and the prompts ask for {n} answers; at most {limit}")
+            raise ApiError(400, f"n and the prompts ask for {shown(n)} answers; at most {limit}")
         if self._preparing >= self.settings.queue_limit + self.slots + 1:
             raise self.refusal(f"{self._preparing} requests wait already", "queue_full")
         self._preparing += 1

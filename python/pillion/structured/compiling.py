@@ -11,6 +11,7 @@ from typing import Any, Optional
 from .._locks import ForkLock
 from ..errors import UsageError
 from .bridge import Vocabulary, llguidance
+from .deep import with_deep_stack
 from .matching import GrammarConstraint, first_line
 
 _KEPT = 64  # compiled grammars of a model
@@ -64,7 +65,8 @@ class Grammars:
             if found is not None:
                 self._kept.move_to_end(key)
                 return found
-        made = Compiled(self._matcher(grammar, what), self._vocabulary, what)
+        matcher = with_deep_stack(lambda: self._matcher(grammar, what))
+        made = Compiled(matcher, self._vocabulary, what)
         with self._gate.here():
             self._kept[key] = made
             while len(self._kept) > _KEPT:

@@ -27,6 +27,7 @@ from .inputs import check_size, check_text_is_utf8
 _MOST_PARTS = 5_000  # rules of one set of tools
 _LEAST = 20_000  # characters of the shortest call
 _LEVELS = 4  # objects and arrays inside one another, in a value without a schema
+_SPELLED = 100  # texts of an enum that are rules each
 _ANY_ORDER = 40  # properties; objects with more keep the order of their schema
 _DIGITS = 15  # of whole numbers without bounds, as JSON's readers agree on them
 
@@ -93,6 +94,7 @@ class Calls:
         self._tool = ""
         self._root: Any = {}
         self._refs: dict[str, _Part] = {}
+        self._flats: dict[str, Optional[dict[str, Any]]] = {}  # None: it is being read
         self._named = {}
         for tool in tools:
             function = tool["function"]
@@ -113,7 +115,7 @@ class Calls:
         check_text_is_utf8("the name of a tool", name)
         root = function.get("parameters") or {"type": "object", "properties": {}}
         check_size(f"the parameters of tool {name!r}", root)
-        self._tool, self._root, self._refs = name, root, {}
+        self._tool, self._root, self._refs, self._flats = name, root, {}, {}
         self.unsaid.setdefault(name, [])
         value = self._object(self._flat(root))
         if value.least > _LEAST:
@@ -154,20 +156,26 @@ class Calls:
         """The schema with its $ref followed and its allOf joined. True and oddities: anything."""
         if not isinstance(schema, Mapping):
             return {}
-        result, seen = dict(schema), set()
+        result = dict(schema)
         while "$ref" in result:
-            reference = str(result.pop("$ref"))
-            if reference in seen:
-                raise UsageError(
-                    f"the parameters of tool {self._tool!r} have the $ref {reference!r}, "
-                    "which leads to itself"
-                )
-            seen.add(reference)
-            result = _merged(result, self._target(reference))
+            result = _merged(result, self._followed(str(result.pop("$ref"))))
         parts = result.pop("allOf", None)
         for one in parts if isinstance(parts, (list, tuple)) else ():
             result = _merged(result, self._flat(one))
         return result
+
+    def _followed(self, reference: str) -> dict[str, Any]:
+        """What a $ref leads to, flat: each is read once, however many lead there."""
+        if reference not in self._flats:
+            self._flats[reference] = None
+            self._flats[reference] = self._flat(self._target(reference))
+        found = self._flats[reference]
+        if found is None:
+            raise UsageError(
+                f"the parameters of tool {self._tool!r} have the $ref {reference!r}, "
+                "which leads to itself"
+            )
+        return found
 
     def _target(self, reference: str) -> Mapping[str, Any]:
         found: Any = self._root
@@ -259,8 +267,28 @@ class Calls:
                 f"the parameters of tool {self._tool!r} have the enum {shown(list(values))}, "
                 "of which no value has its type"
             )
-        texts = [self._literal(one) for one in fitting]
-        return self._rule(texts, least=min(map(len, texts)))
+        many = [one for one in fitting if isinstance(one, str) and one]
+        if len(many) <= _SPELLED:
+            many = []
+        texts = [
+            self._literal(one) for one in fitting if not (many and isinstance(one, str) and one)
+        ]
+        if len(texts) > _MOST_PARTS:
+            raise UsageError(
+                f"the parameters of tool {self._tool!r} have an enum of {len(texts)} values"
+            )
+        least = min((len(str(one)) for one in fitting), default=0)
+        if many:
+            texts.append(self._one_of(many))
+        return self._rule(texts, least=least)
+
+    def _one_of(self, values: Sequence[str]) -> str:
+        """One of many texts: a terminal, which costs less than as many rules."""
+        for one in values:
+            check_text_is_utf8(f"an enum of tool {self._tool!r}", one)
+        name = f"WORD_{len(self.rules)}"
+        self._add(f"{name}: {' | '.join(map(lark.literal, values))}")
+        return f"{self._quote} {name} {self._quote}"
 
     def _literal(self, value: Any) -> str:
         if isinstance(value, str):
@@ -427,13 +455,12 @@ class Calls:
         if n_needed:
             head = ' "," '.join(members[:n_needed])
             return self._rule([f'"{{" {head} {tail} "}}"'], least=least)
-        name = f"o_{len(self.rules)}"
-        starts = [
-            f"{member} {' '.join(f'({chr(34)},{chr(34)} {one})?' for one in members[at + 1 :])}"
-            for at, member in enumerate(members)
-        ]
-        self._add(f'{name}: "{{" ({" | ".join(starts)})? "}}"')
-        return _Part(name, least)
+        # What may follow a member is one rule each, so that the whole grows with the members only.
+        starts, after = [], ""
+        for member in reversed(members):
+            starts.append(f"{member} {after}".strip())
+            after = self._rule([f'("," {member})? {after}'.strip()], "rest").text
+        return self._rule([f'"{{" ({" | ".join(reversed(starts))})? "}}"'], "o", least)
 
     def _map(self, others: Any) -> _Part:
         """An object of any names."""
