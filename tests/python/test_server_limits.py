@@ -7,6 +7,7 @@ import pytest
 
 fastapi = pytest.importorskip("fastapi", reason="the extra `server` is not installed")
 
+from patience import until  # noqa: E402
 from server_support import CHAT, TEXT, error_of, events, read_all, read_until, served  # noqa: E402
 
 
@@ -241,7 +242,8 @@ def test_an_error_in_a_stream_is_an_event(server, monkeypatch):
     assert set(error["error"]) == {"message", "type", "param", "code"}
     assert "[DONE]" not in response.text
     monkeypatch.undo()
-    assert post(server, {**CHAT, "max_tokens": 1}).status_code == 200
+    after = post(server, {**CHAT, "max_tokens": 1})
+    assert after.status_code == 200, after.text
     until(lambda: not server.serving.running)
 
 
