@@ -9,7 +9,9 @@ from __future__ import annotations
 import datetime
 import functools
 import json
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -73,7 +75,7 @@ class ChatTemplate:
         self.eos_token = eos_token
         self._special = dict(special or {})
         try:
-            self._template = _environment().from_string(self.source)
+            self._template = _compiled(self.source)
         except Exception as error:  # Jinja's compiler hands on what Python's says of its code
             raise UsageError(f"the chat template is not valid Jinja: {error}") from error
 
@@ -115,6 +117,7 @@ class ChatTemplate:
             "messages": messages,
             "tools": list(tools) if tools else None,
         }
+        _rendering.until = time.monotonic() + LONGEST
         try:
             return self._template.render(given)
         except UsageError:
@@ -160,6 +163,8 @@ class ChatTemplate:
     def _try(self, messages: list[dict[str, Any]], tools: Any = None) -> str:
         try:
             return self._render(messages, tools, {"add_generation_prompt": True})
+        except _TooLong:
+            raise
         except UsageError:
             return ""
 
@@ -184,11 +189,68 @@ def _with_json_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]]
     ]
 
 
+LONGEST = 10.0
+"""Seconds that one conversation may take; real templates take milliseconds."""
+_rendering = threading.local()  # until: when the rendering in this thread has to be over
+
+
+class _TooLong(UsageError):
+    """Trying the template again would take as long."""
+
+
+def _look_at_the_time() -> None:
+    if time.monotonic() > _rendering.until:
+        raise _TooLong(f"the chat template took more than {LONGEST:g} s: it may have no end")
+
+
+class _Items:
+    """What a loop of a template goes through, with a look at the time before each item."""
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            _look_at_the_time()
+            yield item
+
+
+class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    """The sandbox, in which nothing goes on for ever: loops and calls look at the time."""
+
+    def call(self, context: Any, /, *args: Any, **kwargs: Any) -> Any:
+        _look_at_the_time()
+        return super().call(context, *args, **kwargs)
+
+
+@jinja2.pass_context  # so that it is not run while the template is compiled
+def _timed(context: Any, items: Any) -> _Items:
+    return _Items(items)
+
+
+def _compiled(source: str) -> jinja2.Template:
+    environment = _environment()
+    tree = environment.parse(source)
+    for loop in tree.find_all(jinja2.nodes.For):
+        loop.iter = jinja2.nodes.Filter(
+            loop.iter, _TIMED, [], [], None, None, lineno=loop.lineno, environment=environment
+        )
+    code = environment.compile(tree)
+    return jinja2.Template.from_code(environment, code, environment.make_globals(None))
+
+
+_TIMED = "items of a loop"  # no name that a template could have
+
+
 def _environment() -> jinja2.Environment:
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    environment = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = _tojson
+    environment.filters[_TIMED] = _timed
     environment.filters["from_json"] = json.loads
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)

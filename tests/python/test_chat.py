@@ -112,3 +112,33 @@ def test_a_file_without_template(fake, strings, toy_llm, toy_file):
         assert (
             llm.chat([{"role": "user", "content": "ab"}], max_tokens=2, temperature=0)["choices"][0]["message"]["content"] == "cd"
         )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% macro f(n) %}{{ f(n - 1) ~ f(n - 1) if n }}{% endmacro %}{{ f(64) }}",
+    ],
+)
+def test_a_template_without_end(pillion, monkeypatch, source):
+    from pillion import chat
+
+    monkeypatch.setattr(chat, "LONGEST", 0.2)
+    template = chat.ChatTemplate(source)
+    with pytest.raises(pillion.UsageError, match=r"took more than 0.2 s"):
+        template.render([{"role": "user", "content": "a"}])
+
+
+def test_loops_are_what_they_were(pillion):
+    from pillion.chat import ChatTemplate
+
+    source = (
+        "{% for m in messages if m.role == 'user' %}{{ loop.index }}/{{ loop.length }}"
+        "{{ loop.last }}{{ loop.previtem.content if loop.previtem }}{% else %}none{% endfor %}"
+        "{% for k, v in {'a': 1}.items() %}{{ k }}{{ v }}{% endfor %}"
+        "{% for x in [[1, [2]]] recursive %}{{ loop(x) if x is sequence else x }}{% endfor %}"
+        "{% for x in missing %}x{% endfor %}"
+    )
+    messages = [{"role": "user", "content": one} for one in "ab"]
+    assert ChatTemplate(source).render(messages) == "1/2False2/2Trueaa112"

@@ -425,3 +425,34 @@ def test_a_body_that_drips(pillion, load):
             except OSError:
                 break
         assert b"408" in answer
+
+
+def test_the_vocabulary_is_built_before_the_first_request(pillion, load):
+    pytest.importorskip("llguidance")
+    with served(pillion, load) as server:
+        assert server.serving.llm.structured.grammars.vocabulary._built is not None
+
+
+def test_a_body_of_two_lengths(server):
+    """Of two that a proxy and a server believe differently, one hides a request in a body."""
+    body = b'{"prompt": "a", "max_tokens": 1}'
+    with server.raw() as connection:
+        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        lengths = f"Content-Length: {len(body)}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall((head + lengths).encode() + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+        assert read_all(connection).startswith(b"HTTP/1.1 400")
+
+
+def test_headers_without_end(server):
+    """Whatever parsers uvicorn finds, a head is bounded."""
+    with server.raw() as connection:
+        answer = b""
+        try:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ")
+            for _ in range(64):
+                connection.sendall(b"a" * 65536)
+        except OSError:
+            pass
+        answer = read_all(connection)
+        assert answer.startswith(b"HTTP/1.1 400") or answer == b""
+    assert server.get("/health").status_code == 200

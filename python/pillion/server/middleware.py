@@ -81,6 +81,13 @@ class Guard:
         if self._keys and scope["path"] not in OPEN:
             scope["pillion.owner"] = self._owner(headers)
         length = headers.get(b"content-length", b"")
+        if length and b"transfer-encoding" in headers:
+            raise ApiError(  # a proxy may have believed the other one
+                400,
+                "the request has both Content-Length and Transfer-Encoding",
+                code="invalid_request",
+                headers={"Connection": "close"},
+            )
         if length.isdigit() and int(length) > self._settings.max_body:
             raise too_large(self._settings.max_body, int(length))
 

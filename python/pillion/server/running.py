@@ -23,6 +23,7 @@ import uvicorn
 
 from ..errors import Cancelled, UsageError
 from ..llm import LLM
+from ..structured.bridge import is_installed
 from .app import app_of
 from .serving import Serving
 
@@ -101,6 +102,7 @@ class Running(uvicorn.Server):
         config = uvicorn.Config(
             app_of(serving),
             workers=1,
+            http="h11",  # httptools, which uvicorn prefers, takes headers of any length
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -146,6 +148,9 @@ class Running(uvicorn.Server):
     def _loading(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             found = self._load(self._raise_if_told)
+            if is_installed():  # seconds for a large vocabulary, in which the first user would wait
+                with contextlib.suppress(UsageError):  # a request for a grammar is told why
+                    found.structured.prepare()
         except BaseException as error:
             failure = error
             with contextlib.suppress(RuntimeError):  # the loop may be over
