@@ -36,6 +36,7 @@ from .errors import (
 from .generation import Generation
 from .held import Held
 from .model import opened
+from .pair_stats import PairStats
 from .sampling import Sampler
 from .scheduler import Entry, Scheduler
 from .slot import Parts, Slot
@@ -277,6 +278,12 @@ class Engine(Held):
             states.count(state) for state in ("queued", "reading", "writing")
         )
         return found
+
+    def speculation(self) -> PairStats:
+        """What the drafters of all slots did so far; without one, the state is "off" and `reason`
+        says why. Any thread may ask."""
+        first, *others = (slot.speculation() for slot in self.slots_made)
+        return sum(others, first)
 
     def slots(self) -> list[SlotState]:
         """What each slot does."""

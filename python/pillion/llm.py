@@ -194,10 +194,16 @@ class LLM(Held):
         return self.engine.slots_made[0].pair
 
     def placement(self) -> list[Placed]:
-        """Which op of the model and of its drafter runs where, by which kernel."""
-        found = [Placed("target", **entry) for entry in self.context.placement()]
-        if self.pair is not None:
-            found += [Placed("drafter", **entry) for entry in self.pair.placement()]
+        """Which op of the model and of its drafter runs where, by which kernel. Waits for a run that
+        is under way."""
+        found: list[Placed] = []
+
+        def read() -> None:
+            found.extend(Placed("target", **entry) for entry in self.context.placement())
+            if self.pair is not None:
+                found.extend(Placed("drafter", **entry) for entry in self.pair.placement())
+
+        self.engine.between_turns(read)
         return found
 
     # ---- text ----
@@ -464,8 +470,9 @@ class LLM(Held):
 
     @property
     def speculation(self) -> PairStats:
-        """What the drafter did so far; without one, the state is "off" and `reason` says why."""
-        return PairStats(reason=self._no_pair) if self.pair is None else self.pair.stats
+        """What the drafter did so far, for all answers together; without one, the state is "off"
+        and `reason` says why. Any thread may ask, also during an answer."""
+        return self.engine.speculation()
 
     # ---- tokens and prompts ----
 
