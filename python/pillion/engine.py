@@ -392,7 +392,9 @@ class Engine(Held):
             Loop(life, self.slots_made, self._stats).work(first)
         except BaseException as error:  # a fault here must not leave anybody waiting
             for work in list(life.works):
-                work.end(InternalError(f"the engine failed: {error}"))
+                if work.end(InternalError(f"the engine failed: {error}")):
+                    early = self._stats.ended_early
+                    early["error"] = early.get("error", 0) + 1
                 life.works.pop(work, None)
             life.scheduler = Scheduler(len(self.slots_made), self._n_batch)
             raise

@@ -579,8 +579,10 @@ class LLM(Held):
     create_chat_completion = chat
 
     def n_ctx(self) -> int:
-        """Positions of the context."""
-        return self.context.n_ctx
+        """Positions of the context, also while it is at work."""
+        if self.closed:
+            raise Closed("this LLM is closed")
+        return self.engine.n_ctx
 
     def n_vocab(self) -> int:
         return self.model.n_vocab

@@ -315,3 +315,33 @@ def test_a_stream_that_is_left_before_it_begins(serve, strings, monkeypatch):
             let_go.set()
             until(lambda: begun and is_idle(server))
             begun.clear()
+
+
+def test_every_request_taken_in_has_an_end_in_the_metrics(serve, strings):
+    """Also where one client asks for several answers, and where the queue is full."""
+    with serve(queue_limit=6) as server:
+        strings.slow(20_000)
+        leavers = [server.send(PATH, body(max_tokens=200, n=3, stream=True)) for _ in range(2)]
+        until(lambda: len(server.states()) == 6)
+        assert error_of(server.post(PATH, body(n=8)), 503, "queue_full")
+        for one in leavers:
+            one.close()
+        until(lambda: is_idle(server) and not server.serving.engine._here().works)
+        strings.slow(0)
+        text_of(server)
+        text = server.get("/metrics").text
+        numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+        total = float(numbers["pillion_requests_total"])
+        early = [float(n) for name, n in numbers.items() if name.startswith("pillion_requests_ended_early_total")]
+        assert total == float(numbers["pillion_requests_completed_total"]) + sum(early) > 6
+
+
+def test_the_size_of_the_context_is_told_while_it_is_at_work(serve, strings):
+    with serve() as server:
+        strings.slow(SLOW)
+        stayed = server.send(PATH, body(max_tokens=200, stream=True))
+        until(lambda: server.states() == ["writing"])
+        for _ in range(20):
+            assert server.get("/props").status_code == server.get("/v1/models").status_code == 200
+            assert server.serving.llm.n_ctx() == 256
+        stayed.close()

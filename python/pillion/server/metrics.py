@@ -80,6 +80,8 @@ def _requests(stats: EngineStats, causes: Mapping[str, int]) -> Iterator[Metric]
         "pillion_requests_completed", "Requests that came to their own end.", stats.completed
     )
     yield _counter("pillion_requests_refused", "Requests that found the queue full.", stats.refused)
+    words = "Those taken in that ended before their text did, each answer of n for itself."
+    yield _labelled("pillion_requests_ended_early", words, "cause", stats.ended_early)
     early = {cause: n for cause, n in stats.ended_early.items() if cause != "cancelled"}
     words = "Requests that ended before their text did."
     yield _labelled("pillion_cancelled", words, "cause", {**early, **causes})
