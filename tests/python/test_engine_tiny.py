@@ -272,3 +272,18 @@ def test_threads_are_not_left_behind(opened):
         with opened(drafter=None, n_ctx=64) as llm:
             llm.complete("a", max_tokens=2)
     assert threading.active_count() == before
+
+
+def test_what_an_llm_says_of_itself_while_it_writes(opened, pillion):
+    """No context and no pair needs to be free for it."""
+    with opened(n_ctx=2048) as llm:
+        bias = dict.fromkeys(llm.tokenizer.end_tokens, -np.inf)
+        generation = llm.generate("and " * 900, logit_bias=bias)
+        n_before = 0
+        while generation.state != "done":
+            assert llm.n_ctx() == 2048
+            assert llm.speculation.state != "off" and llm.placement()
+            n_before += 1
+        assert n_before > 3 and generation.result().finish_reason == "length"
+    with pytest.raises(pillion.Closed):
+        llm.n_ctx()
