@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Callable, Literal, Optional, TypeVar, Union, overload
+from typing import Any, Callable, Literal, Optional, Union, overload
 
 import numpy as np
 
@@ -56,7 +56,6 @@ from .tokenizer import Tokenizer
 from .tools import checked_tools, named_tool, tool_names
 from .work import Request
 
-T = TypeVar("T")
 Prompt = Union[str, bytes, Sequence[int]]
 Stop = Union[str, Sequence[str], None]
 Tools = Sequence[Mapping[str, Any]]
@@ -206,12 +205,6 @@ class LLM(Held):
 
         self.engine.between_turns(read)
         return found
-
-    def _between_turns(self, work: Callable[[], T]) -> T:
-        """What it returns, done while nobody is inside the contexts."""
-        found: list[T] = []
-        self.engine.between_turns(lambda: found.append(work()))
-        return found[0]
 
     # ---- text ----
 

@@ -86,7 +86,7 @@ def info_router(serving: Serving) -> APIRouter:
     async def props() -> Result:
         """What the model and the server are, under llama-server's names."""
         llm = serving.llm
-        done = await serving.in_thread(lambda: llm.speculation)  # it waits for a turn to end
+        done = llm.speculation
         return {
             "default_generation_settings": {"n_ctx": llm.n_ctx()},
             "total_slots": serving.slots,
