@@ -102,8 +102,9 @@ async def one_request(client, args, seed):
 
 
 async def measured(process, port, args, users, seed):
-    url, limits = f"http://127.0.0.1:{port}", httpx.Timeout(600)
-    async with httpx.AsyncClient(base_url=url, timeout=limits) as client:
+    # A connection for each request: llama-server closes idle ones without a word.
+    url, limits = f"http://127.0.0.1:{port}", httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
         await until_ready(client, process)
         await one_request(client, args, seed)
         waves = range(1, args.waves + 1)

@@ -127,17 +127,18 @@ def read_tokens(call: Callable[[Any, int, Any], int], capacity: int = 64) -> lis
 _TOKENS = "a flat sequence of token ids"
 
 
-def token_array(tokens: Tokens) -> tuple[Any, int]:
-    """Token ids as (int32_t*, count); arrays that are int32 already are not copied."""
+def token_array(tokens: Tokens, name: str = "tokens") -> tuple[Any, int]:
+    """Token ids as (int32_t*, count); arrays that are int32 already are not copied. name: of the
+    argument, for sentences."""
     given = tokens
     if isinstance(tokens, (str, bytes, bytearray, Mapping, set, frozenset)):
-        wrong("tokens", given, _TOKENS)
+        wrong(name, given, _TOKENS)
     try:
         if not isinstance(tokens, (np.ndarray, list, tuple)):
             tokens = list(tokens)
         array = np.asarray(tokens)
     except (TypeError, ValueError, OverflowError):  # what cannot be iterated, or is nested unevenly
-        wrong("tokens", given, _TOKENS)
+        wrong(name, given, _TOKENS)
     if array.size == 0 and array.ndim == 1:
         return ffi.new("int32_t[1]"), 0
     if array.ndim != 1 or array.dtype.kind not in "iu":

@@ -1,4 +1,4 @@
-"""What a request's options say of the form of its text, and the rounds that obey it."""
+"""What a request's options say of the form of its text, as one constraint."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
-from .constraint import Constraint, LogitsProcessors, constrained_round, constrained_token
+from .constraint import Constraint, LogitsProcessors, processor_list
 from .requests import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,5 @@ def constraint_of(
         form = compiled.start([token for token, value in bias.items() if value == -math.inf])
     if given.logits_processor is None:
         return form
-    return LogitsProcessors(given.logits_processor, prompt, form)
-
-
-__all__ = ["constrained_round", "constrained_token", "constraint_of"]
+    processors = processor_list("logits_processor", given.logits_processor)
+    return LogitsProcessors(processors, prompt, form)

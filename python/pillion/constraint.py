@@ -149,6 +149,17 @@ def constrained_token(context: Context, sampler: Sampler, constraint: Constraint
     return token
 
 
+def processor_list(name: str, given: Any) -> list[LogitsProcessor]:
+    """Logits processors, of a callable or several. name: of the argument, for sentences."""
+    several = [given] if callable(given) else given
+    if isinstance(several, (str, bytes)) or not isinstance(several, Sequence):
+        wrong(name, given, "a callable or a list of them")
+    for at, one in enumerate(several):
+        if not callable(one):
+            wrong(f"{name}[{at}]", one, "a callable")
+    return list(several)
+
+
 @checked_class
 class LogitsProcessors:
     """Functions that change the logits before the sampler sees them, as a constraint.
@@ -168,13 +179,7 @@ class LogitsProcessors:
         prompt: Tokens,
         under: Optional[Constraint] = None,
     ) -> None:
-        several = [processors] if callable(processors) else processors
-        if isinstance(several, (str, bytes)) or not isinstance(several, Sequence):
-            wrong("processors", processors, "a callable or a list of them")
-        for one in several:
-            if not callable(one):
-                wrong("a logits processor", one, "a callable")
-        self._processors = list(several)
+        self._processors = processor_list("processors", processors)
         if under is not None and not isinstance(under, Constraint):
             wrong("under", under, "a Constraint or None")
         self._text = token_list(prompt)

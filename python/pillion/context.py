@@ -131,6 +131,7 @@ class Context(Handle):
         super().__init__(out[0], lib.pillion_context_free)
         self.model = model
         """The model this context runs; kept alive by it."""
+        self._n_ctx = self._lengths()[1]
         self._n_rows = 0
         self.changes = 0
         """Counts the calls that may have changed the sequence."""
@@ -271,8 +272,9 @@ class Context(Handle):
 
     @property
     def n_ctx(self) -> int:
-        """Positions there are."""
-        return self._lengths()[1]
+        """Positions there are. Any thread may ask, also during a run."""
+        self._c  # noqa: B018 - raises Closed
+        return self._n_ctx
 
     @property
     def n_rows(self) -> int:
@@ -412,8 +414,15 @@ class Context(Handle):
         return view
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "{} of {} positions".format(*self._lengths())
-        return f"<pillion.Context {state}>"
+        return f"<pillion.Context {self._state()}>"
+
+    def _state(self) -> str:
+        if self.closed:
+            return "closed"
+        try:
+            return f"{self.n_past} of {self._n_ctx} positions"
+        except UsageError:  # another thread is inside it
+            return f"{self._n_ctx} positions, busy"
 
 
 def unit_vector(vector: Floats) -> Floats:

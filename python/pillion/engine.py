@@ -36,6 +36,7 @@ from .errors import (
 from .generation import Generation
 from .held import Held
 from .model import opened
+from .pair_stats import PairStats
 from .sampling import Sampler
 from .scheduler import Entry, Scheduler
 from .slot import Parts, Slot
@@ -278,6 +279,12 @@ class Engine(Held):
         )
         return found
 
+    def speculation(self) -> PairStats:
+        """What the drafters of all slots did so far; without one, the state is "off" and `reason`
+        says why. Any thread may ask."""
+        first, *others = (slot.speculation() for slot in self.slots_made)
+        return sum(others, first)
+
     def slots(self) -> list[SlotState]:
         """What each slot does."""
         works = {entry.slot: work for work, entry in list(self._here().works.items())}
@@ -321,6 +328,11 @@ class Engine(Held):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        n = len(self.slots_made)
+        slots = f"{n} slot" if n == 1 else f"{n} slots"
+        return f"<pillion.Engine {slots}{' (closed)' if self.closed else ''}>"
 
     def __del__(self) -> None:
         life = getattr(self, "_lives", {}).get(forks())

@@ -125,7 +125,7 @@ class Loop:
     def _count(self, cause: str, n: int) -> None:
         early = self._stats.ended_early
         early[cause] = early.get(cause, 0) + n
-        if not early[cause]:
+        if early[cause] == 0:
             del early[cause]
 
     def _over(self, work: Work) -> None:

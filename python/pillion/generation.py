@@ -212,6 +212,9 @@ class Generation(Held):
             with contextlib.suppress(Exception):  # the interpreter may be about to end
                 self._engine.stop(work, "nobody has it any more", "dropped", wait=False)
 
+    def __repr__(self) -> str:
+        return f"<pillion.Generation {self.state}, {len(self.tokens)} tokens>"
+
     # ---- waiting ----
 
     def _taken(self) -> Optional[Piece]:

@@ -1,4 +1,5 @@
-"""`LLM`: a model, one context and the tokenizer behind two methods, `complete` and `chat`.
+"""`LLM`: a model, its engine and the tokenizer behind `complete` and `chat`, which threads may share,
+and `acomplete` and `achat` for asyncio.
 
 Argument names and defaults are llama-cpp-python's where it has them, results are shaped like OpenAI's.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Callable, Literal, Optional, TypeVar, Union, overload
+from typing import Any, Callable, Literal, Optional, Union, overload
 
 import numpy as np
 
@@ -39,6 +40,7 @@ from .pair import DRAFT_MAX, DRAFT_SAMPLING, LOOKUP, Draft, Drafter, Pair, PairS
 from .placing import Placed
 from .replies import CALL
 from .requests import (
+    FORMS,
     Settings,
     checked_ids,
     checked_length,
@@ -49,12 +51,11 @@ from .requests import (
 )
 from .sampling import SEED_MAX, SamplingParams
 from .streams import AsyncStream
-from .structured import FORMS, Compiled, Structured
+from .structured import Compiled, Structured
 from .tokenizer import Tokenizer
 from .tools import checked_tools, named_tool, tool_names
 from .work import Request
 
-T = TypeVar("T")
 Prompt = Union[str, bytes, Sequence[int]]
 Stop = Union[str, Sequence[str], None]
 Tools = Sequence[Mapping[str, Any]]
@@ -193,18 +194,17 @@ class LLM(Held):
         return self.engine.slots_made[0].pair
 
     def placement(self) -> list[Placed]:
-        """Which op of the model and of its drafter runs where, by which kernel."""
-        pair = self.pair
-        found = [Placed("target", **entry) for entry in self._between_turns(self.context.placement)]
-        if pair is not None:
-            found += [Placed("drafter", **entry) for entry in self._between_turns(pair.placement)]
-        return found
+        """Which op of the model and of its drafter runs where, by which kernel. Waits for a run that
+        is under way."""
+        found: list[Placed] = []
 
-    def _between_turns(self, work: Callable[[], T]) -> T:
-        """What it returns, done while nobody is inside the contexts."""
-        found: list[T] = []
-        self.engine.between_turns(lambda: found.append(work()))
-        return found[0]
+        def read() -> None:
+            found.extend(Placed("target", **entry) for entry in self.context.placement())
+            if self.pair is not None:
+                found.extend(Placed("drafter", **entry) for entry in self.pair.placement())
+
+        self.engine.between_turns(read)
+        return found
 
     # ---- text ----
 
@@ -245,8 +245,6 @@ class LLM(Held):
         and choice (see `chat`). Defaults come from the file where it has them
         (`general.sampling.*`), then from `SamplingParams`.
         """
-        if suffix is not None:
-            raise UsageError("suffix is not supported: this library does not fill in the middle")
         check_bool("stream", stream)
         options.update(max_tokens=max_tokens, logprobs=logprobs, echo=echo, suffix=suffix)
         answer = self._completion(prompt, **options)
@@ -261,18 +259,8 @@ class LLM(Held):
         answer = self._completion(prompt, **options)
         return answer.achunks() if stream else await answer.awhole()
 
-    def _completion(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: Optional[int] = 16,
-        logprobs: Optional[int] = None,
-        echo: bool = False,
-        suffix: Optional[str] = None,
-        **options: Any,
-    ) -> Completion:
+    def _completion(self, prompt: Prompt, **options: Any) -> Completion:
         """What `complete` returns, under way."""
-        options.update(max_tokens=max_tokens, logprobs=logprobs, echo=echo, suffix=suffix)
         request, make = self.prepared_completion(prompt, **options)
         return make(self.engine.submit(request))
 
@@ -330,7 +318,7 @@ class LLM(Held):
         chat_template_kwargs: Optional[Mapping[str, Any]] = None,
         logprobs: bool = False,
         top_logprobs: Optional[int] = None,
-        response_format: Optional[Mapping[str, Any]] = None,
+        response_format: Union[Mapping[str, Any], type, None] = None,
         parallel_tool_calls: Optional[bool] = None,
         **options: Any,
     ) -> Union[Result, Iterator[Result]]:
@@ -347,9 +335,10 @@ class LLM(Held):
         parallel_tool_calls: False: at most one call.
         Thinking goes to message["reasoning_content"], with and without tools. `stop` looks at the raw text, thinking included.
         chat_template_kwargs: more variables for the template (`{"enable_thinking": True}`).
-        response_format: {"type": "json_schema", "json_schema": {"name": …, "schema": …}}, {"type": "json_object"},
-        {"type": "text"} or None. Or, one at a time, regex: a regular expression for all of the content; grammar: Lark or
-        GBNF; choice: a list of strings. The thinking before it is free. These need llguidance: docs/structured_output.md.
+        response_format: {"type": "json_schema", "json_schema": {"name": …, "schema": …}},
+        {"type": "json_object"}, {"type": "text"}, a class of pydantic, or None. Or, one at a time,
+        regex: a regular expression for all of the content; grammar: Lark or GBNF; choice: a list of
+        strings. The thinking before it is free. These need llguidance: docs/structured_output.md.
         logprobs, top_logprobs: as in OpenAI's API.
         The rest as in `complete`.
         """
@@ -481,11 +470,9 @@ class LLM(Held):
 
     @property
     def speculation(self) -> PairStats:
-        """What the drafter did so far; without one, the state is "off" and `reason` says why."""
-        pair = self.pair
-        if pair is None:
-            return PairStats(reason=self._no_pair)
-        return self._between_turns(lambda: pair.stats)
+        """What the drafter did so far, for all answers together; without one, the state is "off"
+        and `reason` says why. Any thread may ask, also during an answer."""
+        return self.engine.speculation()
 
     # ---- tokens and prompts ----
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -92,6 +93,18 @@ class PairStats:
         self.draft_ms += one.draft_ms
         self.verify_ms += one.verify_ms
         self.accept_ms += one.accept_ms
+
+    def __add__(self, other: PairStats) -> PairStats:
+        """The counts of both; how things stand is said by the first."""
+        total = dataclasses.replace(self)
+        for name in ("rounds", "tokens", "drafted", "accepted", "forced"):
+            setattr(total, name, getattr(self, name) + getattr(other, name))
+        for name in ("draft_ms", "verify_ms", "accept_ms"):
+            setattr(total, name, getattr(self, name) + getattr(other, name))
+        for name in ("drafted_at", "accepted_at"):
+            both = zip(getattr(self, name), getattr(other, name))
+            setattr(total, name, [one + more for one, more in both])
+        return total
 
     def as_dict(self) -> dict[str, Any]:
         """For results and JSON."""

@@ -18,10 +18,11 @@ _WHOLE = ("top_k", "penalty_last_n")
 _SAMPLING = tuple(
     one.name for one in dataclasses.fields(SamplingParams) if one.name not in ("seed", "logit_bias")
 )
-_FORMS = ("response_format", "regex", "grammar", "choice")
+FORMS = ("response_format", "regex", "grammar", "choice")
+"""The arguments that say what a text must look like."""
 _TERMS = ("owner", "low_priority", "queue_timeout", "total_timeout")
 _OTHERS = (
-    "stop", "logprobs", "seed", "logit_bias", "draft", "logits_processor", *_FORMS, *_TERMS,
+    "stop", "logprobs", "seed", "logit_bias", "draft", "logits_processor", *FORMS, *_TERMS,
 )  # fmt: skip
 _OF_A_CALL = {
     "complete()": ("prompt", "stream", "max_tokens", "echo", "suffix"),
@@ -60,7 +61,7 @@ class Settings:
         self.draft: Optional[Draft] = said.get("draft")
         if self.draft is not None:
             draft_length(self.draft)
-        self.forms = {name: said[name] for name in _FORMS if name in said}
+        self.forms = {name: said[name] for name in FORMS if name in said}
         """What the text is to look like."""
         self.logits_processor: Any = said.get("logits_processor")
         self.owner = check_text("owner", said.get("owner", ""))

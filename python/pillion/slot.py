@@ -56,6 +56,7 @@ class Slot:
         except BaseException:
             self.context.close()
             raise
+        self._known = PairStats() if self.pair is None else self.pair.stats
         self.n_batch = operator.index(parts.sizes.get("n_batch") or 512)
         """Most rows of one run."""
         self.work: Optional[Work] = None
@@ -74,6 +75,13 @@ class Slot:
         self._end_array: Any = np.array(
             self._ends, dtype=np.int32
         )  # needs no conversion in a round
+
+    def speculation(self) -> PairStats:
+        """What its drafter did so far; during a request, until that began or a little later. Any
+        thread may ask: the pair itself would be busy, and would find us busy."""
+        if self.pair is None:
+            return PairStats(reason=self._parts.why_no_pair)
+        return self._known if self.work is not None else self.pair.stats
 
     # ---- a request ----
 
@@ -245,7 +253,7 @@ class Slot:
 
     def _note_state(self, work: Work) -> None:
         if self.pair is not None and not self.pair.closed:
-            now = self.pair.stats
+            now = self._known = self.pair.stats
             for name in ("state", "reason", "kind", "head", "n_draft"):
                 setattr(work.speculation, name, getattr(now, name))
 

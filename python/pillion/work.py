@@ -96,7 +96,7 @@ def check_request(request: Any, n_vocab: int) -> Any:
     """Raises `UsageError` for what is wrong in a request. Returns its prompt, int32 [n]."""
     if not isinstance(request, Request):
         wrong("request", request, "a Request")
-    array, n = token_array(request.prompt)
+    array, n = token_array(request.prompt, "prompt")
     prompt = np.frombuffer(ffi.buffer(array, 4 * n), dtype=np.int32).copy()
     if n and (prompt.min() < 0 or prompt.max() >= n_vocab):
         at = int(np.argmax((prompt < 0) | (prompt >= n_vocab)))

@@ -70,6 +70,13 @@ def test_an_answer_keeps_its_pieces_after_its_end(ask):
     assert "".join(piece.text for piece in done) == "defgh" and list(done) == []
 
 
+def test_how_they_look(fake, engine, ask):
+    assert repr(engine) == "<pillion.Engine 2 slots>"
+    assert repr(ask().result()) == "<pillion.Generation done, 5 tokens>"
+    engine.close()
+    assert repr(engine) == "<pillion.Engine 2 slots (closed)>"
+
+
 def test_result_with_a_time(fake, strings, ask):
     strings.slow(1_000_000)
     one = ask("x" * 50)

@@ -33,12 +33,12 @@ def reply(llm):
     """The grammar of a reply with these tools."""
     from pillion.tools import checked_tools
 
-    def compile(tools, forced="", several=None, forms={}, prompt="x"):
+    def compile(tools, forced="", several=None, forms={}, prompt="x", thinks=True):
         from pillion.quoting import Prompt
 
         listed = checked_tools(tools)
         parser = llm._chat.parser([tool["function"]["name"] for tool in listed])
-        prompt, compiled = llm.structured.of_reply(Prompt(prompt), parser, listed, forms, forced, several)
+        prompt, compiled = llm.structured.of_reply(Prompt(prompt), parser, listed, forms, forced, several, thinks)
         return parser, compiled
 
     return compile
@@ -202,6 +202,8 @@ def test_choices_of_tools(llm, reply):
     tools = [tool(of(), "one"), tool(of(), "two"), tool(of(), "three", strict=True)]
     one, two = (f"{CALL}call:{name}{{}}{END}" for name in ("one", "two"))
     thought = "<|channel>thought\nhm\n<channel|>"
+    _, required = reply(tools, thinks=False)
+    assert not follows(llm, required, thought + one)
     _, required = reply(tools)
     assert all(follows(llm, required, text) for text in (one, two + one, thought + one))
     assert not any(follows(llm, required, text) for text in ("", "text", one + "text", f"{CALL}call:four{{}}{END}"))

@@ -55,6 +55,14 @@ def test_a_plain_request():
 
 
 @pytest.mark.parametrize(
+    "form", [{"regex": "a+"}, {"grammar": "start: /a/"}, {"choice": ["a", "b"]}]
+)
+def test_every_form_of_a_text(form):
+    call = read(**form)
+    assert call.options == form and call.ignored == []
+
+
+@pytest.mark.parametrize(
     "system, expected",
     [
         ("be brief", "be brief"),

@@ -292,7 +292,7 @@ def test_a_second_thread_gets_busy(fake, strings, pair, greedy, under_way):
 def test_an_error_in_the_middle_of_a_round(fake, strings, pair, greedy):
     pair.set_tokens(list(b"abc"))
     pair.step(greedy)
-    strings.fail("pillion_sampler_sample", 31, "broken")
+    strings.fail("pillion_sampler_accept", 31, "broken")
     with pytest.raises(fake.InternalError, match="broken"):
         pair.step(greedy, 3)
     assert pair.context.tokens == [*b"abc"]
@@ -370,7 +370,7 @@ def test_leaving_early_at_every_token(paired, strings, k):
 
 
 def test_an_error_leaves_a_usable_llm(fake, paired, strings):
-    for function in ("pillion_pair_step", "pillion_sampler_sample", "pillion_pair_set_tokens"):
+    for function in ("pillion_pair_step", "pillion_sampler_accept", "pillion_pair_set_tokens"):
         strings.fail(function, 31, "broken")
         with pytest.raises(fake.InternalError, match="broken"):
             paired.complete("abc", temperature=0, max_tokens=9)

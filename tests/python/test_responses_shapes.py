@@ -32,6 +32,14 @@ def message(role, *texts, kind="input_text"):
 # ---- requests ----
 
 
+@pytest.mark.parametrize(
+    "form", [{"regex": "a+"}, {"grammar": "start: /a/"}, {"choice": ["a", "b"]}]
+)
+def test_every_form_of_a_text(form):
+    call = read(**form)
+    assert call.options == form and call.ignored == []
+
+
 def test_a_text():
     call = read(instructions="be brief", temperature=0, max_output_tokens=5, stream=True)
     assert call.messages == [

@@ -7,6 +7,7 @@ import pytest
 
 fastapi = pytest.importorskip("fastapi", reason="the extra `server` is not installed")
 
+from patience import until  # noqa: E402
 from server_support import CHAT, TEXT, error_of, events, read_all, read_until, served  # noqa: E402
 
 
@@ -103,6 +104,12 @@ def test_a_request_that_never_begins(pillion, load):
         assert server.get("/health").status_code == 200
 
 
+UNIQUE = {
+    "type": "json_schema",
+    "json_schema": {"name": "s", "schema": {"type": "array", "uniqueItems": True}},
+}
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "json"])
 def test_other_content_types_are_415(server, kind):
     """A page of another origin may send those without asking first."""
@@ -148,6 +155,12 @@ def test_other_content_types_are_415(server, kind):
         ({"logprobs": True, "top_logprobs": -1}, "top_logprobs", "-1"),
         ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs", "messages"),
         ({"stream_options": "x"}, "stream_options", "'x'"),
+        ({"response_format": {"type": "yaml"}}, "response_format", "yaml"),
+        ({"response_format": UNIQUE}, "response_format", "'uniqueItems'"),
+        ({"regex": "(a"}, "regex", "unclosed group"),
+        ({"grammar": "start: nothing"}, "grammar", "nothing"),
+        ({"regex": "a", "choice": ["a"]}, "regex", "one of them"),
+        ({"choice": []}, "choice", "1 to 10000"),
     ],
 )
 def test_a_wrong_field_is_named(server, more, param, said):
@@ -188,7 +201,7 @@ def test_a_prompt_that_does_not_fit_has_both_numbers(server, llm):
     for stream in (False, True):
         error = error_of(post(server, {**body, "stream": stream}), 400, "context_length_exceeded")
         assert str(n) in error["message"] and "256" in error["message"]
-    assert not server.serving.running
+    until(lambda: not server.serving.running)
 
 
 def test_unknown_paths_and_methods(server):
@@ -229,8 +242,9 @@ def test_an_error_in_a_stream_is_an_event(server, monkeypatch):
     assert set(error["error"]) == {"message", "type", "param", "code"}
     assert "[DONE]" not in response.text
     monkeypatch.undo()
-    assert post(server, {**CHAT, "max_tokens": 1}).status_code == 200
-    assert not server.serving.running
+    after = post(server, {**CHAT, "max_tokens": 1})
+    assert after.status_code == 200, after.text
+    until(lambda: not server.serving.running)
 
 
 def test_request_ids(server):

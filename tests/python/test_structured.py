@@ -412,6 +412,34 @@ def test_a_class_of_pydantic(structured):
     assert json.loads(structured.wanted_body(response_format=Model).source)["type"] == "null"
 
 
+def test_a_class_of_pydantic_has_its_fields_and_no_others(structured):
+    pydantic = pytest.importorskip("pydantic", reason="pydantic is not installed")
+
+    class Inner(pydantic.BaseModel):
+        type: str = ""
+
+    class Open(pydantic.BaseModel, extra="allow"):
+        properties: dict[str, Inner]
+
+    class Outer(pydantic.BaseModel):
+        many: list[Inner]
+        either: "Inner | Open | None" = None
+        pair: tuple[Open, Inner]
+
+    Outer.model_rebuild(_types_namespace={"Inner": Inner, "Open": Open})
+    schema = json.loads(structured.wanted_body(response_format=Outer).source)
+    inner, opened = schema["$defs"]["Inner"], schema["$defs"]["Open"]
+    assert schema["additionalProperties"] is inner["additionalProperties"] is False
+    assert opened["additionalProperties"] is True
+    assert opened["properties"]["properties"]["additionalProperties"] == {"$ref": "#/$defs/Inner"}
+
+
+def test_a_schema_that_is_no_class_is_taken_as_it_stands(structured):
+    schema = {"type": "object", "properties": {"a": {"type": "null"}}}
+    body = structured.wanted_body(response_format=response_format(schema))
+    assert "additionalProperties" not in json.loads(body.source)
+
+
 def deep(levels):
     schema = {}
     for _ in range(levels):

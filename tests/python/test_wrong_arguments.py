@@ -420,6 +420,9 @@ SAID = [
     (lambda p, w: p.Sampler({"seed": 1}), "params is {'seed': 1}; it must be SamplingParams"),
     (lambda p, w: p.quantize(w.drafter, 5, "Q8_0"), "out is 5; it must be a path"),
     (lambda p, w: p.device(0), "name is 0; it must be a string"),
+    (lambda p, w: w.llm.complete("a", logits_processor=3), "logits_processor is 3; it must be a callable or a list"),
+    (lambda p, w: w.llm.generate("a", logits_processor=[3]), "logits_processor[0] is 3; it must be a callable"),
+    (lambda p, w: w.llm.engine.submit(p.Request("ab")), "prompt is 'ab'; it must be a flat sequence of token ids"),
 ]
 
 

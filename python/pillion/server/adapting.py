@@ -1,26 +1,16 @@
-"""What the routes of other APIs share: a request prepared as a chat, its chunks, its headers."""
+"""What the routes of other APIs share: a request prepared as a chat, and its chunks."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
 
 from fastapi import Request as HttpRequest
 
 from ..openai_format import Result
-from .api_errors import ApiError
-from .openai_routes import checked_stops, template_variables
+from .openai_routes import checked_stops, template_variables, within
+from .parts import ChatCall
 from .preparing import Prepared, prepared_chat
 from .serving import Answers, Serving
-
-
-class ChatCall(Protocol):
-    """What an API's request asks for, in the library's words."""
-
-    messages: list[dict[str, Any]]
-    options: dict[str, Any]
-    max_tokens: Any
-    ignored: list[str]
 
 
 async def prepared_call(serving: Serving, http: HttpRequest, call: ChatCall) -> list[Prepared]:
@@ -41,13 +31,6 @@ async def prepared_call(serving: Serving, http: HttpRequest, call: ChatCall) -> 
     return await serving.prepare(prepared_chat, fields, terms)
 
 
-def within(name: str, listed: Any, most: int) -> None:
-    """Raises the 400 of a list that is too long."""
-    if len(listed) > most:
-        sentence = f"{name} has {len(listed)} entries; at most {most} are read"
-        raise ApiError(400, sentence, code="array_above_max_length", param=name)
-
-
 async def chunks_of(answers: Answers) -> AsyncIterator[Result]:
     """The chunks of the one answer, in OpenAI's shape. The last one has the usage."""
     completion = answers.completions[0]
@@ -57,9 +40,3 @@ async def chunks_of(answers: Answers) -> AsyncIterator[Result]:
         grown = completion.closing_chunks() if piece is None else completion.piece_chunks(piece)
         for chunk in grown:
             yield chunk
-
-
-def ignored_header(names: Iterable[str]) -> Mapping[str, str]:
-    """The header that names what had no effect."""
-    shown = [one for one in names if one.isascii() and one.isprintable()]
-    return {"X-Pillion-Ignored": ", ".join(shown)[:1024]} if shown else {}

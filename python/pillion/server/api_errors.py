@@ -117,13 +117,23 @@ def api_error(error: BaseException, retry_after: float = 5) -> ApiError:
 
 
 _NAMED = re.compile(
-    r"(?:a key of )?([a-z_]{2,40}(?:\[\d+\])*(?:\.[a-z_]+)*)(?: is | has | names |\[)"
+    r"(?:a key of )?([a-z_]{2,40}(?:\[\d+\])*(?:\.[a-z_]+)*)"
+    r"(?: is | has | names | and | together |=|\[)"
 )
+_DESCRIBED = {
+    "the draft length ": "draft",
+    "the schema of response_format ": "response_format",
+    "the regex ": "regex",
+    "the grammar ": "grammar",
+    "the choice ": "choice",
+    "the parameters of ": "tools",
+}
 
 
 def _param(sentence: str) -> Optional[str]:
     """The field that a sentence begins with."""
-    if sentence.startswith("the draft length "):
-        return "draft"
+    for words, field in _DESCRIBED.items():
+        if sentence.startswith(words):
+            return field
     found = _NAMED.match(sentence)
     return found[1] if found and found[1] not in ("the", "there") else None

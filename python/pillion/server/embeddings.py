@@ -12,9 +12,8 @@ from pydantic import Field
 from ..errors import ContextFullError
 from ..openai_format import embedding_list
 from . import sse
-from .adapting import ignored_header, within
 from .api_errors import ApiError, ClientGone
-from .openai_routes import body_of, json_response
+from .openai_routes import body_of, ignored_header, json_response, within
 from .reading import checked, json_body
 from .schemas import Fields, Several
 from .serving import Serving

@@ -13,7 +13,7 @@ from .. import version
 from ..openai_format import Result
 from .api_errors import ApiError
 from .metrics import CONTENT_TYPE
-from .openai_routes import body_of, json_response, template_variables, told_headers
+from .openai_routes import body_of, ignored_header, json_response, template_variables
 from .reading import checked, json_body
 from .schemas import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from .serving import Serving
@@ -86,7 +86,7 @@ def info_router(serving: Serving) -> APIRouter:
     async def props() -> Result:
         """What the model and the server are, under llama-server's names."""
         llm = serving.llm
-        done = await serving.in_thread(lambda: llm.speculation)  # it waits for a turn to end
+        done = llm.speculation
         return {
             "default_generation_settings": {"n_ctx": llm.n_ctx()},
             "total_slots": serving.slots,
@@ -129,7 +129,8 @@ def token_router(serving: Serving) -> APIRouter:
             return [{"id": one, "piece": llm.detokenize([one], special=True)} for one in ids]
 
         tokens = await serving.in_thread(work)
-        return json_response({"tokens": tokens, "count": len(tokens)}, told_headers(given))
+        found = {"tokens": tokens, "count": len(tokens)}
+        return json_response(found, ignored_header(given.ignored))
 
     @router.post("/detokenize", openapi_extra=body_of(DetokenizeRequest), response_model=None)
     async def detokenize(http: HttpRequest) -> Response:
@@ -139,7 +140,7 @@ def token_router(serving: Serving) -> APIRouter:
         text = await serving.in_thread(
             lambda: serving.llm.detokenize(given.tokens, special=special)
         )
-        return json_response({"content": text}, told_headers(given))
+        return json_response({"content": text}, ignored_header(given.ignored))
 
     @router.post("/apply-template", openapi_extra=body_of(TemplateRequest), response_model=None)
     async def apply_template(http: HttpRequest) -> Response:
@@ -152,7 +153,7 @@ def token_router(serving: Serving) -> APIRouter:
         prompt = await serving.in_thread(
             lambda: llm.render_chat(given.messages, tools=given.tools, **variables)
         )
-        return json_response({"prompt": str(prompt)}, told_headers(given))
+        return json_response({"prompt": str(prompt)}, ignored_header(given.ignored))
 
     return router
 

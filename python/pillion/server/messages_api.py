@@ -11,13 +11,14 @@ from pydantic import Field
 
 from ..openai_format import Result
 from . import sse
-from .adapting import chunks_of, ignored_header, prepared_call
+from .adapting import chunks_of, prepared_call
 from .api_errors import ApiError
 from .messages_events import MessageEvents, error_body, message_of
-from .messages_request import Call, read_request
-from .openai_routes import body_of, json_response
+from .messages_request import read_request
+from .openai_routes import body_of, ignored_header, json_response
+from .parts import ChatCall
 from .reading import checked, json_body
-from .schemas import Draft, Fields, Several
+from .schemas import Draft, Fields, Formed, Several
 from .serving import Answers, Serving
 
 _PING = sse.event("ping", {"type": "ping"})
@@ -37,7 +38,7 @@ class CountRequest(Fields):
     output_config: Optional[dict[str, Any]] = None
 
 
-class MessagesRequest(CountRequest):
+class MessagesRequest(CountRequest, Formed):
     """POST /v1/messages."""
 
     max_tokens: int = Field(ge=0)
@@ -90,7 +91,7 @@ def messages_router(serving: Serving) -> APIRouter:
     return router
 
 
-async def _events(answers: Answers, call: Call) -> AsyncIterator[bytes]:
+async def _events(answers: Answers, call: ChatCall) -> AsyncIterator[bytes]:
     events = MessageEvents(call, len(answers.generations[0].prompt))
     for event in events.start():
         yield sse.event(event["type"], event)

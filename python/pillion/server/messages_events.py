@@ -7,8 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
-from .messages_request import Call
-from .parts import ChunkReader, End, Part
+from .parts import ChatCall, ChunkReader, End, Part
 
 Event = dict[str, Any]
 """The data of a server-sent event; its "type" is also the event's name."""
@@ -36,7 +35,7 @@ def error_body(status: int, sentence: str, request_id: Optional[str] = None) -> 
     return {"type": "error", "error": error, "request_id": request_id}
 
 
-def message_of(result: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def message_of(result: Mapping[str, Any], call: ChatCall) -> dict[str, Any]:
     """A whole chat completion as a message."""
     reader = ChunkReader()
     content: list[dict[str, Any]] = []
@@ -56,7 +55,7 @@ class MessageEvents:
     n_prompt: tokens of the prompt, for the first event. How many were cached is known at the end.
     """
 
-    def __init__(self, call: Call, n_prompt: int) -> None:
+    def __init__(self, call: ChatCall, n_prompt: int) -> None:
         self._call = call
         self._n_prompt = n_prompt
         self._reader = ChunkReader()
@@ -101,7 +100,7 @@ class MessageEvents:
         return {"type": "content_block_delta", "index": self._index, "delta": delta}
 
 
-def _message(call: Call, content: list[dict[str, Any]]) -> dict[str, Any]:
+def _message(call: ChatCall, content: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "id": f"msg_{uuid.uuid4().hex[:24]}",
         "type": "message",
@@ -123,7 +122,7 @@ def _block(part: Part, whole: bool) -> dict[str, Any]:
     return {"type": "text", "text": part.text if whole else ""}
 
 
-def _ended(end: End, call: Call) -> dict[str, Any]:
+def _ended(end: End, call: ChatCall) -> dict[str, Any]:
     if end.reason == "length":
         full = call.max_tokens is not None and end.written < call.max_tokens
         reason = "model_context_window_exceeded" if full else "max_tokens"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from ..arguments import check_bool, check_int, check_text, shown, wrong
 from ..errors import UsageError
+from .parts import ChatCall
 
 Body = Mapping[str, Any]
 
@@ -16,32 +16,17 @@ _READ = (
     "stop_sequences", "tools", "tool_choice", "thinking", "output_config", "output_format",
 )  # fmt: skip
 _SAMPLING = ("temperature", "top_p", "top_k")
-_VENDOR = ("draft", "min_p", "seed", "regex", "grammar", "cache_salt")
+_VENDOR = ("draft", "min_p", "seed", "regex", "grammar", "choice", "cache_salt")
 _BILLING = "x-anthropic-billing-header:"  # changes with every request, and means nothing to a model
 _SERVED_ELSEWHERE = ("server_tool_use", "redacted_thinking", "container_upload", "compaction")
 
 
-@dataclass
-class Call:
-    """What a request asks for."""
-
-    model: str
-    messages: list[dict[str, Any]]
-    """OpenAI's shape."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """More arguments of `LLM.chat`."""
-    max_tokens: Optional[int] = None
-    stream: bool = False
-    ignored: list[str] = field(default_factory=list)
-    """Fields of the request that have no effect, by name."""
-
-
-def read_request(body: Body, *, counting: bool = False) -> Call:
+def read_request(body: Body, *, counting: bool = False) -> ChatCall:
     """A request of /v1/messages, or of its count_tokens (counting), which has no max_tokens.
 
     Raises `UsageError` for what cannot be done; what can be left out is in `ignored`.
     """
-    call = Call(check_text("model", body.get("model")), [])
+    call = ChatCall(check_text("model", body.get("model")), [])
     known = {*_READ, *_VENDOR}
     call.ignored = [name for name in body if name not in known and body[name] is not None]
     if not counting or body.get("max_tokens") is not None:
@@ -189,7 +174,7 @@ def _titled(block: Body, text: str) -> str:
 # ---- tools, thinking, format ----
 
 
-def _read_tools(body: Body, call: Call) -> None:
+def _read_tools(body: Body, call: ChatCall) -> None:
     tools = body.get("tools")
     if tools is not None and (isinstance(tools, (str, Mapping)) or not isinstance(tools, Sequence)):
         wrong("tools", tools, "a list of {'name': …, 'input_schema': {…}}")
@@ -207,7 +192,7 @@ def _read_tools(body: Body, call: Call) -> None:
         call.options["parallel_tool_calls"] = False
 
 
-def _tool(at: int, tool: Any, call: Call) -> list[dict[str, Any]]:
+def _tool(at: int, tool: Any, call: ChatCall) -> list[dict[str, Any]]:
     """A tool in OpenAI's shape; those that Anthropic's servers would run are left out."""
     where = f"tools[{at}]"
     if not isinstance(tool, Mapping):
@@ -238,7 +223,7 @@ def _check_choice(choice: Any) -> Any:
     wrong("tool_choice", choice, "{'type': 'auto', 'any', 'none' or 'tool' with a 'name'}")
 
 
-def _read_thinking(thinking: Any, call: Call) -> None:
+def _read_thinking(thinking: Any, call: ChatCall) -> None:
     """Whether the model thinks. How long it does is its own affair: a budget has no effect."""
     if thinking is None:
         return
@@ -251,7 +236,7 @@ def _read_thinking(thinking: Any, call: Call) -> None:
         call.ignored.append("thinking.budget_tokens")
 
 
-def _read_format(body: Body, call: Call) -> None:
+def _read_format(body: Body, call: ChatCall) -> None:
     config = body.get("output_config") or {}
     if not isinstance(config, Mapping):
         wrong("output_config", config, "an object")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Optional, Union
 
 from fastapi import APIRouter, Response
@@ -93,11 +93,8 @@ def checked_stops(stop: Union[str, Sequence[str], None]) -> None:
 def chat_fields(serving: Serving, given: ChatRequest) -> dict[str, Any]:
     """The same for a conversation, as `prepared_chat` takes it."""
     limits = serving.settings
-    for name, most in (("messages", limits.max_messages), ("tools", limits.max_tools)):
-        n = len(getattr(given, name) or ())
-        if n > most:
-            sentence = f"{name} has {n} entries; at most {most} are read"
-            raise ApiError(400, sentence, code="array_above_max_length", param=name)
+    within("messages", given.messages, limits.max_messages)
+    within("tools", given.tools or (), limits.max_tools)
     fields = {**sampling_fields(given), **given.said(*_CHAT)}
     if given.max_completion_tokens is not None:
         fields["max_tokens"] = given.max_completion_tokens
@@ -118,10 +115,17 @@ def template_variables(
     return {**variables, **(given or {})}
 
 
-def told_headers(given: Fields) -> dict[str, str]:
-    """The header that names fields nothing looked at."""
-    names = [one for one in given.ignored if one.isascii() and one.isprintable()]
-    return {"X-Pillion-Ignored": ", ".join(names)[:1024]} if names else {}
+def within(name: str, listed: Collection[Any], most: int) -> None:
+    """Raises the 400 of a list that is too long."""
+    if len(listed) > most:
+        sentence = f"{name} has {len(listed)} entries; at most {most} are read"
+        raise ApiError(400, sentence, code="array_above_max_length", param=name)
+
+
+def ignored_header(names: Iterable[str]) -> dict[str, str]:
+    """The header that names what had no effect."""
+    shown = [one for one in names if one.isascii() and one.isprintable()]
+    return {"X-Pillion-Ignored": ", ".join(shown)[:1024]} if shown else {}
 
 
 # ---- answers ----
@@ -136,7 +140,7 @@ async def _answered(
 ) -> Response:
     terms = serving.terms(http, given.cache_salt or "")
     answers = serving.begin(await serving.prepare(work, fields, terms))
-    headers = told_headers(given)
+    headers = ignored_header(given.ignored)
     if not given.stream:
         return json_response(whole(answers, await answers.run(http)), headers)
     wishes = given.pillion

@@ -1,11 +1,26 @@
-"""What an answer grows by, read from OpenAI's chunks and results: the common ground of the
-adapters, which write it in other shapes."""
+"""The common ground of the adapters: what a request of another API asks for, and what an answer
+grows by, read from OpenAI's chunks and results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
+
+
+@dataclass
+class ChatCall:
+    """What a request of another API asks for, in the words of `LLM.chat`."""
+
+    model: str
+    messages: list[dict[str, Any]]
+    """OpenAI's shape."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """More arguments of `LLM.chat`."""
+    max_tokens: Optional[int] = None
+    stream: bool = False
+    ignored: list[str] = field(default_factory=list)
+    """Fields and tools of the request that have no effect, by name."""
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from pydantic import Field
 
 from ..openai_format import Result
 from . import sse
-from .adapting import chunks_of, ignored_header, prepared_call
+from .adapting import chunks_of, prepared_call
 from .api_errors import ApiError
-from .openai_routes import body_of, json_response
+from .openai_routes import body_of, ignored_header, json_response
 from .reading import checked, json_body
 from .responses_events import Event, ResponseEvents, response_of
 from .responses_request import read_request
-from .schemas import Draft, Fields, Several, Stop, StreamOptions
+from .schemas import Draft, Formed, Several, Stop, StreamOptions
 from .serving import Answers, Serving
 
 
-class ResponsesRequest(Fields):
+class ResponsesRequest(Formed):
     """POST /v1/responses."""
 
     model: Optional[str] = None

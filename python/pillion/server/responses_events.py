@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from .parts import ChunkReader, End, Part
-from .responses_request import Call
+from .responses_request import ResponsesCall
 
 Event = dict[str, Any]
 """The data of a server-sent event; its "type" is also the event's name."""
@@ -18,7 +18,7 @@ _ITEMS = {"thinking": "reasoning", "text": "message", "call": "function_call"}
 _PREFIXES = {"reasoning": "rs", "message": "msg", "function_call": "fc"}
 
 
-def response_of(result: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def response_of(result: Mapping[str, Any], call: ResponsesCall) -> dict[str, Any]:
     """A whole chat completion as a response."""
     events = ResponseEvents(call)
     events.start()
@@ -31,7 +31,7 @@ class ResponseEvents:
     """The events of one streamed answer: `start`, then `feed` for each chunk, then `finish`, or
     `fail` at any time after `start`. Each event has the next sequence number."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: ResponsesCall) -> None:
         self._reader = ChunkReader()
         self._number = 0
         self._output: list[dict[str, Any]] = []

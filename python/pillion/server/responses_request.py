@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from ..arguments import check_bool, check_int, check_text, shown, wrong
 from ..errors import UsageError
+from .parts import ChatCall
 
 Body = Mapping[str, Any]
 
@@ -21,8 +22,8 @@ _READ = (
 )  # fmt: skip
 _SAMPLING = ("temperature", "top_p")
 _VENDOR = (
-    "draft", "top_k", "min_p", "seed", "stop", "regex", "grammar", "chat_template_kwargs",
-    "cache_salt",
+    "draft", "top_k", "min_p", "seed", "stop", "regex", "grammar", "choice",
+    "chat_template_kwargs", "cache_salt",
 )  # fmt: skip
 _WITHOUT_WORDS = ("include", "store", "metadata", "user", "prompt_cache_key", "safety_identifier")
 _STATEFUL = ("previous_response_id", "conversation", "prompt")
@@ -35,23 +36,13 @@ _HOSTED = (
 
 
 @dataclass
-class Call:
-    """What a request asks for."""
+class ResponsesCall(ChatCall):
+    """The same, and what a response repeats of its request."""
 
-    model: str
-    messages: list[dict[str, Any]]
-    """OpenAI's chat shape."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """More arguments of `LLM.chat`."""
-    max_tokens: Optional[int] = None
-    stream: bool = False
-    ignored: list[str] = field(default_factory=list)
-    """Fields and tools of the request that have no effect, by name."""
     echoed: dict[str, Any] = field(default_factory=dict)
-    """What a response repeats of its request."""
 
 
-def read_request(body: Body) -> Call:
+def read_request(body: Body) -> ResponsesCall:
     """A request of /v1/responses. Raises `UsageError` for what cannot be done."""
     for name in _STATEFUL:
         if body.get(name) is not None:
@@ -59,7 +50,7 @@ def read_request(body: Body) -> Call:
             raise UsageError(f"{sentence}: send the whole conversation as input")
     if body.get("background"):
         raise UsageError("background is True; this server answers while the request waits")
-    call = Call(check_text("model", body.get("model", "")), [])
+    call = ResponsesCall(check_text("model", body.get("model", "")), [])
     known = {*_READ, *_VENDOR, *_WITHOUT_WORDS, *_STATEFUL, "background"}
     call.ignored = [name for name in body if name not in known and body[name] is not None]
     call.stream = bool(body.get("stream")) and check_bool("stream", body["stream"])
@@ -79,7 +70,7 @@ def read_request(body: Body) -> Call:
 # ---- the conversation ----
 
 
-def _conversation(body: Body, call: Call) -> list[dict[str, Any]]:
+def _conversation(body: Body, call: ResponsesCall) -> list[dict[str, Any]]:
     given = body.get("input")
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]
@@ -100,7 +91,7 @@ class _Items:
     """Collects items into messages. Thinking, text and calls that follow one another are one
     message of the assistant; what the system says first is one message."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: ResponsesCall) -> None:
         self.messages: list[dict[str, Any]] = []
         self._call = call
 
@@ -191,7 +182,7 @@ def _text(where: str, content: Any) -> str:
 # ---- tools, thinking, format ----
 
 
-def _read_tools(body: Body, call: Call) -> None:
+def _read_tools(body: Body, call: ResponsesCall) -> None:
     tools = body.get("tools")
     if tools is not None and (isinstance(tools, (str, Mapping)) or not isinstance(tools, Sequence)):
         wrong("tools", tools, "a list of {'type': 'function', 'name': …, 'parameters': {…}}")
@@ -207,11 +198,11 @@ def _read_tools(body: Body, call: Call) -> None:
         call.options["parallel_tool_calls"] = False
 
 
-def _tools(where: str, tools: Sequence[Any], call: Call) -> list[dict[str, Any]]:
+def _tools(where: str, tools: Sequence[Any], call: ResponsesCall) -> list[dict[str, Any]]:
     return [one for at, tool in enumerate(tools) for one in _tool(f"{where}[{at}]", tool, call)]
 
 
-def _tool(where: str, tool: Any, call: Call) -> list[dict[str, Any]]:
+def _tool(where: str, tool: Any, call: ResponsesCall) -> list[dict[str, Any]]:
     """A function in the chat's shape; tools that OpenAI's servers would run are left out."""
     kind = tool.get("type") if isinstance(tool, Mapping) else None
     if not isinstance(kind, str):
@@ -250,7 +241,7 @@ def _choice(choice: Any, listed: list[dict[str, Any]]) -> Any:
     wrong("tool_choice", choice, "'auto', 'none', 'required' or {'type': 'function', 'name': …}")
 
 
-def _read_reasoning(reasoning: Any, call: Call) -> None:
+def _read_reasoning(reasoning: Any, call: ResponsesCall) -> None:
     """An effort above "none" lets the model think; how long is its own affair."""
     if reasoning is None:
         return
@@ -265,7 +256,7 @@ def _read_reasoning(reasoning: Any, call: Call) -> None:
         call.options["chat_template_kwargs"] = {"enable_thinking": effort != "none", **given}
 
 
-def _read_text(text: Any, call: Call) -> None:
+def _read_text(text: Any, call: ResponsesCall) -> None:
     if text is None:
         return
     if not isinstance(text, Mapping):
@@ -286,7 +277,7 @@ def _read_text(text: Any, call: Call) -> None:
         wrong("text.format", form, "{'type': 'text', 'json_object' or 'json_schema'}")
 
 
-def _echo(body: Body, call: Call) -> dict[str, Any]:
+def _echo(body: Body, call: ResponsesCall) -> dict[str, Any]:
     """Fields that every response has, with the request's values."""
     reasoning, text = body.get("reasoning") or {}, body.get("text") or {}
     listed = body.get("parallel_tool_calls")

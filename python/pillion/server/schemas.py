@@ -57,7 +57,15 @@ class Wishes(Fields):
     place: Optional[bool] = None
 
 
-class Sampled(Fields):
+class Formed(Fields):
+    """What a text must look like; all APIs take it beside their own fields."""
+
+    regex: Optional[str] = None
+    grammar: Optional[str] = None
+    choice: Optional[Several[str]] = None
+
+
+class Sampled(Formed):
     """What both kinds of completion have."""
 
     model: Optional[str] = None
@@ -77,9 +85,6 @@ class Sampled(Fields):
     penalty_last_n: Optional[int] = None
     logit_bias: Optional[dict[str, Any]] = None
     response_format: Optional[dict[str, Any]] = None
-    regex: Optional[str] = None
-    grammar: Optional[str] = None
-    choice: Optional[Several[str]] = None
     draft: Draft = None
     cache_salt: Optional[str] = Field(None, max_length=256)
     pillion: Optional[Wishes] = None

@@ -27,9 +27,6 @@ __all__ = ["Compiled", "GrammarConstraint", "Grammars", "Structured", "Vocabular
 
 _log = logging.getLogger("pillion")
 
-FORMS = ("response_format", "regex", "grammar", "choice")
-"""The arguments that say what a reply must look like."""
-
 
 class Structured:
     """The grammars of one model and of its chat format. model: its name, for sentences.
@@ -58,7 +55,8 @@ class Structured:
         self.grammars.vocabulary.llg()
 
     def of_text(self, forms: Mapping[str, Any]) -> Optional[Compiled]:
-        """The grammar of a text without thinking and calls. forms: values of FORMS; None: free.
+        """The grammar of a text without thinking and calls. forms: what `wanted_body` takes; None:
+        free.
 
         Raises UsageError for a form that is wrong, and without llguidance.
         """

@@ -74,7 +74,7 @@ def _schema_of(response_format: Any) -> Any:
     kind = _kind(response_format)
     if not isinstance(response_format, Mapping):  # a model of pydantic
         if kind:
-            return response_format.model_json_schema()
+            return _closed(response_format.model_json_schema())
         wrong("response_format", response_format, _SHAPES)
     if kind == "json_object":  # llama-cpp-python puts a schema here
         schema = response_format.get("schema")
@@ -89,6 +89,29 @@ def _schema_of(response_format: Any) -> Any:
             f"response_format is {shown(response_format)}, without a schema; it must be {_SHAPES}"
         )
     return holder["schema"]
+
+
+_OF_NAMES = ("$defs", "properties")
+_OF_LISTS = ("anyOf", "oneOf", "prefixItems")
+_OF_ONE = ("items", "additionalProperties")
+
+
+def _closed(schema: Any) -> Any:
+    """The schema of a class, where an object has the fields of its class and no others, unless the
+    class says that it takes them: a model would go on with fields that nobody reads."""
+    if not isinstance(schema, Mapping):
+        return schema
+    found = dict(schema)
+    for key, value in schema.items():
+        if key in _OF_NAMES and isinstance(value, Mapping):
+            found[key] = {name: _closed(one) for name, one in value.items()}
+        elif key in _OF_LISTS and isinstance(value, list):
+            found[key] = [_closed(one) for one in value]
+        elif key in _OF_ONE:
+            found[key] = _closed(value)
+    if schema.get("type") == "object" and "properties" in schema:
+        found.setdefault("additionalProperties", False)
+    return found
 
 
 def schema_text(schema: Any) -> str:

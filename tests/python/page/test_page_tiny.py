@@ -101,8 +101,6 @@ def test_stop_frees_the_slot(pillion, ends, visit):
 
 def test_an_answer_that_follows_a_schema(url, reader):
     pytest.importorskip("llguidance", reason="the extra `structured` is not installed")
-    channel = {"content": "<|channel>", "add_special": False}
-    never(reader, httpx.post(f"{url}/tokenize", json=channel).json()["tokens"])  # no thinking
     number = {"type": "integer", "minimum": 1, "maximum": 9}
     schema = {"type": "object", "properties": {"n": number}, "required": ["n"]}
     schema["additionalProperties"] = False
@@ -110,6 +108,27 @@ def test_an_answer_that_follows_a_schema(url, reader):
     reader.says("How many?")
     answer = message(reader)
     assert answer["finish"] == "stop" and 1 <= json.loads(answer["content"])["n"] <= 9
+    assert reader.text() == f"JSON\nCopy\n{answer['content']}".rstrip()
+    reader.page.locator(".stats summary").last.click()
+    said = reader.text(".stats dl").splitlines()
+    forced = answer["figures"]["speculation"]["forced"]
+    assert forced > 1 and said[said.index("Forced by the form") + 1] == f"{forced} tokens"
+
+
+def test_what_comes_with_the_end_is_in_sight(url, visit):
+    reader = visit(url, viewport={"width": 480, "height": 480})
+    reader.settings(max_tokens="150", temperature="0")
+    for words in ("And it came to pass", "And again"):
+        reader.says(words)
+        box = "({scrollHeight, scrollTop, clientHeight}) => scrollHeight - scrollTop - clientHeight"
+        reader.until(lambda: reader.page.locator("#scroll").evaluate(box) < 2)
+    assert reader.page.locator("#jump").is_hidden()
+
+
+def test_a_long_first_line_is_cut_between_characters(reader):
+    reader.settings(max_tokens="1")
+    reader.says("🌈" * 70 + "\nmore")
+    assert reader.text("#title") == "🌈" * 59 + "…"
 
 
 def test_the_servers_own_sentences(reader):

@@ -42,13 +42,13 @@ function bodyOf(chat) {
 function emptyAnswer() {
   return {
     role: "assistant", content: "", drafted: [], reasoning: "", reasoningDrafted: [], calls: [],
-    finish: null, trouble: "", figures: {},
+    finish: null, trouble: "", figures: {}, isJson: false,
   };
 }
 
 /** Lets the model answer the end of a conversation. */
 async function answer(chat) {
-  const message = emptyAnswer();
+  const message = { ...emptyAnswer(), isJson: state.settings.schema !== "" };
   const run = {
     chat, message, abort: new AbortController(), place: null, began: performance.now(), firstAt: 0,
     tokens: 0, spoken: 0, complete: false, savedAt: 0,
@@ -67,8 +67,10 @@ async function answer(chat) {
   message.finish ??= "stopped";
   saveIfKept(chat);
   announce(run, true);
-  if (chat === state.chat) showAll();
-  else showChats();
+  if (chat === state.chat) {
+    showAll();
+    scrollDown(false); // what stands below a finished answer has come
+  } else showChats();
 }
 
 async function receive(run) {
@@ -182,7 +184,7 @@ function stopAnswer() {
 function send(text) {
   const { chat } = state;
   if (state.runs.has(chat.id)) return;
-  chat.title ||= text.trim().split("\n")[0].slice(0, 60);
+  chat.title ||= titleFrom(text);
   chat.messages.push({ role: "user", content: text });
   $("log").replaceChildren();
   answer(chat);

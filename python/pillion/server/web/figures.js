@@ -25,6 +25,7 @@ function figureList({ usage, timings, speculation }) {
     ["Answer", usage.completion_tokens && plural(usage.completion_tokens, "token")],
     ["Accepted drafts", speculation.drafted ? percent(speculation.acceptance) : null],
     ["Tokens a round", speculation.mean_tokens_per_round?.toFixed(2)],
+    ["Forced by the form", speculation.forced ? plural(speculation.forced, "token") : null],
     ["Drafter", speculation.reason || null],
   ];
   const cells = rows.filter(([, value]) => value).flatMap(([name, value]) =>

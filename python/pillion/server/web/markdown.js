@@ -319,8 +319,10 @@ class Prose {
     this.keys = [];
   }
 
-  show(text, ranges) {
-    const blocks = blocksOf(Marked.of(text, ranges).split());
+  /** isJson: it is shown as it is, in one block of code. */
+  show(text, ranges, isJson = false) {
+    const lines = Marked.of(text, ranges).split();
+    const blocks = isJson && text ? [{ kind: "code", language: "JSON", lines }] : blocksOf(lines);
     const keys = blocks.map((block) => `${block.kind} ${Marked.lines(block.lines).text}`);
     keys.forEach((key, i) => {
       const isSame = key === this.keys[i] && i < blocks.length - 1;

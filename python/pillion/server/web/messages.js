@@ -159,7 +159,7 @@ class AnswerView {
       this.summary.textContent = thinkingTitle(message, run);
       this.thoughts.show(message.reasoning, message.reasoningDrafted);
     }
-    this.prose.show(message.content, message.drafted);
+    this.prose.show(message.content, message.drafted, message.isJson);
     this.calls.replaceChildren(...message.calls.filter(Boolean).map(callNode));
     if (run) this.showStatus(statusOf(run));
     else this.end.replaceChildren(...this.closing());

@@ -67,4 +67,10 @@ function saveChat(chat) {
   keep(CHAT + chat.id, chat);
 }
 
+/** Of the first line of a message. */
+function titleFrom(text) {
+  const line = [...text.trim().split("\n")[0]];
+  return line.length > 60 ? `${line.slice(0, 59).join("")}…` : line.join("");
+}
+
 const titleOf = (chat) => chat.title || "New conversation";
