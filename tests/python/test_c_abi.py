@@ -123,7 +123,7 @@ def check_quantized(command, tiny_target, quantized, folder):
         assert (folder / "out.gguf").read_bytes() == kind.read_bytes(), kind.name
 
 
-@pytest.mark.parametrize("cpu", ["Nehalem", "Haswell"])
+@pytest.mark.parametrize("cpu", ["Nehalem", pytest.param("Haswell", marks=pytest.mark.nightly)])
 def test_quantizing_on_an_older_x86(libpillion, tiny_target, quantized, tmp_path, cpu):
     """The encoders are compiled twice, for AVX2 and for all."""
     qemu = shutil.which("qemu-x86_64") or pytest.skip("qemu-x86_64 is not installed")
