@@ -497,3 +497,22 @@ def test_the_pieces_of_many_tokens(server):
     assert "".join(one["piece"] for one in answer["tokens"]) == content
     assert answer["count"] == len(answer["tokens"]) > 30_000
     assert post(server, {"content": ""}, "/tokenize").json() == {"tokens": [], "count": 0}
+
+
+def test_the_collector_rests_while_a_body_is_read(pillion, monkeypatch):
+    import gc
+
+    from pillion.server import reading
+
+    seen = []
+    gc.callbacks.append(lambda *_: seen.append(1))
+    try:
+        n_before = len(seen)
+        found = reading.parsed(b'{"a":[' + b",".join([b"[]"] * 300_000) + b"]}")
+        assert len(seen) - n_before <= 1 and len(found["a"]) == 300_000  # it may come behind it
+    finally:
+        gc.callbacks.pop()
+    assert gc.isenabled()
+    with pytest.raises(reading.ApiError):
+        reading.parsed(b"{")
+    assert gc.isenabled()
