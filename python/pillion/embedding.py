@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional, Union
 from ._locks import ForkLock
 from .arguments import wrong
 from .context import Context, Floats
-from .errors import ContextFullError
+from .errors import Closed, ContextFullError
 from .model import Model
 
 Text = Union[str, bytes, Sequence[int]]
@@ -31,6 +31,15 @@ def listed_texts(name: str, given: Any) -> tuple[list[Any], bool]:
         wrong(name, given, "a string, a list of token ids, or a list of such, not empty")
     one = all(hasattr(text, "__index__") for text in texts)
     return ([texts], True) if one else (texts, False)
+
+
+def _is_usable(context: Context) -> bool:
+    """False for one that was closed, and for the half of one that a fork() copied while another
+    thread was inside."""
+    try:
+        return not context.closed and context.n_past >= 0
+    except Closed:
+        return False
 
 
 class Embedder:
@@ -112,7 +121,7 @@ class Embedder:
     def _of_size(self, n: int) -> Context:
         """A context for n tokens: the one that is there, or a larger one in its place."""
         context = self._context
-        if context is not None and not context.closed and context.n_ctx >= n:
+        if context is not None and _is_usable(context) and context.n_ctx >= n:
             return context
         self.close()
         n_ctx = _LEAST

@@ -259,7 +259,9 @@ class Loop:
             work.inside = None
             stats.completed += 1  # before anybody hears of it
             stats.total.add(now - work.submitted)
-            work.end()
+            if not work.end():  # called off in its last turn
+                stats.completed -= 1
+                stats.total.add(now - work.submitted, -1)
 
 
 def _too_late(work: Work, which: str) -> str:

@@ -591,3 +591,14 @@ def test_work_for_the_thread_when_the_engine_is_closed(fake, strings, toy_file):
         thread, outcome = in_thread(llm.engine.forget)
         until(lambda: done and outcome)
         assert outcome[0] is None or isinstance(outcome[0], fake.Closed)
+
+
+def test_what_is_called_off_in_its_last_turn_counts_once(fake, ask, engine):
+    for _ in range(3):
+        with pytest.raises(fake.Cancelled):
+            ask(n=1, constraint=Calls(engine.cancel)).result()
+    assert ask().result()
+    until(lambda: not engine._here().works)
+    stats = engine.stats()
+    ends = stats.completed + sum(stats.ended_early.values())
+    assert stats.requests == ends == 4 and stats.total.count == stats.completed

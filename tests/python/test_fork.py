@@ -555,3 +555,23 @@ def test_gunicorn_with_preload(tmp_path):
         if server.poll() is None:
             os.kill(server.pid, signal.SIGKILL)
             server.wait()
+
+
+def test_while_another_thread_embeds():
+    """The child has a context of its own for it."""
+    programs.run(
+        """
+        llm = opened(n_ctx=2048)
+        wanted = llm.embed(PROMPT).tolist()
+        ids = [5] * 2000
+        statuses = []
+        for _ in range(3):
+            thread = threading.Thread(target=llm.embed, args=(ids,))
+            thread.start()
+            while llm.embedder._caller is None:
+                time.sleep(0.0005)
+            statuses.append(child(lambda: sys.exit(llm.embed(PROMPT).tolist() != wanted)))
+            thread.join()
+        assert statuses == [0] * 3, statuses
+        """
+    )

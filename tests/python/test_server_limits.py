@@ -1,13 +1,14 @@
 """What `pillion serve` refuses: wrong bodies, wrong keys, foreign hosts; each in OpenAI's shape."""
 
 import json
+import threading
 import time
 
 import pytest
 
 fastapi = pytest.importorskip("fastapi", reason="the extra `server` is not installed")
 
-from patience import until  # noqa: E402
+from patience import PATIENCE, in_thread, until  # noqa: E402
 from server_support import CHAT, TEXT, error_of, events, read_all, read_until, served  # noqa: E402
 
 
@@ -456,3 +457,62 @@ def test_headers_without_end(server):
         answer = read_all(connection)
         assert answer.startswith(b"HTTP/1.1 400") or answer == b""
     assert server.get("/health").status_code == 200
+
+
+def test_short_chats_pass_what_takes_long(pillion, load, monkeypatch):
+    """Many long texts, grammars and embeddings at once keep nobody's short question waiting."""
+    with served(pillion, load) as server:
+        llm, hold = server.serving.llm, threading.Event()
+        tokens = llm.chat_tokens
+
+        def slow(prompt):
+            if len(prompt) > 60_000:
+                hold.wait(PATIENCE)
+            return tokens(prompt)
+
+        monkeypatch.setattr(llm, "chat_tokens", slow)
+        body = {"messages": [{"role": "user", "content": "a b " * 20_000}]}
+        calls = [in_thread(lambda: post(server, body)) for _ in range(6)]
+        until(lambda: server.serving._preparing == 6)
+        assert post(server, {**CHAT, "max_tokens": 1}).status_code == 200
+        hold.set()
+        for _, outcome in calls:
+            until(lambda outcome=outcome: outcome)
+            error_of(outcome[0], 400, "context_length_exceeded")
+
+
+def test_what_takes_long(pillion):
+    from pillion.server.preparing import takes_long
+
+    short = {"messages": [{"role": "user", "content": "a" * 1_000}]}
+    assert not takes_long(short) and not takes_long({"prompt": [1] * 1_000})
+    for more in ({"n": 100}, {"regex": "a"}, {"tools": [1]}, {"logit_bias": dict.fromkeys(range(70_000), 1)}):
+        assert takes_long({**short, **more}), more
+    assert takes_long({"prompt": ["a" * 40_000] * 2}) and takes_long({"prompt": [1] * 70_000})
+
+
+def test_the_pieces_of_many_tokens(server):
+    content = "In the beginning " * 10_000
+    answer = post(server, {"content": content, "with_pieces": True}, "/tokenize").json()
+    assert "".join(one["piece"] for one in answer["tokens"]) == content
+    assert answer["count"] == len(answer["tokens"]) > 30_000
+    assert post(server, {"content": ""}, "/tokenize").json() == {"tokens": [], "count": 0}
+
+
+def test_the_collector_rests_while_a_body_is_read(pillion, monkeypatch):
+    import gc
+
+    from pillion.server import reading
+
+    seen = []
+    gc.callbacks.append(lambda *_: seen.append(1))
+    try:
+        n_before = len(seen)
+        found = reading.parsed(b'{"a":[' + b",".join([b"[]"] * 300_000) + b"]}")
+        assert len(seen) - n_before < 20 and len(found["a"]) == 300_000  # some come behind it
+    finally:
+        gc.callbacks.pop()
+    assert gc.isenabled()
+    with pytest.raises(reading.ApiError):
+        reading.parsed(b"{")
+    assert gc.isenabled()

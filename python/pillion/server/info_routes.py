@@ -17,6 +17,7 @@ from .openai_routes import body_of, ignored_header, json_response, template_vari
 from .reading import checked, json_body
 from .schemas import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from .serving import Serving
+from .sse import json_bytes
 
 
 def models_router(serving: Serving) -> APIRouter:
@@ -126,11 +127,11 @@ def token_router(serving: Serving) -> APIRouter:
             ids = llm.tokenize(text, add_bos=bool(given.add_special), special=special)
             if not given.with_pieces:
                 return list(ids)
-            return [{"id": one, "piece": llm.detokenize([one], special=True)} for one in ids]
+            pieces = {one: llm.detokenize([one], special=True) for one in set(ids)}
+            return [{"id": one, "piece": pieces[one]} for one in ids]
 
-        tokens = await serving.in_thread(work)
-        found = {"tokens": tokens, "count": len(tokens)}
-        return json_response(found, ignored_header(given.ignored))
+        content = await serving.in_thread(lambda: _in_parts(work()))
+        return json_response(content, ignored_header(given.ignored))
 
     @router.post("/detokenize", openapi_extra=body_of(DetokenizeRequest), response_model=None)
     async def detokenize(http: HttpRequest) -> Response:
@@ -160,6 +161,13 @@ def token_router(serving: Serving) -> APIRouter:
 
 def _spelled(llm: Any, token: Any) -> str:
     return "" if token is None else str(llm.tokenizer.token_text(token))
+
+
+def _in_parts(tokens: list[Any]) -> bytes:
+    """The answer's JSON. Written at once it would hold the interpreter for as long as it is."""
+    step = 10_000
+    parts = [json_bytes(tokens[at : at + step])[1:-1] for at in range(0, len(tokens), step)]
+    return b'{"tokens":[%s],"count":%d}' % (b",".join(parts), len(tokens))
 
 
 def now() -> int:

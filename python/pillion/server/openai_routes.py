@@ -153,8 +153,9 @@ async def _answered(
 
 
 def json_response(value: Any, headers: Mapping[str, str]) -> Response:
+    """value: what JSON can say, or JSON's bytes."""
     return Response(
-        sse.json_bytes(value),
+        value if isinstance(value, bytes) else sse.json_bytes(value),
         media_type="application/json",
         headers={**headers, "cache-control": "no-store"},
     )

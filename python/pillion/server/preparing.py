@@ -13,7 +13,7 @@ from ..errors import ContextFullError
 from ..generation import Generation
 from ..llm import LLM
 from ..openai_format import Completion
-from ..requests import checked_length
+from ..requests import FORMS, checked_length
 from ..sampling import SEED_MAX
 from ..work import Request
 
@@ -86,6 +86,27 @@ def n_answers(fields: Fields) -> int:
     """How many answers the fields ask for."""
     n_prompts = len(prompts_of(fields["prompt"])) if "prompt" in fields else 1
     return n_prompts * int(fields.get("n") or 1)
+
+
+_LONG = 65_536  # characters, token ids and other values, n times
+
+
+def takes_long(fields: Fields) -> bool:
+    """Whether preparing may take more than a moment: a grammar is compiled, or there is much to
+    render and to encode."""
+    if any(fields.get(name) for name in (*FORMS, "tools")):
+        return True
+    left = _LONG // int(fields.get("n") or 1)
+    waiting = [fields.get("messages"), fields.get("prompt"), fields.get("logit_bias")]
+    while waiting and left > 0:
+        value = waiting.pop()
+        if isinstance(value, str):
+            left -= len(value)
+        elif isinstance(value, (list, dict)):
+            left -= len(value)
+            if left > 0:
+                waiting += value.values() if isinstance(value, dict) else value
+    return left <= 0
 
 
 def _several(llm: LLM, given: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request as HttpRequest
@@ -41,7 +43,8 @@ async def json_body(http: HttpRequest) -> dict[str, Any]:
 def parsed(body: bytes) -> dict[str, Any]:
     """JSON by its own rules: no NaN, no bytes that are not UTF-8, not deeper than Python goes."""
     try:
-        found = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        with _no_collector():
+            found = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise _invalid(
             f"the body is not UTF-8: byte {error.start} is 0x{body[error.start]:02X}"
@@ -55,6 +58,19 @@ def parsed(body: bytes) -> dict[str, Any]:
     return found
 
 
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    """What is parsed has no cycles, and the collector would look at it again and again: with
+    millions of lists it takes ten times as long as the parser, on the event loop."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"it has {name}, which is no JSON number")
 
@@ -66,7 +82,8 @@ def _invalid(sentence: str) -> ApiError:
 def checked(schema: type[M], body: dict[str, Any]) -> M:
     """The body as the schema has it. Raises an ApiError that names the field and its value."""
     try:
-        return schema.model_validate(body)
+        with _no_collector():
+            return schema.model_validate(body)
     except ValidationError as error:
         raise field_error(error) from None
     except RecursionError:

@@ -26,7 +26,7 @@ from ..openai_format import Completion, Result
 from . import sse
 from .api_errors import ApiError, ClientGone, ErrorShapes, api_error, unavailable
 from .metrics import ServerMetrics
-from .preparing import Prepared, Terms, n_answers
+from .preparing import Prepared, Terms, n_answers, takes_long
 from .settings import ServerSettings
 
 T = TypeVar("T")
@@ -181,7 +181,9 @@ class Serving:
         """Cuts the connection of a request's scope; the running server sets it."""
         self._llm: Optional[LLM] = None
         self._preparing = 0  # requests whose prompts are made
+        # Short chats have threads that nothing long can take.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="pillion-prepare")
+        self._long = ThreadPoolExecutor(2, thread_name_prefix="pillion-long")
 
     # ---- life ----
 
@@ -195,7 +197,8 @@ class Serving:
     def close(self) -> None:
         """Ends what still runs. The LLM stays open."""
         self.cancel_all("shutdown")
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._long):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def cancel_all(self, why: str) -> None:
         for one in list(self.running):
@@ -268,9 +271,10 @@ class Serving:
             total_timeout=self.settings.total_timeout,
         )
 
-    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Runs work that takes a while beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+    async def in_thread(self, work: Callable[..., T], *arguments: Any, long: bool = True) -> T:
+        """Runs work that takes a while beside the event loop. long: it may take seconds."""
+        threads = self._long if long else self._threads
+        return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
 
     async def prepare(
         self, work: Callable[..., list[Prepared]], fields: Mapping[str, Any], terms: Terms
@@ -283,7 +287,7 @@ class Serving:
             raise self.refusal(f"{self._preparing} requests wait already", "queue_full")
         self._preparing += 1
         try:
-            return await self.in_thread(work, self.llm, fields, terms)
+            return await self.in_thread(work, self.llm, fields, terms, long=takes_long(fields))
         finally:
             self._preparing -= 1
 
