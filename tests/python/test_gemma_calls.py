@@ -323,8 +323,8 @@ def test_objects_of_thousands_of_properties(llm, reply, pillion):
     assert follows(llm, compiled, f"{CALL}call:f{{p3:true,p7:false,p399:true}}{END}")
     assert follows(llm, compiled, f"{CALL}call:f{{}}{END}")
     assert not follows(llm, compiled, f"{CALL}call:f{{p7:true,p3:false}}{END}")
-    schema["properties"] = {f"p{i}": {"type": "boolean"} for i in range(4_000)}
-    with pytest.raises(pillion.UsageError, match="the parameters of the tools"):
+    schema["properties"] = {f"p{i}": {"type": "boolean"} for i in range(30_000)}
+    with pytest.raises(pillion.UsageError, match="tool 'f' has more than 50000 values"):
         reply([tool(schema)])
 
 
