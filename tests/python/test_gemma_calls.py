@@ -317,14 +317,14 @@ def test_a_reference_that_leads_to_itself_through_allof(pillion, reply):
 
 
 def test_objects_of_thousands_of_properties(llm, reply, pillion):
-    names = [f"p{i}" for i in range(400)]
+    names = [f"p{i}" for i in range(600)]
     schema = {"type": "object", "properties": {name: {"type": "boolean"} for name in names}}
     parser, compiled = reply([tool(schema)])
-    assert follows(llm, compiled, f"{CALL}call:f{{p3:true,p7:false,p399:true}}{END}")
+    assert follows(llm, compiled, f"{CALL}call:f{{p3:true,p7:false,p599:true}}{END}")
     assert follows(llm, compiled, f"{CALL}call:f{{}}{END}")
     assert not follows(llm, compiled, f"{CALL}call:f{{p7:true,p3:false}}{END}")
-    schema["properties"] = {f"p{i}": {"type": "boolean"} for i in range(30_000)}
-    with pytest.raises(pillion.UsageError, match="tool 'f' has more than 50000 values"):
+    schema["properties"] = {f"p{i}": {"type": "boolean"} for i in range(4_000)}
+    with pytest.raises(pillion.UsageError, match="4000 optional properties; at most 600"):
         reply([tool(schema)])
 
 

@@ -29,6 +29,7 @@ _LEAST = 20_000  # characters of the shortest call
 _LEVELS = 4  # objects and arrays inside one another, in a value without a schema
 _SPELLED = 100  # texts of an enum that are rules each
 _ANY_ORDER = 40  # properties; objects with more keep the order of their schema
+_MOST_PROPERTIES = 600  # each may come next, which is a few items of llguidance's 2,000
 _DIGITS = 15  # of whole numbers without bounds, as JSON's readers agree on them
 
 _CALL_NAME = re.compile(r"[^\s{}()\[\],<>\"':]+")
@@ -451,6 +452,12 @@ class Calls:
         return _Part(name, least)
 
     def _in_schema_order(self, members: Sequence[str], n_needed: int, least: int) -> _Part:
+        n_free = len(members) - n_needed
+        if n_free > _MOST_PROPERTIES:
+            raise UsageError(
+                f"the parameters of tool {self._tool!r} have an object of {n_free} "
+                f"optional properties; at most {_MOST_PROPERTIES} can be enforced"
+            )
         tail = " ".join(f'("," {member})?' for member in members[n_needed:])
         if n_needed:
             head = ' "," '.join(members[:n_needed])
