@@ -80,8 +80,10 @@ def fake():
 def strings(fake):
     pulled = Strings(fake)
     pulled.reset()
-    # What failed calls of earlier tests hold through their tracebacks goes here; what an engine's
-    # thread holds goes when it has heard of it.
+    # What failed tests hold through their tracebacks goes here, lest each one behind them fails too;
+    # what an engine's thread holds goes when it has heard of it.
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        vars(sys).pop(name, None)
     until(lambda: gc.collect() >= 0 and pulled.live == 0)
     yield pulled
     pulled.reset()

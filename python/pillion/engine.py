@@ -22,10 +22,9 @@ from ._locks import forks
 from .arguments import check_int, check_mapping, check_number, check_text
 from .assembler import TextAssembler
 from .calling import checked_class
-from .engine_loop import BUSY_WAIT, Job, Life, Loop
+from .engine_loop import BUSY_WAIT, Aim, Job, Life, Loop
 from .engine_stats import EngineStats
 from .errors import (
-    Busy,
     Cancelled,
     Closed,
     ContextFullError,
@@ -211,16 +210,18 @@ class Engine(Held):
         # The library forgets a cancel that comes just before its call begins, so repeat it until
         # the run is over. The engine's own thread has nothing to wait for.
         until = time.monotonic() + (_CANCEL_WAIT if wait and not self._is_me() else 0)
-        while True:
-            slot = work.inside
-            if slot is None or work.forks != forks():
-                return
-            self._here().aims[slot.index] = work
-            with contextlib.suppress(Closed, Busy):
-                slot.context.cancel()
-            if time.monotonic() >= until:
-                return
-            time.sleep(0.001)
+        slot = work.inside
+        if slot is None or work.forks != forks():
+            return
+        aim = Aim(self._here(), slot)
+        try:
+            while work.inside is slot:
+                aim.cancel()
+                if time.monotonic() >= until:
+                    return
+                time.sleep(0.001)
+        finally:
+            aim.over = True
 
     def forget(self) -> None:
         """Empties all contexts; those of requests under way when these are over."""

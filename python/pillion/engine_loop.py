@@ -15,9 +15,9 @@ from typing import Any, Callable, Optional
 
 from ._locks import forks
 from .engine_stats import EngineStats
-from .errors import Busy, Cancelled, TimedOut
+from .errors import Busy, Cancelled, Closed, TimedOut
 from .scheduler import Entry, Scheduler, Turn, best_slot
-from .slot import Slot
+from .slot import Moved, Slot
 from .waiting import wake_all
 from .work import Work
 
@@ -34,6 +34,23 @@ class Job:
         self.waiters: deque[Any] = deque()
 
 
+class Aim:
+    """A cancel of a slot's context that is meant for one request, for as long as it is repeated.
+
+    The library's cancel is of a context, whatever runs there. So a request whose run was broken off
+    looks here whether that was meant for another."""
+
+    def __init__(self, life: Life, slot: Slot) -> None:
+        self.slot = slot
+        self.over = False
+        life.aims[self] = True
+
+    def cancel(self) -> None:
+        """Breaks off what runs on the slot, if anything does."""
+        with contextlib.suppress(Closed, Busy):
+            self.slot.context.cancel()
+
+
 class Life:
     """An engine in one process: a fork() gives the child one of its own."""
 
@@ -47,7 +64,7 @@ class Life:
         self.arrived = False
         self.blocked: dict[Entry, float] = {}  # until when: somebody else is inside their contexts
         self.left: deque[Work] = deque()  # called off since the engine looked last
-        self.aims: dict[int, Work] = {}  # whom the last cancel of a slot's context was meant for
+        self.aims: dict[Aim, bool] = {}  # in place of a set, whose copy is not one step
 
 
 class Loop:
@@ -189,7 +206,7 @@ class Loop:
         entry = turn.entry
         assert entry.slot is not None
         slot, work = self._slots[entry.slot], entry.key
-        self._life.aims.pop(slot.index, None)
+        self._forget_aims()
         work.inside = slot
         try:
             if work.ended:
@@ -205,15 +222,28 @@ class Loop:
         if work.ended:
             self._over(work)
 
+    def _forget_aims(self) -> None:
+        """Of cancels that are over, and can't hit the turn that begins now."""
+        for aim in list(self._life.aims):
+            if aim.over:
+                self._life.aims.pop(aim, None)
+
     def _failed(self, entry: Entry, slot: Slot, error: BaseException) -> None:
         """What goes wrong for one request is that request's end, and no more."""
         work: Work = entry.key
         if isinstance(error, Busy):  # somebody is inside the context: again when he has left
             self._life.blocked[entry] = time.monotonic() + BUSY_WAIT
-        elif isinstance(error, Cancelled) and self._life.aims.get(slot.index, work) is not work:
-            slot.again()  # meant for a request that had just left
+        elif self._missed(slot, work, error):
+            slot.again()
         else:
             self._end_early(work, error, "cancelled" if isinstance(error, Cancelled) else "error")
+
+    def _missed(self, slot: Slot, work: Work, error: BaseException) -> bool:
+        """Whether its run was broken off by a cancel that was meant for a request that had just left.
+        Who is called off himself has ended before his cancel comes."""
+        if work.ended or not isinstance(error, Cancelled) or isinstance(error, Moved):
+            return False
+        return any(aim.slot is slot for aim in list(self._life.aims))
 
     def _read(self, entry: Entry, slot: Slot, work: Work, rows: int) -> None:
         if slot.work is not work:

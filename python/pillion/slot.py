@@ -21,7 +21,12 @@ from .model import Model
 from .pair import Drafter, Pair, PairStats, Round
 from .work import Work
 
-_MOVED = "this generation cannot go on: its context was used for something else"
+
+class Moved(Cancelled):
+    """The context isn't where the request left it."""
+
+    def __init__(self) -> None:
+        super().__init__("this generation cannot go on: its context was used for something else")
 
 
 @dataclass
@@ -169,7 +174,7 @@ class Slot:
         except UsageError:  # its rows may be gone because somebody came between two of our calls
             self._raise_if_moved(1)
             if self.context.n_past != self._expected(text):
-                raise Cancelled(_MOVED) from None
+                raise Moved() from None
             raise
         if work.constraint is None:
             self._raise_if_moved(1)
@@ -191,7 +196,7 @@ class Slot:
     def _raise_if_moved(self, own: int) -> None:
         """own: changes that are this turn's."""
         if self.context.changes - self._changes > own:
-            raise Cancelled(_MOVED)
+            raise Moved()
 
     def _token(self, work: Work) -> list[Piece]:
         """Runs the token of the turn before, if there was one, and chooses the next."""
@@ -243,7 +248,7 @@ class Slot:
         try:
             found = None if k is None else self.context.logprobs(row, k=k, token=token)
         except Busy:  # the round is over: it can't come again
-            raise Cancelled(_MOVED) from None
+            raise Moved() from None
         return work.assembler.add(token, drafted, found)
 
     def _finish(self, work: Work, reason: str) -> Piece:

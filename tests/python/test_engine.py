@@ -296,16 +296,34 @@ def test_an_end_in_any_state(fake, strings, ask, engine, state, way):
 
 def test_a_cancel_that_hits_the_next_request_is_forgotten(strings, ask, engine):
     """Its run is broken off, and comes again."""
+    from pillion_fake.engine_loop import Aim
+
     strings.slow(2_000)
     one = ask("abc", 30)
     until(lambda: one.state == "writing")
     slot = next(slot for slot in engine.slots_made if slot.work is one._work)
+    aim = Aim(engine._here(), slot)
     for _ in range(20):
-        engine._here().aims[slot.index] = object()
-        slot.context.cancel()
+        aim.cancel()
         time.sleep(0.002)
+    aim.over = True
     strings.slow(0)
     assert one.result().text == after("c", 30)
+    assert ask("x", 1).result().text == "y" and not engine._here().aims
+
+
+def test_nobody_is_ended_by_the_cancel_of_who_was_before(strings, ask, engine):
+    """Whatever the moment in which one is called off, the next ones on its slot get all their text."""
+    strings.slow(20)
+    for n in range(200):
+        leaving = [ask("abc", 60) for _ in engine.slots_made]
+        staying = [ask("abc", 4) for _ in engine.slots_made]
+        until(lambda one=leaving[0]: one.state == "writing")
+        time.sleep(n % 40 * 1e-4)
+        callers = [in_thread(one.cancel) for one in leaving]
+        assert [one.result().text for one in staying] == ["defg"] * len(staying)
+        for thread, _ in callers:
+            thread.join()
 
 
 def test_close_while_others_wait(fake, strings, toy_file):

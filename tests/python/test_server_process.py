@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -16,7 +15,7 @@ fastapi = pytest.importorskip("fastapi", reason="the extra `server` is not insta
 import httpx  # noqa: E402
 from build import REPOSITORY  # noqa: E402
 
-from patience import PATIENCE, until  # noqa: E402
+from patience import PATIENCE, in_thread, until  # noqa: E402
 
 FAKE = [sys.executable, str(REPOSITORY / "tests" / "fake" / "cli.py"), "serve"]
 REAL = [sys.executable, "-m", "pillion", "serve"]
@@ -71,20 +70,6 @@ def toy(fake, toy_file):
 
 def is_busy(url):
     return any(one["is_processing"] for one in httpx.get(f"{url}/slots").json())
-
-
-def in_background(work):
-    outcome = []
-
-    def body():
-        try:
-            outcome.append(work())
-        except Exception as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=body, daemon=True)
-    thread.start()
-    return thread, outcome
 
 
 def test_without_a_model_the_embedded_pair_is_served(pillion, tiny_target, start):
@@ -233,7 +218,7 @@ def test_answers_end_before_the_server_does(toy, start):
     process = start(FAKE, toy, "--port", 0, FAKE_SLOW="20000")
     url = process.url()
     body = {"prompt": "abc", "max_tokens": 100, "temperature": 0}
-    thread, outcome = in_background(lambda: httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE))
+    thread, outcome = in_thread(lambda: httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE))
     until(lambda: is_busy(url))
     process.tell()
 
@@ -254,7 +239,7 @@ def test_answers_that_need_too_long_get_an_error(toy, start, stream):
     process = start(FAKE, toy, "--port", 0, "--drain-timeout", 0.2, FAKE_SLOW="200000")
     url = process.url()
     body = {"prompt": "abc", "max_tokens": 1000, "temperature": 0, "stream": stream}
-    thread, outcome = in_background(lambda: httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE))
+    thread, outcome = in_thread(lambda: httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE))
     until(lambda: is_busy(url))
     process.tell()
     assert process.end() == (0, "", "")
@@ -273,7 +258,7 @@ def test_a_second_signal_ends_it_at_once(toy, start):
     process = start(FAKE, toy, "--port", 0, "--drain-timeout", 1000, FAKE_SLOW="200000")
     url = process.url()
     body = {"prompt": "abc", "max_tokens": 1000, "temperature": 0, "stream": True}
-    thread, outcome = in_background(lambda: httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE))
+    thread, outcome = in_thread(lambda: httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE))
     until(lambda: is_busy(url))
     process.tell(signal.SIGINT)
     until(lambda: httpx.get(f"{url}/health").status_code == 503)

@@ -18,21 +18,20 @@ from ..models import GENESIS
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from ..pairing import drafter_beside
 from ..placing import draft_device_for
-from .console import (
+from .console import command, fail, open_model, read_text
+from .measure import Measure, Result, break_even
+from .options import (
     DenseHeadOption,
     DeviceOption,
     DraftDeviceOption,
     DraftOption,
+    KvTypeOption,
     ModelOption,
     PMinOption,
     SwaFullOption,
-    command,
+    ThreadsOption,
     draft_count,
-    fail,
-    open_model,
-    read_text,
 )
-from .measure import Measure, Result, break_even
 from .stand_in import write_stand_in
 
 
@@ -50,13 +49,13 @@ def bench(
     n_prompt: int = typer.Option(512, "-p", "--n-prompt", min=1, help="Tokens of the prompt."),
     n_gen: int = typer.Option(128, "-n", "--n-gen", min=1, help="Tokens to write."),
     repeats: int = typer.Option(5, "-r", "--repetitions", min=1, help="How often to measure."),
-    threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
+    threads: int = ThreadsOption,
     device: str = DeviceOption,
     draft_device: str = DraftDeviceOption,
     n_gpu_layers: int = typer.Option(
         -1, "-ngl", "--n-gpu-layers", help="Layers on the device, from the last one down; -1: all."
     ),
-    kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
+    kv_type: str = KvTypeOption,
     swa_full: bool = SwaFullOption,
     file: Optional[Path] = typer.Option(
         None, "-f", "--file", help="Take the prompt from this text instead of Genesis 1."

@@ -9,61 +9,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Optional, TypeVar, Union
+from typing import Any, Callable, Optional, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from .. import LLM, Model, PillionError, find_drafter
-from ..pair import DRAFT_MAX, LOOKUP, Draft
+from .. import LLM, Model, PillionError
 from .words import OptionWords, in_options, options_of
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-ModelOption = typer.Option(..., "-m", "--model", help="The model, a GGUF file.", show_default=False)
-
-DrafterOption = typer.Option(
-    None,
-    "-md",
-    "--model-draft",
-    help="What guesses ahead: a GGUF file; auto: the drafter beside the model; lookup: the text itself; none. "
-    "Without it: as auto, but none where there are several.",
-    show_default=False,
-)
-DraftOption = typer.Option(
-    "auto", "--spec-draft-n-max", help="Drafts of a round, 0 to 8, or auto: as many as pay off."
-)
-PMinOption = typer.Option(
-    0.0, "--spec-draft-p-min", help="A draft less likely than this ends the draft; 0: off."
-)
-DenseHeadOption = typer.Option(
-    False, "--draft-dense-head", help="The drafter scores the whole vocabulary."
-)
-DraftSamplingOption = typer.Option(
-    "greedy",
-    "--spec-draft-sampling",
-    help="greedy: the text is that of plain steps; probabilistic: when sampling, more drafts are accepted, same distribution.",
-)
-DraftDeviceOption = typer.Option(
-    "auto",
-    "--draft-device",
-    help="Where the drafter runs; auto: beside the model (htp: on the CPU).",
-)
-DeviceOption = typer.Option(
-    "auto", "--device", help="Where the model runs: auto, cpu, cuda, cuda:1, htp."
-)
-LayersOption = typer.Option(
-    -1,
-    "-ngl",
-    "--n-gpu-layers",
-    help="Layers on the device, from the last one down; -1: as many as fit.",
-)
-StrictOption = typer.Option(
-    False,
-    "--strict",
-    help="What does not fit the device is an error; nothing goes to the CPU instead.",
-)
 
 ERROR, INTERRUPTED, READER_GONE = 1, 130, 141
 
@@ -145,51 +100,6 @@ def open_llm(path: Path, check: Optional[Callable[[], None]] = None, **options: 
             report(done, total)
 
         return LLM(path, progress=step, **options)
-
-
-SwaFullOption = typer.Option(
-    False,
-    "--swa-full",
-    help="Sliding layers keep every position: going back runs nothing again. Takes memory.",
-)
-
-
-def drafter_choice(model: Path, drafter: Optional[str]) -> Union[str, Path, None]:
-    """`-md` as LLM takes it. By the name "auto" several that fit are an error; without `-md` they are a warning."""
-    if drafter == "auto":
-        find_drafter(model)
-    if drafter in ("auto", LOOKUP):
-        return drafter
-    return "auto" if drafter is None else None if drafter == "none" else Path(drafter)
-
-
-def draft_options(
-    model: Path,
-    drafter: Optional[str],
-    n_max: str,
-    p_min: float,
-    dense_head: bool,
-    sampling: str,
-    device: str,
-) -> dict[str, Any]:
-    """The drafter's options as LLM takes them."""
-    return {
-        "drafter": drafter_choice(model, drafter),
-        "draft": draft_count(n_max),
-        "draft_p_min": p_min,
-        "draft_dense_head": dense_head,
-        "draft_sampling": sampling,
-        "draft_device": device,
-    }
-
-
-def draft_count(text: str) -> Draft:
-    """A draft length as given on the command line."""
-    if text == "auto":
-        return text
-    if not text.isdecimal() or int(text) > DRAFT_MAX:
-        raise fail(f"--spec-draft-n-max is {text}; it can be 0 to {DRAFT_MAX}, or auto")
-    return int(text)
 
 
 def write(text: str) -> None:

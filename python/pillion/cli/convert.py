@@ -8,6 +8,7 @@ from typing import Optional
 import typer
 
 from .console import command, progress, size
+from .options import ThreadsOption
 
 
 @command
@@ -31,7 +32,7 @@ def convert(
     name: Optional[str] = typer.Option(
         None, "--name", help="general.name of the file; else the folder's."
     ),
-    threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
+    threads: int = ThreadsOption,
 ) -> None:
     """Convert a checkpoint of Gemma 4, a Gemma 4 assistant, Gemma 3 or Llama."""
     from ..convert import convert as run

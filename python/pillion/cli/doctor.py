@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import Placed, backends, system, version
-from .console import (
+from .console import command, open_llm, size
+from .options import (
+    CtxOption,
     DeviceOption,
     DraftDeviceOption,
     DrafterOption,
+    FlashAttnOption,
     LayersOption,
-    command,
     drafter_choice,
-    open_llm,
-    size,
 )
 
 
@@ -34,10 +34,8 @@ def doctor(
     device: str = DeviceOption,
     draft_device: str = DraftDeviceOption,
     n_gpu_layers: int = LayersOption,
-    flash_attn: str = typer.Option("auto", "-fa", "--flash-attn", help="auto, on or off."),
-    ctx: int = typer.Option(
-        0, "-c", "--ctx-size", help="Positions of the context; 0: the model's, at most 4096."
-    ),
+    flash_attn: str = FlashAttnOption,
+    ctx: int = CtxOption,
     as_json: bool = typer.Option(False, "--json", help="Print everything as one JSON object."),
 ) -> None:
     """Show the processor, the kernel table in use, memory, and the back ends; with -m, where each op of a model runs."""

@@ -8,7 +8,8 @@ import typer
 
 from ..importance import DEFAULT_CHUNK
 from ..importance import imatrix as measure
-from .console import ModelOption, command, open_model, progress, read_text
+from .console import command, open_model, progress, read_text
+from .options import ModelOption, ThreadsOption
 
 
 @command
@@ -22,7 +23,7 @@ def imatrix(
         DEFAULT_CHUNK, "-c", "--chunk", "--ctx-size", help="Tokens of a chunk; each starts anew."
     ),
     chunks: int = typer.Option(0, "--chunks", help="Most chunks; 0: the whole text."),
-    threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
+    threads: int = ThreadsOption,
 ) -> None:
     """Measure over a text which inputs of the weights matter; `pillion quantize` and llama.cpp read the file."""
     text = read_text(file)

@@ -12,6 +12,7 @@ import typer
 
 from ..inspection import Facts, inspect_file
 from .console import command, size
+from .options import KvTypeOption
 
 
 @command
@@ -24,7 +25,7 @@ def inspect(
         "--ctx-size",
         help="Context length to compute memory for; may be given several times.",
     ),
-    kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
+    kv_type: str = KvTypeOption,
     drafter: Optional[Path] = typer.Option(
         None, "-md", "--drafter", "--model-draft", help="A drafter to try on it."
     ),

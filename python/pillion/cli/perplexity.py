@@ -11,7 +11,8 @@ import numpy as np
 import typer
 
 from .. import Context, UsageError
-from .console import DeviceOption, ModelOption, command, open_model, progress, read_text
+from .console import command, open_model, progress, read_text
+from .options import DeviceOption, KvTypeOption, ModelOption, ThreadsOption
 
 
 class Perplexity(NamedTuple):
@@ -58,8 +59,8 @@ def perplexity(
     model: Path = ModelOption,
     file: Path = typer.Option(..., "-f", "--file", help="The text.", show_default=False),
     ctx: int = typer.Option(512, "-c", "--ctx-size", help="Length of a window."),
-    threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
-    kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
+    threads: int = ThreadsOption,
+    kv_type: str = KvTypeOption,
     device: str = DeviceOption,
 ) -> None:
     """Measure how well a model foresees a text; lower is better."""

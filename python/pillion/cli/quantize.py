@@ -12,6 +12,7 @@ from rich.table import Table
 from ..quantization import QUANTIZE_TYPES, QuantizeReport
 from ..quantization import quantize as run
 from .console import command, fail, progress, size
+from .options import ThreadsOption
 
 
 @command
@@ -40,7 +41,7 @@ def quantize(
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Show what each tensor would become, and write nothing."
     ),
-    threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
+    threads: int = ThreadsOption,
 ) -> None:
     """Quantise a model. Norms and other small tensors stay exact; the result is read back before it gets its name."""
     pairs = []

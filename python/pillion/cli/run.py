@@ -12,24 +12,30 @@ import typer
 from .. import LLM, Generation, PairStats
 from ..openai_format import ChatCompletion
 from ..replies import Reply
-from .console import (
+from .console import command, fail, open_llm, read_text, write
+from .options import (
+    BatchOption,
+    CtxOption,
     DenseHeadOption,
     DeviceOption,
     DraftDeviceOption,
     DrafterOption,
     DraftOption,
     DraftSamplingOption,
+    FlashAttnOption,
+    KvTypeOption,
     LayersOption,
     ModelOption,
+    NoMmapOption,
     PMinOption,
     StrictOption,
     SwaFullOption,
-    command,
+    TemplateFileOption,
+    TemplateOption,
+    ThreadsOption,
     draft_options,
-    fail,
-    open_llm,
-    read_text,
-    write,
+    template_source,
+    template_variables,
 )
 
 
@@ -45,11 +51,9 @@ def run(
     n_predict: int = typer.Option(
         -1, "-n", "--n-predict", help="Most tokens to write; -1: until the model ends."
     ),
-    ctx: int = typer.Option(
-        0, "-c", "--ctx-size", help="Positions of the context; 0: the model's, at most 4096."
-    ),
-    threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
-    batch: int = typer.Option(0, "-b", "--batch-size", help="Rows of one prefill run; 0: 512."),
+    ctx: int = CtxOption,
+    threads: int = ThreadsOption,
+    batch: int = BatchOption,
     temp: Optional[float] = typer.Option(None, "--temp", help="Temperature; 0: greedy."),
     top_k: Optional[int] = typer.Option(
         None, "--top-k", help="Keep the k most likely tokens; 0: all."
@@ -66,8 +70,8 @@ def run(
     seed: int = typer.Option(
         -1, "-s", "--seed", help="The same seed gives the same text; -1: random."
     ),
-    flash_attn: str = typer.Option("auto", "-fa", "--flash-attn", help="auto, on or off."),
-    kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
+    flash_attn: str = FlashAttnOption,
+    kv_type: str = KvTypeOption,
     swa_full: bool = SwaFullOption,
     stop: Optional[list[str]] = typer.Option(
         None, "--stop", help="End the text before this string; may be repeated."
@@ -83,14 +87,8 @@ def run(
         "--think/--no-think",
         help="Let the model think before it answers (to stderr); else as its template has it.",
     ),
-    template: Optional[str] = typer.Option(
-        None,
-        "--chat-template",
-        help="Jinja in place of the file's chat template, or the name of one of the file's.",
-    ),
-    template_file: Optional[Path] = typer.Option(
-        None, "--chat-template-file", help="The same from a file."
-    ),
+    template: Optional[str] = TemplateOption,
+    template_file: Optional[Path] = TemplateFileOption,
     template_kwargs: Optional[str] = typer.Option(
         None, "--chat-template-kwargs", help="More variables for the template, a JSON object."
     ),
@@ -103,9 +101,7 @@ def run(
     device: str = DeviceOption,
     n_gpu_layers: int = LayersOption,
     strict: bool = StrictOption,
-    no_mmap: bool = typer.Option(
-        False, "--no-mmap", help="Read the file into memory instead of mapping it."
-    ),
+    no_mmap: bool = NoMmapOption,
     as_json: bool = typer.Option(
         False,
         "--json",
@@ -114,8 +110,10 @@ def run(
 ) -> None:
     """Continue a text, or answer with --chat. Text goes to stdout, everything else to stderr."""
     text = _prompt(prompt, file, chat)
-    source = _template(template, template_file)
-    variables = _variables(template_kwargs, think)
+    source = template_source(template, template_file)
+    variables = template_variables(template_kwargs)
+    if think is not None:
+        variables["enable_thinking"] = think
     if not chat and (source is not None or variables or system):
         raise fail("--system, --think, --no-think and the options --chat-template… need --chat")
     options: dict[str, Any] = {
@@ -158,27 +156,6 @@ def run(
             typer.echo(as_object(llm.generate(text, **options).run()))
         else:
             show(llm.generate(text, **options))
-
-
-def _template(source: Optional[str], file: Optional[Path]) -> Optional[str]:
-    if source is not None and file is not None:
-        raise fail(
-            "give the chat template with --chat-template or with --chat-template-file, not both"
-        )
-    return read_text(file) if file is not None else source
-
-
-def _variables(given: Optional[str], think: Optional[bool]) -> dict[str, Any]:
-    """The variables of the chat template."""
-    try:
-        variables = json.loads(given) if given else {}
-    except (ValueError, RecursionError) as error:
-        raise fail(f"--chat-template-kwargs is not JSON: {error}") from None
-    if not isinstance(variables, dict):
-        raise fail(f"--chat-template-kwargs is {given}; it must be a JSON object")
-    if think is not None:
-        variables["enable_thinking"] = think
-    return variables
 
 
 def _prompt(prompt: Optional[str], file: Optional[Path], chat: bool) -> Optional[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -13,23 +12,29 @@ import typer
 from .. import LLM
 from ..models import TINY_ASSISTANT, TINY_TARGET
 from ..server import ServerSettings, needs_extra
-from .console import (
+from .console import command, fail, open_llm, read_text, write
+from .options import (
+    BatchOption,
+    CtxOption,
     DenseHeadOption,
     DeviceOption,
     DraftDeviceOption,
     DrafterOption,
     DraftOption,
     DraftSamplingOption,
+    FlashAttnOption,
+    KvTypeOption,
     LayersOption,
+    NoMmapOption,
     PMinOption,
     StrictOption,
     SwaFullOption,
-    command,
+    TemplateFileOption,
+    TemplateOption,
+    ThreadsOption,
     draft_options,
-    fail,
-    open_llm,
-    read_text,
-    write,
+    template_source,
+    template_variables,
 )
 
 
@@ -82,22 +87,14 @@ def serve(
     drain_timeout: float = typer.Option(
         30, "--drain-timeout", min=0, help="Seconds to end answers in at SIGTERM."
     ),
-    ctx: int = typer.Option(
-        0, "-c", "--ctx-size", help="Positions of the context; 0: the model's, at most 4096."
-    ),
-    threads: int = typer.Option(0, "-t", "--threads", help="Threads; 0: all cores."),
-    batch: int = typer.Option(0, "-b", "--batch-size", help="Rows of one prefill run; 0: 512."),
-    flash_attn: str = typer.Option("auto", "-fa", "--flash-attn", help="auto, on or off."),
-    kv_type: str = typer.Option("f16", "--kv-type", help="Type of the KV cache: f16 or q8_0."),
+    ctx: int = CtxOption,
+    threads: int = ThreadsOption,
+    batch: int = BatchOption,
+    flash_attn: str = FlashAttnOption,
+    kv_type: str = KvTypeOption,
     swa_full: bool = SwaFullOption,
-    template: Optional[str] = typer.Option(
-        None,
-        "--chat-template",
-        help="Jinja in place of the file's chat template, or the name of one of the file's.",
-    ),
-    template_file: Optional[Path] = typer.Option(
-        None, "--chat-template-file", help="The same from a file."
-    ),
+    template: Optional[str] = TemplateOption,
+    template_file: Optional[Path] = TemplateFileOption,
     template_kwargs: Optional[str] = typer.Option(
         None,
         "--chat-template-kwargs",
@@ -111,9 +108,7 @@ def serve(
     device: str = DeviceOption,
     n_gpu_layers: int = LayersOption,
     strict: bool = StrictOption,
-    no_mmap: bool = typer.Option(
-        False, "--no-mmap", help="Read the file into memory instead of mapping it."
-    ),
+    no_mmap: bool = NoMmapOption,
 ) -> None:
     """Serve a model: OpenAI's API, and a chat page at /. Without MODEL: the package's tiny pair.
 
@@ -130,16 +125,12 @@ def serve(
         cors_origins=cors_origin or (),
         allowed_hosts=allowed_host or (),
         alias=alias,
-        default_variables=_variables(template_kwargs),
+        default_variables=template_variables(template_kwargs),
         queue_limit=queue,
         queue_timeout=queue_timeout,
         total_timeout=timeout,
         drain_timeout=drain_timeout,
     )
-    if template is not None and template_file is not None:
-        raise fail(
-            "give the chat template with --chat-template or with --chat-template-file, not both"
-        )
     options: dict[str, Any] = {
         "n_ctx": ctx,
         "n_batch": batch,
@@ -152,7 +143,7 @@ def serve(
         "device": device,
         "n_gpu_layers": n_gpu_layers,
         "strict": strict,
-        "chat_template": read_text(template_file) if template_file is not None else template,
+        "chat_template": template_source(template, template_file),
         **draft_options(path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
     }
     _run(settings, port, path, options)
@@ -205,15 +196,3 @@ def _keys(given: list[str], file: Optional[Path]) -> list[str]:
             raise fail(f"--api-key-file: {file} has no key")
         keys += found
     return keys
-
-
-def _variables(given: Optional[str]) -> Optional[dict[str, Any]]:
-    if given is None:
-        return None
-    try:
-        variables = json.loads(given)
-    except (ValueError, RecursionError) as error:
-        raise fail(f"--chat-template-kwargs is not JSON: {error}") from None
-    if not isinstance(variables, dict):
-        raise fail(f"--chat-template-kwargs is {given}; it must be a JSON object")
-    return variables

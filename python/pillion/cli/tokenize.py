@@ -7,7 +7,8 @@ from pathlib import Path
 
 import typer
 
-from .console import ModelOption, command, open_model
+from .console import command, open_model
+from .options import ModelOption
 
 
 @command
