@@ -3,12 +3,16 @@
 # make nightly build, and run every test, the long and exhaustive ones too
 # make lint    ruff, mypy, the include table, clang-tidy where it is installed
 # make wheel   the wheel, into dist/
-# make arm64   the core and pillion-run for arm64, into build/linux-arm64 (tests run them under qemu)
-# make android pillion-run for arm64 phones, into build/android-arm64: by the NDK when ANDROID_NDK is set, else by zig
-# make gpu     on a machine with an NVIDIA GPU: build for it, test, compute-sanitizer, measure; the table is build/gpu-check/gpu.md
+# make arm64   the core and pillion-run for arm64, into build/linux-arm64 (tests run them under
+#              qemu)
+# make android pillion-run for arm64 phones, into build/android-arm64: by the NDK when ANDROID_NDK
+# is set, else by zig
+# make gpu     on a machine with an NVIDIA GPU: build for it, test, compute-sanitizer, measure; the
+#              table is build/gpu-check/gpu.md
 # make clean   everything built
 #
-# The first run makes .venv and, as root on Debian, installs the missing system packages; later runs build only what changed.
+# The first run makes .venv and, as root on Debian, installs the missing system packages; later runs
+# build only what changed.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -44,7 +48,8 @@ lint: $(VENV)/.ready
 	        | xargs -n 1 -P $(JOBS) $$tidy -p $(BUILD) --quiet 2>/dev/null; \
 	else echo "lint: clang-tidy is not installed or nothing is built; skipped"; fi
 
-# An editable install: the Python files are used where they are, the compiled parts are built incrementally.
+# An editable install: the Python files are used where they are, the compiled parts are built
+# incrementally.
 build: $(VENV)/.ready
 	@$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable . \
 	    -C build-dir=$(BUILD) -C cmake.define.PILLION_LAB=ON -C cmake.define.PILLION_CUDA=SIM \

@@ -1,17 +1,21 @@
 // Matmul kernels and packer of the CPU backend, one thread, no other part of the library.
 //
 //   bench_matmul probe                        clock, read bandwidth, int8 peak
-//   bench_matmul few      [name=value ...]    1..9 columns: GB/s of weights, share of read bandwidth, cost against one column
+//   bench_matmul few      [name=value ...]    1..9 columns: GB/s of weights, share of read
+//                         bandwidth, cost against one column
 //   bench_matmul many     [name=value ...]    tiles of columns: GOPS and share of int8 peak
 //   bench_matmul pack     [name=value ...]    file bytes per second
 //   bench_matmul quantize [name=value ...]    floats per second
 //
-// name=value: isa=x86_avx512 format=Q4_0,Q8_0 (default: all) columns=1,2,4 rows=12288 inputs=1536 mb=640 (weights cycled through)
-//             reps=15 prefetch= (default: the table's) few=-1 (largest number of columns for the few kernel; the table's) 4k=0 (1: small pages)
+// name=value: isa=x86_avx512 format=Q4_0,Q8_0 (default: all) columns=1,2,4 rows=12288 inputs=1536
+// mb=640 (weights cycled through)
+//             reps=15 prefetch= (default: the table's) few=-1 (largest number of columns for the
+//             few kernel; the table's) 4k=0 (1: small pages)
 //
-// Build: g++ -std=c++17 -O3 -Icsrc benchmarks/bench_matmul.cpp lane_pack.o and the <isa>/matmul.o compiled with their flags
-// (tests/ops/test_matmul_kernels.py). Run pinned: taskset -c 0. The read probe is interleaved with every repetition, so that a busy
-// neighbour hits both; shares compare best with best, and medians with medians.
+// Build: g++ -std=c++17 -O3 -Icsrc benchmarks/bench_matmul.cpp lane_pack.o and the <isa>/matmul.o
+// compiled with their flags (tests/ops/test_matmul_kernels.py). Run pinned: taskset -c 0. The read
+// probe is interleaved with every repetition, so that a busy neighbour hits both; shares compare
+// best with best, and medians with medians.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,11 +34,21 @@
 #endif
 
 namespace pillion::cpu {
-namespace generic { void fill_matmul(KernelTable&); }
-namespace x86_avx2 { void fill_matmul(KernelTable&); }
-namespace x86_avx512 { void fill_matmul(KernelTable&); }
-namespace arm_dotprod { void fill_matmul(KernelTable&); }
-namespace arm_i8mm { void fill_matmul(KernelTable&); }
+namespace generic {
+void fill_matmul(KernelTable&);
+}
+namespace x86_avx2 {
+void fill_matmul(KernelTable&);
+}
+namespace x86_avx512 {
+void fill_matmul(KernelTable&);
+}
+namespace arm_dotprod {
+void fill_matmul(KernelTable&);
+}
+namespace arm_i8mm {
+void fill_matmul(KernelTable&);
+}
 }  // namespace pillion::cpu
 
 using namespace pillion;
@@ -49,11 +63,14 @@ double now() {
     return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 double least(const std::vector<double>& v) { return *std::min_element(v.begin(), v.end()); }
-double median(std::vector<double> v) { std::sort(v.begin(), v.end()); return v[v.size() / 2]; }
+double median(std::vector<double> v) {
+    std::sort(v.begin(), v.end());
+    return v[v.size() / 2];
+}
 
 std::map<std::string, std::string> g_options = {
-    {"isa", ""}, {"format", ""}, {"columns", ""}, {"rows", "12288"}, {"inputs", "1536"}, {"mb", "640"}, {"reps", "15"},
-    {"prefetch", ""}, {"few", "-1"}, {"4k", "0"}};
+    {"isa", ""},   {"format", ""}, {"columns", ""},  {"rows", "12288"}, {"inputs", "1536"},
+    {"mb", "640"}, {"reps", "15"}, {"prefetch", ""}, {"few", "-1"},     {"4k", "0"}};
 int option(const char* name) { return atoi(g_options[name].c_str()); }
 std::vector<std::string> list_option(const char* name) {
     std::vector<std::string> v;
@@ -66,15 +83,17 @@ std::vector<std::string> list_option(const char* name) {
     return v;
 }
 
-const char* const kNames[kFormats] = {
-    "F32",     "F16",       "BF16",    "Q4_0",  "Q4_1",  "Q5_0",   "Q5_1",   "Q8_0",
-    "Q2_K",    "Q3_K",      "Q4_K",    "Q5_K",  "Q6_K",  "IQ4_NL", "IQ4_XS", "MXFP4_X",
-    "NVFP4_X", "IQ3_XXS_X", "IQ3_S_X", "IQ2_X", "IQ1_X", "TQ2_0"};
+const char* const kNames[kFormats] = {"F32",     "F16",     "BF16",      "Q4_0",    "Q4_1",
+                                      "Q5_0",    "Q5_1",    "Q8_0",      "Q2_K",    "Q3_K",
+                                      "Q4_K",    "Q5_K",    "Q6_K",      "IQ4_NL",  "IQ4_XS",
+                                      "MXFP4_X", "NVFP4_X", "IQ3_XXS_X", "IQ3_S_X", "IQ2_X",
+                                      "IQ1_X",   "TQ2_0"};
 std::vector<Format> formats() {
     std::vector<Format> v;
     const std::vector<std::string> wanted = list_option("format");
     for (int f = 0; f < kFormats; f++)
-        if (wanted.empty() || std::find(wanted.begin(), wanted.end(), kNames[f]) != wanted.end()) v.push_back(Format(f));
+        if (wanted.empty() || std::find(wanted.begin(), wanted.end(), kNames[f]) != wanted.end())
+            v.push_back(Format(f));
     return v;
 }
 std::vector<int> columns_or(std::vector<int> fallback) {
@@ -88,7 +107,10 @@ KernelTable table() {
     std::string isa = g_options["isa"];
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (isa.empty()) isa = __builtin_cpu_supports("avx512vnni") ? "x86_avx512" : __builtin_cpu_supports("avx2") ? "x86_avx2" : "generic";
+    if (isa.empty())
+        isa = __builtin_cpu_supports("avx512vnni") ? "x86_avx512"
+              : __builtin_cpu_supports("avx2")     ? "x86_avx2"
+                                                   : "generic";
     if (isa == "x86_avx512") x86_avx512::fill_matmul(t);
     if (isa == "x86_avx2") x86_avx2::fill_matmul(t);
 #elif defined(__aarch64__)
@@ -102,7 +124,7 @@ KernelTable table() {
     return t;
 }
 
-// ------------------------------------------------------------------------------------------------------------------------ probes
+// ---- probes ----
 
 double clock_ghz() {
 #if defined(__x86_64__)
@@ -110,7 +132,8 @@ double clock_ghz() {
     for (int t = 0; t < 20; t++) {
         const double t0 = now();
         uint64_t x = 1, n = 200000;
-        asm volatile("1:\n\t.rept 20\n\tadd %0, %0\n\t.endr\n\tdec %1\n\tjnz 1b" : "+r"(x), "+r"(n)::"cc");    // dependent, a cycle each
+        asm volatile("1:\n\t.rept 20\n\tadd %0, %0\n\t.endr\n\tdec %1\n\tjnz 1b"
+                     : "+r"(x), "+r"(n)::"cc");  // dependent, a cycle each
         best = std::min(best, now() - t0);
     }
     return 200000 * 20 / best * 1e-9;
@@ -124,11 +147,16 @@ __attribute__((target("avx2"))) uint64_t read_all(const uint8_t* p, size_t bytes
     __m256i sum[4] = {};
     for (size_t i = 0; i + 256 <= bytes; i += 256) {
         if (prefetch)
-            for (int k = 0; k < 256; k += 64) _mm_prefetch(reinterpret_cast<const char*>(p) + i + k + prefetch, _MM_HINT_T0);
-        for (int k = 0; k < 8; k++) sum[k % 4] = _mm256_xor_si256(sum[k % 4], _mm256_load_si256(reinterpret_cast<const __m256i*>(p + i + 32 * k)));
+            for (int k = 0; k < 256; k += 64)
+                _mm_prefetch(reinterpret_cast<const char*>(p) + i + k + prefetch, _MM_HINT_T0);
+        for (int k = 0; k < 8; k++)
+            sum[k % 4] = _mm256_xor_si256(
+                sum[k % 4], _mm256_load_si256(reinterpret_cast<const __m256i*>(p + i + 32 * k)));
     }
-    const __m256i all = _mm256_xor_si256(_mm256_xor_si256(sum[0], sum[1]), _mm256_xor_si256(sum[2], sum[3]));
-    return uint64_t(_mm256_extract_epi64(all, 0) ^ _mm256_extract_epi64(all, 1) ^ _mm256_extract_epi64(all, 2) ^ _mm256_extract_epi64(all, 3));
+    const __m256i all =
+        _mm256_xor_si256(_mm256_xor_si256(sum[0], sum[1]), _mm256_xor_si256(sum[2], sum[3]));
+    return uint64_t(_mm256_extract_epi64(all, 0) ^ _mm256_extract_epi64(all, 1) ^
+                    _mm256_extract_epi64(all, 2) ^ _mm256_extract_epi64(all, 3));
 }
 #else
 uint64_t read_all(const uint8_t* p, size_t bytes, int) {
@@ -151,13 +179,14 @@ double read_seconds(const uint8_t* p, size_t bytes, int prefetch) {
     return now() - t0;
 }
 
-// GOPS (a multiply and an add are two) of 12 independent chains in named registers: registers left to the compiler would measure
-// its spills. The 8-bit products of the table's own instruction, sums of vpmaddubsw kept in 16 bits.
+// GOPS (a multiply and an add are two) of 12 independent chains in named registers: registers left
+// to the compiler would measure its spills. The 8-bit products of the table's own instruction, sums
+// of vpmaddubsw kept in 16 bits.
 #if defined(__x86_64__)
-#define TURNS(BODY)                                                                                                               \
-    asm volatile("1:\n\t.irp k,0,1,2,3,4,5,6,7,8,9,10,11\n\t" BODY "\n\t.endr\n\tdec %0\n\tjnz 1b"                               \
-                 : "+r"(n)::"cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", \
-                   "xmm12", "xmm13", "xmm14", "xmm15")
+#define TURNS(BODY)                                                                                \
+    asm volatile("1:\n\t.irp k,0,1,2,3,4,5,6,7,8,9,10,11\n\t" BODY "\n\t.endr\n\tdec %0\n\tjnz 1b" \
+                 : "+r"(n)::"cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",  \
+                   "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15")
 __attribute__((target("avx2"))) double int8_peak(bool avx512) {
     double best = 1e9;
     for (int t = 0; t < 15; t++) {
@@ -173,19 +202,25 @@ __attribute__((target("avx2"))) double int8_peak(bool avx512) {
 double int8_peak(bool) { return 0; }
 #endif
 
-// ------------------------------------------------------------------------------------------------------------------------- arena
+// ---- arena ----
 
 struct Arena {
     uint8_t* data;
     size_t bytes;
     explicit Arena(size_t n, bool huge = true) : bytes((n + (2 << 20)) >> 21 << 21) {
-        uint8_t* raw = static_cast<uint8_t*>(mmap(nullptr, bytes + (2 << 20), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-        data = reinterpret_cast<uint8_t*>((uintptr_t(raw) + (2 << 20) - 1) & ~uintptr_t((2 << 20) - 1));
+        uint8_t* raw =
+            static_cast<uint8_t*>(mmap(nullptr, bytes + (2 << 20), PROT_READ | PROT_WRITE,
+                                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        data = reinterpret_cast<uint8_t*>((uintptr_t(raw) + (2 << 20) - 1) &
+                                          ~uintptr_t((2 << 20) - 1));
         madvise(data, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
         uint64_t x = 1;
-        for (size_t i = 0; i < bytes; i += 8) {    // a number of any format; every f16, bf16 and f32 is finite and of middling size
+        for (size_t i = 0; i < bytes;
+             i +=
+             8) {  // a number of any format; every f16, bf16 and f32 is finite and of middling size
             x = x * 6364136223846793005ull + 1442695040888963407ull;
-            const uint64_t v = ((x ^ x >> 29) & 0x1B1B1B1B1B1B1B1Bull) | 0x2020202020202020ull;    // no subnormal bf16
+            const uint64_t v = ((x ^ x >> 29) & 0x1B1B1B1B1B1B1B1Bull) |
+                               0x2020202020202020ull;  // no subnormal bf16
             memcpy(data + i, &v, 8);
         }
     }
@@ -197,17 +232,22 @@ struct Columns {
     std::vector<ActBlock> act;
     std::vector<float> out;
     std::vector<float*> out_of;
-    Columns(const KernelTable& t, int columns, int inputs, int rows) : x(size_t(columns) * inputs), act(size_t(inputs / 32) * columns), out(size_t(columns) * (rows + 32)) {
-        for (size_t i = 0; i < x.size(); i++) x[i] = float(int(i * 2654435761u >> 16 & 1023) - 512) / 512.0f;
+    Columns(const KernelTable& t, int columns, int inputs, int rows)
+        : x(size_t(columns) * inputs), act(size_t(inputs / 32) * columns),
+          out(size_t(columns) * (rows + 32)) {
+        for (size_t i = 0; i < x.size(); i++)
+            x[i] = float(int(i * 2654435761u >> 16 & 1023) - 512) / 512.0f;
         for (int c = 0; c < columns; c++) {
             t.quantize(&x[size_t(c) * inputs], inputs, act.data() + c, columns);
             x_of.push_back(&x[size_t(c) * inputs]);
-            out_of.push_back(&out[size_t(c) * (rows + 32)]);    // 32 more: strides of whole pages would meet in two cache sets
+            out_of.push_back(&out[size_t(c) * (rows + 32)]);  // 32 more: strides of whole pages
+                                                              // would meet in two cache sets
         }
     }
 };
 
-void run_matmul(const KernelTable& t, Format f, const uint8_t* weights, int rows, int inputs, int columns, Columns& c) {
+void run_matmul(const KernelTable& t, Format f, const uint8_t* weights, int rows, int inputs,
+                int columns, Columns& c) {
     PanelArgs a = {};
     a.weights = weights;
     a.panel_bytes = panel_bytes(f, inputs);
@@ -215,7 +255,8 @@ void run_matmul(const KernelTable& t, Format f, const uint8_t* weights, int rows
     a.rows = rows, a.inputs = inputs;
     a.prefetch = g_options["prefetch"].empty() ? t.prefetch : option("prefetch");
     const int few = option("few") < 0 ? t.few_best : option("few");
-    for (int first = 0; first < columns; first += 64) {    // act lies [block][columns of this tile]: with one tile exactly so
+    for (int first = 0; first < columns;
+         first += 64) {  // act lies [block][columns of this tile]: with one tile exactly so
         a.columns = std::min(64, columns - first);
         a.act = c.act.data() + size_t(first) * (inputs / 32);
         a.x = c.x_of.data() + first;
@@ -236,19 +277,25 @@ void sweep(bool many) {
             if (s < best) best = s, read_prefetch = p;
         }
     const double peak = int8_peak(g_options["isa"] == "x86_avx512");
-    printf("%s, %d -> %d, %.2f GHz, read %.1f GB/s (prefetch %d), int8 peak %.0f GOPS\n", g_options["isa"].c_str(), inputs, rows, clock_ghz(), arena.bytes / best * 1e-9, read_prefetch, peak);
-    const std::vector<int> columns = columns_or(many ? std::vector<int>{16, 64, 128} : std::vector<int>{1, 2, 4, 5, 8, 9});
+    printf("%s, %d -> %d, %.2f GHz, read %.1f GB/s (prefetch %d), int8 peak %.0f GOPS\n",
+           g_options["isa"].c_str(), inputs, rows, clock_ghz(), arena.bytes / best * 1e-9,
+           read_prefetch, peak);
+    const std::vector<int> columns =
+        columns_or(many ? std::vector<int>{16, 64, 128} : std::vector<int>{1, 2, 4, 5, 8, 9});
     for (const Format f : formats()) {
         const size_t bytes = packed_bytes(f, rows, inputs);
-        const int matrices = std::max(1, many ? std::min(2, int(arena.bytes / bytes)) : int(arena.bytes / bytes));
+        const int matrices =
+            std::max(1, many ? std::min(2, int(arena.bytes / bytes)) : int(arena.bytes / bytes));
         std::vector<Columns> data;
         for (int c : columns) data.emplace_back(t, c, inputs, rows);
         std::vector<double> read, samples[64];
         for (int r = 0; r < reps; r++) {
-            if (!many) read.push_back(read_seconds(arena.data, arena.bytes, read_prefetch) / arena.bytes);
+            if (!many)
+                read.push_back(read_seconds(arena.data, arena.bytes, read_prefetch) / arena.bytes);
             for (size_t i = 0; i < columns.size(); i++) {
                 const double t0 = now();
-                for (int m = 0; m < matrices; m++) run_matmul(t, f, arena.data + m * bytes, rows, inputs, columns[i], data[i]);
+                for (int m = 0; m < matrices; m++)
+                    run_matmul(t, f, arena.data + m * bytes, rows, inputs, columns[i], data[i]);
                 samples[i].push_back((now() - t0) / matrices);
             }
         }
@@ -258,10 +305,13 @@ void sweep(bool many) {
             const double fast = least(samples[i]), mid = median(samples[i]);
             if (many) {
                 const double gops = 2e-9 * columns[i] * rows * inputs;
-                printf(" | %3d: %5.0f GOPS %3.0f%% (%3.0f%%)", columns[i], gops / fast, 100 * gops / fast / peak, 100 * gops / mid / peak);
+                printf(" | %3d: %5.0f GOPS %3.0f%% (%3.0f%%)", columns[i], gops / fast,
+                       100 * gops / fast / peak, 100 * gops / mid / peak);
             } else {
-                printf(" | %d: %4.1f %3.0f%% x%.2f (%3.0f%% x%.2f)", columns[i], bytes * 1e-9 / fast, 100 * least(read) * bytes / fast, fast / least(samples[0]),
-                       100 * median(read) * bytes / mid, mid / median(samples[0]));
+                printf(" | %d: %4.1f %3.0f%% x%.2f (%3.0f%% x%.2f)", columns[i],
+                       bytes * 1e-9 / fast, 100 * least(read) * bytes / fast,
+                       fast / least(samples[0]), 100 * median(read) * bytes / mid,
+                       mid / median(samples[0]));
             }
         }
         printf("\n");
@@ -281,10 +331,12 @@ void pack_bench() {
             const double t0 = now();
             pack_panels(f, from.data + at, rows, inputs, 0, rows / kPanel, to.data + at);
             const double t1 = now();
-            for (int i = 0; i < 64; i++) unpack_row(f, to.data + at, i * 97 % rows, inputs, values.data());
+            for (int i = 0; i < 64; i++)
+                unpack_row(f, to.data + at, i * 97 % rows, inputs, values.data());
             s.push_back(t1 - t0), row.push_back((now() - t1) / 64);
         }
-        printf("%-7s pack %5.2f GB/s (median %5.2f)   unpack_row %6.2f us\n", kNames[int(f)], bytes * 1e-9 / least(s), bytes * 1e-9 / median(s), least(row) * 1e6);
+        printf("%-7s pack %5.2f GB/s (median %5.2f)   unpack_row %6.2f us\n", kNames[int(f)],
+               bytes * 1e-9 / least(s), bytes * 1e-9 / median(s), least(row) * 1e6);
     }
 }
 
@@ -296,10 +348,12 @@ void quantize_bench() {
         std::vector<double> s;
         for (int r = 0; r < 200; r++) {
             const double t0 = now();
-            for (int i = 0; i < columns; i++) t.quantize(c.x_of[i], inputs, c.act.data() + i, columns);
+            for (int i = 0; i < columns; i++)
+                t.quantize(c.x_of[i], inputs, c.act.data() + i, columns);
             s.push_back(now() - t0);
         }
-        printf("%s quantize %2d x %d: %.2f G floats/s\n", g_options["isa"].c_str(), columns, inputs, 1e-9 * columns * inputs / least(s));
+        printf("%s quantize %2d x %d: %.2f G floats/s\n", g_options["isa"].c_str(), columns, inputs,
+               1e-9 * columns * inputs / least(s));
     }
 }
 
@@ -307,14 +361,17 @@ void quantize_bench() {
 
 int main(int argc, char** argv) {
     for (int i = 2; i < argc; i++)
-        if (const char* eq = strchr(argv[i], '=')) g_options[std::string(argv[i], eq - argv[i])] = eq + 1;
+        if (const char* eq = strchr(argv[i], '='))
+            g_options[std::string(argv[i], eq - argv[i])] = eq + 1;
     const std::string what = argc > 1 ? argv[1] : "";
     if (what == "probe") {
         const Arena arena(size_t(option("mb")) << 20);
-        printf("clock %.2f GHz, int8 peak avx512 vpdpbusd %.0f, avx2 vpmaddubsw %.0f GOPS\n", clock_ghz(), int8_peak(true), int8_peak(false));
+        printf("clock %.2f GHz, int8 peak avx512 vpdpbusd %.0f, avx2 vpmaddubsw %.0f GOPS\n",
+               clock_ghz(), int8_peak(true), int8_peak(false));
         for (int p : {0, 512, 1024, 2048, 4096, 8192}) {
             double best = 1e9;
-            for (int i = 0; i < 8; i++) best = std::min(best, read_seconds(arena.data, arena.bytes, p));
+            for (int i = 0; i < 8; i++)
+                best = std::min(best, read_seconds(arena.data, arena.bytes, p));
             printf("read, prefetch %4d: %.1f GB/s\n", p, arena.bytes / best * 1e-9);
         }
     } else if (what == "few") sweep(false);

@@ -1,9 +1,10 @@
-"""Structured output in numbers: what masks cost, how much a grammar forces, and what the drafter brings under it.
+"""Structured output in numbers: what masks cost, how much a grammar forces, and what the drafter
+brings under it.
 
     python benchmarks/bench_structured.py [--model FILE] [--repeats 7] [--vocabulary 262144]
 
-The runs with and without the drafter alternate, so that a machine whose clock moves treats both alike.
-"""
+The runs with and without the drafter alternate, so that a machine whose clock moves treats both
+alike."""
 
 from __future__ import annotations
 
@@ -39,14 +40,22 @@ def forecast(n_days: int) -> dict[str, Any]:
     days = {"type": "array", "items": day, "minItems": n_days, "maxItems": n_days}
     return {
         "type": "object",
-        "properties": {"name_of_the_place": {"type": "string", "maxLength": 20}, "forecast_by_day": days},
+        "properties": {
+            "name_of_the_place": {"type": "string", "maxLength": 20},
+            "forecast_by_day": days,
+        },
         "required": ["name_of_the_place", "forecast_by_day"],
         "additionalProperties": False,
     }
 
 
 def tools(n_days: int) -> list[dict[str, Any]]:
-    return [{"type": "function", "function": {"name": "report_weather", "strict": True, "parameters": forecast(n_days)}}]
+    return [
+        {
+            "type": "function",
+            "function": {"name": "report_weather", "strict": True, "parameters": forecast(n_days)},
+        }
+    ]
 
 
 class Synthetic:
@@ -85,7 +94,10 @@ def microseconds(work: Any) -> tuple[Any, float]:
 
 def spread(values: list[float]) -> str:
     ordered = sorted(values)
-    return f"median {statistics.median(ordered):.0f}, mean {statistics.fmean(ordered):.0f}, max {ordered[-1]:.0f} µs"
+    return (
+        f"median {statistics.median(ordered):.0f}, mean {statistics.fmean(ordered):.0f}, max "
+        f"{ordered[-1]:.0f} µs"
+    )
 
 
 def masks_of(structured: Structured, tokens: list[int], schema: dict[str, Any]) -> None:
@@ -104,7 +116,8 @@ def masks_of(structured: Structured, tokens: list[int], schema: dict[str, Any]) 
 
 
 def race(name: str, write: Any, repeats: int) -> None:
-    """Alternates: one token a run; forced tokens as drafts; the drafter too. The texts must be equal."""
+    """Alternates: one token a run; forced tokens as drafts; the drafter too. The texts must be
+    equal."""
     rates: dict[Any, list[float]] = {None: [], 0: [], "auto": []}
     texts, forced, drafted, n_tokens = set(), 0, 0, 0
     for repeat in range(repeats + 1):
@@ -120,13 +133,16 @@ def race(name: str, write: Any, repeats: int) -> None:
     plain, freely, fast = (statistics.median(rates[draft]) for draft in rates)
     share = f"forced {forced / n_tokens:.0%}, drafted {drafted / n_tokens:.0%} of {n_tokens} tokens"
     print(
-        f"{name:<23} {plain:.0f} tokens/s plain, {freely / plain:.2f} times that with forced tokens, "
+        f"{name:<23} {plain:.0f} tokens/s plain, {freely / plain:.2f} times that with forced "
+        f"tokens, "
         f"{fast / plain:.2f} with the drafter too ({share})"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default=str(TINY_TARGET))
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--days", type=int, default=4)
@@ -135,7 +151,9 @@ def main() -> None:
     _, us = microseconds(Vocabulary(Synthetic(given.vocabulary), given.vocabulary).llg)
     print(f"vocabulary of {given.vocabulary}    {us / 1e6:.2f} s")
     with LLM(given.model, n_ctx=2048) as llm, LLM(llm.model, n_ctx=2048, drafter=None) as alone:
-        blanks = [token for token in range(llm.n_vocab()) if llm.tokenizer.token_bytes(token).isspace()]
+        blanks = [
+            token for token in range(llm.n_vocab()) if llm.tokenizer.token_bytes(token).isspace()
+        ]
         # A small model is in love with line feeds; they are not what is measured.
         thinking = llm.tokenizer.encode("<|channel>", add_special=False, parse_special=True)
         bias = dict.fromkeys([*blanks, *thinking[:1]], -30.0)
@@ -149,7 +167,11 @@ def main() -> None:
 
         def call(draft: Any) -> Any:
             asked = [{"role": "user", "content": PROMPT}]
-            extra = {"tools": tools(given.days), "tool_choice": "required", "parallel_tool_calls": False}
+            extra = {
+                "tools": tools(given.days),
+                "tool_choice": "required",
+                "parallel_tool_calls": False,
+            }
             who = alone if draft is None else llm
             return who._answer(asked, draft=draft, **extra, **options).generation.run()
 

@@ -86,7 +86,11 @@ def measure_llama(model, threads, n_prompt, n_decode, flash_attention):
     settings.n_ctx = n_prompt + n_decode + 8
     settings.n_batch = settings.n_ubatch = n_prompt
     settings.n_threads = settings.n_threads_batch = threads
-    settings.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash_attention else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    settings.flash_attn_type = (
+        llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        if flash_attention
+        else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    )
     context = llama.llama_init_from_model(loaded, settings)
     if not context:
         raise SystemExit("llama.cpp could not make a context")
@@ -165,7 +169,11 @@ def ratios(results):
     baselines = [result for engine, result in results.items() if engine != "pillion"]
     if "pillion" not in results or not baselines:
         return {}
-    return {measure: results["pillion"][measure]["median"] / max(b[measure]["median"] for b in baselines) for measure in MEASURES}
+    return {
+        measure: results["pillion"][measure]["median"]
+        / max(b[measure]["median"] for b in baselines)
+        for measure in MEASURES
+    }
 
 
 def print_table(report):
@@ -173,7 +181,10 @@ def print_table(report):
     title = "tokens/cpu-s" if report["cpu_time"] else "tokens/s"
     print(f"{title + ' (spread)':22}", *(f"{m + ' ' + str(report[m]):>26}" for m in MEASURES))
     for engine, result in report["results"].items():
-        cells = ("{median:.1f} ({spread:.0%}) cpu {cpu:.0%}".format(**result[measure]) for measure in MEASURES)
+        cells = (
+            "{median:.1f} ({spread:.0%}) cpu {cpu:.0%}".format(**result[measure])
+            for measure in MEASURES
+        )
         print(f"{engine:22}", *(f"{cell:>26}" for cell in cells))
     if report["ratio"]:
         print(f"{'pillion / best':22}", *(f"{report['ratio'][m]:>26.2f}" for m in MEASURES))
@@ -188,9 +199,13 @@ def main():
     parser.add_argument("-p", dest="n_prompt", type=int, default=512)
     parser.add_argument("-n", dest="n_decode", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--min-cpu", type=float, default=0.0, help="repeat runs with a smaller share")
+    parser.add_argument(
+        "--min-cpu", type=float, default=0.0, help="repeat runs with a smaller share"
+    )
     parser.add_argument("--max-tries", type=int, default=20, help="how often to repeat one run")
-    parser.add_argument("--cpu-time", action="store_true", help="tokens per second of processor time")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="tokens per second of processor time"
+    )
     parser.add_argument("--json", type=Path, help="also write everything to this file")
     args = parser.parse_args()
     engines = [e for e in ENGINES if args.only is None or e.startswith(args.only)]

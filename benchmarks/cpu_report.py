@@ -1,18 +1,24 @@
-"""What one model reaches on this machine's CPU, each figure beside the limit or the baseline of the same minute.
+"""What one model reaches on this machine's CPU, each figure beside the limit or the baseline of the
+same minute.
 
-    python benchmarks/cpu_report.py --model FILE [--threads 2] [--depths 8192,32768] [--kv-types f16,q8_0]
+    python benchmarks/cpu_report.py --model FILE [--threads 2] [--depths 8192,32768] [--kv-types
+    f16,q8_0]
         [--only rows,prefill,depth,busy,load,memory] [-r 5] [--json OUT]
 
-rows     one step of 1, 2, 4 and 8 rows with all logits, in turn; cost over one row, share of read bandwidth and of the int8 peak
+rows     one step of 1, 2, 4 and 8 rows with all logits, in turn; cost over one row, share of read
+         bandwidth and of the int8 peak
 prefill  512 tokens; share of the int8 peak on the work that is needed
-depth    one step at a depth less one at depth 64: the cache's bytes over that time, as a share of read bandwidth
+depth    one step at a depth less one at depth 64: the cache's bytes over that time, as a share of
+         read bandwidth
 busy     decode while another process spins on one core, over decode without it, in turn
-load     open, context and first token with the file in the page cache, over reading the file once, in turn, fresh processes
-memory   the most memory of a fresh process that loads, prefills 512 tokens and decodes: anonymous, over weights + cache
+load     open, context and first token with the file in the page cache, over reading the file once,
+         in turn, fresh processes
+memory   the most memory of a fresh process that loads, prefills 512 tokens and decodes: anonymous,
+         over weights + cache
 
-`pillion bench` measures the drafter; `compare_llama_cpp.py` the other engine; `compare_results.py` two outputs of this program.
-PILLION_CPU_ISA=x86_avx2 forces a kernel table, whose int8 peak is then the limit.
-"""
+`pillion bench` measures the drafter; `compare_llama_cpp.py` the other engine; `compare_results.py`
+two outputs of this program. PILLION_CPU_ISA=x86_avx2 forces a kernel table, whose int8 peak is then
+the limit."""
 
 import argparse
 import json
@@ -47,7 +53,8 @@ def spread(values):
 
 
 class Probed:
-    """Read bandwidth and int8 peak around a block of measurements, as the mean of before and after."""
+    """Read bandwidth and int8 peak around a block of measurements, as the mean of before and
+    after."""
 
     def __init__(self, context):
         self.context = context
@@ -73,7 +80,13 @@ class Probed:
 
 
 def result(test, name, seconds, **facts):
-    return {"test": test, "name": name, "median_ms": 1e3 * statistics.median(seconds), "spread": spread(seconds), **facts}
+    return {
+        "test": test,
+        "name": name,
+        "median_ms": 1e3 * statistics.median(seconds),
+        "spread": spread(seconds),
+        **facts,
+    }
 
 
 def step(context, row_tokens):
@@ -97,8 +110,14 @@ def rows(model, options):
     for n in counts:
         medians = [statistics.median(times[n]) for times, _ in best]
         ratios = [statistics.median(times[n]) / statistics.median(times[1]) for times, _ in best]
-        shares = [probe.facts(context.work(n, n), statistics.median(times[n])) for times, probe in best]
-        facts = {key: statistics.median(share[key] for share in shares) for key in shares[0] if shares[0][key] is not None}
+        shares = [
+            probe.facts(context.work(n, n), statistics.median(times[n])) for times, probe in best
+        ]
+        facts = {
+            key: statistics.median(share[key] for share in shares)
+            for key in shares[0]
+            if shares[0][key] is not None
+        }
         yield result("rows", f"{n} rows", medians, over_one_row=statistics.median(ratios), **facts)
 
 
@@ -111,7 +130,12 @@ def prefill(model, options):
             context.clear()
             times.append(timed(context.prefill, tokens(512)))
     context.clear()
-    yield result("prefill", "512 tokens", times, **probe.facts(context.work(512, 1), statistics.median(times)))
+    yield result(
+        "prefill",
+        "512 tokens",
+        times,
+        **probe.facts(context.work(512, 1), statistics.median(times)),
+    )
 
 
 def depth(model, options):
@@ -155,7 +179,13 @@ def busy(model, options):
     core = sorted(os.sched_getaffinity(0))[0]
     for _ in range(options.repeats):
         quiet.append(decode())
-        hog = subprocess.Popen([sys.executable, "-c", f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"])
+        hog = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass",
+            ]
+        )
         try:
             time.sleep(0.2)
             disturbed.append(decode())
@@ -186,7 +216,10 @@ print(opened - begin, own["VmHWM"], own["RssAnon"], own["RssFile"], facts["weigh
 
 def child(options, n):
     run = subprocess.run(
-        [sys.executable, "-c", CHILD, options.model, str(options.threads), str(n)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", CHILD, options.model, str(options.threads), str(n)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return [float(value) for value in run.stdout.split()]
 
@@ -205,7 +238,9 @@ def load(model, options):
         read.append(timed(read_once, options.model))
         opened.append(child(options, 1)[0])
     ratio = statistics.median(o / r for o, r in zip(opened, read))
-    yield result("load", "open", opened, over_reading=ratio, reading_ms=1e3 * statistics.median(read))
+    yield result(
+        "load", "open", opened, over_reading=ratio, reading_ms=1e3 * statistics.median(read)
+    )
 
 
 def memory(model, options):
@@ -222,12 +257,22 @@ def memory(model, options):
 
 
 def show(one):
-    facts = {key: value for key, value in one.items() if key not in ("test", "name") and value is not None}
-    print(f"{one['test']:8} {one['name']:28}", "  ".join(f"{key} {value:.3g}" for key, value in facts.items()), flush=True)
+    facts = {
+        key: value
+        for key, value in one.items()
+        if key not in ("test", "name") and value is not None
+    }
+    print(
+        f"{one['test']:8} {one['name']:28}",
+        "  ".join(f"{key} {value:.3g}" for key, value in facts.items()),
+        flush=True,
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--depths", default="8192,32768")
@@ -242,7 +287,11 @@ def main():
     if unknown := set(wanted) - set(TESTS):
         parser.error(f"no test is named {', '.join(sorted(unknown))}; there are {', '.join(TESTS)}")
     table = pillion.system()["cpu"]["table"]
-    print(f"{Path(options.model).name}: {options.threads} threads, {table}, pillion {pillion.__version__}", flush=True)
+    print(
+        f"{Path(options.model).name}: {options.threads} threads, {table}, pillion "
+        f"{pillion.__version__}",
+        flush=True,
+    )
     model = None if set(wanted) <= {"load", "memory"} else pillion.Model.open(options.model)
     results = []
     for test in TESTS:
@@ -251,8 +300,16 @@ def main():
                 results.append(one)
                 show(one)
     if options.json:
-        facts = {"model": Path(options.model).name, "threads": options.threads, "table": table, "machine": platform.processor()}
-        options.json.write_text(json.dumps({**facts, "pillion": pillion.__version__, "results": results}, indent=1) + "\n")
+        facts = {
+            "model": Path(options.model).name,
+            "threads": options.threads,
+            "table": table,
+            "machine": platform.processor(),
+        }
+        options.json.write_text(
+            json.dumps({**facts, "pillion": pillion.__version__, "results": results}, indent=1)
+            + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Writes a Hugging Face checkpoint of Gemma 4 E2B's shape with random BF16 weights, in shards, for `pillion convert`.
+"""Writes a Hugging Face checkpoint of Gemma 4 E2B's shape with random BF16 weights, in shards, for
+`pillion convert`.
 
     python benchmarks/make_checkpoint.py OUT_DIR [--layers 35] [--shard-gb 2]
 
-All 35 layers are 10.2 GB, 14 layers 4.2 GB. The tokenizer is a vocabulary of the right size without merges. Needs numpy only.
-"""
+All 35 layers are 10.2 GB, 14 layers 4.2 GB. The tokenizer is a vocabulary of the right size without
+merges. Needs numpy only."""
 
 import argparse
 import json
@@ -16,7 +17,10 @@ FF, FF_WIDE, WINDOW, PERIOD = 6144, 12288, 512, 5
 
 
 def config(layers, shared):
-    types = ["full_attention" if layer % PERIOD == PERIOD - 1 else "sliding_attention" for layer in range(layers)]
+    types = [
+        "full_attention" if layer % PERIOD == PERIOD - 1 else "sliding_attention"
+        for layer in range(layers)
+    ]
     return {
         "architectures": ["Gemma4ForCausalLM"],
         "model_type": "gemma4_text",
@@ -99,19 +103,36 @@ def write_shard(path, tensors, rng):
 
 
 def tokenizer():
-    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|turn>", "<turn|>", "<|tool_response>"]
+    special = [
+        "<pad>",
+        "<eos>",
+        "<bos>",
+        "<unk>",
+        "<mask>",
+        "<|turn>",
+        "<turn|>",
+        "<|tool_response>",
+    ]
     pieces = special + [f"<0x{byte:02X}>" for byte in range(256)]
     pieces += [f"t{i}" for i in range(VOCAB - len(pieces))]
     return {
-        "added_tokens": [{"id": i, "content": piece, "special": True} for i, piece in enumerate(special)],
-        "model": {"type": "BPE", "vocab": {piece: i for i, piece in enumerate(pieces)}, "merges": ["t 1"]},
+        "added_tokens": [
+            {"id": i, "content": piece, "special": True} for i, piece in enumerate(special)
+        ],
+        "model": {
+            "type": "BPE",
+            "vocab": {piece: i for i, piece in enumerate(pieces)},
+            "merges": ["t 1"],
+        },
     }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--layers", type=int, default=35, help="fewer, for a smaller one; the last 4/7 share KV")
+    parser.add_argument(
+        "--layers", type=int, default=35, help="fewer, for a smaller one; the last 4/7 share KV"
+    )
     parser.add_argument("--shard-gb", type=float, default=2.0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -133,7 +154,9 @@ def main():
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         write_shard(args.out / file, tensors, rng)
         where.update(dict.fromkeys((name for name, _ in tensors), file))
-    (args.out / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    (args.out / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": where})
+    )
 
 
 if __name__ == "__main__":

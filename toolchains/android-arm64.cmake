@@ -1,8 +1,10 @@
 # arm64 phones.
 #
-#   ANDROID_NDK set (variable or environment)   the NDK's own toolchain: bionic, and device libraries can be opened
-#   otherwise                                   zig (pip install ziglang): static musl, runs on Android's kernel from adb shell, but can't open
-#                                               the vendor's libraries; good for the CPU, and run here by qemu-aarch64
+#   ANDROID_NDK set (variable or environment)   the NDK's own toolchain: bionic, and device
+#   libraries can be opened otherwise                                   zig (pip install ziglang):
+#   static musl, runs on Android's kernel from adb shell, but can't open
+#                                               the vendor's libraries; good for the CPU, and run
+#                                               here by qemu-aarch64
 if(NOT ANDROID_NDK AND DEFINED ENV{ANDROID_NDK})
     set(ANDROID_NDK "$ENV{ANDROID_NDK}")
 endif()

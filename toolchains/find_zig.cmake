@@ -1,5 +1,6 @@
-# ZIG_EXECUTABLE: zig from PyPI (pip install ziglang) of ZIG_PYTHON, or a message that says what is missing. HTP and Android take it where
-# their vendor's compiler is not there; `zig_for` and `zig_instead` fill in the message.
+# ZIG_EXECUTABLE: zig from PyPI (pip install ziglang) of ZIG_PYTHON, or a message that says what is
+# missing. HTP and Android take it where their vendor's compiler is not there; `zig_for` and
+# `zig_instead` fill in the message.
 if(NOT ZIG_EXECUTABLE)
     find_program(ZIG_PYTHON NAMES python3 python REQUIRED)
     execute_process(

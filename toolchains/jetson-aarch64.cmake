@@ -1,10 +1,13 @@
-# Jetson from an x86-64 machine: libpillion, pillion-run and the CUDA module. Packages g++-aarch64-linux-gnu and nvcc of the CUDA version
-# that the board has: JetPack 6 is CUDA 12.6 (Orin, sm_87), JetPack 7 CUDA 13 (Thor, sm_110; Orin, sm_87).
+# Jetson from an x86-64 machine: libpillion, pillion-run and the CUDA module. Packages
+# g++-aarch64-linux-gnu and nvcc of the CUDA version that the board has: JetPack 6 is CUDA 12.6
+# (Orin, sm_87), JetPack 7 CUDA 13 (Thor, sm_110; Orin, sm_87).
 #
-# The board's CUDA headers and its static runtime come from a copy of a folder of the board (docs/jetson.md):
+# The board's CUDA headers and its static runtime come from a copy of a folder of the board
+# (docs/jetson.md):
 #
-#   PILLION_JETSON_SYSROOT   holds usr/local/cuda/targets/aarch64-linux or …/sbsa-linux (also without usr/local/cuda in front), with
-#                            include/cuda_runtime.h and lib/libcudart_static.a; as a cache variable or in the environment
+#   PILLION_JETSON_SYSROOT   holds usr/local/cuda/targets/aarch64-linux or …/sbsa-linux (also
+#                            without usr/local/cuda in front), with include/cuda_runtime.h and
+#                            lib/libcudart_static.a; as a cache variable or in the environment
 #   PILLION_JETPACK          6 (default) or 7
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
@@ -12,7 +15,8 @@ set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(CMAKE_CUDA_HOST_COMPILER aarch64-linux-gnu-g++)
-# Older CMakes (3.25) hand ar to the test of the CUDA compiler, but not ranlib: its archive would end in an empty command.
+# Older CMakes (3.25) hand ar to the test of the CUDA compiler, but not ranlib: its archive would
+# end in an empty command.
 find_program(CMAKE_RANLIB aarch64-linux-gnu-ranlib REQUIRED)
 
 if(NOT PILLION_JETSON_SYSROOT)

@@ -1,4 +1,5 @@
-# Linux on arm64 from a Debian x86-64 machine: packages g++-aarch64-linux-gnu and, to run what was built, qemu-user.
+# Linux on arm64 from a Debian x86-64 machine: packages g++-aarch64-linux-gnu and, to run what was
+# built, qemu-user.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 

@@ -4,9 +4,10 @@
 #   tools/android_push.sh MODEL.gguf [DRAFTER.gguf …] [-- OPTIONS of pillion-run]
 #   tools/android_push.sh gemma4-e2b.gguf gemma4-e2b-assistant.gguf -- -p "Once upon a time" -n 64
 #
-# The first file becomes -m, the second -md. What is on the phone with the same size and time is not sent again. PILLION_RUN names another
-# program than build/android-arm64/pillion-run, ANDROID_SERIAL one phone of several. PILLION_HTP_FOLDER: what lies there as
-# libpillion_htp*.so goes along, for --device htp (docs/android.md). The exit status is pillion-run's; 1 also for what fails before it.
+# The first file becomes -m, the second -md. What is on the phone with the same size and time is not
+# sent again. PILLION_RUN names another program than build/android-arm64/pillion-run, ANDROID_SERIAL
+# one phone of several. PILLION_HTP_FOLDER: what lies there as libpillion_htp*.so goes along, for
+# --device htp (docs/android.md). The exit status is pillion-run's; 1 also for what fails before it.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 program=${PILLION_RUN:-$root/build/android-arm64/pillion-run}

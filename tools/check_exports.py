@@ -3,8 +3,9 @@
     python tools/check_exports.py build/python/libpillion.so [build/python]
 
 1. libpillion exports exactly the functions of pillion.h.
-2. With the build folder: objects of the ISA folders define no symbol that the linker could use for other code (weak or unique);
-   such a symbol would carry instructions of a later processor into code for all.
+2. With the build folder: objects of the ISA folders define no symbol that the linker could use for
+   other code (weak or unique); such a symbol would carry instructions of a later processor into
+   code for all.
 """
 
 import subprocess

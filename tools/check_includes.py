@@ -1,4 +1,5 @@
-"""Who may include whom: checks every #include of csrc/ against the table of docs/architecture.md, section 4.
+"""Who may include whom: checks every #include of csrc/ against the table of docs/architecture.md,
+section 4.
 
 Prints each offence as file:line and exits with 1 when there is one.
 """
@@ -40,8 +41,9 @@ ALLOWED = {
     "lab": ("core", "tokenizer", "model", "runtime", "speculative", "backends"),
 }
 
-# Code compiled for a later processor must not be merged by the linker into code for all: no templates of the standard library,
-# no header but plain data and loops. The judge is compiled for all, but is written under the same rule, with <math.h>.
+# Code compiled for a later processor must not be merged by the linker into code for all: no
+# templates of the standard library, no header but plain data and loops. The judge is compiled for
+# all, but is written under the same rule, with <math.h>.
 ISA_FOLDERS = ("x86_avx2", "x86_avx512", "arm_dotprod", "arm_i8mm", "generic")
 ISA_SYSTEM = {"stddef.h", "stdint.h", "string.h", "math.h", "immintrin.h", "arm_neon.h"}
 ISA_HEADERS = {
@@ -85,12 +87,19 @@ def offence(source, kind, name):
         if row in C_ONLY and not name.endswith(".h"):
             return f"csrc/{row} is plain C"
         if is_isa(path) and name not in ISA_SYSTEM:
-            return f"kernels may include only {', '.join(sorted(ISA_SYSTEM))} and headers of plain data"
+            return (
+                f"kernels may include only {', '.join(sorted(ISA_SYSTEM))} and headers of "
+                f"plain "
+                f"data"
+            )
         return None
     if kind == "<":
         return "our own files stand in quotes"
     if is_isa(path) and target not in ISA_HEADERS and not ISA_OWN.fullmatch(target):
-        return "kernels may include only kernel_table.h and what it needs, simd.h, dot.h and body/*.inl"
+        return (
+            "kernels may include only kernel_table.h and what it needs, simd.h, dot.h and "
+            "body/*.inl"
+        )
     allowed = (row, *ALLOWED[row])
     if (
         folder_of(target) in allowed

@@ -1,13 +1,17 @@
 #!/bin/bash
-# Coverage-guided fuzzing: builds the programs of tests/fuzz with clang's libFuzzer and both sanitizers, and runs each for a while.
+# Coverage-guided fuzzing: builds the programs of tests/fuzz with clang's libFuzzer and both
+# sanitizers, and runs each for a while.
 #
-#   tools/fuzz.sh [SECONDS [PROGRAM ...]]    SECONDS: of each program, default 60; PROGRAM: fuzz_model and so on, default all
+#   tools/fuzz.sh [SECONDS [PROGRAM ...]]    SECONDS: of each program, default 60; PROGRAM:
+#   fuzz_model and so on, default all
 #
-# Needs clang-14: apt-get install clang-14 libclang-rt-14-dev. What an input reached is kept in build/fuzz/corpus/PROGRAM and is where
-# the next run begins; the first begins with 100 seeded inputs. An input that breaks something is left in build/fuzz/found/PROGRAM, and
-# the exit code is 1; `build/fuzz/PROGRAM FILE` replays it.
+# Needs clang-14: apt-get install clang-14 libclang-rt-14-dev. What an input reached is kept in
+# build/fuzz/corpus/PROGRAM and is where the next run begins; the first begins with 100 seeded
+# inputs. An input that breaks something is left in build/fuzz/found/PROGRAM, and the exit code is
+# 1; `build/fuzz/PROGRAM FILE` replays it.
 #
-# The matrix kernels of the vector tables are not instrumented (CMakeLists.txt), so the plain table runs: it gives the same bits.
+# The matrix kernels of the vector tables are not instrumented (CMakeLists.txt), so the plain table
+# runs: it gives the same bits.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}

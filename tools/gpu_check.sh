@@ -1,15 +1,19 @@
 #!/bin/bash
-# Everything that needs an NVIDIA GPU, once: builds the module for the card of this machine, runs the CUDA tests on it, runs them under
-# compute-sanitizer where that is installed, measures E2B and E4B shaped files with and without their assistants, and writes one table.
+# Everything that needs an NVIDIA GPU, once: builds the module for the card of this machine, runs
+# the CUDA tests on it, runs them under compute-sanitizer where that is installed, measures E2B and
+# E4B shaped files with and without their assistants, and writes one table.
 #
-#   tools/gpu_check.sh [OUT]        OUT: folder of the results, default build/gpu-check; the table is OUT/gpu.md
+#   tools/gpu_check.sh [OUT]        OUT: folder of the results, default build/gpu-check; the table
+#                                   is OUT/gpu.md
 #
 #   PILLION_GPU_STEPS    which steps, default "build test sanitize bench table"
 #   PILLION_GPU_SIZES    models to measure, default "e2b e4b" (2.6 and 4.4 GB of disk, made once)
 #   PILLION_GPU_RUNS     processes of each measurement, default 3: their spread is in the table
-#   PILLION_TEST_CUDA    "cuda:sim": a dry run on the emulation (make build), tiny models, no build, no sanitizer
+#   PILLION_TEST_CUDA    "cuda:sim": a dry run on the emulation (make build), tiny models, no build,
+#                        no sanitizer
 #
-# Exits with 1 and one sentence where there is no GPU, and with 1 when a step failed; the later steps still run.
+# Exits with 1 and one sentence where there is no GPU, and with 1 when a step failed; the later
+# steps still run.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 

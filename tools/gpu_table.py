@@ -2,9 +2,9 @@
 
     python tools/gpu_table.py FOLDER [--output gpu.md] [--command WORDS]
 
-FOLDER holds card.json ({"card", "driver", "toolkit"}) and, for each size and way, SIZE-WAY-N.json from `pillion bench --json`,
-N from 1: one file a process. A figure is the median of the processes' medians; the spread is (largest - smallest) / median.
-"""
+FOLDER holds card.json ({"card", "driver", "toolkit"}) and, for each size and way, SIZE-WAY-N.json
+from `pillion bench --json`, N from 1: one file a process. A figure is the median of the processes'
+medians; the spread is (largest - smallest) / median."""
 
 import argparse
 import json
@@ -16,13 +16,17 @@ from pathlib import Path
 
 NAME = re.compile(r"(?P<size>\w+)-(?P<way>plain|drafter)-(?P<number>\d+)\.json")
 WAYS = {"plain": "no drafter", "drafter": "with drafter"}
-# test of bench: (words, whether it is told once a size, from the plain runs, or from the runs with drafter)
+# test of bench: (words, whether it is told once a size, from the plain runs, or from the runs with
+# drafter)
 TESTS = {
     "prefill": ("prefill {n}", "plain"),
     "decode": ("decode {n} after {ctx}", "plain"),
     "verify": ("verify {rows} rows", "plain"),
     "draft_step": ("draft step, {head} head", "drafter"),
-    "decode_draft": ("decode {n} with drafter, {mean_tokens_per_round:.2f} tokens a round", "drafter"),
+    "decode_draft": (
+        "decode {n} with drafter, {mean_tokens_per_round:.2f} tokens a round",
+        "drafter",
+    ),
 }
 VERIFY_ROWS = (1, 2, 4, 9)
 
@@ -32,7 +36,9 @@ def read_runs(folder):
     runs = {}
     for path in sorted(folder.glob("*.json")):
         if match := NAME.fullmatch(path.name):
-            runs.setdefault(match["size"], {}).setdefault(match["way"], []).append(json.loads(path.read_text()))
+            runs.setdefault(match["size"], {}).setdefault(match["way"], []).append(
+                json.loads(path.read_text())
+            )
     return runs
 
 
@@ -53,7 +59,11 @@ def rows_of(runs):
                 median = statistics.median(times)
                 spread = (max(times) - min(times)) / median if len(times) > 1 and median else None
                 speed = statistics.median(o["tokens_per_second"] for o in same)
-                note = f"{statistics.median(o['speedup'] for o in same):.2f}× of none" if "speedup" in one else ""
+                note = (
+                    f"{statistics.median(o['speedup'] for o in same):.2f}× of none"
+                    if "speedup" in one
+                    else ""
+                )
                 yield size, words.format(**one), speed, median, spread, note
 
 
@@ -64,7 +74,8 @@ def table(folder, command):
     processes = max(len(results) for ways in runs.values() for results in ways.values())
     lines = [
         f"{card['card']}, driver {card['driver']}, {card['toolkit']}, {date.today().isoformat()}.",
-        f"`{command}`: random weights of true shape, {processes} processes each, median; spread: (largest − smallest) / median.",
+        f"`{command}`: random weights of true shape, {processes} processes each, median; spread: "
+        f"(largest − smallest) / median.",
         "Drafts are accepted at random, so that a round yields the tokens it says.",
         "",
         "| model | test | tokens/s | ms | spread | |",
@@ -72,12 +83,16 @@ def table(folder, command):
     ]
     for size, words, speed, median, spread, note in rows_of(runs):
         shown = "one process" if spread is None else f"{100 * spread:.0f} %"
-        lines.append(f"| {size.upper()} | {words} | {speed:.1f} | {median:.2f} | {shown} | {note} |")
+        lines.append(
+            f"| {size.upper()} | {words} | {speed:.1f} | {median:.2f} | {shown} | {note} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--command", default="make gpu")

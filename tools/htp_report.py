@@ -1,14 +1,15 @@
-"""Compiles the DSP's kernels for the devices' architectures and says what their inner loops are made of. Nothing runs.
+"""Compiles the DSP's kernels for the devices' architectures and says what their inner loops are
+made of. Nothing runs.
 
     python tools/htp_report.py [--arch 73 --arch 79] [--only panels_blocks] [--json OUT]
 
-A line is an inner loop: packets, instructions and vector instructions of one pass, vectors loaded, multiplies, vectors that
-go to the stack and back, scalars that do, calls; for matrix products also packets for each 32 x 32 weights and row. A loop
-the compiler has pipelined or written out several times is counted as it is: `blocks` says how many blocks of 32 inputs one
-pass does.
+A line is an inner loop: packets, instructions and vector instructions of one pass, vectors loaded,
+multiplies, vectors that go to the stack and back, scalars that do, calls; for matrix products also
+packets for each 32 x 32 weights and row. A loop the compiler has pipelined or written out several
+times is counted as it is: `blocks` says how many blocks of 32 inputs one pass does.
 
-Exits with 1 when a file does not compile or a kernel is over its budget (BUDGETS, CALLS and SPILLS below).
-"""
+Exits with 1 when a file does not compile or a kernel is over its budget (BUDGETS, CALLS and SPILLS
+below)."""
 
 import argparse
 import json
@@ -22,32 +23,56 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PART = ROOT / "csrc/backends/htp/dsp"
-SOURCES = ("panels_blocks", "panels_k", "panels_expanded", "panels_float", "attend", "norm", "rows", "head", "quantize")
+SOURCES = (
+    "panels_blocks",
+    "panels_k",
+    "panels_expanded",
+    "panels_float",
+    "attend",
+    "norm",
+    "rows",
+    "head",
+    "quantize",
+)
 
-# Packets for 32 x 32 weights and a row, at 1, 4 and 9 rows: the most of v68, v73 and v79 by ziglang 0.17.1, and a twentieth
-# more. Below 7 they cannot come: a packet takes two integer products (8), two scalars spread over a vector (2), or one float
-# product (2).
+# Packets for 32 x 32 weights and a row, at 1, 4 and 9 rows: the most of v68, v73 and v79 by ziglang
+# 0.17.1, and a twentieth more. Below 7 they cannot come: a packet takes two integer products (8),
+# two scalars spread over a vector (2), or one float product (2).
 BUDGETS = {
     "q4_0": (13, 10.5, 10.5), "q4_1": (14, 12.5, 11.5), "q5_0": (23, 13, 11.5), "q5_1": (25, 14.5, 12.5),
     "q8_0": (14, 10.5, 10.5), "iq4_nl": (17.5, 11, 11),
     "q2_k": (45, 23.5, 21), "q3_k": (39, 20, 17), "q4_k": (23.5, 15, 12.5), "q5_k": (33, 16.5, 14),
     "q6_k": (36, 20, 16), "iq4_xs": (24, 14, 11.5),
-    # Measured for v73 only: 15, 8.8, 9.5; 25.5, 14.4, 12.1; 19.5, 12, 9.7; 35.4, 16.8, 15.8; 15.5, 10.5, 9. The
-    # rest is the share by which IQ4_NL's budget is above its v73.
+    # Measured for v73 only: 15, 8.8, 9.5; 25.5, 14.4, 12.1; 19.5, 12, 9.7; 35.4, 16.8, 15.8; 15.5,
+    # 10.5, 9. The rest is the share by which IQ4_NL's budget is above its v73.
     "mxfp4_x": (20, 11, 11.5), "nvfp4_x": (33.5, 17.5, 14.5), "iq3_xxs_x": (26, 14.5, 11.5),
     "iq3_s_x": (26, 14.5, 11.5), "iq2_x": (46.5, 22, 17.5), "iq1_x": (46.5, 22, 17.5),
     "tq2_0": (20.5, 13, 11),
 }  # fmt: skip
 COUNTS = (1, 4, 9)
-CALLS = re.compile(r"_rows\d$|^score_blocks|^add_values")  # kernels that may call nothing from an inner loop
-SPILLS = 1.1  # vectors to and from the stack, for each block and row: q5_1 with 9 rows has 1.06, most have none
+# kernels that may call nothing from an inner loop
+CALLS = re.compile(r"_rows\d$|^score_blocks|^add_values")
+# vectors to and from the stack, for each block and row: q5_1 with 9 rows has 1.06, most have none
+SPILLS = 1.1
 
 
 def commands(archs):
-    """{(architecture, source's name): compiler's words} as the project would compile it, from CMake."""
+    """{(architecture, source's name): compiler's words} as the project would compile it, from
+    CMake."""
     build = ROOT / "build/htp-report"
-    defines = [f"-DCMAKE_TOOLCHAIN_FILE={ROOT}/toolchains/hexagon.cmake", f"-DZIG_PYTHON={sys.executable}"]
-    configure = ["cmake", "-S", str(PART), "-B", str(build), "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", *defines]
+    defines = [
+        f"-DCMAKE_TOOLCHAIN_FILE={ROOT}/toolchains/hexagon.cmake",
+        f"-DZIG_PYTHON={sys.executable}",
+    ]
+    configure = [
+        "cmake",
+        "-S",
+        str(PART),
+        "-B",
+        str(build),
+        "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON",
+        *defines,
+    ]
     subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
     found = {}
     for one in json.loads((build / "compile_commands.json").read_text()):
@@ -68,7 +93,8 @@ def assembly(words, folder):
 
 
 def blocks_of(text):
-    """Basic blocks in order: (function, loop or None, inner loop's header or not, packets, label); a packet: its lines."""
+    """Basic blocks in order: (function, loop or None, inner loop's header or not, packets, label);
+    a packet: its lines."""
     function, blocks, packet = None, [], None
     for line in text.splitlines():
         word = line.strip()
@@ -138,10 +164,20 @@ def faults_of(loop):
     if "format" not in loop:
         return
     if loop["stack_vectors"] > SPILLS * loop["blocks"] * loop["rows"]:
-        yield f"{where} moves {loop['stack_vectors']} vectors to and from the stack, over {SPILLS} for each block and row"
-    if loop["rows"] in COUNTS and loop["packets_per_block"] > BUDGETS[loop["format"]][COUNTS.index(loop["rows"])]:
+        yield (
+            f"{where} moves {loop['stack_vectors']} vectors to and from the stack, over "
+            f"{SPILLS} "
+            f"for each block and row"
+        )
+    if (
+        loop["rows"] in COUNTS
+        and loop["packets_per_block"] > BUDGETS[loop["format"]][COUNTS.index(loop["rows"])]
+    ):
         most = BUDGETS[loop["format"]][COUNTS.index(loop["rows"])]
-        yield f"{where} takes {loop['packets_per_block']:.1f} packets for 32 x 32 weights and a row, over its {most}"
+        yield (
+            f"{where} takes {loop['packets_per_block']:.1f} packets for 32 x 32 weights and a "
+            f"row, over its {most}"
+        )
 
 
 def report(archs, only=None):
@@ -150,26 +186,43 @@ def report(archs, only=None):
     jobs = [(arch, name) for arch in archs for name in SOURCES if not only or name in only]
     loops, faults = [], []
     with ThreadPoolExecutor(2) as pool:
-        for (arch, name), (text, said) in zip(jobs, pool.map(lambda job: assembly(*known[job]), jobs)):
+        for (arch, name), (text, said) in zip(
+            jobs, pool.map(lambda job: assembly(*known[job]), jobs)
+        ):
             if text is None:
                 faults.append(f"{name}.c does not compile for v{arch}: {said.strip()[-2000:]}")
                 continue
-            loops += [measured({"file": f"{name}.c", "arch": arch, **loop}) for loop in read_loops(text)]
+            loops += [
+                measured({"file": f"{name}.c", "arch": arch, **loop}) for loop in read_loops(text)
+            ]
     for loop in loops:
         faults += faults_of(loop)
     return loops, faults
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", action="append", help="68, 69, 73, 75, 79 or 81; may be repeated (73)")
-    parser.add_argument("--only", action="append", choices=SOURCES, help="only this file; may be repeated")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--arch", action="append", help="68, 69, 73, 75, 79 or 81; may be repeated (73)"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=SOURCES, help="only this file; may be repeated"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     loops, faults = report(options.arch or ["73"], options.only)
     for one in loops:
-        what = f"{one['packets']:4} packets {one['instructions']:5} instructions {one['vector']:5} vector {one['loads']:4} loads"
-        what += f" {one['multiplies']:4} multiplies {one['stack_vectors']:3} + {one['stack']:3} stack {one['calls']:2} calls"
+        what = (
+            f"{one['packets']:4} packets {one['instructions']:5} instructions "
+            f"{one['vector']:5} "
+            f"vector {one['loads']:4} loads"
+        )
+        what += (
+            f" {one['multiplies']:4} multiplies {one['stack_vectors']:3} + {one['stack']:3} "
+            f"stack {one['calls']:2} calls"
+        )
         per = f"  {one['packets_per_block']:5.1f} a block and row" if "format" in one else ""
         print(f"v{one['arch']} {one['kernel']:20} {what}{per}")
     if options.json:

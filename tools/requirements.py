@@ -1,4 +1,5 @@
-"""Prints the package's dependencies and those of the named extras, one a line: for installing them without the package.
+"""Prints the package's dependencies and those of the named extras, one a line: for installing them
+without the package.
 
     python tools/requirements.py test server
 """

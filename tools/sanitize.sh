@@ -1,11 +1,14 @@
 #!/bin/bash
-# The library under the sanitizers: builds it with clang-14 and runs the Python suites that load it, one file at a time.
+# The library under the sanitizers: builds it with clang-14 and runs the Python suites that load it,
+# one file at a time.
 #
-#   tools/sanitize.sh [address|thread] [TEST ...]    default: address, and tests/ops and tests/python without emulated devices
+#   tools/sanitize.sh [address|thread] [TEST ...]    default: address, and tests/ops and
+#   tests/python without emulated devices
 #
-# "address" is address and undefined behaviour, in the build of tools/fuzz.sh. Python itself is not built for it, so the runtime is
-# preloaded and leaks are not looked for (the fuzz programs do that). "thread" is the thread sanitizer, in build/sanitize-thread.
-# Exits with 1 when a test failed or a sanitizer spoke; what it said is in build/sanitize/report.*
+# "address" is address and undefined behaviour, in the build of tools/fuzz.sh. Python itself is not
+# built for it, so the runtime is preloaded and leaks are not looked for (the fuzz programs do
+# that). "thread" is the thread sanitizer, in build/sanitize-thread. Exits with 1 when a test failed
+# or a sanitizer spoke; what it said is in build/sanitize/report.*
 #
 #   PILLION_SANITIZE_OPTIONS    arguments of pytest, default: -m "not slow"
 set -uo pipefail
@@ -29,7 +32,8 @@ rm -rf "$site" && mkdir -p "$site" && cp -r python/pillion "$site/" || exit 1
 cp $build/_capi*.so $build/_lab*.so "$site/pillion/"
 
 rm -f build/sanitize/report.*
-# Options are for subprocesses too. The editable install must not come first, hence -S and the paths by hand.
+# Options are for subprocesses too. The editable install must not come first, hence -S and the paths
+# by hand.
 report=$PWD/build/sanitize/report
 export ASAN_OPTIONS=detect_leaks=0:log_path=$report:allocator_may_return_null=1
 export UBSAN_OPTIONS=print_stacktrace=1:log_path=$report TSAN_OPTIONS=log_path=$report:halt_on_error=0

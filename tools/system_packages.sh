@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what the build and the tests need and Debian has, when something is missing and we are root
-# there; says so otherwise.
+# Installs what the build and the tests need and Debian has, when something is missing and we are
+# root there; says so otherwise.
 # `browser` as argument: Chromium too.
 set -eu
 

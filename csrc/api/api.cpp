@@ -8,10 +8,14 @@
 
 using namespace pillion;
 
-static_assert(int(Status::context_full) == PILLION_ERROR_CONTEXT_FULL && int(Status::file_not_found) == PILLION_ERROR_FILE_NOT_FOUND &&
-                  int(Status::pairing) == PILLION_ERROR_PAIRING && int(Status::no_backend) == PILLION_ERROR_NO_BACKEND &&
-                  int(Status::device_lost) == PILLION_ERROR_DEVICE_LOST && int(Status::cancelled) == PILLION_ERROR_CANCELLED &&
-                  int(Status::internal) == PILLION_ERROR_INTERNAL && int(Status::buffer_too_small) == PILLION_ERROR_BUFFER_TOO_SMALL,
+static_assert(int(Status::context_full) == PILLION_ERROR_CONTEXT_FULL &&
+                  int(Status::file_not_found) == PILLION_ERROR_FILE_NOT_FOUND &&
+                  int(Status::pairing) == PILLION_ERROR_PAIRING &&
+                  int(Status::no_backend) == PILLION_ERROR_NO_BACKEND &&
+                  int(Status::device_lost) == PILLION_ERROR_DEVICE_LOST &&
+                  int(Status::cancelled) == PILLION_ERROR_CANCELLED &&
+                  int(Status::internal) == PILLION_ERROR_INTERNAL &&
+                  int(Status::buffer_too_small) == PILLION_ERROR_BUFFER_TOO_SMALL,
               "core/error.h and pillion.h number alike");
 
 namespace pillion::api {
@@ -27,7 +31,9 @@ const bool g_registered = [] {
 
 }  // namespace
 
-void set_last_error(const char* sentence) { snprintf(g_last_error, sizeof g_last_error, "%s", sentence); }
+void set_last_error(const char* sentence) {
+    snprintf(g_last_error, sizeof g_last_error, "%s", sentence);
+}
 
 void init_config(void* config, size_t size) {
     const uint32_t struct_size = uint32_t(size);
@@ -39,11 +45,14 @@ void init_config(void* config, size_t size) {
 void copy_config(void* ours, size_t our_size, const void* theirs, const char* name) {
     uint32_t size;
     memcpy(&size, theirs, sizeof size);
-    if (size < sizeof size) fail(Status::invalid_argument, "%s: struct_size %u was not set", name, size);
+    if (size < sizeof size)
+        fail(Status::invalid_argument, "%s: struct_size %u was not set", name, size);
     const auto* bytes = static_cast<const uint8_t*>(theirs);
     for (size_t i = our_size; i < size; i++)
         if (bytes[i] != 0)
-            fail(Status::invalid_argument, "%s: struct_size %u has fields that this version (%zu bytes) does not know", name, size, our_size);
+            fail(Status::invalid_argument,
+                 "%s: struct_size %u has fields that this version (%zu bytes) does not know", name,
+                 size, our_size);
     memcpy(ours, theirs, size < our_size ? size : our_size);
 }
 
@@ -56,12 +65,16 @@ void write_info(void* theirs, size_t size, const void* ours, size_t our_size) {
 
 void write_bytes(const char* from, size_t n, char* out, size_t capacity, size_t* needed) {
     if (needed) *needed = n;
-    if (n > capacity || (n > 0 && !out)) fail(Status::buffer_too_small, "%zu bytes needed, the buffer has %zu", n, out ? capacity : 0);
+    if (n > capacity || (n > 0 && !out))
+        fail(Status::buffer_too_small, "%zu bytes needed, the buffer has %zu", n,
+             out ? capacity : 0);
     if (n > 0) memcpy(out, from, n);
 }
 
 int device_layers(int32_t n) {
-    if (n < -1) fail(Status::invalid_argument, "n_gpu_layers %d, allowed are -1 (none), 0 (all) and more", n);
+    if (n < -1)
+        fail(Status::invalid_argument, "n_gpu_layers %d, allowed are -1 (none), 0 (all) and more",
+             n);
     return n == 0 ? -1 : std::max(n, 0);
 }
 
@@ -71,7 +84,9 @@ void write_text(const std::string& text, char* out, size_t capacity, size_t* nee
 
 void write_tokens(const int32_t* from, size_t n, int32_t* out, size_t capacity, size_t* needed) {
     if (needed) *needed = n;
-    if (n > capacity || (n > 0 && !out)) fail(Status::buffer_too_small, "%zu tokens needed, the buffer has %zu", n, out ? capacity : 0);
+    if (n > capacity || (n > 0 && !out))
+        fail(Status::buffer_too_small, "%zu tokens needed, the buffer has %zu", n,
+             out ? capacity : 0);
     if (n > 0) memcpy(out, from, n * sizeof *from);
 }
 
@@ -87,10 +102,16 @@ const char* pillion_last_error(void) { return g_last_error; }
 
 pillion_status pillion_set_log(pillion_log_callback callback, void* user) {
     return guard([&] {
-        static std::atomic<pillion_log_callback> current{nullptr};    // the sink below needs the C signature
-        set_log_sink(nullptr, nullptr);    // after this no message is in flight, so callback and user change together
+        static std::atomic<pillion_log_callback> current{
+            nullptr};  // the sink below needs the C signature
+        set_log_sink(
+            nullptr,
+            nullptr);  // after this no message is in flight, so callback and user change together
         current = callback;
-        if (callback) set_log_sink([](LogLevel level, const char* text, void* u) { current.load()(int32_t(level), text, u); }, user);
+        if (callback)
+            set_log_sink([](LogLevel level, const char* text,
+                            void* u) { current.load()(int32_t(level), text, u); },
+                         user);
     });
 }
 
@@ -98,9 +119,11 @@ pillion_status pillion_device_json(const char* device, char* out, size_t capacit
     return guard([&] {
         const Backend& b = find_backend(&need(device, "device"));
         const MemoryInfo m = b.memory();
-        write_text(std::string("{\"name\": \"") + b.name() + "\", \"is_host\": " + (b.is_host() ? "true" : "false") +
-                       ", \"memory\": {\"total\": " + std::to_string(m.total) + ", \"free\": " + std::to_string(m.free) +
-                       ", \"unified\": " + (m.unified ? "true" : "false") + "}, \"info\": " + b.info_json() + "}",
+        write_text(std::string("{\"name\": \"") + b.name() +
+                       "\", \"is_host\": " + (b.is_host() ? "true" : "false") +
+                       ", \"memory\": {\"total\": " + std::to_string(m.total) + ", \"free\": " +
+                       std::to_string(m.free) + ", \"unified\": " + (m.unified ? "true" : "false") +
+                       "}, \"info\": " + b.info_json() + "}",
                    out, capacity, needed);
     });
 }
@@ -109,7 +132,8 @@ pillion_status pillion_system_json(char* out, size_t capacity, size_t* needed) {
     return guard([&] {
         const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
         const std::string cpu = find_backend("cpu").info_json();
-        write_text("{\"version\": \"" PILLION_VERSION "\", \"cpu\": " + cpu + ", \"backends\": " + backends_json() +
+        write_text("{\"version\": \"" PILLION_VERSION "\", \"cpu\": " + cpu +
+                       ", \"backends\": " + backends_json() +
                        ", \"memory_bytes\": " + std::to_string(int64_t(pages) * page) + "}",
                    out, capacity, needed);
     });

@@ -1,4 +1,5 @@
-// Contexts and samplers. Every call on a context claims it; readers too, since an eval would change what they read.
+// Contexts and samplers. Every call on a context claims it; readers too, since an eval would change
+// what they read.
 #include <math.h>
 #include <string.h>
 
@@ -34,14 +35,19 @@ pillion_status run_context(pillion_context* context, F&& body) noexcept {
 }
 
 ContextOptions context_options(const pillion_context_config* config) {
-    const pillion_context_config c = read_config(config, pillion_context_config_init, "pillion_context_config");
-    if (c.kv_type < 0 || c.kv_type > PILLION_KV_Q8_0) fail(Status::invalid_argument, "kv_type %d is not known (1 f16, 2 q8_0)", c.kv_type);
+    const pillion_context_config c =
+        read_config(config, pillion_context_config_init, "pillion_context_config");
+    if (c.kv_type < 0 || c.kv_type > PILLION_KV_Q8_0)
+        fail(Status::invalid_argument, "kv_type %d is not known (1 f16, 2 q8_0)", c.kv_type);
     if (c.flash_attn < 0 || c.flash_attn > PILLION_FLASH_OFF)
-        fail(Status::invalid_argument, "flash_attn %d is not known (0 auto, 1 on, 2 off)", c.flash_attn);
+        fail(Status::invalid_argument, "flash_attn %d is not known (0 auto, 1 on, 2 off)",
+             c.flash_attn);
     ContextOptions o;
     o.n_ctx = c.n_ctx, o.n_batch = c.n_batch, o.n_threads = c.n_threads, o.n_outputs = c.n_outputs;
     o.kv_type = c.kv_type == PILLION_KV_Q8_0 ? KvType::q8_0 : KvType::f16;
-    o.flash = c.flash_attn == PILLION_FLASH_ON ? Flash::on : c.flash_attn == PILLION_FLASH_OFF ? Flash::off : Flash::automatic;
+    o.flash = c.flash_attn == PILLION_FLASH_ON    ? Flash::on
+              : c.flash_attn == PILLION_FLASH_OFF ? Flash::off
+                                                  : Flash::automatic;
     o.swa_full = c.swa_full != 0;
     o.n_snapshots = c.n_snapshots;
     o.collect_activations = c.collect_activations != 0;
@@ -49,7 +55,8 @@ ContextOptions context_options(const pillion_context_config* config) {
 }
 
 const std::vector<ActivationStats::Entry>& activations(const Context& c) {
-    if (!c.activations()) fail(Status::invalid_argument, "this context was made without collect_activations");
+    if (!c.activations())
+        fail(Status::invalid_argument, "this context was made without collect_activations");
     return c.activations()->entries();
 }
 
@@ -64,9 +71,12 @@ TokenMask token_mask(const uint32_t* words, size_t n_words, size_t n_vocab) {
 
 extern "C" {
 
-void pillion_context_config_init(pillion_context_config* config, size_t size) { init_config(config, size); }
+void pillion_context_config_init(pillion_context_config* config, size_t size) {
+    init_config(config, size);
+}
 
-pillion_status pillion_context_new(pillion_model* model, const pillion_context_config* config, pillion_context** context) {
+pillion_status pillion_context_new(pillion_model* model, const pillion_context_config* config,
+                                   pillion_context** context) {
     return guard([&] {
         need(model, "model"), need(context, "context");
         auto handle = std::make_unique<pillion_context>();
@@ -81,14 +91,16 @@ void pillion_context_free(pillion_context* context) {
         delete context;
 }
 
-pillion_status pillion_context_eval(pillion_context* context, const int32_t* tokens, size_t n, size_t n_outputs) {
+pillion_status pillion_context_eval(pillion_context* context, const int32_t* tokens, size_t n,
+                                    size_t n_outputs) {
     return run_context(context, [&](Context& c) {
         if (n > 0) need(tokens, "tokens");
         c.eval(tokens, n, int(std::min(n_outputs, size_t(INT32_MAX))));
     });
 }
 
-pillion_status pillion_context_set_tokens(pillion_context* context, const int32_t* tokens, size_t n, size_t* n_reused) {
+pillion_status pillion_context_set_tokens(pillion_context* context, const int32_t* tokens, size_t n,
+                                          size_t* n_reused) {
     return run_context(context, [&](Context& c) {
         if (n > 0) need(tokens, "tokens");
         const size_t reused = c.set_tokens(tokens, n);
@@ -105,8 +117,8 @@ pillion_status pillion_context_read(pillion_context* context, const int32_t* tok
     });
 }
 
-pillion_status pillion_context_match(const pillion_context* context, const int32_t* tokens, size_t n,
-                                     size_t* n_common, size_t* n_usable) {
+pillion_status pillion_context_match(const pillion_context* context, const int32_t* tokens,
+                                     size_t n, size_t* n_common, size_t* n_usable) {
     return with_context(context, [&](Context& c) {
         if (n > 0) need(tokens, "tokens");
         const size_t common = c.common(tokens, n);
@@ -119,18 +131,23 @@ pillion_status pillion_context_rewind(pillion_context* context, size_t length) {
     return run_context(context, [&](Context& c) { c.rewind(length); });
 }
 
-pillion_status pillion_context_length(const pillion_context* context, size_t* length, size_t* n_ctx) {
+pillion_status pillion_context_length(const pillion_context* context, size_t* length,
+                                      size_t* n_ctx) {
     return with_context(context, [&](Context& c) {
         if (length) *length = size_t(c.length());
         if (n_ctx) *n_ctx = size_t(c.n_ctx());
     });
 }
 
-pillion_status pillion_context_tokens(const pillion_context* context, int32_t* tokens, size_t capacity, size_t* needed) {
-    return with_context(context, [&](Context& c) { write_tokens(c.tokens().data(), c.tokens().size(), tokens, capacity, needed); });
+pillion_status pillion_context_tokens(const pillion_context* context, int32_t* tokens,
+                                      size_t capacity, size_t* needed) {
+    return with_context(context, [&](Context& c) {
+        write_tokens(c.tokens().data(), c.tokens().size(), tokens, capacity, needed);
+    });
 }
 
-pillion_status pillion_context_logits(const pillion_context* context, size_t row, const float** logits, size_t* n) {
+pillion_status pillion_context_logits(const pillion_context* context, size_t row,
+                                      const float** logits, size_t* n) {
     return with_context(context, [&](Context& c) {
         need(logits, "logits");
         *logits = c.logits(int(std::min(row, size_t(INT32_MAX))));
@@ -138,7 +155,8 @@ pillion_status pillion_context_logits(const pillion_context* context, size_t row
     });
 }
 
-pillion_status pillion_context_hidden(const pillion_context* context, size_t row, const float** hidden, size_t* n) {
+pillion_status pillion_context_hidden(const pillion_context* context, size_t row,
+                                      const float** hidden, size_t* n) {
     return with_context(context, [&](Context& c) {
         need(hidden, "hidden");
         *hidden = c.hidden(int(std::min(row, size_t(INT32_MAX))));
@@ -146,18 +164,22 @@ pillion_status pillion_context_hidden(const pillion_context* context, size_t row
     });
 }
 
-pillion_status pillion_context_logprobs(const pillion_context* context, size_t row, size_t k, int32_t* top_tokens, float* top_logprobs,
-                                        int32_t token, float* token_logprob) {
+pillion_status pillion_context_logprobs(const pillion_context* context, size_t row, size_t k,
+                                        int32_t* top_tokens, float* top_logprobs, int32_t token,
+                                        float* token_logprob) {
     return with_context(context, [&](Context& c) {
         const size_t n = size_t(c.model().hparams().n_vocab);
         const float* x = c.logits(int(std::min(row, size_t(INT32_MAX))));
-        if (token >= 0 && size_t(token) >= n) fail(Status::invalid_argument, "token %d, the vocabulary has %zu", token, n);
-        if (k > n) fail(Status::invalid_argument, "%zu top tokens asked, the vocabulary has %zu", k, n);
+        if (token >= 0 && size_t(token) >= n)
+            fail(Status::invalid_argument, "token %d, the vocabulary has %zu", token, n);
+        if (k > n)
+            fail(Status::invalid_argument, "%zu top tokens asked, the vocabulary has %zu", k, n);
         const double lse = log_sum_exp(x, n);
         std::vector<int32_t> ids(n);
         std::iota(ids.begin(), ids.end(), 0);
-        std::partial_sort(ids.begin(), ids.begin() + long(k), ids.end(),
-                          [x](int32_t a, int32_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); });
+        std::partial_sort(ids.begin(), ids.begin() + long(k), ids.end(), [x](int32_t a, int32_t b) {
+            return x[a] > x[b] || (x[a] == x[b] && a < b);
+        });
         for (size_t i = 0; i < k; i++) {
             if (top_tokens) top_tokens[i] = ids[i];
             if (top_logprobs) top_logprobs[i] = float(double(x[ids[i]]) - lse);
@@ -166,7 +188,8 @@ pillion_status pillion_context_logprobs(const pillion_context* context, size_t r
     });
 }
 
-pillion_status pillion_context_score(pillion_context* context, const int32_t* tokens, size_t n, float* logprobs) {
+pillion_status pillion_context_score(pillion_context* context, const int32_t* tokens, size_t n,
+                                     float* logprobs) {
     return run_context(context, [&](Context& c) {
         need(tokens, "tokens"), need(logprobs, "logprobs");
         c.score(tokens, n, logprobs);
@@ -179,8 +202,8 @@ pillion_status pillion_context_embed(pillion_context* context, const int32_t* to
         need(tokens, "tokens"), need(mean, "mean");
         const size_t width = size_t(c.model().hparams().n_embd);
         if (n_embd != width)
-            fail(Status::invalid_argument, "mean has %zu floats, a hidden row of this model has %zu",
-                 n_embd, width);
+            fail(Status::invalid_argument,
+                 "mean has %zu floats, a hidden row of this model has %zu", n_embd, width);
         c.embed(tokens, n, mean);
     });
 }
@@ -189,11 +212,14 @@ pillion_status pillion_context_cancel(pillion_context* context) {
     return guard([&] { need(context, "context").context->cancel(); });
 }
 
-pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity, size_t* needed) {
-    return with_context(context, [&](Context& c) { write_text(c.to_json(), out, capacity, needed); });
+pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity,
+                                    size_t* needed) {
+    return with_context(context,
+                        [&](Context& c) { write_text(c.to_json(), out, capacity, needed); });
 }
 
-pillion_status pillion_context_work(const pillion_context* context, size_t n, size_t n_outputs, pillion_work* work, size_t size) {
+pillion_status pillion_context_work(const pillion_context* context, size_t n, size_t n_outputs,
+                                    pillion_work* work, size_t size) {
     return with_context(context, [&](Context& c) {
         need(work, "work");
         const Work w = c.work(n, int(std::min(n_outputs, size_t(INT32_MAX))));
@@ -202,7 +228,8 @@ pillion_status pillion_context_work(const pillion_context* context, size_t n, si
     });
 }
 
-pillion_status pillion_context_limits(pillion_context* context, pillion_limits* limits, size_t size) {
+pillion_status pillion_context_limits(pillion_context* context, pillion_limits* limits,
+                                      size_t size) {
     return with_context(context, [&](Context& c) {
         need(limits, "limits");
         c.clear_cancel();
@@ -216,11 +243,13 @@ pillion_status pillion_context_activation_count(const pillion_context* context, 
     return with_context(context, [&](Context& c) { need(n, "n") = activations(c).size(); });
 }
 
-pillion_status pillion_context_activation(const pillion_context* context, size_t i, pillion_activation_info* info, size_t size) {
+pillion_status pillion_context_activation(const pillion_context* context, size_t i,
+                                          pillion_activation_info* info, size_t size) {
     return with_context(context, [&](Context& c) {
         need(info, "info");
         const auto& entries = activations(c);
-        if (i >= entries.size()) fail(Status::invalid_argument, "weight %zu of %zu", i, entries.size());
+        if (i >= entries.size())
+            fail(Status::invalid_argument, "weight %zu of %zu", i, entries.size());
         const ActivationStats::Entry& e = entries[i];
         std::vector<float>& out = context->activation;
         out.assign(e.sums.begin(), e.sums.end());
@@ -232,8 +261,9 @@ pillion_status pillion_context_activation(const pillion_context* context, size_t
     });
 }
 
-pillion_status pillion_model_memory(const pillion_model* model, const pillion_model* drafter, const pillion_context_config* config,
-                                    char* out, size_t capacity, size_t* needed) {
+pillion_status pillion_model_memory(const pillion_model* model, const pillion_model* drafter,
+                                    const pillion_context_config* config, char* out,
+                                    size_t capacity, size_t* needed) {
     return guard([&] {
         const Model& m = *need(model, "model").shared->to_run();
         const Model* other = drafter ? drafter->shared->to_run().get() : nullptr;
@@ -243,10 +273,13 @@ pillion_status pillion_model_memory(const pillion_model* model, const pillion_mo
 
 void pillion_fit_config_init(pillion_fit_config* config, size_t size) { init_config(config, size); }
 
-pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter, const pillion_context_config* context,
-                                 const pillion_fit_config* config, int32_t* n_gpu_layers, char* out, size_t capacity, size_t* needed) {
+pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter,
+                                 const pillion_context_config* context,
+                                 const pillion_fit_config* config, int32_t* n_gpu_layers, char* out,
+                                 size_t capacity, size_t* needed) {
     return guard([&] {
-        const pillion_fit_config c = read_config(config, pillion_fit_config_init, "pillion_fit_config");
+        const pillion_fit_config c =
+            read_config(config, pillion_fit_config_init, "pillion_fit_config");
         FitRequest r;
         r.model = need(model, "model").shared->to_run().get();
         r.drafter = drafter ? drafter->shared->to_run().get() : nullptr;
@@ -257,18 +290,25 @@ pillion_status pillion_model_fit(const pillion_model* model, const pillion_model
         r.device_bytes = size_t(c.device_bytes);
         const DeviceFit fit = fit_device(r);
         write_text(fit.to_json(), out, capacity, needed);
-        if (n_gpu_layers) *n_gpu_layers = fit.is_host || fit.n_device_layers == fit.n_layers ? 0 : fit.n_device_layers == 0 ? -1 : fit.n_device_layers;
+        if (n_gpu_layers)
+            *n_gpu_layers = fit.is_host || fit.n_device_layers == fit.n_layers ? 0
+                            : fit.n_device_layers == 0 ? -1
+                                                       : fit.n_device_layers;
     });
 }
 
 // ---- sampler ----
 
-void pillion_sampler_config_init(pillion_sampler_config* config, size_t size) { init_config(config, size); }
+void pillion_sampler_config_init(pillion_sampler_config* config, size_t size) {
+    init_config(config, size);
+}
 
-pillion_status pillion_sampler_new(const pillion_sampler_config* config, pillion_sampler** sampler) {
+pillion_status pillion_sampler_new(const pillion_sampler_config* config,
+                                   pillion_sampler** sampler) {
     return guard([&] {
         need(sampler, "sampler");
-        const pillion_sampler_config c = read_config(config, pillion_sampler_config_init, "pillion_sampler_config");
+        const pillion_sampler_config c =
+            read_config(config, pillion_sampler_config_init, "pillion_sampler_config");
         SamplerOptions o;
         o.temperature = c.temperature, o.top_k = c.top_k, o.top_p = c.top_p, o.min_p = c.min_p;
         if (c.repeat_penalty != 0) o.repeat_penalty = c.repeat_penalty;
@@ -276,7 +316,8 @@ pillion_status pillion_sampler_new(const pillion_sampler_config* config, pillion
         if (c.penalty_last_n != 0) o.penalty_last_n = c.penalty_last_n;
         o.seed = c.seed;
         if (c.n_bias > 0) need(c.bias_tokens, "bias_tokens"), need(c.bias_values, "bias_values");
-        for (uint64_t i = 0; i < c.n_bias; i++) o.bias.push_back({c.bias_tokens[i], c.bias_values[i]});
+        for (uint64_t i = 0; i < c.n_bias; i++)
+            o.bias.push_back({c.bias_tokens[i], c.bias_values[i]});
         auto handle = std::make_unique<pillion_sampler>();
         handle->sampler = std::make_unique<Sampler>(std::move(o));
         *sampler = handle.release();
@@ -287,7 +328,8 @@ void pillion_sampler_free(pillion_sampler* sampler) {
     if (sampler && !sampler->inside.orphaned()) delete sampler;
 }
 
-pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, int32_t* token) {
+pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context,
+                                      size_t row, int32_t* token) {
     return with_context(context, [&](Context& c) {
         need(sampler, "sampler"), need(token, "token");
         const Claim claim(sampler->inside);

@@ -12,7 +12,7 @@ CopyProgress reporter(pillion_progress_callback progress, void* user) {
     };
 }
 
-}    // namespace
+}  // namespace
 
 extern "C" {
 
@@ -32,4 +32,4 @@ pillion_status pillion_split(const char* path, const char* prefix, uint64_t max_
     });
 }
 
-}    // extern "C"
+}  // extern "C"

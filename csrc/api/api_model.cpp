@@ -15,7 +15,7 @@ bool on_device(const Model& model) {
 
 SharedModel::~SharedModel() {
     if (model && origin.is_parent() && on_device(*model))
-        new std::shared_ptr<Model>(std::move(model));    // never freed
+        new std::shared_ptr<Model>(std::move(model));  // never freed
 }
 
 const std::shared_ptr<Model>& SharedModel::to_run() const {
@@ -27,20 +27,28 @@ const std::shared_ptr<Model>& SharedModel::to_run() const {
 
 extern "C" {
 
-void pillion_model_config_init(pillion_model_config* config, size_t size) { init_config(config, size); }
+void pillion_model_config_init(pillion_model_config* config, size_t size) {
+    init_config(config, size);
+}
 
-pillion_status pillion_model_open(const char* path, const pillion_model_config* config, pillion_model** model) {
+pillion_status pillion_model_open(const char* path, const pillion_model_config* config,
+                                  pillion_model** model) {
     return guard([&] {
         need(path, "path"), need(model, "model");
-        const pillion_model_config c = read_config(config, pillion_model_config_init, "pillion_model_config");
+        const pillion_model_config c =
+            read_config(config, pillion_model_config_init, "pillion_model_config");
         ModelOptions o;
         o.use_mmap = !c.no_mmap;
         o.metadata_only = c.metadata_only != 0;
         o.n_threads = c.n_threads;
-        if (c.n_threads < 0) fail(Status::invalid_argument, "n_threads %d must not be negative", c.n_threads);
+        if (c.n_threads < 0)
+            fail(Status::invalid_argument, "n_threads %d must not be negative", c.n_threads);
         if (c.device) o.device = c.device;
         o.n_device_layers = device_layers(c.n_gpu_layers);
-        if (c.progress) o.progress = [&c](uint64_t done, uint64_t total) { return c.progress(done, total, c.progress_user) == 0; };
+        if (c.progress)
+            o.progress = [&c](uint64_t done, uint64_t total) {
+                return c.progress(done, total, c.progress_user) == 0;
+            };
         auto shared = std::make_shared<SharedModel>();
         shared->model = Model::open(path, o);
         *model = new pillion_model{std::move(shared)};
@@ -49,12 +57,14 @@ pillion_status pillion_model_open(const char* path, const pillion_model_config* 
 
 void pillion_model_free(pillion_model* model) { delete model; }
 
-pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_info* info, size_t size) {
+pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_info* info,
+                                      size_t size) {
     return guard([&] {
         const Model& m = *need(model, "model").shared->model;
         const HParams& hp = m.hparams();
         pillion_model_info i = {};
-        i.n_layers = hp.n_layers, i.n_embd = hp.n_embd, i.n_vocab = hp.n_vocab, i.n_ctx_train = hp.n_ctx_train;
+        i.n_layers = hp.n_layers, i.n_embd = hp.n_embd, i.n_vocab = hp.n_vocab,
+        i.n_ctx_train = hp.n_ctx_train;
         i.n_heads = hp.layers[0].n_heads, i.window = hp.window;
         i.is_drafter = m.is_drafter();
         i.n_params = m.n_params(), i.file_bytes = m.file().file_bytes(),
@@ -64,21 +74,28 @@ pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_
     });
 }
 
-pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity, size_t* needed) {
-    return guard([&] { write_text(need(model, "model").shared->model->to_json(), out, capacity, needed); });
+pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity,
+                                  size_t* needed) {
+    return guard(
+        [&] { write_text(need(model, "model").shared->model->to_json(), out, capacity, needed); });
 }
 
-pillion_status pillion_file_json(const char* path, int32_t with_tensors, char* out, size_t capacity, size_t* needed) {
+pillion_status pillion_file_json(const char* path, int32_t with_tensors, char* out, size_t capacity,
+                                 size_t* needed) {
     return guard([&] {
-        write_text(gguf_facts_json(GgufFile::open(&need(path, "path")), with_tensors != 0), out, capacity, needed);
+        write_text(gguf_facts_json(GgufFile::open(&need(path, "path")), with_tensors != 0), out,
+                   capacity, needed);
     });
 }
 
-pillion_status pillion_model_metadata(const pillion_model* model, const char* key, char* out, size_t capacity, size_t* needed) {
+pillion_status pillion_model_metadata(const pillion_model* model, const char* key, char* out,
+                                      size_t capacity, size_t* needed) {
     return guard([&] {
         const GgufFile& file = need(model, "model").shared->model->file();
         const GgufValue* v = file.find_shown(&need(key, "key"));
-        if (!v) fail(Status::invalid_argument, "%s has no metadata key %s", file.path().c_str(), printable(key).c_str());
+        if (!v)
+            fail(Status::invalid_argument, "%s has no metadata key %s", file.path().c_str(),
+                 printable(key).c_str());
         const bool text = !v->is_array && v->element == GgufType::string;
         write_text(text ? std::string(file.string(v->key)) : to_json(*v), out, capacity, needed);
     });

@@ -8,7 +8,8 @@
 using namespace pillion;
 using namespace pillion::api;
 
-static_assert(kDraftMax == PILLION_DRAFT_MAX && kDraftAuto == PILLION_DRAFT_AUTO, "pillion.h and speculative/ agree");
+static_assert(kDraftMax == PILLION_DRAFT_MAX && kDraftAuto == PILLION_DRAFT_AUTO,
+              "pillion.h and speculative/ agree");
 
 namespace {
 
@@ -41,19 +42,24 @@ extern "C" {
 
 void pillion_choice_init(pillion_choice* choice, size_t size) { init_config(choice, size); }
 
-void pillion_pair_config_init(pillion_pair_config* config, size_t size) { init_config(config, size); }
+void pillion_pair_config_init(pillion_pair_config* config, size_t size) {
+    init_config(config, size);
+}
 
-pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter, const pillion_pair_config* config, pillion_pair** pair) {
+pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
+                                const pillion_pair_config* config, pillion_pair** pair) {
     return guard([&] {
         need(target, "target"), need(pair, "pair");
-        const pillion_pair_config c = read_config(config, pillion_pair_config_init, "pillion_pair_config");
+        const pillion_pair_config c =
+            read_config(config, pillion_pair_config_init, "pillion_pair_config");
         PairOptions o;
-        o.dense_head = c.dense_head != 0, o.strict = c.strict != 0, o.as_model = c.as_model != 0, o.sampled = c.sampled != 0;
+        o.dense_head = c.dense_head != 0, o.strict = c.strict != 0, o.as_model = c.as_model != 0,
+        o.sampled = c.sampled != 0;
         if (c.n_ngram != 0) o.n_ngram = c.n_ngram;
         o.p_min = c.p_min;
         target->origin.check(target->context->on_device(), "the target");
         const Claim claim(*target->inside);
-        target->context->clear_cancel();    // a drafter elsewhere may have to run the text again
+        target->context->clear_cancel();  // a drafter elsewhere may have to run the text again
         auto handle = std::make_unique<pillion_pair>();
         const auto model = drafter ? drafter->shared->to_run() : nullptr;
         handle->pair = std::make_unique<Pair>(target->context, model, o);
@@ -63,7 +69,8 @@ pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
     });
 }
 
-pillion_status pillion_pair_json(const pillion_pair* pair, char* out, size_t capacity, size_t* needed) {
+pillion_status pillion_pair_json(const pillion_pair* pair, char* out, size_t capacity,
+                                 size_t* needed) {
     return with_pair(pair, [&](Pair& p) { write_text(p.to_json(), out, capacity, needed); });
 }
 
@@ -71,8 +78,10 @@ void pillion_pair_free(pillion_pair* pair) {
     if (pair && can_free(pair->origin, pair->on_device(), *pair->inside)) delete pair;
 }
 
-pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, const int32_t* end_tokens,
-                                 size_t n_end, int32_t* tokens, size_t capacity, size_t* n, pillion_round_info* info, size_t info_size) {
+pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
+                                 size_t n_max, const int32_t* end_tokens, size_t n_end,
+                                 int32_t* tokens, size_t capacity, size_t* n,
+                                 pillion_round_info* info, size_t info_size) {
     return with_pair(pair, [&](Pair& p) {
         need(sampler, "sampler"), need(tokens, "tokens"), need(n, "n");
         if (n_end > 0) need(end_tokens, "end_tokens");
@@ -82,7 +91,8 @@ pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, i
         const Claim claim(sampler->inside);
         p.target().clear_cancel();
         std::vector<int32_t> out;
-        const RoundInfo r = p.step(*sampler->sampler, n_draft, std::min(n_max, capacity), end_tokens, n_end, out);
+        const RoundInfo r =
+            p.step(*sampler->sampler, n_draft, std::min(n_max, capacity), end_tokens, n_end, out);
         std::copy(out.begin(), out.end(), tokens);
         *n = out.size();
         write_round(r, info, info_size);
@@ -156,7 +166,8 @@ pillion_status pillion_pair_abandon(pillion_pair* pair, pillion_sampler* sampler
     });
 }
 
-pillion_status pillion_pair_set_tokens(pillion_pair* pair, const int32_t* tokens, size_t n, size_t* n_reused) {
+pillion_status pillion_pair_set_tokens(pillion_pair* pair, const int32_t* tokens, size_t n,
+                                       size_t* n_reused) {
     return with_pair(pair, [&](Pair& p) {
         if (n > 0) need(tokens, "tokens");
         p.target().clear_cancel();
@@ -165,7 +176,8 @@ pillion_status pillion_pair_set_tokens(pillion_pair* pair, const int32_t* tokens
     });
 }
 
-pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats, size_t size) {
+pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats,
+                                      size_t size) {
     return with_pair(pair, [&](Pair& p) {
         const PairStats& s = p.stats();
         pillion_pair_stats o = {};
@@ -178,7 +190,8 @@ pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_sta
         o.n_draft = p.preview_length();
         snprintf(o.kind, sizeof o.kind, "%s", p.drafter().kind());
         snprintf(o.head, sizeof o.head, "%s", p.drafter().head());
-        snprintf(o.reason, sizeof o.reason, "%s", s.reason.empty() ? p.drafter().note() : s.reason.c_str());
+        snprintf(o.reason, sizeof o.reason, "%s",
+                 s.reason.empty() ? p.drafter().note() : s.reason.c_str());
         write_info(stats, size, &o, sizeof o);
     });
 }
@@ -187,7 +200,8 @@ pillion_status pillion_pair_reset_stats(pillion_pair* pair) {
     return with_pair(pair, [&](Pair& p) { p.reset_stats(); });
 }
 
-pillion_status pillion_pair_draft(pillion_pair* pair, int32_t last, int32_t n, int32_t* tokens, size_t capacity, size_t* n_drafted) {
+pillion_status pillion_pair_draft(pillion_pair* pair, int32_t last, int32_t n, int32_t* tokens,
+                                  size_t capacity, size_t* n_drafted) {
     return with_pair(pair, [&](Pair& p) {
         p.target().clear_cancel();
         std::vector<int32_t> out;
@@ -196,7 +210,8 @@ pillion_status pillion_pair_draft(pillion_pair* pair, int32_t last, int32_t n, i
     });
 }
 
-pillion_status pillion_pair_draft_row(const pillion_pair* pair, int32_t step, float* logits, float* hidden) {
+pillion_status pillion_pair_draft_row(const pillion_pair* pair, int32_t step, float* logits,
+                                      float* hidden) {
     return with_pair(pair, [&](Pair& p) { p.read_step(step, logits, hidden); });
 }
 

@@ -11,13 +11,16 @@ namespace pillion::api {
 TokenizerData tokenizer_data(const GgufFile& file) {
     TokenizerData d;
     const auto text = [&](const char* key) { return std::string(file.string(key, "")); };
-    const auto id = [&](const char* key) { return int32_t(file.integer_or(key, -1, -1, INT32_MAX)); };
+    const auto id = [&](const char* key) {
+        return int32_t(file.integer_or(key, -1, -1, INT32_MAX));
+    };
     const auto flag = [&](const char* key) {
         return file.find(key) ? std::optional<bool>(file.boolean(key)) : std::optional<bool>();
     };
     d.model = text("tokenizer.ggml.model");
     d.pre = text("tokenizer.ggml.pre");
-    if (!file.find("tokenizer.ggml.tokens")) file.fail(Status::file_corrupt, "the file has no tokenizer (key tokenizer.ggml.tokens)");
+    if (!file.find("tokenizer.ggml.tokens"))
+        file.fail(Status::file_corrupt, "the file has no tokenizer (key tokenizer.ggml.tokens)");
     d.tokens = file.strings("tokenizer.ggml.tokens");
     if (file.find("tokenizer.ggml.scores")) d.scores = file.float32s("tokenizer.ggml.scores");
     if (file.find("tokenizer.ggml.token_type")) d.types = file.int32s("tokenizer.ggml.token_type");
@@ -37,24 +40,26 @@ TokenizerData tokenizer_data(const GgufFile& file) {
     d.eos = end("tokenizer.ggml.eos_token_id");
     d.eot = end("tokenizer.ggml.eot_token_id");
     d.eom = end("tokenizer.ggml.eom_token_id");
-    end("tokenizer.ggml.eos_token_ids");    // all ends, of a model that has more than there are keys for
+    end("tokenizer.ggml.eos_token_ids");  // all ends, of a model that has more than there are keys
+                                          // for
     d.add_bos = flag("tokenizer.ggml.add_bos_token");
     d.add_eos = flag("tokenizer.ggml.add_eos_token");
     d.add_space_prefix = flag("tokenizer.ggml.add_space_prefix");
     d.remove_extra_whitespaces = flag("tokenizer.ggml.remove_extra_whitespaces");
-    if (file.find("tokenizer.ggml.suppress_tokens")) d.suppress_tokens = file.int32s("tokenizer.ggml.suppress_tokens");
+    if (file.find("tokenizer.ggml.suppress_tokens"))
+        d.suppress_tokens = file.int32s("tokenizer.ggml.suppress_tokens");
     return d;
 }
 
 std::shared_ptr<const Tokenizer> SharedModel::tokenizer() {
     const ForkLock lock(mutex_);
     if (lock.orphaned())
-        new (&tokenizer_) std::shared_ptr<const Tokenizer>;    // half a pointer can't be freed
+        new (&tokenizer_) std::shared_ptr<const Tokenizer>;  // half a pointer can't be freed
     if (tokenizer_) return tokenizer_;
     const TokenizerData data = tokenizer_data(model->file());
     try {
         tokenizer_ = Tokenizer::create(data);
-    } catch (const Error& e) {    // it knows its keys, not whose they are
+    } catch (const Error& e) {  // it knows its keys, not whose they are
         model->file().fail(e.code(), "%s", e.what());
     }
     return tokenizer_;
@@ -66,33 +71,41 @@ extern "C" {
 
 void pillion_tokenizer_free(pillion_tokenizer* tokenizer) { delete tokenizer; }
 
-pillion_status pillion_tokenizer_encode(const pillion_tokenizer* tokenizer, const char* text, size_t text_bytes, int32_t add_special,
-                                        int32_t parse_special, int32_t* tokens, size_t capacity, size_t* needed) {
+pillion_status pillion_tokenizer_encode(const pillion_tokenizer* tokenizer, const char* text,
+                                        size_t text_bytes, int32_t add_special,
+                                        int32_t parse_special, int32_t* tokens, size_t capacity,
+                                        size_t* needed) {
     return guard([&] {
         if (text_bytes > 0) need(text, "text");
         const Tokenizer& t = *need(tokenizer, "tokenizer").tokenizer;
-        const auto ids = t.encode(std::string_view(text ? text : "", text_bytes), add_special != 0, parse_special != 0);
+        const auto ids = t.encode(std::string_view(text ? text : "", text_bytes), add_special != 0,
+                                  parse_special != 0);
         write_tokens(ids.data(), ids.size(), tokens, capacity, needed);
     });
 }
 
-pillion_status pillion_tokenizer_decode(const pillion_tokenizer* tokenizer, const int32_t* tokens, size_t n, int32_t print_special,
-                                        char* out, size_t capacity, size_t* needed) {
+pillion_status pillion_tokenizer_decode(const pillion_tokenizer* tokenizer, const int32_t* tokens,
+                                        size_t n, int32_t print_special, char* out, size_t capacity,
+                                        size_t* needed) {
     return guard([&] {
         if (n > 0) need(tokens, "tokens");
-        write_text(need(tokenizer, "tokenizer").tokenizer->decode(tokens, n, print_special != 0), out, capacity, needed);
+        write_text(need(tokenizer, "tokenizer").tokenizer->decode(tokens, n, print_special != 0),
+                   out, capacity, needed);
     });
 }
 
-pillion_status pillion_tokenizer_token_bytes(const pillion_tokenizer* tokenizer, int32_t token, int32_t print_special, char* out,
-                                             size_t capacity, size_t* needed) {
+pillion_status pillion_tokenizer_token_bytes(const pillion_tokenizer* tokenizer, int32_t token,
+                                             int32_t print_special, char* out, size_t capacity,
+                                             size_t* needed) {
     return guard([&] {
-        write_text(need(tokenizer, "tokenizer").tokenizer->token_bytes(token, print_special != 0), out, capacity, needed);
+        write_text(need(tokenizer, "tokenizer").tokenizer->token_bytes(token, print_special != 0),
+                   out, capacity, needed);
     });
 }
 
-pillion_status pillion_tokenizer_token_text(const pillion_tokenizer* tokenizer, int32_t token, char* out, size_t capacity,
-                                            size_t* needed, int32_t* type) {
+pillion_status pillion_tokenizer_token_text(const pillion_tokenizer* tokenizer, int32_t token,
+                                            char* out, size_t capacity, size_t* needed,
+                                            int32_t* type) {
     return guard([&] {
         const Tokenizer& t = *need(tokenizer, "tokenizer").tokenizer;
         const int32_t kind = int32_t(t.token_type(token));
@@ -101,7 +114,8 @@ pillion_status pillion_tokenizer_token_text(const pillion_tokenizer* tokenizer, 
     });
 }
 
-pillion_status pillion_tokenizer_get_info(const pillion_tokenizer* tokenizer, pillion_tokenizer_info* info, size_t size) {
+pillion_status pillion_tokenizer_get_info(const pillion_tokenizer* tokenizer,
+                                          pillion_tokenizer_info* info, size_t size) {
     return guard([&] {
         const Tokenizer& t = *need(tokenizer, "tokenizer").tokenizer;
         pillion_tokenizer_info i = {};
@@ -116,7 +130,8 @@ pillion_status pillion_tokenizer_get_info(const pillion_tokenizer* tokenizer, pi
     });
 }
 
-pillion_status pillion_tokenizer_suppressed(const pillion_tokenizer* tokenizer, int32_t* tokens, size_t capacity, size_t* needed) {
+pillion_status pillion_tokenizer_suppressed(const pillion_tokenizer* tokenizer, int32_t* tokens,
+                                            size_t capacity, size_t* needed) {
     return guard([&] {
         const auto& ids = need(tokenizer, "tokenizer").tokenizer->suppress_tokens();
         write_tokens(ids.data(), ids.size(), tokens, capacity, needed);

@@ -26,10 +26,11 @@ class Origin {
     bool is_parent() const { return forks_ != fork_count(); }
     void check(bool on_device, const char* name) const {
         if (on_device && is_parent())
-            fail(Status::device_lost,
-                 "%s lies on a device that process %d opened, which this one was forked from: open "
-                 "the model in the child only, start processes by \"spawn\", or take device \"cpu\"",
-                 name, int(process_));
+            fail(
+                Status::device_lost,
+                "%s lies on a device that process %d opened, which this one was forked from: open "
+                "the model in the child only, start processes by \"spawn\", or take device \"cpu\"",
+                name, int(process_));
     }
 
   private:
@@ -43,8 +44,8 @@ struct SharedModel {
     Origin origin;
 
     ~SharedModel();
-    std::shared_ptr<const Tokenizer> tokenizer();    // throws
-    const std::shared_ptr<Model>& to_run() const;    // throws where its device can't be used
+    std::shared_ptr<const Tokenizer> tokenizer();  // throws
+    const std::shared_ptr<Model>& to_run() const;  // throws where its device can't be used
 
   private:
     ForkMutex mutex_;
@@ -53,7 +54,8 @@ struct SharedModel {
 
 void set_last_error(const char* sentence);
 
-// Runs body, turns whatever it throws into a code, and leaves the sentence for pillion_last_error().
+// Runs body, turns whatever it throws into a code, and leaves the sentence for
+// pillion_last_error().
 template <class F>
 pillion_status guard(F&& body) noexcept {
     try {
@@ -110,14 +112,17 @@ inline bool can_free(const Origin& origin, bool on_device, const Occupancy& insi
     return !(on_device && origin.is_parent()) && !inside.orphaned();
 }
 
-bool on_device(const Model& model);    // some of its layers or all; false for one without weights
+bool on_device(const Model& model);  // some of its layers or all; false for one without weights
 
-// n_gpu_layers of a config, where 0 means all (or as many as fit) and -1 none, as the library counts: -1 for all.
+// n_gpu_layers of a config, where 0 means all (or as many as fit) and -1 none, as the library
+// counts: -1 for all.
 int device_layers(int32_t n_gpu_layers);
 
-// All defaults are zeros. The whole of the caller's struct is cleared, also fields that this version does not know.
+// All defaults are zeros. The whole of the caller's struct is cleared, also fields that this
+// version does not know.
 void init_config(void* config, size_t size);
-// The caller's struct over the defaults of ours: no byte past its size is read, a surplus must be zero.
+// The caller's struct over the defaults of ours: no byte past its size is read, a surplus must be
+// zero.
 void copy_config(void* ours, size_t our_size, const void* theirs, const char* name);
 template <class T>
 T read_config(const T* theirs, void (*init)(T*, size_t), const char* name) {
@@ -138,11 +143,9 @@ TokenizerData tokenizer_data(const GgufFile& file);
 
 }  // namespace pillion::api
 
-struct pillion_model {
-    std::shared_ptr<pillion::api::SharedModel> shared;
-};
+struct pillion_model { std::shared_ptr<pillion::api::SharedModel> shared; };
 struct pillion_tokenizer {
-    std::shared_ptr<pillion::api::SharedModel> shared;    // keeps the model alive, as the header says
+    std::shared_ptr<pillion::api::SharedModel> shared;  // keeps the model alive, as the header says
     std::shared_ptr<const pillion::Tokenizer> tokenizer;
 };
 struct pillion_context {
@@ -150,11 +153,11 @@ struct pillion_context {
     std::shared_ptr<pillion::Context> context;
     std::shared_ptr<pillion::Occupancy> inside = std::make_shared<pillion::Occupancy>();
     pillion::api::Origin origin;
-    mutable std::vector<float> activation;                 // what the last pillion_context_activation points at
+    mutable std::vector<float> activation;  // what the last pillion_context_activation points at
 };
 struct pillion_pair {
     std::unique_ptr<pillion::Pair> pair;
-    std::shared_ptr<pillion::Occupancy> inside;            // the target context's
+    std::shared_ptr<pillion::Occupancy> inside;  // the target context's
     pillion::api::Origin origin;
     bool drafter_on_device = false;
     bool on_device() const { return drafter_on_device || pair->target().on_device(); }

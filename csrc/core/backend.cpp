@@ -13,19 +13,21 @@ namespace {
 struct Entry {
     const char* name;
     BackendFactory factory;
-    Backend* backend;          // made on first use, lives as long as the process
+    Backend* backend;  // made on first use, lives as long as the process
     Reason reason;
 };
 
 ForkMutex g_mutex;
-// Never destroyed, as the backends themselves: a handle may be freed after the static objects of a program are gone.
+// Never destroyed, as the backends themselves: a handle may be freed after the static objects of a
+// program are gone.
 std::vector<Entry>& entries() {
     static auto* const list = new std::vector<Entry>;
     return *list;
 }
 
 Backend* open(Entry& e) {
-    // A failed attempt is repeated: the reason may be an environment variable that has changed since.
+    // A failed attempt is repeated: the reason may be an environment variable that has changed
+    // since.
     if (!e.backend) e.reason = Reason(), e.backend = e.factory(e.reason);
     return e.backend;
 }
@@ -42,8 +44,8 @@ int g_n_opened = 0;
 
 // A driver that a process began to use does not work in its forks, for none of its devices.
 struct Driver {
-    const char* name;          // devices are called so, or so and a colon
-    uint32_t user;             // 0: nobody; else fork_count() + 1 of the process that uses it
+    const char* name;  // devices are called so, or so and a colon
+    uint32_t user;     // 0: nobody; else fork_count() + 1 of the process that uses it
     pid_t process;
 } g_drivers[] = {{"cuda", 0, 0}, {"htp", 0, 0}};
 
@@ -95,10 +97,12 @@ Backend* best_device() {
 }
 
 std::string availability_json(const char* name, const Backend* backend, const Reason& why) {
-    std::string out = std::string("{\"name\": \"") + name + "\", \"available\": " + (backend ? "true" : "false");
+    std::string out =
+        std::string("{\"name\": \"") + name + "\", \"available\": " + (backend ? "true" : "false");
     if (backend) return out + ", \"info\": " + backend->info_json() + "}";
     std::string reason;
-    for (const char* c = why.text; *c; c++) reason += *c == '"' || *c == '\\' ? std::string("\\") + *c : std::string(1, *c);
+    for (const char* c = why.text; *c; c++)
+        reason += *c == '"' || *c == '\\' ? std::string("\\") + *c : std::string(1, *c);
     return out + ", \"reason\": \"" + reason + "\"}";
 }
 
@@ -129,7 +133,8 @@ Backend& find_backend(const std::string& asked) {
     bool is_module = false;
     if (Backend* b = open_module(device, is_module, reason)) return *b;
     if (is_module) fail(Status::no_backend, "device \"%s\": %s", device.c_str(), reason.text);
-    fail(Status::no_backend, "device \"%s\" is not built into this library (it has: auto, %s)", device.c_str(), known.c_str());
+    fail(Status::no_backend, "device \"%s\" is not built into this library (it has: auto, %s)",
+         device.c_str(), known.c_str());
 }
 
 std::string backends_json() {
@@ -149,7 +154,8 @@ std::string backends_json() {
 }
 
 // By making it, where that takes no memory before it runs.
-Status Backend::plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason, const CompileOptions& options) {
+Status Backend::plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason,
+                           const CompileOptions& options) {
     std::unique_ptr<Plan> plan;
     const Status s = compile(graph, queue, plan, reason, options);
     if (s == Status::ok) bytes = plan->scratch_bytes();
@@ -158,13 +164,17 @@ Status Backend::plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reas
 
 // Memory that the host sees is copied by the host.
 Status Backend::read(const Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason) {
-    if (!from.host()) return reason.set("backend %s keeps this buffer where the host can't read it", name()), Status::internal;
+    if (!from.host())
+        return reason.set("backend %s keeps this buffer where the host can't read it", name()),
+               Status::internal;
     memcpy(to, from.host() + offset, bytes);
     return Status::ok;
 }
 
 Status Backend::write(const void* from, size_t bytes, Buffer& to, size_t offset, Reason& reason) {
-    if (!to.host()) return reason.set("backend %s keeps this buffer where the host can't write it", name()), Status::internal;
+    if (!to.host())
+        return reason.set("backend %s keeps this buffer where the host can't write it", name()),
+               Status::internal;
     memcpy(to.host() + offset, from, bytes);
     return Status::ok;
 }

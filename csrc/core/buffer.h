@@ -1,4 +1,5 @@
-// Bytes on one backend. Nothing else owns device memory. Made by Backend::allocate, freed by its destructor.
+// Bytes on one backend. Nothing else owns device memory. Made by Backend::allocate, freed by its
+// destructor.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -16,7 +17,8 @@ class Buffer {
 
     size_t size() const { return size_; }
     BufferKind kind() const { return kind_; }
-    // The bytes as the CPU sees them; nullptr when it can't. Buffers of kind `state` always have them.
+    // The bytes as the CPU sees them; nullptr when it can't. Buffers of kind `state` always have
+    // them.
     virtual uint8_t* host() const = 0;
 
   private:

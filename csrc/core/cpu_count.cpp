@@ -148,7 +148,7 @@ double quota_in(const std::string& folder, bool is_v2, std::string& name) {
     if (is_v2) {
         name = "cpu.max";
         if (sscanf(first_line(folder + "/cpu.max").c_str(), "%lld %lld", &quota, &period) != 2)
-            return INFINITY;    // "max 100000"
+            return INFINITY;  // "max 100000"
     } else {
         name = "cpu.cfs_quota_us";
         quota = atoll(first_line(folder + "/cpu.cfs_quota_us").c_str());

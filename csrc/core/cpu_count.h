@@ -9,8 +9,8 @@
 namespace pillion {
 
 struct CpuCount {
-    int n = 1;           // at least 1
-    std::string from;    // what decided: "a quota of 2.50 CPUs in /sys/fs/cgroup/cpu.max"
+    int n = 1;         // at least 1
+    std::string from;  // what decided: "a quota of 2.50 CPUs in /sys/fs/cgroup/cpu.max"
 };
 
 // Fills a mask of so many bytes and returns how many of them it wrote; -1 with errno: EINVAL says

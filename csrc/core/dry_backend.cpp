@@ -11,7 +11,8 @@ namespace {
 class DryBuffer final : public Buffer {
   public:
     DryBuffer(size_t size, BufferKind kind, std::shared_ptr<DryBackend::Use> use)
-        : Buffer(size, kind), pages_(kind == BufferKind::state ? new uint8_t[size] : nullptr), use_(std::move(use)) {
+        : Buffer(size, kind), pages_(kind == BufferKind::state ? new uint8_t[size] : nullptr),
+          use_(std::move(use)) {
         use_->bytes[int(kind)] += size;
     }
     ~DryBuffer() override { use_->bytes[int(kind())] -= size(); }
@@ -22,7 +23,8 @@ class DryBuffer final : public Buffer {
     std::shared_ptr<DryBackend::Use> use_;
 };
 
-std::unique_ptr<Buffer> make_buffer(size_t size, BufferKind kind, const std::shared_ptr<DryBackend::Use>& use) {
+std::unique_ptr<Buffer> make_buffer(size_t size, BufferKind kind,
+                                    const std::shared_ptr<DryBackend::Use>& use) {
     try {
         return std::make_unique<DryBuffer>(size, kind, use);
     } catch (const std::bad_alloc&) {
@@ -33,7 +35,9 @@ std::unique_ptr<Buffer> make_buffer(size_t size, BufferKind kind, const std::sha
 class DryPlan final : public Plan {
   public:
     explicit DryPlan(std::unique_ptr<Buffer> scratch) : scratch_(std::move(scratch)) {}
-    Status run(const StepState&, Reason& reason) override { return reason.set("this plan only tells its size"), Status::internal; }
+    Status run(const StepState&, Reason& reason) override {
+        return reason.set("this plan only tells its size"), Status::internal;
+    }
     Status wait(Reason&) override { return Status::ok; }
     size_t scratch_bytes() const override { return scratch_->size(); }
     std::string to_json() const override { return "[]"; }
@@ -44,14 +48,15 @@ class DryPlan final : public Plan {
 
 }  // namespace
 
-Status DryBackend::allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer, Reason& reason) {
+Status DryBackend::allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
+                            Reason& reason) {
     buffer = make_buffer(size, kind, use_);
     if (!buffer) reason.set("no memory");
     return buffer ? Status::ok : Status::out_of_memory;
 }
 
 std::unique_ptr<Buffer> DryBackend::map_host(uint8_t*, size_t) {
-    return make_buffer(0, BufferKind::weights, use_);    // the file is no memory of the device
+    return make_buffer(0, BufferKind::weights, use_);  // the file is no memory of the device
 }
 
 Status DryBackend::read(const Buffer&, size_t, size_t bytes, void* to, Reason&) {
@@ -59,17 +64,21 @@ Status DryBackend::read(const Buffer&, size_t, size_t bytes, void* to, Reason&) 
     return Status::ok;
 }
 
-Status DryBackend::import_weight(const WeightSource& source, Buffer& buffer, size_t offset, Queue& queue, Tensor& tensor, Reason& reason) {
+Status DryBackend::import_weight(const WeightSource& source, Buffer& buffer, size_t offset,
+                                 Queue& queue, Tensor& tensor, Reason& reason) {
     WeightSource place = source;
     place.data = nullptr;
     return real_.import_weight(place, buffer, offset, queue, tensor, reason);
 }
 
-Status DryBackend::compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason, const CompileOptions& options) {
+Status DryBackend::compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan,
+                           Reason& reason, const CompileOptions& options) {
     size_t bytes = 0;
-    if (const Status s = real_.plan_bytes(graph, queue, bytes, reason, options); s != Status::ok) return s;
+    if (const Status s = real_.plan_bytes(graph, queue, bytes, reason, options); s != Status::ok)
+        return s;
     std::unique_ptr<Buffer> scratch;
-    if (const Status s = allocate(bytes, BufferKind::scratch, scratch, reason); s != Status::ok) return s;
+    if (const Status s = allocate(bytes, BufferKind::scratch, scratch, reason); s != Status::ok)
+        return s;
     plan.reset(new (std::nothrow) DryPlan(std::move(scratch)));
     if (!plan) reason.set("no memory");
     return plan ? Status::ok : Status::out_of_memory;

@@ -1,6 +1,7 @@
-// How failure travels. Setup code (files, graphs, pairing) throws Error; steps and backends return Status and leave the
-// sentence in a Reason. api/ turns both into a code and a thread-local sentence. A sentence names the thing, the value and
-// the limit: "tensor blk.3.attn_q.weight: type 39 is not supported (F32, F16, BF16, Q4_0 ...)".
+// How failure travels. Setup code (files, graphs, pairing) throws Error; steps and backends return
+// Status and leave the sentence in a Reason. api/ turns both into a code and a thread-local
+// sentence. A sentence names the thing, the value and the limit: "tensor blk.3.attn_q.weight: type
+// 39 is not supported (F32, F16, BF16, Q4_0 ...)".
 #pragma once
 #include <stdarg.h>
 #include <stdint.h>
@@ -11,7 +12,8 @@
 
 namespace pillion {
 
-// The numbers are those of pillion_status in include/pillion.h (api/api.cpp asserts it) and are never reused.
+// The numbers are those of pillion_status in include/pillion.h (api/api.cpp asserts it) and are
+// never reused.
 enum class [[nodiscard]] Status : int32_t {
     ok = 0,
     // usage
@@ -53,10 +55,13 @@ struct Reason {
     __attribute__((format(printf, 2, 3))) void set(const char* format, ...);
 };
 
-// Internal invariant; throws Error{internal}. For what a caller or a file can cause, use fail() with a sentence of its own.
-#define PILLION_CHECK(condition)                                                                                      \
-    do {                                                                                                              \
-        if (!(condition)) ::pillion::fail(::pillion::Status::internal, "%s:%d: %s", __FILE__, __LINE__, #condition);  \
+// Internal invariant; throws Error{internal}. For what a caller or a file can cause, use fail()
+// with a sentence of its own.
+#define PILLION_CHECK(condition)                                                          \
+    do {                                                                                  \
+        if (!(condition))                                                                 \
+            ::pillion::fail(::pillion::Status::internal, "%s:%d: %s", __FILE__, __LINE__, \
+                            #condition);                                                  \
     } while (0)
 
 }  // namespace pillion

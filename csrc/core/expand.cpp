@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kSuper = 256;
 
-// -------------------------------------------------------------------------------- file -> expanded
+// ---- file -> expanded ----
 // codes: [256], a magnitude's place, plus `minus` where the value is negative.
 
 uint32_t word_at(const uint8_t* p) {
@@ -152,9 +152,7 @@ uint16_t half_of_e4m3(uint8_t v) {
     if (exponent > 0) return uint16_t((exponent - 7 - 1 + 15) << 10 | mantissa << 7);
     return f32_to_f16(float(mantissa) * 0x1p-10f);
 }
-struct TwoNVFP4_X {
-    BlockNVFP4_X half[2];
-};
+struct TwoNVFP4_X { BlockNVFP4_X half[2]; };
 void expand(const BlockNVFP4& b, TwoNVFP4_X& to) {
     for (int h = 0; h < 2; h++) {
         uint8_t codes[32];
@@ -170,16 +168,16 @@ void expand(const BlockNVFP4& b, TwoNVFP4_X& to) {
 }
 
 // DO(file's type, its block, what a block becomes, the type of that)
-#define PILLION_EXPANDED(DO)                              \
-    DO(mxfp4, BlockMXFP4, BlockMXFP4_X, mxfp4_x)          \
-    DO(nvfp4, BlockNVFP4, TwoNVFP4_X, nvfp4_x)            \
-    DO(iq3_xxs, BlockIQ3_XXS, BlockIQ3_X, iq3_xxs_x)      \
-    DO(iq3_s, BlockIQ3_S, BlockIQ3_X, iq3_s_x)            \
-    DO(iq2_xxs, BlockIQ2_XXS, BlockIQ2_X, iq2_x)          \
-    DO(iq2_xs, BlockIQ2_XS, BlockIQ2_X, iq2_x)            \
-    DO(iq2_s, BlockIQ2_S, BlockIQ2_X, iq2_x)              \
-    DO(iq1_s, BlockIQ1_S, BlockIQ2_X, iq1_x)              \
-    DO(iq1_m, BlockIQ1_M, BlockIQ2_X, iq1_x)              \
+#define PILLION_EXPANDED(DO)                         \
+    DO(mxfp4, BlockMXFP4, BlockMXFP4_X, mxfp4_x)     \
+    DO(nvfp4, BlockNVFP4, TwoNVFP4_X, nvfp4_x)       \
+    DO(iq3_xxs, BlockIQ3_XXS, BlockIQ3_X, iq3_xxs_x) \
+    DO(iq3_s, BlockIQ3_S, BlockIQ3_X, iq3_s_x)       \
+    DO(iq2_xxs, BlockIQ2_XXS, BlockIQ2_X, iq2_x)     \
+    DO(iq2_xs, BlockIQ2_XS, BlockIQ2_X, iq2_x)       \
+    DO(iq2_s, BlockIQ2_S, BlockIQ2_X, iq2_x)         \
+    DO(iq1_s, BlockIQ1_S, BlockIQ2_X, iq1_x)         \
+    DO(iq1_m, BlockIQ1_M, BlockIQ2_X, iq1_x)         \
     DO(tq1_0, BlockTQ1_0, BlockTQ2_0, tq2_0)
 
 template <class From, class To>
@@ -193,7 +191,7 @@ void expand_blocks(const uint8_t* from, int64_t n, uint8_t* to) {
     }
 }
 
-// --------------------------------------------------------------------------------- expanded -> f32
+// ---- expanded -> f32 ----
 
 int nibble(const uint8_t* q, int i) { return q[i % 16] >> (i / 16 * 4) & 15; }
 float odd_scale(uint16_t d, int divide, const uint8_t* nibbles, int g) {
@@ -265,7 +263,8 @@ bool can_read_expanded(DType dtype) {
         case DType::iq3_xxs_x:
         case DType::iq3_s_x:
         case DType::iq2_x:
-        case DType::iq1_x: case DType::tq2_0: return true;
+        case DType::iq1_x:
+        case DType::tq2_0: return true;
         default: return false;
     }
 }
@@ -284,11 +283,9 @@ void read_expanded(DType dtype, const uint8_t* from, int64_t n, float* out) {
         case DType::mxfp4_x: return read_blocks<BlockMXFP4_X, 32>(dtype, from, n, out);
         case DType::nvfp4_x: return read_blocks<BlockNVFP4_X, 32>(dtype, from, n, out);
         case DType::iq3_xxs_x:
-        case DType::iq3_s_x:
-            return read_blocks<BlockIQ3_X, kSuper>(dtype, from, n, out);
+        case DType::iq3_s_x: return read_blocks<BlockIQ3_X, kSuper>(dtype, from, n, out);
         case DType::iq2_x:
-        case DType::iq1_x:
-            return read_blocks<BlockIQ2_X, kSuper>(dtype, from, n, out);
+        case DType::iq1_x: return read_blocks<BlockIQ2_X, kSuper>(dtype, from, n, out);
         case DType::tq2_0: return read_blocks<BlockTQ2_0, kSuper>(dtype, from, n, out);
         default: fail(Status::internal, "type %s is not read by expanding", info(dtype).name);
     }

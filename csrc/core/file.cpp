@@ -19,7 +19,8 @@ namespace pillion {
 namespace {
 
 constexpr size_t kCacheLine = 64;
-constexpr size_t kReadChunk = size_t(1) << 30;    // Linux moves at most 2 GiB in one read, some file systems less
+constexpr size_t kReadChunk =
+    size_t(1) << 30;  // Linux moves at most 2 GiB in one read, some file systems less
 
 struct Descriptor {
     int fd = -1;
@@ -39,7 +40,8 @@ size_t page_size() {
 uint8_t* allocate(size_t size, const std::string& path) {
     void* memory = nullptr;
     if (posix_memalign(&memory, kCacheLine, size) != 0)
-        fail(Status::out_of_memory, "cannot read '%s': no memory for %zu bytes", shown_path(path).c_str(), size);
+        fail(Status::out_of_memory, "cannot read '%s': no memory for %zu bytes",
+             shown_path(path).c_str(), size);
     return static_cast<uint8_t*>(memory);
 }
 
@@ -47,9 +49,12 @@ void read_all(int fd, uint8_t* to, size_t size, const std::string& path) {
     for (size_t done = 0; done < size;) {
         const ssize_t n = ::read(fd, to + done, std::min(size - done, kReadChunk));
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) fail(Status::file_corrupt, "cannot read '%s': %s", shown_path(path).c_str(), error_text(errno).c_str());
+        if (n < 0)
+            fail(Status::file_corrupt, "cannot read '%s': %s", shown_path(path).c_str(),
+                 error_text(errno).c_str());
         if (n == 0)
-            fail(Status::file_corrupt, "cannot read '%s': it shrank from %zu to %zu bytes while being read",
+            fail(Status::file_corrupt,
+                 "cannot read '%s': it shrank from %zu to %zu bytes while being read",
                  shown_path(path).c_str(), size, done);
         done += size_t(n);
     }
@@ -59,22 +64,31 @@ void read_all(int fd, uint8_t* to, size_t size, const std::string& path) {
 size_t open_regular(const std::string& path, Descriptor& out) {
     // O_NONBLOCK: opening a FIFO must not wait for a writer. It changes nothing for regular files.
     out.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (out.fd < 0) fail(Status::file_not_found, "cannot open '%s': %s", shown_path(path).c_str(), error_text(errno).c_str());
+    if (out.fd < 0)
+        fail(Status::file_not_found, "cannot open '%s': %s", shown_path(path).c_str(),
+             error_text(errno).c_str());
     struct stat st;
     if (fstat(out.fd, &st) != 0)
-        fail(Status::file_not_found, "cannot open '%s': %s", shown_path(path).c_str(), error_text(errno).c_str());
-    if (S_ISDIR(st.st_mode)) fail(Status::file_not_found, "cannot open '%s': it is a directory", shown_path(path).c_str());
+        fail(Status::file_not_found, "cannot open '%s': %s", shown_path(path).c_str(),
+             error_text(errno).c_str());
+    if (S_ISDIR(st.st_mode))
+        fail(Status::file_not_found, "cannot open '%s': it is a directory",
+             shown_path(path).c_str());
     if (!S_ISREG(st.st_mode))
-        fail(Status::file_not_found, "cannot open '%s': it is not a regular file", shown_path(path).c_str());
-    if (st.st_size == 0) fail(Status::file_corrupt, "cannot use '%s': the file is empty", shown_path(path).c_str());
-    // PTRDIFF_MAX, not SIZE_MAX: pointers into the file are subtracted from each other. Only a 32-bit machine gets here.
+        fail(Status::file_not_found, "cannot open '%s': it is not a regular file",
+             shown_path(path).c_str());
+    if (st.st_size == 0)
+        fail(Status::file_corrupt, "cannot use '%s': the file is empty", shown_path(path).c_str());
+    // PTRDIFF_MAX, not SIZE_MAX: pointers into the file are subtracted from each other. Only a
+    // 32-bit machine gets here.
     if (uint64_t(st.st_size) > uint64_t(PTRDIFF_MAX))
-        fail(Status::out_of_memory, "cannot open '%s': %lld bytes do not fit this machine's address space",
+        fail(Status::out_of_memory,
+             "cannot open '%s': %lld bytes do not fit this machine's address space",
              shown_path(path).c_str(), static_cast<long long>(st.st_size));
     return size_t(st.st_size);
 }
 
-}    // namespace
+}  // namespace
 
 std::string shown_path(const std::string& path) {
     constexpr size_t kLongest = 400;
@@ -89,21 +103,23 @@ File File::open(const std::string& path, bool use_mmap) {
     if (use_mmap) {
         void* base = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor.fd, 0);
         if (base == MAP_FAILED)
-            fail(errno == ENOMEM ? Status::out_of_memory : Status::file_not_found, "cannot map '%s' (%zu bytes): %s",
-                 shown_path(path).c_str(), size, error_text(errno).c_str());
+            fail(errno == ENOMEM ? Status::out_of_memory : Status::file_not_found,
+                 "cannot map '%s' (%zu bytes): %s", shown_path(path).c_str(), size,
+                 error_text(errno).c_str());
         file.data_ = static_cast<uint8_t*>(base);
         file.size_ = size;
         file.mapped_ = true;
         return file;
     }
-    file.data_ = allocate(size, path);    // owned from here on: a throw below frees it
+    file.data_ = allocate(size, path);  // owned from here on: a throw below frees it
     file.size_ = size;
     read_all(descriptor.fd, file.data_, size, path);
     return file;
 }
 
 File File::from_bytes(const void* bytes, size_t size, const std::string& name) {
-    if (size == 0) fail(Status::file_corrupt, "cannot use '%s': the file is empty", shown_path(name).c_str());
+    if (size == 0)
+        fail(Status::file_corrupt, "cannot use '%s': the file is empty", shown_path(name).c_str());
     File file;
     file.path_ = name;
     file.data_ = allocate(size, name);
@@ -113,10 +129,8 @@ File File::from_bytes(const void* bytes, size_t size, const std::string& name) {
 }
 
 File::File(File&& other) noexcept
-    : path_(std::move(other.path_)),
-      data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)),
-      mapped_(std::exchange(other.mapped_, false)) {}
+    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)), mapped_(std::exchange(other.mapped_, false)) {}
 
 File& File::operator=(File&& other) noexcept {
     if (this == &other) return *this;
@@ -142,7 +156,8 @@ void File::drop(size_t offset, size_t bytes) const noexcept {
     if (!mapped_ || offset >= size_) return;
     const size_t page = page_size();
     const size_t end = offset + std::min(bytes, size_ - offset);
-    // Inwards: the pages at the edges are shared with the neighbours. The file's last page has no neighbour.
+    // Inwards: the pages at the edges are shared with the neighbours. The file's last page has no
+    // neighbour.
     const size_t first = (offset + page - 1) / page * page;
     const size_t last = end == size_ ? end : end / page * page;
     if (first < last) madvise(data_ + first, last - first, MADV_DONTNEED);
@@ -155,4 +170,4 @@ void File::will_need(size_t offset, size_t bytes) const noexcept {
     madvise(data_ + first, end - first, MADV_WILLNEED);
 }
 
-}    // namespace pillion
+}  // namespace pillion

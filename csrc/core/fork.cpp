@@ -15,7 +15,7 @@ class FirstThread {
   public:
     FirstThread() : made_(pthread_key_create(&key_, ended) == 0) {}
     ~FirstThread() {
-        if (made_) pthread_key_delete(key_);    // its function may be unloaded next
+        if (made_) pthread_key_delete(key_);  // its function may be unloaded next
         made_ = false;
     }
     void mark() const {
@@ -58,7 +58,7 @@ bool ForkMutex::lock() {
         } else if ((seen & kStates) == kWaitedFor ||
                    word_.compare_exchange_weak(seen, here | kWaitedFor)) {
             futex_wait(word_, here | kWaitedFor);
-            wanted = here | kWaitedFor;    // others may still wait
+            wanted = here | kWaitedFor;  // others may still wait
             seen = word_.load(std::memory_order_relaxed);
         }
     }

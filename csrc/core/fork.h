@@ -14,10 +14,10 @@ namespace pillion {
 // and clone() go unnoticed.
 uint32_t fork_count();
 
-// A child's first thread is the one that called fork(). Where it ends by itself and not by exit(), as a
-// forked Python thread does, the process ends with its last thread: threads that only wait for work would
-// keep it for ever. `hook`, one in a process, runs in that first thread as it goes; what it starts in other
-// threads is not waited for.
+// A child's first thread is the one that called fork(). Where it ends by itself and not by exit(),
+// as a forked Python thread does, the process ends with its last thread: threads that only wait for
+// work would keep it for ever. `hook`, one in a process, runs in that first thread as it goes; what
+// it starts in other threads is not waited for.
 void on_first_threads_end(void (*hook)());
 
 // A mutex that is free in a child, whoever held it in the parent.
@@ -29,7 +29,7 @@ class ForkMutex {
     void unlock();
 
   private:
-    std::atomic<uint32_t> word_{0};    // fork_count() << 2 | state
+    std::atomic<uint32_t> word_{0};  // fork_count() << 2 | state
 };
 
 class ForkLock {
@@ -38,7 +38,7 @@ class ForkLock {
     ~ForkLock() { mutex_.unlock(); }
     ForkLock(const ForkLock&) = delete;
     ForkLock& operator=(const ForkLock&) = delete;
-    bool orphaned() const { return orphaned_; }    // what lock() said
+    bool orphaned() const { return orphaned_; }  // what lock() said
 
   private:
     ForkMutex& mutex_;
@@ -64,7 +64,7 @@ class Occupancy {
     }
 
   private:
-    std::atomic<uint32_t> by_{0};      // 0: nobody; else fork_count() + 1 when it was entered
+    std::atomic<uint32_t> by_{0};  // 0: nobody; else fork_count() + 1 when it was entered
 };
 
 }  // namespace pillion

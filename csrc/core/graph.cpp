@@ -93,8 +93,10 @@ Value Graph::embed(Value table, Value tokens, float scale) {
     return n.out[0] = activation(n.rows, value(table).width);
 }
 
-Value Graph::per_layer_embed(Value table, Value tokens, Value proj, Value norm, const PerLayerEmbedParams& p) {
-    PILLION_CHECK(value(proj).width == int64_t(p.width) * p.n_layers && value(table).width == value(proj).width);
+Value Graph::per_layer_embed(Value table, Value tokens, Value proj, Value norm,
+                             const PerLayerEmbedParams& p) {
+    PILLION_CHECK(value(proj).width == int64_t(p.width) * p.n_layers &&
+                  value(table).width == value(proj).width);
     Node& n = add_node(Op::per_layer_embed, value(tokens).rows);
     n.in[0] = table, n.in[1] = tokens, n.in[2] = proj, n.in[3] = norm;
     n.params.per_layer_embed = p;
@@ -131,7 +133,8 @@ Value Graph::norm(Value x, Value weight, float eps, float scale) {
 }
 
 Value Graph::norm_add(Value branch, Value weight, Value residual, float eps, float scale) {
-    PILLION_CHECK(value(branch).width == value(residual).width && value(branch).rows == value(residual).rows);
+    PILLION_CHECK(value(branch).width == value(residual).width &&
+                  value(branch).rows == value(residual).rows);
     Node& n = add_node(Op::norm_add, value(branch).rows);
     n.in[0] = branch, n.in[1] = weight, n.in[2] = residual;
     n.params.norm = {eps, scale};
@@ -145,13 +148,16 @@ Value Graph::matmul(Value weight, Value x) {
     return n.out[0] = activation(n.rows, value(weight).tensor.rows);
 }
 
-void Graph::qkv_norm_rope(Value q, Value k, Value v, Value q_norm, Value k_norm, Value rope, const QkvParams& p) {
+void Graph::qkv_norm_rope(Value q, Value k, Value v, Value q_norm, Value k_norm, Value rope,
+                          const QkvParams& p) {
     Node& n = add_node(Op::qkv_norm_rope, value(q != kNone ? q : k).rows);
     n.in[0] = q, n.in[1] = k, n.in[2] = v, n.in[3] = q_norm, n.in[4] = k_norm, n.in[5] = rope;
     n.params.qkv = p;
 }
 
-Value Graph::empty(Value like_rows, int64_t width) { return activation(value(like_rows).rows, width); }
+Value Graph::empty(Value like_rows, int64_t width) {
+    return activation(value(like_rows).rows, width);
+}
 
 void Graph::kv_store(Value cache, Value k, Value v) {
     Node& n = add_node(Op::kv_store, value(k).rows);
@@ -182,7 +188,8 @@ Value Graph::geglu_halves(Value gate_up, int32_t groups, Activation activation_k
     return n.out[0] = activation(n.rows, value(gate_up).width / 2);
 }
 
-void Graph::moe_route(Value logits, Value expert_scale, const MoeParams& p, Value* ids, Value* gates) {
+void Graph::moe_route(Value logits, Value expert_scale, const MoeParams& p, Value* ids,
+                      Value* gates) {
     Node& n = add_node(Op::moe_route, value(logits).rows);
     n.in[0] = logits, n.in[1] = expert_scale;
     n.params.moe = p;
@@ -240,13 +247,17 @@ Value Graph::concat(Value a, Value b) {
     return n.out[0] = activation(n.rows, value(a).width + value(b).width);
 }
 
-Value Graph::centroid_head(Value scores, Value x, Value table, Value order, const CentroidHeadParams& p, Value* ids) {
+Value Graph::centroid_head(Value scores, Value x, Value table, Value order,
+                           const CentroidHeadParams& p, Value* ids) {
     const int64_t n_vocab = value(table).tensor.rows;
-    PILLION_CHECK(value(scores).width == p.n_centroids && n_vocab % p.n_centroids == 0 && value(order).width == n_vocab);
-    PILLION_CHECK(value(table).width == value(x).width && p.n_active >= 1 && p.n_active <= p.n_centroids);
+    PILLION_CHECK(value(scores).width == p.n_centroids && n_vocab % p.n_centroids == 0 &&
+                  value(order).width == n_vocab);
+    PILLION_CHECK(value(table).width == value(x).width && p.n_active >= 1 &&
+                  p.n_active <= p.n_centroids);
     add_node(Op::centroid_head, value(x).rows);
     const size_t at = nodes_.size() - 1;
-    nodes_[at].in[0] = scores, nodes_[at].in[1] = x, nodes_[at].in[2] = table, nodes_[at].in[3] = order;
+    nodes_[at].in[0] = scores, nodes_[at].in[1] = x, nodes_[at].in[2] = table,
+    nodes_[at].in[3] = order;
     nodes_[at].params.centroid_head = p;
     const int64_t width = p.n_active * (n_vocab / p.n_centroids);
     const Value logits = activation(value(x).rows, width);
@@ -262,10 +273,14 @@ std::string to_text(const Graph& graph) {
         const char* rows = n.rows == Rows::out ? "out" : "run";
         int at = snprintf(line, sizeof line, "layer %d  %-16s %s ", n.layer, info(n.op).name, rows);
         for (Value v : n.in)
-            if (v != kNone && at < 200) at += snprintf(line + at, sizeof line - size_t(at), " %d[%ld]", v, long(graph.value(v).width));
+            if (v != kNone && at < 200)
+                at += snprintf(line + at, sizeof line - size_t(at), " %d[%ld]", v,
+                               long(graph.value(v).width));
         at += snprintf(line + at, sizeof line - size_t(at), " ->");
         for (Value v : n.out)
-            if (v != kNone && at < 240) at += snprintf(line + at, sizeof line - size_t(at), " %d[%ld]", v, long(graph.value(v).width));
+            if (v != kNone && at < 240)
+                at += snprintf(line + at, sizeof line - size_t(at), " %d[%ld]", v,
+                               long(graph.value(v).width));
         text.append(line, size_t(at)).push_back('\n');
     }
     return text;

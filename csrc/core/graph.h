@@ -1,5 +1,6 @@
-// A forward pass as a flat list of nodes. Built by model/ with functions that read like the model, compiled by a backend into a
-// Plan, then thrown away. Nodes run in the order they were added; activations are f32 [rows, width].
+// A forward pass as a flat list of nodes. Built by model/ with functions that read like the model,
+// compiled by a backend into a Plan, then thrown away. Nodes run in the order they were added;
+// activations are f32 [rows, width].
 #pragma once
 #include <string>
 #include <vector>
@@ -15,20 +16,21 @@ struct ValueInfo {
     DType dtype = DType::f32;
     Rows rows = Rows::run;
     int64_t width = 0;
-    Tensor tensor;             // weight, external: where the bytes are
+    Tensor tensor;  // weight, external: where the bytes are
     KvStore kv;
     const char* name = "";
 };
 
 class Graph {
   public:
-    Graph(int32_t rows_max, int32_t out_rows_max) : rows_max_(rows_max), out_rows_max_(out_rows_max) {}
+    Graph(int32_t rows_max, int32_t out_rows_max)
+        : rows_max_(rows_max), out_rows_max_(out_rows_max) {}
 
     // --- things that exist outside ---
     Value weight(const Tensor& tensor);
     Value kv(const KvStore& store);
-    Value input_tokens(const Tensor& tokens);                        // i32 [rows_max]
-    Value input(const Tensor& rows, const char* name);               // f32 [rows_max, width]
+    Value input_tokens(const Tensor& tokens);           // i32 [rows_max]
+    Value input(const Tensor& rows, const char* name);  // f32 [rows_max, width]
     // Lets the op that makes `value` write into a buffer of the caller instead of scratch.
     void output(Value value, const Tensor& destination, const char* name);
 
@@ -43,38 +45,52 @@ class Graph {
     void set_part(int part) { part_ = part; }
 
     // As they are: for what rewrites graphs.
-    Value add_value(const ValueInfo& value) { return values_.push_back(value), Value(values_.size()) - 1; }
+    Value add_value(const ValueInfo& value) {
+        return values_.push_back(value), Value(values_.size()) - 1;
+    }
     void append(const Node& node) { nodes_.push_back(node); }
 
     Value embed(Value table, Value tokens, float scale);
-    // e[l] = (rms(proj[l] * proj_scale; norm) + table[token][l] * table_scale) * out_scale, for each layer's slice l
-    Value per_layer_embed(Value table, Value tokens, Value proj, Value norm, const PerLayerEmbedParams& p);
-    // [rows, dims]: cos of dims/2 angles, then sin. factors: [dims/2] divisors of the frequencies, >= 1e29 meaning frequency 0.
+    // e[l] = (rms(proj[l] * proj_scale; norm) + table[token][l] * table_scale) * out_scale, for
+    // each layer's slice l
+    Value per_layer_embed(Value table, Value tokens, Value proj, Value norm,
+                          const PerLayerEmbedParams& p);
+    // [rows, dims]: cos of dims/2 angles, then sin. factors: [dims/2] divisors of the frequencies,
+    // >= 1e29 meaning frequency 0.
     Value rope_table(Value factors, const RopeTableParams& p);
     Value scale(Value x, float s);
     Value add(Value a, Value b);
-    Value norm(Value x, Value weight, float eps, float scale = 1.0f);                          // rms(x; w) * scale
-    Value norm_add(Value branch, Value weight, Value residual, float eps, float scale);        // (residual + rms(branch; w)) * scale
+    Value norm(Value x, Value weight, float eps, float scale = 1.0f);  // rms(x; w) * scale
+    Value norm_add(Value branch, Value weight, Value residual, float eps,
+                   float scale);  // (residual + rms(branch; w)) * scale
     Value matmul(Value weight, Value x);
     // In place. k, v none: a layer without keys of its own. Norm weights none: no norm there.
-    void qkv_norm_rope(Value q, Value k, Value v, Value q_norm, Value k_norm, Value rope, const QkvParams& p);
-    Value empty(Value like_rows, int64_t width);                                               // scratch for v_from_k
+    void qkv_norm_rope(Value q, Value k, Value v, Value q_norm, Value k_norm, Value rope,
+                       const QkvParams& p);
+    Value empty(Value like_rows, int64_t width);  // scratch for v_from_k
     void kv_store(Value cache, Value k, Value v);
     Value attend(Value cache, Value q, const AttendParams& p);
-    Value geglu(Value gate, Value up, Activation activation, int32_t up_offset = 0);           // act(gate) * up[:, up_offset ...]
-    Value geglu_halves(Value gate_up, int32_t groups, Activation activation);                  // [rows, groups, gate | up]
-    // The n_used largest soft-max probabilities, renormalised over them, times the expert's scale: ids [rows, n_used] i32, gates
+    Value geglu(Value gate, Value up, Activation activation,
+                int32_t up_offset = 0);  // act(gate) * up[:, up_offset ...]
+    Value geglu_halves(Value gate_up, int32_t groups,
+                       Activation activation);  // [rows, groups, gate | up]
+    // The n_used largest soft-max probabilities, renormalised over them, times the expert's scale:
+    // ids [rows, n_used] i32, gates
     void moe_route(Value logits, Value expert_scale, const MoeParams& p, Value* ids, Value* gates);
-    Value moe_matmul(Value weights, Value x, Value ids, const MoeParams& p);                   // [rows, n_used, out]
-    Value moe_sum(Value x, Value gates, int64_t width, const MoeParams& p);                    // sum over n_used of gate * x
-    Value gather_rows(Value x);                                                                // Rows::run -> Rows::out
+    Value moe_matmul(Value weights, Value x, Value ids, const MoeParams& p);  // [rows, n_used, out]
+    Value moe_sum(Value x, Value gates, int64_t width,
+                  const MoeParams& p);  // sum over n_used of gate * x
+    Value gather_rows(Value x);         // Rows::run -> Rows::out
     void softcap(Value x, float cap);
-    // The most likely of the scores (lowest token id among equals), i32 [rows, 1]. ids: the tokens the scores belong to, a row of
-    // them per row or one for all; none: their own indices. probability (optional): its share of the soft-max over the scores.
+    // The most likely of the scores (lowest token id among equals), i32 [rows, 1]. ids: the tokens
+    // the scores belong to, a row of them per row or one for all; none: their own indices.
+    // probability (optional): its share of the soft-max over the scores.
     Value pick(Value logits, Value ids = kNone, Value* probability = nullptr);
-    Value concat(Value a, Value b);                                                            // [rows, a | b]
-    // The n_active best centroids, then logits only for the tokens of their clusters: [rows, n_active * V / n_centroids], and ids.
-    Value centroid_head(Value scores, Value x, Value table, Value order, const CentroidHeadParams& p, Value* ids);
+    Value concat(Value a, Value b);  // [rows, a | b]
+    // The n_active best centroids, then logits only for the tokens of their clusters: [rows,
+    // n_active * V / n_centroids], and ids.
+    Value centroid_head(Value scores, Value x, Value table, Value order,
+                        const CentroidHeadParams& p, Value* ids);
 
     const std::vector<Node>& nodes() const { return nodes_; }
     const std::vector<ValueInfo>& values() const { return values_; }
@@ -94,6 +110,6 @@ class Graph {
     int second_part_from_ = 1 << 30;
 };
 
-std::string to_text(const Graph& graph);    // one line per node, for people and tests
+std::string to_text(const Graph& graph);  // one line per node, for people and tests
 
 }  // namespace pillion

@@ -15,7 +15,8 @@ void for_each_value(const Node& n, const F& f) {
         if (v != kNone) f(v);
 }
 
-// The part of the first node that touches each value: its maker, also of values that are made in place. -1: nobody does.
+// The part of the first node that touches each value: its maker, also of values that are made in
+// place. -1: nobody does.
 std::vector<int> makers_of(const Graph& graph) {
     std::vector<int> makers(graph.values().size(), -1);
     for (const Node& n : graph.nodes())
@@ -59,7 +60,8 @@ std::vector<Value> crossing_values(const Graph& graph) {
         for_each_value(n, [&](Value v) {
             const ValueInfo& info = graph.value(v);
             if (info.kind != ValueInfo::Kind::activation || makers[size_t(v)] == n.part) return;
-            PILLION_CHECK(info.dtype == DType::f32 && info.rows != Rows::fixed && makers[size_t(v)] < n.part);
+            PILLION_CHECK(info.dtype == DType::f32 && info.rows != Rows::fixed &&
+                          makers[size_t(v)] < n.part);
             crosses[size_t(v)] = true;
         });
     std::vector<Value> values;
@@ -68,7 +70,8 @@ std::vector<Value> crossing_values(const Graph& graph) {
     return values;
 }
 
-Graph take_part(const Graph& graph, int part, const std::vector<Value>& crossing, const std::vector<Tensor>& places) {
+Graph take_part(const Graph& graph, int part, const std::vector<Value>& crossing,
+                const std::vector<Tensor>& places) {
     const std::vector<int> makers = makers_of(graph);
     Graph out(graph.rows_max(), graph.out_rows_max());
     for (const ValueInfo& v : graph.values()) out.add_value(v);

@@ -8,7 +8,8 @@ namespace pillion {
 size_t plan_memory(std::vector<MemoryRequest>& requests) {
     std::vector<size_t> order(requests.size());
     std::iota(order.begin(), order.end(), size_t(0));
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return requests[a].bytes > requests[b].bytes; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return requests[a].bytes > requests[b].bytes; });
 
     size_t total = 0;
     std::vector<const MemoryRequest*> placed, clashing;
@@ -18,7 +19,8 @@ size_t plan_memory(std::vector<MemoryRequest>& requests) {
         clashing.clear();
         for (const MemoryRequest* p : placed)
             if (p->first <= r.last && r.first <= p->last) clashing.push_back(p);
-        std::sort(clashing.begin(), clashing.end(), [](auto* a, auto* b) { return a->offset < b->offset; });
+        std::sort(clashing.begin(), clashing.end(),
+                  [](auto* a, auto* b) { return a->offset < b->offset; });
         size_t at = 0;
         for (const MemoryRequest* p : clashing) {
             if (at + r.bytes <= p->offset) break;

@@ -35,8 +35,10 @@ std::string own_folder() {
 
 ModuleEntry load(const char* file, Reason& reason) {
     const std::string folder = own_folder(), path = folder + "/" + file;
-    if (access(path.c_str(), F_OK) != 0) return reason.set("its module %s is not installed in %s", file, folder.c_str()), nullptr;
-    void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);    // stays: backends live as long as the process
+    if (access(path.c_str(), F_OK) != 0)
+        return reason.set("its module %s is not installed in %s", file, folder.c_str()), nullptr;
+    void* module =
+        dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // stays: backends live as long as the process
     if (!module) return reason.set("its module does not load: %s", dlerror()), nullptr;
     const auto entry = reinterpret_cast<ModuleEntry>(dlsym(module, kModuleEntry));
     if (!entry) reason.set("%s has no function %s", path.c_str(), kModuleEntry);

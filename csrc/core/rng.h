@@ -1,5 +1,6 @@
-/* Counter-based random numbers: a function of (seed, counter) and nothing else, so every backend draws the same bits and a draw can be
- * repeated. The mixer is the finaliser of SplitMix64 (Steele, Lea, Flood 2014), applied twice over seed and counter. Plain C. */
+/* Counter-based random numbers: a function of (seed, counter) and nothing else, so every backend
+ * draws the same bits and a draw can be repeated. The mixer is the finaliser of SplitMix64 (Steele,
+ * Lea, Flood 2014), applied twice over seed and counter. Plain C. */
 #pragma once
 #include <stdint.h>
 
@@ -10,7 +11,8 @@ static inline uint64_t pillion_mix64(uint64_t z) {
 }
 
 static inline uint64_t pillion_random_bits(uint64_t seed, uint64_t counter) {
-    return pillion_mix64(pillion_mix64(seed + 0x9E3779B97F4A7C15ull) + counter * 0x9E3779B97F4A7C15ull);
+    return pillion_mix64(pillion_mix64(seed + 0x9E3779B97F4A7C15ull) +
+                         counter * 0x9E3779B97F4A7C15ull);
 }
 
 /* In [0, 1), 53 bits. */

@@ -1,4 +1,5 @@
-// POD views: a tensor in a Buffer, and the key/value store of one layer. No ownership, no arithmetic.
+// POD views: a tensor in a Buffer, and the key/value store of one layer. No ownership, no
+// arithmetic.
 #pragma once
 #include "core/buffer.h"
 #include "core/dtype.h"
@@ -6,11 +7,11 @@
 namespace pillion {
 
 enum class Layout : uint8_t {
-    rows,      // as in the file: row after row, width contiguous
-    packed,    // the backend's own layout, only it can read
+    rows,    // as in the file: row after row, width contiguous
+    packed,  // the backend's own layout, only it can read
 };
 
-struct Tensor {                // [depth, rows, width]
+struct Tensor {  // [depth, rows, width]
     DType dtype = DType::f32;
     Layout layout = Layout::rows;
     int64_t width = 0;
@@ -29,9 +30,11 @@ struct KvSpec {
     KvType type = KvType::f16;
     int32_t n_kv_heads = 0;
     int32_t head_dim = 0;
-    int32_t capacity = 0;      // slots, a multiple of kKvCapacityUnit; position p lives in slot p % capacity
+    int32_t capacity =
+        0;  // slots, a multiple of kKvCapacityUnit; position p lives in slot p % capacity
 };
-constexpr int32_t kKvCapacityUnit = 256;    // backends read the cache in aligned pieces of up to this many positions
+constexpr int32_t kKvCapacityUnit =
+    256;  // backends read the cache in aligned pieces of up to this many positions
 
 struct KvStore {
     KvSpec spec;

@@ -7,7 +7,9 @@
 namespace pillion {
 namespace {
 
-double matrix_bytes(const Tensor& t) { return double(row_bytes(t.dtype, t.width)) * double(t.rows); }
+double matrix_bytes(const Tensor& t) {
+    return double(row_bytes(t.dtype, t.width)) * double(t.rows);
+}
 
 // Bytes of one position of one layer: keys and values.
 double position_bytes(const KvSpec& s) {
@@ -30,16 +32,21 @@ Work work_of(const Graph& graph, int rows, int out_rows, int pos) {
             const Tensor& t = graph.value(n.in[0]).tensor;
             const MoeParams& p = n.params.moe;
             w.multiply_adds += double(count) * p.n_used * double(t.width) * double(t.rows);
-            w.weight_bytes += matrix_bytes(t) * p.n_experts * (1 - pow(1 - double(p.n_used) / p.n_experts, count));
+            w.weight_bytes += matrix_bytes(t) * p.n_experts *
+                              (1 - pow(1 - double(p.n_used) / p.n_experts, count));
         } else if (n.op == Op::centroid_head) {
             const Tensor& t = graph.value(n.in[2]).tensor;
-            const double share = double(n.params.centroid_head.n_active) / n.params.centroid_head.n_centroids;
+            const double share =
+                double(n.params.centroid_head.n_active) / n.params.centroid_head.n_centroids;
             w.multiply_adds += double(count) * double(t.width) * double(t.rows) * share;
             w.weight_bytes += matrix_bytes(t) * share;
         } else if (n.op == Op::attend) {
             const AttendParams& p = n.params.attend;
-            const int length = pos + rows;    // the rows of a run look at about the same positions, which are read once
-            w.kv_bytes += position_bytes(graph.value(n.in[0]).kv.spec) * (p.window > 0 ? std::min(length, p.window + rows) : length);
+            const int length =
+                pos +
+                rows;  // the rows of a run look at about the same positions, which are read once
+            w.kv_bytes += position_bytes(graph.value(n.in[0]).kv.spec) *
+                          (p.window > 0 ? std::min(length, p.window + rows) : length);
         }
     }
     return w;

@@ -5,8 +5,8 @@
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/cpu_steps.h"
-#include "backends/cpu/kernel_choice.h"
 #include "backends/cpu/import_rows.h"
+#include "backends/cpu/kernel_choice.h"
 #include "backends/cpu/lane_pack.h"
 #include "core/expand.h"
 #include "core/memory_plan.h"
@@ -15,7 +15,8 @@ namespace pillion::lab {
 
 DType dtype_of(const std::string& name) {
     for (uint32_t type = 0; type < 64; type++)
-        if (const DTypeInfo* t = find_dtype(type); t && strcasecmp(t->name, name.c_str()) == 0) return t->dtype;
+        if (const DTypeInfo* t = find_dtype(type); t && strcasecmp(t->name, name.c_str()) == 0)
+            return t->dtype;
     fail(Status::invalid_argument, "no type is named %s", name.c_str());
 }
 
@@ -65,12 +66,14 @@ std::vector<std::string> tables() {
 
 py::dict ops() {
     py::dict all;
-    for (int op = 0; op < int(Op::count); op++) all[info(Op(op)).name] = py::make_tuple(info(Op(op)).n_in, info(Op(op)).n_out);
+    for (int op = 0; op < int(Op::count); op++)
+        all[info(Op(op)).name] = py::make_tuple(info(Op(op)).n_in, info(Op(op)).n_out);
     return all;
 }
 
 const uint8_t* bytes_of(const std::string& data, size_t wanted) {
-    if (data.size() != wanted) fail(Status::invalid_argument, "%zu bytes in place of %zu", data.size(), wanted);
+    if (data.size() != wanted)
+        fail(Status::invalid_argument, "%zu bytes in place of %zu", data.size(), wanted);
     return reinterpret_cast<const uint8_t*>(data.data());
 }
 
@@ -84,7 +87,8 @@ py::bytes pack(const std::string& dtype, const std::string& data, int64_t rows, 
     return packed;
 }
 
-py::tuple unpack_row(const std::string& dtype, const std::string& packed, int64_t rows, int inputs, int64_t row) {
+py::tuple unpack_row(const std::string& dtype, const std::string& packed, int64_t rows, int inputs,
+                     int64_t row) {
     const DType kept = expanded(dtype_of(dtype));
     const cpu::Format format = cpu::format_of(kept);
     const uint8_t* from = bytes_of(packed, cpu::packed_bytes(format, rows, inputs));
@@ -116,7 +120,8 @@ py::tuple plan(const std::vector<std::tuple<size_t, int, int>>& values) {
     for (auto [bytes, first, last] : values) requests.push_back({bytes, first, last, size_t(-1)});
     const size_t total = plan_memory(requests);
     std::vector<py::object> offsets;
-    for (const MemoryRequest& r : requests) offsets.push_back(r.offset == size_t(-1) ? py::object(py::none()) : py::int_(r.offset));
+    for (const MemoryRequest& r : requests)
+        offsets.push_back(r.offset == size_t(-1) ? py::object(py::none()) : py::int_(r.offset));
     return py::make_tuple(offsets, total);
 }
 
@@ -129,13 +134,16 @@ PYBIND11_MODULE(_lab, m) {
     py::register_exception<pillion::Error>(m, "Error", PyExc_RuntimeError);
     m.def("tables", &tables, "Kernel tables that this machine can run, best first.");
     m.def("ops", &ops, "name -> (inputs, outputs) of every op.");
-    m.def("pack", &pack, py::arg("dtype"), py::arg("data"), py::arg("rows"), py::arg("inputs"), "GGUF rows -> panels.");
-    m.def("unpack_row", &unpack_row, py::arg("dtype"), py::arg("packed"), py::arg("rows"), py::arg("inputs"), py::arg("row"),
+    m.def("pack", &pack, py::arg("dtype"), py::arg("data"), py::arg("rows"), py::arg("inputs"),
+          "GGUF rows -> panels.");
+    m.def("unpack_row", &unpack_row, py::arg("dtype"), py::arg("packed"), py::arg("rows"),
+          py::arg("inputs"), py::arg("row"),
           "(values, bytes as core/expand.h makes them) of one row of a packed matrix.");
     m.def("expand", &expand, py::arg("dtype"), py::arg("data"),
           "A file's bytes as every backend keeps them (core/expand.h).");
     m.def("dequantize_row", &dequantize_row, py::arg("dtype"), py::arg("data"), py::arg("inputs"));
-    m.def("plan_memory", &plan, py::arg("values"), "[(bytes, first, last)] -> ([offset or None], total)");
+    m.def("plan_memory", &plan, py::arg("values"),
+          "[(bytes, first, last)] -> ([offset or None], total)");
     bind_graph(m);
     bind_cache(m);
     bind_pool(m);

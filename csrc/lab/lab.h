@@ -1,5 +1,6 @@
-// pillion._lab: the C++ types of the library in Python, for tests. NumPy in, NumPy out; errors are exceptions with the sentence.
-// Not part of the product: nothing here is stable, and a wrong argument may be answered with a PILLION_CHECK.
+// pillion._lab: the C++ types of the library in Python, for tests. NumPy in, NumPy out; errors are
+// exceptions with the sentence. Not part of the product: nothing here is stable, and a wrong
+// argument may be answered with a PILLION_CHECK.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -21,7 +22,7 @@ inline void check(Status status, const Reason& reason) {
     if (status != Status::ok) throw Error(status, reason.text);
 }
 
-DType dtype_of(const std::string& name);    // "q4_0", "F16": as info(dtype).name, either case
+DType dtype_of(const std::string& name);  // "q4_0", "F16": as info(dtype).name, either case
 
 // A backend with its queues; "cpu" over a table of one's choice.
 struct Device {
@@ -44,9 +45,9 @@ struct Cache {
 // [n_kv_heads, capacity, head_dim] each, out of the layout of the device's backend
 void read_cache(const Device& device, const KvStore& store, float* k, float* v);
 
-void bind_graph(py::module_& m);     // lab_graph.cpp: Device, Weight, Cache, Graph, Plan
-void bind_cache(py::module_& m);     // lab_cache.cpp: the runtime's KvCache
-void bind_pool(py::module_& m);      // lab_pool.cpp: ThreadPool
-void bind_draft(py::module_& m);     // lab_draft.cpp: DraftLength
+void bind_graph(py::module_& m);  // lab_graph.cpp: Device, Weight, Cache, Graph, Plan
+void bind_cache(py::module_& m);  // lab_cache.cpp: the runtime's KvCache
+void bind_pool(py::module_& m);   // lab_pool.cpp: ThreadPool
+void bind_draft(py::module_& m);  // lab_draft.cpp: DraftLength
 
 }  // namespace pillion::lab

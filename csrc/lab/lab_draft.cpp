@@ -33,7 +33,8 @@ void bind_draft(py::module_& m) {
             py::arg("drafted"), py::arg("accepted"), py::arg("draft_ms"), py::arg("verify_ms"),
             py::arg("read") = 0, py::arg("read_ms") = 0.0, py::arg("kept") = -1,
             py::arg("rows") = -1,
-            "draft_ms holds read_ms, the time that reading took. kept: drafts that were run (-1: all), "
+            "draft_ms holds read_ms, the time that reading took. kept: drafts that were run (-1: "
+            "all), "
             "rows: of the run (-1: 1 + kept).")
         .def("acceptance", &DraftLength::acceptance, py::arg("position"))
         .def("tokens_per_ms", &DraftLength::tokens_per_ms, py::arg("k"))

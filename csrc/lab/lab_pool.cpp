@@ -1,4 +1,5 @@
-// The CPU's thread pool, watched: which chunk ran how often, whether a step began before the one before it was done.
+// The CPU's thread pool, watched: which chunk ran how often, whether a step began before the one
+// before it was done.
 #include <errno.h>
 #include <string.h>
 
@@ -15,24 +16,26 @@ namespace pillion::lab {
 namespace {
 
 struct Watch {
-    std::atomic<int> early{0};          // chunks that ran while a chunk of an earlier step was missing
+    std::atomic<int> early{0};  // chunks that ran while a chunk of an earlier step was missing
     std::atomic<int> bad_worker{0};
     int n_workers = 0;
     Queue* cancel_on = nullptr;
-    int cancel_step = -1;               // its first chunk sets the cancel flag
+    int cancel_step = -1;  // its first chunk sets the cancel flag
 };
 
 class WatchedStep final : public cpu::CpuStep {
   public:
     WatchedStep(Watch& watch, int index, int chunks, int spin, const WatchedStep* before)
-        : CpuStep(Op::count, -1), watch_(watch), index_(index), chunks_(chunks), spin_(spin), before_(before), counts_(size_t(chunks)) {}
+        : CpuStep(Op::count, -1), watch_(watch), index_(index), chunks_(chunks), spin_(spin),
+          before_(before), counts_(size_t(chunks)) {}
     const char* kernel() const override { return "watched"; }
     int chunks(const cpu::RunInfo&) const override { return chunks_; }
     void run(const cpu::RunInfo&, int chunk, int worker) const override {
         if (worker < 0 || worker >= watch_.n_workers) watch_.bad_worker.fetch_add(1);
         if (before_ && before_->finished_.load() != before_->chunks_) watch_.early.fetch_add(1);
         if (index_ == watch_.cancel_step) watch_.cancel_on->cancel.store(true);
-        for (volatile int i = 0; i < spin_ * (1 + chunk % 3); i = i + 1) {}
+        for (volatile int i = 0; i < spin_ * (1 + chunk % 3); i = i + 1) {
+        }
         counts_[size_t(chunk)].fetch_add(1);
         finished_.fetch_add(1);
     }
@@ -50,7 +53,7 @@ class WatchedStep final : public cpu::CpuStep {
   private:
     Watch& watch_;
     int index_, chunks_, spin_;
-    const WatchedStep* before_;    // the last one with chunks
+    const WatchedStep* before_;  // the last one with chunks
     mutable std::vector<std::atomic<int>> counts_;
     mutable std::atomic<int> finished_{0};
 };
@@ -59,7 +62,8 @@ struct Pool {
     cpu::ThreadPool pool;
     explicit Pool(int threads) : pool(threads) {}
 
-    // Runs steps of these many chunks `repeats` times; the answer is about all runs, the counts about the last.
+    // Runs steps of these many chunks `repeats` times; the answer is about all runs, the counts
+    // about the last.
     py::dict run_steps(const std::vector<int>& chunks, int repeats, int spin, int cancel_step) {
         Watch watch;
         watch.n_workers = pool.n_threads();
@@ -94,32 +98,38 @@ struct Pool {
         return result;
     }
 
-    py::tuple parallel_for(int chunks) {    // (it finished, how often each chunk ran)
+    py::tuple parallel_for(int chunks) {  // (it finished, how often each chunk ran)
         std::vector<std::atomic<int>> counts(static_cast<size_t>(chunks));
         bool finished;
         {
             py::gil_scoped_release free;
-            finished = pool.parallel_for(chunks, [&](int chunk, int) { counts[size_t(chunk)].fetch_add(1); });
+            finished = pool.parallel_for(chunks, [&](int chunk, int) {
+                counts[size_t(chunk)].fetch_add(1);
+            });
         }
         return py::make_tuple(finished, std::vector<int>(counts.begin(), counts.end()));
     }
 
-    // A step whose chunks wait for each other: with as many chunks as threads it can end only when every worker takes one, so a
-    // worker that isn't woken shows, however slow the machine. Whether all met within `patience` seconds.
+    // A step whose chunks wait for each other: with as many chunks as threads it can end only when
+    // every worker takes one, so a worker that isn't woken shows, however slow the machine. Whether
+    // all met within `patience` seconds.
     bool meet(int chunks, double patience) {
-        const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(patience);
+        const auto until =
+            std::chrono::steady_clock::now() + std::chrono::duration<double>(patience);
         std::atomic<int> arrived{0};
         std::atomic<bool> alone{false};
         py::gil_scoped_release free;
         pool.parallel_for(chunks, [&](int, int) {
             arrived.fetch_add(1);
-            while (arrived.load() < chunks && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+            while (arrived.load() < chunks && std::chrono::steady_clock::now() < until)
+                std::this_thread::yield();
             if (arrived.load() < chunks) alone.store(true);
         });
         return !alone.load();
     }
 
-    // A long plan that another thread cancels when `after` steps have run: (it finished, steps that ran).
+    // A long plan that another thread cancels when `after` steps have run: (it finished, steps that
+    // ran).
     py::tuple cancel_from_outside(int n_steps, int after) {
         struct Slow final : cpu::CpuStep {
             std::atomic<int>& ran;
@@ -172,8 +182,10 @@ void bind_pool(py::module_& m) {
         .def(py::init<int>(), py::arg("threads"))
         .def_property_readonly("threads", [](const Pool& p) { return p.pool.n_threads(); })
         .def_property(
-            "cancel", [](const Pool& p) { return p.pool.cancel.load(); }, [](Pool& p, bool on) { p.pool.cancel.store(on); })
-        .def("run_steps", &Pool::run_steps, py::arg("chunks"), py::arg("repeats") = 1, py::arg("spin") = 0, py::arg("cancel_step") = -1)
+            "cancel", [](const Pool& p) { return p.pool.cancel.load(); },
+            [](Pool& p, bool on) { p.pool.cancel.store(on); })
+        .def("run_steps", &Pool::run_steps, py::arg("chunks"), py::arg("repeats") = 1,
+             py::arg("spin") = 0, py::arg("cancel_step") = -1)
         .def("meet", &Pool::meet, py::arg("chunks"), py::arg("patience"))
         .def("parallel_for", &Pool::parallel_for, py::arg("chunks"))
         .def("cancel_from_outside", &Pool::cancel_from_outside, py::arg("steps"), py::arg("after"));

@@ -14,19 +14,23 @@ namespace {
 
 constexpr int kBlock = 32, kSuper = 256;
 
-// All that encodes is drawn into encode_any and from there into the function for each instruction set.
+// All that encodes is drawn into encode_any and from there into the function for each instruction
+// set.
 #define PILLION_INLINE inline __attribute__((always_inline))
 
-PILLION_INLINE int clamp_code(float v, int lo, int hi) { return v >= float(hi) ? hi : v > float(lo) ? int(v) : lo; }    // NaN: lo
-// To nearest, ties to even: adding 1.5 * 2^23 leaves no bits behind the point. Without SSE 4.1 floorf would be a call. NaN: lo.
+PILLION_INLINE int clamp_code(float v, int lo, int hi) {
+    return v >= float(hi) ? hi : v > float(lo) ? int(v) : lo;
+}  // NaN: lo
+// To nearest, ties to even: adding 1.5 * 2^23 leaves no bits behind the point. Without SSE 4.1
+// floorf would be a call. NaN: lo.
 PILLION_INLINE float nearest(float v, float lo, float hi) {
     v = v < hi ? v : hi;
     v = v > lo ? v : lo;
     return (v + 12582912.0f) - 12582912.0f;
 }
 
-// Eight values at once, in the compiler's own vectors: one register of AVX2, two of SSE 2 or NEON. Sums run in these lanes and are folded
-// in one order, so every machine finds the same scales.
+// Eight values at once, in the compiler's own vectors: one register of AVX2, two of SSE 2 or NEON.
+// Sums run in these lanes and are folded in one order, so every machine finds the same scales.
 typedef float V8 __attribute__((vector_size(32)));
 PILLION_INLINE void load(const float* p, V8& v) { memcpy(&v, p, sizeof v); }
 template <int N>
@@ -39,19 +43,23 @@ PILLION_INLINE void round(V8& v, float lo, float hi) {
     v = v > low ? v : low;
     v = (v + magic) - magic;
 }
-PILLION_INLINE double fold(const V8& v) { return double(((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]))); }
+PILLION_INLINE double fold(const V8& v) {
+    return double(((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7])));
+}
 
-// ------------------------------------------------------------------------------------------------------- scale searches
+// ---- scale searches ----
 
 struct Fit {
-    float scale = 0, low = 0;      // value = scale * code + low, low <= 0
+    float scale = 0, low = 0;  // value = scale * code + low, low <= 0
 };
 
-// Codes 0..most. For some spreads around the one that covers all values: round, then solve for the best scale and minimum of these
-// codes (weighted least squares, two unknowns). The minimum may not be positive, because the K formats store its negative unsigned.
+// Codes 0..most. For some spreads around the one that covers all values: round, then solve for the
+// best scale and minimum of these codes (weighted least squares, two unknowns). The minimum may not
+// be positive, because the K formats store its negative unsigned.
 PILLION_INLINE Fit fit_with_minimum(const float* values, const float* weights, int most) {
     constexpr int N = kBlock / 8;
-    const float lo = std::min(0.0f, *std::min_element(values, values + kBlock)), hi = *std::max_element(values, values + kBlock);
+    const float lo = std::min(0.0f, *std::min_element(values, values + kBlock)),
+                hi = *std::max_element(values, values + kBlock);
     if (!(hi > lo)) return {0, lo};
     V8 x[N], w[N], wx[N], all_w = {}, all_x = {};
     load_all(values, x), load_all(weights, w);
@@ -68,13 +76,18 @@ PILLION_INLINE Fit fit_with_minimum(const float* values, const float* weights, i
             const V8 weighted = w[j] * code;
             l += weighted, ll += weighted * code, xl += wx[j] * code;
         }
-        const double sum_l = fold(l), sum_ll = fold(ll), sum_xl = fold(xl), det = sum_w * sum_ll - sum_l * sum_l;
-        Fit f = {float((sum_w * sum_xl - sum_x * sum_l) / det), float((sum_ll * sum_x - sum_l * sum_xl) / det)};
+        const double sum_l = fold(l), sum_ll = fold(ll), sum_xl = fold(xl),
+                     det = sum_w * sum_ll - sum_l * sum_l;
+        Fit f = {float((sum_w * sum_xl - sum_x * sum_l) / det),
+                 float((sum_ll * sum_x - sum_l * sum_xl) / det)};
         // All codes (nearly) the same: one unknown is enough.
-        if (!(det > 1e-5 * sum_w * sum_ll) || f.low > 0) f = {float(sum_ll > 0 ? sum_xl / sum_ll : 0), 0};
-        // The weighted squares of scale * l + low - x, but for those of x, which all candidates share.
+        if (!(det > 1e-5 * sum_w * sum_ll) || f.low > 0)
+            f = {float(sum_ll > 0 ? sum_xl / sum_ll : 0), 0};
+        // The weighted squares of scale * l + low - x, but for those of x, which all candidates
+        // share.
         const double k = double(f.scale), m = double(f.low);
-        const double error = k * k * sum_ll + m * m * sum_w + 2 * (k * m * sum_l - k * sum_xl - m * sum_x);
+        const double error =
+            k * k * sum_ll + m * m * sum_w + 2 * (k * m * sum_l - k * sum_xl - m * sum_x);
         if (error < best_error) best_error = error, best = f;
     }
     return best;
@@ -84,7 +97,8 @@ PILLION_INLINE Fit fit_with_minimum(const float* values, const float* weights, i
 template <int Inputs>
 PILLION_INLINE float fit_symmetric(const float* values, const float* weights, int most) {
     constexpr int N = Inputs / 8;
-    const float top = *std::max_element(values, values + Inputs, [](float a, float b) { return fabsf(a) < fabsf(b); });
+    const float top = *std::max_element(values, values + Inputs,
+                                        [](float a, float b) { return fabsf(a) < fabsf(b); });
     if (top == 0) return 0;
     V8 x[N], w[N];
     load_all(values, x), load_all(weights, w);
@@ -100,14 +114,16 @@ PILLION_INLINE float fit_symmetric(const float* values, const float* weights, in
             xl += weighted * x[j], ll += weighted * code;
         }
         const double sum_xl = fold(xl), sum_ll = fold(ll);
-        if (sum_ll > 0 && sum_xl * sum_xl > best * sum_ll) best = sum_xl * sum_xl / sum_ll, scale = float(sum_xl / sum_ll);
+        if (sum_ll > 0 && sum_xl * sum_xl > best * sum_ll)
+            best = sum_xl * sum_xl / sum_ll, scale = float(sum_xl / sum_ll);
     }
     return scale;
 }
 
 // Weighted squares of what codes lo..hi leave of x = scale * code - low.
 template <int Inputs>
-PILLION_INLINE double rounding_error(const float* values, const float* weights, float scale, float low, float lo, float hi) {
+PILLION_INLINE double rounding_error(const float* values, const float* weights, float scale,
+                                     float low, float lo, float hi) {
     const float inverse = scale == 0 ? 0.0f : 1.0f / scale;
     V8 sum = {};
     for (int i = 0; i < Inputs; i += 8) {
@@ -121,14 +137,12 @@ PILLION_INLINE double rounding_error(const float* values, const float* weights, 
     return fold(sum);
 }
 
-// ---------------------------------------------------------------------------------------------------------- plain formats
+// ---- plain formats ----
 
 // 1/d as the reference takes it.
 PILLION_INLINE float inverse_of(float d) { return d == 0 ? 0.0f : 1.0f / d; }
 
-struct Codes {
-    uint8_t at[kBlock];
-};
+struct Codes { uint8_t at[kBlock]; };
 PILLION_INLINE void put_nibbles(uint8_t* q, const Codes& c) {
     for (int i = 0; i < 16; i++) q[i] = uint8_t((c.at[i] & 15) | (c.at[i + 16] & 15) << 4);
 }
@@ -150,14 +164,15 @@ PILLION_INLINE float symmetric_codes(const float* x, const float* w, int zero, C
         d = top / -float(zero);
     }
     const float inverse = inverse_of(d);
-    for (int i = 0; i < kBlock; i++) c.at[i] = uint8_t(clamp_code(x[i] * inverse + (float(zero) + 0.5f), 0, 2 * zero - 1));
+    for (int i = 0; i < kBlock; i++)
+        c.at[i] = uint8_t(clamp_code(x[i] * inverse + (float(zero) + 0.5f), 0, 2 * zero - 1));
     return d;
 }
 // value = d * code + m
 PILLION_INLINE Fit affine_codes(const float* x, const float* w, int most, Codes& c) {
     Fit f;
     if (w) {
-        float shifted[kBlock];    // the minimum may have either sign here
+        float shifted[kBlock];  // the minimum may have either sign here
         const float lo = *std::min_element(x, x + kBlock);
         for (int i = 0; i < kBlock; i++) shifted[i] = x[i] - lo;
         f = fit_with_minimum(shifted, w, most);
@@ -167,7 +182,8 @@ PILLION_INLINE Fit affine_codes(const float* x, const float* w, int most, Codes&
         f = {(hi - lo) / float(most), lo};
     }
     const float inverse = inverse_of(f.scale);
-    for (int i = 0; i < kBlock; i++) c.at[i] = uint8_t(clamp_code((x[i] - f.low) * inverse + 0.5f, 0, most));
+    for (int i = 0; i < kBlock; i++)
+        c.at[i] = uint8_t(clamp_code((x[i] - f.low) * inverse + 0.5f, 0, most));
     return f;
 }
 
@@ -203,51 +219,60 @@ PILLION_INLINE void encode(BlockQ8_0& b, const float* x, const float*) {
     int32_t codes[kBlock];
     for (int i = 0; i < kBlock; i++) {
         const float v = x[i] * inverse, a = fabsf(v) < 127 ? fabsf(v) : 127;
-        const int32_t whole = int32_t(a), q = whole + int32_t(2 * (a - float(whole)));    // halves away from zero
+        const int32_t whole = int32_t(a),
+                      q = whole + int32_t(2 * (a - float(whole)));  // halves away from zero
         codes[i] = v < 0 ? -q : q;
     }
     for (int i = 0; i < kBlock; i++) b.q[i] = int8_t(codes[i]);
 }
 
-// --------------------------------------------------------------------------------------------------------------- K formats
+// ---- K formats ----
 
 // Weights of 256 inputs: those given, larger where a value is large, or by magnitude alone.
 PILLION_INLINE void super_weights(const float* x, const float* given, float* w) {
     double squares = 0;
     for (int i = 0; i < kSuper; i++) squares += double(x[i]) * double(x[i]);
     const float mean = float(squares / kSuper);
-    for (int i = 0; i < kSuper; i++) w[i] = given ? given[i] * sqrtf(mean + x[i] * x[i]) : sqrtf(mean) + fabsf(x[i]);
+    for (int i = 0; i < kSuper; i++)
+        w[i] = given ? given[i] * sqrtf(mean + x[i] * x[i]) : sqrtf(mean) + fabsf(x[i]);
 }
 
-// Scales and minima of 8 groups as six-bit numbers times d and dmin; then each group's pair is moved by one if that loses less.
-// codes: [256]; v: scales, then minima.
-PILLION_INLINE void affine_super(const float* x, const float* given, int most, uint16_t& d16, uint16_t& dmin16, uint8_t (&v)[16], uint8_t* codes) {
+// Scales and minima of 8 groups as six-bit numbers times d and dmin; then each group's pair is
+// moved by one if that loses less. codes: [256]; v: scales, then minima.
+PILLION_INLINE void affine_super(const float* x, const float* given, int most, uint16_t& d16,
+                                 uint16_t& dmin16, uint8_t (&v)[16], uint8_t* codes) {
     float w[kSuper], scales[8], lows[8];
     super_weights(x, given, w);
     for (int g = 0; g < 8; g++) {
         const Fit f = fit_with_minimum(x + g * kBlock, w + g * kBlock, most);
         scales[g] = std::max(f.scale, 0.0f), lows[g] = -f.low;
     }
-    d16 = f32_to_f16(*std::max_element(scales, scales + 8) / 63), dmin16 = f32_to_f16(*std::max_element(lows, lows + 8) / 63);
+    d16 = f32_to_f16(*std::max_element(scales, scales + 8) / 63),
+    dmin16 = f32_to_f16(*std::max_element(lows, lows + 8) / 63);
     const float d = f16_to_f32(d16), dmin = f16_to_f32(dmin16);
     for (int g = 0; g < 8; g++) {
         const float *gx = x + g * kBlock, *gw = w + g * kBlock;
-        const int s0 = int(nearest(scales[g] * inverse_of(d), 0, 63)), m0 = int(nearest(lows[g] * inverse_of(dmin), 0, 63));
+        const int s0 = int(nearest(scales[g] * inverse_of(d), 0, 63)),
+                  m0 = int(nearest(lows[g] * inverse_of(dmin), 0, 63));
         double best = INFINITY;
         for (int s = std::max(0, s0 - 1); s <= std::min(63, s0 + 1); s++)
             for (int m = std::max(0, m0 - 1); m <= std::min(63, m0 + 1); m++) {
-                const double e = rounding_error<kBlock>(gx, gw, d * float(s), dmin * float(m), 0, float(most));
+                const double e =
+                    rounding_error<kBlock>(gx, gw, d * float(s), dmin * float(m), 0, float(most));
                 if (e < best) best = e, v[g] = uint8_t(s), v[8 + g] = uint8_t(m);
             }
         const float inverse = inverse_of(d * float(v[g])), low = dmin * float(v[8 + g]);
-        for (int i = 0; i < kBlock; i++) codes[g * kBlock + i] = uint8_t(nearest((gx[i] + low) * inverse, 0, float(most)));
+        for (int i = 0; i < kBlock; i++)
+            codes[g * kBlock + i] = uint8_t(nearest((gx[i] + low) * inverse, 0, float(most)));
     }
 }
 
 template <class B>
 PILLION_INLINE void put_group_nibbles(B& b, const uint8_t* codes) {
     for (int c = 0; c < 4; c++)
-        for (int i = 0; i < 32; i++) b.q[32 * c + i] = uint8_t((codes[64 * c + i] & 15) | (codes[64 * c + 32 + i] & 15) << 4);
+        for (int i = 0; i < 32; i++)
+            b.q[32 * c + i] =
+                uint8_t((codes[64 * c + i] & 15) | (codes[64 * c + 32 + i] & 15) << 4);
 }
 PILLION_INLINE void encode(BlockQ4_K& b, const float* x, const float* w) {
     uint8_t v[16], codes[kSuper];
@@ -268,7 +293,8 @@ PILLION_INLINE void encode(BlockQ5_K& b, const float* x, const float* w) {
 PILLION_INLINE void encode(BlockQ6_K& b, const float* x, const float* given) {
     constexpr int kGroup = 16, kMost = 32;
     float w[kSuper], scales[16];
-    // Plain squares: weighting by magnitude, as the other K formats gain from, doubled the divergence of Gemma 3 270M here.
+    // Plain squares: weighting by magnitude, as the other K formats gain from, doubled the
+    // divergence of Gemma 3 270M here.
     std::fill(w, w + kSuper, 1.0f);
     if (given) super_weights(x, given, w);
     float top = 0;
@@ -288,7 +314,9 @@ PILLION_INLINE void encode(BlockQ6_K& b, const float* x, const float* given) {
             if (error < best) best = error, b.scales[g] = int8_t(s);
         }
         const float inverse = inverse_of(d * float(b.scales[g]));
-        for (int i = 0; i < kGroup; i++) codes[g * kGroup + i] = uint8_t(nearest(gx[i] * inverse, -kMost, kMost - 1) + float(kMost));
+        for (int i = 0; i < kGroup; i++)
+            codes[g * kGroup + i] =
+                uint8_t(nearest(gx[i] * inverse, -kMost, kMost - 1) + float(kMost));
     }
     memset(b.low, 0, sizeof b.low), memset(b.high, 0, sizeof b.high);
     for (int half = 0; half < 2; half++)
@@ -300,7 +328,7 @@ PILLION_INLINE void encode(BlockQ6_K& b, const float* x, const float* given) {
             }
 }
 
-// ---------------------------------------------------------------------------------------------------------------- decoding
+// ---- decoding ----
 
 int nibble(const uint8_t* q, int i) { return q[i % 16] >> (i / 16 * 4) & 15; }
 int fifth_bit(const uint8_t* high, int i) { return (high[i / 8] >> (i % 8) & 1) << 4; }
@@ -309,24 +337,28 @@ void decode(const BlockQ4_0& b, float* y) {
     for (int i = 0; i < 32; i++) y[i] = f16_to_f32(b.d) * float(nibble(b.q, i) - 8);
 }
 void decode(const BlockQ5_0& b, float* y) {
-    for (int i = 0; i < 32; i++) y[i] = f16_to_f32(b.d) * float((nibble(b.q, i) | fifth_bit(b.high, i)) - 16);
+    for (int i = 0; i < 32; i++)
+        y[i] = f16_to_f32(b.d) * float((nibble(b.q, i) | fifth_bit(b.high, i)) - 16);
 }
 void decode(const BlockQ4_1& b, float* y) {
     for (int i = 0; i < 32; i++) y[i] = f16_to_f32(b.d) * float(nibble(b.q, i)) + f16_to_f32(b.m);
 }
 void decode(const BlockQ5_1& b, float* y) {
-    for (int i = 0; i < 32; i++) y[i] = f16_to_f32(b.d) * float(nibble(b.q, i) | fifth_bit(b.high, i)) + f16_to_f32(b.m);
+    for (int i = 0; i < 32; i++)
+        y[i] = f16_to_f32(b.d) * float(nibble(b.q, i) | fifth_bit(b.high, i)) + f16_to_f32(b.m);
 }
 void decode(const BlockQ8_0& b, float* y) {
     for (int i = 0; i < 32; i++) y[i] = f16_to_f32(b.d) * float(b.q[i]);
 }
-void decode_affine(uint16_t d, uint16_t dmin, const uint8_t* scales, const uint8_t* q, const uint8_t* high, float* y) {
+void decode_affine(uint16_t d, uint16_t dmin, const uint8_t* scales, const uint8_t* q,
+                   const uint8_t* high, float* y) {
     uint8_t v[16];
     block_six_bits(scales, v);
     for (int g = 0; g < 8; g++) {
         const float scale = f16_to_f32(d) * float(v[g]), low = f16_to_f32(dmin) * float(v[8 + g]);
         for (int l = 0; l < 32; l++) {
-            const int code = (q[32 * (g / 2) + l] >> (g % 2 * 4) & 15) | (high ? (high[l] >> g & 1) << 4 : 0);
+            const int code =
+                (q[32 * (g / 2) + l] >> (g % 2 * 4) & 15) | (high ? (high[l] >> g & 1) << 4 : 0);
             y[32 * g + l] = scale * float(code) - low;
         }
     }
@@ -337,7 +369,8 @@ void decode(const BlockQ6_K& b, float* y) {
     for (int half = 0; half < 2; half++)
         for (int s = 0; s < 4; s++)
             for (int l = 0; l < 32; l++) {
-                const int low = b.low[64 * half + 32 * (s % 2) + l] >> (4 * (s / 2)) & 15, high = b.high[32 * half + l] >> (2 * s) & 3;
+                const int low = b.low[64 * half + 32 * (s % 2) + l] >> (4 * (s / 2)) & 15,
+                          high = b.high[32 * half + l] >> (2 * s) & 3;
                 const int i = 128 * half + 32 * s + l;
                 const int8_t scale = b.scales[i / 16];
                 y[i] = f16_to_f32(b.d) * float(scale) * float((low | high << 4) - 32);
@@ -389,8 +422,12 @@ void decode_blocks(const uint8_t* in, int64_t n, float* y) {
     }
 }
 
-#define PILLION_ENCODED(DO)                                                                                               \
-    DO(q4_0, BlockQ4_0, 32) DO(q4_1, BlockQ4_1, 32) DO(q5_0, BlockQ5_0, 32) DO(q5_1, BlockQ5_1, 32) DO(q8_0, BlockQ8_0, 32) \
+#define PILLION_ENCODED(DO) \
+    DO(q4_0, BlockQ4_0, 32) \
+    DO(q4_1, BlockQ4_1, 32) \
+    DO(q5_0, BlockQ5_0, 32) \
+    DO(q5_1, BlockQ5_1, 32) \
+    DO(q8_0, BlockQ8_0, 32) \
     DO(q4_k, BlockQ4_K, 256) DO(q5_k, BlockQ5_K, 256) DO(q6_k, BlockQ6_K, 256)
 #define PILLION_DECODED(DO)  \
     PILLION_ENCODED(DO)      \
@@ -423,7 +460,8 @@ bool can_decode(DType dtype) {
 
 namespace {
 
-PILLION_INLINE void encode_any(DType dtype, const float* x, const float* weights, int64_t n, uint8_t* out) {
+PILLION_INLINE void encode_any(DType dtype, const float* x, const float* weights, int64_t n,
+                               uint8_t* out) {
     switch (dtype) {
 #define PILLION_CASE(TYPE, BLOCK, N) \
     case DType::TYPE: return encode_blocks<BLOCK, N>(x, weights, n, out);
@@ -442,8 +480,10 @@ PILLION_INLINE void encode_any(DType dtype, const float* x, const float* weights
 }
 
 #if defined(__x86_64__)
-// The same text for vectors of 32 bytes. Without FMA the operations are the same, and so are the bytes.
-__attribute__((target("avx2"))) void encode_avx2(DType dtype, const float* x, const float* weights, int64_t n, uint8_t* out) {
+// The same text for vectors of 32 bytes. Without FMA the operations are the same, and so are the
+// bytes.
+__attribute__((target("avx2"))) void encode_avx2(DType dtype, const float* x, const float* weights,
+                                                 int64_t n, uint8_t* out) {
     encode_any(dtype, x, weights, n, out);
 }
 #endif

@@ -1,5 +1,6 @@
-// A Gemma 4 assistant, unrolled (shared/spec/gemma4.md, section 3): four small layers with queries only, which read the target's
-// cache. Every step stands at the same position and sees the same rows, those before it; what changes is the token and the hidden row.
+// A Gemma 4 assistant, unrolled (shared/spec/gemma4.md, section 3): four small layers with queries
+// only, which read the target's cache. Every step stands at the same position and sees the same
+// rows, those before it; what changes is the token and the hidden row.
 #include "model/model.h"
 
 namespace pillion {
@@ -7,11 +8,16 @@ namespace {
 
 class Gemma4Mtp {
   public:
-    Gemma4Mtp(Graph& g, const Model& model, const DraftInputs& in) : g_(g), hp_(model.hparams()), w_(model.weights()), in_(in) {}
+    Gemma4Mtp(Graph& g, const Model& model, const DraftInputs& in)
+        : g_(g), hp_(model.hparams()), w_(model.weights()), in_(in) {}
 
     void build() {
-        if (hp_.any_sliding()) rope_swa_ = g_.rope_table(kNone, {hp_.rope_dims_swa, hp_.rope_base_swa, 1 / hp_.rope_scale_swa});
-        if (hp_.any_full()) rope_full_ = g_.rope_table(g_.weight(w_.rope_freqs), {hp_.rope_dims, hp_.rope_base, 1 / hp_.rope_scale});
+        if (hp_.any_sliding())
+            rope_swa_ = g_.rope_table(kNone, {hp_.rope_dims_swa, hp_.rope_base_swa,
+                                              1 / hp_.rope_scale_swa});
+        if (hp_.any_full())
+            rope_full_ = g_.rope_table(g_.weight(w_.rope_freqs),
+                                       {hp_.rope_dims, hp_.rope_base, 1 / hp_.rope_scale});
         token_ = g_.input_tokens(in_.token);
         hidden_ = g_.input(in_.hidden, "hidden");
         for (int i = 0; i < in_.n_steps; i++) step(i);
@@ -39,16 +45,27 @@ class Gemma4Mtp {
         const LayerParams& p = hp_.layers[size_t(l)];
         const float eps = hp_.rms_eps;
         const Value q = g_.matmul(g_.weight(w.attn_q), g_.norm(x, g_.weight(w.attn_norm), eps));
-        const QkvParams qkv = {p.n_heads, p.n_kv_heads, p.head_dim, p.sliding ? hp_.rope_dims_swa : hp_.rope_dims, eps,
-                               /*interleaved=*/hp_.rope_interleaved, /*norm_v=*/false, /*v_from_k=*/false};
-        g_.qkv_norm_rope(q, kNone, kNone, g_.weight(w.attn_q_norm), kNone, p.sliding ? rope_swa_ : rope_full_, qkv);
-        const AttendParams attend = {p.n_heads, p.n_kv_heads, p.head_dim, p.sliding ? hp_.window : 0, hp_.attention_scale,
-                                     /*softcap=*/0, /*past_only=*/1};
+        const QkvParams qkv = {p.n_heads,
+                               p.n_kv_heads,
+                               p.head_dim,
+                               p.sliding ? hp_.rope_dims_swa : hp_.rope_dims,
+                               eps,
+                               /*interleaved=*/hp_.rope_interleaved,
+                               /*norm_v=*/false,
+                               /*v_from_k=*/false};
+        g_.qkv_norm_rope(q, kNone, kNone, g_.weight(w.attn_q_norm), kNone,
+                         p.sliding ? rope_swa_ : rope_full_, qkv);
+        const AttendParams attend = {p.n_heads,           p.n_kv_heads,
+                                     p.head_dim,          p.sliding ? hp_.window : 0,
+                                     hp_.attention_scale,
+                                     /*softcap=*/0,       /*past_only=*/1};
         const Value a = g_.attend(g_.kv(p.sliding ? in_.sliding : in_.full), q, attend);
-        x = g_.norm_add(g_.matmul(g_.weight(w.attn_output), a), g_.weight(w.post_attention_norm), x, eps, /*scale=*/1.0f);
+        x = g_.norm_add(g_.matmul(g_.weight(w.attn_output), a), g_.weight(w.post_attention_norm), x,
+                        eps, /*scale=*/1.0f);
 
         const Value y = g_.norm(x, g_.weight(w.ffn_norm), eps);
-        const Value gate = g_.matmul(g_.weight(w.ffn_gate), y), up = g_.matmul(g_.weight(w.ffn_up), y);
+        const Value gate = g_.matmul(g_.weight(w.ffn_gate), y),
+                    up = g_.matmul(g_.weight(w.ffn_up), y);
         const Value mlp = g_.matmul(g_.weight(w.ffn_down), g_.geglu(gate, up, hp_.activation));
         return g_.norm_add(mlp, g_.weight(w.post_ffw_norm), x, eps, w.output_scale);
     }
@@ -56,10 +73,12 @@ class Gemma4Mtp {
     // No soft-cap. The most likely token goes on to the next step; the scores stay readable.
     void head(int i, Value f) {
         Value logits, ids = kNone, probability;
-        const Value order = g_.weight(w_.token_order);    // none: the table lies in the order of the ids
+        const Value order =
+            g_.weight(w_.token_order);  // none: the table lies in the order of the ids
         if (order != kNone && !in_.dense_head) {
             const Value scores = g_.matmul(g_.weight(w_.centroids), f);
-            logits = g_.centroid_head(scores, f, g_.weight(w_.token_embd), order, {hp_.n_centroids, hp_.centroid_top_k}, &ids);
+            logits = g_.centroid_head(scores, f, g_.weight(w_.token_embd), order,
+                                      {hp_.n_centroids, hp_.centroid_top_k}, &ids);
             g_.output(ids, row(in_.ids, i), "draft ids");
         } else {
             logits = g_.matmul(g_.weight(w_.output), f);

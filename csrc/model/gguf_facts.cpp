@@ -34,9 +34,7 @@ std::string parts_json(const GgufFile& file) {
 }
 
 std::string tensor_types_json(const GgufFile& file) {
-    struct Sum {
-        uint64_t tensors = 0, params = 0, bytes = 0;
-    };
+    struct Sum { uint64_t tensors = 0, params = 0, bytes = 0; };
     std::map<std::string, Sum> types;
     for (const GgufTensor& t : file.tensors()) {
         Sum& s = types[gguf_tensor_type_name(t.dtype)];
@@ -44,8 +42,10 @@ std::string tensor_types_json(const GgufFile& file) {
     }
     std::string out = "{";
     for (const auto& [name, s] : types)
-        out += (out.size() > 1 ? ", \"" : "\"") + name + "\": {\"tensors\": " + std::to_string(s.tensors) +
-               ", \"params\": " + std::to_string(s.params) + ", \"bytes\": " + std::to_string(s.bytes) + "}";
+        out += (out.size() > 1 ? ", \"" : "\"") + name +
+               "\": {\"tensors\": " + std::to_string(s.tensors) +
+               ", \"params\": " + std::to_string(s.params) +
+               ", \"bytes\": " + std::to_string(s.bytes) + "}";
     return out + "}";
 }
 

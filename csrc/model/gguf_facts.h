@@ -1,4 +1,5 @@
-// What the header of a GGUF file says, as JSON, whatever the file is for: nothing here knows a model.
+// What the header of a GGUF file says, as JSON, whatever the file is for: nothing here knows a
+// model.
 #pragma once
 #include <string>
 
@@ -13,9 +14,10 @@ namespace pillion {
 //  index}].
 std::string gguf_facts_json(const GgufFile& file, bool with_tensors);
 
-std::string tensor_types_json(const GgufFile& file);    // {"Q4_0": {"tensors", "params", "bytes"}, ...}
+std::string tensor_types_json(
+    const GgufFile& file);  // {"Q4_0": {"tensors", "params", "bytes"}, ...}
 std::string metadata_json(
-    const GgufFile& file);    // long arrays shortened, keys as shown_keys has them
-std::string parts_json(const GgufFile& file);           // ["NAME-00001-of-00002.gguf", ...]
+    const GgufFile& file);                     // long arrays shortened, keys as shown_keys has them
+std::string parts_json(const GgufFile& file);  // ["NAME-00001-of-00002.gguf", ...]
 
 }  // namespace pillion

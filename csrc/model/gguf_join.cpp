@@ -12,7 +12,7 @@ namespace pillion {
 namespace {
 
 constexpr size_t kSlice = size_t(1) << 20;
-constexpr size_t kMaxParts = 65535;    // split.count is a u16 in the files of others
+constexpr size_t kMaxParts = 65535;  // split.count is a u16 in the files of others
 
 NewTensor same_tensor(const GgufTensor& t) { return {t.name, t.dtype, t.n_dims, t.dims, t.bytes}; }
 
@@ -169,7 +169,7 @@ void finish_all(std::vector<std::unique_ptr<GgufWriter>>& writers) {
     }
 }
 
-}    // namespace
+}  // namespace
 
 void join_gguf(const std::string& part, const std::string& out, const CopyProgress& progress) {
     const GgufFile from = GgufFile::open_parts(part);
@@ -187,7 +187,8 @@ void join_gguf(const std::string& part, const std::string& out, const CopyProgre
 static void refuse_folder(const std::string& prefix) {
     const std::string name = prefix.substr(prefix.rfind('/') + 1);
     if (name.empty() || name == "." || name == "..")
-        fail(Status::invalid_argument, "the prefix '%s' is a folder; it must end in the name of the parts",
+        fail(Status::invalid_argument,
+             "the prefix '%s' is a folder; it must end in the name of the parts",
              shown_path(prefix).c_str());
 }
 
@@ -201,7 +202,7 @@ size_t split_gguf(const std::string& in, const std::string& prefix, const SplitL
     std::vector<std::string> names;
     for (size_t i = 0; i < pieces.size(); i++) {
         names.push_back(gguf_part_name(stem, i + 1, pieces.size()));
-        refuse_input(from, names.back());    // before anything is written
+        refuse_input(from, names.back());  // before anything is written
     }
     Copier copier(from, progress);
     std::vector<std::unique_ptr<GgufWriter>> writers;
@@ -210,4 +211,4 @@ size_t split_gguf(const std::string& in, const std::string& prefix, const SplitL
     return pieces.size();
 }
 
-}    // namespace pillion
+}  // namespace pillion

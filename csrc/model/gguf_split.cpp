@@ -16,9 +16,9 @@ namespace {
 
 constexpr const char kNo[] = "split.no", kCount[] = "split.count",
                      kTensors[] = "split.tensors.count";
-constexpr int64_t kMaxParts = 99999;         // what five digits can number
-constexpr uint64_t kMaxTensors = 1 << 20;    // of all parts, as of one file
-constexpr int kMaxLinks = 40;                // as the kernel
+constexpr int64_t kMaxParts = 99999;       // what five digits can number
+constexpr uint64_t kMaxTensors = 1 << 20;  // of all parts, as of one file
+constexpr int kMaxLinks = 40;              // as the kernel
 
 // "-00001-of-00003.gguf": the end of a part's name, behind its prefix.
 constexpr size_t kDigits = 5, kEndBytes = 1 + kDigits + 4 + kDigits + 5;
@@ -33,7 +33,7 @@ int64_t digits(std::string_view text) {
 }
 
 struct PartName {
-    std::string prefix;    // with the folder
+    std::string prefix;  // with the folder
     int64_t number, of;
 };
 
@@ -91,7 +91,7 @@ size_t next_header(const File& file, size_t end, size_t alignment) {
     return 0;
 }
 
-}    // namespace
+}  // namespace
 
 std::string gguf_part_name(const std::string& prefix, size_t number, size_t of) {
     char end[64];
@@ -166,9 +166,10 @@ class GgufParts {
         for (int64_t i = 0; i < count; ++i) {
             const auto at = found.find(i);
             if (at == found.end())
-                found.begin()->second.fail(
-                    Status::file_corrupt,
-                    "joined by cat: part %" PRId64 " of %" PRId64 " is missing", i + 1, count);
+                found.begin()->second.fail(Status::file_corrupt,
+                                           "joined by cat: part %" PRId64 " of %" PRId64
+                                           " is missing",
+                                           i + 1, count);
             parts.push_back(std::move(at->second));
         }
         return parts;
@@ -208,19 +209,20 @@ class GgufParts {
         const std::vector<std::string> where = prefixes(first, own, count);
         for (int64_t i = 0; i < count; ++i) {
             for (size_t k = where.size();
-                 k-- > 0;)    // the link's own folder counts before its target's
+                 k-- > 0;)  // the link's own folder counts before its target's
                 if (i != own && exists(gguf_part_name(where[k], size_t(i + 1), size_t(count))))
                     paths[size_t(i)] = gguf_part_name(where[k], size_t(i + 1), size_t(count));
             if (i == own || !paths[size_t(i)].empty()) continue;
             if (n_missing++ == 0) missing = gguf_part_name(where[0], size_t(i + 1), size_t(count));
         }
         if (n_missing > 0)
-            first.fail(
-                Status::file_not_found,
-                "part %s of this model is missing%s: all %" PRId64 " parts must lie in one folder",
-                base_of(shown_path(missing)).c_str(),
-                n_missing > 1 ? (" (and " + std::to_string(n_missing - 1) + " more)").c_str() : "",
-                count);
+            first.fail(Status::file_not_found,
+                       "part %s of this model is missing%s: all %" PRId64
+                       " parts must lie in one folder",
+                       base_of(shown_path(missing)).c_str(),
+                       n_missing > 1 ? (" (and " + std::to_string(n_missing - 1) + " more)").c_str()
+                                     : "",
+                       count);
         std::vector<GgufFile> parts;
         for (int64_t i = 0; i < count; ++i) {
             if (i == own) {
@@ -293,7 +295,7 @@ class GgufParts {
         for (size_t i = 0; i < parts.size(); ++i)
             for (const GgufValue& v : parts[i].values_) {
                 if (is_split_key(v.key) || (i > 0 && v.key == "general.alignment"))
-                    continue;    // each part has its own
+                    continue;  // each part has its own
                 const auto [at, is_new] = seen.emplace(v.key, std::make_pair(&v, i));
                 if (is_new) out.values_.push_back(v);
                 else if (!same_value(*at->second.first, v))
@@ -327,4 +329,4 @@ GgufFile GgufFile::open_parts(const std::string& path, bool use_mmap) {
     return GgufParts::open(path, use_mmap, /*also_joined=*/true);
 }
 
-}    // namespace pillion
+}  // namespace pillion

@@ -12,7 +12,8 @@ namespace {
 
 constexpr uint32_t kVersion = 3, kQuantizationVersion = 2;
 
-// rename() would put a file in the place of a device or a FIFO, and fails on a folder after all work.
+// rename() would put a file in the place of a device or a FIFO, and fails on a folder after all
+// work.
 void refuse_what_is_no_file(const std::string& path) {
     struct stat there;
     if (stat(path.c_str(), &there) != 0 || S_ISREG(there.st_mode)) return;
@@ -50,10 +51,13 @@ std::string GgufHeader::bytes() const {
     return out + keys_ + tensors_;
 }
 
-GgufWriter::GgufWriter(const std::string& path) : path_(path), temporary_(path + "." + std::to_string(getpid()) + ".part") {
+GgufWriter::GgufWriter(const std::string& path)
+    : path_(path), temporary_(path + "." + std::to_string(getpid()) + ".part") {
     refuse_what_is_no_file(path);
     file_ = fopen(temporary_.c_str(), "wbx");
-    if (!file_) fail(Status::file_not_found, "%s: cannot be written: %s", shown_path(path_).c_str(), strerror(errno));
+    if (!file_)
+        fail(Status::file_not_found, "%s: cannot be written: %s", shown_path(path_).c_str(),
+             strerror(errno));
     setvbuf(file_, nullptr, _IOFBF, 1 << 20);
 }
 
@@ -63,7 +67,8 @@ GgufWriter::~GgufWriter() {
 }
 
 void GgufWriter::no_room(const char* what) const {
-    fail(Status::file_corrupt, "%s: %s failed after %zu bytes: %s", shown_path(path_).c_str(), what, written_, strerror(errno));
+    fail(Status::file_corrupt, "%s: %s failed after %zu bytes: %s", shown_path(path_).c_str(), what,
+         written_, strerror(errno));
 }
 
 bool GgufWriter::writes_itself(std::string_view key) {
@@ -71,7 +76,8 @@ bool GgufWriter::writes_itself(std::string_view key) {
            key == "general.alignment" || is_split_key(key);
 }
 
-void GgufWriter::begin(const GgufFile& from, uint32_t file_type, const std::vector<NewTensor>& tensors) {
+void GgufWriter::begin(const GgufFile& from, uint32_t file_type,
+                       const std::vector<NewTensor>& tensors) {
     GgufHeader h(kVersion, alignment_);
     for (const GgufValue& v : from.values())
         if (!writes_itself(v.key)) h.value(v);

@@ -28,7 +28,7 @@ class GgufHeader {
   public:
     GgufHeader(uint32_t version, size_t alignment) : version_(version), alignment_(alignment) {}
 
-    void value(const GgufValue& value);                         // byte for byte
+    void value(const GgufValue& value);  // byte for byte
     template <class T>
     void number(std::string_view key, GgufType type, T v) {
         text(keys_, key), put(keys_, uint32_t(type)), put(keys_, v);
@@ -36,10 +36,10 @@ class GgufHeader {
     }
     void tensor(const NewTensor& tensor);
 
-    size_t size() const;    // of bytes(), without the padding behind it
-    size_t data_bytes() const { return offset_; }               // of the tensors, each filled up
-    static size_t tensor_size(const NewTensor& tensor);         // what one adds to size()
-    std::string bytes() const;                                  // not filled up
+    size_t size() const;                           // of bytes(), without the padding behind it
+    size_t data_bytes() const { return offset_; }  // of the tensors, each filled up
+    static size_t tensor_size(const NewTensor& tensor);  // what one adds to size()
+    std::string bytes() const;                           // not filled up
 
   private:
     template <class T>
@@ -61,7 +61,7 @@ class GgufWriter {
     // Throws Error{file_not_found} when nothing can be written there, and Error{invalid_argument}
     // when a folder, a device or a FIFO lies there.
     explicit GgufWriter(const std::string& path);
-    ~GgufWriter();             // removes what was not finished
+    ~GgufWriter();  // removes what was not finished
     GgufWriter(const GgufWriter&) = delete;
     GgufWriter& operator=(const GgufWriter&) = delete;
 
@@ -71,14 +71,14 @@ class GgufWriter {
     static bool writes_itself(std::string_view key);
     void begin(const GgufFile& from, uint32_t file_type, const std::vector<NewTensor>& tensors);
     void begin(const GgufHeader& header, size_t alignment);
-    void write(const void* bytes, size_t n);               // of the present tensor
+    void write(const void* bytes, size_t n);  // of the present tensor
     void end_tensor(
-        size_t most = SIZE_MAX);    // fills up to the alignment, with so many bytes at most
+        size_t most = SIZE_MAX);  // fills up to the alignment, with so many bytes at most
     size_t written() const { return written_; }
     const std::string& temporary() const { return temporary_; }
-    void close();                                          // all bytes on the disk; the file can be read back
-    void finish();                                         // gives it its name
-    void withdraw() noexcept;                              // takes a finished file away again
+    void close();              // all bytes on the disk; the file can be read back
+    void finish();             // gives it its name
+    void withdraw() noexcept;  // takes a finished file away again
     const std::string& path() const { return path_; }
 
   private:

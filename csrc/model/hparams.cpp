@@ -1,5 +1,6 @@
-// Order of reading: architecture, sizes, layer kinds, heads, RoPE, then what one architecture has and others don't. Each number
-// is bounded where it is read; what ties two numbers together is checked in check_layers().
+// Order of reading: architecture, sizes, layer kinds, heads, RoPE, then what one architecture has
+// and others don't. Each number is bounded where it is read; what ties two numbers together is
+// checked in check_layers().
 #include "model/hparams.h"
 
 #include <inttypes.h>
@@ -26,11 +27,11 @@ constexpr struct {
 // clang-format on
 
 // Bounds that no model comes near; they keep products of two of these numbers inside an int.
-constexpr int64_t kMaxWidth = 1 << 20;    // hidden sizes, feed-forward widths
+constexpr int64_t kMaxWidth = 1 << 20;  // hidden sizes, feed-forward widths
 constexpr int64_t kMaxHeads = 1024;
-constexpr int64_t kMaxVocab = 1 << 24;    // the centroid head may store ids as float32
+constexpr int64_t kMaxVocab = 1 << 24;  // the centroid head may store ids as float32
 constexpr int64_t kMaxContext = 1 << 30;
-constexpr int kGemma3Period = 6;    // five sliding layers, one full; its files carry no pattern
+constexpr int kGemma3Period = 6;  // five sliding layers, one full; its files carry no pattern
 
 class Reader {
   public:
@@ -51,7 +52,8 @@ class Reader {
     }
 
   private:
-    // The key under the first prefix that has it: third-party assistants spell the prefix in two ways.
+    // The key under the first prefix that has it: third-party assistants spell the prefix in two
+    // ways.
     std::string key(const char* name) const {
         asked_.insert(name);
         for (const std::string& prefix : prefixes_)
@@ -59,7 +61,9 @@ class Reader {
         return prefixes_[0] + name;
     }
     bool has(const char* name) const { return f_.find(key(name)) != nullptr; }
-    int count(const char* name, int64_t lo, int64_t hi) const { return int(f_.integer(key(name), lo, hi)); }
+    int count(const char* name, int64_t lo, int64_t hi) const {
+        return int(f_.integer(key(name), lo, hi));
+    }
     int count_or(const char* name, int fallback, int64_t lo, int64_t hi) const {
         return int(f_.integer_or(key(name), fallback, lo, hi));
     }
@@ -68,9 +72,9 @@ class Reader {
     }
     float real(const char* name, float lo, float hi) const {
         const float value = f_.f32(key(name));
-        if (!(value >= lo && value <= hi))    // NaN too
-            f_.fail(Status::file_corrupt, "key %s: %g is outside %g to %g", key(name).c_str(), double(value), double(lo),
-                    double(hi));
+        if (!(value >= lo && value <= hi))  // NaN too
+            f_.fail(Status::file_corrupt, "key %s: %g is outside %g to %g", key(name).c_str(),
+                    double(value), double(lo), double(hi));
         return value;
     }
     float real_or(const char* name, float fallback, float lo, float hi) const {
@@ -83,7 +87,8 @@ class Reader {
     void read_layer_kinds();
     void read_pattern(const std::string& name);
     void read_heads();
-    void read_head_dims(std::vector<int64_t>& dims, const char* lengths, const char* value_lengths) const;
+    void read_head_dims(std::vector<int64_t>& dims, const char* lengths,
+                        const char* value_lengths) const;
     void read_rope();
     float read_rope_scale() const;
     int read_rope_dims(const char* name, bool sliding) const;
@@ -101,7 +106,7 @@ class Reader {
     const GgufFile& f_;
     HParams& hp_;
     std::vector<std::string> prefixes_;
-    mutable std::set<std::string, std::less<>> asked_;    // without prefix
+    mutable std::set<std::string, std::less<>> asked_;  // without prefix
 };
 
 void Reader::read_sizes() {
@@ -113,8 +118,8 @@ void Reader::read_sizes() {
     hp_.n_vocab = read_vocab();
     const int64_t nextn = f_.integer_or(key("nextn_predict_layers"), 0, 0, INT32_MAX);
     if (nextn > hp_.n_layers)
-        f_.fail(Status::file_corrupt, "key %s: %" PRId64 " exceeds block_count, which is %d", key("nextn_predict_layers").c_str(),
-                nextn, hp_.n_layers);
+        f_.fail(Status::file_corrupt, "key %s: %" PRId64 " exceeds block_count, which is %d",
+                key("nextn_predict_layers").c_str(), nextn, hp_.n_layers);
     if (real_or("attn_logit_softcapping", 0, 0, 1e6f) != 0)
         f_.fail(Status::unsupported_model, "key %s: soft-capped attention scores are not supported",
                 key("attn_logit_softcapping").c_str());
@@ -130,31 +135,36 @@ void Reader::read_sizes() {
 int Reader::read_vocab() const {
     if (const GgufTensor* table = f_.find_tensor("token_embd.weight")) {
         if (table->dims[1] > kMaxVocab)
-            f_.fail(Status::unsupported_model, "tensor token_embd.weight: %" PRId64 " tokens, the limit is %" PRId64,
+            f_.fail(Status::unsupported_model,
+                    "tensor token_embd.weight: %" PRId64 " tokens, the limit is %" PRId64,
                     table->dims[1], kMaxVocab);
         return int(table->dims[1]);
     }
     if (has("vocab_size")) return count("vocab_size", 1, kMaxVocab);
     const GgufValue* tokens = f_.find("tokenizer.ggml.tokens");
     if (!tokens || !tokens->is_array || tokens->count < 1 || tokens->count > uint64_t(kMaxVocab))
-        f_.fail(Status::file_corrupt, "the vocabulary's size is unknown: neither tensor token_embd.weight nor key %s exists",
-                key("vocab_size").c_str());
+        f_.fail(
+            Status::file_corrupt,
+            "the vocabulary's size is unknown: neither tensor token_embd.weight nor key %s exists",
+            key("vocab_size").c_str());
     return int(tokens->count);
 }
 
 void Reader::read_layer_kinds() {
-    if (hp_.arch == Arch::llama) return;    // full attention throughout
+    if (hp_.arch == Arch::llama) return;  // full attention throughout
     const std::string pattern = key("attention.sliding_window_pattern");
     if (f_.find(pattern)) read_pattern(pattern);
     else if (!has("attention.sliding_window")) return;
     else if (hp_.arch == Arch::gemma3)
-        for (int l = 0; l < hp_.n_layers; ++l) hp_.layers[size_t(l)].sliding = l % kGemma3Period != kGemma3Period - 1;
-    else    // the period differs between Gemma 4 sizes: no guess
+        for (int l = 0; l < hp_.n_layers; ++l)
+            hp_.layers[size_t(l)].sliding = l % kGemma3Period != kGemma3Period - 1;
+    else  // the period differs between Gemma 4 sizes: no guess
         f_.fail(Status::file_corrupt, "key %s is missing", pattern.c_str());
     if (!hp_.any_sliding()) return;
     hp_.window = count("attention.sliding_window", INT32_MIN, kMaxContext);
     if (hp_.window < 1)
-        f_.fail(Status::file_corrupt, "key %s: %d, but the model has sliding layers, which need at least 1",
+        f_.fail(Status::file_corrupt,
+                "key %s: %d, but the model has sliding layers, which need at least 1",
                 key("attention.sliding_window").c_str(), hp_.window);
 }
 
@@ -163,34 +173,39 @@ void Reader::read_pattern(const std::string& name) {
     const GgufValue& value = *f_.find(name);
     if (value.is_array || value.element == GgufType::boolean) {
         const auto sliding = f_.per_layer(name, size_t(hp_.n_layers), 0, 1);
-        for (int l = 0; l < hp_.n_layers; ++l) hp_.layers[size_t(l)].sliding = sliding[size_t(l)] != 0;
+        for (int l = 0; l < hp_.n_layers; ++l)
+            hp_.layers[size_t(l)].sliding = sliding[size_t(l)] != 0;
         return;
     }
     const int period = int(f_.integer(name, 1, kMaxLayers));
     for (int l = 0; l < hp_.n_layers; ++l) hp_.layers[size_t(l)].sliding = l % period != period - 1;
 }
 
-void Reader::read_head_dims(std::vector<int64_t>& dims, const char* lengths, const char* value_lengths) const {
+void Reader::read_head_dims(std::vector<int64_t>& dims, const char* lengths,
+                            const char* value_lengths) const {
     if (has(lengths)) dims = per_layer(lengths, 1, kMaxWidth);
     if (!has(value_lengths)) return;
     const auto values = per_layer(value_lengths, 1, kMaxWidth);
     for (size_t l = 0; l < dims.size(); ++l)
         if (values[l] != dims[l])
             f_.fail(Status::unsupported_model,
-                    "key %s: %" PRId64 " differs from the key length %" PRId64 ", which is not supported",
+                    "key %s: %" PRId64 " differs from the key length %" PRId64
+                    ", which is not supported",
                     key(value_lengths).c_str(), values[l], dims[l]);
 }
 
 void Reader::read_heads() {
     const auto heads = per_layer("attention.head_count", 1, kMaxHeads);
-    const auto kv_heads = has("attention.head_count_kv") ? per_layer("attention.head_count_kv", 1, kMaxHeads) : heads;
+    const auto kv_heads =
+        has("attention.head_count_kv") ? per_layer("attention.head_count_kv", 1, kMaxHeads) : heads;
     std::vector<int64_t> full(heads.size());
     if (!has("attention.key_length")) {
         for (size_t l = 0; l < full.size(); ++l) {
             full[l] = hp_.n_embd / heads[l];
             if (hp_.n_embd % heads[l] != 0)
                 f_.fail(Status::file_corrupt,
-                        "key %s is missing, and embedding_length %d is not divisible by head_count %" PRId64,
+                        "key %s is missing, and embedding_length %d is not divisible by head_count "
+                        "%" PRId64,
                         key("attention.key_length").c_str(), hp_.n_embd, heads[l]);
         }
     }
@@ -210,7 +225,7 @@ void Reader::read_rope() {
     hp_.rope_base = real_or("rope.freq_base", gemma ? 1e6f : 1e4f, 1, 1e12f);
     hp_.rope_base_swa = real_or("rope.freq_base_swa", 1e4f, 1, 1e12f);
     hp_.rope_scale = read_rope_scale();
-    hp_.rope_scale_swa = 1;    // no known file scales its sliding layers
+    hp_.rope_scale_swa = 1;  // no known file scales its sliding layers
     hp_.rope_dims = read_rope_dims("rope.dimension_count", /*sliding=*/false);
     hp_.rope_dims_swa = read_rope_dims("rope.dimension_count_swa", /*sliding=*/true);
     hp_.rope_interleaved = !gemma;
@@ -220,20 +235,24 @@ float Reader::read_rope_scale() const {
     const std::string_view type = f_.string(key("rope.scaling.type"), "linear");
     if (type == "none") return 1;
     if (type != "linear")
-        f_.fail(Status::unsupported_model, "key %s: RoPE scaling '%s' is not supported (none, linear)",
+        f_.fail(Status::unsupported_model,
+                "key %s: RoPE scaling '%s' is not supported (none, linear)",
                 key("rope.scaling.type").c_str(), printable(type).c_str());
     // rope.scale_linear is the older spelling. Both write 0 for "none".
-    const float factor = real_or(has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear", 1, 0, 1e6f);
+    const float factor =
+        real_or(has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear", 1, 0,
+                1e6f);
     return factor == 0 ? 1 : factor;
 }
 
 int Reader::read_rope_dims(const char* name, bool sliding) const {
     const int l = first_layer(sliding);
-    if (l < 0) return 0;    // no such layer
+    if (l < 0) return 0;  // no such layer
     const int head_dim = hp_.layers[size_t(l)].head_dim;
     const int dims = count_or(name, head_dim, 1, kMaxWidth);
     if (dims % 2 != 0 || dims > head_dim)
-        f_.fail(Status::file_corrupt, "key %s: %d must be even and at most the head size %d", key(name).c_str(), dims, head_dim);
+        f_.fail(Status::file_corrupt, "key %s: %d must be even and at most the head size %d",
+                key(name).c_str(), dims, head_dim);
     return dims;
 }
 
@@ -252,14 +271,14 @@ void Reader::read_gemma4() {
         hp_.n_experts_used = count("expert_used_count", 1, kMaxWidth);
         hp_.expert_ff = count("expert_feed_forward_length", 1, kMaxWidth);
         if (hp_.n_experts_used > hp_.n_experts)
-            f_.fail(Status::file_corrupt, "key %s: %d exceeds expert_count, which is %d", key("expert_used_count").c_str(),
-                    hp_.n_experts_used, hp_.n_experts);
+            f_.fail(Status::file_corrupt, "key %s: %d exceeds expert_count, which is %d",
+                    key("expert_used_count").c_str(), hp_.n_experts_used, hp_.n_experts);
     }
     find_experts();
     const int n_shared = count_or("attention.shared_kv_layers", 0, 0, INT32_MAX);
     if (n_shared > hp_.n_layers)
-        f_.fail(Status::file_corrupt, "key %s: %d exceeds block_count, which is %d", key("attention.shared_kv_layers").c_str(),
-                n_shared, hp_.n_layers);
+        f_.fail(Status::file_corrupt, "key %s: %d exceeds block_count, which is %d",
+                key("attention.shared_kv_layers").c_str(), n_shared, hp_.n_layers);
     share_kv(n_shared);
     find_v_from_k();
 }
@@ -267,7 +286,7 @@ void Reader::read_gemma4() {
 // The last layers own no cache; each reads the one of the last owning layer of its kind.
 void Reader::share_kv(int n_shared) {
     const int n_own = hp_.n_layers - n_shared;
-    int source[2] = {-1, -1};    // [sliding]
+    int source[2] = {-1, -1};  // [sliding]
     for (int l = 0; l < n_own; ++l) source[hp_.layers[size_t(l)].sliding] = l;
     for (int l = n_own; l < hp_.n_layers; ++l) {
         LayerParams& layer = hp_.layers[size_t(l)];
@@ -275,26 +294,30 @@ void Reader::share_kv(int n_shared) {
         layer.kv_source = source[layer.sliding];
         if (layer.kv_source < 0)
             f_.fail(Status::file_corrupt,
-                    "key %s: %d of %d layers share, but layer %d finds no %s layer before them to share with",
-                    key("attention.shared_kv_layers").c_str(), n_shared, hp_.n_layers, l, layer.sliding ? "sliding" : "full");
+                    "key %s: %d of %d layers share, but layer %d finds no %s layer before them to "
+                    "share with",
+                    key("attention.shared_kv_layers").c_str(), n_shared, hp_.n_layers, l,
+                    layer.sliding ? "sliding" : "full");
     }
 }
 
-// The router marks an expert layer; so does any expert tensor, so that a lost router is reported and not taken for a dense layer.
+// The router marks an expert layer; so does any expert tensor, so that a lost router is reported
+// and not taken for a dense layer.
 void Reader::find_experts() {
     for (int l = 0; l < hp_.n_layers; ++l) {
         const std::string block = "blk." + std::to_string(l) + ".";
-        for (const char* name :
-             {"ffn_gate_inp.weight", "ffn_down_exps.weight", "ffn_gate_up_exps.weight", "ffn_gate_exps.weight"})
+        for (const char* name : {"ffn_gate_inp.weight", "ffn_down_exps.weight",
+                                 "ffn_gate_up_exps.weight", "ffn_gate_exps.weight"})
             if (f_.find_tensor(block + name)) hp_.layers[size_t(l)].moe = true;
         if (hp_.layers[size_t(l)].moe && hp_.n_experts == 0)
-            f_.fail(Status::file_corrupt, "layer %d has experts, but key %s is %s", l, key("expert_count").c_str(),
-                    has("expert_count") ? "0" : "missing");
-        if (f_.tensors().empty()) hp_.layers[size_t(l)].moe = hp_.n_experts > 0;    // metadata alone
+            f_.fail(Status::file_corrupt, "layer %d has experts, but key %s is %s", l,
+                    key("expert_count").c_str(), has("expert_count") ? "0" : "missing");
+        if (f_.tensors().empty()) hp_.layers[size_t(l)].moe = hp_.n_experts > 0;  // metadata alone
     }
 }
 
-// V comes from K when the owning layers of a kind have no V, all of them: a single missing V is a damaged file.
+// V comes from K when the owning layers of a kind have no V, all of them: a single missing V is a
+// damaged file.
 void Reader::find_v_from_k() {
     for (const bool sliding : {false, true}) {
         std::vector<LayerParams*> owning, without_v;
@@ -303,8 +326,9 @@ void Reader::find_v_from_k() {
             if (layer.sliding != sliding || !layer.owns_kv) continue;
             const std::string block = "blk." + std::to_string(l) + ".";
             owning.push_back(&layer);
-            if (f_.find_tensor(block + "attn_qkv.weight")) continue;    // has all three
-            if (f_.find_tensor(block + "attn_k.weight") && !f_.find_tensor(block + "attn_v.weight")) without_v.push_back(&layer);
+            if (f_.find_tensor(block + "attn_qkv.weight")) continue;  // has all three
+            if (f_.find_tensor(block + "attn_k.weight") && !f_.find_tensor(block + "attn_v.weight"))
+                without_v.push_back(&layer);
         }
         if (without_v.size() == owning.size())
             for (LayerParams* layer : without_v) layer->v_from_k = true;
@@ -313,16 +337,18 @@ void Reader::find_v_from_k() {
 
 void Reader::read_assistant() {
     hp_.n_embd_out = count("embedding_length_out", 1, kMaxWidth);
-    hp_.embed_scale = sqrtf(float(hp_.n_embd_out));    // it is fed the target's rows
+    hp_.embed_scale = sqrtf(float(hp_.n_embd_out));  // it is fed the target's rows
     if (count_or("embedding_length_per_layer_input", 0, 0, INT32_MAX) != 0)
-        f_.fail(Status::unsupported_model, "key %s: per-layer embeddings in an assistant are not supported",
+        f_.fail(Status::unsupported_model,
+                "key %s: per-layer embeddings in an assistant are not supported",
                 key("embedding_length_per_layer_input").c_str());
     refuse_experts();
-    // Every layer borrows, whatever the file says; but a count in between would mean layers with a cache of their own.
+    // Every layer borrows, whatever the file says; but a count in between would mean layers with a
+    // cache of their own.
     const int n_shared = count_or("attention.shared_kv_layers", hp_.n_layers, 0, INT32_MAX);
     if (n_shared != hp_.n_layers && n_shared != 0)
-        f_.fail(Status::file_corrupt, "key %s: %d, expected block_count, which is %d", key("attention.shared_kv_layers").c_str(),
-                n_shared, hp_.n_layers);
+        f_.fail(Status::file_corrupt, "key %s: %d, expected block_count, which is %d",
+                key("attention.shared_kv_layers").c_str(), n_shared, hp_.n_layers);
     for (LayerParams& layer : hp_.layers) {
         layer.owns_kv = false;
         layer.kv_source = -1;
@@ -336,21 +362,23 @@ void Reader::read_gemma3() {
     hp_.softcap = real_or("final_logit_softcapping", 0, 0, 1e6f);
     // The 27B model, known by its 62 layers, was trained with another divisor than the rest.
     const LayerParams& layer = hp_.layers[0];
-    const float divisor = hp_.n_layers == 62 ? float(hp_.n_embd) / float(layer.n_heads) : float(layer.head_dim);
+    const float divisor =
+        hp_.n_layers == 62 ? float(hp_.n_embd) / float(layer.n_heads) : float(layer.head_dim);
     hp_.attention_scale = real_or("attention.scale", 1 / sqrtf(divisor), 1e-6f, 1e6f);
 }
 
 void Reader::read_llama() {
     refuse_experts();
     hp_.activation = Activation::silu;
-    hp_.attention_scale = real_or("attention.scale", 1 / sqrtf(float(hp_.layers[0].head_dim)), 1e-6f, 1e6f);
+    hp_.attention_scale =
+        real_or("attention.scale", 1 / sqrtf(float(hp_.layers[0].head_dim)), 1e-6f, 1e6f);
 }
 
 void Reader::refuse_experts() const {
     const int n = count_or("expert_count", 0, 0, INT32_MAX);
     if (n != 0)
-        f_.fail(Status::unsupported_model, "key %s: %d; experts are not supported in %s", key("expert_count").c_str(), n,
-                arch_name(hp_.arch));
+        f_.fail(Status::unsupported_model, "key %s: %d; experts are not supported in %s",
+                key("expert_count").c_str(), n, arch_name(hp_.arch));
 }
 
 void Reader::check_layers() const {
@@ -358,31 +386,45 @@ void Reader::check_layers() const {
         const LayerParams& layer = hp_.layers[size_t(l)];
         const LayerParams& like = hp_.layers[size_t(first_layer(layer.sliding))];
         const std::string lengths =
-            key(layer.sliding && has("attention.key_length_swa") ? "attention.key_length_swa" : "attention.key_length");
-        if (layer.head_dim % 2 != 0)    // RoPE turns pairs
-            f_.fail(Status::file_corrupt, "key %s: layer %d has head size %d, it must be even", lengths.c_str(), l,
-                    layer.head_dim);
+            key(layer.sliding && has("attention.key_length_swa") ? "attention.key_length_swa"
+                                                                 : "attention.key_length");
+        if (layer.head_dim % 2 != 0)  // RoPE turns pairs
+            f_.fail(Status::file_corrupt, "key %s: layer %d has head size %d, it must be even",
+                    lengths.c_str(), l, layer.head_dim);
         if (layer.head_dim > kMaxHeadDim)
-            f_.fail(Status::unsupported_model, "key %s: layer %d has head size %d, the limit is %d", lengths.c_str(), l,
-                    layer.head_dim, kMaxHeadDim);
-        if (layer.head_dim != like.head_dim)    // one rope_dims and one attention_scale per kind
-            f_.fail(Status::unsupported_model, "key %s: layer %d has head size %d, other layers of its kind %d; they must agree",
-                    lengths.c_str(), l, layer.head_dim, like.head_dim);
+            f_.fail(Status::unsupported_model, "key %s: layer %d has head size %d, the limit is %d",
+                    lengths.c_str(), l, layer.head_dim, kMaxHeadDim);
+        if (layer.head_dim != like.head_dim)  // one rope_dims and one attention_scale per kind
+            f_.fail(
+                Status::unsupported_model,
+                "key %s: layer %d has head size %d, other layers of its kind %d; they must agree",
+                lengths.c_str(), l, layer.head_dim, like.head_dim);
         if (layer.n_heads % layer.n_kv_heads != 0)
-            f_.fail(Status::file_corrupt, "key %s: layer %d has %d KV heads, which do not divide its %d query heads",
+            f_.fail(Status::file_corrupt,
+                    "key %s: layer %d has %d KV heads, which do not divide its %d query heads",
                     key("attention.head_count_kv").c_str(), l, layer.n_kv_heads, layer.n_heads);
         if (layer.kv_source < 0 || layer.kv_source == l) continue;
         const LayerParams& source = hp_.layers[size_t(layer.kv_source)];
         if (layer.n_kv_heads != source.n_kv_heads)
-            f_.fail(Status::file_corrupt, "key %s: layer %d has %d KV heads, layer %d, whose cache it reads, has %d",
-                    key("attention.head_count_kv").c_str(), l, layer.n_kv_heads, layer.kv_source, source.n_kv_heads);
+            f_.fail(Status::file_corrupt,
+                    "key %s: layer %d has %d KV heads, layer %d, whose cache it reads, has %d",
+                    key("attention.head_count_kv").c_str(), l, layer.n_kv_heads, layer.kv_source,
+                    source.n_kv_heads);
     }
 }
 
-// Asked for or not, these are understood: tensors or other keys say the same, or it concerns what the model hasn't got.
+// Asked for or not, these are understood: tensors or other keys say the same, or it concerns what
+// the model hasn't got.
 constexpr std::string_view kUnderstood[] = {
-    "vocab_size", "masked_embedding.num_centroids", "masked_embedding.centroid_top_k", "masked_embedding.centroids",
-    "masked_embedding.token_ordering", "rope.dimension_count_swa", "rope.scaling.factor", "rope.scale_linear", "expert_used_count",
+    "vocab_size",
+    "masked_embedding.num_centroids",
+    "masked_embedding.centroid_top_k",
+    "masked_embedding.centroids",
+    "masked_embedding.token_ordering",
+    "rope.dimension_count_swa",
+    "rope.scaling.factor",
+    "rope.scale_linear",
+    "expert_used_count",
     "expert_feed_forward_length",
 };
 
@@ -391,12 +433,15 @@ void Reader::find_unread() {
         for (const std::string& prefix : prefixes_) {
             if (value.key.substr(0, prefix.size()) != prefix) continue;
             const std::string_view name = value.key.substr(prefix.size());
-            const bool understood = std::find(std::begin(kUnderstood), std::end(kUnderstood), name) != std::end(kUnderstood);
+            const bool understood = std::find(std::begin(kUnderstood), std::end(kUnderstood),
+                                              name) != std::end(kUnderstood);
             if (!understood && !asked_.count(name)) hp_.unread_keys.emplace_back(value.key);
         }
 }
 
-bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+bool contains(std::string_view text, std::string_view part) {
+    return text.find(part) != std::string_view::npos;
+}
 
 Arch read_arch(const GgufFile& file, std::vector<std::string>& prefixes) {
     const std::string name(file.string("general.architecture"));
@@ -410,20 +455,23 @@ Arch read_arch(const GgufFile& file, std::vector<std::string>& prefixes) {
         prefixes = {"gemma4_assistant.", "gemma4-assistant."};
         return Arch::gemma4_assistant;
     }
-    if (contains(name, "gemma4") && (contains(name, "mtp") || contains(name, "assist") || contains(name, "draft")))
-        file.fail(
-            Status::unsupported_model,
-            "architecture '%s' is not supported; a Gemma 4 drafter is expected as 'gemma4-assistant', convert the checkpoint "
-            "again",
-            printable(name).c_str());
-    file.fail(Status::unsupported_model, "architecture '%s' is not supported (gemma4, gemma4-assistant, gemma3, llama)",
+    if (contains(name, "gemma4") &&
+        (contains(name, "mtp") || contains(name, "assist") || contains(name, "draft")))
+        file.fail(Status::unsupported_model,
+                  "architecture '%s' is not supported; a Gemma 4 drafter is expected as "
+                  "'gemma4-assistant', convert the checkpoint "
+                  "again",
+                  printable(name).c_str());
+    file.fail(Status::unsupported_model,
+              "architecture '%s' is not supported (gemma4, gemma4-assistant, gemma3, llama)",
               printable(name).c_str());
 }
 
-}    // namespace
+}  // namespace
 
 int HParams::count_layers(bool sliding) const {
-    return int(std::count_if(layers.begin(), layers.end(), [&](const LayerParams& l) { return l.sliding == sliding; }));
+    return int(std::count_if(layers.begin(), layers.end(),
+                             [&](const LayerParams& l) { return l.sliding == sliding; }));
 }
 
 const char* arch_name(Arch arch) {
@@ -448,4 +496,4 @@ HParams read_hparams(const GgufFile& file) {
     return hp;
 }
 
-}    // namespace pillion
+}  // namespace pillion

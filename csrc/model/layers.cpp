@@ -25,15 +25,24 @@ void store_copies(Graph& g, const GraphInputs& in, int l, Value k, Value v) {
 
 }  // namespace
 
-Value self_attention(Graph& g, const Model& model, const GraphInputs& in, int l, Value rope, Value& x, Value& y, Value* extra) {
+Value self_attention(Graph& g, const Model& model, const GraphInputs& in, int l, Value rope,
+                     Value& x, Value& y, Value* extra) {
     const HParams& hp = model.hparams();
     const LayerWeights& w = model.weights().layers[size_t(l)];
     const LayerParams& p = hp.layers[size_t(l)];
     const bool gemma4 = hp.arch == Arch::gemma4;
-    const QkvParams qkv = {p.n_heads, p.n_kv_heads, p.head_dim, p.sliding ? hp.rope_dims_swa : hp.rope_dims, hp.rms_eps,
-                           /*interleaved=*/hp.rope_interleaved, /*norm_v=*/gemma4, /*v_from_k=*/p.owns_kv && !w.attn_v};
-    const Value q_norm = g.weight(w.attn_q_norm), 
-                cache = g.kv(in.kv_twins && g.part() == 1 && in.kv_twins[p.kv_source].buffer ? in.kv_twins[p.kv_source] : in.kv[p.kv_source]);
+    const QkvParams qkv = {p.n_heads,
+                           p.n_kv_heads,
+                           p.head_dim,
+                           p.sliding ? hp.rope_dims_swa : hp.rope_dims,
+                           hp.rms_eps,
+                           /*interleaved=*/hp.rope_interleaved,
+                           /*norm_v=*/gemma4,
+                           /*v_from_k=*/p.owns_kv && !w.attn_v};
+    const Value q_norm = g.weight(w.attn_q_norm),
+                cache = g.kv(in.kv_twins && g.part() == 1 && in.kv_twins[p.kv_source].buffer
+                                 ? in.kv_twins[p.kv_source]
+                                 : in.kv[p.kv_source]);
     const bool last = l == last_owner(hp);
 
     Value q = kNone;
@@ -54,8 +63,10 @@ Value self_attention(Graph& g, const Model& model, const GraphInputs& in, int l,
         q = g.matmul(g.weight(w.attn_q), y);
         g.qkv_norm_rope(q, kNone, kNone, q_norm, kNone, rope, qkv);
     }
-    return g.attend(cache, q, {p.n_heads, p.n_kv_heads, p.head_dim, p.sliding ? hp.window : 0, hp.attention_scale, /*softcap=*/0,
-                              /*past_only=*/0});
+    return g.attend(cache, q,
+                    {p.n_heads, p.n_kv_heads, p.head_dim, p.sliding ? hp.window : 0,
+                     hp.attention_scale, /*softcap=*/0,
+                     /*past_only=*/0});
 }
 
 void finish_graph(Graph& g, const Model& model, const GraphInputs& in, Value x) {

@@ -36,10 +36,12 @@ std::vector<std::string> warnings_of(const TensorReport& report, const HParams& 
 }  // namespace
 
 std::shared_ptr<Model> Model::open(const std::string& path, const ModelOptions& options) {
-    if (!options.metadata_only) find_backend(options.device);    // a wrong device fails before the file
+    if (!options.metadata_only)
+        find_backend(options.device);  // a wrong device fails before the file
     auto file = std::make_shared<const GgufFile>(GgufFile::open(path, options.use_mmap));
     HParams hp = read_hparams(*file);
-    TensorReport report = options.metadata_only ? inspect_tensors(*file, hp) : check_tensors(*file, hp);
+    TensorReport report =
+        options.metadata_only ? inspect_tensors(*file, hp) : check_tensors(*file, hp);
     std::shared_ptr<Model> model(new Model(std::move(file), std::move(hp)));
     model->warnings_ = warnings_of(report, model->hp_);
     // Who looks at a file before loading it says what it found; a load says it once.
@@ -49,9 +51,11 @@ std::shared_ptr<Model> Model::open(const std::string& path, const ModelOptions& 
     model->tensors_ = std::move(report);
     if (!options.metadata_only) {
         // An assistant is too small to be divided: what is asked of layers is about its target.
-        const int n_device_layers = model->is_drafter() && options.n_device_layers != 0 ? -1 : options.n_device_layers;
+        const int n_device_layers =
+            model->is_drafter() && options.n_device_layers != 0 ? -1 : options.n_device_layers;
         model->placement_ = place_layers(options.device, n_device_layers, model->hp_.n_layers);
-        model->weights_ = load_weights(model->file(), model->hp_, model->tensors_, model->placement_, options.n_threads, options.progress);
+        model->weights_ = load_weights(model->file(), model->hp_, model->tensors_,
+                                       model->placement_, options.n_threads, options.progress);
     }
     return model;
 }
@@ -65,7 +69,9 @@ std::shared_ptr<Model> Model::without_content(const Placement& placement) const 
 }
 
 const Placement& Model::placement() const {
-    if (metadata_only()) fail(Status::invalid_argument, "model %s was opened for its metadata only, it has no weights", file().path().c_str());
+    if (metadata_only())
+        fail(Status::invalid_argument,
+             "model %s was opened for its metadata only, it has no weights", file().path().c_str());
     return placement_;
 }
 
@@ -83,7 +89,9 @@ Graph Model::build_graph(const GraphInputs& inputs) const {
         case Arch::gemma3: build_gemma3(graph, *this, inputs); break;
         case Arch::llama: build_llama(graph, *this, inputs); break;
         case Arch::gemma4_assistant:
-            fail(Status::pairing, "%s is a Gemma 4 assistant: it has no cache of its own and runs only as the drafter of a target",
+            fail(Status::pairing,
+                 "%s is a Gemma 4 assistant: it has no cache of its own and runs only as the "
+                 "drafter of a target",
                  file().path().c_str());
     }
     return graph;
@@ -96,9 +104,10 @@ std::string layers_json(const HParams& hp) {
     for (const LayerParams& l : hp.layers) {
         char text[256];
         snprintf(text, sizeof text,
-                 "%s{\"kind\": \"%s\", \"heads\": %d, \"kv_heads\": %d, \"head_dim\": %d, \"ff\": %d, \"kv_source\": %d, \"moe\": %s}",
-                 out.size() > 1 ? ", " : "", l.sliding ? "sliding" : "full", l.n_heads, l.n_kv_heads, l.head_dim, l.ff, l.kv_source,
-                 l.moe ? "true" : "false");
+                 "%s{\"kind\": \"%s\", \"heads\": %d, \"kv_heads\": %d, \"head_dim\": %d, \"ff\": "
+                 "%d, \"kv_source\": %d, \"moe\": %s}",
+                 out.size() > 1 ? ", " : "", l.sliding ? "sliding" : "full", l.n_heads,
+                 l.n_kv_heads, l.head_dim, l.ff, l.kv_source, l.moe ? "true" : "false");
         out += text;
     }
     return out + "]";
@@ -111,19 +120,23 @@ std::string list_json(const Strings& list) {
     return out + "]";
 }
 
-// What its target must have, and its head. The layers of one kind read one cache: the first of them speaks for it.
+// What its target must have, and its head. The layers of one kind read one cache: the first of them
+// speaks for it.
 std::string drafter_json(const HParams& hp) {
     static constexpr const char* kForms[] = {"null", "\"tensors\"", "\"keys\""};
-    std::string out = "{\"target_n_embd\": " + std::to_string(hp.n_embd_out) + ", \"head\": \"" +
-                      (hp.masked_head == MaskedHead::none ? "dense" : "ordered") + "\", \"head_problem\": " +
-                      (hp.masked_head_problem.empty() ? "null" : json_string(hp.masked_head_problem)) +
-                      ", \"n_centroids\": " + std::to_string(hp.n_centroids) + ", \"centroid_top_k\": " + std::to_string(hp.centroid_top_k) +
-                      ", \"centroid_form\": " + kForms[int(hp.masked_head)] + ", \"reads\": {";
+    std::string out =
+        "{\"target_n_embd\": " + std::to_string(hp.n_embd_out) + ", \"head\": \"" +
+        (hp.masked_head == MaskedHead::none ? "dense" : "ordered") + "\", \"head_problem\": " +
+        (hp.masked_head_problem.empty() ? "null" : json_string(hp.masked_head_problem)) +
+        ", \"n_centroids\": " + std::to_string(hp.n_centroids) +
+        ", \"centroid_top_k\": " + std::to_string(hp.centroid_top_k) +
+        ", \"centroid_form\": " + kForms[int(hp.masked_head)] + ", \"reads\": {";
     for (const bool sliding : {true, false}) {
         for (const LayerParams& l : hp.layers) {
             if (l.sliding != sliding) continue;
             out += std::string(out.back() == '{' ? "\"" : ", \"") + (sliding ? "sliding" : "full") +
-                   "\": {\"kv_heads\": " + std::to_string(l.n_kv_heads) + ", \"head_dim\": " + std::to_string(l.head_dim) + "}";
+                   "\": {\"kv_heads\": " + std::to_string(l.n_kv_heads) +
+                   ", \"head_dim\": " + std::to_string(l.head_dim) + "}";
             break;
         }
     }
@@ -133,21 +146,29 @@ std::string drafter_json(const HParams& hp) {
 }  // namespace
 
 std::string Model::to_json() const {
-    const auto number = [](const char* key, double v) { return std::string(", \"") + key + "\": " + json_number(v); };
-    std::string out = "{\"path\": " + json_string(file().path()) + ", \"arch\": \"" + arch_name(hp_.arch) + "\", \"name\": " +
-                      json_string(hp_.name) + ", \"gguf_version\": " + std::to_string(file().version());
+    const auto number = [](const char* key, double v) {
+        return std::string(", \"") + key + "\": " + json_number(v);
+    };
+    std::string out = "{\"path\": " + json_string(file().path()) + ", \"arch\": \"" +
+                      arch_name(hp_.arch) + "\", \"name\": " + json_string(hp_.name) +
+                      ", \"gguf_version\": " + std::to_string(file().version());
     out +=
         number("n_params", double(n_params())) + number("file_bytes", double(file().file_bytes()));
-    out += number("weight_bytes", double(weight_bytes())) + number("mapped_bytes", double(mapped_bytes()));
-    out += number("n_layers", hp_.n_layers) + number("n_embd", hp_.n_embd) + number("n_vocab", hp_.n_vocab);
-    out += number("n_ctx_train", hp_.n_ctx_train) + number("window", hp_.window) + number("softcap", double(hp_.softcap));
+    out += number("weight_bytes", double(weight_bytes())) +
+           number("mapped_bytes", double(mapped_bytes()));
+    out += number("n_layers", hp_.n_layers) + number("n_embd", hp_.n_embd) +
+           number("n_vocab", hp_.n_vocab);
+    out += number("n_ctx_train", hp_.n_ctx_train) + number("window", hp_.window) +
+           number("softcap", double(hp_.softcap));
     out += number("per_layer_width", hp_.ple_width) + number("n_experts", hp_.n_experts);
     out += number("n_experts_used", hp_.n_experts_used);
     if (is_drafter()) out += ", \"drafter\": " + drafter_json(hp_);
     out += ", \"parts\": " + parts_json(file()) +
            ", \"tensor_types\": " + tensor_types_json(file()) + ", \"layers\": " + layers_json(hp_);
-    out += ", \"warnings\": " + list_json(warnings_) + ", \"problems\": " + list_json(tensors_.problems);
-    out += ", \"unknown_tensors\": " + list_json(tensors_.unknown) + ", \"ignored_tensors\": " + list_json(tensors_.ignored);
+    out += ", \"warnings\": " + list_json(warnings_) +
+           ", \"problems\": " + list_json(tensors_.problems);
+    out += ", \"unknown_tensors\": " + list_json(tensors_.unknown) +
+           ", \"ignored_tensors\": " + list_json(tensors_.ignored);
     out += ", \"unread_keys\": " + list_json(hp_.unread_keys);
     return out + ", \"metadata\": " + metadata_json(file()) + "}";
 }

@@ -1,4 +1,5 @@
-// A file, its numbers and its weights on one backend or two. Immutable after open; shared by contexts.
+// A file, its numbers and its weights on one backend or two. Immutable after open; shared by
+// contexts.
 #pragma once
 #include <memory>
 #include <string>
@@ -16,49 +17,53 @@ struct ModelOptions {
     bool metadata_only = false;
     int n_threads = 0;
     std::string device = "auto";
-    int n_device_layers = -1;      // from the last one down; -1: all. The others stay on the CPU
+    int n_device_layers = -1;  // from the last one down; -1: all. The others stay on the CPU
     LoadProgress progress;
 };
 
-// What a context lends to the graph: caches by layer (index kv_source), where tokens come from and where results go.
+// What a context lends to the graph: caches by layer (index kv_source), where tokens come from and
+// where results go.
 struct GraphInputs {
     int32_t rows_max, out_rows_max;
-    const KvStore* kv;             // [n_layers]; those of owning layers are set
-    // Copies of such stores, null without any: on part 1 for its layers that read a cache of part 0, and on part 2 for a drafter that can
-    // read neither. Those that exist are set.
+    const KvStore* kv;  // [n_layers]; those of owning layers are set
+    // Copies of such stores, null without any: on part 1 for its layers that read a cache of part
+    // 0, and on part 2 for a drafter that can read neither. Those that exist are set.
     const KvStore *kv_twins = nullptr, *kv_mirrors = nullptr;
-    Tensor tokens;                 // i32 [rows_max]
-    Tensor hidden;                 // f32 [out_rows_max, n_embd], after the final norm
-    Tensor logits;                 // f32 [out_rows_max, n_vocab], after soft-capping
-    Tensor picks;                  // i32 [out_rows_max], most likely token
-    bool hidden_only = false;      // no head: logits and picks are not made
+    Tensor tokens;             // i32 [rows_max]
+    Tensor hidden;             // f32 [out_rows_max, n_embd], after the final norm
+    Tensor logits;             // f32 [out_rows_max, n_vocab], after soft-capping
+    Tensor picks;              // i32 [out_rows_max], most likely token
+    bool hidden_only = false;  // no head: logits and picks are not made
 };
 
 class Model {
   public:
     static std::shared_ptr<Model> open(const std::string& path, const ModelOptions& options);
 
-    // The same model with places for its weights and nothing in them: for sizes and plans, not for runs. Throws what a load would say of
-    // its tensors.
+    // The same model with places for its weights and nothing in them: for sizes and plans, not for
+    // runs. Throws what a load would say of its tensors.
     std::shared_ptr<Model> without_content(const Placement& placement) const;
 
     const GgufFile& file() const { return *file_; }
     const HParams& hparams() const { return hp_; }
     const Weights& weights() const { return weights_; }
-    const Placement& placement() const;    // throws when opened for metadata only
-    Backend& backend() const { return *placement().back; }    // of the last layers and the head
+    const Placement& placement() const;                     // throws when opened for metadata only
+    Backend& backend() const { return *placement().back; }  // of the last layers and the head
     bool metadata_only() const { return placement_.back == nullptr; }
     bool is_drafter() const { return hp_.arch == Arch::gemma4_assistant; }
     uint64_t n_params() const;
     uint64_t weight_bytes() const { return weights_.bytes(0) + weights_.bytes(1); }
-    uint64_t mapped_bytes() const { return weights_.mapped_bytes; }    // of weights that are read where they lie in the file
+    uint64_t mapped_bytes() const {
+        return weights_.mapped_bytes;
+    }  // of weights that are read where they lie in the file
     const std::vector<std::string>& warnings() const { return warnings_; }
 
     Graph build_graph(const GraphInputs& inputs) const;
     std::string to_json() const;
 
   private:
-    Model(std::shared_ptr<const GgufFile> file, HParams hp) : file_(std::move(file)), hp_(std::move(hp)) {}
+    Model(std::shared_ptr<const GgufFile> file, HParams hp)
+        : file_(std::move(file)), hp_(std::move(hp)) {}
     std::shared_ptr<const GgufFile> file_;
     HParams hp_;
     Placement placement_;
@@ -67,19 +72,20 @@ class Model {
     TensorReport tensors_;
 };
 
-// What a draft plan borrows: the target's embedding and caches, and where its inputs and results lie.
+// What a draft plan borrows: the target's embedding and caches, and where its inputs and results
+// lie.
 struct DraftInputs {
-    int32_t n_steps;               // drafts of one run, one after the other on the device
-    Tensor embedding;              // the target's token_embd, as this device reads it
-    KvStore sliding, full;         // the target's last own caches of each kind, or copies of them
-    Tensor token;                  // i32 [1]: stands at the position that StepState.pos says
-    Tensor hidden;                 // f32 [1, target's n_embd], after the final norm, of the position before
-    Tensor tokens;                 // i32 [n_steps]
-    Tensor probabilities;          // f32 [n_steps]: of each token, over what the head scored
-    Tensor logits;                 // f32 [n_steps, scores_width]
-    Tensor ids;                    // i32 [n_steps, scores_width], ordered head only
-    Tensor hiddens;                // f32 [n_steps, target's n_embd]: handed to the next step
-    bool dense_head;               // score the whole vocabulary, in the order of the table
+    int32_t n_steps;        // drafts of one run, one after the other on the device
+    Tensor embedding;       // the target's token_embd, as this device reads it
+    KvStore sliding, full;  // the target's last own caches of each kind, or copies of them
+    Tensor token;           // i32 [1]: stands at the position that StepState.pos says
+    Tensor hidden;         // f32 [1, target's n_embd], after the final norm, of the position before
+    Tensor tokens;         // i32 [n_steps]
+    Tensor probabilities;  // f32 [n_steps]: of each token, over what the head scored
+    Tensor logits;         // f32 [n_steps, scores_width]
+    Tensor ids;            // i32 [n_steps, scores_width], ordered head only
+    Tensor hiddens;        // f32 [n_steps, target's n_embd]: handed to the next step
+    bool dense_head;       // score the whole vocabulary, in the order of the table
 };
 int64_t draft_scores_width(const HParams& assistant, bool dense_head);
 // One row, n_steps times: a Gemma 4 assistant on its target (gemma4_mtp.cpp).

@@ -1,4 +1,5 @@
-// The rules are data: one line per tensor, shapes in letters (spec 5.2, 5.3). GGUF order, the contiguous dimension first.
+// The rules are data: one line per tensor, shapes in letters (spec 5.2, 5.3). GGUF order, the
+// contiguous dimension first.
 #include "model/tensor_check.h"
 
 #include <inttypes.h>
@@ -31,7 +32,8 @@ enum Dim : uint8_t {
     C,       // centroids
 };
 
-// When a rule holds. A tensor that is there though its rule does not hold is unknown, or ignored where the rule says so.
+// When a rule holds. A tensor that is there though its rule does not hold is unknown, or ignored
+// where the rule says so.
 enum When : uint8_t {
     always,
     has_full,     // the model has full layers
@@ -48,7 +50,8 @@ enum When : uint8_t {
 };
 
 enum Need : uint8_t { must, may, never };
-enum Kind : uint8_t { matrix, vector, plain };    // quantised or float; float; F32 only, because the host reads it as it lies
+// matrix: quantised or float; vector: float; plain: F32 only, because the host reads it as it lies.
+enum Kind : uint8_t { matrix, vector, plain };
 
 struct Rule {
     const char* name;
@@ -109,7 +112,8 @@ constexpr Rule kLayerRules[] = {
     {"pre_ffw_norm_2.weight", {H}, g4, moe, vector},
     {"post_ffw_norm_1.weight", {H}, g4, moe, vector},
     {"post_ffw_norm_2.weight", {H}, g4, moe, vector},
-    // Llama-like checkpoints exist with these; leaving them out would compute something else without a word.
+    // Llama-like checkpoints exist with these; leaving them out would compute something else
+    // without a word.
     {"attn_q.bias", {Q}, every, always, vector, never},
     {"attn_k.bias", {KV}, every, always, vector, never},
     {"attn_v.bias", {KV}, every, always, vector, never},
@@ -123,14 +127,10 @@ constexpr Rule kLayerRules[] = {
 
 unsigned arch_bit(Arch arch) {
     switch (arch) {
-        case Arch::gemma4:
-            return g4;
-        case Arch::gemma4_assistant:
-            return as;
-        case Arch::gemma3:
-            return g3;
-        case Arch::llama:
-            return ll;
+        case Arch::gemma4: return g4;
+        case Arch::gemma4_assistant: return as;
+        case Arch::gemma3: return g3;
+        case Arch::llama: return ll;
     }
     return 0;
 }
@@ -143,7 +143,8 @@ std::string shape_text(const int64_t* dims, int n) {
 
 class Checker {
   public:
-    Checker(const GgufFile& file, const HParams& hp) : f_(file), hp_(hp), met_(file.tensors().size(), Met::no) {}
+    Checker(const GgufFile& file, const HParams& hp)
+        : f_(file), hp_(hp), met_(file.tensors().size(), Met::no) {}
 
     TensorReport run() {
         static const LayerParams kNone;
@@ -169,7 +170,8 @@ class Checker {
   private:
     enum class Met : uint8_t { no, used, ignored };
 
-    // NVFP4 files may hold NAME.scale beside NAME.weight: leaving it out would give other values in silence. Ones change nothing.
+    // NVFP4 files may hold NAME.scale beside NAME.weight: leaving it out would give other values in
+    // silence. Ones change nothing.
     bool is_scale_of_weight(const GgufTensor& t) const {
         constexpr std::string_view kEnd = ".scale";
         if (t.name.size() <= kEnd.size() || t.name.substr(t.name.size() - kEnd.size()) != kEnd)
@@ -189,30 +191,18 @@ class Checker {
 
     bool holds(When when, const LayerParams& layer) const {
         switch (when) {
-            case always:
-                return true;
-            case has_full:
-                return hp_.any_full();
-            case ple:
-                return hp_.ple_width > 0;
-            case separate:
-                return !is_fused_;
-            case fused:
-                return is_fused_;
-            case own_k:
-                return !is_fused_ && layer.owns_kv;
-            case own_v:
-                return !is_fused_ && layer.owns_kv && !layer.v_from_k;
-            case own_norm:
-                return layer.owns_kv;
-            case moe:
-                return layer.moe;
-            case moe_fused:
-                return layer.moe && experts_fused_;
-            case moe_separate:
-                return layer.moe && !experts_fused_;
-            case masked:
-                return hp_.masked_head == MaskedHead::tensors;
+            case always: return true;
+            case has_full: return hp_.any_full();
+            case ple: return hp_.ple_width > 0;
+            case separate: return !is_fused_;
+            case fused: return is_fused_;
+            case own_k: return !is_fused_ && layer.owns_kv;
+            case own_v: return !is_fused_ && layer.owns_kv && !layer.v_from_k;
+            case own_norm: return layer.owns_kv;
+            case moe: return layer.moe;
+            case moe_fused: return layer.moe && experts_fused_;
+            case moe_separate: return layer.moe && !experts_fused_;
+            case masked: return hp_.masked_head == MaskedHead::tensors;
         }
         return false;
     }
@@ -220,46 +210,31 @@ class Checker {
     // Known, but the model computes without it.
     bool is_ignored(When when, const LayerParams& layer) const {
         const bool kv = when == own_k || when == own_v || when == own_norm;
-        return (kv && (is_fused_ || !layer.owns_kv)) || (when == separate && is_fused_) || when == masked;
+        return (kv && (is_fused_ || !layer.owns_kv)) || (when == separate && is_fused_) ||
+               when == masked;
     }
 
     int64_t size(Dim dim, const LayerParams& layer) const {
-        const int64_t q = int64_t(layer.n_heads) * layer.head_dim, kv = int64_t(layer.n_kv_heads) * layer.head_dim;
+        const int64_t q = int64_t(layer.n_heads) * layer.head_dim,
+                      kv = int64_t(layer.n_kv_heads) * layer.head_dim;
         switch (dim) {
-            case x1:
-                return 1;
-            case H:
-                return hp_.n_embd;
-            case V:
-                return hp_.n_vocab;
-            case P:
-                return hp_.ple_width;
-            case LP:
-                return int64_t(hp_.n_layers) * hp_.ple_width;
-            case Q:
-                return q;
-            case KV:
-                return kv;
-            case QKV:
-                return q + 2 * kv;
-            case D:
-                return layer.head_dim;
-            case F:
-                return layer.ff;
-            case E:
-                return hp_.n_experts;
-            case FE:
-                return hp_.expert_ff;
-            case FE2:
-                return 2 * int64_t(hp_.expert_ff);
-            case R:
-                return hp_.rope_dims / 2;
-            case T:
-                return hp_.n_embd_out;
-            case T2:
-                return 2 * int64_t(hp_.n_embd_out);
-            case C:
-                return hp_.n_centroids;
+            case x1: return 1;
+            case H: return hp_.n_embd;
+            case V: return hp_.n_vocab;
+            case P: return hp_.ple_width;
+            case LP: return int64_t(hp_.n_layers) * hp_.ple_width;
+            case Q: return q;
+            case KV: return kv;
+            case QKV: return q + 2 * kv;
+            case D: return layer.head_dim;
+            case F: return layer.ff;
+            case E: return hp_.n_experts;
+            case FE: return hp_.expert_ff;
+            case FE2: return 2 * int64_t(hp_.expert_ff);
+            case R: return hp_.rope_dims / 2;
+            case T: return hp_.n_embd_out;
+            case T2: return 2 * int64_t(hp_.n_embd_out);
+            case C: return hp_.n_centroids;
         }
         return 0;
     }
@@ -279,17 +254,20 @@ class Checker {
             if (rule.shape[d] != x1) n_want = int(d) + 1;
         if (!tensor) {
             if (rule.need == must)
-                problem(Status::file_corrupt, "tensor " + name + ": missing, expected " + shape_text(want, n_want));
+                problem(Status::file_corrupt,
+                        "tensor " + name + ": missing, expected " + shape_text(want, n_want));
             return;
         }
         if (rule.need == never) {
-            problem(Status::unsupported_model, "tensor " + name + ": not supported in " + arch_name(hp_.arch));
+            problem(Status::unsupported_model,
+                    "tensor " + name + ": not supported in " + arch_name(hp_.arch));
             return;
         }
         if (rule.when == masked) return;
         // A trailing dimension of 1 says nothing: [1024, 1] is [1024].
         if (!std::equal(want, want + 4, tensor->dims))
-            problem(Status::file_corrupt, "tensor " + name + ": shape " + shape_text(tensor->dims, tensor->n_dims) +
+            problem(Status::file_corrupt, "tensor " + name + ": shape " +
+                                              shape_text(tensor->dims, tensor->n_dims) +
                                               ", expected " + shape_text(want, n_want));
         if (tensor->is_known()) check_type(rule, name, tensor->dtype);
         else
@@ -300,12 +278,15 @@ class Checker {
 
     void check_type(const Rule& rule, const std::string& name, DType dtype) {
         const bool is_float = dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
-        const bool fits =
-            rule.kind == plain ? dtype == DType::f32 : is_float || (rule.kind == matrix && info(dtype).is_quantized);
-        const char* allowed = rule.kind == plain ? "F32" : rule.kind == vector ? "F32, F16, BF16" : "F32, F16, BF16 or quantised";
+        const bool fits = rule.kind == plain
+                              ? dtype == DType::f32
+                              : is_float || (rule.kind == matrix && info(dtype).is_quantized);
+        const char* allowed = rule.kind == plain    ? "F32"
+                              : rule.kind == vector ? "F32, F16, BF16"
+                                                    : "F32, F16, BF16 or quantised";
         if (!fits)
-            problem(Status::unsupported_model,
-                    "tensor " + name + ": type " + info(dtype).name + " is not supported here (" + allowed + ")");
+            problem(Status::unsupported_model, "tensor " + name + ": type " + info(dtype).name +
+                                                   " is not supported here (" + allowed + ")");
     }
 
     void problem(Status code, std::string text) {
@@ -320,16 +301,20 @@ class Checker {
     bool is_fused_ = false, experts_fused_ = false;
 };
 
-}    // namespace
+}  // namespace
 
-TensorReport inspect_tensors(const GgufFile& file, const HParams& hparams) { return Checker(file, hparams).run(); }
+TensorReport inspect_tensors(const GgufFile& file, const HParams& hparams) {
+    return Checker(file, hparams).run();
+}
 
 TensorReport check_tensors(const GgufFile& file, const HParams& hparams) {
     TensorReport report = inspect_tensors(file, hparams);
     if (report.problems.empty()) return report;
     const std::string more =
-        report.problems.size() > 1 ? " (and " + std::to_string(report.problems.size() - 1) + " more like it)" : "";
+        report.problems.size() > 1
+            ? " (and " + std::to_string(report.problems.size() - 1) + " more like it)"
+            : "";
     file.fail(report.code, "%s%s", report.problems[0].c_str(), more.c_str());
 }
 
-}    // namespace pillion
+}  // namespace pillion

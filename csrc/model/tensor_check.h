@@ -1,5 +1,6 @@
-// Does a file hold the tensors its metadata promises? One table of rules per architecture (tensor_check.cpp) says which names,
-// which shapes, which are optional; weights.cpp can then import without asking again.
+// Does a file hold the tensors its metadata promises? One table of rules per architecture
+// (tensor_check.cpp) says which names, which shapes, which are optional; weights.cpp can then
+// import without asking again.
 #pragma once
 #include <string>
 #include <string_view>
@@ -11,11 +12,15 @@
 namespace pillion {
 
 struct TensorReport {
-    std::vector<std::string> problems;        // missing tensors, wrong shapes, wrong types: sentences without the path
-    Status code = Status::ok;                 // of the first problem
-    std::vector<std::string_view> unknown;    // tensors no rule mentions; harmless, `inspect` shows them
-    std::vector<uint8_t> used;                // for each tensor of the file: a rule asked for it, so shape and type were compared
-    std::vector<std::string_view> ignored;    // known and not used: K and V of layers that borrow their cache
+    // missing tensors, wrong shapes, wrong types: sentences without the path
+    std::vector<std::string> problems;
+    Status code = Status::ok;  // of the first problem
+    // tensors no rule mentions; harmless, `inspect` shows them
+    std::vector<std::string_view> unknown;
+    // for each tensor of the file: a rule asked for it, so shape and type were compared
+    std::vector<uint8_t> used;
+    // known and not used: K and V of layers that borrow their cache
+    std::vector<std::string_view> ignored;
 };
 
 TensorReport inspect_tensors(const GgufFile& file, const HParams& hparams);
@@ -23,4 +28,4 @@ TensorReport inspect_tensors(const GgufFile& file, const HParams& hparams);
 // The same, throwing Error with the first problem (and how many more there are).
 TensorReport check_tensors(const GgufFile& file, const HParams& hparams);
 
-}    // namespace pillion
+}  // namespace pillion

@@ -1,18 +1,19 @@
 #include "model/weights.h"
 
-#include "model/masked_head.h"
-
 #include <string.h>
 
 #include <deque>
 #include <string>
+
+#include "model/masked_head.h"
 
 namespace pillion {
 namespace {
 
 class Loader {
   public:
-    Loader(const GgufFile& file, const HParams& hp, const TensorReport& report, const Placement& placement, Weights& weights)
+    Loader(const GgufFile& file, const HParams& hp, const TensorReport& report,
+           const Placement& placement, Weights& weights)
         : file_(file), hp_(hp), used_(report.used), placement_(placement), w_(weights) {
         // The backend only reads; the interface has one kind of Buffer.
         for (const int part : parts())
@@ -25,7 +26,8 @@ class Loader {
         const bool tied = checked("output.weight") == nullptr;
         add(w_.pre_projection, "nextn.pre_projection.weight", Use::matrix);
         add(w_.post_projection, "nextn.post_projection.weight", Use::matrix);
-        // Where the head lies on another device, a tied table is needed twice: as rows at the front, as a matrix at the back.
+        // Where the head lies on another device, a tied table is needed twice: as rows at the
+        // front, as a matrix at the back.
         const bool shared = tied && !placement_.is_split();
         at_front();
         add(w_.token_embd, "token_embd.weight", shared ? Use::matrix : Use::table);
@@ -53,7 +55,10 @@ class Loader {
             total[item.part] += (item.bytes + 63) / 64 * 64;
             if (item.bytes == 0) w_.mapped_bytes += item.file_bytes;
         }
-        for (const int part : parts()) check(backend(part).allocate(total[part], BufferKind::weights, w_.buffers[part], reason), reason);
+        for (const int part : parts())
+            check(backend(part).allocate(total[part], BufferKind::weights, w_.buffers[part],
+                                         reason),
+                  reason);
     }
 
     void place() {
@@ -71,14 +76,15 @@ class Loader {
         const Queues queues(*this, n_threads);
         size_t done = 0;
         for (Item& item : items_) {
-            if (progress && !progress(done, total)) fail(Status::cancelled, "loading %s was cancelled", file_.path().c_str());
+            if (progress && !progress(done, total))
+                fail(Status::cancelled, "loading %s was cancelled", file_.path().c_str());
             import_item(item, queues);
             done += item.bytes;
             if (item.bytes > 0 && item.file_bytes > 0)
                 drop_pages(item.source.owner, item.source.data, item.file_bytes);
         }
-        // Where the page cache holds the file in 2 MB pages, a neighbour's read mapped dropped parts again. What stays in the file comes
-        // back page by page as it is used.
+        // Where the page cache holds the file in 2 MB pages, a neighbour's read mapped dropped
+        // parts again. What stays in the file comes back page by page as it is used.
         file_.drop_all();
         if (progress) progress(total, total);
         finish();
@@ -99,17 +105,24 @@ class Loader {
     struct Queues {
         std::unique_ptr<Queue> of[2];
         Queues(const Loader& loader, int n_threads) {
-            for (const int part : loader.parts()) of[part] = loader.backend(part).make_queue(n_threads);
+            for (const int part : loader.parts())
+                of[part] = loader.backend(part).make_queue(n_threads);
         }
     };
 
-    std::vector<int> parts() const { return placement_.is_split() ? std::vector<int>{kFront, kBack} : std::vector<int>{kBack}; }
-    Backend& backend(int part) const { return part == kFront ? *placement_.front : *placement_.back; }
+    std::vector<int> parts() const {
+        return placement_.is_split() ? std::vector<int>{kFront, kBack} : std::vector<int>{kBack};
+    }
+    Backend& backend(int part) const {
+        return part == kFront ? *placement_.front : *placement_.back;
+    }
     void at_front() { part_ = placement_.is_split() ? kFront : kBack; }
 
     void import_item(Item& item, const Queues& queues) {
         Reason reason;
-        check(backend(item.part).import_weight(item.source, *w_.buffers[item.part], item.offset, *queues.of[item.part], *item.to, reason), reason);
+        check(backend(item.part).import_weight(item.source, *w_.buffers[item.part], item.offset,
+                                               *queues.of[item.part], *item.to, reason),
+              reason);
     }
 
     static void drop_pages(const void* file, const uint8_t* data, size_t bytes) {
@@ -119,7 +132,8 @@ class Loader {
 
     void finish() {
         for (const Item& item : items_)
-            if (item.source.use == Use::matrix && (w_.matrices.empty() || w_.matrices.back().name != item.source.name))
+            if (item.source.use == Use::matrix &&
+                (w_.matrices.empty() || w_.matrices.back().name != item.source.name))
                 w_.matrices.push_back({item.source.name, *item.to});
         if (!w_.output) w_.output = w_.token_embd;
     }
@@ -128,7 +142,8 @@ class Loader {
         if (status != Status::ok) file_.fail(status, "%s", reason.text);
     }
 
-    // A tensor whose shape was compared with the metadata. Others of a known name are not: another architecture's, or borrowed K and V.
+    // A tensor whose shape was compared with the metadata. Others of a known name are not: another
+    // architecture's, or borrowed K and V.
     const GgufTensor* checked(const std::string& name) const {
         const GgufTensor* t = file_.find_tensor(name);
         return t && used_[size_t(t - file_.tensors().data())] ? t : nullptr;
@@ -138,7 +153,8 @@ class Loader {
         if (const GgufTensor* t = checked(name)) add_rows(to, *t, use, 0, t->dims[1]);
     }
 
-    // Rows [first, first + n) of a tensor as a weight of their own; whole tensors of three dimensions are stacks of matrices.
+    // Rows [first, first + n) of a tensor as a weight of their own; whole tensors of three
+    // dimensions are stacks of matrices.
     void add_rows(Tensor& to, const GgufTensor& t, Use use, int64_t first, int64_t n) {
         const size_t row = row_bytes(t.dtype, t.dims[0]);
         const uint8_t* data = t.data + row * size_t(first);
@@ -159,7 +175,11 @@ class Loader {
     void list_layer(int l) {
         LayerWeights& w = w_.layers[size_t(l)];
         const std::string block = "blk." + std::to_string(l) + ".";
-        const struct { Tensor* to; const char* name; Use use; } kTensors[] = {
+        const struct {
+            Tensor* to;
+            const char* name;
+            Use use;
+        } kTensors[] = {
             {&w.attn_norm, "attn_norm.weight", Use::vector},
             {&w.attn_q, "attn_q.weight", Use::matrix},
             {&w.attn_q_norm, "attn_q_norm.weight", Use::vector},
@@ -185,33 +205,40 @@ class Loader {
             {&w.post_ffw_norm_2, "post_ffw_norm_2.weight", Use::vector},
         };
         for (const auto& t : kTensors) add(*t.to, block + t.name, t.use);
-        if (hp_.layers[size_t(l)].owns_kv) {    // files may carry K and V for sharing layers too: not used
+        if (hp_.layers[size_t(l)]
+                .owns_kv) {  // files may carry K and V for sharing layers too: not used
             add(w.attn_k, block + "attn_k.weight", Use::matrix);
             add(w.attn_v, block + "attn_v.weight", Use::matrix);
             add(w.attn_k_norm, block + "attn_k_norm.weight", Use::vector);
         }
         split_qkv(l);
-        if (const GgufTensor* t = checked(block + "layer_output_scale.weight")) memcpy(&w.output_scale, t->data, 4);
+        if (const GgufTensor* t = checked(block + "layer_output_scale.weight"))
+            memcpy(&w.output_scale, t->data, 4);
     }
 
-    // Each centroid's tokens become neighbouring rows, so that the head reads whole runs of the table.
+    // Each centroid's tokens become neighbouring rows, so that the head reads whole runs of the
+    // table.
     void list_ordered_head() {
         order_ = read_centroid_order(file_, hp_);
         for (Item& item : items_)
             if (item.to == &w_.token_embd) item.source.row_order = order_.data();
-        add_memory(w_.token_order, "token ordering", DType::i32, hp_.n_vocab, 1, order_.data(), Use::table);
+        add_memory(w_.token_order, "token ordering", DType::i32, hp_.n_vocab, 1, order_.data(),
+                   Use::table);
         if (const GgufTensor* t = find_centroid_tensor(file_)) {
             add_rows(w_.centroids, *t, Use::matrix, 0, t->dims[1]);
         } else {
             centroids_ = read_centroid_values(file_);
-            add_memory(w_.centroids, "centroids", DType::f32, hp_.n_embd, hp_.n_centroids, centroids_.data(), Use::matrix);
+            add_memory(w_.centroids, "centroids", DType::f32, hp_.n_embd, hp_.n_centroids,
+                       centroids_.data(), Use::matrix);
         }
     }
 
     // A weight that is not a tensor of the file.
-    void add_memory(Tensor& to, const char* name, DType dtype, int64_t width, int64_t rows, const void* data, Use use) {
+    void add_memory(Tensor& to, const char* name, DType dtype, int64_t width, int64_t rows,
+                    const void* data, Use use) {
         Item item = {};
-        item.source.name = name, item.source.dtype = dtype, item.source.width = width, item.source.rows = rows, item.source.depth = 1;
+        item.source.name = name, item.source.dtype = dtype, item.source.width = width,
+        item.source.rows = rows, item.source.depth = 1;
         item.source.data = static_cast<const uint8_t*>(data), item.source.use = use;
         item.to = &to;
         item.part = part_;
@@ -233,20 +260,20 @@ class Loader {
 
     const GgufFile& file_;
     const HParams& hp_;
-    const std::vector<uint8_t>& used_;    // by index of the file's tensors
+    const std::vector<uint8_t>& used_;  // by index of the file's tensors
     const Placement& placement_;
     Weights& w_;
-    int part_ = kBack;                 // where the next items go
+    int part_ = kBack;  // where the next items go
     std::vector<Item> items_;
     std::vector<int32_t> order_;
     std::vector<float> centroids_;
-    std::deque<std::string> names_;    // stays put: sources point into it
+    std::deque<std::string> names_;  // stays put: sources point into it
 };
 
 }  // namespace
 
-Weights load_weights(const GgufFile& file, const HParams& hp, const TensorReport& report, const Placement& placement, int n_threads,
-                     const LoadProgress& progress) {
+Weights load_weights(const GgufFile& file, const HParams& hp, const TensorReport& report,
+                     const Placement& placement, int n_threads, const LoadProgress& progress) {
     Weights weights;
     Loader loader(file, hp, report, placement, weights);
     loader.list();
@@ -261,21 +288,33 @@ LentTable lend_table(const GgufFile& file, const char* name, Backend& backend) {
     LentTable table;
     const File& f = file.files()[t->part];
     table.mapped = backend.map_host(const_cast<uint8_t*>(f.data()), f.size());
-    const WeightSource source = {name, t->dtype, t->dims[0], t->dims[1], 1, t->data, WeightSource::Use::table, table.mapped.get(),
+    const WeightSource source = {name,
+                                 t->dtype,
+                                 t->dims[0],
+                                 t->dims[1],
+                                 1,
+                                 t->data,
+                                 WeightSource::Use::table,
+                                 table.mapped.get(),
                                  size_t(t->data - f.data())};
     const auto check = [&](Status status, const Reason& reason) {
-        if (status != Status::ok) file.fail(status, "%s on %s: %s", name, backend.name(), reason.text);
+        if (status != Status::ok)
+            file.fail(status, "%s on %s: %s", name, backend.name(), reason.text);
     };
     Reason reason;
     size_t bytes = 0;
     check(backend.weight_bytes(source, bytes, reason), reason);
-    if (bytes > 0) check(backend.allocate(bytes, BufferKind::weights, table.buffer, reason), reason);
+    if (bytes > 0)
+        check(backend.allocate(bytes, BufferKind::weights, table.buffer, reason), reason);
     Buffer& buffer = table.buffer ? *table.buffer : *table.mapped;
-    check(backend.import_weight(source, buffer, 0, *backend.make_queue(/*n_threads=*/1), table.tensor, reason), reason);
+    check(backend.import_weight(source, buffer, 0, *backend.make_queue(/*n_threads=*/1),
+                                table.tensor, reason),
+          reason);
     return table;
 }
 
-Weights place_weights(const GgufFile& file, const HParams& hp, const TensorReport& report, const Placement& placement) {
+Weights place_weights(const GgufFile& file, const HParams& hp, const TensorReport& report,
+                      const Placement& placement) {
     Weights weights;
     Loader loader(file, hp, report, placement, weights);
     loader.list();

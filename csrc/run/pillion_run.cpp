@@ -1,5 +1,6 @@
-// pillion-run: continues a text, on the C ABI alone. For machines without Python: a phone reached by adb, a Jetson, a container.
-// Exit status: 0 done, 1 an error (one sentence on stderr), 2 wrong usage, 130 stopped by Ctrl-C. Who stops reading a pipe ends it by SIGPIPE.
+// pillion-run: continues a text, on the C ABI alone. For machines without Python: a phone reached
+// by adb, a Jetson, a container. Exit status: 0 done, 1 an error (one sentence on stderr), 2 wrong
+// usage, 130 stopped by Ctrl-C. Who stops reading a pipe ends it by SIGPIPE.
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -25,13 +26,16 @@
 namespace pillion::run {
 namespace {
 
-constexpr int kStopped = 130;    // by a signal, as shells say it
-constexpr size_t kPromptMost = size_t(64) << 20;    // bytes: no context holds more, and a device file has no end
+constexpr int kStopped = 130;  // by a signal, as shells say it
+constexpr size_t kPromptMost = size_t(64)
+                               << 20;  // bytes: no context holds more, and a device file has no end
 
 // A file that is opened later must not become what was closed.
 void keep_standard_files_open() {
     for (int fd = 0; fd < 3; fd++)
-        if (fcntl(fd, F_GETFD) < 0) (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);    // reading and writing go on failing
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)!open("/dev/null",
+                        fd == 0 ? O_WRONLY : O_RDONLY);  // reading and writing go on failing
 }
 
 struct Failure {
@@ -48,16 +52,18 @@ struct Freer {
     void operator()(T* p) const { kFree(p); }
 };
 using Model = std::unique_ptr<pillion_model, Freer<pillion_model, pillion_model_free>>;
-using Tokenizer = std::unique_ptr<pillion_tokenizer, Freer<pillion_tokenizer, pillion_tokenizer_free>>;
+using Tokenizer =
+    std::unique_ptr<pillion_tokenizer, Freer<pillion_tokenizer, pillion_tokenizer_free>>;
 using Context = std::unique_ptr<pillion_context, Freer<pillion_context, pillion_context_free>>;
 using Sampler = std::unique_ptr<pillion_sampler, Freer<pillion_sampler, pillion_sampler_free>>;
 using Pair = std::unique_ptr<pillion_pair, Freer<pillion_pair, pillion_pair_free>>;
 
-// Ctrl-C arrives at a thread of its own, because a signal handler may not call into the library. Before there is a context nothing can be
-// lost and the program just ends. A cancel that comes just before a run begins is forgotten (pillion.h), so it is repeated.
+// Ctrl-C arrives at a thread of its own, because a signal handler may not call into the library.
+// Before there is a context nothing can be lost and the program just ends. A cancel that comes just
+// before a run begins is forgotten (pillion.h), so it is repeated.
 class Interrupt {
   public:
-    Interrupt() {    // before any other thread is made, so that all inherit the mask
+    Interrupt() {  // before any other thread is made, so that all inherit the mask
         sigemptyset(&signals_);
         for (int s : {SIGINT, SIGTERM}) sigaddset(&signals_, s);
         pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
@@ -68,7 +74,8 @@ class Interrupt {
         thread_.join();
     }
     bool seen() const { return seen_; }
-    // From now on a signal cancels what this context runs; null: nothing any more. Does not return while a cancel is under way.
+    // From now on a signal cancels what this context runs; null: nothing any more. Does not return
+    // while a cancel is under way.
     void protect(pillion_context* context) {
         std::lock_guard<std::mutex> lock(mutex_);
         context_ = context;
@@ -105,11 +112,13 @@ std::string read_all(int fd, const std::string& name) {
         char piece[1 << 16];
         const ssize_t n = read(fd, piece, sizeof piece);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) throw UsageError("the prompt's file " + name + " can't be read: " + strerror(errno));
+        if (n < 0)
+            throw UsageError("the prompt's file " + name + " can't be read: " + strerror(errno));
         if (n == 0) return text;
         text.append(piece, size_t(n));
         if (text.size() > kPromptMost)
-            throw UsageError("the prompt's file " + name + " is longer than " + std::to_string(kPromptMost >> 20) + " MB");
+            throw UsageError("the prompt's file " + name + " is longer than " +
+                             std::to_string(kPromptMost >> 20) + " MB");
     }
 }
 
@@ -122,17 +131,20 @@ std::string read_prompt(const Options& o) {
             if (fd >= 0) close(fd);
         }
     } file{open(o.file.c_str(), O_RDONLY | O_CLOEXEC)};
-    if (file.fd < 0) throw UsageError("the prompt's file " + o.file + " can't be read: " + strerror(errno));
+    if (file.fd < 0)
+        throw UsageError("the prompt's file " + o.file + " can't be read: " + strerror(errno));
     return read_all(file.fd, o.file);
 }
 
 // Text that did not arrive is an error, also where the system only finds out when it is flushed.
 void flush_text(bool is_written = true) {
     if (is_written && fflush(stdout) == 0) return;
-    throw Failure{PILLION_ERROR_INTERNAL, std::string("the text can't be written to stdout: ") + strerror(errno)};
+    throw Failure{PILLION_ERROR_INTERNAL,
+                  std::string("the text can't be written to stdout: ") + strerror(errno)};
 }
 
-Model open_model(const std::string& path, const std::string& device, const Options& o, int32_t n_gpu_layers = 0, bool metadata_only = false) {
+Model open_model(const std::string& path, const std::string& device, const Options& o,
+                 int32_t n_gpu_layers = 0, bool metadata_only = false) {
     pillion_model_config config;
     pillion_model_config_init(&config, sizeof config);
     config.no_mmap = o.no_mmap, config.n_threads = o.n_threads, config.device = device.c_str();
@@ -148,7 +160,9 @@ pillion_context_config context_config(const Options& o) {
     config.swa_full = o.swa_full;
     config.n_ctx = o.n_ctx, config.n_batch = o.n_batch, config.n_threads = o.n_threads;
     config.kv_type = o.kv_type == "q8_0" ? PILLION_KV_Q8_0 : PILLION_KV_F16;
-    config.flash_attn = o.flash_attn == "on" ? PILLION_FLASH_ON : o.flash_attn == "off" ? PILLION_FLASH_OFF : PILLION_FLASH_AUTO;
+    config.flash_attn = o.flash_attn == "on"    ? PILLION_FLASH_ON
+                        : o.flash_attn == "off" ? PILLION_FLASH_OFF
+                                                : PILLION_FLASH_AUTO;
     return config;
 }
 
@@ -161,7 +175,9 @@ std::string draft_device(const Options& o) {
 // The n_gpu_layers to open the model with. Says so where not all fit and nobody asked for a number.
 int32_t fit_layers(const std::string& drafter, const Options& o) {
     const Model model = open_model(o.model, o.device, o, 0, /*metadata_only=*/true);
-    const Model other = drafter.empty() ? Model() : open_model(drafter, draft_device(o), o, 0, /*metadata_only=*/true);
+    const Model other = drafter.empty()
+                            ? Model()
+                            : open_model(drafter, draft_device(o), o, 0, /*metadata_only=*/true);
     const pillion_context_config context = context_config(o);
     const std::string there = draft_device(o);
     pillion_fit_config config;
@@ -171,11 +187,15 @@ int32_t fit_layers(const std::string& drafter, const Options& o) {
     int32_t layers = 0;
     char json[1024];
     size_t n = 0;
-    check(pillion_model_fit(model.get(), other.get(), &context, &config, &layers, json, sizeof json - 1, &n));
+    check(pillion_model_fit(model.get(), other.get(), &context, &config, &layers, json,
+                            sizeof json - 1, &n));
     json[n] = 0;
     if (o.n_gpu_layers >= 0 || layers == 0) return layers;
-    const std::string fewer = std::to_string(std::max(layers, 0)) + " layers fit the device, the others are the CPU's";
-    if (o.strict) throw Failure{PILLION_ERROR_OUT_OF_MEMORY, fewer + ", which --strict does not allow: " + json};
+    const std::string fewer =
+        std::to_string(std::max(layers, 0)) + " layers fit the device, the others are the CPU's";
+    if (o.strict)
+        throw Failure{PILLION_ERROR_OUT_OF_MEMORY,
+                      fewer + ", which --strict does not allow: " + json};
     fprintf(stderr, "%s\n", fewer.c_str());
     return layers;
 }
@@ -214,12 +234,14 @@ std::vector<int32_t> suppressed(const pillion_tokenizer* tokenizer) {
     size_t n = 0;
     pillion_status status = pillion_tokenizer_suppressed(tokenizer, nullptr, 0, &n);
     std::vector<int32_t> tokens(n);
-    if (status == PILLION_ERROR_BUFFER_TOO_SMALL) status = pillion_tokenizer_suppressed(tokenizer, tokens.data(), n, &n);
+    if (status == PILLION_ERROR_BUFFER_TOO_SMALL)
+        status = pillion_tokenizer_suppressed(tokenizer, tokens.data(), n, &n);
     check(status);
     return tokens;
 }
 
-Sampler make_sampler(const pillion_model* model, const pillion_tokenizer* tokenizer, const Options& o) {
+Sampler make_sampler(const pillion_model* model, const pillion_tokenizer* tokenizer,
+                     const Options& o) {
     pillion_sampler_config config;
     pillion_sampler_config_init(&config, sizeof config);
     const auto real = [&](double given, const char* key, double least, double most,
@@ -227,12 +249,12 @@ Sampler make_sampler(const pillion_model* model, const pillion_tokenizer* tokeni
         return float(setting(model, o.model, given, key, least, most, otherwise));
     };
     const auto whole = [&](double given, const char* key,
-                           double otherwise) {    // others write -1 for "all"
-        return int32_t(std::max(
-            setting(model, o.model, given, key, INT32_MIN, INT32_MAX, otherwise, /*whole=*/true),
-            -1.0));
+                           double otherwise) {  // others write -1 for "all"
+        return int32_t(std::max(setting(model, o.model, given, key, INT32_MIN, INT32_MAX, otherwise,
+                                        /*whole=*/true),
+                                -1.0));
     };
-    constexpr double kSmallest = 1e-30;    // where 0 means nothing
+    constexpr double kSmallest = 1e-30;  // where 0 means nothing
     config.temperature = real(o.temperature, "general.sampling.temp", 0, 1e6, 0.8);
     config.top_k = std::max(whole(o.top_k, "general.sampling.top_k", 40), 0);
     config.top_p = real(o.top_p, "general.sampling.top_p", kSmallest, 1, 0.95);
@@ -240,20 +262,25 @@ Sampler make_sampler(const pillion_model* model, const pillion_tokenizer* tokeni
     config.repeat_penalty =
         real(o.repeat_penalty, "general.sampling.penalty_repeat", kSmallest, 1e6, 1);
     config.penalty_last_n = whole(NAN, "general.sampling.penalty_last_n", 0);
-    config.seed = o.seed < 0 ? 0 : o.seed == 0 ? UINT64_MAX : uint64_t(o.seed);    // 0 is "random" there; as in Python
+    config.seed = o.seed < 0    ? 0
+                  : o.seed == 0 ? UINT64_MAX
+                                : uint64_t(o.seed);  // 0 is "random" there; as in Python
     const std::vector<int32_t> banned = suppressed(tokenizer);
     const std::vector<float> bias(banned.size(), -INFINITY);
-    config.bias_tokens = banned.data(), config.bias_values = bias.data(), config.n_bias = banned.size();
+    config.bias_tokens = banned.data(), config.bias_values = bias.data(),
+    config.n_bias = banned.size();
     pillion_sampler* sampler = nullptr;
-    check(pillion_sampler_new(&config, &sampler));    // copies the bias
+    check(pillion_sampler_new(&config, &sampler));  // copies the bias
     return Sampler(sampler);
 }
 
-// A pair also without a drafter: then it is prompt lookup with no drafts, and every step is plain decoding.
+// A pair also without a drafter: then it is prompt lookup with no drafts, and every step is plain
+// decoding.
 Pair make_pair(pillion_context* context, pillion_model* drafter, const Options& o) {
     pillion_pair_config config;
     pillion_pair_config_init(&config, sizeof config);
-    config.dense_head = o.dense_head, config.p_min = float(o.p_min), config.sampled = o.draft_sampling == "probabilistic";
+    config.dense_head = o.dense_head, config.p_min = float(o.p_min),
+    config.sampled = o.draft_sampling == "probabilistic";
     pillion_pair* pair = nullptr;
     check(pillion_pair_new(context, drafter, &config, &pair));
     return Pair(pair);
@@ -261,11 +288,14 @@ Pair make_pair(pillion_context* context, pillion_model* drafter, const Options& 
 
 std::vector<int32_t> encode(const pillion_tokenizer* tokenizer, const std::string& text) {
     size_t n = 0;
-    std::vector<int32_t> tokens(text.size() + 2);    // no token is shorter than a byte, but for those put around the text
-    pillion_status status = pillion_tokenizer_encode(tokenizer, text.data(), text.size(), 1, 1, tokens.data(), tokens.size(), &n);
+    std::vector<int32_t> tokens(
+        text.size() + 2);  // no token is shorter than a byte, but for those put around the text
+    pillion_status status = pillion_tokenizer_encode(tokenizer, text.data(), text.size(), 1, 1,
+                                                     tokens.data(), tokens.size(), &n);
     tokens.resize(n);
     if (status == PILLION_ERROR_BUFFER_TOO_SMALL)
-        status = pillion_tokenizer_encode(tokenizer, text.data(), text.size(), 1, 1, tokens.data(), n, &n);
+        status = pillion_tokenizer_encode(tokenizer, text.data(), text.size(), 1, 1, tokens.data(),
+                                          n, &n);
     check(status);
     return tokens;
 }
@@ -273,43 +303,54 @@ std::vector<int32_t> encode(const pillion_tokenizer* tokenizer, const std::strin
 void write_token(const pillion_tokenizer* tokenizer, int32_t token) {
     size_t n = 0;
     std::string bytes(64, '\0');
-    pillion_status status = pillion_tokenizer_token_bytes(tokenizer, token, 0, &bytes[0], bytes.size(), &n);
+    pillion_status status =
+        pillion_tokenizer_token_bytes(tokenizer, token, 0, &bytes[0], bytes.size(), &n);
     bytes.resize(n);
-    if (status == PILLION_ERROR_BUFFER_TOO_SMALL) status = pillion_tokenizer_token_bytes(tokenizer, token, 0, &bytes[0], n, &n);
+    if (status == PILLION_ERROR_BUFFER_TOO_SMALL)
+        status = pillion_tokenizer_token_bytes(tokenizer, token, 0, &bytes[0], n, &n);
     check(status);
     if (fwrite(bytes.data(), 1, n, stdout) != n) flush_text(false);
 }
 
-void report(const pillion_pair* pair, bool drafting, size_t n_prompt, double prompt_s, size_t n_text, double text_s) {
-    fprintf(stderr, "prompt: %zu tokens, %.1f/s; text: %zu tokens, %.1f/s\n", n_prompt, double(n_prompt) / prompt_s, n_text,
-            text_s > 0 ? double(n_text) / text_s : 0.0);
+void report(const pillion_pair* pair, bool drafting, size_t n_prompt, double prompt_s,
+            size_t n_text, double text_s) {
+    fprintf(stderr, "prompt: %zu tokens, %.1f/s; text: %zu tokens, %.1f/s\n", n_prompt,
+            double(n_prompt) / prompt_s, n_text, text_s > 0 ? double(n_text) / text_s : 0.0);
     if (!drafting) return;
     pillion_pair_stats s;
     check(pillion_pair_get_stats(pair, &s, sizeof s));
     static constexpr const char* kStates[] = {"", "on", "parked", "off"};
-    fprintf(stderr, "drafts: %llu of %llu accepted (%.0f %%), %.2f tokens a round; %s%s%s\n", (unsigned long long)s.accepted,
-            (unsigned long long)s.drafted, s.drafted ? 100.0 * double(s.accepted) / double(s.drafted) : 0.0,
-            s.rounds ? 1 + double(s.accepted) / double(s.rounds) : 1.0, kStates[s.state], *s.reason ? ": " : "", s.reason);
+    fprintf(stderr, "drafts: %llu of %llu accepted (%.0f %%), %.2f tokens a round; %s%s%s\n",
+            (unsigned long long)s.accepted, (unsigned long long)s.drafted,
+            s.drafted ? 100.0 * double(s.accepted) / double(s.drafted) : 0.0,
+            s.rounds ? 1 + double(s.accepted) / double(s.rounds) : 1.0, kStates[s.state],
+            *s.reason ? ": " : "", s.reason);
 }
 
 void generate(const Options& o, Interrupt& interrupt) {
     const std::string prompt = read_prompt(o);
     const bool drafting = o.drafter != "none";
     const std::string drafter_path = drafting && o.drafter != "lookup" ? o.drafter : "";
-    const Model model = open_model(o.model, o.device, o, o.device == "cpu" && o.n_gpu_layers < 0 ? 0 : fit_layers(drafter_path, o));
-    const Model drafter = drafter_path.empty() ? Model() : open_model(drafter_path, draft_device(o), o);
+    const Model model =
+        open_model(o.model, o.device, o,
+                   o.device == "cpu" && o.n_gpu_layers < 0 ? 0 : fit_layers(drafter_path, o));
+    const Model drafter =
+        drafter_path.empty() ? Model() : open_model(drafter_path, draft_device(o), o);
     pillion_tokenizer* shared = nullptr;
     check(pillion_model_tokenizer(model.get(), &shared));
     const Tokenizer tokenizer(shared);
     pillion_tokenizer_info info;
     check(pillion_tokenizer_get_info(shared, &info, sizeof info));
     const std::vector<int32_t> tokens = encode(shared, prompt);
-    if (tokens.empty()) throw Failure{PILLION_ERROR_INVALID_ARGUMENT, "the prompt is empty, and this model puts no token in front"};
+    if (tokens.empty())
+        throw Failure{PILLION_ERROR_INVALID_ARGUMENT,
+                      "the prompt is empty, and this model puts no token in front"};
     const Context context = make_context(model.get(), o);
     const Pair pair = make_pair(context.get(), drafter.get(), o);
     const Sampler sampler = make_sampler(model.get(), shared, o);
-    for (const int32_t token : tokens) check(pillion_sampler_accept(sampler.get(), token));    // penalties see the prompt as well
-    struct Protected {    // the context must outlive every cancel
+    for (const int32_t token : tokens)
+        check(pillion_sampler_accept(sampler.get(), token));  // penalties see the prompt as well
+    struct Protected {  // the context must outlive every cancel
         Interrupt& interrupt;
         ~Protected() { interrupt.protect(nullptr); }
     } guard{interrupt};
@@ -321,9 +362,11 @@ void generate(const Options& o, Interrupt& interrupt) {
     const auto text_begin = std::chrono::steady_clock::now();
     size_t length = 0, n_ctx = 0, written = 0;
     check(pillion_context_length(context.get(), &length, &n_ctx));
-    const size_t room = n_ctx - length + 1;    // the last token needs no position
+    const size_t room = n_ctx - length + 1;  // the last token needs no position
     const size_t most = o.n_predict < 0 ? room : std::min(size_t(o.n_predict), room);
-    const int32_t n_draft = !drafting ? 0 : o.draft_max == "auto" ? PILLION_DRAFT_AUTO : int32_t(std::stoi(o.draft_max));
+    const int32_t n_draft = !drafting               ? 0
+                            : o.draft_max == "auto" ? PILLION_DRAFT_AUTO
+                                                    : int32_t(std::stoi(o.draft_max));
     const size_t n_end = size_t(std::min<int32_t>(info.n_end, 16));
     while (written < most) {
         // A cancel may come too late for the step it was meant for, and is forgotten then.
@@ -331,8 +374,8 @@ void generate(const Options& o, Interrupt& interrupt) {
         int32_t step[PILLION_DRAFT_MAX + 1];
         size_t n = 0;
         pillion_round_info round;
-        check(pillion_pair_step(pair.get(), sampler.get(), n_draft, most - written, info.end, n_end, step, PILLION_DRAFT_MAX + 1, &n, &round,
-                                sizeof round));
+        check(pillion_pair_step(pair.get(), sampler.get(), n_draft, most - written, info.end, n_end,
+                                step, PILLION_DRAFT_MAX + 1, &n, &round, sizeof round));
         written += n;
         for (size_t i = 0; i < n - (round.ended ? 1 : 0); i++) write_token(shared, step[i]);
         flush_text();

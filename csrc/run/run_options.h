@@ -1,4 +1,5 @@
-// The command line of pillion-run: the flags of `pillion run`, without those that need Python (chat templates, JSON, stop strings).
+// The command line of pillion-run: the flags of `pillion run`, without those that need Python (chat
+// templates, JSON, stop strings).
 #pragma once
 #include <math.h>
 #include <stdint.h>
@@ -8,19 +9,20 @@
 
 namespace pillion::run {
 
-struct UsageError : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
+struct UsageError : std::runtime_error { using std::runtime_error::runtime_error; };
 
 struct Options {
     std::string model, drafter = "none", prompt, file;
-    std::string device = "auto", draft_device = "auto", kv_type = "f16", flash_attn = "auto", draft_max = "auto";
+    std::string device = "auto", draft_device = "auto", kv_type = "f16", flash_attn = "auto",
+                draft_max = "auto";
     std::string draft_sampling = "greedy";
     int n_predict = -1, n_ctx = 0, n_threads = 0, n_batch = 0, n_gpu_layers = -1;
-    double temperature = NAN, top_k = NAN, top_p = NAN, min_p = NAN, repeat_penalty = NAN;    // NAN: what the file recommends
+    double temperature = NAN, top_k = NAN, top_p = NAN, min_p = NAN,
+           repeat_penalty = NAN;  // NAN: what the file recommends
     double p_min = 0;
     int64_t seed = -1;
-    bool has_prompt = false, has_file = false, dense_head = false, no_mmap = false, strict = false, help = false, version = false;
+    bool has_prompt = false, has_file = false, dense_head = false, no_mmap = false, strict = false,
+         help = false, version = false;
     bool swa_full = false;
 };
 

@@ -13,11 +13,14 @@ ActivationStats::ActivationStats(const Weights& weights) {
 
 int ActivationStats::number_of(const Tensor& weight) const {
     for (size_t i = 0; i < entries_.size(); i++)
-        if (entries_[i].weight.buffer == weight.buffer && entries_[i].weight.offset == weight.offset) return int(i);
+        if (entries_[i].weight.buffer == weight.buffer &&
+            entries_[i].weight.offset == weight.offset)
+            return int(i);
     return -1;
 }
 
-void ActivationStats::observe(int number, int expert, const float* const* rows, int n_rows, int begin, int end) {
+void ActivationStats::observe(int number, int expert, const float* const* rows, int n_rows,
+                              int begin, int end) {
     Entry& e = entries_[size_t(number)];
     if (begin == 0) e.counts[size_t(expert)] += n_rows;
     double* sums = e.sums.data() + size_t(expert) * size_t(e.n_in);
@@ -26,7 +29,9 @@ void ActivationStats::observe(int number, int expert, const float* const* rows, 
 }
 
 const std::vector<ActivationStats::Entry>& ActivationStats::entries() const {
-    if (spoilt_) fail(Status::invalid_argument, "a run was broken off: the activation sums hold a part of it and are of no use");
+    if (spoilt_)
+        fail(Status::invalid_argument,
+             "a run was broken off: the activation sums hold a part of it and are of no use");
     return entries_;
 }
 

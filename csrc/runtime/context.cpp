@@ -18,7 +18,8 @@ constexpr int kRewindRows = 128;
 constexpr size_t kPromptRows = 16;
 
 int pick_n_ctx(const Model& model, int asked) {
-    if (asked < 0 || asked > kContextMax) fail(Status::invalid_argument, "n_ctx %d, allowed are 1 to %d", asked, kContextMax);
+    if (asked < 0 || asked > kContextMax)
+        fail(Status::invalid_argument, "n_ctx %d, allowed are 1 to %d", asked, kContextMax);
     return asked > 0 ? asked : std::min(model.hparams().n_ctx_train, kDefaultContext);
 }
 
@@ -37,49 +38,54 @@ int check_snapshots(int asked) {
 const Model& runnable(const Model& model) {
     model.backend();
     if (model.is_drafter())
-        fail(Status::pairing, "%s is a Gemma 4 assistant: it has no cache of its own and needs a target to draft for",
-             model.file().path().c_str());
+        fail(
+            Status::pairing,
+            "%s is a Gemma 4 assistant: it has no cache of its own and needs a target to draft for",
+            model.file().path().c_str());
     return model;
 }
 
-GraphInputs graph_inputs(int rows_max, int out_rows_max, const KvCache& kv, Buffer& tokens, const Tensor& hidden, const Tensor& logits,
-                         const Tensor& picks) {
+GraphInputs graph_inputs(int rows_max, int out_rows_max, const KvCache& kv, Buffer& tokens,
+                         const Tensor& hidden, const Tensor& logits, const Tensor& picks) {
     GraphInputs in = {};
     in.rows_max = rows_max, in.out_rows_max = out_rows_max;
     in.kv = kv.stores(), in.kv_twins = kv.twins(), in.kv_mirrors = kv.mirrors();
-    in.tokens.dtype = DType::i32, in.tokens.width = 1, in.tokens.rows = rows_max, in.tokens.buffer = &tokens;
+    in.tokens.dtype = DType::i32, in.tokens.width = 1, in.tokens.rows = rows_max,
+    in.tokens.buffer = &tokens;
     in.hidden = hidden, in.logits = logits, in.picks = picks;
     return in;
 }
 
-std::unique_ptr<Buffer> allocate(Backend& backend, BufferKind kind, size_t bytes, const char* what) {
+std::unique_ptr<Buffer> allocate(Backend& backend, BufferKind kind, size_t bytes,
+                                 const char* what) {
     std::unique_ptr<Buffer> buffer;
     Reason reason;
-    if (const Status s = backend.allocate(bytes, kind, buffer, reason); s != Status::ok) fail(s, "%s: %s", what, reason.text);
+    if (const Status s = backend.allocate(bytes, kind, buffer, reason); s != Status::ok)
+        fail(s, "%s: %s", what, reason.text);
     return buffer;
 }
 
 }  // namespace
 
 Context::Context(std::shared_ptr<Model> model, const ContextOptions& o)
-    : model_(std::move(model)),
-      n_ctx_(pick_n_ctx(runnable(*model_), o.n_ctx)),
+    : model_(std::move(model)), n_ctx_(pick_n_ctx(runnable(*model_), o.n_ctx)),
       n_batch_(pick_within("n_batch", o.n_batch, kDefaultBatch, n_ctx_)),
       n_outputs_max_(pick_within("n_outputs", o.n_outputs, kDefaultOutputs, n_batch_)),
-      n_threads_(pick_within("n_threads", o.n_threads, 0, 256)),
-      flash_(o.flash),
-      swa_full_(o.swa_full),
-      n_snapshots_(check_snapshots(o.n_snapshots)),
+      n_threads_(pick_within("n_threads", o.n_threads, 0, 256)), flash_(o.flash),
+      swa_full_(o.swa_full), n_snapshots_(check_snapshots(o.n_snapshots)),
       kv_(model_->hparams(), model_->placement(), o.kv_type, n_ctx_,
           std::max(n_batch_, kRewindRows), o.swa_full, n_snapshots_),
       places_(make_places()),
-      token_buffer_(allocate(*model_->placement().front, BufferKind::state, size_t(std::max(n_batch_, kTokenRowsMin)) * 4, "token buffer")),
+      token_buffer_(allocate(*model_->placement().front, BufferKind::state,
+                             size_t(std::max(n_batch_, kTokenRowsMin)) * 4, "token buffer")),
       outputs_(make_outputs(n_outputs_max_)),
-      activations_(o.collect_activations ? std::make_unique<ActivationStats>(model_->weights()) : nullptr),
+      activations_(o.collect_activations ? std::make_unique<ActivationStats>(model_->weights())
+                                         : nullptr),
       plans_(*model_, places_,
-             graph_inputs(n_batch_, n_outputs_max_, kv_, *token_buffer_, outputs_.hidden, outputs_.logits, outputs_.picks),
+             graph_inputs(n_batch_, n_outputs_max_, kv_, *token_buffer_, outputs_.hidden,
+                          outputs_.logits, outputs_.picks),
              compile_options()) {
-    plans_.get(1);    // what can't run is said now, not at the first token
+    plans_.get(1);  // what can't run is said now, not at the first token
 }
 
 // Without a split all nodes are of part 0, and both places are the same.
@@ -94,7 +100,7 @@ Queue& Context::queue_on(Backend& backend) {
         if (queues_[i].backend == &backend) return *queues_[i].queue;
     PILLION_CHECK(n < kQueuesMax);
     queues_[n] = {&backend, backend.make_queue(n_threads_)};
-    n_queues_.store(n + 1);    // from here on cancel() sees it
+    n_queues_.store(n + 1);  // from here on cancel() sees it
     return *queues_[n].queue;
 }
 
@@ -118,12 +124,12 @@ void Context::set_cancel(bool cancel) {
 void Context::mirror_on(Backend& backend) {
     if (kv_.has_mirrors_on(backend)) return;
     kv_.add_mirrors(backend);
-    if (!kv_.has_mirrors_on(backend)) return;    // it reads what there is
+    if (!kv_.has_mirrors_on(backend)) return;  // it reads what there is
     try {
         places_[2] = {&backend, &queue_on(backend)};
         plans_.set_mirrors(kv_.mirrors());
         plans_.get(1);
-    } catch (...) {    // the context goes on as it was
+    } catch (...) {  // the context goes on as it was
         plans_.set_mirrors(nullptr);
         places_[2] = {};
         kv_.drop_mirrors();
@@ -141,7 +147,7 @@ Context::Outputs Context::make_hidden_rows(int rows) const {
     const HParams& hp = model_->hparams();
     Outputs out;
     out.rows = rows;
-    const size_t bytes = size_t(rows) * size_t(hp.n_embd + 1) * 4;    // with the picks behind
+    const size_t bytes = size_t(rows) * size_t(hp.n_embd + 1) * 4;  // with the picks behind
     out.buffer = allocate(model_->backend(), BufferKind::state, bytes, "outputs");
     out.hidden = {DType::f32, Layout::rows, hp.n_embd, rows, 1, out.buffer.get(), 0};
     return out;
@@ -150,7 +156,8 @@ Context::Outputs Context::make_hidden_rows(int rows) const {
 Context::Outputs Context::make_outputs(int rows) const {
     const HParams& hp = model_->hparams();
     Outputs out = make_hidden_rows(rows);
-    const size_t hidden = size_t(rows) * size_t(hp.n_embd) * 4, logits = size_t(rows) * size_t(hp.n_vocab) * 4;
+    const size_t hidden = size_t(rows) * size_t(hp.n_embd) * 4,
+                 logits = size_t(rows) * size_t(hp.n_vocab) * 4;
     out.scores = allocate(model_->backend(), BufferKind::scratch, logits, "logits");
     out.logits = {DType::f32, Layout::rows, hp.n_vocab, rows, 1, out.scores.get(), 0};
     out.picks = {DType::i32, Layout::rows, 1, rows, 1, out.buffer.get(), hidden};
@@ -161,7 +168,8 @@ void Context::check_tokens(const int32_t* tokens, size_t n) const {
     const int n_vocab = model_->hparams().n_vocab;
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= n_vocab)
-            fail(Status::invalid_argument, "token %zu is %d, the vocabulary has ids 0 to %d", i, tokens[i], n_vocab - 1);
+            fail(Status::invalid_argument, "token %zu is %d, the vocabulary has ids 0 to %d", i,
+                 tokens[i], n_vocab - 1);
 }
 
 // One run of up to n_batch rows.
@@ -234,11 +242,14 @@ void Context::expect_return(int prompt_end) {
 void Context::eval(const int32_t* tokens, size_t n, int n_outputs) {
     if (n == 0) fail(Status::invalid_argument, "eval needs at least one token");
     if (n_outputs < 0 || size_t(n_outputs) > n || n_outputs > n_outputs_max_)
-        fail(Status::invalid_argument, "%d outputs asked of %zu tokens, this context gives at most %d", n_outputs, n, n_outputs_max_);
+        fail(Status::invalid_argument,
+             "%d outputs asked of %zu tokens, this context gives at most %d", n_outputs, n,
+             n_outputs_max_);
     check_tokens(tokens, n);
     const int before = kv_.length();
     if (n > size_t(n_ctx_ - before))
-        fail(Status::context_full, "%zu tokens after position %d do not fit n_ctx %d", n, before, n_ctx_);
+        fail(Status::context_full, "%zu tokens after position %d do not fit n_ctx %d", n, before,
+             n_ctx_);
     if (n > kPromptRows && n_outputs > 0) expect_return(before + int(n));
     run_or_go_back(tokens, n, n_outputs);
 }
@@ -249,7 +260,8 @@ void Context::run_or_go_back(const int32_t* tokens, size_t n, int n_outputs) {
         run_chunks(tokens, n, n_outputs);
     } catch (...) {
         out_rows_ = 0;
-        // Back to the old length; where the rings have lost what that needs, the chunks already run stay: they are valid rows.
+        // Back to the old length; where the rings have lost what that needs, the chunks already run
+        // stay: they are valid rows.
         if (kv_.can_rewind(before)) drop_to(before);
         prompt_end_ = std::min(prompt_end_, kv_.length());
         throw;
@@ -310,7 +322,8 @@ size_t Context::read(const int32_t* tokens, size_t n, size_t n_rows) {
 
 void Context::rewind(size_t length) {
     if (length > tokens_.size())
-        fail(Status::invalid_argument, "rewind to %zu, the context holds only %zu tokens", length, tokens_.size());
+        fail(Status::invalid_argument, "rewind to %zu, the context holds only %zu tokens", length,
+             tokens_.size());
     invalidate_outputs();
     const std::vector<int32_t> dropped(tokens_.begin() + kv_.nearest(int(length)),
                                        tokens_.begin() + long(length));
@@ -325,7 +338,8 @@ void Context::drop_last(int n_rows) {
 }
 
 const Tensor& Context::output(int row, const Tensor& t) const {
-    if (row < 0 || row >= out_rows_) fail(Status::invalid_argument, "output row %d, the last eval gave %d", row, out_rows_);
+    if (row < 0 || row >= out_rows_)
+        fail(Status::invalid_argument, "output row %d, the last eval gave %d", row, out_rows_);
     return t;
 }
 
@@ -333,7 +347,9 @@ const float* Context::logits(int row) const {
     const Tensor& t = output(row, outputs_.logits);
     if (t.buffer->host()) return reinterpret_cast<const float*>(t.host()) + row * t.width;
     const size_t n = size_t(outputs_.rows);
-    if (!fetched_.buffer) fetched_.buffer = allocate(model_->backend(), BufferKind::state, n * size_t(t.width) * 4, "logits");
+    if (!fetched_.buffer)
+        fetched_.buffer =
+            allocate(model_->backend(), BufferKind::state, n * size_t(t.width) * 4, "logits");
     fetched_.rows.resize(n);
     float* to = reinterpret_cast<float*>(fetched_.buffer->host()) + int64_t(row) * t.width;
     if (!fetched_.rows[size_t(row)]) fetch_logits(outputs_, row, to);
@@ -345,7 +361,9 @@ void Context::fetch_logits(const Outputs& outputs, int row, float* to) const {
     const Tensor& t = outputs.logits;
     const size_t bytes = size_t(t.width) * 4;
     Reason reason;
-    if (const Status s = model_->backend().read(*t.buffer, t.offset + size_t(row) * bytes, bytes, to, reason); s != Status::ok)
+    if (const Status s =
+            model_->backend().read(*t.buffer, t.offset + size_t(row) * bytes, bytes, to, reason);
+        s != Status::ok)
         fail(s, "logits: %s", reason.text);
 }
 
@@ -360,7 +378,9 @@ const float* Context::hidden(int row) const {
     return reinterpret_cast<const float*>(t.host()) + row * t.width;
 }
 
-int32_t Context::pick(int row) const { return reinterpret_cast<const int32_t*>(output(row, outputs_.picks).host())[row]; }
+int32_t Context::pick(int row) const {
+    return reinterpret_cast<const int32_t*>(output(row, outputs_.picks).host())[row];
+}
 
 // Empty, for a text whose rows all have outputs.
 void Context::start_over(const int32_t* tokens, size_t n) {
@@ -375,9 +395,12 @@ void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
     start_over(tokens, n);
     // Logits of many rows at once, within 64 MB of them.
     const size_t n_vocab = size_t(model_->hparams().n_vocab);
-    const int rows_max = int(std::min<size_t>({size_t(n_batch_), n, std::max<size_t>(8, (64u << 20) / (n_vocab * 4))}));
+    const int rows_max = int(
+        std::min<size_t>({size_t(n_batch_), n, std::max<size_t>(8, (64u << 20) / (n_vocab * 4))}));
     const Outputs out = make_outputs(rows_max);
-    PlanCache plans(*model_, places_, graph_inputs(rows_max, rows_max, kv_, *token_buffer_, out.hidden, out.logits, out.picks),
+    PlanCache plans(*model_, places_,
+                    graph_inputs(rows_max, rows_max, kv_, *token_buffer_, out.hidden, out.logits,
+                                 out.picks),
                     compile_options());
     std::vector<float> fetched(out.scores->host() ? 0 : n_vocab);
     for (size_t i = 0; i < n; i += size_t(rows_max)) {
@@ -385,9 +408,11 @@ void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
         run(tokens + i, rows, rows, plans);
         for (int r = 0; r < rows && i + size_t(r) + 1 < n; r++) {
             const float* row = fetched.data();
-            if (fetched.empty()) row = reinterpret_cast<const float*>(out.logits.host()) + size_t(r) * n_vocab;
+            if (fetched.empty())
+                row = reinterpret_cast<const float*>(out.logits.host()) + size_t(r) * n_vocab;
             else fetch_logits(out, r, fetched.data());
-            logprobs[i + size_t(r)] = float(double(row[tokens[i + size_t(r) + 1]]) - log_sum_exp(row, n_vocab));
+            logprobs[i + size_t(r)] =
+                float(double(row[tokens[i + size_t(r) + 1]]) - log_sum_exp(row, n_vocab));
         }
     }
 }
@@ -414,14 +439,18 @@ void Context::embed(const int32_t* tokens, size_t n, float* mean) {
 }
 
 Work Context::work(size_t n, int n_outputs) const {
-    if (n == 0 || n > size_t(n_ctx_ - length()) || n_outputs < 0 || size_t(n_outputs) > n || n_outputs > n_outputs_max_)
-        fail(Status::invalid_argument, "work of %zu tokens with %d outputs after position %d, n_ctx is %d and at most %d outputs are possible", n,
-             n_outputs, length(), n_ctx_, n_outputs_max_);
+    if (n == 0 || n > size_t(n_ctx_ - length()) || n_outputs < 0 || size_t(n_outputs) > n ||
+        n_outputs > n_outputs_max_)
+        fail(Status::invalid_argument,
+             "work of %zu tokens with %d outputs after position %d, n_ctx is %d and at most %d "
+             "outputs are possible",
+             n, n_outputs, length(), n_ctx_, n_outputs_max_);
     Work sum;
     for (int pos = length(); n > 0;) {
         const size_t rows = chunk_rows(n, n_outputs);
         const Work w = work_of(plans_.graph(int(rows)), int(rows), rows == n ? n_outputs : 0, pos);
-        sum.multiply_adds += w.multiply_adds, sum.weight_bytes += w.weight_bytes, sum.kv_bytes += w.kv_bytes;
+        sum.multiply_adds += w.multiply_adds, sum.weight_bytes += w.weight_bytes,
+            sum.kv_bytes += w.kv_bytes;
         pos += int(rows), n -= rows;
     }
     return sum;
@@ -430,7 +459,8 @@ Work Context::work(size_t n, int n_outputs) const {
 MachineLimits Context::limits() {
     MachineLimits limits;
     Reason reason;
-    if (const Status s = model_->backend().measure_limits(queue(), limits, reason); s != Status::ok) fail(s, "%s", reason.text);
+    if (const Status s = model_->backend().measure_limits(queue(), limits, reason); s != Status::ok)
+        fail(s, "%s", reason.text);
     return limits;
 }
 
@@ -465,13 +495,16 @@ std::string Context::to_json() {
         if (!layers[l].owns_kv) continue;
         const KvSpec& s = kv_.stores()[l].spec;
         char text[200];
-        snprintf(text, sizeof text, "%s{\"layer\": %zu, \"store\": \"%s\", \"type\": \"%s\", \"positions\": %d, \"bytes\": %zu}",
-                 first ? "" : ", ", l, kv_.is_ring(int(l)) ? "ring" : "full", s.type == KvType::q8_0 ? "q8_0" : "f16", s.capacity,
-                 kv_.layer_bytes(int(l)));
+        snprintf(text, sizeof text,
+                 "%s{\"layer\": %zu, \"store\": \"%s\", \"type\": \"%s\", \"positions\": %d, "
+                 "\"bytes\": %zu}",
+                 first ? "" : ", ", l, kv_.is_ring(int(l)) ? "ring" : "full",
+                 s.type == KvType::q8_0 ? "q8_0" : "f16", s.capacity, kv_.layer_bytes(int(l)));
         out += text;
         first = false;
     }
-    return out + "], \"backend\": \"" + model_->backend().name() + "\", \"plan\": " + placement_json() + "}";
+    return out + "], \"backend\": \"" + model_->backend().name() +
+           "\", \"plan\": " + placement_json() + "}";
 }
 
 // The pick, made where the row lies, is the largest of all logits; if the mask allows it, it is the

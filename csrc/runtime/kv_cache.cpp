@@ -8,18 +8,16 @@
 namespace pillion {
 namespace {
 
-int round_up(int64_t n) { return int((n + kKvCapacityUnit - 1) / kKvCapacityUnit * kKvCapacityUnit); }
+int round_up(int64_t n) {
+    return int((n + kKvCapacityUnit - 1) / kKvCapacityUnit * kKvCapacityUnit);
+}
 
 }  // namespace
 
 KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx,
                  int rows_per_run, bool swa_full, int n_snapshots)
-    : placement_(placement),
-      stores_(hp.layers.size()),
-      sliding_(hp.layers.size()),
-      rings_(hp.layers.size()),
-      snapshots_(n_snapshots),
-      window_(hp.window) {
+    : placement_(placement), stores_(hp.layers.size()), sliding_(hp.layers.size()),
+      rings_(hp.layers.size()), snapshots_(n_snapshots), window_(hp.window) {
     for (size_t l = 0; l < hp.layers.size(); l++) {
         const LayerParams& p = hp.layers[l];
         sliding_[l] = p.sliding;
@@ -34,7 +32,8 @@ KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int
     }
     for (size_t l = 0; l < hp.layers.size() && placement.is_split(); l++) {
         const int source = hp.layers[l].kv_source;
-        if (hp.layers[l].owns_kv || placement.part_of(int(l)) == placement.part_of(source)) continue;
+        if (hp.layers[l].owns_kv || placement.part_of(int(l)) == placement.part_of(source))
+            continue;
         twins_.resize(stores_.size());
         twins_[size_t(source)].spec = stores_[size_t(source)].spec;
     }
@@ -63,13 +62,16 @@ void KvCache::list_rings() {
     snapshots_.set_rings(std::move(rings));
 }
 
-// Places for the stores of those layers that lie on this backend; copies (stores_ are none) lie where they are asked for.
+// Places for the stores of those layers that lie on this backend; copies (stores_ are none) lie
+// where they are asked for.
 void KvCache::allocate(std::vector<KvStore>& stores, Backend& backend, const char* what) {
     size_t total = 0;
     std::vector<KvStore*> placed;
     for (size_t l = 0; l < stores.size(); l++) {
         KvStore& s = stores[l];
-        if (s.spec.capacity == 0 || (&stores == &stores_ && &placement_.of_layer(int(l)) != &backend)) continue;
+        if (s.spec.capacity == 0 ||
+            (&stores == &stores_ && &placement_.of_layer(int(l)) != &backend))
+            continue;
         s.offset = total;
         total += (backend.kv_bytes(s.spec) + 63) / 64 * 64;
         placed.push_back(&s);
@@ -77,7 +79,8 @@ void KvCache::allocate(std::vector<KvStore>& stores, Backend& backend, const cha
     if (placed.empty()) return;
     std::unique_ptr<Buffer> buffer;
     Reason reason;
-    if (const Status s = backend.allocate(total, BufferKind::kv, buffer, reason); s != Status::ok) fail(s, "%s: %s", what, reason.text);
+    if (const Status s = backend.allocate(total, BufferKind::kv, buffer, reason); s != Status::ok)
+        fail(s, "%s: %s", what, reason.text);
     for (KvStore* s : placed) s->buffer = buffer.get();
     buffers_.push_back(std::move(buffer));
 }
@@ -94,15 +97,18 @@ KvView KvCache::last_view_on(Backend& backend, bool sliding) const {
     if (own.layer < 0) return own;
     const size_t l = size_t(own.layer);
     const Backend& owner = placement_.of_layer(own.layer);
-    const bool in_place = backend.is_host() && own.store.buffer->host() && strcmp(backend.kv_layout(), owner.kv_layout()) == 0;
+    const bool in_place = backend.is_host() && own.store.buffer->host() &&
+                          strcmp(backend.kv_layout(), owner.kv_layout()) == 0;
     if (&owner == &backend || in_place) return own;
-    if (!twins_.empty() && twins_[l].buffer && placement_.back == &backend) return view_of(twins_[l], own.layer);
+    if (!twins_.empty() && twins_[l].buffer && placement_.back == &backend)
+        return view_of(twins_[l], own.layer);
     return view_of(mirror_backend_ == &backend ? mirrors_[l] : KvStore(), own.layer);
 }
 
 void KvCache::add_mirrors(Backend& backend) {
     if (mirror_backend_ && mirror_backend_ != &backend)
-        fail(Status::pairing, "the context has a drafter on %s, another one can't run on %s", mirror_backend_->name(), backend.name());
+        fail(Status::pairing, "the context has a drafter on %s, another one can't run on %s",
+             mirror_backend_->name(), backend.name());
     if (mirror_backend_) return;
     std::vector<KvStore> mirrors(stores_.size());
     bool any = false;
@@ -123,7 +129,7 @@ void KvCache::drop_mirrors() {
     if (!mirror_backend_) return;
     mirrors_.clear();
     mirror_backend_ = nullptr;
-    buffers_.pop_back();    // made last
+    buffers_.pop_back();  // made last
     list_rings();
 }
 

@@ -1,9 +1,11 @@
-// Keys and values of one sequence: a store per layer that owns a cache. Full layers append; sliding layers keep a ring of the window
-// and the most rows one run may write, so that stepping back within the last run only lowers a counter: the slots that the dropped
-// rows overwrote had left every window before.
+// Keys and values of one sequence: a store per layer that owns a cache. Full layers append; sliding
+// layers keep a ring of the window and the most rows one run may write, so that stepping back
+// within the last run only lowers a counter: the slots that the dropped rows overwrote had left
+// every window before.
 //
-// Where the layers lie on two devices, those that read a cache of the other one have a copy of it (a twin); a drafter on a third place
-// has copies of the two it reads (mirrors). All are written in the same runs and share the counters.
+// Where the layers lie on two devices, those that read a cache of the other one have a copy of it
+// (a twin); a drafter on a third place has copies of the two it reads (mirrors). All are written in
+// the same runs and share the counters.
 #pragma once
 #include <algorithm>
 #include <memory>
@@ -29,21 +31,25 @@ class KvCache {
     KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx, int rows_per_run,
             bool swa_full, int n_snapshots);
 
-    const KvStore* stores() const { return stores_.data(); }    // by layer; those of owning layers are set
+    const KvStore* stores() const {
+        return stores_.data();
+    }  // by layer; those of owning layers are set
     const KvStore* twins() const { return twins_.empty() ? nullptr : twins_.data(); }
     const KvStore* mirrors() const { return mirrors_.empty() ? nullptr : mirrors_.data(); }
     // The last owning layer of a kind: what a Gemma 4 drafter attends to.
     KvView last_view(bool sliding) const;
-    // The same as `backend` can read it: its own, one that it reads in place, a copy. Its store has no buffer when there is none yet.
+    // The same as `backend` can read it: its own, one that it reads in place, a copy. Its store has
+    // no buffer when there is none yet.
     KvView last_view_on(Backend& backend, bool sliding) const;
-    // Makes the copies that last_view_on needs; the rows held so far are not in them. One device at most has mirrors.
+    // Makes the copies that last_view_on needs; the rows held so far are not in them. One device at
+    // most has mirrors.
     void add_mirrors(Backend& backend);
     void drop_mirrors();
     bool has_mirrors_on(const Backend& backend) const { return mirror_backend_ == &backend; }
     Backend* mirror_backend() const { return mirror_backend_; }
-    size_t bytes() const;                   // without snapshots
+    size_t bytes() const;  // without snapshots
     const KvSnapshots& snapshots() const { return snapshots_; }
-    size_t layer_bytes(int layer) const;    // with copies
+    size_t layer_bytes(int layer) const;  // with copies
     bool is_ring(int layer) const { return rings_[size_t(layer)]; }
     bool is_sliding(int layer) const { return sliding_[size_t(layer)]; }
 
@@ -56,7 +62,7 @@ class KvCache {
     bool can_rewind(int length) const {
         return length == 0 || (length <= length_ && length >= low(high_));
     }
-    void rewind(int length);    // can_rewind(length) must hold
+    void rewind(int length);  // can_rewind(length) must hold
     // The text comes back to `end` or somewhat before it: both are to stay reachable. They may lie
     // ahead.
     void expect(int end) {
@@ -71,7 +77,9 @@ class KvCache {
     void clear();
 
   private:
-    KvView view_of(const KvStore& store, int layer) const { return {store, layer, sliding_[size_t(layer)]}; }
+    KvView view_of(const KvStore& store, int layer) const {
+        return {store, layer, sliding_[size_t(layer)]};
+    }
     void allocate(std::vector<KvStore>& stores, Backend& backend, const char* what);
     void list_rings();
     // The least length whose window the rings hold when `high` is one past the highest position
@@ -84,14 +92,15 @@ class KvCache {
 
     Placement placement_;
     Backend* mirror_backend_ = nullptr;
-    std::vector<KvStore> stores_, twins_, mirrors_;    // by layer; twins and mirrors are empty without any
+    std::vector<KvStore> stores_, twins_,
+        mirrors_;  // by layer; twins and mirrors are empty without any
     std::vector<bool> sliding_, rings_;
     std::vector<std::unique_ptr<Buffer>> buffers_;
     KvSnapshots snapshots_;
     int window_;
-    int ring_capacity_ = 0;    // smallest ring; 0: none
-    int length_ = 0;           // positions held
-    int high_ = 0;             // one past the highest position ever written since clear()
+    int ring_capacity_ = 0;  // smallest ring; 0: none
+    int length_ = 0;         // positions held
+    int high_ = 0;           // one past the highest position ever written since clear()
 };
 
 }  // namespace pillion

@@ -26,9 +26,9 @@ void KvSnapshots::clear() {
 void KvSnapshots::clip(int length) {
     for (Copy& c : copies_) c.lengths.to = std::min(c.lengths.to, length);
     for (Range& w : wants_) w.to = std::min(w.to, length);
-    wants_.erase(
-        std::remove_if(wants_.begin(), wants_.end(), [](const Range& w) { return w.empty(); }),
-        wants_.end());
+    wants_.erase(std::remove_if(wants_.begin(), wants_.end(),
+                                [](const Range& w) { return w.empty(); }),
+                 wants_.end());
 }
 
 void KvSnapshots::want(int from, int to) {

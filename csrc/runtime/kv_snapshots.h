@@ -26,13 +26,13 @@ class KvSnapshots {
         Buffer* buffer;
         size_t offset, bytes;
     };
-    static constexpr int kMost = 256;      // that may be asked for
+    static constexpr int kMost = 256;  // that may be asked for
 
     // wanted: 0: as many as kDefaultBytes hold, at least one and at most kDefaultMost; -1: none.
     explicit KvSnapshots(int wanted) : wanted_(wanted) {}
-    void set_rings(std::vector<Ring> rings);    // forgets all
+    void set_rings(std::vector<Ring> rings);  // forgets all
 
-    int count() const { return count_; }        // that there may be
+    int count() const { return count_; }  // that there may be
     // Of so many; a copy takes its memory when it is first made.
     size_t bytes() const { return size_t(count_) * ring_bytes_; }
 
@@ -60,7 +60,7 @@ class KvSnapshots {
         bool empty() const { return from > to; }
     };
     struct Copy {
-        Range lengths = {0, -1};           // that it serves
+        Range lengths = {0, -1};  // that it serves
         int high = 0;
         uint64_t used = 0;
         std::unique_ptr<uint8_t[]> bytes;

@@ -1,5 +1,5 @@
-// Plans of one context, by rows. Compiled on first use. A plan serves any number of rows up to its maximum, so a few sizes do:
-// decode and verification, and prefill.
+// Plans of one context, by rows. Compiled on first use. A plan serves any number of rows up to its
+// maximum, so a few sizes do: decode and verification, and prefill.
 #pragma once
 #include <memory>
 #include <vector>
@@ -12,17 +12,18 @@ namespace pillion {
 class PlanCache {
   public:
     // places: of the graph's parts; they stay where they are.
-    PlanCache(const Model& model, const std::vector<PartPlace>& places, GraphInputs inputs, const CompileOptions& options)
+    PlanCache(const Model& model, const std::vector<PartPlace>& places, GraphInputs inputs,
+              const CompileOptions& options)
         : model_(model), places_(places), inputs_(inputs), options_(options) {}
     // From now on runs also write these copies. The plans so far are dropped.
     void set_mirrors(const KvStore* mirrors) { inputs_.kv_mirrors = mirrors, entries_.clear(); }
     // The smallest plan for so many rows. Throws Error when the backend can't compile it.
     Plan& get(int rows);
-    Graph graph(int rows) const;           // what that plan is compiled from
+    Graph graph(int rows) const;  // what that plan is compiled from
     size_t scratch_bytes() const;
 
   private:
-    static constexpr int kFewRows = 16;    // a token and its drafts, and room
+    static constexpr int kFewRows = 16;  // a token and its drafts, and room
     int rows_max(int rows) const;
     struct Entry {
         int rows_max;
@@ -30,7 +31,7 @@ class PlanCache {
     };
     const Model& model_;
     const std::vector<PartPlace>& places_;
-    GraphInputs inputs_;                   // rows_max: the most a run may have
+    GraphInputs inputs_;  // rows_max: the most a run may have
     CompileOptions options_;
     std::vector<Entry> entries_;
 };

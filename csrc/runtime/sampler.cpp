@@ -14,7 +14,8 @@ namespace {
 
 void check_range(const char* name, float value, float lo, float hi) {
     if (!(value >= lo && value <= hi))
-        fail(Status::invalid_argument, "%s %g is outside %g to %g", name, double(value), double(lo), double(hi));
+        fail(Status::invalid_argument, "%s %g is outside %g to %g", name, double(value), double(lo),
+             double(hi));
 }
 
 // Best first: higher logit, then lower id. NaN counts as -inf.
@@ -41,10 +42,13 @@ Sampler::Sampler(SamplerOptions options) : o_(std::move(options)) {
     check_range("frequency_penalty", o_.frequency_penalty, -1e3f, 1e3f);
     check_range("presence_penalty", o_.presence_penalty, -1e3f, 1e3f);
     if (o_.top_k < 0) fail(Status::invalid_argument, "top_k %d must not be negative", o_.top_k);
-    if (o_.penalty_last_n < -1) fail(Status::invalid_argument, "penalty_last_n %d, allowed are -1 (all) and more", o_.penalty_last_n);
+    if (o_.penalty_last_n < -1)
+        fail(Status::invalid_argument, "penalty_last_n %d, allowed are -1 (all) and more",
+             o_.penalty_last_n);
     for (const auto& [token, value] : o_.bias) {
         if (token < 0) fail(Status::invalid_argument, "logit bias for token %d", token);
-        if (std::isnan(value)) fail(Status::invalid_argument, "logit bias of token %d is not a number", token);
+        if (std::isnan(value))
+            fail(Status::invalid_argument, "logit bias of token %d is not a number", token);
     }
     if (o_.top_p == 0) o_.top_p = 1;
     if (o_.seed == 0) {
@@ -54,7 +58,8 @@ Sampler::Sampler(SamplerOptions options) : o_(std::move(options)) {
 }
 
 bool Sampler::has_penalties() const {
-    return o_.penalty_last_n != 0 && (o_.repeat_penalty != 1 || o_.frequency_penalty != 0 || o_.presence_penalty != 0);
+    return o_.penalty_last_n != 0 &&
+           (o_.repeat_penalty != 1 || o_.frequency_penalty != 0 || o_.presence_penalty != 0);
 }
 
 bool Sampler::takes(int32_t most_likely) const {
@@ -103,7 +108,7 @@ Scores Sampler::allowed(const Scores& scores, TokenMask mask) {
     for (int first = 0; first < scores.n; first += 32) {
         uint32_t word = mask.words[first / 32];
         if (const int left = scores.n - first; left < 32) word &= (1u << left) - 1;
-        if (word == ~0u) {    // most words of most masks are this or zero
+        if (word == ~0u) {  // most words of most masks are this or zero
             for (int i = 0; i < 32; i++)
                 logits[n + i] = scores.logits[first + i], ids[n + i] = first + i;
             n += 32;
@@ -121,12 +126,14 @@ Scores Sampler::allowed(const Scores& scores, TokenMask mask) {
 Scores Sampler::adjust(const Scores& scores) {
     if (o_.bias.empty() && !has_penalties()) return scores;
     struct Change {
-        int count = 0;         // times the token was accepted lately
+        int count = 0;  // times the token was accepted lately
         float bias = 0;
     };
     std::unordered_map<int32_t, Change> changes;
     if (has_penalties()) {
-        const size_t n = o_.penalty_last_n < 0 ? history_.size() : std::min(history_.size(), size_t(o_.penalty_last_n));
+        const size_t n = o_.penalty_last_n < 0
+                             ? history_.size()
+                             : std::min(history_.size(), size_t(o_.penalty_last_n));
         for (size_t i = history_.size() - n; i < history_.size(); i++) changes[history_[i]].count++;
     }
     for (const auto& [token, value] : o_.bias) {
@@ -150,7 +157,8 @@ Scores Sampler::adjust(const Scores& scores) {
         }
     } else if (scores.ids) {
         for (int i = 0; i < scores.n; i++)
-            if (const auto found = changes.find(scores.ids[i]); found != changes.end()) apply(adjusted_[size_t(i)], found->second);
+            if (const auto found = changes.find(scores.ids[i]); found != changes.end())
+                apply(adjusted_[size_t(i)], found->second);
     } else {
         for (const auto& [token, change] : changes)
             if (token >= 0 && token < scores.n) apply(adjusted_[size_t(token)], change);
@@ -162,14 +170,17 @@ Scores Sampler::adjust(const Scores& scores) {
 void Sampler::select(const Scores& scores) {
     const float* logits = scores.logits;
     const auto token = [&](int i) { return scores.ids ? scores.ids[i] : i; };
-    const auto before = [](const Candidate& a, const Candidate& b) { return better(a.logit, a.token, b.logit, b.token); };
+    const auto before = [](const Candidate& a, const Candidate& b) {
+        return better(a.logit, a.token, b.logit, b.token);
+    };
     candidates_.clear();
     const size_t k = o_.top_k > 0 && o_.top_k < scores.n ? size_t(o_.top_k) : size_t(scores.n);
     if (k > 4096) {
         for (int i = 0; i < scores.n; i++)
             if (logits[i] > -INFINITY) candidates_.push_back({logits[i], token(i)});
         if (k < candidates_.size()) {
-            std::nth_element(candidates_.begin(), candidates_.begin() + long(k), candidates_.end(), before);
+            std::nth_element(candidates_.begin(), candidates_.begin() + long(k), candidates_.end(),
+                             before);
             candidates_.resize(k);
         }
         std::sort(candidates_.begin(), candidates_.end(), before);
@@ -177,7 +188,9 @@ void Sampler::select(const Scores& scores) {
     }
     // A heap with the worst of the k best on top; most logits are below it and cost one comparison.
     for (int i = 0; i < scores.n; i++) {
-        if (candidates_.size() == k && !better(logits[i], token(i), candidates_.front().logit, candidates_.front().token)) continue;
+        if (candidates_.size() == k &&
+            !better(logits[i], token(i), candidates_.front().logit, candidates_.front().token))
+            continue;
         if (!(logits[i] > -INFINITY)) continue;
         if (candidates_.size() == k) {
             std::pop_heap(candidates_.begin(), candidates_.end(), before);
@@ -256,7 +269,7 @@ int32_t Sampler::draw(const Distribution& distribution) {
         u -= double(p);
         if (u < 0) return token;
     }
-    return distribution.back().first;    // rounding left a crumb
+    return distribution.back().first;  // rounding left a crumb
 }
 
 int32_t Sampler::sample(const float* logits, int n_vocab, TokenMask mask) {

@@ -1,6 +1,6 @@
-// The next token from a row of logits. The order is the field's: bias and penalties on the logits, then top-k, top-p and min-p on the
-// distribution at temperature 1, then the temperature, then the draw. temperature 0 takes the most likely token (lowest id
-// among equals).
+// The next token from a row of logits. The order is the field's: bias and penalties on the logits,
+// then top-k, top-p and min-p on the distribution at temperature 1, then the temperature, then the
+// draw. temperature 0 takes the most likely token (lowest id among equals).
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -11,11 +11,11 @@
 namespace pillion {
 
 struct SamplerOptions {
-    float temperature = 0.0f;      // 0: greedy
-    int top_k = 0;                 // 0: off
+    float temperature = 0.0f;  // 0: greedy
+    int top_k = 0;             // 0: off
     float top_p = 1.0f, min_p = 0.0f;
     float repeat_penalty = 1.0f, frequency_penalty = 0.0f, presence_penalty = 0.0f;
-    int penalty_last_n = 64;       // -1: the whole text
+    int penalty_last_n = 64;  // -1: the whole text
     uint64_t seed = 0;
     std::vector<std::pair<int32_t, float>> bias;
 };
@@ -39,15 +39,16 @@ struct Scores {
     const float* logits;
     const int32_t* ids;
     int n;
-    bool is_sorted = false;    // the ids ascend
+    bool is_sorted = false;  // the ids ascend
 };
 
 class Sampler {
   public:
-    explicit Sampler(SamplerOptions options);    // throws Error{invalid_argument}
+    explicit Sampler(SamplerOptions options);  // throws Error{invalid_argument}
 
-    // Whether this token, which has the largest logit, is what sample() would return: then nobody has to look at the logits, which may lie
-    // on a device. Greedy, without penalties, and no bias that lowers it or raises another.
+    // Whether this token, which has the largest logit, is what sample() would return: then nobody
+    // has to look at the logits, which may lie on a device. Greedy, without penalties, and no bias
+    // that lowers it or raises another.
     bool takes(int32_t most_likely) const;
     // A token that the mask refuses is out before anything else looks at the logits: no bias brings
     // it back. Throws Error{invalid_argument} where no token with a logit above -inf is left.
@@ -57,15 +58,13 @@ class Sampler {
     const Distribution& distribution(const Scores& scores, TokenMask mask = {});
     // A token of it, by the next random number; without one when there is no choice.
     int32_t draw(const Distribution& distribution);
-    double uniform();              // the next random number, in [0, 1)
-    void accept(int32_t token);    // feeds the penalties
+    double uniform();            // the next random number, in [0, 1)
+    void accept(int32_t token);  // feeds the penalties
     void reset();
     bool is_greedy() const { return o_.temperature == 0; }
     // How far it has come, to take back what a call did that failed. Only forward from a mark: a
     // reset in between makes go_back() throw Error{invalid_argument}.
-    struct Mark {
-        uint64_t accepted = 0, drawn = 0;
-    };
+    struct Mark { uint64_t accepted = 0, drawn = 0; };
     Mark mark() const { return {history_.size(), counter_}; }
     void go_back(const Mark& mark);
 
@@ -83,11 +82,11 @@ class Sampler {
     void truncate();
 
     SamplerOptions o_;
-    std::vector<int32_t> history_;                  // accepted tokens, the last penalty_last_n matter
-    uint64_t counter_ = 0;                          // random numbers drawn
+    std::vector<int32_t> history_;  // accepted tokens, the last penalty_last_n matter
+    uint64_t counter_ = 0;          // random numbers drawn
     std::vector<float> allowed_, adjusted_;
     std::vector<int32_t> allowed_ids_;
-    std::vector<Candidate> candidates_;             // best first after select()
+    std::vector<Candidate> candidates_;  // best first after select()
     Distribution distribution_;
 };
 

@@ -14,7 +14,7 @@ class SplitPlan final : public Plan {
 
     Status run(const StepState& state, Reason& reason) override {
         for (size_t i = 0; i < parts_.size(); i++) {
-            if (i > 0)    // what crosses must be there
+            if (i > 0)  // what crosses must be there
                 if (const Status s = parts_[i - 1]->wait(reason); s != Status::ok) return s;
             if (const Status s = parts_[i]->run(state, reason); s != Status::ok) return s;
         }
@@ -29,30 +29,35 @@ class SplitPlan final : public Plan {
     std::string to_json() const override {
         std::string out = "[";
         for (const auto& p : parts_) {
-            const std::string part = p->to_json();    // "[...]"
-            if (part.size() > 2) out += (out.size() > 1 ? ", " : "") + part.substr(1, part.size() - 2);
+            const std::string part = p->to_json();  // "[...]"
+            if (part.size() > 2)
+                out += (out.size() > 1 ? ", " : "") + part.substr(1, part.size() - 2);
         }
         return out + "]";
     }
 
   private:
-    std::unique_ptr<Buffer> crossing_;    // outlives the plans that write to it
+    std::unique_ptr<Buffer> crossing_;  // outlives the plans that write to it
     std::vector<std::unique_ptr<Plan>> parts_;
 };
 
-// Buffers of kind `state` are seen by their backend and by the host; so all parts but those on the host must be of one backend.
+// Buffers of kind `state` are seen by their backend and by the host; so all parts but those on the
+// host must be of one backend.
 Backend& meeting_place(const std::vector<PartPlace>& places) {
     Backend* device = nullptr;
     for (const PartPlace& p : places) {
         if (!p.backend || p.backend->is_host()) continue;
         if (device && strcmp(device->name(), p.backend->name()) != 0)
-            fail(Status::unsupported_op, "%s and %s see no memory in common; one of the two must be the cpu", device->name(), p.backend->name());
+            fail(Status::unsupported_op,
+                 "%s and %s see no memory in common; one of the two must be the cpu",
+                 device->name(), p.backend->name());
         device = p.backend;
     }
     return device ? *device : *places.front().backend;
 }
 
-std::unique_ptr<Buffer> place_crossing(const Graph& graph, const std::vector<Value>& crossing, const std::vector<PartPlace>& places,
+std::unique_ptr<Buffer> place_crossing(const Graph& graph, const std::vector<Value>& crossing,
+                                       const std::vector<PartPlace>& places,
                                        std::vector<Tensor>& tensors) {
     size_t bytes = 0;
     for (const Value v : crossing) {
@@ -64,22 +69,27 @@ std::unique_ptr<Buffer> place_crossing(const Graph& graph, const std::vector<Val
     if (bytes == 0) return nullptr;
     std::unique_ptr<Buffer> buffer;
     Reason reason;
-    if (const Status s = meeting_place(places).allocate(bytes, BufferKind::state, buffer, reason); s != Status::ok)
+    if (const Status s = meeting_place(places).allocate(bytes, BufferKind::state, buffer, reason);
+        s != Status::ok)
         fail(s, "rows that cross between devices: %s", reason.text);
     for (Tensor& t : tensors) t.buffer = buffer.get();
     return buffer;
 }
 
-std::unique_ptr<Plan> compile_one(const Graph& graph, const PartPlace& place, const CompileOptions& options) {
+std::unique_ptr<Plan> compile_one(const Graph& graph, const PartPlace& place,
+                                  const CompileOptions& options) {
     std::unique_ptr<Plan> plan;
     Reason reason;
-    if (const Status s = place.backend->compile(graph, *place.queue, plan, reason, options); s != Status::ok) fail(s, "%s", reason.text);
+    if (const Status s = place.backend->compile(graph, *place.queue, plan, reason, options);
+        s != Status::ok)
+        fail(s, "%s", reason.text);
     return plan;
 }
 
 }  // namespace
 
-std::unique_ptr<Plan> compile_parts(const Graph& graph, const std::vector<PartPlace>& places, const CompileOptions& options) {
+std::unique_ptr<Plan> compile_parts(const Graph& graph, const std::vector<PartPlace>& places,
+                                    const CompileOptions& options) {
     const int n = count_parts(graph);
     PILLION_CHECK(size_t(n) <= places.size());
     if (n == 1) return compile_one(graph, places[0], options);

@@ -2,7 +2,8 @@
 
 namespace pillion {
 
-int32_t accept_or_resample(Sampler& sampler, const Distribution& p, const Distribution& q, int32_t draft, std::vector<float>& weights) {
+int32_t accept_or_resample(Sampler& sampler, const Distribution& p, const Distribution& q,
+                           int32_t draft, std::vector<float>& weights) {
     const auto clear = [&] {
         for (const auto& [token, probability] : q) weights[size_t(token)] = 0;
     };
@@ -21,7 +22,7 @@ int32_t accept_or_resample(Sampler& sampler, const Distribution& p, const Distri
         if (left > 0) rest.push_back({token, left}), total += double(left);
     }
     clear();
-    if (rest.empty()) return draft;    // p = q but for rounding, then the draft is as good as any
+    if (rest.empty()) return draft;  // p = q but for rounding, then the draft is as good as any
     for (auto& [token, probability] : rest) probability = float(double(probability) / total);
     return sampler.draw(rest);
 }

@@ -19,19 +19,23 @@ class Fitter {
   public:
     explicit Fitter(const FitRequest& request)
         : r_(request), device_(find_backend(r_.device)),
-          draft_device_(r_.draft_device.empty() || r_.draft_device == "auto" ? device_ : find_backend(r_.draft_device)) {
+          draft_device_(r_.draft_device.empty() || r_.draft_device == "auto"
+                            ? device_
+                            : find_backend(r_.draft_device)) {
         fit_.device = device_.name(), fit_.is_host = device_.is_host();
         fit_.n_layers = r_.model->hparams().n_layers;
     }
 
     DeviceFit fit() {
-        place_layers(r_.device, r_.n_device_layers, fit_.n_layers);    // says what is wrong with the numbers
+        place_layers(r_.device, r_.n_device_layers,
+                     fit_.n_layers);  // says what is wrong with the numbers
         if (fit_.is_host) return fit_;
-        const int wanted = r_.n_device_layers < 0 ? fit_.n_layers : std::min(r_.n_device_layers, fit_.n_layers);
+        const int wanted =
+            r_.n_device_layers < 0 ? fit_.n_layers : std::min(r_.n_device_layers, fit_.n_layers);
         const MemoryInfo memory = device_.memory();
         fit_.available = r_.device_bytes > 0 ? r_.device_bytes : usable(memory);
         measure(wanted);
-        if (fit_.available == 0 && memory.total == 0) return fit_;    // it does not say
+        if (fit_.available == 0 && memory.total == 0) return fit_;  // it does not say
         if (fit_.total() <= fit_.available) return fit_;
         if (r_.n_device_layers >= 0 || memory.unified) refuse(wanted, memory.unified);
         search(wanted);
@@ -41,7 +45,7 @@ class Fitter {
   private:
     // The most layers below `too_many` that fit: each needs more than the one before.
     void search(int too_many) {
-        int least = 0, most = too_many;    // most does not fit; least is not known to
+        int least = 0, most = too_many;  // most does not fit; least is not known to
         while (most - least > 1) {
             const int middle = (least + most) / 2;
             measure(middle);
@@ -56,17 +60,21 @@ class Fitter {
         {
             Backend& host = find_backend("cpu");
             const int first = fit_.n_layers - n_device_layers;
-            const Placement placement = n_device_layers == 0 ? Placement(host) : Placement(host, dry, first);
-            const auto context = std::make_shared<Context>(r_.model->without_content(placement), r_.context);
+            const Placement placement =
+                n_device_layers == 0 ? Placement(host) : Placement(host, dry, first);
+            const auto context =
+                std::make_shared<Context>(r_.model->without_content(placement), r_.context);
             context->compile_all();
             std::unique_ptr<Pair> pair;
             if (r_.drafter) {
-                Backend& place = &draft_device_ == &device_ ? static_cast<Backend&>(dry) : draft_device_;
-                pair = std::make_unique<Pair>(context, r_.drafter->without_content(place), PairOptions());
-                context->compile_all();    // with what the pair adds
+                Backend& place =
+                    &draft_device_ == &device_ ? static_cast<Backend&>(dry) : draft_device_;
+                pair = std::make_unique<Pair>(context, r_.drafter->without_content(place),
+                                              PairOptions());
+                context->compile_all();  // with what the pair adds
             }
             const DryBackend::Use use = dry.use();
-            size_t copies = 0;    // of sliding caches: the host's, but that may be the same memory
+            size_t copies = 0;  // of sliding caches: the host's, but that may be the same memory
             if (device_.memory().unified) {
                 copies = context->memory().snapshots;
                 if (pair) copies += pair->drafter().memory().snapshots;
@@ -79,10 +87,12 @@ class Fitter {
 
     [[noreturn]] void refuse(int n_device_layers, bool unified) const {
         fail(Status::out_of_memory,
-             "%s: %d of %d layers%s take %.2f GB on %s (weights %.2f, KV cache %.2f, scratch %.2f), %.2f GB can be used%s. "
+             "%s: %d of %d layers%s take %.2f GB on %s (weights %.2f, KV cache %.2f, scratch "
+             "%.2f), %.2f GB can be used%s. "
              "Smaller: n_ctx, kv_type q8_0, n_batch, n_gpu_layers, a file with fewer bits",
-             r_.model->file().path().c_str(), n_device_layers, fit_.n_layers, r_.drafter ? " and the drafter" : "", gb(fit_.total()),
-             device_.name(), gb(fit_.weights), gb(fit_.kv), gb(fit_.scratch), gb(fit_.available),
+             r_.model->file().path().c_str(), n_device_layers, fit_.n_layers,
+             r_.drafter ? " and the drafter" : "", gb(fit_.total()), device_.name(),
+             gb(fit_.weights), gb(fit_.kv), gb(fit_.scratch), gb(fit_.available),
              unified ? "; the CPU's memory is the same" : "");
     }
 
@@ -96,9 +106,11 @@ class Fitter {
 std::string DeviceFit::to_json() const {
     char text[400];
     snprintf(text, sizeof text,
-             "{\"device\": \"%s\", \"is_host\": %s, \"n_layers\": %d, \"device_layers\": %d, \"weights\": %zu, \"kv\": %zu, "
+             "{\"device\": \"%s\", \"is_host\": %s, \"n_layers\": %d, \"device_layers\": %d, "
+             "\"weights\": %zu, \"kv\": %zu, "
              "\"scratch\": %zu, \"total\": %zu, \"available\": %zu}",
-             device.c_str(), is_host ? "true" : "false", n_layers, n_device_layers, weights, kv, scratch, total(), available);
+             device.c_str(), is_host ? "true" : "false", n_layers, n_device_layers, weights, kv,
+             scratch, total(), available);
     return text;
 }
 

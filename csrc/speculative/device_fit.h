@@ -1,5 +1,5 @@
-// How many layers a device holds, found before a byte of it is taken: the model, a context and the pair are made on a backend that only
-// counts (core/dry_backend.h).
+// How many layers a device holds, found before a byte of it is taken: the model, a context and the
+// pair are made on a backend that only counts (core/dry_backend.h).
 #pragma once
 #include <string>
 
@@ -8,26 +8,27 @@
 namespace pillion {
 
 struct FitRequest {
-    const Model* model;            // metadata will do
-    const Model* drafter;          // null: none
+    const Model* model;    // metadata will do
+    const Model* drafter;  // null: none
     ContextOptions context;
     std::string device = "auto";
-    std::string draft_device;      // "": the target's
-    int n_device_layers = -1;      // -1: as many as fit; else these or an error
-    size_t device_bytes = 0;       // that may be used; 0: what is free, less a reserve
+    std::string draft_device;  // "": the target's
+    int n_device_layers = -1;  // -1: as many as fit; else these or an error
+    size_t device_bytes = 0;   // that may be used; 0: what is free, less a reserve
 };
 
 struct DeviceFit {
-    std::string device;            // the backend's name
-    bool is_host = false;          // then nothing is counted, and no layer lies elsewhere
+    std::string device;    // the backend's name
+    bool is_host = false;  // then nothing is counted, and no layer lies elsewhere
     int n_layers = 0, n_device_layers = 0;
-    size_t weights = 0, kv = 0, scratch = 0;    // on the device, the drafter's too where it is there
-    size_t available = 0;          // 0: the device does not say
+    size_t weights = 0, kv = 0, scratch = 0;  // on the device, the drafter's too where it is there
+    size_t available = 0;                     // 0: the device does not say
     size_t total() const { return weights + kv + scratch; }
     std::string to_json() const;
 };
 
-// Throws Error{out_of_memory} with the numbers when it does not fit, and what opening, making the context or pairing would.
+// Throws Error{out_of_memory} with the numbers when it does not fit, and what opening, making the
+// context or pairing would.
 DeviceFit fit_device(const FitRequest& request);
 
 }  // namespace pillion

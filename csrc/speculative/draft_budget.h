@@ -10,8 +10,8 @@ namespace pillion {
 // Tokens that a drafter has to read before its next draft; 0 and 0: it follows the text for
 // nothing.
 struct Unread {
-    int all = 0;               // to know the whole text
-    int behind = 0;            // to go on from what it knows, which may be the end of the text only
+    int all = 0;     // to know the whole text
+    int behind = 0;  // to go on from what it knows, which may be the end of the text only
     // Of a plain token's time that a step of the drafter takes, guessed; 0: it never reads.
     double share = 0;
 };
@@ -22,7 +22,7 @@ class DraftBudget {
     // 0.98 of its plain speed from the kBegin-th token on.
     static constexpr double kShare = 0.015;
     static constexpr int kBegin = 64;
-    static constexpr double kMost = 32;    // kept for later
+    static constexpr double kMost = 32;  // kept for later
 
     void begin_text() { *this = DraftBudget(); }
     void wrote(int tokens) {

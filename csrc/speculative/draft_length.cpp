@@ -5,14 +5,17 @@
 namespace pillion {
 namespace {
 
-constexpr double kForget = 0.98;       // a count's weight after one more round: about the last 50 rounds matter
-constexpr double kSmooth = 0.2;        // of a new time in the average
-constexpr int kFirst = 3;              // before anything is known
-constexpr double kPrior = 2, kFirstGuess = 0.6;    // imagined tries per position: at first 0.6, further on as good as the one before
-constexpr double kMargin = 1.02;       // a longer or any draft must promise this much, or noise would make lengths flicker
-constexpr int kTriedBeforeParking = 3; // drafts of up to so many tokens
-constexpr int kWarmUp = 3;             // of the first few the fastest counts: caches are cold, pages untouched
-constexpr double kHiccup = 2;          // a slower outlier counts as this many times the average
+constexpr double kForget =
+    0.98;  // a count's weight after one more round: about the last 50 rounds matter
+constexpr double kSmooth = 0.2;                  // of a new time in the average
+constexpr int kFirst = 3;                        // before anything is known
+constexpr double kPrior = 2, kFirstGuess = 0.6;  // imagined tries per position: at first 0.6,
+                                                 // further on as good as the one before
+constexpr double kMargin =
+    1.02;  // a longer or any draft must promise this much, or noise would make lengths flicker
+constexpr int kTriedBeforeParking = 3;  // drafts of up to so many tokens
+constexpr int kWarmUp = 3;  // of the first few the fastest counts: caches are cold, pages untouched
+constexpr double kHiccup = 2;  // a slower outlier counts as this many times the average
 
 // Of drafters that read. Guesses hold until the first measurement.
 // So few unread tokens are those of the last round.
@@ -48,14 +51,16 @@ double DraftLength::acceptance(int position) const {
     return (hits_[position] + kPrior * guess) / (tries_[position] + kPrior);
 }
 
-// A size not measured yet is between its measured neighbours, or costs what the nearest one does per row beyond the first.
+// A size not measured yet is between its measured neighbours, or costs what the nearest one does
+// per row beyond the first.
 double DraftLength::verify_cost(int rows) const {
     if (verify_[rows].ms > 0) return verify_[rows].ms;
     int below = rows, above = rows;
     while (below > 0 && verify_[below].ms == 0) below--;
     while (above <= kMax + 1 && verify_[above].ms == 0) above++;
     if (below > 0 && above <= kMax + 1)
-        return verify_[below].ms + (verify_[above].ms - verify_[below].ms) * (rows - below) / (above - below);
+        return verify_[below].ms +
+               (verify_[above].ms - verify_[below].ms) * (rows - below) / (above - below);
     if (below > 0) return verify_[below].ms * (1 + 0.05 * (rows - below));
     if (above <= kMax + 1) return verify_[above].ms;
     return 0;
@@ -103,7 +108,7 @@ int DraftLength::pick() {
         if (++plain_rounds_ < retry_after_) return 0;
         plain_rounds_ = 0;
         retry_after_ = std::min(2 * retry_after_, int(kRetryMost));
-        return best_draft();    // one round to see whether things have changed
+        return best_draft();  // one round to see whether things have changed
     }
     // Plain decoding's own price must be known, or nothing can be compared with it.
     if (rounds_ == 3 && verify_[1].ms == 0) return 0;
@@ -138,7 +143,7 @@ void DraftLength::update(const Outcome& o) {
 
 // In plain tokens.
 double DraftLength::read_cost(int tokens) const {
-    if (tokens <= kCaughtUp) return 0;    // a step reads them
+    if (tokens <= kCaughtUp) return 0;  // a step reads them
     return tokens * (read_per_token_.n > 0 ? read_per_token_.ms / plain_.ms : kReadGuess * share_);
 }
 
@@ -185,7 +190,7 @@ DraftLength::Choice DraftLength::pick_in_use(const Unread& unread) {
     if (rounds_ % kLookRounds == 0 && k < kMax && verify_[k + 2].n < kWarmUp) k++;
     // To know the whole text instead of its end: out of what was earned.
     double purse = std::max(0.0, budget_.balance() / 2);
-    if (unread.behind > kCaughtUp) {         // a new text: nothing can be earned before it is read
+    if (unread.behind > kCaughtUp) {  // a new text: nothing can be earned before it is read
         const double advance = expected_gain() / 4;
         budget_.lend(advance);
         purse = std::max(0.0, budget_.balance()) + advance;
@@ -204,7 +209,7 @@ DraftLength::Choice DraftLength::pick_trial(const Unread& unread) {
         trial_.rounds++;
         return {k, w};
     }
-    if (trial_.rounds > 0) park();    // it goes on when there is more to spend
+    if (trial_.rounds > 0) park();  // it goes on when there is more to spend
     return {};
 }
 

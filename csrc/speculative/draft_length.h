@@ -19,34 +19,34 @@ class DraftLength {
     static constexpr int kMax = 8;
 
     struct Choice {
-        int n = 0;             // 0: don't draft
+        int n = 0;  // 0: don't draft
         // The drafter, where it is further behind, reads so many tokens from the end of the text.
         int window = INT_MAX;
     };
-    struct Reading {           // by the drafter, before a draft: part of its time
+    struct Reading {  // by the drafter, before a draft: part of its time
         int tokens = 0;
         double ms = 0;
     };
 
-    void begin_text() { budget_.begin_text(); }    // a budget is one text's
-    int pick();                    // for the next round; 0: don't draft
+    void begin_text() { budget_.begin_text(); }  // a budget is one text's
+    int pick();                                  // for the next round; 0: don't draft
     Choice pick(const Unread& unread);
-    int best() const;              // what it would be, without counting as a round
+    int best() const;  // what it would be, without counting as a round
     // After each round, also those of a length that was given.
     struct Outcome {
         // Of the drafter's tokens; one that was not run is refused.
         int drafted = 0, accepted = 0;
-        int kept = 0;           // of them, those that were run
-        int rows = 1;           // of the run: 1, those kept, and what others put behind them
-        double draft_ms = 0;    // 0 without a draft; holds the reading
+        int kept = 0;         // of them, those that were run
+        int rows = 1;         // of the run: 1, those kept, and what others put behind them
+        double draft_ms = 0;  // 0 without a draft; holds the reading
         double verify_ms = 0;
         Reading reading;
     };
     void update(const Outcome& outcome);
     bool parked() const { return parked_; }
-    const char* why_not() const;   // a pick was 0
+    const char* why_not() const;  // a pick was 0
     double acceptance(int position) const;
-    double tokens_per_ms(int k) const;    // expected; k = 0: plain
+    double tokens_per_ms(int k) const;  // expected; k = 0: plain
 
   private:
     int best_draft() const;
@@ -66,27 +66,28 @@ class DraftLength {
 
     // A time that forgets slowly and is not fooled by a cold start or a hiccup.
     struct Cost {
-        double ms = 0;             // 0: not measured yet
+        double ms = 0;  // 0: not measured yet
         int n = 0;
         void add(double value, double smooth, double hiccup);
     };
 
-    double hits_[kMax] = {}, tries_[kMax] = {};            // decaying counts; hits: accepted given that those before were
+    double hits_[kMax] = {},
+           tries_[kMax] = {};  // decaying counts; hits: accepted given that those before were
     Cost verify_[kMax + 2], draft_per_token_, read_per_token_;
     bool parked_ = false;
-    int trials_ = 0;               // of short drafts, before parking
+    int trials_ = 0;  // of short drafts, before parking
     int plain_rounds_ = 0, rounds_ = 0, retry_after_ = kRetryFirst;
     static constexpr int kRetryFirst = 32, kRetryMost = 512;
 
     // Of a drafter that reads.
     DraftBudget budget_;
-    double share_ = 0;             // Unread::share; 0: it doesn't
-    Cost plain_;                   // of a plain round, slower than verify_[1]
+    double share_ = 0;  // Unread::share; 0: it doesn't
+    Cost plain_;        // of a plain round, slower than verify_[1]
     bool in_use_ = false;
     struct Trial {
-        int rounds = 0;            // so far; 0: none goes on
+        int rounds = 0;  // so far; 0: none goes on
         int accepted = 0;
-        double gain = 0;           // in plain tokens, reading left out
+        double gain = 0;  // in plain tokens, reading left out
     } trial_;
 };
 

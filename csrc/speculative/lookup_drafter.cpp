@@ -1,5 +1,5 @@
-// Prompt lookup: when the last few tokens stood in the text before, what followed them then is proposed. No model, no cost to
-// speak of; good for answers that quote their prompt.
+// Prompt lookup: when the last few tokens stood in the text before, what followed them then is
+// proposed. No model, no cost to speak of; good for answers that quote their prompt.
 #include <algorithm>
 
 #include "speculative/drafter.h"
@@ -13,7 +13,8 @@ class LookupDrafter final : public Drafter {
     const char* kind() const override { return "lookup"; }
 
     // The longest run of at most n_ngram tokens that occurred before, its latest occurrence.
-    void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
+    void draft(const Context& target, const DraftRequest& r,
+               std::vector<int32_t>& drafts) override {
         text_ = target.tokens();
         text_.push_back(r.last);
         const int length = int(text_.size());
@@ -21,7 +22,8 @@ class LookupDrafter final : public Drafter {
         for (int n = std::min(n_ngram_, length - 1); n >= 1; n--)
             for (int at = length - 1 - n; at >= 0; at--)
                 if (std::equal(text_.end() - n, text_.end(), text_.begin() + at)) {
-                    for (int i = at + n; i < length && drafts.size() < most; i++) drafts.push_back(text_[size_t(i)]);
+                    for (int i = at + n; i < length && drafts.size() < most; i++)
+                        drafts.push_back(text_[size_t(i)]);
                     return;
                 }
     }
@@ -33,6 +35,8 @@ class LookupDrafter final : public Drafter {
 
 }  // namespace
 
-std::unique_ptr<Drafter> make_lookup_drafter(int n_ngram) { return std::make_unique<LookupDrafter>(n_ngram); }
+std::unique_ptr<Drafter> make_lookup_drafter(int n_ngram) {
+    return std::make_unique<LookupDrafter>(n_ngram);
+}
 
 }  // namespace pillion

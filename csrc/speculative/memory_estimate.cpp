@@ -5,17 +5,21 @@
 namespace pillion {
 namespace {
 
-std::string field(const char* name, uint64_t value) { return std::string(", \"") + name + "\": " + std::to_string(value); }
+std::string field(const char* name, uint64_t value) {
+    return std::string(", \"") + name + "\": " + std::to_string(value);
+}
 
 std::string kv_json(const ContextMemory::Kv& kv) {
-    return "{\"layers\": " + std::to_string(kv.layers) + field("positions", uint64_t(kv.positions)) + field("bytes", kv.bytes) + "}";
+    return "{\"layers\": " + std::to_string(kv.layers) +
+           field("positions", uint64_t(kv.positions)) + field("bytes", kv.bytes) + "}";
 }
 
 size_t kv_bytes(const ContextMemory& m) { return m.full.bytes + m.sliding.bytes; }
 
 std::string drafter_alone(const Model& placed) {
-    return "{\"n_ctx\": null, \"n_batch\": null, \"kv_type\": null" + field("weights", placed.weight_bytes()) +
-           field("mapped", placed.mapped_bytes()) + ", \"kv\": null, \"scratch\": null, \"outputs\": null, \"drafter\": null" +
+    return "{\"n_ctx\": null, \"n_batch\": null, \"kv_type\": null" +
+           field("weights", placed.weight_bytes()) + field("mapped", placed.mapped_bytes()) +
+           ", \"kv\": null, \"scratch\": null, \"outputs\": null, \"drafter\": null" +
            field("total", placed.weight_bytes()) + "}";
 }
 
@@ -23,7 +27,7 @@ std::string drafter_alone(const Model& placed) {
 
 std::string memory_json(const Model& model, const Model* drafter, const ContextOptions& options) {
     Backend& real = model.metadata_only() ? find_backend("auto") : model.backend();
-    DryBackend dry(real);    // the host takes address space only, a device would take memory
+    DryBackend dry(real);  // the host takes address space only, a device would take memory
     Backend& backend = real.is_host() ? real : dry;
     const std::shared_ptr<Model> target = model.without_content(backend);
     if (target->is_drafter() && !drafter) return drafter_alone(*target);
@@ -43,11 +47,13 @@ std::string memory_json(const Model& model, const Model* drafter, const ContextO
         const std::shared_ptr<Model> placed = drafter->without_content(backend);
         const Pair pair(context, placed, {});
         const ContextMemory d = pair.drafter().memory();
-        const uint64_t bytes = placed->weight_bytes() + kv_bytes(d) + d.snapshots + d.scratch + d.outputs;
-        out += std::string("{\"kind\": \"") + pair.drafter().kind() + "\", \"head\": \"" + pair.drafter().head() + "\"" +
-               field("weights", placed->weight_bytes()) + field("mapped", placed->mapped_bytes()) + field("kv_bytes", kv_bytes(d)) +
-               field("snapshots", d.snapshots) +
-               field("scratch", d.scratch) + field("outputs", d.outputs) + field("bytes", bytes) + "}";
+        const uint64_t bytes =
+            placed->weight_bytes() + kv_bytes(d) + d.snapshots + d.scratch + d.outputs;
+        out += std::string("{\"kind\": \"") + pair.drafter().kind() + "\", \"head\": \"" +
+               pair.drafter().head() + "\"" + field("weights", placed->weight_bytes()) +
+               field("mapped", placed->mapped_bytes()) + field("kv_bytes", kv_bytes(d)) +
+               field("snapshots", d.snapshots) + field("scratch", d.scratch) +
+               field("outputs", d.outputs) + field("bytes", bytes) + "}";
         total += bytes;
     } else {
         out += "null";

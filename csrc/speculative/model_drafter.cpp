@@ -31,7 +31,8 @@ class ModelDrafter final : public Drafter {
     DraftLength::Reading last_reading() const override { return reading_; }
     uint64_t n_read() const override { return n_read_; }
 
-    void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
+    void draft(const Context& target, const DraftRequest& r,
+               std::vector<int32_t>& drafts) override {
         reading_ = {};
         if (size_t(target.length() + 1 + r.n) > size_t(context_.n_ctx())) return;
         read(target, r);
@@ -39,7 +40,9 @@ class ModelDrafter final : public Drafter {
             int32_t token = context_.pick(0);
             const float* logits = context_.logits(0);
             const int n = context_.model().hparams().n_vocab;
-            if (r.p_min > 0 && double(logits[token]) - log_sum_exp(logits, size_t(n)) < double(logf(r.p_min))) return;
+            if (r.p_min > 0 &&
+                double(logits[token]) - log_sum_exp(logits, size_t(n)) < double(logf(r.p_min)))
+                return;
             if (r.sampler) {
                 r.proposals->push_back(r.sampler->distribution({logits, nullptr, n}));
                 token = r.sampler->draw(r.proposals->back());
@@ -58,7 +61,7 @@ class ModelDrafter final : public Drafter {
     int held(const Context& target, int begin) const {
         const std::vector<int32_t>&text = target.tokens(), &ours = context_.tokens();
         if (ours.empty() || text.empty() || ours[0] != text[0]) return 0;
-        const size_t first = begin == 0 ? 0 : 1;    // ours[first + i] stands for text[begin + i]
+        const size_t first = begin == 0 ? 0 : 1;  // ours[first + i] stands for text[begin + i]
         size_t n = 0;
         while (first + n < ours.size() && size_t(begin) + n < text.size() &&
                ours[first + n] == text[size_t(begin) + n])
@@ -75,7 +78,7 @@ class ModelDrafter final : public Drafter {
         tokens_.assign(text.begin(), text.begin() + (begin_ > 0 ? 1 : 0));
         tokens_.insert(tokens_.end(), text.begin() + begin_, text.end());
         tokens_.push_back(r.last);
-        const int before = int(tokens_.size()) - length;    // by so much positions differ
+        const int before = int(tokens_.size()) - length;  // by so much positions differ
         const auto start = std::chrono::steady_clock::now();
         const size_t kept = context_.set_tokens(tokens_.data(), tokens_.size(),
                                                 size_t(std::max(1, target.prompt_end() + before)));
@@ -98,7 +101,9 @@ class ModelDrafter final : public Drafter {
 
     static std::shared_ptr<Model> check(std::shared_ptr<Model> model, const Context& target) {
         const int ours = model->hparams().n_vocab, theirs = target.model().hparams().n_vocab;
-        if (ours != theirs) fail(Status::pairing, "the drafter's vocabulary has %d tokens, the target's %d", ours, theirs);
+        if (ours != theirs)
+            fail(Status::pairing, "the drafter's vocabulary has %d tokens, the target's %d", ours,
+                 theirs);
         return model;
     }
     static ContextOptions options(const Context& target) {
@@ -113,7 +118,7 @@ class ModelDrafter final : public Drafter {
     }
     Context context_;
     double share_;
-    int begin_ = 0;                // it holds the text from here on, behind the text's first token
+    int begin_ = 0;  // it holds the text from here on, behind the text's first token
     DraftLength::Reading reading_;
     uint64_t n_read_ = 0;
     std::vector<int32_t> tokens_;

@@ -1,5 +1,6 @@
-// Gemma 4's own drafter: no cache, no prefill, no rewind. It reads the target's last own caches through views and the hidden row of
-// the last accepted position. Its buffers depend on the draft length alone.
+// Gemma 4's own drafter: no cache, no prefill, no rewind. It reads the target's last own caches
+// through views and the hidden row of the last accepted position. Its buffers depend on the draft
+// length alone.
 #include <math.h>
 #include <string.h>
 
@@ -25,29 +26,37 @@ void check_views(const HParams& a, const Context& target) {
         const LayerParams& p = a.layers[size_t(l)];
         const char* kind = p.sliding ? "sliding" : "full";
         const KvView view = target.kv().last_view(p.sliding);
-        if (view.layer < 0) refuse("drafter layer %d reads a %s cache, the target has none", l, kind);
+        if (view.layer < 0)
+            refuse("drafter layer %d reads a %s cache, the target has none", l, kind);
         const KvSpec& s = view.store.spec;
         if (p.head_dim != s.head_dim)
-            refuse("drafter layer %d (%s) has head size %d, the target's layer %d has %d", l, kind, p.head_dim, view.layer, s.head_dim);
+            refuse("drafter layer %d (%s) has head size %d, the target's layer %d has %d", l, kind,
+                   p.head_dim, view.layer, s.head_dim);
         if (p.n_kv_heads != s.n_kv_heads)
-            refuse("drafter layer %d (%s) expects %d KV heads, the target's layer %d has %d", l, kind, p.n_kv_heads, view.layer,
-                   s.n_kv_heads);
+            refuse("drafter layer %d (%s) expects %d KV heads, the target's layer %d has %d", l,
+                   kind, p.n_kv_heads, view.layer, s.n_kv_heads);
     }
 }
 
 void check_pair(const Model& assistant, const Context& target, bool strict) {
     const HParams &a = assistant.hparams(), &t = target.model().hparams();
-    if (t.arch != Arch::gemma4) refuse("a Gemma 4 assistant drafts for gemma4 targets, this one is %s", arch_name(t.arch));
-    if (a.n_embd_out != t.n_embd) refuse("the drafter is for targets of width %d, this one has %d", a.n_embd_out, t.n_embd);
-    if (a.n_vocab != t.n_vocab) refuse("the drafter's vocabulary has %d tokens, the target's %d", a.n_vocab, t.n_vocab);
-    if (a.any_sliding() && a.window != t.window) refuse("the drafter's window is %d, the target's %d", a.window, t.window);
+    if (t.arch != Arch::gemma4)
+        refuse("a Gemma 4 assistant drafts for gemma4 targets, this one is %s", arch_name(t.arch));
+    if (a.n_embd_out != t.n_embd)
+        refuse("the drafter is for targets of width %d, this one has %d", a.n_embd_out, t.n_embd);
+    if (a.n_vocab != t.n_vocab)
+        refuse("the drafter's vocabulary has %d tokens, the target's %d", a.n_vocab, t.n_vocab);
+    if (a.any_sliding() && a.window != t.window)
+        refuse("the drafter's window is %d, the target's %d", a.window, t.window);
     check_views(a, target);
-    if (strict && !a.masked_head_problem.empty()) refuse("the drafter's ordered head: %s", a.masked_head_problem.c_str());
+    if (strict && !a.masked_head_problem.empty())
+        refuse("the drafter's ordered head: %s", a.masked_head_problem.c_str());
 }
 
 class MtpDrafter final : public Drafter {
   public:
-    MtpDrafter(std::shared_ptr<Model> assistant, Context& target, const PairOptions& o) : model_(std::move(assistant)) {
+    MtpDrafter(std::shared_ptr<Model> assistant, Context& target, const PairOptions& o)
+        : model_(std::move(assistant)) {
         check_pair(*model_, target, o.strict);
         const HParams& hp = model_->hparams();
         Backend& backend = model_->backend();
@@ -63,7 +72,8 @@ class MtpDrafter final : public Drafter {
         chain(target);
         queue_ = &target.queue_on(backend);
         options_.flash = target.flash();
-        for (int n = 1; n <= kDraftMax; n++) plan(n);    // what can't run is said now, and no round pays for a compilation
+        for (int n = 1; n <= kDraftMax; n++)
+            plan(n);  // what can't run is said now, and no round pays for a compilation
     }
 
     const char* kind() const override { return "mtp"; }
@@ -80,24 +90,28 @@ class MtpDrafter final : public Drafter {
     }
 
     bool start(const Context& target, const DraftRequest& r) override {
-        if (!chained_ || r.p_min > 0 || r.sampler || target.length() == 0 || !r.hidden) return false;
+        if (!chained_ || r.p_min > 0 || r.sampler || target.length() == 0 || !r.hidden)
+            return false;
         set_inputs(r);
         Plan& p = plan(r.n);
         enqueue(p, target.length());
-        if (model_->backend().is_host()) finish(p);    // it has run: the target must not begin after a draft that was broken off
+        if (model_->backend().is_host())
+            finish(p);  // it has run: the target must not begin after a draft that was broken off
         steps_ = r.n;
         return true;
     }
 
     void settle() override {
-        Reason ignored;    // of the device: whoever asks next hears of it
+        Reason ignored;  // of the device: whoever asks next hears of it
         if (steps_ > 0) (void)plan(steps_).wait(ignored);
     }
 
-    void draft(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) override {
-        if (target.length() == 0 || !r.hidden) return;    // nothing to look at
+    void draft(const Context& target, const DraftRequest& r,
+               std::vector<int32_t>& drafts) override {
+        if (target.length() == 0 || !r.hidden) return;  // nothing to look at
         set_inputs(r);
-        // One by one with a bound, so that no step is made for nothing, and where the next token is drawn by the host.
+        // One by one with a bound, so that no step is made for nothing, and where the next token is
+        // drawn by the host.
         if (r.p_min > 0 || r.sampler) return draft_stepwise(target, r, drafts);
         run(plan(r.n), target.length());
         steps_ = r.n;
@@ -105,7 +119,8 @@ class MtpDrafter final : public Drafter {
     }
 
     void read_step(int i, float* logits, float* hidden) const override {
-        if (i < 0 || i >= steps_) fail(Status::invalid_argument, "step %d, the last draft had %d", i, steps_);
+        if (i < 0 || i >= steps_)
+            fail(Status::invalid_argument, "step %d, the last draft had %d", i, steps_);
         if (logits) {
             std::vector<float> copy;
             std::vector<int32_t> id_copy;
@@ -114,7 +129,10 @@ class MtpDrafter final : public Drafter {
             std::fill(logits, logits + n_vocab_, -INFINITY);
             for (int64_t k = 0; k < width_; k++) logits[ids ? ids[k] : k] = scores[k];
         }
-        if (hidden) memcpy(hidden, reinterpret_cast<const float*>(in_.hiddens.host()) + int64_t(i) * n_embd_, size_t(n_embd_) * 4);
+        if (hidden)
+            memcpy(hidden,
+                   reinterpret_cast<const float*>(in_.hiddens.host()) + int64_t(i) * n_embd_,
+                   size_t(n_embd_) * 4);
     }
 
   private:
@@ -130,11 +148,14 @@ class MtpDrafter final : public Drafter {
         const Tensor& t = model_->weights().token_order;
         token_order_.resize(size_t(n_vocab_));
         Reason reason;
-        if (const Status s = model_->backend().read(*t.buffer, t.offset, token_order_.size() * 4, token_order_.data(), reason); s != Status::ok)
+        if (const Status s = model_->backend().read(*t.buffer, t.offset, token_order_.size() * 4,
+                                                    token_order_.data(), reason);
+            s != Status::ok)
             fail(s, "token order of the drafter: %s", reason.text);
     }
 
-    // On the target's own queue its next run can follow without a word from the host: drafts go straight to where it takes its tokens.
+    // On the target's own queue its next run can follow without a word from the host: drafts go
+    // straight to where it takes its tokens.
     void chain(const Context& target) {
         static_assert(1 + kDraftMax <= Context::kTokenRowsMin, "drafts have their rows");
         const Placement& p = target.model().placement();
@@ -142,7 +163,8 @@ class MtpDrafter final : public Drafter {
         if (chained_) in_.tokens = target.token_rows(1, kDraftMax);
     }
 
-    // What every round reads lies in memory that the host sees; scores stay on the device until somebody wants them.
+    // What every round reads lies in memory that the host sees; scores stay on the device until
+    // somebody wants them.
     void allocate() {
         const size_t n = kDraftMax;
         allocate(buffer_, BufferKind::state,
@@ -151,7 +173,9 @@ class MtpDrafter final : public Drafter {
                   {&in_.tokens, DType::i32, 1, n},
                   {&in_.probabilities, DType::f32, 1, n},
                   {&in_.hiddens, DType::f32, n_embd_, n}});
-        allocate(scores_, BufferKind::scratch, {{&in_.logits, DType::f32, width_, n}, {&in_.ids, DType::i32, width_, in_.dense_head ? 0 : n}});
+        allocate(scores_, BufferKind::scratch,
+                 {{&in_.logits, DType::f32, width_, n},
+                  {&in_.ids, DType::i32, width_, in_.dense_head ? 0 : n}});
     }
 
     struct Place {
@@ -160,14 +184,17 @@ class MtpDrafter final : public Drafter {
         int64_t width;
         size_t rows;
     };
-    void allocate(std::unique_ptr<Buffer>& buffer, BufferKind kind, const std::vector<Place>& places) {
+    void allocate(std::unique_ptr<Buffer>& buffer, BufferKind kind,
+                  const std::vector<Place>& places) {
         size_t bytes = 0;
         for (const Place& p : places) {
             *p.tensor = {p.dtype, Layout::rows, p.width, int64_t(p.rows), 1, nullptr, bytes};
             bytes += (size_t(p.width) * p.rows * 4 + 63) / 64 * 64;
         }
         Reason reason;
-        if (const Status s = model_->backend().allocate(bytes, kind, buffer, reason); s != Status::ok) fail(s, "drafter: %s", reason.text);
+        if (const Status s = model_->backend().allocate(bytes, kind, buffer, reason);
+            s != Status::ok)
+            fail(s, "drafter: %s", reason.text);
         for (const Place& p : places) p.tensor->buffer = buffer.get();
     }
 
@@ -177,7 +204,8 @@ class MtpDrafter final : public Drafter {
             in_.n_steps = n_steps;
             Reason reason;
             const Graph graph = build_draft_graph(*model_, in_);
-            if (const Status s = model_->backend().compile(graph, *queue_, plan, reason, options_); s != Status::ok)
+            if (const Status s = model_->backend().compile(graph, *queue_, plan, reason, options_);
+                s != Status::ok)
                 fail(s, "%s: %s", model_->file().path().c_str(), reason.text);
         }
         return *plan;
@@ -204,14 +232,16 @@ class MtpDrafter final : public Drafter {
         finish(plan);
     }
 
-    void draft_stepwise(const Context& target, const DraftRequest& r, std::vector<int32_t>& drafts) {
+    void draft_stepwise(const Context& target, const DraftRequest& r,
+                        std::vector<int32_t>& drafts) {
         for (int i = 0; i < r.n; i++) {
             run(plan(1), target.length());
             if (*reinterpret_cast<const float*>(in_.probabilities.host()) < r.p_min) return;
             int32_t t = token(0);
             if (r.sampler) {
                 const float* scores = row_of(in_.logits, 0, scores_copy_);
-                r.proposals->push_back(r.sampler->distribution({scores, scored_ids(0, ids_copy_), int(width_)}));
+                r.proposals->push_back(
+                    r.sampler->distribution({scores, scored_ids(0, ids_copy_), int(width_)}));
                 t = r.sampler->draw(r.proposals->back());
             }
             drafts.push_back(t);
@@ -228,7 +258,9 @@ class MtpDrafter final : public Drafter {
         copy.resize(size_t(t.width));
         const size_t bytes = copy.size() * sizeof(T);
         Reason reason;
-        if (const Status s = model_->backend().read(*t.buffer, t.offset + size_t(row) * bytes, bytes, copy.data(), reason); s != Status::ok)
+        if (const Status s = model_->backend().read(*t.buffer, t.offset + size_t(row) * bytes,
+                                                    bytes, copy.data(), reason);
+            s != Status::ok)
             fail(s, "scores of the drafter: %s", reason.text);
         return copy.data();
     }
@@ -244,21 +276,24 @@ class MtpDrafter final : public Drafter {
     LentTable lent_;
     std::vector<float> scores_copy_;
     std::vector<int32_t> ids_copy_;
-    std::vector<int32_t> token_order_;    // of a dense head over a table in cluster order
+    std::vector<int32_t> token_order_;  // of a dense head over a table in cluster order
     std::unique_ptr<Buffer> buffer_, scores_;
     Queue* queue_ = nullptr;
     CompileOptions options_;
     std::unique_ptr<Plan> plans_[kDraftMax];
     int64_t n_embd_ = 0, n_vocab_ = 0, width_ = 0;
     bool chained_ = false;
-    int steps_ = 0;                // readable steps of the last draft
+    int steps_ = 0;  // readable steps of the last draft
 };
 
 }  // namespace
 
-void Drafter::read_step(int, float*, float*) const { fail(Status::invalid_argument, "a %s drafter has no steps to read", kind()); }
+void Drafter::read_step(int, float*, float*) const {
+    fail(Status::invalid_argument, "a %s drafter has no steps to read", kind());
+}
 
-std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, Context& target, const PairOptions& options) {
+std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, Context& target,
+                                          const PairOptions& options) {
     return std::make_unique<MtpDrafter>(std::move(assistant), target, options);
 }
 

@@ -15,11 +15,14 @@ void check_length(int n_draft, size_t n_max) {
     if (n_max < 1) fail(Status::invalid_argument, "a step returns at least one token, n_max is 0");
 }
 
-std::unique_ptr<Drafter> make_drafter(std::shared_ptr<Model> drafter, Context& target, const PairOptions& o) {
+std::unique_ptr<Drafter> make_drafter(std::shared_ptr<Model> drafter, Context& target,
+                                      const PairOptions& o) {
     if (!drafter) return make_lookup_drafter(o.n_ngram);
     if (drafter->is_drafter()) {
         if (o.as_model)
-            fail(Status::pairing, "%s is a Gemma 4 assistant, which has no cache of its own; it can't run as an ordinary draft model",
+            fail(Status::pairing,
+                 "%s is a Gemma 4 assistant, which has no cache of its own; it can't run as an "
+                 "ordinary draft model",
                  drafter->file().path().c_str());
         return make_mtp_drafter(std::move(drafter), target, o);
     }
@@ -29,9 +32,12 @@ std::unique_ptr<Drafter> make_drafter(std::shared_ptr<Model> drafter, Context& t
 }  // namespace
 
 Pair::Pair(std::shared_ptr<Context> target, std::shared_ptr<Model> drafter, const PairOptions& o)
-    : target_(std::move(target)), drafter_(make_drafter(std::move(drafter), *target_, o)), p_min_(o.p_min), sampled_(o.sampled) {
-    if (!(o.p_min >= 0 && o.p_min <= 1)) fail(Status::invalid_argument, "p_min %g is outside 0 to 1", double(o.p_min));
-    if (o.n_ngram < 1 || o.n_ngram > 64) fail(Status::invalid_argument, "n_ngram %d, allowed are 1 to 64", o.n_ngram);
+    : target_(std::move(target)), drafter_(make_drafter(std::move(drafter), *target_, o)),
+      p_min_(o.p_min), sampled_(o.sampled) {
+    if (!(o.p_min >= 0 && o.p_min <= 1))
+        fail(Status::invalid_argument, "p_min %g is outside 0 to 1", double(o.p_min));
+    if (o.n_ngram < 1 || o.n_ngram > 64)
+        fail(Status::invalid_argument, "n_ngram %d, allowed are 1 to 64", o.n_ngram);
 }
 
 size_t Pair::set_tokens(const int32_t* tokens, size_t n) {
@@ -59,7 +65,7 @@ RoundInfo Pair::step(Sampler& sampler, int n_draft, size_t n_max, const int32_t*
         else verify(drafts_.data(), drafts_.size());
         return close(choosing, choose_rows(choosing, out), before, out);
     } catch (...) {
-        drafter_->settle();    // it may still write to where the next run takes its tokens
+        drafter_->settle();  // it may still write to where the next run takes its tokens
         // As if the round had not begun: nothing was returned, no random number was drawn.
         out.resize(before);
         sampler.go_back(open.mark);
@@ -148,7 +154,9 @@ void Pair::begin(const Sampler* sampler) {
     open_ = {};
     const bool first = !has_last();
     if (first && target_->n_outputs() == 0)
-        fail(Status::invalid_argument, "the context has no logits to go on from: run a prompt with at least one output first");
+        fail(
+            Status::invalid_argument,
+            "the context has no logits to go on from: run a prompt with at least one output first");
     if (!first && target_->length() >= target_->n_ctx())
         fail(Status::context_full, "the context is full: n_ctx %d", target_->n_ctx());
     open_.first = first;
@@ -175,11 +183,14 @@ int Pair::room() const {
 DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max) {
     const int most = std::min(room(), int(std::min<size_t>(n_max - 1, kDraftMax)));
     if (n_draft == 0) {
-        stats_.state = PairStats::State::off, stats_.reason = "switched off for this call (n_draft 0)";
+        stats_.state = PairStats::State::off,
+        stats_.reason = "switched off for this call (n_draft 0)";
         return {};
     }
     if (target_->n_outputs_max() < 2) {
-        stats_.state = PairStats::State::off, stats_.reason = "the context returns one output row, verifying a draft needs two (n_outputs, n_batch)";
+        stats_.state = PairStats::State::off,
+        stats_.reason =
+            "the context returns one output row, verifying a draft needs two (n_outputs, n_batch)";
         return {};
     }
     DraftLength::Choice choice = {n_draft, INT_MAX};
@@ -203,7 +214,7 @@ void Pair::ask_drafter(Sampler& sampler, int n_draft, size_t n_max, bool may_cha
         last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_, window};
     open_.started = may_chain && drafter_->start(*target_, request);
     if (!open_.started) drafter_->draft(*target_, request, drafts_);
-    open_.draft_ms = watch.lap_ms();    // of a started draft on a device: the time to enqueue it
+    open_.draft_ms = watch.lap_ms();  // of a started draft on a device: the time to enqueue it
 }
 
 void Pair::verify(const int32_t* drafts, size_t n) {
@@ -329,15 +340,20 @@ void Pair::remember_hidden(int row) {
 
 void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
     refuse_open_run();
-    if (n < 1 || n > kDraftMax) fail(Status::invalid_argument, "%d drafts, allowed are 1 to %d", n, kDraftMax);
+    if (n < 1 || n > kDraftMax)
+        fail(Status::invalid_argument, "%d drafts, allowed are 1 to %d", n, kDraftMax);
     if (last < 0 || last >= target_->model().hparams().n_vocab)
-        fail(Status::invalid_argument, "token %d, the vocabulary has %d", last, target_->model().hparams().n_vocab);
+        fail(Status::invalid_argument, "token %d, the vocabulary has %d", last,
+             target_->model().hparams().n_vocab);
     // After a round the hidden row is that of the last kept position; otherwise the last output's.
     const float* hidden = nullptr;
     if (drafter_->needs_hidden() && target_->length() > 0) {
         if (generation_ == target_->generation() && !hidden_.empty()) hidden = hidden_.data();
         else if (target_->n_outputs() > 0) hidden = target_->hidden(target_->n_outputs() - 1);
-        else fail(Status::invalid_argument, "the context has no hidden row to draft from: run a prompt with at least one output first");
+        else
+            fail(Status::invalid_argument,
+                 "the context has no hidden row to draft from: run a prompt with at least one "
+                 "output first");
     }
     drafter_->draft(*target_, {last, hidden, n, p_min_, nullptr, nullptr}, out);
 }
@@ -352,7 +368,8 @@ std::string Pair::to_json() {
 
 void Pair::count(const RoundInfo& info, size_t n_tokens) {
     stats_.tokens += n_tokens;
-    stats_.draft_ms += info.draft_ms, stats_.verify_ms += info.verify_ms, stats_.accept_ms += info.accept_ms;
+    stats_.draft_ms += info.draft_ms, stats_.verify_ms += info.verify_ms,
+        stats_.accept_ms += info.accept_ms;
     stats_.forced += uint64_t(info.forced);
     if (info.drafted == 0) return;
     stats_.rounds++;

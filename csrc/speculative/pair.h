@@ -1,4 +1,5 @@
-// A target and its drafter: the round, and the only one who steps both back. The page to read first.
+// A target and its drafter: the round, and the only one who steps both back. The page to read
+// first.
 #pragma once
 #include <chrono>
 #include <memory>
@@ -14,15 +15,19 @@ namespace pillion {
 constexpr int kDraftAuto = -1;
 
 struct RoundInfo {
-    int drafted = 0, accepted = 0;    // of the drafter's tokens
-    int forced = 0;                   // accepted drafts that are not the drafter's
-    bool ended = false;            // the last token ends the generation
+    int drafted = 0, accepted = 0;  // of the drafter's tokens
+    int forced = 0;                 // accepted drafts that are not the drafter's
+    bool ended = false;             // the last token ends the generation
     double draft_ms = 0, verify_ms = 0, accept_ms = 0;
 };
 
 struct PairStats {
-    enum class State { on = 1, parked = 2, off = 3 } state = State::on;    // until a step decides otherwise
-    std::string reason;            // why parked or off
+    enum class State {
+        on = 1,
+        parked = 2,
+        off = 3
+    } state = State::on;  // until a step decides otherwise
+    std::string reason;   // why parked or off
     uint64_t rounds = 0, tokens = 0, drafted = 0, accepted = 0, forced = 0;
     uint64_t drafted_at[kDraftMax] = {}, accepted_at[kDraftMax] = {};
     double draft_ms = 0, verify_ms = 0, accept_ms = 0;
@@ -34,9 +39,9 @@ struct Choosing {
     size_t n_max = 0;
     const int32_t* end_tokens = nullptr;
     size_t n_end = 0;
-    const uint32_t* masks = nullptr;    // [rows][TokenMask::n_words]; null: all tokens
-    size_t n_mask_words = 0;            // of all of them
-    const int32_t* chosen = nullptr;    // [n_chosen], of the first rows; null: the sampler chooses
+    const uint32_t* masks = nullptr;  // [rows][TokenMask::n_words]; null: all tokens
+    size_t n_mask_words = 0;          // of all of them
+    const int32_t* chosen = nullptr;  // [n_chosen], of the first rows; null: the sampler chooses
     size_t n_chosen = 0;
 };
 
@@ -56,7 +61,8 @@ class Stopwatch {
 class Pair {
   public:
     // drafter: null for prompt lookup. The target outlives the pair's steps: the caller shares it.
-    Pair(std::shared_ptr<Context> target, std::shared_ptr<Model> drafter, const PairOptions& options);
+    Pair(std::shared_ptr<Context> target, std::shared_ptr<Model> drafter,
+         const PairOptions& options);
 
     Context& target() { return *target_; }
     const Drafter& drafter() const { return *drafter_; }
@@ -66,9 +72,10 @@ class Pair {
     int preview_length() const { return length_.best(); }
 
     size_t set_tokens(const int32_t* tokens, size_t n);
-    // Appends 1 .. n_max tokens to `out`. Throws; the pair is then as before the step, or (after a broken run) at a shorter length that
-    // the target reports.
-    RoundInfo step(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens, size_t n_end, std::vector<int32_t>& out);
+    // Appends 1 .. n_max tokens to `out`. Throws; the pair is then as before the step, or (after a
+    // broken run) at a shorter length that the target reports.
+    RoundInfo step(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens,
+                   size_t n_end, std::vector<int32_t>& out);
 
     // The same in three steps, for callers that look at the drafts and at what the target says of
     // them. A step that throws leaves the pair as it was before the step.
@@ -91,28 +98,30 @@ class Pair {
 
     // What the drafter says after `last`, unverified.
     void draft_only(int32_t last, int n, std::vector<int32_t>& out);
-    void read_step(int i, float* logits, float* hidden) const { drafter_->read_step(i, logits, hidden); }
+    void read_step(int i, float* logits, float* hidden) const {
+        drafter_->read_step(i, logits, hidden);
+    }
 
   private:
     bool has_last() const { return last_ >= 0 && generation_ == target_->generation(); }
     // A round between its steps.
     struct Open {
         enum class Stage { none, proposed, run } stage = Stage::none;
-        bool first = false;         // right after a prompt: its last row is there, nothing runs
-        int length = 0;             // of the target, before the run
-        uint64_t generation = 0;    // of the target, now: someone else may have moved it since
-        bool started = false;       // the drafts are on the queue, the host has not seen them
-        int wanted = 0;             // drafts that the drafter was asked for
-        int kept = 0;               // of its drafts, those that were run
+        bool first = false;       // right after a prompt: its last row is there, nothing runs
+        int length = 0;           // of the target, before the run
+        uint64_t generation = 0;  // of the target, now: someone else may have moved it since
+        bool started = false;     // the drafts are on the queue, the host has not seen them
+        int wanted = 0;           // drafts that the drafter was asked for
+        int kept = 0;             // of its drafts, those that were run
         double draft_ms = 0, verify_ms = 0;
         Stopwatch choosing;
-        const Sampler* sampler = nullptr;    // of propose()
+        const Sampler* sampler = nullptr;  // of propose()
         Sampler::Mark mark;
     };
     bool is_open(Open::Stage stage) const {
         return open_.stage == stage && open_.generation == target_->generation();
     }
-    size_t n_drafts() const { return rows_.empty() ? 0 : rows_.size() - 1; }    // of the run
+    size_t n_drafts() const { return rows_.empty() ? 0 : rows_.size() - 1; }  // of the run
     void begin(const Sampler* sampler);
     void ask_drafter(Sampler& sampler, int n_draft, size_t n_max, bool may_chain);
     void verify(const int32_t* drafts, size_t n);
@@ -133,16 +142,17 @@ class Pair {
     std::shared_ptr<Context> target_;
     std::unique_ptr<Drafter> drafter_;
     float p_min_;
-    bool sampled_;                 // drafts are drawn, not the most likely
+    bool sampled_;  // drafts are drawn, not the most likely
     DraftLength length_;
     PairStats stats_;
-    int32_t last_ = -1;            // chosen, not yet in the cache
-    std::vector<float> hidden_;    // of the position before `last_`; empty: unknown
-    uint64_t generation_ = 0;      // of the target when last_ was chosen: someone else may have moved it since
+    int32_t last_ = -1;          // chosen, not yet in the cache
+    std::vector<float> hidden_;  // of the position before `last_`; empty: unknown
+    uint64_t generation_ =
+        0;  // of the target when last_ was chosen: someone else may have moved it since
     Open open_;
-    std::vector<int32_t> rows_;              // last and drafts, of the run
-    std::vector<int32_t> drafts_;            // the drafter's
-    std::vector<Distribution> proposals_;    // what those were drawn from, if they were
+    std::vector<int32_t> rows_;            // last and drafts, of the run
+    std::vector<int32_t> drafts_;          // the drafter's
+    std::vector<Distribution> proposals_;  // what those were drawn from, if they were
     std::vector<float> weights_;
 };
 

@@ -6,15 +6,19 @@
 namespace pillion {
 namespace {
 
-constexpr uint32_t kAlphabetEnd = 0x144;    // 256 + the 68 bytes that are not printable
+constexpr uint32_t kAlphabetEnd = 0x144;  // 256 + the 68 bytes that are not printable
 
-// GPT-2's alphabet: printable Latin-1 bytes stand for themselves, the others for 256, 257, … in order.
-bool stands_for_itself(uint32_t byte) { return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE; }
+// GPT-2's alphabet: printable Latin-1 bytes stand for themselves, the others for 256, 257, … in
+// order.
+bool stands_for_itself(uint32_t byte) {
+    return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+}
 
 std::array<uint16_t, 256> make_alphabet() {
     std::array<uint16_t, 256> alphabet;
     uint16_t next = 256;
-    for (uint32_t byte = 0; byte < 256; ++byte) alphabet[byte] = stands_for_itself(byte) ? uint16_t(byte) : next++;
+    for (uint32_t byte = 0; byte < 256; ++byte)
+        alphabet[byte] = stands_for_itself(byte) ? uint16_t(byte) : next++;
     return alphabet;
 }
 
@@ -50,24 +54,28 @@ bool is_one_character(std::string_view text) {
 void check_merges_can_be_missing(const Vocabulary& vocabulary) {
     for (int32_t id = 0; id < vocabulary.size(); ++id) {
         const std::string_view text = vocabulary.text(id);
-        if (vocabulary.type(id) != TokenType::normal || text.empty() || is_one_character(text)) continue;
-        fail(Status::file_corrupt, "tokenizer.ggml.merges is missing or empty; token %d (\"%.40s\") needs merges", id,
+        if (vocabulary.type(id) != TokenType::normal || text.empty() || is_one_character(text))
+            continue;
+        fail(Status::file_corrupt,
+             "tokenizer.ggml.merges is missing or empty; token %d (\"%.40s\") needs merges", id,
              std::string(text).c_str());
     }
 }
 
-}    // namespace
+}  // namespace
 
 MergeTable::MergeTable(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges) {
     constexpr size_t kMergesMax = size_t(1) << 30;
     if (merges.size() > kMergesMax) {
-        fail(Status::file_corrupt, "tokenizer.ggml.merges holds %zu merges, the limit is %zu", merges.size(), kMergesMax);
+        fail(Status::file_corrupt, "tokenizer.ggml.merges holds %zu merges, the limit is %zu",
+             merges.size(), kMergesMax);
     }
     if (merges.empty()) check_merges_can_be_missing(vocabulary);
     size_t n_slots = 16;
     while (n_slots < merges.size() * 2) n_slots *= 2;
     slots_.assign(n_slots, Slot{-1, -1, 0, -1});
-    // Half a million lines of three look-ups each are most of the time of loading; in blocks their cache misses overlap.
+    // Half a million lines of three look-ups each are most of the time of loading; in blocks their
+    // cache misses overlap.
     constexpr size_t kBlock = 32;
     std::array<Line, kBlock> block;
     for (size_t rank = 0; rank < merges.size();) {
@@ -82,7 +90,7 @@ MergeTable::MergeTable(const Vocabulary& vocabulary, const std::vector<std::stri
 }
 
 bool MergeTable::parse(std::string_view text, const Vocabulary& vocabulary, Line& line) {
-    const size_t blank = text.find(' ', 1);    // from 1: a piece may begin with a blank
+    const size_t blank = text.find(' ', 1);  // from 1: a piece may begin with a blank
     if (blank == std::string_view::npos) return false;
     line.left = text.substr(0, blank);
     line.right = text.substr(blank + 1);
@@ -90,7 +98,8 @@ bool MergeTable::parse(std::string_view text, const Vocabulary& vocabulary, Line
     line.left_hash = Vocabulary::hash(line.left);
     line.right_hash = Vocabulary::hash(line.right);
     line.joined_hash = Vocabulary::hash(line.joined);
-    for (const uint64_t hash : {line.left_hash, line.right_hash, line.joined_hash}) vocabulary.prefetch(hash);
+    for (const uint64_t hash : {line.left_hash, line.right_hash, line.joined_hash})
+        vocabulary.prefetch(hash);
     return true;
 }
 
@@ -100,19 +109,21 @@ void MergeTable::look_up(const Vocabulary& vocabulary, Line& line) const {
     line.slot.merged = vocabulary.find(line.joined, line.joined_hash);
     line.slot.rank = line.rank;
     __builtin_prefetch(&slots_[mix(line.slot.left, line.slot.right) & (slots_.size() - 1)]);
-    if (line.slot.merged >= 0 && !is_plain(vocabulary.type(line.slot.merged))) line.slot.merged = -1;
+    if (line.slot.merged >= 0 && !is_plain(vocabulary.type(line.slot.merged)))
+        line.slot.merged = -1;
 }
 
 void MergeTable::insert(const Slot& merge) {
     if (merge.left < 0 || merge.right < 0 || merge.merged < 0) return;
     Slot& slot = slots_[slot_of(merge.left, merge.right)];
-    if (slot.left < 0) slot = merge;    // of two equal lines the first counts
+    if (slot.left < 0) slot = merge;  // of two equal lines the first counts
 }
 
 size_t MergeTable::slot_of(int32_t left, int32_t right) const {
     const size_t mask = slots_.size() - 1;
     size_t at = mix(left, right) & mask;
-    while (slots_[at].left >= 0 && (slots_[at].left != left || slots_[at].right != right)) at = (at + 1) & mask;
+    while (slots_[at].left >= 0 && (slots_[at].left != left || slots_[at].right != right))
+        at = (at + 1) & mask;
     return at;
 }
 
@@ -127,7 +138,8 @@ struct Gemma4Encoder::Scratch {
     std::vector<MergeCandidate> heap;
 };
 
-Gemma4Encoder::Gemma4Encoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges, int32_t unknown)
+Gemma4Encoder::Gemma4Encoder(const Vocabulary& vocabulary,
+                             const std::vector<std::string_view>& merges, int32_t unknown)
     : chars_(vocabulary, unknown), merges_(vocabulary, merges) {}
 
 void Gemma4Encoder::encode(const Stretch& stretch, std::vector<int32_t>& ids) const {
@@ -137,7 +149,8 @@ void Gemma4Encoder::encode(const Stretch& stretch, std::vector<int32_t>& ids) co
         const bool newlines = marked[at] == '\n';
         const size_t hit = newlines ? marked.find_first_not_of('\n', at) : marked.find('\n', at);
         const size_t end = hit == std::string::npos ? marked.size() : hit;
-        const int32_t whole = newlines ? chars_.mergeable(std::string_view(marked).substr(at, end - at)) : -1;
+        const int32_t whole =
+            newlines ? chars_.mergeable(std::string_view(marked).substr(at, end - at)) : -1;
         if (whole >= 0) ids.push_back(whole);
         else encode_run(marked, at, end, scratch, ids);
         at = end;
@@ -151,13 +164,16 @@ void Gemma4Encoder::encode_run(std::string_view text, size_t begin, size_t end, 
         const size_t word_end = chars_.word_end(run, begin);
         chars_.split(run, begin, word_end, scratch.symbols);
         merge_symbols(scratch.symbols, scratch.heap,
-                      [this](const Symbol& left, const Symbol& right) { return merges_.find(left.id, right.id); });
+                      [this](const Symbol& left, const Symbol& right) {
+                          return merges_.find(left.id, right.id);
+                      });
         chars_.emit(run, scratch.symbols, ids);
         begin = word_end;
     }
 }
 
-ByteBpeEncoder::ByteBpeEncoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges, const PreRule& rule)
+ByteBpeEncoder::ByteBpeEncoder(const Vocabulary& vocabulary,
+                               const std::vector<std::string_view>& merges, const PreRule& rule)
     : vocabulary_(vocabulary), rule_(rule), merges_(vocabulary, merges) {
     for (size_t byte = 0; byte < 256; ++byte) {
         const char c = char(byte);
@@ -183,8 +199,11 @@ void ByteBpeEncoder::encode(const Stretch& stretch, std::vector<int32_t>& ids) c
             const int32_t id = byte_ids_[uint8_t(c)];
             if (id >= 0) append_symbol(symbols, id, 0, 1);
         }
-        merge_symbols(symbols, heap, [this](const Symbol& left, const Symbol& right) { return merges_.find(left.id, right.id); });
-        for (int32_t i = symbols.empty() ? -1 : 0; i >= 0; i = symbols[size_t(i)].next) ids.push_back(symbols[size_t(i)].id);
+        merge_symbols(symbols, heap, [this](const Symbol& left, const Symbol& right) {
+            return merges_.find(left.id, right.id);
+        });
+        for (int32_t i = symbols.empty() ? -1 : 0; i >= 0; i = symbols[size_t(i)].next)
+            ids.push_back(symbols[size_t(i)].id);
     }
 }
 
@@ -207,12 +226,14 @@ std::string alphabet_to_bytes(std::string_view token) {
     std::string out;
     for (size_t at = 0; at < token.size();) {
         const Utf8Step step = utf8_step_or_byte(token.data() + at, token.size() - at);
-        const int16_t byte = step.code_point < kAlphabetEnd ? reverse_alphabet()[step.code_point] : int16_t(-1);
-        if (byte < 0) return std::string(token);    // one stranger: the token was never in the alphabet
+        const int16_t byte =
+            step.code_point < kAlphabetEnd ? reverse_alphabet()[step.code_point] : int16_t(-1);
+        if (byte < 0)
+            return std::string(token);  // one stranger: the token was never in the alphabet
         out += char(byte);
         at += step.bytes;
     }
     return out;
 }
 
-}    // namespace pillion
+}  // namespace pillion

@@ -1,5 +1,6 @@
-// Merge-rank BPE: the table of merges and the two encoders that use it, over characters (gemma4) and over bytes (gpt2).
-// Invariant: merges are pairs of ids, so encoding never builds or compares strings beyond the first symbols.
+// Merge-rank BPE: the table of merges and the two encoders that use it, over characters (gemma4)
+// and over bytes (gpt2). Invariant: merges are pairs of ids, so encoding never builds or compares
+// strings beyond the first symbols.
 #pragma once
 #include <stdint.h>
 
@@ -19,15 +20,16 @@ namespace pillion {
 // (left id, right id) -> rank and merged id, in one flat hash.
 class MergeTable {
   public:
-    // `merges`: "left right", best first. A line that names a piece outside the vocabulary, or makes one that is outside or a
-    // control token, is left out. Throws Error{file_corrupt} if there are no merges and some token can't be reached without.
+    // `merges`: "left right", best first. A line that names a piece outside the vocabulary, or
+    // makes one that is outside or a control token, is left out. Throws Error{file_corrupt} if
+    // there are no merges and some token can't be reached without.
     MergeTable(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges);
 
     Merge find(int32_t left, int32_t right) const;
 
   private:
     struct Slot {
-        int32_t left, right;    // left -1: empty
+        int32_t left, right;  // left -1: empty
         uint32_t rank;
         int32_t merged;
     };
@@ -44,27 +46,32 @@ class MergeTable {
     void insert(const Slot& merge);
     size_t slot_of(int32_t left, int32_t right) const;
 
-    std::vector<Slot> slots_;    // a power of two, at most half full
+    std::vector<Slot> slots_;  // a power of two, at most half full
 };
 
-// BPE over characters with no word splitting but at runs of newlines; a newline run that is a token is taken whole.
+// BPE over characters with no word splitting but at runs of newlines; a newline run that is a token
+// is taken whole.
 class Gemma4Encoder final : public Encoder {
   public:
-    Gemma4Encoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges, int32_t unknown);
+    Gemma4Encoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
+                  int32_t unknown);
     void encode(const Stretch& stretch, std::vector<int32_t>& ids) const override;
 
   private:
     struct Scratch;
-    void encode_run(std::string_view text, size_t begin, size_t end, Scratch& scratch, std::vector<int32_t>& ids) const;
+    void encode_run(std::string_view text, size_t begin, size_t end, Scratch& scratch,
+                    std::vector<int32_t>& ids) const;
 
     CharSymbols chars_;
     MergeTable merges_;
 };
 
-// BPE over bytes inside the words of a pre-tokenizer. Bytes that have no token are dropped, as the field does.
+// BPE over bytes inside the words of a pre-tokenizer. Bytes that have no token are dropped, as the
+// field does.
 class ByteBpeEncoder final : public Encoder {
   public:
-    ByteBpeEncoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges, const PreRule& rule);
+    ByteBpeEncoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
+                   const PreRule& rule);
     void encode(const Stretch& stretch, std::vector<int32_t>& ids) const override;
 
   private:
@@ -74,8 +81,9 @@ class ByteBpeEncoder final : public Encoder {
     std::array<int32_t, 256> byte_ids_;
 };
 
-// Byte-level vocabularies write each byte as one printable character; what isn't of that alphabet stays as it is.
+// Byte-level vocabularies write each byte as one printable character; what isn't of that alphabet
+// stays as it is.
 std::string bytes_to_alphabet(std::string_view bytes);
 std::string alphabet_to_bytes(std::string_view token);
 
-}    // namespace pillion
+}  // namespace pillion

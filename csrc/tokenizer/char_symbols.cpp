@@ -19,7 +19,7 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
     }
 }
 
-}    // namespace
+}  // namespace
 
 std::string mark_blanks(std::string_view text) { return replace_all(text, " ", kBlankMark); }
 std::string unmark_blanks(std::string_view text) { return replace_all(text, kBlankMark, " "); }
@@ -28,7 +28,8 @@ CharSymbols::CharSymbols(const Vocabulary& vocabulary, int32_t unknown)
     : vocabulary_(vocabulary), unknown_(unknown), byte_tokens_(vocabulary.byte_tokens()) {
     for (size_t byte = 0; byte < byte_tokens_.size() && unknown < 0; ++byte) {
         if (byte_tokens_[byte] < 0) {
-            fail(Status::file_corrupt, "tokenizer: no token <0x%02X> and no unknown token for what the vocabulary lacks",
+            fail(Status::file_corrupt,
+                 "tokenizer: no token <0x%02X> and no unknown token for what the vocabulary lacks",
                  unsigned(byte));
         }
     }
@@ -39,24 +40,28 @@ CharSymbols::CharSymbols(const Vocabulary& vocabulary, int32_t unknown)
     for (int32_t id = 0; id < vocabulary.size(); ++id) {
         if (!is_plain(vocabulary.type(id))) continue;
         const std::string_view text = vocabulary.text(id);
-        for (size_t hit = text.find(kBlankMark, 1); hit != std::string_view::npos; hit = text.find(kBlankMark, hit + 1)) {
+        for (size_t hit = text.find(kBlankMark, 1); hit != std::string_view::npos;
+             hit = text.find(kBlankMark, hit + 1)) {
             joins_blank_[uint8_t(text[hit - 1])] = true;
         }
     }
 }
 
 size_t CharSymbols::word_end(std::string_view text, size_t begin) const {
-    for (size_t hit = text.find(kBlankMark, begin + 1); hit != std::string_view::npos; hit = text.find(kBlankMark, hit + 1)) {
+    for (size_t hit = text.find(kBlankMark, begin + 1); hit != std::string_view::npos;
+         hit = text.find(kBlankMark, hit + 1)) {
         if (!joins_blank_[uint8_t(text[hit - 1])]) return hit;
     }
     return text.size();
 }
 
-void CharSymbols::split(std::string_view text, size_t begin, size_t end, std::vector<Symbol>& symbols) const {
+void CharSymbols::split(std::string_view text, size_t begin, size_t end,
+                        std::vector<Symbol>& symbols) const {
     symbols.clear();
     for (size_t at = begin; at < end;) {
         const Utf8Step step = utf8_step_or_byte(text.data() + at, end - at);
-        const int32_t id = step.code_point < 128 ? ascii_tokens_[step.code_point] : mergeable(text.substr(at, step.bytes));
+        const int32_t id = step.code_point < 128 ? ascii_tokens_[step.code_point]
+                                                 : mergeable(text.substr(at, step.bytes));
         append_symbol(symbols, id, uint32_t(at), step.bytes);
         at += step.bytes;
     }
@@ -67,7 +72,8 @@ int32_t CharSymbols::mergeable(std::string_view piece) const {
     return id >= 0 && is_plain(vocabulary_.type(id)) ? id : -1;
 }
 
-void CharSymbols::emit(std::string_view text, const std::vector<Symbol>& symbols, std::vector<int32_t>& ids) const {
+void CharSymbols::emit(std::string_view text, const std::vector<Symbol>& symbols,
+                       std::vector<int32_t>& ids) const {
     for (int32_t i = symbols.empty() ? -1 : 0; i >= 0; i = symbols[size_t(i)].next) {
         const Symbol& symbol = symbols[size_t(i)];
         if (symbol.id >= 0) ids.push_back(symbol.id);
@@ -83,10 +89,11 @@ void CharSymbols::emit_bytes(std::string_view piece, std::vector<int32_t>& ids) 
             ids.push_back(id);
             continue;
         }
-        ids.resize(start);                                                    // all of its bytes or none
-        if (start == 0 || ids.back() != unknown_) ids.push_back(unknown_);    // a run of unknown characters is one token
+        ids.resize(start);  // all of its bytes or none
+        if (start == 0 || ids.back() != unknown_)
+            ids.push_back(unknown_);  // a run of unknown characters is one token
         return;
     }
 }
 
-}    // namespace pillion
+}  // namespace pillion

@@ -1,6 +1,7 @@
-// The one loop behind every merging tokenizer: start from small symbols, always merge the best adjacent pair, the leftmost of
-// equals. What "best" is comes from the caller (the rank of a merge, the score of a token).
-// Cost: n log n in the number of symbols, whatever the text; a heap of candidates that may go stale and are checked when popped.
+// The one loop behind every merging tokenizer: start from small symbols, always merge the best
+// adjacent pair, the leftmost of equals. What "best" is comes from the caller (the rank of a merge,
+// the score of a token). Cost: n log n in the number of symbols, whatever the text; a heap of
+// candidates that may go stale and are checked when popped.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -11,36 +12,42 @@
 
 namespace pillion {
 
-// A piece of the text. Symbols lie in text order and never overlap; a merge extends the left one and empties the right one.
+// A piece of the text. Symbols lie in text order and never overlap; a merge extends the left one
+// and empties the right one.
 struct Symbol {
-    int32_t id;        // token, or -1: this piece is no token
-    uint32_t begin;    // offset in the text
-    uint32_t bytes;    // 0: merged away
+    int32_t id;      // token, or -1: this piece is no token
+    uint32_t begin;  // offset in the text
+    uint32_t bytes;  // 0: merged away
     int32_t prev, next;
 };
 
 // What a pair becomes. Smaller order first.
 struct Merge {
     uint32_t order;
-    int32_t id;    // -1: this pair does not merge
+    int32_t id;  // -1: this pair does not merge
 };
 
 struct MergeCandidate {
-    uint64_t order_and_left;    // order << 32 | index of the left symbol: leftmost among equals
+    uint64_t order_and_left;  // order << 32 | index of the left symbol: leftmost among equals
     uint32_t bytes;
     int32_t id;
-    bool operator>(const MergeCandidate& other) const { return order_and_left > other.order_and_left; }
+    bool operator>(const MergeCandidate& other) const {
+        return order_and_left > other.order_and_left;
+    }
 };
 
-inline void append_symbol(std::vector<Symbol>& symbols, int32_t id, uint32_t begin, uint32_t bytes) {
+inline void append_symbol(std::vector<Symbol>& symbols, int32_t id, uint32_t begin,
+                          uint32_t bytes) {
     const int32_t index = int32_t(symbols.size());
     if (index > 0) symbols.back().next = index;
     symbols.push_back({id, begin, bytes, index - 1, -1});
 }
 
-// find(left, right) -> Merge. `heap` is scratch, kept by the caller so that short words need no allocation.
+// find(left, right) -> Merge. `heap` is scratch, kept by the caller so that short words need no
+// allocation.
 template <class FindMerge>
-void merge_symbols(std::vector<Symbol>& symbols, std::vector<MergeCandidate>& heap, const FindMerge& find) {
+void merge_symbols(std::vector<Symbol>& symbols, std::vector<MergeCandidate>& heap,
+                   const FindMerge& find) {
     const auto candidate = [&](int32_t left, MergeCandidate& out) {
         const Symbol& l = symbols[size_t(left)];
         const Symbol& r = symbols[size_t(l.next)];
@@ -69,7 +76,8 @@ void merge_symbols(std::vector<Symbol>& symbols, std::vector<MergeCandidate>& he
         Symbol& left = symbols[size_t(index)];
         if (left.bytes == 0 || left.next < 0) continue;
         Symbol& right = symbols[size_t(left.next)];
-        // Symbols only grow, and a left one grows by all of its right neighbour: equal length means it is still the same pair.
+        // Symbols only grow, and a left one grows by all of its right neighbour: equal length means
+        // it is still the same pair.
         if (left.bytes + right.bytes != best.bytes) continue;
         left.id = best.id;
         left.bytes = best.bytes;
@@ -81,4 +89,4 @@ void merge_symbols(std::vector<Symbol>& symbols, std::vector<MergeCandidate>& he
     }
 }
 
-}    // namespace pillion
+}  // namespace pillion

@@ -9,7 +9,8 @@ namespace {
 
 using Words = std::vector<std::string_view>;
 
-// One character, with what the rules ask of it. The end of the text is a character of zero bytes and no class.
+// One character, with what the rules ask of it. The end of the text is a character of zero bytes
+// and no class.
 struct Char {
     uint32_t code_point = kInvalidByte;
     uint32_t bytes = 0;
@@ -62,7 +63,8 @@ void cut(std::string_view text, Words& words, const Next& next) {
     }
 }
 
-// Cuts `text` into what `match` matches and the stretches between. match(reader, begin) gives the end, or `begin` for no match.
+// Cuts `text` into what `match` matches and the stretches between. match(reader, begin) gives the
+// end, or `begin` for no match.
 template <class Match>
 void isolate(std::string_view text, Words& words, const Match& match) {
     cut(text, words, [&](const Reader& reader, size_t begin) {
@@ -84,12 +86,14 @@ void split_again(Words& words, const Split& split) {
     words = std::move(finer);
 }
 
-// 's|'t|'re|'ve|'m|'ll|'d; `fold`: also in capitals, and with the long s, which folds to s. begin: no match.
+// 's|'t|'re|'ve|'m|'ll|'d; `fold`: also in capitals, and with the long s, which folds to s. begin:
+// no match.
 size_t contraction_end(const Reader& reader, size_t begin, bool fold) {
     constexpr uint32_t kLongS = 0x17F;
     const auto letter = [&](const Char& c) {
         if (fold && c.code_point == kLongS) return uint32_t('s');
-        return fold && c.code_point >= 'A' && c.code_point <= 'Z' ? c.code_point + ('a' - 'A') : c.code_point;
+        return fold && c.code_point >= 'A' && c.code_point <= 'Z' ? c.code_point + ('a' - 'A')
+                                                                  : c.code_point;
     };
     if (reader.at(begin).code_point != '\'') return begin;
     const Char first = reader.at(begin + 1);
@@ -102,7 +106,8 @@ size_t contraction_end(const Reader& reader, size_t begin, bool fold) {
     return two ? after_first + second.bytes : begin;
 }
 
-// \s+(?!\S)|\s+ at a whitespace character: all of the run, but its last character where text follows.
+// \s+(?!\S)|\s+ at a whitespace character: all of the run, but its last character where text
+// follows.
 size_t whitespace_end(const Reader& reader, size_t begin) {
     size_t end = begin, last = begin;
     for (Char c = reader.at(end); c.is(kWhitespace); c = reader.at(end)) {
@@ -134,13 +139,15 @@ size_t gpt2_word_end(const Reader& reader, size_t begin) {
     return whitespace_end(reader, begin);
 }
 
-// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}|
+// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 size_t llama3_word_end(const Reader& reader, size_t begin, int digits) {
     if (const size_t end = contraction_end(reader, begin, /*fold=*/true); end > begin) return end;
     const Char first = reader.at(begin);
     if (first.is(kLetter)) return reader.class_end(begin, kLetter);
     const size_t second = begin + first.bytes;
-    if (!first.is_newline() && !first.is(kNumber) && reader.at(second).is(kLetter)) return reader.class_end(second, kLetter);
+    if (!first.is_newline() && !first.is(kNumber) && reader.at(second).is(kLetter))
+        return reader.class_end(second, kLetter);
     if (first.is(kNumber)) {
         size_t end = second;
         for (int n = 1; n < digits && reader.at(end).is(kNumber); ++n) end += reader.at(end).bytes;
@@ -157,11 +164,15 @@ size_t llama3_word_end(const Reader& reader, size_t begin, int digits) {
 void split_gpt2(std::string_view text, Words& words) { cut(text, words, gpt2_word_end); }
 
 void split_llama3(std::string_view text, Words& words) {
-    cut(text, words, [](const Reader& reader, size_t begin) { return llama3_word_end(reader, begin, /*digits=*/3); });
+    cut(text, words, [](const Reader& reader, size_t begin) {
+        return llama3_word_end(reader, begin, /*digits=*/3);
+    });
 }
 
 void split_qwen2(std::string_view text, Words& words) {
-    cut(text, words, [](const Reader& reader, size_t begin) { return llama3_word_end(reader, begin, /*digits=*/1); });
+    cut(text, words, [](const Reader& reader, size_t begin) {
+        return llama3_word_end(reader, begin, /*digits=*/1);
+    });
 }
 
 // \p{N}, then the rule of gpt-2 between.
@@ -176,7 +187,9 @@ void split_smollm(std::string_view text, Words& words) {
 // [\p{P}\$\+<=>\^~\|]+
 size_t punctuation_end(const Reader& reader, size_t at) {
     return reader.run_end(at, [](const Char& c) {
-        const bool listed = c.code_point < 128 && std::string_view("$+<=>^~|").find(char(c.code_point)) != std::string_view::npos;
+        const bool listed =
+            c.code_point < 128 &&
+            std::string_view("$+<=>^~|").find(char(c.code_point)) != std::string_view::npos;
         return listed || c.is(kPunctuation);
     });
 }
@@ -190,14 +203,18 @@ size_t three_digits_end(const Reader& reader, size_t at) {
     return at + 3;
 }
 
-// Four cuts, each inside the words of the one before: punctuation, the rule of gpt-2, \p{N}+, three digits.
+// Four cuts, each inside the words of the one before: punctuation, the rule of gpt-2, \p{N}+, three
+// digits.
 void split_default(std::string_view text, Words& words) {
     isolate(text, words, punctuation_end);
     split_again(words, split_gpt2);
     split_again(words, [](std::string_view word, Words& finer) {
-        isolate(word, finer, [](const Reader& reader, size_t at) { return reader.class_end(at, kNumber); });
+        isolate(word, finer,
+                [](const Reader& reader, size_t at) { return reader.class_end(at, kNumber); });
     });
-    split_again(words, [](std::string_view word, Words& finer) { isolate(word, finer, three_digits_end); });
+    split_again(words, [](std::string_view word, Words& finer) {
+        isolate(word, finer, three_digits_end);
+    });
 }
 
 constexpr PreRule kRules[] = {
@@ -209,7 +226,7 @@ constexpr PreRule kRules[] = {
     {"refact", false, false, split_smollm},
 };
 
-}    // namespace
+}  // namespace
 
 const PreRule* find_pre_rule(std::string_view name) {
     for (const PreRule& rule : kRules) {
@@ -220,7 +237,8 @@ const PreRule* find_pre_rule(std::string_view name) {
 
 std::string pre_rule_names() {
     std::string names;
-    for (const PreRule& rule : kRules) names += (names.empty() ? "" : ", ") + std::string(rule.name);
+    for (const PreRule& rule : kRules)
+        names += (names.empty() ? "" : ", ") + std::string(rule.name);
     return names;
 }
 
@@ -229,4 +247,4 @@ void split_words(const PreRule& rule, std::string_view text, std::vector<std::st
     rule.split(text, words);
 }
 
-}    // namespace pillion
+}  // namespace pillion

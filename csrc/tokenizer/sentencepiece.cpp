@@ -11,7 +11,7 @@ namespace {
 
 // Unsigned numbers that sort as the scores do, highest score first.
 uint32_t order_of(float score) {
-    const float positive_zero = score + 0.0f;    // -0 and 0 are one score
+    const float positive_zero = score + 0.0f;  // -0 and 0 are one score
     uint32_t bits;
     memcpy(&bits, &positive_zero, sizeof bits);
     const uint32_t ascending = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
@@ -29,7 +29,7 @@ std::string collapse_blanks(const Stretch& stretch) {
     return out;
 }
 
-}    // namespace
+}  // namespace
 
 // Where an unused token came from: the pieces of its latest merge.
 struct SentencePieceEncoder::Scratch {
@@ -38,24 +38,28 @@ struct SentencePieceEncoder::Scratch {
     std::unordered_map<int32_t, std::pair<Symbol, Symbol>> unused_parts;
 };
 
-SentencePieceEncoder::SentencePieceEncoder(const Vocabulary& vocabulary, const std::vector<float>& scores,
+SentencePieceEncoder::SentencePieceEncoder(const Vocabulary& vocabulary,
+                                           const std::vector<float>& scores,
                                            const SentencePieceRules& rules)
     : vocabulary_(vocabulary), rules_(rules), chars_(vocabulary, rules.unknown) {
     if (scores.size() != size_t(vocabulary.size())) {
-        fail(Status::file_corrupt, "tokenizer.ggml.scores holds %zu values, tokenizer.ggml.tokens %d", scores.size(),
+        fail(Status::file_corrupt,
+             "tokenizer.ggml.scores holds %zu values, tokenizer.ggml.tokens %d", scores.size(),
              vocabulary.size());
     }
     orders_.reserve(scores.size());
     for (int32_t id = 0; id < vocabulary.size(); ++id) {
         const float score = scores[size_t(id)];
-        if (std::isnan(score)) fail(Status::file_corrupt, "tokenizer.ggml.scores[%d] is not a number", id);
+        if (std::isnan(score))
+            fail(Status::file_corrupt, "tokenizer.ggml.scores[%d] is not a number", id);
         orders_.push_back(order_of(score));
         has_unused_ = has_unused_ || vocabulary.type(id) == TokenType::unused;
     }
 }
 
 std::string SentencePieceEncoder::normalize(const Stretch& stretch) const {
-    std::string plain = rules_.remove_extra_whitespaces ? collapse_blanks(stretch) : std::string(stretch.text);
+    std::string plain =
+        rules_.remove_extra_whitespaces ? collapse_blanks(stretch) : std::string(stretch.text);
     const bool passage_is_empty = plain.empty() && stretch.closes;
     if (rules_.add_space_prefix && stretch.opens && !passage_is_empty) plain.insert(0, 1, ' ');
     return mark_blanks(plain);
@@ -71,25 +75,28 @@ void SentencePieceEncoder::encode(const Stretch& stretch, std::vector<int32_t>& 
     }
 }
 
-void SentencePieceEncoder::encode_word(std::string_view text, size_t begin, size_t end, Scratch& scratch,
-                                       std::vector<int32_t>& ids) const {
+void SentencePieceEncoder::encode_word(std::string_view text, size_t begin, size_t end,
+                                       Scratch& scratch, std::vector<int32_t>& ids) const {
     chars_.split(text, begin, end, scratch.symbols);
     merge_symbols(scratch.symbols, scratch.heap, [&](const Symbol& left, const Symbol& right) {
         const int32_t id = chars_.mergeable(text.substr(left.begin, left.bytes + right.bytes));
         if (id < 0) return Merge{0, -1};
-        if (has_unused_ && vocabulary_.type(id) == TokenType::unused) scratch.unused_parts[id] = {left, right};
+        if (has_unused_ && vocabulary_.type(id) == TokenType::unused)
+            scratch.unused_parts[id] = {left, right};
         return Merge{orders_[size_t(id)], id};
     });
     if (!has_unused_) {
         chars_.emit(text, scratch.symbols, ids);
         return;
     }
-    for (int32_t i = scratch.symbols.empty() ? -1 : 0; i >= 0; i = scratch.symbols[size_t(i)].next) {
+    for (int32_t i = scratch.symbols.empty() ? -1 : 0; i >= 0;
+         i = scratch.symbols[size_t(i)].next) {
         emit_unused(text, scratch.symbols[size_t(i)], scratch, ids);
     }
 }
 
-// The symbol, or if it is an unused token the pieces it was merged from, in turn. A stack, since a file may nest them deeply.
+// The symbol, or if it is an unused token the pieces it was merged from, in turn. A stack, since a
+// file may nest them deeply.
 void SentencePieceEncoder::emit_unused(std::string_view text, Symbol symbol, const Scratch& scratch,
                                        std::vector<int32_t>& ids) const {
     std::vector<Symbol> stack{symbol};
@@ -100,8 +107,9 @@ void SentencePieceEncoder::emit_unused(std::string_view text, Symbol symbol, con
             chars_.emit_bytes(text.substr(top.begin, top.bytes), ids);
             continue;
         }
-        const auto parts =
-            vocabulary_.type(top.id) == TokenType::unused ? scratch.unused_parts.find(top.id) : scratch.unused_parts.end();
+        const auto parts = vocabulary_.type(top.id) == TokenType::unused
+                               ? scratch.unused_parts.find(top.id)
+                               : scratch.unused_parts.end();
         if (parts == scratch.unused_parts.end()) {
             ids.push_back(top.id);
             continue;
@@ -111,4 +119,4 @@ void SentencePieceEncoder::emit_unused(std::string_view text, Symbol symbol, con
     }
 }
 
-}    // namespace pillion
+}  // namespace pillion

@@ -5,20 +5,24 @@
 namespace pillion {
 namespace {
 
-// Longer texts are ordinary text. Real ones have at most some fifty bytes, and the bound keeps a search linear in the text.
+// Longer texts are ordinary text. Real ones have at most some fifty bytes, and the bound keeps a
+// search linear in the text.
 constexpr size_t kSpecialBytesMax = 256;
 
 bool is_special(TokenType type) {
-    return type == TokenType::control || type == TokenType::unknown || type == TokenType::user_defined;
+    return type == TokenType::control || type == TokenType::unknown ||
+           type == TokenType::user_defined;
 }
 
-}    // namespace
+}  // namespace
 
 SpecialTokens::SpecialTokens(const Vocabulary& vocabulary, bool blanks_for_marks) : nodes_(256) {
     for (int32_t id = 0; id < vocabulary.size(); ++id) {
         const std::string_view text = vocabulary.text(id);
-        if (!is_special(vocabulary.type(id)) || text.empty() || text.size() > kSpecialBytesMax) continue;
-        add(blanks_for_marks ? unmark_blanks(text) : std::string(text), id, vocabulary.type(id) == TokenType::user_defined);
+        if (!is_special(vocabulary.type(id)) || text.empty() || text.size() > kSpecialBytesMax)
+            continue;
+        add(blanks_for_marks ? unmark_blanks(text) : std::string(text), id,
+            vocabulary.type(id) == TokenType::user_defined);
     }
 }
 
@@ -43,13 +47,14 @@ void SpecialTokens::add(std::string_view text, int32_t id, bool always) {
         node = child;
     }
     Node& last = nodes_[size_t(node)];
-    if (last.id < 0) {    // of twins the lowest id
+    if (last.id < 0) {  // of twins the lowest id
         last.id = id;
         last.always = always;
     }
 }
 
-SpecialTokens::Hit SpecialTokens::find(std::string_view text, size_t from, bool parse_special) const {
+SpecialTokens::Hit SpecialTokens::find(std::string_view text, size_t from,
+                                       bool parse_special) const {
     for (size_t begin = from; begin < text.size(); ++begin) {
         Hit hit{begin, 0, -1};
         int32_t node = uint8_t(text[begin]);
@@ -63,4 +68,4 @@ SpecialTokens::Hit SpecialTokens::find(std::string_view text, size_t from, bool 
     return {text.size(), 0, -1};
 }
 
-}    // namespace pillion
+}  // namespace pillion

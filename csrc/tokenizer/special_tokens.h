@@ -1,5 +1,6 @@
 // Finds special tokens in text: at each place the longest that starts there, from left to right.
-// Invariant: user-defined tokens are always found, control and unknown tokens only when the caller parses specials.
+// Invariant: user-defined tokens are always found, control and unknown tokens only when the caller
+// parses specials.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -13,11 +14,12 @@ namespace pillion {
 
 class SpecialTokens {
   public:
-    // `blanks_for_marks`: the text will have blanks where a token of the vocabulary may be written with ▁.
+    // `blanks_for_marks`: the text will have blanks where a token of the vocabulary may be written
+    // with ▁.
     SpecialTokens(const Vocabulary& vocabulary, bool blanks_for_marks);
 
     struct Hit {
-        size_t begin, bytes;    // bytes 0: none, and begin is the end of the text
+        size_t begin, bytes;  // bytes 0: none, and begin is the end of the text
         int32_t id;
     };
     // The first special token at or after `from`.
@@ -26,14 +28,14 @@ class SpecialTokens {
   private:
     struct Node {
         int32_t child = -1, sibling = -1;
-        int32_t id = -1;    // token that ends here
+        int32_t id = -1;  // token that ends here
         char byte = 0;
-        bool always = false;    // user-defined
+        bool always = false;  // user-defined
     };
     void add(std::string_view text, int32_t id, bool always);
     int32_t child_of(int32_t node, char byte) const;
 
-    std::vector<Node> nodes_;    // a trie; nodes_[b] is the root of the texts that begin with byte b
+    std::vector<Node> nodes_;  // a trie; nodes_[b] is the root of the texts that begin with byte b
 };
 
-}    // namespace pillion
+}  // namespace pillion

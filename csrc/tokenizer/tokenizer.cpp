@@ -11,40 +11,58 @@
 namespace pillion {
 namespace {
 
-// Offsets are 32 bits and a blank grows to three bytes, so this leaves room; a context holds far less.
+// Offsets are 32 bits and a blank grows to three bytes, so this leaves room; a context holds far
+// less.
 constexpr size_t kTextBytesMax = size_t(256) << 20;
 
 constexpr std::string_view kGemma4ToolResponse = "<|tool_response>";
 constexpr std::string_view kGemma4EndOfTurn = "<turn|>";
-constexpr std::string_view kStrikeEnd = "</s>";    // of HTML: in Gemma's vocabulary an ordinary token
+constexpr std::string_view kStrikeEnd = "</s>";  // of HTML: in Gemma's vocabulary an ordinary token
 
 // Converters differ in the types of these, so the texts decide.
 constexpr std::string_view kGemma4Control[] = {
-    "<pad>",    "<eos>",    "<bos>",     "<unk>",    "<mask>",   "<|turn>",   "<turn|>",  "<|think|>", "<|tool>",   "<tool|>",
-    "<|image>", "<image|>", "<|image|>", "<|audio>", "<audio|>", "<|audio|>", "<|video>", "<video|>",  "<|video|>",
+    "<pad>",     "<eos>",     "<bos>",    "<unk>",    "<mask>",    "<|turn>",   "<turn|>",
+    "<|think|>", "<|tool>",   "<tool|>",  "<|image>", "<image|>",  "<|image|>", "<|audio>",
+    "<audio|>",  "<|audio|>", "<|video>", "<video|>", "<|video|>",
 };
 constexpr std::string_view kGemma4Printed[] = {
-    "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>",
+    "<|channel>",       "<channel|>",       "<|tool_call>", "<tool_call|>",
+    "<|tool_response>", "<tool_response|>", "<|\"|>",
 };
 
 // What ends a generation in the chat formats of the field, where the file says no more than that
 // the token is special: a model may be tuned to another format than its vocabulary's first.
 constexpr std::string_view kEndTexts[] = {
-    "<eos>",      "<turn|>",    "<|tool_response>", "<end_of_turn>", "<|im_end|>",
-    "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>",  "<|eot|>",       "<|eom|>",
-    "<EOT>",      "<|endoftext|>", "<|end_of_turn|>", "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<end_of_turn>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "<|eot|>",
+    "<|eom|>",
+    "<EOT>",
+    "<|endoftext|>",
+    "<|end_of_turn|>",
+    "<end_of_utterance>",
 };
-constexpr std::string_view kPartEnd = "<|end|>";    // of an answer, or of one of its parts where these two exist
+constexpr std::string_view kPartEnd =
+    "<|end|>";  // of an answer, or of one of its parts where these two exist
 constexpr std::string_view kAnswerEnds[] = {"<|return|>", "<|call|>"};
 
 int32_t checked_id(int32_t id, int32_t size, const char* key) {
     if (id >= -1 && id < size) return id;
-    fail(Status::file_corrupt, "tokenizer.ggml.%s is %d, the vocabulary has %d tokens", key, id, size);
+    fail(Status::file_corrupt, "tokenizer.ggml.%s is %d, the vocabulary has %d tokens", key, id,
+         size);
 }
 
-bool prints_nothing(TokenType type) { return type == TokenType::control || type == TokenType::unknown; }
+bool prints_nothing(TokenType type) {
+    return type == TokenType::control || type == TokenType::unknown;
+}
 
-}    // namespace
+}  // namespace
 
 std::unique_ptr<Tokenizer> Tokenizer::create(const TokenizerData& data) {
     return std::unique_ptr<Tokenizer>(new Tokenizer(data, family_of(data)));
@@ -54,24 +72,30 @@ Tokenizer::Family Tokenizer::family_of(const TokenizerData& data) {
     if (data.model == "gemma4") return Family::gemma4;
     if (data.model == "llama") return Family::sentencepiece;
     if (data.model == "gpt2") return Family::byte_level;
-    fail(Status::unsupported_model, "tokenizer.ggml.model \"%.64s\" is not supported (gemma4, llama, gpt2)", data.model.c_str());
+    fail(Status::unsupported_model,
+         "tokenizer.ggml.model \"%.64s\" is not supported (gemma4, llama, gpt2)",
+         data.model.c_str());
 }
 
 Tokenizer::Tokenizer(const TokenizerData& data, Family family)
     : model_(data.model), pre_(data.pre), family_(family), vocabulary_(data.tokens, data.types) {
     if (!data.scores.empty() && data.scores.size() != data.tokens.size()) {
-        fail(Status::file_corrupt, "tokenizer.ggml.scores holds %zu values, tokenizer.ggml.tokens %zu", data.scores.size(),
-             data.tokens.size());
+        fail(Status::file_corrupt,
+             "tokenizer.ggml.scores holds %zu values, tokenizer.ggml.tokens %zu",
+             data.scores.size(), data.tokens.size());
     }
     take_ids(data);
     if (data.types.empty() && family_ != Family::byte_level) vocabulary_.mark_byte_tokens_by_text();
     if (family_ == Family::gemma4) set_gemma4_types();
     make_encoder(data);
-    specials_ = std::make_unique<SpecialTokens>(vocabulary_, /*blanks_for_marks=*/family_ == Family::sentencepiece);
+    specials_ = std::make_unique<SpecialTokens>(vocabulary_, /*blanks_for_marks=*/family_ ==
+                                                                 Family::sentencepiece);
     collect_end_of_generation(data);
 
-    if (adds_bos_ && ids_.bos < 0) fail(Status::file_corrupt, "tokenizer: a BOS token is to be added, but there is none");
-    if (adds_eos_ && ids_.eos < 0) fail(Status::file_corrupt, "tokenizer: an EOS token is to be added, but there is none");
+    if (adds_bos_ && ids_.bos < 0)
+        fail(Status::file_corrupt, "tokenizer: a BOS token is to be added, but there is none");
+    if (adds_eos_ && ids_.eos < 0)
+        fail(Status::file_corrupt, "tokenizer: an EOS token is to be added, but there is none");
 }
 
 void Tokenizer::take_ids(const TokenizerData& data) {
@@ -100,7 +124,8 @@ void Tokenizer::set_gemma4_types() {
     for (const int32_t id : {ids_.bos, ids_.eos, ids_.pad, ids_.mask}) set(id, TokenType::control);
     for (const std::string_view text : kGemma4Control) set(find(text), TokenType::control);
     for (const std::string_view text : kGemma4Printed) set(find(text), TokenType::user_defined);
-    if (strike_end >= 0 && token_type(strike_end) != TokenType::user_defined) set(strike_end, TokenType::normal);
+    if (strike_end >= 0 && token_type(strike_end) != TokenType::user_defined)
+        set(strike_end, TokenType::normal);
 }
 
 void Tokenizer::make_encoder(const TokenizerData& data) {
@@ -108,11 +133,13 @@ void Tokenizer::make_encoder(const TokenizerData& data) {
     switch (family_) {
         case Family::gemma4: {
             if (!pre_.empty() && pre_ != "gemma4" && pre_ != "default") {
-                fail(Status::unsupported_model, "tokenizer.ggml.pre \"%.64s\" is not supported for gemma4 (gemma4, default)",
+                fail(Status::unsupported_model,
+                     "tokenizer.ggml.pre \"%.64s\" is not supported for gemma4 (gemma4, default)",
                      pre_.c_str());
             }
             pre_ = "gemma4";
-            adds_bos_ = true;    // whatever the file says: converters write false because the chat template has it
+            adds_bos_ = true;  // whatever the file says: converters write false because the chat
+                               // template has it
             encoder_ = std::make_unique<Gemma4Encoder>(vocabulary_, data.merges, ids_.unk);
             break;
         }
@@ -130,7 +157,8 @@ void Tokenizer::make_encoder(const TokenizerData& data) {
             if (pre_.empty()) pre_ = "default";
             const PreRule* rule = find_pre_rule(pre_);
             if (rule == nullptr) {
-                fail(Status::unsupported_model, "tokenizer.ggml.pre \"%.64s\" is not supported (%s)", pre_.c_str(),
+                fail(Status::unsupported_model,
+                     "tokenizer.ggml.pre \"%.64s\" is not supported (%s)", pre_.c_str(),
                      pre_rule_names().c_str());
             }
             adds_bos_ = data.add_bos.value_or(rule->adds_bos && ids_.bos >= 0);
@@ -157,8 +185,10 @@ void Tokenizer::collect_end_of_generation(const TokenizerData& data) {
     for (const std::string_view text : kAnswerEnds) add_special(text);
     const int32_t strike_end = find(kStrikeEnd);
     if (strike_end >= 0 && token_type(strike_end) == TokenType::control) add(strike_end);
-    if (family_ == Family::gemma4) {    // whatever their types
-        for (const std::string_view text : {std::string_view("<eos>"), kGemma4EndOfTurn, kGemma4ToolResponse}) add(find(text));
+    if (family_ == Family::gemma4) {  // whatever their types
+        for (const std::string_view text :
+             {std::string_view("<eos>"), kGemma4EndOfTurn, kGemma4ToolResponse})
+            add(find(text));
         ends.erase(std::remove(ends.begin(), ends.end(), strike_end), ends.end());
     }
     add(ids_.eos);
@@ -166,11 +196,14 @@ void Tokenizer::collect_end_of_generation(const TokenizerData& data) {
     ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
 }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special, bool parse_special) const {
+std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special,
+                                       bool parse_special) const {
     if (text.size() > kTextBytesMax) {
-        fail(Status::invalid_argument, "the text has %zu bytes, the limit is %zu", text.size(), kTextBytesMax);
+        fail(Status::invalid_argument, "the text has %zu bytes, the limit is %zu", text.size(),
+             kTextBytesMax);
     }
-    std::string unmarked;    // to SentencePiece a ▁ of the text is a blank, in user-defined tokens, too
+    // to SentencePiece a ▁ of the text is a blank, in user-defined tokens, too
+    std::string unmarked;
     if (family_ == Family::sentencepiece && text.find(kBlankMark) != std::string_view::npos) {
         unmarked = unmark_blanks(text);
         text = unmarked;
@@ -208,7 +241,9 @@ std::string Tokenizer::token_bytes(int32_t id, bool print_special) const {
 }
 
 void Tokenizer::check_id(int32_t id) const {
-    if (!vocabulary_.holds(id)) fail(Status::invalid_argument, "token id %d is outside the vocabulary of %d tokens", id, size());
+    if (!vocabulary_.holds(id))
+        fail(Status::invalid_argument, "token id %d is outside the vocabulary of %d tokens", id,
+             size());
 }
 
 std::string_view Tokenizer::token_text(int32_t id) const {
@@ -227,4 +262,4 @@ bool Tokenizer::is_end_of_generation(int32_t id) const {
     return std::binary_search(end_of_generation_.begin(), end_of_generation_.end(), id);
 }
 
-}    // namespace pillion
+}  // namespace pillion

@@ -1,6 +1,7 @@
-// From text to token ids and back. Knows the metadata of a tokenizer (TokenizerData), not where it comes from.
-// The families: "gemma4" (merge ranks over characters), "llama" (SentencePiece scores), "gpt2" (merge ranks over bytes).
-// Invariant: a Tokenizer is immutable after create(), so any number of threads may use one; bad text never fails.
+// From text to token ids and back. Knows the metadata of a tokenizer (TokenizerData), not where it
+// comes from. The families: "gemma4" (merge ranks over characters), "llama" (SentencePiece scores),
+// "gpt2" (merge ranks over bytes). Invariant: a Tokenizer is immutable after create(), so any
+// number of threads may use one; bad text never fails.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -17,52 +18,59 @@
 
 namespace pillion {
 
-// The tokenizer.ggml.* keys. An id of -1: the file doesn't say. Views need to live only until create() returns.
+// The tokenizer.ggml.* keys. An id of -1: the file doesn't say. Views need to live only until
+// create() returns.
 struct TokenizerData {
-    std::string model;    // tokenizer.ggml.model
-    std::string pre;      // tokenizer.ggml.pre; empty: gpt2 takes "default"
+    std::string model;  // tokenizer.ggml.model
+    std::string pre;    // tokenizer.ggml.pre; empty: gpt2 takes "default"
     std::vector<std::string_view> tokens;
-    std::vector<float> scores;               // empty or one per token; "llama" needs them
-    std::vector<int32_t> types;              // empty or one per token
-    std::vector<std::string_view> merges;    // "left right", best first
+    std::vector<float> scores;             // empty or one per token; "llama" needs them
+    std::vector<int32_t> types;            // empty or one per token
+    std::vector<std::string_view> merges;  // "left right", best first
     int32_t bos = -1, eos = -1, eot = -1, eom = -1, unk = -1, pad = -1, mask = -1;
     std::optional<bool> add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
-    std::vector<int32_t> eos_ids;            // further ids that end a generation
-    std::vector<int32_t> suppress_tokens;    // never to be sampled
+    std::vector<int32_t> eos_ids;          // further ids that end a generation
+    std::vector<int32_t> suppress_tokens;  // never to be sampled
 };
 
 class Tokenizer {
   public:
-    // Throws Error: unsupported_model for a family or pre-tokenizer that isn't known, file_corrupt for data that can't be.
+    // Throws Error: unsupported_model for a family or pre-tokenizer that isn't known, file_corrupt
+    // for data that can't be.
     static std::unique_ptr<Tokenizer> create(const TokenizerData& data);
     Tokenizer(const Tokenizer&) = delete;
     Tokenizer& operator=(const Tokenizer&) = delete;
 
-    // add_special: BOS in front and EOS behind, where the model has them so. parse_special: "<bos>" in the text is the token.
-    // The text may hold any bytes. Throws Error{invalid_argument} from 256 MiB on.
+    // add_special: BOS in front and EOS behind, where the model has them so. parse_special: "<bos>"
+    // in the text is the token. The text may hold any bytes. Throws Error{invalid_argument} from
+    // 256 MiB on.
     std::vector<int32_t> encode(std::string_view text, bool add_special, bool parse_special) const;
 
-    // The text of all ids: the token_bytes() end to end, less the first blank if strips_leading_space(). Raw bytes: make them
-    // valid UTF-8 with replace_invalid_utf8(). Throws Error{invalid_argument} for an id outside the vocabulary.
+    // The text of all ids: the token_bytes() end to end, less the first blank if
+    // strips_leading_space(). Raw bytes: make them valid UTF-8 with replace_invalid_utf8(). Throws
+    // Error{invalid_argument} for an id outside the vocabulary.
     std::string decode(const int32_t* ids, size_t n, bool print_special) const;
     // What one token prints. Pieces of a character come as they are: feed them to a Utf8Stream.
     std::string token_bytes(int32_t id, bool print_special) const;
-    // Encoding puts a blank in front of the text; a stream of pieces must drop its first byte if that is a blank.
+    // Encoding puts a blank in front of the text; a stream of pieces must drop its first byte if
+    // that is a blank.
     bool strips_leading_space() const { return strips_leading_space_; }
 
     int32_t size() const { return vocabulary_.size(); }
     // The vocabulary's own writing of a token.
     std::string_view token_text(int32_t id) const;
     TokenType token_type(int32_t id) const;
-    bool is_control(int32_t id) const;    // prints nothing unless asked
+    bool is_control(int32_t id) const;  // prints nothing unless asked
     // By the vocabulary's own writing; -1: none.
     int32_t find(std::string_view text) const { return vocabulary_.find(text); }
 
-    bool is_end_of_generation(int32_t id) const;                                            // false outside the vocabulary
-    const std::vector<int32_t>& end_of_generation() const { return end_of_generation_; }    // ascending
+    bool is_end_of_generation(int32_t id) const;  // false outside the vocabulary
+    const std::vector<int32_t>& end_of_generation() const {
+        return end_of_generation_;
+    }  // ascending
     const std::vector<int32_t>& suppress_tokens() const { return suppress_tokens_; }
 
-    int32_t bos() const { return ids_.bos; }    // -1: none, as the others
+    int32_t bos() const { return ids_.bos; }  // -1: none, as the others
     int32_t eos() const { return ids_.eos; }
     int32_t eot() const { return ids_.eot; }
     int32_t unk() const { return ids_.unk; }
@@ -71,13 +79,11 @@ class Tokenizer {
     bool adds_bos() const { return adds_bos_; }
     bool adds_eos() const { return adds_eos_; }
     const std::string& model() const { return model_; }
-    const std::string& pre() const { return pre_; }    // the rule in use
+    const std::string& pre() const { return pre_; }  // the rule in use
 
   private:
     enum class Family { gemma4, sentencepiece, byte_level };
-    struct Ids {
-        int32_t bos, eos, eot, eom, unk, pad, mask;
-    };
+    struct Ids { int32_t bos, eos, eot, eom, unk, pad, mask; };
 
     Tokenizer(const TokenizerData& data, Family family);
     static Family family_of(const TokenizerData& data);
@@ -93,8 +99,8 @@ class Tokenizer {
     Ids ids_;
     bool adds_bos_ = false, adds_eos_ = false, strips_leading_space_ = false;
     std::vector<int32_t> end_of_generation_, suppress_tokens_;
-    std::unique_ptr<const Encoder> encoder_;    // refers to vocabulary_
+    std::unique_ptr<const Encoder> encoder_;  // refers to vocabulary_
     std::unique_ptr<const SpecialTokens> specials_;
 };
 
-}    // namespace pillion
+}  // namespace pillion

@@ -16,7 +16,8 @@ constexpr uint32_t kCodePoints = 0x110000;
 constexpr const char kReplacement[] = "\xEF\xBF\xBD";
 
 uint32_t search_flags(uint32_t code_point) {
-    // The first run whose start lies behind the code point; the one before it holds it. Run 0 starts at 0.
+    // The first run whose start lies behind the code point; the one before it holds it. Run 0
+    // starts at 0.
     const uint32_t key = (code_point << kFlagBits) | ((1u << kFlagBits) - 1);
     const uint32_t* const next = std::upper_bound(std::begin(kRuns), std::end(kRuns), key);
     return next[-1] & ((1u << kFlagBits) - 1);
@@ -28,21 +29,24 @@ std::array<uint16_t, 128> ascii_flags() {
     return flags;
 }
 
-// What may follow a lead byte: the number of further bytes and the range of the first of them. Table 3-7 of the Unicode standard;
-// the ranges shut out overlong forms, surrogates and values above U+10FFFF.
+// What may follow a lead byte: the number of further bytes and the range of the first of them.
+// Table 3-7 of the Unicode standard; the ranges shut out overlong forms, surrogates and values
+// above U+10FFFF.
 struct Lead {
-    uint32_t further;    // 0: no lead byte
+    uint32_t further;  // 0: no lead byte
     uint8_t low, high;
 };
 
 Lead lead_of(uint8_t byte) {
     if (byte < 0xC2 || byte > 0xF4) return {0, 0, 0};
     if (byte < 0xE0) return {1, 0x80, 0xBF};
-    if (byte < 0xF0) return {2, uint8_t(byte == 0xE0 ? 0xA0 : 0x80), uint8_t(byte == 0xED ? 0x9F : 0xBF)};
+    if (byte < 0xF0)
+        return {2, uint8_t(byte == 0xE0 ? 0xA0 : 0x80), uint8_t(byte == 0xED ? 0x9F : 0xBF)};
     return {3, uint8_t(byte == 0xF0 ? 0x90 : 0x80), uint8_t(byte == 0xF4 ? 0x8F : 0xBF)};
 }
 
-// Appends the complete text of `bytes` to `out` and returns how many bytes are left over, all of one unfinished character.
+// Appends the complete text of `bytes` to `out` and returns how many bytes are left over, all of
+// one unfinished character.
 size_t append_text(std::string_view bytes, std::string& out) {
     size_t at = 0;
     while (at < bytes.size()) {
@@ -55,7 +59,7 @@ size_t append_text(std::string_view bytes, std::string& out) {
     return bytes.size() - at;
 }
 
-}    // namespace
+}  // namespace
 
 uint32_t unicode_flags(uint32_t code_point) {
     static const std::array<uint16_t, 128> ascii = ascii_flags();
@@ -104,4 +108,4 @@ std::string replace_invalid_utf8(std::string_view bytes) {
     return out += stream.flush();
 }
 
-}    // namespace pillion
+}  // namespace pillion

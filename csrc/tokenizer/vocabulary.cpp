@@ -18,12 +18,13 @@ int hex_value(char c) {
 }
 
 TokenType checked_type(int32_t number, std::string_view text) {
-    if (number < int32_t(TokenType::normal) || number > int32_t(TokenType::byte)) return TokenType::normal;
+    if (number < int32_t(TokenType::normal) || number > int32_t(TokenType::byte))
+        return TokenType::normal;
     const TokenType type = TokenType(number);
     return type == TokenType::byte && byte_token_value(text) < 0 ? TokenType::normal : type;
 }
 
-}    // namespace
+}  // namespace
 
 int byte_token_value(std::string_view text) {
     if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return -1;
@@ -31,20 +32,24 @@ int byte_token_value(std::string_view text) {
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-Vocabulary::Vocabulary(const std::vector<std::string_view>& tokens, const std::vector<int32_t>& types) {
+Vocabulary::Vocabulary(const std::vector<std::string_view>& tokens,
+                       const std::vector<int32_t>& types) {
     constexpr size_t kTokensMax = size_t(1) << 28;
     if (tokens.empty()) fail(Status::file_corrupt, "tokenizer.ggml.tokens is missing or empty");
     if (tokens.size() > kTokensMax) {
-        fail(Status::file_corrupt, "tokenizer.ggml.tokens holds %zu tokens, the limit is %zu", tokens.size(), kTokensMax);
+        fail(Status::file_corrupt, "tokenizer.ggml.tokens holds %zu tokens, the limit is %zu",
+             tokens.size(), kTokensMax);
     }
     if (!types.empty() && types.size() != tokens.size()) {
-        fail(Status::file_corrupt, "tokenizer.ggml.token_type holds %zu values, tokenizer.ggml.tokens %zu", types.size(),
+        fail(Status::file_corrupt,
+             "tokenizer.ggml.token_type holds %zu values, tokenizer.ggml.tokens %zu", types.size(),
              tokens.size());
     }
     uint64_t bytes = 0;
     for (const std::string_view token : tokens) bytes += token.size();
     if (bytes > std::numeric_limits<uint32_t>::max()) {
-        fail(Status::file_corrupt, "tokenizer.ggml.tokens holds %llu bytes, the limit is 4 GiB", (unsigned long long)bytes);
+        fail(Status::file_corrupt, "tokenizer.ggml.tokens holds %llu bytes, the limit is 4 GiB",
+             (unsigned long long)bytes);
     }
     arena_.reserve(size_t(bytes));
     starts_.reserve(tokens.size() + 1);
@@ -59,7 +64,8 @@ Vocabulary::Vocabulary(const std::vector<std::string_view>& tokens, const std::v
     index_tokens();
 }
 
-// Multiply and fold, eight bytes at a time. Only ever compared within one process, so byte order does not matter.
+// Multiply and fold, eight bytes at a time. Only ever compared within one process, so byte order
+// does not matter.
 uint64_t Vocabulary::hash(std::string_view text) {
     constexpr uint64_t kOdd = 0x9E3779B97F4A7C15;
     uint64_t value = text.size() * kOdd;
@@ -88,8 +94,9 @@ void Vocabulary::index_tokens() {
         const uint64_t key = hash(token);
         const uint32_t tag = uint32_t(key >> 32);
         size_t at = size_t(key) & (n_slots - 1);
-        while (slots_[at].id >= 0 && !(slots_[at].tag == tag && text(slots_[at].id) == token)) at = (at + 1) & (n_slots - 1);
-        if (slots_[at].id < 0) slots_[at] = {tag, id};    // a twin with a lower id stays
+        while (slots_[at].id >= 0 && !(slots_[at].tag == tag && text(slots_[at].id) == token))
+            at = (at + 1) & (n_slots - 1);
+        if (slots_[at].id < 0) slots_[at] = {tag, id};  // a twin with a lower id stays
     }
 }
 
@@ -106,7 +113,8 @@ int32_t Vocabulary::find(std::string_view token, uint64_t key) const {
 
 void Vocabulary::mark_byte_tokens_by_text() {
     for (int32_t id = 0; id < size(); ++id) {
-        if (type(id) == TokenType::normal && byte_token_value(text(id)) >= 0) set_type(id, TokenType::byte);
+        if (type(id) == TokenType::normal && byte_token_value(text(id)) >= 0)
+            set_type(id, TokenType::byte);
     }
 }
 
@@ -114,9 +122,10 @@ std::array<int32_t, 256> Vocabulary::byte_tokens() const {
     std::array<int32_t, 256> ids;
     ids.fill(-1);
     for (int32_t id = size() - 1; id >= 0; --id) {
-        if (type(id) == TokenType::byte) ids[size_t(byte_token_value(text(id)))] = id;    // downwards: the lowest id stays
+        if (type(id) == TokenType::byte)
+            ids[size_t(byte_token_value(text(id)))] = id;  // downwards: the lowest id stays
     }
     return ids;
 }
 
-}    // namespace pillion
+}  // namespace pillion

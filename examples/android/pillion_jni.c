@@ -38,7 +38,7 @@ static char* copy_bytes(JNIEnv* env, jbyteArray array, jsize* n) {
     return bytes;
 }
 
-static void free_text(struct text* t) {    // the context outlives its pair, the models both
+static void free_text(struct text* t) {  // the context outlives its pair, the models both
     if (!t) return;
     pillion_pair_free(t->pair);
     pillion_sampler_free(t->sampler);
@@ -49,34 +49,41 @@ static void free_text(struct text* t) {    // the context outlives its pair, the
     free(t);
 }
 
-static int open_model(JNIEnv* env, const char* path, const char* device, int threads, pillion_model** model) {
+static int open_model(JNIEnv* env, const char* path, const char* device, int threads,
+                      pillion_model** model) {
     pillion_model_config config;
     pillion_model_config_init(&config, sizeof config);
     config.device = device, config.n_threads = threads;
     return failed(env, pillion_model_open(path, &config, model));
 }
 
-static int open_text(JNIEnv* env, struct text* t, const char* model, const char* drafter, const char* device, jint n_ctx, jint threads) {
+static int open_text(JNIEnv* env, struct text* t, const char* model, const char* drafter,
+                     const char* device, jint n_ctx, jint threads) {
     pillion_context_config context;
     pillion_pair_config pair;
     pillion_sampler_config sampler;
     pillion_context_config_init(&context, sizeof context);
     pillion_pair_config_init(&pair, sizeof pair);
-    pillion_sampler_config_init(&sampler, sizeof sampler);    // greedy; set temperature, top_k, top_p for another
+    pillion_sampler_config_init(
+        &sampler, sizeof sampler);  // greedy; set temperature, top_k, top_p for another
     context.n_ctx = n_ctx, context.n_threads = threads;
     return open_model(env, model, device, threads, &t->model) ||
-           (drafter && open_model(env, drafter, strncmp(device, "htp", 3) == 0 ? "cpu" : device, threads, &t->drafter)) ||
+           (drafter && open_model(env, drafter, strncmp(device, "htp", 3) == 0 ? "cpu" : device,
+                                  threads, &t->drafter)) ||
            failed(env, pillion_model_tokenizer(t->model, &t->tokenizer)) ||
            failed(env, pillion_tokenizer_get_info(t->tokenizer, &t->info, sizeof t->info)) ||
            failed(env, pillion_context_new(t->model, &context, &t->context)) ||
-           failed(env, pillion_pair_new(t->context, t->drafter, &pair, &t->pair)) ||    // without a drafter: prompt lookup
+           failed(env, pillion_pair_new(t->context, t->drafter, &pair,
+                                        &t->pair)) ||  // without a drafter: prompt lookup
            failed(env, pillion_sampler_new(&sampler, &t->sampler));
 }
 
-JNIEXPORT jlong JNICALL Java_pillion_Pillion_open(JNIEnv* env, jclass type, jbyteArray model, jbyteArray drafter, jbyteArray device, jint n_ctx,
+JNIEXPORT jlong JNICALL Java_pillion_Pillion_open(JNIEnv* env, jclass type, jbyteArray model,
+                                                  jbyteArray drafter, jbyteArray device, jint n_ctx,
                                                   jint threads) {
     jsize n = 0;
-    char *m = copy_bytes(env, model, &n), *d = copy_bytes(env, drafter, &n), *where = copy_bytes(env, device, &n);
+    char *m = copy_bytes(env, model, &n), *d = copy_bytes(env, drafter, &n),
+         *where = copy_bytes(env, device, &n);
     struct text* t = calloc(1, sizeof *t);
     (void)type;
     const int is_short = !t || !m || !where || (drafter && !d);
@@ -86,16 +93,19 @@ JNIEXPORT jlong JNICALL Java_pillion_Pillion_open(JNIEnv* env, jclass type, jbyt
     return (jlong)(intptr_t)t;
 }
 
-JNIEXPORT void JNICALL Java_pillion_Pillion_prompt(JNIEnv* env, jclass type, jlong handle, jbyteArray text) {
+JNIEXPORT void JNICALL Java_pillion_Pillion_prompt(JNIEnv* env, jclass type, jlong handle,
+                                                   jbyteArray text) {
     struct text* t = (struct text*)(intptr_t)handle;
     jsize n = 0;
     char* bytes = copy_bytes(env, text, &n);
-    const size_t most = (size_t)n + 2;    // no token is shorter than a byte, but for those put around the text
+    const size_t most =
+        (size_t)n + 2;  // no token is shorter than a byte, but for those put around the text
     int32_t* tokens = malloc(most * sizeof *tokens);
     size_t n_tokens = 0;
     (void)type;
     if (!bytes || !tokens) no_memory(env);
-    else if (!failed(env, pillion_tokenizer_encode(t->tokenizer, bytes, (size_t)n, 1, 1, tokens, most, &n_tokens)) &&
+    else if (!failed(env, pillion_tokenizer_encode(t->tokenizer, bytes, (size_t)n, 1, 1, tokens,
+                                                   most, &n_tokens)) &&
              !failed(env, pillion_pair_set_tokens(t->pair, tokens, n_tokens, NULL)))
         t->is_ended = 0;
     free(bytes), free(tokens);
@@ -108,15 +118,20 @@ JNIEXPORT jbyteArray JNICALL Java_pillion_Pillion_step(JNIEnv* env, jclass type,
     size_t n = 0, at = 0, length = 0, n_ctx = 0;
     pillion_round_info round;
     (void)type;
-    if (t->is_ended || failed(env, pillion_context_length(t->context, &length, &n_ctx)) || length > n_ctx - 1) return NULL;
+    if (t->is_ended || failed(env, pillion_context_length(t->context, &length, &n_ctx)) ||
+        length > n_ctx - 1)
+        return NULL;
     const size_t n_end = (size_t)(t->info.n_end < 16 ? t->info.n_end : 16);
-    if (failed(env, pillion_pair_step(t->pair, t->sampler, PILLION_DRAFT_AUTO, n_ctx - length, t->info.end, n_end, tokens, PILLION_DRAFT_MAX + 1,
-                                      &n, &round, sizeof round)))
+    if (failed(env, pillion_pair_step(t->pair, t->sampler, PILLION_DRAFT_AUTO, n_ctx - length,
+                                      t->info.end, n_end, tokens, PILLION_DRAFT_MAX + 1, &n, &round,
+                                      sizeof round)))
         return NULL;
     t->is_ended = round.ended;
     for (size_t i = 0; i < n - (round.ended ? 1 : 0); i++) {
         size_t size = 0;
-        if (failed(env, pillion_tokenizer_token_bytes(t->tokenizer, tokens[i], 0, bytes + at, sizeof bytes - at, &size))) return NULL;
+        if (failed(env, pillion_tokenizer_token_bytes(t->tokenizer, tokens[i], 0, bytes + at,
+                                                      sizeof bytes - at, &size)))
+            return NULL;
         at += size;
     }
     if (at == 0 && round.ended) return NULL;

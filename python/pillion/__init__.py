@@ -6,8 +6,8 @@
         for chunk in llm.chat([{"role": "user", "content": "Hello!"}], stream=True):
             print(chunk["choices"][0]["delta"].get("content", ""), end="")
 
-`LLM` writes text. Under it: `Model` (a file), `Context` (one sequence), `Pair` (a context and its drafter), `Tokenizer`,
-`Sampler`. Nothing is printed; the logger "pillion" tells what happens.
+`LLM` writes text. Under it: `Model` (a file), `Context` (one sequence), `Pair` (a context and its
+drafter), `Tokenizer`, `Sampler`. Nothing is printed; the logger "pillion" tells what happens.
 """
 
 from __future__ import annotations

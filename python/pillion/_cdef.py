@@ -1,8 +1,9 @@
-"""Writes the C source of the extension module from the public header; runs when the package is built, never when it is used.
+"""Writes the C source of the extension module from the public header; runs when the package is
+built, never when it is used.
 
-`python _cdef.py pillion.h out.c` cuts the declarations from between the header's two CDEF markers, adds the two Python
-callbacks, and has cffi emit the module. There is one list of functions, the header's, and the C compiler checks each of them.
-"""
+`python _cdef.py pillion.h out.c` cuts the declarations from between the header's two CDEF markers,
+adds the two Python callbacks, and has cffi emit the module. There is one list of functions, the
+header's, and the C compiler checks each of them."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ extern "Python" int32_t pillion_py_progress(uint64_t done, uint64_t total, void*
 
 
 def declarations(header: str) -> str:
-    """The part of the header's text that cffi is shown, with the ABI version the module is built for."""
+    """The part of the header's text that cffi is shown, with the ABI version the module is built
+    for."""
     begin, end = header.find(BEGIN), header.find(END)
     if begin < 0 or end < begin:
         raise SystemExit(
@@ -43,7 +45,8 @@ def emit(
     extra_cdef: str = "",
     extra_source: str = "",
 ) -> None:
-    """Writes the module's C source to `out`. The other arguments serve the tests' stand-in library."""
+    """Writes the module's C source to `out`. The other arguments serve the tests' stand-in
+    library."""
     import cffi
 
     builder = cffi.FFI()

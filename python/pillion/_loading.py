@@ -1,4 +1,5 @@
-"""Loads what the package stands on. Where that fails, an ImportError says what is missing and helps.
+"""Loads what the package stands on. Where that fails, an ImportError says what is missing and
+helps.
 
 Every module is imported by a plain statement: PyInstaller, cx_Freeze and Nuitka find those.
 """

@@ -44,8 +44,8 @@ class Caller:
 class TryLock:
     """A lock for one caller. Nobody waits for it.
 
-    Acquiring it is one operation of a dict, so two threads can't both have it, and Ctrl-C comes before
-    it or after it.
+    Acquiring it is one operation of a dict, so two threads can't both have it, and Ctrl-C comes
+    before it or after it.
     """
 
     __slots__ = ("_held",)

@@ -1,7 +1,8 @@
-"""The door to the C library: loads it, turns its codes into exceptions, owns its handles, feeds `logging`.
+"""The door to the C library: loads it, turns its codes into exceptions, owns its handles, feeds
+`logging`.
 
-Nothing else in the package touches cffi's module directly. cffi lets go of the GIL in every call, so anything here may run
-while another thread is inside the library.
+Nothing else in the package touches cffi's module directly. cffi lets go of the GIL in every call,
+so anything here may run while another thread is inside the library.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ def check(status: int) -> None:
 class Handle(Held):
     """Owns one C object and frees it on close(), at the end of `with`, or with the last reference.
 
-    The cffi pointer is counted: a call that is running in another thread holds it too, so close() never frees under its feet.
-    Methods write `self._c` straight into the call and keep no name for it, so that nothing else holds it.
-    """
+    The cffi pointer is counted: a call that is running in another thread holds it too, so close()
+    never frees under its feet. Methods write `self._c` straight into the call and keep no name for
+    it, so that nothing else holds it."""
 
     _kind = "object"
     _made_by = "the package makes it"
@@ -93,7 +94,8 @@ def as_str(raw: bytes) -> str:
 
 
 def as_bytes(text: str) -> bytes:
-    """Text for the library. Surrogate pairs are joined and lone surrogates become U+FFFD: str can hold them, UTF-8 cannot."""
+    """Text for the library. Surrogate pairs are joined and lone surrogates become U+FFFD: str can
+    hold them, UTF-8 cannot."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
@@ -143,7 +145,8 @@ def token_array(tokens: Tokens, name: str = "tokens") -> tuple[Any, int]:
         return ffi.new("int32_t[1]"), 0
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise UsageError(
-            f"token ids must be a flat sequence of integers, not {array.ndim}-dimensional {array.dtype}"
+            f"token ids must be a flat sequence of integers, not {array.ndim}-dimensional "
+            f"{array.dtype}"
         )
     if array.dtype != np.int32 and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
         raise UsageError("token ids must fit 32 bits")
@@ -163,11 +166,11 @@ _LOOK = (
 def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
     """Runs a long call so that Ctrl-C reaches it.
 
-    Python's signal handlers run in the main thread, between its instructions: never while it is inside C. So the main thread
-    hands the call to a worker and waits; on KeyboardInterrupt (or whatever a handler raises) it cancels, waits for the worker to
-    leave the library, and raises. Other threads never see Ctrl-C and call directly. So does the main
-    thread where no worker can be had: when the interpreter is about to end, or at the system's limit.
-    """
+    Python's signal handlers run in the main thread, between its instructions: never while it is
+    inside C. So the main thread hands the call to a worker and waits; on KeyboardInterrupt (or
+    whatever a handler raises) it cancels, waits for the worker to leave the library, and raises.
+    Other threads never see Ctrl-C and call directly. So does the main thread where no worker can be
+    had: when the interpreter is about to end, or at the system's limit."""
     if threading.current_thread() is not threading.main_thread():
         return work()
 
@@ -193,7 +196,8 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
             done.release()
 
     try:
-        # Thread.start() would wait for its thread, and in a child of a signal handler's fork() for ever.
+        # Thread.start() would wait for its thread, and in a child of a signal handler's fork() for
+        # ever.
         _thread.start_new_thread(run, ())
         while not done.acquire(timeout=_LOOK):
             if forks() != begun_after:  # a signal handler called fork(), and this is the child
@@ -215,7 +219,8 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
 def _leave(
     first: dict[str, str], over: list[bool], done: Any, cancel: Callable[[], object]
 ) -> None:
-    """Cancels until the worker is out of the library, if it ever was in; further presses of Ctrl-C do not hurry it."""
+    """Cancels until the worker is out of the library, if it ever was in; further presses of Ctrl-C
+    do not hurry it."""
     while True:
         try:
             while first.setdefault("is", "caller") == "worker" and not over:
@@ -233,7 +238,8 @@ _log.addHandler(logging.NullHandler())
 
 
 def _put_back(kind: type[BaseException], error: BaseException, traceback: object) -> None:
-    """An exception cannot cross C. Ctrl-C during a log call is delivered again right after; a faulty handler is ignored."""
+    """An exception cannot cross C. Ctrl-C during a log call is delivered again right after; a
+    faulty handler is ignored."""
     if isinstance(error, KeyboardInterrupt):
         _thread.interrupt_main()
 

@@ -1,4 +1,5 @@
-"""Files that appear when they are complete: written beside their place under another name, then renamed."""
+"""Files that appear when they are complete: written beside their place under another name, then
+renamed."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ def check_place(target: Path) -> None:
 
 @contextmanager
 def appearing(target: Path) -> Iterator[Path]:
-    """The name to write under. It becomes `target` when the body is done, and is removed when the body fails. What the system
-    refuses (no space left, no permission) becomes a ModelFileError."""
+    """The name to write under. It becomes `target` when the body is done, and is removed when the
+    body fails. What the system refuses (no space left, no permission) becomes a ModelFileError."""
     check_place(target)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:

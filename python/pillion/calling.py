@@ -1,8 +1,9 @@
-"""Calls that do not fit a function raise `UsageError` too, where Python itself would raise TypeError.
+"""Calls that do not fit a function raise `UsageError` too, where Python itself would raise
+TypeError.
 
-`checked` wraps one function and `checked_class` all public ones of a class. Type checkers and editors see the functions as they
-are written: nothing takes unknown keywords silently. A call that fits costs one more Python frame.
-"""
+`checked` wraps one function and `checked_class` all public ones of a class. Type checkers and
+editors see the functions as they are written: nothing takes unknown keywords silently. A call that
+fits costs one more Python frame."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 
 
 def checked(function: F) -> F:
-    """The function; a missing, surplus or unknown argument is a UsageError that names the function and the argument."""
+    """The function; a missing, surplus or unknown argument is a UsageError that names the function
+    and the argument."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

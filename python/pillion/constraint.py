@@ -39,9 +39,9 @@ class Constraint(Protocol):
     def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Optional[Mask]]:
         """What to verify of a drafter's tokens, and the masks of its rows.
 
-        Returns at most n_max drafts (the allowed beginning of `drafts`, then tokens that the constraint
-        forces) and uint32 [those + 1, words]: row i is of what may follow i of them. None: anything
-        may. n_max may be 0.
+        Returns at most n_max drafts (the allowed beginning of `drafts`, then tokens that the
+        constraint forces) and uint32 [those + 1, words]: row i is of what may follow i of them.
+        None: anything may. n_max may be 0.
         """
 
     def forced(self, n_max: int) -> list[int]:
@@ -108,10 +108,10 @@ def _drafts(
     room: int,
 ) -> tuple[list[int], Optional[Mask]]:
     """What the round runs, and its masks."""
-    # Forced tokens are certain, and a row of a run costs the same whoever its token is from. So as many
-    # of them as the drafter would write are worth more than its drafts, and cost no draft. Fewer of
-    # them do not: a drafter that writes them too goes on behind them in the same run, and where
-    # it does not, the plan puts them in its place.
+    # Forced tokens are certain, and a row of a run costs the same whoever its token is from. So as
+    # many of them as the drafter would write are worth more than its drafts, and cost no draft.
+    # Fewer of them do not: a drafter that writes them too goes on behind them in the same run, and
+    # where it does not, the plan puts them in its place.
     forced = constraint.forced(room) if room > 0 else []
     if forced and len(forced) >= min(room, _expected(pair, n_draft)):
         return constraint.plan(forced, room)
@@ -169,8 +169,8 @@ class LogitsProcessors:
     prompt: the tokens that the text begins with.
     under: another constraint, such as a grammar, whose masks hold after them.
 
-    The rows of a round are processed in order, and each only if the drafts before it stand: a processor
-    sees nothing but the text.
+    The rows of a round are processed in order, and each only if the drafts before it stand: a
+    processor sees nothing but the text.
     """
 
     def __init__(

@@ -35,8 +35,9 @@ FLASH_ATTN = {
 }
 
 LONG_RUN = 16
-"""Rows from which a run is handed to a worker thread so that Ctrl-C can stop it. A thread costs about 0.1 ms, a row of a
-small model 10 ms; single tokens and the few rows of a verification are called directly, where Ctrl-C arrives between calls."""
+"""Rows from which a run is handed to a worker thread so that Ctrl-C can stop it. A thread costs
+about 0.1 ms, a row of a small model 10 ms; single tokens and the few rows of a verification are
+called directly, where Ctrl-C arrives between calls."""
 
 SNAPSHOTS_MAX = 256
 
@@ -84,26 +85,28 @@ class Activation(NamedTuple):
     """What went into one weight."""
 
     sums: Floats
-    """[n_experts, n_in]: the squares of each input channel, added up over all rows; n_experts is 1 but for routed weights."""
+    """[n_experts, n_in]: the squares of each input channel, added up over all rows; n_experts is 1
+    but for routed weights."""
     counts: Floats
     """[n_experts]: the rows; 0 for an expert that was never chosen."""
 
 
 @checked_class
 class Context(Handle):
-    """A sequence. One caller at a time: a second thread gets `Busy`; `cancel()` may come from any thread.
+    """A sequence. One caller at a time: a second thread gets `Busy`; `cancel()` may come from any
+    thread.
 
     n_ctx: positions (None: the model's own, at most 4096).
     n_batch: rows of one prefill run (None: 512).
     n_threads: None: all cores this process may use.
     n_outputs: most rows whose logits one run can return (None: 16).
     kv_type: "f16" or "q8_0".
-    flash_attn: "auto": tiled attention wherever the device has a kernel for the shape, else its plain one (`placement` says so);
-    "on" (True): a shape without a tiled kernel is an error; "off" (False): the plain kernel. The CPU's one kernel tiles all.
-    swa_full: sliding layers keep every position, so that any rewind is a counter.
-    n_snapshots: copies of the sliding layers' window that may be kept (0 to 256; None: as many as 128 MB
-    hold, 1 to 4), so that going back to a prompt after a long answer is a copy, not a run.
-    `describe()["snapshot_bytes"]` is their size.
+    flash_attn: "auto": tiled attention wherever the device has a kernel for the shape, else its
+    plain one (`placement` says so); "on" (True): a shape without a tiled kernel is an error; "off"
+    (False): the plain kernel. The CPU's one kernel tiles all. swa_full: sliding layers keep every
+    position, so that any rewind is a counter. n_snapshots: copies of the sliding layers' window
+    that may be kept (0 to 256; None: as many as 128 MB hold, 1 to 4), so that going back to a
+    prompt after a long answer is a copy, not a run. `describe()["snapshot_bytes"]` is their size.
     collect_activations: sums up what goes into each weight, for `activations()`.
     """
 
@@ -141,8 +144,8 @@ class Context(Handle):
     def prefill(self, tokens: Tokens, outputs: int = 1) -> None:
         """Appends tokens; the last `outputs` of them get logits and hidden rows.
 
-        Raises `ContextFullError` when they do not fit (nothing is run then) and `Cancelled` after cancel(); either way the
-        context is as it was before.
+        Raises `ContextFullError` when they do not fit (nothing is run then) and `Cancelled` after
+        cancel(); either way the context is as it was before.
         """
         array, n = token_array(tokens)
         outputs = check_int("outputs", outputs, 0, 2**31 - 1)
@@ -165,9 +168,9 @@ class Context(Handle):
     def set_tokens(self, tokens: Tokens) -> int:
         """Makes the context hold exactly these tokens, with logits for the last one.
 
-        Keeps the longest usable common prefix, runs the rest (at least one token), and returns how many
-        were kept. Usable: the sliding layers, or one of the snapshots, hold the window before its end;
-        prompts leave a snapshot behind.
+        Keeps the longest usable common prefix, runs the rest (at least one token), and returns how
+        many were kept. Usable: the sliding layers, or one of the snapshots, hold the window before
+        its end; prompts leave a snapshot behind.
         """
         array, n = token_array(tokens)
         reused = ffi.new("size_t*")
@@ -176,8 +179,8 @@ class Context(Handle):
         return int(reused[0])
 
     def read(self, tokens: Tokens, n_rows: int) -> int:
-        """A part of `set_tokens`: keeps the usable prefix, whose length it returns, and runs at most
-        n_rows tokens behind it, never the last one and without outputs.
+        """A part of `set_tokens`: keeps the usable prefix, whose length it returns, and runs at
+        most n_rows tokens behind it, never the last one and without outputs.
 
         Called again it goes on from there, and `set_tokens` runs the rest.
         """
@@ -198,8 +201,8 @@ class Context(Handle):
     def rewind(self, length: int) -> None:
         """Drops all positions from `length` on. The outputs of the last run become invalid.
 
-        Where neither the sliding layers nor a snapshot hold the window before `length`, the tokens since
-        the nearest one run again.
+        Where neither the sliding layers nor a snapshot hold the window before `length`, the tokens
+        since the nearest one run again.
         """
         length = check_int("length", length, 0, 2**31 - 1)
         dropped = (
@@ -213,7 +216,8 @@ class Context(Handle):
         self.rewind(0)
 
     def score(self, tokens: Tokens) -> Floats:
-        """log p(tokens[i + 1] | tokens[: i + 1]) for each i, from an empty context: what the context held is dropped."""
+        """log p(tokens[i + 1] | tokens[: i + 1]) for each i, from an empty context: what the
+        context held is dropped."""
         array, n = token_array(tokens)
         out = np.empty(max(n - 1, 0), dtype=np.float32)
         pointer = ffi.from_buffer("float[]", out) if n > 1 else ffi.new("float[1]")
@@ -222,12 +226,12 @@ class Context(Handle):
         return out
 
     def embed(self, tokens: Tokens, *, normalize: bool = True) -> Floats:
-        """One vector for the whole text, float32 [n_embd]: the mean over all its tokens of the hidden
-        rows after the final norm, divided by its length (normalize).
+        """One vector for the whole text, float32 [n_embd]: the mean over all its tokens of the
+        hidden rows after the final norm, divided by its length (normalize).
 
         Begins with an empty context: what it held is dropped, and it holds these tokens afterwards,
-        without outputs; after `Cancelled`, as many of them as it says. The same bits with any n_batch
-        and n_threads. Raises `ContextFullError` when the tokens do not fit.
+        without outputs; after `Cancelled`, as many of them as it says. The same bits with any
+        n_batch and n_threads. Raises `ContextFullError` when the tokens do not fit.
         """
         check_bool("normalize", normalize)
         array, n = token_array(tokens)
@@ -238,7 +242,8 @@ class Context(Handle):
         return unit_vector(out) if normalize else out
 
     def cancel(self) -> None:
-        """Stops a running call at its next operation; that call raises `Cancelled`. Any thread; nothing running: no effect."""
+        """Stops a running call at its next operation; that call raises `Cancelled`. Any thread;
+        nothing running: no effect."""
         check(lib.pillion_context_cancel(self._c))
 
     def _run(self, n: int, call: Any) -> None:
@@ -309,7 +314,8 @@ class Context(Handle):
         return description
 
     def placement(self) -> list[dict[str, Any]]:
-        """Where each op of a decode step runs: {"op", "layer", "backend", "kernel"}; layer -1 is before or behind the layers."""
+        """Where each op of a decode step runs: {"op", "layer", "backend", "kernel"}; layer -1 is
+        before or behind the layers."""
         plan: list[dict[str, Any]] = self.describe()["plan"]
         return plan
 
@@ -326,7 +332,8 @@ class Context(Handle):
         return Work(float(raw.multiply_adds), float(raw.weight_bytes), float(raw.kv_bytes))
 
     def limits(self) -> Limits:
-        """What the machine can do at best with this context's threads and kernels. Measured now: half a second, 256 MB."""
+        """What the machine can do at best with this context's threads and kernels. Measured now:
+        half a second, 256 MB."""
         raw = ffi.new("pillion_limits*")
         interruptible(
             lambda: check(lib.pillion_context_limits(self._c, raw, ffi.sizeof("pillion_limits"))),
@@ -335,10 +342,11 @@ class Context(Handle):
         return Limits(float(raw.read_bytes_per_second), float(raw.multiply_adds_per_second))
 
     def activations(self) -> dict[str, Activation]:
-        """What went into the weights since a context with `collect_activations` was made, by the weight's name in the file.
+        """What went into the weights since a context with `collect_activations` was made, by the
+        weight's name in the file.
 
-        Collect with `score()`: it runs all layers for all rows, while the other calls leave out what nobody reads. After a run
-        that was broken off this raises `UsageError`.
+        Collect with `score()`: it runs all layers for all rows, while the other calls leave out
+        what nobody reads. After a run that was broken off this raises `UsageError`.
         """
         n, info = ffi.new("size_t*"), ffi.new("pillion_activation_info*")
         check(lib.pillion_context_activation_count(self._c, n))
@@ -363,8 +371,8 @@ class Context(Handle):
     def logits(self, row: int = -1, copy: bool = True) -> Floats:
         """Logits of an output row as float32 [n_vocab]; -1 is the last row.
 
-        copy=False gives a view of the library's memory: read-only, its content valid until the next step.
-        """
+        copy=False gives a view of the library's memory: read-only, its content valid until the next
+        step."""
         return self._output(lib.pillion_context_logits, row, copy)
 
     def hidden(self, row: int = -1, copy: bool = True) -> Floats:
@@ -404,7 +412,8 @@ class Context(Handle):
         pointer, n = ffi.new("const float**"), ffi.new("size_t*")
         check(read(self._c, self._row(row), pointer, n))
         held = self._c
-        # The view's memory belongs to the context, so the view holds it: closing the context frees it with the last view.
+        # The view's memory belongs to the context, so the view holds it: closing the context frees
+        # it with the last view.
         owner = pointer[0] if copy else ffi.gc(pointer[0], lambda _, held=held: None)
         view: Floats = np.frombuffer(ffi.buffer(owner, n[0] * 4), dtype=np.float32)
         if copy:

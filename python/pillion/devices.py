@@ -19,7 +19,8 @@ class Backend:
     reason: Optional[str] = None
     """Why it is not available."""
     info: dict[str, Any] = field(default_factory=dict)
-    """What an available one says of itself: a CUDA device's name, compute capability and memory, a DSP's architecture …"""
+    """What an available one says of itself: a CUDA device's name, compute capability and memory, a
+    DSP's architecture …"""
 
 
 @checked

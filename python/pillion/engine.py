@@ -1,9 +1,9 @@
 """`Engine`: requests of any number of threads and tasks, written by one thread on a few slots.
 
 It hands work out (scheduler.py says whose turn it is), lets a slot do it (slot.py), and delivers
-what comes of it (work.py). Only its own thread touches slots and scheduler; the others put requests into
-an inbox and set flags, so that no lock is held while a run is under way, and a signal handler, a
-finalizer or a fork() may come at any moment.
+what comes of it (work.py). Only its own thread touches slots and scheduler; the others put requests
+into an inbox and set flags, so that no lock is held while a run is under way, and a signal handler,
+a finalizer or a fork() may come at any moment.
 """
 
 from __future__ import annotations
@@ -252,8 +252,8 @@ class Engine(Held):
 
     def between_turns(self, body: Callable[[], None]) -> None:
         """Has other work done when nothing else runs: by the engine's thread, between two turns of
-        requests, or here and now where there is no such thread. Raises what it raises, and `Closed`.
-        """
+        requests, or here and now where there is no such thread. Raises what it raises, and
+        `Closed`."""
         self._refuse_if_closed()
         self._do(body)
 

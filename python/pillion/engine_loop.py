@@ -239,8 +239,8 @@ class Loop:
             self._end_early(work, error, "cancelled" if isinstance(error, Cancelled) else "error")
 
     def _missed(self, slot: Slot, work: Work, error: BaseException) -> bool:
-        """Whether its run was broken off by a cancel that was meant for a request that had just left.
-        Who is called off himself has ended before his cancel comes."""
+        """Whether its run was broken off by a cancel that was meant for a request that had just
+        left. Who is called off himself has ended before his cancel comes."""
         if work.ended or not isinstance(error, Cancelled) or isinstance(error, Moved):
             return False
         return any(aim.slot is slot for aim in list(self._life.aims))

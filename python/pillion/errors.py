@@ -1,4 +1,5 @@
-"""The exceptions of the package. Each carries the C library's code and one sentence that names the thing, the value, the limit.
+"""The exceptions of the package. Each carries the C library's code and one sentence that names the
+thing, the value, the limit.
 
 PillionError
 ├── UsageError (ValueError)          a call that cannot be right
@@ -48,7 +49,8 @@ class UsageError(PillionError, ValueError):
 
 
 class Busy(UsageError):
-    """The object serves another caller at this moment. Nothing was changed; try again later or use a context of your own."""
+    """The object serves another caller at this moment. Nothing was changed; try again later or use
+    a context of your own."""
 
     code = 2
 
@@ -60,7 +62,8 @@ class Closed(UsageError):
 
 
 class BufferTooSmallError(UsageError):
-    """A buffer handed to the C library was too small. The package sizes its buffers itself, so users do not meet this one."""
+    """A buffer handed to the C library was too small. The package sizes its buffers itself, so
+    users do not meet this one."""
 
     code = 4
 
@@ -126,7 +129,8 @@ class DeviceLostError(BackendError):
 
 
 class Cancelled(PillionError):
-    """The work was cancelled. The object has the state it had before the call and can be used again."""
+    """The work was cancelled. The object has the state it had before the call and can be used
+    again."""
 
     code = 30
 

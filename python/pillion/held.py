@@ -8,8 +8,8 @@ from .errors import UsageError
 
 
 class Held:
-    """`copy`, `deepcopy` and `pickle` are a UsageError: a second object would change the first one's
-    state, and another process has neither."""
+    """`copy`, `deepcopy` and `pickle` are a UsageError: a second object would change the first
+    one's state, and another process has neither."""
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         what = type(self).__name__

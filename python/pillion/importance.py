@@ -1,8 +1,9 @@
-"""`imatrix`: which input channels of which weights matter, measured over a text, in llama.cpp's GGUF form. For quantizers.
+"""`imatrix`: which input channels of which weights matter, measured over a text, in llama.cpp's
+GGUF form. For quantizers.
 
-Per weight the file holds `<weight>.in_sum2`, f32 [n_in, n_mat]: the sum of the squares of each input channel, and
-`<weight>.counts`, f32 [1, n_mat]: the rows they were added up over. n_mat is the number of experts of a routed weight, else 1.
-"""
+Per weight the file holds `<weight>.in_sum2`, f32 [n_in, n_mat]: the sum of the squares of each
+input channel, and `<weight>.counts`, f32 [1, n_mat]: the rows they were added up over. n_mat is the
+number of experts of a routed weight, else 1."""
 
 from __future__ import annotations
 
@@ -52,14 +53,14 @@ def imatrix(
 ) -> ImatrixSummary:
     """Runs the model over a text and writes the importance matrix of its weights.
 
-    chunk: tokens of a chunk. Chunks follow each other, each starts anew (with BOS in place of its first token where the model
-    wants one); what is left behind the last whole chunk is not used.
+    chunk: tokens of a chunk. Chunks follow each other, each starts anew (with BOS in place of its
+    first token where the model wants one); what is left behind the last whole chunk is not used.
     chunks: most chunks (None: all).
     dataset: the text's name, as the file shall tell it.
     progress: called as progress(done_chunks, chunks).
 
-    The file appears under its name when all is done, or not at all. Needs the `gguf` package (`pip install pillion[convert]`).
-    """
+    The file appears under its name when all is done, or not at all. Needs the `gguf` package (`pip
+    install pillion[convert]`)."""
     opened("model", model)
     check_text("text", text)
     dataset = as_str(as_bytes(check_text("dataset", dataset)))
@@ -118,7 +119,8 @@ def _check(found: Mapping[str, Activation], path: str) -> None:
     for name, a in found.items():
         if not np.isfinite(a.sums).all():
             raise ModelFileError(
-                f"{path}: what goes into {name} is not finite, so there is no importance matrix of this model"
+                f"{path}: what goes into {name} is not finite, so there is no importance matrix of "
+                f"this model"
             )
 
 

@@ -1,7 +1,8 @@
-"""`inspect_file`: everything worth knowing about a model file before it is run, and what is wrong with it.
+"""`inspect_file`: everything worth knowing about a model file before it is run, and what is wrong
+with it.
 
-Nothing is loaded: facts come from the header, memory figures from plans that are made on weights without content.
-"""
+Nothing is loaded: facts come from the header, memory figures from plans that are made on weights
+without content."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ _KNOWN_PREFIXES = ("general.", "tokenizer.", "quantize.", "split.")
 
 @checked
 def read_header(path: Union[str, os.PathLike[str]], tensors: bool = False) -> Facts:
-    """What the header of any GGUF file says, also of one that pillion does not run; `tensors`: each of them too."""
+    """What the header of any GGUF file says, also of one that pillion does not run; `tensors`: each
+    of them too."""
     name, tensors = os.fsencode(check_path("path", path)), check_bool("tensors", tensors)
     raw = read_bytes(
         lambda out, capacity, needed: lib.pillion_file_json(name, tensors, out, capacity, needed),
@@ -78,8 +80,8 @@ def inspect_file(
     Keys: path, runnable, reason, file, model, tokenizer, drafter, pair, memory, warnings, unused,
     metadata, and with `tensors` tensors. `unused` has the tensors and keys that pillion computes
     without: how many and the first of them, with `tensors` all.
-    What a file does not have is None; `reason` says why a file is not runnable. A file that is damaged as a container raises.
-    """
+    What a file does not have is None; `reason` says why a file is not runnable. A file that is
+    damaged as a container raises."""
     _check_kv_type(kv_type)
     ctx = _lengths(ctx)
     drafter = None if drafter is None else check_path("drafter", drafter)
@@ -253,15 +255,22 @@ def _drafter_warnings(facts: Facts) -> Iterable[str]:
     family = MASKED_EMBEDDING_TARGETS.get(found["needs"]["n_embd"])
     if found["head"] == "dense" and family and not found["head_problem"]:
         yield (
-            f"the centroids are missing: drafters for {family} have an ordered head, and this conversion dropped it; "
+            f"the centroids are missing: drafters for {family} have an ordered head, and this "
+            f"conversion dropped it; "
             "it drafts with the dense head, which reads the whole vocabulary's table at each step"
         )
     if found["head"] == "ordered" and not any(
         key.endswith(".masked_embedding.centroid_top_k") for key in keys
     ):
-        yield f"key masked_embedding.centroid_top_k is missing: {found['centroid_top_k']} is assumed"
+        yield (
+            f"key masked_embedding.centroid_top_k is missing: {found['centroid_top_k']} is assumed"
+        )
     if found["centroid_form"] == "tensors":
-        yield "the centroids are tensors: llama.cpp does not load such a file; as metadata keys it would"
+        yield (
+            "the centroids are tensors: llama.cpp does not load such a file; as metadata keys "
+            "it "
+            "would"
+        )
 
 
 # ---- tokenizer ----
@@ -306,7 +315,11 @@ def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
     if found["n_tokens"] != model.n_vocab:
         yield f"the tokenizer has {found['n_tokens']} tokens, the model {model.n_vocab}"
     if found["model"] == "gpt2" and not found["pre"]:
-        yield "key tokenizer.ggml.pre is missing: how text is split before merging is a guess, and wrong ids are likely"
+        yield (
+            "key tokenizer.ggml.pre is missing: how text is split before merging is a guess, "
+            "and "
+            "wrong ids are likely"
+        )
     try:
         sampling_defaults(metadata)
     except ModelFileError as error:
@@ -338,13 +351,19 @@ def _gemma4_warnings(tokens: list[str], metadata: Any) -> Iterable[str]:
         token = ids.get(text)
         if token is not None and token < len(types) and types[token] not in (3, 4):
             kind = _TYPE_NAMES.get(types[token], str(types[token]))
-            yield f"token {token} {text} has type {kind} in the file: pillion goes by its text, other programs may print it"
+            yield (
+                f"token {token} {text} has type {kind} in the file: pillion goes by its text, "
+                f"other programs may print it"
+            )
     for name in ("eos_token_id", "eot_token_id", "eom_token_id", "eos_token_ids"):
         key = f"tokenizer.ggml.{name}"
         value = metadata.get(key)
         for token in value if isinstance(value, list) else [value]:
             if isinstance(token, int) and 0 <= token < len(tokens) and tokens[token] == "</s>":
-                yield f"key {key} names token {token} </s>, which is ordinary text for Gemma 4: texts may end too early"
+                yield (
+                    f"key {key} names token {token} </s>, which is ordinary text for Gemma 4: "
+                    f"texts may end too early"
+                )
 
 
 # ---- memory ----
@@ -399,10 +418,12 @@ def _fill_memory(
         facts["memory"].append(found)
         if found["n_ctx"] > model.n_ctx_train:
             warnings.append(
-                f"a context of {found['n_ctx']} is more than the {model.n_ctx_train} the model was trained for"
+                f"a context of {found['n_ctx']} is more than the {model.n_ctx_train} the model was "
+                f"trained for"
             )
         if machine and found["total"] > machine:
             warnings.append(
-                f"a context of {found['n_ctx']} takes {found['total']} bytes in all, this machine has {machine}; "
+                f"a context of {found['n_ctx']} takes {found['total']} bytes in all, this machine "
+                f"has {machine}; "
                 "take a smaller one" + ("" if kv_type == "q8_0" else " or --kv-type q8_0")
             )

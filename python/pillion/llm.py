@@ -1,8 +1,8 @@
-"""`LLM`: a model, its engine and the tokenizer behind `complete` and `chat`, which threads may share,
-and `acomplete` and `achat` for asyncio.
+"""`LLM`: a model, its engine and the tokenizer behind `complete` and `chat`, which threads may
+share, and `acomplete` and `achat` for asyncio.
 
-Argument names and defaults are llama-cpp-python's where it has them, results are shaped like OpenAI's.
-"""
+Argument names and defaults are llama-cpp-python's where it has them, results are shaped like
+OpenAI's."""
 
 from __future__ import annotations
 
@@ -70,26 +70,27 @@ class LLM(Held):
     n_ctx: positions of the context (None: the model's own, at most 4096).
     n_batch, n_threads, kv_type, flash_attn, swa_full, n_snapshots: see `Context`.
     use_mmap, device, progress: see `Model.open`.
-    n_gpu_layers: layers on the device (None or -1: as many as fit beside the cache and the drafter, with a warning when that
-    is not all). strict: anything of the model that would not run on the device is an error instead. device_bytes: of the device's
-    memory that may be used (0: what is free).
-    seed: for calls that name none; None: a random one for each call.
+    n_gpu_layers: layers on the device (None or -1: as many as fit beside the cache and the drafter,
+    with a warning when that is not all). strict: anything of the model that would not run on the
+    device is an error instead. device_bytes: of the device's memory that may be used (0: what is
+    free). seed: for calls that name none; None: a random one for each call.
     chat_template: Jinja source to use in place of the file's, or the name of one of the file's.
     drafter: what guesses ahead: "auto": the assistant beside the model, where there is one (with
-    several that fit: nothing, and a warning that lists them); a path or a Model: an assistant or any
-    small model with the same vocabulary; "lookup": no model, guesses come from the text; None:
+    several that fit: nothing, and a warning that lists them); a path or a Model: an assistant or
+    any small model with the same vocabulary; "lookup": no model, guesses come from the text; None:
     nothing. It changes the speed, never the text. `speculation` says what came of it.
-    draft: how many tokens it guesses: 0 to 8, or "auto": as many as pay off. Calls may say otherwise.
-    draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
-    draft_device: where the drafter runs; "auto": on the model's device, but on the CPU for a model on the Hexagon NPU.
+    draft: how many tokens it guesses: 0 to 8, or "auto": as many as pay off. Calls may say
+    otherwise. draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
+    draft_device: where the drafter runs; "auto": on the model's device, but on the CPU for a model
+    on the Hexagon NPU.
 
-    parallel: answers that are written at the same time, in turn, each in a context of its own on the
-    same weights. Further calls wait for their turn.
+    parallel: answers that are written at the same time, in turn, each in a context of its own on
+    the same weights. Further calls wait for their turn.
 
-    Any number of threads and asyncio tasks may call it. What a context holds is used again: a prompt
-    that begins like the text before costs only the rest (`timings`: cache_n tokens kept, prompt_n run).
-    A turn of a chat costs the last answer, as the template writes it into the history, and the new
-    message.
+    Any number of threads and asyncio tasks may call it. What a context holds is used again: a
+    prompt that begins like the text before costs only the rest (`timings`: cache_n tokens kept,
+    prompt_n run). A turn of a chat costs the last answer, as the template writes it into the
+    history, and the new message.
     """
 
     def __init__(
@@ -194,8 +195,8 @@ class LLM(Held):
         return self.engine.slots_made[0].pair
 
     def placement(self) -> list[Placed]:
-        """Which op of the model and of its drafter runs where, by which kernel. Waits for a run that
-        is under way."""
+        """Which op of the model and of its drafter runs where, by which kernel. Waits for a run
+        that is under way."""
         found: list[Placed] = []
 
         def read() -> None:
@@ -237,14 +238,14 @@ class LLM(Held):
         max_tokens: None or -1: until the context ends.
         stop: a string or a list of them; the text ends before the first.
         logprobs: how many alternatives to list for each token.
-        echo: put the prompt before the answer (with logprobs the prompt is scored too, which runs it a second time).
-        stream: return an iterator of chunks. The work begins at the call; leaving the iterator early
-        stops it.
-        options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, penalty_last_n, seed,
-        logit_bias, stop, draft (0 to 8 or "auto"; None: as the LLM was made), and one of response_format, regex, grammar
-        and choice (see `chat`). Defaults come from the file where it has them
-        (`general.sampling.*`), then from `SamplingParams`.
-        """
+        echo: put the prompt before the answer (with logprobs the prompt is scored too, which runs
+        it a second time). stream: return an iterator of chunks. The work begins at the call;
+        leaving the iterator early stops it.
+        options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty,
+        presence_penalty, penalty_last_n, seed, logit_bias, stop, draft (0 to 8 or "auto"; None: as
+        the LLM was made), and one of response_format, regex, grammar and choice (see `chat`).
+        Defaults come from the file where it has them (`general.sampling.*`), then from
+        `SamplingParams`."""
         check_bool("stream", stream)
         options.update(max_tokens=max_tokens, logprobs=logprobs, echo=echo, suffix=suffix)
         answer = self._completion(prompt, **options)
@@ -253,8 +254,8 @@ class LLM(Held):
     async def acomplete(
         self, prompt: Prompt, *, stream: bool = False, **options: Any
     ) -> Union[Result, AsyncStream]:
-        """`complete` for asyncio; stream=True gives an iterator for `async for`. A cancel of the task
-        that waits ends the work."""
+        """`complete` for asyncio; stream=True gives an iterator for `async for`. A cancel of the
+        task that waits ends the work."""
         check_bool("stream", stream)
         answer = self._completion(prompt, **options)
         return answer.achunks() if stream else await answer.awhole()
@@ -274,7 +275,8 @@ class LLM(Held):
         suffix: Optional[str] = None,
         **options: Any,
     ) -> tuple[Request, Callable[[Generation], Completion]]:
-        """What `complete` asks of the engine, for who submits it; and what makes the result of that."""
+        """What `complete` asks of the engine, for who submits it; and what makes the result of
+        that."""
         if suffix is not None:
             raise UsageError("suffix is not supported: this library does not fill in the middle")
         check_bool("echo", echo)
@@ -322,26 +324,27 @@ class LLM(Held):
         parallel_tool_calls: Optional[bool] = None,
         **options: Any,
     ) -> Union[Result, Iterator[Result]]:
-        """Answers a conversation, a list of {"role": …, "content": …}, through the file's chat template.
+        """Answers a conversation, a list of {"role": …, "content": …}, through the file's chat
+        template.
 
-        tools: OpenAI's list of functions; it reaches the template, and the model's calls come back as message["tool_calls"] with
-        finish_reason "tool_calls". Gemma 4's syntax is the one that is understood (tool_calls.py). A call that broke off, cannot
-        be read or names no tool stands in message["malformed_tool_calls"], [{"text": …, "reason": …}]; the finish_reason is
-        "malformed_tool_call" then, or "length". Markers of calls and of thinking never reach the content (replies.py).
-        tool_choice: "auto" (None); "none": as without tools; "required", or {"type": "function", "function": {"name": …}}: the
-        answer has nothing but calls, or one call of that function, behind its thinking. Without llguidance it is made to
-        begin with a call, without thinking. Calls keep to their tools' schemas where one is demanded, where a tool has
-        "strict": True, and beside a response_format.
-        parallel_tool_calls: False: at most one call.
-        Thinking goes to message["reasoning_content"], with and without tools. `stop` looks at the raw text, thinking included.
-        chat_template_kwargs: more variables for the template (`{"enable_thinking": True}`).
-        response_format: {"type": "json_schema", "json_schema": {"name": …, "schema": …}},
-        {"type": "json_object"}, {"type": "text"}, a class of pydantic, or None. Or, one at a time,
-        regex: a regular expression for all of the content; grammar: Lark or GBNF; choice: a list of
-        strings. The thinking before it is free. These need llguidance: docs/structured_output.md.
-        logprobs, top_logprobs: as in OpenAI's API.
-        The rest as in `complete`.
-        """
+        tools: OpenAI's list of functions; it reaches the template, and the model's calls come back
+        as message["tool_calls"] with finish_reason "tool_calls". Gemma 4's syntax is the one that
+        is understood (tool_calls.py). A call that broke off, cannot be read or names no tool stands
+        in message["malformed_tool_calls"], [{"text": …, "reason": …}]; the finish_reason is
+        "malformed_tool_call" then, or "length". Markers of calls and of thinking never reach the
+        content (replies.py). tool_choice: "auto" (None); "none": as without tools; "required", or
+        {"type": "function", "function": {"name": …}}: the answer has nothing but calls, or one call
+        of that function, behind its thinking. Without llguidance it is made to begin with a call,
+        without thinking. Calls keep to their tools' schemas where one is demanded, where a tool has
+        "strict": True, and beside a response_format. parallel_tool_calls: False: at most one call.
+        Thinking goes to message["reasoning_content"], with and without tools. `stop` looks at the
+        raw text, thinking included. chat_template_kwargs: more variables for the template
+        (`{"enable_thinking": True}`). response_format: {"type": "json_schema", "json_schema":
+        {"name": …, "schema": …}}, {"type": "json_object"}, {"type": "text"}, a class of pydantic,
+        or None. Or, one at a time, regex: a regular expression for all of the content; grammar:
+        Lark or GBNF; choice: a list of strings. The thinking before it is free. These need
+        llguidance: docs/structured_output.md. logprobs, top_logprobs: as in OpenAI's API. The rest
+        as in `complete`."""
         check_bool("stream", stream)
         options.update(
             max_tokens=max_tokens,
@@ -359,8 +362,8 @@ class LLM(Held):
     async def achat(
         self, messages: Sequence[Message], *, stream: bool = False, **options: Any
     ) -> Union[Result, AsyncStream]:
-        """`chat` for asyncio; stream=True gives an iterator for `async for`. A cancel of the task that
-        waits ends the work."""
+        """`chat` for asyncio; stream=True gives an iterator for `async for`. A cancel of the task
+        that waits ends the work."""
         check_bool("stream", stream)
         answer = self._answer(messages, **options)
         return answer.achunks() if stream else await answer.awhole()
@@ -383,8 +386,8 @@ class LLM(Held):
         parallel_tool_calls: Optional[bool] = None,
         **options: Any,
     ) -> tuple[Request, Callable[[Generation], ChatCompletion]]:
-        """What `chat` asks of the engine, for who submits it; and what makes the result of that. Both
-        serve once."""
+        """What `chat` asks of the engine, for who submits it; and what makes the result of that.
+        Both serve once."""
         wanted = top_logprobs_of(logprobs, top_logprobs, self.model.n_vocab)
         listed = (
             [] if isinstance(tool_choice, str) and tool_choice == "none" else checked_tools(tools)
@@ -422,8 +425,8 @@ class LLM(Held):
         draft: Optional[Draft] = None,
         **settings: Any,
     ) -> Generation:
-        """The handle under `complete` and `chat`: pieces of text with their token ids. The work begins
-        now."""
+        """The handle under `complete` and `chat`: pieces of text with their token ids. The work
+        begins now."""
         settings.update(stop=stop, logprobs=logprobs, seed=seed, logit_bias=logit_bias, draft=draft)
         tokens = self._prompt_tokens(checked_prompt(prompt))
         return self.engine.submit(self._request("generate()", tokens, max_tokens, settings))
@@ -496,8 +499,8 @@ class LLM(Held):
     # ---- embeddings ----
 
     def embed(self, text: Texts, *, normalize: bool = True) -> Floats:
-        """A vector for a text (or UTF-8 bytes, or token ids), float32 [n_embd]; for a list of texts a
-        row each, [n, n_embd]. See `Context.embed`.
+        """A vector for a text (or UTF-8 bytes, or token ids), float32 [n_embd]; for a list of texts
+        a row each, [n, n_embd]. See `Context.embed`.
 
         They have a context of their own: what chats left in theirs stays. Raises `ContextFullError`
         for a text of more tokens than n_ctx.
@@ -531,11 +534,13 @@ class LLM(Held):
         return self._chat.render(messages, tools, **checked_variables(variables))
 
     def chat_tokens(self, rendered: str) -> list[int]:
-        """Token ids of a rendered conversation. Most templates write BOS themselves; it is not put a second time."""
+        """Token ids of a rendered conversation. Most templates write BOS themselves; it is not put
+        a second time."""
         return self._chat.tokens(checked_text("rendered", rendered))
 
     def _forced_call(self, names: Sequence[str], choice: ToolChoice) -> Optional[str]:
-        """The function that `tool_choice` demands a call of, "" for any; None when it demands none."""
+        """The function that `tool_choice` demands a call of, "" for any; None when it demands
+        none."""
         if choice is None or (isinstance(choice, str) and choice in ("auto", "none")):
             return None
         name = ""
@@ -543,7 +548,8 @@ class LLM(Held):
             name = named_tool(choice) or ""
             if name not in names:
                 raise UsageError(
-                    f"tool_choice names {name or None!r}; the tools are {', '.join(map(repr, names)) or 'none'}"
+                    f"tool_choice names {name or None!r}; the tools are "
+                    f"{', '.join(map(repr, names)) or 'none'}"
                 )
         elif not isinstance(choice, str) or choice != "required":
             wrong("tool_choice", choice, "'auto', 'none', 'required' or a function by name")

@@ -1,4 +1,5 @@
-"""`Model`: an open GGUF file, its weights and its tokenizer. Immutable; one model serves any number of contexts and threads."""
+"""`Model`: an open GGUF file, its weights and its tokenizer. Immutable; one model serves any number
+of contexts and threads."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 class Model(Handle):
     """A model file. Open it with `Model.open(path)`; close it with `close()` or `with`.
 
-    Contexts and the tokenizer stay usable after the model is closed: the weights are freed with the last of them.
-    """
+    Contexts and the tokenizer stay usable after the model is closed: the weights are freed with the
+    last of them."""
 
     _kind = "model"
     _made_by = "Model.open(path) opens a file"
@@ -49,13 +50,13 @@ class Model(Handle):
         """Opens a GGUF file, or a model in parts (`NAME-00001-of-00003.gguf`) by the path of any.
 
         use_mmap: map the file; False reads it into memory.
-        device: "auto" (a CUDA device where there is one, else the CPU), "cpu", "cuda", "cuda:1", "htp".
-        n_gpu_layers: layers on the device, from the last one down; the others stay on the CPU. None and -1: all; `LLM` counts how
-        many fit. An assistant lies on its device as a whole.
-        n_threads: threads that repack weights (None: all this process may use).
-        metadata_only: no weights are loaded; the tokenizer and the descriptions work, contexts do not.
-        progress: called as progress(done_bytes, total_bytes), perhaps from another thread. What it raises ends the load.
-        """
+        device: "auto" (a CUDA device where there is one, else the CPU), "cpu", "cuda", "cuda:1",
+        "htp". n_gpu_layers: layers on the device, from the last one down; the others stay on the
+        CPU. None and -1: all; `LLM` counts how many fit. An assistant lies on its device as a
+        whole. n_threads: threads that repack weights (None: all this process may use).
+        metadata_only: no weights are loaded; the tokenizer and the descriptions work, contexts do
+        not. progress: called as progress(done_bytes, total_bytes), perhaps from another thread.
+        What it raises ends the load."""
         name = check_path("path", path)
         watch = Progress(None if progress is None else check_callable("progress", progress))
         handle = ffi.new_handle(watch)
@@ -159,7 +160,8 @@ class Model(Handle):
         return Metadata(self)
 
     def describe(self) -> dict[str, Any]:
-        """Sizes, layers, tensor types, what a drafter needs, what is wrong or not read; metadata with long arrays shortened."""
+        """Sizes, layers, tensor types, what a drafter needs, what is wrong or not read; metadata
+        with long arrays shortened."""
         raw = read_bytes(
             lambda out, capacity, needed: lib.pillion_model_json(self._c, out, capacity, needed),
             1 << 16,
@@ -179,10 +181,11 @@ class Model(Handle):
         swa_full: bool = False,
         n_snapshots: Optional[int] = None,
     ) -> dict[str, Any]:
-        """Bytes that a context of this size would take, and a drafter on it: computed, nothing is loaded.
+        """Bytes that a context of this size would take, and a drafter on it: computed, nothing is
+        loaded.
 
-        Works with models opened for metadata only. Raises what making the context or the pair would. An assistant by itself gives
-        its weights; the rest depends on its target.
+        Works with models opened for metadata only. Raises what making the context or the pair
+        would. An assistant by itself gives its weights; the rest depends on its target.
         """
         from .context import sizes_config
 
@@ -212,12 +215,13 @@ class Model(Handle):
         swa_full: bool = False,
         n_snapshots: Optional[int] = None,
     ) -> dict[str, Any]:
-        """How many layers a device holds beside cache, scratch and drafter: counted, nothing is loaded.
+        """How many layers a device holds beside cache, scratch and drafter: counted, nothing is
+        loaded.
 
-        n_gpu_layers: exactly so many (None: as many as fit). device_bytes: of its memory that may be used (0: what is free now).
-        Returns {"device", "is_host", "n_layers", "device_layers", "weights", "kv", "scratch", "total", "available"}, bytes on the
-        device. Raises `OutOfMemoryError` with the numbers when it does not fit.
-        """
+        n_gpu_layers: exactly so many (None: as many as fit). device_bytes: of its memory that may
+        be used (0: what is free now). Returns {"device", "is_host", "n_layers", "device_layers",
+        "weights", "kv", "scratch", "total", "available"}, bytes on the device. Raises
+        `OutOfMemoryError` with the numbers when it does not fit."""
         from .context import sizes_config
 
         context = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type, swa_full, n_snapshots)
@@ -272,11 +276,15 @@ class Model(Handle):
 
     def __repr__(self) -> str:
         state = " (closed)" if self.closed else ""
-        return f"<pillion.Model {self.arch}, {self.n_params / 1e6:.0f}M parameters, {self.path!r}{state}>"
+        return (
+            f"<pillion.Model {self.arch}, {self.n_params / 1e6:.0f}M parameters, "
+            f"{self.path!r}{state}>"
+        )
 
 
 class Metadata(Mapping[str, Any]):
-    """A file's metadata. Strings are str, everything else has the type of its JSON (a long array is read when asked for)."""
+    """A file's metadata. Strings are str, everything else has the type of its JSON (a long array is
+    read when asked for)."""
 
     def __init__(self, model: Model) -> None:
         self._model = model

@@ -1,8 +1,9 @@
-"""The shapes of OpenAI's API: completion and chat completion, whole and streamed, with log-probabilities and tool calls.
+"""The shapes of OpenAI's API: completion and chat completion, whole and streamed, with
+log-probabilities and tool calls.
 
-Beside what OpenAI has, each whole result and each last chunk carry `timings` under llama-server's names, and `speculation`: what
-the drafter did. A choice that a stop string ended has it as `stop_reason`, as vLLM's do.
-"""
+Beside what OpenAI has, each whole result and each last chunk carry `timings` under llama-server's
+names, and `speculation`: what the drafter did. A choice that a stop string ended has it as
+`stop_reason`, as vLLM's do."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ class Completion:
         """Of chunks. None: the last one has `usage`; True: it is null in each, for a chunk of its
         own follows (`usage_chunk`); False: none has it."""
         self.shows_pieces = False
-        """Whether chunks tell which text was drafted: "pillion": {"pieces": [[text, drafted], …]}."""
+        """Whether chunks tell which text was drafted: "pillion": {"pieces": [[text, drafted],
+        …]}."""
         self.n_reasoning: Optional[int] = None
         """Tokens of thinking; None where nobody looks for thinking."""
         self._n_parted = 0  # characters that were cut into parts
@@ -222,7 +224,8 @@ class Completion:
 
 
 class ChatCompletion(Completion):
-    """`chat.completion` of one generation. Thinking and tool calls leave the text as far as the parser looks for them.
+    """`chat.completion` of one generation. Thinking and tool calls leave the text as far as the
+    parser looks for them.
 
     A call that broke off or that cannot be read stands in `malformed_tool_calls`, a list of
     {"text", "reason"}; an answer that the model ended and that has no other call has the
@@ -350,7 +353,8 @@ class ChatCompletion(Completion):
         return {"delta": {}, "logprobs": None}
 
     def _finish_reason(self) -> Optional[str]:
-        """A call that the length limit cut off from what would have followed is still reported as "length"."""
+        """A call that the length limit cut off from what would have followed is still reported as
+        "length"."""
         reason = super()._finish_reason()
         if reason != "stop":
             return reason

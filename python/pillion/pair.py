@@ -1,4 +1,5 @@
-"""`Pair`: a target context and a drafter that guesses ahead of it. It writes what the target alone would write, only sooner."""
+"""`Pair`: a target context and a drafter that guesses ahead of it. It writes what the target alone
+would write, only sooner."""
 
 from __future__ import annotations
 
@@ -40,20 +41,21 @@ _STATES = {
 class Pair(Handle):
     """A target and its drafter, at any time, also after a prompt. One caller at a time.
 
-    target: a Context; or a Model, which gets a context of default size; or an LLM, whose context it is then.
-    drafter: a Gemma 4 assistant (it reads the target's cache), or any other model with the target's vocabulary (it gets a cache
-    of its own), as a Model or a path; or "lookup": no model, drafts are looked up in the text so far.
-    dense_head: score the whole vocabulary even if the drafter has an ordered head.
-    strict: an ordered head that the file has only in part is an error, not a warning.
-    as_model: run the drafter as an ordinary model; refused for an assistant.
+    target: a Context; or a Model, which gets a context of default size; or an LLM, whose context it
+    is then. drafter: a Gemma 4 assistant (it reads the target's cache), or any other model with the
+    target's vocabulary (it gets a cache of its own), as a Model or a path; or "lookup": no model,
+    drafts are looked up in the text so far. dense_head: score the whole vocabulary even if the
+    drafter has an ordered head. strict: an ordered head that the file has only in part is an error,
+    not a warning. as_model: run the drafter as an ordinary model; refused for an assistant.
     n_ngram: for "lookup", the longest run of tokens to look for.
     p_min: a step whose best token is less likely than this ends the draft; 0: off.
-    draft_sampling: "greedy": each draft is the drafter's most likely token, and the text is that of plain steps, token for token,
-    also when sampling. "probabilistic": when sampling, drafts are drawn too and verified by rejection; they are accepted more
-    often, the text follows the same distribution but is another one.
+    draft_sampling: "greedy": each draft is the drafter's most likely token, and the text is that of
+    plain steps, token for token, also when sampling. "probabilistic": when sampling, drafts are
+    drawn too and verified by rejection; they are accepted more often, the text follows the same
+    distribution but is another one.
 
-    The pair keeps both alive. Between steps the context may be used by itself. A context whose n_outputs is below 9 shortens the
-    drafts: a draft of k needs k + 1 outputs.
+    The pair keeps both alive. Between steps the context may be used by itself. A context whose
+    n_outputs is below 9 shortens the drafts: a draft of k needs k + 1 outputs.
     """
 
     _kind = "pair"
@@ -136,7 +138,8 @@ class Pair(Handle):
     # ---- what it is ----
 
     def placement(self) -> list[dict[str, Any]]:
-        """Where each op of one draft step runs, as `Context.placement`; empty for a drafter without a model."""
+        """Where each op of one draft step runs, as `Context.placement`; empty for a drafter without
+        a model."""
         raw = read_bytes(
             lambda out, capacity, needed: lib.pillion_pair_json(self._c, out, capacity, needed),
             1 << 14,
@@ -163,14 +166,15 @@ class Pair(Handle):
         n_max: Optional[int] = None,
         end_tokens: Tokens = (),
     ) -> Round:
-        """One round: drafts, lets the target verify, and returns the tokens that the sampler chose, which it has accepted too.
+        """One round: drafts, lets the target verify, and returns the tokens that the sampler chose,
+        which it has accepted too.
 
         n_draft: 0 to 8, or "auto": as many as pay off by what was measured.
         n_max: most tokens to return.
         end_tokens: the round ends with the first of these, which is returned.
 
-        The last token is not in the cache yet; the next step runs it. The first step after a prompt returns one token.
-        """
+        The last token is not in the cache yet; the next step runs it. The first step after a prompt
+        returns one token."""
         sampler = _sampler(sampler)
         n_max = None if n_max is None else check_int("n_max", n_max, 1)
         wanted, most = draft_length(n_draft), min(n_max or DRAFT_MAX + 1, DRAFT_MAX + 1)
@@ -208,10 +212,10 @@ class Pair(Handle):
     ) -> list[int]:
         """The drafter's tokens for the next round.
 
-        None right after a prompt, where nothing has to run, and while "auto" is parked. With `run` and
-        `take` this is `step`, for callers that have a say in the round; arguments as there. A call that
-        raises leaves pair, context and sampler as before it, and can be repeated; `abandon` goes back
-        to before the round. In between the context may be read, not changed.
+        None right after a prompt, where nothing has to run, and while "auto" is parked. With `run`
+        and `take` this is `step`, for callers that have a say in the round; arguments as there. A
+        call that raises leaves pair, context and sampler as before it, and can be repeated;
+        `abandon` goes back to before the round. In between the context may be read, not changed.
         """
         sampler = _sampler(sampler)
         n_max = None if n_max is None else check_int("n_max", n_max, 1)
@@ -227,8 +231,8 @@ class Pair(Handle):
         return self._n_tokens()
 
     def run(self, drafts: Tokens = ()) -> None:
-        """Runs the last token and these drafts: the proposal, its beginning, other tokens behind that
-        or alone, or none.
+        """Runs the last token and these drafts: the proposal, its beginning, other tokens behind
+        that or alone, or none.
 
         At most `room` of them; right after a prompt none. May come without a proposal.
         """
@@ -248,10 +252,10 @@ class Pair(Handle):
     ) -> Round:
         """Chooses the tokens of the round that was run, as `step` does.
 
-        masks: uint32 [drafts + 1, words], row i's for what follows i drafts; see `Sampler.sample`. One that
-        refuses all raises `UsageError` if the text gets there.
-        chosen: the caller's own choice for the first rows, kept as far as it agrees with the drafts; the
-        sampler (which may be None then) is neither asked nor fed.
+        masks: uint32 [drafts + 1, words], row i's for what follows i drafts; see `Sampler.sample`.
+        One that refuses all raises `UsageError` if the text gets there.
+        chosen: the caller's own choice for the first rows, kept as far as it agrees with the
+        drafts; the sampler (which may be None then) is neither asked nor fed.
         """
         choice = ffi.new("pillion_choice*")
         lib.pillion_choice_init(choice, ffi.sizeof("pillion_choice"))
@@ -283,8 +287,8 @@ class Pair(Handle):
         return self._round()
 
     def abandon(self, sampler: Optional[Sampler] = None) -> None:
-        """Gives up a round that was proposed or run: pair and context are as before it, and so is the
-        sampler, if it is the one of `propose`. Without such a round it does nothing."""
+        """Gives up a round that was proposed or run: pair and context are as before it, and so is
+        the sampler, if it is the one of `propose`. Without such a round it does nothing."""
         handle = ffi.NULL if sampler is None else _sampler(sampler)._c
         before = self.context.n_past
         check(lib.pillion_pair_abandon(self._c, handle))
@@ -347,7 +351,8 @@ class Pair(Handle):
         n_draft: Draft = "auto",
         end_tokens: Optional[Sequence[int]] = None,
     ) -> Iterator[Round]:
-        """Rounds until an end token, `max_tokens` or the end of the context. Leaving early leaves a usable pair.
+        """Rounds until an end token, `max_tokens` or the end of the context. Leaving early leaves a
+        usable pair.
 
         prompt: text or token ids.
         sampler: None: the most likely token each time.
@@ -411,13 +416,15 @@ class Pair(Handle):
     # ---- for tests and benchmarks ----
 
     def draft(self, last: int, n: int) -> list[int]:
-        """What an assistant says after `last`, which would stand at the context's length: up to n tokens; nothing is verified."""
+        """What an assistant says after `last`, which would stand at the context's length: up to n
+        tokens; nothing is verified."""
         last, n = check_int("last", last, -(2**31), 2**31 - 1), check_int("n", n, 1, DRAFT_MAX)
         check(lib.pillion_pair_draft(self._c, last, n, self._tokens, DRAFT_MAX + 1, self._n))
         return list(ffi.unpack(self._tokens, self._n[0])) if self._n[0] else []
 
     def draft_row(self, step: int) -> tuple[Floats, Floats]:
-        """Of the last `draft`: a step's logits (-inf for tokens that were not scored), and the hidden row for the next step."""
+        """Of the last `draft`: a step's logits (-inf for tokens that were not scored), and the
+        hidden row for the next step."""
         step = check_int("step", step, 0, 2**31 - 1)
         logits = np.empty(self.context.model.n_vocab, dtype=np.float32)
         hidden = np.empty(self.context.model.n_embd, dtype=np.float32)
@@ -434,7 +441,8 @@ class Pair(Handle):
     # ---- life ----
 
     def close(self) -> None:
-        """Frees the pair, and what it opened itself. Doing it twice is fine; any later use raises `Closed`."""
+        """Frees the pair, and what it opened itself. Doing it twice is fine; any later use raises
+        `Closed`."""
         super().close()
         self._close_owned()
 

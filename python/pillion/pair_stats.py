@@ -17,7 +17,8 @@ class Round(NamedTuple):
     behind them (not where the last of them ended the round)."""
 
     tokens: list[int]
-    """The new tokens of the text. Output row i of the context is the one that token i was chosen from, until the next step."""
+    """The new tokens of the text. Output row i of the context is the one that token i was chosen
+    from, until the next step."""
     drafted: int
     """Tokens that the drafter proposed."""
     accepted: int
@@ -51,7 +52,8 @@ class PairStats:
     """All runs of the target, also those without a draft."""
     accept_ms: float = 0.0
     state: str = "off"
-    """ "on", "parked" ("auto" found that drafts do not pay off; it tries again now and then) or "off"."""
+    """ "on", "parked" ("auto" found that drafts do not pay off; it tries again now and then) or
+    "off"."""
     reason: str = ""
     """Why it is parked or off, or why the head is dense."""
     kind: str = ""

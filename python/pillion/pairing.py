@@ -78,7 +78,8 @@ def _beside(target: Path, width: int) -> list[Path]:
 
 
 def _files_beside(target: Path) -> list[Path]:
-    """GGUF files in the target's folder; where it is a link, also in those of the links behind it."""
+    """GGUF files in the target's folder; where it is a link, also in those of the links behind
+    it."""
     files: list[Path] = []
     folders: list[Path] = []
     try:
@@ -116,7 +117,8 @@ def _is_file(path: Path, target: Path) -> bool:
 
 
 def _may_be_assistant(path: Path) -> bool:
-    """A look at the first bytes, where GGUF files have their architecture, so that large files are not opened for nothing."""
+    """A look at the first bytes, where GGUF files have their architecture, so that large files are
+    not opened for nothing."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -130,7 +132,8 @@ def _may_be_assistant(path: Path) -> bool:
 
 
 def _fits(path: Path, width: int) -> bool:
-    """Whether this is an assistant for targets of that width; False for all other files, also for those that cannot be read."""
+    """Whether this is an assistant for targets of that width; False for all other files, also for
+    those that cannot be read."""
     try:
         with Model.open(path, metadata_only=True) as model:
             if not model.is_drafter:

@@ -1,4 +1,5 @@
-"""Where a model's layers lie: what a device can hold beside the cache and the drafter, and which op runs where."""
+"""Where a model's layers lie: what a device can hold beside the cache and the drafter, and which op
+runs where."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Placed(NamedTuple):
 
 @checked
 def device(name: str = "auto") -> dict[str, Any]:
-    """{"name", "is_host", "memory": {"total", "free", "unified"}, "info"} of a device: "auto", "cpu", "cuda", "cuda:1", "htp".
+    """{"name", "is_host", "memory": {"total", "free", "unified"}, "info"} of a device: "auto",
+    "cpu", "cuda", "cuda:1", "htp".
 
     Raises `NoBackendError` with the reason when it is not there.
     """
@@ -47,7 +49,8 @@ def device(name: str = "auto") -> dict[str, Any]:
 
 
 def draft_device_for(device_name: str, asked: str) -> str:
-    """Where a drafter runs: beside its target, but for a target on the Hexagon NPU, whose drafter runs best on the CPU."""
+    """Where a drafter runs: beside its target, but for a target on the Hexagon NPU, whose drafter
+    runs best on the CPU."""
     if asked != "auto":
         return asked
     return "cpu" if device_name.split(":")[0] == "htp" else device_name
@@ -102,7 +105,8 @@ def layers_for(
     if layers == of or n_gpu_layers is not None:
         return int(layers)
     sentence = (
-        f"{fit['device']} holds {layers} of {of} layers ({fit['total'] / 1e9:.2f} of {fit['available'] / 1e9:.2f} GB); "
+        f"{fit['device']} holds {layers} of {of} layers ({fit['total'] / 1e9:.2f} of "
+        f"{fit['available'] / 1e9:.2f} GB); "
         "the others are the CPU's"
     )
     if strict:

@@ -84,17 +84,18 @@ def quantize(
     n_threads: Optional[int] = None,
     progress: Optional[Callable[[int, int], object]] = None,
 ) -> QuantizeReport:
-    """Writes `source` to `out` with its matrices in another type; vectors, norms, routers and the masked embedding stay exact.
+    """Writes `source` to `out` with its matrices in another type; vectors, norms, routers and the
+    masked embedding stay exact.
 
     out: None: only the plan, nothing is written.
     type: one of QUANTIZE_TYPES; Q4_K_M and its like are mixes that give some tensors more bits.
-    tensor_types: {tensor name, or regular expression: tensor type}; the last that fits wins, and what stays exact is skipped.
-    imatrix: an importance matrix in llama.cpp's GGUF form: errors count by how much each input is used.
-    pure: no mix. allow_requantize: `source` may be quantised already.
-    progress: called as progress(done_bytes, total_bytes); what it raises ends the run.
+    tensor_types: {tensor name, or regular expression: tensor type}; the last that fits wins, and
+    what stays exact is skipped. imatrix: an importance matrix in llama.cpp's GGUF form: errors
+    count by how much each input is used. pure: no mix. allow_requantize: `source` may be quantised
+    already. progress: called as progress(done_bytes, total_bytes); what it raises ends the run.
 
-    The result is read back before it gets its name; a run that fails leaves nothing. Raises ModelFileError, UsageError.
-    """
+    The result is read back before it gets its name; a run that fails leaves nothing. Raises
+    ModelFileError, UsageError."""
     source, pairs = check_path("source", source), _pairs(tensor_types)
     out, imatrix = (
         None if one is None else check_path(name, one)

@@ -1,6 +1,7 @@
 """What a Gemma 4 reply is made of: thinking, text and tool calls, taken apart into OpenAI's fields.
 
-    <|channel>thought\\n … \\n<channel|>    thinking; the newline before the end goes with the marker
+    <|channel>thought\\n … \\n<channel|>    thinking; the newline before the end goes with the
+    marker
     <|tool_call>call:NAME{…}<tool_call|>  a call (tool_calls.py); several may follow one another
 
 A marker is one token of the vocabulary. The same characters spelled by ordinary tokens are text: a

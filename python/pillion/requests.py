@@ -98,7 +98,8 @@ def checked_text(name: str, text: Any) -> str:
             return text.decode("utf-8")
         except UnicodeDecodeError as error:
             raise UsageError(
-                f"{name} is bytes that are not UTF-8: byte {error.start} is 0x{text[error.start]:02X}; decode it first"
+                f"{name} is bytes that are not UTF-8: byte {error.start} is "
+                f"0x{text[error.start]:02X}; decode it first"
             ) from None
     if not isinstance(text, str):
         wrong(name, text, "a string or UTF-8 bytes")

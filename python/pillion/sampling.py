@@ -120,11 +120,12 @@ class Sampler(Handle):
         self._token = ffi.new("int32_t*")
 
     def sample(self, context: Context, row: int = -1, mask: Optional[Mask] = None) -> int:
-        """The next token from a row of the context's logits. Changes neither; call `accept` with the token that was used.
+        """The next token from a row of the context's logits. Changes neither; call `accept` with
+        the token that was used.
 
-        mask: the tokens that may come. What it refuses is out before bias, penalties and top-k. Raises
-        `UsageError` for a mask of another length, and where no allowed token has a logit above -inf.
-        """
+        mask: the tokens that may come. What it refuses is out before bias, penalties and top-k.
+        Raises `UsageError` for a mask of another length, and where no allowed token has a logit
+        above -inf."""
         if not isinstance(context, Context):
             wrong("context", context, "a Context")
         row = context._row(row)
@@ -203,7 +204,8 @@ def _described(value: Any) -> str:
 
 
 def _native_seed(seed: Optional[int]) -> int:
-    """The library reads 0 as "random"; a seed of 0 given here is a seed, and takes the one number that is left."""
+    """The library reads 0 as "random"; a seed of 0 given here is a seed, and takes the one number
+    that is left."""
     if seed is None:
         return 0
     return seed or SEED_MAX

@@ -115,8 +115,8 @@ class Scheduler:
 
     A slot serves one entry from its admission to its end. All that write have a round each in turn.
     Beside them prompts are read in parts, one part a turn, as long as the latency target allows;
-    the parts go to the oldest prompt and to the shortest one in turn, so that a short question passes a
-    document, and the document never stops. With nobody writing, parts have n_batch rows.
+    the parts go to the oldest prompt and to the shortest one in turn, so that a short question
+    passes a document, and the document never stops. With nobody writing, parts have n_batch rows.
     """
 
     def __init__(self, n_slots: int, n_batch: int) -> None:

@@ -1,4 +1,5 @@
-"""`Tokenizer`: text to token ids and back. `TokenStream`: token ids to text, piece by piece, never half a character."""
+"""`Tokenizer`: text to token ids and back. `TokenStream`: token ids to text, piece by piece, never
+half a character."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ class Tokenizer(Handle):
         """Token ids of a text.
 
         add_special: put BOS (and EOS) where the file says so.
-        parse_special: read control tokens spelled out in the text ("<start_of_turn>") as those tokens; never do this with text
-        from strangers.
+        parse_special: read control tokens spelled out in the text ("<start_of_turn>") as those
+        tokens; never do this with text from strangers.
         """
         raw = as_bytes(check_text("text", text))
         add_special, parse_special = (
@@ -70,7 +71,8 @@ class Tokenizer(Handle):
         )
 
     def decode(self, ids: Tokens, special: bool = False) -> str:
-        """The text of token ids. Control tokens are left out unless `special`; bytes that are not UTF-8 become U+FFFD."""
+        """The text of token ids. Control tokens are left out unless `special`; bytes that are not
+        UTF-8 become U+FFFD."""
         return as_str(self.decode_bytes(ids, special))
 
     def stream(self, special: bool = False) -> TokenStream:
@@ -169,9 +171,9 @@ class Tokenizer(Handle):
 class TokenStream(Held):
     """Turns tokens into text as they come.
 
-    Each piece is valid text: bytes of an unfinished character wait for the next token, bytes that cannot become one turn into
-    U+FFFD. The pieces together, with flush(), are what decoding all bytes at once gives.
-    """
+    Each piece is valid text: bytes of an unfinished character wait for the next token, bytes that
+    cannot become one turn into U+FFFD. The pieces together, with flush(), are what decoding all
+    bytes at once gives."""
 
     def __init__(self, tokenizer: Tokenizer, special: bool = False) -> None:
         if not isinstance(tokenizer, Tokenizer):

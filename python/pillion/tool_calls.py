@@ -1,6 +1,7 @@
 """Gemma 4's tool calls: their syntax read into OpenAI's fields.
 
-As Google's function-calling guide and the models' own chat templates have it, a call is <|tool_call>BODY<tool_call|>, and
+As Google's function-calling guide and the models' own chat templates have it, a call is
+<|tool_call>BODY<tool_call|>, and
 
     BODY    call:NAME{key:value,key:value}
     value   <|"|>text<|"|> | number | true | false | null | {key:value,…} | [value,…]
@@ -8,8 +9,9 @@ As Google's function-calling guide and the models' own chat templates have it, a
 
 Between the quote marks nothing is escaped: braces, commas, newlines and plain quotes are text.
 
-Assumed beyond that, because models do it or because their own templates show it to them: blanks between the parts, texts and keys
-in JSON's quotes, and Python's True, False and None (the first templates printed a null of the history as "None").
+Assumed beyond that, because models do it or because their own templates show it to them: blanks
+between the parts, texts and keys in JSON's quotes, and Python's True, False and None (the first
+templates printed a null of the history as "None").
 
 How calls stand in a reply, and what becomes of those that are none: replies.py.
 """
@@ -44,7 +46,8 @@ class ToolCall:
 
 
 def parse_call(body: str, *, quote: str = '<|"|>') -> Optional[ToolCall]:
-    """The call between <|tool_call> and <tool_call|>; None when the text is not one. quote: how its quote mark is spelled."""
+    """The call between <|tool_call> and <tool_call|>; None when the text is not one. quote: how its
+    quote mark is spelled."""
     try:
         return _CallReader(body, quote).call()
     except ValueError:

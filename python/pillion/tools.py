@@ -1,9 +1,10 @@
-"""The tools of a chat: their shapes checked, their schemas put into the words of Gemma 4's templates.
+"""The tools of a chat: their shapes checked, their schemas put into the words of Gemma 4's
+templates.
 
 Those templates print `type | upper` of each parameter, and know one type, `nullable`, `enum` of
 texts, `properties`, `required` and `items`. What JSON Schema says in other ways (lists of types,
-anyOf, $ref, const) is said in these here; what they cannot say (a union, an enum of numbers) goes to
-the description.
+anyOf, $ref, const) is said in these here; what they cannot say (a union, an enum of numbers) goes
+to the description.
 """
 
 from __future__ import annotations

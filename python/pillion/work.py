@@ -156,7 +156,8 @@ class Work:
         self.told: Optional[float] = None
         """When its last round ended."""
         self.cause = ""
-        """Why it came to no end of its own: "cancelled", "dropped", "timeout", "closed", "error"."""
+        """Why it came to no end of its own: "cancelled", "dropped", "timeout", "closed",
+        "error"."""
         self.counted = False
         """It stands among the engine's early ends."""
         self.cut = False

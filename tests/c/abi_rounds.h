@@ -23,9 +23,9 @@ static void run_rounds(pillion_model* model) {
     OK(pillion_pair_set_tokens(pair, prompt, 5, NULL));
     OK(pillion_pair_step(pair, sampler, 0, 9, NULL, 0, &first, 1, &n, &round, sizeof round));
     OK(pillion_pair_set_tokens(pair, prompt, 5, NULL));
-    INVALID(TAKE(NULL));    /* nothing was run */
+    INVALID(TAKE(NULL)); /* nothing was run */
     OK(pillion_pair_propose(pair, sampler, 3, 9, drafts, PILLION_DRAFT_MAX, &n));
-    CHECK(n == 0);          /* right after a prompt */
+    CHECK(n == 0); /* right after a prompt */
     OK(pillion_pair_room(pair, &room));
     CHECK(room == 0);
     INVALID(pillion_pair_run(pair, forced, 1, NULL));
@@ -42,11 +42,11 @@ static void run_rounds(pillion_model* model) {
     uint32_t* masks = calloc(3 * words, sizeof *masks);
     choice.masks = masks;
     choice.n_mask_words = 2 * words;
-    INVALID(TAKE(&choice));     /* masks of two rows, three were run */
+    INVALID(TAKE(&choice)); /* masks of two rows, three were run */
     choice.n_mask_words = 3 * words;
     masks[40 / 32] |= 1u << 40 % 32;
     masks[words + 41 / 32] |= 1u << 41 % 32;
-    INVALID(TAKE(&choice));     /* the third row's allows nothing */
+    INVALID(TAKE(&choice)); /* the third row's allows nothing */
     masks[2 * words + 45 / 32] |= 1u << 45 % 32;
     OK(TAKE(&choice));
     CHECK(n == 3 && tokens[0] == 40 && tokens[1] == 41 && tokens[2] == 45);

@@ -1,38 +1,43 @@
-/* The C ABI as a C11 program sees it: sizes, structs of other versions, every function called wrongly, and one right path.
- * Usage: abi_test MODEL. Prints each failed check; exit code 1 when there is one. */
-#include "pillion.h"
-
+/* The C ABI as a C11 program sees it: sizes, structs of other versions, every function called
+ * wrongly, and one right path. Usage: abi_test MODEL. Prints each failed check; exit code 1 when
+ * there is one. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Fields are only ever appended: these sizes may grow at the end and never shrink (64-bit systems). */
+#include "pillion.h"
+
+/* Fields are only ever appended: these sizes may grow at the end and never shrink (64-bit systems).
+ */
 _Static_assert(sizeof(pillion_status) == 4, "pillion_status");
 _Static_assert(sizeof(void*) != 8 || sizeof(pillion_model_config) == 48, "pillion_model_config");
 _Static_assert(sizeof(void*) != 8 || sizeof(pillion_fit_config) == 32, "pillion_fit_config");
 _Static_assert(sizeof(pillion_model_info) == 88, "pillion_model_info");
 _Static_assert(sizeof(pillion_tokenizer_info) == 120, "pillion_tokenizer_info");
 _Static_assert(sizeof(pillion_context_config) == 40, "pillion_context_config");
-_Static_assert(sizeof(void*) != 8 || sizeof(pillion_activation_info) == 40, "pillion_activation_info");
-_Static_assert(sizeof(void*) != 8 || sizeof(pillion_sampler_config) == 72, "pillion_sampler_config");
+_Static_assert(sizeof(void*) != 8 || sizeof(pillion_activation_info) == 40,
+               "pillion_activation_info");
+_Static_assert(sizeof(void*) != 8 || sizeof(pillion_sampler_config) == 72,
+               "pillion_sampler_config");
 _Static_assert(sizeof(pillion_round_info) == 32, "pillion_round_info");
 _Static_assert(sizeof(void*) != 8 || sizeof(pillion_choice) == 40, "pillion_choice");
 
 static int n_checks, n_failed;
 
-#define CHECK(condition)                                                                                      \
-    do {                                                                                                      \
-        ++n_checks;                                                                                           \
-        if (!(condition)) {                                                                                   \
-            ++n_failed;                                                                                       \
-            printf("%s:%d: %s (last error: \"%s\")\n", __FILE__, __LINE__, #condition, pillion_last_error()); \
-        }                                                                                                     \
+#define CHECK(condition)                                                               \
+    do {                                                                               \
+        ++n_checks;                                                                    \
+        if (!(condition)) {                                                            \
+            ++n_failed;                                                                \
+            printf("%s:%d: %s (last error: \"%s\")\n", __FILE__, __LINE__, #condition, \
+                   pillion_last_error());                                              \
+        }                                                                              \
     } while (0)
 #define OK(call) CHECK((call) == PILLION_OK)
 /* The call is refused with this code and a sentence. */
-#define REFUSED(code, call)                     \
-    do {                                        \
-        CHECK((call) == (code));                \
+#define REFUSED(code, call)                      \
+    do {                                         \
+        CHECK((call) == (code));                 \
         CHECK(strlen(pillion_last_error()) > 0); \
     } while (0)
 #define INVALID(call) REFUSED(PILLION_ERROR_INVALID_ARGUMENT, call)
@@ -77,7 +82,8 @@ static void model_configs(const char* path) {
     INVALID(pillion_model_open(path, &config, &model));
 
     memset(&config, 0xAA, sizeof config);
-    pillion_model_config_init(&config, sizeof config.struct_size); /* init writes no further than it was told */
+    pillion_model_config_init(
+        &config, sizeof config.struct_size); /* init writes no further than it was told */
     CHECK(((unsigned char*)&config)[sizeof config.struct_size] == 0xAA);
 
     pillion_model_config_init(NULL, 0);
@@ -144,7 +150,8 @@ static void wrong_models(const char* path) {
     pillion_tokenizer* tokenizer = NULL;
     INVALID(pillion_model_json(NULL, text, sizeof text, &needed));
     INVALID(pillion_file_json(NULL, 0, text, sizeof text, &needed));
-    REFUSED(PILLION_ERROR_FILE_NOT_FOUND, pillion_file_json("/nowhere/none.gguf", 0, text, sizeof text, &needed));
+    REFUSED(PILLION_ERROR_FILE_NOT_FOUND,
+            pillion_file_json("/nowhere/none.gguf", 0, text, sizeof text, &needed));
     REFUSED(PILLION_ERROR_FILE_CORRUPT, pillion_file_json(__FILE__, 1, text, sizeof text, &needed));
     REFUSED(PILLION_ERROR_BUFFER_TOO_SMALL, pillion_file_json(path, 0, text, sizeof text, &needed));
     CHECK(needed > sizeof text);
@@ -172,7 +179,8 @@ static void wrong_tokenizers(pillion_model* model, pillion_tokenizer* tokenizer)
 
     INVALID(pillion_tokenizer_encode(NULL, "a", 1, 0, 0, tokens, 64, &needed));
     INVALID(pillion_tokenizer_encode(tokenizer, NULL, 1, 0, 0, tokens, 64, &needed));
-    REFUSED(PILLION_ERROR_BUFFER_TOO_SMALL, pillion_tokenizer_encode(tokenizer, "a b c", 5, 0, 0, tokens, 0, &needed));
+    REFUSED(PILLION_ERROR_BUFFER_TOO_SMALL,
+            pillion_tokenizer_encode(tokenizer, "a b c", 5, 0, 0, tokens, 0, &needed));
     CHECK(needed >= 1);
     INVALID(pillion_tokenizer_decode(NULL, tokens, 1, 0, text, sizeof text, &needed));
     INVALID(pillion_tokenizer_decode(tokenizer, NULL, 1, 0, text, sizeof text, &needed));
@@ -180,7 +188,8 @@ static void wrong_tokenizers(pillion_model* model, pillion_tokenizer* tokenizer)
     for (int i = 0; i < 3; ++i) {
         INVALID(pillion_tokenizer_decode(tokenizer, &wrong[i], 1, 0, text, sizeof text, &needed));
         INVALID(pillion_tokenizer_token_bytes(tokenizer, wrong[i], 0, text, sizeof text, &needed));
-        INVALID(pillion_tokenizer_token_text(tokenizer, wrong[i], text, sizeof text, &needed, &type));
+        INVALID(
+            pillion_tokenizer_token_text(tokenizer, wrong[i], text, sizeof text, &needed, &type));
     }
     INVALID(pillion_tokenizer_token_bytes(NULL, 0, 0, text, sizeof text, &needed));
     INVALID(pillion_tokenizer_token_text(NULL, 0, text, sizeof text, &needed, &type));
@@ -213,12 +222,14 @@ static void wrong_contexts(pillion_model* model) {
     CHECK(context == NULL);
     size_t size;
     INVALID(pillion_model_memory(model, NULL, &later.known, NULL, 0, &size));
-    REFUSED(PILLION_ERROR_BUFFER_TOO_SMALL, pillion_model_memory(model, NULL, NULL, NULL, 0, &size));
+    REFUSED(PILLION_ERROR_BUFFER_TOO_SMALL,
+            pillion_model_memory(model, NULL, NULL, NULL, 0, &size));
     CHECK(size > 100);
 
     char fit[400];
     int32_t layers = 7;
-    OK(pillion_model_fit(model, NULL, NULL, NULL, &layers, fit, sizeof fit, &size));    /* on the CPU nothing has to fit */
+    OK(pillion_model_fit(model, NULL, NULL, NULL, &layers, fit, sizeof fit,
+                         &size)); /* on the CPU nothing has to fit */
     CHECK(layers == 0);
     LATER(pillion_fit_config, later_fit);
     pillion_fit_config_init(&later_fit.known, sizeof later_fit);
@@ -227,7 +238,8 @@ static void wrong_contexts(pillion_model* model) {
     later_fit.known.n_gpu_layers = -2;
     INVALID(pillion_model_fit(model, NULL, NULL, &later_fit.known, NULL, fit, sizeof fit, &size));
     later_fit.known.n_gpu_layers = 3;
-    REFUSED(PILLION_ERROR_NO_BACKEND, pillion_model_fit(model, NULL, NULL, &later_fit.known, NULL, fit, sizeof fit, &size));
+    REFUSED(PILLION_ERROR_NO_BACKEND,
+            pillion_model_fit(model, NULL, NULL, &later_fit.known, NULL, fit, sizeof fit, &size));
 
     size_t length, n_ctx, n;
     char text[8];
@@ -274,7 +286,8 @@ static void wrong_contexts(pillion_model* model) {
     INVALID(pillion_context_eval(context, NULL, 1, 1));
     INVALID(pillion_context_eval(context, &token, 1, 2)); /* more outputs than tokens */
     const int32_t three[] = {5, 6, 7}, nine[9] = {5, 5, 5, 5, 5, 5, 5, 5, 5}, wrong[] = {5, -1};
-    INVALID(pillion_context_eval(context, three, 3, 3)); /* more outputs than the context was made for */
+    INVALID(pillion_context_eval(context, three, 3,
+                                 3)); /* more outputs than the context was made for */
     INVALID(pillion_context_eval(context, wrong, 2, 1));
     REFUSED(PILLION_ERROR_CONTEXT_FULL, pillion_context_eval(context, nine, 9, 1));
     REFUSED(PILLION_ERROR_CONTEXT_FULL, pillion_context_set_tokens(context, nine, 9, &n));
@@ -283,7 +296,7 @@ static void wrong_contexts(pillion_model* model) {
     INVALID(pillion_context_read(context, NULL, 1, 1, &n));
     INVALID(pillion_context_read(context, wrong, 2, 1, &n));
     INVALID(pillion_context_match(context, NULL, 1, &n, NULL));
-    INVALID(pillion_context_rewind(context, 1)); /* longer than it is */
+    INVALID(pillion_context_rewind(context, 1));           /* longer than it is */
     INVALID(pillion_context_logits(context, 0, &row, &n)); /* no run yet */
     INVALID(pillion_context_hidden(context, 0, &row, &n));
     INVALID(pillion_context_logprobs(context, 0, 0, NULL, NULL, 5, &value));
@@ -349,7 +362,8 @@ static void collecting(pillion_model* model) {
     } box;
     memset(&box, 0xAA, sizeof box);
     OK(pillion_context_activation(context, n - 1, &box.info, sizeof box.info));
-    CHECK(box.guard[0] == 0xAA && strlen(box.info.name) > 0 && box.info.n_in > 0 && box.info.n_experts == 1);
+    CHECK(box.guard[0] == 0xAA && strlen(box.info.name) > 0 && box.info.n_in > 0 &&
+          box.info.n_experts == 1);
     CHECK(box.info.counts[0] == 2 && box.info.sums[0] > 0);
     INVALID(pillion_context_activation_count(context, NULL));
     INVALID(pillion_context_activation(context, n, &box.info, sizeof box.info));

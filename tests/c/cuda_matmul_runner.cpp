@@ -1,15 +1,22 @@
-// What tests/ops/test_cuda_matmul.py runs: jobs from a file through the kernels of backends/cuda/kernels/matmul.h, in the emulation (or,
-// built by nvcc, on a GPU). `runner IN OUT`.
+// What tests/ops/test_cuda_matmul.py runs: jobs from a file through the kernels of
+// backends/cuda/kernels/matmul.h, in the emulation (or, built by nvcc, on a GPU). `runner IN OUT`.
 //
-// IN: jobs one after the other, each i32 header[12], then its blobs, each i64 bytes and the bytes. OUT: for each job i64 bytes and the
-// bytes of its result; memory that a kernel does not write is 0xFF.
+// IN: jobs one after the other, each i32 header[12], then its blobs, each i64 bytes and the bytes.
+// OUT: for each job i64 bytes and the bytes of its result; memory that a kernel does not write is
+// 0xFF.
 //
-//     header    op, dtype, rows, width, depth, rows_max, count (-1: none on the device), then p[0..4]
-//     matmul    p: per_row                              blobs: weight rows, x                  out [rows_max * per_row, rows]
-//     moe       p: n_used, per_row                      blobs: weight rows, x, ids             out [rows_max, n_used, rows]
-//     clusters  p: n_clusters, cluster_rows             blobs: weight rows, x, clusters        out [rows_max, n_clusters * cluster_rows]
-//     unpack    scale is the one value of the second    blobs: weight rows, scale, ids         out [rows_max, width]
-//     prepare   p: kind; dtype unused                   blobs: none, x                         the prepared bytes
+//     header    op, dtype, rows, width, depth, rows_max, count (-1: none on the device), then
+//               p[0..4]
+//     matmul    p: per_row                              blobs: weight rows, x                  out
+//               [rows_max * per_row, rows]
+//     moe       p: n_used, per_row                      blobs: weight rows, x, ids             out
+//               [rows_max, n_used, rows]
+//     clusters  p: n_clusters, cluster_rows             blobs: weight rows, x, clusters        out
+//               [rows_max, n_clusters * cluster_rows]
+//     unpack    scale is the one value of the second    blobs: weight rows, scale, ids         out
+//               [rows_max, width]
+//     prepare   p: kind; dtype unused                   blobs: none, x                         the
+//               prepared bytes
 #include <stdio.h>
 #include <string.h>
 
@@ -35,7 +42,10 @@ struct Job {
 };
 
 Bytes result(Device& d) { return d.host(); }
-template <class T> T* as(Device& d) { return reinterpret_cast<T*>(d.get()); }
+template <class T>
+T* as(Device& d) {
+    return reinterpret_cast<T*>(d.get());
+}
 Device zeroed(size_t n) { return Device(Bytes(n, 0xFF)); }
 
 // Packed in two ranges, as two threads would.
@@ -58,7 +68,8 @@ struct Input {
 };
 
 Bytes run(const Job& j) {
-    Device count(Bytes(reinterpret_cast<const uint8_t*>(&j.count), reinterpret_cast<const uint8_t*>(&j.count) + 4));
+    Device count(Bytes(reinterpret_cast<const uint8_t*>(&j.count),
+                       reinterpret_cast<const uint8_t*>(&j.count) + 4));
     RowCount rows = {j.count < 0 ? nullptr : as<const int32_t>(count), j.rows_max, 1};
     if (j.op == 4) {
         Input input(j, InputKind(j.p[0]), rows);
@@ -85,7 +96,8 @@ Bytes run(const Job& j) {
     if (j.op == 2) {
         Input input(j, input_kind(j.type(), 1), rows);
         Device out = zeroed(size_t(j.rows_max) * size_t(j.p[0]) * size_t(j.p[1]) * 4);
-        cluster_matmul(weight, as<const int32_t>(third), j.p[0], j.p[1], input.in, as<float>(out), rows, nullptr);
+        cluster_matmul(weight, as<const int32_t>(third), j.p[0], j.p[1], input.in, as<float>(out),
+                       rows, nullptr);
         return result(out);
     }
     float scale;
@@ -101,7 +113,8 @@ bool read(FILE* f, void* to, size_t n) { return fread(to, 1, n, f) == n; }
 
 int main(int argc, char** argv) {
     if (argc != 3) return 2;
-    const std::unique_ptr<FILE, int (*)(FILE*)> in(fopen(argv[1], "rb"), fclose), out(fopen(argv[2], "wb"), fclose);
+    const std::unique_ptr<FILE, int (*)(FILE*)> in(fopen(argv[1], "rb"), fclose),
+        out(fopen(argv[2], "wb"), fclose);
     if (!in || !out) return 2;
     Job j;
     int number = 0;
@@ -115,7 +128,9 @@ int main(int argc, char** argv) {
             }
             const Bytes r = run(j);
             const int64_t n = int64_t(r.size());
-            if (fwrite(&n, 1, 8, out.get()) != 8 || fwrite(r.data(), 1, r.size(), out.get()) != r.size()) return 2;
+            if (fwrite(&n, 1, 8, out.get()) != 8 ||
+                fwrite(r.data(), 1, r.size(), out.get()) != r.size())
+                return 2;
         }
     } catch (const std::exception& e) {
         fprintf(stderr, "job %d: %s\n", number, e.what());

@@ -1,5 +1,5 @@
-// Memory of the CUDA backend over the emulated runtime: arenas, refused allocations, lost devices. Prints a line for each fault and a
-// summary; tests/ops/test_cuda_memory.py.
+// Memory of the CUDA backend over the emulated runtime: arenas, refused allocations, lost devices.
+// Prints a line for each fault and a summary; tests/ops/test_cuda_memory.py.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +30,8 @@ static std::unique_ptr<Block> take(Arena& arena, size_t bytes, Status want = Sta
     Status status = Status::internal;
     Reason reason;
     auto block = arena.take(bytes, status, reason);
-    check(status == want && (block != nullptr) == (want == Status::ok), reason.text[0] ? reason.text : "take", int(bytes));
+    check(status == want && (block != nullptr) == (want == Status::ok),
+          reason.text[0] ? reason.text : "take", int(bytes));
     return block;
 }
 
@@ -43,7 +44,7 @@ static void test_sharing() {
     uint8_t* const place = b->device();
     b.reset();
     auto d = take(arena, 1024);
-    CHECK(d->device() == place);    // into the gap
+    CHECK(d->device() == place);  // into the gap
     auto large = take(arena, 9 * kMiB);
     CHECK(arena.n_chunks() == 2 && arena.reserved_bytes() == 17 * kMiB);
     large.reset();
@@ -70,7 +71,8 @@ static void test_random_order() {
             memset(held.back().block->device(), held.back().mark, bytes);
         } else if (!held.empty()) {
             const size_t k = rng() % held.size();
-            for (size_t j = 0; j < held[k].bytes; j++) intact &= held[k].block->device()[j] == held[k].mark;
+            for (size_t j = 0; j < held[k].bytes; j++)
+                intact &= held[k].block->device()[j] == held[k].mark;
             held.erase(held.begin() + long(k));
         }
     }
@@ -83,14 +85,14 @@ static void test_refusals() {
     Arena arena(0, MemoryKind::device, 8 * kMiB);
     faults("above=1048576");
     auto a = take(arena, 1000);
-    CHECK(arena.reserved_bytes() == kMiB);    // 8, 4, 2 refused
+    CHECK(arena.reserved_bytes() == kMiB);  // 8, 4, 2 refused
     CHECK(take(arena, 2 * kMiB, Status::out_of_memory) == nullptr);
     faults("above=2000");
-    auto b = take(arena, 1500);               // in the chunk that is there
+    auto b = take(arena, 1500);  // in the chunk that is there
     CHECK(b->device() - a->device() == 1024 && arena.n_chunks() == 1);
     a.reset(), b.reset();
     faults("above=512");
-    a = take(arena, 400);                     // down to the request itself
+    a = take(arena, 400);  // down to the request itself
     CHECK(arena.reserved_bytes() == 512);
     CHECK(take(arena, 600, Status::out_of_memory) == nullptr);
     a.reset();
@@ -120,7 +122,8 @@ static void test_shared_memory_changes_hands() {
     CHECK(block->host() == block->device());
     block->host()[0] = 5;
     block->give_to_device(*stream);
-    CHECK(block->host() == nullptr && block->device()[0] == 5 && stream->wait(reason) == Status::ok);
+    CHECK(block->host() == nullptr && block->device()[0] == 5 &&
+          stream->wait(reason) == Status::ok);
 }
 
 static __global__ void count(int* x) {
@@ -130,7 +133,8 @@ static __global__ void count(int* x) {
 static void test_errors() {
     Status status = Status::ok;
     Reason reason;
-    const auto stream = Stream::create(0, status, reason), other = Stream::create(0, status, reason);
+    const auto stream = Stream::create(0, status, reason),
+               other = Stream::create(0, status, reason);
     const auto memory = Memory::allocate(0, 64, MemoryKind::mapped, status, reason);
     int* x = reinterpret_cast<int*>(memory->device());
     x[0] = 0;
@@ -140,13 +144,15 @@ static void test_errors() {
 
     faults("launch=2");
     replay->launch(*stream);
-    CHECK(x[0] == 1 && stream->wait(reason) == Status::device_lost && strstr(reason.text, "count was made to fail"));
+    CHECK(x[0] == 1 && stream->wait(reason) == Status::device_lost &&
+          strstr(reason.text, "count was made to fail"));
     replay->launch(*stream);
     CHECK(x[0] == 4 && stream->wait(reason) == Status::ok);
 
     faults("lost=2");
     replay->launch(*stream);
-    CHECK(x[0] == 5 && stream->wait(reason) == Status::device_lost && strstr(reason.text, "lost until the process ends"));
+    CHECK(x[0] == 5 && stream->wait(reason) == Status::device_lost &&
+          strstr(reason.text, "lost until the process ends"));
     const std::string first = reason.text;
     faults("");
     replay->launch(*stream);
@@ -155,10 +161,12 @@ static void test_errors() {
     Reason again;
     CHECK(other->wait(again) == Status::device_lost && first == again.text);
     again = {};
-    CHECK(Stream::create(0, status, again) == nullptr && status == Status::device_lost && first == again.text);
+    CHECK(Stream::create(0, status, again) == nullptr && status == Status::device_lost &&
+          first == again.text);
     again = {};
-    CHECK(Memory::allocate(0, 64, MemoryKind::device, status, again) == nullptr && status == Status::device_lost && first == again.text);
-    CHECK(!is_lost(1) && is_lost(0));    // another device goes on
+    CHECK(Memory::allocate(0, 64, MemoryKind::device, status, again) == nullptr &&
+          status == Status::device_lost && first == again.text);
+    CHECK(!is_lost(1) && is_lost(0));  // another device goes on
 }
 
 int main() {
@@ -166,7 +174,7 @@ int main() {
     test_random_order();
     test_refusals();
     test_shared_memory_changes_hands();
-    test_errors();    // last: the device stays lost
+    test_errors();  // last: the device stays lost
     printf("%d checks, %d failures\n", checks, failures);
     return failures ? 1 : 0;
 }

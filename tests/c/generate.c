@@ -1,11 +1,12 @@
 /* Greedy generation through the C ABI, for comparing kernel tables, emulated processors and builds.
- * Usage: generate MODEL N TOKEN...   prints the table in use on stderr and the ids of N generated tokens on one line of stdout.
+ * Usage: generate MODEL N TOKEN...   prints the table in use on stderr and the ids of N generated
+ *                                    tokens on one line of stdout.
  */
-#include "pillion.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "pillion.h"
 
 static void need(pillion_status status, const char* what) {
     if (status == PILLION_OK) return;

@@ -1,14 +1,17 @@
-// Runs kernels of one table on inputs that tests/ops/test_op_kernels.py makes, and gives the results back as bytes.
+// Runs kernels of one table on inputs that tests/ops/test_op_kernels.py makes, and gives the
+// results back as bytes.
 //
-//   ops_runner list                       compiled tables, best first: name, 1 if this machine runs it
-//   ops_runner which                      the table of choose_kernels(), or its sentence and exit status 1
+//   ops_runner list                       compiled tables, best first: name, 1 if this machine runs
+//                                         it
+//   ops_runner which                      the table of choose_kernels(), or its sentence and exit
+//                                         status 1
 //   ops_runner features                   names of the machine's features
 //   ops_runner run TABLE REQUESTS ANSWERS requests one after another
 //
-// A request is three int32 (op, number of ints, number of floats) and the ints and floats; an answer is an int32 (bytes) and the
-// bytes. All buffers are as long as the contract says and not a byte longer, and floats start at odd multiples of 4, so that the
-// address sanitizer sees a kernel that reads or writes past an end and no kernel can count on alignment. Built without the
-// matmuls.
+// A request is three int32 (op, number of ints, number of floats) and the ints and floats; an
+// answer is an int32 (bytes) and the bytes. All buffers are as long as the contract says and not a
+// byte longer, and floats start at odd multiples of 4, so that the address sanitizer sees a kernel
+// that reads or writes past an end and no kernel can count on alignment. Built without the matmuls.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,20 +26,20 @@
 namespace pillion::cpu {
 namespace generic {
 void fill_matmul(KernelTable&) {}
-}    // namespace generic
+}  // namespace generic
 namespace x86_avx2 {
 void fill_matmul(KernelTable&) {}
-}    // namespace x86_avx2
+}  // namespace x86_avx2
 namespace x86_avx512 {
 void fill_matmul(KernelTable&) {}
-}    // namespace x86_avx512
+}  // namespace x86_avx512
 namespace arm_dotprod {
 void fill_matmul(KernelTable&) {}
-}    // namespace arm_dotprod
+}  // namespace arm_dotprod
 namespace arm_i8mm {
 void fill_matmul(KernelTable&) {}
-}    // namespace arm_i8mm
-}    // namespace pillion::cpu
+}  // namespace arm_i8mm
+}  // namespace pillion::cpu
 
 using namespace pillion::cpu;
 
@@ -45,10 +48,11 @@ namespace {
 // n floats, 4 bytes past an aligned address, ending where the allocation ends.
 class Row {
   public:
-    explicit Row(size_t n, const float* from = nullptr) : n_(n), block_(static_cast<char*>(malloc(4 + n * 4))) {
+    explicit Row(size_t n, const float* from = nullptr)
+        : n_(n), block_(static_cast<char*>(malloc(4 + n * 4))) {
         if (n == 0) return;
         if (from) memcpy(data(), from, n * 4);
-        else memset(data(), 0xFF, n * 4);    // NaN: an output that is not written shows
+        else memset(data(), 0xFF, n * 4);  // NaN: an output that is not written shows
     }
     Row(Row&& other) : n_(other.n_), block_(other.block_) { other.block_ = nullptr; }
     ~Row() { free(block_); }
@@ -61,7 +65,10 @@ class Row {
 };
 
 struct Bytes {
-    explicit Bytes(size_t n, int fill) : size(n), data(static_cast<uint8_t*>(aligned_alloc(64, n))) { memset(data, fill, n); }
+    explicit Bytes(size_t n, int fill)
+        : size(n), data(static_cast<uint8_t*>(aligned_alloc(64, n))) {
+        memset(data, fill, n);
+    }
     ~Bytes() { free(data); }
     Bytes(const Bytes&) = delete;
     size_t size;
@@ -86,14 +93,17 @@ struct Answer {
     void put(int i) { put(&i, 4); }
 };
 
-// ints: head_dim, format, capacity, positions stored, byte under the slots at first, n_q, split from, to, then first[n_q],
-// last[n_q] floats: scale, softcap, then k, v [positions][head_dim], q [n_q][head_dim] answer: m, l [n_q], o [n_q][head_dim]
-// after merging all splits (o not divided by l), then the bytes of keys and values
+// ints: head_dim, format, capacity, positions stored, byte under the slots at first, n_q, split
+// from, to, then first[n_q], last[n_q] floats: scale, softcap, then k, v [positions][head_dim], q
+// [n_q][head_dim] answer: m, l [n_q], o [n_q][head_dim] after merging all splits (o not divided by
+// l), then the bytes of keys and values
 void attend(const KernelTable& t, Request r, Answer& out) {
-    const int hd = r.ints[0], capacity = r.ints[2], positions = r.ints[3], n_q = r.ints[5], from = r.ints[6], to = r.ints[7];
+    const int hd = r.ints[0], capacity = r.ints[2], positions = r.ints[3], n_q = r.ints[5],
+              from = r.ints[6], to = r.ints[7];
     const KvFormat format = KvFormat(r.ints[1]);
     const int32_t *first = r.ints + 8, *last = first + n_q;
-    Bytes k(kv_k_bytes(format, hd, capacity), r.ints[4]), v(kv_v_bytes(format, hd, capacity), r.ints[4]);
+    Bytes k(kv_k_bytes(format, hd, capacity), r.ints[4]),
+        v(kv_v_bytes(format, hd, capacity), r.ints[4]);
     const KvHead kv{k.data, v.data, capacity, hd, format};
     const float scale = *r.take(1), cap = *r.take(1);
     const float *ks = r.take(size_t(positions) * hd), *vs = r.take(size_t(positions) * hd);
@@ -123,7 +133,8 @@ void attend(const KernelTable& t, Request r, Answer& out) {
         a.m = ms.data(), a.l = ls.data(), a.o = os_at.data();
         t.attend_split(a);
         for (int c = 0; c < n_q; c++)
-            t.attend_merge(&m.data()[c], &l.data()[c], o[c].data(), ms.data()[c], ls.data()[c], os[c].data(), hd);
+            t.attend_merge(&m.data()[c], &l.data()[c], o[c].data(), ms.data()[c], ls.data()[c],
+                           os[c].data(), hd);
     }
     out.put(m);
     out.put(l);
@@ -135,14 +146,15 @@ void attend(const KernelTable& t, Request r, Answer& out) {
 void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
     const int n = r.ints[0], flag = n_ints > 1 ? r.ints[1] : 0;
     switch (op) {
-        case 1: {    // rms_norm   n, has weight, in place | eps x w
+        case 1: {  // rms_norm   n, has weight, in place | eps x w
             const float eps = *r.take(1);
             Row x(n, r.take(n)), y(n), w(flag ? n : 0, flag ? r.take(n) : nullptr);
-            t.rms_norm(x.data(), flag ? w.data() : nullptr, r.ints[2] ? x.data() : y.data(), n, eps);
+            t.rms_norm(x.data(), flag ? w.data() : nullptr, r.ints[2] ? x.data() : y.data(), n,
+                       eps);
             out.put(r.ints[2] ? x : y);
             break;
         }
-        case 2: {    // rms_norm_add   n, has weight, 0 y / 1 y = x / 2 y = a | eps scale a x w
+        case 2: {  // rms_norm_add   n, has weight, 0 y / 1 y = x / 2 y = a | eps scale a x w
             const float eps = *r.take(1), scale = *r.take(1);
             Row a(n, r.take(n)), x(n, r.take(n)), y(n), w(flag ? n : 0, flag ? r.take(n) : nullptr);
             Row& to = r.ints[2] == 0 ? y : r.ints[2] == 1 ? x : a;
@@ -150,7 +162,8 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
             out.put(to);
             break;
         }
-        case 3: {    // head_norm_rope   head_dim, rope_dims, normalize, interleaved, has weight, rotate | eps x cos sin w
+        case 3: {  // head_norm_rope   head_dim, rope_dims, normalize, interleaved, has weight,
+                   // rotate | eps x cos sin w
             HeadArgs h;
             h.head_dim = n, h.rope_dims = flag, h.normalize = r.ints[2], h.interleaved = r.ints[3];
             h.eps = *r.take(1);
@@ -164,7 +177,7 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
         }
         case 4:
         case 5:
-        case 6: {    // add, scale, multiply_add   n, in place | a b    or s x y
+        case 6: {  // add, scale, multiply_add   n, in place | a b    or s x y
             const float s = op == 4 ? 0.0f : *r.take(1);
             Row a(n, r.take(n)), b(n, op == 5 ? nullptr : r.take(n)), fresh(n);
             Row& y = op == 6 ? b : flag ? a : fresh;
@@ -174,14 +187,14 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
             out.put(y);
             break;
         }
-        case 7: {    // glu   n, kind, in place | gate up
+        case 7: {  // glu   n, kind, in place | gate up
             Row gate(n, r.take(n)), up(n, r.take(n)), y(n);
             Row& to = r.ints[2] ? gate : y;
             t.glu(gate.data(), up.data(), to.data(), n, GluKind(flag));
             out.put(to);
             break;
         }
-        case 8: {    // softcap   n | cap x
+        case 8: {  // softcap   n | cap x
             const float cap = *r.take(1);
             Row x(n, r.take(n));
             t.softcap(x.data(), n, cap);
@@ -205,10 +218,8 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
             out.put(top), out.put(sum);
             break;
         }
-        case 12:
-            attend(t, r, out);
-            break;
-        case 13: {    // exp of each x <= 0, through attend_merge: o = 1 * exp(ms - 0) + 0
+        case 12: attend(t, r, out); break;
+        case 13: {  // exp of each x <= 0, through attend_merge: o = 1 * exp(ms - 0) + 0
             const float* x = r.take(n);
             for (int i = 0; i < n; i++) {
                 float m = 0, l = 0, o = 0, one = 1;
@@ -217,7 +228,7 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
             }
             break;
         }
-        case 14: {    // attend_merge   head_dim | m l ms ls o os
+        case 14: {  // attend_merge   head_dim | m l ms ls o os
             float m = *r.take(1), l = *r.take(1);
             const float ms = *r.take(1), ls = *r.take(1);
             Row o(n, r.take(n)), os(n, r.take(n));
@@ -225,22 +236,23 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
             out.put(m), out.put(l), out.put(o);
             break;
         }
-        default:
-            fprintf(stderr, "op %d?\n", op), exit(2);
+        default: fprintf(stderr, "op %d?\n", op), exit(2);
     }
 }
 
 int run(const char* name, const char* from, const char* to) {
     const KernelTable* table;
     pillion::Reason reason;
-    if (find_kernels(name, &table, reason) != pillion::Status::ok) return fprintf(stderr, "%s\n", reason.text), 1;
+    if (find_kernels(name, &table, reason) != pillion::Status::ok)
+        return fprintf(stderr, "%s\n", reason.text), 1;
     FILE *in = fopen(from, "rb"), *out = fopen(to, "wb");
     if (!in || !out) return fprintf(stderr, "cannot open %s or %s\n", from, to), 1;
     int32_t head[3];
     while (fread(head, 4, 3, in) == 3) {
         std::vector<int32_t> ints(head[1]);
         std::vector<float> floats(head[2]);
-        if (fread(ints.data(), 4, ints.size(), in) != ints.size() || fread(floats.data(), 4, floats.size(), in) != floats.size())
+        if (fread(ints.data(), 4, ints.size(), in) != ints.size() ||
+            fread(floats.data(), 4, floats.size(), in) != floats.size())
             return 1;
         Answer a;
         answer(*table, head[0], head[1], Request{ints.data(), floats.data()}, a);
@@ -252,7 +264,7 @@ int run(const char* name, const char* from, const char* to) {
     return fclose(out) == 0 ? 0 : 1;
 }
 
-}    // namespace
+}  // namespace
 
 int main(int argc, char** argv) {
     const std::string command = argc > 1 ? argv[1] : "";
@@ -265,8 +277,10 @@ int main(int argc, char** argv) {
     if (command == "which") {
         const KernelTable *table = nullptr, *again = nullptr;
         pillion::Reason reason;
-        if (choose_kernels(&table, reason) != pillion::Status::ok) return printf("%s\n", reason.text), 1;
-        if (choose_kernels(&again, reason) != pillion::Status::ok || again != table) return printf("changed its mind\n"), 1;
+        if (choose_kernels(&table, reason) != pillion::Status::ok)
+            return printf("%s\n", reason.text), 1;
+        if (choose_kernels(&again, reason) != pillion::Status::ok || again != table)
+            return printf("changed its mind\n"), 1;
         return printf("%s\n", table->name), 0;
     }
     if (command == "features") {

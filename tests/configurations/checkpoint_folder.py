@@ -37,7 +37,9 @@ def write_tokenizer(folder):
     """The smallest that is one; rows of the table beyond it become fillers."""
     flags = dict(single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
     tokenizer = {
-        "added_tokens": [{"id": i, "content": piece, **flags} for i, piece in enumerate(_PIECES[:4])],
+        "added_tokens": [
+            {"id": i, "content": piece, **flags} for i, piece in enumerate(_PIECES[:4])
+        ],
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
         "model": {
             "type": "BPE",
@@ -59,7 +61,9 @@ def tensors_of(case, reseed=0):
     if case.head == "equal":
         made["lm_head.weight"] = made[table].copy()
     elif case.head == "other":
-        made["lm_head.weight"] = weights({"lm_head.weight": case.tensors[table]}, case, reseed)["lm_head.weight"]
+        made["lm_head.weight"] = weights({"lm_head.weight": case.tensors[table]}, case, reseed)[
+            "lm_head.weight"
+        ]
     return made
 
 
@@ -81,7 +85,11 @@ def write_folder(folder, case, wrapped=True, reseed=0):
     """Everything that `pillion convert` reads."""
     write_config(folder, case)
     write_tokenizer(folder)
-    save_file(named(tensors_of(case, reseed), case, wrapped), folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        named(tensors_of(case, reseed), case, wrapped),
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
 
 
 def logits_of(pillion, path, ids):
@@ -93,13 +101,17 @@ def logits_of(pillion, path, ids):
 
 def drafts_of(pillion, target, assistant, ids, start, n):
     """[(token, logits, state)] of n chained greedy steps."""
-    with pillion.Model.open(target) as model, pillion.Pair(model.context(n_ctx=64), assistant) as pair:
+    with (
+        pillion.Model.open(target) as model,
+        pillion.Pair(model.context(n_ctx=64), assistant) as pair,
+    ):
         pair.set_tokens(ids)
         drafts = pair.draft(start, n)
         return [(token, *pair.draft_row(step)) for step, token in enumerate(drafts)]
 
 
 def drafted_error(logits, state, expected, expected_state):
-    """The larger of both; scores that were not computed are left out, transformers fills them in."""
+    """The larger of both; scores that were not computed are left out, transformers fills them
+    in."""
     scored = np.isfinite(logits)
     return max(nmse(logits[scored], expected[scored]), nmse(state, expected_state))

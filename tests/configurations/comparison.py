@@ -1,4 +1,5 @@
-"""One random configuration: what transformers computes from the checkpoint, and pillion from the converted file."""
+"""One random configuration: what transformers computes from the checkpoint, and pillion from the
+converted file."""
 
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import checkpoint_folder as folders  # noqa: E402
 import reference  # noqa: E402
 from random_configurations import draw, draw_pair  # noqa: E402
 
-# Twelve layers amplify rounding (a key may become its neighbour in f16); a fault shows by a hundredfold.
+# Twelve layers amplify rounding (a key may become its neighbour in f16); a fault shows by a
+# hundredfold.
 NMSE = 1e-5
 NMSE_DRAFTED = 1e-5
 NMSE_CHAINED = 1e-3
@@ -23,7 +25,8 @@ def tensors_into(folder, case):
 
 
 def expectation(folder, case):
-    """([tokens, vocabulary] of transformers, number that makes the weights); None: no weights with clearly chosen experts."""
+    """([tokens, vocabulary] of transformers, number that makes the weights); None: no weights with
+    clearly chosen experts."""
     for reseed in range(8):
         folders.write_folder(folder, case, wrapped=False, reseed=reseed)
         expected, margin = reference.logits_of(folder, case.ids)
@@ -33,7 +36,8 @@ def expectation(folder, case):
 
 
 def compare(pillion, kind, number, scratch):
-    """What came of it: "same", "refused", "unreadable" (by transformers) or "unclear". Raises AssertionError for all else."""
+    """What came of it: "same", "refused", "unreadable" (by transformers) or "unclear". Raises
+    AssertionError for all else."""
     from pillion.convert import convert
 
     case = draw(kind, number)
@@ -74,11 +78,17 @@ def compare_pair(pillion, number, scratch):
     start, steps = reference.drafts_of(*paths, pair[0].ids, N_DRAFTS)
     for path in paths:
         convert(path, path.with_suffix(".gguf"), outtype="f32", n_threads=1)
-    found = folders.drafts_of(pillion, *(path.with_suffix(".gguf") for path in paths), pair[0].ids, start, N_DRAFTS)
-    for step, ((token, logits, state, clear), (ours, our_logits, our_state)) in enumerate(zip(steps, found)):
+    found = folders.drafts_of(
+        pillion, *(path.with_suffix(".gguf") for path in paths), pair[0].ids, start, N_DRAFTS
+    )
+    for step, ((token, logits, state, clear), (ours, our_logits, our_state)) in enumerate(
+        zip(steps, found)
+    ):
         if not clear:
             break
         error = folders.drafted_error(our_logits, our_state, logits, state)
-        assert error < (NMSE_CHAINED if step else NMSE_DRAFTED), f"pair {number}, step {step}: {error:.1e}; {pair[1].config}"
+        assert error < (NMSE_CHAINED if step else NMSE_DRAFTED), (
+            f"pair {number}, step {step}: {error:.1e}; {pair[1].config}"
+        )
         assert ours == token, f"pair {number}, step {step}: token {ours}, not {token}"
     return "same"

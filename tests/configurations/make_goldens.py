@@ -1,5 +1,6 @@
-"""Makes tests/golden/configurations.json and .npz: a sample of the random configurations, whose weights come from a seed, with the
-logits of transformers. Needs torch and transformers: python tests/configurations/make_goldens.py"""
+"""Makes tests/golden/configurations.json and .npz: a sample of the random configurations, whose
+weights come from a seed, with the logits of transformers. Needs torch and transformers: python
+tests/configurations/make_goldens.py"""
 
 import dataclasses
 import json
@@ -38,7 +39,11 @@ def singles(kind, scratch):
             comparison.tensors_into(scratch / str(number), case)
         except reference.Unreadable:
             continue
-        if not small(case) or "router" in json.dumps(case.tensors) and not case.kind.startswith("gemma4"):
+        if (
+            not small(case)
+            or "router" in json.dumps(case.tensors)
+            and not case.kind.startswith("gemma4")
+        ):
             continue
         expected, reseed = comparison.expectation(scratch / str(number), case)
         if expected is None or reseed:

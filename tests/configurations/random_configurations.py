@@ -1,6 +1,7 @@
 """Random small configurations as `transformers` reads them, and weights made of a seed.
 
-    draw(kind, seed) -> Case: config.json with keys left out or kept, nested or flat, in the older or
+    draw(kind, seed) -> Case: config.json with keys left out or kept, nested or flat, in the older
+    or
                         the newer spelling, and how the checkpoint names its tensors
     weights(shapes, case) -> {name: f32 array}: the same on every machine
 
@@ -36,7 +37,8 @@ class Case:
     head: str = "absent"
     """lm_head.weight in the checkpoint: "absent", "equal" to the embedding, or "other"."""
     naming: str = "plain"
-    """Names of tensors: "plain", "bare" (of the class without a head), "old" (of transformers 4)."""
+    """Names of tensors: "plain", "bare" (of the class without a head), "old" (of transformers
+    4)."""
     wrapped: str = ""
     """What a training program puts in front of every name; transformers never sees it."""
     refusable: str = ""
@@ -79,7 +81,8 @@ def heads(draw, even_groups=(1, 2, 4)):
 
 
 def noise(draw):
-    """Keys that change nothing: the type of the weights in both spellings, ids, switches of training."""
+    """Keys that change nothing: the type of the weights in both spellings, ids, switches of
+    training."""
     found = {}
     for key, values in {
         "torch_dtype": ["bfloat16", "float32"],
@@ -152,7 +155,16 @@ def llama(draw):
             config[key] = False
     if not case.refusable and draw.sometimes(0.03):
         config["hidden_act"], case.refusable = "gelu", "gelu"
-    draw.drop(config, dict(num_key_value_heads=None, max_position_embeddings=2048, rms_norm_eps=1e-6, hidden_act="silu"), 0.6)
+    draw.drop(
+        config,
+        dict(
+            num_key_value_heads=None,
+            max_position_embeddings=2048,
+            rms_norm_eps=1e-6,
+            hidden_act="silu",
+        ),
+        0.6,
+    )
     if draw.sometimes(0.05):
         del config["intermediate_size"]
     if draw.sometimes(0.03):
@@ -172,7 +184,11 @@ def _llama_rope(draw, case, size):
     if how == "linear":
         rope = {"rope_type": "linear", "factor": draw.choice([2, 8, 8.0, 3.5])}
     elif how == "llama3":
-        rope = {"rope_type": "llama3", **llama3(draw), "original_max_position_embeddings": draw.choice([16, 24, 64])}
+        rope = {
+            "rope_type": "llama3",
+            **llama3(draw),
+            "original_max_position_embeddings": draw.choice([16, 24, 64]),
+        }
         if draw.sometimes(0.2):  # its default is max_position_embeddings
             del rope["original_max_position_embeddings"]
             config["max_position_embeddings"] = draw.choice([32, 64])
@@ -224,7 +240,9 @@ def gemma3_text(draw):
         "rms_norm_eps": draw.choice([1e-6, 1e-5, 0.03]),
         **noise(draw),
     }
-    case = Case("gemma3_text", 0, {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]})
+    case = Case(
+        "gemma3_text", 0, {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
+    )
     how = draw.choice(["none", "types", "period", "both", "irregular"])
     types = [SLIDING if (i + 1) % draw.choice([2, 3, 6]) else FULL for i in range(n_layers)]
     if how in ("types", "both"):
@@ -244,8 +262,16 @@ def gemma3_text(draw):
         config["use_bidirectional_attention"] = False
     if not case.refusable and draw.sometimes(0.03):
         config["use_bidirectional_attention"], case.refusable = True, "use_bidirectional_attention"
-    defaults = dict(num_attention_heads=8, num_key_value_heads=4, head_dim=256, query_pre_attn_scalar=256, sliding_window=4096)
-    defaults.update(max_position_embeddings=131072, hidden_activation="gelu_pytorch_tanh", rms_norm_eps=1e-6)
+    defaults = dict(
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=256,
+        query_pre_attn_scalar=256,
+        sliding_window=4096,
+    )
+    defaults.update(
+        max_position_embeddings=131072, hidden_activation="gelu_pytorch_tanh", rms_norm_eps=1e-6
+    )
     if draw.sometimes(0.15):
         config["num_attention_heads"], config["num_key_value_heads"] = 8, 4
         config["hidden_size"] = 48
@@ -267,7 +293,9 @@ def gemma3_text(draw):
 def _types(config):
     every = config.get("sliding_window_pattern", 6)
     n_layers = config.get("num_hidden_layers", 26)
-    return config.get("layer_types", [SLIDING if (i + 1) % every else FULL for i in range(n_layers)])
+    return config.get(
+        "layer_types", [SLIDING if (i + 1) % every else FULL for i in range(n_layers)]
+    )
 
 
 def _gemma3_rope(draw, case, config):
@@ -277,7 +305,10 @@ def _gemma3_rope(draw, case, config):
     elif draw.sometimes(0.1):
         scaling = unsupported_rope(draw, 16)
         scaling["rope_type"] = "dynamic"
-    full = {**scaling, **({"rope_theta": draw.choice([1e6, 1000000, 1e4])} if draw.sometimes(0.7) else {})}
+    full = {
+        **scaling,
+        **({"rope_theta": draw.choice([1e6, 1000000, 1e4])} if draw.sometimes(0.7) else {}),
+    }
     local = {"rope_theta": draw.choice([1e4, 10000, 500.0])} if draw.sometimes(0.6) else {}
     if draw.sometimes(0.5):
         full.setdefault("rope_type", "default")
@@ -346,7 +377,9 @@ def gemma4_text(draw, unified=False):
         config["vocab_size_per_layer_input"] = config["vocab_size"] + draw.choice([0, 0, 9])
         if draw.sometimes(0.25):
             experts = draw.choice([2, 4, 5])
-            config.update(enable_moe_block=True, num_experts=experts, top_k_experts=draw.choice([1, 2]))
+            config.update(
+                enable_moe_block=True, num_experts=experts, top_k_experts=draw.choice([1, 2])
+            )
             config["moe_intermediate_size"] = draw.choice([8, 24])
         elif draw.sometimes(0.3):
             config.update(enable_moe_block=False, num_experts=None, top_k_experts=None)
@@ -359,8 +392,15 @@ def gemma4_text(draw, unified=False):
     if not case.refusable and draw.sometimes(0.03):
         config["use_bidirectional_attention"], case.refusable = "all", "use_bidirectional_attention"
     window, length = (1024, 262144) if unified else (512, 131072)
-    defaults = dict(sliding_window=window, max_position_embeddings=length, num_kv_shared_layers=0, rms_norm_eps=1e-6)
-    defaults.update(use_double_wide_mlp=False, attention_k_eq_v=False, hidden_activation="gelu_pytorch_tanh")
+    defaults = dict(
+        sliding_window=window,
+        max_position_embeddings=length,
+        num_kv_shared_layers=0,
+        rms_norm_eps=1e-6,
+    )
+    defaults.update(
+        use_double_wide_mlp=False, attention_k_eq_v=False, hidden_activation="gelu_pytorch_tanh"
+    )
     defaults.update(final_logit_softcapping=None)
     if unified:
         defaults.update(hidden_size_per_layer_input=0)
@@ -404,7 +444,9 @@ def _gemma4_sizes(draw, config, types, wide, n_heads):
         if draw.sometimes(0.5):
             own["num_key_value_heads"] = full_kv
         digits = len(str(len(types) - 1)) if draw.sometimes(0.7) else 1
-        config["per_layer_config"] = {str(i).zfill(digits): dict(own) for i, kind in enumerate(types) if kind == FULL}
+        config["per_layer_config"] = {
+            str(i).zfill(digits): dict(own) for i, kind in enumerate(types) if kind == FULL
+        }
         if draw.sometimes(0.2):
             config["per_layer_config"] = {}
         if draw.sometimes(0.3):
@@ -427,7 +469,12 @@ def _gemma4_rope(draw, case, config, types):
     full["rope_theta"] = draw.choice([1e6, 1000000, 1e4])
     local = {"rope_type": "default", "rope_theta": draw.choice([1e4, 10000, 300.0])}
     if draw.sometimes(0.05):
-        full = {**unsupported_rope(draw, 16), "rope_type": "yarn", "rope_theta": 1e6, "original_max_position_embeddings": 32}
+        full = {
+            **unsupported_rope(draw, 16),
+            "rope_type": "yarn",
+            "rope_theta": 1e6,
+            "original_max_position_embeddings": 32,
+        }
         full.pop("short_factor", None), full.pop("long_factor", None)
         case.refusable = "yarn"
     elif draw.sometimes(0.05) and SLIDING in types:
@@ -448,17 +495,26 @@ def gemma4(draw):
 
 
 def gemma4_unified(draw):
-    return _around(draw, gemma4_text(draw, True), "gemma4_unified", "Gemma4UnifiedForConditionalGeneration", None)
+    return _around(
+        draw,
+        gemma4_text(draw, True),
+        "gemma4_unified",
+        "Gemma4UnifiedForConditionalGeneration",
+        None,
+    )
 
 
 def draw_pair(seed):
-    """(target, assistant): an assistant has its target's head sizes, KV heads and window, whatever else it has."""
+    """(target, assistant): an assistant has its target's head sizes, KV heads and window, whatever
+    else it has."""
     source = Draw(zlib.crc32(f"pair {seed}".encode()))
     unified = source.sometimes(0.3)
     while True:
         target = gemma4_text(source, unified)
         target.seed, text = zlib.crc32(f"pair {seed} target".encode()), target.config
-        types = text.get("layer_types") or [SLIDING if (i + 1) % 6 else FULL for i in range(text["num_hidden_layers"])]
+        types = text.get("layer_types") or [
+            SLIDING if (i + 1) % 6 else FULL for i in range(text["num_hidden_layers"])
+        ]
         if not target.refusable and SLIDING in types[:-1]:
             break
     kv, full_kv, size, full_size = _kv_sizes(text, types)
@@ -474,7 +530,9 @@ def draw_pair(seed):
         "num_key_value_heads": kv,
         "head_dim": size,
         "layer_types": own,
-        "per_layer_config": {str(i): _full(full_size, full_kv) for i, k in enumerate(own) if k == FULL},
+        "per_layer_config": {
+            str(i): _full(full_size, full_kv) for i, k in enumerate(own) if k == FULL
+        },
         "rope_parameters": text.get("rope_parameters"),
         "num_kv_shared_layers": source.choice([0, n_layers]),
         "rms_norm_eps": source.choice([1e-6, 0.03]),
@@ -490,12 +548,19 @@ def draw_pair(seed):
     source.drop(inner, dict(num_kv_shared_layers=0, rms_norm_eps=1e-6), 0.6)
     kind = "gemma4_unified_assistant" if unified else "gemma4_assistant"
     cls = "Gemma4UnifiedAssistantForCausalLM" if unified else "Gemma4AssistantForCausalLM"
-    config = {"model_type": kind, "architectures": [cls], "text_config": inner, "backbone_hidden_size": text["hidden_size"]}
+    config = {
+        "model_type": kind,
+        "architectures": [cls],
+        "text_config": inner,
+        "backbone_hidden_size": text["hidden_size"],
+    }
     ordered = source.choice([True, False, None])
     if ordered is not None:
         config["use_ordered_embeddings"] = ordered
     if ordered or source.sometimes(0.5):
-        config["num_centroids"] = source.choice([n for n in (4, 8, 16) if text["vocab_size"] % n == 0])
+        config["num_centroids"] = source.choice(
+            [n for n in (4, 8, 16) if text["vocab_size"] % n == 0]
+        )
         config["centroid_intermediate_top_k"] = source.choice([1, 3])
     tied = source.choice([True, False, None])
     if tied is not None:
@@ -565,7 +630,9 @@ def draw(kind, seed):
     case = makers[kind](source)
     case.seed = zlib.crc32(f"{kind} {seed} weights".encode())
     if source.sometimes(0.2):
-        case.wrapped = source.choice(["_orig_mod.", "module.", "base_model.model.", "module._orig_mod."])
+        case.wrapped = source.choice(
+            ["_orig_mod.", "module.", "base_model.model.", "module._orig_mod."]
+        )
     return case
 
 
@@ -575,7 +642,8 @@ _NORM = re.compile(r"norm|layer_scalar|router\.scale|per_expert_scale")
 
 
 def weights(shapes, case, reseed=0):
-    """{name: f32 array}. No stage saturates or dies out, and no factor is 1, so that a forgotten one shows."""
+    """{name: f32 array}. No stage saturates or dies out, and no factor is 1, so that a forgotten
+    one shows."""
     return {name: _values(name, tuple(shape), case, reseed) for name, shape in shapes.items()}
 
 
@@ -589,7 +657,8 @@ def _values(name, shape, case, reseed):
         value = 0.6 + 0.7 * rng.random(shape)
         if name.endswith(("q_norm.weight", "k_norm.weight")) and "gemma4" in case.kind:
             value *= math.sqrt(2 / math.sqrt(width))  # q.k is not scaled afterwards
-        if re.search(r"(model\.|^)norm\.weight$", name):  # with a tied head, tokens would repeat themselves
+        # with a tied head, tokens would repeat themselves
+        if re.search(r"(model\.|^)norm\.weight$", name):
             value *= np.where(rng.random(shape) < 0.5, -1, 1)
         return (value - (1 if case.kind.startswith("gemma3") else 0)).astype(np.float32)
     spread = 1 / math.sqrt(width)

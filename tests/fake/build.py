@@ -1,7 +1,8 @@
-"""Builds the stand-in library as a cffi module and loads the Python package over it, under the name `pillion_fake`.
+"""Builds the stand-in library as a cffi module and loads the Python package over it, under the name
+`pillion_fake`.
 
-The package imports itself only relatively, so the same sources can live twice in one process: `pillion` over the real library,
-`pillion_fake` over this one.
+The package imports itself only relatively, so the same sources can live twice in one process:
+`pillion` over the real library, `pillion_fake` over this one.
 """
 
 import hashlib

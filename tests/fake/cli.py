@@ -1,7 +1,8 @@
-"""`pillion` over the stand-in library, for tests of the command line: python tests/fake/cli.py COMMAND …
+"""`pillion` over the stand-in library, for tests of the command line: python tests/fake/cli.py
+COMMAND …
 
-FAKE_SCRIPT (text, said from the context length FAKE_BASE on), FAKE_SLOW (microseconds per token) and FAKE_MARKS (a folder where "load" and
-"eval" appear when one begins) pull its strings.
+FAKE_SCRIPT (text, said from the context length FAKE_BASE on), FAKE_SLOW (microseconds per token)
+and FAKE_MARKS (a folder where "load" and "eval" appear when one begins) pull its strings.
 """
 
 import os

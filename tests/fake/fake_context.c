@@ -1,19 +1,27 @@
 /* A context that remembers its tokens, and rows that know the next one. */
-#include "fake_state.h"
-
 #include <math.h>
 
-void pillion_context_config_init(pillion_context_config* config, size_t size) { fake_init_config(config, size); }
+#include "fake_state.h"
 
-pillion_status pillion_context_new(pillion_model* model, const pillion_context_config* given, pillion_context** out) {
+void pillion_context_config_init(pillion_context_config* config, size_t size) {
+    fake_init_config(config, size);
+}
+
+pillion_status pillion_context_new(pillion_model* model, const pillion_context_config* given,
+                                   pillion_context** out) {
     BEGIN();
     NEED(model && out);
     pillion_context_config config = {0};
-    if (!fake_read_config(&config, sizeof config, given)) return fake_invalid("pillion_context_config: unknown fields are not zero");
-    NEED(config.n_ctx >= 0 && config.n_batch >= 0 && config.n_threads >= 0 && config.n_outputs >= 0);
+    if (!fake_read_config(&config, sizeof config, given))
+        return fake_invalid("pillion_context_config: unknown fields are not zero");
+    NEED(config.n_ctx >= 0 && config.n_batch >= 0 && config.n_threads >= 0 &&
+         config.n_outputs >= 0);
     NEED(config.n_snapshots >= -1 && config.n_snapshots <= 256);
-    if (model->is_drafter) return fake_error(PILLION_ERROR_PAIRING, "this is a drafter: it runs only beside its target");
-    if (model->metadata_only) return fake_invalid("the model was opened without weights (metadata_only)");
+    if (model->is_drafter)
+        return fake_error(PILLION_ERROR_PAIRING,
+                          "this is a drafter: it runs only beside its target");
+    if (model->metadata_only)
+        return fake_invalid("the model was opened without weights (metadata_only)");
     pillion_context* context = calloc(1, sizeof *context);
     context->model = model;
     context->count = 1;
@@ -52,14 +60,17 @@ pillion_status fake_leave(const pillion_context* context, pillion_status status)
 /* The next token at 8, all others falling slowly with their distance from it. */
 static void fill_row(pillion_context* context, size_t row, size_t length, int32_t last) {
     const int32_t next = fake_next_token(length, last);
-    for (int j = 0; j < N_VOCAB; ++j) context->logits[row][j] = j == next ? 8.0f : -0.01f * (float)abs(j - next);
+    for (int j = 0; j < N_VOCAB; ++j)
+        context->logits[row][j] = j == next ? 8.0f : -0.01f * (float)abs(j - next);
     for (int j = 0; j < N_EMBD; ++j) context->hidden[row][j] = (float)last + (float)j;
 }
 
-pillion_status fake_run(pillion_context* context, const int32_t* tokens, size_t n, size_t n_outputs) {
+pillion_status fake_run(pillion_context* context, const int32_t* tokens, size_t n,
+                        size_t n_outputs) {
     for (size_t i = 0; i < n; ++i)
         if (!known(tokens[i])) return fake_invalid("a token is not in the vocabulary of 261");
-    if (n > context->n_ctx - context->length) return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
+    if (n > context->n_ctx - context->length)
+        return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
     const size_t before = context->length;
     ++context->n_changes;
     context->cancel = 0;
@@ -74,7 +85,8 @@ pillion_status fake_run(pillion_context* context, const int32_t* tokens, size_t 
         }
         context->tokens[context->length++] = tokens[i];
         ++fake_tokens_run;
-        for (int j = 0; j < N_EMBD; ++j) context->sums[j] += (float)((tokens[i] + j) * (tokens[i] + j));
+        for (int j = 0; j < N_EMBD; ++j)
+            context->sums[j] += (float)((tokens[i] + j) * (tokens[i] + j));
         context->n_summed += 1;
         if (i + n_outputs >= n) fill_row(context, i + n_outputs - n, context->length, tokens[i]);
     }
@@ -83,7 +95,8 @@ pillion_status fake_run(pillion_context* context, const int32_t* tokens, size_t 
     return PILLION_OK;
 }
 
-pillion_status pillion_context_eval(pillion_context* context, const int32_t* tokens, size_t n, size_t n_outputs) {
+pillion_status pillion_context_eval(pillion_context* context, const int32_t* tokens, size_t n,
+                                    size_t n_outputs) {
     BEGIN();
     NEED(context && tokens && n && n_outputs <= n && n_outputs <= context->max_outputs);
     ENTER(context);
@@ -96,8 +109,10 @@ static size_t common(const pillion_context* context, const int32_t* tokens, size
     return same;
 }
 
-pillion_status fake_set_tokens(pillion_context* context, const int32_t* tokens, size_t n, size_t* n_reused) {
-    if (n > context->n_ctx) return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
+pillion_status fake_set_tokens(pillion_context* context, const int32_t* tokens, size_t n,
+                               size_t* n_reused) {
+    if (n > context->n_ctx)
+        return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
     ENTER(context);
     const size_t same = common(context, tokens, n);
     context->length = same;
@@ -105,18 +120,21 @@ pillion_status fake_set_tokens(pillion_context* context, const int32_t* tokens, 
     if (!status && n_reused) *n_reused = same;
     return fake_leave(context, status);
 }
-pillion_status pillion_context_set_tokens(pillion_context* context, const int32_t* tokens, size_t n, size_t* n_reused) {
+pillion_status pillion_context_set_tokens(pillion_context* context, const int32_t* tokens, size_t n,
+                                          size_t* n_reused) {
     BEGIN();
     NEED(context && tokens && n);
     return fake_set_tokens(context, tokens, n, n_reused);
 }
 
-pillion_status pillion_context_read(pillion_context* context, const int32_t* tokens, size_t n, size_t n_rows, size_t* n_reused) {
+pillion_status pillion_context_read(pillion_context* context, const int32_t* tokens, size_t n,
+                                    size_t n_rows, size_t* n_reused) {
     BEGIN();
     NEED(context && tokens && n);
     for (size_t i = 0; i < n; ++i)
         if (!known(tokens[i])) return fake_invalid("a token is not in the vocabulary of 261");
-    if (n > context->n_ctx) return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
+    if (n > context->n_ctx)
+        return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
     ENTER(context);
     const size_t same = common(context, tokens, n);
     const size_t rows = n_rows < n - 1 - same ? n_rows : n - 1 - same;
@@ -127,8 +145,8 @@ pillion_status pillion_context_read(pillion_context* context, const int32_t* tok
     return fake_leave(context, status);
 }
 
-pillion_status pillion_context_match(const pillion_context* context, const int32_t* tokens, size_t n, size_t* n_common,
-                                     size_t* n_usable) {
+pillion_status pillion_context_match(const pillion_context* context, const int32_t* tokens,
+                                     size_t n, size_t* n_common, size_t* n_usable) {
     BEGIN();
     NEED(context && (tokens || !n));
     ENTER(context);
@@ -142,14 +160,16 @@ pillion_status pillion_context_rewind(pillion_context* context, size_t length) {
     BEGIN();
     NEED(context);
     ENTER(context);
-    if (length > context->length) return fake_leave(context, fake_invalid("rewind goes back only: the context is shorter"));
+    if (length > context->length)
+        return fake_leave(context, fake_invalid("rewind goes back only: the context is shorter"));
     context->length = length;
     context->n_rows = 0;
     ++context->n_changes;
     return fake_leave(context, PILLION_OK);
 }
 
-pillion_status pillion_context_length(const pillion_context* context, size_t* length, size_t* n_ctx) {
+pillion_status pillion_context_length(const pillion_context* context, size_t* length,
+                                      size_t* n_ctx) {
     BEGIN();
     NEED(context);
     ENTER(context);
@@ -158,21 +178,25 @@ pillion_status pillion_context_length(const pillion_context* context, size_t* le
     return fake_leave(context, PILLION_OK);
 }
 
-pillion_status pillion_context_tokens(const pillion_context* context, int32_t* tokens, size_t capacity, size_t* needed) {
+pillion_status pillion_context_tokens(const pillion_context* context, int32_t* tokens,
+                                      size_t capacity, size_t* needed) {
     BEGIN();
     NEED(context && needed);
     ENTER(context);
-    return fake_leave(context, fake_give(context->tokens, context->length, sizeof *tokens, tokens, capacity, needed));
+    return fake_leave(context, fake_give(context->tokens, context->length, sizeof *tokens, tokens,
+                                         capacity, needed));
 }
 
-pillion_status pillion_context_logits(const pillion_context* context, size_t row, const float** logits, size_t* n) {
+pillion_status pillion_context_logits(const pillion_context* context, size_t row,
+                                      const float** logits, size_t* n) {
     BEGIN();
     NEED(context && logits && row < context->n_rows);
     *logits = context->logits[row];
     if (n) *n = N_VOCAB;
     return PILLION_OK;
 }
-pillion_status pillion_context_hidden(const pillion_context* context, size_t row, const float** hidden, size_t* n) {
+pillion_status pillion_context_hidden(const pillion_context* context, size_t row,
+                                      const float** hidden, size_t* n) {
     BEGIN();
     NEED(context && hidden && row < context->n_rows);
     *hidden = context->hidden[row];
@@ -186,8 +210,9 @@ static double log_sum(const float* logits) {
     return log(sum);
 }
 
-pillion_status pillion_context_logprobs(const pillion_context* context, size_t row, size_t k, int32_t* top_tokens,
-                                        float* top_logprobs, int32_t token, float* token_logprob) {
+pillion_status pillion_context_logprobs(const pillion_context* context, size_t row, size_t k,
+                                        int32_t* top_tokens, float* top_logprobs, int32_t token,
+                                        float* token_logprob) {
     BEGIN();
     NEED(context && row < context->n_rows && k <= N_VOCAB && token < N_VOCAB);
     const float* logits = context->logits[row];
@@ -205,10 +230,12 @@ pillion_status pillion_context_logprobs(const pillion_context* context, size_t r
     return PILLION_OK;
 }
 
-pillion_status pillion_context_score(pillion_context* context, const int32_t* tokens, size_t n, float* logprobs) {
+pillion_status pillion_context_score(pillion_context* context, const int32_t* tokens, size_t n,
+                                     float* logprobs) {
     BEGIN();
     NEED(context && tokens && n && (logprobs || n < 2));
-    if (n > context->n_ctx) return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
+    if (n > context->n_ctx)
+        return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
     ENTER(context);
     context->length = 0;
     for (size_t i = 0; i + 1 < n; ++i) {
@@ -245,14 +272,16 @@ pillion_status pillion_context_cancel(pillion_context* context) {
     return PILLION_OK;
 }
 
-pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity, size_t* needed) {
+pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity,
+                                    size_t* needed) {
     BEGIN();
     NEED(context && needed);
     static const char json[] = "{\"table\": \"generic\", \"scratch_bytes\": 0, \"layers\": []}";
     return fake_give(json, sizeof json - 1, 1, out, capacity, needed);
 }
 
-pillion_status pillion_context_work(const pillion_context* context, size_t n, size_t n_outputs, pillion_work* out, size_t size) {
+pillion_status pillion_context_work(const pillion_context* context, size_t n, size_t n_outputs,
+                                    pillion_work* out, size_t size) {
     BEGIN();
     NEED(context && out && n && n_outputs <= n && n <= context->n_ctx - context->length);
     const pillion_work work = {sizeof work, 100.0 * n, 50.0, 2.0 * n};
@@ -274,10 +303,14 @@ pillion_status pillion_context_activation_count(const pillion_context* context, 
     *n = 1;
     return PILLION_OK;
 }
-pillion_status pillion_context_activation(const pillion_context* context, size_t i, pillion_activation_info* info, size_t size) {
+pillion_status pillion_context_activation(const pillion_context* context, size_t i,
+                                          pillion_activation_info* info, size_t size) {
     BEGIN();
     NEED(context && info && context->collects && i < 1);
-    pillion_activation_info mine = {.n_in = N_EMBD, .n_experts = 1, .name = "fake.weight", .sums = context->sums,
+    pillion_activation_info mine = {.n_in = N_EMBD,
+                                    .n_experts = 1,
+                                    .name = "fake.weight",
+                                    .sums = context->sums,
                                     .counts = &context->n_summed};
     fake_write_info(info, size, &mine, sizeof mine);
     return PILLION_OK;

@@ -1,8 +1,8 @@
 /* Pairs and rounds. "auto" drafts 3 and parks after 5 rounds of which nothing was accepted. */
-#include "fake_state.h"
-
 #include <math.h>
 #include <stdio.h>
+
+#include "fake_state.h"
 
 enum { AUTO = 3, PARK_AFTER = 5 };
 
@@ -13,7 +13,7 @@ struct pillion_pair {
     pillion_pair_stats stats;
     int has_last, n_drafted;
     int32_t last, drafts[PILLION_DRAFT_MAX];
-    unsigned n_changes;    /* the context's, after the last step */
+    unsigned n_changes; /* the context's, after the last step */
     /* a round between its steps */
     enum { NONE, PROPOSED, RUN } stage;
     int first;
@@ -22,36 +22,50 @@ struct pillion_pair {
     int32_t proposed[PILLION_DRAFT_MAX], rows[PILLION_DRAFT_MAX + 1];
 };
 
-void pillion_pair_config_init(pillion_pair_config* config, size_t size) { fake_init_config(config, size); }
+void pillion_pair_config_init(pillion_pair_config* config, size_t size) {
+    fake_init_config(config, size);
+}
 
 static void clear_stats(pillion_pair* pair) {
     memset(&pair->stats, 0, sizeof pair->stats);
     pair->stats.state = PILLION_SPECULATION_ON;
     pair->stats.n_draft = AUTO;
-    const char* kind = !pair->drafter ? "lookup" : pair->drafter->is_drafter && !pair->config.as_model ? "mtp" : "model";
+    const char* kind = !pair->drafter                                        ? "lookup"
+                       : pair->drafter->is_drafter && !pair->config.as_model ? "mtp"
+                                                                             : "model";
     const char* head = pair->drafter ? fake_find(pair->drafter, "fake.head") : NULL;
     snprintf(pair->stats.kind, sizeof pair->stats.kind, "%s", kind);
-    const char* shown = strcmp(kind, "mtp") ? "" : pair->config.dense_head || (head && strstr(head, "dense")) ? "dense" : "ordered";
+    const char* shown = strcmp(kind, "mtp")                                          ? ""
+                        : pair->config.dense_head || (head && strstr(head, "dense")) ? "dense"
+                                                                                     : "ordered";
     snprintf(pair->stats.head, sizeof pair->stats.head, "%s", shown);
     if (head && strstr(head, "dense"))
-        snprintf(pair->stats.reason, sizeof pair->stats.reason, "the file has no centroids, so the head is dense");
+        snprintf(pair->stats.reason, sizeof pair->stats.reason,
+                 "the file has no centroids, so the head is dense");
 }
 
-pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter, const pillion_pair_config* given,
-                                pillion_pair** out) {
+pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
+                                const pillion_pair_config* given, pillion_pair** out) {
     BEGIN();
     NEED(target && out);
     pillion_pair_config config = {0};
-    if (!fake_read_config(&config, sizeof config, given)) return fake_invalid("pillion_pair_config: unknown fields are not zero");
+    if (!fake_read_config(&config, sizeof config, given))
+        return fake_invalid("pillion_pair_config: unknown fields are not zero");
     NEED(config.p_min >= 0 && config.p_min <= 1);
-    if (drafter && drafter->metadata_only) return fake_invalid("the drafter was opened without weights (metadata_only)");
+    if (drafter && drafter->metadata_only)
+        return fake_invalid("the drafter was opened without weights (metadata_only)");
     if (drafter && drafter->is_drafter && config.as_model)
-        return fake_error(PILLION_ERROR_PAIRING, "the drafter is an assistant: it cannot run as an ordinary model (as_model)");
-    const char* width = drafter ? fake_find(drafter, "gemma4-assistant.embedding_length_out") : NULL;
+        return fake_error(
+            PILLION_ERROR_PAIRING,
+            "the drafter is an assistant: it cannot run as an ordinary model (as_model)");
+    const char* width =
+        drafter ? fake_find(drafter, "gemma4-assistant.embedding_length_out") : NULL;
     if (width && atoi(width) != N_EMBD)
-        return fake_error(PILLION_ERROR_PAIRING, "the drafter is for a target of another width than 8");
+        return fake_error(PILLION_ERROR_PAIRING,
+                          "the drafter is for a target of another width than 8");
     if (config.strict && drafter && fake_find(drafter, "fake.head"))
-        return fake_error(PILLION_ERROR_PAIRING, "the drafter has its ordered head only in part (strict)");
+        return fake_error(PILLION_ERROR_PAIRING,
+                          "the drafter has its ordered head only in part (strict)");
     pillion_pair* pair = calloc(1, sizeof *pair);
     pair->config = config;
     pair->context = target;
@@ -63,11 +77,14 @@ pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
     *out = pair;
     return PILLION_OK;
 }
-pillion_status pillion_pair_json(const pillion_pair* pair, char* out, size_t capacity, size_t* needed) {
+pillion_status pillion_pair_json(const pillion_pair* pair, char* out, size_t capacity,
+                                 size_t* needed) {
     BEGIN();
     NEED(pair && needed);
-    static const char json[] = "{\"kind\": \"mtp\", \"head\": \"dense\", \"backend\": \"cpu\", \"plan\": [{\"op\": \"matmul\", "
-                               "\"layer\": 0, \"backend\": \"cpu\", \"kernel\": \"fake\"}]}";
+    static const char json[] =
+        "{\"kind\": \"mtp\", \"head\": \"dense\", \"backend\": \"cpu\", \"plan\": [{\"op\": "
+        "\"matmul\", "
+        "\"layer\": 0, \"backend\": \"cpu\", \"kernel\": \"fake\"}]}";
     return fake_give(json, sizeof json - 1, 1, out, capacity, needed);
 }
 void pillion_pair_free(pillion_pair* pair) {
@@ -78,7 +95,8 @@ void pillion_pair_free(pillion_pair* pair) {
     free(pair);
 }
 
-pillion_status pillion_pair_set_tokens(pillion_pair* pair, const int32_t* tokens, size_t n, size_t* n_reused) {
+pillion_status pillion_pair_set_tokens(pillion_pair* pair, const int32_t* tokens, size_t n,
+                                       size_t* n_reused) {
     BEGIN();
     NEED(pair && tokens && n);
     pair->stage = NONE;
@@ -96,7 +114,9 @@ static size_t draft(const pillion_pair* pair, int32_t last, size_t n, int32_t* d
 static int open_run(const pillion_pair* pair) {
     return pair->stage == RUN && pair->n_changes_open == pair->context->n_changes;
 }
-static int is_first(const pillion_pair* pair) { return !pair->has_last || pair->n_changes != pair->context->n_changes; }
+static int is_first(const pillion_pair* pair) {
+    return !pair->has_last || pair->n_changes != pair->context->n_changes;
+}
 
 static size_t room(const pillion_pair* pair) {
     const pillion_context* context = pair->context;
@@ -124,7 +144,9 @@ static pillion_status propose(pillion_pair* pair, int32_t n_draft, size_t n_max)
     if (n_draft == PILLION_DRAFT_AUTO) {
         const int parked = stats->rounds >= PARK_AFTER && !stats->accepted;
         stats->state = parked ? PILLION_SPECULATION_PARKED : PILLION_SPECULATION_ON;
-        if (parked) snprintf(stats->reason, sizeof stats->reason, "0 of %d drafts were accepted", (int)stats->drafted);
+        if (parked)
+            snprintf(stats->reason, sizeof stats->reason, "0 of %d drafts were accepted",
+                     (int)stats->drafted);
         n_draft = stats->n_draft = parked ? 0 : AUTO;
     } else {
         stats->state = n_draft ? PILLION_SPECULATION_ON : PILLION_SPECULATION_OFF;
@@ -139,7 +161,8 @@ static pillion_status propose(pillion_pair* pair, int32_t n_draft, size_t n_max)
 }
 
 static void drop_run(pillion_pair* pair) {
-    if (!pair->first) pair->context->length = pair->before, pair->n_changes = pair->context->n_changes;
+    if (!pair->first)
+        pair->context->length = pair->before, pair->n_changes = pair->context->n_changes;
 }
 
 static pillion_status run(pillion_pair* pair, const int32_t* drafts, size_t n) {
@@ -161,8 +184,9 @@ static pillion_status run(pillion_pair* pair, const int32_t* drafts, size_t n) {
 }
 
 /* Samples rows until one differs from its draft, ends the text, or none is left. */
-static pillion_status choose(pillion_pair* pair, pillion_sampler* sampler, const pillion_choice* choice, size_t n_max,
-                             const int32_t* ends, size_t n_ends, int32_t* tokens, size_t* n, int* ended) {
+static pillion_status choose(pillion_pair* pair, pillion_sampler* sampler,
+                             const pillion_choice* choice, size_t n_max, const int32_t* ends,
+                             size_t n_ends, int32_t* tokens, size_t* n, int* ended) {
     pillion_context* context = pair->context;
     const size_t first_row = pair->first ? context->n_rows - 1 : 0;
     for (*n = 0, *ended = 0; *n <= pair->n_run && !*ended;) {
@@ -176,13 +200,16 @@ static pillion_status choose(pillion_pair* pair, pillion_sampler* sampler, const
         }
         for (size_t i = 0; i < n_ends; ++i) *ended |= ends[i] == token;
         tokens[(*n)++] = token;
-        if ((*n <= pair->n_run && pair->rows[*n] != token) || *n == n_max || (choice->chosen && *n == choice->n_chosen)) break;
+        if ((*n <= pair->n_run && pair->rows[*n] != token) || *n == n_max ||
+            (choice->chosen && *n == choice->n_chosen))
+            break;
     }
     return PILLION_OK;
 }
 
-static pillion_status take(pillion_pair* pair, pillion_sampler* sampler, const pillion_choice* choice, size_t n_max,
-                           const int32_t* ends, size_t n_ends, int32_t* tokens, size_t* n, pillion_round_info* info,
+static pillion_status take(pillion_pair* pair, pillion_sampler* sampler,
+                           const pillion_choice* choice, size_t n_max, const int32_t* ends,
+                           size_t n_ends, int32_t* tokens, size_t* n, pillion_round_info* info,
                            size_t info_size) {
     pillion_context* context = pair->context;
     pillion_pair_stats* stats = &pair->stats;
@@ -193,7 +220,8 @@ static pillion_status take(pillion_pair* pair, pillion_sampler* sampler, const p
     int ended = 0;
     uint64_t accepted_before = 0, drawn_before = 0;
     if (sampler) TRY(pillion_sampler_mark(sampler, &accepted_before, &drawn_before));
-    const pillion_status status = choose(pair, sampler, choice, n_max, ends, n_ends, chosen, &count, &ended);
+    const pillion_status status =
+        choose(pair, sampler, choice, n_max, ends, n_ends, chosen, &count, &ended);
     if (status && sampler) {
         char sentence[512];
         snprintf(sentence, sizeof sentence, "%s", pillion_last_error());
@@ -204,7 +232,9 @@ static pillion_status take(pillion_pair* pair, pillion_sampler* sampler, const p
         memcpy(context->logits[0], context->logits[context->n_rows - 1], sizeof context->logits[0]);
     if (pair->first) context->n_rows = 1;
     else context->length = pair->before + count;
-    while (kept < pair->n_proposed && kept < pair->n_run && pair->proposed[kept] == pair->rows[kept + 1]) ++kept;
+    while (kept < pair->n_proposed && kept < pair->n_run &&
+           pair->proposed[kept] == pair->rows[kept + 1])
+        ++kept;
     const size_t all = count - 1 + (count <= pair->n_run && chosen[count - 1] == pair->rows[count]);
     const size_t accepted = all < kept ? all : kept;
     pair->stage = NONE;
@@ -222,8 +252,11 @@ static pillion_status take(pillion_pair* pair, pillion_sampler* sampler, const p
     for (size_t i = 0; i < accepted; ++i) ++stats->accepted_at[i];
     stats->draft_ms += pair->n_proposed ? 0.25 : 0;
     stats->verify_ms += 0.5;
-    pillion_round_info mine = {.drafted = (int32_t)pair->n_proposed, .accepted = (int32_t)accepted, .ended = ended,
-                               .draft_ms = pair->n_proposed ? 0.25f : 0, .verify_ms = 0.5f,
+    pillion_round_info mine = {.drafted = (int32_t)pair->n_proposed,
+                               .accepted = (int32_t)accepted,
+                               .ended = ended,
+                               .draft_ms = pair->n_proposed ? 0.25f : 0,
+                               .verify_ms = 0.5f,
                                .forced = (int32_t)(all - accepted)};
     if (info) fake_write_info(info, info_size, &mine, sizeof mine);
     return PILLION_OK;
@@ -234,26 +267,30 @@ static void abandon(pillion_pair* pair) {
     pair->stage = NONE;
 }
 
-static pillion_status step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, const int32_t* ends,
-                           size_t n_ends, int32_t* tokens, size_t* n, pillion_round_info* info, size_t info_size) {
+static pillion_status step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
+                           size_t n_max, const int32_t* ends, size_t n_ends, int32_t* tokens,
+                           size_t* n, pillion_round_info* info, size_t info_size) {
     const pillion_choice free_choice = {0};
     NEED(!open_run(pair));
     pillion_status status = propose(pair, n_draft, n_max);
     if (!status) status = run(pair, pair->proposed, pair->n_proposed);
-    if (!status) status = take(pair, sampler, &free_choice, n_max, ends, n_ends, tokens, n, info, info_size);
+    if (!status)
+        status = take(pair, sampler, &free_choice, n_max, ends, n_ends, tokens, n, info, info_size);
     if (status) abandon(pair);
     return status;
 }
 
-pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max, const int32_t* ends,
-                                 size_t n_ends, int32_t* tokens, size_t capacity, size_t* n, pillion_round_info* info,
+pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
+                                 size_t n_max, const int32_t* ends, size_t n_ends, int32_t* tokens,
+                                 size_t capacity, size_t* n, pillion_round_info* info,
                                  size_t info_size) {
     BEGIN();
     NEED(pair && sampler && n_max && (ends || !n_ends) && tokens && capacity && n);
     NEED(n_draft >= PILLION_DRAFT_AUTO && n_draft <= PILLION_DRAFT_MAX);
     ENTER(pair->context);
     const size_t most = n_max < capacity ? n_max : capacity;
-    return fake_leave(pair->context, step(pair, sampler, n_draft, most, ends, n_ends, tokens, n, info, info_size));
+    return fake_leave(pair->context,
+                      step(pair, sampler, n_draft, most, ends, n_ends, tokens, n, info, info_size));
 }
 
 pillion_status pillion_pair_room(const pillion_pair* pair, size_t* n) {
@@ -261,24 +298,27 @@ pillion_status pillion_pair_room(const pillion_pair* pair, size_t* n) {
     NEED(pair && n);
     ENTER(pair->context);
     *n = room(pair);
-    return fake_leave(pair->context, open_run(pair) ? fake_invalid("a round was run and not taken") : PILLION_OK);
+    return fake_leave(pair->context,
+                      open_run(pair) ? fake_invalid("a round was run and not taken") : PILLION_OK);
 }
-static pillion_status enter_propose(pillion_pair* pair, int32_t n_draft, size_t n_max, int32_t* drafts, size_t* n) {
+static pillion_status enter_propose(pillion_pair* pair, int32_t n_draft, size_t n_max,
+                                    int32_t* drafts, size_t* n) {
     NEED(!open_run(pair));
     TRY(propose(pair, n_draft, n_max));
     memcpy(drafts, pair->proposed, pair->n_proposed * sizeof *drafts);
     *n = pair->n_proposed;
     return PILLION_OK;
 }
-pillion_status pillion_pair_propose(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft, size_t n_max,
-                                    int32_t* drafts, size_t capacity, size_t* n) {
+pillion_status pillion_pair_propose(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
+                                    size_t n_max, int32_t* drafts, size_t capacity, size_t* n) {
     BEGIN();
     NEED(pair && sampler && n_max && drafts && capacity >= PILLION_DRAFT_MAX && n);
     NEED(n_draft >= PILLION_DRAFT_AUTO && n_draft <= PILLION_DRAFT_MAX);
     ENTER(pair->context);
     return fake_leave(pair->context, enter_propose(pair, n_draft, n_max, drafts, n));
 }
-pillion_status pillion_pair_run(pillion_pair* pair, const int32_t* drafts, size_t n, size_t* first_row) {
+pillion_status pillion_pair_run(pillion_pair* pair, const int32_t* drafts, size_t n,
+                                size_t* first_row) {
     BEGIN();
     NEED(pair && (drafts || !n));
     ENTER(pair->context);
@@ -287,29 +327,34 @@ pillion_status pillion_pair_run(pillion_pair* pair, const int32_t* drafts, size_
     return fake_leave(pair->context, status);
 }
 void pillion_choice_init(pillion_choice* choice, size_t size) { fake_init_config(choice, size); }
-pillion_status pillion_pair_take(pillion_pair* pair, pillion_sampler* sampler, size_t n_max, const int32_t* ends, size_t n_ends,
-                                 const pillion_choice* given, int32_t* tokens, size_t capacity, size_t* n,
+pillion_status pillion_pair_take(pillion_pair* pair, pillion_sampler* sampler, size_t n_max,
+                                 const int32_t* ends, size_t n_ends, const pillion_choice* given,
+                                 int32_t* tokens, size_t capacity, size_t* n,
                                  pillion_round_info* info, size_t info_size) {
     BEGIN();
     pillion_choice choice = {0};
-    if (!fake_read_config(&choice, sizeof choice, given)) return fake_invalid("pillion_choice: unknown fields are not zero");
-    NEED(pair && n_max && (ends || !n_ends) && tokens && capacity && n && (sampler || choice.chosen));
+    if (!fake_read_config(&choice, sizeof choice, given))
+        return fake_invalid("pillion_choice: unknown fields are not zero");
+    NEED(pair && n_max && (ends || !n_ends) && tokens && capacity && n &&
+         (sampler || choice.chosen));
     NEED(!choice.chosen || choice.n_chosen > 0);
     ENTER(pair->context);
     const size_t most = n_max < capacity ? n_max : capacity;
     pillion_sampler* const used = choice.chosen ? NULL : sampler;
-    return fake_leave(pair->context, take(pair, used, &choice, most, ends, n_ends, tokens, n, info, info_size));
+    return fake_leave(pair->context,
+                      take(pair, used, &choice, most, ends, n_ends, tokens, n, info, info_size));
 }
 pillion_status pillion_pair_abandon(pillion_pair* pair, pillion_sampler* sampler) {
     BEGIN();
     NEED(pair);
-    (void)sampler;    /* drafts draw no random numbers here */
+    (void)sampler; /* drafts draw no random numbers here */
     ENTER(pair->context);
     abandon(pair);
     return fake_leave(pair->context, PILLION_OK);
 }
 
-pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats, size_t size) {
+pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats,
+                                      size_t size) {
     BEGIN();
     NEED(pair && stats && size >= sizeof(uint32_t));
     pillion_pair_stats mine = pair->stats;
@@ -323,19 +368,24 @@ pillion_status pillion_pair_reset_stats(pillion_pair* pair) {
     return PILLION_OK;
 }
 
-pillion_status pillion_pair_draft(pillion_pair* pair, int32_t last, int32_t n, int32_t* tokens, size_t capacity, size_t* n_drafted) {
+pillion_status pillion_pair_draft(pillion_pair* pair, int32_t last, int32_t n, int32_t* tokens,
+                                  size_t capacity, size_t* n_drafted) {
     BEGIN();
-    NEED(pair && known(last) && n > 0 && n <= PILLION_DRAFT_MAX && tokens && capacity >= (size_t)n && n_drafted);
-    if (!pair->drafter || !pair->drafter->is_drafter) return fake_invalid("only an assistant drafts by itself");
+    NEED(pair && known(last) && n > 0 && n <= PILLION_DRAFT_MAX && tokens &&
+         capacity >= (size_t)n && n_drafted);
+    if (!pair->drafter || !pair->drafter->is_drafter)
+        return fake_invalid("only an assistant drafts by itself");
     *n_drafted = draft(pair, last, (size_t)n, pair->drafts);
     pair->n_drafted = n;
     memcpy(tokens, pair->drafts, (size_t)n * sizeof *tokens);
     return PILLION_OK;
 }
-pillion_status pillion_pair_draft_row(const pillion_pair* pair, int32_t step, float* logits, float* hidden) {
+pillion_status pillion_pair_draft_row(const pillion_pair* pair, int32_t step, float* logits,
+                                      float* hidden) {
     BEGIN();
     NEED(pair && step >= 0 && step < pair->n_drafted);
-    for (int j = 0; logits && j < N_VOCAB; ++j) logits[j] = j == pair->drafts[step] ? 8.0f : -INFINITY;
+    for (int j = 0; logits && j < N_VOCAB; ++j)
+        logits[j] = j == pair->drafts[step] ? 8.0f : -INFINITY;
     for (int j = 0; hidden && j < N_EMBD; ++j) hidden[j] = (float)(step + j);
     return PILLION_OK;
 }

@@ -1,7 +1,7 @@
 /* The sampler: greedy at temperature 0, else drawn; bans and presence penalty are honoured. */
-#include "fake_state.h"
-
 #include <math.h>
+
+#include "fake_state.h"
 
 struct pillion_sampler {
     pillion_sampler_config config;
@@ -12,7 +12,9 @@ struct pillion_sampler {
     size_t n_seen;
 };
 
-void pillion_sampler_config_init(pillion_sampler_config* config, size_t size) { fake_init_config(config, size); }
+void pillion_sampler_config_init(pillion_sampler_config* config, size_t size) {
+    fake_init_config(config, size);
+}
 
 pillion_status pillion_sampler_new(const pillion_sampler_config* given, pillion_sampler** out) {
     BEGIN();
@@ -39,7 +41,8 @@ void pillion_sampler_free(pillion_sampler* sampler) {
     free(sampler);
 }
 
-static pillion_status sample(pillion_sampler* sampler, const float* given, const uint32_t* mask, int32_t* token) {
+static pillion_status sample(pillion_sampler* sampler, const float* given, const uint32_t* mask,
+                             int32_t* token) {
     float logits[N_VOCAB];
     memcpy(logits, given, sizeof logits);
     const uint64_t before = sampler->state;
@@ -51,7 +54,8 @@ static pillion_status sample(pillion_sampler* sampler, const float* given, const
     for (size_t i = 0; i < sampler->n_seen; ++i) seen[sampler->seen[i]] = 1;
     for (int j = 0; j < N_VOCAB; ++j) logits[j] -= seen[j] ? sampler->config.presence_penalty : 0;
     if (sampler->config.temperature > 0) {
-        for (int j = 0; j < N_VOCAB; ++j) {    /* the largest of logit / temperature + Gumbel noise is a draw */
+        for (int j = 0; j < N_VOCAB;
+             ++j) { /* the largest of logit / temperature + Gumbel noise is a draw */
             sampler->state = sampler->state * 6364136223846793005u + 1442695040888963407u;
             const double uniform = ((double)(sampler->state >> 11) + 0.5) / 9007199254740992.0;
             logits[j] = (float)(logits[j] / sampler->config.temperature - log(-log(uniform)));
@@ -59,31 +63,36 @@ static pillion_status sample(pillion_sampler* sampler, const float* given, const
     }
     int best = -1;
     for (int j = 0; j < N_VOCAB; ++j)
-        if ((!mask || mask[j / 32] >> (j % 32) & 1) && logits[j] > (best < 0 ? -INFINITY : logits[best])) best = j;
+        if ((!mask || mask[j / 32] >> (j % 32) & 1) &&
+            logits[j] > (best < 0 ? -INFINITY : logits[best]))
+            best = j;
     if (best < 0) return sampler->state = before, fake_invalid("no token is left to sample");
     *token = best;
     return PILLION_OK;
 }
-pillion_status fake_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, const uint32_t* mask,
-                           int32_t* token) {
+pillion_status fake_sample(pillion_sampler* sampler, const pillion_context* context, size_t row,
+                           const uint32_t* mask, int32_t* token) {
     NEED(sampler && context && token && row < context->n_rows);
     return sample(sampler, context->logits[row], mask, token);
 }
-pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, int32_t* token) {
+pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context,
+                                      size_t row, int32_t* token) {
     BEGIN();
     NEED(context);
     ENTER(context);
     return fake_leave(context, fake_sample(sampler, context, row, NULL, token));
 }
-pillion_status pillion_sampler_sample_masked(pillion_sampler* sampler, const pillion_context* context, size_t row,
+pillion_status pillion_sampler_sample_masked(pillion_sampler* sampler,
+                                             const pillion_context* context, size_t row,
                                              const uint32_t* mask, size_t n_words, int32_t* token) {
     BEGIN();
     NEED(context && mask && n_words == N_WORDS);
     ENTER(context);
     return fake_leave(context, fake_sample(sampler, context, row, mask, token));
 }
-pillion_status pillion_sampler_sample_logits(pillion_sampler* sampler, const float* logits, size_t n, const uint32_t* mask,
-                                             size_t n_words, int32_t* token) {
+pillion_status pillion_sampler_sample_logits(pillion_sampler* sampler, const float* logits,
+                                             size_t n, const uint32_t* mask, size_t n_words,
+                                             int32_t* token) {
     BEGIN();
     NEED(sampler && logits && n == N_VOCAB && token && (!mask || n_words == N_WORDS));
     return sample(sampler, logits, mask, token);
@@ -95,7 +104,8 @@ pillion_status pillion_sampler_mark(pillion_sampler* sampler, uint64_t* accepted
     *drawn = sampler->state;
     return PILLION_OK;
 }
-pillion_status pillion_sampler_go_back(pillion_sampler* sampler, uint64_t accepted, uint64_t drawn) {
+pillion_status pillion_sampler_go_back(pillion_sampler* sampler, uint64_t accepted,
+                                       uint64_t drawn) {
     BEGIN();
     NEED(sampler && accepted <= sampler->n_seen);
     sampler->n_seen = accepted;

@@ -8,10 +8,23 @@
 
 #include "fake_pillion.h"
 
-enum { N_BYTES = 256, BOS = 256, EOS = 257, TURN = 258, TURN_END = 259, IMAGE = 260, N_VOCAB = 261, N_WORDS = 9, N_EMBD = 8 };
+enum {
+    N_BYTES = 256,
+    BOS = 256,
+    EOS = 257,
+    TURN = 258,
+    TURN_END = 259,
+    IMAGE = 260,
+    N_VOCAB = 261,
+    N_WORDS = 9,
+    N_EMBD = 8
+};
 
 typedef struct { char key[64], value[2048]; } entry;
-struct pillion_tokenizer { atomic_int count; int32_t suppressed; };
+struct pillion_tokenizer {
+    atomic_int count;
+    int32_t suppressed;
+};
 struct pillion_model {
     atomic_int count;
     pillion_tokenizer* tokenizer;
@@ -26,15 +39,15 @@ struct pillion_context {
     atomic_int cancel, running;
     size_t n_ctx, max_outputs, length, n_rows;
     int collects;
-    float sums[N_EMBD], n_summed;    /* of one weight, "fake.weight", that is fed token + channel */
+    float sums[N_EMBD], n_summed; /* of one weight, "fake.weight", that is fed token + channel */
     unsigned n_changes;
     int32_t* tokens;
     float (*logits)[N_VOCAB];
     float (*hidden)[N_EMBD];
 };
 
-extern atomic_size_t fake_objects, fake_tokens_run;    /* not freed; tokens run */
-extern uint32_t fake_lying;                     /* bit i: drafts at position i are wrong */
+extern atomic_size_t fake_objects, fake_tokens_run; /* not freed; tokens run */
+extern uint32_t fake_lying;                         /* bit i: drafts at position i are wrong */
 
 /* Keeps the sentence; returns the code. */
 pillion_status fake_error(pillion_status code, const char* sentence);
@@ -42,7 +55,8 @@ pillion_status fake_invalid(const char* sentence);
 /* Clears the error; fails when a test has asked for it. */
 pillion_status fake_begin(const char* function);
 /* n items into a buffer of that capacity. */
-pillion_status fake_give(const void* data, size_t n, size_t item, void* out, size_t capacity, size_t* needed);
+pillion_status fake_give(const void* data, size_t n, size_t item, void* out, size_t capacity,
+                         size_t* needed);
 /* A caller's struct of any size, copied into one of ours; refuses a surplus that is not zero. */
 int fake_read_config(void* mine, size_t my_size, const void* theirs);
 void fake_init_config(void* config, size_t size);
@@ -55,13 +69,15 @@ void fake_release(pillion_model* model);
 const char* fake_find(const pillion_model* model, const char* key);
 /* One caller at a time. */
 pillion_status fake_enter(const pillion_context* context);
-pillion_status fake_sample(pillion_sampler* sampler, const pillion_context* context, size_t row, const uint32_t* mask,
-                           int32_t* token);
+pillion_status fake_sample(pillion_sampler* sampler, const pillion_context* context, size_t row,
+                           const uint32_t* mask, int32_t* token);
 pillion_status fake_leave(const pillion_context* context, pillion_status status);
 /* Evaluates; without entering. */
-pillion_status fake_run(pillion_context* context, const int32_t* tokens, size_t n, size_t n_outputs);
+pillion_status fake_run(pillion_context* context, const int32_t* tokens, size_t n,
+                        size_t n_outputs);
 /* Keeps the common beginning; enters by itself. */
-pillion_status fake_set_tokens(pillion_context* context, const int32_t* tokens, size_t n, size_t* n_reused);
+pillion_status fake_set_tokens(pillion_context* context, const int32_t* tokens, size_t n,
+                               size_t* n_reused);
 /* What comes at this length, after this token: the script, else the letter after the last. */
 int32_t fake_next_token(size_t length, int32_t last);
 static inline int known(int32_t token) { return token >= 0 && token < N_VOCAB; }

@@ -1,9 +1,9 @@
 /* The strings that tests pull, errors, and what every part of the stand-in uses. */
-#include "fake_state.h"
-
 #include <pthread.h>
 #include <stdio.h>
 #include <time.h>
+
+#include "fake_state.h"
 
 static _Thread_local char last_error[512];
 atomic_size_t fake_objects, fake_tokens_run;
@@ -73,7 +73,9 @@ pillion_status fake_error(pillion_status code, const char* sentence) {
     snprintf(last_error, sizeof last_error, "%s", sentence);
     return code;
 }
-pillion_status fake_invalid(const char* sentence) { return fake_error(PILLION_ERROR_INVALID_ARGUMENT, sentence); }
+pillion_status fake_invalid(const char* sentence) {
+    return fake_error(PILLION_ERROR_INVALID_ARGUMENT, sentence);
+}
 pillion_status fake_begin(const char* function) {
     last_error[0] = 0;
     if (strcmp(function, fail_function) != 0) return PILLION_OK;
@@ -103,7 +105,8 @@ void fake_write_info(void* theirs, size_t size, void* mine, size_t my_size) {
     memcpy(mine, &filled, sizeof filled);
     memcpy(theirs, mine, filled);
 }
-pillion_status fake_give(const void* data, size_t n, size_t item, void* out, size_t capacity, size_t* needed) {
+pillion_status fake_give(const void* data, size_t n, size_t item, void* out, size_t capacity,
+                         size_t* needed) {
     if (needed) *needed = n;
     if (n > capacity) return fake_error(PILLION_ERROR_BUFFER_TOO_SMALL, "the buffer is too small");
     if (n) memcpy(out, data, n * item);
@@ -111,7 +114,8 @@ pillion_status fake_give(const void* data, size_t n, size_t item, void* out, siz
 }
 
 int32_t fake_next_token(size_t length, int32_t last) {
-    if (length >= script_base && length - script_base < script_n) return script[length - script_base];
+    if (length >= script_base && length - script_base < script_n)
+        return script[length - script_base];
     return last >= 'a' && last < 'z' ? last + 1 : 'a';
 }
 
@@ -129,10 +133,12 @@ pillion_status pillion_set_log(pillion_log_callback callback, void* user) {
 pillion_status pillion_system_json(char* out, size_t capacity, size_t* needed) {
     BEGIN();
     static const char json[] =
-        "{\"cpu\": {\"table\": \"generic\", \"tables\": [\"generic\"], \"features\": [\"sse2\"], \"threads\": 1,"
+        "{\"cpu\": {\"table\": \"generic\", \"tables\": [\"generic\"], \"features\": [\"sse2\"], "
+        "\"threads\": 1,"
         " \"threads_from\": \"the CPUs of the affinity mask\"},"
         " \"backends\": [{\"name\": \"cpu\", \"available\": true, \"reason\": null},"
-        " {\"name\": \"cuda\", \"available\": false, \"reason\": \"no driver was found\"}], \"memory_bytes\": 1073741824}";
+        " {\"name\": \"cuda\", \"available\": false, \"reason\": \"no driver was found\"}], "
+        "\"memory_bytes\": 1073741824}";
     NEED(needed || out);
     return fake_give(json, sizeof json - 1, 1, out, capacity, needed);
 }

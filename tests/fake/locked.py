@@ -1,4 +1,5 @@
-"""One process at a time: test workers (pytest-xdist) that build the same thing wait for each other."""
+"""One process at a time: test workers (pytest-xdist) that build the same thing wait for each
+other."""
 
 import fcntl
 import os
@@ -35,7 +36,8 @@ def cmake_build(folder, *defines, source=".", targets=()):
 
 
 def built_core(folder="python"):
-    """The core's archive in build/FOLDER; None where it is older than its sources, or has sanitizers in it."""
+    """The core's archive in build/FOLDER; None where it is older than its sources, or has
+    sanitizers in it."""
     archive = REPOSITORY / "build" / folder / "libpillion_core.a"
     if os.environ.get("PILLION_BUILD_DIR") or not archive.exists():
         return None

@@ -9,7 +9,8 @@ namespace fuzz {
 inline bool ok(pillion_status s) {
     const char* sentence = pillion_last_error();
     if (s == PILLION_ERROR_INTERNAL) broken("internal:", sentence);
-    if ((s == PILLION_OK) != (sentence[0] == 0)) broken("a status without a sentence, or the reverse:", sentence);
+    if ((s == PILLION_OK) != (sentence[0] == 0))
+        broken("a status without a sentence, or the reverse:", sentence);
     return s == PILLION_OK;
 }
 

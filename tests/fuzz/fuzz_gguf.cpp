@@ -1,8 +1,10 @@
-// Fuzz entry for the GGUF reader and what reads its metadata. Error is the only exception allowed out; whatever else happens is a
-// bug.
-//   clang++ -fsanitize=fuzzer,address,undefined -Icsrc tests/fuzz/fuzz_gguf.cpp csrc/core/... csrc/model/...
-// Without libFuzzer, -DPILLION_FUZZ_MAIN adds a main: with file names it replays them; with --stream it reads cases from stdin,
-// each behind a little-endian u32 length, and prints per case the status code and the sentence ("0" when all went well).
+// Fuzz entry for the GGUF reader and what reads its metadata. Error is the only exception allowed
+// out; whatever else happens is a bug.
+//   clang++ -fsanitize=fuzzer,address,undefined -Icsrc tests/fuzz/fuzz_gguf.cpp csrc/core/...
+//   csrc/model/...
+// Without libFuzzer, -DPILLION_FUZZ_MAIN adds a main: with file names it replays them; with
+// --stream it reads cases from stdin, each behind a little-endian u32 length, and prints per case
+// the status code and the sentence ("0" when all went well).
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +21,7 @@ using namespace pillion;
 
 namespace {
 
-volatile uint64_t g_sink;    // keeps reads alive
+volatile uint64_t g_sink;  // keeps reads alive
 
 // One getter call: a refusal is as good as a value.
 template <class F>
@@ -61,12 +63,13 @@ void exercise(const uint8_t* data, size_t size) {
     touch_values(file);
     touch_tensors(file);
     const HParams hparams = read_hparams(file);
-    if (hparams.masked_head != MaskedHead::none) g_sink = g_sink + read_centroid_order(file, hparams).size();
+    if (hparams.masked_head != MaskedHead::none)
+        g_sink = g_sink + read_centroid_order(file, hparams).size();
     g_sink = g_sink + inspect_tensors(file, hparams).problems.size();
     check_tensors(file, hparams);
 }
 
-}    // namespace
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     try {
@@ -96,7 +99,7 @@ void stream() {
     }
 }
 
-}    // namespace
+}  // namespace
 
 int main(int argc, char** argv) {
     if (argc == 2 && !strcmp(argv[1], "--stream")) {

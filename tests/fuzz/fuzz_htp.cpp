@@ -1,9 +1,9 @@
-// Fuzzes what the DSP believes of its host: messages, plans, runs. The program is the platform under session.c; a buffer is a heap
-// block of just its size, so that the sanitizers see every access beside it. A plan is refused with a reason, or runs within its buffers
-// and its VTCM.
+// Fuzzes what the DSP believes of its host: messages, plans, runs. The program is the platform
+// under session.c; a buffer is a heap block of just its size, so that the sanitizers see every
+// access beside it. A plan is refused with a reason, or runs within its buffers and its VTCM.
 //
-// Most plans begin as valid ones (operands that fit each other, scratch as the wire header says) and are then spoiled in a few fields:
-// random records would never get past the first check.
+// Most plans begin as valid ones (operands that fit each other, scratch as the wire header says)
+// and are then spoiled in a few fields: random records would never get past the first check.
 #include <errno.h>
 
 #include "fuzz_input.h"
@@ -18,7 +18,8 @@ using fuzz::Input;
 
 namespace {
 
-constexpr uint32_t kBufferBytes = 96 << 10, kVtcmBytes = 64 << 10, kPlanAt = 0, kStateAt = 8 << 10, kFirstOperand = 12 << 10;
+constexpr uint32_t kBufferBytes = 96 << 10, kVtcmBytes = 64 << 10, kPlanAt = 0, kStateAt = 8 << 10,
+                   kFirstOperand = 12 << 10;
 dsp_session* g_session;
 
 }  // namespace
@@ -53,7 +54,8 @@ htp_answer send(uint16_t kind, const htp_message& filled) {
     m.version = HTP_WIRE_VERSION, m.kind = kind;
     session_answer(g_session, &m);
     const htp_answer& a = m.answer;
-    if (a.status == HTP_OK ? a.why != HTP_WHY_NONE : a.why <= HTP_WHY_NONE || a.why >= HTP_WHY_COUNT)
+    if (a.status == HTP_OK ? a.why != HTP_WHY_NONE
+                           : a.why <= HTP_WHY_NONE || a.why >= HTP_WHY_COUNT)
         if (a.status != HTP_CANCELLED) broken("a status without a reason, or the reverse");
     return a;
 }
@@ -61,7 +63,8 @@ htp_answer send(uint16_t kind, const htp_message& filled) {
 // Operands behind one another in buffer 1.
 class PlanMaker {
   public:
-    explicit PlanMaker(Input& in, uint32_t rows_max, uint32_t outs_max) : in_(in), rows_max_(rows_max), outs_max_(outs_max) {}
+    explicit PlanMaker(Input& in, uint32_t rows_max, uint32_t outs_max)
+        : in_(in), rows_max_(rows_max), outs_max_(outs_max) {}
 
     htp_op op();
 
@@ -72,32 +75,57 @@ class PlanMaker {
         return uint32_t(at);
     }
     htp_tensor rows(uint32_t width, uint32_t counts, uint32_t dtype = HTP_F32) {
-        const uint32_t n = counts == HTP_FIXED ? 1 : counts == HTP_RUN ? rows_max_ : outs_max_ ? outs_max_ : 1;
+        const uint32_t n = counts == HTP_FIXED ? 1
+                           : counts == HTP_RUN ? rows_max_
+                           : outs_max_         ? outs_max_
+                                               : 1;
         const uint32_t stride = in_.chance(128) ? width * 4 : (width * 4 + 127) / 128 * 128;
-        return {1, uint8_t(dtype), HTP_ROWS, place(uint64_t(n) * stride), stride, width, n, 1, counts, 0};
+        return {1, uint8_t(dtype), HTP_ROWS, place(uint64_t(n) * stride), stride, width, n,
+                1, counts,         0};
     }
-    htp_tensor vector(uint32_t width, uint32_t dtype = HTP_F32) { return rows(width, HTP_FIXED, dtype); }
+    htp_tensor vector(uint32_t width, uint32_t dtype = HTP_F32) {
+        return rows(width, HTP_FIXED, dtype);
+    }
     htp_tensor packed(uint32_t dtype, uint32_t width, uint32_t n, uint32_t depth = 1) {
         const uint64_t panel = htp_panel_bytes(dtype, width);
-        return {1, uint8_t(dtype), HTP_PACKED, place(panel * htp_panels(n) * depth), uint32_t(panel), width, n, depth, HTP_FIXED, 0};
+        return {1,
+                uint8_t(dtype),
+                HTP_PACKED,
+                place(panel * htp_panels(n) * depth),
+                uint32_t(panel),
+                width,
+                n,
+                depth,
+                HTP_FIXED,
+                0};
     }
     htp_tensor file_rows(uint32_t dtype, uint32_t width, uint32_t n) {
         const uint32_t stride = width / htp_block_inputs(dtype) * htp_block_bytes(dtype);
-        return {1, uint8_t(dtype), HTP_ROWS, place(uint64_t(n) * stride), stride, width, n, 1, HTP_FIXED, 0};
+        return {1, uint8_t(dtype), HTP_ROWS, place(uint64_t(n) * stride), stride, width, n,
+                1, HTP_FIXED,      0};
     }
     htp_tensor cache(uint32_t dtype, uint32_t dim, uint32_t capacity, uint32_t heads) {
-        return {1, uint8_t(dtype), HTP_KV, place(htp_kv_bytes(dtype, dim, capacity, heads)), 0, dim, capacity, heads, HTP_FIXED, 0};
+        return {1,         uint8_t(dtype),
+                HTP_KV,    place(htp_kv_bytes(dtype, dim, capacity, heads)),
+                0,         dim,
+                capacity,  heads,
+                HTP_FIXED, 0};
     }
-    uint32_t width_of(uint32_t dtype) { return htp_block_inputs(dtype) * (1 + in_.byte() % (htp_block_inputs(dtype) == 1 ? 70 : 3)); }
+    uint32_t width_of(uint32_t dtype) {
+        return htp_block_inputs(dtype) * (1 + in_.byte() % (htp_block_inputs(dtype) == 1 ? 70 : 3));
+    }
     uint32_t weight_type() {
-        static constexpr uint32_t kTypes[] = {
-            HTP_F32,       HTP_F16,     HTP_BF16,   HTP_Q4_0,  HTP_Q4_1,    HTP_Q5_0,
-            HTP_Q5_1,      HTP_Q8_0,    HTP_Q2_K,   HTP_Q3_K,  HTP_Q4_K,    HTP_Q5_K,
-            HTP_Q6_K,      HTP_IQ4_NL,  HTP_IQ4_XS, HTP_TQ2_0, HTP_MXFP4_X, HTP_NVFP4_X,
-            HTP_IQ3_XXS_X, HTP_IQ3_S_X, HTP_IQ2_X,  HTP_IQ1_X};
+        static constexpr uint32_t kTypes[] = {HTP_F32,     HTP_F16,     HTP_BF16,      HTP_Q4_0,
+                                              HTP_Q4_1,    HTP_Q5_0,    HTP_Q5_1,      HTP_Q8_0,
+                                              HTP_Q2_K,    HTP_Q3_K,    HTP_Q4_K,      HTP_Q5_K,
+                                              HTP_Q6_K,    HTP_IQ4_NL,  HTP_IQ4_XS,    HTP_TQ2_0,
+                                              HTP_MXFP4_X, HTP_NVFP4_X, HTP_IQ3_XXS_X, HTP_IQ3_S_X,
+                                              HTP_IQ2_X,   HTP_IQ1_X};
         return in_.pick(kTypes);
     }
-    htp_tensor table(uint32_t dtype, uint32_t width, uint32_t n) { return in_.chance(128) ? file_rows(dtype, width, n) : packed(dtype, width, n); }
+    htp_tensor table(uint32_t dtype, uint32_t width, uint32_t n) {
+        return in_.chance(128) ? file_rows(dtype, width, n) : packed(dtype, width, n);
+    }
     void fill(htp_op& op);
     void fill_moe(htp_op& op);
 
@@ -107,7 +135,8 @@ class PlanMaker {
 };
 
 void PlanMaker::fill_moe(htp_op& op) {
-    const uint32_t r = op.rows, experts = 1 + in_.byte() % 9, used = 1 + in_.byte() % experts, n = 1 + in_.byte() % 70;
+    const uint32_t r = op.rows, experts = 1 + in_.byte() % 9, used = 1 + in_.byte() % experts,
+                   n = 1 + in_.byte() % 70;
     op.params.moe = {int32_t(experts), int32_t(used), 1};
     if (op.code == HTP_OP_MOE_ROUTE) {
         op.in[0] = rows(experts, r);
@@ -116,46 +145,75 @@ void PlanMaker::fill_moe(htp_op& op) {
     } else if (op.code == HTP_OP_MOE_SUM) {
         op.in[0] = rows(n * used, r), op.in[1] = rows(used, r), op.out[0] = rows(n, r);
     } else {
-        const uint32_t type = weight_type(), w = width_of(type), per_row = in_.chance(128) ? used : 1;
+        const uint32_t type = weight_type(), w = width_of(type),
+                       per_row = in_.chance(128) ? used : 1;
         op.params.moe.per_row = int32_t(per_row);
-        op.in[0] = packed(type, w, n, experts), op.in[1] = rows(w * per_row, r), op.in[2] = rows(used, r, HTP_I32), op.out[0] = rows(n * used, r);
+        op.in[0] = packed(type, w, n, experts), op.in[1] = rows(w * per_row, r),
+        op.in[2] = rows(used, r, HTP_I32), op.out[0] = rows(n * used, r);
     }
 }
 
 void PlanMaker::fill(htp_op& op) {
     const uint32_t r = op.rows, n = 1 + in_.byte() % 100, type = weight_type(), w = width_of(type);
-    const uint32_t heads = 1 + in_.byte() % 3, group = 1 + in_.byte() % 3, dim = 2 * (1 + in_.byte() % 40);
+    const uint32_t heads = 1 + in_.byte() % 3, group = 1 + in_.byte() % 3,
+                   dim = 2 * (1 + in_.byte() % 40);
     htp_tensor *x = op.in, *y = op.out;
     switch (op.code) {
-        case HTP_OP_EMBED: x[0] = table(type, w, n), x[1] = rows(1, r, HTP_I32), y[0] = rows(w, r), op.params.embed.scale = 2; break;
+        case HTP_OP_EMBED:
+            x[0] = table(type, w, n), x[1] = rows(1, r, HTP_I32), y[0] = rows(w, r),
+            op.params.embed.scale = 2;
+            break;
         case HTP_OP_PER_LAYER_EMBED: {
             const uint32_t layers = w % 3 == 0 ? 3 : w % 2 == 0 ? 2 : 1;
             op.params.per_layer_embed = {int32_t(w / layers), int32_t(layers), 1, 1, 1, 1e-6f};
-            x[0] = table(type, w, n), x[1] = rows(1, r, HTP_I32), x[2] = rows(w, r), x[3] = vector(w / layers), y[0] = rows(w, r);
+            x[0] = table(type, w, n), x[1] = rows(1, r, HTP_I32), x[2] = rows(w, r),
+            x[3] = vector(w / layers), y[0] = rows(w, r);
             break;
         }
-        case HTP_OP_ROPE_TABLE: x[0] = vector(dim / 2), y[0] = rows(dim, r), op.params.rope_table = {int32_t(dim), 1e4f, 1}; break;
-        case HTP_OP_SCALE: case HTP_OP_GATHER_ROWS:
+        case HTP_OP_ROPE_TABLE:
+            x[0] = vector(dim / 2), y[0] = rows(dim, r),
+            op.params.rope_table = {int32_t(dim), 1e4f, 1};
+            break;
+        case HTP_OP_SCALE:
+        case HTP_OP_GATHER_ROWS:
             x[0] = rows(n, op.code == HTP_OP_SCALE ? r : uint32_t(HTP_RUN)), y[0] = rows(n, r);
             op.params.scale.scale = 3;
             break;
         case HTP_OP_ADD: x[0] = rows(n, r), x[1] = rows(n, r), y[0] = rows(n, r); break;
-        case HTP_OP_NORM: x[0] = rows(n, r), x[1] = vector(n), y[0] = rows(n, r), op.params.norm = {1e-6f, 1}; break;
-        case HTP_OP_NORM_ADD: x[0] = rows(n, r), x[1] = vector(n), x[2] = rows(n, r), y[0] = rows(n, r), op.params.norm = {1e-6f, 1}; break;
+        case HTP_OP_NORM:
+            x[0] = rows(n, r), x[1] = vector(n), y[0] = rows(n, r), op.params.norm = {1e-6f, 1};
+            break;
+        case HTP_OP_NORM_ADD:
+            x[0] = rows(n, r), x[1] = vector(n), x[2] = rows(n, r), y[0] = rows(n, r),
+            op.params.norm = {1e-6f, 1};
+            break;
         case HTP_OP_MATMUL: x[0] = packed(type, w, n), x[1] = rows(w, r), y[0] = rows(n, r); break;
         case HTP_OP_QKV_NORM_ROPE: {
             const uint32_t turned = 2 * (in_.byte() % (dim / 2 + 1));
-            op.params.qkv = {int32_t(heads * group), int32_t(heads), int32_t(dim), int32_t(turned), 1e-6f, uint8_t(in_.byte() & 1), uint8_t(in_.byte() & 1), uint8_t(in_.byte() & 1)};
-            x[0] = rows(heads * group * dim, r), x[1] = rows(heads * dim, r), x[2] = rows(heads * dim, r), x[3] = vector(dim), x[4] = vector(dim);
+            op.params.qkv = {int32_t(heads * group),
+                             int32_t(heads),
+                             int32_t(dim),
+                             int32_t(turned),
+                             1e-6f,
+                             uint8_t(in_.byte() & 1),
+                             uint8_t(in_.byte() & 1),
+                             uint8_t(in_.byte() & 1)};
+            x[0] = rows(heads * group * dim, r), x[1] = rows(heads * dim, r),
+            x[2] = rows(heads * dim, r), x[3] = vector(dim), x[4] = vector(dim);
             x[5] = rows(dim, in_.chance(128) ? uint32_t(HTP_RUN) : r);
             break;
         }
         case HTP_OP_KV_STORE:
-            x[0] = cache(in_.chance(128) ? HTP_F16 : HTP_Q8_0, dim / 2, 256, heads), x[1] = rows(heads * (dim / 2), r), x[2] = rows(heads * (dim / 2), r);
+            x[0] = cache(in_.chance(128) ? HTP_F16 : HTP_Q8_0, dim / 2, 256, heads),
+            x[1] = rows(heads * (dim / 2), r), x[2] = rows(heads * (dim / 2), r);
             break;
         case HTP_OP_ATTEND:
-            op.params.attend = {int32_t(heads * group), int32_t(heads), int32_t(dim / 2), int32_t(in_.byte()), 0.1f, in_.chance(128) ? 0.0f : 30.0f, in_.byte() & 1};
-            x[0] = cache(in_.chance(128) ? HTP_F16 : HTP_Q8_0, dim / 2, 256, heads), x[1] = rows(heads * group * (dim / 2), r), y[0] = rows(heads * group * (dim / 2), r);
+            op.params.attend = {
+                int32_t(heads * group), int32_t(heads), int32_t(dim / 2),
+                int32_t(in_.byte()),    0.1f,           in_.chance(128) ? 0.0f : 30.0f,
+                in_.byte() & 1};
+            x[0] = cache(in_.chance(128) ? HTP_F16 : HTP_Q8_0, dim / 2, 256, heads),
+            x[1] = rows(heads * group * (dim / 2), r), y[0] = rows(heads * group * (dim / 2), r);
             break;
         case HTP_OP_GEGLU:
             op.params.glu = {in_.byte() & 1, 0, in_.chance(128) ? 1 : 0};
@@ -171,9 +229,11 @@ void PlanMaker::fill(htp_op& op) {
             break;
         case HTP_OP_CONCAT: x[0] = rows(n, r), x[1] = rows(dim, r), y[0] = rows(n + dim, r); break;
         case HTP_OP_CENTROID_HEAD: {
-            const uint32_t centroids = 1 + in_.byte() % 9, active = 1 + in_.byte() % centroids, size = 1 + in_.byte() % 40;
+            const uint32_t centroids = 1 + in_.byte() % 9, active = 1 + in_.byte() % centroids,
+                           size = 1 + in_.byte() % 40;
             op.params.centroid = {int32_t(centroids), int32_t(active)};
-            x[0] = rows(centroids, r), x[1] = rows(w, r), x[2] = packed(type, w, centroids * size), x[3] = vector(centroids * size, HTP_I32);
+            x[0] = rows(centroids, r), x[1] = rows(w, r), x[2] = packed(type, w, centroids * size),
+            x[3] = vector(centroids * size, HTP_I32);
             y[0] = rows(active * size, r), y[1] = rows(active * size, r, HTP_I32);
             break;
         }
@@ -185,12 +245,16 @@ htp_op PlanMaker::op() {
     htp_op op;
     memset(&op, 0, sizeof op);
     op.code = uint16_t(in_.byte() % HTP_OP_COUNT), op.layer = -1;
-    op.rows = op.code == HTP_OP_ROPE_TABLE ? HTP_RUN : op.code == HTP_OP_GATHER_ROWS || in_.chance(64) ? HTP_OUTS : HTP_RUN;
+    op.rows = op.code == HTP_OP_ROPE_TABLE                      ? HTP_RUN
+              : op.code == HTP_OP_GATHER_ROWS || in_.chance(64) ? HTP_OUTS
+                                                                : HTP_RUN;
     fill(op);
     op.tiling.threads = 1 + in_.byte() % 4;
     if (op.code == HTP_OP_MATMUL) op.tiling.rows_at_once = 1 + in_.byte() % 12;
     const uint64_t scratch = htp_scratch_bytes(&op, rows_max_);
-    if (scratch > 0) op.tiling.scratch_buffer = 1, op.tiling.scratch_bytes = uint32_t(scratch), op.tiling.scratch_offset = place(scratch);
+    if (scratch > 0)
+        op.tiling.scratch_buffer = 1, op.tiling.scratch_bytes = uint32_t(scratch),
+        op.tiling.scratch_offset = place(scratch);
     if ((op.code == HTP_OP_MATMUL || op.code == HTP_OP_MOE_MATMUL) && in_.chance(128)) {
         op.tiling.fetch_groups = 1 + in_.byte() % 3;
         op.tiling.fetch_bytes = uint32_t(htp_fetch_bytes(op.in[0].dtype, op.tiling.fetch_groups));
@@ -207,7 +271,11 @@ void spoil(void* record, size_t bytes, Input& in) {
         uint64_t old = 0;
         memcpy(&old, p + at, size);
         const uint8_t how = in.byte();
-        const uint64_t now = how < 80 ? old + 1 : how < 120 ? old - 1 : how < 150 ? old * 2 : how < 180 ? old / 2 : uint64_t(in.number());
+        const uint64_t now = how < 80    ? old + 1
+                             : how < 120 ? old - 1
+                             : how < 150 ? old * 2
+                             : how < 180 ? old / 2
+                                         : uint64_t(in.number());
         memcpy(p + at, &now, size);
     }
 }
@@ -216,8 +284,8 @@ void fill_buffer(uint8_t* p, uint32_t n, uint8_t how, uint64_t seed) {
     for (uint32_t i = 0; i + 4 <= n; i += 4) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
         uint32_t word = uint32_t(seed >> 32);
-        if (how % 4 == 1) word %= 10;                                              // ids and tokens that exist
-        if (how % 4 == 2) word = 0x3F000000u | (word & 0x80FFFFFFu);               // floats about one
+        if (how % 4 == 1) word %= 10;                                 // ids and tokens that exist
+        if (how % 4 == 2) word = 0x3F000000u | (word & 0x80FFFFFFu);  // floats about one
         if (how % 4 == 3 && word % 5 == 0) word = word & 1 ? 0x7FC00000u : 0xFF800000u;
         memcpy(p + i, &word, 4);
     }
@@ -229,7 +297,13 @@ void prepare(Input& in, uint32_t number) {
     htp_plan head;
     memset(&head, 0, sizeof head);
     const uint32_t rows_max = 1 + in.byte() % 12;
-    head = {HTP_PLAN_MAGIC, HTP_WIRE_VERSION, sizeof(htp_op), uint32_t(1 + in.byte() % 2), rows_max, 1 + in.byte() % rows_max, {}};
+    head = {HTP_PLAN_MAGIC,
+            HTP_WIRE_VERSION,
+            sizeof(htp_op),
+            uint32_t(1 + in.byte() % 2),
+            rows_max,
+            1 + in.byte() % rows_max,
+            {}};
     PlanMaker make(in, head.rows_max, head.out_rows_max);
     for (uint32_t i = 0; i < head.n_ops; i++) {
         htp_op op = make.op();
@@ -252,7 +326,8 @@ void run(Input& in, uint32_t number) {
     state.rows = 1 + in.byte() % 12, state.out_rows = in.byte() % 4;
     if (in.chance(20)) spoil(&state, sizeof state, in);
     memcpy(heap + kStateAt, &state, sizeof state);
-    fill_buffer(heap + kFirstOperand, g_session->buffer[1].bytes - kFirstOperand - HTP_SLACK, in.byte(), in.byte());
+    fill_buffer(heap + kFirstOperand, g_session->buffer[1].bytes - kFirstOperand - HTP_SLACK,
+                in.byte(), in.byte());
     htp_message m = {};
     m.u.run = {number, {1, 0, kStateAt}, {HTP_NOWHERE, 0, 0}, {HTP_NOWHERE, 0, 0}};
     if (in.chance(10)) spoil(&m.u, sizeof m.u, in);
@@ -286,7 +361,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             map(in.byte() % 3, in.chance(128) ? kBufferBytes / 2 : uint32_t(in.number()));
         } else {
             htp_message m = {};
-            for (uint32_t& word : m.u.words) word = in.byte() < 200 ? in.byte() % 3 : uint32_t(in.number());
+            for (uint32_t& word : m.u.words)
+                word = in.byte() < 200 ? in.byte() % 3 : uint32_t(in.number());
             send(uint16_t(in.byte() % 10), m);
         }
     }

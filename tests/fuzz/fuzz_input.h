@@ -1,4 +1,5 @@
-// What the fuzz programs share: reading decisions out of the input's bytes, and a main() where there is no libFuzzer.
+// What the fuzz programs share: reading decisions out of the input's bytes, and a main() where
+// there is no libFuzzer.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -33,9 +34,11 @@ class Input {
     }
     // Mostly small, at times a limit of some type or anything.
     int64_t number() {
-        static constexpr int64_t kEdges[] = {0,          1,           -1,         2,          3,         31,         32,       33,        255,       256,
-                                             257,        1023,        1024,       4095,       4096,      65535,      65536,    1 << 20,   1 << 24,   1 << 30,
-                                             INT32_MAX,  INT32_MIN,   UINT32_MAX, INT64_MAX,  INT64_MIN, -2,         -32,      1LL << 40, 1LL << 61, 1LL << 62};
+        static constexpr int64_t kEdges[] = {
+            0,         1,       -1,      2,         3,         31,        32,         33,
+            255,       256,     257,     1023,      1024,      4095,      4096,       65535,
+            65536,     1 << 20, 1 << 24, 1 << 30,   INT32_MAX, INT32_MIN, UINT32_MAX, INT64_MAX,
+            INT64_MIN, -2,      -32,     1LL << 40, 1LL << 61, 1LL << 62};
         const uint8_t how = byte();
         if (how < 128) return byte() % 70;
         if (how < 240) return pick(kEdges);
@@ -54,7 +57,8 @@ class Input {
 }  // namespace fuzz
 
 #ifdef PILLION_FUZZ_MAIN
-// With file names it replays them; with "--runs N [SEED]" it replays N inputs made from the seed, each up to 400 bytes.
+// With file names it replays them; with "--runs N [SEED]" it replays N inputs made from the seed,
+// each up to 400 bytes.
 int main(int argc, char** argv) {
     if (argc < 3 || strcmp(argv[1], "--runs") != 0) {
         for (int i = 1; i < argc; i++) {

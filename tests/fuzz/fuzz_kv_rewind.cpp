@@ -13,7 +13,7 @@ using fuzz::Input;
 
 namespace {
 
-constexpr int kContext = 600, kBatch = 16;    // sliding layers have rings of 256
+constexpr int kContext = 600, kBatch = 16;  // sliding layers have rings of 256
 
 void must(pillion_status s) {
     if (s != PILLION_OK) broken("refused:", pillion_last_error());
@@ -33,7 +33,8 @@ pillion_context* new_context(pillion_model* model, int kv_type, int n_batch, int
                              int swa_full, int n_snapshots) {
     pillion_context_config config;
     pillion_context_config_init(&config, sizeof config);
-    config.n_ctx = kContext, config.n_batch = n_batch, config.n_threads = n_threads, config.kv_type = kv_type, config.swa_full = swa_full;
+    config.n_ctx = kContext, config.n_batch = n_batch, config.n_threads = n_threads,
+    config.kv_type = kv_type, config.swa_full = swa_full;
     config.n_snapshots = n_snapshots;
     pillion_context* context = nullptr;
     must(pillion_context_new(model, &config, &context));
@@ -43,7 +44,7 @@ pillion_context* new_context(pillion_model* model, int kv_type, int n_batch, int
 // Models and the contexts that compute from nothing, made once.
 struct World {
     pillion_model *target, *drafters[4];
-    pillion_context* fresh[3];    // [kv_type]
+    pillion_context* fresh[3];  // [kv_type]
 
     World() {
         fuzz::TinySizes s;
@@ -54,8 +55,8 @@ struct World {
         drafters[0] = open(a);
         a.centroids = 8;
         drafters[1] = open(a);
-        drafters[2] = target;    // agrees always
-        drafters[3] = nullptr;   // looks up
+        drafters[2] = target;   // agrees always
+        drafters[3] = nullptr;  // looks up
         for (const int type : {PILLION_KV_F16, PILLION_KV_Q8_0})
             fresh[type] = new_context(target, type, kContext, 1, 1, -1);
     }
@@ -107,8 +108,8 @@ class Walk {
     pillion_context* context_ = nullptr;
     pillion_pair* pair_ = nullptr;
     pillion_sampler* sampler_ = nullptr;
-    std::vector<int32_t> text_;      // what the context must hold
-    std::vector<int32_t> waiting_;   // the round's last token, not yet in the cache
+    std::vector<int32_t> text_;     // what the context must hold
+    std::vector<int32_t> waiting_;  // the round's last token, not yet in the cache
 };
 
 // The last `rows` rows of the context against those computed from nothing.
@@ -121,7 +122,8 @@ void Walk::compare(size_t rows) {
         size_t n;
         must(pillion_context_logits(context_, r, &a, &n));
         must(pillion_context_logits(fresh, r, &b, &n));
-        if (memcmp(a, b, n * sizeof *a) != 0) broken("logits differ from those computed from nothing");
+        if (memcmp(a, b, n * sizeof *a) != 0)
+            broken("logits differ from those computed from nothing");
     }
 }
 
@@ -136,8 +138,11 @@ void Walk::look() {
 void Walk::round() {
     int32_t out[16];
     size_t n = 0;
-    const pillion_status s = pillion_pair_step(pair_, sampler_, in_.byte() % 10 - 1, 1 + in_.byte() % 9, nullptr, 0, out, 16, &n, nullptr, 0);
-    if (s == PILLION_ERROR_CONTEXT_FULL || s == PILLION_ERROR_INVALID_ARGUMENT) return;    // no room, or nothing to go on from
+    const pillion_status s =
+        pillion_pair_step(pair_, sampler_, in_.byte() % 10 - 1, 1 + in_.byte() % 9, nullptr, 0, out,
+                          16, &n, nullptr, 0);
+    if (s == PILLION_ERROR_CONTEXT_FULL || s == PILLION_ERROR_INVALID_ARGUMENT)
+        return;  // no room, or nothing to go on from
     must(s);
     text_.insert(text_.end(), waiting_.begin(), waiting_.end());
     text_.insert(text_.end(), out, out + n - 1);
@@ -148,7 +153,7 @@ void Walk::round() {
 }
 
 void Walk::step() {
-    const bool is_long = in_.chance(140);    // several windows, and at times a ring
+    const bool is_long = in_.chance(140);  // several windows, and at times a ring
     const std::vector<int32_t> t = is_long ? long_text() : some();
     const size_t kinds = 7;
     switch (in_.byte() % kinds) {
@@ -156,7 +161,8 @@ void Walk::step() {
             // Without outputs it is an answer, not a prompt.
             const size_t rows = is_long ? 0 : std::min<size_t>(in_.byte() % 3, t.size());
             const pillion_status s = pillion_context_eval(context_, t.data(), t.size(), rows);
-            if (s == PILLION_ERROR_CONTEXT_FULL || s == PILLION_ERROR_INVALID_ARGUMENT) break;    // no room; more rows than n_batch
+            if (s == PILLION_ERROR_CONTEXT_FULL || s == PILLION_ERROR_INVALID_ARGUMENT)
+                break;  // no room; more rows than n_batch
             must(s);
             waiting_.clear();
             text_.insert(text_.end(), t.begin(), t.end());
@@ -168,17 +174,19 @@ void Walk::step() {
             must(pillion_context_rewind(context_, text_.size()));
             waiting_.clear();
             break;
-        case 2:    // anywhere
+        case 2:  // anywhere
             text_.resize(in_.below(text_.size()));
             must(pillion_context_rewind(context_, text_.size()));
             waiting_.clear();
             break;
-        case 3: {    // a kept prefix and another end
+        case 3: {  // a kept prefix and another end
             std::vector<int32_t> wanted(text_.begin(),
                                         text_.begin() + long(in_.below(text_.size())));
             wanted.insert(wanted.end(), t.begin(), t.end());
             if (wanted.size() > kContext) break;
-            must(in_.chance(128) ? pillion_pair_set_tokens(pair_, wanted.data(), wanted.size(), nullptr) : pillion_context_set_tokens(context_, wanted.data(), wanted.size(), nullptr));
+            must(in_.chance(128)
+                     ? pillion_pair_set_tokens(pair_, wanted.data(), wanted.size(), nullptr)
+                     : pillion_context_set_tokens(context_, wanted.data(), wanted.size(), nullptr));
             waiting_.clear();
             text_ = wanted;
             compare(1);

@@ -73,7 +73,7 @@ void open_all(const std::vector<std::string>& paths, const std::string& out) {
     }
 }
 
-}    // namespace
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Input in(data, size);

@@ -1,8 +1,10 @@
-// Fuzzes the tokenizers: the input is first a vocabulary, then a text. Whatever it is, create() gives a Tokenizer or an Error,
-// and encode() and decode() give the text back where the family promises that. libFuzzer:  clang++ -std=c++17 -g -O1
-// -fsanitize=fuzzer,address,undefined -Icsrc tests/fuzz/fuzz_tokenizer.cpp csrc/tokenizer/*.cpp
+// Fuzzes the tokenizers: the input is first a vocabulary, then a text. Whatever it is, create()
+// gives a Tokenizer or an Error, and encode() and decode() give the text back where the family
+// promises that. libFuzzer:  clang++ -std=c++17 -g -O1 -fsanitize=fuzzer,address,undefined -Icsrc
+//                            tests/fuzz/fuzz_tokenizer.cpp csrc/tokenizer/*.cpp
 //             csrc/core/error.cpp
-// Without it: g++ -DPILLION_FUZZ_MAIN -fsanitize=address,undefined …; ./a.out [RUNS] [SEED] replays a seeded set of inputs.
+// Without it: g++ -DPILLION_FUZZ_MAIN -fsanitize=address,undefined …; ./a.out [RUNS] [SEED] replays
+// a seeded set of inputs.
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,8 +28,10 @@ using pillion::Tokenizer;
 using pillion::TokenizerData;
 
 const char* const kModels[] = {"gemma4", "llama", "gpt2", "t5"};
-const char* const kRules[] = {"", "default", "gpt-2", "llama-bpe", "smollm", "qwen2", "gemma4", "nonsense"};
-// What a random string would seldom hit. Of a vocabulary's texts; also pieces of the text to encode.
+const char* const kRules[] = {"",       "default", "gpt-2",  "llama-bpe",
+                              "smollm", "qwen2",   "gemma4", "nonsense"};
+// What a random string would seldom hit. Of a vocabulary's texts; also pieces of the text to
+// encode.
 const char* const kPieces[] = {
     "\xE2\x96\x81",
     " ",
@@ -73,7 +77,7 @@ const char* const kPieces[] = {
     "e\xCC\x81",
 };
 
-long n_created = 0;    // for main(): a set of inputs that makes no tokenizer tests nothing
+long n_created = 0;  // for main(): a set of inputs that makes no tokenizer tests nothing
 
 class Input {
   public:
@@ -118,7 +122,7 @@ void add_tokens(Input& in, Source& out) {
         out.data.types.push_back(in.byte() % 9 - 1);
         out.data.scores.push_back(float(in.number()) / 8);
     }
-    if (how & 64) {    // an alphabet, so that vocabularies live
+    if (how & 64) {  // an alphabet, so that vocabularies live
         for (int b = 0; b < 256; ++b) {
             char text[8];
             snprintf(text, sizeof text, "<0x%02X>", unsigned(b));
@@ -145,11 +149,13 @@ void add_settings(Input& in, Source& out) {
     if (bits & 4) data.add_space_prefix = in.byte() & 1;
     if (bits & 8) data.remove_extra_whitespaces = in.byte() & 1;
     const auto likely_id = [&] {
-        return in.byte() > 250 || out.tokens.empty() ? in.number() : int32_t(in.byte() % out.tokens.size());
+        return in.byte() > 250 || out.tokens.empty() ? in.number()
+                                                     : int32_t(in.byte() % out.tokens.size());
     };
     if (bits & 16) data.eos_ids.push_back(likely_id());
     if (bits & 32) data.suppress_tokens.push_back(likely_id());
-    for (int32_t* id : {&data.bos, &data.eos, &data.eot, &data.eom, &data.unk, &data.pad, &data.mask}) {
+    for (int32_t* id :
+         {&data.bos, &data.eos, &data.eot, &data.eom, &data.unk, &data.pad, &data.mask}) {
         const uint8_t how = in.byte();
         if (how < 200 && !out.tokens.empty()) *id = int32_t(how % out.tokens.size());
         else if (how > 253) *id = in.number();
@@ -185,7 +191,8 @@ void check_ids(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, bool
         (void)tokenizer.is_end_of_generation(id);
     }
     streamed += stream.flush();
-    if (tokenizer.strips_leading_space() && !streamed.empty() && streamed[0] == ' ') streamed.erase(0, 1);
+    if (tokenizer.strips_leading_space() && !streamed.empty() && streamed[0] == ' ')
+        streamed.erase(0, 1);
     const std::string whole = tokenizer.decode(ids.data(), ids.size(), print_special);
     if (streamed != pillion::replace_invalid_utf8(whole)) broken("a stream differs from the whole");
     if (pillion::replace_invalid_utf8(streamed) != streamed) broken("a stream is not UTF-8");
@@ -205,17 +212,19 @@ bool has_all_bytes(const Tokenizer& tokenizer) {
 
 // Character vocabularies with all bytes lose nothing but the difference between ▁ and a blank.
 bool keeps_text(const Tokenizer& tokenizer, const TokenizerData& data) {
-    const bool plain_llama = data.model == "llama" && data.add_space_prefix == false && data.remove_extra_whitespaces != true;
+    const bool plain_llama = data.model == "llama" && data.add_space_prefix == false &&
+                             data.remove_extra_whitespaces != true;
     return (data.model == "gemma4" || plain_llama) && has_all_bytes(tokenizer);
 }
 
 void check_round_trip(const Tokenizer& tokenizer, const std::string& text) {
     const std::vector<int32_t> ids = tokenizer.encode(text, false, false);
     const std::string back = tokenizer.decode(ids.data(), ids.size(), /*print_special=*/false);
-    if (pillion::unmark_blanks(back) != pillion::unmark_blanks(text)) broken("decode(encode(text)) is not the text");
+    if (pillion::unmark_blanks(back) != pillion::unmark_blanks(text))
+        broken("decode(encode(text)) is not the text");
 }
 
-}    // namespace
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     Input in(bytes, size);
@@ -230,7 +239,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
             text += in.text();
             if (round_trip) check_round_trip(*tokenizer, text);
             for (const bool parse : {false, true}) {
-                check_ids(*tokenizer, tokenizer->encode(text, /*add_special=*/parse, parse), /*print_special=*/!parse);
+                check_ids(*tokenizer, tokenizer->encode(text, /*add_special=*/parse, parse),
+                          /*print_special=*/!parse);
             }
         } while (!in.empty());
         try {

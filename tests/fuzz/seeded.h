@@ -11,7 +11,7 @@ namespace fuzz {
 
 // `runs` inputs made from the seed, each shorter than `most` bytes.
 inline void replay(long runs, uint64_t seed, size_t most) {
-    const auto next = [&seed] {    // splitmix64
+    const auto next = [&seed] {  // splitmix64
         uint64_t z = seed += 0x9E3779B97F4A7C15;
         z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
         z = (z ^ z >> 27) * 0x94D049BB133111EB;

@@ -2,8 +2,9 @@
 
     python tests/golden/make_golden.py [NAME ...] [--pair DIR]
 
-Needs torch, transformers >= 5.24, tokenizers and numpy; the tests need none of them but numpy.  Every model gets random weights, rounded to the type its file stores; transformers then
-computes the reference in float32 from the rounded weights, so the files lose nothing.
+Needs torch, transformers >= 5.24, tokenizers and numpy; the tests need none of them but numpy.
+Every model gets random weights, rounded to the type its file stores; transformers then computes the
+reference in float32 from the rounded weights, so the files lose nothing.
 
     tiny-e2b        PLE, KV-shared tail, double-wide MLP; masked head 32 x 16, top 4    BF16
     tiny-e4b-dims   head sizes 256/512, 8/2 heads, assistant 4/2; masked head, top 3    F16
@@ -13,7 +14,8 @@ computes the reference in float32 from the rounded weights, so the files lose no
     tiny-llama      Llama: q/k rows permuted, llama3 RoPE scaling, own output head      F16
 
 checkpoints/NAME is the target, checkpoints/NAME-assistant its assistant; `pillion convert` makes
-NAME.gguf and NAME-assistant.gguf of them (tests/python/test_convert.py compares).  NAME.npz is the reference:
+NAME.gguf and NAME-assistant.gguf of them (tests/python/test_convert.py compares).  NAME.npz is the
+reference:
 
     tok.texts, tok.ids_I              strings and their ids (BOS included)
     long.ids, short.ids               prompts, longer and shorter than the sliding window
@@ -21,8 +23,8 @@ NAME.gguf and NAME-assistant.gguf of them (tests/python/test_convert.py compares
     long.hidden                       [T,H] after the final norm
     long.layers                       [L+1,r,H] rows long.rows: scaled embedding, then the output of
                                       each layer; the last entry is after the final norm
-    long.{k,v}_{full,swa}             [heads,r,d] rows long.rows of the cache of the last layer of the
-                                      type that owns one: k after norm and RoPE, v after norm
+    long.{k,v}_{full,swa}             [heads,r,d] rows long.rows of the cache of the last layer of
+                                      the type that owns one: k after norm and RoPE, v after norm
   and for P in long, short:
     P.next                            greedy token for position T
     P.greedy, P.greedy_margin         [48] plain greedy continuation, and best minus second logit
@@ -382,7 +384,9 @@ class Pair:
         hook = assistant.model.register_forward_hook(lambda m, i, o: features.append(o[0]))
         for _ in range(n):
             pair = torch.cat([embed(torch.tensor([[token]])), state], -1)
-            step = assistant(inputs_embeds=pair, position_ids=torch.tensor([[position]]), shared_kv_states=kv)
+            step = assistant(
+                inputs_embeds=pair, position_ids=torch.tensor([[position]]), shared_kv_states=kv
+            )
             state, feature = step.last_hidden_state, features[-1]
             token, margin = best(step.logits[0, 0])
             if head is not None:
@@ -480,7 +484,9 @@ def reference(pair, prompts, tokenizer):
         for key, values in draft.items():
             if values:
                 stacked = torch.stack(values).numpy()
-                z[f"{name}.draft_{key}"] = stacked.astype(np.int32) if key == "centroids" else stacked
+                z[f"{name}.draft_{key}"] = (
+                    stacked.astype(np.int32) if key == "centroids" else stacked
+                )
         tokens, records, margin = pair.rounds(ids)
         assert tokens == greedy, "draft and verify must not change the text"
         assert greedy == transformers_greedy(pair.target, ids, pair.assistant)
@@ -523,7 +529,10 @@ def build(name, stored, target_config, assistant_config, seed):
     window = getattr(target_config, "sliding_window", None) or 16
     lengths = {"long": 2 * window + 7, "short": window // 2}
     vocab = target_config.vocab_size
-    prompts = {key: [2] + torch.randint(5, vocab, (length,), generator=random).tolist() for key, length in lengths.items()}
+    prompts = {
+        key: [2] + torch.randint(5, vocab, (length,), generator=random).tolist()
+        for key, length in lengths.items()
+    }
     pair = Pair(make_model(target_config, seed, stored))
     texts = [prompt + pair.greedy(prompt)[0] for prompt in prompts.values()]
     if min(expert_margin(pair.target, text) for text in texts) < MARGIN:
@@ -583,7 +592,9 @@ def reduce_pair(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="*", help="models to make, all by default")
-    parser.add_argument("--pair", type=Path, help="folder of the trained pair: make only tiny-pair.npz")
+    parser.add_argument(
+        "--pair", type=Path, help="folder of the trained pair: make only tiny-pair.npz"
+    )
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -2,8 +2,9 @@
 
     python tests/golden/make_imatrix_golden.py NAME CHECKPOINT [--chunk N] [--chunks N]
 
-Needs torch and transformers >= 5.24. Every linear layer, also those of routed experts, ends in torch's F.linear: it is watched,
-and a weight is known by its address. The model runs in float32 over chunks of tests/data/text-en.txt, each with BOS in front.
+Needs torch and transformers >= 5.24. Every linear layer, also those of routed experts, ends in
+torch's F.linear: it is watched, and a weight is known by its address. The model runs in float32
+over chunks of tests/data/text-en.txt, each with BOS in front.
 
     ids                  [chunks, chunk]
     <weight>.in_sum2     f32 [n_mat, n_in], names as in GGUF, added up in float64
@@ -70,12 +71,15 @@ def main():
     options = parser.parse_args()
     tokenizer = hf.AutoTokenizer.from_pretrained(options.checkpoint)
     text = (HERE.parent / "data" / "text-en.txt").read_text(encoding="utf-8")
-    ids = np.asarray(tokenizer(text)["input_ids"][: options.chunk * options.chunks], np.int32).reshape(
-        options.chunks, options.chunk
-    )
+    ids = np.asarray(
+        tokenizer(text)["input_ids"][: options.chunk * options.chunks], np.int32
+    ).reshape(options.chunks, options.chunk)
     ids[:, 0] = tokenizer.bos_token_id
     model = hf.AutoModelForCausalLM.from_pretrained(
-        options.checkpoint, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"
+        options.checkpoint,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        experts_implementation="eager",
     ).eval()
     seen = watch(model)
     with torch.no_grad():
@@ -83,7 +87,10 @@ def main():
             model(torch.tensor(row[None].astype(np.int64)))
     arrays = {"ids": ids}
     for name, (sums, counts) in seen.items():
-        arrays[f"{name}.in_sum2"], arrays[f"{name}.counts"] = sums.astype(np.float32), counts.astype(np.float32)
+        arrays[f"{name}.in_sum2"], arrays[f"{name}.counts"] = (
+            sums.astype(np.float32),
+            counts.astype(np.float32),
+        )
     np.savez_compressed(HERE / f"imatrix-{options.name}.npz", **arrays)
 
 

@@ -15,8 +15,8 @@ NAME.npz (gemma3-270m, smollm2-135m), for the first 512 tokens of tests/data/tex
     top_ids            [512,64] the likeliest tokens, best first
     top_logprobs       [512,64] their log probabilities
     rest               [512] probability of all others together
-    layers, rows       [L+1,2,H] at two positions: (scaled) embedding, then the output of each layer;
-                       the last entry is after the final norm
+    layers, rows       [L+1,2,H] at two positions: (scaled) embedding, then the output of each
+                       layer; the last entry is after the final norm
     france.ids         "The capital of France is"
     france.greedy      [24] greedy continuation; france.greedy_margin, france.text
 """
@@ -186,7 +186,11 @@ def run(model, ids):
 
 def encode(keys, text):
     """Ids of the text by the vocabulary of the file, with BOS where the file asks for it."""
-    ids = encode_spm(keys, text) if keys["tokenizer.ggml.model"] == "llama" else encode_gpt2(keys, text)
+    ids = (
+        encode_spm(keys, text)
+        if keys["tokenizer.ggml.model"] == "llama"
+        else encode_gpt2(keys, text)
+    )
     return [keys["tokenizer.ggml.bos_token_id"]] * keys["tokenizer.ggml.add_bos_token"] + ids
 
 
@@ -198,7 +202,10 @@ def encode_gpt2(keys, text):
     merges = [tuple(merge.split(" ")) for merge in keys["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     return tokenizer.encode(text).ids
 
@@ -209,7 +216,9 @@ def encode_spm(keys, text):
     tokens, scores = keys["tokenizer.ggml.tokens"], keys["tokenizer.ggml.scores"]
     ids = {token: i for i, token in enumerate(tokens)}
     kinds = keys["tokenizer.ggml.token_type"]
-    fixed = sorted((t for t, kind in zip(tokens, kinds, strict=True) if kind == 4), key=len, reverse=True)
+    fixed = sorted(
+        (t for t, kind in zip(tokens, kinds, strict=True) if kind == 4), key=len, reverse=True
+    )
     out = []
     for piece in re.split("(" + "|".join(map(re.escape, fixed)) + ")", text):
         if piece in ids and kinds[ids[piece]] == 4:
@@ -298,7 +307,10 @@ def make(name):
     z["france.text"] = np.array(decode(keys, greedy))
     np.savez_compressed(HERE / f"{name}.npz", **z)
     perplexity = np.exp(-z["next_logprob"].mean(dtype=np.float64))
-    print(f"{name}: perplexity {perplexity:.4f}, largest rest {z['rest'].max():.3f}, {decode(keys, greedy)!r}")
+    print(
+        f"{name}: perplexity {perplexity:.4f}, largest rest {z['rest'].max():.3f}, "
+        f"{decode(keys, greedy)!r}"
+    )
     print(f"  {name}: check of compare(): {json.dumps(compare(name, seen['logits'].numpy()[:64]))}")
 
 

@@ -3,9 +3,10 @@
 
     python tests/golden/make_tokenizer_golden.py [--tiny TINY_PAIR/target/tokenizer.json]
 
-Needs `tokenizers` and `sentencepiece`, and the GGUF files of models-cache/ (gemma-3-270m, SmolLM2-135M). The ids come from those
-two libraries, never from pillion. Without --tiny the committed vocabularies stay as they are and only the ids are made anew;
-with it all three are made: Gemma style from the tiny pair's tokenizer.json, SentencePiece and byte-level trained on the corpus.
+Needs `tokenizers` and `sentencepiece`, and the GGUF files of models-cache/ (gemma-3-270m,
+SmolLM2-135M). The ids come from those two libraries, never from pillion. Without --tiny the
+committed vocabularies stay as they are and only the ids are made anew; with it all three are made:
+Gemma style from the tiny pair's tokenizer.json, SentencePiece and byte-level trained on the corpus.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from tokenizer_cases import BYTES, CASES, GEMMA4, GOLDEN_FILE, SPM  # noqa: E402
 from tokenizer_corpus import CODE, CORPUS, PROSE, WORLD, random_strings  # noqa: E402
 from tokenizer_support import BYTE, CONTROL, NORMAL, USER_DEFINED, Vocab, save_json_vocab  # noqa: E402
 
-PRINTED = {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>'}
+PRINTED = {
+    "<|channel>",
+    "<channel|>",
+    "<|tool_call>",
+    "<tool_call|>",
+    "<|tool_response>",
+    "<tool_response|>",
+    '<|"|>',
+}
 CHAT = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 USER = ["[user]", "<SP>"]
 
@@ -51,7 +60,15 @@ def gemma4_vocab(tokenizer_json: Path) -> Vocab:
         [t.encode() for t in texts],
         types=[kind(t) for t in texts],
         merges=[" ".join(m).encode() for m in raw["model"]["merges"]],
-        settings={"bos": 2, "eos": 1, "unk": 3, "pad": 0, "mask": 4, "add_bos": 0, "add_space_prefix": 0},
+        settings={
+            "bos": 2,
+            "eos": 1,
+            "unk": 3,
+            "pad": 0,
+            "mask": 4,
+            "add_bos": 0,
+            "add_space_prefix": 0,
+        },
     )
 
 
@@ -63,7 +80,10 @@ def byte_vocab() -> Vocab:
     tok.train_from_iterator(
         training_text(),
         trainers.BpeTrainer(
-            vocab_size=1024, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=CHAT + USER, show_progress=False
+            vocab_size=1024,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            special_tokens=CHAT + USER,
+            show_progress=False,
         ),
     )
     raw = json.loads(tok.to_str())["model"]
@@ -112,7 +132,9 @@ def spm_vocab() -> Vocab:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tiny", type=Path)
     tiny = parser.parse_args().tiny
     if tiny:

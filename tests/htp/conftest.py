@@ -1,4 +1,5 @@
-"""Builds the simulators of the DSP's own project for this PC; the Hexagon program is the fixture hexagon_sim of all tests."""
+"""Builds the simulators of the DSP's own project for this PC; the Hexagon program is the fixture
+hexagon_sim of all tests."""
 
 import importlib.util
 import shutil
@@ -25,7 +26,11 @@ def native():
     """Folder of pillion_htp_sim, pillion_htp_sim_qf32 and libpillion_htp_pack.so for this PC."""
     if not shutil.which("cmake"):
         pytest.skip("cmake is not installed")
-    return built("htp-native", ["pillion_htp_sim", "pillion_htp_sim_qf32", "pillion_htp_pack"], "-DPILLION_HTP_SIM_THIS_MACHINE=ON")
+    return built(
+        "htp-native",
+        ["pillion_htp_sim", "pillion_htp_sim_qf32", "pillion_htp_pack"],
+        "-DPILLION_HTP_SIM_THIS_MACHINE=ON",
+    )
 
 
 def hexagon_toolchain():

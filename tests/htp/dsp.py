@@ -1,4 +1,5 @@
-"""Drives the simulator's DSP process over the wire: shared memory, the ring, messages, plans. Numbers are those of htp_wire.h."""
+"""Drives the simulator's DSP process over the wire: shared memory, the ring, messages, plans.
+Numbers are those of htp_wire.h."""
 
 import ctypes
 import mmap
@@ -12,19 +13,33 @@ VERSION, PLAN_MAGIC, SIM_MAGIC, SLOTS, SLACK, NOWHERE = 1, 0x4C505448, 0x5350544
 NONE, MAP, UNMAP, PREPARE, RUN, RELEASE, INFO, STOP = range(8)
 OK, REFUSED, FAILED, CANCELLED, INJECTED = 0, -1, -2, -3, -4
 WHY = (
-    "NONE VERSION MESSAGE BUFFER MAP PLAN OP OPERAND DTYPE LAYOUT SHAPE BOUNDS ALIGNMENT PARAMS TILING STATE TOKEN MEMORY".split()
-)
+    "NONE VERSION MESSAGE BUFFER MAP PLAN OP OPERAND DTYPE LAYOUT SHAPE BOUNDS ALIGNMENT PARAMS "
+    "TILING STATE TOKEN MEMORY"
+).split()
 FAIL, DIE, SLEEP = 1, 2, 3
 USECS, PACKETS, INSTRUCTIONS, HVX = range(4)  # what a profile counts
 ABSENT, ROWS, PACKED, KV = range(4)
 FIXED, RUN_ROWS, OUT_ROWS = range(3)
-DTYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "q4_k": 12, "q5_k": 13, "q6_k": 14, "i32": 26, "bf16": 30}
+DTYPES = {
+    "f32": 0,
+    "f16": 1,
+    "q4_0": 2,
+    "q8_0": 8,
+    "q4_k": 12,
+    "q5_k": 13,
+    "q6_k": 14,
+    "i32": 26,
+    "bf16": 30,
+}
 DTYPES |= {"q4_1": 3, "q5_0": 6, "q5_1": 7, "q2_k": 10, "q3_k": 11, "iq4_nl": 20, "iq4_xs": 23}
 # As core/expand.h makes them of the file's.
 DTYPES |= {"tq2_0": 35, "tq1_0": 35, "mxfp4": 200, "nvfp4": 201, "iq3_xxs": 202, "iq3_s": 203}
-DTYPES |= dict.fromkeys(["iq2_xxs", "iq2_xs", "iq2_s"], 204) | dict.fromkeys(["iq1_s", "iq1_m"], 205)
+DTYPES |= dict.fromkeys(["iq2_xxs", "iq2_xs", "iq2_s"], 204) | dict.fromkeys(
+    ["iq1_s", "iq1_m"], 205
+)
 OPS = (
-    "embed per_layer_embed rope_table scale add norm norm_add matmul qkv_norm_rope kv_store attend geglu moe_route moe_matmul moe_sum"
+    "embed per_layer_embed rope_table scale add norm norm_add matmul qkv_norm_rope kv_store attend "
+    "geglu moe_route moe_matmul moe_sum"
     " gather_rows softcap pick concat centroid_head"
 ).split()
 
@@ -34,7 +49,10 @@ TENSOR = np.dtype(
 )
 TILING = np.dtype(
     [("threads", "<u4"), ("rows_at_once", "<u4"), ("scratch_buffer", "<u2"), ("reserved0", "<u2")]
-    + [(n, "<u4") for n in ("scratch_offset", "scratch_bytes", "fetch_groups", "fetch_bytes", "vtcm_offset")]
+    + [
+        (n, "<u4")
+        for n in ("scratch_offset", "scratch_bytes", "fetch_groups", "fetch_bytes", "vtcm_offset")
+    ]
 )
 OP = np.dtype(
     [
@@ -49,23 +67,44 @@ OP = np.dtype(
     + [("in", TENSOR, 6), ("out", TENSOR, 2)]
 )
 PLAN = np.dtype(
-    [(n, "<u4") for n in ("magic", "version", "op_bytes", "n_ops", "rows_max", "out_rows_max")] + [("reserved", "<u4", 26)]
+    [(n, "<u4") for n in ("magic", "version", "op_bytes", "n_ops", "rows_max", "out_rows_max")]
+    + [("reserved", "<u4", 26)]
 )
 ANSWER = np.dtype(
-    [(n, "<i4") for n in ("status", "why", "op", "operand")] + [(n, "<u4") for n in ("value", "limit", "usecs", "reserved")]
+    [(n, "<i4") for n in ("status", "why", "op", "operand")]
+    + [(n, "<u4") for n in ("value", "limit", "usecs", "reserved")]
 )
 MESSAGE = np.dtype(
-    [("version", "<u2"), ("kind", "<u2"), ("sequence", "<u4"), ("words", "<u4", 14), ("answer", ANSWER), ("reserved", "<u4", 8)]
+    [
+        ("version", "<u2"),
+        ("kind", "<u2"),
+        ("sequence", "<u4"),
+        ("words", "<u4", 14),
+        ("answer", ANSWER),
+        ("reserved", "<u4", 8),
+    ]
 )
 CONTROL = np.dtype(
     [(n, "<u4") for n in ("magic", "version", "slots", "threads", "vtcm_bytes", "counter")]
     + [("r0", "<u4", 10)]
     + [(n, "<u4") for n in ("fault", "fault_runs", "fault_op", "fault_ms")]
-    + [("r1", "<u4", 12), ("submitted", "<u4"), ("r2", "<u4", 31), ("completed", "<u4"), ("ready", "<u4"), ("r3", "<u4", 30)]
+    + [
+        ("r1", "<u4", 12),
+        ("submitted", "<u4"),
+        ("r2", "<u4", 31),
+        ("completed", "<u4"),
+        ("ready", "<u4"),
+        ("r3", "<u4", 30),
+    ]
     + [("slot", MESSAGE, SLOTS)]
 )
 STATE_BYTES = 512
-assert (TENSOR.itemsize, OP.itemsize, MESSAGE.itemsize, CONTROL.itemsize) == (32, 384, 128, 384 + 128 * SLOTS)
+assert (TENSOR.itemsize, OP.itemsize, MESSAGE.itemsize, CONTROL.itemsize) == (
+    32,
+    384,
+    128,
+    384 + 128 * SLOTS,
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYS_FUTEX = {"x86_64": 202, "aarch64": 98}[os.uname().machine]
@@ -79,9 +118,14 @@ class Refused(RuntimeError):
     """A message was answered with something else than HTP_OK."""
 
     def __init__(self, answer):
-        self.status, self.why, self.op, self.operand, self.value, self.limit = (int(answer[n]) for n in answer.dtype.names[:6])
+        self.status, self.why, self.op, self.operand, self.value, self.limit = (
+            int(answer[n]) for n in answer.dtype.names[:6]
+        )
         self.why = WHY[self.why]
-        super().__init__(f"status {self.status}, {self.why}, op {self.op}, operand {self.operand}, {self.value} / {self.limit}")
+        super().__init__(
+            f"status {self.status}, {self.why}, op {self.op}, operand {self.operand}, {self.value} "
+            f"/ {self.limit}"
+        )
 
 
 class Shared:
@@ -98,14 +142,21 @@ class Shared:
 
 
 class Dsp:
-    """One DSP process. `command` is what runs: emulator words and program, or the program alone. Buffer 0 is the heap."""
+    """One DSP process. `command` is what runs: emulator words and program, or the program alone.
+    Buffer 0 is the heap."""
 
-    def __init__(self, command, heap_bytes=64 << 20, threads=1, vtcm_bytes=1 << 20, start_timeout=30):
+    def __init__(
+        self, command, heap_bytes=64 << 20, threads=1, vtcm_bytes=1 << 20, start_timeout=30
+    ):
         self.control_file, self.heap = Shared(CONTROL.itemsize), Shared(heap_bytes)
         self.control = self.control_file.bytes.view(CONTROL)[0]
-        for name, value in dict(magic=SIM_MAGIC, version=VERSION, slots=SLOTS, threads=threads, vtcm_bytes=vtcm_bytes).items():
+        for name, value in dict(
+            magic=SIM_MAGIC, version=VERSION, slots=SLOTS, threads=threads, vtcm_bytes=vtcm_bytes
+        ).items():
             self.control[name] = value
-        self.process = subprocess.Popen([*command, f"/proc/{os.getpid()}/fd/{self.control_file.fd}"], stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [*command, f"/proc/{os.getpid()}/fd/{self.control_file.fd}"], stderr=subprocess.PIPE
+        )
         self._wait("ready", 0, start_timeout)
         self.map(0, self.heap.fd, heap_bytes)
         info = self.send(INFO)
@@ -155,7 +206,9 @@ class Dsp:
         return self.send(PREPARE, (number, 0, self.offset(plan)))
 
     def run(self, pos, rows, out_rows=0, number=0, cancel=None, profile=None, timeout=120):
-        state = self.heap.bytes[-SLACK - STATE_BYTES - self.heap.bytes.size % 8 :][:STATE_BYTES].view(np.int32)
+        state = self.heap.bytes[-SLACK - STATE_BYTES - self.heap.bytes.size % 8 :][
+            :STATE_BYTES
+        ].view(np.int32)
         state[:4] = pos, rows, out_rows, 0
         words = [number, 0, self.offset(state)]
         for array in (cancel, profile):
@@ -178,14 +231,21 @@ class Dsp:
 
     def _futex(self, field, op, value, seconds=None):
         address = self.control_file.bytes.__array_interface__["data"][0] + CONTROL.fields[field][1]
-        timeout = None if seconds is None else (ctypes.c_long * 2)(int(seconds), int(seconds % 1 * 1e9))
-        _libc.syscall(_SYS_FUTEX, ctypes.c_void_p(address), op, ctypes.c_uint32(value), timeout, None, 0)
+        timeout = (
+            None if seconds is None else (ctypes.c_long * 2)(int(seconds), int(seconds % 1 * 1e9))
+        )
+        _libc.syscall(
+            _SYS_FUTEX, ctypes.c_void_p(address), op, ctypes.c_uint32(value), timeout, None, 0
+        )
 
     def _wait(self, field, old, seconds):
         deadline = time.monotonic() + seconds
         while int(self.control[field]) == old:
             if self.process.poll() is not None:
-                raise Lost(f"the DSP process ended with {self.process.returncode}: {self.process.stderr.read().decode()[-400:]}")
+                raise Lost(
+                    f"the DSP process ended with {self.process.returncode}: "
+                    f"{self.process.stderr.read().decode()[-400:]}"
+                )
             if time.monotonic() > deadline:
                 raise Lost(f"no answer from the DSP within {seconds:.1f} s")
             self._futex(field, 0, old, 0.05)
@@ -198,15 +258,25 @@ def plan_bytes(dsp, ops, rows_max, out_rows_max):
     """Head and records in the heap, as PREPARE wants them."""
     there = dsp.alloc((PLAN.itemsize + len(ops) * OP.itemsize,), np.uint8)
     head = there[: PLAN.itemsize].view(PLAN)
-    head["magic"], head["version"], head["op_bytes"], head["n_ops"] = PLAN_MAGIC, VERSION, OP.itemsize, len(ops)
+    head["magic"], head["version"], head["op_bytes"], head["n_ops"] = (
+        PLAN_MAGIC,
+        VERSION,
+        OP.itemsize,
+        len(ops),
+    )
     head["rows_max"], head["out_rows_max"] = rows_max, out_rows_max
     for i, op in enumerate(ops):
-        there[PLAN.itemsize + i * OP.itemsize :][: OP.itemsize] = np.frombuffer(op.tobytes(), np.uint8)
+        there[PLAN.itemsize + i * OP.itemsize :][: OP.itemsize] = np.frombuffer(
+            op.tobytes(), np.uint8
+        )
     return there
 
 
-def tensor(dsp, array, counts, dtype=None, width=None, rows=None, depth=1, layout=ROWS, stride=None):
-    """Of a numpy array [rows, width] in the heap (may be a view of a wider one), or of bytes with everything said."""
+def tensor(
+    dsp, array, counts, dtype=None, width=None, rows=None, depth=1, layout=ROWS, stride=None
+):
+    """Of a numpy array [rows, width] in the heap (may be a view of a wider one), or of bytes with
+    everything said."""
     t = np.zeros((), TENSOR)
     t["offset"], t["layout"], t["counts"], t["depth"] = dsp.offset(array), layout, counts, depth
     t["dtype"] = DTYPES[dtype] if dtype else {"f": 0, "i": 26}[array.dtype.kind]

@@ -1,19 +1,27 @@
-// A libcdsprpc that plays the driver in the process that opens it: the functions that the host opens at run time. Opening a program loads
-// the DSP's library from ADSP_LIBRARY_PATH, built for this PC with its device sources, once for each session, and calls its entry. It keeps
-// the rules that the public driver keeps (docs/hexagon_driver.md) and answers with its codes. It behaves as FAKE_CDSPRPC says, words
-// "name=number" apart by commas; codes are AEE codes as the driver gives them:
-//   arch=0x73       the architecture it tells, as the driver's number          unsigned=0     no unsigned process domains
-//   unsigned_error= of the request for one          open_error= of opening the program          start_error= of its first call
-//   reserve_error=  of a second session             mmap_error= of mapping memory               sessions=1   how many there may be
-//   uri=0           an older system: no FASTRPC_GET_URI                                          space=N      MB that a process can map
-//   lose=N          the N-th run is not answered: the queue's error callback is called with `lose_error` (104) and all calls fail after it
-//   hang=N          the N-th run is never answered; killing the process ends that, and calls the callback with 39
+// A libcdsprpc that plays the driver in the process that opens it: the functions that the host
+// opens at run time. Opening a program loads the DSP's library from ADSP_LIBRARY_PATH, built for
+// this PC with its device sources, once for each session, and calls its entry. It keeps the rules
+// that the public driver keeps (docs/hexagon_driver.md) and answers with its codes. It behaves as
+// FAKE_CDSPRPC says, words "name=number" apart by commas; codes are AEE codes as the driver gives
+// them:
+//   arch=0x73       the architecture it tells, as the driver's number          unsigned=0     no
+//                   unsigned process domains
+//   unsigned_error= of the request for one          open_error= of opening the program
+//   start_error= of its first call
+//   reserve_error=  of a second session             mmap_error= of mapping memory
+//                   sessions=1   how many there may be
+//   uri=0           an older system: no FASTRPC_GET_URI
+//                   space=N      MB that a process can map
+//   lose=N          the N-th run is not answered: the queue's error callback is called with
+//                   `lose_error` (104) and all calls fail after it
+//   hang=N          the N-th run is never answered; killing the process ends that, and calls the
+//                   callback with 39
 //   silent=1        ... but does not call it
 //   interrupt=N     every read is interrupted by a signal N times first
 //   dsp_read=N      the DSP can't read the packet of the N-th run, for reason `dsp_read_error`
 //   version=N       the host's first call says that its wire is of this version
-// FAKE_CDSPRPC_LOG names a file that gets a line a call; what breaks a rule is a line that begins with "rule". Built with -DNO_ALLOC2 it has
-// no rpcmem_alloc2, as older systems.
+// FAKE_CDSPRPC_LOG names a file that gets a line a call; what breaks a rule is a line that begins
+// with "rule". Built with -DNO_ALLOC2 it has no rpcmem_alloc2, as older systems.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -29,16 +37,39 @@
 #include "backends/htp/wire/htp_fastrpc.h"
 #include "fake_dsp.h"
 
-enum { MEMORY_MAX = 256, SESSIONS_MAX = 4, BUFFERS_MAX = 64, MESSAGE_MAX = 65536, QUEUE_MAX = 16 << 20 };
 enum {
-    EFAILED = 0x01, EUNABLETOLOAD = 0x06, EEXPIRED = 0x0C, EBADPARM = 0x0E, EUNSUPPORTED = 0x14, EALREADY_MAPPED = 0x1A,
-    EITEMBUSY = 0x20, ENOSUCH = 39, EINTERRUPTED = 46, ENOSUCHSYMBOL = 0x42, ENOSUCHMAP = 0x48, EBADSIZE = 0x4D,
-    ECONNRESET_DSP = 104, EUNSIGNEDMOD = 0x81, ENOSESSION = 0x8A, ERPC = 0x200
+    MEMORY_MAX = 256,
+    SESSIONS_MAX = 4,
+    BUFFERS_MAX = 64,
+    MESSAGE_MAX = 65536,
+    QUEUE_MAX = 16 << 20
+};
+enum {
+    EFAILED = 0x01,
+    EUNABLETOLOAD = 0x06,
+    EEXPIRED = 0x0C,
+    EBADPARM = 0x0E,
+    EUNSUPPORTED = 0x14,
+    EALREADY_MAPPED = 0x1A,
+    EITEMBUSY = 0x20,
+    ENOSUCH = 39,
+    EINTERRUPTED = 46,
+    ENOSUCHSYMBOL = 0x42,
+    ENOSUCHMAP = 0x48,
+    EBADSIZE = 0x4D,
+    ECONNRESET_DSP = 104,
+    EUNSIGNEDMOD = 0x81,
+    ENOSESSION = 0x8A,
+    ERPC = 0x200
 };
 enum { CDSP = 3, DOMAINS = 4, FIRST_HANDLE = 1000, FIRST_QUEUE = 77 };
 static int dsp_error(int code) { return (int)(0x80000400u + (unsigned)code); }
 
-struct memory { void* host; size_t bytes; int fd; };
+struct memory {
+    void* host;
+    size_t bytes;
+    int fd;
+};
 
 typedef void (*queue_callback)(void* queue, int error, void* context);
 struct queue {
@@ -50,18 +81,21 @@ struct queue {
     struct fake_queue* packets;
 };
 union argument {
-    struct { void* data; size_t bytes; } buffer;
+    struct {
+        void* data;
+        size_t bytes;
+    } buffer;
     uint64_t handle;
 };
 typedef int (*entry_function)(uint64_t handle, uint32_t scalars, union argument* arguments);
 
 struct session {
     int is_reserved, is_unsigned, is_open, is_started, is_dead;
-    int mapped[MEMORY_MAX], held[MEMORY_MAX];    // by memory: mapped by the host, held by the DSP
+    int mapped[MEMORY_MAX], held[MEMORY_MAX];  // by memory: mapped by the host, held by the DSP
     struct queue* queue;
     void* library;
     entry_function entry;
-    uint64_t remote;           // what the DSP's program gave as its handle
+    uint64_t remote;  // what the DSP's program gave as its handle
 };
 
 static pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -93,7 +127,8 @@ __attribute__((format(printf, 1, 2))) static void note(const char* format, ...) 
 // An effective domain: of the default session the DSP's number, of each further one so many more.
 static struct session* session_of(int domain) {
     const int s = (domain - CDSP) / DOMAINS;
-    if (domain < CDSP || (domain - CDSP) % DOMAINS || s >= SESSIONS_MAX) return note("rule: domain %d", domain), (struct session*)0;
+    if (domain < CDSP || (domain - CDSP) % DOMAINS || s >= SESSIONS_MAX)
+        return note("rule: domain %d", domain), (struct session*)0;
     return &g_session[s];
 }
 
@@ -135,7 +170,9 @@ static void* allocate(int heap, uint32_t flags, size_t bytes) {
     pthread_mutex_unlock(&g_lock);
     return p;
 }
-void* rpcmem_alloc(int heap, uint32_t flags, int bytes) { return bytes > 0 ? allocate(heap, flags, (size_t)bytes) : 0; }
+void* rpcmem_alloc(int heap, uint32_t flags, int bytes) {
+    return bytes > 0 ? allocate(heap, flags, (size_t)bytes) : 0;
+}
 #ifndef NO_ALLOC2
 void* rpcmem_alloc2(int heap, uint32_t flags, size_t bytes) { return allocate(heap, flags, bytes); }
 #endif
@@ -144,7 +181,8 @@ void rpcmem_free(void* p) {
     for (int i = 0; i < MEMORY_MAX; i++)
         if (g_memory[i].host == p && p) {
             for (int s = 0; s < SESSIONS_MAX; s++)
-                if (g_session[s].mapped[i] && !g_session[s].is_dead) note("rule: memory freed while session %d has it", s);
+                if (g_session[s].mapped[i] && !g_session[s].is_dead)
+                    note("rule: memory freed while session %d has it", s);
             munmap(p, g_memory[i].bytes);
             close(g_memory[i].fd);
             g_memory[i] = (struct memory){0};
@@ -163,7 +201,9 @@ int fastrpc_mmap(int domain, int fd, void* address, int offset, size_t bytes, in
     struct session* s = session_of(domain);
     note("mmap domain %d bytes %zu flags %d", domain, bytes, flags);
     if (e) return e;
-    if (i < 0 || !s || address != g_memory[i].host || offset || bytes != g_memory[i].bytes || flags != 2) return EBADPARM;
+    if (i < 0 || !s || address != g_memory[i].host || offset || bytes != g_memory[i].bytes ||
+        flags != 2)
+        return EBADPARM;
     if (!s->is_open || s->is_dead) return EFAILED;
     if (s->mapped[i]) return note("rule: fd %d mapped twice", fd), EALREADY_MAPPED;
     size_t all = bytes;
@@ -177,7 +217,7 @@ int fastrpc_munmap(int domain, int fd, void* address, size_t bytes) {
     struct session* s = session_of(domain);
     note("munmap domain %d bytes %zu", domain, bytes);
     if (i < 0 || !s || address != g_memory[i].host || !s->mapped[i]) return ENOSUCHMAP;
-    if (s->is_dead) return EFAILED;    // and forgotten when the session is closed
+    if (s->is_dead) return EFAILED;  // and forgotten when the session is closed
     if (s->held[i]) return note("rule: unmapped while the DSP holds it"), EBADPARM;
     s->mapped[i] = 0;
     return 0;
@@ -194,12 +234,27 @@ int remote_handle_control(uint32_t request, void* data, uint32_t bytes) {
     return 0;
 }
 
-struct reserve { char* domain; uint32_t n_domain; char* name; uint32_t n_name; uint32_t effective, session; };
-struct uri { char* domain; uint32_t n_domain, session; char* module; uint32_t n_module; char* uri; uint32_t n_uri; };
+struct reserve {
+    char* domain;
+    uint32_t n_domain;
+    char* name;
+    uint32_t n_name;
+    uint32_t effective, session;
+};
+struct uri {
+    char* domain;
+    uint32_t n_domain, session;
+    char* module;
+    uint32_t n_module;
+    char* uri;
+    uint32_t n_uri;
+};
 
 static int reserve(struct reserve* r) {
     if (setting("reserve_error", 0)) return (int)setting("reserve_error", 0);
-    if (!r->domain || strcmp(r->domain, "cdsp") || r->n_domain != 4 || !r->name || r->n_name != strlen(r->name)) return EBADPARM;
+    if (!r->domain || strcmp(r->domain, "cdsp") || r->n_domain != 4 || !r->name ||
+        r->n_name != strlen(r->name))
+        return EBADPARM;
     for (int s = 1; s < SESSIONS_MAX && s < setting("sessions", 4); s++) {
         if (g_session[s].is_reserved) continue;
         g_session[s].is_reserved = 1;
@@ -211,7 +266,9 @@ static int reserve(struct reserve* r) {
 
 static int make_uri(struct uri* u) {
     if (!setting("uri", 1)) return EUNSUPPORTED;
-    if (strcmp(u->domain, "cdsp") || u->n_domain != 4 || u->session >= SESSIONS_MAX || u->n_module != strlen(u->module)) return EBADPARM;
+    if (strcmp(u->domain, "cdsp") || u->n_domain != 4 || u->session >= SESSIONS_MAX ||
+        u->n_module != strlen(u->module))
+        return EBADPARM;
     const int n = snprintf(0, 0, "%s&_dom=cdsp&_session=%u", u->module, u->session);
     if (u->n_uri <= (uint32_t)n) return EBADSIZE;
     snprintf(u->uri, u->n_uri, "%s&_dom=cdsp&_session=%u", u->module, u->session);
@@ -291,7 +348,9 @@ int remote_handle64_open(const char* uri, uint64_t* handle) {
     const int session = at ? atoi(at + 10) : 0;
     note("open %s", uri);
     if (setting("open_error", 0)) return (int)setting("open_error", 0);
-    if (sscanf(uri, "file:///%127[^?]?%127[^&]", library, function) != 2 || !strstr(uri, "&_modver=1.0&_dom=cdsp")) return EBADPARM;
+    if (sscanf(uri, "file:///%127[^?]?%127[^&]", library, function) != 2 ||
+        !strstr(uri, "&_modver=1.0&_dom=cdsp"))
+        return EBADPARM;
     if (session >= SESSIONS_MAX || !is_known(&g_session[session])) return EBADPARM;
     struct session* s = &g_session[session];
     if (s->is_open) return EITEMBUSY;
@@ -300,8 +359,10 @@ int remote_handle64_open(const char* uri, uint64_t* handle) {
     if (!(s->library = load(library))) return dsp_error(EUNABLETOLOAD);
     if (!(s->entry = (entry_function)dlsym(s->library, function))) return dsp_error(ENOSUCHSYMBOL);
     int32_t length = (int32_t)strlen(uri) + 1;
-    union argument arguments[3] = {{.buffer = {&length, sizeof length}}, {.buffer = {(void*)uri, (size_t)length}}, {.handle = 0}};
-    const int e = call(s, 0x00020001, arguments);    // method 0: two in buffers, one out handle
+    union argument arguments[3] = {{.buffer = {&length, sizeof length}},
+                                   {.buffer = {(void*)uri, (size_t)length}},
+                                   {.handle = 0}};
+    const int e = call(s, 0x00020001, arguments);  // method 0: two in buffers, one out handle
     if (e) return e;
     s->remote = arguments[2].handle;
     s->is_open = 1, s->is_dead = s->is_started = 0;
@@ -309,7 +370,8 @@ int remote_handle64_open(const char* uri, uint64_t* handle) {
     return 0;
 }
 
-// The last handle: the process ends, and what the driver knew of its memory with it. A dead one's threads may still be in the library.
+// The last handle: the process ends, and what the driver knew of its memory with it. A dead one's
+// threads may still be in the library.
 int remote_handle64_close(uint64_t handle) {
     struct session* s = &g_session[handle - FIRST_HANDLE];
     const int number = (int)(s - g_session);
@@ -333,7 +395,8 @@ int remote_handle64_invoke(uint64_t handle, uint32_t scalars, void* arguments) {
     if (scalars >> 24 != HTP_RPC_START) return s->is_started = 0, call(s, scalars, arguments);
     if (setting("start_error", 0)) return (int)setting("start_error", 0);
     memcpy(&start, in->buffer.data, sizeof start);
-    start.version = (uint32_t)setting("version", start.version);    // as a host of another version would have it
+    start.version =
+        (uint32_t)setting("version", start.version);  // as a host of another version would have it
     union argument copy = {.buffer = {&start, in->buffer.bytes}};
     const int e = call(s, scalars, &copy);
     s->is_started = e == 0;
@@ -342,10 +405,11 @@ int remote_handle64_invoke(uint64_t handle, uint32_t scalars, void* arguments) {
 
 // --- queues ---
 
-int dspqueue_create(int domain, uint32_t flags, uint32_t request, uint32_t response, queue_callback packet, queue_callback error, void* context,
-                    void** queue) {
+int dspqueue_create(int domain, uint32_t flags, uint32_t request, uint32_t response,
+                    queue_callback packet, queue_callback error, void* context, void** queue) {
     struct session* s = session_of(domain);
-    if (!s || !s->is_open || flags || packet || request > QUEUE_MAX || response > QUEUE_MAX) return EBADPARM;
+    if (!s || !s->is_open || flags || packet || request > QUEUE_MAX || response > QUEUE_MAX)
+        return EBADPARM;
     struct queue* q = calloc(1, sizeof *q);
     q->session = (int)(s - g_session), q->error = error, q->context = context;
     q->packets = fake_queue_new(q->session, (uint64_t)q->session + FIRST_QUEUE);
@@ -353,63 +417,81 @@ int dspqueue_create(int domain, uint32_t flags, uint32_t request, uint32_t respo
     return 0;
 }
 
-// Of a dead process the driver closes a queue only when it was told of the death; otherwise it asks the DSP, which does not answer.
+// Of a dead process the driver closes a queue only when it was told of the death; otherwise it asks
+// the DSP, which does not answer.
 int dspqueue_close(void* queue) {
     struct queue* q = queue;
     struct session* s = &g_session[q->session];
     note("close queue of session %d", q->session);
     if (s->is_dead && !q->is_reporting) return note("a queue is left behind"), ECONNRESET_DSP;
-    if (!s->is_dead && fake_queue_is_imported(q->packets)) return note("rule: queue closed while the DSP has it"), EBADPARM;
+    if (!s->is_dead && fake_queue_is_imported(q->packets))
+        return note("rule: queue closed while the DSP has it"), EBADPARM;
     if (q->is_reporting) pthread_join(q->reporter, 0);
     fake_queue_free(q->packets);
     s->queue = 0;
     free(q);
     return 0;
 }
-int dspqueue_export(void* queue, uint64_t* id) { return *id = (uint64_t)((struct queue*)queue)->session + FIRST_QUEUE, 0; }
+int dspqueue_export(void* queue, uint64_t* id) {
+    return *id = (uint64_t)((struct queue*)queue)->session + FIRST_QUEUE, 0;
+}
 
-struct buffer { uint32_t fd, size, offset, flags; uint64_t address; };
+struct buffer {
+    uint32_t fd, size, offset, flags;
+    uint64_t address;
+};
 
 static int check_buffers(const struct session* s, const struct buffer* b, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         const int m = memory_of_fd((int)b[i].fd);
         if (m < 0 || !s->mapped[m]) return ENOSUCHMAP;
-        if ((uint64_t)b[i].offset + b[i].size > g_memory[m].bytes || b[i].size == 0) return EBADPARM;
-        if (b[i].flags != 0x90 || b[i].address != (uint64_t)(uintptr_t)g_memory[m].host + b[i].offset) return EBADPARM;
+        if ((uint64_t)b[i].offset + b[i].size > g_memory[m].bytes || b[i].size == 0)
+            return EBADPARM;
+        if (b[i].flags != 0x90 ||
+            b[i].address != (uint64_t)(uintptr_t)g_memory[m].host + b[i].offset)
+            return EBADPARM;
     }
     return 0;
 }
 
-int dspqueue_write(void* queue, uint32_t flags, uint32_t n_buffers, void* buffers, uint32_t bytes, const uint8_t* message, uint32_t timeout_us) {
+int dspqueue_write(void* queue, uint32_t flags, uint32_t n_buffers, void* buffers, uint32_t bytes,
+                   const uint8_t* message, uint32_t timeout_us) {
     struct queue* q = queue;
     struct session* s = &g_session[q->session];
     (void)timeout_us;
     if (s->is_dead) return ECONNRESET_DSP;
-    if (flags || bytes > MESSAGE_MAX || bytes != sizeof(struct htp_message) || n_buffers > BUFFERS_MAX || !s->is_started) return EBADPARM;
+    if (flags || bytes > MESSAGE_MAX || bytes != sizeof(struct htp_message) ||
+        n_buffers > BUFFERS_MAX || !s->is_started)
+        return EBADPARM;
     const int e = check_buffers(s, buffers, n_buffers);
     if (e) return e;
     q->interrupts = (int)setting("interrupt", 0);
     if (((const struct htp_message*)message)->kind == HTP_MSG_RUN) {
         g_runs++;
-        if (n_buffers == 0) return EBADPARM;    // nothing was handed over
+        if (n_buffers == 0) return EBADPARM;  // nothing was handed over
         size_t handed_over = 0;
-        for (uint32_t i = 0; i < n_buffers; i++) handed_over += ((const struct buffer*)buffers)[i].size;
+        for (uint32_t i = 0; i < n_buffers; i++)
+            handed_over += ((const struct buffer*)buffers)[i].size;
         note("run hands over %zu bytes", handed_over);
-        if (g_runs == setting("dsp_read", -1)) fake_queue_fail(q->packets, (int)setting("dsp_read_error", 0));
+        if (g_runs == setting("dsp_read", -1))
+            fake_queue_fail(q->packets, (int)setting("dsp_read_error", 0));
         if (g_runs == setting("hang", -1)) return 0;
-        if (g_runs == setting("lose", -1)) return die(s, (int)setting("lose_error", ECONNRESET_DSP)), 0;
+        if (g_runs == setting("lose", -1))
+            return die(s, (int)setting("lose_error", ECONNRESET_DSP)), 0;
     }
     fake_queue_push(q->packets, message, bytes, n_buffers);
     return 0;
 }
 
-int dspqueue_read(void* queue, uint32_t* flags, uint32_t buffers_max, uint32_t* n_buffers, void* buffers, uint32_t message_max,
-                  uint32_t* message_bytes, uint8_t* message, uint32_t timeout_us) {
+int dspqueue_read(void* queue, uint32_t* flags, uint32_t buffers_max, uint32_t* n_buffers,
+                  void* buffers, uint32_t message_max, uint32_t* message_bytes, uint8_t* message,
+                  uint32_t timeout_us) {
     struct queue* q = queue;
     (void)buffers, (void)buffers_max;
     if (q->interrupts > 0) return q->interrupts--, EINTERRUPTED;
     if (!fake_queue_pull(q->packets, message, message_max, message_bytes, timeout_us))
-        return g_session[q->session].is_dead ? EINTERRUPTED : EEXPIRED;    // waits of a dead process are cancelled
+        return g_session[q->session].is_dead ? EINTERRUPTED
+                                             : EEXPIRED;  // waits of a dead process are cancelled
     *flags = 1 | 0x10, *n_buffers = 0;
     return 0;
 }

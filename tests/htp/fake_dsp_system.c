@@ -1,5 +1,6 @@
-// The DSP's system for the device library built for this PC: the functions of Qualcomm's SDK that it calls, by the names and types of
-// tests/htp/sdk. Queues end here on the DSP's side; memory is looked up in what the driver's half has mapped.
+// The DSP's system for the device library built for this PC: the functions of Qualcomm's SDK that
+// it calls, by the names and types of tests/htp/sdk. Queues end here on the DSP's side; memory is
+// looked up in what the driver's half has mapped.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdlib.h>
@@ -16,7 +17,11 @@
 
 enum { QUEUES_MAX = 64, MESSAGE_MAX = 256, VTCM_BYTES = 1 << 20 };
 
-struct packet { int is_there; uint32_t bytes, n_buffers; uint8_t message[MESSAGE_MAX]; };
+struct packet {
+    int is_there;
+    uint32_t bytes, n_buffers;
+    uint8_t message[MESSAGE_MAX];
+};
 struct fake_queue {
     uint64_t id;
     int session, is_imported, is_dead, error;
@@ -31,7 +36,8 @@ static __thread int t_session;
 static void* (*g_get)(int session, int fd);
 static int (*g_put)(int session, int fd);
 
-// Until the packet is there, the queue is dead, or the time is over; under the queue's lock. 1: it is there.
+// Until the packet is there, the queue is dead, or the time is over; under the queue's lock. 1: it
+// is there.
 static int wait_for(struct fake_queue* q, const struct packet* p, uint32_t us) {
     struct timespec end;
     clock_gettime(CLOCK_REALTIME, &end);
@@ -43,7 +49,8 @@ static int wait_for(struct fake_queue* q, const struct packet* p, uint32_t us) {
     return p->is_there && !q->is_dead;
 }
 
-static void put(struct fake_queue* q, struct packet* p, const void* message, uint32_t bytes, uint32_t n_buffers) {
+static void put(struct fake_queue* q, struct packet* p, const void* message, uint32_t bytes,
+                uint32_t n_buffers) {
     pthread_mutex_lock(&q->lock);
     *p = (struct packet){1, bytes, n_buffers, {0}};
     memcpy(p->message, message, bytes);
@@ -60,11 +67,15 @@ struct fake_queue* fake_queue_new(int session, uint64_t id) {
     pthread_cond_init(&q->change, 0);
     pthread_mutex_lock(&g_lock);
     for (int i = 0; i < QUEUES_MAX; i++)
-        if (!g_queues[i]) { g_queues[i] = q; break; }
+        if (!g_queues[i]) {
+            g_queues[i] = q;
+            break;
+        }
     pthread_mutex_unlock(&g_lock);
     return q;
 }
-void fake_queue_free(struct fake_queue* q) {    // only from the list: a thread of a process that died may still look at it
+void fake_queue_free(struct fake_queue* q) {  // only from the list: a thread of a process that died
+                                              // may still look at it
     pthread_mutex_lock(&g_lock);
     for (int i = 0; i < QUEUES_MAX; i++)
         if (g_queues[i] == q) g_queues[i] = 0;
@@ -78,20 +89,27 @@ void fake_queue_die(struct fake_queue* q) {
 }
 void fake_queue_fail(struct fake_queue* q, int error) { q->error = error; }
 int fake_queue_is_imported(struct fake_queue* q) { return q->is_imported; }
-void fake_queue_push(struct fake_queue* q, const void* message, uint32_t bytes, uint32_t n) { put(q, &q->request, message, bytes, n); }
-int fake_queue_pull(struct fake_queue* q, void* message, uint32_t most, uint32_t* bytes, uint32_t timeout_us) {
+void fake_queue_push(struct fake_queue* q, const void* message, uint32_t bytes, uint32_t n) {
+    put(q, &q->request, message, bytes, n);
+}
+int fake_queue_pull(struct fake_queue* q, void* message, uint32_t most, uint32_t* bytes,
+                    uint32_t timeout_us) {
     pthread_mutex_lock(&q->lock);
     const int is_there = wait_for(q, &q->response, timeout_us) && q->response.bytes <= most;
-    if (is_there) memcpy(message, q->response.message, *bytes = q->response.bytes), q->response.is_there = 0;
+    if (is_there)
+        memcpy(message, q->response.message, *bytes = q->response.bytes), q->response.is_there = 0;
     pthread_mutex_unlock(&q->lock);
     return is_there;
 }
 void fake_call_into(int session) { t_session = session; }
-void fake_memory(void* (*get)(int session, int fd), int (*put_back)(int session, int fd)) { g_get = get, g_put = put_back; }
+void fake_memory(void* (*get)(int session, int fd), int (*put_back)(int session, int fd)) {
+    g_get = get, g_put = put_back;
+}
 
 // --- dspqueue.h, on the DSP ---
 
-AEEResult dspqueue_import(uint64_t id, dspqueue_callback_t packet, dspqueue_callback_t error, void* context, dspqueue_t* queue) {
+AEEResult dspqueue_import(uint64_t id, dspqueue_callback_t packet, dspqueue_callback_t error,
+                          void* context, dspqueue_t* queue) {
     (void)error, (void)context;
     for (int i = 0; i < QUEUES_MAX; i++)
         if (g_queues[i] && g_queues[i]->id == id && !g_queues[i]->is_imported && !packet) {
@@ -103,15 +121,18 @@ AEEResult dspqueue_import(uint64_t id, dspqueue_callback_t packet, dspqueue_call
 }
 AEEResult dspqueue_close(dspqueue_t queue) { return ((struct fake_queue*)queue)->is_imported = 0; }
 
-AEEResult dspqueue_read(dspqueue_t queue, uint32_t* flags, uint32_t max_buffers, uint32_t* num_buffers, struct dspqueue_buffer* buffers,
-                        uint32_t max_length, uint32_t* length, uint8_t* message, uint32_t timeout_us) {
+AEEResult dspqueue_read(dspqueue_t queue, uint32_t* flags, uint32_t max_buffers,
+                        uint32_t* num_buffers, struct dspqueue_buffer* buffers, uint32_t max_length,
+                        uint32_t* length, uint8_t* message, uint32_t timeout_us) {
     struct fake_queue* q = (struct fake_queue*)queue;
     t_session = q->session;
     pthread_mutex_lock(&q->lock);
     int e = 0;
-    if (!wait_for(q, &q->request, timeout_us)) e = q->is_dead ? (int)(AEE_EOFFSET + 0x0D) : (int)AEE_EEXPIRED;
+    if (!wait_for(q, &q->request, timeout_us))
+        e = q->is_dead ? (int)(AEE_EOFFSET + 0x0D) : (int)AEE_EEXPIRED;
     else if (q->error) e = q->error;
-    else if (q->request.n_buffers > max_buffers || q->request.bytes > max_length) e = (int)AEE_EBADPARM;
+    else if (q->request.n_buffers > max_buffers || q->request.bytes > max_length)
+        e = (int)AEE_EBADPARM;
     if (!e) {
         memcpy(message, q->request.message, q->request.bytes);
         memset(buffers, 0, q->request.n_buffers * sizeof *buffers);
@@ -122,8 +143,9 @@ AEEResult dspqueue_read(dspqueue_t queue, uint32_t* flags, uint32_t max_buffers,
     return e;
 }
 
-AEEResult dspqueue_write(dspqueue_t queue, uint32_t flags, uint32_t num_buffers, struct dspqueue_buffer* buffers, uint32_t length,
-                         const uint8_t* message, uint32_t timeout_us) {
+AEEResult dspqueue_write(dspqueue_t queue, uint32_t flags, uint32_t num_buffers,
+                         struct dspqueue_buffer* buffers, uint32_t length, const uint8_t* message,
+                         uint32_t timeout_us) {
     (void)buffers, (void)timeout_us;
     if (flags || num_buffers || length > MESSAGE_MAX) return (int)AEE_EBADPARM;
     put((struct fake_queue*)queue, &((struct fake_queue*)queue)->response, message, length, 0);
@@ -145,7 +167,8 @@ uint64 HAP_perf_get_qtimer_count(void) {
 }
 uint64 HAP_perf_qtimer_count_to_us(uint64 count) { return count * 10 / 192; }
 
-int qurt_mem_cache_clean(qurt_addr_t address, qurt_size_t size, qurt_mem_cache_op_t opcode, qurt_mem_cache_type_t type) {
+int qurt_mem_cache_clean(qurt_addr_t address, qurt_size_t size, qurt_mem_cache_op_t opcode,
+                         qurt_mem_cache_type_t type) {
     (void)address, (void)size;
     return opcode == QURT_MEM_CACHE_FLUSH && type == QURT_MEM_DCACHE ? 0 : 1;
 }
@@ -156,13 +179,20 @@ int HAP_power_set(void* context, HAP_power_request_t* request) {
     return context ? 0 : 1;
 }
 
-int HAP_compute_res_attr_init(compute_res_attr_t* attributes) { return memset(attributes, 0, sizeof *attributes), 0; }
-int HAP_compute_res_attr_set_serialize(compute_res_attr_t* attributes, unsigned char serialize) { return (void)attributes, serialize; }
-int HAP_compute_res_attr_set_vtcm_param(compute_res_attr_t* attributes, unsigned size, unsigned char single_page) {
+int HAP_compute_res_attr_init(compute_res_attr_t* attributes) {
+    return memset(attributes, 0, sizeof *attributes), 0;
+}
+int HAP_compute_res_attr_set_serialize(compute_res_attr_t* attributes, unsigned char serialize) {
+    return (void)attributes, serialize;
+}
+int HAP_compute_res_attr_set_vtcm_param(compute_res_attr_t* attributes, unsigned size,
+                                        unsigned char single_page) {
     attributes->parameters[0] = size;
     return single_page != 1;
 }
-void* HAP_compute_res_attr_get_vtcm_ptr(compute_res_attr_t* attributes) { return (void*)(uintptr_t)attributes->parameters[1]; }
+void* HAP_compute_res_attr_get_vtcm_ptr(compute_res_attr_t* attributes) {
+    return (void*)(uintptr_t)attributes->parameters[1];
+}
 static void* g_vtcm[QUEUES_MAX];
 unsigned HAP_compute_res_acquire(compute_res_attr_t* attributes, unsigned timeout_us) {
     (void)timeout_us;
@@ -174,11 +204,15 @@ unsigned HAP_compute_res_acquire(compute_res_attr_t* attributes, unsigned timeou
         }
     return 0;
 }
-int HAP_compute_res_release(unsigned context) { return free(g_vtcm[context - 1]), g_vtcm[context - 1] = 0, 0; }
-int HAP_compute_res_query_VTCM(unsigned application, unsigned* total, compute_res_vtcm_page_t* total_layout, unsigned* available,
+int HAP_compute_res_release(unsigned context) {
+    return free(g_vtcm[context - 1]), g_vtcm[context - 1] = 0, 0;
+}
+int HAP_compute_res_query_VTCM(unsigned application, unsigned* total,
+                               compute_res_vtcm_page_t* total_layout, unsigned* available,
                                compute_res_vtcm_page_t* available_layout) {
     (void)application;
-    memset(total_layout, 0, sizeof *total_layout), memset(available_layout, 0, sizeof *available_layout);
+    memset(total_layout, 0, sizeof *total_layout),
+        memset(available_layout, 0, sizeof *available_layout);
     *total = 8u << 20, *available = VTCM_BYTES;
     return 0;
 }

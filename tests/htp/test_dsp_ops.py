@@ -1,5 +1,6 @@
-"""Every op of the common case list on the DSP's code: the PC's build against the CPU backend's judge, bit for bit; the Hexagon program
-under qemu against the same on a part of the list; the device's float path, qf32 kept as ordinary floats, against float64."""
+"""Every op of the common case list on the DSP's code: the PC's build against the CPU backend's
+judge, bit for bit; the Hexagon program under qemu against the same on a part of the list; the
+device's float path, qf32 kept as ordinary floats, against float64."""
 
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ def plan_of(dsp, packer, case, **how):
 def check(got, want, what):
     for name, w in want.items():
         assert same(got[name], w), (
-            f"{what}: {name}: first at {np.argwhere(got[name] != w)[0]}, max {np.nanmax(np.abs(got[name] - w))}"
+            f"{what}: {name}: first at {np.argwhere(got[name] != w)[0]}, max "
+            f"{np.nanmax(np.abs(got[name] - w))}"
         )
 
 
@@ -51,7 +53,9 @@ def check_store(plan, case):
     bench = Bench(case, JUDGE)
     bench.run()
     plan.run()
-    for got, want in zip(op_plans.decode_cache(case.inputs["cache"], plan.cache), bench.cache.read()):
+    for got, want in zip(
+        op_plans.decode_cache(case.inputs["cache"], plan.cache), bench.cache.read()
+    ):
         np.testing.assert_array_equal(got, want)
 
 
@@ -71,7 +75,9 @@ def test_out_rows(native_dsp, packer, case):
 def small(case):
     """What the emulator does in a fraction of a second."""
     if case.op == "attend":
-        return len(case.inputs["cache"].k) * case.params["head_dim"] * case.params["n_heads"] <= 40000
+        return (
+            len(case.inputs["cache"].k) * case.params["head_dim"] * case.params["n_heads"] <= 40000
+        )
     matrices = [x for x in case.inputs.values() if isinstance(x, oc.Weight) and x.use == "matrix"]
     return all(x.width * x.rows <= 40000 for x in matrices)
 
@@ -97,7 +103,14 @@ MATRICES = [c for c in CASES if c.op in ("matmul", "moe_matmul")]
 @pytest.mark.parametrize("fetch_groups, rows_at_once, threads", [(1, 5, 1), (2, 1, 4), (3, 33, 2)])
 def test_pieces_change_nothing(native_dsp, packer, case, fetch_groups, rows_at_once, threads):
     dtype = next(x.dtype for x in case.inputs.values() if isinstance(x, oc.Weight))
-    plan = plan_of(native_dsp, packer, case, fetch_groups=fetch_groups, rows_at_once=rows_at_once, threads=threads)
+    plan = plan_of(
+        native_dsp,
+        packer,
+        case,
+        fetch_groups=fetch_groups,
+        rows_at_once=rows_at_once,
+        threads=threads,
+    )
     assert plan.record["tiling"]["fetch_bytes"] == fetch_groups * op_plans.GROUPS[dtype][1] * 128
     check(plan.run(), reference(case), "pieces")
 
@@ -113,12 +126,17 @@ LONG = [c for c in CASES if c.op == "attend" and c.pos > 900]
 @pytest.mark.parametrize("threads", [1, 2, 5, 16])
 @pytest.mark.parametrize("case", LONG, ids=repr)
 def test_threads_change_nothing_in_attention(native_dsp, packer, case, threads):
-    """Positions go to threads in pieces of 1024 when there are fewer heads than threads; with too little scratch they do not."""
+    """Positions go to threads in pieces of 1024 when there are fewer heads than threads; with too
+    little scratch they do not."""
     want = reference(case)
     plan = plan_of(native_dsp, packer, case, threads=threads)
     check(plan.run(), want, "all rows")
     for rows, start in ((1, 0), (9, 20)):
-        check(plan.run(rows, start), {"y": want["y"][start : start + rows]}, f"{rows} rows from {start}")
+        check(
+            plan.run(rows, start),
+            {"y": want["y"][start : start + rows]},
+            f"{rows} rows from {start}",
+        )
 
 
 # --- the device's float path ---
@@ -132,7 +150,8 @@ def test_qf32_path(qf32_dsp, packer, op):
             if name in got:
                 error = np.abs(got[name].astype(np.float64) - want)
                 assert not (~(error <= bound)).any(), (
-                    f"{case}: {name}: {np.nanmax(error)} at most {bound[np.unravel_index(np.nanargmax(error), error.shape)]}"
+                    f"{case}: {name}: {np.nanmax(error)} at most "
+                    f"{bound[np.unravel_index(np.nanargmax(error), error.shape)]}"
                 )
 
 
@@ -140,7 +159,11 @@ def test_every_count_of_rows_has_its_kernel(qf32_dsp, packer):
     """1 to 9 rows share one reading of the weights; none may tell how many there are."""
     for dtype in op_plans.GROUPS:
         case = next(
-            c for c in MATRICES if c.op == "matmul" and c.inputs["weight"].dtype == dtype and c.inputs["weight"].rows == 75
+            c
+            for c in MATRICES
+            if c.op == "matmul"
+            and c.inputs["weight"].dtype == dtype
+            and c.inputs["weight"].rows == 75
         )
         plan = plan_of(qf32_dsp, packer, case)
         alone = [plan.run(1, row)["y"][0] for row in range(9)]
@@ -162,4 +185,6 @@ def test_packed_rows_are_the_file_s(packer, dtype):
     order = np.random.default_rng(1).permutation(70)
     moved = packer.pack(weight, order)[0]
     for row in (0, 40, 69):
-        np.testing.assert_array_equal(packer.row(weight, moved, row)[0], want[order[row]].astype(np.float32))
+        np.testing.assert_array_equal(
+            packer.row(weight, moved, row)[0], want[order[row]].astype(np.float32)
+        )

@@ -1,5 +1,6 @@
-"""Messages and plans that are wrong, and things that go wrong: everything is answered, nothing crashes or hangs. The simulator maps
-buffers between pages that nobody may touch, so that a kernel which leaves its buffer ends the process."""
+"""Messages and plans that are wrong, and things that go wrong: everything is answered, nothing
+crashes or hangs. The simulator maps buffers between pages that nobody may touch, so that a kernel
+which leaves its buffer ends the process."""
 
 import os
 import time
@@ -19,7 +20,10 @@ def scale_plan(dsp, n=40, rows=4, ops=1):
     x, y = dsp.alloc((rows, n)), dsp.alloc((rows, n))
     x[...] = np.arange(rows * n).reshape(rows, n)
     tensors = [d.tensor(dsp, x, d.RUN_ROWS)], [d.tensor(dsp, y, d.RUN_ROWS)]
-    records = [d.op_record("scale", params=F32(2).tobytes(), inputs=tensors[0], outputs=tensors[1]) for _ in range(ops)]
+    records = [
+        d.op_record("scale", params=F32(2).tobytes(), inputs=tensors[0], outputs=tensors[1])
+        for _ in range(ops)
+    ]
     return records, x, y
 
 
@@ -71,7 +75,9 @@ def test_buffers(dsp):
     records[0]["out"][0]["buffer"], records[0]["out"][0]["offset"] = 1, 256
     dsp.prepare(d.plan_bytes(dsp, records, 4, 0))
     dsp.run(0, 4)
-    np.testing.assert_array_equal(other.bytes[256 : 256 + y.nbytes].view(F32).reshape(y.shape), 2 * x)
+    np.testing.assert_array_equal(
+        other.bytes[256 : 256 + y.nbytes].view(F32).reshape(y.shape), 2 * x
+    )
     dsp.send(d.UNMAP, [1])
     refused(lambda: dsp.run(0, 4), "PLAN")  # a plan does not outlive its buffers
     refused(lambda: dsp.send(d.UNMAP, [1]), "BUFFER")
@@ -191,7 +197,15 @@ def test_tokens_outside_the_table(dsp, packer, token):
     plan = OpPlan(dsp, packer, case)
     plan.fill(4)
     plan.arrays["tokens"][2] = token
-    refused(lambda: dsp.run(0, 4), "TOKEN", status=d.FAILED, op=0, operand=1, value=token & 0xFFFFFFFF, limit=70)
+    refused(
+        lambda: dsp.run(0, 4),
+        "TOKEN",
+        status=d.FAILED,
+        op=0,
+        operand=1,
+        value=token & 0xFFFFFFFF,
+        limit=70,
+    )
     plan.run(4)  # and on
 
 
@@ -212,7 +226,14 @@ def test_positions_that_have_left_the_cache(dsp, packer):
     plan.record["params"][12:16] = 0  # no window
     dsp.prepare(d.plan_bytes(dsp, [plan.record], oc.MAX_ROWS, 0))
     dsp.run(capacity - 4, 4)
-    refused(lambda: dsp.run(capacity - 3, 4), "STATE", status=d.FAILED, op=0, value=capacity + 1, limit=capacity)
+    refused(
+        lambda: dsp.run(capacity - 3, 4),
+        "STATE",
+        status=d.FAILED,
+        op=0,
+        value=capacity + 1,
+        limit=capacity,
+    )
     refused(lambda: dsp.run(1 << 30, 4), "STATE")
 
 
@@ -304,7 +325,8 @@ def test_the_child_leaves_with_its_parent(native, tmp_path):
     script = tmp_path / "host.py"
     script.write_text(
         f"import sys, time\nsys.path.insert(0, {os.path.dirname(d.__file__)!r})\nimport dsp\n"
-        f"x = dsp.Dsp([{str(native / 'pillion_htp_sim')!r}], heap_bytes=1 << 20)\nprint(x.process.pid, flush=True)\ntime.sleep(60)\n"
+        f"x = dsp.Dsp([{str(native / 'pillion_htp_sim')!r}], heap_bytes=1 << "
+        f"20)\nprint(x.process.pid, flush=True)\ntime.sleep(60)\n"
     )
     import subprocess
     import sys
@@ -332,7 +354,9 @@ def test_a_control_block_of_another_version(native):
     shared = d.Shared(d.CONTROL.itemsize)
     import subprocess
 
-    run = lambda *words: subprocess.run([native / "pillion_htp_sim", *words], capture_output=True, text=True, timeout=10)  # noqa: E731
+    run = lambda *words: subprocess.run(
+        [native / "pillion_htp_sim", *words], capture_output=True, text=True, timeout=10
+    )  # noqa: E731
     here = f"/proc/{os.getpid()}/fd/{shared.fd}"
     assert "wire version 0" in run(here).stderr
     assert "cannot map /nowhere" in run("/nowhere").stderr
@@ -342,36 +366,73 @@ def test_a_control_block_of_another_version(native):
 
 # --- fuzz ---
 
-INTERESTING = [0, 1, 2, 3, 31, 32, 33, 63, 64, 127, 128, 129, 255, 256, 4095, 65535, 1 << 16, 1 << 24, 1 << 28, 1 << 30, 1 << 31]
+INTERESTING = [
+    0,
+    1,
+    2,
+    3,
+    31,
+    32,
+    33,
+    63,
+    64,
+    127,
+    128,
+    129,
+    255,
+    256,
+    4095,
+    65535,
+    1 << 16,
+    1 << 24,
+    1 << 28,
+    1 << 30,
+    1 << 31,
+]
 INTERESTING += [0xFFFFFFFF, 0xFFFFFF80, 0x7FFFFFFF, 0x7FC00000, 0xFF800000]
 
 
 def mutate(rng, raw):
-    """A record with one to four fields changed: words, halves or bytes, near their value or far away."""
+    """A record with one to four fields changed: words, halves or bytes, near their value or far
+    away."""
     for _ in range(rng.integers(1, 5)):
         size = int(rng.choice([1, 2, 4]))
         at = int(rng.integers(0, len(raw) // size)) * size
         old = int.from_bytes(raw[at : at + size].tobytes(), "little")
         new = int(
             rng.choice(
-                [old + 1, old - 1, old * 2, old // 2, old ^ 1 << int(rng.integers(0, 8 * size)), int(rng.choice(INTERESTING))]
+                [
+                    old + 1,
+                    old - 1,
+                    old * 2,
+                    old // 2,
+                    old ^ 1 << int(rng.integers(0, 8 * size)),
+                    int(rng.choice(INTERESTING)),
+                ]
             )
         )
-        raw[at : at + size] = np.frombuffer((new % (1 << 8 * size)).to_bytes(size, "little"), np.uint8)
+        raw[at : at + size] = np.frombuffer(
+            (new % (1 << 8 * size)).to_bytes(size, "little"), np.uint8
+        )
 
 
 @pytest.mark.parametrize("op", list(op_plans.INPUTS))
 def test_fuzzed_records(native, packer, op):
-    """Refused with a reason, or run without leaving the buffer. Contents are whatever the run before left."""
+    """Refused with a reason, or run without leaving the buffer. Contents are whatever the run
+    before left."""
     cases = [c for c in oc.op_cases() if c.op == op]
     rng = np.random.default_rng(len(op))
-    small = [c for c in cases if c.op != "attend" or len(c.inputs["cache"].k) < 700][:: max(1, len(cases) // 6)]
+    small = [c for c in cases if c.op != "attend" or len(c.inputs["cache"].k) < 700][
+        :: max(1, len(cases) // 6)
+    ]
     ran = why = 0
     seen = set()
     with d.Dsp([native / "pillion_htp_sim"], heap_bytes=16 << 20, threads=2) as dsp:
         for case in small:
             dsp.reset()
-            plan = OpPlan(dsp, packer, case, threads=2, rows_max=8, fetch_groups=1 if op == "matmul" else 0)
+            plan = OpPlan(
+                dsp, packer, case, threads=2, rows_max=8, fetch_groups=1 if op == "matmul" else 0
+            )
             plan.fill(8)
             for _ in range(120):
                 raw = np.frombuffer(plan.record.tobytes(), np.uint8).copy()

@@ -1,4 +1,5 @@
-"""What the compilers make of the kernels: inner loops within their budgets; and the packets an emulator counts."""
+"""What the compilers make of the kernels: inner loops within their budgets; and the packets an
+emulator counts."""
 
 import shutil
 import sys
@@ -58,10 +59,21 @@ def test_reading_what_the_compiler_says():
 
 
 def test_a_loop_beyond_its_budget_is_a_fault():
-    loop = htp_report.measured({"file": "panels_blocks.c", "arch": "73", **htp_report.read_loops(SAID)[0]})
-    assert (loop["format"], loop["rows"], loop["blocks"], loop["packets_per_block"]) == ("q4_0", 1, 0.25, 12.0)
+    loop = htp_report.measured(
+        {"file": "panels_blocks.c", "arch": "73", **htp_report.read_loops(SAID)[0]}
+    )
+    assert (loop["format"], loop["rows"], loop["blocks"], loop["packets_per_block"]) == (
+        "q4_0",
+        1,
+        0.25,
+        12.0,
+    )
     faults = list(htp_report.faults_of(loop | {"packets_per_block": 99.0}))
-    assert [text.split("q4_0_rows1 ")[1].split(" ")[0] for text in faults] == ["calls", "moves", "takes"]
+    assert [text.split("q4_0_rows1 ")[1].split(" ")[0] for text in faults] == [
+        "calls",
+        "moves",
+        "takes",
+    ]
     assert not list(htp_report.faults_of(loop | {"calls": 0, "stack_vectors": 0}))
 
 
@@ -69,7 +81,10 @@ def test_a_loop_beyond_its_budget_is_a_fault():
     "arch, files",
     [
         ("73", ["panels_blocks", "attend", "norm", "rows"]),
-        *(pytest.param(arch, list(htp_report.SOURCES), marks=pytest.mark.nightly) for arch in ("68", "79")),
+        *(
+            pytest.param(arch, list(htp_report.SOURCES), marks=pytest.mark.nightly)
+            for arch in ("68", "79")
+        ),
     ],
 )
 def test_every_inner_loop_is_within_its_budget(arch, files):
@@ -89,20 +104,31 @@ def test_packets_are_counted(packer):
     sys.path.insert(0, str(Path(REPOSITORY) / "benchmarks"))
     import htp_packets
 
-    program = built("htp-hexagon", ["pillion_htp_sim_counts"], *hexagon_toolchain()) / "pillion_htp_sim_counts"
+    program = (
+        built("htp-hexagon", ["pillion_htp_sim_counts"], *hexagon_toolchain())
+        / "pillion_htp_sim_counts"
+    )
     with d.Dsp(["qemu-hexagon", "-cpu", "v67", program]) as dsp:
         counter = htp_packets.Counter(dsp, packer)
         one, four = (counter.packets(htp_packets.matmul_case("q4_0", 2), rows) for rows in (1, 4))
         assert counter.packets(htp_packets.matmul_case("q4_0", 2), 4) == four
-        least = 2 * htp_packets.WIDTH // 32 * 4  # two panels; two of a block's eight products a packet
+        # two panels; two of a block's eight products a packet
+        least = 2 * htp_packets.WIDTH // 32 * 4
         assert one > least and four > 4 * least
-        instructions, vector = (counter.packets(htp_packets.matmul_case("q4_0", 2), 4, kind) for kind in (d.INSTRUCTIONS, d.HVX))
+        instructions, vector = (
+            counter.packets(htp_packets.matmul_case("q4_0", 2), 4, kind)
+            for kind in (d.INSTRUCTIONS, d.HVX)
+        )
         assert vector < instructions < 4 * four
 
 
 def test_nobody_counts_on_a_pc(native_dsp):
     native_dsp.reset()
-    record = d.op_record("scale", params=b"\0\0\0\0", inputs=[d.tensor(native_dsp, native_dsp.alloc((1, 64)), d.RUN_ROWS)])
+    record = d.op_record(
+        "scale",
+        params=b"\0\0\0\0",
+        inputs=[d.tensor(native_dsp, native_dsp.alloc((1, 64)), d.RUN_ROWS)],
+    )
     record["out"][0] = record["in"][0]
     native_dsp.prepare(d.plan_bytes(native_dsp, [record], 1, 0))
     profile = native_dsp.alloc((1,), "uint32")

@@ -1,7 +1,7 @@
-"""How the C++ runners of the CUDA kernels are compiled and started: for the emulation on the CPU, or with PILLION_TEST_CUDA=cuda by nvcc
-for the GPU of this machine. PILLION_CUDA_WRAP is put before a started program ("compute-sanitizer --tool memcheck --error-exitcode 9");
-PILLION_CUDA_ARCH names another architecture than the machine's ("sm_87").
-"""
+"""How the C++ runners of the CUDA kernels are compiled and started: for the emulation on the CPU,
+or with PILLION_TEST_CUDA=cuda by nvcc for the GPU of this machine. PILLION_CUDA_WRAP is put before
+a started program ("compute-sanitizer --tool memcheck --error-exitcode 9"); PILLION_CUDA_ARCH names
+another architecture than the machine's ("sm_87")."""
 
 import os
 import shlex
@@ -13,9 +13,16 @@ ROOT = Path(__file__).resolve().parents[2]
 CUDA = ROOT / "csrc" / "backends" / "cuda"
 DEVICE = os.environ.get("PILLION_TEST_CUDA", "cuda:sim")
 ON_GPU = DEVICE != "cuda:sim"
-RUNTIME = [CUDA / "device" / ("runtime_cuda.cpp" if ON_GPU else "runtime_sim.cpp"), ROOT / "csrc/core/error.cpp"]
+RUNTIME = [
+    CUDA / "device" / ("runtime_cuda.cpp" if ON_GPU else "runtime_sim.cpp"),
+    ROOT / "csrc/core/error.cpp",
+]
 INCLUDE = [f"-I{ROOT / 'csrc'}"]
-SIM_FLAGS = "-std=c++17 -DPILLION_SIM -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -pthread".split()
+SIM_FLAGS = (
+    "-std=c++17 -DPILLION_SIM -ffp-contract=off -fno-strict-aliasing -Wall -Wextra "
+    "-Werror "
+    "-Wno-unknown-pragmas -pthread"
+).split()
 GPU_FLAGS = ["-std=c++17", "-fmad=false", f"-arch={os.environ.get('PILLION_CUDA_ARCH', 'native')}"]
 SANITIZE = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
@@ -29,7 +36,10 @@ def compiler(flags=("-O2",)):
 
 
 def compile_object(source, out, flags=("-O2",)):
-    subprocess.run([*compiler(flags), "-x", "cu" if ON_GPU else "c++", "-c", str(source), "-o", str(out)], check=True)
+    subprocess.run(
+        [*compiler(flags), "-x", "cu" if ON_GPU else "c++", "-c", str(source), "-o", str(out)],
+        check=True,
+    )
     return str(out)
 
 
@@ -44,5 +54,11 @@ def build(sources, folder, flags=("-O2",)):
 
 
 def run(binary, *arguments, **environment):
-    command = [*shlex.split(os.environ.get("PILLION_CUDA_WRAP", "")), str(binary), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    command = [
+        *shlex.split(os.environ.get("PILLION_CUDA_WRAP", "")),
+        str(binary),
+        *map(str, arguments),
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}
+    )

@@ -11,7 +11,8 @@ def compare(got, texts, what):
         error = np.abs(got[name].astype(np.float64) - want)
         bad = ~(error <= bound)
         assert not bad.any(), (
-            f"{what}: {name}: {bad.sum()} of {bad.size}, first at {np.argwhere(bad)[0]}: {got[name][bad][0]} instead of {want[bad][0]}, "
+            f"{what}: {name}: {bad.sum()} of {bad.size}, first at {np.argwhere(bad)[0]}: "
+            f"{got[name][bad][0]} instead of {want[bad][0]}, "
             f"{(error[bad] / np.maximum(bound[bad], 1e-300)).max():.3g} bounds"
         )
 

@@ -18,7 +18,9 @@ def load():
     if folder:
         sys.path.insert(0, folder)
         return pytest.importorskip("_lab", reason=f"{folder} holds no _lab")
-    return pytest.importorskip("pillion._lab", reason="the lab is not built: make build", exc_type=ImportError)
+    return pytest.importorskip(
+        "pillion._lab", reason="the lab is not built: make build", exc_type=ImportError
+    )
 
 
 lab = load()
@@ -34,7 +36,11 @@ def device(table):
 
 # Values that an op works on in place, and the names of what it returns.
 IN_PLACE = {"softcap": ["x"], "qkv_norm_rope": ["q", "k", "v"]}
-RESULTS = {"moe_route": ["ids", "gates"], "centroid_head": ["y", "ids"], "pick": ["y", "probability"]}
+RESULTS = {
+    "moe_route": ["ids", "gates"],
+    "centroid_head": ["y", "ids"],
+    "pick": ["y", "probability"],
+}
 
 
 class Bench:
@@ -42,7 +48,8 @@ class Bench:
 
     direct    the op reads and writes the caller's buffers
     scratch   it reads and writes scratch, whose rows lie further apart than they are wide
-    out       it works on the out rows: the last ones of the run, which gather_rows brings to scratch; a rope table stays whole
+    out       it works on the out rows: the last ones of the run, which gather_rows brings to
+              scratch; a rope table stays whole
     gathered  the same with the rope table's rows gathered too
     """
 
@@ -94,22 +101,30 @@ class Bench:
             if isinstance(x, oc.Store) and not len(x.k):
                 return filled_cache(self.device, x)  # to be written to: each bench has its own
             if isinstance(x, oc.Weight):
-                Bench.imported[key] = self.device.weight(x.data, x.dtype, x.width, x.rows, x.depth, x.use, x.mapped)
+                Bench.imported[key] = self.device.weight(
+                    x.data, x.dtype, x.width, x.rows, x.depth, x.use, x.mapped
+                )
             else:
                 Bench.imported[key] = filled_cache(self.device, x)
         return Bench.imported[key]
 
     def run(self, rows=oc.MAX_ROWS, start=0, out_rows=None):
-        """Rows start .. start + rows of the case; in modes out and gathered, the last out_rows of them."""
+        """Rows start .. start + rows of the case; in modes out and gathered, the last out_rows of
+        them."""
         out_rows = rows if out_rows is None else out_rows
-        inputs = {name: x[start : start + rows] for name, x in self.case.inputs.items() if isinstance(x, np.ndarray)}
+        inputs = {
+            name: x[start : start + rows]
+            for name, x in self.case.inputs.items()
+            if isinstance(x, np.ndarray)
+        }
         inputs.setdefault("tokens", np.zeros((rows, 1), np.int32))
         ports = self.plan.run(inputs, rows, out_rows, self.case.pos + start)
         return {name: ports[port] for name, port in self.ports.items()}
 
 
 def filled_cache(on, store, step=97):
-    """The rows come in as in life: run after run, `step` positions at a time, wherever that falls in the ring."""
+    """The rows come in as in life: run after run, `step` positions at a time, wherever that falls
+    in the ring."""
     cache = on.cache(store.kind, store.n_kv_heads, store.head_dim, store.capacity, store.fill)
     if len(store.k):
         plan = store_plan(on, cache, store.k.shape[1], step)
@@ -125,11 +140,16 @@ def store_plan(on, cache, width, rows_max, threads=1):
     return g.compile(threads)
 
 
-def run_op(op, table, inputs, params=None, rows=None, out_rows=None, pos=0, threads=1, mode="direct"):
-    """One op once: inputs are arrays, op_cases.Weight, op_cases.Store or None, by the names in core/graph.h."""
+def run_op(
+    op, table, inputs, params=None, rows=None, out_rows=None, pos=0, threads=1, mode="direct"
+):
+    """One op once: inputs are arrays, op_cases.Weight, op_cases.Store or None, by the names in
+    core/graph.h."""
     n = max((len(x) for x in inputs.values() if isinstance(x, np.ndarray)), default=1)
     case = oc.OpCase(op, "by hand", inputs, params, pos)
-    return Bench(case, table, threads, mode, rows_max=n).run(n if rows is None else rows, 0, out_rows)
+    return Bench(case, table, threads, mode, rows_max=n).run(
+        n if rows is None else rows, 0, out_rows
+    )
 
 
 def same(a, b):

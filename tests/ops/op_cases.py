@@ -1,8 +1,9 @@
-"""Cases of every op that is not a matmul: shapes, settings, tolerances with their reasons. One list for all backends.
+"""Cases of every op that is not a matmul: shapes, settings, tolerances with their reasons. One list
+for all backends.
 
-Inputs are made by the tests (`rng(case)` gives each case its own numbers). Tolerances compare a backend with float64 NumPy,
-element by element: |got - want| <= absolute + relative * |want|. CPU tables must also agree with each other bit for bit.
-"""
+Inputs are made by the tests (`rng(case)` gives each case its own numbers). Tolerances compare a
+backend with float64 NumPy, element by element: |got - want| <= absolute + relative * |want|. CPU
+tables must also agree with each other bit for bit."""
 
 import itertools
 import zlib
@@ -24,24 +25,39 @@ def rng(*key):
 
 # op -> (absolute, relative, reason)
 TOLERANCES = {
-    # The sum of squares runs in 16 lanes: n / 16 roundings grow like their square root; then mean, eps, root, division, product.
-    "rms_norm": (0.0, 40 * EPS, "16 lanes of at most 768 additions of positive numbers, six single operations"),
+    # The sum of squares runs in 16 lanes: n / 16 roundings grow like their square root; then mean,
+    # eps, root, division, product.
+    "rms_norm": (
+        0.0,
+        40 * EPS,
+        "16 lanes of at most 768 additions of positive numbers, six single operations",
+    ),
     "rms_norm_add": (8 * EPS, 40 * EPS, "the norm, then a sum that may cancel (inputs of order 1)"),
     # Three roundings of numbers of the size of |a| + |b|, not of the result.
     "rope": (0.0, 4 * EPS, "relative to |a| + |b|: a product and an fma"),
     "add": (0.0, EPS, "one rounding"),
     "scale": (0.0, EPS, "one rounding"),
     "multiply_add": (0.0, 1.01 * EPS, "one rounding; the float64 reference rounds too"),
-    # exp(-2u) carries the rounding of 2u, up to 88, as a relative error where the value is far below its size at 0.
-    "gelu_tanh": (4 * EPS, 5 * EPS, "times |up|; x / (1 + exp) is within 3 units where it isn't tiny, absolute below"),
+    # exp(-2u) carries the rounding of 2u, up to 88, as a relative error where the value is far
+    # below its size at 0.
+    "gelu_tanh": (
+        4 * EPS,
+        5 * EPS,
+        "times |up|; x / (1 + exp) is within 3 units where it isn't tiny, absolute below",
+    ),
     "silu": (4 * EPS, 5 * EPS, "as gelu_tanh"),
     "softcap": (0.0, 5 * EPS, "division, tanh within 2 units, product"),
-    "exp": (0.5 * 2.0**-149, 2e-7, "polynomial 3e-9, the last two fma of Horner, one rounding where the result is subnormal"),
+    "exp": (
+        0.5 * 2.0**-149,
+        2e-7,
+        "polynomial 3e-9, the last two fma of Horner, one rounding where the result is subnormal",
+    ),
     "dot": (0.0, 1.0 * EPS, "times sqrt(n / 16 + 5) * 3, relative to sum |a * b|"),
     "softmax_sum": (
         0.0,
         6 * EPS,
-        "exp 2 units, x - max half a unit of x; at most sqrt(n / 16) in the sum: times sqrt(n / 16 + 8)",
+        "exp 2 units, x - max half a unit of x; at most sqrt(n / 16) in the sum: times sqrt(n / 16 "
+        "+ 8)",
     ),
     "attend_merge": (0.0, 8 * EPS, "relative to |o| a + |os| b: two exp, a product, an fma"),
 }
@@ -50,11 +66,11 @@ TOLERANCES = {
 def attention_tolerance(head_dim, score_size, value_size, halves=False):
     """Bound on an output o / l of attention against float64 on the stored keys and values.
 
-    score_size = max over positions of sum |q_d k_pd| * scale. A score is a chain of head_dim fma: its error behaves like
-    sqrt(head_dim) roundings of numbers up to score_size; three times that is the bound. An error ds of all scores moves each
-    weight by ds relatively, in numerator and denominator. exp and the sums add a few units. halves: queries and weights are rounded to
-    f16 for the tensor cores; the denominator sums the rounded weights.
-    """
+    score_size = max over positions of sum |q_d k_pd| * scale. A score is a chain of head_dim fma:
+    its error behaves like sqrt(head_dim) roundings of numbers up to score_size; three times that is
+    the bound. An error ds of all scores moves each weight by ds relatively, in numerator and
+    denominator. exp and the sums add a few units. halves: queries and weights are rounded to f16
+    for the tensor cores; the denominator sums the rounded weights."""
     ds = 3.0 * EPS * np.sqrt(head_dim + 8.0) * score_size
     if halves:
         ds += 2.0**-11 * score_size
@@ -97,7 +113,8 @@ LENGTHS = [1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128,
 
 
 class Attend:
-    """Attention of n_q queries over the cache of one KV head; rows_per_position query heads share a position (GQA)."""
+    """Attention of n_q queries over the cache of one KV head; rows_per_position query heads share a
+    position (GQA)."""
 
     def __init__(
         self,
@@ -123,7 +140,10 @@ class Attend:
         rows = (n_q + heads - 1) // heads  # positions the queries stand at: the last of the cache
         at = np.array([max(0, length - rows + c // heads) for c in range(n_q)])
         self.last = np.array(at if last is None else last, np.int32)
-        self.first = np.array(np.maximum(0, at - window + 1) if window else np.zeros(n_q) if first is None else first, np.int32)
+        self.first = np.array(
+            np.maximum(0, at - window + 1) if window else np.zeros(n_q) if first is None else first,
+            np.int32,
+        )
         # A ring has forgotten what lies further back.
         self.first = np.maximum(self.first, max(0, length - self.capacity)).astype(np.int32)
 
@@ -137,7 +157,9 @@ class Attend:
         r = rng("attend", repr(self))
         k = r.standard_normal((self.length, self.head_dim), np.float32)
         v = r.standard_normal((self.length, self.head_dim), np.float32)
-        q = r.standard_normal((self.n_q, self.head_dim), np.float32) * np.float32(self.score / np.sqrt(self.head_dim))
+        q = r.standard_normal((self.n_q, self.head_dim), np.float32) * np.float32(
+            self.score / np.sqrt(self.head_dim)
+        )
         return k, v, q
 
 
@@ -160,14 +182,23 @@ def attend_cases():
         cases.append(Attend(hd, fmt, n_q, next(lengths), **next(variants)))
     # other head sizes: one or two whole registers and a rest, the largest
     for hd, fmt, (n_q, length) in itertools.product(
-        [6, 14, 34, 48, 72, 100, 112, 160, 192, 320, 576, 1024], FORMATS, [(1, 70), (5, 300), (16, 40)]
+        [6, 14, 34, 48, 72, 100, 112, 160, 192, 320, 576, 1024],
+        FORMATS,
+        [(1, 70), (5, 300), (16, 40)],
     ):
         cases.append(Attend(hd, fmt, n_q, length, heads=2, window=50 if n_q == 5 else 0))
     # rings: the window lies across the end of the ring
     for hd, fmt, (length, capacity, window) in itertools.product(
         [8, 80, 256],
         FORMATS,
-        [(300, 256, 128), (513, 256, 200), (700, 512, 300), (1100, 512, 512), (1024, 512, 400), (900, 768, 512)],
+        [
+            (300, 256, 128),
+            (513, 256, 200),
+            (700, 512, 300),
+            (1100, 512, 512),
+            (1024, 512, 400),
+            (900, 768, 512),
+        ],
     ):
         cases.append(Attend(hd, fmt, 6, length, heads=2, window=window, capacity=capacity))
     # extremes
@@ -175,8 +206,12 @@ def attend_cases():
         for size in (1e4, 1e-4):
             cases.append(Attend(hd, fmt, 5, 300, score=size))
             cases.append(Attend(hd, fmt, 5, 300, score=size, softcap=30.0))
-        cases.append(Attend(hd, fmt, 4, 300, first=[0, 255, 256, 299], last=[0, 255, 256, 299], tag="-one"))
-        cases.append(Attend(hd, fmt, 4, 300, first=[5, 10, 300, 256], last=[4, 9, 299, 255], tag="-none"))
+        cases.append(
+            Attend(hd, fmt, 4, 300, first=[0, 255, 256, 299], last=[0, 255, 256, 299], tag="-one")
+        )
+        cases.append(
+            Attend(hd, fmt, 4, 300, first=[5, 10, 300, 256], last=[4, 9, 299, 255], tag="-none")
+        )
         cases.append(
             Attend(
                 hd,
@@ -194,21 +229,28 @@ def attend_cases():
 
 def attend_short_cases():
     """Every length from 1 to 1100 with a head so small that it costs nothing."""
-    return [Attend(8, FORMATS[n % 2], 2 + n % 3, n, heads=1 + n % 2, window=(0, 0, 77, 300)[n % 4]) for n in range(1, 1101)]
+    return [
+        Attend(8, FORMATS[n % 2], 2 + n % 3, n, heads=1 + n % 2, window=(0, 0, 77, 300)[n % 4])
+        for n in range(1, 1101)
+    ]
 
 
-# ------------------------------------------------------------------------------------------------------- ops: graphs of one node
+# ---- ops: graphs of one node ----
 #
-# A case holds inputs for MAX_ROWS rows at positions pos, pos + 1, ...; a test runs any stretch of them, on any backend and number
-# of threads. lab_ops.py builds the graph, test_generic_vs_double.py has the text of each op in float64.
+# A case holds inputs for MAX_ROWS rows at positions pos, pos + 1, ...; a test runs any stretch of
+# them, on any backend and number of threads. lab_ops.py builds the graph, test_generic_vs_double.py
+# has the text of each op in float64.
 
 MAX_ROWS = 65
-ROWS = [1, 2, 3, 9, 17, 65]  # alone; few; the last of the register kernels; two chunks of 8; one more than a tile
+# alone; few; the last of the register kernels; two chunks of 8; one more than a tile
+ROWS = [1, 2, 3, 9, 17, 65]
 THREADS = [1, 2, 3]
-# Odd ones, the lanes of a sum and their neighbours, 1024 (rows of scratch are then pushed apart), one of a real model.
+# Odd ones, the lanes of a sum and their neighbours, 1024 (rows of scratch are then pushed apart),
+# one of a real model.
 WIDTHS = [1, 5, 16, 33, 100, 257, 1024, 2304]
 
-# name: values of a block, its bytes, where its f16 scales stand, which bytes are codes where there are minima, inputs of a scale
+# name: values of a block, its bytes, where its f16 scales stand, which bytes are codes where there
+# are minima, inputs of a scale
 QUANTS = {
     "q4_0": (32, 18, [0], None, 32),
     "q4_1": (32, 20, [0, 2], (4, 20), 32),
@@ -242,7 +284,9 @@ DTYPES = ["f32", "f16", "bf16", *QUANTS]
 def iq1_m_scales(blocks):
     """f16, four bits of it on top of each of four words."""
     words = blocks[:, 48:].copy().view(np.uint16) >> 12
-    return (words << (4 * np.arange(4, dtype=np.uint16))).sum(axis=1, dtype=np.uint16).view(np.float16)
+    return (
+        (words << (4 * np.arange(4, dtype=np.uint16))).sum(axis=1, dtype=np.uint16).view(np.float16)
+    )
 
 
 def set_iq1_m_scales(blocks, halves):
@@ -271,13 +315,26 @@ def random_blocks(dtype, n, r):
 class Weight:
     """A weight as in a file: bytes of rows, and how it is imported."""
 
-    def __init__(self, dtype, width, rows=1, depth=1, use="matrix", mapped=False, values=None, key=0):
-        self.dtype, self.width, self.rows, self.depth, self.use, self.mapped = dtype, width, rows, depth, use, mapped
+    def __init__(
+        self, dtype, width, rows=1, depth=1, use="matrix", mapped=False, values=None, key=0
+    ):
+        self.dtype, self.width, self.rows, self.depth, self.use, self.mapped = (
+            dtype,
+            width,
+            rows,
+            depth,
+            use,
+            mapped,
+        )
         n, r = rows * depth, rng("weight", dtype, width, rows, depth, key)
         if dtype in QUANTS:
             self.data = random_blocks(dtype, n * width // QUANTS[dtype][0], r).tobytes()
         else:
-            values = r.standard_normal((n, width), np.float32) if values is None else np.asarray(values, np.float32)
+            values = (
+                r.standard_normal((n, width), np.float32)
+                if values is None
+                else np.asarray(values, np.float32)
+            )
             if dtype == "bf16":
                 self.data = (values.view(np.uint32) >> 16).astype(np.uint16).tobytes()
             else:
@@ -287,12 +344,17 @@ class Weight:
         """[depth, rows, width], by the gguf package."""
         import gguf
 
-        data = np.frombuffer(self.data if data is None else data, np.uint8).reshape(self.depth * self.rows, -1)
-        values = gguf.quants.dequantize(data, getattr(gguf.GGMLQuantizationType, self.dtype.upper()))
+        data = np.frombuffer(self.data if data is None else data, np.uint8).reshape(
+            self.depth * self.rows, -1
+        )
+        values = gguf.quants.dequantize(
+            data, getattr(gguf.GGMLQuantizationType, self.dtype.upper())
+        )
         return values.reshape(self.depth, self.rows, self.width)
 
     def sizes(self):
-        """What a term of a product is at most, over what it multiplies: |weight|, and twice the minimum where there is one."""
+        """What a term of a product is at most, over what it multiplies: |weight|, and twice the
+        minimum where there is one."""
         size = np.abs(self.dequantized()).astype(np.float64)
         if self.dtype in QUANTS and QUANTS[self.dtype][3]:
             blocks = np.frombuffer(self.data, np.uint8).reshape(-1, QUANTS[self.dtype][1]).copy()
@@ -305,9 +367,17 @@ class Store:
     """A cache that holds the keys and values of positions 0 .. length - 1."""
 
     def __init__(self, kind, n_kv_heads, head_dim, capacity, length, fill=0x00, key=0):
-        self.kind, self.n_kv_heads, self.head_dim, self.capacity, self.fill = kind, n_kv_heads, head_dim, capacity, fill
+        self.kind, self.n_kv_heads, self.head_dim, self.capacity, self.fill = (
+            kind,
+            n_kv_heads,
+            head_dim,
+            capacity,
+            fill,
+        )
         r = rng("store", kind, n_kv_heads, head_dim, capacity, length, key)
-        self.k, self.v = (r.standard_normal((length, n_kv_heads * head_dim), np.float32) for _ in range(2))
+        self.k, self.v = (
+            r.standard_normal((length, n_kv_heads * head_dim), np.float32) for _ in range(2)
+        )
 
 
 class Empty:
@@ -320,7 +390,13 @@ class Empty:
 class OpCase:
     def __init__(self, op, name, inputs, params=None, pos=0, only_run=False):
         """only_run: its rows are those of the run, never the out rows."""
-        self.op, self.inputs, self.params, self.pos, self.only_run = op, inputs, params or {}, pos, only_run
+        self.op, self.inputs, self.params, self.pos, self.only_run = (
+            op,
+            inputs,
+            params or {},
+            pos,
+            only_run,
+        )
         self.name = f"{op}-{name}"
 
     def __repr__(self):
@@ -332,7 +408,9 @@ def _normal(*key, width, scale=1.0):
 
 
 def _vector(*key, width):
-    return Weight("f32", width, use="vector", values=rng(*key).standard_normal((1, width), np.float32))
+    return Weight(
+        "f32", width, use="vector", values=rng(*key).standard_normal((1, width), np.float32)
+    )
 
 
 def embed_op_cases():
@@ -344,7 +422,9 @@ def embed_op_cases():
             table = Weight(dtype, width, 70, use=use, mapped=mapped)
             scale = 1.0 if number % 3 == 0 else 45.25
             name = f"{dtype}-{'mapped' if mapped else use}"
-            yield OpCase("embed", name, {"table": table, "tokens": tokens}, {"scale": scale}, only_run=True)
+            yield OpCase(
+                "embed", name, {"table": table, "tokens": tokens}, {"scale": scale}, only_run=True
+            )
     for dtype, width, n_layers, norm in (
         ("f32", 5, 3, True),
         ("q8_0", 32, 5, True),
@@ -366,7 +446,9 @@ def embed_op_cases():
             "table_scale": 16.0,
             "out_scale": 2.0**-0.5,
         }
-        yield OpCase("per_layer_embed", f"{dtype}-{width}x{n_layers}", inputs, params, only_run=True)
+        yield OpCase(
+            "per_layer_embed", f"{dtype}-{width}x{n_layers}", inputs, params, only_run=True
+        )
 
 
 def rope_op_cases():
@@ -384,7 +466,14 @@ def rope_op_cases():
             values[0, 0] = 8.0
             f = Weight("f32", dims // 2, use="vector", values=values)
         params = {"dims": dims, "base": base, "position_scale": scale}
-        yield OpCase("rope_table", f"{dims}-pos{pos}{'-factors' if factors else ''}", {"factors": f}, params, pos, only_run=True)
+        yield OpCase(
+            "rope_table",
+            f"{dims}-pos{pos}{'-factors' if factors else ''}",
+            {"factors": f},
+            params,
+            pos,
+            only_run=True,
+        )
     for head_dim, rope_dims, heads, kv, interleaved, q_norm, k_norm, norm_v, v in (
         (2, 2, 3, 1, False, True, True, True, "v"),
         (30, 10, 4, 2, True, False, False, False, "v"),
@@ -410,9 +499,20 @@ def rope_op_cases():
             "k_norm": _vector(*key, "kn", width=head_dim) if k_norm and v != "no k" else None,
             "rope": np.concatenate([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32),
         }
-        params = {"n_heads": heads, "n_kv_heads": kv, "head_dim": head_dim, "rope_dims": rope_dims, "eps": 1e-6}
+        params = {
+            "n_heads": heads,
+            "n_kv_heads": kv,
+            "head_dim": head_dim,
+            "rope_dims": rope_dims,
+            "eps": 1e-6,
+        }
         params |= {"interleaved": interleaved, "norm_v": norm_v, "v_from_k": v == "from k"}
-        yield OpCase("qkv_norm_rope", f"{head_dim}-{rope_dims}-{heads}-{kv}-{v.replace(' ', '_')}", inputs, params)
+        yield OpCase(
+            "qkv_norm_rope",
+            f"{head_dim}-{rope_dims}-{heads}-{kv}-{v.replace(' ', '_')}",
+            inputs,
+            params,
+        )
 
 
 def row_op_cases():
@@ -423,12 +523,21 @@ def row_op_cases():
         yield OpCase("add", str(n), {"a": x, "b": y})
         yield OpCase("norm", f"{n}", {"x": x, "weight": w}, {"eps": 1e-6})
         yield OpCase("norm", f"{n}-plain", {"x": x, "weight": None}, {"eps": 1e-5, "scale": 0.3})
-        yield OpCase("norm_add", f"{n}", {"branch": x, "weight": w, "residual": y}, {"eps": 1e-6, "scale": 0.7})
-        yield OpCase("norm_add", f"{n}-plain", {"branch": x, "weight": None, "residual": y}, {"eps": 1e-6})
+        yield OpCase(
+            "norm_add",
+            f"{n}",
+            {"branch": x, "weight": w, "residual": y},
+            {"eps": 1e-6, "scale": 0.7},
+        )
+        yield OpCase(
+            "norm_add", f"{n}-plain", {"branch": x, "weight": None, "residual": y}, {"eps": 1e-6}
+        )
         yield OpCase("gather_rows", str(n), {"x": x}, only_run=True)
         yield OpCase("softcap", str(n), {"x": x * np.float32(20)}, {"cap": 30.0})
         logits = x.copy()
-        if n > 2:  # ties, NaN, infinities; what they should give is the kernels' definition: lowest index, NaN never
+        # ties, NaN, infinities; what they should give is the kernels' definition: lowest index, NaN
+        # never
+        if n > 2:
             logits[1, :] = 2.5
             logits[2, [n // 2, n - 1]] = 50
             logits[3, n // 3] = np.nan
@@ -440,7 +549,8 @@ def row_op_cases():
             logits[8, 0] = -0.0
         yield OpCase("pick", str(n), {"logits": logits})
         yield OpCase("concat", str(n), {"a": x, "b": _normal("beside", n, width=n // 2 + 1)})
-        # Tokens in another order than the scores, and how sure the pick is: where the soft-max is one.
+        # Tokens in another order than the scores, and how sure the pick is: where the soft-max is
+        # one.
         sure = np.where(np.isfinite(logits), logits, np.float32(0.25))
         ids = np.array([rng("ids", n, row).permutation(n) for row in range(MAX_ROWS)], np.int32)
         yield OpCase("pick", f"{n}-ids", {"logits": sure, "ids": ids}, {"probability": True})
@@ -448,25 +558,35 @@ def row_op_cases():
         kind = "silu" if n % 2 else "gelu_tanh"
         yield OpCase("geglu", f"{n}-{kind}", {"gate": x, "up": y}, {"activation": kind})
         yield OpCase(
-            "geglu", f"{n}-offset", {"gate": x, "up": up}, {"activation": "gelu_tanh", "up_offset": 40 if n < 1000 else 7}
+            "geglu",
+            f"{n}-offset",
+            {"gate": x, "up": up},
+            {"activation": "gelu_tanh", "up_offset": 40 if n < 1000 else 7},
         )
         for groups in (1, 3):
             both = _normal("both", n, groups, width=2 * n * groups, scale=2)
-            yield OpCase("geglu", f"{n}-x{groups}", {"gate": both}, {"activation": kind, "groups": groups})
+            yield OpCase(
+                "geglu", f"{n}-x{groups}", {"gate": both}, {"activation": kind, "groups": groups}
+            )
 
 
 def matmul_op_cases():
     for dtype in DTYPES:
         block = QUANTS[dtype][0] if dtype in QUANTS else 1
         shapes = [(1, max(block, 3)), (75, 3 * block if block > 1 else 47)]
-        if dtype in ("f32", "q4_0", "q8_0", "q6_k", "q4_k"):  # rows of scratch pushed apart; several chunks a thread
+        # rows of scratch pushed apart; several chunks a thread
+        if dtype in ("f32", "q4_0", "q8_0", "q6_k", "q4_k"):
             shapes += [(330, 1024)]
         for rows, inputs in shapes:
             x = _normal("matmul", dtype, rows, width=inputs)
             x[1] *= 100
             x[2, rng("zeros", inputs).random(inputs) < 0.9] = 0
             x[3] = np.abs(x[3])
-            yield OpCase("matmul", f"{dtype}-{rows}x{inputs}", {"weight": Weight(dtype, inputs, rows), "x": x})
+            yield OpCase(
+                "matmul",
+                f"{dtype}-{rows}x{inputs}",
+                {"weight": Weight(dtype, inputs, rows), "x": x},
+            )
 
 
 def centroid_op_cases():
@@ -483,15 +603,31 @@ def centroid_op_cases():
         scores = _normal(*key, "scores", width=n_centroids)
         scores[1] = 1.0  # the lowest indices
         scores[2, n_centroids // 2 :] = 9.0
-        order = np.repeat(rng(*key, "order").permutation(n_vocab)[None], MAX_ROWS, 0).astype(np.int32)
-        inputs = {"scores": scores, "x": _normal(*key, "x", width=width), "table": Weight(dtype, width, n_vocab), "order": order}
+        order = np.repeat(rng(*key, "order").permutation(n_vocab)[None], MAX_ROWS, 0).astype(
+            np.int32
+        )
+        inputs = {
+            "scores": scores,
+            "x": _normal(*key, "x", width=width),
+            "table": Weight(dtype, width, n_vocab),
+            "order": order,
+        }
         yield OpCase(
-            "centroid_head", f"{dtype}-{n_centroids}-{n_active}", inputs, {"n_centroids": n_centroids, "n_active": n_active}
+            "centroid_head",
+            f"{dtype}-{n_centroids}-{n_active}",
+            inputs,
+            {"n_centroids": n_centroids, "n_active": n_active},
         )
 
 
 def moe_op_cases():
-    for n_experts, n_used, scaled in ((1, 1, False), (4, 1, True), (4, 4, False), (8, 2, True), (130, 8, True)):
+    for n_experts, n_used, scaled in (
+        (1, 1, False),
+        (4, 1, True),
+        (4, 4, False),
+        (8, 2, True),
+        (130, 8, True),
+    ):
         logits = _normal("route", n_experts, width=n_experts, scale=2)
         logits[1] = 0.5  # all the same: the lowest indices
         logits[2, n_experts // 2 :] = 3.0
@@ -499,7 +635,9 @@ def moe_op_cases():
         logits[4] *= 40  # gates next to 0 and 1
         scale = _vector("expert scale", n_experts, width=n_experts) if scaled else None
         inputs = {"logits": logits, "expert_scale": scale}
-        yield OpCase("moe_route", f"{n_experts}-{n_used}", inputs, {"n_experts": n_experts, "n_used": n_used})
+        yield OpCase(
+            "moe_route", f"{n_experts}-{n_used}", inputs, {"n_experts": n_experts, "n_used": n_used}
+        )
     for dtype, width, rows, n_experts, n_used, per_row, choice in (
         ("f32", 33, 5, 4, 2, 1, "random"),
         ("f16", 64, 33, 8, 3, 3, "random"),
@@ -533,7 +671,10 @@ def moe_op_cases():
         yield OpCase("moe_matmul", f"{dtype}-{n_experts}-{n_used}-{choice}", inputs, params)
     for n in (1, 33, 1024):
         for n_used in (1, 2, 8):
-            inputs = {"x": _normal("moe sum", n, width=n * n_used), "gates": _normal("gates", n_used, width=n_used)}
+            inputs = {
+                "x": _normal("moe sum", n, width=n * n_used),
+                "gates": _normal("gates", n_used, width=n_used),
+            }
             params = {"width": n, "n_experts": 8, "n_used": n_used}
             yield OpCase("moe_sum", f"{n}-{n_used}", inputs, params)
 
@@ -549,7 +690,10 @@ def cache_op_cases():
     ):
         width = heads * dim
         inputs = {"cache": Store(kind, heads, dim, capacity, 0, fill=0x3C)}
-        inputs |= {"k": _normal("k", kind, width, width=width), "v": _normal("v", kind, width, width=width, scale=5)}
+        inputs |= {
+            "k": _normal("k", kind, width, width=width),
+            "v": _normal("v", kind, width, width=width, scale=5),
+        }
         yield OpCase("kv_store", f"{kind}-{heads}x{dim}-pos{pos}", inputs, pos=pos, only_run=True)
     # heads, KV heads, head size, first position, window, softcap
     for number, (heads, kv, dim, pos, window, softcap) in enumerate(
@@ -577,13 +721,34 @@ def cache_op_cases():
         for kind in FORMATS if number % 3 == 0 else [FORMATS[number % 2]]:
             store = Store(kind, kv, dim, capacity, length, fill=0x2A)
             q = _normal("attend", number, width=heads * dim, scale=4 / np.sqrt(dim))
-            params = {"n_heads": heads, "n_kv_heads": kv, "head_dim": dim, "window": window, "softcap": softcap, "scale": 1.0}
+            params = {
+                "n_heads": heads,
+                "n_kv_heads": kv,
+                "head_dim": dim,
+                "window": window,
+                "softcap": softcap,
+                "scale": 1.0,
+            }
             name = f"{kind}-{heads}of{kv}-{dim}-pos{pos}-w{window}"
             yield OpCase("attend", name, {"cache": store, "q": q}, params, pos)
             if pos > 0:  # a drafter's query: the rows before it
-                yield OpCase("attend", f"{name}-past", {"cache": store, "q": q}, {**params, "past_only": 1}, pos)
+                yield OpCase(
+                    "attend",
+                    f"{name}-past",
+                    {"cache": store, "q": q},
+                    {**params, "past_only": 1},
+                    pos,
+                )
 
 
 def op_cases():
-    makers = (embed_op_cases, rope_op_cases, row_op_cases, matmul_op_cases, centroid_op_cases, moe_op_cases, cache_op_cases)
+    makers = (
+        embed_op_cases,
+        rope_op_cases,
+        row_op_cases,
+        matmul_op_cases,
+        centroid_op_cases,
+        moe_op_cases,
+        cache_op_cases,
+    )
     return [case for make in makers for case in make()]

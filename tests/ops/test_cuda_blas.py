@@ -1,4 +1,5 @@
-"""cuBLAS for long float products, through a stand-in library (tests/c/fake_cublas.cpp) that the emulated device opens in its place."""
+"""cuBLAS for long float products, through a stand-in library (tests/c/fake_cublas.cpp) that the
+emulated device opens in its place."""
 
 import json
 import os
@@ -10,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# One product of `rows` rows in a process of its own: a library is looked for once. Prints the worst error over its bound, a digest of
-# the results, how many products the stand-in made, how many handles it has left, or what went wrong.
+# One product of `rows` rows in a process of its own: a library is looked for once. Prints the worst
+# error over its bound, a digest of the results, how many products the stand-in made, how many
+# handles it has left, or what went wrong.
 CHILD = """
 import ctypes, gc, hashlib, json, sys
 sys.path[:0] = [sys.argv[1]]
@@ -47,7 +49,10 @@ print(json.dumps(said))
 def fake(tmp_path_factory):
     path = tmp_path_factory.mktemp("cublas") / "libcublas.so.13"
     flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([os.environ.get("CXX", "g++"), *flags, ROOT / "tests/c/fake_cublas.cpp", "-o", path], check=True)
+    subprocess.run(
+        [os.environ.get("CXX", "g++"), *flags, ROOT / "tests/c/fake_cublas.cpp", "-o", path],
+        check=True,
+    )
     return path
 
 

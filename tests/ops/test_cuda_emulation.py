@@ -1,4 +1,5 @@
-"""The emulation that the CUDA kernels are tested in: its own tests, plainly and under sanitizers, and the table of attention plans."""
+"""The emulation that the CUDA kernels are tested in: its own tests, plainly and under sanitizers,
+and the table of attention plans."""
 
 import os
 import re
@@ -11,27 +12,45 @@ ROOT = Path(__file__).resolve().parents[2]
 CUDA = ROOT / "csrc" / "backends" / "cuda"
 SOURCES = [
     ROOT / "tests/c/cuda_sim_runner.cpp",
-    *(CUDA / "kernels" / name for name in ("attn_plan.cpp", "attn_decode.cu", "attn_tile.cu", "attn_plain.cu")),
+    *(
+        CUDA / "kernels" / name
+        for name in ("attn_plan.cpp", "attn_decode.cu", "attn_tile.cu", "attn_plain.cu")
+    ),
     CUDA / "device/runtime_sim.cpp",
     ROOT / "csrc/core/error.cpp",
 ]
 FLAGS = (
-    f"-std=c++17 -DPILLION_SIM -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -pthread -I{ROOT / 'csrc'}".split()
-)
-SHAPES = 193_536  # 4 sizes of shared memory x 6 head sizes x 32 ratios x 21 token counts x 6 lengths x 2 cache types
+    f"-std=c++17 -DPILLION_SIM -fno-strict-aliasing -Wall -Wextra -Werror "
+    f"-Wno-unknown-pragmas "
+    f"-pthread -I{ROOT / 'csrc'}"
+).split()
+# 4 sizes of shared memory x 6 head sizes x 32 ratios x 21 token counts x 6 lengths x 2 cache types
+SHAPES = 193_536
 
 
 @pytest.mark.parametrize(
-    "flags", ["-O1", pytest.param("-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all", marks=pytest.mark.nightly)]
+    "flags",
+    [
+        "-O1",
+        pytest.param(
+            "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
+            marks=pytest.mark.nightly,
+        ),
+    ],
 )
 def test_the_emulation(flags, tmp_path):
     binary, compiler = tmp_path / "runner", os.environ.get("CXX", "g++")
     objects = []
     for source in SOURCES:
         objects.append(tmp_path / f"{source.stem}.o")
-        subprocess.run([compiler, *FLAGS, *flags.split(), "-x", "c++", "-c", source, "-o", objects[-1]], check=True)
+        subprocess.run(
+            [compiler, *FLAGS, *flags.split(), "-x", "c++", "-c", source, "-o", objects[-1]],
+            check=True,
+        )
     subprocess.run([compiler, *FLAGS, *flags.split(), *objects, "-o", binary], check=True)
     done = subprocess.run([binary], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    plans, checks, failures = map(int, re.fullmatch(r"(\d+) plans, (\d+) checks, (\d+) failures\n", done.stdout).groups())
+    plans, checks, failures = map(
+        int, re.fullmatch(r"(\d+) plans, (\d+) checks, (\d+) failures\n", done.stdout).groups()
+    )
     assert plans == SHAPES and checks > plans and failures == 0

@@ -1,8 +1,9 @@
-"""CUDA matmul kernels, in the emulation on the CPU (docs: csrc/backends/cuda/sim): packing, quantisation, products of every format.
+"""CUDA matmul kernels, in the emulation on the CPU (docs: csrc/backends/cuda/sim): packing,
+quantisation, products of every format.
 
-The runner is compiled once and kept by a hash of its sources. Everything is compared with NumPy in double. Inputs are rounded here as
-the kernels say they do (int8 blocks, f16 rows, two bf16 terms), so the bounds are those of f32 sums, not of the quantisation.
-"""
+The runner is compiled once and kept by a hash of its sources. Everything is compared with NumPy in
+double. Inputs are rounded here as the kernels say they do (int8 blocks, f16 rows, two bf16 terms),
+so the bounds are those of f32 sums, not of the quantisation."""
 
 import hashlib
 import os
@@ -25,13 +26,14 @@ KERNELS = CUDA / "kernels"
 SOURCES = [
     *(
         KERNELS / name
-        for name in "matmul_k.cu matvec_k.cu matmul_plain.cu matvec_plain.cu matmul_expanded.cu matvec_expanded.cu".split()
+        for name in "matmul_k.cu matvec_k.cu matmul_plain.cu matvec_plain.cu matmul_expanded.cu "
+        "matvec_expanded.cu".split()
     ),
+    *(KERNELS / name for name in "matvec_float.cu matmul_float.cu".split()),
     *(
         KERNELS / name
-        for name in "matvec_float.cu matmul_float.cu".split()
+        for name in "matmul_unpack.cu quantize.cu matmul_group.cu matmul.cpp blas.cpp repack.cpp".split()
     ),
-    *(KERNELS / name for name in "matmul_unpack.cu quantize.cu matmul_group.cu matmul.cpp blas.cpp repack.cpp".split()),
     *RUNTIME,
     ROOT / "csrc/core/dtype.cpp",
     ROOT / "tests/c/cuda_matmul_runner.cpp",
@@ -49,13 +51,24 @@ def build(kind):
     headers = [*CUDA.rglob("*.h"), *CUDA.rglob("*.cuh"), *(ROOT / "csrc/core").glob("*.h")]
     for path in sorted(headers) + SOURCES:
         digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
-    folder = Path(tempfile.gettempdir()) / f"pillion-cuda-matmul-{os.getuid()}" / f"{kind}-{digest.hexdigest()[:16]}"
+    folder = (
+        Path(tempfile.gettempdir())
+        / f"pillion-cuda-matmul-{os.getuid()}"
+        / f"{kind}-{digest.hexdigest()[:16]}"
+    )
     binary = folder / "runner"
     if binary.exists():
         return binary
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(2) as pool:  # the long ones first
-        objects = list(pool.map(lambda source: cuda_runner.compile_object(source, folder / f"{source.stem}.o", flags), SOURCES))
+        objects = list(
+            pool.map(
+                lambda source: cuda_runner.compile_object(
+                    source, folder / f"{source.stem}.o", flags
+                ),
+                SOURCES,
+            )
+        )
     cuda_runner.link(objects, f"{binary}.new", flags)
     os.replace(f"{binary}.new", binary)
     return binary
@@ -66,16 +79,28 @@ class Runner:
         self.binary, self.folder = binary, folder
 
     def __call__(self, jobs, order="forward"):
-        """jobs: (op, type name, (rows, width, depth), rows_max, count or None, p, blobs). Result bytes of each."""
+        """jobs: (op, type name, (rows, width, depth), rows_max, count or None, p, blobs). Result
+        bytes of each."""
         source, result = self.folder / "in", self.folder / "out"
         with open(source, "wb") as f:
             for op, name, (rows, width, depth), rows_max, count, p, blobs in jobs:
-                head = [OPS[op], int(TYPES[name]), rows, width, depth, rows_max, -1 if count is None else count, *p]
+                head = [
+                    OPS[op],
+                    int(TYPES[name]),
+                    rows,
+                    width,
+                    depth,
+                    rows_max,
+                    -1 if count is None else count,
+                    *p,
+                ]
                 f.write(struct.pack("12i", *head, *[0] * (12 - len(head))))
                 for blob in [*blobs, *[np.zeros(0, np.uint8)] * (3 - len(blobs))]:
                     data = np.ascontiguousarray(blob).tobytes()
                     f.write(struct.pack("q", len(data)) + data)
-        done = cuda_runner.run(self.binary, source, result, PILLION_SIM_ORDER=order, PILLION_SIM_THREADS="2")
+        done = cuda_runner.run(
+            self.binary, source, result, PILLION_SIM_ORDER=order, PILLION_SIM_THREADS="2"
+        )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
         data, at, out = result.read_bytes(), 0, []
         while at < len(data):
@@ -103,7 +128,7 @@ def block_of(name):
     return max(32, gguf.GGML_QUANT_SIZES[TYPES[name]][0]) if name in HALVES else 1
 
 
-# ------------------------------------------------------------------------------------------------------------ what the kernels see
+# ---- what the kernels see ----
 
 
 def quantize(x):
@@ -113,8 +138,12 @@ def quantize(x):
     bad, small = ~np.isfinite(blocks).all(axis=1), top < np.float32(2.0**-110)
     with np.errstate(all="ignore"):
         inverse = np.where(bad | small, np.float32(0), np.float32(127) / top)
-        codes = np.rint(np.where((bad | small)[:, None], np.float32(0), blocks * inverse[:, None])).astype(np.int8)
-        d = np.where(bad, np.float32(np.nan), np.where(small, np.float32(0), top / np.float32(127))).astype(np.float32)
+        codes = np.rint(
+            np.where((bad | small)[:, None], np.float32(0), blocks * inverse[:, None])
+        ).astype(np.int8)
+        d = np.where(
+            bad, np.float32(np.nan), np.where(small, np.float32(0), top / np.float32(127))
+        ).astype(np.float32)
     return codes.reshape(x.shape), d.reshape(*x.shape[:-1], -1)
 
 
@@ -133,16 +162,19 @@ def seen_by(name, x, few):
     if name == "F16":
         top = np.abs(x).max(axis=1, keepdims=True).astype(np.float64)
         shift = 14 - np.floor(np.log2(np.where(top > 0, top, 1.0)))
-        return (x * np.exp2(shift)).astype(np.float32).astype(np.float16).astype(np.float64) / np.exp2(shift)
+        return (x * np.exp2(shift)).astype(np.float32).astype(np.float16).astype(
+            np.float64
+        ) / np.exp2(shift)
     return bf16(x).astype(np.float64) + bf16(x - bf16(x))
 
 
 def exact(name, data, x, rows, width, few):
     """The product in double, and a bound of the kernel's error.
 
-    u = 2^-24. Each fused step rounds a partial sum that A bounds, and so do the four additions that join lanes; a term itself has at
-    most six roundings (test_matmul_kernels.py). Float sums on tensor cores are checked as if every product were added by itself.
-    A = sum (|weight| + 2 |minimum|) |x|."""
+    u = 2^-24. Each fused step rounds a partial sum that A bounds, and so do the four additions that
+    join lanes; a term itself has at most six roundings (test_matmul_kernels.py). Float sums on
+    tensor cores are checked as if every product were added by itself. A = sum (|weight| + 2
+    |minimum|) |x|."""
     weight = dequantize(name, data, rows, width).astype(np.float64)
     seen, size = seen_by(name, x, few), np.abs(weight)
     steps = width // SCALE_INPUTS.get(name, 32) if name in HALVES else 2 * width
@@ -150,7 +182,9 @@ def exact(name, data, x, rows, width, few):
         steps *= 2
         zeroed = data.reshape(-1, gguf.GGML_QUANT_SIZES[TYPES[name]][1]).copy()
         zeroed[:, slice(*CODES[name])] = 0
-        size = size + 2 * np.abs(dequantize(name, zeroed.reshape(rows, -1), rows, width).astype(np.float64))
+        size = size + 2 * np.abs(
+            dequantize(name, zeroed.reshape(rows, -1), rows, width).astype(np.float64)
+        )
     return seen @ weight.T, (steps + 10) * 2.0**-24 * (np.abs(seen) @ size.T)
 
 
@@ -170,14 +204,17 @@ def assert_within(got, expected, bound):
     assert np.all(error <= bound), float((error / np.maximum(bound, 1e-300)).max())
 
 
-# ------------------------------------------------------------------------------------------------------------------------- inputs
+# ---- inputs ----
 
 
 def test_quantize(runner):
-    """Bytes, sums and the padding of an odd number of blocks; NaN, infinities, zeros, subnormals."""
+    """Bytes, sums and the padding of an odd number of blocks; NaN, infinities, zeros,
+    subnormals."""
     rng = np.random.default_rng(1)
     for n, width in [(1, 32), (3, 96), (5, 256 + 32)]:
-        x = (rng.standard_normal((n, width)) * 10.0 ** rng.integers(-20, 20, (n, 1))).astype(np.float32)
+        x = (rng.standard_normal((n, width)) * 10.0 ** rng.integers(-20, 20, (n, 1))).astype(
+            np.float32
+        )
         x[0, :32] = [0.0, -0.0] * 16
         if n > 1:
             x[1, 5], x[1, 40], x[1, 70] = np.inf, np.nan, np.float32(1e-42)
@@ -209,16 +246,22 @@ def test_a_nan_reaches_every_output_of_its_row(runner):
         for n in (3, 20):
             x = rng.standard_normal((n, width)).astype(np.float32)
             x[1, 7] = np.nan
-            out = floats(runner([("matmul", name, (5, width, 1), n, None, [1], [data, x])])[0], n, 5)
-            assert np.isnan(out[1]).all() and np.isfinite(np.delete(out, 1, axis=0)).all(), (name, n)
+            out = floats(
+                runner([("matmul", name, (5, width, 1), n, None, [1], [data, x])])[0], n, 5
+            )
+            assert np.isnan(out[1]).all() and np.isfinite(np.delete(out, 1, axis=0)).all(), (
+                name,
+                n,
+            )
 
 
-# ------------------------------------------------------------------------------------------------------------------------ products
+# ---- products ----
 
 
 @pytest.mark.parametrize("name", TYPES)
 def test_unpack_is_exact(runner, name):
-    """Packing loses nothing: values of the packed matrix are those of the gguf package, bit for bit."""
+    """Packing loses nothing: values of the packed matrix are those of the gguf package, bit for
+    bit."""
     rng = np.random.default_rng(list(TYPES).index(name))
     unit = block_of(name)
     for rows, width in [(1, unit), (7, 3 * unit), (40, 2 * unit + (5 if unit == 1 else 0))]:
@@ -226,9 +269,17 @@ def test_unpack_is_exact(runner, name):
         ids = rng.permutation(rows).astype(np.int32)
         job = ("unpack", name, (rows, width, 1), rows, None, [], [data, np.float32(1.0), ids])
         out = floats(runner([job])[0], rows, width)
-        assert np.array_equal(bits(out), bits(dequantize(name, data, rows, width)[ids])), (rows, width)
-    scaled = floats(runner([(*job[:3], rows, rows - 3, [], [data, np.float32(0.75), ids])])[0], rows, width)
-    assert np.array_equal(scaled[:-3], out[:-3] * np.float32(0.75)) and (bits(scaled[-3:]) == UNWRITTEN).all()
+        assert np.array_equal(bits(out), bits(dequantize(name, data, rows, width)[ids])), (
+            rows,
+            width,
+        )
+    scaled = floats(
+        runner([(*job[:3], rows, rows - 3, [], [data, np.float32(0.75), ids])])[0], rows, width
+    )
+    assert (
+        np.array_equal(scaled[:-3], out[:-3] * np.float32(0.75))
+        and (bits(scaled[-3:]) == UNWRITTEN).all()
+    )
 
 
 SHAPES = [(1, 1), (37, 3), (150, 5)]  # rows, blocks
@@ -238,7 +289,8 @@ COUNTS = [*range(1, 10), 12, 16, 17, 64, 130]
 
 @pytest.mark.parametrize("name", TYPES)
 def test_products(runner, name):
-    """Against double, for every number of rows; and a row's bits are the same alone and beside others, within each family."""
+    """Against double, for every number of rows; and a row's bits are the same alone and beside
+    others, within each family."""
     rng = np.random.default_rng(100 + list(TYPES).index(name))
     for rows, size in SHAPES if name in HALVES else WIDTHS:
         width = size * block_of(name)
@@ -250,18 +302,32 @@ def test_products(runner, name):
             family = outs[16] if n <= FEW_ROWS or name == "F32" else outs[130]
             same = min(n, len(family))
             assert np.array_equal(bits(out[:same]), bits(family[:same])), n
-        alone = runner([("matmul", name, (rows, width, 1), 1, None, [1], [data, x[i : i + 1]]) for i in range(9)])
+        alone = runner(
+            [
+                ("matmul", name, (rows, width, 1), 1, None, [1], [data, x[i : i + 1]])
+                for i in range(9)
+            ]
+        )
         assert np.array_equal(bits(np.stack([floats(a, rows) for a in alone])), bits(outs[9]))
 
 
-@pytest.mark.parametrize("name", ["Q4_0", "Q8_0", "Q5_1", "Q2_K", "Q4_K", "Q6_K", "IQ4_XS", "TQ2_0", "F16", "BF16", "F32"])
+@pytest.mark.parametrize(
+    "name",
+    ["Q4_0", "Q8_0", "Q5_1", "Q2_K", "Q4_K", "Q6_K", "IQ4_XS", "TQ2_0", "F16", "BF16", "F32"],
+)
 def test_rows_are_counted_on_the_device(runner, name):
     rng = np.random.default_rng(7)
     rows, width = 33, 2 * block_of(name) if name in HALVES else 64
     data, x = random_rows(name, rows, width, rng), activations(rng, 140, width)
-    jobs, cases = [], [(9, 0), (9, 3), (9, 9), (1, 0), (16, 11), (64, 0), (64, 20), (140, 17), (9, 100)]
+    jobs, cases = (
+        [],
+        [(9, 0), (9, 3), (9, 9), (1, 0), (16, 11), (64, 0), (64, 20), (140, 17), (9, 100)],
+    )
     for most, count in cases:
-        jobs += [("matmul", name, (rows, width, 1), most, c, [1], [data, x[:most]]) for c in (count, None)]
+        jobs += [
+            ("matmul", name, (rows, width, 1), most, c, [1], [data, x[:most]])
+            for c in (count, None)
+        ]
     outs = runner(jobs)
     for i, (most, count) in enumerate(cases):
         out, full = (floats(o, most, rows) for o in outs[2 * i : 2 * i + 2])
@@ -274,7 +340,10 @@ def test_input_rows_of_slots(runner):
     rng = np.random.default_rng(8)
     data, x = random_rows("Q4_0", 20, 64, rng), activations(rng, 18, 64)
     outs = runner(
-        [("matmul", "Q4_0", (20, 64, 1), 6, 5, [3], [data, x]), ("matmul", "Q4_0", (20, 64, 1), 15, None, [1], [data, x[:15]])]
+        [
+            ("matmul", "Q4_0", (20, 64, 1), 6, 5, [3], [data, x]),
+            ("matmul", "Q4_0", (20, 64, 1), 15, None, [1], [data, x[:15]]),
+        ]
     )
     assert np.array_equal(bits(floats(outs[0], 18, 20)[:15]), bits(floats(outs[1], 15, 20)))
     assert (bits(floats(outs[0], 18, 20)[15:]) == UNWRITTEN).all()
@@ -282,33 +351,59 @@ def test_input_rows_of_slots(runner):
 
 @pytest.mark.parametrize("name", TYPES)
 def test_moe(runner, name):
-    """Routed experts equal each expert's plain product, bit for bit; experts without rows, with one and with many."""
+    """Routed experts equal each expert's plain product, bit for bit; experts without rows, with one
+    and with many."""
     rng = np.random.default_rng(200 + list(TYPES).index(name))
     n_experts, rows = 6, 20
     width = 2 * block_of(name) if name in HALVES else 40
     data = random_rows(name, n_experts * rows, width, rng).reshape(n_experts, rows, -1)
-    for n_used, per_row, most, count in [(2, 1, 1, None), (3, 3, 5, 4), (2, 2, 40, 37), (3, 1, 70, None)]:
+    for n_used, per_row, most, count in [
+        (2, 1, 1, None),
+        (3, 3, 5, 4),
+        (2, 2, 40, 37),
+        (3, 1, 70, None),
+    ]:
         n = most if count is None else count
         # expert 4 gets nothing, expert 1 much
-        ids = np.stack([rng.choice([0, 1, 1, 1, 2, 3, 5], n_used) for _ in range(most)]).astype(np.int32)
+        ids = np.stack([rng.choice([0, 1, 1, 1, 2, 3, 5], n_used) for _ in range(most)]).astype(
+            np.int32
+        )
         x = activations(rng, most * per_row, width)
-        job = ("moe", name, (rows, width, n_experts), most, count, [n_used, per_row], [data, x, ids])
+        job = (
+            "moe",
+            name,
+            (rows, width, n_experts),
+            most,
+            count,
+            [n_used, per_row],
+            [data, x, ids],
+        )
         out = floats(runner([job])[0], most, n_used, rows)
         inputs = np.repeat(x.reshape(most, per_row, width), n_used // per_row, axis=1)
-        jobs = [("matmul", name, (rows, width, 1), most * n_used, None, [1], [data[e], inputs]) for e in range(n_experts)]
+        jobs = [
+            ("matmul", name, (rows, width, 1), most * n_used, None, [1], [data[e], inputs])
+            for e in range(n_experts)
+        ]
         if most <= FEW_ROWS:  # the same family: a row at a time
             jobs = [
                 ("matmul", name, (rows, width, 1), 1, None, [1], [data[e], row])
                 for e in range(n_experts)
                 for row in inputs.reshape(-1, width)
             ]
-        plain = np.concatenate([floats(o, -1, rows) for o in runner(jobs)]).reshape(n_experts, most, n_used, rows)
+        plain = np.concatenate([floats(o, -1, rows) for o in runner(jobs)]).reshape(
+            n_experts, most, n_used, rows
+        )
         expected = np.take_along_axis(plain, ids[None, ..., None], axis=0)[0]
         assert np.array_equal(bits(out[:n]), bits(expected[:n])), (n_used, per_row, most)
         assert (bits(out[n:]) == UNWRITTEN).all()
-        weight = np.stack([dequantize(name, data[e], rows, width) for e in range(n_experts)]).astype(np.float64)
+        weight = np.stack(
+            [dequantize(name, data[e], rows, width) for e in range(n_experts)]
+        ).astype(np.float64)
         close = np.einsum("rsw,rsow->rso", inputs[:n].astype(np.float64), weight[ids[:n]])
-        assert np.abs(out[:n] - close).max() <= 0.02 * np.abs(inputs[:n]).max() * np.abs(weight).max() * width**0.5
+        assert (
+            np.abs(out[:n] - close).max()
+            <= 0.02 * np.abs(inputs[:n]).max() * np.abs(weight).max() * width**0.5
+        )
 
 
 @pytest.mark.parametrize("name", ["Q4_0", "Q8_0", "Q6_K", "F16", "F32"])
@@ -319,9 +414,13 @@ def test_clusters(runner, name):
     data = random_rows(name, clusters * m, width, rng)
     for most, count in [(1, None), (4, 2), (20, 18)]:
         n = most if count is None else count
-        chosen = np.stack([rng.choice(clusters, k, replace=False) for _ in range(most)]).astype(np.int32)
+        chosen = np.stack([rng.choice(clusters, k, replace=False) for _ in range(most)]).astype(
+            np.int32
+        )
         x = activations(rng, most, width)
-        jobs = [("clusters", name, (clusters * m, width, 1), most, count, [k, m], [data, x, chosen])]
+        jobs = [
+            ("clusters", name, (clusters * m, width, 1), most, count, [k, m], [data, x, chosen])
+        ]
         jobs += [("matmul", name, (clusters * m, width, 1), 1, None, [1], [data, row]) for row in x]
         out, *dense = runner(jobs)
         dense = np.stack([floats(d, clusters, m) for d in dense])
@@ -330,7 +429,7 @@ def test_clusters(runner, name):
         assert (bits(floats(out, most, k * m)[n:]) == UNWRITTEN).all()
 
 
-# --------------------------------------------------------------------------------------------------------------- how threads are run
+# ---- how threads are run ----
 
 
 def short_jobs(rng):
@@ -339,13 +438,53 @@ def short_jobs(rng):
         rows, width = 40, 3 * block_of(name) if name in HALVES else 72
         data = random_rows(name, 2 * rows, width, rng)
         for n in (1, 5, 16, 33):
-            jobs.append(("matmul", name, (2 * rows, width, 1), n, None, [1], [data, activations(rng, n, width)]))
+            jobs.append(
+                (
+                    "matmul",
+                    name,
+                    (2 * rows, width, 1),
+                    n,
+                    None,
+                    [1],
+                    [data, activations(rng, n, width)],
+                )
+            )
         for n in (3, 30):
             ids = rng.integers(0, 2, (n, 2)).astype(np.int32)
-            jobs.append(("moe", name, (rows, width, 2), n, n - 1, [2, 1], [data, activations(rng, n, width), ids]))
+            jobs.append(
+                (
+                    "moe",
+                    name,
+                    (rows, width, 2),
+                    n,
+                    n - 1,
+                    [2, 1],
+                    [data, activations(rng, n, width), ids],
+                )
+            )
         ids = rng.integers(0, 4, (2, 2)).astype(np.int32)
-        jobs.append(("clusters", name, (2 * rows, width, 1), 2, None, [2, 20], [data, activations(rng, 2, width), ids]))
-        jobs.append(("unpack", name, (2 * rows, width, 1), 2, None, [], [data, np.float32(2.0), np.array([3, 70], np.int32)]))
+        jobs.append(
+            (
+                "clusters",
+                name,
+                (2 * rows, width, 1),
+                2,
+                None,
+                [2, 20],
+                [data, activations(rng, 2, width), ids],
+            )
+        )
+        jobs.append(
+            (
+                "unpack",
+                name,
+                (2 * rows, width, 1),
+                2,
+                None,
+                [],
+                [data, np.float32(2.0), np.array([3, 70], np.int32)],
+            )
+        )
     jobs.append(("prepare", "F32", (0, 96, 1), 4, None, [Q8], [[], activations(rng, 4, 96)]))
     jobs.append(("prepare", "F32", (0, 75, 1), 4, None, [F16], [[], activations(rng, 4, 75)]))
     jobs.append(("prepare", "F32", (0, 75, 1), 4, None, [BF16], [[], activations(rng, 4, 75)]))
@@ -363,7 +502,8 @@ def test_results_do_not_depend_on_the_order_of_threads(runner, order):
 @pytest.mark.nightly
 @pytest.mark.skipif(ON_GPU, reason="compute-sanitizer looks there: PILLION_CUDA_WRAP")
 def test_no_access_out_of_bounds(runner, tmp_path):
-    """The same jobs under the address and undefined-behaviour sanitizers; device memory has its exact size."""
+    """The same jobs under the address and undefined-behaviour sanitizers; device memory has its
+    exact size."""
     jobs = short_jobs(np.random.default_rng(12))
     for job, plain, checked in zip(jobs, runner(jobs), Runner(build("sanitize"), tmp_path)(jobs)):
         assert np.array_equal(plain, checked), job[:6]

@@ -1,4 +1,5 @@
-"""Every CUDA kernel compiled by nvcc for the GPUs of Jetson Orin and of the datacentre; nothing runs."""
+"""Every CUDA kernel compiled by nvcc for the GPUs of Jetson Orin and of the datacentre; nothing
+runs."""
 
 import sys
 from pathlib import Path
@@ -30,7 +31,10 @@ def test_reading_what_ptxas_says():
 @pytest.mark.parametrize("arch", ["87", "90"])
 def test_every_kernel_compiles_within_its_budget(arch):
     if cuda_report.nvcc() is None:
-        pytest.skip("nvcc is not installed: the CUDA kernels are run under emulation, but compiled by no CUDA compiler here")
+        pytest.skip(
+            "nvcc is not installed: the CUDA kernels are run under emulation, but compiled by no "
+            "CUDA compiler here"
+        )
     kernels, faults = cuda_report.report([arch])
     assert not faults, "\n".join(faults)
     assert len(kernels) > 150
@@ -51,5 +55,10 @@ def test_a_kernel_beyond_its_budget_is_a_fault(monkeypatch):
     assert len(faults) == 2
     assert "norm.cu, sm_87" in faults[0] and "spills 4 bytes" in faults[0]
     assert "255 registers" in faults[1]
-    monkeypatch.setattr(cuda_report, "compile_one", lambda job: (job[0], job[1], [], "no such function"))
-    assert "does not compile for sm_87: no such function" in cuda_report.report(["87"], only=["norm"])[1][0]
+    monkeypatch.setattr(
+        cuda_report, "compile_one", lambda job: (job[0], job[1], [], "no such function")
+    )
+    assert (
+        "does not compile for sm_87: no such function"
+        in cuda_report.report(["87"], only=["norm"])[1][0]
+    )

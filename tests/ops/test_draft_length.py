@@ -7,7 +7,8 @@ from lab_ops import lab
 
 
 class Machine:
-    """Costs of a run over 1 + k rows and of a draft step, and how often a draft is right given that those before it were."""
+    """Costs of a run over 1 + k rows and of a draft step, and how often a draft is right given that
+    those before it were."""
 
     def __init__(self, acceptance, verify, draft, noise=0.1, seed=1):
         self.acceptance, self.verify, self.draft, self.noise = acceptance, verify, draft, noise
@@ -83,7 +84,8 @@ def test_acceptance_is_counted_given_those_before():
     for _ in range(300):
         length.update(3, 1, 1.0, 10.0)  # the first is right, the second wrong, the third unknown
     assert length.acceptance(0) > 0.9 and length.acceptance(1) < 0.1
-    assert length.acceptance(2) == pytest.approx(length.acceptance(1))  # never seen: as good as the one before
+    # never seen: as good as the one before
+    assert length.acceptance(2) == pytest.approx(length.acceptance(1))
 
 
 def test_a_draft_that_is_not_run_was_refused():
@@ -94,7 +96,8 @@ def test_a_draft_that_is_not_run_was_refused():
 
 
 def test_rows_of_others_cost_what_a_run_of_so_many_costs():
-    """Forced tokens beside no draft, and behind one: neither makes plain rounds or drafts dearer."""
+    """Forced tokens beside no draft, and behind one: neither makes plain rounds or drafts
+    dearer."""
     length = lab.DraftLength()
     for _ in range(20):
         length.update(0, 0, 0.0, 10.0)

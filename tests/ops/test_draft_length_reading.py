@@ -1,6 +1,7 @@
-"""The choice of the draft length for drafters with a cache of their own, which read the text before they
-can draft: simulated machines on which every unread token costs. No prefix of a text from 64 tokens on may
-fall below 0.98 of its plain speed, and a drafter that is worth it is found, also again."""
+"""The choice of the draft length for drafters with a cache of their own, which read the text before
+they can draft: simulated machines on which every unread token costs. No prefix of a text from 64
+tokens on may fall below 0.98 of its plain speed, and a drafter that is worth it is found, also
+again."""
 
 import random
 
@@ -50,8 +51,8 @@ class Machine:
 
 
 def write(machine, n, length=None, prompt=100, change=None):
-    """Writes n tokens. The least speed of any prefix from 64 tokens on, that of the whole, the drafts of
-    each round."""
+    """Writes n tokens. The least speed of any prefix from 64 tokens on, that of the whole, the
+    drafts of each round."""
     length = length or lab.DraftLength()
     machine.prompt(length, prompt)
     tokens = time = 0
@@ -132,7 +133,8 @@ def test_a_drafter_in_use_serves_the_next_text_at_once():
 
 
 def test_the_size_is_only_a_guess():
-    """A drafter of a good size, on another device where it costs next to nothing: the first trial tells."""
+    """A drafter of a good size, on another device where it costs next to nothing: the first trial
+    tells."""
     machine = Machine(0.9, memory_bound, 0.02, 0.002, share=0.1)
     _, speed, picks, _ = write(machine, 600)
     assert speed > 1.5

@@ -35,7 +35,8 @@ def rows_of_table(case):
 
 
 def activations(x):
-    """What a quantised product sees of its input: q * d per 32 inputs, to the bit (activations.h)."""
+    """What a quantised product sees of its input: q * d per 32 inputs, to the bit
+    (activations.h)."""
     blocks = x.reshape(*x.shape[:-1], -1, 32)
     top = np.abs(blocks).max(-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -44,11 +45,15 @@ def activations(x):
 
 
 def product(weight, index, x):
-    """x @ w.T and its bound: (steps + 6) roundings of the sum of the terms' sizes. Each fused step rounds a partial sum that the
-    sizes bound, a term itself has six roundings at most; float weights are a step an input, quantised ones a step or two a scale."""
+    """x @ w.T and its bound: (steps + 6) roundings of the sum of the terms' sizes. Each fused step
+    rounds a partial sum that the sizes bound, a term itself has six roundings at most; float
+    weights are a step an input, quantised ones a step or two a scale."""
     w, size = weight.dequantized()[index].astype(np.float64), weight.sizes()[index]
     if weight.dtype in oc.QUANTS:
-        x, steps = activations(x), weight.width // oc.QUANTS[weight.dtype][4] * (2 if oc.QUANTS[weight.dtype][3] else 1)
+        x, steps = (
+            activations(x),
+            weight.width // oc.QUANTS[weight.dtype][4] * (2 if oc.QUANTS[weight.dtype][3] else 1),
+        )
     else:
         x, steps = x.astype(np.float64), weight.width
     return x @ w.T, (steps + 6) * EPS * (np.abs(x) @ size.T)
@@ -65,11 +70,16 @@ def embed(case):
 def per_layer_embed(case):
     p, n = case.params, oc.MAX_ROWS
     shape = (n, p["n_layers"], p["width"])
-    norm = norm64((case.inputs["proj"].astype(np.float64) * p["proj_scale"]).reshape(shape), case.inputs["norm"], p["eps"])
+    norm = norm64(
+        (case.inputs["proj"].astype(np.float64) * p["proj_scale"]).reshape(shape),
+        case.inputs["norm"],
+        p["eps"],
+    )
     token = rows_of_table(case).reshape(shape) * p["table_scale"]
     out_scale = f32(p["out_scale"])
     absolute, relative, _ = TOLERANCES["rms_norm_add"]
-    bound = absolute + (relative + 2 * EPS) * (np.abs(norm) + np.abs(token)) * out_scale  # two more scales
+    # two more scales
+    bound = absolute + (relative + 2 * EPS) * (np.abs(norm) + np.abs(token)) * out_scale
     return {"y": (((norm + token) * out_scale).reshape(n, -1), bound.reshape(n, -1))}
 
 
@@ -79,10 +89,18 @@ def rope_table(case):
     frequency = float(np.float32(p["base"])) ** (-2.0 * i / p["dims"]) * p["position_scale"]
     if factors is not None:
         frequency = np.where(vector(factors) >= 1e29, 0.0, frequency / vector(factors))
-    # Frequencies are f32, as in the reference implementation; the rest is double: an angle's error is that of its product.
-    angle = (case.pos + np.arange(oc.MAX_ROWS))[:, None] * frequency.astype(np.float32).astype(np.float64)
+    # Frequencies are f32, as in the reference implementation; the rest is double: an angle's error
+    # is that of its product.
+    angle = (case.pos + np.arange(oc.MAX_ROWS))[:, None] * frequency.astype(np.float32).astype(
+        np.float64
+    )
     want = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
-    return {"y": (want, EPS * np.abs(want) + 2.0**-51 * (1 + np.abs(np.concatenate([angle, angle], axis=1))))}
+    return {
+        "y": (
+            want,
+            EPS * np.abs(want) + 2.0**-51 * (1 + np.abs(np.concatenate([angle, angle], axis=1))),
+        )
+    }
 
 
 def scale(case):
@@ -96,7 +114,9 @@ def add(case):
 
 
 def norm(case):
-    want = norm64(case.inputs["x"], case.inputs["weight"], case.params["eps"]) * f32(case.params.get("scale", 1))
+    want = norm64(case.inputs["x"], case.inputs["weight"], case.params["eps"]) * f32(
+        case.params.get("scale", 1)
+    )
     return {"y": (want, (TOLERANCES["rms_norm"][1] + EPS) * np.abs(want))}
 
 
@@ -104,7 +124,12 @@ def norm_add(case):
     branch = norm64(case.inputs["branch"], case.inputs["weight"], case.params["eps"])
     residual, s = case.inputs["residual"].astype(np.float64), f32(case.params.get("scale", 1))
     absolute, relative, _ = TOLERANCES["rms_norm_add"]
-    return {"y": ((residual + branch) * s, absolute + relative * s * (np.abs(residual) + np.abs(branch)))}
+    return {
+        "y": (
+            (residual + branch) * s,
+            absolute + relative * s * (np.abs(residual) + np.abs(branch)),
+        )
+    }
 
 
 def matmul(case):
@@ -115,7 +140,11 @@ def qkv_norm_rope(case):
     p, results = case.params, {}
     rope = case.inputs["rope"].astype(np.float64)[:, None]
     half = p["rope_dims"] // 2
-    one, two = (slice(0, 2 * half, 2), slice(1, 2 * half, 2)) if p["interleaved"] else (slice(0, half), slice(half, 2 * half))
+    one, two = (
+        (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
+        if p["interleaved"]
+        else (slice(0, half), slice(half, 2 * half))
+    )
 
     def heads(x, normalize, w, rotate):
         x = x.reshape(oc.MAX_ROWS, -1, p["head_dim"])
@@ -125,7 +154,9 @@ def qkv_norm_rope(case):
             a, b, c, s = y[..., one].copy(), y[..., two].copy(), rope[..., :half], rope[..., half:]
             y[..., one], y[..., two] = a * c - b * s, b * c + a * s
             size[..., one] = size[..., two] = np.abs(a) + np.abs(b)
-        relative = (TOLERANCES["rms_norm"][1] if normalize else 0) + (TOLERANCES["rope"][1] if rotate else 0)
+        relative = (TOLERANCES["rms_norm"][1] if normalize else 0) + (
+            TOLERANCES["rope"][1] if rotate else 0
+        )
         return y.reshape(oc.MAX_ROWS, -1), (relative * size).reshape(oc.MAX_ROWS, -1)
 
     q, k, v = (case.inputs[name] for name in "qkv")
@@ -163,7 +194,8 @@ def moe_route(case):
     gates /= gates.sum(1, keepdims=True)
     if case.inputs["expert_scale"] is not None:
         gates = gates * vector(case.inputs["expert_scale"])[ids]
-    # The difference of two logits is rounded once, which exp turns into a relative error; exp 2, the sum n, division, product.
+    # The difference of two logits is rounded once, which exp turns into a relative error; exp 2,
+    # the sum n, division, product.
     bound = np.abs(gates) * EPS * (distance + distance.max(1, keepdims=True) + n + 6) + 2.0**-149
     return {"ids": (ids, np.zeros(ids.shape)), "gates": (gates, bound)}
 
@@ -174,7 +206,9 @@ def moe_matmul(case):
     bound = want.copy()
     for expert in np.unique(ids):
         row, slot = np.nonzero(ids == expert)
-        one = x.reshape(oc.MAX_ROWS, p["per_row"], weights.width)[row, slot if p["per_row"] > 1 else 0]
+        one = x.reshape(oc.MAX_ROWS, p["per_row"], weights.width)[
+            row, slot if p["per_row"] > 1 else 0
+        ]
         want[row, slot], bound[row, slot] = product(weights, expert, one)
     return {"y": (want.reshape(oc.MAX_ROWS, -1), bound.reshape(oc.MAX_ROWS, -1))}
 
@@ -200,7 +234,8 @@ def pick(case):
         return pick_among(case)
     x = np.where(np.isnan(case.inputs["logits"]), -np.inf, case.inputs["logits"])
     want = np.argmax(x, axis=1)
-    for row in np.nonzero(np.isneginf(x.max(1)))[0]:  # -inf wins over NaN, the first of anything over nothing
+    # -inf wins over NaN, the first of anything over nothing
+    for row in np.nonzero(np.isneginf(x.max(1)))[0]:
         numbers = np.nonzero(~np.isnan(case.inputs["logits"][row]))[0]
         want[row] = numbers[0] if len(numbers) else 0
     return {"y": (want[:, None], np.zeros((oc.MAX_ROWS, 1)))}
@@ -213,8 +248,13 @@ def pick_among(case):
     token = np.where(x == top, ids, np.iinfo(np.int32).max).min(1)[:, None]
     distance = top - x
     share = 1 / np.exp(-distance).sum(1, keepdims=True)
-    # The sum's terms: exp 2, the rounded difference, 16 chains of n / 16 additions and their folding; then one division.
-    bound = share * EPS * ((np.exp(-distance) * (distance + 3)).sum(1, keepdims=True) * share + x.shape[1] / 16 + 6)
+    # The sum's terms: exp 2, the rounded difference, 16 chains of n / 16 additions and their
+    # folding; then one division.
+    bound = (
+        share
+        * EPS
+        * ((np.exp(-distance) * (distance + 3)).sum(1, keepdims=True) * share + x.shape[1] / 16 + 6)
+    )
     return {"y": (token, np.zeros(token.shape)), "probability": (share, bound)}
 
 
@@ -226,7 +266,8 @@ def concat(case):
 def centroid_head(case):
     p, order = case.params, case.inputs["order"][0]
     scores = case.inputs["scores"].astype(np.float64)
-    chosen = np.argsort(-scores, axis=1, kind="stable")[:, : p["n_active"]]  # among equals the lowest first
+    # among equals the lowest first
+    chosen = np.argsort(-scores, axis=1, kind="stable")[:, : p["n_active"]]
     per_cluster = len(order) // p["n_centroids"]
     rows = (chosen[:, :, None] * per_cluster + np.arange(per_cluster)).reshape(oc.MAX_ROWS, -1)
     want, bound = product(case.inputs["table"], 0, case.inputs["x"])
@@ -235,7 +276,8 @@ def centroid_head(case):
 
 
 def attend(case, halves=False):
-    """Over the keys and values as the cache holds them: what the format costs is kv_store's affair."""
+    """Over the keys and values as the cache holds them: what the format costs is kv_store's
+    affair."""
     p, store = case.params, case.inputs["cache"]
     keys, values = (x.astype(np.float64) for x in Bench(case, JUDGE).cache.read())
     group, dim = p["n_heads"] // p["n_kv_heads"], p["head_dim"]
@@ -243,7 +285,12 @@ def attend(case, halves=False):
     want, bound = np.empty(q.shape), np.empty(q.shape)
     for row in range(oc.MAX_ROWS):
         at = case.pos + row
-        slots = np.arange(max(0, at - p["window"] + 1) if p["window"] else 0, at + 1 - p.get("past_only", 0)) % store.capacity
+        slots = (
+            np.arange(
+                max(0, at - p["window"] + 1) if p["window"] else 0, at + 1 - p.get("past_only", 0)
+            )
+            % store.capacity
+        )
         for head in range(p["n_heads"]):
             k, v = keys[head // group, slots], values[head // group, slots]
             s = k @ q[row, head] * p["scale"]
@@ -261,28 +308,51 @@ def stored_bound(kind, rows, head_dim):
     if kind == "f16":
         return 2.0**-11 * np.abs(rows) + 2.0**-25
     heads = np.abs(rows.reshape(len(rows), -1, head_dim))
-    top = np.repeat(np.maximum.reduceat(heads, np.arange(0, head_dim, 32), axis=2), 32, axis=2)[:, :, :head_dim]
+    top = np.repeat(np.maximum.reduceat(heads, np.arange(0, head_dim, 32), axis=2), 32, axis=2)[
+        :, :, :head_dim
+    ]
     return (top / 127 * (0.5 + 127 * 2.0**-11 + 1e-3)).reshape(rows.shape)
 
 
 def kv_store(case):
     store = case.inputs["cache"]
     return {
-        name: (case.inputs[name].astype(np.float64), stored_bound(store.kind, case.inputs[name], store.head_dim)) for name in "kv"
+        name: (
+            case.inputs[name].astype(np.float64),
+            stored_bound(store.kind, case.inputs[name], store.head_dim),
+        )
+        for name in "kv"
     }
 
 
 TEXTS = {
     f.__name__: f
-    for f in (embed, per_layer_embed, rope_table, scale, add, norm, norm_add, matmul, qkv_norm_rope, kv_store, attend, geglu)
+    for f in (
+        embed,
+        per_layer_embed,
+        rope_table,
+        scale,
+        add,
+        norm,
+        norm_add,
+        matmul,
+        qkv_norm_rope,
+        kv_store,
+        attend,
+        geglu,
+    )
     + (moe_route, moe_matmul, moe_sum, gather_rows, softcap, pick, concat, centroid_head)
 }
 
 
 def stored_rows(case, bench):
-    """The case's rows as the cache holds them, [row, width]; a cache keeps the last `capacity` positions."""
+    """The case's rows as the cache holds them, [row, width]; a cache keeps the last `capacity`
+    positions."""
     slots = (case.pos + np.arange(oc.MAX_ROWS)) % case.inputs["cache"].capacity
-    return {name: x[:, slots].transpose(1, 0, 2).reshape(oc.MAX_ROWS, -1) for name, x in zip("kv", bench.cache.read())}
+    return {
+        name: x[:, slots].transpose(1, 0, 2).reshape(oc.MAX_ROWS, -1)
+        for name, x in zip("kv", bench.cache.read())
+    }
 
 
 @pytest.mark.parametrize("case", CASES, ids=repr)
@@ -298,7 +368,8 @@ def test_op(case):
         error = np.abs(got[name].astype(np.float64) - want)
         bad = ~(error <= bound)
         assert not bad.any(), (
-            f"{name}: {bad.sum()} of {bad.size}, first at {np.argwhere(bad)[0]}: {got[name][bad][0]} instead of {want[bad][0]}, "
+            f"{name}: {bad.sum()} of {bad.size}, first at {np.argwhere(bad)[0]}: "
+            f"{got[name][bad][0]} instead of {want[bad][0]}, "
             f"{(error[bad] / np.maximum(bound[bad], 1e-300)).max():.3g} bounds"
         )
 

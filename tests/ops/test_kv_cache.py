@@ -1,4 +1,5 @@
-"""The runtime's cache of one sequence: sizes of its stores, and when stepping back needs no recomputation."""
+"""The runtime's cache of one sequence: sizes of its stores, and when stepping back needs no
+recomputation."""
 
 import pytest
 from hypothesis import given, settings
@@ -19,10 +20,19 @@ def up(n):
 
 
 @pytest.mark.parametrize(
-    "window, n_ctx, rows", [(512, 4096, 512), (1, 300, 1), (257, 2000, 0), (1024, 1024, 64), (512, 700, 300), (200, 5000, 57)]
+    "window, n_ctx, rows",
+    [
+        (512, 4096, 512),
+        (1, 300, 1),
+        (257, 2000, 0),
+        (1024, 1024, 64),
+        (512, 700, 300),
+        (200, 5000, 57),
+    ],
 )
 def test_capacities(window, n_ctx, rows):
-    """Full layers hold the context, sliding ones the window before a run and the run; never more than the context."""
+    """Full layers hold the context, sliding ones the window before a run and the run; never more
+    than the context."""
     c = cache([SLIDING, FULL, SLIDING, SHARES_SLIDING, SHARES_FULL], window, n_ctx, rows)
     ring = up(window - 1 + rows)
     assert c.capacity(1) == up(n_ctx) and not c.is_ring(1)
@@ -32,7 +42,9 @@ def test_capacities(window, n_ctx, rows):
     assert c.extent(3) is None and c.extent(4) is None
     assert c.last_view(True) == 2 and c.last_view(False) == 1
     everything = cache([SLIDING, FULL, SLIDING], window, n_ctx, rows, swa_full=True)
-    assert [everything.capacity(i) for i in range(3)] == [up(n_ctx)] * 3 and not everything.is_ring(0)
+    assert [everything.capacity(i) for i in range(3)] == [up(n_ctx)] * 3 and not everything.is_ring(
+        0
+    )
 
 
 def test_stores_do_not_overlap():
@@ -46,15 +58,19 @@ def test_stores_do_not_overlap():
 
 
 steps = st.lists(
-    st.one_of(st.tuples(st.just("write"), st.integers(1, 60)), st.tuples(st.just("back"), st.floats(0, 1))), max_size=60
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(1, 60)), st.tuples(st.just("back"), st.floats(0, 1))
+    ),
+    max_size=60,
 )
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 60), st.booleans(), steps)
 def test_rewind(window, rows_per_run, sliding, walk):
-    """can_rewind says yes exactly if every position that the next row sees is still in its slot. (A window of 1 sees none; there it
-    may say no.) Back at 0 the cache is cleared, as the context does."""
+    """can_rewind says yes exactly if every position that the next row sees is still in its slot. (A
+    window of 1 sees none; there it may say no.) Back at 0 the cache is cleared, as the context
+    does."""
     c = cache([SLIDING if sliding else FULL, FULL], window, 2048, rows_per_run)
     capacity, slots, length = c.capacity(0), {}, 0
 
@@ -98,8 +114,8 @@ def test_rewind(window, rows_per_run, sliding, walk):
 
 
 class Sequence:
-    """A cache whose slots hold which token was written there (8 bytes each: a key and a value of 2 x f16),
-    and what it should hold."""
+    """A cache whose slots hold which token was written there (8 bytes each: a key and a value of 2
+    x f16), and what it should hold."""
 
     def __init__(self, window, rows, n_snapshots):
         self.cache = cache([SLIDING, FULL], window, 2048, rows, n_snapshots=n_snapshots)
@@ -142,7 +158,9 @@ class Sequence:
     st.integers(-1, 4),
     st.lists(
         st.one_of(
-            st.tuples(st.sampled_from(["write"] * 2 + ["much", "expect", "expect at"]), st.integers(1, 60)),
+            st.tuples(
+                st.sampled_from(["write"] * 2 + ["much", "expect", "expect at"]), st.integers(1, 60)
+            ),
             st.tuples(st.just("back"), st.floats(0, 1)),
         ),
         max_size=60,
@@ -170,7 +188,8 @@ def test_walks_with_snapshots(window, rows, n_snapshots, walk):
 
 @pytest.mark.parametrize("answer", [0, 1, 100, 155, 156, 157, 256, 257, 1000])
 def test_what_was_expected_stays_in_reach(answer):
-    """A ring of 256 serves 157 lengths for a window of 100; half of them are kept with the place."""
+    """A ring of 256 serves 157 lengths for a window of 100; half of them are kept with the
+    place."""
     s = Sequence(100, 9, 1)
     for _ in range(50):
         s.write(9)
@@ -178,11 +197,16 @@ def test_what_was_expected_stays_in_reach(answer):
     s.cache.expect(end)
     while len(s.text) < end + answer:
         s.write(min(9, end + answer - len(s.text)))
-    assert [s.cache.nearest(length) for length in (end, end - 1, end - 78)] == [end, end - 1, end - 78]
+    assert [s.cache.nearest(length) for length in (end, end - 1, end - 78)] == [
+        end,
+        end - 1,
+        end - 78,
+    ]
     assert s.go_back(end - 5) == end - 5
     for _ in range(200):
         s.write(9)
-    # What follows the cut is another text: a copy from before ends there, a later one holds the new text.
+    # What follows the cut is another text: a copy from before ends there, a later one holds the new
+    # text.
     assert s.cache.nearest(end - 5) == end - 5
     assert s.cache.nearest(end) == (end - 5 if answer >= 100 else end)
     s.go_back(end)

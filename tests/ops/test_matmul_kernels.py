@@ -1,11 +1,12 @@
 """CPU matmul kernels and the weight packer, without the rest of the library.
 
-Those of this machine (every table it can run), those of aarch64 under qemu where a cross compiler is installed, and generic and the
-packer once more with the address and undefined-behaviour sanitizers. They come out of the libraries that are built anyway, where
-those are as new as their sources. Binaries are kept under the temporary directory by a hash, so a second run only runs.
+Those of this machine (every table it can run), those of aarch64 under qemu where a cross compiler
+is installed, and generic and the packer once more with the address and undefined-behaviour
+sanitizers. They come out of the libraries that are built anyway, where those are as new as their
+sources. Binaries are kept under the temporary directory by a hash, so a second run only runs.
 
-The packer is compared with the gguf package (exact), generic with NumPy in double (a bound derived below), every other table with
-generic (memcmp, in tests/c/matmul_runner.cpp).
+The packer is compared with the gguf package (exact), generic with NumPy in double (a bound derived
+below), every other table with generic (memcmp, in tests/c/matmul_runner.cpp).
 """
 
 import hashlib
@@ -44,7 +45,15 @@ FLAGS = [
 ISA_FLAGS = {
     "generic": [],
     "x86_avx2": ["-mavx2", "-mfma", "-mf16c"],
-    "x86_avx512": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mf16c", "-mfma"],
+    "x86_avx512": [
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512vl",
+        "-mavx512dq",
+        "-mavx512vnni",
+        "-mf16c",
+        "-mfma",
+    ],
     "arm_dotprod": ["-march=armv8.2-a+dotprod+fp16"],
     "arm_i8mm": ["-march=armv8.2-a+dotprod+fp16+i8mm"],
 }
@@ -72,7 +81,8 @@ HALVES = {
     "IQ4_XS": [0],
     "TQ2_0": [64],
 }
-CODES = {"Q4_1": (4, 20), "Q5_1": (4, 24), "Q2_K": (16, 80), "Q4_K": (16, 144), "Q5_K": (16, 176)}  # formats with minima
+# formats with minima
+CODES = {"Q4_1": (4, 20), "Q5_1": (4, 24), "Q2_K": (16, 80), "Q4_K": (16, 144), "Q5_K": (16, 176)}
 SCALE_INPUTS = {"Q2_K": 16, "Q3_K": 16, "Q6_K": 16}
 
 
@@ -92,7 +102,11 @@ def build(name, compiler, isas, extra, core=None):
     ]
     for path in sorted(headers) + sources:
         digest.update(str(path).encode() + path.read_bytes())
-    folder = Path(tempfile.gettempdir()) / f"pillion-matmul-{os.getuid()}" / f"{name}-{digest.hexdigest()[:16]}"
+    folder = (
+        Path(tempfile.gettempdir())
+        / f"pillion-matmul-{os.getuid()}"
+        / f"{name}-{digest.hexdigest()[:16]}"
+    )
     binary = folder / "runner"
     if binary.exists():
         return binary
@@ -101,14 +115,19 @@ def build(name, compiler, isas, extra, core=None):
     def compile_one(source):
         isa = source.parent.name
         out = folder / f"{isa}-{source.stem}.o"
-        subprocess.run([compiler, *FLAGS, *ISA_FLAGS.get(isa, []), *extra, "-c", str(source), "-o", str(out)], check=True)
+        subprocess.run(
+            [compiler, *FLAGS, *ISA_FLAGS.get(isa, []), *extra, "-c", str(source), "-o", str(out)],
+            check=True,
+        )
         return str(out)
 
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, reversed(sources)))  # the long ones first
     libraries = [str(core), "-pthread", "-ldl"] if core else []
     how = "-static" if compiler == CROSS else "-g"
-    subprocess.run([compiler, *extra, *objects, *libraries, how, "-o", str(binary) + ".new"], check=True)
+    subprocess.run(
+        [compiler, *extra, *objects, *libraries, how, "-o", str(binary) + ".new"], check=True
+    )
     os.replace(str(binary) + ".new", binary)
     return binary
 
@@ -122,14 +141,24 @@ def runner(request, tmp_path_factory):
         core = request.getfixturevalue("arm64_build") / "libpillion_core.a"
         command = [QEMU, "-cpu", "max", str(build("aarch64", CROSS, ARM, [], core))]
     elif request.param == "sanitize":
-        flags = ["-O1", "-DGENERIC_ONLY", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+        flags = [
+            "-O1",
+            "-DGENERIC_ONLY",
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=all",
+        ]
         command = [str(build("sanitize", os.environ.get("CXX", "g++"), ["generic"], flags))]
     else:
         tables = ARM if IS_ARM else X86
         command = [str(build("native", os.environ.get("CXX", "g++"), tables, [], built_core()))]
 
     def run(*arguments):
-        done = subprocess.run([*command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            [*command, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         assert done.returncode == 0, done.stdout[-4000:]
         found = re.search(r"(\d+) checks, (\d+) failures", done.stdout)
         return int(found[1]) if found else done.stdout.split()
@@ -159,7 +188,11 @@ def random_rows(name, rows, inputs, rng, scales=True):
 
 def dequantize(name, data, rows, inputs):
     if name in ("F32", "F16"):
-        return data.view(np.float32 if name == "F32" else np.float16).astype(np.float32).reshape(rows, inputs)
+        return (
+            data.view(np.float32 if name == "F32" else np.float16)
+            .astype(np.float32)
+            .reshape(rows, inputs)
+        )
     return gguf.quants.dequantize(data, TYPES[name]).reshape(rows, inputs)
 
 
@@ -185,10 +218,15 @@ def test_pack(runner, name):
     rng = np.random.default_rng(list(TYPES).index(name))
     block = max(gguf.GGML_QUANT_SIZES[TYPES[name]][0], 1)
     for rows, inputs in [(1, block), (31, 2 * block), (32, 5 * block), (75, 11 * block)]:
-        sources = [random_rows(name, rows, inputs, rng), random_rows(name, rows, inputs, rng, scales=False)]
+        sources = [
+            random_rows(name, rows, inputs, rng),
+            random_rows(name, rows, inputs, rng, scales=False),
+        ]
         try:
             sources.append(
-                gguf.quants.quantize(rng.standard_normal((rows, inputs)).astype(np.float32), TYPES[name]).view(np.uint8)
+                gguf.quants.quantize(
+                    rng.standard_normal((rows, inputs)).astype(np.float32), TYPES[name]
+                ).view(np.uint8)
             )
         except NotImplementedError:
             pass
@@ -200,19 +238,26 @@ def test_pack(runner, name):
             n = data.size
             assert np.array_equal(out[:n], data.reshape(-1)), "bytes"
             unpacked, direct = out[n:].view(np.uint32).reshape(2, rows, inputs)
-            if number != 1:  # any bytes at all: scales may be NaN, whose payload is nobody's contract
-                expected = np.ascontiguousarray(dequantize(name, data, rows, inputs)).view(np.uint32)
+            # any bytes at all: scales may be NaN, whose payload is nobody's contract
+            if number != 1:
+                expected = np.ascontiguousarray(dequantize(name, data, rows, inputs)).view(
+                    np.uint32
+                )
                 assert np.array_equal(unpacked, expected), "values of the packed matrix"
                 assert np.array_equal(direct, expected), "values of the file's row"
             else:
-                assert np.array_equal(np.isnan(unpacked.view(np.float32)), np.isnan(direct.view(np.float32)))
+                assert np.array_equal(
+                    np.isnan(unpacked.view(np.float32)), np.isnan(direct.view(np.float32))
+                )
 
 
 @pytest.mark.parametrize("name", TYPES)
 def test_generic_against_double(runner, name):
-    """|sum - exact| <= (n + 6) u A with u = 2^-24: each of the n fused steps rounds a partial sum that A bounds; a term itself has
-    at most six roundings: scale, its product with the dot (exact: below 2^24), d_sum, and in the gguf package's values the scale,
-    the product and the difference. A = sum (|weight| + 2 |minimum|) |x| bounds all partial sums, for |scale * code| <= |weight| + |minimum|."""
+    """|sum - exact| <= (n + 6) u A with u = 2^-24: each of the n fused steps rounds a partial sum
+    that A bounds; a term itself has at most six roundings: scale, its product with the dot (exact:
+    below 2^24), d_sum, and in the gguf package's values the scale, the product and the difference.
+    A = sum (|weight| + 2 |minimum|) |x| bounds all partial sums, for |scale * code| <= |weight| +
+    |minimum|."""
     rng = np.random.default_rng(100 + list(TYPES).index(name))
     rows, inputs, columns = 45, 1024, 5
     data = random_rows(name, rows, inputs, rng)
@@ -238,7 +283,9 @@ def test_generic_against_double(runner, name):
             steps *= 2
             zeroed = data.reshape(-1, gguf.GGML_QUANT_SIZES[TYPES[name]][1]).copy()
             zeroed[:, slice(*CODES[name])] = 0
-            size = size + 2 * np.abs(dequantize(name, zeroed.reshape(rows, -1), rows, inputs).astype(np.float64))
+            size = size + 2 * np.abs(
+                dequantize(name, zeroed.reshape(rows, -1), rows, inputs).astype(np.float64)
+            )
     else:
         seen, steps = x.astype(np.float64), inputs
     error = np.abs(got - seen @ weight.T)

@@ -14,8 +14,13 @@ def rounded(n):
 
 
 lifetimes = st.tuples(st.integers(0, 30), st.integers(0, 12)).map(lambda t: (t[0], t[0] + t[1]))
-sizes = st.one_of(st.integers(0, 5000), st.integers(1, 40).map(lambda n: 64 * n), st.integers(1, 1 << 40))
-values = st.lists(st.tuples(sizes, st.one_of(lifetimes, st.just((-1, -1)))).map(lambda v: (v[0], *v[1])), max_size=40)
+sizes = st.one_of(
+    st.integers(0, 5000), st.integers(1, 40).map(lambda n: 64 * n), st.integers(1, 1 << 40)
+)
+values = st.lists(
+    st.tuples(sizes, st.one_of(lifetimes, st.just((-1, -1)))).map(lambda v: (v[0], *v[1])),
+    max_size=40,
+)
 
 
 def check(requests, offsets, total):
@@ -51,7 +56,8 @@ def test_bytes_are_used_again():
 
 
 def random_graph(r, n_nodes, widths=(5, 16, 64, 100)):
-    """Nodes over earlier values, some read late, some never: [(op, inputs, parameter)], the width of each value."""
+    """Nodes over earlier values, some read late, some never: [(op, inputs, parameter)], the width
+    of each value."""
     width, nodes = [int(r.choice(widths))], []
     for _ in range(n_nodes):
         a = int(r.integers(max(0, len(width) - 6), len(width)))
@@ -62,7 +68,13 @@ def random_graph(r, n_nodes, widths=(5, 16, 64, 100)):
             nodes.append((kind, (a,), int(r.choice(widths))))
             width.append(nodes[-1][2])
         else:
-            nodes.append((kind, (a, b) if kind in ("add", "norm_add", "geglu") else (a,), float(r.uniform(0.5, 2))))
+            nodes.append(
+                (
+                    kind,
+                    (a, b) if kind in ("add", "norm_add", "geglu") else (a,),
+                    float(r.uniform(0.5, 2)),
+                )
+            )
             width.append(width[a])
     return nodes, width
 
@@ -72,23 +84,31 @@ def add_node(g, on, node, width, v):
     x = [v[i] for i in inputs]
     if kind == "matmul":
         w = oc.Weight("f32", width[inputs[0]], parameter, key=parameter)
-        return g.op("matmul", {"weight": g.weight(on.weight(w.data, "f32", w.width, w.rows)), "x": x[0]})[0]
+        return g.op(
+            "matmul", {"weight": g.weight(on.weight(w.data, "f32", w.width, w.rows)), "x": x[0]}
+        )[0]
     if kind == "scale":
         return g.op("scale", {"x": x[0]}, {"scale": parameter})[0]
     if kind == "norm":
         return g.op("norm", {"x": x[0]}, {"eps": 1e-6})[0]
     if kind == "norm_add":
-        return g.op("norm_add", {"branch": x[0], "residual": x[1]}, {"eps": 1e-6, "scale": parameter})[0]
+        return g.op(
+            "norm_add", {"branch": x[0], "residual": x[1]}, {"eps": 1e-6, "scale": parameter}
+        )[0]
     return g.op(kind, dict(zip(("a", "b") if kind == "add" else ("gate", "up"), x)))[0]
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_graphs_in_scratch(seed):
-    """A graph whose values share scratch gives the bits of the same graph with a buffer for each value."""
+    """A graph whose values share scratch gives the bits of the same graph with a buffer for each
+    value."""
     r = oc.rng("graph", seed)
     nodes, width = random_graph(r, 25)
     n, read = 11, set(r.integers(1, len(width), 3).tolist()) | {len(width) - 1}
-    inputs = {"x": r.standard_normal((n, width[0]), np.float32), "tokens": np.zeros((n, 1), np.int32)}
+    inputs = {
+        "x": r.standard_normal((n, width[0]), np.float32),
+        "tokens": np.zeros((n, 1), np.int32),
+    }
     results = {}
     for table, threads, all_out in ((JUDGE, 1, True), (JUDGE, 3, False), (TABLES[0], 2, False)):
         on = device(table)

@@ -1,7 +1,9 @@
-"""The CPU kernels that are not matmuls: the judge against float64, every table against the judge bit for bit.
+"""The CPU kernels that are not matmuls: the judge against float64, every table against the judge
+bit for bit.
 
 pytest tests/ops/test_op_kernels.py      needs numpy and g++; other machines' tables need
-                                             g++-aarch64-linux-gnu and qemu-user, and are skipped without
+                                             g++-aarch64-linux-gnu and qemu-user, and are skipped
+                                             without
 """
 
 import os
@@ -22,7 +24,10 @@ from op_cases import EPS, TOLERANCES, rng
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CPU = "csrc/backends/cpu/"
 ARM_FLAGS = "-march=armv8.2-a+dotprod+fp16"
-X86 = {"x86_avx2": "-mavx2 -mfma -mf16c", "x86_avx512": "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c -mfma"}
+X86 = {
+    "x86_avx2": "-mavx2 -mfma -mf16c",
+    "x86_avx512": "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c -mfma",
+}
 ARM = {"arm_dotprod": ARM_FLAGS, "arm_i8mm": ARM_FLAGS + "+i8mm"}
 PLAIN = [
     CPU + "generic/ops.cpp",
@@ -36,18 +41,25 @@ NATIVE_IS_ARM = os.uname().machine == "aarch64"
 
 
 def build(folder, compiler, tables, extra="", ready=(), core=None):
-    """Compiles the runner with these tables; `ready` are objects of further tables. core: an archive that has what is not compiled
-    here, with the library's flags."""
+    """Compiles the runner with these tables; `ready` are objects of further tables. core: an
+    archive that has what is not compiled here, with the library's flags."""
     common = f"-std=c++17 -O3 -ffp-contract=off -Wall -Wextra -Werror -Icsrc {extra}".split()
     if core and not extra:
         tables, plain = {}, PLAIN[-1:]
     else:
         plain = PLAIN
-    jobs = [(f"{CPU}{t}/table.cpp", flags) for t, flags in tables.items()] + [(s, "") for s in plain]  # the long ones first
+    # the long ones first
+    jobs = [(f"{CPU}{t}/table.cpp", flags) for t, flags in tables.items()] + [
+        (s, "") for s in plain
+    ]
     objects, running = [*ready], []
     for source, flags in jobs:
         objects.append(str(folder / (source.replace("/", "_") + ".o")))
-        running.append(subprocess.Popen([compiler, *common, *flags.split(), "-c", source, "-o", objects[-1]], cwd=ROOT))
+        running.append(
+            subprocess.Popen(
+                [compiler, *common, *flags.split(), "-c", source, "-o", objects[-1]], cwd=ROOT
+            )
+        )
         if len(running) == 2:
             assert running.pop(0).wait() == 0
     assert all(p.wait() == 0 for p in running)
@@ -65,14 +77,23 @@ class Runner:
         self.tables = [line.split()[0] for line in lines if line and line.split()[1] == "1"]
 
     def call(self, *args, env=None):
-        return subprocess.run([*self.command, *args], capture_output=True, text=True, env={**os.environ, **(env or {})})
+        return subprocess.run(
+            [*self.command, *args],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
 
     def run(self, table, requests):
         path, answers = self.folder / "requests", self.folder / "answers"
         with open(path, "wb") as f:
             for op, ints, floats in requests:
                 i = np.asarray(ints, np.int32)
-                x = np.concatenate([np.asarray(v, np.float32).ravel() for v in floats]) if floats else np.zeros(0, np.float32)
+                x = (
+                    np.concatenate([np.asarray(v, np.float32).ravel() for v in floats])
+                    if floats
+                    else np.zeros(0, np.float32)
+                )
                 f.write(struct.pack("3i", op, i.size, x.size) + i.tobytes() + x.tobytes())
         done = self.call("run", table, str(path), str(answers))
         assert done.returncode == 0, done.stderr[-3000:]
@@ -88,12 +109,18 @@ class Runner:
 @pytest.fixture(scope="session")
 def native(tmp_path_factory):
     folder = tmp_path_factory.mktemp("native")
-    return Runner([str(build(folder, "g++", ARM if NATIVE_IS_ARM else X86, core=built_core()))], folder)
+    return Runner(
+        [str(build(folder, "g++", ARM if NATIVE_IS_ARM else X86, core=built_core()))], folder
+    )
 
 
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory, request):
-    if NATIVE_IS_ARM or not shutil.which("aarch64-linux-gnu-g++") or not shutil.which("qemu-aarch64"):
+    if (
+        NATIVE_IS_ARM
+        or not shutil.which("aarch64-linux-gnu-g++")
+        or not shutil.which("qemu-aarch64")
+    ):
         pytest.skip("needs g++-aarch64-linux-gnu and qemu-user")
     folder = tmp_path_factory.mktemp("emulated")
     core = request.getfixturevalue("arm64_build") / "libpillion_core.a"
@@ -103,7 +130,8 @@ def emulated(tmp_path_factory, request):
 
 @pytest.fixture(scope="session")
 def sanitized(tmp_path_factory, native):
-    """generic and AVX2 under the address and undefined-behaviour sanitizers (all tables: PILLION_SANITIZE_ALL=1)."""
+    """generic and AVX2 under the address and undefined-behaviour sanitizers (all tables:
+    PILLION_SANITIZE_ALL=1)."""
     if NATIVE_IS_ARM:
         pytest.skip("x86 only")
     folder = tmp_path_factory.mktemp("sanitized")
@@ -111,7 +139,9 @@ def sanitized(tmp_path_factory, native):
     every = bool(os.environ.get("PILLION_SANITIZE_ALL"))
     tables = {t: f for t, f in X86.items() if every or t == "x86_avx2"}
     core = built_core()
-    ready = [] if core else [str(next(native.folder.glob(f"*{t}*.o"))) for t in X86 if t not in tables]
+    ready = (
+        [] if core else [str(next(native.folder.glob(f"*{t}*.o"))) for t in X86 if t not in tables]
+    )
     runner = Runner([str(build(folder, "g++", tables, flags, ready, core))], folder)
     runner.tables = [t for t in runner.tables if t in tables or t == "generic"]
     return runner
@@ -138,11 +168,12 @@ def close(got, want, absolute, relative, what, size=None):
     error = np.abs(got.astype(np.float64) - want)
     bad = ~(error <= bound)
     assert not bad.any(), (
-        f"{what}: {got[bad][:3]} instead of {np.asarray(want)[bad][:3]}, {(error / np.maximum(bound, 1e-300)).max():.2f} bounds"
+        f"{what}: {got[bad][:3]} instead of {np.asarray(want)[bad][:3]}, "
+        f"{(error / np.maximum(bound, 1e-300)).max():.2f} bounds"
     )
 
 
-# ------------------------------------------------------------------------------------------------------ requests and references
+# ---- requests and references ----
 
 
 def norm64(x, w, eps):
@@ -174,7 +205,9 @@ def row_requests():
                 def check(a, x=x, w=w if has_w else None):
                     close(floats(a), norm64(x, w, 1e-6), *TOLERANCES["rms_norm"][:2], "rms_norm")
 
-                out.append((f"rms_norm {n}", (1, [n, has_w, in_place], [[1e-6], x, *weight]), check))
+                out.append(
+                    (f"rms_norm {n}", (1, [n, has_w, in_place], [[1e-6], x, *weight]), check)
+                )
             for place in (0, 1, 2):
 
                 def check(a, x=x, y=y, w=w if has_w else None):
@@ -187,7 +220,13 @@ def row_requests():
                         0.7 * (np.abs(y) + np.abs(norm)),
                     )
 
-                out.append((f"rms_norm_add {n}", (2, [n, has_w, place], [[1e-6], [0.7], x, y, *weight]), check))
+                out.append(
+                    (
+                        f"rms_norm_add {n}",
+                        (2, [n, has_w, place], [[1e-6], [0.7], x, y, *weight]),
+                        check,
+                    )
+                )
         x64, y64, s = x.astype(np.float64), y.astype(np.float64), np.float32(1.7)
         refs = {4: x64 + y64, 5: x64 * s, 6: x64 * s + y64}
         for op, name in ((4, "add"), (5, "scale"), (6, "multiply_add")):
@@ -202,7 +241,14 @@ def row_requests():
 
             def check(a, f=f, name=name, x64=x64, y64=y64):
                 t = TOLERANCES[name]
-                close(floats(a), f(x64) * y64, 0.0, 1.0, name, np.abs(y64) * (t[0] + t[1] * np.abs(f(x64))) + 1e-44)
+                close(
+                    floats(a),
+                    f(x64) * y64,
+                    0.0,
+                    1.0,
+                    name,
+                    np.abs(y64) * (t[0] + t[1] * np.abs(f(x64))) + 1e-44,
+                )
 
             for in_place in (0, 1):
                 out.append((f"{name} {n}", (7, [n, kind, in_place], [x, y]), check))
@@ -246,9 +292,22 @@ def row_requests():
         def check(a, x64=x64, y64=y64, n=n):
             m, total, o = floats(a)[0], floats(a)[1], floats(a)[2:]
             ea, eb = np.exp(-1.25), 1.0
-            close(o, x64 * ea + y64 * eb, 0, TOLERANCES["attend_merge"][1], "attend_merge", np.abs(x64) * ea + np.abs(y64))
+            close(
+                o,
+                x64 * ea + y64 * eb,
+                0,
+                TOLERANCES["attend_merge"][1],
+                "attend_merge",
+                np.abs(x64) * ea + np.abs(y64),
+            )
             assert m == 1.0
-            close(np.array([total]), 3 * ea + 2 * eb, 0, TOLERANCES["attend_merge"][1], "attend_merge l")
+            close(
+                np.array([total]),
+                3 * ea + 2 * eb,
+                0,
+                TOLERANCES["attend_merge"][1],
+                "attend_merge l",
+            )
 
         out.append((f"attend_merge {n}", (14, [n], [[-0.25, 3.0, 1.0, 2.0], x, y]), check))
     for case in oc.HEADS:
@@ -264,15 +323,32 @@ def row_requests():
             size = np.abs(y)
             if rotate:
                 one, two = (
-                    (np.arange(0, rd, 2), np.arange(1, rd, 2)) if inter else (np.arange(rd // 2), np.arange(rd // 2) + rd // 2)
+                    (np.arange(0, rd, 2), np.arange(1, rd, 2))
+                    if inter
+                    else (np.arange(rd // 2), np.arange(rd // 2) + rd // 2)
                 )
                 p, q = y[one].copy(), y[two].copy()
                 y[one], y[two] = p * c.astype(np.float64) - q * s, q * c.astype(np.float64) + p * s
                 size[one] = size[two] = np.abs(p) + np.abs(q)
-            close(floats(a), y, 0, TOLERANCES["rope"][1] + (TOLERANCES["rms_norm"][1] if normalize else 0), f"head {case}", size)
+            close(
+                floats(a),
+                y,
+                0,
+                TOLERANCES["rope"][1] + (TOLERANCES["rms_norm"][1] if normalize else 0),
+                f"head {case}",
+                size,
+            )
 
         out.append(
-            (f"head {case}", (3, [hd, rd, normalize, inter, has_w, rotate], [[1e-5], x, c, s, *([w] if has_w else [])]), check)
+            (
+                f"head {case}",
+                (
+                    3,
+                    [hd, rd, normalize, inter, has_w, rotate],
+                    [[1e-5], x, c, s, *([w] if has_w else [])],
+                ),
+                check,
+            )
         )
     return out
 
@@ -320,7 +396,13 @@ def edge_requests():
 
     def check_glu(a):
         y = floats(a)
-        assert np.isnan(y[-1]) and y[-2] == 0 and np.signbit(y[-2]) and y[-3] == inf and np.all(np.isfinite(y[:-3]))
+        assert (
+            np.isnan(y[-1])
+            and y[-2] == 0
+            and np.signbit(y[-2])
+            and y[-3] == inf
+            and np.all(np.isfinite(y[:-3]))
+        )
         positive = ends >= 128
         assert np.array_equal(y[positive], ends[positive])
         assert np.all(y[ends <= -128] == 0)
@@ -350,7 +432,13 @@ def edge_requests():
     bad = np.ones(40, np.float32)
     bad[17] = nan
     out.append(("norm of NaN", (1, [40, 0, 0], [[1e-6], bad]), all_nan))
-    out.append(("norm of zeros", (1, [40, 0, 0], [[1e-6], np.zeros(40)]), lambda a: np.testing.assert_array_equal(floats(a), 0)))
+    out.append(
+        (
+            "norm of zeros",
+            (1, [40, 0, 0], [[1e-6], np.zeros(40)]),
+            lambda a: np.testing.assert_array_equal(floats(a), 0),
+        )
+    )
     for n in (1, 5, 16, 40, 1024, 3000):
         x = np.full(n, nan, np.float32)
         out.append(("argmax all NaN", (9, [n], [x]), is_index(0)))
@@ -367,11 +455,21 @@ def edge_requests():
         u[0] = -0.0
         out.append(("argmax of zeros", (9, [n], [u]), is_index(0)))
         out.append(
-            ("stats of -inf", (11, [n], [np.full(n, -inf)]), lambda a: np.testing.assert_array_equal(floats(a), [-inf, 0]))
+            (
+                "stats of -inf",
+                (11, [n], [np.full(n, -inf)]),
+                lambda a: np.testing.assert_array_equal(floats(a), [-inf, 0]),
+            )
         )
         v = np.full(n, -inf, np.float32)
         v[n - 1] = 3
-        out.append(("stats of one", (11, [n], [v]), lambda a: np.testing.assert_array_equal(floats(a), [3, 1])))
+        out.append(
+            (
+                "stats of one",
+                (11, [n], [v]),
+                lambda a: np.testing.assert_array_equal(floats(a), [3, 1]),
+            )
+        )
 
         def check_nan(a):
             assert np.isnan(floats(a)[1])
@@ -389,7 +487,9 @@ def edge_requests():
             (
                 "merge ends",
                 (14, [3], [[m, lm, ms, ls], o, [10, 20, 30]]),
-                lambda a, want=want: np.testing.assert_array_equal(floats(a), np.array(want, np.float32)),
+                lambda a, want=want: np.testing.assert_array_equal(
+                    floats(a), np.array(want, np.float32)
+                ),
             )
         )
     return out
@@ -406,7 +506,7 @@ def compare(named, a, b, what):
     assert not wrong, f"{what}: {len(wrong)} of {len(named)} differ: {wrong[:5]}"
 
 
-# -------------------------------------------------------------------------------------------------------------------- attention
+# ---- attention ----
 
 
 def attend_request(case, chosen=None, length_to=None):
@@ -431,23 +531,37 @@ def attend_request(case, chosen=None, length_to=None):
 def parse_attend(case, answer, n_q=None):
     n_q = case.n_q if n_q is None else n_q
     hd, cap = case.head_dim, case.capacity
-    m, total = np.frombuffer(answer, np.float32, n_q), np.frombuffer(answer, np.float32, n_q, 4 * n_q)
+    m, total = (
+        np.frombuffer(answer, np.float32, n_q),
+        np.frombuffer(answer, np.float32, n_q, 4 * n_q),
+    )
     o = np.frombuffer(answer, np.float32, n_q * hd, 8 * n_q).reshape(n_q, hd)
     kv = answer[8 * n_q + 4 * n_q * hd :]
     padded = (hd + 31) // 32 * 32
     if case.fmt == "f16":
         k_bytes = (hd * 32 * 2 * (cap // 32) + 63) // 64 * 64
-        k = np.frombuffer(kv, np.float16, hd * cap).reshape(cap // 32, hd, 32).transpose(0, 2, 1).reshape(cap, hd)
+        k = (
+            np.frombuffer(kv, np.float16, hd * cap)
+            .reshape(cap // 32, hd, 32)
+            .transpose(0, 2, 1)
+            .reshape(cap, hd)
+        )
         v = np.frombuffer(kv, np.float16, hd * cap, k_bytes).reshape(cap, hd)
         k, v = k.astype(np.float64), v.astype(np.float64)
     else:
         parts = padded // 32
         k_bytes = (parts * 1088 * (cap // 32) + 63) // 64 * 64
-        raw = np.frombuffer(kv, np.uint8, parts * 1088 * (cap // 32)).reshape(cap // 32, parts, 1088)
-        scale = np.ascontiguousarray(raw[:, :, :64]).view(np.float16).astype(np.float64)  # block, part, slot
-        code = raw[:, :, 64:].view(np.int8).reshape(cap // 32, parts, 32, 32).astype(np.float64)  # block, part, dim, slot
+        raw = np.frombuffer(kv, np.uint8, parts * 1088 * (cap // 32)).reshape(
+            cap // 32, parts, 1088
+        )
+        # block, part, slot
+        scale = np.ascontiguousarray(raw[:, :, :64]).view(np.float16).astype(np.float64)
+        # block, part, dim, slot
+        code = raw[:, :, 64:].view(np.int8).reshape(cap // 32, parts, 32, 32).astype(np.float64)
         k = (scale[:, :, None, :] * code).transpose(0, 3, 1, 2).reshape(cap, padded)[:, :hd]
-        raw = np.frombuffer(kv, np.uint8, (padded + 2 * parts) * cap, k_bytes).reshape(cap, padded + 2 * parts)
+        raw = np.frombuffer(kv, np.uint8, (padded + 2 * parts) * cap, k_bytes).reshape(
+            cap, padded + 2 * parts
+        )
         scale = np.ascontiguousarray(raw[:, padded:]).view(np.float16).astype(np.float64)
         code = raw[:, :padded].view(np.int8).reshape(cap, parts, 32).astype(np.float64)
         v = (scale[:, :, None] * code).reshape(cap, padded)[:, :hd]
@@ -458,7 +572,8 @@ def check_attend(case, answer):
     m, total, o, k, v = parse_attend(case, answer)
     rows_k, rows_v, q = case.inputs()
     live = np.arange(max(0, case.length - case.capacity), case.length)
-    # What was stored is the rows, to the format's precision: half of a last place of f16; half a code plus the scale's rounding.
+    # What was stored is the rows, to the format's precision: half of a last place of f16; half a
+    # code plus the scale's rounding.
     for stored, rows in ((k, rows_k), (v, rows_v)):
         got, want = stored[live % case.capacity], rows[live].astype(np.float64)
         if case.fmt == "f16":
@@ -472,7 +587,9 @@ def check_attend(case, answer):
     for c in range(case.n_q):
         p = np.arange(max(case.first[c], live[0]), case.last[c] + 1)
         if len(p) == 0:
-            assert m[c] == -np.inf and total[c] == 0 and not o[c].any(), f"{case}: query {c} sees nothing"
+            assert m[c] == -np.inf and total[c] == 0 and not o[c].any(), (
+                f"{case}: query {c} sees nothing"
+            )
             continue
         kc, vc, qc = k[p % case.capacity], v[p % case.capacity], q[c].astype(np.float64)
         s = kc @ qc * case.scale
@@ -485,14 +602,37 @@ def check_attend(case, answer):
         bound = oc.attention_tolerance(case.head_dim, size, np.abs(vc).max())
         error = np.abs(got - want).max()
         assert error <= bound, f"{case}: query {c}: {error:.3g}, bound {bound:.3g}"
-        assert abs(m[c] - s.max()) <= 3 * EPS * np.sqrt(case.head_dim + 8) * size + 8 * EPS * abs(s.max())
+        assert abs(m[c] - s.max()) <= 3 * EPS * np.sqrt(case.head_dim + 8) * size + 8 * EPS * abs(
+            s.max()
+        )
 
 
 def store_requests():
     """kv_store alone with values at the ends, as attention that sees nothing."""
     inf, nan = np.inf, np.nan
     ends = np.array(
-        [0, -0.0, 1e-45, 6e-8, 2.9e-8, 3e-8, 1e-6, 6.1e-5, 0.1, -1, 65504, 65519, 65520, 7e4, -1e9, 3e38, inf, -inf, nan, 1],
+        [
+            0,
+            -0.0,
+            1e-45,
+            6e-8,
+            2.9e-8,
+            3e-8,
+            1e-6,
+            6.1e-5,
+            0.1,
+            -1,
+            65504,
+            65519,
+            65520,
+            7e4,
+            -1e9,
+            3e38,
+            inf,
+            -inf,
+            nan,
+            1,
+        ],
         np.float32,
     )
     out = []
@@ -511,11 +651,20 @@ def store_requests():
             rows[7] = np.resize(np.arange(-127, 128, 0.5), hd)
             rows[8] = 127
             rows[9, 0] = 65504.0 * 127
-        out.append((f"store {fmt} {hd}", (12, [hd, fmt, 256, 24, 0, 1, 0, 24, 1, 0], [[1], [0], rows, rows[::-1], np.zeros(hd)])))
+        out.append(
+            (
+                f"store {fmt} {hd}",
+                (
+                    12,
+                    [hd, fmt, 256, 24, 0, 1, 0, 24, 1, 0],
+                    [[1], [0], rows, rows[::-1], np.zeros(hd)],
+                ),
+            )
+        )
     return out
 
 
-# ------------------------------------------------------------------------------------------------------------------------ tests
+# ---- tests ----
 
 
 @pytest.fixture(scope="session")
@@ -543,7 +692,11 @@ def test_rows_arm(emulated, rows_of_judge):
 
 def test_exp(native):
     x = np.concatenate(
-        [-np.geomspace(1e-8, 110, 60000), -np.linspace(0, 110, 60000), [0, -0.0, -103.97, -103.98, -104, -1e30, -np.inf]]
+        [
+            -np.geomspace(1e-8, 110, 60000),
+            -np.linspace(0, 110, 60000),
+            [0, -0.0, -103.97, -103.98, -104, -1e30, -np.inf],
+        ]
     ).astype(np.float32)
     want = np.exp(x.astype(np.float64))
     answers = {t: native.run(t, [(13, [len(x)], [x])])[0] for t in native.tables}
@@ -576,9 +729,14 @@ def test_store_tables_equal(native):
     for table in native.tables:
         got = native.run(table, [r for _, r in named])
         assert got == want, table  # bytes of the cache, NaN included
-    half = np.frombuffer(want[0][12 - 4 + 4 * 20 :], np.float16)  # m, l, o[20], then keys [20][32 slots]
+    # m, l, o[20], then keys [20][32 slots]
+    half = np.frombuffer(want[0][12 - 4 + 4 * 20 :], np.float16)
     assert (
-        half[0] == 0 and half[32 * 10] == 65504 and half[32 * 13] == 65504 and half[32 * 14] == -65504 and half[32 * 16] == 65504
+        half[0] == 0
+        and half[32 * 10] == 65504
+        and half[32 * 13] == 65504
+        and half[32 * 14] == -65504
+        and half[32 * 16] == 65504
     )
     assert np.isnan(half[32 * 18])
 
@@ -614,7 +772,9 @@ def test_attention_every_length(native):
 def test_attention_arm(emulated, attention_of_judge):
     cases, want = attention_of_judge
     # The cheap ones all, the dear ones every fifth: emulation is slow.
-    chosen = [i for i, c in enumerate(cases) if c.head_dim * c.n_q * c.length < 60_000 or i % 5 == 0]
+    chosen = [
+        i for i, c in enumerate(cases) if c.head_dim * c.n_q * c.length < 60_000 or i % 5 == 0
+    ]
     requests, want = [attend_request(cases[i]) for i in chosen], [want[i] for i in chosen]
     for table in emulated.tables[:-1]:
         compare([(repr(cases[i]),) for i in chosen], emulated.run(table, requests), want, table)
@@ -664,12 +824,17 @@ def test_broken_rows_stay_where_they_are(native):
         sees = (case.first <= 130) & (case.last >= 130)
         assert 0 < sees.sum() < case.n_q
         for table in native.tables:
-            clean, hurt = (parse_attend(case, a) for a in native.run(table, [(op, ints, arrays), damaged]))
+            clean, hurt = (
+                parse_attend(case, a) for a in native.run(table, [(op, ints, arrays), damaged])
+            )
             for c in range(case.n_q):
                 if sees[c]:
                     assert np.isnan(hurt[2][c]).any()
                 else:
-                    assert all(clean[i][c].tobytes() == hurt[i][c].tobytes() for i in range(3)), (table, c)
+                    assert all(clean[i][c].tobytes() == hurt[i][c].tobytes() for i in range(3)), (
+                        table,
+                        c,
+                    )
 
 
 def test_sanitizers(sanitized, native, rows_of_judge):
@@ -681,7 +846,12 @@ def test_sanitizers(sanitized, native, rows_of_judge):
     for table in sanitized.tables:
         compare(named, sanitized.run(table, requests), want, table)
         assert sanitized.run(table, stores) == native.run("generic", stores)
-        compare([(repr(c),) for c in cases], sanitized.run(table, attend), native.run(native.tables[0], attend), table)
+        compare(
+            [(repr(c),) for c in cases],
+            sanitized.run(table, attend),
+            native.run(native.tables[0], attend),
+            table,
+        )
 
 
 def test_which_isa(native):
@@ -689,8 +859,14 @@ def test_which_isa(native):
     for table in native.tables:
         assert native.call("which", env={"PILLION_CPU_ISA": table}).stdout.strip() == table
     unknown = native.call("which", env={"PILLION_CPU_ISA": "sse9"})
-    assert unknown.returncode == 1 and "no kernels are named 'sse9'" in unknown.stdout and "generic" in unknown.stdout
-    other = native.call("which", env={"PILLION_CPU_ISA": "x86_avx2" if NATIVE_IS_ARM else "arm_i8mm"})
+    assert (
+        unknown.returncode == 1
+        and "no kernels are named 'sse9'" in unknown.stdout
+        and "generic" in unknown.stdout
+    )
+    other = native.call(
+        "which", env={"PILLION_CPU_ISA": "x86_avx2" if NATIVE_IS_ARM else "arm_i8mm"}
+    )
     assert other.returncode == 1 and "no kernels are named" in other.stdout
 
 
@@ -699,14 +875,19 @@ def test_which_isa_unavailable(emulated):
     old = Runner(["qemu-aarch64", "-cpu", "cortex-a57", emulated.command[-1]], emulated.folder)
     assert old.tables == ["generic"]
     refused = old.call("which", env={"PILLION_CPU_ISA": "arm_i8mm"})
-    assert refused.returncode == 1 and "cannot run the kernels 'arm_i8mm'" in refused.stdout and "i8mm" in refused.stdout
+    assert (
+        refused.returncode == 1
+        and "cannot run the kernels 'arm_i8mm'" in refused.stdout
+        and "i8mm" in refused.stdout
+    )
     middle = Runner(["qemu-aarch64", "-cpu", "cortex-a76", emulated.command[-1]], emulated.folder)
     assert middle.tables == ["arm_dotprod", "generic"]
     assert emulated.call("which", env={"PILLION_CPU_ISA": ""}).stdout.strip() == "arm_i8mm"
 
 
 def test_older_x86(native, rows_of_judge):
-    """Machines without AVX-512 and without AVX: nothing but the chosen table may use what they lack, program start included."""
+    """Machines without AVX-512 and without AVX: nothing but the chosen table may use what they
+    lack, program start included."""
     if NATIVE_IS_ARM or not shutil.which("qemu-x86_64"):
         pytest.skip("needs qemu-user")
     named, want = rows_of_judge
@@ -716,16 +897,27 @@ def test_older_x86(native, rows_of_judge):
         assert old.tables == tables
         assert old.call("which", env={"PILLION_CPU_ISA": ""}).stdout.strip() == tables[0]
         refused = old.call("which", env={"PILLION_CPU_ISA": "x86_avx512"})
-        assert refused.returncode == 1 and "cannot run the kernels 'x86_avx512'" in refused.stdout and "lacks" in refused.stdout
+        assert (
+            refused.returncode == 1
+            and "cannot run the kernels 'x86_avx512'" in refused.stdout
+            and "lacks" in refused.stdout
+        )
         assert "avx512_vnni" in refused.stdout
         for table in tables:
-            compare(named[some], old.run(table, [r for _, r, _ in named[some]]), want[some], f"{table} on {cpu}")
+            compare(
+                named[some],
+                old.run(table, [r for _, r, _ in named[some]]),
+                want[some],
+                f"{table} on {cpu}",
+            )
 
 
 def test_features(native):
     names = native.call("features").stdout.split()
     if not NATIVE_IS_ARM:
-        flags = pathlib.Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+        flags = (
+            pathlib.Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+        )
         for name in (
             "avx2",
             "fma",

@@ -28,7 +28,9 @@ SOURCES = (
 def check(result, runs, chunks):
     assert result["finished"] == runs
     assert result["complete"] == runs, f"chunks ran {result['counts']} times in the last run"
-    assert result["early"] == 0, f"{result['early']} chunks ran before the step in front of theirs was done"
+    assert result["early"] == 0, (
+        f"{result['early']} chunks ran before the step in front of theirs was done"
+    )
     assert result["bad_worker"] == 0
     assert result["counts"] == [[1] * n for n in chunks]
 
@@ -45,7 +47,9 @@ def test_many_small_steps(threads):
         check(pool.run_steps(chunks, runs, spin), runs, chunks)
 
 
-@pytest.mark.parametrize("chunks", [[], [0], [1], [0, 0, 0], [64], [1] * 50, [0, 5, 0, 5, 0], [1000, 1, 1000]])
+@pytest.mark.parametrize(
+    "chunks", [[], [0], [1], [0, 0, 0], [64], [1] * 50, [0, 5, 0, 5, 0], [1000, 1, 1000]]
+)
 def test_shapes(chunks):
     for threads in (1, 2, 7):
         check(lab.ThreadPool(threads).run_steps(chunks, 20), 20, chunks)
@@ -190,11 +194,28 @@ def test_thread_sanitizer(tmp_path):
     compiler = shutil.which("g++") or shutil.which("clang++")
     if not compiler:
         pytest.skip("no C++ compiler")
-    flags = ["-std=c++17", "-O1", "-g", "-fsanitize=thread", "-Wall", "-Wextra", "-pthread", "-I", str(ROOT / "csrc")]
+    flags = [
+        "-std=c++17",
+        "-O1",
+        "-g",
+        "-fsanitize=thread",
+        "-Wall",
+        "-Wextra",
+        "-pthread",
+        "-I",
+        str(ROOT / "csrc"),
+    ]
     probe = tmp_path / "probe.cpp"
     probe.write_text("int main() { return 0; }")
-    made = subprocess.run([compiler, *flags, str(probe), "-o", str(tmp_path / "probe")], capture_output=True, text=True)
-    if made.returncode != 0 or subprocess.run([tmp_path / "probe"], capture_output=True).returncode != 0:
+    made = subprocess.run(
+        [compiler, *flags, str(probe), "-o", str(tmp_path / "probe")],
+        capture_output=True,
+        text=True,
+    )
+    if (
+        made.returncode != 0
+        or subprocess.run([tmp_path / "probe"], capture_output=True).returncode != 0
+    ):
         pytest.skip(f"{compiler} has no working -fsanitize=thread here")
     runner = tmp_path / "pool_runner"
     sources = [ROOT / path for path in SOURCES]
@@ -212,8 +233,21 @@ def test_the_sanitizer_would_see_a_race(tmp_path):
         pytest.skip("no C++ compiler")
     runner = tmp_path / "pool_runner"
     sources = [ROOT / path for path in SOURCES]
-    flags = ["-std=c++17", "-O1", "-fsanitize=thread", "-pthread", "-DRACE", "-I", str(ROOT / "csrc")]
-    if subprocess.run([compiler, *flags, *map(str, sources), "-o", str(runner)], capture_output=True).returncode != 0:
+    flags = [
+        "-std=c++17",
+        "-O1",
+        "-fsanitize=thread",
+        "-pthread",
+        "-DRACE",
+        "-I",
+        str(ROOT / "csrc"),
+    ]
+    if (
+        subprocess.run(
+            [compiler, *flags, *map(str, sources), "-o", str(runner)], capture_output=True
+        ).returncode
+        != 0
+    ):
         pytest.skip(f"{compiler} has no working -fsanitize=thread here")
     done = subprocess.run([runner, "1"], capture_output=True, text=True, timeout=120)
     assert "data race" in done.stderr

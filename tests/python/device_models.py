@@ -7,7 +7,8 @@ import pytest
 from fake_grammar import FakeGrammar
 from test_goldens import GOLDEN, SHAPES, model_path
 
-BEFORE, N = 244, 24  # over a split (256 positions are a power of two of them), a bucket, and the end of a ring
+# over a split (256 positions are a power of two of them), a bucket, and the end of a ring
+BEFORE, N = 244, 24
 
 
 def needs(pillion, device):
@@ -19,7 +20,9 @@ def needs(pillion, device):
 
 
 def open_model(pillion, name, device):
-    return pillion.Model.open(name if isinstance(name, os.PathLike) else model_path(name), device=device)
+    return pillion.Model.open(
+        name if isinstance(name, os.PathLike) else model_path(name), device=device
+    )
 
 
 def greedy(pillion):
@@ -57,7 +60,8 @@ def rounds(pillion, pair, prompt, n, n_draft):
 
 
 def constrained(pillion, model, drafter, ids, n, params, processed, k=None):
-    """n tokens under a random grammar, or one and a logits processor: plain steps, or rounds of k."""
+    """n tokens under a random grammar, or one and a logits processor: plain steps, or rounds of
+    k."""
     from pillion.constraint import LogitsProcessors, constrained_round, constrained_token
 
     def favour(tokens, scores):
@@ -83,7 +87,11 @@ def constrained(pillion, model, drafter, ids, n, params, processed, k=None):
     return tokens
 
 
-CONSTRAINED = [(dict(temperature=0), False), (dict(temperature=1.0, seed=4), False), (dict(temperature=0), True)]
+CONSTRAINED = [
+    (dict(temperature=0), False),
+    (dict(temperature=1.0, seed=4), False),
+    (dict(temperature=0), True),
+]
 
 
 def constrained_rounds(pillion, model, drafter, ids, n=16):
@@ -91,7 +99,11 @@ def constrained_rounds(pillion, model, drafter, ids, n=16):
     for params, processed in CONSTRAINED:
         want = constrained(pillion, model, drafter, ids, n, params, processed)
         for k in (3, "auto"):
-            assert constrained(pillion, model, drafter, ids, n, params, processed, k) == want, (params, processed, k)
+            assert constrained(pillion, model, drafter, ids, n, params, processed, k) == want, (
+                params,
+                processed,
+                k,
+            )
 
 
 def rows_in_pieces(model, ids, pieces, kv_type):
@@ -108,8 +120,9 @@ def rows_in_pieces(model, ids, pieces, kv_type):
 
 
 def back_after_a_long_answer(pillion, model, drafter, ids, kv_type="f16"):
-    """A context (with a drafter's copies of its caches) that went back to its prompt after 400 tokens does
-    what one does that never left it: logits, and drafts. Returns how many tokens were kept."""
+    """A context (with a drafter's copies of its caches) that went back to its prompt after 400
+    tokens does what one does that never left it: logits, and drafts. Returns how many tokens were
+    kept."""
     answer = (ids * 8)[:400]
     found = []
     for back in (True, False):

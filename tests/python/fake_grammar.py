@@ -1,4 +1,5 @@
-"""A constraint made of random numbers: what may follow depends on the last tokens, and sometimes one only."""
+"""A constraint made of random numbers: what may follow depends on the last tokens, and sometimes
+one only."""
 
 import functools
 

@@ -40,7 +40,10 @@ class Watch:
     def __enter__(self):
         libc = ctypes.CDLL(None, use_errno=True)
         self.fd = libc.inotify_init1(os.O_NONBLOCK)
-        assert self.fd >= 0 and libc.inotify_add_watch(self.fd, os.fsencode(self.folder), self.IN_OPEN) >= 0
+        assert (
+            self.fd >= 0
+            and libc.inotify_add_watch(self.fd, os.fsencode(self.folder), self.IN_OPEN) >= 0
+        )
         return self
 
     def __exit__(self, *_):

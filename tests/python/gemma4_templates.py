@@ -1,7 +1,8 @@
-"""Chat templates for tests, written after what public Gemma 4 templates print (whitespace and order included).
+"""Chat templates for tests, written after what public Gemma 4 templates print (whitespace and order
+included).
 
-FIRST knows no role "tool"; it takes results only as `tool_responses` of an assistant message. LATER reads the messages
-with the role "tool" that follow a call.
+FIRST knows no role "tool"; it takes results only as `tool_responses` of an assistant message. LATER
+reads the messages with the role "tool" that follow a call.
 """
 
 _MACROS = """

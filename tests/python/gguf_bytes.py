@@ -1,4 +1,5 @@
-"""GGUF files built byte by byte, so that any field can be wrong, and the reader's two test programs, built with sanitizers.
+"""GGUF files built byte by byte, so that any field can be wrong, and the reader's two test
+programs, built with sanitizers.
 
 Used by test_gguf.py and test_hparams.py.
 """
@@ -46,7 +47,19 @@ OK, NOT_FOUND, CORRUPT, UNSUPPORTED = 0, 10, 11, 12
 
 # metadata types and their struct codes
 U8, I8, U16, I16, U32, I32, F32, BOOL, STR, ARR, U64, I64, F64 = range(13)
-PACK = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "?", U64: "Q", I64: "q", F64: "d"}
+PACK = {
+    U8: "B",
+    I8: "b",
+    U16: "H",
+    I16: "h",
+    U32: "I",
+    I32: "i",
+    F32: "f",
+    BOOL: "?",
+    U64: "Q",
+    I64: "q",
+    F64: "d",
+}
 
 # tensor type: id, values per block, bytes per block
 TENSOR_TYPES = {
@@ -79,7 +92,10 @@ def programs() -> tuple[Path, Path]:
         runner = pool.submit(compile_one, ROOT / "tests/c/gguf_runner.cpp")
         fuzz = pool.submit(compile_one, ROOT / "tests/fuzz/fuzz_gguf.cpp", "-DPILLION_FUZZ_MAIN")
         for main in (runner.result(), fuzz.result()):
-            subprocess.run([cxx, *FLAGS, str(main), *map(str, objects), "-o", str(main.with_suffix(""))], check=True)
+            subprocess.run(
+                [cxx, *FLAGS, str(main), *map(str, objects), "-o", str(main.with_suffix(""))],
+                check=True,
+            )
     return out / "gguf_runner", out / "fuzz_gguf"
 
 
@@ -95,7 +111,9 @@ def stream(cases: list[bytes]) -> list[tuple[int, str]]:
     data = b"".join(struct.pack("<I", len(c)) + c for c in cases)
     done = subprocess.run([programs()[1], "--stream"], input=data, capture_output=True, timeout=300)
     lines = done.stdout.decode(errors="replace").split("\n")[:-1]
-    assert done.returncode == 0, f"crash in case {len(lines)}: " + done.stderr.decode(errors="replace")
+    assert done.returncode == 0, f"crash in case {len(lines)}: " + done.stderr.decode(
+        errors="replace"
+    )
     assert len(lines) == len(cases)
     return [(int(line.split(" ", 1)[0]), line.partition(" ")[2]) for line in lines]
 
@@ -147,7 +165,9 @@ def tensor_bytes(kind: str, dims: list[int]) -> int:
     return n // block * size
 
 
-def info(name: str | bytes, dims: list[int], kind: int, offset: int, n_dims: int | None = None) -> bytes:
+def info(
+    name: str | bytes, dims: list[int], kind: int, offset: int, n_dims: int | None = None
+) -> bytes:
     n = len(dims) if n_dims is None else n_dims
     return (
         text(name)
@@ -165,19 +185,31 @@ def padded(data: bytes, alignment: int = 32) -> bytes:
     return data + b"\0" * (-len(data) % alignment)
 
 
-def layout(entries: list[bytes], tensors: list[tuple[str, str, list[int]]], version: int = 3) -> tuple[bytes, list[int], int]:
+def layout(
+    entries: list[bytes], tensors: list[tuple[str, str, list[int]]], version: int = 3
+) -> tuple[bytes, list[int], int]:
     """Header up to the tensor data, each tensor's offset in it, and the size of the data."""
     offsets, at = [], 0
     for _, kind, dims in tensors:
         offsets.append(at)
         at += tensor_bytes(kind, dims)
         at += -at % 32
-    infos = [info(name, dims, TENSOR_TYPES[kind][0], o) for (name, kind, dims), o in zip(tensors, offsets)]
-    return padded(head(len(tensors), len(entries), version) + b"".join(entries) + b"".join(infos)), offsets, at
+    infos = [
+        info(name, dims, TENSOR_TYPES[kind][0], o)
+        for (name, kind, dims), o in zip(tensors, offsets)
+    ]
+    return (
+        padded(head(len(tensors), len(entries), version) + b"".join(entries) + b"".join(infos)),
+        offsets,
+        at,
+    )
 
 
 def build(
-    entries: list[bytes], tensors: list[tuple[str, str, list[int]]] = [], data: dict[str, bytes] = {}, version: int = 3
+    entries: list[bytes],
+    tensors: list[tuple[str, str, list[int]]] = [],
+    data: dict[str, bytes] = {},
+    version: int = 3,
 ) -> bytes:
     """A whole valid file; tensors without data hold zeros."""
     header, offsets, size = layout(entries, tensors, version)
@@ -188,7 +220,9 @@ def build(
     return header + bytes(body)
 
 
-def write_sparse(path: Path, entries: list[bytes], tensors: list[tuple[str, str, list[int]]]) -> Path:
+def write_sparse(
+    path: Path, entries: list[bytes], tensors: list[tuple[str, str, list[int]]]
+) -> Path:
     """Full-size shapes without the bytes: the data is a hole in the file."""
     header, _, size = layout(entries, tensors)
     with open(path, "wb") as f:

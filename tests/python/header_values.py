@@ -1,4 +1,5 @@
-"""Every metadata key that pillion reads, and values that it should not have: for test_header_values.py."""
+"""Every metadata key that pillion reads, and values that it should not have: for
+test_header_values.py."""
 
 import re
 import struct
@@ -8,7 +9,8 @@ from gguf_bytes import ARR, BOOL, F32, F64, I8, I16, I32, I64, STR, U8, U16, U32
 
 CSRC = REPOSITORY / "csrc"
 
-# What each key holds: a whole number, a real one, a text, a flag, or a list (or, of layers, one value for all).
+# What each key holds: a whole number, a real one, a text, a flag, or a list (or, of layers, one
+# value for all).
 TOKENIZER = {
     "tokenizer.ggml.model": "text",
     "tokenizer.ggml.pre": "text",
@@ -92,8 +94,8 @@ BASES = {
 }
 
 
-# What a model of one kind asks and another does not, nor one that has no use for it. An assistant has its target's vocabulary, and
-# the one here has its centroids in tensors.
+# What a model of one kind asks and another does not, nor one that has no use for it. An assistant
+# has its target's vocabulary, and the one here has its centroids in tensors.
 NOT_READ = {
     "tiny-e2b": ("vocab_size", "attention.scale", "expert_used_count", "expert_feed_forward_length", "embedding_length_out"),
     "tiny-moe": ("vocab_size", "attention.scale", "embedding_length_out"),
@@ -178,7 +180,8 @@ VALUES = {
     "nested": (struct.pack("<IIQ", ARR, ARR, 1) + struct.pack("<IQI", U32, 1, 5), "nested"),
 }
 
-# What may stand for what: a flag is a number too, a whole number a real one, and a list of equal values that value.
+# What may stand for what: a flag is a number too, a whole number a real one, and a list of equal
+# values that value.
 READABLE = {
     "whole": {"whole", "flag", "wholes", "flags"},
     "real": {"real", "whole", "wholes", "reals"},
@@ -192,7 +195,8 @@ READABLE = {
 
 
 def entries_of(raw):
-    """(bytes before the entries, [(key, entry)], tensor infos, where the tensors' data begins) of a GGUF file."""
+    """(bytes before the entries, [(key, entry)], tensor infos, where the tensors' data begins) of a
+    GGUF file."""
     n_tensors, n_keys = struct.unpack_from("<QQ", raw, 8)
     at, entries = 24, []
 
@@ -230,7 +234,8 @@ class Base:
         self.start, self.entries, self.infos, self.data = entries_of(self.raw)
 
     def with_value(self, key, entry, alignment=32):
-        """The bytes of the file with `key`: entry (as in VALUES), added where it is not there. alignment: of the data behind it."""
+        """The bytes of the file with `key`: entry (as in VALUES), added where it is not there.
+        alignment: of the data behind it."""
         kept = [raw for name, raw in self.entries if name != key]
         at = next((i for i, (name, _) in enumerate(self.entries) if name == key), len(kept))
         kept.insert(at, text(key) + entry)

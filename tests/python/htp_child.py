@@ -1,9 +1,10 @@
-"""A process of its own for tests of the Hexagon backend, which reads its environment once: opens a model, generates, reports as JSON.
+"""A process of its own for tests of the Hexagon backend, which reads its environment once: opens a
+model, generates, reports as JSON.
 
-Standard input: {"target": path, "device": name, "prompt": ids, "n": tokens} and, for pairs, "drafter", "drafter_device", "n_draft";
-"settings" of the context; "contexts": how often to do it; "turns": how often in each of them, from the
-prompt on. Each generation is followed through errors: the token is asked for again, up to
-"retries" times.
+Standard input: {"target": path, "device": name, "prompt": ids, "n": tokens} and, for pairs,
+"drafter", "drafter_device", "n_draft"; "settings" of the context; "contexts": how often to do it;
+"turns": how often in each of them, from the prompt on. Each generation is followed through errors:
+the token is asked for again, up to "retries" times.
 """
 
 import json
@@ -35,7 +36,9 @@ def generate(context, pair, work, errors):
     if pair:
         attempt(lambda: pair.set_tokens(prompt))
         while len(tokens) < n:
-            tokens += attempt(lambda: pair.step(sampler, work.get("n_draft", 3), n - len(tokens))).tokens
+            tokens += attempt(
+                lambda: pair.step(sampler, work.get("n_draft", 3), n - len(tokens))
+            ).tokens
         return tokens
     attempt(lambda: context.set_tokens(prompt))
     while len(tokens) < n:
@@ -51,7 +54,9 @@ def main():
     try:
         target = pillion.Model.open(work["target"], device=work["device"])
         drafter = (
-            pillion.Model.open(work["drafter"], device=work.get("drafter_device", work["device"])) if "drafter" in work else None
+            pillion.Model.open(work["drafter"], device=work.get("drafter_device", work["device"]))
+            if "drafter" in work
+            else None
         )
         for _ in range(work.get("contexts", 1)):
             context = target.context(**{"n_ctx": 128, **work.get("settings", {})})

@@ -1,4 +1,5 @@
-"""What tests of the Hexagon backend share: children with an environment of their own, the faults of the simulator, the emulated program."""
+"""What tests of the Hexagon backend share: children with an environment of their own, the faults of
+the simulator, the emulated program."""
 
 import json
 import mmap
@@ -12,11 +13,13 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 
 FAIL, DIE, SLEEP = 1, 2, 3
-_FAULT = 64  # offset of fault, fault_runs, fault_op, fault_ms in struct htp_sim_control (wire/htp_sim_ring.h)
+# offset of fault, fault_runs, fault_op, fault_ms in struct htp_sim_control (wire/htp_sim_ring.h)
+_FAULT = 64
 
 
 def child(work, timeout=120, **env):
-    """Runs htp_child.py on this work with variables added (None: taken away) and returns its report."""
+    """Runs htp_child.py on this work with variables added (None: taken away) and returns its
+    report."""
     variables = {**os.environ, **{k: str(v) for k, v in env.items() if v is not None}}
     for name in [k for k, v in env.items() if v is None]:
         variables.pop(name, None)
@@ -53,8 +56,9 @@ def _write_fault(kind, runs=0, op=0, ms=0):
 
 
 def inject(kind, runs=0, op=0, ms=0):
-    """After `runs` more runs have begun, before op `op`: the run fails, the process ends, or it sleeps. Of whichever simulator runs next:
-    the package and the tests' own module have one each."""
+    """After `runs` more runs have begun, before op `op`: the run fails, the process ends, or it
+    sleeps. Of whichever simulator runs next: the package and the tests' own module have one
+    each."""
     _write_fault(kind, runs, op, ms)
 
 
@@ -63,7 +67,8 @@ def clear_faults():
 
 
 def own_simulator(run):
-    """Process id of the simulator that `run` runs on: a fault of no consequence is taken by it alone."""
+    """Process id of the simulator that `run` runs on: a fault of no consequence is taken by it
+    alone."""
     inject(SLEEP)
     run()
     for number in control_blocks():
@@ -74,7 +79,10 @@ def own_simulator(run):
         raise AssertionError("no simulator took the fault")
     clear_faults()
     (process,) = [
-        p for p in simulators() if f"/fd/{number}".encode() in Path("/proc", str(p), "cmdline").read_bytes().split(b"\0")[-2]
+        p
+        for p in simulators()
+        if f"/fd/{number}".encode()
+        in Path("/proc", str(p), "cmdline").read_bytes().split(b"\0")[-2]
     ]
     return process
 
@@ -87,7 +95,10 @@ def simulators():
             continue
         try:
             stat = Path("/proc", name, "stat").read_text()
-            parent, command = int(stat.rsplit(")", 1)[1].split()[1]), Path("/proc", name, "cmdline").read_bytes()
+            parent, command = (
+                int(stat.rsplit(")", 1)[1].split()[1]),
+                Path("/proc", name, "cmdline").read_bytes(),
+            )
         except (OSError, IndexError):
             continue
         if parent == me and b"pillion_htp_sim" in command:

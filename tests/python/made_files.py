@@ -4,7 +4,8 @@ import gguf
 
 
 def remade(source, path, keys=None, tensors=None, raw=()):
-    """keys: {key: value, None: left out}, new ones (numbers, lists) too; tensors: {name: (values, type), None: left out}, new ones too; raw: (name, array) as they are."""
+    """keys: {key: value, None: left out}, new ones (numbers, lists) too; tensors: {name: (values,
+    type), None: left out}, new ones too; raw: (name, array) as they are."""
     reader, keys, tensors = gguf.GGUFReader(source), dict(keys or {}), dict(tensors or {})
     writer = gguf.GGUFWriter(path, reader.fields["general.architecture"].contents())
     for name, field in reader.fields.items():
@@ -14,7 +15,9 @@ def remade(source, path, keys=None, tensors=None, raw=()):
         if isinstance(value, list) and field.types[0] != gguf.GGUFValueType.ARRAY:
             writer.add_array(name, value)
         elif value is not None:
-            writer.add_key_value(name, value, field.types[0], field.types[-1] if len(field.types) > 1 else None)
+            writer.add_key_value(
+                name, value, field.types[0], field.types[-1] if len(field.types) > 1 else None
+            )
     for name, value in keys.items():
         if value is not None:
             (writer.add_array if isinstance(value, list) else writer.add_uint32)(name, value)
@@ -26,7 +29,9 @@ def remade(source, path, keys=None, tensors=None, raw=()):
             values, kind = given
             kind = gguf.GGMLQuantizationType[kind]
             whole = kind.name in ("I32", "I8")
-            writer.add_tensor(name, values if whole else gguf.quants.quantize(values, kind), raw_dtype=kind)
+            writer.add_tensor(
+                name, values if whole else gguf.quants.quantize(values, kind), raw_dtype=kind
+            )
     for name, values in raw:
         writer.add_tensor(name, values)
     writer.write_header_to_file()

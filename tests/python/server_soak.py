@@ -14,7 +14,10 @@ import time
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+    sys.path[:0] = [
+        str(Path(__file__).resolve().parent),
+        str(Path(__file__).resolve().parent.parent),
+    ]
 
 import psutil
 from server_support import Server
@@ -45,7 +48,9 @@ class Load:
                 self.cases.append(("/v1/completions", {"prompt": text, **options}, expected))
                 messages = [{"role": "user", "content": text}]
                 expected = llm.chat(messages, **options)["choices"][0]["message"]["content"]
-                self.cases.append(("/v1/chat/completions", {"messages": messages, **options}, expected))
+                self.cases.append(
+                    ("/v1/chat/completions", {"messages": messages, **options}, expected)
+                )
                 options = {"temperature": 1.0, "seed": 5 + at, "max_tokens": 30, "draft": at % 3}
                 expected = llm.complete(text, **options)["choices"][0]["text"]
                 self.cases.append(("/v1/completions", {"prompt": text, **options}, expected))
@@ -88,7 +93,9 @@ class Client(threading.Thread):
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         whole = f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
         with self.server.raw() as connection:
-            connection.sendall(whole[: self.random.choice((7, len(whole) - 3, len(whole), len(whole)))])
+            connection.sendall(
+                whole[: self.random.choice((7, len(whole) - 3, len(whole), len(whole)))]
+            )
             time.sleep(self.random.choice((0, 0, 0.001, 0.01, 0.05)))
             if self.random.random() < 0.5:
                 connection.settimeout(0.05)
@@ -188,4 +195,8 @@ if __name__ == "__main__":
     import pillion
     from pillion.models import TINY_TARGET
 
-    print(json.dumps(soak(pillion, TINY_TARGET, float(sys.argv[1]), *map(int, sys.argv[2:])), indent=1))
+    print(
+        json.dumps(
+            soak(pillion, TINY_TARGET, float(sys.argv[1]), *map(int, sys.argv[2:])), indent=1
+        )
+    )

@@ -17,12 +17,17 @@ def validate(value, schema):
 
 
 def response_format(schema):
-    return {"type": "json_schema", "json_schema": {"name": "test", "strict": True, "schema": schema}}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "test", "strict": True, "schema": schema},
+    }
 
 
 def allowed(mask):
     """The tokens of one row."""
-    return np.flatnonzero(np.unpackbits(np.ascontiguousarray(mask).view(np.uint8), bitorder="little"))
+    return np.flatnonzero(
+        np.unpackbits(np.ascontiguousarray(mask).view(np.uint8), bitorder="little")
+    )
 
 
 class Walk:
@@ -61,7 +66,9 @@ class Walk:
         if len(found) == 1:
             return int(found[0])
         closing = [int(one) for one in found if one in self.closing]
-        return self.random.choice(closing if closing and self.random.random() < 0.6 else [*map(int, found)])
+        return self.random.choice(
+            closing if closing and self.random.random() < 0.6 else [*map(int, found)]
+        )
 
     def run(self, most=600):
         while not self.ended and len(self.tokens) < most:
@@ -71,6 +78,10 @@ class Walk:
 
 def closing_tokens(tokenizer, more=()):
     """End tokens, and those that begin with what ends a value of JSON."""
-    found = {token for token in range(len(tokenizer)) if tokenizer.token_bytes(token)[:1] in b'"}],:0' + b"\xff"}
+    found = {
+        token
+        for token in range(len(tokenizer))
+        if tokenizer.token_bytes(token)[:1] in b'"}],:0' + b"\xff"
+    }
     found = {token for token in found if tokenizer.token_bytes(token)}
     return found | set(tokenizer.end_tokens) | set(more)

@@ -67,13 +67,22 @@ def place(tmp_path):
 
 
 def push(place, *arguments, cwd=None, **env):
-    variables = {**os.environ, "PATH": f"{place / 'bin'}:/usr/bin:/bin", "FAKE_PHONE": str(place / "phone")}
+    variables = {
+        **os.environ,
+        "PATH": f"{place / 'bin'}:/usr/bin:/bin",
+        "FAKE_PHONE": str(place / "phone"),
+    }
     variables |= {"FAKE_ADB_LOG": str(place / "log"), "PILLION_RUN": str(place / "pillion-run")}
     variables |= {k: str(v) for k, v in env.items()}
     (place / "log").unlink(missing_ok=True)
     script = REPOSITORY / "tools" / "android_push.sh"
     done = subprocess.run(
-        ["bash", script, *map(str, arguments)], cwd=cwd or place, env=variables, capture_output=True, text=True, input="typed"
+        ["bash", script, *map(str, arguments)],
+        cwd=cwd or place,
+        env=variables,
+        capture_output=True,
+        text=True,
+        input="typed",
     )
     log = (place / "log").read_text().splitlines() if (place / "log").exists() else []
     done.pushed = [line.split("|")[1] for line in log if line.startswith("push|")]
@@ -117,8 +126,13 @@ def test_a_push_that_breaks_off(place):
     (place / TARGET).write_bytes(old + b"more")
     done = push(place, TARGET, "--", "-p", "x", FAKE_ADB_BREAKS=TARGET)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"error: {TARGET} did not get to the phone; room there: ")
-    assert phone(place) == ["pillion-run", TARGET] and (place / "phone" / FOLDER[1:] / TARGET).read_bytes() == old
+    assert done.stderr.splitlines()[-1].startswith(
+        f"error: {TARGET} did not get to the phone; room there: "
+    )
+    assert (
+        phone(place) == ["pillion-run", TARGET]
+        and (place / "phone" / FOLDER[1:] / TARGET).read_bytes() == old
+    )
     assert push(place, TARGET).pushed == [TARGET]
 
 
@@ -135,15 +149,24 @@ def test_libraries_of_the_dsp_go_along(place):
     assert phone(place) == ["libpillion_htp.so", "libpillion_htp_v73.so", "pillion-run", TARGET]
     shutil.rmtree(folder)
     done = push(place, TARGET, PILLION_HTP_FOLDER=folder)
-    assert (done.returncode, done.stderr) == (1, f"error: there is no libpillion_htp*.so in {folder}\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: there is no libpillion_htp*.so in {folder}\n",
+    )
 
 
 @pytest.mark.parametrize(
     ("state", "words"),
     [
         ("none", "adb sees no phone: connect it, switch USB debugging on"),
-        ("two", "adb sees more than one phone: set ANDROID_SERIAL to one of these: R5CT emulator-5554"),
-        ("unauthorized", "the phone does not trust this computer yet: unlock it and allow USB debugging"),
+        (
+            "two",
+            "adb sees more than one phone: set ANDROID_SERIAL to one of these: R5CT emulator-5554",
+        ),
+        (
+            "unauthorized",
+            "the phone does not trust this computer yet: unlock it and allow USB debugging",
+        ),
     ],
 )
 def test_no_phone_or_two(place, state, words):
@@ -158,20 +181,46 @@ def test_one_of_two(place):
 
 def test_what_is_missing_here(place):
     assert push(place, "nothing.gguf").stderr == "error: nothing.gguf: no such file\n"
-    assert push(place, TARGET, PILLION_RUN="/nowhere").stderr == "error: /nowhere is not built: make android\n"
+    assert (
+        push(place, TARGET, PILLION_RUN="/nowhere").stderr
+        == "error: /nowhere is not built: make android\n"
+    )
     (place / "bin" / "adb").unlink()
     if not any(Path(folder, "adb").exists() for folder in ("/usr/bin", "/bin")):
-        assert push(place, TARGET).stderr.startswith("error: adb is not installed (Android's platform tools: ")
+        assert push(place, TARGET).stderr.startswith(
+            "error: adb is not installed (Android's platform tools: "
+        )
     usage = push(place)
     assert usage.returncode == 2 and "android_push.sh MODEL.gguf [DRAFTER.gguf" in usage.stdout
 
 
 def test_the_program_itself_under_the_stand_in(place, program_of_this_machine, tiny_target):
     """The whole way, with the program that was built for this machine in place of the phone's."""
-    done = push(place, tiny_target, "--", "-p", "In the beginning", "-n", "4", "--temp", "0", PILLION_RUN=program_of_this_machine)
+    done = push(
+        place,
+        tiny_target,
+        "--",
+        "-p",
+        "In the beginning",
+        "-n",
+        "4",
+        "--temp",
+        "0",
+        PILLION_RUN=program_of_this_machine,
+    )
     assert done.returncode == 0, done.stderr
     again = subprocess.run(
-        [program_of_this_machine, "-m", tiny_target, "-p", "In the beginning", "-n", "4", "--temp", "0"],
+        [
+            program_of_this_machine,
+            "-m",
+            tiny_target,
+            "-p",
+            "In the beginning",
+            "-n",
+            "4",
+            "--temp",
+            "0",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -188,7 +237,12 @@ def test_the_phone_s_own_program(place, android_build, program_of_this_machine, 
     env = {"PILLION_RUN": android_build / "pillion-run", "FAKE_PROCESSOR": "qemu-aarch64 -cpu max"}
     done = push(place, tiny_target, TINY_ASSISTANT, "--", *words, "-t", "2", **env)
     assert done.returncode == 0, done.stderr
-    here = subprocess.run([program_of_this_machine, "-m", tiny_target, *words], capture_output=True, text=True, check=True)
+    here = subprocess.run(
+        [program_of_this_machine, "-m", tiny_target, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.endswith(here.stdout) and "tokens a round; on" in done.stderr
     refused = push(place, tiny_target, "--", "-p", "x", "--device", "htp", **env)
     assert refused.returncode == 1 and refused.stderr.startswith('error: device "htp"')

@@ -19,7 +19,9 @@ def run(program, *arguments):
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.json"
-    done = run("cpu_report.py", "--model", TARGET, "--threads", 1, "--depths", 256, "-r", 1, "--json", path)
+    done = run(
+        "cpu_report.py", "--model", TARGET, "--threads", 1, "--depths", 256, "-r", 1, "--json", path
+    )
     assert done.returncode == 0, done.stderr
     return path
 
@@ -30,7 +32,10 @@ def test_cpu_report_measures_every_test(report):
     assert found["threads"] == 1
     results = {(one["test"], one["name"]): one for one in found["results"]}
     assert {test for test, _ in results} == {"rows", "prefill", "depth", "busy", "load", "memory"}
-    assert {name for test, name in results if test == "depth"} == {"f16 cache, 256 positions", "q8_0 cache, 256 positions"}
+    assert {name for test, name in results if test == "depth"} == {
+        "f16 cache, 256 positions",
+        "q8_0 cache, 256 positions",
+    }
     for (test, _), one in results.items():
         if test != "memory":
             assert one["median_ms"] > 0

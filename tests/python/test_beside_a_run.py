@@ -54,7 +54,9 @@ def test_a_server_answers_beside_a_run(fake, strings, toy_file, toy_drafter):
     with served(fake, load) as server:
         strings.slow(1_000_000)
         first, outcome = in_thread(
-            lambda: server.post("/v1/completions", {"prompt": "abc", "temperature": 0, "max_tokens": 4})
+            lambda: server.post(
+                "/v1/completions", {"prompt": "abc", "temperature": 0, "max_tokens": 4}
+            )
         )
         until(lambda: strings.begun > 0)
         for path in GETS:

@@ -1,4 +1,5 @@
-"""C programs over the ABI: tests/c/abi_test.c over the library and over the stand-in, tests/c/generate.c per kernel table."""
+"""C programs over the ABI: tests/c/abi_test.c over the library and over the stand-in,
+tests/c/generate.c per kernel table."""
 
 import os
 import shutil
@@ -38,8 +39,13 @@ def test_the_stand_in_keeps_to_the_same_abi(toy_file, tmp_path):
 
 
 def test_the_header_is_c_and_cpp(tmp_path):
-    for name, command in {"a.c": ["cc", "-std=c11", "-pedantic"], "a.cpp": ["c++", "-std=c++17"]}.items():
-        (tmp_path / name).write_text('#include "pillion.h"\nint main(void) { return PILLION_OK; }\n')
+    for name, command in {
+        "a.c": ["cc", "-std=c11", "-pedantic"],
+        "a.cpp": ["c++", "-std=c++17"],
+    }.items():
+        (tmp_path / name).write_text(
+            '#include "pillion.h"\nint main(void) { return PILLION_OK; }\n'
+        )
         flags = ["-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{HEADER.parent}"]
         subprocess.run([*command, *flags, tmp_path / name], check=True)
 
@@ -55,7 +61,8 @@ def generate(command, model, table=None):
     command = [*map(str, command), str(model), *PROMPT]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert result.returncode == 0, result.stderr
-    (used,) = [line[7:] for line in result.stderr.splitlines() if line.startswith("table: ")]  # qemu has warnings of its own
+    # qemu has warnings of its own
+    (used,) = [line[7:] for line in result.stderr.splitlines() if line.startswith("table: ")]
     return used, result.stdout.strip()
 
 
@@ -78,7 +85,9 @@ def test_every_table_of_this_machine(pillion, program, tiny_target, expected):
 
 def test_a_table_this_machine_cannot_run(program, tiny_target):
     environment = {**os.environ, "PILLION_CPU_ISA": "quantum"}
-    result = subprocess.run([program, tiny_target, *PROMPT], capture_output=True, text=True, env=environment)
+    result = subprocess.run(
+        [program, tiny_target, *PROMPT], capture_output=True, text=True, env=environment
+    )
     assert result.returncode == 1 and "quantum" in result.stderr
 
 
@@ -101,9 +110,14 @@ def arm64(library, folder, source):
 ARM64 = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu"]
 
 
-@pytest.mark.parametrize("cpu, table", [("cortex-a53", "generic"), ("neoverse-n1", "arm_dotprod"), ("max", "arm_i8mm")])
+@pytest.mark.parametrize(
+    "cpu, table", [("cortex-a53", "generic"), ("neoverse-n1", "arm_dotprod"), ("max", "arm_i8mm")]
+)
 def test_arm64(arm64_library, tmp_path, tiny_target, expected, cpu, table):
-    assert generate([*ARM64, cpu, arm64(arm64_library, tmp_path, "generate.c")], tiny_target) == (table, expected)
+    assert generate([*ARM64, cpu, arm64(arm64_library, tmp_path, "generate.c")], tiny_target) == (
+        table,
+        expected,
+    )
 
 
 # ---- the same quantised bytes on every processor ----
@@ -119,7 +133,11 @@ def quantized(pillion, tiny_target, tmp_path_factory):
 
 def check_quantized(command, tiny_target, quantized, folder):
     for kind in quantized.iterdir():
-        subprocess.run([*map(str, command), tiny_target, folder / "out.gguf", kind.name], check=True, timeout=300)
+        subprocess.run(
+            [*map(str, command), tiny_target, folder / "out.gguf", kind.name],
+            check=True,
+            timeout=300,
+        )
         assert (folder / "out.gguf").read_bytes() == kind.read_bytes(), kind.name
 
 
@@ -132,4 +150,9 @@ def test_quantizing_on_an_older_x86(libpillion, tiny_target, quantized, tmp_path
 
 
 def test_quantizing_on_arm64(arm64_library, tiny_target, quantized, tmp_path):
-    check_quantized([*ARM64, "cortex-a53", arm64(arm64_library, tmp_path, "quantize.c")], tiny_target, quantized, tmp_path)
+    check_quantized(
+        [*ARM64, "cortex-a53", arm64(arm64_library, tmp_path, "quantize.c")],
+        tiny_target,
+        quantized,
+        tmp_path,
+    )

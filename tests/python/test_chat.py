@@ -11,7 +11,9 @@ GEMMA = """{{ bos_token }}{% for message in messages %}
 
 
 def render(fake, source, messages=({"role": "user", "content": "Hi"},), **variables):
-    return fake.ChatTemplate(source, bos_token="<bos>", eos_token="<eos>").render(list(messages), **variables)
+    return fake.ChatTemplate(source, bos_token="<bos>", eos_token="<eos>").render(
+        list(messages), **variables
+    )
 
 
 def test_a_real_template(fake):
@@ -24,7 +26,9 @@ def test_a_real_template(fake):
         "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHello<end_of_turn>\n"
         "<start_of_turn>user\nWho?<end_of_turn>\n<start_of_turn>model\n"
     )
-    assert render(fake, GEMMA, messages[:1], add_generation_prompt=False).endswith("<end_of_turn>\n")
+    assert render(fake, GEMMA, messages[:1], add_generation_prompt=False).endswith(
+        "<end_of_turn>\n"
+    )
 
 
 def test_blocks_are_trimmed(fake):
@@ -33,19 +37,37 @@ def test_blocks_are_trimmed(fake):
 
 def test_tojson_is_not_for_html(fake):
     source = "{{ tools | tojson }} {{ tools[0] | tojson(indent=2) }}"
-    assert render(fake, source, tools=[{"name": "f<é>&"}]) == '[{"name": "f<é>&"}] {\n  "name": "f<é>&"\n}'
+    assert (
+        render(fake, source, tools=[{"name": "f<é>&"}])
+        == '[{"name": "f<é>&"}] {\n  "name": "f<é>&"\n}'
+    )
 
 
 def test_variables(fake):
-    assert render(fake, "{{ eos_token }}{{ enable_thinking }}{{ tools is none }}", enable_thinking=True) == "<eos>TrueTrue"
+    assert (
+        render(
+            fake, "{{ eos_token }}{{ enable_thinking }}{{ tools is none }}", enable_thinking=True
+        )
+        == "<eos>TrueTrue"
+    )
     assert render(fake, "{{ strftime_now('%Y') }}") == str(datetime.datetime.now().year)
-    assert render(fake, "{% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}") == "1"
-    assert render(fake, "a{% generation %}b{{ messages[0].content }}{% endgeneration %}c") == "abHic"
+    assert (
+        render(
+            fake, "{% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}"
+        )
+        == "1"
+    )
+    assert (
+        render(fake, "a{% generation %}b{{ messages[0].content }}{% endgeneration %}c") == "abHic"
+    )
 
 
 def test_text_parts_are_joined_and_others_refused(fake):
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
-    assert render(fake, "{{ messages[0].content }}", [{"role": "user", "content": parts}]) == "one\ntwo"
+    assert (
+        render(fake, "{{ messages[0].content }}", [{"role": "user", "content": parts}])
+        == "one\ntwo"
+    )
     with pytest.raises(fake.UsageError, match="'image_url'"):
         render(fake, "", [{"role": "user", "content": [{"type": "image_url"}]}])
 
@@ -85,7 +107,9 @@ def test_a_hostile_or_broken_template_fails_with_a_sentence(fake, source):
 
 
 def test_the_llm_uses_the_files_template(fake, strings, toy_file):
-    source = '"{{ bos_token }}{% for m in messages %}<turn>{{ m.content }}</turn>{% endfor %}<turn>"'
+    source = (
+        '"{{ bos_token }}{% for m in messages %}<turn>{{ m.content }}</turn>{% endfor %}<turn>"'
+    )
     with fake.LLM(toy_file({"tokenizer.chat_template": source}), n_ctx=64) as llm:
         rendered = llm.render_chat([{"role": "user", "content": "Hi"}])
         assert rendered == "<bos><turn>Hi</turn><turn>"
@@ -110,7 +134,10 @@ def test_a_file_without_template(fake, strings, toy_llm, toy_file):
         toy_llm.chat([{"role": "user", "content": "Hi"}])
     with fake.LLM(toy_file(), chat_template="{{ messages[0].content }}", n_ctx=32) as llm:
         assert (
-            llm.chat([{"role": "user", "content": "ab"}], max_tokens=2, temperature=0)["choices"][0]["message"]["content"] == "cd"
+            llm.chat([{"role": "user", "content": "ab"}], max_tokens=2, temperature=0)["choices"][
+                0
+            ]["message"]["content"]
+            == "cd"
         )
 
 

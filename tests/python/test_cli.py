@@ -1,4 +1,5 @@
-"""The `pillion` command over the stand-in library: what goes to stdout, what to stderr, and the exit codes."""
+"""The `pillion` command over the stand-in library: what goes to stdout, what to stderr, and the
+exit codes."""
 
 import contextlib
 import io
@@ -25,9 +26,15 @@ def pillion(fake, strings, monkeypatch):
         out, errors = io.StringIO(), io.StringIO()
         monkeypatch.setattr(sys, "argv", ["pillion", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as left:
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(errors),
+            pytest.raises(SystemExit) as left,
+        ):
             main()
-        return subprocess.CompletedProcess(arguments, left.value.code or 0, out.getvalue(), errors.getvalue())
+        return subprocess.CompletedProcess(
+            arguments, left.value.code or 0, out.getvalue(), errors.getvalue()
+        )
 
     return run
 
@@ -48,7 +55,11 @@ def test_run_json(pillion, toy):
     found = json.loads(result.stdout)
     assert result.stderr == ""
     assert set(found) == {"text", "tokens", "finish_reason", "timings"}
-    assert (found["text"], found["tokens"], found["finish_reason"]) == ("def", [100, 101, 102], "length")
+    assert (found["text"], found["tokens"], found["finish_reason"]) == (
+        "def",
+        [100, 101, 102],
+        "length",
+    )
     assert {
         "prompt_n",
         "prompt_ms",
@@ -61,15 +72,38 @@ def test_run_json(pillion, toy):
 
 
 def test_every_option_of_run(pillion, toy):
-    options = "-c 64 -t 1 -b 16 --top-k 4 --top-p 0.9 --min-p 0.1 --repeat-penalty 1.1 --seed 3 -fa on --kv-type q8_0 --swa-full --no-mmap"
-    result = pillion("run", "-m", toy, "-p", "abc", "--temp", 0.5, "--stop", "g", "--stop", "zz", *options.split())
+    options = (
+        "-c 64 -t 1 -b 16 --top-k 4 --top-p 0.9 --min-p 0.1 --repeat-penalty 1.1 --seed 3 "
+        "-fa on --kv-type q8_0 --swa-full --no-mmap"
+    )
+    result = pillion(
+        "run",
+        "-m",
+        toy,
+        "-p",
+        "abc",
+        "--temp",
+        0.5,
+        "--stop",
+        "g",
+        "--stop",
+        "zz",
+        *options.split(),
+    )
     assert result.returncode == 0, result.stderr
 
 
 def test_prompt_from_a_file_and_from_stdin(pillion, toy, tmp_path):
     (tmp_path / "prompt.txt").write_text("abc")
-    for arguments, stdin in ((["-f", tmp_path / "prompt.txt"], ""), (["-f", "-"], "abc"), ([], "abc")):
-        assert pillion("run", "-m", toy, *arguments, "-n", 2, "--temp", 0, stdin=stdin).stdout == "de\n"
+    for arguments, stdin in (
+        (["-f", tmp_path / "prompt.txt"], ""),
+        (["-f", "-"], "abc"),
+        ([], "abc"),
+    ):
+        assert (
+            pillion("run", "-m", toy, *arguments, "-n", 2, "--temp", 0, stdin=stdin).stdout
+            == "de\n"
+        )
     assert pillion("run", "-m", toy, "-p", "a", "-f", "-").returncode == 1
 
 
@@ -82,9 +116,14 @@ def test_stop_and_unicode(pillion, toy, strings):
 def test_chat(pillion, toy_file):
     source = '"{% for m in messages %}{{ m.role[0] }}:{{ m.content }}|{% endfor %}"'
     toy = toy_file({"tokenizer.chat_template": source})
-    result = pillion("run", "-m", toy, "--chat", "--system", "S", "-p", "abc", "-n", 2, "--temp", 0, "--json")
+    result = pillion(
+        "run", "-m", toy, "--chat", "--system", "S", "-p", "abc", "-n", 2, "--temp", 0, "--json"
+    )
     assert json.loads(result.stdout)["timings"]["prompt_n"] == len("s:S|u:abc|") + 1
-    assert "no chat template" in pillion("run", "-m", toy_file(name="bare.gguf"), "--chat", "-p", "a").stderr
+    assert (
+        "no chat template"
+        in pillion("run", "-m", toy_file(name="bare.gguf"), "--chat", "-p", "a").stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,7 +147,12 @@ def test_an_error_is_one_sentence_and_exit_code_1(pillion, toy, arguments, sente
 
 
 def test_wrong_usage_is_exit_code_2(pillion, toy):
-    for arguments in (["run"], ["run", "-m", toy, "-n", "many"], ["nonsense"], ["tokenize", "-m", toy]):
+    for arguments in (
+        ["run"],
+        ["run", "-m", toy, "-n", "many"],
+        ["nonsense"],
+        ["tokenize", "-m", toy],
+    ):
         assert pillion(*arguments).returncode == 2
 
 
@@ -117,13 +161,19 @@ def test_inspect(pillion, toy):
     assert result.returncode == 0
     for part in ("gemma4", "vocabulary", "261", "general.name", "F32", "memory"):
         assert part in result.stdout
-    assert json.loads(pillion("inspect", toy, "--json").stdout)["metadata"]["long.list"] == [1, 2, 3]
+    assert json.loads(pillion("inspect", toy, "--json").stdout)["metadata"]["long.list"] == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_tokenize(pillion, toy):
     assert json.loads(pillion("tokenize", "-m", toy, "aé", "--json").stdout) == [256, 97, 195, 169]
     assert json.loads(pillion("tokenize", "-m", toy, "a", "--json", "--no-special").stdout) == [97]
-    assert json.loads(pillion("tokenize", "-m", toy, "<turn>", "--json", "--parse-special").stdout) == [256, 258]
+    assert json.loads(
+        pillion("tokenize", "-m", toy, "<turn>", "--json", "--parse-special").stdout
+    ) == [256, 258]
     assert "97  '<0x61>'" in pillion("tokenize", "-m", toy, "a").stdout
 
 
@@ -148,10 +198,15 @@ def test_doctor(pillion):
 
 def test_python_dash_m():
     program = (
-        f"import sys; sys.path.insert(0, {CLI[1].rpartition('/')[0]!r}); import build; build.load(); sys.argv[1:] = ['doctor']"
+        f"import sys; sys.path.insert(0, {CLI[1].rpartition('/')[0]!r}); import build; "
+        f"build.load(); sys.argv[1:] = ['doctor']"
     )
-    program += "; import runpy; runpy.run_module('pillion_fake', run_name='__main__', alter_sys=True)"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    program += (
+        "; import runpy; runpy.run_module('pillion_fake', run_name='__main__', alter_sys=True)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
     assert (result.returncode, result.stderr) == (0, "") and "generic" in result.stdout
 
 
@@ -159,15 +214,36 @@ def test_python_dash_m():
 
 
 def test_run_with_a_drafter(pillion, toy, toy_drafter):
-    for arguments in (("-md", toy_drafter), ("-md", "auto"), (), ("--model-draft", toy_drafter, "--draft-dense-head")):
+    for arguments in (
+        ("-md", toy_drafter),
+        ("-md", "auto"),
+        (),
+        ("--model-draft", toy_drafter, "--draft-dense-head"),
+    ):
         result = pillion("run", "-m", toy, "-p", "abc", "-n", 9, "--temp", 0, *arguments)
         assert (result.returncode, result.stdout) == (0, "defghijkl\n")
         assert "drafts: 6 of 6 accepted (100 %), 4.00 tokens a round; on" in result.stderr
     result = pillion(
-        "run", "-m", toy, "-p", "abc", "-n", 9, "--temp", 0, "--spec-draft-n-max", 4, "--spec-draft-p-min", 0.5, "--json"
+        "run",
+        "-m",
+        toy,
+        "-p",
+        "abc",
+        "-n",
+        9,
+        "--temp",
+        0,
+        "--spec-draft-n-max",
+        4,
+        "--spec-draft-p-min",
+        0.5,
+        "--json",
     )
     found = json.loads(result.stdout)
-    assert found["text"] == "defghijkl" and found["speculation"]["drafted"] == found["timings"]["draft_n"] == 6
+    assert (
+        found["text"] == "defghijkl"
+        and found["speculation"]["drafted"] == found["timings"]["draft_n"] == 6
+    )
     for arguments in (("-md", "none"), ("-md", "lookup", "--spec-draft-n-max", 0)):
         result = pillion("run", "-m", toy, "-p", "abc", "-n", 3, "--temp", 0, *arguments)
         assert result.stdout == "def\n" and ("off" in result.stderr) == ("lookup" in arguments)
@@ -179,14 +255,31 @@ def test_wrong_drafters(pillion, toy, toy_drafter, toy_file):
         (("--spec-draft-n-max", "x"), "0 to 8, or auto"),
         (("--spec-draft-p-min", "2"), "--spec-draft-p-min is 2"),
         (("-md", "nowhere.gguf"), "nowhere.gguf"),
-        (("-md", toy_file({"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 9}, name="w.gguf")), "width"),
+        (
+            (
+                "-md",
+                toy_file(
+                    {"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 9}, name="w.gguf"
+                ),
+            ),
+            "width",
+        ),
     ]:
         result = pillion("run", "-m", toy, "-p", "abc", *arguments)
-        assert result.returncode == 1 and said in result.stderr and result.stderr.startswith("error: ")
+        assert (
+            result.returncode == 1 and said in result.stderr and result.stderr.startswith("error: ")
+        )
     toy_file({"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 8}, name="second.gguf")
-    for command in (("run", "-p", "abc", "-n", 3, "--temp", 0), ("bench", "-p", 40, "-n", 3, "-r", 1)):
+    for command in (
+        ("run", "-p", "abc", "-n", 3, "--temp", 0),
+        ("bench", "-p", 40, "-n", 3, "-r", 1),
+    ):
         result = pillion(*command, "-m", toy, "-md", "auto")
-        assert result.returncode == 1 and "toy-assistant.gguf" in result.stderr and "second.gguf" in result.stderr
+        assert (
+            result.returncode == 1
+            and "toy-assistant.gguf" in result.stderr
+            and "second.gguf" in result.stderr
+        )
 
 
 def test_several_drafters_that_nobody_asked_for(pillion, toy, toy_drafter, toy_file, caplog):
@@ -196,14 +289,31 @@ def test_several_drafters_that_nobody_asked_for(pillion, toy, toy_drafter, toy_f
     assert (result.returncode, result.stdout) == (0, "def\n") and "drafts:" not in result.stderr
     found = json.loads(pillion("bench", "-m", toy, "-p", 40, "-n", 12, "-r", 1, "--json").stdout)
     assert {one["test"] for one in found} == {"prefill", "decode", "verify"}
-    said = [record.getMessage() for record in caplog.records if "more than one drafter" in record.getMessage()]
-    assert len(said) == 2 and all("toy-assistant.gguf" in one and "second.gguf" in one for one in said)
+    said = [
+        record.getMessage()
+        for record in caplog.records
+        if "more than one drafter" in record.getMessage()
+    ]
+    assert len(said) == 2 and all(
+        "toy-assistant.gguf" in one and "second.gguf" in one for one in said
+    )
 
 
 def test_bench_json(pillion, toy, toy_drafter):
-    found = json.loads(pillion("bench", "-m", toy, "-p", 40, "-n", 12, "-r", 2, "--spec-draft-n-max", 3, "--json").stdout)
+    found = json.loads(
+        pillion(
+            "bench", "-m", toy, "-p", 40, "-n", 12, "-r", 2, "--spec-draft-n-max", 3, "--json"
+        ).stdout
+    )
     tests = [one["test"] for one in found]
-    assert tests == ["prefill", "decode", "decode_draft", *["verify"] * 9, *["draft_step"] * 2, *["break_even"] * 8]
+    assert tests == [
+        "prefill",
+        "decode",
+        "decode_draft",
+        *["verify"] * 9,
+        *["draft_step"] * 2,
+        *["break_even"] * 8,
+    ]
     for one in found[:14]:
         assert {"rows", "n", "ctx", "median_ms", "min_ms", "tokens_per_second"} <= set(one)
         assert 0 < one["min_ms"] <= one["median_ms"]
@@ -235,7 +345,21 @@ def test_bench_for_people(pillion, toy, toy_drafter, tmp_path):
 
 
 def test_bench_with_made_up_acceptance(pillion, toy, toy_drafter, strings):
-    command = ("bench", "-m", toy, "-p", 20, "-n", 600, "-r", 2, "--spec-draft-n-max", 4, "--json", "--synthetic-accept")
+    command = (
+        "bench",
+        "-m",
+        toy,
+        "-p",
+        20,
+        "-n",
+        600,
+        "-r",
+        2,
+        "--spec-draft-n-max",
+        4,
+        "--json",
+        "--synthetic-accept",
+    )
     for wanted in (1, 2.5, 5):
         one = json.loads(pillion(*command, wanted).stdout)[2]
         assert one["synthetic"] and one["mean_tokens_per_round"] == pytest.approx(wanted, abs=0.3)
@@ -246,7 +370,11 @@ def test_bench_with_made_up_acceptance(pillion, toy, toy_drafter, strings):
 def test_bench_without_matplotlib(pillion, toy, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = pillion("bench", "-m", toy, "--plot", tmp_path / "out.png")
-    assert result.returncode == 1 and 'pip install "pillion[plot]"' in result.stderr and result.stdout == ""
+    assert (
+        result.returncode == 1
+        and 'pip install "pillion[plot]"' in result.stderr
+        and result.stdout == ""
+    )
 
 
 def test_the_chance_of_a_draft(fake):
@@ -255,7 +383,9 @@ def test_the_chance_of_a_draft(fake):
     assert chance_for(1, 3) == pytest.approx(0, abs=1e-9) and chance_for(4, 3) == pytest.approx(1)
     assert chance_for(1.5, 1) == pytest.approx(0.5) and chance_for(1.75, 2) == pytest.approx(0.5)
     found = break_even([{"median_ms": 10}, {"median_ms": 12}, {"median_ms": 40}], 3)
-    assert found[0]["tokens_per_round"] == pytest.approx(1.5) and found[0]["acceptance"] == pytest.approx(0.5)
+    assert found[0]["tokens_per_round"] == pytest.approx(1.5) and found[0][
+        "acceptance"
+    ] == pytest.approx(0.5)
     assert found[1]["acceptance"] is None  # 4.6 tokens of 3
 
 
@@ -265,7 +395,9 @@ def test_demo(pillion, toy, toy_drafter, monkeypatch):
     monkeypatch.setattr(demo, "TINY_TARGET", toy)
     monkeypatch.setattr(demo, "TINY_ASSISTANT", toy_drafter)
     result = pillion("demo", "-n", 9)
-    assert result.returncode == 0 and result.stdout.count("In the beginninghijklmnop\n") == 2, result.stdout
+    assert result.returncode == 0 and result.stdout.count("In the beginninghijklmnop\n") == 2, (
+        result.stdout
+    )
     assert "texts equal: yes" in result.stderr and "6 of 6 accepted" in result.stderr
     monkeypatch.setattr(demo, "TINY_ASSISTANT", toy.with_name("none.gguf"))
     assert "none.gguf is missing" in pillion("demo").stderr
@@ -280,10 +412,16 @@ def test_version_and_help(pillion):
 @pytest.mark.parametrize("phase", ["prefill", "decode", "load"])
 def test_ctrl_c(toy, tmp_path, phase):
     """Each phase would last minutes, but for the load: that is ten times two seconds."""
-    prompt, slow = {"prefill": ("x" * 4000, 50_000), "decode": ("abc", 50_000), "load": ("abc", 2_000_000)}[phase]
+    prompt, slow = {
+        "prefill": ("x" * 4000, 50_000),
+        "decode": ("abc", 50_000),
+        "load": ("abc", 2_000_000),
+    }[phase]
     environment = {**os.environ, "FAKE_SLOW": str(slow), "FAKE_MARKS": str(tmp_path)}
     command = [*CLI, "run", "-m", str(toy), "-p", prompt, "--temp", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
     if phase == "decode":
         process.stdout.read(1)
     else:
@@ -298,7 +436,9 @@ def test_ctrl_c(toy, tmp_path, phase):
 def test_a_reader_that_goes_away(toy):
     environment = {**os.environ, "FAKE_SLOW": "2000"}
     command = [*CLI, "run", "-m", str(toy), "-p", "abc", "--temp", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
     process.stdout.read(1)
     process.stdout.close()
     assert process.wait(timeout=PATIENCE) == 141
@@ -312,7 +452,9 @@ def test_a_conversation(toy_file):
     toy = toy_file({"tokenizer.chat_template": source})
     master, slave = pty.openpty()
     command = [*CLI, "run", "-m", str(toy), "--chat", "-n", "3", "--temp", "0"]
-    process = subprocess.Popen(command, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     os.close(slave)
     os.write(master, b"abc\n")
     assert process.stdout.readline() == "def\n"
@@ -325,10 +467,14 @@ def test_a_conversation(toy_file):
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("arguments", [["run", "-n", "2", "-m"], ["inspect"], ["tokenize", "x", "-m"]])
+@pytest.mark.parametrize(
+    "arguments", [["run", "-n", "2", "-m"], ["inspect"], ["tokenize", "x", "-m"]]
+)
 def test_closed_streams(toy, arguments, closed):
     """A service manager may start a program without them."""
     command = [*CLI, *arguments, str(toy)]
-    result = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command], input="", capture_output=True, text=True)
+    result = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *command], input="", capture_output=True, text=True
+    )
     assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
     assert bool(result.stdout) == (">&-" not in closed.replace("2>&-", "")), result

@@ -11,7 +11,8 @@ from build import REPOSITORY
 from test_cli import pillion, toy  # noqa: F401 - fixtures
 
 THINKER = (
-    "{{ '<|think|>' if enable_thinking }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content }}<turn|>\n{% endfor %}"
+    "{{ '<|think|>' if enable_thinking }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content "
+    "}}<turn|>\n{% endfor %}"
     "<|turn>model\n{# <|channel> <channel|> #}"
 )
 
@@ -37,16 +38,24 @@ def test_thinking_goes_to_stderr(pillion, toy_file, strings):  # noqa: F811
     result = pillion(*run)
     assert result.stdout == "Yes.\n" and result.stderr.startswith("hm\nprompt: ")
     found = json.loads(pillion(*run, "--json").stdout)
-    assert (found["text"], found["reasoning_content"], found["finish_reason"]) == ("Yes.", "hm", "stop")
+    assert (found["text"], found["reasoning_content"], found["finish_reason"]) == (
+        "Yes.",
+        "hm",
+        "stop",
+    )
 
 
 def test_switches_of_the_template(pillion, toy_file, tmp_path):  # noqa: F811
-    file = toy_file({**keys(THINKER), "tokenizer.chat_template.short": '"{{ messages[0].content }}"'})
+    file = toy_file(
+        {**keys(THINKER), "tokenizer.chat_template.short": '"{{ messages[0].content }}"'}
+    )
     run = ("run", "-m", file, "--chat", "-p", "abc", "-n", 1, "--temp", 0, "--json")
     plain = prompt_length(pillion(*run))
     assert prompt_length(pillion(*run, "--think")) == plain + len("<|think|>")
     assert prompt_length(pillion(*run, "--no-think")) == plain
-    assert prompt_length(pillion(*run, "--chat-template-kwargs", '{"enable_thinking": true}')) == plain + len("<|think|>")
+    assert prompt_length(
+        pillion(*run, "--chat-template-kwargs", '{"enable_thinking": true}')
+    ) == plain + len("<|think|>")
     assert prompt_length(pillion(*run, "--chat-template", "short")) == 3
     assert prompt_length(pillion(*run, "--chat-template", "[{{ messages[0].content }}]")) == 5
     jinja = tmp_path / "template.jinja"
@@ -57,11 +66,15 @@ def test_switches_of_the_template(pillion, toy_file, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["--chat"], "bare.gguf has no chat template: leave --chat out, or give the template of its makers with --chat-template-file"),
-        (["--chat", "--chat-template", "x", "--chat-template-file", "y"], "--chat-template or with --chat-template-file, not both"),
+        (["--chat"], "bare.gguf has no chat template: leave --chat out, or give the template of "
+                     "its makers with --chat-template-file"),
+        (["--chat", "--chat-template", "x", "--chat-template-file", "y"], "--chat-template or with "
+                                                                          "--chat-template-file, "
+                                                                          "not both"),
         (["--chat", "--chat-template-file", "none.jinja"], "none.jinja: No such file"),
         (["--chat", "--chat-template", "{% if %}"], "not valid Jinja"),
-        (["--chat", "--chat-template-kwargs", "[1]"], "--chat-template-kwargs is [1]; it must be a JSON object"),
+        (["--chat", "--chat-template-kwargs", "[1]"], "--chat-template-kwargs is [1]; it must be a "
+                                                      "JSON object"),
         (["--chat", "--chat-template-kwargs", "{"], "--chat-template-kwargs is not JSON"),
         (["--think"], "need --chat"),
         (["-sys", "S"], "need --chat"),
@@ -72,10 +85,16 @@ def test_switches_of_the_template(pillion, toy_file, tmp_path):  # noqa: F811
 def test_errors_in_command_line_words(pillion, toy_file, arguments, sentence):  # noqa: F811
     result = pillion("run", "-m", toy_file(name="bare.gguf"), "-p", "a", *arguments)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("error: ") and sentence in result.stderr and result.stderr.count("\n") == 1
+    assert (
+        result.stderr.startswith("error: ")
+        and sentence in result.stderr
+        and result.stderr.count("\n") == 1
+    )
 
 
-PYTHON = re.compile(r"\b(?:LLM\(|complete\(|chat\(|generate\(|None\b|True\b|[a-z]+_[a-z_]+ (?:is|must)\b)")
+PYTHON = re.compile(
+    r"\b(?:LLM\(|complete\(|chat\(|generate\(|None\b|True\b|[a-z]+_[a-z_]+ (?:is|must)\b)"
+)
 WRONG = [
     {"n_ctx": -1}, {"n_batch": -1}, {"n_threads": -1}, {"n_gpu_layers": -2}, {"kv_type": "f99"}, {"flash_attn": "maybe"},
     {"device": "tpu"}, {"draft": 99}, {"draft_p_min": 2, "drafter": "lookup"}, {"draft_sampling": "odd", "drafter": "lookup"},
@@ -88,12 +107,16 @@ WRONG_CALLS = [
 
 
 def test_no_python_names_reach_the_user(fake, words, strings, toy_file):
-    """Every value that an option of `pillion run` hands on, wrong; the sentence names the option."""
+    """Every value that an option of `pillion run` hands on, wrong; the sentence names the
+    option."""
     import typer.main
 
     main = importlib.import_module("pillion_fake.cli.main")
     commands = typer.main.get_command(main.app).commands
-    of = {command: {name for one in found.params for name in one.opts} for command, found in commands.items()}
+    of = {
+        command: {name for one in found.params for name in one.opts}
+        for command, found in commands.items()
+    }
     assert set(words.OPTIONS.values()) - set().union(*of.values()) == set()
     known = of["run"]
     sentences = []
@@ -139,7 +162,11 @@ def test_other_commands(pillion, toy, tmp_path, arguments, option):  # noqa: F81
     text.write_text("abcdefgh" * 100)
     places = {"TOY": toy, "TEXT": text, "OUT": tmp_path / "out.gguf"}
     result = pillion(*[places.get(one, one) for one in arguments.split()])
-    assert result.returncode == 1 and result.stderr.startswith(f"error: {option} is ") and not PYTHON.search(result.stderr)
+    assert (
+        result.returncode == 1
+        and result.stderr.startswith(f"error: {option} is ")
+        and not PYTHON.search(result.stderr)
+    )
 
 
 def test_quantize_names_its_options(tmp_path):
@@ -147,7 +174,9 @@ def test_quantize_names_its_options(tmp_path):
     once, twice = tmp_path / "once.gguf", tmp_path / "twice.gguf"
     command = [sys.executable, "-m", "pillion", "quantize"]
     subprocess.run([*command, str(tiny_target), str(once), "Q8_0"], check=True, capture_output=True)
-    result = subprocess.run([*command, str(once), str(twice), "Q4_0"], capture_output=True, text=True)
+    result = subprocess.run(
+        [*command, str(once), str(twice), "Q4_0"], capture_output=True, text=True
+    )
     assert result.returncode == 1 and "or pass --allow-requantize" in result.stderr
     again = [*command, str(once), str(twice), "Q4_0", "--allow-requantize"]
     assert subprocess.run(again, capture_output=True).returncode == 0
@@ -157,4 +186,7 @@ def test_only_options_of_the_command_are_named(words):
     sentence = "top_k is -1; it must be 0 (off) or more"
     assert words.in_options(sentence, {"--top-k"}) == "--top-k is -1; it must be 0 (off) or more"
     assert words.in_options(sentence, {"--temp"}) == sentence
-    assert words.in_options("/tmp/top_k/n_ctx.gguf: draft is here", {"--top-k", "--ctx-size"}) == "/tmp/top_k/n_ctx.gguf: draft is here"
+    assert (
+        words.in_options("/tmp/top_k/n_ctx.gguf: draft is here", {"--top-k", "--ctx-size"})
+        == "/tmp/top_k/n_ctx.gguf: draft is here"
+    )

@@ -1,6 +1,7 @@
-"""Checkpoints of every configuration that transformers reads: what pillion computes from the converted file is what transformers
-computes. A sample with its logits is committed (tests/configurations/make_goldens.py); random ones need torch and transformers, the extra `judge`, which
-`make nightly` installs:
+"""Checkpoints of every configuration that transformers reads: what pillion computes from the
+converted file is what transformers computes. A sample with its logits is committed
+(tests/configurations/make_goldens.py); random ones need torch and transformers, the extra `judge`,
+which `make nightly` installs:
 
     .venv/bin/python -m pytest tests/python/test_configurations.py -m nightly
 """
@@ -55,7 +56,11 @@ def comparison():
 def test_every_architecture_has_a_linear_one():
     assert len(SINGLES) == 5 * len(KINDS) and len(PAIRS) == 4
     for kind in KINDS:
-        linear = [name for name in SINGLES if name.rsplit("-", 1)[0] == kind and '"linear"' in json.dumps(CASES[name][0]["config"])]
+        linear = [
+            name
+            for name in SINGLES
+            if name.rsplit("-", 1)[0] == kind and '"linear"' in json.dumps(CASES[name][0]["config"])
+        ]
         assert linear, kind
 
 
@@ -76,8 +81,12 @@ def test_drafts_are_those_of_transformers(pillion, convert, goldens, tmp_path, n
     for path, case in zip(paths, pair):
         folders.write_folder(path.with_suffix(""), case)
         convert(path.with_suffix(""), path, outtype="f32", n_threads=1)
-    start, token, logits, state = (goldens[f"{name}.{part}"] for part in ("start", "token", "logits", "state"))
-    [(drafted, our_logits, our_state)] = folders.drafts_of(pillion, *paths, pair[0].ids, int(start), 1)
+    start, token, logits, state = (
+        goldens[f"{name}.{part}"] for part in ("start", "token", "logits", "state")
+    )
+    [(drafted, our_logits, our_state)] = folders.drafts_of(
+        pillion, *paths, pair[0].ids, int(start), 1
+    )
     assert folders.drafted_error(our_logits, our_state, logits, state) < folders.NMSE_DRAFTED
     assert drafted == token
 

@@ -89,7 +89,9 @@ def test_rounds_write_what_constrained_steps_write(pillion, tiny, pair, name, fo
 def test_more_grammars(pillion, tiny, pair, seed):
     _, solo, prompt = tiny
     rng = np.random.default_rng(seed)
-    params = dict(temperature=float(rng.choice([0, 1])), seed=seed + 1, top_k=int(rng.choice([0, 5])))
+    params = dict(
+        temperature=float(rng.choice([0, 1])), seed=seed + 1, top_k=int(rng.choice([0, 5]))
+    )
     share, forced = float(rng.choice([0.999, 0.9, 0.3, 0.002])), float(rng.choice([0, 0.1, 0.9]))
 
     def grammar():
@@ -125,14 +127,26 @@ def test_end_tokens_and_n_max(pillion, tiny, pair):
 
     _, solo, prompt = tiny
     n_vocab = pair.context.model.n_vocab
-    whole = alone(pillion, solo, prompt, sampler_of(pillion, temperature=0), FakeGrammar(prompt, n_vocab, 1), 16)
+    whole = alone(
+        pillion,
+        solo,
+        prompt,
+        sampler_of(pillion, temperature=0),
+        FakeGrammar(prompt, n_vocab, 1),
+        16,
+    )
     for n, k in itertools.product(range(1, 17, 3), (0, 3, 8)):
         sampler = sampler_of(pillion, temperature=0)
-        assert together(pillion, pair, prompt, sampler, FakeGrammar(prompt, n_vocab, 1), k, n) == whole[:n]
+        assert (
+            together(pillion, pair, prompt, sampler, FakeGrammar(prompt, n_vocab, 1), k, n)
+            == whole[:n]
+        )
         pair.set_tokens(prompt)
         grammar, tokens, end = FakeGrammar(prompt, n_vocab, 1), [], whole[n - 1]
         while True:
-            one = constrained_round(pair, sampler_of(pillion, temperature=0), grammar, k, None, [end])
+            one = constrained_round(
+                pair, sampler_of(pillion, temperature=0), grammar, k, None, [end]
+            )
             tokens += one.tokens
             if one.ended:
                 break
@@ -144,7 +158,10 @@ def test_the_end_of_the_context(pillion, tiny, tiny_target):
 
     prompt = tiny[2]
     for n_ctx, n_outputs in ((len(prompt) + 7, None), (len(prompt) + 12, 1), (len(prompt) + 12, 3)):
-        with pillion.LLM(tiny_target, n_ctx=n_ctx) as llm, llm.model.context(n_ctx, n_outputs=n_outputs) as context:
+        with (
+            pillion.LLM(tiny_target, n_ctx=n_ctx) as llm,
+            llm.model.context(n_ctx, n_outputs=n_outputs) as context,
+        ):
             n_vocab, n = context.model.n_vocab, n_ctx - len(prompt) + 1
             grammar = FakeGrammar(prompt, n_vocab, 2)
             context.set_tokens(prompt)
@@ -157,7 +174,11 @@ def test_the_end_of_the_context(pillion, tiny, tiny_target):
                     context.decode(expected[-1])
             with pillion.Pair(context, llm.pair.drafter) as pair:
                 for k in (0, 3, 8, "auto"):
-                    grammar, sampler, tokens = FakeGrammar(prompt, n_vocab, 2), sampler_of(pillion, temperature=0), []
+                    grammar, sampler, tokens = (
+                        FakeGrammar(prompt, n_vocab, 2),
+                        sampler_of(pillion, temperature=0),
+                        [],
+                    )
                     pair.set_tokens(prompt)
                     with pytest.raises(pillion.ContextFullError, match=f"n_ctx {n_ctx}"):
                         while True:
@@ -171,8 +192,8 @@ N_CANDIDATES, N_TOKENS = 8, 4
 
 
 class Narrow:
-    """Lets a few likely tokens come, by a table of texts. Which ones depends on the text, and behind
-    some it is one only. Behind N_TOKENS all are free."""
+    """Lets a few likely tokens come, by a table of texts. Which ones depends on the text, and
+    behind some it is one only. Behind N_TOKENS all are free."""
 
     stopped = False
 
@@ -219,7 +240,9 @@ def narrow_distribution(model, prompt):
                 table[text] = row(allowed.tolist())
                 weights = np.exp(logits[allowed] - logits[best[0]])
                 weights /= weights.sum()
-                longer.update({(*text, t): p * w for t, w in zip(allowed.tolist(), weights.tolist())})
+                longer.update(
+                    {(*text, t): p * w for t, w in zip(allowed.tolist(), weights.tolist())}
+                )
             texts = longer
     return table, texts
 
@@ -244,7 +267,9 @@ def test_masked_drafts_that_are_drawn_leave_the_distribution_as_it_is(
                     grammar, text = Narrow(table), []
                     pair.set_tokens(prompt)
                     while len(text) < N_TOKENS:
-                        text += constrained_round(pair, sampler, grammar, 2, N_TOKENS - len(text)).tokens
+                        text += constrained_round(
+                            pair, sampler, grammar, 2, N_TOKENS - len(text)
+                        ).tokens
                 counts[tuple(text)] += 1
             stats = pair.stats
     assert 0 < stats.accepted < stats.drafted and stats.forced > 0
@@ -314,7 +339,9 @@ def test_a_processor_sees_rows_that_it_may_change(pillion, tiny, pair):
         scores[-1] = 0
         return scores
 
-    token = constrained_token(solo, sampler_of(pillion, temperature=1, seed=1), LogitsProcessors(last, prompt))
+    token = constrained_token(
+        solo, sampler_of(pillion, temperature=1, seed=1), LogitsProcessors(last, prompt)
+    )
     assert token == solo.model.n_vocab - 1 and np.array_equal(solo.logits(), before)
 
 
@@ -325,10 +352,19 @@ def test_results_that_are_no_logits(pillion, tiny, pair):
     n_vocab = solo.model.n_vocab
     solo.set_tokens(prompt)
     wrong = (
-        (lambda ids, scores: None, "the result of logits processor 'wrong' must be an array of floats .*NoneType"),
-        (lambda ids, scores: scores[:5], f"logits processor 'wrong' has 5 logits, the vocabulary {n_vocab}"),
+        (
+            lambda ids, scores: None,
+            "the result of logits processor 'wrong' must be an array of floats .*NoneType",
+        ),
+        (
+            lambda ids, scores: scores[:5],
+            f"logits processor 'wrong' has 5 logits, the vocabulary {n_vocab}",
+        ),
         (lambda ids, scores: scores.astype(int), "must be an array of floats .* not one of int64"),
-        (lambda ids, scores: scores[None], r"must be an array of floats .* not one of float32 \[1, "),
+        (
+            lambda ids, scores: scores[None],
+            r"must be an array of floats .* not one of float32 \[1, ",
+        ),
         (lambda ids, scores: scores * np.float32(np.nan), "no token is left to sample"),
         (lambda ids, scores: np.full_like(scores, -np.inf), "no token is left to sample"),
     )
@@ -415,7 +451,9 @@ def test_a_constraint_that_raises(pillion, tiny, name, draft_sampling):
             def grammar():
                 return FakeGrammar(prompt, context.model.n_vocab, 5)
 
-            expected = together(pillion, pair, prompt, sampler_of(pillion, **SAMPLING[name]), grammar(), k)
+            expected = together(
+                pillion, pair, prompt, sampler_of(pillion, **SAMPLING[name]), grammar(), k
+            )
             for faulty, errors in ((Faulty, ZeroDivisionError), (EmptyRow, pillion.UsageError)):
                 sampler = sampler_of(pillion, **SAMPLING[name])
                 constraint = faulty(grammar(), {1, 3, 4, 8, 11})
@@ -429,7 +467,11 @@ def test_a_processor_that_raises(pillion, tiny, pair, name):
 
     _, solo, prompt = tiny
     expected = alone(
-        pillion, solo, prompt, sampler_of(pillion, **SAMPLING[name]), LogitsProcessors(Recorder(), prompt)
+        pillion,
+        solo,
+        prompt,
+        sampler_of(pillion, **SAMPLING[name]),
+        LogitsProcessors(Recorder(), prompt),
     )
     for k in (0, 3, 8):
         recorder, calls = Recorder(), itertools.count()
@@ -441,7 +483,9 @@ def test_a_processor_that_raises(pillion, tiny, pair, name):
 
         sampler = sampler_of(pillion, **SAMPLING[name])
         constraint = LogitsProcessors(work, prompt)
-        found, failures = with_faults(pillion, pair, prompt, sampler, constraint, k, ZeroDivisionError)
+        found, failures = with_faults(
+            pillion, pair, prompt, sampler, constraint, k, ZeroDivisionError
+        )
         assert found == expected and failures > 2
 
 
@@ -451,7 +495,10 @@ def test_cancelling_a_run(pillion, tiny, pair):
     _, solo, prompt = tiny
     grammar = FakeGrammar(prompt, pair.context.model.n_vocab, 5)
     expected = alone(pillion, solo, prompt, sampler_of(pillion, **SAMPLING["sampled"]), grammar, 60)
-    sampler, grammar = sampler_of(pillion, **SAMPLING["sampled"]), FakeGrammar(prompt, pair.context.model.n_vocab, 5)
+    sampler, grammar = (
+        sampler_of(pillion, **SAMPLING["sampled"]),
+        FakeGrammar(prompt, pair.context.model.n_vocab, 5),
+    )
     tokens = []
     with over_and_over(pair.context.cancel, pause=0), pytest.raises(pillion.Cancelled):
         for _ in range(int(PATIENCE * 1000)):

@@ -22,7 +22,9 @@ def test_prefill_decode_logits(context):
     context.prefill([97, 98], outputs=2)
     assert (len(context), context.n_past, context.n_ctx, context.tokens) == (2, 2, 64, [97, 98])
     assert context.logits(0).argmax() == 98
-    assert context.logits(1).argmax() == context.logits().argmax() == context.logits(-1).argmax() == 99
+    assert (
+        context.logits(1).argmax() == context.logits().argmax() == context.logits(-1).argmax() == 99
+    )
     context.decode(99)
     assert context.logits().argmax() == 100
     context.decode([100, 101, 102])
@@ -135,11 +137,21 @@ def test_arguments_are_checked(model, fake):
         model.context(flash_attn="maybe")
     with pytest.raises(fake.UsageError, match="n_ctx"):
         model.context(-1)
-    with pytest.raises(fake.UsageError, match="n_snapshots is 257; it must be 0 .none. to 256, or None"):
+    with pytest.raises(
+        fake.UsageError, match="n_snapshots is 257; it must be 0 .none. to 256, or None"
+    ):
         model.context(16, n_snapshots=257)
     model.context(16, n_snapshots=0).close()
     for flash_attn in ("auto", "on", "off", True, False):
-        model.context(16, flash_attn=flash_attn, kv_type="q8_0", swa_full=True, n_batch=4, n_threads=1, n_outputs=2).close()
+        model.context(
+            16,
+            flash_attn=flash_attn,
+            kv_type="q8_0",
+            swa_full=True,
+            n_batch=4,
+            n_threads=1,
+            n_outputs=2,
+        ).close()
     assert model.context().n_ctx == 4096
 
 

@@ -1,5 +1,5 @@
-"""What lies in a checkpoint's folder: names under prefixes, strays beside the weights, and folders that are no plain checkpoint,
-each refused by one sentence before anything is written."""
+"""What lies in a checkpoint's folder: names under prefixes, strays beside the weights, and folders
+that are no plain checkpoint, each refused by one sentence before anything is written."""
 
 import json
 import shutil
@@ -45,8 +45,13 @@ def rename(folder, change):
 
 def same_as_golden(convert, folder, name):
     convert(folder, folder.parent / "out.gguf", name=name)
-    found, golden = (gguf.GGUFReader(path) for path in (folder.parent / "out.gguf", GOLDEN / f"{name}.gguf"))
-    ours, theirs = ({t.name: (t.tensor_type, t.data.tobytes()) for t in reader.tensors} for reader in (found, golden))
+    found, golden = (
+        gguf.GGUFReader(path) for path in (folder.parent / "out.gguf", GOLDEN / f"{name}.gguf")
+    )
+    ours, theirs = (
+        {t.name: (t.tensor_type, t.data.tobytes()) for t in reader.tensors}
+        for reader in (found, golden)
+    )
     assert ours == theirs
 
 
@@ -62,9 +67,15 @@ PREFIXES = {
     "checkpointed": lambda name: name.replace("self_attn", "_checkpoint_wrapped_module.self_attn"),
     "peft without adapters": lambda name: f"base_model.model.{name}",
     "lightning": lambda name: f"model.{name}",
-    "old multimodal": lambda name: name.replace("model.", OLD, 1) if name.startswith("model.") else f"language_model.{name}",
-    "new multimodal": lambda name: name.replace("model.", NEW, 1) if name.startswith("model.") else name,
-    "text model": lambda name: name.replace("model.", "text_model.", 1) if name.startswith("model.") else name,
+    "old multimodal": lambda name: (
+        name.replace("model.", OLD, 1) if name.startswith("model.") else f"language_model.{name}"
+    ),
+    "new multimodal": lambda name: (
+        name.replace("model.", NEW, 1) if name.startswith("model.") else name
+    ),
+    "text model": lambda name: (
+        name.replace("model.", "text_model.", 1) if name.startswith("model.") else name
+    ),
     "without a head": lambda name: name.removeprefix("model."),
     "multimodal without a head": lambda name: name.replace("model.", "language_model.", 1),
 }
@@ -82,7 +93,12 @@ def test_prefixes(convert, checkpoint, how, name):
 def test_sentences_have_the_checkpoint_s_own_names(pillion, convert, checkpoint, how):
     folder = checkpoint("tiny-e2b")
     gone = PREFIXES[how](GATE)
-    rename(folder, lambda name: PREFIXES[how](name if name != GATE else "model.layers.99.input_layernorm.weight"))
+    rename(
+        folder,
+        lambda name: PREFIXES[how](
+            name if name != GATE else "model.layers.99.input_layernorm.weight"
+        ),
+    )
     refused(pillion, convert, folder, rf"tensor {gone} is missing, config.json makes it \[32, 64\]")
 
 
@@ -106,7 +122,10 @@ def test_a_short_per_layer_table(pillion, convert, checkpoint):
     write_raw({key.replace("model.", NEW, 1): part for key, part in tensors.items()}, path)
     text = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({"model_type": "gemma4", "text_config": text}))
-    sentence = "tensor model.language_model.embed_tokens_per_layer.weight has 500 rows, the vocabulary has 512 tokens"
+    sentence = (
+        "tensor model.language_model.embed_tokens_per_layer.weight has 500 rows, the "
+        "vocabulary has 512 tokens"
+    )
     refused(pillion, convert, folder, sentence)
 
 
@@ -143,7 +162,13 @@ def weights_of(folder):
 
 
 @pytest.mark.parametrize(
-    "stray", ["consolidated.safetensors", "adapter_model.safetensors", "optimizer.safetensors", "model-00001-of-00002.safetensors"]
+    "stray",
+    [
+        "consolidated.safetensors",
+        "adapter_model.safetensors",
+        "optimizer.safetensors",
+        "model-00001-of-00002.safetensors",
+    ],
 )
 @pytest.mark.parametrize("named", ["model.safetensors", "weights.safetensors"])
 def test_strays_beside_the_weights(convert, checkpoint, stray, named):
@@ -171,7 +196,10 @@ def test_shards_of_two_sets(pillion, convert, checkpoint):
     folder = checkpoint()
     source = folder / "model.safetensors"
     for n in (1, 2):
-        shutil.copy(source, folder / "model-00001-of-00001.safetensors" if n == 1 else folder / "part.safetensors")
+        shutil.copy(
+            source,
+            folder / "model-00001-of-00001.safetensors" if n == 1 else folder / "part.safetensors",
+        )
     source.unlink()
     refused(pillion, convert, folder, r"tensor .+ is in model-00001-of-00001.safetensors too")
 
@@ -197,25 +225,53 @@ def only(folder, name, content=b"PK"):
 def test_other_kinds_of_weights(pillion, convert, checkpoint, name, sentence):
     folder = checkpoint()
     only(folder, name)
-    refused(pillion, convert, folder, f"no .*safetensors in it, .*{sentence}.*safetensors, or load", "ModelNotFoundError")
+    refused(
+        pillion,
+        convert,
+        folder,
+        f"no .*safetensors in it, .*{sentence}.*safetensors, or load",
+        "ModelNotFoundError",
+    )
 
 
 def test_only_strays(pillion, convert, checkpoint):
     folder = checkpoint()
     (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
-    refused(pillion, convert, folder, "consolidated.safetensors holds no weights as transformers names them", "ModelNotFoundError")
+    refused(
+        pillion,
+        convert,
+        folder,
+        "consolidated.safetensors holds no weights as transformers names them",
+        "ModelNotFoundError",
+    )
 
 
 # ---- no plain checkpoint ----
 
-POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4967494512\n"
+POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4967494512\n"
+)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "generation_config.json", "chat_template.jinja"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "tokenizer.json",
+        "config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+    ],
+)
 def test_git_lfs_pointers(pillion, convert, checkpoint, name):
     folder = checkpoint()
     (folder / name).write_bytes(POINTER)
-    refused(pillion, convert, folder, rf"{name}: it is a Git LFS pointer, .+ \(4967494512 bytes\) is not there; .*git lfs pull")
+    refused(
+        pillion,
+        convert,
+        folder,
+        rf"{name}: it is a Git LFS pointer, .+ \(4967494512 bytes\) is not there; .*git lfs pull",
+    )
 
 
 def test_a_shard_that_is_a_pointer(pillion, convert, checkpoint):
@@ -228,11 +284,19 @@ def test_a_shard_that_is_a_pointer(pillion, convert, checkpoint):
 @pytest.mark.parametrize("beside", [True, False])
 def test_adapters(pillion, convert, checkpoint, beside):
     folder = checkpoint()
-    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "google/gemma-4-E2B-it", "peft_type": "LORA"}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": "google/gemma-4-E2B-it", "peft_type": "LORA"})
+    )
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     if not beside:
         (folder / "config.json").unlink()
-    refused(pillion, convert, folder, "an adapter of google/gemma-4-E2B-it .+merge it into its base", "UnsupportedModelError")
+    refused(
+        pillion,
+        convert,
+        folder,
+        "an adapter of google/gemma-4-E2B-it .+merge it into its base",
+        "UnsupportedModelError",
+    )
     (folder / "adapter_config.json").write_text("[")
     refused(pillion, convert, folder, "holds an adapter .+merge", "UnsupportedModelError")
     if not beside:
@@ -243,7 +307,10 @@ def test_adapters(pillion, convert, checkpoint, beside):
 def test_an_adapter_beside_weights(pillion, convert, checkpoint):
     folder = checkpoint()
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "meta-llama/Llama-3"}')
-    sentence = "beside the weights it holds an adapter of meta-llama/Llama-3 .+merge it .+move adapter_config.json away"
+    sentence = (
+        "beside the weights it holds an adapter of meta-llama/Llama-3 .+merge it .+move "
+        "adapter_config.json away"
+    )
     refused(pillion, convert, folder, sentence, "UnsupportedModelError")
     (folder / "adapter_config.json").unlink()
     same_as_golden(convert, folder, "tiny-llama")
@@ -252,7 +319,13 @@ def test_an_adapter_beside_weights(pillion, convert, checkpoint):
 def test_only_the_older_form_of_a_tokenizer(pillion, convert, checkpoint):
     folder = checkpoint()
     (folder / "tokenizer.json").rename(folder / "tokenizer.model")
-    refused(pillion, convert, folder, "no tokenizer.json beside tokenizer.model; make one with transf", "ModelNotFoundError")
+    refused(
+        pillion,
+        convert,
+        folder,
+        "no tokenizer.json beside tokenizer.model; make one with transf",
+        "ModelNotFoundError",
+    )
 
 
 @pytest.mark.parametrize(
@@ -269,11 +342,21 @@ def test_adapters_that_were_not_merged(pillion, convert, checkpoint, name):
     folder = checkpoint()
     tensors, path = raw_tensors(folder)
     write_raw({**tensors, name: tensors[GATE]}, path)
-    refused(pillion, convert, folder, f"{name} belongs to an adapter that was not merged; merge it", "UnsupportedModelError")
+    refused(
+        pillion,
+        convert,
+        folder,
+        f"{name} belongs to an adapter that was not merged; merge it",
+        "UnsupportedModelError",
+    )
 
 
 QUANTISED = {
-    "bitsandbytes, 4 bits, nf4": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+    "bitsandbytes, 4 bits, nf4": {
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+    },
     "bitsandbytes, 8 bits": {"_load_in_8bit": True, "quant_method": "bitsandbytes"},
     "gptq, 4 bits": {"quant_method": "gptq", "bits": 4, "group_size": 128},
     "awq, 4 bits": {"quant_method": "awq", "bits": 4},
@@ -283,7 +366,10 @@ QUANTISED = {
     "mxfp4": {"quant_method": "mxfp4"},
     "torchao": {"quant_method": "torchao"},
 }
-SENTENCE = "its weights are quantised .{}.*; convert the checkpoint in bf16, f16 or f32 .+, or dequantise them first"
+SENTENCE = (
+    "its weights are quantised .{}.*; convert the checkpoint in bf16, f16 or f32 .+, or "
+    "dequantise them first"
+)
 
 
 @pytest.mark.parametrize("what", QUANTISED)
@@ -292,16 +378,24 @@ def test_quantised_by_config(pillion, convert, checkpoint, what, nested):
     folder = checkpoint("tiny-moe")
     if nested:
         text = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({"model_type": "gemma4", "text_config": text}))
+        (folder / "config.json").write_text(
+            json.dumps({"model_type": "gemma4", "text_config": text})
+        )
         text["quantization_config"] = QUANTISED[what]
-        (folder / "config.json").write_text(json.dumps({"model_type": "gemma4", "text_config": text}))
+        (folder / "config.json").write_text(
+            json.dumps({"model_type": "gemma4", "text_config": text})
+        )
     else:
         change_json(folder, "config.json", quantization_config=QUANTISED[what])
     refused(pillion, convert, folder, SENTENCE.format(what), "UnsupportedModelError")
 
 
 @pytest.mark.parametrize(
-    "key, value, what", [("compression_config", {"quant_method": "sparseml"}, "sparseml"), ("quantization", {"group_size": 64, "bits": 4}, "MLX")]
+    "key, value, what",
+    [
+        ("compression_config", {"quant_method": "sparseml"}, "sparseml"),
+        ("quantization", {"group_size": 64, "bits": 4}, "MLX"),
+    ],
 )
 def test_quantised_by_other_keys(pillion, convert, checkpoint, key, value, what):
     folder = checkpoint()
@@ -341,22 +435,34 @@ def test_types_without_values_here(pillion, convert, checkpoint, kind, size):
     tensors, path = raw_tensors(folder)
     _, shape, _ = tensors[GATE]
     write_raw({**tensors, GATE: (kind, shape, bytes(shape[0] * shape[1] * size))}, path)
-    refused(pillion, convert, folder, f"tensor {GATE} has type {kind}; f32, f16, bf16 can be converted")
+    refused(
+        pillion, convert, folder, f"tensor {GATE} has type {kind}; f32, f16, bf16 can be converted"
+    )
 
 
 def test_types_of_towers_do_not_matter(convert, checkpoint):
     folder = checkpoint("tiny-e2b")
     tensors, path = raw_tensors(folder)
-    write_raw({**tensors, "model.vision_tower.mask": ("BOOL", [3], b"\0\1\0"), "model.audio_tower.x": ("F64", [], bytes(8))}, path)
+    write_raw(
+        {
+            **tensors,
+            "model.vision_tower.mask": ("BOOL", [3], b"\0\1\0"),
+            "model.audio_tower.x": ("F64", [], bytes(8)),
+        },
+        path,
+    )
     same_as_golden(convert, folder, "tiny-e2b")
 
 
 # ---- heads ----
 
 
-@pytest.mark.parametrize("name, tied", [("tiny-e2b", True), ("tiny-e2b", None), ("tiny-gemma3", None)])
+@pytest.mark.parametrize(
+    "name, tied", [("tiny-e2b", True), ("tiny-e2b", None), ("tiny-gemma3", None)]
+)
 def test_a_tied_head(convert, checkpoint, name, tied):
-    """The head may stand there, or stand for the table; one of other values is a head of its own, as transformers takes it."""
+    """The head may stand there, or stand for the table; one of other values is a head of its own,
+    as transformers takes it."""
     folder = checkpoint(name)
     change_json(folder, "config.json", tie_word_embeddings=tied)
     tensors, path = raw_tensors(folder)
@@ -368,7 +474,14 @@ def test_a_tied_head(convert, checkpoint, name, tied):
     del tensors["model.embed_tokens.weight"]
     write_raw({**tensors, "lm_head.weight": table}, path)
     same_as_golden(convert, folder, name)
-    write_raw({**tensors, "model.embed_tokens.weight": table, "lm_head.weight": (*table[:2], bytes(len(table[2])))}, path)
+    write_raw(
+        {
+            **tensors,
+            "model.embed_tokens.weight": table,
+            "lm_head.weight": (*table[:2], bytes(len(table[2]))),
+        },
+        path,
+    )
     convert(folder, folder.parent / "out.gguf")
     assert "output.weight" in {t.name for t in gguf.GGUFReader(folder.parent / "out.gguf").tensors}
 
@@ -376,44 +489,141 @@ def test_a_tied_head(convert, checkpoint, name, tied):
 def test_a_head_that_is_missing(pillion, convert, checkpoint):
     folder = checkpoint("tiny-e2b")
     change_json(folder, "config.json", tie_word_embeddings=False)
-    refused(pillion, convert, folder, "tensor lm_head.weight is missing, and tie_word_embeddings is false in config.json")
+    refused(
+        pillion,
+        convert,
+        folder,
+        "tensor lm_head.weight is missing, and tie_word_embeddings is false in config.json",
+    )
 
 
 def test_the_outer_flag_counts(convert, checkpoint):
     folder = checkpoint("tiny-e2b")
     text = {**json.loads((folder / "config.json").read_text()), "tie_word_embeddings": False}
-    (folder / "config.json").write_text(json.dumps({"model_type": "gemma4", "tie_word_embeddings": True, "text_config": text}))
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "gemma4", "tie_word_embeddings": True, "text_config": text})
+    )
     rename(folder, PREFIXES["new multimodal"])
     same_as_golden(convert, folder, "tiny-e2b")
 
 
 # ---- what config.json says that no model has, or no file ----
 
-LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 1e4,
+    "factor": 8,
+    "low_freq_factor": 4,
+    "high_freq_factor": 4,
+}
 LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1], "long_factor": [2]}
 SAID = {
-    "a list of widths": ("tiny-llama", {"intermediate_size": [96, 96, 96]}, r"intermediate_size the value \[96, 96, 96\]"),
-    "half a layer": ("tiny-llama", {"num_hidden_layers": 2.5}, "num_hidden_layers the value 2.5, a whole number"),
-    "true for a number": ("tiny-llama", {"num_attention_heads": True}, "num_attention_heads the value True"),
-    "a thousand layers more": ("tiny-llama", {"num_hidden_layers": 10**9}, "value 1000000000, a whole number from 1 to 1024"),
-    "a negative eps": ("tiny-llama", {"rms_norm_eps": -1e-6}, "rms_norm_eps the value -1e-06, a number above 0"),
-    "rope by kinds": ("tiny-llama", {"rope_parameters": {"full_attention": {"rope_theta": 1}}}, "of full_attention layers"),
-    "rope that is a word": ("tiny-llama", {"rope_parameters": None, "rope_scaling": "linear"}, "the value 'linear', an object"),
-    "a factor that is a word": ("tiny-llama", {"rope_scaling": {"type": "linear", "factor": "8"}}, "factor the value '8'"),
-    "no blend": ("tiny-llama", {"rope_parameters": LLAMA3}, "low_freq_factor the value 4, not below high_freq_factor, 4"),
-    "longrope": ("tiny-llama", {"rope_parameters": LONG}, "rope_type 'longrope' cannot be converted here"),
-    "flat rope": ("tiny-gemma3", {"rope_parameters": {"rope_type": "linear", "factor": 8}}, "without a part for full_attention"),
-    "other types": ("tiny-gemma3", {"layer_types": ["chunked_attention"] * 7}, "a layer of type 'chunked_attention'"),
-    "too few types": ("tiny-gemma3", {"layer_types": ["full_attention"]}, "has 7 layers and the types of 1"),
-    "a period of 0": ("tiny-gemma3", {"layer_types": None, "sliding_window_pattern": 0}, "sliding_window_pattern the value 0"),
-    "bidirectional": ("tiny-gemma3", {"use_bidirectional_attention": True}, "sets use_bidirectional_attention"),
+    "a list of widths": (
+        "tiny-llama",
+        {"intermediate_size": [96, 96, 96]},
+        r"intermediate_size the value \[96, 96, 96\]",
+    ),
+    "half a layer": (
+        "tiny-llama",
+        {"num_hidden_layers": 2.5},
+        "num_hidden_layers the value 2.5, a whole number",
+    ),
+    "true for a number": (
+        "tiny-llama",
+        {"num_attention_heads": True},
+        "num_attention_heads the value True",
+    ),
+    "a thousand layers more": (
+        "tiny-llama",
+        {"num_hidden_layers": 10**9},
+        "value 1000000000, a whole number from 1 to 1024",
+    ),
+    "a negative eps": (
+        "tiny-llama",
+        {"rms_norm_eps": -1e-6},
+        "rms_norm_eps the value -1e-06, a number above 0",
+    ),
+    "rope by kinds": (
+        "tiny-llama",
+        {"rope_parameters": {"full_attention": {"rope_theta": 1}}},
+        "of full_attention layers",
+    ),
+    "rope that is a word": (
+        "tiny-llama",
+        {"rope_parameters": None, "rope_scaling": "linear"},
+        "the value 'linear', an object",
+    ),
+    "a factor that is a word": (
+        "tiny-llama",
+        {"rope_scaling": {"type": "linear", "factor": "8"}},
+        "factor the value '8'",
+    ),
+    "no blend": (
+        "tiny-llama",
+        {"rope_parameters": LLAMA3},
+        "low_freq_factor the value 4, not below high_freq_factor, 4",
+    ),
+    "longrope": (
+        "tiny-llama",
+        {"rope_parameters": LONG},
+        "rope_type 'longrope' cannot be converted here",
+    ),
+    "flat rope": (
+        "tiny-gemma3",
+        {"rope_parameters": {"rope_type": "linear", "factor": 8}},
+        "without a part for full_attention",
+    ),
+    "other types": (
+        "tiny-gemma3",
+        {"layer_types": ["chunked_attention"] * 7},
+        "a layer of type 'chunked_attention'",
+    ),
+    "too few types": (
+        "tiny-gemma3",
+        {"layer_types": ["full_attention"]},
+        "has 7 layers and the types of 1",
+    ),
+    "a period of 0": (
+        "tiny-gemma3",
+        {"layer_types": None, "sliding_window_pattern": 0},
+        "sliding_window_pattern the value 0",
+    ),
+    "bidirectional": (
+        "tiny-gemma3",
+        {"use_bidirectional_attention": True},
+        "sets use_bidirectional_attention",
+    ),
     "a window that is none": ("tiny-gemma3", {"sliding_window": 0}, "sliding_window the value 0"),
-    "widths by layer": ("tiny-e2b", {"per_layer_config": {"1": {"intermediate_size": 8}}}, "intermediate_size in per_layer_config"),
-    "a layer too far": ("tiny-e2b", {"per_layer_config": {"6": {"head_dim": 8}}}, "per_layer_config of layer 6, and 6 layers"),
-    "no rope of a kind": ("tiny-e2b", {"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "a part for sliding_attention"),
-    "no base": ("tiny-e2b", {"rope_parameters": {"full_attention": {}, "sliding_attention": {}}}, "has no 'rope_theta'"),
-    "what the reader refuses": ("tiny-llama", {"rope_parameters": {"rope_theta": 0.5}}, "llama.rope.freq_base: 0.5 is outside"),
-    "no width": ("tiny-e2b", {"hidden_size_per_layer_input": None}, r"per_layer_input_gate.weight has shape|has no place|makes it"),
+    "widths by layer": (
+        "tiny-e2b",
+        {"per_layer_config": {"1": {"intermediate_size": 8}}},
+        "intermediate_size in per_layer_config",
+    ),
+    "a layer too far": (
+        "tiny-e2b",
+        {"per_layer_config": {"6": {"head_dim": 8}}},
+        "per_layer_config of layer 6, and 6 layers",
+    ),
+    "no rope of a kind": (
+        "tiny-e2b",
+        {"rope_parameters": {"full_attention": {"rope_theta": 1e6}}},
+        "a part for sliding_attention",
+    ),
+    "no base": (
+        "tiny-e2b",
+        {"rope_parameters": {"full_attention": {}, "sliding_attention": {}}},
+        "has no 'rope_theta'",
+    ),
+    "what the reader refuses": (
+        "tiny-llama",
+        {"rope_parameters": {"rope_theta": 0.5}},
+        "llama.rope.freq_base: 0.5 is outside",
+    ),
+    "no width": (
+        "tiny-e2b",
+        {"hidden_size_per_layer_input": None},
+        r"per_layer_input_gate.weight has shape|has no place|makes it",
+    ),
 }
 
 
@@ -429,7 +639,9 @@ def test_zero_padded_layers(convert, checkpoint):
     """As transformers saves them, so that they sort by number."""
     folder = checkpoint("tiny-e2b")
     own = json.loads((folder / "config.json").read_text())["per_layer_config"]
-    change_json(folder, "config.json", per_layer_config={key.zfill(2): value for key, value in own.items()})
+    change_json(
+        folder, "config.json", per_layer_config={key.zfill(2): value for key, value in own.items()}
+    )
     same_as_golden(convert, folder, "tiny-e2b")
 
 
@@ -437,7 +649,11 @@ def test_zero_padded_layers(convert, checkpoint):
 
 
 LINEAR = {
-    "rope_scaling": {"rope_scaling": {"factor": 8, "rope_type": "linear"}, "rope_theta": 1e6, "rope_local_base_freq": 10000.0},
+    "rope_scaling": {
+        "rope_scaling": {"factor": 8, "rope_type": "linear"},
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 10000.0,
+    },
     "type": {"rope_scaling": {"factor": 8.0, "type": "linear"}},
     "rope_parameters": {
         "rope_parameters": {
@@ -445,7 +661,9 @@ LINEAR = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 10000},
         }
     },
-    "rope_parameters, type": {"rope_parameters": {"full_attention": {"factor": 8, "type": "linear"}}},
+    "rope_parameters, type": {
+        "rope_parameters": {"full_attention": {"factor": 8, "type": "linear"}}
+    },
 }
 
 
@@ -455,8 +673,16 @@ def test_linear_gemma3(pillion, convert, checkpoint, how):
     folder = checkpoint("tiny-gemma3")
     change_json(folder, "config.json", **{"rope_parameters": None, **LINEAR[how]})
     convert(folder, folder.parent / "out.gguf", name="x")
-    keys = {name: f.contents() for name, f in gguf.GGUFReader(folder.parent / "out.gguf").fields.items() if "rope" in name}
-    wanted = {"gemma3.rope.freq_base": 1e6, "gemma3.rope.scaling.type": "linear", "gemma3.rope.scaling.factor": 8.0}
+    keys = {
+        name: f.contents()
+        for name, f in gguf.GGUFReader(folder.parent / "out.gguf").fields.items()
+        if "rope" in name
+    }
+    wanted = {
+        "gemma3.rope.freq_base": 1e6,
+        "gemma3.rope.scaling.type": "linear",
+        "gemma3.rope.scaling.factor": 8.0,
+    }
     assert keys == wanted
     with pillion.Model.open(folder.parent / "out.gguf") as model, model.context(64) as context:
         context.prefill([2, 5, 6])
@@ -466,8 +692,20 @@ def test_linear_gemma3(pillion, convert, checkpoint, how):
 SCALED = {"rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}
 PUBLISHED = {
     "4b": {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34},
-    "12b": dict(hidden_size=3840, intermediate_size=15360, num_hidden_layers=48, num_attention_heads=16, num_key_value_heads=8),
-    "27b": dict(hidden_size=5376, intermediate_size=21504, num_hidden_layers=62, num_attention_heads=32, num_key_value_heads=16)
+    "12b": dict(
+        hidden_size=3840,
+        intermediate_size=15360,
+        num_hidden_layers=48,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+    ),
+    "27b": dict(
+        hidden_size=5376,
+        intermediate_size=21504,
+        num_hidden_layers=62,
+        num_attention_heads=32,
+        num_key_value_heads=16,
+    )
     | {"head_dim": 128, "query_pre_attn_scalar": 168},
 }
 
@@ -480,7 +718,9 @@ def test_configurations_of_public_sizes(pillion, tmp_path, size):
     from pillion.convert.checkpoint import Checkpoint
 
     text = {**PUBLISHED[size], **SCALED, "model_type": "gemma3_text"}
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "eos_token_id": [1, 106], "text_config": text}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "gemma3", "eos_token_id": [1, 106], "text_config": text})
+    )
     write_raw({}, tmp_path / "model.safetensors")
     source = Checkpoint(tmp_path)
     keys = _keys(source, architecture_of(source))
@@ -503,15 +743,30 @@ def test_configurations_of_public_sizes(pillion, tmp_path, size):
 
 
 def test_the_divisor_of_27b(convert, checkpoint):
-    """Scores of 62 layers are divided otherwise, by readers as by the configuration: queries stay as they are."""
+    """Scores of 62 layers are divided otherwise, by readers as by the configuration: queries stay
+    as they are."""
     folder = checkpoint("tiny-gemma3")
     tensors, path = raw_tensors(folder)
     many = {name: part for name, part in tensors.items() if ".layers." not in name}
     for layer in range(62):
-        many.update({n.replace(".layers.0.", f".layers.{layer}."): part for n, part in tensors.items() if ".layers.0." in n})
+        many.update(
+            {
+                n.replace(".layers.0.", f".layers.{layer}."): part
+                for n, part in tensors.items()
+                if ".layers.0." in n
+            }
+        )
     write_raw(many, path)
-    change_json(folder, "config.json", num_hidden_layers=62, layer_types=None, query_pre_attn_scalar=48 // 4)
+    change_json(
+        folder, "config.json", num_hidden_layers=62, layer_types=None, query_pre_attn_scalar=48 // 4
+    )
     convert(folder, folder.parent / "out.gguf")
-    norms = {t.name: t.data for t in gguf.GGUFReader(folder.parent / "out.gguf").tensors if "attn_q_norm" in t.name}
+    norms = {
+        t.name: t.data
+        for t in gguf.GGUFReader(folder.parent / "out.gguf").tensors
+        if "attn_q_norm" in t.name
+    }
     golden = {t.name: t.data for t in gguf.GGUFReader(GOLDEN / "tiny-gemma3.gguf").tensors}
-    assert len(norms) == 62 and all(np.array_equal(norm, golden["blk.0.attn_q_norm.weight"]) for norm in norms.values())
+    assert len(norms) == 62 and all(
+        np.array_equal(norm, golden["blk.0.attn_q_norm.weight"]) for norm in norms.values()
+    )

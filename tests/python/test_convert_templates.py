@@ -1,4 +1,5 @@
-"""The chat templates of a checkpoint: one file, lists and folders of named ones, byte order marks."""
+"""The chat templates of a checkpoint: one file, lists and folders of named ones, byte order
+marks."""
 
 import json
 
@@ -19,7 +20,10 @@ def settle(folder, files):
         if name == "tokenizer_config.json":
             change_json(folder, name, chat_template=content)
         else:
-            path.write_text(content if name.endswith(".jinja") else json.dumps({"chat_template": content}), "utf-8")
+            path.write_text(
+                content if name.endswith(".jinja") else json.dumps({"chat_template": content}),
+                "utf-8",
+            )
 
 
 @pytest.mark.parametrize(
@@ -30,8 +34,17 @@ def settle(folder, files):
         ({"tokenizer_config.json": {"default": ONE, "tool_use": TWO}}, NAMED),
         ({"chat_template.json": LISTED}, NAMED),
         ({"tokenizer_config.json": TWO, "chat_template.jinja": ONE}, {KEY: ONE}),
-        ({"chat_template.jinja": ONE, "additional_chat_templates/tool_use.jinja": "\ufeff" + TWO}, NAMED),
-        ({"tokenizer_config.json": LISTED[1:]}, {key: value for key, value in NAMED.items() if key != KEY}),
+        (
+            {
+                "chat_template.jinja": ONE,
+                "additional_chat_templates/tool_use.jinja": "\ufeff" + TWO,
+            },
+            NAMED,
+        ),
+        (
+            {"tokenizer_config.json": LISTED[1:]},
+            {key: value for key, value in NAMED.items() if key != KEY},
+        ),
         ({"tokenizer_config.json": None}, {}),
     ],
     ids=range(8),

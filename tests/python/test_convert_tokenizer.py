@@ -1,4 +1,5 @@
-"""Tokenizers through `pillion convert`: ids equal to those of the libraries (tests/golden/tokenizer_golden.json), and what the file says."""
+"""Tokenizers through `pillion convert`: ids equal to those of the libraries
+(tests/golden/tokenizer_golden.json), and what the file says."""
 
 import json
 import shutil
@@ -18,11 +19,17 @@ from tokenizer_support import GOLDEN, load_json_vocab  # noqa: E402
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 CHECKPOINTS = TESTS / "golden" / "checkpoints"
-LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| "
+    r"?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 SPLIT = {"type": "Split", "pattern": {"Regex": LLAMA3}, "behavior": "Isolated", "invert": False}
 RULES = {
     "gpt-2": {"type": "ByteLevel"},
-    "smollm": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel"}]},
+    "smollm": {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel"}],
+    },
     "llama-bpe": {"type": "Sequence", "pretokenizers": [SPLIT, {"type": "ByteLevel"}]},
 }
 
@@ -34,7 +41,8 @@ def goldens():
 
 @pytest.fixture
 def converted(pillion, tmp_path):
-    """converted(tokenizer.json, **tokenizer_config) -> a file: the tiny Llama with as many rows as the tokenizer has tokens."""
+    """converted(tokenizer.json, **tokenizer_config) -> a file: the tiny Llama with as many rows as
+    the tokenizer has tokens."""
     from pillion.convert import convert
 
     def run(tokenizer, n_rows=None, **settings):
@@ -58,15 +66,25 @@ def converted(pillion, tmp_path):
 def facts(path):
     """The tokenizer's keys, without their prefix."""
     fields = gguf.GGUFReader(path).fields
-    return {name[len("tokenizer.ggml.") :]: f.contents() for name, f in fields.items() if name.startswith("tokenizer.ggml.")}
+    return {
+        name[len("tokenizer.ggml.") :]: f.contents()
+        for name, f in fields.items()
+        if name.startswith("tokenizer.ggml.")
+    }
 
 
 def tokenizer_json(vocab, merges, **parts):
     tokens = [token.decode() for token in vocab.tokens]
     cut_out = {UNKNOWN: True, CONTROL: True, USER_DEFINED: False}
-    added = [(i, token, cut_out[kind]) for i, (token, kind) in enumerate(zip(tokens, vocab.types)) if kind in cut_out]
+    added = [
+        (i, token, cut_out[kind])
+        for i, (token, kind) in enumerate(zip(tokens, vocab.types))
+        if kind in cut_out
+    ]
     return {
-        "added_tokens": [{"id": i, "content": token, "special": special} for i, token, special in added],
+        "added_tokens": [
+            {"id": i, "content": token, "special": special} for i, token, special in added
+        ],
         "model": {
             "type": "BPE",
             "unk_token": parts.pop("unk_token", None),
@@ -89,13 +107,18 @@ def ids_equal(pillion, path, goldens, case, parse=False):
 
 
 def spm_tokenizer(**parts):
-    """Merges as transformers derives them from a SentencePiece model: every way to make a piece of two, best piece first."""
+    """Merges as transformers derives them from a SentencePiece model: every way to make a piece of
+    two, best piece first."""
     vocab = load_json_vocab(SPM)
     tokens = [token.decode() for token in vocab.tokens]
     known = {token for token, kind in zip(tokens, vocab.types) if kind in (NORMAL, USER_DEFINED)}
-    ranked = sorted((i for i, kind in enumerate(vocab.types) if kind == NORMAL), key=lambda i: -vocab.scores[i])
+    ranked = sorted(
+        (i for i, kind in enumerate(vocab.types) if kind == NORMAL), key=lambda i: -vocab.scores[i]
+    )
     halves = ((tokens[i][:k], tokens[i][k:]) for i in ranked for k in range(1, len(tokens[i])))
-    return tokenizer_json(vocab, [list(pair) for pair in halves if known.issuperset(pair)], unk_token="<unk>", **parts)
+    return tokenizer_json(
+        vocab, [list(pair) for pair in halves if known.issuperset(pair)], unk_token="<unk>", **parts
+    )
 
 
 BLANKS = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
@@ -103,11 +126,17 @@ PREPENDED = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": 
 NAMES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
-@pytest.mark.parametrize("case, normalizer, prefix", [("spm", PREPENDED, True), ("spm-no-prefix", BLANKS, False)])
+@pytest.mark.parametrize(
+    "case, normalizer, prefix", [("spm", PREPENDED, True), ("spm-no-prefix", BLANKS, False)]
+)
 def test_sentencepiece_ids(pillion, converted, goldens, case, normalizer, prefix):
     path = converted(spm_tokenizer(normalizer=normalizer), **NAMES)
     found = facts(path)
-    assert (found["model"], found["add_space_prefix"], found["add_bos_token"]) == ("llama", prefix, True)
+    assert (found["model"], found["add_space_prefix"], found["add_bos_token"]) == (
+        "llama",
+        prefix,
+        True,
+    )
     assert found["token_type"] == load_json_vocab(SPM).types
     ids_equal(pillion, path, goldens, case)
     if prefix:
@@ -121,18 +150,25 @@ def test_the_newer_spelling_of_a_prefix(converted):
         ({"prepend_scheme": "never"}, False),
         ({"add_prefix_space": False}, False),
     ):
-        path = converted(spm_tokenizer(pre_tokenizer={"type": "Metaspace", "replacement": "▁", **settings}), **NAMES)
+        path = converted(
+            spm_tokenizer(pre_tokenizer={"type": "Metaspace", "replacement": "▁", **settings}),
+            **NAMES,
+        )
         assert facts(path)["add_space_prefix"] is wanted
 
 
 def test_rows_without_tokens_and_tokens_without_rows(converted):
-    """Small Gemma 3 checkpoints name an image token behind the table's end; others pad their table."""
+    """Small Gemma 3 checkpoints name an image token behind the table's end; others pad their
+    table."""
     tokenizer = spm_tokenizer(normalizer=BLANKS)
     n = len(tokenizer["model"]["vocab"])
     tokenizer["added_tokens"].append({"id": n, "content": "<image_soft_token>", "special": True})
     assert len(facts(converted(tokenizer, n, **NAMES))["tokens"]) == n
     found = facts(converted(spm_tokenizer(normalizer=BLANKS), n + 3, **NAMES))
-    assert found["tokens"][n:] == [f"[PAD{i}]" for i in range(n, n + 3)] and found["token_type"][n:] == [UNUSED] * 3
+    assert (
+        found["tokens"][n:] == [f"[PAD{i}]" for i in range(n, n + 3)]
+        and found["token_type"][n:] == [UNUSED] * 3
+    )
 
 
 # ---- over bytes ----
@@ -140,31 +176,54 @@ def test_rows_without_tokens_and_tokens_without_rows(converted):
 
 def byte_tokenizer(rule, **parts):
     vocab = load_json_vocab(BYTES)
-    return tokenizer_json(vocab, [merge.decode() for merge in vocab.merges], pre_tokenizer=rule, **parts)
+    return tokenizer_json(
+        vocab, [merge.decode() for merge in vocab.merges], pre_tokenizer=rule, **parts
+    )
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_byte_level_ids(pillion, converted, goldens, rule):
     path = converted(byte_tokenizer(RULES[rule]), bos_token="<|im_start|>", eos_token="<|im_end|>")
     found = facts(path)
-    assert (found["model"], found["pre"], found["add_bos_token"], found["bos_token_id"]) == ("gpt2", rule, False, 1)
+    assert (found["model"], found["pre"], found["add_bos_token"], found["bos_token_id"]) == (
+        "gpt2",
+        rule,
+        False,
+        1,
+    )
     assert found["token_type"] == load_json_vocab(BYTES).types and "scores" not in found
     ids_equal(pillion, path, goldens, f"bytes-{rule}")
 
 
 def test_bos_as_the_post_processor_says(converted):
     """Llama 3 says it nowhere else."""
-    single = [{"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-    post = {"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing", "single": single}]}
+    single = [
+        {"SpecialToken": {"id": "<|im_start|>", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+    ]
+    post = {
+        "type": "Sequence",
+        "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing", "single": single}],
+    }
     for settings, wanted in (({}, True), ({"add_bos_token": False}, False)):
-        path = converted(byte_tokenizer(RULES["llama-bpe"], post_processor=post), bos_token="<|im_start|>", **settings)
+        path = converted(
+            byte_tokenizer(RULES["llama-bpe"], post_processor=post),
+            bos_token="<|im_start|>",
+            **settings,
+        )
         assert facts(path)["add_bos_token"] is wanted
 
 
 def test_unknown_rules_and_merges_are_refused(pillion, converted, tmp_path):
     for rule in (
         {"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}, {"type": "ByteLevel"}]},
-        {"type": "Sequence", "pretokenizers": [{**SPLIT, "pattern": {"Regex": r"\p{N}{1,3}"}}, {"type": "ByteLevel"}]},
+        {
+            "type": "Sequence",
+            "pretokenizers": [
+                {**SPLIT, "pattern": {"Regex": r"\p{N}{1,3}"}},
+                {"type": "ByteLevel"},
+            ],
+        },
     ):
         with pytest.raises(pillion.UnsupportedModelError, match="which no known name says"):
             converted(byte_tokenizer(rule))
@@ -201,7 +260,11 @@ ENDS = {400: "<|im_end|>", 401: "<|eom_id|>", 402: "<|custom_end|>", 403: "<|oth
         (400, 1, {"eot_token_id": 400}),
         (None, [1, 400], {"eot_token_id": 400}),
         (None, 402, {"eot_token_id": 402}),
-        ([402, 401, 400, 1], 1, {"eot_token_id": 400, "eom_token_id": 401, "eos_token_ids": [1, 402, 401, 400]}),
+        (
+            [402, 401, 400, 1],
+            1,
+            {"eot_token_id": 400, "eom_token_id": 401, "eos_token_ids": [1, 402, 401, 400]},
+        ),
         ([403, 402, 1], 1, {"eot_token_id": 403, "eos_token_ids": [1, 403, 402]}),
         ([1, 401], 1, {"eom_token_id": 401}),
         ([1, True, "x", None, -1, 10**9], 1, {}),
@@ -214,25 +277,40 @@ def test_every_end_survives(pillion, tmp_path, name, listed, config, keys):
 
     folder = Path(shutil.copytree(CHECKPOINTS / name, tmp_path / "checkpoint"))
     _rename(folder, ENDS)
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": listed} if listed is not None else {}))
+    (folder / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": listed} if listed is not None else {})
+    )
     _change(folder, "config.json", eos_token_id=config)
     convert(folder, tmp_path / "out.gguf")
     found = facts(tmp_path / "out.gguf")
-    assert {key: found[key] for key in ("eot_token_id", "eom_token_id", "eos_token_ids") if key in found} == keys
-    wanted = {token for token in (listed if isinstance(listed, list) else [listed]) if isinstance(token, int)}
-    wanted = {token for token in wanted if 1 < token < 512} or {token for token in [config] if isinstance(token, int)}
+    assert {
+        key: found[key] for key in ("eot_token_id", "eom_token_id", "eos_token_ids") if key in found
+    } == keys
+    wanted = {
+        token
+        for token in (listed if isinstance(listed, list) else [listed])
+        if isinstance(token, int)
+    }
+    wanted = {token for token in wanted if 1 < token < 512} or {
+        token for token in [config] if isinstance(token, int)
+    }
     with pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model:
-        assert wanted | {1, 400, 401} <= set(model.tokenizer.end_tokens)  # the known texts count anyway
+        # the known texts count anyway
+        assert wanted | {1, 400, 401} <= set(model.tokenizer.end_tokens)
 
 
 def _rename(folder, texts):
     tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     vocab = {token: piece for piece, token in tokenizer["model"]["vocab"].items()}
     gone = {vocab[token] for token in texts}
-    tokenizer["model"]["merges"] = [m for m in tokenizer["model"]["merges"] if not gone & {*m, "".join(m)}]
+    tokenizer["model"]["merges"] = [
+        m for m in tokenizer["model"]["merges"] if not gone & {*m, "".join(m)}
+    ]
     vocab.update(texts)
     tokenizer["model"]["vocab"] = {piece: token for token, piece in vocab.items()}
-    tokenizer["added_tokens"] += [{"id": token, "content": piece, "special": True} for token, piece in texts.items()]
+    tokenizer["added_tokens"] += [
+        {"id": token, "content": piece, "special": True} for token, piece in texts.items()
+    ]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
 
 
@@ -265,7 +343,11 @@ def test_chatml_tuned_gemma4_stops(pillion, tmp_path):
     tokens = fields["tokenizer.ggml.tokens"].contents()
     types = list(fields["tokenizer.ggml.token_type"].contents())
     tokens[400], types[400] = "<|im_end|>", CONTROL
-    remade(source, tmp_path / "out.gguf", {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types})
+    remade(
+        source,
+        tmp_path / "out.gguf",
+        {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types},
+    )
     with pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model:
         assert 400 in model.tokenizer.end_tokens
 
@@ -281,9 +363,14 @@ def test_keys_of_ends_are_read(pillion, tmp_path, key):
             continue
         remade(source, tmp_path / "out.gguf", {f"tokenizer.ggml.{key}": value})
         with pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model:
-            assert set(value if isinstance(value, list) else [value]) <= set(model.tokenizer.end_tokens)
+            assert set(value if isinstance(value, list) else [value]) <= set(
+                model.tokenizer.end_tokens
+            )
     remade(source, tmp_path / "out.gguf", {f"tokenizer.ggml.{key}": [600]})
-    with pytest.raises(pillion.ModelFileError, match="600"), pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model:
+    with (
+        pytest.raises(pillion.ModelFileError, match="600"),
+        pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model,
+    ):
         model.tokenizer
 
 
@@ -292,14 +379,27 @@ def test_ids_and_templates_in_other_places(pillion, tmp_path):
 
     folder = Path(shutil.copytree(CHECKPOINTS / "tiny-llama", tmp_path / "checkpoint"))
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "bos_token_id": 2, "eos_token_id": 1}))
+    (folder / "config.json").write_text(
+        json.dumps({**config, "bos_token_id": 2, "eos_token_id": 1})
+    )
     settings = json.loads((folder / "tokenizer_config.json").read_text())
-    settings = {key: value for key, value in settings.items() if key not in ("bos_token", "eos_token", "chat_template")}
-    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "unk_token": "not in the vocabulary"}))
+    settings = {
+        key: value
+        for key, value in settings.items()
+        if key not in ("bos_token", "eos_token", "chat_template")
+    }
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({**settings, "unk_token": "not in the vocabulary"})
+    )
     (folder / "chat_template.jinja").unlink(missing_ok=True)
-    (folder / "chat_template.json").write_text(json.dumps({"chat_template": "from chat_template.json"}))
+    (folder / "chat_template.json").write_text(
+        json.dumps({"chat_template": "from chat_template.json"})
+    )
     convert(folder, tmp_path / "out.gguf")
     found = facts(tmp_path / "out.gguf")
-    assert (found["bos_token_id"], found["eos_token_id"]) == (2, 1) and "unknown_token_id" not in found
+    assert (found["bos_token_id"], found["eos_token_id"]) == (
+        2,
+        1,
+    ) and "unknown_token_id" not in found
     with pillion.Model.open(tmp_path / "out.gguf", metadata_only=True) as model:
         assert model.metadata["tokenizer.chat_template"] == "from chat_template.json"

@@ -1,5 +1,6 @@
-"""What goes wrong on a device, made to go wrong in the emulation (csrc/backends/cuda/sim/faults.h): refused allocations, failing kernels, a
-lost device, unified memory. Errors come out as exceptions, a context stays at its length, and the rest of the process goes on."""
+"""What goes wrong on a device, made to go wrong in the emulation (csrc/backends/cuda/sim/faults.h):
+refused allocations, failing kernels, a lost device, unified memory. Errors come out as exceptions,
+a context stays at its length, and the rest of the process goes on."""
 
 import gc
 import json
@@ -30,13 +31,18 @@ def faults(monkeypatch):
 def greedy(context, n=6):
     tokens = []
     for _ in range(n):
-        tokens.append(int(max(range(len(logits := list(context.logits()))), key=logits.__getitem__)))
+        tokens.append(
+            int(max(range(len(logits := list(context.logits()))), key=logits.__getitem__))
+        )
         context.decode(tokens[-1])
     return tokens
 
 
 def write(pillion, device="cuda:sim"):
-    with pillion.Model.open(model_path("tiny-e2b"), device=device) as model, model.context(n_ctx=128) as context:
+    with (
+        pillion.Model.open(model_path("tiny-e2b"), device=device) as model,
+        model.context(n_ctx=128) as context,
+    ):
         context.prefill(PROMPT)
         return greedy(context)
 
@@ -75,7 +81,9 @@ def test_all_allocations_fail_from_one_on(pillion, faults):
 def test_too_little_memory(pillion, faults):
     gc.collect()
     faults("memory=300000")
-    with pytest.raises(pillion.OutOfMemoryError, match="weights on device 0: no memory for [0-9]+ bytes"):
+    with pytest.raises(
+        pillion.OutOfMemoryError, match="weights on device 0: no memory for [0-9]+ bytes"
+    ):
         write(pillion)
 
 
@@ -83,7 +91,10 @@ def test_too_little_memory(pillion, faults):
 @pytest.mark.parametrize("rows", [1, 40])
 def test_a_kernel_that_fails(pillion, faults, n, rows):
     """Captured runs (few rows) and launches one by one (many)."""
-    with pillion.Model.open(model_path("tiny-e2b"), device="cuda:sim") as model, model.context(n_ctx=128) as context:
+    with (
+        pillion.Model.open(model_path("tiny-e2b"), device="cuda:sim") as model,
+        model.context(n_ctx=128) as context,
+    ):
         context.prefill(PROMPT)
         tokens = (PROMPT * 5)[:rows]
         context.prefill(tokens)
@@ -124,7 +135,13 @@ def write(device):
 
 def child(body, faults):
     done = subprocess.run(
-        [sys.executable, "-c", CHILD + body + "\nprint(json.dumps(said))", str(model_path("tiny-e2b")), faults],
+        [
+            sys.executable,
+            "-c",
+            CHILD + body + "\nprint(json.dumps(said))",
+            str(model_path("tiny-e2b")),
+            faults,
+        ],
         env={**os.environ, VARIABLE: ""},
         capture_output=True,
         text=True,
@@ -155,7 +172,12 @@ first.close(), second.close(), model.close()
 def test_a_lost_device(pillion):
     said = child(LOST, "lost=9")
     ok, kind, sentence = said["decode"]
-    assert not ok and kind == "DeviceLostError" and "was made to lose the device" in sentence and "until the process ends" in sentence
+    assert (
+        not ok
+        and kind == "DeviceLostError"
+        and "was made to lose the device" in sentence
+        and "until the process ends" in sentence
+    )
     assert said["length"] == len(PROMPT)
     cause = sentence[sentence.index("emulation, ") :]
     for later in ("again", "other context", "new context", "new model"):

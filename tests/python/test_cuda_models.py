@@ -1,5 +1,6 @@
-"""Whole models on the CUDA backend under its SIMT emulation (device "cuda:sim"): the tokens of the CPU, rows that keep their bits, and
-rounds that change nothing. With a GPU the same tests run there: PILLION_TEST_CUDA=cuda."""
+"""Whole models on the CUDA backend under its SIMT emulation (device "cuda:sim"): the tokens of the
+CPU, rows that keep their bits, and rounds that change nothing. With a GPU the same tests run there:
+PILLION_TEST_CUDA=cuda."""
 
 import json
 import os
@@ -24,7 +25,8 @@ from test_goldens import GOLDEN, SHAPES, model_path
 
 DEVICE = os.environ.get("PILLION_TEST_CUDA", "cuda:sim")
 PAIRS = ["tiny-e2b", "tiny-e4b-dims", "tiny-dense", "tiny-moe"]
-# Products of int8 inputs are exact on both sides; what differs is the order of sums and, in prefill, half scores and weights: 3e-8 seen.
+# Products of int8 inputs are exact on both sides; what differs is the order of sums and, in
+# prefill, half scores and weights: 3e-8 seen.
 NMSE = 1e-5
 
 
@@ -64,13 +66,18 @@ def test_long_prompts_and_small_batches(pillion, name):
 
 # ---- the equality contract, 15.2 ----
 
-@pytest.mark.parametrize("name, kv_type", [*((name, "f16") for name in SHAPES), ("tiny-e2b", "q8_0"), ("tiny-moe", "q8_0")])
+
+@pytest.mark.parametrize(
+    "name, kv_type",
+    [*((name, "f16") for name in SHAPES), ("tiny-e2b", "q8_0"), ("tiny-moe", "q8_0")],
+)
 def test_rows_do_not_know_their_neighbours(pillion, name, kv_type):
     """A token alone, or among the rows of a verification: the same bits."""
     ids = (ids_of(name) * 8)[: BEFORE + N]
     with open_on(pillion, name) as model:
         alone = rows_in_pieces(model, ids, [1], kv_type)
-        for pieces in ([9], [5, 16, 3]):  # reading the prompt is what takes the time, so few contexts
+        # reading the prompt is what takes the time, so few contexts
+        for pieces in ([9], [5, 16, 3]):
             ours = rows_in_pieces(model, ids, pieces, kv_type)
             assert [i for i in range(N) if ours[i] != alone[i]] == [], f"pieces of {pieces}"
 
@@ -108,7 +115,9 @@ def test_drafts_are_the_reference_s(pairing):
         assert nmse(logits[step][scored], golden["long.draft_logits"][step][scored]) < 1e-4
 
 
-@pytest.mark.parametrize("options", [{}, {"dense_head": True}, {"kv_type": "q8_0"}, {"p_min": 0.01}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"dense_head": True}, {"kv_type": "q8_0"}, {"p_min": 0.01}], ids=str
+)
 def test_rounds_write_what_plain_decoding_writes(pillion, pairing, options):
     ids, n = pairing.golden["short.ids"].tolist(), 24
     kv_type = options.get("kv_type", "f16")
@@ -121,7 +130,8 @@ def test_rounds_write_what_plain_decoding_writes(pillion, pairing, options):
 
 
 def test_constrained_rounds(pillion):
-    """A pick that the mask allows stays where it is; where it is refused, the host looks at the row."""
+    """A pick that the mask allows stays where it is; where it is refused, the host looks at the
+    row."""
     one = Pairing(pillion, "tiny-e2b")
     constrained_rounds(pillion, one.target, one.drafter, ids_of("tiny-e2b", "short"))
 
@@ -148,7 +158,14 @@ def test_the_order_of_threads_changes_nothing(name):
     def run(order, os_threads="1"):
         env = dict(os.environ, PILLION_SIM_ORDER=order, PILLION_SIM_THREADS=os_threads)
         work = json.dumps([DEVICE, str(model_path(name)), ids_of(name)])
-        done = subprocess.run([sys.executable, "-c", CHILD], input=work, env=env, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD],
+            input=work,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return done.stdout
 
     expected = run("forward")
@@ -171,4 +188,6 @@ def test_reports(pillion):
     with open_on(pillion, "tiny-e2b") as model, model.context(n_ctx=64) as context:
         facts = context.describe()
         assert {step["backend"] for step in facts["plan"]} == {"cuda"}
-        assert any(step["kernel"] in ("flash_attend_f16", "plain_attend_f16") for step in facts["plan"])
+        assert any(
+            step["kernel"] in ("flash_attend_f16", "plain_attend_f16") for step in facts["plan"]
+        )

@@ -37,14 +37,19 @@ def test_without_the_module(pillion, folder, tiny_target):
         pytest.skip("the module is installed")
     for device in ("cuda", "cuda:0", "cuda:3"):
         sentence = refusal(pillion, tiny_target, device)
-        assert sentence == f'device "{device}": its module libpillion_cuda.so is not installed in {folder}'
+        assert (
+            sentence
+            == f'device "{device}": its module libpillion_cuda.so is not installed in {folder}'
+        )
     cuda = {b["name"]: b for b in pillion.devices.system()["backends"]}["cuda"]
     assert not cuda["available"] and "not installed" in cuda["reason"]
 
 
 @pytest.mark.parametrize("device", ["cuda:", "cuda:x", "cuda:-1", "cuda:1234", "cudas", "rocm"])
 def test_names_that_no_module_is_for(pillion, tiny_target, device):
-    assert f'device "{device}" is not built into this library' in refusal(pillion, tiny_target, device)
+    assert f'device "{device}" is not built into this library' in refusal(
+        pillion, tiny_target, device
+    )
 
 
 CHILD = """
@@ -68,10 +73,15 @@ with pillion.Model.open(sys.argv[1], device=sys.argv[2]) as model, model.context
 """
 
 
-def in_a_package_with(folder, module, target, device, tmp_path, name="libpillion_cuda.so", script=CHILD):
-    """What a package says whose compiled part lies beside this module file. -S: the editable install stays out of it."""
+def in_a_package_with(
+    folder, module, target, device, tmp_path, name="libpillion_cuda.so", script=CHILD
+):
+    """What a package says whose compiled part lies beside this module file. -S: the editable
+    install stays out of it."""
     package = tmp_path / "site" / "pillion"
-    shutil.copytree(REPOSITORY / "python" / "pillion", package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        REPOSITORY / "python" / "pillion", package, ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copy(next(folder.glob("_capi*.so")), package)
     if isinstance(module, bytes):
         (package / name).write_bytes(module)
@@ -81,7 +91,9 @@ def in_a_package_with(folder, module, target, device, tmp_path, name="libpillion
         [sys.executable, "-S", "-c", script, str(target), device],
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(package.parent), *[p for p in sys.path if p.endswith("site-packages")]]),
+            "PYTHONPATH": os.pathsep.join(
+                [str(package.parent), *[p for p in sys.path if p.endswith("site-packages")]]
+            ),
         },
         capture_output=True,
         text=True,
@@ -112,13 +124,25 @@ def test_a_device_number_that_is_not_there(folder, sim, tiny_target, tmp_path):
 
 def test_auto_takes_the_device_that_is_there(folder, sim, tiny_target, tmp_path):
     """The emulation in the place of the real module; without it "auto" is the CPU."""
-    assert in_a_package_with(folder, sim, tiny_target, "auto", tmp_path / "with", script=AUTO) == "cuda cuda"
-    assert in_a_package_with(folder, sim, tiny_target, "auto", tmp_path / "without", name="other.so", script=AUTO) == "cpu cpu"
+    assert (
+        in_a_package_with(folder, sim, tiny_target, "auto", tmp_path / "with", script=AUTO)
+        == "cuda cuda"
+    )
+    assert (
+        in_a_package_with(
+            folder, sim, tiny_target, "auto", tmp_path / "without", name="other.so", script=AUTO
+        )
+        == "cpu cpu"
+    )
 
 
 def test_another_build(sim):
     class Request(ctypes.Structure):
-        _fields_ = [("build_id", ctypes.c_char_p), ("device", ctypes.c_int32), ("log", ctypes.c_void_p)]
+        _fields_ = [
+            ("build_id", ctypes.c_char_p),
+            ("device", ctypes.c_int32),
+            ("log", ctypes.c_void_p),
+        ]
 
     entry = ctypes.CDLL(str(sim)).pillion_module_backend
     entry.restype = ctypes.c_void_p
@@ -128,5 +152,7 @@ def test_another_build(sim):
 
 
 def test_it_exports_one_function(sim):
-    names = subprocess.run(["nm", "-D", "--defined-only", sim], capture_output=True, text=True, check=True).stdout.split()
+    names = subprocess.run(
+        ["nm", "-D", "--defined-only", sim], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert names[2::3] == ["pillion_module_backend"]

@@ -313,7 +313,8 @@ def test_a_cancel_that_hits_the_next_request_is_forgotten(strings, ask, engine):
 
 
 def test_nobody_is_ended_by_the_cancel_of_who_was_before(strings, ask, engine):
-    """Whatever the moment in which one is called off, the next ones on its slot get all their text."""
+    """Whatever the moment in which one is called off, the next ones on its slot get all their
+    text."""
     strings.slow(20)
     for n in range(200):
         leaving = [ask("abc", 60) for _ in engine.slots_made]

@@ -1,5 +1,5 @@
-"""The equality contract (docs/architecture.md, 15.1): the bits of a row's logits depend on the row alone, not on the rows beside it, the
-chunks it came in, the threads, or the kernel table."""
+"""The equality contract (docs/architecture.md, 15.1): the bits of a row's logits depend on the row
+alone, not on the rows beside it, the chunks it came in, the threads, or the kernel table."""
 
 import json
 import os
@@ -29,7 +29,9 @@ def all_logits(model, ids, rows, **options):
     return np.stack(out)
 
 
-@pytest.fixture(scope="module", params=[(name, kv) for name in SHAPES for kv in ("f16", "q8_0")], ids="-".join)
+@pytest.fixture(
+    scope="module", params=[(name, kv) for name in SHAPES for kv in ("f16", "q8_0")], ids="-".join
+)
 def alone(request, pillion):
     """A model and the logits of its rows, each run alone on one thread."""
     name, kv = request.param
@@ -69,7 +71,12 @@ print(json.dumps({"table": pillion.system()["cpu"]["table"], "digests": digests}
 def run_under(isa, work):
     env = dict(os.environ, PILLION_CPU_ISA=isa)
     out = subprocess.run(
-        [sys.executable, "-c", CHILD], input=json.dumps(work), env=env, capture_output=True, text=True, check=True
+        [sys.executable, "-c", CHILD],
+        input=json.dumps(work),
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(out.stdout)
 

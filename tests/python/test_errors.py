@@ -8,7 +8,10 @@ from build import HEADER
 
 
 def header_codes():
-    return {name: int(value) for name, value in re.findall(r"(PILLION_ERROR_\w+) = (\d+)", HEADER.read_text())}
+    return {
+        name: int(value)
+        for name, value in re.findall(r"(PILLION_ERROR_\w+) = (\d+)", HEADER.read_text())
+    }
 
 
 def test_every_code_of_the_header_has_its_class(fake):
@@ -48,7 +51,9 @@ def test_errors_travel_between_processes(fake):
     assert (str(error), error.code) == ("gone", 10)
 
 
-@pytest.mark.parametrize("code, name", [(12, "UnsupportedModelError"), (22, "OutOfMemoryError"), (23, "DeviceLostError")])
+@pytest.mark.parametrize(
+    "code, name", [(12, "UnsupportedModelError"), (22, "OutOfMemoryError"), (23, "DeviceLostError")]
+)
 def test_a_failing_call_raises_with_the_librarys_sentence(fake, strings, toy_file, code, name):
     strings.fail("pillion_model_open", code, "layer 7 is no good")
     with pytest.raises(getattr(fake, name), match="layer 7 is no good") as caught:

@@ -1,4 +1,5 @@
-"""Field cases 29 to 43: memory, machines, closing, cancelling, text, files. The table of all rows is in test_field_cases.py."""
+"""Field cases 29 to 43: memory, machines, closing, cancelling, text, files. The table of all rows
+is in test_field_cases.py."""
 
 import json
 import os
@@ -50,7 +51,8 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def loaded(gemma3_270m):
-    """Sizes of a child that loads and runs the model in a folder with other files, and the names of the files that were opened."""
+    """Sizes of a child that loads and runs the model in a folder with other files, and the names of
+    the files that were opened."""
     with tempfile.TemporaryDirectory(dir=gemma3_270m.parent) as folder:
         model = Path(folder) / gemma3_270m.name
         os.link(gemma3_270m, model)
@@ -93,7 +95,10 @@ def test_34_every_kernel_table_gives_the_same_ids(pillion, tiny_target):
 
 
 def test_34_a_table_this_machine_lacks(pillion, tiny_target):
-    program = "import sys, pillion\ntry: pillion.Model.open(sys.argv[1])\nexcept pillion.NoBackendError as error: print(repr(str(error)))"
+    program = (
+        "import sys, pillion\ntry: pillion.Model.open(sys.argv[1])\nexcept "
+        "pillion.NoBackendError as error: print(repr(str(error)))"
+    )
     result = subprocess.run(
         [sys.executable, "-c", program, str(tiny_target)],
         capture_output=True,
@@ -110,7 +115,10 @@ def test_35_back_ends(pillion, tiny_target):
         if found[name].available:
             continue
         assert found[name].reason
-        for use in (lambda: pillion.Model.open(tiny_target, device=name), lambda: pillion.LLM(tiny_target, device=name)):
+        for use in (
+            lambda: pillion.Model.open(tiny_target, device=name),
+            lambda: pillion.LLM(tiny_target, device=name),
+        ):
             with pytest.raises(pillion.BackendError) as caught:
                 use()
             assert name in str(caught.value) and len(str(caught.value).split()) > 4
@@ -128,7 +136,8 @@ NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 
 @pytest.fixture(scope="module")
 def mistyped(tiny_target, tmp_path_factory):
-    """The tiny model with the usual Gemma 4 ids for these tokens, and with types as wrong as converters have written them."""
+    """The tiny model with the usual Gemma 4 ids for these tokens, and with types as wrong as
+    converters have written them."""
     gguf = pytest.importorskip("gguf")
     reader = gguf.GGUFReader(tiny_target)
     tokens = reader.fields["tokenizer.ggml.tokens"].contents()
@@ -140,7 +149,11 @@ def mistyped(tiny_target, tmp_path_factory):
         at = tokens.index(text)
         tokens[at], tokens[id], types[at], types[id] = tokens[id], tokens[at], types[id], types[at]
     types[1], types[106], types[50], types[212] = NORMAL, USER_DEFINED, CONTROL, CONTROL
-    changed = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types, "tokenizer.ggml.merges": merges}
+    changed = {
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.merges": merges,
+    }
     return remade(tiny_target, tmp_path_factory.mktemp("mistyped") / "mistyped.gguf", changed)
 
 
@@ -237,7 +250,15 @@ elif order == "a thread inside":
 
 
 @pytest.mark.parametrize(
-    "order", ["as it is", "model first", "context first", "closed, then dropped", "sys.exit", "a thread inside"]
+    "order",
+    [
+        "as it is",
+        "model first",
+        "context first",
+        "closed, then dropped",
+        "sys.exit",
+        "a thread inside",
+    ],
 )
 def test_39_a_quiet_exit(pillion, tiny_target, order):
     assert child(OPEN_AT_EXIT, tiny_target, order) is None
@@ -259,7 +280,8 @@ def answer(pillion, gemma3_270m):
 
 @pytest.fixture
 def big(pillion, gemma3_270m, answer):
-    """A model with a long context; after the test it must answer as one that was never disturbed."""
+    """A model with a long context; after the test it must answer as one that was never
+    disturbed."""
     with pillion.LLM(gemma3_270m, n_ctx=N_LONG + 64) as llm:
         yield llm
         assert text_of(llm.complete(**QUESTION)) == answer
@@ -294,7 +316,9 @@ def test_40_cancel_the_context_under_it(pillion, big):
 
 
 def test_40_breaking_out_of_a_stream(pillion, big):
-    for n, _chunk in enumerate(big.complete("Once upon a time", max_tokens=None, stream=True, temperature=0)):
+    for n, _chunk in enumerate(
+        big.complete("Once upon a time", max_tokens=None, stream=True, temperature=0)
+    ):
         if n == 2:
             break
     until(lambda: all(slot.state == "idle" for slot in big.engine.slots()))
@@ -330,7 +354,21 @@ def test_40_ctrl_c_in_a_long_prompt(pillion, gemma3_270m, answer):
 
 # ---- 41: characters over several tokens ----
 
-EMOJI_AND_HANGUL = ["🙂", "👍🏽", "👩‍👩‍👧", "🇰🇷", "❤️", "한", "국", "어", "각", "힣", "ᄒ", "漢", "é"]
+EMOJI_AND_HANGUL = [
+    "🙂",
+    "👍🏽",
+    "👩‍👩‍👧",
+    "🇰🇷",
+    "❤️",
+    "한",
+    "국",
+    "어",
+    "각",
+    "힣",
+    "ᄒ",
+    "漢",
+    "é",
+]
 
 
 def test_41_emoji_and_hangul(pillion, tiny_target):
@@ -352,12 +390,20 @@ def test_41_emoji_and_hangul(pillion, tiny_target):
 def test_41_a_model_that_can_only_say_bytes_of_emoji(pillion, tiny_target):
     with pillion.LLM(tiny_target, n_ctx=256) as llm:
         ids = {token for one in "🙂한국" for token in llm.tokenize(one, add_bos=False)}
-        options = {"max_tokens": 120, "temperature": 1.5, "top_k": 0, "seed": 5, "logit_bias": dict.fromkeys(ids, 1000.0)}
+        options = {
+            "max_tokens": 120,
+            "temperature": 1.5,
+            "top_k": 0,
+            "seed": 5,
+            "logit_bias": dict.fromkeys(ids, 1000.0),
+        }
         generation = llm.generate(PROMPT, **options).run()
         assert set(generation.tokens) <= ids
         chunks = [text_of(chunk) for chunk in llm.complete(PROMPT, stream=True, **options)]
         whole = text_of(llm.complete(PROMPT, **options))
-        assert "".join(chunks) == whole == generation.text == llm.tokenizer.decode(generation.tokens)
+        assert (
+            "".join(chunks) == whole == generation.text == llm.tokenizer.decode(generation.tokens)
+        )
         assert "".join(chunks).encode()
 
 
@@ -386,14 +432,19 @@ print(json.dumps(found))
 
 
 def opened(files, folder):
-    """{name: (what came, sentence)} of files given as {name: bytes}; the child opens all of them and lives."""
+    """{name: (what came, sentence)} of files given as {name: bytes}; the child opens all of them
+    and lives."""
     paths = {}
     for n, (name, data) in enumerate(files.items()):
         path = folder / f"{n}.gguf"
         path.write_bytes(data)
         paths[str(path)] = name
     result = subprocess.run(
-        [sys.executable, "-c", OPEN_ALL], input=json.dumps(list(paths)), capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", OPEN_ALL],
+        input=json.dumps(list(paths)),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert (result.returncode, result.stderr) == (0, ""), result.stderr[-2000:]
     return {paths[path]: tuple(value) for path, value in json.loads(result.stdout).items()}
@@ -407,13 +458,19 @@ def test_42_numbers_that_wrap_around(pillion, tmp_path):
     found = opened({name: data for name, (data, _, _) in BAD.items()}, tmp_path)
     for name, (kind, sentence) in found.items():
         _, code, part = BAD[name]
-        assert kind == names[code] and part in sentence and re.search(r"\d\.gguf: ", sentence), (name, kind, sentence)
+        assert kind == names[code] and part in sentence and re.search(r"\d\.gguf: ", sentence), (
+            name,
+            kind,
+            sentence,
+        )
 
 
 def test_42_a_missing_file(pillion, tmp_path):
     with pytest.raises(pillion.ModelNotFoundError, match="nothing.gguf") as caught:
         pillion.LLM(tmp_path / "nothing.gguf")
-    assert isinstance(caught.value, FileNotFoundError) and isinstance(caught.value, pillion.ModelFileError)
+    assert isinstance(caught.value, FileNotFoundError) and isinstance(
+        caught.value, pillion.ModelFileError
+    )
     with pytest.raises(pillion.PillionError, match=re.escape(tmp_path.name)):
         pillion.LLM(tmp_path)
 
@@ -442,7 +499,8 @@ def test_42_cut_and_flipped_files(pillion, tmp_path):
 
 
 def retold(path, changes):
-    """The file with metadata entries replaced; changes: {key: raw bytes of the whole entry, or None to leave it out}."""
+    """The file with metadata entries replaced; changes: {key: raw bytes of the whole entry, or None
+    to leave it out}."""
     import gguf_bytes as g
     import gguf
 
@@ -484,7 +542,9 @@ def test_43_token_arrays_that_lie(pillion, tmp_path):
         "tokens one short": {key + "tokens": g.kv(key + "tokens", g.ARR, tokens[:-1], g.STR)},
         "tokens strange": {key + "tokens": g.kv(key + "tokens", g.ARR, odd, g.STR)},
         "merges i32": {key + "merges": g.kv(key + "merges", g.ARR, [1, 2], g.I32)},
-        "merges odd": {key + "merges": g.kv(key + "merges", g.ARR, ["", " ", "a", "a b c", "\xff \xfe"], g.STR)},
+        "merges odd": {
+            key + "merges": g.kv(key + "merges", g.ARR, ["", " ", "a", "a b c", "\xff \xfe"], g.STR)
+        },
         "bos -1": {key + "bos_token_id": g.kv(key + "bos_token_id", g.I32, -1)},
         "eos beyond": {key + "eos_token_id": g.kv(key + "eos_token_id", g.U32, n)},
         "eos str": {key + "eos_token_id": g.kv(key + "eos_token_id", g.STR, "1")},
@@ -493,7 +553,12 @@ def test_43_token_arrays_that_lie(pillion, tmp_path):
     assert found["as it was"][0] == "opened"
     for name, (kind, sentence) in found.items():
         assert not kind.startswith("other"), (name, kind, sentence)
-        assert kind == "opened" or "tokenizer.ggml." in sentence or "vocab" in sentence or "token" in sentence, (name, sentence)
+        assert (
+            kind == "opened"
+            or "tokenizer.ggml." in sentence
+            or "vocab" in sentence
+            or "token" in sentence
+        ), (name, sentence)
     for name in ("types short", "types f32", "tokens i32", "tokens none", "eos beyond", "eos str"):
         assert found[name][0] in ("ModelFileError", "UnsupportedModelError"), (name, found[name])
     assert found["tokens strange"][0] == "opened"

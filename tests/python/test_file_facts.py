@@ -1,4 +1,5 @@
-"""What a header may hold that no model needs: types, tensors and keys that pillion does not know, and keys that are not text."""
+"""What a header may hold that no model needs: types, tensors and keys that pillion does not know,
+and keys that are not text."""
 
 import json
 import logging

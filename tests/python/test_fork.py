@@ -130,8 +130,8 @@ def test_a_forked_thread_that_only_returns():
 
 @pytest.mark.parametrize("drafter", DRAFTERS)
 def test_in_the_middle_of_a_stream(drafter):
-    """The parent goes on. A child has the pieces that were made, then hears where the others are; its
-    own calls are whole, and so are those of its child."""
+    """The parent goes on. A child has the pieces that were made, then hears where the others are;
+    its own calls are whole, and so are those of its child."""
     programs.run(
         f"""
         llm = opened(drafter={DRAFTERS[drafter]}, n_threads=4)

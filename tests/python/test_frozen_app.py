@@ -1,4 +1,5 @@
-"""An app that PyInstaller makes of an installed pillion, without any flag for it, runs elsewhere."""
+"""An app that PyInstaller makes of an installed pillion, without any flag for it, runs
+elsewhere."""
 
 import shutil
 import subprocess
@@ -22,7 +23,8 @@ else:
         print(llm.generate("In the beginning", max_tokens=12, temperature=0).run().text)
         print(llm.speculation.kind, pillion.device("cuda:sim")["name"], pillion.device("htp:sim")["name"])
 """
-# One folder and one file out of one analysis. What is left out is what the tests' environment has and pillion does not need.
+# One folder and one file out of one analysis. What is left out is what the tests' environment has
+# and pillion does not need.
 SPEC = """
 without = ["matplotlib", "PIL", "mypy", "hypothesis", "pytest", "gguf", "sentencepiece", "google", "tokenizers",
            "tkinter", "safetensors", "requests", "yaml", *LEFT_OUT]
@@ -37,12 +39,15 @@ if ONE_FILE:
 
 @pytest.fixture(scope="module")
 def python(wheel, pillion, tmp_path_factory):
-    """A Python where the wheel is installed, with the modules of the devices, and the packages of this one."""
+    """A Python where the wheel is installed, with the modules of the devices, and the packages of
+    this one."""
     pytest.importorskip("PyInstaller")
     root = tmp_path_factory.mktemp("installed")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", root], check=True)
     (packages,) = root.glob("lib/python*/site-packages")
-    (packages / "others.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    (packages / "others.pth").write_text(
+        "\n".join(path for path in sys.path if path.endswith("site-packages"))
+    )
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(packages)
     built = Path(sys.modules["pillion._capi"].__file__).parent
@@ -63,7 +68,9 @@ def frozen(python, folder, one_file=True, left_out=()):
 
 def run(program, folder, *words):
     """In an empty environment, from another folder."""
-    return subprocess.run([program, *words], cwd=folder, env={"TMPDIR": str(folder)}, capture_output=True, text=True)
+    return subprocess.run(
+        [program, *words], cwd=folder, env={"TMPDIR": str(folder)}, capture_output=True, text=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,4 +97,7 @@ def test_a_module_that_was_left_out_is_named(python, tmp_path):
     made = frozen(python, tmp_path, one_file=False, left_out=["markupsafe"])
     done = run(made / "folder" / "app", tmp_path)
     assert done.returncode != 0
-    assert "pillion needs the module markupsafe (for Jinja2), which this frozen app was made without" in done.stderr
+    assert (
+        "pillion needs the module markupsafe (for Jinja2), which this frozen app was made without"
+        in done.stderr
+    )

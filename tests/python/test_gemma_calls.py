@@ -1,4 +1,5 @@
-"""Tool calls under a grammar: what is written by chance is read by tool_calls.py into arguments that validate."""
+"""Tool calls under a grammar: what is written by chance is read by tool_calls.py into arguments
+that validate."""
 
 import json
 import logging
@@ -38,7 +39,9 @@ def reply(llm):
 
         listed = checked_tools(tools)
         parser = llm._chat.parser([tool["function"]["name"] for tool in listed])
-        prompt, compiled = llm.structured.of_reply(Prompt(prompt), parser, listed, forms, forced, several, thinks)
+        prompt, compiled = llm.structured.of_reply(
+            Prompt(prompt), parser, listed, forms, forced, several, thinks
+        )
         return parser, compiled
 
     return compile
@@ -74,7 +77,9 @@ def follows(llm, compiled, text):
         if constraint.stopped or (kept[:1] != [token] and token not in allowed(masks[0])):
             return False
         constraint.accept([token])
-    return constraint.stopped or bool(set(allowed(constraint.plan([], 0)[1][0])) & llm.tokenizer.end_tokens)
+    return constraint.stopped or bool(
+        set(allowed(constraint.plan([], 0)[1][0])) & llm.tokenizer.end_tokens
+    )
 
 
 @pytest.mark.parametrize("name", TOOL_SETS)
@@ -89,7 +94,9 @@ def test_random_calls_are_read_and_valid(llm, reply, closing, name):
             continue
         n_ended += 1
         found = parsed(llm, parser, walk.tokens)
-        assert not found.broken and len(found.calls) == 1, llm.tokenizer.decode(walk.tokens, special=True)
+        assert not found.broken and len(found.calls) == 1, llm.tokenizer.decode(
+            walk.tokens, special=True
+        )
         seen.add(found.calls[0].name)
         validate(json.loads(found.calls[0].arguments), schemas[found.calls[0].name])
     assert n_ended >= 6 and seen <= set(schemas) and len(seen) >= min(len(schemas), 2)
@@ -97,9 +104,20 @@ def test_random_calls_are_read_and_valid(llm, reply, closing, name):
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=6)
 SCALARS = st.one_of(
-    st.builds(lambda low, more: {"type": "integer", "minimum": low, "maximum": low + more}, st.integers(-999, 999), st.integers(0, 99)),
-    st.builds(lambda low, more: {"type": "string", "minLength": low, "maxLength": low + more}, st.integers(0, 3), st.integers(0, 3)),
-    st.builds(lambda values: {"enum": values}, st.lists(st.one_of(NAMES, st.integers(), st.booleans(), st.none()), min_size=1, max_size=3)),
+    st.builds(
+        lambda low, more: {"type": "integer", "minimum": low, "maximum": low + more},
+        st.integers(-999, 999),
+        st.integers(0, 99),
+    ),
+    st.builds(
+        lambda low, more: {"type": "string", "minLength": low, "maxLength": low + more},
+        st.integers(0, 3),
+        st.integers(0, 3),
+    ),
+    st.builds(
+        lambda values: {"enum": values},
+        st.lists(st.one_of(NAMES, st.integers(), st.booleans(), st.none()), min_size=1, max_size=3),
+    ),
     st.builds(lambda value: {"const": value}, NAMES),
     st.sampled_from([{"type": "boolean"}, {"type": "null"}, {"type": ["boolean", "null"]}]),
 )
@@ -107,19 +125,35 @@ SCALARS = st.one_of(
 
 def objects(inner):
     def build(properties, share):
-        return {"type": "object", "properties": properties, "required": list(properties)[:share], "additionalProperties": False}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties)[:share],
+            "additionalProperties": False,
+        }
 
-    return st.builds(build, st.dictionaries(NAMES, inner, min_size=1, max_size=4), st.integers(0, 4))
+    return st.builds(
+        build, st.dictionaries(NAMES, inner, min_size=1, max_size=4), st.integers(0, 4)
+    )
 
 
 def arrays(inner):
-    build = lambda items, low, more: {"type": "array", "items": items, "minItems": low, "maxItems": low + more}  # noqa: E731
+    build = lambda items, low, more: {
+        "type": "array",
+        "items": items,
+        "minItems": low,
+        "maxItems": low + more,
+    }  # noqa: E731
     return st.builds(build, inner, st.integers(0, 2), st.integers(0, 2))
 
 
 NESTED = st.recursive(
     SCALARS,
-    lambda inner: st.one_of(objects(inner), arrays(inner), st.builds(lambda some: {"anyOf": some}, st.lists(inner, min_size=1, max_size=3))),
+    lambda inner: st.one_of(
+        objects(inner),
+        arrays(inner),
+        st.builds(lambda some: {"anyOf": some}, st.lists(inner, min_size=1, max_size=3)),
+    ),
     max_leaves=6,
 )
 
@@ -131,15 +165,43 @@ def test_any_schema_gives_calls_that_are_read_and_valid(llm, reply, closing, sch
     walk = Walk(llm.tokenizer, compiled.start(), seed, closing).run(400)
     if walk.ended:
         found = parsed(llm, parser, walk.tokens)
-        assert not found.broken and len(found.calls) == 1, llm.tokenizer.decode(walk.tokens, special=True)
+        assert not found.broken and len(found.calls) == 1, llm.tokenizer.decode(
+            walk.tokens, special=True
+        )
         validate(json.loads(found.calls[0].arguments), schema)
 
 
 def test_properties_come_in_any_order_and_once(llm, reply):
-    _, compiled = reply([tool({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "boolean"}, "c": {}}, "required": ["b"]})])
-    for body in ("b:true", "a:1,b:true", "b:false,a:1", "c:null,b:true,a:-3", "a:1,c:[1,{x:2}],b:true"):
+    _, compiled = reply(
+        [
+            tool(
+                {
+                    "type": "object",
+                    "properties": {"a": {"type": "integer"}, "b": {"type": "boolean"}, "c": {}},
+                    "required": ["b"],
+                }
+            )
+        ]
+    )
+    for body in (
+        "b:true",
+        "a:1,b:true",
+        "b:false,a:1",
+        "c:null,b:true,a:-3",
+        "a:1,c:[1,{x:2}],b:true",
+    ):
         assert follows(llm, compiled, f"{CALL}call:f{{{body}}}{END}"), body
-    for body in ("", "a:1", "b:true,b:true", "a:1,b:true,a:2", "b:1", "d:1,b:true", "b:true,", ",b:true", " b:true"):
+    for body in (
+        "",
+        "a:1",
+        "b:true,b:true",
+        "a:1,b:true,a:2",
+        "b:1",
+        "d:1,b:true",
+        "b:true,",
+        ",b:true",
+        " b:true",
+    ):
         assert not follows(llm, compiled, f"{CALL}call:f{{{body}}}{END}"), body
 
 
@@ -192,7 +254,11 @@ def test_values(llm, reply, schema, good, bad):
 
 
 def test_references(llm, reply):
-    node = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/a~1b"}, {"type": "null"}]}}, "required": ["next"]}
+    node = {
+        "type": "object",
+        "properties": {"next": {"anyOf": [{"$ref": "#/$defs/a~1b"}, {"type": "null"}]}},
+        "required": ["next"],
+    }
     _, compiled = reply([tool({**of(root={"$ref": "#/$defs/a~1b"}), "$defs": {"a/b": node}})])
     assert follows(llm, compiled, f"{CALL}call:f{{root:{{next:{{next:null}}}}}}{END}")
     assert not follows(llm, compiled, f"{CALL}call:f{{root:{{}}}}{END}")
@@ -206,13 +272,23 @@ def test_choices_of_tools(llm, reply):
     assert not follows(llm, required, thought + one)
     _, required = reply(tools)
     assert all(follows(llm, required, text) for text in (one, two + one, thought + one))
-    assert not any(follows(llm, required, text) for text in ("", "text", one + "text", f"{CALL}call:four{{}}{END}"))
+    assert not any(
+        follows(llm, required, text)
+        for text in ("", "text", one + "text", f"{CALL}call:four{{}}{END}")
+    )
     _, single = reply(tools, several=False)
     assert follows(llm, single, one) and not follows(llm, single, one + two)
     _, named = reply(tools, forced="two")
-    assert follows(llm, named, thought + two) and not follows(llm, named, one) and not follows(llm, named, two + two)
+    assert (
+        follows(llm, named, thought + two)
+        and not follows(llm, named, one)
+        and not follows(llm, named, two + two)
+    )
     _, auto = reply(tools, forced=None)
-    assert all(follows(llm, auto, text) for text in ("", "text", "a" + one + "b" + two, thought + "x" + one))
+    assert all(
+        follows(llm, auto, text)
+        for text in ("", "text", "a" + one + "b" + two, thought + "x" + one)
+    )
     _, at_most_one = reply(tools, forced=None, several=False)
     assert follows(llm, at_most_one, "a" + one) and not follows(llm, at_most_one, one + two)
     _, free = reply(tools[:2], forced=None)
@@ -234,7 +310,9 @@ def test_thinking_that_the_template_began(llm, reply):
     _, compiled = reply([tool(of(), "one")], prompt="x<|turn>model\n<|channel>thought\n")
     assert follows(llm, compiled, "hm\n<channel|>" + call) and not follows(llm, compiled, call)
     _, compiled = reply([tool(of(), "one")], prompt="x<|turn>model\n<|channel>thought\n<channel|>")
-    assert follows(llm, compiled, call) and not follows(llm, compiled, "<|channel>thought\nx<channel|>" + call)
+    assert follows(llm, compiled, call) and not follows(
+        llm, compiled, "<|channel>thought\nx<channel|>" + call
+    )
 
 
 def refused(pillion, reply, parameters, name="f", **more):
@@ -247,28 +325,55 @@ def refused(pillion, reply, parameters, name="f", **more):
 
 def test_what_cannot_be_written(pillion, reply):
     assert "'my tool'" in refused(pillion, reply, of(), "my tool")
-    assert "leads to itself" in refused(pillion, reply, {**of(a={"$ref": "#/$defs/a"}), "$defs": {"a": {"$ref": "#/$defs/a"}}})
+    assert "leads to itself" in refused(
+        pillion, reply, {**of(a={"$ref": "#/$defs/a"}), "$defs": {"a": {"$ref": "#/$defs/a"}}}
+    )
     assert "'#/$defs/b'" in refused(pillion, reply, of(a={"$ref": "#/$defs/b"}))
     assert "False" in refused(pillion, reply, of(a={"not": {}, "anyOf": [False]}))
-    assert "at least 3" in refused(pillion, reply, of(a={"type": "array", "minItems": 3, "maxItems": 2}))
-    assert "20000" in refused(pillion, reply, of(a={"type": "array", "minItems": 10**9, "items": {"const": 1}}))
-    assert "20000" in refused(pillion, reply, of(a={"type": "string", "pattern": "^(x{1000}){1000}$"}))
-    assert "no value has its type" in refused(pillion, reply, of(a={"type": "integer", "enum": ["x"]}))
+    assert "at least 3" in refused(
+        pillion, reply, of(a={"type": "array", "minItems": 3, "maxItems": 2})
+    )
+    assert "20000" in refused(
+        pillion, reply, of(a={"type": "array", "minItems": 10**9, "items": {"const": 1}})
+    )
+    assert "20000" in refused(
+        pillion, reply, of(a={"type": "string", "pattern": "^(x{1000}){1000}$"})
+    )
+    assert "no value has its type" in refused(
+        pillion, reply, of(a={"type": "integer", "enum": ["x"]})
+    )
     deep = {}
     for _ in range(10_000):
         deep = {"items": deep}
     assert "64" in refused(pillion, reply, of(a=deep))
-    doubling = {f"d{n}": of(x={"$ref": f"#/$defs/d{n + 1}"}, y={"$ref": f"#/$defs/d{n + 1}"}) for n in range(40)}
-    assert "20000" in refused(pillion, reply, {**of(a={"$ref": "#/$defs/d0"}), "$defs": {**doubling, "d40": {"const": 1}}})
-    wide = {f"d{n}": {"anyOf": [of(x={"$ref": f"#/$defs/d{n + 1}", "title": 1, "minLength": m}) for m in range(9)]} for n in range(9)}
-    assert "5000 rules" in refused(pillion, reply, {**of(a={"$ref": "#/$defs/d0"}), "$defs": {**wide, "d9": {}}})
+    doubling = {
+        f"d{n}": of(x={"$ref": f"#/$defs/d{n + 1}"}, y={"$ref": f"#/$defs/d{n + 1}"})
+        for n in range(40)
+    }
+    assert "20000" in refused(
+        pillion, reply, {**of(a={"$ref": "#/$defs/d0"}), "$defs": {**doubling, "d40": {"const": 1}}}
+    )
+    wide = {
+        f"d{n}": {
+            "anyOf": [
+                of(x={"$ref": f"#/$defs/d{n + 1}", "title": 1, "minLength": m}) for m in range(9)
+            ]
+        }
+        for n in range(9)
+    }
+    assert "5000 rules" in refused(
+        pillion, reply, {**of(a={"$ref": "#/$defs/d0"}), "$defs": {**wide, "d9": {}}}
+    )
 
 
 def test_what_is_not_enforced_is_said(pillion, reply, caplog):
     unsaid = of(a={"type": "array", "uniqueItems": True}, b={"type": "string", "format": "uri"})
     with caplog.at_level(logging.WARNING, "pillion"):
         reply([tool(unsaid, "loose")]), reply([tool(unsaid, "loose")])
-    assert [record.getMessage().count("'uniqueItems', 'format', which is not enforced") for record in caplog.records] == [1]
+    assert [
+        record.getMessage().count("'uniqueItems', 'format', which is not enforced")
+        for record in caplog.records
+    ] == [1]
     assert "'strict'" in refused(pillion, reply, unsaid, "tight", strict=True)
 
 
@@ -288,9 +393,14 @@ def test_models_without_a_syntax_for_calls(pillion, tmp_path):
     from pillion.quoting import Prompt
 
     structured = Structured(Chat(), None, 10, "Llama")
-    for arguments, word in (((None, False), "parallel_tool_calls"), ((None, None), "response_format")):
+    for arguments, word in (
+        ((None, False), "parallel_tool_calls"),
+        ((None, None), "response_format"),
+    ):
         forms = {"response_format": {"type": "json_object"}} if word == "response_format" else {}
-        with pytest.raises(pillion.UsageError, match=f"{word}.*Llama has no known syntax for tool calls"):
+        with pytest.raises(
+            pillion.UsageError, match=f"{word}.*Llama has no known syntax for tool calls"
+        ):
             structured.of_reply(Prompt("x"), None, tools, forms, *arguments)
     assert structured.of_reply(Prompt("x"), None, tools, {}, None, None) == ("x", None)
 

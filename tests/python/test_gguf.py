@@ -1,4 +1,5 @@
-"""The GGUF reader against files of the `gguf` package, and against files with each field wrong (field cases 42 and 43)."""
+"""The GGUF reader against files of the `gguf` package, and against files with each field wrong
+(field cases 42 and 43)."""
 
 from __future__ import annotations
 
@@ -86,7 +87,11 @@ def write_good(path):
         w.add_tensor(name, value)
     for kind in ("Q4_0", "Q8_0", "BF16", "Q5_1"):
         q = gguf.GGMLQuantizationType[kind]
-        w.add_tensor(kind, gguf.quants.quantize(rng.standard_normal((4, 64), dtype=np.float32), q), raw_dtype=q)
+        w.add_tensor(
+            kind,
+            gguf.quants.quantize(rng.standard_normal((4, 64), dtype=np.float32), q),
+            raw_dtype=q,
+        )
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
@@ -131,7 +136,11 @@ def test_long_arrays_are_shortened(good):
     meta = read(good, "--max-array", "2")["metadata"]
     assert meta["t.ints"] == {"count": 3, "element": "i32", "first": [1, -2]}
     assert meta["t.strings"] == {"count": 5, "element": "string", "first": ["", "a"]}
-    assert read(good, "--max-array", "0")["metadata"]["t.bools"] == {"count": 3, "element": "bool", "first": []}
+    assert read(good, "--max-array", "0")["metadata"]["t.bools"] == {
+        "count": 3,
+        "element": "bool",
+        "first": [],
+    }
 
 
 def test_broken_utf8_becomes_replacement_marks(tmp_path):
@@ -149,7 +158,10 @@ def test_broken_utf8_becomes_replacement_marks(tmp_path):
         b"\xf0\x9f\x98\x80ok",
     ]
     rng = random.Random(3)
-    samples += [bytes(rng.choice(b'a\x80\xbf\xc2\xe0\xed\xf0\xf4\x90\xa0"\\\n') for _ in range(12)) for _ in range(200)]
+    samples += [
+        bytes(rng.choice(b'a\x80\xbf\xc2\xe0\xed\xf0\xf4\x90\xa0"\\\n') for _ in range(12))
+        for _ in range(200)
+    ]
     path = tmp_path / "utf8.gguf"
     path.write_bytes(build([kv(b"k\xff", ARR, samples, STR)]))
     assert read(path)["metadata"] == {"k�": [s.decode("utf-8", "replace") for s in samples]}
@@ -168,7 +180,8 @@ def test_alignment(tmp_path):
 
 def test_empty_arrays_and_no_tensors(tmp_path):
     path = tmp_path / "e.gguf"
-    path.write_bytes(head(0, 2) + kv("a", ARR, [], STR) + kv("b", ARR, [], I32))  # no padding at the end either
+    # no padding at the end either
+    path.write_bytes(head(0, 2) + kv("a", ARR, [], STR) + kv("b", ARR, [], I32))
     out = read(path)
     assert out["metadata"] == {"a": [], "b": []} and out["tensors"] == []
 
@@ -176,26 +189,45 @@ def test_empty_arrays_and_no_tensors(tmp_path):
 def test_large_vocabulary_opens_fast(tmp_path):
     tokens = [f"token{i}" for i in range(262144)]
     path = tmp_path / "vocab.gguf"
-    path.write_bytes(build([kv("tokenizer.ggml.tokens", ARR, tokens, STR), kv("scores", ARR, [0.0] * len(tokens), F32)]))
+    path.write_bytes(
+        build(
+            [
+                kv("tokenizer.ggml.tokens", ARR, tokens, STR),
+                kv("scores", ARR, [0.0] * len(tokens), F32),
+            ]
+        )
+    )
     out = read(path, "--max-array", "4")
     assert out["metadata"]["tokenizer.ggml.tokens"]["count"] == 262144
-    assert out["open_us"] < 500_000  # a few ms in a release build; the sanitizers and busy machines get room
+    # a few ms in a release build; the sanitizers and busy machines get room
+    assert out["open_us"] < 500_000
 
 
 REPOSITORY_FILES = [
-    p for folder in ("tests/golden", "python/pillion/models", "models-cache") for p in sorted((ROOT / folder).glob("*.gguf"))
+    p
+    for folder in ("tests/golden", "python/pillion/models", "models-cache")
+    for p in sorted((ROOT / folder).glob("*.gguf"))
 ]
 
 
 @pytest.mark.parametrize("path", REPOSITORY_FILES, ids=lambda p: p.name)
 def test_files_of_the_repository(path):
     out = read(path, "--max-array", "2")
-    theirs = gguf.GGUFReader(path) if path.stat().st_size < 50e6 else None  # it takes 20 s over a full vocabulary
-    assert theirs is None or [(t["name"], t["type"], t["dims"], t["offset"], t["bytes"]) for t in out["tensors"]] == [
-        (t.name, t.tensor_type.name, [int(d) for d in t.shape], t.data_offset, t.n_bytes) for t in theirs.tensors
+    # it takes 20 s over a full vocabulary
+    theirs = gguf.GGUFReader(path) if path.stat().st_size < 50e6 else None
+    assert theirs is None or [
+        (t["name"], t["type"], t["dims"], t["offset"], t["bytes"]) for t in out["tensors"]
+    ] == [
+        (t.name, t.tensor_type.name, [int(d) for d in t.shape], t.data_offset, t.n_bytes)
+        for t in theirs.tensors
     ]
     model = out["model"]
-    assert "error" not in model and model["problems"] == [] and model["unknown"] == [] and model["check_error"] is None
+    assert (
+        "error" not in model
+        and model["problems"] == []
+        and model["unknown"] == []
+        and model["check_error"] is None
+    )
     assert model["hparams"]["masked_head_problem"] == ""
 
 
@@ -226,7 +258,8 @@ def test_paths(tmp_path):
         out = read(tmp_path / "empty.gguf", *options)
         assert out["code"] == CORRUPT and "empty" in out["error"]
     os.mkfifo(tmp_path / "pipe")
-    assert "not a regular file" in read(tmp_path / "pipe")["error"]  # and does not wait for a writer
+    # and does not wait for a writer
+    assert "not a regular file" in read(tmp_path / "pipe")["error"]
     out = read("/" + "x" * 3000)
     assert out["code"] == NOT_FOUND and "File name too long" in out["error"]
     if os.geteuid() != 0:
@@ -258,7 +291,11 @@ def raw_kv(kind: int, body: bytes) -> bytes:
 BAD = {
     "not gguf": (b"PK\3\4" + b"\0" * 40, CORRUPT, 'begins with "PK??"'),
     "ggml magic": (head(0, 0, magic=b"lmgg"), CORRUPT, "not a GGUF file"),
-    "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", CORRUPT, "Git LFS pointer"),
+    "git lfs": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        CORRUPT,
+        "Git LFS pointer",
+    ),
     "one byte": (b"G", CORRUPT, "not a GGUF file"),
     "v0": (head(0, 0, 0), UNSUPPORTED, "version 0"),
     "v1": (head(0, 0, 1), UNSUPPORTED, "version 1 is not supported"),
@@ -268,28 +305,76 @@ BAD = {
     "n_tensors 2^64-1": (head(2**64 - 1, 0) + b"\0" * 64, CORRUPT, "can't hold"),
     "n_tensors 2": (head(2, 0) + info("t", [1], 24, 0) + b"\0" * 16, CORRUPT, "2 tensors"),
     "n_kv 2^61": (head(0, 2**61) + b"\0" * 64, CORRUPT, "metadata keys"),
-    "n_kv one too many": (with_kv(kv("k", U32, 1), n=2, tail=b"\0" * 32), CORRUPT, "metadata key number 1 is empty"),
+    "n_kv one too many": (
+        with_kv(kv("k", U32, 1), n=2, tail=b"\0" * 32),
+        CORRUPT,
+        "metadata key number 1 is empty",
+    ),
     "key empty": (with_kv(kv("", U32, 1)), CORRUPT, "number 0 is empty"),
-    "key length 2^63": (head(0, 1) + struct.pack("<Q", 2**63) + b"k" * 32, CORRUPT, "the limit is 65535"),
+    "key length 2^63": (
+        head(0, 1) + struct.pack("<Q", 2**63) + b"k" * 32,
+        CORRUPT,
+        "the limit is 65535",
+    ),
     "key length 65536": (with_kv(kv("k" * 65536, U32, 1)), CORRUPT, "65536 bytes long"),
-    "key beyond file": (head(0, 1) + struct.pack("<Q", 1000) + b"k" * 32, CORRUPT, "needs 1000 bytes"),
-    "key twice": (with_kv(kv("b", U32, 1), kv("a", U32, 1), kv("b", STR, "x")), CORRUPT, "key b occurs twice"),
+    "key beyond file": (
+        head(0, 1) + struct.pack("<Q", 1000) + b"k" * 32,
+        CORRUPT,
+        "needs 1000 bytes",
+    ),
+    "key twice": (
+        with_kv(kv("b", U32, 1), kv("a", U32, 1), kv("b", STR, "x")),
+        CORRUPT,
+        "key b occurs twice",
+    ),
     "type 13": (with_kv(raw_kv(13, b"\0" * 8)), CORRUPT, "type 13 does not exist"),
     "type 2^32-1": (with_kv(raw_kv(2**32 - 1, b"\0" * 8)), CORRUPT, "type 4294967295"),
     "bool 2": (with_kv(raw_kv(BOOL, b"\2")), CORRUPT, "bool holds the byte 2"),
-    "bool array 255": (with_kv(raw_kv(ARR, struct.pack("<IQ", BOOL, 3) + b"\0\1\xff")), CORRUPT, "byte 255"),
-    "string length 2^63": (with_kv(raw_kv(STR, struct.pack("<Q", 2**63) + b"x" * 8)), CORRUPT, "needs 9223372036854775808"),
+    "bool array 255": (
+        with_kv(raw_kv(ARR, struct.pack("<IQ", BOOL, 3) + b"\0\1\xff")),
+        CORRUPT,
+        "byte 255",
+    ),
+    "string length 2^63": (
+        with_kv(raw_kv(STR, struct.pack("<Q", 2**63) + b"x" * 8)),
+        CORRUPT,
+        "needs 9223372036854775808",
+    ),
     "string length 2^64-1": (
         with_kv(raw_kv(STR, struct.pack("<Q", 2**64 - 1) + b"x" * 8)),
         CORRUPT,
         "needs 18446744073709551615",
     ),
-    "array of arrays": (with_kv(raw_kv(ARR, struct.pack("<IQ", ARR, 1) + b"\0" * 64)), UNSUPPORTED, "array of arrays"),
-    "array element 99": (with_kv(raw_kv(ARR, struct.pack("<IQ", 99, 1) + b"\0" * 8)), CORRUPT, "type 99"),
-    "array count 2^61": (with_kv(raw_kv(ARR, struct.pack("<IQ", U64, 2**61) + b"\0" * 8)), CORRUPT, "do not fit"),
-    "array count 2^62 u32": (with_kv(raw_kv(ARR, struct.pack("<IQ", F32, 2**62) + b"\0" * 8)), CORRUPT, "do not fit"),
-    "array one short": (with_kv(raw_kv(ARR, struct.pack("<IQ", I16, 5) + b"\0" * 9)), CORRUPT, "5 values of type i16"),
-    "strings count 2^60": (with_kv(raw_kv(ARR, struct.pack("<IQ", STR, 2**60) + b"\0" * 80)), CORRUPT, "do not fit"),
+    "array of arrays": (
+        with_kv(raw_kv(ARR, struct.pack("<IQ", ARR, 1) + b"\0" * 64)),
+        UNSUPPORTED,
+        "array of arrays",
+    ),
+    "array element 99": (
+        with_kv(raw_kv(ARR, struct.pack("<IQ", 99, 1) + b"\0" * 8)),
+        CORRUPT,
+        "type 99",
+    ),
+    "array count 2^61": (
+        with_kv(raw_kv(ARR, struct.pack("<IQ", U64, 2**61) + b"\0" * 8)),
+        CORRUPT,
+        "do not fit",
+    ),
+    "array count 2^62 u32": (
+        with_kv(raw_kv(ARR, struct.pack("<IQ", F32, 2**62) + b"\0" * 8)),
+        CORRUPT,
+        "do not fit",
+    ),
+    "array one short": (
+        with_kv(raw_kv(ARR, struct.pack("<IQ", I16, 5) + b"\0" * 9)),
+        CORRUPT,
+        "5 values of type i16",
+    ),
+    "strings count 2^60": (
+        with_kv(raw_kv(ARR, struct.pack("<IQ", STR, 2**60) + b"\0" * 80)),
+        CORRUPT,
+        "do not fit",
+    ),
     "second string long": (
         with_kv(raw_kv(ARR, struct.pack("<IQ", STR, 2) + text("a") + struct.pack("<Q", 2**62))),
         CORRUPT,
@@ -299,8 +384,16 @@ BAD = {
     "alignment 3": (with_kv(kv("general.alignment", U32, 3)), CORRUPT, "3 is not a power of two"),
     "alignment 2^31": (with_kv(kv("general.alignment", U32, 2**31)), CORRUPT, "2147483648"),
     "alignment -8": (with_kv(kv("general.alignment", I64, -8)), CORRUPT, "-8"),
-    "alignment 2^64-1": (with_kv(kv("general.alignment", U64, 2**64 - 1)), CORRUPT, "18446744073709551615"),
-    "alignment string": (with_kv(kv("general.alignment", STR, "32")), CORRUPT, "it is a string, expected an integer"),
+    "alignment 2^64-1": (
+        with_kv(kv("general.alignment", U64, 2**64 - 1)),
+        CORRUPT,
+        "18446744073709551615",
+    ),
+    "alignment string": (
+        with_kv(kv("general.alignment", STR, "32")),
+        CORRUPT,
+        "it is a string, expected an integer",
+    ),
     "alignment f32": (with_kv(kv("general.alignment", F32, 32.0)), CORRUPT, "it is a f32"),
     "name empty": (one_tensor([16], name=""), CORRUPT, "name of tensor number 0 is empty"),
     "name 1025": (one_tensor([16], name="n" * 1025), CORRUPT, "limit is 1024"),
@@ -318,17 +411,29 @@ BAD = {
     "product 2^64 + 16": (one_tensor([2**60 + 1, 16]), CORRUPT, "exceeds 2^62"),
     "product 2^62": (one_tensor([2**31, 2**31]), CORRUPT, "more than the whole file"),
     "bytes 2^64": (one_tensor([2**61, 2], kind=27), CORRUPT, "more than the whole file"),
-    "rows no multiple": (one_tensor([48, 2], kind=2), CORRUPT, "rows hold 48 values, type Q4_0 needs a multiple of 32"),
+    "rows no multiple": (
+        one_tensor([48, 2], kind=2),
+        CORRUPT,
+        "rows hold 48 values, type Q4_0 needs a multiple of 32",
+    ),
     "offset beyond file": (one_tensor([16], offset=2**20), CORRUPT, "beyond the file"),
     "offset 2^64-32": (one_tensor([16], offset=2**64 - 32), CORRUPT, "beyond the file"),
     "offset in padding": (one_tensor([16], offset=32), CORRUPT, "do not fit"),
-    "offset unaligned": (one_tensor([8], offset=8), CORRUPT, "offset 8 is not a multiple of the alignment 32"),
+    "offset unaligned": (
+        one_tensor([8], offset=8),
+        CORRUPT,
+        "offset 8 is not a multiple of the alignment 32",
+    ),
     "data one short": (one_tensor([16], data=63), CORRUPT, "download may be incomplete"),
     "no data": (head(1, 0) + info("t", [1], 24, 0), CORRUPT, ""),
     "same offset": (two_tensors(0, 0), CORRUPT, "tensors a and b overlap"),
     "overlap by half": (two_tensors(0, 32), CORRUPT, "overlap"),
     "overlap, later first": (two_tensors(32, 0), CORRUPT, "tensors b and a overlap"),
-    "control bytes in names": (one_tensor([0], name=b"bad\n\x1b[31m\xff\xc2\x9bJ"), CORRUPT, "tensor bad??[31m??J: dimension"),
+    "control bytes in names": (
+        one_tensor([0], name=b"bad\n\x1b[31m\xff\xc2\x9bJ"),
+        CORRUPT,
+        "tensor bad??[31m??J: dimension",
+    ),
 }
 
 
@@ -371,7 +476,9 @@ def test_where_a_type_that_is_not_known_cannot_lie():
         file([0, 0], 64): "tensors a and b overlap",
         file([32, 32], 64): "overlap",
         file([0], 0): "download may be incomplete",
-        file([0, 64], 64): "tensor b: the file ends where it begins; the download may be incomplete",
+        file(
+            [0, 64], 64
+        ): "tensor b: the file ends where it begins; the download may be incomplete",
         file([0, 96], 64): "do not fit",
         file([8], 64): "not a multiple of the alignment",
         file([2**64 - 32], 64): "beyond the file",
@@ -381,7 +488,8 @@ def test_where_a_type_that_is_not_known_cannot_lie():
 
 
 def test_bad_files_mapped(tmp_path):
-    """The same through mmap and the runner, for a few: the code path differs in who owns the bytes."""
+    """The same through mmap and the runner, for a few: the code path differs in who owns the
+    bytes."""
     for name in ("n_tensors 2^61", "string length 2^63", "dim 2^42+1", "same offset", "name twice"):
         case, code, part = BAD[name]
         (tmp_path / "bad.gguf").write_bytes(case)
@@ -389,8 +497,8 @@ def test_bad_files_mapped(tmp_path):
         assert out["code"] == code and part in out["error"] and str(tmp_path) in out["error"]
 
 
-# Field case 43: arrays of the wrong element type are refused by the typed getters or converted, never over-read. The fuzz program
-# calls every getter on every key, under the sanitizers.
+# Field case 43: arrays of the wrong element type are refused by the typed getters or converted,
+# never over-read. The fuzz program calls every getter on every key, under the sanitizers.
 def test_wrong_element_types_and_strange_tokens():
     tokens = ["<0x-1>", "<0xZZ>", "<0x1FF>", "", "x" * 2**20, "same", "same"]
     cases = [
@@ -403,7 +511,8 @@ def test_wrong_element_types_and_strange_tokens():
         )
         for kind in (U8, I8, U16, I16, U32, I32, F32, U64, I64, F64)
     ]
-    assert {code for code, _ in stream(cases)} == {CORRUPT}  # all of it readable; general.architecture is what is missing
+    # all of it readable; general.architecture is what is missing
+    assert {code for code, _ in stream(cases)} == {CORRUPT}
 
 
 def small_model() -> bytes:
@@ -440,7 +549,20 @@ def mutate(rng: random.Random, data: bytes) -> bytes:
         if what == 0:
             out[at] = rng.randrange(256)
         elif what == 1:  # a nasty integer over some field
-            value = rng.choice([0, 1, 2**31, 2**32 - 1, 2**42 + 1, 2**61, 2**63, 2**64 - 1, len(out), rng.getrandbits(64)])
+            value = rng.choice(
+                [
+                    0,
+                    1,
+                    2**31,
+                    2**32 - 1,
+                    2**42 + 1,
+                    2**61,
+                    2**63,
+                    2**64 - 1,
+                    len(out),
+                    rng.getrandbits(64),
+                ]
+            )
             raw = struct.pack("<Q", value)[: rng.choice([1, 2, 4, 8])]
             out[at : at + len(raw)] = raw
         elif what == 2:
@@ -474,8 +596,16 @@ def write_parts(folder, change=None):
     """Three parts of two tensors each; change: (number, function of its bytes)."""
     paths = []
     for number in range(3):
-        keys = [kv("general.alignment", U32, 64), kv("a", STR, "b")] if number == 0 else [kv("general.alignment", U32, 64)]
-        keys += [kv("split.no", U8, number), kv("split.count", I64, 3), kv("split.tensors.count", U64, 6)]
+        keys = (
+            [kv("general.alignment", U32, 64), kv("a", STR, "b")]
+            if number == 0
+            else [kv("general.alignment", U32, 64)]
+        )
+        keys += [
+            kv("split.no", U8, number),
+            kv("split.count", I64, 3),
+            kv("split.tensors.count", U64, 6),
+        ]
         infos = info(f"t{number}", [8], 24, 0) + info(f"u{number}", [4], 0, 64)
         header = padded(head(2, len(keys)) + b"".join(keys) + infos, 64)
         raw = header + bytes([65 + number] * 8).ljust(64, b"\0") + bytes([97 + number] * 16)
@@ -490,7 +620,9 @@ def test_parts_are_one_file(tmp_path, options):
         found = read(path, "--data", *options)
         assert found["metadata"] == {"general.alignment": 64, "a": "b"} and found["alignment"] == 64
         assert [t["name"] for t in found["tensors"]] == ["t0", "u0", "t1", "u1", "t2", "u2"]
-        expected = [bytes([first + n] * size).hex() for n in range(3) for first, size in ((65, 8), (97, 16))]
+        expected = [
+            bytes([first + n] * size).hex() for n in range(3) for first, size in ((65, 8), (97, 16))
+        ]
         assert [t["data"] for t in found["tensors"]] == expected
         assert read(path, "--drop", *options)["same"]
 
@@ -503,11 +635,15 @@ def test_parts_that_are_damaged(tmp_path):
 
         def change(raw, wrong=wrong):
             at = seeded.randrange(len(raw))
-            return seeded.choice([raw[:at], raw[:at] + bytes([wrong]) + raw[at + 1 :], raw + raw[: at // 2]])
+            return seeded.choice(
+                [raw[:at], raw[:at] + bytes([wrong]) + raw[at + 1 :], raw + raw[: at // 2]]
+            )
 
         paths = write_parts(tmp_path, (number, change))
         found = read(seeded.choice(paths), "--data", "--no-mmap")
-        assert "error" not in found or (found["code"] in (CORRUPT, UNSUPPORTED) and str(tmp_path) in found["error"])
+        assert "error" not in found or (
+            found["code"] in (CORRUPT, UNSUPPORTED) and str(tmp_path) in found["error"]
+        )
 
 
 OFFSETS = [2**64 - 64, 2**63, 2**32, 128, 1]
@@ -515,7 +651,10 @@ OFFSETS = [2**64 - 64, 2**63, 2**32, 128, 1]
 
 @pytest.mark.parametrize("offset", OFFSETS)
 def test_offsets_do_not_reach_into_another_part(tmp_path, offset):
-    write_parts(tmp_path, (1, lambda raw: raw.replace(struct.pack("<IQ", 0, 64), struct.pack("<IQ", 0, offset))))
+    write_parts(
+        tmp_path,
+        (1, lambda raw: raw.replace(struct.pack("<IQ", 0, 64), struct.pack("<IQ", 0, offset))),
+    )
     found = read(tmp_path / "m-00001-of-00003.gguf", "--no-mmap")
     assert found["code"] == CORRUPT and "m-00002-of-00003.gguf: tensor u1" in found["error"]
 
@@ -525,4 +664,7 @@ def test_a_parts_own_alignment(tmp_path, alignment):
     new = kv("general.alignment", U32, alignment)
     write_parts(tmp_path, (2, lambda raw: raw.replace(kv("general.alignment", U32, 64), new)))
     found = read(tmp_path / "m-00001-of-00003.gguf", "--no-mmap")
-    assert found["code"] == CORRUPT and "m-00003-of-00003.gguf: key general.alignment" in found["error"]
+    assert (
+        found["code"] == CORRUPT
+        and "m-00003-of-00003.gguf: key general.alignment" in found["error"]
+    )

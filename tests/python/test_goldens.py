@@ -1,4 +1,5 @@
-"""The model graphs against transformers in float32, on tiny models of every shape (tests/golden/make_golden.py)."""
+"""The model graphs against transformers in float32, on tiny models of every shape
+(tests/golden/make_golden.py)."""
 
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from made_files import remade
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 SHAPES = ["tiny-e2b", "tiny-e4b-dims", "tiny-dense", "tiny-moe", "tiny-gemma3", "tiny-llama"]
 
-# The issue's bound for float32 engines. What is left is the f16 cache: keys and values carry 2^-11 relative rounding.
+# The issue's bound for float32 engines. What is left is the f16 cache: keys and values carry 2^-11
+# relative rounding.
 NMSE = 1e-5
 # int8 cache: 1/254 of the largest of 32 values. Measured up to 5e-5.
 NMSE_Q8 = 5e-4
@@ -60,7 +62,9 @@ def test_greedy_text_is_the_reference_s(shape, prompt):
         for step, expected in enumerate(golden[f"{prompt}.greedy"].tolist()):
             token = int(context.logits().argmax())
             if golden[f"{prompt}.greedy_margin"][step] < 0.05:
-                token = expected  # nearer than what an f16 cache can move: either token is right, the text must not fork
+                # nearer than what an f16 cache can move: either token is right, the text must not
+                # fork
+                token = expected
             assert token == expected, f"token {step}"
             context.decode(token)
 
@@ -78,9 +82,13 @@ def test_tiny_pair_target(pillion, tiny_target):
 @pytest.mark.parametrize("name", SHAPES + ["tiny-pair"])
 def test_tokenizer_gives_the_reference_s_ids(pillion, tiny_target, name):
     golden = np.load(GOLDEN / f"{name}.npz")
-    with pillion.Model.open(tiny_target if name == "tiny-pair" else model_path(name), metadata_only=True) as model:
+    with pillion.Model.open(
+        tiny_target if name == "tiny-pair" else model_path(name), metadata_only=True
+    ) as model:
         for i, text in enumerate(golden["tok.texts"].tolist()):
-            assert model.tokenizer.encode(text, parse_special=True) == golden[f"tok.ids_{i}"].tolist(), text
+            assert (
+                model.tokenizer.encode(text, parse_special=True) == golden[f"tok.ids_{i}"].tolist()
+            ), text
 
 
 def test_a_drafter_alone_says_that_it_needs_a_target(pillion):
@@ -91,10 +99,21 @@ def test_a_drafter_alone_says_that_it_needs_a_target(pillion):
         assert drafter.describe()["drafter"]["head"] == "ordered"  # and the next call works
 
 
-# Names that other architectures have. Nothing compares their shapes with the metadata, so nothing may be computed with them.
+# Names that other architectures have. Nothing compares their shapes with the metadata, so nothing
+# may be computed with them.
 STRAY = {
-    "tiny-llama": ["blk.0.attn_q_norm.weight", "blk.0.attn_k_norm.weight", "blk.1.post_attention_norm.weight", "blk.2.inp_gate.weight"],
-    "tiny-gemma3": ["blk.0.inp_gate.weight", "blk.0.ffn_gate_inp.weight", "per_layer_token_embd.weight", "nextn.pre_projection.weight"],
+    "tiny-llama": [
+        "blk.0.attn_q_norm.weight",
+        "blk.0.attn_k_norm.weight",
+        "blk.1.post_attention_norm.weight",
+        "blk.2.inp_gate.weight",
+    ],
+    "tiny-gemma3": [
+        "blk.0.inp_gate.weight",
+        "blk.0.ffn_gate_inp.weight",
+        "per_layer_token_embd.weight",
+        "nextn.pre_projection.weight",
+    ],
 }
 
 
@@ -111,10 +130,21 @@ def test_tensors_of_other_architectures_are_not_used(pillion, tmp_path, name):
 
 
 def test_an_assistant_has_no_fused_attention(pillion, tmp_path):
-    """Its rows were once taken for queries, as many as the metadata says: beyond the tensor, beyond the file."""
-    source, one_row = model_path("tiny-dense-assistant"), {"blk.3.attn_qkv.weight": (np.ones((1, 32), np.float32), "F32")}
+    """Its rows were once taken for queries, as many as the metadata says: beyond the tensor, beyond
+    the file."""
+    source, one_row = (
+        model_path("tiny-dense-assistant"),
+        {"blk.3.attn_qkv.weight": (np.ones((1, 32), np.float32), "F32")},
+    )
     drafts = {}
-    for path in (source, remade(source, tmp_path / "extra.gguf", tensors={**one_row, "output.weight": (np.ones((1, 32), np.float32), "F32")})):
+    for path in (
+        source,
+        remade(
+            source,
+            tmp_path / "extra.gguf",
+            tensors={**one_row, "output.weight": (np.ones((1, 32), np.float32), "F32")},
+        ),
+    ):
         with (
             pillion.Model.open(model_path("tiny-dense")) as target,
             pillion.Model.open(path) as drafter,
@@ -124,6 +154,8 @@ def test_an_assistant_has_no_fused_attention(pillion, tmp_path):
             context.prefill([2, 5, 7, 11])
             drafts[path] = pair.draft(9, 4)
     assert len(drafts[source]) == 4 and len({tuple(d) for d in drafts.values()}) == 1
-    without = remade(source, tmp_path / "without.gguf", tensors={**one_row, "blk.3.attn_q.weight": None})
+    without = remade(
+        source, tmp_path / "without.gguf", tensors={**one_row, "blk.3.attn_q.weight": None}
+    )
     with pytest.raises(pillion.ModelFileError, match="blk.3.attn_q.weight: missing"):
         pillion.Model.open(without)

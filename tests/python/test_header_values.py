@@ -1,4 +1,5 @@
-"""A header's values of every wrong type and size, at every key that is read: the right reading, or a sentence that names the key."""
+"""A header's values of every wrong type and size, at every key that is read: the right reading, or
+a sentence that names the key."""
 
 import random
 import struct
@@ -157,7 +158,9 @@ def test_pillion_run_reads_them_too(bases, libpillion, tmp_path):
                 "-md",
                 "none",
             ]
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=120
+            )
             assert done.returncode in (0, 1) and "Sanitizer" not in done.stderr, (key, name, done)
             if done.returncode == 1:
                 assert done.stderr.startswith("error: ") and str(path) in done.stderr

@@ -1,4 +1,5 @@
-"""Hyper-parameters and tensor rules: the published sizes of Gemma 4 (full shapes in sparse files), the other architectures, bad values."""
+"""Hyper-parameters and tensor rules: the published sizes of Gemma 4 (full shapes in sparse files),
+the other architectures, bad values."""
 
 from __future__ import annotations
 
@@ -12,8 +13,26 @@ from gguf_bytes import ARR, CORRUPT, F32, I32, UNSUPPORTED, auto, build, kv, rea
 # ---- models as dictionaries
 
 
-def gemma4(*, L, H, ff, heads, kv, d, ctx, window, period, shared=0, P=0, experts=None, V=262144, v_from_k=False, wide=None):
-    """(metadata, tensors). kv and d are (sliding, full); wide: the width of KV-shared layers; experts: (n, used, width)."""
+def gemma4(
+    *,
+    L,
+    H,
+    ff,
+    heads,
+    kv,
+    d,
+    ctx,
+    window,
+    period,
+    shared=0,
+    P=0,
+    experts=None,
+    V=262144,
+    v_from_k=False,
+    wide=None,
+):
+    """(metadata, tensors). kv and d are (sliding, full); wide: the width of KV-shared layers;
+    experts: (n, used, width)."""
     sliding = [l % period != period - 1 for l in range(L)]
     meta = {
         "general.architecture": "gemma4",
@@ -23,7 +42,9 @@ def gemma4(*, L, H, ff, heads, kv, d, ctx, window, period, shared=0, P=0, expert
         "gemma4.embedding_length": H,
         "gemma4.feed_forward_length": [ff] * (L - shared) + [wide] * shared if wide else ff,
         "gemma4.attention.head_count": heads,
-        "gemma4.attention.head_count_kv": kv[0] if kv[0] == kv[1] else [kv[0] if s else kv[1] for s in sliding],
+        "gemma4.attention.head_count_kv": kv[0]
+        if kv[0] == kv[1]
+        else [kv[0] if s else kv[1] for s in sliding],
         "gemma4.attention.key_length": d[1],
         "gemma4.attention.value_length": d[1],
         "gemma4.attention.key_length_swa": d[0],
@@ -39,7 +60,11 @@ def gemma4(*, L, H, ff, heads, kv, d, ctx, window, period, shared=0, P=0, expert
         "gemma4.embedding_length_per_layer_input": P,
         "gemma4.final_logit_softcapping": 30.0,
     }
-    t = [("token_embd.weight", "F16", [H, V]), ("output_norm.weight", "F32", [H]), ("rope_freqs.weight", "F32", [d[1] // 2])]
+    t = [
+        ("token_embd.weight", "F16", [H, V]),
+        ("output_norm.weight", "F32", [H]),
+        ("rope_freqs.weight", "F32", [d[1] // 2]),
+    ]
     if P:
         t += [
             ("per_layer_token_embd.weight", "F16", [L * P, V]),
@@ -73,7 +98,11 @@ def gemma4(*, L, H, ff, heads, kv, d, ctx, window, period, shared=0, P=0, expert
             if sliding[l] or not v_from_k:
                 layer.append(("attn_v", "F16", [H, nkv * dl]))
         if P:
-            layer += [("inp_gate", "F16", [H, P]), ("proj", "F16", [P, H]), ("post_norm", "F32", [H])]
+            layer += [
+                ("inp_gate", "F16", [H, P]),
+                ("proj", "F16", [P, H]),
+                ("post_norm", "F32", [H]),
+            ]
         if experts:
             n, _, fe = experts
             layer += [
@@ -84,17 +113,54 @@ def gemma4(*, L, H, ff, heads, kv, d, ctx, window, period, shared=0, P=0, expert
                 ("post_ffw_norm_1", "F32", [H]),
                 ("post_ffw_norm_2", "F32", [H]),
             ]
-            t += [(f"blk.{l}.ffn_gate_inp.scale", "F32", [H]), (f"blk.{l}.ffn_down_exps.scale", "F32", [n])]
+            t += [
+                (f"blk.{l}.ffn_gate_inp.scale", "F32", [H]),
+                (f"blk.{l}.ffn_down_exps.scale", "F32", [n]),
+            ]
         t += [(f"blk.{l}.{name}.weight", kind, dims) for name, kind, dims in layer]
     return meta, t
 
 
 SIZES = {
     "E2B": dict(
-        L=35, H=1536, ff=6144, wide=12288, heads=8, kv=(1, 1), d=(256, 512), ctx=131072, window=512, period=5, shared=20, P=256
+        L=35,
+        H=1536,
+        ff=6144,
+        wide=12288,
+        heads=8,
+        kv=(1, 1),
+        d=(256, 512),
+        ctx=131072,
+        window=512,
+        period=5,
+        shared=20,
+        P=256,
     ),
-    "E4B": dict(L=42, H=2560, ff=10240, heads=8, kv=(2, 2), d=(256, 512), ctx=131072, window=512, period=6, shared=18, P=256),
-    "12B": dict(L=48, H=3840, ff=15360, heads=16, kv=(8, 1), d=(256, 512), ctx=262144, window=1024, period=6, v_from_k=True),
+    "E4B": dict(
+        L=42,
+        H=2560,
+        ff=10240,
+        heads=8,
+        kv=(2, 2),
+        d=(256, 512),
+        ctx=131072,
+        window=512,
+        period=6,
+        shared=18,
+        P=256,
+    ),
+    "12B": dict(
+        L=48,
+        H=3840,
+        ff=15360,
+        heads=16,
+        kv=(8, 1),
+        d=(256, 512),
+        ctx=262144,
+        window=1024,
+        period=6,
+        v_from_k=True,
+    ),
     "26B": dict(
         L=30,
         H=2816,
@@ -108,13 +174,40 @@ SIZES = {
         v_from_k=True,
         experts=(128, 8, 704),
     ),
-    "31B": dict(L=60, H=5376, ff=21504, heads=32, kv=(16, 4), d=(256, 512), ctx=262144, window=1024, period=6, v_from_k=True),
+    "31B": dict(
+        L=60,
+        H=5376,
+        ff=21504,
+        heads=32,
+        kv=(16, 4),
+        d=(256, 512),
+        ctx=262144,
+        window=1024,
+        period=6,
+        v_from_k=True,
+    ),
 }
-TINY = dict(L=4, H=8, ff=8, heads=2, kv=(1, 1), d=(4, 8), ctx=64, window=8, period=2, shared=2, V=8, wide=16, P=4)
+TINY = dict(
+    L=4,
+    H=8,
+    ff=8,
+    heads=2,
+    kv=(1, 1),
+    d=(4, 8),
+    ctx=64,
+    window=8,
+    period=2,
+    shared=2,
+    V=8,
+    wide=16,
+    P=4,
+)
 PLAIN = TINY | dict(shared=0, wide=None, P=0)
 
 
-def assistant(L=4, h=8, H=16, V=16, heads=2, d=(4, 8), prefix="gemma4-assistant", arch="gemma4-assistant"):
+def assistant(
+    L=4, h=8, H=16, V=16, heads=2, d=(4, 8), prefix="gemma4-assistant", arch="gemma4-assistant"
+):
     sliding = [l != L - 1 for l in range(L)]
     meta = {"general.architecture": arch}
     meta |= {
@@ -201,7 +294,12 @@ def plain(arch, *, L=2, H=16, ff=8, heads=4, kv=2, d=4, V=8, **more):
         ("ffn_down", [ff, H]),
     ]
     if arch == "gemma3":
-        names += [("attn_q_norm", [d]), ("attn_k_norm", [d]), ("post_attention_norm", [H]), ("post_ffw_norm", [H])]
+        names += [
+            ("attn_q_norm", [d]),
+            ("attn_k_norm", [d]),
+            ("post_attention_norm", [H]),
+            ("post_ffw_norm", [H]),
+        ]
     t += [(f"blk.{l}.{name}.weight", "F32", dims) for l in range(L) for name, dims in names]
     return meta, t
 
@@ -239,14 +337,37 @@ def test_gemma4_sizes(tmp_path, size):
     out = read(write_sparse(tmp_path / "m.gguf", entries(meta), tensors))["model"]
     assert out["problems"] == [] and out["unknown"] == [] and out["ignored"] == []
     h = out["hparams"]
-    assert (h["arch"], h["n_layers"], h["n_embd"], h["n_vocab"], h["n_ctx_train"]) == ("gemma4", s["L"], s["H"], 262144, s["ctx"])
-    assert (h["window"], h["softcap"], h["rope_base"], h["rope_base_swa"]) == (s["window"], 30, 1e6, 1e4)
-    assert (h["rope_dims"], h["rope_dims_swa"], h["rope_scale"], h["attention_scale"]) == (512, 256, 1, 1)
+    assert (h["arch"], h["n_layers"], h["n_embd"], h["n_vocab"], h["n_ctx_train"]) == (
+        "gemma4",
+        s["L"],
+        s["H"],
+        262144,
+        s["ctx"],
+    )
+    assert (h["window"], h["softcap"], h["rope_base"], h["rope_base_swa"]) == (
+        s["window"],
+        30,
+        1e6,
+        1e4,
+    )
+    assert (h["rope_dims"], h["rope_dims_swa"], h["rope_scale"], h["attention_scale"]) == (
+        512,
+        256,
+        1,
+        1,
+    )
     assert h["embed_scale"] == pytest.approx(math.sqrt(s["H"]), rel=1e-7)
-    assert h["ple_width"] == s.get("P", 0) and h["activation"] == "gelu_tanh" and not h["rope_interleaved"]
+    assert (
+        h["ple_width"] == s.get("P", 0)
+        and h["activation"] == "gelu_tanh"
+        and not h["rope_interleaved"]
+    )
     assert (h["n_experts"], h["n_experts_used"], h["expert_ff"]) == s.get("experts", (0, 0, 0))
     own = s["L"] - s.get("shared", 0)
-    last = {kind: max(l for l in range(own) if (l % s["period"] != s["period"] - 1) == kind) for kind in (True, False)}
+    last = {
+        kind: max(l for l in range(own) if (l % s["period"] != s["period"] - 1) == kind)
+        for kind in (True, False)
+    }
     assert len(h["layers"]) == s["L"]
     for l, layer in enumerate(h["layers"]):
         sliding = l % s["period"] != s["period"] - 1
@@ -294,15 +415,25 @@ def test_scalars_as_arrays_and_arrays_as_scalars(tmp_path):
     assert good(tmp_path, per_layer, tensors) == reference
     # 64-bit and small integer types
     for kind in (0, 1, 2, 3, 10, 11):
-        assert good(tmp_path, meta | {"gemma4.block_count": kv("gemma4.block_count", kind, 4)}, tensors) == reference
+        assert (
+            good(
+                tmp_path, meta | {"gemma4.block_count": kv("gemma4.block_count", kind, 4)}, tensors
+            )
+            == reference
+        )
 
 
 def test_all_sliding_or_all_full(tmp_path):
     meta, _ = gemma4(**PLAIN)
     meta["gemma4.vocab_size"] = 8
-    assert all(x["sliding"] for x in good(tmp_path, meta | {"gemma4.attention.sliding_window_pattern": True})["layers"])
+    assert all(
+        x["sliding"]
+        for x in good(tmp_path, meta | {"gemma4.attention.sliding_window_pattern": True})["layers"]
+    )
     h = good(tmp_path, meta | {"gemma4.attention.sliding_window_pattern": False})
-    assert not any(x["sliding"] for x in h["layers"]) and h["window"] == 0 and h["rope_dims_swa"] == 0
+    assert (
+        not any(x["sliding"] for x in h["layers"]) and h["window"] == 0 and h["rope_dims_swa"] == 0
+    )
 
 
 # ---- bad values: changes to a good tiny model, and what the sentence must hold
@@ -321,32 +452,67 @@ BAD = [
     ({G + "feed_forward_length": [8, 8, 0, 8]}, CORRUPT, "value 2 is 0, outside 1 to"),
     ({G + "attention.head_count": 0}, CORRUPT, "head_count: 0 is outside 1 to 1024"),
     ({G + "attention.head_count_kv": 0}, CORRUPT, "head_count_kv: 0 is outside"),
-    ({G + "attention.head_count_kv": 3}, CORRUPT, "layer 0 has 3 KV heads, which do not divide its 2 query heads"),
-    ({G + "attention.head_count_kv": [1, 1, 2, 1]}, CORRUPT, "layer 2 has 2 KV heads, layer 0, whose cache it reads, has 1"),
     (
-        {G + "attention.key_length": 7, G + "attention.value_length": 7, G + "rope.dimension_count": 6},
+        {G + "attention.head_count_kv": 3},
+        CORRUPT,
+        "layer 0 has 3 KV heads, which do not divide its 2 query heads",
+    ),
+    (
+        {G + "attention.head_count_kv": [1, 1, 2, 1]},
+        CORRUPT,
+        "layer 2 has 2 KV heads, layer 0, whose cache it reads, has 1",
+    ),
+    (
+        {
+            G + "attention.key_length": 7,
+            G + "attention.value_length": 7,
+            G + "rope.dimension_count": 6,
+        },
         CORRUPT,
         "key gemma4.attention.key_length: layer 1 has head size 7, it must be even",
     ),
-    ({G + "attention.key_length": 1026, G + "attention.value_length": 1026}, UNSUPPORTED, "head size 1026, the limit is 1024"),
     (
-        {G + "attention.key_length_swa": [4, 4, 8, 4], G + "attention.value_length_swa": [4, 4, 8, 4]},
+        {G + "attention.key_length": 1026, G + "attention.value_length": 1026},
+        UNSUPPORTED,
+        "head size 1026, the limit is 1024",
+    ),
+    (
+        {
+            G + "attention.key_length_swa": [4, 4, 8, 4],
+            G + "attention.value_length_swa": [4, 4, 8, 4],
+        },
         UNSUPPORTED,
         "layer 2 has head size 8, other layers of its kind 4",
     ),
-    ({G + "attention.value_length": 4}, UNSUPPORTED, "value_length: 4 differs from the key length 8"),
+    (
+        {G + "attention.value_length": 4},
+        UNSUPPORTED,
+        "value_length: 4 differs from the key length 8",
+    ),
     ({G + "attention.layer_norm_rms_epsilon": 0.0}, CORRUPT, "epsilon: 0 is outside"),
     ({G + "attention.layer_norm_rms_epsilon": math.nan}, CORRUPT, "nan is outside"),
     ({G + "attention.layer_norm_rms_epsilon": "x"}, CORRUPT, "it is a string, expected a number"),
-    ({G + "attention.sliding_window": 0}, CORRUPT, "sliding_window: 0, but the model has sliding layers"),
+    (
+        {G + "attention.sliding_window": 0},
+        CORRUPT,
+        "sliding_window: 0, but the model has sliding layers",
+    ),
     ({G + "attention.sliding_window": -5}, CORRUPT, "-5, but the model has sliding layers"),
     ({G + "attention.sliding_window": None}, CORRUPT, "sliding_window is missing"),
     ({G + "attention.sliding_window_pattern": None}, CORRUPT, "sliding_window_pattern is missing"),
     ({G + "attention.sliding_window_pattern": [True]}, CORRUPT, "it has 1 values"),
-    ({G + "attention.sliding_window_pattern": [1, 0, 2, 0]}, CORRUPT, "value 2 is 2, outside 0 to 1"),
+    (
+        {G + "attention.sliding_window_pattern": [1, 0, 2, 0]},
+        CORRUPT,
+        "value 2 is 2, outside 0 to 1",
+    ),
     ({G + "attention.sliding_window_pattern": 0}, CORRUPT, "0 is outside 1 to"),
     ({G + "attention.sliding_window_pattern": "x"}, CORRUPT, "expected an integer"),
-    ({G + "attention.shared_kv_layers": 5}, CORRUPT, "shared_kv_layers: 5 exceeds block_count, which is 4"),
+    (
+        {G + "attention.shared_kv_layers": 5},
+        CORRUPT,
+        "shared_kv_layers: 5 exceeds block_count, which is 4",
+    ),
     ({G + "attention.shared_kv_layers": 4}, CORRUPT, "layer 0 finds no sliding layer before them"),
     ({G + "attention.shared_kv_layers": 3}, CORRUPT, "layer 1 finds no full layer before them"),
     ({G + "attention.shared_kv_layers": -1}, CORRUPT, "-1 is outside"),
@@ -355,7 +521,11 @@ BAD = [
     ({G + "rope.freq_base": math.inf}, CORRUPT, "inf is outside"),
     ({G + "rope.dimension_count": 10}, CORRUPT, "10 must be even and at most the head size 8"),
     ({G + "rope.dimension_count_swa": 3}, CORRUPT, "3 must be even"),
-    ({G + "rope.scaling.type": "yarn"}, UNSUPPORTED, "RoPE scaling 'yarn' is not supported (none, linear)"),
+    (
+        {G + "rope.scaling.type": "yarn"},
+        UNSUPPORTED,
+        "RoPE scaling 'yarn' is not supported (none, linear)",
+    ),
     ({G + "rope.scaling.factor": math.nan}, CORRUPT, "nan is outside"),
     ({G + "final_logit_softcapping": -1.0}, CORRUPT, "softcapping: -1 is outside"),
     ({G + "attn_logit_softcapping": 50.0}, UNSUPPORTED, "soft-capped attention"),
@@ -366,11 +536,23 @@ BAD = [
         CORRUPT,
         "expert_used_count: 5 exceeds expert_count, which is 4",
     ),
-    ({G + "expert_count": 4, G + "expert_used_count": 0, G + "expert_feed_forward_length": 8}, CORRUPT, "0 is outside 1 to"),
-    ({G + "expert_count": 4, G + "expert_used_count": 2, G + "expert_feed_forward_length": 0}, CORRUPT, "0 is outside 1 to"),
+    (
+        {G + "expert_count": 4, G + "expert_used_count": 0, G + "expert_feed_forward_length": 8},
+        CORRUPT,
+        "0 is outside 1 to",
+    ),
+    (
+        {G + "expert_count": 4, G + "expert_used_count": 2, G + "expert_feed_forward_length": 0},
+        CORRUPT,
+        "0 is outside 1 to",
+    ),
     ({"general.architecture": None}, CORRUPT, "general.architecture is missing"),
     ({"general.architecture": 4}, CORRUPT, "it is a u32, expected a string"),
-    ({"general.architecture": "qwen2"}, UNSUPPORTED, "'qwen2' is not supported (gemma4, gemma4-assistant, gemma3, llama)"),
+    (
+        {"general.architecture": "qwen2"},
+        UNSUPPORTED,
+        "'qwen2' is not supported (gemma4, gemma4-assistant, gemma3, llama)",
+    ),
     ({"general.architecture": "gemma4_mtp"}, UNSUPPORTED, "expected as 'gemma4-assistant'"),
     ({"general.architecture": "gemma4-mtp-draft"}, UNSUPPORTED, "expected as 'gemma4-assistant'"),
     ({"split.count": 3, "split.no": 0}, UNSUPPORTED, "part 1 of 3 of a split model"),
@@ -393,7 +575,13 @@ def test_assistant(tmp_path):
     out = load(tmp_path, *assistant())
     assert out["problems"] == [] and out["unknown"] == []
     h = out["hparams"]
-    assert (h["arch"], h["n_embd"], h["n_embd_out"], h["embed_scale"], h["softcap"]) == ("gemma4-assistant", 8, 16, 4, 0)
+    assert (h["arch"], h["n_embd"], h["n_embd_out"], h["embed_scale"], h["softcap"]) == (
+        "gemma4-assistant",
+        8,
+        16,
+        4,
+        0,
+    )
     assert [x["sliding"] for x in h["layers"]] == [True, True, True, False]
     assert all(not x["owns_kv"] and x["kv_source"] == -1 for x in h["layers"])
     assert h["masked_head"] == 0 and h["masked_head_problem"] == ""
@@ -425,7 +613,9 @@ def test_assistant_spellings(tmp_path, arch, prefix):
 def test_bad_assistants(tmp_path, key, value, part):
     meta, tensors = assistant()
     meta["gemma4-assistant." + key] = value
-    assert part in load(tmp_path, {k: v for k, v in meta.items() if v is not None}, tensors)["error"]
+    assert (
+        part in load(tmp_path, {k: v for k, v in meta.items() if v is not None}, tensors)["error"]
+    )
 
 
 ORDER = [5, 3, 0, 1, 2, 4, 6, 7, 15, 14, 13, 12, 11, 10, 9, 8]
@@ -440,13 +630,23 @@ def pack(kind, values=ORDER):
 @pytest.mark.parametrize("name", ["masked_embd_ordering", "masked_embd_ordering.weight"])
 @pytest.mark.parametrize("kind, code", [("I32", "i"), ("I64", "q"), ("F32", "f")])
 @pytest.mark.parametrize(
-    "keys, top_k", [({}, 4), ({M + "num_centroids": 4, M + "centroid_top_k": 2}, 2), ({M + "centroid_top_k": 99}, 4)]
+    "keys, top_k",
+    [
+        ({}, 4),
+        ({M + "num_centroids": 4, M + "centroid_top_k": 2}, 2),
+        ({M + "centroid_top_k": 99}, 4),
+    ],
 )
 def test_masked_head_tensors(tmp_path, name, kind, code, keys, top_k):
     meta, tensors = assistant()
     out = load(tmp_path, meta | keys, tensors + [CENTROIDS, (name, kind, [16])], {name: pack(code)})
     h = out["hparams"]
-    assert (h["masked_head"], h["n_centroids"], h["centroid_top_k"], h["masked_head_problem"]) == (1, 4, top_k, "")
+    assert (h["masked_head"], h["n_centroids"], h["centroid_top_k"], h["masked_head_problem"]) == (
+        1,
+        4,
+        top_k,
+        "",
+    )
     assert out["centroid_order"] == ORDER and out["unknown"] == [] and out["problems"] == []
 
 
@@ -454,7 +654,11 @@ def test_masked_head_keys(tmp_path):
     meta, tensors = assistant()
     meta |= {M + "centroids": [0.5] * 32, M + "token_ordering": ORDER}
     out = load(tmp_path, meta, tensors)
-    assert (out["hparams"]["masked_head"], out["hparams"]["n_centroids"], out["centroid_order"]) == (2, 4, ORDER)
+    assert (
+        out["hparams"]["masked_head"],
+        out["hparams"]["n_centroids"],
+        out["centroid_order"],
+    ) == (2, 4, ORDER)
     # tensors come first; half a pair of tensors does not hide a whole pair of keys
     out = load(tmp_path, meta, tensors + [("masked_embd_ordering", "I32", [16])])
     assert out["hparams"]["masked_head"] == 2 and out["ignored"] == ["masked_embd_ordering"]
@@ -471,52 +675,123 @@ ORD = ("masked_embd_ordering", "I32", [16])
         ({M + "num_centroids": 4}, [], None, "the metadata describes a centroid head"),
         ({M + "centroids": [0.5] * 32}, [], None, "token_ordering is missing"),
         ({M + "token_ordering": ORDER}, [], None, "key masked_embedding.centroids is missing"),
-        ({M + "centroids": [0.5] * 31, M + "token_ordering": ORDER}, [], None, "31 values are not rows of 8"),
+        (
+            {M + "centroids": [0.5] * 31, M + "token_ordering": ORDER},
+            [],
+            None,
+            "31 values are not rows of 8",
+        ),
         ({M + "centroids": [1] * 32, M + "token_ordering": ORDER}, [], None, "not an array of f32"),
-        ({M + "centroids": [0.5] * 32, M + "token_ordering": 3}, [], None, "not an array of integers"),
-        ({M + "centroids": [0.5] * 32, M + "token_ordering": ORDER[1:]}, [], None, "15 entries, expected 16"),
-        ({}, [("masked_embd_centroids.weight", "F32", [8, 5]), ORD], pack("i"), "5 centroids do not divide the vocabulary of 16"),
-        ({}, [("masked_embd_centroids.weight", "F32", [4, 4]), ORD], pack("i"), "shape [4, 4], expected [8, at most 16]"),
+        (
+            {M + "centroids": [0.5] * 32, M + "token_ordering": 3},
+            [],
+            None,
+            "not an array of integers",
+        ),
+        (
+            {M + "centroids": [0.5] * 32, M + "token_ordering": ORDER[1:]},
+            [],
+            None,
+            "15 entries, expected 16",
+        ),
+        (
+            {},
+            [("masked_embd_centroids.weight", "F32", [8, 5]), ORD],
+            pack("i"),
+            "5 centroids do not divide the vocabulary of 16",
+        ),
+        (
+            {},
+            [("masked_embd_centroids.weight", "F32", [4, 4]), ORD],
+            pack("i"),
+            "shape [4, 4], expected [8, at most 16]",
+        ),
         ({}, [("masked_embd_centroids.weight", "I8", [8, 4]), ORD], pack("i"), "type I8"),
-        ({M + "num_centroids": 8}, [CENTROIDS, ORD], pack("i"), "num_centroids: 8, but the table has 4 rows"),
+        (
+            {M + "num_centroids": 8},
+            [CENTROIDS, ORD],
+            pack("i"),
+            "num_centroids: 8, but the table has 4 rows",
+        ),
         ({M + "centroid_top_k": 0}, [CENTROIDS, ORD], pack("i"), "it must be at least 1"),
         ({}, [CENTROIDS, ORD], pack("i", [0] + ORDER[1:]), "id 0 occurs twice"),
         ({}, [CENTROIDS, ORD], pack("i", [16] + ORDER[1:]), "entry 0 is no token id below 16"),
         ({}, [CENTROIDS, ORD], pack("i", [-1] + ORDER[1:]), "entry 0 is no token id"),
-        ({}, [CENTROIDS, ("masked_embd_ordering", "F32", [16])], pack("f", [0.5] + ORDER[1:]), "entry 0 is no token id"),
-        ({}, [CENTROIDS, ("masked_embd_ordering", "F32", [16])], pack("f", [math.nan] + ORDER[1:]), "entry 0 is no token id"),
-        ({}, [CENTROIDS, ("masked_embd_ordering", "F16", [16])], None, "type F16 is not supported here"),
+        (
+            {},
+            [CENTROIDS, ("masked_embd_ordering", "F32", [16])],
+            pack("f", [0.5] + ORDER[1:]),
+            "entry 0 is no token id",
+        ),
+        (
+            {},
+            [CENTROIDS, ("masked_embd_ordering", "F32", [16])],
+            pack("f", [math.nan] + ORDER[1:]),
+            "entry 0 is no token id",
+        ),
+        (
+            {},
+            [CENTROIDS, ("masked_embd_ordering", "F16", [16])],
+            None,
+            "type F16 is not supported here",
+        ),
         ({}, [CENTROIDS, ("masked_embd_ordering", "I32", [8])], None, "8 entries, expected 16"),
     ],
 )
 def test_unusable_masked_head_is_dense_with_a_reason(tmp_path, keys, tensors, order, part):
     meta, base = assistant()
-    out = load(tmp_path, meta | keys, base + tensors, {"masked_embd_ordering": order} if order else {})
+    out = load(
+        tmp_path, meta | keys, base + tensors, {"masked_embd_ordering": order} if order else {}
+    )
     h = out["hparams"]
     assert h["masked_head"] == 0 and h["n_centroids"] == 0 and h["centroid_top_k"] == 0
-    assert part in h["masked_head_problem"] and h["masked_head_problem"].endswith("; the dense head is used")
-    assert out["problems"] == [] and sorted(out["ignored"]) == sorted(name for name, _, _ in tensors)
+    assert part in h["masked_head_problem"] and h["masked_head_problem"].endswith(
+        "; the dense head is used"
+    )
+    assert out["problems"] == [] and sorted(out["ignored"]) == sorted(
+        name for name, _, _ in tensors
+    )
 
 
 # ---- gemma3 and llama
 
 
 def test_gemma3(tmp_path):
-    more = {"attention.key_length": 4, "attention.value_length": 4, "attention.sliding_window": 8, "rope.freq_base": 1e6}
+    more = {
+        "attention.key_length": 4,
+        "attention.value_length": 4,
+        "attention.sliding_window": 8,
+        "rope.freq_base": 1e6,
+    }
     out = load(tmp_path, *plain("gemma3", L=13, **more))
     h = out["hparams"]
     assert out["problems"] == [] and out["unknown"] == []
     assert [l for l, x in enumerate(h["layers"]) if not x["sliding"]] == [5, 11]
-    assert (h["window"], h["rope_base"], h["rope_base_swa"], h["attention_scale"], h["embed_scale"]) == (8, 1e6, 1e4, 0.5, 4)
+    assert (
+        h["window"],
+        h["rope_base"],
+        h["rope_base_swa"],
+        h["attention_scale"],
+        h["embed_scale"],
+    ) == (8, 1e6, 1e4, 0.5, 4)
     assert (h["softcap"], h["rope_scale"], h["rope_dims"], h["rope_dims_swa"]) == (0, 1, 4, 4)
     scaling = {"rope.scaling.type": "linear", "rope.scaling.factor": 8.0, "rope.freq_base_swa": 2e4}
     h = good(tmp_path, *plain("gemma3", L=13, **more, **scaling))
     assert (h["rope_scale"], h["rope_scale_swa"], h["rope_base_swa"]) == (8, 1, 2e4)
-    h = good(tmp_path, *plain("gemma3", L=4, **more, **{"attention.sliding_window_pattern": [True, False, False, True]}))
+    h = good(
+        tmp_path,
+        *plain(
+            "gemma3",
+            L=4,
+            **more,
+            **{"attention.sliding_window_pattern": [True, False, False, True]},
+        ),
+    )
     assert [x["sliding"] for x in h["layers"]] == [True, False, False, True]
     h = good(tmp_path, *plain("gemma3", L=4, **more, **{"attention.sliding_window_pattern": 2}))
     assert [x["sliding"] for x in h["layers"]] == [True, False, True, False]
-    h = good(tmp_path, *plain("gemma3", L=62, H=32, **more))  # the 27B divisor: n_embd / n_heads = 8
+    # the 27B divisor: n_embd / n_heads = 8
+    h = good(tmp_path, *plain("gemma3", L=62, H=32, **more))
     assert h["attention_scale"] == pytest.approx(1 / math.sqrt(8))
     without_window = {k: v for k, v in more.items() if "window" not in k}
     assert good(tmp_path, *plain("gemma3", L=13, **without_window))["window"] == 0
@@ -526,21 +801,51 @@ def test_llama(tmp_path):
     out = load(tmp_path, *plain("llama", **{"rope.dimension_count": 4}))
     h = out["hparams"]
     assert out["problems"] == [] and out["unknown"] == []
-    assert (h["rope_interleaved"], h["attention_scale"], h["embed_scale"], h["activation"]) == (True, 0.5, 1, "silu")
-    assert (h["window"], h["rope_base"], h["rope_dims"], h["layers"][0]["head_dim"]) == (0, 1e4, 4, 4)
-    h = good(tmp_path, *plain("llama", **{"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}))
+    assert (h["rope_interleaved"], h["attention_scale"], h["embed_scale"], h["activation"]) == (
+        True,
+        0.5,
+        1,
+        "silu",
+    )
+    assert (h["window"], h["rope_base"], h["rope_dims"], h["layers"][0]["head_dim"]) == (
+        0,
+        1e4,
+        4,
+        4,
+    )
+    h = good(
+        tmp_path, *plain("llama", **{"rope.scaling.type": "linear", "rope.scaling.factor": 4.0})
+    )
     assert h["rope_scale"] == 4
     assert good(tmp_path, *plain("llama", **{"rope.scale_linear": 2.0}))["rope_scale"] == 2
-    assert good(tmp_path, *plain("llama", **{"rope.scaling.type": "none", "rope.scaling.factor": 4.0}))["rope_scale"] == 1
-    assert "'longrope'" in load(tmp_path, *plain("llama", **{"rope.scaling.type": "longrope"}))["error"]
-    assert "experts are not supported in llama" in load(tmp_path, *plain("llama", expert_count=8))["error"]
-    assert "not divisible by head_count 3" in load(tmp_path, *plain("llama", heads=3, kv=1))["error"]
+    assert (
+        good(
+            tmp_path, *plain("llama", **{"rope.scaling.type": "none", "rope.scaling.factor": 4.0})
+        )["rope_scale"]
+        == 1
+    )
+    assert (
+        "'longrope'"
+        in load(tmp_path, *plain("llama", **{"rope.scaling.type": "longrope"}))["error"]
+    )
+    assert (
+        "experts are not supported in llama"
+        in load(tmp_path, *plain("llama", expert_count=8))["error"]
+    )
+    assert (
+        "not divisible by head_count 3" in load(tmp_path, *plain("llama", heads=3, kv=1))["error"]
+    )
     meta, tensors = plain("llama")
-    out = load(tmp_path, meta, tensors + [("rope_freqs.weight", "F32", [2]), ("output.weight", "F32", [16, 8])])
+    out = load(
+        tmp_path,
+        meta,
+        tensors + [("rope_freqs.weight", "F32", [2]), ("output.weight", "F32", [16, 8])],
+    )
     assert out["problems"] == [] and out["unknown"] == []
     out = load(tmp_path, meta, tensors + [("blk.1.attn_q.bias", "F32", [16])])
     assert (
-        out["check_error"]["code"] == UNSUPPORTED and "blk.1.attn_q.bias: not supported in llama" in out["check_error"]["error"]
+        out["check_error"]["code"] == UNSUPPORTED
+        and "blk.1.attn_q.bias: not supported in llama" in out["check_error"]["error"]
     )
 
 
@@ -549,28 +854,58 @@ def test_llama(tmp_path):
 
 def change(tensors, name, kind=None, dims=None, drop=False):
     assert any(t[0] == name for t in tensors)
-    return [(n, kind or k, dims or d) if n == name else (n, k, d) for n, k, d in tensors if not (drop and n == name)]
+    return [
+        (n, kind or k, dims or d) if n == name else (n, k, d)
+        for n, k, d in tensors
+        if not (drop and n == name)
+    ]
 
 
 @pytest.mark.parametrize(
     "name, kind, dims, code, part",
     [
-        ("blk.3.attn_q.weight", None, [8, 15], CORRUPT, "tensor blk.3.attn_q.weight: shape [8, 15], expected [8, 16]"),
+        (
+            "blk.3.attn_q.weight",
+            None,
+            [8, 15],
+            CORRUPT,
+            "tensor blk.3.attn_q.weight: shape [8, 15], expected [8, 16]",
+        ),
         ("blk.0.attn_k.weight", None, [8, 4, 2], CORRUPT, "shape [8, 4, 2], expected [8, 4]"),
         ("output_norm.weight", None, [9], CORRUPT, "shape [9], expected [8]"),
         ("token_embd.weight", None, [9, 8], CORRUPT, "shape [9, 8], expected [8, 8]"),
         ("blk.2.layer_output_scale.weight", None, [2], CORRUPT, "shape [2], expected [1]"),
         ("per_layer_token_embd.weight", None, [12, 8], CORRUPT, "expected [16, 8]"),
-        ("blk.1.attn_norm.weight", "I32", None, UNSUPPORTED, "type I32 is not supported here (F32, F16, BF16)"),
-        ("blk.1.layer_output_scale.weight", "F16", None, UNSUPPORTED, "type F16 is not supported here (F32)"),
-        ("blk.1.ffn_up.weight", "I8", None, UNSUPPORTED, "type I8 is not supported here (F32, F16, BF16 or quantised)"),
+        (
+            "blk.1.attn_norm.weight",
+            "I32",
+            None,
+            UNSUPPORTED,
+            "type I32 is not supported here (F32, F16, BF16)",
+        ),
+        (
+            "blk.1.layer_output_scale.weight",
+            "F16",
+            None,
+            UNSUPPORTED,
+            "type F16 is not supported here (F32)",
+        ),
+        (
+            "blk.1.ffn_up.weight",
+            "I8",
+            None,
+            UNSUPPORTED,
+            "type I8 is not supported here (F32, F16, BF16 or quantised)",
+        ),
     ],
 )
 def test_wrong_tensors(tmp_path, name, kind, dims, code, part):
     meta, tensors = gemma4(**TINY)
     out = load(tmp_path, meta, change(tensors, name, kind, dims))
     assert len(out["problems"]) == 1 and part in out["problems"][0]
-    assert out["check_error"]["code"] == code and out["check_error"]["error"].endswith(out["problems"][0])
+    assert out["check_error"]["code"] == code and out["check_error"]["error"].endswith(
+        out["problems"][0]
+    )
 
 
 # Two owning layers of each kind: the only V of a kind may be missing, that means V from K.
@@ -596,7 +931,8 @@ def test_many_problems_are_counted(tmp_path):
 
 def test_tolerated_forms(tmp_path):
     meta, tensors = gemma4(**TINY)
-    # trailing ones, an output head of its own, unknown tensors, K and V on layers that borrow their cache
+    # trailing ones, an output head of its own, unknown tensors, K and V on layers that borrow their
+    # cache
     out = load(
         tmp_path,
         meta,
@@ -611,14 +947,22 @@ def test_tolerated_forms(tmp_path):
         ],
     )
     assert out["problems"] == [] and out["unknown"] == ["mystery", "blk.9.attn_q.weight"]
-    assert out["ignored"] == ["blk.3.attn_k.weight", "blk.3.attn_v.weight", "blk.3.attn_k_norm.weight"]
+    assert out["ignored"] == [
+        "blk.3.attn_k.weight",
+        "blk.3.attn_v.weight",
+        "blk.3.attn_k_norm.weight",
+    ]
 
 
 def test_fused_qkv(tmp_path):
     meta, tensors = gemma4(**TINY)
     split = [t for t in tensors if t[0] not in {f"blk.0.attn_{x}.weight" for x in "qkv"}]
     out = load(tmp_path, meta, split + [("blk.0.attn_qkv.weight", "F16", [8, (2 + 2) * 4])])
-    assert out["problems"] == [] and out["unknown"] == [] and not out["hparams"]["layers"][0]["v_from_k"]
+    assert (
+        out["problems"] == []
+        and out["unknown"] == []
+        and not out["hparams"]["layers"][0]["v_from_k"]
+    )
     out = load(tmp_path, meta, split + [("blk.0.attn_qkv.weight", "F16", [8, 12])])
     assert "shape [8, 12], expected [8, 16]" in out["problems"][0]
 
@@ -626,10 +970,15 @@ def test_fused_qkv(tmp_path):
 def test_separate_experts(tmp_path):
     meta, tensors = gemma4(**PLAIN, experts=(4, 2, 8))
     apart = [t for t in tensors if "gate_up_exps" not in t[0]]
-    apart += [(f"blk.{l}.ffn_{x}_exps.weight", "F16", [8, 8, 4]) for l in range(4) for x in ("gate", "up")]
+    apart += [
+        (f"blk.{l}.ffn_{x}_exps.weight", "F16", [8, 8, 4]) for l in range(4) for x in ("gate", "up")
+    ]
     out = load(tmp_path, meta, apart)
     assert out["problems"] == [] and out["unknown"] == []
-    assert "expert_count is missing" in load(tmp_path, {k: v for k, v in meta.items() if "expert" not in k}, tensors)["error"]
+    assert (
+        "expert_count is missing"
+        in load(tmp_path, {k: v for k, v in meta.items() if "expert" not in k}, tensors)["error"]
+    )
 
 
 def test_one_missing_v_is_not_v_from_k(tmp_path):

@@ -1,6 +1,7 @@
-"""Whole models on the Hexagon backend, its DSP played by a child process (device "htp:sim"): the tokens of the CPU, rows that keep their
-bits, pairs with the drafter on the CPU that reads the DSP's cache in place, and what happens when the line breaks. With a phone the same
-tests run there: PILLION_TEST_HTP=htp."""
+"""Whole models on the Hexagon backend, its DSP played by a child process (device "htp:sim"): the
+tokens of the CPU, rows that keep their bits, pairs with the drafter on the CPU that reads the DSP's
+cache in place, and what happens when the line breaks. With a phone the same tests run there:
+PILLION_TEST_HTP=htp."""
 
 import os
 import signal
@@ -31,9 +32,12 @@ from patience import PATIENCE, over_and_over, until, within
 
 DEVICE = os.environ.get("PILLION_TEST_HTP", "htp:sim")
 PAIRS = ["tiny-e2b", "tiny-e4b-dims", "tiny-dense", "tiny-moe"]
-# Products of int8 inputs are exact on both sides, the cache is the CPU's; what differs is the order of sums.
+# Products of int8 inputs are exact on both sides, the cache is the CPU's; what differs is the order
+# of sums.
 NMSE = 1e-5
-only_sim = pytest.mark.skipif(DEVICE != "htp:sim", reason="faults can be asked of the simulator only")
+only_sim = pytest.mark.skipif(
+    DEVICE != "htp:sim", reason="faults can be asked of the simulator only"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,7 +91,10 @@ def test_long_prompts_and_small_batches(pillion, name):
 
 # ---- the equality contract, 15.2 ----
 
-@pytest.mark.parametrize("name, kv_type", [*((name, "f16") for name in SHAPES), ("tiny-e2b", "q8_0")])
+
+@pytest.mark.parametrize(
+    "name, kv_type", [*((name, "f16") for name in SHAPES), ("tiny-e2b", "q8_0")]
+)
 def test_rows_do_not_know_their_neighbours(pillion, name, kv_type):
     """A token alone, or among the rows of a verification: the same bits."""
     ids = (ids_of(name) * 8)[: BEFORE + N]
@@ -102,10 +109,13 @@ def test_rows_do_not_know_their_neighbours(pillion, name, kv_type):
 
 
 @pytest.mark.parametrize("drafter_on", ["cpu", DEVICE])
-@pytest.mark.parametrize("options", [{}, {"dense_head": True}, {"kv_type": "q8_0"}, {"p_min": 0.01}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"dense_head": True}, {"kv_type": "q8_0"}, {"p_min": 0.01}], ids=str
+)
 @pytest.mark.parametrize("name", PAIRS)
 def test_pairs_write_the_cpu_s_text(pillion, name, options, drafter_on):
-    """Target on the DSP, drafter on the CPU or there too: the text of the CPU alone, and the drafts of a pair on the CPU."""
+    """Target on the DSP, drafter on the CPU or there too: the text of the CPU alone, and the drafts
+    of a pair on the CPU."""
     ids, n, options = ids_of(name, "short"), 30, dict(options)
     kv_type = options.pop("kv_type", "f16")
     assistant = GOLDEN / f"{name}-assistant.gguf"
@@ -120,7 +130,10 @@ def test_pairs_write_the_cpu_s_text(pillion, name, options, drafter_on):
             with pillion.Pair(target.context(128, kv_type=kv_type), drafter, **options) as pair:
                 assert rounds(pillion, pair, ids, n, k) == want, k
                 if k == 3:
-                    assert abs(pair.stats.drafted - drafted) <= 3 and abs(pair.stats.accepted - accepted) <= 3
+                    assert (
+                        abs(pair.stats.drafted - drafted) <= 3
+                        and abs(pair.stats.accepted - accepted) <= 3
+                    )
 
 
 @pytest.mark.parametrize("drafter_on", ["cpu", DEVICE])
@@ -133,7 +146,10 @@ def test_constrained_rounds(pillion, drafter_on):
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_drafter_on_the_cpu_needs_no_copy(pillion, name):
     """The cache has the CPU's layout and lies in memory that both see."""
-    with open_on(pillion, name) as target, open_on(pillion, GOLDEN / f"{name}-assistant.gguf", "cpu") as drafter:
+    with (
+        open_on(pillion, name) as target,
+        open_on(pillion, GOLDEN / f"{name}-assistant.gguf", "cpu") as drafter,
+    ):
         with target.context(64) as context:
             before = context.describe()["kv_bytes"]
             with pillion.Pair(context, drafter):
@@ -144,7 +160,10 @@ def test_a_drafter_on_the_dsp_for_a_target_on_the_cpu(pillion):
     """It gets copies of the two caches in the DSP's memory."""
     name = "tiny-e2b"
     ids = ids_of(name, "short")
-    with open_on(pillion, name, "cpu") as target, open_on(pillion, GOLDEN / f"{name}-assistant.gguf") as drafter:
+    with (
+        open_on(pillion, name, "cpu") as target,
+        open_on(pillion, GOLDEN / f"{name}-assistant.gguf") as drafter,
+    ):
         want, _ = decode(pillion, target, ids, 24)
         with pillion.Pair(target.context(128), drafter) as pair:
             assert rounds(pillion, pair, ids, 24, 3) == want
@@ -153,7 +172,8 @@ def test_a_drafter_on_the_dsp_for_a_target_on_the_cpu(pillion):
 
 @pytest.mark.parametrize("name, layers", [("tiny-e2b", 1), ("tiny-e2b", 3), ("tiny-moe", 1)])
 def test_layers_on_both(pillion, name, layers):
-    """The first layers on the CPU, the last on the DSP: what crosses lies in memory that both see."""
+    """The first layers on the CPU, the last on the DSP: what crosses lies in memory that both
+    see."""
     with open_on(pillion, name, "cpu") as cpu:
         want, _ = decode(pillion, cpu, ids_of(name), 16)
     with pillion.Model.open(model_path(name), device=DEVICE, n_gpu_layers=layers) as model:
@@ -175,7 +195,8 @@ def test_contexts_side_by_side(pillion, tiny):
 
 @only_sim
 def test_an_error_on_an_op(pillion, tiny):
-    """One typed error that names the op, nothing lost: the context goes on where it was, and writes what it would have."""
+    """One typed error that names the op, nothing lost: the context goes on where it was, and writes
+    what it would have."""
     ids = ids_of("tiny-e2b")
     want, _ = decode(pillion, tiny, ids, 12)
     with tiny.context(128) as context:
@@ -188,7 +209,9 @@ def test_an_error_on_an_op(pillion, tiny):
                 length = len(context)
                 inject(FAIL, op=5 * i)
                 with pytest.raises(
-                    pillion.DeviceLostError, match=rf"^.*op \w+ of layer -?\d+ .node {5 * i}. was made to fail on device htp:sim"
+                    pillion.DeviceLostError,
+                    match=rf"^.*op \w+ of layer -?\d+ .node {5 * i}. was made to fail on device "
+                    rf"htp:sim",
                 ):
                     context.decode(tokens[-1])
                 assert len(context) == length
@@ -198,7 +221,8 @@ def test_an_error_on_an_op(pillion, tiny):
 
 @only_sim
 def test_a_lost_child(pillion, tiny):
-    """It ends in the middle of a run: one error with its status, and the next run has a new child with all it needs."""
+    """It ends in the middle of a run: one error with its status, and the next run has a new child
+    with all it needs."""
     ids = ids_of("tiny-e2b")
     want, _ = decode(pillion, tiny, ids, 12)
     with tiny.context(128) as context, tiny.context(64) as other:
@@ -214,7 +238,9 @@ def test_a_lost_child(pillion, tiny):
                 before = set(simulators())
                 if i == 1:
                     inject(DIE, op=17)
-                    sentence = "device htp:sim: the simulator's process is gone: ended with status 86"
+                    sentence = (
+                        "device htp:sim: the simulator's process is gone: ended with status 86"
+                    )
                 else:
                     os.kill(own_simulator(lambda: decode(pillion, tiny, ids, 1)), signal.SIGKILL)
                     sentence = "device htp:sim: the simulator's process is gone: ended by Killed"
@@ -234,7 +260,11 @@ def test_a_lost_child(pillion, tiny):
 def test_after_a_loss_the_cpu_takes_over(pillion, tiny):
     ids = ids_of("tiny-e2b")
     want, _ = decode(pillion, tiny, ids, 12)
-    with tiny.context(128) as context, open_on(pillion, "tiny-e2b", "cpu") as cpu, cpu.context(128) as rest:
+    with (
+        tiny.context(128) as context,
+        open_on(pillion, "tiny-e2b", "cpu") as cpu,
+        cpu.context(128) as rest,
+    ):
         sampler, tokens = greedy(pillion), []
         context.set_tokens(ids)
         on = context
@@ -272,7 +302,10 @@ def test_a_child_that_does_not_answer_is_given_up(pillion, tiny, monkeypatch):
         want = context.logits()
         monkeypatch.setenv("PILLION_HTP_TIMEOUT", "0.3")
         inject(SLEEP, op=3, ms=4_000 * PATIENCE)
-        with within(PATIENCE), pytest.raises(pillion.DeviceLostError, match="did not answer within 300 ms"):
+        with (
+            within(PATIENCE),
+            pytest.raises(pillion.DeviceLostError, match="did not answer within 300 ms"),
+        ):
             context.decode(ids[10])
         assert len(context) == 10
         monkeypatch.delenv("PILLION_HTP_TIMEOUT")
@@ -284,7 +317,10 @@ def test_a_child_that_does_not_answer_is_given_up(pillion, tiny, monkeypatch):
 def test_a_pair_survives_a_loss(pillion):
     name = "tiny-e2b"
     ids = ids_of(name, "short")
-    with open_on(pillion, name) as target, open_on(pillion, GOLDEN / f"{name}-assistant.gguf", "cpu") as drafter:
+    with (
+        open_on(pillion, name) as target,
+        open_on(pillion, GOLDEN / f"{name}-assistant.gguf", "cpu") as drafter,
+    ):
         want, _ = decode(pillion, target, ids, 24)
         with pillion.Pair(target.context(128), drafter) as pair:
             sampler, tokens, errors = greedy(pillion), [], 0
@@ -316,14 +352,22 @@ def test_the_child_leaves_with_its_parent(tmp_path):
     """A host that is killed leaves no process behind."""
     code = (
         "import sys, os, signal, pillion; m = pillion.Model.open(sys.argv[1], device='htp:sim')\n"
-        "sys.path.insert(0, sys.argv[2]); import htp_support; print(htp_support.simulators()[0], flush=True)\n"
+        "sys.path.insert(0, sys.argv[2]); import htp_support; print(htp_support.simulators()[0], "
+        "flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, model_path("tiny-e2b"), os.path.dirname(__file__)], capture_output=True, text=True
+        [sys.executable, "-c", code, model_path("tiny-e2b"), os.path.dirname(__file__)],
+        capture_output=True,
+        text=True,
     )
     pid = int(done.stdout)
-    until(lambda: not os.path.exists(f"/proc/{pid}") or open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z")
+    until(
+        lambda: (
+            not os.path.exists(f"/proc/{pid}")
+            or open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z"
+        )
+    )
 
 
 # ---- what is refused, and how ----
@@ -340,7 +384,8 @@ def test_programs_that_are_no_simulator(tmp_path):
     report = child(work, PILLION_HTP_SIM=tmp_path / "nothing")
     assert report["failed"] == [
         "NoBackendError",
-        f'device "htp:sim": its simulator {tmp_path / "nothing"} is not there or can\'t be run (PILLION_HTP_SIM)',
+        f'device "htp:sim": its simulator {tmp_path / "nothing"} is not there or can\'t be run '
+        f"(PILLION_HTP_SIM)",
     ]
     talker = tmp_path / "pillion_htp_sim"
     talker.write_text("#!/bin/sh\necho first >&2\necho 'no such thing' >&2\nexit 3\n")
@@ -354,7 +399,8 @@ def test_programs_that_are_no_simulator(tmp_path):
 
 @only_sim
 def test_pillion_run_on_the_dsp(pillion, libpillion):
-    """As on a phone: the program on the C ABI, target on the DSP, drafter on the CPU: the text of the CPU."""
+    """As on a phone: the program on the C ABI, target on the DSP, drafter on the CPU: the text of
+    the CPU."""
     from pillion.models import TINY_ASSISTANT, TINY_TARGET
 
     def text(*options):
@@ -376,7 +422,9 @@ def test_pillion_run_on_the_dsp(pillion, libpillion):
 
     want, _ = text("--device", "cpu")
     for drafter_on in ("cpu", "auto", "htp:sim"):
-        got, notes = text("--device", "htp:sim", "-md", TINY_ASSISTANT, "--draft-device", drafter_on)
+        got, notes = text(
+            "--device", "htp:sim", "-md", TINY_ASSISTANT, "--draft-device", drafter_on
+        )
         assert got == want and "accepted" in notes
 
 
@@ -386,7 +434,8 @@ def test_pillion_run_on_the_dsp(pillion, libpillion):
 @only_sim
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_pair_as_hexagon_code(pillion, name, hexagon_sim):
-    """The DSP's program for Hexagon under an emulator, its drafter on the CPU: the text of the CPU alone, with draft statistics."""
+    """The DSP's program for Hexagon under an emulator, its drafter on the CPU: the text of the CPU
+    alone, with draft statistics."""
     ids = ids_of(name, "short")
     with open_on(pillion, name, "cpu") as cpu:
         want, _ = decode(pillion, cpu, ids, 12)
@@ -402,17 +451,38 @@ def test_a_pair_as_hexagon_code(pillion, name, hexagon_sim):
 
 
 def test_an_llm_on_the_dsp_drafts_on_the_cpu(pillion, tiny_target):
-    """The default of a phone: target on the DSP, its assistant on the CPU, all of it in the placement."""
-    with pillion.LLM(tiny_target, device=DEVICE, n_ctx=128) as llm, pillion.LLM(tiny_target, device="cpu", n_ctx=128) as cpu:
-        on = {model: {one.backend for one in llm.placement() if one.model == model} for model in ("target", "drafter")}
+    """The default of a phone: target on the DSP, its assistant on the CPU, all of it in the
+    placement."""
+    with (
+        pillion.LLM(tiny_target, device=DEVICE, n_ctx=128) as llm,
+        pillion.LLM(tiny_target, device="cpu", n_ctx=128) as cpu,
+    ):
+        on = {
+            model: {one.backend for one in llm.placement() if one.model == model}
+            for model in ("target", "drafter")
+        }
         assert on == {"target": {"htp"}, "drafter": {"cpu"}}
-        texts = [one.complete("In the beginning", max_tokens=24, temperature=0)["choices"][0]["text"] for one in (llm, cpu)]
+        texts = [
+            one.complete("In the beginning", max_tokens=24, temperature=0)["choices"][0]["text"]
+            for one in (llm, cpu)
+        ]
         assert texts[0] == texts[1]
         assert llm.speculation.accepted > 0
 
 
 def test_doctor_lists_the_dsp_s_ops(tiny_target):
-    words = [sys.executable, "-m", "pillion", "doctor", "-m", tiny_target, "--device", DEVICE, "-c", "64"]
+    words = [
+        sys.executable,
+        "-m",
+        "pillion",
+        "doctor",
+        "-m",
+        tiny_target,
+        "--device",
+        DEVICE,
+        "-c",
+        "64",
+    ]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "attend_f16" in done.stdout and "htp" in done.stdout

@@ -1,5 +1,6 @@
-"""Models that one session of the DSP can't hold, with an address space made small (PILLION_HTP_SPACE, MB): each layer has one session, what
-crosses lies in memory that both map, and what fits nowhere is refused with the sizes."""
+"""Models that one session of the DSP can't hold, with an address space made small
+(PILLION_HTP_SPACE, MB): each layer has one session, what crosses lies in memory that both map, and
+what fits nowhere is refused with the sizes."""
 
 import pytest
 from htp_support import child
@@ -36,7 +37,10 @@ def stretches(report):
 
 @pytest.mark.parametrize("space, sessions", [(None, 1), (8, 2), (5.5, 3)])
 def test_a_layer_has_one_session(tiny, wanted, space, sessions):
-    report = child({"target": tiny["target"], "device": "htp:sim", "prompt": PROMPT, "n": 16}, PILLION_HTP_SPACE=space)
+    report = child(
+        {"target": tiny["target"], "device": "htp:sim", "prompt": PROMPT, "n": 16},
+        PILLION_HTP_SPACE=space,
+    )
     assert report.get("failed") is None and report["tokens"] == wanted
     visited, of_layer = stretches(report)
     assert {s for layer in of_layer.values() for s in layer} | set(visited) == set(range(sessions))
@@ -54,16 +58,27 @@ def test_a_pair_over_sessions(tiny, wanted, drafter_on):
 
 
 def test_a_model_that_no_number_of_sessions_holds(tiny):
-    report = child({"target": tiny["target"], "device": "htp:sim", "prompt": PROMPT, "n": 1}, PILLION_HTP_SPACE=1)
+    report = child(
+        {"target": tiny["target"], "device": "htp:sim", "prompt": PROMPT, "n": 1},
+        PILLION_HTP_SPACE=1,
+    )
     kind, sentence = report["failed"]
     assert kind == "OutOfMemoryError"
     assert (
-        "MB need" in sentence and "sessions of 0 MB each, there are at most 4: take a smaller model or quantisation" in sentence
+        "MB need" in sentence
+        and "sessions of 0 MB each, there are at most 4: take a smaller model or quantisation"
+        in sentence
     )
 
 
 def test_a_cache_that_does_not_fit_beside_the_weights(tiny):
-    work = {"target": tiny["target"], "device": "htp:sim", "prompt": PROMPT, "n": 1, "settings": {"n_ctx": 65536}}
+    work = {
+        "target": tiny["target"],
+        "device": "htp:sim",
+        "prompt": PROMPT,
+        "n": 1,
+        "settings": {"n_ctx": 65536},
+    }
     report = child(work, PILLION_HTP_SPACE=10)
     kind, sentence = report["failed"]
     assert kind == "OutOfMemoryError"

@@ -11,13 +11,15 @@ import pytest
 
 from patience import until
 
-# A press may hit a weakref callback of Python's own, where it is reported and lost; the test with three presses shows it.
+# A press may hit a weakref callback of Python's own, where it is reported and lost; the test with
+# three presses shows it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @contextlib.contextmanager
 def ctrl_c(strings, after, times=1):
-    """Presses Ctrl-C when so many tokens (tenths of a load) have begun; KeyboardInterrupt comes within the next few."""
+    """Presses Ctrl-C when so many tokens (tenths of a load) have begun; KeyboardInterrupt comes
+    within the next few."""
     main = threading.main_thread().ident
     strings.slow(50_000)
     begun = strings.begun + after
@@ -57,7 +59,8 @@ def test_prefill(fake, strings, toy_file, times):
 
 
 def test_another_thread_takes_the_signal(fake, strings, toy_file):
-    """A process's signal goes to any of its threads; Python's handlers run in the main one, whose wait it does not end."""
+    """A process's signal goes to any of its threads; Python's handlers run in the main one, whose
+    wait it does not end."""
 
     def press():
         until(lambda: strings.begun > begun)

@@ -1,4 +1,5 @@
-"""The cross build for Jetson, as far as it goes without a board: what the toolchain asks for, and objects for aarch64 by nvcc."""
+"""The cross build for Jetson, as far as it goes without a board: what the toolchain asks for, and
+objects for aarch64 by nvcc."""
 
 import shutil
 import struct
@@ -46,7 +47,10 @@ def test_without_the_board_s_libraries(tmp_path, monkeypatch):
     monkeypatch.delenv("PILLION_JETSON_SYSROOT", raising=False)
     status, said = configure(tmp_path)
     assert status != 0
-    assert 'PILLION_JETSON_SYSROOT is ""; it must name a folder with the board\'s CUDA' in said and "rsync -aL" in said
+    assert (
+        'PILLION_JETSON_SYSROOT is ""; it must name a folder with the board\'s CUDA' in said
+        and "rsync -aL" in said
+    )
     status, said = configure(tmp_path, f"-DPILLION_JETSON_SYSROOT={tmp_path}")
     assert status != 0 and f'PILLION_JETSON_SYSROOT is "{tmp_path}"' in said
 
@@ -54,9 +58,17 @@ def test_without_the_board_s_libraries(tmp_path, monkeypatch):
 @needs_cmake
 @pytest.mark.parametrize("jetpack, architectures", [(6, "87-real"), (7, "87-real;110-real")])
 def test_each_jetpack(tmp_path, sysroot, jetpack, architectures):
-    status, said = configure(tmp_path, f"-DPILLION_JETSON_SYSROOT={sysroot}", f"-DPILLION_JETPACK={jetpack}", "-DCMAKE_MAKE_PROGRAM=true")
+    status, said = configure(
+        tmp_path,
+        f"-DPILLION_JETSON_SYSROOT={sysroot}",
+        f"-DPILLION_JETPACK={jetpack}",
+        "-DCMAKE_MAKE_PROGRAM=true",
+    )
     assert status == 0, said
-    assert f"architectures {architectures} cudart {sysroot}/usr/local/cuda/targets/aarch64-linux/lib/libcudart_static.a" in said
+    assert (
+        f"architectures {architectures} cudart "
+        f"{sysroot}/usr/local/cuda/targets/aarch64-linux/lib/libcudart_static.a" in said
+    )
 
 
 @needs_cmake
@@ -71,13 +83,25 @@ def test_an_object_for_the_board(tmp_path, name, arch):
     nvcc = cuda_report.nvcc()
     if nvcc is None or CROSS is None:
         pytest.skip("nvcc and aarch64-linux-gnu-g++ are needed, one of them is not installed")
-    include = next(Path(nvcc).resolve().parents[1].glob("targets/*/include"), None) or Path("/usr/local/cuda/include")
+    include = next(Path(nvcc).resolve().parents[1].glob("targets/*/include"), None) or Path(
+        "/usr/local/cuda/include"
+    )
     if not (include / "cuda_runtime.h").exists():
         include = Path("/usr/local/cuda/include")  # nvcc is a script elsewhere
     out = tmp_path / "object.o"
-    flags = ["-std=c++17", "-fmad=false", "-ccbin", CROSS, f"-arch=sm_{arch}", f"-I{include}", f"-I{ROOT / 'csrc'}"]
+    flags = [
+        "-std=c++17",
+        "-fmad=false",
+        "-ccbin",
+        CROSS,
+        f"-arch=sm_{arch}",
+        f"-I{include}",
+        f"-I{ROOT / 'csrc'}",
+    ]
     done = subprocess.run(
-        [nvcc, *flags, "-x", "cu", "-c", ROOT / "csrc/backends/cuda" / name, "-o", out], capture_output=True, text=True
+        [nvcc, *flags, "-x", "cu", "-c", ROOT / "csrc/backends/cuda" / name, "-o", out],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     head = out.read_bytes()[:20]

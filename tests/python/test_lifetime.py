@@ -126,5 +126,7 @@ stream = llm.complete("abc", stream=True)
 next(stream)
 view = llm.context.logits(copy=False)
 """
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

@@ -22,9 +22,15 @@ def greedy(llm, prompt, **options):
 
 def test_the_shape_of_a_completion(toy_llm):
     result = greedy(toy_llm, "abc", max_tokens=5)
-    assert result["object"] == "text_completion" and result["model"] == "Toy" and result["id"].startswith("cmpl-")
+    assert (
+        result["object"] == "text_completion"
+        and result["model"] == "Toy"
+        and result["id"].startswith("cmpl-")
+    )
     assert abs(result["created"] - time.time()) < 10
-    assert result["choices"] == [{"index": 0, "text": "defgh", "logprobs": None, "finish_reason": "length"}]
+    assert result["choices"] == [
+        {"index": 0, "text": "defgh", "logprobs": None, "finish_reason": "length"}
+    ]
     assert result["usage"] == {
         "prompt_tokens": 4,
         "completion_tokens": 5,
@@ -58,7 +64,10 @@ def test_text_that_looks_like_an_end_token_does_not_end(toy_llm, strings):
 
 def test_token_ids_as_prompt(toy_llm, fake):
     assert text_of(greedy(toy_llm, [256, 97], max_tokens=2)) == "bc"
-    assert toy_llm.tokenize("ab") == [256, 97, 98] and toy_llm.tokenize(b"ab", add_bos=False) == [97, 98]
+    assert toy_llm.tokenize("ab") == [256, 97, 98] and toy_llm.tokenize(b"ab", add_bos=False) == [
+        97,
+        98,
+    ]
     assert toy_llm.detokenize([97, 98]) == "ab"
     with pytest.raises(fake.UsageError, match="empty"):
         greedy(toy_llm, [])
@@ -78,7 +87,12 @@ def test_surrogates_in_the_prompt(toy_llm):
 def test_llama_cpp_pythons_names(toy_llm, fake):
     for call in (toy_llm, toy_llm.create_completion):
         assert text_of(call("abc", max_tokens=2, temperature=0)) == "de"
-    assert (toy_llm.n_ctx(), toy_llm.n_vocab(), toy_llm.token_bos(), toy_llm.token_eos()) == (256, 261, 256, 257)
+    assert (toy_llm.n_ctx(), toy_llm.n_vocab(), toy_llm.token_bos(), toy_llm.token_eos()) == (
+        256,
+        261,
+        256,
+        257,
+    )
     assert toy_llm.create_chat_completion.__func__ is fake.LLM.chat
     assert len(text_of(toy_llm.complete("abc"))) == 16
     with pytest.raises(fake.UsageError, match="suffix"):
@@ -114,12 +128,20 @@ def test_logprobs_with_echo(toy_llm):
 
 def test_chat_logprobs(fake, strings, toy_file):
     with fake.LLM(toy_file(), chat_template="{{ messages[0].content }}", n_ctx=64) as llm:
-        ask = {"messages": [{"role": "user", "content": "ab"}], "max_tokens": 2, "temperature": 0, "logprobs": True}
+        ask = {
+            "messages": [{"role": "user", "content": "ab"}],
+            "max_tokens": 2,
+            "temperature": 0,
+            "logprobs": True,
+        }
         content = llm.chat(**ask, top_logprobs=2)["choices"][0]["logprobs"]["content"]
         assert [(one["token"], one["bytes"]) for one in content] == [("c", [99]), ("d", [100])]
         assert [top["token"] for top in content[0]["top_logprobs"]] == ["c", "b"]
         assert llm.chat(**ask)["choices"][0]["logprobs"]["content"][0]["top_logprobs"] == []
-        streamed = [chunk["choices"][0]["logprobs"] for chunk in llm.chat(**ask, top_logprobs=2, stream=True)]
+        streamed = [
+            chunk["choices"][0]["logprobs"]
+            for chunk in llm.chat(**ask, top_logprobs=2, stream=True)
+        ]
         assert [one for logprobs in streamed if logprobs for one in logprobs["content"]] == content
 
 
@@ -132,7 +154,8 @@ def test_streamed_equals_whole(toy_llm):
     assert "".join(map(text_of, chunks)) == text_of(whole)
     assert len(chunks) == 21
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * 20 + ["length"]
-    cached = {"prompt_tokens_details": {"cached_tokens": 3}}  # the second finds the first one's prompt
+    # the second finds the first one's prompt
+    cached = {"prompt_tokens_details": {"cached_tokens": 3}}
     assert chunks[-1]["usage"] == {**whole["usage"], **cached}
     assert chunks[-1]["timings"]["predicted_n"] == 20
     assert "usage" not in chunks[0]
@@ -141,7 +164,9 @@ def test_streamed_equals_whole(toy_llm):
 
 def test_streamed_chat(fake, strings, toy_file):
     with fake.LLM(toy_file(), chat_template="{{ messages[0].content }}", n_ctx=64) as llm:
-        chunks = list(llm.chat([{"role": "user", "content": "ab"}], max_tokens=2, temperature=0, stream=True))
+        chunks = list(
+            llm.chat([{"role": "user", "content": "ab"}], max_tokens=2, temperature=0, stream=True)
+        )
     assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
         {"role": "assistant", "content": ""}, {"content": "c"}, {"content": "d"}, {},
     ]  # fmt: skip
@@ -229,7 +254,8 @@ def test_stop_strings(toy_llm, stop, stream):
 def test_a_stop_string_inside_and_across_characters(toy_llm, strings):
     strings.script(4, "one 🙂 STOP two")
     assert text_of(greedy(toy_llm, "abc", max_tokens=50, stop="🙂 S")) == "one "
-    assert text_of(greedy(toy_llm, "abc", max_tokens=9, stop="🙂 S")) == "one 🙂 "  # held back, then no stop after all
+    # held back, then no stop after all
+    assert text_of(greedy(toy_llm, "abc", max_tokens=9, stop="🙂 S")) == "one 🙂 "
 
 
 def test_the_turn_after_a_stop_is_like_a_fresh_one(toy_llm, fake, toy_file):
@@ -260,7 +286,8 @@ def test_until_the_context_ends(fake, strings, toy_file):
         for max_tokens in (None, -1, 6, 100):
             result = greedy(llm, "abc", max_tokens=max_tokens)
             assert (text_of(result), result["choices"][0]["finish_reason"]) == ("defghi", "length")
-        assert text_of(greedy(llm, "abcdefghi", max_tokens=None)) == ""  # it fits exactly and leaves no room
+        # it fits exactly and leaves no room
+        assert text_of(greedy(llm, "abcdefghi", max_tokens=None)) == ""
         with pytest.raises(fake.ContextFullError, match=r"11 tokens.* 10 "):
             greedy(llm, "abcdefghij")
 
@@ -271,7 +298,9 @@ def test_max_tokens_zero(toy_llm):
     assert result["timings"]["predicted_per_second"] == 0
 
 
-@pytest.mark.parametrize("options", [{"max_tokens": -2}, {"logprobs": -1}, {"logprobs": 1000}, {"logit_bias": {261: 1}}])
+@pytest.mark.parametrize(
+    "options", [{"max_tokens": -2}, {"logprobs": -1}, {"logprobs": 1000}, {"logit_bias": {261: 1}}]
+)
 def test_wrong_options(toy_llm, fake, options):
     with pytest.raises(fake.UsageError):
         toy_llm.complete("a", **options)
@@ -282,8 +311,12 @@ def test_wrong_options(toy_llm, fake, options):
 
 def test_seeds(toy_llm, fake, toy_file):
     hot = {"temperature": 5.0, "max_tokens": 40}
-    assert text_of(toy_llm.complete("a", seed=1, **hot)) == text_of(toy_llm.complete("a", seed=1, **hot))
-    assert text_of(toy_llm.complete("a", seed=1, **hot)) != text_of(toy_llm.complete("a", seed=2, **hot))
+    assert text_of(toy_llm.complete("a", seed=1, **hot)) == text_of(
+        toy_llm.complete("a", seed=1, **hot)
+    )
+    assert text_of(toy_llm.complete("a", seed=1, **hot)) != text_of(
+        toy_llm.complete("a", seed=2, **hot)
+    )
     assert text_of(toy_llm.complete("a", **hot)) != text_of(toy_llm.complete("a", **hot))
     with fake.LLM(toy_file(), seed=7, n_ctx=256) as llm:
         assert text_of(llm.complete("a", **hot)) == text_of(llm.complete("a", **hot))
@@ -307,7 +340,9 @@ def test_penalties_see_the_prompt(toy_llm):
 
 
 def test_defaults_come_from_the_file_then_from_llama_cpp_python(fake, strings, toy_file):
-    with fake.LLM(toy_file({"general.sampling.temp": "0", "general.sampling.top_k": "64"}), n_ctx=64) as llm:
+    with fake.LLM(
+        toy_file({"general.sampling.temp": "0", "general.sampling.top_k": "64"}), n_ctx=64
+    ) as llm:
         params = llm.generate("a").sampling
         assert (params.temperature, params.top_k, params.top_p, params.min_p) == (0, 64, 0.95, 0.05)
         assert llm.generate("a", temperature=0.5).sampling.temperature == 0.5
@@ -333,7 +368,11 @@ def test_a_shared_prefix_is_not_run_again(toy_llm, strings):
 def test_generate(toy_llm):
     generation = toy_llm.generate("abc", max_tokens=3, temperature=0)
     assert [piece.text for piece in generation] == ["d", "e", "f"]
-    assert (generation.text, generation.tokens, generation.finish_reason) == ("def", [100, 101, 102], "length")
+    assert (generation.text, generation.tokens, generation.finish_reason) == (
+        "def",
+        [100, 101, 102],
+        "length",
+    )
     assert list(generation) == []
 
 
@@ -407,7 +446,16 @@ def test_many_llms_in_threads(fake, strings, toy_file):
     started = [in_thread(lambda letter=letter: work(letter)) for letter in "abcdefgh"]
     for thread, _ in started:
         thread.join()
-    assert [outcome[0] for _, outcome in started] == ["bcd", "cde", "def", "efg", "fgh", "ghi", "hij", "ijk"]
+    assert [outcome[0] for _, outcome in started] == [
+        "bcd",
+        "cde",
+        "def",
+        "efg",
+        "fgh",
+        "ghi",
+        "hij",
+        "ijk",
+    ]
 
 
 def test_bias_of_minus_infinity(toy_llm):

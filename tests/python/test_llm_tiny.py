@@ -30,17 +30,31 @@ def test_greedy_text_is_the_same_every_time(llm, pillion, tiny_target):
     assert again["timings"]["cache_n"] == first["usage"]["prompt_tokens"] - 1
     for options in ({"n_batch": 3}, {"n_threads": 1}, {"flash_attn": "off"}, {"use_mmap": False}):
         with pillion.LLM(tiny_target, n_ctx=256, **options) as other:
-            assert text_of(other.complete(PROMPT, temperature=0, max_tokens=40)) == text_of(first), options
+            assert text_of(other.complete(PROMPT, temperature=0, max_tokens=40)) == text_of(
+                first
+            ), options
 
 
 def test_streaming_stops_and_logprobs(llm):
     whole = text_of(llm.complete(PROMPT, temperature=0, max_tokens=40))
-    assert "".join(text_of(chunk) for chunk in llm.complete(PROMPT, temperature=0, max_tokens=40, stream=True)) == whole
+    assert (
+        "".join(
+            text_of(chunk)
+            for chunk in llm.complete(PROMPT, temperature=0, max_tokens=40, stream=True)
+        )
+        == whole
+    )
     stop = whole[20:24]
     stopped = llm.complete(PROMPT, temperature=0, max_tokens=40, stop=stop)
-    assert text_of(stopped) == whole[: whole.index(stop)] and stopped["choices"][0]["finish_reason"] == "stop"
+    assert (
+        text_of(stopped) == whole[: whole.index(stop)]
+        and stopped["choices"][0]["finish_reason"] == "stop"
+    )
     found = llm.complete(PROMPT, temperature=0, max_tokens=5, logprobs=3)["choices"][0]["logprobs"]
-    assert all(max(top.values()) == value for top, value in zip(found["top_logprobs"], found["token_logprobs"]))
+    assert all(
+        max(top.values()) == value
+        for top, value in zip(found["top_logprobs"], found["token_logprobs"])
+    )
 
 
 def test_chat_through_the_files_template(llm, tiny_target):
@@ -54,7 +68,10 @@ def test_chat_through_the_files_template(llm, tiny_target):
 
 
 def test_seeds(llm):
-    one, same, other = (text_of(llm.complete(PROMPT, seed=seed, temperature=1.0, max_tokens=30)) for seed in (0, 0, 1))
+    one, same, other = (
+        text_of(llm.complete(PROMPT, seed=seed, temperature=1.0, max_tokens=30))
+        for seed in (0, 0, 1)
+    )
     assert one == same != other
 
 
@@ -63,7 +80,9 @@ def test_score_and_logprobs_agree(llm, pillion):
     with llm.model.context(64) as context:
         scores = context.score(tokens)
         context.set_tokens(tokens[:-1])
-        assert context.logprobs(token=tokens[-1]).token == pytest.approx(float(scores[-1]), abs=1e-4)
+        assert context.logprobs(token=tokens[-1]).token == pytest.approx(
+            float(scores[-1]), abs=1e-4
+        )
         logits = context.logits().astype(np.float64)
         expected = logits[tokens[-1]] - np.log(np.exp(logits).sum())
         assert scores[-1] == pytest.approx(expected, abs=1e-3)
@@ -72,7 +91,12 @@ def test_score_and_logprobs_agree(llm, pillion):
 def test_the_end_of_the_context(pillion, tiny_target):
     with pillion.LLM(tiny_target, n_ctx=16) as llm:
         n_prompt = len(llm.tokenize(PROMPT))
-        result = llm.complete(PROMPT, temperature=0, max_tokens=None, logit_bias=dict.fromkeys(llm.tokenizer.end_tokens, -1e9))
+        result = llm.complete(
+            PROMPT,
+            temperature=0,
+            max_tokens=None,
+            logit_bias=dict.fromkeys(llm.tokenizer.end_tokens, -1e9),
+        )
         assert result["choices"][0]["finish_reason"] == "length"
         assert result["usage"]["completion_tokens"] == 16 - n_prompt
         with pytest.raises(pillion.ContextFullError, match="16"):
@@ -80,7 +104,10 @@ def test_the_end_of_the_context(pillion, tiny_target):
 
 
 def test_cancel_a_long_prefill(pillion, tiny_target):
-    with pillion.Model.open(tiny_target) as model, model.context(model.n_ctx_train, n_threads=1) as context:
+    with (
+        pillion.Model.open(tiny_target) as model,
+        model.context(model.n_ctx_train, n_threads=1) as context,
+    ):
         tokens = [5 + i % 2000 for i in range(model.n_ctx_train)]
         with over_and_over(context.cancel), pytest.raises(pillion.Cancelled):
             context.prefill(tokens)
@@ -123,7 +150,9 @@ def test_metadata_and_description(llm):
 
 def command(*arguments, **environment):
     call = [sys.executable, "-m", "pillion", *map(str, arguments)]
-    return subprocess.run(call, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
+    return subprocess.run(
+        call, capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
+    )
 
 
 def test_the_command_line(pillion, tiny_target, tmp_path):
@@ -133,10 +162,20 @@ def test_the_command_line(pillion, tiny_target, tmp_path):
     ids = json.loads(command("tokenize", "-m", tiny_target, PROMPT, "--json").stdout)
     with pillion.Model.open(tiny_target, metadata_only=True) as model:
         assert ids == model.tokenizer.encode(PROMPT)
-    (tmp_path / "text.txt").write_text("In the beginning God created the heaven and the earth. " * 40)
-    assert command("perplexity", "-m", tiny_target, "-f", tmp_path / "text.txt", "-c", "128").stdout.startswith("PPL = ")
+    (tmp_path / "text.txt").write_text(
+        "In the beginning God created the heaven and the earth. " * 40
+    )
+    assert command(
+        "perplexity", "-m", tiny_target, "-f", tmp_path / "text.txt", "-c", "128"
+    ).stdout.startswith("PPL = ")
     assert "In the beginning" in command("demo", "-n", "8").stdout
     doctor = command("doctor")
-    assert doctor.returncode == 0 and "kernel table" in doctor.stdout and "absent: " in doctor.stdout
+    assert (
+        doctor.returncode == 0 and "kernel table" in doctor.stdout and "absent: " in doctor.stdout
+    )
     forced = command("doctor", PILLION_CPU_ISA="quantum")
-    assert forced.returncode == 1 and forced.stderr.startswith("error: ") and "quantum" in forced.stderr
+    assert (
+        forced.returncode == 1
+        and forced.stderr.startswith("error: ")
+        and "quantum" in forced.stderr
+    )

@@ -1,4 +1,5 @@
-"""What `import pillion` says when what it stands on is missing or broken; what PyInstaller is told."""
+"""What `import pillion` says when what it stands on is missing or broken; what PyInstaller is
+told."""
 
 import os
 import runpy
@@ -25,9 +26,14 @@ sys.meta_path.insert(0, Missing())
 def imported(folder, before=""):
     """What `import pillion` from this folder ends with, in a process that has no other pillion."""
     packages = [path for path in sys.path if path.endswith("site-packages")]
-    program = f"import sys; sys.path[:0] = [{str(folder)!r}]; sys.path += {packages!r}\n{before}\nimport pillion"
+    program = (
+        f"import sys; sys.path[:0] = [{str(folder)!r}]; sys.path += "
+        f"{packages!r}\n{before}\nimport pillion"
+    )
     command = [sys.executable, "-I", "-S", "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder if Path(folder).is_dir() else "/")
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder if Path(folder).is_dir() else "/"
+    )
     return done.stderr.strip().splitlines()[-1] if done.returncode else "it loads"
 
 
@@ -35,7 +41,9 @@ def imported(folder, before=""):
 def package(pillion, tmp_path):
     """The package as it is installed: a folder with the compiled module among the sources."""
     copy = tmp_path / "pillion"
-    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.gguf", "cli", "convert"))
+    shutil.copytree(
+        PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.gguf", "cli", "convert")
+    )
     shutil.copy(compiled(pillion), copy / "_capi.abi3.so")
     return copy
 
@@ -48,15 +56,23 @@ def test_a_whole_package_loads(package):
     assert imported(package.parent) == "it loads"
 
 
-@pytest.mark.parametrize("name, install", [("numpy", "numpy"), ("jinja2", "Jinja2"), ("_cffi_backend", "cffi")])
+@pytest.mark.parametrize(
+    "name, install", [("numpy", "numpy"), ("jinja2", "Jinja2"), ("_cffi_backend", "cffi")]
+)
 def test_another_module_is_named(package, name, install):
     said = imported(package.parent, MISSING.format(name=name))
-    assert said == f"ImportError: pillion needs the module {name}, which is not installed: pip install {install}"
+    assert (
+        said
+        == f"ImportError: pillion needs the module {name}, which is not installed: pip install "
+        f"{install}"
+    )
 
 
 def test_a_module_that_another_one_needs(package):
     said = imported(package.parent, MISSING.format(name="markupsafe"))
-    assert said.endswith("needs the module markupsafe (for Jinja2), which is not installed: pip install MarkupSafe")
+    assert said.endswith(
+        "needs the module markupsafe (for Jinja2), which is not installed: pip install MarkupSafe"
+    )
 
 
 def test_in_a_frozen_app(package):
@@ -76,7 +92,11 @@ def test_a_source_tree(package):
 def test_a_module_for_another_python(package):
     (package / "_capi.abi3.so").rename(package / "_capi.cpython-27m-x86_64-linux-gnu.so")
     said = imported(package.parent)
-    assert "_capi.cpython-27m-x86_64-linux-gnu.so" in said and "is for another Python" in said and ".abi3.so" in said
+    assert (
+        "_capi.cpython-27m-x86_64-linux-gnu.so" in said
+        and "is for another Python" in said
+        and ".abi3.so" in said
+    )
 
 
 def test_inside_an_archive(package, tmp_path):
@@ -84,7 +104,10 @@ def test_inside_an_archive(package, tmp_path):
     with zipfile.ZipFile(archive, "w") as file:
         for path in package.rglob("*"):
             file.write(path, path.relative_to(package.parent))
-    assert f"{archive}/pillion is inside an archive, from which no compiled module can be loaded" in imported(archive)
+    assert (
+        f"{archive}/pillion is inside an archive, from which no compiled module can be loaded"
+        in imported(archive)
+    )
 
 
 def test_the_models_of_an_archive_are_unpacked(package, pillion, tmp_path):
@@ -97,7 +120,8 @@ def test_the_models_of_an_archive_are_unpacked(package, pillion, tmp_path):
                 file.write(path, path.relative_to(package.parent))
     outside = (
         "import importlib.machinery, importlib.util\n"
-        f"loader = importlib.machinery.ExtensionFileLoader('pillion._capi', {compiled(pillion)!r})\n"
+        f"loader = importlib.machinery.ExtensionFileLoader('pillion._capi', "
+        f"{compiled(pillion)!r})\n"
         "spec = importlib.util.spec_from_loader('pillion._capi', loader)\n"
         "sys.modules['pillion._capi'] = module = importlib.util.module_from_spec(spec)\n"
         "loader.exec_module(module)\n"
@@ -107,7 +131,10 @@ def test_the_models_of_an_archive_are_unpacked(package, pillion, tmp_path):
     assert imported(archive, outside) == "its bytes tiny-assistant.gguf"
 
 
-@pytest.mark.parametrize("content, reason", [(b"\x7fELF", "the file is cut off"), (b"x" * 4096, "no program for this kind")])
+@pytest.mark.parametrize(
+    "content, reason",
+    [(b"\x7fELF", "the file is cut off"), (b"x" * 4096, "no program for this kind")],
+)
 def test_a_damaged_file(package, content, reason):
     (package / "_capi.abi3.so").write_bytes(content)
     said = imported(package.parent)
@@ -126,24 +153,23 @@ def test_a_module_for_another_machine(package, tmp_path):
 
 
 WORDS = {
-    "/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by /a/_capi.abi3.so)": (
-        "it needs GLIBC 2.38, which is newer than this system's"
-    ),
+    "/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by "
+    "/a/_capi.abi3.so)": ("it needs GLIBC 2.38, which is newer than this system's"),
     "/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by /a/_capi.abi3.so)": "it needs GLIBCXX 3.4.32",
     "libstdc++.so.6: cannot open shared object file: No such file or directory": (
         "it needs the library libstdc++.so.6, which this system does not have"
     ),
-    "Error loading shared library libstdc++.so.6: No such file or directory (needed by /a/_capi.abi3.so)": (
-        "it needs the library libstdc++.so.6"
-    ),
-    "/a/_capi.abi3.so: cannot open shared object file: No such file or directory": "for another kind of machine than this",
+    "Error loading shared library libstdc++.so.6: No such file or directory (needed by "
+    "/a/_capi.abi3.so)": ("it needs the library libstdc++.so.6"),
+    "/a/_capi.abi3.so: cannot open shared object file: No such file or directory": "for another "
+    "kind of machine than this",
     "/a/_capi.abi3.so: wrong ELF class: ELFCLASS32": "for another kind of machine than this",
-    "dlopen(/a/_capi.abi3.so): mach-o file, but is an incompatible architecture (have 'x86_64', need 'arm64')": (
-        "for another kind of machine than this"
-    ),
+    "dlopen(/a/_capi.abi3.so): mach-o file, but is an incompatible architecture (have 'x86_64', "
+    "need 'arm64')": ("for another kind of machine than this"),
     "/tmp/_MEI1/_capi.abi3.so: failed to map segment from shared object": "no program may run",
     "/a/_capi.abi3.so: undefined symbol: PyType_FromSpec": "does not fit this Python",
-    "cffi extension module 'pillion._capi' has unknown version 0x2701": "pip install --upgrade cffi",
+    "cffi extension module 'pillion._capi' has unknown version 0x2701": "pip install --upgrade "
+    "cffi",
     "something new": "can't be loaded (something new)",
 }
 
@@ -157,14 +183,18 @@ def test_the_linker_s_words(pillion, words):
 def test_a_broken_numpy_is_numpy_s_fault(pillion):
     error = ImportError("numpy.core.multiarray failed to import\n(auto-generated)")
     said = pillion._loading.explanation(error, "numpy", "/a")
-    assert said.startswith("pillion needs numpy, which is installed but can't be imported: numpy.core.multiarray failed")
+    assert said.startswith(
+        "pillion needs numpy, which is installed but can't be imported: numpy.core.multiarray "
+        "failed"
+    )
 
 
 def test_two_installs_mixed(package):
     other = package / "_capi.abi3.so"
     other.unlink()
     (package / "_capi.py").write_text(
-        "ffi = None\nclass lib:\n    PILLION_ABI_VERSION = 7\n    pillion_abi_version = staticmethod(lambda: 8)\n"
+        "ffi = None\nclass lib:\n    PILLION_ABI_VERSION = 7\n    pillion_abi_version = "
+        "staticmethod(lambda: 8)\n"
     )
     said = imported(package.parent)
     assert "was built for ABI version 7, but its library has version 8" in said
@@ -176,7 +206,9 @@ def test_two_installs_mixed(package):
 def test_pyinstaller_finds_the_hook(pillion):
     pytest.importorskip("PyInstaller")
     found = entry_points()
-    group = found.select(group="pyinstaller40") if hasattr(found, "select") else found["pyinstaller40"]
+    group = (
+        found.select(group="pyinstaller40") if hasattr(found, "select") else found["pyinstaller40"]
+    )
     (entry,) = {one.value: one for one in group if one.value.startswith("pillion.")}.values()
     (folder,) = entry.load()()
     assert (Path(folder) / "hook-pillion.py").exists()
@@ -184,7 +216,8 @@ def test_pyinstaller_finds_the_hook(pillion):
 
 def test_what_the_hook_collects(pillion, monkeypatch):
     isolated = pytest.importorskip("PyInstaller.isolated")
-    monkeypatch.setattr(isolated, "call", lambda function: function())  # in a child it has the editable install's finder too
+    # in a child it has the editable install's finder too
+    monkeypatch.setattr(isolated, "call", lambda function: function())
     said = runpy.run_path(str(PACKAGE / "_pyinstaller" / "hook-pillion.py"))
     assert {"pillion._capi", "_cffi_backend"} <= set(said["hiddenimports"])
     binaries = {Path(source).name: folder for source, folder in said["binaries"]}

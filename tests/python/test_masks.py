@@ -77,7 +77,9 @@ def test_a_masked_draw_is_that_of_numpy(pillion, seed):
     mask[-1] |= np.uint32((0xFFFFFFFF << (len(row) % 32 or 32)) & 0xFFFFFFFF)
     counts = Counter(sampler.sample_from(row, mask) for _ in range(1500))
     if max(expected.values()) > 0.999:  # nothing to count
-        assert set(counts) <= set(expected) and max(counts, key=counts.get) == max(expected, key=expected.get)
+        assert set(counts) <= set(expected) and max(counts, key=counts.get) == max(
+            expected, key=expected.get
+        )
     else:
         assert p_of_counts(counts, expected) > 1e-4, (params, expected, counts)
 
@@ -200,7 +202,9 @@ def test_a_bias_brings_no_token_back(pillion, model, context):
         for allowed, expected in (([3, 5, 9], 9), ([3], 3)):
             words = mask_of(allowed, model.n_vocab)
             pointer = ffi.from_buffer("uint32_t[]", words)
-            status = lib.pillion_sampler_sample_masked(made[0], context._c, 0, pointer, len(words), token)
+            status = lib.pillion_sampler_sample_masked(
+                made[0], context._c, 0, pointer, len(words), token
+            )
             assert status == 0 and token[0] == expected
         lib.pillion_sampler_free(made[0])
 
@@ -211,8 +215,14 @@ def test_wrong_masks(pillion, context):
     words = -(-n // 32)
     for mask, sentence in (
         (np.zeros(words, np.uint32), "the mask allows none"),
-        (np.ones(words - 1, np.uint32), f"a mask of {words - 1} words, that of {n} tokens has {words}"),
-        (np.ones(words + 1, np.uint32), f"a mask of {words + 1} words, that of {n} tokens has {words}"),
+        (
+            np.ones(words - 1, np.uint32),
+            f"a mask of {words - 1} words, that of {n} tokens has {words}",
+        ),
+        (
+            np.ones(words + 1, np.uint32),
+            f"a mask of {words + 1} words, that of {n} tokens has {words}",
+        ),
         (np.ones(words, np.int32), r"mask must be an array of uint32 \[words\], not one of int32"),
         (np.ones((1, words), np.uint32), r"mask must be an array of uint32 \[words\]"),
         (np.ones(0, np.uint32), "mask has no words"),
@@ -221,7 +231,9 @@ def test_wrong_masks(pillion, context):
         with pytest.raises(pillion.UsageError, match=sentence):
             sampler.sample(context, mask=mask)
     for row in (np.ones(8, np.int64), np.ones((1, 8), np.float32), [1.0], np.ones(0, np.float32)):
-        with pytest.raises(pillion.UsageError, match=r"logits must be an array of floats \[n_vocab\]"):
+        with pytest.raises(
+            pillion.UsageError, match=r"logits must be an array of floats \[n_vocab\]"
+        ):
             sampler.sample_from(row)
     assert sampler.mark() == (0, 0)
     strided = np.repeat(mask_of([4], n), 2)[::2]

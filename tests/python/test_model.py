@@ -18,10 +18,22 @@ def test_properties(fake, strings, toy_file):
 
 
 def test_metadata_is_a_mapping_with_types(fake, strings, toy_file):
-    values = {"a.text": '"two\\nlines"', "a.number": "12", "a.list": "[1, 2, 3]", "a.digits": '"12"', "a.flag": "true"}
+    values = {
+        "a.text": '"two\\nlines"',
+        "a.number": "12",
+        "a.list": "[1, 2, 3]",
+        "a.digits": '"12"',
+        "a.flag": "true",
+    }
     with fake.Model.open(toy_file(values)) as model:
         metadata = model.metadata
-        assert dict(metadata) == {"a.text": "two\nlines", "a.number": 12, "a.list": [1, 2, 3], "a.digits": "12", "a.flag": True}
+        assert dict(metadata) == {
+            "a.text": "two\nlines",
+            "a.number": 12,
+            "a.list": [1, 2, 3],
+            "a.digits": "12",
+            "a.flag": True,
+        }
         assert "a.none" not in metadata
         assert metadata.get("a.none", 3) == 3
         with pytest.raises(KeyError):
@@ -100,7 +112,10 @@ def test_the_librarys_log_reaches_logging(fake, strings, caplog):
     with caplog.at_level(logging.DEBUG, logger="pillion"):
         strings.log(20, "5 layers of 100 % é")
         strings.log(30, "careful")
-    assert [(r.levelno, r.message) for r in caplog.records] == [(20, "5 layers of 100 % é"), (30, "careful")]
+    assert [(r.levelno, r.message) for r in caplog.records] == [
+        (20, "5 layers of 100 % é"),
+        (30, "careful"),
+    ]
 
 
 def test_nothing_is_printed(fake, strings, toy_file, capfd):

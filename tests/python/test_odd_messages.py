@@ -44,12 +44,18 @@ def llm(request, pillion, tiny_target):
         (called(arguments={"a": nested(500)}), "arguments of more than 64 objects"),
         (called(arguments={"a": nested(100_000)}), "arguments of more than 64 objects"),
         (called(arguments={"a": endless()}), "arguments of more than 64 objects"),
-        (called(arguments='{"a": ' + "[" * 500 + "]" * 500 + "}"), "arguments of more than 64 objects"),
+        (
+            called(arguments='{"a": ' + "[" * 500 + "]" * 500 + "}"),
+            "arguments of more than 64 objects",
+        ),
         (called(id=["1"]), "id "),
         (called(id={}), "id "),
         ([USER, {"role": "tool", "tool_call_id": ["1"], "content": "r"}], "tool_call_id "),
         ([USER, {"role": "tool", "content": {"a": endless()}}], "content of more than 64 objects"),
-        ([USER, {"role": "tool", "content": {"a": nested(500)}}], "content of more than 64 objects"),
+        (
+            [USER, {"role": "tool", "content": {"a": nested(500)}}],
+            "content of more than 64 objects",
+        ),
     ],
     ids=range(9),
 )

@@ -8,7 +8,15 @@ import pytest
 CHANNEL, END, CALL, CALL_END = 1, 2, 3, 4
 MARKERS = {CHANNEL: "<|channel>", END: "<channel|>", CALL: "<|tool_call>", CALL_END: "<tool_call|>"}
 # (text, drafted); what stands for a marker is its token
-THOUGHT = [(CHANNEL, False), ("thought", True), ("\n", True), ("I see", False), (".", True), ("\n", False), (END, True)]
+THOUGHT = [
+    (CHANNEL, False),
+    ("thought", True),
+    ("\n", True),
+    ("I see", False),
+    (".", True),
+    ("\n", False),
+    (END, True),
+]
 REPLY = [*THOUGHT, ("The", False), (" answer", True), (" is", True), ("", True), (" 42é", False)]
 CALLED = [*THOUGHT, (CALL, False), ("call:f{", True), ("a:1", True), ("}", False), (CALL_END, True)]
 
@@ -93,7 +101,11 @@ def test_pieces_are_the_text_of_their_chunk(pillion, said):
             shown = chunk.get("pillion", {}).get("pieces", [])
             assert "".join(part for part, _ in shown) == text
         if said is REPLY:
-            flat = [(part, was) for one in chunks for part, was in one.get("pillion", {}).get("pieces", [])]
+            flat = [
+                (part, was)
+                for one in chunks
+                for part, was in one.get("pillion", {}).get("pieces", [])
+            ]
             drafted = {part: was for part, was in flat if part in (" answer", " is", "The")}
             assert all(drafted[part] == (part != "The") for part in drafted)
 
@@ -116,7 +128,11 @@ def test_the_deltas_of_a_call(pillion):
 
 def test_the_three_ways_to_tell_the_usage(pillion):
     generation, infos = made(REPLY)
-    for include, in_chunks, in_last in ((None, False, True), (True, True, True), (False, False, False)):
+    for include, in_chunks, in_last in (
+        (None, False, True),
+        (True, True, True),
+        (False, False, False),
+    ):
         answer = chat(generation)
         answer.include_usage = include
         chunks = answer.opening_chunks()

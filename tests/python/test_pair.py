@@ -1,4 +1,5 @@
-"""`Pair`, and generation through it, over the stand-in library: wiring, errors, lifetime, statistics, and every edge of a round."""
+"""`Pair`, and generation through it, over the stand-in library: wiring, errors, lifetime,
+statistics, and every edge of a round."""
 
 import dataclasses
 import gc
@@ -37,7 +38,11 @@ def plain(fake, strings, files):
 
 @pytest.fixture
 def pair(fake, strings, files):
-    with fake.Model.open(files[0]) as model, model.context(64) as context, fake.Pair(context, files[1]) as pair:
+    with (
+        fake.Model.open(files[0]) as model,
+        model.context(64) as context,
+        fake.Pair(context, files[1]) as pair,
+    ):
         yield pair
 
 
@@ -114,10 +119,31 @@ def test_generate(pair, strings):
 
 def test_statistics(pair, greedy, strings):
     assert dataclasses.asdict(pair.stats) == {
-        **dict(rounds=0, tokens=0, drafted=0, accepted=0, forced=0, drafted_at=[0] * 8, accepted_at=[0] * 8),
-        **dict(draft_ms=0, verify_ms=0, accept_ms=0, state="on", reason="", kind="mtp", head="ordered", n_draft=3),
+        **dict(
+            rounds=0,
+            tokens=0,
+            drafted=0,
+            accepted=0,
+            forced=0,
+            drafted_at=[0] * 8,
+            accepted_at=[0] * 8,
+        ),
+        **dict(
+            draft_ms=0,
+            verify_ms=0,
+            accept_ms=0,
+            state="on",
+            reason="",
+            kind="mtp",
+            head="ordered",
+            n_draft=3,
+        ),
     }
-    assert (pair.stats.acceptance, pair.stats.acceptance_by_position, pair.stats.mean_tokens_per_round) == (0, [], 1)
+    assert (
+        pair.stats.acceptance,
+        pair.stats.acceptance_by_position,
+        pair.stats.mean_tokens_per_round,
+    ) == (0, [], 1)
     pair.set_tokens(list(b"abc"))
     rounds = [pair.step(greedy), pair.step(greedy, 4)]
     strings.lies(1)
@@ -204,7 +230,13 @@ def test_kinds_of_drafters(fake, strings, files, toy_file, greedy):
         with pytest.raises(fake.PairingError, match="as_model"):
             fake.Pair(llm, files[1], as_model=True)
         with pytest.raises(fake.PairingError, match="width"):
-            fake.Pair(llm, toy_file({"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 9}, name="wide.gguf"))
+            fake.Pair(
+                llm,
+                toy_file(
+                    {"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 9},
+                    name="wide.gguf",
+                ),
+            )
         part = toy_file({"fake.drafter": 1, "fake.head": '"dense"'}, name="part.gguf")
         with fake.Pair(llm, part) as pair:
             assert pair.stats.head == "dense" and "centroids" in pair.stats.reason
@@ -228,7 +260,12 @@ def test_lifetime(fake, strings, files, greedy):
     pair.close()
     pair.close()
     assert pair.closed and "closed" in repr(pair)
-    for use in (lambda: pair.step(greedy), lambda: pair.stats, lambda: pair.set_tokens([1]), lambda: pair.draft(97, 1)):
+    for use in (
+        lambda: pair.step(greedy),
+        lambda: pair.stats,
+        lambda: pair.set_tokens([1]),
+        lambda: pair.draft(97, 1),
+    ):
         with pytest.raises(fake.Closed):
             use()
     assert context.tokens == [*b"ab"]
@@ -238,7 +275,11 @@ def test_lifetime(fake, strings, files, greedy):
 
 
 def test_a_closed_context(fake, strings, files, greedy):
-    with fake.Model.open(files[0]) as model, model.context(32) as context, fake.Pair(context, files[1]) as pair:
+    with (
+        fake.Model.open(files[0]) as model,
+        model.context(32) as context,
+        fake.Pair(context, files[1]) as pair,
+    ):
         pair.set_tokens(list(b"ab"))
         context.close()
         with pytest.raises(fake.Closed, match="context"):
@@ -330,7 +371,12 @@ def test_stop_strings_everywhere(paired, plain, strings, k):
         assert (text_of(found), found["choices"][0]["finish_reason"]) == (written[:at], "stop")
         expected = plain.complete("abc", temperature=0, max_tokens=20, stop=stop)
         assert found["usage"]["completion_tokens"] == expected["usage"]["completion_tokens"]
-        assert text_of(paired.complete("abc" + written[:at] + "p", temperature=0, max_tokens=3, draft=k)) == "qrs"
+        assert (
+            text_of(
+                paired.complete("abc" + written[:at] + "p", temperature=0, max_tokens=3, draft=k)
+            )
+            == "qrs"
+        )
 
 
 @pytest.mark.parametrize("k", KS)
@@ -340,10 +386,14 @@ def test_end_tokens_everywhere(paired, plain, strings, k, end):
         strings.script(4 + at, [end, *b"no"])
         found = paired.complete("abc", temperature=0, max_tokens=30, draft=k)
         expected = plain.complete("abc", temperature=0, max_tokens=30)
-        assert found["choices"] == expected["choices"] and found["choices"][0]["finish_reason"] == "stop"
+        assert (
+            found["choices"] == expected["choices"]
+            and found["choices"][0]["finish_reason"] == "stop"
+        )
         assert found["usage"]["completion_tokens"] == at
     strings.script(9, [end])
-    found = paired.complete("abc", temperature=0, max_tokens=5, draft=k)  # the text is full just before it
+    # the text is full just before it
+    found = paired.complete("abc", temperature=0, max_tokens=5, draft=k)
     assert found["choices"][0]["finish_reason"] == "length"
 
 
@@ -352,10 +402,16 @@ def test_lengths_are_exact(fake, strings, files, k):
     with fake.LLM(files[0], n_ctx=32) as llm:
         for n in range(20):
             found = llm.complete("abc", temperature=0, max_tokens=n, draft=k)
-            assert (found["usage"]["completion_tokens"], found["choices"][0]["finish_reason"]) == (n, "length")
+            assert (found["usage"]["completion_tokens"], found["choices"][0]["finish_reason"]) == (
+                n,
+                "length",
+            )
         for n_prompt in range(15, 33):
             found = llm.complete([97] * n_prompt, temperature=0, max_tokens=None, draft=k)
-            assert (found["usage"]["completion_tokens"], found["choices"][0]["finish_reason"]) == (32 - n_prompt, "length")
+            assert (found["usage"]["completion_tokens"], found["choices"][0]["finish_reason"]) == (
+                32 - n_prompt,
+                "length",
+            )
             assert len(llm.context) <= 32
 
 
@@ -366,7 +422,10 @@ def test_leaving_early_at_every_token(paired, strings, k):
         got = "".join(text_of(chunk) for chunk in itertools.islice(stream, n))
         stream.close()
         assert got == "defghijklmnop"[:n]
-        assert text_of(paired.complete("abc" + got + "x", temperature=0, max_tokens=3, draft=k)) == "yza"
+        assert (
+            text_of(paired.complete("abc" + got + "x", temperature=0, max_tokens=3, draft=k))
+            == "yza"
+        )
 
 
 def test_an_error_leaves_a_usable_llm(fake, paired, strings):
@@ -378,7 +437,9 @@ def test_an_error_leaves_a_usable_llm(fake, paired, strings):
 
 
 def test_cancel_in_a_round(fake, paired, strings, under_way):
-    thread, outcome = under_way(lambda: paired.complete("ab", temperature=0, max_tokens=200, draft=8), tokens=10)
+    thread, outcome = under_way(
+        lambda: paired.complete("ab", temperature=0, max_tokens=200, draft=8), tokens=10
+    )
     with within(PATIENCE / 2):
         paired.cancel()
         thread.join()
@@ -394,7 +455,10 @@ def test_results_tell_what_the_drafter_did(paired, plain, strings):
     assert (done["state"], done["kind"], done["head"]) == ("on", "mtp", "ordered")
     assert (done["rounds"], done["drafted"], done["accepted"], done["acceptance"]) == (4, 8, 4, 0.5)
     assert done["acceptance_by_position"] == [1, 0] and done["mean_tokens_per_round"] == 2
-    assert found["usage"]["completion_tokens_details"] == {"accepted_prediction_tokens": 4, "rejected_prediction_tokens": 4}
+    assert found["usage"]["completion_tokens_details"] == {
+        "accepted_prediction_tokens": 4,
+        "rejected_prediction_tokens": 4,
+    }
     assert (found["timings"]["draft_n"], found["timings"]["draft_n_accepted"]) == (8, 4)
     *_, last = paired.complete("abc", temperature=0, max_tokens=10, draft=2, stream=True)
     assert last["speculation"]["drafted"] == 8
@@ -402,13 +466,22 @@ def test_results_tell_what_the_drafter_did(paired, plain, strings):
     off = paired.complete("abc", temperature=0, max_tokens=10, draft=0)
     assert off["speculation"]["state"] == "off" and off["timings"]["draft_n"] == 0
     without = plain.complete("abc", temperature=0, max_tokens=2)
-    assert without["speculation"]["state"] == "off" and "no drafter was asked for" in without["speculation"]["reason"]
-    assert "draft_n" not in without["timings"] and "completion_tokens_details" not in without["usage"]
+    assert (
+        without["speculation"]["state"] == "off"
+        and "no drafter was asked for" in without["speculation"]["reason"]
+    )
+    assert (
+        "draft_n" not in without["timings"] and "completion_tokens_details" not in without["usage"]
+    )
 
 
 def test_tokens_know_whether_they_were_drafted(paired, strings):
     strings.lies(2)
-    drafted = [token.drafted for piece in paired.generate("abc", temperature=0, max_tokens=7, draft=3) for token in piece.tokens]
+    drafted = [
+        token.drafted
+        for piece in paired.generate("abc", temperature=0, max_tokens=7, draft=3)
+        for token in piece.tokens
+    ]
     assert drafted == [False, True, True, False, True, True, False]
 
 
@@ -419,10 +492,16 @@ def test_characters_across_rounds(paired, plain, strings):
 
 
 def test_chat_takes_draft(fake, strings, files, toy_file):
-    toy = toy_file({"tokenizer.chat_template": '"{% for m in messages %}{{ m.content }}{% endfor %}"'}, name="chat.gguf")
+    toy = toy_file(
+        {"tokenizer.chat_template": '"{% for m in messages %}{{ m.content }}{% endfor %}"'},
+        name="chat.gguf",
+    )
     with fake.LLM(toy, drafter=files[1], draft=2) as llm:
         found = llm.chat([{"role": "user", "content": "abc"}], temperature=0, max_tokens=7)
-        assert found["choices"][0]["message"]["content"] == "defghij" and found["speculation"]["drafted"] == 4
+        assert (
+            found["choices"][0]["message"]["content"] == "defghij"
+            and found["speculation"]["drafted"] == 4
+        )
         found = llm.chat([{"role": "user", "content": "abc"}], temperature=0, max_tokens=7, draft=0)
         assert found["speculation"]["drafted"] == 0
 
@@ -433,11 +512,16 @@ def test_chat_takes_draft(fake, strings, files, toy_file):
 def test_find_drafter(fake, strings, files, toy_file):
     target, drafter = files
     assert fake.find_drafter(target) == drafter
-    toy_file({"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 9}, name="other-width-assistant.gguf")
+    toy_file(
+        {"fake.drafter": 1, "gemma4-assistant.embedding_length_out": 9},
+        name="other-width-assistant.gguf",
+    )
     toy_file({"general.name": '"x"'}, name="plain-assistant.gguf")
     (target.parent / "broken-assistant.gguf").write_bytes(b"nonsense")
     assert fake.find_drafter(target) == drafter
-    second = toy_file({"fake.drafter": 1, "gemma4_assistant.embedding_length_out": 8}, name="second.gguf")
+    second = toy_file(
+        {"fake.drafter": 1, "gemma4_assistant.embedding_length_out": 8}, name="second.gguf"
+    )
     with pytest.raises(fake.PairingError) as caught:
         fake.find_drafter(target)
     assert str(drafter) in str(caught.value) and str(second) in str(caught.value)
@@ -458,12 +542,16 @@ def test_find_drafter(fake, strings, files, toy_file):
 def test_several_drafters_that_nobody_asked_for(fake, files, toy_file, caplog):
     """ "auto" is a wish: the model goes on alone, says so once, and lists them."""
     target, drafter = files
-    second = toy_file({"fake.drafter": 1, "gemma4_assistant.embedding_length_out": 8}, name="second.gguf")
+    second = toy_file(
+        {"fake.drafter": 1, "gemma4_assistant.embedding_length_out": 8}, name="second.gguf"
+    )
     with fake.LLM(target) as llm:
         assert llm.pair is None and llm.speculation.state == "off"
         assert str(drafter) in llm.speculation.reason and str(second) in llm.speculation.reason
         assert text_of(llm.complete("abc", temperature=0, max_tokens=3)) == "def"
-    assert [llm.speculation.reason] == [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [llm.speculation.reason] == [
+        record.getMessage() for record in caplog.records if record.levelname == "WARNING"
+    ]
 
 
 def test_a_look_at_the_head_is_enough(fake, tmp_path):
@@ -471,7 +559,11 @@ def test_a_look_at_the_head_is_enough(fake, tmp_path):
 
     path = tmp_path / "a.gguf"
     key = b"GGUF" + bytes(20) + b"general.architecture" + bytes([8, 0, 0, 0, 16]) + bytes(7)
-    for rest, expected in ((b"gemma4-assistant", True), (b"gemma4_assistant", True), (b"gemma4", False)):
+    for rest, expected in (
+        (b"gemma4-assistant", True),
+        (b"gemma4_assistant", True),
+        (b"gemma4", False),
+    ):
         path.write_bytes(key + rest + bytes(100))
         assert _may_be_assistant(path) is expected
     path.write_bytes(b"GGUF" + bytes(100))
@@ -481,8 +573,14 @@ def test_a_look_at_the_head_is_enough(fake, tmp_path):
 
 def test_llm_says_why_there_is_no_drafter(fake, strings, toy_file):
     with fake.LLM(toy_file()) as llm:
-        assert llm.speculation.state == "off" and "no drafter beside toy.gguf" in llm.speculation.reason
-        assert llm.complete("abc", draft="auto", temperature=0)["speculation"]["reason"] == llm.speculation.reason
+        assert (
+            llm.speculation.state == "off"
+            and "no drafter beside toy.gguf" in llm.speculation.reason
+        )
+        assert (
+            llm.complete("abc", draft="auto", temperature=0)["speculation"]["reason"]
+            == llm.speculation.reason
+        )
         llm.complete("abc", draft=0)
         with pytest.raises(fake.UsageError, match="no drafter beside"):
             llm.complete("abc", draft=3)
@@ -522,7 +620,10 @@ def test_llm_closes_what_it_opened(fake, strings, files):
 
 @pytest.fixture
 def toy_pair(fake, strings, toy_file, toy_drafter):
-    with fake.Model.open(toy_file({"fake.arch": '"gemma4"'})) as model, fake.Pair(model, toy_drafter) as pair:
+    with (
+        fake.Model.open(toy_file({"fake.arch": '"gemma4"'})) as model,
+        fake.Pair(model, toy_drafter) as pair,
+    ):
         pair.set_tokens(list(b"ab"))
         yield pair
 
@@ -606,7 +707,12 @@ def test_a_second_caller_between_steps_is_told(fake, toy_pair, strings, under_wa
     sampler = fake.Sampler(fake.SamplingParams(temperature=0))
     toy_pair.step(sampler)
     thread, outcome = under_way(lambda: toy_pair.run(list(b"de")), tokens=2)
-    for call in (toy_pair.run, lambda: toy_pair.take(sampler), toy_pair.abandon, lambda: toy_pair.room):
+    for call in (
+        toy_pair.run,
+        lambda: toy_pair.take(sampler),
+        toy_pair.abandon,
+        lambda: toy_pair.room,
+    ):
         with pytest.raises(fake.Busy):
             call()
     toy_pair.context.cancel()
@@ -617,6 +723,11 @@ def test_closed_between_steps(fake, toy_pair):
     sampler = fake.Sampler(fake.SamplingParams(temperature=0))
     toy_pair.run(toy_pair.propose(sampler))
     toy_pair.close()
-    for call in (lambda: toy_pair.propose(sampler), toy_pair.run, lambda: toy_pair.take(sampler), toy_pair.abandon):
+    for call in (
+        lambda: toy_pair.propose(sampler),
+        toy_pair.run,
+        lambda: toy_pair.take(sampler),
+        toy_pair.abandon,
+    ):
         with pytest.raises(fake.Closed):
             call()

@@ -1,4 +1,5 @@
-"""The pair over the real library: the drafter against transformers, and rounds against plain decoding, on tiny models of every shape."""
+"""The pair over the real library: the drafter against transformers, and rounds against plain
+decoding, on tiny models of every shape."""
 
 import gc
 import itertools
@@ -47,7 +48,9 @@ class Shape:
         self.drafter = pillion.Model.open(GOLDEN / f"{name}-assistant.gguf")
 
     def pair(self, n_ctx=128, **options):
-        settings = {key: options.pop(key) for key in ("kv_type", "n_batch", "swa_full") if key in options}
+        settings = {
+            key: options.pop(key) for key in ("kv_type", "n_batch", "swa_full") if key in options
+        }
         return self.pillion.Pair(self.target.context(n_ctx, **settings), self.drafter, **options)
 
     def ids(self, prompt):
@@ -112,7 +115,9 @@ def test_drafts_are_the_reference_s(shape, prompt):
             continue
         # transformers fills what it did not score with the lowest score - 1
         assert np.array_equal(scored, reference > reference.min())
-        assert scored.sum() == len(golden[f"{prompt}.draft_centroids"][step]) * len(scored) // n_centroids(shape)
+        assert scored.sum() == len(golden[f"{prompt}.draft_centroids"][step]) * len(
+            scored
+        ) // n_centroids(shape)
     assert np.isfinite(logits).all() == (shape.name not in ORDERED)
 
 
@@ -122,7 +127,8 @@ def n_centroids(shape):
 
 @pytest.mark.parametrize("prompt", ["long", "short"])
 def test_the_dense_head(shape, prompt):
-    """All logits, as long as the greedy chain is the reference's (its later steps follow the ordered head's drafts)."""
+    """All logits, as long as the greedy chain is the reference's (its later steps follow the
+    ordered head's drafts)."""
     golden = shape.golden
     with shape.pair(dense_head=True) as pair:
         assert pair.stats.head == "dense"
@@ -224,7 +230,11 @@ def test_pairing_in_the_middle_of_a_text(shape, greedy):
 
 def test_interleaved_pairs_are_as_alone(shape, pillion):
     prompts = [shape.ids("long"), shape.ids("short"), shape.ids("long")[5:]]
-    params = [dict(temperature=0), dict(temperature=1.0, seed=3), dict(temperature=0.7, seed=4, presence_penalty=0.5)]
+    params = [
+        dict(temperature=0),
+        dict(temperature=1.0, seed=3),
+        dict(temperature=0.7, seed=4, presence_penalty=0.5),
+    ]
 
     def sampler(number):
         return pillion.Sampler(pillion.SamplingParams(**params[number]))
@@ -233,7 +243,11 @@ def test_interleaved_pairs_are_as_alone(shape, pillion):
     for number, prompt in enumerate(prompts):
         with shape.pair() as pair:
             alone.append(run(pair, sampler(number), prompt, 30, number + 2))
-    pairs, samplers, together = [shape.pair() for _ in prompts], [sampler(n) for n in range(3)], [[], [], []]
+    pairs, samplers, together = (
+        [shape.pair() for _ in prompts],
+        [sampler(n) for n in range(3)],
+        [[], [], []],
+    )
     for pair, prompt in zip(pairs, prompts):
         pair.set_tokens(prompt)
     while min(map(len, together)) < 30:
@@ -248,21 +262,39 @@ def test_interleaved_pairs_are_as_alone(shape, pillion):
 
 
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
-@pytest.mark.parametrize("settings", [dict(temperature=0), dict(temperature=1.0, seed=11, top_k=0, top_p=1.0, min_p=0.0)])
+@pytest.mark.parametrize(
+    "settings", [dict(temperature=0), dict(temperature=1.0, seed=11, top_k=0, top_p=1.0, min_p=0.0)]
+)
 def test_rounds_write_what_plain_decoding_writes(shape, pillion, kv_type, settings):
     for prompt in ("long", "short"):
         ids = shape.ids(prompt)
-        expected = plain(shape.target, pillion.Sampler(pillion.SamplingParams(**settings)), ids, 40, kv_type=kv_type)
+        expected = plain(
+            shape.target,
+            pillion.Sampler(pillion.SamplingParams(**settings)),
+            ids,
+            40,
+            kv_type=kv_type,
+        )
         with shape.pair(kv_type=kv_type) as pair:
             for k in KS:
-                assert run(pair, pillion.Sampler(pillion.SamplingParams(**settings)), ids, 40, k) == expected, (prompt, k)
+                assert (
+                    run(pair, pillion.Sampler(pillion.SamplingParams(**settings)), ids, 40, k)
+                    == expected
+                ), (prompt, k)
 
 
 @pytest.fixture(scope="module", params=["f16", "q8_0"])
 def llms(request, pillion, tiny_target, tiny_assistant):
     options = dict(n_ctx=320, kv_type=request.param)
-    with pillion.LLM(tiny_target, **options) as paired, pillion.LLM(tiny_target, drafter=None, **options) as plain:
-        assert paired.pair is not None and paired.speculation.kind == "mtp" and paired.speculation.head == "ordered"
+    with (
+        pillion.LLM(tiny_target, **options) as paired,
+        pillion.LLM(tiny_target, drafter=None, **options) as plain,
+    ):
+        assert (
+            paired.pair is not None
+            and paired.speculation.kind == "mtp"
+            and paired.speculation.head == "ordered"
+        )
         yield paired, plain
 
 
@@ -270,7 +302,9 @@ SAMPLING = {
     "greedy": dict(temperature=0),
     "sampled": dict(temperature=0.8, seed=5),
     "wild": dict(temperature=1.3, seed=6, top_k=0, top_p=1.0, min_p=0.0),
-    "penalties": dict(temperature=0.8, seed=7, repeat_penalty=1.2, frequency_penalty=0.2, presence_penalty=0.3),
+    "penalties": dict(
+        temperature=0.8, seed=7, repeat_penalty=1.2, frequency_penalty=0.2, presence_penalty=0.3
+    ),
     "greedy penalties": dict(temperature=0, repeat_penalty=1.3, penalty_last_n=-1),
     "bias": dict(temperature=0.8, seed=8, logit_bias={100: 3.0, 200: -float("inf"), 300: 1.5}),
     "top-k": dict(temperature=1.0, seed=0, top_k=5, top_p=0.7, min_p=0.1),
@@ -291,12 +325,17 @@ def test_the_text_of_the_tiny_pair(llms, name):
 def test_the_end_of_the_context(pillion, tiny_target):
     n_prompt = 8
     for n_ctx in range(n_prompt + 1, n_prompt + 24, 3):
-        with pillion.LLM(tiny_target, n_ctx=n_ctx) as paired, pillion.LLM(tiny_target, n_ctx=n_ctx, drafter=None) as plain:
+        with (
+            pillion.LLM(tiny_target, n_ctx=n_ctx) as paired,
+            pillion.LLM(tiny_target, n_ctx=n_ctx, drafter=None) as plain,
+        ):
             bias = dict.fromkeys(paired.tokenizer.end_tokens, -1e9)
             ids = paired.tokenize(PROMPT)[:n_prompt]
             expected = plain.complete(ids, temperature=0, max_tokens=None, logit_bias=bias)
             for k in KS:
-                found = paired.complete(ids, temperature=0, max_tokens=None, logit_bias=bias, draft=k)
+                found = paired.complete(
+                    ids, temperature=0, max_tokens=None, logit_bias=bias, draft=k
+                )
                 assert found["choices"] == expected["choices"]
                 assert found["usage"]["completion_tokens"] == n_ctx - n_prompt
                 assert found["choices"][0]["finish_reason"] == "length"
@@ -308,7 +347,12 @@ def test_past_the_window_and_the_ring(llms):
     bias = dict.fromkeys(plain.tokenizer.end_tokens, -1e9)
     expected = plain.complete(PROMPT, temperature=0, max_tokens=300, logit_bias=bias)
     for k in (3, 8):
-        assert paired.complete(PROMPT, temperature=0, max_tokens=300, logit_bias=bias, draft=k)["choices"] == expected["choices"]
+        assert (
+            paired.complete(PROMPT, temperature=0, max_tokens=300, logit_bias=bias, draft=k)[
+                "choices"
+            ]
+            == expected["choices"]
+        )
 
 
 def test_stop_strings(llms):
@@ -325,12 +369,21 @@ def test_stop_strings(llms):
 def test_logprobs(llms):
     paired, plain = llms
     for options in (dict(temperature=0), dict(temperature=1.0, seed=3)):
-        expected = plain.complete(PROMPT, max_tokens=40, logprobs=3, **options)["choices"][0]["logprobs"]
+        expected = plain.complete(PROMPT, max_tokens=40, logprobs=3, **options)["choices"][0][
+            "logprobs"
+        ]
         for k in (1, 3, 8):
-            found = paired.complete(PROMPT, max_tokens=40, logprobs=3, draft=k, **options)["choices"][0]["logprobs"]
-            assert found["tokens"] == expected["tokens"] and found["text_offset"] == expected["text_offset"]
+            found = paired.complete(PROMPT, max_tokens=40, logprobs=3, draft=k, **options)[
+                "choices"
+            ][0]["logprobs"]
+            assert (
+                found["tokens"] == expected["tokens"]
+                and found["text_offset"] == expected["text_offset"]
+            )
             assert found["token_logprobs"] == pytest.approx(expected["token_logprobs"], abs=1e-4)
-            assert [list(top) for top in found["top_logprobs"]] == [list(top) for top in expected["top_logprobs"]]
+            assert [list(top) for top in found["top_logprobs"]] == [
+                list(top) for top in expected["top_logprobs"]
+            ]
 
 
 def test_conversations(llms):
@@ -353,7 +406,10 @@ def test_conversations(llms):
         for _ in zip(range(6), stream):
             pass
         stream.close()
-        assert paired.chat(messages, temperature=0, max_tokens=40, draft=4)["choices"] == expected["choices"]
+        assert (
+            paired.chat(messages, temperature=0, max_tokens=40, draft=4)["choices"]
+            == expected["choices"]
+        )
 
 
 def test_only_what_changed_is_run_again(llms):
@@ -375,17 +431,29 @@ def test_acceptance_of_the_tiny_pair(llms):
 
 
 def test_acceptance_is_the_reference_s(pillion, tiny_target, tiny_assistant):
-    """Greedy with k = 3, within 0.02 of the reference loop's rounds on transformers (tests/golden/tiny-pair.npz)."""
+    """Greedy with k = 3, within 0.02 of the reference loop's rounds on transformers
+    (tests/golden/tiny-pair.npz)."""
     golden = np.load(GOLDEN / "tiny-pair.npz")
-    keys = [key[: -len(".round_accepted")] for key in golden.files if key.endswith(".round_accepted")]
+    keys = [
+        key[: -len(".round_accepted")] for key in golden.files if key.endswith(".round_accepted")
+    ]
     assert sorted(keys) == ["long", "short"]
     ours, theirs, drafted, theirs_drafted = 0, 0, 0, 0
-    with pillion.Model.open(tiny_target) as model, model.context(512) as context, pillion.Pair(context, tiny_assistant) as pair:
+    with (
+        pillion.Model.open(tiny_target) as model,
+        model.context(512) as context,
+        pillion.Pair(context, tiny_assistant) as pair,
+    ):
         for key in keys:
             accepted, drafts = golden[f"{key}.round_accepted"], golden[f"{key}.round_drafts"]
-            theirs, theirs_drafted = theirs + int(accepted.sum()), theirs_drafted + int((drafts >= 0).sum())
+            theirs, theirs_drafted = (
+                theirs + int(accepted.sum()),
+                theirs_drafted + int((drafts >= 0).sum()),
+            )
             n = len(golden[f"{key}.greedy"])
-            for one in pair.generate(golden[f"{key}.ids"].tolist(), max_tokens=n, n_draft=3, end_tokens=[]):
+            for one in pair.generate(
+                golden[f"{key}.ids"].tolist(), max_tokens=n, n_draft=3, end_tokens=[]
+            ):
                 ours, drafted = ours + one.accepted, drafted + one.drafted
     assert ours / drafted == pytest.approx(theirs / theirs_drafted, abs=0.02)
 
@@ -416,7 +484,9 @@ def test_lookup(llms, pillion):
     prompt = "and the earth and the sea, and the earth and the sea, and the earth"
     expected = plain.complete(prompt, temperature=0, max_tokens=60)
     with pillion.Pair(plain, "lookup") as pair:
-        tokens = [token for one in pair.generate(prompt, max_tokens=60, n_draft=4) for token in one.tokens]
+        tokens = [
+            token for one in pair.generate(prompt, max_tokens=60, n_draft=4) for token in one.tokens
+        ]
         tokens = [token for token in tokens if token not in plain.tokenizer.end_tokens]
         assert plain.detokenize(tokens).strip() == text_of(expected).strip()
         assert pair.stats.kind == "lookup" and pair.stats.drafted > 0
@@ -436,7 +506,10 @@ def test_wrong_pairs(pillion, tiny_target, tiny_assistant):
         with pillion.Model.open(GOLDEN / target) as model, model.context(64) as context:
             with pytest.raises(pillion.PairingError) as caught:
                 pillion.Pair(context, drafter)
-            assert sum(character.isdigit() for character in str(caught.value)) >= 2, str(caught.value)  # both values
+            # both values
+            assert sum(character.isdigit() for character in str(caught.value)) >= 2, str(
+                caught.value
+            )
     for target in ("tiny-gemma3.gguf", "tiny-llama.gguf"):
         with pillion.Model.open(GOLDEN / target) as model, model.context(64) as context:
             with pytest.raises(pillion.PairingError):
@@ -488,11 +561,21 @@ def test_use_after_the_parts_are_closed(pillion, tiny_target, tiny_assistant, gr
 def test_small_outputs_shorten_the_draft(shape, greedy):
     ids = shape.ids("short")
     expected = plain(shape.target, greedy(), ids, 20)
-    with shape.target.context(128, n_outputs=1) as context, shape.pillion.Pair(context, shape.drafter) as pair:
+    with (
+        shape.target.context(128, n_outputs=1) as context,
+        shape.pillion.Pair(context, shape.drafter) as pair,
+    ):
         assert run(pair, greedy(), ids, 20, 8) == expected
-        assert pair.stats.drafted == 0 and pair.stats.state == "off" and "n_outputs" in pair.stats.reason
+        assert (
+            pair.stats.drafted == 0
+            and pair.stats.state == "off"
+            and "n_outputs" in pair.stats.reason
+        )
     for n_outputs in (2, 4):
-        with shape.target.context(128, n_outputs=n_outputs) as context, shape.pillion.Pair(context, shape.drafter) as pair:
+        with (
+            shape.target.context(128, n_outputs=n_outputs) as context,
+            shape.pillion.Pair(context, shape.drafter) as pair,
+        ):
             assert run(pair, greedy(), ids, 20, 8) == expected
             assert not any(pair.stats.drafted_at[n_outputs - 1 :])
 
@@ -504,7 +587,9 @@ def test_cancel_during_a_round(llms, pillion):
     paired, plain = llms
     expected = text_of(plain.complete(PROMPT, temperature=0, max_tokens=30))
     for delay in (0.0, 0.003, 0.01, 0.02):
-        thread, _ = in_thread(lambda: paired.complete(PROMPT, temperature=0, max_tokens=250, draft=4))
+        thread, _ = in_thread(
+            lambda: paired.complete(PROMPT, temperature=0, max_tokens=250, draft=4)
+        )
         time.sleep(delay)
         paired.cancel()
         thread.join(PATIENCE)
@@ -533,19 +618,41 @@ def test_the_command_line(tiny_target, tiny_assistant):
     assert len(texts) == 1
     demo = command("demo", "-n", 40)
     assert "texts equal: yes" in demo.stderr and demo.stdout.count("In the beginning") == 2
-    found = json.loads(command("bench", "-m", tiny_target, "-p", 64, "-n", 32, "-r", 1, "--spec-draft-n-max", 3, "--json").stdout)
+    found = json.loads(
+        command(
+            "bench",
+            "-m",
+            tiny_target,
+            "-p",
+            64,
+            "-n",
+            32,
+            "-r",
+            1,
+            "--spec-draft-n-max",
+            3,
+            "--json",
+        ).stdout
+    )
     (drafted,) = [one for one in found if one["test"] == "decode_draft"]
     assert drafted["texts_equal"] and drafted["kind"] == "mtp" and 0 < drafted["acceptance"] < 1
     assert [one["head"] for one in found if one["test"] == "draft_step"] == ["ordered", "dense"]
 
 
 @pytest.mark.parametrize(
-    "name, heads", [("tiny-pair", ["ordered", "dense"]), ("tiny-e2b", ["ordered", "dense"]), ("tiny-moe", ["dense"])]
+    "name, heads",
+    [
+        ("tiny-pair", ["ordered", "dense"]),
+        ("tiny-e2b", ["ordered", "dense"]),
+        ("tiny-moe", ["dense"]),
+    ],
 )
 def test_bench_of_a_drafter_alone(tiny_assistant, name, heads):
     drafter = tiny_assistant if name == "tiny-pair" else GOLDEN / f"{name}-assistant.gguf"
     steps = json.loads(command("bench", "-m", drafter, "-p", 100, "-r", 1, "--json").stdout)
-    assert [(one["test"], one["head"], one["ctx"]) for one in steps] == [("draft_step", head, 100) for head in heads]
+    assert [(one["test"], one["head"], one["ctx"]) for one in steps] == [
+        ("draft_step", head, 100) for head in heads
+    ]
     assert all(one["median_ms"] > 0 for one in steps)
 
 

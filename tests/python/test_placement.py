@@ -1,5 +1,6 @@
-"""Models that lie on two devices, drafters on another device than their target, and the memory that is counted before anything is
-loaded: the CPU beside the emulated CUDA device, whose memory the CPU can't read. With a GPU: PILLION_TEST_CUDA=cuda."""
+"""Models that lie on two devices, drafters on another device than their target, and the memory that
+is counted before anything is loaded: the CPU beside the emulated CUDA device, whose memory the CPU
+can't read. With a GPU: PILLION_TEST_CUDA=cuda."""
 
 import json
 import os
@@ -34,7 +35,11 @@ def assistant(pillion, name, device):
 
 
 def layers_on(context, backend):
-    return {step["layer"] for step in context.placement() if step["backend"] == backend and step["op"] == "matmul" and step["layer"] >= 0}
+    return {
+        step["layer"]
+        for step in context.placement()
+        if step["backend"] == backend and step["op"] == "matmul" and step["layer"] >= 0
+    }
 
 
 # ---- layers on two devices ----
@@ -67,7 +72,9 @@ def test_division_with_rings_rewinds_and_small_batches(pillion, kv_type):
     ids = (ids_of("tiny-e2b") * 10)[:330]
     want = []
     for device, layers in (("cpu", None), (DEVICE, 3)):
-        with pillion.Model.open(model_path("tiny-e2b"), device=device, n_gpu_layers=layers) as model:
+        with pillion.Model.open(
+            model_path("tiny-e2b"), device=device, n_gpu_layers=layers
+        ) as model:
             with model.context(n_ctx=512, n_batch=48, kv_type=kv_type) as context:
                 context.prefill(ids)
                 rows = [context.logits()]
@@ -85,7 +92,10 @@ def test_scores_of_a_divided_model(pillion):
     ids = ids_of("tiny-moe")[:60]
     scores = []
     for device, layers in (("cpu", None), (DEVICE, 2)):
-        with pillion.Model.open(model_path("tiny-moe"), device=device, n_gpu_layers=layers) as model, model.context(96) as context:
+        with (
+            pillion.Model.open(model_path("tiny-moe"), device=device, n_gpu_layers=layers) as model,
+            model.context(96) as context,
+        ):
             scores.append(np.asarray(context.score(ids)))
     assert np.abs(scores[0] - scores[1]).max() < 1e-2
 
@@ -102,8 +112,14 @@ def test_all_four_combinations_write_the_same(pillion, name, kv_type):
     drafted = {}
     for target in ("cpu", DEVICE):
         for drafter in ("cpu", DEVICE):
-            with open_on(pillion, name, target) as model, assistant(pillion, name, drafter) as other:
-                with model.context(128, kv_type=kv_type) as context, pillion.Pair(context, other) as pair:
+            with (
+                open_on(pillion, name, target) as model,
+                assistant(pillion, name, drafter) as other,
+            ):
+                with (
+                    model.context(128, kv_type=kv_type) as context,
+                    pillion.Pair(context, other) as pair,
+                ):
                     assert rounds(pillion, pair, ids, n, 3) == want, (target, drafter)
                     drafted[target, drafter] = (pair.stats.drafted, pair.stats.accepted)
                     assert {step["backend"] for step in pair.placement()} == {drafter.split(":")[0]}
@@ -126,7 +142,10 @@ def test_a_divided_target_with_a_drafter_on_either_side(pillion, layers, drafter
 @pytest.mark.parametrize("target, drafter", [("cpu", DEVICE), (DEVICE, "cpu")])
 def test_a_pair_made_after_the_prompt_sees_the_prompt(pillion, target, drafter):
     ids = ids_of("tiny-e2b")
-    with open_on(pillion, "tiny-e2b", target) as model, assistant(pillion, "tiny-e2b", drafter) as other:
+    with (
+        open_on(pillion, "tiny-e2b", target) as model,
+        assistant(pillion, "tiny-e2b", drafter) as other,
+    ):
         with model.context(256) as context, pillion.Pair(context, other) as pair:
             pair.set_tokens(ids)
             want = pair.draft(ids[0], 4)
@@ -142,7 +161,11 @@ def test_a_pair_made_after_the_prompt_sees_the_prompt(pillion, target, drafter):
 def test_two_drafters_of_one_target(pillion):
     """On one device they share the copies; a third device is refused by name."""
     with open_on(pillion, "tiny-e2b") as model, assistant(pillion, "tiny-e2b", "cpu") as other:
-        with model.context(128) as context, pillion.Pair(context, other) as first, pillion.Pair(context, other) as second:
+        with (
+            model.context(128) as context,
+            pillion.Pair(context, other) as first,
+            pillion.Pair(context, other) as second,
+        ):
             before = context.describe()["kv_bytes"]
             first.set_tokens(ids_of("tiny-e2b"))
             assert first.draft(5, 3) == second.draft(5, 3)
@@ -150,7 +173,11 @@ def test_two_drafters_of_one_target(pillion):
 
 
 def test_copies_are_counted(pillion):
-    with open_on(pillion, "tiny-e2b") as model, assistant(pillion, "tiny-e2b", "cpu") as other, model.context(128) as context:
+    with (
+        open_on(pillion, "tiny-e2b") as model,
+        assistant(pillion, "tiny-e2b", "cpu") as other,
+        model.context(128) as context,
+    ):
         before = context.describe()["kv_bytes"]
         with pillion.Pair(context, other):
             assert context.describe()["kv_bytes"] > before
@@ -175,7 +202,10 @@ def test_cancel_in_a_divided_model(pillion):
 
 
 def test_what_is_counted_is_what_is_taken(pillion):
-    with open_on(pillion, "tiny-e2b") as model, model.context(300, n_batch=64, n_outputs=9) as context:
+    with (
+        open_on(pillion, "tiny-e2b") as model,
+        model.context(300, n_batch=64, n_outputs=9) as context,
+    ):
         context.prefill(ids_of("tiny-e2b")[:60])  # also the plan of long runs
         facts = context.describe()
         fit = model.fit(300, n_batch=64, n_outputs=9, device=DEVICE, n_gpu_layers=99)
@@ -183,11 +213,14 @@ def test_what_is_counted_is_what_is_taken(pillion):
         assert fit["device_layers"] == fit["n_layers"] == model.n_layers
         assert fit["weights"] == model.weight_bytes
         assert fit["kv"] == facts["kv_bytes"]
-        assert fit["scratch"] == facts["scratch_bytes"] + 9 * model.n_vocab * 4  # logits stay there too
+        # logits stay there too
+        assert fit["scratch"] == facts["scratch_bytes"] + 9 * model.n_vocab * 4
         assert fit["total"] == fit["weights"] + fit["kv"] + fit["scratch"]
 
 
-@pytest.mark.skipif(DEVICE != "cuda:sim", reason="allocations are made to fail in the emulation only")
+@pytest.mark.skipif(
+    DEVICE != "cuda:sim", reason="allocations are made to fail in the emulation only"
+)
 def test_counting_takes_nothing_of_the_device(pillion, monkeypatch):
     with open_on(pillion, "tiny-e2b") as model, assistant(pillion, "tiny-e2b", DEVICE) as other:
         monkeypatch.setenv("PILLION_SIM_FAULTS", "from=1")  # from now on no allocation goes through
@@ -198,8 +231,14 @@ def test_counting_takes_nothing_of_the_device(pillion, monkeypatch):
 
 
 def test_fewer_bytes_fewer_layers(pillion):
-    with pillion.Model.open(model_path("tiny-e2b"), metadata_only=True) as model, assistant(pillion, "tiny-e2b", "cpu") as other:
-        every = [model.fit(256, device=DEVICE, n_gpu_layers=n, device_bytes=1 << 40)["total"] for n in range(model.n_layers + 1)]
+    with (
+        pillion.Model.open(model_path("tiny-e2b"), metadata_only=True) as model,
+        assistant(pillion, "tiny-e2b", "cpu") as other,
+    ):
+        every = [
+            model.fit(256, device=DEVICE, n_gpu_layers=n, device_bytes=1 << 40)["total"]
+            for n in range(model.n_layers + 1)
+        ]
         assert every[0] == 0 and all(a < b for a, b in zip(every, every[1:]))
         for budget in (every[-1], every[-1] - 1, every[2], every[2] - 1, 1):
             fit = model.fit(256, device=DEVICE, device_bytes=budget)
@@ -207,13 +246,18 @@ def test_fewer_bytes_fewer_layers(pillion):
             assert fit["device_layers"] == sum(size <= budget for size in every) - 1
         with_drafter = model.fit(256, drafter=other, device=DEVICE, device_bytes=1 << 40)["total"]
         assert with_drafter > every[-1]
-        beside = model.fit(256, drafter=other, device=DEVICE, draft_device="cpu", device_bytes=1 << 40)
+        beside = model.fit(
+            256, drafter=other, device=DEVICE, draft_device="cpu", device_bytes=1 << 40
+        )
         assert every[-1] < beside["total"] + 1 and beside["total"] < with_drafter
 
 
 def test_too_much_is_refused_with_the_numbers(pillion):
     with pillion.Model.open(model_path("tiny-e2b"), metadata_only=True) as model:
-        with pytest.raises(pillion.OutOfMemoryError, match=r"4 of \d+ layers take .* GB on cuda \(weights .*, KV cache .*\), 0.00 GB can be"):
+        with pytest.raises(
+            pillion.OutOfMemoryError,
+            match=r"4 of \d+ layers take .* GB on cuda \(weights .*, KV cache .*\), 0.00 GB can be",
+        ):
             model.fit(256, device=DEVICE, n_gpu_layers=4, device_bytes=10)
         with assistant(pillion, "tiny-e2b", "cpu") as other:
             with pytest.raises(pillion.OutOfMemoryError, match="0 of .* layers and the drafter"):
@@ -226,7 +270,16 @@ def test_llm_takes_what_fits_or_says_so(pillion, caplog):
         three = model.fit(256, n_outputs=9, device=DEVICE, n_gpu_layers=3)["total"]
     settings = {"n_ctx": 256, "device": DEVICE, "device_bytes": three, "drafter": None}
     with pillion.LLM(path, **settings) as llm:
-        assert len({p.layer for p in llm.placement() if p.backend == "cuda" and p.op == "matmul" and p.layer >= 0}) == 3
+        assert (
+            len(
+                {
+                    p.layer
+                    for p in llm.placement()
+                    if p.backend == "cuda" and p.op == "matmul" and p.layer >= 0
+                }
+            )
+            == 3
+        )
     assert "cuda holds 3 of" in caplog.text and "the CPU's" in caplog.text
     with pytest.raises(pillion.OutOfMemoryError, match="cuda holds 3 of .* strict"):
         pillion.LLM(path, strict=True, **settings)
@@ -261,12 +314,16 @@ def kernels(context):
 
 
 def test_flash_attn(pillion):
-    """tiny-e2b's sliding layers have a head size without a tiled kernel: auto takes the plain one and says so, on refuses."""
+    """tiny-e2b's sliding layers have a head size without a tiled kernel: auto takes the plain one
+    and says so, on refuses."""
     ids = ids_of("tiny-e2b")
     with open_on(pillion, "tiny-e2b") as model:
         sizes = {layer["head_dim"] for layer in model.describe()["layers"]}
         assert sizes - {64, 80, 96, 128, 256, 512}, "the premise"
-        with pytest.raises(pillion.UnsupportedOpError, match=r"layer \d+: head size \d+ has no flash attention kernel .* flash_attn is on"):
+        with pytest.raises(
+            pillion.UnsupportedOpError,
+            match=r"layer \d+: head size \d+ has no flash attention kernel .* flash_attn is on",
+        ):
             model.context(64, flash_attn="on")
         auto, _ = decode(pillion, model, ids, 8)
         off, _ = decode(pillion, model, ids, 8, flash_attn="off")
@@ -277,9 +334,16 @@ def test_flash_attn(pillion):
 
 @pytest.mark.parametrize("flash_attn, wanted", [("off", "plain"), ("on", "flash")])
 def test_flash_attn_is_the_drafter_s_too(pillion, flash_attn, wanted):
-    """Field case 10. And 8: the E4B assistant's head size 512 with 4 query and 2 KV heads is tiled."""
-    with open_on(pillion, "tiny-e4b-dims") as model, assistant(pillion, "tiny-e4b-dims", DEVICE) as other:
-        with model.context(64, flash_attn=flash_attn) as context, pillion.Pair(context, other) as pair:
+    """Field case 10. And 8: the E4B assistant's head size 512 with 4 query and 2 KV heads is
+    tiled."""
+    with (
+        open_on(pillion, "tiny-e4b-dims") as model,
+        assistant(pillion, "tiny-e4b-dims", DEVICE) as other,
+    ):
+        with (
+            model.context(64, flash_attn=flash_attn) as context,
+            pillion.Pair(context, other) as pair,
+        ):
             assert kernels(context) == kernels(pair) == {f"{wanted}_attend_f16"}
 
 
@@ -298,20 +362,63 @@ def test_flash_attn_on_where_it_can(pillion, tiny_target):
 
 
 def command(*words):
-    return subprocess.run([sys.executable, "-m", "pillion", *map(str, words)], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "pillion", *map(str, words)], capture_output=True, text=True
+    )
 
 
 def test_doctor_lists_where_ops_run(pillion):
-    done = command("doctor", "-m", model_path("tiny-e2b"), "--device", DEVICE, "-ngl", 2, "-md", "none", "-c", 64, "--json")
+    done = command(
+        "doctor",
+        "-m",
+        model_path("tiny-e2b"),
+        "--device",
+        DEVICE,
+        "-ngl",
+        2,
+        "-md",
+        "none",
+        "-c",
+        64,
+        "--json",
+    )
     assert done.returncode == 0, done.stderr
     placed = json.loads(done.stdout)["placement"]
-    assert {p["backend"] for p in placed} == {"cpu", "cuda"} and {p["model"] for p in placed} == {"target"}
-    table = command("doctor", "-m", model_path("tiny-e2b"), "--device", DEVICE, "-ngl", 2, "-md", "none", "-c", 64)
+    assert {p["backend"] for p in placed} == {"cpu", "cuda"} and {p["model"] for p in placed} == {
+        "target"
+    }
+    table = command(
+        "doctor",
+        "-m",
+        model_path("tiny-e2b"),
+        "--device",
+        DEVICE,
+        "-ngl",
+        2,
+        "-md",
+        "none",
+        "-c",
+        64,
+    )
     assert "attend" in table.stdout and "kernel" in table.stdout
 
 
 def test_run_with_layers_on_a_device(pillion):
-    words = ("run", "-m", model_path("tiny-e2b"), "-md", GOLDEN / "tiny-e2b-assistant.gguf", "-p", "a", "-n", 6, "--temp", 0, "-c", 64)
+    words = (
+        "run",
+        "-m",
+        model_path("tiny-e2b"),
+        "-md",
+        GOLDEN / "tiny-e2b-assistant.gguf",
+        "-p",
+        "a",
+        "-n",
+        6,
+        "--temp",
+        0,
+        "-c",
+        64,
+    )
     cpu = command(*words, "--device", "cpu")
     divided = command(*words, "--device", DEVICE, "-ngl", 2, "--draft-device", "cpu")
     assert cpu.returncode == divided.returncode == 0, cpu.stderr + divided.stderr
@@ -327,5 +434,8 @@ def test_run_with_layers_on_a_device(pillion):
 def test_snapshots_hold_all_copies_of_a_ring(pillion, layers, there, kv_type):
     """Layers on both sides (twins), drafters on either (mirrors): all find the window again."""
     ids = ids_of("tiny-e2b")[:40]
-    with split_model(pillion, "tiny-e2b", layers) as model, assistant(pillion, "tiny-e2b", there) as drafter:
+    with (
+        split_model(pillion, "tiny-e2b", layers) as model,
+        assistant(pillion, "tiny-e2b", there) as drafter,
+    ):
         assert back_after_a_long_answer(pillion, model, drafter, ids, kv_type) == len(ids)

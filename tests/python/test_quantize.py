@@ -1,4 +1,5 @@
-"""`pillion quantize`: bytes of the reference, error of the K formats, what stays exact, and what is refused."""
+"""`pillion quantize`: bytes of the reference, error of the K formats, what stays exact, and what is
+refused."""
 
 import subprocess
 import sys
@@ -13,7 +14,8 @@ GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 PLAIN = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"]
 MIXES = ["Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K"]
 KIND = gguf.GGMLQuantizationType
-# Relative rms error of llama.cpp b11434 on normal values with outliers; ours was 0.0763, 0.0376 and 0.0199.
+# Relative rms error of llama.cpp b11434 on normal values with outliers; ours was 0.0763, 0.0376 and
+# 0.0199.
 BOUND = {"Q4_K": 0.0770, "Q5_K": 0.0388, "Q6_K": 0.0204}
 
 
@@ -77,12 +79,22 @@ def test_plain_formats_are_the_reference_s(pillion, tmp_path, kind):
 @pytest.mark.parametrize("kind", ["Q4_K", "Q5_K", "Q6_K"])
 def test_k_formats_lose_no_more_than_the_reference(pillion, tmp_path, kind):
     rng = np.random.default_rng(3)
-    x = rng.standard_normal((256, 1024)).astype(np.float32) * np.where(rng.random((256, 1024)) < 0.002, 8, 1).astype(np.float32)
-    source = write(tmp_path / "in.gguf", {"blk.0.ffn_up.weight": x, "blk.1.ffn_up.weight": np.vstack([hard_rows()] * 2)})
-    report = pillion.quantize(source, tmp_path / "out.gguf", kind if kind == "Q6_K" else f"{kind}_S", pure=True)
+    x = rng.standard_normal((256, 1024)).astype(np.float32) * np.where(
+        rng.random((256, 1024)) < 0.002, 8, 1
+    ).astype(np.float32)
+    source = write(
+        tmp_path / "in.gguf",
+        {"blk.0.ffn_up.weight": x, "blk.1.ffn_up.weight": np.vstack([hard_rows()] * 2)},
+    )
+    report = pillion.quantize(
+        source, tmp_path / "out.gguf", kind if kind == "Q6_K" else f"{kind}_S", pure=True
+    )
     found = tensors(tmp_path / "out.gguf")
     assert {t.tensor_type.name for t in found.values()} == {kind}
-    error = np.sqrt(((values(found["blk.0.ffn_up.weight"]) - x) ** 2).mean() / (x.astype(np.float64) ** 2).mean())
+    error = np.sqrt(
+        ((values(found["blk.0.ffn_up.weight"]) - x) ** 2).mean()
+        / (x.astype(np.float64) ** 2).mean()
+    )
     assert error < BOUND[kind] and report.tensors[0].error == pytest.approx(error, rel=1e-3)
     hard = values(found["blk.1.ffn_up.weight"])[:64]
     assert np.isfinite(hard).all() and (hard[0] == 0).all() and (hard[10] == 0).all()
@@ -101,7 +113,9 @@ def test_threads_and_slices_change_no_byte(pillion, tmp_path, tiny_target):
 
 
 @pytest.mark.parametrize("kind", PLAIN + MIXES)
-@pytest.mark.parametrize("name", ["tiny-pair", "tiny-e2b", "tiny-moe", "tiny-gemma3", "tiny-llama", "tiny-e2b-assistant"])
+@pytest.mark.parametrize(
+    "name", ["tiny-pair", "tiny-e2b", "tiny-moe", "tiny-gemma3", "tiny-llama", "tiny-e2b-assistant"]
+)
 def test_every_type_runs(pillion, tmp_path, tiny_target, name, kind):
     source = tiny_target if name == "tiny-pair" else GOLDEN / f"{name}.gguf"
     out = tmp_path / "out.gguf"
@@ -111,10 +125,21 @@ def test_every_type_runs(pillion, tmp_path, tiny_target, name, kind):
     for tensor in report.tensors:
         t = after[tensor.name]
         assert (tensor.target_type, tensor.target_bytes) == (t.tensor_type.name, int(t.n_bytes))
-        if len(t.shape) < 2 or t.name.endswith(("norm.weight", "ffn_gate_inp.weight", ".scale")) or "rope_freqs" in t.name:
-            assert t.tensor_type == before[tensor.name].tensor_type and t.data.tobytes() == before[tensor.name].data.tobytes()
+        if (
+            len(t.shape) < 2
+            or t.name.endswith(("norm.weight", "ffn_gate_inp.weight", ".scale"))
+            or "rope_freqs" in t.name
+        ):
+            assert (
+                t.tensor_type == before[tensor.name].tensor_type
+                and t.data.tobytes() == before[tensor.name].data.tobytes()
+            )
     keys = {
-        path: {k: f.contents() for k, f in gguf.GGUFReader(path).fields.items() if not k.startswith("GGUF.")}
+        path: {
+            k: f.contents()
+            for k, f in gguf.GGUFReader(path).fields.items()
+            if not k.startswith("GGUF.")
+        }
         for path in (source, out)
     }
     assert keys[out].pop("general.file_type") in {0, 1, 32, 7, 2, 3, 8, 9, 14, 15, 16, 17, 18}
@@ -134,7 +159,13 @@ def test_quantised_text_stays_close(pillion, tmp_path, tiny_target):
     exact.context.set_tokens(ids)
     p = exact.context.logits().astype(np.float64)
     p = np.exp(p - p.max()) / np.exp(p - p.max()).sum()
-    for kind, most in (("Q8_0", 0.001), ("Q6_K", 0.002), ("Q5_K_M", 0.02), ("Q4_K_M", 0.06), ("Q4_0", 0.2)):
+    for kind, most in (
+        ("Q8_0", 0.001),
+        ("Q6_K", 0.002),
+        ("Q5_K_M", 0.02),
+        ("Q4_K_M", 0.06),
+        ("Q4_0", 0.2),
+    ):
         pillion.quantize(tiny_target, tmp_path / "out.gguf", kind)
         with pillion.LLM(tmp_path / "out.gguf", drafter=None) as llm:
             llm.context.set_tokens(ids)
@@ -145,7 +176,8 @@ def test_quantised_text_stays_close(pillion, tmp_path, tiny_target):
 
 
 def test_mixes(pillion, tmp_path):
-    """What llama.cpp gives a model of 16 layers: the same choice tensor by tensor was found on Gemma 3 270M for five types."""
+    """What llama.cpp gives a model of 16 layers: the same choice tensor by tensor was found on
+    Gemma 3 270M for five types."""
     rng = np.random.default_rng(0)
     arrays = {"token_embd.weight": rng.standard_normal((64, 256)).astype(np.float32)}
     for layer in range(16):
@@ -156,11 +188,23 @@ def test_mixes(pillion, tmp_path):
     found = {t.name: t.target_type for t in pillion.quantize(source, None, "Q4_K_M").tensors}
     assert found["token_embd.weight"] == "Q6_K"
     for name in ("attn_v", "ffn_down"):
-        assert [layer for layer in range(16) if found[f"blk.{layer}.{name}.weight"] == "Q6_K"] == more
-    assert {found[f"blk.{layer}.{name}.weight"] for layer in range(16) for name in ("attn_q", "ffn_up")} == {"Q4_K"}
+        assert [
+            layer for layer in range(16) if found[f"blk.{layer}.{name}.weight"] == "Q6_K"
+        ] == more
+    assert {
+        found[f"blk.{layer}.{name}.weight"] for layer in range(16) for name in ("attn_q", "ffn_up")
+    } == {"Q4_K"}
     small = {t.name: t.target_type for t in pillion.quantize(source, None, "Q4_K_S").tensors}
-    assert [layer for layer in range(16) if small[f"blk.{layer}.attn_v.weight"] == "Q5_K"] == [0, 1, 2, 3]
-    assert [layer for layer in range(16) if small[f"blk.{layer}.ffn_down.weight"] == "Q5_K"] == [0, 1]
+    assert [layer for layer in range(16) if small[f"blk.{layer}.attn_v.weight"] == "Q5_K"] == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert [layer for layer in range(16) if small[f"blk.{layer}.ffn_down.weight"] == "Q5_K"] == [
+        0,
+        1,
+    ]
     pure = {t.target_type for t in pillion.quantize(source, None, "Q4_K_M", pure=True).tensors}
     assert pure == {"Q4_K"}
 
@@ -180,7 +224,10 @@ def test_rows_that_are_no_whole_blocks(pillion, tmp_path):
 
 def test_tensor_types(pillion, tmp_path, tiny_target):
     plan = pillion.quantize(
-        tiny_target, None, "Q4_0", tensor_types=[("ffn_", "Q8_0"), (r"blk\.0\.ffn_up", "F16"), ("token_embd", "bf16")]
+        tiny_target,
+        None,
+        "Q4_0",
+        tensor_types=[("ffn_", "Q8_0"), (r"blk\.0\.ffn_up", "F16"), ("token_embd", "bf16")],
     )
     found = {t.name: t.target_type for t in plan.tensors}
     assert (
@@ -191,17 +238,26 @@ def test_tensor_types(pillion, tmp_path, tiny_target):
     assert found["token_embd.weight"] == "BF16" and plan.seconds == 0
     found = {
         t.name: t.target_type
-        for t in pillion.quantize(tiny_target, None, "Q4_0", tensor_types={"token_embd.weight": "F16"}).tensors
+        for t in pillion.quantize(
+            tiny_target, None, "Q4_0", tensor_types={"token_embd.weight": "F16"}
+        ).tensors
     }
-    assert found["token_embd.weight"] == "F16" and found["per_layer_token_embd.weight"] == "Q4_0"  # a name is no expression
-    found = {t.name: t.target_type for t in pillion.quantize(tiny_target, None, "Q4_0", tensor_types={"attn": "Q8_0"}).tensors}
+    # a name is no expression
+    assert found["token_embd.weight"] == "F16" and found["per_layer_token_embd.weight"] == "Q4_0"
+    found = {
+        t.name: t.target_type
+        for t in pillion.quantize(tiny_target, None, "Q4_0", tensor_types={"attn": "Q8_0"}).tensors
+    }
     assert found["blk.0.attn_q.weight"] == "Q8_0" and found["blk.0.attn_norm.weight"] == "F32"
     for pairs, sentence in (
         ({"nothing": "Q8_0"}, "no tensor is called nothing"),
         ({"ffn_up": "Q9"}, "tensor type Q9 is unknown"),
         ({"ffn_up": "Q4_K"}, "rows of 192 are no whole blocks of Q4_K, which hold 256"),
         ({"(": "Q8_0"}, "no regular expression"),
-        ({"blk.0.attn_norm.weight": "Q8_0"}, r"tensor blk.0.attn_norm.weight stays as it is \(vector\)"),
+        (
+            {"blk.0.attn_norm.weight": "Q8_0"},
+            r"tensor blk.0.attn_norm.weight stays as it is \(vector\)",
+        ),
         ({"_norm": "Q8_0"}, "stays as it is"),
     ):
         with pytest.raises(pillion.UsageError, match=sentence):
@@ -233,7 +289,9 @@ def test_importance_lowers_the_error_that_counts(pillion, tmp_path, kind):
     errors = []
     for options in ({}, {"imatrix": matrix}):
         pillion.quantize(source, tmp_path / "out.gguf", kind, **options)
-        errors.append((((values(tensors(tmp_path / "out.gguf")[name]) - x) ** 2) * importance).sum())
+        errors.append(
+            (((values(tensors(tmp_path / "out.gguf")[name]) - x) ** 2) * importance).sum()
+        )
     assert errors[1] < 0.97 * errors[0], errors
 
 
@@ -244,7 +302,9 @@ def test_importance_of_experts(pillion, tmp_path):
     sums = np.stack([rng.lognormal(0, 2, 256), np.zeros(256)])
     source = write(tmp_path / "in.gguf", {name: x})
     matrix = write_imatrix(tmp_path / "imatrix.gguf", name, sums, np.array([[7], [0]]))
-    alike = write_imatrix(tmp_path / "alike.gguf", name, np.stack([sums[0], np.ones(256)]), np.array([[7], [1]]))
+    alike = write_imatrix(
+        tmp_path / "alike.gguf", name, np.stack([sums[0], np.ones(256)]), np.array([[7], [1]])
+    )
     for file in (matrix, alike):
         pillion.quantize(source, tmp_path / f"{file.stem}.out", "Q4_K_S", imatrix=file)
     assert (tmp_path / "imatrix.out").read_bytes() == (tmp_path / "alike.out").read_bytes()
@@ -256,14 +316,26 @@ def test_wrong_importance(pillion, tmp_path, tiny_target):
     legacy.write_bytes(b"\x01\x00\x00\x00" * 40)
     cases = [
         (legacy, pillion.ModelFileError, "importance matrix is a GGUF file"),
-        (tiny_target, pillion.UnsupportedModelError, "general.type is model, an importance matrix has imatrix"),
+        (
+            tiny_target,
+            pillion.UnsupportedModelError,
+            "general.type is model, an importance matrix has imatrix",
+        ),
         (
             write_imatrix(tmp_path / "a.gguf", name, np.ones((1, 8)), np.ones((1, 1))),
             pillion.ModelFileError,
             "does not fit 192 inputs",
         ),
-        (write_imatrix(tmp_path / "b.gguf", name, -np.ones((1, 192)), np.ones((1, 1))), pillion.ModelFileError, "entry 0 is -1"),
-        (write_imatrix(tmp_path / "c.gguf", "other", np.ones((1, 192)), np.ones((1, 1))), pillion.UsageError, "no tensor of"),
+        (
+            write_imatrix(tmp_path / "b.gguf", name, -np.ones((1, 192)), np.ones((1, 1))),
+            pillion.ModelFileError,
+            "entry 0 is -1",
+        ),
+        (
+            write_imatrix(tmp_path / "c.gguf", "other", np.ones((1, 192)), np.ones((1, 1))),
+            pillion.UsageError,
+            "no tensor of",
+        ),
     ]
     for file, kind, sentence in cases:
         with pytest.raises(kind, match=sentence):
@@ -304,13 +376,17 @@ def test_values_that_are_no_numbers(pillion, tmp_path, value):
     x = np.ones((8, 64), np.float32)
     x[5, 3] = value
     source = write(tmp_path / "in.gguf", {"blk.0.ffn_up.weight": x})
-    with pytest.raises(pillion.ModelFileError, match="tensor blk.0.ffn_up.weight, row 5, column 3 is"):
+    with pytest.raises(
+        pillion.ModelFileError, match="tensor blk.0.ffn_up.weight, row 5, column 3 is"
+    ):
         pillion.quantize(source, tmp_path / "out.gguf", "Q8_0")
     assert [path.name for path in tmp_path.iterdir()] == ["in.gguf"]
 
 
 def test_values_that_the_type_cannot_hold(pillion, tmp_path):
-    source = write(tmp_path / "in.gguf", {"blk.0.ffn_up.weight": np.full((8, 64), 1e30, np.float32)})
+    source = write(
+        tmp_path / "in.gguf", {"blk.0.ffn_up.weight": np.full((8, 64), 1e30, np.float32)}
+    )
     for kind in ("F16", "Q8_0", "Q4_0"):
         with pytest.raises(pillion.ModelFileError, match=f"loses itself as {kind}"):
             pillion.quantize(source, tmp_path / "out.gguf", kind)
@@ -335,7 +411,8 @@ def test_an_end_in_the_middle_leaves_nothing(pillion, tmp_path, tiny_target):
 
 
 def test_what_was_written_is_read_back(pillion, tmp_path, tiny_target):
-    """A byte that changes between writing and reading is found: here a thread changes one under the temporary name."""
+    """A byte that changes between writing and reading is found: here a thread changes one under the
+    temporary name."""
     spoilt = []
 
     def spoil(done, total):
@@ -367,7 +444,11 @@ def large(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param("Q4_0", marks=pytest.mark.slow), pytest.param("Q4_K_S", marks=pytest.mark.nightly)]
+    "kind",
+    [
+        pytest.param("Q4_0", marks=pytest.mark.slow),
+        pytest.param("Q4_K_S", marks=pytest.mark.nightly),
+    ],
 )
 def test_memory_is_bounded(large, tmp_path, kind):
     run = "pillion.quantize(sys.argv[1], sys.argv[2], sys.argv[3], n_threads=2)"
@@ -381,12 +462,18 @@ def test_ctrl_c_leaves_nothing(large, tmp_path):
 
 def test_the_command_line(tiny_target, tmp_path):
     def command(*arguments):
-        return subprocess.run([sys.executable, "-m", "pillion", "quantize", *map(str, arguments)], capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, "-m", "pillion", "quantize", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+        )
 
     out = tmp_path / "out.gguf"
     plan = command(tiny_target, out, "q4_k_m", "--dry-run", "--tensor-type", "token_embd=Q8_0")
     assert plan.returncode == 0 and not out.exists(), plan.stderr
-    assert "asked for" in plan.stdout and "would be" in plan.stdout and "bits a weight" in plan.stdout
+    assert (
+        "asked for" in plan.stdout and "would be" in plan.stdout and "bits a weight" in plan.stdout
+    )
     done = command(tiny_target, out, "q4_k_m", "--tensor-type", "token_embd=Q8_0")
     assert done.returncode == 0 and done.stderr == ""
     assert plan.stdout.splitlines()[-1].split(" to ")[1].split(",")[0] in done.stdout

@@ -1,4 +1,5 @@
-"""Real files against transformers running the dequantised weights in float32 (tests/golden/make_real_golden.py)."""
+"""Real files against transformers running the dequantised weights in float32
+(tests/golden/make_real_golden.py)."""
 
 import sys
 from pathlib import Path
@@ -47,7 +48,8 @@ def test_score_is_the_log_probability_of_the_logits(real):
     ids = golden["ids"].tolist()[:130]
     with model.context(n_ctx=256) as context:
         ours = context.score(ids)
-        # What is left is the int8 rounding of activations: nats on single tokens scatter, their mean does not.
+        # What is left is the int8 rounding of activations: nats on single tokens scatter, their
+        # mean does not.
         assert abs(float(ours.mean()) - float(golden["next_logprob"][:129].mean())) < 0.03
         context.rewind(0)
         context.prefill(ids[:-1])
@@ -57,12 +59,15 @@ def test_score_is_the_log_probability_of_the_logits(real):
 def test_ids_are_the_reference_s(real):
     name, model = real
     golden = np.load(GOLDEN / f"{name}.npz")
-    text = (Path(__file__).resolve().parent.parent / "data" / "text-en.txt").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parent.parent / "data" / "text-en.txt").read_text(
+        encoding="utf-8"
+    )
     assert model.tokenizer.encode(text)[:512] == golden["ids"].tolist()
 
 
 def test_greedy_text_is_sensible(real):
-    """Equal to the reference as far as its choice is clear: quantised activations may decide near ties otherwise."""
+    """Equal to the reference as far as its choice is clear: quantised activations may decide near
+    ties otherwise."""
     name, model = real
     golden = np.load(GOLDEN / f"{name}.npz")
     with model.context(n_ctx=64) as context:

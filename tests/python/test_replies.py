@@ -1,4 +1,5 @@
-"""Replies with odd markers: they never reach the content, and a streamed reply is the whole one however it was cut."""
+"""Replies with odd markers: they never reach the content, and a streamed reply is the whole one
+however it was cut."""
 
 import importlib
 import random
@@ -77,12 +78,21 @@ def test_odd_replies(replies, text, content, reasoning):
     assert parts(replies.parse_reply(text)) == (content, reasoning, [], [])
     for at in range(len(text) + 1):
         assert streamed(replies, [(text[:at], ()), (text[at:], ())]) == (content, reasoning, [], [])
-    assert streamed(replies, [(character, ()) for character in text]) == (content, reasoning, [], [])
+    assert streamed(replies, [(character, ()) for character in text]) == (
+        content,
+        reasoning,
+        [],
+        [],
+    )
 
 
 def test_a_prompt_that_began_the_thinking(replies):
     """Its first line may be the channel's name once more."""
-    for text, reasoning in (("hm\n<channel|>4", "hm"), ("thought\nhm<channel|>4", "hm"), ("final\nhm<channel|>4", "final\nhm")):
+    for text, reasoning in (
+        ("hm\n<channel|>4", "hm"),
+        ("thought\nhm<channel|>4", "hm"),
+        ("final\nhm<channel|>4", "final\nhm"),
+    ):
         for pieces in ([text], list(text)):
             parser = replies.ReplyParser()
             parser.begin_thinking()
@@ -105,7 +115,13 @@ WORDS = ["thought", "thought\n", "final\n", "\n", " ", "call:", "f", "{", "}", "
 def soups(draw):
     """[(text, is a token that is a marker)]"""
     marker = st.sampled_from(MARKERS)
-    return draw(st.lists(marker.map(lambda one: (one, True)) | (st.sampled_from(WORDS) | marker).map(lambda one: (one, False)), max_size=25))
+    return draw(
+        st.lists(
+            marker.map(lambda one: (one, True))
+            | (st.sampled_from(WORDS) | marker).map(lambda one: (one, False)),
+            max_size=25,
+        )
+    )
 
 
 MARKERS = ["<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", Q, "<|turn>", "<turn|>", "<|tool_response>",
@@ -121,7 +137,8 @@ def cut(text, at, cuts):
     """The text in pieces, each with the markers that begin in it."""
     edges = sorted({0, len(text), *(one % (len(text) + 1) for one in cuts)})
     return [
-        (text[a:b], [(place - a, marker) for place, marker in at if a <= place < b]) for a, b in zip(edges, edges[1:])
+        (text[a:b], [(place - a, marker) for place, marker in at if a <= place < b])
+        for a, b in zip(edges, edges[1:])
     ]
 
 
@@ -160,29 +177,57 @@ def test_tokens_are_markers_and_their_spelling_is_text(replies, soup, cuts, call
 
 def test_a_quoted_marker_is_text(replies):
     """A model that explains its own markers writes their names by ordinary tokens."""
-    text = "<|channel>thought\nThe end is <channel|>.\n<channel|>It is <channel|>, or `<|tool_call>call:f{}<tool_call|>`."
+    text = (
+        "<|channel>thought\nThe end is <channel|>.\n<channel|>It is <channel|>, or "
+        "`<|tool_call>call:f{}<tool_call|>`."
+    )
     at = [(0, "<|channel>"), (text.index("\n<channel|>It") + 1, "<channel|>")]
-    expected = ("It is <channel|>, or `<|tool_call>call:f{}<tool_call|>`.", "The end is <channel|>.", [], [])
+    expected = (
+        "It is <channel|>, or `<|tool_call>call:f{}<tool_call|>`.",
+        "The end is <channel|>.",
+        [],
+        [],
+    )
     assert streamed(replies, [(text, at)], tokens=replies.MARKERS) == expected
-    body = f'<|tool_call>call:f{{a:{Q}x {Q} y <tool_call|>{Q}}}<tool_call|>'
-    at = [(0, "<|tool_call>"), (body.index(Q), Q), (body.rindex(Q), Q), (body.rindex("<tool_call|>"), "<tool_call|>")]
+    body = f"<|tool_call>call:f{{a:{Q}x {Q} y <tool_call|>{Q}}}<tool_call|>"
+    at = [
+        (0, "<|tool_call>"),
+        (body.index(Q), Q),
+        (body.rindex(Q), Q),
+        (body.rindex("<tool_call|>"), "<tool_call|>"),
+    ]
     _, _, calls, broken = streamed(replies, [(body, at)], tokens=replies.MARKERS)
     assert broken == [] and calls == [("f", '{"a": "x <|\\"|> y <tool_call|>"}')]
 
 
 # ---- in a chat ----
 
-TEMPLATE = "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content }}<turn|>\n{% endfor %}<|turn>model\n"
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content }}<turn|>\n{% "
+    "endfor %}<|turn>model\n"
+)
 ASK = [{"role": "user", "content": "?"}]
 
 
 def test_control_tokens_that_are_markers(pillion, tiny_target, monkeypatch):
-    """Tokens of type control print nothing; as markers they count all the same, and logprobs list them."""
+    """Tokens of type control print nothing; as markers they count all the same, and logprobs list
+    them."""
     with pillion.LLM(tiny_target, n_ctx=128, drafter=None) as llm:
         kinds = {marker: token for token, marker in llm._chat.marker_tokens.items()}
         assert len(kinds) >= 8
         ids = [kinds["<|channel>"]]
-        for word in ("thought", "\n", "hm", "\n", "<channel|>", "It ends with ", "<", "channel", "|", ">"):
+        for word in (
+            "thought",
+            "\n",
+            "hm",
+            "\n",
+            "<channel|>",
+            "It ends with ",
+            "<",
+            "channel",
+            "|",
+            ">",
+        ):
             ids += llm.tokenizer.encode(word, add_special=False)
         ids.append(min(llm.tokenizer.end_tokens))
         said = [*ids, *ids]
@@ -195,8 +240,14 @@ def test_control_tokens_that_are_markers(pillion, tiny_target, monkeypatch):
 
         monkeypatch.setattr(llm.tokenizer, "token_bytes", bytes_of)
         whole = llm.chat(ASK, temperature=0)["choices"][0]
-        assert whole["message"] == {"role": "assistant", "content": "It ends with <channel|>", "reasoning_content": "hm"}
-        chunks = [chunk["choices"][0]["delta"] for chunk in llm.chat(ASK, temperature=0, stream=True)]
+        assert whole["message"] == {
+            "role": "assistant",
+            "content": "It ends with <channel|>",
+            "reasoning_content": "hm",
+        }
+        chunks = [
+            chunk["choices"][0]["delta"] for chunk in llm.chat(ASK, temperature=0, stream=True)
+        ]
         assert "".join(one.get("content", "") for one in chunks) == "It ends with <channel|>"
         assert "".join(one.get("reasoning_content", "") for one in chunks) == "hm"
 
@@ -205,14 +256,23 @@ def test_control_tokens_that_are_markers(pillion, tiny_target, monkeypatch):
 def test_a_stop_string_may_cut_a_marker(fake, strings, toy_file, seed):
     """Text that the stop filter holds back, in a chat with random markers: streamed is whole."""
     random.seed(seed)
-    with fake.LLM(toy_file(), chat_template=TEMPLATE.replace("model", "model<|channel><channel|>"), n_ctx=512) as llm:
+    with fake.LLM(
+        toy_file(), chat_template=TEMPLATE.replace("model", "model<|channel><channel|>"), n_ctx=512
+    ) as llm:
         base = len(llm.chat_tokens(llm.render_chat(ASK)))
         for _ in range(20):
-            text = "".join(random.choice(["<|channel>", "<channel|>", "thought\n", "a", "|>", "nel", "\n"]) for _ in range(12))
+            text = "".join(
+                random.choice(["<|channel>", "<channel|>", "thought\n", "a", "|>", "nel", "\n"])
+                for _ in range(12)
+            )
             strings.script(base, [*text.encode(), 257])
             options = {"temperature": 0, "stop": ["nel|>a", "a|"]}
             message = llm.chat(ASK, **options)["choices"][0]["message"]
-            deltas = [chunk["choices"][0]["delta"] for chunk in llm.chat(ASK, **options, stream=True)]
+            deltas = [
+                chunk["choices"][0]["delta"] for chunk in llm.chat(ASK, **options, stream=True)
+            ]
             assert "".join(one.get("content", "") for one in deltas) == message["content"]
-            assert "".join(one.get("reasoning_content", "") for one in deltas) == message.get("reasoning_content", "")
+            assert "".join(one.get("reasoning_content", "") for one in deltas) == message.get(
+                "reasoning_content", ""
+            )
             assert not re.search(r"<\|channel>|<channel\|>", message["content"]), text

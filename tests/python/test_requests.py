@@ -1,4 +1,5 @@
-"""Wrong arguments of complete, chat, generate and their kin: a `PillionError` with one sentence, before anything runs."""
+"""Wrong arguments of complete, chat, generate and their kin: a `PillionError` with one sentence,
+before anything runs."""
 
 import inspect
 import math
@@ -20,7 +21,9 @@ def sentence_of(fake, call, /, *args, **kwargs):
     with pytest.raises(fake.UsageError) as caught:
         call(*args, **kwargs)
     sentence = str(caught.value)
-    assert isinstance(caught.value, fake.PillionError) and "\n" not in sentence and len(sentence) < 500
+    assert (
+        isinstance(caught.value, fake.PillionError) and "\n" not in sentence and len(sentence) < 500
+    )
     return sentence
 
 
@@ -36,7 +39,22 @@ SETTINGS = [
     ("penalty_last_n", ["x", -2, 1.5]),
     ("max_tokens", ["5", -2, 1.5, NAN, True, [5]]),
     ("stop", [5, b"x", [5], "", ["a", ""], {"a": 1}, [b"x"]]),
-    ("logit_bias", [5, "x", [1], {"x": 1}, {1.5: 1}, {1: "x"}, {1: NAN}, {1: INF}, {999: 1}, {-1: 1}, {1: True}]),
+    (
+        "logit_bias",
+        [
+            5,
+            "x",
+            [1],
+            {"x": 1},
+            {1.5: 1},
+            {1: "x"},
+            {1: NAN},
+            {1: INF},
+            {999: 1},
+            {-1: 1},
+            {1: True},
+        ],
+    ),
     ("draft", ["x", -1, 9, 1.5, True, 3]),
 ]
 
@@ -63,8 +81,16 @@ def test_wrong_settings(fake, llm, how, name, values):
         ("chat", "tool_choice", ["always", 5, [1], b"auto"]),
         ("chat", "tools", ["x", 5, [5]]),
         ("chat", "chat_template_kwargs", [5, "x", [1], {1: 2}, {"messages": []}, {"tools": []}]),
-        ("chat", "response_format", [{"type": "jsonobject"}, {"type": "json_schema", "json_schema": {}}, "json", 5, {}]),
-        ("complete", "response_format", [{"type": "json"}, {"type": "json_schema", "json_schema": {"schema": 5}}, []]),
+        (
+            "chat",
+            "response_format",
+            [{"type": "jsonobject"}, {"type": "json_schema", "json_schema": {}}, "json", 5, {}],
+        ),
+        (
+            "complete",
+            "response_format",
+            [{"type": "json"}, {"type": "json_schema", "json_schema": {"schema": 5}}, []],
+        ),
         ("complete", "regex", ["", 5, b"a", "(", "\ud800"]),
         ("chat", "grammar", ["", 5, "start: x", "foo ::= bar"]),
         ("generate", "choice", ["yes", [], [""], [5], {"a": 1}, 5]),
@@ -74,11 +100,15 @@ def test_wrong_settings(fake, llm, how, name, values):
 )
 def test_wrong_arguments_of_one_call(fake, llm, how, name, values):
     for value in values:
-        sentence = sentence_of(fake, getattr(llm, how), ASK if how == "chat" else "ab", **{name: value})
+        sentence = sentence_of(
+            fake, getattr(llm, how), ASK if how == "chat" else "ab", **{name: value}
+        )
         assert name in sentence, sentence
 
 
-@pytest.mark.parametrize("prompt", [5, None, 1.5, {"a": 1}, ["a"], [1.5], [[1]], [True], [None], object()])
+@pytest.mark.parametrize(
+    "prompt", [5, None, 1.5, {"a": 1}, ["a"], [1.5], [[1]], [True], [None], object()]
+)
 def test_wrong_prompts(fake, llm, prompt):
     for call in (llm.complete, llm.generate):
         assert "prompt" in sentence_of(fake, call, prompt)
@@ -117,13 +147,20 @@ def test_what_is_known_is_what_the_calls_take(fake):
     requests = importlib.import_module("pillion_fake.requests")
     shared = set(requests._SAMPLING + requests._OTHERS)
     for how, known in requests._OF_A_CALL.items():
-        taken = set(inspect.signature(getattr(fake.LLM, how[:-2])).parameters) - {"self", "options", "settings"}
+        taken = set(inspect.signature(getattr(fake.LLM, how[:-2])).parameters) - {
+            "self",
+            "options",
+            "settings",
+        }
         assert taken - shared == set(known), how
 
 
 def test_bytes_are_utf8(fake, llm):
     assert llm.complete("aé".encode(), max_tokens=1, temperature=0)["usage"]["prompt_tokens"] == 4
-    assert llm.complete(bytearray(b"ab"), max_tokens=1, temperature=0, echo=True)["choices"][0]["text"] == "abc"
+    assert (
+        llm.complete(bytearray(b"ab"), max_tokens=1, temperature=0, echo=True)["choices"][0]["text"]
+        == "abc"
+    )
     assert llm.tokenize(b"ab") == [256, 97, 98]
     for call in (llm.complete, llm.generate, llm.tokenize):
         assert "bytes that are not UTF-8: byte 1 is 0xFF" in sentence_of(fake, call, b"a\xff")
@@ -140,15 +177,35 @@ def test_texts_and_ids(fake, llm):
 
 
 def test_numbers_of_numpy(llm):
-    options = {"temperature": np.float32(0), "top_k": np.int64(4), "seed": np.uint8(3), "max_tokens": np.int32(2)}
-    assert llm.complete(np.array([256, 97]), **options, logit_bias={np.int64(5): np.float32(0)})["choices"][0]["text"] == "bc"
+    options = {
+        "temperature": np.float32(0),
+        "top_k": np.int64(4),
+        "seed": np.uint8(3),
+        "max_tokens": np.int32(2),
+    }
+    assert (
+        llm.complete(np.array([256, 97]), **options, logit_bias={np.int64(5): np.float32(0)})[
+            "choices"
+        ][0]["text"]
+        == "bc"
+    )
     assert llm.detokenize(np.array([97, 98])) == "ab" and llm.detokenize(iter([97])) == "a"
 
 
 def test_what_says_nothing_is_fine(llm):
     for response_format in (None, {"type": "text"}):
-        assert llm.chat(ASK, max_tokens=1, temperature=0, response_format=response_format, tools=None, tool_choice=None, stop=None)
-    nothing = dict.fromkeys(("top_k", "top_p", "min_p", "seed", "logit_bias", "stop", "draft", "repeat_penalty"))
+        assert llm.chat(
+            ASK,
+            max_tokens=1,
+            temperature=0,
+            response_format=response_format,
+            tools=None,
+            tool_choice=None,
+            stop=None,
+        )
+    nothing = dict.fromkeys(
+        ("top_k", "top_p", "min_p", "seed", "logit_bias", "stop", "draft", "repeat_penalty")
+    )
     assert llm.complete("ab", max_tokens=1, **nothing)
 
 

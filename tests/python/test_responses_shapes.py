@@ -84,8 +84,16 @@ def test_a_turn_of_the_assistant_is_one_message():
 
 def test_thinking_begins_a_turn():
     thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "short"}]}
-    told = read([message("user", "a"), message("assistant", "b", kind="output_text"), thought,
-                 message("assistant", "c", kind="output_text"), message("user", "d")]).messages  # fmt: skip
+    told = read(
+        [
+            message("user", "a"),
+            message("assistant", "b", kind="output_text"),
+            thought,
+            # fmt: skip
+            message("assistant", "c", kind="output_text"),
+            message("user", "d"),
+        ]
+    ).messages
     assert [one.get("reasoning_content") for one in told] == [None, None, "short", None]
     assert told[2]["content"] == "c"
 

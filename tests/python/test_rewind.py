@@ -24,7 +24,8 @@ def fresh_logits(model, ids, **options):
 @pytest.mark.parametrize("kv", ["f16", "q8_0"])
 @pytest.mark.parametrize("n_batch", [9, 64])
 def test_verify_and_reject(model, kv, n_batch):
-    """Rounds of up to 9 rows of which some are dropped, until rings of 256 slots have wrapped; the bits stay those of a fresh run."""
+    """Rounds of up to 9 rows of which some are dropped, until rings of 256 slots have wrapped; the
+    bits stay those of a fresh run."""
     rng = random.Random(f"{kv}{n_batch}")
     n_vocab = model.n_vocab
     with model.context(n_ctx=1024, n_batch=n_batch, n_outputs=9, kv_type=kv) as context:
@@ -74,12 +75,16 @@ def test_set_tokens_reuses_what_it_can(model):
         edited = [*ids[:150], 9, *ids[151:]]
         assert context.set_tokens(edited) == 150  # one slot of the ring's margin is enough here
         assert context.logits().tobytes() == fresh_logits(model, edited).tobytes()
-        assert context.set_tokens(edited) == len(edited) - 1  # the last token runs again for its logits
+        # the last token runs again for its logits
+        assert context.set_tokens(edited) == len(edited) - 1
         assert context.logits().tobytes() == fresh_logits(model, edited).tobytes()
 
 
 def test_swa_full_makes_any_way_back_a_counter(pillion):
-    with pillion.Model.open(model_path("tiny-e2b")) as model, model.context(n_ctx=1024, n_batch=16, swa_full=True) as context:
+    with (
+        pillion.Model.open(model_path("tiny-e2b")) as model,
+        model.context(n_ctx=1024, n_batch=16, swa_full=True) as context,
+    ):
         ids = prompt("tiny-e2b", 600)
         context.prefill(ids)
         assert context.set_tokens(ids[:100] + [3]) == 100

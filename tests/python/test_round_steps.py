@@ -31,8 +31,16 @@ def test_three_steps_are_one(pillion, tiny, pair, name, k):
     assert found == expected
     if k != "auto":
         stats = pair.stats
-        assert (stats.rounds, stats.drafted, stats.accepted) == (by_step.rounds, by_step.drafted, by_step.accepted)
-        assert (stats.accepted_at, stats.tokens, stats.state) == (by_step.accepted_at, by_step.tokens, by_step.state)
+        assert (stats.rounds, stats.drafted, stats.accepted) == (
+            by_step.rounds,
+            by_step.drafted,
+            by_step.accepted,
+        )
+        assert (stats.accepted_at, stats.tokens, stats.state) == (
+            by_step.accepted_at,
+            by_step.tokens,
+            by_step.state,
+        )
 
 
 def test_what_counts_as_whose(pillion, tiny, pair):
@@ -56,7 +64,13 @@ def test_what_counts_as_whose(pillion, tiny, pair):
     one = pair.take(sampler)
     assert (one.tokens, one.drafted, one.accepted, one.forced) == (text[6:9], 0, 0, 2)
     stats = pair.stats
-    assert (stats.rounds, stats.drafted, stats.accepted, stats.forced, stats.tokens) == (0, 0, 0, 6, 9)
+    assert (stats.rounds, stats.drafted, stats.accepted, stats.forced, stats.tokens) == (
+        0,
+        0,
+        0,
+        6,
+        9,
+    )
 
     # A beginning of the proposal, and others behind it.
     drafts = pair.propose(sampler, 4)
@@ -65,7 +79,12 @@ def test_what_counts_as_whose(pillion, tiny, pair):
     one = pair.take(sampler)
     assert one.drafted == 4 and one.accepted == min(right, 1)
     if right:
-        own = sum(1 for _ in itertools.takewhile(lambda p: p[0] == p[1], zip(drafts, [drafts[0], *text[10:12]])))
+        own = sum(
+            1
+            for _ in itertools.takewhile(
+                lambda p: p[0] == p[1], zip(drafts, [drafts[0], *text[10:12]])
+            )
+        )
         assert (one.tokens, one.accepted, one.forced) == (text[9:13], own, 3 - own)
     assert pair.stats.drafted_at[:5] == [1, 1, 1, 1, 0]
 
@@ -122,7 +141,10 @@ def test_steps_out_of_order(pillion, tiny, pair):
         refused(not_taken, call, *arguments)
     words = -(-context.model.n_vocab // 32)
     for masks, sentence in (
-        (np.ones((3, words), np.uint32), f"masks of {3 * words} words, those of 4 rows .* have {4 * words}"),
+        (
+            np.ones((3, words), np.uint32),
+            f"masks of {3 * words} words, those of 4 rows .* have {4 * words}",
+        ),
         (np.ones((4, words - 1), np.uint32), "masks of"),
         (np.ones(4 * words, np.uint32), r"masks must be an array of uint32 \[rows, words\]"),
         (np.zeros((4, words), np.uint32), "the mask allows none"),
@@ -141,7 +163,11 @@ def test_steps_out_of_order(pillion, tiny, pair):
     second = pair.take(sampler).tokens
 
     # What changes the context in between ends the round; nothing of it is taken.
-    for change in (lambda: context.decode(5), lambda: context.rewind(len(context) - 1), lambda: context.set_tokens(prompt)):
+    for change in (
+        lambda: context.decode(5),
+        lambda: context.rewind(len(context) - 1),
+        lambda: context.set_tokens(prompt),
+    ):
         pair.run(pair.propose(sampler, 3))
         change()
         length = len(context)
@@ -205,4 +231,6 @@ def test_a_failed_step_draws_no_random_number(pillion, tiny):
         masks[1] = mask_of([7], n_vocab)
         one = pair.take(sampler, masks=masks)
         assert one.tokens[:2] == [drafts[0], 7]
-        assert context.tokens[: len(held)] == held and mark[0] + len(one.tokens) == sampler.mark()[0]
+        assert (
+            context.tokens[: len(held)] == held and mark[0] + len(one.tokens) == sampler.mark()[0]
+        )

@@ -55,7 +55,9 @@ def test_greedy(fake, context):
 
 
 def draws(fake, context, seed, n=30):
-    with fake.Sampler(fake.SamplingParams(temperature=3, top_k=0, top_p=1, min_p=0, seed=seed)) as sampler:
+    with fake.Sampler(
+        fake.SamplingParams(temperature=3, top_k=0, top_p=1, min_p=0, seed=seed)
+    ) as sampler:
         return [sampler.sample(context) for _ in range(n)]
 
 

@@ -1,5 +1,5 @@
-"""Requests made from the OpenAPI page, right ones and wrong ones, to every endpoint, with all checks
-of schemathesis."""
+"""Requests made from the OpenAPI page, right ones and wrong ones, to every endpoint, with all
+checks of schemathesis."""
 
 import re
 import subprocess

@@ -82,7 +82,9 @@ def test_echo_and_default_length(server, llm):
     scored = text(server, **asked).json()["choices"][0]["logprobs"]
     assert scored["token_logprobs"][0] is None
     assert len(scored["tokens"]) == found["usage"]["prompt_tokens"] + 4
-    parts = [one["choices"][0]["logprobs"] for one in events(text(server, **asked, stream=True))[:-1]]
+    parts = [
+        one["choices"][0]["logprobs"] for one in events(text(server, **asked, stream=True))[:-1]
+    ]
     assert [token for one in parts for token in one["tokens"]] == scored["tokens"]
     assert [one for part in parts for one in part["token_logprobs"]] == scored["token_logprobs"]
     assert joined == text(server, echo=True).json()["choices"][0]["text"]
@@ -340,7 +342,9 @@ def test_openapi_names_what_it_refers_to(server):
 
 def numbers(server):
     lines = server.get("/metrics").text.splitlines()
-    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
+    return {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"
+    }
 
 
 def test_metrics_count(server):
@@ -394,13 +398,21 @@ def formed(pillion):
 def test_forms_are_passed_on(server, formed):
     schema = {
         "type": "object",
-        "properties": {"book": {"enum": ["Genesis", "Psalms"]}, "n": {"type": "integer", "maximum": 99, "minimum": 0}},
+        "properties": {
+            "book": {"enum": ["Genesis", "Psalms"]},
+            "n": {"type": "integer", "maximum": 99, "minimum": 0},
+        },
         "required": ["book", "n"],
         "additionalProperties": False,
     }
-    wanted = {"type": "json_schema", "json_schema": {"name": "verse", "schema": schema, "strict": True}}
+    wanted = {
+        "type": "json_schema",
+        "json_schema": {"name": "verse", "schema": schema, "strict": True},
+    }
     for draft in (0, 3):
-        found = chat(server, response_format=wanted, draft=draft, max_tokens=60).json()["choices"][0]
+        found = chat(server, response_format=wanted, draft=draft, max_tokens=60).json()["choices"][
+            0
+        ]
         assert found["finish_reason"] == "stop"
         assert set(json.loads(found["message"]["content"])) == {"book", "n"}
     for more, pattern in (
@@ -411,9 +423,13 @@ def test_forms_are_passed_on(server, formed):
         choice = text(server, max_tokens=60, **more).json()["choices"][0]
         assert re.fullmatch(pattern, choice["text"]) and choice["finish_reason"] == "stop"
         reply = chat(server, max_tokens=60, **more).json()["choices"][0]  # it may think first
-        assert reply["finish_reason"] == "length" or re.fullmatch(pattern, reply["message"]["content"])
+        assert reply["finish_reason"] == "length" or re.fullmatch(
+            pattern, reply["message"]["content"]
+        )
     streamed = events(chat(server, regex="(yes|no)!", stream=True, max_tokens=60))[:-1]
-    assert re.fullmatch("(yes|no)!", "".join(one["choices"][0]["delta"].get("content", "") for one in streamed))
+    assert re.fullmatch(
+        "(yes|no)!", "".join(one["choices"][0]["delta"].get("content", "") for one in streamed)
+    )
     both = chat(server, choice=["left", "right"], n=3, temperature=1, seed=1).json()["choices"]
     assert all(one["message"]["content"] in ("left", "right") for one in both)
 
@@ -424,6 +440,11 @@ def test_wrong_forms_are_400(server, formed):
         {"grammar": "start: nowhere"},
         {"choice": []},
         {"regex": "a", "choice": ["b"]},
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"schema": {"type": "nothing"}},
+            }
+        },
     ):
         error_of(chat(server, **more), 400)

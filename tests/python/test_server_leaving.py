@@ -25,13 +25,20 @@ def serve(fake, strings, toy_file):
     def start(**settings):
         llm = settings.pop("llm", {})
         options = {"n_ctx": 256, "n_batch": 16, **llm}
-        return served(fake, lambda check: fake.LLM(toy_file({"general.name": '"Toy"'}), **options), **settings)
+        return served(
+            fake, lambda check: fake.LLM(toy_file({"general.name": '"Toy"'}), **options), **settings
+        )
 
     yield start
 
 
 def body(n_prompt=3, **more):
-    return {"prompt": "abcdefgh"[:n_prompt] * (1 + n_prompt // 8), "temperature": 0, "max_tokens": 40, **more}
+    return {
+        "prompt": "abcdefgh"[:n_prompt] * (1 + n_prompt // 8),
+        "temperature": 0,
+        "max_tokens": 40,
+        **more,
+    }
 
 
 def text_of(server, **more):
@@ -167,7 +174,8 @@ def test_an_answer_that_takes_too_long(serve, strings, stream):
 def test_who_reads_nothing_is_left(serve, strings):
     """The connection is cut too: what was not sent is dropped."""
     with serve(writer_timeout=0.3) as server:
-        server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # accepted ones inherit it
+        # accepted ones inherit it
+        server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         host, port = server.listener.getsockname()
         with socket.socket() as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -280,7 +288,10 @@ def test_a_response_whose_client_is_gone_already(fake):
 
     async def run():
         response = EventStream(
-            events(), leave=told.append, on_error=lambda error: b"", done=lambda: told.append("done")
+            events(),
+            leave=told.append,
+            on_error=lambda error: b"",
+            done=lambda: told.append("done"),
         )
         await asyncio.wait_for(response({}, receive, send), PATIENCE)
 
@@ -332,7 +343,11 @@ def test_every_request_taken_in_has_an_end_in_the_metrics(serve, strings):
         text = server.get("/metrics").text
         numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
         total = float(numbers["pillion_requests_total"])
-        early = [float(n) for name, n in numbers.items() if name.startswith("pillion_requests_ended_early_total")]
+        early = [
+            float(n)
+            for name, n in numbers.items()
+            if name.startswith("pillion_requests_ended_early_total")
+        ]
         assert total == float(numbers["pillion_requests_completed_total"]) + sum(early) > 6
 
 

@@ -64,7 +64,11 @@ def test_deep_json_inside_known_fields(server):
         deep = [deep]
     for field in ("tools", "response_format", "chat_template_kwargs", "metadata", "tool_choice"):
         value = [{"type": "function", "function": {"name": "f", "parameters": {"a": deep}}}]
-        body = {**CHAT, "max_tokens": 1, field: value if field == "tools" else {"type": "text", "a": deep}}
+        body = {
+            **CHAT,
+            "max_tokens": 1,
+            field: value if field == "tools" else {"type": "text", "a": deep},
+        }
         assert post(server, body).status_code in (200, 400), field
     body = {"messages": [{"role": "user", "content": {"a": deep}}], "max_tokens": 1}
     assert post(server, body).status_code in (200, 400)
@@ -79,7 +83,9 @@ def test_a_body_that_is_too_large(server):
     most = said + b" " * (limit - len(said))
     assert post(server, most, "/v1/completions").status_code == 200
     with server.raw() as connection:  # without a length
-        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head = (
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        )
         connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
         part = b" " * (1 << 20)
         try:
@@ -92,7 +98,9 @@ def test_a_body_that_is_too_large(server):
 
 def test_a_body_that_never_comes(pillion, load):
     with served(pillion, load, body_timeout=0.2) as server, server.raw() as connection:
-        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head = (
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        )
         connection.sendall(f"{head}Content-Length: 10\r\n\r\n{{".encode())
         assert b"408" in read_all(connection).split(b"\r\n")[0]
 
@@ -213,7 +221,10 @@ def test_unknown_paths_and_methods(server):
     assert response.headers["allow"] == "POST"
     error_of(server.client.delete("/health"), 405)
     websocket = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
-    assert server.get("/", headers={**websocket, "Sec-WebSocket-Key": "a" * 22 + "=="}).status_code < 500
+    assert (
+        server.get("/", headers={**websocket, "Sec-WebSocket-Key": "a" * 22 + "=="}).status_code
+        < 500
+    )
 
 
 def test_a_fault_of_ours_is_500_without_its_details(server, monkeypatch, caplog):
@@ -252,7 +263,10 @@ def test_request_ids(server):
     given = server.get("/health", headers={"X-Request-Id": "abc-1"})
     assert given.headers["x-request-id"] == "abc-1"
     for bad in ("a b", "x" * 200, 'a"b'):
-        assert server.get("/health", headers={"X-Request-Id": bad}).headers["x-request-id"][:4] == "req_"
+        assert (
+            server.get("/health", headers={"X-Request-Id": bad}).headers["x-request-id"][:4]
+            == "req_"
+        )
     assert server.get("/nowhere").headers["x-request-id"].startswith("req_")
 
 
@@ -287,7 +301,9 @@ def test_keys(pillion, load):
             assert server.get(path).status_code == 200
         owners = []
         begin = server.serving.terms
-        server.serving.terms = lambda http, salt="": owners.append(begin(http, salt).owner) or begin(http, salt)
+        server.serving.terms = lambda http, salt="": (
+            owners.append(begin(http, salt).owner) or begin(http, salt)
+        )
         body = {**CHAT, "max_tokens": 1}
         for key, salt in (("one", None), ("two", None), ("one", "a"), ("one", "b"), ("one", None)):
             post(server, {**body, "cache_salt": salt}, **{"X-Api-Key": key})
@@ -412,7 +428,9 @@ def test_tools_that_lead_too_deep(server):
 def test_a_body_that_drips(pillion, load):
     """The limit is on the whole body: a byte now and then does not renew it."""
     with served(pillion, load, body_timeout=0.5) as server, server.raw() as connection:
-        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head = (
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        )
         connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
         connection.settimeout(0.1)
         answer = b""
@@ -438,7 +456,9 @@ def test_a_body_of_two_lengths(server):
     """Of two that a proxy and a server believe differently, one hides a request in a body."""
     body = b'{"prompt": "a", "max_tokens": 1}'
     with server.raw() as connection:
-        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head = (
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        )
         lengths = f"Content-Length: {len(body)}\r\nTransfer-Encoding: chunked\r\n\r\n"
         connection.sendall((head + lengths).encode() + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
         assert read_all(connection).startswith(b"HTTP/1.1 400")
@@ -486,7 +506,12 @@ def test_what_takes_long(pillion):
 
     short = {"messages": [{"role": "user", "content": "a" * 1_000}]}
     assert not takes_long(short) and not takes_long({"prompt": [1] * 1_000})
-    for more in ({"n": 100}, {"regex": "a"}, {"tools": [1]}, {"logit_bias": dict.fromkeys(range(70_000), 1)}):
+    for more in (
+        {"n": 100},
+        {"regex": "a"},
+        {"tools": [1]},
+        {"logit_bias": dict.fromkeys(range(70_000), 1)},
+    ):
         assert takes_long({**short, **more}), more
     assert takes_long({"prompt": ["a" * 40_000] * 2}) and takes_long({"prompt": [1] * 70_000})
 

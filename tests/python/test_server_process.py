@@ -23,7 +23,9 @@ REAL = [sys.executable, "-m", "pillion", "serve"]
 
 class Process:
     def __init__(self, command, *arguments, **environment):
-        environment = {key: value for key, value in {**os.environ, **environment}.items() if value is not None}
+        environment = {
+            key: value for key, value in {**os.environ, **environment}.items() if value is not None
+        }
         self.popen = subprocess.Popen(
             [*command, *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -75,10 +77,14 @@ def is_busy(url):
 def test_without_a_model_the_embedded_pair_is_served(pillion, tiny_target, start):
     process = start(REAL, "--port", 0)
     line = process.line()
-    found = re.fullmatch(r"(http://127\.0\.0\.1:\d+) answers: tiny-target, drafter: mtp; .*\n", line)
+    found = re.fullmatch(
+        r"(http://127\.0\.0\.1:\d+) answers: tiny-target, drafter: mtp; .*\n", line
+    )
     url = found[1]
     body = {"messages": [{"role": "user", "content": "Read Genesis 1."}], "temperature": 0}
-    answer = httpx.post(f"{url}/v1/chat/completions", json={**body, "max_tokens": 16}, timeout=PATIENCE)
+    answer = httpx.post(
+        f"{url}/v1/chat/completions", json={**body, "max_tokens": 16}, timeout=PATIENCE
+    )
     with pillion.LLM(tiny_target) as llm:
         expected = llm.chat(body["messages"], temperature=0, max_tokens=16)
     assert answer.json()["choices"] == expected["choices"]
@@ -100,7 +106,9 @@ def test_options_reach_the_model_and_the_api(pillion, tiny_target, start):
     with httpx.Client(base_url=url, headers={"X-Api-Key": "two"}, timeout=PATIENCE) as client:
         (card,) = client.get("/v1/models").json()["data"]
         assert (card["id"], card["meta"]["n_ctx"]) == ("mine", 128)
-        rendered = client.post("/apply-template", json={"messages": [{"role": "user", "content": "a"}]})
+        rendered = client.post(
+            "/apply-template", json={"messages": [{"role": "user", "content": "a"}]}
+        )
         assert rendered.json() == {"prompt": "a"}
         assert client.get("/props").json()["drafter"]["state"] == "off"
     process.tell(signal.SIGINT)
@@ -110,7 +118,9 @@ def test_options_reach_the_model_and_the_api(pillion, tiny_target, start):
 def test_keys_of_the_environment_and_of_a_file(toy, tmp_path, start):
     keys = tmp_path / "keys"
     keys.write_text("# ours\nfrom-file\n\n")
-    process = start(FAKE, toy, "--port", 0, "--api-key-file", keys, PILLION_API_KEY="from-environment")
+    process = start(
+        FAKE, toy, "--port", 0, "--api-key-file", keys, PILLION_API_KEY="from-environment"
+    )
     url = process.url()
     for key, status in (("from-file", 200), ("from-environment", 200), ("# ours", 401), ("", 401)):
         headers = {"X-Api-Key": key}
@@ -122,7 +132,10 @@ def test_keys_of_the_environment_and_of_a_file(toy, tmp_path, start):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--host", "0.0.0.0"], "--host is 0.0.0.0, which other machines can reach, and there is no API key"),
+        (
+            ["--host", "0.0.0.0"],
+            "--host is 0.0.0.0, which other machines can reach, and there is no API key",
+        ),
         (["--api-key", ""], "an API key is empty"),
         (["--chat-template-kwargs", "[]"], "must be a JSON object"),
         (["--host", "256.1.1.1.1", "--no-key"], "--host is 256.1.1.1.1, which is no address"),
@@ -154,7 +167,8 @@ def test_a_port_that_is_busy(toy, start):
         status, out, errors = start(FAKE, toy, "--port", port).end()
         assert (status, out) == (1, "")
         assert errors == (
-            f"error: port {port} of 127.0.0.1 is in use; name another one, or 0 for any that is free\n"
+            f"error: port {port} of 127.0.0.1 is in use; name another one, or 0 for any that is "
+            f"free\n"
         )
 
 
@@ -218,7 +232,9 @@ def test_answers_end_before_the_server_does(toy, start):
     process = start(FAKE, toy, "--port", 0, FAKE_SLOW="20000")
     url = process.url()
     body = {"prompt": "abc", "max_tokens": 100, "temperature": 0}
-    thread, outcome = in_thread(lambda: httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE))
+    thread, outcome = in_thread(
+        lambda: httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE)
+    )
     until(lambda: is_busy(url))
     process.tell()
 
@@ -239,7 +255,9 @@ def test_answers_that_need_too_long_get_an_error(toy, start, stream):
     process = start(FAKE, toy, "--port", 0, "--drain-timeout", 0.2, FAKE_SLOW="200000")
     url = process.url()
     body = {"prompt": "abc", "max_tokens": 1000, "temperature": 0, "stream": stream}
-    thread, outcome = in_thread(lambda: httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE))
+    thread, outcome = in_thread(
+        lambda: httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE)
+    )
     until(lambda: is_busy(url))
     process.tell()
     assert process.end() == (0, "", "")
@@ -258,7 +276,9 @@ def test_a_second_signal_ends_it_at_once(toy, start):
     process = start(FAKE, toy, "--port", 0, "--drain-timeout", 1000, FAKE_SLOW="200000")
     url = process.url()
     body = {"prompt": "abc", "max_tokens": 1000, "temperature": 0, "stream": True}
-    thread, outcome = in_thread(lambda: httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE))
+    thread, outcome = in_thread(
+        lambda: httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE)
+    )
     until(lambda: is_busy(url))
     process.tell(signal.SIGINT)
     until(lambda: httpx.get(f"{url}/health").status_code == 503)

@@ -28,7 +28,9 @@ def test_two_hundred_leave_and_one_stays(pillion, tiny_target):
         assert text_of_whole(server.post(path, body)) == expected
         before = settled(server)
         outcome = []
-        stayed = threading.Thread(target=lambda: outcome.append(server.post(path, body, headers=ALONE)), daemon=True)
+        stayed = threading.Thread(
+            target=lambda: outcome.append(server.post(path, body, headers=ALONE)), daemon=True
+        )
         stayed.start()
         leavers = [Client(server, load, seed, 0) for seed in range(8)]
 

@@ -1,5 +1,6 @@
-"""Going back further than the rings reach: copies of the sliding caches in place of runs. What was run
-again is counted, and the logits are bit for bit those of a context that ran the same tokens from nothing."""
+"""Going back further than the rings reach: copies of the sliding caches in place of runs. What was
+run again is counted, and the logits are bit for bit those of a context that ran the same tokens
+from nothing."""
 
 import json
 import random
@@ -49,8 +50,8 @@ def write_on(context, rng, n, rows=9):
     [pytest.param("f16", 1, marks=SLOW), ("f16", 64), pytest.param("q8_0", 100, marks=SLOW)],
 )
 def test_after_an_answer_of_any_length_the_prompt_is_still_there(model, kv_type, n_batch):
-    """Answers around the window, the ring and several rings; the next text leaves the prompt at its end
-    or somewhat before."""
+    """Answers around the window, the ring and several rings; the next text leaves the prompt at its
+    end or somewhat before."""
     fresh = Fresh(model, kv_type=kv_type)
     ids = prompt(model.test_name, 200)
     with model.context(n_ctx=1024, n_batch=n_batch, kv_type=kv_type) as context:
@@ -108,7 +109,8 @@ def test_any_other_way_back_runs_from_the_nearest(model):
 
 
 def test_texts_that_share_their_beginning(model):
-    """Two conversations in turn: the second time that they part, nothing before the parting runs."""
+    """Two conversations in turn: the second time that they part, nothing before the parting
+    runs."""
     fresh = Fresh(model)
     rng = random.Random(5)
     shared = prompt(model.test_name, 400)
@@ -154,7 +156,8 @@ def test_answering_again_and_again(model):
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=SLOW) for seed in range(2, 8))])
 def test_walks(model, seed):
-    """Random prompts, answers, rejections and ways back, with few and many copies, against recomputing."""
+    """Random prompts, answers, rejections and ways back, with few and many copies, against
+    recomputing."""
     rng = random.Random(seed)
     options = {"kv_type": rng.choice(["f16", "q8_0"])}
     fresh, ids = Fresh(model, **options), []
@@ -227,8 +230,8 @@ def n_read(pillion, pair):
 
 @pytest.mark.parametrize("drafter", ["tiny-e2b-assistant", "tiny-e2b"])
 def test_pairs(pillion, drafter):
-    """Turns with drafts are those without, and a model drafter has copies of its own: it does not read
-    the prompt again."""
+    """Turns with drafts are those without, and a model drafter has copies of its own: it does not
+    read the prompt again."""
     path = GOLDEN / f"{drafter}.gguf"
     ids = prompt("tiny-e2b", 200)
     sampler = pillion.Sampler(pillion.SamplingParams(temperature=0))
@@ -255,8 +258,8 @@ def test_pairs(pillion, drafter):
 
 
 def test_cancelled_on_the_way(pillion):
-    """A cancel while the tokens after a restored window run leaves a context that says its length and
-    goes on right."""
+    """A cancel while the tokens after a restored window run leaves a context that says its length
+    and goes on right."""
     ids = prompt("tiny-e2b", 300)
     with pillion.Model.open(model_path("tiny-e2b")) as model:
         fresh = Fresh(model)
@@ -302,7 +305,8 @@ TEMPLATE = """{{ bos_token }}{%- for m in messages -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ '<|turn>model\n' }}
 {%- if not enable_thinking | default(false) -%}{{ 'thought\n\n' }}{%- endif -%}{%- endif -%}"""
-"""As Gemma 4's: with thinking off a prompt ends in an empty thought that the history does not have."""
+"""As Gemma 4's: with thinking off a prompt ends in an empty thought that the history does not
+have."""
 
 QUESTIONS = ["Read Psalms 23.", "And what came after that?", "Say it again.", "Once more, please."]
 
@@ -313,7 +317,8 @@ class Conversation:
         self.thinking, self.messages = thinking, []
 
     def turn(self, question, n):
-        """The result of an answer of n tokens. With thinking, only its end comes back as the history."""
+        """The result of an answer of n tokens. With thinking, only its end comes back as the
+        history."""
         self.messages.append({"role": "user", "content": question})
         bias = dict.fromkeys(self.llm.tokenizer.end_tokens, -1e9)  # answers of a known length
         result = self.llm.chat(

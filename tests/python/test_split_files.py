@@ -1,4 +1,5 @@
-"""A model in parts: any part opens the whole, whoever wrote the parts; what is wrong with a set of parts is a sentence."""
+"""A model in parts: any part opens the whole, whoever wrote the parts; what is wrong with a set of
+parts is a sentence."""
 
 import os
 import shutil
@@ -607,7 +608,8 @@ def test_cat_of_the_wrong_parts(pillion, parts, tmp_path):
 
 
 def test_a_cache_of_links(pillion, parts, tmp_path):
-    """Names in one folder, bytes under others in another, as the Hugging Face cache has them; and links to such links."""
+    """Names in one folder, bytes under others in another, as the Hugging Face cache has them; and
+    links to such links."""
     blobs, snapshot, mine = tmp_path / "blobs", tmp_path / "snapshots", tmp_path / "mine"
     for folder in (blobs, snapshot, mine):
         folder.mkdir()

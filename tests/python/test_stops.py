@@ -46,9 +46,13 @@ def test_nothing_of_a_stop_string_leaks_and_nothing_is_held_without_need(fake):
 def test_random_texts_against_plain_search(fake):
     random.seed(1)
     for _ in range(500):
-        stops = ["".join(random.choices("ab", k=random.randint(1, 4))) for _ in range(random.randint(1, 3))]
+        stops = [
+            "".join(random.choices("ab", k=random.randint(1, 4)))
+            for _ in range(random.randint(1, 3))
+        ]
         text = "".join(random.choices("abc", k=12))
-        out, stopped = run(fake, stops, text)  # character by character: the first stop to be complete wins
+        # character by character: the first stop to be complete wins
+        out, stopped = run(fake, stops, text)
         ends = [(text.find(stop) + len(stop), -len(stop)) for stop in stops if stop in text]
         if ends:
             end, minus = min(ends)

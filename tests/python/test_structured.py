@@ -1,5 +1,5 @@
-"""Grammars without a model: what they refuse and how, that random texts under them are valid, and that drafts change
-nothing."""
+"""Grammars without a model: what they refuse and how, that random texts under them are valid, and
+that drafts change nothing."""
 
 import itertools
 import json
@@ -42,7 +42,10 @@ def tokenizer(model):
 def marks(tokenizer):
     from pillion.replies import MARKERS
 
-    return {marker: tokenizer.encode(marker, add_special=False, parse_special=True)[0] for marker in MARKERS}
+    return {
+        marker: tokenizer.encode(marker, add_special=False, parse_special=True)[0]
+        for marker in MARKERS
+    }
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,11 @@ def compiled(structured, grammars, marks):
 
     def compile(thinking=None, **forms):
         body = structured.wanted_body(**forms)
-        state = reply.Thinking(thinking, marks["<|channel>"], marks["<channel|>"]) if thinking else reply.NO_THINKING
+        state = (
+            reply.Thinking(thinking, marks["<|channel>"], marks["<channel|>"])
+            if thinking
+            else reply.NO_THINKING
+        )
         name = "the schema of response_format" if body.kind == "json" else f"the {body.kind}"
         return grammars.compile(reply.reply_grammar(body, state), name)
 
@@ -76,7 +83,9 @@ def follows(tokenizer, constraint, text):
         if constraint.stopped or (kept[:1] != [token] and token not in allowed(masks[0])):
             return False
         constraint.accept([token])
-    return constraint.stopped or bool(set(allowed(constraint.plan([], 0)[1][0])) & tokenizer.end_tokens)
+    return constraint.stopped or bool(
+        set(allowed(constraint.plan([], 0)[1][0])) & tokenizer.end_tokens
+    )
 
 
 # ---- texts ----
@@ -149,7 +158,8 @@ def test_end_tokens_are_never_drafted(tokenizer, compiled):
         ({"regex": "[0-9]{2,4}"}, ["12", "1234"], ["1", "12345"]),
         ({"choice": ["ab", "abc", "é\n", 'q"\\']}, ["ab", "abc", "é\n", 'q"\\'], ["a", "abcd"]),
         ({"grammar": "start: A+\n%ignore / /\nA: /a|b/"}, ["a b", "aab"], [" a", "c"]),
-        ({"grammar": 'root ::= "a" [x-z]{2,3} ws "\\u00e9" | foo-Bar\nws ::= [ \\n]*\nfoo-Bar ::= "q\\"\\\\[" ("1" | "2")+'},
+        ({"grammar": 'root ::= "a" [x-z]{2,3} ws "\\u00e9" | foo-Bar\nws ::= [ \\n]*\nfoo-Bar ::= '
+                     '"q\\"\\\\[" ("1" | "2")+'},
          ["axy é", 'q"\\[12'], ["axxxxé", "ax"]),
         ({"grammar": 'root ::= "\\x41" [^\\x30-\\x39] # "comment"\n'}, ["AB"], ["A1", "B"]),
         ({"response_format": {"type": "json_object"}}, ["{}", '{"a": [1, {"b": null}]}'], ["[]", "1"]),
@@ -193,15 +203,23 @@ def test_thinking_comes_first(tokenizer, compiled):
     assert follows(tokenizer, form.start(), "<|channel>thought\nwell {<channel|>x")
     assert not follows(tokenizer, form.start(), "<|channel>final\nwell<channel|>x")
     opened = compiled(thinking="open", choice=["x"])
-    assert follows(tokenizer, opened.start(), "any thing<channel|>x") and follows(tokenizer, opened.start(), "<channel|>x")
+    assert follows(tokenizer, opened.start(), "any thing<channel|>x") and follows(
+        tokenizer, opened.start(), "<channel|>x"
+    )
     assert not follows(tokenizer, opened.start(), "x")
 
 
 def test_a_banned_token_is_never_allowed(structured, pillion, tokenizer, compiled):
     spellings = tokenizer.encode("yes", add_special=False)
-    first = [token for token in range(len(tokenizer)) if b"yes".startswith(tokenizer.token_bytes(token) or b"?")]
+    first = [
+        token
+        for token in range(len(tokenizer))
+        if b"yes".startswith(tokenizer.token_bytes(token) or b"?")
+    ]
     constraint = compiled(choice=["yes"]).start(banned=first)
-    with pytest.raises(pillion.UsageError, match=r"the choice allows only tokens after 0 tokens .* logit_bias bans"):
+    with pytest.raises(
+        pillion.UsageError, match=r"the choice allows only tokens after 0 tokens .* logit_bias bans"
+    ):
         constraint.plan(spellings, 8)
     # behind a draft it only ends the drafts
     some = compiled(choice=["yes", "no"]).start(banned=[spellings[-1]])
@@ -220,17 +238,36 @@ def test_the_vocabulary(structured, model, tokenizer, marks):
     kinds = vocabulary.special()
     for token in range(len(tokenizer)):
         special = token in kinds
-        assert bytes_of[token].startswith(b"\xff<") if special else bytes_of[token] == tokenizer.token_bytes(token)
-    assert set(marks.values()) <= vocabulary.special() and vocabulary.end_tokens == tokenizer.end_tokens
+        assert (
+            bytes_of[token].startswith(b"\xff<")
+            if special
+            else bytes_of[token] == tokenizer.token_bytes(token)
+        )
+    assert (
+        set(marks.values()) <= vocabulary.special()
+        and vocabulary.end_tokens == tokenizer.end_tokens
+    )
     llg = vocabulary.llg()
-    assert llg is vocabulary.llg() and llg.vocab_size == vocabulary.n_vocab and set(llg.eos_tokens) == tokenizer.end_tokens
+    assert (
+        llg is vocabulary.llg()
+        and llg.vocab_size == vocabulary.n_vocab
+        and set(llg.eos_tokens) == tokenizer.end_tokens
+    )
     assert llg.tokenize_str("the light") == tokenizer.encode("the light", add_special=False)
 
 
 def test_the_shortest_text_of_a_pattern():
     from pillion.structured.lark import shortest
 
-    for pattern, least in (("abc", 3), ("(ab){3}c", 7), ("[^a]{5}", 5), ("\\d{4}", 4), ("((x{10}){10}){10}", 1000), ("a{,5}", 1), ("[]x]{9}", 9)):
+    for pattern, least in (
+        ("abc", 3),
+        ("(ab){3}c", 7),
+        ("[^a]{5}", 5),
+        ("\\d{4}", 4),
+        ("((x{10}){10}){10}", 1000),
+        ("a{,5}", 1),
+        ("[]x]{9}", 9),
+    ):
         assert shortest(pattern) == least, pattern
     assert shortest("(" * 50_000) == 0 and shortest(")" * 50_000) >= 0
 
@@ -270,7 +307,10 @@ def test_suppressed_tokens_have_no_bytes(structured, model, tokenizer):
     assert spelled[400] == spelled[401] == b"" != spelled[402]
 
 
-@pytest.mark.parametrize("text", ["a \u2581b", "  x", "\u2581", "e\u0301\x00\x7f", "日本🦔", "\ufeff", "<bos>", "\r\n\t "])
+@pytest.mark.parametrize(
+    "text",
+    ["a \u2581b", "  x", "\u2581", "e\u0301\x00\x7f", "日本🦔", "\ufeff", "<bos>", "\r\n\t "],
+)
 def test_forced_texts_keep_their_bytes(tokenizer, compiled, text):
     """A vocabulary may spell a text in another way than it was written (U+2581 is its blank)."""
     constraint, tokens = compiled(choice=[text]).start(), []
@@ -399,7 +439,10 @@ def test_refused_forms(pillion, compiled, forms, words):
 
 
 def test_plain_text_is_no_form(structured):
-    assert structured.wanted_body() is None and structured.wanted_body(response_format={"type": "text"}) is None
+    assert (
+        structured.wanted_body() is None
+        and structured.wanted_body(response_format={"type": "text"}) is None
+    )
     assert structured.wanted_body(response_format={"type": "text"}, regex="a").kind == "regex"
 
 
@@ -493,8 +536,8 @@ def test_hostile_forms_take_bounded_time(pillion, tokenizer, compiled, name):
 
 
 def test_masks_do_not_depend_on_the_way(tokenizer, compiled, closing):
-    """The mask behind a text is the same however it was reached: token by token, after drafts that were taken back, or
-    at once."""
+    """The mask behind a text is the same however it was reached: token by token, after drafts that
+    were taken back, or at once."""
     for name in ("weather report", "names with escapes", "tree", "format date-time"):
         form = compiled(response_format=response_format(SCHEMAS[name]))
         walk = Walk(tokenizer, form.start(), 1, closing).run(60)
@@ -515,17 +558,23 @@ def test_masks_do_not_depend_on_the_way(tokenizer, compiled, closing):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_random_grammars(tokenizer, compiled, closing, seed):
-    """Rules made by chance over single characters, also of several bytes: what is written under them, drafted or not, is
-    accepted by the grammar once more."""
+    """Rules made by chance over single characters, also of several bytes: what is written under
+    them, drafted or not, is accepted by the grammar once more."""
     rng = random.Random(seed)
-    letters = "abé日 {\"\\🦔"
+    letters = 'abé日 {"\\🦔'
     rules = []
     for number in range(5):
         choices = []
         for _ in range(rng.randrange(1, 4)):
-            parts = [json.dumps(rng.choice(letters), ensure_ascii=False) for _ in range(rng.randrange(1, 4))]
+            parts = [
+                json.dumps(rng.choice(letters), ensure_ascii=False)
+                for _ in range(rng.randrange(1, 4))
+            ]
             if number < 4 and rng.random() < 0.7:
-                parts.insert(rng.randrange(len(parts) + 1), f"r{rng.randrange(number + 1, 5)}{rng.choice(['', '?', '*', '+', '{1,3}'])}")
+                parts.insert(
+                    rng.randrange(len(parts) + 1),
+                    f"r{rng.randrange(number + 1, 5)}{rng.choice(['', '?', '*', '+', '{1,3}'])}",
+                )
             choices.append(" ".join(parts))
         rules.append(f"r{number}: {' | '.join(choices)}")
     form = compiled(grammar="start: r0 r1?\n" + "\n".join(rules))
@@ -549,7 +598,11 @@ def chained(kind, n):
         rules = "\n".join(f'a{i}: a{i + 1} "x"' for i in range(n))
         return {"grammar": f'start: a0\n{rules}\na{n}: "y"'}
     defs = {f"d{i}": {"type": "array", "items": {"$ref": f"#/$defs/d{i + 1}"}} for i in range(n)}
-    return {"response_format": response_format({"$defs": {**defs, f"d{n}": {"type": "null"}}, "$ref": "#/$defs/d0"})}
+    return {
+        "response_format": response_format(
+            {"$defs": {**defs, f"d{n}": {"type": "null"}}, "$ref": "#/$defs/d0"}
+        )
+    }
 
 
 @pytest.mark.parametrize(("kind", "n"), [("lark", 5_000), ("schema", 9_000)])

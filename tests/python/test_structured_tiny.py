@@ -1,4 +1,5 @@
-"""Structured output of the tiny pair: what ends with "stop" is valid, and the drafter changes nothing of it."""
+"""Structured output of the tiny pair: what ends with "stop" is valid, and the drafter changes
+nothing of it."""
 
 import itertools
 import json
@@ -13,9 +14,19 @@ from structured_walks import SCHEMAS, TOOL_SETS, response_format, validate  # no
 PROMPT = "Genesis 1\n\nIn the beginning"
 ASK = [{"role": "user", "content": "In the beginning"}]
 DRAFTS = [0, 1, 2, 3, 4, 5, 6, 7, 8, "auto"]
-SAMPLE = ["weather report", "names with escapes", "tree", "enum of unicode", "anyOf of objects", "map by pattern"]
+SAMPLE = [
+    "weather report",
+    "names with escapes",
+    "tree",
+    "enum of unicode",
+    "anyOf of objects",
+    "map by pattern",
+]
 SETS = ["weather", "nested", "patterns", "odd names"]
-THINKS = "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content }}<turn|>\n{% endfor %}<|turn>model\n"
+THINKS = (
+    "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content }}<turn|>\n{% "
+    "endfor %}<|turn>model\n"
+)
 OPENS = THINKS + "{{ '<|channel>thought\\n' }}"
 
 
@@ -57,12 +68,25 @@ def written(choice):
 
 def check_schema(llm, thinker, soon, name, drafts, temperature, thinks, seed=11):
     """Returns whether the text ended."""
-    options = {"response_format": response_format(SCHEMAS[name]), "max_tokens": 160, "temperature": temperature}
+    options = {
+        "response_format": response_format(SCHEMAS[name]),
+        "max_tokens": 160,
+        "temperature": temperature,
+    }
     options |= {"seed": seed, "logit_bias": soon}
-    call = (lambda **more: thinker.chat(ASK, **more)) if thinks else (lambda **more: llm.complete(PROMPT, **more))
+    call = (
+        (lambda **more: thinker.chat(ASK, **more))
+        if thinks
+        else (lambda **more: llm.complete(PROMPT, **more))
+    )
     plain = written(call(draft=0, **options)["choices"][0])
     for draft in drafts:
-        assert written(call(draft=draft, **options)["choices"][0]) == plain, (name, draft, temperature, thinks)
+        assert written(call(draft=draft, **options)["choices"][0]) == plain, (
+            name,
+            draft,
+            temperature,
+            thinks,
+        )
     text, reason = plain
     if reason == "stop":
         validate(json.loads(text["content"] if thinks else text), SCHEMAS[name])
@@ -72,15 +96,26 @@ def check_schema(llm, thinker, soon, name, drafts, temperature, thinks, seed=11)
 def check_tools(llm, thinker, soon, name, drafts, temperature, thinks):
     tools = TOOL_SETS[name]
     schemas = {one["function"]["name"]: one["function"]["parameters"] for one in tools}
-    options = {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 200}
+    options = {
+        "tools": tools,
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "max_tokens": 200,
+    }
     options |= {"temperature": temperature, "seed": 5, "logit_bias": soon}
     who = thinker if thinks else llm
     message, reason = plain = written(who.chat(ASK, draft=0, **options)["choices"][0])
     for draft in drafts:
-        assert written(who.chat(ASK, draft=draft, **options)["choices"][0]) == plain, (name, draft, temperature)
+        assert written(who.chat(ASK, draft=draft, **options)["choices"][0]) == plain, (
+            name,
+            draft,
+            temperature,
+        )
     if reason == "length":
         return False
-    assert reason == "tool_calls" and not message["content"] and "malformed_tool_calls" not in message
+    assert (
+        reason == "tool_calls" and not message["content"] and "malformed_tool_calls" not in message
+    )
     for call in message["tool_calls"]:
         validate(json.loads(call["function"]["arguments"]), schemas[call["function"]["name"]])
     return True
@@ -89,7 +124,10 @@ def check_tools(llm, thinker, soon, name, drafts, temperature, thinks):
 @pytest.mark.parametrize("thinks", [False, True])
 @pytest.mark.parametrize("temperature", [0, 1])
 def test_some_schemas(llm, thinker, soon, temperature, thinks):
-    ended = [check_schema(llm, thinker, soon, name, [1, 4, 8, "auto"], temperature, thinks) for name in SAMPLE]
+    ended = [
+        check_schema(llm, thinker, soon, name, [1, 4, 8, "auto"], temperature, thinks)
+        for name in SAMPLE
+    ]
     assert sum(ended) >= 3
 
 
@@ -103,13 +141,20 @@ def test_all_schemas(llm, thinker, soon, name, temperature, thinks):
 
 @pytest.mark.nightly
 def test_most_schemas_end(llm, thinker, soon):
-    ended = [check_schema(llm, thinker, soon, name, [], 1, False, seed) for name in SCHEMAS for seed in range(3)]
+    ended = [
+        check_schema(llm, thinker, soon, name, [], 1, False, seed)
+        for name in SCHEMAS
+        for seed in range(3)
+    ]
     assert sum(ended) > len(ended) * 0.7
 
 
 @pytest.mark.parametrize("temperature", [0, 1])
 def test_some_tools(llm, thinker, soon, temperature):
-    ended = [check_tools(llm, thinker, soon, name, [1, 4, 8, "auto"], temperature, False) for name in SETS]
+    ended = [
+        check_tools(llm, thinker, soon, name, [1, 4, 8, "auto"], temperature, False)
+        for name in SETS
+    ]
     ended.append(check_tools(llm, thinker, soon, "weather", [3], temperature, True))
     assert sum(ended) >= 3
 
@@ -127,20 +172,37 @@ def test_other_forms(llm, draft):
     for seed in range(3):
         options = {"draft": draft, "temperature": 1, "seed": seed, "max_tokens": 60}
         one = llm.complete(PROMPT, regex="(yes|no)", **options)
-        assert one["choices"][0]["text"] in ("yes", "no") and one["choices"][0]["finish_reason"] == "stop"
+        assert (
+            one["choices"][0]["text"] in ("yes", "no")
+            and one["choices"][0]["finish_reason"] == "stop"
+        )
         assert one["usage"]["completion_tokens"] <= 4
-        one = llm.complete(PROMPT, choice=["light and dark", "light", "water"], **options)["choices"][0]
-        assert one["text"] in ("light and dark", "light", "water") and one["finish_reason"] == "stop"
-        one = llm.complete(PROMPT, grammar='start: "day " /[1-7]/ (" and " /[1-7]/)?', **options)["choices"][0]
-        assert one["text"][:4] == "day " and one["text"][4] in "1234567" and one["finish_reason"] == "stop"
+        one = llm.complete(PROMPT, choice=["light and dark", "light", "water"], **options)[
+            "choices"
+        ][0]
+        assert (
+            one["text"] in ("light and dark", "light", "water") and one["finish_reason"] == "stop"
+        )
+        one = llm.complete(PROMPT, grammar='start: "day " /[1-7]/ (" and " /[1-7]/)?', **options)[
+            "choices"
+        ][0]
+        assert (
+            one["text"][:4] == "day "
+            and one["text"][4] in "1234567"
+            and one["finish_reason"] == "stop"
+        )
         one = llm.complete(PROMPT, grammar='root ::= ("ab" | "c"){2}', **options)["choices"][0]
         assert one["text"] in ("abab", "abc", "cab", "cc") and one["finish_reason"] == "stop"
         assert next(iter(llm.generate(PROMPT, choice=["x"], draft=draft))).text == "x"
 
 
 def test_thinking_stays_free(llm, thinker):
-    """Before the body, and only where the model may think. The tiny model does not by itself, so a processor has it."""
-    begin, end = (llm.tokenizer.encode(one, add_special=False, parse_special=True)[0] for one in ("<|channel>", "<channel|>"))
+    """Before the body, and only where the model may think. The tiny model does not by itself, so a
+    processor has it."""
+    begin, end = (
+        llm.tokenizer.encode(one, add_special=False, parse_special=True)[0]
+        for one in ("<|channel>", "<channel|>")
+    )
 
     def thinks(n_prompt):
         def change(ids, scores):
@@ -152,7 +214,12 @@ def test_thinking_stays_free(llm, thinker):
 
     for who, draft in itertools.product((llm, thinker), (0, 4)):
         n_prompt = who.chat(ASK, max_tokens=1, temperature=0)["usage"]["prompt_tokens"]
-        options = {"temperature": 0, "draft": draft, "max_tokens": 60, "logits_processor": thinks(n_prompt)}
+        options = {
+            "temperature": 0,
+            "draft": draft,
+            "max_tokens": 60,
+            "logits_processor": thinks(n_prompt),
+        }
         if who is llm:  # without, its grammar has no thinking
             unasked = who.chat(ASK, choice=["yes"], **options)["choices"][0]["message"]
             assert unasked == {"role": "assistant", "content": "yes"}
@@ -164,7 +231,12 @@ def test_thinking_stays_free(llm, thinker):
 
 
 def test_streams_under_a_grammar(llm, soon):
-    options = {"response_format": response_format(SCHEMAS["weather report"]), "temperature": 1, "seed": 2, "max_tokens": 300}
+    options = {
+        "response_format": response_format(SCHEMAS["weather report"]),
+        "temperature": 1,
+        "seed": 2,
+        "max_tokens": 300,
+    }
     options |= {"logit_bias": soon}
     whole = llm.complete(PROMPT, **options)["choices"][0]
     pieces = [chunk["choices"][0] for chunk in llm.complete(PROMPT, stream=True, **options)]
@@ -173,7 +245,9 @@ def test_streams_under_a_grammar(llm, soon):
 
 
 def test_stop_strings_and_lengths_end_it_too(llm):
-    one = llm.complete(PROMPT, grammar='start: "ab" "cd"{3}', stop=["cdcd"], temperature=0)["choices"][0]
+    one = llm.complete(PROMPT, grammar='start: "ab" "cd"{3}', stop=["cdcd"], temperature=0)[
+        "choices"
+    ][0]
     assert (one["text"], one["finish_reason"]) == ("ab", "stop")
     one = llm.complete(PROMPT, regex="a{40}", max_tokens=3, temperature=0)["choices"][0]
     assert one["finish_reason"] == "length" and set(one["text"]) == {"a"}
@@ -185,20 +259,39 @@ def test_logprobs_and_penalties_under_a_grammar(llm):
     texts = {llm.complete(PROMPT, draft=draft, **options)["choices"][0]["text"] for draft in (0, 4)}
     assert len(texts) == 1
     one = llm.complete(PROMPT, logprobs=2, **options)["choices"][0]
-    assert len(one["logprobs"]["tokens"]) == len(one["logprobs"]["token_logprobs"]) and one["text"] in texts
+    assert (
+        len(one["logprobs"]["tokens"]) == len(one["logprobs"]["token_logprobs"])
+        and one["text"] in texts
+    )
 
 
 def test_nothing_left_is_one_sentence(pillion, llm):
-    banned = {token: float("-inf") for token in range(len(llm.tokenizer)) if llm.tokenizer.token_bytes(token)[:1] == b"y"}
+    banned = {
+        token: float("-inf")
+        for token in range(len(llm.tokenizer))
+        if llm.tokenizer.token_bytes(token)[:1] == b"y"
+    }
     for draft in (0, 4):
-        with pytest.raises(pillion.UsageError, match="the choice allows only tokens after 0 tokens .* that logit_bias bans"):
+        with pytest.raises(
+            pillion.UsageError,
+            match="the choice allows only tokens after 0 tokens .* that logit_bias bans",
+        ):
             llm.complete(PROMPT, choice=["yes"], logit_bias=banned, draft=draft)
-        assert llm.complete(PROMPT, choice=["yes", "no"], logit_bias=banned, draft=draft)["choices"][0]["text"] == "no"
+        assert (
+            llm.complete(PROMPT, choice=["yes", "no"], logit_bias=banned, draft=draft)["choices"][
+                0
+            ]["text"]
+            == "no"
+        )
 
 
 def test_a_logits_processor_under_a_grammar(llm):
     def only(letter):
-        wanted = [token for token in range(len(llm.tokenizer)) if llm.tokenizer.token_bytes(token)[:1] == letter]
+        wanted = [
+            token
+            for token in range(len(llm.tokenizer))
+            if llm.tokenizer.token_bytes(token)[:1] == letter
+        ]
 
         def raised(ids, scores):
             scores[wanted] += 100
@@ -209,7 +302,10 @@ def test_a_logits_processor_under_a_grammar(llm):
     for draft in (0, 4):
         for letter, text in ((b"l", "light"), (b"w", "water")):
             options = {"temperature": 0, "draft": draft, "logits_processor": [only(letter)]}
-            assert llm.complete(PROMPT, choice=["light", "water"], **options)["choices"][0]["text"] == text
+            assert (
+                llm.complete(PROMPT, choice=["light", "water"], **options)["choices"][0]["text"]
+                == text
+            )
 
 
 def test_without_llguidance(pillion, llm, monkeypatch):
@@ -225,10 +321,20 @@ def test_without_llguidance(pillion, llm, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(pillion.UsageError, match=r"pip install 'pillion\[structured\]'"):
         llm.complete(PROMPT, regex="a")
-    tools = [{"type": "function", "function": {"name": "f", "strict": True, "parameters": {"type": "object"}}}]
-    with pytest.raises(pillion.UsageError, match=r"parallel_tool_calls=False .* pip install 'pillion\[structured\]'"):
+    tools = [
+        {
+            "type": "function",
+            "function": {"name": "f", "strict": True, "parameters": {"type": "object"}},
+        }
+    ]
+    with pytest.raises(
+        pillion.UsageError,
+        match=r"parallel_tool_calls=False .* pip install 'pillion\[structured\]'",
+    ):
         llm.chat(ASK, tools=tools, parallel_tool_calls=False)
-    assert llm.chat(ASK, tools=tools, tool_choice="required", max_tokens=5, temperature=0)["choices"]
+    assert llm.chat(ASK, tools=tools, tool_choice="required", max_tokens=5, temperature=0)[
+        "choices"
+    ]
 
 
 def test_importing_pillion_imports_no_llguidance():
@@ -243,7 +349,9 @@ def test_threads_with_grammars_of_their_own(llm):
     found = {}
 
     def ask(letter):
-        found[letter] = llm.complete(PROMPT, regex=f"{letter}{{6}}", temperature=0)["choices"][0]["text"]
+        found[letter] = llm.complete(PROMPT, regex=f"{letter}{{6}}", temperature=0)["choices"][0][
+            "text"
+        ]
 
     threads = [threading.Thread(target=ask, args=(letter,)) for letter in "abcdefgh"]
     for thread in threads:

@@ -1,4 +1,5 @@
-"""The tokenizer's Python side: arguments, bytes and characters (field case 41). What tokens a text has is tested elsewhere."""
+"""The tokenizer's Python side: arguments, bytes and characters (field case 41). What tokens a text
+has is tested elsewhere."""
 
 import pytest
 
@@ -41,7 +42,9 @@ def test_single_tokens(tokenizer, fake):
     assert tokenizer.token_text(10) == "<0x0A>" and tokenizer.token_type(10) == "byte"
     assert tokenizer.token_text(258) == "<turn>" and tokenizer.token_type(258) == "control"
     assert tokenizer.token_bytes(0xF0) == b"\xf0"
-    assert tokenizer.token_bytes(258) == b"" and tokenizer.token_bytes(258, special=True) == b"<turn>"
+    assert (
+        tokenizer.token_bytes(258) == b"" and tokenizer.token_bytes(258, special=True) == b"<turn>"
+    )
     with pytest.raises(fake.UsageError):
         tokenizer.token_text(261)
     with pytest.raises(fake.UsageError):
@@ -58,7 +61,10 @@ def test_a_stream_never_gives_half_a_character(tokenizer):
     assert "".join(pieces) + stream.flush() == EMOJI
 
 
-@pytest.mark.parametrize("raw", [b"\xf0\x9f", b"a\xffb\xc3", b"\xe2\x82", b"\xed\xa0\x80x", b"\x80\x80", b"\xf0\x9f\x99a"])
+@pytest.mark.parametrize(
+    "raw",
+    [b"\xf0\x9f", b"a\xffb\xc3", b"\xe2\x82", b"\xed\xa0\x80x", b"\x80\x80", b"\xf0\x9f\x99a"],
+)
 def test_bytes_that_are_no_characters(tokenizer, raw):
     stream = tokenizer.stream()
     text = "".join(stream.feed(byte) for byte in raw) + stream.flush()

@@ -1,7 +1,8 @@
-"""The tokenizers against goldens of Hugging Face `tokenizers` and `sentencepiece`, and their behaviour on bad files and bad text.
+"""The tokenizers against goldens of Hugging Face `tokenizers` and `sentencepiece`, and their
+behaviour on bad files and bad text.
 
-Live comparisons and property tests are in tests/python/tokenizer/. The code under test is csrc/tokenizer, through the runner.
-"""
+Live comparisons and property tests are in tests/python/tokenizer/. The code under test is
+csrc/tokenizer, through the runner."""
 
 from __future__ import annotations
 
@@ -81,8 +82,14 @@ def byte_level(tokenizer_runner):
 
 def small(**changes) -> Vocab:
     """A gemma4 vocabulary of a few pieces, then the byte tokens."""
-    control, piece = [b"<pad>", b"<eos>", b"<bos>", b"<unk>"], ["▁".encode(), b"a", b"b", b"ab", b"</s>"]
-    turns, more = [b"<turn|>", b"<|tool_response>", b"<|turn>"], [b"<", b"/", b"s", b">", b"</", b"s>", b"\n", b"\n\n"]
+    control, piece = (
+        [b"<pad>", b"<eos>", b"<bos>", b"<unk>"],
+        ["▁".encode(), b"a", b"b", b"ab", b"</s>"],
+    )
+    turns, more = (
+        [b"<turn|>", b"<|tool_response>", b"<|turn>"],
+        [b"<", b"/", b"s", b">", b"</", b"s>", b"\n", b"\n\n"],
+    )
     vocab = Vocab(
         "gemma4",
         [*control, *piece, *turns, *more, *BYTE_TOKENS],
@@ -115,14 +122,18 @@ def test_ids_equal_the_golden(case, goldens, tokenizer_runner):
     for text, ids in zip(goldens["texts"], goldens[case.name]):
         if not case.covers(text):
             continue
-        assert runner.encode(text, parse_special=case.parse_special) == [int(i) for i in ids.split()], repr(text)
+        assert runner.encode(text, parse_special=case.parse_special) == [
+            int(i) for i in ids.split()
+        ], repr(text)
 
 
 def test_every_byte_rule_has_a_golden():
     assert {f"bytes-{r}" for r in BYTE_RULES} <= {c.name for c in CASES}
 
 
-@pytest.mark.parametrize("vocab_file, pre", [(GEMMA4, ""), (SPM, ""), *((BYTES, rule) for rule in BYTE_RULES)])
+@pytest.mark.parametrize(
+    "vocab_file, pre", [(GEMMA4, ""), (SPM, ""), *((BYTES, rule) for rule in BYTE_RULES)]
+)
 def test_decode_gives_the_text_back(tokenizer_runner, vocab_file, pre):
     runner = tokenizer_runner(load_json_vocab(vocab_file, pre=pre))
     for text in CORPUS + random_strings(200, seed=11):
@@ -135,7 +146,9 @@ def test_decode_gives_the_text_back(tokenizer_runner, vocab_file, pre):
 
 
 def test_gemma4_always_adds_bos(tokenizer_runner):
-    runner = tokenizer_runner(small(settings={"bos": 2, "eos": 1, "add_bos": 0, "add_space_prefix": 1}))
+    runner = tokenizer_runner(
+        small(settings={"bos": 2, "eos": 1, "add_bos": 0, "add_space_prefix": 1})
+    )
     assert runner.encode("a", add_special=True) == [2, 5]
     assert runner.encode("a") == [5]  # and no blank in front
     assert runner.info()["adds_bos"] == "1" and runner.info()["strips"] == "0"
@@ -166,18 +179,32 @@ def test_gemma4_types_go_by_text(tokenizer_runner):
     vocab = small()
     vocab.types = [NORMAL] * BYTES_AT + [BYTE] * 256
     runner = tokenizer_runner(vocab)
-    assert [runner.type_of(i)[1] for i in (0, 1, 2, 9, 10, 11)] == [True, True, True, True, False, True]
+    assert [runner.type_of(i)[1] for i in (0, 1, 2, 9, 10, 11)] == [
+        True,
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
     assert runner.ends() == [1, 9, 10]
-    assert runner.encode("<eos><|tool_response>", parse_special=False)[-1] == 10  # printed ones are always cut out
+    # printed ones are always cut out
+    assert runner.encode("<eos><|tool_response>", parse_special=False)[-1] == 10
     assert 1 not in runner.encode("<eos>", parse_special=False)
     assert runner.encode("<eos>", parse_special=True) == [1]
     no_types = tokenizer_runner(small(types=None))
-    assert no_types.ends() == [1, 9, 10] and no_types.encode("é") == [BYTES_AT + 0xC3, BYTES_AT + 0xA9]
+    assert no_types.ends() == [1, 9, 10] and no_types.encode("é") == [
+        BYTES_AT + 0xC3,
+        BYTES_AT + 0xA9,
+    ]
 
 
 def test_gemma4_end_of_generation_takes_the_file_too(tokenizer_runner):
     runner = tokenizer_runner(
-        small(settings={"bos": 2, "eos": 1, "eot": 11}, lists=[("eos_id", 7), ("suppress", 5), ("suppress", 6)])
+        small(
+            settings={"bos": 2, "eos": 1, "eot": 11},
+            lists=[("eos_id", 7), ("suppress", 5), ("suppress", 6)],
+        )
     )
     assert runner.ends() == [1, 7, 9, 10, 11]
     assert runner.info()["suppress"] == "5,6"
@@ -187,7 +214,15 @@ def test_gemma4_end_of_generation_takes_the_file_too(tokenizer_runner):
 
 
 # Of other chat formats than the vocabulary's first.
-KNOWN_ENDS = [b"<|im_end|>", b"<end_of_turn>", b"<|eot_id|>", b"<|eom_id|>", b"<|endoftext|>", b"<|end|>", b"<|end_of_text|>"]
+KNOWN_ENDS = [
+    b"<|im_end|>",
+    b"<end_of_turn>",
+    b"<|eot_id|>",
+    b"<|eom_id|>",
+    b"<|endoftext|>",
+    b"<|end|>",
+    b"<|end_of_text|>",
+]
 
 
 @pytest.mark.parametrize("family", ["gemma4", "llama", "gpt2"])
@@ -196,7 +231,12 @@ def test_known_end_texts_count_for_every_tokenizer(tokenizer_runner, family, kin
     """As special tokens; as ordinary text they end nothing."""
     tokens = [*small().tokens, *KNOWN_ENDS]
     scores = [0.0] * len(tokens) if family == "llama" else None
-    vocab = small(model=family, tokens=tokens, types=[*small().types, *[kind] * len(KNOWN_ENDS)], scores=scores)
+    vocab = small(
+        model=family,
+        tokens=tokens,
+        types=[*small().types, *[kind] * len(KNOWN_ENDS)],
+        scores=scores,
+    )
     if family == "gpt2":
         vocab = replace(vocab, pre="gpt-2")
     known = list(range(SMALL, len(tokens)))
@@ -204,7 +244,8 @@ def test_known_end_texts_count_for_every_tokenizer(tokenizer_runner, family, kin
 
 
 def test_an_end_of_a_part_is_none_of_the_answer(tokenizer_runner):
-    """<|end|> ends an answer, but where a vocabulary has the pair that ends answers and calls, only one of their parts."""
+    """<|end|> ends an answer, but where a vocabulary has the pair that ends answers and calls, only
+    one of their parts."""
     tokens = [*small().tokens, b"<|end|>", b"<|return|>", b"<|call|>"]
     vocab = small(tokens=tokens, types=[*small().types, CONTROL, CONTROL, CONTROL])
     assert tokenizer_runner(vocab).ends() == [1, 9, 10, SMALL + 1, SMALL + 2]
@@ -225,13 +266,17 @@ def test_strike_end_is_an_end_as_a_control_token_only(tokenizer_runner, family, 
 
 @pytest.mark.parametrize("family", ["gemma4", "llama", "gpt2"])
 def test_end_of_message_is_an_end(tokenizer_runner, family):
-    vocab = small(model=family, settings={"bos": 2, "eos": 1, "eot": 11, "eom": 7}, scores=[0.0] * SMALL)
+    vocab = small(
+        model=family, settings={"bos": 2, "eos": 1, "eot": 11, "eom": 7}, scores=[0.0] * SMALL
+    )
     if family == "gpt2":
         vocab = replace(vocab, pre="gpt-2", scores=None)
     assert tokenizer_runner(vocab).ends() == [1, 7, 9, 10, 11]
 
 
-@pytest.mark.parametrize("pre, good", [("", True), ("gemma4", True), ("default", True), ("qwen2", False)])
+@pytest.mark.parametrize(
+    "pre, good", [("", True), ("gemma4", True), ("default", True), ("qwen2", False)]
+)
 def test_gemma4_pre(tokenizer_runner, pre, good):
     if good:
         assert tokenizer_runner(small(pre=pre)).info()["pre"] == "gemma4"
@@ -243,7 +288,15 @@ def test_gemma4_pre(tokenizer_runner, pre, good):
 
 
 def test_end_of_generation_of_other_families(tokenizer_runner):
-    ends = [b"<|im_end|>", b"<|endoftext|>", b"<|eot_id|>", b"<|eom_id|>", b"<|end_of_text|>", b"<end_of_turn>", b"<eos>"]
+    ends = [
+        b"<|im_end|>",
+        b"<|endoftext|>",
+        b"<|eot_id|>",
+        b"<|eom_id|>",
+        b"<|end_of_text|>",
+        b"<end_of_turn>",
+        b"<eos>",
+    ]
     letters = [b"a", b"b"]
     vocab = Vocab(
         "gpt2",
@@ -262,7 +315,9 @@ def test_space_prefix(tokenizer_runner):
     vocab.settings.pop("add_space_prefix")
     runner = tokenizer_runner(vocab)
     assert runner.info()["strips"] == "1"  # what SentencePiece does where nothing is said
-    assert runner.pieces(runner.encode("a"))[0] == b" a" and runner.decode(runner.encode("a")) == b"a"
+    assert (
+        runner.pieces(runner.encode("a"))[0] == b" a" and runner.decode(runner.encode("a")) == b"a"
+    )
     assert runner.encode("") == []
     vocab.settings["add_space_prefix"] = 0
     runner = tokenizer_runner(vocab)
@@ -276,7 +331,10 @@ def test_bos_and_eos(tokenizer_runner):
     vocab.settings |= {"add_bos": 0, "add_eos": 1}
     ids = tokenizer_runner(vocab).encode("a", add_special=True)
     assert ids[0] != 1 and ids[-1] == 2
-    rules = {rule: tokenizer_runner(load_json_vocab(BYTES, pre=rule, settings={"bos": 1})).info() for rule in BYTE_RULES}
+    rules = {
+        rule: tokenizer_runner(load_json_vocab(BYTES, pre=rule, settings={"bos": 1})).info()
+        for rule in BYTE_RULES
+    }
     assert {rule for rule, info in rules.items() if info["adds_bos"] == "1"} == {"llama-bpe"}
 
 
@@ -299,8 +357,11 @@ def test_names_of_one_rule(tokenizer_runner, name, same_as):
 
 
 def test_a_byte_level_file_without_a_byte_drops_it(tokenizer_runner):
-    runner = tokenizer_runner(Vocab("gpt2", [b"a", b"b", b"ab"], types=[NORMAL] * 3, merges=[b"a b"], pre="gpt-2"))
-    assert runner.encode("abcab") == [2, 2] and runner.encode("acb") == [2]  # as Hugging Face: the neighbours meet
+    runner = tokenizer_runner(
+        Vocab("gpt2", [b"a", b"b", b"ab"], types=[NORMAL] * 3, merges=[b"a b"], pre="gpt-2")
+    )
+    # as Hugging Face: the neighbours meet
+    assert runner.encode("abcab") == [2, 2] and runner.encode("acb") == [2]
 
 
 def test_unknown_characters_become_one_unknown_token(tokenizer_runner):
@@ -365,8 +426,21 @@ def test_the_longest_special_wins(tokenizer_runner):
 
 def test_unknown_model_and_rule_are_named(tokenizer_runner):
     for model in ("t5", "bert", "", "rwkv"):
-        fails(tokenizer_runner, small(model=model), UNSUPPORTED_MODEL, f'"{model}"', "gemma4, llama, gpt2")
-    fails(tokenizer_runner, load_json_vocab(BYTES, pre="superbpe"), UNSUPPORTED_MODEL, "superbpe", "llama-bpe", "qwen2")
+        fails(
+            tokenizer_runner,
+            small(model=model),
+            UNSUPPORTED_MODEL,
+            f'"{model}"',
+            "gemma4, llama, gpt2",
+        )
+    fails(
+        tokenizer_runner,
+        load_json_vocab(BYTES, pre="superbpe"),
+        UNSUPPORTED_MODEL,
+        "superbpe",
+        "llama-bpe",
+        "qwen2",
+    )
 
 
 def test_counts_must_agree(tokenizer_runner):
@@ -377,7 +451,13 @@ def test_counts_must_agree(tokenizer_runner):
     fails(tokenizer_runner, small(scores=[0.0] * 500), FILE_CORRUPT, "scores", "500")
     spm = load_json_vocab(SPM)
     fails(tokenizer_runner, replace(spm, scores=None), FILE_CORRUPT, "scores", "0")
-    fails(tokenizer_runner, replace(spm, scores=[*spm.scores[:-1], float("nan")]), FILE_CORRUPT, "scores", "not a number")
+    fails(
+        tokenizer_runner,
+        replace(spm, scores=[*spm.scores[:-1], float("nan")]),
+        FILE_CORRUPT,
+        "scores",
+        "not a number",
+    )
     fails(tokenizer_runner, small(tokens=[], types=None), FILE_CORRUPT, "tokens")
 
 
@@ -395,8 +475,21 @@ def test_counts_must_agree(tokenizer_runner):
 )
 def test_ids_must_be_inside(tokenizer_runner, key, name):
     for bad in (SMALL, 2**31 - 1, -2, -(2**31)):
-        fails(tokenizer_runner, small(settings={"bos": 2, key: bad}), FILE_CORRUPT, name, str(bad), str(SMALL))
-    fails(tokenizer_runner, small(lists=[("eos_id", SMALL)]), FILE_CORRUPT, "eos_token_ids", str(SMALL))
+        fails(
+            tokenizer_runner,
+            small(settings={"bos": 2, key: bad}),
+            FILE_CORRUPT,
+            name,
+            str(bad),
+            str(SMALL),
+        )
+    fails(
+        tokenizer_runner,
+        small(lists=[("eos_id", SMALL)]),
+        FILE_CORRUPT,
+        "eos_token_ids",
+        str(SMALL),
+    )
     fails(tokenizer_runner, small(lists=[("suppress", -7)]), FILE_CORRUPT, "suppress_tokens", "-7")
 
 
@@ -404,8 +497,18 @@ def test_a_bos_that_must_be_added_must_exist(tokenizer_runner):
     nameless = small(settings={})
     nameless.tokens[2] = b"<none>"
     fails(tokenizer_runner, nameless, FILE_CORRUPT, "BOS")
-    fails(tokenizer_runner, load_json_vocab(BYTES, pre="gpt-2", settings={"add_bos": 1}), FILE_CORRUPT, "BOS")
-    fails(tokenizer_runner, load_json_vocab(BYTES, pre="gpt-2", settings={"add_eos": 1}), FILE_CORRUPT, "EOS")
+    fails(
+        tokenizer_runner,
+        load_json_vocab(BYTES, pre="gpt-2", settings={"add_bos": 1}),
+        FILE_CORRUPT,
+        "BOS",
+    )
+    fails(
+        tokenizer_runner,
+        load_json_vocab(BYTES, pre="gpt-2", settings={"add_eos": 1}),
+        FILE_CORRUPT,
+        "EOS",
+    )
 
 
 def test_missing_merges(tokenizer_runner):
@@ -415,11 +518,16 @@ def test_missing_merges(tokenizer_runner):
 
 
 def test_bytes_or_unknown_are_needed(tokenizer_runner):
-    vocab = Vocab("llama", [b"a", *BYTE_TOKENS[:-1]], types=[NORMAL] + [BYTE] * 255, scores=[0.0] * 256)
+    vocab = Vocab(
+        "llama", [b"a", *BYTE_TOKENS[:-1]], types=[NORMAL] + [BYTE] * 255, scores=[0.0] * 256
+    )
     fails(tokenizer_runner, vocab, FILE_CORRUPT, "<0xFF>")
 
 
-@pytest.mark.parametrize("text", [b"<0x-1>", b"<0xZZ>", b"<0x1FF>", b"<0x>", b"<0x0", b"", b"<0x1 >", b"\xff\xfe", b"0x41"])
+@pytest.mark.parametrize(
+    "text",
+    [b"<0x-1>", b"<0xZZ>", b"<0x1FF>", b"<0x>", b"<0x0", b"", b"<0x1 >", b"\xff\xfe", b"0x41"],
+)
 def test_a_malformed_byte_token_is_an_ordinary_one(tokenizer_runner, text):
     vocab = small()
     vocab.tokens.append(text)
@@ -434,7 +542,12 @@ def test_strange_tokens(tokenizer_runner):
     vocab.tokens += [b"", b"", b"a", b"x" * 2**20, b"y" * 2**20, b"a\x00b", b"<bos>", b"\xe2\x96"]
     vocab.types += [NORMAL, CONTROL, NORMAL, NORMAL, USER_DEFINED, USER_DEFINED, 0, 99]
     runner = tokenizer_runner(vocab)
-    assert runner.find("a") == 5 and runner.find("<bos>") == 2 and runner.find("") == -1 and runner.find("nothing") == -1
+    assert (
+        runner.find("a") == 5
+        and runner.find("<bos>") == 2
+        and runner.find("") == -1
+        and runner.find("nothing") == -1
+    )
     assert runner.find(b"x" * 2**20) == SMALL + 3 and runner.pieces([SMALL + 3]) == [b"x" * 2**20]
     assert runner.encode("a\x00b") == [SMALL + 5]
     assert runner.encode("y" * 2**20)[0] != SMALL + 4  # too long to be looked for
@@ -475,10 +588,14 @@ def test_ids_to_decode_must_be_inside(gemma4):
 def test_invalid_utf8_goes_through(name, request):
     runner = request.getfixturevalue(name)
     rng = random.Random(3)
-    texts = BAD_TEXTS + [bytes(rng.randrange(256) for _ in range(rng.randrange(1, 40))) for _ in range(300)]
+    texts = BAD_TEXTS + [
+        bytes(rng.randrange(256) for _ in range(rng.randrange(1, 40))) for _ in range(300)
+    ]
     for text in texts:
         for parse in (False, True):
-            assert runner.decode(runner.encode(text, parse_special=parse), print_special=True) == text, text
+            assert (
+                runner.decode(runner.encode(text, parse_special=parse), print_special=True) == text
+            ), text
 
 
 @pytest.mark.parametrize("name", ["gemma4", "spm", "byte_level"])
@@ -495,7 +612,9 @@ def test_long_runs_are_not_quadratic(name, unit, request):
 def test_streamed_pieces_are_whole_characters(name, request):
     runner = request.getfixturevalue(name)
     rng = random.Random(5)
-    text = "".join(rng.choice("🙂👍🏽❤👩🇩🧿") + chr(rng.randrange(0xAC00, 0xD7A4)) for _ in range(200))
+    text = "".join(
+        rng.choice("🙂👍🏽❤👩🇩🧿") + chr(rng.randrange(0xAC00, 0xD7A4)) for _ in range(200)
+    )
     ids = runner.encode(text)
     chunks = runner.stream(ids)
     assert any(c == b"" for c in chunks)  # characters do come in pieces
@@ -509,7 +628,27 @@ def test_streamed_pieces_are_whole_characters(name, request):
 
 def test_utf8_stream_is_pythons_replace(gemma4):
     rng = random.Random(9)
-    likely = [0x41, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC2, 0xDF, 0xE0, 0xE1, 0xED, 0xEF, 0xF0, 0xF1, 0xF4, 0xF5, 0xFF]
+    likely = [
+        0x41,
+        0x80,
+        0x8F,
+        0x90,
+        0x9F,
+        0xA0,
+        0xBF,
+        0xC0,
+        0xC2,
+        0xDF,
+        0xE0,
+        0xE1,
+        0xED,
+        0xEF,
+        0xF0,
+        0xF1,
+        0xF4,
+        0xF5,
+        0xFF,
+    ]
     for _ in range(4000):
         raw = bytes(rng.choice(likely) for _ in range(rng.randrange(1, 10)))
         cuts = sorted(rng.randrange(len(raw) + 1) for _ in range(3))
@@ -530,10 +669,27 @@ def test_unicode_flags(gemma4):
         category = unicodedata.category(chr(code_point))
         if category == "Cn":
             continue  # this Python may not know it yet
-        expected = classes[category[0]] | (256 if category in ("Lu", "Lt") else 0) | (512 if category == "Ll" else 0)
+        expected = (
+            classes[category[0]]
+            | (256 if category in ("Lu", "Lt") else 0)
+            | (512 if category == "Ll" else 0)
+        )
         if found & ~128 != expected and not (newer and found & 64):
             wrong.append(hex(code_point))
-    # General categories of existing characters change now and then; between Unicode 14 and 16 in a handful.
+    # General categories of existing characters change now and then; between Unicode 14 and 16 in a
+    # handful.
     assert len(wrong) < 20, wrong
     white = {c for c, f in enumerate(flags) if f & 128}
-    assert white == {*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
+    assert white == {
+        *range(9, 14),
+        32,
+        0x85,
+        0xA0,
+        0x1680,
+        *range(0x2000, 0x200B),
+        0x2028,
+        0x2029,
+        0x202F,
+        0x205F,
+        0x3000,
+    }

@@ -1,4 +1,5 @@
-"""Tool calls: out of the model's text, and back through a template (field case 38). What else replies hold: test_replies.py."""
+"""Tool calls: out of the model's text, and back through a template (field case 38). What else
+replies hold: test_replies.py."""
 
 import json
 import random
@@ -24,11 +25,19 @@ def call(body):
 
 # name, output, content, reasoning, calls
 RECORDED = [
-    ("one string", call(f"get_weather{{location:{Q}Paris{Q}}}"), "", "", [("get_weather", {"location": "Paris"})]),
+    (
+        "one string",
+        call(f"get_weather{{location:{Q}Paris{Q}}}"),
+        "",
+        "",
+        [("get_weather", {"location": "Paris"})],
+    ),
     ("no arguments", call("now{}"), "", "", [("now", {})]),
     (
         "nested objects and arrays",
-        call(f"book{{guests:[{{age:7,name:{Q}Ann{Q}}},{{age:9,name:{Q}Bo{Q}}}],when:{{from:{Q}a{Q},to:[[1,2],[]],x:{{}}}}}}"),
+        call(
+            f"book{{guests:[{{age:7,name:{Q}Ann{Q}}},{{age:9,name:{Q}Bo{Q}}}],when:{{from:{Q}a{Q},to:[[1,2],[]],x:{{}}}}}}"
+        ),
         "",
         "",
         [
@@ -57,10 +66,17 @@ RECORDED = [
     ),
     (
         "keys with dot, @ and minus",
-        call(f"search-web{{filter.date.from:{Q}2026-01-01{Q},@type:{Q}Query{Q},max-results:5,{Q}a:b{Q}:1}}"),
+        call(
+            f"search-web{{filter.date.from:{Q}2026-01-01{Q},@type:{Q}Query{Q},max-results:5,{Q}a:b{Q}:1}}"
+        ),
         "",
         "",
-        [("search-web", {"filter.date.from": "2026-01-01", "@type": "Query", "max-results": 5, "a:b": 1})],
+        [
+            (
+                "search-web",
+                {"filter.date.from": "2026-01-01", "@type": "Query", "max-results": 5, "a:b": 1},
+            )
+        ],
     ),
     (
         "braces, quotes and commas in a string",
@@ -76,7 +92,13 @@ RECORDED = [
         "",
         [("a", {"x": "1"}), ("b", {"y": 2})],
     ),
-    ("text before", "Let me look.\n" + call("look{at:1}"), "Let me look.\n", "", [("look", {"at": 1})]),
+    (
+        "text before",
+        "Let me look.\n" + call("look{at:1}"),
+        "Let me look.\n",
+        "",
+        [("look", {"at": 1})],
+    ),
     (
         "thinking before",
         "<|channel>thought\nThey want 7 {really}.\nSo look.\n<channel|>" + call("look{at:7}"),
@@ -86,10 +108,21 @@ RECORDED = [
     ),
     (
         "blanks, JSON's quotes, a marker inside a string",
-        call(f' mcp:fs.write {{ path : "a\\"b.txt" ,\n body: {Q}use <tool_call|> and <|tool_call>call:rm{{}}<tool_call|>{Q} }} '),
+        call(
+            f' mcp:fs.write {{ path : "a\\"b.txt" ,\n body: {Q}use <tool_call|> and '
+            f"<|tool_call>call:rm{{}}<tool_call|>{Q} }} "
+        ),
         "",
         "",
-        [("mcp:fs.write", {"path": 'a"b.txt', "body": "use <tool_call|> and <|tool_call>call:rm{}<tool_call|>"})],
+        [
+            (
+                "mcp:fs.write",
+                {
+                    "path": 'a"b.txt',
+                    "body": "use <tool_call|> and <|tool_call>call:rm{}<tool_call|>",
+                },
+            )
+        ],
     ),
 ]
 
@@ -106,7 +139,8 @@ BROKEN = [
 BROKEN_OFF = [
     "<|tool_call>", "<|tool_call>call:f", "<|tool_call>call:f{}", call(f"f{{a:{Q}x}}"),
     f"<|tool_call>call:write{{path:{Q}a.txt{Q},body:{Q}half of",
-    f"<|tool_call>call:f{{a:{Q}see " + call("rm{}"),  # a call quoted in one that was broken off does not run
+    # a call quoted in one that was broken off does not run
+    f"<|tool_call>call:f{{a:{Q}see " + call("rm{}"),
     "<|tool_call>call:f{}<tool_ca",
 ]  # fmt: skip
 
@@ -115,13 +149,17 @@ def taken_apart(tool_calls, text, pieces=None, **options):
     parser = tool_calls.ReplyParser(**options)
     deltas = [delta for piece in pieces or [text] for delta in parser.feed(piece)] + parser.finish()
     for delta in deltas:
-        assert (delta.content != "") + (delta.reasoning != "") + (delta.call is not None) + (delta.broken is not None) == 1
+        assert (delta.content != "") + (delta.reasoning != "") + (delta.call is not None) + (
+            delta.broken is not None
+        ) == 1
     reply = tool_calls.Reply().add(deltas)
     calls = [(one.name, json.loads(one.arguments)) for one in reply.calls]
     return reply.content, reply.reasoning, calls, [one.text for one in reply.broken]
 
 
-@pytest.mark.parametrize("name, text, content, reasoning, calls", RECORDED, ids=[case[0] for case in RECORDED])
+@pytest.mark.parametrize(
+    "name, text, content, reasoning, calls", RECORDED, ids=[case[0] for case in RECORDED]
+)
 def test_recorded_outputs(tool_calls, name, text, content, reasoning, calls):
     assert taken_apart(tool_calls, text) == (content, reasoning, calls, [])
     reply = tool_calls.parse_reply(text)
@@ -145,12 +183,20 @@ def test_a_call_that_is_broken_off(tool_calls, text):
 
 def test_a_new_call_shows_that_the_one_before_broke_off(tool_calls):
     text = "<|tool_call>call:a{x:1," + call("b{y:2}") + "."
-    assert taken_apart(tool_calls, text) == (".", "", [("b", {"y": 2})], ["<|tool_call>call:a{x:1,"])
+    assert taken_apart(tool_calls, text) == (
+        ".",
+        "",
+        [("b", {"y": 2})],
+        ["<|tool_call>call:a{x:1,"],
+    )
 
 
 def test_a_call_that_lacks_only_its_end(tool_calls):
     """The marker that follows ends it; so does the model's own end, but not a limit of length."""
-    assert taken_apart(tool_calls, "<|tool_call>call:a{}" + call("b{}"))[2:] == ([("a", {}), ("b", {})], [])
+    assert taken_apart(tool_calls, "<|tool_call>call:a{}" + call("b{}"))[2:] == (
+        [("a", {}), ("b", {})],
+        [],
+    )
     for complete in (False, True):
         parser = tool_calls.ReplyParser()
         parser.feed("<|tool_call>call:a{}")
@@ -174,8 +220,16 @@ def test_thinking(tool_calls):
     assert parts("<|channel>thought\nhm<channel|>Yes.") == ("Yes.", "hm", [])
     assert parts("<|channel>thought\n<channel|>Yes.") == ("Yes.", "", [])
     assert parts("<|channel>thought\nstill at it") == ("", "still at it", [])
-    assert parts("<|channel>thought\na\n<channel|>b<|channel>thought\nc\n<channel|>d") == ("bd", "ac", [])
-    assert parts("<|channel>thought\na" + call("f{}") + "b\n<channel|>c") == ("c", "ab", [("f", {})])
+    assert parts("<|channel>thought\na\n<channel|>b<|channel>thought\nc\n<channel|>d") == (
+        "bd",
+        "ac",
+        [],
+    )
+    assert parts("<|channel>thought\na" + call("f{}") + "b\n<channel|>c") == (
+        "c",
+        "ab",
+        [("f", {})],
+    )
 
 
 def test_switched_off(tool_calls):
@@ -191,7 +245,9 @@ def test_half_a_surrogate_is_no_text(tool_calls):
 
 # ---- streaming ----
 
-STREAMED = [case[1] for case in RECORDED] + [text for text in BROKEN + BROKEN_OFF if len(text) < 200]
+STREAMED = [case[1] for case in RECORDED] + [
+    text for text in BROKEN + BROKEN_OFF if len(text) < 200
+]
 
 
 @pytest.mark.parametrize("text", STREAMED, ids=range(len(STREAMED)))
@@ -208,8 +264,34 @@ def test_any_way_of_cutting_gives_the_same(tool_calls, text):
         assert taken_apart(tool_calls, text, pieces) == whole, pieces
 
 
-@given(st.lists(st.sampled_from(["<|tool_call>", "<tool_call|>", "call:", "f", "{", "}", "a:", "1", ",", Q, '"', "\n", " ",
-                                 "<|channel>thought\n", "<channel|>", "<|", "|>", "<"]), max_size=25))  # fmt: skip
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "<|tool_call>",
+                "<tool_call|>",
+                "call:",
+                "f",
+                "{",
+                "}",
+                "a:",
+                "1",
+                ",",
+                Q,
+                '"',
+                "\n",
+                " ",
+                # fmt: skip
+                "<|channel>thought\n",
+                "<channel|>",
+                "<|",
+                "|>",
+                "<",
+            ]
+        ),
+        max_size=25,
+    )
+)
 @settings(max_examples=300, deadline=None)
 def test_soup(tool_calls, parts):
     text = "".join(parts)
@@ -221,8 +303,15 @@ def test_soup(tool_calls, parts):
 def test_nothing_leaks_and_nothing_is_held_without_need(tool_calls):
     parser = tool_calls.ReplyParser()
     said = []
-    for character in "a < b <|channel>thought\nhm\nyes\n<channel|>c<|tool_call>call:f{}<tool_call|>d<tool":
-        said.append([delta.content or delta.reasoning or delta.call.name for delta in parser.feed(character)])
+    for (
+        character
+    ) in "a < b <|channel>thought\nhm\nyes\n<channel|>c<|tool_call>call:f{}<tool_call|>d<tool":
+        said.append(
+            [
+                delta.content or delta.reasoning or delta.call.name
+                for delta in parser.feed(character)
+            ]
+        )
     flat = [text for texts in said for text in texts]
     assert flat == [
         "a", " ", "< ", "b", " ", "h", "m", "\ny", "e", "s", "c", "f", "d",
@@ -253,25 +342,38 @@ def test_long_replies_are_not_quadratic(tool_calls):
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: Q not in text)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=20,
 )
 
 
 def written(value):
-    """A value in the syntax, as the models' templates write it; keys that cannot stand bare are quoted."""
+    """A value in the syntax, as the models' templates write it; keys that cannot stand bare are
+    quoted."""
     if isinstance(value, str):
         return Q + value + Q
     if isinstance(value, dict):
-        return "{" + ",".join(f"{written_key(key)}:{written(inner)}" for key, inner in value.items()) + "}"
+        return (
+            "{"
+            + ",".join(f"{written_key(key)}:{written(inner)}" for key, inner in value.items())
+            + "}"
+        )
     if isinstance(value, list):
         return "[" + ",".join(map(written, value)) + "]"
     return json.dumps(value)
 
 
 def written_key(key):
-    return key if re.fullmatch(r"[A-Za-z0-9_@.$/-]([A-Za-z0-9_@.$/ -]*[A-Za-z0-9_@.$/-])?", key) else Q + key + Q
+    return (
+        key
+        if re.fullmatch(r"[A-Za-z0-9_@.$/-]([A-Za-z0-9_@.$/ -]*[A-Za-z0-9_@.$/-])?", key)
+        else Q + key + Q
+    )
 
 
 @given(st.dictionaries(TEXTS, VALUES, max_size=5), st.integers(0, 10_000))
@@ -279,7 +381,12 @@ def written_key(key):
 def test_json_there_and_back(tool_calls, arguments, at):
     text = "<|tool_call>call:some_tool" + written(arguments) + "<tool_call|>"
     cut = at % len(text)
-    assert taken_apart(tool_calls, text, [text[:cut], text[cut:]]) == ("", "", [("some_tool", arguments)], [])
+    assert taken_apart(tool_calls, text, [text[:cut], text[cut:]]) == (
+        "",
+        "",
+        [("some_tool", arguments)],
+        [],
+    )
 
 
 # ---- back through a template ----
@@ -315,13 +422,20 @@ TEMPLATE = """
   {%- if enable_thinking -%}{{ '<|channel>thought\n' }}{%- endif -%}
 {%- endif -%}"""
 
-TOOLS = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in ("look", "add")]
+TOOLS = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+    for name in ("look", "add")
+]
 ASK = [{"role": "user", "content": "What is it?"}]
 
 
 def balanced(prompt):
-    """Turn, channel, call and response markers open and close one another; the model's turn stays open at the end."""
-    marks = re.findall(r"<\|(turn|channel|tool_call|tool_response)>|<(turn|channel|tool_call|tool_response)\|>", prompt)
+    """Turn, channel, call and response markers open and close one another; the model's turn stays
+    open at the end."""
+    marks = re.findall(
+        r"<\|(turn|channel|tool_call|tool_response)>|<(turn|channel|tool_call|tool_response)\|>",
+        prompt,
+    )
     open_marks = []
     for begin, end in marks:
         if begin:
@@ -344,10 +458,27 @@ def test_a_call_goes_back_through_the_template(fake, tool_calls, arguments, cont
             "role": "assistant",
             "content": content,
             "reasoning_content": reasoning,
-            "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "look", "arguments": arguments}}],
+            "tool_calls": [
+                {
+                    "id": "call_1",
+                    "type": "function",
+                    "function": {"name": "look", "arguments": arguments},
+                }
+            ],
         },
-        {"role": "tool", "tool_call_id": "call_1", "name": "look", "content": '{"seen": "a {cat}"}'},
-        {"role": "assistant", "content": "A cat.", "tool_calls": None, "reasoning_content": None, "refusal": None},
+        {
+            "role": "tool",
+            "tool_call_id": "call_1",
+            "name": "look",
+            "content": '{"seen": "a {cat}"}',
+        },
+        {
+            "role": "assistant",
+            "content": "A cat.",
+            "tool_calls": None,
+            "reasoning_content": None,
+            "refusal": None,
+        },
         {"role": "user", "content": "Sure?"},
     ]
     template = fake.ChatTemplate(TEMPLATE, bos_token="<bos>")
@@ -358,7 +489,8 @@ def test_a_call_goes_back_through_the_template(fake, tool_calls, arguments, cont
     assert call(f"look{{at:[1,{{deep.er:{Q}a, {{b}}{Q}}}],ok:true}}") in prompt
     said = prompt.split("<|turn>model\n")[1].split("<|tool_response>")[0]
     assert taken_apart(tool_calls, said)[1:3] == (reasoning or "", [("look", ARGUMENTS)])
-    assert messages[1]["tool_calls"][0]["function"]["arguments"] is arguments  # the caller's messages are not touched
+    # the caller's messages are not touched
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] is arguments
 
 
 def test_a_message_without_content_key(fake):
@@ -373,7 +505,10 @@ def test_a_message_without_content_key(fake):
         ("look", "list"),
         (["look"], "call 0 of message 1"),
         ([{"function": {"arguments": "{}"}}], "call 0 of message 1"),
-        ([{"function": {"name": "look", "arguments": "{a:1}"}}], r"call 0 of message 1 \(look\).*JSON"),
+        (
+            [{"function": {"name": "look", "arguments": "{a:1}"}}],
+            r"call 0 of message 1 \(look\).*JSON",
+        ),
         ([{"function": {"name": "look", "arguments": "[1]"}}], "list.*object"),
         ([{"function": {"name": "look", "arguments": 3}}], "int.*object"),
         ([{"function": {"name": "look", "arguments": "[" * 100_000}}], "JSON"),
@@ -407,10 +542,14 @@ def says(llm, strings, text, then=(257,), **options):
     message = choice["message"]
     deltas = [chunk["delta"] for chunk in chunks]
     assert "".join(delta.get("content") or "" for delta in deltas) == (message["content"] or "")
-    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == message.get("reasoning_content", "")
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == message.get(
+        "reasoning_content", ""
+    )
     streamed = [one for delta in deltas for one in delta.get("tool_calls", [])]
     assert [one.pop("index") for one in streamed] == list(range(len(streamed)))
-    assert [one["function"] for one in streamed] == [one["function"] for one in message.get("tool_calls", [])]
+    assert [one["function"] for one in streamed] == [
+        one["function"] for one in message.get("tool_calls", [])
+    ]
     broken = [one for delta in deltas for one in delta.get("malformed_tool_calls", [])]
     assert [one.pop("index") for one in broken] == list(range(len(broken)))
     assert broken == message.get("malformed_tool_calls", [])
@@ -419,19 +558,35 @@ def says(llm, strings, text, then=(257,), **options):
     return choice
 
 
-SPOKEN = "<|channel>thought\nhm\n<channel|>Let me. " + call(f"look{{at:{Q}🙂{Q}}}") + call("add{a:1}")
+SPOKEN = (
+    "<|channel>thought\nhm\n<channel|>Let me. " + call(f"look{{at:{Q}🙂{Q}}}") + call("add{a:1}")
+)
 
 
 def test_chat_gives_tool_calls(llm, strings):
     choice = says(llm, strings, SPOKEN, tools=TOOLS)
     message = choice["message"]
     assert choice["finish_reason"] == "tool_calls"
-    assert (message["role"], message["content"], message["reasoning_content"]) == ("assistant", "Let me. ", "hm")
+    assert (message["role"], message["content"], message["reasoning_content"]) == (
+        "assistant",
+        "Let me. ",
+        "hm",
+    )
     first, second = message["tool_calls"]
-    assert first["type"] == "function" and first["id"].startswith("call_") and first["id"] != second["id"]
+    assert (
+        first["type"] == "function"
+        and first["id"].startswith("call_")
+        and first["id"] != second["id"]
+    )
     assert first["function"] == {"name": "look", "arguments": '{"at": "🙂"}'}
     assert second["function"] == {"name": "add", "arguments": '{"a": 1}'}
-    answer = llm.render_chat([*ASK, message, {"role": "tool", "tool_call_id": first["id"], "name": "look", "content": "a cat"}])
+    answer = llm.render_chat(
+        [
+            *ASK,
+            message,
+            {"role": "tool", "tool_call_id": first["id"], "name": "look", "content": "a cat"},
+        ]
+    )
     assert balanced(answer)
 
 
@@ -451,9 +606,15 @@ def test_a_broken_call_in_a_chat(llm, strings):
     text = f"<|tool_call>call:look{{at:{Q}the"
     choice = says(llm, strings, "So: " + text, tools=TOOLS)
     broken = {"text": text, "reason": "the reply ended inside it"}
-    assert choice["message"] == {"role": "assistant", "content": "So: ", "malformed_tool_calls": [broken]}
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "So: ",
+        "malformed_tool_calls": [broken],
+    }
     assert choice["finish_reason"] == "malformed_tool_call"
-    choice = says(llm, strings, call("look{}") + "more", tools=TOOLS, max_tokens=len(call("look{}")) - 3)
+    choice = says(
+        llm, strings, call("look{}") + "more", tools=TOOLS, max_tokens=len(call("look{}")) - 3
+    )
     assert (choice["message"]["content"], choice["finish_reason"]) == (None, "length")
     assert choice["message"]["malformed_tool_calls"][0]["text"] == call("look{}")[:-3]
 
@@ -461,7 +622,10 @@ def test_a_broken_call_in_a_chat(llm, strings):
 def test_one_call_is_broken_and_one_is_not(llm, strings):
     choice = says(llm, strings, call("look{") + call("add{a:1}") + call("rm{}"), tools=TOOLS)
     assert choice["finish_reason"] == "tool_calls" and len(choice["message"]["tool_calls"]) == 1
-    assert [one["text"] for one in choice["message"]["malformed_tool_calls"]] == [call("look{"), call("rm{}")]
+    assert [one["text"] for one in choice["message"]["malformed_tool_calls"]] == [
+        call("look{"),
+        call("rm{}"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -478,7 +642,16 @@ def test_one_call_is_broken_and_one_is_not(llm, strings):
 )
 def test_a_demanded_call_that_breaks(llm, strings, said, then, finish, reason):
     options = {"max_tokens": 12} if finish == "length" else {}
-    choice = says(llm, strings, said, then, tools=TOOLS, tool_choice="required", forced="<|tool_call>call:", **options)
+    choice = says(
+        llm,
+        strings,
+        said,
+        then,
+        tools=TOOLS,
+        tool_choice="required",
+        forced="<|tool_call>call:",
+        **options,
+    )
     assert choice["finish_reason"] == finish and "tool_calls" not in choice["message"]
     (broken,) = choice["message"]["malformed_tool_calls"]
     assert reason in broken["reason"] and broken["text"].startswith("<|tool_call>call:")
@@ -486,7 +659,9 @@ def test_a_demanded_call_that_breaks(llm, strings, said, then, finish, reason):
 
 
 def test_a_template_that_begins_the_thinking(llm, strings):
-    choice = says(llm, strings, "hm\n<channel|>Yes.", chat_template_kwargs={"enable_thinking": True})
+    choice = says(
+        llm, strings, "hm\n<channel|>Yes.", chat_template_kwargs={"enable_thinking": True}
+    )
     assert (choice["message"]["content"], choice["message"]["reasoning_content"]) == ("Yes.", "hm")
 
 
@@ -495,12 +670,22 @@ def test_a_demanded_call(llm, strings, thinking):
     closing = "<channel|>" if thinking else ""
     options = {"tools": TOOLS, "chat_template_kwargs": {"enable_thinking": thinking}}
     forced = closing + "<|tool_call>call:"
-    choice = says(llm, strings, "add{a:1}<tool_call|>", **options, tool_choice="required", forced=forced)
+    choice = says(
+        llm, strings, "add{a:1}<tool_call|>", **options, tool_choice="required", forced=forced
+    )
     assert choice["finish_reason"] == "tool_calls"
-    assert choice["message"]["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a": 1}'}
+    assert choice["message"]["tool_calls"][0]["function"] == {
+        "name": "add",
+        "arguments": '{"a": 1}',
+    }
     named = {"type": "function", "function": {"name": "look"}}
-    choice = says(llm, strings, "a:1}<tool_call|>", **options, tool_choice=named, forced=forced + "look{")
-    assert choice["message"]["tool_calls"][0]["function"] == {"name": "look", "arguments": '{"a": 1}'}
+    choice = says(
+        llm, strings, "a:1}<tool_call|>", **options, tool_choice=named, forced=forced + "look{"
+    )
+    assert choice["message"]["tool_calls"][0]["function"] == {
+        "name": "look",
+        "arguments": '{"a": 1}',
+    }
     assert "reasoning_content" not in choice["message"]
 
 
@@ -522,7 +707,10 @@ def test_wrong_choices(llm, fake, strings, toy_file):
 def test_a_model_that_does_not_know_the_markers(fake, strings, toy_file):
     with fake.LLM(toy_file(), chat_template="{{ messages[0].content }}", n_ctx=512) as llm:
         choice = says(llm, strings, SPOKEN, tools=TOOLS)
-        assert (choice["message"], choice["finish_reason"]) == ({"role": "assistant", "content": SPOKEN}, "stop")
+        assert (choice["message"], choice["finish_reason"]) == (
+            {"role": "assistant", "content": SPOKEN},
+            "stop",
+        )
 
 
 def test_logprobs_list_every_token(llm, strings):
@@ -530,13 +718,15 @@ def test_logprobs_list_every_token(llm, strings):
     n = len(choice["logprobs"]["content"])
     assert n == len(call("look{}"))
     streamed = [
-        chunk["choices"][0]["logprobs"] for chunk in llm.chat(ASK, temperature=0, tools=TOOLS, logprobs=True, stream=True)
+        chunk["choices"][0]["logprobs"]
+        for chunk in llm.chat(ASK, temperature=0, tools=TOOLS, logprobs=True, stream=True)
     ]
     assert sum(len(one["content"]) for one in streamed if one) == n
 
 
 def test_the_markers_of_the_real_vocabulary(pillion, tiny_target):
-    """They print, are one token each, and so the parser is on although this model's template does not mention them."""
+    """They print, are one token each, and so the parser is on although this model's template does
+    not mention them."""
     with pillion.LLM(tiny_target, n_ctx=64) as llm:
         text = "<|channel>thought\nhm\n<channel|>Yes." + call(f"f{{a:{Q}b{Q}}}")
         ids = llm.tokenizer.encode(text, add_special=False, parse_special=True)

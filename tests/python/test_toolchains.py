@@ -1,4 +1,5 @@
-"""Each toolchain file and preset configures with the oldest CMake that the project asks for, and with Debian's own."""
+"""Each toolchain file and preset configures with the oldest CMake that the project asks for, and
+with Debian's own."""
 
 import json
 import os
@@ -30,7 +31,9 @@ NOTHING(__cudaRegisterLinkedBinary) NOTHING(__cudaInitModule)
 
 def stated():
     """The version that pyproject.toml asks for, as "3.21"."""
-    return re.search(r'^cmake\.version = ">=([0-9.]+)"', (ROOT / "pyproject.toml").read_text(), re.M).group(1)
+    return re.search(
+        r'^cmake\.version = ">=([0-9.]+)"', (ROOT / "pyproject.toml").read_text(), re.M
+    ).group(1)
 
 
 def presets():
@@ -42,7 +45,9 @@ def presets():
 @pytest.mark.parametrize("project", PROJECTS)
 def test_every_project_asks_for_the_same_cmake(project):
     text = (ROOT / project / "CMakeLists.txt").read_text()
-    assert re.search(r"^cmake_minimum_required\(VERSION ([0-9.]+)\)", text, re.M).group(1) == stated()
+    assert (
+        re.search(r"^cmake_minimum_required\(VERSION ([0-9.]+)\)", text, re.M).group(1) == stated()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +57,33 @@ def oldest(tmp_path_factory):
     program = folder / "bin" / "cmake"
     with locked("oldest-cmake"):
         if not program.exists():
-            command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, f"cmake=={stated()}.*"]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--target",
+                folder,
+                f"cmake=={stated()}.*",
+            ]
             done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
             if done.returncode:
-                pytest.skip(f"cmake {stated()} cannot be had from PyPI: {done.stderr.strip().splitlines()[-1]}")
-    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); from cmake import cmake; cmake()"]
+                pytest.skip(
+                    f"cmake {stated()} cannot be had from PyPI: "
+                    f"{done.stderr.strip().splitlines()[-1]}"
+                )
+    return [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(folder)!r}); from cmake import cmake; cmake()",
+    ]
 
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
-    """A Jetson's folder for the toolchain: nvcc's own headers, and a runtime of nothing, compiled for the board."""
+    """A Jetson's folder for the toolchain: nvcc's own headers, and a runtime of nothing, compiled
+    for the board."""
     nvcc, cross = cuda_report.nvcc(), shutil.which("aarch64-linux-gnu-gcc")
     if nvcc is None or cross is None:
         pytest.skip("nvcc and aarch64-linux-gnu-g++ are needed, one of them is not installed")
@@ -83,10 +105,16 @@ def board(tmp_path_factory):
 def configured(cmake, folder, *arguments, **variables):
     ninja = ["-G", "Ninja"] if shutil.which("ninja") else []
     command = [*cmake, *ninja, *arguments, "-B", folder, f"-DZIG_PYTHON={sys.executable}"]
-    environment = {k: v for k, v in os.environ.items() if k not in ("ANDROID_NDK", "HEXAGON_SDK_ROOT")}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("ANDROID_NDK", "HEXAGON_SDK_ROOT")
+    }
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
-        list(map(str, command)), env={**environment, **variables}, cwd=ROOT, capture_output=True, text=True
+        list(map(str, command)),
+        env={**environment, **variables},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert (folder / "CMakeCache.txt").exists()
@@ -95,13 +123,17 @@ def configured(cmake, folder, *arguments, **variables):
 
 def test_jetson_with_the_system_s_cmake(tmp_path, board):
     """Debian 12's is 3.25, where the CUDA compiler's test has no ranlib."""
-    cmake = shutil.which("cmake", path="/usr/local/bin:/usr/bin") or pytest.skip("the system has no cmake")
+    cmake = shutil.which("cmake", path="/usr/local/bin:/usr/bin") or pytest.skip(
+        "the system has no cmake"
+    )
     said = configured([cmake], tmp_path, "--preset", "jetson", PILLION_JETSON_SYSROOT=str(board))
     assert "CUDA compiler identification is NVIDIA" in said
 
 
 def test_every_preset_is_tried():
-    assert {"dev", "release", "linux-arm64", "android-arm64", "jetson"} <= set(presets()) - set(MADE_ELSEWHERE)
+    assert {"dev", "release", "linux-arm64", "android-arm64", "jetson"} <= set(presets()) - set(
+        MADE_ELSEWHERE
+    )
     assert set(MADE_ELSEWHERE) <= set(presets())
 
 
@@ -131,4 +163,8 @@ def test_all_that_the_tests_build_with_the_oldest_cmake(tmp_path, oldest):
     options = [f"-DPILLION_{name}=ON" for name in ("PYTHON", "LAB", "HTP")]
     configured(oldest, tmp_path, "-S", ".", *options, "-DPILLION_CUDA=SIM")
     # Building a part shows that what was generated can be built.
-    subprocess.run([*oldest, "--build", tmp_path, "--target", "part_core"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*oldest, "--build", tmp_path, "--target", "part_core"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )

@@ -1,8 +1,12 @@
-"""The rules of the tree: who includes whom, what the library shows, what the cdef holds, what the wheel's build may use."""
+"""The rules of the tree: who includes whom, what the library shows, what the cdef holds, what the
+wheel's build may use."""
 
 import ast
 import json
+import os
+import platform
 import re
+import shlex
 import subprocess
 import sys
 
@@ -43,7 +47,8 @@ def test_exports(libpillion):
 
 
 def test_no_flag_of_the_build_machine(libpillion):
-    """Only the ISA folders get instructions beyond the baseline. The DSP's simulator, a test's tool, is for the machine that builds it."""
+    """Only the ISA folders get instructions beyond the baseline. The DSP's simulator, a test's
+    tool, is for the machine that builds it."""
     for entry in json.loads((libpillion.parent / "compile_commands.json").read_text()):
         command = entry["command"]
         if "pillion_htp_sim.dir" in command or "pillion_htp_sim_qf32.dir" in command:
@@ -51,6 +56,37 @@ def test_no_flag_of_the_build_machine(libpillion):
         assert "-march=native" not in command and "-mtune=native" not in command
         if re.search(r" -m(avx|fma|f16c|sse4)", command):
             assert "/x86_avx" in command, command
+
+
+def test_no_flag_of_the_environment(tmp_path):
+    """CXXFLAGS that ask for the machine's own processor change no instruction set."""
+    environment = {**os.environ, "CFLAGS": "-march=native", "CXXFLAGS": "-march=native"}
+    call = ["cmake", "-S", REPOSITORY, "-B", tmp_path, "-DPILLION_WERROR=OFF"]
+    subprocess.run(call, check=True, env=environment, capture_output=True)
+    entries = json.loads((tmp_path / "compile_commands.json").read_text())
+    flags = {flags_of(entry["command"]) for entry in entries}
+    assert len(flags) > 2 and all("-march=native" in one for one in flags)
+    for one in flags:
+        assert macros(one) == macros([flag for flag in one if flag != "-march=native"])
+    assert macros(["-march=native"]) != macros(["-march=x86-64"]) or platform.machine() != "x86_64"
+
+
+def flags_of(command):
+    """Compiler and machine flags."""
+    words = shlex.split(command)
+    while not words[0].endswith(("cc", "c++", "gcc", "g++", "clang", "clang++")):
+        del words[0]  # a launcher
+    return tuple(word for word in words if word == words[0] or re.match(r"-(m|std=|O)", word))
+
+
+def macros(command):
+    """What the compiler predefines under these flags; without a compiler: c++."""
+    command = list(command) if not command[0].startswith("-") else ["c++", *command]
+    call = [*command, "-dM", "-E", "-x", "c++", os.devnull]
+    if any("std=c" in word and "++" not in word for word in command):
+        call[-2] = "c"
+    text = subprocess.run(call, check=True, capture_output=True, text=True).stdout
+    return set(text.splitlines())
 
 
 def test_the_cdef_holds_every_function_of_the_header(fake):
@@ -77,18 +113,28 @@ def test_the_headers_markers_are_needed():
 def test_the_package_prints_nothing_outside_the_command_line():
     for path in PACKAGE.rglob("*.py"):
         if "cli" not in path.parts and "server" not in path.parts:
-            calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+            calls = [
+                node.func
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Call)
+            ]
             assert "print" not in [call.id for call in calls if isinstance(call, ast.Name)], path
 
 
 def test_file_names_are_unique():
     """A name says where you are (the ISA folders hold the same names on purpose)."""
-    names = [path.name for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py")]
+    names = [
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        if path.name not in ("__init__.py", "__main__.py")
+    ]
     assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("tool", [["mypy"], ["ruff", "check", "."]], ids=["mypy", "ruff"])
 def test_linters_are_content(tool):
     pytest.importorskip(tool[0])
-    result = subprocess.run([sys.executable, "-m", *tool], cwd=REPOSITORY, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-m", *tool], cwd=REPOSITORY, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -29,9 +29,14 @@ def test_it_runs_without_the_repository(wheel, tmp_path):
     # -I and an explicit path: neither the editable install nor the repository is seen
     packages = [path for path in sys.path if path.endswith("site-packages")]
     program = (
-        f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; sys.path += {packages!r}; sys.argv = ['pillion', 'demo', '-n', '8']"
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; sys.path += {packages!r}; "
+        f"sys.argv "
+        f"= ['pillion', 'demo', '-n', '8']"
     )
-    program += "; import pillion; assert pillion.__file__.startswith(sys.path[0]); from pillion.cli.main import main; main()"
+    program += (
+        "; import pillion; assert pillion.__file__.startswith(sys.path[0]); from "
+        "pillion.cli.main import main; main()"
+    )
     call = [sys.executable, "-I", "-S", "-c", program]
     result = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert result.returncode == 0, result.stderr
@@ -41,5 +46,7 @@ def test_it_runs_without_the_repository(wheel, tmp_path):
 def test_it_exports_nothing_but_its_init_function(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         module = archive.extract("pillion/_capi.abi3.so", tmp_path)
-    output = subprocess.run(["nm", "-D", "--defined-only", module], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(
+        ["nm", "-D", "--defined-only", module], capture_output=True, text=True, check=True
+    ).stdout
     assert [line.split()[-1] for line in output.splitlines()] == ["PyInit__capi"]

@@ -152,13 +152,25 @@ def good_calls(world, folder):
     sizes = {"n_ctx": 32, "n_batch": 16, "n_threads": 1, "kv_type": "f16"}
     more = {"n_outputs": 9, "flash_attn": "auto", "swa_full": False, "collect_activations": False}
     loading = {"use_mmap": True, "device": "cpu", "n_gpu_layers": None, "progress": None}
-    drafting = {"drafter": None, "draft": 2, "draft_p_min": 0.0, "draft_dense_head": False, "draft_strict": False}
+    drafting = {
+        "drafter": None,
+        "draft": 2,
+        "draft_p_min": 0.0,
+        "draft_dense_head": False,
+        "draft_strict": False,
+    }
     drafting |= {"draft_sampling": "greedy", "draft_device": "auto"}
     sampling = {
         "temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "repeat_penalty": 1.1, "frequency_penalty": 0.1,
         "presence_penalty": 0.1, "penalty_last_n": 64, "seed": 1, "logit_bias": {5: -1.0},
     }  # fmt: skip
-    of_llm = {"seed": 1, "flash_attn": "auto", "strict": False, "device_bytes": 0, "chat_template": None}
+    of_llm = {
+        "seed": 1,
+        "flash_attn": "auto",
+        "strict": False,
+        "device_bytes": 0,
+        "chat_template": None,
+    }
     call = {"max_tokens": 1, "stop": None, "logprobs": None, "draft": None, **sampling}
     params = {"params": p.SamplingParams()}
     return {
@@ -296,12 +308,28 @@ def good_calls(world, folder):
     }  # fmt: skip
 
 
-NO_INPUT = {"Activation", "Backend", "ImatrixSummary", "Limits", "Logprobs", "PairStats", "Piece", "Placed", "QuantizeReport"}
-NO_INPUT |= {"QuantizedTensor", "Round", "Timings", "TokenInfo", "Work", "EngineStats", "SlotState"}  # records that the package makes
-MADE_BY_OTHERS = {"Constraint", "Generation", "Metadata", "Model", "Tokenizer"}  # their constructors are not for callers
+NO_INPUT = {
+    "Activation",
+    "Backend",
+    "ImatrixSummary",
+    "Limits",
+    "Logprobs",
+    "PairStats",
+    "Piece",
+    "Placed",
+    "QuantizeReport",
+}
+# records that the package makes
+NO_INPUT |= {"QuantizedTensor", "Round", "Timings", "TokenInfo", "Work", "EngineStats", "SlotState"}
+# their constructors are not for callers
+MADE_BY_OTHERS = {"Constraint", "Generation", "Metadata", "Model", "Tokenizer"}
 FOR_THE_PACKAGE = {"Engine.on", "Engine.stop", "Engine.help", "Engine.between_turns"}
 FOR_THE_PACKAGE |= {"LLM.prepared_completion", "LLM.prepared_chat"}  # as complete and chat
-FOR_THE_PACKAGE |= {f"{of}.{call}" for of in ("Constraint", "LogitsProcessors") for call in ("plan", "forced", "accept", "choose")}
+FOR_THE_PACKAGE |= {
+    f"{of}.{call}"
+    for of in ("Constraint", "LogitsProcessors")
+    for call in ("plan", "forced", "accept", "choose")
+}
 
 
 def public_callables(pillion):
@@ -318,7 +346,10 @@ def public_callables(pillion):
                 function = getattr(member, "__func__", member)
                 if method.startswith("_") or not inspect.isfunction(function):
                     continue
-                if getattr(thing, method).__name__ == method and len(inspect.signature(function).parameters) > 1:
+                if (
+                    getattr(thing, method).__name__ == method
+                    and len(inspect.signature(function).parameters) > 1
+                ):
                     yield f"{name}.{method}"
 
 
@@ -384,13 +415,22 @@ def test_wrong_values(pillion, world, tmp_path, monkeypatch, name):
     world.works()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("Pair.generate", "LLM.render_chat", "ChatTemplate.render")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in NAMES
+        if name not in ("Pair.generate", "LLM.render_chat", "ChatTemplate.render")
+    ],
+)
 def test_calls_that_do_not_fit(pillion, world, tmp_path, name):
     function, good = good_calls(world, tmp_path)[name]
     for value in (None, 1):
         with pytest.raises(pillion.UsageError, match=r"has no argument 'no_such_name'"):
             function(**good, no_such_name=value)
-    required = [one for one in inspect.signature(function).parameters.values() if one.default is one.empty]
+    required = [
+        one for one in inspect.signature(function).parameters.values() if one.default is one.empty
+    ]
     if any(one.kind is one.POSITIONAL_OR_KEYWORD for one in required):
         with pytest.raises(pillion.UsageError, match="missing a required argument"):
             function()
@@ -402,27 +442,51 @@ SAID = [
     (lambda p, w: p.LLM(w.target, n_ctx="4096"), "n_ctx is '4096'; it must be positive"),
     (lambda p, w: p.LLM(w.target, seed="42"), "seed is '42'; it must be 0 to 2**64 - 1, or None"),
     (lambda p, w: p.LLM(w.target, seed=-1), "seed is -1; it must be 0 to 2**64 - 1, or None"),
-    (lambda p, w: p.LLM(w.target, n_treads=2), "LLM() has no argument 'n_treads'; did you mean n_threads?"),
+    (
+        lambda p, w: p.LLM(w.target, n_treads=2),
+        "LLM() has no argument 'n_treads'; did you mean n_threads?",
+    ),
     (lambda p, w: p.LLM(model_path=str(w.target)), "LLM() has no argument 'model_path'"),
     (lambda p, w: p.LLM(w.target, verbose=False), "LLM() has no argument 'verbose'"),
     (lambda p, w: p.LLM(None), "path is None; it must be a path"),
     (lambda p, w: p.LLM(), "missing a required argument: 'path'"),
-    (lambda p, w: p.LLM(w.target, drafter=False), "drafter is False; it must be 'auto', a path, a Model, 'lookup', or None"),
+    (
+        lambda p, w: p.LLM(w.target, drafter=False),
+        "drafter is False; it must be 'auto', a path, a Model, 'lookup', or None",
+    ),
     (lambda p, w: p.LLM(w.target, use_mmap="no"), "use_mmap is 'no'; it must be True or False"),
-    (lambda p, w: p.Model(w.target, "x"), "a Model is not made by hand; Model.open(path) opens a file"),
+    (
+        lambda p, w: p.Model(w.target, "x"),
+        "a Model is not made by hand; Model.open(path) opens a file",
+    ),
     (lambda p, w: p.Context(w.llm), "it must be a Model"),
     (lambda p, w: p.Pair(w.context, 5), "drafter is 5; it must be a Model, a path or 'lookup'"),
     (lambda p, w: p.Pair(5, "lookup"), "target is 5; it must be a Context, a Model or an LLM"),
     (lambda p, w: w.sampler.sample(w.model), "it must be a Context"),
     (lambda p, w: p.SamplingParams(top_k=-1), "top_k is -1; it must be 0 (off) or more"),
-    (lambda p, w: p.SamplingParams(temprature=1), "SamplingParams() has no argument 'temprature'; did you mean temperature?"),
-    (lambda p, w: w.context.prefill(b"abc"), "tokens is b'abc'; it must be a flat sequence of token ids"),
+    (
+        lambda p, w: p.SamplingParams(temprature=1),
+        "SamplingParams() has no argument 'temprature'; did you mean temperature?",
+    ),
+    (
+        lambda p, w: w.context.prefill(b"abc"),
+        "tokens is b'abc'; it must be a flat sequence of token ids",
+    ),
     (lambda p, w: p.Sampler({"seed": 1}), "params is {'seed': 1}; it must be SamplingParams"),
     (lambda p, w: p.quantize(w.drafter, 5, "Q8_0"), "out is 5; it must be a path"),
     (lambda p, w: p.device(0), "name is 0; it must be a string"),
-    (lambda p, w: w.llm.complete("a", logits_processor=3), "logits_processor is 3; it must be a callable or a list"),
-    (lambda p, w: w.llm.generate("a", logits_processor=[3]), "logits_processor[0] is 3; it must be a callable"),
-    (lambda p, w: w.llm.engine.submit(p.Request("ab")), "prompt is 'ab'; it must be a flat sequence of token ids"),
+    (
+        lambda p, w: w.llm.complete("a", logits_processor=3),
+        "logits_processor is 3; it must be a callable or a list",
+    ),
+    (
+        lambda p, w: w.llm.generate("a", logits_processor=[3]),
+        "logits_processor[0] is 3; it must be a callable",
+    ),
+    (
+        lambda p, w: w.llm.engine.submit(p.Request("ab")),
+        "prompt is 'ab'; it must be a flat sequence of token ids",
+    ),
 ]
 
 
@@ -434,15 +498,22 @@ def test_the_sentence(pillion, world, call, sentence):
 
 
 def test_numbers_of_numpy_are_numbers(pillion, world):
-    with pillion.LLM(world.target, n_ctx=np.int64(32), seed=np.uint32(7), n_threads=np.int8(1), drafter=None) as llm:
-        params = {"temperature": np.float32(0.5), "top_k": np.int16(3), "seed": np.int64(3), "max_tokens": np.int64(2)}
+    with pillion.LLM(
+        world.target, n_ctx=np.int64(32), seed=np.uint32(7), n_threads=np.int8(1), drafter=None
+    ) as llm:
+        params = {
+            "temperature": np.float32(0.5),
+            "top_k": np.int16(3),
+            "seed": np.int64(3),
+            "max_tokens": np.int64(2),
+        }
         assert len(llm.generate(np.array([2, 5], dtype=np.uint16), **params).run().tokens) <= 2
         llm.context.set_tokens(np.array([2, 5]))
         llm.context.decode(np.int32(6))
         assert llm.context.n_past == 3
-    assert pillion.SamplingParams(seed=np.int64(5), logit_bias={np.int32(3): np.float32(1)}) == pillion.SamplingParams(
-        seed=5, logit_bias={3: 1.0}
-    )
+    assert pillion.SamplingParams(
+        seed=np.int64(5), logit_bias={np.int32(3): np.float32(1)}
+    ) == pillion.SamplingParams(seed=5, logit_bias={3: 1.0})
 
 
 def test_closed_objects(pillion, world):
@@ -451,7 +522,9 @@ def test_closed_objects(pillion, world):
         lambda: world.closed.context(),
         lambda: pillion.Context(world.closed),
         lambda: pillion.Pair(world.context, world.closed),
-        lambda: pillion.find_drafter(world.closed) or pillion.imatrix(world.closed, "x" * 100, "out"),
+        lambda: (
+            pillion.find_drafter(world.closed) or pillion.imatrix(world.closed, "x" * 100, "out")
+        ),
     ):
         with pytest.raises(pillion.PillionError):
             call()

@@ -1,14 +1,18 @@
-// Drives one Tokenizer from a command line, for tests without the Python binding: natively, under sanitizers, under qemu.
+// Drives one Tokenizer from a command line, for tests without the Python binding: natively, under
+// sanitizers, under qemu.
 //
 //     tokenizer_runner VOCABULARY < requests > answers
 //
-// VOCABULARY holds a line per item: `model TEXT`, `pre TEXT`, `set KEY NUMBER`, `token TYPE HEX`, `score NUMBER`, `merge HEX`,
-// `type NUMBER`. `token - HEX` gives no type. Requests and their answers are a line each; bytes are hexadecimal, "-" if empty:
+// VOCABULARY holds a line per item: `model TEXT`, `pre TEXT`, `set KEY NUMBER`, `token TYPE HEX`,
+// `score NUMBER`, `merge HEX`, `type NUMBER`. `token - HEX` gives no type. Requests and their
+// answers are a line each; bytes are hexadecimal, "-" if empty:
 //     encode ADD PARSE HEX   -> ids N …        decode PRINT N …     -> text HEX
 //     stream PRINT N …       -> chunks HEX …   pieces PRINT N …     -> chunks HEX …
 //     find HEX               -> id N           info                 -> info KEY=VALUE …
-//     type N -> type N CONTROL END             repeat HEX COUNT     -> repeat COUNT-OF-IDS MICROSECONDS
-//     utf8 HEX …             -> chunks HEX …   flags                -> flags N … (all code points, run lengths)
+//     type N -> type N CONTROL END             repeat HEX COUNT     -> repeat COUNT-OF-IDS
+//     MICROSECONDS
+//     utf8 HEX …             -> chunks HEX …   flags                -> flags N … (all code points,
+//                            run lengths)
 // An Error is answered by `error CODE SENTENCE`; one from create() ends the run.
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +38,8 @@ std::string from_hex(const std::string& hex) {
     std::string out;
     if (hex == "-") return out;
     const auto value = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-    for (size_t i = 0; i + 1 < hex.size(); i += 2) out += char(value(hex[i]) * 16 + value(hex[i + 1]));
+    for (size_t i = 0; i + 1 < hex.size(); i += 2)
+        out += char(value(hex[i]) * 16 + value(hex[i + 1]));
     return out;
 }
 
@@ -50,7 +55,9 @@ std::string to_hex(std::string_view bytes) {
 }
 
 int64_t microseconds_since(std::chrono::steady_clock::time_point start) {
-    return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
+    return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() -
+                                                                 start)
+        .count();
 }
 
 struct Vocabulary {
@@ -105,10 +112,12 @@ std::string list(const std::vector<int32_t>& ids) {
 
 std::string info(const Tokenizer& t, const std::string& load_times) {
     std::ostringstream out;
-    out << "info size=" << t.size() << " bos=" << t.bos() << " eos=" << t.eos() << " eot=" << t.eot() << " unk=" << t.unk()
-        << " pad=" << t.pad() << " mask=" << t.mask() << " adds_bos=" << t.adds_bos() << " adds_eos=" << t.adds_eos()
-        << " strips=" << t.strips_leading_space() << " model=" << t.model() << " pre=" << (t.pre().empty() ? "-" : t.pre())
-        << " ends=" << list(t.end_of_generation()) << " suppress=" << list(t.suppress_tokens()) << " " << load_times;
+    out << "info size=" << t.size() << " bos=" << t.bos() << " eos=" << t.eos()
+        << " eot=" << t.eot() << " unk=" << t.unk() << " pad=" << t.pad() << " mask=" << t.mask()
+        << " adds_bos=" << t.adds_bos() << " adds_eos=" << t.adds_eos()
+        << " strips=" << t.strips_leading_space() << " model=" << t.model()
+        << " pre=" << (t.pre().empty() ? "-" : t.pre()) << " ends=" << list(t.end_of_generation())
+        << " suppress=" << list(t.suppress_tokens()) << " " << load_times;
     return out.str();
 }
 
@@ -134,7 +143,8 @@ std::string feed_all(std::istringstream& in, bool hex, const Tokenizer* t) {
     bool print = false;
     if (!hex) in >> print;
     for (std::string word; in >> word;) {
-        out += ' ' + to_hex(stream.feed(hex ? from_hex(word) : t->token_bytes(atoi(word.c_str()), print)));
+        out += ' ' + to_hex(stream.feed(hex ? from_hex(word)
+                                            : t->token_bytes(atoi(word.c_str()), print)));
     }
     return out + ' ' + to_hex(stream.flush());
 }
@@ -172,8 +182,8 @@ std::string answer(const Tokenizer& t, const std::string& request, const std::st
     if (word == "type") {
         int32_t id = 0;
         in >> id;
-        return "type " + std::to_string(int(t.token_type(id))) + ' ' + std::to_string(t.is_control(id)) + ' ' +
-               std::to_string(t.is_end_of_generation(id));
+        return "type " + std::to_string(int(t.token_type(id))) + ' ' +
+               std::to_string(t.is_control(id)) + ' ' + std::to_string(t.is_end_of_generation(id));
     }
     if (word == "repeat") {
         size_t count = 0;
@@ -194,7 +204,7 @@ void print_error(const Error& error) {
     fflush(stdout);
 }
 
-}    // namespace
+}  // namespace
 
 int main(int argc, char** argv) {
     if (argc != 2) return 2;
@@ -210,9 +220,9 @@ int main(int argc, char** argv) {
         return 0;
     }
     const int64_t cpu_us = int64_t(double(clock() - start_cpu) * 1e6 / CLOCKS_PER_SEC);
-    const std::string load_times =
-        "load_us=" + std::to_string(microseconds_since(start)) + " load_cpu_us=" + std::to_string(cpu_us);
-    vocabulary = {};    // the tokenizer must not need it any more
+    const std::string load_times = "load_us=" + std::to_string(microseconds_since(start)) +
+                                   " load_cpu_us=" + std::to_string(cpu_us);
+    vocabulary = {};  // the tokenizer must not need it any more
     for (std::string request; std::getline(std::cin, request);) {
         try {
             printf("%s\n", answer(*tokenizer, request, load_times).c_str());

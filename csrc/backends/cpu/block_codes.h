@@ -1,5 +1,5 @@
-// The codes of a block of core/blocks.h, one a byte. get_codes: unsigned codes of all inputs. set_codes: the way back, into a block
-// whose code fields are zero.
+// The codes of a block of core/blocks.h, one a byte. get_codes: unsigned codes of all inputs.
+// set_codes: the way back, into a block whose code fields are zero.
 #pragma once
 #include <stdint.h>
 
@@ -60,7 +60,8 @@ inline void set_codes(BlockTQ2_0& b, const uint8_t* c) { set_pairs(b.q, c); }
 template <class B>
 inline void get_three_bits(const B& b, uint8_t* c) {
     for (int i = 0; i < 256; i++)
-        c[i] = uint8_t((b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) | (b.high[i % 32] >> (i / 32) & 1) << 2);
+        c[i] = uint8_t((b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) |
+                       (b.high[i % 32] >> (i / 32) & 1) << 2);
 }
 template <class B>
 inline void set_three_bits(B& b, const uint8_t* c) {
@@ -82,7 +83,8 @@ inline void set_codes(BlockQ4_K& b, const uint8_t* c) {
 }
 inline void get_codes(const BlockQ5_K& b, uint8_t* c) {
     for (int i = 0; i < 256; i++)
-        c[i] = uint8_t((b.q[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15) | (b.high[i % 32] >> (i / 32) & 1) << 4);
+        c[i] = uint8_t((b.q[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15) |
+                       (b.high[i % 32] >> (i / 32) & 1) << 4);
 }
 inline void set_codes(BlockQ5_K& b, const uint8_t* c) {
     for (int i = 0; i < 256; i++) {
@@ -93,7 +95,8 @@ inline void set_codes(BlockQ5_K& b, const uint8_t* c) {
 inline void get_codes(const BlockQ6_K& b, uint8_t* c) {
     for (int i = 0; i < 256; i++) {
         const int half = i / 128, s = i / 32 % 4, l = i % 32;
-        c[i] = uint8_t((b.low[64 * half + s % 2 * 32 + l] >> (s / 2 * 4) & 15) | (b.high[32 * half + l] >> (2 * s) & 3) << 4);
+        c[i] = uint8_t((b.low[64 * half + s % 2 * 32 + l] >> (s / 2 * 4) & 15) |
+                       (b.high[32 * half + l] >> (2 * s) & 3) << 4);
     }
 }
 inline void set_codes(BlockQ6_K& b, const uint8_t* c) {

@@ -11,8 +11,8 @@
 #include "backends/cpu/cpu_limits.h"
 #include "backends/cpu/cpu_plan.h"
 #include "backends/cpu/cpu_steps.h"
-#include "backends/cpu/kernel_choice.h"
 #include "backends/cpu/import_rows.h"
+#include "backends/cpu/kernel_choice.h"
 #include "backends/cpu/lane_pack.h"
 #include "backends/cpu/thread_pool.h"
 #include "core/cpu_count.h"
@@ -21,18 +21,22 @@
 namespace pillion::cpu {
 namespace {
 
-// Anonymous pages, zeroed, given out on first touch. 2 MB pages where the kernel has them: 5 % of decode speed.
+// Anonymous pages, zeroed, given out on first touch. 2 MB pages where the kernel has them: 5 % of
+// decode speed.
 class CpuBuffer final : public Buffer {
   public:
     static std::unique_ptr<Buffer> make(size_t size, BufferKind kind) {
         constexpr size_t kHuge = 2 << 20;
-        const size_t bytes = (size + 4095) / 4096 * 4096, reserve = bytes >= kHuge ? bytes + kHuge : bytes;
+        const size_t bytes = (size + 4095) / 4096 * 4096,
+                     reserve = bytes >= kHuge ? bytes + kHuge : bytes;
         if (reserve < size) return nullptr;
-        void* base = mmap(nullptr, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void* base = mmap(nullptr, reserve, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (base == MAP_FAILED) return nullptr;
         uint8_t* start = static_cast<uint8_t*>(base);
         if (bytes >= kHuge) {
-            start = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(base) + kHuge - 1) / kHuge * kHuge);
+            start = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(base) + kHuge - 1) /
+                                               kHuge * kHuge);
             madvise(start, bytes, MADV_HUGEPAGE);
         }
         auto* buffer = new (std::nothrow) CpuBuffer(size, kind, base, reserve, start);
@@ -92,7 +96,7 @@ class CpuBackend final : public Backend {
     explicit CpuBackend(const KernelTable& table) : table_(table) {}
     const char* name() const override { return "cpu"; }
     bool is_host() const override { return true; }
-    const char* kv_layout() const override { return "lanes32"; }    // kv_layout.h
+    const char* kv_layout() const override { return "lanes32"; }  // kv_layout.h
     MemoryInfo memory() const override { return host_memory(); }
 
     std::string info_json() const override {
@@ -100,7 +104,8 @@ class CpuBackend final : public Backend {
         int n = 0;
         const KernelCandidate* candidates = kernel_candidates(&n);
         for (int i = 0; i < n; i++)
-            if (can_run(candidates[i])) out += std::string(out.back() == '[' ? "\"" : ", \"") + candidates[i].name + "\"";
+            if (can_run(candidates[i]))
+                out += std::string(out.back() == '[' ? "\"" : ", \"") + candidates[i].name + "\"";
         char features[512];
         feature_names(cpu_features(), features, sizeof features);
         out += "], \"features\": [";
@@ -109,7 +114,7 @@ class CpuBackend final : public Backend {
             out += std::string(out.back() == '[' ? "\"" : ", \"") + f + "\"";
         const CpuCount cpus = count_cpus();
         std::string from;
-        for (const char c : cpus.from)    // file names of the system
+        for (const char c : cpus.from)  // file names of the system
             if (uint8_t(c) >= ' ')
                 from += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
         return out + "], \"threads\": " + std::to_string(cpus.n) + ", \"threads_from\": \"" + from +
@@ -120,11 +125,13 @@ class CpuBackend final : public Backend {
         if (node.op == Op::attend) {
             const AttendParams& p = node.params.attend;
             if (p.head_dim < 2 || p.head_dim > 1024 || p.head_dim % 2) {
-                reason.set("layer %d: head size %d, backend cpu supports even sizes from 2 to 1024", node.layer, p.head_dim);
+                reason.set("layer %d: head size %d, backend cpu supports even sizes from 2 to 1024",
+                           node.layer, p.head_dim);
                 return false;
             }
             if (p.n_kv_heads < 1 || p.n_heads % p.n_kv_heads) {
-                reason.set("layer %d: %d query heads are no multiple of %d KV heads", node.layer, p.n_heads, p.n_kv_heads);
+                reason.set("layer %d: %d query heads are no multiple of %d KV heads", node.layer,
+                           p.n_heads, p.n_kv_heads);
                 return false;
             }
         }
@@ -132,7 +139,8 @@ class CpuBackend final : public Backend {
         return true;
     }
 
-    Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer, Reason& reason) override {
+    Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
+                    Reason& reason) override {
         buffer = OwnBuffer::make(std::max<size_t>(size, 64), kind);
         if (buffer) return Status::ok;
         static constexpr const char* kKinds[] = {"weights", "KV cache", "scratch", "state"};
@@ -140,7 +148,9 @@ class CpuBackend final : public Backend {
         return Status::out_of_memory;
     }
 
-    std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) override { return std::make_unique<MappedBuffer>(bytes, size); }
+    std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) override {
+        return std::make_unique<MappedBuffer>(bytes, size);
+    }
     std::unique_ptr<Queue> make_queue(int n_threads) override {
         return std::make_unique<ThreadPool>(
             std::min(n_threads > 0 ? n_threads : usable_cpus(), 256));
@@ -167,7 +177,8 @@ class CpuBackend final : public Backend {
         }
     }
 
-    Status import_weight(const WeightSource& s, Buffer& buffer, size_t offset, Queue& queue, Tensor& t, Reason& reason) override {
+    Status import_weight(const WeightSource& s, Buffer& buffer, size_t offset, Queue& queue,
+                         Tensor& t, Reason& reason) override {
         size_t bytes = 0;
         if (Status status = weight_bytes(s, bytes, reason); status != Status::ok) return status;
         t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
@@ -175,7 +186,8 @@ class CpuBackend final : public Backend {
         if (s.use == WeightSource::Use::vector) t.dtype = DType::f32;
         if (s.use == WeightSource::Use::matrix)
             t.layout = Layout::packed, t.dtype = expanded(s.dtype);
-        if (s.use == WeightSource::Use::table && s.mapped) t.buffer = s.mapped, t.offset = s.mapped_offset;
+        if (s.use == WeightSource::Use::table && s.mapped)
+            t.buffer = s.mapped, t.offset = s.mapped_offset;
         if (!s.data) return Status::ok;
         switch (s.use) {
             case WeightSource::Use::vector:
@@ -201,7 +213,9 @@ class CpuBackend final : public Backend {
 
     size_t kv_bytes(const KvSpec& spec) const override {
         const KvFormat f = spec.type == KvType::q8_0 ? KvFormat::q8_0 : KvFormat::f16;
-        return (kv_k_bytes(f, spec.head_dim, spec.capacity) + kv_v_bytes(f, spec.head_dim, spec.capacity)) * size_t(spec.n_kv_heads);
+        return (kv_k_bytes(f, spec.head_dim, spec.capacity) +
+                kv_v_bytes(f, spec.head_dim, spec.capacity)) *
+               size_t(spec.n_kv_heads);
     }
 
     Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
@@ -209,7 +223,8 @@ class CpuBackend final : public Backend {
         try {
             for (const Node& n : graph.nodes())
                 if (!supports(graph, n, reason)) return Status::unsupported_op;
-            plan = compile_plan(graph, table_, static_cast<ThreadPool&>(queue), allocate_or_throw, options);
+            plan = compile_plan(graph, table_, static_cast<ThreadPool&>(queue), allocate_or_throw,
+                                options);
             return Status::ok;
         } catch (const Error& e) {
             reason.set("%s", e.what());
@@ -223,7 +238,9 @@ class CpuBackend final : public Backend {
     Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) override {
         ThreadPool& pool = static_cast<ThreadPool&>(queue);
         std::unique_ptr<Buffer> probe;
-        if (const Status s = allocate(limits_probe_bytes(), BufferKind::scratch, probe, reason); s != Status::ok) return s;
+        if (const Status s = allocate(limits_probe_bytes(), BufferKind::scratch, probe, reason);
+            s != Status::ok)
+            return s;
         limits.read_bytes_per_second = measure_read(pool, *probe);
         limits.multiply_adds_per_second = measure_dots(pool, table_);
         if (limits.read_bytes_per_second > 0) return Status::ok;
@@ -232,14 +249,18 @@ class CpuBackend final : public Backend {
     }
 
   private:
-    static size_t file_bytes(const WeightSource& s) { return row_bytes(s.dtype, s.width) * size_t(s.rows * s.depth); }
+    static size_t file_bytes(const WeightSource& s) {
+        return row_bytes(s.dtype, s.width) * size_t(s.rows * s.depth);
+    }
 
     bool pack(const WeightSource& s, uint8_t* to, ThreadPool& pool) const {
         const Format format = format_of(expanded(s.dtype));
         const int64_t panels = (s.rows + kPanel - 1) / kPanel;
-        const size_t matrix_bytes = packed_bytes(format, s.rows, int(s.width)), file_matrix = row_bytes(s.dtype, s.width) * size_t(s.rows);
-        const int64_t piece = std::max<int64_t>(1, int64_t((1 << 20) / panel_bytes(format, int(s.width))));    // about 1 MB each
-        const int64_t slice = 16 * piece;    // then the source pages are given back
+        const size_t matrix_bytes = packed_bytes(format, s.rows, int(s.width)),
+                     file_matrix = row_bytes(s.dtype, s.width) * size_t(s.rows);
+        const int64_t piece = std::max<int64_t>(
+            1, int64_t((1 << 20) / panel_bytes(format, int(s.width))));  // about 1 MB each
+        const int64_t slice = 16 * piece;  // then the source pages are given back
         const size_t scratch_bytes = import_scratch(s.dtype, int(s.width));
         const std::unique_ptr<uint8_t[]> scratch(
             new uint8_t[scratch_bytes * size_t(pool.n_threads())]);
@@ -247,8 +268,9 @@ class CpuBackend final : public Backend {
             for (int64_t first = 0; first < panels; first += slice) {
                 const int64_t last = std::min(first + slice, panels);
                 const uint8_t* from = s.data + file_matrix * size_t(d);
-                const bool finished = pool.parallel_for(
-                    int((last - first + piece - 1) / piece), [&](int chunk, int worker) {
+                const bool finished =
+                    pool.parallel_for(int((last - first + piece - 1) / piece), [&](int chunk,
+                                                                                   int worker) {
                         const int64_t begin = first + chunk * piece,
                                       end = std::min(begin + piece, last);
                         uint8_t* matrix = to + matrix_bytes * size_t(d);
@@ -258,7 +280,8 @@ class CpuBackend final : public Backend {
                 if (!finished) return false;
                 const size_t row = row_bytes(s.dtype, s.width);
                 const int64_t rows = std::min(last * kPanel, s.rows) - first * kPanel;
-                if (s.done && !s.row_order) s.done(s.owner, from + row * size_t(first * kPanel), row * size_t(rows));
+                if (s.done && !s.row_order)
+                    s.done(s.owner, from + row * size_t(first * kPanel), row * size_t(rows));
             }
         return true;
     }
@@ -274,6 +297,8 @@ Backend* make_cpu_backend(Reason& reason) {
     return make_cpu_backend_with(*table);
 }
 
-Backend* make_cpu_backend_with(const KernelTable& table) { return new (std::nothrow) CpuBackend(table); }
+Backend* make_cpu_backend_with(const KernelTable& table) {
+    return new (std::nothrow) CpuBackend(table);
+}
 
 }  // namespace pillion::cpu

@@ -4,7 +4,8 @@
 
 namespace pillion::cpu {
 
-// For register_backend. Null with a reason when PILLION_CPU_ISA names a table that this machine cannot run.
+// For register_backend. Null with a reason when PILLION_CPU_ISA names a table that this machine
+// cannot run.
 Backend* make_cpu_backend(Reason& reason);
 
 // Over a table of one's own choice, which this machine must be able to run. For the test lab.

@@ -17,11 +17,12 @@ static uint64_t read_features() {
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
     const bool has_xgetbv = c >> 27 & 1;
     if (!has_xgetbv) return 0;
-    // Not _xgetbv(): this file is compiled for the plainest machine, where the compiler refuses the intrinsic.
+    // Not _xgetbv(): this file is compiled for the plainest machine, where the compiler refuses the
+    // intrinsic.
     uint32_t saved, saved_high;
     __asm__ volatile("xgetbv" : "=a"(saved), "=d"(saved_high) : "c"(0));
-    const bool saves_256 = (saved & 0x06) == 0x06;    // xmm, ymm
-    const bool saves_512 = (saved & 0xE6) == 0xE6;    // and opmask, upper zmm, zmm16..31
+    const bool saves_256 = (saved & 0x06) == 0x06;  // xmm, ymm
+    const bool saves_512 = (saved & 0xE6) == 0xE6;  // and opmask, upper zmm, zmm16..31
     const bool avx = saves_256 && (c >> 28 & 1);
     if (!avx) return 0;
     uint64_t f = 0;
@@ -104,4 +105,4 @@ void feature_names(uint64_t features, char* text, size_t text_bytes) {
     }
 }
 
-}    // namespace pillion::cpu
+}  // namespace pillion::cpu

@@ -1,4 +1,5 @@
-// What this machine's processor offers and its operating system lets us use. Read once; plain numbers and names, no decisions.
+// What this machine's processor offers and its operating system lets us use. Read once; plain
+// numbers and names, no decisions.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -17,17 +18,18 @@ constexpr uint64_t avx512_vnni = 1ull << 7;
 constexpr uint64_t avx_vnni = 1ull << 8;
 constexpr uint64_t avx512_bf16 = 1ull << 9;
 constexpr uint64_t asimd = 1ull << 16;
-constexpr uint64_t fp16 = 1ull << 17;    // half arithmetic (asimdhp)
+constexpr uint64_t fp16 = 1ull << 17;  // half arithmetic (asimdhp)
 constexpr uint64_t dotprod = 1ull << 18;
 constexpr uint64_t i8mm = 1ull << 19;
 constexpr uint64_t bf16 = 1ull << 20;
 constexpr uint64_t sve = 1ull << 21;
-}    // namespace feature
+}  // namespace feature
 
 // Bits of feature::. A vector feature counts only if the system saves its registers.
 uint64_t cpu_features();
 
-// Names of the bits set, separated by a blank, shortened to fit (`pillion doctor`, error sentences).
+// Names of the bits set, separated by a blank, shortened to fit (`pillion doctor`, error
+// sentences).
 void feature_names(uint64_t features, char* text, size_t text_bytes);
 
-}    // namespace pillion::cpu
+}  // namespace pillion::cpu

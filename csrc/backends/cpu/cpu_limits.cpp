@@ -5,11 +5,15 @@
 namespace pillion::cpu {
 namespace {
 
-constexpr size_t kProbeBytes = 256u << 20, kPieceBytes = 1u << 20;    // past any cache; pieces as a decode step's chunks
-constexpr int64_t kPeakRounds = 20000;                                // about half a millisecond
+constexpr size_t kProbeBytes = 256u << 20,
+                 kPieceBytes = 1u << 20;  // past any cache; pieces as a decode step's chunks
+constexpr int64_t kPeakRounds = 20000;    // about half a millisecond
 constexpr int kRepeats = 5;
 
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double seconds() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
 
 uint64_t sum_words(const uint64_t* words, size_t n) {
     uint64_t sum[8] = {};
@@ -27,12 +31,14 @@ double measure_read(ThreadPool& pool, Buffer& buffer) {
         for (size_t i = 0; i < kPieceBytes; i += 4096) bytes[size_t(piece) * kPieceBytes + i] = 1;
     };
     if (!pool.parallel_for(pieces, touch)) return 0;
-    std::atomic<uint64_t> total{0};    // keeps the compiler from dropping the loops
+    std::atomic<uint64_t> total{0};  // keeps the compiler from dropping the loops
     double best = 0;
     for (int i = 0; i < kRepeats; i++) {
         const double begin = seconds();
         const bool done = pool.parallel_for(pieces, [&](int piece, int) {
-            total += sum_words(reinterpret_cast<const uint64_t*>(bytes + size_t(piece) * kPieceBytes), kPieceBytes / 8);
+            total +=
+                sum_words(reinterpret_cast<const uint64_t*>(bytes + size_t(piece) * kPieceBytes),
+                          kPieceBytes / 8);
         });
         const double rate = double(pieces) * double(kPieceBytes) / (seconds() - begin);
         if (done && rate > best) best = rate;
@@ -47,7 +53,8 @@ double measure_dots(ThreadPool& pool, const KernelTable& table) {
     for (int i = 0; i < kRepeats; i++) {
         std::atomic<int64_t> count{0};
         const double begin = seconds();
-        if (!pool.parallel_for(chunks, [&](int, int) { count += table.dot_peak(kPeakRounds); })) return 0;
+        if (!pool.parallel_for(chunks, [&](int, int) { count += table.dot_peak(kPeakRounds); }))
+            return 0;
         const double rate = double(count.load()) / (seconds() - begin);
         if (rate > best) best = rate;
     }

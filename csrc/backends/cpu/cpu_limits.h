@@ -6,8 +6,12 @@
 
 namespace pillion::cpu {
 
-size_t limits_probe_bytes();                                       // of the buffer that measure_read wants
-double measure_read(ThreadPool& pool, Buffer& buffer);             // bytes per second from memory, the best of some passes; 0: cancelled
-double measure_dots(ThreadPool& pool, const KernelTable& table);   // int8 multiply-adds per second; 0: cancelled, or no such kernel
+size_t limits_probe_bytes();  // of the buffer that measure_read wants
+double measure_read(
+    ThreadPool& pool,
+    Buffer& buffer);  // bytes per second from memory, the best of some passes; 0: cancelled
+double measure_dots(
+    ThreadPool& pool,
+    const KernelTable& table);  // int8 multiply-adds per second; 0: cancelled, or no such kernel
 
 }  // namespace pillion::cpu

@@ -9,6 +9,8 @@ namespace pillion::cpu {
 
 // Throws Error on what it cannot compile; CpuBackend::compile turns that into a Status.
 std::unique_ptr<Plan> compile_plan(const Graph& graph, const KernelTable& table, ThreadPool& pool,
-                                   std::unique_ptr<Buffer> (*allocate)(size_t bytes, BufferKind kind), const CompileOptions& options);
+                                   std::unique_ptr<Buffer> (*allocate)(size_t bytes,
+                                                                       BufferKind kind),
+                                   const CompileOptions& options);
 
 }  // namespace pillion::cpu

@@ -1,6 +1,6 @@
-// A plan is an array of steps. A step knows how many chunks a run of given size has and executes one of them; chunks of a step
-// are independent, so any thread may take any of them. A step with one chunk runs on the thread that finished the step before,
-// without a barrier.
+// A plan is an array of steps. A step knows how many chunks a run of given size has and executes
+// one of them; chunks of a step are independent, so any thread may take any of them. A step with
+// one chunk runs on the thread that finished the step before, without a barrier.
 #pragma once
 #include <stdint.h>
 
@@ -20,8 +20,8 @@ class CpuStep {
   public:
     CpuStep(Op op, int layer) : op_(op), layer_(layer) {}
     virtual ~CpuStep() = default;
-    virtual const char* kernel() const = 0;                      // for reports
-    virtual int chunks(const RunInfo& run) const = 0;            // 0: nothing to do
+    virtual const char* kernel() const = 0;            // for reports
+    virtual int chunks(const RunInfo& run) const = 0;  // 0: nothing to do
     virtual void run(const RunInfo& run, int chunk, int worker) const = 0;
     Op op() const { return op_; }
     int layer() const { return layer_; }

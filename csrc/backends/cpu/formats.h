@@ -1,21 +1,26 @@
-// The weight formats of the CPU kernels: what each is (bits, zero point, scales), the byte map of a packed step, and the scalar
-// readers of that map, so that packer, judge and vector kernels agree by construction.
+// The weight formats of the CPU kernels: what each is (bits, zero point, scales), the byte map of a
+// packed step, and the scalar readers of that map, so that packer, judge and vector kernels agree
+// by construction.
 //
-// A *panel* is 32 neighbouring output rows. A *step* is the run of inputs after which scales start anew (32, or 256 for the K
-// formats). A panel is its steps in order; a step is
+// A *panel* is 32 neighbouring output rows. A *step* is the run of inputs after which scales start
+// anew (32, or 256 for the K formats). A panel is its steps in order; a step is
 //
 //     scales      F::kScaleBytes bytes a row, in planes of 32 entries (take_scales below)
-//     codes       for each 32 inputs: planes of 8, 4, 2 or 1 bits a code; where a code is split over two kinds, the narrow first
+//     codes       for each 32 inputs: planes of 8, 4, 2 or 1 bits a code; where a code is split
+//                 over two kinds, the narrow first
 //
-// *Code plane* j (0..7) holds inputs 4j..4j+3 of all rows: 32-bit element r belongs to row r, byte b to input 4j + b. Planes share
-// bytes: of nibbles j and j + 4 (j low); of bit pairs j, j + 2, j + 4, j + 6 (j lowest); of single bits all eight (bit j).
-// A code of 8 bits is a plane's byte alone, 6 = nibble + pair, 5 = nibble + bit, 3 = pair + bit, the wide part being the low bits.
-// (Narrow first: the kernels hold the narrow planes of 32 inputs in registers and read on in the order of memory. With the wide
-// planes first they jumped between the two, and Zen 4's stream prefetchers followed at 75 % instead of 95 % of the bandwidth.)
+// *Code plane* j (0..7) holds inputs 4j..4j+3 of all rows: 32-bit element r belongs to row r, byte
+// b to input 4j + b. Planes share bytes: of nibbles j and j + 4 (j low); of bit pairs j, j + 2, j +
+// 4, j + 6 (j lowest); of single bits all eight (bit j). A code of 8 bits is a plane's byte alone,
+// 6 = nibble + pair, 5 = nibble + bit, 3 = pair + bit, the wide part being the low bits. (Narrow
+// first: the kernels hold the narrow planes of 32 inputs in registers and read on in the order of
+// memory. With the wide planes first they jumped between the two, and Zen 4's stream prefetchers
+// followed at 75 % instead of 95 % of the bandwidth.)
 //
 // The float formats have no steps: for each input the values of the 32 rows.
 //
-// Included by sources compiled for different instruction sets: all functions are static, types have no member functions.
+// Included by sources compiled for different instruction sets: all functions are static, types have
+// no member functions.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -25,16 +30,37 @@
 namespace pillion::cpu {
 
 enum class Format : int {
-    f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs,
-    mxfp4_x, nvfp4_x, iq3_xxs_x, iq3_s_x, iq2_x, iq1_x, tq2_0,
+    f32,
+    f16,
+    bf16,
+    q4_0,
+    q4_1,
+    q5_0,
+    q5_1,
+    q8_0,
+    q2_k,
+    q3_k,
+    q4_k,
+    q5_k,
+    q6_k,
+    iq4_nl,
+    iq4_xs,
+    mxfp4_x,
+    nvfp4_x,
+    iq3_xxs_x,
+    iq3_s_x,
+    iq2_x,
+    iq1_x,
+    tq2_0,
 };
 constexpr int kFormats = 22;
-constexpr int kPanel = 32;    // rows per panel, on every machine
+constexpr int kPanel = 32;  // rows per panel, on every machine
 
 static constexpr bool is_float(Format f) { return f <= Format::bf16; }
 
-// value = scale[input / kScaleInputs] * (code - kZero) - low[input / kLowInputs]; kLowInputs is 0 where there are no minima.
-// With kLookUp, code - kZero is table_of(kTable)[code]. Divide: what the blocks with odd scales divide theirs by.
+// value = scale[input / kScaleInputs] * (code - kZero) - low[input / kLowInputs]; kLowInputs is 0
+// where there are no minima. With kLookUp, code - kZero is table_of(kTable)[code]. Divide: what the
+// blocks with odd scales divide theirs by.
 enum class Table : int { none, iq4, e2m1, iq3_xxs, iq3_s, iq2, iq1 };
 static constexpr const int8_t* table_of(Table t) {
     return t == Table::iq4       ? kIq4Values
@@ -50,23 +76,25 @@ template <Format F, class B, int Inputs, int Bits, int Zero, int ScaleInputs, in
 struct QuantFormat {
     using Block = B;
     static constexpr Format kFormat = F;
-    static constexpr int kInputs = Inputs;              // per step
-    static constexpr int kBits = Bits;                  // stored bits of a code
+    static constexpr int kInputs = Inputs;  // per step
+    static constexpr int kBits = Bits;      // stored bits of a code
     static constexpr bool kLookUp = LookUp != Table::none;
     static constexpr Table kTable = LookUp;
     static constexpr int kDivide = Divide;
-    static constexpr int kDotBits = kLookUp ? 8 : Bits; // bits of the number that is multiplied
+    static constexpr int kDotBits = kLookUp ? 8 : Bits;  // bits of the number that is multiplied
     static constexpr int kZero = Zero;
     static constexpr int kScaleInputs = ScaleInputs;
     static constexpr int kLowInputs = LowInputs;
-    static constexpr int kScaleBytes = ScaleBytes;      // per row and step
-    static constexpr int kBlocks = Inputs / 32;         // activation blocks per step
-    static constexpr int kCodeBytes = kPanel * 4 * Bits;    // of 32 inputs of a panel
+    static constexpr int kScaleBytes = ScaleBytes;        // per row and step
+    static constexpr int kBlocks = Inputs / 32;           // activation blocks per step
+    static constexpr int kCodeBytes = kPanel * 4 * Bits;  // of 32 inputs of a panel
     static constexpr int kNarrowPlanes = Bits == 6 ? 2 : Bits == 5 || Bits == 3 ? 1 : 0;
-    static constexpr int kWide = kNarrowPlanes * 4 * kPanel;    // where the wide planes begin, in bytes
+    static constexpr int kWide =
+        kNarrowPlanes * 4 * kPanel;  // where the wide planes begin, in bytes
     static constexpr int kStepBytes = kPanel * ScaleBytes + kBlocks * kCodeBytes;
     static_assert(kStepBytes == kPanel * int(sizeof(B)), "packed size is the block's size");
-    static_assert(kPanel * ScaleBytes % 64 == 0 && kCodeBytes % 64 == 0, "planes begin at cache lines");
+    static_assert(kPanel * ScaleBytes % 64 == 0 && kCodeBytes % 64 == 0,
+                  "planes begin at cache lines");
 };
 constexpr int kPlaneBytes = 4 * kPanel;
 
@@ -91,9 +119,14 @@ using IQ2_X = QuantFormat<Format::iq2_x, BlockIQ2_X, 256, 3, 128, 16, 0, 10, Tab
 using IQ1_X = QuantFormat<Format::iq1_x, BlockIQ2_X, 256, 3, 128, 16, 0, 10, Table::iq1, 8>;
 using TQ2_0 = QuantFormat<Format::tq2_0, BlockTQ2_0, 256, 2, 1, 32, 0, 2>;
 
-#define PILLION_QUANT_FORMATS(DO) \
-    DO(Q4_0) DO(Q4_1) DO(Q5_0) DO(Q5_1) DO(Q8_0) DO(Q2_K) DO(Q3_K) DO(Q4_K) DO(Q5_K) DO(Q6_K) DO(IQ4_NL) DO(IQ4_XS) \
-    DO(MXFP4_X) DO(NVFP4_X) DO(IQ3_XXS_X) DO(IQ3_S_X) DO(IQ2_X) DO(IQ1_X) DO(TQ2_0)
+#define PILLION_QUANT_FORMATS(DO)                                                              \
+    DO(Q4_0)                                                                                   \
+    DO(Q4_1)                                                                                   \
+    DO(Q5_0)                                                                                   \
+    DO(Q5_1)                                                                                   \
+    DO(Q8_0)                                                                                   \
+    DO(Q2_K) DO(Q3_K) DO(Q4_K) DO(Q5_K) DO(Q6_K) DO(IQ4_NL) DO(IQ4_XS) DO(MXFP4_X) DO(NVFP4_X) \
+        DO(IQ3_XXS_X) DO(IQ3_S_X) DO(IQ2_X) DO(IQ1_X) DO(TQ2_0)
 
 // --- entries of a plane ---
 
@@ -117,16 +150,21 @@ static inline void take_scales(BlockQ5_0& b, const uint8_t* s, int r) { b.d = ta
 static inline void take_scales(BlockQ8_0& b, const uint8_t* s, int r) { b.d = take16(s, r); }
 static inline void take_scales(BlockIQ4_NL& b, const uint8_t* s, int r) { b.d = take16(s, r); }
 // f16 d[32], f16 m[32]
-static inline void take_scales(BlockQ4_1& b, const uint8_t* s, int r) { b.d = take16(s, r), b.m = take16(s + 2 * kPanel, r); }
-static inline void take_scales(BlockQ5_1& b, const uint8_t* s, int r) { b.d = take16(s, r), b.m = take16(s + 2 * kPanel, r); }
+static inline void take_scales(BlockQ4_1& b, const uint8_t* s, int r) {
+    b.d = take16(s, r), b.m = take16(s + 2 * kPanel, r);
+}
+static inline void take_scales(BlockQ5_1& b, const uint8_t* s, int r) {
+    b.d = take16(s, r), b.m = take16(s + 2 * kPanel, r);
+}
 // f16 d[32], f16 dmin[32], u8 scale and minimum[16][32]
 static inline void take_scales(BlockQ2_K& b, const uint8_t* s, int r) {
     b.d = take16(s, r);
     b.dmin = take16(s + 2 * kPanel, r);
     for (int g = 0; g < 16; g++) b.scales[g] = s[(4 + g) * kPanel + r];
 }
-// Sixteen six-bit fields in u32 word[3][32]: field i < 15 at bit 6 * (i % 5) of word i / 5, field 15 in the three pairs of bits
-// left on top, lowest first. Taken out with a shift and a mask in 32-bit lanes.
+// Sixteen six-bit fields in u32 word[3][32]: field i < 15 at bit 6 * (i % 5) of word i / 5, field
+// 15 in the three pairs of bits left on top, lowest first. Taken out with a shift and a mask in
+// 32-bit lanes.
 static inline void take_six_bits(const uint8_t* words, int r, uint8_t* v) {
     v[15] = 0;
     for (int w = 0; w < 3; w++) {
@@ -185,17 +223,31 @@ static inline void take_scales(BlockIQ2_X& b, const uint8_t* s, int r) {
         memcpy(b.scales + 4 * half, s + 2 * kPanel + half * kPlaneBytes + 4 * r, 4);
 }
 
-// --- scales as f32: scale[kInputs / kScaleInputs] and low[kInputs / kLowInputs]. Each is one multiplication. ---
+// --- scales as f32: scale[kInputs / kScaleInputs] and low[kInputs / kLowInputs]. Each is one
+// multiplication. ---
 
-static inline void block_scales(const BlockQ4_0& b, float* scale, float*) { scale[0] = f16_to_f32(b.d); }
-static inline void block_scales(const BlockQ5_0& b, float* scale, float*) { scale[0] = f16_to_f32(b.d); }
-static inline void block_scales(const BlockQ8_0& b, float* scale, float*) { scale[0] = f16_to_f32(b.d); }
-static inline void block_scales(const BlockIQ4_NL& b, float* scale, float*) { scale[0] = f16_to_f32(b.d); }
-static inline void block_scales(const BlockQ4_1& b, float* scale, float* low) { scale[0] = f16_to_f32(b.d), low[0] = -f16_to_f32(b.m); }
-static inline void block_scales(const BlockQ5_1& b, float* scale, float* low) { scale[0] = f16_to_f32(b.d), low[0] = -f16_to_f32(b.m); }
+static inline void block_scales(const BlockQ4_0& b, float* scale, float*) {
+    scale[0] = f16_to_f32(b.d);
+}
+static inline void block_scales(const BlockQ5_0& b, float* scale, float*) {
+    scale[0] = f16_to_f32(b.d);
+}
+static inline void block_scales(const BlockQ8_0& b, float* scale, float*) {
+    scale[0] = f16_to_f32(b.d);
+}
+static inline void block_scales(const BlockIQ4_NL& b, float* scale, float*) {
+    scale[0] = f16_to_f32(b.d);
+}
+static inline void block_scales(const BlockQ4_1& b, float* scale, float* low) {
+    scale[0] = f16_to_f32(b.d), low[0] = -f16_to_f32(b.m);
+}
+static inline void block_scales(const BlockQ5_1& b, float* scale, float* low) {
+    scale[0] = f16_to_f32(b.d), low[0] = -f16_to_f32(b.m);
+}
 static inline void block_scales(const BlockQ2_K& b, float* scale, float* low) {
     const float d = f16_to_f32(b.d), dmin = f16_to_f32(b.dmin);
-    for (int g = 0; g < 16; g++) scale[g] = d * float(b.scales[g] & 15), low[g] = dmin * float(b.scales[g] >> 4);
+    for (int g = 0; g < 16; g++)
+        scale[g] = d * float(b.scales[g] & 15), low[g] = dmin * float(b.scales[g] >> 4);
 }
 static inline void block_scales(const BlockQ3_K& b, float* scale, float*) {
     uint8_t v[16];
@@ -203,13 +255,19 @@ static inline void block_scales(const BlockQ3_K& b, float* scale, float*) {
     const float d = f16_to_f32(b.d);
     for (int g = 0; g < 16; g++) scale[g] = d * float(v[g] - 32);
 }
-static inline void six_bit_scales(uint16_t d, uint16_t dmin, const uint8_t* scales, float* scale, float* low) {
+static inline void six_bit_scales(uint16_t d, uint16_t dmin, const uint8_t* scales, float* scale,
+                                  float* low) {
     uint8_t v[16];
     block_six_bits(scales, v);
-    for (int g = 0; g < 8; g++) scale[g] = f16_to_f32(d) * float(v[g]), low[g] = f16_to_f32(dmin) * float(v[8 + g]);
+    for (int g = 0; g < 8; g++)
+        scale[g] = f16_to_f32(d) * float(v[g]), low[g] = f16_to_f32(dmin) * float(v[8 + g]);
 }
-static inline void block_scales(const BlockQ4_K& b, float* scale, float* low) { six_bit_scales(b.d, b.dmin, b.scales, scale, low); }
-static inline void block_scales(const BlockQ5_K& b, float* scale, float* low) { six_bit_scales(b.d, b.dmin, b.scales, scale, low); }
+static inline void block_scales(const BlockQ4_K& b, float* scale, float* low) {
+    six_bit_scales(b.d, b.dmin, b.scales, scale, low);
+}
+static inline void block_scales(const BlockQ5_K& b, float* scale, float* low) {
+    six_bit_scales(b.d, b.dmin, b.scales, scale, low);
+}
 static inline void block_scales(const BlockQ6_K& b, float* scale, float*) {
     const float d = f16_to_f32(b.d);
     for (int g = 0; g < 16; g++) scale[g] = d * float(b.scales[g]);
@@ -217,7 +275,8 @@ static inline void block_scales(const BlockQ6_K& b, float* scale, float*) {
 static inline void block_scales(const BlockIQ4_XS& b, float* scale, float*) {
     const float d = f16_to_f32(b.d);
     for (int g = 0; g < 8; g++) {
-        const int low = b.scales_low[g / 2] >> (g % 2 * 4) & 15, high = b.scales_high >> (2 * g) & 3;
+        const int low = b.scales_low[g / 2] >> (g % 2 * 4) & 15,
+                  high = b.scales_high >> (2 * g) & 3;
         scale[g] = d * float((low | high << 4) - 32);
     }
 }
@@ -258,7 +317,8 @@ static inline void take_codes(const uint8_t* codes, int r, uint8_t* out) {
         for (int b = 0; b < 4; b++) {
             int code = 0;
             if (F::kBits == 8) code = at[j * kPlaneBytes + b];
-            if (F::kBits >= 4 && F::kBits <= 6) code = at[F::kWide + j % 4 * kPlaneBytes + b] >> (j / 4 * 4) & 15;
+            if (F::kBits >= 4 && F::kBits <= 6)
+                code = at[F::kWide + j % 4 * kPlaneBytes + b] >> (j / 4 * 4) & 15;
             if (F::kBits <= 3) code = at[F::kWide + j % 2 * kPlaneBytes + b] >> (j / 2 * 2) & 3;
             if (F::kBits == 6) code |= (at[j % 2 * kPlaneBytes + b] >> (j / 2 * 2) & 3) << 4;
             if (F::kBits == 5) code |= (at[b] >> j & 1) << 4;

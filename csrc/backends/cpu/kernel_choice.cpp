@@ -10,8 +10,8 @@ namespace pillion::cpu {
 static const KernelCandidate kCandidates[] = {
 #if defined(__x86_64__)
     {"x86_avx512",
-     feature::avx512f | feature::avx512bw | feature::avx512vl | feature::avx512dq | feature::avx512_vnni | feature::f16c |
-         feature::fma,
+     feature::avx512f | feature::avx512bw | feature::avx512vl | feature::avx512dq |
+         feature::avx512_vnni | feature::f16c | feature::fma,
      x86_avx512_table},
     {"x86_avx2", feature::avx2 | feature::fma | feature::f16c, x86_avx2_table},
 #elif defined(__aarch64__)
@@ -37,7 +37,8 @@ Status find_kernels(const char* name, const KernelTable** table, Reason& reason)
         if (!can_run(c)) {
             char missing[256];
             feature_names(c.needs & ~cpu_features(), missing, sizeof missing);
-            reason.set("PILLION_CPU_ISA: this machine cannot run the kernels '%s': it lacks %s", name, missing);
+            reason.set("PILLION_CPU_ISA: this machine cannot run the kernels '%s': it lacks %s",
+                       name, missing);
             return Status::invalid_argument;
         }
         *table = c.table();
@@ -65,4 +66,4 @@ Status choose_kernels(const KernelTable** table, Reason& reason) {
     return choice.status;
 }
 
-}    // namespace pillion::cpu
+}  // namespace pillion::cpu

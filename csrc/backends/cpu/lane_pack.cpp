@@ -1,6 +1,7 @@
-// Packing moves 32-bit words, never single codes: most formats are a transposition of words (a row's four neighbouring codes are
-// one lane), the rest a small transposition of bit fields first. Unpacking goes through the plain readers of formats.h instead,
-// so that a round trip compares two independent texts.
+// Packing moves 32-bit words, never single codes: most formats are a transposition of words (a
+// row's four neighbouring codes are one lane), the rest a small transposition of bit fields first.
+// Unpacking goes through the plain readers of formats.h instead, so that a round trip compares two
+// independent texts.
 #include "backends/cpu/lane_pack.h"
 
 #include <string.h>
@@ -11,7 +12,7 @@ namespace pillion::cpu {
 
 namespace {
 
-// ---------------------------------------------------------------------------------------------------------------- file -> planes
+// ---- file -> planes ----
 // `codes` is the place of the step's codes, r the row in the panel.
 
 constexpr uint32_t kLowNibbles = 0x0F0F0F0F, kHighNibbles = 0xF0F0F0F0;
@@ -30,14 +31,16 @@ inline void pack_two_blocks(const uint8_t* q, uint8_t* low_block, uint8_t* high_
     }
 }
 
-// Swaps the bits of a at `mask << shift` with those of b at `mask`: one step of a transposition of bit fields over words.
+// Swaps the bits of a at `mask << shift` with those of b at `mask`: one step of a transposition of
+// bit fields over words.
 inline void swap_fields(uint32_t& a, uint32_t& b, int shift, uint32_t mask) {
     const uint32_t t = (a >> shift ^ b) & mask;
     b ^= t;
     a ^= t << shift;
 }
 
-// 128 inputs in 32 bytes, bit pair s of a byte belonging to block s: to bit pair m of a byte belonging to plane k + 2m.
+// 128 inputs in 32 bytes, bit pair s of a byte belonging to block s: to bit pair m of a byte
+// belonging to plane k + 2m.
 inline void pack_pairs(const uint8_t* q, uint8_t* planes, int block_bytes, int r) {
     for (int k = 0; k < 2; k++) {
         uint32_t w[4] = {take32(q, k), take32(q, k + 2), take32(q, k + 4), take32(q, k + 6)};
@@ -49,7 +52,8 @@ inline void pack_pairs(const uint8_t* q, uint8_t* planes, int block_bytes, int r
     }
 }
 
-// 256 inputs in 32 bytes, bit s of a byte belonging to block s: to bit j of a byte belonging to plane j.
+// 256 inputs in 32 bytes, bit s of a byte belonging to block s: to bit j of a byte belonging to
+// plane j.
 inline void pack_bits_256(const uint8_t* q, uint8_t* plane, int block_bytes, int r) {
     uint32_t w[8];
     for (int j = 0; j < 8; j++) w[j] = take32(q, j);
@@ -64,12 +68,15 @@ struct BitTable {
     uint32_t of[256];
     constexpr BitTable() : of() {
         for (uint32_t v = 0; v < 256; v++)
-            for (int b = 0; b < 4; b++) of[v] |= ((v >> b & 1) | (v >> (4 + b) & 1) << 1) << (8 * b);
+            for (int b = 0; b < 4; b++)
+                of[v] |= ((v >> b & 1) | (v >> (4 + b) & 1) << 1) << (8 * b);
     }
 };
 constexpr BitTable kBitTable;
 inline void pack_bits_32(const uint8_t* high, uint8_t* plane, int r) {
-    put32(plane, r, kBitTable.of[high[0]] | kBitTable.of[high[1]] << 2 | kBitTable.of[high[2]] << 4 | kBitTable.of[high[3]] << 6);
+    put32(plane, r,
+          kBitTable.of[high[0]] | kBitTable.of[high[1]] << 2 | kBitTable.of[high[2]] << 4 |
+              kBitTable.of[high[3]] << 6);
 }
 
 inline void pack_six_bits(const uint8_t* v, uint8_t* words, int r) {
@@ -96,7 +103,8 @@ inline void pack_block(const BlockQ2_K& b, uint8_t* step, int r) {
     put16(step + 2 * kPanel, r, b.dmin);
     for (int g = 0; g < 16; g++) step[(4 + g) * kPanel + r] = b.scales[g];
     for (int half = 0; half < 2; half++)
-        pack_pairs(b.q + 32 * half, step + Q2_K::kScaleBytes * kPanel + 4 * half * Q2_K::kCodeBytes, Q2_K::kCodeBytes, r);
+        pack_pairs(b.q + 32 * half, step + Q2_K::kScaleBytes * kPanel + 4 * half * Q2_K::kCodeBytes,
+                   Q2_K::kCodeBytes, r);
 }
 inline void pack_block(const BlockQ3_K& b, uint8_t* step, int r) {
     uint8_t v[16];
@@ -106,7 +114,8 @@ inline void pack_block(const BlockQ3_K& b, uint8_t* step, int r) {
     uint8_t* codes = step + Q3_K::kScaleBytes * kPanel;
     pack_bits_256(b.high, codes, Q3_K::kCodeBytes, r);
     for (int half = 0; half < 2; half++)
-        pack_pairs(b.q + 32 * half, codes + Q3_K::kWide + 4 * half * Q3_K::kCodeBytes, Q3_K::kCodeBytes, r);
+        pack_pairs(b.q + 32 * half, codes + Q3_K::kWide + 4 * half * Q3_K::kCodeBytes,
+                   Q3_K::kCodeBytes, r);
 }
 inline void pack_block(const BlockQ4_K& b, uint8_t* step, int r) {
     uint8_t v[16];
@@ -115,7 +124,8 @@ inline void pack_block(const BlockQ4_K& b, uint8_t* step, int r) {
     put16(step + 2 * kPanel, r, b.dmin);
     pack_six_bits(v, step + 4 * kPanel, r);
     uint8_t* codes = step + Q4_K::kScaleBytes * kPanel;
-    for (int c = 0; c < 4; c++, codes += 2 * Q4_K::kCodeBytes) pack_two_blocks(b.q + 32 * c, codes, codes + Q4_K::kCodeBytes, r);
+    for (int c = 0; c < 4; c++, codes += 2 * Q4_K::kCodeBytes)
+        pack_two_blocks(b.q + 32 * c, codes, codes + Q4_K::kCodeBytes, r);
 }
 inline void pack_block(const BlockQ5_K& b, uint8_t* step, int r) {
     uint8_t v[16];
@@ -126,7 +136,8 @@ inline void pack_block(const BlockQ5_K& b, uint8_t* step, int r) {
     uint8_t* codes = step + Q5_K::kScaleBytes * kPanel;
     pack_bits_256(b.high, codes, Q5_K::kCodeBytes, r);
     codes += Q5_K::kWide;
-    for (int c = 0; c < 4; c++, codes += 2 * Q5_K::kCodeBytes) pack_two_blocks(b.q + 32 * c, codes, codes + Q5_K::kCodeBytes, r);
+    for (int c = 0; c < 4; c++, codes += 2 * Q5_K::kCodeBytes)
+        pack_two_blocks(b.q + 32 * c, codes, codes + Q5_K::kCodeBytes, r);
 }
 inline void pack_block(const BlockQ6_K& b, uint8_t* step, int r) {
     put16(step, r, b.d);
@@ -170,25 +181,32 @@ inline void pack_block(const BlockTQ2_0& b, uint8_t* step, int r) {
                    TQ2_0::kCodeBytes, r);
 }
 
-// ------------------------------------------------------------------------------------------------------------ four rows at a time
-// The formats of 32 inputs whose codes already stand as the planes want them: 4 x 4 words are transposed in registers.
+// ---- four rows at a time ----
+// The formats of 32 inputs whose codes already stand as the planes want them: 4 x 4 words are
+// transposed in registers.
 
 typedef uint32_t Words __attribute__((vector_size(16)));
 
 // Words q[0 .. 3] of rows r .. r + 3 to four planes.
-inline void pack_words(const uint8_t* const* rows, size_t q, uint8_t* planes, int r, uint32_t flip = 0) {
+inline void pack_words(const uint8_t* const* rows, size_t q, uint8_t* planes, int r,
+                       uint32_t flip = 0) {
     Words a, b, c, d;
-    memcpy(&a, rows[0] + q, 16), memcpy(&b, rows[1] + q, 16), memcpy(&c, rows[2] + q, 16), memcpy(&d, rows[3] + q, 16);
-    const Words ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-    const Words ef = __builtin_shufflevector(a, b, 2, 6, 3, 7), gh = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    const Words w[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5) ^ flip, __builtin_shufflevector(ab, cd, 2, 3, 6, 7) ^ flip,
-                        __builtin_shufflevector(ef, gh, 0, 1, 4, 5) ^ flip, __builtin_shufflevector(ef, gh, 2, 3, 6, 7) ^ flip};
+    memcpy(&a, rows[0] + q, 16), memcpy(&b, rows[1] + q, 16), memcpy(&c, rows[2] + q, 16),
+        memcpy(&d, rows[3] + q, 16);
+    const Words ab = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+                cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    const Words ef = __builtin_shufflevector(a, b, 2, 6, 3, 7),
+                gh = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    const Words w[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5) ^ flip,
+                        __builtin_shufflevector(ab, cd, 2, 3, 6, 7) ^ flip,
+                        __builtin_shufflevector(ef, gh, 0, 1, 4, 5) ^ flip,
+                        __builtin_shufflevector(ef, gh, 2, 3, 6, 7) ^ flip};
     for (int j = 0; j < 4; j++) memcpy(planes + j * kPlaneBytes + 4 * r, &w[j], 16);
 }
 inline void pack_halves(const uint8_t* const* rows, size_t at, uint8_t* plane, int r) {
     for (int k = 0; k < 4; k++) put16(plane, r + k, take16(rows[k] + at, 0));
 }
-constexpr int kTwoHalves = 2 * kPanel;    // a plane of 16-bit scales
+constexpr int kTwoHalves = 2 * kPanel;  // a plane of 16-bit scales
 
 template <class F>
 inline void pack_four(F, const uint8_t* const* rows, uint8_t* step, int r) {
@@ -222,35 +240,42 @@ inline void pack_four(Q4_1, const uint8_t* const* rows, uint8_t* step, int r) {
 }
 inline void pack_four(Q8_0, const uint8_t* const* rows, uint8_t* step, int r) {
     pack_halves(rows, offsetof(BlockQ8_0, d), step, r);
-    for (int half = 0; half < 2; half++)    // value + 128
-        pack_words(rows, offsetof(BlockQ8_0, q) + 16 * size_t(half), step + kTwoHalves + 4 * half * kPlaneBytes, r, 0x80808080);
+    for (int half = 0; half < 2; half++)  // value + 128
+        pack_words(rows, offsetof(BlockQ8_0, q) + 16 * size_t(half),
+                   step + kTwoHalves + 4 * half * kPlaneBytes, r, 0x80808080);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------- matrices
+// ---- matrices ----
 
 // The 32 file rows of a panel; rows past the end read one zero block again and again.
 struct PanelRows {
     const uint8_t* at[kPanel];
-    size_t next_block[kPanel];    // bytes
+    size_t next_block[kPanel];  // bytes
 };
 alignas(16) constexpr uint8_t kZeroBlock[256] = {};
 
-PanelRows panel_rows(const void* file_rows, const int32_t* file_row_of, int64_t rows, int64_t panel, size_t row_bytes, size_t block_bytes) {
+PanelRows panel_rows(const void* file_rows, const int32_t* file_row_of, int64_t rows, int64_t panel,
+                     size_t row_bytes, size_t block_bytes) {
     PanelRows p;
     for (int r = 0; r < kPanel; r++) {
         const int64_t row = panel * kPanel + r;
         const bool inside = row < rows;
         const int64_t from = inside && file_row_of ? file_row_of[row] : row;
-        p.at[r] = inside ? static_cast<const uint8_t*>(file_rows) + size_t(from) * row_bytes : kZeroBlock;
+        p.at[r] =
+            inside ? static_cast<const uint8_t*>(file_rows) + size_t(from) * row_bytes : kZeroBlock;
         p.next_block[r] = inside ? block_bytes : 0;
     }
     return p;
 }
 
-// The next panel's rows follow in the file, where no prefetcher of the processor sees what is wanted: 32 rows in short pieces.
+// The next panel's rows follow in the file, where no prefetcher of the processor sees what is
+// wanted: 32 rows in short pieces.
 template <class F>
 void pack_panel(PanelRows p, int inputs, uint8_t* out) {
-    constexpr int kTogether = F::kInputs == 32 ? 8 : 1;    // steps of a row at a time: reads of some cache lines, writes within L1
+    constexpr int kTogether =
+        F::kInputs == 32
+            ? 8
+            : 1;  // steps of a row at a time: reads of some cache lines, writes within L1
     const int steps = inputs / F::kInputs;
     const size_t next_panel = kPanel * size_t(steps) * sizeof(typename F::Block);
     for (int first = 0; first < steps; first += kTogether) {
@@ -259,20 +284,22 @@ void pack_panel(PanelRows p, int inputs, uint8_t* out) {
             for (int s = first; s < last; s++) {
                 pack_four(F(), p.at + r, out + size_t(s) * F::kStepBytes, r);
                 for (int k = r; k < r + 4; k++) {
-                    for (size_t i = 0; i < sizeof(typename F::Block); i += 64) __builtin_prefetch(p.at[k] + next_panel + i);
+                    for (size_t i = 0; i < sizeof(typename F::Block); i += 64)
+                        __builtin_prefetch(p.at[k] + next_panel + i);
                     p.at[k] += p.next_block[k];
                 }
             }
     }
 }
 
-template <class T>    // unsigned integer of the value's size
+template <class T>  // unsigned integer of the value's size
 void pack_float_panel(const PanelRows& p, int inputs, uint8_t* out) {
     const size_t next_panel = kPanel * sizeof(T) * size_t(inputs);
     for (int first = 0; first < inputs; first += 32)
         for (int r = 0; r < kPanel; r++) {
             const uint8_t* row = p.at[r] + size_t(first) * p.next_block[r];
-            for (size_t i = 0; i < 32 * sizeof(T); i += 64) __builtin_prefetch(row + next_panel + i);
+            for (size_t i = 0; i < 32 * sizeof(T); i += 64)
+                __builtin_prefetch(row + next_panel + i);
             for (int i = first; i < inputs && i < first + 32; i++, row += p.next_block[r])
                 memcpy(out + (size_t(i) * kPanel + r) * sizeof(T), row, sizeof(T));
         }
@@ -283,21 +310,24 @@ void values_of(const typename F::Block& b, const uint8_t* codes, float* out) {
     float scale[16], low[16];
     scales_of<F>(b, scale, low);
     for (int i = 0; i < F::kInputs; i++) {
-        const float product = scale[i / F::kScaleInputs] * float(signed_code<F>(codes[i]));    // two roundings: the definition
+        const float product = scale[i / F::kScaleInputs] *
+                              float(signed_code<F>(codes[i]));  // two roundings: the definition
         out[i] = F::kLowInputs ? product - low[F::kLowInputs ? i / F::kLowInputs : 0] : product;
     }
 }
 
 template <class F>
 const uint8_t* step_of(const uint8_t* packed, int64_t row, int inputs, int step) {
-    return packed + (size_t(row / kPanel) * size_t(inputs / F::kInputs) + size_t(step)) * F::kStepBytes;
+    return packed +
+           (size_t(row / kPanel) * size_t(inputs / F::kInputs) + size_t(step)) * F::kStepBytes;
 }
 
 template <class F>
 void take_block(const uint8_t* step, int r, typename F::Block& scales, uint8_t* codes) {
     memset(&scales, 0, sizeof scales);
     take_scales(scales, step, r);
-    for (int b = 0; b < F::kBlocks; b++) take_codes<F>(step + F::kScaleBytes * kPanel + b * F::kCodeBytes, r, codes + 32 * b);
+    for (int b = 0; b < F::kBlocks; b++)
+        take_codes<F>(step + F::kScaleBytes * kPanel + b * F::kCodeBytes, r, codes + 32 * b);
 }
 
 float float_value(Format f, const uint8_t* p) {
@@ -314,19 +344,23 @@ void visit_format(Format format, const Visit& visit) {
     case F::kFormat: return visit(F());
         PILLION_QUANT_FORMATS(PILLION_CASE)
 #undef PILLION_CASE
-        case Format::f32: case Format::f16: case Format::bf16: break;
+        case Format::f32:
+        case Format::f16:
+        case Format::bf16: break;
     }
 }
 
-void pack(Format format, const void* file_rows, const int32_t* file_row_of, int64_t rows, int inputs, int64_t begin, int64_t end,
-          uint8_t* packed) {
+void pack(Format format, const void* file_rows, const int32_t* file_row_of, int64_t rows,
+          int inputs, int64_t begin, int64_t end, uint8_t* packed) {
     const size_t bytes = panel_bytes(format, inputs);
     if (is_float(format)) {
         const size_t value = float_bytes(format);
         for (int64_t panel = begin; panel < end; panel++) {
-            const PanelRows p = panel_rows(file_rows, file_row_of, rows, panel, value * size_t(inputs), value);
+            const PanelRows p =
+                panel_rows(file_rows, file_row_of, rows, panel, value * size_t(inputs), value);
             uint8_t* out = packed + size_t(panel) * bytes;
-            format == Format::f32 ? pack_float_panel<uint32_t>(p, inputs, out) : pack_float_panel<uint16_t>(p, inputs, out);
+            format == Format::f32 ? pack_float_panel<uint32_t>(p, inputs, out)
+                                  : pack_float_panel<uint16_t>(p, inputs, out);
         }
         return;
     }
@@ -335,8 +369,9 @@ void pack(Format format, const void* file_rows, const int32_t* file_row_of, int6
         constexpr size_t kBlockBytes = sizeof(typename F::Block);
         static_assert(kBlockBytes <= sizeof kZeroBlock, "a zero row reads it whole");
         for (int64_t panel = begin; panel < end; panel++)
-            pack_panel<F>(panel_rows(file_rows, file_row_of, rows, panel, size_t(inputs / F::kInputs) * kBlockBytes, kBlockBytes), inputs,
-                          packed + size_t(panel) * bytes);
+            pack_panel<F>(panel_rows(file_rows, file_row_of, rows, panel,
+                                     size_t(inputs / F::kInputs) * kBlockBytes, kBlockBytes),
+                          inputs, packed + size_t(panel) * bytes);
     });
 }
 
@@ -351,22 +386,27 @@ size_t panel_bytes(Format format, int inputs) {
     return bytes;
 }
 
-size_t packed_bytes(Format format, int64_t rows, int inputs) { return size_t((rows + kPanel - 1) / kPanel) * panel_bytes(format, inputs); }
+size_t packed_bytes(Format format, int64_t rows, int inputs) {
+    return size_t((rows + kPanel - 1) / kPanel) * panel_bytes(format, inputs);
+}
 
-void pack_panels(Format format, const void* file_rows, int64_t rows, int inputs, int64_t begin, int64_t end, uint8_t* packed) {
+void pack_panels(Format format, const void* file_rows, int64_t rows, int inputs, int64_t begin,
+                 int64_t end, uint8_t* packed) {
     pack(format, file_rows, nullptr, rows, inputs, begin, end, packed);
 }
 
-void pack_panels_permuted(Format format, const void* file_rows, const int32_t* file_row_of, int64_t rows, int inputs, int64_t begin,
-                          int64_t end, uint8_t* packed) {
+void pack_panels_permuted(Format format, const void* file_rows, const int32_t* file_row_of,
+                          int64_t rows, int inputs, int64_t begin, int64_t end, uint8_t* packed) {
     pack(format, file_rows, file_row_of, rows, inputs, begin, end, packed);
 }
 
 void unpack_row(Format format, const uint8_t* packed, int64_t row, int inputs, float* out) {
     if (is_float(format)) {
         const size_t value = float_bytes(format);
-        const uint8_t* at = packed + size_t(row / kPanel) * panel_bytes(format, inputs) + size_t(row % kPanel) * value;
-        for (int i = 0; i < inputs; i++) out[i] = float_value(format, at + size_t(i) * kPanel * value);
+        const uint8_t* at = packed + size_t(row / kPanel) * panel_bytes(format, inputs) +
+                            size_t(row % kPanel) * value;
+        for (int i = 0; i < inputs; i++)
+            out[i] = float_value(format, at + size_t(i) * kPanel * value);
         return;
     }
     visit_format(format, [&](auto f) {
@@ -383,7 +423,8 @@ void unpack_row(Format format, const uint8_t* packed, int64_t row, int inputs, f
 void dequantize_row(Format format, const void* file_row, int inputs, float* out) {
     const uint8_t* at = static_cast<const uint8_t*>(file_row);
     if (is_float(format)) {
-        for (int i = 0; i < inputs; i++) out[i] = float_value(format, at + size_t(i) * float_bytes(format));
+        for (int i = 0; i < inputs; i++)
+            out[i] = float_value(format, at + size_t(i) * float_bytes(format));
         return;
     }
     visit_format(format, [&](auto f) {
@@ -398,12 +439,15 @@ void dequantize_row(Format format, const void* file_row, int inputs, float* out)
     });
 }
 
-void unpack_row_bytes(Format format, const uint8_t* packed, int64_t row, int inputs, void* file_row) {
+void unpack_row_bytes(Format format, const uint8_t* packed, int64_t row, int inputs,
+                      void* file_row) {
     uint8_t* at = static_cast<uint8_t*>(file_row);
     if (is_float(format)) {
         const size_t value = float_bytes(format);
-        const uint8_t* from = packed + size_t(row / kPanel) * panel_bytes(format, inputs) + size_t(row % kPanel) * value;
-        for (int i = 0; i < inputs; i++) memcpy(at + size_t(i) * value, from + size_t(i) * kPanel * value, value);
+        const uint8_t* from = packed + size_t(row / kPanel) * panel_bytes(format, inputs) +
+                              size_t(row % kPanel) * value;
+        for (int i = 0; i < inputs; i++)
+            memcpy(at + size_t(i) * value, from + size_t(i) * kPanel * value, value);
         return;
     }
     visit_format(format, [&](auto f) {

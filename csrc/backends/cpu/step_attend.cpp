@@ -1,9 +1,11 @@
-// Attention over the cache. The visible positions are cut at multiples of kKvSplit, splits are joined into supers of kSuper
-// positions and those into the result, always in this order, so a row's bits depend neither on the rows beside it nor on
-// the threads. Query vectors of one KV head are numbered row * group + head in group.
+// Attention over the cache. The visible positions are cut at multiples of kKvSplit, splits are
+// joined into supers of kSuper positions and those into the result, always in this order, so a
+// row's bits depend neither on the rows beside it nor on the threads. Query vectors of one KV head
+// are numbered row * group + head in group.
 //
-// Direct: a unit is (KV head, up to 16 vectors) and walks all positions. Split: with too few units for the threads, a unit is one
-// super, its partial goes to scratch, and a second step joins the supers.
+// Direct: a unit is (KV head, up to 16 vectors) and walks all positions. Split: with too few units
+// for the threads, a unit is one super, its partial goes to scratch, and a second step joins the
+// supers.
 #include <math.h>
 #include <string.h>
 
@@ -25,7 +27,8 @@ KvHead kv_head(const KvStore& store, int head) {
 
 AttendLayout attend_layout(const AttendParams& p, const KvSpec& spec, int rows_max, int n_threads) {
     AttendLayout l = {};
-    const int vectors = rows_max * p.n_heads, most_split = (2 * n_threads + p.n_kv_heads) * kAttendQueriesMax;
+    const int vectors = rows_max * p.n_heads,
+              most_split = (2 * n_threads + p.n_kv_heads) * kAttendQueriesMax;
     l.vectors_max = vectors < most_split ? vectors : most_split;
     // A run sees at most `capacity` positions, which touch one super more than they fill.
     l.supers_max = spec.capacity / kSuper + 2;
@@ -50,23 +53,32 @@ struct Attend {
 
     int group() const { return p.n_heads / p.n_kv_heads; }
     int position(const RunInfo& run, int row) const { return run.pos + run.first_row(rows) + row; }
-    int first(int position) const { return p.window > 0 && position >= p.window ? position - p.window + 1 : 0; }
+    int first(int position) const {
+        return p.window > 0 && position >= p.window ? position - p.window + 1 : 0;
+    }
     int last(int position) const { return position - p.past_only; }
-    float* worker(int w) const { return reinterpret_cast<float*>(scratch + layout.worker_offset) + layout.worker_floats * size_t(w); }
+    float* worker(int w) const {
+        return reinterpret_cast<float*>(scratch + layout.worker_offset) +
+               layout.worker_floats * size_t(w);
+    }
 
     struct Cut {
         bool split;
-        int tile, n_tiles;                 // vectors per unit, units per KV head
-        int super_first, n_supers;         // of the whole run
+        int tile, n_tiles;          // vectors per unit, units per KV head
+        int super_first, n_supers;  // of the whole run
     };
     Cut cut(const RunInfo& run) const {
         const int n = run.count(rows), vectors = n * group();
-        Cut c = {false, kAttendQueriesMax, (vectors + kAttendQueriesMax - 1) / kAttendQueriesMax, 0, 1};
+        Cut c = {false, kAttendQueriesMax, (vectors + kAttendQueriesMax - 1) / kAttendQueriesMax, 0,
+                 1};
         c.super_first = first(position(run, 0)) / kSuper;
         c.n_supers = std::max(0, last(position(run, n - 1))) / kSuper - c.super_first + 1;
-        if (p.n_kv_heads * c.n_tiles >= 2 * n_threads || n_threads == 1 || c.n_supers > layout.supers_max) return c;
+        if (p.n_kv_heads * c.n_tiles >= 2 * n_threads || n_threads == 1 ||
+            c.n_supers > layout.supers_max)
+            return c;
         c.split = c.n_supers > 1;
-        // Still too few units: fewer vectors each. Keys and values are then read by several threads, from the shared cache.
+        // Still too few units: fewer vectors each. Keys and values are then read by several
+        // threads, from the shared cache.
         while (p.n_kv_heads * c.n_tiles * c.n_supers < n_threads && c.tile > 1) {
             c.tile = (c.tile + 1) / 2;
             c.n_tiles = (vectors + c.tile - 1) / c.tile;
@@ -75,14 +87,16 @@ struct Attend {
     }
 
     float* partial(int kv, int vectors, int vector) const {
-        return reinterpret_cast<float*>(scratch) + layout.partial_floats_per_vector * (size_t(kv) * size_t(vectors) + size_t(vector));
+        return reinterpret_cast<float*>(scratch) +
+               layout.partial_floats_per_vector * (size_t(kv) * size_t(vectors) + size_t(vector));
     }
 
     struct State {
         float m[kAttendQueriesMax], l[kAttendQueriesMax];
         float* o[kAttendQueriesMax];
         void clear(int n, int dim) {
-            for (int i = 0; i < n; i++) m[i] = -INFINITY, l[i] = 0.0f, memset(o[i], 0, size_t(dim) * 4);
+            for (int i = 0; i < n; i++)
+                m[i] = -INFINITY, l[i] = 0.0f, memset(o[i], 0, size_t(dim) * 4);
         }
     };
 
@@ -92,14 +106,18 @@ struct Attend {
         const float* q[kAttendQueriesMax];
         int32_t first[kAttendQueriesMax], last[kAttendQueriesMax];
         float* out[kAttendQueriesMax];
-        int32_t lo, hi;                    // all of the tile's visible positions
-        // Whether query i sees any of these positions. If not, they are left out of its sums: even a weight of 0 turns a -0 into +0.
-        bool sees(int i, int32_t begin, int32_t end) const { return first[i] < end && last[i] >= begin; }
+        int32_t lo, hi;  // all of the tile's visible positions
+        // Whether query i sees any of these positions. If not, they are left out of its sums: even
+        // a weight of 0 turns a -0 into +0.
+        bool sees(int i, int32_t begin, int32_t end) const {
+            return first[i] < end && last[i] >= begin;
+        }
     };
     Tile make_tile(const RunInfo& run, const Cut& c, int kv, int tile) const {
         Tile t;
         t.kv = kv_head(store, kv);
-        const int g = group(), begin = tile * c.tile, end = std::min(begin + c.tile, run.count(rows) * g);
+        const int g = group(), begin = tile * c.tile,
+                  end = std::min(begin + c.tile, run.count(rows) * g);
         t.n = end - begin;
         for (int v = begin; v < end; v++) {
             const int row = v / g, head = kv * g + v % g, at = position(run, row);
@@ -120,21 +138,37 @@ struct Attend {
         for (int i = 0; i < t.n; i++) o[i] = partial_o + int64_t(i) * p.head_dim;
         for (int32_t begin = super * kSuper; begin < (super + 1) * kSuper; begin += kKvSplit) {
             if (begin + kKvSplit <= t.lo || begin > t.hi) continue;
-            AttendArgs a = {t.kv, t.q, t.first, t.last, t.n, begin, std::min(begin + kKvSplit, t.hi + 1), p.scale, p.softcap, m, l, o};
+            AttendArgs a = {t.kv,
+                            t.q,
+                            t.first,
+                            t.last,
+                            t.n,
+                            begin,
+                            std::min(begin + kKvSplit, t.hi + 1),
+                            p.scale,
+                            p.softcap,
+                            m,
+                            l,
+                            o};
             table.attend_split(a);
             for (int i = 0; i < t.n; i++)
                 if (t.sees(i, begin, begin + kKvSplit))
-                    table.attend_merge(&state.m[i], &state.l[i], state.o[i], m[i], l[i], o[i], p.head_dim);
+                    table.attend_merge(&state.m[i], &state.l[i], state.o[i], m[i], l[i], o[i],
+                                       p.head_dim);
         }
     }
 
-    void finish(float* o, float l) const { table.scale(o, l > 0.0f ? 1.0f / l : 0.0f, o, p.head_dim); }
+    void finish(float* o, float l) const {
+        table.scale(o, l > 0.0f ? 1.0f / l : 0.0f, o, p.head_dim);
+    }
 };
 
 class AttendStep final : public CpuStep {
   public:
     AttendStep(const Attend& a, int layer) : CpuStep(Op::attend, layer), a_(a) {}
-    const char* kernel() const override { return a_.store.spec.type == KvType::q8_0 ? "flash_attend_q8_0" : "flash_attend_f16"; }
+    const char* kernel() const override {
+        return a_.store.spec.type == KvType::q8_0 ? "flash_attend_q8_0" : "flash_attend_f16";
+    }
     int chunks(const RunInfo& run) const override {
         if (run.count(a_.rows) == 0) return 0;
         const Attend::Cut c = a_.cut(run);
@@ -152,13 +186,15 @@ class AttendStep final : public CpuStep {
         const Attend::Tile t = a_.make_tile(run, c, chunk / c.n_tiles, chunk % c.n_tiles);
         float* scratch = a_.worker(worker);
         Attend::State super, total;
-        for (int i = 0; i < t.n; i++) super.o[i] = scratch + int64_t(i) * dim, total.o[i] = t.out[i];
+        for (int i = 0; i < t.n; i++)
+            super.o[i] = scratch + int64_t(i) * dim, total.o[i] = t.out[i];
         total.clear(t.n, dim);
         for (int s = t.lo / kSuper; s <= t.hi / kSuper; s++) {
             a_.run_super(t, s, super, scratch + int64_t(kAttendQueriesMax) * dim);
             for (int i = 0; i < t.n; i++)
                 if (t.sees(i, s * kSuper, (s + 1) * kSuper))
-                    a_.table.attend_merge(&total.m[i], &total.l[i], total.o[i], super.m[i], super.l[i], super.o[i], dim);
+                    a_.table.attend_merge(&total.m[i], &total.l[i], total.o[i], super.m[i],
+                                          super.l[i], super.o[i], dim);
         }
         for (int i = 0; i < t.n; i++) a_.finish(total.o[i], total.l[i]);
     }
@@ -170,7 +206,8 @@ class AttendStep final : public CpuStep {
         float* at[kAttendQueriesMax];
         Attend::State state;
         for (int i = 0; i < t.n; i++) {
-            at[i] = a_.partial(kv, vectors, unit % c.n_tiles * c.tile + i) + int64_t(super) * (dim + 2);
+            at[i] =
+                a_.partial(kv, vectors, unit % c.n_tiles * c.tile + i) + int64_t(super) * (dim + 2);
             state.o[i] = at[i] + 2;
         }
         a_.run_super(t, c.super_first + super, state, a_.worker(worker));
@@ -184,7 +221,9 @@ class AttendMergeStep final : public CpuStep {
   public:
     AttendMergeStep(const Attend& a, int layer) : CpuStep(Op::attend, layer), a_(a) {}
     const char* kernel() const override { return "attend_merge"; }
-    int chunks(const RunInfo& run) const override { return run.count(a_.rows) > 0 && a_.cut(run).split ? 1 : 0; }
+    int chunks(const RunInfo& run) const override {
+        return run.count(a_.rows) > 0 && a_.cut(run).split ? 1 : 0;
+    }
     void run(const RunInfo& run, int, int) const override {
         const Attend::Cut c = a_.cut(run);
         const int g = a_.group(), vectors = run.count(a_.rows) * g, dim = a_.p.head_dim;
@@ -195,7 +234,8 @@ class AttendMergeStep final : public CpuStep {
                 memset(o, 0, size_t(dim) * 4);
                 const int at = a_.position(run, v / g);
                 for (int s = a_.first(at) / kSuper; s <= a_.last(at) / kSuper; s++) {
-                    const float* from = a_.partial(kv, vectors, v) + int64_t(s - c.super_first) * (dim + 2);
+                    const float* from =
+                        a_.partial(kv, vectors, v) + int64_t(s - c.super_first) * (dim + 2);
                     a_.table.attend_merge(&m, &l, o, from[0], from[1], from + 2, dim);
                 }
                 a_.finish(o, l);
@@ -208,8 +248,9 @@ class AttendMergeStep final : public CpuStep {
 
 }  // namespace
 
-void add_attend_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, const AttendParams& p, const KvStore& store,
-                      Rows2D q, Rows2D out, const AttendLayout& layout, uint8_t* scratch, int n_threads) {
+void add_attend_steps(StepList& steps, const KernelTable& table, int layer, Rows rows,
+                      const AttendParams& p, const KvStore& store, Rows2D q, Rows2D out,
+                      const AttendLayout& layout, uint8_t* scratch, int n_threads) {
     const Attend a = {table, rows, p, store, q, out, layout, scratch, n_threads};
     steps.push_back(std::make_unique<AttendStep>(a, layer));
     steps.push_back(std::make_unique<AttendMergeStep>(a, layer));

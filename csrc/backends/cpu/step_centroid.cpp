@@ -1,5 +1,6 @@
-// The ordered ("masked embedding") head of Gemma 4's assistants: the best centroids first, then only their tokens' rows of a table
-// whose rows lie in cluster order. 43 times fewer dot products than the dense head for E2B and E4B.
+// The ordered ("masked embedding") head of Gemma 4's assistants: the best centroids first, then
+// only their tokens' rows of a table whose rows lie in cluster order. 43 times fewer dot products
+// than the dense head for E2B and E4B.
 #include <string.h>
 
 #include "backends/cpu/cpu_steps.h"
@@ -14,8 +15,8 @@ struct CentroidHead {
     PackedMatrix table;
     const int32_t* order;
     Rows2D scores, x, logits, ids;
-    int32_t* chosen;               // [rows, n_active]
-    ActBlock* act;                 // of one row after the other; null for float tables
+    int32_t* chosen;  // [rows, n_active]
+    ActBlock* act;    // of one row after the other; null for float tables
     float* worker_out;
     size_t worker_floats;
 
@@ -26,13 +27,14 @@ struct CentroidHead {
 // Chooses the clusters of a row (highest score, lowest index among equals) and quantises its input.
 class CentroidSelectStep final : public CpuStep {
   public:
-    CentroidSelectStep(const CentroidHead& h, int layer) : CpuStep(Op::centroid_head, layer), h_(h) {}
+    CentroidSelectStep(const CentroidHead& h, int layer)
+        : CpuStep(Op::centroid_head, layer), h_(h) {}
     const char* kernel() const override { return "centroid_select"; }
     int chunks(const RunInfo& run) const override { return run.count(h_.rows); }
     void run(const RunInfo&, int row, int) const override {
         const float* scores = h_.scores.row(row);
         int32_t* chosen = h_.chosen + int64_t(row) * h_.p.n_active;
-        int n = 0;    // sorted, best first
+        int n = 0;  // sorted, best first
         for (int c = 0; c < h_.p.n_centroids; c++) {
             if (n == h_.p.n_active && !(scores[c] > scores[chosen[n - 1]])) continue;
             int at = n < h_.p.n_active ? n++ : n - 1;
@@ -46,14 +48,17 @@ class CentroidSelectStep final : public CpuStep {
     CentroidHead h_;
 };
 
-// One cluster of one row. Clusters need not begin at a panel: the covering panels are multiplied and the cluster's rows copied out.
+// One cluster of one row. Clusters need not begin at a panel: the covering panels are multiplied
+// and the cluster's rows copied out.
 class CentroidMultiplyStep final : public CpuStep {
   public:
-    CentroidMultiplyStep(const CentroidHead& h, int layer) : CpuStep(Op::centroid_head, layer), h_(h) {}
+    CentroidMultiplyStep(const CentroidHead& h, int layer)
+        : CpuStep(Op::centroid_head, layer), h_(h) {}
     const char* kernel() const override { return "centroid_head"; }
     int chunks(const RunInfo& run) const override {
         const int n = run.count(h_.rows) * h_.p.n_active;
-        // Below some 24 KB of weights another thread is not worth waking: one chunk walks all clusters.
+        // Below some 24 KB of weights another thread is not worth waking: one chunk walks all
+        // clusters.
         return one_chunk(run) ? (n > 0 ? 1 : 0) : n;
     }
     void run(const RunInfo& run, int chunk, int worker) const override {
@@ -64,16 +69,22 @@ class CentroidMultiplyStep final : public CpuStep {
   private:
     bool one_chunk(const RunInfo& run) const {
         const int panels = (h_.cluster_rows() + kPanel - 1) / kPanel;
-        return size_t(run.count(h_.rows)) * size_t(h_.p.n_active) * size_t(panels) * h_.table.panel_bytes < (24u << 10);
+        return size_t(run.count(h_.rows)) * size_t(h_.p.n_active) * size_t(panels) *
+                   h_.table.panel_bytes <
+               (24u << 10);
     }
     void cluster(int index, int worker) const {
         const int row = index / h_.p.n_active, slot = index % h_.p.n_active, m = h_.cluster_rows();
-        const int begin = h_.chosen[index] * m, first = begin / kPanel, end = (begin + m + kPanel - 1) / kPanel;
+        const int begin = h_.chosen[index] * m, first = begin / kPanel,
+                  end = (begin + m + kPanel - 1) / kPanel;
         float* out = h_.worker_out + h_.worker_floats * size_t(worker);
-        float* shifted = out - ptrdiff_t(first) * kPanel;    // kernels index outputs by the row of the matrix
+        float* shifted =
+            out - ptrdiff_t(first) * kPanel;  // kernels index outputs by the row of the matrix
         const float* x = h_.x.row(row);
-        multiply(h_.kernels, h_.table, first, end, h_.act ? h_.act_of(row) : nullptr, &x, 1, &shifted);
-        memcpy(h_.logits.row(row) + int64_t(slot) * m, out + (begin - first * kPanel), size_t(m) * 4);
+        multiply(h_.kernels, h_.table, first, end, h_.act ? h_.act_of(row) : nullptr, &x, 1,
+                 &shifted);
+        memcpy(h_.logits.row(row) + int64_t(slot) * m, out + (begin - first * kPanel),
+               size_t(m) * 4);
         memcpy(h_.ids.row(row) + int64_t(slot) * m, h_.order + begin, size_t(m) * 4);
     }
     CentroidHead h_;
@@ -81,7 +92,8 @@ class CentroidMultiplyStep final : public CpuStep {
 
 }  // namespace
 
-CentroidScratch centroid_scratch(const PackedMatrix& table, const CentroidHeadParams& p, int rows_max, int n_threads) {
+CentroidScratch centroid_scratch(const PackedMatrix& table, const CentroidHeadParams& p,
+                                 int rows_max, int n_threads) {
     CentroidScratch s = {};
     const auto round = [](size_t n) { return (n + 63) / 64 * 64; };
     s.act = round(size_t(rows_max) * size_t(p.n_active) * 4);
@@ -91,14 +103,25 @@ CentroidScratch centroid_scratch(const PackedMatrix& table, const CentroidHeadPa
     return s;
 }
 
-void add_centroid_head_steps(StepList& steps, const KernelTable& kernels, const Node& node, const Tensor& table, const int32_t* order,
-                             Rows2D scores, Rows2D x, Rows2D logits, Rows2D ids, const CentroidScratch& layout, uint8_t* scratch,
-                             int) {
+void add_centroid_head_steps(StepList& steps, const KernelTable& kernels, const Node& node,
+                             const Tensor& table, const int32_t* order, Rows2D scores, Rows2D x,
+                             Rows2D logits, Rows2D ids, const CentroidScratch& layout,
+                             uint8_t* scratch, int) {
     const PackedMatrix m = packed_matrix(table);
-    const CentroidHead h = {kernels, node.rows, node.params.centroid_head, m, order, scores, x, logits, ids,
+    const CentroidHead h = {kernels,
+                            node.rows,
+                            node.params.centroid_head,
+                            m,
+                            order,
+                            scores,
+                            x,
+                            logits,
+                            ids,
                             reinterpret_cast<int32_t*>(scratch + layout.chosen),
-                            is_float(m.format) ? nullptr : reinterpret_cast<ActBlock*>(scratch + layout.act),
-                            reinterpret_cast<float*>(scratch + layout.worker), layout.worker_floats};
+                            is_float(m.format) ? nullptr
+                                               : reinterpret_cast<ActBlock*>(scratch + layout.act),
+                            reinterpret_cast<float*>(scratch + layout.worker),
+                            layout.worker_floats};
     steps.push_back(std::make_unique<CentroidSelectStep>(h, node.layer));
     steps.push_back(std::make_unique<CentroidMultiplyStep>(h, node.layer));
 }

@@ -27,7 +27,9 @@ Format format_of(DType dtype) {
         case DType::iq2_x: return Format::iq2_x;
         case DType::iq1_x: return Format::iq1_x;
         case DType::tq2_0: return Format::tq2_0;
-        default: fail(Status::unsupported_op, "type %s is not a weight format of the cpu backend", info(dtype).name);
+        default:
+            fail(Status::unsupported_op, "type %s is not a weight format of the cpu backend",
+                 info(dtype).name);
     }
 }
 
@@ -36,8 +38,8 @@ PackedMatrix packed_matrix(const Tensor& t) {
     return {t.host(), format, int(t.rows), int(t.width), panel_bytes(format, int(t.width))};
 }
 
-void multiply(const KernelTable& table, const PackedMatrix& m, int begin, int end, const ActBlock* act, const float* const* x,
-              int columns, float* const* out) {
+void multiply(const KernelTable& table, const PackedMatrix& m, int begin, int end,
+              const ActBlock* act, const float* const* x, int columns, float* const* out) {
     PanelArgs a = {};
     a.weights = m.panels;
     a.panel_bytes = m.panel_bytes;
@@ -57,14 +59,16 @@ void multiply(const KernelTable& table, const PackedMatrix& m, int begin, int en
 
 namespace {
 
-// Rows are quantised in groups of 8 neighbouring columns and 8 blocks of each in turn: long enough reads for the hardware's
-// prefetch, few enough write streams for the first cache.
+// Rows are quantised in groups of 8 neighbouring columns and 8 blocks of each in turn: long enough
+// reads for the hardware's prefetch, few enough write streams for the first cache.
 constexpr int kQuantizeColumns = 8, kQuantizeBlocks = 8;
 
 class QuantizeStep final : public CpuStep {
   public:
-    QuantizeStep(const KernelTable& table, int layer, Rows rows, Rows2D x, int inputs, ActBlock* act)
-        : CpuStep(Op::matmul, layer), table_(table), rows_(rows), x_(x), inputs_(inputs), act_(act) {}
+    QuantizeStep(const KernelTable& table, int layer, Rows rows, Rows2D x, int inputs,
+                 ActBlock* act)
+        : CpuStep(Op::matmul, layer), table_(table), rows_(rows), x_(x), inputs_(inputs),
+          act_(act) {}
     const char* kernel() const override { return "quantize_q8"; }
     int chunks(const RunInfo& run) const override {
         const int n = run.count(rows_);
@@ -74,14 +78,18 @@ class QuantizeStep final : public CpuStep {
     void run(const RunInfo& run, int chunk, int) const override {
         const int n = run.count(rows_);
         int begin = 0, end = n;
-        if (chunks(run) > 1) begin = chunk * kQuantizeColumns, end = begin + kQuantizeColumns < n ? begin + kQuantizeColumns : n;
+        if (chunks(run) > 1)
+            begin = chunk * kQuantizeColumns,
+            end = begin + kQuantizeColumns < n ? begin + kQuantizeColumns : n;
         const int blocks = inputs_ / 32;
         for (int first = 0; first < blocks; first += kQuantizeBlocks) {
-            const int inputs = 32 * (blocks - first < kQuantizeBlocks ? blocks - first : kQuantizeBlocks);
+            const int inputs =
+                32 * (blocks - first < kQuantizeBlocks ? blocks - first : kQuantizeBlocks);
             for (int c = begin; c < end; c++) {
                 const int tile = c / kTileColumns * kTileColumns;
                 const int columns = n - tile < kTileColumns ? n - tile : kTileColumns;
-                ActBlock* act = act_ + ptrdiff_t(tile) * blocks + ptrdiff_t(first) * columns + (c - tile);
+                ActBlock* act =
+                    act_ + ptrdiff_t(tile) * blocks + ptrdiff_t(first) * columns + (c - tile);
                 table_.quantize(x_.row(c) + 32 * first, inputs, act, columns);
             }
         }
@@ -97,24 +105,26 @@ class QuantizeStep final : public CpuStep {
 
 class MatmulStep final : public CpuStep {
   public:
-    MatmulStep(const KernelTable& table, int layer, Rows rows, Rows2D x, std::vector<MatmulOutput> outputs, const ActBlock* act,
-               int n_threads)
-        : CpuStep(Op::matmul, layer), table_(table), rows_(rows), x_(x), outputs_(std::move(outputs)), act_(act),
-          n_threads_(n_threads) {
-        for (const MatmulOutput& o : outputs_) n_panels_ += o.matrix.n_panels(), bytes_ += o.matrix.n_panels() * o.matrix.panel_bytes;
+    MatmulStep(const KernelTable& table, int layer, Rows rows, Rows2D x,
+               std::vector<MatmulOutput> outputs, const ActBlock* act, int n_threads)
+        : CpuStep(Op::matmul, layer), table_(table), rows_(rows), x_(x),
+          outputs_(std::move(outputs)), act_(act), n_threads_(n_threads) {
+        for (const MatmulOutput& o : outputs_)
+            n_panels_ += o.matrix.n_panels(), bytes_ += o.matrix.n_panels() * o.matrix.panel_bytes;
     }
     const char* kernel() const override { return "matmul"; }
 
-    // A multiple of the threads, so that equal cores finish together. A few hundred KB each when decoding: the tail of a run and
-    // the unprefetched start of each chunk then cost a few percent (prototypes/lane-pack, README); less is not worth waking
-    // another thread for.
+    // A multiple of the threads, so that equal cores finish together. A few hundred KB each when
+    // decoding: the tail of a run and the unprefetched start of each chunk then cost a few percent
+    // (prototypes/lane-pack, README); less is not worth waking another thread for.
     int chunks(const RunInfo& run) const override {
         const int columns = run.count(rows_);
         if (columns == 0) return 0;
         if (n_threads_ == 1) return 1;
         const size_t work = bytes_ * size_t(columns < 8 ? 1 : columns / 4);
         if (work < kSerialBytes) return 1;
-        size_t per_thread = (work + size_t(n_threads_) * kChunkBytes - 1) / (size_t(n_threads_) * kChunkBytes);
+        size_t per_thread =
+            (work + size_t(n_threads_) * kChunkBytes - 1) / (size_t(n_threads_) * kChunkBytes);
         if (per_thread > kChunksPerThreadMax) per_thread = kChunksPerThreadMax;
         const size_t n = per_thread * size_t(n_threads_);
         return int(n < size_t(n_panels_) ? n : size_t(n_panels_));
@@ -123,16 +133,19 @@ class MatmulStep final : public CpuStep {
     void run(const RunInfo& run, int chunk, int) const override {
         const int n = chunks(run), columns = run.count(rows_);
         // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a step without chunks is not run
-        int begin = int(int64_t(n_panels_) * chunk / n), end = int(int64_t(n_panels_) * (chunk + 1) / n);
+        int begin = int(int64_t(n_panels_) * chunk / n),
+            end = int(int64_t(n_panels_) * (chunk + 1) / n);
         for (const MatmulOutput& o : outputs_) {
             const int panels = o.matrix.n_panels();
-            if (begin < panels && end > 0) multiply_rows(o, begin < 0 ? 0 : begin, end < panels ? end : panels, columns);
+            if (begin < panels && end > 0)
+                multiply_rows(o, begin < 0 ? 0 : begin, end < panels ? end : panels, columns);
             begin -= panels, end -= panels;
         }
     }
 
   private:
-    static constexpr size_t kSerialBytes = 24 << 10, kChunkBytes = 256 << 10, kChunksPerThreadMax = 64;
+    static constexpr size_t kSerialBytes = 24 << 10, kChunkBytes = 256 << 10,
+                            kChunksPerThreadMax = 64;
 
     void multiply_rows(const MatmulOutput& o, int begin, int end, int columns) const {
         const float* x[kTileColumns];
@@ -140,7 +153,8 @@ class MatmulStep final : public CpuStep {
         for (int c = 0; c < columns; c += kTileColumns) {
             const int n = columns - c < kTileColumns ? columns - c : kTileColumns;
             for (int i = 0; i < n; i++) x[i] = x_.row(c + i), out[i] = o.out.row(c + i);
-            multiply(table_, o.matrix, begin, end, act_ ? act_ + ptrdiff_t(c) * (o.matrix.inputs / 32) : nullptr, x, n, out);
+            multiply(table_, o.matrix, begin, end,
+                     act_ ? act_ + ptrdiff_t(c) * (o.matrix.inputs / 32) : nullptr, x, n, out);
         }
     }
 
@@ -156,10 +170,11 @@ class MatmulStep final : public CpuStep {
 
 }  // namespace
 
-void add_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, Rows2D x, int inputs,
-                      std::vector<MatmulOutput> outputs, ActBlock* act, int n_threads) {
+void add_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, Rows2D x,
+                      int inputs, std::vector<MatmulOutput> outputs, ActBlock* act, int n_threads) {
     if (act) steps.push_back(std::make_unique<QuantizeStep>(table, layer, rows, x, inputs, act));
-    steps.push_back(std::make_unique<MatmulStep>(table, layer, rows, x, std::move(outputs), act, n_threads));
+    steps.push_back(
+        std::make_unique<MatmulStep>(table, layer, rows, x, std::move(outputs), act, n_threads));
 }
 
 }  // namespace pillion::cpu

@@ -1,5 +1,6 @@
-// Matmul with routed experts. The (row, slot) pairs of a run are sorted by expert, so that an expert's weights are read once for
-// all rows that chose it: group -> quantise -> multiply, three steps. A pair's result doesn't depend on its neighbours.
+// Matmul with routed experts. The (row, slot) pairs of a run are sorted by expert, so that an
+// expert's weights are read once for all rows that chose it: group -> quantise -> multiply, three
+// steps. A pair's result doesn't depend on its neighbours.
 #include <string.h>
 
 #include "backends/cpu/cpu_steps.h"
@@ -11,29 +12,34 @@ struct Moe {
     const KernelTable& table;
     Rows rows;
     MoeParams p;
-    PackedMatrix expert;           // expert 0; expert e lies e * expert_bytes further on
+    PackedMatrix expert;  // expert 0; expert e lies e * expert_bytes further on
     size_t expert_bytes;
     Rows2D x;
     const int32_t* ids;
     int64_t ids_stride;
     Rows2D out;
     int32_t* lists;
-    ActBlock* act;                 // [pair in sorted order], tiles of an expert's pairs; null for float weights
+    ActBlock* act;  // [pair in sorted order], tiles of an expert's pairs; null for float weights
     int n_threads;
 
     int n_pairs(const RunInfo& run) const { return run.count(rows) * p.n_used; }
-    // lists: number of active experts, then their ids, the begin of their pairs (one more than experts), the sort's counters, then the
-    // pairs in order
+    // lists: number of active experts, then their ids, the begin of their pairs (one more than
+    // experts), the sort's counters, then the pairs in order
     int32_t& n_active() const { return lists[0]; }
     int32_t* active() const { return lists + 1; }
     int32_t* begin() const { return lists + 1 + p.n_experts; }
     int32_t* next() const { return lists + 2 + 2 * p.n_experts; }
     int32_t* pairs() const { return lists + 2 + 3 * p.n_experts; }
-    int32_t expert_of(int pair) const { return ids[pair / p.n_used * ids_stride + pair % p.n_used]; }
-    const float* input(int pair) const {
-        return x.row(pair / p.n_used) + (p.per_row == 1 ? 0 : int64_t(pair % p.n_used) * expert.inputs);
+    int32_t expert_of(int pair) const {
+        return ids[pair / p.n_used * ids_stride + pair % p.n_used];
     }
-    float* output(int pair) const { return out.row(pair / p.n_used) + int64_t(pair % p.n_used) * expert.rows; }
+    const float* input(int pair) const {
+        return x.row(pair / p.n_used) +
+               (p.per_row == 1 ? 0 : int64_t(pair % p.n_used) * expert.inputs);
+    }
+    float* output(int pair) const {
+        return out.row(pair / p.n_used) + int64_t(pair % p.n_used) * expert.rows;
+    }
 };
 
 class MoeGroupStep final : public CpuStep {
@@ -44,7 +50,7 @@ class MoeGroupStep final : public CpuStep {
     void run(const RunInfo& run, int, int) const override {
         // A counting sort: pairs of an expert keep their order.
         const int n_pairs = m_.n_pairs(run), n_experts = m_.p.n_experts;
-        int32_t* next = m_.next();    // first the counts, then where an expert's next pair goes
+        int32_t* next = m_.next();  // first the counts, then where an expert's next pair goes
         for (int e = 0; e < n_experts; e++) next[e] = 0;
         for (int pair = 0; pair < n_pairs; pair++) next[m_.expert_of(pair)]++;
         int n_active = 0, at = 0;
@@ -69,7 +75,9 @@ class MoeObserveStep final : public CpuStep {
     MoeObserveStep(const Moe& m, int layer, MatmulObserver& observer, int number)
         : CpuStep(Op::moe_matmul, layer), m_(m), observer_(observer), number_(number) {}
     const char* kernel() const override { return "observe"; }
-    int chunks(const RunInfo& run) const override { return m_.n_pairs(run) > 0 ? m_.n_active() : 0; }
+    int chunks(const RunInfo& run) const override {
+        return m_.n_pairs(run) > 0 ? m_.n_active() : 0;
+    }
     void run(const RunInfo&, int chunk, int) const override {
         for (int i = m_.begin()[chunk]; i < m_.begin()[chunk + 1]; i++) {
             const float* x = m_.input(m_.pairs()[i]);
@@ -87,11 +95,15 @@ class MoeQuantizeStep final : public CpuStep {
   public:
     MoeQuantizeStep(const Moe& m, int layer) : CpuStep(Op::moe_matmul, layer), m_(m) {}
     const char* kernel() const override { return "quantize_q8"; }
-    int chunks(const RunInfo& run) const override { return m_.n_pairs(run) > 0 ? m_.n_active() : 0; }
+    int chunks(const RunInfo& run) const override {
+        return m_.n_pairs(run) > 0 ? m_.n_active() : 0;
+    }
     void run(const RunInfo&, int chunk, int) const override {
-        const int begin = m_.begin()[chunk], n = m_.begin()[chunk + 1] - begin, blocks = m_.expert.inputs / 32;
+        const int begin = m_.begin()[chunk], n = m_.begin()[chunk + 1] - begin,
+                  blocks = m_.expert.inputs / 32;
         for (int c = 0; c < n; c++) {
-            const int tile = c / kTileColumns * kTileColumns, columns = n - tile < kTileColumns ? n - tile : kTileColumns;
+            const int tile = c / kTileColumns * kTileColumns,
+                      columns = n - tile < kTileColumns ? n - tile : kTileColumns;
             ActBlock* act = m_.act + ptrdiff_t(begin + tile) * blocks + (c - tile);
             m_.table.quantize(m_.input(m_.pairs()[begin + c]), m_.expert.inputs, act, columns);
         }
@@ -105,7 +117,9 @@ class MoeMultiplyStep final : public CpuStep {
   public:
     MoeMultiplyStep(const Moe& m, int layer) : CpuStep(Op::moe_matmul, layer), m_(m) {}
     const char* kernel() const override { return "moe_matmul"; }
-    int chunks(const RunInfo& run) const override { return m_.n_pairs(run) > 0 ? m_.n_active() * pieces() : 0; }
+    int chunks(const RunInfo& run) const override {
+        return m_.n_pairs(run) > 0 ? m_.n_active() * pieces() : 0;
+    }
     void run(const RunInfo&, int chunk, int) const override {
         const int a = chunk / pieces(), piece = chunk % pieces(), panels = m_.expert.n_panels();
         const int begin = m_.begin()[a], n = m_.begin()[a + 1] - begin;
@@ -120,12 +134,14 @@ class MoeMultiplyStep final : public CpuStep {
                 x[i] = m_.input(pair), out[i] = m_.output(pair);
             }
             multiply(m_.table, expert, panels * piece / pieces(), panels * (piece + 1) / pieces(),
-                     m_.act ? m_.act + ptrdiff_t(begin + c) * (expert.inputs / 32) : nullptr, x, columns, out);
+                     m_.act ? m_.act + ptrdiff_t(begin + c) * (expert.inputs / 32) : nullptr, x,
+                     columns, out);
         }
     }
 
   private:
-    // Experts are small (a MB or so); two pieces per thread level the threads when few experts are active.
+    // Experts are small (a MB or so); two pieces per thread level the threads when few experts are
+    // active.
     int pieces() const { return m_.n_threads == 1 ? 1 : 2; }
     Moe m_;
 };
@@ -140,16 +156,21 @@ MoeScratch moe_scratch(const PackedMatrix& m, const MoeParams& p, int rows_max) 
     return s;
 }
 
-void add_moe_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, const MoeParams& p, const Tensor& weights,
-                          Rows2D x, const int32_t* ids, int64_t ids_stride, Rows2D out, const MoeScratch& layout, uint8_t* scratch,
-                          int n_threads, MatmulObserver* observer) {
+void add_moe_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows,
+                          const MoeParams& p, const Tensor& weights, Rows2D x, const int32_t* ids,
+                          int64_t ids_stride, Rows2D out, const MoeScratch& layout,
+                          uint8_t* scratch, int n_threads, MatmulObserver* observer) {
     const PackedMatrix m = packed_matrix(weights);
-    ActBlock* act = is_float(m.format) ? nullptr : reinterpret_cast<ActBlock*>(scratch + layout.act);
-    const Moe moe = {table, rows, p, m, m.panel_bytes * size_t(m.n_panels()), x, ids, ids_stride, out,
-                     reinterpret_cast<int32_t*>(scratch + layout.lists), act, n_threads};
+    ActBlock* act =
+        is_float(m.format) ? nullptr : reinterpret_cast<ActBlock*>(scratch + layout.act);
+    const Moe moe = {
+        table, rows,     p,          m,   m.panel_bytes * size_t(m.n_panels()),
+        x,     ids,      ids_stride, out, reinterpret_cast<int32_t*>(scratch + layout.lists),
+        act,   n_threads};
     steps.push_back(std::make_unique<MoeGroupStep>(moe, layer));
     const int number = observer ? observer->number_of(weights) : -1;
-    if (number >= 0) steps.push_back(std::make_unique<MoeObserveStep>(moe, layer, *observer, number));
+    if (number >= 0)
+        steps.push_back(std::make_unique<MoeObserveStep>(moe, layer, *observer, number));
     if (act) steps.push_back(std::make_unique<MoeQuantizeStep>(moe, layer));
     steps.push_back(std::make_unique<MoeMultiplyStep>(moe, layer));
 }

@@ -1,5 +1,6 @@
-// Ops that treat each row by itself: embeddings, norms, rotation, cache store, gates, gathers. When decoding they are
-// microseconds of work and run on one thread between the matmuls; when prefilling their rows are cut into chunks.
+// Ops that treat each row by itself: embeddings, norms, rotation, cache store, gates, gathers. When
+// decoding they are microseconds of work and run on one thread between the matmuls; when prefilling
+// their rows are cut into chunks.
 #include <math.h>
 #include <string.h>
 
@@ -13,7 +14,8 @@ namespace {
 class RowStep : public CpuStep {
   public:
     RowStep(const RowStepArgs& a, int64_t cost_per_row)
-        : CpuStep(a.node.op, a.node.layer), table_(a.table), rows_(a.node.rows), cost_(cost_per_row), n_threads_(a.n_threads) {}
+        : CpuStep(a.node.op, a.node.layer), table_(a.table), rows_(a.node.rows),
+          cost_(cost_per_row), n_threads_(a.n_threads) {}
     const char* kernel() const override { return info(op()).name; }
     int chunks(const RunInfo& run) const final {
         const int n = run.count(rows_);
@@ -33,7 +35,8 @@ class RowStep : public CpuStep {
     const Rows rows_;
 
   private:
-    static constexpr int64_t kParallelElements = 32768;    // about the work that pays for waking a thread
+    static constexpr int64_t kParallelElements =
+        32768;  // about the work that pays for waking a thread
     int64_t cost_;
     int n_threads_;
 };
@@ -48,18 +51,22 @@ void take_row(const Tensor& table, int64_t row, float* out) {
 }
 
 // Tokens may be a buffer of the caller or the picks of an earlier node, one to a row of scratch.
-int32_t token(const Rows2D& tokens, int row) { return *reinterpret_cast<const int32_t*>(tokens.row(row)); }
+int32_t token(const Rows2D& tokens, int row) {
+    return *reinterpret_cast<const int32_t*>(tokens.row(row));
+}
 
 class EmbedStep final : public RowStep {
   public:
     explicit EmbedStep(const RowStepArgs& a)
-        : RowStep(a, a.graph.value(a.node.out[0]).width), embedding_(a.graph.value(a.node.in[0]).tensor),
-          tokens_(a.in[1]), out_(a.out[0]), scale_(a.node.params.embed.scale) {}
+        : RowStep(a, a.graph.value(a.node.out[0]).width),
+          embedding_(a.graph.value(a.node.in[0]).tensor), tokens_(a.in[1]), out_(a.out[0]),
+          scale_(a.node.params.embed.scale) {}
 
   private:
     void row_step(const RunInfo&, int row, int) const override {
         take_row(embedding_, token(tokens_, row), out_.row(row));
-        if (scale_ != 1.0f) table_.scale(out_.row(row), scale_, out_.row(row), int(embedding_.width));
+        if (scale_ != 1.0f)
+            table_.scale(out_.row(row), scale_, out_.row(row), int(embedding_.width));
     }
     Tensor embedding_;
     Rows2D tokens_, out_;
@@ -69,9 +76,10 @@ class EmbedStep final : public RowStep {
 class PerLayerEmbedStep final : public RowStep {
   public:
     explicit PerLayerEmbedStep(const RowStepArgs& a)
-        : RowStep(a, 4 * a.graph.value(a.node.out[0]).width), embedding_(a.graph.value(a.node.in[0]).tensor),
-          tokens_(a.in[1]), proj_(a.in[2]), norm_(a.in[3].data), out_(a.out[0]),
-          p_(a.node.params.per_layer_embed), scratch_(reinterpret_cast<float*>(a.worker_scratch)) {}
+        : RowStep(a, 4 * a.graph.value(a.node.out[0]).width),
+          embedding_(a.graph.value(a.node.in[0]).tensor), tokens_(a.in[1]), proj_(a.in[2]),
+          norm_(a.in[3].data), out_(a.out[0]), p_(a.node.params.per_layer_embed),
+          scratch_(reinterpret_cast<float*>(a.worker_scratch)) {}
 
   private:
     void row_step(const RunInfo&, int row, int worker) const override {
@@ -95,13 +103,16 @@ class PerLayerEmbedStep final : public RowStep {
 class RopeTableStep final : public RowStep {
   public:
     explicit RopeTableStep(const RowStepArgs& a)
-        : RowStep(a, 16 * a.node.params.rope_table.dims), out_(a.out[0]), half_(a.node.params.rope_table.dims / 2) {
+        : RowStep(a, 16 * a.node.params.rope_table.dims), out_(a.out[0]),
+          half_(a.node.params.rope_table.dims / 2) {
         const RopeTableParams& p = a.node.params.rope_table;
         frequency_.resize(size_t(half_));
         for (int i = 0; i < half_; i++) {
             const double factor = a.in[0].data ? double(a.in[0].data[i]) : 1.0;
-            const double f = pow(double(p.base), -2.0 * i / p.dims) * double(p.position_scale) / factor;
-            // The reference holds frequencies in f32; a factor of 1e29 and more is GGUF's way to say "does not rotate".
+            const double f =
+                pow(double(p.base), -2.0 * i / p.dims) * double(p.position_scale) / factor;
+            // The reference holds frequencies in f32; a factor of 1e29 and more is GGUF's way to
+            // say "does not rotate".
             frequency_[size_t(i)] = factor >= 1e29 ? 0.0 : double(float(f));
         }
     }
@@ -124,11 +135,13 @@ class RopeTableStep final : public RowStep {
 class ScaleStep final : public RowStep {
   public:
     explicit ScaleStep(const RowStepArgs& a)
-        : RowStep(a, a.graph.value(a.node.out[0]).width), x_(a.in[0]), out_(a.out[0]), n_(int(a.graph.value(a.node.out[0]).width)),
-          scale_(a.node.params.scale.scale) {}
+        : RowStep(a, a.graph.value(a.node.out[0]).width), x_(a.in[0]), out_(a.out[0]),
+          n_(int(a.graph.value(a.node.out[0]).width)), scale_(a.node.params.scale.scale) {}
 
   private:
-    void row_step(const RunInfo&, int row, int) const override { table_.scale(x_.row(row), scale_, out_.row(row), n_); }
+    void row_step(const RunInfo&, int row, int) const override {
+        table_.scale(x_.row(row), scale_, out_.row(row), n_);
+    }
     Rows2D x_, out_;
     int n_;
     float scale_;
@@ -141,7 +154,9 @@ class AddStep final : public RowStep {
           n_(int(a.graph.value(a.node.out[0]).width)) {}
 
   private:
-    void row_step(const RunInfo&, int row, int) const override { table_.add(a_.row(row), b_.row(row), out_.row(row), n_); }
+    void row_step(const RunInfo&, int row, int) const override {
+        table_.add(a_.row(row), b_.row(row), out_.row(row), n_);
+    }
     Rows2D a_, b_, out_;
     int n_;
 };
@@ -149,8 +164,8 @@ class AddStep final : public RowStep {
 class NormStep final : public RowStep {
   public:
     explicit NormStep(const RowStepArgs& a)
-        : RowStep(a, 2 * a.graph.value(a.node.out[0]).width), x_(a.in[0]), weight_(a.in[1].data), out_(a.out[0]),
-          n_(int(a.graph.value(a.node.out[0]).width)), p_(a.node.params.norm) {}
+        : RowStep(a, 2 * a.graph.value(a.node.out[0]).width), x_(a.in[0]), weight_(a.in[1].data),
+          out_(a.out[0]), n_(int(a.graph.value(a.node.out[0]).width)), p_(a.node.params.norm) {}
 
   private:
     void row_step(const RunInfo&, int row, int) const override {
@@ -167,12 +182,14 @@ class NormStep final : public RowStep {
 class NormAddStep final : public RowStep {
   public:
     explicit NormAddStep(const RowStepArgs& a)
-        : RowStep(a, 3 * a.graph.value(a.node.out[0]).width), branch_(a.in[0]), weight_(a.in[1].data), residual_(a.in[2]),
-          out_(a.out[0]), n_(int(a.graph.value(a.node.out[0]).width)), p_(a.node.params.norm) {}
+        : RowStep(a, 3 * a.graph.value(a.node.out[0]).width), branch_(a.in[0]),
+          weight_(a.in[1].data), residual_(a.in[2]), out_(a.out[0]),
+          n_(int(a.graph.value(a.node.out[0]).width)), p_(a.node.params.norm) {}
 
   private:
     void row_step(const RunInfo&, int row, int) const override {
-        table_.rms_norm_add(branch_.row(row), weight_, residual_.row(row), p_.scale, out_.row(row), n_, p_.eps);
+        table_.rms_norm_add(branch_.row(row), weight_, residual_.row(row), p_.scale, out_.row(row),
+                            n_, p_.eps);
     }
     Rows2D branch_;
     const float* weight_;
@@ -184,19 +201,26 @@ class NormAddStep final : public RowStep {
 class QkvNormRopeStep final : public RowStep {
   public:
     explicit QkvNormRopeStep(const RowStepArgs& a)
-        : RowStep(a, 3 * int64_t(a.node.params.qkv.n_heads + 2 * a.node.params.qkv.n_kv_heads) * a.node.params.qkv.head_dim),
-          q_(a.in[0]), k_(a.in[1]), v_(a.in[2]), rope_(a.in[5]), q_norm_(a.in[3].data), k_norm_(a.in[4].data),
-          p_(a.node.params.qkv), rope_is_run_(a.graph.value(a.node.in[5]).rows == Rows::run) {}
+        : RowStep(a, 3 * int64_t(a.node.params.qkv.n_heads + 2 * a.node.params.qkv.n_kv_heads) *
+                         a.node.params.qkv.head_dim),
+          q_(a.in[0]), k_(a.in[1]), v_(a.in[2]), rope_(a.in[5]), q_norm_(a.in[3].data),
+          k_norm_(a.in[4].data), p_(a.node.params.qkv),
+          rope_is_run_(a.graph.value(a.node.in[5]).rows == Rows::run) {}
 
   private:
     void row_step(const RunInfo& run, int row, int) const override {
         const float* cos = rope_.row(rope_is_run_ ? run.first_row(rows_) + row : row);
         const int half = p_.rope_dims / 2;
-        HeadArgs h = {nullptr, nullptr, cos, cos + half, p_.head_dim, p_.rope_dims, true, p_.interleaved != 0, p_.eps};
+        HeadArgs h = {nullptr,     nullptr,      cos,  cos + half,
+                      p_.head_dim, p_.rope_dims, true, p_.interleaved != 0,
+                      p_.eps};
         if (v_.data) {
             const size_t bytes = size_t(p_.n_kv_heads) * size_t(p_.head_dim) * 4;
-            if (p_.v_from_k) memcpy(v_.row(row), k_.row(row), bytes);    // before k's norm and rotation
-            if (p_.norm_v) heads(v_.row(row), p_.n_kv_heads, {nullptr, nullptr, nullptr, nullptr, p_.head_dim, 0, true, false, p_.eps});
+            if (p_.v_from_k)
+                memcpy(v_.row(row), k_.row(row), bytes);  // before k's norm and rotation
+            if (p_.norm_v)
+                heads(v_.row(row), p_.n_kv_heads,
+                      {nullptr, nullptr, nullptr, nullptr, p_.head_dim, 0, true, false, p_.eps});
         }
         h.weight = q_norm_, h.normalize = q_norm_ != nullptr;
         if (q_.data) heads(q_.row(row), p_.n_heads, h);
@@ -218,7 +242,8 @@ class QkvNormRopeStep final : public RowStep {
 class KvStoreStep final : public RowStep {
   public:
     explicit KvStoreStep(const RowStepArgs& a)
-        : RowStep(a, 4 * a.graph.value(a.node.in[1]).width), store_(a.graph.value(a.node.in[0]).kv), k_(a.in[1]), v_(a.in[2]) {}
+        : RowStep(a, 4 * a.graph.value(a.node.in[1]).width), store_(a.graph.value(a.node.in[0]).kv),
+          k_(a.in[1]), v_(a.in[2]) {}
 
   private:
     void row_step(const RunInfo& run, int row, int) const override {
@@ -235,15 +260,19 @@ class KvStoreStep final : public RowStep {
 class GluStep final : public RowStep {
   public:
     explicit GluStep(const RowStepArgs& a)
-        : RowStep(a, 4 * a.graph.value(a.node.out[0]).width), gate_(a.in[0]), up_(a.in[1]), out_(a.out[0]), p_(a.node.params.glu),
+        : RowStep(a, 4 * a.graph.value(a.node.out[0]).width), gate_(a.in[0]), up_(a.in[1]),
+          out_(a.out[0]), p_(a.node.params.glu),
           n_(int(a.graph.value(a.node.out[0]).width) / (p_.groups > 0 ? p_.groups : 1)),
           kind_(p_.activation == Activation::silu ? GluKind::silu : GluKind::gelu_tanh) {}
 
   private:
     void row_step(const RunInfo&, int row, int) const override {
         const float* gate = gate_.row(row);
-        if (p_.groups == 0) return table_.glu(gate, up_.row(row) + p_.up_offset, out_.row(row), n_, kind_);
-        for (int g = 0; g < p_.groups; g++) table_.glu(gate + 2 * g * n_, gate + (2 * g + 1) * n_, out_.row(row) + g * n_, n_, kind_);
+        if (p_.groups == 0)
+            return table_.glu(gate, up_.row(row) + p_.up_offset, out_.row(row), n_, kind_);
+        for (int g = 0; g < p_.groups; g++)
+            table_.glu(gate + 2 * g * n_, gate + (2 * g + 1) * n_, out_.row(row) + g * n_, n_,
+                       kind_);
     }
     Rows2D gate_, up_, out_;
     GluParams p_;
@@ -251,12 +280,14 @@ class GluStep final : public RowStep {
     GluKind kind_;
 };
 
-// Soft-max over all experts in f32, the n_used largest (lowest index first among equals), renormalised over those.
+// Soft-max over all experts in f32, the n_used largest (lowest index first among equals),
+// renormalised over those.
 class MoeRouteStep final : public RowStep {
   public:
     explicit MoeRouteStep(const RowStepArgs& a)
         : RowStep(a, 4 * a.node.params.moe.n_experts), logits_(a.in[0]), scale_(a.in[1].data),
-          ids_(reinterpret_cast<int32_t*>(a.out[0].data)), ids_stride_(a.out[0].stride), gates_(a.out[1]), p_(a.node.params.moe) {}
+          ids_(reinterpret_cast<int32_t*>(a.out[0].data)), ids_stride_(a.out[0].stride),
+          gates_(a.out[1]), p_(a.node.params.moe) {}
 
   private:
     void row_step(const RunInfo&, int row, int) const override {
@@ -275,7 +306,8 @@ class MoeRouteStep final : public RowStep {
         // The soft-max's own denominator cancels in the renormalisation.
         float sum = 0.0f;
         for (int k = 0; k < p_.n_used; k++) sum += gates[k] = expf(logits[ids[k]] - logits[ids[0]]);
-        for (int k = 0; k < p_.n_used; k++) gates[k] = gates[k] / sum * (scale_ ? scale_[ids[k]] : 1.0f);
+        for (int k = 0; k < p_.n_used; k++)
+            gates[k] = gates[k] / sum * (scale_ ? scale_[ids[k]] : 1.0f);
     }
     Rows2D logits_;
     const float* scale_;
@@ -288,14 +320,16 @@ class MoeRouteStep final : public RowStep {
 class MoeSumStep final : public RowStep {
   public:
     explicit MoeSumStep(const RowStepArgs& a)
-        : RowStep(a, a.graph.value(a.node.in[0]).width), x_(a.in[0]), gates_(a.in[1]), out_(a.out[0]),
-          n_(int(a.graph.value(a.node.out[0]).width)), n_used_(a.node.params.moe.n_used) {}
+        : RowStep(a, a.graph.value(a.node.in[0]).width), x_(a.in[0]), gates_(a.in[1]),
+          out_(a.out[0]), n_(int(a.graph.value(a.node.out[0]).width)),
+          n_used_(a.node.params.moe.n_used) {}
 
   private:
     void row_step(const RunInfo&, int row, int) const override {
         const float *x = x_.row(row), *gates = gates_.row(row);
         table_.scale(x, gates[0], out_.row(row), n_);
-        for (int k = 1; k < n_used_; k++) table_.multiply_add(x + int64_t(k) * n_, gates[k], out_.row(row), n_);
+        for (int k = 1; k < n_used_; k++)
+            table_.multiply_add(x + int64_t(k) * n_, gates[k], out_.row(row), n_);
     }
     Rows2D x_, gates_, out_;
     int n_, n_used_;
@@ -304,7 +338,8 @@ class MoeSumStep final : public RowStep {
 class GatherRowsStep final : public RowStep {
   public:
     explicit GatherRowsStep(const RowStepArgs& a)
-        : RowStep(a, a.graph.value(a.node.out[0]).width), x_(a.in[0]), out_(a.out[0]), n_(a.graph.value(a.node.out[0]).width) {}
+        : RowStep(a, a.graph.value(a.node.out[0]).width), x_(a.in[0]), out_(a.out[0]),
+          n_(a.graph.value(a.node.out[0]).width) {}
 
   private:
     void row_step(const RunInfo& run, int row, int) const override {
@@ -317,11 +352,13 @@ class GatherRowsStep final : public RowStep {
 class SoftcapStep final : public RowStep {
   public:
     explicit SoftcapStep(const RowStepArgs& a)
-        : RowStep(a, 4 * a.graph.value(a.node.in[0]).width), x_(a.in[0]), n_(int(a.graph.value(a.node.in[0]).width)),
-          cap_(a.node.params.softcap.cap) {}
+        : RowStep(a, 4 * a.graph.value(a.node.in[0]).width), x_(a.in[0]),
+          n_(int(a.graph.value(a.node.in[0]).width)), cap_(a.node.params.softcap.cap) {}
 
   private:
-    void row_step(const RunInfo&, int row, int) const override { table_.softcap(x_.row(row), n_, cap_); }
+    void row_step(const RunInfo&, int row, int) const override {
+        table_.softcap(x_.row(row), n_, cap_);
+    }
     Rows2D x_;
     int n_;
     float cap_;
@@ -330,10 +367,11 @@ class SoftcapStep final : public RowStep {
 class PickStep final : public RowStep {
   public:
     explicit PickStep(const RowStepArgs& a)
-        : RowStep(a, a.graph.value(a.node.in[0]).width), x_(a.in[0]), ids_(reinterpret_cast<const int32_t*>(a.in[1].data)),
+        : RowStep(a, a.graph.value(a.node.in[0]).width), x_(a.in[0]),
+          ids_(reinterpret_cast<const int32_t*>(a.in[1].data)),
           ids_stride_(ids_ && a.graph.value(a.node.in[1]).rows != Rows::fixed ? a.in[1].stride : 0),
-          out_(reinterpret_cast<int32_t*>(a.out[0].data)), stride_(a.out[0].stride), probability_(a.out[1]),
-          n_(int(a.graph.value(a.node.in[0]).width)) {}
+          out_(reinterpret_cast<int32_t*>(a.out[0].data)), stride_(a.out[0].stride),
+          probability_(a.out[1]), n_(int(a.graph.value(a.node.in[0]).width)) {}
 
   private:
     void row_step(const RunInfo&, int row, int) const override {
@@ -341,7 +379,8 @@ class PickStep final : public RowStep {
         int best = table_.argmax(x, n_);
         if (ids_) {
             const int32_t* ids = ids_ + row * ids_stride_;
-            for (int i = best + 1; i < n_; i++)    // among equals the lowest token, wherever it stands
+            for (int i = best + 1; i < n_;
+                 i++)  // among equals the lowest token, wherever it stands
                 if (x[i] == x[best] && ids[i] < ids[best]) best = i;
             out_[row * stride_] = ids[best];
         } else {
@@ -365,7 +404,8 @@ class ConcatStep final : public RowStep {
   public:
     explicit ConcatStep(const RowStepArgs& a)
         : RowStep(a, a.graph.value(a.node.out[0]).width), a_(a.in[0]), b_(a.in[1]), out_(a.out[0]),
-          n_a_(size_t(a.graph.value(a.node.in[0]).width)), n_b_(size_t(a.graph.value(a.node.in[1]).width)) {}
+          n_a_(size_t(a.graph.value(a.node.in[0]).width)),
+          n_b_(size_t(a.graph.value(a.node.in[1]).width)) {}
 
   private:
     void row_step(const RunInfo&, int row, int) const override {

@@ -13,7 +13,8 @@
 namespace pillion::cpu {
 namespace {
 
-constexpr int kSpinMicroseconds = 20;    // measured in prototypes/lane-pack: longer spins lose more on a busy machine than they win
+constexpr int kSpinMicroseconds =
+    20;  // measured in prototypes/lane-pack: longer spins lose more on a busy machine than they win
 
 inline void pause_cpu() {
 #if defined(__x86_64__)
@@ -23,14 +24,13 @@ inline void pause_cpu() {
 #endif
 }
 
-// The pools of the process. A fork() may come while another thread changes the list, so each change is a
-// single store that leaves it whole.
+// The pools of the process. A fork() may come while another thread changes the list, so each change
+// is a single store that leaves it whole.
 ForkMutex g_mutex;
 std::atomic<ThreadPool*> g_pools{nullptr};
-std::atomic<uint32_t> g_ended_in{0};    // fork_count() + 1 of the process whose workers were ended
+std::atomic<uint32_t> g_ended_in{0};  // fork_count() + 1 of the process whose workers were ended
 
-[[maybe_unused]] const bool g_hooked =
-    (on_first_threads_end(&ThreadPool::end_all_workers), true);
+[[maybe_unused]] const bool g_hooked = (on_first_threads_end(&ThreadPool::end_all_workers), true);
 
 }  // namespace
 
@@ -68,9 +68,10 @@ void ThreadPool::start_workers() {
     if (g_ended_in.load() == fork_count() + 1) return;
     try {
         for (int i = 1; i < n_threads_; i++) workers_.emplace_back([this, i] { worker_main(i); });
-    } catch (const std::exception&) {    // no thread, or no memory for one
+    } catch (const std::exception&) {  // no thread, or no memory for one
         // Chunks go to the threads that exist. n_threads() stays the upper bound of worker numbers.
-        log(LogLevel::warning, "%d threads asked for, the system gave %zu", n_threads_, workers_.size() + 1);
+        log(LogLevel::warning, "%d threads asked for, the system gave %zu", n_threads_,
+            workers_.size() + 1);
     }
 }
 
@@ -100,12 +101,13 @@ void ThreadPool::renew() {
     start_workers();
 }
 
-// Spins while `ready` is false, then sleeps until something is published. The sleeper counts itself before it looks once more,
-// the publisher changes the word before it looks for sleepers; all four are sequentially consistent, and the kernel compares
-// the word again, so no wake-up is lost.
+// Spins while `ready` is false, then sleeps until something is published. The sleeper counts itself
+// before it looks once more, the publisher changes the word before it looks for sleepers; all four
+// are sequentially consistent, and the kernel compares the word again, so no wake-up is lost.
 template <class Ready>
 void ThreadPool::wait_until(Ready&& ready) {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(kSpinMicroseconds);
+    const auto until =
+        std::chrono::steady_clock::now() + std::chrono::microseconds(kSpinMicroseconds);
     do {
         for (int i = 0; i < 32; i++) {
             if (ready()) return;
@@ -130,10 +132,13 @@ bool ThreadPool::take_chunk(int worker) {
     uint64_t ticket = ticket_.load(std::memory_order_acquire);
     do {
         if ((ticket & kLeftMask) == 0) return false;
-    } while (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel, std::memory_order_acquire));
-    const int total = chunks_.load(std::memory_order_relaxed), step = step_.load(std::memory_order_relaxed);
+    } while (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel,
+                                            std::memory_order_acquire));
+    const int total = chunks_.load(std::memory_order_relaxed),
+              step = step_.load(std::memory_order_relaxed);
     const int chunk = total - int(ticket & kLeftMask);
-    steps_.load(std::memory_order_relaxed)[step]->run(*info_.load(std::memory_order_relaxed), chunk, worker);
+    steps_.load(std::memory_order_relaxed)[step]->run(*info_.load(std::memory_order_relaxed), chunk,
+                                                      worker);
     if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == total) carry_on(worker, step + 1);
     return true;
 }
@@ -170,7 +175,7 @@ void ThreadPool::publish(int step, int chunks) {
 void ThreadPool::finish() {
     finished_.fetch_add(1);
     published_.fetch_add(1);
-    if (sleepers_.load() > 0) futex_wake(published_, INT_MAX);    // the caller may be any of them
+    if (sleepers_.load() > 0) futex_wake(published_, INT_MAX);  // the caller may be any of them
 }
 
 bool ThreadPool::run(const CpuStep* const* steps, int n_steps, const RunInfo& info) {

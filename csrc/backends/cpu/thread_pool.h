@@ -25,15 +25,16 @@ class ThreadPool final : public Queue {
     ~ThreadPool() override;
     int n_threads() const override { return n_threads_; }
 
-    // Runs all steps; false when the cancel flag stopped it between two steps. One caller at a time; the caller works too.
+    // Runs all steps; false when the cancel flag stopped it between two steps. One caller at a
+    // time; the caller works too.
     bool run(const CpuStep* const* steps, int n_steps, const RunInfo& info);
 
     // The same machinery for a plain loop: body(chunk, worker) for chunk in [0, chunks).
     template <class F>
     bool parallel_for(int chunks, F&& body);
 
-    // Ends the workers of all pools of the process, each after its chunk, and lets none begin: from now on
-    // callers work alone.
+    // Ends the workers of all pools of the process, each after its chunk, and lets none begin: from
+    // now on callers work alone.
     static void end_all_workers();
 
   private:
@@ -54,24 +55,26 @@ class ThreadPool final : public Queue {
     static constexpr uint64_t kLeftMask = (1u << 24) - 1;
     const int n_threads_;
 
-    // Written before a ticket is published, read after a chunk was taken; stable in between, since a step ends only when all of
-    // its chunks are done.
+    // Written before a ticket is published, read after a chunk was taken; stable in between, since
+    // a step ends only when all of its chunks are done.
     std::atomic<const CpuStep* const*> steps_{nullptr};
     std::atomic<const RunInfo*> info_{nullptr};
     std::atomic<int> n_steps_{0}, step_{0}, chunks_{0};
     std::atomic<bool> cancelled_{false};
 
-    // Serial number of the published step << 24 | chunks that nobody has taken. The ticket says by itself that a step is over: a
-    // late thread that still holds an old ticket fails to exchange it.
+    // Serial number of the published step << 24 | chunks that nobody has taken. The ticket says by
+    // itself that a step is over: a late thread that still holds an old ticket fails to exchange
+    // it.
     alignas(64) std::atomic<uint64_t> ticket_{0};
     alignas(64) std::atomic<int> done_{0};
-    alignas(64) std::atomic<uint32_t> published_{0};     // changes with every published step and finished run; all sleep on it
+    alignas(64) std::atomic<uint32_t> published_{
+        0};  // changes with every published step and finished run; all sleep on it
     std::atomic<int> sleepers_{0};
-    std::atomic<uint32_t> finished_{0};                  // runs
+    std::atomic<uint32_t> finished_{0};  // runs
     std::atomic<bool> stop_{false};
-    uint32_t forks_;                                     // fork_count() when the workers were made
+    uint32_t forks_;  // fork_count() when the workers were made
     std::vector<std::thread> workers_;
-    ThreadPool* next_ = nullptr;                         // of the process's pools
+    ThreadPool* next_ = nullptr;  // of the process's pools
 };
 
 template <class F>

@@ -6,7 +6,7 @@
 namespace pillion::cuda {
 namespace {
 
-constexpr size_t kAlign = 256;    // what kernels want of what they read as vectors
+constexpr size_t kAlign = 256;  // what kernels want of what they read as vectors
 
 }  // namespace
 
@@ -16,7 +16,9 @@ std::unique_ptr<Block> Arena::take(size_t bytes, Status& status, Reason& reason)
     const std::lock_guard<std::mutex> lock(mutex_);
     status = Status::out_of_memory;
     if (bytes > SIZE_MAX / 2) return reason.set("no memory for %zu bytes", bytes), nullptr;
-    const size_t asked = chunk_bytes_ == 0 ? std::max<size_t>(bytes, 1) : (std::max<size_t>(bytes, 1) + kAlign - 1) / kAlign * kAlign;
+    const size_t asked = chunk_bytes_ == 0
+                             ? std::max<size_t>(bytes, 1)
+                             : (std::max<size_t>(bytes, 1) + kAlign - 1) / kAlign * kAlign;
     for (Chunk& c : chunks_)
         for (size_t g = 0; g < c.gaps.size(); g++)
             if (c.gaps[g].bytes >= asked) return status = Status::ok, cut(c, g, asked);
@@ -40,7 +42,7 @@ Arena::Chunk* Arena::add_chunk(size_t bytes, Status& status, Reason& reason) {
 }
 
 std::unique_ptr<Block> Arena::cut(Chunk& chunk, size_t gap, size_t bytes) {
-    chunk.gaps.reserve(size_t(++chunk.n_blocks) + 2);    // giving back must not allocate
+    chunk.gaps.reserve(size_t(++chunk.n_blocks) + 2);  // giving back must not allocate
     Gap& g = chunk.gaps[gap];
     std::unique_ptr<Block> block(new Block(*this, chunk.memory.get(), g.offset, bytes));
     g.offset += bytes, g.bytes -= bytes;
@@ -51,13 +53,18 @@ std::unique_ptr<Block> Arena::cut(Chunk& chunk, size_t gap, size_t bytes) {
 
 void Arena::give_back(const Block& block) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto c = std::find_if(chunks_.begin(), chunks_.end(), [&](const Chunk& one) { return one.memory.get() == block.memory_; });
+    const auto c = std::find_if(chunks_.begin(), chunks_.end(), [&](const Chunk& one) {
+        return one.memory.get() == block.memory_;
+    });
     std::vector<Gap>& gaps = c->gaps;
     c->n_blocks--;
-    auto next = std::find_if(gaps.begin(), gaps.end(), [&](const Gap& g) { return g.offset > block.offset_; });
+    auto next = std::find_if(gaps.begin(), gaps.end(),
+                             [&](const Gap& g) { return g.offset > block.offset_; });
     next = gaps.insert(next, {block.offset_, block.bytes_});
-    if (next + 1 != gaps.end() && next->offset + next->bytes == next[1].offset) next->bytes += next[1].bytes, gaps.erase(next + 1);
-    if (next != gaps.begin() && next[-1].offset + next[-1].bytes == next->offset) next[-1].bytes += next->bytes, gaps.erase(next);
+    if (next + 1 != gaps.end() && next->offset + next->bytes == next[1].offset)
+        next->bytes += next[1].bytes, gaps.erase(next + 1);
+    if (next != gaps.begin() && next[-1].offset + next[-1].bytes == next->offset)
+        next[-1].bytes += next->bytes, gaps.erase(next);
     if (gaps.size() == 1 && gaps[0].bytes == c->bytes) chunks_.erase(c);
 }
 

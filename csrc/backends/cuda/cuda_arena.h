@@ -1,7 +1,8 @@
-// Memory of one kind in few allocations: small requests share chunks, large ones have their own. Asking the driver is slow, frees stop
-// the whole device, and page-locked memory comes in pages. Where a chunk is refused, smaller ones are tried down to the request itself.
-// Plain allocations only: the driver's pools (cudaMallocAsync) would keep what is freed and order it by streams, and nothing here is
-// allocated in a step.
+// Memory of one kind in few allocations: small requests share chunks, large ones have their own.
+// Asking the driver is slow, frees stop the whole device, and page-locked memory comes in pages.
+// Where a chunk is refused, smaller ones are tried down to the request itself. Plain allocations
+// only: the driver's pools (cudaMallocAsync) would keep what is freed and order it by streams, and
+// nothing here is allocated in a step.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -25,7 +26,8 @@ class Block {
 
   private:
     friend class Arena;
-    Block(Arena& arena, Memory* memory, size_t offset, size_t bytes) : arena_(arena), memory_(memory), offset_(offset), bytes_(bytes) {}
+    Block(Arena& arena, Memory* memory, size_t offset, size_t bytes)
+        : arena_(arena), memory_(memory), offset_(offset), bytes_(bytes) {}
     Arena& arena_;
     Memory* memory_;
     size_t offset_, bytes_;
@@ -33,8 +35,10 @@ class Block {
 
 class Arena {
   public:
-    // chunk_bytes 0: every request has its own memory. Shared memory is handed over as a whole, so its arenas must say 0.
-    Arena(int device_index, MemoryKind kind, size_t chunk_bytes) : index_(device_index), kind_(kind), chunk_bytes_(chunk_bytes) {}
+    // chunk_bytes 0: every request has its own memory. Shared memory is handed over as a whole, so
+    // its arenas must say 0.
+    Arena(int device_index, MemoryKind kind, size_t chunk_bytes)
+        : index_(device_index), kind_(kind), chunk_bytes_(chunk_bytes) {}
 
     // Null with the reason. Any thread.
     std::unique_ptr<Block> take(size_t bytes, Status& status, Reason& reason);
@@ -43,14 +47,12 @@ class Arena {
 
   private:
     friend class Block;
-    struct Gap {
-        size_t offset, bytes;
-    };
+    struct Gap { size_t offset, bytes; };
     struct Chunk {
         std::unique_ptr<Memory> memory;
         size_t bytes;
         int n_blocks;
-        std::vector<Gap> gaps;    // by offset, never side by side
+        std::vector<Gap> gaps;  // by offset, never side by side
     };
 
     std::unique_ptr<Block> cut(Chunk& chunk, size_t gap, size_t bytes);

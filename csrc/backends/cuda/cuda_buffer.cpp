@@ -12,7 +12,8 @@ WeightBuffer::WeightBuffer(Arena& arena, size_t size, std::unique_ptr<Block> who
 }
 
 const WeightBuffer::Piece* WeightBuffer::find(size_t offset) const {
-    const auto after = std::upper_bound(pieces_.begin(), pieces_.end(), offset, [](size_t at, const Piece& p) { return at < p.offset; });
+    const auto after = std::upper_bound(pieces_.begin(), pieces_.end(), offset,
+                                        [](size_t at, const Piece& p) { return at < p.offset; });
     if (after == pieces_.begin()) return nullptr;
     const Piece& p = after[-1];
     return offset < p.offset + p.bytes ? &p : nullptr;
@@ -39,14 +40,16 @@ Status WeightBuffer::place(size_t offset, size_t bytes, Reason& reason) {
     Status status = Status::ok;
     std::unique_ptr<Block> block = arena_.take(bytes, status, reason);
     if (!block) return status;
-    const auto after = std::upper_bound(pieces_.begin(), pieces_.end(), offset, [](size_t at, const Piece& p) { return at < p.offset; });
+    const auto after = std::upper_bound(pieces_.begin(), pieces_.end(), offset,
+                                        [](size_t at, const Piece& p) { return at < p.offset; });
     pieces_.insert(after, {offset, bytes, std::move(block)});
     return Status::ok;
 }
 
 uint8_t* FileBuffer::device(size_t offset) const {
     for (const Window& w : windows_)
-        if (offset >= w.offset && offset < w.offset + w.bytes) return w.memory->device() + (offset - w.offset);
+        if (offset >= w.offset && offset < w.offset + w.bytes)
+            return w.memory->device() + (offset - w.offset);
     return nullptr;
 }
 

@@ -12,20 +12,27 @@ namespace pillion::cuda {
 class DeviceBuffer : public ::pillion::Buffer {
   public:
     using ::pillion::Buffer::Buffer;
-    virtual uint8_t* device(size_t offset) const = 0;    // null: not placed, in a file that was opened for its sizes alone
+    virtual uint8_t* device(size_t offset)
+        const = 0;  // null: not placed, in a file that was opened for its sizes alone
     // The byte as the host may touch it now; null: it may not.
     virtual uint8_t* host_now(size_t offset) const { return host() ? host() + offset : nullptr; }
     // Before the first launch that reads it.
     virtual void give_to_device(Stream&) {}
 };
 
-inline uint8_t* device_of(const Tensor& t) { return static_cast<const DeviceBuffer*>(t.buffer)->device(t.offset); }
-inline uint8_t* device_of(const KvStore& s) { return static_cast<const DeviceBuffer*>(s.buffer)->device(s.offset); }
+inline uint8_t* device_of(const Tensor& t) {
+    return static_cast<const DeviceBuffer*>(t.buffer)->device(t.offset);
+}
+inline uint8_t* device_of(const KvStore& s) {
+    return static_cast<const DeviceBuffer*>(s.buffer)->device(s.offset);
+}
 
-// Kind `state` lies in host memory that the device reads and writes; everything else in the device's own.
+// Kind `state` lies in host memory that the device reads and writes; everything else in the
+// device's own.
 class OwnBuffer final : public DeviceBuffer {
   public:
-    OwnBuffer(size_t size, BufferKind kind, std::unique_ptr<Block> block) : DeviceBuffer(size, kind), block_(std::move(block)) {}
+    OwnBuffer(size_t size, BufferKind kind, std::unique_ptr<Block> block)
+        : DeviceBuffer(size, kind), block_(std::move(block)) {}
     uint8_t* host() const override { return block_->host(); }
     uint8_t* device(size_t offset) const override { return block_->device() + offset; }
 
@@ -33,16 +40,18 @@ class OwnBuffer final : public DeviceBuffer {
     std::unique_ptr<Block> block_;
 };
 
-// Weights: one block, or one for each tensor where the device does not give so much in one piece. On a unified device the host packs
-// them where they will stay, until the first plan takes them over.
+// Weights: one block, or one for each tensor where the device does not give so much in one piece.
+// On a unified device the host packs them where they will stay, until the first plan takes them
+// over.
 class WeightBuffer final : public DeviceBuffer {
   public:
-    WeightBuffer(Arena& arena, size_t size, std::unique_ptr<Block> whole);    // null: in pieces
+    WeightBuffer(Arena& arena, size_t size, std::unique_ptr<Block> whole);  // null: in pieces
     uint8_t* host() const override { return nullptr; }
     uint8_t* device(size_t offset) const override;
     uint8_t* host_now(size_t offset) const override;
     void give_to_device(Stream& stream) override;
-    // Makes room for a tensor where there is none yet. Imports are one after the other and before any plan.
+    // Makes room for a tensor where there is none yet. Imports are one after the other and before
+    // any plan.
     Status place(size_t offset, size_t bytes, Reason& reason);
     size_t n_pieces() const { return pieces_.size(); }
 
@@ -54,11 +63,12 @@ class WeightBuffer final : public DeviceBuffer {
     const Piece* find(size_t offset) const;
 
     Arena& arena_;
-    std::vector<Piece> pieces_;    // by offset
-    mutable std::mutex mutex_;     // of what give_to_device changes
+    std::vector<Piece> pieces_;  // by offset
+    mutable std::mutex mutex_;   // of what give_to_device changes
 };
 
-// A mapped file. Only what is placed is made readable for the device: page-locking all of it would hold the whole file in memory.
+// A mapped file. Only what is placed is made readable for the device: page-locking all of it would
+// hold the whole file in memory.
 class FileBuffer final : public DeviceBuffer {
   public:
     FileBuffer(int device_index, uint8_t* bytes, size_t size)

@@ -16,10 +16,12 @@
 namespace pillion::cuda {
 namespace {
 
-// f(begin, end) over stretches of rows, on up to n_threads threads. What can't get a thread is done here.
+// f(begin, end) over stretches of rows, on up to n_threads threads. What can't get a thread is done
+// here.
 template <class F>
 void over_rows(int64_t rows, int n_threads, const F& f) {
-    const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(n_threads, rows / 64)), each = (rows + parts - 1) / parts;
+    const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(n_threads, rows / 64)),
+                  each = (rows + parts - 1) / parts;
     std::vector<std::thread> threads;
     int64_t begin = 0;
     for (int64_t i = 0; i + 1 < parts; i++, begin += each) {
@@ -37,7 +39,9 @@ void over_rows(int64_t rows, int n_threads, const F& f) {
 // Where a row lies in the planes of so many rows.
 struct Place {
     size_t plane[4], row_bytes[4];
-    size_t bytes() const { return row_bytes[0] + row_bytes[1] + row_bytes[2] + row_bytes[3]; }    // of a row
+    size_t bytes() const {
+        return row_bytes[0] + row_bytes[1] + row_bytes[2] + row_bytes[3];
+    }  // of a row
 };
 
 Place place_of(const WeightSource& s, int64_t rows) {
@@ -60,7 +64,8 @@ PackedRows rows_at(const Place& p, uint8_t* to, int64_t row) {
 class Importer {
   public:
     Importer(const WeightSource& s, CudaQueue& queue)
-        : s_(s), queue_(queue), rows_(s.rows * s.depth), file_row_(row_bytes(s.dtype, s.width)), whole_(place_of(s, rows_)) {}
+        : s_(s), queue_(queue), rows_(s.rows * s.depth), file_row_(row_bytes(s.dtype, s.width)),
+          whole_(place_of(s, rows_)) {}
 
     Status run(uint8_t* host, uint8_t* device, Reason& reason) {
         Status status = Status::ok;
@@ -82,10 +87,11 @@ class Importer {
             }
             if (queue_.cancel.load()) {
                 Reason ignored;
-                if (stream) (void)stream->wait(ignored);    // it reads the staging memory
+                if (stream) (void)stream->wait(ignored);  // it reads the staging memory
                 return reason.set("cancelled"), Status::cancelled;
             }
-            if (s_.done && !s_.row_order) s_.done(s_.owner, s_.data + file_row_ * size_t(begin), file_row_ * size_t(n));
+            if (s_.done && !s_.row_order)
+                s_.done(s_.owner, s_.data + file_row_ * size_t(begin), file_row_ * size_t(n));
         }
         if (s_.done && s_.row_order) s_.done(s_.owner, s_.data, file_row_ * size_t(rows_));
         return stream ? stream->wait(reason) : Status::ok;
@@ -95,7 +101,8 @@ class Importer {
     // So many that the packed slice fits, with the planes' padding.
     int64_t rows_of_slice() const {
         constexpr size_t kPadding = 4 * 256;
-        return std::max<int64_t>(1, int64_t((kSliceBytes - kPadding) / std::max<size_t>(1, whole_.bytes())));
+        return std::max<int64_t>(1, int64_t((kSliceBytes - kPadding) /
+                                            std::max<size_t>(1, whole_.bytes())));
     }
 
     // Rows first .. first + n - 1 of the weight as rows at .. of a place.
@@ -104,11 +111,14 @@ class Importer {
         if (s_.row_order) {
             ordered_.resize(file_row_ * size_t(n));
             for (int64_t r = 0; r < n; r++)
-                memcpy(ordered_.data() + file_row_ * size_t(r), s_.data + file_row_ * size_t(s_.row_order[first + r]), file_row_);
+                memcpy(ordered_.data() + file_row_ * size_t(r),
+                       s_.data + file_row_ * size_t(s_.row_order[first + r]), file_row_);
             from = ordered_.data();
         }
         over_rows(n, queue_.n_threads(), [&](int64_t begin, int64_t end) {
-            if (!queue_.cancel.load()) make_rows(from + file_row_ * size_t(begin), end - begin, rows_at(place, to, at + begin));
+            if (!queue_.cancel.load())
+                make_rows(from + file_row_ * size_t(begin), end - begin,
+                          rows_at(place, to, at + begin));
         });
     }
 
@@ -118,7 +128,8 @@ class Importer {
             memcpy(to.codes, from, file_row_ * size_t(n));
         } else if (s_.use == WeightSource::Use::vector) {
             for (int64_t r = 0; r < n; r++)
-                row_values(s_.dtype, from + size_t(r) * file_row_, int(s_.width), reinterpret_cast<float*>(to.codes) + r * s_.width);
+                row_values(s_.dtype, from + size_t(r) * file_row_, int(s_.width),
+                           reinterpret_cast<float*>(to.codes) + r * s_.width);
         } else {
             repack_rows(s_.dtype, from, n, s_.width, to);
         }
@@ -126,7 +137,7 @@ class Importer {
 
     // Piece by piece: nothing is allocated on a thread, where nobody could say that it failed.
     void make_expanded(const uint8_t* from, int64_t n, const PackedRows& to) const {
-        constexpr int64_t kTogether = 256;    // a multiple of every block
+        constexpr int64_t kTogether = 256;  // a multiple of every block
         const DType kept = expanded(s_.dtype);
         if (s_.use == WeightSource::Use::table)
             return expand_row(s_.dtype, from, n * s_.width, to.codes);
@@ -135,7 +146,7 @@ class Importer {
         const Place rows = place_of(s_, n);
         for (int64_t r = 0; r < n; r++) {
             for (int64_t at = 0; at < s_.width; at += kTogether) {
-                uint8_t blocks[kTogether * 5 / 8];    // NVFP4_X: 20 bytes for 32
+                uint8_t blocks[kTogether * 5 / 8];  // NVFP4_X: 20 bytes for 32
                 const int64_t values = std::min<int64_t>(kTogether, s_.width - at);
                 const PlaneOffsets done = plane_row_bytes(kept, at);
                 const auto plane = [&](uint8_t* p, int i, size_t bytes) {
@@ -150,9 +161,11 @@ class Importer {
         }
     }
 
-    void copy(const Place& place, const uint8_t* slice, uint8_t* device, int64_t begin, int64_t n, Stream& stream) const {
+    void copy(const Place& place, const uint8_t* slice, uint8_t* device, int64_t begin, int64_t n,
+              Stream& stream) const {
         for (int i = 0; i < 4; i++)
-            stream.copy(device + whole_.plane[i] + size_t(begin) * whole_.row_bytes[i], slice + place.plane[i], size_t(n) * place.row_bytes[i]);
+            stream.copy(device + whole_.plane[i] + size_t(begin) * whole_.row_bytes[i],
+                        slice + place.plane[i], size_t(n) * place.row_bytes[i]);
     }
 
     const WeightSource& s_;
@@ -185,14 +198,16 @@ size_t weight_size(const WeightSource& s) {
 std::unique_ptr<Staging> Staging::make(int device_index, Status& status, Reason& reason) {
     auto staging = std::make_unique<Staging>();
     for (int i = 0; i < 2; i++) {
-        staging->locked_[i] = Memory::allocate(device_index, kSliceBytes, MemoryKind::mapped, status, reason);
+        staging->locked_[i] =
+            Memory::allocate(device_index, kSliceBytes, MemoryKind::mapped, status, reason);
         if (!staging->locked_[i] && status != Status::out_of_memory) return nullptr;
         if (!staging->locked_[i]) staging->plain_[i].reset(new uint8_t[kSliceBytes]);
     }
     return status = Status::ok, std::move(staging);
 }
 
-Status import_content(const WeightSource& s, uint8_t* host, uint8_t* device, CudaQueue& queue, Reason& reason) {
+Status import_content(const WeightSource& s, uint8_t* host, uint8_t* device, CudaQueue& queue,
+                      Reason& reason) {
     return Importer(s, queue).run(host, device, reason);
 }
 

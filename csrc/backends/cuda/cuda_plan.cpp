@@ -1,8 +1,10 @@
-// What a step of a run may have at most decides the grids; what it has is read on the device. Runs of few rows are captured once per
-// (rows, out rows, bucket of positions) and replayed; longer ones are enqueued launch by launch, which their work hides.
+// What a step of a run may have at most decides the grids; what it has is read on the device. Runs
+// of few rows are captured once per (rows, out rows, bucket of positions) and replayed; longer ones
+// are enqueued launch by launch, which their work hides.
 //
-// Outputs in buffers that the host reads are made in device memory and copied out when nobody needs them any more: what comes after them (a head's
-// soft-cap and pick, the next draft step) must not read across the bus.
+// Outputs in buffers that the host reads are made in device memory and copied out when nobody needs
+// them any more: what comes after them (a head's soft-cap and pick, the next draft step) must not
+// read across the bus.
 #include "backends/cuda/cuda_plan.h"
 
 #include <math.h>
@@ -29,22 +31,24 @@ std::unique_ptr<Block> take_or_throw(Arena& arena, size_t bytes, const char* wha
 
 class CudaPlan final : public Plan {
   public:
-    CudaPlan(CudaQueue& queue, int rows_max, int out_rows_max) : queue_(queue), rows_max_(rows_max), out_rows_max_(out_rows_max) {}
+    CudaPlan(CudaQueue& queue, int rows_max, int out_rows_max)
+        : queue_(queue), rows_max_(rows_max), out_rows_max_(out_rows_max) {}
     ~CudaPlan() override {
         Reason ignored;
-        if (pending_) (void)wait(ignored);    // launches may still read what goes away now
+        if (pending_) (void)wait(ignored);  // launches may still read what goes away now
     }
 
     Status run(const StepState& state, Reason& reason) override {
-        if (state.rows < 1 || state.rows > rows_max_ || state.out_rows < 0 || state.out_rows > state.rows ||
-            state.out_rows > out_rows_max_) {
-            reason.set("plan for %d rows and %d outputs was given %d and %d", rows_max_, out_rows_max_, state.rows, state.out_rows);
+        if (state.rows < 1 || state.rows > rows_max_ || state.out_rows < 0 ||
+            state.out_rows > state.rows || state.out_rows > out_rows_max_) {
+            reason.set("plan for %d rows and %d outputs was given %d and %d", rows_max_,
+                       out_rows_max_, state.rows, state.out_rows);
             return Status::internal;
         }
         if (pending_)
             if (const Status s = wait(reason); s != Status::ok) return s;
         cancelled_ = queue_.cancel.load();
-        if (cancelled_) return Status::ok;    // wait() says so
+        if (cancelled_) return Status::ok;  // wait() says so
         Status status = Status::ok;
         Stream* stream = queue_.stream(status, reason);
         if (!stream) return status;
@@ -67,7 +71,8 @@ class CudaPlan final : public Plan {
         std::string out = "[";
         for (const Step& s : steps_) {
             char line[160];
-            snprintf(line, sizeof line, "%s{\"op\": \"%s\", \"layer\": %d, \"backend\": \"cuda\", \"kernel\": \"%s\"}",
+            snprintf(line, sizeof line,
+                     "%s{\"op\": \"%s\", \"layer\": %d, \"backend\": \"cuda\", \"kernel\": \"%s\"}",
                      out.size() > 1 ? ", " : "", info(s.op).name, s.layer, s.kernel);
             out += line;
         }
@@ -117,8 +122,8 @@ class CudaPlan final : public Plan {
     bool pending_ = false, cancelled_ = false;
 };
 
-// Two passes, as the CPU's: the first finds when each value and each op's scratch is needed and places them, the second makes steps
-// that hold the final addresses.
+// Two passes, as the CPU's: the first finds when each value and each op's scratch is needed and
+// places them, the second makes steps that hold the final addresses.
 class Compiler {
   public:
     Compiler(const Graph& graph, const DeviceInfo& device, Flash flash)
@@ -147,11 +152,11 @@ class Compiler {
     }
 
   private:
-    static constexpr size_t kAlign = 256;    // what the products want; the memory plan gives 64
+    static constexpr size_t kAlign = 256;  // what the products want; the memory plan gives 64
     static constexpr int kInputKinds = 4;
     struct PreparedInput {
-        int first = 0, last = 0;       // nodes
-        std::vector<DType> dtypes;     // of their weights
+        int first = 0, last = 0;    // nodes
+        std::vector<DType> dtypes;  // of their weights
         size_t request[kInputKinds] = {size_t(-1), size_t(-1), size_t(-1), size_t(-1)};
     };
     struct Lists {
@@ -160,7 +165,10 @@ class Compiler {
     };
 
     const Node& node(size_t i) const { return graph_.nodes()[i]; }
-    bool is_scratch(Value v) const { return v != kNone && (graph_.value(v).kind == ValueInfo::Kind::activation || is_made_[size_t(v)]); }
+    bool is_scratch(Value v) const {
+        return v != kNone &&
+               (graph_.value(v).kind == ValueInfo::Kind::activation || is_made_[size_t(v)]);
+    }
 
     // An output in the device's own memory is written where it lies.
     static bool lies_on_device(const ValueInfo& v) {
@@ -209,7 +217,8 @@ class Compiler {
         for (size_t i = 0; i < graph_.nodes().size(); i++) {
             const Node& n = node(i);
             if (!is_product(n.op)) continue;
-            const bool shared = i > 0 && is_product(node(i - 1).op) && node(i - 1).in[1] == n.in[1] && per_row(node(i - 1)) == per_row(n);
+            const bool shared = i > 0 && is_product(node(i - 1).op) &&
+                                node(i - 1).in[1] == n.in[1] && per_row(node(i - 1)) == per_row(n);
             if (!shared) inputs_.push_back({});
             PreparedInput& input = inputs_.back();
             if (!shared) input.first = int(i);
@@ -237,11 +246,13 @@ class Compiler {
         return requests_.size() - 1;
     }
 
-    size_t prepared_bytes(const PreparedInput& input, InputKind kind, int rows, int per, int64_t width) const {
+    size_t prepared_bytes(const PreparedInput& input, InputKind kind, int rows, int per,
+                          int64_t width) const {
         size_t bytes = 0;
         for (const DType dtype : input.dtypes)
             for (const int bound : {std::min(rows, kFewTokens), rows})
-                if (input_kind(dtype, bound) == kind) bytes = std::max(bytes, input_bytes(kind, bound * per, width));
+                if (input_kind(dtype, bound) == kind)
+                    bytes = std::max(bytes, input_bytes(kind, bound * per, width));
         return bytes;
     }
 
@@ -260,7 +271,7 @@ class Compiler {
         request_inputs();
         for (auto& [ids, lists] : lists_) {
             const Node& n = node(size_t(lists.first));
-            size_t bytes = 0;    // tiles grow with the rows, so fewer rows may have more of them
+            size_t bytes = 0;  // tiles grow with the rows, so fewer rows may have more of them
             for (int rows = 1; rows <= graph_.rows_max(n.rows); rows++)
                 bytes = std::max(bytes, moe_lists_bytes(moe_shape(n.params.moe), rows));
             lists.request = add_request(bytes, lists.first, lists.last);
@@ -278,7 +289,8 @@ class Compiler {
     bool is_plain(const Node& n) const {
         bool plain = false;
         Reason reason;
-        if (n.op == Op::attend && !choose_attend(graph_, n, device_, flash_, plain, reason)) ::pillion::fail(Status::unsupported_op, "%s", reason.text);
+        if (n.op == Op::attend && !choose_attend(graph_, n, device_, flash_, plain, reason))
+            ::pillion::fail(Status::unsupported_op, "%s", reason.text);
         return plain;
     }
 
@@ -286,17 +298,23 @@ class Compiler {
     size_t attend_bytes(const Node& n) const {
         const KvSpec& spec = graph_.value(n.in[0]).kv.spec;
         const int rows = std::min(graph_.rows_max(n.rows), kFewTokens);
-        return attn_plan(attn_shape(n.params.attend, spec, rows, /*positions=*/1 << 30, is_plain(n)), device_.limits).scratch_floats * 4;
+        return attn_plan(attn_shape(n.params.attend, spec, rows, /*positions=*/1 << 30,
+                                    is_plain(n)),
+                         device_.limits)
+                   .scratch_floats *
+               4;
     }
 
     CentroidLayout centroid_layout(const Node& n) const {
-        return centroid_scratch(n.params.centroid_head, graph_.value(n.in[2]).tensor, graph_.rows_max(n.rows));
+        return centroid_scratch(n.params.centroid_head, graph_.value(n.in[2]).tensor,
+                                graph_.rows_max(n.rows));
     }
 
     uint8_t* at_request(size_t r) const {
         if (r == size_t(-1)) return nullptr;
         uint8_t* p = plan_->scratch_->device() + requests_[r].offset;
-        return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(p) + kAlign - 1) / kAlign * kAlign);
+        return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(p) + kAlign - 1) / kAlign *
+                                          kAlign);
     }
 
     uint8_t* address(Value v) const {
@@ -308,7 +326,14 @@ class Compiler {
 
     void add_steps(size_t i) {
         const Node& n = node(i);
-        StepArgs a = {graph_, n, device_.limits, reinterpret_cast<const StepState*>(plan_->device_state_->device()), {}, {}, nullptr, is_plain(n)};
+        StepArgs a = {graph_,
+                      n,
+                      device_.limits,
+                      reinterpret_cast<const StepState*>(plan_->device_state_->device()),
+                      {},
+                      {},
+                      nullptr,
+                      is_plain(n)};
         for (int k = 0; k < 6; k++) a.in[k] = address(n.in[k]);
         for (int k = 0; k < 2; k++) a.out[k] = address(n.out[k]);
         a.scratch = at_request(scratch_of_[i]);
@@ -316,7 +341,8 @@ class Compiler {
         if (is_product(n.op)) step = product_step(i, a);
         else if (n.op == Op::rope_table) step = make_rope_step(a, upload(rope_frequencies(n)));
         else step = make_step(a);
-        if (!step.enqueue) ::pillion::fail(Status::unsupported_op, "op %s has no cuda kernel", info(n.op).name);
+        if (!step.enqueue)
+            ::pillion::fail(Status::unsupported_op, "op %s has no cuda kernel", info(n.op).name);
         step.op = n.op, step.layer = n.layer;
         plan_->steps_.push_back(std::move(step));
         add_copies(i);
@@ -326,7 +352,8 @@ class Compiler {
         const PreparedInput& input = inputs_[size_t(input_of_[i])];
         ProductArgs p = {a, {}, {}, nullptr, false};
         p.earlier.assign(input.dtypes.begin(), input.dtypes.begin() + (long(i) - input.first));
-        for (int kind = 0; kind < kInputKinds; kind++) p.prepared[kind] = at_request(input.request[kind]);
+        for (int kind = 0; kind < kInputKinds; kind++)
+            p.prepared[kind] = at_request(input.request[kind]);
         if (node(i).op == Op::matmul) return make_matmul_step(p);
         const Lists& lists = lists_.at(node(i).in[2]);
         p.lists = at_request(lists.request);
@@ -338,10 +365,14 @@ class Compiler {
     void add_copies(size_t i) {
         std::vector<Value> done;
         for (size_t v = 0; v < graph_.values().size(); v++)
-            if (graph_.values()[v].kind == ValueInfo::Kind::external && is_made_[v] && requests_[v].last == int(i)) done.push_back(Value(v));
+            if (graph_.values()[v].kind == ValueInfo::Kind::external && is_made_[v] &&
+                requests_[v].last == int(i))
+                done.push_back(Value(v));
         for (const Value v : done) {
             const ValueInfo& value = graph_.value(v);
-            Step step = make_copy_step(reinterpret_cast<const StepState*>(plan_->device_state_->device()), value, address(v), device_of(value.tensor));
+            Step step =
+                make_copy_step(reinterpret_cast<const StepState*>(plan_->device_state_->device()),
+                               value, address(v), device_of(value.tensor));
             step.op = node(i).op, step.layer = node(i).layer;
             plan_->steps_.push_back(std::move(step));
         }
@@ -353,11 +384,14 @@ class Compiler {
         const RopeTableParams& p = n.params.rope_table;
         const int half = p.dims / 2;
         std::vector<float> factors(size_t(half), 1.0f), frequencies(static_cast<size_t>(half));
-        if (n.in[0] != kNone) transfer(factors.data(), device_of(graph_.value(n.in[0]).tensor), factors.size() * 4);
+        if (n.in[0] != kNone)
+            transfer(factors.data(), device_of(graph_.value(n.in[0]).tensor), factors.size() * 4);
         for (int i = 0; i < half; i++) {
             const double factor = double(factors[size_t(i)]);
-            const double f = pow(double(p.base), -2.0 * i / p.dims) * double(p.position_scale) / factor;
-            // The reference holds frequencies in f32; a factor of 1e29 and more is GGUF's way to say "does not rotate".
+            const double f =
+                pow(double(p.base), -2.0 * i / p.dims) * double(p.position_scale) / factor;
+            // The reference holds frequencies in f32; a factor of 1e29 and more is GGUF's way to
+            // say "does not rotate".
             frequencies[size_t(i)] = factor >= 1e29 ? 0.0f : float(f);
         }
         return frequencies;
@@ -384,8 +418,8 @@ class Compiler {
     Arena* arena_ = nullptr;
     CudaQueue* queue_ = nullptr;
     CudaPlan* plan_ = nullptr;
-    std::vector<MemoryRequest> requests_;    // values first, then scratch of ops
-    std::vector<bool> is_made_;              // by a node of the graph, in scratch
+    std::vector<MemoryRequest> requests_;  // values first, then scratch of ops
+    std::vector<bool> is_made_;            // by a node of the graph, in scratch
     std::vector<PreparedInput> inputs_;
     std::vector<int> input_of_;
     std::map<Value, Lists> lists_;
@@ -394,9 +428,12 @@ class Compiler {
 
 }  // namespace
 
-size_t plan_scratch(const Graph& graph, const DeviceInfo& device, Flash flash) { return Compiler(graph, device, flash).place(); }
+size_t plan_scratch(const Graph& graph, const DeviceInfo& device, Flash flash) {
+    return Compiler(graph, device, flash).place();
+}
 
-std::unique_ptr<Plan> compile_plan(const Graph& graph, const PlanDevice& device, Flash flash, CudaQueue& queue) {
+std::unique_ptr<Plan> compile_plan(const Graph& graph, const PlanDevice& device, Flash flash,
+                                   CudaQueue& queue) {
     return Compiler(graph, device.info, flash).compile(device, queue);
 }
 

@@ -8,19 +8,22 @@ namespace pillion::cuda {
 
 bool cuda_supports(const Graph& graph, const Node& node, const DeviceInfo& device, Reason& reason);
 
-// Which attention an attend node gets: the tiled kernels, or `plain`, which is slower and runs every shape. False, with a reason: neither.
-bool choose_attend(const Graph& graph, const Node& node, const DeviceInfo& device, Flash flash, bool& plain, Reason& reason);
+// Which attention an attend node gets: the tiled kernels, or `plain`, which is slower and runs
+// every shape. False, with a reason: neither.
+bool choose_attend(const Graph& graph, const Node& node, const DeviceInfo& device, Flash flash,
+                   bool& plain, Reason& reason);
 
 // Scratch of the plan that compile_plan would make; touches no memory.
 size_t plan_scratch(const Graph& graph, const DeviceInfo& device, Flash flash);
 
 struct PlanDevice {
     const DeviceInfo& info;
-    Arena& scratch;    // and constants, in device memory
-    Arena& state;      // that both sides see
+    Arena& scratch;  // and constants, in device memory
+    Arena& state;    // that both sides see
 };
 
 // Throws Error. The graph is not needed afterwards; its weights, caches and outer buffers are.
-std::unique_ptr<Plan> compile_plan(const Graph& graph, const PlanDevice& device, Flash flash, CudaQueue& queue);
+std::unique_ptr<Plan> compile_plan(const Graph& graph, const PlanDevice& device, Flash flash,
+                                   CudaQueue& queue);
 
 }  // namespace pillion::cuda

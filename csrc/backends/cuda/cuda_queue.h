@@ -9,8 +9,10 @@ namespace pillion::cuda {
 class CudaQueue final : public Queue {
   public:
     // n_threads: of the host, for imports. Without a stream every use reports why there is none.
-    CudaQueue(int device_index, int n_threads, std::unique_ptr<Stream> stream, Status status, const Reason& reason)
-        : index_(device_index), n_threads_(n_threads), stream_(std::move(stream)), status_(status), reason_(reason) {}
+    CudaQueue(int device_index, int n_threads, std::unique_ptr<Stream> stream, Status status,
+              const Reason& reason)
+        : index_(device_index), n_threads_(n_threads), stream_(std::move(stream)), status_(status),
+          reason_(reason) {}
     int n_threads() const override { return n_threads_; }
     // Null with the reason.
     Stream* stream(Status& status, Reason& reason) {

@@ -1,4 +1,5 @@
-// The steps of a plan: closures that enqueue the kernels of one node. By file: steps_rows.cpp, steps_products.cpp.
+// The steps of a plan: closures that enqueue the kernels of one node. By file: steps_rows.cpp,
+// steps_products.cpp.
 #pragma once
 #include <functional>
 #include <tuple>
@@ -16,45 +17,48 @@ namespace pillion::cuda {
 struct Bounds {
     int rows, out_rows, positions;
     int count(Rows kind) const { return kind == Rows::out ? out_rows : rows; }
-    bool operator<(const Bounds& o) const { return std::tie(rows, out_rows, positions) < std::tie(o.rows, o.out_rows, o.positions); }
+    bool operator<(const Bounds& o) const {
+        return std::tie(rows, out_rows, positions) < std::tie(o.rows, o.out_rows, o.positions);
+    }
 };
 
 struct Step {
     Op op = Op::count;
     int layer = -1;
     const char* kernel = "";
-    std::function<void(const Bounds&, stream_t)> enqueue;    // nothing when there are no rows
+    std::function<void(const Bounds&, stream_t)> enqueue;  // nothing when there are no rows
 };
 
 struct StepArgs {
     const Graph& graph;
     const Node& node;
     const DeviceLimits& limits;
-    const StepState* state;    // device memory
-    uint8_t* in[6];            // device addresses; null: none
+    const StepState* state;  // device memory
+    uint8_t* in[6];          // device addresses; null: none
     uint8_t* out[2];
-    uint8_t* scratch;          // of the node
-    bool plain_attention;      // attend: not the tiled kernels
+    uint8_t* scratch;      // of the node
+    bool plain_attention;  // attend: not the tiled kernels
 };
 
-Step make_step(const StepArgs& args);    // no `enqueue`: not an op of steps_rows.cpp
+Step make_step(const StepArgs& args);  // no `enqueue`: not an op of steps_rows.cpp
 Step make_rope_step(const StepArgs& args, const float* frequencies);
-Step make_copy_step(const StepState* state, const ValueInfo& value, const uint8_t* from, uint8_t* to);
+Step make_copy_step(const StepState* state, const ValueInfo& value, const uint8_t* from,
+                    uint8_t* to);
 
 // --- products ---
 
 struct ProductArgs {
     StepArgs step;
-    uint8_t* prepared[4];          // by InputKind
-    std::vector<DType> earlier;    // of the weights that prepared this input before
-    uint8_t* lists;                // of routed experts
+    uint8_t* prepared[4];        // by InputKind
+    std::vector<DType> earlier;  // of the weights that prepared this input before
+    uint8_t* lists;              // of routed experts
     bool makes_lists;
 };
 Step make_matmul_step(const ProductArgs& args);
 Step make_moe_matmul_step(const ProductArgs& args);
 inline MoeShape moe_shape(const MoeParams& p) { return {p.n_experts, p.n_used, p.per_row}; }
 
-struct CentroidLayout {    // offsets into the scratch of one centroid_head
+struct CentroidLayout {  // offsets into the scratch of one centroid_head
     size_t clusters, prepared, bytes;
 };
 CentroidLayout centroid_scratch(const CentroidHeadParams& p, const Tensor& table, int rows_max);
@@ -65,12 +69,15 @@ Step make_unpack_step(const StepArgs& args, float scale);
 
 // --- attention ---
 
-AttnShape attn_shape(const AttendParams& p, const KvSpec& spec, int rows, int positions, bool plain);
+AttnShape attn_shape(const AttendParams& p, const KvSpec& spec, int rows, int positions,
+                     bool plain);
 Step make_attend_step(const StepArgs& args);
 
 // --- shared ---
 
-inline RunRows run_rows(const StepState* state, Rows kind, const Bounds& b) { return {state, kind == Rows::out, b.count(kind)}; }
+inline RunRows run_rows(const StepState* state, Rows kind, const Bounds& b) {
+    return {state, kind == Rows::out, b.count(kind)};
+}
 RowCount row_count(const StepState* state, Rows kind, const Bounds& b, int per_row = 1);
 PackedWeight packed_weight(const Tensor& tensor, const uint8_t* data);
 

@@ -7,7 +7,8 @@ namespace {
 
 constexpr int kMoeUsedMax = 64, kGridMax = 65535;
 
-bool runs_attend(const Graph& graph, const Node& n, const DeviceInfo& device, bool plain, Reason& reason) {
+bool runs_attend(const Graph& graph, const Node& n, const DeviceInfo& device, bool plain,
+                 Reason& reason) {
     const AttendParams& p = n.params.attend;
     const KvSpec& spec = graph.value(n.in[0]).kv.spec;
     const int rows_max = graph.rows_max(n.rows);
@@ -17,17 +18,20 @@ bool runs_attend(const Graph& graph, const Node& n, const DeviceInfo& device, bo
         const AttnShape shape = attn_shape(p, spec, rows, /*positions=*/1 << 30, plain);
         const AttnPlan plan = attn_plan(shape, device.limits);
         if (plan.kernel == AttnKernel::none) {
-            reason.set("layer %d: head size %d, %d query heads and %d KV heads, backend cuda: %s", n.layer, p.head_dim, p.n_heads, p.n_kv_heads,
-                       plan.reason);
+            reason.set("layer %d: head size %d, %d query heads and %d KV heads, backend cuda: %s",
+                       n.layer, p.head_dim, p.n_heads, p.n_kv_heads, plan.reason);
             return false;
         }
         if (!plain && plan.kernel == AttnKernel::plain) {
-            reason.set("layer %d: head size %d has no flash attention kernel in backend cuda", n.layer, p.head_dim);
+            reason.set("layer %d: head size %d has no flash attention kernel in backend cuda",
+                       n.layer, p.head_dim);
             return false;
         }
         if (!attn_probe(plan, shape)) {
-            reason.set("layer %d: %s does not run the attention kernel for head size %d and %d rows (compute capability %d.%d)", n.layer,
-                       device.name, p.head_dim, rows, device.major, device.minor);
+            reason.set(
+                "layer %d: %s does not run the attention kernel for head size %d and %d rows "
+                "(compute capability %d.%d)",
+                n.layer, device.name, p.head_dim, rows, device.major, device.minor);
             return false;
         }
     }
@@ -36,7 +40,8 @@ bool runs_attend(const Graph& graph, const Node& n, const DeviceInfo& device, bo
 
 }  // namespace
 
-bool choose_attend(const Graph& graph, const Node& n, const DeviceInfo& device, Flash flash, bool& plain, Reason& reason) {
+bool choose_attend(const Graph& graph, const Node& n, const DeviceInfo& device, Flash flash,
+                   bool& plain, Reason& reason) {
     plain = flash == Flash::off;
     if (!plain && runs_attend(graph, n, device, /*plain=*/false, reason)) return true;
     if (flash == Flash::on) {
@@ -50,20 +55,24 @@ bool choose_attend(const Graph& graph, const Node& n, const DeviceInfo& device, 
 bool cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& device, Reason& reason) {
     bool plain = false;
     if (n.op == Op::attend) return choose_attend(graph, n, device, Flash::automatic, plain, reason);
-    const int64_t rows = int64_t(graph.rows_max(n.rows)) * (n.op == Op::moe_matmul ? n.params.moe.per_row : 1);
+    const int64_t rows =
+        int64_t(graph.rows_max(n.rows)) * (n.op == Op::moe_matmul ? n.params.moe.per_row : 1);
     if ((n.op == Op::matmul || n.op == Op::moe_matmul) && rows > kGridMax) {
-        reason.set("layer %d: a product of %lld rows, backend cuda runs at most %d at a time (n_batch)", n.layer, (long long)(rows), kGridMax);
+        reason.set(
+            "layer %d: a product of %lld rows, backend cuda runs at most %d at a time (n_batch)",
+            n.layer, (long long)(rows), kGridMax);
         return false;
     }
     if (n.op == Op::moe_route || n.op == Op::moe_matmul) {
         const MoeParams& p = n.params.moe;
         if (p.n_experts <= kExpertsMax && p.n_used <= kMoeUsedMax) return true;
-        reason.set("layer %d: %d experts of which %d run, backend cuda supports %d and %d", n.layer, p.n_experts, p.n_used, kExpertsMax,
-                   kMoeUsedMax);
+        reason.set("layer %d: %d experts of which %d run, backend cuda supports %d and %d", n.layer,
+                   p.n_experts, p.n_used, kExpertsMax, kMoeUsedMax);
         return false;
     }
     if (n.op == Op::centroid_head && n.params.centroid_head.n_centroids > 10240) {
-        reason.set("an ordered head of %d clusters, backend cuda supports 10240", n.params.centroid_head.n_centroids);
+        reason.set("an ordered head of %d clusters, backend cuda supports 10240",
+                   n.params.centroid_head.n_centroids);
         return false;
     }
     return true;

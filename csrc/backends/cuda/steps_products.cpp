@@ -8,7 +8,8 @@
 
 namespace pillion::cuda {
 
-static_assert(kFewTokens == kFewRows, "rows that keep their bits: attention and products draw the line at the same count");
+static_assert(kFewTokens == kFewRows,
+              "rows that keep their bits: attention and products draw the line at the same count");
 
 RowCount row_count(const StepState* state, Rows kind, const Bounds& b, int per_row) {
     const auto* bytes = reinterpret_cast<const uint8_t*>(state);
@@ -16,12 +17,14 @@ RowCount row_count(const StepState* state, Rows kind, const Bounds& b, int per_r
     return {reinterpret_cast<const int32_t*>(bytes + at), b.count(kind), per_row};
 }
 
-PackedWeight packed_weight(const Tensor& t, const uint8_t* data) { return {t.dtype, t.depth, t.rows, t.width, data}; }
+PackedWeight packed_weight(const Tensor& t, const uint8_t* data) {
+    return {t.dtype, t.depth, t.rows, t.width, data};
+}
 
 namespace {
 
-// The input of a product, in the form that this weight's kernel wants at so many rows; made unless an earlier weight of the group made
-// it. Outlives the graph: steps hold copies.
+// The input of a product, in the form that this weight's kernel wants at so many rows; made unless
+// an earlier weight of the group made it. Outlives the graph: steps hold copies.
 struct Input {
     const StepState* state;
     Rows rows;
@@ -33,7 +36,8 @@ struct Input {
     uint8_t* prepared[4];
 
     Input(const ProductArgs& p, const PackedWeight& w, int n)
-        : state(p.step.state), rows(p.step.node.rows), x(reinterpret_cast<const float*>(p.step.in[1])), width(w.width), per_row(n),
+        : state(p.step.state), rows(p.step.node.rows),
+          x(reinterpret_cast<const float*>(p.step.in[1])), width(w.width), per_row(n),
           dtype(w.dtype), earlier(p.earlier) {
         std::copy(p.prepared, p.prepared + 4, prepared);
     }
@@ -51,19 +55,22 @@ struct Input {
 }  // namespace
 
 Step make_matmul_step(const ProductArgs& p) {
-    const PackedWeight w = packed_weight(p.step.graph.value(p.step.node.in[0]).tensor, p.step.in[0]);
+    const PackedWeight w =
+        packed_weight(p.step.graph.value(p.step.node.in[0]).tensor, p.step.in[0]);
     const Input input(p, w, /*n=*/1);
     float* out = reinterpret_cast<float*>(p.step.out[0]);
     Step step;
     step.kernel = info(w.dtype).name;
     step.enqueue = [=](const Bounds& b, stream_t stream) {
-        if (b.count(input.rows) > 0) matmul(w, input.take(b, stream), out, row_count(input.state, input.rows, b), stream);
+        if (b.count(input.rows) > 0)
+            matmul(w, input.take(b, stream), out, row_count(input.state, input.rows, b), stream);
     };
     return step;
 }
 
 Step make_moe_matmul_step(const ProductArgs& p) {
-    const PackedWeight w = packed_weight(p.step.graph.value(p.step.node.in[0]).tensor, p.step.in[0]);
+    const PackedWeight w =
+        packed_weight(p.step.graph.value(p.step.node.in[0]).tensor, p.step.in[0]);
     const MoeShape shape = moe_shape(p.step.node.params.moe);
     const Input input(p, w, shape.per_row);
     const int32_t* ids = reinterpret_cast<const int32_t*>(p.step.in[2]);
@@ -108,10 +115,12 @@ Step make_centroid_step(const StepArgs& a) {
     step.enqueue = [=](const Bounds& b, stream_t stream) {
         const int bound = b.count(rows);
         if (bound == 0) return;
-        choose_clusters(p, scores, order, cluster_rows, clusters, ids, run_rows(state, rows, b), stream);
+        choose_clusters(p, scores, order, cluster_rows, clusters, ids, run_rows(state, rows, b),
+                        stream);
         const MatmulInput input = {input_kind(w.dtype, kFewRows), bound, w.width, x, prepared};
         prepare_input(input, row_count(state, rows, b), stream);
-        cluster_matmul(w, clusters, p.n_active, cluster_rows, input, logits, row_count(state, rows, b), stream);
+        cluster_matmul(w, clusters, p.n_active, cluster_rows, input, logits,
+                       row_count(state, rows, b), stream);
     };
     return step;
 }
@@ -125,7 +134,8 @@ Step make_unpack_step(const StepArgs& a, float scale) {
     Step step;
     step.kernel = "unpack_rows";
     step.enqueue = [=](const Bounds& b, stream_t stream) {
-        if (b.count(rows) > 0) unpack_rows(w, tokens, scale, out, row_count(state, rows, b), stream);
+        if (b.count(rows) > 0)
+            unpack_rows(w, tokens, scale, out, row_count(state, rows, b), stream);
     };
     return step;
 }

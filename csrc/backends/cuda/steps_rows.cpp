@@ -29,7 +29,8 @@ int width_of(const StepArgs& a, Value v) { return int(a.graph.value(v).width); }
 Step embed_step(const StepArgs& a, float scale) {
     const Tensor& t = a.graph.value(a.node.in[0]).tensor;
     if (t.layout == Layout::packed) return make_unpack_step(a, scale);
-    const RowTable table = {a.in[0], t.dtype, int64_t(row_bytes(t.dtype, t.width)), int32_t(t.width), int32_t(t.rows)};
+    const RowTable table = {a.in[0], t.dtype, int64_t(row_bytes(t.dtype, t.width)),
+                            int32_t(t.width), int32_t(t.rows)};
     const int32_t* tokens = ints(a.in[1]);
     return step_of(a, "embed_rows", [=, out = floats(a.out[0])](RunRows rows, stream_t stream) {
         embed_rows(table, tokens, scale, out, rows, stream);
@@ -39,9 +40,11 @@ Step embed_step(const StepArgs& a, float scale) {
 Step per_layer_step(const StepArgs& a) {
     const PerLayerEmbedParams p = a.node.params.per_layer_embed;
     const Step take = embed_step(a, 1.0f);
-    Step step = step_of(a, "per_layer_embed", [=, e = floats(a.out[0]), proj = floats(a.in[2]), w = floats(a.in[3])](RunRows rows, stream_t stream) {
-        per_layer_embed(p, e, proj, w, rows, stream);
-    });
+    Step step = step_of(a, "per_layer_embed",
+                        [=, e = floats(a.out[0]), proj = floats(a.in[2]),
+                         w = floats(a.in[3])](RunRows rows, stream_t stream) {
+                            per_layer_embed(p, e, proj, w, rows, stream);
+                        });
     step.enqueue = [take = take.enqueue, join = step.enqueue](const Bounds& b, stream_t stream) {
         take(b, stream);
         join(b, stream);
@@ -50,21 +53,27 @@ Step per_layer_step(const StepArgs& a) {
 }
 
 Step qkv_step(const StepArgs& a) {
-    QkvArgs q = {floats(a.in[0]), floats(a.in[1]), floats(a.in[2]), floats(a.in[3]), floats(a.in[4]), floats(a.in[5]), false, a.node.params.qkv};
+    QkvArgs q = {floats(a.in[0]), floats(a.in[1]), floats(a.in[2]), floats(a.in[3]),
+                 floats(a.in[4]), floats(a.in[5]), false,           a.node.params.qkv};
     q.rope_is_run = a.graph.value(a.node.in[5]).rows == Rows::run;
-    return step_of(a, "qkv_norm_rope", [=](RunRows rows, stream_t stream) { qkv_norm_rope(q, rows, stream); });
+    return step_of(a, "qkv_norm_rope",
+                   [=](RunRows rows, stream_t stream) { qkv_norm_rope(q, rows, stream); });
 }
 
 Step glu_step(const StepArgs& a) {
     const GluParams p = a.node.params.glu;
-    const int width_up = a.node.in[1] == kNone ? 0 : width_of(a, a.node.in[1]), width = width_of(a, a.node.out[0]);
-    return step_of(a, "glu", [=, gate = floats(a.in[0]), up = floats(a.in[1]), y = floats(a.out[0])](RunRows rows, stream_t stream) {
-        glu(p, gate, up, width_up, y, width, rows, stream);
-    });
+    const int width_up = a.node.in[1] == kNone ? 0 : width_of(a, a.node.in[1]),
+              width = width_of(a, a.node.out[0]);
+    return step_of(a, "glu",
+                   [=, gate = floats(a.in[0]), up = floats(a.in[1]),
+                    y = floats(a.out[0])](RunRows rows, stream_t stream) {
+                       glu(p, gate, up, width_up, y, width, rows, stream);
+                   });
 }
 
 Step pick_step(const StepArgs& a) {
-    PickArgs p = {floats(a.in[0]), ints(a.in[1]), 0, ints(a.out[0]), floats(a.out[1]), width_of(a, a.node.in[0])};
+    PickArgs p = {floats(a.in[0]), ints(a.in[1]),    0,
+                  ints(a.out[0]),  floats(a.out[1]), width_of(a, a.node.in[0])};
     if (a.in[1] && a.graph.value(a.node.in[1]).rows != Rows::fixed) p.ids_stride = p.width;
     return step_of(a, "pick", [=](RunRows rows, stream_t stream) { pick(p, rows, stream); });
 }
@@ -73,25 +82,32 @@ Step norm_step(const StepArgs& a) {
     const NormParams p = a.node.params.norm;
     const int n = width_of(a, a.node.out[0]);
     if (a.node.op == Op::norm)
-        return step_of(a, "norm", [=, x = floats(a.in[0]), w = floats(a.in[1]), y = floats(a.out[0])](RunRows rows, stream_t stream) {
-            norm(x, w, y, n, p.eps, p.scale, rows, stream);
-        });
-    return step_of(a, "norm_add", [=, x = floats(a.in[0]), w = floats(a.in[1]), r = floats(a.in[2]), y = floats(a.out[0])](RunRows rows, stream_t stream) {
-        norm_add(x, w, r, y, n, p.eps, p.scale, rows, stream);
-    });
+        return step_of(a, "norm",
+                       [=, x = floats(a.in[0]), w = floats(a.in[1]),
+                        y = floats(a.out[0])](RunRows rows, stream_t stream) {
+                           norm(x, w, y, n, p.eps, p.scale, rows, stream);
+                       });
+    return step_of(a, "norm_add",
+                   [=, x = floats(a.in[0]), w = floats(a.in[1]), r = floats(a.in[2]),
+                    y = floats(a.out[0])](RunRows rows, stream_t stream) {
+                       norm_add(x, w, r, y, n, p.eps, p.scale, rows, stream);
+                   });
 }
 
 Step moe_step(const StepArgs& a) {
     const MoeParams p = a.node.params.moe;
     if (a.node.op == Op::moe_route)
         return step_of(a, "moe_route",
-                       [=, x = floats(a.in[0]), s = floats(a.in[1]), ids = ints(a.out[0]), gates = floats(a.out[1])](RunRows rows, stream_t stream) {
+                       [=, x = floats(a.in[0]), s = floats(a.in[1]), ids = ints(a.out[0]),
+                        gates = floats(a.out[1])](RunRows rows, stream_t stream) {
                            moe_route(p, x, s, ids, gates, rows, stream);
                        });
     const int n = width_of(a, a.node.out[0]);
-    return step_of(a, "moe_sum", [=, x = floats(a.in[0]), gates = floats(a.in[1]), y = floats(a.out[0])](RunRows rows, stream_t stream) {
-        moe_sum(p, x, gates, y, n, rows, stream);
-    });
+    return step_of(a, "moe_sum",
+                   [=, x = floats(a.in[0]), gates = floats(a.in[1]),
+                    y = floats(a.out[0])](RunRows rows, stream_t stream) {
+                       moe_sum(p, x, gates, y, n, rows, stream);
+                   });
 }
 
 Step simple_step(const StepArgs& a) {
@@ -100,26 +116,39 @@ Step simple_step(const StepArgs& a) {
     const int n = width_of(a, a.node.in[0]);
     switch (a.node.op) {
         case Op::scale:
-            return step_of(a, "scale", [=, s = a.node.params.scale.scale](RunRows rows, stream_t stream) { scale(x, s, y, n, rows, stream); });
-        case Op::add: return step_of(a, "add", [=](RunRows rows, stream_t stream) { add(x, z, y, n, rows, stream); });
-        case Op::gather_rows: return step_of(a, "gather_rows", [=](RunRows rows, stream_t stream) { gather_rows(x, y, n, rows, stream); });
+            return step_of(a, "scale",
+                           [=, s = a.node.params.scale.scale](RunRows rows, stream_t stream) {
+                               scale(x, s, y, n, rows, stream);
+                           });
+        case Op::add:
+            return step_of(a, "add",
+                           [=](RunRows rows, stream_t stream) { add(x, z, y, n, rows, stream); });
+        case Op::gather_rows:
+            return step_of(a, "gather_rows", [=](RunRows rows, stream_t stream) {
+                gather_rows(x, y, n, rows, stream);
+            });
         case Op::softcap:
-            return step_of(a, "softcap", [=, v = floats(a.in[0]), cap = a.node.params.softcap.cap](RunRows rows, stream_t stream) {
-                softcap(v, cap, n, rows, stream);
-            });
-        default:    // concat
-            return step_of(a, "concat", [=, m = width_of(a, a.node.in[1])](RunRows rows, stream_t stream) {
-                concat(x, n, z, m, y, rows, stream);
-            });
+            return step_of(a, "softcap",
+                           [=, v = floats(a.in[0]),
+                            cap = a.node.params.softcap.cap](RunRows rows, stream_t stream) {
+                               softcap(v, cap, n, rows, stream);
+                           });
+        default:  // concat
+            return step_of(a, "concat",
+                           [=, m = width_of(a, a.node.in[1])](RunRows rows, stream_t stream) {
+                               concat(x, n, z, m, y, rows, stream);
+                           });
     }
 }
 
 Step kv_store_step(const StepArgs& a) {
     const KvSpec spec = a.graph.value(a.node.in[0]).kv.spec;
     const char* kernel = spec.type == KvType::q8_0 ? "kv_store_q8_0" : "kv_store_f16";
-    return step_of(a, kernel, [=, store = a.in[0], k = floats(a.in[1]), v = floats(a.in[2])](RunRows rows, stream_t stream) {
-        kv_store(spec, store, k, v, rows, stream);
-    });
+    return step_of(a, kernel,
+                   [=, store = a.in[0], k = floats(a.in[1]), v = floats(a.in[2])](RunRows rows,
+                                                                                  stream_t stream) {
+                       kv_store(spec, store, k, v, rows, stream);
+                   });
 }
 
 const char* attend_name(AttnKernel kernel, KvType type) {
@@ -133,26 +162,32 @@ const char* attend_name(AttnKernel kernel, KvType type) {
 
 }  // namespace
 
-AttnShape attn_shape(const AttendParams& p, const KvSpec& spec, int rows, int positions, bool plain) {
+AttnShape attn_shape(const AttendParams& p, const KvSpec& spec, int rows, int positions,
+                     bool plain) {
     // Without a window the cache holds all positions there are; with one it may be a ring.
     const int last = p.window > 0 ? positions : std::min(positions, spec.capacity);
-    return {p.head_dim, p.n_heads, p.n_kv_heads, rows, last, p.window, spec.capacity, spec.type, plain};
+    return {p.head_dim, p.n_heads,     p.n_kv_heads, rows, last,
+            p.window,   spec.capacity, spec.type,    plain};
 }
 
 Step make_attend_step(const StepArgs& a) {
     const AttendParams p = a.node.params.attend;
     const KvSpec spec = a.graph.value(a.node.in[0]).kv.spec;
-    const AttnArgs args = {floats(a.in[1]), floats(a.out[0]), a.in[0], floats(a.scratch), spec, p.n_heads, p.window, p.past_only, p.scale, p.softcap};
+    const AttnArgs args = {
+        floats(a.in[1]), floats(a.out[0]), a.in[0],     floats(a.scratch), spec,
+        p.n_heads,       p.window,         p.past_only, p.scale,           p.softcap};
     const Rows kind = a.node.rows;
     const StepState* state = a.state;
     const DeviceLimits limits = a.limits;
     const bool plain = a.plain_attention;
     Step step;
-    step.kernel = attend_name(attn_plan(attn_shape(p, spec, 1, 1, plain), limits).kernel, spec.type);
+    step.kernel =
+        attend_name(attn_plan(attn_shape(p, spec, 1, 1, plain), limits).kernel, spec.type);
     step.enqueue = [=](const Bounds& b, stream_t stream) {
         const int rows = b.count(kind);
         if (rows == 0) return;
-        attn_run(attn_plan(attn_shape(p, spec, rows, b.positions, plain), limits), args, run_rows(state, kind, b), stream);
+        attn_run(attn_plan(attn_shape(p, spec, rows, b.positions, plain), limits), args,
+                 run_rows(state, kind, b), stream);
     };
     return step;
 }
@@ -164,13 +199,15 @@ Step make_rope_step(const StepArgs& a, const float* frequencies) {
     });
 }
 
-Step make_copy_step(const StepState* state, const ValueInfo& value, const uint8_t* from, uint8_t* to) {
+Step make_copy_step(const StepState* state, const ValueInfo& value, const uint8_t* from,
+                    uint8_t* to) {
     const Rows kind = value.rows;
     const int width = int(value.width);
     Step step;
     step.kernel = "copy_out";
     step.enqueue = [=](const Bounds& b, stream_t stream) {
-        if (b.count(kind) > 0) copy_rows(floats(from), floats(to), width, run_rows(state, kind, b), stream);
+        if (b.count(kind) > 0)
+            copy_rows(floats(from), floats(to), width, run_rows(state, kind, b), stream);
     };
     return step;
 }

@@ -66,19 +66,22 @@ def bench(
     synthetic_accept: Optional[float] = typer.Option(
         None,
         "--synthetic-accept",
-        help="Accept drafts at random so that a round yields this many tokens on average. The text is nonsense then.",
+        help="Accept drafts at random so that a round yields this many tokens on average. The text "
+        "is nonsense then.",
     ),
     roofline: bool = typer.Option(
         False,
         "--roofline",
-        help="Measure memory bandwidth and int8 peak beside each test, and show which share of them was used.",
+        help="Measure memory bandwidth and int8 peak beside each test, and show which share of "
+        "them was used.",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print a list of measurements as JSON."),
     plot: Optional[Path] = typer.Option(
         None, "--plot", help="Draw speed over draft length into this image (needs matplotlib)."
     ),
 ) -> None:
-    """Measure prefill, writing without and with the drafter, draft steps, and verification of 1 to 9 rows.
+    """Measure prefill, writing without and with the drafter, draft steps, and verification of 1 to
+    9 rows.
 
     A drafter given with -m is measured alone, on the cache of a made-up target.
     """
@@ -96,7 +99,8 @@ def bench(
             n_ctx = min(len(tokens) + n_gen + 2 * DRAFT_MAX + 2, target.n_ctx_train)
             if len(tokens) + n_gen > n_ctx:
                 raise fail(
-                    f"-p {len(tokens)} and -n {n_gen} do not fit the model's {target.n_ctx_train} positions"
+                    f"-p {len(tokens)} and -n {n_gen} do not fit the model's {target.n_ctx_train} "
+                    f"positions"
                 )
             with target.context(n_ctx, n_outputs=DRAFT_MAX + 1, **options) as context:
                 bench = Measure(context, tokens, n_gen, repeats, roofline)
@@ -150,7 +154,8 @@ def _drafter_alone(
     dense_head: bool,
     options: dict[str, Any],
 ) -> list[Result]:
-    """Draft steps on a cache of n_prompt rows that a target of the right shapes and random weights has filled."""
+    """Draft steps on a cache of n_prompt rows that a target of the right shapes and random weights
+    has filled."""
     n_ctx = n_prompt + DRAFT_MAX + 1
     if n_ctx > drafter.n_ctx_train:
         raise fail(f"-p {n_prompt} does not fit the model's {drafter.n_ctx_train} positions")
@@ -183,7 +188,8 @@ def _open_drafter(target: Model, name: Optional[str], threads: int, device: str)
 
 
 def _prompt(target: Model, file: Optional[Path], n: int) -> list[int]:
-    """n tokens of a text: the given one, or the package's, again and again. A file without a tokenizer gets made-up ones."""
+    """n tokens of a text: the given one, or the package's, again and again. A file without a
+    tokenizer gets made-up ones."""
     if file is None and not target.metadata.get("tokenizer.ggml.model"):
         return _made_up(target, n)
     tokens = target.tokenizer.encode(read_text(file or GENESIS))
@@ -219,7 +225,8 @@ def _show(results: Sequence[Result]) -> None:
         if one["test"] == "machine":
             (low, high), (slow, quick) = one["read_gb_per_second_range"], one["int8_tops_range"]
             typer.echo(
-                f"\nmachine, {one['n_probes']} probes: reads {one['read_gb_per_second']:.1f} GB/s ({low:.1f} to {high:.1f}), "
+                f"\nmachine, {one['n_probes']} probes: reads {one['read_gb_per_second']:.1f} GB/s "
+                f"({low:.1f} to {high:.1f}), "
                 f"int8 {one['int8_tops']:.2f} TOPS ({slow:.2f} to {quick:.2f})"
             )
     needed = [one for one in results if one["test"] == "break_even"]
@@ -240,7 +247,8 @@ def _notes(one: Result) -> str:
     if "speedup" in one:
         by_position = ", ".join(f"{100 * share:.0f}" for share in one["acceptance_by_position"])
         notes.append(
-            f"{one['speedup']:.2f} times as fast, {100 * one['acceptance']:.0f} % accepted ({by_position})"
+            f"{one['speedup']:.2f} times as fast, {100 * one['acceptance']:.0f} % accepted "
+            f"({by_position})"
         )
         notes.append(f"{one['mean_tokens_per_round']:.2f} tokens a round, {one['state']}")
         if one.get("reason"):
@@ -264,7 +272,8 @@ def _pyplot() -> Any:
 
 
 def _draw(pyplot: Any, path: Path, results: Sequence[Result]) -> None:
-    """Tokens per second over the draft length, at several acceptances, from the measured costs; a line for no drafts."""
+    """Tokens per second over the draft length, at several acceptances, from the measured costs; a
+    line for no drafts."""
     verify = [one["median_ms"] for one in results if one["test"] == "verify"]
     steps = [one["median_ms"] for one in results if one["test"] == "draft_step"]
     figure, axes = pyplot.subplots(figsize=(7, 4.5))

@@ -24,7 +24,8 @@ ERROR, INTERRUPTED, READER_GONE = 1, 130, 141
 
 
 def command(body: F) -> F:
-    """Makes a function fit to be a subcommand: its errors become one sentence on stderr and an exit code."""
+    """Makes a function fit to be a subcommand: its errors become one sentence on stderr and an exit
+    code."""
 
     known = options_of(body)
     log = logging.getLogger("pillion")
@@ -103,7 +104,8 @@ def open_llm(path: Path, check: Optional[Callable[[], None]] = None, **options: 
 
 
 def write(text: str) -> None:
-    """Text to stdout at once, without a line feed. What stdout's encoding cannot say becomes '?'."""
+    """Text to stdout at once, without a line feed. What stdout's encoding cannot say becomes
+    '?'."""
     try:
         sys.stdout.write(text)
     except UnicodeEncodeError:

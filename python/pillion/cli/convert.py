@@ -48,7 +48,8 @@ def convert(
             progress=report,
         )
     typer.echo(
-        f"{done.out}: {done.architecture}, {done.tensors} tensors, {done.outtype}, {size(done.bytes)} in {done.seconds:.1f} s "
+        f"{done.out}: {done.architecture}, {done.tensors} tensors, {done.outtype}, "
+        f"{size(done.bytes)} in {done.seconds:.1f} s "
         f"({done.bytes / 1e6 / max(done.seconds, 1e-9):.0f} MB/s)"
     )
     for reason, count in done.skipped.items():

@@ -1,4 +1,5 @@
-"""`pillion demo`: the tiny pair that comes with the package writes the same text without and with its drafter."""
+"""`pillion demo`: the tiny pair that comes with the package writes the same text without and with
+its drafter."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def demo(
         3, "--spec-draft-n-max", min=1, max=DRAFT_MAX, help="Drafts of a round."
     ),
 ) -> None:
-    """Let the tiny pair that comes with the package write, without and with its drafter, and show both speeds.
+    """Let the tiny pair that comes with the package write, without and with its drafter, and show
+    both speeds.
 
     Tokens that the drafter guessed and the model accepted are green.
     """
@@ -30,7 +32,11 @@ def demo(
             raise fail(f"{file} is missing: this build came without its models")
     with open_llm(TINY_TARGET, drafter=TINY_ASSISTANT, draft=n_draft) as llm:
         assert llm.pair is not None and llm.pair.drafter is not None
-        sizes = f"{llm.model.n_params / 1e6:.1f} and {llm.pair.drafter.n_params / 1e6:.1f} million parameters"
+        sizes = (
+            f"{llm.model.n_params / 1e6:.1f} and {llm.pair.drafter.n_params / 1e6:.1f} "
+            f"million "
+            f"parameters"
+        )
         typer.echo(
             f"a target and its drafter of {sizes}, greedy, {n_draft} drafts a round", err=True
         )
@@ -61,11 +67,14 @@ def demo(
         typer.echo(
             f"\nwithout: {without:.0f} tokens/s\n"
             f"with:    {with_drafter:.0f} tokens/s, {ratio:.2f} times as fast\n"
-            f"drafts:  {done.accepted} of {done.drafted} accepted ({100 * done.acceptance:.0f} %; by position {positions}), "
+            f"drafts:  {done.accepted} of {done.drafted} accepted ({100 * done.acceptance:.0f} %; "
+            f"by position {positions}), "
             f"{done.mean_tokens_per_round:.2f} tokens a round\n"
             f"texts equal: {'yes' if equal else 'NO'}\n"
-            "This pair fits into the processor's caches, where checking tokens costs arithmetic and little is won. A drafter\n"
-            "saves memory traffic: `pillion bench -m MODEL -md DRAFTER` shows what it does for a model of useful size.",
+            "This pair fits into the processor's caches, where checking tokens costs arithmetic "
+            "and little is won. A drafter\n"
+            "saves memory traffic: `pillion bench -m MODEL -md DRAFTER` shows what it does for a "
+            "model of useful size.",
             err=True,
         )
         if not equal:
@@ -73,7 +82,8 @@ def demo(
 
 
 def _show_coloured(generation: Generation) -> None:
-    """The text with accepted drafts in green, where stdout can show colours. Colours follow tokens, not pieces of text."""
+    """The text with accepted drafts in green, where stdout can show colours. Colours follow tokens,
+    not pieces of text."""
     text = Text(PROMPT)
     for piece in generation:
         for token in piece.tokens:

@@ -1,4 +1,5 @@
-"""`pillion doctor`: what this machine offers, what is missing and why, and where the ops of a model would run."""
+"""`pillion doctor`: what this machine offers, what is missing and why, and where the ops of a model
+would run."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def doctor(
     ctx: int = CtxOption,
     as_json: bool = typer.Option(False, "--json", help="Print everything as one JSON object."),
 ) -> None:
-    """Show the processor, the kernel table in use, memory, and the back ends; with -m, where each op of a model runs."""
+    """Show the processor, the kernel table in use, memory, and the back ends; with -m, where each
+    op of a model runs."""
     found = system()
     placed: list[Placed] = []
     if model is not None:

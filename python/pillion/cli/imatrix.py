@@ -25,7 +25,8 @@ def imatrix(
     chunks: int = typer.Option(0, "--chunks", help="Most chunks; 0: the whole text."),
     threads: int = ThreadsOption,
 ) -> None:
-    """Measure over a text which inputs of the weights matter; `pillion quantize` and llama.cpp read the file."""
+    """Measure over a text which inputs of the weights matter; `pillion quantize` and llama.cpp read
+    the file."""
     text = read_text(file)
     with (
         open_model(model, n_threads=threads, device="cpu") as opened,
@@ -42,11 +43,13 @@ def imatrix(
             progress=report,
         )
     typer.echo(
-        f"{out}: {found.n_weights} weights over {found.n_tokens} tokens ({found.n_chunks} chunks of {chunk})"
+        f"{out}: {found.n_weights} weights over {found.n_tokens} tokens ({found.n_chunks} chunks "
+        f"of {chunk})"
     )
     typer.echo(f"PPL = {found.perplexity:.4f} (second half of each chunk)")
     if found.unused_experts:
         n = sum(found.unused_experts.values())
         typer.echo(
-            f"{n} experts of {len(found.unused_experts)} weights were never chosen and have a count of 0: use more text"
+            f"{n} experts of {len(found.unused_experts)} weights were never chosen and have a "
+            f"count of 0: use more text"
         )

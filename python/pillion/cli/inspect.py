@@ -1,4 +1,5 @@
-"""`pillion inspect`: what is in a model file, what it takes to run it, and what is wrong with it."""
+"""`pillion inspect`: what is in a model file, what it takes to run it, and what is wrong with
+it."""
 
 from __future__ import annotations
 
@@ -127,7 +128,8 @@ def _drafter(drafter: Facts) -> Facts:
         for kind, one in needs["kv"].items()
     )
     return {
-        "fits targets of": f"width {needs['n_embd']}, {needs['n_vocab']} tokens, window {needs['window']}",
+        "fits targets of": f"width {needs['n_embd']}, {needs['n_vocab']} tokens, window "
+        f"{needs['window']}",
         "reads their cache": kv,
         "head": f"{drafter['head']}: {drafter['head_reason']}",
     }
@@ -138,7 +140,8 @@ def _tokenizer(tokenizer: Facts) -> Facts:
         name: _token(tokenizer[name]) for name in ("bos", "eos", "unk", "pad") if tokenizer[name]
     }
     return {
-        "kind": f"{tokenizer['model']}{', ' + tokenizer['pre'] if tokenizer['pre'] else ''}, {tokenizer['n_tokens']} tokens",
+        "kind": f"{tokenizer['model']}{', ' + tokenizer['pre'] if tokenizer['pre'] else ''}, "
+        f"{tokenizer['n_tokens']} tokens",
         **specials,
         "adds BOS": "yes" if tokenizer["adds_bos"] else "no",
         "ends generation": ", ".join(map(_token, tokenizer["end_tokens"])) or "nothing",
@@ -165,7 +168,8 @@ def _memory(memory: list[Facts]) -> Iterable[str]:
             )
         if one["kv"]:
             parts = [
-                f"{size(part['bytes'])} in {part['layers']} {kind} {_plural('layer', part['layers'])} "
+                f"{size(part['bytes'])} in {part['layers']} {kind} "
+                f"{_plural('layer', part['layers'])} "
                 f"of {part['positions']} positions"
                 for kind, part in one["kv"].items()
                 if kind in ("full", "sliding") and part["layers"]
@@ -173,7 +177,8 @@ def _memory(memory: list[Facts]) -> Iterable[str]:
             shown["KV cache"] = f"{size(one['kv']['bytes'])}: {', '.join(parts)}"
             if one["kv"]["snapshots"]:
                 shown["snapshots"] = (
-                    f"{size(one['kv']['snapshots'])} for copies of the sliding layers, as they are taken"
+                    f"{size(one['kv']['snapshots'])} for copies of the sliding layers, as they are "
+                    f"taken"
                 )
             shown["scratch"] = f"{size(one['scratch'])}, outputs {size(one['outputs'])}"
         if one["drafter"]:

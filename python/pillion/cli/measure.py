@@ -17,7 +17,8 @@ VERIFY_ROWS = range(1, DRAFT_MAX + 2)
 
 
 class Measure:
-    """Measurements on one context. With `roofline` each is held against what the machine could do just before and after."""
+    """Measurements on one context. With `roofline` each is held against what the machine could do
+    just before and after."""
 
     def __init__(
         self,
@@ -90,7 +91,8 @@ class Measure:
         return results
 
     def synthetic(self, pair: Pair, draft: Draft, tokens_per_round: float) -> list[Result]:
-        """Rounds whose drafts are accepted at random, with the chance that gives so many tokens a round."""
+        """Rounds whose drafts are accepted at random, with the chance that gives so many tokens a
+        round."""
         if pair.stats.kind != "mtp":
             raise UsageError("--synthetic-accept needs an assistant as drafter")
         k = (
@@ -177,7 +179,8 @@ class Measure:
             self.limits.append(self.context.limits())
 
     def _judge(self, result: Result, n: int, n_outputs: int, run_ms: float) -> None:
-        """Adds the shares of the machine's limits that a run of n tokens used, from the probes before and after."""
+        """Adds the shares of the machine's limits that a run of n tokens used, from the probes
+        before and after."""
         if not self.roofline:
             return
         self._probe()
@@ -228,8 +231,8 @@ class Measure:
     ) -> None:
         """Real drafting and real verification; only what counts as accepted is made up.
 
-        The way back comes after the next drafts, because it takes the hidden row with it that they begin with.
-        """
+        The way back comes after the next drafts, because it takes the hidden row with it that they
+        begin with."""
         sampler, context = Sampler(SamplingParams(temperature=0)), self.context
         length, last, left = context.n_past, sampler.sample(context), self.n_gen - 1
         while left > 0:
@@ -251,7 +254,8 @@ def chance_for(tokens_per_round: float, k: int) -> float:
     """The chance p of a draft with 1 + p + … + p^k tokens a round."""
     if not 1 <= tokens_per_round <= k + 1:
         raise UsageError(
-            f"{tokens_per_round} tokens a round are not possible with {k} drafts; it can be 1 to {k + 1}"
+            f"{tokens_per_round} tokens a round are not possible with {k} drafts; it can be 1 to "
+            f"{k + 1}"
         )
     low, high = 0.0, 1.0
     for _ in range(60):
@@ -265,7 +269,8 @@ def chance_for(tokens_per_round: float, k: int) -> float:
 
 
 def break_even(verify: Sequence[Result], step_ms: float) -> list[Result]:
-    """For each draft length, the chance of a draft from which a round costs no more than its tokens one by one."""
+    """For each draft length, the chance of a draft from which a round costs no more than its tokens
+    one by one."""
     one_row = verify[0]["median_ms"]
     results = []
     for k in range(1, len(verify)):

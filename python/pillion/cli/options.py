@@ -18,7 +18,8 @@ DrafterOption = typer.Option(
     None,
     "-md",
     "--model-draft",
-    help="What guesses ahead: a GGUF file; auto: the drafter beside the model; lookup: the text itself; none. "
+    help="What guesses ahead: a GGUF file; auto: the drafter beside the model; lookup: the text "
+    "itself; none. "
     "Without it: as auto, but none where there are several.",
     show_default=False,
 )
@@ -34,7 +35,8 @@ DenseHeadOption = typer.Option(
 DraftSamplingOption = typer.Option(
     "greedy",
     "--spec-draft-sampling",
-    help="greedy: the text is that of plain steps; probabilistic: when sampling, more drafts are accepted, same distribution.",
+    help="greedy: the text is that of plain steps; probabilistic: when sampling, more drafts are "
+    "accepted, same distribution.",
 )
 DraftDeviceOption = typer.Option(
     "auto",
@@ -79,7 +81,8 @@ TemplateFileOption = typer.Option(None, "--chat-template-file", help="The same f
 
 
 def drafter_choice(model: Path, drafter: Optional[str]) -> Union[str, Path, None]:
-    """`-md` as LLM takes it. By the name "auto" several that fit are an error; without `-md` they are a warning."""
+    """`-md` as LLM takes it. By the name "auto" several that fit are an error; without `-md` they
+    are a warning."""
     if drafter == "auto":
         find_drafter(model)
     if drafter in ("auto", LOOKUP):

@@ -30,10 +30,11 @@ def measure(
     first: Optional[int] = None,
     report: Callable[[int, int], object] = lambda done, total: None,
 ) -> Perplexity:
-    """Perplexity in windows that follow each other, the way llama.cpp measures it, so that numbers can be compared.
+    """Perplexity in windows that follow each other, the way llama.cpp measures it, so that numbers
+    can be compared.
 
-    Each window starts anew with `first` (BOS) in place of its first token; only its second half is judged, so that every judged
-    token has seen at least half a window.
+    Each window starts anew with `first` (BOS) in place of its first token; only its second half is
+    judged, so that every judged token has seen at least half a window.
     """
     if window < 4:
         raise UsageError(f"n_ctx is {window}; a window of perplexity has at least 4 tokens")
@@ -75,5 +76,6 @@ def perplexity(
         ):
             found = measure(context, tokens, ctx, first, report)
     typer.echo(
-        f"PPL = {found.value:.4f} +/- {found.error:.5f} ({found.n_tokens} tokens judged, windows of {ctx})"
+        f"PPL = {found.value:.4f} +/- {found.error:.5f} ({found.n_tokens} tokens judged, windows "
+        f"of {ctx})"
     )

@@ -29,7 +29,8 @@ def quantize(
     tensor_type: Optional[list[str]] = typer.Option(
         None,
         "--tensor-type",
-        help="NAME=TYPE: a tensor's name, or a regular expression, and the type; the last that fits wins.",
+        help="NAME=TYPE: a tensor's name, or a regular expression, and the type; the last that "
+        "fits wins.",
     ),
     imatrix: Optional[Path] = typer.Option(
         None, "--imatrix", help="Importance matrix (llama.cpp's GGUF form)."
@@ -43,7 +44,8 @@ def quantize(
     ),
     threads: int = ThreadsOption,
 ) -> None:
-    """Quantise a model. Norms and other small tensors stay exact; the result is read back before it gets its name."""
+    """Quantise a model. Norms and other small tensors stay exact; the result is read back before it
+    gets its name."""
     pairs = []
     for pair in tensor_type or []:
         name, equals, kind = pair.rpartition("=")
@@ -65,10 +67,12 @@ def quantize(
     if dry_run:
         _show(done)
     typer.echo(
-        f"{'would be ' if dry_run else ''}{out}: {done.type}, {size(done.source_bytes)} to {size(done.target_bytes)}, "
+        f"{'would be ' if dry_run else ''}{out}: {done.type}, {size(done.source_bytes)} to "
+        f"{size(done.target_bytes)}, "
         f"{done.bits_per_weight:.2f} bits a weight"
         + (
-            f", {done.seconds:.1f} s ({done.source_bytes / 1e6 / max(done.seconds, 1e-9):.0f} MB/s read)"
+            f", {done.seconds:.1f} s ({done.source_bytes / 1e6 / max(done.seconds, 1e-9):.0f} MB/s "
+            f"read)"
             if done.seconds
             else ""
         )

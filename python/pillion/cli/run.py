@@ -204,7 +204,8 @@ def show(generation: Generation, timings: bool = True) -> None:
 
 
 def show_answer(answer: ChatCompletion, said: Optional[Reply] = None, timings: bool = True) -> None:
-    """The same for an answer of a chat; its thinking goes to stderr. said: collects it, also when it is stopped."""
+    """The same for an answer of a chat; its thinking goes to stderr. said: collects it, also when
+    it is stopped."""
     thinking = False
     for delta in answer.deltas():
         if said is not None:
@@ -242,7 +243,8 @@ def drafts(done: PairStats) -> str:
 
 
 def as_object(generation: Generation, reply: Optional[Reply] = None) -> str:
-    """A finished generation as the JSON that scripts rely on. reply: of a chat; its thinking stands beside the text."""
+    """A finished generation as the JSON that scripts rely on. reply: of a chat; its thinking stands
+    beside the text."""
     found: dict[str, Any] = {"text": generation.text if reply is None else reply.content}
     if reply is not None and reply.reasoning:
         found["reasoning_content"] = reply.reasoning

@@ -112,8 +112,8 @@ def serve(
 ) -> None:
     """Serve a model: OpenAI's API, and a chat page at /. Without MODEL: the package's tiny pair.
 
-    Prints the address when it answers. Ctrl-C ends it when answers under way are done; a second one at once.
-    """
+    Prints the address when it answers. Ctrl-C ends it when answers under way are done; a second one
+    at once."""
     needs_extra()
     path, drafter = _files(model, model_option, drafter)
     if not path.exists():

@@ -1,4 +1,5 @@
-"""A target that a drafter can be benched on alone: two layers with random weights, of the shapes that the drafter reads."""
+"""A target that a drafter can be benched on alone: two layers with random weights, of the shapes
+that the drafter reads."""
 
 from __future__ import annotations
 
@@ -14,12 +15,14 @@ _BLOCK = 32  # inputs of a Q4_0 block
 
 
 def write_stand_in(drafter: Model, path: Path) -> None:
-    """Writes a GGUF file with `drafter`'s vocabulary, target width, and a cache of each kind that its layers read."""
+    """Writes a GGUF file with `drafter`'s vocabulary, target width, and a cache of each kind that
+    its layers read."""
     try:
         import gguf
     except ImportError:
         raise UsageError(
-            'benching a drafter alone writes a stand-in for its target, which needs gguf: pip install "pillion[convert]"'
+            "benching a drafter alone writes a stand-in for its target, which needs gguf: pip "
+            'install "pillion[convert]"'
         ) from None
     described = drafter.describe()
     width = int(described["drafter"]["target_n_embd"])
@@ -95,7 +98,8 @@ def _write_keys(writer: Any, drafter: Model, width: int, layers: list[dict[str, 
 
 
 def _random_q4_0(rng: np.random.Generator, inputs: int, rows: int) -> Any:
-    """Rows of Q4_0 blocks (f16 scale, 16 bytes of two codes); a few thousand different ones, repeated."""
+    """Rows of Q4_0 blocks (f16 scale, 16 bytes of two codes); a few thousand different ones,
+    repeated."""
     blocks = inputs // _BLOCK
     some = min(rows, max(1, (1 << 20) // (blocks * 18)))
     data = np.empty((some, blocks, 18), np.uint8)

@@ -1,7 +1,8 @@
-"""Hugging Face checkpoints (config.json, safetensors, tokenizer.json) to GGUF: Gemma 4 and its assistants, Gemma 3, Llama.
+"""Hugging Face checkpoints (config.json, safetensors, tokenizer.json) to GGUF: Gemma 4 and its
+assistants, Gemma 3, Llama.
 
-Keys and tensor names are those that llama.cpp's converter writes, so files go both ways. Needs the extra "convert".
-"""
+Keys and tensor names are those that llama.cpp's converter writes, so files go both ways. Needs the
+extra "convert"."""
 
 from __future__ import annotations
 
@@ -60,11 +61,13 @@ def convert(
 ) -> Report:
     """Writes the GGUF file `out` from the folder `checkpoint`.
 
-    outtype: of the matrices: "f32", "f16", "bf16", "q8_0", or "auto": the type that most of the checkpoint has. Vectors, norms,
+    outtype: of the matrices: "f32", "f16", "bf16", "q8_0", or "auto": the type that most of the
+    checkpoint has. Vectors, norms,
         router and scalars are always f32.
-    masked_embedding: keep an assistant's centroids and token ordering, as metadata keys (files stay readable for llama.cpp).
-    name: general.name; None: the folder's.
-    progress: called as progress(done_bytes, total_bytes) of the checkpoint; what it raises ends the conversion.
+    masked_embedding: keep an assistant's centroids and token ordering, as metadata keys (files stay
+    readable for llama.cpp). name: general.name; None: the folder's.
+    progress: called as progress(done_bytes, total_bytes) of the checkpoint; what it raises ends the
+    conversion.
 
     What config.json and the list of tensors rule out is refused before anything is written.
     Tensors stream through in slices of some MB. The file appears under its name when it is

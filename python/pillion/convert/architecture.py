@@ -1,4 +1,5 @@
-"""What differs between architectures: keys, tensor names, values that change on the way. One file each, chosen here."""
+"""What differs between architectures: keys, tensor names, values that change on the way. One file
+each, chosen here."""
 
 from __future__ import annotations
 
@@ -122,7 +123,8 @@ class Architecture(ABC):
         for tensor in planned.values():
             if tensor.name not in shapes:
                 raise ModelFileError(
-                    f"{source.folder}: tensor {tensor.spelled} has no place in the model that config.json describes"
+                    f"{source.folder}: tensor {tensor.spelled} has no place in the model that "
+                    f"config.json describes"
                 )
 
     def part_of(self, source: Checkpoint, tensor: Source) -> Source:
@@ -165,10 +167,12 @@ def _check_shape(source: Checkpoint, tensor: Source, shape: Shape) -> None:
     if tensor.name in (EMBEDDING, HEAD) and tensor.shape[1:] == shape[1:]:
         what = "the embedding table" if tensor.name == EMBEDDING else "the output head"
         raise ModelFileError(
-            f"{source.folder}: vocab_size is {shape[0]}, {what} has {tensor.shape[0]} rows (tensor {tensor.spelled})"
+            f"{source.folder}: vocab_size is {shape[0]}, {what} has {tensor.shape[0]} rows (tensor "
+            f"{tensor.spelled})"
         )
     raise ModelFileError(
-        f"{tensor.path}: tensor {tensor.spelled} has shape {list(tensor.shape)}, config.json makes it {list(shape)}"
+        f"{tensor.path}: tensor {tensor.spelled} has shape {list(tensor.shape)}, config.json makes "
+        f"it {list(shape)}"
     )
 
 
@@ -255,7 +259,8 @@ def architecture_of(source: Checkpoint) -> Architecture:
         )
     if kind not in known:
         raise UnsupportedModelError(
-            f"{source.folder}: model_type {kind!r} (class {classes}) cannot be converted; {', '.join(known)} can"
+            f"{source.folder}: model_type {kind!r} (class {classes}) cannot be converted; "
+            f"{', '.join(known)} can"
         )
     architecture = known[kind]()
     _refuse_what_is_lost(source, architecture)
@@ -279,5 +284,6 @@ def _refuse_what_is_lost(source: Checkpoint, architecture: Architecture) -> None
     for name, lost in losses.items():
         if lost:
             raise UnsupportedModelError(
-                f"{source.folder}: config.json sets {name}, which a {architecture.name} file cannot say"
+                f"{source.folder}: config.json sets {name}, which a {architecture.name} file "
+                f"cannot say"
             )

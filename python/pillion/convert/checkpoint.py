@@ -1,5 +1,6 @@
-"""A checkpoint folder: its JSON files, and its tensors as places in safetensors files (8 bytes of header length,
-a JSON header, the bytes: github.com/huggingface/safetensors). Nothing is read before it is asked for."""
+"""A checkpoint folder: its JSON files, and its tensors as places in safetensors files (8 bytes of
+header length, a JSON header, the bytes: github.com/huggingface/safetensors). Nothing is read before
+it is asked for."""
 
 from __future__ import annotations
 
@@ -81,12 +82,14 @@ class Source:
 
 
 class Checkpoint:
-    """config: the whole config.json; text: its part on the text model; tensors: by name, multimodal prefixes taken off."""
+    """config: the whole config.json; text: its part on the text model; tensors: by name, multimodal
+    prefixes taken off."""
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise ModelNotFoundError(
-                f"{folder}: no such folder; a checkpoint is a folder with config.json and *.safetensors"
+                f"{folder}: no such folder; a checkpoint is a folder with config.json and "
+                f"*.safetensors"
             )
         self.folder = folder
         refuse_adapter(folder)
@@ -184,7 +187,8 @@ class Checkpoint:
         missing = [path.name for path in paths if not path.exists()]
         if missing:
             raise ModelNotFoundError(
-                f"{self.folder}: {len(missing)} of {len(paths)} shards are missing: {', '.join(missing[:4])}"
+                f"{self.folder}: {len(missing)} of {len(paths)} shards are missing: "
+                f"{', '.join(missing[:4])}"
             )
         if not paths:
             raise no_weights(self.folder)
@@ -225,7 +229,8 @@ def _header(path: Path) -> Iterator[Source]:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, _HEADER_MOST):
             raise ModelFileError(
-                f"{path}: a header of {length} bytes in a file of {size} bytes; it is cut off or no safetensors file"
+                f"{path}: a header of {length} bytes in a file of {size} bytes; it is cut off or "
+                f"no safetensors file"
             )
         try:
             header = json.loads(file.read(length))

@@ -1,4 +1,5 @@
-"""config.json as `transformers` reads it: what a key that is left out means, and numbers that are numbers."""
+"""config.json as `transformers` reads it: what a key that is left out means, and numbers that are
+numbers."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ def refuse_pointer(path: Path) -> None:
     size = re.search(rb"^size (\d+)$", begin, re.MULTILINE)
     bytes_ = f" ({int(size[1])} bytes)" if size else ""
     raise ModelFileError(
-        f"{path}: it is a Git LFS pointer, the file itself{bytes_} is not there; fetch it with `git lfs pull`"
+        f"{path}: it is a Git LFS pointer, the file itself{bytes_} is not there; fetch it with "
+        f"`git lfs pull`"
     )
 
 
@@ -70,7 +71,8 @@ def refuse_adapter(folder: Path) -> None:
     what = f"an adapter of {' '.join(str(base).split())}" if base else "an adapter"
     if any(folder.glob("model*.safetensors")):
         raise UnsupportedModelError(
-            f"{folder}: beside the weights it holds {what} (adapter_config.json), which transformers applies; {_MERGE}, or "
+            f"{folder}: beside the weights it holds {what} (adapter_config.json), which "
+            f"transformers applies; {_MERGE}, or "
             "move adapter_config.json away to convert the weights alone"
         )
     raise UnsupportedModelError(
@@ -113,7 +115,8 @@ def refuse_quantised(folder: Path, config: dict[str, Any], tensors: dict[str, st
         else:
             return
     raise UnsupportedModelError(
-        f"{folder}: its weights are quantised ({what}); convert the checkpoint in bf16, f16 or f32 that they were made from, or "
+        f"{folder}: its weights are quantised ({what}); convert the checkpoint in bf16, f16 or f32 "
+        f"that they were made from, or "
         "dequantise them first (transformers: from_pretrained, dequantize, save_pretrained)"
     )
 
@@ -146,7 +149,8 @@ def no_weights(folder: Path) -> ModelNotFoundError:
         found = sorted(folder.glob(pattern))
         if found:
             return ModelNotFoundError(
-                f"{folder}: no *.safetensors in it, {found[0].name} is {what}; take the checkpoint in safetensors, or load it "
+                f"{folder}: no *.safetensors in it, {found[0].name} is {what}; take the checkpoint "
+                f"in safetensors, or load it "
                 "with transformers and save_pretrained"
             )
     return ModelNotFoundError(f"{folder}: no *.safetensors in it")

@@ -51,7 +51,8 @@ class Gemma3(Architecture):
         if sliding and not is_plain(ropes[SLIDING]):
             kind = ropes[SLIDING]["rope_type"]
             raise UnsupportedModelError(
-                f"{source.folder}: rope_type {kind!r} of the sliding layers cannot be converted; default can"
+                f"{source.folder}: rope_type {kind!r} of the sliding layers cannot be converted; "
+                f"default can"
             )
         where = f"{source.folder}: {FULL}"
         if FULL in self._types(source) and (factor := linear_factor(ropes[FULL], where)) != 1:

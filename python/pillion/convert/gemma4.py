@@ -1,4 +1,5 @@
-"""Gemma 4 and its assistants (docs: shared/spec/gemma4.md, section 5). All values are stored unchanged."""
+"""Gemma 4 and its assistants (docs: shared/spec/gemma4.md, section 5). All values are stored
+unchanged."""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ class Gemma4(Architecture):
         if SLIDING in ropes and not is_plain(ropes[SLIDING]):
             kind = ropes[SLIDING]["rope_type"]
             raise UnsupportedModelError(
-                f"{source.folder}: rope_type {kind!r} of the sliding layers cannot be converted; default can"
+                f"{source.folder}: rope_type {kind!r} of the sliding layers cannot be converted; "
+                f"default can"
             )
         keys = common_keys(source)
         keys["attention.key_length"] = keys["attention.value_length"] = full
@@ -151,7 +153,8 @@ class Gemma4(Architecture):
         table, n_vocab = source.tensors.get(_PER_LAYER_TABLE), source.text.whole("vocab_size")
         if table is not None and _per_layer_width(source) and table.shape[0] < n_vocab:
             raise ModelFileError(
-                f"{table.path}: tensor {table.spelled} has {table.shape[0]} rows, the vocabulary has {n_vocab} tokens; "
+                f"{table.path}: tensor {table.spelled} has {table.shape[0]} rows, the vocabulary "
+                f"has {n_vocab} tokens; "
                 "each needs a row of its own"
             )
         super().check_tensors(source, planned)
@@ -229,12 +232,14 @@ class Gemma4Assistant(Gemma4):
         found = [name for name in (_CENTROIDS, _ORDERING) if name in source.tensors]
         if not found:
             raise ModelFileError(
-                f"{source.folder}: tensor {_CENTROIDS} is missing, and config.json sets use_ordered_embeddings"
+                f"{source.folder}: tensor {_CENTROIDS} is missing, and config.json sets "
+                f"use_ordered_embeddings"
             )
         return found
 
     def masked_embedding(self, source: Checkpoint) -> dict[str, Any]:
-        """As metadata, 3 MB for E2B and E4B: llama.cpp refuses a file with these tensors and ignores keys it does not know."""
+        """As metadata, 3 MB for E2B and E4B: llama.cpp refuses a file with these tensors and
+        ignores keys it does not know."""
         found = self.masked_tensors(source)
         if not found:
             return {}
@@ -247,11 +252,13 @@ class Gemma4Assistant(Gemma4):
         n_centroids = source.config.whole("num_centroids", 1, n_vocab)
         if n_vocab % n_centroids != 0:
             raise ModelFileError(
-                f"{source.folder}: num_centroids is {n_centroids}, which does not divide vocab_size, {n_vocab}"
+                f"{source.folder}: num_centroids is {n_centroids}, which does not divide "
+                f"vocab_size, {n_vocab}"
             )
         if centroids.shape != (n_centroids, source.text.whole("hidden_size")):
             raise ModelFileError(
-                f"{source.folder}: tensor {_CENTROIDS} has shape {list(centroids.shape)}, config.json says {n_centroids} "
+                f"{source.folder}: tensor {_CENTROIDS} has shape {list(centroids.shape)}, "
+                f"config.json says {n_centroids} "
                 f"centroids of width {source.text['hidden_size']}"
             )
         order = ordering.array().ravel().astype(np.int64)
@@ -327,7 +334,8 @@ def _overrides(given: dict[str, Any], n_layers: int) -> dict[int, dict[str, Any]
         for key in own:
             if key not in ("head_dim", "num_key_value_heads"):
                 raise ModelFileError(
-                    f"config.json has {key} in per_layer_config; head_dim and num_key_value_heads may differ between layers"
+                    f"config.json has {key} in per_layer_config; head_dim and num_key_value_heads "
+                    f"may differ between layers"
                 )
     return found
 

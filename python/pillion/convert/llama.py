@@ -1,4 +1,5 @@
-"""Llama. Files hold the rows of q and k in the order of interleaved rotation, where checkpoints rotate halves."""
+"""Llama. Files hold the rows of q and k in the order of interleaved rotation, where checkpoints
+rotate halves."""
 
 from __future__ import annotations
 

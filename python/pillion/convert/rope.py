@@ -25,7 +25,8 @@ def flat_rope(text: Config) -> Rope:
     apart = next((key for key, value in given.items() if isinstance(value, dict)), None)
     if apart is not None:
         raise ModelFileError(
-            f"config.json has rope_parameters of {apart} layers, and a model whose layers are of one kind"
+            f"config.json has rope_parameters of {apart} layers, and a model whose layers are of "
+            f"one kind"
         )
     rope = _rope(given, text.get("rope_theta", 1e4))
     if "partial_rotary_factor" in text:
@@ -47,7 +48,8 @@ def gemma3_ropes(text: Config) -> dict[str, Rope]:
             or "rope_theta" in given
         ):
             raise ModelFileError(
-                f"config.json has rope_parameters without a part for {FULL} or {SLIDING}, which Gemma 3 needs"
+                f"config.json has rope_parameters without a part for {FULL} or {SLIDING}, which "
+                f"Gemma 3 needs"
             )
         given = {}
     full = dict(_object(given.get(FULL) or {}, FULL))
@@ -124,7 +126,8 @@ def _llama3(rope: Rope, size: int) -> Array:
     low, high = rope.number("low_freq_factor"), rope.number("high_freq_factor")
     if low >= high:
         raise ModelFileError(
-            f"config.json gives low_freq_factor the value {low:g}, not below high_freq_factor, {high:g}"
+            f"config.json gives low_freq_factor the value {low:g}, not below high_freq_factor, "
+            f"{high:g}"
         )
     turns = rope.number("original_max_position_embeddings") / wavelength
     smooth = np.clip((turns - low) / (high - low), 0, 1)
@@ -146,7 +149,8 @@ def _refuse_partial(rope: Rope, where: str) -> None:
     share = rope.get("partial_rotary_factor", 1)
     if rope["rope_type"] != "default" and share != 1:
         raise UnsupportedModelError(
-            f"{where}: rope_type {rope['rope_type']!r} with partial_rotary_factor {share!r} cannot be converted; 1 can"
+            f"{where}: rope_type {rope['rope_type']!r} with partial_rotary_factor {share!r} cannot "
+            f"be converted; 1 can"
         )
 
 

@@ -11,10 +11,11 @@ _MORE = "additional_chat_templates"
 
 
 def template_keys(source: Checkpoint, settings: dict[str, Any]) -> dict[str, Any]:
-    """Keys of the file: tokenizer.chat_template, and of others tokenizer.chat_template.NAME and the list of names.
+    """Keys of the file: tokenizer.chat_template, and of others tokenizer.chat_template.NAME and the
+    list of names.
 
-    settings: tokenizer_config.json. Files of their own go before it, as for transformers; a byte order mark is dropped.
-    """
+    settings: tokenizer_config.json. Files of their own go before it, as for transformers; a byte
+    order mark is dropped."""
     found = _named(source, "tokenizer_config.json", settings.get("chat_template"))
     found |= _named(
         source,
@@ -35,7 +36,8 @@ def template_keys(source: Checkpoint, settings: dict[str, Any]) -> dict[str, Any
 
 
 def _named(source: Checkpoint, file: str, given: Any) -> dict[str, str]:
-    """{name: template} of a value in its several forms: a text, [{"name", "template"}], {name: template}."""
+    """{name: template} of a value in its several forms: a text, [{"name", "template"}], {name:
+    template}."""
     if not given:
         return {}
     if isinstance(given, str):
@@ -46,6 +48,7 @@ def _named(source: Checkpoint, file: str, given: Any) -> dict[str, str]:
     found = dict(entries)
     if not found or not all(isinstance(one, str) for pair in found.items() for one in pair):
         raise ModelFileError(
-            f"{source.folder}: {file} has a chat_template that is neither a text nor a list of named texts"
+            f"{source.folder}: {file} has a chat_template that is neither a text nor a list of "
+            f"named texts"
         )
     return found

@@ -1,4 +1,5 @@
-"""Values on their way: from a checkpoint's type to the file's, a slice at a time, on several threads, in order."""
+"""Values on their way: from a checkpoint's type to the file's, a slice at a time, on several
+threads, in order."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ Change = Callable[[Array], Array]
 
 
 def stored_type(name: str, shape: tuple[int, ...], kind: str) -> str:
-    """The type of a tensor in a file of that kind: vectors, norms and routers exact; rows that are no whole blocks as f16."""
+    """The type of a tensor in a file of that kind: vectors, norms and routers exact; rows that are
+    no whole blocks as f16."""
     if len(shape) < 2 or _EXACT.search(name):
         return "f32"
     return "f16" if kind == "q8_0" and shape[-1] % 32 else kind
@@ -88,7 +90,8 @@ def _convert(tensor: Source, bits: Array, into: str, first_row: int) -> Array:
         row, column = np.argwhere(broken)[0]
         value = to_f32(bits[row : row + 1], tensor.dtype)[0, column]
         raise ModelFileError(
-            f"{tensor.path}: tensor {tensor.spelled}, row {first_row + row}, column {column} is {value}"
+            f"{tensor.path}: tensor {tensor.spelled}, row {first_row + row}, column {column} is "
+            f"{value}"
         )
     same = into == tensor.dtype and (bits.dtype == np.uint16) == (into == "bf16")
     if same:

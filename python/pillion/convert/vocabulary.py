@@ -1,4 +1,5 @@
-"""tokenizer.json to tokenizer.ggml.*: BPE with ▁ for blanks and byte tokens (Gemma, Llama 2), or over bytes (Llama 3)."""
+"""tokenizer.json to tokenizer.ggml.*: BPE with ▁ for blanks and byte tokens (Gemma, Llama 2), or
+over bytes (Llama 3)."""
 
 from __future__ import annotations
 
@@ -32,7 +33,10 @@ _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 _NAMES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "mask": "mask"}
 _NO_SCORE = -1000.0
 # How Llama 3 cuts text, and with it the name "llama-bpe".
-_LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| "
+    r"?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architecture) -> None:
@@ -41,7 +45,8 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
         source.folder / "tokenizer.json"
     ).exists():
         raise ModelNotFoundError(
-            f"{source.folder}: no tokenizer.json beside tokenizer.model; make one with transformers "
+            f"{source.folder}: no tokenizer.json beside tokenizer.model; make one with "
+            f"transformers "
             "(AutoTokenizer.from_pretrained, save_pretrained)"
         )
     tokenizer = source.json("tokenizer.json")
@@ -49,7 +54,8 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
     model = tokenizer.get("model", {})
     if model.get("type") != "BPE":
         raise UnsupportedModelError(
-            f"{source.folder}: tokenizer.json is of type {model.get('type')!r}; BPE can be converted"
+            f"{source.folder}: tokenizer.json is of type {model.get('type')!r}; BPE can be "
+            f"converted"
         )
     ids, added = _vocabulary(source, tokenizer)
     tokens = _tokens(source, ids, added)
@@ -100,7 +106,8 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
         if settings.get("add_bos_token") or settings.get("bos_token") is not None:
             bos = shown(settings.get("bos_token"))
             raise ModelFileError(
-                f"{source.folder}: a BOS token is to be added, and tokenizer_config.json's bos_token, {bos}, is no token"
+                f"{source.folder}: a BOS token is to be added, and tokenizer_config.json's "
+                f"bos_token, {bos}, is no token"
             )
         adds_bos = False
     keys["tokenizer.ggml.add_bos_token"] = adds_bos
@@ -139,8 +146,8 @@ def _vocabulary(
 
 
 def _tokens(source: Checkpoint, ids: dict[str, int], added: dict[str, dict[str, Any]]) -> list[str]:
-    """Pieces by id, as many as the embedding table has rows. Gaps get a name nothing else has; added tokens beyond the table,
-    as the image token of small Gemma 3 models, are left out."""
+    """Pieces by id, as many as the embedding table has rows. Gaps get a name nothing else has;
+    added tokens beyond the table, as the image token of small Gemma 3 models, are left out."""
     table = source.tensors.get(EMBEDDING) or source.tensors.get(HEAD)
     n_rows = table.shape[0] if table else len(ids)
     for piece in [piece for piece in added if ids[piece] >= n_rows]:
@@ -148,7 +155,8 @@ def _tokens(source: Checkpoint, ids: dict[str, int], added: dict[str, dict[str, 
     most = max(ids.values(), default=-1)
     if most >= n_rows:
         raise ModelFileError(
-            f"{source.folder}: tokenizer.json has token {most}, the embedding table has {n_rows} rows"
+            f"{source.folder}: tokenizer.json has token {most}, the embedding table has {n_rows} "
+            f"rows"
         )
     pieces = {token: piece for piece, token in ids.items()}
     return [pieces.get(token, f"[PAD{token}]") for token in range(n_rows)]
@@ -263,5 +271,6 @@ def _pre_tokenizer(source: Checkpoint, tokenizer: dict[str, Any]) -> str:
     if kinds == ["Split", "ByteLevel"] and parts[0].get("pattern") == {"Regex": _LLAMA3}:
         return "llama-bpe"
     raise UnsupportedModelError(
-        f"{source.folder}: tokenizer.json cuts text by {', '.join(map(str, kinds))}, which no known name says"
+        f"{source.folder}: tokenizer.json cuts text by {', '.join(map(str, kinds))}, which no "
+        f"known name says"
     )

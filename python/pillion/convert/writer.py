@@ -95,7 +95,8 @@ class GgufFile:
         self._data.write(bytes(-self._data.tell() % _ALIGNMENT))
 
     def finish(self, check: Callable[[Path], None]) -> int:
-        """All bytes are on the disk, and `check` finds them right. Returns the size; the name comes at the end of the block."""
+        """All bytes are on the disk, and `check` finds them right. Returns the size; the name comes
+        at the end of the block."""
         assert self._data is not None
         self._data.flush()
         os.fsync(self._data.fileno())

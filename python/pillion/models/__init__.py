@@ -1,4 +1,5 @@
-"""The pair that comes with the package, for `pillion demo` and the tests: a tiny Gemma 4 that read the Bible, and its drafter."""
+"""The pair that comes with the package, for `pillion demo` and the tests: a tiny Gemma 4 that read
+the Bible, and its drafter."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from pathlib import Path
 
 
 def _file(name: str) -> Path:
-    """A file of this folder; of a package inside an archive, a copy of it until the process ends."""
+    """A file of this folder; of a package inside an archive, a copy of it until the process
+    ends."""
     path = Path(__file__).with_name(name)
     if path.exists():
         return path
@@ -22,10 +24,12 @@ def _file(name: str) -> Path:
 
 
 TINY_TARGET = _file("tiny-target.gguf")
-"""The target of the tiny pair: 5 million parameters, sliding and full layers, shared KV, per-layer embeddings."""
+"""The target of the tiny pair: 5 million parameters, sliding and full layers, shared KV, per-layer
+embeddings."""
 
 TINY_ASSISTANT = _file("tiny-assistant.gguf")
-"""Its drafter: 0.8 million parameters, ordered head; about half of its drafts are accepted at three a round."""
+"""Its drafter: 0.8 million parameters, ordered head; about half of its drafts are accepted at three
+a round."""
 
 GENESIS = _file("genesis.txt")
 """Two chapters of plain English (public domain), a text for benchmarks."""

@@ -1,4 +1,5 @@
-"""A request's body: bytes to JSON to checked fields. Each fault is an ApiError with one sentence."""
+"""A request's body: bytes to JSON to checked fields. Each fault is an ApiError with one
+sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a server is told: addresses, keys, limits. Plain data, needs none of the extra's packages."""
+"""What a server is told: addresses, keys, limits. Plain data, needs none of the extra's
+packages."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #pragma once
-#define AEE_EOFFSET 0x80000400    // on the DSP
+#define AEE_EOFFSET 0x80000400  // on the DSP
 #define AEE_SUCCESS 0
 #define AEE_EFAILED (AEE_EOFFSET + 0x001)
 #define AEE_ENOMEMORY (AEE_EOFFSET + 0x002)

@@ -1,9 +1,16 @@
 #pragma once
 #include "AEEStdErr.h"
 typedef enum { HAP_DCVS_VCORNER_DISABLE, HAP_DCVS_VCORNER_MAX = 255 } HAP_dcvs_voltage_corner_t;
-typedef enum { HAP_power_set_HVX = 2, HAP_power_set_apptype = 3, HAP_power_set_DCVS_v3 = 8 } HAP_Power_request_type;
+typedef enum {
+    HAP_power_set_HVX = 2,
+    HAP_power_set_apptype = 3,
+    HAP_power_set_DCVS_v3 = 8
+} HAP_Power_request_type;
 typedef enum { HAP_POWER_COMPUTE_CLIENT_CLASS = 3 } HAP_power_app_type_payload;
-typedef struct { HAP_dcvs_voltage_corner_t target_corner, min_corner, max_corner; int param1, param2, param3; } HAP_dcvs_v3_params_t;
+typedef struct {
+    HAP_dcvs_voltage_corner_t target_corner, min_corner, max_corner;
+    int param1, param2, param3;
+} HAP_dcvs_v3_params_t;
 typedef struct {
     boolean set_dcvs_enable, dcvs_enable;
     int dcvs_option;

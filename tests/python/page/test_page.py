@@ -283,8 +283,10 @@ def test_wrong_settings_are_named(stub, reader):
     said = page.locator("#settings .wrong").all_inner_texts()
     assert said[:2] == ["A number from 0 to 10.", "A whole number of at least 1."]
     assert said[2].startswith("This is not JSON: ") and "has to be a JSON list" in said[3]
-    tops = page.locator("#settings .grid").first.locator("input").evaluate_all(
-        "all => all.map(one => Math.round(one.getBoundingClientRect().top))"
+    tops = (
+        page.locator("#settings .grid")
+        .first.locator("input")
+        .evaluate_all("all => all.map(one => Math.round(one.getBoundingClientRect().top))")
     )
     assert len(set(tops)) == 1  # the sentences take no field's place
     field = page.locator("[name=temperature]")

@@ -1,4 +1,5 @@
-"""pillion's ids beside those of Hugging Face `tokenizers` and `sentencepiece`, made here and now, on more texts than the goldens."""
+"""pillion's ids beside those of Hugging Face `tokenizers` and `sentencepiece`, made here and now,
+on more texts than the goldens."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def test_unused_pieces(tokenizer_runner):
 
 
 def test_character_classes(tokenizer_runner):
-    """Every code point is a letter, a number, punctuation or blank exactly where the reference's regular expressions say so."""
+    """Every code point is a letter, a number, punctuation or blank exactly where the reference's
+    regular expressions say so."""
     from tokenizers import Regex, pre_tokenizers
 
     flags = tokenizer_runner(load_json_vocab(SPM)).flags()
@@ -79,6 +81,10 @@ def test_character_classes(tokenizer_runner):
         split = pre_tokenizers.Split(Regex(pattern), "removed")
         for i in range(0, len(points), 20000):
             block = points[i : i + 20000]
-            left = {ord(c) for piece, _ in split.pre_tokenize_str("".join(map(chr, block))) for c in piece}
+            left = {
+                ord(c)
+                for piece, _ in split.pre_tokenize_str("".join(map(chr, block)))
+                for c in piece
+            }
             differ = [hex(c) for c in block if (c not in left) != bool(flags[c] & bit)]
             assert not differ, (pattern, differ)

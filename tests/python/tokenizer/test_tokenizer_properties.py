@@ -1,4 +1,5 @@
-"""What must hold for any text: decoding gives it back, streams equal wholes, cutting special tokens out loses nothing."""
+"""What must hold for any text: decoding gives it back, streams equal wholes, cutting special tokens
+out loses nothing."""
 
 from __future__ import annotations
 
@@ -13,9 +14,26 @@ from tokenizer_support import load_json_vocab, tokenizer_runner  # noqa: E402
 
 __all__ = ["tokenizer_runner"]  # a fixture
 
-QUICK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 WORDS = st.sampled_from(
-    ["<bos>", "<|turn>", "<turn|>", "</s>", "<|im_end|>", "[user]", "<SP>", "  ", "\n\n", "'s", "123", "ﬁ", "👩‍👩‍👧", "▁"]
+    [
+        "<bos>",
+        "<|turn>",
+        "<turn|>",
+        "</s>",
+        "<|im_end|>",
+        "[user]",
+        "<SP>",
+        "  ",
+        "\n\n",
+        "'s",
+        "123",
+        "ﬁ",
+        "👩‍👩‍👧",
+        "▁",
+    ]
 )
 TEXTS = st.lists(st.one_of(st.text(max_size=12), WORDS), max_size=10).map("".join)
 

@@ -18,7 +18,8 @@ class Case:
     setting: tuple[str, int] | None = None
 
     def covers(self, text: str) -> bool:
-        """Not covered: a literal ▁ where blanks are to be collapsed; there SentencePiece treats it neither as a blank nor as text."""
+        """Not covered: a literal ▁ where blanks are to be collapsed; there SentencePiece treats it
+        neither as a blank nor as text."""
         return "▁" not in text or self.setting != ("remove_extra_whitespaces", 1)
 
     def load(self) -> Vocab | None:
@@ -37,7 +38,11 @@ class Case:
         return vocab
 
 
-GEMMA4, SPM, BYTES = "tokenizer_gemma4_vocab.json", "tokenizer_spm_vocab.json", "tokenizer_bytes_vocab.json"
+GEMMA4, SPM, BYTES = (
+    "tokenizer_gemma4_vocab.json",
+    "tokenizer_spm_vocab.json",
+    "tokenizer_bytes_vocab.json",
+)
 GEMMA3_GGUF, SMOLLM_GGUF = "gemma-3-270m*.gguf", "SmolLM2*.gguf"
 BYTE_RULES = ("gpt-2", "default", "smollm", "llama-bpe", "qwen2")
 

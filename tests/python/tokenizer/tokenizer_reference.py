@@ -1,4 +1,5 @@
-"""The same vocabularies in Hugging Face `tokenizers` and `sentencepiece`: what pillion's ids are compared with."""
+"""The same vocabularies in Hugging Face `tokenizers` and `sentencepiece`: what pillion's ids are
+compared with."""
 
 from __future__ import annotations
 
@@ -7,10 +8,12 @@ from collections.abc import Callable
 
 from tokenizer_support import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, Vocab
 
-# As published in the tokenizer.json files of the models (GPT-2; Llama 3; Qwen 2), and llama.cpp's "default" in its four steps.
+# As published in the tokenizer.json files of the models (GPT-2; Llama 3; Qwen 2), and llama.cpp's
+# "default" in its four steps.
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| "
+    r"?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
@@ -23,7 +26,9 @@ def cut_specials(text: str, specials: dict[str, int], encode: Encode) -> list[in
     """Leftmost, longest specials; what lies between goes to `encode`."""
     if not specials:
         return encode(text) if text else []
-    pattern = "(" + "|".join(re.escape(s) for s in sorted(specials, key=lambda s: -len(s.encode()))) + ")"
+    pattern = (
+        "(" + "|".join(re.escape(s) for s in sorted(specials, key=lambda s: -len(s.encode()))) + ")"
+    )
     ids: list[int] = []
     for i, part in enumerate(re.split(pattern, text)):
         if part:
@@ -32,7 +37,11 @@ def cut_specials(text: str, specials: dict[str, int], encode: Encode) -> list[in
 
 
 def specials_of(vocab: Vocab, parse_special: bool) -> dict[str, int]:
-    return vocab.specials(USER_DEFINED, CONTROL, UNKNOWN) if parse_special else vocab.specials(USER_DEFINED)
+    return (
+        vocab.specials(USER_DEFINED, CONTROL, UNKNOWN)
+        if parse_special
+        else vocab.specials(USER_DEFINED)
+    )
 
 
 def _merges(vocab: Vocab) -> list[tuple[str, str]]:
@@ -55,7 +64,11 @@ def gemma4_bpe(vocab: Vocab) -> Encode:
     """Hugging Face BPE with Gemma's normalizer, no specials."""
     from tokenizers import Tokenizer, models, normalizers
 
-    tok = Tokenizer(models.BPE(_ids(vocab), _merges(vocab), unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tok = Tokenizer(
+        models.BPE(
+            _ids(vocab), _merges(vocab), unk_token="<unk>", fuse_unk=True, byte_fallback=True
+        )
+    )
     tok.normalizer = normalizers.Replace(" ", "▁")
     return lambda text: tok.encode(text, add_special_tokens=False).ids
 
@@ -97,11 +110,14 @@ def byte_level(vocab: Vocab, rule: str, parse_special: bool) -> Encode:
     tok = Tokenizer(models.BPE(_ids(vocab), _merges(vocab), ignore_merges=rule == "llama-bpe"))
     tok.pre_tokenizer = pre_tokenizer(rule)
     specials = specials_of(vocab, parse_special)
-    return lambda text: cut_specials(text, specials, lambda part: tok.encode(part, add_special_tokens=False).ids)
+    return lambda text: cut_specials(
+        text, specials, lambda part: tok.encode(part, add_special_tokens=False).ids
+    )
 
 
 def sentencepiece_model(vocab: Vocab):
-    """A SentencePieceProcessor made of the vocabulary. GGUF writes user-defined blanks as blanks; there they are ▁."""
+    """A SentencePieceProcessor made of the vocabulary. GGUF writes user-defined blanks as blanks;
+    there they are ▁."""
     from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2 as pb
 
     kinds = {NORMAL: 1, UNKNOWN: 2, CONTROL: 3, USER_DEFINED: 4, UNUSED: 5, BYTE: 6}
@@ -124,7 +140,8 @@ def sentencepiece_model(vocab: Vocab):
 
 
 def sentencepiece(vocab: Vocab, parse_special: bool) -> Encode:
-    """Control tokens are cut out first when they are parsed; user-defined ones are SentencePiece's own affair."""
+    """Control tokens are cut out first when they are parsed; user-defined ones are SentencePiece's
+    own affair."""
     sp = sentencepiece_model(vocab)
     specials = vocab.specials(CONTROL, UNKNOWN) if parse_special else {}
     return lambda text: cut_specials(text, specials, lambda part: sp.encode(part))

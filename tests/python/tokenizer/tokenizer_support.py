@@ -94,7 +94,9 @@ def save_json_vocab(name: str, vocab: Vocab) -> None:
     }
     if vocab.scores is not None:
         raw["scores"] = vocab.scores
-    (GOLDEN / name).write_text(json.dumps(raw, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+    (GOLDEN / name).write_text(
+        json.dumps(raw, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8"
+    )
 
 
 GGUF_IDS = {
@@ -113,19 +115,35 @@ GGUF_IDS = {
 
 
 def find_model(pattern: str) -> Path | None:
-    """A real model of tests/models.py by the pattern of its name, fetched when it is not there yet; None: not to be had."""
-    fetch = {"gemma-3-270m*.gguf": models.gemma3_270m, "SmolLM2*.gguf": models.smollm2_135m}[pattern]
+    """A real model of tests/models.py by the pattern of its name, fetched when it is not there yet;
+    None: not to be had."""
+    fetch = {"gemma-3-270m*.gguf": models.gemma3_270m, "SmolLM2*.gguf": models.smollm2_135m}[
+        pattern
+    ]
     try:
         return fetch()
     except models.ModelUnavailable:
         return None
 
 
-_GGUF_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_GGUF_NUMBERS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
 
 
 def _gguf_metadata(path: Path) -> dict[str, object]:
-    """The metadata of a GGUF v3 file. gguf.GGUFReader takes ten seconds for 262,144 tokens, this half a second."""
+    """The metadata of a GGUF v3 file. gguf.GGUFReader takes ten seconds for 262,144 tokens, this
+    half a second."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         n_keys, at = struct.unpack_from("<Q", data, 16)[0], 24
 
@@ -146,14 +164,22 @@ def _gguf_metadata(path: Path) -> dict[str, object]:
                 return text()
             if kind == 9:
                 item, n = take("IQ")
-                return [text() for _ in range(n)] if item == 8 else list(take(f"{n}{_GGUF_NUMBERS[item]}"))
+                return (
+                    [text() for _ in range(n)]
+                    if item == 8
+                    else list(take(f"{n}{_GGUF_NUMBERS[item]}"))
+                )
             return take(_GGUF_NUMBERS[kind])[0]
 
         return {text().decode(): value(take("I")[0]) for _ in range(n_keys)}
 
 
 def load_gguf_vocab(path: Path) -> Vocab:
-    raw = {k[len("tokenizer.ggml.") :]: v for k, v in _gguf_metadata(path).items() if k.startswith("tokenizer.ggml.")}
+    raw = {
+        k[len("tokenizer.ggml.") :]: v
+        for k, v in _gguf_metadata(path).items()
+        if k.startswith("tokenizer.ggml.")
+    }
     return Vocab(
         model=raw["model"].decode(),
         pre=raw.get("pre", b"").decode(),
@@ -197,18 +223,29 @@ class Runner:
             raise RunnerError(int(words[1]), " ".join(words[2:]))
         return words[1:]
 
-    def encode(self, text: str | bytes, add_special: bool = False, parse_special: bool = False) -> list[int]:
+    def encode(
+        self, text: str | bytes, add_special: bool = False, parse_special: bool = False
+    ) -> list[int]:
         raw = text.encode() if isinstance(text, str) else text
-        return [int(i) for i in self.ask(f"encode {int(add_special)} {int(parse_special)} {raw.hex() or '-'}")]
+        return [
+            int(i)
+            for i in self.ask(f"encode {int(add_special)} {int(parse_special)} {raw.hex() or '-'}")
+        ]
 
     def decode(self, ids: list[int], print_special: bool = False) -> bytes:
         return _bytes(self.ask(" ".join(map(str, ["decode", int(print_special), *ids])))[0])
 
     def pieces(self, ids: list[int], print_special: bool = False) -> list[bytes]:
-        return [_bytes(w) for w in self.ask(" ".join(map(str, ["pieces", int(print_special), *ids]))) if w]
+        return [
+            _bytes(w)
+            for w in self.ask(" ".join(map(str, ["pieces", int(print_special), *ids])))
+            if w
+        ]
 
     def stream(self, ids: list[int], print_special: bool = False) -> list[bytes]:
-        return [_bytes(w) for w in self.ask(" ".join(map(str, ["stream", int(print_special), *ids])))]
+        return [
+            _bytes(w) for w in self.ask(" ".join(map(str, ["stream", int(print_special), *ids])))
+        ]
 
     def utf8(self, pieces: list[bytes]) -> list[bytes]:
         return [_bytes(w) for w in self.ask(" ".join(["utf8", *(p.hex() or "-" for p in pieces)]))]
@@ -252,9 +289,13 @@ def _bytes(word: str) -> bytes:
 
 
 def gemma4_from_sentencepiece(gguf_vocab: Vocab) -> Vocab:
-    """Gemma 3's pieces as a gemma4 vocabulary of real size: every way to make a piece of two pieces is a merge, in the order
-    of the pieces, which is how the Hugging Face converter writes the merges of Gemma."""
-    texts = [t.decode().replace(" ", "▁") if t.strip(b" ") == b"" else t.decode() for t in gguf_vocab.tokens]
+    """Gemma 3's pieces as a gemma4 vocabulary of real size: every way to make a piece of two pieces
+    is a merge, in the order of the pieces, which is how the Hugging Face converter writes the
+    merges of Gemma."""
+    texts = [
+        t.decode().replace(" ", "▁") if t.strip(b" ") == b"" else t.decode()
+        for t in gguf_vocab.tokens
+    ]
     ids: dict[str, int] = {}
     for i, t in enumerate(texts):
         ids.setdefault(t, i)
@@ -267,7 +308,10 @@ def gemma4_from_sentencepiece(gguf_vocab: Vocab) -> Vocab:
             if t[:k] in ids and t[k:] in ids:
                 merges.append((order, ids[t[:k]], ids[t[k:]], t[:k] + " " + t[k:]))
     merges.sort()
-    plain = [NORMAL if k == USER_DEFINED and t[0] in "▁\n" else k for k, t in zip(gguf_vocab.types, texts)]
+    plain = [
+        NORMAL if k == USER_DEFINED and t[0] in "▁\n" else k
+        for k, t in zip(gguf_vocab.types, texts)
+    ]
     return Vocab(
         "gemma4",
         [t.encode() for t in texts],
@@ -280,7 +324,8 @@ def gemma4_from_sentencepiece(gguf_vocab: Vocab) -> Vocab:
 
 @functools.lru_cache(maxsize=None)
 def build_runner() -> tuple[str, ...]:
-    """The command of the runner: PILLION_TOKENIZER_RUNNER (may be "qemu-aarch64 FILE", or a sanitizer build), else a fresh build."""
+    """The command of the runner: PILLION_TOKENIZER_RUNNER (may be "qemu-aarch64 FILE", or a
+    sanitizer build), else a fresh build."""
     given = os.environ.get("PILLION_TOKENIZER_RUNNER")
     if given:
         return tuple(shlex.split(given))

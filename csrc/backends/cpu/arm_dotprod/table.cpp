@@ -1,5 +1,5 @@
 // The table of Armv8.2 with the dot product extension.
-#include <arm_neon.h>    // before the namespace opens
+#include <arm_neon.h>  // before the namespace opens
 
 #include "backends/cpu/kernel_table.h"
 
@@ -12,7 +12,7 @@ namespace arm_dotprod {
 constexpr int kGroup = 4, kScoreSums = 16, kValueSums = 24;
 #include "backends/cpu/body/ops.inl"
 
-void fill_matmul(KernelTable&);    // matmul.cpp
+void fill_matmul(KernelTable&);  // matmul.cpp
 
 static KernelTable make_table() {
     KernelTable t = {};
@@ -22,7 +22,7 @@ static KernelTable make_table() {
     return t;
 }
 
-}    // namespace arm_dotprod
+}  // namespace arm_dotprod
 
 // Made at the first call, not when the program starts: the machine may not have the instructions.
 const KernelTable* arm_dotprod_table() {
@@ -30,4 +30,4 @@ const KernelTable* arm_dotprod_table() {
     return &table;
 }
 
-}    // namespace pillion::cpu
+}  // namespace pillion::cpu

@@ -1,10 +1,12 @@
-// Integer words of the matmuls, Armv8.6 with int8 matrix products: those of Armv8.2, with unsigned 8-bit codes where they may stay
-// unsigned (usdot, usmmla), and products of 2 x 8 by 8 x 2 for the tile kernel.
+// Integer words of the matmuls, Armv8.6 with int8 matrix products: those of Armv8.2, with unsigned
+// 8-bit codes where they may stay unsigned (usdot, usmmla), and products of 2 x 8 by 8 x 2 for the
+// tile kernel.
 #pragma once
-#define PILLION_I8MM 1    // arm_dotprod/dot.h leaves out what stands here
+#define PILLION_I8MM 1  // arm_dotprod/dot.h leaves out what stands here
 #include "backends/cpu/arm_dotprod/dot.h"
 
-// 8-bit codes (value + 128) and table indices in the form Dot<8> multiplies: here unsigned, value + 128.
+// 8-bit codes (value + 128) and table indices in the form Dot<8> multiplies: here unsigned, value +
+// 128.
 static inline Ints eight_bits(Ints codes) { return codes; }
 template <Table T>
 static inline Ints look_up(Ints nibbles) {
@@ -12,26 +14,34 @@ static inline Ints look_up(Ints nibbles) {
     return of_bytes(vqtbl1q_u8(table, bytes(nibbles)));
 }
 
-// Sum of products of code planes and 4 activations per lane. Starts at `init`, the share of the zero point. J: plane; N: how many
-// planes came before.
+// Sum of products of code planes and 4 activations per lane. Starts at `init`, the share of the
+// zero point. J: plane; N: how many planes came before.
 template <int Bits>
 struct Dot {
     Ints sum;
     static inline Dot start(Ints init) { return {init}; }
     template <int J, int N>
-    inline void add(Ints codes, const Act& a) { sum = vusdotq_laneq_s32(sum, bytes(codes), J < 4 ? a.low : a.high, J % 4); }
+    inline void add(Ints codes, const Act& a) {
+        sum = vusdotq_laneq_s32(sum, bytes(codes), J < 4 ? a.low : a.high, J % 4);
+    }
     inline Ints finish(Ints) const { return sum; }
 };
 
-// The tile kernel's words. A matrix product adds [row 0 x column 0, row 0 x column 1, row 1 x column 0, row 1 x column 1].
+// The tile kernel's words. A matrix product adds [row 0 x column 0, row 0 x column 1, row 1 x
+// column 0, row 1 x column 1].
 #define PILLION_MATRIX_PRODUCTS 1
 static inline Ints zip_low(Ints a, Ints b) { return vzip1q_s32(a, b); }
 static inline Ints zip_high(Ints a, Ints b) { return vzip2q_s32(a, b); }
 static inline Ints even_lanes(Ints a, Ints b) { return vuzp1q_s32(a, b); }
 static inline Ints odd_lanes(Ints a, Ints b) { return vuzp2q_s32(a, b); }
-static inline Ints join_eights(const int8_t* a, const int8_t* b) { return vreinterpretq_s32_s8(vcombine_s8(vld1_s8(a), vld1_s8(b))); }
+static inline Ints join_eights(const int8_t* a, const int8_t* b) {
+    return vreinterpretq_s32_s8(vcombine_s8(vld1_s8(a), vld1_s8(b)));
+}
 template <int Bits>
-static inline Ints matrix_product(Ints sum, Ints codes, Ints x) { return vusmmlaq_s32(sum, bytes(codes), vreinterpretq_s8_s32(x)); }
+static inline Ints matrix_product(Ints sum, Ints codes, Ints x) {
+    return vusmmlaq_s32(sum, bytes(codes), vreinterpretq_s8_s32(x));
+}
 
-// Registers of rows and columns per pass of the tile kernel: 16 of codes, 8 sums of two columns each.
+// Registers of rows and columns per pass of the tile kernel: 16 of codes, 8 sums of two columns
+// each.
 constexpr int kTileRegs = 2, kTileColumns = 4;

@@ -1,4 +1,5 @@
-// One value in, one value out. Each element is a fixed sequence of operations (math.inl), wherever it lies in the row.
+// One value in, one value out. Each element is a fixed sequence of operations (math.inl), wherever
+// it lies in the row.
 
 static void add(const float* a, const float* b, float* y, int n) {
     int i = 0;
@@ -15,7 +16,8 @@ static void multiply_add(const float* x, float s, float* y, int n) {
     const Floats by = splat(s);
     int i = 0;
     for (; i + kLanes <= n; i += kLanes) store(y + i, fma(load(x + i), by, load(y + i)));
-    if (i < n) store_first(y + i, fma(load_first(x + i, n - i), by, load_first(y + i, n - i)), n - i);
+    if (i < n)
+        store_first(y + i, fma(load_first(x + i, n - i), by, load_first(y + i, n - i)), n - i);
 }
 
 template <GluKind kKind>
@@ -27,7 +29,9 @@ PILLION_INLINE void glu_row(const float* gate, const float* up, float* y, int n)
     }
     if (i < n) {
         const Floats g = load_first(gate + i, n - i);
-        store_first(y + i, mul(kKind == GluKind::silu ? silu(g) : gelu_tanh(g), load_first(up + i, n - i)), n - i);
+        store_first(y + i,
+                    mul(kKind == GluKind::silu ? silu(g) : gelu_tanh(g), load_first(up + i, n - i)),
+                    n - i);
     }
 }
 static void glu(const float* gate, const float* up, float* y, int n, GluKind kind) {

@@ -1,13 +1,16 @@
 // One key and one value row into their slot, in the layout of kv_layout.h.
 //
 //   f16     to nearest even; magnitudes above 65504 become 65504 (also infinities), NaN stays NaN
-//   q8_0    per 32: top = max|x|, scale = f16(top / 127) as above, inverse = top > 0 ? 127 / top : 0,
-//           code = round to even(max(-127, min(127, x * inverse))), 0 for NaN. A NaN in the block makes the scale NaN, and so
-//           every value of the block. Missing elements of the last block are +0.
+//   q8_0    per 32: top = max|x|, scale = f16(top / 127) as above, inverse = top > 0 ? 127 / top :
+//           0, code = round to even(max(-127, min(127, x * inverse))), 0 for NaN. A NaN in the
+//           block makes the scale NaN, and so every value of the block. Missing elements of the
+//           last block are +0.
 
-PILLION_INLINE Floats saturate_f16(Floats v) { return max(splat(-65504.0f), min(splat(65504.0f), v)); }    // lets NaN through
+PILLION_INLINE Floats saturate_f16(Floats v) {
+    return max(splat(-65504.0f), min(splat(65504.0f), v));
+}  // lets NaN through
 
-PILLION_INLINE void halves_of(const float* x, int n, uint8_t* halves) {    // writes whole registers
+PILLION_INLINE void halves_of(const float* x, int n, uint8_t* halves) {  // writes whole registers
     int i = 0;
     for (; i + kLanes <= n; i += kLanes) store_f16(halves + 2 * i, saturate_f16(load(x + i)));
     if (i < n) store_f16(halves + 2 * i, saturate_f16(load_first(x + i, n - i)));
@@ -18,9 +21,12 @@ PILLION_INLINE void quantize_32(const float* x, int n, int8_t* codes, uint8_t* s
     constexpr int kRegs = 32 / kLanes;
     Floats v[kRegs];
     Ints top_bits = zero_ints();
-    PILLION_UNROLL for (int r = 0; r < kRegs; r++) {
+    PILLION_UNROLL
+    for (int r = 0; r < kRegs; r++) {
         v[r] = n == 32 ? load(x + r * kLanes) : load_left(x, n, r);
-        top_bits = max(top_bits, and_constant(bits_of(v[r]), 0x7FFFFFFF));    // without the sign, floats order like their bits
+        top_bits = max(top_bits,
+                       and_constant(bits_of(v[r]),
+                                    0x7FFFFFFF));  // without the sign, floats order like their bits
     }
     int32_t lanes[kLanes], most = 0;
     store_bytes((uint8_t*)lanes, top_bits);
@@ -32,11 +38,13 @@ PILLION_INLINE void quantize_32(const float* x, int n, int8_t* codes, uint8_t* s
     store_f16(halves, saturate_f16(splat(top / 127.0f)));
     __builtin_memcpy(scale, halves, 2);
     int32_t whole[32];
-    PILLION_UNROLL for (int r = 0; r < kRegs; r++) {
+    PILLION_UNROLL
+    for (int r = 0; r < kRegs; r++) {
         const Floats c = max(splat(-127.0f), min(splat(127.0f), mul(v[r], inverse)));
         store_bytes((uint8_t*)(whole + r * kLanes), to_int(c));
     }
-    for (int i = 0; i < 32; i++) codes[i] = int8_t(uint8_t(uint32_t(whole[i])));    // a NaN's integer ends in zeros
+    for (int i = 0; i < 32; i++)
+        codes[i] = int8_t(uint8_t(uint32_t(whole[i])));  // a NaN's integer ends in zeros
 }
 
 static void kv_store(const KvHead& kv, int32_t slot, const float* k, const float* v) {
@@ -49,7 +57,8 @@ static void kv_store(const KvHead& kv, int32_t slot, const float* k, const float
         for (int d = 0; d < n; d += kPiece) {
             const int count = n - d < kPiece ? n - d : kPiece;
             halves_of(k + d, count, halves);
-            for (int i = 0; i < count; i++) __builtin_memcpy(key + 2 * ((d + i) * kKvBlock + at), halves + 2 * i, 2);
+            for (int i = 0; i < count; i++)
+                __builtin_memcpy(key + 2 * ((d + i) * kKvBlock + at), halves + 2 * i, 2);
             halves_of(v + d, count, halves);
             __builtin_memcpy(value + 2 * d, halves, 2 * size_t(count));
         }

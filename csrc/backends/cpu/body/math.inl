@@ -1,27 +1,29 @@
-// What all op kernels share: 16 virtual lanes with their fold, and the functions exp, tanh, gelu and silu. Included inside the
-// namespace of an instruction set, after its simd.h. generic/ops.cpp has the same sequences in scalar text; a change here is a
-// change there.
+// What all op kernels share: 16 virtual lanes with their fold, and the functions exp, tanh, gelu
+// and silu. Included inside the namespace of an instruction set, after its simd.h. generic/ops.cpp
+// has the same sequences in scalar text; a change here is a change there.
 //
-//   exp(x)     x = min(89, x), x = max(-104, x)           (both let a NaN through; the ends give inf and +0)
-//              t = fma(x, log2(e), 1.5 * 2^23), n = t - 1.5 * 2^23         the nearest integer of x / ln 2
-//              r = fma(n, -ln2, x), r = fma(n, -ln2_low, r)
+//   exp(x)     x = min(89, x), x = max(-104, x)           (both let a NaN through; the ends give
+//              inf and +0) t = fma(x, log2(e), 1.5 * 2^23), n = t - 1.5 * 2^23         the nearest
+//              integer of x / ln 2 r = fma(n, -ln2, x), r = fma(n, -ln2_low, r)
 //              p = 1 + r + r^2 * (c2 + ... + c6 r^4) by Horner, one fma each
-//              p * 2^(n >> 1) * 2^(n - (n >> 1))                           relative error < 1.2e-7, subnormal results included
-//   tanh(x)    a = |x|; a < 0.625: a + a * (a^2 * P(a^2)); else 1 - 2 / (exp(2a) + 1); then the sign of x
+//              p * 2^(n >> 1) * 2^(n - (n >> 1))                           relative error < 1.2e-7,
+//              subnormal results included
+//   tanh(x)    a = |x|; a < 0.625: a + a * (a^2 * P(a^2)); else 1 - 2 / (exp(2a) + 1); then the
+//              sign of x
 //   silu(x)    x = max(-128, x);  x / (1 + exp(-x))
-//   gelu(x)    x = max(-64, x);   x / (1 + exp(-2u)),  2u = x * fma(x * x, 2 * 0.044715 * sqrt(2/pi), 2 * sqrt(2/pi))
+//   gelu(x)    x = max(-64, x);   x / (1 + exp(-2u)),  2u = x * fma(x * x, 2 * 0.044715 *
+//              sqrt(2/pi), 2 * sqrt(2/pi))
 //
-// The lower ends of silu and gelu are where the value is -0 already; they keep -inf / inf from being formed.
+// The lower ends of silu and gelu are where the value is -0 already; they keep -inf / inf from
+// being formed.
 
 #define PILLION_INLINE static inline __attribute__((always_inline))
 #define PILLION_UNROLL _Pragma("GCC unroll 32")
 
-constexpr int kParts = kVirtualLanes / kLanes;    // registers that make up the 16 virtual lanes
+constexpr int kParts = kVirtualLanes / kLanes;  // registers that make up the 16 virtual lanes
 static_assert(kLanes * kParts == kVirtualLanes, "");
 
-struct Lanes16 {
-    Floats part[kParts];
-};
+struct Lanes16 { Floats part[kParts]; };
 
 // Lanes of part p that exist when `left` elements are left.
 PILLION_INLINE int lanes_left(int left, int p) {
@@ -34,11 +36,13 @@ PILLION_INLINE Floats load_left(const float* x, int left, int p) {
 }
 PILLION_INLINE Lanes16 splat16(float v) {
     Lanes16 r;
-    PILLION_UNROLL for (int p = 0; p < kParts; p++) r.part[p] = splat(v);
+    PILLION_UNROLL
+    for (int p = 0; p < kParts; p++) r.part[p] = splat(v);
     return r;
 }
 PILLION_INLINE void store16(float* to, const Lanes16& v) {
-    PILLION_UNROLL for (int p = 0; p < kParts; p++) store(to + p * kLanes, v.part[p]);
+    PILLION_UNROLL
+    for (int p = 0; p < kParts; p++) store(to + p * kLanes, v.part[p]);
 }
 static inline float fold_add(const Lanes16& v) {
     float a[kVirtualLanes];
@@ -56,7 +60,7 @@ static inline float fold_max(const Lanes16& v) {
 }
 
 PILLION_INLINE Floats exp(Floats x) {
-    const float kShift = 12582912.0f;    // 1.5 * 2^23: the integer lands in the low bits
+    const float kShift = 12582912.0f;  // 1.5 * 2^23: the integer lands in the low bits
     x = max(splat(-104.0f), min(splat(89.0f), x));
     const Floats t = fma(x, splat(1.44269502f), splat(kShift));
     const Floats n = subtract(t, splat(kShift));
@@ -69,13 +73,15 @@ PILLION_INLINE Floats exp(Floats x) {
     p = fma(p, r, splat(0.49999994f));
     p = fma(p, r, splat(1.0f));
     p = fma(p, r, splat(1.0f));
-    const Ints whole = subtract(bits_of(t), splat_int(0x4B400000));    // n as an integer
+    const Ints whole = subtract(bits_of(t), splat_int(0x4B400000));  // n as an integer
     const Ints half = shift_right_signed<1>(whole);
     const Floats a = of_bits(shift_left<23>(add(half, splat_int(127))));
     const Floats b = of_bits(shift_left<23>(add(subtract(whole, half), splat_int(127))));
     return mul(mul(p, a), b);
 }
-PILLION_INLINE Floats negate(Floats x) { return of_bits(bit_xor(bits_of(x), splat_int(INT32_MIN))); }
+PILLION_INLINE Floats negate(Floats x) {
+    return of_bits(bit_xor(bits_of(x), splat_int(INT32_MIN)));
+}
 
 PILLION_INLINE Floats tanh(Floats x) {
     const Ints sign = and_constant(bits_of(x), INT32_MIN);

@@ -1,17 +1,20 @@
-// Quantised matmul over dot.h: the text of every vector table. Included inside the namespace of an instruction set. Two kernels, one
-// arithmetic:
+// Quantised matmul over dot.h: the text of every vector table. Included inside the namespace of an
+// instruction set. Two kernels, one arithmetic:
 //
-//     few    1..9 columns, sums in registers, each code plane unpacked once and used for all columns
-//     tile   many columns, unpacked codes of 32 inputs stay in registers while columns stream past, sums in the first cache
+//     few    1..9 columns, sums in registers, each code plane unpacked once and used for all
+//            columns
+//     tile   many columns, unpacked codes of 32 inputs stay in registers while columns stream past,
+//            sums in the first cache
 //
-// What both compute is written in generic/matmul.cpp: an exact integer dot product per block, then single float operations in the
-// order of the blocks. So results are bit-equal between the kernels, the column counts and the instruction sets.
+// What both compute is written in generic/matmul.cpp: an exact integer dot product per block, then
+// single float operations in the order of the blocks. So results are bit-equal between the kernels,
+// the column counts and the instruction sets.
 
 #define PILLION_INLINE static inline __attribute__((always_inline))
 #define PILLION_UNROLL _Pragma("GCC unroll 32")
 
-constexpr int kRegs = kPanel / kLanes;        // registers of the rows of a panel
-constexpr int kRegBytes = 4 * kLanes;         // of a code plane
+constexpr int kRegs = kPanel / kLanes;  // registers of the rows of a panel
+constexpr int kRegBytes = 4 * kLanes;   // of a code plane
 
 // The narrow planes of 32 inputs, where the format has them, read once and held.
 template <class F>
@@ -21,7 +24,9 @@ struct Narrow {
 template <class F>
 PILLION_INLINE Narrow<F> load_narrow(const uint8_t* codes) {
     Narrow<F> n = {};
-    PILLION_UNROLL for (int i = 0; i < F::kNarrowPlanes; i++) n.plane[i] = hold_in_register(load_bytes(codes + i * kPlaneBytes));
+    PILLION_UNROLL
+    for (int i = 0; i < F::kNarrowPlanes; i++)
+        n.plane[i] = hold_in_register(load_bytes(codes + i * kPlaneBytes));
     return n;
 }
 // The bytes in which plane J stands. `codes` is already moved on to the wanted register.
@@ -52,7 +57,7 @@ PILLION_INLINE Ints code_plane(Ints wide, const Narrow<F>& narrow) {
 
 #include "matmul_scales.inl"
 
-// ---------------------------------------------------------------------------------------------------------------------- blocks
+// ---- blocks ----
 
 // -8 times the sum of a block's activations. Half: 0 or 1 for 16 inputs, -1 for all 32.
 template <int Half>
@@ -74,46 +79,61 @@ PILLION_INLINE Ints start_of(const ActBlock* act) {
 }
 
 template <class F, int Half>
-PILLION_INLINE Floats add_block(Floats sum, Ints dot, const ActBlock* act, Floats scale, Floats low) {
+PILLION_INLINE Floats add_block(Floats sum, Ints dot, const ActBlock* act, Floats scale,
+                                Floats low) {
     sum = fma(mul(to_float(dot), broadcast(&act->d)), scale, sum);
     if constexpr (F::kLowInputs == 32)
-        sum = Scales<F>::kLowNegative ? fma(low, broadcast(&act->d_sum), sum) : fma_minus(low, broadcast(&act->d_sum), sum);
-    if constexpr (F::kLowInputs == 16) sum = fma(low, mul(to_float(zero8<Half>(act)), broadcast(&act->d)), sum);
+        sum = Scales<F>::kLowNegative ? fma(low, broadcast(&act->d_sum), sum)
+                                      : fma_minus(low, broadcast(&act->d_sum), sum);
+    if constexpr (F::kLowInputs == 16)
+        sum = fma(low, mul(to_float(zero8<Half>(act)), broadcast(&act->d)), sum);
     return sum;
 }
 
-// The share of block b in reading a whole step ahead: evenly, for a burst would fill the line buffers and stall. PanelArgs::prefetch
-// above 0: so many bytes ahead, into the first cache. Below 0, for machines whose own prefetchers follow one straight line at full
-// bandwidth: into the second cache, and only where arithmetic is slower than memory, so that the reorder window fills before enough
-// lines are asked for.
+// The share of block b in reading a whole step ahead: evenly, for a burst would fill the line
+// buffers and stall. PanelArgs::prefetch above 0: so many bytes ahead, into the first cache. Below
+// 0, for machines whose own prefetchers follow one straight line at full bandwidth: into the second
+// cache, and only where arithmetic is slower than memory, so that the reorder window fills before
+// enough lines are asked for.
 template <class F>
 PILLION_INLINE void prefetch_block(const uint8_t* step, int distance, int b, int columns) {
-    constexpr int kLines = (F::kStepBytes + 63) / 64, kShare = (kLines + F::kBlocks - 1) / F::kBlocks;
-    if (distance > 0)
-        PILLION_UNROLL for (int i = 0; i < kShare; i++) fetch_ahead(step + distance + (b * kShare + i) * 64);
-    else if (distance < 0 && columns > (F::kBits == 8 ? 5 : 2))
-        PILLION_UNROLL for (int i = 0; i < kShare; i++) fetch_far(step - distance + (b * kShare + i) * 64);
+    constexpr int kLines = (F::kStepBytes + 63) / 64,
+                  kShare = (kLines + F::kBlocks - 1) / F::kBlocks;
+    if (distance > 0) {
+        PILLION_UNROLL
+        for (int i = 0; i < kShare; i++) fetch_ahead(step + distance + (b * kShare + i) * 64);
+    } else if (distance < 0 && columns > (F::kBits == 8 ? 5 : 2)) {
+        PILLION_UNROLL
+        for (int i = 0; i < kShare; i++) fetch_far(step - distance + (b * kShare + i) * 64);
+    }
 }
 
 template <class F, int Half, int R, int C>
 PILLION_INLINE void start_dots(Dot<F::kDotBits> (&dots)[R][C], const ActBlock* act) {
-    PILLION_UNROLL for (int c = 0; c < C; c++) {
+    PILLION_UNROLL
+    for (int c = 0; c < C; c++) {
         const Ints init = start_of<F, Half>(act + c);
-        PILLION_UNROLL for (int r = 0; r < R; r++) dots[r][c] = Dot<F::kDotBits>::start(init);
+        PILLION_UNROLL
+        for (int r = 0; r < R; r++) dots[r][c] = Dot<F::kDotBits>::start(init);
     }
 }
 template <int J, int N, int Bits, int R, int C>
 PILLION_INLINE void add_plane(Dot<Bits> (&dots)[R][C], const Ints (&w)[R], const Act* x) {
-    PILLION_UNROLL for (int c = 0; c < C; c++)
-        PILLION_UNROLL for (int r = 0; r < R; r++) dots[r][c].template add<J, N>(w[r], x[c]);
+    PILLION_UNROLL
+    for (int c = 0; c < C; c++) {
+        PILLION_UNROLL
+        for (int r = 0; r < R; r++) dots[r][c].template add<J, N>(w[r], x[c]);
+    }
 }
 
-// One column's sums of a panel to the rows that exist. A whole panel is a few registers, not a call of memcpy: that took 3 % of a prefill.
+// One column's sums of a panel to the rows that exist. A whole panel is a few registers, not a call
+// of memcpy: that took 3 % of a prefill.
 PILLION_INLINE void store_rows(const PanelArgs& a, int panel, int column, const float* sums) {
     float* to = a.out[column] + size_t(panel) * kPanel;
     const int left = a.rows - panel * kPanel;
     if (left >= kPanel) {
-        PILLION_UNROLL for (int i = 0; i < kPanel; i += kLanes) store(to + i, load(sums + i));
+        PILLION_UNROLL
+        for (int i = 0; i < kPanel; i += kLanes) store(to + i, load(sums + i));
     } else {
         for (int i = 0; i < left; i++) to[i] = sums[i];
     }
@@ -123,74 +143,104 @@ PILLION_INLINE void store_rows(const PanelArgs& a, int panel, int column, const 
 template <int C>
 PILLION_INLINE void store_panel(const PanelArgs& a, int panel, const Floats (&sum)[kRegs][C]) {
     alignas(64) float rows[C][kPanel];
-    PILLION_UNROLL for (int c = 0; c < C; c++)
-        PILLION_UNROLL for (int r = 0; r < kRegs; r++) store(rows[c] + r * kLanes, sum[r][c]);
+    PILLION_UNROLL
+    for (int c = 0; c < C; c++) {
+        PILLION_UNROLL
+        for (int r = 0; r < kRegs; r++) store(rows[c] + r * kLanes, sum[r][c]);
+    }
     for (int c = 0; c < C; c++) store_rows(a, panel, c, rows[c]);
 }
 
-// ---------------------------------------------------------------------------------------------------------------- few columns
+// ---- few columns ----
 
 template <class F, int J, int N, int R, int C>
-PILLION_INLINE void few_plane(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* codes, const Narrow<F> (&narrow)[R], const Act* x) {
+PILLION_INLINE void few_plane(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* codes,
+                              const Narrow<F> (&narrow)[R], const Act* x) {
     Ints w[R];
-    PILLION_UNROLL for (int r = 0; r < R; r++) w[r] = code_plane<F, J>(wide_plane<F, J>(codes + r * kRegBytes), narrow[r]);
+    PILLION_UNROLL
+    for (int r = 0; r < R; r++)
+        w[r] = code_plane<F, J>(wide_plane<F, J>(codes + r * kRegBytes), narrow[r]);
     add_plane<J, N>(dots, w, x);
 }
 // Planes J and J + 4, which share bytes.
 template <class F, int J, int N, int R, int C>
-PILLION_INLINE void few_pair(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* codes, const Narrow<F> (&narrow)[R], const Act* x) {
+PILLION_INLINE void few_pair(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* codes,
+                             const Narrow<F> (&narrow)[R], const Act* x) {
     Ints both[R], w[R];
-    PILLION_UNROLL for (int r = 0; r < R; r++) {
+    PILLION_UNROLL
+    for (int r = 0; r < R; r++) {
         both[r] = wide_plane<F, J>(codes + r * kRegBytes);
-        if (C > 1) both[r] = hold_in_register(both[r]);    // one column has loads to spare, and Q4_K then reads 98 % instead of 80 %
+        if (C > 1)
+            both[r] = hold_in_register(both[r]);  // one column has loads to spare, and Q4_K then
+                                                  // reads 98 % instead of 80 %
     }
-    PILLION_UNROLL for (int r = 0; r < R; r++) w[r] = code_plane<F, J>(both[r], narrow[r]);
+    PILLION_UNROLL
+    for (int r = 0; r < R; r++) w[r] = code_plane<F, J>(both[r], narrow[r]);
     add_plane<J, N>(dots, w, x);
-    PILLION_UNROLL for (int r = 0; r < R; r++) w[r] = code_plane<F, J + 4>(both[r], narrow[r]);
+    PILLION_UNROLL
+    for (int r = 0; r < R; r++) w[r] = code_plane<F, J + 4>(both[r], narrow[r]);
     add_plane<J + 4, N + 1>(dots, w, x);
 }
 template <class F, int Half, int R, int C>
-PILLION_INLINE void few_finish(const Dot<F::kDotBits> (&dots)[R][C], const ActBlock* act, const Scales<F>& scales, int group, int reg,
-                               Floats (*sum)[C]) {
-    PILLION_UNROLL for (int r = 0; r < R; r++) {
+PILLION_INLINE void few_finish(const Dot<F::kDotBits> (&dots)[R][C], const ActBlock* act,
+                               const Scales<F>& scales, int group, int reg, Floats (*sum)[C]) {
+    PILLION_UNROLL
+    for (int r = 0; r < R; r++) {
         const Floats scale = scales.scale(group, reg + r), low = scales.low(group, reg + r);
-        PILLION_UNROLL for (int c = 0; c < C; c++)
-            sum[r][c] = add_block<F, Half>(sum[r][c], dots[r][c].finish(start_of<F, Half>(act + c)), act + c, scale, low);
+        PILLION_UNROLL
+        for (int c = 0; c < C; c++)
+            sum[r][c] = add_block<F, Half>(sum[r][c], dots[r][c].finish(start_of<F, Half>(act + c)),
+                                           act + c, scale, low);
     }
 }
 
 // 32 inputs, R registers of rows, C columns.
 template <class F, int R, int C>
-PILLION_INLINE void few_block(const uint8_t* codes, const Act* x, const ActBlock* act, const Scales<F>& scales, int block, int reg,
-                              Floats (*sum)[C]) {
+PILLION_INLINE void few_block(const uint8_t* codes, const Act* x, const ActBlock* act,
+                              const Scales<F>& scales, int block, int reg, Floats (*sum)[C]) {
     Dot<F::kDotBits> dots[R][C];
     Narrow<F> n[R];
-    PILLION_UNROLL for (int r = 0; r < R; r++) n[r] = load_narrow<F>(codes + r * kRegBytes);
+    PILLION_UNROLL
+    for (int r = 0; r < R; r++) n[r] = load_narrow<F>(codes + r * kRegBytes);
     if constexpr (F::kScaleInputs == 32) {
         start_dots<F, -1>(dots, act);
         if constexpr (F::kBits == 8) {
-            few_plane<F, 0, 0>(dots, codes, n, x); few_plane<F, 1, 1>(dots, codes, n, x);
-            few_plane<F, 2, 2>(dots, codes, n, x); few_plane<F, 3, 3>(dots, codes, n, x);
-            few_plane<F, 4, 4>(dots, codes, n, x); few_plane<F, 5, 5>(dots, codes, n, x);
-            few_plane<F, 6, 6>(dots, codes, n, x); few_plane<F, 7, 7>(dots, codes, n, x);
-        } else if constexpr (F::kBits <= 3) {    // four planes share bytes
-            few_plane<F, 0, 0>(dots, codes, n, x); few_plane<F, 2, 1>(dots, codes, n, x);
-            few_plane<F, 4, 2>(dots, codes, n, x); few_plane<F, 6, 3>(dots, codes, n, x);
-            few_plane<F, 1, 4>(dots, codes, n, x); few_plane<F, 3, 5>(dots, codes, n, x);
-            few_plane<F, 5, 6>(dots, codes, n, x); few_plane<F, 7, 7>(dots, codes, n, x);
+            few_plane<F, 0, 0>(dots, codes, n, x);
+            few_plane<F, 1, 1>(dots, codes, n, x);
+            few_plane<F, 2, 2>(dots, codes, n, x);
+            few_plane<F, 3, 3>(dots, codes, n, x);
+            few_plane<F, 4, 4>(dots, codes, n, x);
+            few_plane<F, 5, 5>(dots, codes, n, x);
+            few_plane<F, 6, 6>(dots, codes, n, x);
+            few_plane<F, 7, 7>(dots, codes, n, x);
+        } else if constexpr (F::kBits <= 3) {  // four planes share bytes
+            few_plane<F, 0, 0>(dots, codes, n, x);
+            few_plane<F, 2, 1>(dots, codes, n, x);
+            few_plane<F, 4, 2>(dots, codes, n, x);
+            few_plane<F, 6, 3>(dots, codes, n, x);
+            few_plane<F, 1, 4>(dots, codes, n, x);
+            few_plane<F, 3, 5>(dots, codes, n, x);
+            few_plane<F, 5, 6>(dots, codes, n, x);
+            few_plane<F, 7, 7>(dots, codes, n, x);
         } else {
-            few_pair<F, 0, 0>(dots, codes, n, x); few_pair<F, 1, 2>(dots, codes, n, x);
-            few_pair<F, 2, 4>(dots, codes, n, x); few_pair<F, 3, 6>(dots, codes, n, x);
+            few_pair<F, 0, 0>(dots, codes, n, x);
+            few_pair<F, 1, 2>(dots, codes, n, x);
+            few_pair<F, 2, 4>(dots, codes, n, x);
+            few_pair<F, 3, 6>(dots, codes, n, x);
         }
         few_finish<F, -1>(dots, act, scales, block, reg, sum);
     } else {
         start_dots<F, 0>(dots, act);
-        few_plane<F, 0, 0>(dots, codes, n, x); few_plane<F, 1, 1>(dots, codes, n, x);
-        few_plane<F, 2, 2>(dots, codes, n, x); few_plane<F, 3, 3>(dots, codes, n, x);
+        few_plane<F, 0, 0>(dots, codes, n, x);
+        few_plane<F, 1, 1>(dots, codes, n, x);
+        few_plane<F, 2, 2>(dots, codes, n, x);
+        few_plane<F, 3, 3>(dots, codes, n, x);
         few_finish<F, 0>(dots, act, scales, 2 * block, reg, sum);
         start_dots<F, 1>(dots, act);
-        few_plane<F, 4, 0>(dots, codes, n, x); few_plane<F, 5, 1>(dots, codes, n, x);
-        few_plane<F, 6, 2>(dots, codes, n, x); few_plane<F, 7, 3>(dots, codes, n, x);
+        few_plane<F, 4, 0>(dots, codes, n, x);
+        few_plane<F, 5, 1>(dots, codes, n, x);
+        few_plane<F, 6, 2>(dots, codes, n, x);
+        few_plane<F, 7, 3>(dots, codes, n, x);
         few_finish<F, 1>(dots, act, scales, 2 * block + 1, reg, sum);
     }
 }
@@ -204,26 +254,39 @@ static void few_panels(const PanelArgs& a) {
         const uint8_t* step = a.weights + size_t(panel) * a.panel_bytes;
         const ActBlock* act = a.act;
         Floats sum[kRegs][C];
-        PILLION_UNROLL for (int r = 0; r < kRegs; r++)
-            PILLION_UNROLL for (int c = 0; c < C; c++) sum[r][c] = zero_floats();
+        PILLION_UNROLL
+        for (int r = 0; r < kRegs; r++) {
+            PILLION_UNROLL
+            for (int c = 0; c < C; c++) sum[r][c] = zero_floats();
+        }
         for (int s = 0; s < steps; s++, step += F::kStepBytes) {
             const Scales<F> scales(step);
             const uint8_t* codes = step + F::kScaleBytes * kPanel;
             for (int b = 0; b < F::kBlocks; b++, codes += F::kCodeBytes, act += C) {
                 prefetch_block<F>(step, a.prefetch, b, C);
                 Act x[C] = {};
-                PILLION_UNROLL for (int c = 0; c < C; c++) x[c] = Act(act + c);
+                PILLION_UNROLL
+                for (int c = 0; c < C; c++) x[c] = Act(act + c);
                 if constexpr (kRegs <= 2 * R) {
-                    PILLION_UNROLL for (int reg = 0; reg < kRegs; reg += R)
-                        few_block<F, R, C>(codes + reg * kRegBytes, x, act, scales, b, reg, sum + reg);
-                } else {    // sums of many passes don't fit registers: kept in memory, for a text of bearable size
+                    PILLION_UNROLL
+                    for (int reg = 0; reg < kRegs; reg += R)
+                        few_block<F, R, C>(codes + reg * kRegBytes, x, act, scales, b, reg,
+                                           sum + reg);
+                } else {  // sums of many passes don't fit registers: kept in memory, for a text of
+                          // bearable size
                     for (int reg = 0; reg < kRegs; reg += R) {
                         Floats part[R][C];
-                        PILLION_UNROLL for (int r = 0; r < R; r++)
-                            PILLION_UNROLL for (int c = 0; c < C; c++) part[r][c] = sum[reg + r][c];
+                        PILLION_UNROLL
+                        for (int r = 0; r < R; r++) {
+                            PILLION_UNROLL
+                            for (int c = 0; c < C; c++) part[r][c] = sum[reg + r][c];
+                        }
                         few_block<F, R, C>(codes + reg * kRegBytes, x, act, scales, b, reg, part);
-                        PILLION_UNROLL for (int r = 0; r < R; r++)
-                            PILLION_UNROLL for (int c = 0; c < C; c++) sum[reg + r][c] = part[r][c];
+                        PILLION_UNROLL
+                        for (int r = 0; r < R; r++) {
+                            PILLION_UNROLL
+                            for (int c = 0; c < C; c++) sum[reg + r][c] = part[r][c];
+                        }
                     }
                 }
             }
@@ -232,34 +295,43 @@ static void few_panels(const PanelArgs& a) {
     }
 }
 
-// --------------------------------------------------------------------------------------------------------------- many columns
+// ---- many columns ----
 
-#ifdef PILLION_MATRIX_PRODUCTS    // 2 rows x 8 inputs times 8 inputs x 2 columns
+#ifdef PILLION_MATRIX_PRODUCTS  // 2 rows x 8 inputs times 8 inputs x 2 columns
 // Held codes: planes 2k and 2k + 1 of rows 0, 1 in [2k], of rows 2, 3 in [2k + 1].
 template <int R>
 PILLION_INLINE void hold(Ints (&w)[R][8]) {
-    PILLION_UNROLL for (int r = 0; r < R; r++)
-        PILLION_UNROLL for (int j = 0; j < 8; j += 2) {
+    PILLION_UNROLL
+    for (int r = 0; r < R; r++) {
+        PILLION_UNROLL
+        for (int j = 0; j < 8; j += 2) {
             const Ints low = zip_low(w[r][j], w[r][j + 1]), high = zip_high(w[r][j], w[r][j + 1]);
             w[r][j] = low, w[r][j + 1] = high;
         }
+    }
 }
 template <class F, int Half, int R, int C>
 PILLION_INLINE void tile_dots(const Ints (&w)[R][8], const ActBlock* act, Ints (&dots)[R][C]) {
     constexpr int kFirst = Half == 1 ? 4 : 0, kLast = Half == 0 ? 4 : 8;
-    PILLION_UNROLL for (int c = 0; c < C; c += 2) {
-        const ActBlock* other = act + (c + 1 < C ? c + 1 : c);    // an odd last column keeps itself company
+    PILLION_UNROLL
+    for (int c = 0; c < C; c += 2) {
+        const ActBlock* other =
+            act + (c + 1 < C ? c + 1 : c);  // an odd last column keeps itself company
         const Ints init = zip_low(start_of<F, Half>(act + c), start_of<F, Half>(other));
         Ints low[R], high[R];
-        PILLION_UNROLL for (int r = 0; r < R; r++) low[r] = init, high[r] = init;
-        PILLION_UNROLL for (int j = kFirst; j < kLast; j += 2) {
+        PILLION_UNROLL
+        for (int r = 0; r < R; r++) low[r] = init, high[r] = init;
+        PILLION_UNROLL
+        for (int j = kFirst; j < kLast; j += 2) {
             const Ints x = join_eights(act[c].q + 4 * j, other->q + 4 * j);
-            PILLION_UNROLL for (int r = 0; r < R; r++) {
+            PILLION_UNROLL
+            for (int r = 0; r < R; r++) {
                 low[r] = matrix_product<F::kDotBits>(low[r], w[r][j], x);
                 high[r] = matrix_product<F::kDotBits>(high[r], w[r][j + 1], x);
             }
         }
-        PILLION_UNROLL for (int r = 0; r < R; r++) {
+        PILLION_UNROLL
+        for (int r = 0; r < R; r++) {
             dots[r][c] = even_lanes(low[r], high[r]);
             if (c + 1 < C) dots[r][c + 1] = odd_lanes(low[r], high[r]);
         }
@@ -270,40 +342,57 @@ template <int R>
 PILLION_INLINE void hold(Ints (&)[R][8]) {}
 template <int J, int N, int Bits, int R, int C>
 PILLION_INLINE void add_held(Dot<Bits> (&dots)[R][C], const Ints (&w)[R][8], const Act* x) {
-    PILLION_UNROLL for (int c = 0; c < C; c++)
-        PILLION_UNROLL for (int r = 0; r < R; r++) dots[r][c].template add<J, N>(w[r][J], x[c]);
+    PILLION_UNROLL
+    for (int c = 0; c < C; c++) {
+        PILLION_UNROLL
+        for (int r = 0; r < R; r++) dots[r][c].template add<J, N>(w[r][J], x[c]);
+    }
 }
 template <class F, int Half, int R, int C>
 PILLION_INLINE void tile_dots(const Ints (&w)[R][8], const ActBlock* act, Ints (&out)[R][C]) {
     Act x[C] = {};
-    PILLION_UNROLL for (int c = 0; c < C; c++) x[c] = Act(act + c);
+    PILLION_UNROLL
+    for (int c = 0; c < C; c++) x[c] = Act(act + c);
     Dot<F::kDotBits> dots[R][C];
     start_dots<F, Half>(dots, act);
     if constexpr (Half != 1) {
-        add_held<0, 0>(dots, w, x); add_held<1, 1>(dots, w, x); add_held<2, 2>(dots, w, x); add_held<3, 3>(dots, w, x);
+        add_held<0, 0>(dots, w, x);
+        add_held<1, 1>(dots, w, x);
+        add_held<2, 2>(dots, w, x);
+        add_held<3, 3>(dots, w, x);
     }
     constexpr int N = Half == 1 ? 0 : 4;
     if constexpr (Half != 0) {
-        add_held<4, N>(dots, w, x); add_held<5, N + 1>(dots, w, x); add_held<6, N + 2>(dots, w, x); add_held<7, N + 3>(dots, w, x);
+        add_held<4, N>(dots, w, x);
+        add_held<5, N + 1>(dots, w, x);
+        add_held<6, N + 2>(dots, w, x);
+        add_held<7, N + 3>(dots, w, x);
     }
-    PILLION_UNROLL for (int c = 0; c < C; c++)
-        PILLION_UNROLL for (int r = 0; r < R; r++) out[r][c] = dots[r][c].finish(start_of<F, Half>(act + c));
+    PILLION_UNROLL
+    for (int c = 0; c < C; c++) {
+        PILLION_UNROLL
+        for (int r = 0; r < R; r++) out[r][c] = dots[r][c].finish(start_of<F, Half>(act + c));
+    }
 }
 #endif
 
 template <class F, int Half, int R, int C>
-PILLION_INLINE void tile_half(const Ints (&w)[R][8], const Floats (&scale)[R], const Floats (&low)[R], const ActBlock* act, float* sum) {
+PILLION_INLINE void tile_half(const Ints (&w)[R][8], const Floats (&scale)[R],
+                              const Floats (&low)[R], const ActBlock* act, float* sum) {
     Ints dots[R][C];
     tile_dots<F, Half>(w, act, dots);
-    PILLION_UNROLL for (int c = 0; c < C; c++)
-        PILLION_UNROLL for (int r = 0; r < R; r++) {
+    PILLION_UNROLL
+    for (int c = 0; c < C; c++) {
+        PILLION_UNROLL
+        for (int r = 0; r < R; r++) {
             float* at = sum + c * kPanel + r * kLanes;
             store(at, add_block<F, Half>(load(at), dots[r][c], act + c, scale[r], low[r]));
         }
+    }
 }
 template <class F, int R, int C>
-PILLION_INLINE void tile_columns(const Ints (&w)[R][8], const Floats (&scale)[2][R], const Floats (&low)[2][R], const ActBlock* act,
-                                 float* sum) {
+PILLION_INLINE void tile_columns(const Ints (&w)[R][8], const Floats (&scale)[2][R],
+                                 const Floats (&low)[2][R], const ActBlock* act, float* sum) {
     if constexpr (F::kScaleInputs == 32) {
         tile_half<F, -1, R, C>(w, scale[0], low[0], act, sum);
     } else {
@@ -329,14 +418,20 @@ static void tile_panels(const PanelArgs& a) {
                 for (int reg = 0; reg < kRegs; reg += R) {
                     Ints w[R][8];
                     Floats scale[2][R], low[2][R];
-                    PILLION_UNROLL for (int r = 0; r < R; r++) {
+                    PILLION_UNROLL
+                    for (int r = 0; r < R; r++) {
                         const uint8_t* p = codes + (reg + r) * kRegBytes;
                         const Narrow<F> n = load_narrow<F>(p);
 #define PILLION_PLANE(J) w[r][J] = code_plane<F, J>(wide_plane<F, J>(p), n);
-                        PILLION_PLANE(0) PILLION_PLANE(1) PILLION_PLANE(2) PILLION_PLANE(3)
-                        PILLION_PLANE(4) PILLION_PLANE(5) PILLION_PLANE(6) PILLION_PLANE(7)
+                        PILLION_PLANE(0)
+                        PILLION_PLANE(1)
+                        PILLION_PLANE(2)
+                        PILLION_PLANE(3)
+                        PILLION_PLANE(4)
+                        PILLION_PLANE(5) PILLION_PLANE(6) PILLION_PLANE(7)
 #undef PILLION_PLANE
-                        PILLION_UNROLL for (int g = 0; g < kGroups; g++) {
+                            PILLION_UNROLL
+                        for (int g = 0; g < kGroups; g++) {
                             scale[g][r] = scales.scale(kGroups * b + g, reg + r);
                             low[g][r] = scales.low(kGroups * b + g, reg + r);
                         }
@@ -344,9 +439,12 @@ static void tile_panels(const PanelArgs& a) {
                     hold(w);
                     float* sums = sum + reg * kLanes;
                     int c = 0;
-                    for (; c + C <= a.columns; c += C) tile_columns<F, R, C>(w, scale, low, act + c, sums + c * kPanel);
-                    for (; c + 2 <= a.columns; c += 2) tile_columns<F, R, 2>(w, scale, low, act + c, sums + c * kPanel);
-                    for (; c < a.columns; c++) tile_columns<F, R, 1>(w, scale, low, act + c, sums + c * kPanel);
+                    for (; c + C <= a.columns; c += C)
+                        tile_columns<F, R, C>(w, scale, low, act + c, sums + c * kPanel);
+                    for (; c + 2 <= a.columns; c += 2)
+                        tile_columns<F, R, 2>(w, scale, low, act + c, sums + c * kPanel);
+                    for (; c < a.columns; c++)
+                        tile_columns<F, R, 1>(w, scale, low, act + c, sums + c * kPanel);
                 }
             }
         }
@@ -354,33 +452,39 @@ static void tile_panels(const PanelArgs& a) {
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------------ activations
+// ---- activations ----
 
-// One column; activations.h says what a block is. The largest magnitude is found in the integers: without the sign bit, floats
-// order like their bits, and infinities and NaNs stand on top.
+// One column; activations.h says what a block is. The largest magnitude is found in the integers:
+// without the sign bit, floats order like their bits, and infinities and NaNs stand on top.
 static void quantize(const float* x, int inputs, ActBlock* act, ptrdiff_t stride) {
     constexpr int kWords = 32 / kLanes;
     for (int b = 0; b < inputs / 32; b++, x += 32) {
         ActBlock& out = act[b * stride];
         Floats v[kWords];
         Ints q[kWords], top = zero_ints();
-        PILLION_UNROLL for (int i = 0; i < kWords; i++) {
+        PILLION_UNROLL
+        for (int i = 0; i < kWords; i++) {
             v[i] = load(x + i * kLanes);
             top = max(top, and_constant(bits_of(v[i]), 0x7FFFFFFF));
         }
         const int32_t top_bits = max_of(top);
         const float inverse = act_inverse(top_bits);
         const Floats factor = splat(inverse);
-        const Ints keep = splat_int(inverse == 0.0f ? 0 : -1);    // a factor of 0 does not turn an infinity into a 0
-        PILLION_UNROLL for (int i = 0; i < kWords; i++) q[i] = to_int(mul(of_bits(bit_and(bits_of(v[i]), keep)), factor));
+        const Ints keep = splat_int(
+            inverse == 0.0f ? 0 : -1);  // a factor of 0 does not turn an infinity into a 0
+        PILLION_UNROLL
+        for (int i = 0; i < kWords; i++)
+            q[i] = to_int(mul(of_bits(bit_and(bits_of(v[i]), keep)), factor));
         store_i8(out.q, q);
         Ints low = q[0], high = q[kWords / 2];
-        PILLION_UNROLL for (int i = 1; i < kWords / 2; i++) low = add(low, q[i]), high = add(high, q[kWords / 2 + i]);
+        PILLION_UNROLL
+        for (int i = 1; i < kWords / 2; i++)
+            low = add(low, q[i]), high = add(high, q[kWords / 2 + i]);
         act_finish(out, top_bits, sum_of(low), sum_of(high));
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------------------ table
+// ---- table ----
 
 template <class F>
 static void fill_format(KernelTable& t) {
@@ -400,28 +504,41 @@ static void fill_format(KernelTable& t) {
 // Sums enough in flight to hide the latency of a dot product, few enough for the registers.
 static int64_t dot_peak(int64_t rounds) {
     constexpr int kSums = kLanes == 8 ? 8 : 12;
-    alignas(64) uint8_t bytes[kSums][kRegBytes];    // codes of each sum: with the same ones the compiler would form one sum
+    alignas(64) uint8_t bytes[kSums][kRegBytes];  // codes of each sum: with the same ones the
+                                                  // compiler would form one sum
     for (int i = 0; i < kSums; i++)
         for (int k = 0; k < kRegBytes; k++) bytes[i][k] = uint8_t((i + k) % 15);
     ActBlock block = {};
     for (int i = 0; i < 32; i++) block.q[i] = int8_t(i);
     const Act x(&block);
     Ints sums[kSums];
-    PILLION_UNROLL for (int i = 0; i < kSums; i++) sums[i] = zero_ints();
+    PILLION_UNROLL
+    for (int i = 0; i < kSums; i++) sums[i] = zero_ints();
     for (int64_t round = 0; round < rounds; round++) {
-        asm volatile("" ::"r"(bytes) : "memory");    // the codes may have changed, so products are not carried over
+        asm volatile("" ::"r"(bytes)
+                     : "memory");  // the codes may have changed, so products are not carried over
         Ints codes[kSums];
-        PILLION_UNROLL for (int i = 0; i < kSums; i++) codes[i] = load_bytes(bytes[i]);
+        PILLION_UNROLL
+        for (int i = 0; i < kSums; i++) codes[i] = load_bytes(bytes[i]);
         Dot<4> dots[kSums];
-        PILLION_UNROLL for (int i = 0; i < kSums; i++) dots[i] = Dot<4>::start(sums[i]);
-#define PILLION_PLANE(J) PILLION_UNROLL for (int i = 0; i < kSums; i++) dots[i].template add<J, J>(codes[i], x);
-        PILLION_PLANE(0) PILLION_PLANE(1) PILLION_PLANE(2) PILLION_PLANE(3)
-        PILLION_PLANE(4) PILLION_PLANE(5) PILLION_PLANE(6) PILLION_PLANE(7)
+        PILLION_UNROLL
+        for (int i = 0; i < kSums; i++) dots[i] = Dot<4>::start(sums[i]);
+#define PILLION_PLANE(J) \
+    PILLION_UNROLL       \
+    for (int i = 0; i < kSums; i++) dots[i].template add<J, J>(codes[i], x);
+        PILLION_PLANE(0)
+        PILLION_PLANE(1)
+        PILLION_PLANE(2)
+        PILLION_PLANE(3)
+        PILLION_PLANE(4)
+        PILLION_PLANE(5) PILLION_PLANE(6) PILLION_PLANE(7)
 #undef PILLION_PLANE
-        PILLION_UNROLL for (int i = 0; i < kSums; i++) sums[i] = dots[i].finish(sums[i]);
+            PILLION_UNROLL
+        for (int i = 0; i < kSums; i++) sums[i] = dots[i].finish(sums[i]);
     }
     volatile int32_t sink = 0;
-    PILLION_UNROLL for (int i = 0; i < kSums; i++) sink = sum_of(sums[i]);
+    PILLION_UNROLL
+    for (int i = 0; i < kSums; i++) sink = sum_of(sums[i]);
     (void)sink;
     return rounds * kSums * 32 * kLanes;
 }

@@ -9,16 +9,20 @@
 PILLION_INLINE float inverse_rms(const float* x, int n, float eps) {
     Lanes16 sum = splat16(0.0f);
     int i = 0;
-    for (; i + kVirtualLanes <= n; i += kVirtualLanes)
-        PILLION_UNROLL for (int p = 0; p < kParts; p++) {
+    for (; i + kVirtualLanes <= n; i += kVirtualLanes) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++) {
             const Floats v = load(x + i + p * kLanes);
             sum.part[p] = fma(v, v, sum.part[p]);
         }
-    if (i < n)
-        PILLION_UNROLL for (int p = 0; p < kParts; p++) {
+    }
+    if (i < n) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++) {
             const Floats v = load_left(x + i, n - i, p);
             sum.part[p] = fma(v, v, sum.part[p]);
         }
+    }
     return 1.0f / __builtin_sqrtf(fold_add(sum) / float(n) + eps);
 }
 
@@ -26,15 +30,20 @@ static void rms_norm(const float* x, const float* w, float* y, int n, float eps)
     const Floats inverse = splat(inverse_rms(x, n, eps));
     int i = 0;
     if (w) {
-        for (; i + kLanes <= n; i += kLanes) store(y + i, mul(mul(load(x + i), inverse), load(w + i)));
-        if (i < n) store_first(y + i, mul(mul(load_first(x + i, n - i), inverse), load_first(w + i, n - i)), n - i);
+        for (; i + kLanes <= n; i += kLanes)
+            store(y + i, mul(mul(load(x + i), inverse), load(w + i)));
+        if (i < n)
+            store_first(y + i,
+                        mul(mul(load_first(x + i, n - i), inverse), load_first(w + i, n - i)),
+                        n - i);
     } else {
         for (; i + kLanes <= n; i += kLanes) store(y + i, mul(load(x + i), inverse));
         if (i < n) store_first(y + i, mul(load_first(x + i, n - i), inverse), n - i);
     }
 }
 
-static void rms_norm_add(const float* a, const float* w, const float* x, float scale, float* y, int n, float eps) {
+static void rms_norm_add(const float* a, const float* w, const float* x, float scale, float* y,
+                         int n, float eps) {
     const Floats inverse = splat(inverse_rms(a, n, eps)), by = splat(scale);
     int i = 0;
     for (; i + kLanes <= n; i += kLanes) {
@@ -64,7 +73,8 @@ static void head_norm_rope(const HeadArgs& h) {
     float *first = h.x, *second = h.x + half;
     int i = 0;
     for (; i + kLanes <= half; i += kLanes) {
-        const Floats a = load(first + i), b = load(second + i), c = load(h.cos + i), s = load(h.sin + i);
+        const Floats a = load(first + i), b = load(second + i), c = load(h.cos + i),
+                     s = load(h.sin + i);
         store(first + i, fma_minus(b, s, mul(a, c)));
         store(second + i, fma(a, s, mul(b, c)));
     }

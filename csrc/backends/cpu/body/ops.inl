@@ -1,11 +1,11 @@
-// Every kernel but the matmuls, over simd.h: the text of all vector tables. Included inside the namespace of an instruction set.
-// clang-format off: math.inl first
+// Every kernel but the matmuls, over simd.h: the text of all vector tables. Included inside the
+// namespace of an instruction set. clang-format off: math.inl first
+#include "backends/cpu/body/attention.inl"
+#include "backends/cpu/body/elementwise.inl"
+#include "backends/cpu/body/kv_store.inl"
 #include "backends/cpu/body/math.inl"
 #include "backends/cpu/body/norm.inl"
-#include "backends/cpu/body/elementwise.inl"
 #include "backends/cpu/body/reduce.inl"
-#include "backends/cpu/body/kv_store.inl"
-#include "backends/cpu/body/attention.inl"
 // clang-format on
 
 static void fill_ops(KernelTable& t) {

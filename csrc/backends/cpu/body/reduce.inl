@@ -3,17 +3,22 @@
 //   dot             acc[i % 16] = fma(a, b, acc), folded
 //   softmax_stats   max: acc[i % 16] = acc > x ? acc : x from -inf, folded
 //                   sum: acc[i % 16] += exp(x - t), t = max, or 0 if max = -inf, folded
-//                   (elements past the end are -inf for the maximum and +0 for the sum; a NaN ends up in the sum)
+//                   (elements past the end are -inf for the maximum and +0 for the sum; a NaN ends
+//                   up in the sum)
 
 static float dot(const float* a, const float* b, int n) {
     Lanes16 sum = splat16(0.0f);
     int i = 0;
-    for (; i + kVirtualLanes <= n; i += kVirtualLanes)
-        PILLION_UNROLL for (int p = 0; p < kParts; p++)
+    for (; i + kVirtualLanes <= n; i += kVirtualLanes) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++)
             sum.part[p] = fma(load(a + i + p * kLanes), load(b + i + p * kLanes), sum.part[p]);
-    if (i < n)
-        PILLION_UNROLL for (int p = 0; p < kParts; p++)
+    }
+    if (i < n) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++)
             sum.part[p] = fma(load_left(a + i, n - i, p), load_left(b + i, n - i, p), sum.part[p]);
+    }
     return fold_add(sum);
 }
 
@@ -26,40 +31,53 @@ static void softmax_stats(const float* x, int n, float* top, float* sum) {
     const float kNone = -__builtin_inff();
     Lanes16 m = splat16(kNone);
     int i = 0;
-    for (; i + kVirtualLanes <= n; i += kVirtualLanes)
-        PILLION_UNROLL for (int p = 0; p < kParts; p++) m.part[p] = max(m.part[p], load(x + i + p * kLanes));
-    if (i < n)
-        PILLION_UNROLL for (int p = 0; p < kParts; p++)
+    for (; i + kVirtualLanes <= n; i += kVirtualLanes) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++) m.part[p] = max(m.part[p], load(x + i + p * kLanes));
+    }
+    if (i < n) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++)
             m.part[p] = max(m.part[p], existing(load_left(x + i, n - i, p), kNone, n - i, p));
+    }
     *top = fold_max(m);
-    const Floats t = splat(*top == kNone ? 0.0f : *top);    // nothing but -inf: sum = 0, but a NaN still shows
+    const Floats t =
+        splat(*top == kNone ? 0.0f : *top);  // nothing but -inf: sum = 0, but a NaN still shows
     Lanes16 l = splat16(0.0f);
-    for (i = 0; i + kVirtualLanes <= n; i += kVirtualLanes)
-        PILLION_UNROLL for (int p = 0; p < kParts; p++) l.part[p] = add(l.part[p], exp(subtract(load(x + i + p * kLanes), t)));
-    if (i < n)
-        PILLION_UNROLL for (int p = 0; p < kParts; p++)
-            l.part[p] = add(l.part[p], existing(exp(subtract(load_left(x + i, n - i, p), t)), 0.0f, n - i, p));
+    for (i = 0; i + kVirtualLanes <= n; i += kVirtualLanes) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++)
+            l.part[p] = add(l.part[p], exp(subtract(load(x + i + p * kLanes), t)));
+    }
+    if (i < n) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++)
+            l.part[p] = add(l.part[p],
+                            existing(exp(subtract(load_left(x + i, n - i, p), t)), 0.0f, n - i, p));
+    }
     *sum = fold_add(l);
 }
 
-// The largest value of a run of 1024 first, then its place in the first run that has it: the row is read once.
+// The largest value of a run of 1024 first, then its place in the first run that has it: the row is
+// read once.
 static int argmax(const float* x, int n) {
     const int kRun = 1024;
     const float kNone = -__builtin_inff();
     float best = kNone;
-    int from = 0, to = n;    // where to look for it
+    int from = 0, to = n;  // where to look for it
     for (int begin = 0; begin < n; begin += kRun) {
         const int end = n - begin < kRun ? n : begin + kRun;
         Lanes16 m = splat16(kNone);
         int i = begin;
-        for (; i + kVirtualLanes <= end; i += kVirtualLanes)
-            PILLION_UNROLL for (int p = 0; p < kParts; p++)
-                m.part[p] = max(load(x + i + p * kLanes), m.part[p]);    // NaN: keeps m
+        for (; i + kVirtualLanes <= end; i += kVirtualLanes) {
+            PILLION_UNROLL
+            for (int p = 0; p < kParts; p++) m.part[p] = max(load(x + i + p * kLanes), m.part[p]);
+        }  // NaN: keeps m
         float top = fold_max(m);
         for (; i < end; i++) top = x[i] > top ? x[i] : top;
         if (top > best) best = top, from = begin, to = end;
     }
     for (int i = from; i < to; i++)
         if (x[i] == best) return i;
-    return 0;    // nothing but NaN
+    return 0;  // nothing but NaN
 }

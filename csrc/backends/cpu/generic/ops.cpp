@@ -1,6 +1,6 @@
-// The judge for every kernel but the matmuls: scalar loops written from the definitions in kernel_table.h and the heads of
-// body/*.inl, one rounding per line of thought. Shares no text with the vector kernels, only f16 conversion with the rest of the
-// program.
+// The judge for every kernel but the matmuls: scalar loops written from the definitions in
+// kernel_table.h and the heads of body/*.inl, one rounding per line of thought. Shares no text with
+// the vector kernels, only f16 conversion with the rest of the program.
 #include <math.h>
 #include <string.h>
 
@@ -13,9 +13,11 @@ namespace pillion::cpu::generic {
 static float larger(float a, float b) { return a > b ? a : b; }
 static float smaller(float a, float b) { return a < b ? a : b; }
 
-// ------------------------------------------------------------------------------------------------------------------- functions
+// ---- functions ----
 
-static float power_of_two(int n) { return float_of_bits(uint32_t(n + 127) << 23); }    // -126 <= n <= 127
+static float power_of_two(int n) {
+    return float_of_bits(uint32_t(n + 127) << 23);
+}  // -126 <= n <= 127
 
 static float exp(float x) {
     if (x != x) return x;
@@ -23,7 +25,8 @@ static float exp(float x) {
     const float n = fmaf(x, 1.44269502f, 12582912.0f) - 12582912.0f;
     float r = fmaf(-n, 0.693147182f, x);
     r = fmaf(-n, -1.90465421e-9f, r);
-    const float c[7] = {1.0f, 1.0f, 0.49999994f, 0.166665211f, 0.041668389f, 0.00836874545f, 0.00138145394f};
+    const float c[7] = {1.0f,         1.0f,           0.49999994f,   0.166665211f,
+                        0.041668389f, 0.00836874545f, 0.00138145394f};
     float p = c[6];
     for (int i = 5; i >= 0; i--) p = fmaf(p, r, c[i]);
     const int whole = int(n), half = int(floorf(n / 2.0f));
@@ -33,7 +36,8 @@ static float exp(float x) {
 static float tanh(float x) {
     const float a = fabsf(x), z = a * a;
     if (a < 0.625f) {
-        const float c[5] = {-0.333332807f, 0.133314416f, -0.0537397154f, 0.0206390843f, -0.00570498407f};
+        const float c[5] = {-0.333332807f, 0.133314416f, -0.0537397154f, 0.0206390843f,
+                            -0.00570498407f};
         float p = c[4];
         for (int i = 3; i >= 0; i--) p = fmaf(p, z, c[i]);
         return copysignf(fmaf(a, z * p, a), x);
@@ -52,7 +56,7 @@ static float gelu_tanh(float x) {
     return x / (1.0f + exp(-u2));
 }
 
-// ---------------------------------------------------------------------------------------------------------------- 16 lanes wide
+// ---- 16 lanes wide ----
 
 struct Sum16 {
     float lane[kVirtualLanes] = {};
@@ -77,7 +81,8 @@ static int padded16(int n) { return (n + 15) / 16 * 16; }
 
 static float dot(const float* a, const float* b, int n) {
     Sum16 sum;
-    for (int i = 0; i < padded16(n); i++) sum.lane[i % 16] = fmaf(i < n ? a[i] : 0.0f, i < n ? b[i] : 0.0f, sum.lane[i % 16]);
+    for (int i = 0; i < padded16(n); i++)
+        sum.lane[i % 16] = fmaf(i < n ? a[i] : 0.0f, i < n ? b[i] : 0.0f, sum.lane[i % 16]);
     return sum.fold();
 }
 
@@ -98,18 +103,22 @@ static int argmax(const float* x, int n) {
     return best < 0 ? 0 : best;
 }
 
-// ----------------------------------------------------------------------------------------------------------------------- norms
+// ---- norms ----
 
-static float inverse_rms(const float* x, int n, float eps) { return 1.0f / sqrtf(dot(x, x, n) / float(n) + eps); }
+static float inverse_rms(const float* x, int n, float eps) {
+    return 1.0f / sqrtf(dot(x, x, n) / float(n) + eps);
+}
 
 static void rms_norm(const float* x, const float* w, float* y, int n, float eps) {
     const float inverse = inverse_rms(x, n, eps);
     for (int i = 0; i < n; i++) y[i] = w ? x[i] * inverse * w[i] : x[i] * inverse;
 }
 
-static void rms_norm_add(const float* a, const float* w, const float* x, float scale, float* y, int n, float eps) {
+static void rms_norm_add(const float* a, const float* w, const float* x, float scale, float* y,
+                         int n, float eps) {
     const float inverse = inverse_rms(a, n, eps);
-    for (int i = 0; i < n; i++) y[i] = (x[i] + (w ? a[i] * inverse * w[i] : a[i] * inverse)) * scale;
+    for (int i = 0; i < n; i++)
+        y[i] = (x[i] + (w ? a[i] * inverse * w[i] : a[i] * inverse)) * scale;
 }
 
 static void head_norm_rope(const HeadArgs& h) {
@@ -124,7 +133,7 @@ static void head_norm_rope(const HeadArgs& h) {
     }
 }
 
-// ----------------------------------------------------------------------------------------------------------------- elementwise
+// ---- elementwise ----
 
 static void add(const float* a, const float* b, float* y, int n) {
     for (int i = 0; i < n; i++) y[i] = a[i] + b[i];
@@ -136,14 +145,15 @@ static void multiply_add(const float* x, float s, float* y, int n) {
     for (int i = 0; i < n; i++) y[i] = fmaf(x[i], s, y[i]);
 }
 static void glu(const float* gate, const float* up, float* y, int n, GluKind kind) {
-    for (int i = 0; i < n; i++) y[i] = (kind == GluKind::silu ? silu(gate[i]) : gelu_tanh(gate[i])) * up[i];
+    for (int i = 0; i < n; i++)
+        y[i] = (kind == GluKind::silu ? silu(gate[i]) : gelu_tanh(gate[i])) * up[i];
 }
 static float capped(float x, float cap) { return cap * tanh(x / cap); }
 static void softcap(float* x, int n, float cap) {
     for (int i = 0; i < n; i++) x[i] = capped(x[i], cap);
 }
 
-// ------------------------------------------------------------------------------------------------------------ keys and values
+// ---- keys and values ----
 
 static float saturated(float x) { return larger(-65504.0f, smaller(65504.0f, x)); }
 static void put_half(uint8_t* at, float x) {
@@ -158,19 +168,25 @@ static float get_half(const uint8_t* at) {
 
 // Where element d of a slot's key or value lies.
 static uint8_t* k_half(const KvHead& kv, int slot, int d) {
-    return kv.k + slot / 32 * kv_k_block_bytes(kv.format, kv.head_dim) + size_t(d * 32 + slot % 32) * 2;
+    return kv.k + slot / 32 * kv_k_block_bytes(kv.format, kv.head_dim) +
+           size_t(d * 32 + slot % 32) * 2;
 }
 static uint8_t* k_scale(const KvHead& kv, int slot, int d) {
-    return kv.k + slot / 32 * kv_k_block_bytes(kv.format, kv.head_dim) + size_t(d / 32) * (64 + 1024) + size_t(slot % 32) * 2;
+    return kv.k + slot / 32 * kv_k_block_bytes(kv.format, kv.head_dim) +
+           size_t(d / 32) * (64 + 1024) + size_t(slot % 32) * 2;
 }
 static uint8_t* k_code(const KvHead& kv, int slot, int d) {
-    return kv.k + slot / 32 * kv_k_block_bytes(kv.format, kv.head_dim) + size_t(d / 32) * (64 + 1024) + 64 +
-           size_t(d % 32 * 32 + slot % 32);
+    return kv.k + slot / 32 * kv_k_block_bytes(kv.format, kv.head_dim) +
+           size_t(d / 32) * (64 + 1024) + 64 + size_t(d % 32 * 32 + slot % 32);
 }
-static uint8_t* v_row(const KvHead& kv, int slot) { return kv.v + size_t(slot) * kv_v_row_bytes(kv.format, kv.head_dim); }
+static uint8_t* v_row(const KvHead& kv, int slot) {
+    return kv.v + size_t(slot) * kv_v_row_bytes(kv.format, kv.head_dim);
+}
 static uint8_t* v_half(const KvHead& kv, int slot, int d) { return v_row(kv, slot) + 2 * d; }
 static uint8_t* v_code(const KvHead& kv, int slot, int d) { return v_row(kv, slot) + d; }
-static uint8_t* v_scale(const KvHead& kv, int slot, int d) { return v_row(kv, slot) + kv_padded_dim(kv.head_dim) + d / 32 * 2; }
+static uint8_t* v_scale(const KvHead& kv, int slot, int d) {
+    return v_row(kv, slot) + kv_padded_dim(kv.head_dim) + d / 32 * 2;
+}
 
 static float key_at(const KvHead& kv, int slot, int d) {
     if (kv.format == KvFormat::f16) return get_half(k_half(kv, slot, d));
@@ -181,7 +197,7 @@ static float value_at(const KvHead& kv, int slot, int d) {
     return get_half(v_scale(kv, slot, d)) * float(int8_t(*v_code(kv, slot, d)));
 }
 
-static float largest_magnitude(const float* x, int n) {    // NaN if there is one
+static float largest_magnitude(const float* x, int n) {  // NaN if there is one
     uint32_t most = 0;
     for (int i = 0; i < n; i++) {
         const uint32_t bits = float_bits(x[i]) & 0x7FFFFFFF;
@@ -198,12 +214,14 @@ static int8_t code_of(float x, float top) {
 static void kv_store(const KvHead& kv, int32_t slot, const float* k, const float* v) {
     const int n = kv.head_dim;
     if (kv.format == KvFormat::f16) {
-        for (int d = 0; d < n; d++) put_half(k_half(kv, slot, d), k[d]), put_half(v_half(kv, slot, d), v[d]);
+        for (int d = 0; d < n; d++)
+            put_half(k_half(kv, slot, d), k[d]), put_half(v_half(kv, slot, d), v[d]);
         return;
     }
     for (int first = 0; first < n; first += 32) {
         const int count = n - first < 32 ? n - first : 32;
-        const float k_top = largest_magnitude(k + first, count), v_top = largest_magnitude(v + first, count);
+        const float k_top = largest_magnitude(k + first, count),
+                    v_top = largest_magnitude(v + first, count);
         put_half(k_scale(kv, slot, first), k_top / 127.0f);
         put_half(v_scale(kv, slot, first), v_top / 127.0f);
         for (int d = first; d < first + 32; d++) {
@@ -213,24 +231,28 @@ static void kv_store(const KvHead& kv, int32_t slot, const float* k, const float
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------------- attention
+// ---- attention ----
 
 static void attend_split(const AttendArgs& a) {
     const KvHead& kv = a.kv;
     for (int c = 0; c < a.n_q; c++) {
-        const int first = a.first[c] > a.begin ? a.first[c] : a.begin, last = a.last[c] < a.end - 1 ? a.last[c] : a.end - 1;
+        const int first = a.first[c] > a.begin ? a.first[c] : a.begin,
+                  last = a.last[c] < a.end - 1 ? a.last[c] : a.end - 1;
         float s[kKvSplit];
         Max16 m;
         for (int p = first; p <= last; p++) {
             float sum = 0.0f;
-            for (int d = 0; d < kv.head_dim; d++) sum = fmaf(a.q[c][d], key_at(kv, p % kv.capacity, d), sum);
+            for (int d = 0; d < kv.head_dim; d++)
+                sum = fmaf(a.q[c][d], key_at(kv, p % kv.capacity, d), sum);
             sum *= a.scale;
             s[p - a.begin] = a.softcap > 0.0f ? capped(sum, a.softcap) : sum;
         }
         // Groups of 16 the query sees any of; the rest of such a group is -inf.
-        for (int i = (first - a.begin) / 16 * 16; first <= last && i < padded16(last - a.begin + 1); i++) {
+        for (int i = (first - a.begin) / 16 * 16; first <= last && i < padded16(last - a.begin + 1);
+             i++) {
             const bool visible = i >= first - a.begin && i <= last - a.begin;
-            // NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): what is visible was computed above
+            // NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): what is visible was computed
+            // above
             m.lane[i % 16] = larger(m.lane[i % 16], visible ? s[i] : -INFINITY);
         }
         a.m[c] = m.fold();
@@ -241,15 +263,18 @@ static void attend_split(const AttendArgs& a) {
         for (int p = first; p <= last; p++) {
             const float w = exp(s[p - a.begin] - t);
             l.lane[(p - a.begin) % 16] += w;
-            for (int d = 0; d < kv.head_dim; d++) a.o[c][d] = fmaf(w, value_at(kv, p % kv.capacity, d), a.o[c][d]);
+            for (int d = 0; d < kv.head_dim; d++)
+                a.o[c][d] = fmaf(w, value_at(kv, p % kv.capacity, d), a.o[c][d]);
         }
         a.l[c] = l.fold();
     }
 }
 
-static void attend_merge(float* m, float* l, float* o, float ms, float ls, const float* os, int head_dim) {
+static void attend_merge(float* m, float* l, float* o, float ms, float ls, const float* os,
+                         int head_dim) {
     const float top = larger(*m, ms);
-    const float old = *m == -INFINITY ? 0.0f : exp(*m - top), now = ms == -INFINITY ? 0.0f : exp(ms - top);
+    const float old = *m == -INFINITY ? 0.0f : exp(*m - top),
+                now = ms == -INFINITY ? 0.0f : exp(ms - top);
     *m = top;
     *l = *l * old + ls * now;
     for (int d = 0; d < head_dim; d++) o[d] = fmaf(os[d], now, o[d] * old);
@@ -273,4 +298,4 @@ void fill_ops(KernelTable& t) {
     t.attend_merge = attend_merge;
 }
 
-}    // namespace pillion::cpu::generic
+}  // namespace pillion::cpu::generic

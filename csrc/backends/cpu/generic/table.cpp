@@ -4,8 +4,8 @@
 namespace pillion::cpu {
 namespace generic {
 
-void fill_ops(KernelTable&);       // ops.cpp
-void fill_matmul(KernelTable&);    // matmul.cpp
+void fill_ops(KernelTable&);     // ops.cpp
+void fill_matmul(KernelTable&);  // matmul.cpp
 
 static KernelTable make_table() {
     KernelTable t = {};
@@ -15,11 +15,11 @@ static KernelTable make_table() {
     return t;
 }
 
-}    // namespace generic
+}  // namespace generic
 
 const KernelTable* generic_table() {
     static const KernelTable table = generic::make_table();
     return &table;
 }
 
-}    // namespace pillion::cpu
+}  // namespace pillion::cpu

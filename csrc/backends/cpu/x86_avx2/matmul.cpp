@@ -1,22 +1,25 @@
 // AVX2 with FMA and F16C: matmuls.
+#include <immintrin.h>  // before the namespace opens
+
 #include "backends/cpu/kernel_table.h"
-#include <immintrin.h>    // before the namespace opens
 
 namespace pillion::cpu::x86_avx2 {
 
-#include "dot.h"
 #include "../body/matmul.inl"
 #include "../body/matmul_float.inl"
+#include "dot.h"
 
 void fill_matmul(KernelTable& table) {
     __builtin_cpu_init();
     fill_quantised(table);
     fill_float(table);
     table.few_best = 6;
-    // As in x86_avx512: on Zen 4 one column reads 101 % of the probe's bandwidth against 93 % with hints into the first cache (Q4_0),
-    // 91 against 69 % (Q6_K). Bits are equal either way.
+    // As in x86_avx512: on Zen 4 one column reads 101 % of the probe's bandwidth against 93 % with
+    // hints into the first cache (Q4_0), 91 against 69 % (Q6_K). Bits are equal either way.
     // On Intel one column of Q4_0 reads 78 % against 64 %.
-    table.prefetch = __builtin_cpu_is("amdfam19h") ? -6144 : __builtin_cpu_is("intel") ? 2048 : 6144;
+    table.prefetch = __builtin_cpu_is("amdfam19h") ? -6144
+                     : __builtin_cpu_is("intel")   ? 2048
+                                                   : 6144;
 }
 
 }  // namespace pillion::cpu::x86_avx2

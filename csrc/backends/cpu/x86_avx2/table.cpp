@@ -1,5 +1,5 @@
 // The table of AVX2 with FMA and F16C.
-#include <immintrin.h>    // before the namespace opens
+#include <immintrin.h>  // before the namespace opens
 
 #include "backends/cpu/kernel_table.h"
 
@@ -8,11 +8,12 @@ namespace x86_avx2 {
 
 #include "backends/cpu/x86_avx2/simd.h"
 
-// 16 registers. Scores: 2 x 4 sums (the latency of two FMA pipes), 2 keys, 1 query. Values: 8 sums, 4 weights, 1 value.
+// 16 registers. Scores: 2 x 4 sums (the latency of two FMA pipes), 2 keys, 1 query. Values: 8 sums,
+// 4 weights, 1 value.
 constexpr int kGroup = 4, kScoreSums = 8, kValueSums = 8;
 #include "backends/cpu/body/ops.inl"
 
-void fill_matmul(KernelTable&);    // matmul.cpp
+void fill_matmul(KernelTable&);  // matmul.cpp
 
 static KernelTable make_table() {
     KernelTable t = {};
@@ -22,7 +23,7 @@ static KernelTable make_table() {
     return t;
 }
 
-}    // namespace x86_avx2
+}  // namespace x86_avx2
 
 // Made at the first call, not when the program starts: the machine may not have the instructions.
 const KernelTable* x86_avx2_table() {
@@ -30,4 +31,4 @@ const KernelTable* x86_avx2_table() {
     return &table;
 }
 
-}    // namespace pillion::cpu
+}  // namespace pillion::cpu

@@ -1,11 +1,13 @@
-// Integer words of the matmuls, AVX-512 with VNNI, beside the float words of simd.h. vpdpbusd takes unsigned codes and signed
-// activations and adds four products to each 32-bit lane, without saturation.
+// Integer words of the matmuls, AVX-512 with VNNI, beside the float words of simd.h. vpdpbusd takes
+// unsigned codes and signed activations and adds four products to each 32-bit lane, without
+// saturation.
 #pragma once
 #include "simd.h"
 
 typedef int32_t __attribute__((may_alias)) Int32Alias;
 
-// Loads stay where they are written: as memory operands of two instructions the compiler would read the line twice, and later.
+// Loads stay where they are written: as memory operands of two instructions the compiler would read
+// the line twice, and later.
 static inline Ints hold_in_register(Ints v) {
     asm("" : "+v"(v));
     return v;
@@ -13,22 +15,33 @@ static inline Ints hold_in_register(Ints v) {
 // Into the second cache. Volatile as fetch_ahead.
 static inline void fetch_far(const uint8_t* p) { asm volatile("prefetcht1 %0" ::"m"(*p)); }
 
-// The field of `Width` bits at bit `From` of every byte, moved to bit `To`, and the same beside the bits of `other`.
+// The field of `Width` bits at bit `From` of every byte, moved to bit `To`, and the same beside the
+// bits of `other`.
 template <int From, int To, int Width>
 static inline Ints field(Ints v) {
-    const Ints moved = From > To ? _mm512_srli_epi16(v, From > To ? From - To : 0) : From < To ? _mm512_slli_epi16(v, From < To ? To - From : 0) : v;
+    const Ints moved = From > To   ? _mm512_srli_epi16(v, From > To ? From - To : 0)
+                       : From < To ? _mm512_slli_epi16(v, From < To ? To - From : 0)
+                                   : v;
     return _mm512_and_si512(moved, _mm512_set1_epi8(char(((1 << Width) - 1) << To)));
 }
 template <int From, int To, int Width>
 static inline Ints join_field(Ints other, Ints v) {
-    const Ints moved = From > To ? _mm512_srli_epi16(v, From > To ? From - To : 0) : From < To ? _mm512_slli_epi16(v, From < To ? To - From : 0) : v;
-    return _mm512_ternarylogic_epi32(moved, _mm512_set1_epi8(char(((1 << Width) - 1) << To)), other, 0xEA);    // (a & b) | c
+    const Ints moved = From > To   ? _mm512_srli_epi16(v, From > To ? From - To : 0)
+                       : From < To ? _mm512_slli_epi16(v, From < To ? To - From : 0)
+                                   : v;
+    return _mm512_ternarylogic_epi32(moved, _mm512_set1_epi8(char(((1 << Width) - 1) << To)), other,
+                                     0xEA);  // (a & b) | c
 }
 // 16-bit entries of a plane, one per row, as 32-bit lanes.
-static inline Ints load_u16(const uint8_t* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)); }
-static inline Ints load_u8(const uint8_t* p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+static inline Ints load_u16(const uint8_t* p) {
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
+}
+static inline Ints load_u8(const uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
+}
 
-// 8-bit codes (value + 128) and table indices in the form Dot<8> multiplies: here unsigned, value + 128.
+// 8-bit codes (value + 128) and table indices in the form Dot<8> multiplies: here unsigned, value +
+// 128.
 static inline Ints eight_bits(Ints codes) { return codes; }
 template <Table T>
 static inline Ints look_up(Ints nibbles) {
@@ -37,13 +50,13 @@ static inline Ints look_up(Ints nibbles) {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), nibbles);
 }
 
-struct Act {    // 32 activations of one column
+struct Act {  // 32 activations of one column
     const int8_t* q;
     Act() = default;
     explicit Act(const ActBlock* b) : q(b->q) {}
 };
-// Sum of products of code planes and 4 activations per lane. Starts at `init`, the share of the zero point. J: plane; N: how many
-// planes came before.
+// Sum of products of code planes and 4 activations per lane. Starts at `init`, the share of the
+// zero point. J: plane; N: how many planes came before.
 template <int Bits>
 struct Dot {
     Ints sum;
@@ -66,5 +79,6 @@ static inline void store_i8(int8_t* p, const Ints (&v)[2]) {
 // Registers of rows and columns per pass: 32 registers, two of them hold all rows of a panel.
 static constexpr int few_regs(int /*columns*/) { return 2; }
 static constexpr int few_float_regs(int /*columns*/) { return 2; }
-constexpr int kTileRegs = 2, kTileColumns = 6;            // 12 sums, 16 registers of codes, 2 of scales, 1 of activations
+constexpr int kTileRegs = 2,
+              kTileColumns = 6;  // 12 sums, 16 registers of codes, 2 of scales, 1 of activations
 constexpr int kFloatTileRegs = 2, kFloatTileColumns = 8;

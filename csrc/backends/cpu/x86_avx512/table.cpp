@@ -1,10 +1,11 @@
 // The table of AVX-512 with VNNI.
-// gcc 12 takes the deliberately undefined operand of its own masked intrinsics for a mistake of ours.
+// gcc 12 takes the deliberately undefined operand of its own masked intrinsics for a mistake of
+// ours.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#include <immintrin.h>    // before the namespace opens
+#include <immintrin.h>  // before the namespace opens
 
 #include "backends/cpu/kernel_table.h"
 
@@ -13,11 +14,12 @@ namespace x86_avx512 {
 
 #include "backends/cpu/x86_avx512/simd.h"
 
-// 32 registers. Scores: 2 x 8 sums, 2 keys, 1 query. Values: at most 24 sums, the rest for weights and a value.
+// 32 registers. Scores: 2 x 8 sums, 2 keys, 1 query. Values: at most 24 sums, the rest for weights
+// and a value.
 constexpr int kGroup = 8, kScoreSums = 16, kValueSums = 24;
 #include "backends/cpu/body/ops.inl"
 
-void fill_matmul(KernelTable&);    // matmul.cpp
+void fill_matmul(KernelTable&);  // matmul.cpp
 
 static KernelTable make_table() {
     KernelTable t = {};
@@ -27,7 +29,7 @@ static KernelTable make_table() {
     return t;
 }
 
-}    // namespace x86_avx512
+}  // namespace x86_avx512
 
 // Made at the first call, not when the program starts: the machine may not have the instructions.
 const KernelTable* x86_avx512_table() {
@@ -35,4 +37,4 @@ const KernelTable* x86_avx512_table() {
     return &table;
 }
 
-}    // namespace pillion::cpu
+}  // namespace pillion::cpu

@@ -12,73 +12,117 @@
 #define PILLION_FULL_MASK 0xffffffffu
 
 #ifdef __CUDACC__
-// -------------------------------------------------------------------------------------------- nvcc
+// ---- nvcc ----
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+
 #include <cstdint>
 
 #define PILLION_UNROLL _Pragma("unroll")
 #define PILLION_SHARED(T, name, n) __shared__ __align__(16) T name[n]
 #define PILLION_DYNAMIC_SHARED(T, name)                                   \
     extern __shared__ __align__(16) unsigned char pillion_dynamic_smem[]; \
-    ::pillion::cuda::smem<T> name = reinterpret_cast<T *>(pillion_dynamic_smem)
+    ::pillion::cuda::smem<T> name = reinterpret_cast<T*>(pillion_dynamic_smem)
 
 namespace pillion::cuda {
 
-template <class T> using smem = T *;
+template <class T>
+using smem = T*;
 
-template <class U, class T> __device__ __forceinline__ smem<U> shared_cast(T * p) { return reinterpret_cast<U *>(p); }
+template <class U, class T>
+__device__ __forceinline__ smem<U> shared_cast(T* p) {
+    return reinterpret_cast<U*>(p);
+}
 
-__device__ __forceinline__ unsigned shared_address(const void * p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
+__device__ __forceinline__ unsigned shared_address(const void* p) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
 
 // 16-byte asynchronous copy from global to shared memory; both addresses 16-byte aligned.
-template <class T> __device__ __forceinline__ void cp_async16(T * dst, const void * src) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared_address(dst)), "l"(src) : "memory");
+template <class T>
+__device__ __forceinline__ void cp_async16(T* dst, const void* src) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared_address(dst)), "l"(src)
+                 : "memory");
 }
-__device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
-template <int N> __device__ __forceinline__ void cp_async_wait() { asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory"); }
+__device__ __forceinline__ void cp_async_commit() {
+    asm volatile("cp.async.commit_group;\n" ::: "memory");
+}
+template <int N>
+__device__ __forceinline__ void cp_async_wait() {
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory");
+}
 
 }  // namespace pillion::cuda
 
 #else
-// -------------------------------------------------------------------------------------------- CPU
+// ---- CPU ----
 #ifndef PILLION_SIM
-#error "compile with nvcc (-x cu), or with -DPILLION_SIM for the CPU emulation; do not mix both in one program"
+// One program has kernels of one kind only.
+#error "compile with nvcc (-x cu), or with -DPILLION_SIM for the CPU emulation"
 #endif
 #include "backends/cuda/sim/sim.h"
 
 #define PILLION_UNROLL
-#define PILLION_SHARED(T, name, n)             \
-    static const char pillion_key_##name = 0;  \
-    ::pillion::cuda::smem<T> name = ::pillion::cuda::sim::as_smem(::pillion::cuda::sim::shared_array<T>(&pillion_key_##name, n))
+#define PILLION_SHARED(T, name, n)                                 \
+    static const char pillion_key_##name = 0;                      \
+    ::pillion::cuda::smem<T> name = ::pillion::cuda::sim::as_smem( \
+        ::pillion::cuda::sim::shared_array<T>(&pillion_key_##name, n))
 #define PILLION_DYNAMIC_SHARED(T, name) \
-    ::pillion::cuda::smem<T> name = ::pillion::cuda::sim::as_smem(::pillion::cuda::sim::shared_dynamic<T>())
+    ::pillion::cuda::smem<T> name =     \
+        ::pillion::cuda::sim::as_smem(::pillion::cuda::sim::shared_dynamic<T>())
 
 namespace pillion::cuda {
 
 #if PILLION_SIM_CHECK
-template <class T> using smem = sim::View<T>;
-namespace sim { template <class T> inline View<T> as_smem(View<T> v) { return v; } }
+template <class T>
+using smem = sim::View<T>;
+namespace sim {
+template <class T>
+inline View<T> as_smem(View<T> v) {
+    return v;
+}
+}  // namespace sim
 
-template <class U, class T> inline smem<U> shared_cast(sim::View<T> v) { return {reinterpret_cast<U *>(v.raw()), v.lower(), v.upper()}; }
+template <class U, class T>
+inline smem<U> shared_cast(sim::View<T> v) {
+    return {reinterpret_cast<U*>(v.raw()), v.lower(), v.upper()};
+}
 
-template <class T> inline void cp_async16(sim::View<T> dst, const void * src) {
-    sim::copy_async(reinterpret_cast<unsigned char *>(shared_cast<uint4>(dst).check(reinterpret_cast<uint4 *>(dst.raw()))), src);
+template <class T>
+inline void cp_async16(sim::View<T> dst, const void* src) {
+    sim::copy_async(reinterpret_cast<unsigned char*>(
+                        shared_cast<uint4>(dst).check(reinterpret_cast<uint4*>(dst.raw()))),
+                    src);
 }
 #else
-template <class T> using smem = T *;
-namespace sim { template <class T> inline T * as_smem(View<T> v) { return v.raw(); } }
-template <class U, class T> inline smem<U> shared_cast(T * p) { return reinterpret_cast<U *>(p); }
-template <class T> inline void cp_async16(T * dst, const void * src) { sim::copy_async(reinterpret_cast<unsigned char *>(dst), src); }
+template <class T>
+using smem = T*;
+namespace sim {
+template <class T>
+inline T* as_smem(View<T> v) {
+    return v.raw();
+}
+}  // namespace sim
+template <class U, class T>
+inline smem<U> shared_cast(T* p) {
+    return reinterpret_cast<U*>(p);
+}
+template <class T>
+inline void cp_async16(T* dst, const void* src) {
+    sim::copy_async(reinterpret_cast<unsigned char*>(dst), src);
+}
 #endif
 inline void cp_async_commit() { sim::copy_commit(); }
-template <int N> inline void cp_async_wait() { sim::copy_wait(N); }
+template <int N>
+inline void cp_async_wait() {
+    sim::copy_wait(N);
+}
 
 }  // namespace pillion::cuda
 #endif
 
-// -------------------------------------------------------------------------------------------- shared helpers
+// ---- shared helpers ----
 namespace pillion::cuda {
 
 static __device__ __forceinline__ float warp_sum(float v) {
@@ -93,6 +137,9 @@ static __device__ __forceinline__ float warp_max(float v) {
 }
 
 // Eight halves in one 16-byte load.
-union Half8 { uint4 v; half2 h[4]; };
+union Half8 {
+    uint4 v;
+    half2 h[4];
+};
 
 }  // namespace pillion::cuda

@@ -1,4 +1,5 @@
-// Starting kernels: one macro for a GPU and for the emulation. Included by .cu files and by test runners, never by plain C++.
+// Starting kernels: one macro for a GPU and for the emulation. Included by .cu files and by test
+// runners, never by plain C++.
 #pragma once
 
 #include "backends/cuda/device/device.h"
@@ -20,26 +21,31 @@ namespace pillion::cuda {
 #ifdef __CUDACC__
 
 inline void check(cudaError_t e, const char* what) {
-    if (e != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(e));
+    if (e != cudaSuccess)
+        throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(e));
 }
 
 template <class... P, class... A>
-inline void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, stream_t stream, A&&... args) {
+inline void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                   stream_t stream, A&&... args) {
     if (stream && stream->failed()) return;
     cudaError_t e = cudaSuccess;
     if (shared > 48 * 1024)
-        e = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
+        e = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                 cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
     if (e == cudaSuccess) {
-        kernel<<<grid, block, shared, stream ? static_cast<cudaStream_t>(stream->handle()) : nullptr>>>(
+        kernel<<<grid, block, shared,
+                 stream ? static_cast<cudaStream_t>(stream->handle()) : nullptr>>>(
             static_cast<P>(std::forward<A>(args))...);
         e = cudaGetLastError();
     }
     if (e == cudaSuccess) return;
-    if (!stream) check(e, name);    // test runners
+    if (!stream) check(e, name);  // test runners
     stream->fail_call(int(e), name);
 }
 
-// Whether this binary holds the kernel for the present device and a block with so much shared memory can be resident.
+// Whether this binary holds the kernel for the present device and a block with so much shared
+// memory can be resident.
 template <class... P>
 inline bool can_launch(void (*kernel)(P...), int threads, size_t shared) {
     cudaFuncAttributes attributes;
@@ -48,7 +54,8 @@ inline bool can_launch(void (*kernel)(P...), int threads, size_t shared) {
     cudaError_t e = cudaFuncGetAttributes(&attributes, f);
     if (e == cudaSuccess && shared > 48 * 1024)
         e = cudaFuncSetAttribute(f, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
-    if (e == cudaSuccess) e = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f, threads, shared);
+    if (e == cudaSuccess)
+        e = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f, threads, shared);
     if (e != cudaSuccess) cudaGetLastError();
     return e == cudaSuccess && blocks > 0;
 }
@@ -56,24 +63,31 @@ inline bool can_launch(void (*kernel)(P...), int threads, size_t shared) {
 inline DeviceLimits device_limits() {
     int dev = 0, shared = 0, sms = 0;
     check(cudaGetDevice(&dev), "cudaGetDevice");
-    check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, dev), "shared memory limit");
-    check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, dev), "multiprocessor count");
+    check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, dev),
+          "shared memory limit");
+    check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, dev),
+          "multiprocessor count");
     return {size_t(shared), sms};
 }
 inline void* device_alloc(size_t n) {
     void* p = nullptr;
     check(cudaMalloc(&p, n ? n : 1), "cudaMalloc");
-    check(cudaMemset(p, 0xff, n ? n : 1), "cudaMemset");    // what was never written shows
+    check(cudaMemset(p, 0xff, n ? n : 1), "cudaMemset");  // what was never written shows
     return p;
 }
 inline void device_free(void* p) { cudaFree(p); }
-inline void to_device(void* d, const void* h, size_t n) { check(cudaMemcpy(d, h, n, cudaMemcpyHostToDevice), "copy to device"); }
-inline void to_host(void* h, const void* d, size_t n) { check(cudaMemcpy(h, d, n, cudaMemcpyDeviceToHost), "copy to host"); }
+inline void to_device(void* d, const void* h, size_t n) {
+    check(cudaMemcpy(d, h, n, cudaMemcpyHostToDevice), "copy to device");
+}
+inline void to_host(void* h, const void* d, size_t n) {
+    check(cudaMemcpy(h, d, n, cudaMemcpyDeviceToHost), "copy to host");
+}
 
 #else
 
 template <class... P, class... A>
-inline void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, stream_t stream, A&&... args) {
+inline void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                   stream_t stream, A&&... args) {
     if (stream && stream->failed()) return;
     const auto run = [=] {
         if (stream) sim::Faults::get().launch(name);
@@ -91,7 +105,7 @@ inline bool can_launch(void (*)(P...), int threads, size_t shared) {
 
 inline DeviceLimits device_limits() { return {sim::config().shared_limit_optin, 8}; }
 inline void* device_alloc(size_t n) {
-    void* p = nullptr;    // exact size: AddressSanitizer sees every overrun
+    void* p = nullptr;  // exact size: AddressSanitizer sees every overrun
     if (posix_memalign(&p, 256, n ? n : 1)) throw std::bad_alloc();
     std::memset(p, 0xff, n);
     return p;

@@ -1,5 +1,6 @@
-// Devices that an error took away for the rest of the process: after a kernel's illegal access or a card that fell off the bus, every
-// CUDA call on the device repeats the error. The first sentence is kept, by device number: two backends of one device share its fate.
+// Devices that an error took away for the rest of the process: after a kernel's illegal access or a
+// card that fell off the bus, every CUDA call on the device repeats the error. The first sentence
+// is kept, by device number: two backends of one device share its fate.
 #pragma once
 #include <atomic>
 #include <mutex>
@@ -15,7 +16,7 @@ struct LostDevice {
 };
 
 inline LostDevice* lost_device(int index) {
-    constexpr int kDevicesMax = 1000;    // module names have three digits
+    constexpr int kDevicesMax = 1000;  // module names have three digits
     static LostDevice devices[kDevicesMax];
     return index >= 0 && index < kDevicesMax ? &devices[index] : nullptr;
 }

@@ -1,5 +1,6 @@
-// Sums and maxima over a block, in an order that the number of threads alone decides: lanes of a warp in a tree, then the warps one
-// after the other. Every thread gets the result. `shared` holds a number per warp; two calls in a row may share it.
+// Sums and maxima over a block, in an order that the number of threads alone decides: lanes of a
+// warp in a tree, then the warps one after the other. Every thread gets the result. `shared` holds
+// a number per warp; two calls in a row may share it.
 #pragma once
 #include "backends/cuda/device/device.h"
 
@@ -8,7 +9,7 @@ namespace pillion::cuda {
 template <int Threads>
 static __device__ __forceinline__ float block_sum(float v, smem<float> shared) {
     v = warp_sum(v);
-    __syncthreads();    // whoever reads `shared` from before
+    __syncthreads();  // whoever reads `shared` from before
     if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
     __syncthreads();
     float sum = shared[0];
@@ -29,10 +30,11 @@ static __device__ __forceinline__ float block_max(float v, smem<float> shared) {
     return most;
 }
 
-// The best of the candidates (score, key): the highest score, the lowest key among equals. A key below 0 is no candidate.
+// The best of the candidates (score, key): the highest score, the lowest key among equals. A key
+// below 0 is no candidate.
 struct Best {
     float score;
-    int key, at;    // `at` goes with the winner
+    int key, at;  // `at` goes with the winner
 
     __device__ __forceinline__ bool loses_to(const Best& o) const {
         return o.key >= 0 && (key < 0 || o.score > score || (o.score == score && o.key < key));
@@ -41,7 +43,8 @@ struct Best {
 static __device__ __forceinline__ Best warp_best(Best b) {
     PILLION_UNROLL
     for (int o = 16; o > 0; o >>= 1) {
-        const Best other = {__shfl_xor_sync(PILLION_FULL_MASK, b.score, o, 32), __shfl_xor_sync(PILLION_FULL_MASK, b.key, o, 32),
+        const Best other = {__shfl_xor_sync(PILLION_FULL_MASK, b.score, o, 32),
+                            __shfl_xor_sync(PILLION_FULL_MASK, b.key, o, 32),
                             __shfl_xor_sync(PILLION_FULL_MASK, b.at, o, 32)};
         if (b.loses_to(other)) b = other;
     }

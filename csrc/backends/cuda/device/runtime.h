@@ -1,9 +1,11 @@
-// The host side of a device: memory, streams, copies, captured launches. One interface for two worlds: runtime_cuda.cpp over the
-// CUDA runtime and runtime_sim.cpp over the emulation. Plain C++: whoever only compiles plans needs no CUDA header.
+// The host side of a device: memory, streams, copies, captured launches. One interface for two
+// worlds: runtime_cuda.cpp over the CUDA runtime and runtime_sim.cpp over the emulation. Plain C++:
+// whoever only compiles plans needs no CUDA header.
 //
-// Launches and copies return nothing. The first that fails leaves its sentence in the stream, everything after it is skipped, and
-// Stream::wait hands the sentence over. Nothing here throws or aborts. After an error that takes the device away for the rest of the
-// process (lost.h) everything on it fails at once with that error's sentence.
+// Launches and copies return nothing. The first that fails leaves its sentence in the stream,
+// everything after it is skipped, and Stream::wait hands the sentence over. Nothing here throws or
+// aborts. After an error that takes the device away for the rest of the process (lost.h) everything
+// on it fails at once with that error's sentence.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -18,7 +20,7 @@
 namespace pillion::cuda {
 
 struct DeviceLimits {
-    size_t shared_optin;       // largest shared memory of one block, bytes
+    size_t shared_optin;  // largest shared memory of one block, bytes
     int sm_count;
 };
 
@@ -27,22 +29,25 @@ struct DeviceInfo {
     int major = 0, minor = 0;  // compute capability; the emulation has none
     size_t memory_bytes = 0;
     DeviceLimits limits = {};
-    bool reads_pageable = false;    // kernels may follow any host pointer
-    bool unified = false;           // its memory is the host's
+    bool reads_pageable = false;  // kernels may follow any host pointer
+    bool unified = false;         // its memory is the host's
     bool emulated = false;
 };
 
 // no_backend, with a reason for people: no driver, no device, no such number, too old.
 Status find_device(int index, DeviceInfo& info, Reason& reason);
 
-// Bytes of the device that are there and free now; on a unified device those of the machine. Zeros: it does not say.
+// Bytes of the device that are there and free now; on a unified device those of the machine. Zeros:
+// it does not say.
 void memory_now(int device_index, size_t& total, size_t& free);
 
-// device: its own. mapped: page-locked host memory that kernels reach at device(). shared: memory that the host fills first and the
-// device has from give_to_device() on; both without a copy on a unified device.
+// device: its own. mapped: page-locked host memory that kernels reach at device(). shared: memory
+// that the host fills first and the device has from give_to_device() on; both without a copy on a
+// unified device.
 enum class MemoryKind { device, mapped, shared };
 
-// What was in memory before must not matter: the emulation fills it with NaN. Of host memory nothing is touched.
+// What was in memory before must not matter: the emulation fills it with NaN. Of host memory
+// nothing is touched.
 void make_unwritten(uint8_t* device, size_t bytes);
 
 class Stream;
@@ -51,15 +56,19 @@ class Stream;
 class Memory {
   public:
     // Null with a reason; out_of_memory where it is that.
-    static std::unique_ptr<Memory> allocate(int device_index, size_t bytes, MemoryKind kind, Status& status, Reason& reason);
-    // A window of host memory that someone else owns, page-locked for as long as this lives. Null when the device can't have it.
+    static std::unique_ptr<Memory> allocate(int device_index, size_t bytes, MemoryKind kind,
+                                            Status& status, Reason& reason);
+    // A window of host memory that someone else owns, page-locked for as long as this lives. Null
+    // when the device can't have it.
     static std::unique_ptr<Memory> lend(int device_index, const void* host, size_t bytes);
     ~Memory();
     Memory(const Memory&) = delete;
     Memory& operator=(const Memory&) = delete;
 
     uint8_t* device() const { return device_; }
-    uint8_t* host() const { return host_; }    // null for MemoryKind::device, and for shared once the device has it
+    uint8_t* host() const {
+        return host_;
+    }  // null for MemoryKind::device, and for shared once the device has it
     // shared: before the first launch that reads it. Nothing else changes.
     void give_to_device(Stream& stream);
 
@@ -68,7 +77,7 @@ class Memory {
     int index_ = 0;
     uint8_t* device_ = nullptr;
     uint8_t* host_ = nullptr;
-    void* registered_ = nullptr;    // what lend() page-locked
+    void* registered_ = nullptr;  // what lend() page-locked
     MemoryKind kind_ = MemoryKind::device;
     size_t bytes_ = 0;
     bool owned_ = true;
@@ -84,17 +93,22 @@ class Stream {
 
     // Called by the thread that enqueues, before it does: the device is a property of the thread.
     void make_current();
-    void copy(void* to, const void* from, size_t bytes);    // any direction; host ends page-locked, or it waits
+    void copy(void* to, const void* from,
+              size_t bytes);  // any direction; host ends page-locked, or it waits
     // Until all is done. The first error since the last wait.
     Status wait(Reason& reason);
 
     // --- for device/host.h ---
     bool failed() const { return status_ != Status::ok || is_lost(index_); }
     void fail(Status status, const char* what, const char* why);
-    void fail_call(int error, const char* what);    // by the number of a CUDA call's error; not in the emulation
-    void* handle() const { return handle_; }                                   // cudaStream_t
-    std::shared_ptr<void>& companion() { return companion_; }                  // of kernels/blas.cpp; goes before the stream
-    // Emulation: launches go here while capturing; and a launch, with what it throws kept as the stream's error.
+    void fail_call(int error,
+                   const char* what);  // by the number of a CUDA call's error; not in the emulation
+    void* handle() const { return handle_; }  // cudaStream_t
+    std::shared_ptr<void>& companion() {
+        return companion_;
+    }  // of kernels/blas.cpp; goes before the stream
+    // Emulation: launches go here while capturing; and a launch, with what it throws kept as the
+    // stream's error.
     std::vector<std::function<void()>>* recording() const { return recording_; }
     void run(const std::function<void()>& launch);
 
@@ -118,11 +132,12 @@ class Stream {
 };
 using stream_t = Stream*;
 
-// What was enqueued between begin and end, to be enqueued again as one: a CUDA graph. Pointers and sizes are those of the capture.
+// What was enqueued between begin and end, to be enqueued again as one: a CUDA graph. Pointers and
+// sizes are those of the capture.
 class Replay {
   public:
     static void begin(Stream& stream);
-    static std::unique_ptr<Replay> end(Stream& stream);    // null: the stream says why
+    static std::unique_ptr<Replay> end(Stream& stream);  // null: the stream says why
     ~Replay();
     Replay(const Replay&) = delete;
     Replay& operator=(const Replay&) = delete;
@@ -130,8 +145,8 @@ class Replay {
 
   private:
     Replay() = default;
-    void* graph_ = nullptr;                           // cudaGraphExec_t
-    std::vector<std::function<void()>> launches_;     // emulation
+    void* graph_ = nullptr;                        // cudaGraphExec_t
+    std::vector<std::function<void()>> launches_;  // emulation
 };
 
 }  // namespace pillion::cuda

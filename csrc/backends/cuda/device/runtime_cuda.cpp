@@ -1,4 +1,5 @@
-// runtime.h over the CUDA runtime, which is linked statically and looks for the driver when first asked.
+// runtime.h over the CUDA runtime, which is linked statically and looks for the driver when first
+// asked.
 #include <cuda_runtime_api.h>
 #include <unistd.h>
 
@@ -9,7 +10,7 @@
 namespace pillion::cuda {
 namespace {
 
-constexpr int kOldestMajor = 8;    // ldmatrix, cp.async, mma m16n8k16
+constexpr int kOldestMajor = 8;  // ldmatrix, cp.async, mma m16n8k16
 
 // Errors after which every call of the process on that device gives the same error.
 bool loses_device(cudaError_t e) {
@@ -53,12 +54,13 @@ Status status_of(cudaError_t e) {
     }
 }
 
-// "device 0, copy: cudaErrorInvalidValue (1): invalid argument". Takes the error from the runtime, which repeats it until it is read, and
-// notes a lost device.
+// "device 0, copy: cudaErrorInvalidValue (1): invalid argument". Takes the error from the runtime,
+// which repeats it until it is read, and notes a lost device.
 Status report(int index, cudaError_t e, const char* what, Reason& reason) {
     cudaGetLastError();
     if (is_lost(index, reason)) return Status::device_lost;
-    reason.set("device %d, %s: %s (%d): %s", index, what, cudaGetErrorName(e), int(e), cudaGetErrorString(e));
+    reason.set("device %d, %s: %s (%d): %s", index, what, cudaGetErrorName(e), int(e),
+               cudaGetErrorString(e));
     if (loses_device(e)) lose_device(index, reason.text), (void)is_lost(index, reason);
     return status_of(e);
 }
@@ -74,11 +76,13 @@ Status find_device(int index, DeviceInfo& info, Reason& reason) {
     int n = 0;
     const cudaError_t e = cudaGetDeviceCount(&n);
     if (e == cudaErrorInsufficientDriver) {
-        reason.set("no NVIDIA driver, or one that is too old for CUDA %d.%d", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+        reason.set("no NVIDIA driver, or one that is too old for CUDA %d.%d", CUDART_VERSION / 1000,
+                   CUDART_VERSION % 1000 / 10);
     } else if (e == cudaErrorNoDevice || (e == cudaSuccess && n == 0)) {
         reason.set("the driver sees no NVIDIA GPU");
     } else if (e != cudaSuccess) {
-        reason.set("the driver does not start: %s (%d): %s", cudaGetErrorName(e), int(e), cudaGetErrorString(e));
+        reason.set("the driver does not start: %s (%d): %s", cudaGetErrorName(e), int(e),
+                   cudaGetErrorString(e));
     } else if (index >= n) {
         reason.set("there is no device %d, the driver sees %d", index, n);
     } else {
@@ -88,7 +92,8 @@ Status find_device(int index, DeviceInfo& info, Reason& reason) {
             return Status::no_backend;
         }
         if (p.major < kOldestMajor) {
-            reason.set("%s has compute capability %d.%d, %d.0 is the oldest supported", p.name, p.major, p.minor, kOldestMajor);
+            reason.set("%s has compute capability %d.%d, %d.0 is the oldest supported", p.name,
+                       p.major, p.minor, kOldestMajor);
             return Status::no_backend;
         }
         snprintf(info.name, sizeof info.name, "%.127s", p.name);
@@ -98,18 +103,21 @@ Status find_device(int index, DeviceInfo& info, Reason& reason) {
         info.unified = p.integrated != 0 && attribute(cudaDevAttrManagedMemory, index) != 0;
         return Status::ok;
     }
-    cudaGetLastError();    // the runtime repeats an error until it is read
+    cudaGetLastError();  // the runtime repeats an error until it is read
     return Status::no_backend;
 }
 
 void memory_now(int index, size_t& total, size_t& free) {
-    if (is_lost(index) || cudaSetDevice(index) != cudaSuccess || cudaMemGetInfo(&free, &total) != cudaSuccess) total = free = 0;
+    if (is_lost(index) || cudaSetDevice(index) != cudaSuccess ||
+        cudaMemGetInfo(&free, &total) != cudaSuccess)
+        total = free = 0;
     cudaGetLastError();
 }
 
 void make_unwritten(uint8_t*, size_t) {}
 
-std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kind, Status& status, Reason& reason) {
+std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kind, Status& status,
+                                         Reason& reason) {
     if (is_lost(index, reason)) return status = Status::device_lost, nullptr;
     std::unique_ptr<Memory> m(new (std::nothrow) Memory);
     status = Status::out_of_memory;
@@ -117,9 +125,11 @@ std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kin
     m->index_ = index, m->kind_ = kind, m->bytes_ = bytes;
     void* p = nullptr;
     cudaError_t e = cudaSetDevice(index);
-    if (e == cudaSuccess && kind == MemoryKind::device) e = cudaMalloc(&p, bytes), m->device_ = static_cast<uint8_t*>(p);
-    // Attached to the host: it may be written while kernels of others run, also where a device can't share memory at the same time.
-    // Page-locked memory would need no handing over, but Tegra's GPUs do not cache it, and tiles read weights more than once.
+    if (e == cudaSuccess && kind == MemoryKind::device)
+        e = cudaMalloc(&p, bytes), m->device_ = static_cast<uint8_t*>(p);
+    // Attached to the host: it may be written while kernels of others run, also where a device
+    // can't share memory at the same time. Page-locked memory would need no handing over, but
+    // Tegra's GPUs do not cache it, and tiles read weights more than once.
     if (e == cudaSuccess && kind == MemoryKind::shared) {
         e = cudaMallocManaged(&p, bytes, cudaMemAttachHost);
         m->host_ = m->device_ = static_cast<uint8_t*>(p);
@@ -127,22 +137,26 @@ std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kin
     if (e == cudaSuccess && kind == MemoryKind::mapped) {
         e = cudaHostAlloc(&p, bytes, cudaHostAllocMapped);
         m->host_ = static_cast<uint8_t*>(p);
-        if (e == cudaSuccess) e = cudaHostGetDevicePointer(&p, m->host_, 0), m->device_ = static_cast<uint8_t*>(p);
+        if (e == cudaSuccess)
+            e = cudaHostGetDevicePointer(&p, m->host_, 0), m->device_ = static_cast<uint8_t*>(p);
     }
     if (e == cudaSuccess) return status = Status::ok, std::move(m);
     status = report(index, e, "memory", reason);
     size_t free = 0, total = 0;
     if (status == Status::out_of_memory) memory_now(index, total, free);
-    if (total > 0) reason.set("no memory for %zu bytes, the device has %zu of %zu free", bytes, free, total);
+    if (total > 0)
+        reason.set("no memory for %zu bytes, the device has %zu of %zu free", bytes, free, total);
     return nullptr;
 }
 
 void Memory::give_to_device(Stream& stream) {
     if (kind_ != MemoryKind::shared || !host_ || stream.failed()) return;
-    const cudaError_t e = cudaStreamAttachMemAsync(static_cast<cudaStream_t>(stream.handle_), device_, 0, cudaMemAttachGlobal);
+    const cudaError_t e = cudaStreamAttachMemAsync(static_cast<cudaStream_t>(stream.handle_),
+                                                   device_, 0, cudaMemAttachGlobal);
     if (e != cudaSuccess) return stream.fail_call(int(e), "shared memory");
     // Other streams may be the first to read it.
-    if (const cudaError_t done = cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle_)); done != cudaSuccess)
+    if (const cudaError_t done = cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle_));
+        done != cudaSuccess)
         return stream.fail_call(int(done), "shared memory");
     host_ = nullptr;
 }
@@ -153,10 +167,13 @@ std::unique_ptr<Memory> Memory::lend(int index, const void* host, size_t bytes) 
     m->index_ = index, m->owned_ = false;
     m->host_ = m->device_ = static_cast<uint8_t*>(const_cast<void*>(host));
     if (attribute(cudaDevAttrPageableMemoryAccess, index)) return m;
-    // Whole pages; tables that share a page are asked for twice, which the driver refuses for the second.
+    // Whole pages; tables that share a page are asked for twice, which the driver refuses for the
+    // second.
     const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE)), begin = uintptr_t(host) / page * page;
     const size_t whole = (uintptr_t(host) + bytes - begin + page - 1) / page * page;
-    const unsigned flags = cudaHostRegisterMapped | (attribute(cudaDevAttrHostRegisterReadOnlySupported, index) ? cudaHostRegisterReadOnly : 0);
+    const unsigned flags =
+        cudaHostRegisterMapped |
+        (attribute(cudaDevAttrHostRegisterReadOnlySupported, index) ? cudaHostRegisterReadOnly : 0);
     void* const first = reinterpret_cast<void*>(begin);
     void* p = nullptr;
     if (cudaHostRegister(first, whole, flags) != cudaSuccess) return cudaGetLastError(), nullptr;
@@ -200,13 +217,15 @@ void Stream::make_current() {
 
 void Stream::copy(void* to, const void* from, size_t bytes) {
     if (failed() || bytes == 0) return;
-    const cudaError_t e = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, static_cast<cudaStream_t>(handle_));
+    const cudaError_t e =
+        cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, static_cast<cudaStream_t>(handle_));
     if (e != cudaSuccess) fail_call(int(e), "copy");
 }
 
 Status Stream::wait(Reason& reason) {
     if (!failed())
-        if (const cudaError_t e = cudaStreamSynchronize(static_cast<cudaStream_t>(handle_)); e != cudaSuccess)
+        if (const cudaError_t e = cudaStreamSynchronize(static_cast<cudaStream_t>(handle_));
+            e != cudaSuccess)
             fail_call(int(e), "run");
     return take_error(reason);
 }
@@ -227,7 +246,8 @@ void Stream::run(const std::function<void()>& launch) { launch(); }
 
 void Replay::begin(Stream& s) {
     if (s.failed()) return;
-    const cudaError_t e = cudaStreamBeginCapture(static_cast<cudaStream_t>(s.handle_), cudaStreamCaptureModeThreadLocal);
+    const cudaError_t e = cudaStreamBeginCapture(static_cast<cudaStream_t>(s.handle_),
+                                                 cudaStreamCaptureModeThreadLocal);
     if (e != cudaSuccess) s.fail_call(int(e), "capture");
 }
 
@@ -240,7 +260,8 @@ std::unique_ptr<Replay> Replay::end(Stream& s) {
     if (e != cudaSuccess) s.fail_call(int(e), "capture");
     std::unique_ptr<Replay> replay(executable ? new (std::nothrow) Replay : nullptr);
     if (replay) replay->graph_ = executable;
-    else if (executable) cudaGraphExecDestroy(executable), s.fail(Status::out_of_memory, "capture", "no memory");
+    else if (executable)
+        cudaGraphExecDestroy(executable), s.fail(Status::out_of_memory, "capture", "no memory");
     return replay;
 }
 
@@ -251,7 +272,8 @@ Replay::~Replay() {
 
 void Replay::launch(Stream& s) const {
     if (s.failed()) return;
-    const cudaError_t e = cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph_), static_cast<cudaStream_t>(s.handle_));
+    const cudaError_t e =
+        cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph_), static_cast<cudaStream_t>(s.handle_));
     if (e != cudaSuccess) s.fail_call(int(e), "replay");
 }
 

@@ -1,4 +1,5 @@
-// runtime.h over the emulation: device memory is memory that the rest of the program is not told about, launches run at once.
+// runtime.h over the emulation: device memory is memory that the rest of the program is not told
+// about, launches run at once.
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,7 +13,8 @@
 namespace pillion::cuda {
 
 Status find_device(int index, DeviceInfo& info, Reason& reason) {
-    if (index != 0) return reason.set("the emulation has one device, not number %d", index), Status::no_backend;
+    if (index != 0)
+        return reason.set("the emulation has one device, not number %d", index), Status::no_backend;
     snprintf(info.name, sizeof info.name, "SIMT emulation");
     size_t free = 0;
     memory_now(index, info.memory_bytes, free);
@@ -25,15 +27,17 @@ Status find_device(int index, DeviceInfo& info, Reason& reason) {
 void memory_now(int, size_t& total, size_t& free) {
     const size_t told = sim::Faults::get().number("memory="), page = size_t(sysconf(_SC_PAGESIZE));
     total = told ? told : size_t(sysconf(_SC_PHYS_PAGES)) * page;
-    free = told ? told - std::min(told, sim::Faults::get().used()) : size_t(sysconf(_SC_AVPHYS_PAGES)) * page;
+    free = told ? told - std::min(told, sim::Faults::get().used())
+                : size_t(sysconf(_SC_AVPHYS_PAGES)) * page;
 }
 
 void make_unwritten(uint8_t* device, size_t bytes) {
-    constexpr size_t kMost = 64u << 20;    // untouched pages of a large allocation are never taken
+    constexpr size_t kMost = 64u << 20;  // untouched pages of a large allocation are never taken
     memset(device, 0xFF, std::min(bytes, kMost));
 }
 
-std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kind, Status& status, Reason& reason) {
+std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kind, Status& status,
+                                         Reason& reason) {
     if (is_lost(index, reason)) return status = Status::device_lost, nullptr;
     std::unique_ptr<Memory> m(new (std::nothrow) Memory);
     void* p = nullptr;

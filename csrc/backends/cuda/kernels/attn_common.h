@@ -15,7 +15,8 @@ struct KvRow;
 template <>
 struct KvRow<KvType::f16> {
     const half* p;
-    __device__ KvRow(const void* base, const void*, size_t row, int d) : p(static_cast<const half*>(base) + row * d) {}
+    __device__ KvRow(const void* base, const void*, size_t row, int d)
+        : p(static_cast<const half*>(base) + row * d) {}
     __device__ __forceinline__ void load8(int chunk, float (&out)[8]) const {
         Half8 t;
         t.v = *reinterpret_cast<const uint4*>(p + chunk * 8);
@@ -34,7 +35,8 @@ struct KvRow<KvType::q8_0> {
     const int8_t* p;
     const half* s;
     __device__ KvRow(const void* base, const void* scale, size_t row, int d)
-        : p(static_cast<const int8_t*>(base) + row * d), s(static_cast<const half*>(scale) + row * ((d + 31) / 32)) {}
+        : p(static_cast<const int8_t*>(base) + row * d),
+          s(static_cast<const half*>(scale) + row * ((d + 31) / 32)) {}
     __device__ __forceinline__ void load8(int chunk, float (&out)[8]) const {
         union {
             int2 v;
@@ -45,7 +47,9 @@ struct KvRow<KvType::q8_0> {
         PILLION_UNROLL
         for (int i = 0; i < 8; i++) out[i] = scale * float(t.b[i]);
     }
-    __device__ __forceinline__ float at(int i) const { return __half2float(s[i / 32]) * float(p[i]); }
+    __device__ __forceinline__ float at(int i) const {
+        return __half2float(s[i / 32]) * float(p[i]);
+    }
 };
 
 // Positions begin .. end - 1.
@@ -59,29 +63,39 @@ struct AttnRows {
     int gqa, n_head, kv_head, n_vectors, position, window, past_only;
 
     __device__ __forceinline__ AttnRows(const AttnCall& a, int kv)
-        : gqa(a.n_head / a.n_head_kv), n_head(a.n_head), kv_head(kv), n_vectors(a.rows.count() * gqa), position(a.rows.position()),
-          window(a.window), past_only(a.past_only) {}
+        : gqa(a.n_head / a.n_head_kv), n_head(a.n_head), kv_head(kv),
+          n_vectors(a.rows.count() * gqa), position(a.rows.position()), window(a.window),
+          past_only(a.past_only) {}
 
     // Index into q, out, part and meta.
-    __device__ __forceinline__ size_t index(int vector) const { return size_t(vector / gqa) * n_head + kv_head * gqa + vector % gqa; }
+    __device__ __forceinline__ size_t index(int vector) const {
+        return size_t(vector / gqa) * n_head + kv_head * gqa + vector % gqa;
+    }
     __device__ __forceinline__ Span seen_by_row(int row) const {
         const int at = position + row;
         return {window > 0 && at >= window ? at - window + 1 : 0, at - past_only + 1};
     }
-    __device__ __forceinline__ Span seen(int vector) const { return vector < n_vectors ? seen_by_row(vector / gqa) : Span{0, 0}; }
+    __device__ __forceinline__ Span seen(int vector) const {
+        return vector < n_vectors ? seen_by_row(vector / gqa) : Span{0, 0};
+    }
     // What any of n vectors from `first` on sees; spans of later rows begin and end later.
     __device__ __forceinline__ Span seen_by_any(int first, int n) const {
-        return {seen_by_row(first / gqa).begin, seen_by_row((min(first + n, n_vectors) - 1) / gqa).end};
+        return {seen_by_row(first / gqa).begin,
+                seen_by_row((min(first + n, n_vectors) - 1) / gqa).end};
     }
-    __device__ __forceinline__ int first_split(int split) const { return split > 0 ? seen_by_row(0).begin / split : 0; }
+    __device__ __forceinline__ int first_split(int split) const {
+        return split > 0 ? seen_by_row(0).begin / split : 0;
+    }
 };
 
 // The part of `seen` that split number `index` of a run covers; all of it without splits.
 static __device__ __forceinline__ Span part_of(Span seen, int split, int index) {
-    return split > 0 ? Span{max(seen.begin, index * split), min(seen.end, (index + 1) * split)} : seen;
+    return split > 0 ? Span{max(seen.begin, index * split), min(seen.end, (index + 1) * split)}
+                     : seen;
 }
 
-// The head sizes that have flash attention: calls f(std::integral_constant<int, d>()) for one of them; false for others.
+// The head sizes that have flash attention: calls f(std::integral_constant<int, d>()) for one of
+// them; false for others.
 template <class F>
 bool with_head_size(int d, const F& f) {
     switch (d) {
@@ -95,9 +109,14 @@ bool with_head_size(int d, const F& f) {
     }
 }
 
-static __device__ __forceinline__ float soft_cap(float s, float cap) { return cap > 0.0f ? cap * tanhf(s / cap) : s; }
+static __device__ __forceinline__ float soft_cap(float s, float cap) {
+    return cap > 0.0f ? cap * tanhf(s / cap) : s;
+}
 
-// What an old maximum's sums are worth under a new one; a row that has seen nothing yet counts as zero.
-static __device__ __forceinline__ float rescale(float m_old, float m_new) { return m_old == -INFINITY ? 0.0f : __expf(m_old - m_new); }
+// What an old maximum's sums are worth under a new one; a row that has seen nothing yet counts as
+// zero.
+static __device__ __forceinline__ float rescale(float m_old, float m_new) {
+    return m_old == -INFINITY ? 0.0f : __expf(m_old - m_new);
+}
 
 }  // namespace pillion::cuda

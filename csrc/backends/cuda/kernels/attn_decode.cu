@@ -1,34 +1,40 @@
-// Flash attention for few rows: any ratio of heads, head sizes up to 512, positions split over blocks.
+// Flash attention for few rows: any ratio of heads, head sizes up to 512, positions split over
+// blocks.
 //
 // Block: one KV head, up to R query vectors, one split of the positions. Per tile of 64 positions:
 //   1. eight lanes share a position and compute the scores of all R vectors from one read of K;
 //   2. one warp per vector updates the running maximum and sum;
 //   3. a thread owns eight output columns and accumulates p * V for all R vectors.
-// A vector's arithmetic is the same for every R, and what it does not see leaves its sums alone: not even a zero is added.
+// A vector's arithmetic is the same for every R, and what it does not see leaves its sums alone:
+// not even a zero is added.
 #include "backends/cuda/kernels/attn_common.h"
 
 namespace pillion::cuda {
 namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / 32;
-constexpr int kKeys = 64;    // positions of a tile
+constexpr int kKeys = 64;  // positions of a tile
 
-__host__ __device__ constexpr int decode_groups(int d) { return kThreads / (d / 8); }    // positions side by side in step 3
+__host__ __device__ constexpr int decode_groups(int d) {
+    return kThreads / (d / 8);
+}  // positions side by side in step 3
 
 // Shared memory, in floats; the spans of the vectors follow.
 template <int D, int R>
 struct DecodeShared {
-    static constexpr int kQ = 0, kScore = R * D, kOut = kScore + R * kKeys, kFactor = kOut + decode_groups(D) * D, kMax = kFactor + R,
-                         kSum = kMax + R, kSpan = kSum + R;
+    static constexpr int kQ = 0, kScore = R * D, kOut = kScore + R * kKeys,
+                         kFactor = kOut + decode_groups(D) * D, kMax = kFactor + R, kSum = kMax + R,
+                         kSpan = kSum + R;
     smem<float> q, score, out, factor, max, sum;
     smem<Span> span;
     __device__ __forceinline__ explicit DecodeShared(smem<float> base)
-        : q(base + kQ), score(base + kScore), out(base + kOut), factor(base + kFactor), max(base + kMax), sum(base + kSum),
-          span(shared_cast<Span>(base + kSpan)) {}
+        : q(base + kQ), score(base + kScore), out(base + kOut), factor(base + kFactor),
+          max(base + kMax), sum(base + kSum), span(shared_cast<Span>(base + kSpan)) {}
 };
 
 template <int D, int R>
-__device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& rows, int first, const DecodeShared<D, R>& s) {
+__device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& rows, int first,
+                                             const DecodeShared<D, R>& s) {
     for (int i = int(threadIdx.x); i < R * D; i += kThreads) {
         const int vector = first + i / D;
         s.q[i] = vector < rows.n_vectors ? a.q[rows.index(vector) * D + i % D] : 0.0f;
@@ -38,13 +44,15 @@ __device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& 
 
 // 1. Scores of the positions [tile, tile + 64) that any vector of the block sees.
 template <int D, int R, KvType KV>
-__device__ __forceinline__ void score_tile(const AttnCall& a, int kv_head, int tile, Span range, const DecodeShared<D, R>& s) {
-    const int tid = int(threadIdx.x), slot = tile % a.capacity;    // a tile does not wrap: capacities are multiples of 256
+__device__ __forceinline__ void score_tile(const AttnCall& a, int kv_head, int tile, Span range,
+                                           const DecodeShared<D, R>& s) {
+    const int tid = int(threadIdx.x),
+              slot = tile % a.capacity;  // a tile does not wrap: capacities are multiples of 256
     for (int kk = tid / 8; kk < kKeys; kk += kThreads / 8) {
         float sum[R];
         PILLION_UNROLL
         for (int r = 0; r < R; r++) sum[r] = 0.0f;
-        if (range.has(tile + kk)) {    // other slots may hold anything, NaN included
+        if (range.has(tile + kk)) {  // other slots may hold anything, NaN included
             const KvRow<KV> k(a.k, a.k_scale, size_t(slot + kk) * a.n_head_kv + kv_head, D);
             for (int c = tid % 8; c < D / 8; c += 8) {
                 float x[8];
@@ -66,14 +74,17 @@ __device__ __forceinline__ void score_tile(const AttnCall& a, int kv_head, int t
             PILLION_UNROLL
             for (int o = 4; o > 0; o /= 2) v += __shfl_xor_sync(PILLION_FULL_MASK, v, o, 32);
             if (tid % 8 == r % 8)
-                s.score[r * kKeys + kk] = range.has(tile + kk) && s.span[r].has(tile + kk) ? soft_cap(v * a.scale, a.softcap) : -INFINITY;
+                s.score[r * kKeys + kk] = range.has(tile + kk) && s.span[r].has(tile + kk)
+                                              ? soft_cap(v * a.scale, a.softcap)
+                                              : -INFINITY;
         }
     }
 }
 
 // 2. Scores become weights under the new maximum; old sums are worth `factor` of themselves.
 template <int D, int R, int Mine>
-__device__ __forceinline__ void update_softmax(float (&m)[Mine], float (&l)[Mine], const DecodeShared<D, R>& s) {
+__device__ __forceinline__ void update_softmax(float (&m)[Mine], float (&l)[Mine],
+                                               const DecodeShared<D, R>& s) {
     const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
     PILLION_UNROLL
     for (int i = 0; i < Mine; i++) {
@@ -81,7 +92,8 @@ __device__ __forceinline__ void update_softmax(float (&m)[Mine], float (&l)[Mine
         if (r >= R) continue;
         const float s0 = s.score[r * kKeys + lane], s1 = s.score[r * kKeys + lane + 32];
         const float top = fmaxf(m[i], warp_max(fmaxf(s0, s1)));
-        const float p0 = s0 == -INFINITY ? 0.0f : __expf(s0 - top), p1 = s1 == -INFINITY ? 0.0f : __expf(s1 - top);
+        const float p0 = s0 == -INFINITY ? 0.0f : __expf(s0 - top),
+                    p1 = s1 == -INFINITY ? 0.0f : __expf(s1 - top);
         const float factor = rescale(m[i], top);
         l[i] = fmaf(l[i], factor, warp_sum(p0 + p1));
         m[i] = top;
@@ -93,10 +105,11 @@ __device__ __forceinline__ void update_softmax(float (&m)[Mine], float (&l)[Mine
 
 // 3. A weight of zero adds nothing: the value may be one that this vector must not see.
 template <int D, int R, KvType KV>
-__device__ __forceinline__ void add_values(const AttnCall& a, int kv_head, int tile, Span range, const DecodeShared<D, R>& s,
-                                           float (&o)[R][8]) {
+__device__ __forceinline__ void add_values(const AttnCall& a, int kv_head, int tile, Span range,
+                                           const DecodeShared<D, R>& s, float (&o)[R][8]) {
     constexpr int kChunks = D / 8, kGroups = decode_groups(D);
-    const int group = int(threadIdx.x) / kChunks, chunk = int(threadIdx.x) % kChunks, slot = tile % a.capacity;
+    const int group = int(threadIdx.x) / kChunks, chunk = int(threadIdx.x) % kChunks,
+              slot = tile % a.capacity;
     if (group >= kGroups) return;
     PILLION_UNROLL
     for (int r = 0; r < R; r++) {
@@ -121,8 +134,10 @@ __device__ __forceinline__ void add_values(const AttnCall& a, int kv_head, int t
 
 // The groups' sums together, one vector at a time.
 template <int D, int R, int Mine>
-__device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows& rows, int first, int split, const float (&m)[Mine],
-                                              const float (&l)[Mine], const float (&o)[R][8], const DecodeShared<D, R>& s) {
+__device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows& rows, int first,
+                                              int split, const float (&m)[Mine],
+                                              const float (&l)[Mine], const float (&o)[R][8],
+                                              const DecodeShared<D, R>& s) {
     constexpr int kChunks = D / 8, kGroups = decode_groups(D);
     const int tid = int(threadIdx.x), group = tid / kChunks, chunk = tid % kChunks;
     PILLION_UNROLL
@@ -148,20 +163,24 @@ __device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows&
             if (a.n_split == 1) a.out[at * D + d] = sum * inverse;
             else a.part[(at * a.n_split + split) * D + d] = sum;
         }
-        if (tid == 0 && a.n_split > 1) a.meta[(at * a.n_split + split) * 2] = s.max[r], a.meta[(at * a.n_split + split) * 2 + 1] = s.sum[r];
+        if (tid == 0 && a.n_split > 1)
+            a.meta[(at * a.n_split + split) * 2] = s.max[r],
+                                              a.meta[(at * a.n_split + split) * 2 + 1] = s.sum[r];
     }
 }
 
-// Three blocks a multiprocessor: without the bound the compiler aims for 128 registers and spills at R = 8.
+// Three blocks a multiprocessor: without the bound the compiler aims for 128 registers and spills
+// at R = 8.
 template <int D, int R, KvType KV>
 __global__ void __launch_bounds__(kThreads, 3) decode_kernel(AttnCall a) {
-    constexpr int kMine = (R + kWarps - 1) / kWarps;    // vectors of a warp in step 2
+    constexpr int kMine = (R + kWarps - 1) / kWarps;  // vectors of a warp in step 2
     PILLION_DYNAMIC_SHARED(float, base);
     const DecodeShared<D, R> s(base);
     const int split = int(blockIdx.x), kv_head = int(blockIdx.y), first = int(blockIdx.z) * R;
     const AttnRows rows(a, kv_head);
     if (first >= rows.n_vectors) return;
-    const Span range = part_of(rows.seen_by_any(first, R), a.split, rows.first_split(a.split) + split);
+    const Span range =
+        part_of(rows.seen_by_any(first, R), a.split, rows.first_split(a.split) + split);
 
     load_queries<D, R>(a, rows, first, s);
     float m[kMine], l[kMine], o[R][8];
@@ -173,7 +192,7 @@ __global__ void __launch_bounds__(kThreads, 3) decode_kernel(AttnCall a) {
         for (int i = 0; i < 8; i++) o[r][i] = 0.0f;
     }
     for (int tile = range.begin / kKeys * kKeys; tile < range.end; tile += kKeys) {
-        __syncthreads();    // queries are there, the weights of the last tile are read
+        __syncthreads();  // queries are there, the weights of the last tile are read
         score_tile<D, R, KV>(a, kv_head, tile, range, s);
         __syncthreads();
         update_softmax<D, R>(m, l, s);
@@ -200,8 +219,10 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(AttnCall a) {
     for (int s = begin; s < end; s++) l = fmaf(rescale(meta[2 * s], m), meta[2 * s + 1], l);
     const float inverse = l > 0.0f ? 1.0f / l : 0.0f;
     for (int i = int(threadIdx.x); i < a.d; i += kThreads) {
-        float sum = begin < end ? rescale(meta[2 * begin], m) * part[size_t(begin) * a.d + i] : 0.0f;
-        for (int s = begin + 1; s < end; s++) sum = fmaf(rescale(meta[2 * s], m), part[size_t(s) * a.d + i], sum);
+        float sum =
+            begin < end ? rescale(meta[2 * begin], m) * part[size_t(begin) * a.d + i] : 0.0f;
+        for (int s = begin + 1; s < end; s++)
+            sum = fmaf(rescale(meta[2 * s], m), part[size_t(s) * a.d + i], sum);
         a.out[at * a.d + i] = sum * inverse;
     }
 }
@@ -221,7 +242,8 @@ template <class F>
 bool with_instance(int d, int rows, KvType kv, const F& f) {
     return with_head_size(d, [&](auto size) {
         constexpr int D = decltype(size)::value;
-        return kv == KvType::q8_0 ? with_rows<D, KvType::q8_0>(rows, f) : with_rows<D, KvType::f16>(rows, f);
+        return kv == KvType::q8_0 ? with_rows<D, KvType::q8_0>(rows, f)
+                                  : with_rows<D, KvType::f16>(rows, f);
     });
 }
 
@@ -229,7 +251,8 @@ bool with_instance(int d, int rows, KvType kv, const F& f) {
 
 size_t attn_decode_shared(int d, int rows) {
     // Queries, scores, group sums; factor, maximum and sum of each vector and its span.
-    return sizeof(float) * (size_t(rows) * size_t(d + kKeys + 5) + size_t(decode_groups(d)) * size_t(d));
+    return sizeof(float) *
+           (size_t(rows) * size_t(d + kKeys + 5) + size_t(decode_groups(d)) * size_t(d));
 }
 
 void attn_decode(const AttnPlan& plan, KvType kv, const AttnCall& c, stream_t stream) {
@@ -239,11 +262,14 @@ void attn_decode(const AttnPlan& plan, KvType kv, const AttnCall& c, stream_t st
         launch("attn_decode", kernel, grid, dim3(kThreads), plan.shared_bytes, stream, c);
         return true;
     });
-    if (!known) stream->fail(Status::internal, "attn_decode", "a plan that attn_plan does not make");
+    if (!known)
+        stream->fail(Status::internal, "attn_decode", "a plan that attn_plan does not make");
 }
 
 bool attn_decode_probe(const AttnPlan& plan, KvType kv, int d) {
-    return with_instance(d, plan.rows, kv, [&](auto kernel) { return can_launch(kernel, kThreads, plan.shared_bytes); });
+    return with_instance(d, plan.rows, kv, [&](auto kernel) {
+        return can_launch(kernel, kThreads, plan.shared_bytes);
+    });
 }
 
 void attn_combine(const AttnCall& c, stream_t stream) {

@@ -1,20 +1,22 @@
-// Attention for every even head size: scores, soft-max and product in their plainest form, a block a query vector and split. Slow, and
-// there for whatever model has a head size that no other kernel knows.
+// Attention for every even head size: scores, soft-max and product in their plainest form, a block
+// a query vector and split. Slow, and there for whatever model has a head size that no other kernel
+// knows.
 #include "backends/cuda/device/reduce.h"
 #include "backends/cuda/kernels/attn_common.h"
 
 namespace pillion::cuda {
 namespace {
 
-constexpr int kThreads = 128;    // also the positions of a tile: a thread scores one
-constexpr int kColumns = 8;      // output columns of a thread: head sizes up to 1024
+constexpr int kThreads = 128;  // also the positions of a tile: a thread scores one
+constexpr int kColumns = 8;    // output columns of a thread: head sizes up to 1024
 
 template <KvType KV>
 __global__ void __launch_bounds__(kThreads) plain_kernel(AttnCall a) {
     PILLION_DYNAMIC_SHARED(float, base);
     PILLION_SHARED(float, shared, kThreads / 32);
     const smem<float> q = base, weight = base + a.d;
-    const int tid = int(threadIdx.x), split = int(blockIdx.x), kv_head = int(blockIdx.y), vector = int(blockIdx.z);
+    const int tid = int(threadIdx.x), split = int(blockIdx.x), kv_head = int(blockIdx.y),
+              vector = int(blockIdx.z);
     const AttnRows rows(a, kv_head);
     if (vector >= rows.n_vectors) return;
     const size_t at = rows.index(vector);
@@ -23,7 +25,7 @@ __global__ void __launch_bounds__(kThreads) plain_kernel(AttnCall a) {
 
     float m = -INFINITY, l = 0.0f, o[kColumns] = {};
     for (int tile = range.begin / kThreads * kThreads; tile < range.end; tile += kThreads) {
-        __syncthreads();    // q is there, the weights of the last tile are read
+        __syncthreads();  // q is there, the weights of the last tile are read
         const int p = tile + tid, slot = tile % a.capacity;
         float s = -INFINITY;
         if (range.has(p)) {
@@ -56,7 +58,8 @@ __global__ void __launch_bounds__(kThreads) plain_kernel(AttnCall a) {
         if (a.n_split == 1) a.out[at * a.d + i] = o[c] * inverse;
         else a.part[(at * a.n_split + split) * a.d + i] = o[c];
     }
-    if (tid == 0 && a.n_split > 1) a.meta[(at * a.n_split + split) * 2] = m, a.meta[(at * a.n_split + split) * 2 + 1] = l;
+    if (tid == 0 && a.n_split > 1)
+        a.meta[(at * a.n_split + split) * 2] = m, a.meta[(at * a.n_split + split) * 2 + 1] = l;
 }
 
 }  // namespace
@@ -65,8 +68,12 @@ size_t attn_plain_shared(int d) { return sizeof(float) * (size_t(d) + kThreads);
 
 void attn_plain(const AttnPlan& plan, KvType kv, const AttnCall& c, stream_t stream) {
     const dim3 grid(c.n_split, c.n_head_kv, c.rows.bound * (c.n_head / c.n_head_kv));
-    if (kv == KvType::q8_0) PILLION_LAUNCH(plain_kernel<KvType::q8_0>, grid, dim3(kThreads), plan.shared_bytes, stream, c);
-    else PILLION_LAUNCH(plain_kernel<KvType::f16>, grid, dim3(kThreads), plan.shared_bytes, stream, c);
+    if (kv == KvType::q8_0)
+        PILLION_LAUNCH(plain_kernel<KvType::q8_0>, grid, dim3(kThreads), plan.shared_bytes, stream,
+                       c);
+    else
+        PILLION_LAUNCH(plain_kernel<KvType::f16>, grid, dim3(kThreads), plan.shared_bytes, stream,
+                       c);
 }
 
 }  // namespace pillion::cuda

@@ -10,17 +10,22 @@ namespace {
 constexpr int kDims[] = {64, 80, 96, 128, 256, 512};
 constexpr int kDimMax = 1024;
 
-bool has_instance(int d) { return std::find(std::begin(kDims), std::end(kDims), d) != std::end(kDims); }
+bool has_instance(int d) {
+    return std::find(std::begin(kDims), std::end(kDims), d) != std::end(kDims);
+}
 
 const char* fault_of(const AttnShape& s) {
-    if (s.d < 2 || s.d > kDimMax || s.d % 2) return "the head size is not even, or not within 2 to 1024";
-    if (s.n_head_kv < 1 || s.n_head < 1 || s.n_head % s.n_head_kv) return "the query heads are no multiple of the KV heads";
+    if (s.d < 2 || s.d > kDimMax || s.d % 2)
+        return "the head size is not even, or not within 2 to 1024";
+    if (s.n_head_kv < 1 || s.n_head < 1 || s.n_head % s.n_head_kv)
+        return "the query heads are no multiple of the KV heads";
     if (s.n_head_kv > 65535) return "more KV heads than a grid has rows";
     if (s.n_tokens < 1 || s.n_positions < 0) return "there are no rows";
     return nullptr;
 }
 
-// The widest tile that is not mostly empty and fits the device; where none fits, the kernel for few rows in many blocks.
+// The widest tile that is not mostly empty and fits the device; where none fits, the kernel for few
+// rows in many blocks.
 void choose_tile(AttnPlan& p, const AttnShape& s, int64_t vectors, const DeviceLimits& limits) {
     for (int rows : {64, 32, 16}) {
         if (rows > 16 && vectors <= rows / 2) continue;
@@ -32,7 +37,8 @@ void choose_tile(AttnPlan& p, const AttnShape& s, int64_t vectors, const DeviceL
     p.kernel = AttnKernel::decode, p.rows = 8, p.shared_bytes = attn_decode_shared(s.d, 8);
 }
 
-// Split sizes hang on the cache alone: a row must find the same ones whatever the length of the context and the rows beside it.
+// Split sizes hang on the cache alone: a row must find the same ones whatever the length of the
+// context and the rows beside it.
 int split_size(int capacity) {
     const int needed = (capacity + kSplitsMax - 1) / kSplitsMax;
     return std::max(kSplitMin, (needed + kSplitMin - 1) / kSplitMin * kSplitMin);
@@ -42,7 +48,8 @@ int split_size(int capacity) {
 int count_splits(const AttnShape& s, int split) {
     const int64_t all = (int64_t(s.n_positions) + split - 1) / split;
     if (s.window <= 0) return int(std::max<int64_t>(1, all));
-    const int64_t seen = int64_t(s.window) - 1 + s.n_tokens;    // of all rows together; they may begin and end inside a split
+    const int64_t seen = int64_t(s.window) - 1 +
+                         s.n_tokens;  // of all rows together; they may begin and end inside a split
     return int(std::max<int64_t>(1, std::min(all, (seen + split - 2) / split + 1)));
 }
 
@@ -51,7 +58,7 @@ int count_splits(const AttnShape& s, int split) {
 AttnPlan attn_plan(const AttnShape& s, const DeviceLimits& limits) {
     AttnPlan p;
     if (const char* fault = fault_of(s)) return p.reason = fault, p;
-    const int64_t vectors = int64_t(s.n_tokens) * (s.n_head / s.n_head_kv);    // of one KV head
+    const int64_t vectors = int64_t(s.n_tokens) * (s.n_head / s.n_head_kv);  // of one KV head
     const bool few = s.n_tokens <= kFewTokens;
     if (s.plain || !has_instance(s.d)) {
         p.kernel = AttnKernel::plain, p.rows = 1, p.shared_bytes = attn_plain_shared(s.d);
@@ -64,13 +71,17 @@ AttnPlan attn_plan(const AttnShape& s, const DeviceLimits& limits) {
     }
     if (p.shared_bytes > limits.shared_optin || (vectors + p.rows - 1) / p.rows > 65535) {
         AttnPlan none;
-        none.reason = p.shared_bytes > limits.shared_optin ? "the device has too little shared memory" : "more blocks than a grid has rows";
+        none.reason = p.shared_bytes > limits.shared_optin
+                          ? "the device has too little shared memory"
+                          : "more blocks than a grid has rows";
         return none;
     }
     if (few) {
         p.split = split_size(s.capacity);
         p.n_split = count_splits(s, p.split);
-        if (p.n_split > 1) p.scratch_floats = size_t(s.n_tokens) * size_t(s.n_head) * size_t(p.n_split) * size_t(s.d + 2);
+        if (p.n_split > 1)
+            p.scratch_floats =
+                size_t(s.n_tokens) * size_t(s.n_head) * size_t(p.n_split) * size_t(s.d + 2);
     }
     return p;
 }
@@ -79,13 +90,16 @@ void attn_run(const AttnPlan& plan, const AttnArgs& a, RunRows rows, stream_t st
     const KvPlanes planes = kv_planes(a.spec);
     AttnCall c = {};
     c.q = a.q, c.out = a.out, c.rows = rows;
-    c.k = a.store + planes.k, c.v = a.store + planes.v, c.k_scale = a.store + planes.k_scale, c.v_scale = a.store + planes.v_scale;
-    c.d = a.spec.head_dim, c.n_head = a.n_head, c.n_head_kv = a.spec.n_kv_heads, c.capacity = a.spec.capacity;
+    c.k = a.store + planes.k, c.v = a.store + planes.v, c.k_scale = a.store + planes.k_scale,
+    c.v_scale = a.store + planes.v_scale;
+    c.d = a.spec.head_dim, c.n_head = a.n_head, c.n_head_kv = a.spec.n_kv_heads,
+    c.capacity = a.spec.capacity;
     c.split = plan.split, c.n_split = plan.n_split;
     c.window = a.window, c.past_only = a.past_only, c.scale = a.scale, c.softcap = a.softcap;
     if (plan.n_split > 1) {
         c.part = a.scratch;
-        c.meta = a.scratch + size_t(rows.bound) * size_t(a.n_head) * size_t(plan.n_split) * size_t(c.d);
+        c.meta =
+            a.scratch + size_t(rows.bound) * size_t(a.n_head) * size_t(plan.n_split) * size_t(c.d);
     }
     switch (plan.kernel) {
         case AttnKernel::decode: attn_decode(plan, a.spec.type, c, stream); break;

@@ -4,24 +4,27 @@
 //   S = Q K^T by matrix products   ->  shared memory, masked
 //   P = softmax update of S        ->  shared memory, half
 //   O = diag(factor) O + P V       ->  registers
-// Where K and V share a buffer there is room for more query vectors, at the price of no overlap between loading V and computing S.
+// Where K and V share a buffer there is room for more query vectors, at the price of no overlap
+// between loading V and computing S.
 #include "backends/cuda/kernels/attn_common.h"
 
 namespace pillion::cuda {
 namespace {
 
-constexpr int kKeys = 32;    // positions of a tile
+constexpr int kKeys = 32;  // positions of a tile
 
 __host__ __device__ constexpr int tile_warps(int rows) { return rows == 16 ? 4 : 8; }
 __host__ __device__ constexpr bool tile_shares_kv(int d, int rows) { return d == 512 && rows > 16; }
 
-// Byte offsets into dynamic shared memory. Leading dimensions: 16-byte rows that fall into different banks.
+// Byte offsets into dynamic shared memory. Leading dimensions: 16-byte rows that fall into
+// different banks.
 template <int D, int Rows>
 struct TileLayout {
     static constexpr int kHalfStride = D + 8, kWeightStride = kKeys + 8, kScoreStride = kKeys + 4;
     static constexpr size_t kQ = 0;
     static constexpr size_t kK = kQ + sizeof(half) * Rows * kHalfStride;
-    static constexpr size_t kV = tile_shares_kv(D, Rows) ? kK : kK + sizeof(half) * kKeys * kHalfStride;
+    static constexpr size_t kV =
+        tile_shares_kv(D, Rows) ? kK : kK + sizeof(half) * kKeys * kHalfStride;
     static constexpr size_t kScore = kV + sizeof(half) * kKeys * kHalfStride;
     static constexpr size_t kWeight = kScore + sizeof(float) * Rows * kScoreStride;
     static constexpr size_t kFactor = kWeight + sizeof(half) * Rows * kWeightStride;
@@ -36,29 +39,33 @@ struct TileShared {
     smem<float> score, factor;
     smem<Span> span;
     __device__ __forceinline__ explicit TileShared(smem<unsigned char> base)
-        : q(shared_cast<half>(base + L::kQ)), k(shared_cast<half>(base + L::kK)), v(shared_cast<half>(base + L::kV)),
-          weight(shared_cast<half>(base + L::kWeight)), score(shared_cast<float>(base + L::kScore)),
+        : q(shared_cast<half>(base + L::kQ)), k(shared_cast<half>(base + L::kK)),
+          v(shared_cast<half>(base + L::kV)), weight(shared_cast<half>(base + L::kWeight)),
+          score(shared_cast<float>(base + L::kScore)),
           factor(shared_cast<float>(base + L::kFactor)), span(shared_cast<Span>(base + L::kSpan)) {}
 };
 
 template <int D, int Rows, int Threads>
-__device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& rows, int first, const TileShared<D, Rows>& s) {
+__device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& rows, int first,
+                                             const TileShared<D, Rows>& s) {
     constexpr int kStride = TileLayout<D, Rows>::kHalfStride;
     for (int i = int(threadIdx.x); i < Rows * (D / 2); i += Threads) {
         const int r = i / (D / 2), c = i % (D / 2);
         float2 q = make_float2(0.0f, 0.0f);
-        if (first + r < rows.n_vectors) q = reinterpret_cast<const float2*>(a.q + rows.index(first + r) * D)[c];
+        if (first + r < rows.n_vectors)
+            q = reinterpret_cast<const float2*>(a.q + rows.index(first + r) * D)[c];
         shared_cast<half2>(s.q)[r * (kStride / 2) + c] = __float22half2_rn(q);
     }
     if (threadIdx.x < Rows) s.span[threadIdx.x] = rows.seen(first + int(threadIdx.x));
 }
 
-// A tile of K or V as halves. Positions that no vector of the block sees become zero, so that a weight of zero never meets a NaN.
+// A tile of K or V as halves. Positions that no vector of the block sees become zero, so that a
+// weight of zero never meets a NaN.
 template <int D, int Threads, KvType KV>
-__device__ __forceinline__ void load_kv(smem<half> to, const void* base, const void* scale, int tile, Span range, const AttnCall& a,
-                                        int kv_head) {
+__device__ __forceinline__ void load_kv(smem<half> to, const void* base, const void* scale,
+                                        int tile, Span range, const AttnCall& a, int kv_head) {
     constexpr int kChunks = D / 8, kStride = D + 8;
-    const int slot = tile % a.capacity;    // a tile does not wrap: capacities are multiples of 256
+    const int slot = tile % a.capacity;  // a tile does not wrap: capacities are multiples of 256
     for (int i = int(threadIdx.x); i < kKeys * kChunks; i += Threads) {
         const int kk = i / kChunks, c = i % kChunks;
         const smem<half> at = to + (kk * kStride + c * 8);
@@ -83,7 +90,8 @@ __device__ __forceinline__ void load_kv(smem<half> to, const void* base, const v
 
 // S = Q K^T in units of 16 vectors x 8 positions.
 template <int D, int MT>
-__device__ __forceinline__ void score_tile(const AttnCall& a, int tile, const TileShared<D, 16 * MT>& s) {
+__device__ __forceinline__ void score_tile(const AttnCall& a, int tile,
+                                           const TileShared<D, 16 * MT>& s) {
     using L = TileLayout<D, 16 * MT>;
     for (int u = int(threadIdx.x) / 32; u < MT * (kKeys / 8); u += tile_warps(16 * MT)) {
         const int mt = u / (kKeys / 8), nt = u % (kKeys / 8);
@@ -105,7 +113,8 @@ __device__ __forceinline__ void score_tile(const AttnCall& a, int tile, const Ti
     }
 }
 
-// A vector's scores are shared by neighbouring lanes. l sums what V is multiplied with: the rounded weights.
+// A vector's scores are shared by neighbouring lanes. l sums what V is multiplied with: the rounded
+// weights.
 template <int D, int Rows>
 __device__ __forceinline__ void update_softmax(float& m, float& l, const TileShared<D, Rows>& s) {
     using L = TileLayout<D, Rows>;
@@ -118,7 +127,8 @@ __device__ __forceinline__ void update_softmax(float& m, float& l, const TileSha
         top = fmaxf(top, x[i]);
     }
     PILLION_UNROLL
-    for (int d = 1; d < kLanes; d *= 2) top = fmaxf(top, __shfl_xor_sync(PILLION_FULL_MASK, top, d, 32));
+    for (int d = 1; d < kLanes; d *= 2)
+        top = fmaxf(top, __shfl_xor_sync(PILLION_FULL_MASK, top, d, 32));
     PILLION_UNROLL
     for (int i = 0; i < kColumns; i++) {
         const half p = __float2half(x[i] == -INFINITY ? 0.0f : __expf(x[i] - top));
@@ -152,11 +162,12 @@ __device__ __forceinline__ void add_values(FragC (&o)[MT][Mine], const TileShare
     for (int k = 0; k < kKeys / 16; k++) {
         FragA fa[MT];
         PILLION_UNROLL
-        for (int mt = 0; mt < MT; mt++) load_a(fa[mt], s.weight + (mt * 16 * L::kWeightStride + k * 16), L::kWeightStride);
+        for (int mt = 0; mt < MT; mt++)
+            load_a(fa[mt], s.weight + (mt * 16 * L::kWeightStride + k * 16), L::kWeightStride);
         PILLION_UNROLL
         for (int i = 0; i < Mine; i++) {
             const int nt = warp + i * kWarps;
-            if (nt >= D / 8) continue;    // the same for all lanes of the warp
+            if (nt >= D / 8) continue;  // the same for all lanes of the warp
             FragB fb;
             load_b_by_row(fb, s.v + (k * 16 * L::kHalfStride + nt * 8), L::kHalfStride);
             PILLION_UNROLL
@@ -166,13 +177,14 @@ __device__ __forceinline__ void add_values(FragC (&o)[MT][Mine], const TileShare
 }
 
 template <int D, int MT, int Mine>
-__device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows& rows, int first, const FragC (&o)[MT][Mine],
+__device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows& rows, int first,
+                                              const FragC (&o)[MT][Mine],
                                               const TileShared<D, 16 * MT>& s) {
     constexpr int kWarps = tile_warps(16 * MT);
     PILLION_UNROLL
     for (int mt = 0; mt < MT; mt++) {
         PILLION_UNROLL
-        for (int h = 0; h < 2; h++) {    // rows 0..7 and 8..15 of the fragment
+        for (int h = 0; h < 2; h++) {  // rows 0..7 and 8..15 of the fragment
             const int r = mt * 16 + frag_c_row(2 * h);
             if (first + r >= rows.n_vectors) continue;
             float* out = a.out + rows.index(first + r) * D;
@@ -181,7 +193,8 @@ __device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows&
             for (int i = 0; i < Mine; i++) {
                 const int nt = int(threadIdx.x) / 32 + i * kWarps;
                 if (nt < D / 8)
-                    *reinterpret_cast<float2*>(out + nt * 8 + frag_c_col(0)) = make_float2(o[mt][i].x[2 * h] * f, o[mt][i].x[2 * h + 1] * f);
+                    *reinterpret_cast<float2*>(out + nt * 8 + frag_c_col(0)) =
+                        make_float2(o[mt][i].x[2 * h] * f, o[mt][i].x[2 * h + 1] * f);
             }
         }
     }
@@ -191,7 +204,7 @@ template <int D, int MT, KvType KV>
 __global__ void __launch_bounds__(tile_warps(16 * MT) * 32) tile_kernel(AttnCall a) {
     constexpr int kRows = 16 * MT, kWarps = tile_warps(kRows), kThreads = kWarps * 32;
     constexpr bool kShareKv = tile_shares_kv(D, kRows);
-    constexpr int kMine = (D / 8 + kWarps - 1) / kWarps;    // output column tiles of a warp
+    constexpr int kMine = (D / 8 + kWarps - 1) / kWarps;  // output column tiles of a warp
     PILLION_DYNAMIC_SHARED(unsigned char, base);
     const TileShared<D, kRows> s(base);
     const int kv_head = int(blockIdx.x), first = int(blockIdx.y) * kRows;
@@ -208,28 +221,33 @@ __global__ void __launch_bounds__(tile_warps(16 * MT) * 32) tile_kernel(AttnCall
     }
     float m = -INFINITY, l = 0.0f;
     for (int tile = range.begin / kKeys * kKeys; tile < range.end; tile += kKeys) {
-        __syncthreads();    // the last tile is finished
+        __syncthreads();  // the last tile is finished
         load_kv<D, kThreads, KV>(s.k, a.k, a.k_scale, tile, range, a, kv_head);
-        if constexpr (!kShareKv) load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, kv_head);
+        if constexpr (!kShareKv)
+            load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, kv_head);
         cp_async_wait<kShareKv ? 0 : 1>();
         __syncthreads();
         score_tile<D, MT>(a, tile, s);
         __syncthreads();
-        if constexpr (kShareKv) load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, kv_head);
+        if constexpr (kShareKv)
+            load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, kv_head);
         update_softmax<D, kRows>(m, l, s);
         cp_async_wait<0>();
         __syncthreads();
         add_values<D, MT>(o, s);
     }
-    __syncthreads();    // the last factors are read; now they carry the sums
-    if (threadIdx.x % (kThreads / kRows) == 0) s.factor[threadIdx.x / (kThreads / kRows)] = l > 0.0f ? 1.0f / l : 0.0f;
+    __syncthreads();  // the last factors are read; now they carry the sums
+    if (threadIdx.x % (kThreads / kRows) == 0)
+        s.factor[threadIdx.x / (kThreads / kRows)] = l > 0.0f ? 1.0f / l : 0.0f;
     __syncthreads();
     write_outputs<D, MT>(a, rows, first, o, s);
 }
 
 template <int D>
 size_t layout_bytes(int rows) {
-    return rows == 16 ? TileLayout<D, 16>::kBytes : rows == 32 ? TileLayout<D, 32>::kBytes : TileLayout<D, 64>::kBytes;
+    return rows == 16   ? TileLayout<D, 16>::kBytes
+           : rows == 32 ? TileLayout<D, 32>::kBytes
+                        : TileLayout<D, 64>::kBytes;
 }
 
 // Calls f with the instance for (d, rows, kv); false when there is none.
@@ -246,7 +264,8 @@ template <class F>
 bool with_instance(int d, int rows, KvType kv, const F& f) {
     return with_head_size(d, [&](auto size) {
         constexpr int D = decltype(size)::value;
-        return kv == KvType::q8_0 ? with_rows<D, KvType::q8_0>(rows, f) : with_rows<D, KvType::f16>(rows, f);
+        return kv == KvType::q8_0 ? with_rows<D, KvType::q8_0>(rows, f)
+                                  : with_rows<D, KvType::f16>(rows, f);
     });
 }
 
@@ -254,7 +273,9 @@ bool with_instance(int d, int rows, KvType kv, const F& f) {
 
 size_t attn_tile_shared(int d, int rows) {
     size_t bytes = 0;
-    with_head_size(d, [&](auto size) { return bytes = layout_bytes<decltype(size)::value>(rows), true; });
+    with_head_size(d, [&](auto size) {
+        return bytes = layout_bytes<decltype(size)::value>(rows), true;
+    });
     return bytes;
 }
 
@@ -262,15 +283,17 @@ void attn_tile(const AttnPlan& plan, KvType kv, const AttnCall& c, stream_t stre
     const int vectors = c.rows.bound * (c.n_head / c.n_head_kv);
     const dim3 grid(c.n_head_kv, (vectors + plan.rows - 1) / plan.rows);
     const bool known = with_instance(c.d, plan.rows, kv, [&](auto kernel) {
-        launch("attn_tile", kernel, grid, dim3(tile_warps(plan.rows) * 32), plan.shared_bytes, stream, c);
+        launch("attn_tile", kernel, grid, dim3(tile_warps(plan.rows) * 32), plan.shared_bytes,
+               stream, c);
         return true;
     });
     if (!known) stream->fail(Status::internal, "attn_tile", "a plan that attn_plan does not make");
 }
 
 bool attn_tile_probe(const AttnPlan& plan, KvType kv, int d) {
-    return with_instance(d, plan.rows, kv,
-                         [&](auto kernel) { return can_launch(kernel, tile_warps(plan.rows) * 32, plan.shared_bytes); });
+    return with_instance(d, plan.rows, kv, [&](auto kernel) {
+        return can_launch(kernel, tile_warps(plan.rows) * 32, plan.shared_bytes);
+    });
 }
 
 }  // namespace pillion::cuda

@@ -18,8 +18,9 @@ struct Library {
     int (*create)(Handle*) = nullptr;
     int (*destroy)(Handle) = nullptr;
     int (*set_stream)(Handle, void* stream) = nullptr;
-    int (*gemm)(Handle, int op_a, int op_b, int m, int n, int k, const void* alpha, const void* a, int type_a, int lda, const void* b,
-                int type_b, int ldb, const void* beta, void* c, int type_c, int ldc, int compute, int algorithm) = nullptr;
+    int (*gemm)(Handle, int op_a, int op_b, int m, int n, int k, const void* alpha, const void* a,
+                int type_a, int lda, const void* b, int type_b, int ldb, const void* beta, void* c,
+                int type_c, int ldc, int compute, int algorithm) = nullptr;
 };
 
 template <class F>
@@ -35,8 +36,10 @@ const Library* library() {
             void* const handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
             if (!handle) continue;
             auto l = std::make_unique<Library>();
-            if (find(handle, "cublasCreate_v2", l->create) && find(handle, "cublasDestroy_v2", l->destroy) &&
-                find(handle, "cublasSetStream_v2", l->set_stream) && find(handle, "cublasGemmEx", l->gemm))
+            if (find(handle, "cublasCreate_v2", l->create) &&
+                find(handle, "cublasDestroy_v2", l->destroy) &&
+                find(handle, "cublasSetStream_v2", l->set_stream) &&
+                find(handle, "cublasGemmEx", l->gemm))
                 return l;
             dlclose(handle);
         }
@@ -45,12 +48,14 @@ const Library* library() {
     return opened.get();
 }
 
-// One a stream: a handle serves one thread at a time, as a stream does. Without a handle the machine counts as one without cuBLAS.
+// One a stream: a handle serves one thread at a time, as a stream does. Without a handle the
+// machine counts as one without cuBLAS.
 struct OnStream {
     Handle handle = nullptr;
     explicit OnStream(Stream& stream) {
         if (library()->create(&handle) != 0) handle = nullptr;
-        if (handle && library()->set_stream(handle, stream.handle()) != 0) library()->destroy(handle), handle = nullptr;
+        if (handle && library()->set_stream(handle, stream.handle()) != 0)
+            library()->destroy(handle), handle = nullptr;
     }
     ~OnStream() {
         if (handle) library()->destroy(handle);
@@ -69,8 +74,9 @@ bool blas_product(const BlasProduct& p, Stream& stream) {
     // Rows side by side are columns to cuBLAS: out^T = weight * x^T.
     const float one = 1.0f, beta = p.add ? 1.0f : 0.0f;
     const int type = p.dtype == DType::f16 ? kR16F : kR16BF;
-    const int status = library()->gemm(handle, kOpT, kOpN, int(p.rows), p.n, int(p.width), &one, p.weight, type, int(p.stride), p.x, type,
-                                       int(p.stride), &beta, p.out, kR32F, int(p.rows), kCompute32F, kGemmDefault);
+    const int status = library()->gemm(handle, kOpT, kOpN, int(p.rows), p.n, int(p.width), &one,
+                                       p.weight, type, int(p.stride), p.x, type, int(p.stride),
+                                       &beta, p.out, kR32F, int(p.rows), kCompute32F, kGemmDefault);
     if (status != 0) {
         char why[64];
         snprintf(why, sizeof why, "cublasGemmEx gives status %d", status);

@@ -1,4 +1,5 @@
-// Single values of rows in the layout of the file, for embeddings and for vectors at import. On both sides: __host__ __device__.
+// Single values of rows in the layout of the file, for embeddings and for vectors at import. On
+// both sides: __host__ __device__.
 #pragma once
 #include "backends/cuda/device/device.h"
 #include "core/blocks.h"
@@ -6,7 +7,7 @@
 
 namespace pillion::cuda {
 
-__host__ __device__ inline float half_at(const void* p) {    // any address
+__host__ __device__ inline float half_at(const void* p) {  // any address
     const uint8_t* b = static_cast<const uint8_t*>(p);
     return __half2float(__ushort_as_half(static_cast<unsigned short>(b[0] | b[1] << 8)));
 }
@@ -18,8 +19,11 @@ __host__ __device__ inline float float_at(const uint8_t* b) {
     t.bits = uint32_t(b[0]) | uint32_t(b[1]) << 8 | uint32_t(b[2]) << 16 | uint32_t(b[3]) << 24;
     return t.value;
 }
-__host__ __device__ inline int nibble(const uint8_t* q, int i) { return i < 16 ? q[i] & 15 : q[i - 16] >> 4; }
-// Entry of a table of core/blocks.h, whose first eight and last eight bytes are given: an array of the host is none of the device's.
+__host__ __device__ inline int nibble(const uint8_t* q, int i) {
+    return i < 16 ? q[i] & 15 : q[i - 16] >> 4;
+}
+// Entry of a table of core/blocks.h, whose first eight and last eight bytes are given: an array of
+// the host is none of the device's.
 __host__ __device__ inline int table_value(unsigned long long low, unsigned long long high,
                                            int code) {
     return int8_t((code < 8 ? low : high) >> (code % 8 * 8) & 255);
@@ -65,7 +69,8 @@ __host__ __device__ inline float iq2_value(DType type, const uint8_t* block, int
     return odd_scale(&b->d, 8.0f, b->scales, i / 16) * float(v);
 }
 
-__host__ __device__ inline float k_value(DType type, const uint8_t* block, int i) {    // input i < 256 of a block of 256
+__host__ __device__ inline float k_value(DType type, const uint8_t* block,
+                                         int i) {  // input i < 256 of a block of 256
     const int half = i / 128, part = i % 128 / 32, l = i % 32;
     switch (type) {
         case DType::q2_k: {
@@ -75,8 +80,11 @@ __host__ __device__ inline float k_value(DType type, const uint8_t* block, int i
         }
         case DType::q3_k: {
             const auto* b = reinterpret_cast<const BlockQ3_K*>(block);
-            const int code = (b->q[half * 32 + l] >> (2 * part) & 3) | (b->high[l] >> (i / 32) & 1) << 2, g = i / 16;
-            const int scale = (b->scales[g % 8] >> (g / 8 * 4) & 15) | (b->scales[8 + g % 4] >> (g / 4 * 2) & 3) << 4;
+            const int code = (b->q[half * 32 + l] >> (2 * part) & 3) | (b->high[l] >> (i / 32) & 1)
+                                                                           << 2,
+                      g = i / 16;
+            const int scale = (b->scales[g % 8] >> (g / 8 * 4) & 15) |
+                              (b->scales[8 + g % 4] >> (g / 4 * 2) & 3) << 4;
             return half_at(&b->d) * float(scale - 32) * float(code - 4);
         }
         case DType::q4_k: {
@@ -87,13 +95,15 @@ __host__ __device__ inline float k_value(DType type, const uint8_t* block, int i
         }
         case DType::q5_k: {
             const auto* b = reinterpret_cast<const BlockQ5_K*>(block);
-            const int g = i / 32, code = (b->q[g / 2 * 32 + l] >> (g % 2 * 4) & 15) | (b->high[l] >> g & 1) << 4;
+            const int g = i / 32, code = (b->q[g / 2 * 32 + l] >> (g % 2 * 4) & 15) |
+                                         (b->high[l] >> g & 1) << 4;
             return half_at(&b->d) * float(six_bit_scale(b->scales, g)) * float(code) -
                    half_at(&b->dmin) * float(six_bit_minimum(b->scales, g));
         }
         case DType::q6_k: {
             const auto* b = reinterpret_cast<const BlockQ6_K*>(block);
-            const int low = b->low[half * 64 + part % 2 * 32 + l] >> (part / 2 * 4) & 15, high = b->high[half * 32 + l] >> (2 * part) & 3;
+            const int low = b->low[half * 64 + part % 2 * 32 + l] >> (part / 2 * 4) & 15,
+                      high = b->high[half * 32 + l] >> (2 * part) & 3;
             return half_at(&b->d) * float(b->scales[i / 16]) * float((low | high << 4) - 32);
         }
         case DType::iq3_xxs_x:
@@ -104,26 +114,32 @@ __host__ __device__ inline float k_value(DType type, const uint8_t* block, int i
             const auto* b = reinterpret_cast<const BlockTQ2_0*>(block);
             return half_at(&b->d) * float((b->q[half * 32 + l] >> (2 * part) & 3) - 1);
         }
-        default: {    // iq4_xs
+        default: {  // iq4_xs
             const auto* b = reinterpret_cast<const BlockIQ4_XS*>(block);
-            const int g = i / 32, scale = (b->scales_low[g / 2] >> (g % 2 * 4) & 15) | (b->scales_high >> (2 * g) & 3) << 4;
+            const int g = i / 32, scale = (b->scales_low[g / 2] >> (g % 2 * 4) & 15) |
+                                          (b->scales_high >> (2 * g) & 3) << 4;
             return half_at(&b->d) * float(scale - 32) * float(iq4_value(nibble(b->q + g * 16, l)));
         }
     }
 }
 
-__host__ __device__ inline float block32_value(DType type, const uint8_t* block, int i) {    // input i < 32 of a block of 32
+__host__ __device__ inline float block32_value(DType type, const uint8_t* block,
+                                               int i) {  // input i < 32 of a block of 32
     switch (type) {
         case DType::q4_0: return half_at(block) * float(nibble(block + 2, i) - 8);
         case DType::q4_1: return half_at(block) * float(nibble(block + 4, i)) + half_at(block + 2);
-        case DType::q5_0: return half_at(block) * float((nibble(block + 6, i) | (block[2 + i / 8] >> (i % 8) & 1) << 4) - 16);
+        case DType::q5_0:
+            return half_at(block) *
+                   float((nibble(block + 6, i) | (block[2 + i / 8] >> (i % 8) & 1) << 4) - 16);
         case DType::q5_1:
-            return half_at(block) * float(nibble(block + 8, i) | (block[4 + i / 8] >> (i % 8) & 1) << 4) + half_at(block + 2);
+            return half_at(block) *
+                       float(nibble(block + 8, i) | (block[4 + i / 8] >> (i % 8) & 1) << 4) +
+                   half_at(block + 2);
         case DType::iq4_nl: return half_at(block) * float(iq4_value(nibble(block + 2, i)));
         case DType::mxfp4_x: return bf16_at(block) * float(e2m1_value(nibble(block + 2, i)));
         case DType::nvfp4_x:
             return half_at(block + i / 16 * 2) * float(e2m1_value(nibble(block + 4, i)));
-        default: return half_at(block) * float(int8_t(block[2 + i]));    // q8_0
+        default: return half_at(block) * float(int8_t(block[2 + i]));  // q8_0
     }
 }
 
@@ -146,7 +162,8 @@ __host__ __device__ inline float row_value(DType type, const uint8_t* row, int i
         case DType::q4_k: return k_value(type, row + size_t(i / 256) * sizeof(BlockQ4_K), i % 256);
         case DType::q5_k: return k_value(type, row + size_t(i / 256) * sizeof(BlockQ5_K), i % 256);
         case DType::q6_k: return k_value(type, row + size_t(i / 256) * sizeof(BlockQ6_K), i % 256);
-        case DType::iq4_xs: return k_value(type, row + size_t(i / 256) * sizeof(BlockIQ4_XS), i % 256);
+        case DType::iq4_xs:
+            return k_value(type, row + size_t(i / 256) * sizeof(BlockIQ4_XS), i % 256);
         case DType::iq3_xxs_x:
         case DType::iq3_s_x:
             return k_value(type, row + size_t(i / 256) * sizeof(BlockIQ3_X), i % 256);

@@ -1,4 +1,5 @@
-// Ops that treat every value by itself, and those that only move rows. A thread a value: grid (rows, columns / 256).
+// Ops that treat every value by itself, and those that only move rows. A thread a value: grid
+// (rows, columns / 256).
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/kernels/ops.h"
 
@@ -16,7 +17,8 @@ __global__ void __launch_bounds__(kThreads) each_kernel(F f, int width, RunRows 
 
 template <class F>
 void each(const char* name, const F& f, int width, RunRows rows, stream_t stream) {
-    launch(name, each_kernel<F>, dim3(rows.bound, (width + kThreads - 1) / kThreads), dim3(kThreads), 0, stream, f, width, rows);
+    launch(name, each_kernel<F>, dim3(rows.bound, (width + kThreads - 1) / kThreads),
+           dim3(kThreads), 0, stream, f, width, rows);
 }
 
 struct Scale {
@@ -24,7 +26,9 @@ struct Scale {
     float s;
     float* y;
     int width;
-    __device__ void operator()(int row, int i) const { y[size_t(row) * width + i] = x[size_t(row) * width + i] * s; }
+    __device__ void operator()(int row, int i) const {
+        y[size_t(row) * width + i] = x[size_t(row) * width + i] * s;
+    }
 };
 
 struct Add {
@@ -52,7 +56,8 @@ struct Concat {
     float* y;
     int width_a, width_b;
     __device__ void operator()(int row, int i) const {
-        y[size_t(row) * (width_a + width_b) + i] = i < width_a ? a[size_t(row) * width_a + i] : b[size_t(row) * width_b + i - width_a];
+        y[size_t(row) * (width_a + width_b) + i] =
+            i < width_a ? a[size_t(row) * width_a + i] : b[size_t(row) * width_b + i - width_a];
     }
 };
 
@@ -62,14 +67,18 @@ struct Gather {
     uint32_t* y;
     int width;
     RunRows rows;
-    __device__ void operator()(int row, int i) const { y[size_t(row) * width + i] = x[size_t(rows.first() + row) * width + i]; }
+    __device__ void operator()(int row, int i) const {
+        y[size_t(row) * width + i] = x[size_t(rows.first() + row) * width + i];
+    }
 };
 
 struct Copy {
     const uint32_t* x;
     uint32_t* y;
     int width;
-    __device__ void operator()(int row, int i) const { y[size_t(row) * width + i] = x[size_t(row) * width + i]; }
+    __device__ void operator()(int row, int i) const {
+        y[size_t(row) * width + i] = x[size_t(row) * width + i];
+    }
 };
 
 __device__ __forceinline__ float silu(float x) {
@@ -85,14 +94,15 @@ __device__ __forceinline__ float gelu_tanh(float x) {
 struct Glu {
     const float *gate, *up;
     int64_t gate_stride, up_stride;
-    int part;                  // values of a group
-    int gate_step, up_step;    // from group to group
+    int part;                // values of a group
+    int gate_step, up_step;  // from group to group
     bool is_silu;
     float* y;
     int width;
     __device__ void operator()(int row, int i) const {
         const int group = i / part, at = i % part;
-        const float g = gate[row * gate_stride + group * gate_step + at], u = up[row * up_stride + group * up_step + at];
+        const float g = gate[row * gate_stride + group * gate_step + at],
+                    u = up[row * up_stride + group * up_step + at];
         y[size_t(row) * width + i] = (is_silu ? silu(g) : gelu_tanh(g)) * u;
     }
 };
@@ -111,27 +121,36 @@ void softcap(float* x, float cap, int width, RunRows rows, stream_t stream) {
     each("softcap", Softcap{x, cap, width}, width, rows, stream);
 }
 
-void concat(const float* a, int width_a, const float* b, int width_b, float* y, RunRows rows, stream_t stream) {
+void concat(const float* a, int width_a, const float* b, int width_b, float* y, RunRows rows,
+            stream_t stream) {
     each("concat", Concat{a, b, y, width_a, width_b}, width_a + width_b, rows, stream);
 }
 
-void glu(const GluParams& p, const float* gate, const float* up, int width_up, float* y, int width, RunRows rows, stream_t stream) {
+void glu(const GluParams& p, const float* gate, const float* up, int width_up, float* y, int width,
+         RunRows rows, stream_t stream) {
     const bool is_silu = p.activation == Activation::silu;
     if (p.groups > 0) {
         const int part = width / p.groups;
-        each("geglu", Glu{gate, gate + part, 2 * int64_t(width), 2 * int64_t(width), part, 2 * part, 2 * part, is_silu, y, width}, width, rows,
-             stream);
+        each("geglu",
+             Glu{gate, gate + part, 2 * int64_t(width), 2 * int64_t(width), part, 2 * part,
+                 2 * part, is_silu, y, width},
+             width, rows, stream);
     } else {
-        each("geglu", Glu{gate, up + p.up_offset, width, width_up, width, 0, 0, is_silu, y, width}, width, rows, stream);
+        each("geglu", Glu{gate, up + p.up_offset, width, width_up, width, 0, 0, is_silu, y, width},
+             width, rows, stream);
     }
 }
 
 void gather_rows(const float* x, float* y, int width, RunRows rows, stream_t stream) {
-    each("gather_rows", Gather{reinterpret_cast<const uint32_t*>(x), reinterpret_cast<uint32_t*>(y), width, rows}, width, rows, stream);
+    each("gather_rows",
+         Gather{reinterpret_cast<const uint32_t*>(x), reinterpret_cast<uint32_t*>(y), width, rows},
+         width, rows, stream);
 }
 
 void copy_rows(const float* x, float* y, int width, RunRows rows, stream_t stream) {
-    each("copy_rows", Copy{reinterpret_cast<const uint32_t*>(x), reinterpret_cast<uint32_t*>(y), width}, width, rows, stream);
+    each("copy_rows",
+         Copy{reinterpret_cast<const uint32_t*>(x), reinterpret_cast<uint32_t*>(y), width}, width,
+         rows, stream);
 }
 
 }  // namespace pillion::cuda

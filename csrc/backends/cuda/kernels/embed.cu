@@ -1,4 +1,5 @@
-// Embedding rows out of tables in the file's layout, and the per-layer embeddings of the small Gemma 4 models.
+// Embedding rows out of tables in the file's layout, and the per-layer embeddings of the small
+// Gemma 4 models.
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/device/reduce.h"
 #include "backends/cuda/kernels/dequantize.h"
@@ -9,7 +10,8 @@ namespace {
 
 constexpr int kThreads = 256, kSliceThreads = 128;
 
-__global__ void __launch_bounds__(kThreads) embed_kernel(RowTable table, const int32_t* tokens, float scale, float* out, RunRows rows) {
+__global__ void __launch_bounds__(kThreads)
+    embed_kernel(RowTable table, const int32_t* tokens, float scale, float* out, RunRows rows) {
     const int row = int(blockIdx.x);
     if (row >= rows.count()) return;
     const int token = min(max(int(tokens[row]), 0), table.n_rows - 1);
@@ -19,8 +21,9 @@ __global__ void __launch_bounds__(kThreads) embed_kernel(RowTable table, const i
 }
 
 // A block a layer's slice of a row.
-__global__ void __launch_bounds__(kSliceThreads) per_layer_kernel(PerLayerEmbedParams p, float* e, const float* proj, const float* w,
-                                                                  RunRows rows) {
+__global__ void __launch_bounds__(kSliceThreads)
+    per_layer_kernel(PerLayerEmbedParams p, float* e, const float* proj, const float* w,
+                     RunRows rows) {
     PILLION_SHARED(float, shared, kSliceThreads / 32);
     const int row = int(blockIdx.x), layer = int(blockIdx.y), n = p.width;
     if (row >= rows.count()) return;
@@ -39,12 +42,16 @@ __global__ void __launch_bounds__(kSliceThreads) per_layer_kernel(PerLayerEmbedP
 
 }  // namespace
 
-void embed_rows(const RowTable& table, const int32_t* tokens, float scale, float* out, RunRows rows, stream_t stream) {
-    PILLION_LAUNCH(embed_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, table, tokens, scale, out, rows);
+void embed_rows(const RowTable& table, const int32_t* tokens, float scale, float* out, RunRows rows,
+                stream_t stream) {
+    PILLION_LAUNCH(embed_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, table, tokens, scale,
+                   out, rows);
 }
 
-void per_layer_embed(const PerLayerEmbedParams& p, float* e, const float* proj, const float* norm, RunRows rows, stream_t stream) {
-    PILLION_LAUNCH(per_layer_kernel, dim3(rows.bound, p.n_layers), dim3(kSliceThreads), 0, stream, p, e, proj, norm, rows);
+void per_layer_embed(const PerLayerEmbedParams& p, float* e, const float* proj, const float* norm,
+                     RunRows rows, stream_t stream) {
+    PILLION_LAUNCH(per_layer_kernel, dim3(rows.bound, p.n_layers), dim3(kSliceThreads), 0, stream,
+                   p, e, proj, norm, rows);
 }
 
 }  // namespace pillion::cuda

@@ -1,4 +1,5 @@
-// The end of a pass: the most likely token, and the clusters of the assistants' ordered head. A block a row.
+// The end of a pass: the most likely token, and the clusters of the assistants' ordered head. A
+// block a row.
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/device/reduce.h"
 #include "backends/cuda/kernels/ops.h"
@@ -8,7 +9,8 @@ namespace {
 
 constexpr int kThreads = 512, kClusterThreads = 256;
 
-// The highest score, the lowest token among equals; a NaN never wins, and where all are, the first does.
+// The highest score, the lowest token among equals; a NaN never wins, and where all are, the first
+// does.
 __global__ void __launch_bounds__(kThreads) pick_kernel(PickArgs a, RunRows rows) {
     PILLION_SHARED(Best, best_of, kThreads / 32);
     PILLION_SHARED(float, shared, kThreads / 32);
@@ -31,15 +33,17 @@ __global__ void __launch_bounds__(kThreads) pick_kernel(PickArgs a, RunRows rows
     if (threadIdx.x == 0) a.probability[row] = 1.0f / sum;
 }
 
-__global__ void __launch_bounds__(kClusterThreads) cluster_kernel(CentroidHeadParams p, const float* scores, const int32_t* order,
-                                                                  int cluster_rows, int32_t* clusters, int32_t* ids, RunRows rows) {
+__global__ void __launch_bounds__(kClusterThreads)
+    cluster_kernel(CentroidHeadParams p, const float* scores, const int32_t* order,
+                   int cluster_rows, int32_t* clusters, int32_t* ids, RunRows rows) {
     PILLION_SHARED(Best, best_of, kClusterThreads / 32);
-    PILLION_DYNAMIC_SHARED(float, left);    // the scores of those not chosen yet
+    PILLION_DYNAMIC_SHARED(float, left);  // the scores of those not chosen yet
     const int row = int(blockIdx.x);
     if (row >= rows.count()) return;
     scores += size_t(row) * p.n_centroids, clusters += size_t(row) * p.n_active;
     ids += size_t(row) * p.n_active * cluster_rows;
-    for (int c = int(threadIdx.x); c < p.n_centroids; c += kClusterThreads) left[c] = scores[c] == scores[c] ? scores[c] : -INFINITY;
+    for (int c = int(threadIdx.x); c < p.n_centroids; c += kClusterThreads)
+        left[c] = scores[c] == scores[c] ? scores[c] : -INFINITY;
     for (int k = 0; k < p.n_active; k++) {
         Best best = {0.0f, -1, -1};
         for (int c = int(threadIdx.x); c < p.n_centroids; c += kClusterThreads) {
@@ -50,7 +54,7 @@ __global__ void __launch_bounds__(kClusterThreads) cluster_kernel(CentroidHeadPa
         const int chosen = best.key;
         if (chosen % kClusterThreads == int(threadIdx.x)) {
             clusters[k] = chosen;
-            left[chosen] = NAN;    // taken
+            left[chosen] = NAN;  // taken
         }
         for (int i = int(threadIdx.x); i < cluster_rows; i += kClusterThreads)
             ids[size_t(k) * cluster_rows + i] = order[size_t(chosen) * cluster_rows + i];
@@ -63,10 +67,12 @@ void pick(const PickArgs& args, RunRows rows, stream_t stream) {
     PILLION_LAUNCH(pick_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, args, rows);
 }
 
-void choose_clusters(const CentroidHeadParams& p, const float* scores, const int32_t* order, int cluster_rows, int32_t* clusters,
-                     int32_t* ids, RunRows rows, stream_t stream) {
-    PILLION_LAUNCH(cluster_kernel, dim3(rows.bound), dim3(kClusterThreads), size_t(p.n_centroids) * 4, stream, p, scores, order,
-                   cluster_rows, clusters, ids, rows);
+void choose_clusters(const CentroidHeadParams& p, const float* scores, const int32_t* order,
+                     int cluster_rows, int32_t* clusters, int32_t* ids, RunRows rows,
+                     stream_t stream) {
+    PILLION_LAUNCH(cluster_kernel, dim3(rows.bound), dim3(kClusterThreads),
+                   size_t(p.n_centroids) * 4, stream, p, scores, order, cluster_rows, clusters, ids,
+                   rows);
 }
 
 }  // namespace pillion::cuda

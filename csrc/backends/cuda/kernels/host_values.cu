@@ -1,6 +1,5 @@
-#include "backends/cuda/kernels/host_values.h"
-
 #include "backends/cuda/kernels/dequantize.h"
+#include "backends/cuda/kernels/host_values.h"
 
 namespace pillion::cuda {
 

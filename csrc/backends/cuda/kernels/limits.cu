@@ -1,15 +1,16 @@
-#include "backends/cuda/kernels/limits.h"
-
 #include "backends/cuda/device/host.h"
+#include "backends/cuda/kernels/limits.h"
 
 namespace pillion::cuda {
 namespace {
 
 constexpr int kThreads = 256;
 
-__global__ void __launch_bounds__(kThreads) read_kernel(const uint4* data, size_t n, uint32_t* sums) {
+__global__ void __launch_bounds__(kThreads)
+    read_kernel(const uint4* data, size_t n, uint32_t* sums) {
     uint32_t sum = 0;
-    for (size_t i = size_t(blockIdx.x) * kThreads + threadIdx.x; i < n; i += size_t(gridDim.x) * kThreads) {
+    for (size_t i = size_t(blockIdx.x) * kThreads + threadIdx.x; i < n;
+         i += size_t(gridDim.x) * kThreads) {
         const uint4 v = data[i];
         sum += v.x ^ v.y ^ v.z ^ v.w;
     }
@@ -21,8 +22,8 @@ __global__ void __launch_bounds__(kThreads) read_kernel(const uint4* data, size_
 }  // namespace
 
 void read_all(const uint8_t* bytes, size_t n, uint32_t* sums, int sm_count, stream_t stream) {
-    PILLION_LAUNCH(read_kernel, dim3(sm_count * kReadBlocksPerSm), dim3(kThreads), 0, stream, reinterpret_cast<const uint4*>(bytes), n / 16,
-                   sums);
+    PILLION_LAUNCH(read_kernel, dim3(sm_count * kReadBlocksPerSm), dim3(kThreads), 0, stream,
+                   reinterpret_cast<const uint4*>(bytes), n / 16, sums);
 }
 
 }  // namespace pillion::cuda

@@ -8,13 +8,15 @@
 namespace pillion::cuda {
 namespace {
 
-constexpr int kGridMax = 65535;      // of y and z
+constexpr int kGridMax = 65535;  // of y and z
 
 bool is_float(DType t) { return packed_format(t).float_bytes > 0; }
 
 MatmulArgs weight_args(const PackedWeight& w) {
-    PILLION_CHECK(matmul_supports(w.dtype) && w.width % info(w.dtype).block == 0 && w.rows > 0 && w.width > 0);
-    PILLION_CHECK(w.depth * w.rows * (w.width / 32) < (int64_t(1) << 31));      // kernels count blocks in 32 bits
+    PILLION_CHECK(matmul_supports(w.dtype) && w.width % info(w.dtype).block == 0 && w.rows > 0 &&
+                  w.width > 0);
+    PILLION_CHECK(w.depth * w.rows * (w.width / 32) <
+                  (int64_t(1) << 31));  // kernels count blocks in 32 bits
     const PlaneOffsets o = plane_offsets(w.dtype, w.depth * w.rows, w.width);
     const uint8_t* p = static_cast<const uint8_t*>(w.data);
     MatmulArgs a = {};
@@ -32,7 +34,9 @@ void set_input(MatmulArgs& a, DType weight, const MatmulInput& in) {
     a.x = in.x;
     a.input_rows = in.rows_max;
     a.values = p;
-    if (in.kind == InputKind::f16) a.value_scales = reinterpret_cast<const float*>(p + f16_scales_offset(in.rows_max, in.width));
+    if (in.kind == InputKind::f16)
+        a.value_scales =
+            reinterpret_cast<const float*>(p + f16_scales_offset(in.rows_max, in.width));
     if (in.kind != InputKind::q8) return;
     const Q8Offsets o = q8_offsets(in.rows_max, in.width);
     a.codes = reinterpret_cast<const int8_t*>(p + o.codes);
@@ -73,24 +77,31 @@ void run_tile(DType t, const MatmulArgs& a, int tiles, int columns, stream_t str
     }
 }
 
-// The widest tile that still gives every multiprocessor a block: weights are decoded once a tile, but an idle multiprocessor costs more.
+// The widest tile that still gives every multiprocessor a block: weights are decoded once a tile,
+// but an idle multiprocessor costs more.
 int tile_columns(int64_t rows, int columns_max) {
     static const int multiprocessors = device_limits().sm_count;
     int columns = columns_max <= 32 ? 32 : columns_max <= 64 ? 64 : 128;
     const int64_t blocks = (rows + kTileRows - 1) / kTileRows;
-    while (columns > 32 && blocks * ((columns_max + columns - 1) / columns) < multiprocessors) columns /= 2;
+    while (columns > 32 && blocks * ((columns_max + columns - 1) / columns) < multiprocessors)
+        columns /= 2;
     return columns;
 }
 
 // The prepared input through cuBLAS. False: it is not for this product, or not on this machine.
-bool run_blas(const PackedWeight& w, const MatmulArgs& a, const MatmulInput& in, int n, stream_t stream) {
+bool run_blas(const PackedWeight& w, const MatmulArgs& a, const MatmulInput& in, int n,
+              stream_t stream) {
     const bool two_terms = in.kind == InputKind::bf16;
-    if (!stream || stream->recording() || n < kBlasRows || w.depth != 1 || (in.kind != InputKind::f16 && !two_terms)) return false;
+    if (!stream || stream->recording() || n < kBlasRows || w.depth != 1 ||
+        (in.kind != InputKind::f16 && !two_terms))
+        return false;
     const int64_t stride = float_stride(w.width);
-    BlasProduct p = {w.dtype, w.rows, w.width, stride, a.weight.codes, a.values, n, a.out, /*add=*/false};
+    BlasProduct p = {w.dtype,  w.rows, w.width, stride,       a.weight.codes,
+                     a.values, n,      a.out,   /*add=*/false};
     if (!blas_product(p, *stream)) return false;
     if (two_terms) {
-        p.x = static_cast<const uint8_t*>(a.values) + size_t(in.rows_max) * size_t(stride) * 2, p.add = true;
+        p.x = static_cast<const uint8_t*>(a.values) + size_t(in.rows_max) * size_t(stride) * 2,
+        p.add = true;
         blas_product(p, *stream);
     } else {
         scale_rows(a.out, a.value_scales, n, w.rows, stream);
@@ -109,21 +120,24 @@ InputKind input_kind(DType weight, int32_t rows_max) {
 size_t input_bytes(InputKind kind, int32_t rows_max, int64_t width) {
     switch (kind) {
         case InputKind::q8: return q8_offsets(rows_max, width).end;
-        case InputKind::f16: return f16_scales_offset(rows_max, width) + align_256(size_t(rows_max) * 4);
+        case InputKind::f16:
+            return f16_scales_offset(rows_max, width) + align_256(size_t(rows_max) * 4);
         case InputKind::bf16: return align_256(size_t(rows_max) * size_t(float_stride(width)) * 4);
         default: return 0;
     }
 }
 
 void prepare_input(const MatmulInput& input, RowCount rows, stream_t stream) {
-    PILLION_CHECK(int64_t(rows.max) * rows.per_row == input.rows_max && (input.kind != InputKind::q8 || input.width % 32 == 0));
+    PILLION_CHECK(int64_t(rows.max) * rows.per_row == input.rows_max &&
+                  (input.kind != InputKind::q8 || input.width % 32 == 0));
     PILLION_CHECK(input.rows_max <= kGridMax);
     if (input.rows_max == 0 || input.kind == InputKind::f32) return;
     if (input.kind == InputKind::q8) quantize_rows(input, rows, stream);
     else round_rows(input, rows, stream);
 }
 
-void matmul(const PackedWeight& weight, const MatmulInput& input, float* out, RowCount rows, stream_t stream) {
+void matmul(const PackedWeight& weight, const MatmulInput& input, float* out, RowCount rows,
+            stream_t stream) {
     if (rows.max == 0) return;
     MatmulArgs a = weight_args(weight);
     set_input(a, weight.dtype, input);
@@ -134,7 +148,8 @@ void matmul(const PackedWeight& weight, const MatmulInput& input, float* out, Ro
     a.columns = few ? kFewRows : tile_columns(weight.rows, n);
     const int tiles = (n + a.columns - 1) / a.columns;
     if (few) run_few(weight.dtype, a, tiles, 1, n < kFewRows ? n : kFewRows, stream);
-    else if (!run_blas(weight, a, input, n, stream)) run_tile(weight.dtype, a, tiles, a.columns, stream);
+    else if (!run_blas(weight, a, input, n, stream))
+        run_tile(weight.dtype, a, tiles, a.columns, stream);
 }
 
 int moe_tile(const MoeShape& shape, int32_t rows_max) {
@@ -143,10 +158,12 @@ int moe_tile(const MoeShape& shape, int32_t rows_max) {
     return average <= 32 ? 32 : average <= 64 ? 64 : 128;
 }
 
-// An expert's last tile may be partly filled, so there is at most one tile more than full ones for each active expert.
+// An expert's last tile may be partly filled, so there is at most one tile more than full ones for
+// each active expert.
 int moe_tiles_max(const MoeShape& shape, int32_t rows_max) {
     const int64_t pairs = int64_t(rows_max) * shape.n_used;
-    return int(pairs / moe_tile(shape, rows_max) + (pairs < shape.n_experts ? pairs : shape.n_experts));
+    return int(pairs / moe_tile(shape, rows_max) +
+               (pairs < shape.n_experts ? pairs : shape.n_experts));
 }
 
 size_t moe_lists_bytes(const MoeShape& shape, int32_t rows_max) {
@@ -155,26 +172,33 @@ size_t moe_lists_bytes(const MoeShape& shape, int32_t rows_max) {
     return align_256((1 + tiles + size_t(rows_max) * size_t(shape.n_used)) * 4);
 }
 
-void moe_matmul(const PackedWeight& weight, const MoeShape& shape, const void* lists, const MatmulInput& input, float* out,
-                RowCount rows, stream_t stream) {
-    PILLION_CHECK(rows.per_row == 1 && weight.depth == shape.n_experts && (shape.per_row == 1 || shape.per_row == shape.n_used));
+void moe_matmul(const PackedWeight& weight, const MoeShape& shape, const void* lists,
+                const MatmulInput& input, float* out, RowCount rows, stream_t stream) {
+    PILLION_CHECK(rows.per_row == 1 && weight.depth == shape.n_experts &&
+                  (shape.per_row == 1 || shape.per_row == shape.n_used));
     if (rows.max == 0) return;
     MatmulArgs a = weight_args(weight);
     set_input(a, weight.dtype, input);
     a.out = out, a.out_stride = weight.rows;
     a.count = rows;
     a.lists = {moe_tiles_max(shape, rows.max), static_cast<const int32_t*>(lists)};
-    // ceil(2^32 / n_used): the upper half of the product is the quotient for every pair < 2^32 / n_used.
+    // ceil(2^32 / n_used): the upper half of the product is the quotient for every pair < 2^32 /
+    // n_used.
     const bool shared = shape.per_row == 1 && shape.n_used > 1;
     PILLION_CHECK(!shared || int64_t(rows.max) * shape.n_used * shape.n_used < int64_t(1) << 32);
-    a.pair_part = shared ? uint32_t(((uint64_t(1) << 32) + uint64_t(shape.n_used) - 1) / uint64_t(shape.n_used)) : 0;
+    a.pair_part =
+        shared
+            ? uint32_t(((uint64_t(1) << 32) + uint64_t(shape.n_used) - 1) / uint64_t(shape.n_used))
+            : 0;
     const int tile = moe_tile(shape, rows.max), tiles = a.lists.tiles_max;
-    if (rows.max <= kFewRows || weight.dtype == DType::f32) run_few(weight.dtype, a, tiles, 1, tile, stream);
+    if (rows.max <= kFewRows || weight.dtype == DType::f32)
+        run_few(weight.dtype, a, tiles, 1, tile, stream);
     else run_tile(weight.dtype, a, tiles, tile, stream);
 }
 
-void cluster_matmul(const PackedWeight& weight, const int32_t* clusters, int32_t n_clusters, int32_t cluster_rows,
-                    const MatmulInput& input, float* out, RowCount rows, stream_t stream) {
+void cluster_matmul(const PackedWeight& weight, const int32_t* clusters, int32_t n_clusters,
+                    int32_t cluster_rows, const MatmulInput& input, float* out, RowCount rows,
+                    stream_t stream) {
     PILLION_CHECK(rows.per_row == 1 && weight.depth == 1 && weight.rows % cluster_rows == 0);
     if (rows.max == 0 || n_clusters == 0) return;
     MatmulArgs a = weight_args(weight);
@@ -187,7 +211,8 @@ void cluster_matmul(const PackedWeight& weight, const int32_t* clusters, int32_t
     run_few(weight.dtype, a, rows.max, n_clusters, 1, stream);
 }
 
-void unpack_rows(const PackedWeight& weight, const int32_t* ids, float scale, float* out, RowCount rows, stream_t stream) {
+void unpack_rows(const PackedWeight& weight, const int32_t* ids, float scale, float* out,
+                 RowCount rows, stream_t stream) {
     if (rows.max == 0) return;
     MatmulArgs a = weight_args(weight);
     a.out = out;
@@ -197,7 +222,9 @@ void unpack_rows(const PackedWeight& weight, const int32_t* ids, float scale, fl
 #define PILLION_CASE(T) \
     case DType::T: return unpack<DType::T>(a, ids, scale, stream);
         PILLION_CUDA_QUANT_FORMATS(PILLION_CASE)
-        PILLION_CASE(f32) PILLION_CASE(f16) PILLION_CASE(bf16)
+        PILLION_CASE(f32)
+        PILLION_CASE(f16)
+        PILLION_CASE(bf16)
 #undef PILLION_CASE
         default: break;
     }

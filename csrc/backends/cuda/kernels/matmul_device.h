@@ -1,4 +1,5 @@
-// Device code shared by the matmul kernels: exact arithmetic, reading and decoding packed blocks, matrix products mma.h lacks.
+// Device code shared by the matmul kernels: exact arithmetic, reading and decoding packed blocks,
+// matrix products mma.h lacks.
 #pragma once
 
 #include "backends/cuda/device/mma.h"
@@ -6,20 +7,27 @@
 
 namespace pillion::cuda {
 
-// ------------------------------------------------------------------------------------------------------------- single operations
-// A row must get the same bits in every instance of a kernel, so the compiler may not choose what it fuses.
+// ---- single operations ----
+// A row must get the same bits in every instance of a kernel, so the compiler may not choose what
+// it fuses.
 
 #ifdef __CUDACC__
 #define PILLION_NO_UNROLL _Pragma("unroll 1")
-static __device__ __forceinline__ float fma_rn(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+static __device__ __forceinline__ float fma_rn(float a, float b, float c) {
+    return __fmaf_rn(a, b, c);
+}
 static __device__ __forceinline__ float mul_rn(float a, float b) { return __fmul_rn(a, b); }
 static __device__ __forceinline__ float sub_rn(float a, float b) { return __fsub_rn(a, b); }
 static __device__ __forceinline__ float div_rn(float a, float b) { return __fdiv_rn(a, b); }
-static __device__ __forceinline__ uint32_t byte_perm(uint32_t a, uint32_t b, uint32_t selector) { return __byte_perm(a, b, selector); }
+static __device__ __forceinline__ uint32_t byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
+    return __byte_perm(a, b, selector);
+}
 // Weights are read once: they should not push the activations out of the first cache.
 static __device__ __forceinline__ uint4 load_once(const uint4* p) {
     uint4 v;
-    asm("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+    asm("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+        : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+        : "l"(p));
     return v;
 }
 static __device__ __forceinline__ uint2 load_once(const uint2* p) {
@@ -30,26 +38,30 @@ static __device__ __forceinline__ uint2 load_once(const uint2* p) {
 #else
 #define PILLION_NO_UNROLL
 inline float fma_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline float mul_rn(float a, float b) { return a * b; }      // compile with -ffp-contract=off
+inline float mul_rn(float a, float b) { return a * b; }  // compile with -ffp-contract=off
 inline float sub_rn(float a, float b) { return a - b; }
 inline float div_rn(float a, float b) { return a / b; }
 // Byte i of the result: byte (selector >> 4i & 7) of b:a.
 inline uint32_t byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
     const uint64_t both = uint64_t(b) << 32 | a;
     uint32_t v = 0;
-    for (int i = 0; i < 4; i++) v |= uint32_t(both >> (8 * (selector >> (4 * i) & 7)) & 0xFF) << (8 * i);
+    for (int i = 0; i < 4; i++)
+        v |= uint32_t(both >> (8 * (selector >> (4 * i) & 7)) & 0xFF) << (8 * i);
     return v;
 }
 inline uint4 load_once(const uint4* p) { return *p; }
 inline uint2 load_once(const uint2* p) { return *p; }
 #endif
 
-// Integer sums start at the bits of 1.5 * 2^23. Below 2^22 in magnitude (a block's sum is at most 32 * 128 * 127) the result's bits are
-// a float's, and one subtraction converts it exactly: conversion instructions run at an eighth of the rate.
+// Integer sums start at the bits of 1.5 * 2^23. Below 2^22 in magnitude (a block's sum is at most
+// 32 * 128 * 127) the result's bits are a float's, and one subtraction converts it exactly:
+// conversion instructions run at an eighth of the rate.
 constexpr int kSumStart = 0x4B400000;
-static __device__ __forceinline__ float sum_value(int sum) { return sub_rn(__int_as_float(sum), 12582912.0f); }
+static __device__ __forceinline__ float sum_value(int sum) {
+    return sub_rn(__int_as_float(sum), 12582912.0f);
+}
 
-// ------------------------------------------------------------------------------------------------------------------- packed planes
+// ---- packed planes ----
 
 struct Planes {
     const uint8_t* codes;
@@ -59,12 +71,14 @@ struct Planes {
 };
 
 // Words of a block as stored.
-template <Codes C> struct RawCodes {
+template <Codes C>
+struct RawCodes {
     uint32_t codes[code_bytes(C) / 4];
     uint32_t extra[extra_bytes(C) ? extra_bytes(C) / 4 : 1];
 };
 
-template <int Bytes> static __device__ __forceinline__ void load_words(const uint8_t* p, uint32_t* w) {
+template <int Bytes>
+static __device__ __forceinline__ void load_words(const uint8_t* p, uint32_t* w) {
     if constexpr (Bytes == 16) {
         const uint4 v = load_once(reinterpret_cast<const uint4*>(p));
         w[0] = v.x, w[1] = v.y, w[2] = v.z, w[3] = v.w;
@@ -75,13 +89,16 @@ template <int Bytes> static __device__ __forceinline__ void load_words(const uin
         w[0] = __ldg(reinterpret_cast<const uint32_t*>(p));
     }
 }
-template <Codes C> static __device__ __forceinline__ void load_codes(RawCodes<C>& r, const Planes& p, size_t block) {
+template <Codes C>
+static __device__ __forceinline__ void load_codes(RawCodes<C>& r, const Planes& p, size_t block) {
     load_words<code_bytes(C)>(p.codes + block * code_bytes(C), r.codes);
     load_words<extra_bytes(C)>(p.extra + block * extra_bytes(C), r.extra);
 }
 
-// The tables of core/blocks.h, four signed bytes a word, the first entry lowest. Those of three bits have two words.
-template <Codes C> struct ValueTable;
+// The tables of core/blocks.h, four signed bytes a word, the first entry lowest. Those of three
+// bits have two words.
+template <Codes C>
+struct ValueTable;
 template <>
 struct ValueTable<Codes::iq4> {
     static constexpr uint32_t a = 0xBFAD9881, b = 0xF6EADDCF, c = 0x26190D01, d = 0x71594535;
@@ -108,7 +125,8 @@ struct ValueTable<Codes::iq1> {
 };
 
 // Four values of a table for the nibbles of the low 16 bits.
-template <Codes C> static __device__ __forceinline__ uint32_t table_values(uint32_t nibbles) {
+template <Codes C>
+static __device__ __forceinline__ uint32_t table_values(uint32_t nibbles) {
     using T = ValueTable<C>;
     if constexpr (is_signed_look_up(C)) {
         return byte_perm(T::a, T::b, nibbles & 0x7777);
@@ -119,9 +137,11 @@ template <Codes C> static __device__ __forceinline__ uint32_t table_values(uint3
     }
 }
 
-// Word t of the block's low and of its high half as signed bytes, code_factor times too large. `code` is word t of the codes (t % 2
-// where there are two), `extra` word t, t % 2 or the only one.
-template <Codes C> static __device__ __forceinline__ void decode_words(uint32_t code, uint32_t extra, int t, uint32_t& low, uint32_t& high) {
+// Word t of the block's low and of its high half as signed bytes, code_factor times too large.
+// `code` is word t of the codes (t % 2 where there are two), `extra` word t, t % 2 or the only one.
+template <Codes C>
+static __device__ __forceinline__ void decode_words(uint32_t code, uint32_t extra, int t,
+                                                    uint32_t& low, uint32_t& high) {
     if constexpr (C == Codes::s4) {
         low = code << 4 & 0xF0F0F0F0, high = code & 0xF0F0F0F0;
     } else if constexpr (C == Codes::u4) {
@@ -145,7 +165,7 @@ template <Codes C> static __device__ __forceinline__ void decode_words(uint32_t 
         const uint32_t pairs = code >> (t & 2);
         low = (pairs << 5 & 0x60606060) | (extra << (7 - t) & 0x80808080);
         high = (pairs << 1 & 0x60606060) | (extra << (3 - t) & 0x80808080);
-    } else if constexpr (C == Codes::t2) {    // the bit on top keeps borrows within a byte
+    } else if constexpr (C == Codes::t2) {  // the bit on top keeps borrows within a byte
         const uint32_t pairs = code >> (t & 2);
         low = (((pairs & 0x03030303) | 0x80808080) - 0x01010101) ^ 0x80808080;
         high = (((pairs >> 4 & 0x03030303) | 0x80808080) - 0x01010101) ^ 0x80808080;
@@ -158,41 +178,57 @@ template <Codes C> static __device__ __forceinline__ void decode_words(uint32_t 
 }
 
 // Which words decode_words wants for lane t.
-template <Codes C> static __device__ __forceinline__ constexpr int code_word(int t) { return code_bytes(C) == 8 ? t & 1 : t; }
-template <Codes C> static __device__ __forceinline__ constexpr int extra_word(int t) {
+template <Codes C>
+static __device__ __forceinline__ constexpr int code_word(int t) {
+    return code_bytes(C) == 8 ? t & 1 : t;
+}
+template <Codes C>
+static __device__ __forceinline__ constexpr int extra_word(int t) {
     return extra_bytes(C) == 16 ? t : extra_bytes(C) == 8 ? t & 1 : 0;
 }
 
 // All eight words.
-template <Codes C> static __device__ __forceinline__ void decode_block(const RawCodes<C>& r, uint32_t (&w)[8]) {
+template <Codes C>
+static __device__ __forceinline__ void decode_block(const RawCodes<C>& r, uint32_t (&w)[8]) {
     PILLION_UNROLL
-    for (int t = 0; t < 4; t++) decode_words<C>(r.codes[code_word<C>(t)], r.extra[extra_word<C>(t)], t, w[t], w[t + 4]);
+    for (int t = 0; t < 4; t++)
+        decode_words<C>(r.codes[code_word<C>(t)], r.extra[extra_word<C>(t)], t, w[t], w[t + 4]);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------- scales
+// ---- scales ----
 
-struct RawScales { uint4 header; uint32_t sub; };      // only the words a format has are ever touched
+struct RawScales {
+    uint4 header;
+    uint32_t sub;
+};  // only the words a format has are ever touched
 
-// block: index among all blocks of the matrix; formats with headers have a multiple of 8 blocks in a row.
-template <Scales S> static __device__ __forceinline__ void load_scales(RawScales& r, const Planes& p, size_t block) {
+// block: index among all blocks of the matrix; formats with headers have a multiple of 8 blocks in
+// a row.
+template <Scales S>
+static __device__ __forceinline__ void load_scales(RawScales& r, const Planes& p, size_t block) {
     const uint8_t* at = p.scales + (scales_of_block(S) ? block : block / 8) * scale_bytes(S);
     if constexpr (scale_bytes(S) == 16) r.header = __ldg(reinterpret_cast<const uint4*>(at));
     if constexpr (scale_bytes(S) == 4) r.header.x = __ldg(reinterpret_cast<const uint32_t*>(at));
     if constexpr (scale_bytes(S) == 2) r.header.x = __ldg(reinterpret_cast<const uint16_t*>(at));
-    if constexpr (sub_bytes(S) == 2) r.sub = __ldg(reinterpret_cast<const uint16_t*>(p.sub + block * 2));
+    if constexpr (sub_bytes(S) == 2)
+        r.sub = __ldg(reinterpret_cast<const uint16_t*>(p.sub + block * 2));
     if constexpr (sub_bytes(S) == 1) r.sub = __ldg(p.sub + block);
 }
 
-static __device__ __forceinline__ float half_value(uint32_t bits) { return __half2float(__ushort_as_half(uint16_t(bits))); }
+static __device__ __forceinline__ float half_value(uint32_t bits) {
+    return __half2float(__ushort_as_half(uint16_t(bits)));
+}
 static __device__ __forceinline__ float signed_byte(uint32_t v) { return float(int8_t(v)); }
 
-template <Scales S> struct BlockScales {
+template <Scales S>
+struct BlockScales {
     float scale[n_scales(S)];
     float low[n_lows(S) ? n_lows(S) : 1];
 };
 
 // Factor: code_factor of the format. g: the block within its header.
-template <Scales S, int Factor> static __device__ __forceinline__ void decode_scales(const RawScales& r, int g, BlockScales<S>& b) {
+template <Scales S, int Factor>
+static __device__ __forceinline__ void decode_scales(const RawScales& r, int g, BlockScales<S>& b) {
     const float d = S == Scales::brain ? __uint_as_float(r.header.x << 16)
                                        : half_value(r.header.x & 0xFFFF) * (1.0f / Factor);
     if constexpr (scales_of_block(S) || S == Scales::super) b.scale[0] = d;
@@ -200,8 +236,10 @@ template <Scales S, int Factor> static __device__ __forceinline__ void decode_sc
         b.scale[1] = half_value(r.header.x >> 16) * (1.0f / Factor);
     if constexpr (S == Scales::half_low) b.low[0] = -half_value(r.header.x >> 16);
     if constexpr (S == Scales::six_low || S == Scales::six_pair) {
-        const uint32_t lows = byte_perm(r.header.y, r.header.z, uint32_t(g)) & 0xFF, highs = r.header.w >> (4 * g);
-        const int a = int((lows & 15) | (highs & 3) << 4), c = int(lows >> 4 | (highs >> 2 & 3) << 4);
+        const uint32_t lows = byte_perm(r.header.y, r.header.z, uint32_t(g)) & 0xFF,
+                       highs = r.header.w >> (4 * g);
+        const int a = int((lows & 15) | (highs & 3) << 4),
+                  c = int(lows >> 4 | (highs >> 2 & 3) << 4);
         if constexpr (S == Scales::six_low) {
             b.scale[0] = mul_rn(d, float(a));
             b.low[0] = mul_rn(half_value(r.header.x >> 16), float(c));
@@ -211,7 +249,8 @@ template <Scales S, int Factor> static __device__ __forceinline__ void decode_sc
         }
     }
     if constexpr (S == Scales::byte) b.scale[0] = mul_rn(d, signed_byte(r.sub));
-    if constexpr (S == Scales::byte_pair) b.scale[0] = mul_rn(d, signed_byte(r.sub)), b.scale[1] = mul_rn(d, signed_byte(r.sub >> 8));
+    if constexpr (S == Scales::byte_pair)
+        b.scale[0] = mul_rn(d, signed_byte(r.sub)), b.scale[1] = mul_rn(d, signed_byte(r.sub >> 8));
     if constexpr (S == Scales::nibble_low) {
         const float dmin = half_value(r.header.x >> 16);
         b.scale[0] = mul_rn(d, float(r.sub & 15)), b.low[0] = mul_rn(dmin, float(r.sub >> 4 & 15));
@@ -219,7 +258,7 @@ template <Scales S, int Factor> static __device__ __forceinline__ void decode_sc
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------------------- rows
+// ---- rows ----
 
 // Rows that run; see RowCount.
 static __device__ __forceinline__ int rows_now(const int32_t* count, int max, int per_row) {

@@ -1,14 +1,17 @@
-// Routing lists: the (row, slot) pairs of a run sorted by expert and cut into tiles, so that an expert's weights are read once for all
-// rows that chose it. One block; a warp counts and places the pairs of every 32nd expert, in order, without atomics.
+// Routing lists: the (row, slot) pairs of a run sorted by expert and cut into tiles, so that an
+// expert's weights are read once for all rows that chose it. One block; a warp counts and places
+// the pairs of every 32nd expert, in order, without atomics.
 #include "backends/cuda/kernels/matmul_kernels.h"
 
 namespace pillion::cuda {
 
 constexpr int kThreads = 1024, kWarps = kThreads / 32;
 
-// Calls f(pair, how many pairs of this expert came before) for the pairs of `expert`; returns their number. All lanes of a warp.
+// Calls f(pair, how many pairs of this expert came before) for the pairs of `expert`; returns their
+// number. All lanes of a warp.
 template <class Put>
-static __device__ __forceinline__ int each_pair(const int32_t* ids, int n_pairs, int expert, Put put) {
+static __device__ __forceinline__ int each_pair(const int32_t* ids, int n_pairs, int expert,
+                                                Put put) {
     const int lane = int(threadIdx.x) % 32;
     int seen = 0;
     for (int base = 0; base < n_pairs; base += 32) {
@@ -21,8 +24,9 @@ static __device__ __forceinline__ int each_pair(const int32_t* ids, int n_pairs,
     return seen;
 }
 
-static __global__ void __launch_bounds__(kThreads) moe_group_kernel(const int32_t* ids, int32_t* lists, int n_experts, int n_used,
-                                                                   int tile, int tiles_max, RowCount count) {
+static __global__ void __launch_bounds__(kThreads)
+    moe_group_kernel(const int32_t* ids, int32_t* lists, int n_experts, int n_used, int tile,
+                     int tiles_max, RowCount count) {
     PILLION_SHARED(int, begin, kExpertsMax + 1);
     const int warp = int(threadIdx.x) / 32, n_pairs = rows_now(count.count, count.max, 1) * n_used;
     for (int e = warp; e < n_experts; e += kWarps) {
@@ -51,8 +55,10 @@ static __global__ void __launch_bounds__(kThreads) moe_group_kernel(const int32_
     }
 }
 
-void moe_group(const MoeShape& shape, const int32_t* ids, void* lists, RowCount rows, stream_t stream) {
-    PILLION_LAUNCH(moe_group_kernel, dim3(1), dim3(kThreads), 0, stream, ids, static_cast<int32_t*>(lists), shape.n_experts, shape.n_used,
+void moe_group(const MoeShape& shape, const int32_t* ids, void* lists, RowCount rows,
+               stream_t stream) {
+    PILLION_LAUNCH(moe_group_kernel, dim3(1), dim3(kThreads), 0, stream, ids,
+                   static_cast<int32_t*>(lists), shape.n_experts, shape.n_used,
                    moe_tile(shape, rows.max), moe_tiles_max(shape, rows.max), rows);
 }
 

@@ -1,4 +1,5 @@
-// Which rows of which matrix, and which columns, a block of a product works on: plain, routed to experts, or chosen clusters.
+// Which rows of which matrix, and which columns, a block of a product works on: plain, routed to
+// experts, or chosen clusters.
 #pragma once
 
 #include "backends/cuda/kernels/matmul_kernels.h"
@@ -6,21 +7,26 @@
 namespace pillion::cuda {
 
 struct Job {
-    size_t weight_row;         // first row of the matrix among all rows of the planes
-    int begin, columns;        // columns 0: nothing to do
-    const int32_t* pairs;      // null: column i is row begin + i of input and output
-    uint32_t pair_part;        // MatmulArgs
+    size_t weight_row;     // first row of the matrix among all rows of the planes
+    int begin, columns;    // columns 0: nothing to do
+    const int32_t* pairs;  // null: column i is row begin + i of input and output
+    uint32_t pair_part;    // MatmulArgs
     float* out;
 
-    // At most kFewColumns: up to twice that (a run of few rows) in two equal parts. No division by a variable anywhere here: it is
-    // compiled to a call, and what the caller holds in registers then goes through memory.
+    // At most kFewColumns: up to twice that (a run of few rows) in two equal parts. No division by
+    // a variable anywhere here: it is compiled to a call, and what the caller holds in registers
+    // then goes through memory.
     __device__ __forceinline__ int columns_at_once() const {
-        return columns > kFewColumns && columns <= 2 * kFewColumns ? (columns + 1) / 2 : kFewColumns;
+        return columns > kFewColumns && columns <= 2 * kFewColumns ? (columns + 1) / 2
+                                                                   : kFewColumns;
     }
-    __device__ __forceinline__ int out_row(int i) const { return pairs ? pairs[begin + i] : begin + i; }
+    __device__ __forceinline__ int out_row(int i) const {
+        return pairs ? pairs[begin + i] : begin + i;
+    }
     __device__ __forceinline__ int input_row(int i) const {
         if (!pairs) return begin + i;
-        return pair_part ? int(uint64_t(uint32_t(pairs[begin + i])) * pair_part >> 32) : pairs[begin + i];
+        return pair_part ? int(uint64_t(uint32_t(pairs[begin + i])) * pair_part >> 32)
+                         : pairs[begin + i];
     }
 };
 

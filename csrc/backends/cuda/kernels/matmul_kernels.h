@@ -1,4 +1,5 @@
-// Between the launchers of matmul.cpp and the kernels: arguments, and the functions each kernel file defines.
+// Between the launchers of matmul.cpp and the kernels: arguments, and the functions each kernel
+// file defines.
 #pragma once
 
 #include "backends/cuda/device/host.h"
@@ -7,8 +8,9 @@
 
 namespace pillion::cuda {
 
-// Lists of a routing (moe_group), i32: number of tiles; three words a tile: expert, where its pairs begin, how many; then the pairs,
-// (row * n_used + slot), sorted by expert. A tile has at most `tile` pairs, all of one expert.
+// Lists of a routing (moe_group), i32: number of tiles; three words a tile: expert, where its pairs
+// begin, how many; then the pairs, (row * n_used + slot), sorted by expert. A tile has at most
+// `tile` pairs, all of one expert.
 struct MoeLists {
     int tiles_max;
     const int32_t* data;
@@ -16,52 +18,62 @@ struct MoeLists {
     __host__ __device__ const int32_t* tile(int i) const { return data + 1 + kTileWords * i; }
     __host__ __device__ const int32_t* pairs() const { return data + 1 + kTileWords * tiles_max; }
 };
-constexpr int kFewColumns = 9;      // that a block of the few family multiplies with at once: the last token and eight drafts
-// Pairs of a tile: kFewColumns for few rows, else as many columns as an expert gets on average, so that tiles are neither many nor empty.
+constexpr int kFewColumns =
+    9;  // that a block of the few family multiplies with at once: the last token and eight drafts
+// Pairs of a tile: kFewColumns for few rows, else as many columns as an expert gets on average, so
+// that tiles are neither many nor empty.
 int moe_tile(const MoeShape& shape, int32_t rows_max);
 int moe_tiles_max(const MoeShape& shape, int32_t rows_max);
 
-// What a product is about; which weight rows and which columns a block works on follows from its index (matmul_job.h).
+// What a product is about; which weight rows and which columns a block works on follows from its
+// index (matmul_job.h).
 struct MatmulArgs {
     Planes weight;
-    int64_t rows;              // of the matrix, of one expert or of a cluster
-    int blocks;                // of 32 inputs in a row
+    int64_t rows;  // of the matrix, of one expert or of a cluster
+    int blocks;    // of 32 inputs in a row
     int64_t width;
 
-    const int8_t* codes;       // q8 input (matmul_layout.h)
+    const int8_t* codes;  // q8 input (matmul_layout.h)
     const float2* sums;
     const float2* halves;
-    int input_blocks;          // q8_blocks
-    const float* x;            // f32 input
-    const void* values;        // f16, bf16 input
-    const float* value_scales; // f16
-    int64_t input_rows;        // rows_max of the input, between the two terms of bf16
+    int input_blocks;           // q8_blocks
+    const float* x;             // f32 input
+    const void* values;         // f16, bf16 input
+    const float* value_scales;  // f16
+    int64_t input_rows;         // rows_max of the input, between the two terms of bf16
 
     float* out;
-    int64_t out_stride;        // floats between columns
+    int64_t out_stride;  // floats between columns
     RowCount count;
-    int columns;               // of a tile of plain products
+    int columns;  // of a tile of plain products
 
-    MoeLists lists;            // data null: not routed
-    uint32_t pair_part;        // input row of a pair: pair * pair_part >> 32; 0: the pair itself
-    const int32_t* clusters;   // null: no clusters
+    MoeLists lists;           // data null: not routed
+    uint32_t pair_part;       // input row of a pair: pair * pair_part >> 32; 0: the pair itself
+    const int32_t* clusters;  // null: no clusters
     int n_clusters;
 };
 
-// The few family: grid x: few_rows(columns_max) weight rows each; y, z as make_job wants them. columns_max: 1 or kFewColumns.
-template <DType T> void few_quant(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream);
-template <DType T> void few_float(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream);
+// The few family: grid x: few_rows(columns_max) weight rows each; y, z as make_job wants them.
+// columns_max: 1 or kFewColumns.
+template <DType T>
+void few_quant(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream);
+template <DType T>
+void few_float(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream);
 __host__ __device__ constexpr int few_rows(int columns_max) { return columns_max == 1 ? 8 : 16; }
 
 // Tile family: kTileRows weight rows by 32, 64 or 128 columns; grid x: column tiles, y: row tiles.
 constexpr int kTileRows = 128;
-template <DType T> void tile_quant(const MatmulArgs& a, dim3 grid, int columns, stream_t stream);
-template <DType T> void tile_float(const MatmulArgs& a, dim3 grid, int columns, stream_t stream);
+template <DType T>
+void tile_quant(const MatmulArgs& a, dim3 grid, int columns, stream_t stream);
+template <DType T>
+void tile_float(const MatmulArgs& a, dim3 grid, int columns, stream_t stream);
 
-template <DType T> void unpack(const MatmulArgs& a, const int32_t* ids, float scale, stream_t stream);
+template <DType T>
+void unpack(const MatmulArgs& a, const int32_t* ids, float scale, stream_t stream);
 
 void quantize_rows(const MatmulInput& input, RowCount rows, stream_t stream);
-void round_rows(const MatmulInput& input, RowCount rows, stream_t stream);      // f16, bf16
-void scale_rows(float* out, const float* scales, int n, int64_t width, stream_t stream);      // out[c][:] *= scales[c]
+void round_rows(const MatmulInput& input, RowCount rows, stream_t stream);  // f16, bf16
+void scale_rows(float* out, const float* scales, int n, int64_t width,
+                stream_t stream);  // out[c][:] *= scales[c]
 
 }  // namespace pillion::cuda

@@ -1,4 +1,5 @@
-// Instances of the few-row kernels: formats with a header for 256 inputs that core/expand.h makes of others.
+// Instances of the few-row kernels: formats with a header for 256 inputs that core/expand.h makes
+// of others.
 #include "backends/cuda/kernels/matvec_quant.cuh"
 
 namespace pillion::cuda {

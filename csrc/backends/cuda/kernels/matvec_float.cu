@@ -1,5 +1,5 @@
-// Few rows, float weights, everything in f32. As matvec_quant.cuh: sixteen lanes share a weight row, eight inputs a lane; F32 weights
-// go this way whatever the number of rows.
+// Few rows, float weights, everything in f32. As matvec_quant.cuh: sixteen lanes share a weight
+// row, eight inputs a lane; F32 weights go this way whatever the number of rows.
 #include "backends/cuda/kernels/matmul_job.h"
 
 namespace pillion::cuda {
@@ -7,15 +7,20 @@ namespace pillion::cuda {
 constexpr int kThreads = 128, kLanes = 16, kInputs = 8;
 
 static __device__ __forceinline__ void load_weights(const float* p, float (&w)[kInputs]) {
-    const uint4 a = load_once(reinterpret_cast<const uint4*>(p)), b = load_once(reinterpret_cast<const uint4*>(p) + 1);
-    w[0] = __uint_as_float(a.x), w[1] = __uint_as_float(a.y), w[2] = __uint_as_float(a.z), w[3] = __uint_as_float(a.w);
-    w[4] = __uint_as_float(b.x), w[5] = __uint_as_float(b.y), w[6] = __uint_as_float(b.z), w[7] = __uint_as_float(b.w);
+    const uint4 a = load_once(reinterpret_cast<const uint4*>(p)),
+                b = load_once(reinterpret_cast<const uint4*>(p) + 1);
+    w[0] = __uint_as_float(a.x), w[1] = __uint_as_float(a.y), w[2] = __uint_as_float(a.z),
+    w[3] = __uint_as_float(a.w);
+    w[4] = __uint_as_float(b.x), w[5] = __uint_as_float(b.y), w[6] = __uint_as_float(b.z),
+    w[7] = __uint_as_float(b.w);
 }
-template <bool Brain> static __device__ __forceinline__ void widen(uint32_t pair, float& a, float& b) {
+template <bool Brain>
+static __device__ __forceinline__ void widen(uint32_t pair, float& a, float& b) {
     a = Brain ? __uint_as_float(pair << 16) : half_value(pair & 0xFFFF);
     b = Brain ? __uint_as_float(pair & 0xFFFF0000) : half_value(pair >> 16);
 }
-template <bool Brain> static __device__ __forceinline__ void load_weights(const uint16_t* p, float (&w)[kInputs]) {
+template <bool Brain>
+static __device__ __forceinline__ void load_weights(const uint16_t* p, float (&w)[kInputs]) {
     const uint4 v = load_once(reinterpret_cast<const uint4*>(p));
     widen<Brain>(v.x, w[0], w[1]);
     widen<Brain>(v.y, w[2], w[3]);
@@ -24,9 +29,11 @@ template <bool Brain> static __device__ __forceinline__ void load_weights(const 
 }
 
 // The packed rows are padded with zeros, x is not: what lies behind a row may be a NaN.
-static __device__ __forceinline__ void load_inputs(const float* x, int i, int width, bool aligned, float (&v)[kInputs]) {
+static __device__ __forceinline__ void load_inputs(const float* x, int i, int width, bool aligned,
+                                                   float (&v)[kInputs]) {
     if (aligned && i + kInputs <= width) {
-        const float4 a = reinterpret_cast<const float4*>(x + i)[0], b = reinterpret_cast<const float4*>(x + i)[1];
+        const float4 a = reinterpret_cast<const float4*>(x + i)[0],
+                     b = reinterpret_cast<const float4*>(x + i)[1];
         v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
         v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
     } else {
@@ -35,12 +42,20 @@ static __device__ __forceinline__ void load_inputs(const float* x, int i, int wi
     }
 }
 
-template <DType T> struct Value { using type = uint16_t; };
-template <> struct Value<DType::f32> { using type = float; };
+template <DType T>
+struct Value {
+    using type = uint16_t;
+};
+template <>
+struct Value<DType::f32> {
+    using type = float;
+};
 
-// Columns first .. first + kColumns - 1 of the job; those past its end repeat the last one, and those of the next part come again.
+// Columns first .. first + kColumns - 1 of the job; those past its end repeat the last one, and
+// those of the next part come again.
 template <DType T, int kColumns, int kRows>
-static __device__ __forceinline__ void few_float_columns(const MatmulArgs& a, const Job& job, int row, int first) {
+static __device__ __forceinline__ void few_float_columns(const MatmulArgs& a, const Job& job,
+                                                         int row, int first) {
     using V = typename Value<T>::type;
     const int lane = int(threadIdx.x) % kLanes, width = int(a.width);
     const size_t stride = size_t((width + kFloatUnit - 1) / kFloatUnit * kFloatUnit);
@@ -49,10 +64,12 @@ static __device__ __forceinline__ void few_float_columns(const MatmulArgs& a, co
     const float* x[kColumns];
     float sum[kRows][kColumns];
     PILLION_UNROLL
-    for (int c = 0; c < kColumns; c++) x[c] = a.x + size_t(job.input_row(min(first + c, job.columns - 1))) * size_t(width);
+    for (int c = 0; c < kColumns; c++)
+        x[c] = a.x + size_t(job.input_row(min(first + c, job.columns - 1))) * size_t(width);
     PILLION_UNROLL
     for (int r = 0; r < kRows; r++) {
-        weight[r] = reinterpret_cast<const V*>(a.weight.codes) + (job.weight_row + size_t(min(row + r, int(a.rows) - 1))) * stride;
+        weight[r] = reinterpret_cast<const V*>(a.weight.codes) +
+                    (job.weight_row + size_t(min(row + r, int(a.rows) - 1))) * stride;
         PILLION_UNROLL
         for (int c = 0; c < kColumns; c++) sum[r][c] = 0.0f;
     }
@@ -80,9 +97,11 @@ static __device__ __forceinline__ void few_float_columns(const MatmulArgs& a, co
         for (int r = 0; r < kRows; r++) {
             float v = sum[r][c];
             PILLION_UNROLL
-            for (int o = kLanes / 2; o > 0; o >>= 1) v += __shfl_xor_sync(PILLION_FULL_MASK, v, o, 32);
+            for (int o = kLanes / 2; o > 0; o >>= 1)
+                v += __shfl_xor_sync(PILLION_FULL_MASK, v, o, 32);
             if (lane == (c * kRows + r) % kLanes && first + c < job.columns && row + r < a.rows)
-                job.out[size_t(job.out_row(first + c)) * size_t(a.out_stride) + size_t(row + r)] = v;
+                job.out[size_t(job.out_row(first + c)) * size_t(a.out_stride) + size_t(row + r)] =
+                    v;
         }
     }
 }
@@ -103,8 +122,10 @@ static __global__ void __launch_bounds__(kThreads) few_float_kernel(MatmulArgs a
     }
 }
 
-template <DType T> void few_float(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream) {
-    if (columns_max == 1) PILLION_LAUNCH((few_float_kernel<T, 1>), grid, dim3(kThreads), 0, stream, a);
+template <DType T>
+void few_float(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream) {
+    if (columns_max == 1)
+        PILLION_LAUNCH((few_float_kernel<T, 1>), grid, dim3(kThreads), 0, stream, a);
     else PILLION_LAUNCH((few_float_kernel<T, kFewColumns>), grid, dim3(kThreads), 0, stream, a);
 }
 

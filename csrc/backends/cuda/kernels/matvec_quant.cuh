@@ -1,9 +1,12 @@
-// Few rows, quantised weights: dp4a. Sixteen lanes share a weight row, lane i takes blocks i, i + 16, ...; a lane reads 16 bytes of codes
-// at a time, so that sixteen read 256 in one piece. Half a warp works on kRows rows at once: the activations it loads serve all of them,
-// and the warp's other half reads the same ones in the same instruction. That is what keeps nine columns from being bound by the first
-// cache: for 4-bit weights nine columns need 18 bytes of activations per byte of weights.
+// Few rows, quantised weights: dp4a. Sixteen lanes share a weight row, lane i takes blocks i, i +
+// 16, ...; a lane reads 16 bytes of codes at a time, so that sixteen read 256 in one piece. Half a
+// warp works on kRows rows at once: the activations it loads serve all of them, and the warp's
+// other half reads the same ones in the same instruction. That is what keeps nine columns from
+// being bound by the first cache: for 4-bit weights nine columns need 18 bytes of activations per
+// byte of weights.
 //
-// The order of a sum: a lane's blocks in order, then the lanes as a tree (8, 4, 2, 1). It depends on nothing but the row.
+// The order of a sum: a lane's blocks in order, then the lanes as a tree (8, 4, 2, 1). It depends
+// on nothing but the row.
 #pragma once
 
 #include "backends/cuda/kernels/matmul_job.h"
@@ -12,7 +15,8 @@ namespace pillion::cuda {
 
 constexpr int kFewThreads = 128, kFewLanes = 16;
 
-template <DType T> struct QuantTraits {
+template <DType T>
+struct QuantTraits {
     static constexpr Codes kCodes = packed_format(T).codes;
     static constexpr Scales kScales = packed_format(T).scales;
     static constexpr int kFactor = code_factor(kCodes);
@@ -20,10 +24,13 @@ template <DType T> struct QuantTraits {
     static constexpr int kNLows = n_lows(kScales);
 };
 
-// One block of one row with one column's block: sum += scale * d * (codes . q) - low * d * sum of q.
+// One block of one row with one column's block: sum += scale * d * (codes . q) - low * d * sum of
+// q.
 template <Scales S>
-static __device__ __forceinline__ float add_block(const uint32_t (&w)[8], const BlockScales<S>& b, const int4& x0, const int4& x1,
-                                                  const float2& sums, const float2& halves, float sum) {
+static __device__ __forceinline__ float add_block(const uint32_t (&w)[8], const BlockScales<S>& b,
+                                                  const int4& x0, const int4& x1,
+                                                  const float2& sums, const float2& halves,
+                                                  float sum) {
     int first = kSumStart;
     first = __dp4a(int(w[0]), x0.x, first);
     first = __dp4a(int(w[1]), x0.y, first);
@@ -37,10 +44,12 @@ static __device__ __forceinline__ float add_block(const uint32_t (&w)[8], const 
     if constexpr (n_scales(S) == 1) {
         sum = fma_rn(mul_rn(sum_value(second), sums.x), b.scale[0], sum);
     } else {
-        sum = fma_rn(fma_rn(sum_value(second), b.scale[1], mul_rn(sum_value(first), b.scale[0])), sums.x, sum);
+        sum = fma_rn(fma_rn(sum_value(second), b.scale[1], mul_rn(sum_value(first), b.scale[0])),
+                     sums.x, sum);
     }
     if constexpr (n_lows(S) == 1) sum = fma_rn(-b.low[0], sums.y, sum);
-    if constexpr (n_lows(S) == 2) sum = fma_rn(-b.low[1], halves.y, fma_rn(-b.low[0], halves.x, sum));
+    if constexpr (n_lows(S) == 2)
+        sum = fma_rn(-b.low[1], halves.y, fma_rn(-b.low[0], halves.x, sum));
     return sum;
 }
 
@@ -52,7 +61,8 @@ static __device__ __forceinline__ float sum_of_16(float v) {
 
 // Columns first .. first + kColumns - 1 of the job.
 template <DType T, int kColumns, int kRows>
-static __device__ __forceinline__ void few_quant_columns(const MatmulArgs& a, const Job& job, int row, int first) {
+static __device__ __forceinline__ void few_quant_columns(const MatmulArgs& a, const Job& job,
+                                                         int row, int first) {
     using F = QuantTraits<T>;
     const int lane = int(threadIdx.x) % kFewLanes;
     const int4* codes = reinterpret_cast<const int4*>(a.codes);
@@ -60,7 +70,7 @@ static __device__ __forceinline__ void few_quant_columns(const MatmulArgs& a, co
     RawCodes<F::kCodes> raw[kRows];
     RawScales raw_scales[kRows];
     float sum[kRows][kColumns];
-    int input[kColumns];      // of a column, in blocks
+    int input[kColumns];  // of a column, in blocks
     PILLION_UNROLL
     for (int c = 0; c < kColumns; c++) input[c] = job.input_row(first + c) * a.input_blocks;
     PILLION_UNROLL
@@ -73,8 +83,9 @@ static __device__ __forceinline__ void few_quant_columns(const MatmulArgs& a, co
             load_scales<F::kScales>(raw_scales[r], a.weight, at[r] + size_t(lane));
         }
     }
-    PILLION_NO_UNROLL      // one block is ahead already; more of them cost registers that nine columns do not have
-    for (int b = lane; b < a.blocks; b += kFewLanes) {
+    PILLION_NO_UNROLL  // one block is ahead already; more of them cost registers that nine columns
+                       // do not have
+        for (int b = lane; b < a.blocks; b += kFewLanes) {
         uint32_t w[kRows][8];
         BlockScales<F::kScales> scales[kRows];
         PILLION_UNROLL
@@ -94,7 +105,8 @@ static __device__ __forceinline__ void few_quant_columns(const MatmulArgs& a, co
             float2 halves = make_float2(0.0f, 0.0f);
             if constexpr (F::kNLows == 2) halves = a.halves[input[c] + b];
             PILLION_UNROLL
-            for (int r = 0; r < kRows; r++) sum[r][c] = add_block<F::kScales>(w[r], scales[r], x0, x1, sums, halves, sum[r][c]);
+            for (int r = 0; r < kRows; r++)
+                sum[r][c] = add_block<F::kScales>(w[r], scales[r], x0, x1, sums, halves, sum[r][c]);
         }
     }
     PILLION_UNROLL
@@ -104,20 +116,24 @@ static __device__ __forceinline__ void few_quant_columns(const MatmulArgs& a, co
             const float v = sum_of_16(sum[r][c]);
             // Lanes take turns, so that the stores of a half warp are in flight together.
             if (lane == (c * kRows + r) % kFewLanes && row + r < a.rows)
-                job.out[size_t(job.out_row(first + c)) * size_t(a.out_stride) + size_t(row + r)] = v;
+                job.out[size_t(job.out_row(first + c)) * size_t(a.out_stride) + size_t(row + r)] =
+                    v;
         }
     }
 }
 
-// grid x: row tiles; y: column tiles, or rows of the run for clusters; z: clusters. More columns than an instance has are taken in equal
-// parts, one after the other, by the same block: what it read the first time is still in the second cache.
+// grid x: row tiles; y: column tiles, or rows of the run for clusters; z: clusters. More columns
+// than an instance has are taken in equal parts, one after the other, by the same block: what it
+// read the first time is still in the second cache.
 template <DType T, int kColumnsMax>
 static __global__ void __launch_bounds__(kFewThreads) few_quant_kernel(MatmulArgs a) {
     constexpr int kRows = few_rows(kColumnsMax) / (kFewThreads / kFewLanes);
     const Job job = make_job(a, int(blockIdx.y), int(blockIdx.z));
-    const int row = (int(blockIdx.x) * (kFewThreads / kFewLanes) + int(threadIdx.x) / kFewLanes) * kRows;
+    const int row =
+        (int(blockIdx.x) * (kFewThreads / kFewLanes) + int(threadIdx.x) / kFewLanes) * kRows;
     if constexpr (kColumnsMax == 1) {
-        for (int first = 0; first < job.columns; first++) few_quant_columns<T, 1, kRows>(a, job, row, first);
+        for (int first = 0; first < job.columns; first++)
+            few_quant_columns<T, 1, kRows>(a, job, row, first);
     } else {
         const int step = job.columns_at_once();
         for (int first = 0; first < job.columns; first += step) {
@@ -136,8 +152,10 @@ static __global__ void __launch_bounds__(kFewThreads) few_quant_kernel(MatmulArg
     }
 }
 
-template <DType T> void few_quant(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream) {
-    if (columns_max == 1) PILLION_LAUNCH((few_quant_kernel<T, 1>), grid, dim3(kFewThreads), 0, stream, a);
+template <DType T>
+void few_quant(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream) {
+    if (columns_max == 1)
+        PILLION_LAUNCH((few_quant_kernel<T, 1>), grid, dim3(kFewThreads), 0, stream, a);
     else PILLION_LAUNCH((few_quant_kernel<T, kFewColumns>), grid, dim3(kFewThreads), 0, stream, a);
 }
 

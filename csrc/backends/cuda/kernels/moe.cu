@@ -8,13 +8,15 @@ namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / 32, kSumThreads = 256;
 
-// A warp a row: n_used rounds of the best expert not taken yet, then the soft-max over those. Its own denominator over all experts
-// cancels in the renormalisation.
-__global__ void __launch_bounds__(kThreads) route_kernel(MoeParams p, const float* logits, const float* expert_scale, int32_t* ids,
-                                                         float* gates, RunRows rows) {
+// A warp a row: n_used rounds of the best expert not taken yet, then the soft-max over those. Its
+// own denominator over all experts cancels in the renormalisation.
+__global__ void __launch_bounds__(kThreads)
+    route_kernel(MoeParams p, const float* logits, const float* expert_scale, int32_t* ids,
+                 float* gates, RunRows rows) {
     const int row = int(blockIdx.x) * kWarps + int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
     if (row >= rows.count()) return;
-    logits += size_t(row) * p.n_experts, ids += size_t(row) * p.n_used, gates += size_t(row) * p.n_used;
+    logits += size_t(row) * p.n_experts, ids += size_t(row) * p.n_used,
+        gates += size_t(row) * p.n_used;
     for (int k = 0; k < p.n_used; k++) {
         Best best = {0.0f, -1, -1};
         for (int e = lane; e < p.n_experts; e += 32) {
@@ -33,11 +35,12 @@ __global__ void __launch_bounds__(kThreads) route_kernel(MoeParams p, const floa
         gates[k] = expf(logits[ids[k]] - logits[ids[0]]);
         sum += gates[k];
     }
-    for (int k = 0; k < p.n_used; k++) gates[k] = gates[k] / sum * (expert_scale ? expert_scale[ids[k]] : 1.0f);
+    for (int k = 0; k < p.n_used; k++)
+        gates[k] = gates[k] / sum * (expert_scale ? expert_scale[ids[k]] : 1.0f);
 }
 
-__global__ void __launch_bounds__(kSumThreads) sum_kernel(int n_used, const float* x, const float* gates, float* y, int width,
-                                                          RunRows rows) {
+__global__ void __launch_bounds__(kSumThreads)
+    sum_kernel(int n_used, const float* x, const float* gates, float* y, int width, RunRows rows) {
     const int row = int(blockIdx.x), i = int(blockIdx.y) * kSumThreads + int(threadIdx.x);
     if (row >= rows.count() || i >= width) return;
     x += size_t(row) * n_used * width, gates += size_t(row) * n_used;
@@ -48,15 +51,16 @@ __global__ void __launch_bounds__(kSumThreads) sum_kernel(int n_used, const floa
 
 }  // namespace
 
-void moe_route(const MoeParams& p, const float* logits, const float* expert_scale, int32_t* ids, float* gates, RunRows rows,
-               stream_t stream) {
-    PILLION_LAUNCH(route_kernel, dim3((rows.bound + kWarps - 1) / kWarps), dim3(kThreads), 0, stream, p, logits, expert_scale, ids, gates,
-                   rows);
+void moe_route(const MoeParams& p, const float* logits, const float* expert_scale, int32_t* ids,
+               float* gates, RunRows rows, stream_t stream) {
+    PILLION_LAUNCH(route_kernel, dim3((rows.bound + kWarps - 1) / kWarps), dim3(kThreads), 0,
+                   stream, p, logits, expert_scale, ids, gates, rows);
 }
 
-void moe_sum(const MoeParams& p, const float* x, const float* gates, float* y, int width, RunRows rows, stream_t stream) {
-    PILLION_LAUNCH(sum_kernel, dim3(rows.bound, (width + kSumThreads - 1) / kSumThreads), dim3(kSumThreads), 0, stream, p.n_used, x, gates,
-                   y, width, rows);
+void moe_sum(const MoeParams& p, const float* x, const float* gates, float* y, int width,
+             RunRows rows, stream_t stream) {
+    PILLION_LAUNCH(sum_kernel, dim3(rows.bound, (width + kSumThreads - 1) / kSumThreads),
+                   dim3(kSumThreads), 0, stream, p.n_used, x, gates, y, width, rows);
 }
 
 }  // namespace pillion::cuda

@@ -14,8 +14,9 @@ __device__ __forceinline__ float inverse_rms(const float* x, int n, float eps, s
     return 1.0f / sqrtf(block_sum<kThreads>(sum, shared) / float(n) + eps);
 }
 
-__global__ void __launch_bounds__(kThreads) norm_kernel(const float* x, const float* w, float* y, int n, float eps, float scale,
-                                                        RunRows rows) {
+__global__ void __launch_bounds__(kThreads)
+    norm_kernel(const float* x, const float* w, float* y, int n, float eps, float scale,
+                RunRows rows) {
     PILLION_SHARED(float, shared, kThreads / 32);
     const int row = int(blockIdx.x);
     if (row >= rows.count()) return;
@@ -27,8 +28,9 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const float* x, const fl
     }
 }
 
-__global__ void __launch_bounds__(kThreads) norm_add_kernel(const float* branch, const float* w, const float* residual, float* y, int n,
-                                                            float eps, float scale, RunRows rows) {
+__global__ void __launch_bounds__(kThreads)
+    norm_add_kernel(const float* branch, const float* w, const float* residual, float* y, int n,
+                    float eps, float scale, RunRows rows) {
     PILLION_SHARED(float, shared, kThreads / 32);
     const int row = int(blockIdx.x);
     if (row >= rows.count()) return;
@@ -42,13 +44,16 @@ __global__ void __launch_bounds__(kThreads) norm_add_kernel(const float* branch,
 
 }  // namespace
 
-void norm(const float* x, const float* weight, float* y, int width, float eps, float scale, RunRows rows, stream_t stream) {
-    PILLION_LAUNCH(norm_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, x, weight, y, width, eps, scale, rows);
+void norm(const float* x, const float* weight, float* y, int width, float eps, float scale,
+          RunRows rows, stream_t stream) {
+    PILLION_LAUNCH(norm_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, x, weight, y, width,
+                   eps, scale, rows);
 }
 
-void norm_add(const float* branch, const float* weight, const float* residual, float* y, int width, float eps, float scale, RunRows rows,
-              stream_t stream) {
-    PILLION_LAUNCH(norm_add_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, branch, weight, residual, y, width, eps, scale, rows);
+void norm_add(const float* branch, const float* weight, const float* residual, float* y, int width,
+              float eps, float scale, RunRows rows, stream_t stream) {
+    PILLION_LAUNCH(norm_add_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, branch, weight,
+                   residual, y, width, eps, scale, rows);
 }
 
 }  // namespace pillion::cuda

@@ -1,7 +1,8 @@
-// The ops of core/graph.h that are no matrix product and no attention, as functions that enqueue on a stream. f32 [rows, width] with
-// rows side by side; pointers are device memory. A row's bits depend on nothing but the row: reductions run in an order that the
-// width alone decides. The arithmetic is that of the judge (backends/cpu/generic/ops.cpp) up to the order of sums and the last places
-// of exp, tanh and the root.
+// The ops of core/graph.h that are no matrix product and no attention, as functions that enqueue on
+// a stream. f32 [rows, width] with rows side by side; pointers are device memory. A row's bits
+// depend on nothing but the row: reductions run in an order that the width alone decides. The
+// arithmetic is that of the judge (backends/cpu/generic/ops.cpp) up to the order of sums and the
+// last places of exp, tanh and the root.
 #pragma once
 #include "backends/cuda/device/runtime.h"
 #include "backends/cuda/kernels/run_rows.h"
@@ -21,26 +22,31 @@ struct RowTable {
     int32_t width, n_rows;
 };
 // out = scale * table[token]; tokens outside the table are taken to its ends
-void embed_rows(const RowTable& table, const int32_t* tokens, float scale, float* out, RunRows rows, stream_t stream);
-// In place on the table's rows: e[l] = (e[l] * table_scale + rms(proj[l] * proj_scale; norm or none)) * out_scale
-void per_layer_embed(const PerLayerEmbedParams& p, float* e, const float* proj, const float* norm, RunRows rows, stream_t stream);
+void embed_rows(const RowTable& table, const int32_t* tokens, float scale, float* out, RunRows rows,
+                stream_t stream);
+// In place on the table's rows: e[l] = (e[l] * table_scale + rms(proj[l] * proj_scale; norm or
+// none)) * out_scale
+void per_layer_embed(const PerLayerEmbedParams& p, float* e, const float* proj, const float* norm,
+                     RunRows rows, stream_t stream);
 
 // --- norm.cu ---
 
 // y = rms(x; weight or none) * scale; y may be x
-void norm(const float* x, const float* weight, float* y, int width, float eps, float scale, RunRows rows, stream_t stream);
+void norm(const float* x, const float* weight, float* y, int width, float eps, float scale,
+          RunRows rows, stream_t stream);
 // y = (residual + rms(branch; weight or none)) * scale; y may be either
-void norm_add(const float* branch, const float* weight, const float* residual, float* y, int width, float eps, float scale, RunRows rows,
-              stream_t stream);
+void norm_add(const float* branch, const float* weight, const float* residual, float* y, int width,
+              float eps, float scale, RunRows rows, stream_t stream);
 
 // --- rope.cu ---
 
-// out [rows, 2 * half]: cos of position * frequency[i], then sin; in double, as the angles reach a million
+// out [rows, 2 * half]: cos of position * frequency[i], then sin; in double, as the angles reach a
+// million
 void rope_table(const float* frequency, int half, float* out, RunRows rows, stream_t stream);
-struct QkvArgs {               // null: not there
+struct QkvArgs {  // null: not there
     float *q, *k, *v;
     const float *q_norm, *k_norm;
-    const float* rope;         // of all rows of the run, or of these alone
+    const float* rope;  // of all rows of the run, or of these alone
     bool rope_is_run;
     QkvParams p;
 };
@@ -48,39 +54,46 @@ void qkv_norm_rope(const QkvArgs& args, RunRows rows, stream_t stream);
 
 // --- kv_store.cu ---
 
-void kv_store(const KvSpec& spec, uint8_t* store, const float* k, const float* v, RunRows rows, stream_t stream);
+void kv_store(const KvSpec& spec, uint8_t* store, const float* k, const float* v, RunRows rows,
+              stream_t stream);
 
 // --- elementwise.cu ---
 
 void scale(const float* x, float s, float* y, int width, RunRows rows, stream_t stream);
 void add(const float* a, const float* b, float* y, int width, RunRows rows, stream_t stream);
 void softcap(float* x, float cap, int width, RunRows rows, stream_t stream);
-void concat(const float* a, int width_a, const float* b, int width_b, float* y, RunRows rows, stream_t stream);
-// y[:, i] = act(gate) * up, with gate and up beside each other in each of p.groups parts, or up at an offset of a row of width_up
-void glu(const GluParams& p, const float* gate, const float* up, int width_up, float* y, int width, RunRows rows, stream_t stream);
+void concat(const float* a, int width_a, const float* b, int width_b, float* y, RunRows rows,
+            stream_t stream);
+// y[:, i] = act(gate) * up, with gate and up beside each other in each of p.groups parts, or up at
+// an offset of a row of width_up
+void glu(const GluParams& p, const float* gate, const float* up, int width_up, float* y, int width,
+         RunRows rows, stream_t stream);
 // The out rows of x (rows of the run), 32-bit words of any type
 void gather_rows(const float* x, float* y, int width, RunRows out_rows, stream_t stream);
 void copy_rows(const float* x, float* y, int width, RunRows rows, stream_t stream);
 
 // --- moe.cu ---
 
-void moe_route(const MoeParams& p, const float* logits, const float* expert_scale, int32_t* ids, float* gates, RunRows rows,
-               stream_t stream);
-void moe_sum(const MoeParams& p, const float* x, const float* gates, float* y, int width, RunRows rows, stream_t stream);
+void moe_route(const MoeParams& p, const float* logits, const float* expert_scale, int32_t* ids,
+               float* gates, RunRows rows, stream_t stream);
+void moe_sum(const MoeParams& p, const float* x, const float* gates, float* y, int width,
+             RunRows rows, stream_t stream);
 
 // --- head.cu ---
 
 struct PickArgs {
     const float* scores;
-    const int32_t* ids;        // or null: own indices
-    int64_t ids_stride;        // 0: one row for all
+    const int32_t* ids;  // or null: own indices
+    int64_t ids_stride;  // 0: one row for all
     int32_t* token;
-    float* probability;        // or null
+    float* probability;  // or null
     int width;
 };
 void pick(const PickArgs& args, RunRows rows, stream_t stream);
-// clusters [rows, n_active]: the best scores, best first; ids [rows, n_active * cluster_rows]: order[cluster * cluster_rows ...]
-void choose_clusters(const CentroidHeadParams& p, const float* scores, const int32_t* order, int cluster_rows, int32_t* clusters,
-                     int32_t* ids, RunRows rows, stream_t stream);
+// clusters [rows, n_active]: the best scores, best first; ids [rows, n_active * cluster_rows]:
+// order[cluster * cluster_rows ...]
+void choose_clusters(const CentroidHeadParams& p, const float* scores, const int32_t* order,
+                     int cluster_rows, int32_t* clusters, int32_t* ids, RunRows rows,
+                     stream_t stream);
 
 }  // namespace pillion::cuda

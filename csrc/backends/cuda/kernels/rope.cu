@@ -1,4 +1,5 @@
-// Rotation: its table once a run, then norm and rotation of query and key heads in place, a warp a head.
+// Rotation: its table once a run, then norm and rotation of query and key heads in place, a warp a
+// head.
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/kernels/ops.h"
 
@@ -7,7 +8,8 @@ namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / 32;
 
-__global__ void __launch_bounds__(kThreads) rope_table_kernel(const float* frequency, int half, float* out, RunRows rows) {
+__global__ void __launch_bounds__(kThreads)
+    rope_table_kernel(const float* frequency, int half, float* out, RunRows rows) {
     const int row = int(blockIdx.x);
     if (row >= rows.count()) return;
     const double position = double(rows.position() + row);
@@ -23,10 +25,11 @@ __device__ __forceinline__ void norm_head(float* x, const float* w, int n, float
     for (int i = lane; i < n; i += 32) sum = fmaf(x[i], x[i], sum);
     const float inverse = 1.0f / sqrtf(warp_sum(sum) / float(n) + eps);
     for (int i = lane; i < n; i += 32) x[i] = w ? x[i] * inverse * w[i] : x[i] * inverse;
-    __syncwarp();    // the rotation reads what other lanes wrote
+    __syncwarp();  // the rotation reads what other lanes wrote
 }
 
-__device__ __forceinline__ void rotate_head(float* x, const float* table, int dims, bool interleaved, int lane) {
+__device__ __forceinline__ void rotate_head(float* x, const float* table, int dims,
+                                            bool interleaved, int lane) {
     const int half = dims / 2;
     for (int i = lane; i < half; i += 32) {
         float& first = x[interleaved ? 2 * i : i];
@@ -39,10 +42,12 @@ __device__ __forceinline__ void rotate_head(float* x, const float* table, int di
 
 // Query heads first, then KV heads: a value may start as a copy of its key, so one warp does both.
 __global__ void __launch_bounds__(kThreads) qkv_kernel(QkvArgs a, RunRows rows) {
-    const int row = int(blockIdx.x), lane = int(threadIdx.x) % 32, unit = int(blockIdx.y) * kWarps + int(threadIdx.x) / 32;
+    const int row = int(blockIdx.x), lane = int(threadIdx.x) % 32,
+              unit = int(blockIdx.y) * kWarps + int(threadIdx.x) / 32;
     if (row >= rows.count()) return;
-    const int n = a.p.head_dim, n_queries = a.q ? a.p.n_heads : 0, n_keys = a.k || a.v ? a.p.n_kv_heads : 0;
-    if (unit >= n_queries + n_keys) return;    // whole warps, and nobody waits for the block
+    const int n = a.p.head_dim, n_queries = a.q ? a.p.n_heads : 0,
+              n_keys = a.k || a.v ? a.p.n_kv_heads : 0;
+    if (unit >= n_queries + n_keys) return;  // whole warps, and nobody waits for the block
     const float* table = a.rope + size_t(a.rope_is_run ? rows.first() + row : row) * a.p.rope_dims;
     if (unit < n_queries) {
         float* q = a.q + (size_t(row) * a.p.n_heads + unit) * n;
@@ -53,7 +58,7 @@ __global__ void __launch_bounds__(kThreads) qkv_kernel(QkvArgs a, RunRows rows) 
     if (a.v) {
         if (a.p.v_from_k)
             for (int i = lane; i < n; i += 32) a.v[at + i] = a.k[at + i];
-        __syncwarp();    // before another lane rotates the key
+        __syncwarp();  // before another lane rotates the key
         if (a.p.norm_v) norm_head(a.v + at, nullptr, n, a.p.eps, lane);
     }
     if (!a.k) return;
@@ -64,12 +69,14 @@ __global__ void __launch_bounds__(kThreads) qkv_kernel(QkvArgs a, RunRows rows) 
 }  // namespace
 
 void rope_table(const float* frequency, int half, float* out, RunRows rows, stream_t stream) {
-    PILLION_LAUNCH(rope_table_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, frequency, half, out, rows);
+    PILLION_LAUNCH(rope_table_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, frequency, half,
+                   out, rows);
 }
 
 void qkv_norm_rope(const QkvArgs& args, RunRows rows, stream_t stream) {
     const int units = (args.q ? args.p.n_heads : 0) + (args.k || args.v ? args.p.n_kv_heads : 0);
-    PILLION_LAUNCH(qkv_kernel, dim3(rows.bound, (units + kWarps - 1) / kWarps), dim3(kThreads), 0, stream, args, rows);
+    PILLION_LAUNCH(qkv_kernel, dim3(rows.bound, (units + kWarps - 1) / kWarps), dim3(kThreads), 0,
+                   stream, args, rows);
 }
 
 }  // namespace pillion::cuda

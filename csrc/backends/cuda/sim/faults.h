@@ -1,12 +1,17 @@
-// What a test makes go wrong in the emulated device, by the environment variable PILLION_SIM_FAULTS, read at each call (the emulation is
-// in no wheel). A list of name=number, separated by commas; counts begin anew whenever the text changes:
+// What a test makes go wrong in the emulated device, by the environment variable
+// PILLION_SIM_FAULTS, read at each call (the emulation is in no wheel). A list of name=number,
+// separated by commas; counts begin anew whenever the text changes:
 //
-//     alloc=N      the N-th allocation from now fails          above=BYTES   every allocation of more bytes fails
+//     alloc=N      the N-th allocation from now fails          above=BYTES   every allocation of
+//                  more bytes fails
 //     from=N       so do all from the N-th on
-//     memory=BYTES the device has so many                      unified=1     its memory is the host's
-//     launch=N     the N-th kernel fails, the device stays     lost=N        at the N-th kernel the device is lost
+//     memory=BYTES the device has so many                      unified=1     its memory is the
+//     host's
+//     launch=N     the N-th kernel fails, the device stays     lost=N        at the N-th kernel the
+//                  device is lost
 //
-// What a run was captured from counts each time it runs, as on a GPU, where a kernel fails when it runs.
+// What a run was captured from counts each time it runs, as on a GPU, where a kernel fails when it
+// runs.
 #pragma once
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +23,7 @@
 
 namespace pillion::cuda::sim {
 
-struct LostError : Error {
-    using Error::Error;
-};
+struct LostError : Error { using Error::Error; };
 
 class Faults {
   public:
@@ -28,13 +31,15 @@ class Faults {
         static Faults faults;
         return faults;
     }
-    // Whether an allocation of so many bytes goes through; those in device memory count until freed().
+    // Whether an allocation of so many bytes goes through; those in device memory count until
+    // freed().
     bool allocate(size_t bytes, bool is_device) {
         const std::lock_guard<std::mutex> lock(mutex_);
         read();
         n_allocations_++;
         if (value("from=") && n_allocations_ >= value("from=")) return false;
-        if (value("alloc=") == n_allocations_ || (value("above=") && bytes > value("above="))) return false;
+        if (value("alloc=") == n_allocations_ || (value("above=") && bytes > value("above=")))
+            return false;
         if (is_device && value("memory=") && used_ + bytes > value("memory=")) return false;
         if (is_device) used_ += bytes;
         return true;
@@ -48,9 +53,10 @@ class Faults {
         read();
         n_launches_++;
         if (value("launch=") == n_launches_) throw Error(std::string(what) + " was made to fail");
-        if (value("lost=") == n_launches_) throw LostError(std::string(what) + " was made to lose the device");
+        if (value("lost=") == n_launches_)
+            throw LostError(std::string(what) + " was made to lose the device");
     }
-    size_t number(const char* name) {    // 0: not given
+    size_t number(const char* name) {  // 0: not given
         const std::lock_guard<std::mutex> lock(mutex_);
         read();
         return value(name);

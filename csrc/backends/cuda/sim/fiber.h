@@ -6,11 +6,12 @@
 // saves the signal mask with a system call.
 #pragma once
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #if !defined(PILLION_SIM_UCONTEXT) && !defined(__x86_64__) && !defined(__aarch64__)
 #define PILLION_SIM_UCONTEXT 1
@@ -32,7 +33,7 @@
 #endif
 
 #ifndef PILLION_SIM_UCONTEXT
-extern "C" void pillion_sim_switch(void ** save_sp, void * load_sp);
+extern "C" void pillion_sim_switch(void** save_sp, void* load_sp);
 
 // One copy per program: the code sits in a COMDAT section, so every translation unit may
 // include this header.
@@ -61,7 +62,7 @@ pillion_sim_switch:
 .size pillion_sim_switch,.-pillion_sim_switch
 .popsection
 )");
-#else // __aarch64__
+#else  // __aarch64__
 asm(R"(
 .pushsection .text.pillion_sim_switch,"axG",@progbits,pillion_sim_switch,comdat
 .weak pillion_sim_switch
@@ -98,9 +99,10 @@ pillion_sim_switch:
 .popsection
 )");
 #endif
-#endif // !PILLION_SIM_UCONTEXT
+#endif  // !PILLION_SIM_UCONTEXT
 
-namespace pillion::cuda { namespace sim {
+namespace pillion::cuda {
+namespace sim {
 
 #ifdef PILLION_SIM_ASAN
 constexpr size_t kStackBytes = 256 * 1024;
@@ -114,55 +116,59 @@ struct Context {
 #ifdef PILLION_SIM_UCONTEXT
     ucontext_t uc;
 #else
-    void * sp = nullptr;
+    void* sp = nullptr;
 #endif
-    unsigned char * stack = nullptr;    // nullptr for the scheduler's own context
-    const void *    asan_bottom = nullptr;
-    size_t          asan_size   = 0;
-    void *          asan_fake   = nullptr;
+    unsigned char* stack = nullptr;  // nullptr for the scheduler's own context
+    const void* asan_bottom = nullptr;
+    size_t asan_size = 0;
+    void* asan_fake = nullptr;
 
     Context() = default;
-    Context(const Context &) = delete;
-    Context & operator=(const Context &) = delete;
-    ~Context() { if (stack) munmap(stack, kStackBytes); }
+    Context(const Context&) = delete;
+    Context& operator=(const Context&) = delete;
+    ~Context() {
+        if (stack) munmap(stack, kStackBytes);
+    }
 
     void prepare(void (*entry)()) {
         if (!stack) {
-            void * m = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            void* m = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
             if (m == MAP_FAILED) std::abort();
-            stack = static_cast<unsigned char *>(m);
+            stack = static_cast<unsigned char*>(m);
             mprotect(stack, size_t(sysconf(_SC_PAGESIZE)), PROT_NONE);
         }
         asan_bottom = stack;
-        asan_size   = kStackBytes;
-        asan_fake   = nullptr;
+        asan_size = kStackBytes;
+        asan_fake = nullptr;
 #ifdef PILLION_SIM_ASAN
         const size_t page = size_t(sysconf(_SC_PAGESIZE));
-        __asan_unpoison_memory_region(stack + page, kStackBytes - page);   // frames of an abandoned run
+        __asan_unpoison_memory_region(stack + page,
+                                      kStackBytes - page);  // frames of an abandoned run
 #endif
 #ifdef PILLION_SIM_UCONTEXT
         getcontext(&uc);
-        uc.uc_stack.ss_sp   = stack;
+        uc.uc_stack.ss_sp = stack;
         uc.uc_stack.ss_size = kStackBytes;
-        uc.uc_link          = nullptr;
+        uc.uc_link = nullptr;
         makecontext(&uc, entry, 0);
 #elif defined(__x86_64__)
         // Six zeroed registers, the entry address, and a zero return address for unwinders.
-        auto * top = reinterpret_cast<uintptr_t *>(stack + kStackBytes);
+        auto* top = reinterpret_cast<uintptr_t*>(stack + kStackBytes);
         *--top = 0;
         *--top = reinterpret_cast<uintptr_t>(entry);
         for (int i = 0; i < 6; ++i) *--top = 0;
         sp = top;
 #else
-        auto * top = reinterpret_cast<uintptr_t *>(stack + kStackBytes) - 20;
+        auto* top = reinterpret_cast<uintptr_t*>(stack + kStackBytes) - 20;
         for (int i = 0; i < 20; ++i) top[i] = 0;
-        top[11] = reinterpret_cast<uintptr_t>(entry);                  // x30
+        top[11] = reinterpret_cast<uintptr_t>(entry);  // x30
         sp = top;
 #endif
     }
 };
 
-inline void switch_context(Context & from, Context & to) {
+inline void switch_context(Context& from, Context& to) {
 #ifdef PILLION_SIM_ASAN
     __sanitizer_start_switch_fiber(&from.asan_fake, to.asan_bottom, to.asan_size);
 #endif
@@ -177,13 +183,15 @@ inline void switch_context(Context & from, Context & to) {
 }
 
 // First statement of a new context; `previous` is the context that was left.
-inline void entered_context(Context & previous) {
+inline void entered_context(Context& previous) {
 #ifdef PILLION_SIM_ASAN
-    if (!previous.stack) __sanitizer_finish_switch_fiber(nullptr, &previous.asan_bottom, &previous.asan_size);
-    else                 __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+    if (!previous.stack)
+        __sanitizer_finish_switch_fiber(nullptr, &previous.asan_bottom, &previous.asan_size);
+    else __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #else
-    (void) previous;
+    (void)previous;
 #endif
 }
 
-}} // namespace pillion::cuda::sim
+}  // namespace sim
+}  // namespace pillion::cuda

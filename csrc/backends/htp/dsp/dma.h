@@ -1,6 +1,7 @@
-// One thread's copies from memory into VTCM, in the order they were started: while one piece is computed on, the next is on its way.
-// At most two are open. On the device (v68 and later) the user DMA unit does them; elsewhere they happen when they are waited for, so that
-// whoever reads a piece too early reads what was there before.
+// One thread's copies from memory into VTCM, in the order they were started: while one piece is
+// computed on, the next is on its way. At most two are open. On the device (v68 and later) the user
+// DMA unit does them; elsewhere they happen when they are waited for, so that whoever reads a piece
+// too early reads what was there before.
 #ifndef PILLION_DSP_DMA_H
 #define PILLION_DSP_DMA_H
 
@@ -15,9 +16,10 @@
 
 enum { DMA_OPEN = 2 };
 
-struct dma_copy {              // the unit's linear descriptor: it reads these 16 bytes itself
-    uint32_t next;             // address of the descriptor after this one, 0: last
-    uint32_t control;          // length in the low 24 bits, all else 0: linear, cached; bit 31: done, set by the unit
+struct dma_copy {      // the unit's linear descriptor: it reads these 16 bytes itself
+    uint32_t next;     // address of the descriptor after this one, 0: last
+    uint32_t control;  // length in the low 24 bits, all else 0: linear, cached; bit 31: done, set
+                       // by the unit
     uint32_t from, to;
 } __attribute__((aligned(16)));
 
@@ -43,14 +45,21 @@ static inline void dma_start(struct dma* d, void* to, const void* from, uint32_t
     c->control = bytes;
     c->from = (uint32_t)(uintptr_t)from;
     c->to = (uint32_t)(uintptr_t)to;
-    // The unit reads the descriptor from memory: stores before the release are there before it looks.
+    // The unit reads the descriptor from memory: stores before the release are there before it
+    // looks.
     __asm__ volatile("release(%0):at" : : "r"(c) : "memory");
     if (d->started++ == 0) {
         uint32_t state;
-        __asm__ volatile("%0 = dmwait" : "=r"(state) : : "memory");    // whoever used the thread's unit before is done
+        __asm__ volatile("%0 = dmwait"
+                         : "=r"(state)
+                         :
+                         : "memory");  // whoever used the thread's unit before is done
         __asm__ volatile("dmstart(%0)" : : "r"(c) : "memory");
     } else {
-        __asm__ volatile("dmlink(%0,%1)" : : "r"(&d->copy[(d->started - 2) % DMA_OPEN]), "r"(c) : "memory");
+        __asm__ volatile("dmlink(%0,%1)"
+                         :
+                         : "r"(&d->copy[(d->started - 2) % DMA_OPEN]), "r"(c)
+                         : "memory");
     }
 }
 // The oldest copy that was not waited for. Returns where it went.
@@ -58,7 +67,10 @@ static inline const uint8_t* dma_wait(struct dma* d) {
     volatile struct dma_copy* c = &d->copy[d->waited++ % DMA_OPEN];
     while (!(c->control >> 31)) {
         uint32_t state;
-        __asm__ volatile("%0 = dmpoll" : "=r"(state) : : "memory");    // also lets the unit write the bit back
+        __asm__ volatile("%0 = dmpoll"
+                         : "=r"(state)
+                         :
+                         : "memory");  // also lets the unit write the bit back
     }
     return (const uint8_t*)(uintptr_t)c->to;
 }
@@ -71,7 +83,8 @@ static inline void dma_start(struct dma* d, void* to, const void* from, uint32_t
 }
 // Pieces are whole vectors. Eight bytes at a time: the emulator's libc goes by words.
 static inline void dma_copy_now(uint64_t* to, const uint64_t* from, uint32_t bytes) {
-    for (uint32_t i = 0; i < bytes / 8; i += 4) to[i] = from[i], to[i + 1] = from[i + 1], to[i + 2] = from[i + 2], to[i + 3] = from[i + 3];
+    for (uint32_t i = 0; i < bytes / 8; i += 4)
+        to[i] = from[i], to[i + 1] = from[i + 1], to[i + 2] = from[i + 2], to[i + 3] = from[i + 3];
 }
 // The oldest copy that was not waited for. Returns where it went.
 static inline const uint8_t* dma_wait(struct dma* d) {

@@ -1,6 +1,7 @@
-// The simulator's DSP process: maps the control block, answers messages until told to stop or until its parent is gone. Takes the place of
-// a device's FastRPC entry points and queue reader; everything below session_answer is the same code on both. Built for Hexagon (run by
-// qemu-hexagon) or for the PC.
+// The simulator's DSP process: maps the control block, answers messages until told to stop or until
+// its parent is gone. Takes the place of a device's FastRPC entry points and queue reader;
+// everything below session_answer is the same code on both. Built for Hexagon (run by qemu-hexagon)
+// or for the PC.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,7 +22,7 @@ enum { FUTEX_WAIT_OP = 0, FUTEX_WAKE_OP = 1, DIED = 86 };
 
 static struct htp_sim_control* control;
 static pid_t host;
-static uint32_t fault_now;    // the fault of the run under way
+static uint32_t fault_now;  // the fault of the run under way
 
 static uint32_t load(const uint32_t* p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static void publish(uint32_t* p, uint32_t value) {
@@ -30,7 +31,7 @@ static void publish(uint32_t* p, uint32_t value) {
 }
 // Until *p differs from `old` or half a second has passed.
 static void wait_change(uint32_t* p, uint32_t old) {
-    const long timeout[2] = {0, 500000000};    // what SYS_futex reads, on 32 and 64 bit alike
+    const long timeout[2] = {0, 500000000};  // what SYS_futex reads, on 32 and 64 bit alike
     for (int i = 0; i < 200; i++)
         if (load(p) != old) return;
     syscall(SYS_futex, p, FUTEX_WAIT_OP, old, timeout, 0, 0);
@@ -38,7 +39,7 @@ static void wait_change(uint32_t* p, uint32_t old) {
 
 // --- what session.h wants of a platform ---
 
-enum { GUARD = 1 << 16 };    // pages that nobody may touch, before and behind a buffer
+enum { GUARD = 1 << 16 };  // pages that nobody may touch, before and behind a buffer
 
 static uint64_t pages(uint64_t bytes) { return (bytes + GUARD - 1) / GUARD * GUARD; }
 
@@ -50,8 +51,10 @@ static uint8_t* map_fd_of_host(int fd_of_host, uint64_t offset, uint64_t bytes) 
     struct stat st;
     uint8_t* p = MAP_FAILED;
     if (fstat(fd, &st) == 0 && (uint64_t)st.st_size >= offset + bytes) {
-        p = mmap(0, pages(bytes) + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p != MAP_FAILED && mmap(p + GUARD, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED) {
+        p = mmap(0, pages(bytes) + 2 * GUARD, PROT_NONE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p != MAP_FAILED && mmap(p + GUARD, bytes, PROT_READ | PROT_WRITE,
+                                    MAP_SHARED | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED) {
             munmap(p, pages(bytes) + 2 * GUARD);
             p = MAP_FAILED;
         }
@@ -63,8 +66,12 @@ static uint8_t* map_fd_of_host(int fd_of_host, uint64_t offset, uint64_t bytes) 
     errno = error;
     return p == MAP_FAILED ? 0 : p + GUARD;
 }
-uint8_t* platform_map(const struct htp_map* m) { return map_fd_of_host(m->fd, m->file_offset, m->bytes); }
-void platform_unmap(uint8_t* base, uint32_t bytes, int fd) { (void)fd, munmap(base - GUARD, pages(bytes) + 2 * GUARD); }
+uint8_t* platform_map(const struct htp_map* m) {
+    return map_fd_of_host(m->fd, m->file_offset, m->bytes);
+}
+void platform_unmap(uint8_t* base, uint32_t bytes, int fd) {
+    (void)fd, munmap(base - GUARD, pages(bytes) + 2 * GUARD);
+}
 
 uint32_t platform_usecs(void) {
     struct timespec t;
@@ -72,14 +79,17 @@ uint32_t platform_usecs(void) {
     return (uint32_t)((uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u);
 }
 
-// qemu-hexagon keeps three counts of its own in control registers c20 to c22, which no hardware has and no assembler knows: r0 = c20 in
-// numbers.
+// qemu-hexagon keeps three counts of its own in control registers c20 to c22, which no hardware has
+// and no assembler knows: r0 = c20 in numbers.
 #ifdef __hexagon__
-#define COUNT(reg) \
-    do { \
-        uint32_t n; \
-        __asm__ volatile(".word %1\n\t%0 = r0" : "=r"(n) : "i"(0x6a00c000 | (reg) << 16) : "r0", "memory"); \
-        return n; \
+#define COUNT(reg)                                       \
+    do {                                                 \
+        uint32_t n;                                      \
+        __asm__ volatile(".word %1\n\t%0 = r0"           \
+                         : "=r"(n)                       \
+                         : "i"(0x6a00c000 | (reg) << 16) \
+                         : "r0", "memory");              \
+        return n;                                        \
     } while (0)
 #else
 #define COUNT(reg) return 0
@@ -123,7 +133,8 @@ static struct htp_sim_control* map_control(const char* path) {
     struct stat st;
     if (fd < 0 || fstat(fd, &st)) return 0;
     void* p = MAP_FAILED;
-    if ((uint64_t)st.st_size >= sizeof(struct htp_sim_control)) p = mmap(0, sizeof(struct htp_sim_control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if ((uint64_t)st.st_size >= sizeof(struct htp_sim_control))
+        p = mmap(0, sizeof(struct htp_sim_control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     else errno = EINVAL;
     close(fd);
     return p == MAP_FAILED ? 0 : p;
@@ -147,18 +158,21 @@ int main(int argc, char** argv) {
         fprintf(stderr, "usage: pillion_htp_sim CONTROL\n");
         return 2;
     }
-    host = getppid();    // before `ready`: afterwards the host may be gone already
+    host = getppid();  // before `ready`: afterwards the host may be gone already
     control = map_control(argv[1]);
     if (!control) {
         fprintf(stderr, "pillion_htp_sim: cannot map %s: %s\n", argv[1], strerror(errno));
         return 1;
     }
-    if (control->magic != HTP_SIM_MAGIC || control->version != HTP_WIRE_VERSION || control->slots != HTP_SIM_SLOTS) {
-        fprintf(stderr, "pillion_htp_sim: wire version %u, this program has %u\n", (unsigned)control->version, (unsigned)HTP_WIRE_VERSION);
+    if (control->magic != HTP_SIM_MAGIC || control->version != HTP_WIRE_VERSION ||
+        control->slots != HTP_SIM_SLOTS) {
+        fprintf(stderr, "pillion_htp_sim: wire version %u, this program has %u\n",
+                (unsigned)control->version, (unsigned)HTP_WIRE_VERSION);
         return 1;
     }
     if (vtcm_open(control->vtcm_bytes)) {
-        fprintf(stderr, "pillion_htp_sim: no memory for %u bytes of VTCM\n", (unsigned)control->vtcm_bytes);
+        fprintf(stderr, "pillion_htp_sim: no memory for %u bytes of VTCM\n",
+                (unsigned)control->vtcm_bytes);
         return 1;
     }
     workers_start(control->threads);

@@ -1,29 +1,28 @@
-// What a kernel may rely on: every record of a plan is looked at once, when it is prepared. An op passes if its operands are there, have
-// the right format and layout, fit each other, lie inside their buffers and have memory for the rows of a run, and if its scratch and
-// VTCM are large enough. Nothing here trusts the host's arithmetic; products are 64 bits wide.
+// What a kernel may rely on: every record of a plan is looked at once, when it is prepared. An op
+// passes if its operands are there, have the right format and layout, fit each other, lie inside
+// their buffers and have memory for the rows of a run, and if its scratch and VTCM are large
+// enough. Nothing here trusts the host's arithmetic; products are 64 bits wide.
 #include "backends/htp/dsp/session.h"
 #include "backends/htp/dsp/vtcm.h"
 
 enum kind {
     NONE = 0,
-    ROW,       // f32, a row for each row of the op
-    RUN_ROW,   // f32, a row for each row of the run
-    ANY_ROW,   // f32, either (rope table)
-    TOKEN,     // i32, width 1, a row for each row of the op
-    IDS,       // i32, a row for each row of the op
-    SCORE_IDS, // i32, the same or one row for all
-    VECTOR,    // f32, one row for all
-    ORDER,     // i32, one row for all
-    TABLE,     // rows in any weight format, or packed
-    MATRIX,    // packed, one
-    STACK,     // packed, several
+    ROW,        // f32, a row for each row of the op
+    RUN_ROW,    // f32, a row for each row of the run
+    ANY_ROW,    // f32, either (rope table)
+    TOKEN,      // i32, width 1, a row for each row of the op
+    IDS,        // i32, a row for each row of the op
+    SCORE_IDS,  // i32, the same or one row for all
+    VECTOR,     // f32, one row for all
+    ORDER,      // i32, one row for all
+    TABLE,      // rows in any weight format, or packed
+    MATRIX,     // packed, one
+    STACK,      // packed, several
     CACHE,
     OPTIONAL = 16
 };
 
-struct spec {
-    uint8_t in[HTP_IN], out[HTP_OUT];
-};
+struct spec { uint8_t in[HTP_IN], out[HTP_OUT]; };
 static const struct spec specs[HTP_OP_COUNT] = {
     [HTP_OP_EMBED] = {{TABLE, TOKEN}, {ROW}},
     [HTP_OP_PER_LAYER_EMBED] = {{TABLE, TOKEN, ROW, VECTOR | OPTIONAL}, {ROW}},
@@ -33,7 +32,9 @@ static const struct spec specs[HTP_OP_COUNT] = {
     [HTP_OP_NORM] = {{ROW, VECTOR | OPTIONAL}, {ROW}},
     [HTP_OP_NORM_ADD] = {{ROW, VECTOR | OPTIONAL, ROW}, {ROW}},
     [HTP_OP_MATMUL] = {{MATRIX, ROW}, {ROW}},
-    [HTP_OP_QKV_NORM_ROPE] = {{ROW | OPTIONAL, ROW | OPTIONAL, ROW | OPTIONAL, VECTOR | OPTIONAL, VECTOR | OPTIONAL, ANY_ROW}, {NONE}},
+    [HTP_OP_QKV_NORM_ROPE] = {{ROW | OPTIONAL, ROW | OPTIONAL, ROW | OPTIONAL, VECTOR | OPTIONAL,
+                               VECTOR | OPTIONAL, ANY_ROW},
+                              {NONE}},
     [HTP_OP_KV_STORE] = {{CACHE, ROW, ROW}, {NONE}},
     [HTP_OP_ATTEND] = {{CACHE, ROW}, {ROW}},
     [HTP_OP_GEGLU] = {{ROW, ROW | OPTIONAL}, {ROW}},
@@ -54,7 +55,7 @@ struct check {
     const struct htp_op* op;
     uint32_t rows_max, out_rows_max;
     struct dsp_why* why;
-    uint64_t bytes[HTP_IN + HTP_OUT];    // of each operand
+    uint64_t bytes[HTP_IN + HTP_OUT];  // of each operand
 };
 
 static int no(struct check* c, int32_t why, int32_t operand, uint64_t value, uint64_t limit) {
@@ -65,9 +66,10 @@ static int no(struct check* c, int32_t why, int32_t operand, uint64_t value, uin
     return -1;
 }
 
-// -------------------------------------------------------------------------------------------------------------------- an operand
+// ---- an operand ----
 
-static int inside(struct check* c, int32_t k, const struct htp_tensor* t, uint64_t bytes, uint32_t align) {
+static int inside(struct check* c, int32_t k, const struct htp_tensor* t, uint64_t bytes,
+                  uint32_t align) {
     c->bytes[k] = bytes;
     if (session_bytes(c->s, t->buffer, t->offset, bytes, align, c->why)) return 0;
     c->why->operand = k;
@@ -88,23 +90,28 @@ static int check_rows(struct check* c, int32_t k, const struct htp_tensor* t, ui
 // Rows of a run: `counts` says which, and the memory holds them all.
 static int check_counts(struct check* c, int32_t k, const struct htp_tensor* t, uint32_t counts) {
     if (t->counts != counts) return no(c, HTP_WHY_SHAPE, k, t->counts, counts);
-    const uint32_t need = counts == HTP_RUN ? c->rows_max : counts == HTP_OUTS ? c->out_rows_max : 1;
+    const uint32_t need = counts == HTP_RUN    ? c->rows_max
+                          : counts == HTP_OUTS ? c->out_rows_max
+                                               : 1;
     return t->rows < need ? no(c, HTP_WHY_SHAPE, k, t->rows, need) : 0;
 }
 
 static int check_packed(struct check* c, int32_t k, const struct htp_tensor* t) {
     if (t->layout != HTP_PACKED) return no(c, HTP_WHY_LAYOUT, k, t->layout, HTP_PACKED);
     if (!htp_group_bytes(t->dtype)) return no(c, HTP_WHY_DTYPE, k, t->dtype, 0);
-    if (t->width % htp_block_inputs(t->dtype)) return no(c, HTP_WHY_SHAPE, k, t->width, htp_block_inputs(t->dtype));
+    if (t->width % htp_block_inputs(t->dtype))
+        return no(c, HTP_WHY_SHAPE, k, t->width, htp_block_inputs(t->dtype));
     const uint64_t panel = htp_panel_bytes(t->dtype, t->width);
     if (t->stride != panel) return no(c, HTP_WHY_SHAPE, k, t->stride, panel);
-    if (panel * htp_panels(t->rows) > 1ull << 32) return no(c, HTP_WHY_BOUNDS, k, panel * htp_panels(t->rows), 1ull << 32);
+    if (panel * htp_panels(t->rows) > 1ull << 32)
+        return no(c, HTP_WHY_BOUNDS, k, panel * htp_panels(t->rows), 1ull << 32);
     return inside(c, k, t, panel * htp_panels(t->rows) * t->depth, HTP_VECTOR);
 }
 
 static int check_cache(struct check* c, int32_t k, const struct htp_tensor* t) {
     if (t->layout != HTP_KV) return no(c, HTP_WHY_LAYOUT, k, t->layout, HTP_KV);
-    if (t->dtype != HTP_F16 && t->dtype != HTP_Q8_0) return no(c, HTP_WHY_DTYPE, k, t->dtype, HTP_F16);
+    if (t->dtype != HTP_F16 && t->dtype != HTP_Q8_0)
+        return no(c, HTP_WHY_DTYPE, k, t->dtype, HTP_F16);
     if (t->width > HEAD_DIM_MAX) return no(c, HTP_WHY_SHAPE, k, t->width, HEAD_DIM_MAX);
     if (t->depth > HEADS_MAX) return no(c, HTP_WHY_SHAPE, k, t->depth, HEADS_MAX);
     if (t->rows % HTP_KV_SPLIT) return no(c, HTP_WHY_SHAPE, k, t->rows, HTP_KV_SPLIT);
@@ -113,33 +120,41 @@ static int check_cache(struct check* c, int32_t k, const struct htp_tensor* t) {
 
 static int check_operand(struct check* c, int32_t k, const struct htp_tensor* t, uint8_t spec) {
     const uint8_t kind = spec & (OPTIONAL - 1);
-    if (t->layout == HTP_ABSENT) return kind == NONE || spec & OPTIONAL ? 0 : no(c, HTP_WHY_OPERAND, k, 0, 1);
+    if (t->layout == HTP_ABSENT)
+        return kind == NONE || spec & OPTIONAL ? 0 : no(c, HTP_WHY_OPERAND, k, 0, 1);
     if (kind == NONE) return no(c, HTP_WHY_OPERAND, k, 1, 0);
     if (t->width < 1 || t->width > 1u << 28 || t->rows < 1 || t->rows > 1u << 28 || t->depth < 1)
-        return no(c, HTP_WHY_SHAPE, k, t->width < 1 || t->width > 1u << 28 ? t->width : t->rows, 1u << 28);
+        return no(c, HTP_WHY_SHAPE, k, t->width < 1 || t->width > 1u << 28 ? t->width : t->rows,
+                  1u << 28);
     switch (kind) {
         case TABLE:
-            if (t->layout == HTP_PACKED) return t->depth == 1 ? check_packed(c, k, t) : no(c, HTP_WHY_SHAPE, k, t->depth, 1);
-            return htp_block_inputs(t->dtype) ? check_rows(c, k, t, 1) : no(c, HTP_WHY_DTYPE, k, t->dtype, 0);
-        case MATRIX: return t->depth == 1 ? check_packed(c, k, t) : no(c, HTP_WHY_SHAPE, k, t->depth, 1);
+            if (t->layout == HTP_PACKED)
+                return t->depth == 1 ? check_packed(c, k, t) : no(c, HTP_WHY_SHAPE, k, t->depth, 1);
+            return htp_block_inputs(t->dtype) ? check_rows(c, k, t, 1)
+                                              : no(c, HTP_WHY_DTYPE, k, t->dtype, 0);
+        case MATRIX:
+            return t->depth == 1 ? check_packed(c, k, t) : no(c, HTP_WHY_SHAPE, k, t->depth, 1);
         case STACK: return check_packed(c, k, t);
         case CACHE: return check_cache(c, k, t);
         default: break;
     }
-    const uint32_t dtype = kind == TOKEN || kind == IDS || kind == SCORE_IDS || kind == ORDER ? HTP_I32 : HTP_F32;
+    const uint32_t dtype =
+        kind == TOKEN || kind == IDS || kind == SCORE_IDS || kind == ORDER ? HTP_I32 : HTP_F32;
     if (t->dtype != dtype) return no(c, HTP_WHY_DTYPE, k, t->dtype, dtype);
     if (kind == TOKEN && t->width != 1) return no(c, HTP_WHY_SHAPE, k, t->width, 1);
     if (check_rows(c, k, t, 4)) return -1;
     switch (kind) {
-        case VECTOR: case ORDER: return check_counts(c, k, t, HTP_FIXED);
+        case VECTOR:
+        case ORDER: return check_counts(c, k, t, HTP_FIXED);
         case RUN_ROW: return check_counts(c, k, t, HTP_RUN);
         case ANY_ROW: return check_counts(c, k, t, t->counts == HTP_RUN ? HTP_RUN : c->op->rows);
-        case SCORE_IDS: return check_counts(c, k, t, t->counts == HTP_FIXED ? HTP_FIXED : c->op->rows);
+        case SCORE_IDS:
+            return check_counts(c, k, t, t->counts == HTP_FIXED ? HTP_FIXED : c->op->rows);
         default: return check_counts(c, k, t, c->op->rows);
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------------ shapes of an op
+// ---- shapes of an op ----
 
 static int width_is(struct check* c, int32_t k, uint64_t width) {
     const struct htp_tensor* t = k < HTP_IN ? &c->op->in[k] : &c->op->out[k - HTP_IN];
@@ -148,77 +163,108 @@ static int width_is(struct check* c, int32_t k, uint64_t width) {
 }
 // A positive parameter.
 static int within(struct check* c, int32_t word, int64_t value, int64_t low, int64_t high) {
-    return value < low || value > high ? no(c, HTP_WHY_PARAMS, word, (uint64_t)(uint32_t)value, (uint64_t)high) : 0;
+    return value < low || value > high
+               ? no(c, HTP_WHY_PARAMS, word, (uint64_t)(uint32_t)value, (uint64_t)high)
+               : 0;
 }
 enum { OUT0 = HTP_IN, OUT1 = HTP_IN + 1 };
 
 static int check_qkv(struct check* c) {
     const struct htp_qkv_params p = c->op->params.qkv;
     const struct htp_tensor* in = c->op->in;
-    if (within(c, 0, p.n_heads, 0, HEADS_MAX) || within(c, 1, p.n_kv_heads, 0, HEADS_MAX) || within(c, 2, p.head_dim, 1, HEAD_DIM_MAX) ||
-        within(c, 3, p.rope_dims, 0, p.head_dim))
+    if (within(c, 0, p.n_heads, 0, HEADS_MAX) || within(c, 1, p.n_kv_heads, 0, HEADS_MAX) ||
+        within(c, 2, p.head_dim, 1, HEAD_DIM_MAX) || within(c, 3, p.rope_dims, 0, p.head_dim))
         return -1;
     if (p.rope_dims % 2) return no(c, HTP_WHY_PARAMS, 3, (uint32_t)p.rope_dims, 2);
-    if (p.v_from_k && in[2].layout != HTP_ABSENT && in[1].layout == HTP_ABSENT) return no(c, HTP_WHY_OPERAND, 1, 0, 1);
+    if (p.v_from_k && in[2].layout != HTP_ABSENT && in[1].layout == HTP_ABSENT)
+        return no(c, HTP_WHY_OPERAND, 1, 0, 1);
     const uint32_t dim = (uint32_t)p.head_dim;
-    if (width_is(c, 0, (uint64_t)dim * (uint32_t)p.n_heads) || width_is(c, 1, (uint64_t)dim * (uint32_t)p.n_kv_heads) ||
-        width_is(c, 2, (uint64_t)dim * (uint32_t)p.n_kv_heads) || width_is(c, 3, dim) || width_is(c, 4, dim))
+    if (width_is(c, 0, (uint64_t)dim * (uint32_t)p.n_heads) ||
+        width_is(c, 1, (uint64_t)dim * (uint32_t)p.n_kv_heads) ||
+        width_is(c, 2, (uint64_t)dim * (uint32_t)p.n_kv_heads) || width_is(c, 3, dim) ||
+        width_is(c, 4, dim))
         return -1;
-    return in[5].width < (uint32_t)p.rope_dims ? no(c, HTP_WHY_SHAPE, 5, in[5].width, (uint32_t)p.rope_dims) : 0;
+    return in[5].width < (uint32_t)p.rope_dims
+               ? no(c, HTP_WHY_SHAPE, 5, in[5].width, (uint32_t)p.rope_dims)
+               : 0;
 }
 
 static int check_attend(struct check* c) {
     const struct htp_attend_params p = c->op->params.attend;
     const struct htp_tensor* cache = &c->op->in[0];
-    if (within(c, 0, p.n_heads, 1, HEADS_MAX) || within(c, 1, p.n_kv_heads, 1, p.n_heads) || within(c, 2, p.head_dim, 1, HEAD_DIM_MAX) ||
-        within(c, 3, p.window, 0, 1 << 30) || within(c, 6, p.past_only, 0, 1))
+    if (within(c, 0, p.n_heads, 1, HEADS_MAX) || within(c, 1, p.n_kv_heads, 1, p.n_heads) ||
+        within(c, 2, p.head_dim, 1, HEAD_DIM_MAX) || within(c, 3, p.window, 0, 1 << 30) ||
+        within(c, 6, p.past_only, 0, 1))
         return -1;
-    if (p.n_heads % p.n_kv_heads) return no(c, HTP_WHY_PARAMS, 1, (uint32_t)p.n_kv_heads, (uint32_t)p.n_heads);
-    if (cache->depth != (uint32_t)p.n_kv_heads) return no(c, HTP_WHY_SHAPE, 0, cache->depth, (uint32_t)p.n_kv_heads);
+    if (p.n_heads % p.n_kv_heads)
+        return no(c, HTP_WHY_PARAMS, 1, (uint32_t)p.n_kv_heads, (uint32_t)p.n_heads);
+    if (cache->depth != (uint32_t)p.n_kv_heads)
+        return no(c, HTP_WHY_SHAPE, 0, cache->depth, (uint32_t)p.n_kv_heads);
     const uint64_t width = (uint64_t)p.n_heads * (uint32_t)p.head_dim;
-    return width_is(c, 0, (uint32_t)p.head_dim) || width_is(c, 1, width) || width_is(c, OUT0, width) ? -1 : 0;
+    return width_is(c, 0, (uint32_t)p.head_dim) || width_is(c, 1, width) || width_is(c, OUT0, width)
+               ? -1
+               : 0;
 }
 
 static int check_glu(struct check* c) {
     const struct htp_glu_params p = c->op->params.glu;
     const struct htp_tensor *in = c->op->in, *out = c->op->out;
-    if (within(c, 0, p.activation, HTP_GELU_TANH, HTP_SILU) || within(c, 1, p.up_offset, 0, 1 << 28) || within(c, 2, p.groups, 0, 1 << 16)) return -1;
+    if (within(c, 0, p.activation, HTP_GELU_TANH, HTP_SILU) ||
+        within(c, 1, p.up_offset, 0, 1 << 28) || within(c, 2, p.groups, 0, 1 << 16))
+        return -1;
     if (p.groups == 0) {
         if (in[1].layout == HTP_ABSENT) return no(c, HTP_WHY_OPERAND, 1, 0, 1);
         const uint64_t need = (uint64_t)(uint32_t)p.up_offset + out[0].width;
-        return width_is(c, 0, out[0].width) ? -1 : in[1].width < need ? no(c, HTP_WHY_SHAPE, 1, in[1].width, need) : 0;
+        return width_is(c, 0, out[0].width) ? -1
+               : in[1].width < need         ? no(c, HTP_WHY_SHAPE, 1, in[1].width, need)
+                                            : 0;
     }
     if (in[1].layout != HTP_ABSENT) return no(c, HTP_WHY_OPERAND, 1, 1, 0);
-    if (out[0].width % (uint32_t)p.groups) return no(c, HTP_WHY_PARAMS, 2, (uint32_t)p.groups, out[0].width);
+    if (out[0].width % (uint32_t)p.groups)
+        return no(c, HTP_WHY_PARAMS, 2, (uint32_t)p.groups, out[0].width);
     return width_is(c, 0, 2ull * out[0].width);
 }
 
 static int check_moe(struct check* c) {
     const struct htp_moe_params p = c->op->params.moe;
     const struct htp_tensor *in = c->op->in, *out = c->op->out;
-    if (within(c, 0, p.n_experts, 1, EXPERTS_MAX) || within(c, 1, p.n_used, 1, p.n_experts < HTP_EXPERTS_USED_MAX ? p.n_experts : HTP_EXPERTS_USED_MAX))
+    if (within(c, 0, p.n_experts, 1, EXPERTS_MAX) ||
+        within(c, 1, p.n_used, 1,
+               p.n_experts < HTP_EXPERTS_USED_MAX ? p.n_experts : HTP_EXPERTS_USED_MAX))
         return -1;
     const uint32_t experts = (uint32_t)p.n_experts, used = (uint32_t)p.n_used;
     switch (c->op->code) {
         case HTP_OP_MOE_ROUTE:
-            return width_is(c, 0, experts) || width_is(c, 1, experts) || width_is(c, OUT0, used) || width_is(c, OUT1, used) ? -1 : 0;
-        case HTP_OP_MOE_SUM: return width_is(c, 0, (uint64_t)out[0].width * used) || width_is(c, 1, used) ? -1 : 0;
+            return width_is(c, 0, experts) || width_is(c, 1, experts) || width_is(c, OUT0, used) ||
+                           width_is(c, OUT1, used)
+                       ? -1
+                       : 0;
+        case HTP_OP_MOE_SUM:
+            return width_is(c, 0, (uint64_t)out[0].width * used) || width_is(c, 1, used) ? -1 : 0;
         default: break;
     }
-    if (p.per_row != 1 && p.per_row != p.n_used) return no(c, HTP_WHY_PARAMS, 2, (uint32_t)p.per_row, used);
+    if (p.per_row != 1 && p.per_row != p.n_used)
+        return no(c, HTP_WHY_PARAMS, 2, (uint32_t)p.per_row, used);
     if (in[0].depth != experts) return no(c, HTP_WHY_SHAPE, 0, in[0].depth, experts);
-    return width_is(c, 1, (uint64_t)in[0].width * (uint32_t)p.per_row) || width_is(c, 2, used) || width_is(c, OUT0, (uint64_t)in[0].rows * used) ? -1 : 0;
+    return width_is(c, 1, (uint64_t)in[0].width * (uint32_t)p.per_row) || width_is(c, 2, used) ||
+                   width_is(c, OUT0, (uint64_t)in[0].rows * used)
+               ? -1
+               : 0;
 }
 
 static int check_centroids(struct check* c) {
     const struct htp_centroid_params p = c->op->params.centroid;
     const struct htp_tensor* table = &c->op->in[2];
-    if (within(c, 0, p.n_centroids, 1, 1 << 24) || within(c, 1, p.n_active, 1, p.n_centroids)) return -1;
-    if (table->rows % (uint32_t)p.n_centroids) return no(c, HTP_WHY_SHAPE, 2, table->rows, (uint32_t)p.n_centroids);
+    if (within(c, 0, p.n_centroids, 1, 1 << 24) || within(c, 1, p.n_active, 1, p.n_centroids))
+        return -1;
+    if (table->rows % (uint32_t)p.n_centroids)
+        return no(c, HTP_WHY_SHAPE, 2, table->rows, (uint32_t)p.n_centroids);
     const uint64_t width = (uint64_t)(table->rows / (uint32_t)p.n_centroids) * (uint32_t)p.n_active;
-    return width_is(c, 0, (uint32_t)p.n_centroids) || width_is(c, 1, table->width) || width_is(c, 3, table->rows) || width_is(c, OUT0, width) ||
+    return width_is(c, 0, (uint32_t)p.n_centroids) || width_is(c, 1, table->width) ||
+                   width_is(c, 3, table->rows) || width_is(c, OUT0, width) ||
                    width_is(c, OUT1, width)
-               ? -1 : 0;
+               ? -1
+               : 0;
 }
 
 static int check_shapes(struct check* c) {
@@ -227,9 +273,13 @@ static int check_shapes(struct check* c) {
         case HTP_OP_EMBED: return width_is(c, OUT0, in[0].width);
         case HTP_OP_PER_LAYER_EMBED: {
             const struct htp_per_layer_embed_params p = c->op->params.per_layer_embed;
-            if (within(c, 0, p.width, 1, 1 << 20) || within(c, 1, p.n_layers, 1, LAYERS_MAX)) return -1;
+            if (within(c, 0, p.width, 1, 1 << 20) || within(c, 1, p.n_layers, 1, LAYERS_MAX))
+                return -1;
             const uint64_t width = (uint64_t)p.width * (uint32_t)p.n_layers;
-            return width_is(c, 0, width) || width_is(c, 2, width) || width_is(c, 3, (uint32_t)p.width) || width_is(c, OUT0, width) ? -1 : 0;
+            return width_is(c, 0, width) || width_is(c, 2, width) ||
+                           width_is(c, 3, (uint32_t)p.width) || width_is(c, OUT0, width)
+                       ? -1
+                       : 0;
         }
         case HTP_OP_ROPE_TABLE: {
             const int32_t dims = c->op->params.rope_table.dims;
@@ -237,10 +287,18 @@ static int check_shapes(struct check* c) {
             if (dims % 2) return no(c, HTP_WHY_PARAMS, 0, (uint32_t)dims, 2);
             return width_is(c, 0, (uint32_t)dims / 2) || width_is(c, OUT0, (uint32_t)dims) ? -1 : 0;
         }
-        case HTP_OP_SCALE: case HTP_OP_GATHER_ROWS: return width_is(c, 0, out[0].width);
-        case HTP_OP_ADD: case HTP_OP_NORM: return width_is(c, 0, out[0].width) || width_is(c, 1, out[0].width) ? -1 : 0;
-        case HTP_OP_NORM_ADD: return width_is(c, 0, out[0].width) || width_is(c, 1, out[0].width) || width_is(c, 2, out[0].width) ? -1 : 0;
-        case HTP_OP_MATMUL: return width_is(c, 1, in[0].width) || width_is(c, OUT0, in[0].rows) ? -1 : 0;
+        case HTP_OP_SCALE:
+        case HTP_OP_GATHER_ROWS: return width_is(c, 0, out[0].width);
+        case HTP_OP_ADD:
+        case HTP_OP_NORM:
+            return width_is(c, 0, out[0].width) || width_is(c, 1, out[0].width) ? -1 : 0;
+        case HTP_OP_NORM_ADD:
+            return width_is(c, 0, out[0].width) || width_is(c, 1, out[0].width) ||
+                           width_is(c, 2, out[0].width)
+                       ? -1
+                       : 0;
+        case HTP_OP_MATMUL:
+            return width_is(c, 1, in[0].width) || width_is(c, OUT0, in[0].rows) ? -1 : 0;
         case HTP_OP_QKV_NORM_ROPE: return check_qkv(c);
         case HTP_OP_KV_STORE: {
             const uint64_t width = (uint64_t)in[0].width * in[0].depth;
@@ -248,7 +306,9 @@ static int check_shapes(struct check* c) {
         }
         case HTP_OP_ATTEND: return check_attend(c);
         case HTP_OP_GEGLU: return check_glu(c);
-        case HTP_OP_MOE_ROUTE: case HTP_OP_MOE_MATMUL: case HTP_OP_MOE_SUM: return check_moe(c);
+        case HTP_OP_MOE_ROUTE:
+        case HTP_OP_MOE_MATMUL:
+        case HTP_OP_MOE_SUM: return check_moe(c);
         case HTP_OP_PICK: return width_is(c, 1, in[0].width) || width_is(c, OUT1, 1) ? -1 : 0;
         case HTP_OP_CONCAT: return width_is(c, OUT0, (uint64_t)in[0].width + in[1].width);
         case HTP_OP_CENTROID_HEAD: return check_centroids(c);
@@ -256,7 +316,7 @@ static int check_shapes(struct check* c) {
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------------------- tiling
+// ---- tiling ----
 
 enum { TILING = -1 };
 
@@ -266,7 +326,8 @@ static int check_overlap(struct check* c) {
     for (int k = 0; k < HTP_IN + HTP_OUT; k++) {
         const struct htp_tensor* x = k < HTP_IN ? &c->op->in[k] : &c->op->out[k - HTP_IN];
         if (x->layout == HTP_ABSENT || x->buffer != t->scratch_buffer) continue;
-        if (x->offset < (uint64_t)t->scratch_offset + t->scratch_bytes && t->scratch_offset < x->offset + c->bytes[k])
+        if (x->offset < (uint64_t)t->scratch_offset + t->scratch_bytes &&
+            t->scratch_offset < x->offset + c->bytes[k])
             return no(c, HTP_WHY_TILING, k, t->scratch_offset, x->offset);
     }
     return 0;
@@ -275,28 +336,39 @@ static int check_overlap(struct check* c) {
 static int check_tiling(struct check* c) {
     const struct htp_tiling* t = &c->op->tiling;
     const int matmul = c->op->code == HTP_OP_MATMUL;
-    if (t->threads < 1 || t->threads > HTP_THREADS_MAX) return no(c, HTP_WHY_TILING, TILING, t->threads, HTP_THREADS_MAX);
-    if (t->rows_at_once > HTP_MATMUL_ROWS_MAX) return no(c, HTP_WHY_TILING, TILING, t->rows_at_once, HTP_MATMUL_ROWS_MAX);
-    if (matmul && !t->rows_at_once && !htp_is_float(c->op->in[0].dtype)) return no(c, HTP_WHY_TILING, TILING, 0, 1);
+    if (t->threads < 1 || t->threads > HTP_THREADS_MAX)
+        return no(c, HTP_WHY_TILING, TILING, t->threads, HTP_THREADS_MAX);
+    if (t->rows_at_once > HTP_MATMUL_ROWS_MAX)
+        return no(c, HTP_WHY_TILING, TILING, t->rows_at_once, HTP_MATMUL_ROWS_MAX);
+    if (matmul && !t->rows_at_once && !htp_is_float(c->op->in[0].dtype))
+        return no(c, HTP_WHY_TILING, TILING, 0, 1);
     const uint64_t scratch = htp_scratch_bytes(c->op, c->rows_max);
     if (t->scratch_bytes < scratch) return no(c, HTP_WHY_TILING, TILING, t->scratch_bytes, scratch);
-    if (t->scratch_bytes && !session_bytes(c->s, t->scratch_buffer, t->scratch_offset, t->scratch_bytes, HTP_VECTOR, c->why)) return -1;
+    if (t->scratch_bytes && !session_bytes(c->s, t->scratch_buffer, t->scratch_offset,
+                                           t->scratch_bytes, HTP_VECTOR, c->why))
+        return -1;
     if (t->scratch_bytes && check_overlap(c)) return -1;
     if (!t->fetch_groups) return 0;
-    if (!matmul && c->op->code != HTP_OP_MOE_MATMUL) return no(c, HTP_WHY_TILING, TILING, t->fetch_groups, 0);
+    if (!matmul && c->op->code != HTP_OP_MOE_MATMUL)
+        return no(c, HTP_WHY_TILING, TILING, t->fetch_groups, 0);
     const uint64_t piece = htp_fetch_bytes(c->op->in[0].dtype, t->fetch_groups);
     if (t->fetch_bytes < piece) return no(c, HTP_WHY_TILING, TILING, t->fetch_bytes, piece);
-    if (t->fetch_bytes % HTP_VECTOR || t->vtcm_offset % HTP_VECTOR) return no(c, HTP_WHY_ALIGNMENT, TILING, t->vtcm_offset, HTP_VECTOR);
+    if (t->fetch_bytes % HTP_VECTOR || t->vtcm_offset % HTP_VECTOR)
+        return no(c, HTP_WHY_ALIGNMENT, TILING, t->vtcm_offset, HTP_VECTOR);
     const uint64_t end = t->vtcm_offset + htp_vtcm_bytes(t);
     return end > vtcm_bytes() ? no(c, HTP_WHY_TILING, TILING, vtcm_bytes(), end) : 0;
 }
 
-int plan_check_op(const struct dsp_session* s, const struct htp_op* op, uint32_t rows_max, uint32_t out_rows_max, struct dsp_why* why) {
+int plan_check_op(const struct dsp_session* s, const struct htp_op* op, uint32_t rows_max,
+                  uint32_t out_rows_max, struct dsp_why* why) {
     struct check c = {s, op, rows_max, out_rows_max, why, {0}};
     if (op->code >= HTP_OP_COUNT) return no(&c, HTP_WHY_OP, -1, op->code, HTP_OP_COUNT);
-    if (op->rows != HTP_RUN && op->rows != HTP_OUTS) return no(&c, HTP_WHY_SHAPE, -1, op->rows, HTP_OUTS);
-    if ((op->code == HTP_OP_ROPE_TABLE && op->rows != HTP_RUN) || (op->code == HTP_OP_GATHER_ROWS && op->rows != HTP_OUTS))
-        return no(&c, HTP_WHY_SHAPE, -1, op->rows, op->code == HTP_OP_ROPE_TABLE ? HTP_RUN : HTP_OUTS);
+    if (op->rows != HTP_RUN && op->rows != HTP_OUTS)
+        return no(&c, HTP_WHY_SHAPE, -1, op->rows, HTP_OUTS);
+    if ((op->code == HTP_OP_ROPE_TABLE && op->rows != HTP_RUN) ||
+        (op->code == HTP_OP_GATHER_ROWS && op->rows != HTP_OUTS))
+        return no(&c, HTP_WHY_SHAPE, -1, op->rows,
+                  op->code == HTP_OP_ROPE_TABLE ? HTP_RUN : HTP_OUTS);
     for (int k = 0; k < HTP_IN; k++)
         if (check_operand(&c, k, &op->in[k], specs[op->code].in[k])) return -1;
     for (int k = 0; k < HTP_OUT; k++)

@@ -38,18 +38,23 @@ static int refuse(struct dsp_why* w, int32_t why, uint32_t value, uint32_t limit
     return HTP_REFUSED;
 }
 
-uint8_t* session_bytes(const struct dsp_session* s, uint32_t buffer, uint64_t offset, uint64_t bytes, uint32_t align, struct dsp_why* why) {
-    if (buffer >= HTP_BUFFERS_MAX || !s->buffer[buffer].base) return refuse(why, HTP_WHY_BUFFER, buffer, HTP_BUFFERS_MAX), (uint8_t*)0;
+uint8_t* session_bytes(const struct dsp_session* s, uint32_t buffer, uint64_t offset,
+                       uint64_t bytes, uint32_t align, struct dsp_why* why) {
+    if (buffer >= HTP_BUFFERS_MAX || !s->buffer[buffer].base)
+        return refuse(why, HTP_WHY_BUFFER, buffer, HTP_BUFFERS_MAX), (uint8_t*)0;
     const struct dsp_buffer* b = &s->buffer[buffer];
     const uint64_t end = offset + bytes, usable = b->bytes - HTP_SLACK;
     if (offset % align) return refuse(why, HTP_WHY_ALIGNMENT, (uint32_t)offset, align), (uint8_t*)0;
     if (bytes > usable || end > usable)
-        return refuse(why, HTP_WHY_BOUNDS, end > 0xFFFFFFFFu ? 0xFFFFFFFFu : (uint32_t)end, (uint32_t)usable), (uint8_t*)0;
+        return refuse(why, HTP_WHY_BOUNDS, end > 0xFFFFFFFFu ? 0xFFFFFFFFu : (uint32_t)end,
+                      (uint32_t)usable),
+               (uint8_t*)0;
     return b->base + offset;
 }
 
 static int32_t answer_map(struct dsp_session* s, const struct htp_map* m, struct dsp_why* why) {
-    if (m->buffer >= HTP_BUFFERS_MAX) return refuse(why, HTP_WHY_BUFFER, m->buffer, HTP_BUFFERS_MAX);
+    if (m->buffer >= HTP_BUFFERS_MAX)
+        return refuse(why, HTP_WHY_BUFFER, m->buffer, HTP_BUFFERS_MAX);
     if (m->bytes <= HTP_SLACK) return refuse(why, HTP_WHY_BOUNDS, m->bytes, HTP_SLACK);
     unmap(s, m->buffer);
     uint8_t* base = platform_map(m);
@@ -61,7 +66,8 @@ static int32_t answer_map(struct dsp_session* s, const struct htp_map* m, struct
 }
 
 static int32_t answer_unmap(struct dsp_session* s, const struct htp_map* m, struct dsp_why* why) {
-    if (m->buffer >= HTP_BUFFERS_MAX || !s->buffer[m->buffer].base) return refuse(why, HTP_WHY_BUFFER, m->buffer, HTP_BUFFERS_MAX);
+    if (m->buffer >= HTP_BUFFERS_MAX || !s->buffer[m->buffer].base)
+        return refuse(why, HTP_WHY_BUFFER, m->buffer, HTP_BUFFERS_MAX);
     unmap(s, m->buffer);
     return HTP_OK;
 }
@@ -100,7 +106,9 @@ static int range_order(const void* a, const void* b) {
 
 static void add_range(struct dsp_plan* p, const struct htp_tensor* t) {
     if (t->layout != HTP_ROWS) return;
-    p->written[p->n_written++] = (struct dsp_range){t->buffer, t->offset, t->offset + (uint64_t)(t->rows - 1) * t->stride + 4ull * t->width};
+    p->written[p->n_written++] =
+        (struct dsp_range){t->buffer, t->offset,
+                           t->offset + (uint64_t)(t->rows - 1) * t->stride + 4ull * t->width};
 }
 
 // 0, or -1: no memory. Activations share scratch, so few ranges are left of many outputs.
@@ -109,7 +117,9 @@ static int collect_written(struct dsp_plan* p) {
     if (!p->written) return -1;
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const struct htp_op* op = &p->ops[i];
-        const int in_place = op->code == HTP_OP_QKV_NORM_ROPE ? 3 : op->code == HTP_OP_SOFTCAP ? 1 : 0;
+        const int in_place = op->code == HTP_OP_QKV_NORM_ROPE ? 3
+                             : op->code == HTP_OP_SOFTCAP     ? 1
+                                                              : 0;
         for (int k = 0; k < in_place; k++) add_range(p, &op->in[k]);
         for (int k = 0; k < HTP_OUT; k++) add_range(p, &op->out[k]);
     }
@@ -118,7 +128,8 @@ static int collect_written(struct dsp_plan* p) {
     for (uint32_t i = 0; i < p->n_written; i++) {
         struct dsp_range* last = n ? &p->written[n - 1] : 0;
         const struct dsp_range r = p->written[i];
-        if (last && last->buffer == r.buffer && r.first <= last->end + HTP_VECTOR) last->end = r.end > last->end ? r.end : last->end;
+        if (last && last->buffer == r.buffer && r.first <= last->end + HTP_VECTOR)
+            last->end = r.end > last->end ? r.end : last->end;
         else p->written[n++] = r;
     }
     p->n_written = n;
@@ -129,8 +140,10 @@ static int collect_written(struct dsp_plan* p) {
 static void flush_cache(const struct htp_tensor* t, uint8_t* base, int32_t pos, int32_t rows) {
     for (uint32_t h = 0; h < t->depth; h++) {
         const struct kv_head kv = kv_head_of(t, base, h);
-        for (int32_t at = pos; at < pos + rows;) {    // up to the end of a block of 32, so never round the ring
-            const uint32_t slot = (uint32_t)at % t->rows, left = (uint32_t)(pos + rows - at), room = 32 - slot % 32, n = left < room ? left : room;
+        for (int32_t at = pos;
+             at < pos + rows;) {  // up to the end of a block of 32, so never round the ring
+            const uint32_t slot = (uint32_t)at % t->rows, left = (uint32_t)(pos + rows - at),
+                           room = 32 - slot % 32, n = left < room ? left : room;
             platform_flush(kv.k + (uint64_t)kv.k_block_bytes * (slot / 32), kv.k_block_bytes);
             platform_flush(kv.v + (uint64_t)kv.v_row_bytes * slot, (uint64_t)kv.v_row_bytes * n);
             at += (int32_t)n;
@@ -138,32 +151,43 @@ static void flush_cache(const struct htp_tensor* t, uint8_t* base, int32_t pos, 
     }
 }
 
-static void flush_written(const struct dsp_session* s, const struct dsp_plan* p, const PillionStepState* run, const PillionStepState* state) {
+static void flush_written(const struct dsp_session* s, const struct dsp_plan* p,
+                          const PillionStepState* run, const PillionStepState* state) {
     for (uint32_t i = 0; i < p->n_written; i++)
-        platform_flush(s->buffer[p->written[i].buffer].base + p->written[i].first, p->written[i].end - p->written[i].first);
+        platform_flush(s->buffer[p->written[i].buffer].base + p->written[i].first,
+                       p->written[i].end - p->written[i].first);
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const struct htp_tensor* t = &p->ops[i].in[0];
-        if (p->ops[i].code == HTP_OP_KV_STORE) flush_cache(t, s->buffer[t->buffer].base + t->offset, run->pos, run->rows);
+        if (p->ops[i].code == HTP_OP_KV_STORE)
+            flush_cache(t, s->buffer[t->buffer].base + t->offset, run->pos, run->rows);
     }
     platform_flush((const uint8_t*)state, sizeof *state);
 }
 
 // The copy is what is checked: the host may write its own at any time.
-static int32_t answer_prepare(struct dsp_session* s, const struct htp_prepare* m, struct dsp_why* why) {
+static int32_t answer_prepare(struct dsp_session* s, const struct htp_prepare* m,
+                              struct dsp_why* why) {
     if (m->plan >= HTP_PLANS_MAX) return refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
-    const uint8_t* at = session_bytes(s, m->at.buffer, m->at.offset, sizeof(struct htp_plan), HTP_VECTOR, why);
+    const uint8_t* at =
+        session_bytes(s, m->at.buffer, m->at.offset, sizeof(struct htp_plan), HTP_VECTOR, why);
     if (!at) return HTP_REFUSED;
     struct htp_plan head;
     memcpy(&head, at, sizeof head);
-    if (head.magic != HTP_PLAN_MAGIC || head.version != HTP_WIRE_VERSION) return refuse(why, HTP_WHY_VERSION, head.version, HTP_WIRE_VERSION);
-    if (head.op_bytes != sizeof(struct htp_op)) return refuse(why, HTP_WHY_VERSION, head.op_bytes, sizeof(struct htp_op));
+    if (head.magic != HTP_PLAN_MAGIC || head.version != HTP_WIRE_VERSION)
+        return refuse(why, HTP_WHY_VERSION, head.version, HTP_WIRE_VERSION);
+    if (head.op_bytes != sizeof(struct htp_op))
+        return refuse(why, HTP_WHY_VERSION, head.op_bytes, sizeof(struct htp_op));
     if (head.n_ops > HTP_OPS_MAX) return refuse(why, HTP_WHY_PLAN, head.n_ops, HTP_OPS_MAX);
-    if (head.rows_max < 1 || head.rows_max > HTP_ROWS_MAX) return refuse(why, HTP_WHY_SHAPE, head.rows_max, HTP_ROWS_MAX);
-    if (head.out_rows_max > head.rows_max) return refuse(why, HTP_WHY_SHAPE, head.out_rows_max, head.rows_max);
+    if (head.rows_max < 1 || head.rows_max > HTP_ROWS_MAX)
+        return refuse(why, HTP_WHY_SHAPE, head.rows_max, HTP_ROWS_MAX);
+    if (head.out_rows_max > head.rows_max)
+        return refuse(why, HTP_WHY_SHAPE, head.out_rows_max, head.rows_max);
     const uint64_t bytes = (uint64_t)head.n_ops * sizeof(struct htp_op);
-    at = session_bytes(s, m->at.buffer, (uint64_t)m->at.offset + sizeof head, bytes, HTP_VECTOR, why);
+    at = session_bytes(s, m->at.buffer, (uint64_t)m->at.offset + sizeof head, bytes, HTP_VECTOR,
+                       why);
     if (!at) return HTP_REFUSED;
-    struct dsp_plan made = {malloc(bytes ? bytes : 1), head.n_ops, head.rows_max, head.out_rows_max, 0, 0, 0};
+    struct dsp_plan made = {
+        malloc(bytes ? bytes : 1), head.n_ops, head.rows_max, head.out_rows_max, 0, 0, 0};
     if (!made.ops) return refuse(why, HTP_WHY_MEMORY, (uint32_t)bytes, 0);
     memcpy(made.ops, at, bytes);
     for (uint32_t i = 0; i < made.n_ops; i++) {
@@ -183,8 +207,10 @@ static int32_t answer_prepare(struct dsp_session* s, const struct htp_prepare* m
     return HTP_OK;
 }
 
-static int32_t answer_release(struct dsp_session* s, const struct htp_prepare* m, struct dsp_why* why) {
-    if (m->plan >= HTP_PLANS_MAX || !s->plan[m->plan].ops) return refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
+static int32_t answer_release(struct dsp_session* s, const struct htp_prepare* m,
+                              struct dsp_why* why) {
+    if (m->plan >= HTP_PLANS_MAX || !s->plan[m->plan].ops)
+        return refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
     forget_plan(&s->plan[m->plan]);
     return HTP_OK;
 }
@@ -193,10 +219,13 @@ static uint8_t* operand(const struct dsp_session* s, const struct htp_tensor* t)
     return t->layout == HTP_ABSENT ? 0 : s->buffer[t->buffer].base + t->offset;
 }
 
-static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p, const PillionStepState* state, const uint32_t* cancel,
-                        uint32_t* profile, struct dsp_why* why) {
-    struct op_run r = {.pos = state->pos, .rows = state->rows, .out_rows = state->out_rows, .why = why};
-    if (r.rows < 1 || (uint32_t)r.rows > p->rows_max) return refuse(why, HTP_WHY_STATE, (uint32_t)r.rows, p->rows_max);
+static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p,
+                        const PillionStepState* state, const uint32_t* cancel, uint32_t* profile,
+                        struct dsp_why* why) {
+    struct op_run r = {
+        .pos = state->pos, .rows = state->rows, .out_rows = state->out_rows, .why = why};
+    if (r.rows < 1 || (uint32_t)r.rows > p->rows_max)
+        return refuse(why, HTP_WHY_STATE, (uint32_t)r.rows, p->rows_max);
     if (r.out_rows < 0 || (uint32_t)r.out_rows > p->out_rows_max || r.out_rows > r.rows)
         return refuse(why, HTP_WHY_STATE, (uint32_t)r.out_rows, p->out_rows_max);
     if (r.pos < 0 || r.pos > 1 << 30) return refuse(why, HTP_WHY_STATE, (uint32_t)r.pos, 1 << 30);
@@ -212,7 +241,9 @@ static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p, const P
         r.first_row = op->rows == HTP_OUTS ? r.rows - r.out_rows : 0;
         for (int k = 0; k < HTP_IN; k++) r.in[k] = operand(s, &op->in[k]);
         for (int k = 0; k < HTP_OUT; k++) r.out[k] = operand(s, &op->out[k]);
-        r.scratch = op->tiling.scratch_bytes ? s->buffer[op->tiling.scratch_buffer].base + op->tiling.scratch_offset : 0;
+        r.scratch = op->tiling.scratch_bytes
+                        ? s->buffer[op->tiling.scratch_buffer].base + op->tiling.scratch_offset
+                        : 0;
         r.rows_max = p->rows_max;
         r.vtcm = vtcm_base();
         const uint32_t begin = profile ? platform_profile() : 0;
@@ -225,20 +256,25 @@ static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p, const P
 }
 
 static int32_t answer_run(struct dsp_session* s, const struct htp_run* m, struct dsp_why* why) {
-    if (m->plan >= HTP_PLANS_MAX || !s->plan[m->plan].ops) return refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
+    if (m->plan >= HTP_PLANS_MAX || !s->plan[m->plan].ops)
+        return refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
     const struct dsp_plan* p = &s->plan[m->plan];
-    PillionStepState* state = (PillionStepState*)session_bytes(s, m->state.buffer, m->state.offset, sizeof *state, 8, why);
+    PillionStepState* state = (PillionStepState*)session_bytes(s, m->state.buffer, m->state.offset,
+                                                               sizeof *state, 8, why);
     if (!state) return HTP_REFUSED;
     uint32_t *cancel = 0, *profile = 0;
-    if (m->cancel.buffer != HTP_NOWHERE && !(cancel = (uint32_t*)session_bytes(s, m->cancel.buffer, m->cancel.offset, 4, 4, why)))
+    if (m->cancel.buffer != HTP_NOWHERE &&
+        !(cancel = (uint32_t*)session_bytes(s, m->cancel.buffer, m->cancel.offset, 4, 4, why)))
         return HTP_REFUSED;
     if (m->profile.buffer != HTP_NOWHERE &&
-        !(profile = (uint32_t*)session_bytes(s, m->profile.buffer, m->profile.offset, 4ull * p->n_ops, 4, why)))
+        !(profile = (uint32_t*)session_bytes(s, m->profile.buffer, m->profile.offset,
+                                             4ull * p->n_ops, 4, why)))
         return HTP_REFUSED;
-    const PillionStepState now = *state;    // the host's copy may change at any time
+    const PillionStepState now = *state;  // the host's copy may change at any time
     const int32_t status = run_plan(s, p, &now, cancel, profile, why);
     state->status = status;
-    if (status != HTP_REFUSED) flush_written(s, p, &now, state);    // a refused run has written nothing
+    if (status != HTP_REFUSED)
+        flush_written(s, p, &now, state);  // a refused run has written nothing
     return status;
 }
 
@@ -250,19 +286,28 @@ int session_answer(struct dsp_session* s, struct htp_message* m) {
         status = refuse(&why, HTP_WHY_VERSION, m->version, HTP_WIRE_VERSION);
     } else {
         switch (m->kind) {
-            case HTP_MSG_NONE: case HTP_MSG_STOP: break;
+            case HTP_MSG_NONE:
+            case HTP_MSG_STOP: break;
             case HTP_MSG_MAP: status = answer_map(s, &m->u.map, &why); break;
             case HTP_MSG_UNMAP: status = answer_unmap(s, &m->u.map, &why); break;
             case HTP_MSG_PREPARE: status = answer_prepare(s, &m->u.prepare, &why); break;
             case HTP_MSG_RUN: status = answer_run(s, &m->u.run, &why); break;
             case HTP_MSG_RELEASE: status = answer_release(s, &m->u.prepare, &why); break;
             case HTP_MSG_INFO:
-                m->u.info = (struct htp_info){.arch = __HVX_ARCH__, .threads = workers_count(), .vtcm_bytes = vtcm_bytes(), .lanes = HTP_F32_LANES};
+                m->u.info = (struct htp_info){.arch = __HVX_ARCH__,
+                                              .threads = workers_count(),
+                                              .vtcm_bytes = vtcm_bytes(),
+                                              .lanes = HTP_F32_LANES};
                 break;
             default: status = refuse(&why, HTP_WHY_MESSAGE, m->kind, HTP_MSG_STOP);
         }
     }
-    m->answer = (struct htp_answer){.status = status, .why = why.why, .op = why.op, .operand = why.operand, .value = why.value,
-                                    .limit = why.limit, .usecs = platform_usecs() - begin};
+    m->answer = (struct htp_answer){.status = status,
+                                    .why = why.why,
+                                    .op = why.op,
+                                    .operand = why.operand,
+                                    .value = why.value,
+                                    .limit = why.limit,
+                                    .usecs = platform_usecs() - begin};
     return m->version == HTP_WIRE_VERSION && m->kind == HTP_MSG_STOP;
 }

@@ -1,5 +1,5 @@
-// One host's buffers and plans, and the answer to each of its messages. Knows nothing of rings, queues or files: those call
-// session_answer and supply the two platform functions.
+// One host's buffers and plans, and the answer to each of its messages. Knows nothing of rings,
+// queues or files: those call session_answer and supply the two platform functions.
 #ifndef PILLION_DSP_SESSION_H
 #define PILLION_DSP_SESSION_H
 
@@ -11,14 +11,17 @@
 uint8_t* platform_map(const struct htp_map* m);
 void platform_unmap(uint8_t* base, uint32_t bytes, int fd);
 uint32_t platform_usecs(void);
-// What a profile holds the difference of: platform_usecs, unless the platform counts something else.
+// What a profile holds the difference of: platform_usecs, unless the platform counts something
+// else.
 uint32_t platform_profile(void);
 // Before op `op` of a run; HTP_OK or an injected failure.
 int32_t platform_before_op(uint32_t op);
 void platform_run_begins(void);
-// Lets the host see what was written. Does nothing unless the platform defines it: caches are coherent but for the device's.
+// Lets the host see what was written. Does nothing unless the platform defines it: caches are
+// coherent but for the device's.
 void platform_flush(const uint8_t* at, uint64_t bytes);
-// Before a word is read that the host may have written meanwhile; it has a line of its own. Does nothing either.
+// Before a word is read that the host may have written meanwhile; it has a line of its own. Does
+// nothing either.
 void platform_refresh(const void* word);
 
 // Why something is refused or failed; becomes htp_answer.
@@ -28,7 +31,7 @@ struct dsp_why {
 };
 
 struct dsp_buffer {
-    uint8_t* base;      // null: not mapped
+    uint8_t* base;  // null: not mapped
     uint32_t bytes;
     int fd;
 };
@@ -39,10 +42,10 @@ struct dsp_range {
 };
 
 struct dsp_plan {
-    struct htp_op* ops; // our copy; null: no plan
+    struct htp_op* ops;  // our copy; null: no plan
     uint32_t n_ops, rows_max, out_rows_max;
-    uint64_t uses;      // bit b: names buffer b
-    struct dsp_range* written;    // by its ops, caches of keys and values apart; merged, in order
+    uint64_t uses;              // bit b: names buffer b
+    struct dsp_range* written;  // by its ops, caches of keys and values apart; merged, in order
     uint32_t n_written;
 };
 
@@ -56,10 +59,13 @@ void session_end(struct dsp_session* s);
 // Fills m->answer (and m->u.info). 1: the last message.
 int session_answer(struct dsp_session* s, struct htp_message* m);
 
-// Bytes [offset, offset + bytes) of a buffer, HTP_SLACK left behind them, `align`ed; null with the reason.
-uint8_t* session_bytes(const struct dsp_session* s, uint32_t buffer, uint64_t offset, uint64_t bytes, uint32_t align, struct dsp_why* why);
+// Bytes [offset, offset + bytes) of a buffer, HTP_SLACK left behind them, `align`ed; null with the
+// reason.
+uint8_t* session_bytes(const struct dsp_session* s, uint32_t buffer, uint64_t offset,
+                       uint64_t bytes, uint32_t align, struct dsp_why* why);
 
 // plan_check.c: 0, or -1 with the reason. `op` lies in our own memory.
-int plan_check_op(const struct dsp_session* s, const struct htp_op* op, uint32_t rows_max, uint32_t out_rows_max, struct dsp_why* why);
+int plan_check_op(const struct dsp_session* s, const struct htp_op* op, uint32_t rows_max,
+                  uint32_t out_rows_max, struct dsp_why* why);
 
 #endif

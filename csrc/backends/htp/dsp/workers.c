@@ -1,5 +1,6 @@
-// pthreads: in the emulator each guest thread is a host thread, and QuRT has pthreads too. A device build may put qurt_thread_create
-// behind the same four functions, for stack placement and priorities.
+// pthreads: in the emulator each guest thread is a host thread, and QuRT has pthreads too. A device
+// build may put qurt_thread_create behind the same four functions, for stack placement and
+// priorities.
 #include "backends/htp/dsp/workers.h"
 
 #include <stdint.h>
@@ -60,14 +61,15 @@ static void begin(htp_task task, void* args, unsigned parts) {
 int workers_thread(pthread_t* thread, void* (*run)(void*), void* argument) {
     pthread_attr_t a;
     if (pthread_attr_init(&a)) return -1;
-    const int e = pthread_attr_setstacksize(&a, HTP_STACK_BYTES) || pthread_create(thread, &a, run, argument);
+    const int e =
+        pthread_attr_setstacksize(&a, HTP_STACK_BYTES) || pthread_create(thread, &a, run, argument);
     (void)pthread_attr_destroy(&a);
     return e ? -1 : 0;
 }
 
 unsigned workers_start(unsigned n) {
     const unsigned wanted = n < 1 ? 1 : n > HTP_THREADS_MAX ? HTP_THREADS_MAX : n;
-    round_no = 0;    // nobody else runs yet
+    round_no = 0;  // nobody else runs yet
     leave = 0;
     for (count = 1; count < wanted; count++)
         if (workers_thread(&threads[count], worker, 0)) break;

@@ -1,5 +1,6 @@
-// The device: a process domain on the DSP, opened through libcdsprpc; messages travel in a dspqueue, memory is rpcmem that both sides map.
-// Written from the driver's public interface and tested against a library of the same interface (tests/htp/fake_cdsprpc.c), never on a DSP.
+// The device: a process domain on the DSP, opened through libcdsprpc; messages travel in a
+// dspqueue, memory is rpcmem that both sides map. Written from the driver's public interface and
+// tested against a library of the same interface (tests/htp/fake_cdsprpc.c), never on a DSP.
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,12 +18,13 @@
 namespace pillion::htp {
 namespace {
 
-constexpr size_t kAddressSpace = size_t(3584) << 20;    // a process domain sees 32 bits, less its own
-constexpr int kSessionsMax = 4, kSessionsMaxOld = 2;    // from v75 on, before
+constexpr size_t kAddressSpace = size_t(3584) << 20;  // a process domain sees 32 bits, less its own
+constexpr int kSessionsMax = 4, kSessionsMaxOld = 2;  // from v75 on, before
 constexpr int kArchitectures[] = {68, 69, 73, 75, 79, 81};
-constexpr uint32_t kSliceUs = 100'000;                  // between looks at the cancel flag; the driver logs each read that waited in vain
+constexpr uint32_t kSliceUs =
+    100'000;  // between looks at the cancel flag; the driver logs each read that waited in vain
 constexpr uint32_t kLatencyUs = 100;
-constexpr int kFarewellMs = 1000;                       // a killed process is reported within
+constexpr int kFarewellMs = 1000;  // a killed process is reported within
 
 int64_t now_ms() {
     timespec t;
@@ -35,7 +37,8 @@ class RpcMemory final : public SharedMemory {
     RpcMemory(const Driver& driver, size_t bytes) : driver_(driver), all_(bytes + HTP_SLACK) {
         void* p = nullptr;
         if (driver.rpcmem_alloc2) p = driver.rpcmem_alloc2(kHeapSystem, kHeapFlags, all_);
-        else if (all_ < size_t(1) << 31) p = driver.rpcmem_alloc(kHeapSystem, kHeapFlags, int(all_));
+        else if (all_ < size_t(1) << 31)
+            p = driver.rpcmem_alloc(kHeapSystem, kHeapFlags, int(all_));
         if (!p) return;
         host_ = static_cast<uint8_t*>(p), bytes_ = bytes, fd_ = driver.rpcmem_to_fd(p);
     }
@@ -49,7 +52,8 @@ class RpcMemory final : public SharedMemory {
     size_t all_;
 };
 
-// What the queue's error callback, on a thread of the driver, tells us. It lives as long as the callback may come.
+// What the queue's error callback, on a thread of the driver, tells us. It lives as long as the
+// callback may come.
 struct Loss {
     std::atomic<bool> is_reported{false};
     std::atomic<int> code{0};
@@ -61,10 +65,12 @@ class FastRpc final : public Transport {
 
     ~FastRpc() override {
         if (handle_ && (is_lost_ || loss_->is_reported)) bury();
-        else if (is_started_) (void)d_.remote_handle64_invoke(handle_, remote_scalars(HTP_RPC_STOP, 0, 0), nullptr);
+        else if (is_started_)
+            (void)d_.remote_handle64_invoke(handle_, remote_scalars(HTP_RPC_STOP, 0, 0), nullptr);
         // The driver does not close a queue that the DSP holds, and then may still call back.
         if (queue_ && d_.dspqueue_close(queue_)) (void)loss_.release();
-        for (const RpcMemory* m : announced_) (void)d_.fastrpc_munmap(domain_, m->fd(), m->host(), m->all());
+        for (const RpcMemory* m : announced_)
+            (void)d_.fastrpc_munmap(domain_, m->fd(), m->host(), m->all());
         if (handle_) (void)d_.remote_handle64_close(handle_);
     }
 
@@ -72,19 +78,27 @@ class FastRpc final : public Transport {
         uint32_t session = 0;
         if (number > 0)
             if (const Status s = reserve(number, session, reason); s != Status::ok) return s;
-        UnsignedModule unsigned_module = {domain_, 1};    // phones in shops accept programs without Qualcomm's signature in this way only
-        if (const int e = d_.remote_session_control(kRequestUnsigned, &unsigned_module, sizeof unsigned_module))
-            return driver_failure("the DSP does not give this program an unsigned process", e, reason);
+        UnsignedModule unsigned_module = {
+            domain_,
+            1};  // phones in shops accept programs without Qualcomm's signature in this way only
+        if (const int e = d_.remote_session_control(kRequestUnsigned, &unsigned_module,
+                                                    sizeof unsigned_module))
+            return driver_failure("the DSP does not give this program an unsigned process", e,
+                                  reason);
         if (const int e = open(session, arch)) return open_failure(e, arch, reason);
         Latency latency = {1, kLatencyUs};
-        (void)d_.remote_handle64_control(handle_, kRequestLatency, &latency, sizeof latency);    // slower without, nothing else
-        if (const int e = d_.dspqueue_create(domain_, 0, HTP_RPC_QUEUE_BYTES, HTP_RPC_QUEUE_BYTES, nullptr, on_error, loss_.get(), &queue_))
+        (void)d_.remote_handle64_control(handle_, kRequestLatency, &latency,
+                                         sizeof latency);  // slower without, nothing else
+        if (const int e = d_.dspqueue_create(domain_, 0, HTP_RPC_QUEUE_BYTES, HTP_RPC_QUEUE_BYTES,
+                                             nullptr, on_error, loss_.get(), &queue_))
             return driver_failure("no queue to the DSP", e, reason);
         htp_rpc_start start = {0, HTP_WIRE_VERSION, 0};
-        if (const int e = d_.dspqueue_export(queue_, &start.queue)) return driver_failure("no queue to the DSP", e, reason);
+        if (const int e = d_.dspqueue_export(queue_, &start.queue))
+            return driver_failure("no queue to the DSP", e, reason);
         RemoteArgument argument = {};
         argument.buffer = {&start, sizeof start};
-        if (const int e = d_.remote_handle64_invoke(handle_, remote_scalars(HTP_RPC_START, 1, 0), &argument))
+        if (const int e =
+                d_.remote_handle64_invoke(handle_, remote_scalars(HTP_RPC_START, 1, 0), &argument))
             return driver_failure("the DSP's program does not start", e, reason);
         is_started_ = true;
         return Status::ok;
@@ -95,14 +109,18 @@ class FastRpc final : public Transport {
         const int e = d_.fastrpc_mmap(domain_, m.fd(), m.host(), 0, m.all(), kMapFd);
         if (e == 0) return announced_.push_back(&m), Status::ok;
         if (loss_->is_reported) return broken(loss_->code, reason);
-        // Whatever the kernel's reason, the driver says EFAILED; with a session that lives it is the DSP's address space.
+        // Whatever the kernel's reason, the driver says EFAILED; with a session that lives it is
+        // the DSP's address space.
         const bool is_full = driver_code(e).code == 0x01;
         char what[96];
         const char* guess = is_full ? ", most likely for lack of address space" : "";
-        snprintf(what, sizeof what, "%zu MB of shared memory can't be mapped%s", m.all() >> 20, guess);
+        snprintf(what, sizeof what, "%zu MB of shared memory can't be mapped%s", m.all() >> 20,
+                 guess);
         if (!is_full) return driver_failure(what, e, reason);
-        reason.set("%s: error 0x%x (EFAILED); close other programs that use the DSP, or take a smaller n_ctx, model or kv_type q8_0", what,
-                   unsigned(e));
+        reason.set(
+            "%s: error 0x%x (EFAILED); close other programs that use the DSP, or take a smaller "
+            "n_ctx, model or kv_type q8_0",
+            what, unsigned(e));
         return Status::out_of_memory;
     }
 
@@ -115,26 +133,32 @@ class FastRpc final : public Transport {
     Status exchange(htp_message& message, const Watch& watch, Reason& reason) override {
         if (loss_->is_reported) return broken(loss_->code, reason);
         std::vector<QueueBuffer> spans = handed_over(message, watch);
-        if (spans.size() > HTP_RPC_SPANS_MAX) {    // less would leave old cache lines
-            reason.set("a run hands over %zu areas of memory, a packet takes %d", spans.size(), int(HTP_RPC_SPANS_MAX));
+        if (spans.size() > HTP_RPC_SPANS_MAX) {  // less would leave old cache lines
+            reason.set("a run hands over %zu areas of memory, a packet takes %d", spans.size(),
+                       int(HTP_RPC_SPANS_MAX));
             return Status::internal;
         }
         const int64_t end = now_ms() + timeout_ms();
         if (const int e = send(message, std::move(spans), end)) return failed(e, reason);
         for (;;) {
-            if (watch.cancel && watch.cancel->load()) __atomic_store_n(watch.cancel_word, 1u, __ATOMIC_RELEASE);
+            if (watch.cancel && watch.cancel->load())
+                __atomic_store_n(watch.cancel_word, 1u, __ATOMIC_RELEASE);
             if (loss_->is_reported) return broken(loss_->code, reason);
             uint32_t flags = 0, n = 0, length = 0;
             htp_message answer = {};
-            const int e = d_.dspqueue_read(queue_, &flags, 0, &n, nullptr, sizeof answer, &length, reinterpret_cast<uint8_t*>(&answer),
-                                           uint32_t(std::min<int64_t>(kSliceUs, int64_t(timeout_ms()) * 1000)));
+            const int e = d_.dspqueue_read(
+                queue_, &flags, 0, &n, nullptr, sizeof answer, &length,
+                reinterpret_cast<uint8_t*>(&answer),
+                uint32_t(std::min<int64_t>(kSliceUs, int64_t(timeout_ms()) * 1000)));
             if (e == 0 && length != sizeof answer) return broken(0x200, reason);
-            if (e == 0 && answer.sequence == 0) return broken(int(answer.answer.value), reason);    // htp_fastrpc.h
+            if (e == 0 && answer.sequence == 0)
+                return broken(int(answer.answer.value), reason);  // htp_fastrpc.h
             if (e == 0) return message = answer, Status::ok;
             if (!is_early(e)) return failed(e, reason);
             if (now_ms() > end) return failed(kEExpired, reason);
             // Waits of a process that died end at once; the report is on its way.
-            if (driver_code(e).code != kEExpired) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            if (driver_code(e).code != kEExpired)
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
     }
 
@@ -155,13 +179,16 @@ class FastRpc final : public Transport {
         const auto* bytes = reinterpret_cast<const uint8_t*>(&message);
         for (;;) {
             const int64_t left_ms = std::clamp<int64_t>(end - now_ms(), 1, 1'000'000);
-            const int e = d_.dspqueue_write(queue_, 0, uint32_t(spans.size()), spans.data(), sizeof message, bytes, uint32_t(left_ms) * 1000u);
-            if (driver_code(e).code != kEInterrupted || loss_->is_reported || now_ms() > end) return e;    // interrupted: nothing was written
+            const int e = d_.dspqueue_write(queue_, 0, uint32_t(spans.size()), spans.data(),
+                                            sizeof message, bytes, uint32_t(left_ms) * 1000u);
+            if (driver_code(e).code != kEInterrupted || loss_->is_reported || now_ms() > end)
+                return e;  // interrupted: nothing was written
         }
     }
 
     Status failed(int e, Reason& reason) {
-        if (loss_->is_reported) return broken(loss_->code, reason);    // the cause, where e is the consequence
+        if (loss_->is_reported)
+            return broken(loss_->code, reason);  // the cause, where e is the consequence
         if (driver_code(e).code != kEExpired) return broken(e, reason);
         is_lost_ = true;
         reason.set("the DSP did not answer within %d ms", timeout_ms());
@@ -170,14 +197,20 @@ class FastRpc final : public Transport {
 
     Status broken(int e, Reason& reason) {
         is_lost_ = true;
-        // To the queue's callback ENOSUCH is a process that ended and ECONNRESET a DSP that was restarted; elsewhere both mean more.
+        // To the queue's callback ENOSUCH is a process that ended and ECONNRESET a DSP that was
+        // restarted; elsewhere both mean more.
         const bool is_ended = loss_->is_reported && e == kENoSuch;
-        if (is_ended) reason.set("the DSP was lost: error 0x%x (ENOSUCH): its process crashed or was ended; open the model again", unsigned(e));
+        if (is_ended)
+            reason.set(
+                "the DSP was lost: error 0x%x (ENOSUCH): its process crashed or was ended; open "
+                "the model again",
+                unsigned(e));
         else (void)driver_failure("the DSP was lost", e, reason);
         return Status::device_lost;
     }
 
-    // A process that hangs would hold up the calls that close it. The driver closes its queues only once it was told of the end.
+    // A process that hangs would hold up the calls that close it. The driver closes its queues only
+    // once it was told of the end.
     void bury() {
         ProcessKill kill = {domain_};
         (void)d_.remote_session_control(kRequestKill, &kill, sizeof kill);
@@ -188,7 +221,9 @@ class FastRpc final : public Transport {
     Status reserve(int number, uint32_t& session, Reason& reason) {
         char name[32];
         snprintf(name, sizeof name, "pillion-%d", number);
-        ReserveSession r = {kDomainName, uint32_t(strlen(kDomainName)), name, uint32_t(strlen(name)), 0, 0};
+        ReserveSession r = {kDomainName, uint32_t(strlen(kDomainName)),
+                            name,        uint32_t(strlen(name)),
+                            0,           0};
         if (const int e = d_.remote_session_control(kRequestReserveSession, &r, sizeof r)) {
             char what[64];
             snprintf(what, sizeof what, "session %d of the DSP can't be opened", number);
@@ -202,9 +237,13 @@ class FastRpc final : public Transport {
         char library[64], module[192], uri[320];
         dsp_library_name(arch, library, sizeof library);
         snprintf(module, sizeof module, "file:///%s?%s&_modver=1.0", library, HTP_RPC_ENTRY);
-        SessionUri u = {kDomainName, uint32_t(strlen(kDomainName)), session, module, uint32_t(strlen(module)), uri, sizeof uri};
+        SessionUri u = {kDomainName, uint32_t(strlen(kDomainName)), session,
+                        module,      uint32_t(strlen(module)),      uri,
+                        sizeof uri};
         int e = d_.remote_session_control(kRequestUri, &u, sizeof u);
-        if (e != 0 && session == 0) e = 0, snprintf(uri, sizeof uri, "%s&_dom=%s", module, kDomainName);    // unknown to older systems
+        if (e != 0 && session == 0)
+            e = 0, snprintf(uri, sizeof uri, "%s&_dom=%s", module,
+                            kDomainName);  // unknown to older systems
         if (e == 0) e = d_.remote_handle64_open(uri, &handle_);
         if (e != 0) handle_ = 0;
         return e;
@@ -222,9 +261,10 @@ class FastRpc final : public Transport {
     std::vector<QueueBuffer> handed_over(const htp_message& message, const Watch& watch) const {
         std::vector<QueueBuffer> list;
         const auto add = [&](const SharedMemory& m, uint32_t offset, uint32_t bytes) {
-            list.push_back({uint32_t(m.fd()), bytes, offset, kFlushSender | kInvalidateRecipient, uint64_t(uintptr_t(m.host() + offset))});
+            list.push_back({uint32_t(m.fd()), bytes, offset, kFlushSender | kInvalidateRecipient,
+                            uint64_t(uintptr_t(m.host() + offset))});
         };
-        if (message.kind == HTP_MSG_PREPARE)    // weights were imported, or written by tests
+        if (message.kind == HTP_MSG_PREPARE)  // weights were imported, or written by tests
             for (const RpcMemory* m : announced_) add(*m, 0, uint32_t(m->all()));
         if (watch.spans)
             for (const Span& s : *watch.spans) add(*s.memory, s.offset, s.bytes);
@@ -252,7 +292,9 @@ class FastRpcLine final : public Line {
   public:
     FastRpcLine(const Driver& driver, int arch) : d_(driver), arch_(arch) {}
     const char* device_name() const override { return "htp"; }
-    std::string describe() const override { return "\"transport\": \"fastrpc\", \"driver\": \"" + json_text(d_.path) + "\""; }
+    std::string describe() const override {
+        return "\"transport\": \"fastrpc\", \"driver\": \"" + json_text(d_.path) + "\"";
+    }
     size_t address_space() const override { return address_space_or(kAddressSpace); }
     int sessions_max() const override { return arch_ >= 75 ? kSessionsMax : kSessionsMaxOld; }
     bool is_emulated() const override { return false; }
@@ -260,7 +302,10 @@ class FastRpcLine final : public Line {
     std::unique_ptr<SharedMemory> allocate(size_t bytes, Status& status, Reason& reason) override {
         auto m = std::make_unique<RpcMemory>(d_, bytes);
         if (m->host() && m->fd() >= 0) return m;
-        reason.set("the system gives no %zu MB of memory shared with the DSP: close other programs, or take a smaller model or n_ctx", bytes >> 20);
+        reason.set(
+            "the system gives no %zu MB of memory shared with the DSP: close other programs, or "
+            "take a smaller model or n_ctx",
+            bytes >> 20);
         status = Status::out_of_memory;
         return nullptr;
     }
@@ -285,14 +330,25 @@ std::unique_ptr<Line> open_fastrpc(Status& status, Reason& reason) {
     if (!d) return nullptr;
     uint32_t value = 0;
     int error = 0;
-    if (!query(*d, kAttributeArch, value, error)) return status = driver_failure("the DSP does not tell its architecture", error, reason), nullptr;
-    const int arch = int(value >> 4 & 15) * 10 + int(value & 15);    // 0x8873 and the like: the last two hexadecimal digits read as a number
-    if (std::find(std::begin(kArchitectures), std::end(kArchitectures), arch) == std::end(kArchitectures)) {
-        reason.set("the DSP is of architecture v%d, there are programs for v68, v69, v73, v75, v79 and v81", arch);
+    if (!query(*d, kAttributeArch, value, error))
+        return status = driver_failure("the DSP does not tell its architecture", error, reason),
+               nullptr;
+    const int arch =
+        int(value >> 4 & 15) * 10 +
+        int(value & 15);  // 0x8873 and the like: the last two hexadecimal digits read as a number
+    if (std::find(std::begin(kArchitectures), std::end(kArchitectures), arch) ==
+        std::end(kArchitectures)) {
+        reason.set(
+            "the DSP is of architecture v%d, there are programs for v68, v69, v73, v75, v79 and "
+            "v81",
+            arch);
         return nullptr;
     }
     if (query(*d, kAttributeUnsigned, value, error) && value == 0) {
-        reason.set("this device's DSP (v%d) runs signed programs only: unsigned process domains are switched off; use the cpu", arch);
+        reason.set(
+            "this device's DSP (v%d) runs signed programs only: unsigned process domains are "
+            "switched off; use the cpu",
+            arch);
         return nullptr;
     }
     if (!find_dsp_library(arch, reason)) return nullptr;

@@ -1,5 +1,6 @@
-// Hexagon as a backend, and the one function that its module exports. All memory is shared with the host, so buffers have host() and a CPU
-// drafter reads the caches in place: their layout is the CPU's. Below this file things throw Error or std::bad_alloc at most.
+// Hexagon as a backend, and the one function that its module exports. All memory is shared with the
+// host, so buffers have host() and a CPU drafter reads the caches in place: their layout is the
+// CPU's. Below this file things throw Error or std::bad_alloc at most.
 #include <stdio.h>
 #include <string.h>
 
@@ -17,12 +18,15 @@
 namespace pillion::htp {
 namespace {
 
-constexpr size_t kOnePieceMax = size_t(1) << 30;    // of weights: DSPs before v75 map less than 2 GB at once
-constexpr size_t kOther = 8;                        // one part of so many of a session's address space is left for caches and activations
+constexpr size_t kOnePieceMax = size_t(1)
+                                << 30;  // of weights: DSPs before v75 map less than 2 GB at once
+constexpr size_t kOther =
+    8;  // one part of so many of a session's address space is left for caches and activations
 
 class HtpBackend final : public Backend {
   public:
-    explicit HtpBackend(std::unique_ptr<Line> line) : line_(std::move(line)), memory_(*line_), sessions_(*line_) {
+    explicit HtpBackend(std::unique_ptr<Line> line)
+        : line_(std::move(line)), memory_(*line_), sessions_(*line_) {
         memory_.on_free = [this](const Block& b) { sessions_.forget(b); };
     }
     const char* name() const override { return "htp"; }
@@ -35,15 +39,21 @@ class HtpBackend final : public Backend {
     std::string info_json() const override {
         char text[256];
         snprintf(text, sizeof text,
-                 "{\"device\": \"%s\", \"architecture\": \"v%u\", \"threads\": %u, \"vtcm_bytes\": %u, \"address_space_bytes\": %zu, ",
-                 line_->device_name(), facts_.arch, facts_.threads, facts_.vtcm_bytes, line_->address_space());
+                 "{\"device\": \"%s\", \"architecture\": \"v%u\", \"threads\": %u, \"vtcm_bytes\": "
+                 "%u, \"address_space_bytes\": %zu, ",
+                 line_->device_name(), facts_.arch, facts_.threads, facts_.vtcm_bytes,
+                 line_->address_space());
         const char* emulated = line_->is_emulated() ? "true" : "false";
-        return text + line_->describe() + ", \"emulated\": " + emulated + ", \"sessions\": " + sessions_.to_json() + "}";
+        return text + line_->describe() + ", \"emulated\": " + emulated +
+               ", \"sessions\": " + sessions_.to_json() + "}";
     }
 
-    bool supports(const Graph& graph, const Node& node, Reason& reason) const override { return htp_supports(graph, node, reason); }
+    bool supports(const Graph& graph, const Node& node, Reason& reason) const override {
+        return htp_supports(graph, node, reason);
+    }
 
-    Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer, Reason& reason) override {
+    Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
+                    Reason& reason) override {
         return at_the_rim(reason, [&] {
             static constexpr const char* kKinds[] = {"weights", "KV cache", "scratch", "state"};
             Status status = Status::ok;
@@ -53,19 +63,25 @@ class HtpBackend final : public Backend {
             } else if (auto region = memory_.allocate(size, status, why)) {
                 buffer = std::make_unique<HtpBuffer>(size, kind, std::move(region));
             }
-            if (!buffer) reason.set("%s on device %s: %s", kKinds[int(kind)], line_->device_name(), why.text);
+            if (!buffer)
+                reason.set("%s on device %s: %s", kKinds[int(kind)], line_->device_name(),
+                           why.text);
             return buffer ? Status::ok : status;
         });
     }
 
-    std::unique_ptr<Buffer> map_host(uint8_t*, size_t) override { return nullptr; }    // a DSP sees shared memory only
+    std::unique_ptr<Buffer> map_host(uint8_t*, size_t) override {
+        return nullptr;
+    }  // a DSP sees shared memory only
 
-    Status read(const Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason) override {
+    Status read(const Buffer& from, size_t offset, size_t bytes, void* to,
+                Reason& reason) override {
         const uint8_t* at = host_at(from, offset, reason);
         if (at) memcpy(to, at, bytes);
         return at ? Status::ok : Status::internal;
     }
-    Status write(const void* from, size_t bytes, Buffer& to, size_t offset, Reason& reason) override {
+    Status write(const void* from, size_t bytes, Buffer& to, size_t offset,
+                 Reason& reason) override {
         uint8_t* at = host_at(to, offset, reason);
         if (!at) return Status::internal;
         memcpy(at, from, bytes);
@@ -80,40 +96,48 @@ class HtpBackend final : public Backend {
     Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {
         const bool is_ids = s.use == WeightSource::Use::table && s.dtype == DType::i32;
         if (!is_ids && !is_weight_type(s.dtype)) {
-            reason.set("tensor %s: type %s is not a weight format of device %s (it has %s)", s.name, ::pillion::info(s.dtype).name,
-                       line_->device_name(), kWeightTypes);
+            reason.set("tensor %s: type %s is not a weight format of device %s (it has %s)", s.name,
+                       ::pillion::info(s.dtype).name, line_->device_name(), kWeightTypes);
             return Status::unsupported_model;
         }
-        bytes = weight_size(s) + HTP_VECTOR;    // places are multiples of 64, import_weight moves on to one of HTP_VECTOR
+        bytes =
+            weight_size(s) +
+            HTP_VECTOR;  // places are multiples of 64, import_weight moves on to one of HTP_VECTOR
         return Status::ok;
     }
 
-    Status import_weight(const WeightSource& s, Buffer& buffer, size_t at, Queue& queue, Tensor& t, Reason& reason) override {
+    Status import_weight(const WeightSource& s, Buffer& buffer, size_t at, Queue& queue, Tensor& t,
+                         Reason& reason) override {
         return at_the_rim(reason, [&] {
             size_t bytes = 0;
-            if (const Status status = weight_bytes(s, bytes, reason); status != Status::ok) return status;
+            if (const Status status = weight_bytes(s, bytes, reason); status != Status::ok)
+                return status;
             const size_t offset = (at + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
             t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
             t.dtype = s.use == WeightSource::Use::vector ? DType::f32 : expanded(s.dtype);
             if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed;
-            if (!s.data) return Status::ok;    // sizes only: the buffer may be nobody's
+            if (!s.data) return Status::ok;  // sizes only: the buffer may be nobody's
             auto& own = static_cast<HtpBuffer&>(buffer);
             Reason why;
-            if (const Status status = own.place(s.name, offset, weight_size(s), why); status != Status::ok) {
+            if (const Status status = own.place(s.name, offset, weight_size(s), why);
+                status != Status::ok) {
                 reason.set("tensor %s: %s", s.name, why.text);
                 return status;
             }
-            if (write_weight(s, queue.n_threads(), queue.cancel, own.at(offset).host())) return Status::ok;
+            if (write_weight(s, queue.n_threads(), queue.cancel, own.at(offset).host()))
+                return Status::ok;
             reason.set("cancelled");
             return Status::cancelled;
         });
     }
 
     size_t kv_bytes(const KvSpec& s) const override {
-        return size_t(htp_kv_bytes(s.type == KvType::q8_0 ? HTP_Q8_0 : HTP_F16, uint32_t(s.head_dim), uint32_t(s.capacity), uint32_t(s.n_kv_heads)));
+        return size_t(htp_kv_bytes(s.type == KvType::q8_0 ? HTP_Q8_0 : HTP_F16,
+                                   uint32_t(s.head_dim), uint32_t(s.capacity),
+                                   uint32_t(s.n_kv_heads)));
     }
 
-    const char* kv_layout() const override { return "lanes32"; }    // htp_sizes.h: the CPU's
+    const char* kv_layout() const override { return "lanes32"; }  // htp_sizes.h: the CPU's
 
     // The host's, as far as sessions can map it.
     MemoryInfo memory() const override {
@@ -122,7 +146,8 @@ class HtpBackend final : public Backend {
         return {std::min(m.total, most), std::min(m.free, most), true};
     }
 
-    Status plan_bytes(const Graph& graph, Queue&, size_t& bytes, Reason& reason, const CompileOptions&) override {
+    Status plan_bytes(const Graph& graph, Queue&, size_t& bytes, Reason& reason,
+                      const CompileOptions&) override {
         return at_the_rim(reason, [&] {
             for (const Node& n : graph.nodes())
                 if (!supports(graph, n, reason)) return Status::unsupported_op;
@@ -131,10 +156,12 @@ class HtpBackend final : public Backend {
         });
     }
 
-    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason, const CompileOptions& options) override {
+    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
+                   const CompileOptions& options) override {
         return at_the_rim(reason, [&] {
             if (options.observer) {
-                reason.set("activations are collected on the cpu backend only, this model is on %s", line_->device_name());
+                reason.set("activations are collected on the cpu backend only, this model is on %s",
+                           line_->device_name());
                 return Status::unsupported_op;
             }
             for (const Node& n : graph.nodes())
@@ -157,8 +184,10 @@ class HtpBackend final : public Backend {
     Status allocate_weights(size_t size, std::unique_ptr<Buffer>& buffer, Reason& reason) {
         const size_t n = (size + usable() - 1) / usable();
         if (n > size_t(line_->sessions_max())) {
-            reason.set("%zu MB need %zu sessions of %zu MB each, there are at most %d: take a smaller model or quantisation", size >> 20, n,
-                       usable() >> 20, line_->sessions_max());
+            reason.set(
+                "%zu MB need %zu sessions of %zu MB each, there are at most %d: take a smaller "
+                "model or quantisation",
+                size >> 20, n, usable() >> 20, line_->sessions_max());
             return Status::out_of_memory;
         }
         buffer = std::make_unique<HtpBuffer>(size, memory_, int(n));
@@ -182,7 +211,8 @@ void to_core(LogLevel level, const char* message, void*) { g_core_log(level, "%s
 
 Backend* open_backend(const ModuleRequest& request, Reason& reason) {
     if (strcmp(request.build_id, build_id()) != 0) {
-        reason.set("its module belongs to another build (%s) than this library (%s)", build_id(), request.build_id);
+        reason.set("its module belongs to another build (%s) than this library (%s)", build_id(),
+                   request.build_id);
         return nullptr;
     }
     g_core_log = request.log;
@@ -198,8 +228,8 @@ Backend* open_backend(const ModuleRequest& request, Reason& reason) {
 }  // namespace
 }  // namespace pillion::htp
 
-extern "C" __attribute__((visibility("default"))) pillion::Backend* pillion_module_backend(const pillion::ModuleRequest* request,
-                                                                                           pillion::Reason* reason) {
+extern "C" __attribute__((visibility("default"))) pillion::Backend* pillion_module_backend(
+    const pillion::ModuleRequest* request, pillion::Reason* reason) {
     try {
         return pillion::htp::open_backend(*request, *reason);
     } catch (const std::exception& e) {

@@ -1,5 +1,6 @@
-// The driver is opened by absolute path before the loader's own search: phones put /vendor/lib64 on LD_LIBRARY_PATH for OpenCL and then load
-// the wrong dependencies, and a decoy there must not win. Apps may not open files below /vendor; the plain name at the end is for them.
+// The driver is opened by absolute path before the loader's own search: phones put /vendor/lib64 on
+// LD_LIBRARY_PATH for OpenCL and then load the wrong dependencies, and a decoy there must not win.
+// Apps may not open files below /vendor; the plain name at the end is for them.
 #include "backends/htp/host/htp_driver.h"
 
 #include <dirent.h>
@@ -16,8 +17,16 @@ namespace pillion::htp {
 namespace {
 
 constexpr const char* kFolders[] = {
-    "/vendor/lib64/", "/system/vendor/lib64/", "/odm/lib64/", "/system/lib64/", "/system_ext/lib64/",    // Android
-    "/usr/lib/aarch64-linux-gnu/", "/usr/lib64/", "/usr/lib/", "/usr/local/lib/", "/lib64/",              // Linux
+    "/vendor/lib64/",
+    "/system/vendor/lib64/",
+    "/odm/lib64/",
+    "/system/lib64/",
+    "/system_ext/lib64/",  // Android
+    "/usr/lib/aarch64-linux-gnu/",
+    "/usr/lib64/",
+    "/usr/lib/",
+    "/usr/local/lib/",
+    "/lib64/",  // Linux
 };
 constexpr const char* kNames[] = {"libcdsprpc.so", "libcdsprpc.so.1"};
 
@@ -57,7 +66,8 @@ bool open_at(const std::string& path, Driver& d, Reason& reason) {
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library) return reason.set("%s does not load: %s", path.c_str(), dlerror()), false;
     if (const char* missing = resolve_all(library, d)) {
-        reason.set("%s has no function %s: the system is too old, or the file is something else", path.c_str(), missing);
+        reason.set("%s has no function %s: the system is too old, or the file is something else",
+                   path.c_str(), missing);
         dlclose(library);
         return false;
     }
@@ -78,12 +88,18 @@ bool find_driver(Driver& d, Reason& reason) {
     Reason ignored;
     for (const char* name : kNames)
         if (open_at(name, d, found ? ignored : reason)) return true;
-    if (!found) reason.set("no libcdsprpc.so on this machine: it has no Hexagon DSP, or its driver is not installed");
+    if (!found)
+        reason.set(
+            "no libcdsprpc.so on this machine: it has no Hexagon DSP, or its driver is not "
+            "installed");
     return false;
 }
 
-// The one variable that the driver reads: the newer one, where it is set at all, takes the place of the older.
-const char* dsp_variable() { return getenv("DSP_LIBRARY_PATH") ? "DSP_LIBRARY_PATH" : "ADSP_LIBRARY_PATH"; }
+// The one variable that the driver reads: the newer one, where it is set at all, takes the place of
+// the older.
+const char* dsp_variable() {
+    return getenv("DSP_LIBRARY_PATH") ? "DSP_LIBRARY_PATH" : "ADSP_LIBRARY_PATH";
+}
 
 // In the driver's order: of each folder first what is for this DSP only.
 std::vector<std::string> dsp_folders() {
@@ -125,13 +141,19 @@ const Driver* open_driver(Reason& reason) {
     std::lock_guard<std::mutex> lock(mutex);
     const char* forced = getenv("PILLION_HTP_DRIVER");
     if (is_open && opened_for == (forced ? forced : "")) return &driver;
-    if (is_open) return reason.set("the driver %s is in use already, PILLION_HTP_DRIVER came too late", driver.path), nullptr;
-    is_open = find_driver(driver, reason);    // a failed attempt is repeated: the variable may be set later
+    if (is_open)
+        return reason.set("the driver %s is in use already, PILLION_HTP_DRIVER came too late",
+                          driver.path),
+               nullptr;
+    is_open =
+        find_driver(driver, reason);  // a failed attempt is repeated: the variable may be set later
     opened_for = forced ? forced : "";
     return is_open ? &driver : nullptr;
 }
 
-void dsp_library_name(int arch, char* name, size_t bytes) { snprintf(name, bytes, "libpillion_htp_v%d.so", arch); }
+void dsp_library_name(int arch, char* name, size_t bytes) {
+    snprintf(name, bytes, "libpillion_htp_v%d.so", arch);
+}
 
 bool find_dsp_library(int arch, Reason& reason) {
     char name[64];
@@ -139,7 +161,10 @@ bool find_dsp_library(int arch, Reason& reason) {
     const char* variable = dsp_variable();
     const std::vector<std::string> folders = dsp_folders();
     if (folders.empty()) {
-        reason.set("%s is not set: it must name the folder that holds %s, the program for this device's DSP", variable, name);
+        reason.set(
+            "%s is not set: it must name the folder that holds %s, the program for this device's "
+            "DSP",
+            variable, name);
         return false;
     }
     std::string others;
@@ -149,9 +174,12 @@ bool find_dsp_library(int arch, Reason& reason) {
     }
     if (!others.empty()) {
         others.pop_back();
-        reason.set("this device's DSP is of architecture v%d, and %s holds programs for %s only: add %s", arch, variable, others.c_str(), name);
+        reason.set(
+            "this device's DSP is of architecture v%d, and %s holds programs for %s only: add %s",
+            arch, variable, others.c_str(), name);
     } else {
-        reason.set("%s is in no folder of %s (%s%s)", name, variable, folders[1].c_str(), folders.size() > 2 ? ", ..." : "");
+        reason.set("%s is in no folder of %s (%s%s)", name, variable, folders[1].c_str(),
+                   folders.size() > 2 ? ", ..." : "");
     }
     return false;
 }

@@ -14,7 +14,8 @@
 namespace pillion::htp {
 namespace {
 
-constexpr size_t kPieceBytes = 1 << 20;    // of the file, for a thread; source pages are given back after 16 of them
+constexpr size_t kPieceBytes =
+    1 << 20;  // of the file, for a thread; source pages are given back after 16 of them
 
 size_t file_row(const WeightSource& s) { return row_bytes(s.dtype, s.width); }
 
@@ -28,7 +29,7 @@ void parallel_for(int64_t n, int n_threads, const F& task) {
     std::vector<std::thread> threads;
     try {
         for (int64_t t = 1; t < std::min<int64_t>(n, n_threads); t++) threads.emplace_back(work);
-    } catch (const std::system_error&) {    // the system gives no more: those there are do it
+    } catch (const std::system_error&) {  // the system gives no more: those there are do it
     }
     work();
     for (std::thread& t : threads) t.join();
@@ -54,12 +55,15 @@ void pack_expanded(const WeightSource& s, const uint8_t* from, int64_t begin, in
 
 bool pack(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel, uint8_t* to) {
     const uint32_t dtype = uint32_t(expanded(s.dtype)), width = uint32_t(s.width);
-    const size_t row = file_row(s), matrix = size_t(htp_packed_bytes(dtype, width, uint64_t(s.rows)));
+    const size_t row = file_row(s),
+                 matrix = size_t(htp_packed_bytes(dtype, width, uint64_t(s.rows)));
     const int64_t panels = int64_t(htp_panels(uint64_t(s.rows)));
-    const int64_t piece = std::max<int64_t>(1, int64_t(kPieceBytes / std::max<size_t>(1, row * HTP_PANEL))), slice = 16 * piece;
+    const int64_t piece = std::max<int64_t>(1, int64_t(kPieceBytes /
+                                                       std::max<size_t>(1, row * HTP_PANEL))),
+                  slice = 16 * piece;
     const size_t scratch_bytes =
         is_expanded(s.dtype) ? HTP_PANEL * row_bytes(expanded(s.dtype), s.width) : 0;
-    const std::unique_ptr<uint8_t[]> scratch(new uint8_t[16 * scratch_bytes]);    // of each piece
+    const std::unique_ptr<uint8_t[]> scratch(new uint8_t[16 * scratch_bytes]);  // of each piece
     for (int64_t d = 0; d < s.depth; d++)
         for (int64_t first = 0; first < panels; first += slice) {
             if (cancel.load()) return false;
@@ -71,10 +75,12 @@ bool pack(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel,
                     return pack_expanded(s, from, begin, end,
                                          scratch.get() + scratch_bytes * size_t(i),
                                          to + matrix * size_t(d));
-                (void)htp_pack_panels(dtype, from, s.row_order, uint64_t(s.rows), width, uint64_t(begin), uint64_t(end), to + matrix * size_t(d));
+                (void)htp_pack_panels(dtype, from, s.row_order, uint64_t(s.rows), width,
+                                      uint64_t(begin), uint64_t(end), to + matrix * size_t(d));
             });
             const int64_t rows = std::min(last * HTP_PANEL, s.rows) - first * HTP_PANEL;
-            if (s.done && !s.row_order) s.done(s.owner, from + row * size_t(first * HTP_PANEL), row * size_t(rows));
+            if (s.done && !s.row_order)
+                s.done(s.owner, from + row * size_t(first * HTP_PANEL), row * size_t(rows));
         }
     return true;
 }
@@ -82,8 +88,8 @@ bool pack(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel,
 bool expand_table(const WeightSource& s, const std::atomic<bool>& cancel, uint8_t* to) {
     const size_t from_row = file_row(s), to_row = row_bytes(expanded(s.dtype), s.width);
     const int64_t rows = s.rows * s.depth,
-                  piece = std::max<int64_t>(
-                      1, int64_t(16 * kPieceBytes / std::max<size_t>(1, from_row)));
+                  piece = std::max<int64_t>(1, int64_t(16 * kPieceBytes /
+                                                       std::max<size_t>(1, from_row)));
     for (int64_t first = 0; first < rows; first += piece) {
         if (cancel.load()) return false;
         const int64_t n = std::min(piece, rows - first);
@@ -108,7 +114,8 @@ size_t weight_size(const WeightSource& s) {
            size_t(s.depth);
 }
 
-bool write_weight(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel, uint8_t* to) {
+bool write_weight(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel,
+                  uint8_t* to) {
     if (cancel.load()) return false;
     switch (s.use) {
         case WeightSource::Use::vector:
@@ -121,7 +128,7 @@ bool write_weight(const WeightSource& s, int n_threads, const std::atomic<bool>&
             return true;
         case WeightSource::Use::table: {
             if (is_expanded(s.dtype)) return expand_table(s, cancel, to);
-            const size_t bytes = weight_size(s);    // as in the file, which may go as it is copied
+            const size_t bytes = weight_size(s);  // as in the file, which may go as it is copied
             for (size_t at = 0; at < bytes; at += 16 * kPieceBytes) {
                 if (cancel.load()) return false;
                 const size_t n = std::min(16 * kPieceBytes, bytes - at);

@@ -10,7 +10,9 @@ namespace pillion::htp {
 namespace {
 
 constexpr size_t kSharedMax = 64u << 20, kSharedMin = 256u << 10;
-constexpr size_t kSlabMax = 512u << 20;    // a weights block: large enough for few of them, small enough for older DSPs' 2 GB maps
+constexpr size_t kSlabMax =
+    512u
+    << 20;  // a weights block: large enough for few of them, small enough for older DSPs' 2 GB maps
 
 size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
@@ -26,17 +28,21 @@ int layer_of(const char* name) {
 Region::~Region() { memory_.give_back(block_, offset_, bytes_); }
 
 Memory::Memory(Line& line)
-    : line_(line), shared_bytes_(std::min(kSharedMax, std::max(kSharedMin, line.address_space() / 32))), blocks_(HTP_BUFFERS_MAX) {}
+    : line_(line),
+      shared_bytes_(std::min(kSharedMax, std::max(kSharedMin, line.address_space() / 32))),
+      blocks_(HTP_BUFFERS_MAX) {}
 
 Block* Memory::add_block(size_t bytes, bool is_shared, Status& status, Reason& reason) {
     const auto slot = std::find(blocks_.begin(), blocks_.end(), nullptr);
     if (slot == blocks_.end()) {
-        reason.set("%d blocks of shared memory are in use, the DSP knows no more at a time", HTP_BUFFERS_MAX);
+        reason.set("%d blocks of shared memory are in use, the DSP knows no more at a time",
+                   HTP_BUFFERS_MAX);
         status = Status::out_of_memory;
         return nullptr;
     }
     if (bytes > UINT32_MAX - (1u << 20) || bytes > line_.address_space()) {
-        reason.set("%zu MB in one piece, a session of the DSP sees %zu MB", bytes >> 20, line_.address_space() >> 20);
+        reason.set("%zu MB in one piece, a session of the DSP sees %zu MB", bytes >> 20,
+                   line_.address_space() >> 20);
         status = Status::out_of_memory;
         return nullptr;
     }
@@ -59,7 +65,7 @@ std::unique_ptr<Region> Memory::take(Block& block, size_t bytes) {
         if (rest > 0) block.free[offset + bytes] = rest;
         block.used += bytes;
         auto region = std::make_unique<Region>(*this, block, offset, bytes);
-        if (block.is_shared) memset(region->host(), 0, bytes);    // others are new
+        if (block.is_shared) memset(region->host(), 0, bytes);  // others are new
         return region;
     }
     return nullptr;
@@ -68,7 +74,9 @@ std::unique_ptr<Region> Memory::take(Block& block, size_t bytes) {
 std::unique_ptr<Region> Memory::allocate(size_t size, Status& status, Reason& reason) {
     const size_t bytes = round_up(std::max<size_t>(size, 1), HTP_VECTOR);
     std::lock_guard<std::mutex> lock(mutex_);
-    if (bytes < size) return reason.set("%zu bytes of shared memory", size), status = Status::out_of_memory, nullptr;
+    if (bytes < size)
+        return reason.set("%zu bytes of shared memory", size), status = Status::out_of_memory,
+                                                               nullptr;
     const bool is_shared = bytes <= shared_bytes_ / 4;
     for (const auto& b : blocks_)
         if (is_shared && b && b->is_shared)
@@ -78,7 +86,8 @@ std::unique_ptr<Region> Memory::allocate(size_t size, Status& status, Reason& re
 }
 
 bool Memory::has_other_shared(const Block& block) const {
-    return std::any_of(blocks_.begin(), blocks_.end(), [&](const auto& b) { return b && b.get() != &block && b->is_shared; });
+    return std::any_of(blocks_.begin(), blocks_.end(),
+                       [&](const auto& b) { return b && b.get() != &block && b->is_shared; });
 }
 
 void Memory::give_back(Block& block, size_t offset, size_t bytes) {
@@ -86,7 +95,8 @@ void Memory::give_back(Block& block, size_t offset, size_t bytes) {
     {
         std::lock_guard<std::mutex> lock(mutex_);
         auto hole = block.free.emplace(offset, bytes).first;
-        if (const auto next = std::next(hole); next != block.free.end() && hole->first + hole->second == next->first) {
+        if (const auto next = std::next(hole);
+            next != block.free.end() && hole->first + hole->second == next->first) {
             hole->second += next->second;
             block.free.erase(next);
         }
@@ -98,18 +108,22 @@ void Memory::give_back(Block& block, size_t offset, size_t bytes) {
             }
         }
         block.used -= bytes;
-        if (block.used > 0 || (block.is_shared && !has_other_shared(block))) return;    // one stays for the next
+        if (block.used > 0 || (block.is_shared && !has_other_shared(block)))
+            return;  // one stays for the next
         empty = std::move(blocks_[block.index]);
-        if (on_free) on_free(*empty);    // under the lock: the index may not be given to another block before
+        if (on_free)
+            on_free(*empty);  // under the lock: the index may not be given to another block before
     }
 }
 
-HtpBuffer::HtpBuffer(size_t size, BufferKind kind, std::unique_ptr<Region> region) : Buffer(size, kind) {
+HtpBuffer::HtpBuffer(size_t size, BufferKind kind, std::unique_ptr<Region> region)
+    : Buffer(size, kind) {
     pieces_.push_back({0, region->bytes(), std::shared_ptr<Region>(std::move(region)), 0, -1});
 }
 
 HtpBuffer::HtpBuffer(size_t size, Memory& memory, int n_sessions)
-    : Buffer(size, BufferKind::weights), memory_(&memory), n_sessions_(n_sessions), slabs_(size_t(n_sessions)) {}
+    : Buffer(size, BufferKind::weights), memory_(&memory), n_sessions_(n_sessions),
+      slabs_(size_t(n_sessions)) {}
 
 // Layers come in order, so where a layer begins in the buffer says which share it belongs to.
 int HtpBuffer::session_of(const char* tensor_name, size_t offset) {
@@ -126,21 +140,27 @@ Status HtpBuffer::place(const char* tensor_name, size_t offset, size_t bytes, Re
     const size_t room = round_up(bytes + HTP_VECTOR, HTP_VECTOR);
     if (!slab.region || slab.used + room > slab.region->bytes()) {
         Status status = Status::ok;
-        // As many blocks as matter little, no larger than what is to come of this session's share; a last layer may go beyond it.
-        const size_t share = size() / size_t(n_sessions_) + 1, end = std::min(size(), share * size_t(session + 1));
+        // As many blocks as matter little, no larger than what is to come of this session's share;
+        // a last layer may go beyond it.
+        const size_t share = size() / size_t(n_sessions_) + 1,
+                     end = std::min(size(), share * size_t(session + 1));
         const size_t rest = std::max(end > offset ? end - offset : 0, share / 32);
-        auto region = memory_->allocate(std::max(room, std::min({kSlabMax, share / 4, rest})), status, reason);
+        auto region = memory_->allocate(std::max(room, std::min({kSlabMax, share / 4, rest})),
+                                        status, reason);
         if (!region) return status;
         slab = {std::shared_ptr<Region>(std::move(region)), 0};
     }
     const Piece piece = {offset, bytes, slab.region, slab.used, session};
-    pieces_.insert(std::upper_bound(pieces_.begin(), pieces_.end(), offset, [](size_t o, const Piece& p) { return o < p.first; }), piece);
+    pieces_.insert(std::upper_bound(pieces_.begin(), pieces_.end(), offset,
+                                    [](size_t o, const Piece& p) { return o < p.first; }),
+                   piece);
     slab.used += room;
     return Status::ok;
 }
 
 HtpBuffer::Place HtpBuffer::at(size_t offset) const {
-    const auto after = std::upper_bound(pieces_.begin(), pieces_.end(), offset, [](size_t o, const Piece& p) { return o < p.first; });
+    const auto after = std::upper_bound(pieces_.begin(), pieces_.end(), offset,
+                                        [](size_t o, const Piece& p) { return o < p.first; });
     if (after == pieces_.begin()) return {};
     const Piece& p = *std::prev(after);
     if (offset >= p.first + std::max<size_t>(p.bytes, 1)) return {};

@@ -1,5 +1,6 @@
-// Shared memory of a backend, and buffers in it. Every piece of it is seen by the host; sessions map whole blocks, when a plan first needs
-// them (htp_session.h). Small allocations share blocks, because a session can name only HTP_BUFFERS_MAX of them.
+// Shared memory of a backend, and buffers in it. Every piece of it is seen by the host; sessions
+// map whole blocks, when a plan first needs them (htp_session.h). Small allocations share blocks,
+// because a session can name only HTP_BUFFERS_MAX of them.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -18,9 +19,9 @@ namespace pillion::htp {
 struct Block {
     uint32_t index = 0;
     std::unique_ptr<SharedMemory> memory;
-    std::map<size_t, size_t> free;     // offset -> bytes, of a shared block
+    std::map<size_t, size_t> free;  // offset -> bytes, of a shared block
     bool is_shared = false;
-    size_t used = 0;                   // bytes given out
+    size_t used = 0;  // bytes given out
     // By Backend::write: a DSP that read the bytes before may still hold the old ones.
     std::atomic<uint32_t> host_writes{0};
 };
@@ -30,7 +31,8 @@ class Memory;
 // Bytes in a block, given back by the destructor.
 class Region {
   public:
-    Region(Memory& memory, Block& block, size_t offset, size_t bytes) : memory_(memory), block_(block), offset_(offset), bytes_(bytes) {}
+    Region(Memory& memory, Block& block, size_t offset, size_t bytes)
+        : memory_(memory), block_(block), offset_(offset), bytes_(bytes) {}
     ~Region();
     Region(const Region&) = delete;
     Region& operator=(const Region&) = delete;
@@ -39,7 +41,9 @@ class Region {
     size_t offset() const { return offset_; }
     size_t bytes() const { return bytes_; }
     uint8_t* host() const { return block_.memory->host() + offset_; }
-    htp_address address(size_t at = 0) const { return {uint16_t(block_.index), 0, uint32_t(offset_ + at)}; }
+    htp_address address(size_t at = 0) const {
+        return {uint16_t(block_.index), 0, uint32_t(offset_ + at)};
+    }
 
   private:
     Memory& memory_;
@@ -64,13 +68,13 @@ class Memory {
     Block* add_block(size_t bytes, bool is_shared, Status& status, Reason& reason);
 
     Line& line_;
-    size_t shared_bytes_;              // of a block that small allocations share
+    size_t shared_bytes_;  // of a block that small allocations share
     std::mutex mutex_;
-    std::vector<std::unique_ptr<Block>> blocks_;    // by index; null: free
+    std::vector<std::unique_ptr<Block>> blocks_;  // by index; null: free
 };
 
-// A Buffer of the backend. Most are one region. Weights too large for one session are many, made tensor by tensor at import: each has the
-// session that its layer belongs to.
+// A Buffer of the backend. Most are one region. Weights too large for one session are many, made
+// tensor by tensor at import: each has the session that its layer belongs to.
 class HtpBuffer final : public Buffer {
   public:
     HtpBuffer(size_t size, BufferKind kind, std::unique_ptr<Region> region);
@@ -80,23 +84,24 @@ class HtpBuffer final : public Buffer {
     // Null when the bytes are not in one piece.
     uint8_t* host() const override { return memory_ ? nullptr : pieces_[0].region->host(); }
 
-    // Room for a tensor of these weights; bytes [offset, offset + bytes) of the buffer then lie in one region.
+    // Room for a tensor of these weights; bytes [offset, offset + bytes) of the buffer then lie in
+    // one region.
     Status place(const char* tensor_name, size_t offset, size_t bytes, Reason& reason);
 
     struct Place {
         Block* block = nullptr;
-        size_t offset = 0;             // in the block
-        int session = -1;              // that these bytes belong to; -1: any
+        size_t offset = 0;  // in the block
+        int session = -1;   // that these bytes belong to; -1: any
         uint8_t* host() const { return block->memory->host() + offset; }
     };
-    Place at(size_t offset) const;     // block null: nothing was placed there
+    Place at(size_t offset) const;  // block null: nothing was placed there
     int n_sessions() const { return n_sessions_; }
 
   private:
     struct Piece {
-        size_t first, bytes;           // of the buffer
-        std::shared_ptr<Region> region;    // shared by the tensors of a slab
-        size_t offset;                 // in the region
+        size_t first, bytes;             // of the buffer
+        std::shared_ptr<Region> region;  // shared by the tensors of a slab
+        size_t offset;                   // in the region
         int session;
     };
     struct Slab {
@@ -105,11 +110,11 @@ class HtpBuffer final : public Buffer {
     };
     int session_of(const char* tensor_name, size_t offset);
 
-    std::vector<Piece> pieces_;        // sorted by first
+    std::vector<Piece> pieces_;  // sorted by first
     Memory* memory_ = nullptr;
     int n_sessions_ = 1;
     std::map<int, int> session_of_layer_;
-    std::vector<Slab> slabs_;          // the open one of each session
+    std::vector<Slab> slabs_;  // the open one of each session
 };
 
 // N of "blk.N."; -1: the tensor is in no layer.

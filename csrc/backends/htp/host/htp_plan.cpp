@@ -1,8 +1,11 @@
-// A graph becomes records in shared memory: one array per stretch of nodes that run on the same session. A stretch ends where a weight of
-// the next node belongs to another session; nodes without a home stay where the one before them was, so that a layer, its cache and what is
-// between are on one session. Blocks are mapped where a record names them: borrowed caches and activations in more than one session.
+// A graph becomes records in shared memory: one array per stretch of nodes that run on the same
+// session. A stretch ends where a weight of the next node belongs to another session; nodes without
+// a home stay where the one before them was, so that a layer, its cache and what is between are on
+// one session. Blocks are mapped where a record names them: borrowed caches and activations in more
+// than one session.
 //
-// A run is synchronous: whoever starts one wants its result next, and stretches follow each other by way of the host.
+// A run is synchronous: whoever starts one wants its result next, and stretches follow each other
+// by way of the host.
 #include "backends/htp/host/htp_plan.h"
 
 #include <math.h>
@@ -16,13 +19,17 @@
 namespace pillion::htp {
 namespace {
 
-static_assert(sizeof(Params) == sizeof(htp_params) && offsetof(QkvParams, interleaved) == offsetof(htp_qkv_params, interleaved),
+static_assert(sizeof(Params) == sizeof(htp_params) &&
+                  offsetof(QkvParams, interleaved) == offsetof(htp_qkv_params, interleaved),
               "the wire copies a node's parameters");
-static_assert(int(Op::count) == HTP_OP_COUNT && int(Op::centroid_head) == HTP_OP_CENTROID_HEAD && int(Op::attend) == HTP_OP_ATTEND,
+static_assert(int(Op::count) == HTP_OP_COUNT && int(Op::centroid_head) == HTP_OP_CENTROID_HEAD &&
+                  int(Op::attend) == HTP_OP_ATTEND,
               "the wire's ops are those of ops.def, in their order");
-static_assert(int(Rows::fixed) == HTP_FIXED && int(Rows::run) == HTP_RUN && int(Rows::out) == HTP_OUTS, "the wire's row counts");
+static_assert(int(Rows::fixed) == HTP_FIXED && int(Rows::run) == HTP_RUN &&
+                  int(Rows::out) == HTP_OUTS,
+              "the wire's row counts");
 
-constexpr size_t kStateBytes = 512 + HTP_VECTOR;    // a StepState, then the cancel word
+constexpr size_t kStateBytes = 512 + HTP_VECTOR;  // a StepState, then the cancel word
 
 template <class T>
 T taken(T pointer, Status status, const Reason& reason, const char* what) {
@@ -32,10 +39,10 @@ T taken(T pointer, Status status, const Reason& reason, const char* what) {
 
 struct Stretch {
     int session = 0;
-    size_t first = 0, end = 0;         // nodes
-    size_t at = 0;                     // of its htp_plan in the plan's memory
+    size_t first = 0, end = 0;  // nodes
+    size_t at = 0;              // of its htp_plan in the plan's memory
     Program program;
-    std::vector<Span> spans;           // what the host may have written before a run of it
+    std::vector<Span> spans;  // what the host may have written before a run of it
     // Caches are the DSP's own but for Backend::write: after one they count too, once.
     std::vector<Span> caches;
     std::vector<const Block*> cache_blocks;
@@ -65,7 +72,6 @@ std::vector<Span> joined(std::vector<Span> spans) {
     return out;
 }
 
-
 class HtpPlan final : public Plan {
   public:
     HtpPlan(const Dsp& dsp, HtpQueue& queue, int rows_max, int out_rows_max)
@@ -76,13 +82,14 @@ class HtpPlan final : public Plan {
     }
 
     Status run(const StepState& state, Reason& reason) override {
-        if (state.rows < 1 || state.rows > rows_max_ || state.out_rows < 0 || state.out_rows > state.rows ||
-            state.out_rows > out_rows_max_) {
-            reason.set("plan for %d rows and %d outputs was given %d and %d", rows_max_, out_rows_max_, state.rows, state.out_rows);
+        if (state.rows < 1 || state.rows > rows_max_ || state.out_rows < 0 ||
+            state.out_rows > state.rows || state.out_rows > out_rows_max_) {
+            reason.set("plan for %d rows and %d outputs was given %d and %d", rows_max_,
+                       out_rows_max_, state.rows, state.out_rows);
             return Status::internal;
         }
         is_cancelled_ = queue_.cancel.load();
-        if (is_cancelled_) return Status::ok;    // wait() says so
+        if (is_cancelled_) return Status::ok;  // wait() says so
         memcpy(records_->host(), &state, sizeof state);
         auto* word = reinterpret_cast<uint32_t*>(records_->host() + sizeof(StepState));
         *word = 0;
@@ -119,23 +126,31 @@ class HtpPlan final : public Plan {
         for (const Stretch& s : stretches_)
             for (size_t i = s.first; i < s.end; i++) {
                 char line[200];
-                snprintf(line, sizeof line, "%s{\"op\": \"%s\", \"layer\": %d, \"backend\": \"htp\", \"kernel\": \"%s\", \"session\": %d}",
-                         out.size() > 1 ? ", " : "", info(ops_[i].first).name, ops_[i].second, kernels_[i].c_str(), s.session);
+                snprintf(line, sizeof line,
+                         "%s{\"op\": \"%s\", \"layer\": %d, \"backend\": \"htp\", \"kernel\": "
+                         "\"%s\", \"session\": %d}",
+                         out.size() > 1 ? ", " : "", info(ops_[i].first).name, ops_[i].second,
+                         kernels_[i].c_str(), s.session);
                 out += line;
             }
         return out + "]";
     }
 
-    // "op embed of layer -1 (node 0) failed on device htp: token id outside the table (operand 1, value 10, limit 10)"
+    // "op embed of layer -1 (node 0) failed on device htp: token id outside the table (operand 1,
+    // value 10, limit 10)"
     Status refused(const Stretch& s, const htp_answer& a, Reason& reason) const {
         char where[96] = "the plan";
         const size_t node = s.first + size_t(std::max(0, a.op));
         if (a.op >= 0 && node < s.end)
-            snprintf(where, sizeof where, "op %s of layer %d (node %zu)", info(ops_[node].first).name, ops_[node].second, node);
-        const char* what = a.status == HTP_REFUSED ? "was refused by" : a.status == HTP_INJECTED ? "was made to fail on" : "failed on";
+            snprintf(where, sizeof where, "op %s of layer %d (node %zu)",
+                     info(ops_[node].first).name, ops_[node].second, node);
+        const char* what = a.status == HTP_REFUSED    ? "was refused by"
+                           : a.status == HTP_INJECTED ? "was made to fail on"
+                                                      : "failed on";
         char detail[96] = "";
         if (a.operand >= 0 || a.value || a.limit)
-            snprintf(detail, sizeof detail, " (operand %d, value %u, limit %u)", a.operand, a.value, a.limit);
+            snprintf(detail, sizeof detail, " (operand %d, value %u, limit %u)", a.operand, a.value,
+                     a.limit);
         reason.set("%s %s device %s: %s%s", where, what, dsp_.device, htp_why_text(a.why), detail);
         if (a.why == HTP_WHY_TOKEN) return Status::invalid_argument;
         if (a.why == HTP_WHY_MEMORY || a.why == HTP_WHY_MAP) return Status::out_of_memory;
@@ -152,9 +167,9 @@ class HtpPlan final : public Plan {
     Dsp dsp_;
     HtpQueue& queue_;
     int rows_max_, out_rows_max_;
-    std::unique_ptr<Region> records_, scratch_;    // records_: state, cancel word, constants, plans
+    std::unique_ptr<Region> records_, scratch_;  // records_: state, cancel word, constants, plans
     std::vector<Stretch> stretches_;
-    std::vector<std::pair<Op, int>> ops_;          // and layers, by node
+    std::vector<std::pair<Op, int>> ops_;  // and layers, by node
     std::vector<std::string> kernels_;
 
   private:
@@ -164,10 +179,11 @@ class HtpPlan final : public Plan {
 class Compiler {
   public:
     Compiler(const Graph& graph, const Dsp& dsp, HtpQueue* queue)
-        : graph_(graph), dsp_(dsp), queue_(queue), ops_(graph.nodes().size()), requests_(graph.values().size()),
-          scratch_of_(graph.nodes().size(), size_t(-1)) {
+        : graph_(graph), dsp_(dsp), queue_(queue), ops_(graph.nodes().size()),
+          requests_(graph.values().size()), scratch_of_(graph.nodes().size(), size_t(-1)) {
         Reason reason;
-        if (const Status status = dsp_.sessions.at(0).info(hardware_, reason); status != Status::ok) fail(status, "%s", reason.text);
+        if (const Status status = dsp_.sessions.at(0).info(hardware_, reason); status != Status::ok)
+            fail(status, "%s", reason.text);
     }
 
     // From shapes alone.
@@ -178,7 +194,8 @@ class Compiler {
     }
 
     std::unique_ptr<Plan> compile() {
-        auto plan = std::make_unique<HtpPlan>(dsp_, *queue_, graph_.rows_max(), graph_.out_rows_max());
+        auto plan =
+            std::make_unique<HtpPlan>(dsp_, *queue_, graph_.rows_max(), graph_.out_rows_max());
         plan_ = plan.get();
         cut();
         share_hardware();
@@ -221,7 +238,8 @@ class Compiler {
         int session = known == homes.end() ? 0 : *known;
         for (size_t i = 0; i < homes.size(); i++) {
             if (homes[i] >= 0) session = homes[i];
-            if (list.empty() || list.back().session != session) list.push_back({session, i, i, 0, {}, {}});
+            if (list.empty() || list.back().session != session)
+                list.push_back({session, i, i, 0, {}, {}});
             list.back().end = i + 1;
             plan_->ops_.emplace_back(node(i).op, node(i).layer);
         }
@@ -232,7 +250,8 @@ class Compiler {
         for (const Stretch& s : plan_->stretches_) {
             htp_info other = {};
             Reason reason;
-            if (const Status status = dsp_.sessions.at(s.session).info(other, reason); status != Status::ok)
+            if (const Status status = dsp_.sessions.at(s.session).info(other, reason);
+                status != Status::ok)
                 fail(status, "device %s: %s", dsp_.device, reason.text);
             hardware_.vtcm_bytes = std::min(hardware_.vtcm_bytes, other.vtcm_bytes);
         }
@@ -242,7 +261,9 @@ class Compiler {
 
     static uint32_t stride(const ValueInfo& v) {
         const int64_t bytes = v.width * 4;
-        return uint32_t(v.kind == ValueInfo::Kind::external ? bytes : (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR);
+        return uint32_t(v.kind == ValueInfo::Kind::external
+                            ? bytes
+                            : (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR);
     }
 
     void find_lifetimes() {
@@ -260,9 +281,14 @@ class Compiler {
         }
     }
 
-    // plan_memory gives multiples of 64; with sizes that are odd multiples of 64 every offset of a request is rounded up inside it.
-    static size_t aligned(size_t bytes) { return (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR + HTP_VECTOR; }
-    size_t offset_of(size_t request) const { return (requests_[request].offset + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR; }
+    // plan_memory gives multiples of 64; with sizes that are odd multiples of 64 every offset of a
+    // request is rounded up inside it.
+    static size_t aligned(size_t bytes) {
+        return (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR + HTP_VECTOR;
+    }
+    size_t offset_of(size_t request) const {
+        return (requests_[request].offset + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
+    }
 
     htp_tensor operand(Value v) const {
         htp_tensor t = {};
@@ -272,10 +298,12 @@ class Compiler {
         if (info.kind == ValueInfo::Kind::kv) {
             const KvSpec& s = info.kv.spec;
             t.dtype = s.type == KvType::q8_0 ? HTP_Q8_0 : HTP_F16, t.layout = HTP_KV;
-            t.width = uint32_t(s.head_dim), t.rows = uint32_t(s.capacity), t.depth = uint32_t(s.n_kv_heads);
+            t.width = uint32_t(s.head_dim), t.rows = uint32_t(s.capacity),
+            t.depth = uint32_t(s.n_kv_heads);
             return t;
         }
-        t.dtype = uint8_t(info.kind == ValueInfo::Kind::activation ? info.dtype : info.tensor.dtype);
+        t.dtype =
+            uint8_t(info.kind == ValueInfo::Kind::activation ? info.dtype : info.tensor.dtype);
         t.layout = HTP_ROWS;
         t.width = uint32_t(info.width);
         t.depth = 1;
@@ -283,7 +311,9 @@ class Compiler {
             const Tensor& w = info.tensor;
             t.rows = uint32_t(w.rows), t.depth = uint32_t(w.depth);
             t.stride = uint32_t(row_bytes(w.dtype, w.width));
-            if (w.layout == Layout::packed) t.layout = HTP_PACKED, t.stride = uint32_t(htp_panel_bytes(uint32_t(w.dtype), t.width));
+            if (w.layout == Layout::packed)
+                t.layout = HTP_PACKED,
+                t.stride = uint32_t(htp_panel_bytes(uint32_t(w.dtype), t.width));
             return t;
         }
         t.stride = stride(info);
@@ -298,15 +328,20 @@ class Compiler {
         memcpy(&op.params, &n.params, sizeof op.params);
         for (int k = 0; k < HTP_IN; k++) op.in[k] = operand(n.in[k]);
         for (int k = 0; k < HTP_OUT; k++) op.out[k] = operand(n.out[k]);
-        if (n.op == Op::gather_rows) op.in[0].dtype = op.out[0].dtype = HTP_F32;    // it copies words, whatever they are
-        if (n.op == Op::centroid_head) op.in[3].rows = 1, op.in[3].counts = HTP_FIXED;    // one order for all rows
-        for (const auto& [code, k] : {std::pair(Op::pick, 1), {Op::moe_matmul, 2}, {Op::centroid_head, 3}})    // ids, also after a gather
+        if (n.op == Op::gather_rows)
+            op.in[0].dtype = op.out[0].dtype = HTP_F32;  // it copies words, whatever they are
+        if (n.op == Op::centroid_head)
+            op.in[3].rows = 1, op.in[3].counts = HTP_FIXED;  // one order for all rows
+        for (const auto& [code, k] : {std::pair(Op::pick, 1),
+                                      {Op::moe_matmul, 2},
+                                      {Op::centroid_head, 3}})  // ids, also after a gather
             if (n.op == code && op.in[k].layout != HTP_ABSENT) op.in[k].dtype = HTP_I32;
         if (n.op == Op::rope_table) {
             const uint32_t half = uint32_t(n.params.rope_table.dims / 2);
             op.in[0] = {0, HTP_F32, HTP_ROWS, 0, half * 4, half, 1, 1, HTP_FIXED, 0};
         }
-        const uint64_t bytes = tile(op, uint32_t(graph_.rows_max(n.rows)), uint32_t(graph_.rows_max()), hardware_);
+        const uint64_t bytes =
+            tile(op, uint32_t(graph_.rows_max(n.rows)), uint32_t(graph_.rows_max()), hardware_);
         if (bytes == 0) return;
         MemoryRequest r;
         r.bytes = aligned(bytes), r.first = r.last = int(i);
@@ -320,7 +355,8 @@ class Compiler {
         const htp_tensor& t = op.in[op.code == HTP_OP_CENTROID_HEAD ? 2 : 0];
         if (t.layout == HTP_PACKED || t.layout == HTP_KV || op.code == HTP_OP_EMBED) {
             std::string type = ::pillion::info(DType(t.dtype)).name;
-            std::transform(type.begin(), type.end(), type.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; });
+            std::transform(type.begin(), type.end(), type.begin(),
+                           [](char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; });
             name += "_" + type;
         }
         return name;
@@ -339,12 +375,16 @@ class Compiler {
         const float* factors = nullptr;
         if (n.in[0] != kNone) {
             const Tensor& t = graph_.value(n.in[0]).tensor;
-            factors = reinterpret_cast<const float*>(static_cast<const HtpBuffer*>(t.buffer)->at(t.offset).host());
+            factors = reinterpret_cast<const float*>(
+                static_cast<const HtpBuffer*>(t.buffer)->at(t.offset).host());
         }
         for (size_t i = 0; i < f.size(); i++) {
             const double factor = factors ? double(factors[i]) : 1.0;
-            // The reference holds frequencies in f32; a factor of 1e29 and more is GGUF's way to say "does not rotate".
-            f[i] = factor >= 1e29 ? 0.0f : float(pow(double(p.base), -2.0 * double(i) / p.dims) * double(p.position_scale) / factor);
+            // The reference holds frequencies in f32; a factor of 1e29 and more is GGUF's way to
+            // say "does not rotate".
+            f[i] = factor >= 1e29 ? 0.0f
+                                  : float(pow(double(p.base), -2.0 * double(i) / p.dims) *
+                                          double(p.position_scale) / factor);
         }
         return f;
     }
@@ -358,12 +398,17 @@ class Compiler {
             s.at = bytes = (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
             bytes += sizeof(htp_plan) + (s.end - s.first) * sizeof(htp_op);
         }
-        plan_->scratch_ = taken(dsp_.memory.allocate(scratch_size(), status, reason), status, reason, "scratch");
-        plan_->records_ = taken(dsp_.memory.allocate(bytes, status, reason), status, reason, "plan");
-        std::copy(constants_.begin(), constants_.end(), reinterpret_cast<float*>(plan_->records_->host() + constants_offset()));
+        plan_->scratch_ =
+            taken(dsp_.memory.allocate(scratch_size(), status, reason), status, reason, "scratch");
+        plan_->records_ =
+            taken(dsp_.memory.allocate(bytes, status, reason), status, reason, "plan");
+        std::copy(constants_.begin(), constants_.end(),
+                  reinterpret_cast<float*>(plan_->records_->host() + constants_offset()));
     }
     size_t scratch_size() { return std::max<size_t>(plan_memory(requests_), 64) + HTP_VECTOR; }
-    static size_t constants_offset() { return (kStateBytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR; }
+    static size_t constants_offset() {
+        return (kStateBytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
+    }
 
     void give_place(htp_tensor& t, Value v) {
         if (v == kNone) return;
@@ -375,15 +420,17 @@ class Compiler {
             return;
         }
         const bool is_kv = info.kind == ValueInfo::Kind::kv;
-        const HtpBuffer::Place p = is_kv ? static_cast<const HtpBuffer*>(info.kv.buffer)->at(info.kv.offset)
-                                         : static_cast<const HtpBuffer*>(info.tensor.buffer)->at(info.tensor.offset);
+        const HtpBuffer::Place p =
+            is_kv ? static_cast<const HtpBuffer*>(info.kv.buffer)->at(info.kv.offset)
+                  : static_cast<const HtpBuffer*>(info.tensor.buffer)->at(info.tensor.offset);
         if (!p.block) fail(Status::internal, "an operand of op %s has no memory", info.name);
         t.buffer = uint16_t(p.block->index), t.offset = uint32_t(p.offset);
         uses_.push_back(p.block);
         if (is_kv)
             caches_.push_back({p.block->memory.get(), t.offset, cache_bytes(info.kv.spec)}),
                 cache_blocks_.push_back(p.block);
-        if (info.kind == ValueInfo::Kind::external) spans_.push_back({p.block->memory.get(), t.offset, t.stride * t.rows});
+        if (info.kind == ValueInfo::Kind::external)
+            spans_.push_back({p.block->memory.get(), t.offset, t.stride * t.rows});
     }
 
     static uint32_t cache_bytes(const KvSpec& s) {
@@ -412,11 +459,13 @@ class Compiler {
             op.tiling.scratch_buffer = a.buffer, op.tiling.scratch_offset = a.offset;
             uses_.push_back(&plan_->scratch_->block());
         }
-        Stretch& stretch = *std::find_if(plan_->stretches_.begin(), plan_->stretches_.end(), [&](const Stretch& s) { return i < s.end; });
+        Stretch& stretch = *std::find_if(plan_->stretches_.begin(), plan_->stretches_.end(),
+                                         [&](const Stretch& s) { return i < s.end; });
         Session& session = dsp_.sessions.at(stretch.session);
         Reason reason;
         for (const Block* b : uses_)
-            if (const Status s = session.use(*b, reason); s != Status::ok) fail(s, "device %s: %s", dsp_.device, reason.text);
+            if (const Status s = session.use(*b, reason); s != Status::ok)
+                fail(s, "device %s: %s", dsp_.device, reason.text);
         stretch.spans.insert(stretch.spans.end(), spans_.begin(), spans_.end());
         stretch.caches.insert(stretch.caches.end(), caches_.begin(), caches_.end());
         for (const Block* b : cache_blocks_)
@@ -429,21 +478,27 @@ class Compiler {
         for (Stretch& s : plan_->stretches_) {
             uint8_t* to = plan_->records_->host() + s.at;
             htp_plan head = {};
-            head.magic = HTP_PLAN_MAGIC, head.version = HTP_WIRE_VERSION, head.op_bytes = sizeof(htp_op);
+            head.magic = HTP_PLAN_MAGIC, head.version = HTP_WIRE_VERSION,
+            head.op_bytes = sizeof(htp_op);
             head.n_ops = uint32_t(s.end - s.first);
-            head.rows_max = uint32_t(graph_.rows_max()), head.out_rows_max = uint32_t(graph_.out_rows_max());
+            head.rows_max = uint32_t(graph_.rows_max()),
+            head.out_rows_max = uint32_t(graph_.out_rows_max());
             memcpy(to, &head, sizeof head);
             memcpy(to + sizeof head, &ops_[s.first], (s.end - s.first) * sizeof(htp_op));
             s.program.at = plan_->records_->address(s.at);
-            s.spans.push_back({plan_->records_->block().memory.get(), uint32_t(plan_->records_->offset()), uint32_t(kStateBytes)});
+            s.spans.push_back({plan_->records_->block().memory.get(),
+                               uint32_t(plan_->records_->offset()), uint32_t(kStateBytes)});
             s.spans = joined(std::move(s.spans)), s.caches = joined(std::move(s.caches));
             htp_answer answer = {};
             Reason reason;
-            if (const Status status = dsp_.sessions.at(s.session).add(s.program, answer, reason); status != Status::ok)
+            if (const Status status = dsp_.sessions.at(s.session).add(s.program, answer, reason);
+                status != Status::ok)
                 fail(status, "device %s: %s", dsp_.device, reason.text);
             if (answer.status == HTP_OK) continue;
             Status status = plan_->refused(s, answer, reason);
-            if (status == Status::internal && (answer.why == HTP_WHY_DTYPE || answer.why == HTP_WHY_SHAPE || answer.why == HTP_WHY_PARAMS))
+            if (status == Status::internal &&
+                (answer.why == HTP_WHY_DTYPE || answer.why == HTP_WHY_SHAPE ||
+                 answer.why == HTP_WHY_PARAMS))
                 status = Status::unsupported_op;
             fail(status, "%s", reason.text);
         }
@@ -456,18 +511,22 @@ class Compiler {
     htp_info hardware_ = {};
     std::vector<htp_op> ops_;
     std::vector<float> constants_;
-    std::vector<std::pair<size_t, size_t>> constant_at_;    // node, index into constants_
-    std::vector<MemoryRequest> requests_;                   // values first, then scratch of ops
+    std::vector<std::pair<size_t, size_t>> constant_at_;  // node, index into constants_
+    std::vector<MemoryRequest> requests_;                 // values first, then scratch of ops
     std::vector<size_t> scratch_of_;
-    std::vector<const Block*> uses_;                        // of the node at hand
+    std::vector<const Block*> uses_;  // of the node at hand
     std::vector<Span> spans_, caches_;
     std::vector<const Block*> cache_blocks_;
 };
 
 }  // namespace
 
-std::unique_ptr<Plan> compile_plan(const Graph& graph, const Dsp& dsp, HtpQueue& queue) { return Compiler(graph, dsp, &queue).compile(); }
+std::unique_ptr<Plan> compile_plan(const Graph& graph, const Dsp& dsp, HtpQueue& queue) {
+    return Compiler(graph, dsp, &queue).compile();
+}
 
-size_t plan_scratch(const Graph& graph, const Dsp& dsp) { return Compiler(graph, dsp, nullptr).measure(); }
+size_t plan_scratch(const Graph& graph, const Dsp& dsp) {
+    return Compiler(graph, dsp, nullptr).measure();
+}
 
 }  // namespace pillion::htp

@@ -7,7 +7,7 @@ namespace pillion::htp {
 class HtpQueue final : public Queue {
   public:
     explicit HtpQueue(int n_threads) : n_threads_(n_threads) {}
-    int n_threads() const override { return n_threads_; }    // of imports, on the host
+    int n_threads() const override { return n_threads_; }  // of imports, on the host
 
   private:
     int n_threads_;
@@ -17,7 +17,7 @@ class HtpQueue final : public Queue {
 struct Dsp {
     Memory& memory;
     Sessions& sessions;
-    const char* device;        // "htp", "htp:sim"
+    const char* device;  // "htp", "htp:sim"
 };
 
 // The DSP has this op for these operands, or the reason why not: what, its value and what would do.

@@ -24,7 +24,8 @@ Status Session::lost(Status status, Reason& reason) {
 
 Status Session::exchange(htp_message& m, const Watch& watch, Reason& reason) {
     m.sequence = ++sequence_;
-    if (const Status s = transport_->exchange(m, watch, reason); s != Status::ok) return lost(s, reason);
+    if (const Status s = transport_->exchange(m, watch, reason); s != Status::ok)
+        return lost(s, reason);
     if (m.sequence == sequence_) return Status::ok;
     reason.set("session %d answered message %u with number %u", number_, sequence_, m.sequence);
     return lost(Status::device_lost, reason);
@@ -38,8 +39,8 @@ Status Session::map(const Block& block, Reason& reason) {
     m.u.map.bytes = uint32_t(block.memory->bytes() + HTP_SLACK);
     if (const Status s = exchange(m, {}, reason); s != Status::ok) return s;
     if (m.answer.status == HTP_OK) return Status::ok;
-    reason.set("session %d can't map %zu MB beside %zu MB: %s (%u)", number_, mb(block.memory->bytes()), mb(mapped_), htp_why_text(m.answer.why),
-               m.answer.value);
+    reason.set("session %d can't map %zu MB beside %zu MB: %s (%u)", number_,
+               mb(block.memory->bytes()), mb(mapped_), htp_why_text(m.answer.why), m.answer.value);
     return Status::out_of_memory;
 }
 
@@ -52,13 +53,17 @@ Status Session::open(Reason& reason) {
     htp_message m = message_of(HTP_MSG_INFO);
     status = exchange(m, {}, reason);
     if (status == Status::ok && m.answer.status != HTP_OK) {
-        reason.set("the DSP's program speaks version %u of the wire, this library %u: install both from the same pillion", m.answer.limit,
-                   unsigned(HTP_WIRE_VERSION));
+        reason.set(
+            "the DSP's program speaks version %u of the wire, this library %u: install both from "
+            "the same pillion",
+            m.answer.limit, unsigned(HTP_WIRE_VERSION));
         return lost(Status::no_backend, reason);
     }
     info_ = m.u.info;
-    for (auto it = wanted_.begin(); status == Status::ok && it != wanted_.end(); ++it) status = map(*it->second, reason);
-    if (status == Status::ok && connection_ > 1) log(LogLevel::warning, "htp: session %d was lost and is open again", number_);
+    for (auto it = wanted_.begin(); status == Status::ok && it != wanted_.end(); ++it)
+        status = map(*it->second, reason);
+    if (status == Status::ok && connection_ > 1)
+        log(LogLevel::warning, "htp: session %d was lost and is open again", number_);
     return status == Status::ok ? status : lost(status, reason);
 }
 
@@ -75,8 +80,9 @@ Status Session::use(const Block& block, Reason& reason) {
     if (wanted_.count(block.index)) return Status::ok;
     const size_t bytes = block.memory->bytes(), space = line_.address_space();
     if (mapped_ + bytes > space) {
-        reason.set("session %d of the DSP sees %zu MB, of which %zu MB are in use: %zu MB more do not fit", number_, mb(space), mb(mapped_),
-                   mb(bytes));
+        reason.set(
+            "session %d of the DSP sees %zu MB, of which %zu MB are in use: %zu MB more do not fit",
+            number_, mb(space), mb(mapped_), mb(bytes));
         return Status::out_of_memory;
     }
     if (const Status s = map(block, reason); s != Status::ok) return s;
@@ -111,7 +117,9 @@ Status Session::add(Program& p, htp_answer& answer, Reason& reason) {
     uint32_t number = 0;
     while (numbers_.count(number)) number++;
     if (number >= HTP_PLANS_MAX) {
-        reason.set("%d plans are in use on session %d, the DSP keeps no more: close contexts or pairs", HTP_PLANS_MAX, number_);
+        reason.set(
+            "%d plans are in use on session %d, the DSP keeps no more: close contexts or pairs",
+            HTP_PLANS_MAX, number_);
         return Status::out_of_memory;
     }
     p.number = number;
@@ -130,7 +138,8 @@ void Session::remove(const Program& p) {
     (void)exchange(m, {}, ignored);
 }
 
-Status Session::run(Program& p, htp_address state, htp_address cancel, const Watch& watch, htp_answer& answer, Reason& reason) {
+Status Session::run(Program& p, htp_address state, htp_address cancel, const Watch& watch,
+                    htp_answer& answer, Reason& reason) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (const Status s = open(reason); s != Status::ok) return s;
     if (p.prepared != connection_) {
@@ -156,7 +165,8 @@ int Session::connections() const {
 
 Session& Sessions::at(int number) {
     std::lock_guard<std::mutex> lock(mutex_);
-    while (int(list_.size()) <= number) list_.push_back(std::make_unique<Session>(line_, int(list_.size())));
+    while (int(list_.size()) <= number)
+        list_.push_back(std::make_unique<Session>(line_, int(list_.size())));
     return *list_[size_t(number)];
 }
 
@@ -171,7 +181,8 @@ std::string Sessions::to_json() const {
     for (const auto& s : list_) {
         char text[128];
         const char* comma = out.size() > 1 ? ", " : "";
-        snprintf(text, sizeof text, "%s{\"mapped_bytes\": %zu, \"connections\": %d}", comma, s->mapped_bytes(), s->connections());
+        snprintf(text, sizeof text, "%s{\"mapped_bytes\": %zu, \"connections\": %d}", comma,
+                 s->mapped_bytes(), s->connections());
         out += text;
     }
     return out + "]";

@@ -1,5 +1,6 @@
-// One process on the DSP with what it knows: blocks mapped, plans prepared. Connects when first needed and again after a loss: memory is the
-// host's, so a new process is given the same blocks and plans and goes on.
+// One process on the DSP with what it knows: blocks mapped, plans prepared. Connects when first
+// needed and again after a loss: memory is the host's, so a new process is given the same blocks
+// and plans and goes on.
 #pragma once
 #include <map>
 #include <mutex>
@@ -13,27 +14,30 @@ namespace pillion::htp {
 // A plan's part on one session.
 struct Program {
     uint32_t number = 0;
-    htp_address at = {HTP_NOWHERE, 0, 0};    // its htp_plan
-    uint64_t prepared = 0;                   // the connection that knows it; 0: none yet
+    htp_address at = {HTP_NOWHERE, 0, 0};  // its htp_plan
+    uint64_t prepared = 0;                 // the connection that knows it; 0: none yet
 };
 
 class Session {
   public:
     Session(Line& line, int number) : line_(line), number_(number) {}
 
-    // The DSP's facts; connects. Status of a failure says whether there is none, it is busy, or it was lost.
+    // The DSP's facts; connects. Status of a failure says whether there is none, it is busy, or it
+    // was lost.
     Status info(htp_info& info, Reason& reason);
-    // The block is seen by this session from now on. out_of_memory with the sizes when its address space is full.
+    // The block is seen by this session from now on. out_of_memory with the sizes when its address
+    // space is full.
     Status use(const Block& block, Reason& reason);
-    void forget(const Block& block);         // before its memory goes
+    void forget(const Block& block);  // before its memory goes
 
     // An answer with another status than HTP_OK is not a failure of the call.
     Status add(Program& program, htp_answer& answer, Reason& reason);
     void remove(const Program& program);
-    Status run(Program& program, htp_address state, htp_address cancel, const Watch& watch, htp_answer& answer, Reason& reason);
+    Status run(Program& program, htp_address state, htp_address cancel, const Watch& watch,
+               htp_answer& answer, Reason& reason);
 
     size_t mapped_bytes() const;
-    int connections() const;                 // how often a process was started
+    int connections() const;  // how often a process was started
 
   private:
     Status open(Reason& reason);
@@ -47,10 +51,10 @@ class Session {
     mutable std::mutex mutex_;
     std::unique_ptr<Transport> transport_;
     htp_info info_ = {};
-    uint64_t connection_ = 0;                // counts them
+    uint64_t connection_ = 0;  // counts them
     uint32_t sequence_ = 0;
-    std::map<uint32_t, const Block*> wanted_;    // by index
-    std::set<uint32_t> numbers_;             // of plans
+    std::map<uint32_t, const Block*> wanted_;  // by index
+    std::set<uint32_t> numbers_;               // of plans
     size_t mapped_ = 0;
 };
 

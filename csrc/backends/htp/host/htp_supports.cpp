@@ -1,5 +1,5 @@
-// What the DSP's kernels take, asked before a plan is compiled, in sentences that name the layer, the value and what would do. The DSP checks
-// all of it again on the records it is given.
+// What the DSP's kernels take, asked before a plan is compiled, in sentences that name the layer,
+// the value and what would do. The DSP checks all of it again on the records it is given.
 #include "backends/htp/host/htp_plan.h"
 #include "backends/htp/wire/htp_sizes.h"
 #include "core/expand.h"
@@ -13,12 +13,13 @@ constexpr int64_t kWidthMax = 1 << 24;
 bool weight_ok(const Graph& graph, const Node& n, Value v, Reason& reason) {
     const Tensor& t = graph.value(v).tensor;
     if (!is_weight_type(t.dtype)) {
-        reason.set("layer %d: op %s with %s weights, device htp supports %s", n.layer, info(n.op).name, info(t.dtype).name, kWeightTypes);
+        reason.set("layer %d: op %s with %s weights, device htp supports %s", n.layer,
+                   info(n.op).name, info(t.dtype).name, kWeightTypes);
         return false;
     }
     if (t.width < 1 || t.width > kWidthMax || t.rows < 1 || t.rows > INT32_MAX) {
-        reason.set("layer %d: op %s on a weight of %ld x %ld, device htp supports widths up to %ld", n.layer, info(n.op).name, long(t.rows),
-                   long(t.width), long(kWidthMax));
+        reason.set("layer %d: op %s on a weight of %ld x %ld, device htp supports widths up to %ld",
+                   n.layer, info(n.op).name, long(t.rows), long(t.width), long(kWidthMax));
         return false;
     }
     return true;
@@ -27,11 +28,13 @@ bool weight_ok(const Graph& graph, const Node& n, Value v, Reason& reason) {
 bool attend_ok(const Node& n, Reason& reason) {
     const AttendParams& p = n.params.attend;
     if (p.head_dim < 2 || p.head_dim > kHeadDimMax || p.head_dim % 2) {
-        reason.set("layer %d: head size %d, device htp supports even sizes from 2 to %d", n.layer, p.head_dim, kHeadDimMax);
+        reason.set("layer %d: head size %d, device htp supports even sizes from 2 to %d", n.layer,
+                   p.head_dim, kHeadDimMax);
         return false;
     }
     if (p.n_kv_heads < 1 || p.n_heads < 1 || p.n_heads % p.n_kv_heads) {
-        reason.set("layer %d: %d query heads and %d KV heads, device htp supports multiples", n.layer, p.n_heads, p.n_kv_heads);
+        reason.set("layer %d: %d query heads and %d KV heads, device htp supports multiples",
+                   n.layer, p.n_heads, p.n_kv_heads);
         return false;
     }
     return true;
@@ -43,7 +46,8 @@ bool is_weight_type(DType dtype) { return htp_group_inputs(uint32_t(expanded(dty
 
 bool htp_supports(const Graph& graph, const Node& n, Reason& reason) {
     if (graph.rows_max(n.rows) > HTP_ROWS_MAX) {
-        reason.set("%d rows in a run, device htp supports %d: take a smaller n_batch", graph.rows_max(n.rows), HTP_ROWS_MAX);
+        reason.set("%d rows in a run, device htp supports %d: take a smaller n_batch",
+                   graph.rows_max(n.rows), HTP_ROWS_MAX);
         return false;
     }
     switch (n.op) {

@@ -5,20 +5,28 @@
 namespace pillion::htp {
 namespace {
 
-// A part of an op should outweigh handing it to a thread: some 10 us of vector work, 64 KB of f32 values at least.
+// A part of an op should outweigh handing it to a thread: some 10 us of vector work, 64 KB of f32
+// values at least.
 constexpr uint64_t kPartValues = 16384;
-// Quantised rows that are kept for one pass over the weights: they are read once per panel, so they should stay in the cache (L2, 1 MB).
+// Quantised rows that are kept for one pass over the weights: they are read once per panel, so they
+// should stay in the cache (L2, 1 MB).
 constexpr uint64_t kActivationBytes = 512u << 10;
-// A piece of weights: long enough for a DMA transfer to run at full speed, short enough that the first is there soon.
+// A piece of weights: long enough for a DMA transfer to run at full speed, short enough that the
+// first is there soon.
 constexpr uint64_t kPieceBytes = 64u << 10;
 
-bool reads_weights(uint32_t code) { return code == HTP_OP_MATMUL || code == HTP_OP_MOE_MATMUL || code == HTP_OP_CENTROID_HEAD; }
+bool reads_weights(uint32_t code) {
+    return code == HTP_OP_MATMUL || code == HTP_OP_MOE_MATMUL || code == HTP_OP_CENTROID_HEAD;
+}
 
-const htp_tensor& weight_of(const htp_op& op) { return op.in[op.code == HTP_OP_CENTROID_HEAD ? 2 : 0]; }
+const htp_tensor& weight_of(const htp_op& op) {
+    return op.in[op.code == HTP_OP_CENTROID_HEAD ? 2 : 0];
+}
 
 // Values that the op works on in one row.
 uint64_t row_values(const htp_op& op) {
-    if (op.code == HTP_OP_QKV_NORM_ROPE) return uint64_t(op.in[0].width) + op.in[1].width + op.in[2].width;
+    if (op.code == HTP_OP_QKV_NORM_ROPE)
+        return uint64_t(op.in[0].width) + op.in[1].width + op.in[2].width;
     if (op.code == HTP_OP_KV_STORE) return uint64_t(op.in[1].width) + op.in[2].width;
     return std::max(op.out[0].width, op.in[0].layout == HTP_ROWS ? op.in[0].width : 0u);
 }
@@ -28,7 +36,8 @@ uint32_t threads_of(const htp_op& op, uint32_t rows_max, const htp_info& dsp) {
     if (op.code == HTP_OP_ATTEND || op.code == HTP_OP_CENTROID_HEAD) return all;
     if (reads_weights(op.code)) {
         const htp_tensor& w = weight_of(op);
-        return uint32_t(std::min<uint64_t>(all, std::max<uint64_t>(1, htp_panels(w.rows) * std::max(1u, w.depth))));
+        return uint32_t(std::min<uint64_t>(all, std::max<uint64_t>(1, htp_panels(w.rows) *
+                                                                          std::max(1u, w.depth))));
     }
     return uint32_t(std::min<uint64_t>(all, row_values(op) * rows_max / kPartValues + 1));
 }
@@ -36,10 +45,12 @@ uint32_t threads_of(const htp_op& op, uint32_t rows_max, const htp_info& dsp) {
 void tile_weights(htp_op& op, uint32_t rows_max, const htp_info& dsp) {
     const htp_tensor& w = weight_of(op);
     htp_tiling& t = op.tiling;
-    if (op.code == HTP_OP_CENTROID_HEAD) return;    // its clusters are short and scattered: read where they lie
+    if (op.code == HTP_OP_CENTROID_HEAD)
+        return;  // its clusters are short and scattered: read where they lie
     if (op.code == HTP_OP_MATMUL && !htp_is_float(w.dtype)) {
         const uint64_t fit = kActivationBytes / std::max<uint64_t>(1, htp_act_row_bytes(w.width));
-        t.rows_at_once = uint32_t(std::min<uint64_t>({rows_max, std::max<uint64_t>(fit, HTP_FEW), HTP_MATMUL_ROWS_MAX}));
+        t.rows_at_once = uint32_t(
+            std::min<uint64_t>({rows_max, std::max<uint64_t>(fit, HTP_FEW), HTP_MATMUL_ROWS_MAX}));
     }
     const uint32_t group = htp_group_bytes(w.dtype);
     if (group == 0) return;

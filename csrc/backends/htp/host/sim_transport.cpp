@@ -1,5 +1,6 @@
-// A child process plays the DSP: the program that is built of the DSP's own sources, natively or for an emulator. Memory is memfds that the
-// child maps through /proc; messages go through a ring in one more of them, and both sides sleep on futexes.
+// A child process plays the DSP: the program that is built of the DSP's own sources, natively or
+// for an emulator. Memory is memfds that the child maps through /proc; messages go through a ring
+// in one more of them, and both sides sleep on futexes.
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,12 +30,14 @@ extern char** environ;
 namespace pillion::htp {
 namespace {
 
-constexpr int kStartMs = 30'000;              // an emulator on a busy machine takes a second
-constexpr int kSlice = 20;                    // ms between looks at the child and the cancel flag
-constexpr uint32_t kVtcmBytes = 8u << 20;     // what phones have
+constexpr int kStartMs = 30'000;           // an emulator on a busy machine takes a second
+constexpr int kSlice = 20;                 // ms between looks at the child and the cancel flag
+constexpr uint32_t kVtcmBytes = 8u << 20;  // what phones have
 constexpr size_t kAddressSpace = size_t(3584) << 20;
 
-int make_memfd(const char* name) { return int(syscall(SYS_memfd_create, name, 1u /* MFD_CLOEXEC */)); }
+int make_memfd(const char* name) {
+    return int(syscall(SYS_memfd_create, name, 1u /* MFD_CLOEXEC */));
+}
 
 class MemFd final : public SharedMemory {
   public:
@@ -44,7 +47,8 @@ class MemFd final : public SharedMemory {
         m->fd_ = make_memfd(name);
         m->mapped_ = (bytes + HTP_SLACK + 65535) / 65536 * 65536;
         if (m->fd_ < 0 || ftruncate(m->fd_, off_t(m->mapped_)) != 0) return nullptr;
-        void* p = mmap(nullptr, m->mapped_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd_, 0);
+        void* p = mmap(nullptr, m->mapped_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                       m->fd_, 0);
         if (p == MAP_FAILED) return nullptr;
         m->host_ = static_cast<uint8_t*>(p), m->bytes_ = bytes;
         return m;
@@ -67,7 +71,7 @@ int64_t now_ms() {
 uint32_t load(const uint32_t& word) { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
 
 void wait_change(const uint32_t& word, uint32_t old, int ms) {
-    for (int i = 0; i < 300; i++)             // a small op is answered before a sleep would begin
+    for (int i = 0; i < 300; i++)  // a small op is answered before a sleep would begin
         if (load(word) != old) return;
     const timespec t = {ms / 1000, long(ms % 1000) * 1'000'000};
     syscall(SYS_futex, &word, FUTEX_WAIT, old, &t, nullptr, 0);
@@ -75,8 +79,10 @@ void wait_change(const uint32_t& word, uint32_t old, int ms) {
 
 class SimTransport final : public Transport {
   public:
-    SimTransport(std::vector<std::string> command, std::unique_ptr<MemFd> control, std::unique_ptr<MemFd> errors)
-        : command_(std::move(command)), memory_(std::move(control)), errors_(std::move(errors)), owner_(getpid()) {}
+    SimTransport(std::vector<std::string> command, std::unique_ptr<MemFd> control,
+                 std::unique_ptr<MemFd> errors)
+        : command_(std::move(command)), memory_(std::move(control)), errors_(std::move(errors)),
+          owner_(getpid()) {}
 
     ~SimTransport() override {
         if (pid_ <= 0 || owner_ != getpid()) return;
@@ -95,12 +101,19 @@ class SimTransport final : public Transport {
         c.magic = HTP_SIM_MAGIC, c.version = HTP_WIRE_VERSION, c.slots = HTP_SIM_SLOTS;
         c.threads = uint32_t(n_threads), c.vtcm_bytes = kVtcmBytes;
         const int error = spawn();
-        if (error != 0) return reason.set("%s does not start: %s", command_[0].c_str(), strerror(error)), Status::no_backend;
+        if (error != 0)
+            return reason.set("%s does not start: %s", command_[0].c_str(), strerror(error)),
+                   Status::no_backend;
         for (const int64_t end = now_ms() + kStartMs; load(c.ready) == 0;) {
-            if (is_gone()) return reason.set("%s ended before it served: %s", command_text().c_str(), last_words().c_str()), Status::no_backend;
+            if (is_gone())
+                return reason.set("%s ended before it served: %s", command_text().c_str(),
+                                  last_words().c_str()),
+                       Status::no_backend;
             if (now_ms() > end) {
                 hangs_ = true;
-                return reason.set("%s did not serve within %d s", command_text().c_str(), kStartMs / 1000), Status::no_backend;
+                return reason.set("%s did not serve within %d s", command_text().c_str(),
+                                  kStartMs / 1000),
+                       Status::no_backend;
             }
             wait_change(c.ready, 0, kSlice);
         }
@@ -110,7 +123,8 @@ class SimTransport final : public Transport {
     Status exchange(htp_message& message, const Watch& watch, Reason& reason) override {
         htp_sim_control& c = control();
         if (owner_ != getpid()) {
-            reason.set("the session belongs to process %d, which this one was forked from", int(owner_));
+            reason.set("the session belongs to process %d, which this one was forked from",
+                       int(owner_));
             return Status::device_lost;
         }
         if (hangs_ || is_gone()) return lost(reason);
@@ -120,7 +134,8 @@ class SimTransport final : public Transport {
         __atomic_store_n(&c.submitted, at + 1, __ATOMIC_RELEASE);
         syscall(SYS_futex, &c.submitted, FUTEX_WAKE, 1, nullptr, nullptr, 0);
         for (const int64_t end = now_ms() + timeout_ms(); load(c.completed) != at + 1;) {
-            if (watch.cancel && watch.cancel->load()) __atomic_store_n(watch.cancel_word, 1u, __ATOMIC_RELEASE);
+            if (watch.cancel && watch.cancel->load())
+                __atomic_store_n(watch.cancel_word, 1u, __ATOMIC_RELEASE);
             wait_change(c.completed, at, kSlice);
             if (load(c.completed) == at + 1) break;
             if (is_gone()) return lost(reason);
@@ -131,7 +146,9 @@ class SimTransport final : public Transport {
     }
 
   private:
-    htp_sim_control& control() const { return *reinterpret_cast<htp_sim_control*>(memory_->host()); }
+    htp_sim_control& control() const {
+        return *reinterpret_cast<htp_sim_control*>(memory_->host());
+    }
 
     // Its own process group: Ctrl-C in a terminal is for the host alone.
     int spawn() {
@@ -162,19 +179,22 @@ class SimTransport final : public Transport {
     bool is_gone() {
         if (gone_ || pid_ <= 0) return true;
         const pid_t got = waitpid(pid_, &exit_, WNOHANG);
-        gone_ = got == pid_ || (got < 0 && errno == ECHILD);    // ECHILD: someone else takes the program's children
+        gone_ = got == pid_ ||
+                (got < 0 && errno == ECHILD);  // ECHILD: someone else takes the program's children
         return gone_;
     }
 
     void end_child() {
         if (is_gone()) return;
         kill(pid_, SIGKILL);
-        while (waitpid(pid_, &exit_, 0) < 0 && errno == EINTR) {}
+        while (waitpid(pid_, &exit_, 0) < 0 && errno == EINTR) {
+        }
         gone_ = true;
     }
 
     Status lost(Reason& reason) {
-        if (hangs_) reason.set("the simulator did not answer within %d ms and was ended", timeout_ms());
+        if (hangs_)
+            reason.set("the simulator did not answer within %d ms and was ended", timeout_ms());
         else reason.set("the simulator's process is gone: %s", last_words().c_str());
         end_child();
         hangs_ = false;
@@ -183,15 +203,20 @@ class SimTransport final : public Transport {
 
     // How it ended and the last line it wrote.
     std::string last_words() const {
-        std::string text = WIFSIGNALED(exit_) ? std::string("ended by ") + strsignal(WTERMSIG(exit_))
-                                              : "ended with status " + std::to_string(WIFEXITED(exit_) ? WEXITSTATUS(exit_) : -1);
+        std::string text =
+            WIFSIGNALED(exit_)
+                ? std::string("ended by ") + strsignal(WTERMSIG(exit_))
+                : "ended with status " + std::to_string(WIFEXITED(exit_) ? WEXITSTATUS(exit_) : -1);
         char words[4096];
-        const off_t size = lseek(errors_->fd(), 0, SEEK_CUR);    // the child writes through the same file description
+        const off_t size = lseek(errors_->fd(), 0,
+                                 SEEK_CUR);  // the child writes through the same file description
         const off_t from = std::max<off_t>(0, size - off_t(sizeof words));
         const ssize_t n = pread(errors_->fd(), words, sizeof words, from);
-        std::string line(words, size_t(std::max<ssize_t>(0, std::min<ssize_t>(n, ssize_t(size - from)))));
+        std::string line(words,
+                         size_t(std::max<ssize_t>(0, std::min<ssize_t>(n, ssize_t(size - from)))));
         while (!line.empty() && (line.back() == '\n' || line.back() == 0)) line.pop_back();
-        if (const size_t start = line.rfind('\n'); start != std::string::npos) line = line.substr(start + 1);
+        if (const size_t start = line.rfind('\n'); start != std::string::npos)
+            line = line.substr(start + 1);
         if (!line.empty()) text += " (" + line.substr(0, 300) + ")";
         return text;
     }
@@ -213,7 +238,9 @@ class SimLine final : public Line {
   public:
     explicit SimLine(std::vector<std::string> command) : command_(std::move(command)) {}
     const char* device_name() const override { return "htp:sim"; }
-    std::string describe() const override { return "\"transport\": \"sim\", \"command\": \"" + json_text(command_.back()) + "\""; }
+    std::string describe() const override {
+        return "\"transport\": \"sim\", \"command\": \"" + json_text(command_.back()) + "\"";
+    }
     size_t address_space() const override { return address_space_or(kAddressSpace); }
     int sessions_max() const override { return 4; }
     bool is_emulated() const override { return true; }
@@ -227,7 +254,9 @@ class SimLine final : public Line {
     std::unique_ptr<Transport> connect(int, Status& status, Reason& reason) override {
         auto control = MemFd::make("pillion-htp-control", sizeof(htp_sim_control));
         auto errors = MemFd::make("pillion-htp-errors", 4096);
-        if (!control || !errors) return reason.set("no shared memory for the simulator"), status = Status::out_of_memory, nullptr;
+        if (!control || !errors)
+            return reason.set("no shared memory for the simulator"), status = Status::out_of_memory,
+                                                                     nullptr;
         auto t = std::make_unique<SimTransport>(command_, std::move(control), std::move(errors));
         status = t->start(std::min(4, usable_cpus()), reason);
         if (status != Status::ok) return nullptr;
@@ -250,7 +279,8 @@ std::vector<std::string> words_of(const std::string& text) {
 
 std::string program_beside_module() {
     Dl_info info = {};
-    if (!dladdr(reinterpret_cast<void*>(&open_sim), &info) || !info.dli_fname) return "pillion_htp_sim";
+    if (!dladdr(reinterpret_cast<void*>(&open_sim), &info) || !info.dli_fname)
+        return "pillion_htp_sim";
     const std::string path = info.dli_fname;
     const size_t slash = path.rfind('/');
     return (slash == std::string::npos ? "." : path.substr(0, slash)) + "/pillion_htp_sim";
@@ -263,7 +293,8 @@ std::unique_ptr<Line> open_sim(Status& status, Reason& reason) {
     std::vector<std::string> command = words_of(asked && *asked ? asked : "");
     if (command.empty()) command.push_back(program_beside_module());
     if (access(command.back().c_str(), X_OK) != 0) {
-        reason.set("its simulator %s is not there or can't be run%s", command.back().c_str(), asked && *asked ? " (PILLION_HTP_SIM)" : "");
+        reason.set("its simulator %s is not there or can't be run%s", command.back().c_str(),
+                   asked && *asked ? " (PILLION_HTP_SIM)" : "");
         status = Status::no_backend;
         return nullptr;
     }
@@ -272,7 +303,8 @@ std::unique_ptr<Line> open_sim(Status& status, Reason& reason) {
 
 std::string json_text(const std::string& text) {
     std::string out;
-    for (const char c : text) out += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+    for (const char c : text)
+        out += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
     return out;
 }
 

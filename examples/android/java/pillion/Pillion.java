@@ -2,7 +2,8 @@ package pillion;
 
 import java.nio.charset.StandardCharsets;
 
-/** A model with or without a drafter, and one running text. One thread at a time; {@link #cancel} may come from any. */
+/** A model with or without a drafter, and one running text. One thread at a time; {@link #cancel}
+ * may come from any. */
 public final class Pillion implements AutoCloseable {
     static {
         System.loadLibrary("pillion_jni");
@@ -17,7 +18,8 @@ public final class Pillion implements AutoCloseable {
      * @param threads the number of big cores
      */
     public Pillion(String model, String drafter, String device, int nCtx, int threads) {
-        handle = open(bytes(model), drafter == null ? null : bytes(drafter), bytes(device), nCtx, threads);
+        byte[] draft = drafter == null ? null : bytes(drafter);
+        handle = open(bytes(model), draft, bytes(device), nCtx, threads);
     }
 
     /** The text to continue; what a text before it shares with it is not run again. */
@@ -25,7 +27,8 @@ public final class Pillion implements AutoCloseable {
         prompt(opened(), bytes(text));
     }
 
-    /** The next bytes of the text (UTF-8; a character may be cut at their end), or null when the model has ended it or the context is full. */
+    /** The next bytes of the text (UTF-8; a character may be cut at their end), or null when the
+     * model has ended it or the context is full. */
     public byte[] step() {
         return step(opened());
     }
@@ -50,7 +53,8 @@ public final class Pillion implements AutoCloseable {
         return text.getBytes(StandardCharsets.UTF_8);
     }
 
-    private static native long open(byte[] model, byte[] drafter, byte[] device, int nCtx, int threads);
+    private static native long open(
+        byte[] model, byte[] drafter, byte[] device, int nCtx, int threads);
 
     private static native void prompt(long handle, byte[] text);
 

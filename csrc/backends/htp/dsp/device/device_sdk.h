@@ -1,5 +1,6 @@
-// What the device library takes from the DSP's system. With Qualcomm's SDK (HTP_HAS_SDK, set by the build) its headers are used; without it the
-// same functions are declared here from their public descriptions, so that the sources compile, and can be checked, with any Hexagon compiler.
+// What the device library takes from the DSP's system. With Qualcomm's SDK (HTP_HAS_SDK, set by the
+// build) its headers are used; without it the same functions are declared here from their public
+// descriptions, so that the sources compile, and can be checked, with any Hexagon compiler.
 #ifndef PILLION_DSP_DEVICE_SDK_H
 #define PILLION_DSP_DEVICE_SDK_H
 
@@ -32,14 +33,17 @@ enum { AEE_SUCCESS = 0 };
 // --- remote.h ---
 typedef uint64_t remote_handle64;
 typedef union {
-    struct { void* pv; size_t nLen; } buf;
+    struct {
+        void* pv;
+        size_t nLen;
+    } buf;
     remote_handle64 h64;
 } remote_arg;
 #define REMOTE_SCALARS_METHOD(sc) ((sc) >> 24 & 0x1f)
 #define REMOTE_SCALARS_INBUFS(sc) ((sc) >> 16 & 0xff)
 #define REMOTE_SCALARS_OUTBUFS(sc) ((sc) >> 8 & 0xff)
 #define REMOTE_SCALARS_INHANDLES(sc) ((sc) >> 4 & 0x0f)
-#define REMOTE_SCALARS_OUTHANDLES(sc) ((sc)&0x0f)
+#define REMOTE_SCALARS_OUTHANDLES(sc) ((sc) & 0x0f)
 
 // --- dspqueue.h ---
 struct dspqueue;
@@ -52,12 +56,15 @@ struct dspqueue_buffer {
     };
 };
 typedef void (*dspqueue_callback_t)(dspqueue_t queue, int error, void* context);
-int dspqueue_import(uint64_t id, dspqueue_callback_t packet, dspqueue_callback_t error, void* context, dspqueue_t* queue);
+int dspqueue_import(uint64_t id, dspqueue_callback_t packet, dspqueue_callback_t error,
+                    void* context, dspqueue_t* queue);
 int dspqueue_close(dspqueue_t queue);
-int dspqueue_read(dspqueue_t queue, uint32_t* flags, uint32_t max_buffers, uint32_t* n_buffers, struct dspqueue_buffer* buffers,
-                  uint32_t max_length, uint32_t* length, uint8_t* message, uint32_t timeout_us);
-int dspqueue_write(dspqueue_t queue, uint32_t flags, uint32_t n_buffers, struct dspqueue_buffer* buffers, uint32_t length,
-                   const uint8_t* message, uint32_t timeout_us);
+int dspqueue_read(dspqueue_t queue, uint32_t* flags, uint32_t max_buffers, uint32_t* n_buffers,
+                  struct dspqueue_buffer* buffers, uint32_t max_length, uint32_t* length,
+                  uint8_t* message, uint32_t timeout_us);
+int dspqueue_write(dspqueue_t queue, uint32_t flags, uint32_t n_buffers,
+                   struct dspqueue_buffer* buffers, uint32_t length, const uint8_t* message,
+                   uint32_t timeout_us);
 
 // --- HAP_mem.h ---
 int HAP_mmap_get(int fd, void** address, unsigned long long* physical);

@@ -1,7 +1,9 @@
-// The device library's entry: FastRPC calls it to open, start, stop and close (wire/htp_fastrpc.h); work arrives in a dspqueue and is answered
-// by one thread through session_answer. One process domain, one session.
+// The device library's entry: FastRPC calls it to open, start, stop and close (wire/htp_fastrpc.h);
+// work arrives in a dspqueue and is answered by one thread through session_answer. One process
+// domain, one session.
 //
-// Compiled here for every architecture and run on a PC over a stand-in of the system (tests/htp/fake_dsp_system.c), never on a DSP.
+// Compiled here for every architecture and run on a PC over a stand-in of the system
+// (tests/htp/fake_dsp_system.c), never on a DSP.
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -13,7 +15,9 @@
 #include "backends/htp/wire/htp_fastrpc.h"
 
 enum { OPEN = 0, CLOSE = 1, WAIT_US = 100000, ANSWER_US = 1000000 };
-enum { VTCM_THREAD = 128 << 10 };    // two pieces of weights (htp_tiling.cpp); the rest is left to other sessions and programs
+enum {
+    VTCM_THREAD = 128 << 10
+};  // two pieces of weights (htp_tiling.cpp); the rest is left to other sessions and programs
 
 static struct dsp_session session;
 static dspqueue_t queue;
@@ -23,8 +27,8 @@ static volatile int is_stopping;
 
 // --- what session.h wants of a platform ---
 
-// The host has mapped the fd into this process (fastrpc_mmap, FASTRPC_MAP_FD), which is also what packets need to refer to it; here it is
-// looked up and held.
+// The host has mapped the fd into this process (fastrpc_mmap, FASTRPC_MAP_FD), which is also what
+// packets need to refer to it; here it is looked up and held.
 uint8_t* platform_map(const struct htp_map* m) {
     void* base = 0;
     unsigned long long physical = 0;
@@ -39,19 +43,22 @@ void platform_unmap(uint8_t* base, uint32_t bytes, int fd) {
 }
 
 void platform_flush(const uint8_t* at, uint64_t bytes) {
-    (void)qurt_mem_cache_clean((unsigned)(uintptr_t)at, (unsigned)bytes, QURT_MEM_CACHE_FLUSH, QURT_MEM_DCACHE);
+    (void)qurt_mem_cache_clean((unsigned)(uintptr_t)at, (unsigned)bytes, QURT_MEM_CACHE_FLUSH,
+                               QURT_MEM_DCACHE);
 }
 
 // Written back as well, should the DSP have written to the line: what it wrote must not be lost.
 void platform_refresh(const void* word) {
 #ifdef __hexagon__
     __asm__ volatile("dccleaninva(%0)" : : "r"(word) : "memory");
-#else    // the tests' build for a PC
+#else  // the tests' build for a PC
     (void)word;
 #endif
 }
 
-uint32_t platform_usecs(void) { return (uint32_t)HAP_perf_qtimer_count_to_us(HAP_perf_get_qtimer_count()); }
+uint32_t platform_usecs(void) {
+    return (uint32_t)HAP_perf_qtimer_count_to_us(HAP_perf_get_qtimer_count());
+}
 void platform_run_begins(void) {}
 int32_t platform_before_op(uint32_t op) {
     (void)op;
@@ -60,7 +67,8 @@ int32_t platform_before_op(uint32_t op) {
 
 // --- power ---
 
-// Highest corners while a session is open: a token is many short ops, and a clock that follows their load is always late.
+// Highest corners while a session is open: a token is many short ops, and a clock that follows
+// their load is always late.
 static void power(int on) {
 #ifdef HTP_HAS_SDK
     HAP_power_request_t r;
@@ -73,10 +81,10 @@ static void power(int on) {
     r.dcvs_v3.set_dcvs_enable = TRUE;
     r.dcvs_v3.dcvs_enable = on ? FALSE : TRUE;
     r.dcvs_v3.set_core_params = r.dcvs_v3.set_bus_params = TRUE;
-    r.dcvs_v3.core_params.target_corner = r.dcvs_v3.core_params.min_corner = r.dcvs_v3.core_params.max_corner =
-        on ? HAP_DCVS_VCORNER_MAX : HAP_DCVS_VCORNER_DISABLE;
+    r.dcvs_v3.core_params.target_corner = r.dcvs_v3.core_params.min_corner =
+        r.dcvs_v3.core_params.max_corner = on ? HAP_DCVS_VCORNER_MAX : HAP_DCVS_VCORNER_DISABLE;
     r.dcvs_v3.bus_params = r.dcvs_v3.core_params;
-    r.dcvs_v3.set_sleep_disable = TRUE;    // between two runs of one token the DSP would fall asleep
+    r.dcvs_v3.set_sleep_disable = TRUE;  // between two runs of one token the DSP would fall asleep
     r.dcvs_v3.sleep_disable = on ? TRUE : FALSE;
     (void)HAP_power_set(&session, &r);
     memset(&r, 0, sizeof r);
@@ -101,13 +109,16 @@ static void say_goodbye(int error) {
 }
 
 static void* serve(void* unused) {
-    struct dspqueue_buffer spans[HTP_RPC_SPANS_MAX];    // the queue invalidates what they name; the session knows the buffers already
+    struct dspqueue_buffer spans[HTP_RPC_SPANS_MAX];  // the queue invalidates what they name; the
+                                                      // session knows the buffers already
     (void)unused;
     while (!is_stopping) {
         struct htp_message m;
         uint32_t flags = 0, n_spans = 0, length = 0;
-        const int e = dspqueue_read(queue, &flags, HTP_RPC_SPANS_MAX, &n_spans, spans, sizeof m, &length, (uint8_t*)&m, WAIT_US);
-        if (e == (int)AEE_EEXPIRED || e == AEE_EWOULDBLOCK || e == AEE_EINTERRUPTED) continue;    // is_stopping ends the loop
+        const int e = dspqueue_read(queue, &flags, HTP_RPC_SPANS_MAX, &n_spans, spans, sizeof m,
+                                    &length, (uint8_t*)&m, WAIT_US);
+        if (e == (int)AEE_EEXPIRED || e == AEE_EWOULDBLOCK || e == AEE_EINTERRUPTED)
+            continue;  // is_stopping ends the loop
         if (e || length != sizeof m) return say_goodbye(e ? e : (int)AEE_EBADPARM), (void*)0;
         const int last = session_answer(&session, &m);
         if (dspqueue_write(queue, 0, 0, 0, sizeof m, (const uint8_t*)&m, ANSWER_US) || last) break;
@@ -127,9 +138,9 @@ static int start(const struct htp_rpc_start* s) {
     if (is_started) return AEE_EFAILED;
     power(1);
     session_begin(&session);
-    const unsigned units = (unsigned)qurt_hvx_get_units() >> 8 & 0xff;    // contexts of 128 bytes
+    const unsigned units = (unsigned)qurt_hvx_get_units() >> 8 & 0xff;  // contexts of 128 bytes
     const unsigned n = workers_start(s->threads ? s->threads : units ? units : 1);
-    (void)vtcm_open(n * VTCM_THREAD);    // without it weights are read where they lie
+    (void)vtcm_open(n * VTCM_THREAD);  // without it weights are read where they lie
     is_stopping = 0;
     const int e = dspqueue_import(s->queue, 0, queue_error, 0, &queue);
     if (e || workers_thread(&server, serve, 0)) {
@@ -157,11 +168,14 @@ static int stop(void) {
 }
 
 int pillion_htp_skel_handle_invoke(remote_handle64 handle, uint32_t scalars, remote_arg* args);
-__attribute__((visibility("default"))) int pillion_htp_skel_handle_invoke(remote_handle64 handle, uint32_t scalars, remote_arg* args) {
-    const uint32_t in = REMOTE_SCALARS_INBUFS(scalars), out = REMOTE_SCALARS_OUTBUFS(scalars), in_handles = REMOTE_SCALARS_INHANDLES(scalars);
+__attribute__((visibility("default"))) int pillion_htp_skel_handle_invoke(remote_handle64 handle,
+                                                                          uint32_t scalars,
+                                                                          remote_arg* args) {
+    const uint32_t in = REMOTE_SCALARS_INBUFS(scalars), out = REMOTE_SCALARS_OUTBUFS(scalars),
+                   in_handles = REMOTE_SCALARS_INHANDLES(scalars);
     (void)handle;
     switch (REMOTE_SCALARS_METHOD(scalars)) {
-        case OPEN:    // uri in, a handle out; one session: any number but 0 will do
+        case OPEN:  // uri in, a handle out; one session: any number but 0 will do
             if (REMOTE_SCALARS_OUTHANDLES(scalars) != 1) return AEE_EBADPARM;
             args[in + out + in_handles].h64 = (remote_handle64)(uintptr_t)&session;
             return AEE_SUCCESS;

@@ -1,4 +1,5 @@
-// The real VTCM, by the compute resource manager: as much as asked for in one page, else as much as there is.
+// The real VTCM, by the compute resource manager: as much as asked for in one page, else as much as
+// there is.
 #include "backends/htp/dsp/device/device_sdk.h"
 #include "backends/htp/dsp/vtcm.h"
 
@@ -12,14 +13,15 @@ void vtcm_close(void) {
     if (context) HAP_compute_res_release(context);
     base = 0, size = 0, context = 0;
 }
-// Another program (the phone's own assistant, say) may hold all of it: then there is none, and weights are read where they lie.
+// Another program (the phone's own assistant, say) may hold all of it: then there is none, and
+// weights are read where they lie.
 int vtcm_open(uint32_t bytes) {
     const unsigned one_second_us = 1000000;
     compute_res_attr_t wish;
     unsigned total = 0, largest = 0;
     compute_res_vtcm_page_t layout, available;
     if (HAP_compute_res_query_VTCM(0, &total, &layout, &largest, &available)) return -1;
-    const unsigned most = largest ? largest : total;    // largest: what nobody holds
+    const unsigned most = largest ? largest : total;  // largest: what nobody holds
     size = bytes < most ? bytes : most;
     HAP_compute_res_attr_init(&wish);
     HAP_compute_res_attr_set_serialize(&wish, 0);
@@ -34,7 +36,7 @@ int vtcm_open(uint32_t bytes) {
 uint8_t* vtcm_base(void) { return base; }
 uint32_t vtcm_bytes(void) { return size; }
 
-#else    // no SDK: no VTCM, weights are read where they lie
+#else  // no SDK: no VTCM, weights are read where they lie
 
 int vtcm_open(uint32_t bytes) { return bytes ? -1 : 0; }
 void vtcm_close(void) {}

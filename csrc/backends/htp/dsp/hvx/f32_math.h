@@ -1,11 +1,12 @@
-// exp, tanh and the activations. The sequences are the CPU backend's (backends/cpu/body/math.inl): in lanes the same bits, in qf32 the
-// same steps.
+// exp, tanh and the activations. The sequences are the CPU backend's (backends/cpu/body/math.inl):
+// in lanes the same bits, in qf32 the same steps.
 //
-//   exp(x)     x = max(-104, min(89, x));  n = nearest integer of x / ln 2;  r = x - n ln 2 in two steps;  polynomial of degree 6;
-//              times 2^(n >> 1) times 2^(n - (n >> 1))
+//   exp(x)     x = max(-104, min(89, x));  n = nearest integer of x / ln 2;  r = x - n ln 2 in two
+//              steps;  polynomial of degree 6; times 2^(n >> 1) times 2^(n - (n >> 1))
 //   tanh(x)    |x| < 0.625: odd polynomial; else 1 - 2 / (exp(2|x|) + 1); then the sign of x
 //   silu(x)    x = max(-128, x);  x / (1 + exp(-x))
-//   gelu(x)    x = max(-64, x);   x / (1 + exp(-2u)),  2u = x * fma(x * x, 2 * 0.044715 * sqrt(2/pi), 2 * sqrt(2/pi))
+//   gelu(x)    x = max(-64, x);   x / (1 + exp(-2u)),  2u = x * fma(x * x, 2 * 0.044715 *
+//              sqrt(2/pi), 2 * sqrt(2/pi))
 #ifndef PILLION_HVX_F32_MATH_H
 #define PILLION_HVX_F32_MATH_H
 
@@ -28,7 +29,8 @@ static inline float f32_exp1(float x) {
     p = __builtin_fmaf(p, r, 1.0f);
     p = __builtin_fmaf(p, r, 1.0f);
     const int32_t whole = (int32_t)(bits_of(t) - 0x4B400000u), half = whole >> 1;
-    return p * float_of((uint32_t)(half + 127) << 23) * float_of((uint32_t)(whole - half + 127) << 23);
+    return p * float_of((uint32_t)(half + 127) << 23) *
+           float_of((uint32_t)(whole - half + 127) << 23);
 }
 static inline float f32_tanh1(float x) {
     const uint32_t sign = bits_of(x) & 0x80000000u;
@@ -67,14 +69,18 @@ HVX_INLINE HVX_Vector f32_gelu(HVX_Vector x) { F32_EACH(f32_gelu1(F32_AT(x))); }
 
 #else
 
-HVX_INLINE HVX_Vector f32_min(HVX_Vector a, HVX_Vector b) { return f32_order(Q6_Vw_vmin_VwVw(f32_order(a), f32_order(b))); }
+HVX_INLINE HVX_Vector f32_min(HVX_Vector a, HVX_Vector b) {
+    return f32_order(Q6_Vw_vmin_VwVw(f32_order(a), f32_order(b)));
+}
 
 // Below e^-87 the result is 0: qf32 has no subnormals.
 HVX_INLINE HVX_Vector f32_exp(HVX_Vector x) {
     const HVX_Vector magic = f32_splat(F32_MAGIC);
     x = f32_max(f32_splat(-87.0f), f32_min(f32_splat(88.0f), x));
     const HVX_Vector t = f32_add(f32_scale(x, 1.44269502f), magic), n = f32_sub(t, magic);
-    HVX_Vector r = f32_mul_sub(x, n, f32_splat(0.693359375f));    // short constants: qf32 does not fuse, and n * this is exact
+    HVX_Vector r = f32_mul_sub(
+        x, n,
+        f32_splat(0.693359375f));  // short constants: qf32 does not fuse, and n * this is exact
     r = f32_mul_sub(r, n, f32_splat(-2.12194440e-4f));
     HVX_Vector p = f32_splat(0.00138145394f);
     p = f32_mul_add(f32_splat(0.00836874545f), p, r);
@@ -85,17 +91,21 @@ HVX_INLINE HVX_Vector f32_exp(HVX_Vector x) {
     p = f32_mul_add(f32_splat(1.0f), p, r);
     // p in (0.7, 1.42): adding n to its exponent stays within the normal numbers
     p = Q6_Vw_vadd_VwVw(p, Q6_Vw_vasl_VwR(Q6_Vw_vsub_VwVw(t, magic), 23));
-    return Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(f32_order(x), f32_order(f32_splat(-87.0f))), p, Q6_V_vzero());
+    return Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(f32_order(x), f32_order(f32_splat(-87.0f))), p,
+                         Q6_V_vzero());
 }
 HVX_INLINE HVX_Vector f32_tanh(HVX_Vector x) {
-    const HVX_Vector sign = Q6_V_vand_VV(x, Q6_V_vsplat_R(INT32_MIN)), a = Q6_V_vxor_VV(x, sign), z = f32_mul(a, a);
+    const HVX_Vector sign = Q6_V_vand_VV(x, Q6_V_vsplat_R(INT32_MIN)), a = Q6_V_vxor_VV(x, sign),
+                     z = f32_mul(a, a);
     HVX_Vector p = f32_splat(-0.00570498407f);
     p = f32_mul_add(f32_splat(0.0206390843f), p, z);
     p = f32_mul_add(f32_splat(-0.0537397154f), p, z);
     p = f32_mul_add(f32_splat(0.133314416f), p, z);
     p = f32_mul_add(f32_splat(-0.333332807f), p, z);
     const HVX_Vector near = f32_mul_add(a, a, f32_mul(z, p)), one = f32_splat(1.0f);
-    const HVX_Vector far = f32_sub(one, f32_div(f32_splat(2.0f), f32_add(f32_exp(f32_min(f32_add(a, a), f32_splat(40.0f))), one)));
+    const HVX_Vector far =
+        f32_sub(one, f32_div(f32_splat(2.0f),
+                             f32_add(f32_exp(f32_min(f32_add(a, a), f32_splat(40.0f))), one)));
     return Q6_V_vor_VV(Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(f32_splat(0.625f), a), near, far), sign);
 }
 // Below -80 the quotient is 0 in the precision at hand, and 1 + exp stays in the range of f32_div.
@@ -105,7 +115,8 @@ HVX_INLINE HVX_Vector f32_sigmoid_times(HVX_Vector x, HVX_Vector u) {
 HVX_INLINE HVX_Vector f32_silu(HVX_Vector x) { return f32_sigmoid_times(x, x); }
 HVX_INLINE HVX_Vector f32_gelu(HVX_Vector x) {
     x = f32_max(f32_splat(-64.0f), x);
-    return f32_sigmoid_times(x, f32_mul(x, f32_mul_add(f32_splat(1.59576917f), f32_mul(x, x), f32_splat(0.0713548139f))));
+    return f32_sigmoid_times(x, f32_mul(x, f32_mul_add(f32_splat(1.59576917f), f32_mul(x, x),
+                                                       f32_splat(0.0713548139f))));
 }
 
 #endif

@@ -1,4 +1,5 @@
-// The one place that knows where HVX comes from: the compiler (Hexagon) or plain C (any PC). Loads and stores of rows live here too.
+// The one place that knows where HVX comes from: the compiler (Hexagon) or plain C (any PC). Loads
+// and stores of rows live here too.
 #ifndef PILLION_HVX_H
 #define PILLION_HVX_H
 
@@ -28,11 +29,12 @@ static inline float float_of(uint32_t u) {
     return f;
 }
 
-// The compiler does not move loads, or schedule, across it: what would overlap needs more vector registers than there are.
+// The compiler does not move loads, or schedule, across it: what would overlap needs more vector
+// registers than there are.
 #define HVX_FENCE() __asm__ volatile("" : : : "memory")
 
-// Loops of constant length that the device's compiler must write out, or their vectors would live in memory. On a PC they do anyhow, and
-// writing out whole kernels takes its compiler minutes.
+// Loops of constant length that the device's compiler must write out, or their vectors would live
+// in memory. On a PC they do anyhow, and writing out whole kernels takes its compiler minutes.
 #ifdef __hexagon__
 #define HVX_UNROLL_TEXT(text) _Pragma(#text)
 #define HVX_UNROLL(n) HVX_UNROLL_TEXT(GCC unroll n)
@@ -54,22 +56,29 @@ HVX_INLINE HVX_Vector hvx_load_u(const void* at) {
     return v;
 }
 HVX_INLINE void hvx_store_u(void* at, HVX_Vector v) { __builtin_memcpy(at, &v, sizeof v); }
-HVX_INLINE HVX_Vector hvx_load(const void* at) { return hvx_load_u(__builtin_assume_aligned(at, 128)); }
-HVX_INLINE void hvx_store(void* at, HVX_Vector v) { hvx_store_u(__builtin_assume_aligned(at, 128), v); }
+HVX_INLINE HVX_Vector hvx_load(const void* at) {
+    return hvx_load_u(__builtin_assume_aligned(at, 128));
+}
+HVX_INLINE void hvx_store(void* at, HVX_Vector v) {
+    hvx_store_u(__builtin_assume_aligned(at, 128), v);
+}
 #endif
 
-// Asks for lines of L2 ahead of their use; returns at once, and what is not mapped is not fetched. Height, width and stride of a box of bytes.
+// Asks for lines of L2 ahead of their use; returns at once, and what is not mapped is not fetched.
+// Height, width and stride of a box of bytes.
 HVX_INLINE void hvx_fetch_ahead(const void* at, uint32_t bytes) {
 #ifdef __hexagon__
     const uint32_t lines = (bytes + 127) / 128;
-    const uint64_t box = (uint64_t)128 << 32 | (uint64_t)128 << 16 | (lines < 0xffff ? lines : 0xffff);
+    const uint64_t box =
+        (uint64_t)128 << 32 | (uint64_t)128 << 16 | (lines < 0xffff ? lines : 0xffff);
     __asm__ volatile("l2fetch(%0,%1)" : : "r"(at), "r"(box));
 #else
     (void)at, (void)bytes;
 #endif
 }
 
-// The first `n` bytes, 1..127, of a vector. Through memory: no masked store is needed at the end of a row only.
+// The first `n` bytes, 1..127, of a vector. Through memory: no masked store is needed at the end of
+// a row only.
 HVX_INLINE void hvx_store_bytes(void* at, HVX_Vector v, uint32_t n) {
     uint8_t whole[128] __attribute__((aligned(128)));
     hvx_store(whole, v);
@@ -77,9 +86,10 @@ HVX_INLINE void hvx_store_bytes(void* at, HVX_Vector v, uint32_t n) {
 }
 
 // Lane i holds i.
-static const int32_t hvx_lane_numbers[32] __attribute__((aligned(128))) = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
-                                                                            11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
-                                                                            22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+static const int32_t hvx_lane_numbers[32]
+    __attribute__((aligned(128))) = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
+                                     11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                     22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
 HVX_INLINE HVX_Vector hvx_lanes(void) { return hvx_load(hvx_lane_numbers); }
 
 // Lanes first .. first + count - 1 of v, `other` elsewhere. first may be negative, count anything.

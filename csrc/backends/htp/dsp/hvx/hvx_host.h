@@ -1,8 +1,10 @@
-// HVX intrinsics as plain C, for running DSP code on any PC under a debugger and sanitizers. Only what the ops use.
+// HVX intrinsics as plain C, for running DSP code on any PC under a debugger and sanitizers. Only
+// what the ops use.
 //
-// __HVX_ARCH__ 67 (default) acts as the emulator does: float vectors lane by lane, exact IEEE, the same bits as under qemu-hexagon.
-// 73 takes the device's float path: qf32 values are kept as ordinary floats, so its control flow and data movement are tested here and
-// its last-bit rounding is not.
+// __HVX_ARCH__ 67 (default) acts as the emulator does: float vectors lane by lane, exact IEEE, the
+// same bits as under qemu-hexagon. 73 takes the device's float path: qf32 values are kept as
+// ordinary floats, so its control flow and data movement are tested here and its last-bit rounding
+// is not.
 #ifndef PILLION_HVX_HOST_H
 #define PILLION_HVX_HOST_H
 
@@ -23,32 +25,36 @@ typedef union {
     float f[32];
 } __attribute__((aligned(128))) HVX_Vector;
 
-typedef struct {
-    HVX_Vector v[2];
-} HVX_VectorPair;
+typedef struct { HVX_Vector v[2]; } HVX_VectorPair;
 
 typedef struct {
-    uint32_t w[32];    // all ones or zero; predicates here are always of words
+    uint32_t w[32];  // all ones or zero; predicates here are always of words
 } HVX_VectorPred;
 
 #define HVX_FN static inline __attribute__((always_inline)) HVX_Vector
-#define HVX_W(e) \
-    do { \
-        HVX_Vector r; \
-        for (int i = 0; i < 32; i++) { e; } \
-        return r; \
+#define HVX_W(e)                       \
+    do {                               \
+        HVX_Vector r;                  \
+        for (int i = 0; i < 32; i++) { \
+            e;                         \
+        }                              \
+        return r;                      \
     } while (0)
-#define HVX_H(e) \
-    do { \
-        HVX_Vector r; \
-        for (int i = 0; i < 64; i++) { e; } \
-        return r; \
+#define HVX_H(e)                       \
+    do {                               \
+        HVX_Vector r;                  \
+        for (int i = 0; i < 64; i++) { \
+            e;                         \
+        }                              \
+        return r;                      \
     } while (0)
-#define HVX_B(e) \
-    do { \
-        HVX_Vector r; \
-        for (int i = 0; i < 128; i++) { e; } \
-        return r; \
+#define HVX_B(e)                        \
+    do {                                \
+        HVX_Vector r;                   \
+        for (int i = 0; i < 128; i++) { \
+            e;                          \
+        }                               \
+        return r;                       \
     } while (0)
 
 HVX_FN Q6_V_vzero(void) { HVX_W(r.w[i] = 0); }
@@ -58,8 +64,12 @@ HVX_FN Q6_V_vor_VV(HVX_Vector a, HVX_Vector b) { HVX_W(r.w[i] = a.w[i] | b.w[i])
 HVX_FN Q6_V_vxor_VV(HVX_Vector a, HVX_Vector b) { HVX_W(r.w[i] = a.w[i] ^ b.w[i]); }
 HVX_FN Q6_Vw_vadd_VwVw(HVX_Vector a, HVX_Vector b) { HVX_W(r.uw[i] = a.uw[i] + b.uw[i]); }
 HVX_FN Q6_Vw_vsub_VwVw(HVX_Vector a, HVX_Vector b) { HVX_W(r.uw[i] = a.uw[i] - b.uw[i]); }
-HVX_FN Q6_Vw_vmax_VwVw(HVX_Vector a, HVX_Vector b) { HVX_W(r.w[i] = a.w[i] > b.w[i] ? a.w[i] : b.w[i]); }
-HVX_FN Q6_Vw_vmin_VwVw(HVX_Vector a, HVX_Vector b) { HVX_W(r.w[i] = a.w[i] < b.w[i] ? a.w[i] : b.w[i]); }
+HVX_FN Q6_Vw_vmax_VwVw(HVX_Vector a, HVX_Vector b) {
+    HVX_W(r.w[i] = a.w[i] > b.w[i] ? a.w[i] : b.w[i]);
+}
+HVX_FN Q6_Vw_vmin_VwVw(HVX_Vector a, HVX_Vector b) {
+    HVX_W(r.w[i] = a.w[i] < b.w[i] ? a.w[i] : b.w[i]);
+}
 HVX_FN Q6_Vuw_vlsr_VuwR(HVX_Vector a, int n) { HVX_W(r.uw[i] = a.uw[i] >> n); }
 HVX_FN Q6_Vw_vasl_VwR(HVX_Vector a, int n) { HVX_W(r.uw[i] = a.uw[i] << n); }
 HVX_FN Q6_Vw_vasr_VwR(HVX_Vector a, int n) { HVX_W(r.w[i] = a.w[i] >> n); }
@@ -68,12 +78,15 @@ HVX_FN Q6_V_vror_VR(HVX_Vector a, int n) { HVX_B(r.b[i] = a.b[(i + n) & 127]); }
 
 static inline int32_t Q6_R_vextract_VR(HVX_Vector a, int byte) { return a.w[(byte & 127) >> 2]; }
 
-static inline __attribute__((always_inline)) HVX_VectorPred Q6_Q_vcmp_gt_VwVw(HVX_Vector a, HVX_Vector b) {
+static inline __attribute__((always_inline)) HVX_VectorPred Q6_Q_vcmp_gt_VwVw(HVX_Vector a,
+                                                                              HVX_Vector b) {
     HVX_VectorPred q;
     for (int i = 0; i < 32; i++) q.w[i] = a.w[i] > b.w[i] ? 0xFFFFFFFFu : 0;
     return q;
 }
-HVX_FN Q6_V_vmux_QVV(HVX_VectorPred q, HVX_Vector a, HVX_Vector b) { HVX_W(r.uw[i] = (a.uw[i] & q.w[i]) | (b.uw[i] & ~q.w[i])); }
+HVX_FN Q6_V_vmux_QVV(HVX_VectorPred q, HVX_Vector a, HVX_Vector b) {
+    HVX_W(r.uw[i] = (a.uw[i] & q.w[i]) | (b.uw[i] & ~q.w[i]));
+}
 
 // Interleaves the two halves of a vector.
 HVX_FN Q6_Vh_vshuff_Vh(HVX_Vector a) { HVX_H(r.h[i] = a.h[i / 2 + 32 * (i % 2)]); }
@@ -85,17 +98,20 @@ HVX_FN Q6_Vb_vlut32_VbVbR(HVX_Vector index, HVX_Vector table, int which) {
     HVX_B(r.ub[i] = index.ub[i] < 32 ? table.ub[2 * index.ub[i]] : 0);
 }
 
-HVX_FN Q6_Vw_vasracc_VwVwR(HVX_Vector acc, HVX_Vector a, int n) { HVX_W(r.uw[i] = acc.uw[i] + (uint32_t)(a.w[i] >> n)); }
+HVX_FN Q6_Vw_vasracc_VwVwR(HVX_Vector acc, HVX_Vector a, int n) {
+    HVX_W(r.uw[i] = acc.uw[i] + (uint32_t)(a.w[i] >> n));
+}
 
 // Four unsigned bytes of each lane times the four signed bytes of a scalar register.
 HVX_FN Q6_Vw_vrmpyacc_VwVubRb(HVX_Vector acc, HVX_Vector a, int32_t x) {
-    const int32_t x0 = (int8_t)x, x1 = (int8_t)(x >> 8), x2 = (int8_t)(x >> 16), x3 = (int8_t)(x >> 24);
+    const int32_t x0 = (int8_t)x, x1 = (int8_t)(x >> 8), x2 = (int8_t)(x >> 16),
+                  x3 = (int8_t)(x >> 24);
     HVX_W(r.w[i] = acc.w[i] + (int32_t)(a.uw[i] & 255) * x0 + (int32_t)(a.uw[i] >> 8 & 255) * x1 +
                    (int32_t)(a.uw[i] >> 16 & 255) * x2 + (int32_t)(a.uw[i] >> 24) * x3);
 }
 HVX_FN Q6_Vw_vrmpy_VbVb(HVX_Vector a, HVX_Vector b) {
-    HVX_W(r.w[i] = a.b[4 * i] * b.b[4 * i] + a.b[4 * i + 1] * b.b[4 * i + 1] + a.b[4 * i + 2] * b.b[4 * i + 2] +
-                   a.b[4 * i + 3] * b.b[4 * i + 3]);
+    HVX_W(r.w[i] = a.b[4 * i] * b.b[4 * i] + a.b[4 * i + 1] * b.b[4 * i + 1] +
+                   a.b[4 * i + 2] * b.b[4 * i + 2] + a.b[4 * i + 3] * b.b[4 * i + 3]);
 }
 
 HVX_FN Q6_Vh_vpack_VwVw_sat(HVX_Vector hi, HVX_Vector lo) {
@@ -117,11 +133,14 @@ HVX_FN Q6_Vb_vpack_VhVh_sat(HVX_Vector hi, HVX_Vector lo) {
 
 HVX_FN Q6_V_lo_W(HVX_VectorPair p) { return p.v[0]; }
 HVX_FN Q6_V_hi_W(HVX_VectorPair p) { return p.v[1]; }
-static inline __attribute__((always_inline)) HVX_VectorPair Q6_W_vcombine_VV(HVX_Vector hi, HVX_Vector lo) {
+static inline __attribute__((always_inline)) HVX_VectorPair Q6_W_vcombine_VV(HVX_Vector hi,
+                                                                             HVX_Vector lo) {
     return (HVX_VectorPair){{lo, hi}};
 }
 // Words of hi and lo in turn (lo first): the only use here is with -4.
-static inline __attribute__((always_inline)) HVX_VectorPair Q6_W_vshuff_VVR(HVX_Vector hi, HVX_Vector lo, int size) {
+static inline __attribute__((always_inline)) HVX_VectorPair Q6_W_vshuff_VVR(HVX_Vector hi,
+                                                                            HVX_Vector lo,
+                                                                            int size) {
     HVX_VectorPair p;
     (void)size;
     for (int i = 0; i < 64; i++) p.v[i / 32].w[i % 32] = i % 2 ? hi.w[i / 2] : lo.w[i / 2];
@@ -138,29 +157,32 @@ static inline __attribute__((always_inline)) HVX_VectorPair Q6_Ww_vunpack_Vh(HVX
     return p;
 }
 
-// Without a branch, so that a loop of it becomes vector code: exact for zero, subnormal and normal numbers by the product.
+// Without a branch, so that a loop of it becomes vector code: exact for zero, subnormal and normal
+// numbers by the product.
 static inline float hvx_host_half(uint16_t h) {
-    const uint32_t magnitude = h & 0x7fffu, sign = (uint32_t)(h & 0x8000u) << 16, moved = magnitude << 13;
+    const uint32_t magnitude = h & 0x7fffu, sign = (uint32_t)(h & 0x8000u) << 16,
+                   moved = magnitude << 13;
     float f;
     uint32_t u;
     memcpy(&f, &moved, 4);
     f *= 0x1p112f;
     memcpy(&u, &f, 4);
-    u = magnitude >= 0x7c00u ? moved | 0x7f800000u : u;    // infinity and NaN
+    u = magnitude >= 0x7c00u ? moved | 0x7f800000u : u;  // infinity and NaN
     u |= sign;
     memcpy(&f, &u, 4);
     return f;
 }
 
-// ----------------------------------------------------------------------------------------------------------------- v68 and later
+// ---- v68 and later ----
 HVX_FN Q6_Vqf32_vadd_VsfVsf(HVX_Vector a, HVX_Vector b) { HVX_W(r.f[i] = a.f[i] + b.f[i]); }
 HVX_FN Q6_Vqf32_vsub_VsfVsf(HVX_Vector a, HVX_Vector b) { HVX_W(r.f[i] = a.f[i] - b.f[i]); }
 HVX_FN Q6_Vqf32_vmpy_VsfVsf(HVX_Vector a, HVX_Vector b) { HVX_W(r.f[i] = a.f[i] * b.f[i]); }
 HVX_FN Q6_Vqf32_vadd_Vqf32Vsf(HVX_Vector a, HVX_Vector b) { HVX_W(r.f[i] = a.f[i] + b.f[i]); }
 HVX_FN Q6_Vqf32_vadd_Vqf32Vqf32(HVX_Vector a, HVX_Vector b) { HVX_W(r.f[i] = a.f[i] + b.f[i]); }
 HVX_FN Q6_Vsf_equals_Vqf32(HVX_Vector a) { return a; }
-HVX_FN Q6_Vsf_equals_Vw(HVX_Vector a) { HVX_W(r.f[i] = (float)a.w[i]); }    // from v73 on
-static inline __attribute__((always_inline)) HVX_VectorPair Q6_Wqf32_vmpy_VhfVhf(HVX_Vector a, HVX_Vector b) {
+HVX_FN Q6_Vsf_equals_Vw(HVX_Vector a) { HVX_W(r.f[i] = (float)a.w[i]); }  // from v73 on
+static inline __attribute__((always_inline)) HVX_VectorPair Q6_Wqf32_vmpy_VhfVhf(HVX_Vector a,
+                                                                                 HVX_Vector b) {
     HVX_VectorPair r;
     for (int i = 0; i < 32; i++) {
         r.v[0].f[i] = hvx_host_half(a.uh[2 * i]) * hvx_host_half(b.uh[2 * i]);

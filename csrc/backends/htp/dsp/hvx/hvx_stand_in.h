@@ -1,6 +1,8 @@
-// The device's vector floats for an emulator that has none, to count with: each qf32 intrinsic becomes an integer instruction of v67 that
-// takes the same units of the vector pipeline (multiplies both multipliers, sums and conversions the shifter), so that the compiler makes
-// of a kernel the packets it makes for a device, and qemu-hexagon can count them. What they compute means nothing.
+// The device's vector floats for an emulator that has none, to count with: each qf32 intrinsic
+// becomes an integer instruction of v67 that takes the same units of the vector pipeline
+// (multiplies both multipliers, sums and conversions the shifter), so that the compiler makes of a
+// kernel the packets it makes for a device, and qemu-hexagon can count them. What they compute
+// means nothing.
 #ifndef PILLION_HVX_STAND_IN_H
 #define PILLION_HVX_STAND_IN_H
 

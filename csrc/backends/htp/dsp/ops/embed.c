@@ -1,16 +1,21 @@
-// Rows of an embedding table, in the file's layout or packed, and the per-layer embeddings made from them.
+// Rows of an embedding table, in the file's layout or packed, and the per-layer embeddings made
+// from them.
 #include "backends/htp/dsp/ops/ops.h"
 #include "backends/htp/wire/htp_pack.h"
 
-void per_layer_mix(const struct htp_per_layer_embed_params* p, const float* proj, const float* w, float* e);
+void per_layer_mix(const struct htp_per_layer_embed_params* p, const float* proj, const float* w,
+                   float* e);
 
 // 0, or -1: the token is not in the table, and the run has failed.
 static int take_row(struct op_run* r, int32_t row, float* out) {
     const struct htp_tensor* table = &r->op->in[0];
     const int32_t token = *(const int32_t*)in_row(r, 1, row);
-    if (token < 0 || (uint32_t)token >= table->rows) return op_fail(r, HTP_WHY_TOKEN, 1, (uint32_t)token, table->rows), -1;
-    if (table->layout == HTP_PACKED) return htp_unpack_row(table->dtype, r->in[0], (uint32_t)token, table->width, out);
-    return htp_dequantize_row(table->dtype, r->in[0] + (uint64_t)table->stride * (uint32_t)token, table->width, out);
+    if (token < 0 || (uint32_t)token >= table->rows)
+        return op_fail(r, HTP_WHY_TOKEN, 1, (uint32_t)token, table->rows), -1;
+    if (table->layout == HTP_PACKED)
+        return htp_unpack_row(table->dtype, r->in[0], (uint32_t)token, table->width, out);
+    return htp_dequantize_row(table->dtype, r->in[0] + (uint64_t)table->stride * (uint32_t)token,
+                              table->width, out);
 }
 
 static void embed_row(struct op_run* r, int32_t row) {

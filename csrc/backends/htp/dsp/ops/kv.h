@@ -10,9 +10,15 @@ struct kv_head {
 };
 
 static inline struct kv_head kv_head_of(const struct htp_tensor* t, uint8_t* base, uint32_t head) {
-    const uint64_t k = htp_kv_k_bytes(t->dtype, t->width, t->rows), v = htp_kv_v_bytes(t->dtype, t->width, t->rows);
+    const uint64_t k = htp_kv_k_bytes(t->dtype, t->width, t->rows),
+                   v = htp_kv_v_bytes(t->dtype, t->width, t->rows);
     base += (k + v) * head;
-    return (struct kv_head){base, base + k, t->dtype, t->width, t->rows, (uint32_t)htp_kv_k_block_bytes(t->dtype, t->width),
+    return (struct kv_head){base,
+                            base + k,
+                            t->dtype,
+                            t->width,
+                            t->rows,
+                            (uint32_t)htp_kv_k_block_bytes(t->dtype, t->width),
                             (uint32_t)htp_kv_v_row_bytes(t->dtype, t->width)};
 }
 

@@ -1,7 +1,8 @@
 // One key and one value row of each head into their slot.
 //
 //   f16     to nearest even; magnitudes above 65504 become 65504 (also infinities), NaN stays NaN
-//   q8_0    per 32: top = max|x|, scale = f16(top / 127) as above, code = round to even(max(-127, min(127, x * (127 / top)))), 0 for NaN
+//   q8_0    per 32: top = max|x|, scale = f16(top / 127) as above, code = round to even(max(-127,
+//           min(127, x * (127 / top)))), 0 for NaN
 #include <string.h>
 
 #include "backends/htp/dsp/ops/kv.h"
@@ -65,7 +66,8 @@ static void store_row(struct op_run* r, int32_t row) {
         else store_q8_0(&kv, slot, k, v);
     }
 }
-// With more rows than slots two rows of a run meet in one slot; on one thread the later one stays, as everywhere.
+// With more rows than slots two rows of a run meet in one slot; on one thread the later one stays,
+// as everywhere.
 void op_kv_store(struct op_run* r) {
     if ((uint32_t)r->n <= r->op->in[0].rows) return op_rows(r, store_row);
     for (int32_t row = 0; row < r->n; row++) store_row(r, row);

@@ -1,12 +1,13 @@
-// y[row] = W x[row]. Rows go in tiles of rows_at_once: a tile is quantised, then the weights are read once for it.
+// y[row] = W x[row]. Rows go in tiles of rows_at_once: a tile is quantised, then the weights are
+// read once for it.
 #include "backends/htp/dsp/ops/panels.h"
 #include "backends/htp/dsp/workers.h"
 
 struct matmul {
     struct op_run* r;
     struct panel_matrix m;
-    int32_t first, n;           // rows of the tile
-    uint64_t act_bytes;         // of a quantised row; 0: float weights
+    int32_t first, n;    // rows of the tile
+    uint64_t act_bytes;  // of a quantised row; 0: float weights
 };
 
 // Few rows are cut along their inputs.
@@ -16,9 +17,11 @@ static void quantize_part(void* args, unsigned part, unsigned parts) {
     uint32_t i = part_begin(all, part, parts);
     const uint32_t end = part_begin(all, part + 1, parts);
     while (i < end) {
-        const uint32_t row = i / pieces, first = i % pieces, n = pieces - first < end - i ? pieces - first : end - i;
+        const uint32_t row = i / pieces, first = i % pieces,
+                       n = pieces - first < end - i ? pieces - first : end - i;
         const uint32_t stop = (first + n) * 128 < t->m.inputs ? (first + n) * 128 : t->m.inputs;
-        quantize_piece(in_row(t->r, 1, t->first + (int32_t)row), t->m.inputs, t->r->scratch + row * t->act_bytes, first * 128, stop);
+        quantize_piece(in_row(t->r, 1, t->first + (int32_t)row), t->m.inputs,
+                       t->r->scratch + row * t->act_bytes, first * 128, stop);
         i += n;
     }
 }
@@ -36,14 +39,20 @@ static void multiply_part(void* args, unsigned part, unsigned parts) {
         s->x[s->n] = in_row(t->r, 1, t->first + row);
         s->out[s->n++] = out_row(t->r, 0, t->first + row);
     }
-    panel_range(&t->m, part_begin(panels, part, parts), part_begin(panels, part + 1, parts), sets, n_sets, tiling,
+    panel_range(&t->m, part_begin(panels, part, parts), part_begin(panels, part + 1, parts), sets,
+                n_sets, tiling,
                 t->r->vtcm + tiling->vtcm_offset + 2ull * part * tiling->fetch_bytes);
 }
 
 void op_matmul(struct op_run* r) {
     const struct htp_tensor* w = &r->op->in[0];
-    struct matmul t = {r, {w->dtype, w->width, w->rows, r->in[0], w->stride}, 0, 0, htp_is_float(w->dtype) ? 0 : htp_act_row_bytes(w->width)};
-    const int32_t at_once = r->op->tiling.rows_at_once ? (int32_t)r->op->tiling.rows_at_once : HTP_MATMUL_ROWS_MAX;
+    struct matmul t = {r,
+                       {w->dtype, w->width, w->rows, r->in[0], w->stride},
+                       0,
+                       0,
+                       htp_is_float(w->dtype) ? 0 : htp_act_row_bytes(w->width)};
+    const int32_t at_once =
+        r->op->tiling.rows_at_once ? (int32_t)r->op->tiling.rows_at_once : HTP_MATMUL_ROWS_MAX;
     for (; t.first < r->n; t.first += at_once) {
         t.n = r->n - t.first < at_once ? r->n - t.first : at_once;
         if (t.act_bytes) workers_run(quantize_part, &t, r->op->tiling.threads);

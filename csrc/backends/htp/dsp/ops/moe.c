@@ -1,5 +1,5 @@
-// Routed experts. The (row, slot) pairs of a run are sorted by expert, so that an expert's weights are read once for all rows that
-// chose it. A pair's result doesn't depend on its neighbours.
+// Routed experts. The (row, slot) pairs of a run are sorted by expert, so that an expert's weights
+// are read once for all rows that chose it. A pair's result doesn't depend on its neighbours.
 #include <string.h>
 
 #include "backends/htp/dsp/ops/panels.h"
@@ -9,7 +9,7 @@
 static float exp_exact(float x) {
     if (x != x) return x;
     if (x < -104.0f) return 0.0f;
-    const double magic = 6755399441055744.0;    // 1.5 * 2^52
+    const double magic = 6755399441055744.0;  // 1.5 * 2^52
     const double n = ((double)x * 1.44269504088896340736 + magic) - magic;
     const double r = ((double)x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
     double p = 1.0, term = 1.0;
@@ -21,7 +21,8 @@ static float exp_exact(float x) {
     return (float)(p * power.d);
 }
 
-// The n_used largest logits (lowest index first among equals); their soft-max over themselves, times the expert's scale.
+// The n_used largest logits (lowest index first among equals); their soft-max over themselves,
+// times the expert's scale.
 static void route_row(struct op_run* r, int32_t row) {
     const struct htp_moe_params p = r->op->params.moe;
     const float *logits = in_row(r, 0, row), *scale = (const float*)r->in[1];
@@ -49,19 +50,20 @@ static void sum_row(struct op_run* r, int32_t row) {
     const uint32_t n = r->op->out[0].width;
     for (uint32_t i = 0; i < n; i += 32) {
         HVX_Vector sum = f32_scale(f32_load(x + i), gates[0]);
-        for (int k = 1; k < r->op->params.moe.n_used; k++) sum = f32_scale_add(sum, f32_load(x + (uint32_t)k * n + i), gates[k]);
+        for (int k = 1; k < r->op->params.moe.n_used; k++)
+            sum = f32_scale_add(sum, f32_load(x + (uint32_t)k * n + i), gates[k]);
         f32_store_first(y + i, sum, n - i);
     }
 }
 void op_moe_sum(struct op_run* r) { op_rows(r, sum_row); }
 
-// ------------------------------------------------------------------------------------------------------------------------- product
+// ---- product ----
 
 struct moe {
     struct op_run* r;
-    struct panel_matrix expert;     // expert 0
+    struct panel_matrix expert;  // expert 0
     uint64_t expert_bytes, act_bytes;
-    uint8_t* act;                   // quantised inputs, [row * per_row + k]
+    uint8_t* act;  // quantised inputs, [row * per_row + k]
     int32_t n_active, *active, *begin, *next, *pairs;
 };
 
@@ -75,9 +77,11 @@ static const float* input_of(const struct moe* m, int32_t pair, uint32_t* index)
 static void quantize_input(struct op_run* r, int32_t row) {
     const struct htp_moe_params p = r->op->params.moe;
     const uint32_t inputs = r->op->in[0].width;
-    uint8_t* act = r->scratch + htp_moe_list_bytes((uint32_t)p.n_experts, (uint64_t)r->rows_max * (uint32_t)p.n_used);
+    uint8_t* act = r->scratch + htp_moe_list_bytes((uint32_t)p.n_experts,
+                                                   (uint64_t)r->rows_max * (uint32_t)p.n_used);
     for (int32_t k = 0; k < p.per_row; k++)
-        quantize_row(in_row(r, 1, row) + (uint32_t)k * inputs, inputs, act + (uint64_t)(uint32_t)(row * p.per_row + k) * htp_act_row_bytes(inputs));
+        quantize_row(in_row(r, 1, row) + (uint32_t)k * inputs, inputs,
+                     act + (uint64_t)(uint32_t)(row * p.per_row + k) * htp_act_row_bytes(inputs));
 }
 
 // A counting sort: pairs of an expert keep their order. -1: an id that is no expert.
@@ -86,7 +90,8 @@ static int sort_pairs(struct moe* m) {
     memset(m->next, 0, 4ull * (uint32_t)p.n_experts);
     for (int32_t pair = 0; pair < m->r->n * p.n_used; pair++) {
         const int32_t e = ((const int32_t*)in_row(m->r, 2, pair / p.n_used))[pair % p.n_used];
-        if (e < 0 || e >= p.n_experts) return op_fail(m->r, HTP_WHY_TOKEN, 2, (uint32_t)e, (uint32_t)p.n_experts), -1;
+        if (e < 0 || e >= p.n_experts)
+            return op_fail(m->r, HTP_WHY_TOKEN, 2, (uint32_t)e, (uint32_t)p.n_experts), -1;
         m->next[e]++;
     }
     int32_t at = 0;
@@ -98,7 +103,8 @@ static int sort_pairs(struct moe* m) {
     }
     m->begin[m->n_active] = at;
     for (int32_t pair = 0; pair < m->r->n * p.n_used; pair++)
-        m->pairs[m->next[((const int32_t*)in_row(m->r, 2, pair / p.n_used))[pair % p.n_used]]++] = pair;
+        m->pairs[m->next[((const int32_t*)in_row(m->r, 2, pair / p.n_used))[pair % p.n_used]]++] =
+            pair;
     return 0;
 }
 
@@ -119,10 +125,12 @@ static void experts_part(void* args, unsigned part, unsigned parts) {
                 const int32_t pair = m->pairs[i], used = m->r->op->params.moe.n_used;
                 uint32_t index;
                 s->x[s->n] = input_of(m, pair, &index);
-                s->act[s->n] = m->act ? m->act + index * m->act_bytes : 0;    // none of floats
-                s->out[s->n++] = out_row(m->r, 0, pair / used) + (uint32_t)(pair % used) * m->expert.rows;
+                s->act[s->n] = m->act ? m->act + index * m->act_bytes : 0;  // none of floats
+                s->out[s->n++] =
+                    out_row(m->r, 0, pair / used) + (uint32_t)(pair % used) * m->expert.rows;
             }
-            panel_range(&expert, part_begin(panels, part, parts), part_begin(panels, part + 1, parts), sets, n_sets, tiling,
+            panel_range(&expert, part_begin(panels, part, parts),
+                        part_begin(panels, part + 1, parts), sets, n_sets, tiling,
                         m->r->vtcm + tiling->vtcm_offset + 2ull * part * tiling->fetch_bytes);
         }
     }
@@ -140,7 +148,8 @@ void op_moe_matmul(struct op_run* r) {
     if (sort_pairs(&m)) return;
     if (!htp_is_float(w->dtype)) {
         m.act_bytes = htp_act_row_bytes(w->width);
-        m.act = r->scratch + htp_moe_list_bytes((uint32_t)p.n_experts, (uint64_t)r->rows_max * (uint32_t)p.n_used);
+        m.act = r->scratch + htp_moe_list_bytes((uint32_t)p.n_experts,
+                                                (uint64_t)r->rows_max * (uint32_t)p.n_used);
         op_rows(r, quantize_input);
     }
     workers_run(experts_part, &m, r->op->tiling.threads);

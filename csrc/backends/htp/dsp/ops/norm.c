@@ -4,7 +4,9 @@
 
 #include "backends/htp/dsp/ops/ops.h"
 
-static float inverse_of(float sum, uint32_t n, float eps) { return 1.0f / sqrtf(sum / (float)n + eps); }
+static float inverse_of(float sum, uint32_t n, float eps) {
+    return 1.0f / sqrtf(sum / (float)n + eps);
+}
 
 float rms_inverse(const float* x, uint32_t n, float eps) {
     HVX_Vector sum = Q6_V_vzero();
@@ -43,13 +45,21 @@ static void norm_add_row(struct op_run* r, int32_t row) {
     float* y = out_row(r, 0, row);
     const uint32_t n = r->op->out[0].width;
     const float inverse = rms_inverse(a, n, p.eps);
-    if (w) F32_ROW(y, n, i, f32_scale(f32_add(f32_load(x + i), f32_mul(f32_scale(f32_load(a + i), inverse), f32_load(w + i))), p.scale));
-    else F32_ROW(y, n, i, f32_scale(f32_add(f32_load(x + i), f32_scale(f32_load(a + i), inverse)), p.scale));
+    if (w)
+        F32_ROW(y, n, i,
+                f32_scale(f32_add(f32_load(x + i),
+                                  f32_mul(f32_scale(f32_load(a + i), inverse), f32_load(w + i))),
+                          p.scale));
+    else
+        F32_ROW(y, n, i,
+                f32_scale(f32_add(f32_load(x + i), f32_scale(f32_load(a + i), inverse)), p.scale));
 }
 void op_norm_add(struct op_run* r) { op_rows(r, norm_add_row); }
 
-// e = (rms(proj * proj_scale; norm) + e * table_scale) * out_scale for each layer's slice; e holds the table's row.
-void per_layer_mix(const struct htp_per_layer_embed_params* p, const float* proj, const float* w, float* e) {
+// e = (rms(proj * proj_scale; norm) + e * table_scale) * out_scale for each layer's slice; e holds
+// the table's row.
+void per_layer_mix(const struct htp_per_layer_embed_params* p, const float* proj, const float* w,
+                   float* e) {
     const uint32_t n = (uint32_t)p->width;
     for (int32_t l = 0; l < p->n_layers; l++, proj += n, e += n) {
         HVX_Vector sum = Q6_V_vzero();
@@ -61,20 +71,25 @@ void per_layer_mix(const struct htp_per_layer_embed_params* p, const float* proj
         for (uint32_t i = 0; i < n; i += 32) {
             HVX_Vector v = f32_scale(f32_scale(f32_load(proj + i), p->proj_scale), inverse);
             if (w) v = f32_mul(v, f32_load(w + i));
-            f32_store_first(e + i, f32_scale(f32_add(f32_scale(f32_load(e + i), p->table_scale), v), p->out_scale), n - i);
+            f32_store_first(e + i,
+                            f32_scale(f32_add(f32_scale(f32_load(e + i), p->table_scale), v),
+                                      p->out_scale),
+                            n - i);
         }
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------------------ heads
+// ---- heads ----
 
 // a' = a cos - b sin, b' = b cos + a sin, the second product fused
 static void rotate(float* x, const float* cos, const float* sin, uint32_t dims) {
     const uint32_t half = dims / 2;
     float *first = x, *second = x + half;
     for (uint32_t i = 0; i < half; i += 32) {
-        const HVX_Vector a = f32_load(first + i), b = f32_load(second + i), c = f32_load(cos + i), s = f32_load(sin + i);
-        const HVX_Vector a1 = f32_mul_sub(f32_mul(a, c), b, s), b1 = f32_mul_add(f32_mul(b, c), a, s);
+        const HVX_Vector a = f32_load(first + i), b = f32_load(second + i), c = f32_load(cos + i),
+                         s = f32_load(sin + i);
+        const HVX_Vector a1 = f32_mul_sub(f32_mul(a, c), b, s),
+                         b1 = f32_mul_add(f32_mul(b, c), a, s);
         f32_store_first(first + i, a1, half - i);
         f32_store_first(second + i, b1, half - i);
     }
@@ -106,10 +121,15 @@ static void qkv_row(struct op_run* r, int32_t row) {
     const float *q_norm = (const float*)r->in[3], *k_norm = (const float*)r->in[4];
     if (r->in[2]) {
         float* v = in_row(r, 2, row);
-        if (p.v_from_k) memcpy(v, in_row(r, 1, row), 4ull * (uint32_t)p.n_kv_heads * (uint32_t)p.head_dim);    // before k's norm and rotation
+        if (p.v_from_k)
+            memcpy(v, in_row(r, 1, row),
+                   4ull * (uint32_t)p.n_kv_heads *
+                       (uint32_t)p.head_dim);  // before k's norm and rotation
         if (p.norm_v) do_heads(&p, (struct heads){0, 0, 1}, v, p.n_kv_heads);
     }
-    if (r->in[0]) do_heads(&p, (struct heads){q_norm, cos, q_norm != 0}, in_row(r, 0, row), p.n_heads);
-    if (r->in[1]) do_heads(&p, (struct heads){k_norm, cos, k_norm != 0}, in_row(r, 1, row), p.n_kv_heads);
+    if (r->in[0])
+        do_heads(&p, (struct heads){q_norm, cos, q_norm != 0}, in_row(r, 0, row), p.n_heads);
+    if (r->in[1])
+        do_heads(&p, (struct heads){k_norm, cos, k_norm != 0}, in_row(r, 1, row), p.n_kv_heads);
 }
 void op_qkv_norm_rope(struct op_run* r) { op_rows(r, qkv_row); }

@@ -1,10 +1,11 @@
-// Which kernel a format has, and the walk over a matrix: panel after panel, piece after piece, all rows of a tile at each piece.
+// Which kernel a format has, and the walk over a matrix: panel after panel, piece after piece, all
+// rows of a tile at each piece.
 #include "backends/htp/dsp/ops/panels.h"
 
 #include "backends/htp/dsp/ops/panels_kernels.h"
 
-void panel_groups(uint32_t dtype, const uint8_t* groups, uint32_t n_groups, uint32_t first, uint32_t inputs, const struct panel_rows* rows,
-                  float* acc) {
+void panel_groups(uint32_t dtype, const uint8_t* groups, uint32_t n_groups, uint32_t first,
+                  uint32_t inputs, const struct panel_rows* rows, float* acc) {
     const struct groups g = {groups, n_groups, first, inputs, rows, acc};
     switch (dtype) {
         case HTP_Q4_0: q4_0_panel(&g); break;
@@ -32,7 +33,7 @@ void panel_groups(uint32_t dtype, const uint8_t* groups, uint32_t n_groups, uint
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------------------- pieces
+// ---- pieces ----
 
 enum { SETS_MAX = (HTP_MATMUL_ROWS_MAX + HTP_FEW - 1) / HTP_FEW };
 
@@ -45,7 +46,8 @@ struct pieces {
 static uint32_t next_piece(struct pieces* p, const uint8_t** at) {
     if (p->panel == p->end) return 0;
     const uint32_t left = p->groups - p->first, n = left < p->fetch_groups ? left : p->fetch_groups;
-    *at = p->m->panels + p->panel * p->m->panel_bytes + (uint64_t)p->first * htp_group_bytes(p->m->dtype);
+    *at = p->m->panels + p->panel * p->m->panel_bytes +
+          (uint64_t)p->first * htp_group_bytes(p->m->dtype);
     p->first += n;
     if (p->first == p->groups) p->first = 0, p->panel++;
     return n;
@@ -53,22 +55,28 @@ static uint32_t next_piece(struct pieces* p, const uint8_t** at) {
 static void fetch_next(struct pieces* p, struct dma* d, uint8_t* vtcm, uint32_t fetch_bytes) {
     const uint8_t* from;
     const uint32_t n = next_piece(p, &from);
-    if (n) dma_start(d, vtcm + (d->started % DMA_OPEN) * fetch_bytes, from, n * htp_group_bytes(p->m->dtype));
+    if (n)
+        dma_start(d, vtcm + (d->started % DMA_OPEN) * fetch_bytes, from,
+                  n * htp_group_bytes(p->m->dtype));
 }
 
 static void clear_rows(float* acc, unsigned rows) {
     for (unsigned i = 0; i < rows; i++) hvx_store(acc + 32 * i, Q6_V_vzero());
 }
-static void write_panel(const struct panel_matrix* m, uint32_t panel, const struct panel_rows* set, const float* acc) {
+static void write_panel(const struct panel_matrix* m, uint32_t panel, const struct panel_rows* set,
+                        const float* acc) {
     const uint32_t left = m->rows - panel * HTP_PANEL;
-    for (unsigned i = 0; i < set->n; i++) f32_store_first(set->out[i] + panel * HTP_PANEL, hvx_load(acc + 32 * i), left);
+    for (unsigned i = 0; i < set->n; i++)
+        f32_store_first(set->out[i] + panel * HTP_PANEL, hvx_load(acc + 32 * i), left);
 }
 
-void panel_range(const struct panel_matrix* m, uint32_t begin, uint32_t end, const struct panel_rows* sets, unsigned n_sets,
-                 const struct htp_tiling* t, uint8_t* vtcm) {
+void panel_range(const struct panel_matrix* m, uint32_t begin, uint32_t end,
+                 const struct panel_rows* sets, unsigned n_sets, const struct htp_tiling* t,
+                 uint8_t* vtcm) {
     float acc[SETS_MAX][HTP_FEW * 32] __attribute__((aligned(128)));
     const uint32_t groups = (uint32_t)htp_groups(m->dtype, m->inputs);
-    struct pieces work = {m, groups, t->fetch_groups ? t->fetch_groups : groups, begin, end, 0}, ahead = work;
+    struct pieces work = {m, groups, t->fetch_groups ? t->fetch_groups : groups, begin, end, 0},
+                  ahead = work;
     struct dma dma;
     dma_begin(&dma);
     if (t->fetch_groups) fetch_next(&ahead, &dma, vtcm, t->fetch_bytes);
@@ -83,7 +91,8 @@ void panel_range(const struct panel_matrix* m, uint32_t begin, uint32_t end, con
         }
         if (first == 0)
             for (unsigned s = 0; s < n_sets; s++) clear_rows(acc[s], sets[s].n);
-        for (unsigned s = 0; s < n_sets; s++) panel_groups(m->dtype, at, n, first, m->inputs, &sets[s], acc[s]);
+        for (unsigned s = 0; s < n_sets; s++)
+            panel_groups(m->dtype, at, n, first, m->inputs, &sets[s], acc[s]);
         if (first + n == groups)
             for (unsigned s = 0; s < n_sets; s++) write_panel(m, panel, &sets[s], acc[s]);
     }

@@ -38,7 +38,7 @@ HVX_INLINE void iq2_blocks(const uint8_t* g, const struct htp_act_block* const* 
         look_up(table, codes);
         HVX_UNROLL(2)
         for (int half = 0; half < 2; half++) {
-            if (half && n > 4) HVX_FENCE();    // one scale at a time in a register
+            if (half && n > 4) HVX_FENCE();  // one scale at a time in a register
             const HVX_Vector d = f32_scale(Q6_V_lo_W(f32_from_f16(hvx_load(g))), 0.125f);
             const HVX_Vector fields = hvx_load(g + (1 + s / 4) * HTP_VECTOR);
             const HVX_Vector scale = odd_scale(d, fields, s % 4 * 2 + half);
@@ -65,11 +65,11 @@ HVX_INLINE void tq2_blocks(const uint8_t* g, const struct htp_act_block* const* 
     }
 }
 
-#define GROUP(name, call) \
+#define GROUP(name, call)                                                                \
     HVX_INLINE void name##_group(const uint8_t* g, const struct htp_act_block* const* x, \
-                                 unsigned n, HVX_Vector* acc, unsigned blocks) { \
-        (void)blocks; \
-        call; \
+                                 unsigned n, HVX_Vector* acc, unsigned blocks) {         \
+        (void)blocks;                                                                    \
+        call;                                                                            \
     }
 GROUP(iq3_xxs_x, iq3_blocks(g, x, n, acc, iq3_xxs_codes, 0.25f))
 GROUP(iq3_s_x, iq3_blocks(g, x, n, acc, iq3_s_codes, 1.0f))

@@ -1,20 +1,25 @@
-// What the inner loops of all weight formats share: unpacking of codes, dot products of a block, and the macros that make a kernel for
-// each count of rows out of what a format does with one group. Included by panels_*.c only.
+// What the inner loops of all weight formats share: unpacking of codes, dot products of a block,
+// and the macros that make a kernel for each count of rows out of what a format does with one
+// group. Included by panels_*.c only.
 //
 // The definition, as on the CPU, block after block in one lane:
-//     sum = fma(float(dot) * d, scale, sum)          dot = sum of (code - zero) * q, an exact integer
-//     sum = fma(-low, d_sum, sum)                    then, where the format has a minimum per 32 inputs
-//     sum = fma(low / 8, float(-8 * sum(q)) * d, sum)    where it has one per 16 (q of those 16; then the next 16)
-// Float formats: sum = fma(weight, x, sum), input after input. No sum depends on how many rows are at work.
+//     sum = fma(float(dot) * d, scale, sum)          dot = sum of (code - zero) * q, an exact
+//     integer sum = fma(-low, d_sum, sum)                    then, where the format has a minimum
+//     per 32 inputs sum = fma(low / 8, float(-8 * sum(q)) * d, sum)    where it has one per 16 (q
+//     of those 16; then the next 16)
+// Float formats: sum = fma(weight, x, sum), input after input. No sum depends on how many rows are
+// at work.
 #ifndef PILLION_DSP_PANELS_KERNELS_H
 #define PILLION_DSP_PANELS_KERNELS_H
 
 #include "backends/htp/dsp/ops/panels.h"
 
-// Each kernel below is called with a constant n, so that all of a row's values stay in registers: every loop over rows is written out.
+// Each kernel below is called with a constant n, so that all of a row's values stay in registers:
+// every loop over rows is written out.
 #define ROWS(i) HVX_UNROLL(9) for (unsigned i = 0; i < n; i++)
 
-// Codes are unsigned and stand for code - zero, hence a start at -zero * sum(q). Inputs are loaded eight bytes at a time.
+// Codes are unsigned and stand for code - zero, hence a start at -zero * sum(q). Inputs are loaded
+// eight bytes at a time.
 HVX_INLINE HVX_Vector dot_add(HVX_Vector acc, const HVX_Vector* codes, const int8_t* q, int n) {
     const uint64_t* words = (const uint64_t*)q;
 #pragma GCC unroll 4
@@ -30,7 +35,8 @@ HVX_INLINE HVX_Vector dot_words(const HVX_Vector* codes, const int8_t* q, int n,
 }
 // The same for 32 codes of which those of the second 16 inputs are 16 times too large.
 HVX_INLINE HVX_Vector dot_halves(const HVX_Vector* codes, const int8_t* q, int32_t start) {
-    const HVX_Vector low = dot_words(codes, q, 4, start), high = dot_add(Q6_V_vzero(), codes + 4, q + 16, 4);
+    const HVX_Vector low = dot_words(codes, q, 4, start),
+                     high = dot_add(Q6_V_vzero(), codes + 4, q + 16, 4);
     return Q6_Vw_vasracc_VwVwR(low, high, 4);
 }
 HVX_INLINE void unpack_nibbles(const uint8_t* at, HVX_Vector codes[8]) {
@@ -42,8 +48,9 @@ HVX_INLINE void unpack_nibbles(const uint8_t* at, HVX_Vector codes[8]) {
         codes[4 + i] = Q6_V_vand_VV(Q6_Vuh_vlsr_VuhR(v, 4), mask);
     }
 }
-enum { FEW_SPLIT = 4 };    // rows for which split nibbles pay
-// The second 16 inputs' codes times 16, for dot_halves: the shifts are saved, and two sums run side by side.
+enum { FEW_SPLIT = 4 };  // rows for which split nibbles pay
+// The second 16 inputs' codes times 16, for dot_halves: the shifts are saved, and two sums run side
+// by side.
 HVX_INLINE void split_nibbles(const uint8_t* at, HVX_Vector codes[8]) {
     const HVX_Vector low = Q6_V_vsplat_R(0x0f0f0f0f), high = Q6_V_vsplat_R((int32_t)0xf0f0f0f0u);
 #pragma GCC unroll 4
@@ -63,13 +70,15 @@ HVX_INLINE void unpack_five_bits(const uint8_t* at, HVX_Vector codes[8]) {
     unpack_nibbles(at + HTP_VECTOR, codes);
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
-        const HVX_Vector moved = j < 4 ? Q6_Vw_vasl_VwR(bits, 4 - j) : Q6_Vuw_vlsr_VuwR(bits, j - 4);
+        const HVX_Vector moved =
+            j < 4 ? Q6_Vw_vasl_VwR(bits, 4 - j) : Q6_Vuw_vlsr_VuwR(bits, j - 4);
         codes[j] = Q6_V_vor_VV(codes[j], Q6_V_vand_VV(moved, mask));
     }
 }
 // Two vectors of bit pairs, then four of nibbles.
 HVX_INLINE void unpack_six_bits(const uint8_t* at, HVX_Vector codes[8]) {
-    const HVX_Vector mask = Q6_V_vsplat_R(0x30303030), p0 = hvx_load(at), p1 = hvx_load(at + HTP_VECTOR);
+    const HVX_Vector mask = Q6_V_vsplat_R(0x30303030), p0 = hvx_load(at),
+                     p1 = hvx_load(at + HTP_VECTOR);
     unpack_nibbles(at + 2 * HTP_VECTOR, codes);
 #define PAIR(j, v) codes[j] = Q6_V_vor_VV(codes[j], Q6_V_vand_VV(v, mask))
     PAIR(0, Q6_Vw_vasl_VwR(p0, 4));
@@ -98,11 +107,13 @@ HVX_INLINE void unpack_three_bits(const uint8_t* at, HVX_Vector codes[8]) {
     unpack_pairs(at + HTP_VECTOR, codes);
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
-        const HVX_Vector moved = j < 2 ? Q6_Vw_vasl_VwR(bits, 2 - j) : Q6_Vuw_vlsr_VuwR(bits, j - 2);
+        const HVX_Vector moved =
+            j < 2 ? Q6_Vw_vasl_VwR(bits, 2 - j) : Q6_Vuw_vlsr_VuwR(bits, j - 2);
         codes[j] = Q6_V_vor_VV(codes[j], Q6_V_vand_VV(moved, mask));
     }
 }
-// Codes that are places in a table of core/blocks.h, whose values + 128 take their places. A table's entries stand in even bytes.
+// Codes that are places in a table of core/blocks.h, whose values + 128 take their places. A
+// table's entries stand in even bytes.
 #define CODE_TABLE(name, ...) \
     static const uint8_t name[HTP_VECTOR] __attribute__((aligned(128), unused)) = {__VA_ARGS__}
 CODE_TABLE(iq4_codes, 1, 0, 24, 0, 45, 0, 63, 0, 79, 0, 93, 0, 106, 0, 118, 0, 129, 0, 141, 0, 153,
@@ -139,76 +150,84 @@ struct groups {
     float* acc;
 };
 
-#define BEGIN(n) \
-    HVX_Vector acc[HTP_FEW]; \
+#define BEGIN(n)               \
+    HVX_Vector acc[HTP_FEW];   \
     const uint8_t* at = g->at; \
     ROWS(i) acc[i] = hvx_load(g->acc + 32 * i)
 #define END(n) ROWS(i) hvx_store(g->acc + 32 * i, acc[i])
 
-// A format says what one group does, name_group(at, x, n, acc, blocks), x being the rows' first blocks of the group. Where a group is two
-// blocks the last may have only one.
-#define QUANT_KERNEL(name, dtype) \
-    HVX_INLINE void name##_n(const struct groups* g, unsigned n) { \
-        enum { BLOCKS = GROUP_BLOCKS }; \
-        BEGIN(n); \
-        const struct htp_act_block* x[HTP_FEW]; \
+// A format says what one group does, name_group(at, x, n, acc, blocks), x being the rows' first
+// blocks of the group. Where a group is two blocks the last may have only one.
+#define QUANT_KERNEL(name, dtype)                                                        \
+    HVX_INLINE void name##_n(const struct groups* g, unsigned n) {                       \
+        enum { BLOCKS = GROUP_BLOCKS };                                                  \
+        BEGIN(n);                                                                        \
+        const struct htp_act_block* x[HTP_FEW];                                          \
         ROWS(i) x[i] = (const struct htp_act_block*)g->rows->act[i] + BLOCKS * g->first; \
-        const uint32_t whole = g->inputs / (32 * BLOCKS) - g->first, count = g->n < whole ? g->n : whole; \
-        for (uint32_t k = 0; k < count; k++, at += htp_group_bytes(dtype)) { \
-            name##_group(at, x, n, acc, BLOCKS); \
-            ROWS(i) x[i] += BLOCKS; \
-        } \
-        if (BLOCKS == 2 && count < g->n) name##_group(at, x, n, acc, 1); \
-        END(n); \
+        const uint32_t whole = g->inputs / (32 * BLOCKS) - g->first,                     \
+                       count = g->n < whole ? g->n : whole;                              \
+        for (uint32_t k = 0; k < count; k++, at += htp_group_bytes(dtype)) {             \
+            name##_group(at, x, n, acc, BLOCKS);                                         \
+            ROWS(i) x[i] += BLOCKS;                                                      \
+        }                                                                                \
+        if (BLOCKS == 2 && count < g->n) name##_group(at, x, n, acc, 1);                 \
+        END(n);                                                                          \
     }
 // Two inputs to a vector, the last vector may have only one.
-#define FLOAT_KERNEL(name, per, step, last) \
-    HVX_INLINE void name##_n(const struct groups* g, unsigned n) { \
-        BEGIN(n); \
-        const float* x[HTP_FEW]; \
-        ROWS(i) x[i] = g->rows->x[i] + per * g->first; \
+#define FLOAT_KERNEL(name, per, step, last)                                                     \
+    HVX_INLINE void name##_n(const struct groups* g, unsigned n) {                              \
+        BEGIN(n);                                                                               \
+        const float* x[HTP_FEW];                                                                \
+        ROWS(i) x[i] = g->rows->x[i] + per * g->first;                                          \
         const uint32_t whole = g->inputs / per - g->first, count = g->n < whole ? g->n : whole; \
-        for (uint32_t k = 0; k < count; k++, at += HTP_VECTOR) { \
-            step; \
-            ROWS(i) x[i] += per; \
-        } \
-        if (per == 2 && count < g->n) last; \
-        END(n); \
+        for (uint32_t k = 0; k < count; k++, at += HTP_VECTOR) {                                \
+            step;                                                                               \
+            ROWS(i) x[i] += per;                                                                \
+        }                                                                                       \
+        if (per == 2 && count < g->n) last;                                                     \
+        END(n);                                                                                 \
     }
 #if HTP_F32_LANES
-// Under emulation 1, 2 and 4 rows at a time are enough to see that counts work, and compile in a sixth of the time.
-#define COUNTS(name) \
-    void name##_panel(const struct groups* g) { \
-        struct panel_rows part = *g->rows; \
-        struct groups rest = *g; \
-        rest.rows = &part; \
+// Under emulation 1, 2 and 4 rows at a time are enough to see that counts work, and compile in a
+// sixth of the time.
+#define COUNTS(name)                                                                 \
+    void name##_panel(const struct groups* g) {                                      \
+        struct panel_rows part = *g->rows;                                           \
+        struct groups rest = *g;                                                     \
+        rest.rows = &part;                                                           \
         for (unsigned i = 0; i < g->rows->n; rest.acc += 32 * part.n, i += part.n) { \
-            const unsigned left = g->rows->n - i; \
-            part.n = left >= 4 ? 4 : left >= 2 ? 2 : 1; \
-            for (unsigned k = 0; k < part.n; k++) part.act[k] = g->rows->act[i + k], part.x[k] = g->rows->x[i + k]; \
-            if (part.n == 4) name##_n(&rest, 4); \
-            else if (part.n == 2) name##_n(&rest, 2); \
-            else name##_n(&rest, 1); \
-        } \
+            const unsigned left = g->rows->n - i;                                    \
+            part.n = left >= 4 ? 4 : left >= 2 ? 2 : 1;                              \
+            for (unsigned k = 0; k < part.n; k++)                                    \
+                part.act[k] = g->rows->act[i + k], part.x[k] = g->rows->x[i + k];    \
+            if (part.n == 4) name##_n(&rest, 4);                                     \
+            else if (part.n == 2) name##_n(&rest, 2);                                \
+            else name##_n(&rest, 1);                                                 \
+        }                                                                            \
     }
 #else
 // A function each: its registers are its own, and a report can name it.
 #define COUNT(name, n) \
     static __attribute__((noinline)) void name##_rows##n(const struct groups* g) { name##_n(g, n); }
-#define COUNTS(name) \
-    COUNT(name, 1) COUNT(name, 2) COUNT(name, 3) COUNT(name, 4) COUNT(name, 5) COUNT(name, 6) COUNT(name, 7) COUNT(name, 8) COUNT(name, 9) \
-    void name##_panel(const struct groups* g) { \
-        switch (g->rows->n) { \
-            case 1: name##_rows1(g); break; \
-            case 2: name##_rows2(g); break; \
-            case 3: name##_rows3(g); break; \
-            case 4: name##_rows4(g); break; \
-            case 5: name##_rows5(g); break; \
-            case 6: name##_rows6(g); break; \
-            case 7: name##_rows7(g); break; \
-            case 8: name##_rows8(g); break; \
-            default: name##_rows9(g); break; \
-        } \
+#define COUNTS(name)                                                               \
+    COUNT(name, 1)                                                                 \
+    COUNT(name, 2)                                                                 \
+    COUNT(name, 3)                                                                 \
+    COUNT(name, 4)                                                                 \
+    COUNT(name, 5)                                                                 \
+    COUNT(name, 6) COUNT(name, 7) COUNT(name, 8) COUNT(name, 9) void name##_panel( \
+        const struct groups* g) {                                                  \
+        switch (g->rows->n) {                                                      \
+            case 1: name##_rows1(g); break;                                        \
+            case 2: name##_rows2(g); break;                                        \
+            case 3: name##_rows3(g); break;                                        \
+            case 4: name##_rows4(g); break;                                        \
+            case 5: name##_rows5(g); break;                                        \
+            case 6: name##_rows6(g); break;                                        \
+            case 7: name##_rows7(g); break;                                        \
+            case 8: name##_rows8(g); break;                                        \
+            default: name##_rows9(g); break;                                       \
+        }                                                                          \
     }
 #endif
 

@@ -1,17 +1,19 @@
-// Cosines and sines of a run's positions. Once a run, in double: an angle is up to 10^5 radians and its f32 is too coarse. Written out
-// here so that all machines give the same bits, whatever their libm.
+// Cosines and sines of a run's positions. Once a run, in double: an angle is up to 10^5 radians and
+// its f32 is too coarse. Written out here so that all machines give the same bits, whatever their
+// libm.
 #include "backends/htp/dsp/ops/ops.h"
 
 // x = n pi/2 + r, |r| <= pi/4, pi/2 in two pieces of which n times the first is exact for n < 2^20.
 static double reduce(double x, int32_t* quadrant) {
-    const double magic = 6755399441055744.0;    // 1.5 * 2^52
+    const double magic = 6755399441055744.0;  // 1.5 * 2^52
     const double n = (x * 0.63661977236758134308 + magic) - magic;
     *quadrant = 0;
-    if (!(n > -2147483648.0 && n < 2147483648.0)) return __builtin_nan("");    // of a broken frequency: no angle, as for an infinite one
+    if (!(n > -2147483648.0 && n < 2147483648.0))
+        return __builtin_nan("");  // of a broken frequency: no angle, as for an infinite one
     *quadrant = (int32_t)n;
-    double r = x - n * 1.57079632673412561417;     // the first 33 bits of pi/2
-    r -= n * 6.07710050630396597660e-11;           // the next 33
-    r -= n * 2.02226624879595063154e-21;           // the rest
+    double r = x - n * 1.57079632673412561417;  // the first 33 bits of pi/2
+    r -= n * 6.07710050630396597660e-11;        // the next 33
+    r -= n * 2.02226624879595063154e-21;        // the rest
     return r;
 }
 // Taylor, enough terms that the rest is below 2^-53 on [-pi/4, pi/4].
@@ -46,7 +48,8 @@ static void rope_row(struct op_run* r, int32_t row) {
     float* out = out_row(r, 0, row);
     for (int32_t i = 0; i < half; i++) {
         int32_t quadrant;
-        const double x = reduce(pos * (double)frequency[i], &quadrant), s = sin_small(x), c = cos_small(x);
+        const double x = reduce(pos * (double)frequency[i], &quadrant), s = sin_small(x),
+                     c = cos_small(x);
         const double sin = quadrant & 1 ? c : s, cos = quadrant & 1 ? s : c;
         out[i] = (float)((quadrant + 1) & 2 ? -cos : cos);
         out[half + i] = (float)(quadrant & 2 ? -sin : sin);

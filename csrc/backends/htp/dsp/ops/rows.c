@@ -19,19 +19,22 @@ void op_add(struct op_run* r) { op_pieces(r, r->op->out[0].width, add_piece); }
 
 // act(gate) * up
 static void glu(const float* gate, const float* up, float* y, uint32_t n, int32_t activation) {
-    if (activation == HTP_SILU) F32_ROW(y, n, i, f32_mul(f32_silu(f32_load(gate + i)), f32_load(up + i)));
+    if (activation == HTP_SILU)
+        F32_ROW(y, n, i, f32_mul(f32_silu(f32_load(gate + i)), f32_load(up + i)));
     else F32_ROW(y, n, i, f32_mul(f32_gelu(f32_load(gate + i)), f32_load(up + i)));
 }
 static void glu_piece(struct op_run* r, int32_t row, uint32_t begin, uint32_t n) {
     const struct htp_glu_params p = r->op->params.glu;
-    glu(in_row(r, 0, row) + begin, in_row(r, 1, row) + p.up_offset + begin, out_row(r, 0, row) + begin, n, p.activation);
+    glu(in_row(r, 0, row) + begin, in_row(r, 1, row) + p.up_offset + begin,
+        out_row(r, 0, row) + begin, n, p.activation);
 }
 // Gates and ups of several groups in one operand.
 static void glu_groups(struct op_run* r, int32_t row) {
     const struct htp_glu_params p = r->op->params.glu;
     const float* x = in_row(r, 0, row);
     const uint32_t n = r->op->out[0].width / (uint32_t)p.groups;
-    for (uint32_t g = 0; g < (uint32_t)p.groups; g++) glu(x + 2 * g * n, x + (2 * g + 1) * n, out_row(r, 0, row) + g * n, n, p.activation);
+    for (uint32_t g = 0; g < (uint32_t)p.groups; g++)
+        glu(x + 2 * g * n, x + (2 * g + 1) * n, out_row(r, 0, row) + g * n, n, p.activation);
 }
 void op_geglu(struct op_run* r) {
     if (r->op->params.glu.groups) op_rows(r, glu_groups);
@@ -39,7 +42,8 @@ void op_geglu(struct op_run* r) {
 }
 
 static void gather_row(struct op_run* r, int32_t row) {
-    memcpy(out_row(r, 0, row), in_row(r, 0, r->rows - r->out_rows + row), 4ull * r->op->out[0].width);
+    memcpy(out_row(r, 0, row), in_row(r, 0, r->rows - r->out_rows + row),
+           4ull * r->op->out[0].width);
 }
 void op_gather_rows(struct op_run* r) { op_rows(r, gather_row); }
 

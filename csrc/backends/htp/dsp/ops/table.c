@@ -31,7 +31,8 @@ struct rows_task {
 static void rows_part(void* args, unsigned part, unsigned parts) {
     const struct rows_task* t = args;
     const int32_t end = (int32_t)part_begin((uint32_t)t->r->n, part + 1, parts);
-    for (int32_t row = (int32_t)part_begin((uint32_t)t->r->n, part, parts); row < end; row++) t->each(t->r, row);
+    for (int32_t row = (int32_t)part_begin((uint32_t)t->r->n, part, parts); row < end; row++)
+        t->each(t->r, row);
 }
 void op_rows(struct op_run* r, op_row each) {
     struct rows_task t = {r, each};
@@ -39,7 +40,9 @@ void op_rows(struct op_run* r, op_row each) {
     workers_run(rows_part, &t, n < threads ? n : threads);
 }
 
-enum { COLUMNS = 1024 };    // of a piece: some hundred packets of the cheapest op, a multiple of what F32_ROW takes at once
+enum {
+    COLUMNS = 1024
+};  // of a piece: some hundred packets of the cheapest op, a multiple of what F32_ROW takes at once
 
 struct pieces_task {
     struct op_run* r;
@@ -57,5 +60,6 @@ static void pieces_part(void* args, unsigned part, unsigned parts) {
 void op_pieces(struct op_run* r, uint32_t width, op_piece each) {
     struct pieces_task t = {r, each, width, (width + COLUMNS - 1) / COLUMNS};
     const uint64_t all = (uint64_t)(uint32_t)r->n * t.pieces;
-    workers_run(pieces_part, &t, all < r->op->tiling.threads ? (unsigned)all : r->op->tiling.threads);
+    workers_run(pieces_part, &t,
+                all < r->op->tiling.threads ? (unsigned)all : r->op->tiling.threads);
 }
