@@ -230,7 +230,7 @@ def softcap(case):
     return {"x": (want, TOLERANCES["softcap"][1] * np.abs(want))}
 
 
-def pick(case):
+def argmax(case):
     if "ids" in case.inputs:
         return pick_among(case)
     x = np.where(np.isnan(case.inputs["logits"]), -np.inf, case.inputs["logits"])
@@ -342,7 +342,7 @@ TEXTS = {
         attend,
         glu,
     )
-    + (moe_route, moe_matmul, moe_sum, gather_rows, softcap, pick, concat, centroid_head)
+    + (moe_route, moe_matmul, moe_sum, gather_rows, softcap, argmax, concat, centroid_head)
 }
 
 
