@@ -94,7 +94,7 @@ class Gemma4 {
         Value h;  // [rows, n_used, expert_ff]
         if (w.ffn_gate_up_exps) {
             h = g_.glu_halves(g_.moe_matmul(g_.weight(w.ffn_gate_up_exps), z, ids, p), p.n_used,
-                                hp_.activation);
+                              hp_.activation);
         } else {
             const Value gate = g_.moe_matmul(g_.weight(w.ffn_gate_exps), z, ids, p);
             h = g_.glu(gate, g_.moe_matmul(g_.weight(w.ffn_up_exps), z, ids, p), hp_.activation);

@@ -145,8 +145,8 @@ def token_array(tokens: Tokens, name: str = "tokens") -> tuple[Any, int]:
         return ffi.new("int32_t[1]"), 0
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise UsageError(
-            f"token ids must be a flat sequence of integers, not {array.ndim}-dimensional "
-            f"{array.dtype}"
+            "token ids must be a flat sequence of integers, "
+            f"not {array.ndim}-dimensional {array.dtype}"
         )
     if array.dtype != np.int32 and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
         raise UsageError("token ids must fit 32 bits")

@@ -118,8 +118,8 @@ class ChatFormat:
             return self._source  # Jinja may be a single word
         if not found:
             raise UsageError(
-                f"{self._model} has no chat template: use complete(), or give LLM(…, "
-                f"chat_template=…) the template of its makers"
+                f"{self._model} has no chat template: use complete(), "
+                "or give LLM(…, chat_template=…) the template of its makers"
             )
         order = (_TOOL_USE, "default") if tools else ("default",)
         return next((found[name] for name in order if name in found), next(iter(found.values())))
@@ -173,8 +173,8 @@ class ChatFormat:
             return True
         if lost:
             self._tell(
-                f"the chat template does not know {' or '.join(lost)}: the model may not "
-                f"understand this conversation"
+                f"the chat template does not know {' or '.join(lost)}: "
+                "the model may not understand this conversation"
             )
         return False
 

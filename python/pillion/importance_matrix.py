@@ -119,8 +119,8 @@ def _check(found: Mapping[str, Activation], path: str) -> None:
     for name, a in found.items():
         if not np.isfinite(a.sums).all():
             raise ModelFileError(
-                f"{path}: what goes into {name} is not finite, so there is no importance matrix of "
-                f"this model"
+                f"{path}: what goes into {name} is not finite, "
+                "so there is no importance matrix of this model"
             )
 
 

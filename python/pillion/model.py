@@ -277,8 +277,8 @@ class Model(Handle):
     def __repr__(self) -> str:
         state = " (closed)" if self.closed else ""
         return (
-            f"<pillion.Model {self.arch}, {self.n_params / 1e6:.0f}M parameters, "
-            f"{self.path!r}{state}>"
+            f"<pillion.Model {self.arch}, "
+            f"{self.n_params / 1e6:.0f}M parameters, {self.path!r}{state}>"
         )
 
 

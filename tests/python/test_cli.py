@@ -198,11 +198,9 @@ def test_doctor(pillion):
 
 def test_python_dash_m():
     program = (
-        f"import sys; sys.path.insert(0, {CLI[1].rpartition('/')[0]!r}); import build; "
-        f"build.load(); sys.argv[1:] = ['doctor']"
-    )
-    program += (
-        "; import runpy; runpy.run_module('pillion_fake', run_name='__main__', alter_sys=True)"
+        f"import sys; sys.path.insert(0, {CLI[1].rpartition('/')[0]!r}); "
+        "import build; build.load(); sys.argv[1:] = ['doctor']; "
+        "import runpy; runpy.run_module('pillion_fake', run_name='__main__', alter_sys=True)"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60

@@ -14,7 +14,14 @@ from patience import in_thread, until
 
 llguidance = pytest.importorskip("llguidance")
 
-from structured_walks import SCHEMAS, Walk, allowed, closing_tokens, response_format, validate  # noqa: E402
+from structured_walks import (  # noqa: E402
+    SCHEMAS,
+    Walk,
+    allowed,
+    closing_tokens,
+    response_format,
+    validate,
+)
 
 NESTED = 2_000
 

@@ -33,8 +33,8 @@ def demo(
     with open_llm(TINY_TARGET, drafter=TINY_ASSISTANT, draft=n_draft) as llm:
         assert llm.pair is not None and llm.pair.drafter is not None
         sizes = (
-            f"{llm.model.n_params / 1e6:.1f} and {llm.pair.drafter.n_params / 1e6:.1f} million "
-            f"parameters"
+            f"{llm.model.n_params / 1e6:.1f} "
+            f"and {llm.pair.drafter.n_params / 1e6:.1f} million parameters"
         )
         typer.echo(
             f"a target and its drafter of {sizes}, greedy, {n_draft} drafts a round", err=True

@@ -76,6 +76,6 @@ def perplexity(
         ):
             found = measure(context, tokens, ctx, first, report)
     typer.echo(
-        f"PPL = {found.value:.4f} +/- {found.error:.5f} ({found.n_tokens} tokens judged, windows "
-        f"of {ctx})"
+        f"PPL = {found.value:.4f} +/- {found.error:.5f} "
+        f"({found.n_tokens} tokens judged, windows of {ctx})"
     )
