@@ -16,7 +16,7 @@ from typing import Any, Optional, Union
 from ._native import as_str, lib, read_bytes
 from .arguments import check_bool, check_int, check_path, shown, wrong
 from .calling import checked
-from .chat_format import TEMPLATE, ChatFormat, named_templates
+from .chat.format import TEMPLATE, ChatFormat, named_templates
 from .context import KV_TYPES
 from .devices import system
 from .errors import BackendError, ModelFileError, PairingError, PillionError, UsageError

@@ -150,7 +150,7 @@ def test_a_file_without_template(fake, strings, toy_llm, toy_file):
     ],
 )
 def test_a_template_without_end(pillion, monkeypatch, source):
-    from pillion import chat
+    from pillion.chat import template as chat
 
     monkeypatch.setattr(chat, "LONGEST", 0.2)
     template = chat.ChatTemplate(source)
@@ -159,7 +159,7 @@ def test_a_template_without_end(pillion, monkeypatch, source):
 
 
 def test_loops_are_what_they_were(pillion):
-    from pillion.chat import ChatTemplate
+    from pillion.chat.template import ChatTemplate
 
     source = (
         "{% for m in messages if m.role == 'user' %}{{ loop.index }}/{{ loop.length }}"

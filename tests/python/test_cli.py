@@ -376,7 +376,7 @@ def test_bench_without_matplotlib(pillion, toy, monkeypatch, tmp_path):
 
 
 def test_the_chance_of_a_draft(fake):
-    from pillion_fake.cli.measure import break_even, chance_for
+    from pillion_fake.benchmark.measure import break_even, chance_for
 
     assert chance_for(1, 3) == pytest.approx(0, abs=1e-9) and chance_for(4, 3) == pytest.approx(1)
     assert chance_for(1.5, 1) == pytest.approx(0.5) and chance_for(1.75, 2) == pytest.approx(0.5)

@@ -47,7 +47,7 @@ def tokenizer(model):
 
 @pytest.fixture(scope="module")
 def marks(tokenizer):
-    from pillion.replies import MARKERS
+    from pillion.chat.replies import MARKERS
 
     return {
         marker: tokenizer.encode(marker, add_special=False, parse_special=True)[0]

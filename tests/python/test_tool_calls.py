@@ -16,7 +16,7 @@ Q = '<|"|>'
 def tool_calls(fake):
     import importlib
 
-    return importlib.import_module("pillion_fake.replies")
+    return importlib.import_module("pillion_fake.chat.replies")
 
 
 def call(body):

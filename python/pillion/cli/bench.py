@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import Model, Pair, find_drafter
+from ..benchmark.measure import Measure, Result, break_even
+from ..benchmark.placeholder import write_placeholder
 from ..drafter_file import drafter_beside
 from ..models import GENESIS
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from ..placement import draft_device_for
 from .console import command, fail, open_model, read_text
-from .measure import Measure, Result, break_even
 from .options import (
     DenseHeadOption,
     DeviceOption,
@@ -32,7 +33,6 @@ from .options import (
     ThreadsOption,
     draft_count,
 )
-from .placeholder import write_placeholder
 
 
 @command

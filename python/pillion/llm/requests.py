@@ -9,10 +9,10 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
-from .arguments import check_bool, check_int, check_number, check_text, unknown_names, wrong
-from .errors import UsageError
-from .pair import Draft, draft_length
-from .sampling import SEED_MAX, SamplingParams
+from ..arguments import check_bool, check_int, check_number, check_text, unknown_names, wrong
+from ..errors import UsageError
+from ..pair import Draft, draft_length
+from ..sampling import SEED_MAX, SamplingParams
 
 _WHOLE = ("top_k", "penalty_last_n")
 _SAMPLING = tuple(

@@ -22,12 +22,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from .arguments import check_text
-from .chat import ChatTemplate
-from .errors import UsageError
-from .file_settings import metadata_text
+from ..arguments import check_text
+from ..errors import UsageError
+from ..file_settings import metadata_text
+from ..model import Metadata
+from ..tokenizer import Tokenizer
 from .messages import plain_messages, without_system
-from .model import Metadata
 from .quoting import Prompt, Quoter
 from .replies import (
     CALL,
@@ -41,7 +41,7 @@ from .replies import (
     TURNS,
     ReplyParser,
 )
-from .tokenizer import Tokenizer
+from .template import ChatTemplate
 from .tools import Tool, checked_tools, for_gemma4
 
 _log = logging.getLogger("pillion")

@@ -21,9 +21,9 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
-from .arguments import check_bool, wrong
-from .calling import checked_class
-from .errors import UsageError
+from ..arguments import check_bool, wrong
+from ..calling import checked_class
+from ..errors import UsageError
 from .messages import Message, plain_messages
 
 BOM = "\ufeff"

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
-from .arguments import shown
-from .errors import UsageError
+from ..arguments import shown
+from ..errors import UsageError
 
 Message = Mapping[str, Any]
 
