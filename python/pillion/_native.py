@@ -88,6 +88,14 @@ class Handle(Held):
         self.close()
 
 
+def check_handle(name: str, value: Any, kind: str, allowed: str) -> Any:
+    """The C object of an argument that is a `Handle` of that kind. Raises `UsageError` for
+    anything else, `Closed` for a closed one."""
+    if not isinstance(value, Handle) or value._kind != kind:
+        wrong(name, value, allowed)
+    return value._c
+
+
 def as_str(raw: bytes) -> str:
     """Bytes of the library as text; what is not UTF-8 becomes U+FFFD."""
     return raw.decode("utf-8", "replace")

@@ -22,7 +22,8 @@ from .atomic_file import atomic_file, check_place
 from .calling import checked
 from .context import Activation
 from .errors import ModelFileError, UsageError
-from .model import Model, opened, thread_count
+from .model import Model, opened
+from .options import thread_count
 from .perplexity import cut_windows, window_losses
 
 DEFAULT_CHUNK = 512

@@ -17,11 +17,11 @@ from ._native import as_str, lib, read_bytes
 from .arguments import check_bool, check_int, check_path, shown, wrong
 from .calling import checked
 from .chat.format import TEMPLATE, ChatFormat, named_templates
-from .context import KV_TYPES
 from .devices import system
 from .errors import BackendError, ModelFileError, PairingError, PillionError, UsageError
 from .file_settings import sampling_defaults
 from .model import Model
+from .options import KV_TYPES
 from .tokenizer import Tokenizer
 
 Facts = dict[str, Any]

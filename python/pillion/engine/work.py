@@ -20,10 +20,10 @@ from .._native import ffi, token_array
 from ..arguments import check_bool, check_int, check_number, check_text, wrong
 from ..calling import checked_class
 from ..errors import Cancelled, UsageError
-from ..llm.requests import stop_strings
 from ..pair import Draft, PairStats, draft_length
 from ..sampling import Sampler, SamplingParams
 from .assembler import Piece, TextAssembler
+from .stops import stop_strings
 from .waiting import wake_all
 
 
