@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Optional, TypeVar
 
 from .arguments import unknown_names
 from .errors import UsageError
@@ -20,42 +20,47 @@ C = TypeVar("C", bound=type)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def checked(function: F) -> F:
+def checked(function: F, name: Optional[str] = None) -> F:
     """The function; a missing, surplus or unknown argument is a UsageError that names the function
-    and the argument."""
+    and the argument. name: of the function, in that sentence."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except TypeError:
-            _raise_if_it_does_not_fit(function, args, kwargs)
+            _raise_if_it_does_not_fit(function, args, kwargs, name)
             raise
 
     return call  # type: ignore[return-value]
 
 
 def checked_class(cls: C) -> C:
-    """The class, with its public functions and its constructor checked; aliases stay aliases."""
+    """The class, with its public functions and its constructor checked; aliases stay aliases. A
+    part of another class has the name of the whole in `_shown_as`, for sentences."""
     done: dict[Any, Any] = {}
+    whole = vars(cls).get("_shown_as", cls.__qualname__)
     for name, member in list(vars(cls).items()):
         if name.startswith("_") and name not in ("__init__", "__call__"):
             continue
         if inspect.isfunction(member):
-            setattr(cls, name, done.setdefault(member, checked(member)))
+            if member not in done:
+                done[member] = checked(member, f"{whole}.{member.__name__}")
+            setattr(cls, name, done[member])
         elif isinstance(member, classmethod):
             setattr(cls, name, classmethod(checked(member.__func__)))
     return cls
 
 
 def _raise_if_it_does_not_fit(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: Optional[str]
 ) -> None:
     signature = inspect.signature(function)
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        of_class = function.__qualname__.removesuffix(".__init__").removesuffix(".__call__")
+        name = name or function.__qualname__
+        of_class = name.removesuffix(".__init__").removesuffix(".__call__")
         parameters = list(signature.parameters.values())
         known = [
             one.name for one in parameters if one.kind in _NAMED and one.name not in ("self", "cls")

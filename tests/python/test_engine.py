@@ -96,7 +96,7 @@ def test_what_cannot_be_asked(fake, engine, ask):
         engine.submit(fake.Request([5, 999]))
     for wrong in (0, -1, "2", None, 1000):
         with pytest.raises(fake.UsageError, match="parallel"):
-            fake.Engine(engine.slots_made[0].context.model, parallel=wrong)
+            fake.Engine(engine._slots[0].context.model, parallel=wrong)
     assert not engine._here().works
 
 
@@ -301,7 +301,7 @@ def test_a_cancel_that_hits_the_next_request_is_forgotten(strings, ask, engine):
     strings.slow(2_000)
     one = ask("abc", 30)
     until(lambda: one.state == "writing")
-    slot = next(slot for slot in engine.slots_made if slot.work is one._work)
+    slot = next(slot for slot in engine._slots if slot.work is one._work)
     aim = Aim(engine._here(), slot)
     for _ in range(20):
         aim.cancel()
@@ -317,8 +317,8 @@ def test_nobody_is_ended_by_the_cancel_of_who_was_before(strings, ask, engine):
     text."""
     strings.slow(20)
     for n in range(200):
-        leaving = [ask("abc", 60) for _ in engine.slots_made]
-        staying = [ask("abc", 4) for _ in engine.slots_made]
+        leaving = [ask("abc", 60) for _ in engine._slots]
+        staying = [ask("abc", 4) for _ in engine._slots]
         until(lambda one=leaving[0]: one.state == "writing")
         time.sleep(n % 40 * 1e-4)
         callers = [in_thread(one.cancel) for one in leaving]

@@ -116,7 +116,7 @@ def test_what_a_file_recommends(pillion, bases, tmp_path):
     ]:
         path.write_bytes(bases["tiny-e2b"].with_value(key, VALUES[name][0]))
         with pillion.LLM(path, n_ctx=64, drafter=None) as llm:
-            assert llm._defaults[setting] == value
+            assert llm.requests.defaults[setting] == value
     for name, words in {
         "text": "is the string 'abc'; it must be a finite number",
         "nan": "is not finite; it must be a finite number",

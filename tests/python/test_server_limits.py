@@ -410,8 +410,10 @@ def test_logit_bias_with_many_faults(server):
 
 def test_a_prompt_that_does_not_fit_is_prepared_once(server, monkeypatch):
     llm, seen = server.serving.llm, []
-    tokens = llm.chat_tokens
-    monkeypatch.setattr(llm, "chat_tokens", lambda prompt: seen.append(1) or tokens(prompt))
+    tokens = llm.requests.chat_tokens
+    monkeypatch.setattr(
+        llm.requests, "chat_tokens", lambda prompt: seen.append(1) or tokens(prompt)
+    )
     body = {"messages": [{"role": "user", "content": "a b " * 1000}], "n": 32}
     error_of(post(server, body), 400, "context_length_exceeded")
     assert len(seen) == 1
@@ -483,14 +485,14 @@ def test_short_chats_pass_what_takes_long(pillion, load, monkeypatch):
     """Many long texts, grammars and embeddings at once keep nobody's short question waiting."""
     with served(pillion, load) as server:
         llm, hold = server.serving.llm, threading.Event()
-        tokens = llm.chat_tokens
+        tokens = llm.requests.chat_tokens
 
         def slow(prompt):
             if len(prompt) > 60_000:
                 hold.wait(PATIENCE)
             return tokens(prompt)
 
-        monkeypatch.setattr(llm, "chat_tokens", slow)
+        monkeypatch.setattr(llm.requests, "chat_tokens", slow)
         body = {"messages": [{"role": "user", "content": "a b " * 20_000}]}
         calls = [in_thread(lambda: post(server, body)) for _ in range(6)]
         until(lambda: server.serving._preparing == 6)

@@ -413,8 +413,7 @@ NO_INPUT = {
 NO_INPUT |= {"QuantizedTensor", "Round", "Timings", "TokenInfo", "Work", "EngineStats", "SlotState"}
 # their constructors are not for callers
 MADE_BY_OTHERS = {"Constraint", "Generation", "Metadata", "Model", "Tokenizer"}
-FOR_THE_PACKAGE = {"Engine.on", "Engine.stop", "Engine.help", "Engine.between_turns"}
-FOR_THE_PACKAGE |= {"LLM.prepared_completion", "LLM.prepared_chat"}  # as complete and chat
+FOR_THE_PACKAGE = {"Engine.between_turns"}
 FOR_THE_PACKAGE |= {
     f"{of}.{call}"
     for of in ("Constraint", "LogitsProcessors")
@@ -432,7 +431,11 @@ def public_callables(pillion):
         elif inspect.isclass(thing) and not issubclass(thing, Exception) and name not in NO_INPUT:
             if name not in MADE_BY_OTHERS:
                 yield name
-            for method, member in vars(thing).items():
+            members = {}
+            for base in reversed(thing.__mro__):
+                if base.__module__.startswith(pillion.__name__):
+                    members.update(vars(base))
+            for method, member in members.items():
                 function = getattr(member, "__func__", member)
                 if method.startswith("_") or not inspect.isfunction(function):
                     continue

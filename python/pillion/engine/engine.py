@@ -107,14 +107,14 @@ class Engine(Held):
         self._set_up(made, queue_limit)
 
     @classmethod
-    def on(cls, slots: Sequence[Slot], queue_limit: Optional[int] = None) -> Engine:
+    def _on(cls, slots: Sequence[Slot], queue_limit: Optional[int] = None) -> Engine:
         """An engine on slots that are made already, and its own from now on."""
         engine = cls.__new__(cls)
         engine._set_up(list(slots), queue_limit)
         return engine
 
     def _set_up(self, slots: list[Slot], queue_limit: Optional[int]) -> None:
-        self.slots_made = slots
+        self._slots = slots
         self.tokenizer = slots[0].context.model.tokenizer
         self.queue_limit = queue_limit
         """Most requests that may wait for a slot; None: any number. May be set at any time."""
@@ -148,7 +148,7 @@ class Engine(Held):
         taken = False
         try:
             self._refuse_if_full(life)
-            work.place = max(0, len(life.works) - len(self.slots_made))
+            work.place = max(0, len(life.works) - len(self._slots))
             generation = Generation(self, work)
             life.inbox.put(entry)
             taken = True
@@ -183,12 +183,12 @@ class Engine(Held):
     def _refuse_if_full(self, life: Life) -> None:
         if self.queue_limit is None:
             return
-        most = len(self.slots_made) + self.queue_limit
+        most = len(self._slots) + self.queue_limit
         if len(life.works) <= most or sum(not one.ended for one in list(life.works)) <= most:
             return  # those that were called off in the turn that is under way take no place
         self._stats.refused += 1
         mean = self._stats.total.mean or _FIRST_GUESS
-        wait = mean * (self.queue_limit + 1) / len(self.slots_made)
+        wait = mean * (self.queue_limit + 1) / len(self._slots)
         raise QueueFull(
             f"{self.queue_limit} requests wait already, which is the limit (queue_limit)",
             retry_after=min(max(wait, 1.0), 60.0),
@@ -198,9 +198,9 @@ class Engine(Held):
         """Calls off all that is under way and all that waits. why: stands in their `Cancelled`."""
         check_text("why", why)
         for work in list(self._here().works):
-            self.stop(work, why)
+            self._stop_one(work, why)
 
-    def stop(self, work: Work, why: str, cause: str = "cancelled", wait: bool = True) -> None:
+    def _stop_one(self, work: Work, why: str, cause: str = "cancelled", wait: bool = True) -> None:
         """Calls one off. wait: returns when its slot has left the library."""
         self._stop(work, Cancelled(f"this generation cannot go on: {why}"), cause, wait)
 
@@ -227,7 +227,7 @@ class Engine(Held):
         """Empties all contexts; those of requests under way when these are over."""
 
         def body() -> None:
-            for slot in self.slots_made:
+            for slot in self._slots:
                 if slot.work is not None:
                     slot.forget = True
                 else:
@@ -283,13 +283,13 @@ class Engine(Held):
     def speculation(self) -> PairStats:
         """What the drafters of all slots did so far; without one, the state is "off" and `reason`
         says why. Any thread may ask."""
-        first, *others = (slot.speculation() for slot in self.slots_made)
+        first, *others = (slot.speculation() for slot in self._slots)
         return sum(others, first)
 
     def slots(self) -> list[SlotState]:
         """What each slot does."""
         works = {entry.slot: work for work, entry in list(self._here().works.items())}
-        return [self._state_of(slot.index, works.get(slot.index)) for slot in self.slots_made]
+        return [self._state_of(slot.index, works.get(slot.index)) for slot in self._slots]
 
     def _state_of(self, index: int, work: Optional[Work]) -> SlotState:
         if work is None:
@@ -312,7 +312,7 @@ class Engine(Held):
         thread = life.running.get("by")
         if thread is not None and not self._is_me():
             thread.join(_CLOSE_WAIT)
-        for slot in self.slots_made:
+        for slot in self._slots:
             slot.close()
 
     @property
@@ -320,9 +320,14 @@ class Engine(Held):
         return self._closed
 
     @property
+    def parallel(self) -> int:
+        """How many requests it writes at the same time."""
+        return len(self._slots)
+
+    @property
     def paired(self) -> bool:
         """Whether a drafter is there."""
-        return self.slots_made[0].pair is not None
+        return self._slots[0].pair is not None
 
     def __enter__(self) -> Engine:
         return self
@@ -331,7 +336,7 @@ class Engine(Held):
         self.close()
 
     def __repr__(self) -> str:
-        n = len(self.slots_made)
+        n = len(self._slots)
         slots = f"{n} slot" if n == 1 else f"{n} slots"
         return f"<pillion.Engine {slots}{' (closed)' if self.closed else ''}>"
 
@@ -341,7 +346,7 @@ class Engine(Held):
             life.inbox.put(None)
 
     def _new_life(self) -> Life:
-        return Life(Scheduler(len(self.slots_made), self._n_batch))
+        return Life(Scheduler(len(self._slots), self._n_batch))
 
     def _here(self) -> Life:
         """Its life in this process: what was under way before a fork() stays with the parent."""
@@ -366,7 +371,7 @@ class Engine(Held):
             return False
         return True
 
-    def help(self, work: Work) -> None:
+    def _help(self, work: Work) -> None:
         """Works in the thread of one who waits, where no thread of its own can be had. Raises
         `UsageError` where the engine's own thread would wait for itself."""
         if not work.over and self._is_me():
@@ -390,14 +395,14 @@ class Engine(Held):
     def _serve(self, life: Life, first: Any) -> None:
         """Works until nothing is left."""
         try:
-            Loop(life, self.slots_made, self._stats).work(first)
+            Loop(life, self._slots, self._stats).work(first)
         except BaseException as error:  # a fault here must not leave anybody waiting
             for work in list(life.works):
                 if work.end(InternalError(f"the engine failed: {error}")):
                     early = self._stats.ended_early
                     early["error"] = early.get("error", 0) + 1
                 life.works.pop(work, None)
-            life.scheduler = Scheduler(len(self.slots_made), self._n_batch)
+            life.scheduler = Scheduler(len(self._slots), self._n_batch)
             raise
 
 

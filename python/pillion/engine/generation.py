@@ -187,15 +187,15 @@ class Generation(Held):
     def cancel(self, why: str = "") -> None:
         """Stops it, from any thread, in the queue, in the prompt or in a round; whoever waits for
         it gets `Cancelled`. Returns when its slot has left the library."""
-        self._engine.stop(self._work, check_text("why", why) or "it was cancelled")
+        self._engine._stop_one(self._work, check_text("why", why) or "it was cancelled")
 
     def close(self) -> None:
         """Ends it here, and the work with it."""
-        self._engine.stop(self._work, "it was closed")
+        self._engine._stop_one(self._work, "it was closed")
 
     def stop_soon(self, why: str) -> None:
         """As cancel(), without waiting for the slot."""
-        self._engine.stop(self._work, check_text("why", why), wait=False)
+        self._engine._stop_one(self._work, check_text("why", why), wait=False)
 
     def __enter__(self) -> Generation:
         return self
@@ -210,7 +210,7 @@ class Generation(Held):
         work.drop()
         if not work.ended:
             with contextlib.suppress(Exception):  # the interpreter may be about to end
-                self._engine.stop(work, "nobody has it any more", "dropped", wait=False)
+                self._engine._stop_one(work, "nobody has it any more", "dropped", wait=False)
 
     def __repr__(self) -> str:
         return f"<pillion.Generation {self.state}, {len(self.tokens)} tokens>"
@@ -244,19 +244,19 @@ class Generation(Held):
         self, ready: Callable[[], object], waiters: deque[Any], timeout: Optional[float] = None
     ) -> None:
         try:
-            self._engine.help(self._work)
+            self._engine._help(self._work)
             until = None if timeout is None else time.monotonic() + timeout
             is_ready = sleep_until(ready, waiters, until)
         except BaseException:  # Ctrl-C: what nobody waits for need not be written
-            self._engine.stop(self._work, "the wait for it was interrupted")
+            self._engine._stop_one(self._work, "the wait for it was interrupted")
             raise
         if not is_ready and self._work.forks == forks():
             raise TimedOut(f"the answer is not complete after {timeout} s; it goes on")
 
     async def _await(self, ready: Callable[[], object], waiters: deque[Any]) -> None:
         try:
-            self._engine.help(self._work)
+            self._engine._help(self._work)
             await wait_until(ready, waiters)
         except asyncio.CancelledError:
-            self._engine.stop(self._work, "its task was cancelled", wait=False)
+            self._engine._stop_one(self._work, "its task was cancelled", wait=False)
             raise

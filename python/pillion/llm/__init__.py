@@ -2,9 +2,9 @@
 
 Read in this order:
 
-- `llm.LLM`: the class.
+- `llm.LLM`: the class. `calls`: its calls that write text.
 - `opening`: opens the model and its drafter, and makes the slots.
-- `requests`: checks the options of a call. `constraining`: their demands on the text's form.
+- `request_maker`: makes the engine's request of a call. `requests`: checks the call's options.
 - `openai_format`: results in the shape of OpenAI's API. `streams`: the same as chunks.
 - `embedding`: vectors of texts.
 """

@@ -4,23 +4,85 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
-from typing import Any, Optional, Union
+from dataclasses import dataclass, fields
+from typing import Any, Callable, Optional, Union
 
+from ..arguments import check_bool, check_choice, check_int, check_number, check_text, wrong
 from ..drafter_file import drafter_beside
 from ..engine.slot import Parts, Slot
 from ..errors import OutOfMemoryError, PairingError, UsageError
-from ..model import Model
-from ..pair import LOOKUP, Drafter
+from ..model import Model, gpu_layers
+from ..options import ContextOptions
+from ..pair import DRAFT_SAMPLING, LOOKUP, Draft, Drafter, draft_length
 from ..placement import device, draft_device_for, layers_for
 
 _log = logging.getLogger("pillion")
 
-OF_A_FILE = {
-    "use_mmap": True, "device": "auto", "n_gpu_layers": None, "strict": False, "device_bytes": 0,
-    "progress": None,
-}  # fmt: skip
-"""Arguments that say how a file is opened, with what they are when nobody gives them."""
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How `LLM` opens a model's file; see there."""
+
+    use_mmap: bool = True
+    device: str = "auto"
+    n_gpu_layers: Optional[int] = None
+    """None or -1: as many as fit."""
+    strict: bool = False
+    device_bytes: int = 0
+    progress: Optional[Callable[[int, int], object]] = None
+
+    def check(self) -> None:
+        """Raises `UsageError` for a wrong value."""
+        check_text("device", self.device)
+        check_bool("strict", self.strict)
+        check_int("device_bytes", self.device_bytes, 0, 2**63 - 1)
+        gpu_layers(self.n_gpu_layers)
+
+    @property
+    def layers(self) -> Optional[int]:
+        """n_gpu_layers; None: as many as fit."""
+        n = self.n_gpu_layers
+        return None if n is None or n == -1 else int(n)
+
+    def changed(self) -> Optional[str]:
+        """The first field that is not as when nobody gives it; None: there is none."""
+        given = (one.name for one in fields(self) if getattr(self, one.name) != one.default)
+        return next(given, None)
+
+
+@dataclass(frozen=True)
+class Speculation:
+    """What guesses ahead of the model, and how; see `LLM` and `Pair`."""
+
+    drafter: Optional[Drafter] = "auto"
+    draft: Draft = "auto"
+    p_min: float = 0.0
+    dense_head: bool = False
+    strict: bool = False
+    sampling: str = "greedy"
+    device: str = "auto"
+
+    def check(self) -> None:
+        """Raises `UsageError` for a wrong value, under its name in `LLM`."""
+        drafter = self.drafter
+        if drafter is not None and not isinstance(drafter, (str, os.PathLike, Model)):
+            allowed = f"'auto', a path, a Model, {LOOKUP!r}, or None for no drafter"
+            wrong("drafter", drafter, allowed)
+        draft_length(self.draft)
+        check_number("draft_p_min", self.p_min, 0, 1, "0 (off) to 1")
+        check_choice("draft_sampling", self.sampling, DRAFT_SAMPLING)
+        check_bool("draft_dense_head", self.dense_head)
+        check_bool("draft_strict", self.strict)
+        check_text("draft_device", self.device)
+
+    def of_pair(self) -> dict[str, Any]:
+        """Arguments of `Pair`."""
+        return {
+            "p_min": self.p_min,
+            "dense_head": self.dense_head,
+            "strict": self.strict,
+            "draft_sampling": self.sampling,
+        }
 
 
 @dataclass
@@ -45,60 +107,58 @@ class Opened:
 
 def open_slots(
     path: Union[str, Model],
-    file: dict[str, Any],
-    drafter: Optional[Drafter],
-    *,
-    draft_device: str,
-    sizes: dict[str, Any],
-    flash_attn: Any,
-    pairing: dict[str, Any],
+    file: FileOptions,
+    speculation: Speculation,
+    context: ContextOptions,
     parallel: int,
 ) -> Opened:
-    """file: the values of OF_A_FILE. sizes: arguments of `Context`; pairing: of `Pair`. A drafter
-    "auto" that does not fit is left alone, with a warning."""
-    draft_device = draft_device_for(file["device"], draft_device)
-    opening: dict[str, Any] = {"use_mmap": file["use_mmap"], "n_threads": sizes["n_threads"]}
+    """Opens the model and its drafter, and makes `parallel` slots on them.
+
+    A drafter "auto" that does not fit is left out, with a warning. Raises `UsageError` for a wrong
+    option, and what `Model.open`, `Context` and `Pair` raise.
+    """
+    speculation.check()
+    file.check()
+    drafter = speculation.drafter
+    draft_device = draft_device_for(file.device, speculation.device)
+    opening: dict[str, Any] = {"use_mmap": file.use_mmap, "n_threads": context.n_threads}
     if isinstance(path, Model):
-        _refuse_file_arguments(file)
+        name = file.changed()
+        if name is not None:
+            raise UsageError(f"{name} says how a file is opened, and this model is open already")
         opened = Opened(path, False, None, [], "no drafter was asked for")
     else:
         layers = layers_for(
             path,
             drafter,
-            device_name=file["device"],
+            device_name=file.device,
             draft_device=draft_device,
-            n_gpu_layers=file["n_gpu_layers"],
-            strict=file["strict"],
-            use_mmap=file["use_mmap"],
-            sizes={"device_bytes": file["device_bytes"], **sizes},
+            n_gpu_layers=file.layers,
+            strict=file.strict,
+            use_mmap=file.use_mmap,
+            sizes={"device_bytes": file.device_bytes, **context.sizes()},
             parallel=parallel,
         )
         model = Model.open(
-            path, device=file["device"], n_gpu_layers=layers, progress=file["progress"], **opening
+            path, device=file.device, n_gpu_layers=layers, progress=file.progress, **opening
         )
         opened = Opened(model, True, None, [], "no drafter was asked for")
     try:
         found = isinstance(drafter, str) and drafter == "auto"
         if found:
             drafter = None
-            if not opened.model.is_drafter:  # its context says why it can't be one
+            if not opened.model.is_drafter:  # its context tells why it can't be one
                 drafter, opened.why_no_pair = drafter_beside(opened.model)
         if isinstance(drafter, os.PathLike) or (isinstance(drafter, str) and drafter != LOOKUP):
             _open_drafter(opened, drafter, found, {"device": draft_device, **opening})
             drafter = opened.drafter
-        parts = Parts(opened.model, {**sizes, "flash_attn": flash_attn}, drafter, pairing)
+        parts = Parts(opened.model, vars(context), drafter, speculation.of_pair())
         parts.why_no_pair = opened.why_no_pair
         _make_slots(opened, parts, found, parallel)
     except BaseException:
         opened.close()
         raise
     return opened
-
-
-def _refuse_file_arguments(file: dict[str, Any]) -> None:
-    given = [name for name, usual in OF_A_FILE.items() if file[name] != usual]
-    if given:
-        raise UsageError(f"{given[0]} says how a file is opened, and this model is open already")
 
 
 def _open_drafter(opened: Opened, drafter: Any, found: bool, opening: dict[str, Any]) -> None:
@@ -136,8 +196,7 @@ def _make_slots(opened: Opened, parts: Parts, found: bool, parallel: int) -> Non
 
 def check_memory(parts: Parts, parallel: int) -> None:
     """Raises `OutOfMemoryError`, with the numbers, when the host has no room for all contexts."""
-    sizes = {name: value for name, value in parts.sizes.items() if name != "flash_attn"}
-    each = context_bytes(parts.model, sizes)
+    each = context_bytes(parts.model, ContextOptions(**parts.sizes).sizes())
     memory = device("cpu")["memory"]
     if each * parallel > memory["free"]:
         raise OutOfMemoryError(

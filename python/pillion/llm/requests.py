@@ -88,6 +88,15 @@ class Settings:
         )
 
 
+def check_seed_and_template(seed: Any, chat_template: Any) -> None:
+    """Raises `UsageError` for a wrong value of these arguments of `LLM`."""
+    if seed is not None:
+        check_int("seed", seed, 0, SEED_MAX, "0 to 2**64 - 1, or None for a random one")
+    if chat_template is not None:
+        allowed = "Jinja source or the name of one of the file's templates, a string"
+        check_text("chat_template", chat_template, allowed)
+
+
 def checked_length(max_tokens: Any) -> Optional[int]:
     """The most tokens to write; None: as many as fit."""
     if max_tokens is None:

@@ -47,7 +47,7 @@ def prepared_chat(llm: LLM, fields: Fields, terms: Terms = Terms()) -> list[Prep
     messages = given.pop("messages")
     found: list[Prepared] = []
     for at, options in enumerate(_several(llm, given)):
-        found.append(Prepared(*llm.prepared_chat(messages, **options), index=at))
+        found.append(Prepared(*llm.requests.chat(messages, **options), index=at))
         _check_fits(llm, found[-1].request.prompt)
     return found
 
@@ -62,7 +62,7 @@ def prepared_text(llm: LLM, fields: Fields, terms: Terms = Terms()) -> list[Prep
         for options in _several(llm, dict(given)):
             if isinstance(prompt, list):
                 _check_fits(llm, prompt)
-            pair = llm.prepared_completion(prompt, **options)
+            pair = llm.requests.completion(prompt, **options)
             found.append(Prepared(*pair, index=len(found), prompt=number))
             _check_fits(llm, pair[0].prompt)
     return found

@@ -231,7 +231,7 @@ class Serving:
     @property
     def slots(self) -> int:
         """Sequences that go on at a time."""
-        return len(self.engine.slots_made)
+        return self.engine.parallel
 
     def slot_list(self) -> list[Result]:
         """What each of them does, in llama-server's words."""

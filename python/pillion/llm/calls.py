@@ -1,0 +1,209 @@
+"""`TextCalls`: the calls of `LLM` that write text. Arguments and results are OpenAI's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Optional, Union, overload
+
+from ..arguments import check_bool
+from ..calling import checked_class
+from ..chat.messages import Message
+from ..engine.engine import Engine
+from ..engine.generation import Generation
+from ..pair import Draft
+from .openai_format import ChatCompletion, Completion, Result
+from .request_maker import Prompt, RequestMaker, ToolChoice, Tools
+from .streams import AsyncStream
+
+Stop = Union[str, Sequence[str], None]
+
+
+@checked_class
+class TextCalls:
+    """`complete` and `chat`, the same for asyncio, and `generate` under them."""
+
+    _shown_as = "LLM"
+    engine: Engine
+    """Writes the text; `engine.submit` takes requests without the forms of OpenAI's API."""
+    requests: RequestMaker
+    """Makes the engine's requests from the arguments of calls."""
+
+    @property
+    def seed(self) -> Optional[int]:
+        """The seed of calls that give none; None: a random one for each."""
+        return self.requests.seed
+
+    @seed.setter
+    def seed(self, seed: Optional[int]) -> None:
+        self.requests.seed = seed
+
+    @property
+    def draft(self) -> Draft:
+        """The draft length of calls that give none."""
+        return self.requests.draft
+
+    @draft.setter
+    def draft(self, draft: Draft) -> None:
+        self.requests.draft = draft
+
+    @overload
+    def complete(
+        self, prompt: Prompt, *, stream: Literal[False] = ..., **options: Any
+    ) -> Result: ...
+    @overload
+    def complete(
+        self, prompt: Prompt, *, stream: Literal[True], **options: Any
+    ) -> Iterator[Result]: ...
+    @overload
+    def complete(
+        self, prompt: Prompt, *, stream: bool, **options: Any
+    ) -> Union[Result, Iterator[Result]]: ...
+
+    def complete(
+        self,
+        prompt: Prompt,
+        *,
+        stream: bool = False,
+        max_tokens: Optional[int] = 16,
+        logprobs: Optional[int] = None,
+        echo: bool = False,
+        suffix: Optional[str] = None,
+        **options: Any,
+    ) -> Union[Result, Iterator[Result]]:
+        """Continues a prompt: a text, UTF-8 bytes or token ids.
+
+        max_tokens: None or -1: until the context ends.
+        stop: a string or a list of them; the text ends before the first.
+        logprobs: how many alternatives to list for each token.
+        echo: puts the prompt before the answer. With logprobs the prompt is scored too, which runs
+        it a second time.
+        stream: True returns an iterator of chunks. The work begins at the call. Leaving the
+        iterator early stops it.
+        options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty,
+        presence_penalty, penalty_last_n, seed, logit_bias, stop, draft (0 to 8 or "auto"; None: as
+        the LLM was made), and one of response_format, regex, grammar and choice (see `chat`).
+        Defaults come from the file where it has them (`general.sampling.*`), then from
+        `SamplingParams`.
+
+        Raises `UsageError` for a wrong argument, `ContextFullError` for a prompt longer than the
+        context, and `Cancelled` or `Closed` when the work is called off."""
+        check_bool("stream", stream)
+        options.update(max_tokens=max_tokens, logprobs=logprobs, echo=echo, suffix=suffix)
+        answer = self._completion(prompt, **options)
+        return answer.chunks() if stream else answer.whole()
+
+    async def acomplete(
+        self, prompt: Prompt, *, stream: bool = False, **options: Any
+    ) -> Union[Result, AsyncStream]:
+        """`complete` for asyncio. stream=True returns an iterator for `async for`. Cancelling the
+        task that waits ends the work."""
+        check_bool("stream", stream)
+        answer = self._completion(prompt, **options)
+        return answer.achunks() if stream else await answer.awhole()
+
+    def _completion(self, prompt: Prompt, **options: Any) -> Completion:
+        """The result of `complete`, its work begun."""
+        request, make = self.requests.completion(prompt, **options)
+        return make(self.engine.submit(request))
+
+    @overload
+    def chat(
+        self, messages: Sequence[Message], *, stream: Literal[False] = ..., **options: Any
+    ) -> Result: ...
+    @overload
+    def chat(
+        self, messages: Sequence[Message], *, stream: Literal[True], **options: Any
+    ) -> Iterator[Result]: ...
+    @overload
+    def chat(
+        self, messages: Sequence[Message], *, stream: bool, **options: Any
+    ) -> Union[Result, Iterator[Result]]: ...
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        stream: bool = False,
+        max_tokens: Optional[int] = None,
+        tools: Optional[Tools] = None,
+        tool_choice: ToolChoice = None,
+        chat_template_kwargs: Optional[Mapping[str, Any]] = None,
+        logprobs: bool = False,
+        top_logprobs: Optional[int] = None,
+        response_format: Union[Mapping[str, Any], type, None] = None,
+        parallel_tool_calls: Optional[bool] = None,
+        **options: Any,
+    ) -> Union[Result, Iterator[Result]]:
+        """Answers a conversation, a list of {"role": …, "content": …}, through the file's chat
+        template.
+
+        tools: OpenAI's list of functions, passed to the template. The model's calls come back as
+        message["tool_calls"] with finish_reason "tool_calls". Gemma 4's syntax is understood
+        (chat/tool_calls.py). A call that breaks off, cannot be read or names no tool is in
+        message["malformed_tool_calls"], [{"text": …, "reason": …}]; its finish_reason is
+        "malformed_tool_call" or "length". Markers of calls and of thinking never reach the content.
+        tool_choice: "auto" (None); "none": as without tools; "required": the answer is calls only;
+        {"type": "function", "function": {"name": …}}: the answer is one call of that function.
+        Thinking may come before. Without llguidance the answer is made to begin with a call,
+        without thinking. Calls follow their tools' schemas if one is demanded, if a tool has
+        "strict": True, and beside a response_format.
+        parallel_tool_calls: False: at most one call.
+        chat_template_kwargs: more variables for the template (`{"enable_thinking": True}`).
+        Thinking goes to message["reasoning_content"]. `stop` reads the raw text, thinking included.
+        response_format: {"type": "json_schema", "json_schema": {"name": …, "schema": …}}, {"type":
+        "json_object"}, {"type": "text"}, a pydantic class, or None. Instead of it, one of regex (a
+        regular expression for all of the content), grammar (Lark or GBNF) and choice (a list of
+        strings). The thinking before the content stays free. These need llguidance:
+        docs/structured_output.md.
+        logprobs, top_logprobs: as in OpenAI's API. Other options and errors: as in `complete`."""
+        check_bool("stream", stream)
+        options.update(
+            max_tokens=max_tokens,
+            tools=tools,
+            tool_choice=tool_choice,
+            chat_template_kwargs=chat_template_kwargs,
+        )
+        options.update(
+            logprobs=logprobs, top_logprobs=top_logprobs, response_format=response_format
+        )
+        options["parallel_tool_calls"] = parallel_tool_calls
+        answer = self._answer(messages, **options)
+        return answer.chunks() if stream else answer.whole()
+
+    async def achat(
+        self, messages: Sequence[Message], *, stream: bool = False, **options: Any
+    ) -> Union[Result, AsyncStream]:
+        """`chat` for asyncio. stream=True returns an iterator for `async for`. Cancelling the task
+        that waits ends the work."""
+        check_bool("stream", stream)
+        answer = self._answer(messages, **options)
+        return answer.achunks() if stream else await answer.awhole()
+
+    def _answer(self, messages: Sequence[Message], **options: Any) -> ChatCompletion:
+        """The result of `chat`, its work begun."""
+        request, make = self.requests.chat(messages, **options)
+        return make(self.engine.submit(request))
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: Optional[int] = None,
+        stop: Stop = None,
+        logprobs: Optional[int] = None,
+        seed: Optional[int] = None,
+        logit_bias: Optional[Mapping[Any, float]] = None,
+        draft: Optional[Draft] = None,
+        **settings: Any,
+    ) -> Generation:
+        """Returns the handle under `complete` and `chat`: pieces of text with their token ids. The
+        work begins at the call. Arguments and errors: as in `complete`."""
+        settings.update(stop=stop, logprobs=logprobs, seed=seed, logit_bias=logit_bias, draft=draft)
+        request = self.requests.plain(prompt, max_tokens=max_tokens, **settings)
+        return self.engine.submit(request)
+
+    # ---- llama-cpp-python's names ----
+
+    create_completion = complete
+    __call__ = complete
+    create_chat_completion = chat

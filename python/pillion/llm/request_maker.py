@@ -1,0 +1,261 @@
+"""`RequestMaker`: from the arguments of a call of `LLM` to a `Request` of the engine, and to what
+makes the call's result of the generation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Callable, Optional, Union
+
+from ..arguments import check_bool, wrong
+from ..chat.format import ChatFormat
+from ..chat.messages import Message
+from ..chat.replies import CALL
+from ..chat.tools import checked_tools, named_tool, tool_names
+from ..constraint import Constraint, LogitsProcessors, processor_list
+from ..engine.engine import Engine
+from ..engine.generation import Generation, TokenInfo
+from ..engine.work import Request
+from ..errors import Closed, UsageError
+from ..file_settings import sampling_defaults
+from ..pair import Draft, draft_length
+from ..sampling import SamplingParams
+from ..structured import Compiled, Structured
+from ..tokenizer import Tokenizer
+from .embedding import Texts, listed_texts
+from .openai_format import ChatCompletion, Completion
+from .requests import (
+    FORMS,
+    Settings,
+    checked_ids,
+    checked_length,
+    checked_prompt,
+    checked_variables,
+    top_logprobs_of,
+)
+
+Prompt = Union[str, bytes, Sequence[int]]
+Tools = Sequence[Mapping[str, Any]]
+ToolChoice = Union[str, Mapping[str, Any], None]
+
+
+class RequestMaker:
+    """Makes the requests of one `LLM`.
+
+    name: of the model, in results and sentences. seed, draft: for calls that give none. no_drafter:
+    why there is no drafter; "" where there is one.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        chat: ChatFormat,
+        structured: Structured,
+        *,
+        name: str,
+        metadata: Any,
+        n_vocab: int,
+        seed: Optional[int],
+        draft: Draft,
+        no_drafter: str,
+    ) -> None:
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._chat = chat
+        self._structured = structured
+        self._name = name
+        self._n_vocab = n_vocab
+        self.seed = seed
+        self.draft = draft
+        self._no_drafter = no_drafter
+        self.defaults = sampling_defaults(metadata)
+        """The file's sampling settings, by their names in `SamplingParams`."""
+        self._banned = dict.fromkeys(tokenizer.suppressed_tokens, -math.inf)
+
+    # ---- requests ----
+
+    def completion(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: Optional[int] = 16,
+        logprobs: Optional[int] = None,
+        echo: bool = False,
+        suffix: Optional[str] = None,
+        **options: Any,
+    ) -> tuple[Request, Callable[[Generation], Completion]]:
+        """The request of `LLM.complete`, and the function that makes its result. Each serves
+        once."""
+        if suffix is not None:
+            raise UsageError("suffix is not supported: this library does not fill in the middle")
+        check_bool("echo", echo)
+        text = checked_prompt(prompt)
+        tokens = self.prompt_tokens(text)
+        scores = echo and logprobs is not None
+        request = self._request("complete()", tokens, max_tokens, {"logprobs": logprobs, **options})
+        request.scores_prompt = scores
+
+        def make(generation: Generation) -> Completion:
+            completion = Completion(generation, self._tokenizer, self._name, logprobs is not None)
+            if echo:
+                completion.echo = text if isinstance(text, str) else self._tokenizer.decode(tokens)
+            if scores:
+                completion.scored = lambda found: self._scored(tokens, found)
+            return completion
+
+        return request, make
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: Optional[int] = None,
+        tools: Optional[Tools] = None,
+        tool_choice: ToolChoice = None,
+        chat_template_kwargs: Optional[Mapping[str, Any]] = None,
+        logprobs: bool = False,
+        top_logprobs: Optional[int] = None,
+        parallel_tool_calls: Optional[bool] = None,
+        **options: Any,
+    ) -> tuple[Request, Callable[[Generation], ChatCompletion]]:
+        """The request of `LLM.chat`, and the function that makes its result. Each serves once."""
+        wanted = top_logprobs_of(logprobs, top_logprobs, self._n_vocab)
+        no_tools = isinstance(tool_choice, str) and tool_choice == "none"
+        listed = [] if no_tools else checked_tools(tools)
+        forced = self._forced_call(tool_names(listed), tool_choice)
+        variables = checked_variables(chat_template_kwargs)
+        thinks = bool(variables.get("enable_thinking"))
+        prompt = self._chat.render(messages, listed, **variables)
+        parser = self._chat.parser(tool_names(listed) if listed else None)
+        forms = {name: options.pop(name, None) for name in FORMS}
+        prompt, compiled = self._structured.of_reply(
+            prompt, parser, listed, forms, forced, parallel_tool_calls, thinks
+        )
+        markers = self._chat.marker_tokens
+        options["logprobs"] = wanted
+        tokens = self.chat_tokens(prompt)
+        request = self._request("chat()", tokens, max_tokens, options, markers, compiled)
+
+        def make(generation: Generation) -> ChatCompletion:
+            return ChatCompletion(
+                generation, self._tokenizer, self._name, bool(logprobs), parser, markers
+            )
+
+        return request, make
+
+    def plain(self, prompt: Prompt, *, max_tokens: Optional[int] = None, **options: Any) -> Request:
+        """The request of `LLM.generate`."""
+        tokens = self.prompt_tokens(checked_prompt(prompt))
+        return self._request("generate()", tokens, max_tokens, options)
+
+    def _request(
+        self,
+        call: str,
+        tokens: list[int],
+        max_tokens: Optional[int],
+        options: Mapping[str, Any],
+        shown: Collection[int] = (),
+        compiled: Optional[Compiled] = None,
+    ) -> Request:
+        """A request for the options of a call. call: its name, for sentences. shown: see `Request`.
+        compiled: the grammar of a chat's reply."""
+        if self._engine.closed:
+            raise Closed("this LLM is closed")
+        given = Settings(call, options, self._n_vocab)
+        seed = self.seed if given.seed is None else given.seed
+        bias = {**given.logit_bias, **self._banned}
+        params = SamplingParams(
+            **{**self.defaults, **given.sampling, "seed": seed, "logit_bias": bias}
+        )
+        if self._no_drafter and given.draft is not None and draft_length(given.draft) > 0:
+            raise UsageError(f"draft is {given.draft}, but there is no drafter: {self._no_drafter}")
+        return Request(
+            prompt=tokens,
+            sampling=params,
+            max_tokens=checked_length(max_tokens),
+            stop=given.stop,
+            logprobs=given.logprobs,
+            draft=self.draft if given.draft is None else given.draft,
+            shown=shown,
+            constraint=self._constraint(given, tokens, bias, compiled),
+            owner=given.owner,
+            low_priority=given.low_priority,
+            queue_timeout=given.queue_timeout,
+            total_timeout=given.total_timeout,
+        )
+
+    def _constraint(
+        self,
+        given: Settings,
+        prompt: list[int],
+        bias: Mapping[int, float],
+        compiled: Optional[Compiled],
+    ) -> Any:
+        """What a call's options demand of the text behind `prompt`; None: nothing."""
+        if compiled is None and given.forms:
+            compiled = self._structured.of_text(given.forms)
+        form: Optional[Constraint] = None
+        if compiled is not None:
+            form = compiled.start([token for token, value in bias.items() if value == -math.inf])
+        if given.logits_processor is None:
+            return form
+        processors = processor_list("logits_processor", given.logits_processor)
+        return LogitsProcessors(processors, prompt, form)
+
+    def _forced_call(self, names: Sequence[str], choice: ToolChoice) -> Optional[str]:
+        """The function that `tool_choice` demands a call of; "": any; None: no call is demanded."""
+        if choice is None or (isinstance(choice, str) and choice in ("auto", "none")):
+            return None
+        name = ""
+        if isinstance(choice, Mapping):
+            name = named_tool(choice) or ""
+            if name not in names:
+                raise UsageError(
+                    f"tool_choice names {name or None!r}; the tools are "
+                    f"{', '.join(map(repr, names)) or 'none'}"
+                )
+        elif not isinstance(choice, str) or choice != "required":
+            wrong("tool_choice", choice, "'auto', 'none', 'required' or a function by name")
+        elif not names:
+            raise UsageError("tool_choice is 'required', but there are no tools")
+        if not self._chat.knows(CALL):
+            raise UsageError(
+                f"{self._name} has no known syntax for tool calls, so tool_choice cannot demand one"
+            )
+        return name
+
+    # ---- tokens ----
+
+    def chat_tokens(self, rendered: str) -> list[int]:
+        """Token ids of a rendered conversation. A template that writes BOS gets no second one."""
+        return self._chat.tokens(rendered)
+
+    def prompt_tokens(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt. An empty text has the token that texts begin with."""
+        if not isinstance(prompt, str):
+            return checked_ids("prompt", prompt)
+        tokens = self._tokenizer.encode(prompt)
+        if not tokens and self._tokenizer.bos is not None:
+            tokens = [self._tokenizer.bos]
+        return tokens
+
+    def embedding_tokens(self, name: str, given: Texts) -> tuple[list[list[int]], bool]:
+        """Token ids of texts to embed, and True if `given` is a single text. name: of the argument,
+        for sentences. Raises `UsageError` for a text without tokens."""
+        texts, single = listed_texts(name, given)
+        names = [name] if single else [f"{name}[{at}]" for at in range(len(texts))]
+        ids = [self.prompt_tokens(checked_prompt(one, of)) for one, of in zip(texts, names)]
+        for one, of in zip(ids, names):
+            if not one:
+                raise UsageError(f"{of} is empty; it must have at least one token")
+        return ids, single
+
+    def _scored(self, tokens: list[int], found: Sequence[float]) -> tuple[TokenInfo, ...]:
+        """The prompt's tokens with their log-probabilities; the first one has none."""
+        stream, offset, infos = self._tokenizer.stream(), 0, []
+        for token, score in zip(tokens, [None, *found]):
+            text = stream.feed(token)
+            infos.append(TokenInfo(token, text, offset, score))
+            offset += len(text)
+        return tuple(infos)
