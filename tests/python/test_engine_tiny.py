@@ -140,7 +140,7 @@ def test_echo_with_logprobs_beside_others(opened):
     options = {"max_tokens": 3, "temperature": 0, "logprobs": 1, "echo": True}
     with opened(parallel=2) as llm:
         wanted = llm.complete("And God said", **options)["choices"][0]["logprobs"]
-        other = llm.complete("In the beginning", max_tokens=100, stream=True)
+        other = llm.complete("In the beginning", max_tokens=100, seed=1, stream=True)
         streamed = list(llm.complete("And God said", stream=True, **options))
         tokens = [one for chunk in streamed for one in chunk["choices"][0]["logprobs"]["tokens"]]
         assert tokens == wanted["tokens"]
