@@ -10,7 +10,7 @@
 // name=value: isa=x86_avx512 format=Q4_0,Q8_0 (default: all) columns=1,2,4 rows=12288 inputs=1536
 // mb=640 (weights cycled through)
 //             reps=15 prefetch= (default: the table's) few=-1 (largest number of columns for the
-//             few kernel; the table's) 4k=0 (1: small pages)
+//             matvec kernel; the table's) 4k=0 (1: small pages)
 //
 // Build: g++ -std=c++17 -O3 -Icsrc benchmarks/bench_matmul.cpp lane_pack.o and the <isa>/matmul.o
 // compiled with their flags (tests/ops/test_matmul_kernels.py). Run pinned: taskset -c 0. The read
@@ -254,14 +254,15 @@ void run_matmul(const KernelTable& t, Format f, const uint8_t* weights, int rows
     a.end = (rows + kPanel - 1) / kPanel;
     a.rows = rows, a.inputs = inputs;
     a.prefetch = g_options["prefetch"].empty() ? t.prefetch : option("prefetch");
-    const int few = option("few") < 0 ? t.few_best : option("few");
+    const int few = option("few") < 0 ? t.matvec_most : option("few");
     for (int first = 0; first < columns;
          first += 64) {  // act lies [block][columns of this tile]: with one tile exactly so
         a.columns = std::min(64, columns - first);
         a.act = c.act.data() + size_t(first) * (inputs / 32);
         a.x = c.x_of.data() + first;
         a.out = c.out_of.data() + first;
-        (a.columns <= few && a.columns <= kFewMax ? t.few[int(f)][a.columns] : t.tile[int(f)])(a);
+        (a.columns <= few && a.columns <= kMatvecMax ? t.matvec[int(f)][a.columns]
+                                                     : t.matmul[int(f)])(a);
     }
 }
 

@@ -134,8 +134,7 @@ def race(name: str, write: Any, repeats: int) -> None:
     share = f"forced {forced / n_tokens:.0%}, drafted {drafted / n_tokens:.0%} of {n_tokens} tokens"
     print(
         f"{name:<23} {plain:.0f} tokens/s plain, {freely / plain:.2f} times that with forced "
-        f"tokens, "
-        f"{fast / plain:.2f} with the drafter too ({share})"
+        f"tokens, {fast / plain:.2f} with the drafter too ({share})"
     )
 
 

@@ -207,10 +207,12 @@ context = model.context(n_ctx=n + 16, n_threads=threads)
 opened = time.perf_counter()
 context.prefill([10 + 37 * i % 490 for i in range(n)])
 context.decode(10)
-status = dict(line.split(":") for line in open("/proc/self/status") if line.startswith("Vm") or line.startswith("Rss"))
+lines = open("/proc/self/status").read().splitlines()
+status = dict(line.split(":") for line in lines if line.startswith(("Vm", "Rss")))
 own = {name: 1024 * int(status[name].split()[0]) for name in ("VmHWM", "RssAnon", "RssFile")}
 facts = model.describe()
-print(opened - begin, own["VmHWM"], own["RssAnon"], own["RssFile"], facts["weight_bytes"], context.describe()["kv_bytes"])
+kv_bytes = context.describe()["kv_bytes"]
+print(opened - begin, *own.values(), facts["weight_bytes"], kv_bytes)
 """
 
 

@@ -5,7 +5,7 @@ of caches, memory or stalls.
     [--clock-ghz 1.0] [--json OUT]
 
 The program is pillion_htp_sim_counts: the kernels as the compiler makes them for a device, with
-integer instructions in the places of float ones (hvx/hvx_stand_in.h), so that packets are a
+integer instructions in the places of float ones (hvx/hvx_placeholder.h), so that packets are a
 device's (v68's, before the later ones' int to float) and results mean nothing. One thread; what is
 executed hardly depends on data.
 
@@ -13,7 +13,7 @@ matmul   a format and 1, 4, 9 and 64 rows: packets for a panel of 32 x 2048 weig
          difference of two matrices, and what quantising the inputs and the rest cost beside them
 attend   8 heads on one KV head: packets for one position more, from the difference of two lengths;
          bytes are its key and value
-rows     norm, rotation, geglu, the choice of a token, kv_store: packets for each value
+rows     norm, rotation, glu, the choice of a token, kv_store: packets for each value
 
 A thread begins at most one packet a cycle. So bytes over packets, times clock and threads, is what
 the kernel can take in a second when nothing else holds it up: below the memory's bandwidth the
@@ -131,18 +131,49 @@ def rows(counter):
         {"n_heads": 8, "n_kv_heads": 1, "head_dim": 256, "rope_dims": 256, "eps": 1e-6},
     )
     cases = [
-        ("norm", 2048, {"x": of(2048), "weight": oc._vector("w", width=2048)}, {"eps": 1e-6, "scale": 1.0}),
-        ("norm_add", 2048, {"branch": of(2048), "weight": oc._vector("w", width=2048), "residual": of(2048)}, {"eps": 1e-6}),
+        (
+            "norm",
+            2048,
+            {"x": of(2048), "weight": oc._vector("w", width=2048)},
+            {"eps": 1e-6, "scale": 1.0},
+        ),
+        (
+            "norm_add",
+            2048,
+            {"branch": of(2048), "weight": oc._vector("w", width=2048), "residual": of(2048)},
+            {"eps": 1e-6},
+        ),
         ("add", 2048, {"a": of(2048), "b": of(2048)}, {}),
-        ("qkv_norm_rope", 2560, {"q": of(2048), "k": of(256), "v": of(256), "q_norm": vector, "k_norm": vector, "rope": of(256)},
-         heads | {"norm_v": True}),
-        ("geglu", 8192, {"gate": of(8192), "up": of(8192)}, {"activation": "gelu_tanh"}),
+        (
+            "qkv_norm_rope",
+            2560,
+            {
+                "q": of(2048),
+                "k": of(256),
+                "v": of(256),
+                "q_norm": vector,
+                "k_norm": vector,
+                "rope": of(256),
+            },
+            heads | {"norm_v": True},
+        ),
+        ("glu", 8192, {"gate": of(8192), "up": of(8192)}, {"activation": "gelu_tanh"}),
         ("softcap", 8192, {"x": of(8192)}, {"cap": 30.0}),
-        ("pick", 8192, {"logits": of(8192), "ids": None}, {}),
-        ("kv_store", 512, {"cache": oc.Store("f16", 1, 256, 256, 0), "k": of(256), "v": of(256)}, {}),
-        ("kv_store", 512, {"cache": oc.Store("q8_0", 1, 256, 256, 0), "k": of(256), "v": of(256)}, {}),
+        ("argmax", 8192, {"logits": of(8192), "ids": None}, {}),
+        (
+            "kv_store",
+            512,
+            {"cache": oc.Store("f16", 1, 256, 256, 0), "k": of(256), "v": of(256)},
+            {},
+        ),
+        (
+            "kv_store",
+            512,
+            {"cache": oc.Store("q8_0", 1, 256, 256, 0), "k": of(256), "v": of(256)},
+            {},
+        ),
         ("rope_table", 256, {"factors": None}, {"dims": 256, "base": 1e6, "position_scale": 1.0}),
-    ]  # fmt: skip
+    ]
     for op, values, inputs, params in cases:
         packets = counter.packets(oc.OpCase(op, "", inputs, params), 1)
         name = f"{op} {inputs['cache'].kind}" if op == "kv_store" else op

@@ -38,7 +38,7 @@ SIZES = {
         window=512,
     ),
 }
-# The assistants of both (3): four layers, the last one full; ordered head of 2048 centroids, 32 of
+# The assistants of both (3): four layers, the last one full; centroid head of 2048 centroids, 32 of
 # them active.
 ASSISTANT = dict(
     layers=4, embd=256, period=4, ff=2048, wide_from=4, ff_wide=2048, heads=4, shared=4, window=512

@@ -1,6 +1,6 @@
 """Fixtures for all tests.
 
-`fake` is the package over the stand-in library of tests/fake: quick, and able to fail on command.
+`fake` is the package over the fake library of tests/fake: quick, and able to fail on command.
 `pillion` is the real thing. Tests that need something absent are skipped with the reason, and
 pytest prints the reasons at the end."""
 
@@ -32,11 +32,11 @@ from patience import in_thread, until  # noqa: E402
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# ---- the stand-in ----
+# ---- the fake ----
 
 
 class Strings:
-    """Pulls the strings of the stand-in library."""
+    """Pulls the strings of the fake library."""
 
     def __init__(self, package):
         self.ffi, self.lib = package._native.ffi, package._native.lib
@@ -112,7 +112,7 @@ def under_way(strings):
 
 @pytest.fixture
 def toy_file(tmp_path):
-    """Writes a model file of the stand-in; the arguments are its metadata, values as JSON."""
+    """Writes a model file of the fake; the arguments are its metadata, values as JSON."""
 
     def write(metadata=None, name="toy.gguf"):
         lines = [f"{key}={value}" for key, value in (metadata or {}).items()]
@@ -131,7 +131,7 @@ def toy_llm(fake, strings, toy_file):
 
 @pytest.fixture
 def toy_drafter(toy_file):
-    """Path of an assistant of the stand-in, beside whatever toy_file writes."""
+    """Path of an assistant of the fake, beside whatever toy_file writes."""
     width = {"gemma4-assistant.embedding_length_out": 8}
     return toy_file(
         {"fake.arch": '"gemma4-assistant"', "fake.drafter": 1, **width}, name="toy-assistant.gguf"

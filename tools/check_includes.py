@@ -15,14 +15,18 @@ ALLOWED = {
     "include": (),
     "core": (),
     "tokenizer": ("core",),
-    "model": ("core",),
-    "runtime": ("core", "model"),
-    "speculative": ("core", "model", "runtime"),
+    "gguf": ("core",),
+    "model": ("core", "gguf"),
+    "quantize": ("core", "gguf"),
+    "runtime": ("core", "gguf", "model"),
+    "speculative": ("core", "gguf", "model", "runtime"),
     "api": (
         "include",
         "core",
+        "gguf",
         "tokenizer",
         "model",
+        "quantize",
         "runtime",
         "speculative",
         "backends/cpu/cpu_backend.h",
@@ -38,12 +42,11 @@ ALLOWED = {
         "core/blocks.h",
         "core/rng.h",
     ),
-    "lab": ("core", "tokenizer", "model", "runtime", "speculative", "backends"),
 }
 
 # Code compiled for a later processor must not be merged by the linker into code for all: no
-# templates of the standard library, no header but plain data and loops. The judge is compiled for
-# all, but is written under the same rule, with <math.h>.
+# templates of the standard library, no header but plain data and loops. The reference kernel is
+# compiled for all, but is written under the same rule, with <math.h>.
 ISA_FOLDERS = ("x86_avx2", "x86_avx512", "arm_dotprod", "arm_i8mm", "generic")
 ISA_SYSTEM = {"stddef.h", "stdint.h", "string.h", "math.h", "immintrin.h", "arm_neon.h"}
 ISA_HEADERS = {
@@ -82,14 +85,13 @@ def offence(source, kind, name):
         return "its folder is not in the table"
     target = resolve(source, name)
     if target is None:
-        if kind == '"' and row != "lab":
+        if kind == '"':
             return "there is no such file below csrc/"
         if row in C_ONLY and not name.endswith(".h"):
             return f"csrc/{row} is plain C"
         if is_isa(path) and name not in ISA_SYSTEM:
             return (
-                f"kernels may include only {', '.join(sorted(ISA_SYSTEM))} and headers of "
-                f"plain "
+                f"kernels may include only {', '.join(sorted(ISA_SYSTEM))} and headers of plain "
                 f"data"
             )
         return None

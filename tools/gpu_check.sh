@@ -47,7 +47,7 @@ mkdir -p "$out"
 
 build() {
     bash tools/system_packages.sh && make .venv/.ready &&
-        .venv/bin/pip install --quiet --no-build-isolation --no-deps --editable . -C build-dir=build/gpu -C cmake.define.PILLION_LAB=ON \
+        .venv/bin/pip install --quiet --no-build-isolation --no-deps --editable . -C build-dir=build/gpu -C cmake.define.PILLION_TESTING=ON \
             -C cmake.define.PILLION_CUDA=ON -C cmake.define.CMAKE_CUDA_ARCHITECTURES="${PILLION_CUDA_ARCHITECTURES:-native}"
 }
 

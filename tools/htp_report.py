@@ -39,16 +39,28 @@ SOURCES = (
 # 0.17.1, and a twentieth more. Below 7 they cannot come: a packet takes two integer products (8),
 # two scalars spread over a vector (2), or one float product (2).
 BUDGETS = {
-    "q4_0": (13, 10.5, 10.5), "q4_1": (14, 12.5, 11.5), "q5_0": (23, 13, 11.5), "q5_1": (25, 14.5, 12.5),
-    "q8_0": (14, 10.5, 10.5), "iq4_nl": (17.5, 11, 11),
-    "q2_k": (45, 23.5, 21), "q3_k": (39, 20, 17), "q4_k": (23.5, 15, 12.5), "q5_k": (33, 16.5, 14),
-    "q6_k": (36, 20, 16), "iq4_xs": (24, 14, 11.5),
+    "q4_0": (13, 10.5, 10.5),
+    "q4_1": (14, 12.5, 11.5),
+    "q5_0": (23, 13, 11.5),
+    "q5_1": (25, 14.5, 12.5),
+    "q8_0": (14, 10.5, 10.5),
+    "iq4_nl": (17.5, 11, 11),
+    "q2_k": (45, 23.5, 21),
+    "q3_k": (39, 20, 17),
+    "q4_k": (23.5, 15, 12.5),
+    "q5_k": (33, 16.5, 14),
+    "q6_k": (36, 20, 16),
+    "iq4_xs": (24, 14, 11.5),
     # Measured for v73 only: 15, 8.8, 9.5; 25.5, 14.4, 12.1; 19.5, 12, 9.7; 35.4, 16.8, 15.8; 15.5,
     # 10.5, 9. The rest is the share by which IQ4_NL's budget is above its v73.
-    "mxfp4_x": (20, 11, 11.5), "nvfp4_x": (33.5, 17.5, 14.5), "iq3_xxs_x": (26, 14.5, 11.5),
-    "iq3_s_x": (26, 14.5, 11.5), "iq2_x": (46.5, 22, 17.5), "iq1_x": (46.5, 22, 17.5),
+    "mxfp4_x": (20, 11, 11.5),
+    "nvfp4_x": (33.5, 17.5, 14.5),
+    "iq3_xxs_x": (26, 14.5, 11.5),
+    "iq3_s_x": (26, 14.5, 11.5),
+    "iq2_x": (46.5, 22, 17.5),
+    "iq1_x": (46.5, 22, 17.5),
     "tq2_0": (20.5, 13, 11),
-}  # fmt: skip
+}
 COUNTS = (1, 4, 9)
 # kernels that may call nothing from an inner loop
 CALLS = re.compile(r"_rows\d$|^score_blocks|^add_values")
@@ -137,12 +149,20 @@ def read_loops(text):
         def count(pattern, lines=lines):
             return sum(bool(re.search(pattern, line)) for line in lines)
 
-        found.append({
-            "kernel": key[0], "packets": len(loops[key]), "instructions": len(lines),
-            "vector": count(r"^(if \(.*\) )?(v\d|vmem|q\d)"),
-            "loads": count(r"= vmemu?\("), "multiplies": count(r"vrmpy|vmpy|vdmpy"), "products": count("vrmpy"),
-            "stack_vectors": count(r"vmemu?\(r(29|30)"), "stack": count(r"mem[bhwd]\(r(29|30)"), "calls": count(r"^call"),
-        })  # fmt: skip
+        found.append(
+            {
+                "kernel": key[0],
+                "packets": len(loops[key]),
+                "instructions": len(lines),
+                "vector": count(r"^(if \(.*\) )?(v\d|vmem|q\d)"),
+                "loads": count(r"= vmemu?\("),
+                "multiplies": count(r"vrmpy|vmpy|vdmpy"),
+                "products": count("vrmpy"),
+                "stack_vectors": count(r"vmemu?\(r(29|30)"),
+                "stack": count(r"mem[bhwd]\(r(29|30)"),
+                "calls": count(r"^call"),
+            }
+        )
     return found
 
 
@@ -165,8 +185,7 @@ def faults_of(loop):
         return
     if loop["stack_vectors"] > SPILLS * loop["blocks"] * loop["rows"]:
         yield (
-            f"{where} moves {loop['stack_vectors']} vectors to and from the stack, over "
-            f"{SPILLS} "
+            f"{where} moves {loop['stack_vectors']} vectors to and from the stack, over {SPILLS} "
             f"for each block and row"
         )
     if (
@@ -215,8 +234,7 @@ def main():
     loops, faults = report(options.arch or ["73"], options.only)
     for one in loops:
         what = (
-            f"{one['packets']:4} packets {one['instructions']:5} instructions "
-            f"{one['vector']:5} "
+            f"{one['packets']:4} packets {one['instructions']:5} instructions {one['vector']:5} "
             f"vector {one['loads']:4} loads"
         )
         what += (

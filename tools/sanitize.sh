@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 kind=${1:-address}
 shift || true
 python=$PWD/.venv/bin/python
-with="-DPILLION_PYTHON=ON -DPILLION_LAB=ON -DPython_EXECUTABLE=$python"
+with="-DPILLION_PYTHON=ON -DPILLION_TESTING=ON -DPython_EXECUTABLE=$python"
 case $kind in
     address) build=build/fuzz runtime=asan ;;
     thread) build=build/sanitize-thread runtime=tsan with="$with -DPILLION_SANITIZE=thread -DPILLION_FUZZ=OFF -B build/sanitize-thread" ;;
@@ -26,10 +26,10 @@ tests=${*:-$(ls tests/ops/test_*.py tests/python/test_*.py | grep -v -e cuda -e 
 [ -x "$python" ] || make build
 
 # shellcheck disable=SC2086
-cmake --preset fuzz $with >/dev/null && cmake --build $build --target _capi _lab || exit 1
+cmake --preset fuzz $with >/dev/null && cmake --build $build --target _capi _testing || exit 1
 site=$PWD/build/sanitize/site
 rm -rf "$site" && mkdir -p "$site" && cp -r python/pillion "$site/" || exit 1
-cp $build/_capi*.so $build/_lab*.so "$site/pillion/"
+cp $build/_capi*.so $build/_testing*.so "$site/pillion/"
 
 rm -f build/sanitize/report.*
 # Options are for subprocesses too. The editable install must not come first, hence -S and the paths

@@ -1,4 +1,4 @@
-// Library-wide calls and the helpers of the rim.
+// Library-wide calls and the helpers of the error boundary.
 #include <string.h>
 #include <unistd.h>
 

@@ -99,11 +99,11 @@ pillion_status pillion_context_eval(pillion_context* context, const int32_t* tok
     });
 }
 
-pillion_status pillion_context_set_tokens(pillion_context* context, const int32_t* tokens, size_t n,
-                                          size_t* n_reused) {
+pillion_status pillion_context_sync(pillion_context* context, const int32_t* tokens, size_t n,
+                                    size_t* n_reused) {
     return run_context(context, [&](Context& c) {
         if (n > 0) need(tokens, "tokens");
-        const size_t reused = c.set_tokens(tokens, n);
+        const size_t reused = c.sync(tokens, n);
         if (n_reused) *n_reused = reused;
     });
 }

@@ -1,5 +1,5 @@
 #include "api/handles.h"
-#include "model/gguf_join.h"
+#include "gguf/gguf_join.h"
 
 using namespace pillion;
 using namespace pillion::api;

@@ -166,12 +166,12 @@ pillion_status pillion_pair_abandon(pillion_pair* pair, pillion_sampler* sampler
     });
 }
 
-pillion_status pillion_pair_set_tokens(pillion_pair* pair, const int32_t* tokens, size_t n,
-                                       size_t* n_reused) {
+pillion_status pillion_pair_sync(pillion_pair* pair, const int32_t* tokens, size_t n,
+                                 size_t* n_reused) {
     return with_pair(pair, [&](Pair& p) {
         if (n > 0) need(tokens, "tokens");
         p.target().clear_cancel();
-        const size_t reused = p.set_tokens(tokens, n);
+        const size_t reused = p.sync(tokens, n);
         if (n_reused) *n_reused = reused;
     });
 }

@@ -1,7 +1,7 @@
 #include <stdio.h>
 
 #include "api/handles.h"
-#include "model/quantize.h"
+#include "quantize/quantize.h"
 
 using namespace pillion;
 using namespace pillion::api;

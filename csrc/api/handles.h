@@ -1,4 +1,4 @@
-// What the opaque handles of pillion.h are, and the rim where exceptions become codes.
+// What the opaque handles of pillion.h are, and the boundary where exceptions become codes.
 #pragma once
 #include <sys/types.h>
 #include <unistd.h>

@@ -172,17 +172,17 @@ Value Graph::attend(Value cache, Value q, const AttendParams& p) {
     return n.out[0] = activation(n.rows, value(q).width);
 }
 
-Value Graph::geglu(Value gate, Value up, Activation activation_kind, int32_t up_offset) {
+Value Graph::glu(Value gate, Value up, Activation activation_kind, int32_t up_offset) {
     PILLION_CHECK(up_offset + value(gate).width <= value(up).width);
-    Node& n = add_node(Op::geglu, value(gate).rows);
+    Node& n = add_node(Op::glu, value(gate).rows);
     n.in[0] = gate, n.in[1] = up;
     n.params.glu = {activation_kind, up_offset, /*groups=*/0};
     return n.out[0] = activation(n.rows, value(gate).width);
 }
 
-Value Graph::geglu_halves(Value gate_up, int32_t groups, Activation activation_kind) {
+Value Graph::glu_halves(Value gate_up, int32_t groups, Activation activation_kind) {
     PILLION_CHECK(value(gate_up).width % (2 * groups) == 0);
-    Node& n = add_node(Op::geglu, value(gate_up).rows);
+    Node& n = add_node(Op::glu, value(gate_up).rows);
     n.in[0] = gate_up;
     n.params.glu = {activation_kind, /*up_offset=*/0, groups};
     return n.out[0] = activation(n.rows, value(gate_up).width / 2);
@@ -229,9 +229,9 @@ void Graph::softcap(Value x, float cap) {
     n.params.softcap.cap = cap;
 }
 
-Value Graph::pick(Value logits, Value ids, Value* probability) {
+Value Graph::argmax(Value logits, Value ids, Value* probability) {
     PILLION_CHECK(ids == kNone || value(ids).width == value(logits).width);
-    add_node(Op::pick, value(logits).rows);
+    add_node(Op::argmax, value(logits).rows);
     const size_t at = nodes_.size() - 1;
     nodes_[at].in[0] = logits, nodes_[at].in[1] = ids;
     const Value token = activation(value(logits).rows, 1, DType::i32);

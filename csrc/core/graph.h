@@ -70,9 +70,9 @@ class Graph {
     Value empty(Value like_rows, int64_t width);  // scratch for v_from_k
     void kv_store(Value cache, Value k, Value v);
     Value attend(Value cache, Value q, const AttendParams& p);
-    Value geglu(Value gate, Value up, Activation activation,
-                int32_t up_offset = 0);  // act(gate) * up[:, up_offset ...]
-    Value geglu_halves(Value gate_up, int32_t groups,
+    Value glu(Value gate, Value up, Activation activation,
+              int32_t up_offset = 0);  // act(gate) * up[:, up_offset ...]
+    Value glu_halves(Value gate_up, int32_t groups,
                        Activation activation);  // [rows, groups, gate | up]
     // The n_used largest soft-max probabilities, renormalised over them, times the expert's scale:
     // ids [rows, n_used] i32, gates
@@ -85,7 +85,7 @@ class Graph {
     // The most likely of the scores (lowest token id among equals), i32 [rows, 1]. ids: the tokens
     // the scores belong to, a row of them per row or one for all; none: their own indices.
     // probability (optional): its share of the soft-max over the scores.
-    Value pick(Value logits, Value ids = kNone, Value* probability = nullptr);
+    Value argmax(Value logits, Value ids = kNone, Value* probability = nullptr);
     Value concat(Value a, Value b);  // [rows, a | b]
     // The n_active best centroids, then logits only for the tokens of their clusters: [rows,
     // n_active * V / n_centroids], and ids.

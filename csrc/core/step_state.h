@@ -8,7 +8,7 @@ enum { PILLION_STEP_TOKENS_MAX = 16 };
 typedef struct PillionStepState {
     int32_t pos;       // position of row 0
     int32_t rows;      // rows of this run: positions pos .. pos + rows - 1
-    int32_t out_rows;  // the last out_rows of them get hidden rows, logits and picks
+    int32_t out_rows;  // the last out_rows of them get hidden rows, logits and argmax_tokens
     int32_t status;    // pillion_status of the run, written by the device
 
     // the round (draft and verify)

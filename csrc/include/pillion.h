@@ -226,14 +226,14 @@ pillion_status pillion_context_eval(pillion_context* context, const int32_t* tok
  * Usable: the sliding caches, or one of the snapshots, hold the window before its end. Snapshots
  * are kept of where prompts ended (also those of an eval of more than 16 tokens with outputs), and
  * of where texts parted before. */
-pillion_status pillion_context_set_tokens(pillion_context* context, const int32_t* tokens, size_t n,
-                                          size_t* n_reused);
+pillion_status pillion_context_sync(pillion_context* context, const int32_t* tokens, size_t n,
+                                    size_t* n_reused);
 /* A part of the same: goes back to the usable prefix, n_reused, and runs at most n_rows of the
  * tokens behind it, never the last one and without outputs. Called again it goes on from there, and
- * set_tokens runs the rest: a long prompt leaves room for other work between its parts. */
+ * sync runs the rest: a long prompt leaves room for other work between its parts. */
 pillion_status pillion_context_read(pillion_context* context, const int32_t* tokens, size_t n,
                                     size_t n_rows, size_t* n_reused);
-/* What set_tokens would find: n_common tokens at the beginning are those that the context holds, of
+/* What sync would find: n_common tokens at the beginning are those that the context holds, of
  * which it would keep n_usable. Changes nothing; both are less than n. Either pointer may be NULL.
  */
 pillion_status pillion_context_match(const pillion_context* context, const int32_t* tokens,
@@ -247,7 +247,7 @@ pillion_status pillion_context_length(const pillion_context* context, size_t* le
 pillion_status pillion_context_tokens(const pillion_context* context, int32_t* tokens,
                                       size_t capacity, size_t* needed);
 
-/* Valid until the next eval, set_tokens, rewind or free. n: n_vocab or n_embd. */
+/* Valid until the next eval, sync, rewind or free. n: n_vocab or n_embd. */
 pillion_status pillion_context_logits(const pillion_context* context, size_t row,
                                       const float** logits, size_t* n);
 pillion_status pillion_context_hidden(const pillion_context* context, size_t row,
@@ -412,9 +412,9 @@ enum { PILLION_DRAFT_AUTO = -1 };
 
 typedef struct {
     uint32_t struct_size;
-    int32_t dense_head; /* 1: score the whole vocabulary even if the drafter has an ordered head */
+    int32_t dense_head; /* 1: score the whole vocabulary even if the drafter has an centroid head */
     int32_t
-        strict; /* 1: an ordered head that the file has only in part is an error, not a warning */
+        strict; /* 1: an centroid head that the file has only in part is an error, not a warning */
     int32_t as_model; /* 1: run the drafter as an ordinary model with a cache of its own; refused
                          for an assistant */
     int32_t n_ngram;  /* prompt lookup: longest run of tokens to look for; 0: 3 */
@@ -502,9 +502,9 @@ pillion_status pillion_pair_abandon(pillion_pair* pair, pillion_sampler* sampler
  * prompt. */
 pillion_status pillion_pair_room(const pillion_pair* pair, size_t* n);
 
-/* As pillion_context_set_tokens, for a pair. */
-pillion_status pillion_pair_set_tokens(pillion_pair* pair, const int32_t* tokens, size_t n,
-                                       size_t* n_reused);
+/* As pillion_context_sync, for a pair. */
+pillion_status pillion_pair_sync(pillion_pair* pair, const int32_t* tokens, size_t n,
+                                 size_t* n_reused);
 
 typedef struct {
     uint32_t struct_size;
@@ -517,7 +517,7 @@ typedef struct {
     int32_t n_draft;                        /* what "auto" would take now */
     char kind[16];                          /* "mtp", "model", "lookup" */
     char head[16];                          /* "ordered", "dense", "" */
-    char reason[160];                       /* why parked or off, or why the head is dense */
+    char reason[160];                       /* why paused or off, or why the head is dense */
     uint64_t forced; /* accepted drafts of others; `drafted` counts the drafter's */
 } pillion_pair_stats;
 pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats,

@@ -29,7 +29,7 @@ void build_gemma3(Graph& g, const Model& model, const GraphInputs& in) {
         y = g.norm(x, g.weight(lw.ffn_norm), eps);
         const Value gate = g.matmul(g.weight(lw.ffn_gate), y),
                     up = g.matmul(g.weight(lw.ffn_up), y);
-        const Value f = g.matmul(g.weight(lw.ffn_down), g.geglu(gate, up, hp.activation));
+        const Value f = g.matmul(g.weight(lw.ffn_down), g.glu(gate, up, hp.activation));
         x = g.norm_add(f, g.weight(lw.post_ffw_norm), x, eps, /*scale=*/1.0f);
     }
     finish_graph(g, model, in, x);

@@ -63,7 +63,7 @@ class Gemma4 {
 
         // u = gelu(G x) * e_l
         const Value u =
-            g_.geglu(g_.matmul(g_.weight(w.inp_gate), x), e, hp_.activation, l * hp_.ple_width);
+            g_.glu(g_.matmul(g_.weight(w.inp_gate), x), e, hp_.activation, l * hp_.ple_width);
         return g_.norm_add(g_.matmul(g_.weight(w.proj), u), g_.weight(w.post_norm), x, eps,
                            w.output_scale);
     }
@@ -72,7 +72,7 @@ class Gemma4 {
         const LayerWeights& w = w_.layers[size_t(l)];
         const Value gate = g_.matmul(g_.weight(w.ffn_gate), y),
                     up = g_.matmul(g_.weight(w.ffn_up), y);
-        return g_.matmul(g_.weight(w.ffn_down), g_.geglu(gate, up, hp_.activation));
+        return g_.matmul(g_.weight(w.ffn_down), g_.glu(gate, up, hp_.activation));
     }
 
     // Dense and routed parts side by side on the same residual; the router sees it under a norm of
@@ -93,11 +93,11 @@ class Gemma4 {
         const Value z = g_.norm(x, g_.weight(w.pre_ffw_norm_2), eps);
         Value h;  // [rows, n_used, expert_ff]
         if (w.ffn_gate_up_exps) {
-            h = g_.geglu_halves(g_.moe_matmul(g_.weight(w.ffn_gate_up_exps), z, ids, p), p.n_used,
+            h = g_.glu_halves(g_.moe_matmul(g_.weight(w.ffn_gate_up_exps), z, ids, p), p.n_used,
                                 hp_.activation);
         } else {
             const Value gate = g_.moe_matmul(g_.weight(w.ffn_gate_exps), z, ids, p);
-            h = g_.geglu(gate, g_.moe_matmul(g_.weight(w.ffn_up_exps), z, ids, p), hp_.activation);
+            h = g_.glu(gate, g_.moe_matmul(g_.weight(w.ffn_up_exps), z, ids, p), hp_.activation);
         }
         p.per_row = p.n_used;
         const Value routed =

@@ -66,7 +66,7 @@ class Gemma4Mtp {
         const Value y = g_.norm(x, g_.weight(w.ffn_norm), eps);
         const Value gate = g_.matmul(g_.weight(w.ffn_gate), y),
                     up = g_.matmul(g_.weight(w.ffn_up), y);
-        const Value mlp = g_.matmul(g_.weight(w.ffn_down), g_.geglu(gate, up, hp_.activation));
+        const Value mlp = g_.matmul(g_.weight(w.ffn_down), g_.glu(gate, up, hp_.activation));
         return g_.norm_add(mlp, g_.weight(w.post_ffw_norm), x, eps, w.output_scale);
     }
 
@@ -85,7 +85,7 @@ class Gemma4Mtp {
             ids = order;
         }
         g_.output(logits, row(in_.logits, i), "draft logits");
-        token_ = g_.pick(logits, ids, &probability);
+        token_ = g_.argmax(logits, ids, &probability);
         g_.output(token_, row(in_.tokens, i), "draft token");
         g_.output(probability, row(in_.probabilities, i), "draft probability");
     }
@@ -107,7 +107,7 @@ class Gemma4Mtp {
 }  // namespace
 
 int64_t draft_scores_width(const HParams& hp, bool dense_head) {
-    if (hp.masked_head == MaskedHead::none || dense_head) return hp.n_vocab;
+    if (hp.centroid_head == CentroidHead::none || dense_head) return hp.n_vocab;
     return int64_t(hp.n_vocab / hp.n_centroids) * hp.centroid_top_k;
 }
 

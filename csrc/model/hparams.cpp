@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <set>
 
-#include "model/masked_head.h"
+#include "model/centroid_head.h"
 
 namespace pillion {
 namespace {
@@ -353,7 +353,7 @@ void Reader::read_assistant() {
         layer.owns_kv = false;
         layer.kv_source = -1;
     }
-    find_masked_head(f_, hp_);
+    find_centroid_head(f_, hp_);
 }
 
 void Reader::read_gemma3() {

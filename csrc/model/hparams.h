@@ -8,14 +8,14 @@
 #include <vector>
 
 #include "core/op.h"
-#include "model/gguf.h"
+#include "gguf/gguf.h"
 
 namespace pillion {
 
 enum class Arch { gemma4, gemma4_assistant, gemma3, llama };
 
-// Where the centroid head's two tables lie (masked_head.h). none: the drafter's dense head.
-enum class MaskedHead { none, tensors, keys };
+// Where the centroid head's two tables lie (centroid_head.h). none: the drafter's dense head.
+enum class CentroidHead { none, tensors, keys };
 
 constexpr int kMaxLayers = 1024;
 constexpr int kMaxHeadDim = 1024;
@@ -57,10 +57,10 @@ struct HParams {
 
     // Assistant only.
     int n_embd_out = 0;  // the target's n_embd
-    MaskedHead masked_head = MaskedHead::none;
+    CentroidHead centroid_head = CentroidHead::none;
     int n_centroids = 0, centroid_top_k = 0;  // 0 with the dense head
-    std::string masked_head_problem;  // a sentence when the file has pieces of a centroid head that
-                                      // can't be used
+    std::string centroid_head_problem;  // a sentence when the file has pieces of a centroid head
+                                        // that can't be used
 
     bool any_sliding() const { return count_layers(true) > 0; }
     bool any_full() const { return count_layers(false) > 0; }

@@ -15,7 +15,8 @@ int last_owner(const HParams& hp) {
 // The rows go where others read them, too.
 void store_copies(Graph& g, const GraphInputs& in, int l, Value k, Value v) {
     const int own = g.part();
-    for (const auto& [part, stores] : {std::pair{1, in.kv_twins}, std::pair{2, in.kv_mirrors}}) {
+    for (const auto& [part, stores] :
+         {std::pair{1, in.kv_device_copies}, std::pair{2, in.kv_replicas}}) {
         if (!stores || !stores[l].buffer) continue;
         g.set_part(part);
         g.kv_store(g.kv(stores[l]), k, v);
@@ -40,8 +41,9 @@ Value self_attention(Graph& g, const Model& model, const GraphInputs& in, int l,
                            /*norm_v=*/gemma4,
                            /*v_from_k=*/p.owns_kv && !w.attn_v};
     const Value q_norm = g.weight(w.attn_q_norm),
-                cache = g.kv(in.kv_twins && g.part() == 1 && in.kv_twins[p.kv_source].buffer
-                                 ? in.kv_twins[p.kv_source]
+                cache = g.kv(in.kv_device_copies && g.part() == 1 &&
+                                     in.kv_device_copies[p.kv_source].buffer
+                                 ? in.kv_device_copies[p.kv_source]
                                  : in.kv[p.kv_source]);
     const bool last = l == last_owner(hp);
 
@@ -79,7 +81,7 @@ void finish_graph(Graph& g, const Model& model, const GraphInputs& in, Value x) 
     const Value logits = g.matmul(g.weight(w.output), hidden);
     g.output(logits, in.logits, "logits");
     if (hp.softcap > 0) g.softcap(logits, hp.softcap);
-    g.output(g.pick(logits), in.picks, "picks");
+    g.output(g.argmax(logits), in.argmax_tokens, "argmax_tokens");
 }
 
 }  // namespace pillion

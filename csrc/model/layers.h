@@ -14,7 +14,7 @@ namespace pillion {
 Value self_attention(Graph& g, const Model& model, const GraphInputs& in, int l, Value rope,
                      Value& x, Value& y, Value* extra = nullptr);
 
-// Final norm, head, soft-cap, pick, into the caller's buffers.
+// Final norm, head, soft-cap, argmax, into the caller's buffers.
 void finish_graph(Graph& g, const Model& model, const GraphInputs& in, Value x);
 
 }  // namespace pillion

@@ -22,7 +22,7 @@ void build_llama(Graph& g, const Model& model, const GraphInputs& in) {
         y = g.norm(x, g.weight(lw.ffn_norm), eps);
         const Value gate = g.matmul(g.weight(lw.ffn_gate), y),
                     up = g.matmul(g.weight(lw.ffn_up), y);
-        x = g.add(x, g.matmul(g.weight(lw.ffn_down), g.geglu(gate, up, hp.activation)));
+        x = g.add(x, g.matmul(g.weight(lw.ffn_down), g.glu(gate, up, hp.activation)));
     }
     finish_graph(g, model, in, x);
 }

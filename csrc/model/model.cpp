@@ -3,7 +3,7 @@
 #include <inttypes.h>
 
 #include "core/log.h"
-#include "model/gguf_facts.h"
+#include "gguf/gguf_json.h"
 
 namespace pillion {
 
@@ -29,7 +29,7 @@ std::vector<std::string> warnings_of(const TensorReport& report, const HParams& 
     };
     if (!report.problems.empty()) out.push_back(report.problems[0] + more(report.problems.size()));
     if (!report.unknown.empty()) out.push_back(not_used(report.unknown));
-    if (!hp.masked_head_problem.empty()) out.push_back(hp.masked_head_problem);
+    if (!hp.centroid_head_problem.empty()) out.push_back(hp.centroid_head_problem);
     return out;
 }
 
@@ -126,11 +126,11 @@ std::string drafter_json(const HParams& hp) {
     static constexpr const char* kForms[] = {"null", "\"tensors\"", "\"keys\""};
     std::string out =
         "{\"target_n_embd\": " + std::to_string(hp.n_embd_out) + ", \"head\": \"" +
-        (hp.masked_head == MaskedHead::none ? "dense" : "ordered") + "\", \"head_problem\": " +
-        (hp.masked_head_problem.empty() ? "null" : json_string(hp.masked_head_problem)) +
+        (hp.centroid_head == CentroidHead::none ? "dense" : "ordered") + "\", \"head_problem\": " +
+        (hp.centroid_head_problem.empty() ? "null" : json_string(hp.centroid_head_problem)) +
         ", \"n_centroids\": " + std::to_string(hp.n_centroids) +
         ", \"centroid_top_k\": " + std::to_string(hp.centroid_top_k) +
-        ", \"centroid_form\": " + kForms[int(hp.masked_head)] + ", \"reads\": {";
+        ", \"centroid_form\": " + kForms[int(hp.centroid_head)] + ", \"reads\": {";
     for (const bool sliding : {true, false}) {
         for (const LayerParams& l : hp.layers) {
             if (l.sliding != sliding) continue;

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/backend.h"
-#include "model/gguf.h"
+#include "gguf/gguf.h"
 #include "model/hparams.h"
 #include "model/tensor_check.h"
 #include "model/weights.h"
@@ -28,12 +28,12 @@ struct GraphInputs {
     const KvStore* kv;  // [n_layers]; those of owning layers are set
     // Copies of such stores, null without any: on part 1 for its layers that read a cache of part
     // 0, and on part 2 for a drafter that can read neither. Those that exist are set.
-    const KvStore *kv_twins = nullptr, *kv_mirrors = nullptr;
+    const KvStore *kv_device_copies = nullptr, *kv_replicas = nullptr;
     Tensor tokens;             // i32 [rows_max]
     Tensor hidden;             // f32 [out_rows_max, n_embd], after the final norm
     Tensor logits;             // f32 [out_rows_max, n_vocab], after soft-capping
-    Tensor picks;              // i32 [out_rows_max], most likely token
-    bool hidden_only = false;  // no head: logits and picks are not made
+    Tensor argmax_tokens;      // i32 [out_rows_max], most likely token
+    bool hidden_only = false;  // no head: logits and argmax_tokens are not made
 };
 
 class Model {
@@ -83,7 +83,7 @@ struct DraftInputs {
     Tensor tokens;         // i32 [n_steps]
     Tensor probabilities;  // f32 [n_steps]: of each token, over what the head scored
     Tensor logits;         // f32 [n_steps, scores_width]
-    Tensor ids;            // i32 [n_steps, scores_width], ordered head only
+    Tensor ids;            // i32 [n_steps, scores_width], centroid head only
     Tensor hiddens;        // f32 [n_steps, target's n_embd]: handed to the next step
     bool dense_head;       // score the whole vocabulary, in the order of the table
 };

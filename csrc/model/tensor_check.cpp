@@ -202,7 +202,7 @@ class Checker {
             case moe: return layer.moe;
             case moe_fused: return layer.moe && experts_fused_;
             case moe_separate: return layer.moe && !experts_fused_;
-            case masked: return hp_.masked_head == MaskedHead::tensors;
+            case masked: return hp_.centroid_head == CentroidHead::tensors;
         }
         return false;
     }

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "model/gguf.h"
+#include "gguf/gguf.h"
 #include "model/hparams.h"
 
 namespace pillion {

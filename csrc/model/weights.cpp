@@ -5,7 +5,7 @@
 #include <deque>
 #include <string>
 
-#include "model/masked_head.h"
+#include "model/centroid_head.h"
 
 namespace pillion {
 namespace {
@@ -43,7 +43,7 @@ class Loader {
         part_ = kBack;
         if (!shared) add(w_.output, tied ? "token_embd.weight" : "output.weight", Use::matrix);
         add(w_.output_norm, "output_norm.weight", Use::vector);
-        if (hp_.masked_head != MaskedHead::none) list_ordered_head();
+        if (hp_.centroid_head != CentroidHead::none) list_centroid_head();
     }
 
     void allocate() {
@@ -218,7 +218,7 @@ class Loader {
 
     // Each centroid's tokens become neighbouring rows, so that the head reads whole runs of the
     // table.
-    void list_ordered_head() {
+    void list_centroid_head() {
         order_ = read_centroid_order(file_, hp_);
         for (Item& item : items_)
             if (item.to == &w_.token_embd) item.source.row_order = order_.data();
@@ -282,10 +282,10 @@ Weights load_weights(const GgufFile& file, const HParams& hp, const TensorReport
     return weights;
 }
 
-LentTable lend_table(const GgufFile& file, const char* name, Backend& backend) {
+SharedTable share_table(const GgufFile& file, const char* name, Backend& backend) {
     const GgufTensor* t = file.find_tensor(name);
     PILLION_CHECK(t != nullptr);
-    LentTable table;
+    SharedTable table;
     const File& f = file.files()[t->part];
     table.mapped = backend.map_host(const_cast<uint8_t*>(f.data()), f.size());
     const WeightSource source = {name,

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/backend.h"
-#include "model/gguf.h"
+#include "gguf/gguf.h"
 #include "model/hparams.h"
 #include "model/placement.h"
 #include "model/tensor_check.h"
@@ -39,7 +39,7 @@ struct Weights {
     Tensor per_layer_model_proj, per_layer_proj_norm;
     std::vector<LayerWeights> layers;
 
-    // Assistant: in and out of the target's width, and the ordered head. With it the rows of
+    // Assistant: in and out of the target's width, and the centroid head. With it the rows of
     // token_embd lie in cluster order.
     Tensor pre_projection, post_projection;
     Tensor centroids;    // [n_centroids, n_embd]
@@ -73,10 +73,10 @@ Weights place_weights(const GgufFile& file, const HParams& hp, const TensorRepor
 
 // A tensor of the file as rows on any backend, beside the model: for a drafter that looks up in it
 // elsewhere. Nothing is copied where the backend reads the file in place.
-struct LentTable {
+struct SharedTable {
     Tensor tensor;
     std::unique_ptr<Buffer> mapped, buffer;
 };
-LentTable lend_table(const GgufFile& file, const char* name, Backend& backend);
+SharedTable share_table(const GgufFile& file, const char* name, Backend& backend);
 
 }  // namespace pillion

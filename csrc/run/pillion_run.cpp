@@ -319,7 +319,7 @@ void report(const pillion_pair* pair, bool drafting, size_t n_prompt, double pro
     if (!drafting) return;
     pillion_pair_stats s;
     check(pillion_pair_get_stats(pair, &s, sizeof s));
-    static constexpr const char* kStates[] = {"", "on", "parked", "off"};
+    static constexpr const char* kStates[] = {"", "on", "paused", "off"};
     fprintf(stderr, "drafts: %llu of %llu accepted (%.0f %%), %.2f tokens a round; %s%s%s\n",
             (unsigned long long)s.accepted, (unsigned long long)s.drafted,
             s.drafted ? 100.0 * double(s.accepted) / double(s.drafted) : 0.0,
@@ -357,7 +357,7 @@ void generate(const Options& o, Interrupt& interrupt) {
     interrupt.protect(context.get());
 
     const auto begin = std::chrono::steady_clock::now();
-    check(pillion_pair_set_tokens(pair.get(), tokens.data(), tokens.size(), nullptr));
+    check(pillion_pair_sync(pair.get(), tokens.data(), tokens.size(), nullptr));
     const double prompt_s = seconds_since(begin);
     const auto text_begin = std::chrono::steady_clock::now();
     size_t length = 0, n_ctx = 0, written = 0;

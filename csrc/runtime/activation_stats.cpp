@@ -29,7 +29,7 @@ void ActivationStats::observe(int number, int expert, const float* const* rows, 
 }
 
 const std::vector<ActivationStats::Entry>& ActivationStats::entries() const {
-    if (spoilt_)
+    if (invalid_)
         fail(Status::invalid_argument,
              "a run was broken off: the activation sums hold a part of it and are of no use");
     return entries_;

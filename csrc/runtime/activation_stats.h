@@ -30,13 +30,13 @@ class ActivationStats final : public MatmulObserver {
                  int end) override;
 
     // A run was broken off: the sums hold a part of it.
-    void spoil() { spoilt_ = true; }
-    // Throws when they are spoilt.
+    void invalidate() { invalid_ = true; }
+    // Throws when they are invalid.
     const std::vector<Entry>& entries() const;
 
   private:
     std::vector<Entry> entries_;
-    bool spoilt_ = false;
+    bool invalid_ = false;
 };
 
 }  // namespace pillion

@@ -46,13 +46,13 @@ const Model& runnable(const Model& model) {
 }
 
 GraphInputs graph_inputs(int rows_max, int out_rows_max, const KvCache& kv, Buffer& tokens,
-                         const Tensor& hidden, const Tensor& logits, const Tensor& picks) {
+                         const Tensor& hidden, const Tensor& logits, const Tensor& argmax_tokens) {
     GraphInputs in = {};
     in.rows_max = rows_max, in.out_rows_max = out_rows_max;
-    in.kv = kv.stores(), in.kv_twins = kv.twins(), in.kv_mirrors = kv.mirrors();
+    in.kv = kv.stores(), in.kv_device_copies = kv.device_copies(), in.kv_replicas = kv.replicas();
     in.tokens.dtype = DType::i32, in.tokens.width = 1, in.tokens.rows = rows_max,
     in.tokens.buffer = &tokens;
-    in.hidden = hidden, in.logits = logits, in.picks = picks;
+    in.hidden = hidden, in.logits = logits, in.argmax_tokens = argmax_tokens;
     return in;
 }
 
@@ -83,7 +83,7 @@ Context::Context(std::shared_ptr<Model> model, const ContextOptions& o)
                                          : nullptr),
       plans_(*model_, places_,
              graph_inputs(n_batch_, n_outputs_max_, kv_, *token_buffer_, outputs_.hidden,
-                          outputs_.logits, outputs_.picks),
+                          outputs_.logits, outputs_.argmax_tokens),
              compile_options()) {
     plans_.get(1);  // what can't run is said now, not at the first token
 }
@@ -121,18 +121,18 @@ void Context::set_cancel(bool cancel) {
     for (size_t i = 0, n = n_queues_.load(); i < n; i++) queues_[i].queue->cancel.store(cancel);
 }
 
-void Context::mirror_on(Backend& backend) {
-    if (kv_.has_mirrors_on(backend)) return;
-    kv_.add_mirrors(backend);
-    if (!kv_.has_mirrors_on(backend)) return;  // it reads what there is
+void Context::replica_on(Backend& backend) {
+    if (kv_.has_replicas_on(backend)) return;
+    kv_.add_replicas(backend);
+    if (!kv_.has_replicas_on(backend)) return;  // it reads what there is
     try {
         places_[2] = {&backend, &queue_on(backend)};
-        plans_.set_mirrors(kv_.mirrors());
+        plans_.set_replicas(kv_.replicas());
         plans_.get(1);
     } catch (...) {  // the context goes on as it was
-        plans_.set_mirrors(nullptr);
+        plans_.set_replicas(nullptr);
         places_[2] = {};
-        kv_.drop_mirrors();
+        kv_.drop_replicas();
         throw;
     }
     if (length() == 0) return;
@@ -142,12 +142,12 @@ void Context::mirror_on(Backend& backend) {
     eval(held.data(), held.size(), outputs);
 }
 
-// Only what the layers give; scores and picks come from a head.
+// Only what the layers give; scores and argmax_tokens come from a head.
 Context::Outputs Context::make_hidden_rows(int rows) const {
     const HParams& hp = model_->hparams();
     Outputs out;
     out.rows = rows;
-    const size_t bytes = size_t(rows) * size_t(hp.n_embd + 1) * 4;  // with the picks behind
+    const size_t bytes = size_t(rows) * size_t(hp.n_embd + 1) * 4;  // with the argmax_tokens behind
     out.buffer = allocate(model_->backend(), BufferKind::state, bytes, "outputs");
     out.hidden = {DType::f32, Layout::rows, hp.n_embd, rows, 1, out.buffer.get(), 0};
     return out;
@@ -160,7 +160,7 @@ Context::Outputs Context::make_outputs(int rows) const {
                  logits = size_t(rows) * size_t(hp.n_vocab) * 4;
     out.scores = allocate(model_->backend(), BufferKind::scratch, logits, "logits");
     out.logits = {DType::f32, Layout::rows, hp.n_vocab, rows, 1, out.scores.get(), 0};
-    out.picks = {DType::i32, Layout::rows, 1, rows, 1, out.buffer.get(), hidden};
+    out.argmax_tokens = {DType::i32, Layout::rows, 1, rows, 1, out.buffer.get(), hidden};
     return out;
 }
 
@@ -189,7 +189,7 @@ void Context::start_and_wait(int rows, int out_rows, PlanCache& plans) {
     Reason reason;
     Status s = plan.run(state, reason);
     if (s == Status::ok) s = plan.wait(reason);
-    if (s != Status::ok && activations_) activations_->spoil();
+    if (s != Status::ok && activations_) activations_->invalidate();
     if (s != Status::ok) fail(s, "%s", s == Status::cancelled ? "cancelled" : reason.text);
 }
 
@@ -268,12 +268,12 @@ void Context::run_or_go_back(const int32_t* tokens, size_t n, int n_outputs) {
     }
 }
 
-Tensor Context::token_rows(int first, int rows) const {
+Tensor Context::token_slots(int first, int rows) const {
     PILLION_CHECK(first >= 0 && first + rows <= std::max(n_batch_, kTokenRowsMin));
     return {DType::i32, Layout::rows, 1, rows, 1, token_buffer_.get(), size_t(first) * 4};
 }
 
-void Context::eval_chained(int32_t first, int rows, std::vector<int32_t>& tokens) {
+void Context::eval_after_draft(int32_t first, int rows, std::vector<int32_t>& tokens) {
     PILLION_CHECK(rows >= 1 && rows <= n_outputs_max_ && rows <= n_ctx_ - length());
     check_tokens(&first, 1);
     int32_t* buffer = reinterpret_cast<int32_t*>(token_buffer_->host());
@@ -297,7 +297,7 @@ size_t Context::usable(size_t common) const { return size_t(kv_.nearest(int(comm
 
 // Back to the usable prefix of a text that will be run from there.
 size_t Context::begin_text(const int32_t* tokens, size_t n, size_t prompt) {
-    if (n == 0) fail(Status::invalid_argument, "set_tokens needs at least one token");
+    if (n == 0) fail(Status::invalid_argument, "sync needs at least one token");
     check_tokens(tokens, n);
     if (n > size_t(n_ctx_)) fail(Status::context_full, "%zu tokens do not fit n_ctx %d", n, n_ctx_);
     const int same = int(common(tokens, n));
@@ -307,7 +307,7 @@ size_t Context::begin_text(const int32_t* tokens, size_t n, size_t prompt) {
     return kept;
 }
 
-size_t Context::set_tokens(const int32_t* tokens, size_t n, size_t prompt) {
+size_t Context::sync(const int32_t* tokens, size_t n, size_t prompt) {
     const size_t kept = begin_text(tokens, n, prompt);
     run_or_go_back(tokens + kept, n - kept, 1);
     return kept;
@@ -378,8 +378,8 @@ const float* Context::hidden(int row) const {
     return reinterpret_cast<const float*>(t.host()) + row * t.width;
 }
 
-int32_t Context::pick(int row) const {
-    return reinterpret_cast<const int32_t*>(output(row, outputs_.picks).host())[row];
+int32_t Context::argmax(int row) const {
+    return reinterpret_cast<const int32_t*>(output(row, outputs_.argmax_tokens).host())[row];
 }
 
 // Empty, for a text whose rows all have outputs.
@@ -400,7 +400,7 @@ void Context::score(const int32_t* tokens, size_t n, float* logprobs) {
     const Outputs out = make_outputs(rows_max);
     PlanCache plans(*model_, places_,
                     graph_inputs(rows_max, rows_max, kv_, *token_buffer_, out.hidden, out.logits,
-                                 out.picks),
+                                 out.argmax_tokens),
                     compile_options());
     std::vector<float> fetched(out.scores->host() ? 0 : n_vocab);
     for (size_t i = 0; i < n; i += size_t(rows_max)) {
@@ -507,12 +507,12 @@ std::string Context::to_json() {
            "\", \"plan\": " + placement_json() + "}";
 }
 
-// The pick, made where the row lies, is the largest of all logits; if the mask allows it, it is the
-// largest of the allowed ones too, and the row stays where it is. Of a row of NaN the pick is token
-// 0, so that one is looked at.
+// The argmax, made where the row lies, is the largest of all logits; if the mask allows it, it is
+// the largest of the allowed ones too, and the row stays where it is. Of a row of NaN the argmax is
+// token 0, so that one is looked at.
 int32_t sample_output(Sampler& sampler, const Context& context, int row, TokenMask mask) {
-    const int32_t pick = context.pick(row);
-    if (pick > 0 && sampler.takes(pick) && mask.allows(pick)) return pick;
+    const int32_t best = context.argmax(row);
+    if (best > 0 && sampler.argmax_suffices(best) && mask.allows(best)) return best;
     return sampler.sample(context.logits(row), context.model().hparams().n_vocab, mask);
 }
 

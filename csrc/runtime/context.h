@@ -59,7 +59,7 @@ class Context {
     bool on_device() const;  // some of its runs or copies are on a backend that is not the host's
     // Lets `backend` read the caches that a drafter needs, by copies where it can't in place.
     // Tokens that the context holds run again.
-    void mirror_on(Backend& backend);
+    void replica_on(Backend& backend);
     std::string placement_json() { return plans_.get(1).to_json(); }
     // Changes with everything that changes the sequence or its outputs.
     uint64_t generation() const { return generation_; }
@@ -67,22 +67,22 @@ class Context {
     int n_outputs_max() const { return n_outputs_max_; }
 
     // Runs `n` tokens after the present ones; the last `n_outputs` get logits, hidden rows and
-    // picks. Throws; the length is then what it was.
+    // argmax_tokens. Throws; the length is then what it was.
     void eval(const int32_t* tokens, size_t n, int n_outputs);
     // As eval of `rows` tokens with an output each, where all but the first of them are made by a
-    // plan that was enqueued before on queue() and leaves them in token_rows(1, rows - 1): both run
-    // without a word from the host in between. `tokens` gets them.
-    void eval_chained(int32_t first, int rows, std::vector<int32_t>& tokens);
+    // plan that was enqueued before on queue() and leaves them in token_slots(1, rows - 1): both
+    // run without a word from the host in between. `tokens` gets them.
+    void eval_after_draft(int32_t first, int rows, std::vector<int32_t>& tokens);
     static constexpr int kTokenRowsMin = 16;
-    Tensor token_rows(int first, int rows)
+    Tensor token_slots(int first, int rows)
         const;  // of the buffer that runs take their tokens from; at least kTokenRowsMin of them
     // Holds exactly these tokens afterwards, with one output. Returns how many were kept. The first
     // `prompt` of them (0: all) are one.
-    size_t set_tokens(const int32_t* tokens, size_t n, size_t prompt = 0);
+    size_t sync(const int32_t* tokens, size_t n, size_t prompt = 0);
     // A part of that: at most n_rows tokens, never the last, without outputs.
     size_t read(const int32_t* tokens, size_t n, size_t n_rows);
     // Tokens, less than n, that a text begins with and that this one begins with too; and how many
-    // of those set_tokens would keep.
+    // of those sync would keep.
     size_t common(const int32_t* tokens, size_t n) const;
     size_t usable(size_t common) const;
     void rewind(size_t length);
@@ -92,7 +92,7 @@ class Context {
 
     const float* logits(int row) const;
     const float* hidden(int row) const;
-    int32_t pick(int row) const;  // most likely token
+    int32_t argmax(int row) const;  // most likely token
     // log p(tokens[i + 1] | tokens[0 .. i]); clears the context first.
     void score(const int32_t* tokens, size_t n, float* logprobs);
     // The mean of all positions' hidden rows, [n_embd]; clears the context first. Its tokens stay.
@@ -115,10 +115,11 @@ class Context {
     }  // also the plan of long runs, which otherwise waits for the first
 
   private:
-    // Logits stay on the device until somebody wants them: a greedy step reads a pick and no more.
+    // Logits stay on the device until somebody wants them: a greedy step reads an argmax and no
+    // more.
     struct Outputs {
         std::unique_ptr<Buffer> buffer, scores;
-        Tensor hidden, logits, picks;
+        Tensor hidden, logits, argmax_tokens;
         int rows = 0;
     };
     // Rows of logits as the host has them, where it can't look at `scores` itself.

@@ -34,14 +34,14 @@ KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int
         const int source = hp.layers[l].kv_source;
         if (hp.layers[l].owns_kv || placement.part_of(int(l)) == placement.part_of(source))
             continue;
-        twins_.resize(stores_.size());
-        twins_[size_t(source)].spec = stores_[size_t(source)].spec;
+        device_copies_.resize(stores_.size());
+        device_copies_[size_t(source)].spec = stores_[size_t(source)].spec;
     }
     char what[48];
     snprintf(what, sizeof what, "KV cache for n_ctx %d", n_ctx);
     if (placement.is_split()) allocate(stores_, *placement.front, what);
     allocate(stores_, *placement.back, what);
-    allocate(twins_, *placement.back, what);
+    allocate(device_copies_, *placement.back, what);
     list_rings();
 }
 
@@ -56,8 +56,8 @@ void KvCache::list_rings() {
     for (size_t l = 0; l < stores_.size(); l++) {
         if (!rings_[l]) continue;
         add(stores_, l, &placement_.of_layer(int(l)));
-        add(twins_, l, placement_.back);
-        add(mirrors_, l, mirror_backend_);
+        add(device_copies_, l, placement_.back);
+        add(replicas_, l, replica_backend_);
     }
     snapshots_.set_rings(std::move(rings));
 }
@@ -100,35 +100,35 @@ KvView KvCache::last_view_on(Backend& backend, bool sliding) const {
     const bool in_place = backend.is_host() && own.store.buffer->host() &&
                           strcmp(backend.kv_layout(), owner.kv_layout()) == 0;
     if (&owner == &backend || in_place) return own;
-    if (!twins_.empty() && twins_[l].buffer && placement_.back == &backend)
-        return view_of(twins_[l], own.layer);
-    return view_of(mirror_backend_ == &backend ? mirrors_[l] : KvStore(), own.layer);
+    if (!device_copies_.empty() && device_copies_[l].buffer && placement_.back == &backend)
+        return view_of(device_copies_[l], own.layer);
+    return view_of(replica_backend_ == &backend ? replicas_[l] : KvStore(), own.layer);
 }
 
-void KvCache::add_mirrors(Backend& backend) {
-    if (mirror_backend_ && mirror_backend_ != &backend)
+void KvCache::add_replicas(Backend& backend) {
+    if (replica_backend_ && replica_backend_ != &backend)
         fail(Status::pairing, "the context has a drafter on %s, another one can't run on %s",
-             mirror_backend_->name(), backend.name());
-    if (mirror_backend_) return;
-    std::vector<KvStore> mirrors(stores_.size());
+             replica_backend_->name(), backend.name());
+    if (replica_backend_) return;
+    std::vector<KvStore> replicas(stores_.size());
     bool any = false;
     for (const bool sliding : {true, false}) {
         const KvView view = last_view_on(backend, sliding);
         if (view.layer < 0 || view.store.buffer) continue;
-        mirrors[size_t(view.layer)].spec = stores_[size_t(view.layer)].spec;
+        replicas[size_t(view.layer)].spec = stores_[size_t(view.layer)].spec;
         any = true;
     }
     if (!any) return;
-    allocate(mirrors, backend, "copy of the KV cache for the drafter");
-    mirrors_ = std::move(mirrors);
-    mirror_backend_ = &backend;
+    allocate(replicas, backend, "copy of the KV cache for the drafter");
+    replicas_ = std::move(replicas);
+    replica_backend_ = &backend;
     list_rings();
 }
 
-void KvCache::drop_mirrors() {
-    if (!mirror_backend_) return;
-    mirrors_.clear();
-    mirror_backend_ = nullptr;
+void KvCache::drop_replicas() {
+    if (!replica_backend_) return;
+    replicas_.clear();
+    replica_backend_ = nullptr;
     buffers_.pop_back();  // made last
     list_rings();
 }
@@ -142,8 +142,10 @@ size_t KvCache::bytes() const {
 size_t KvCache::layer_bytes(int layer) const {
     const size_t l = size_t(layer);
     size_t n = stores_[l].buffer ? placement_.of_layer(layer).kv_bytes(stores_[l].spec) : 0;
-    if (!twins_.empty() && twins_[l].buffer) n += placement_.back->kv_bytes(twins_[l].spec);
-    if (!mirrors_.empty() && mirrors_[l].buffer) n += mirror_backend_->kv_bytes(mirrors_[l].spec);
+    if (!device_copies_.empty() && device_copies_[l].buffer)
+        n += placement_.back->kv_bytes(device_copies_[l].spec);
+    if (!replicas_.empty() && replicas_[l].buffer)
+        n += replica_backend_->kv_bytes(replicas_[l].spec);
     return n;
 }
 

@@ -4,8 +4,8 @@
 // every window before.
 //
 // Where the layers lie on two devices, those that read a cache of the other one have a copy of it
-// (a twin); a drafter on a third place has copies of the two it reads (mirrors). All are written in
-// the same runs and share the counters.
+// (a device copy); a drafter on a third place has copies of the two it reads (replicas). All are
+// written in the same runs and share the counters.
 #pragma once
 #include <algorithm>
 #include <memory>
@@ -34,19 +34,21 @@ class KvCache {
     const KvStore* stores() const {
         return stores_.data();
     }  // by layer; those of owning layers are set
-    const KvStore* twins() const { return twins_.empty() ? nullptr : twins_.data(); }
-    const KvStore* mirrors() const { return mirrors_.empty() ? nullptr : mirrors_.data(); }
+    const KvStore* device_copies() const {
+        return device_copies_.empty() ? nullptr : device_copies_.data();
+    }
+    const KvStore* replicas() const { return replicas_.empty() ? nullptr : replicas_.data(); }
     // The last owning layer of a kind: what a Gemma 4 drafter attends to.
     KvView last_view(bool sliding) const;
     // The same as `backend` can read it: its own, one that it reads in place, a copy. Its store has
     // no buffer when there is none yet.
     KvView last_view_on(Backend& backend, bool sliding) const;
     // Makes the copies that last_view_on needs; the rows held so far are not in them. One device at
-    // most has mirrors.
-    void add_mirrors(Backend& backend);
-    void drop_mirrors();
-    bool has_mirrors_on(const Backend& backend) const { return mirror_backend_ == &backend; }
-    Backend* mirror_backend() const { return mirror_backend_; }
+    // most has replicas.
+    void add_replicas(Backend& backend);
+    void drop_replicas();
+    bool has_replicas_on(const Backend& backend) const { return replica_backend_ == &backend; }
+    Backend* replica_backend() const { return replica_backend_; }
     size_t bytes() const;  // without snapshots
     const KvSnapshots& snapshots() const { return snapshots_; }
     size_t layer_bytes(int layer) const;  // with copies
@@ -91,9 +93,9 @@ class KvCache {
     int slack() const { return ring_capacity_ - (window_ - 1); }
 
     Placement placement_;
-    Backend* mirror_backend_ = nullptr;
-    std::vector<KvStore> stores_, twins_,
-        mirrors_;  // by layer; twins and mirrors are empty without any
+    Backend* replica_backend_ = nullptr;
+    std::vector<KvStore> stores_, device_copies_,
+        replicas_;  // by layer; device_copies and replicas are empty without any
     std::vector<bool> sliding_, rings_;
     std::vector<std::unique_ptr<Buffer>> buffers_;
     KvSnapshots snapshots_;

@@ -16,7 +16,7 @@ class PlanCache {
               const CompileOptions& options)
         : model_(model), places_(places), inputs_(inputs), options_(options) {}
     // From now on runs also write these copies. The plans so far are dropped.
-    void set_mirrors(const KvStore* mirrors) { inputs_.kv_mirrors = mirrors, entries_.clear(); }
+    void set_replicas(const KvStore* replicas) { inputs_.kv_replicas = replicas, entries_.clear(); }
     // The smallest plan for so many rows. Throws Error when the backend can't compile it.
     Plan& get(int rows);
     Graph graph(int rows) const;  // what that plan is compiled from

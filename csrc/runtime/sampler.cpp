@@ -62,7 +62,7 @@ bool Sampler::has_penalties() const {
            (o_.repeat_penalty != 1 || o_.frequency_penalty != 0 || o_.presence_penalty != 0);
 }
 
-bool Sampler::takes(int32_t most_likely) const {
+bool Sampler::argmax_suffices(int32_t most_likely) const {
     if (o_.temperature != 0 || has_penalties()) return false;
     for (const auto& [token, bias] : o_.bias)
         if (!(bias <= 0) || token == most_likely) return false;
@@ -269,7 +269,7 @@ int32_t Sampler::draw(const Distribution& distribution) {
         u -= double(p);
         if (u < 0) return token;
     }
-    return distribution.back().first;  // rounding left a crumb
+    return distribution.back().first;  // rounding left a remainder
 }
 
 int32_t Sampler::sample(const float* logits, int n_vocab, TokenMask mask) {

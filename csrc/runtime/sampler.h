@@ -49,7 +49,7 @@ class Sampler {
     // Whether this token, which has the largest logit, is what sample() would return: then nobody
     // has to look at the logits, which may lie on a device. Greedy, without penalties, and no bias
     // that lowers it or raises another.
-    bool takes(int32_t most_likely) const;
+    bool argmax_suffices(int32_t most_likely) const;
     // A token that the mask refuses is out before anything else looks at the logits: no bias brings
     // it back. Throws Error{invalid_argument} where no token with a logit above -inf is left.
     int32_t sample(const float* logits, int n_vocab, TokenMask mask = {});

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/dry_backend.h"
+#include "core/sizing_backend.h"
 
 namespace pillion {
 namespace {
@@ -56,7 +56,7 @@ class Fitter {
     }
 
     void measure(int n_device_layers) {
-        DryBackend dry(device_);
+        SizingBackend dry(device_);
         {
             Backend& host = find_backend("cpu");
             const int first = fit_.n_layers - n_device_layers;
@@ -73,7 +73,7 @@ class Fitter {
                                               PairOptions());
                 context->compile_all();  // with what the pair adds
             }
-            const DryBackend::Use use = dry.use();
+            const SizingBackend::Use use = dry.use();
             size_t copies = 0;  // of sliding caches: the host's, but that may be the same memory
             if (device_.memory().unified) {
                 copies = context->memory().snapshots;

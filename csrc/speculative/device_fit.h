@@ -1,5 +1,5 @@
 // How many layers a device holds, found before a byte of it is taken: the model, a context and the
-// pair are made on a backend that only counts (core/dry_backend.h).
+// pair are made on a backend that only counts (core/sizing_backend.h).
 #pragma once
 #include <string>
 

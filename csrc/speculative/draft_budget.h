@@ -34,12 +34,12 @@ class DraftBudget {
     void add(double plain_tokens) { balance_ = std::min(kMost, balance_ + plain_tokens); }
     double balance() const { return balance_; }
     // For a drafter that has shown what it can, who expects this to come back.
-    void lend(double plain_tokens) { lent_ = std::max(lent_, plain_tokens); }
-    bool is_overdrawn() const { return balance_ + lent_ < 0; }
+    void lend(double plain_tokens) { shared_table_ = std::max(shared_table_, plain_tokens); }
+    bool is_overdrawn() const { return balance_ + shared_table_ < 0; }
 
   private:
     int tokens_ = 0;
-    double balance_ = kShare * kBegin, lent_ = 0;
+    double balance_ = kShare * kBegin, shared_table_ = 0;
 };
 
 }  // namespace pillion

@@ -40,9 +40,9 @@ constexpr int kHorizon = 64;
 
 }  // namespace
 
-void DraftLength::Cost::add(double value, double smooth, double hiccup) {
+void DraftLength::Cost::add(double value, double smooth, double outlier) {
     if (n++ < kWarmUp) ms = ms == 0 ? value : std::min(ms, value);
-    else ms += smooth * (std::min(value, hiccup * ms) - ms);
+    else ms += smooth * (std::min(value, outlier * ms) - ms);
 }
 
 // P(the draft at `position` is accepted | those before it were).
@@ -98,13 +98,13 @@ int DraftLength::best() const {
 }
 
 const char* DraftLength::why_not() const {
-    return parked_ ? "drafting would not pay off at the measured acceptance"
+    return paused_ ? "drafting would not pay off at the measured acceptance"
                    : "a first draft would cost more than is staked on it so far";
 }
 
-int DraftLength::pick() {
+int DraftLength::choose() {
     rounds_++;
-    if (parked_) {
+    if (paused_) {
         if (++plain_rounds_ < retry_after_) return 0;
         plain_rounds_ = 0;
         retry_after_ = std::min(2 * retry_after_, int(kRetryMost));
@@ -118,7 +118,7 @@ int DraftLength::pick() {
     // Asked for a bounded number of times: a drafter may return fewer than asked.
     for (int n = 1; n <= kTriedBeforeParking && trials_ < kTriedBeforeParking * kWarmUp; n++)
         if (verify_[1 + n].n < kWarmUp) return trials_++, n;
-    parked_ = true, plain_rounds_ = 0;
+    paused_ = true, plain_rounds_ = 0;
     return 0;
 }
 
@@ -136,7 +136,7 @@ void DraftLength::update(const Outcome& o) {
         tries_[i]++;
         if (i < accepted) hits_[i]++;
     }
-    if (share_ == 0 && parked_ && best() > 0) parked_ = false, retry_after_ = kRetryFirst;
+    if (share_ == 0 && paused_ && best() > 0) paused_ = false, retry_after_ = kRetryFirst;
 }
 
 // ---- drafters that read ----
@@ -161,13 +161,13 @@ double DraftLength::expected_gain() const {
     return kHorizon * std::max(0.0, 1 - tokens_per_ms(0) / tokens_per_ms(best_draft()));
 }
 
-DraftLength::Choice DraftLength::pick(const Unread& unread) {
-    if (unread.share == 0) return {pick(), INT_MAX};
+DraftLength::Choice DraftLength::choose(const Unread& unread) {
+    if (unread.share == 0) return {choose(), INT_MAX};
     share_ = unread.share;
     rounds_++;
     // A plain token's time comes first.
     if (plain_.ms == 0 || (plain_.n < kWarmUp && rounds_ <= kWarmUp)) return {};
-    return in_use_ ? pick_in_use(unread) : pick_trial(unread);
+    return in_use_ ? choose_in_use(unread) : choose_trial(unread);
 }
 
 // The most that may be read; 0: not even the least.
@@ -177,15 +177,15 @@ int DraftLength::window(const Unread& unread, double purse) const {
     return read_cost(std::min(unread.behind, window + 1)) <= purse ? window : 0;
 }
 
-void DraftLength::park() {
-    trial_ = {}, in_use_ = false, parked_ = true, plain_rounds_ = 0;
+void DraftLength::pause() {
+    trial_ = {}, in_use_ = false, paused_ = true, plain_rounds_ = 0;
     if (is_hopeless())
         retry_after_ = std::clamp(8 * retry_after_, int(kRetryMost), 32 * kRetryMost);
 }
 
-DraftLength::Choice DraftLength::pick_in_use(const Unread& unread) {
+DraftLength::Choice DraftLength::choose_in_use(const Unread& unread) {
     int k = best();
-    if (k == 0 || budget_.is_overdrawn()) return park(), Choice();
+    if (k == 0 || budget_.is_overdrawn()) return pause(), Choice();
     // A longer one that was measured too seldom to be judged, or only in a bad moment.
     if (rounds_ % kLookRounds == 0 && k < kMax && verify_[k + 2].n < kWarmUp) k++;
     // To know the whole text instead of its end: out of what was earned.
@@ -199,8 +199,8 @@ DraftLength::Choice DraftLength::pick_in_use(const Unread& unread) {
     return {w > 0 ? k : 0, w};
 }
 
-DraftLength::Choice DraftLength::pick_trial(const Unread& unread) {
-    if (trial_.rounds == 0 && parked_ && ++plain_rounds_ < retry_after_) return {};
+DraftLength::Choice DraftLength::choose_trial(const Unread& unread) {
+    if (trial_.rounds == 0 && paused_ && ++plain_rounds_ < retry_after_) return {};
     // Nothing is known of runs of two rows: one draft shows what they cost.
     for (int k = verify_[2].n > 0 ? best_draft() : 1; k > 0; k--) {
         const int w = window(unread, budget_.balance() - worst_loss(k));
@@ -209,7 +209,7 @@ DraftLength::Choice DraftLength::pick_trial(const Unread& unread) {
         trial_.rounds++;
         return {k, w};
     }
-    if (trial_.rounds > 0) park();  // it goes on when there is more to spend
+    if (trial_.rounds > 0) pause();  // it goes on when there is more to spend
     return {};
 }
 
@@ -222,7 +222,7 @@ bool DraftLength::is_hopeless() const {
 
 // Things may have changed since the last one.
 void DraftLength::begin_trial() {
-    if (parked_ && retry_after_ < kRetryMost) retry_after_ *= 2;
+    if (paused_ && retry_after_ < kRetryMost) retry_after_ *= 2;
     for (int i = 0; i < kMax; i++) {
         const double keep = std::min(1.0, kTrialMemory / std::max(tries_[i], 1e-9));
         hits_[i] *= keep, tries_[i] *= keep;
@@ -252,8 +252,8 @@ void DraftLength::judge_trial(int accepted, double gain) {
     trial_.accepted += accepted, trial_.gain += gain;
     if (trial_.rounds < kTrialLeast) return;
     if (trial_.accepted > 0 && trial_.gain > kTrialMargin * trial_.rounds && best() > 0)
-        trial_ = {}, in_use_ = true, parked_ = false, retry_after_ = kRetryFirst;
-    else if (trial_.rounds >= kTrialMost || trial_.gain <= 0) park();
+        trial_ = {}, in_use_ = true, paused_ = false, retry_after_ = kRetryFirst;
+    else if (trial_.rounds >= kTrialMost || trial_.gain <= 0) pause();
 }
 
 }  // namespace pillion

@@ -1,6 +1,6 @@
 // How many tokens to draft. Everything is measured on the sequence at hand: how often the draft at
 // each position is accepted, what a draft of k tokens costs, what a run of the target over 1 + k
-// rows costs. The length with the most expected tokens per millisecond wins; 0 ("parked") when no
+// rows costs. The length with the most expected tokens per millisecond wins; 0 ("paused") when no
 // length beats plain decoding, with a retry now and then.
 //
 // A drafter that reads the text itself (Unread) must show first that it pays: it is tried for a few
@@ -29,8 +29,8 @@ class DraftLength {
     };
 
     void begin_text() { budget_.begin_text(); }  // a budget is one text's
-    int pick();                                  // for the next round; 0: don't draft
-    Choice pick(const Unread& unread);
+    int choose();                                // for the next round; 0: don't draft
+    Choice choose(const Unread& unread);
     int best() const;  // what it would be, without counting as a round
     // After each round, also those of a length that was given.
     struct Outcome {
@@ -43,8 +43,8 @@ class DraftLength {
         Reading reading;
     };
     void update(const Outcome& outcome);
-    bool parked() const { return parked_; }
-    const char* why_not() const;  // a pick was 0
+    bool paused() const { return paused_; }
+    const char* why_not() const;  // a choice was 0
     double acceptance(int position) const;
     double tokens_per_ms(int k) const;  // expected; k = 0: plain
 
@@ -52,30 +52,30 @@ class DraftLength {
     int best_draft() const;
     double verify_cost(int rows) const;
     double draft_cost(int k) const;
-    Choice pick_in_use(const Unread& unread);
-    Choice pick_trial(const Unread& unread);
+    Choice choose_in_use(const Unread& unread);
+    Choice choose_trial(const Unread& unread);
     double read_cost(int tokens) const;
     double worst_loss(int k) const;
     double expected_gain() const;
     int window(const Unread& unread, double purse) const;
-    void park();
+    void pause();
     bool is_hopeless() const;
     void begin_trial();
     void judge_trial(int accepted, double gain);
     void account(const Outcome& outcome);
 
-    // A time that forgets slowly and is not fooled by a cold start or a hiccup.
+    // A time that forgets slowly and is not fooled by a cold start or a outlier.
     struct Cost {
         double ms = 0;  // 0: not measured yet
         int n = 0;
-        void add(double value, double smooth, double hiccup);
+        void add(double value, double smooth, double outlier);
     };
 
     double hits_[kMax] = {},
            tries_[kMax] = {};  // decaying counts; hits: accepted given that those before were
     Cost verify_[kMax + 2], draft_per_token_, read_per_token_;
-    bool parked_ = false;
-    int trials_ = 0;  // of short drafts, before parking
+    bool paused_ = false;
+    int trials_ = 0;  // of short drafts, before pausing
     int plain_rounds_ = 0, rounds_ = 0, retry_after_ = kRetryFirst;
     static constexpr int kRetryFirst = 32, kRetryMost = 512;
 

@@ -48,12 +48,12 @@ class Drafter {
     virtual std::string plan_json() { return "null"; }   // where each op of a step runs
     virtual ContextMemory memory() const { return {}; }  // of its own, beside weights
     // Enqueues a draft of exactly request.n tokens, which the target's next run takes from its
-    // token_rows(1, n) (Context::eval_chained). False: this drafter, or this request, can't; then
-    // draft().
+    // token_slots(1, n) (Context::eval_after_draft). False: this drafter, or this request, can't;
+    // then draft().
     virtual bool start(const Context&, const DraftRequest&) { return false; }
     // Until nothing of a started draft runs any more: when the target's run behind it was not
     // waited for.
-    virtual void settle() {}
+    virtual void wait() {}
     // Appends up to request.n tokens to `drafts`. Throws on failure; the target is as it was.
     virtual void draft(const Context& target, const DraftRequest& request,
                        std::vector<int32_t>& drafts) = 0;

@@ -1,6 +1,6 @@
 #include "speculative/memory_estimate.h"
 
-#include "core/dry_backend.h"
+#include "core/sizing_backend.h"
 
 namespace pillion {
 namespace {
@@ -27,7 +27,7 @@ std::string drafter_alone(const Model& placed) {
 
 std::string memory_json(const Model& model, const Model* drafter, const ContextOptions& options) {
     Backend& real = model.metadata_only() ? find_backend("auto") : model.backend();
-    DryBackend dry(real);  // the host takes address space only, a device would take memory
+    SizingBackend dry(real);  // the host takes address space only, a device would take memory
     Backend& backend = real.is_host() ? real : dry;
     const std::shared_ptr<Model> target = model.without_content(backend);
     if (target->is_drafter() && !drafter) return drafter_alone(*target);

@@ -37,7 +37,7 @@ class ModelDrafter final : public Drafter {
         if (size_t(target.length() + 1 + r.n) > size_t(context_.n_ctx())) return;
         read(target, r);
         for (int i = 0;; i++) {
-            int32_t token = context_.pick(0);
+            int32_t token = context_.argmax(0);
             const float* logits = context_.logits(0);
             const int n = context_.model().hparams().n_vocab;
             if (r.p_min > 0 &&
@@ -80,8 +80,8 @@ class ModelDrafter final : public Drafter {
         tokens_.push_back(r.last);
         const int before = int(tokens_.size()) - length;  // by so much positions differ
         const auto start = std::chrono::steady_clock::now();
-        const size_t kept = context_.set_tokens(tokens_.data(), tokens_.size(),
-                                                size_t(std::max(1, target.prompt_end() + before)));
+        const size_t kept = context_.sync(tokens_.data(), tokens_.size(),
+                                          size_t(std::max(1, target.prompt_end() + before)));
         n_read_ += tokens_.size() - kept;
         if (tokens_.size() - kept <= size_t(DraftLength::kMax) + 1) return;
         reading_.tokens = int(tokens_.size() - kept);

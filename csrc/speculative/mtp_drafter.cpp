@@ -49,8 +49,8 @@ void check_pair(const Model& assistant, const Context& target, bool strict) {
     if (a.any_sliding() && a.window != t.window)
         refuse("the drafter's window is %d, the target's %d", a.window, t.window);
     check_views(a, target);
-    if (strict && !a.masked_head_problem.empty())
-        refuse("the drafter's ordered head: %s", a.masked_head_problem.c_str());
+    if (strict && !a.centroid_head_problem.empty())
+        refuse("the drafter's centroid head: %s", a.centroid_head_problem.c_str());
 }
 
 class MtpDrafter final : public Drafter {
@@ -60,14 +60,14 @@ class MtpDrafter final : public Drafter {
         check_pair(*model_, target, o.strict);
         const HParams& hp = model_->hparams();
         Backend& backend = model_->backend();
-        target.mirror_on(backend);
+        target.replica_on(backend);
         in_.sliding = target.kv().last_view_on(backend, true).store;
         in_.full = target.kv().last_view_on(backend, false).store;
         in_.embedding = embedding(target.model());
-        in_.dense_head = o.dense_head || hp.masked_head == MaskedHead::none;
+        in_.dense_head = o.dense_head || hp.centroid_head == CentroidHead::none;
         n_embd_ = hp.n_embd_out, n_vocab_ = hp.n_vocab;
         width_ = draft_scores_width(hp, in_.dense_head);
-        if (in_.dense_head && hp.masked_head != MaskedHead::none) read_token_order();
+        if (in_.dense_head && hp.centroid_head != CentroidHead::none) read_token_order();
         allocate();
         chain(target);
         queue_ = &target.queue_on(backend);
@@ -78,7 +78,7 @@ class MtpDrafter final : public Drafter {
 
     const char* kind() const override { return "mtp"; }
     const char* head() const override { return in_.dense_head ? "dense" : "ordered"; }
-    const char* note() const override { return model_->hparams().masked_head_problem.c_str(); }
+    const char* note() const override { return model_->hparams().centroid_head_problem.c_str(); }
     const char* backend() const override { return model_->backend().name(); }
     std::string plan_json() override { return plan(1).to_json(); }
     bool needs_hidden() const override { return true; }
@@ -101,7 +101,7 @@ class MtpDrafter final : public Drafter {
         return true;
     }
 
-    void settle() override {
+    void wait() override {
         Reason ignored;  // of the device: whoever asks next hears of it
         if (steps_ > 0) (void)plan(steps_).wait(ignored);
     }
@@ -139,8 +139,8 @@ class MtpDrafter final : public Drafter {
     // The target's own table where this device reads it; elsewhere the rows in the target's file.
     Tensor embedding(const Model& target) {
         if (target.placement().front == &model_->backend()) return target.weights().token_embd;
-        lent_ = lend_table(target.file(), "token_embd.weight", model_->backend());
-        return lent_.tensor;
+        shared_table_ = share_table(target.file(), "token_embd.weight", model_->backend());
+        return shared_table_.tensor;
     }
 
     // Tables may lie where only the device sees them; the host maps scores to tokens too.
@@ -160,7 +160,7 @@ class MtpDrafter final : public Drafter {
         static_assert(1 + kDraftMax <= Context::kTokenRowsMin, "drafts have their rows");
         const Placement& p = target.model().placement();
         chained_ = !p.is_split() && p.front == &model_->backend();
-        if (chained_) in_.tokens = target.token_rows(1, kDraftMax);
+        if (chained_) in_.tokens = target.token_slots(1, kDraftMax);
     }
 
     // What every round reads lies in memory that the host sees; scores stay on the device until
@@ -273,7 +273,7 @@ class MtpDrafter final : public Drafter {
 
     std::shared_ptr<Model> model_;
     DraftInputs in_ = {};
-    LentTable lent_;
+    SharedTable shared_table_;
     std::vector<float> scores_copy_;
     std::vector<int32_t> ids_copy_;
     std::vector<int32_t> token_order_;  // of a dense head over a table in cluster order

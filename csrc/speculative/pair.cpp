@@ -40,11 +40,11 @@ Pair::Pair(std::shared_ptr<Context> target, std::shared_ptr<Model> drafter, cons
         fail(Status::invalid_argument, "n_ngram %d, allowed are 1 to 64", o.n_ngram);
 }
 
-size_t Pair::set_tokens(const int32_t* tokens, size_t n) {
+size_t Pair::sync(const int32_t* tokens, size_t n) {
     last_ = -1;
     open_ = {};
     length_.begin_text();
-    return target_->set_tokens(tokens, n);
+    return target_->sync(tokens, n);
 }
 
 // ---- the round, in one call ----
@@ -65,7 +65,7 @@ RoundInfo Pair::step(Sampler& sampler, int n_draft, size_t n_max, const int32_t*
         else verify(drafts_.data(), drafts_.size());
         return close(choosing, choose_rows(choosing, out), before, out);
     } catch (...) {
-        drafter_->settle();  // it may still write to where the next run takes its tokens
+        drafter_->wait();  // it may still write to where the next run takes its tokens
         // As if the round had not begun: nothing was returned, no random number was drawn.
         out.resize(before);
         sampler.go_back(open.mark);
@@ -194,9 +194,9 @@ DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max) {
         return {};
     }
     DraftLength::Choice choice = {n_draft, INT_MAX};
-    if (n_draft == kDraftAuto) choice = length_.pick(drafter_->unread(*target_));
+    if (n_draft == kDraftAuto) choice = length_.choose(drafter_->unread(*target_));
     if (choice.n > 0) stats_.state = PairStats::State::on, stats_.reason.clear();
-    else stats_.state = PairStats::State::parked, stats_.reason = length_.why_not();
+    else stats_.state = PairStats::State::paused, stats_.reason = length_.why_not();
     choice.n = std::max(0, std::min(choice.n, most));
     return choice;
 }
@@ -240,7 +240,7 @@ void Pair::verify(const int32_t* drafts, size_t n) {
 
 void Pair::verify_chained() {
     Stopwatch watch;
-    target_->eval_chained(last_, open_.wanted + 1, rows_);
+    target_->eval_after_draft(last_, open_.wanted + 1, rows_);
     drafts_.assign(rows_.begin() + 1, rows_.end());
     has_run(watch.lap_ms());
 }

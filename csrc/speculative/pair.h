@@ -24,10 +24,10 @@ struct RoundInfo {
 struct PairStats {
     enum class State {
         on = 1,
-        parked = 2,
+        paused = 2,
         off = 3
     } state = State::on;  // until a step decides otherwise
-    std::string reason;   // why parked or off
+    std::string reason;   // why paused or off
     uint64_t rounds = 0, tokens = 0, drafted = 0, accepted = 0, forced = 0;
     uint64_t drafted_at[kDraftMax] = {}, accepted_at[kDraftMax] = {};
     double draft_ms = 0, verify_ms = 0, accept_ms = 0;
@@ -71,7 +71,7 @@ class Pair {
     void reset_stats() { stats_ = PairStats(); }
     int preview_length() const { return length_.best(); }
 
-    size_t set_tokens(const int32_t* tokens, size_t n);
+    size_t sync(const int32_t* tokens, size_t n);
     // Appends 1 .. n_max tokens to `out`. Throws; the pair is then as before the step, or (after a
     // broken run) at a shorter length that the target reports.
     RoundInfo step(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens,

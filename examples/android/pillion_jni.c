@@ -106,7 +106,7 @@ JNIEXPORT void JNICALL Java_pillion_Pillion_prompt(JNIEnv* env, jclass type, jlo
     if (!bytes || !tokens) no_memory(env);
     else if (!failed(env, pillion_tokenizer_encode(t->tokenizer, bytes, (size_t)n, 1, 1, tokens,
                                                    most, &n_tokens)) &&
-             !failed(env, pillion_pair_set_tokens(t->pair, tokens, n_tokens, NULL)))
+             !failed(env, pillion_pair_sync(t->pair, tokens, n_tokens, NULL)))
         t->is_ended = 0;
     free(bytes), free(tokens);
 }

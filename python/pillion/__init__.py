@@ -18,6 +18,7 @@ from .chat import ChatTemplate
 from .constraint import Constraint, LogitsProcessors, constrained_round, constrained_token
 from .context import Activation, Context, Limits, Logprobs, Work
 from .devices import Backend, backends, system
+from .drafter_file import find_drafter
 from .engine import Engine, SlotState
 from .engine_stats import EngineStats
 from .errors import (
@@ -42,12 +43,11 @@ from .errors import (
     UsageError,
 )
 from .generation import Generation, Piece, Timings, TokenInfo
-from .importance import ImatrixSummary, imatrix
+from .importance_matrix import ImatrixSummary, imatrix
 from .llm import LLM
 from .model import Metadata, Model
 from .pair import Pair, PairStats, Round
-from .pairing import find_drafter
-from .placing import Placed, device
+from .placement import Placed, device
 from .quantization import QUANTIZE_TYPES, QuantizedTensor, QuantizeReport, quantize
 from .sampling import Sampler, SamplingParams
 from .splitting import join, split

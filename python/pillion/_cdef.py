@@ -45,7 +45,7 @@ def emit(
     extra_cdef: str = "",
     extra_source: str = "",
 ) -> None:
-    """Writes the module's C source to `out`. The other arguments serve the tests' stand-in
+    """Writes the module's C source to `out`. The other arguments serve the tests' fake
     library."""
     import cffi
 

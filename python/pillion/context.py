@@ -165,7 +165,7 @@ class Context(Handle):
         self._run(n, lambda: check(lib.pillion_context_eval(self._c, array, n, n)))
         self._n_rows = n
 
-    def set_tokens(self, tokens: Tokens) -> int:
+    def sync(self, tokens: Tokens) -> int:
         """Makes the context hold exactly these tokens, with logits for the last one.
 
         Keeps the longest usable common prefix, runs the rest (at least one token), and returns how
@@ -174,15 +174,15 @@ class Context(Handle):
         """
         array, n = token_array(tokens)
         reused = ffi.new("size_t*")
-        self._run(n, lambda: check(lib.pillion_context_set_tokens(self._c, array, n, reused)))
+        self._run(n, lambda: check(lib.pillion_context_sync(self._c, array, n, reused)))
         self._n_rows = 1
         return int(reused[0])
 
     def read(self, tokens: Tokens, n_rows: int) -> int:
-        """A part of `set_tokens`: keeps the usable prefix, whose length it returns, and runs at
+        """A part of `sync`: keeps the usable prefix, whose length it returns, and runs at
         most n_rows tokens behind it, never the last one and without outputs.
 
-        Called again it goes on from there, and `set_tokens` runs the rest.
+        Called again it goes on from there, and `sync` runs the rest.
         """
         array, n = token_array(tokens)
         n_rows = check_int("n_rows", n_rows, 1, 2**31 - 1)
@@ -192,7 +192,7 @@ class Context(Handle):
         return int(reused[0])
 
     def match(self, tokens: Tokens) -> Match:
-        """What `set_tokens` would find of these tokens. Changes nothing."""
+        """What `sync` would find of these tokens. Changes nothing."""
         array, n = token_array(tokens)
         common, usable = ffi.new("size_t*"), ffi.new("size_t*")
         check(lib.pillion_context_match(self._c, array, n, common, usable))

@@ -27,7 +27,7 @@ from .tokenizer import Tokenizer
 Facts = dict[str, Any]
 
 MASKED_EMBEDDING_TARGETS = {1536: "E2B", 2560: "E4B"}
-"""Widths of the targets whose assistants were trained with an ordered head."""
+"""Widths of the targets whose assistants were trained with an centroid head."""
 
 _NAMED, _LISTED = 3, 8
 """Most names in a warning, and in a shortened list."""
@@ -255,7 +255,7 @@ def _drafter_warnings(facts: Facts) -> Iterable[str]:
     family = MASKED_EMBEDDING_TARGETS.get(found["needs"]["n_embd"])
     if found["head"] == "dense" and family and not found["head_problem"]:
         yield (
-            f"the centroids are missing: drafters for {family} have an ordered head, and this "
+            f"the centroids are missing: drafters for {family} have an centroid head, and this "
             f"conversion dropped it; "
             "it drafts with the dense head, which reads the whole vocabulary's table at each step"
         )
@@ -267,8 +267,7 @@ def _drafter_warnings(facts: Facts) -> Iterable[str]:
         )
     if found["centroid_form"] == "tensors":
         yield (
-            "the centroids are tensors: llama.cpp does not load such a file; as metadata keys "
-            "it "
+            "the centroids are tensors: llama.cpp does not load such a file; as metadata keys it "
             "would"
         )
 
@@ -316,8 +315,7 @@ def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
         yield f"the tokenizer has {found['n_tokens']} tokens, the model {model.n_vocab}"
     if found["model"] == "gpt2" and not found["pre"]:
         yield (
-            "key tokenizer.ggml.pre is missing: how text is split before merging is a guess, "
-            "and "
+            "key tokenizer.ggml.pre is missing: how text is split before merging is a guess, and "
             "wrong ids are likely"
         )
     try:

@@ -37,7 +37,7 @@ from .model import Metadata, Model, gpu_layers
 from .openai_format import ChatCompletion, Completion, Result, embedding_list
 from .opening import open_slots
 from .pair import DRAFT_MAX, DRAFT_SAMPLING, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
-from .placing import Placed
+from .placement import Placed
 from .replies import CALL
 from .requests import (
     FORMS,

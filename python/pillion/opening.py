@@ -7,11 +7,11 @@ import os
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
+from .drafter_file import drafter_beside
 from .errors import OutOfMemoryError, PairingError, UsageError
 from .model import Model
 from .pair import LOOKUP, Drafter
-from .pairing import drafter_beside
-from .placing import device, draft_device_for, layers_for
+from .placement import device, draft_device_for, layers_for
 from .slot import Parts, Slot
 
 _log = logging.getLogger("pillion")

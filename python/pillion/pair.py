@@ -32,7 +32,7 @@ Drafter = Union[Model, str, "os.PathLike[str]"]
 
 _STATES = {
     lib.PILLION_SPECULATION_ON: "on",
-    lib.PILLION_SPECULATION_PARKED: "parked",
+    lib.PILLION_SPECULATION_PARKED: "paused",
     lib.PILLION_SPECULATION_OFF: "off",
 }
 
@@ -45,8 +45,8 @@ class Pair(Handle):
     is then. drafter: a Gemma 4 assistant (it reads the target's cache), or any other model with the
     target's vocabulary (it gets a cache of its own), as a Model or a path; or "lookup": no model,
     drafts are looked up in the text so far. dense_head: score the whole vocabulary even if the
-    drafter has an ordered head. strict: an ordered head that the file has only in part is an error,
-    not a warning. as_model: run the drafter as an ordinary model; refused for an assistant.
+    drafter has an centroid head. strict: an centroid head that the file has only in part is an
+    error, not a warning. as_model: run the drafter as an ordinary model; refused for an assistant.
     n_ngram: for "lookup", the longest run of tokens to look for.
     p_min: a step whose best token is less likely than this ends the draft; 0: off.
     draft_sampling: "greedy": each draft is the drafter's most likely token, and the text is that of
@@ -149,12 +149,12 @@ class Pair(Handle):
 
     # ---- running ----
 
-    def set_tokens(self, tokens: Tokens) -> int:
-        """Makes the context hold exactly these tokens; see `Context.set_tokens`."""
+    def sync(self, tokens: Tokens) -> int:
+        """Makes the context hold exactly these tokens; see `Context.sync`."""
         array, n = token_array(tokens)
         reused = ffi.new("size_t*")
         self._follows = False
-        self.context._run(n, lambda: check(lib.pillion_pair_set_tokens(self._c, array, n, reused)))
+        self.context._run(n, lambda: check(lib.pillion_pair_sync(self._c, array, n, reused)))
         self.context._n_rows = 1
         self._follows = True
         return int(reused[0])
@@ -212,7 +212,7 @@ class Pair(Handle):
     ) -> list[int]:
         """The drafter's tokens for the next round.
 
-        None right after a prompt, where nothing has to run, and while "auto" is parked. With `run`
+        None right after a prompt, where nothing has to run, and while "auto" is paused. With `run`
         and `take` this is `step`, for callers that have a say in the round; arguments as there. A
         call that raises leaves pair, context and sampler as before it, and can be repeated;
         `abandon` goes back to before the round. In between the context may be read, not changed.
@@ -374,7 +374,7 @@ class Pair(Handle):
         n_draft: Draft,
         ends: list[int],
     ) -> Iterator[Round]:
-        self.set_tokens(prompt)
+        self.sync(prompt)
         room = self.context.n_ctx - len(prompt)
         left = room if max_tokens is None else min(max_tokens, room)
         while left > 0:

@@ -52,10 +52,10 @@ class PairStats:
     """All runs of the target, also those without a draft."""
     accept_ms: float = 0.0
     state: str = "off"
-    """ "on", "parked" ("auto" found that drafts do not pay off; it tries again now and then) or
+    """ "on", "paused" ("auto" found that drafts do not pay off; it tries again now and then) or
     "off"."""
     reason: str = ""
-    """Why it is parked or off, or why the head is dense."""
+    """Why it is paused or off, or why the head is dense."""
     kind: str = ""
     """ "mtp", "model" or "lookup"; "" without a drafter."""
     head: str = ""

@@ -22,16 +22,29 @@ FORMS = ("response_format", "regex", "grammar", "choice")
 """The arguments that say what a text must look like."""
 _TERMS = ("owner", "low_priority", "queue_timeout", "total_timeout")
 _OTHERS = (
-    "stop", "logprobs", "seed", "logit_bias", "draft", "logits_processor", *FORMS, *_TERMS,
-)  # fmt: skip
+    "stop",
+    "logprobs",
+    "seed",
+    "logit_bias",
+    "draft",
+    "logits_processor",
+    *FORMS,
+    *_TERMS,
+)
 _OF_A_CALL = {
     "complete()": ("prompt", "stream", "max_tokens", "echo", "suffix"),
     "chat()": (
-        "messages", "stream", "max_tokens", "tools", "tool_choice", "chat_template_kwargs", "top_logprobs",
+        "messages",
+        "stream",
+        "max_tokens",
+        "tools",
+        "tool_choice",
+        "chat_template_kwargs",
+        "top_logprobs",
         "parallel_tool_calls",
     ),
     "generate()": ("prompt", "max_tokens"),
-}  # fmt: skip
+}
 
 
 class Settings:

@@ -132,7 +132,7 @@ class Slot:
         n = len(self._prompt)
         is_last = n - self._at <= n_rows
         if is_last:
-            reused, at = (self.pair or self.context).set_tokens(self._prompt), n
+            reused, at = (self.pair or self.context).sync(self._prompt), n
         else:
             reused = self.context.read(self._prompt, n_rows)
             at = min(reused + n_rows, n - 1)

@@ -20,9 +20,9 @@ static void run_rounds(pillion_model* model) {
 #define TAKE(choice) \
     pillion_pair_take(pair, sampler, 9, NULL, 0, choice, tokens, 9, &n, &round, sizeof round)
 
-    OK(pillion_pair_set_tokens(pair, prompt, 5, NULL));
+    OK(pillion_pair_sync(pair, prompt, 5, NULL));
     OK(pillion_pair_step(pair, sampler, 0, 9, NULL, 0, &first, 1, &n, &round, sizeof round));
-    OK(pillion_pair_set_tokens(pair, prompt, 5, NULL));
+    OK(pillion_pair_sync(pair, prompt, 5, NULL));
     INVALID(TAKE(NULL)); /* nothing was run */
     OK(pillion_pair_propose(pair, sampler, 3, 9, drafts, PILLION_DRAFT_MAX, &n));
     CHECK(n == 0); /* right after a prompt */

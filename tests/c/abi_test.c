@@ -247,7 +247,7 @@ static void wrong_contexts(pillion_model* model) {
     float value;
     const float* row;
     INVALID(pillion_context_eval(NULL, &token, 1, 1));
-    INVALID(pillion_context_set_tokens(NULL, &token, 1, &n));
+    INVALID(pillion_context_sync(NULL, &token, 1, &n));
     INVALID(pillion_context_read(NULL, &token, 1, 1, &n));
     INVALID(pillion_context_match(NULL, &token, 1, &n, &n));
     INVALID(pillion_context_rewind(NULL, 0));
@@ -290,8 +290,8 @@ static void wrong_contexts(pillion_model* model) {
                                  3)); /* more outputs than the context was made for */
     INVALID(pillion_context_eval(context, wrong, 2, 1));
     REFUSED(PILLION_ERROR_CONTEXT_FULL, pillion_context_eval(context, nine, 9, 1));
-    REFUSED(PILLION_ERROR_CONTEXT_FULL, pillion_context_set_tokens(context, nine, 9, &n));
-    INVALID(pillion_context_set_tokens(context, NULL, 1, &n));
+    REFUSED(PILLION_ERROR_CONTEXT_FULL, pillion_context_sync(context, nine, 9, &n));
+    INVALID(pillion_context_sync(context, NULL, 1, &n));
     REFUSED(PILLION_ERROR_CONTEXT_FULL, pillion_context_read(context, nine, 9, 4, &n));
     INVALID(pillion_context_read(context, NULL, 1, 1, &n));
     INVALID(pillion_context_read(context, wrong, 2, 1, &n));
@@ -436,7 +436,7 @@ static void run(const char* path) {
 
     OK(pillion_context_rewind(context, 2));
     INVALID(pillion_context_logits(context, 0, &logits, &n)); /* outputs went with the rewind */
-    OK(pillion_context_set_tokens(context, prompt, 3, &n));
+    OK(pillion_context_sync(context, prompt, 3, &n));
     CHECK(n == 2);
     size_t usable = 9;
     OK(pillion_context_match(context, prompt, 3, &n, &usable));
@@ -451,7 +451,7 @@ static void run(const char* path) {
     OK(pillion_context_length(context, &n, NULL));
     CHECK(n == 2); /* never the last one */
     INVALID(pillion_context_logits(context, 0, &logits, &n));
-    OK(pillion_context_set_tokens(context, prompt, 3, &n));
+    OK(pillion_context_sync(context, prompt, 3, &n));
     CHECK(n == 2);
     OK(pillion_sampler_sample(sampler, context, 0, &again));
     CHECK(again == token);

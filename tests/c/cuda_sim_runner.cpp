@@ -362,11 +362,11 @@ static void check_plan(const AttnShape& s, const DeviceLimits& limits, const Att
     const int64_t vectors = int64_t(s.n_tokens) * (s.n_head / s.n_head_kv);
     const bool fits = p.kernel != AttnKernel::none && p.kernel != AttnKernel::plain &&
                       p.shared_bytes <= limits.shared_optin;
-    const bool few = s.n_tokens <= kFewTokens;
+    const bool is_matvec = s.n_tokens <= kDecodeTokens;
     const bool right =
-        few ? p.kernel == AttnKernel::decode && p.split % 128 == 0 &&
-                  int64_t(p.split) * p.n_split >= s.n_positions
-            : p.split == 0 && p.n_split == 1 && (p.kernel == AttnKernel::tile || p.rows == 8);
+        is_matvec ? p.kernel == AttnKernel::decode && p.split % 128 == 0 &&
+                        int64_t(p.split) * p.n_split >= s.n_positions
+                  : p.split == 0 && p.n_split == 1 && (p.kernel == AttnKernel::tile || p.rows == 8);
     const bool grid =
         (vectors + p.rows - 1) / p.rows <= 65535 && p.n_split >= 1 && p.n_split <= kSplitsMax + 1;
     const size_t scratch =

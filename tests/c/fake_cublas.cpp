@@ -1,4 +1,4 @@
-// A stand-in for libcublas.so.13 that multiplies on the CPU, for the emulation, whose device memory
+// A fake for libcublas.so.13 that multiplies on the CPU, for the emulation, whose device memory
 // is the host's. Counts its calls; FAKE_CUBLAS=create or gemm makes that function fail.
 #include <stdint.h>
 #include <stdlib.h>

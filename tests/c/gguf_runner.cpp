@@ -9,9 +9,9 @@
 #include <chrono>
 #include <string>
 
-#include "model/gguf.h"
+#include "gguf/gguf.h"
+#include "model/centroid_head.h"
 #include "model/hparams.h"
-#include "model/masked_head.h"
 #include "model/tensor_check.h"
 
 using namespace pillion;
@@ -98,10 +98,10 @@ std::string hparams_json(const HParams& h) {
          field("expert_ff", h.expert_ff),
          field("activation", json_string(h.activation == Activation::silu ? "silu" : "gelu_tanh")),
          field("n_embd_out", h.n_embd_out),
-         field("masked_head", int(h.masked_head)),
+         field("centroid_head", int(h.centroid_head)),
          field("n_centroids", h.n_centroids),
          field("centroid_top_k", h.centroid_top_k),
-         field("masked_head_problem", json_string(h.masked_head_problem)),
+         field("centroid_head_problem", json_string(h.centroid_head_problem)),
          field("layers", list(h.layers, layer_json))});
 }
 
@@ -115,7 +115,7 @@ std::string model_json(const GgufFile& file) {
         } catch (const Error& e) {
             checked = error_json(e);
         }
-        if (h.masked_head != MaskedHead::none)
+        if (h.centroid_head != CentroidHead::none)
             order =
                 list(read_centroid_order(file, h), [](int32_t id) { return std::to_string(id); });
         return join({field("hparams", hparams_json(h)),

@@ -8,7 +8,7 @@
 //   pack FORMAT ROWS INPUTS IN OUT         IN: file rows. OUT: bytes of all rows packed and
 //                                          unpacked, their values from the packed matrix, their
 //                                          values from the file (f32)
-//   judge FORMAT ROWS INPUTS COLUMNS IN OUT    IN: file rows, then x[columns][inputs] f32. OUT:
+//   reference FORMAT ROWS INPUTS COLUMNS IN OUT    IN: file rows, then x[columns][inputs] f32. OUT:
 //   activation blocks [block][column],
 //                                          generic's out[columns][rows] f32
 //   tables_present                         names of the tables that run here
@@ -249,9 +249,9 @@ PanelArgs args_of(const Case& k, int columns, const std::vector<ActBlock>& act,
 void check_case(const std::vector<Named>& tables, const Case& k) {
     std::vector<const float*> x;
     for (int c = 0; c < k.all; c++) x.push_back(&k.x[size_t(c) * size_t(k.inputs)]);
-    Output judge(k.rows, k.all);
-    const PanelArgs whole = args_of(k, k.all, k.act, x, judge);
-    tables[0].table.tile[int(k.format)](whole);
+    Output reference(k.rows, k.all);
+    const PanelArgs whole = args_of(k, k.all, k.act, x, reference);
+    tables[0].table.matmul[int(k.format)](whole);
     for (const Named& named : tables) {
         const KernelTable& t = named.table;
         for (int columns : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 31, 64, 128}) {
@@ -261,24 +261,24 @@ void check_case(const std::vector<Named>& tables, const Case& k) {
             for (int b = 0; b < k.inputs / 32 && !k.act.empty(); b++)
                 for (int c = 0; c < columns; c++)
                     act[size_t(b * columns + c)] = k.act[size_t(b * k.all + c)];
-            for (const bool few : {true, false})
+            for (const bool matvec : {true, false})
                 for (const bool one_by_one :
                      {false, true}) {  // panels in one call, or each in its own
-                    if (few && columns > kFewMax) continue;
+                    if (matvec && columns > kMatvecMax) continue;
                     if (one_by_one && columns > 17) continue;
                     Output out(k.rows, columns);
                     PanelArgs a = args_of(k, columns, act, x, out);
                     a.prefetch = one_by_one ? 0 : columns % 2 ? 6144 : -6144;  // a hint only
                     const PanelKernel kernel =
-                        few ? t.few[int(k.format)][columns] : t.tile[int(k.format)];
+                        matvec ? t.matvec[int(k.format)][columns] : t.matmul[int(k.format)];
                     const int end = a.end;
                     if (one_by_one)
                         for (int p = 0; p < end; p++) a.begin = p, a.end = p + 1, kernel(a);
                     else kernel(a);
                     bool equal = true;
                     for (int c = 0; c < columns; c++)
-                        equal &=
-                            memcmp(out.at[size_t(c)], judge.at[size_t(c)], 4 * size_t(k.rows)) == 0;
+                        equal &= memcmp(out.at[size_t(c)], reference.at[size_t(c)],
+                                        4 * size_t(k.rows)) == 0;
                     CHECK(equal, "%s %s [%d x %d] columns %d few %d one_by_one %d", named.name,
                           kNames[int(k.format)], k.rows, k.inputs, columns, few, one_by_one);
                     CHECK(out.guards_stand(),
@@ -341,11 +341,11 @@ void run_quantize() {
             }
         }
         const int stride = 1 + round % 3;
-        std::vector<ActBlock> judge(size_t(kInputs / 32 * stride));
-        memset(judge.data(), 0x5A, judge.size() * sizeof(ActBlock));
-        tables[0].table.quantize(x.data(), kInputs, judge.data(), stride);
+        std::vector<ActBlock> reference(size_t(kInputs / 32 * stride));
+        memset(reference.data(), 0x5A, reference.size() * sizeof(ActBlock));
+        tables[0].table.quantize(x.data(), kInputs, reference.data(), stride);
         for (int b = 0; b < kInputs / 32; b++) {  // the definition's corners
-            const ActBlock& a = judge[size_t(b * stride)];
+            const ActBlock& a = reference[size_t(b * stride)];
             bool finite = true;
             float top = 0;
             for (int i = 0; i < 32; i++) {
@@ -369,10 +369,10 @@ void run_quantize() {
             CHECK(a.zero8 == -8 * sum && a.zero8_high == -8 * high, "block %d sums", b);
         }
         for (const Named& t : tables) {
-            std::vector<ActBlock> act(judge.size());
+            std::vector<ActBlock> act(reference.size());
             memset(act.data(), 0x5A, act.size() * sizeof(ActBlock));
             t.table.quantize(x.data(), kInputs, act.data(), stride);
-            CHECK(memcmp(act.data(), judge.data(), act.size() * sizeof(ActBlock)) == 0,
+            CHECK(memcmp(act.data(), reference.data(), act.size() * sizeof(ActBlock)) == 0,
                   "%s quantize round %d", t.name, round);
         }
     }
@@ -390,7 +390,7 @@ void run_quantize() {
         a.weights = panels.data(), a.panel_bytes = panel_bytes(Format::q4_k, 256), a.end = 2,
         a.rows = 40, a.inputs = 256;
         a.act = act.data(), a.columns = 2, a.out = out.at.data();
-        t.table.few[int(Format::q4_k)][2](a);
+        t.table.matvec[int(Format::q4_k)][2](a);
         for (int r = 0; r < 40; r++)
             CHECK(isnan(out.at[1][r]) && isfinite(out.at[0][r]), "%s row %d", t.name, r);
     }
@@ -457,8 +457,8 @@ void run_pack(Format format, int rows, int inputs, const char* in, const char* o
           "cannot write %s", out);
 }
 
-void run_judge(Format format, int rows, int inputs, int columns, const char* in,
-               const char* out_path) {
+void run_reference(Format format, int rows, int inputs, int columns, const char* in,
+                   const char* out_path) {
     const std::vector<uint8_t> file = read_file(in);
     const size_t weight_bytes = panel_bytes(format, inputs) / kPanel * size_t(rows);
     Case k = {format, rows, inputs, {}, {}, {}, columns};
@@ -474,7 +474,7 @@ void run_judge(Format format, int rows, int inputs, int columns, const char* in,
     std::vector<const float*> x;
     for (int c = 0; c < columns; c++) x.push_back(&k.x[size_t(c) * size_t(inputs)]);
     Output out(rows, columns);
-    t.tile[int(format)](args_of(k, columns, k.act, x, out));
+    t.matmul[int(format)](args_of(k, columns, k.act, x, out));
     FILE* f = fopen(out_path, "wb");
     CHECK(f && (k.act.empty() ||
                 fwrite(k.act.data(), sizeof(ActBlock), k.act.size(), f) == k.act.size()),
@@ -493,9 +493,9 @@ int main(int argc, char** argv) {
     else if (what == "quantize") run_quantize();
     else if (what == "pack" && argc == 7)
         run_pack(format_of(argv[2]), atoi(argv[3]), atoi(argv[4]), argv[5], argv[6]);
-    else if (what == "judge" && argc == 8)
-        run_judge(format_of(argv[2]), atoi(argv[3]), atoi(argv[4]), atoi(argv[5]), argv[6],
-                  argv[7]);
+    else if (what == "reference" && argc == 8)
+        run_reference(format_of(argv[2]), atoi(argv[3]), atoi(argv[4]), atoi(argv[5]), argv[6],
+                      argv[7]);
     else if (what == "tables_present") {
         for (const Named& t : usable_tables()) printf("%s\n", t.name);
         return 0;

@@ -105,7 +105,7 @@ def drafts_of(pillion, target, assistant, ids, start, n):
         pillion.Model.open(target) as model,
         pillion.Pair(model.context(n_ctx=64), assistant) as pair,
     ):
-        pair.set_tokens(ids)
+        pair.sync(ids)
         drafts = pair.draft(start, n)
         return [(token, *pair.draft_row(step)) for step, token in enumerate(drafts)]
 

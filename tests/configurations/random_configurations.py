@@ -334,10 +334,21 @@ def _gemma3_rope(draw, case, config):
 
 def gemma3(draw):
     inner = gemma3_text(draw)
-    return _around(draw, inner, "gemma3", "Gemma3ForConditionalGeneration", {
-        "model_type": "siglip_vision_model", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
-        "num_attention_heads": 1, "image_size": 28, "patch_size": 14,
-    })  # fmt: skip
+    return _around(
+        draw,
+        inner,
+        "gemma3",
+        "Gemma3ForConditionalGeneration",
+        {
+            "model_type": "siglip_vision_model",
+            "hidden_size": 8,
+            "intermediate_size": 8,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "image_size": 28,
+            "patch_size": 14,
+        },
+    )
 
 
 # ---- Gemma 4 ----
@@ -457,15 +468,24 @@ def _gemma4_sizes(draw, config, types, wide, n_heads):
 def _gemma4_rope(draw, case, config, types):
     if draw.sometimes(0.3):
         return
-    full = draw.choice([
-        {"rope_type": "proportional", "partial_rotary_factor": draw.choice([0.25, 0.5, 0.3, 1.0])},
-        {"rope_type": "proportional", "partial_rotary_factor": 0.25, "factor": draw.choice([2, 8.0])},
-        {"rope_type": "proportional"},
-        {"rope_type": "default"},
-        {"rope_type": "default", "partial_rotary_factor": 0.25},
-        {"rope_type": "linear", "factor": draw.choice([4, 8.0])},
-        {"rope_type": "llama3", **llama3(draw), "original_max_position_embeddings": 32},
-    ])  # fmt: skip
+    full = draw.choice(
+        [
+            {
+                "rope_type": "proportional",
+                "partial_rotary_factor": draw.choice([0.25, 0.5, 0.3, 1.0]),
+            },
+            {
+                "rope_type": "proportional",
+                "partial_rotary_factor": 0.25,
+                "factor": draw.choice([2, 8.0]),
+            },
+            {"rope_type": "proportional"},
+            {"rope_type": "default"},
+            {"rope_type": "default", "partial_rotary_factor": 0.25},
+            {"rope_type": "linear", "factor": draw.choice([4, 8.0])},
+            {"rope_type": "llama3", **llama3(draw), "original_max_position_embeddings": 32},
+        ]
+    )
     full["rope_theta"] = draw.choice([1e6, 1000000, 1e4])
     local = {"rope_type": "default", "rope_theta": draw.choice([1e4, 10000, 300.0])}
     if draw.sometimes(0.05):

@@ -1,4 +1,4 @@
-"""Builds the stand-in library as a cffi module and loads the Python package over it, under the name
+"""Builds the fake library as a cffi module and loads the Python package over it, under the name
 `pillion_fake`.
 
 The package imports itself only relatively, so the same sources can live twice in one process:
@@ -24,7 +24,7 @@ SOURCES = [HEADER, *PARTS, *sorted(HERE.glob("*.h")), PACKAGE / "_cdef.py", Path
 
 
 def load():
-    """The package over the stand-in library."""
+    """The package over the fake library."""
     if "pillion_fake" not in sys.modules:
         _import("pillion_fake._capi", _built())
         _import("pillion_fake", PACKAGE / "__init__.py", [str(PACKAGE)])

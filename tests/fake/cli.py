@@ -1,4 +1,4 @@
-"""`pillion` over the stand-in library, for tests of the command line: python tests/fake/cli.py
+"""`pillion` over the fake library, for tests of the command line: python tests/fake/cli.py
 COMMAND …
 
 FAKE_SCRIPT (text, said from the context length FAKE_BASE on), FAKE_SLOW (microseconds per token)

@@ -109,8 +109,8 @@ static size_t common(const pillion_context* context, const int32_t* tokens, size
     return same;
 }
 
-pillion_status fake_set_tokens(pillion_context* context, const int32_t* tokens, size_t n,
-                               size_t* n_reused) {
+pillion_status fake_sync(pillion_context* context, const int32_t* tokens, size_t n,
+                         size_t* n_reused) {
     if (n > context->n_ctx)
         return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
     ENTER(context);
@@ -120,11 +120,11 @@ pillion_status fake_set_tokens(pillion_context* context, const int32_t* tokens, 
     if (!status && n_reused) *n_reused = same;
     return fake_leave(context, status);
 }
-pillion_status pillion_context_set_tokens(pillion_context* context, const int32_t* tokens, size_t n,
-                                          size_t* n_reused) {
+pillion_status pillion_context_sync(pillion_context* context, const int32_t* tokens, size_t n,
+                                    size_t* n_reused) {
     BEGIN();
     NEED(context && tokens && n);
-    return fake_set_tokens(context, tokens, n, n_reused);
+    return fake_sync(context, tokens, n, n_reused);
 }
 
 pillion_status pillion_context_read(pillion_context* context, const int32_t* tokens, size_t n,

@@ -1,4 +1,4 @@
-/* Pairs and rounds. "auto" drafts 3 and parks after 5 rounds of which nothing was accepted. */
+/* Pairs and rounds. "auto" drafts 3 and pauses after 5 rounds of which nothing was accepted. */
 #include <math.h>
 #include <stdio.h>
 
@@ -65,7 +65,7 @@ pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
                           "the drafter is for a target of another width than 8");
     if (config.strict && drafter && fake_find(drafter, "fake.head"))
         return fake_error(PILLION_ERROR_PAIRING,
-                          "the drafter has its ordered head only in part (strict)");
+                          "the drafter has its centroid head only in part (strict)");
     pillion_pair* pair = calloc(1, sizeof *pair);
     pair->config = config;
     pair->context = target;
@@ -95,12 +95,12 @@ void pillion_pair_free(pillion_pair* pair) {
     free(pair);
 }
 
-pillion_status pillion_pair_set_tokens(pillion_pair* pair, const int32_t* tokens, size_t n,
-                                       size_t* n_reused) {
+pillion_status pillion_pair_sync(pillion_pair* pair, const int32_t* tokens, size_t n,
+                                 size_t* n_reused) {
     BEGIN();
     NEED(pair && tokens && n);
     pair->stage = NONE;
-    return fake_set_tokens(pair->context, tokens, n, n_reused);
+    return fake_sync(pair->context, tokens, n, n_reused);
 }
 
 static size_t draft(const pillion_pair* pair, int32_t last, size_t n, int32_t* drafts) {
@@ -142,12 +142,12 @@ static pillion_status begin(pillion_pair* pair) {
 static pillion_status propose(pillion_pair* pair, int32_t n_draft, size_t n_max) {
     pillion_pair_stats* stats = &pair->stats;
     if (n_draft == PILLION_DRAFT_AUTO) {
-        const int parked = stats->rounds >= PARK_AFTER && !stats->accepted;
-        stats->state = parked ? PILLION_SPECULATION_PARKED : PILLION_SPECULATION_ON;
-        if (parked)
+        const int paused = stats->rounds >= PARK_AFTER && !stats->accepted;
+        stats->state = paused ? PILLION_SPECULATION_PARKED : PILLION_SPECULATION_ON;
+        if (paused)
             snprintf(stats->reason, sizeof stats->reason, "0 of %d drafts were accepted",
                      (int)stats->drafted);
-        n_draft = stats->n_draft = parked ? 0 : AUTO;
+        n_draft = stats->n_draft = paused ? 0 : AUTO;
     } else {
         stats->state = n_draft ? PILLION_SPECULATION_ON : PILLION_SPECULATION_OFF;
     }

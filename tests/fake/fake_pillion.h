@@ -1,4 +1,4 @@
-/* A stand-in for the library behind pillion.h, for tests of the Python layer: the whole ABI over a
+/* A fake for the library behind pillion.h, for tests of the Python layer: the whole ABI over a
  * toy model, deterministic and quick, with strings (below) to make it fail, dawdle or say what a
  * test wants.
  *

@@ -1,4 +1,4 @@
-/* Not in the stand-in. */
+/* Not in the fake. */
 #include "fake_state.h"
 
 void pillion_quantize_config_init(pillion_quantize_config* config, size_t size) {
@@ -8,7 +8,7 @@ pillion_status pillion_quantization_new(const char* path, const pillion_quantize
                                         pillion_quantization** quantization) {
     BEGIN();
     NEED(path && config && quantization);
-    return fake_invalid("the stand-in does not quantize");
+    return fake_invalid("the fake does not quantize");
 }
 void pillion_quantization_free(pillion_quantization* quantization) { (void)quantization; }
 pillion_status pillion_quantization_count(const pillion_quantization* quantization, size_t* n,
@@ -38,7 +38,7 @@ pillion_status pillion_join(const char* part, const char* out, pillion_progress_
     BEGIN();
     (void)progress, (void)user;
     NEED(part && out);
-    return fake_invalid("the stand-in does not join");
+    return fake_invalid("the fake does not join");
 }
 pillion_status pillion_split(const char* path, const char* prefix, uint64_t max_bytes,
                              uint64_t max_tensors, size_t* n_parts,
@@ -46,5 +46,5 @@ pillion_status pillion_split(const char* path, const char* prefix, uint64_t max_
     BEGIN();
     (void)max_bytes, (void)max_tensors, (void)n_parts, (void)progress, (void)user;
     NEED(path && prefix);
-    return fake_invalid("the stand-in does not split");
+    return fake_invalid("the fake does not split");
 }

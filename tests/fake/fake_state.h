@@ -1,4 +1,4 @@
-/* What the parts of the stand-in share. */
+/* What the parts of the fake share. */
 #ifndef FAKE_STATE_H
 #define FAKE_STATE_H
 
@@ -76,8 +76,8 @@ pillion_status fake_leave(const pillion_context* context, pillion_status status)
 pillion_status fake_run(pillion_context* context, const int32_t* tokens, size_t n,
                         size_t n_outputs);
 /* Keeps the common beginning; enters by itself. */
-pillion_status fake_set_tokens(pillion_context* context, const int32_t* tokens, size_t n,
-                               size_t* n_reused);
+pillion_status fake_sync(pillion_context* context, const int32_t* tokens, size_t n,
+                         size_t* n_reused);
 /* What comes at this length, after this token: the script, else the letter after the last. */
 int32_t fake_next_token(size_t length, int32_t last);
 static inline int known(int32_t token) { return token >= 0 && token < N_VOCAB; }

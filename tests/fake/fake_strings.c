@@ -1,4 +1,4 @@
-/* The strings that tests pull, errors, and what every part of the stand-in uses. */
+/* The strings that tests pull, errors, and what every part of the fake uses. */
 #include <pthread.h>
 #include <stdio.h>
 #include <time.h>

@@ -213,7 +213,7 @@ void Caller::step() {
         case 6: return round_in_steps(pair);
         case 0: {
             const std::vector<int32_t> t = tokens();
-            ok(pillion_pair_set_tokens(pair, t.data(), t.size(), nullptr));
+            ok(pillion_pair_sync(pair, t.data(), t.size(), nullptr));
             break;
         }
         case 1: {
@@ -448,9 +448,9 @@ void Caller::change_context() {
             break;
         }
         case 2:
-            if (ok(pillion_context_set_tokens(c, t.data(), t.size(), nullptr)) &&
+            if (ok(pillion_context_sync(c, t.data(), t.size(), nullptr)) &&
                 ok(pillion_context_length(c, &after, nullptr)) && after != t.size())
-                broken("set_tokens of a wrong length");
+                broken("sync of a wrong length");
             break;
         case 3: {
             const size_t to = in_.chance(20) ? count() : before ? in_.byte() % (before + 1) : 0;

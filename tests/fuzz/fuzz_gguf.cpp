@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "model/gguf.h"
+#include "gguf/gguf.h"
+#include "model/centroid_head.h"
 #include "model/hparams.h"
-#include "model/masked_head.h"
 #include "model/tensor_check.h"
 
 using namespace pillion;
@@ -63,7 +63,7 @@ void exercise(const uint8_t* data, size_t size) {
     touch_values(file);
     touch_tensors(file);
     const HParams hparams = read_hparams(file);
-    if (hparams.masked_head != MaskedHead::none)
+    if (hparams.centroid_head != CentroidHead::none)
         g_sink = g_sink + read_centroid_order(file, hparams).size();
     g_sink = g_sink + inspect_tensors(file, hparams).problems.size();
     check_tensors(file, hparams);

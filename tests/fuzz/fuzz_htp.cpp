@@ -215,14 +215,14 @@ void PlanMaker::fill(htp_op& op) {
             x[0] = cache(in_.chance(128) ? HTP_F16 : HTP_Q8_0, dim / 2, 256, heads),
             x[1] = rows(heads * group * (dim / 2), r), y[0] = rows(heads * group * (dim / 2), r);
             break;
-        case HTP_OP_GEGLU:
+        case HTP_OP_GLU:
             op.params.glu = {in_.byte() & 1, 0, in_.chance(128) ? 1 : 0};
             if (op.params.glu.groups) x[0] = rows(2 * n, r);
             else x[0] = rows(n, r), x[1] = rows(n, r);
             y[0] = rows(n, r);
             break;
         case HTP_OP_SOFTCAP: x[0] = rows(n, r), op.params.softcap.cap = 30; break;
-        case HTP_OP_PICK:
+        case HTP_OP_ARGMAX:
             x[0] = rows(n, r), y[0] = rows(1, r, HTP_I32);
             if (in_.chance(128)) x[1] = rows(n, in_.chance(128) ? uint32_t(HTP_FIXED) : r, HTP_I32);
             if (in_.chance(128)) y[1] = rows(1, r);

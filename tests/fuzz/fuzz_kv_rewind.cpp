@@ -185,8 +185,8 @@ void Walk::step() {
             wanted.insert(wanted.end(), t.begin(), t.end());
             if (wanted.size() > kContext) break;
             must(in_.chance(128)
-                     ? pillion_pair_set_tokens(pair_, wanted.data(), wanted.size(), nullptr)
-                     : pillion_context_set_tokens(context_, wanted.data(), wanted.size(), nullptr));
+                     ? pillion_pair_sync(pair_, wanted.data(), wanted.size(), nullptr)
+                     : pillion_context_sync(context_, wanted.data(), wanted.size(), nullptr));
             waiting_.clear();
             text_ = wanted;
             compare(1);

@@ -66,7 +66,7 @@ void run(pillion_context* context, Input& in) {
                 ok(pillion_context_eval(context, tokens, n, std::min<size_t>(n, in.byte() % 4)));
                 break;
             case 1: ok(pillion_context_rewind(context, in.byte() % 50)); break;
-            case 2: ok(pillion_context_set_tokens(context, tokens, n, nullptr)); break;
+            case 2: ok(pillion_context_sync(context, tokens, n, nullptr)); break;
             case 3: {
                 float mean[32];
                 ok(pillion_context_embed(context, tokens, n, mean, 32));
@@ -96,7 +96,7 @@ void pair(pillion_context* context, pillion_model* drafter, Input& in) {
     if (!ok(pillion_sampler_new(&sampling, &sampler))) return;
     if (ok(pillion_pair_new(context, drafter, &config, &pair))) {
         const int32_t prompt[] = {1, 0, 1, 0};
-        ok(pillion_pair_set_tokens(pair, prompt, 1 + in.byte() % 4, nullptr));
+        ok(pillion_pair_sync(pair, prompt, 1 + in.byte() % 4, nullptr));
         for (int i = 0; i < 4; i++) {
             int32_t tokens[16];
             size_t n = 0;

@@ -10,7 +10,7 @@
 
 #include "core/dtype.h"
 #include "fuzz_input.h"
-#include "model/gguf.h"
+#include "gguf/gguf.h"
 
 namespace fuzz {
 

@@ -39,8 +39,8 @@ DTYPES |= dict.fromkeys(["iq2_xxs", "iq2_xs", "iq2_s"], 204) | dict.fromkeys(
 )
 OPS = (
     "embed per_layer_embed rope_table scale add norm norm_add matmul qkv_norm_rope kv_store attend "
-    "geglu moe_route moe_matmul moe_sum"
-    " gather_rows softcap pick concat centroid_head"
+    "glu moe_route moe_matmul moe_sum"
+    " gather_rows softcap argmax concat centroid_head"
 ).split()
 
 TENSOR = np.dtype(

@@ -1,4 +1,4 @@
-// Between the two halves of the stand-in: the driver (fake_cdsprpc.c) and the DSP's system
+// Between the two halves of the fake: the driver (fake_cdsprpc.c) and the DSP's system
 // (fake_dsp_system.c), which the DSP's library links.
 #pragma once
 #include <stdint.h>

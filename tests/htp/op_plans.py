@@ -7,7 +7,7 @@ import numpy as np
 
 import dsp as d
 import op_cases as oc
-from pillion import _lab as lab
+from pillion import _testing as testing
 
 INPUTS = {
     "embed": ["table", "tokens"],
@@ -21,13 +21,13 @@ INPUTS = {
     "qkv_norm_rope": ["q", "k", "v", "q_norm", "k_norm", "rope"],
     "kv_store": ["cache", "k", "v"],
     "attend": ["cache", "q"],
-    "geglu": ["gate", "up"],
+    "glu": ["gate", "up"],
     "moe_route": ["logits", "expert_scale"],
     "moe_matmul": ["weights", "x", "ids"],
     "moe_sum": ["x", "gates"],
     "gather_rows": ["x"],
     "softcap": ["x"],
-    "pick": ["logits", "ids"],
+    "argmax": ["logits", "ids"],
     "concat": ["a", "b"],
     "centroid_head": ["scores", "x", "table", "order"],
 }
@@ -35,7 +35,7 @@ IN_PLACE = {"softcap": ["x"], "qkv_norm_rope": ["q", "k", "v"]}
 RESULTS = {
     "moe_route": ["ids", "gates"],
     "centroid_head": ["y", "ids"],
-    "pick": ["y", "probability"],
+    "argmax": ["y", "probability"],
 }
 GROUPS = {  # inputs and vectors of a group
     "f32": (1, 1),
@@ -69,7 +69,7 @@ GROUPS = {  # inputs and vectors of a group
 
 def kept(weight):
     """The weight's bytes as the host hands them on."""
-    return lab.expand(weight.dtype, weight.data) if weight.dtype in oc.EXPANDED else weight.data
+    return testing.expand(weight.dtype, weight.data) if weight.dtype in oc.EXPANDED else weight.data
 
 
 class Packer:
@@ -219,7 +219,7 @@ PARAMS = {  # as struct.pack wants them; a missing one is 0
         "<4i2fi",
         ["n_heads", "n_kv_heads", "head_dim", "window", "scale", "softcap", "past_only"],
     ),
-    "geglu": ("<3i", ["activation", "up_offset", "groups"]),
+    "glu": ("<3i", ["activation", "up_offset", "groups"]),
     "moe_route": ("<3i", ["n_experts", "n_used", "per_row"]),
     "moe_matmul": ("<3i", ["n_experts", "n_used", "per_row"]),
     "moe_sum": ("<3i", ["n_experts", "n_used", "per_row"]),
@@ -231,7 +231,7 @@ PARAMS = {  # as struct.pack wants them; a missing one is 0
 def params_of(case):
     shape, names = PARAMS.get(case.op, ("", []))
     values = {"scale": 1.0, "per_row": 1, **case.params}
-    if case.op == "geglu":
+    if case.op == "glu":
         values["activation"] = ["gelu_tanh", "silu"].index(values["activation"])
     return struct.pack(shape, *(values.get(name, 0) for name in names))
 
@@ -365,7 +365,7 @@ class OpPlan:
             return {}
         if c.op == "moe_route":
             return {"ids": (p["n_used"], i), "gates": (p["n_used"], f)}
-        if c.op == "pick":
+        if c.op == "argmax":
             return {"y": (1, i)} | ({"probability": (1, f)} if p.get("probability") else {})
         if c.op == "centroid_head":
             n = c.inputs["table"].rows // p["n_centroids"] * p["n_active"]
@@ -376,7 +376,7 @@ class OpPlan:
             n = c.inputs["weight"].rows
         elif c.op == "moe_matmul":
             n = c.inputs["weights"].rows * p["n_used"]
-        elif c.op == "geglu":
+        elif c.op == "glu":
             n = width("gate") // (2 if p.get("groups") else 1)
         elif c.op == "concat":
             n = width("a") + width("b")

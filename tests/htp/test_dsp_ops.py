@@ -1,5 +1,5 @@
 """Every op of the common case list on the DSP's code: the PC's build against the CPU backend's
-judge, bit for bit; the Hexagon program under qemu against the same on a part of the list; the
+reference, bit for bit; the Hexagon program under qemu against the same on a part of the list; the
 device's float path, qf32 kept as ordinary floats, against float64."""
 
 import numpy as np
@@ -8,14 +8,14 @@ import pytest
 import op_cases as oc
 import op_plans
 import test_generic_vs_double as double
-from lab_ops import JUDGE, Bench, same
+from testing_ops import REFERENCE, Bench, same
 from op_plans import OpPlan, fill_cache
 
 CASES = oc.op_cases()
 
 
 def reference(case, rows=oc.MAX_ROWS, start=0):
-    return Bench(case, JUDGE).run(rows, start)
+    return Bench(case, REFERENCE).run(rows, start)
 
 
 def plan_of(dsp, packer, case, **how):
@@ -50,7 +50,7 @@ def test_native_equals_the_cpu(native_dsp, packer, case):
 
 def check_store(plan, case):
     """The bytes of the cache mean what the CPU's cache holds, in every slot."""
-    bench = Bench(case, JUDGE)
+    bench = Bench(case, REFERENCE)
     bench.run()
     plan.run()
     for got, want in zip(

@@ -51,11 +51,31 @@ score_blocks_f16:
 def test_reading_what_the_compiler_says():
     loops = htp_report.read_loops(SAID)
     assert loops == [
-        {"kernel": "q4_0_rows1", "packets": 3, "instructions": 6, "vector": 4, "loads": 2, "multiplies": 2, "products": 2,
-         "stack_vectors": 1, "stack": 1, "calls": 1},
-        {"kernel": "score_blocks_f16", "packets": 1, "instructions": 1, "vector": 0, "loads": 0, "multiplies": 0, "products": 0,
-         "stack_vectors": 0, "stack": 0, "calls": 0},
-    ]  # fmt: skip
+        {
+            "kernel": "q4_0_rows1",
+            "packets": 3,
+            "instructions": 6,
+            "vector": 4,
+            "loads": 2,
+            "multiplies": 2,
+            "products": 2,
+            "stack_vectors": 1,
+            "stack": 1,
+            "calls": 1,
+        },
+        {
+            "kernel": "score_blocks_f16",
+            "packets": 1,
+            "instructions": 1,
+            "vector": 0,
+            "loads": 0,
+            "multiplies": 0,
+            "products": 0,
+            "stack_vectors": 0,
+            "stack": 0,
+            "calls": 0,
+        },
+    ]
 
 
 def test_a_loop_beyond_its_budget_is_a_fault():

@@ -19,8 +19,7 @@ RUNTIME = [
 ]
 INCLUDE = [f"-I{ROOT / 'csrc'}"]
 SIM_FLAGS = (
-    "-std=c++17 -DPILLION_SIM -ffp-contract=off -fno-strict-aliasing -Wall -Wextra "
-    "-Werror "
+    "-std=c++17 -DPILLION_SIM -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Werror "
     "-Wno-unknown-pragmas -pthread"
 ).split()
 GPU_FLAGS = ["-std=c++17", "-fmad=false", f"-arch={os.environ.get('PILLION_CUDA_ARCH', 'native')}"]

@@ -238,8 +238,8 @@ def attend_short_cases():
 # ---- ops: graphs of one node ----
 #
 # A case holds inputs for MAX_ROWS rows at positions pos, pos + 1, ...; a test runs any stretch of
-# them, on any backend and number of threads. lab_ops.py builds the graph, test_generic_vs_double.py
-# has the text of each op in float64.
+# them, on any backend and number of threads. testing_ops.py builds the graph,
+# test_generic_vs_double.py has the text of each op in float64.
 
 MAX_ROWS = 65
 # alone; few; the last of the register kernels; two chunks of 8; one more than a tile
@@ -547,18 +547,18 @@ def row_op_cases():
             logits[7, n // 2] = np.inf
             logits[8, :] = 0
             logits[8, 0] = -0.0
-        yield OpCase("pick", str(n), {"logits": logits})
+        yield OpCase("argmax", str(n), {"logits": logits})
         yield OpCase("concat", str(n), {"a": x, "b": _normal("beside", n, width=n // 2 + 1)})
-        # Tokens in another order than the scores, and how sure the pick is: where the soft-max is
+        # Tokens in another order than the scores, and how sure the argmax is: where the soft-max is
         # one.
         sure = np.where(np.isfinite(logits), logits, np.float32(0.25))
         ids = np.array([rng("ids", n, row).permutation(n) for row in range(MAX_ROWS)], np.int32)
-        yield OpCase("pick", f"{n}-ids", {"logits": sure, "ids": ids}, {"probability": True})
+        yield OpCase("argmax", f"{n}-ids", {"logits": sure, "ids": ids}, {"probability": True})
         up = _normal("up", n, width=n + 40)
         kind = "silu" if n % 2 else "gelu_tanh"
-        yield OpCase("geglu", f"{n}-{kind}", {"gate": x, "up": y}, {"activation": kind})
+        yield OpCase("glu", f"{n}-{kind}", {"gate": x, "up": y}, {"activation": kind})
         yield OpCase(
-            "geglu",
+            "glu",
             f"{n}-offset",
             {"gate": x, "up": up},
             {"activation": "gelu_tanh", "up_offset": 40 if n < 1000 else 7},
@@ -566,7 +566,7 @@ def row_op_cases():
         for groups in (1, 3):
             both = _normal("both", n, groups, width=2 * n * groups, scale=2)
             yield OpCase(
-                "geglu", f"{n}-x{groups}", {"gate": both}, {"activation": kind, "groups": groups}
+                "glu", f"{n}-x{groups}", {"gate": both}, {"activation": kind, "groups": groups}
             )
 
 
@@ -644,14 +644,14 @@ def moe_op_cases():
         ("bf16", 20, 70, 3, 1, 1, "one"),
         ("q4_0", 64, 33, 8, 2, 1, "random"),
         ("q4_0", 64, 100, 128, 8, 1, "random"),
-        ("q8_0", 96, 70, 5, 2, 2, "few"),
+        ("q8_0", 96, 70, 5, 2, 2, "matvec"),
         ("q6_k", 256, 45, 6, 1, 1, "random"),
         ("q4_k", 256, 40, 6, 4, 4, "one"),
         ("q5_1", 32, 32, 2, 2, 1, "random"),
         ("iq4_nl", 64, 64, 7, 1, 1, "one"),
-        ("q2_k", 256, 33, 4, 3, 3, "few"),
+        ("q2_k", 256, 33, 4, 3, 3, "matvec"),
         ("mxfp4", 96, 33, 8, 2, 1, "random"),
-        ("nvfp4", 64, 40, 4, 2, 2, "few"),
+        ("nvfp4", 64, 40, 4, 2, 2, "matvec"),
         ("iq2_xxs", 256, 33, 5, 2, 1, "random"),
         ("iq3_s", 512, 34, 3, 2, 1, "one"),
     ):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lab_ops import lab
+from testing_ops import testing
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct"
@@ -31,7 +31,7 @@ def machine(tmp_path):
             path = tmp_path / name.lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        return lab.count_cpus(str(tmp_path), mask(cpus, kernel_cpus))
+        return testing.count_cpus(str(tmp_path), mask(cpus, kernel_cpus))
 
     return count
 
@@ -170,8 +170,8 @@ def test_no_mask_at_all(machine):
 
 
 def test_this_machine():
-    found, why = lab.count_cpus()
-    assert found == lab.usable_cpus() and 1 <= found <= len(os.sched_getaffinity(0)) and why
+    found, why = testing.count_cpus()
+    assert found == testing.usable_cpus() and 1 <= found <= len(os.sched_getaffinity(0)) and why
 
 
 def test_the_affinity_mask_of_this_process(pillion):

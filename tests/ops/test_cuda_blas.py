@@ -1,4 +1,4 @@
-"""cuBLAS for long float products, through a stand-in library (tests/c/fake_cublas.cpp) that the
+"""cuBLAS for long float products, through a fake library (tests/c/fake_cublas.cpp) that the
 emulated device opens in its place."""
 
 import json
@@ -12,14 +12,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # One product of `rows` rows in a process of its own: a library is looked for once. Prints the worst
-# error over its bound, a digest of the results, how many products the stand-in made, how many
+# error over its bound, a digest of the results, how many products the fake made, how many
 # handles it has left, or what went wrong.
 CHILD = """
 import ctypes, gc, hashlib, json, sys
 sys.path[:0] = [sys.argv[1]]
 import numpy as np
 import op_cases as oc
-from lab_ops import device, run_op
+from testing_ops import device, run_op
 dtype, rows, fake = sys.argv[2], int(sys.argv[3]), sys.argv[4]
 width, outputs = 72, 130
 r = np.random.default_rng(5)
@@ -58,11 +58,11 @@ def fake(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def module():
-    from lab_ops import device
+    from testing_ops import device
 
     try:
         device("cuda:sim")
-    except Exception as error:  # the lab has no exception of its own for it
+    except Exception as error:  # the test bindings has no exception of its own for it
         pytest.skip(f"no cuda:sim: {error} (make build makes it)")
 
 

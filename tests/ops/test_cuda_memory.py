@@ -27,11 +27,11 @@ def test_runner(flags, tmp_path):
 def test_a_weight_larger_than_a_slice(dtype, block_bytes):
     """Three slices of rows: each row is where a table of that row alone puts it."""
     import op_cases as oc
-    from lab_ops import device, run_op
+    from testing_ops import device, run_op
 
     try:
         device(DEVICE)
-    except Exception as error:  # the lab has no exception of its own for it
+    except Exception as error:  # the test bindings has no exception of its own for it
         pytest.skip(f"no {DEVICE}: {error} (make build makes it)")
     width, inputs = 1024, 32 if dtype == "q8_0" else 256
     row = width // inputs * block_bytes

@@ -1,8 +1,8 @@
 """Every op of the case list on the CUDA backend under its SIMT emulation, against float64, through
 Backend::compile and Plan::run.
 
-The bounds are those of the judge (test_generic_vs_double.py): sums of positive numbers in 256
-chains are no worse than in 16. Where tensor cores take halves the bound says so. With a GPU:
+The bounds are those of the reference kernel (test_generic_vs_double.py): sums of positive numbers
+in 256 chains are no worse than in 16. Where tensor cores take halves the bound says so. With a GPU:
 PILLION_TEST_CUDA=cuda."""
 
 import json
@@ -16,7 +16,7 @@ from device_ops import attend, attend_plan, compare
 
 import op_cases as oc
 import test_generic_vs_double as double
-from lab_ops import Bench, device, filled_cache, lab, same, store_plan
+from testing_ops import Bench, device, filled_cache, testing, same, store_plan
 
 DEVICE = os.environ.get("PILLION_TEST_CUDA", "cuda:sim")
 FEW = 16  # rows up to which a row keeps its bits whatever runs beside it
@@ -25,7 +25,7 @@ CASES = oc.op_cases()
 
 try:
     device(DEVICE)
-except lab.Error as error:
+except testing.Error as error:
     pytest.skip(f"no {DEVICE}: {error} (make build makes it)", allow_module_level=True)
 
 
@@ -91,7 +91,7 @@ def test_kv_store(case):
 
 
 def test_every_op_has_cases():
-    assert set(lab.ops()) == {case.op for case in CASES}
+    assert set(testing.ops()) == {case.op for case in CASES}
 
 
 # ---- attention: every shape has a kernel ----
@@ -181,7 +181,7 @@ def test_attention_that_is_not_supported():
         (1026, 1, 1, "head size 1026"),
         (8, 3, 2, "3 query heads and 2 KV heads"),
     ):
-        with pytest.raises(lab.Error, match=sentence):
+        with pytest.raises(testing.Error, match=sentence):
             attend_plan(
                 on,
                 on.cache("f16", kv, dim, 256),
@@ -198,7 +198,7 @@ def test_plans_refuse_other_rows_and_say_when_cancelled():
     bench = Bench(case, DEVICE, rows_max=7)
     for rows, out in ((8, 1), (0, 0), (7, 8), (3, 4)):
         with pytest.raises(
-            lab.Error, match=f"plan for 7 rows and 7 outputs was given {rows} and {out}"
+            testing.Error, match=f"plan for 7 rows and 7 outputs was given {rows} and {out}"
         ):
             bench.plan.run(
                 {"x": case.inputs["x"], "tokens": np.zeros((oc.MAX_ROWS, 1), np.int32)}, rows, out
@@ -206,9 +206,9 @@ def test_plans_refuse_other_rows_and_say_when_cancelled():
     want = bench.run(7)
     bench.device.cancel(1, True)
     try:
-        with pytest.raises(lab.Error, match="cancelled"):
+        with pytest.raises(testing.Error, match="cancelled"):
             bench.run(7)
-        with pytest.raises(lab.Error, match="cancelled"):
+        with pytest.raises(testing.Error, match="cancelled"):
             bench.device.weight(oc.Weight("q4_0", 512, 97).data, "q4_0", 512, 97)
     finally:
         bench.device.cancel(1, False)
@@ -228,7 +228,7 @@ def test_vectors_become_f32():
 @pytest.mark.parametrize("use", ["matrix", "table", "vector"])
 def test_types_that_are_no_weights(use):
     with pytest.raises(
-        lab.Error, match="^tensor lab: type I16 is not a weight format of the cuda backend"
+        testing.Error, match="^tensor lab: type I16 is not a weight format of the cuda backend"
     ):
         device(DEVICE).weight(bytes(2 * 64), "i16", 64, use=use)
 
@@ -258,7 +258,7 @@ def test_a_captured_run_serves_other_positions_and_rows():
 CHILD = """
 import sys; sys.path.insert(0, sys.argv[1])
 import hashlib, op_cases as oc
-from lab_ops import Bench
+from testing_ops import Bench
 digest = hashlib.sha256()
 for case in oc.op_cases():
     if case.name in sys.argv[3:]:

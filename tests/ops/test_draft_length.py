@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from lab_ops import lab
+from testing_ops import testing
 
 
 class Machine:
@@ -36,11 +36,11 @@ class Machine:
 
 
 def run(machine, rounds, length=None):
-    length = length or lab.DraftLength()
+    length = length or testing.DraftLength()
     tokens = ms = 0
     picks = []
     for _ in range(rounds):
-        k = length.pick()
+        k = length.choose()
         picks.append(k)
         t, cost = machine.round(length, k)
         tokens, ms = tokens + t, ms + cost
@@ -67,20 +67,20 @@ def test_never_much_slower_than_off(acceptance):
     _, _, off = machine.best_rate()
     assert rate * (1.025 + 0.02 * 7) > 0.95 * off
     if acceptance < 0.8:
-        assert length.parked and picks[-1] == 0
+        assert length.paused and picks[-1] == 0
 
 
 def test_it_comes_back_when_things_change():
     machine = Machine(0.02, MEMORY_BOUND, 3.0)
     length, _, _ = run(machine, 500)
-    assert length.parked
+    assert length.paused
     machine.acceptance, machine.draft = 0.95, 0.2
     length, _, picks = run(machine, 6000, length)
-    assert not length.parked and sum(picks[-100:]) / 100 > 3
+    assert not length.paused and sum(picks[-100:]) / 100 > 3
 
 
 def test_acceptance_is_counted_given_those_before():
-    length = lab.DraftLength()
+    length = testing.DraftLength()
     for _ in range(300):
         length.update(3, 1, 1.0, 10.0)  # the first is right, the second wrong, the third unknown
     assert length.acceptance(0) > 0.9 and length.acceptance(1) < 0.1
@@ -89,7 +89,7 @@ def test_acceptance_is_counted_given_those_before():
 
 
 def test_a_draft_that_is_not_run_was_refused():
-    length = lab.DraftLength()
+    length = testing.DraftLength()
     for _ in range(300):
         length.update(4, 1, 1.0, 10.0, kept=1)
     assert length.acceptance(0) > 0.9 and length.acceptance(1) < 0.1
@@ -98,7 +98,7 @@ def test_a_draft_that_is_not_run_was_refused():
 def test_rows_of_others_cost_what_a_run_of_so_many_costs():
     """Forced tokens beside no draft, and behind one: neither makes plain rounds or drafts
     dearer."""
-    length = lab.DraftLength()
+    length = testing.DraftLength()
     for _ in range(20):
         length.update(0, 0, 0.0, 10.0)
         length.update(2, 2, 1.0, 11.0)

@@ -6,7 +6,7 @@ again."""
 import random
 
 import pytest
-from lab_ops import lab
+from testing_ops import testing
 
 
 class Machine:
@@ -24,7 +24,7 @@ class Machine:
 
     def round(self, length):
         """(tokens, time that it would take without noise, drafts)."""
-        k, window = length.pick_reading(self.unread, self.behind, self.share)
+        k, window = length.choose_reading(self.unread, self.behind, self.share)
         read = 0
         if k:
             if window >= self.text:
@@ -53,7 +53,7 @@ class Machine:
 def write(machine, n, length=None, prompt=100, change=None):
     """Writes n tokens. The least speed of any prefix from 64 tokens on, that of the whole, the
     drafts of each round."""
-    length = length or lab.DraftLength()
+    length = length or testing.DraftLength()
     machine.prompt(length, prompt)
     tokens = time = 0
     least, picks = 9.0, []

@@ -13,7 +13,7 @@ import pytest
 from op_cases import EXPANDED, QUANTS, Weight
 
 gguf = pytest.importorskip("gguf")
-lab = pytest.importorskip("pillion._lab")
+testing = pytest.importorskip("pillion._testing")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -36,7 +36,7 @@ def test_rows_of_a_file_have_the_values_of_the_package(name):
     row = len(weight.data) // 40
     wanted = weight.dequantized()[0]
     for r in range(40):
-        got = lab.dequantize_row(name, weight.data[r * row : (r + 1) * row], 8 * 256)
+        got = testing.dequantize_row(name, weight.data[r * row : (r + 1) * row], 8 * 256)
         assert np.array_equal(bits(got), bits(wanted[r]))
 
 
@@ -49,7 +49,7 @@ def test_any_bytes_are_a_block(name):
         wanted = gguf.quants.dequantize(
             data, getattr(gguf.GGMLQuantizationType, name.upper())
         ).reshape(-1)
-    got = lab.dequantize_row(name, data.tobytes(), 4096 * block)
+    got = testing.dequantize_row(name, data.tobytes(), 4096 * block)
     assert np.array_equal(bits(got), bits(wanted))
 
 
@@ -58,7 +58,7 @@ def test_any_bytes_are_a_block(name):
 def test_packed_rows_have_the_values_of_the_package(name, rows):
     width = 512 if QUANTS[name][0] == 256 else 3 * QUANTS[name][0]
     weight = Weight(name, width, rows)
-    packed = lab.pack(name, weight.data, rows, width)
+    packed = testing.pack(name, weight.data, rows, width)
     for r in range(rows):
-        values, _ = lab.unpack_row(name, packed, rows, width, r)
+        values, _ = testing.unpack_row(name, packed, rows, width, r)
         assert np.array_equal(bits(values), bits(weight.dequantized()[0, r]))

@@ -1,4 +1,5 @@
-"""The judge against each op's text in float64: graphs of one node on the plain kernels, one thread.
+"""The reference kernel against each op's text in float64: graphs of one node on the plain kernels,
+one thread.
 
 Bounds are in op_cases.TOLERANCES or derived where they are used. EPS is one f32 rounding.
 """
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import op_cases as oc
-from lab_ops import JUDGE, Bench, lab
+from testing_ops import REFERENCE, Bench, testing
 from op_cases import EPS, TOLERANCES
 
 CASES = oc.op_cases()
@@ -169,7 +170,7 @@ def qkv_norm_rope(case):
     return results
 
 
-def geglu(case):
+def glu(case):
     p, gate = case.params, case.inputs["gate"].astype(np.float64)
     if p.get("groups"):
         both = gate.reshape(oc.MAX_ROWS, p["groups"], 2, -1)
@@ -229,7 +230,7 @@ def softcap(case):
     return {"x": (want, TOLERANCES["softcap"][1] * np.abs(want))}
 
 
-def pick(case):
+def argmax(case):
     if "ids" in case.inputs:
         return pick_among(case)
     x = np.where(np.isnan(case.inputs["logits"]), -np.inf, case.inputs["logits"])
@@ -279,7 +280,7 @@ def attend(case, halves=False):
     """Over the keys and values as the cache holds them: what the format costs is kv_store's
     affair."""
     p, store = case.params, case.inputs["cache"]
-    keys, values = (x.astype(np.float64) for x in Bench(case, JUDGE).cache.read())
+    keys, values = (x.astype(np.float64) for x in Bench(case, REFERENCE).cache.read())
     group, dim = p["n_heads"] // p["n_kv_heads"], p["head_dim"]
     q = case.inputs["q"].astype(np.float64).reshape(oc.MAX_ROWS, p["n_heads"], dim)
     want, bound = np.empty(q.shape), np.empty(q.shape)
@@ -339,9 +340,9 @@ TEXTS = {
         qkv_norm_rope,
         kv_store,
         attend,
-        geglu,
+        glu,
     )
-    + (moe_route, moe_matmul, moe_sum, gather_rows, softcap, pick, concat, centroid_head)
+    + (moe_route, moe_matmul, moe_sum, gather_rows, softcap, argmax, concat, centroid_head)
 }
 
 
@@ -357,7 +358,7 @@ def stored_rows(case, bench):
 
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_op(case):
-    bench = Bench(case, JUDGE)
+    bench = Bench(case, REFERENCE)
     got = bench.run()
     if case.op == "kv_store":
         got = stored_rows(case, bench)
@@ -375,13 +376,13 @@ def test_op(case):
 
 
 def test_every_op_has_text_and_cases():
-    assert set(TEXTS) == set(lab.ops()) == {case.op for case in CASES}
+    assert set(TEXTS) == set(testing.ops()) == {case.op for case in CASES}
     assert len({case.name for case in CASES}) == len(CASES)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.op == "kv_store"], ids=repr)
 def test_a_store_touches_its_slots_alone(case):
-    bench = Bench(case, JUDGE)
+    bench = Bench(case, REFERENCE)
     before = bench.cache.read()
     bench.run()
     capacity = case.inputs["cache"].capacity

@@ -1,7 +1,7 @@
 """Every op of the case list on the Hexagon backend, its DSP played by a child process (device
 "htp:sim"): the DSP's own C, built for the PC here, and chosen cases as Hexagon code under an
-emulator. Against float64 with the judge's bounds; rows keep their bits whatever runs beside them.
-With a phone: PILLION_TEST_HTP=htp."""
+emulator. Against float64 with the reference kernel's bounds; rows keep their bits whatever runs
+beside them. With a phone: PILLION_TEST_HTP=htp."""
 
 import os
 import subprocess
@@ -13,14 +13,14 @@ from device_ops import attend, attend_plan, compare
 
 import op_cases as oc
 import test_generic_vs_double as double
-from lab_ops import Bench, device, filled_cache, lab, same
+from testing_ops import Bench, device, filled_cache, testing, same
 
 DEVICE = os.environ.get("PILLION_TEST_HTP", "htp:sim")
 CASES = oc.op_cases()
 
 try:
     device(DEVICE)
-except lab.Error as error:
+except testing.Error as error:
     pytest.skip(f"no {DEVICE}: {error} (make build makes it)", allow_module_level=True)
 
 
@@ -61,10 +61,10 @@ def test_op(case):
 def test_kv_store(case):
     """The CPU's cache byte for byte, in one run, in pieces, row by row, and nothing beside it: a
     drafter there reads it in place."""
-    bench, judge = Bench(case, DEVICE), Bench(case, "generic")
-    bench.run(), judge.run()
+    bench, reference = Bench(case, DEVICE), Bench(case, "generic")
+    bench.run(), reference.run()
     after = bench.cache.read()
-    for a, b in zip(after, judge.cache.read()):
+    for a, b in zip(after, reference.cache.read()):
         assert same(a, b)
     for step in (1, 9):
         again = Bench(case, DEVICE)
@@ -74,7 +74,7 @@ def test_kv_store(case):
 
 
 def test_every_op_has_cases():
-    assert set(lab.ops()) == {case.op for case in CASES}
+    assert set(testing.ops()) == {case.op for case in CASES}
 
 
 @pytest.mark.parametrize("use", ["matrix", "table", "vector"])
@@ -83,7 +83,7 @@ def test_types_that_are_no_weights(use):
         "F32, F16, BF16, Q4_0 to Q8_0, Q2_K to Q6_K, IQ1_S to IQ4_XS, TQ1_0, TQ2_0, MXFP4, NVFP4"
     )
     sentence = f"^tensor lab: type I16 is not a weight format of device {DEVICE} .it has {types}.$"
-    with pytest.raises(lab.Error, match=sentence):
+    with pytest.raises(testing.Error, match=sentence):
         device(DEVICE).weight(bytes(2 * 64), "i16", 64, use=use)
 
 
@@ -132,7 +132,7 @@ def test_attention_that_is_not_supported():
         (1026, 1, 1, "head size 1026"),
         (8, 3, 2, "3 query heads and 2 KV heads"),
     ):
-        with pytest.raises(lab.Error, match=sentence):
+        with pytest.raises(testing.Error, match=sentence):
             attend_plan(
                 on,
                 on.cache("f16", kv, dim, 256),
@@ -184,7 +184,7 @@ def test_many_plans_come_and_go():
 
 def test_too_many_plans_are_refused():
     on, kept = device(DEVICE), []
-    with pytest.raises(lab.Error, match="plans are in use on session 0"):
+    with pytest.raises(testing.Error, match="plans are in use on session 0"):
         for _ in range(100):
             g = on.graph(1)
             g.output(g.op("scale", {"x": g.input("x", 4)}, {"scale": 2.0})[0], "y")
@@ -205,7 +205,7 @@ def test_a_token_outside_the_table():
     plan = g.compile(1)
     for token in (10, -1, 2**31 - 1):
         with pytest.raises(
-            lab.Error,
+            testing.Error,
             match=r"op embed of layer -1 .node 0. failed on device .*: token id outside the table",
         ):
             plan.run({"tokens": np.array([[1], [token], [2], [3]], np.int32)}, 4)
@@ -217,7 +217,7 @@ def test_a_token_outside_the_table():
 CHILD = """
 import sys; sys.path.insert(0, sys.argv[1])
 import hashlib, op_cases as oc
-from lab_ops import Bench
+from testing_ops import Bench
 for case in oc.op_cases():
     if case.name in sys.argv[3:]:
         bench, digest = Bench(case, sys.argv[2]), hashlib.sha256()

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab_ops import JUDGE, device, lab
+from testing_ops import REFERENCE, device, testing
 
 FULL, SLIDING = (False, True), (True, True)
 SHARES_FULL, SHARES_SLIDING = (False, False), (True, False)
 
 
 def cache(layers, window, n_ctx, rows, swa_full=False, n_snapshots=0):
-    return lab.KvCache(device(JUDGE), layers, window, n_ctx, rows, swa_full, n_snapshots)
+    return testing.KvCache(device(REFERENCE), layers, window, n_ctx, rows, swa_full, n_snapshots)
 
 
 def up(n):
@@ -53,7 +53,7 @@ def test_stores_do_not_overlap():
     for (begin, size), (following, _) in zip(extents, extents[1:]):
         assert begin % 64 == 0 and begin + size <= following
     assert sum(extents[-1]) <= c.bytes
-    with pytest.raises(lab.Error, match="layer 5 of 5"):
+    with pytest.raises(testing.Error, match="layer 5 of 5"):
         c.extent(5)
 
 

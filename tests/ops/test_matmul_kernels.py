@@ -267,7 +267,7 @@ def test_generic_against_double(runner, name):
     x[3] = np.abs(x[3])
     source, result = runner.folder / "in", runner.folder / "out"
     source.write_bytes(np.ascontiguousarray(data).tobytes() + x.tobytes())
-    runner("judge", name, rows, inputs, columns, source, result)
+    runner("reference", name, rows, inputs, columns, source, result)
     out = np.fromfile(result, np.uint8)
     got = out[-4 * rows * columns :].view(np.float32).reshape(columns, rows).astype(np.float64)
     weight = dequantize(name, data, rows, inputs).astype(np.float64)

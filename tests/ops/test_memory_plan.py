@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import op_cases as oc
-from lab_ops import JUDGE, TABLES, device, lab, same
+from testing_ops import REFERENCE, TABLES, device, testing, same
 
 
 def rounded(n):
@@ -42,17 +42,17 @@ def check(requests, offsets, total):
 @settings(max_examples=400, deadline=None)
 @given(values)
 def test_random_lifetimes(requests):
-    check(requests, *lab.plan_memory(requests))
+    check(requests, *testing.plan_memory(requests))
 
 
 def test_bytes_are_used_again():
     chain = [(640, i, i + 1) for i in range(100)]  # each value dies when the next but one is born
-    offsets, total = lab.plan_memory(chain)
+    offsets, total = testing.plan_memory(chain)
     check(chain, offsets, total)
     assert total == 2 * 640
-    assert lab.plan_memory([(100, 0, 3)] * 4) == ([0, 128, 256, 384], 512)
-    assert lab.plan_memory([(100, 0, 3), (100, 4, 5), (100, -1, -1)]) == ([0, 0, None], 128)
-    assert lab.plan_memory([]) == ([], 0)
+    assert testing.plan_memory([(100, 0, 3)] * 4) == ([0, 128, 256, 384], 512)
+    assert testing.plan_memory([(100, 0, 3), (100, 4, 5), (100, -1, -1)]) == ([0, 0, None], 128)
+    assert testing.plan_memory([]) == ([], 0)
 
 
 def random_graph(r, n_nodes, widths=(5, 16, 64, 100)):
@@ -62,7 +62,7 @@ def random_graph(r, n_nodes, widths=(5, 16, 64, 100)):
     for _ in range(n_nodes):
         a = int(r.integers(max(0, len(width) - 6), len(width)))
         alike = [v for v in range(len(width)) if width[v] == width[a]]
-        kind = r.choice(["scale", "add", "norm", "norm_add", "geglu", "matmul", "matmul"])
+        kind = r.choice(["scale", "add", "norm", "norm_add", "glu", "matmul", "matmul"])
         b = int(r.choice(alike))
         if kind == "matmul":
             nodes.append((kind, (a,), int(r.choice(widths))))
@@ -71,7 +71,7 @@ def random_graph(r, n_nodes, widths=(5, 16, 64, 100)):
             nodes.append(
                 (
                     kind,
-                    (a, b) if kind in ("add", "norm_add", "geglu") else (a,),
+                    (a, b) if kind in ("add", "norm_add", "glu") else (a,),
                     float(r.uniform(0.5, 2)),
                 )
             )
@@ -110,7 +110,11 @@ def test_graphs_in_scratch(seed):
         "tokens": np.zeros((n, 1), np.int32),
     }
     results = {}
-    for table, threads, all_out in ((JUDGE, 1, True), (JUDGE, 3, False), (TABLES[0], 2, False)):
+    for table, threads, all_out in (
+        (REFERENCE, 1, True),
+        (REFERENCE, 3, False),
+        (TABLES[0], 2, False),
+    ):
         on = device(table)
         g = on.graph(n)
         v = [g.op("scale", {"x": g.input("x", width[0])}, {"scale": 1.0})[0]]

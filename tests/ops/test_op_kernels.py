@@ -1,5 +1,5 @@
-"""The CPU kernels that are not matmuls: the judge against float64, every table against the judge
-bit for bit.
+"""The CPU kernels that are not matmuls: the reference kernel against float64, every table against
+the reference kernel bit for bit.
 
 pytest tests/ops/test_op_kernels.py      needs numpy and g++; other machines' tables need
                                              g++-aarch64-linux-gnu and qemu-user, and are skipped
@@ -193,7 +193,7 @@ def silu64(x):
 
 
 def row_requests():
-    """(name, request, check of the judge's answer)"""
+    """(name, request, check of the reference kernel's answer)"""
     out = []
     for n in oc.SIZES:
         r = rng("rows", n)
@@ -668,23 +668,23 @@ def store_requests():
 
 
 @pytest.fixture(scope="session")
-def rows_of_judge(native):
+def rows_of_reference(native):
     named = row_requests() + edge_requests()
     return named, native.run("generic", [r for _, r, _ in named])
 
 
-def test_rows_against_float64(rows_of_judge):
-    check_all(*rows_of_judge)
+def test_rows_against_float64(rows_of_reference):
+    check_all(*rows_of_reference)
 
 
-def test_rows_tables_equal(native, rows_of_judge):
-    named, want = rows_of_judge
+def test_rows_tables_equal(native, rows_of_reference):
+    named, want = rows_of_reference
     for table in native.tables:
         compare(named, native.run(table, [r for _, r, _ in named]), want, table)
 
 
-def test_rows_arm(emulated, rows_of_judge):
-    named, want = rows_of_judge
+def test_rows_arm(emulated, rows_of_reference):
+    named, want = rows_of_reference
     assert emulated.tables == ["arm_i8mm", "arm_dotprod", "generic"]
     for table in emulated.tables:
         compare(named, emulated.run(table, [r for _, r, _ in named]), want, table)
@@ -742,18 +742,18 @@ def test_store_tables_equal(native):
 
 
 @pytest.fixture(scope="session")
-def attention_of_judge(native):
+def attention_of_reference(native):
     cases = oc.attend_cases()
     return cases, native.run("generic", [attend_request(c) for c in cases])
 
 
-def test_attention_against_float64(attention_of_judge):
-    for case, a in zip(*attention_of_judge):
+def test_attention_against_float64(attention_of_reference):
+    for case, a in zip(*attention_of_reference):
         check_attend(case, a)
 
 
-def test_attention_tables_equal(native, attention_of_judge):
-    cases, want = attention_of_judge
+def test_attention_tables_equal(native, attention_of_reference):
+    cases, want = attention_of_reference
     requests = [attend_request(c) for c in cases]
     for table in native.tables[:-1]:
         compare([(repr(c),) for c in cases], native.run(table, requests), want, table)
@@ -769,8 +769,8 @@ def test_attention_every_length(native):
         compare([(repr(c),) for c in cases], native.run(table, requests), best, table)
 
 
-def test_attention_arm(emulated, attention_of_judge):
-    cases, want = attention_of_judge
+def test_attention_arm(emulated, attention_of_reference):
+    cases, want = attention_of_reference
     # The cheap ones all, the dear ones every fifth: emulation is slow.
     chosen = [
         i for i, c in enumerate(cases) if c.head_dim * c.n_q * c.length < 60_000 or i % 5 == 0
@@ -837,8 +837,8 @@ def test_broken_rows_stay_where_they_are(native):
                     )
 
 
-def test_sanitizers(sanitized, native, rows_of_judge):
-    named, want = rows_of_judge
+def test_sanitizers(sanitized, native, rows_of_reference):
+    named, want = rows_of_reference
     requests = [r for _, r, _ in named]
     cases = oc.attend_cases()[::4]
     attend = [attend_request(c) for c in cases]
@@ -885,12 +885,12 @@ def test_which_isa_unavailable(emulated):
     assert emulated.call("which", env={"PILLION_CPU_ISA": ""}).stdout.strip() == "arm_i8mm"
 
 
-def test_older_x86(native, rows_of_judge):
+def test_older_x86(native, rows_of_reference):
     """Machines without AVX-512 and without AVX: nothing but the chosen table may use what they
     lack, program start included."""
     if NATIVE_IS_ARM or not shutil.which("qemu-x86_64"):
         pytest.skip("needs qemu-user")
-    named, want = rows_of_judge
+    named, want = rows_of_reference
     some = slice(None, None, 7)
     for cpu, tables in (("Haswell", ["x86_avx2", "generic"]), ("Nehalem", ["generic"])):
         old = Runner(["qemu-x86_64", "-cpu", cpu, *native.command], native.folder)

@@ -1,10 +1,10 @@
-"""Every op on every kernel table of this machine, any rows, any threads: the bits of the judge on
-one thread.
+"""Every op on every kernel table of this machine, any rows, any threads: the bits of the reference
+kernel on one thread.
 
 Through Backend::compile and Plan::run, so that slicing, strides, the memory plan and the thread
 pool are part of it. One comparison says it all: rows start .. start + n of a case, run by
-themselves on any table and number of threads, equal those rows of the judge's run over all of them.
-"""
+themselves on any table and number of threads, equal those rows of the reference kernel's run over
+all of them."""
 
 import itertools
 import json
@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 
 import op_cases as oc
-from lab_ops import JUDGE, TABLES, Bench, device, filled_cache, lab, run_op, same, store_plan
+from testing_ops import (
+    REFERENCE,
+    TABLES,
+    Bench,
+    device,
+    filled_cache,
+    testing,
+    run_op,
+    same,
+    store_plan,
+)
 
 CASES = oc.op_cases()
 N = oc.MAX_ROWS
@@ -30,7 +40,7 @@ def compare(got, want, rows, what):
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.op != "kv_store"], ids=repr)
 def test_op(case):
-    want = Bench(case, JUDGE).run()
+    want = Bench(case, REFERENCE).run()
     for table, threads in itertools.product(TABLES, oc.THREADS):
         what = f"{table}, {threads} threads"
         bench = Bench(case, table, threads)
@@ -63,9 +73,9 @@ def test_op(case):
 @pytest.mark.parametrize("case", [c for c in CASES if c.op == "kv_store"], ids=repr)
 def test_kv_store(case):
     """In one run, in pieces, row by row: the same cache."""
-    judge = Bench(case, JUDGE)
-    judge.run()
-    want = [x.tobytes() for x in judge.cache.read()]
+    reference = Bench(case, REFERENCE)
+    reference.run()
+    want = [x.tobytes() for x in reference.cache.read()]
     for table, threads, step in itertools.product(TABLES, oc.THREADS, (1, 9, 17, N)):
         bench = Bench(case, table, threads, "scratch" if step == 9 else "direct")
         for start in range(0, N, step):
@@ -80,7 +90,7 @@ def test_kv_store(case):
 def test_gather_rows(case, rows, out):
     """The one op whose node has other rows than its input."""
     for threads in oc.THREADS:
-        g = device(JUDGE).graph(N)
+        g = device(REFERENCE).graph(N)
         g.output(g.op("gather_rows", {"x": g.input("x", case.inputs["x"].shape[1])})[0], "y")
         inputs = {"x": case.inputs["x"], "tokens": np.zeros((N, 1), np.int32)}
         assert same(
@@ -96,7 +106,7 @@ def test_picks_are_embedded(out):
     logits = r.standard_normal((N, 100), np.float32)
     want = run_op(
         "embed",
-        JUDGE,
+        REFERENCE,
         {"table": table, "tokens": logits.argmax(1).astype(np.int32)[:, None]},
         {"scale": 2.0},
     )["y"]
@@ -104,7 +114,7 @@ def test_picks_are_embedded(out):
         on = device(name)
         g = on.graph(N)
         x = g.input("logits", 100)
-        picked = g.op("pick", {"logits": g.op("gather_rows", {"x": x})[0] if out else x})[0]
+        picked = g.op("argmax", {"logits": g.op("gather_rows", {"x": x})[0] if out else x})[0]
         w = g.weight(on.weight(table.data, "q8_0", 64, 100))
         g.output(g.op("embed", {"table": w, "tokens": picked}, {"scale": 2.0})[0], "y")
         plan = g.compile(threads)
@@ -150,7 +160,9 @@ def test_matmul_group(table, names):
     alone."""
     x = oc.rng("group").standard_normal((N, 512), np.float32)
     inputs = {"x": x, "tokens": np.zeros((N, 1), np.int32)}
-    want = {n: run_op("matmul", JUDGE, {"weight": GROUP[n], "x": x})["y"] for n in names.split()}
+    want = {
+        n: run_op("matmul", REFERENCE, {"weight": GROUP[n], "x": x})["y"] for n in names.split()
+    }
     w = {
         n: device(table).weight(GROUP[n].data, GROUP[n].dtype, 512, GROUP[n].rows)
         for n in names.split()
@@ -171,13 +183,13 @@ def test_matmul_group_with_a_product_that_nobody_reads(names):
     """A group is one step: what it writes must not share memory, be it read or not."""
     x = oc.rng("group").standard_normal((N, 512), np.float32)
     last = names.split()[-1]
-    want = run_op("matmul", JUDGE, {"weight": GROUP[last], "x": x})["y"]
+    want = run_op("matmul", REFERENCE, {"weight": GROUP[last], "x": x})["y"]
     w = {
-        n: device(JUDGE).weight(GROUP[n].data, GROUP[n].dtype, 512, GROUP[n].rows)
+        n: device(REFERENCE).weight(GROUP[n].data, GROUP[n].dtype, 512, GROUP[n].rows)
         for n in names.split()
     }
     for threads in oc.THREADS:
-        plan = group_graph(JUDGE, w, 512, names.split(), threads, read=[last])
+        plan = group_graph(REFERENCE, w, 512, names.split(), threads, read=[last])
         assert same(plan.run({"x": x, "tokens": np.zeros((N, 1), np.int32)}, N)[last], want), (
             threads
         )
@@ -197,15 +209,15 @@ def test_experts_together(dtype, n_experts, n_used):
     logits = r.standard_normal((N, n_experts), np.float32)
     up, down = oc.Weight(dtype, width, ff, n_experts), oc.Weight(dtype, ff, width, n_experts, key=1)
     p = {"n_experts": n_experts, "n_used": n_used}
-    routed = run_op("moe_route", JUDGE, {"logits": logits, "expert_scale": None}, p)
-    hidden = run_op("moe_matmul", JUDGE, {"weights": up, "x": x, "ids": routed["ids"]}, p)["y"]
+    routed = run_op("moe_route", REFERENCE, {"logits": logits, "expert_scale": None}, p)
+    hidden = run_op("moe_matmul", REFERENCE, {"weights": up, "x": x, "ids": routed["ids"]}, p)["y"]
     p2 = {**p, "per_row": n_used}
-    parts = run_op("moe_matmul", JUDGE, {"weights": down, "x": hidden, "ids": routed["ids"]}, p2)[
-        "y"
-    ]
-    want = run_op("moe_sum", JUDGE, {"x": parts, "gates": routed["gates"]}, {**p, "width": width})[
-        "y"
-    ]
+    parts = run_op(
+        "moe_matmul", REFERENCE, {"weights": down, "x": hidden, "ids": routed["ids"]}, p2
+    )["y"]
+    want = run_op(
+        "moe_sum", REFERENCE, {"x": parts, "gates": routed["gates"]}, {**p, "width": width}
+    )["y"]
     for table, threads in itertools.product(TABLES, oc.THREADS):
         on = device(table)
         g = on.graph(N)
@@ -333,10 +345,10 @@ def test_store_and_attend_in_a_ring(table, kind):
 
 
 def test_plans_refuse_other_rows():
-    bench = Bench(next(c for c in CASES if c.op == "add"), JUDGE, rows_max=7)
+    bench = Bench(next(c for c in CASES if c.op == "add"), REFERENCE, rows_max=7)
     for rows, out in ((8, 1), (0, 0), (7, 8), (3, 4), (3, -1)):
         with pytest.raises(
-            lab.Error, match=f"plan for 7 rows and 7 outputs was given {rows} and {out}"
+            testing.Error, match=f"plan for 7 rows and 7 outputs was given {rows} and {out}"
         ):
             bench.plan.run(
                 {name: x for name, x in bench.case.inputs.items()}
@@ -348,13 +360,13 @@ def test_plans_refuse_other_rows():
 
 def test_a_cancelled_run_says_so():
     for threads in (1, 3):
-        bench = Bench(next(c for c in CASES if c.name == "norm-257"), JUDGE, threads)
+        bench = Bench(next(c for c in CASES if c.name == "norm-257"), REFERENCE, threads)
         want = bench.run()
         bench.device.cancel(threads, True)
         try:
-            with pytest.raises(lab.Error, match="cancelled"):
+            with pytest.raises(testing.Error, match="cancelled"):
                 bench.run()
-            with pytest.raises(lab.Error, match="cancelled"):
+            with pytest.raises(testing.Error, match="cancelled"):
                 bench.device.weight(GROUP["q4"].data, "q4_0", 512, 97, threads=threads)
         finally:
             bench.device.cancel(threads, False)
@@ -367,8 +379,8 @@ def test_attention_that_is_not_supported():
         (1026, 1, 1, "head size 1026"),
         (8, 3, 2, "3 query heads are no multiple"),
     ):
-        on = device(JUDGE)
-        with pytest.raises(lab.Error, match=sentence):
+        on = device(REFERENCE)
+        with pytest.raises(testing.Error, match=sentence):
             attend_plan(
                 on,
                 on.cache("f16", kv, dim, 256),
@@ -379,11 +391,11 @@ def test_attention_that_is_not_supported():
 
 
 def test_tables_by_name():
-    assert TABLES[-1] == JUDGE and len(set(TABLES)) == len(TABLES)
+    assert TABLES[-1] == REFERENCE and len(set(TABLES)) == len(TABLES)
     for table in TABLES:
         assert json.loads(device(table).info)["table"] == table
-    with pytest.raises(lab.Error, match="no kernels are named 'sse9'"):
-        lab.Device("cpu", "sse9")
+    with pytest.raises(testing.Error, match="no kernels are named 'sse9'"):
+        testing.Device("cpu", "sse9")
 
 
 @pytest.mark.parametrize("dtype", oc.DTYPES)
@@ -393,19 +405,21 @@ def test_import_packs_in_pieces(dtype):
     width, rows, depth = 1024, 1300 if dtype in ("q4_0", "f16") else 75, 3
     w = oc.Weight(dtype, width, rows, depth)
     size = len(w.data) // depth
-    pieces = [lab.pack(dtype, w.data[i * size : (i + 1) * size], rows, width) for i in range(depth)]
+    pieces = [
+        testing.pack(dtype, w.data[i * size : (i + 1) * size], rows, width) for i in range(depth)
+    ]
     for threads in oc.THREADS:
-        assert device(JUDGE).weight(
+        assert device(REFERENCE).weight(
             w.data, dtype, width, rows, depth, threads=threads
         ).bytes == b"".join(pieces)
     values, row_size = w.dequantized(), size // rows
     for d, row in ((0, 0), (1, 31), (2, rows - 1)):
         file_row = w.data[d * size + row * row_size :][:row_size]
-        unpacked, data = lab.unpack_row(dtype, pieces[d], rows, width, row)
+        unpacked, data = testing.unpack_row(dtype, pieces[d], rows, width, row)
         assert (
-            data == lab.expand(dtype, file_row)
+            data == testing.expand(dtype, file_row)
             and same(unpacked, values[d, row])
-            and same(lab.dequantize_row(dtype, file_row, width), unpacked)
+            and same(testing.dequantize_row(dtype, file_row, width), unpacked)
         )
 
 
@@ -413,7 +427,7 @@ def test_vectors_become_f32():
     for dtype in oc.DTYPES:
         w = oc.Weight(dtype, 512, 2, use="vector")
         got = np.frombuffer(
-            device(JUDGE).weight(w.data, dtype, 512, 2, use="vector").bytes, np.float32
+            device(REFERENCE).weight(w.data, dtype, 512, 2, use="vector").bytes, np.float32
         )
         assert same(got.reshape(1, 2, 512), w.dequantized())
 
@@ -421,15 +435,15 @@ def test_vectors_become_f32():
 @pytest.mark.parametrize("use", ["matrix", "table", "vector"])
 def test_types_that_are_no_weights(use):
     with pytest.raises(
-        lab.Error, match="^tensor lab: type I16 is not a weight format of the cpu backend"
+        testing.Error, match="^tensor lab: type I16 is not a weight format of the cpu backend"
     ):
-        device(JUDGE).weight(bytes(2 * 64), "i16", 64, use=use)
+        device(REFERENCE).weight(bytes(2 * 64), "i16", 64, use=use)
 
 
 def test_a_plan_for_few_rows_stores_within_them():
     """The lab's own watch: rows beyond a run stay as they were, which every test above relies
     on."""
-    on = device(JUDGE)
+    on = device(REFERENCE)
     cache = on.cache("f16", 1, 2, 256)
     plan = store_plan(on, cache, 2, 4)
     ones = np.ones((4, 2), np.float32)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import op_cases as oc
-from lab_ops import lab
+from testing_ops import testing
 from patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def test_many_small_steps(threads):
     """2000 runs of two dozen steps, empty ones and rows of single chunks among them; chunks of
     no time, of a few and many cycles."""
     r = oc.rng("pool", threads)
-    pool = lab.ThreadPool(threads)
+    pool = testing.ThreadPool(threads)
     assert pool.threads == threads
     for spin, runs in ((0, 1000), (30, 800), (1000, 200)):
         chunks = r.choice([0, 1, 1, 1, 2, 3, threads, 2 * threads, 40], 24).tolist()
@@ -52,21 +52,21 @@ def test_many_small_steps(threads):
 )
 def test_shapes(chunks):
     for threads in (1, 2, 7):
-        check(lab.ThreadPool(threads).run_steps(chunks, 20), 20, chunks)
+        check(testing.ThreadPool(threads).run_steps(chunks, 20), 20, chunks)
 
 
 def test_pools_come_and_go():
     """Made and destroyed right after a run, when workers may still be on their way to sleep."""
     for i in range(200):
-        check(lab.ThreadPool(2 + i % 4).run_steps([3, 1, 5], 2), 2, [3, 1, 5])
+        check(testing.ThreadPool(2 + i % 4).run_steps([3, 1, 5], 2), 2, [3, 1, 5])
     for i in range(100):
-        lab.ThreadPool(1 + i % 8)
+        testing.ThreadPool(1 + i % 8)
 
 
 @pytest.mark.parametrize("threads", COUNTS)
 def test_workers_that_sleep_are_woken(threads):
     """Every one of them, or the step could not end."""
-    pool = lab.ThreadPool(threads)
+    pool = testing.ThreadPool(threads)
     for _ in range(20):
         time.sleep(0.002)  # longer than they spin
         assert pool.meet(threads, PATIENCE)
@@ -76,7 +76,7 @@ def test_workers_that_sleep_are_woken(threads):
 
 def test_parallel_for():
     for threads in COUNTS:
-        pool = lab.ThreadPool(threads)
+        pool = testing.ThreadPool(threads)
         for chunks in (0, 1, 2, threads, 1000):
             assert pool.parallel_for(chunks) == (True, [1] * chunks)
 
@@ -86,7 +86,7 @@ def test_two_pools_at_once():
     results = {}
 
     def work(name):
-        results[name] = lab.ThreadPool(3).run_steps([4, 1, 6, 3], 300, 10)
+        results[name] = testing.ThreadPool(3).run_steps([4, 1, 6, 3], 300, 10)
 
     callers = [threading.Thread(target=work, args=(i,)) for i in range(2)]
     for c in callers:
@@ -101,7 +101,7 @@ def test_two_pools_at_once():
 def test_cancel_between_steps(threads):
     """The step at work is finished, none after it begins; the flag stays, and its owner clears
     it."""
-    pool = lab.ThreadPool(threads)
+    pool = testing.ThreadPool(threads)
     chunks = [2, 1, 5, 1, 1, 4]
     for at in range(6):
         result = pool.run_steps(chunks, 50, 0, cancel_step=at)
@@ -118,7 +118,7 @@ def test_cancel_between_steps(threads):
 
 def test_cancel_from_another_thread():
     for threads in (1, 2, 4):
-        pool = lab.ThreadPool(threads)
+        pool = testing.ThreadPool(threads)
         finished, ran = pool.cancel_from_outside(100_000, 20)
         assert not finished and 20 <= ran < 100_000
         check(pool.run_steps([3, 1, 3], 5), 5, [3, 1, 3])
@@ -138,7 +138,7 @@ def in_a_child(work):
 def test_a_child_has_workers_of_its_own(threads):
     """Made at its first run, all of them, and again in a child of the child; the parent keeps
     its own."""
-    pool = lab.ThreadPool(threads)
+    pool = testing.ThreadPool(threads)
     assert pool.meet(threads, PATIENCE)
 
     def works():
@@ -154,12 +154,12 @@ def test_a_child_has_workers_of_its_own(threads):
 
 def test_a_pool_that_is_freed_in_a_child():
     """Used there or not: the threads of the parent are not joined, those of the child are."""
-    pools = [lab.ThreadPool(threads) for threads in COUNTS]
+    pools = [testing.ThreadPool(threads) for threads in COUNTS]
 
     def free():
         pools[-1].parallel_for(100)
         pools.clear()
-        made = lab.ThreadPool(4)
+        made = testing.ThreadPool(4)
         return made.meet(4, PATIENCE)
 
     for _ in range(5):
@@ -170,7 +170,7 @@ def test_a_pool_that_is_freed_in_a_child():
 def test_a_fork_in_the_middle_of_another_threads_run():
     """The child's copy of the pool is full of a step that nobody will finish; its own runs see
     nothing of it."""
-    pool = lab.ThreadPool(4)
+    pool = testing.ThreadPool(4)
     over = threading.Event()
 
     def run():

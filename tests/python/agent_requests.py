@@ -47,10 +47,25 @@ PARAMETERS = {
     "additionalProperties": False,
 }
 NAMES = (
-    "Bash", "Read", "Edit", "Write", "Glob", "Grep", "Task", "TodoWrite", "WebFetch", "KillShell",
-    "BashOutput", "ExitPlanMode", "AskUserQuestion", "NotebookEdit", "SlashCommand", "Skill",
-    "mcp__github__create_pull_request", "mcp__github__search_code",
-)  # fmt: skip
+    "Bash",
+    "Read",
+    "Edit",
+    "Write",
+    "Glob",
+    "Grep",
+    "Task",
+    "TodoWrite",
+    "WebFetch",
+    "KillShell",
+    "BashOutput",
+    "ExitPlanMode",
+    "AskUserQuestion",
+    "NotebookEdit",
+    "SlashCommand",
+    "Skill",
+    "mcp__github__create_pull_request",
+    "mcp__github__search_code",
+)
 
 
 def text(words, **more):
@@ -68,19 +83,21 @@ def claude_code(*turns, stream=True):
     ]
     reminder = text("<system-reminder>\nThe list of todos is empty.\n</system-reminder>\n")
     ask = {"role": "user", "content": [reminder, text("What is here?", cache_control=EPHEMERAL)]}
-    return copy.deepcopy({
-        "model": "claude-opus-4-6",
-        "messages": [ask, *turns],
-        "system": system,
-        "tools": tools,
-        "metadata": {"user_id": "user_0123_account__session_4567"},
-        "max_tokens": 32000,
-        "thinking": {"type": "enabled", "budget_tokens": 31999},
-        "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
-        "output_config": {"effort": "high"},
-        "temperature": 1,
-        "stream": stream,
-    })  # fmt: skip
+    return copy.deepcopy(
+        {
+            "model": "claude-opus-4-6",
+            "messages": [ask, *turns],
+            "system": system,
+            "tools": tools,
+            "metadata": {"user_id": "user_0123_account__session_4567"},
+            "max_tokens": 32000,
+            "thinking": {"type": "enabled", "budget_tokens": 31999},
+            "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+            "output_config": {"effort": "high"},
+            "temperature": 1,
+            "stream": stream,
+        }
+    )
 
 
 def claude_turn(content, call):
@@ -123,23 +140,27 @@ def codex(*items, stream=True):
     form = {"type": "grammar", "syntax": "lark", "definition": 'start: "*** Begin Patch" LF'}
     tools.append({"type": "custom", "name": "apply_patch", "description": WORDS, "format": form})
     tools.append({"type": "web_search", "external_web_access": False})
-    return copy.deepcopy({
-        "model": "gpt-5.4-codex",
-        "instructions": WORDS * 4,
-        "input": [
-            message("developer", "<permissions instructions>Ask first.</permissions instructions>"),
-            message("user", "<environment_context>\n  <cwd>/tmp</cwd>\n</environment_context>"),
-            message("user", "What is here?"),
-            *items,
-        ],
-        "tools": tools,
-        "tool_choice": "auto",
-        "parallel_tool_calls": False,
-        "reasoning": {"effort": "medium", "summary": "auto"},
-        "store": False,
-        "stream": stream,
-        "include": ["reasoning.encrypted_content"],
-        "prompt_cache_key": "0199aaaa-0000-7000-8000-000000000000",
-        "text": {"verbosity": "medium"},
-        "client_metadata": {"x-codex-installation-id": "1"},
-    })  # fmt: skip
+    return copy.deepcopy(
+        {
+            "model": "gpt-5.4-codex",
+            "instructions": WORDS * 4,
+            "input": [
+                message(
+                    "developer", "<permissions instructions>Ask first.</permissions instructions>"
+                ),
+                message("user", "<environment_context>\n  <cwd>/tmp</cwd>\n</environment_context>"),
+                message("user", "What is here?"),
+                *items,
+            ],
+            "tools": tools,
+            "tool_choice": "auto",
+            "parallel_tool_calls": False,
+            "reasoning": {"effort": "medium", "summary": "auto"},
+            "store": False,
+            "stream": stream,
+            "include": ["reasoning.encrypted_content"],
+            "prompt_cache_key": "0199aaaa-0000-7000-8000-000000000000",
+            "text": {"verbosity": "medium"},
+            "client_metadata": {"x-codex-installation-id": "1"},
+        }
+    )

@@ -42,7 +42,7 @@ def decode(pillion, model, ids, n, **settings):
     """n greedy tokens and the logits they came from."""
     tokens, logits, sampler = [], [], greedy(pillion)
     with model.context(**{"n_ctx": 128, **settings}) as context:
-        context.set_tokens(ids)
+        context.sync(ids)
         for _ in range(n):
             logits.append(context.logits())
             tokens.append(sampler.sample(context))
@@ -53,7 +53,7 @@ def decode(pillion, model, ids, n, **settings):
 
 def rounds(pillion, pair, prompt, n, n_draft):
     tokens, sampler = [], greedy(pillion)
-    pair.set_tokens(prompt)
+    pair.sync(prompt)
     while len(tokens) < n:
         tokens += pair.step(sampler, n_draft, n - len(tokens)).tokens
     return tokens
@@ -74,13 +74,13 @@ def constrained(pillion, model, drafter, ids, n, params, processed, k=None):
     sampler, tokens = pillion.Sampler(pillion.SamplingParams(**params)), []
     with model.context(128) as context:
         if k is None:
-            context.set_tokens(ids)
+            context.sync(ids)
             while len(tokens) < n:
                 tokens.append(constrained_token(context, sampler, constraint))
                 context.decode(tokens[-1])
             return tokens
         with pillion.Pair(context, drafter) as pair:
-            pair.set_tokens(ids)
+            pair.sync(ids)
             while len(tokens) < n:
                 tokens += constrained_round(pair, sampler, constraint, k, n - len(tokens)).tokens
             assert pair.stats.forced + pair.stats.drafted > 0
@@ -128,11 +128,11 @@ def back_after_a_long_answer(pillion, model, drafter, ids, kv_type="f16"):
     for back in (True, False):
         context = model.context(n_ctx=512, n_batch=64, kv_type=kv_type, n_outputs=9)
         with context, pillion.Pair(context, drafter) as pair:
-            context.set_tokens(ids)
+            context.sync(ids)
             kept = len(ids)
             if back:
                 context.prefill(answer, outputs=0)
-                kept = context.set_tokens([*ids, 3])
+                kept = context.sync([*ids, 3])
             else:
                 context.decode(3)
             found.append((context.logits().tobytes(), pair.draft(5, 3)))

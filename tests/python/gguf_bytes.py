@@ -24,11 +24,11 @@ SOURCES = [
     "core/log",
     "core/dtype",
     "core/file",
-    "model/gguf",
-    "model/gguf_split",
-    "model/gguf_values",
+    "gguf/gguf",
+    "gguf/gguf_split",
+    "gguf/gguf_values",
     "model/hparams",
-    "model/masked_head",
+    "model/centroid_head",
     "model/tensor_check",
 ]
 FLAGS = [

@@ -97,16 +97,43 @@ BASES = {
 # What a model of one kind asks and another does not, nor one that has no use for it. An assistant
 # has its target's vocabulary, and the one here has its centroids in tensors.
 NOT_READ = {
-    "tiny-e2b": ("vocab_size", "attention.scale", "expert_used_count", "expert_feed_forward_length", "embedding_length_out"),
+    "tiny-e2b": (
+        "vocab_size",
+        "attention.scale",
+        "expert_used_count",
+        "expert_feed_forward_length",
+        "embedding_length_out",
+    ),
     "tiny-moe": ("vocab_size", "attention.scale", "embedding_length_out"),
-    "tiny-gemma3": ("vocab_size", "expert_used_count", "expert_feed_forward_length", "embedding_length_per_layer_input",
-                    "embedding_length_out", "attention.shared_kv_layers"),
-    "tiny-llama": ("vocab_size", "expert_used_count", "expert_feed_forward_length", "embedding_length_per_layer_input",
-                   "embedding_length_out", "attention.shared_kv_layers", "attention.sliding_window", "final_logit_softcapping",
-                   "attention.sliding_window_pattern", "rope.dimension_count_swa"),
-    "tiny-e2b-assistant": ("vocab_size", "attention.scale", "expert_used_count", "expert_feed_forward_length",
-                           "final_logit_softcapping", *ASSISTANT),
-}  # fmt: skip
+    "tiny-gemma3": (
+        "vocab_size",
+        "expert_used_count",
+        "expert_feed_forward_length",
+        "embedding_length_per_layer_input",
+        "embedding_length_out",
+        "attention.shared_kv_layers",
+    ),
+    "tiny-llama": (
+        "vocab_size",
+        "expert_used_count",
+        "expert_feed_forward_length",
+        "embedding_length_per_layer_input",
+        "embedding_length_out",
+        "attention.shared_kv_layers",
+        "attention.sliding_window",
+        "final_logit_softcapping",
+        "attention.sliding_window_pattern",
+        "rope.dimension_count_swa",
+    ),
+    "tiny-e2b-assistant": (
+        "vocab_size",
+        "attention.scale",
+        "expert_used_count",
+        "expert_feed_forward_length",
+        "final_logit_softcapping",
+        *ASSISTANT,
+    ),
+}
 
 
 def is_read(base, key):
@@ -255,6 +282,6 @@ def keys_in_the_sources():
     calls = r"\b(?:count|count_or|real|real_or|per_layer|has|key|read_rope_dims)\(\s*(?:has\([^)]*\)\s*\?\s*)?"
     found |= set(re.findall(calls + r'"([a-z_.]+)"', hparams))
     found |= set(re.findall(r'"(general\.[a-z_.]+)"', hparams))
-    head = (CSRC / "model/masked_head.cpp").read_text()
+    head = (CSRC / "model/centroid_head.cpp").read_text()
     names = re.findall(r'(?:find_key|integer_or)\(file, "([a-z_]+)"', head)
     return found | {f"masked_embedding.{name}" for name in names}

@@ -34,13 +34,13 @@ def generate(context, pair, work, errors):
                     raise
 
     if pair:
-        attempt(lambda: pair.set_tokens(prompt))
+        attempt(lambda: pair.sync(prompt))
         while len(tokens) < n:
             tokens += attempt(
                 lambda: pair.step(sampler, work.get("n_draft", 3), n - len(tokens))
             ).tokens
         return tokens
-    attempt(lambda: context.set_tokens(prompt))
+    attempt(lambda: context.sync(prompt))
     while len(tokens) < n:
         tokens.append(sampler.sample(context))
         sampler.accept(tokens[-1])

@@ -1,5 +1,5 @@
 """A server in a thread of this process, on a port of its own: over the embedded pair, or over the
-stand-in library, whose model says what a test wants."""
+fake library, whose model says what a test wants."""
 
 import contextlib
 import importlib
@@ -9,7 +9,7 @@ import httpx
 import uvicorn
 from patience import PATIENCE, until
 
-END = 257  # the stand-in's token that ends a text
+END = 257  # the fake's token that ends a text
 COUNTING = {
     "/v1/messages": "/v1/messages/count_tokens",
     "/v1/responses": "/v1/responses/input_tokens",
@@ -20,7 +20,7 @@ COUNTING = {
 @contextlib.contextmanager
 def served(package, llm, **settings):
     """The address of a server over `llm`, and its application. package: pillion, or the one over
-    the stand-in."""
+    the fake."""
     server = importlib.import_module(f"{package.__name__}.server")
     running = importlib.import_module(f"{package.__name__}.server.running")
     app = server.create_app(llm, server.ServerSettings(**settings))

@@ -16,7 +16,7 @@ TEXT = {"prompt": "Genesis 1\n\nIn the beginning", "temperature": 0}
 
 
 class Server:
-    """package: pillion, or the one over the stand-in library."""
+    """package: pillion, or the one over the fake library."""
 
     def __init__(self, package, load, **settings):
         part = lambda name: importlib.import_module(f"{package.__name__}.server.{name}")  # noqa: E731

@@ -201,7 +201,7 @@ def test_with_closes_a_stream(toy_llm):
 USES = {
     "decode": lambda llm: llm.context.decode(120),
     "prefill": lambda llm: llm.context.prefill([120, 121]),
-    "set_tokens": lambda llm: llm.context.set_tokens([120]),
+    "sync": lambda llm: llm.context.sync([120]),
     "score": lambda llm: llm.context.score([120, 121]),
     "clear": lambda llm: llm.context.clear(),
 }
@@ -290,7 +290,7 @@ def test_a_pair_used_directly_between_two_rounds(fake, strings, toy_file, toy_dr
             return stream
 
         def use():
-            again_and_again(fake, lambda llm: llm.pair.set_tokens([120, 121]), llm)
+            again_and_again(fake, lambda llm: llm.pair.sync([120, 121]), llm)
 
         cancelled(fake, begin, use)
         assert asked(llm) == "de"

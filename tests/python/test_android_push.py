@@ -1,4 +1,5 @@
-"""tools/android_push.sh against a stand-in for adb: a "phone" that is a folder of this machine, with adb's answers when something is wrong."""
+"""tools/android_push.sh against a fake for adb: a "phone" that is a folder of this machine, with
+adb's answers when something is wrong."""
 
 import os
 import shutil
@@ -37,7 +38,8 @@ elif command == "push":
         open(target, "wb").write(data[: len(data) // 2])
         sys.exit("adb: error: failed to copy: remote write failed: No space left on device")
     shutil.copy2(source, target)
-    os.utime(target, (int(os.stat(source).st_mtime),) * 2)  # whole seconds, as adb's protocol has them
+    # whole seconds, as adb's protocol has them
+    os.utime(target, (int(os.stat(source).st_mtime),) * 2)
     print(f"{{source}}: 1 file pushed")
 elif command == "shell":
     emulated = there(rest[0]).replace("./pillion-run ", os.environ.get("FAKE_PROCESSOR", "") + " ./pillion-run ")
@@ -55,7 +57,8 @@ for a in "$@"; do printf '[%s]\\n' "$a"; done
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder with an adb, a program, models whose names have spaces and quotes; and how to run the script in it."""
+    """A folder with an adb, a program, models whose names have spaces and quotes; and how to run
+    the script in it."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "phone").mkdir()
     for name, text in {"bin/adb": ADB, "pillion-run": PROGRAM}.items():
@@ -120,7 +123,8 @@ def test_what_is_there_is_not_sent_again(place):
 
 
 def test_a_push_that_breaks_off(place):
-    """Half a file has another name and is taken away; what was there before stays, and the next attempt sends it."""
+    """Half a file has another name and is taken away; what was there before stays, and the next
+    attempt sends it."""
     push(place, TARGET)
     old = (place / TARGET).read_bytes()
     (place / TARGET).write_bytes(old + b"more")
@@ -194,7 +198,7 @@ def test_what_is_missing_here(place):
     assert usage.returncode == 2 and "android_push.sh MODEL.gguf [DRAFTER.gguf" in usage.stdout
 
 
-def test_the_program_itself_under_the_stand_in(place, program_of_this_machine, tiny_target):
+def test_the_program_itself_under_the_fake(place, program_of_this_machine, tiny_target):
     """The whole way, with the program that was built for this machine in place of the phone's."""
     done = push(
         place,

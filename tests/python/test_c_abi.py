@@ -1,4 +1,4 @@
-"""C programs over the ABI: tests/c/abi_test.c over the library and over the stand-in,
+"""C programs over the ABI: tests/c/abi_test.c over the library and over the fake,
 tests/c/generate.c per kernel table."""
 
 import os
@@ -30,7 +30,7 @@ def test_the_abi_of_the_library(libpillion, tiny_target, tmp_path):
     assert ", 0 failed" in result.stdout and result.stderr == ""
 
 
-def test_the_stand_in_keeps_to_the_same_abi(toy_file, tmp_path):
+def test_the_fake_keeps_to_the_same_abi(toy_file, tmp_path):
     part = tmp_path / "fake.o"
     subprocess.run(["cc", "-std=gnu11", f"-I{HEADER.parent}", "-r", *PARTS, "-o", part], check=True)
     program = compiled(tmp_path / "abi_test", "abi_test.c", part, "-lm", "-pthread")

@@ -47,14 +47,44 @@ def rendering(fake, strings, toy_file):
 
 CONVERSATIONS = [
     [USER, asked(("look", {"at": 1})), answer("look", "a cat")],
-    [USER, asked(("look", {}), ("add", '{"a": "x", "b": [true, 2.5]}')), answer("add", "7"), answer("look", "a cat")],
-    [USER, asked(("look", {})), answer("look", "a cat"), {"role": "assistant", "content": " A cat. "}],
-    [USER, asked(("look", {})), answer("look", "a cat"), {"role": "assistant", "content": "A cat."}, USER],
+    [
+        USER,
+        asked(("look", {}), ("add", '{"a": "x", "b": [true, 2.5]}')),
+        answer("add", "7"),
+        answer("look", "a cat"),
+    ],
+    [
+        USER,
+        asked(("look", {})),
+        answer("look", "a cat"),
+        {"role": "assistant", "content": " A cat. "},
+    ],
+    [
+        USER,
+        asked(("look", {})),
+        answer("look", "a cat"),
+        {"role": "assistant", "content": "A cat."},
+        USER,
+    ],
     [USER, asked(("look", {})), answer("look", "a cat"), asked(("add", {})), answer("add", "7")],
-    [USER, asked(("look", {}), reasoning_content="hm"), answer("look", "1"), asked(("add", {}), reasoning_content="so"), answer("add", "7")],
-    [{"role": "system", "content": "S"}, USER, asked(("look", {})), answer("look", '{"a": "b"}'), {"role": "assistant", "content": "A cat."},
-     USER, asked(("add", {"n": {"B": 1, "a": 2}})), answer("add", "7")],
-]  # fmt: skip
+    [
+        USER,
+        asked(("look", {}), reasoning_content="hm"),
+        answer("look", "1"),
+        asked(("add", {}), reasoning_content="so"),
+        answer("add", "7"),
+    ],
+    [
+        {"role": "system", "content": "S"},
+        USER,
+        asked(("look", {})),
+        answer("look", '{"a": "b"}'),
+        {"role": "assistant", "content": "A cat."},
+        USER,
+        asked(("add", {"n": {"B": 1, "a": 2}})),
+        answer("add", "7"),
+    ],
+]
 
 
 @pytest.mark.parametrize("messages", CONVERSATIONS, ids=range(len(CONVERSATIONS)))
@@ -200,8 +230,7 @@ def test_templates_that_want_parts_or_json(rendering):
     )
     assert rendering(parts, [USER]) == "(What is it?)"
     texts = (
-        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}{{ c.function.name "
-        "+ "
+        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}{{ c.function.name + "
         "c.function.arguments }}{% endfor %}{% endfor %}"
     )
     assert rendering(texts, [asked(("look", {"é": 1}))]) == 'look{"é": 1}'
@@ -262,13 +291,24 @@ POINT = f"properties:{{c:{{enum:[{Q}red{Q},{Q}blue{Q}],{kind('STRING')}}},x:{{{k
 
 SCHEMAS = [
     ({"type": ["string", "null"]}, f"nullable:true,{kind('STRING')}"),
-    ({"type": ["null", "integer"], "description": "n"}, f"description:{Q}n{Q},nullable:true,{kind('INTEGER')}"),
+    (
+        {"type": ["null", "integer"], "description": "n"},
+        f"description:{Q}n{Q},nullable:true,{kind('INTEGER')}",
+    ),
     ({"type": "STRING", "nullable": True}, f"nullable:true,{kind('STRING')}"),
-    ({"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None, "title": "N"}, f"nullable:true,{kind('INTEGER')}"),
-    ({"oneOf": [{"type": "null"}, {"$ref": "#/$defs/Color"}]}, f"enum:[{Q}red{Q},{Q}blue{Q}],nullable:true,{kind('STRING')}"),
+    (
+        {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None, "title": "N"},
+        f"nullable:true,{kind('INTEGER')}",
+    ),
+    (
+        {"oneOf": [{"type": "null"}, {"$ref": "#/$defs/Color"}]},
+        f"enum:[{Q}red{Q},{Q}blue{Q}],nullable:true,{kind('STRING')}",
+    ),
     ({"type": ["string", "integer"]}, f"description:{Q}(string or integer){Q},{kind('STRING')}"),
-    ({"anyOf": [{"type": "number"}, {"type": "string"}], "description": "v"}, f"description:{Q}v "
-                                                                              f"(number or string){Q},{kind('NUMBER')}"),
+    (
+        {"anyOf": [{"type": "number"}, {"type": "string"}], "description": "v"},
+        f"description:{Q}v (number or string){Q},{kind('NUMBER')}",
+    ),
     ({"enum": ["a", "b"]}, f"enum:[{Q}a{Q},{Q}b{Q}],{kind('STRING')}"),
     ({"enum": ["a", None]}, f"enum:[{Q}a{Q}],nullable:true,{kind('STRING')}"),
     ({"enum": [1, 2]}, f"description:{Q}(one of 1, 2){Q},{kind('INTEGER')}"),
@@ -280,22 +320,40 @@ SCHEMAS = [
     ({"description": "any"}, f"description:{Q}any{Q},{kind('STRING')}"),
     ({"type": "null"}, kind("NULL")),
     ({"$ref": "#/$defs/Point"}, POINT),
-    ({"allOf": [{"$ref": "#/$defs/Point"}], "description": "where"}, f"description:{Q}where{Q},{POINT}"),
+    (
+        {"allOf": [{"$ref": "#/$defs/Point"}], "description": "where"},
+        f"description:{Q}where{Q},{POINT}",
+    ),
     ({"type": "object"}, f"properties:{{}},{kind('OBJECT')}"),
-    ({"type": "object", "additionalProperties": {"type": "string"}}, f"properties:{{}},{kind('OBJECT')}"),
-    ({"properties": {"a": {"type": "null"}}}, f"properties:{{a:{{{kind('NULL')}}}}},{kind('OBJECT')}"),
-    ({"type": "array", "items": {"type": ["string", "null"], "title": "T"}}, f"items:{{nullable:true,{kind('STRING')}}},{kind('ARRAY')}"),
+    (
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        f"properties:{{}},{kind('OBJECT')}",
+    ),
+    (
+        {"properties": {"a": {"type": "null"}}},
+        f"properties:{{a:{{{kind('NULL')}}}}},{kind('OBJECT')}",
+    ),
+    (
+        {"type": "array", "items": {"type": ["string", "null"], "title": "T"}},
+        f"items:{{nullable:true,{kind('STRING')}}},{kind('ARRAY')}",
+    ),
     ({"items": {"$ref": "#/$defs/Point"}}, f"items:{{{POINT}}},{kind('ARRAY')}"),
     ({"type": "array", "items": True}, kind("ARRAY")),
-    ({"type": "array", "items": [{"type": "number"}, {"type": "number"}]}, f"items:{{{kind('NUMBER')}}},{kind('ARRAY')}"),
-    ({"type": "array", "prefixItems": [{"type": "number"}]}, f"items:{{{kind('NUMBER')}}},{kind('ARRAY')}"),
+    (
+        {"type": "array", "items": [{"type": "number"}, {"type": "number"}]},
+        f"items:{{{kind('NUMBER')}}},{kind('ARRAY')}",
+    ),
+    (
+        {"type": "array", "prefixItems": [{"type": "number"}]},
+        f"items:{{{kind('NUMBER')}}},{kind('ARRAY')}",
+    ),
     (
         {"$ref": "#/$defs/Tree"},
         f"properties:{{kids:{{items:{{properties:{{}},{kind('OBJECT')}}},{kind('ARRAY')}}}}},{kind('OBJECT')}",
     ),
     ({"$ref": "#/nowhere"}, kind("STRING")),
     ({"$ref": "other.json"}, kind("STRING")),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("schema, expected", SCHEMAS, ids=range(len(SCHEMAS)))

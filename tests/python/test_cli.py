@@ -1,4 +1,4 @@
-"""The `pillion` command over the stand-in library: what goes to stdout, what to stderr, and the
+"""The `pillion` command over the fake library: what goes to stdout, what to stderr, and the
 exit codes."""
 
 import contextlib

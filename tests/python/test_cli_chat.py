@@ -66,22 +66,28 @@ def test_switches_of_the_template(pillion, toy_file, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["--chat"], "bare.gguf has no chat template: leave --chat out, or give the template of "
-                     "its makers with --chat-template-file"),
-        (["--chat", "--chat-template", "x", "--chat-template-file", "y"], "--chat-template or with "
-                                                                          "--chat-template-file, "
-                                                                          "not both"),
+        (
+            ["--chat"],
+            "bare.gguf has no chat template: leave --chat out, or give the template of "
+            "its makers with --chat-template-file",
+        ),
+        (
+            ["--chat", "--chat-template", "x", "--chat-template-file", "y"],
+            "--chat-template or with --chat-template-file, not both",
+        ),
         (["--chat", "--chat-template-file", "none.jinja"], "none.jinja: No such file"),
         (["--chat", "--chat-template", "{% if %}"], "not valid Jinja"),
-        (["--chat", "--chat-template-kwargs", "[1]"], "--chat-template-kwargs is [1]; it must be a "
-                                                      "JSON object"),
+        (
+            ["--chat", "--chat-template-kwargs", "[1]"],
+            "--chat-template-kwargs is [1]; it must be a JSON object",
+        ),
         (["--chat", "--chat-template-kwargs", "{"], "--chat-template-kwargs is not JSON"),
         (["--think"], "need --chat"),
         (["-sys", "S"], "need --chat"),
         (["--temp", "-1"], "--temp is -1.0"),
         (["-n", "-5"], "--n-predict is -5; it must be 0 or more, or -1 for as many as fit"),
     ],
-)  # fmt: skip
+)
 def test_errors_in_command_line_words(pillion, toy_file, arguments, sentence):  # noqa: F811
     result = pillion("run", "-m", toy_file(name="bare.gguf"), "-p", "a", *arguments)
     assert (result.returncode, result.stdout) == (1, "")
@@ -96,14 +102,30 @@ PYTHON = re.compile(
     r"\b(?:LLM\(|complete\(|chat\(|generate\(|None\b|True\b|[a-z]+_[a-z_]+ (?:is|must)\b)"
 )
 WRONG = [
-    {"n_ctx": -1}, {"n_batch": -1}, {"n_threads": -1}, {"n_gpu_layers": -2}, {"kv_type": "f99"}, {"flash_attn": "maybe"},
-    {"device": "tpu"}, {"draft": 99}, {"draft_p_min": 2, "drafter": "lookup"}, {"draft_sampling": "odd", "drafter": "lookup"},
-    {"drafter": "none.gguf"}, {"chat_template": "nope"},
-]  # fmt: skip
+    {"n_ctx": -1},
+    {"n_batch": -1},
+    {"n_threads": -1},
+    {"n_gpu_layers": -2},
+    {"kv_type": "f99"},
+    {"flash_attn": "maybe"},
+    {"device": "tpu"},
+    {"draft": 99},
+    {"draft_p_min": 2, "drafter": "lookup"},
+    {"draft_sampling": "odd", "drafter": "lookup"},
+    {"drafter": "none.gguf"},
+    {"chat_template": "nope"},
+]
 WRONG_CALLS = [
-    {"max_tokens": -5}, {"temperature": -1}, {"top_k": -1}, {"top_p": 2}, {"min_p": 2}, {"repeat_penalty": 0}, {"seed": -5},
-    {"stop": [""]}, {"draft": 3},
-]  # fmt: skip
+    {"max_tokens": -5},
+    {"temperature": -1},
+    {"top_k": -1},
+    {"top_p": 2},
+    {"min_p": 2},
+    {"repeat_penalty": 0},
+    {"seed": -5},
+    {"stop": [""]},
+    {"draft": 3},
+]
 
 
 def test_no_python_names_reach_the_user(fake, words, strings, toy_file):

@@ -118,7 +118,7 @@ def test_codex(scripted):
         "client_metadata",
         "tools[4] (custom)",
         "tools[5] (web_search)",
-        "parallel_tool_calls",  # the stand-in's markers are no tokens
+        "parallel_tool_calls",  # the fake's markers are no tokens
     ]
 
     output = {"type": "function_call_output", "call_id": done[2]["call_id"], "output": "README.md"}

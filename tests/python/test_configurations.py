@@ -1,7 +1,7 @@
 """Checkpoints of every configuration that transformers reads: what pillion computes from the
 converted file is what transformers computes. A sample with its logits is committed
-(tests/configurations/make_goldens.py); random ones need torch and transformers, the extra `judge`,
-which `make nightly` installs:
+(tests/configurations/make_goldens.py); random ones need torch and transformers, the extra
+`reference`, which `make nightly` installs:
 
     .venv/bin/python -m pytest tests/python/test_configurations.py -m nightly
 """
@@ -44,7 +44,7 @@ def convert(pillion):
 def comparison():
     for name in ("torch", "transformers"):
         if importlib.util.find_spec(name) is None:
-            pytest.skip("random configurations need the extra `judge`: torch and transformers")
+            pytest.skip("random configurations need the extra `reference`: torch and transformers")
     import comparison
 
     return comparison

@@ -30,7 +30,7 @@ def tiny(pillion, tiny_target):
 @pytest.fixture
 def pair(tiny):
     found, _, prompt = tiny
-    found.set_tokens(prompt)
+    found.sync(prompt)
     found.reset_stats()
     return found
 
@@ -44,7 +44,7 @@ def alone(pillion, context, prompt, sampler, constraint, n=N):
     from pillion.constraint import constrained_token
 
     tokens = []
-    context.set_tokens(prompt)
+    context.sync(prompt)
     while len(tokens) < n:
         tokens.append(constrained_token(context, sampler, constraint))
         context.decode(tokens[-1])
@@ -56,7 +56,7 @@ def together(pillion, pair, prompt, sampler, constraint, k, n=N):
     from pillion.constraint import constrained_round
 
     tokens = []
-    pair.set_tokens(prompt)
+    pair.sync(prompt)
     while len(tokens) < n:
         tokens += constrained_round(pair, sampler, constraint, k, n - len(tokens)).tokens
     return tokens
@@ -141,7 +141,7 @@ def test_end_tokens_and_n_max(pillion, tiny, pair):
             together(pillion, pair, prompt, sampler, FakeGrammar(prompt, n_vocab, 1), k, n)
             == whole[:n]
         )
-        pair.set_tokens(prompt)
+        pair.sync(prompt)
         grammar, tokens, end = FakeGrammar(prompt, n_vocab, 1), [], whole[n - 1]
         while True:
             one = constrained_round(
@@ -164,7 +164,7 @@ def test_the_end_of_the_context(pillion, tiny, tiny_target):
         ):
             n_vocab, n = context.model.n_vocab, n_ctx - len(prompt) + 1
             grammar = FakeGrammar(prompt, n_vocab, 2)
-            context.set_tokens(prompt)
+            context.sync(prompt)
             sampler, expected = sampler_of(pillion, temperature=0), []
             from pillion.constraint import constrained_token
 
@@ -179,7 +179,7 @@ def test_the_end_of_the_context(pillion, tiny, tiny_target):
                         sampler_of(pillion, temperature=0),
                         [],
                     )
-                    pair.set_tokens(prompt)
+                    pair.sync(prompt)
                     with pytest.raises(pillion.ContextFullError, match=f"n_ctx {n_ctx}"):
                         while True:
                             tokens += constrained_round(pair, sampler, grammar, k).tokens
@@ -232,7 +232,7 @@ def narrow_distribution(model, prompt):
         for depth in range(N_TOKENS):
             longer = {}
             for text, p in texts.items():
-                context.set_tokens([*prompt, *text])
+                context.sync([*prompt, *text])
                 logits = context.logits().astype(np.float64)
                 best = np.argsort(-logits, kind="stable")[:N_CANDIDATES]
                 # Half of the likely ones, so that many a draft is refused; now and then one.
@@ -265,7 +265,7 @@ def test_masked_drafts_that_are_drawn_leave_the_distribution_as_it_is(
             for seed in range(1, n_texts + 1):
                 with sampler_of(pillion, seed=seed, **params) as sampler:
                     grammar, text = Narrow(table), []
-                    pair.set_tokens(prompt)
+                    pair.sync(prompt)
                     while len(text) < N_TOKENS:
                         text += constrained_round(
                             pair, sampler, grammar, 2, N_TOKENS - len(text)
@@ -331,7 +331,7 @@ def test_a_processor_sees_rows_that_it_may_change(pillion, tiny, pair):
     from pillion.constraint import LogitsProcessors, constrained_token
 
     _, solo, prompt = tiny
-    solo.set_tokens(prompt)
+    solo.sync(prompt)
     before = solo.logits()
 
     def last(ids, scores):
@@ -350,7 +350,7 @@ def test_results_that_are_no_logits(pillion, tiny, pair):
 
     _, solo, prompt = tiny
     n_vocab = solo.model.n_vocab
-    solo.set_tokens(prompt)
+    solo.sync(prompt)
     wrong = (
         (
             lambda ids, scores: None,
@@ -429,7 +429,7 @@ def with_faults(pillion, pair, prompt, sampler, constraint, k, errors):
     from pillion.constraint import constrained_round
 
     tokens, failures = [], 0
-    pair.set_tokens(prompt)
+    pair.sync(prompt)
     while len(tokens) < N:
         before = (pair.context.tokens, sampler.mark())
         try:
@@ -508,7 +508,7 @@ def test_cancelling_a_run(pillion, tiny, pair):
                     sampler_of(pillion, **SAMPLING["sampled"]),
                     FakeGrammar(prompt, pair.context.model.n_vocab, 5),
                 )
-                pair.set_tokens(prompt)
+                pair.sync(prompt)
             tokens += constrained_round(pair, sampler, grammar, 5, 50 - len(tokens)).tokens
     held = pair.context.tokens
     assert held == [*prompt, *tokens][: len(held)] and len(held) >= len(prompt)

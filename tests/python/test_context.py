@@ -82,11 +82,11 @@ def test_a_view_is_read_only_and_outlives_the_context(context, strings):
     assert strings.live == before - 1
 
 
-def test_set_tokens_reuses_the_common_prefix(context, strings):
-    assert context.set_tokens([97, 98, 99]) == 0
-    assert context.set_tokens([97, 98, 100, 101]) == 2
+def test_sync_reuses_the_common_prefix(context, strings):
+    assert context.sync([97, 98, 99]) == 0
+    assert context.sync([97, 98, 100, 101]) == 2
     assert context.tokens == [97, 98, 100, 101]
-    assert context.set_tokens([97, 98, 100, 101]) == 3
+    assert context.sync([97, 98, 100, 101]) == 3
     assert strings.evaluated == 3 + 2 + 1
     assert context.logits().argmax() == 102
 

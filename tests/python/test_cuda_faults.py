@@ -188,8 +188,8 @@ def test_a_lost_device(pillion):
 UNIFIED = f"""
 os.environ["{VARIABLE}"] = faults
 attempt("text", lambda: write("cuda:sim"))
-from pillion import _lab
-said["info"] = json.loads(_lab.Device("cuda:sim").info)
+from pillion import _testing
+said["info"] = json.loads(_testing.Device("cuda:sim").info)
 with pillion.Model.open(path, device="cuda:sim") as model:
     contexts = [model.context(n_ctx=128) for _ in range(2)]
     for context in contexts:

@@ -105,7 +105,7 @@ def pairing(request, pillion):
 def test_drafts_are_the_reference_s(pairing):
     golden, n = pairing.golden, 4
     with pairing.pair() as pair:
-        pair.set_tokens(golden["long.ids"].tolist())
+        pair.sync(golden["long.ids"].tolist())
         drafts = pair.draft(int(golden["long.next"]), n)
         logits, hidden = zip(*(pair.draft_row(step) for step in range(n)))
     assert drafts == golden["long.draft_tokens"].tolist()

@@ -11,7 +11,7 @@ from test_goldens import SHAPES, model_path
 TEXT = [97, 98, 120]
 
 
-# ---- over the stand-in ----
+# ---- over the fake ----
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_the_text_goes_on_after_it(pillion):
             for context in (one, other):
                 context.decode(5)
             assert one.logits().tobytes() == other.logits().tobytes()
-            assert other.set_tokens([*ids[:40], 9]) == 40
+            assert other.sync([*ids[:40], 9]) == 40
 
 
 def test_one_token(pillion):

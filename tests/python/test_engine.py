@@ -13,7 +13,7 @@ from patience import in_thread, until
 
 
 def after(letter, n):
-    """What the stand-in writes."""
+    """What the fake writes."""
     return "".join(chr(97 + (ord(letter) - 96 + i) % 26) for i in range(n))
 
 
@@ -169,7 +169,7 @@ def test_an_error_is_one_requests(fake, strings, ask, engine):
     strings.slow(3_000)
     others = [ask("abc", 40)]
     until(lambda: others[0].state == "writing")
-    strings.fail("pillion_context_set_tokens", 22, "no memory")
+    strings.fail("pillion_context_sync", 22, "no memory")
     with pytest.raises(fake.OutOfMemoryError, match="no memory"):
         ask("xyz").result()
     strings.slow(0)

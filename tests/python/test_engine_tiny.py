@@ -64,27 +64,27 @@ def test_a_prompt_read_in_parts_is_the_prompt(opened, drafter):
     """To the bit, with any parts."""
     with opened(drafter=drafter) as llm:
         context, tokens = llm.context, llm.tokenize(PROMPTS[3])
-        context.set_tokens(tokens)
+        context.sync(tokens)
         wanted = context.logits()
         for part in (1, 16, 48, 500):
             context.clear()
             while len(context) < len(tokens) - 1:
                 context.read(tokens, part)
-            assert context.set_tokens(tokens) == len(tokens) - 1
+            assert context.sync(tokens) == len(tokens) - 1
             assert context.logits().tobytes() == wanted.tobytes()
 
 
-def test_match_tells_what_set_tokens_keeps(opened):
+def test_match_tells_what_sync_keeps(opened):
     rng = np.random.default_rng(3)
     with opened(drafter=None, n_batch=64) as llm:
         context, text = llm.context, llm.tokenize(PROMPTS[3])
-        context.set_tokens(text + text[:200])
+        context.sync(text + text[:200])
         for _ in range(40):
             n = int(rng.integers(1, len(text)))
             tokens = [*text[:n], *rng.integers(5, 2000, int(rng.integers(1, 200))).tolist()]
             found = context.match(tokens)
             assert found.usable <= found.common < len(tokens)
-            assert context.set_tokens(tokens) == found.usable
+            assert context.sync(tokens) == found.usable
 
 
 def test_going_back_after_parts(opened):
@@ -96,10 +96,10 @@ def test_going_back_after_parts(opened):
             llm.context.clear()
             while len(llm.context) < len(text) - 1:
                 llm.context.read(text, part)
-            llm.context.set_tokens(text)
+            llm.context.sync(text)
             for token in text[:150]:
                 llm.context.decode(token)
-            kept.append(llm.context.set_tokens([*text, 5, 6, 7]))
+            kept.append(llm.context.sync([*text, 5, 6, 7]))
         assert kept == [len(text)] * 2
 
 

@@ -84,7 +84,7 @@ def test_daemon_threads_inside_a_generation(during):
     works = {
         "a whole answer": "text(llm, 1500)",
         "a stream": "[None for _ in stream(llm, 1500)]",
-        "a long prompt": "llm.context.set_tokens(list(range(5, 200)) * 20), llm.reset()",
+        "a long prompt": "llm.context.sync(list(range(5, 200)) * 20), llm.reset()",
         "a drafted answer": "text(llm, 1500)",
     }
     drafter = "TINY_ASSISTANT" if during == "a drafted answer" else "None"
@@ -194,7 +194,7 @@ def test_ctrl_c_in_atexit(times):
         def work():
             try:
                 while True:
-                    llm.context.set_tokens(prompt)
+                    llm.context.sync(prompt)
                     llm.reset()
             except KeyboardInterrupt:
                 over.set()

@@ -6,7 +6,7 @@ A tiny model stands beside its assistant, so every LLM below that does not say d
 with the drafter.
 
 row  fault                                  tests
-  1  an ordered head of which pieces lack   here; every form of the file in test_hparams; drafts in
+  1  an centroid head of which pieces lack   here; every form of the file in test_hparams; drafts in
      test_pair_tiny
   2  a drafter opened alone                 here; test_goldens (its head), test_model (the sentence)
   3  a drafter as an ordinary model         test_pair_tiny (test_wrong_pairs), test_pair
@@ -103,14 +103,14 @@ def with_drafter(pillion, target, drafter, **options):
         return llm.complete(PROMPT, max_tokens=40, temperature=0, draft=4)
 
 
-# ---- 1: the ordered head ----
+# ---- 1: the centroid head ----
 
 HEAD = "gemma4-assistant.masked_embedding."
 
 
 @pytest.fixture(scope="module")
 def heads(tiny_assistant, tmp_path_factory):
-    """{name: file} of assistants whose ordered head comes in other forms, or in part."""
+    """{name: file} of assistants whose centroid head comes in other forms, or in part."""
     gguf = pytest.importorskip("gguf")
     folder, fields = tmp_path_factory.mktemp("heads"), gguf.GGUFReader(tiny_assistant).fields
     order = np.array(fields[HEAD + "token_ordering"].contents(), np.int32)
@@ -175,7 +175,7 @@ def test_01_an_ordered_head_in_pieces(
 
 
 def test_01_why_the_head_is_dense_is_said_before_the_first_step(pillion, tiny_target, heads):
-    """As over the stand-in (test_pair, test_kinds_of_drafters)."""
+    """As over the fake (test_pair, test_kinds_of_drafters)."""
     with pillion.LLM(tiny_target, n_ctx=64, drafter=heads["order only"]) as llm:
         assert (
             llm.speculation.head == "dense"
@@ -185,7 +185,7 @@ def test_01_why_the_head_is_dense_is_said_before_the_first_step(pillion, tiny_ta
 
 def test_01_tensors_and_keys_are_the_same_head(pillion, tiny_target, tiny_assistant, heads):
     with pillion.Model.open(tiny_target) as model, model.context(64) as context:
-        context.set_tokens(model.tokenizer.encode(PROMPT))
+        context.sync(model.tokenizer.encode(PROMPT))
         with (
             pillion.Pair(context, tiny_assistant) as one,
             pillion.Pair(context, heads["whole"]) as other,
@@ -281,7 +281,7 @@ def folder(tiny_target, tmp_path):
 
 def test_06_the_drafter_beside_the_target(pillion, folder, tiny_assistant, expected):
     def result(**options):
-        # "auto" may park it on a busy machine
+        # "auto" may pause it on a busy machine
         with pillion.LLM(folder / "model.gguf", n_ctx=128, draft=3, **options) as llm:
             return llm.complete(PROMPT, max_tokens=40, temperature=0)
 
@@ -404,7 +404,7 @@ def test_12_drafts_before_any_run(pillion, tiny_target, tiny_assistant):
                     pair.step(sampler, n_draft)
 
         def one_after_a_prompt():
-            pair.set_tokens([2, 5, 6, 7])
+            pair.sync([2, 5, 6, 7])
             drafts = pair.draft(9, 8)
             rows = [pair.draft_row(step) for step in range(8)]
             assert all(
@@ -425,7 +425,7 @@ def test_12_drafts_before_any_run(pillion, tiny_target, tiny_assistant):
         with pytest.raises(pillion.UsageError, match="no hidden row"):
             pair.draft(5, 3)
         assert one_after_a_prompt() == first
-        assert pair.set_tokens([2, 5]) == 1 and len(pair.draft(6, 8)) == 8
+        assert pair.sync([2, 5]) == 1 and len(pair.draft(6, 8)) == 8
 
 
 # ---- 13: an edited system message ----
@@ -628,7 +628,7 @@ def test_21_tokens_are_always_candidates(pillion, tiny_target, tiny_assistant):
             pillion.Pair(context, tiny_assistant) as pair,
             pillion.Sampler(params) as sampler,
         ):
-            pair.set_tokens(prompt)
+            pair.sync(prompt)
             while len(text) < n_max:
                 one = pair.step(sampler, 3, n_max - len(text))
                 for row, token in enumerate(one.tokens):
@@ -649,7 +649,7 @@ def test_21_tokens_are_always_candidates(pillion, tiny_target, tiny_assistant):
                     text.append(token)
             assert pair.stats.drafted > n_max // 2 and 0 < pair.stats.accepted < pair.stats.drafted
         with model.context(600) as context, pillion.Sampler(params) as sampler:
-            context.set_tokens(prompt)
+            context.sync(prompt)
             for token in text:
                 assert sampler.sample(context) == token
                 sampler.accept(token)

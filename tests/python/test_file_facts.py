@@ -203,9 +203,20 @@ def test_many_problems_are_one_warning(inspect, tmp_path):
 # ---- keys that are no text ----
 
 ODD_KEYS = [
-    b"a\xff", b"a\xfe", "a\ufffd".encode(), "a\ufffd (2)".encode(), b"a\0b", b"a\0", b"\xed\xa0\x80", b"\xc0\x80", b"k" * 65535,
-    "é.\u2028".encode(), b'q"\\\n', b" ", b"\x1b[31m",
-]  # fmt: skip
+    b"a\xff",
+    b"a\xfe",
+    "a\ufffd".encode(),
+    "a\ufffd (2)".encode(),
+    b"a\0b",
+    b"a\0",
+    b"\xed\xa0\x80",
+    b"\xc0\x80",
+    b"k" * 65535,
+    "é.\u2028".encode(),
+    b'q"\\\n',
+    b" ",
+    b"\x1b[31m",
+]
 
 
 @pytest.fixture

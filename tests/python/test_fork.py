@@ -309,11 +309,11 @@ def test_in_a_signal_handler_during_a_call():
             pid, presser = None, threading.Thread(target=press)
             presser.start()
             try:
-                context.set_tokens(prompt)
+                context.sync(prompt)
             except pillion.Cancelled as error:
                 assert pid == 0 and "parent" in str(error)
                 try:
-                    context.set_tokens(prompt)
+                    context.sync(prompt)
                 except pillion.Closed:
                     pass
                 print("child", flush=True)
@@ -326,7 +326,7 @@ def test_in_a_signal_handler_during_a_call():
             code = os.waitpid(pid, 0)[1]
             context.clear()
         assert code == 0
-        context.set_tokens(prompt)
+        context.sync(prompt)
         print("parent")
         """
     )

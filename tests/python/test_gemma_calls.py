@@ -209,12 +209,20 @@ def test_properties_come_in_any_order_and_once(llm, reply):
     "schema, good, bad",
     [
         ({"type": "string"}, [f"{Q}{Q}", f"{Q}a \"{{}}\n'{Q}"], ["a", '"a"', "1"]),
-        ({"type": "string", "minLength": 2, "maxLength": 3}, [f"{Q}日本{Q}", f"{Q}abc{Q}"], [f"{Q}a{Q}", f"{Q}abcd{Q}"]),
+        (
+            {"type": "string", "minLength": 2, "maxLength": 3},
+            [f"{Q}日本{Q}", f"{Q}abc{Q}"],
+            [f"{Q}a{Q}", f"{Q}abcd{Q}"],
+        ),
         ({"type": "string", "pattern": "^a+$"}, [f"{Q}aa{Q}"], [f"{Q}ab{Q}", f"{Q}{Q}"]),
         ({"type": "string", "pattern": "b"}, [f"{Q}abc{Q}", f"{Q}b{Q}"], [f"{Q}a{Q}"]),
         ({"type": "string", "pattern": "a\\$"}, [f"{Q}xa$x{Q}"], [f"{Q}a{Q}"]),
         ({"type": "string", "pattern": "^(a|b)$"}, [f"{Q}a{Q}"], [f"{Q}ab{Q}"]),
-        ({"type": "string", "pattern": "^a", "maxLength": 2}, [f"{Q}ab{Q}"], [f"{Q}abc{Q}", f"{Q}ba{Q}"]),
+        (
+            {"type": "string", "pattern": "^a", "maxLength": 2},
+            [f"{Q}ab{Q}"],
+            [f"{Q}abc{Q}", f"{Q}ba{Q}"],
+        ),
         ({"type": "string", "format": "date"}, [f"{Q}2026-11-28{Q}"], [f"{Q}2026-13-28{Q}"]),
         ({"enum": ["x", 1, None]}, [f"{Q}x{Q}", "1", "null"], ["x", "2", f"{Q}1{Q}"]),
         ({"enum": ["x", 1], "type": "string"}, [f"{Q}x{Q}"], ["1"]),
@@ -227,24 +235,57 @@ def test_properties_come_in_any_order_and_once(llm, reply):
         ({"type": "null"}, ["null"], ["None"]),
         ({"type": ["null", "boolean"]}, ["null", "true"], ["1"]),
         ({"type": "boolean", "nullable": True}, ["null", "true"], ["1"]),
-        ({"anyOf": [{"type": "boolean"}, of(a={"type": "null"})]}, ["true", "{a:null}"], ["{}", "null"]),
-        ({"type": "array", "items": {"type": "boolean"}}, ["[]", "[true]", "[true,false]"], ["[1]", "[true,]", "[ ]"]),
-        ({"type": "array", "items": {"type": "null"}, "minItems": 1, "maxItems": 2}, ["[null]", "[null,null]"], ["[]", "[null,null,null]"]),
+        (
+            {"anyOf": [{"type": "boolean"}, of(a={"type": "null"})]},
+            ["true", "{a:null}"],
+            ["{}", "null"],
+        ),
+        (
+            {"type": "array", "items": {"type": "boolean"}},
+            ["[]", "[true]", "[true,false]"],
+            ["[1]", "[true,]", "[ ]"],
+        ),
+        (
+            {"type": "array", "items": {"type": "null"}, "minItems": 1, "maxItems": 2},
+            ["[null]", "[null,null]"],
+            ["[]", "[null,null,null]"],
+        ),
         ({"type": "array", "minItems": 2, "items": {"const": 1}}, ["[1,1]", "[1,1,1]"], ["[1]"]),
-        ({"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "items": {"const": 3}}, ["[]", "[1]", "[1,2]", "[1,2,3,3]"], ["[2]", "[1,3]"]),
-        ({"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "items": False, "minItems": 1}, ["[1]", "[1,2]"], ["[]", "[1,2,3]"]),
-        ({"type": "array", "items": [{"const": 1}], "additionalItems": False}, ["[]", "[1]"], ["[1,1]"]),
+        (
+            {"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "items": {"const": 3}},
+            ["[]", "[1]", "[1,2]", "[1,2,3,3]"],
+            ["[2]", "[1,3]"],
+        ),
+        (
+            {
+                "type": "array",
+                "prefixItems": [{"const": 1}, {"const": 2}],
+                "items": False,
+                "minItems": 1,
+            },
+            ["[1]", "[1,2]"],
+            ["[]", "[1,2,3]"],
+        ),
+        (
+            {"type": "array", "items": [{"const": 1}], "additionalItems": False},
+            ["[]", "[1]"],
+            ["[1,1]"],
+        ),
         ({"type": "array", "maxItems": 0}, ["[]"], ["[1]"]),
         ({"type": "object", "properties": {}}, ["{}"], ["{a:1}"]),
         ({"type": "object"}, ["{}", "{a:1,b_c:{d:[]}}"], ["[]"]),
-        ({"type": "object", "additionalProperties": {"type": "boolean"}}, ["{}", "{a:true}"], ["{a:1}"]),
+        (
+            {"type": "object", "additionalProperties": {"type": "boolean"}},
+            ["{}", "{a:true}"],
+            ["{a:1}"],
+        ),
         ({"type": "object", "additionalProperties": False}, ["{}"], ["{a:1}"]),
         (of(**{"a:b": {"const": 1}}), ["{" + Q + "a:b" + Q + ":1}"], ["{a:b:1}"]),
         (of(**{"with space": {"const": 1}}), ["{with space:1}"], ["{withspace:1}"]),
         ({}, ["1", "null", f"{Q}x{Q}", "[[1]]", "{a:{b:true}}"], ["x"]),
         (True, ["1"], []),
     ],
-)  # fmt: skip
+)
 def test_values(llm, reply, schema, good, bad):
     _, compiled = reply([tool(of(v=schema))], several=False)
     for value in good:

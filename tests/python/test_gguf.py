@@ -228,7 +228,7 @@ def test_files_of_the_repository(path):
         and model["unknown"] == []
         and model["check_error"] is None
     )
-    assert model["hparams"]["masked_head_problem"] == ""
+    assert model["hparams"]["centroid_head_problem"] == ""
 
 
 # ---- files and paths
@@ -448,9 +448,19 @@ def test_bad_files():
 
 
 UNKNOWN_TYPES = {
-    9: "Q8_1", 4: "Q4_2", 5: "Q4_3", 31: "Q4_0_4_4", 32: "Q4_0_4_8", 33: "Q4_0_8_8", 36: "IQ4_NL_4_4", 38: "IQ4_NL_8_8",
-    41: "type 41", 1000: "type 1000", 2**31: "type 2147483648", 2**32 - 1: "type 4294967295",
-}  # fmt: skip
+    9: "Q8_1",
+    4: "Q4_2",
+    5: "Q4_3",
+    31: "Q4_0_4_4",
+    32: "Q4_0_4_8",
+    33: "Q4_0_8_8",
+    36: "IQ4_NL_4_4",
+    38: "IQ4_NL_8_8",
+    41: "type 41",
+    1000: "type 1000",
+    2**31: "type 2147483648",
+    2**32 - 1: "type 4294967295",
+}
 
 
 @pytest.mark.parametrize("kind", UNKNOWN_TYPES)

@@ -97,7 +97,7 @@ def test_the_table(tmp_path):
     ]
     assert ["E2B", "prefill 512", "5120.0", "100.00", "20 %", ""] in rows
     assert ["E2B", "decode 128 after 512", "100.0", "1280.00", "20 %", ""] in rows
-    assert ["E2B", "draft step, ordered head", "2000.0", "0.50", "20 %", ""] in rows
+    assert ["E2B", "draft step, centroid head", "2000.0", "0.50", "20 %", ""] in rows
     assert [
         "E2B",
         "decode 128 with drafter, 2.50 tokens a round",

@@ -173,7 +173,7 @@ def test_pillion_run_reads_them_too(bases, libpillion, tmp_path):
 
 
 @pytest.mark.parametrize("name", ASSISTANT)
-def test_the_ordered_heads_keys(pillion, tmp_path, name):
+def test_the_centroid_heads_keys(pillion, tmp_path, name):
     """Pieces of it that can't be used are told, and the dense head drafts."""
     from pillion.inspection import inspect_file
     from pillion.models import TINY_ASSISTANT

@@ -584,7 +584,7 @@ def test_assistant(tmp_path):
     )
     assert [x["sliding"] for x in h["layers"]] == [True, True, True, False]
     assert all(not x["owns_kv"] and x["kv_source"] == -1 for x in h["layers"])
-    assert h["masked_head"] == 0 and h["masked_head_problem"] == ""
+    assert h["centroid_head"] == 0 and h["centroid_head_problem"] == ""
 
 
 @pytest.mark.parametrize(
@@ -637,11 +637,16 @@ def pack(kind, values=ORDER):
         ({M + "centroid_top_k": 99}, 4),
     ],
 )
-def test_masked_head_tensors(tmp_path, name, kind, code, keys, top_k):
+def test_centroid_head_tensors(tmp_path, name, kind, code, keys, top_k):
     meta, tensors = assistant()
     out = load(tmp_path, meta | keys, tensors + [CENTROIDS, (name, kind, [16])], {name: pack(code)})
     h = out["hparams"]
-    assert (h["masked_head"], h["n_centroids"], h["centroid_top_k"], h["masked_head_problem"]) == (
+    assert (
+        h["centroid_head"],
+        h["n_centroids"],
+        h["centroid_top_k"],
+        h["centroid_head_problem"],
+    ) == (
         1,
         4,
         top_k,
@@ -655,13 +660,13 @@ def test_masked_head_keys(tmp_path):
     meta |= {M + "centroids": [0.5] * 32, M + "token_ordering": ORDER}
     out = load(tmp_path, meta, tensors)
     assert (
-        out["hparams"]["masked_head"],
+        out["hparams"]["centroid_head"],
         out["hparams"]["n_centroids"],
         out["centroid_order"],
     ) == (2, 4, ORDER)
     # tensors come first; half a pair of tensors does not hide a whole pair of keys
     out = load(tmp_path, meta, tensors + [("masked_embd_ordering", "I32", [16])])
-    assert out["hparams"]["masked_head"] == 2 and out["ignored"] == ["masked_embd_ordering"]
+    assert out["hparams"]["centroid_head"] == 2 and out["ignored"] == ["masked_embd_ordering"]
 
 
 ORD = ("masked_embd_ordering", "I32", [16])
@@ -738,14 +743,14 @@ ORD = ("masked_embd_ordering", "I32", [16])
         ({}, [CENTROIDS, ("masked_embd_ordering", "I32", [8])], None, "8 entries, expected 16"),
     ],
 )
-def test_unusable_masked_head_is_dense_with_a_reason(tmp_path, keys, tensors, order, part):
+def test_unusable_centroid_head_is_dense_with_a_reason(tmp_path, keys, tensors, order, part):
     meta, base = assistant()
     out = load(
         tmp_path, meta | keys, base + tensors, {"masked_embd_ordering": order} if order else {}
     )
     h = out["hparams"]
-    assert h["masked_head"] == 0 and h["n_centroids"] == 0 and h["centroid_top_k"] == 0
-    assert part in h["masked_head_problem"] and h["masked_head_problem"].endswith(
+    assert h["centroid_head"] == 0 and h["n_centroids"] == 0 and h["centroid_top_k"] == 0
+    assert part in h["centroid_head_problem"] and h["centroid_head_problem"].endswith(
         "; the dense head is used"
     )
     assert out["problems"] == [] and sorted(out["ignored"]) == sorted(

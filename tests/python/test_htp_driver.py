@@ -1,6 +1,6 @@
 """The device's side of the Hexagon backend without a device: a library with the driver's functions
 (tests/htp/fake_cdsprpc.c), which loads the DSP's program, its device sources built for this PC over
-a stand-in of its system (fake_dsp_system.c). Opened, asked, broken in every way a phone has; each
+a fake of its system (fake_dsp_system.c). Opened, asked, broken in every way a phone has; each
 failure is a typed error with a sentence of its own."""
 
 import fcntl
@@ -99,7 +99,7 @@ def work(**more):
 def wanted(pillion):
     with pillion.Model.open(model_path(MODEL)) as model, model.context(128) as context:
         sampler, tokens = pillion.Sampler(pillion.SamplingParams(temperature=0)), []
-        context.set_tokens(ids())
+        context.sync(ids())
         for _ in range(8):
             tokens.append(sampler.sample(context))
             sampler.accept(tokens[-1])

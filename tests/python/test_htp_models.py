@@ -201,7 +201,7 @@ def test_an_error_on_an_op(pillion, tiny):
     want, _ = decode(pillion, tiny, ids, 12)
     with tiny.context(128) as context:
         sampler, tokens = greedy(pillion), []
-        context.set_tokens(ids)
+        context.sync(ids)
         for i in range(12):
             tokens.append(sampler.sample(context))
             sampler.accept(tokens[-1])
@@ -226,10 +226,10 @@ def test_a_lost_child(pillion, tiny):
     ids = ids_of("tiny-e2b")
     want, _ = decode(pillion, tiny, ids, 12)
     with tiny.context(128) as context, tiny.context(64) as other:
-        other.set_tokens(ids[:5])
+        other.sync(ids[:5])
         expected = other.logits()
         sampler, tokens = greedy(pillion), []
-        context.set_tokens(ids)
+        context.sync(ids)
         for i in range(12):
             tokens.append(sampler.sample(context))
             sampler.accept(tokens[-1])
@@ -251,7 +251,7 @@ def test_a_lost_child(pillion, tiny):
             if i in (1, 6):
                 assert len(set(simulators()) - before) == 1
         assert tokens == want
-        other.set_tokens(ids[:4])
+        other.sync(ids[:4])
         other.decode(ids[4])
         assert np.array_equal(other.logits(), expected)
 
@@ -266,7 +266,7 @@ def test_after_a_loss_the_cpu_takes_over(pillion, tiny):
         cpu.context(128) as rest,
     ):
         sampler, tokens = greedy(pillion), []
-        context.set_tokens(ids)
+        context.sync(ids)
         on = context
         for i in range(12):
             tokens.append(sampler.sample(on))
@@ -276,7 +276,7 @@ def test_after_a_loss_the_cpu_takes_over(pillion, tiny):
             try:
                 on.decode(tokens[-1])
             except pillion.DeviceLostError:
-                rest.set_tokens([*ids, *tokens])
+                rest.sync([*ids, *tokens])
                 on = rest
         assert on is rest
     assert tokens == want
@@ -286,7 +286,7 @@ def test_after_a_loss_the_cpu_takes_over(pillion, tiny):
 def test_a_slow_child_is_waited_for(pillion, tiny):
     ids = ids_of("tiny-e2b")
     with tiny.context(64) as context:
-        context.set_tokens(ids[:10])
+        context.sync(ids[:10])
         before = len(context)
         inject(SLEEP, op=3, ms=400)
         begin = time.monotonic()
@@ -298,7 +298,7 @@ def test_a_slow_child_is_waited_for(pillion, tiny):
 def test_a_child_that_does_not_answer_is_given_up(pillion, tiny, monkeypatch):
     ids = ids_of("tiny-e2b")
     with tiny.context(64) as context:
-        context.set_tokens(ids[:10])
+        context.sync(ids[:10])
         want = context.logits()
         monkeypatch.setenv("PILLION_HTP_TIMEOUT", "0.3")
         inject(SLEEP, op=3, ms=4_000 * PATIENCE)
@@ -309,7 +309,7 @@ def test_a_child_that_does_not_answer_is_given_up(pillion, tiny, monkeypatch):
             context.decode(ids[10])
         assert len(context) == 10
         monkeypatch.delenv("PILLION_HTP_TIMEOUT")
-        context.set_tokens(ids[:10])
+        context.sync(ids[:10])
         assert np.array_equal(context.logits(), want)
 
 
@@ -324,7 +324,7 @@ def test_a_pair_survives_a_loss(pillion):
         want, _ = decode(pillion, target, ids, 24)
         with pillion.Pair(target.context(128), drafter) as pair:
             sampler, tokens, errors = greedy(pillion), [], 0
-            pair.set_tokens(ids)
+            pair.sync(ids)
             while len(tokens) < 24:
                 if len(tokens) > 5 and errors == 0:
                     inject(DIE, op=11)

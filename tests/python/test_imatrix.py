@@ -370,7 +370,7 @@ def test_the_command_says_what_is_wrong(pillion, tiny_target, tmp_path, wrong, s
 
 
 def test_ctrl_c_writes_nothing(fake, toy_file, tmp_path):
-    """Over the stand-in, which can dawdle."""
+    """Over the fake, which can dawdle."""
     text = tmp_path / "text.txt"
     text.write_text("abcdefgh" * 200)
     folder = tmp_path / "out"
@@ -405,7 +405,7 @@ def test_ctrl_c_writes_nothing(fake, toy_file, tmp_path):
     assert list(folder.iterdir()) == []
 
 
-def test_over_the_stand_in(fake, strings, toy_file, tmp_path):
+def test_over_the_fake(fake, strings, toy_file, tmp_path):
     with fake.Model.open(toy_file()) as model:
         summary = fake.imatrix(
             model, "abc" * 20, tmp_path / "out.gguf", chunk=16, chunks=1, dataset="ä.txt"
@@ -413,7 +413,7 @@ def test_over_the_stand_in(fake, strings, toy_file, tmp_path):
     assert (summary.n_weights, summary.n_tokens) == (1, 16)
     fields, tensors = read(tmp_path / "out.gguf")
     assert fields["imatrix.datasets"] == ["ä.txt"]
-    # the stand-in's score runs all but the last
+    # the fake's score runs all but the last
     tokens = np.array([256, *b"abcabcabcabcabc"], dtype=np.float64)[:15]
     assert (
         tensors["fake.weight.in_sum2"].data.ravel() == [((tokens + j) ** 2).sum() for j in range(8)]

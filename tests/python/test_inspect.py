@@ -546,7 +546,7 @@ def test_the_command(inspect, tiny_target, tiny_assistant):
         "memory, context of 512, q8_0 cache",
         "memory, context of 1024, q8_0 cache",
         "stays in the file",
-        "yes, mtp, ordered head",
+        "yes, mtp, centroid head",
         "ends generation  1 <eos>, 6 <turn|>",
         "blk.0.attn_q.weight",
         "chat template    yes",
@@ -558,7 +558,7 @@ def test_the_command(inspect, tiny_target, tiny_assistant):
     )
 
 
-def test_the_command_on_a_drafter_and_on_the_stand_in(tiny_assistant, fake, toy_file):
+def test_the_command_on_a_drafter_and_on_the_fake(tiny_assistant, fake, toy_file):
     result = command(tiny_assistant)
     assert (
         "gemma4-assistant, a drafter" in result.stdout

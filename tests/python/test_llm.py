@@ -39,8 +39,14 @@ def test_the_shape_of_a_completion(toy_llm):
     }
     timings = result["timings"]
     assert set(timings) == {
-        "cache_n", "prompt_n", "prompt_ms", "prompt_per_second", "predicted_n", "predicted_ms", "predicted_per_second",
-    }  # fmt: skip
+        "cache_n",
+        "prompt_n",
+        "prompt_ms",
+        "prompt_per_second",
+        "predicted_n",
+        "predicted_ms",
+        "predicted_per_second",
+    }
     assert (timings["cache_n"], timings["prompt_n"], timings["predicted_n"]) == (0, 4, 5)
     assert timings["predicted_per_second"] == pytest.approx(1e3 * 5 / timings["predicted_ms"])
 
@@ -168,8 +174,11 @@ def test_streamed_chat(fake, strings, toy_file):
             llm.chat([{"role": "user", "content": "ab"}], max_tokens=2, temperature=0, stream=True)
         )
     assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
-        {"role": "assistant", "content": ""}, {"content": "c"}, {"content": "d"}, {},
-    ]  # fmt: skip
+        {"role": "assistant", "content": ""},
+        {"content": "c"},
+        {"content": "d"},
+        {},
+    ]
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
     assert chunks[-1]["choices"][0]["finish_reason"] == "length"
 

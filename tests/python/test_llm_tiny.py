@@ -79,7 +79,7 @@ def test_score_and_logprobs_agree(llm, pillion):
     tokens = llm.tokenize(PROMPT)
     with llm.model.context(64) as context:
         scores = context.score(tokens)
-        context.set_tokens(tokens[:-1])
+        context.sync(tokens[:-1])
         assert context.logprobs(token=tokens[-1]).token == pytest.approx(
             float(scores[-1]), abs=1e-4
         )

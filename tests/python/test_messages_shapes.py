@@ -1,5 +1,5 @@
 """Anthropic's Messages API as pure functions: requests read, answers written. The official
-package's own types judge what is written."""
+package's own types reference what is written."""
 
 import json
 

@@ -77,7 +77,7 @@ STREAMS = {
     "a loop around answers": "for i in range(10**6): print(i, flush=True); text(50)",
     "a long prompt": """print(3, flush=True)
 while True:
-    llm.context.set_tokens(list(range(5, 200)) * 20)
+    llm.context.sync(list(range(5, 200)) * 20)
     llm.reset()""",
     "a chat": """for i, chunk in enumerate(stream(temperature=0.5)):
     print(i, flush=True)

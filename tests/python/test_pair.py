@@ -1,4 +1,4 @@
-"""`Pair`, and generation through it, over the stand-in library: wiring, errors, lifetime,
+"""`Pair`, and generation through it, over the fake library: wiring, errors, lifetime,
 statistics, and every edge of a round."""
 
 import dataclasses
@@ -55,7 +55,7 @@ def greedy(fake):
 
 
 def test_rounds(pair, greedy, strings):
-    assert pair.set_tokens(list(b"abc")) == 0
+    assert pair.sync(list(b"abc")) == 0
     first = pair.step(greedy)
     assert (first.tokens, first.drafted, first.accepted, first.ended) == ([*b"d"], 0, 0, False)
     assert pair.context.tokens == [*b"abc"]  # the last token is not in the cache yet
@@ -68,12 +68,12 @@ def test_rounds(pair, greedy, strings):
     assert (third.tokens, third.drafted, third.accepted) == ([*b"jkl"], 4, 2)
     assert pair.context.tokens == [*b"abcdefghijk"]
     assert pair.step(greedy, 0).tokens == [*b"m"]
-    assert pair.set_tokens(list(b"abcx")) == 3
+    assert pair.sync(list(b"abcx")) == 3
     assert pair.step(greedy, 3).tokens == [*b"y"]
 
 
 def test_output_rows_belong_to_the_tokens(pair, greedy):
-    pair.set_tokens(list(b"abc"))
+    pair.sync(list(b"abc"))
     for k in (0, 3, 8, 1):
         tokens = pair.step(greedy, k).tokens
         assert [int(pair.context.logits(row).argmax()) for row in range(len(tokens))] == tokens
@@ -83,7 +83,7 @@ def test_output_rows_belong_to_the_tokens(pair, greedy):
 
 
 def test_n_max_and_end_tokens(pair, greedy, strings):
-    pair.set_tokens(list(b"abc"))
+    pair.sync(list(b"abc"))
     pair.step(greedy)
     for most in range(1, 10):
         assert len(pair.step(greedy, 8, most).tokens) == most
@@ -94,12 +94,12 @@ def test_n_max_and_end_tokens(pair, greedy, strings):
 
 
 def test_the_context_may_be_used_between_steps(pair, greedy):
-    pair.set_tokens(list(b"abc"))
+    pair.sync(list(b"abc"))
     pair.step(greedy), pair.step(greedy, 3)
     pair.context.decode(ord("p"))
     assert pair.step(greedy, 3).tokens == [*b"q"]
     assert pair.step(greedy, 3).tokens == [*b"rstu"]
-    pair.context.set_tokens(list(b"ab"))
+    pair.context.sync(list(b"ab"))
     assert pair.step(greedy, 3).tokens == [*b"c"]
 
 
@@ -144,7 +144,7 @@ def test_statistics(pair, greedy, strings):
         pair.stats.acceptance_by_position,
         pair.stats.mean_tokens_per_round,
     ) == (0, [], 1)
-    pair.set_tokens(list(b"abc"))
+    pair.sync(list(b"abc"))
     rounds = [pair.step(greedy), pair.step(greedy, 4)]
     strings.lies(1)
     rounds += [pair.step(greedy, 2), pair.step(greedy, 0)]
@@ -164,15 +164,15 @@ def test_statistics(pair, greedy, strings):
 
 def test_parking(pair, greedy, strings):
     strings.lies(*range(8))
-    pair.set_tokens(list(b"a"))
+    pair.sync(list(b"a"))
     for _ in range(10):
         pair.step(greedy, "auto")
-    assert pair.stats.state == "parked" and "0 of 15" in pair.stats.reason
+    assert pair.stats.state == "paused" and "0 of 15" in pair.stats.reason
     assert pair.step(greedy, "auto").drafted == 0
 
 
 def test_drafts_alone(pair, greedy, strings):
-    pair.set_tokens(list(b"abc"))
+    pair.sync(list(b"abc"))
     assert pair.draft(ord("d"), 3) == [*b"efg"]
     assert pair.context.tokens == [*b"abc"]
     logits, hidden = pair.draft_row(1)
@@ -181,7 +181,7 @@ def test_drafts_alone(pair, greedy, strings):
 
 
 def test_wrong_arguments(fake, pair, greedy):
-    pair.set_tokens(list(b"abc"))
+    pair.sync(list(b"abc"))
     for wrong in (9, -1, "off", True, None, 2.0):
         with pytest.raises(fake.UsageError, match="draft length"):
             pair.step(greedy, wrong)
@@ -223,7 +223,7 @@ def test_kinds_of_drafters(fake, strings, files, toy_file, greedy):
             with fake.Pair(llm, drafter, **options) as pair:
                 assert (pair.stats.kind, pair.stats.head) == (kind, head)
                 assert kind in repr(pair)
-                pair.set_tokens(list(b"ab"))
+                pair.sync(list(b"ab"))
                 assert pair.step(greedy).tokens + pair.step(greedy, 2).tokens == [*b"cdef"]
         with fake.Pair(llm.model, fake.Model.open(files[1])) as own:
             assert own.context is not llm.context and own.context.n_ctx == 4096
@@ -255,7 +255,7 @@ def test_lifetime(fake, strings, files, greedy):
     pair = fake.Pair(context, drafter)
     drafter.close()
     model.close()
-    pair.set_tokens(list(b"ab"))
+    pair.sync(list(b"ab"))
     assert pair.step(greedy).tokens == [*b"c"]
     pair.close()
     pair.close()
@@ -263,7 +263,7 @@ def test_lifetime(fake, strings, files, greedy):
     for use in (
         lambda: pair.step(greedy),
         lambda: pair.stats,
-        lambda: pair.set_tokens([1]),
+        lambda: pair.sync([1]),
         lambda: pair.draft(97, 1),
     ):
         with pytest.raises(fake.Closed):
@@ -280,7 +280,7 @@ def test_a_closed_context(fake, strings, files, greedy):
         model.context(32) as context,
         fake.Pair(context, files[1]) as pair,
     ):
-        pair.set_tokens(list(b"ab"))
+        pair.sync(list(b"ab"))
         context.close()
         with pytest.raises(fake.Closed, match="context"):
             pair.step(greedy)
@@ -318,20 +318,20 @@ def test_dropped_pairs_are_freed(fake, strings, files):
 
 
 def test_a_second_thread_gets_busy(fake, strings, pair, greedy, under_way):
-    pair.set_tokens(list(b"abc"))
+    pair.sync(list(b"abc"))
     pair.step(greedy)
     thread, _ = under_way(lambda: pair.step(greedy, 3))
     with pytest.raises(fake.Busy):
         pair.step(greedy)
     with pytest.raises(fake.Busy):
-        pair.set_tokens(list(b"x"))
+        pair.sync(list(b"x"))
     strings.slow(0)
     thread.join()
     assert pair.step(greedy, 1).tokens == [*b"ij"]
 
 
 def test_an_error_in_the_middle_of_a_round(fake, strings, pair, greedy):
-    pair.set_tokens(list(b"abc"))
+    pair.sync(list(b"abc"))
     pair.step(greedy)
     strings.fail("pillion_sampler_accept", 31, "broken")
     with pytest.raises(fake.InternalError, match="broken"):
@@ -339,7 +339,7 @@ def test_an_error_in_the_middle_of_a_round(fake, strings, pair, greedy):
     assert pair.context.tokens == [*b"abc"]
     with pytest.raises(fake.UsageError, match="no outputs"):
         pair.context.logits()
-    assert pair.set_tokens(list(b"abcd")) == 3
+    assert pair.sync(list(b"abcd")) == 3
     assert pair.step(greedy).tokens + pair.step(greedy, 3).tokens == [*b"efghi"]
 
 
@@ -429,7 +429,7 @@ def test_leaving_early_at_every_token(paired, strings, k):
 
 
 def test_an_error_leaves_a_usable_llm(fake, paired, strings):
-    for function in ("pillion_pair_step", "pillion_sampler_accept", "pillion_pair_set_tokens"):
+    for function in ("pillion_pair_step", "pillion_sampler_accept", "pillion_pair_sync"):
         strings.fail(function, 31, "broken")
         with pytest.raises(fake.InternalError, match="broken"):
             paired.complete("abc", temperature=0, max_tokens=9)
@@ -555,7 +555,7 @@ def test_several_drafters_that_nobody_asked_for(fake, files, toy_file, caplog):
 
 
 def test_a_look_at_the_head_is_enough(fake, tmp_path):
-    from pillion_fake.pairing import _may_be_assistant
+    from pillion_fake.drafter_file import _may_be_assistant
 
     path = tmp_path / "a.gguf"
     key = b"GGUF" + bytes(20) + b"general.architecture" + bytes([8, 0, 0, 0, 16]) + bytes(7)
@@ -624,7 +624,7 @@ def toy_pair(fake, strings, toy_file, toy_drafter):
         fake.Model.open(toy_file({"fake.arch": '"gemma4"'})) as model,
         fake.Pair(model, toy_drafter) as pair,
     ):
-        pair.set_tokens(list(b"ab"))
+        pair.sync(list(b"ab"))
         yield pair
 
 
@@ -633,7 +633,7 @@ def test_three_steps_are_one(fake, toy_pair, strings, k):
     strings.lies(2)
     texts = []
     for steps in (1, 3):
-        toy_pair.set_tokens(list(b"ab"))
+        toy_pair.sync(list(b"ab"))
         toy_pair.reset_stats()
         sampler, tokens, rounds = fake.Sampler(fake.SamplingParams(temperature=0)), [], []
         while len(tokens) < 20:

@@ -68,7 +68,7 @@ def exact_distribution(model, prompt):
         for _ in range(N_TOKENS):
             longer = {}
             for text, p in texts.items():
-                context.set_tokens([*prompt, *text])
+                context.sync([*prompt, *text])
                 logits = context.logits().astype(np.float64)
                 best = np.argsort(-logits, kind="stable")[:N_CANDIDATES]
                 weights = np.exp(logits[best] - logits[best[0]])
@@ -125,7 +125,7 @@ def test_the_distribution_is_that_of_the_target_alone(pillion, name, n_texts):
         ):
             for seed in range(1, n_texts + 1):
                 with pillion.Sampler(pillion.SamplingParams(seed=seed, **SAMPLING)) as sampler:
-                    pair.set_tokens(prompt)
+                    pair.sync(prompt)
                     text = pair.step(sampler).tokens
                     one = pair.step(sampler, 2)
                     text += one.tokens
@@ -179,7 +179,7 @@ def test_drafts_that_are_drawn_leave_the_distribution_as_it_is(pillion, name, n_
         ):
             for seed in range(1, n_texts + 1):
                 with pillion.Sampler(pillion.SamplingParams(seed=seed, **SAMPLING)) as sampler:
-                    pair.set_tokens(prompt)
+                    pair.sync(prompt)
                     text = pair.step(sampler).tokens
                     while len(text) < N_TOKENS:
                         text += pair.step(sampler, 2).tokens
@@ -236,7 +236,7 @@ def test_reading_the_prompt_is_the_same_work(pillion, tiny_target, tiny_assistan
         with pillion.Pair(context, tiny_assistant) as pair:
             assert context.describe() == before == alone.describe()
             for tokens in (prompt, prompt[:400] + [9, 10, 11], prompt):
-                assert pair.set_tokens(tokens) == alone.set_tokens(tokens)
+                assert pair.sync(tokens) == alone.sync(tokens)
                 assert np.array_equal(context.logits(), alone.logits()) and np.array_equal(
                     context.hidden(), alone.hidden()
                 )
@@ -271,7 +271,7 @@ def test_counts_of_a_result_are_those_without_a_drafter(pillion, tiny_target):
 
 
 def test_the_prompt_is_run_once(fake, strings, toy_file, toy_drafter):
-    """Over the stand-in, which counts all rows that run."""
+    """Over the fake, which counts all rows that run."""
     prompt, counted = "abc" * 20, []
     for drafter in (None, toy_drafter):
         with fake.LLM(toy_file({"fake.arch": '"gemma4"'}), n_ctx=128, drafter=drafter) as llm:
@@ -305,7 +305,7 @@ def written(pair, prompt, n_draft):
 
 def greedy_tokens(llm, prompt):
     tokens = []
-    llm.context.set_tokens(llm.tokenize(prompt))
+    llm.context.sync(llm.tokenize(prompt))
     while len(tokens) < N_WRITE:
         tokens.append(int(llm.context.logits().argmax()))
         llm.context.decode(tokens[-1])

@@ -75,7 +75,7 @@ def greedy(pillion):
 def run(pair, sampler, prompt, n, n_draft):
     """n tokens by rounds of n_draft."""
     tokens = []
-    pair.set_tokens(prompt)
+    pair.sync(prompt)
     while len(tokens) < n:
         tokens += pair.step(sampler, n_draft, n - len(tokens)).tokens
     return tokens
@@ -85,7 +85,7 @@ def plain(model, sampler, prompt, n, **settings):
     """The same without a pair."""
     tokens = []
     with model.context(**{"n_ctx": 128, **settings}) as context:
-        context.set_tokens(prompt)
+        context.sync(prompt)
         while True:
             tokens.append(sampler.sample(context))
             sampler.accept(tokens[-1])
@@ -101,7 +101,7 @@ def plain(model, sampler, prompt, n, **settings):
 def test_drafts_are_the_reference_s(shape, prompt):
     golden = shape.golden
     with shape.pair() as pair:
-        pair.set_tokens(shape.ids(prompt))
+        pair.sync(shape.ids(prompt))
         drafts = pair.draft(int(golden[f"{prompt}.next"]), N_CHAIN)
         logits, hidden = zip(*(pair.draft_row(step) for step in range(N_CHAIN)))
     assert drafts == golden[f"{prompt}.draft_tokens"].tolist()
@@ -128,11 +128,11 @@ def n_centroids(shape):
 @pytest.mark.parametrize("prompt", ["long", "short"])
 def test_the_dense_head(shape, prompt):
     """All logits, as long as the greedy chain is the reference's (its later steps follow the
-    ordered head's drafts)."""
+    centroid head's drafts)."""
     golden = shape.golden
     with shape.pair(dense_head=True) as pair:
         assert pair.stats.head == "dense"
-        pair.set_tokens(shape.ids(prompt))
+        pair.sync(shape.ids(prompt))
         drafts = pair.draft(int(golden[f"{prompt}.next"]), N_CHAIN)
         for step in range(N_CHAIN):
             logits, _ = pair.draft_row(step)
@@ -150,7 +150,7 @@ def test_rounds_of_the_reference(shape, greedy):
             continue  # nearer than what an f16 cache can move
         expected = golden[f"{prompt}.greedy"].tolist()
         with shape.pair() as pair:
-            pair.set_tokens(shape.ids(prompt))
+            pair.sync(shape.ids(prompt))
             sampler, tokens, accepted = greedy(), [], []
             tokens += pair.step(sampler, 3).tokens
             while len(tokens) < len(expected):
@@ -164,7 +164,7 @@ def test_rounds_of_the_reference(shape, greedy):
 
 def test_quantised_cache_drafts_closely(shape):
     with shape.pair(kv_type="q8_0") as pair:
-        pair.set_tokens(shape.ids("long"))
+        pair.sync(shape.ids("long"))
         first = pair.draft(int(shape.golden["long.next"]), 1)
         assert nmse(pair.draft_row(0)[1], shape.golden["long.draft_hidden"][0]) < 1e-2
         assert len(first) == 1
@@ -173,7 +173,7 @@ def test_quantised_cache_drafts_closely(shape):
 def test_drafting_changes_nothing(shape):
     with shape.pair() as pair:
         ids = shape.ids("long")
-        pair.set_tokens(ids)
+        pair.sync(ids)
         before = pair.context.logits()
         one = pair.draft(int(shape.golden["long.next"]), 8)
         assert pair.context.tokens == ids and np.array_equal(pair.context.logits(), before)
@@ -189,7 +189,7 @@ def test_n_ctx_n_batch_and_swa_full_play_no_part(shape, greedy):
     outcomes = []
     for options in ({"n_ctx": 96}, {"n_ctx": 1024}, {"n_batch": 3}, {"swa_full": True}):
         with shape.pair(**options) as pair:
-            pair.set_tokens(ids)
+            pair.sync(ids)
             drafts = pair.draft(last, 8)
             rows = np.stack([pair.draft_row(step)[1] for step in range(8)])
             outcomes.append((drafts, rows, run(pair, greedy(), ids, 30, 3)))
@@ -201,7 +201,7 @@ def test_n_ctx_n_batch_and_swa_full_play_no_part(shape, greedy):
 def test_pairing_after_the_prompt(shape, greedy):
     ids = shape.ids("long")
     with shape.pair() as early, shape.target.context(128) as context:
-        early.set_tokens(ids)
+        early.sync(ids)
         context.prefill(ids[:10], outputs=0)
         context.prefill(ids[10:])
         with shape.pillion.Pair(context, shape.drafter) as late:
@@ -215,7 +215,7 @@ def test_pairing_in_the_middle_of_a_text(shape, greedy):
     ids = shape.ids("short")
     expected = plain(shape.target, greedy(), ids, 24)
     with shape.target.context(128) as context:
-        context.set_tokens(ids)
+        context.sync(ids)
         tokens = [int(context.logits().argmax())]
         for _ in range(9):
             context.decode(tokens[-1])
@@ -249,7 +249,7 @@ def test_interleaved_pairs_are_as_alone(shape, pillion):
         [[], [], []],
     )
     for pair, prompt in zip(pairs, prompts):
-        pair.set_tokens(prompt)
+        pair.sync(prompt)
     while min(map(len, together)) < 30:
         for number, pair in enumerate(pairs):
             left = 30 - len(together[number])
@@ -551,7 +551,7 @@ def test_use_after_the_parts_are_closed(pillion, tiny_target, tiny_assistant, gr
     target.close(), drafter.close()
     del target, drafter
     gc.collect()
-    pair.set_tokens([2, 5, 6, 7])
+    pair.sync([2, 5, 6, 7])
     sampler = greedy()
     assert pair.step(sampler, 3).tokens and pair.step(sampler, 3).tokens
     pair.close()

@@ -147,10 +147,10 @@ def test_a_pair_made_after_the_prompt_sees_the_prompt(pillion, target, drafter):
         assistant(pillion, "tiny-e2b", drafter) as other,
     ):
         with model.context(256) as context, pillion.Pair(context, other) as pair:
-            pair.set_tokens(ids)
+            pair.sync(ids)
             want = pair.draft(ids[0], 4)
         with model.context(256) as context:
-            context.set_tokens(ids)
+            context.sync(ids)
             logits = context.logits()
             with pillion.Pair(context, other) as pair:
                 assert context.tokens == ids
@@ -167,7 +167,7 @@ def test_two_drafters_of_one_target(pillion):
             pillion.Pair(context, other) as second,
         ):
             before = context.describe()["kv_bytes"]
-            first.set_tokens(ids_of("tiny-e2b"))
+            first.sync(ids_of("tiny-e2b"))
             assert first.draft(5, 3) == second.draft(5, 3)
             assert context.describe()["kv_bytes"] == before
 

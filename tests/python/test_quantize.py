@@ -156,7 +156,7 @@ def test_quantised_text_stays_close(pillion, tmp_path, tiny_target):
     prompt = "Genesis 1\n\nIn the beginning"
     exact = pillion.LLM(tiny_target, drafter=None)
     ids = exact.tokenizer.encode(prompt)
-    exact.context.set_tokens(ids)
+    exact.context.sync(ids)
     p = exact.context.logits().astype(np.float64)
     p = np.exp(p - p.max()) / np.exp(p - p.max()).sum()
     for kind, most in (
@@ -168,7 +168,7 @@ def test_quantised_text_stays_close(pillion, tmp_path, tiny_target):
     ):
         pillion.quantize(tiny_target, tmp_path / "out.gguf", kind)
         with pillion.LLM(tmp_path / "out.gguf", drafter=None) as llm:
-            llm.context.set_tokens(ids)
+            llm.context.sync(ids)
             q = llm.context.logits().astype(np.float64)
             q = np.exp(q - q.max()) / np.exp(q - q.max()).sum()
         assert (p * np.log(p / q)).sum() < most, kind

@@ -65,12 +65,16 @@ ODD = [
     ("<|turn>model\n4", "4", ""),
     ("<|turn>model<turn|>4", "model4", ""),
     ("<|channel>thought\nhm<turn|><|turn>model\n4", "4", "hm"),
-    ("<|tool_response>response:f{a:" + Q + "b" + Q + "}<tool_response|>4", 'response:f{a:"b"}4', ""),
+    (
+        "<|tool_response>response:f{a:" + Q + "b" + Q + "}<tool_response|>4",
+        'response:f{a:"b"}4',
+        "",
+    ),
     ("4<tool_call|>", "4", ""),
     ("<|think|>4", "4", ""),
     (f"say {Q}hi{Q}", 'say "hi"', ""),
     ("<|channel>thought\n<|tool>x<tool|> " + Q + "\n<channel|>4", "4", 'x "'),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("text, content, reasoning", ODD, ids=range(len(ODD)))
@@ -107,8 +111,30 @@ def test_models_without_the_markers(replies):
         assert parts(replies.parse_reply(text, known=())) == (text, "", [], [])
 
 
-WORDS = ["thought", "thought\n", "final\n", "\n", " ", "call:", "f", "{", "}", "a:", "1", ",", '"', "user\n", "model\n", "<", "<|", "|>",
-         "<|chan", "x", "é🙂", "Yes."]  # fmt: skip
+WORDS = [
+    "thought",
+    "thought\n",
+    "final\n",
+    "\n",
+    " ",
+    "call:",
+    "f",
+    "{",
+    "}",
+    "a:",
+    "1",
+    ",",
+    '"',
+    "user\n",
+    "model\n",
+    "<",
+    "<|",
+    "|>",
+    "<|chan",
+    "x",
+    "é🙂",
+    "Yes.",
+]
 
 
 @st.composite
@@ -124,8 +150,20 @@ def soups(draw):
     )
 
 
-MARKERS = ["<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", Q, "<|turn>", "<turn|>", "<|tool_response>",
-           "<tool_response|>", "<|tool>", "<tool|>", "<|think|>"]  # fmt: skip
+MARKERS = [
+    "<|channel>",
+    "<channel|>",
+    "<|tool_call>",
+    "<tool_call|>",
+    Q,
+    "<|turn>",
+    "<turn|>",
+    "<|tool_response>",
+    "<tool_response|>",
+    "<|tool>",
+    "<tool|>",
+    "<|think|>",
+]
 MARKER = re.compile("|".join(map(re.escape, MARKERS)))
 
 

@@ -116,12 +116,31 @@ def test_wrong_prompts(fake, llm, prompt):
 
 @pytest.mark.parametrize(
     "messages",
-    [None, 5, "ab", b"ab", {}, [], [5], [None], ["ab"], [{}], [{"role": 5}], [{"role": ""}], [{"role": "user", "content": 5}],
-     [{"role": "user", "content": {"a": 1}}], [{"role": "user", "content": [5]}], [{"role": "user", "content": [{"type": "text", "text": 5}]}],
-     [{"role": "user", "content": [{"type": "input_audio"}]}], [{"role": "assistant", "reasoning_content": 5}],
-     [{"role": "assistant", "tool_calls": "x"}], [{"role": "assistant", "tool_calls": [5]}],
-     [{"role": "assistant", "tool_calls": [{"function": {"name": 5}}]}], ASK[0]],
-)  # fmt: skip
+    [
+        None,
+        5,
+        "ab",
+        b"ab",
+        {},
+        [],
+        [5],
+        [None],
+        ["ab"],
+        [{}],
+        [{"role": 5}],
+        [{"role": ""}],
+        [{"role": "user", "content": 5}],
+        [{"role": "user", "content": {"a": 1}}],
+        [{"role": "user", "content": [5]}],
+        [{"role": "user", "content": [{"type": "text", "text": 5}]}],
+        [{"role": "user", "content": [{"type": "input_audio"}]}],
+        [{"role": "assistant", "reasoning_content": 5}],
+        [{"role": "assistant", "tool_calls": "x"}],
+        [{"role": "assistant", "tool_calls": [5]}],
+        [{"role": "assistant", "tool_calls": [{"function": {"name": 5}}]}],
+        ASK[0],
+    ],
+)
 def test_wrong_messages(fake, llm, messages):
     for call in (llm.chat, llm.render_chat):
         assert "message" in sentence_of(fake, call, messages)

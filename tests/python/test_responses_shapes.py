@@ -1,5 +1,5 @@
 """OpenAI's Responses API as pure functions: requests read, answers written. The official package's
-own types judge what is written."""
+own types reference what is written."""
 
 import json
 
@@ -51,8 +51,10 @@ def test_a_text():
 
 
 def test_what_the_system_says_first_is_one_message():
-    told = read([message("developer", "a", "b"), message("system", "c"), message("user", "hi")],
-                instructions="first").messages  # fmt: skip
+    told = read(
+        [message("developer", "a", "b"), message("system", "c"), message("user", "hi")],
+        instructions="first",
+    ).messages
     assert told[0] == {"role": "system", "content": "first\n\na\nb\n\nc"} and len(told) == 2
 
 
@@ -66,14 +68,31 @@ def test_a_turn_of_the_assistant_is_one_message():
 
     thought = {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": None}
     thought["content"] = [{"type": "reasoning_text", "text": "hm"}]
-    told = read([
-        message("user", "go"), thought, message("assistant", "now", kind="output_text"),
-        call(1), call(2), output(1, "one"), output(2, [{"type": "input_text", "text": "two"}]),
-        call(3), output(3, ""), message("assistant", "done", kind="output_text"), message("user", "ta"),
-    ]).messages  # fmt: skip
+    told = read(
+        [
+            message("user", "go"),
+            thought,
+            message("assistant", "now", kind="output_text"),
+            call(1),
+            call(2),
+            output(1, "one"),
+            output(2, [{"type": "input_text", "text": "two"}]),
+            call(3),
+            output(3, ""),
+            message("assistant", "done", kind="output_text"),
+            message("user", "ta"),
+        ]
+    ).messages
     assert [one["role"] for one in told] == [
-        "user", "assistant", "tool", "tool", "assistant", "tool", "assistant", "user",
-    ]  # fmt: skip
+        "user",
+        "assistant",
+        "tool",
+        "tool",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
     turn = told[1]
     assert turn["content"] == "now" and turn["reasoning_content"] == "hm"
     assert [one["id"] for one in turn["tool_calls"]] == ["call_1", "call_2"]
@@ -89,7 +108,6 @@ def test_thinking_begins_a_turn():
             message("user", "a"),
             message("assistant", "b", kind="output_text"),
             thought,
-            # fmt: skip
             message("assistant", "c", kind="output_text"),
             message("user", "d"),
         ]
@@ -111,11 +129,14 @@ TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}, "stri
 
 
 def test_tools():
-    call = read(tools=[
-        {**TOOL, "description": "does"}, {"type": "web_search"},
-        {"type": "custom", "name": "apply_patch"},
-        {"type": "namespace", "name": "n", "tools": [{**TOOL, "name": "g"}, {"type": "mcp"}]},
-    ])  # fmt: skip
+    call = read(
+        tools=[
+            {**TOOL, "description": "does"},
+            {"type": "web_search"},
+            {"type": "custom", "name": "apply_patch"},
+            {"type": "namespace", "name": "n", "tools": [{**TOOL, "name": "g"}, {"type": "mcp"}]},
+        ]
+    )
     f, g = (tool["function"] for tool in call.options["tools"])
     assert f == {
         "name": "f",
@@ -277,15 +298,27 @@ def test_the_order_of_events():
     events = events_of([("thinking", "hm"), ("text", "yes"), ("call", '{"a":1}')], "tool_calls", 2)
     kinds = [event["type"].removeprefix("response.") for event in events]
     assert kinds == [
-        "created", "in_progress",
-        "output_item.added", "content_part.added", "reasoning_text.delta", "reasoning_text.done",
-        "content_part.done", "output_item.done",
-        "output_item.added", "content_part.added", "output_text.delta", "output_text.done",
-        "content_part.done", "output_item.done",
-        "output_item.added", "function_call_arguments.delta", "function_call_arguments.delta",
-        "function_call_arguments.done", "output_item.done",
+        "created",
+        "in_progress",
+        "output_item.added",
+        "content_part.added",
+        "reasoning_text.delta",
+        "reasoning_text.done",
+        "content_part.done",
+        "output_item.done",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "output_item.added",
+        "function_call_arguments.delta",
+        "function_call_arguments.delta",
+        "function_call_arguments.done",
+        "output_item.done",
         "completed",
-    ]  # fmt: skip
+    ]
     assert (
         events[0]["response"]["status"] == "in_progress" and events[0]["response"]["output"] == []
     )

@@ -67,16 +67,16 @@ def test_a_long_way_back_runs_the_kept_tokens_again(model, length):
         assert context.logits().tobytes() == fresh_logits(model, [*ids[:length], 4]).tobytes()
 
 
-def test_set_tokens_reuses_what_it_can(model):
+def test_sync_reuses_what_it_can(model):
     ids = prompt(model.test_name, 200)
     with model.context(n_ctx=1024) as context:
-        assert context.set_tokens(ids) == 0
-        assert context.set_tokens([*ids, 5, 6]) == 200
+        assert context.sync(ids) == 0
+        assert context.sync([*ids, 5, 6]) == 200
         edited = [*ids[:150], 9, *ids[151:]]
-        assert context.set_tokens(edited) == 150  # one slot of the ring's margin is enough here
+        assert context.sync(edited) == 150  # one slot of the ring's margin is enough here
         assert context.logits().tobytes() == fresh_logits(model, edited).tobytes()
         # the last token runs again for its logits
-        assert context.set_tokens(edited) == len(edited) - 1
+        assert context.sync(edited) == len(edited) - 1
         assert context.logits().tobytes() == fresh_logits(model, edited).tobytes()
 
 
@@ -87,7 +87,7 @@ def test_swa_full_makes_any_way_back_a_counter(pillion):
     ):
         ids = prompt("tiny-e2b", 600)
         context.prefill(ids)
-        assert context.set_tokens(ids[:100] + [3]) == 100
+        assert context.sync(ids[:100] + [3]) == 100
         assert {store["store"] for store in context.describe()["kv"]} == {"full"}
         assert np.array_equal(context.logits(), fresh_logits(model, ids[:100] + [3]))
 

@@ -19,7 +19,7 @@ def test_three_steps_are_one(pillion, tiny, pair, name, k):
     while len(expected) < N:
         expected += pair.step(sampler, k, N - len(expected)).tokens
     by_step = pair.stats
-    pair.set_tokens(prompt)
+    pair.sync(prompt)
     pair.reset_stats()
     sampler, found = sampler_of(pillion, **SAMPLING[name]), []
     while len(found) < N:
@@ -47,7 +47,7 @@ def test_what_counts_as_whose(pillion, tiny, pair):
     _, solo, prompt = tiny
     sampler = sampler_of(pillion, temperature=0)
     text = []
-    solo.set_tokens(prompt)
+    solo.sync(prompt)
     for _ in range(20):
         text.append(sampler.sample(solo))
         solo.decode(text[-1])
@@ -166,7 +166,7 @@ def test_steps_out_of_order(pillion, tiny, pair):
     for change in (
         lambda: context.decode(5),
         lambda: context.rewind(len(context) - 1),
-        lambda: context.set_tokens(prompt),
+        lambda: context.sync(prompt),
     ):
         pair.run(pair.propose(sampler, 3))
         change()
@@ -174,13 +174,13 @@ def test_steps_out_of_order(pillion, tiny, pair):
         with pytest.raises(pillion.UsageError, match="changed since the run"):
             pair.take(sampler)
         assert len(context) == length
-        pair.set_tokens(prompt)
+        pair.sync(prompt)
         sampler.reset()
         pair.propose(sampler, 3)
         context.decode(5)
         with pytest.raises(pillion.UsageError, match="changed since the drafts were proposed"):
             pair.run([])
-        pair.set_tokens(prompt)
+        pair.sync(prompt)
         assert pair.step(sampler).tokens == first
         pair.run(pair.propose(sampler, 3))
         pair.abandon(sampler)
@@ -195,7 +195,7 @@ def test_abandoning_takes_back_the_random_numbers(pillion, tiny, draft_sampling)
         texts = []
         for disturbed in (False, True):
             sampler, tokens = sampler_of(pillion, **SAMPLING["sampled"]), []
-            pair.set_tokens(prompt)
+            pair.sync(prompt)
             while len(tokens) < N:
                 if disturbed:
                     mark = sampler.mark()
@@ -214,7 +214,7 @@ def test_a_failed_step_draws_no_random_number(pillion, tiny):
     prompt, context = tiny[2], tiny[1]
     params = dict(temperature=1.0, seed=8, presence_penalty=0.5)
     with pillion.Pair(context, tiny[0].drafter, draft_sampling="probabilistic") as pair:
-        pair.set_tokens(prompt)
+        pair.sync(prompt)
         sampler = sampler_of(pillion, **params)
         pair.step(sampler)
         mark, held = sampler.mark(), context.tokens

@@ -1,4 +1,4 @@
-"""Clients of `pillion serve` that leave, wait too long or read nothing: over the stand-in library,
+"""Clients of `pillion serve` that leave, wait too long or read nothing: over the fake library,
 whose steps take as long as a test needs."""
 
 import json
@@ -20,7 +20,7 @@ PATH = "/v1/completions"
 
 @pytest.fixture
 def serve(fake, strings, toy_file):
-    """A server over the stand-in; its steps take no time before `strings.slow`."""
+    """A server over the fake; its steps take no time before `strings.slow`."""
 
     def start(**settings):
         llm = settings.pop("llm", {})
@@ -89,7 +89,7 @@ def test_who_leaves_frees_the_sequence(serve, strings, where, stream):
 
 
 def test_who_leaves_several_answers_leaves_all(serve, strings, monkeypatch):
-    # the stand-in's device has no memory to count
+    # the fake's device has no memory to count
     monkeypatch.setattr(sys.modules["pillion_fake.opening"], "check_memory", lambda *_: None)
     with serve(llm={"parallel": 2}) as server:
         strings.slow(SLOW)

@@ -57,11 +57,11 @@ def test_after_an_answer_of_any_length_the_prompt_is_still_there(model, kv_type,
     with model.context(n_ctx=1024, n_batch=n_batch, kv_type=kv_type) as context:
         for answer in (1, 14, 15, 16, 17, 100, 239, 240, 241, 242, 256, 300, 700):
             for back in (0, 1, 8, TAIL):
-                context.set_tokens(ids)
+                context.sync(ids)
                 write_on(context, random.Random(answer), answer, rows=min(9, n_batch))
                 left = len(ids) - back
                 text = [*ids[:left], 3, 4]
-                assert context.set_tokens(text) == left, (answer, back)
+                assert context.sync(text) == left, (answer, back)
                 if back in (0, 8):
                     assert context.logits().tobytes() == fresh(text), (answer, back)
 
@@ -75,9 +75,9 @@ def test_without_snapshots_all_of_it_runs_again(model):
         ({"n_snapshots": 0, "swa_full": True}, 200),
     ):
         with model.context(n_ctx=1024, n_batch=64, **options) as context:
-            context.set_tokens(ids)
+            context.sync(ids)
             write_on(context, random.Random(1), 300)
-            assert context.set_tokens([*ids, 3]) == kept, options
+            assert context.sync([*ids, 3]) == kept, options
 
 
 def test_a_prompt_read_by_prefill_leaves_one_too(model):
@@ -97,14 +97,14 @@ def test_any_other_way_back_runs_from_the_nearest(model):
     fresh = Fresh(model)
     ids = prompt(model.test_name, 300)
     with model.context(n_ctx=1024, n_batch=64) as context:
-        context.set_tokens(ids)
+        context.sync(ids)
         answer = write_on(context, random.Random(3), 700)
         text = [*ids, *answer[:200], 9]
-        kept = context.set_tokens(text)
+        kept = context.sync(text)
         assert 300 <= kept < 500
         assert context.logits().tobytes() == fresh(text)
         answer = write_on(context, random.Random(4), 480)
-        assert context.set_tokens([*text[:-1], 8]) == 500
+        assert context.sync([*text[:-1], 8]) == 500
         assert context.logits().tobytes() == fresh([*text[:-1], 8])
 
 
@@ -121,7 +121,7 @@ def test_texts_that_share_their_beginning(model):
         kept = []
         for turn in range(6):
             text = [*shared, *ends[turn % 2], turn]
-            kept.append(context.set_tokens(text))
+            kept.append(context.sync(text))
             assert context.logits().tobytes() == fresh(text)
             write_on(context, rng, 300)
     assert kept[2:] == [400] * 4, kept
@@ -133,13 +133,13 @@ def test_editing_an_earlier_message(model):
     text, turns = prompt(model.test_name, 60), []
     with model.context(n_ctx=1024, n_batch=64) as context:
         for _ in range(3):
-            context.set_tokens(text)
+            context.sync(text)
             turns.append(len(text))
             answer = write_on(context, rng, 260)
             text = [*text, *answer[-20:], 7, 8, 9]
         for turn in (2, 1, 0):
             edited = [*text[: turns[turn]], 1, 2, turn]
-            assert context.set_tokens(edited) == turns[turn]
+            assert context.sync(edited) == turns[turn]
             assert context.logits().tobytes() == fresh(edited)
             write_on(context, rng, 300)
 
@@ -147,11 +147,11 @@ def test_editing_an_earlier_message(model):
 def test_answering_again_and_again(model):
     ids, rng = prompt(model.test_name, 200), random.Random(7)
     with model.context(n_ctx=1024, n_batch=64) as context:
-        context.set_tokens(ids)
+        context.sync(ids)
         first = context.logits().tobytes()
         for _ in range(3):
             write_on(context, rng, 400)
-            assert context.set_tokens(ids) == 199 and context.logits().tobytes() == first
+            assert context.sync(ids) == 199 and context.logits().tobytes() == first
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=SLOW) for seed in range(2, 8))])
@@ -175,7 +175,7 @@ def test_walks(model, seed):
                 if at + len(new) > 1000:
                     at = 0
                 ids = [*ids[:at], *new]
-                context.set_tokens(ids)
+                context.sync(ids)
                 assert context.logits().tobytes() == fresh(ids)
             elif kind == 1:
                 ids += write_on(context, rng, min(rng.choice([1, 20, 250, 500]), 1000 - len(ids)))
@@ -212,9 +212,9 @@ def test_models_without_sliding_layers_need_none(pillion):
         model.context(n_ctx=1024, n_batch=16) as context,
     ):
         ids = prompt("tiny-llama", 100)
-        context.set_tokens(ids)
+        context.sync(ids)
         write_on(context, random.Random(1), 600)
-        assert context.set_tokens([*ids, 3]) == 100
+        assert context.sync([*ids, 3]) == 100
         assert context.describe()["n_snapshots"] == 0
 
 
@@ -243,7 +243,7 @@ def test_pairs(pillion, drafter):
         ):
             text, read = ids, n_read(pillion, pair)
             for turn in range(3):
-                kept = pair.set_tokens(text)
+                kept = pair.sync(text)
                 assert kept == (0, 200, 200)[turn]
                 assert context.logits().tobytes() == fresh(text)
                 before = len(text)
@@ -264,18 +264,18 @@ def test_cancelled_on_the_way(pillion):
     with pillion.Model.open(model_path("tiny-e2b")) as model:
         fresh = Fresh(model)
         with model.context(n_ctx=1024, n_batch=16) as context:
-            context.set_tokens(ids)
+            context.sync(ids)
             write_on(context, random.Random(1), 400)
             bad = [*ids, *ids, model.n_vocab]  # refused before anything is dropped
             with pytest.raises(pillion.UsageError):
-                context.set_tokens(bad)
+                context.sync(bad)
             assert context.n_past == 700
             for call in range(200):
                 if cancelled_at(pillion, context, [*ids, *ids]):
                     break
             assert context.tokens == [*ids, *ids][: context.n_past]
             held = context.tokens
-            context.set_tokens([*held, 4])
+            context.sync([*held, 4])
             assert context.logits().tobytes() == fresh([*held, 4])
 
 
@@ -289,7 +289,7 @@ def cancelled_at(pillion, context, text):
     thread = threading.Thread(target=keep_cancelling)
     thread.start()
     try:
-        context.set_tokens(text)
+        context.sync(text)
         return False
     except pillion.Cancelled:
         return True

@@ -158,16 +158,36 @@ def test_end_tokens_are_never_drafted(tokenizer, compiled):
         ({"regex": "[0-9]{2,4}"}, ["12", "1234"], ["1", "12345"]),
         ({"choice": ["ab", "abc", "é\n", 'q"\\']}, ["ab", "abc", "é\n", 'q"\\'], ["a", "abcd"]),
         ({"grammar": "start: A+\n%ignore / /\nA: /a|b/"}, ["a b", "aab"], [" a", "c"]),
-        ({"grammar": 'root ::= "a" [x-z]{2,3} ws "\\u00e9" | foo-Bar\nws ::= [ \\n]*\nfoo-Bar ::= '
-                     '"q\\"\\\\[" ("1" | "2")+'},
-         ["axy é", 'q"\\[12'], ["axxxxé", "ax"]),
+        (
+            {
+                "grammar": 'root ::= "a" [x-z]{2,3} ws "\\u00e9" | foo-Bar\nws ::= [ '
+                "\\n]*\nfoo-Bar ::= "
+                '"q\\"\\\\[" ("1" | "2")+'
+            },
+            ["axy é", 'q"\\[12'],
+            ["axxxxé", "ax"],
+        ),
         ({"grammar": 'root ::= "\\x41" [^\\x30-\\x39] # "comment"\n'}, ["AB"], ["A1", "B"]),
-        ({"response_format": {"type": "json_object"}}, ["{}", '{"a": [1, {"b": null}]}'], ["[]", "1"]),
+        (
+            {"response_format": {"type": "json_object"}},
+            ["{}", '{"a": [1, {"b": null}]}'],
+            ["[]", "1"],
+        ),
         ({"response_format": response_format(True)}, ["[]", "1", '"x"'], ["x"]),
         ({"response_format": {"type": "json_object", "schema": {"type": "array"}}}, ["[]"], ["{}"]),
-        ({"response_format": {"type": "json_schema", "name": "flat", "schema": {"type": "null"}}}, ["null"], ["{}"]),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "name": "flat",
+                    "schema": {"type": "null"},
+                }
+            },
+            ["null"],
+            ["{}"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_forms(tokenizer, compiled, forms, good, bad):
     form = compiled(**forms)
     for text in good:
@@ -492,28 +512,78 @@ def deep(levels):
 
 BIG = {
     "deep": {"response_format": response_format(deep(100_000))},
-    "wide union": {"response_format": response_format({"allOf": [
-        {"anyOf": [{"required": [f"{c}{d}"]} for d in "abcdefgh"]} for c in "abcdefgh"]})},
-    "many properties": {"response_format": response_format({"type": "object", "properties": {
-        f"p{number}": {"type": "string", "maxLength": 1000} for number in range(3000)}})},
-    "huge enum": {"response_format": response_format({"enum": [f"value number {number}" for number in range(20_000)]})},
-    "long lists": {"response_format": response_format({"type": "array", "minItems": 10**9, "items": {"const": 1}})},
+    "wide union": {
+        "response_format": response_format(
+            {
+                "allOf": [
+                    {"anyOf": [{"required": [f"{c}{d}"]} for d in "abcdefgh"]} for c in "abcdefgh"
+                ]
+            }
+        )
+    },
+    "many properties": {
+        "response_format": response_format(
+            {
+                "type": "object",
+                "properties": {
+                    f"p{number}": {"type": "string", "maxLength": 1000} for number in range(3000)
+                },
+            }
+        )
+    },
+    "huge enum": {
+        "response_format": response_format(
+            {"enum": [f"value number {number}" for number in range(20_000)]}
+        )
+    },
+    "long lists": {
+        "response_format": response_format(
+            {"type": "array", "minItems": 10**9, "items": {"const": 1}}
+        )
+    },
     "long text": {"response_format": response_format({"type": "string", "minLength": 10**9})},
     "prime": {"response_format": response_format({"type": "integer", "multipleOf": 10**9 + 7})},
-    "far bound": {"response_format": response_format({"type": "integer", "minimum": 1, "maximum": 10**1000})},
+    "far bound": {
+        "response_format": response_format({"type": "integer", "minimum": 1, "maximum": 10**1000})
+    },
     "nested counts": {"regex": "(((x{1000}){1000}){1000}){1000}"},
     "one count": {"regex": "x{1000000000}"},
     "backtracking": {"regex": "(a*)*b((a|b|ab)*c){50}(.*a.{20}){20}"},
-    "counts in a pattern": {"response_format": response_format({"type": "string", "pattern": "^(x{1000}){1000000}$"})},
-    "doubling rules": {"grammar": "\n".join(["start: a0", *(f"a{n}: a{n + 1} a{n + 1}" for n in range(40)), 'a40: "x"'])},
-    "doubling GBNF": {"grammar": "\n".join(["root ::= a0", *(f"a{n} ::= a{n + 1} a{n + 1}" for n in range(40)), 'a40 ::= "x" | "y"'])},
-    "forcing on demand": {"grammar": '%llguidance {"no_forcing": false}\n' + "\n".join(
-        ["start: a0", *(f"a{n}: a{n + 1} a{n + 1}" for n in range(40)), 'a40: "x"'])},
-    "a JSON schema in Lark": {"grammar": "start: %json " + json.dumps({"type": "array", "minItems": 10**9, "items": {"const": 1},
-        "x-guidance": {"whitespace_flexible": False}})},
+    "counts in a pattern": {
+        "response_format": response_format({"type": "string", "pattern": "^(x{1000}){1000000}$"})
+    },
+    "doubling rules": {
+        "grammar": "\n".join(
+            ["start: a0", *(f"a{n}: a{n + 1} a{n + 1}" for n in range(40)), 'a40: "x"']
+        )
+    },
+    "doubling GBNF": {
+        "grammar": "\n".join(
+            [
+                "root ::= a0",
+                *(f"a{n} ::= a{n + 1} a{n + 1}" for n in range(40)),
+                'a40 ::= "x" | "y"',
+            ]
+        )
+    },
+    "forcing on demand": {
+        "grammar": '%llguidance {"no_forcing": false}\n'
+        + "\n".join(["start: a0", *(f"a{n}: a{n + 1} a{n + 1}" for n in range(40)), 'a40: "x"'])
+    },
+    "a JSON schema in Lark": {
+        "grammar": "start: %json "
+        + json.dumps(
+            {
+                "type": "array",
+                "minItems": 10**9,
+                "items": {"const": 1},
+                "x-guidance": {"whitespace_flexible": False},
+            }
+        )
+    },
     "counts of rules": {"grammar": 'start: a{1000}\na: b{1000}\nb: c{1000}\nc: "x"'},
     "left recursion": {"grammar": "start: start start | start\n"},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BIG)

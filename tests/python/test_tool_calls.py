@@ -128,21 +128,40 @@ RECORDED = [
 
 # No calls, and not text either.
 BROKEN = [
-    call("f"), call("f{"), call("f{a}"), call("f{a:}"), call("f{a:1,}"), call("f{a:1 b:2}"), call("f{:1}"), call("{a:1}"),
-    call("f{a:Paris}"), call("f{a:007}"), call("f{a:1e999}"), call("f{a:" + "9" * 5000 + "}"), call("f{a:1}}"), call("f{a:[1}"),
-    call("f{a:" + "[" * 100 + "]" * 100 + "}"), call("f{a:" + "[" * 100_000 + "}"), call('f{a:"\n}'), call(""),
-    "<|tool_call>calm:f{}<tool_call|>", "<|tool_call>" + " " * 100 + "calm:f{}<tool_call|>",
+    call("f"),
+    call("f{"),
+    call("f{a}"),
+    call("f{a:}"),
+    call("f{a:1,}"),
+    call("f{a:1 b:2}"),
+    call("f{:1}"),
+    call("{a:1}"),
+    call("f{a:Paris}"),
+    call("f{a:007}"),
+    call("f{a:1e999}"),
+    call("f{a:" + "9" * 5000 + "}"),
+    call("f{a:1}}"),
+    call("f{a:[1}"),
+    call("f{a:" + "[" * 100 + "]" * 100 + "}"),
+    call("f{a:" + "[" * 100_000 + "}"),
+    call('f{a:"\n}'),
+    call(""),
+    "<|tool_call>calm:f{}<tool_call|>",
+    "<|tool_call>" + " " * 100 + "calm:f{}<tool_call|>",
     call(f"f{{a:{Q}see " + call("rm{}") + f"{Q},}}"),  # a call quoted in a faulty call does not run
-]  # fmt: skip
+]
 
 # They end with the reply.
 BROKEN_OFF = [
-    "<|tool_call>", "<|tool_call>call:f", "<|tool_call>call:f{}", call(f"f{{a:{Q}x}}"),
+    "<|tool_call>",
+    "<|tool_call>call:f",
+    "<|tool_call>call:f{}",
+    call(f"f{{a:{Q}x}}"),
     f"<|tool_call>call:write{{path:{Q}a.txt{Q},body:{Q}half of",
     # a call quoted in one that was broken off does not run
     f"<|tool_call>call:f{{a:{Q}see " + call("rm{}"),
     "<|tool_call>call:f{}<tool_ca",
-]  # fmt: skip
+]
 
 
 def taken_apart(tool_calls, text, pieces=None, **options):
@@ -281,7 +300,6 @@ def test_any_way_of_cutting_gives_the_same(tool_calls, text):
                 '"',
                 "\n",
                 " ",
-                # fmt: skip
                 "<|channel>thought\n",
                 "<channel|>",
                 "<|",
@@ -314,8 +332,20 @@ def test_nothing_leaks_and_nothing_is_held_without_need(tool_calls):
         )
     flat = [text for texts in said for text in texts]
     assert flat == [
-        "a", " ", "< ", "b", " ", "h", "m", "\ny", "e", "s", "c", "f", "d",
-    ]  # fmt: skip
+        "a",
+        " ",
+        "< ",
+        "b",
+        " ",
+        "h",
+        "m",
+        "\ny",
+        "e",
+        "s",
+        "c",
+        "f",
+        "d",
+    ]
     assert said[0] == ["a"] and [delta.content for delta in parser.finish()] == ["<tool"]
 
 

@@ -98,7 +98,7 @@ def test_the_cdef_holds_every_function_of_the_header(fake):
         assert hasattr(fake._native.lib, name)
 
 
-def test_the_stand_in_and_the_library_keep_apart(fake, pillion):
+def test_the_fake_and_the_library_keep_apart(fake, pillion):
     assert fake.version().endswith("+fake") and not pillion.version().endswith("+fake")
     assert fake._native.lib is not pillion._native.lib
 

@@ -29,8 +29,7 @@ def test_it_runs_without_the_repository(wheel, tmp_path):
     # -I and an explicit path: neither the editable install nor the repository is seen
     packages = [path for path in sys.path if path.endswith("site-packages")]
     program = (
-        f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; sys.path += {packages!r}; "
-        f"sys.argv "
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; sys.path += {packages!r}; sys.argv "
         f"= ['pillion', 'demo', '-n', '8']"
     )
     program += (

@@ -91,15 +91,15 @@ class World:
 
     def ready(self):
         """The state that the good calls need."""
-        self.context.set_tokens([2, 5, 6])
-        self.pair.set_tokens([2, 5, 6])
+        self.context.sync([2, 5, 6])
+        self.pair.sync([2, 5, 6])
 
     def works(self):
         """Everything is still as usable as before."""
-        self.context.set_tokens([2, 5, 6, 7])
+        self.context.sync([2, 5, 6, 7])
         assert np.isfinite(self.context.logits()).all()
         self.context.decode(self.greedy.sample(self.context))
-        assert self.pair.set_tokens([2, 5, 6, 7]) >= 0 and self.pair.step(self.greedy).tokens
+        assert self.pair.sync([2, 5, 6, 7]) >= 0 and self.pair.step(self.greedy).tokens
         assert self.llm.generate([2, 5], max_tokens=2).run().tokens
         assert self.model.tokenizer.decode(self.model.tokenizer.encode("the")) == "the"
         assert self.model.describe() and not self.llm.closed
@@ -161,9 +161,17 @@ def good_calls(world, folder):
     }
     drafting |= {"draft_sampling": "greedy", "draft_device": "auto"}
     sampling = {
-        "temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "repeat_penalty": 1.1, "frequency_penalty": 0.1,
-        "presence_penalty": 0.1, "penalty_last_n": 64, "seed": 1, "logit_bias": {5: -1.0},
-    }  # fmt: skip
+        "temperature": 0.8,
+        "top_k": 40,
+        "top_p": 0.95,
+        "min_p": 0.05,
+        "repeat_penalty": 1.1,
+        "frequency_penalty": 0.1,
+        "presence_penalty": 0.1,
+        "penalty_last_n": 64,
+        "seed": 1,
+        "logit_bias": {5: -1.0},
+    }
     of_llm = {
         "seed": 1,
         "flash_attn": "auto",
@@ -175,10 +183,20 @@ def good_calls(world, folder):
     params = {"params": p.SamplingParams()}
     return {
         "LLM": (p.LLM, {"path": world.target, **sizes, **loading, **drafting, **of_llm}),
-        "LLM.complete": (llm.complete, {"prompt": "x", "stream": False, "echo": False, "suffix": None, **call}),
+        "LLM.complete": (
+            llm.complete,
+            {"prompt": "x", "stream": False, "echo": False, "suffix": None, **call},
+        ),
         "LLM.chat": (
             llm.chat,
-            {"messages": chat, "tools": None, "tool_choice": None, "chat_template_kwargs": None, "top_logprobs": None, **call},
+            {
+                "messages": chat,
+                "tools": None,
+                "tool_choice": None,
+                "chat_template_kwargs": None,
+                "top_logprobs": None,
+                **call,
+            },
         ),
         "LLM.generate": (llm.generate, {"prompt": "x", **call}),
         "LLM.acomplete": (run_async(llm.acomplete), {"prompt": "x", "stream": False, **call}),
@@ -186,8 +204,12 @@ def good_calls(world, folder):
         "Engine": (
             p.Engine,
             {
-                "model": world.model, "sizes": {"n_ctx": 16}, "drafter": None, "options": None,
-                "parallel": 1, "queue_limit": 4,
+                "model": world.model,
+                "sizes": {"n_ctx": 16},
+                "drafter": None,
+                "options": None,
+                "parallel": 1,
+                "queue_limit": 4,
             },
         ),
         "Engine.submit": (llm.engine.submit, {"request": p.Request(tokens, max_tokens=1)}),
@@ -204,17 +226,27 @@ def good_calls(world, folder):
         "LLM.embedding_tokens": (llm.embedding_tokens, {"name": "text", "given": "x"}),
         "LLM.render_chat": (llm.render_chat, {"messages": chat}),
         "LLM.chat_tokens": (llm.chat_tokens, {"rendered": "x"}),
-        "Model.open": (p.Model.open, {"path": world.drafter, "n_threads": 1, "metadata_only": True, **loading}),
+        "Model.open": (
+            p.Model.open,
+            {"path": world.drafter, "n_threads": 1, "metadata_only": True, **loading},
+        ),
         "Model.context": (world.model.context, {**sizes, **more}),
         "Model.memory": (world.model.memory, {**sizes, "drafter": None, "n_outputs": 9}),
         "Model.fit": (
             world.model.fit,
-            {**sizes, "drafter": None, "device": "cpu", "draft_device": "auto", "n_gpu_layers": None, "device_bytes": 0},
+            {
+                **sizes,
+                "drafter": None,
+                "device": "cpu",
+                "draft_device": "auto",
+                "n_gpu_layers": None,
+                "device_bytes": 0,
+            },
         ),
         "Context": (p.Context, {"model": world.model, **sizes, **more}),
         "Context.prefill": (context.prefill, {"tokens": tokens, "outputs": 1}),
         "Context.decode": (context.decode, {"tokens": 5}),
-        "Context.set_tokens": (context.set_tokens, {"tokens": tokens}),
+        "Context.sync": (context.sync, {"tokens": tokens}),
         "Context.read": (context.read, {"tokens": tokens, "n_rows": 2}),
         "Context.match": (context.match, {"tokens": tokens}),
         "Context.rewind": (context.rewind, {"length": 1}),
@@ -227,15 +259,30 @@ def good_calls(world, folder):
         "Pair": (
             p.Pair,
             {
-                "target": world.context, "drafter": "lookup", "dense_head": False, "strict": False, "as_model": False,
-                "n_ngram": 3, "p_min": 0.0, "draft_sampling": "greedy",
+                "target": world.context,
+                "drafter": "lookup",
+                "dense_head": False,
+                "strict": False,
+                "as_model": False,
+                "n_ngram": 3,
+                "p_min": 0.0,
+                "draft_sampling": "greedy",
             },
         ),
-        "Pair.set_tokens": (pair.set_tokens, {"tokens": tokens}),
-        "Pair.step": (pair.step, {"sampler": world.sampler, "n_draft": "auto", "n_max": 2, "end_tokens": ()}),
+        "Pair.sync": (pair.sync, {"tokens": tokens}),
+        "Pair.step": (
+            pair.step,
+            {"sampler": world.sampler, "n_draft": "auto", "n_max": 2, "end_tokens": ()},
+        ),
         "Pair.generate": (
             lambda **given: next(pair.generate(**given)),
-            {"prompt": "x", "sampler": world.sampler, "max_tokens": 2, "n_draft": 1, "end_tokens": None},
+            {
+                "prompt": "x",
+                "sampler": world.sampler,
+                "max_tokens": 2,
+                "n_draft": 1,
+                "end_tokens": None,
+            },
         ),
         "Pair.propose": (pair.propose, {"sampler": world.sampler, "n_draft": 2, "n_max": 2}),
         "Pair.run": (pair.run, {"drafts": []}),
@@ -251,20 +298,34 @@ def good_calls(world, folder):
         "Sampler.sample": (world.sampler.sample, {"context": context, "row": -1, "mask": None}),
         "Sampler.sample_from": (world.sampler.sample_from, {"logits": row, "mask": None}),
         "Sampler.go_back": (world.sampler.go_back, {"mark": (0, 0)}),
-        "LogitsProcessors": (p.LogitsProcessors, {"processors": [], "prompt": tokens, "under": None}),
+        "LogitsProcessors": (
+            p.LogitsProcessors,
+            {"processors": [], "prompt": tokens, "under": None},
+        ),
         "constrained_round": (
             p.constrained_round,
             {
-                "pair": pair, "sampler": world.sampler, "constraint": p.LogitsProcessors([], tokens), "n_draft": 2,
-                "n_max": 2, "end_tokens": (),
+                "pair": pair,
+                "sampler": world.sampler,
+                "constraint": p.LogitsProcessors([], tokens),
+                "n_draft": 2,
+                "n_max": 2,
+                "end_tokens": (),
             },
         ),
         "constrained_token": (
             p.constrained_token,
-            {"context": context, "sampler": world.sampler, "constraint": p.LogitsProcessors([], tokens)},
+            {
+                "context": context,
+                "sampler": world.sampler,
+                "constraint": p.LogitsProcessors([], tokens),
+            },
         ),
         "Sampler.accept": (world.sampler.accept, {"token": 5}),
-        "Tokenizer.encode": (tokenizer.encode, {"text": "x", "add_special": True, "parse_special": False}),
+        "Tokenizer.encode": (
+            tokenizer.encode,
+            {"text": "x", "add_special": True, "parse_special": False},
+        ),
         "Tokenizer.decode": (tokenizer.decode, {"ids": tokens, "special": False}),
         "Tokenizer.decode_bytes": (tokenizer.decode_bytes, {"ids": tokens, "special": False}),
         "Tokenizer.stream": (tokenizer.stream, {"special": False}),
@@ -274,38 +335,67 @@ def good_calls(world, folder):
         "TokenStream": (p.TokenStream, {"tokenizer": tokenizer, "special": False}),
         "TokenStream.feed": (world.stream.feed, {"token": 5}),
         "ChatTemplate": (p.ChatTemplate, {"source": "x", "bos_token": "", "eos_token": ""}),
-        "ChatTemplate.render": (template.render, {"messages": chat, "tools": None, "add_generation_prompt": True}),
+        "ChatTemplate.render": (
+            template.render,
+            {"messages": chat, "tools": None, "add_generation_prompt": True},
+        ),
         "device": (p.device, {"name": "cpu"}),
         "find_drafter": (p.find_drafter, {"target": world.model}),
         "quantize": (
             p.quantize,
             {
-                "source": world.drafter, "out": None, "type": "Q8_0", "tensor_types": (), "imatrix": None, "pure": False,
-                "allow_requantize": False, "n_threads": 1, "progress": None,
+                "source": world.drafter,
+                "out": None,
+                "type": "Q8_0",
+                "tensor_types": (),
+                "imatrix": None,
+                "pure": False,
+                "allow_requantize": False,
+                "n_threads": 1,
+                "progress": None,
             },
         ),
         "join": (p.join, {"part": parts(world, folder)[0], "out": out, "progress": None}),
         "split": (
             p.split,
             {
-                "source": world.drafter, "prefix": folder / "part", "max_size": None,
-                "max_tensors": 50, "progress": None,
+                "source": world.drafter,
+                "prefix": folder / "part",
+                "max_size": None,
+                "max_tensors": 50,
+                "progress": None,
             },
         ),
         "imatrix": (
             p.imatrix,
-            {"model": world.model, "text": "in the beginning " * 8, "out": out, "chunk": 8, "chunks": 1, "n_threads": 1, "dataset": ""},
+            {
+                "model": world.model,
+                "text": "in the beginning " * 8,
+                "out": out,
+                "chunk": 8,
+                "chunks": 1,
+                "n_threads": 1,
+                "dataset": "",
+            },
         ),
         "read_header": (read_header, {"path": world.drafter, "tensors": False}),
-        "inspect_file": (inspect_file, {"path": world.drafter, "ctx": (), "kv_type": "f16", "drafter": None, "tensors": False}),
+        "inspect_file": (
+            inspect_file,
+            {"path": world.drafter, "ctx": (), "kv_type": "f16", "drafter": None, "tensors": False},
+        ),
         "convert": (
             convert,
             {
-                "checkpoint": GOLDEN / "tiny-llama", "out": out, "outtype": "f32", "masked_embedding": True, "name": "x",
-                "n_threads": 1, "progress": None,
+                "checkpoint": GOLDEN / "tiny-llama",
+                "out": out,
+                "outtype": "f32",
+                "masked_embedding": True,
+                "name": "x",
+                "n_threads": 1,
+                "progress": None,
             },
         ),
-    }  # fmt: skip
+    }
 
 
 NO_INPUT = {
@@ -362,9 +452,9 @@ NAMES = """LLM LLM.complete LLM.chat LLM.generate LLM.acomplete LLM.achat Engine
 Engine.submit Engine.cancel Engine.drain Request Generation.result Generation.cancel
 Generation.stop_soon LLM.tokenize LLM.detokenize LLM.embed LLM.create_embedding
 LLM.embedding_tokens LLM.render_chat LLM.chat_tokens Model.open Model.context
-Model.memory Model.fit Context Context.prefill Context.decode Context.set_tokens
+Model.memory Model.fit Context Context.prefill Context.decode Context.sync
 Context.read Context.match Context.rewind Context.score Context.embed Context.work
-Context.logits Context.hidden Context.logprobs Pair Pair.set_tokens Pair.step
+Context.logits Context.hidden Context.logprobs Pair Pair.sync Pair.step
 Pair.generate Pair.propose Pair.run Pair.take Pair.abandon Pair.draft Pair.draft_row
 SamplingParams Sampler Sampler.sample Sampler.sample_from Sampler.go_back
 LogitsProcessors constrained_round constrained_token Sampler.accept Tokenizer.encode
@@ -508,7 +598,7 @@ def test_numbers_of_numpy_are_numbers(pillion, world):
             "max_tokens": np.int64(2),
         }
         assert len(llm.generate(np.array([2, 5], dtype=np.uint16), **params).run().tokens) <= 2
-        llm.context.set_tokens(np.array([2, 5]))
+        llm.context.sync(np.array([2, 5]))
         llm.context.decode(np.int32(6))
         assert llm.context.n_past == 3
     assert pillion.SamplingParams(

@@ -162,7 +162,7 @@ class Compiler {
         return scratch_of_[i] == size_t(-1) ? nullptr : scratch_ + requests_[scratch_of_[i]].offset;
     }
 
-    Rows2D rows(Value v) const {
+    RowView rows(Value v) const {
         if (v == kNone) return {};
         const ValueInfo& info = graph_.value(v);
         switch (info.kind) {
@@ -201,7 +201,7 @@ class Compiler {
             }
             case Op::moe_matmul: {
                 const Tensor& w = graph_.value(n.in[0]).tensor;
-                const Rows2D ids = rows(n.in[2]);
+                const RowView ids = rows(n.in[2]);
                 return add_moe_matmul_steps(
                     steps, table_, n.layer, n.rows, n.params.moe, w, rows(n.in[1]),
                     reinterpret_cast<const int32_t*>(ids.data), ids.stride, rows(n.out[0]),
@@ -231,7 +231,7 @@ class Compiler {
             (is_quantized(w) ? quantized : plain)
                 .push_back({packed_matrix(w), rows(node(j).out[0])});
         }
-        const Rows2D x = rows(n.in[1]);
+        const RowView x = rows(n.in[1]);
         const int threads = pool_.n_threads();
         if (observer_) observe_group(steps, i, x, inputs);
         if (!plain.empty())
@@ -242,7 +242,7 @@ class Compiler {
                              reinterpret_cast<ActBlock*>(scratch(i)), threads);
     }
 
-    void observe_group(StepList& steps, size_t i, Rows2D x, int inputs) {
+    void observe_group(StepList& steps, size_t i, RowView x, int inputs) {
         std::vector<int> numbers;
         for (size_t j = i; j < group_end_[i]; j++)
             if (const int number = observer_->number_of(graph_.value(node(j).in[0]).tensor);

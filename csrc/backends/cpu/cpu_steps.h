@@ -16,7 +16,7 @@ namespace pillion::cpu {
 using StepList = std::vector<std::unique_ptr<CpuStep>>;
 
 // A value in memory: row i starts at data + i * stride.
-struct Rows2D {
+struct RowView {
     float* data = nullptr;
     int64_t stride = 0;
     float* row(int64_t i) const { return data + i * stride; }
@@ -35,7 +35,7 @@ Format format_of(DType dtype);
 
 // Columns per activation tile: small enough for the sums of a tile to stay in the first cache
 // (prototypes/lane-pack, README).
-constexpr int kTileColumns = 64;
+constexpr int kMatmulColumns = 64;
 
 inline size_t act_bytes(int inputs, int64_t columns) {
     return sizeof(ActBlock) * size_t(inputs / 32) * size_t(columns);
@@ -48,26 +48,26 @@ void multiply(const KernelTable& table, const PackedMatrix& m, int begin, int en
 
 struct MatmulOutput {
     PackedMatrix matrix;
-    Rows2D out;
+    RowView out;
 };
 // Products of one input with several matrices: quantises the input once, then one step over the
 // panels of all of them.
-void add_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, Rows2D x,
+void add_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, RowView x,
                       int inputs, std::vector<MatmulOutput> outputs, ActBlock* act, int n_threads);
 
 // Shows the input of these weights to the observer, before they multiply it.
-void add_observe_step(StepList& steps, int layer, Rows rows, Rows2D x, int inputs,
+void add_observe_step(StepList& steps, int layer, Rows rows, RowView x, int inputs,
                       MatmulObserver& observer, std::vector<int> numbers);
 
 struct AttendLayout {  // scratch that attention needs
     size_t bytes;
     size_t partial_floats_per_vector;
-    int vectors_max, supers_max;
+    int vectors_max, partitions_max;
     size_t worker_offset, worker_floats;
 };
 AttendLayout attend_layout(const AttendParams& p, const KvSpec& spec, int rows_max, int n_threads);
 void add_attend_steps(StepList& steps, const KernelTable& table, int layer, Rows rows,
-                      const AttendParams& p, const KvStore& store, Rows2D q, Rows2D out,
+                      const AttendParams& p, const KvStore& store, RowView q, RowView out,
                       const AttendLayout& layout, uint8_t* scratch, int n_threads);
 
 KvHead kv_head(const KvStore& store, int head);
@@ -78,7 +78,7 @@ struct RowStepArgs {
     const KernelTable& table;
     const Graph& graph;
     const Node& node;
-    Rows2D in[6], out[2];
+    RowView in[6], out[2];
     uint8_t* worker_scratch;
     int n_threads;
 };
@@ -91,8 +91,8 @@ struct CentroidScratch { size_t chosen, act, worker, worker_floats, bytes; };
 CentroidScratch centroid_scratch(const PackedMatrix& table, const CentroidHeadParams& p,
                                  int rows_max, int n_threads);
 void add_centroid_head_steps(StepList& steps, const KernelTable& kernels, const Node& node,
-                             const Tensor& table, const int32_t* order, Rows2D scores, Rows2D x,
-                             Rows2D logits, Rows2D ids, const CentroidScratch& layout,
+                             const Tensor& table, const int32_t* order, RowView scores, RowView x,
+                             RowView logits, RowView ids, const CentroidScratch& layout,
                              uint8_t* scratch, int n_threads);
 
 struct MoeScratch {  // offsets into the scratch of one moe_matmul
@@ -100,8 +100,8 @@ struct MoeScratch {  // offsets into the scratch of one moe_matmul
 };
 MoeScratch moe_scratch(const PackedMatrix& m, const MoeParams& p, int rows_max);
 void add_moe_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows,
-                          const MoeParams& p, const Tensor& weights, Rows2D x, const int32_t* ids,
-                          int64_t ids_stride, Rows2D out, const MoeScratch& layout,
+                          const MoeParams& p, const Tensor& weights, RowView x, const int32_t* ids,
+                          int64_t ids_stride, RowView out, const MoeScratch& layout,
                           uint8_t* scratch, int n_threads, MatmulObserver* observer);
 
 }  // namespace pillion::cpu

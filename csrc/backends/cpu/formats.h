@@ -1,6 +1,6 @@
 // The weight formats of the CPU kernels: what each is (bits, zero point, scales), the byte map of a
-// packed step, and the scalar readers of that map, so that packer, judge and vector kernels agree
-// by construction.
+// packed step, and the scalar readers of that map, so that packer, reference and vector kernels
+// agree by construction.
 //
 // A *panel* is 32 neighbouring output rows. A *step* is the run of inputs after which scales start
 // anew (32, or 256 for the K formats). A panel is its steps in order; a step is
@@ -119,13 +119,14 @@ using IQ2_X = QuantFormat<Format::iq2_x, BlockIQ2_X, 256, 3, 128, 16, 0, 10, Tab
 using IQ1_X = QuantFormat<Format::iq1_x, BlockIQ2_X, 256, 3, 128, 16, 0, 10, Table::iq1, 8>;
 using TQ2_0 = QuantFormat<Format::tq2_0, BlockTQ2_0, 256, 2, 1, 32, 0, 2>;
 
-#define PILLION_QUANT_FORMATS(DO)                                                              \
-    DO(Q4_0)                                                                                   \
-    DO(Q4_1)                                                                                   \
-    DO(Q5_0)                                                                                   \
-    DO(Q5_1)                                                                                   \
-    DO(Q8_0)                                                                                   \
-    DO(Q2_K) DO(Q3_K) DO(Q4_K) DO(Q5_K) DO(Q6_K) DO(IQ4_NL) DO(IQ4_XS) DO(MXFP4_X) DO(NVFP4_X) \
+#define PILLION_QUANT_FORMATS(DO)                                                     \
+    DO(Q4_0)                                                                          \
+    DO(Q4_1)                                                                          \
+    DO(Q5_0)                                                                          \
+    DO(Q5_1)                                                                          \
+    DO(Q8_0)                                                                          \
+    DO(Q2_K)                                                                          \
+    DO(Q3_K) DO(Q4_K) DO(Q5_K) DO(Q6_K) DO(IQ4_NL) DO(IQ4_XS) DO(MXFP4_X) DO(NVFP4_X) \
         DO(IQ3_XXS_X) DO(IQ3_S_X) DO(IQ2_X) DO(IQ1_X) DO(TQ2_0)
 
 // --- entries of a plane ---

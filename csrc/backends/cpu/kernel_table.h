@@ -1,6 +1,6 @@
 // The table of one instruction set and the arguments of its kernels: everything a plan may call. A
 // table starts from the next plainer one and replaces what it has; `generic` (plain scalar C++, the
-// judge) has every entry.
+// reference) has every entry.
 //
 // Arithmetic is part of the contract: each kernel is defined as a fixed sequence of single IEEE-754
 // f32 operations (fused where "fma" is written), so all tables give the same bits and a row's
@@ -18,8 +18,8 @@
 
 namespace pillion::cpu {
 
-constexpr int kFewMax = 9;     // columns the register kernels take: a token and eight drafts
-constexpr int kTileMax = 128;  // columns one call of the tile kernel takes
+constexpr int kMatvecMax = 9;    // columns the register kernels take: a token and eight drafts
+constexpr int kMatmulMax = 128;  // columns one call of the matmul kernel takes
 constexpr int kVirtualLanes = 16;
 constexpr int kAttendQueriesMax = 16;  // query vectors one call of attend_split takes
 
@@ -80,11 +80,11 @@ struct HeadArgs {         // norm and rotation of one head vector, in place
 struct KernelTable {
     const char* name;
     int lanes;
-    int few_best;  // use `few` up to this many columns, `tile` above
+    int matvec_most;  // use `matvec` up to this many columns, `matmul` above
     int prefetch;
 
-    PanelKernel few[kFormats][kFewMax + 1];  // [format][columns], 1-based
-    PanelKernel tile[kFormats];              // 1 .. kTileMax columns
+    PanelKernel matvec[kFormats][kMatvecMax + 1];  // [format][columns], 1-based
+    PanelKernel matmul[kFormats];                  // 1 .. kMatmulMax columns
     // One column of floats -> blocks act[b * stride], b < inputs / 32.
     void (*quantize)(const float* x, int inputs, ActBlock* act, ptrdiff_t stride);
     // The dot products of the matmuls as fast as they go, nothing read from memory: `rounds` times

@@ -21,7 +21,7 @@ size_t packed_bytes(Format format, int64_t rows, int inputs);
 void pack_panels(Format format, const void* file_rows, int64_t rows, int inputs, int64_t begin,
                  int64_t end, uint8_t* packed);
 
-// The same, row `file_row_of[r]` of the file becoming row r (the ordered head's permuted table).
+// The same, row `file_row_of[r]` of the file becoming row r (the centroid head's permuted table).
 void pack_panels_permuted(Format format, const void* file_rows, const int32_t* file_row_of,
                           int64_t rows, int inputs, int64_t begin, int64_t end, uint8_t* packed);
 

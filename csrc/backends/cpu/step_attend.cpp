@@ -1,11 +1,11 @@
 // Attention over the cache. The visible positions are cut at multiples of kKvSplit, splits are
-// joined into supers of kSuper positions and those into the result, always in this order, so a
-// row's bits depend neither on the rows beside it nor on the threads. Query vectors of one KV head
-// are numbered row * group + head in group.
+// joined into partitions of kPartition positions and those into the result, always in this order,
+// so a row's bits depend neither on the rows beside it nor on the threads. Query vectors of one KV
+// head are numbered row * group + head in group.
 //
 // Direct: a unit is (KV head, up to 16 vectors) and walks all positions. Split: with too few units
-// for the threads, a unit is one super, its partial goes to scratch, and a second step joins the
-// supers.
+// for the threads, a unit is one partition, its partial goes to scratch, and a second step joins
+// the partitions.
 #include <math.h>
 #include <string.h>
 
@@ -15,7 +15,7 @@
 
 namespace pillion::cpu {
 
-constexpr int kSuper = 4 * kKvSplit;
+constexpr int kPartition = 4 * kKvSplit;
 
 KvHead kv_head(const KvStore& store, int head) {
     const KvFormat format = store.spec.type == KvType::q8_0 ? KvFormat::q8_0 : KvFormat::f16;
@@ -30,9 +30,9 @@ AttendLayout attend_layout(const AttendParams& p, const KvSpec& spec, int rows_m
     const int vectors = rows_max * p.n_heads,
               most_split = (2 * n_threads + p.n_kv_heads) * kAttendQueriesMax;
     l.vectors_max = vectors < most_split ? vectors : most_split;
-    // A run sees at most `capacity` positions, which touch one super more than they fill.
-    l.supers_max = spec.capacity / kSuper + 2;
-    l.partial_floats_per_vector = size_t(l.supers_max) * size_t(p.head_dim + 2);
+    // A run sees at most `capacity` positions, which touch one partition more than they fill.
+    l.partitions_max = spec.capacity / kPartition + 2;
+    l.partial_floats_per_vector = size_t(l.partitions_max) * size_t(p.head_dim + 2);
     l.worker_offset = (l.partial_floats_per_vector * size_t(l.vectors_max) * 4 + 63) / 64 * 64;
     l.worker_floats = (2 * size_t(kAttendQueriesMax) * size_t(p.head_dim) + 15) / 16 * 16;
     l.bytes = l.worker_offset + l.worker_floats * 4 * size_t(n_threads);
@@ -46,7 +46,7 @@ struct Attend {
     Rows rows;
     AttendParams p;
     KvStore store;
-    Rows2D q, out;
+    RowView q, out;
     AttendLayout layout;
     uint8_t* scratch;
     int n_threads;
@@ -64,22 +64,23 @@ struct Attend {
 
     struct Cut {
         bool split;
-        int tile, n_tiles;          // vectors per unit, units per KV head
-        int super_first, n_supers;  // of the whole run
+        int tile, n_tiles;                  // vectors per unit, units per KV head
+        int partition_first, n_partitions;  // of the whole run
     };
     Cut cut(const RunInfo& run) const {
         const int n = run.count(rows), vectors = n * group();
         Cut c = {false, kAttendQueriesMax, (vectors + kAttendQueriesMax - 1) / kAttendQueriesMax, 0,
                  1};
-        c.super_first = first(position(run, 0)) / kSuper;
-        c.n_supers = std::max(0, last(position(run, n - 1))) / kSuper - c.super_first + 1;
+        c.partition_first = first(position(run, 0)) / kPartition;
+        c.n_partitions =
+            std::max(0, last(position(run, n - 1))) / kPartition - c.partition_first + 1;
         if (p.n_kv_heads * c.n_tiles >= 2 * n_threads || n_threads == 1 ||
-            c.n_supers > layout.supers_max)
+            c.n_partitions > layout.partitions_max)
             return c;
-        c.split = c.n_supers > 1;
+        c.split = c.n_partitions > 1;
         // Still too few units: fewer vectors each. Keys and values are then read by several
         // threads, from the shared cache.
-        while (p.n_kv_heads * c.n_tiles * c.n_supers < n_threads && c.tile > 1) {
+        while (p.n_kv_heads * c.n_tiles * c.n_partitions < n_threads && c.tile > 1) {
             c.tile = (c.tile + 1) / 2;
             c.n_tiles = (vectors + c.tile - 1) / c.tile;
         }
@@ -130,13 +131,14 @@ struct Attend {
         return t;
     }
 
-    // Joins the splits of one super into `state`.
-    void run_super(const Tile& t, int super, State& state, float* partial_o) const {
+    // Joins the splits of one partition into `state`.
+    void run_partition(const Tile& t, int partition, State& state, float* partial_o) const {
         state.clear(t.n, p.head_dim);
         float m[kAttendQueriesMax], l[kAttendQueriesMax];
         float* o[kAttendQueriesMax];
         for (int i = 0; i < t.n; i++) o[i] = partial_o + int64_t(i) * p.head_dim;
-        for (int32_t begin = super * kSuper; begin < (super + 1) * kSuper; begin += kKvSplit) {
+        for (int32_t begin = partition * kPartition; begin < (partition + 1) * kPartition;
+             begin += kKvSplit) {
             if (begin + kKvSplit <= t.lo || begin > t.hi) continue;
             AttendArgs a = {t.kv,
                             t.q,
@@ -172,7 +174,7 @@ class AttendStep final : public CpuStep {
     int chunks(const RunInfo& run) const override {
         if (run.count(a_.rows) == 0) return 0;
         const Attend::Cut c = a_.cut(run);
-        return a_.p.n_kv_heads * c.n_tiles * (c.split ? c.n_supers : 1);
+        return a_.p.n_kv_heads * c.n_tiles * (c.split ? c.n_partitions : 1);
     }
     void run(const RunInfo& run, int chunk, int worker) const override {
         const Attend::Cut c = a_.cut(run);
@@ -185,32 +187,33 @@ class AttendStep final : public CpuStep {
         const int dim = a_.p.head_dim;
         const Attend::Tile t = a_.make_tile(run, c, chunk / c.n_tiles, chunk % c.n_tiles);
         float* scratch = a_.worker(worker);
-        Attend::State super, total;
+        Attend::State partition, total;
         for (int i = 0; i < t.n; i++)
-            super.o[i] = scratch + int64_t(i) * dim, total.o[i] = t.out[i];
+            partition.o[i] = scratch + int64_t(i) * dim, total.o[i] = t.out[i];
         total.clear(t.n, dim);
-        for (int s = t.lo / kSuper; s <= t.hi / kSuper; s++) {
-            a_.run_super(t, s, super, scratch + int64_t(kAttendQueriesMax) * dim);
+        for (int s = t.lo / kPartition; s <= t.hi / kPartition; s++) {
+            a_.run_partition(t, s, partition, scratch + int64_t(kAttendQueriesMax) * dim);
             for (int i = 0; i < t.n; i++)
-                if (t.sees(i, s * kSuper, (s + 1) * kSuper))
-                    a_.table.attend_merge(&total.m[i], &total.l[i], total.o[i], super.m[i],
-                                          super.l[i], super.o[i], dim);
+                if (t.sees(i, s * kPartition, (s + 1) * kPartition))
+                    a_.table.attend_merge(&total.m[i], &total.l[i], total.o[i], partition.m[i],
+                                          partition.l[i], partition.o[i], dim);
         }
         for (int i = 0; i < t.n; i++) a_.finish(total.o[i], total.l[i]);
     }
 
     void run_split(const RunInfo& run, const Attend::Cut& c, int chunk, int worker) const {
-        const int super = chunk % c.n_supers, unit = chunk / c.n_supers, dim = a_.p.head_dim;
+        const int partition = chunk % c.n_partitions, unit = chunk / c.n_partitions,
+                  dim = a_.p.head_dim;
         const int kv = unit / c.n_tiles, vectors = run.count(a_.rows) * a_.group();
         const Attend::Tile t = a_.make_tile(run, c, kv, unit % c.n_tiles);
         float* at[kAttendQueriesMax];
         Attend::State state;
         for (int i = 0; i < t.n; i++) {
-            at[i] =
-                a_.partial(kv, vectors, unit % c.n_tiles * c.tile + i) + int64_t(super) * (dim + 2);
+            at[i] = a_.partial(kv, vectors, unit % c.n_tiles * c.tile + i) +
+                    int64_t(partition) * (dim + 2);
             state.o[i] = at[i] + 2;
         }
-        a_.run_super(t, c.super_first + super, state, a_.worker(worker));
+        a_.run_partition(t, c.partition_first + partition, state, a_.worker(worker));
         for (int i = 0; i < t.n; i++) at[i][0] = state.m[i], at[i][1] = state.l[i];
     }
 
@@ -233,9 +236,9 @@ class AttendMergeStep final : public CpuStep {
                 float m = -INFINITY, l = 0.0f;
                 memset(o, 0, size_t(dim) * 4);
                 const int at = a_.position(run, v / g);
-                for (int s = a_.first(at) / kSuper; s <= a_.last(at) / kSuper; s++) {
+                for (int s = a_.first(at) / kPartition; s <= a_.last(at) / kPartition; s++) {
                     const float* from =
-                        a_.partial(kv, vectors, v) + int64_t(s - c.super_first) * (dim + 2);
+                        a_.partial(kv, vectors, v) + int64_t(s - c.partition_first) * (dim + 2);
                     a_.table.attend_merge(&m, &l, o, from[0], from[1], from + 2, dim);
                 }
                 a_.finish(o, l);
@@ -249,7 +252,7 @@ class AttendMergeStep final : public CpuStep {
 }  // namespace
 
 void add_attend_steps(StepList& steps, const KernelTable& table, int layer, Rows rows,
-                      const AttendParams& p, const KvStore& store, Rows2D q, Rows2D out,
+                      const AttendParams& p, const KvStore& store, RowView q, RowView out,
                       const AttendLayout& layout, uint8_t* scratch, int n_threads) {
     const Attend a = {table, rows, p, store, q, out, layout, scratch, n_threads};
     steps.push_back(std::make_unique<AttendStep>(a, layer));

@@ -14,7 +14,7 @@ struct CentroidHead {
     CentroidHeadParams p;
     PackedMatrix table;
     const int32_t* order;
-    Rows2D scores, x, logits, ids;
+    RowView scores, x, logits, ids;
     int32_t* chosen;  // [rows, n_active]
     ActBlock* act;    // of one row after the other; null for float tables
     float* worker_out;
@@ -104,8 +104,8 @@ CentroidScratch centroid_scratch(const PackedMatrix& table, const CentroidHeadPa
 }
 
 void add_centroid_head_steps(StepList& steps, const KernelTable& kernels, const Node& node,
-                             const Tensor& table, const int32_t* order, Rows2D scores, Rows2D x,
-                             Rows2D logits, Rows2D ids, const CentroidScratch& layout,
+                             const Tensor& table, const int32_t* order, RowView scores, RowView x,
+                             RowView logits, RowView ids, const CentroidScratch& layout,
                              uint8_t* scratch, int) {
     const PackedMatrix m = packed_matrix(table);
     const CentroidHead h = {kernels,

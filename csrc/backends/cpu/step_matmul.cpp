@@ -47,13 +47,13 @@ void multiply(const KernelTable& table, const PackedMatrix& m, int begin, int en
     a.rows = m.rows;
     a.inputs = m.inputs;
     a.prefetch = table.prefetch;
-    for (int c = 0; c < columns; c += kTileColumns) {
-        a.columns = columns - c < kTileColumns ? columns - c : kTileColumns;
+    for (int c = 0; c < columns; c += kMatmulColumns) {
+        a.columns = columns - c < kMatmulColumns ? columns - c : kMatmulColumns;
         a.act = act ? act + ptrdiff_t(c) * (m.inputs / 32) : nullptr;
         a.x = x + c;
         a.out = out + c;
-        const bool few = a.columns <= table.few_best && a.columns <= kFewMax;
-        (few ? table.few[int(m.format)][a.columns] : table.tile[int(m.format)])(a);
+        const bool matvec = a.columns <= table.matvec_most && a.columns <= kMatvecMax;
+        (matvec ? table.matvec[int(m.format)][a.columns] : table.matmul[int(m.format)])(a);
     }
 }
 
@@ -65,7 +65,7 @@ constexpr int kQuantizeColumns = 8, kQuantizeBlocks = 8;
 
 class QuantizeStep final : public CpuStep {
   public:
-    QuantizeStep(const KernelTable& table, int layer, Rows rows, Rows2D x, int inputs,
+    QuantizeStep(const KernelTable& table, int layer, Rows rows, RowView x, int inputs,
                  ActBlock* act)
         : CpuStep(Op::matmul, layer), table_(table), rows_(rows), x_(x), inputs_(inputs),
           act_(act) {}
@@ -86,8 +86,8 @@ class QuantizeStep final : public CpuStep {
             const int inputs =
                 32 * (blocks - first < kQuantizeBlocks ? blocks - first : kQuantizeBlocks);
             for (int c = begin; c < end; c++) {
-                const int tile = c / kTileColumns * kTileColumns;
-                const int columns = n - tile < kTileColumns ? n - tile : kTileColumns;
+                const int tile = c / kMatmulColumns * kMatmulColumns;
+                const int columns = n - tile < kMatmulColumns ? n - tile : kMatmulColumns;
                 ActBlock* act =
                     act_ + ptrdiff_t(tile) * blocks + ptrdiff_t(first) * columns + (c - tile);
                 table_.quantize(x_.row(c) + 32 * first, inputs, act, columns);
@@ -98,14 +98,14 @@ class QuantizeStep final : public CpuStep {
   private:
     const KernelTable& table_;
     Rows rows_;
-    Rows2D x_;
+    RowView x_;
     int inputs_;
     ActBlock* act_;
 };
 
 class MatmulStep final : public CpuStep {
   public:
-    MatmulStep(const KernelTable& table, int layer, Rows rows, Rows2D x,
+    MatmulStep(const KernelTable& table, int layer, Rows rows, RowView x,
                std::vector<MatmulOutput> outputs, const ActBlock* act, int n_threads)
         : CpuStep(Op::matmul, layer), table_(table), rows_(rows), x_(x),
           outputs_(std::move(outputs)), act_(act), n_threads_(n_threads) {
@@ -148,10 +148,10 @@ class MatmulStep final : public CpuStep {
                             kChunksPerThreadMax = 64;
 
     void multiply_rows(const MatmulOutput& o, int begin, int end, int columns) const {
-        const float* x[kTileColumns];
-        float* out[kTileColumns];
-        for (int c = 0; c < columns; c += kTileColumns) {
-            const int n = columns - c < kTileColumns ? columns - c : kTileColumns;
+        const float* x[kMatmulColumns];
+        float* out[kMatmulColumns];
+        for (int c = 0; c < columns; c += kMatmulColumns) {
+            const int n = columns - c < kMatmulColumns ? columns - c : kMatmulColumns;
             for (int i = 0; i < n; i++) x[i] = x_.row(c + i), out[i] = o.out.row(c + i);
             multiply(table_, o.matrix, begin, end,
                      act_ ? act_ + ptrdiff_t(c) * (o.matrix.inputs / 32) : nullptr, x, n, out);
@@ -160,7 +160,7 @@ class MatmulStep final : public CpuStep {
 
     const KernelTable& table_;
     Rows rows_;
-    Rows2D x_;
+    RowView x_;
     std::vector<MatmulOutput> outputs_;
     const ActBlock* act_;
     int n_threads_;
@@ -170,7 +170,7 @@ class MatmulStep final : public CpuStep {
 
 }  // namespace
 
-void add_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, Rows2D x,
+void add_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, RowView x,
                       int inputs, std::vector<MatmulOutput> outputs, ActBlock* act, int n_threads) {
     if (act) steps.push_back(std::make_unique<QuantizeStep>(table, layer, rows, x, inputs, act));
     steps.push_back(

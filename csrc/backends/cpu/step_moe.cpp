@@ -14,10 +14,10 @@ struct Moe {
     MoeParams p;
     PackedMatrix expert;  // expert 0; expert e lies e * expert_bytes further on
     size_t expert_bytes;
-    Rows2D x;
+    RowView x;
     const int32_t* ids;
     int64_t ids_stride;
-    Rows2D out;
+    RowView out;
     int32_t* lists;
     ActBlock* act;  // [pair in sorted order], tiles of an expert's pairs; null for float weights
     int n_threads;
@@ -102,8 +102,8 @@ class MoeQuantizeStep final : public CpuStep {
         const int begin = m_.begin()[chunk], n = m_.begin()[chunk + 1] - begin,
                   blocks = m_.expert.inputs / 32;
         for (int c = 0; c < n; c++) {
-            const int tile = c / kTileColumns * kTileColumns,
-                      columns = n - tile < kTileColumns ? n - tile : kTileColumns;
+            const int tile = c / kMatmulColumns * kMatmulColumns,
+                      columns = n - tile < kMatmulColumns ? n - tile : kMatmulColumns;
             ActBlock* act = m_.act + ptrdiff_t(begin + tile) * blocks + (c - tile);
             m_.table.quantize(m_.input(m_.pairs()[begin + c]), m_.expert.inputs, act, columns);
         }
@@ -125,10 +125,10 @@ class MoeMultiplyStep final : public CpuStep {
         const int begin = m_.begin()[a], n = m_.begin()[a + 1] - begin;
         PackedMatrix expert = m_.expert;
         expert.panels += m_.expert_bytes * size_t(m_.active()[a]);
-        for (int c = 0; c < n; c += kTileColumns) {
-            const int columns = n - c < kTileColumns ? n - c : kTileColumns;
-            const float* x[kTileColumns];
-            float* out[kTileColumns];
+        for (int c = 0; c < n; c += kMatmulColumns) {
+            const int columns = n - c < kMatmulColumns ? n - c : kMatmulColumns;
+            const float* x[kMatmulColumns];
+            float* out[kMatmulColumns];
             for (int i = 0; i < columns; i++) {
                 const int pair = m_.pairs()[begin + c + i];
                 x[i] = m_.input(pair), out[i] = m_.output(pair);
@@ -157,8 +157,8 @@ MoeScratch moe_scratch(const PackedMatrix& m, const MoeParams& p, int rows_max) 
 }
 
 void add_moe_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows,
-                          const MoeParams& p, const Tensor& weights, Rows2D x, const int32_t* ids,
-                          int64_t ids_stride, Rows2D out, const MoeScratch& layout,
+                          const MoeParams& p, const Tensor& weights, RowView x, const int32_t* ids,
+                          int64_t ids_stride, RowView out, const MoeScratch& layout,
                           uint8_t* scratch, int n_threads, MatmulObserver* observer) {
     const PackedMatrix m = packed_matrix(weights);
     ActBlock* act =

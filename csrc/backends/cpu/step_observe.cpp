@@ -7,7 +7,7 @@ namespace {
 
 class ObserveStep final : public CpuStep {
   public:
-    ObserveStep(int layer, Rows rows, Rows2D x, int inputs, MatmulObserver& observer,
+    ObserveStep(int layer, Rows rows, RowView x, int inputs, MatmulObserver& observer,
                 std::vector<int> numbers)
         : CpuStep(Op::matmul, layer), rows_(rows), x_(x), inputs_(inputs), observer_(observer),
           numbers_(std::move(numbers)) {}
@@ -31,7 +31,7 @@ class ObserveStep final : public CpuStep {
     static constexpr int kRows = 64,
                          kInputs = 512;  // a few KB of sums, read and written once per row
     Rows rows_;
-    Rows2D x_;
+    RowView x_;
     int inputs_;
     MatmulObserver& observer_;
     std::vector<int> numbers_;
@@ -39,7 +39,7 @@ class ObserveStep final : public CpuStep {
 
 }  // namespace
 
-void add_observe_step(StepList& steps, int layer, Rows rows, Rows2D x, int inputs,
+void add_observe_step(StepList& steps, int layer, Rows rows, RowView x, int inputs,
                       MatmulObserver& observer, std::vector<int> numbers) {
     steps.push_back(
         std::make_unique<ObserveStep>(layer, rows, x, inputs, observer, std::move(numbers)));

@@ -50,8 +50,8 @@ void take_row(const Tensor& table, int64_t row, float* out) {
                       int(table.width), out);
 }
 
-// Tokens may be a buffer of the caller or the picks of an earlier node, one to a row of scratch.
-int32_t token(const Rows2D& tokens, int row) {
+// Tokens may be a buffer of the caller or the argmax of an earlier node, one to a row of scratch.
+int32_t token(const RowView& tokens, int row) {
     return *reinterpret_cast<const int32_t*>(tokens.row(row));
 }
 
@@ -69,7 +69,7 @@ class EmbedStep final : public RowStep {
             table_.scale(out_.row(row), scale_, out_.row(row), int(embedding_.width));
     }
     Tensor embedding_;
-    Rows2D tokens_, out_;
+    RowView tokens_, out_;
     float scale_;
 };
 
@@ -93,9 +93,9 @@ class PerLayerEmbedStep final : public RowStep {
         }
     }
     Tensor embedding_;
-    Rows2D tokens_, proj_;
+    RowView tokens_, proj_;
     const float* norm_;
-    Rows2D out_;
+    RowView out_;
     PerLayerEmbedParams p_;
     float* scratch_;
 };
@@ -127,7 +127,7 @@ class RopeTableStep final : public RowStep {
             out[half_ + i] = float(sin(angle));
         }
     }
-    Rows2D out_;
+    RowView out_;
     int half_;
     std::vector<double> frequency_;
 };
@@ -142,7 +142,7 @@ class ScaleStep final : public RowStep {
     void row_step(const RunInfo&, int row, int) const override {
         table_.scale(x_.row(row), scale_, out_.row(row), n_);
     }
-    Rows2D x_, out_;
+    RowView x_, out_;
     int n_;
     float scale_;
 };
@@ -157,7 +157,7 @@ class AddStep final : public RowStep {
     void row_step(const RunInfo&, int row, int) const override {
         table_.add(a_.row(row), b_.row(row), out_.row(row), n_);
     }
-    Rows2D a_, b_, out_;
+    RowView a_, b_, out_;
     int n_;
 };
 
@@ -172,9 +172,9 @@ class NormStep final : public RowStep {
         table_.rms_norm(x_.row(row), weight_, out_.row(row), n_, p_.eps);
         if (p_.scale != 1.0f) table_.scale(out_.row(row), p_.scale, out_.row(row), n_);
     }
-    Rows2D x_;
+    RowView x_;
     const float* weight_;
-    Rows2D out_;
+    RowView out_;
     int n_;
     NormParams p_;
 };
@@ -191,9 +191,9 @@ class NormAddStep final : public RowStep {
         table_.rms_norm_add(branch_.row(row), weight_, residual_.row(row), p_.scale, out_.row(row),
                             n_, p_.eps);
     }
-    Rows2D branch_;
+    RowView branch_;
     const float* weight_;
-    Rows2D residual_, out_;
+    RowView residual_, out_;
     int n_;
     NormParams p_;
 };
@@ -233,7 +233,7 @@ class QkvNormRopeStep final : public RowStep {
             table_.head_norm_rope(h);
         }
     }
-    Rows2D q_, k_, v_, rope_;
+    RowView q_, k_, v_, rope_;
     const float *q_norm_, *k_norm_;
     QkvParams p_;
     bool rope_is_run_;
@@ -254,7 +254,7 @@ class KvStoreStep final : public RowStep {
         }
     }
     KvStore store_;
-    Rows2D k_, v_;
+    RowView k_, v_;
 };
 
 class GluStep final : public RowStep {
@@ -274,7 +274,7 @@ class GluStep final : public RowStep {
             table_.glu(gate + 2 * g * n_, gate + (2 * g + 1) * n_, out_.row(row) + g * n_, n_,
                        kind_);
     }
-    Rows2D gate_, up_, out_;
+    RowView gate_, up_, out_;
     GluParams p_;
     int n_;
     GluKind kind_;
@@ -309,11 +309,11 @@ class MoeRouteStep final : public RowStep {
         for (int k = 0; k < p_.n_used; k++)
             gates[k] = gates[k] / sum * (scale_ ? scale_[ids[k]] : 1.0f);
     }
-    Rows2D logits_;
+    RowView logits_;
     const float* scale_;
     int32_t* ids_;
     int64_t ids_stride_;
-    Rows2D gates_;
+    RowView gates_;
     MoeParams p_;
 };
 
@@ -331,7 +331,7 @@ class MoeSumStep final : public RowStep {
         for (int k = 1; k < n_used_; k++)
             table_.multiply_add(x + int64_t(k) * n_, gates[k], out_.row(row), n_);
     }
-    Rows2D x_, gates_, out_;
+    RowView x_, gates_, out_;
     int n_, n_used_;
 };
 
@@ -345,7 +345,7 @@ class GatherRowsStep final : public RowStep {
     void row_step(const RunInfo& run, int row, int) const override {
         memcpy(out_.row(row), x_.row(run.first_row(Rows::out) + row), size_t(n_) * 4);
     }
-    Rows2D x_, out_;
+    RowView x_, out_;
     int64_t n_;
 };
 
@@ -359,14 +359,14 @@ class SoftcapStep final : public RowStep {
     void row_step(const RunInfo&, int row, int) const override {
         table_.softcap(x_.row(row), n_, cap_);
     }
-    Rows2D x_;
+    RowView x_;
     int n_;
     float cap_;
 };
 
-class PickStep final : public RowStep {
+class ArgmaxStep final : public RowStep {
   public:
-    explicit PickStep(const RowStepArgs& a)
+    explicit ArgmaxStep(const RowStepArgs& a)
         : RowStep(a, a.graph.value(a.node.in[0]).width), x_(a.in[0]),
           ids_(reinterpret_cast<const int32_t*>(a.in[1].data)),
           ids_stride_(ids_ && a.graph.value(a.node.in[1]).rows != Rows::fixed ? a.in[1].stride : 0),
@@ -391,12 +391,12 @@ class PickStep final : public RowStep {
         table_.softmax_stats(x, n_, &max, &sum);
         *probability_.row(row) = 1.0f / sum;
     }
-    Rows2D x_;
+    RowView x_;
     const int32_t* ids_;
     int64_t ids_stride_;
     int32_t* out_;
     int64_t stride_;
-    Rows2D probability_;
+    RowView probability_;
     int n_;
 };
 
@@ -412,7 +412,7 @@ class ConcatStep final : public RowStep {
         memcpy(out_.row(row), a_.row(row), n_a_ * 4);
         memcpy(out_.row(row) + n_a_, b_.row(row), n_b_ * 4);
     }
-    Rows2D a_, b_, out_;
+    RowView a_, b_, out_;
     size_t n_a_, n_b_;
 };
 
@@ -429,12 +429,12 @@ std::unique_ptr<CpuStep> make_row_step(const RowStepArgs& a) {
         case Op::norm_add: return std::make_unique<NormAddStep>(a);
         case Op::qkv_norm_rope: return std::make_unique<QkvNormRopeStep>(a);
         case Op::kv_store: return std::make_unique<KvStoreStep>(a);
-        case Op::geglu: return std::make_unique<GluStep>(a);
+        case Op::glu: return std::make_unique<GluStep>(a);
         case Op::moe_route: return std::make_unique<MoeRouteStep>(a);
         case Op::moe_sum: return std::make_unique<MoeSumStep>(a);
         case Op::gather_rows: return std::make_unique<GatherRowsStep>(a);
         case Op::softcap: return std::make_unique<SoftcapStep>(a);
-        case Op::pick: return std::make_unique<PickStep>(a);
+        case Op::argmax: return std::make_unique<ArgmaxStep>(a);
         case Op::concat: return std::make_unique<ConcatStep>(a);
         default: return nullptr;
     }

@@ -14,9 +14,9 @@
 #include "backends/cuda/kernels/limits.h"
 #include "backends/cuda/kv_layout.h"
 #include "core/cpu_count.h"
+#include "core/error_boundary.h"
 #include "core/expand.h"
 #include "core/module.h"
-#include "core/rim.h"
 
 namespace pillion::cuda {
 namespace {
@@ -74,7 +74,7 @@ class CudaBackend final : public Backend {
     Status allocate(size_t size, BufferKind kind, std::unique_ptr<::pillion::Buffer>& buffer,
                     Reason& reason) override {
         Reason why;
-        const Status status = at_the_rim(why, [&] {
+        const Status status = to_status(why, [&] {
             Status status = Status::ok;
             Arena& arena = arenas_[int(kind)];
             auto block = arena.take(std::max<size_t>(size, 64), status, why);
@@ -108,14 +108,14 @@ class CudaBackend final : public Backend {
     Status read(const ::pillion::Buffer& from, size_t offset, size_t bytes, void* to,
                 Reason& reason) override {
         const auto& buffer = static_cast<const DeviceBuffer&>(from);
-        return at_the_rim(reason, [&] {
+        return to_status(reason, [&] {
             return transfer(to, buffer.device(offset), to, buffer.host_now(offset), bytes, reason);
         });
     }
     Status write(const void* from, size_t bytes, ::pillion::Buffer& to, size_t offset,
                  Reason& reason) override {
         const auto& buffer = static_cast<DeviceBuffer&>(to);
-        return at_the_rim(reason, [&] {
+        return to_status(reason, [&] {
             return transfer(buffer.device(offset), from, buffer.host_now(offset), from, bytes,
                             reason);
         });
@@ -137,7 +137,7 @@ class CudaBackend final : public Backend {
 
     Status import_weight(const WeightSource& s, ::pillion::Buffer& buffer, size_t offset,
                          Queue& queue, Tensor& t, Reason& reason) override {
-        return at_the_rim(reason, [&] {
+        return to_status(reason, [&] {
             size_t bytes = 0;
             if (Status status = weight_bytes(s, bytes, reason); status != Status::ok) return status;
             return place(s, buffer, (offset + kAlign - 1) / kAlign * kAlign,
@@ -150,7 +150,7 @@ class CudaBackend final : public Backend {
 
     Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
                    const CompileOptions& options) override {
-        return at_the_rim(reason, [&] {
+        return to_status(reason, [&] {
             if (options.observer) {
                 reason.set("activations are collected on the cpu backend only, this model is on %s",
                            name());
@@ -173,7 +173,7 @@ class CudaBackend final : public Backend {
 
     Status plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason,
                       const CompileOptions& options) override {
-        return at_the_rim(reason, [&] {
+        return to_status(reason, [&] {
             Status status = Status::ok;
             if (!static_cast<CudaQueue&>(queue).stream(status, reason))
                 return status;  // makes the device current
@@ -187,7 +187,7 @@ class CudaBackend final : public Backend {
     Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) override {
         limits = {};
         if (device_.emulated) return Status::ok;  // its time says nothing of a device
-        return at_the_rim(reason, [&] {
+        return to_status(reason, [&] {
             return measure_read(static_cast<CudaQueue&>(queue), limits, reason);
         });
     }

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "backends/cuda/cuda_queue.h"
-#include "backends/cuda/kernels/host_values.h"
 #include "backends/cuda/kernels/matmul.h"
 #include "backends/cuda/kernels/matmul_layout.h"
+#include "backends/cuda/kernels/row_values.h"
 #include "core/expand.h"
 
 namespace pillion::cuda {

@@ -3,7 +3,7 @@
 // are enqueued launch by launch, which their work hides.
 //
 // Outputs in buffers that the host reads are made in device memory and copied out when nobody needs
-// them any more: what comes after them (a head's soft-cap and pick, the next draft step) must not
+// them any more: what comes after them (a head's soft-cap and argmax, the next draft step) must not
 // read across the bus.
 #include "backends/cuda/cuda_plan.h"
 
@@ -106,7 +106,7 @@ class CudaPlan final : public Plan {
     }
 
     void enqueue_run(Stream& stream, const Bounds& bounds) {
-        if (bounds.rows > kFewTokens) return enqueue(stream, bounds);
+        if (bounds.rows > kDecodeTokens) return enqueue(stream, bounds);
         std::unique_ptr<Replay>& replay = replays_[bounds];
         if (!replay) {
             Replay::begin(stream);
@@ -250,7 +250,7 @@ class Compiler {
                           int64_t width) const {
         size_t bytes = 0;
         for (const DType dtype : input.dtypes)
-            for (const int bound : {std::min(rows, kFewTokens), rows})
+            for (const int bound : {std::min(rows, kDecodeTokens), rows})
                 if (input_kind(dtype, bound) == kind)
                     bytes = std::max(bytes, input_bytes(kind, bound * per, width));
         return bytes;
@@ -297,7 +297,7 @@ class Compiler {
     // The most that a run of few rows needs; longer ones need nothing.
     size_t attend_bytes(const Node& n) const {
         const KvSpec& spec = graph_.value(n.in[0]).kv.spec;
-        const int rows = std::min(graph_.rows_max(n.rows), kFewTokens);
+        const int rows = std::min(graph_.rows_max(n.rows), kDecodeTokens);
         return attn_plan(attn_shape(n.params.attend, spec, rows, /*positions=*/1 << 30,
                                     is_plain(n)),
                          device_.limits)

@@ -13,7 +13,7 @@ bool runs_attend(const Graph& graph, const Node& n, const DeviceInfo& device, bo
     const KvSpec& spec = graph.value(n.in[0]).kv.spec;
     const int rows_max = graph.rows_max(n.rows);
     // Every kernel that runs of up to this many rows may take.
-    for (const int rows : {1, 2, 4, 8, kFewTokens, kFewTokens + 1, 32, 64, rows_max}) {
+    for (const int rows : {1, 2, 4, 8, kDecodeTokens, kDecodeTokens + 1, 32, 64, rows_max}) {
         if (rows > rows_max) continue;
         const AttnShape shape = attn_shape(p, spec, rows, /*positions=*/1 << 30, plain);
         const AttnPlan plan = attn_plan(shape, device.limits);
@@ -71,7 +71,7 @@ bool cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& device, 
         return false;
     }
     if (n.op == Op::centroid_head && n.params.centroid_head.n_centroids > 10240) {
-        reason.set("an ordered head of %d clusters, backend cuda supports 10240",
+        reason.set("an centroid head of %d clusters, backend cuda supports 10240",
                    n.params.centroid_head.n_centroids);
         return false;
     }

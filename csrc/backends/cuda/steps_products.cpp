@@ -8,7 +8,7 @@
 
 namespace pillion::cuda {
 
-static_assert(kFewTokens == kFewRows,
+static_assert(kDecodeTokens == kMatvecRows,
               "rows that keep their bits: attention and products draw the line at the same count");
 
 RowCount row_count(const StepState* state, Rows kind, const Bounds& b, int per_row) {
@@ -91,7 +91,7 @@ Step make_moe_matmul_step(const ProductArgs& p) {
 CentroidLayout centroid_scratch(const CentroidHeadParams& p, const Tensor& table, int rows_max) {
     CentroidLayout l = {};
     l.prepared = (size_t(rows_max) * size_t(p.n_active) * 4 + 255) / 256 * 256;
-    l.bytes = l.prepared + input_bytes(input_kind(table.dtype, kFewRows), rows_max, table.width);
+    l.bytes = l.prepared + input_bytes(input_kind(table.dtype, kMatvecRows), rows_max, table.width);
     return l;
 }
 
@@ -117,7 +117,7 @@ Step make_centroid_step(const StepArgs& a) {
         if (bound == 0) return;
         choose_clusters(p, scores, order, cluster_rows, clusters, ids, run_rows(state, rows, b),
                         stream);
-        const MatmulInput input = {input_kind(w.dtype, kFewRows), bound, w.width, x, prepared};
+        const MatmulInput input = {input_kind(w.dtype, kMatvecRows), bound, w.width, x, prepared};
         prepare_input(input, row_count(state, rows, b), stream);
         cluster_matmul(w, clusters, p.n_active, cluster_rows, input, logits,
                        row_count(state, rows, b), stream);

@@ -71,11 +71,11 @@ Step glu_step(const StepArgs& a) {
                    });
 }
 
-Step pick_step(const StepArgs& a) {
-    PickArgs p = {floats(a.in[0]), ints(a.in[1]),    0,
-                  ints(a.out[0]),  floats(a.out[1]), width_of(a, a.node.in[0])};
+Step argmax_step(const StepArgs& a) {
+    ArgmaxArgs p = {floats(a.in[0]), ints(a.in[1]),    0,
+                    ints(a.out[0]),  floats(a.out[1]), width_of(a, a.node.in[0])};
     if (a.in[1] && a.graph.value(a.node.in[1]).rows != Rows::fixed) p.ids_stride = p.width;
-    return step_of(a, "pick", [=](RunRows rows, stream_t stream) { pick(p, rows, stream); });
+    return step_of(a, "argmax", [=](RunRows rows, stream_t stream) { argmax(p, rows, stream); });
 }
 
 Step norm_step(const StepArgs& a) {
@@ -221,10 +221,10 @@ Step make_step(const StepArgs& a) {
         case Op::qkv_norm_rope: return qkv_step(a);
         case Op::kv_store: return kv_store_step(a);
         case Op::attend: return make_attend_step(a);
-        case Op::geglu: return glu_step(a);
+        case Op::glu: return glu_step(a);
         case Op::moe_route:
         case Op::moe_sum: return moe_step(a);
-        case Op::pick: return pick_step(a);
+        case Op::argmax: return argmax_step(a);
         case Op::centroid_head: return make_centroid_step(a);
         case Op::scale:
         case Op::add:

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import Model, Pair, find_drafter
+from ..drafter_file import drafter_beside
 from ..models import GENESIS
 from ..pair import DRAFT_MAX, LOOKUP, Draft
-from ..pairing import drafter_beside
-from ..placing import draft_device_for
+from ..placement import draft_device_for
 from .console import command, fail, open_model, read_text
 from .measure import Measure, Result, break_even
 from .options import (
@@ -32,7 +32,7 @@ from .options import (
     ThreadsOption,
     draft_count,
 )
-from .stand_in import write_stand_in
+from .placeholder import write_placeholder
 
 
 @command
@@ -160,8 +160,8 @@ def _drafter_alone(
     if n_ctx > drafter.n_ctx_train:
         raise fail(f"-p {n_prompt} does not fit the model's {drafter.n_ctx_train} positions")
     with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
-        file = Path(folder) / "stand-in.gguf"
-        write_stand_in(drafter, file)
+        file = Path(folder) / "placeholder.gguf"
+        write_placeholder(drafter, file)
         threads = options["n_threads"]
         with (
             open_model(file, n_threads=threads, device=device) as target,

@@ -33,8 +33,7 @@ def demo(
     with open_llm(TINY_TARGET, drafter=TINY_ASSISTANT, draft=n_draft) as llm:
         assert llm.pair is not None and llm.pair.drafter is not None
         sizes = (
-            f"{llm.model.n_params / 1e6:.1f} and {llm.pair.drafter.n_params / 1e6:.1f} "
-            f"million "
+            f"{llm.model.n_params / 1e6:.1f} and {llm.pair.drafter.n_params / 1e6:.1f} million "
             f"parameters"
         )
         typer.echo(
@@ -68,8 +67,7 @@ def demo(
             f"\nwithout: {without:.0f} tokens/s\n"
             f"with:    {with_drafter:.0f} tokens/s, {ratio:.2f} times as fast\n"
             f"drafts:  {done.accepted} of {done.drafted} accepted ({100 * done.acceptance:.0f} %; "
-            f"by position {positions}), "
-            f"{done.mean_tokens_per_round:.2f} tokens a round\n"
+            f"by position {positions}), {done.mean_tokens_per_round:.2f} tokens a round\n"
             f"texts equal: {'yes' if equal else 'NO'}\n"
             "This pair fits into the processor's caches, where checking tokens costs arithmetic "
             "and little is won. A drafter\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
-from ..importance import DEFAULT_CHUNK
-from ..importance import imatrix as measure
+from ..importance_matrix import DEFAULT_CHUNK
+from ..importance_matrix import imatrix as measure
 from .console import command, open_model, progress, read_text
 from .options import ModelOption, ThreadsOption
 

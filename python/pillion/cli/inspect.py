@@ -169,8 +169,7 @@ def _memory(memory: list[Facts]) -> Iterable[str]:
         if one["kv"]:
             parts = [
                 f"{size(part['bytes'])} in {part['layers']} {kind} "
-                f"{_plural('layer', part['layers'])} "
-                f"of {part['positions']} positions"
+                f"{_plural('layer', part['layers'])} of {part['positions']} positions"
                 for kind, part in one["kv"].items()
                 if kind in ("full", "sliding") and part["layers"]
             ]

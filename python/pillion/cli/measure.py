@@ -208,7 +208,7 @@ class Measure:
         ]
 
     def _rewind(self, pair: Optional[Pair] = None) -> None:
-        (pair or self.context).set_tokens(self.tokens)
+        (pair or self.context).sync(self.tokens)
 
     def _write_plain(self, n: int) -> list[int]:
         sampler = Sampler(SamplingParams(temperature=0))

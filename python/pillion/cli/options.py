@@ -19,8 +19,7 @@ DrafterOption = typer.Option(
     "-md",
     "--model-draft",
     help="What guesses ahead: a GGUF file; auto: the drafter beside the model; lookup: the text "
-    "itself; none. "
-    "Without it: as auto, but none where there are several.",
+    "itself; none. Without it: as auto, but none where there are several.",
     show_default=False,
 )
 DraftOption = typer.Option(

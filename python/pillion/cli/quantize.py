@@ -68,8 +68,7 @@ def quantize(
         _show(done)
     typer.echo(
         f"{'would be ' if dry_run else ''}{out}: {done.type}, {size(done.source_bytes)} to "
-        f"{size(done.target_bytes)}, "
-        f"{done.bits_per_weight:.2f} bits a weight"
+        f"{size(done.target_bytes)}, {done.bits_per_weight:.2f} bits a weight"
         + (
             f", {done.seconds:.1f} s ({done.source_bytes / 1e6 / max(done.seconds, 1e-9):.0f} MB/s "
             f"read)"

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from .._native import as_bytes, as_str
-from ..appearing import check_place
 from ..arguments import check_bool, check_callable, check_path, check_text, shown
+from ..atomic_file import check_place
 from ..calling import checked
 from ..errors import ModelFileError, PillionError, UsageError
 from ..model import Model, thread_count

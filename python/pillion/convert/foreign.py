@@ -18,7 +18,9 @@ _LORA = re.compile(
 )
 # Parts that quantising programs put beside or in place of a weight: whose they are.
 _QUANTISED = {
-    r"\.weight\.(absmax|nested_absmax|quant_map|nested_quant_map|quant_state\.bitsandbytes__\w+)$": "bitsandbytes, 4 bits",
+    r"\.weight\.((nested_)?(absmax|quant_map)|quant_state\.bitsandbytes__\w+)$": (
+        "bitsandbytes, 4 bits"
+    ),
     r"\.(SCB|weight_format)$": "bitsandbytes, 8 bits",
     r"\.(qweight|qzeros|g_idx)$": "GPTQ or AWQ",
     r"\.weight_(packed|shape|global_scale)$": "compressed-tensors",
@@ -150,7 +152,6 @@ def no_weights(folder: Path) -> ModelNotFoundError:
         if found:
             return ModelNotFoundError(
                 f"{folder}: no *.safetensors in it, {found[0].name} is {what}; take the checkpoint "
-                f"in safetensors, or load it "
-                "with transformers and save_pretrained"
+                f"in safetensors, or load it with transformers and save_pretrained"
             )
     return ModelNotFoundError(f"{folder}: no *.safetensors in it")

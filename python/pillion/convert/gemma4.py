@@ -154,8 +154,7 @@ class Gemma4(Architecture):
         if table is not None and _per_layer_width(source) and table.shape[0] < n_vocab:
             raise ModelFileError(
                 f"{table.path}: tensor {table.spelled} has {table.shape[0]} rows, the vocabulary "
-                f"has {n_vocab} tokens; "
-                "each needs a row of its own"
+                f"has {n_vocab} tokens; each needs a row of its own"
             )
         super().check_tensors(source, planned)
 
@@ -258,8 +257,7 @@ class Gemma4Assistant(Gemma4):
         if centroids.shape != (n_centroids, source.text.whole("hidden_size")):
             raise ModelFileError(
                 f"{source.folder}: tensor {_CENTROIDS} has shape {list(centroids.shape)}, "
-                f"config.json says {n_centroids} "
-                f"centroids of width {source.text['hidden_size']}"
+                f"config.json says {n_centroids} centroids of width {source.text['hidden_size']}"
             )
         order = ordering.array().ravel().astype(np.int64)
         if order.size != n_vocab or not np.array_equal(np.sort(order), np.arange(n_vocab)):

@@ -46,8 +46,7 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
     ).exists():
         raise ModelNotFoundError(
             f"{source.folder}: no tokenizer.json beside tokenizer.model; make one with "
-            f"transformers "
-            "(AutoTokenizer.from_pretrained, save_pretrained)"
+            f"transformers (AutoTokenizer.from_pretrained, save_pretrained)"
         )
     tokenizer = source.json("tokenizer.json")
     settings = source.json("tokenizer_config.json", needed=False)

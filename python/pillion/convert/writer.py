@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Callable, Optional
 
-from ..appearing import appearing
+from ..atomic_file import atomic_file
 from ..errors import ModelFileError, UsageError
 
 _ALIGNMENT = 32
@@ -27,7 +27,7 @@ class GgufFile:
         self._writer = gguf.GGUFWriter(None, architecture)
         self._data: Optional[BinaryIO] = None
         self._sizes: list[int] = []
-        self._place = appearing(path)
+        self._place = atomic_file(path)
 
     def __enter__(self) -> GgufFile:
         self._temporary = self._place.__enter__()

@@ -28,8 +28,8 @@ TINY_TARGET = _file("tiny-target.gguf")
 embeddings."""
 
 TINY_ASSISTANT = _file("tiny-assistant.gguf")
-"""Its drafter: 0.8 million parameters, ordered head; about half of its drafts are accepted at three
-a round."""
+"""Its drafter: 0.8 million parameters, centroid head; about half of its drafts are accepted at
+three a round."""
 
 GENESIS = _file("genesis.txt")
 """Two chapters of plain English (public domain), a text for benchmarks."""

@@ -81,9 +81,11 @@ static inline void store_i8(int8_t* p, const Ints (&v)[8]) {
 
 // Registers of rows and columns per pass: 32 registers, eight of them hold all rows of a panel; a
 // column's activations take two.
-static constexpr int few_regs(int columns) { return columns == 1 ? 4 : columns <= 5 ? 2 : 1; }
-static constexpr int few_float_regs(int columns) { return columns == 1 ? 8 : columns <= 6 ? 4 : 2; }
+static constexpr int matvec_regs(int columns) { return columns == 1 ? 4 : columns <= 5 ? 2 : 1; }
+static constexpr int matvec_float_regs(int columns) {
+    return columns == 1 ? 8 : columns <= 6 ? 4 : 2;
+}
 #ifndef PILLION_I8MM
-constexpr int kTileRegs = 1, kTileColumns = 4;
+constexpr int kTileRegs = 1, kMatmulColumns = 4;
 #endif
 constexpr int kFloatTileRegs = 4, kFloatTileColumns = 6;

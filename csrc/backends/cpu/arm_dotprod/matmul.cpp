@@ -5,14 +5,16 @@
 
 namespace pillion::cpu::arm_dotprod {
 
-#include "../body/matmul.inl"
-#include "../body/matmul_float.inl"
-#include "dot.h"
+#include "backends/cpu/arm_dotprod/dot.h"
+
+// The kernels use dot.h.
+#include "backends/cpu/body/matmul.inl"
+#include "backends/cpu/body/matmul_float.inl"
 
 void fill_matmul(KernelTable& table) {
     fill_quantised(table);
     fill_float(table);
-    table.few_best = 9;
+    table.matvec_most = 9;
     table.prefetch = 0;  // not measured on a machine yet
 }
 

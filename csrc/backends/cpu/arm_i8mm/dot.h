@@ -42,6 +42,6 @@ static inline Ints matrix_product(Ints sum, Ints codes, Ints x) {
     return vusmmlaq_s32(sum, bytes(codes), vreinterpretq_s8_s32(x));
 }
 
-// Registers of rows and columns per pass of the tile kernel: 16 of codes, 8 sums of two columns
+// Registers of rows and columns per pass of the matmul kernel: 16 of codes, 8 sums of two columns
 // each.
-constexpr int kTileRegs = 2, kTileColumns = 4;
+constexpr int kTileRegs = 2, kMatmulColumns = 4;

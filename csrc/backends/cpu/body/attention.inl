@@ -112,8 +112,8 @@ static const uint8_t* score_block(const uint8_t* block, int begin, int end, cons
 // Scores of positions first..last (counted from the split's begin) become weights; the rest of
 // their groups of 16 becomes 0.
 template <bool kCap>
-PILLION_INLINE void weigh(float* s, int first, int last, float scale, float softcap, float* top,
-                          float* total) {
+PILLION_INLINE void softmax_block(float* s, int first, int last, float scale, float softcap,
+                                  float* top, float* total) {
     const float kNone = -__builtin_inff();
     const Floats by = splat(scale), cap = splat(softcap), none = splat(kNone);
     const Ints before = splat_int(first - 1), after = splat_int(last + 1);
@@ -337,8 +337,9 @@ static void attend_split(const AttendArgs& a) {
     for (int c = 0; c < a.n_q; c++) {
         if (last[c] < 0) continue;
         if (a.softcap > 0.0f)
-            weigh<true>(scores.s[c], first[c], last[c], a.scale, a.softcap, &a.m[c], &a.l[c]);
-        else weigh<false>(scores.s[c], first[c], last[c], a.scale, 0.0f, &a.m[c], &a.l[c]);
+            softmax_block<true>(scores.s[c], first[c], last[c], a.scale, a.softcap, &a.m[c],
+                                &a.l[c]);
+        else softmax_block<false>(scores.s[c], first[c], last[c], a.scale, 0.0f, &a.m[c], &a.l[c]);
     }
 
     // Runs of positions short enough that the next one, fetched during this one, stays in the first

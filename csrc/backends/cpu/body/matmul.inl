@@ -154,8 +154,8 @@ PILLION_INLINE void store_panel(const PanelArgs& a, int panel, const Floats (&su
 // ---- few columns ----
 
 template <class F, int J, int N, int R, int C>
-PILLION_INLINE void few_plane(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* codes,
-                              const Narrow<F> (&narrow)[R], const Act* x) {
+PILLION_INLINE void matvec_plane(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* codes,
+                                 const Narrow<F> (&narrow)[R], const Act* x) {
     Ints w[R];
     PILLION_UNROLL
     for (int r = 0; r < R; r++)
@@ -164,8 +164,8 @@ PILLION_INLINE void few_plane(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* cod
 }
 // Planes J and J + 4, which share bytes.
 template <class F, int J, int N, int R, int C>
-PILLION_INLINE void few_pair(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* codes,
-                             const Narrow<F> (&narrow)[R], const Act* x) {
+PILLION_INLINE void matvec_pair(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* codes,
+                                const Narrow<F> (&narrow)[R], const Act* x) {
     Ints both[R], w[R];
     PILLION_UNROLL
     for (int r = 0; r < R; r++) {
@@ -182,8 +182,8 @@ PILLION_INLINE void few_pair(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* code
     add_plane<J + 4, N + 1>(dots, w, x);
 }
 template <class F, int Half, int R, int C>
-PILLION_INLINE void few_finish(const Dot<F::kDotBits> (&dots)[R][C], const ActBlock* act,
-                               const Scales<F>& scales, int group, int reg, Floats (*sum)[C]) {
+PILLION_INLINE void matvec_finish(const Dot<F::kDotBits> (&dots)[R][C], const ActBlock* act,
+                                  const Scales<F>& scales, int group, int reg, Floats (*sum)[C]) {
     PILLION_UNROLL
     for (int r = 0; r < R; r++) {
         const Floats scale = scales.scale(group, reg + r), low = scales.low(group, reg + r);
@@ -196,8 +196,8 @@ PILLION_INLINE void few_finish(const Dot<F::kDotBits> (&dots)[R][C], const ActBl
 
 // 32 inputs, R registers of rows, C columns.
 template <class F, int R, int C>
-PILLION_INLINE void few_block(const uint8_t* codes, const Act* x, const ActBlock* act,
-                              const Scales<F>& scales, int block, int reg, Floats (*sum)[C]) {
+PILLION_INLINE void matvec_block(const uint8_t* codes, const Act* x, const ActBlock* act,
+                                 const Scales<F>& scales, int block, int reg, Floats (*sum)[C]) {
     Dot<F::kDotBits> dots[R][C];
     Narrow<F> n[R];
     PILLION_UNROLL
@@ -205,49 +205,49 @@ PILLION_INLINE void few_block(const uint8_t* codes, const Act* x, const ActBlock
     if constexpr (F::kScaleInputs == 32) {
         start_dots<F, -1>(dots, act);
         if constexpr (F::kBits == 8) {
-            few_plane<F, 0, 0>(dots, codes, n, x);
-            few_plane<F, 1, 1>(dots, codes, n, x);
-            few_plane<F, 2, 2>(dots, codes, n, x);
-            few_plane<F, 3, 3>(dots, codes, n, x);
-            few_plane<F, 4, 4>(dots, codes, n, x);
-            few_plane<F, 5, 5>(dots, codes, n, x);
-            few_plane<F, 6, 6>(dots, codes, n, x);
-            few_plane<F, 7, 7>(dots, codes, n, x);
+            matvec_plane<F, 0, 0>(dots, codes, n, x);
+            matvec_plane<F, 1, 1>(dots, codes, n, x);
+            matvec_plane<F, 2, 2>(dots, codes, n, x);
+            matvec_plane<F, 3, 3>(dots, codes, n, x);
+            matvec_plane<F, 4, 4>(dots, codes, n, x);
+            matvec_plane<F, 5, 5>(dots, codes, n, x);
+            matvec_plane<F, 6, 6>(dots, codes, n, x);
+            matvec_plane<F, 7, 7>(dots, codes, n, x);
         } else if constexpr (F::kBits <= 3) {  // four planes share bytes
-            few_plane<F, 0, 0>(dots, codes, n, x);
-            few_plane<F, 2, 1>(dots, codes, n, x);
-            few_plane<F, 4, 2>(dots, codes, n, x);
-            few_plane<F, 6, 3>(dots, codes, n, x);
-            few_plane<F, 1, 4>(dots, codes, n, x);
-            few_plane<F, 3, 5>(dots, codes, n, x);
-            few_plane<F, 5, 6>(dots, codes, n, x);
-            few_plane<F, 7, 7>(dots, codes, n, x);
+            matvec_plane<F, 0, 0>(dots, codes, n, x);
+            matvec_plane<F, 2, 1>(dots, codes, n, x);
+            matvec_plane<F, 4, 2>(dots, codes, n, x);
+            matvec_plane<F, 6, 3>(dots, codes, n, x);
+            matvec_plane<F, 1, 4>(dots, codes, n, x);
+            matvec_plane<F, 3, 5>(dots, codes, n, x);
+            matvec_plane<F, 5, 6>(dots, codes, n, x);
+            matvec_plane<F, 7, 7>(dots, codes, n, x);
         } else {
-            few_pair<F, 0, 0>(dots, codes, n, x);
-            few_pair<F, 1, 2>(dots, codes, n, x);
-            few_pair<F, 2, 4>(dots, codes, n, x);
-            few_pair<F, 3, 6>(dots, codes, n, x);
+            matvec_pair<F, 0, 0>(dots, codes, n, x);
+            matvec_pair<F, 1, 2>(dots, codes, n, x);
+            matvec_pair<F, 2, 4>(dots, codes, n, x);
+            matvec_pair<F, 3, 6>(dots, codes, n, x);
         }
-        few_finish<F, -1>(dots, act, scales, block, reg, sum);
+        matvec_finish<F, -1>(dots, act, scales, block, reg, sum);
     } else {
         start_dots<F, 0>(dots, act);
-        few_plane<F, 0, 0>(dots, codes, n, x);
-        few_plane<F, 1, 1>(dots, codes, n, x);
-        few_plane<F, 2, 2>(dots, codes, n, x);
-        few_plane<F, 3, 3>(dots, codes, n, x);
-        few_finish<F, 0>(dots, act, scales, 2 * block, reg, sum);
+        matvec_plane<F, 0, 0>(dots, codes, n, x);
+        matvec_plane<F, 1, 1>(dots, codes, n, x);
+        matvec_plane<F, 2, 2>(dots, codes, n, x);
+        matvec_plane<F, 3, 3>(dots, codes, n, x);
+        matvec_finish<F, 0>(dots, act, scales, 2 * block, reg, sum);
         start_dots<F, 1>(dots, act);
-        few_plane<F, 4, 0>(dots, codes, n, x);
-        few_plane<F, 5, 1>(dots, codes, n, x);
-        few_plane<F, 6, 2>(dots, codes, n, x);
-        few_plane<F, 7, 3>(dots, codes, n, x);
-        few_finish<F, 1>(dots, act, scales, 2 * block + 1, reg, sum);
+        matvec_plane<F, 4, 0>(dots, codes, n, x);
+        matvec_plane<F, 5, 1>(dots, codes, n, x);
+        matvec_plane<F, 6, 2>(dots, codes, n, x);
+        matvec_plane<F, 7, 3>(dots, codes, n, x);
+        matvec_finish<F, 1>(dots, act, scales, 2 * block + 1, reg, sum);
     }
 }
 
 template <class F, int C>
-static void few_panels(const PanelArgs& a) {
-    constexpr int R = few_regs(C);
+static void matvec_panels(const PanelArgs& a) {
+    constexpr int R = matvec_regs(C);
     static_assert(kRegs % R == 0, "registers of a panel in equal passes");
     const int steps = a.inputs / F::kInputs;
     for (int panel = a.begin; panel < a.end; panel++) {
@@ -270,8 +270,8 @@ static void few_panels(const PanelArgs& a) {
                 if constexpr (kRegs <= 2 * R) {
                     PILLION_UNROLL
                     for (int reg = 0; reg < kRegs; reg += R)
-                        few_block<F, R, C>(codes + reg * kRegBytes, x, act, scales, b, reg,
-                                           sum + reg);
+                        matvec_block<F, R, C>(codes + reg * kRegBytes, x, act, scales, b, reg,
+                                              sum + reg);
                 } else {  // sums of many passes don't fit registers: kept in memory, for a text of
                           // bearable size
                     for (int reg = 0; reg < kRegs; reg += R) {
@@ -281,7 +281,8 @@ static void few_panels(const PanelArgs& a) {
                             PILLION_UNROLL
                             for (int c = 0; c < C; c++) part[r][c] = sum[reg + r][c];
                         }
-                        few_block<F, R, C>(codes + reg * kRegBytes, x, act, scales, b, reg, part);
+                        matvec_block<F, R, C>(codes + reg * kRegBytes, x, act, scales, b, reg,
+                                              part);
                         PILLION_UNROLL
                         for (int r = 0; r < R; r++) {
                             PILLION_UNROLL
@@ -311,7 +312,7 @@ PILLION_INLINE void hold(Ints (&w)[R][8]) {
     }
 }
 template <class F, int Half, int R, int C>
-PILLION_INLINE void tile_dots(const Ints (&w)[R][8], const ActBlock* act, Ints (&dots)[R][C]) {
+PILLION_INLINE void matmul_dots(const Ints (&w)[R][8], const ActBlock* act, Ints (&dots)[R][C]) {
     constexpr int kFirst = Half == 1 ? 4 : 0, kLast = Half == 0 ? 4 : 8;
     PILLION_UNROLL
     for (int c = 0; c < C; c += 2) {
@@ -349,7 +350,7 @@ PILLION_INLINE void add_held(Dot<Bits> (&dots)[R][C], const Ints (&w)[R][8], con
     }
 }
 template <class F, int Half, int R, int C>
-PILLION_INLINE void tile_dots(const Ints (&w)[R][8], const ActBlock* act, Ints (&out)[R][C]) {
+PILLION_INLINE void matmul_dots(const Ints (&w)[R][8], const ActBlock* act, Ints (&out)[R][C]) {
     Act x[C] = {};
     PILLION_UNROLL
     for (int c = 0; c < C; c++) x[c] = Act(act + c);
@@ -377,10 +378,10 @@ PILLION_INLINE void tile_dots(const Ints (&w)[R][8], const ActBlock* act, Ints (
 #endif
 
 template <class F, int Half, int R, int C>
-PILLION_INLINE void tile_half(const Ints (&w)[R][8], const Floats (&scale)[R],
-                              const Floats (&low)[R], const ActBlock* act, float* sum) {
+PILLION_INLINE void matmul_half(const Ints (&w)[R][8], const Floats (&scale)[R],
+                                const Floats (&low)[R], const ActBlock* act, float* sum) {
     Ints dots[R][C];
-    tile_dots<F, Half>(w, act, dots);
+    matmul_dots<F, Half>(w, act, dots);
     PILLION_UNROLL
     for (int c = 0; c < C; c++) {
         PILLION_UNROLL
@@ -391,21 +392,21 @@ PILLION_INLINE void tile_half(const Ints (&w)[R][8], const Floats (&scale)[R],
     }
 }
 template <class F, int R, int C>
-PILLION_INLINE void tile_columns(const Ints (&w)[R][8], const Floats (&scale)[2][R],
-                                 const Floats (&low)[2][R], const ActBlock* act, float* sum) {
+PILLION_INLINE void matmul_columns(const Ints (&w)[R][8], const Floats (&scale)[2][R],
+                                   const Floats (&low)[2][R], const ActBlock* act, float* sum) {
     if constexpr (F::kScaleInputs == 32) {
-        tile_half<F, -1, R, C>(w, scale[0], low[0], act, sum);
+        matmul_half<F, -1, R, C>(w, scale[0], low[0], act, sum);
     } else {
-        tile_half<F, 0, R, C>(w, scale[0], low[0], act, sum);
-        tile_half<F, 1, R, C>(w, scale[1], low[1], act, sum);
+        matmul_half<F, 0, R, C>(w, scale[0], low[0], act, sum);
+        matmul_half<F, 1, R, C>(w, scale[1], low[1], act, sum);
     }
 }
 
 template <class F>
-static void tile_panels(const PanelArgs& a) {
-    constexpr int R = kTileRegs, C = kTileColumns, kGroups = 32 / F::kScaleInputs;
+static void matmul_panels(const PanelArgs& a) {
+    constexpr int R = kTileRegs, C = kMatmulColumns, kGroups = 32 / F::kScaleInputs;
     const int steps = a.inputs / F::kInputs;
-    alignas(64) float sum[kTileMax * kPanel];
+    alignas(64) float sum[kMatmulMax * kPanel];
     for (int panel = a.begin; panel < a.end; panel++) {
         const uint8_t* step = a.weights + size_t(panel) * a.panel_bytes;
         const ActBlock* act = a.act;
@@ -428,7 +429,8 @@ static void tile_panels(const PanelArgs& a) {
                         PILLION_PLANE(2)
                         PILLION_PLANE(3)
                         PILLION_PLANE(4)
-                        PILLION_PLANE(5) PILLION_PLANE(6) PILLION_PLANE(7)
+                        PILLION_PLANE(5)
+                        PILLION_PLANE(6) PILLION_PLANE(7)
 #undef PILLION_PLANE
                             PILLION_UNROLL
                         for (int g = 0; g < kGroups; g++) {
@@ -440,11 +442,11 @@ static void tile_panels(const PanelArgs& a) {
                     float* sums = sum + reg * kLanes;
                     int c = 0;
                     for (; c + C <= a.columns; c += C)
-                        tile_columns<F, R, C>(w, scale, low, act + c, sums + c * kPanel);
+                        matmul_columns<F, R, C>(w, scale, low, act + c, sums + c * kPanel);
                     for (; c + 2 <= a.columns; c += 2)
-                        tile_columns<F, R, 2>(w, scale, low, act + c, sums + c * kPanel);
+                        matmul_columns<F, R, 2>(w, scale, low, act + c, sums + c * kPanel);
                     for (; c < a.columns; c++)
-                        tile_columns<F, R, 1>(w, scale, low, act + c, sums + c * kPanel);
+                        matmul_columns<F, R, 1>(w, scale, low, act + c, sums + c * kPanel);
                 }
             }
         }
@@ -489,17 +491,17 @@ static void quantize(const float* x, int inputs, ActBlock* act, ptrdiff_t stride
 template <class F>
 static void fill_format(KernelTable& t) {
     const int f = int(F::kFormat);
-    t.few[f][0] = nullptr;
-    t.few[f][1] = few_panels<F, 1>;
-    t.few[f][2] = few_panels<F, 2>;
-    t.few[f][3] = few_panels<F, 3>;
-    t.few[f][4] = few_panels<F, 4>;
-    t.few[f][5] = few_panels<F, 5>;
-    t.few[f][6] = few_panels<F, 6>;
-    t.few[f][7] = few_panels<F, 7>;
-    t.few[f][8] = few_panels<F, 8>;
-    t.few[f][9] = few_panels<F, 9>;
-    t.tile[f] = tile_panels<F>;
+    t.matvec[f][0] = nullptr;
+    t.matvec[f][1] = matvec_panels<F, 1>;
+    t.matvec[f][2] = matvec_panels<F, 2>;
+    t.matvec[f][3] = matvec_panels<F, 3>;
+    t.matvec[f][4] = matvec_panels<F, 4>;
+    t.matvec[f][5] = matvec_panels<F, 5>;
+    t.matvec[f][6] = matvec_panels<F, 6>;
+    t.matvec[f][7] = matvec_panels<F, 7>;
+    t.matvec[f][8] = matvec_panels<F, 8>;
+    t.matvec[f][9] = matvec_panels<F, 9>;
+    t.matmul[f] = matmul_panels<F>;
 }
 // Sums enough in flight to hide the latency of a dot product, few enough for the registers.
 static int64_t dot_peak(int64_t rounds) {
@@ -531,7 +533,8 @@ static int64_t dot_peak(int64_t rounds) {
         PILLION_PLANE(2)
         PILLION_PLANE(3)
         PILLION_PLANE(4)
-        PILLION_PLANE(5) PILLION_PLANE(6) PILLION_PLANE(7)
+        PILLION_PLANE(5)
+        PILLION_PLANE(6) PILLION_PLANE(7)
 #undef PILLION_PLANE
             PILLION_UNROLL
         for (int i = 0; i < kSums; i++) sums[i] = dots[i].finish(sums[i]);

@@ -60,8 +60,8 @@ PILLION_INLINE void float_run(const uint8_t* w, const float* const* x, int first
 }
 
 template <class T, int C>
-static void few_float(const PanelArgs& a) {
-    constexpr int R = few_float_regs(C);
+static void matvec_float(const PanelArgs& a) {
+    constexpr int R = matvec_float_regs(C);
     constexpr int kRun = R == kRegs ? 1 << 30 : 32;  // all rows in registers: no need to come back
     for (int panel = a.begin; panel < a.end; panel++) {
         const uint8_t* w = a.weights + size_t(panel) * a.panel_bytes;
@@ -99,8 +99,8 @@ static void few_float(const PanelArgs& a) {
 }
 
 template <int R, int C>
-PILLION_INLINE void tile_float_columns(const uint8_t* w, const float* const* x, int first, int n,
-                                       float* sum) {
+PILLION_INLINE void matmul_float_columns(const uint8_t* w, const float* const* x, int first, int n,
+                                         float* sum) {
     Floats s[R][C];
     PILLION_UNROLL
     for (int c = 0; c < C; c++) {
@@ -116,9 +116,9 @@ PILLION_INLINE void tile_float_columns(const uint8_t* w, const float* const* x, 
 }
 
 template <class T>
-static void tile_float(const PanelArgs& a) {
+static void matmul_float(const PanelArgs& a) {
     constexpr int R = kFloatTileRegs, C = kFloatTileColumns, kRun = 64;
-    alignas(64) float sum[kTileMax * kPanel], wide[kRun * kPanel];
+    alignas(64) float sum[kMatmulMax * kPanel], wide[kRun * kPanel];
     for (int panel = a.begin; panel < a.end; panel++) {
         const uint8_t* w = a.weights + size_t(panel) * a.panel_bytes;
         __builtin_memset(sum, 0, sizeof(float) * size_t(a.columns) * kPanel);
@@ -136,11 +136,11 @@ static void tile_float(const PanelArgs& a) {
                 float* sums = sum + reg * kLanes;
                 int c = 0;
                 for (; c + C <= a.columns; c += C)
-                    tile_float_columns<R, C>(from, a.x + c, first, n, sums + c * kPanel);
+                    matmul_float_columns<R, C>(from, a.x + c, first, n, sums + c * kPanel);
                 for (; c + 2 <= a.columns; c += 2)
-                    tile_float_columns<R, 2>(from, a.x + c, first, n, sums + c * kPanel);
+                    matmul_float_columns<R, 2>(from, a.x + c, first, n, sums + c * kPanel);
                 for (; c < a.columns; c++)
-                    tile_float_columns<R, 1>(from, a.x + c, first, n, sums + c * kPanel);
+                    matmul_float_columns<R, 1>(from, a.x + c, first, n, sums + c * kPanel);
             }
         }
         for (int c = 0; c < a.columns; c++) store_rows(a, panel, c, sum + c * kPanel);
@@ -150,17 +150,17 @@ static void tile_float(const PanelArgs& a) {
 template <class T>
 static void fill_float_format(KernelTable& t) {
     const int f = int(T::kFormat);
-    t.few[f][0] = nullptr;
-    t.few[f][1] = few_float<T, 1>;
-    t.few[f][2] = few_float<T, 2>;
-    t.few[f][3] = few_float<T, 3>;
-    t.few[f][4] = few_float<T, 4>;
-    t.few[f][5] = few_float<T, 5>;
-    t.few[f][6] = few_float<T, 6>;
-    t.few[f][7] = few_float<T, 7>;
-    t.few[f][8] = few_float<T, 8>;
-    t.few[f][9] = few_float<T, 9>;
-    t.tile[f] = tile_float<T>;
+    t.matvec[f][0] = nullptr;
+    t.matvec[f][1] = matvec_float<T, 1>;
+    t.matvec[f][2] = matvec_float<T, 2>;
+    t.matvec[f][3] = matvec_float<T, 3>;
+    t.matvec[f][4] = matvec_float<T, 4>;
+    t.matvec[f][5] = matvec_float<T, 5>;
+    t.matvec[f][6] = matvec_float<T, 6>;
+    t.matvec[f][7] = matvec_float<T, 7>;
+    t.matvec[f][8] = matvec_float<T, 8>;
+    t.matvec[f][9] = matvec_float<T, 9>;
+    t.matmul[f] = matmul_float<T>;
 }
 static void fill_float(KernelTable& t) {
     fill_float_format<F32>(t);

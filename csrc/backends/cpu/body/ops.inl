@@ -1,12 +1,15 @@
 // Every kernel but the matmuls, over simd.h: the text of all vector tables. Included inside the
-// namespace of an instruction set. clang-format off: math.inl first
-#include "backends/cpu/body/attention.inl"
+// namespace of an instruction set.
+#include "backends/cpu/body/math.inl"
+
+// These use math.inl.
 #include "backends/cpu/body/elementwise.inl"
 #include "backends/cpu/body/kv_store.inl"
-#include "backends/cpu/body/math.inl"
 #include "backends/cpu/body/norm.inl"
 #include "backends/cpu/body/reduce.inl"
-// clang-format on
+
+// This one uses elementwise.inl, too.
+#include "backends/cpu/body/attention.inl"
 
 static void fill_ops(KernelTable& t) {
     t.lanes = kLanes;

@@ -1,5 +1,6 @@
-// The judge: plain scalar loops over the packed layout. Reads codes and scales through the readers
-// of formats.h, so it shares no line with the vector kernels; what it computes *is* the definition:
+// The reference kernel: plain scalar loops over the packed layout. Reads codes and scales through
+// the readers of formats.h, so it shares no line with the vector kernels; what it computes *is* the
+// definition:
 //
 //     sum = fma(float(dot) * act.d, scale, sum)        block after block; dot = sum of (code -
 //     zero) * q, an exact integer sum = fma(-low, act.d_sum, sum)                  then, where the
@@ -62,7 +63,7 @@ template <void (*kRow)(const uint8_t*, int, const PanelArgs&, float*)>
 static void panels(const PanelArgs& a) {
     for (int panel = a.begin; panel < a.end; panel++)
         for (int r = 0; r < kPanel && panel * kPanel + r < a.rows; r++) {
-            float sum[kTileMax] = {};
+            float sum[kMatmulMax] = {};
             kRow(a.weights + size_t(panel) * a.panel_bytes, r, a, sum);
             for (int c = 0; c < a.columns; c++) a.out[c][panel * kPanel + r] = sum[c];
         }
@@ -87,12 +88,12 @@ static void quantize(const float* x, int inputs, ActBlock* act, ptrdiff_t stride
 
 template <void (*kRow)(const uint8_t*, int, const PanelArgs&, float*)>
 static void fill(KernelTable& table, Format format) {
-    for (int c = 1; c <= kFewMax; c++) table.few[int(format)][c] = panels<kRow>;
-    table.tile[int(format)] = panels<kRow>;
+    for (int c = 1; c <= kMatvecMax; c++) table.matvec[int(format)][c] = panels<kRow>;
+    table.matmul[int(format)] = panels<kRow>;
 }
 
 void fill_matmul(KernelTable& table) {
-    table.few_best = kFewMax;
+    table.matvec_most = kMatvecMax;
     table.prefetch = 0;
     table.quantize = quantize;
     fill<float_row<float, 4>>(table, Format::f32);

@@ -1,6 +1,6 @@
-// The judge for every kernel but the matmuls: scalar loops written from the definitions in
-// kernel_table.h and the heads of body/*.inl, one rounding per line of thought. Shares no text with
-// the vector kernels, only f16 conversion with the rest of the program.
+// The reference kernel for every kernel but the matmuls: scalar loops written from the definitions
+// in kernel_table.h and the heads of body/*.inl, one rounding per line of thought. Shares no text
+// with the vector kernels, only f16 conversion with the rest of the program.
 #include <math.h>
 #include <string.h>
 

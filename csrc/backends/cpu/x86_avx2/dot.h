@@ -134,7 +134,9 @@ static inline void store_i8(int8_t* p, const Ints (&v)[4]) {
 }
 
 // Registers of rows and columns per pass: 16 registers, four of them hold all rows of a panel.
-static constexpr int few_regs(int columns) { return columns <= 4 ? 2 : 1; }
-static constexpr int few_float_regs(int columns) { return columns <= 2 ? 4 : columns <= 6 ? 2 : 1; }
-constexpr int kTileRegs = 1, kTileColumns = 4;
+static constexpr int matvec_regs(int columns) { return columns <= 4 ? 2 : 1; }
+static constexpr int matvec_float_regs(int columns) {
+    return columns <= 2 ? 4 : columns <= 6 ? 2 : 1;
+}
+constexpr int kTileRegs = 1, kMatmulColumns = 4;
 constexpr int kFloatTileRegs = 2, kFloatTileColumns = 4;

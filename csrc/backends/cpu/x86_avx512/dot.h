@@ -77,8 +77,8 @@ static inline void store_i8(int8_t* p, const Ints (&v)[2]) {
 }
 
 // Registers of rows and columns per pass: 32 registers, two of them hold all rows of a panel.
-static constexpr int few_regs(int /*columns*/) { return 2; }
-static constexpr int few_float_regs(int /*columns*/) { return 2; }
+static constexpr int matvec_regs(int /*columns*/) { return 2; }
+static constexpr int matvec_float_regs(int /*columns*/) { return 2; }
 constexpr int kTileRegs = 2,
-              kTileColumns = 6;  // 12 sums, 16 registers of codes, 2 of scales, 1 of activations
+              kMatmulColumns = 6;  // 12 sums, 16 registers of codes, 2 of scales, 1 of activations
 constexpr int kFloatTileRegs = 2, kFloatTileColumns = 8;

@@ -5,15 +5,17 @@
 
 namespace pillion::cpu::x86_avx512 {
 
-#include "../body/matmul.inl"
-#include "../body/matmul_float.inl"
-#include "dot.h"
+#include "backends/cpu/x86_avx512/dot.h"
+
+// The kernels use dot.h.
+#include "backends/cpu/body/matmul.inl"
+#include "backends/cpu/body/matmul_float.inl"
 
 void fill_matmul(KernelTable& table) {
     __builtin_cpu_init();
     fill_quantised(table);
     fill_float(table);
-    table.few_best = 9;
+    table.matvec_most = 9;
     // Zen 4 (33 GB/s a core) reads one column fastest with its own prefetchers, and 3 or more with
     // hints into the second cache: one column 98 % of the bandwidth against 92 % with hints into
     // the first (Q4_0), 97 against 68 % (Q6_K); four columns of Q4_0 23.9 against 21.7 GB/s. Zen 5

@@ -7,8 +7,8 @@
 // row's sums run in an order that depends on its own position alone.
 //
 // Rows keep their bits however many run beside them as long as the kernel stays the same: runs of
-// up to kFewTokens rows take `decode` (or `plain`), which has one order for every number of vectors
-// per block; longer runs take `tile`.
+// up to kDecodeTokens rows take `decode` (or `plain`), which has one order for every number of
+// vectors per block; longer runs take `tile`.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -19,7 +19,7 @@
 
 namespace pillion::cuda {
 
-constexpr int kFewTokens = 16;  // a token and its drafts, and room
+constexpr int kDecodeTokens = 16;  // a token and its drafts, and room
 constexpr int kSplitMin = 128;  // positions: below that a block's start weighs more than its work
 constexpr int kSplitsMax = 64;
 

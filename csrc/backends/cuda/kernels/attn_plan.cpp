@@ -59,10 +59,10 @@ AttnPlan attn_plan(const AttnShape& s, const DeviceLimits& limits) {
     AttnPlan p;
     if (const char* fault = fault_of(s)) return p.reason = fault, p;
     const int64_t vectors = int64_t(s.n_tokens) * (s.n_head / s.n_head_kv);  // of one KV head
-    const bool few = s.n_tokens <= kFewTokens;
+    const bool is_matvec = s.n_tokens <= kDecodeTokens;
     if (s.plain || !has_instance(s.d)) {
         p.kernel = AttnKernel::plain, p.rows = 1, p.shared_bytes = attn_plain_shared(s.d);
-    } else if (few) {
+    } else if (is_matvec) {
         p.kernel = AttnKernel::decode;
         p.rows = vectors <= 1 ? 1 : vectors <= 2 ? 2 : vectors <= 4 ? 4 : 8;
         p.shared_bytes = attn_decode_shared(s.d, p.rows);
@@ -76,7 +76,7 @@ AttnPlan attn_plan(const AttnShape& s, const DeviceLimits& limits) {
                           : "more blocks than a grid has rows";
         return none;
     }
-    if (few) {
+    if (is_matvec) {
         p.split = split_size(s.capacity);
         p.n_split = count_splits(s, p.split);
         if (p.n_split > 1)

@@ -131,12 +131,12 @@ void glu(const GluParams& p, const float* gate, const float* up, int width_up, f
     const bool is_silu = p.activation == Activation::silu;
     if (p.groups > 0) {
         const int part = width / p.groups;
-        each("geglu",
+        each("glu",
              Glu{gate, gate + part, 2 * int64_t(width), 2 * int64_t(width), part, 2 * part,
                  2 * part, is_silu, y, width},
              width, rows, stream);
     } else {
-        each("geglu", Glu{gate, up + p.up_offset, width, width_up, width, 0, 0, is_silu, y, width},
+        each("glu", Glu{gate, up + p.up_offset, width, width_up, width, 0, 0, is_silu, y, width},
              width, rows, stream);
     }
 }

@@ -1,4 +1,4 @@
-// The end of a pass: the most likely token, and the clusters of the assistants' ordered head. A
+// The end of a pass: the most likely token, and the clusters of the assistants' centroid head. A
 // block a row.
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/device/reduce.h"
@@ -11,7 +11,7 @@ constexpr int kThreads = 512, kClusterThreads = 256;
 
 // The highest score, the lowest token among equals; a NaN never wins, and where all are, the first
 // does.
-__global__ void __launch_bounds__(kThreads) pick_kernel(PickArgs a, RunRows rows) {
+__global__ void __launch_bounds__(kThreads) argmax_kernel(ArgmaxArgs a, RunRows rows) {
     PILLION_SHARED(Best, best_of, kThreads / 32);
     PILLION_SHARED(float, shared, kThreads / 32);
     const int row = int(blockIdx.x);
@@ -63,8 +63,8 @@ __global__ void __launch_bounds__(kClusterThreads)
 
 }  // namespace
 
-void pick(const PickArgs& args, RunRows rows, stream_t stream) {
-    PILLION_LAUNCH(pick_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, args, rows);
+void argmax(const ArgmaxArgs& args, RunRows rows, stream_t stream) {
+    PILLION_LAUNCH(argmax_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, args, rows);
 }
 
 void choose_clusters(const CentroidHeadParams& p, const float* scores, const int32_t* order,

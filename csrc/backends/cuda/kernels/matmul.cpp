@@ -45,19 +45,19 @@ void set_input(MatmulArgs& a, DType weight, const MatmulInput& in) {
     a.input_blocks = int(q8_blocks(in.width));
 }
 
-void run_few(DType t, const MatmulArgs& a, int tiles, int slots, int columns, stream_t stream) {
-    const int instance = columns == 1 ? 1 : kFewColumns;
-    const int64_t blocks = (a.rows + few_rows(instance) - 1) / few_rows(instance);
+void run_matvec(DType t, const MatmulArgs& a, int tiles, int slots, int columns, stream_t stream) {
+    const int instance = columns == 1 ? 1 : kMatvecColumns;
+    const int64_t blocks = (a.rows + matvec_rows(instance) - 1) / matvec_rows(instance);
     PILLION_CHECK(tiles <= kGridMax && slots <= kGridMax);
     const dim3 grid{unsigned(blocks), unsigned(tiles), unsigned(slots)};
     switch (t) {
 #define PILLION_CASE(T) \
-    case DType::T: return few_quant<DType::T>(a, grid, instance, stream);
+    case DType::T: return matvec_quant<DType::T>(a, grid, instance, stream);
         PILLION_CUDA_QUANT_FORMATS(PILLION_CASE)
 #undef PILLION_CASE
-        case DType::f32: return few_float<DType::f32>(a, grid, instance, stream);
-        case DType::f16: return few_float<DType::f16>(a, grid, instance, stream);
-        case DType::bf16: return few_float<DType::bf16>(a, grid, instance, stream);
+        case DType::f32: return matvec_float<DType::f32>(a, grid, instance, stream);
+        case DType::f16: return matvec_float<DType::f16>(a, grid, instance, stream);
+        case DType::bf16: return matvec_float<DType::bf16>(a, grid, instance, stream);
         default: break;
     }
 }
@@ -113,7 +113,7 @@ bool run_blas(const PackedWeight& w, const MatmulArgs& a, const MatmulInput& in,
 
 InputKind input_kind(DType weight, int32_t rows_max) {
     if (!is_float(weight)) return InputKind::q8;
-    if (rows_max <= kFewRows || weight == DType::f32) return InputKind::f32;
+    if (rows_max <= kMatvecRows || weight == DType::f32) return InputKind::f32;
     return weight == DType::f16 ? InputKind::f16 : InputKind::bf16;
 }
 
@@ -144,16 +144,16 @@ void matmul(const PackedWeight& weight, const MatmulInput& input, float* out, Ro
     a.out = out, a.out_stride = weight.rows;
     a.count = rows;
     const int n = rows.max * rows.per_row;
-    const bool few = rows.max <= kFewRows || weight.dtype == DType::f32;
-    a.columns = few ? kFewRows : tile_columns(weight.rows, n);
+    const bool is_matvec = rows.max <= kMatvecRows || weight.dtype == DType::f32;
+    a.columns = is_matvec ? kMatvecRows : tile_columns(weight.rows, n);
     const int tiles = (n + a.columns - 1) / a.columns;
-    if (few) run_few(weight.dtype, a, tiles, 1, n < kFewRows ? n : kFewRows, stream);
+    if (is_matvec) run_matvec(weight.dtype, a, tiles, 1, n < kMatvecRows ? n : kMatvecRows, stream);
     else if (!run_blas(weight, a, input, n, stream))
         run_tile(weight.dtype, a, tiles, a.columns, stream);
 }
 
 int moe_tile(const MoeShape& shape, int32_t rows_max) {
-    if (rows_max <= kFewRows) return kFewColumns;
+    if (rows_max <= kMatvecRows) return kMatvecColumns;
     const int64_t average = int64_t(rows_max) * shape.n_used / shape.n_experts;
     return average <= 32 ? 32 : average <= 64 ? 64 : 128;
 }
@@ -191,8 +191,8 @@ void moe_matmul(const PackedWeight& weight, const MoeShape& shape, const void* l
             ? uint32_t(((uint64_t(1) << 32) + uint64_t(shape.n_used) - 1) / uint64_t(shape.n_used))
             : 0;
     const int tile = moe_tile(shape, rows.max), tiles = a.lists.tiles_max;
-    if (rows.max <= kFewRows || weight.dtype == DType::f32)
-        run_few(weight.dtype, a, tiles, 1, tile, stream);
+    if (rows.max <= kMatvecRows || weight.dtype == DType::f32)
+        run_matvec(weight.dtype, a, tiles, 1, tile, stream);
     else run_tile(weight.dtype, a, tiles, tile, stream);
 }
 
@@ -208,7 +208,7 @@ void cluster_matmul(const PackedWeight& weight, const int32_t* clusters, int32_t
     a.out = out, a.out_stride = int64_t(n_clusters) * cluster_rows;
     a.count = rows;
     a.clusters = clusters, a.n_clusters = n_clusters;
-    run_few(weight.dtype, a, rows.max, n_clusters, 1, stream);
+    run_matvec(weight.dtype, a, rows.max, n_clusters, 1, stream);
 }
 
 void unpack_rows(const PackedWeight& weight, const int32_t* ids, float scale, float* out,

@@ -8,10 +8,11 @@
 // Two families of kernels, chosen by the *maximum* of rows a call is made for (RowCount::max),
 // never by the count at run time:
 //
-//     max <= kFewRows      "few": integer dot products, a weight is read once for all rows. A row's
+//     max <= kMatvecRows      "matvec": integer dot products, a weight is read once for all rows. A
+//     row's
 //                          bits do not depend on how many rows run beside it, nor on `max`: plain
 //                          decoding and verification agree bit for bit.
-//     max > kFewRows       "tile": tensor cores. Here too a row's bits do not depend on its
+//     max > kMatvecRows       "tile": tensor cores. Here too a row's bits do not depend on its
 //                          neighbours, but they differ from those of the first family in the last
 //                          places. F16 and BF16 weights go through cuBLAS from kBlasRows (blas.h)
 //                          on where the machine has it, and then a row's bits may depend on how
@@ -33,7 +34,7 @@
 
 namespace pillion::cuda {
 
-constexpr int kFewRows = 16;
+constexpr int kMatvecRows = 16;
 
 // Formats repack() takes: F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL
 // IQ4_XS TQ2_0, and what core/expand.h makes of others.
@@ -123,9 +124,9 @@ void moe_group(const MoeShape& shape, const int32_t* ids, void* lists, RowCount 
 void moe_matmul(const PackedWeight& weight, const MoeShape& shape, const void* lists,
                 const MatmulInput& input, float* out, RowCount rows, stream_t stream);
 
-// The ordered head: for row c the weight rows [clusters[c][k] * cluster_rows, ... + cluster_rows),
+// The centroid head: for row c the weight rows [clusters[c][k] * cluster_rows, ... + cluster_rows),
 // k < n_clusters, side by side: out [rows.max, n_clusters * cluster_rows]. clusters [rows.max,
-// n_clusters]. Few family whatever the rows; input: kFewRows' kind.
+// n_clusters]. Few family whatever the rows; input: kMatvecRows' kind.
 void cluster_matmul(const PackedWeight& weight, const int32_t* clusters, int32_t n_clusters,
                     int32_t cluster_rows, const MatmulInput& input, float* out, RowCount rows,
                     stream_t stream);

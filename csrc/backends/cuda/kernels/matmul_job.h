@@ -13,12 +13,12 @@ struct Job {
     uint32_t pair_part;    // MatmulArgs
     float* out;
 
-    // At most kFewColumns: up to twice that (a run of few rows) in two equal parts. No division by
-    // a variable anywhere here: it is compiled to a call, and what the caller holds in registers
+    // At most kMatvecColumns: up to twice that (a run of few rows) in two equal parts. No division
+    // by a variable anywhere here: it is compiled to a call, and what the caller holds in registers
     // then goes through memory.
     __device__ __forceinline__ int columns_at_once() const {
-        return columns > kFewColumns && columns <= 2 * kFewColumns ? (columns + 1) / 2
-                                                                   : kFewColumns;
+        return columns > kMatvecColumns && columns <= 2 * kMatvecColumns ? (columns + 1) / 2
+                                                                         : kMatvecColumns;
     }
     __device__ __forceinline__ int out_row(int i) const {
         return pairs ? pairs[begin + i] : begin + i;

@@ -18,10 +18,10 @@ struct MoeLists {
     __host__ __device__ const int32_t* tile(int i) const { return data + 1 + kTileWords * i; }
     __host__ __device__ const int32_t* pairs() const { return data + 1 + kTileWords * tiles_max; }
 };
-constexpr int kFewColumns =
-    9;  // that a block of the few family multiplies with at once: the last token and eight drafts
-// Pairs of a tile: kFewColumns for few rows, else as many columns as an expert gets on average, so
-// that tiles are neither many nor empty.
+constexpr int kMatvecColumns = 9;  // that a block of the matvec family multiplies with at once: the
+                                   // last token and eight drafts
+// Pairs of a tile: kMatvecColumns for few rows, else as many columns as an expert gets on average,
+// so that tiles are neither many nor empty.
 int moe_tile(const MoeShape& shape, int32_t rows_max);
 int moe_tiles_max(const MoeShape& shape, int32_t rows_max);
 
@@ -53,13 +53,13 @@ struct MatmulArgs {
     int n_clusters;
 };
 
-// The few family: grid x: few_rows(columns_max) weight rows each; y, z as make_job wants them.
-// columns_max: 1 or kFewColumns.
+// The matvec family: grid x: matvec_rows(columns_max) weight rows each; y, z as make_job wants
+// them. columns_max: 1 or kMatvecColumns.
 template <DType T>
-void few_quant(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream);
+void matvec_quant(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream);
 template <DType T>
-void few_float(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream);
-__host__ __device__ constexpr int few_rows(int columns_max) { return columns_max == 1 ? 8 : 16; }
+void matvec_float(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream);
+__host__ __device__ constexpr int matvec_rows(int columns_max) { return columns_max == 1 ? 8 : 16; }
 
 // Tile family: kTileRows weight rows by 32, 64 or 128 columns; grid x: column tiles, y: row tiles.
 constexpr int kTileRows = 128;

@@ -8,8 +8,8 @@
 // single bits) goes through registers and is stored after the stage's products, decoded once for
 // all warps.
 //
-// A sum runs over the blocks in order, with the operations of the few family on each; it does not
-// depend on the tile.
+// A sum runs over the blocks in order, with the operations of the matvec family on each; it does
+// not depend on the tile.
 #pragma once
 
 #include "backends/cuda/kernels/matmul_job.h"

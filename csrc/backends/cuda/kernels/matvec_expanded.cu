@@ -1,11 +1,11 @@
-// Instances of the few-row kernels: formats with a header for 256 inputs that core/expand.h makes
+// Instances of the matvec kernels: formats with a header for 256 inputs that core/expand.h makes
 // of others.
 #include "backends/cuda/kernels/matvec_quant.cuh"
 
 namespace pillion::cuda {
-template void few_quant<DType::iq3_xxs_x>(const MatmulArgs&, dim3, int, stream_t);
-template void few_quant<DType::iq3_s_x>(const MatmulArgs&, dim3, int, stream_t);
-template void few_quant<DType::iq2_x>(const MatmulArgs&, dim3, int, stream_t);
-template void few_quant<DType::iq1_x>(const MatmulArgs&, dim3, int, stream_t);
-template void few_quant<DType::tq2_0>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_quant<DType::iq3_xxs_x>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_quant<DType::iq3_s_x>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_quant<DType::iq2_x>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_quant<DType::iq1_x>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_quant<DType::tq2_0>(const MatmulArgs&, dim3, int, stream_t);
 }  // namespace pillion::cuda

@@ -54,8 +54,8 @@ struct Value<DType::f32> {
 // Columns first .. first + kColumns - 1 of the job; those past its end repeat the last one, and
 // those of the next part come again.
 template <DType T, int kColumns, int kRows>
-static __device__ __forceinline__ void few_float_columns(const MatmulArgs& a, const Job& job,
-                                                         int row, int first) {
+static __device__ __forceinline__ void matvec_float_columns(const MatmulArgs& a, const Job& job,
+                                                            int row, int first) {
     using V = typename Value<T>::type;
     const int lane = int(threadIdx.x) % kLanes, width = int(a.width);
     const size_t stride = size_t((width + kFloatUnit - 1) / kFloatUnit * kFloatUnit);
@@ -107,30 +107,32 @@ static __device__ __forceinline__ void few_float_columns(const MatmulArgs& a, co
 }
 
 template <DType T, int kColumnsMax>
-static __global__ void __launch_bounds__(kThreads) few_float_kernel(MatmulArgs a) {
-    constexpr int kRows = few_rows(kColumnsMax) / (kThreads / kLanes);
+static __global__ void __launch_bounds__(kThreads) matvec_float_kernel(MatmulArgs a) {
+    constexpr int kRows = matvec_rows(kColumnsMax) / (kThreads / kLanes);
     const Job job = make_job(a, int(blockIdx.y), int(blockIdx.z));
     const int row = (int(blockIdx.x) * (kThreads / kLanes) + int(threadIdx.x) / kLanes) * kRows;
     const int step = kColumnsMax == 1 ? 1 : job.columns_at_once();
     for (int first = 0; first < job.columns; first += step) {
         const int n = min(job.columns - first, step);
-        if (kColumnsMax == 1 || n == 1) few_float_columns<T, 1, kRows>(a, job, row, first);
-        else if (n == 2) few_float_columns<T, 2, kRows>(a, job, row, first);
-        else if (n <= 4) few_float_columns<T, 4, kRows>(a, job, row, first);
-        else if (n <= 6) few_float_columns<T, 6, kRows>(a, job, row, first);
-        else few_float_columns<T, kColumnsMax, kRows>(a, job, row, first);
+        if (kColumnsMax == 1 || n == 1) matvec_float_columns<T, 1, kRows>(a, job, row, first);
+        else if (n == 2) matvec_float_columns<T, 2, kRows>(a, job, row, first);
+        else if (n <= 4) matvec_float_columns<T, 4, kRows>(a, job, row, first);
+        else if (n <= 6) matvec_float_columns<T, 6, kRows>(a, job, row, first);
+        else matvec_float_columns<T, kColumnsMax, kRows>(a, job, row, first);
     }
 }
 
 template <DType T>
-void few_float(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream) {
+void matvec_float(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream) {
     if (columns_max == 1)
-        PILLION_LAUNCH((few_float_kernel<T, 1>), grid, dim3(kThreads), 0, stream, a);
-    else PILLION_LAUNCH((few_float_kernel<T, kFewColumns>), grid, dim3(kThreads), 0, stream, a);
+        PILLION_LAUNCH((matvec_float_kernel<T, 1>), grid, dim3(kThreads), 0, stream, a);
+    else
+        PILLION_LAUNCH((matvec_float_kernel<T, kMatvecColumns>), grid, dim3(kThreads), 0, stream,
+                       a);
 }
 
-template void few_float<DType::f32>(const MatmulArgs&, dim3, int, stream_t);
-template void few_float<DType::f16>(const MatmulArgs&, dim3, int, stream_t);
-template void few_float<DType::bf16>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_float<DType::f32>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_float<DType::f16>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_float<DType::bf16>(const MatmulArgs&, dim3, int, stream_t);
 
 }  // namespace pillion::cuda

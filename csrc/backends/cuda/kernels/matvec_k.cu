@@ -1,11 +1,11 @@
-// Instances of the few-row kernels: formats with a header for 256 inputs.
+// Instances of the matvec kernels: formats with a header for 256 inputs.
 #include "backends/cuda/kernels/matvec_quant.cuh"
 
 namespace pillion::cuda {
-template void few_quant<DType::q2_k>(const MatmulArgs&, dim3, int, stream_t);
-template void few_quant<DType::q3_k>(const MatmulArgs&, dim3, int, stream_t);
-template void few_quant<DType::q4_k>(const MatmulArgs&, dim3, int, stream_t);
-template void few_quant<DType::q5_k>(const MatmulArgs&, dim3, int, stream_t);
-template void few_quant<DType::q6_k>(const MatmulArgs&, dim3, int, stream_t);
-template void few_quant<DType::iq4_xs>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_quant<DType::q2_k>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_quant<DType::q3_k>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_quant<DType::q4_k>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_quant<DType::q5_k>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_quant<DType::q6_k>(const MatmulArgs&, dim3, int, stream_t);
+template void matvec_quant<DType::iq4_xs>(const MatmulArgs&, dim3, int, stream_t);
 }  // namespace pillion::cuda

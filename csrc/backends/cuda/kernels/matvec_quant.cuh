@@ -61,8 +61,8 @@ static __device__ __forceinline__ float sum_of_16(float v) {
 
 // Columns first .. first + kColumns - 1 of the job.
 template <DType T, int kColumns, int kRows>
-static __device__ __forceinline__ void few_quant_columns(const MatmulArgs& a, const Job& job,
-                                                         int row, int first) {
+static __device__ __forceinline__ void matvec_quant_columns(const MatmulArgs& a, const Job& job,
+                                                            int row, int first) {
     using F = QuantTraits<T>;
     const int lane = int(threadIdx.x) % kFewLanes;
     const int4* codes = reinterpret_cast<const int4*>(a.codes);
@@ -126,37 +126,39 @@ static __device__ __forceinline__ void few_quant_columns(const MatmulArgs& a, co
 // than an instance has are taken in equal parts, one after the other, by the same block: what it
 // read the first time is still in the second cache.
 template <DType T, int kColumnsMax>
-static __global__ void __launch_bounds__(kFewThreads) few_quant_kernel(MatmulArgs a) {
-    constexpr int kRows = few_rows(kColumnsMax) / (kFewThreads / kFewLanes);
+static __global__ void __launch_bounds__(kFewThreads) matvec_quant_kernel(MatmulArgs a) {
+    constexpr int kRows = matvec_rows(kColumnsMax) / (kFewThreads / kFewLanes);
     const Job job = make_job(a, int(blockIdx.y), int(blockIdx.z));
     const int row =
         (int(blockIdx.x) * (kFewThreads / kFewLanes) + int(threadIdx.x) / kFewLanes) * kRows;
     if constexpr (kColumnsMax == 1) {
         for (int first = 0; first < job.columns; first++)
-            few_quant_columns<T, 1, kRows>(a, job, row, first);
+            matvec_quant_columns<T, 1, kRows>(a, job, row, first);
     } else {
         const int step = job.columns_at_once();
         for (int first = 0; first < job.columns; first += step) {
             switch (min(job.columns - first, step)) {
-                case 1: few_quant_columns<T, 1, kRows>(a, job, row, first); break;
-                case 2: few_quant_columns<T, 2, kRows>(a, job, row, first); break;
-                case 3: few_quant_columns<T, 3, kRows>(a, job, row, first); break;
-                case 4: few_quant_columns<T, 4, kRows>(a, job, row, first); break;
-                case 5: few_quant_columns<T, 5, kRows>(a, job, row, first); break;
-                case 6: few_quant_columns<T, 6, kRows>(a, job, row, first); break;
-                case 7: few_quant_columns<T, 7, kRows>(a, job, row, first); break;
-                case 8: few_quant_columns<T, 8, kRows>(a, job, row, first); break;
-                default: few_quant_columns<T, 9, kRows>(a, job, row, first); break;
+                case 1: matvec_quant_columns<T, 1, kRows>(a, job, row, first); break;
+                case 2: matvec_quant_columns<T, 2, kRows>(a, job, row, first); break;
+                case 3: matvec_quant_columns<T, 3, kRows>(a, job, row, first); break;
+                case 4: matvec_quant_columns<T, 4, kRows>(a, job, row, first); break;
+                case 5: matvec_quant_columns<T, 5, kRows>(a, job, row, first); break;
+                case 6: matvec_quant_columns<T, 6, kRows>(a, job, row, first); break;
+                case 7: matvec_quant_columns<T, 7, kRows>(a, job, row, first); break;
+                case 8: matvec_quant_columns<T, 8, kRows>(a, job, row, first); break;
+                default: matvec_quant_columns<T, 9, kRows>(a, job, row, first); break;
             }
         }
     }
 }
 
 template <DType T>
-void few_quant(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream) {
+void matvec_quant(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream) {
     if (columns_max == 1)
-        PILLION_LAUNCH((few_quant_kernel<T, 1>), grid, dim3(kFewThreads), 0, stream, a);
-    else PILLION_LAUNCH((few_quant_kernel<T, kFewColumns>), grid, dim3(kFewThreads), 0, stream, a);
+        PILLION_LAUNCH((matvec_quant_kernel<T, 1>), grid, dim3(kFewThreads), 0, stream, a);
+    else
+        PILLION_LAUNCH((matvec_quant_kernel<T, kMatvecColumns>), grid, dim3(kFewThreads), 0, stream,
+                       a);
 }
 
 }  // namespace pillion::cuda

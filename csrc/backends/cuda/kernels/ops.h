@@ -1,8 +1,8 @@
 // The ops of core/graph.h that are no matrix product and no attention, as functions that enqueue on
 // a stream. f32 [rows, width] with rows side by side; pointers are device memory. A row's bits
 // depend on nothing but the row: reductions run in an order that the width alone decides. The
-// arithmetic is that of the judge (backends/cpu/generic/ops.cpp) up to the order of sums and the
-// last places of exp, tanh and the root.
+// arithmetic is that of the reference kernel (backends/cpu/generic/ops.cpp) up to the order of sums
+// and the last places of exp, tanh and the root.
 #pragma once
 #include "backends/cuda/device/runtime.h"
 #include "backends/cuda/kernels/run_rows.h"
@@ -81,7 +81,7 @@ void moe_sum(const MoeParams& p, const float* x, const float* gates, float* y, i
 
 // --- head.cu ---
 
-struct PickArgs {
+struct ArgmaxArgs {
     const float* scores;
     const int32_t* ids;  // or null: own indices
     int64_t ids_stride;  // 0: one row for all
@@ -89,7 +89,7 @@ struct PickArgs {
     float* probability;  // or null
     int width;
 };
-void pick(const PickArgs& args, RunRows rows, stream_t stream);
+void argmax(const ArgmaxArgs& args, RunRows rows, stream_t stream);
 // clusters [rows, n_active]: the best scores, best first; ids [rows, n_active * cluster_rows]:
 // order[cluster * cluster_rows ...]
 void choose_clusters(const CentroidHeadParams& p, const float* scores, const int32_t* order,

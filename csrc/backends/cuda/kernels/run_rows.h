@@ -4,7 +4,7 @@
 #pragma once
 #include <stdint.h>
 
-#include "backends/cuda/kernels/both_sides.h"
+#include "backends/cuda/kernels/host_device.h"
 #include "core/step_state.h"
 
 namespace pillion::cuda {

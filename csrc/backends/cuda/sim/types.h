@@ -1,4 +1,4 @@
-// CPU stand-ins for the CUDA value types and scalar intrinsics used by pillion kernels.
+// CPU versions of the CUDA value types and scalar intrinsics used by pillion kernels.
 // Only included when the translation unit is not compiled by nvcc. Names follow the CUDA
 // headers, so that a kernel source needs no conditional code.
 #pragma once

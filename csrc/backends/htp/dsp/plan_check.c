@@ -37,13 +37,13 @@ static const struct spec specs[HTP_OP_COUNT] = {
                               {NONE}},
     [HTP_OP_KV_STORE] = {{CACHE, ROW, ROW}, {NONE}},
     [HTP_OP_ATTEND] = {{CACHE, ROW}, {ROW}},
-    [HTP_OP_GEGLU] = {{ROW, ROW | OPTIONAL}, {ROW}},
+    [HTP_OP_GLU] = {{ROW, ROW | OPTIONAL}, {ROW}},
     [HTP_OP_MOE_ROUTE] = {{ROW, VECTOR | OPTIONAL}, {IDS, ROW}},
     [HTP_OP_MOE_MATMUL] = {{STACK, ROW, IDS}, {ROW}},
     [HTP_OP_MOE_SUM] = {{ROW, ROW}, {ROW}},
     [HTP_OP_GATHER_ROWS] = {{RUN_ROW}, {ROW}},
     [HTP_OP_SOFTCAP] = {{ROW}, {NONE}},
-    [HTP_OP_PICK] = {{ROW, SCORE_IDS | OPTIONAL}, {TOKEN, ROW | OPTIONAL}},
+    [HTP_OP_ARGMAX] = {{ROW, SCORE_IDS | OPTIONAL}, {TOKEN, ROW | OPTIONAL}},
     [HTP_OP_CONCAT] = {{ROW, ROW}, {ROW}},
     [HTP_OP_CENTROID_HEAD] = {{ROW, ROW, MATRIX, ORDER}, {ROW, IDS}},
 };
@@ -305,11 +305,11 @@ static int check_shapes(struct check* c) {
             return width_is(c, 1, width) || width_is(c, 2, width) ? -1 : 0;
         }
         case HTP_OP_ATTEND: return check_attend(c);
-        case HTP_OP_GEGLU: return check_glu(c);
+        case HTP_OP_GLU: return check_glu(c);
         case HTP_OP_MOE_ROUTE:
         case HTP_OP_MOE_MATMUL:
         case HTP_OP_MOE_SUM: return check_moe(c);
-        case HTP_OP_PICK: return width_is(c, 1, in[0].width) || width_is(c, OUT1, 1) ? -1 : 0;
+        case HTP_OP_ARGMAX: return width_is(c, 1, in[0].width) || width_is(c, OUT1, 1) ? -1 : 0;
         case HTP_OP_CONCAT: return width_is(c, OUT0, (uint64_t)in[0].width + in[1].width);
         case HTP_OP_CENTROID_HEAD: return check_centroids(c);
         default: return 0;

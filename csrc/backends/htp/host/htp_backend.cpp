@@ -11,9 +11,9 @@
 #include "backends/htp/host/htp_plan.h"
 #include "backends/htp/wire/htp_sizes.h"
 #include "core/cpu_count.h"
+#include "core/error_boundary.h"
 #include "core/expand.h"
 #include "core/module.h"
-#include "core/rim.h"
 
 namespace pillion::htp {
 namespace {
@@ -54,7 +54,7 @@ class HtpBackend final : public Backend {
 
     Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
                     Reason& reason) override {
-        return at_the_rim(reason, [&] {
+        return to_status(reason, [&] {
             static constexpr const char* kKinds[] = {"weights", "KV cache", "scratch", "state"};
             Status status = Status::ok;
             Reason why;
@@ -108,7 +108,7 @@ class HtpBackend final : public Backend {
 
     Status import_weight(const WeightSource& s, Buffer& buffer, size_t at, Queue& queue, Tensor& t,
                          Reason& reason) override {
-        return at_the_rim(reason, [&] {
+        return to_status(reason, [&] {
             size_t bytes = 0;
             if (const Status status = weight_bytes(s, bytes, reason); status != Status::ok)
                 return status;
@@ -148,7 +148,7 @@ class HtpBackend final : public Backend {
 
     Status plan_bytes(const Graph& graph, Queue&, size_t& bytes, Reason& reason,
                       const CompileOptions&) override {
-        return at_the_rim(reason, [&] {
+        return to_status(reason, [&] {
             for (const Node& n : graph.nodes())
                 if (!supports(graph, n, reason)) return Status::unsupported_op;
             bytes = plan_scratch(graph, dsp());
@@ -158,7 +158,7 @@ class HtpBackend final : public Backend {
 
     Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
                    const CompileOptions& options) override {
-        return at_the_rim(reason, [&] {
+        return to_status(reason, [&] {
             if (options.observer) {
                 reason.set("activations are collected on the cpu backend only, this model is on %s",
                            line_->device_name());

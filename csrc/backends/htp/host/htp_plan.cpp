@@ -332,7 +332,7 @@ class Compiler {
             op.in[0].dtype = op.out[0].dtype = HTP_F32;  // it copies words, whatever they are
         if (n.op == Op::centroid_head)
             op.in[3].rows = 1, op.in[3].counts = HTP_FIXED;  // one order for all rows
-        for (const auto& [code, k] : {std::pair(Op::pick, 1),
+        for (const auto& [code, k] : {std::pair(Op::argmax, 1),
                                       {Op::moe_matmul, 2},
                                       {Op::centroid_head, 3}})  // ids, also after a gather
             if (n.op == code && op.in[k].layout != HTP_ABSENT) op.in[k].dtype = HTP_I32;

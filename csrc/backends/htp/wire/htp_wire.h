@@ -182,13 +182,13 @@ enum htp_op_code {
     HTP_OP_QKV_NORM_ROPE,
     HTP_OP_KV_STORE,
     HTP_OP_ATTEND,
-    HTP_OP_GEGLU,
+    HTP_OP_GLU,
     HTP_OP_MOE_ROUTE,
     HTP_OP_MOE_MATMUL,  // weights PACKED, depth = experts
     HTP_OP_MOE_SUM,
     HTP_OP_GATHER_ROWS,
     HTP_OP_SOFTCAP,
-    HTP_OP_PICK,
+    HTP_OP_ARGMAX,
     HTP_OP_CONCAT,
     HTP_OP_CENTROID_HEAD,  // table PACKED
     HTP_OP_COUNT

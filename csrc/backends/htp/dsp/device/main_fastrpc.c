@@ -2,7 +2,7 @@
 // work arrives in a dspqueue and is answered by one thread through session_answer. One process
 // domain, one session.
 //
-// Compiled here for every architecture and run on a PC over a stand-in of the system
+// Compiled here for every architecture and run on a PC over a fake of the system
 // (tests/htp/fake_dsp_system.c), never on a DSP.
 #include <errno.h>
 #include <pthread.h>

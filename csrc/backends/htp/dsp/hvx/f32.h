@@ -21,7 +21,7 @@
 
 HVX_INLINE HVX_Vector f32_splat(float x) { return Q6_V_vsplat_R((int32_t)bits_of(x)); }
 
-#if __HVX_ARCH__ < 68 && !defined(HTP_F32_STAND_IN)
+#if __HVX_ARCH__ < 68 && !defined(HTP_F32_PLACEHOLDER)
 // ---- lanes ----
 #define HTP_F32_LANES 1
 

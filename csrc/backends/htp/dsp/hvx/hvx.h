@@ -6,8 +6,8 @@
 #ifdef __hexagon__
 #include <hexagon_types.h>
 #include <hvx_hexagon_protos.h>
-#ifdef HTP_F32_STAND_IN
-#include "backends/htp/dsp/hvx/hvx_stand_in.h"
+#ifdef HTP_F32_PLACEHOLDER
+#include "backends/htp/dsp/hvx/hvx_placeholder.h"
 #endif
 #else
 #include "backends/htp/dsp/hvx/hvx_host.h"

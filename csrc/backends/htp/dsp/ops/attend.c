@@ -147,8 +147,8 @@ SCORE_BLOCKS(score_blocks_f16, PAIR_F16, ONE_F16)
 SCORE_BLOCKS(score_blocks_q8_0, PAIR_Q8, ONE_Q8)
 
 // Scores of positions first..last (counted from the split's begin) become weights.
-static void weigh(float* s, int32_t first, int32_t last, const struct htp_attend_params* p,
-                  float* top, float* total) {
+static void softmax_block(float* s, int32_t first, int32_t last, const struct htp_attend_params* p,
+                          float* top, float* total) {
     const HVX_Vector none = f32_splat(F32_NONE);
     HVX_Vector m = none;
     for (int32_t i = first / 32 * 32; i <= last; i += 32) {
@@ -300,7 +300,8 @@ static void run_split(struct tile* t, int32_t begin) {
                         t->kv.v_row_bytes * (uint32_t)(hi - lo + 1));
     for (int c = 0; c < t->n; c++)
         if (last[c] >= 0)
-            weigh(t->scores + c * SPLIT, first[c], last[c], t->p, &t->split.m[c], &t->split.l[c]);
+            softmax_block(t->scores + c * SPLIT, first[c], last[c], t->p, &t->split.m[c],
+                          &t->split.l[c]);
     for (int c = 0; c < t->n; c += TOGETHER) {
         const int n = t->n - c < TOGETHER ? t->n - c : TOGETHER;
         const struct values a = {&t->kv,    values,   t->scores + c * SPLIT,

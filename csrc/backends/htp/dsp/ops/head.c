@@ -41,7 +41,7 @@ static uint32_t argmax(const float* x, uint32_t n) {
     return 0;
 }
 
-static void pick_row(struct op_run* r, int32_t row) {
+static void argmax_row(struct op_run* r, int32_t row) {
     const float* x = in_row(r, 0, row);
     const uint32_t n = r->op->in[0].width;
     uint32_t best = argmax(x, n);
@@ -61,7 +61,7 @@ static void pick_row(struct op_run* r, int32_t row) {
     softmax_stats(x, n, &top, &sum);
     *out_row(r, 1, row) = 1.0f / sum;
 }
-void op_pick(struct op_run* r) { op_rows(r, pick_row); }
+void op_argmax(struct op_run* r) { op_rows(r, argmax_row); }
 
 // ---- centroid head ----
 

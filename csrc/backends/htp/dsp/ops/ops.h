@@ -72,13 +72,13 @@ void op_matmul(struct op_run* r);
 void op_qkv_norm_rope(struct op_run* r);
 void op_kv_store(struct op_run* r);
 void op_attend(struct op_run* r);
-void op_geglu(struct op_run* r);
+void op_glu(struct op_run* r);
 void op_moe_route(struct op_run* r);
 void op_moe_matmul(struct op_run* r);
 void op_moe_sum(struct op_run* r);
 void op_gather_rows(struct op_run* r);
 void op_softcap(struct op_run* r);
-void op_pick(struct op_run* r);
+void op_argmax(struct op_run* r);
 void op_concat(struct op_run* r);
 void op_centroid_head(struct op_run* r);
 

@@ -209,25 +209,25 @@ struct groups {
 // A function each: its registers are its own, and a report can name it.
 #define COUNT(name, n) \
     static __attribute__((noinline)) void name##_rows##n(const struct groups* g) { name##_n(g, n); }
-#define COUNTS(name)                                                               \
-    COUNT(name, 1)                                                                 \
-    COUNT(name, 2)                                                                 \
-    COUNT(name, 3)                                                                 \
-    COUNT(name, 4)                                                                 \
-    COUNT(name, 5)                                                                 \
-    COUNT(name, 6) COUNT(name, 7) COUNT(name, 8) COUNT(name, 9) void name##_panel( \
-        const struct groups* g) {                                                  \
-        switch (g->rows->n) {                                                      \
-            case 1: name##_rows1(g); break;                                        \
-            case 2: name##_rows2(g); break;                                        \
-            case 3: name##_rows3(g); break;                                        \
-            case 4: name##_rows4(g); break;                                        \
-            case 5: name##_rows5(g); break;                                        \
-            case 6: name##_rows6(g); break;                                        \
-            case 7: name##_rows7(g); break;                                        \
-            case 8: name##_rows8(g); break;                                        \
-            default: name##_rows9(g); break;                                       \
-        }                                                                          \
+#define COUNTS(name)                                                                         \
+    COUNT(name, 1)                                                                           \
+    COUNT(name, 2)                                                                           \
+    COUNT(name, 3)                                                                           \
+    COUNT(name, 4)                                                                           \
+    COUNT(name, 5)                                                                           \
+    COUNT(name, 6)                                                                           \
+    COUNT(name, 7) COUNT(name, 8) COUNT(name, 9) void name##_panel(const struct groups* g) { \
+        switch (g->rows->n) {                                                                \
+            case 1: name##_rows1(g); break;                                                  \
+            case 2: name##_rows2(g); break;                                                  \
+            case 3: name##_rows3(g); break;                                                  \
+            case 4: name##_rows4(g); break;                                                  \
+            case 5: name##_rows5(g); break;                                                  \
+            case 6: name##_rows6(g); break;                                                  \
+            case 7: name##_rows7(g); break;                                                  \
+            case 8: name##_rows8(g); break;                                                  \
+            default: name##_rows9(g); break;                                                 \
+        }                                                                                    \
     }
 #endif
 

@@ -36,7 +36,7 @@ static void glu_groups(struct op_run* r, int32_t row) {
     for (uint32_t g = 0; g < (uint32_t)p.groups; g++)
         glu(x + 2 * g * n, x + (2 * g + 1) * n, out_row(r, 0, row) + g * n, n, p.activation);
 }
-void op_geglu(struct op_run* r) {
+void op_glu(struct op_run* r) {
     if (r->op->params.glu.groups) op_rows(r, glu_groups);
     else op_pieces(r, r->op->out[0].width, glu_piece);
 }

@@ -1,0 +1,18 @@
+// The device's vector floats for an emulator that has none, to count with: each qf32 intrinsic
+// becomes an integer instruction of v67 that takes the same units of the vector pipeline
+// (multiplies both multipliers, sums and conversions the shifter), so that the compiler makes of a
+// kernel the packets it makes for a device, and qemu-hexagon can count them. What they compute
+// means nothing.
+#ifndef PILLION_HVX_PLACEHOLDER_H
+#define PILLION_HVX_PLACEHOLDER_H
+
+#define Q6_Vqf32_vmpy_VsfVsf(a, b) Q6_Vw_vmpyo_VwVh_s1_sat(a, b)
+#define Q6_Vqf32_vadd_VsfVsf(a, b) Q6_Vw_vasl_VwVw(a, b)
+#define Q6_Vqf32_vsub_VsfVsf(a, b) Q6_Vw_vasr_VwVw(a, b)
+#define Q6_Vqf32_vadd_Vqf32Vsf(a, b) Q6_Vw_vlsr_VwVw(a, b)
+#define Q6_Vqf32_vadd_Vqf32Vqf32(a, b) Q6_Vh_vasl_VhVh(a, b)
+#define Q6_Vsf_equals_Vqf32(a) Q6_Vw_vnormamt_Vw(a)
+#define Q6_Vsf_equals_Vw(a) Q6_Vuw_vcl0_Vuw(a)
+#define Q6_Wqf32_vmpy_VhfVhf(a, b) Q6_Ww_vmpy_VhVh(a, b)
+
+#endif

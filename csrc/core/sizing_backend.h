@@ -1,0 +1,61 @@
+// A backend that measures and allocates nothing: models, contexts and pairs that are made on it
+// know all their sizes before a byte is taken. Everything is answered by the real backend but for
+// memory, which has a size and no address, and plans, which know their scratch and do not run.
+#pragma once
+#include "core/backend.h"
+
+namespace pillion {
+
+class SizingBackend final : public Backend {
+  public:
+    explicit SizingBackend(Backend& real) : real_(real) {}
+
+    const char* name() const override { return real_.name(); }
+    std::string info_json() const override { return real_.info_json(); }
+    MemoryInfo memory() const override { return real_.memory(); }
+    bool supports(const Graph& graph, const Node& node, Reason& reason) const override {
+        return real_.supports(graph, node, reason);
+    }
+    Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
+                    Reason& reason) override;
+    std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) override;
+    Status read(const Buffer& from, size_t offset, size_t bytes, void* to,
+                Reason& reason) override;  // zeros
+    Status write(const void*, size_t, Buffer&, size_t, Reason&) override { return Status::ok; }
+    std::unique_ptr<Queue> make_queue(int n_threads) override {
+        return real_.make_queue(n_threads);
+    }
+    Status weight_bytes(const WeightSource& source, size_t& bytes, Reason& reason) const override {
+        return real_.weight_bytes(source, bytes, reason);
+    }
+    Status import_weight(const WeightSource& source, Buffer& buffer, size_t offset, Queue& queue,
+                         Tensor& tensor, Reason& reason) override;
+    size_t kv_bytes(const KvSpec& spec) const override { return real_.kv_bytes(spec); }
+    const char* kv_layout() const override { return real_.kv_layout(); }
+    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
+                   const CompileOptions& options) override;
+    Status plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason,
+                      const CompileOptions& options) override {
+        return real_.plan_bytes(graph, queue, bytes, reason, options);
+    }
+    Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) override {
+        return real_.measure_limits(queue, limits, reason);
+    }
+
+    // Bytes of the buffers and plans of the device's own memory that are alive: by BufferKind,
+    // state left out. Outlives this backend.
+    struct Use {
+        size_t bytes[4] = {};
+        size_t of(BufferKind kind) const { return bytes[int(kind)]; }
+        size_t total() const {
+            return of(BufferKind::weights) + of(BufferKind::kv) + of(BufferKind::scratch);
+        }
+    };
+    Use use() const { return *use_; }
+
+  private:
+    Backend& real_;
+    std::shared_ptr<Use> use_ = std::make_shared<Use>();
+};
+
+}  // namespace pillion

@@ -1,0 +1,157 @@
+"""`imatrix`: which input channels of which weights matter, measured over a text, in llama.cpp's
+GGUF form. For quantizers.
+
+Per weight the file holds `<weight>.in_sum2`, f32 [n_in, n_mat]: the sum of the squares of each
+input channel, and `<weight>.counts`, f32 [1, n_mat]: the rows they were added up over. n_mat is the
+number of experts of a routed weight, else 1."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional, Union
+
+import numpy as np
+
+from ._native import as_bytes, as_str
+from .arguments import check_callable, check_int, check_path, check_text
+from .atomic_file import atomic_file, check_place
+from .calling import checked
+from .context import Activation
+from .errors import ModelFileError, UsageError
+from .model import Model, opened, thread_count
+
+DEFAULT_CHUNK = 512
+
+
+class ImatrixSummary(NamedTuple):
+    """What `imatrix` wrote."""
+
+    n_weights: int
+    n_chunks: int
+    n_tokens: int
+    perplexity: float
+    """Over the second half of each chunk."""
+    unused_experts: dict[str, int]
+    """Routed weights with experts that no row chose, and how many: their sums and counts are 0."""
+
+
+@checked
+def imatrix(
+    model: Model,
+    text: str,
+    out: Union[str, os.PathLike[str]],
+    *,
+    chunk: int = DEFAULT_CHUNK,
+    chunks: Optional[int] = None,
+    n_threads: Optional[int] = None,
+    dataset: str = "",
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> ImatrixSummary:
+    """Runs the model over a text and writes the importance matrix of its weights.
+
+    chunk: tokens of a chunk. Chunks follow each other, each starts anew (with BOS in place of its
+    first token where the model wants one); what is left behind the last whole chunk is not used.
+    chunks: most chunks (None: all).
+    dataset: the text's name, as the file shall tell it.
+    progress: called as progress(done_chunks, chunks).
+
+    The file appears under its name when all is done, or not at all. Needs the `gguf` package (`pip
+    install pillion[convert]`)."""
+    opened("model", model)
+    check_text("text", text)
+    dataset = as_str(as_bytes(check_text("dataset", dataset)))
+    target = Path(check_path("out", out))
+    thread_count(n_threads)
+    check_callable("progress", progress)
+    chunk = check_int("chunk", chunk, 4, 2**31 - 1, "at least 4 tokens")
+    chunks = (
+        None
+        if chunks is None
+        else check_int("chunks", chunks, 1, None, "at least 1, or None for all")
+    )
+    gguf = _gguf()
+    tokens = _tokens(model, text, chunk, chunks)
+    check_place(target)
+    if target.exists() and any(
+        os.path.exists(part) and target.samefile(part) for part in model.files
+    ):
+        raise UsageError(
+            f"{target} is the model itself; the importance matrix needs a file of its own"
+        )
+    losses = []
+    with model.context(chunk, n_threads=n_threads, collect_activations=True) as context:
+        for number, part in enumerate(tokens):
+            losses.append(-context.score(part)[chunk // 2 :].astype(np.float64))
+            progress(number + 1, len(tokens))
+        found = context.activations()
+    _check(found, model.path)
+    with atomic_file(target) as path:
+        _write(gguf, path, found, dataset, len(tokens), chunk)
+    return ImatrixSummary(
+        n_weights=len(found),
+        n_chunks=len(tokens),
+        n_tokens=int(tokens.size),
+        perplexity=math.exp(min(float(np.concatenate(losses).mean()), 700.0)),
+        unused_experts={
+            name: int((a.counts == 0).sum()) for name, a in found.items() if (a.counts == 0).any()
+        },
+    )
+
+
+def _tokens(model: Model, text: str, chunk: int, chunks: Optional[int]) -> Any:
+    """The text's tokens, int32 [chunks, chunk]."""
+    ids = np.asarray(model.tokenizer.encode(text), dtype=np.int32)
+    n = len(ids) // chunk
+    if n == 0:
+        raise UsageError(f"the text has {len(ids)} tokens, less than one chunk of {chunk}")
+    n = n if chunks is None else min(n, chunks)
+    rows = ids[: n * chunk].reshape(n, chunk).copy()
+    if model.tokenizer.adds_bos and model.tokenizer.bos is not None:
+        rows[:, 0] = model.tokenizer.bos
+    return rows
+
+
+def _check(found: Mapping[str, Activation], path: str) -> None:
+    for name, a in found.items():
+        if not np.isfinite(a.sums).all():
+            raise ModelFileError(
+                f"{path}: what goes into {name} is not finite, so there is no importance matrix of "
+                f"this model"
+            )
+
+
+def _write(
+    gguf: Any, path: Path, found: Mapping[str, Activation], dataset: str, n_chunks: int, chunk: int
+) -> None:
+    class Writer(gguf.GGUFWriter):  # type: ignore[misc]
+        def add_architecture(self) -> None:
+            """These files have none."""
+
+    writer = Writer(path, arch="")
+    writer.add_type("imatrix")
+    writer.add_array("imatrix.datasets", [dataset])
+    writer.add_uint32("imatrix.chunk_count", n_chunks)
+    writer.add_uint32("imatrix.chunk_size", chunk)
+    for name in sorted(found):
+        writer.add_tensor(f"{name}.in_sum2", found[name].sums)
+        writer.add_tensor(f"{name}.counts", found[name].counts[:, np.newaxis])
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()
+
+
+def _gguf() -> Any:
+    """Asked for before anything runs, so that a missing package costs no measurement."""
+    try:
+        return importlib.import_module("gguf")
+    except ImportError:
+        raise UsageError(
+            'an importance matrix is written with the gguf package: pip install "pillion[convert]"'
+        ) from None

@@ -1,0 +1,132 @@
+"""Where a model's layers lie: what a device can hold beside the cache and the drafter, and which op
+runs where."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import Any, NamedTuple, Optional, Union
+
+from ._native import as_bytes, as_str, lib, read_bytes
+from .arguments import check_text
+from .calling import checked
+from .drafter_file import drafter_beside
+from .errors import OutOfMemoryError, PairingError
+from .model import Model
+from .pair import LOOKUP, Drafter
+
+_log = logging.getLogger("pillion")
+
+
+class Placed(NamedTuple):
+    """One op of a plan."""
+
+    model: str
+    """"target" or "drafter"."""
+    op: str
+    layer: int
+    """-1: before or behind the layers."""
+    backend: str
+    kernel: str
+    session: Optional[int] = None
+    """Of a Hexagon device, which may need several."""
+
+
+@checked
+def device(name: str = "auto") -> dict[str, Any]:
+    """{"name", "is_host", "memory": {"total", "free", "unified"}, "info"} of a device: "auto",
+    "cpu", "cuda", "cuda:1", "htp".
+
+    Raises `NoBackendError` with the reason when it is not there.
+    """
+    encoded = as_bytes(check_text("name", name))
+    raw = read_bytes(
+        lambda out, capacity, needed: lib.pillion_device_json(encoded, out, capacity, needed), 4096
+    )
+    found: dict[str, Any] = json.loads(as_str(raw))
+    return found
+
+
+def draft_device_for(device_name: str, asked: str) -> str:
+    """Where a drafter runs: beside its target, but for a target on the Hexagon NPU, whose drafter
+    runs best on the CPU."""
+    if asked != "auto":
+        return asked
+    return "cpu" if device_name.split(":")[0] == "htp" else device_name
+
+
+def layers_for(
+    path: Union[str, os.PathLike[str]],
+    drafter: Optional[Drafter],
+    *,
+    device_name: str,
+    draft_device: str,
+    n_gpu_layers: Optional[int],
+    strict: bool,
+    use_mmap: bool,
+    sizes: dict[str, Any],
+    parallel: int = 1,
+) -> Optional[int]:
+    """The n_gpu_layers to open a model with, so that it, its caches (parallel of them) and its
+    drafter fit the device.
+
+    strict: fewer than all layers, where no number was asked for, is an error.
+    """
+    if device_name == "cpu" or device(device_name)["is_host"]:
+        return n_gpu_layers  # the library says what is wrong with it
+    if isinstance(drafter, str) and drafter == "auto":
+        drafter, _ = drafter_beside(path, warn=False)  # whoever pairs them says it
+    other: Optional[Model] = None
+    opened: list[Model] = []
+    try:
+        model = Model.open(path, metadata_only=True, use_mmap=use_mmap)
+        opened.append(model)
+        if isinstance(drafter, Model):
+            other = drafter
+        elif drafter is not None and not (isinstance(drafter, str) and drafter == LOOKUP):
+            other = Model.open(drafter, metadata_only=True, use_mmap=use_mmap)
+            opened.append(other)
+        sizes = _with_room(model, device_name, sizes, parallel)
+        places: dict[str, Any] = {
+            "device": device_name,
+            "draft_device": draft_device,
+            "n_gpu_layers": n_gpu_layers,
+            **sizes,
+        }
+        try:
+            fit = model.fit(drafter=other, **places)
+        except PairingError:
+            fit = model.fit(**places)  # the pair says so itself, when it is made
+    finally:
+        for one in opened:
+            one.close()
+    layers, of = fit["device_layers"], fit["n_layers"]
+    if layers == of or n_gpu_layers is not None:
+        return int(layers)
+    sentence = (
+        f"{fit['device']} holds {layers} of {of} layers ({fit['total'] / 1e9:.2f} of "
+        f"{fit['available'] / 1e9:.2f} GB); the others are the CPU's"
+    )
+    if strict:
+        raise OutOfMemoryError(f"{os.fspath(path)}: {sentence}, which strict does not allow")
+    _log.warning("%s", sentence)
+    return int(layers)
+
+
+def _with_room(
+    model: Model, device_name: str, sizes: dict[str, Any], parallel: int
+) -> dict[str, Any]:
+    """The sizes, with what further contexts take left out of the device's memory."""
+    if parallel == 1:
+        return sizes
+    given = sizes["device_bytes"] or device(device_name)["memory"]["free"]
+    of_one = model.memory(**{name: one for name, one in sizes.items() if name != "device_bytes"})
+    each = of_one["kv"]["bytes"] + of_one["scratch"] + of_one["outputs"]
+    left = given - (parallel - 1) * each
+    if left <= 0:
+        raise OutOfMemoryError(
+            f"{parallel} contexts of {each / 1e9:.2f} GB do not fit the {given / 1e9:.2f} GB of "
+            f"{device_name}: lower parallel or n_ctx"
+        )
+    return {**sizes, "device_bytes": left}

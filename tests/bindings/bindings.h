@@ -1,0 +1,53 @@
+// pillion._testing: the C++ types of the library in Python, for tests. NumPy in, NumPy out; errors
+// are exceptions with the sentence. Not part of the product: nothing here is stable, and a wrong
+// argument may be answered with a PILLION_CHECK.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+
+namespace pillion::lab {
+
+namespace py = pybind11;
+
+using FloatArray = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+inline void check(Status status, const Reason& reason) {
+    if (status != Status::ok) throw Error(status, reason.text);
+}
+
+DType dtype_of(const std::string& name);  // "q4_0", "F16": as info(dtype).name, either case
+
+// A backend with its queues; "cpu" over a table of one's choice.
+struct Device {
+    std::unique_ptr<Backend> owned;
+    Backend* backend = nullptr;
+    std::vector<std::unique_ptr<Queue>> queues;
+
+    Device(const std::string& name, const std::string& table);
+    Queue& queue(int threads);
+    std::unique_ptr<Buffer> allocate(size_t bytes, BufferKind kind);
+    std::vector<uint8_t> read(const Buffer& buffer, size_t offset, size_t bytes) const;
+};
+
+// The store of one layer: rows come in through the op kv_store and are read back decoded.
+struct Cache {
+    std::shared_ptr<Device> device;
+    std::shared_ptr<Buffer> buffer;
+    KvStore store;
+};
+// [n_kv_heads, capacity, head_dim] each, out of the layout of the device's backend
+void read_cache(const Device& device, const KvStore& store, float* k, float* v);
+
+void bind_graph(py::module_& m);  // lab_graph.cpp: Device, Weight, Cache, Graph, Plan
+void bind_cache(py::module_& m);  // lab_cache.cpp: the runtime's KvCache
+void bind_pool(py::module_& m);   // lab_pool.cpp: ThreadPool
+void bind_draft(py::module_& m);  // lab_draft.cpp: DraftLength
+
+}  // namespace pillion::lab
