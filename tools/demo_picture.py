@@ -61,7 +61,7 @@ def written() -> tuple[list[Run], "pillion.Generation"]:
 
 
 def lines_of(runs: list[Run]) -> list[list[Run]]:
-    """The runs cut into lines: at newlines, and at the last blank that leaves COLUMNS characters."""
+    """The runs cut into lines: at newlines, and at blanks so that COLUMNS characters fit."""
     cells = [(char, index) for index, run in enumerate(runs) for char in run.text]
     lines: list[list[tuple[str, int]]] = [[]]
     for cell in cells:

@@ -131,6 +131,16 @@ def test_the_index_has_every_page():
     assert {page.name for page in (TREE / "docs").glob("*.md")} - {"index.md"} == listed
 
 
+def test_the_figures_of_the_readme_are_those_of_performance():
+    """Each number with a fraction or a unit of speed; 11 and 37 ms of the server too."""
+    readme = (TREE / "README.md").read_text(encoding="utf-8")
+    virtues = readme[readme.index("## Why pillion") : readme.index("**Limits.**")]
+    measured = (TREE / "docs" / "performance.md").read_text(encoding="utf-8")
+    figures = set(re.findall(r"\d+\.\d+|\d+(?= ms)", virtues))
+    assert len(figures) > 12
+    assert {one for one in figures if not re.search(rf"(?<![\d.]){one}(?![\d])", measured)} == set()
+
+
 def test_the_options_of_the_command_line(pillion):
     from pillion.cli.main import app
     from pillion.cli.words import options_of
