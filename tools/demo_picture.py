@@ -1,11 +1,10 @@
-"""Draws docs/images/accepted.svg: what the tiny pair writes, with the tokens of its drafter tinted.
+"""Draws docs/images/accepted.svg: the text of `pillion demo`, with its drafter's tokens tinted.
 
     python tools/demo_picture.py            writes the file
     python tools/demo_picture.py --check    exits with 1 where the file is not what would be drawn
 
 The text is greedy and has no random numbers, and a row's bits are equal on every kernel table: each
-machine draws the same picture. The repeat penalty keeps a model of 5 million parameters from saying
-one phrase over and over.
+machine draws the same picture.
 """
 
 import argparse
@@ -15,11 +14,11 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pillion
+from pillion.cli.demo import PROMPT
 from pillion.models import TINY_ASSISTANT, TINY_TARGET
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "images" / "accepted.svg"
-PROMPT = "Genesis 1\n\nIn the beginning"
-N_TOKENS, N_DRAFT, REPEAT_PENALTY = 69, 3, 1.1
+N_TOKENS, N_DRAFT = 63, 3
 
 COLUMNS = 64
 CELL, LINE, FONT, MARGIN = 10.0, 30, 16, 28  # width of a character, heights, edge: pixels
@@ -50,9 +49,7 @@ class Run:
 def written() -> tuple[list[Run], "pillion.Generation"]:
     """The prompt and the tokens of the pair."""
     with pillion.LLM(TINY_TARGET, drafter=TINY_ASSISTANT, draft=N_DRAFT, n_ctx=256) as llm:
-        answer = llm.generate(
-            PROMPT, max_tokens=N_TOKENS, temperature=0, repeat_penalty=REPEAT_PENALTY, draft=N_DRAFT
-        )
+        answer = llm.generate(PROMPT, max_tokens=N_TOKENS, temperature=0, draft=N_DRAFT)
         runs = [Run(PROMPT.split("\n")[-1], "given")]
         for piece in answer:
             for token in piece.tokens:
