@@ -126,6 +126,11 @@ def test_the_lines_of(page):
     assert long == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_nothing_points_out_of_the_repository(page):
+    assert re.findall(r"shared/|prototypes/|(?<!\.)\.\./", page.read_text(encoding="utf-8")) == []
+
+
 def test_the_index_has_every_page():
     listed = set(re.findall(r"\]\(([a-z_0-9]+\.md)\)", (TREE / "docs" / "index.md").read_text()))
     assert {page.name for page in (TREE / "docs").glob("*.md")} - {"index.md"} == listed
