@@ -31,14 +31,13 @@ Value self_attention(Graph& g, const Model& model, const GraphInputs& in, int l,
     const HParams& hp = model.hparams();
     const LayerWeights& w = model.weights().layers[size_t(l)];
     const LayerParams& p = hp.layers[size_t(l)];
-    const bool gemma4 = hp.arch == Arch::gemma4;
     const QkvParams qkv = {p.n_heads,
                            p.n_kv_heads,
                            p.head_dim,
                            p.sliding ? hp.rope_dims_swa : hp.rope_dims,
                            hp.rms_eps,
                            /*interleaved=*/hp.rope_interleaved,
-                           /*norm_v=*/gemma4,
+                           hp.norm_v,
                            /*v_from_k=*/p.owns_kv && !w.attn_v};
     const Value q_norm = g.weight(w.attn_q_norm),
                 cache = g.kv(in.kv_device_copies && g.part() == 1 &&

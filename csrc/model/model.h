@@ -50,7 +50,7 @@ class Model {
     const Placement& placement() const;                     // throws when opened for metadata only
     Backend& backend() const { return *placement().back; }  // of the last layers and the head
     bool metadata_only() const { return placement_.back == nullptr; }
-    bool is_drafter() const { return hp_.arch == Arch::gemma4_assistant; }
+    bool is_drafter() const { return !hp_.drafts_for.empty(); }
     uint64_t n_params() const;
     uint64_t weight_bytes() const { return weights_.bytes(0) + weights_.bytes(1); }
     uint64_t mapped_bytes() const {
@@ -88,12 +88,7 @@ struct DraftInputs {
     bool dense_head;       // score the whole vocabulary, in the order of the table
 };
 int64_t draft_scores_width(const HParams& assistant, bool dense_head);
-// One row, n_steps times: a Gemma 4 assistant on its target (gemma4_mtp.cpp).
+// One row, n_steps times: a Gemma 4 assistant on its target (gemma4_assistant.cpp).
 Graph build_draft_graph(const Model& assistant, const DraftInputs& inputs);
-
-// One file per architecture.
-void build_gemma4(Graph& graph, const Model& model, const GraphInputs& inputs);
-void build_gemma3(Graph& graph, const Model& model, const GraphInputs& inputs);
-void build_llama(Graph& graph, const Model& model, const GraphInputs& inputs);
 
 }  // namespace pillion
