@@ -78,9 +78,12 @@ void build(Graph& g, const Model& model, const GraphInputs& in) {
         const LayerWeights& lw = w.layers[size_t(l)];
         const LayerParams& p = hp.layers[size_t(l)];
         Value y = g.norm(x, g.weight(lw.attn_norm), eps);
-        const Value a =
-            g.matmul(g.weight(lw.attn_output),
-                     self_attention(g, model, in, l, p.sliding ? rope_swa : rope_full, x, y));
+        SelfAttention attention(g, model, in, l, p.sliding ? rope_swa : rope_full);
+        if (l == hp.last_kv_layer()) {
+            attention.project_kv(y);
+            narrow(g, x, y);
+        }
+        const Value a = g.matmul(g.weight(lw.attn_output), attention.attend(y));
         x = g.norm_add(a, g.weight(lw.post_attention_norm), x, eps, /*scale=*/1.0f);
         y = g.norm(x, g.weight(lw.ffn_norm), eps);
         const Value gate = g.matmul(g.weight(lw.ffn_gate), y),

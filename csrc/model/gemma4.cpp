@@ -191,9 +191,13 @@ class Gemma4 {
         const LayerWeights& w = w_.layers[size_t(l)];
         const float eps = hp_.rms_eps;
         Value y = g_.norm(x, g_.weight(w.attn_norm), eps);
-        const Value a =
-            self_attention(g_, model_, in_, l,
-                           hp_.layers[size_t(l)].sliding ? rope_swa_ : rope_full_, x, y, &e);
+        SelfAttention attention(g_, model_, in_, l,
+                                hp_.layers[size_t(l)].sliding ? rope_swa_ : rope_full_);
+        if (l == hp_.last_kv_layer()) {
+            attention.project_kv(y);
+            narrow(g_, x, y, e);
+        }
+        const Value a = attention.attend(y);
         x = g_.norm_add(g_.matmul(g_.weight(w.attn_output), a), g_.weight(w.post_attention_norm), x,
                         eps, /*scale=*/1.0f);
 

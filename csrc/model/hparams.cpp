@@ -14,6 +14,13 @@ int HParams::count_layers(bool sliding) const {
                              [&](const LayerParams& l) { return l.sliding == sliding; }));
 }
 
+int HParams::last_kv_layer() const {
+    int last = -1;
+    for (int l = 0; l < n_layers; l++)
+        if (layers[size_t(l)].owns_kv) last = l;
+    return last;
+}
+
 const char* HParams::arch_name() const { return arch->name; }
 
 HParams read_hparams(const GgufFile& file) {

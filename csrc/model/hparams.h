@@ -67,6 +67,7 @@ struct HParams {
     bool any_sliding() const { return count_layers(true) > 0; }
     bool any_full() const { return count_layers(false) > 0; }
     int count_layers(bool sliding) const;
+    int last_kv_layer() const;      // the last one that owns a cache; -1: none does
     const char* arch_name() const;  // as GGUF spells it: "gemma4-assistant"
 };
 

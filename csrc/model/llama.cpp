@@ -61,8 +61,12 @@ void build(Graph& g, const Model& model, const GraphInputs& in) {
         g.begin_layer(l);
         const LayerWeights& lw = w.layers[size_t(l)];
         Value y = g.norm(x, g.weight(lw.attn_norm), eps);
-        const Value a =
-            g.matmul(g.weight(lw.attn_output), self_attention(g, model, in, l, rope, x, y));
+        SelfAttention attention(g, model, in, l, rope);
+        if (l == hp.last_kv_layer()) {
+            attention.project_kv(y);
+            narrow(g, x, y);
+        }
+        const Value a = g.matmul(g.weight(lw.attn_output), attention.attend(y));
         x = g.add(x, a);
         y = g.norm(x, g.weight(lw.ffn_norm), eps);
         const Value gate = g.matmul(g.weight(lw.ffn_gate), y),

@@ -29,7 +29,7 @@ class Loader {
         // Where the head lies on another device, a tied table is needed twice: as rows at the
         // front, as a matrix at the back.
         shared_table_ = tied && !placement_.is_split();
-        part_ = placement_.is_split() ? kFront : kBack;
+        part_ = placement_.is_split() ? Part::front : Part::back;
         for (const ModelRule& rule : arch.front) add(w_, rule, "");
         w_.layers.resize(size_t(hp_.n_layers));
         for (int l = 0; l < hp_.n_layers; l++) {
@@ -38,7 +38,7 @@ class Loader {
             for (const LayerRule& rule : arch.layer) add(w_.layers[size_t(l)], rule, block);
             split_qkv(l);
         }
-        part_ = kBack;
+        part_ = Part::back;
         if (const GgufTensor* t = checked("token_embd.weight"); t && tied && !shared_table_)
             add_rows(w_.output, *t, Use::matrix, 0, t->dims[1]);
         for (const ModelRule& rule : arch.back) add(w_, rule, "");
@@ -71,7 +71,7 @@ class Loader {
     }
 
     void import(int n_threads, const LoadProgress& progress) {
-        const size_t total = w_.bytes(kFront) + w_.bytes(kBack);
+        const size_t total = w_.bytes(Part::front) + w_.bytes(Part::back);
         const Queues queues(*this, n_threads);
         size_t done = 0;
         for (Item& item : items_) {
@@ -92,8 +92,6 @@ class Loader {
   private:
     using Use = WeightSource::Use;
 
-    enum { kFront = 0, kBack = 1 };
-
     struct Item {
         WeightSource source;
         Tensor* to;
@@ -110,10 +108,11 @@ class Loader {
     };
 
     std::vector<int> parts() const {
-        return placement_.is_split() ? std::vector<int>{kFront, kBack} : std::vector<int>{kBack};
+        return placement_.is_split() ? std::vector<int>{Part::front, Part::back}
+                                     : std::vector<int>{Part::back};
     }
     Backend& backend(int part) const {
-        return part == kFront ? *placement_.front : *placement_.back;
+        return part == Part::front ? *placement_.front : *placement_.back;
     }
 
     void import_item(Item& item, const Queues& queues) {
@@ -232,7 +231,7 @@ class Loader {
     const std::vector<uint8_t>& used_;  // by index of the file's tensors
     const Placement& placement_;
     Weights& w_;
-    int part_ = kBack;           // where the next items go
+    int part_ = Part::back;      // where the next items go
     bool shared_table_ = false;  // token_embd is the head's matrix too
     std::vector<Item> items_;
     std::vector<int32_t> order_;
