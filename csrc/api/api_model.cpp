@@ -69,7 +69,7 @@ pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_
         i.is_drafter = m.is_drafter();
         i.n_params = m.n_params(), i.file_bytes = m.file().file_bytes(),
         i.weight_bytes = m.weight_bytes();
-        snprintf(i.arch, sizeof i.arch, "%s", arch_name(hp.arch));
+        snprintf(i.arch, sizeof i.arch, "%s", hp.arch_name());
         write_info(info, size, &i, sizeof i);
     });
 }

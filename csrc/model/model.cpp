@@ -4,6 +4,7 @@
 
 #include "core/log.h"
 #include "gguf/gguf_json.h"
+#include "model/architecture.h"
 
 namespace pillion {
 
@@ -84,16 +85,7 @@ uint64_t Model::n_params() const {
 Graph Model::build_graph(const GraphInputs& inputs) const {
     Graph graph(inputs.rows_max, inputs.out_rows_max);
     if (placement_.is_split()) graph.second_part_from(placement_.first_back);
-    switch (hp_.arch) {
-        case Arch::gemma4: build_gemma4(graph, *this, inputs); break;
-        case Arch::gemma3: build_gemma3(graph, *this, inputs); break;
-        case Arch::llama: build_llama(graph, *this, inputs); break;
-        case Arch::gemma4_assistant:
-            fail(Status::pairing,
-                 "%s is a Gemma 4 assistant: it has no cache of its own and runs only as the "
-                 "drafter of a target",
-                 file().path().c_str());
-    }
+    hp_.arch->build(graph, *this, inputs);
     return graph;
 }
 
@@ -150,7 +142,7 @@ std::string Model::to_json() const {
         return std::string(", \"") + key + "\": " + json_number(v);
     };
     std::string out = "{\"path\": " + json_string(file().path()) + ", \"arch\": \"" +
-                      arch_name(hp_.arch) + "\", \"name\": " + json_string(hp_.name) +
+                      hp_.arch_name() + "\", \"name\": " + json_string(hp_.name) +
                       ", \"gguf_version\": " + std::to_string(file().version());
     out +=
         number("n_params", double(n_params())) + number("file_bytes", double(file().file_bytes()));

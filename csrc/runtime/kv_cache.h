@@ -13,6 +13,7 @@
 
 #include "core/backend.h"
 #include "model/hparams.h"
+#include "model/kv_places.h"
 #include "model/placement.h"
 #include "runtime/kv_snapshots.h"
 
@@ -31,13 +32,15 @@ class KvCache {
     KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx, int rows_per_run,
             bool swa_full, int n_snapshots);
 
-    const KvStore* stores() const {
-        return stores_.data();
-    }  // by layer; those of owning layers are set
-    const KvStore* device_copies() const {
-        return device_copies_.empty() ? nullptr : device_copies_.data();
+    // Of a layer's own cache; without heads where it owns none.
+    const KvSpec& spec(int layer) const { return stores_[size_t(layer)].spec; }
+    // Pointers into this cache, good until replicas come or go.
+    KvPlaces places() const {
+        const auto rows = [](const std::vector<KvStore>& v) {
+            return v.empty() ? nullptr : v.data();
+        };
+        return {stores_.data(), rows(device_copies_), rows(replicas_)};
     }
-    const KvStore* replicas() const { return replicas_.empty() ? nullptr : replicas_.data(); }
     // The last owning layer of a kind: what a Gemma 4 drafter attends to.
     KvView last_view(bool sliding) const;
     // The same as `backend` can read it: its own, one that it reads in place, a copy. Its store has

@@ -11,12 +11,12 @@ namespace pillion {
 
 class PlanCache {
   public:
-    // places: of the graph's parts; they stay where they are.
+    // places: by Part; they stay where they are.
     PlanCache(const Model& model, const std::vector<PartPlace>& places, GraphInputs inputs,
               const CompileOptions& options)
         : model_(model), places_(places), inputs_(inputs), options_(options) {}
-    // From now on runs also write these copies. The plans so far are dropped.
-    void set_replicas(const KvStore* replicas) { inputs_.kv_replicas = replicas, entries_.clear(); }
+    // From now on runs write these. The plans so far are dropped.
+    void set_kv(const KvPlaces& kv) { inputs_.kv = kv, entries_.clear(); }
     // The smallest plan for so many rows. Throws Error when the backend can't compile it.
     Plan& get(int rows);
     Graph graph(int rows) const;  // what that plan is compiled from

@@ -71,8 +71,8 @@ struct PairOptions {
 
 // Each checks at birth that the two fit: Error{pairing} with both values. An assistant on another
 // device gets its copies of the target's caches here.
-std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, Context& target,
-                                          const PairOptions& options);
+std::unique_ptr<Drafter> make_assistant_drafter(std::shared_ptr<Model> assistant, Context& target,
+                                                const PairOptions& options);
 std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<Model> model, const Context& target);
 std::unique_ptr<Drafter> make_lookup_drafter(int n_ngram);
 

@@ -24,7 +24,7 @@ std::unique_ptr<Drafter> make_drafter(std::shared_ptr<Model> drafter, Context& t
                  "%s is a Gemma 4 assistant, which has no cache of its own; it can't run as an "
                  "ordinary draft model",
                  drafter->file().path().c_str());
-        return make_mtp_drafter(std::move(drafter), target, o);
+        return make_assistant_drafter(std::move(drafter), target, o);
     }
     return make_model_drafter(std::move(drafter), target);
 }

@@ -74,7 +74,7 @@ std::string layer_json(const LayerParams& l) {
 
 std::string hparams_json(const HParams& h) {
     return join(
-        {field("arch", json_string(arch_name(h.arch))),
+        {field("arch", json_string(h.arch_name())),
          field("name", json_string(h.name)),
          field("n_layers", h.n_layers),
          field("n_embd", h.n_embd),
