@@ -83,7 +83,7 @@ pillion_status pillion_model_json(const pillion_model* model, char* out, size_t 
 pillion_status pillion_file_json(const char* path, int32_t with_tensors, char* out, size_t capacity,
                                  size_t* needed) {
     return guard([&] {
-        write_text(gguf_json_json(GgufFile::open(&need(path, "path")), with_tensors != 0), out,
+        write_text(gguf_json(GgufFile::open(&need(path, "path")), with_tensors != 0), out,
                    capacity, needed);
     });
 }

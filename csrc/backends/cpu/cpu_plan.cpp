@@ -33,17 +33,10 @@ class CpuPlan final : public Plan {
         return Status::cancelled;
     }
     size_t scratch_bytes() const override { return scratch_ ? scratch_->size() : 0; }
-    std::string to_json() const override {
-        std::string out = "[";
-        for (const auto& s : steps_) {
-            char line[160];
-            const char* op = s->op() == Op::count ? "" : info(s->op()).name;
-            snprintf(line, sizeof line,
-                     "%s{\"op\": \"%s\", \"layer\": %d, \"backend\": \"cpu\", \"kernel\": \"%s\"}",
-                     out.size() > 1 ? ", " : "", op, s->layer(), s->kernel());
-            out += line;
-        }
-        return out + "]";
+    std::vector<StepInfo> steps() const override {
+        std::vector<StepInfo> all;
+        for (const auto& s : steps_) all.push_back({s->op(), s->layer(), "cpu", s->kernel()});
+        return all;
     }
 
     StepList steps_;

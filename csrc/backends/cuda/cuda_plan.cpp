@@ -67,16 +67,10 @@ class CudaPlan final : public Plan {
     }
 
     size_t scratch_bytes() const override { return scratch_bytes_; }
-    std::string to_json() const override {
-        std::string out = "[";
-        for (const Step& s : steps_) {
-            char line[160];
-            snprintf(line, sizeof line,
-                     "%s{\"op\": \"%s\", \"layer\": %d, \"backend\": \"cuda\", \"kernel\": \"%s\"}",
-                     out.size() > 1 ? ", " : "", info(s.op).name, s.layer, s.kernel);
-            out += line;
-        }
-        return out + "]";
+    std::vector<StepInfo> steps() const override {
+        std::vector<StepInfo> all;
+        for (const Step& s : steps_) all.push_back({s.op, s.layer, "cuda", s.kernel});
+        return all;
     }
 
     std::vector<Step> steps_;

@@ -121,19 +121,12 @@ class HtpPlan final : public Plan {
     }
 
     size_t scratch_bytes() const override { return scratch_->bytes(); }
-    std::string to_json() const override {
-        std::string out = "[";
+    std::vector<StepInfo> steps() const override {
+        std::vector<StepInfo> all;
         for (const Stretch& s : stretches_)
-            for (size_t i = s.first; i < s.end; i++) {
-                char line[200];
-                snprintf(line, sizeof line,
-                         "%s{\"op\": \"%s\", \"layer\": %d, \"backend\": \"htp\", \"kernel\": "
-                         "\"%s\", \"session\": %d}",
-                         out.size() > 1 ? ", " : "", info(ops_[i].first).name, ops_[i].second,
-                         kernels_[i].c_str(), s.session);
-                out += line;
-            }
-        return out + "]";
+            for (size_t i = s.first; i < s.end; i++)
+                all.push_back({ops_[i].first, ops_[i].second, "htp", kernels_[i], s.session});
+        return all;
     }
 
     // "op embed of layer -1 (node 0) failed on device htp: token id outside the table (operand 1,
