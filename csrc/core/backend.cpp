@@ -96,14 +96,10 @@ Backend* best_device() {
     return best;
 }
 
-std::string availability_json(const char* name, const Backend* backend, const Reason& why) {
-    std::string out =
-        std::string("{\"name\": \"") + name + "\", \"available\": " + (backend ? "true" : "false");
-    if (backend) return out + ", \"info\": " + backend->info_json() + "}";
-    std::string reason;
-    for (const char* c = why.text; *c; c++)
-        reason += *c == '"' || *c == '\\' ? std::string("\\") + *c : std::string(1, *c);
-    return out + ", \"reason\": \"" + reason + "\"}";
+Json availability_json(const char* name, const Backend* backend, const Reason& why) {
+    JsonObject out;
+    out.add("name", name).add("available", backend != nullptr);
+    return backend ? out.add("info", backend->info_json()) : out.add("reason", why.text);
 }
 
 }  // namespace
@@ -137,18 +133,32 @@ Backend& find_backend(const std::string& asked) {
          device.c_str(), known.c_str());
 }
 
-std::string backends_json() {
+Json backends_json() {
     const ForkLock lock(g_mutex);
-    std::string out = "[";
+    JsonArray out;
     for (Entry& e : entries()) {
         const Backend* b = open(e);
-        out += availability_json(e.name, b, e.reason) + ", ";
+        out.add(availability_json(e.name, b, e.reason));
     }
     bool is_module = false;
     for (const char* name : {"cuda", "htp"}) {
         Reason reason;
         const Backend* b = open_module(name, is_module, reason);
-        out += availability_json(name, b, reason) + (strcmp(name, "htp") == 0 ? "]" : ", ");
+        out.add(availability_json(name, b, reason));
+    }
+    return out;
+}
+
+Json Plan::to_json() const {
+    JsonArray out;
+    for (const StepInfo& s : steps()) {
+        JsonObject step;
+        step.add("op", s.op == Op::count ? "" : info(s.op).name)
+            .add("layer", s.layer)
+            .add("backend", s.backend)
+            .add("kernel", s.kernel);
+        if (s.session >= 0) step.add("session", s.session);
+        out.add(step);
     }
     return out;
 }

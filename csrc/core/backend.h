@@ -9,9 +9,19 @@
 
 #include "core/error.h"
 #include "core/graph.h"
+#include "core/json.h"
 #include "core/step_state.h"
 
 namespace pillion {
+
+// One step of a plan, for reports.
+struct StepInfo {
+    Op op;  // count: of no op
+    int layer;
+    const char* backend;
+    std::string kernel;
+    int session = -1;  // where a device has several
+};
 
 // A compiled graph: immutable, replayable. Borrows its weights, caches and external buffers.
 class Plan {
@@ -24,7 +34,8 @@ class Plan {
     // then undefined.
     virtual Status wait(Reason& reason) = 0;
     virtual size_t scratch_bytes() const = 0;
-    virtual std::string to_json() const = 0;  // array of {op, layer, backend, kernel}
+    virtual std::vector<StepInfo> steps() const = 0;
+    Json to_json() const;  // [{"op", "layer", "backend", "kernel"}, ...], some with "session"
 };
 
 // Is shown what the matrix products of a run are fed: f32 rows, before any kernel rounds them to a
@@ -98,7 +109,7 @@ class Backend {
   public:
     virtual ~Backend() = default;
     virtual const char* name() const = 0;
-    virtual std::string info_json() const = 0;
+    virtual Json info_json() const = 0;
     // Works on every buffer that has host(), whichever backend it comes from: the CPU.
     virtual bool is_host() const { return false; }
     virtual MemoryInfo memory() const { return {}; }
@@ -139,7 +150,7 @@ class Backend {
 // CUDA device where there is one, else "cpu". Throws Error{no_backend} naming the device and why it
 // is absent.
 Backend& find_backend(const std::string& device);
-std::string backends_json();
+Json backends_json();  // [{"name", "available", "info" or "reason"}, ...]
 
 using BackendFactory = Backend* (*)(Reason& reason);  // nullptr: not on this machine, see reason
 void register_backend(

@@ -14,8 +14,8 @@ struct MemoryRequest {
     size_t offset = 0;  // filled in
 };
 
-// Greedy by size, each at the lowest free offset, aligned to 64. Returns the bytes of the whole
-// buffer.
-size_t plan_memory(std::vector<MemoryRequest>& requests);
+// Greedy by size, each at the lowest free offset that is a multiple of `alignment` (a power of
+// two). Returns the bytes of the whole buffer, a multiple of it too.
+size_t plan_memory(std::vector<MemoryRequest>& requests, size_t alignment = 64);
 
 }  // namespace pillion

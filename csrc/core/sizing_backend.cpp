@@ -40,7 +40,7 @@ class SizingPlan final : public Plan {
     }
     Status wait(Reason&) override { return Status::ok; }
     size_t scratch_bytes() const override { return scratch_->size(); }
-    std::string to_json() const override { return "[]"; }
+    std::vector<StepInfo> steps() const override { return {}; }
 
   private:
     std::unique_ptr<Buffer> scratch_;

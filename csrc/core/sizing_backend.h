@@ -11,7 +11,7 @@ class SizingBackend final : public Backend {
     explicit SizingBackend(Backend& real) : real_(real) {}
 
     const char* name() const override { return real_.name(); }
-    std::string info_json() const override { return real_.info_json(); }
+    Json info_json() const override { return real_.info_json(); }
     MemoryInfo memory() const override { return real_.memory(); }
     bool supports(const Graph& graph, const Node& node, Reason& reason) const override {
         return real_.supports(graph, node, reason);

@@ -190,12 +190,8 @@ bool gguf_real(const GgufValue& value, uint64_t i, double& out);
 // bytes and broken UTF-8.
 std::string printable(std::string_view text, size_t max_bytes = 80);
 
-// JSON. An array longer than max_array becomes {"count": n, "element": "string", "first": [...]}.
-// Invalid UTF-8 becomes U+FFFD, floats are the shortest text that reads back as the same value, NaN
-// and infinities are null.
+// JSON (core/json.h). An array longer than max_array becomes {"count": n, "element": "string",
+// "first": [...]}.
 std::string to_json(const GgufValue& value, size_t max_array = SIZE_MAX);
-std::string json_string(std::string_view text);
-std::string json_number(double value);
-std::string json_number(float value);
 
 }  // namespace pillion

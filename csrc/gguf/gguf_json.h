@@ -3,6 +3,7 @@
 #pragma once
 #include <string>
 
+#include "core/json.h"
 #include "gguf/gguf.h"
 
 namespace pillion {
@@ -12,12 +13,11 @@ namespace pillion {
 //  "n_params", "tensor_bytes", "tensor_types", "metadata"}, and with_tensors "tensors": [{"name",
 //  "type", "shape" (contiguous dimension first), "bytes", "offset" in its file, "part": the file's
 //  index}].
-std::string gguf_json_json(const GgufFile& file, bool with_tensors);
+std::string gguf_json(const GgufFile& file, bool with_tensors);
 
-std::string tensor_types_json(
-    const GgufFile& file);  // {"Q4_0": {"tensors", "params", "bytes"}, ...}
-std::string metadata_json(
-    const GgufFile& file);                     // long arrays shortened, keys as shown_keys has them
-std::string parts_json(const GgufFile& file);  // ["NAME-00001-of-00002.gguf", ...]
+Json tensor_types_json(const GgufFile& file);  // {"Q4_0": {"tensors", "params", "bytes"}, ...}
+// Long arrays shortened, keys as shown_keys has them.
+Json metadata_json(const GgufFile& file);
+Json parts_json(const GgufFile& file);  // ["NAME-00001-of-00002.gguf", ...]
 
 }  // namespace pillion

@@ -481,31 +481,32 @@ ContextMemory Context::memory() const {
 }
 
 std::string Context::to_json() {
-    std::string out =
-        "{\"n_ctx\": " + std::to_string(n_ctx_) + ", \"n_batch\": " + std::to_string(n_batch_) +
-        ", \"n_threads\": " + std::to_string(queue().n_threads()) +
-        ", \"length\": " + std::to_string(length()) +
-        ", \"kv_bytes\": " + std::to_string(kv_.bytes()) +
-        ", \"n_snapshots\": " + std::to_string(kv_.snapshots().count()) +
-        ", \"snapshot_bytes\": " + std::to_string(kv_.snapshots().bytes()) +
-        ", \"output_bytes\": " + std::to_string(memory().outputs) +
-        ", \"scratch_bytes\": " + std::to_string(plans_.scratch_bytes()) + ", \"kv\": [";
+    JsonArray kv;
     const std::vector<LayerParams>& layers = model_->hparams().layers;
-    bool first = true;
     for (size_t l = 0; l < layers.size(); l++) {
         if (!layers[l].owns_kv) continue;
         const KvSpec& s = kv_.spec(int(l));
-        char text[200];
-        snprintf(text, sizeof text,
-                 "%s{\"layer\": %zu, \"store\": \"%s\", \"type\": \"%s\", \"positions\": %d, "
-                 "\"bytes\": %zu}",
-                 first ? "" : ", ", l, kv_.is_ring(int(l)) ? "ring" : "full",
-                 s.type == KvType::q8_0 ? "q8_0" : "f16", s.capacity, kv_.layer_bytes(int(l)));
-        out += text;
-        first = false;
+        kv.add(JsonObject()
+                   .add("layer", l)
+                   .add("store", kv_.is_ring(int(l)) ? "ring" : "full")
+                   .add("type", s.type == KvType::q8_0 ? "q8_0" : "f16")
+                   .add("positions", s.capacity)
+                   .add("bytes", kv_.layer_bytes(int(l))));
     }
-    return out + "], \"backend\": \"" + model_->backend().name() +
-           "\", \"plan\": " + placement_json() + "}";
+    return JsonObject()
+        .add("n_ctx", n_ctx_)
+        .add("n_batch", n_batch_)
+        .add("n_threads", queue().n_threads())
+        .add("length", length())
+        .add("kv_bytes", kv_.bytes())
+        .add("n_snapshots", kv_.snapshots().count())
+        .add("snapshot_bytes", kv_.snapshots().bytes())
+        .add("output_bytes", memory().outputs)
+        .add("scratch_bytes", plans_.scratch_bytes())
+        .add("kv", kv)
+        .add("backend", model_->backend().name())
+        .add("plan", placement_json())
+        .text();
 }
 
 // The argmax, made where the row lies, is the largest of all logits; if the mask allows it, it is

@@ -60,7 +60,7 @@ class Context {
     // Lets `backend` read the caches that a drafter needs, by copies where it can't in place.
     // Tokens that the context holds run again.
     void replica_on(Backend& backend);
-    std::string placement_json() { return plans_.get(1).to_json(); }
+    Json placement_json() { return plans_.get(1).to_json(); }
     // Changes with everything that changes the sequence or its outputs.
     uint64_t generation() const { return generation_; }
     int n_outputs() const { return out_rows_; }  // of the last eval

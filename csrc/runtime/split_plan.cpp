@@ -26,14 +26,11 @@ class SplitPlan final : public Plan {
         for (const auto& p : parts_) n += p->scratch_bytes();
         return n;
     }
-    std::string to_json() const override {
-        std::string out = "[";
-        for (const auto& p : parts_) {
-            const std::string part = p->to_json();  // "[...]"
-            if (part.size() > 2)
-                out += (out.size() > 1 ? ", " : "") + part.substr(1, part.size() - 2);
-        }
-        return out + "]";
+    std::vector<StepInfo> steps() const override {
+        std::vector<StepInfo> all;
+        for (const auto& p : parts_)
+            for (StepInfo& s : p->steps()) all.push_back(std::move(s));
+        return all;
     }
 
   private:

@@ -81,7 +81,7 @@ class AssistantDrafter final : public Drafter {
     const char* head() const override { return in_.dense_head ? "dense" : "ordered"; }
     const char* note() const override { return model_->hparams().centroid_head_problem.c_str(); }
     const char* backend() const override { return model_->backend().name(); }
-    std::string plan_json() override { return plan(1).to_json(); }
+    Json plan_json() override { return plan(1).to_json(); }
     bool needs_hidden() const override { return true; }
     ContextMemory memory() const override {
         ContextMemory m;

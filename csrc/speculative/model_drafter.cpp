@@ -20,7 +20,7 @@ class ModelDrafter final : public Drafter {
     const char* kind() const override { return "model"; }
     const char* head() const override { return "dense"; }
     const char* backend() const override { return context_.model().backend().name(); }
-    std::string plan_json() override { return context_.placement_json(); }
+    Json plan_json() override { return context_.placement_json(); }
     ContextMemory memory() const override { return context_.memory(); }
 
     Unread unread(const Context& target) const override {

@@ -360,10 +360,13 @@ void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
 
 std::string Pair::to_json() {
     const std::string backend = drafter_->backend();
-    return std::string("{\"kind\": \"") + drafter_->kind() + "\", \"head\": \"" + drafter_->head() +
-           "\", \"backend\": " + (backend.empty() ? "null" : "\"" + backend + "\"") +
-           ", \"n_read\": " + std::to_string(drafter_->n_read()) +
-           ", \"plan\": " + drafter_->plan_json() + "}";
+    return JsonObject()
+        .add("kind", drafter_->kind())
+        .add("head", drafter_->head())
+        .add("backend", backend.empty() ? Json(nullptr) : Json(backend))
+        .add("n_read", drafter_->n_read())
+        .add("plan", drafter_->plan_json())
+        .text();
 }
 
 void Pair::count(const RoundInfo& info, size_t n_tokens) {

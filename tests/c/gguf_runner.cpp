@@ -9,6 +9,7 @@
 #include <chrono>
 #include <string>
 
+#include "core/json.h"
 #include "gguf/gguf.h"
 #include "model/centroid_head.h"
 #include "model/hparams.h"

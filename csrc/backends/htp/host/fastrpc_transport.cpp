@@ -292,8 +292,8 @@ class FastRpcLine final : public Line {
   public:
     FastRpcLine(const Driver& driver, int arch) : d_(driver), arch_(arch) {}
     const char* device_name() const override { return "htp"; }
-    std::string describe() const override {
-        return "\"transport\": \"fastrpc\", \"driver\": \"" + json_text(d_.path) + "\"";
+    void describe(JsonObject& out) const override {
+        out.add("transport", "fastrpc").add("driver", d_.path);
     }
     size_t address_space() const override { return address_space_or(kAddressSpace); }
     int sessions_max() const override { return arch_ >= 75 ? kSessionsMax : kSessionsMaxOld; }

@@ -36,16 +36,15 @@ class HtpBackend final : public Backend {
         return s;
     }
 
-    std::string info_json() const override {
-        char text[256];
-        snprintf(text, sizeof text,
-                 "{\"device\": \"%s\", \"architecture\": \"v%u\", \"threads\": %u, \"vtcm_bytes\": "
-                 "%u, \"address_space_bytes\": %zu, ",
-                 line_->device_name(), facts_.arch, facts_.threads, facts_.vtcm_bytes,
-                 line_->address_space());
-        const char* emulated = line_->is_emulated() ? "true" : "false";
-        return text + line_->describe() + ", \"emulated\": " + emulated +
-               ", \"sessions\": " + sessions_.to_json() + "}";
+    Json info_json() const override {
+        JsonObject out;
+        out.add("device", line_->device_name())
+            .add("architecture", "v" + std::to_string(facts_.arch))
+            .add("threads", facts_.threads)
+            .add("vtcm_bytes", facts_.vtcm_bytes)
+            .add("address_space_bytes", line_->address_space());
+        line_->describe(out);
+        return out.add("emulated", line_->is_emulated()).add("sessions", sessions_.to_json());
     }
 
     bool supports(const Graph& graph, const Node& node, Reason& reason) const override {

@@ -64,7 +64,7 @@ class Sessions {
     explicit Sessions(Line& line) : line_(line) {}
     Session& at(int number);
     void forget(const Block& block);
-    std::string to_json() const;
+    Json to_json() const;
 
   private:
     Line& line_;

@@ -12,6 +12,7 @@
 
 #include "backends/htp/wire/htp_wire.h"
 #include "core/error.h"
+#include "core/json.h"
 
 namespace pillion::htp {
 
@@ -62,7 +63,7 @@ class Line {
   public:
     virtual ~Line() = default;
     virtual const char* device_name() const = 0;  // "htp", "htp:sim"
-    virtual std::string describe() const = 0;  // members of a JSON object: "transport": "sim", ...
+    virtual void describe(JsonObject& out) const = 0;  // adds "transport": "sim", ...
     virtual std::unique_ptr<SharedMemory> allocate(size_t bytes, Status& status,
                                                    Reason& reason) = 0;
     virtual std::unique_ptr<Transport> connect(int session, Status& status, Reason& reason) = 0;
@@ -76,7 +77,6 @@ std::unique_ptr<Line> open_fastrpc(Status& status, Reason& reason);
 std::unique_ptr<Line> open_sim(Status& status, Reason& reason);
 
 // As it stands between the quotes of a JSON text.
-std::string json_text(const std::string& text);
 
 // Milliseconds a message may take: PILLION_HTP_TIMEOUT (seconds), else a minute: far more than a
 // run takes, short enough to be noticed.

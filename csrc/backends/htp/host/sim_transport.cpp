@@ -238,8 +238,8 @@ class SimLine final : public Line {
   public:
     explicit SimLine(std::vector<std::string> command) : command_(std::move(command)) {}
     const char* device_name() const override { return "htp:sim"; }
-    std::string describe() const override {
-        return "\"transport\": \"sim\", \"command\": \"" + json_text(command_.back()) + "\"";
+    void describe(JsonObject& out) const override {
+        out.add("transport", "sim").add("command", command_.back());
     }
     size_t address_space() const override { return address_space_or(kAddressSpace); }
     int sessions_max() const override { return 4; }
@@ -299,13 +299,6 @@ std::unique_ptr<Line> open_sim(Status& status, Reason& reason) {
         return nullptr;
     }
     return std::make_unique<SimLine>(std::move(command));
-}
-
-std::string json_text(const std::string& text) {
-    std::string out;
-    for (const char c : text)
-        out += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
-    return out;
 }
 
 int timeout_ms() {
