@@ -95,8 +95,8 @@ def microseconds(work: Any) -> tuple[Any, float]:
 def spread(values: list[float]) -> str:
     ordered = sorted(values)
     return (
-        f"median {statistics.median(ordered):.0f}, mean {statistics.fmean(ordered):.0f}, max "
-        f"{ordered[-1]:.0f} µs"
+        f"median {statistics.median(ordered):.0f}, "
+        f"mean {statistics.fmean(ordered):.0f}, max {ordered[-1]:.0f} µs"
     )
 
 

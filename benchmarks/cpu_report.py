@@ -290,8 +290,8 @@ def main():
         parser.error(f"no test is named {', '.join(sorted(unknown))}; there are {', '.join(TESTS)}")
     table = pillion.system()["cpu"]["table"]
     print(
-        f"{Path(options.model).name}: {options.threads} threads, {table}, pillion "
-        f"{pillion.__version__}",
+        f"{Path(options.model).name}: {options.threads} threads, "
+        f"{table}, pillion {pillion.__version__}",
         flush=True,
     )
     model = None if set(wanted) <= {"load", "memory"} else pillion.Model.open(options.model)

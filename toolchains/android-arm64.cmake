@@ -11,7 +11,9 @@ endif()
 
 if(ANDROID_NDK)
     if(NOT EXISTS "${ANDROID_NDK}/build/cmake/android.toolchain.cmake")
-        message(FATAL_ERROR "ANDROID_NDK is ${ANDROID_NDK}, which has no build/cmake/android.toolchain.cmake: name the NDK's own folder")
+        message(FATAL_ERROR
+            "ANDROID_NDK is ${ANDROID_NDK}, which has no build/cmake/android.toolchain.cmake: "
+            "name the NDK's own folder")
     endif()
     set(ANDROID_ABI arm64-v8a CACHE STRING "")
     set(ANDROID_PLATFORM android-28 CACHE STRING "")

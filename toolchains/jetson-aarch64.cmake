@@ -26,16 +26,21 @@ set(PILLION_JETPACK 6 CACHE STRING "JetPack of the board: 6 or 7")
 list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES PILLION_JETSON_SYSROOT PILLION_JETPACK)
 
 set(jetson_cuda "")
-foreach(folder usr/local/cuda/targets/aarch64-linux usr/local/cuda/targets/sbsa-linux targets/aarch64-linux targets/sbsa-linux)
+foreach(folder usr/local/cuda/targets/aarch64-linux usr/local/cuda/targets/sbsa-linux
+    targets/aarch64-linux targets/sbsa-linux)
     set(folder "${PILLION_JETSON_SYSROOT}/${folder}")
-    if(PILLION_JETSON_SYSROOT AND EXISTS "${folder}/include/cuda_runtime.h" AND EXISTS "${folder}/lib/libcudart_static.a")
+    if(PILLION_JETSON_SYSROOT AND EXISTS "${folder}/include/cuda_runtime.h"
+        AND EXISTS "${folder}/lib/libcudart_static.a")
         set(jetson_cuda "${folder}")
         break()
     endif()
 endforeach()
 if(NOT jetson_cuda)
-    message(FATAL_ERROR "PILLION_JETSON_SYSROOT is \"${PILLION_JETSON_SYSROOT}\"; it must name a folder with the board's CUDA: "
-        "usr/local/cuda/targets/aarch64-linux/include/cuda_runtime.h and …/lib/libcudart_static.a. Copy it from the board: "
+    message(FATAL_ERROR
+        "PILLION_JETSON_SYSROOT is \"${PILLION_JETSON_SYSROOT}\"; "
+        "it must name a folder with the board's CUDA: "
+        "usr/local/cuda/targets/aarch64-linux/include/cuda_runtime.h "
+        "and …/lib/libcudart_static.a. Copy it from the board: "
         "rsync -aL BOARD:/usr/local/cuda/targets SYSROOT/usr/local/cuda/")
 endif()
 
@@ -51,7 +56,8 @@ set(CMAKE_CUDA_ARCHITECTURES "${jetson_architectures}" CACHE STRING "GPUs to com
 # A test program would need more of the board than we ask for.
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
 set(CMAKE_CUDA_FLAGS_INIT "-I${jetson_cuda}/include")
-set(ENV{CUDAFLAGS} "-I${jetson_cuda}/include -L${jetson_cuda}/lib") # of the compiler's identification
+# Of the compiler's identification.
+set(ENV{CUDAFLAGS} "-I${jetson_cuda}/include -L${jetson_cuda}/lib")
 set(CMAKE_MODULE_LINKER_FLAGS_INIT "-L${jetson_cuda}/lib")
 set(PILLION_CUDART "${jetson_cuda}/lib/libcudart_static.a")
 set(PILLION_CUDA_INCLUDE "${jetson_cuda}/include")

@@ -28,11 +28,17 @@ if [ -n "${PILLION_HTP_FOLDER:-}" ]; then
         libraries+=("$library")
     done
 fi
-command -v adb >/dev/null || fail "adb is not installed (Android's platform tools: https://developer.android.com/tools/releases/platform-tools)"
+command -v adb >/dev/null || fail "adb is not installed (Android's platform tools:" \
+    "https://developer.android.com/tools/releases/platform-tools)"
 state=$(adb get-state 2>&1 </dev/null) || case "$state" in
-    *unauthorized*) fail "the phone does not trust this computer yet: unlock it and allow USB debugging" ;;
-    *"more than one"*) fail "adb sees more than one phone: set ANDROID_SERIAL to one of these: $(adb devices | awk 'NR > 1 && NF { printf "%s ", $1 }')" ;;
-    *) fail "adb sees no phone: connect it, switch USB debugging on, look at \`adb devices\` ($state)" ;;
+    *unauthorized*)
+        fail "the phone does not trust this computer yet: unlock it and allow USB debugging" ;;
+    *"more than one"*)
+        fail "adb sees more than one phone: set ANDROID_SERIAL to one of these:" \
+            "$(adb devices | awk 'NR > 1 && NF { printf "%s ", $1 }')" ;;
+    *)
+        fail "adb sees no phone: connect it, switch USB debugging on," \
+            "look at \`adb devices\` ($state)" ;;
 esac
 
 on_phone() { adb shell "$1" </dev/null; }    # adb would read our stdin
@@ -44,17 +50,23 @@ send() {
     at=$(printf '%q' "$folder/$2")
     there=$(on_phone "stat -c '%s %Y' $at 2>/dev/null || true" | tr -d '\r')
     [ "$there" != "$(stamp "$1")" ] || return 0
-    if adb push "$1" "$folder/$2.part" </dev/null && on_phone "mv -f $at.part $at"; then return 0; fi
+    if adb push "$1" "$folder/$2.part" </dev/null && on_phone "mv -f $at.part $at"; then
+        return 0
+    fi
     on_phone "rm -f $at.part" || true
-    fail "$1 did not get to the phone; room there: $(on_phone "df -h $folder | tail -n 1" | awk '{ print $4 }')"
+    fail "$1 did not get to the phone; room there:" \
+        "$(on_phone "df -h $folder | tail -n 1" | awk '{ print $4 }')"
 }
 
 on_phone "mkdir -p $folder" || fail "$folder can't be made on the phone"
 send "$program" pillion-run
 on_phone "chmod 755 $folder/pillion-run"
-for file in "${files[@]}" "${libraries[@]+"${libraries[@]}"}"; do send "$file" "$(basename "$file")"; done
+for file in "${files[@]}" "${libraries[@]+"${libraries[@]}"}"; do
+    send "$file" "$(basename "$file")"
+done
 
 [ $# -gt 0 ] || exit 0
 models=(-m "$folder/$(basename "${files[0]}")")
 [ ${#files[@]} -lt 2 ] || models+=(-md "$folder/$(basename "${files[1]}")")
-adb shell "cd $folder && ADSP_LIBRARY_PATH=$folder ./pillion-run $(printf '%q ' "${models[@]}" "$@")"
+words=$(printf '%q ' "${models[@]}" "$@")
+adb shell "cd $folder && ADSP_LIBRARY_PATH=$folder ./pillion-run $words"

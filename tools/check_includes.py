@@ -91,16 +91,16 @@ def offence(source, kind, name):
             return f"csrc/{row} is plain C"
         if is_isa(path) and name not in ISA_SYSTEM:
             return (
-                f"kernels may include only {', '.join(sorted(ISA_SYSTEM))} and headers of plain "
-                f"data"
+                f"kernels may include only {', '.join(sorted(ISA_SYSTEM))} "
+                "and headers of plain data"
             )
         return None
     if kind == "<":
         return "our own files stand in quotes"
     if is_isa(path) and target not in ISA_HEADERS and not ISA_OWN.fullmatch(target):
         return (
-            "kernels may include only kernel_table.h and what it needs, simd.h, dot.h and "
-            "body/*.inl"
+            "kernels may include only kernel_table.h and what it needs, "
+            "simd.h, dot.h and body/*.inl"
         )
     allowed = (row, *ALLOWED[row])
     if (

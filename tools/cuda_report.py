@@ -105,8 +105,8 @@ def report(archs, only=None):
             )
         if one["registers"] > REGISTERS_MAX - 1:
             faults.append(
-                f"{one['file']}, sm_{one['arch']}: {one['name']} takes all {one['registers']} "
-                f"registers"
+                f"{one['file']}, sm_{one['arch']}: "
+                f"{one['name']} takes all {one['registers']} registers"
             )
     return kernels, faults
 

@@ -42,7 +42,9 @@ PYTHON
         longest=150000
     fi
     echo "== $program"
-    "build/fuzz/$program" -max_total_time="$seconds" -timeout=25 -rss_limit_mb=3000 -max_len=$longest -artifact_prefix="$found/" \
-        -verbosity=0 -print_final_stats=1 "$corpus" 2>&1 | grep -v "^stat::\(new\|slowest\)" || status=1
+    "build/fuzz/$program" -max_total_time="$seconds" -timeout=25 -rss_limit_mb=3000 \
+        -max_len=$longest -artifact_prefix="$found/" \
+        -verbosity=0 -print_final_stats=1 "$corpus" 2>&1 |
+        grep -v "^stat::\(new\|slowest\)" || status=1
 done
 exit $status

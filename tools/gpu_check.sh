@@ -29,45 +29,70 @@ dry=; [ "$device" = cuda:sim ] && dry=1
 export PILLION_TEST_CUDA=$device
 
 # On one GPU or the emulation; those that need neither are in the ordinary suite.
-suites="tests/ops/test_cuda_ops.py tests/ops/test_cuda_matmul.py tests/ops/test_cuda_memory.py tests/python/test_cuda_module.py
-        tests/python/test_cuda_models.py tests/python/test_placement.py"
+suites="tests/ops/test_cuda_ops.py tests/ops/test_cuda_matmul.py tests/ops/test_cuda_memory.py
+        tests/python/test_cuda_module.py tests/python/test_cuda_models.py
+        tests/python/test_placement.py"
 sanitized=tests/ops/test_cuda_matmul.py    # runners; and below the ops, in Python
 
 refuse() { echo "gpu_check: $1" >&2; exit 1; }
 wants() { case " $steps " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 failed=()
-step() { echo "== $1"; local name=$1; shift; "$@" || { failed+=("$name"); echo "gpu_check: $name failed" >&2; }; }
+step() {
+    local name=$1
+    echo "== $name"
+    shift
+    "$@" || { failed+=("$name"); echo "gpu_check: $name failed" >&2; }
+}
 
 if [ -z "$dry" ]; then
     tegra=; [ -e /etc/nv_tegra_release ] && tegra=1
-    if ! nvidia-smi -L 2>/dev/null | grep -q . && [ -z "$tegra" ]; then refuse "the driver sees no NVIDIA GPU (nvidia-smi -L): nothing was run"; fi
+    if ! nvidia-smi -L 2>/dev/null | grep -q . && [ -z "$tegra" ]; then
+        refuse "the driver sees no NVIDIA GPU (nvidia-smi -L): nothing was run"
+    fi
     command -v nvcc >/dev/null || refuse "nvcc is not installed ($cuda_bin): nothing was run"
 fi
 mkdir -p "$out"
 
 build() {
     bash tools/system_packages.sh && make .venv/.ready &&
-        .venv/bin/pip install --quiet --no-build-isolation --no-deps --editable . -C build-dir=build/gpu -C cmake.define.PILLION_TESTING=ON \
-            -C cmake.define.PILLION_CUDA=ON -C cmake.define.CMAKE_CUDA_ARCHITECTURES="${PILLION_CUDA_ARCHITECTURES:-native}"
+        .venv/bin/pip install --quiet --no-build-isolation --no-deps --editable . \
+            -C build-dir=build/gpu -C cmake.define.PILLION_TESTING=ON \
+            -C cmake.define.PILLION_CUDA=ON \
+            -C cmake.define.CMAKE_CUDA_ARCHITECTURES="${PILLION_CUDA_ARCHITECTURES:-native}"
 }
 
-run_tests() { "$python" -m pytest -q -m "not slow" $suites ${PILLION_GPU_PYTEST:-} 2>&1 | tee "$out/test.log"; return "${PIPESTATUS[0]}"; }
+run_tests() {
+    "$python" -m pytest -q -m "not slow" $suites ${PILLION_GPU_PYTEST:-} 2>&1 |
+        tee "$out/test.log"
+    return "${PIPESTATUS[0]}"
+}
 
 sanitize() {    # the tool
     local wrap="compute-sanitizer --tool $1 --error-exitcode 9 --print-limit 20"
-    PILLION_CUDA_WRAP=$wrap "$python" -m pytest -q -m "not slow" $sanitized 2>&1 | tee "$out/sanitize-$1.log"
+    PILLION_CUDA_WRAP=$wrap "$python" -m pytest -q -m "not slow" $sanitized 2>&1 |
+        tee "$out/sanitize-$1.log"
     local runners=${PIPESTATUS[0]}
-    $wrap --target-processes all "$python" -m pytest -q -m "not slow" tests/ops/test_cuda_ops.py 2>&1 | tee -a "$out/sanitize-$1.log"
+    $wrap --target-processes all "$python" -m pytest -q -m "not slow" \
+        tests/ops/test_cuda_ops.py 2>&1 | tee -a "$out/sanitize-$1.log"
     return $((runners + PIPESTATUS[0]))
+}
+
+make_model() {    # the file and make_synthetic.py's words
+    local file=$1
+    shift
+    [ -f "$file" ] && return
+    "$python" benchmarks/make_synthetic.py "$file.part" "$@" >&2 && mv "$file.part" "$file"
 }
 
 models() {    # the size: prints the target and its assistant, made where they are missing
     local folder=build/gpu-models target assistant
-    if [ -n "$dry" ]; then echo tests/golden/tiny-"$1".gguf tests/golden/tiny-"$1"-assistant.gguf; return; fi
+    if [ -n "$dry" ]; then
+        echo tests/golden/tiny-"$1".gguf tests/golden/tiny-"$1"-assistant.gguf
+        return
+    fi
     mkdir -p $folder
     target=$folder/$1.gguf assistant=$folder/$1-assistant.gguf
-    [ -f "$target" ] || { "$python" benchmarks/make_synthetic.py "$target.part" --size "$1" >&2 && mv "$target.part" "$target"; } || return 1
-    [ -f "$assistant" ] || { "$python" benchmarks/make_synthetic.py "$assistant.part" --size "$1" --assistant >&2 && mv "$assistant.part" "$assistant"; } || return 1
+    make_model "$target" --size "$1" && make_model "$assistant" --size "$1" --assistant || return 1
     echo "$target" "$assistant"
 }
 
@@ -77,14 +102,18 @@ bench() {    # the size: runs in turns, so that a drift of the machine meets all
     files=$(models "$1") || return 1
     read -r target assistant <<<"$files"
     for n in $(seq "$runs"); do
-        "$python" -m pillion bench -m "$target" -md none --device "$device" $long --json >"$out/$1-plain-$n.json" || return 1
-        "$python" -m pillion bench -m "$target" -md "$assistant" --device "$device" --synthetic-accept 2.5 $long --json >"$out/$1-drafter-$n.json" ||
-            return 1
+        "$python" -m pillion bench -m "$target" -md none --device "$device" $long --json \
+            >"$out/$1-plain-$n.json" || return 1
+        "$python" -m pillion bench -m "$target" -md "$assistant" --device "$device" \
+            --synthetic-accept 2.5 $long --json >"$out/$1-drafter-$n.json" || return 1
     done
 }
 
 card() {    # what the table says about the machine
-    if [ -n "$dry" ]; then echo '{"card": "SIMT emulation, no GPU", "driver": "-", "toolkit": "-"}'; return; fi
+    if [ -n "$dry" ]; then
+        echo '{"card": "SIMT emulation, no GPU", "driver": "-", "toolkit": "-"}'
+        return
+    fi
     local name driver
     name=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
     driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
@@ -100,7 +129,9 @@ if [ -z "$dry" ] && wants build; then step build build; fi
 if wants test; then step test run_tests; fi
 if [ -z "$dry" ] && wants sanitize; then
     if command -v compute-sanitizer >/dev/null; then
-        for tool in memcheck racecheck synccheck; do step "compute-sanitizer $tool" sanitize $tool; done
+        for tool in memcheck racecheck synccheck; do
+            step "compute-sanitizer $tool" sanitize $tool
+        done
     else
         echo "gpu_check: compute-sanitizer is not installed; skipped"
     fi
@@ -108,7 +139,8 @@ fi
 if wants bench; then for size in $sizes; do step "bench $size" bench "$size"; done; fi
 if wants table; then
     card >"$out/card.json"
-    step table "$python" tools/gpu_table.py "$out" --command "tools/gpu_check.sh" --output "$out/gpu.md"
+    step table "$python" tools/gpu_table.py "$out" --command "tools/gpu_check.sh" \
+        --output "$out/gpu.md"
 fi
 [ ${#failed[@]} -eq 0 ] || refuse "failed: ${failed[*]}"
 echo "gpu_check: all passed; $out/gpu.md"

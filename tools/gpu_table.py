@@ -74,8 +74,8 @@ def table(folder, command):
     processes = max(len(results) for ways in runs.values() for results in ways.values())
     lines = [
         f"{card['card']}, driver {card['driver']}, {card['toolkit']}, {date.today().isoformat()}.",
-        f"`{command}`: random weights of true shape, {processes} processes each, median; spread: "
-        f"(largest − smallest) / median.",
+        f"`{command}`: random weights of true shape, {processes} processes each, median; "
+        "spread: (largest − smallest) / median.",
         "Drafts are accepted at random, so that a round yields the tokens it says.",
         "",
         "| model | test | tokens/s | ms | spread | |",

@@ -185,8 +185,8 @@ def faults_of(loop):
         return
     if loop["stack_vectors"] > SPILLS * loop["blocks"] * loop["rows"]:
         yield (
-            f"{where} moves {loop['stack_vectors']} vectors to and from the stack, over {SPILLS} "
-            f"for each block and row"
+            f"{where} moves {loop['stack_vectors']} vectors to and from the stack, "
+            f"over {SPILLS} for each block and row"
         )
     if (
         loop["rows"] in COUNTS
@@ -194,8 +194,8 @@ def faults_of(loop):
     ):
         most = BUDGETS[loop["format"]][COUNTS.index(loop["rows"])]
         yield (
-            f"{where} takes {loop['packets_per_block']:.1f} packets for 32 x 32 weights and a "
-            f"row, over its {most}"
+            f"{where} takes {loop['packets_per_block']:.1f} packets "
+            f"for 32 x 32 weights and a row, over its {most}"
         )
 
 

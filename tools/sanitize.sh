@@ -19,10 +19,13 @@ python=$PWD/.venv/bin/python
 with="-DPILLION_PYTHON=ON -DPILLION_TESTING=ON -DPython_EXECUTABLE=$python"
 case $kind in
     address) build=build/fuzz runtime=asan ;;
-    thread) build=build/sanitize-thread runtime=tsan with="$with -DPILLION_SANITIZE=thread -DPILLION_FUZZ=OFF -B build/sanitize-thread" ;;
+    thread)
+        build=build/sanitize-thread runtime=tsan
+        with="$with -DPILLION_SANITIZE=thread -DPILLION_FUZZ=OFF -B $build" ;;
     *) echo "usage: tools/sanitize.sh [address|thread] [TEST ...]" && exit 2 ;;
 esac
-tests=${*:-$(ls tests/ops/test_*.py tests/python/test_*.py | grep -v -e cuda -e htp -e jetson -e gpu -e wheel -e real_models)}
+tests=${*:-$(ls tests/ops/test_*.py tests/python/test_*.py |
+    grep -v -e cuda -e htp -e jetson -e gpu -e wheel -e real_models)}
 [ -x "$python" ] || make build
 
 # shellcheck disable=SC2086
@@ -36,20 +39,23 @@ rm -f build/sanitize/report.*
 # by hand.
 report=$PWD/build/sanitize/report
 export ASAN_OPTIONS=detect_leaks=0:log_path=$report:allocator_may_return_null=1
-export UBSAN_OPTIONS=print_stacktrace=1:log_path=$report TSAN_OPTIONS=log_path=$report:halt_on_error=0
+export UBSAN_OPTIONS=print_stacktrace=1:log_path=$report
+export TSAN_OPTIONS=log_path=$report:halt_on_error=0
 packages=$($python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 preload=$(clang-14 -print-file-name=libclang_rt.$runtime-$(uname -m).so)
 status=0
 for test in $tests; do
     echo "== $test"
     LD_PRELOAD=$preload:$(gcc -print-file-name=libstdc++.so.6) PYTHONPATH=$site:$packages \
-        $python -S -m pytest -q -p no:cacheprovider -p no:xdist ${PILLION_SANITIZE_OPTIONS:--m "not slow"} "$test" 2>&1 | tail -n 12
+        $python -S -m pytest -q -p no:cacheprovider -p no:xdist \
+        ${PILLION_SANITIZE_OPTIONS:--m "not slow"} "$test" 2>&1 | tail -n 12
     code=${PIPESTATUS[0]}
     [ "$code" = 0 ] || [ "$code" = 5 ] || status=1
 done
 if ls build/sanitize/report.* >/dev/null 2>&1; then
     echo "== reports"
-    grep -h -e "ERROR:" -e "WARNING: ThreadSanitizer" -e "runtime error:" build/sanitize/report.* | sort | uniq -c
+    grep -h -e "ERROR:" -e "WARNING: ThreadSanitizer" -e "runtime error:" build/sanitize/report.* |
+        sort | uniq -c
     status=1
 fi
 exit $status

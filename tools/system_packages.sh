@@ -21,7 +21,8 @@ if [ "${1:-}" = browser ]; then # the chat page's tests; some 300 MB, so only fo
 fi
 python=${PYTHON:-python3}
 "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-"$python" -c 'import os, sysconfig; os.stat(sysconfig.get_paths()["include"] + "/Python.h")' 2>/dev/null || missing+=(python3-dev)
+header='import os, sysconfig; os.stat(sysconfig.get_paths()["include"] + "/Python.h")'
+"$python" -c "$header" 2>/dev/null || missing+=(python3-dev)
 
 if [ ${#missing[@]} -eq 0 ]; then
     exit 0

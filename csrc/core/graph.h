@@ -73,7 +73,7 @@ class Graph {
     Value glu(Value gate, Value up, Activation activation,
               int32_t up_offset = 0);  // act(gate) * up[:, up_offset ...]
     Value glu_halves(Value gate_up, int32_t groups,
-                       Activation activation);  // [rows, groups, gate | up]
+                     Activation activation);  // [rows, groups, gate | up]
     // The n_used largest soft-max probabilities, renormalised over them, times the expert's scale:
     // ids [rows, n_used] i32, gates
     void moe_route(Value logits, Value expert_scale, const MoeParams& p, Value* ids, Value* gates);

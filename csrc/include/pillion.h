@@ -412,9 +412,9 @@ enum { PILLION_DRAFT_AUTO = -1 };
 
 typedef struct {
     uint32_t struct_size;
-    int32_t dense_head; /* 1: score the whole vocabulary even if the drafter has an centroid head */
+    int32_t dense_head; /* 1: score the whole vocabulary even if the drafter has a centroid head */
     int32_t
-        strict; /* 1: an centroid head that the file has only in part is an error, not a warning */
+        strict; /* 1: a centroid head that the file has only in part is an error, not a warning */
     int32_t as_model; /* 1: run the drafter as an ordinary model with a cache of its own; refused
                          for an assistant */
     int32_t n_ngram;  /* prompt lookup: longest run of tokens to look for; 0: 3 */

@@ -57,7 +57,7 @@ Json drafter_json(const HParams& hp) {
 std::string Model::to_json() const {
     JsonObject out;
     out.add("path", file().path())
-        .add("arch", arch_name(hp_.arch))
+        .add("arch", hp_.arch_name())
         .add("name", hp_.name)
         .add("gguf_version", file().version())
         .add("n_params", n_params())

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from . import _loading as _loading  # first: says what is missing
 from ._native import version
-from .chat import ChatTemplate
+from .chat.template import ChatTemplate
 from .constraint import Constraint, LogitsProcessors, constrained_round, constrained_token
 from .context import Activation, Context, Limits, Logprobs, Work
 from .devices import Backend, backends, system
 from .drafter_file import find_drafter
-from .engine import Engine, SlotState
-from .engine_stats import EngineStats
+from .engine.engine import Engine, SlotState
+from .engine.generation import Generation, Piece, Timings, TokenInfo
+from .engine.stats import EngineStats
+from .engine.work import Request
 from .errors import (
     BackendError,
     BufferTooSmallError,
@@ -42,9 +44,8 @@ from .errors import (
     UnsupportedOpError,
     UsageError,
 )
-from .generation import Generation, Piece, Timings, TokenInfo
 from .importance_matrix import ImatrixSummary, imatrix
-from .llm import LLM
+from .llm.llm import LLM
 from .model import Metadata, Model
 from .pair import Pair, PairStats, Round
 from .placement import Placed, device
@@ -52,7 +53,6 @@ from .quantization import QUANTIZE_TYPES, QuantizedTensor, QuantizeReport, quant
 from .sampling import Sampler, SamplingParams
 from .splitting import join, split
 from .tokenizer import Tokenizer, TokenStream
-from .work import Request
 
 __version__ = version()
 

@@ -88,6 +88,14 @@ class Handle(Held):
         self.close()
 
 
+def check_handle(name: str, value: Any, kind: str, allowed: str) -> Any:
+    """The C object of an argument that is a `Handle` of that kind. Raises `UsageError` for
+    anything else, `Closed` for a closed one."""
+    if not isinstance(value, Handle) or value._kind != kind:
+        wrong(name, value, allowed)
+    return value._c
+
+
 def as_str(raw: bytes) -> str:
     """Bytes of the library as text; what is not UTF-8 becomes U+FFFD."""
     return raw.decode("utf-8", "replace")
@@ -145,8 +153,8 @@ def token_array(tokens: Tokens, name: str = "tokens") -> tuple[Any, int]:
         return ffi.new("int32_t[1]"), 0
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise UsageError(
-            f"token ids must be a flat sequence of integers, not {array.ndim}-dimensional "
-            f"{array.dtype}"
+            "token ids must be a flat sequence of integers, "
+            f"not {array.ndim}-dimensional {array.dtype}"
         )
     if array.dtype != np.int32 and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
         raise UsageError("token ids must fit 32 bits")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from ._native import (
     Tokens,
     as_str,
     check,
+    check_handle,
     ffi,
     interruptible,
     lib,
@@ -20,26 +21,20 @@ from ._native import (
     read_tokens,
     token_array,
 )
-from .arguments import check_bool, check_choice, check_int
+from .arguments import check_bool, check_int
 from .calling import checked_class
 from .errors import Busy, UsageError
-from .model import Model, opened, thread_count
+from .options import ContextKeywords, ContextOptions, takes
 
-KV_TYPES = {"f16": lib.PILLION_KV_F16, "q8_0": lib.PILLION_KV_Q8_0}
-FLASH_ATTN = {
-    "auto": lib.PILLION_FLASH_AUTO,
-    "on": lib.PILLION_FLASH_ON,
-    "off": lib.PILLION_FLASH_OFF,
-    True: lib.PILLION_FLASH_ON,
-    False: lib.PILLION_FLASH_OFF,
-}
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .model import Model
 
 LONG_RUN = 16
 """Rows from which a run is handed to a worker thread so that Ctrl-C can stop it. A thread costs
 about 0.1 ms, a row of a small model 10 ms; single tokens and the few rows of a verification are
 called directly, where Ctrl-C arrives between calls."""
-
-SNAPSHOTS_MAX = 256
 
 Floats = npt.NDArray[np.float32]
 
@@ -112,25 +107,17 @@ class Context(Handle):
 
     _kind = "context"
 
+    @takes(ContextOptions)
     def __init__(
         self,
         model: Model,
         n_ctx: Optional[int] = None,
-        *,
-        n_batch: Optional[int] = None,
-        n_threads: Optional[int] = None,
-        n_outputs: Optional[int] = None,
-        kv_type: str = "f16",
-        flash_attn: Union[str, bool] = "auto",
-        swa_full: bool = False,
-        n_snapshots: Optional[int] = None,
-        collect_activations: bool = False,
+        **options: Unpack[ContextKeywords],
     ) -> None:
-        config = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type, swa_full, n_snapshots)
-        config.flash_attn = FLASH_ATTN[check_choice("flash_attn", flash_attn, FLASH_ATTN)]
-        config.collect_activations = check_bool("collect_activations", collect_activations)
+        config = ContextOptions(n_ctx=n_ctx, **options).config()
         out = ffi.new("pillion_context**")
-        check(lib.pillion_context_new(opened("model", model)._c, config, out))
+        pointer = check_handle("model", model, "model", "a Model (Model.open opens a file)")
+        check(lib.pillion_context_new(pointer, config, out))
         super().__init__(out[0], lib.pillion_context_free)
         self.model = model
         """The model this context runs; kept alive by it."""
@@ -440,33 +427,3 @@ def unit_vector(vector: Floats) -> Floats:
     length = float(np.sqrt(np.sum(wide * wide)))
     unit: Floats = (wide / length if length > 0 else wide).astype(np.float32)
     return unit
-
-
-def sizes_config(
-    n_ctx: Optional[int],
-    n_batch: Optional[int],
-    n_threads: Optional[int],
-    n_outputs: Optional[int],
-    kv_type: str,
-    swa_full: bool,
-    n_snapshots: Optional[int],
-) -> Any:
-    """The library's context config with what decides sizes."""
-    config = ffi.new("pillion_context_config*")
-    lib.pillion_context_config_init(config, ffi.sizeof("pillion_context_config"))
-    config.n_ctx = _count("n_ctx", n_ctx)
-    config.n_batch = _count("n_batch", n_batch)
-    config.n_threads = thread_count(n_threads)
-    config.n_outputs = _count("n_outputs", n_outputs)
-    config.kv_type = KV_TYPES[check_choice("kv_type", kv_type, KV_TYPES)]
-    config.swa_full = check_bool("swa_full", swa_full)
-    if n_snapshots is not None:  # in the library 0 is the default
-        allowed = f"0 (none) to {SNAPSHOTS_MAX}, or None for the default"
-        config.n_snapshots = check_int("n_snapshots", n_snapshots, 0, SNAPSHOTS_MAX, allowed) or -1
-    return config
-
-
-def _count(name: str, value: Optional[int]) -> int:
-    if value is None:
-        return 0
-    return check_int(name, value, 0, 2**31 - 1, "positive and below 2**31, or None for the default")

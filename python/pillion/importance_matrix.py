@@ -22,7 +22,9 @@ from .atomic_file import atomic_file, check_place
 from .calling import checked
 from .context import Activation
 from .errors import ModelFileError, UsageError
-from .model import Model, opened, thread_count
+from .model import Model, opened
+from .options import thread_count
+from .perplexity import cut_windows, window_losses
 
 DEFAULT_CHUNK = 512
 
@@ -82,11 +84,8 @@ def imatrix(
         raise UsageError(
             f"{target} is the model itself; the importance matrix needs a file of its own"
         )
-    losses = []
     with model.context(chunk, n_threads=n_threads, collect_activations=True) as context:
-        for number, part in enumerate(tokens):
-            losses.append(-context.score(part)[chunk // 2 :].astype(np.float64))
-            progress(number + 1, len(tokens))
+        loss = window_losses(context, tokens, progress)
         found = context.activations()
     _check(found, model.path)
     with atomic_file(target) as path:
@@ -95,7 +94,7 @@ def imatrix(
         n_weights=len(found),
         n_chunks=len(tokens),
         n_tokens=int(tokens.size),
-        perplexity=math.exp(min(float(np.concatenate(losses).mean()), 700.0)),
+        perplexity=math.exp(min(float(loss.mean()), 700.0)),
         unused_experts={
             name: int((a.counts == 0).sum()) for name, a in found.items() if (a.counts == 0).any()
         },
@@ -104,23 +103,19 @@ def imatrix(
 
 def _tokens(model: Model, text: str, chunk: int, chunks: Optional[int]) -> Any:
     """The text's tokens, int32 [chunks, chunk]."""
-    ids = np.asarray(model.tokenizer.encode(text), dtype=np.int32)
-    n = len(ids) // chunk
-    if n == 0:
+    tokenizer = model.tokenizer
+    ids = tokenizer.encode(text)
+    if len(ids) < chunk:
         raise UsageError(f"the text has {len(ids)} tokens, less than one chunk of {chunk}")
-    n = n if chunks is None else min(n, chunks)
-    rows = ids[: n * chunk].reshape(n, chunk).copy()
-    if model.tokenizer.adds_bos and model.tokenizer.bos is not None:
-        rows[:, 0] = model.tokenizer.bos
-    return rows
+    return cut_windows(ids, chunk, tokenizer.bos if tokenizer.adds_bos else None)[:chunks]
 
 
 def _check(found: Mapping[str, Activation], path: str) -> None:
     for name, a in found.items():
         if not np.isfinite(a.sums).all():
             raise ModelFileError(
-                f"{path}: what goes into {name} is not finite, so there is no importance matrix of "
-                f"this model"
+                f"{path}: what goes into {name} is not finite, "
+                "so there is no importance matrix of this model"
             )
 
 

@@ -16,18 +16,18 @@ from typing import Any, Optional, Union
 from ._native import as_str, lib, read_bytes
 from .arguments import check_bool, check_int, check_path, shown, wrong
 from .calling import checked
-from .chat_format import TEMPLATE, ChatFormat, named_templates
-from .context import KV_TYPES
+from .chat.format import TEMPLATE, ChatFormat, named_templates
 from .devices import system
 from .errors import BackendError, ModelFileError, PairingError, PillionError, UsageError
 from .file_settings import sampling_defaults
 from .model import Model
+from .options import KV_TYPES
 from .tokenizer import Tokenizer
 
 Facts = dict[str, Any]
 
 MASKED_EMBEDDING_TARGETS = {1536: "E2B", 2560: "E4B"}
-"""Widths of the targets whose assistants were trained with an centroid head."""
+"""Widths of the targets whose assistants were trained with a centroid head."""
 
 _NAMED, _LISTED = 3, 8
 """Most names in a warning, and in a shortened list."""
@@ -255,8 +255,8 @@ def _drafter_warnings(facts: Facts) -> Iterable[str]:
     family = MASKED_EMBEDDING_TARGETS.get(found["needs"]["n_embd"])
     if found["head"] == "dense" and family and not found["head_problem"]:
         yield (
-            f"the centroids are missing: drafters for {family} have an centroid head, and this "
-            f"conversion dropped it; "
+            f"the centroids are missing: drafters for {family} have a centroid head, "
+            "and this conversion dropped it; "
             "it drafts with the dense head, which reads the whole vocabulary's table at each step"
         )
     if found["head"] == "ordered" and not any(
@@ -267,8 +267,8 @@ def _drafter_warnings(facts: Facts) -> Iterable[str]:
         )
     if found["centroid_form"] == "tensors":
         yield (
-            "the centroids are tensors: llama.cpp does not load such a file; as metadata keys it "
-            "would"
+            "the centroids are tensors: llama.cpp does not load such a file; "
+            "as metadata keys it would"
         )
 
 
@@ -315,8 +315,8 @@ def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
         yield f"the tokenizer has {found['n_tokens']} tokens, the model {model.n_vocab}"
     if found["model"] == "gpt2" and not found["pre"]:
         yield (
-            "key tokenizer.ggml.pre is missing: how text is split before merging is a guess, and "
-            "wrong ids are likely"
+            "key tokenizer.ggml.pre is missing: "
+            "how text is split before merging is a guess, and wrong ids are likely"
         )
     try:
         sampling_defaults(metadata)
@@ -350,8 +350,8 @@ def _gemma4_warnings(tokens: list[str], metadata: Any) -> Iterable[str]:
         if token is not None and token < len(types) and types[token] not in (3, 4):
             kind = _TYPE_NAMES.get(types[token], str(types[token]))
             yield (
-                f"token {token} {text} has type {kind} in the file: pillion goes by its text, "
-                f"other programs may print it"
+                f"token {token} {text} has type {kind} in the file: "
+                "pillion goes by its text, other programs may print it"
             )
     for name in ("eos_token_id", "eot_token_id", "eom_token_id", "eos_token_ids"):
         key = f"tokenizer.ggml.{name}"
@@ -359,8 +359,8 @@ def _gemma4_warnings(tokens: list[str], metadata: Any) -> Iterable[str]:
         for token in value if isinstance(value, list) else [value]:
             if isinstance(token, int) and 0 <= token < len(tokens) and tokens[token] == "</s>":
                 yield (
-                    f"key {key} names token {token} </s>, which is ordinary text for Gemma 4: "
-                    f"texts may end too early"
+                    f"key {key} names token {token} </s>, "
+                    "which is ordinary text for Gemma 4: texts may end too early"
                 )
 
 
@@ -416,8 +416,8 @@ def _fill_memory(
         facts["memory"].append(found)
         if found["n_ctx"] > model.n_ctx_train:
             warnings.append(
-                f"a context of {found['n_ctx']} is more than the {model.n_ctx_train} the model was "
-                f"trained for"
+                f"a context of {found['n_ctx']} is more "
+                f"than the {model.n_ctx_train} the model was trained for"
             )
         if machine and found["total"] > machine:
             warnings.append(

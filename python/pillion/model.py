@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from ._native import Handle, Progress, as_bytes, as_str, check, ffi, interruptible, lib, read_bytes
 from .arguments import check_bool, check_callable, check_int, check_path, check_text, wrong
 from .calling import checked_class
+from .context import Context
+from .options import (
+    ContextKeywords,
+    ContextOptions,
+    ContextSizes,
+    SizeKeywords,
+    takes,
+    thread_count,
+)
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from .context import Context
+    from typing_extensions import Unpack
 
 
 @checked_class
@@ -169,17 +178,13 @@ class Model(Handle):
         description: dict[str, Any] = json.loads(as_str(raw))
         return description
 
+    @takes(ContextSizes)
     def memory(
         self,
         n_ctx: Optional[int] = None,
         *,
         drafter: Optional[Model] = None,
-        kv_type: str = "f16",
-        n_batch: Optional[int] = None,
-        n_threads: Optional[int] = None,
-        n_outputs: Optional[int] = None,
-        swa_full: bool = False,
-        n_snapshots: Optional[int] = None,
+        **sizes: Unpack[SizeKeywords],
     ) -> dict[str, Any]:
         """Bytes that a context of this size would take, and a drafter on it: computed, nothing is
         loaded.
@@ -187,9 +192,7 @@ class Model(Handle):
         Works with models opened for metadata only. Raises what making the context or the pair
         would. An assistant by itself gives its weights; the rest depends on its target.
         """
-        from .context import sizes_config
-
-        config = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type, swa_full, n_snapshots)
+        config = ContextSizes(n_ctx=n_ctx, **sizes).config()
         other = ffi.NULL if drafter is None else opened("drafter", drafter)._c
         raw = read_bytes(
             lambda out, capacity, needed: lib.pillion_model_memory(
@@ -199,6 +202,7 @@ class Model(Handle):
         found: dict[str, Any] = json.loads(as_str(raw))
         return found
 
+    @takes(ContextSizes)
     def fit(
         self,
         n_ctx: Optional[int] = None,
@@ -208,12 +212,7 @@ class Model(Handle):
         draft_device: str = "auto",
         n_gpu_layers: Optional[int] = None,
         device_bytes: int = 0,
-        kv_type: str = "f16",
-        n_batch: Optional[int] = None,
-        n_threads: Optional[int] = None,
-        n_outputs: Optional[int] = None,
-        swa_full: bool = False,
-        n_snapshots: Optional[int] = None,
+        **sizes: Unpack[SizeKeywords],
     ) -> dict[str, Any]:
         """How many layers a device holds beside cache, scratch and drafter: counted, nothing is
         loaded.
@@ -222,9 +221,7 @@ class Model(Handle):
         be used (0: what is free now). Returns {"device", "is_host", "n_layers", "device_layers",
         "weights", "kv", "scratch", "total", "available"}, bytes on the device. Raises
         `OutOfMemoryError` with the numbers when it does not fit."""
-        from .context import sizes_config
-
-        context = sizes_config(n_ctx, n_batch, n_threads, n_outputs, kv_type, swa_full, n_snapshots)
+        context = ContextSizes(n_ctx=n_ctx, **sizes).config()
         places = {"device": device, "draft_device": draft_device}
         names = [
             ffi.new("char[]", as_bytes(check_text(name, place))) for name, place in places.items()
@@ -245,40 +242,16 @@ class Model(Handle):
 
     # ---- running it ----
 
-    def context(
-        self,
-        n_ctx: Optional[int] = None,
-        *,
-        n_batch: Optional[int] = None,
-        n_threads: Optional[int] = None,
-        n_outputs: Optional[int] = None,
-        kv_type: str = "f16",
-        flash_attn: Union[str, bool] = "auto",
-        swa_full: bool = False,
-        n_snapshots: Optional[int] = None,
-        collect_activations: bool = False,
-    ) -> Context:
-        """A new, empty sequence on this model. See `Context` for the arguments."""
-        from .context import Context
-
-        return Context(
-            self,
-            n_ctx,
-            n_batch=n_batch,
-            n_threads=n_threads,
-            n_outputs=n_outputs,
-            kv_type=kv_type,
-            flash_attn=flash_attn,
-            swa_full=swa_full,
-            n_snapshots=n_snapshots,
-            collect_activations=collect_activations,
-        )
+    @takes(ContextOptions)
+    def context(self, n_ctx: Optional[int] = None, **options: Unpack[ContextKeywords]) -> Context:
+        """Makes a new, empty sequence on this model. See `Context` for the arguments."""
+        return Context(self, **vars(ContextOptions(n_ctx=n_ctx, **options)))
 
     def __repr__(self) -> str:
         state = " (closed)" if self.closed else ""
         return (
-            f"<pillion.Model {self.arch}, {self.n_params / 1e6:.0f}M parameters, "
-            f"{self.path!r}{state}>"
+            f"<pillion.Model {self.arch}, "
+            f"{self.n_params / 1e6:.0f}M parameters, {self.path!r}{state}>"
         )
 
 
@@ -321,13 +294,6 @@ def gpu_layers(n_gpu_layers: Optional[int]) -> int:
         "n_gpu_layers", n_gpu_layers, -1, 2**31 - 1, "0 or more, or None (or -1) for all that fit"
     )
     return 0 if n == -1 else n or -1
-
-
-def thread_count(n_threads: Optional[int]) -> int:
-    """A thread count for the library, where None and 0 mean all."""
-    if n_threads is None:
-        return 0
-    return check_int("n_threads", n_threads, 0, 1024, "1 to 1024, or None for all cores")
 
 
 def opened(name: str, value: Any) -> Model:

@@ -45,7 +45,7 @@ class Pair(Handle):
     is then. drafter: a Gemma 4 assistant (it reads the target's cache), or any other model with the
     target's vocabulary (it gets a cache of its own), as a Model or a path; or "lookup": no model,
     drafts are looked up in the text so far. dense_head: score the whole vocabulary even if the
-    drafter has an centroid head. strict: an centroid head that the file has only in part is an
+    drafter has a centroid head. strict: an centroid head that the file has only in part is an
     error, not a warning. as_model: run the drafter as an ordinary model; refused for an assistant.
     n_ngram: for "lookup", the longest run of tokens to look for.
     p_min: a step whose best token is less likely than this ends the draft; 0: off.

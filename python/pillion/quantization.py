@@ -12,7 +12,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 from ._native import Progress, as_bytes, as_str, check, ffi, interruptible, lib
 from .arguments import check_bool, check_callable, check_path, check_text, wrong
 from .calling import checked
-from .model import thread_count
+from .options import thread_count
 
 QUANTIZE_TYPES = (
     "F32",

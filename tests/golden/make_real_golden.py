@@ -308,8 +308,8 @@ def make(name):
     np.savez_compressed(HERE / f"{name}.npz", **z)
     perplexity = np.exp(-z["next_logprob"].mean(dtype=np.float64))
     print(
-        f"{name}: perplexity {perplexity:.4f}, largest rest {z['rest'].max():.3f}, "
-        f"{decode(keys, greedy)!r}"
+        f"{name}: perplexity {perplexity:.4f}, "
+        f"largest rest {z['rest'].max():.3f}, {decode(keys, greedy)!r}"
     )
     print(f"  {name}: check of compare(): {json.dumps(compare(name, seen['logits'].numpy()[:64]))}")
 

@@ -23,7 +23,14 @@ sys.path.insert(0, str(HERE.parent / "python" / "tokenizer"))
 import tokenizer_reference as reference  # noqa: E402
 from tokenizer_cases import BYTES, CASES, GEMMA4, GOLDEN_FILE, SPM  # noqa: E402
 from tokenizer_corpus import CODE, CORPUS, PROSE, WORLD, random_strings  # noqa: E402
-from tokenizer_support import BYTE, CONTROL, NORMAL, USER_DEFINED, Vocab, save_json_vocab  # noqa: E402
+from tokenizer_support import (  # noqa: E402
+    BYTE,
+    CONTROL,
+    NORMAL,
+    USER_DEFINED,
+    Vocab,
+    save_json_vocab,
+)
 
 PRINTED = {
     "<|channel>",

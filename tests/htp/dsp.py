@@ -13,8 +13,8 @@ VERSION, PLAN_MAGIC, SIM_MAGIC, SLOTS, SLACK, NOWHERE = 1, 0x4C505448, 0x5350544
 NONE, MAP, UNMAP, PREPARE, RUN, RELEASE, INFO, STOP = range(8)
 OK, REFUSED, FAILED, CANCELLED, INJECTED = 0, -1, -2, -3, -4
 WHY = (
-    "NONE VERSION MESSAGE BUFFER MAP PLAN OP OPERAND DTYPE LAYOUT SHAPE BOUNDS ALIGNMENT PARAMS "
-    "TILING STATE TOKEN MEMORY"
+    "NONE VERSION MESSAGE BUFFER MAP PLAN OP OPERAND DTYPE LAYOUT "
+    "SHAPE BOUNDS ALIGNMENT PARAMS TILING STATE TOKEN MEMORY"
 ).split()
 FAIL, DIE, SLEEP = 1, 2, 3
 USECS, PACKETS, INSTRUCTIONS, HVX = range(4)  # what a profile counts
@@ -123,8 +123,8 @@ class Refused(RuntimeError):
         )
         self.why = WHY[self.why]
         super().__init__(
-            f"status {self.status}, {self.why}, op {self.op}, operand {self.operand}, {self.value} "
-            f"/ {self.limit}"
+            f"status {self.status}, {self.why}, op {self.op}, "
+            f"operand {self.operand}, {self.value} / {self.limit}"
         )
 
 

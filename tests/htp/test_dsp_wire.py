@@ -325,8 +325,8 @@ def test_the_child_leaves_with_its_parent(native, tmp_path):
     script = tmp_path / "host.py"
     script.write_text(
         f"import sys, time\nsys.path.insert(0, {os.path.dirname(d.__file__)!r})\nimport dsp\n"
-        f"x = dsp.Dsp([{str(native / 'pillion_htp_sim')!r}], heap_bytes=1 << "
-        f"20)\nprint(x.process.pid, flush=True)\ntime.sleep(60)\n"
+        f"x = dsp.Dsp([{str(native / 'pillion_htp_sim')!r}], heap_bytes=1 << 20)\n"
+        "print(x.process.pid, flush=True)\ntime.sleep(60)\n"
     )
     import subprocess
     import sys

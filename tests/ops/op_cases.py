@@ -15,7 +15,8 @@ EPS = 2.0**-24  # half a unit in the last place of 1.0: one f32 rounding
 # Around the widths of vectors (4, 8, 16), the runs of argmax (1024), and the widths of real models.
 # fmt: off
 SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 23, 31, 32, 33, 47, 48, 63, 64,
-         65, 100, 127, 128, 129, 255, 256, 257, 511, 512, 1000, 1023, 1024, 1025, 1536, 2047, 2304, 4097, 6144, 12288]
+         65, 100, 127, 128, 129, 255, 256, 257, 511, 512, 1000, 1023, 1024, 1025, 1536,
+         2047, 2304, 4097, 6144, 12288]
 # fmt: on
 
 
@@ -56,8 +57,8 @@ TOLERANCES = {
     "softmax_sum": (
         0.0,
         6 * EPS,
-        "exp 2 units, x - max half a unit of x; at most sqrt(n / 16) in the sum: times sqrt(n / 16 "
-        "+ 8)",
+        "exp 2 units, x - max half a unit of x; "
+        "at most sqrt(n / 16) in the sum: times sqrt(n / 16 + 8)",
     ),
     "attend_merge": (0.0, 8 * EPS, "relative to |o| a + |os| b: two exp, a product, an fma"),
 }
@@ -149,8 +150,8 @@ class Attend:
 
     def __repr__(self):
         return (
-            f"hd{self.head_dim}-{self.fmt}-q{self.n_q}-n{self.length}-cap{self.capacity}-c{self.softcap}-s{self.score}"
-            f"-{self.first.min()}..{self.last.max()}{self.tag}"
+            f"hd{self.head_dim}-{self.fmt}-q{self.n_q}-n{self.length}-cap{self.capacity}"
+            f"-c{self.softcap}-s{self.score}-{self.first.min()}..{self.last.max()}{self.tag}"
         )
 
     def inputs(self):

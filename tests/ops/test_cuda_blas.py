@@ -27,8 +27,8 @@ w = r.standard_normal((outputs, width)).astype(np.float32)
 x = (r.standard_normal((rows, width)) * 10.0 ** r.integers(-6, 7, (rows, 1))).astype(np.float32)
 weight = oc.Weight(dtype, width, outputs, values=w)
 half = np.frombuffer(weight.data, np.uint16)
-seen = half.view(np.float16).astype(np.float64) if dtype == "f16" else (half.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-seen = seen.reshape(outputs, width)
+seen = half.view(np.float16) if dtype == "f16" else (half.astype(np.uint32) << 16).view(np.float32)
+seen = seen.astype(np.float64).reshape(outputs, width)
 said = {}
 try:
     y = run_op("matmul", "cuda:sim", {"weight": weight, "x": x})["y"]

@@ -20,8 +20,8 @@ SOURCES = [
     ROOT / "csrc/core/error.cpp",
 ]
 FLAGS = (
-    f"-std=c++17 -DPILLION_SIM -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas "
-    f"-pthread -I{ROOT / 'csrc'}"
+    "-std=c++17 -DPILLION_SIM -fno-strict-aliasing -Wall -Wextra "
+    f"-Werror -Wno-unknown-pragmas -pthread -I{ROOT / 'csrc'}"
 ).split()
 # 4 sizes of shared memory x 6 head sizes x 32 ratios x 21 token counts x 6 lengths x 2 cache types
 SHAPES = 193_536

@@ -32,7 +32,9 @@ SOURCES = [
     *(KERNELS / name for name in "matvec_float.cu matmul_float.cu".split()),
     *(
         KERNELS / name
-        for name in "matmul_unpack.cu quantize.cu matmul_group.cu matmul.cpp blas.cpp repack.cpp".split()
+        for name in (
+            "matmul_unpack.cu quantize.cu matmul_group.cu matmul.cpp blas.cpp repack.cpp"
+        ).split()
     ),
     *RUNTIME,
     ROOT / "csrc/core/dtype.cpp",

@@ -32,8 +32,8 @@ def test_reading_what_ptxas_says():
 def test_every_kernel_compiles_within_its_budget(arch):
     if cuda_report.nvcc() is None:
         pytest.skip(
-            "nvcc is not installed: the CUDA kernels are run under emulation, but compiled by no "
-            "CUDA compiler here"
+            "nvcc is not installed: the CUDA kernels are run under emulation, "
+            "but compiled by no CUDA compiler here"
         )
     kernels, faults = cuda_report.report([arch])
     assert not faults, "\n".join(faults)

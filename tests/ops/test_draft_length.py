@@ -48,7 +48,8 @@ def run(machine, rounds, length=None):
 
 
 MEMORY_BOUND = lambda rows: 10 + 0.2 * rows  # noqa: E731 - a big model: rows are nearly free
-COMPUTE_BOUND = lambda rows: 1.0 * rows  # noqa: E731 - a model that fits the cache: each row costs as much as the first
+# A model that fits the cache: each row costs as much as the first.
+COMPUTE_BOUND = lambda rows: 1.0 * rows  # noqa: E731
 
 
 @pytest.mark.parametrize("acceptance", [0.3, 0.6, 0.8, 0.95])

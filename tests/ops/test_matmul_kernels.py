@@ -61,10 +61,10 @@ X86, ARM = ["generic", "x86_avx2", "x86_avx512"], ["generic", "arm_dotprod", "ar
 IS_ARM = platform.machine() in ("aarch64", "arm64")
 CROSS, QEMU = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
-TYPES = {
-    name: getattr(gguf.GGMLQuantizationType, name)
-    for name in "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS TQ2_0".split()
-}
+NAMES = (
+    "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS TQ2_0"
+).split()
+TYPES = {name: getattr(gguf.GGMLQuantizationType, name) for name in NAMES}
 # Where the f16 scales and minima of a block stand, and which bytes are codes.
 HALVES = {
     "Q4_0": [0],

@@ -32,10 +32,10 @@ N = oc.MAX_ROWS
 def compare(got, want, rows, what):
     assert set(got) == set(want)
     for name, x in got.items():
-        assert same(x, want[name][rows]), (
-            f"{what}: {name} differs in rows "
-            f"{sorted(set(np.argwhere(x.view(np.uint32) != want[name][rows].view(np.uint32))[:, 0]))}"
-        )
+        if not same(x, want[name][rows]):
+            bits, wanted = x.view(np.uint32), want[name][rows].view(np.uint32)
+            differ = sorted(set(np.argwhere(bits != wanted)[:, 0]))
+            raise AssertionError(f"{what}: {name} differs in rows {differ}")
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.op != "kv_store"], ids=repr)

@@ -8,7 +8,9 @@ EPHEMERAL = {"type": "ephemeral"}
 
 CLAUDE_HEADERS = {
     "anthropic-version": "2023-06-01",
-    "anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14,context-management-2025-06-27",
+    "anthropic-beta": (
+        "claude-code-20250219,interleaved-thinking-2025-05-14,context-management-2025-06-27"
+    ),
     "anthropic-dangerous-direct-browser-access": "true",
     "x-app": "cli",
     "x-stainless-lang": "js",

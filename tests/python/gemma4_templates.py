@@ -12,19 +12,24 @@ _MACROS = """
   {%- elif v is mapping -%}
     {{- '{' -}}
     {%- for k, x in v | dictsort -%}
-      {%- if quoted -%}<|"|>{{ k }}<|"|>{%- else -%}{{ k }}{%- endif -%}:{{ arg(x, quoted) }}{{ ',' if not loop.last }}
+      {%- if quoted -%}<|"|>{{ k }}<|"|>{%- else -%}{{ k }}{%- endif -%}
+      :{{ arg(x, quoted) }}{{ ',' if not loop.last }}
     {%- endfor -%}
     {{- '}' -}}
-  {%- elif v is sequence -%}[{% for x in v %}{{ arg(x, quoted) }}{{ ',' if not loop.last }}{% endfor %}]
+  {%- elif v is sequence -%}
+    [{% for x in v %}{{ arg(x, quoted) }}{{ ',' if not loop.last }}{% endfor %}]
   {%- else -%}{{ v }}
   {%- endif -%}
 {%- endmacro -%}
-{%- macro names(list) -%}[{% for n in list %}<|"|>{{ n }}<|"|>{{ ',' if not loop.last }}{% endfor %}]{%- endmacro -%}
+{%- macro names(list) -%}
+  [{% for n in list %}<|"|>{{ n }}<|"|>{{ ',' if not loop.last }}{% endfor %}]
+{%- endmacro -%}
 {%- macro members(args, skip=false) -%}
   {%- set state = namespace(first=true) -%}
   {%- for k, p in args | dictsort -%}
     {%- if not skip or k not in ['description', 'type', 'properties', 'required', 'nullable'] -%}
-      {{- '' if state.first else ',' }}{{ k }}:{ {{- schema(p) }}type:<|"|>{{ p['type'] | upper }}<|"|>}
+      {{- '' if state.first else ',' }}{{ k }}:{
+      {{- schema(p) }}type:<|"|>{{ p['type'] | upper }}<|"|>}
       {%- set state.first = false -%}
     {%- endif -%}
   {%- endfor -%}
@@ -48,7 +53,8 @@ _MACROS = """
   {%- if p['nullable'] %}nullable:true,{% endif -%}
   {%- if kind == 'OBJECT' -%}
     properties:{
-    {%- if p['properties'] is mapping %}{{ members(p['properties']) }}{% else %}{{ members(p, true) }}{% endif -%}
+    {%- if p['properties'] is mapping %}{{ members(p['properties']) }}
+    {%- else %}{{ members(p, true) }}{% endif -%}
     },{% if p['required'] %}required:{{ names(p['required']) }},{% endif -%}
   {%- endif -%}
 {%- endmacro -%}
@@ -65,12 +71,14 @@ _MACROS = """
 {%- endmacro -%}
 {%- macro calls(message) -%}
   {%- for call in message['tool_calls'] or [] -%}
-    <|tool_call>call:{{ call['function']['name'] }}{{ arg(call['function']['arguments'], false) }}<tool_call|>
+    <|tool_call>call:{{ call['function']['name'] }}
+    {{- arg(call['function']['arguments'], false) }}<tool_call|>
   {%- endfor -%}
 {%- endmacro -%}
 {%- macro response(name, value) -%}
   <|tool_response>response:{{ name }}
-  {%- if value is mapping %}{{ arg(value, false) }}{% else -%}{value:{{ arg(value, false) }}}{% endif -%}
+  {%- if value is mapping %}{{ arg(value, false) }}
+  {%- else -%}{value:{{ arg(value, false) }}}{% endif -%}
   <tool_response|>
 {%- endmacro -%}
 {%- macro spoken(text) -%}
@@ -83,7 +91,9 @@ _MACROS = """
   {%- if messages[0]['role'] in ['system', 'developer'] -%}
     {{- messages[0]['content'] | trim }}{% set rest = messages[1:] -%}
   {%- endif -%}
-  {%- for tool in tools or [] -%}<|tool>{{ declaration(tool['function']) | trim }}<tool|>{%- endfor -%}
+  {%- for tool in tools or [] -%}
+    <|tool>{{ declaration(tool['function']) | trim }}<tool|>
+  {%- endfor -%}
   {{- '<turn|>\\n' }}
 {%- endif -%}
 {%- set state = namespace(last='') -%}
@@ -94,9 +104,12 @@ FIRST = (
     + """
 {%- for m in rest -%}
   {{- '<|turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\\n' }}{{ calls(m) }}
-  {%- for one in m['tool_responses'] or [] %}{{ response(one['name'], one['response']) }}{% endfor -%}
+  {%- for one in m['tool_responses'] or [] -%}
+    {{ response(one['name'], one['response']) }}
+  {%- endfor -%}
   {%- set state.last = 'response' if m['tool_responses'] else '' -%}
-  {%- if m['role'] == 'assistant' %}{{ spoken(m['content']) | trim }}{% else %}{{ m['content'] | trim }}{% endif -%}
+  {%- if m['role'] == 'assistant' %}{{ spoken(m['content']) | trim }}
+  {%- else %}{{ m['content'] | trim }}{% endif -%}
   {%- if not (m['tool_responses'] and not m['content']) %}{{ '<turn|>\\n' }}{% endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt and state.last != 'response' %}{{ '<|turn>model\\n' }}{% endif -%}
@@ -105,7 +118,9 @@ FIRST = (
 
 FIRST_LARGE = (
     FIRST
-    + """{%- if add_generation_prompt and not enable_thinking %}{{ '<|channel>thought\\n<channel|>' }}{% endif -%}"""
+    + """{%- if add_generation_prompt and not enable_thinking -%}
+  {{ '<|channel>thought\\n<channel|>' }}
+{%- endif -%}"""
 )
 """As the larger models have it: an empty thought when thinking is off."""
 
@@ -113,7 +128,9 @@ LATER = (
     _MACROS
     + """
 {%- set turns = namespace(user=-1, open=false) -%}
-{%- for m in rest %}{% if m['role'] == 'user' %}{% set turns.user = loop.index0 %}{% endif %}{% endfor -%}
+{%- for m in rest -%}
+  {%- if m['role'] == 'user' %}{% set turns.user = loop.index0 %}{% endif -%}
+{%- endfor -%}
 {%- for m in rest -%}
   {%- if m['role'] != 'tool' -%}
     {%- set role = 'model' if m['role'] == 'assistant' else m['role'] -%}
@@ -140,25 +157,38 @@ LATER = (
 )
 
 GEMMA2 = """{{ bos_token }}
-{%- if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif -%}
+{%- if messages[0]['role'] == 'system' -%}
+  {{ raise_exception('System role not supported') }}
+{%- endif -%}
 {%- for m in messages -%}
-  {%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif -%}
-  {{- '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\\n' + m['content'] | trim + '<end_of_turn>\\n' }}
+  {%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+    {{ raise_exception('Roles must alternate') }}
+  {%- endif -%}
+  {{- '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\\n'
+      + m['content'] | trim + '<end_of_turn>\\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif -%}"""
 
 GEMMA3 = """{{ bos_token }}
 {%- set first, rest = '', messages -%}
-{%- if messages[0]['role'] == 'system' %}{% set first, rest = messages[0]['content'] + '\\n\\n', messages[1:] %}{% endif -%}
+{%- if messages[0]['role'] == 'system' -%}
+  {%- set first, rest = messages[0]['content'] + '\\n\\n', messages[1:] -%}
+{%- endif -%}
 {%- for m in rest -%}
-  {%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif -%}
-  {{- '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\\n' + (first if loop.first else '') }}
+  {%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+    {{ raise_exception('Roles must alternate') }}
+  {%- endif -%}
+  {{- '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\\n'
+      + (first if loop.first else '') }}
   {{- m['content'] | trim + '<end_of_turn>\\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif -%}"""
 
 LLAMA3 = """{{ bos_token }}
 {%- for m in messages -%}
-  {{- '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' + m['content'] | trim + '<|eot_id|>' }}
+  {{- '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n'
+      + m['content'] | trim + '<|eot_id|>' }}
 {%- endfor -%}
-{%- if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif -%}"""
+{%- if add_generation_prompt -%}
+  {{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif -%}"""

@@ -279,7 +279,8 @@ def keys_in_the_sources():
         )
     )
     hparams = "".join(source.read_text() for source in (CSRC / "model").glob("*.cpp"))
-    calls = r"\b(?:count|count_or|real|real_or|per_layer|has|key|read_rope_dims)\(\s*(?:has\([^)]*\)\s*\?\s*)?"
+    calls = r"\b(?:count|count_or|real|real_or|per_layer|has|key|read_rope_dims)\(\s*"
+    calls += r"(?:has\([^)]*\)\s*\?\s*)?"
     found |= set(re.findall(calls + r'"([a-z_.]+)"', hparams))
     found |= set(re.findall(r'"(general\.[a-z_.]+)"', hparams))
     head = (CSRC / "model/centroid_head.cpp").read_text()

@@ -19,7 +19,9 @@ class Server:
     """package: pillion, or the one over the fake library."""
 
     def __init__(self, package, load, **settings):
-        part = lambda name: importlib.import_module(f"{package.__name__}.server.{name}")  # noqa: E731
+        def part(name):
+            return importlib.import_module(f"{package.__name__}.server.{name}")
+
         running, serving = part("running"), part("serving")
         settings = part("settings").ServerSettings(**{"host": "127.0.0.1", **settings})
         self.serving = serving.Serving(settings)

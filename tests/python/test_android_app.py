@@ -20,12 +20,15 @@ import pillion.Pillion;
 public class Main {
     public static void main(String[] words) throws Exception {
         Pillion closed = null;
-        try (Pillion text = new Pillion(words[0], words[1].equals("none") ? null : words[1], words[2], 128, 1)) {
+        String drafter = words[1].equals("none") ? null : words[1];
+        try (Pillion text = new Pillion(words[0], drafter, words[2], 128, 1)) {
             closed = text;
             for (int i = 0; i < 2; i++) {
                 text.prompt(words[3]);
                 java.io.ByteArrayOutputStream out = new java.io.ByteArrayOutputStream();
-                for (byte[] piece; out.size() < 60 && (piece = text.step()) != null; ) out.write(piece);
+                for (byte[] piece; out.size() < 60 && (piece = text.step()) != null; ) {
+                    out.write(piece);
+                }
                 StringBuilder hex = new StringBuilder("text ");
                 for (byte b : out.toByteArray()) hex.append(String.format("%02x", b));
                 System.out.println(hex);

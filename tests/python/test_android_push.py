@@ -42,7 +42,8 @@ elif command == "push":
     os.utime(target, (int(os.stat(source).st_mtime),) * 2)
     print(f"{{source}}: 1 file pushed")
 elif command == "shell":
-    emulated = there(rest[0]).replace("./pillion-run ", os.environ.get("FAKE_PROCESSOR", "") + " ./pillion-run ")
+    processor = os.environ.get("FAKE_PROCESSOR", "")
+    emulated = there(rest[0]).replace("./pillion-run ", processor + " ./pillion-run ")
     sys.exit(subprocess.run(["bash", "-c", emulated]).returncode)
 else:
     sys.exit("adb: unknown command " + command)

@@ -5,7 +5,8 @@ import datetime
 import pytest
 
 GEMMA = """{{ bos_token }}{% for message in messages %}
-    {%- if message['role'] == 'assistant' -%}{%- set role = 'model' -%}{%- else -%}{%- set role = message['role'] -%}{%- endif -%}
+    {%- if message['role'] == 'assistant' -%}{%- set role = 'model' -%}
+    {%- else -%}{%- set role = message['role'] -%}{%- endif -%}
     {{- '<start_of_turn>' + role + '\n' + (message['content'] | trim) + '<end_of_turn>\n' -}}
 {% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"""
 
@@ -149,7 +150,7 @@ def test_a_file_without_template(fake, strings, toy_llm, toy_file):
     ],
 )
 def test_a_template_without_end(pillion, monkeypatch, source):
-    from pillion import chat
+    from pillion.chat import template as chat
 
     monkeypatch.setattr(chat, "LONGEST", 0.2)
     template = chat.ChatTemplate(source)
@@ -158,7 +159,7 @@ def test_a_template_without_end(pillion, monkeypatch, source):
 
 
 def test_loops_are_what_they_were(pillion):
-    from pillion.chat import ChatTemplate
+    from pillion.chat.template import ChatTemplate
 
     source = (
         "{% for m in messages if m.role == 'user' %}{{ loop.index }}/{{ loop.length }}"

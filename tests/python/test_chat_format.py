@@ -133,7 +133,8 @@ def test_results_by_name_and_without_a_call(rendering):
     )
     messages = [USER, asked(("look", {"x": None, "y": False}))]
     assert rendering(gemma4_templates.FIRST, [*messages, answer("look", "")]).endswith(
-        f"call:look{{x:null,y:false}}<tool_call|><|tool_response>response:look{{value:{Q}{Q}}}<tool_response|>"
+        "call:look{x:null,y:false}<tool_call|>"
+        f"<|tool_response>response:look{{value:{Q}{Q}}}<tool_response|>"
     )
 
 
@@ -179,8 +180,8 @@ def test_inspect_says_it(pillion, tiny_target, tmp_path):
 
     (said,) = warnings(gemma4_templates.FIRST)
     assert said.startswith(
-        "the chat template does not know the role 'tool': pillion writes them as Gemma 4 was "
-        "trained"
+        "the chat template does not know the role 'tool': "
+        "pillion writes them as Gemma 4 was trained"
     )
     assert warnings(gemma4_templates.LATER) == warnings(gemma4_templates.GEMMA3) == []
     assert warnings("{% broken %}") == [
@@ -225,8 +226,8 @@ def test_templates_without_a_system_role(rendering):
 
 def test_templates_that_want_parts_or_json(rendering):
     parts = (
-        "{% for m in messages %}{% for p in m.content if p.type == 'text' %}({{ p.text }}){% "
-        "endfor %}{% endfor %}"
+        "{% for m in messages %}"
+        "{% for p in m.content if p.type == 'text' %}({{ p.text }}){% endfor %}{% endfor %}"
     )
     assert rendering(parts, [USER]) == "(What is it?)"
     texts = (
@@ -287,7 +288,10 @@ def kind(name):
     return f"type:{Q}{name}{Q}"
 
 
-POINT = f"properties:{{c:{{enum:[{Q}red{Q},{Q}blue{Q}],{kind('STRING')}}},x:{{{kind('NUMBER')}}}}},required:[{Q}x{Q}],{kind('OBJECT')}"
+POINT = (
+    f"properties:{{c:{{enum:[{Q}red{Q},{Q}blue{Q}],{kind('STRING')}}},x:{{{kind('NUMBER')}}}}},"
+    f"required:[{Q}x{Q}],{kind('OBJECT')}"
+)
 
 SCHEMAS = [
     ({"type": ["string", "null"]}, f"nullable:true,{kind('STRING')}"),
@@ -349,7 +353,8 @@ SCHEMAS = [
     ),
     (
         {"$ref": "#/$defs/Tree"},
-        f"properties:{{kids:{{items:{{properties:{{}},{kind('OBJECT')}}},{kind('ARRAY')}}}}},{kind('OBJECT')}",
+        f"properties:{{kids:{{items:{{properties:{{}},{kind('OBJECT')}}},{kind('ARRAY')}}}}},"
+        + kind("OBJECT"),
     ),
     ({"$ref": "#/nowhere"}, kind("STRING")),
     ({"$ref": "other.json"}, kind("STRING")),
@@ -381,14 +386,10 @@ def test_a_model_of_pydantic(rendering):
     }
     tool = {"type": "function", "function": {"name": "f", "parameters": schema, "strict": True}}
     found = rendering(gemma4_templates.FIRST, [USER], tools=[tool])
-    assert (
-        f"declaration:f{{description:{Q}{Q},parameters:{{properties:{{name:{{nullable:true,{kind('STRING')}}},"
-        in found
-    )
-    assert (
-        f"points:{{items:{{{POINT}}},{kind('ARRAY')}}}}},required:[{Q}points{Q}],{kind('OBJECT')}}}}}<tool|>"
-        in found
-    )
+    name = f"properties:{{name:{{nullable:true,{kind('STRING')}}},"
+    assert f"declaration:f{{description:{Q}{Q},parameters:{{{name}" in found
+    points = f"points:{{items:{{{POINT}}},{kind('ARRAY')}}}}},"
+    assert f"{points}required:[{Q}points{Q}],{kind('OBJECT')}}}}}<tool|>" in found
 
 
 @pytest.mark.parametrize(
@@ -534,8 +535,8 @@ def test_a_byte_order_mark_and_line_ends(rendering):
     "source, expected",
     [
         (
-            "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% "
-            "endfor %}{{ ns.n }}",
+            "{% set ns = namespace(n=0) %}"
+            "{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
             "1",
         ),
         ("{{ {'b': 1, 'a': {'é': none}} | tojson }}", '{"b": 1, "a": {"é": null}}'),

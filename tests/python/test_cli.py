@@ -198,11 +198,9 @@ def test_doctor(pillion):
 
 def test_python_dash_m():
     program = (
-        f"import sys; sys.path.insert(0, {CLI[1].rpartition('/')[0]!r}); import build; "
-        f"build.load(); sys.argv[1:] = ['doctor']"
-    )
-    program += (
-        "; import runpy; runpy.run_module('pillion_fake', run_name='__main__', alter_sys=True)"
+        f"import sys; sys.path.insert(0, {CLI[1].rpartition('/')[0]!r}); "
+        "import build; build.load(); sys.argv[1:] = ['doctor']; "
+        "import runpy; runpy.run_module('pillion_fake', run_name='__main__', alter_sys=True)"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
@@ -378,7 +376,7 @@ def test_bench_without_matplotlib(pillion, toy, monkeypatch, tmp_path):
 
 
 def test_the_chance_of_a_draft(fake):
-    from pillion_fake.cli.measure import break_even, chance_for
+    from pillion_fake.benchmark.measure import break_even, chance_for
 
     assert chance_for(1, 3) == pytest.approx(0, abs=1e-9) and chance_for(4, 3) == pytest.approx(1)
     assert chance_for(1.5, 1) == pytest.approx(0.5) and chance_for(1.75, 2) == pytest.approx(0.5)

@@ -123,8 +123,8 @@ def test_a_short_per_layer_table(pillion, convert, checkpoint):
     text = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({"model_type": "gemma4", "text_config": text}))
     sentence = (
-        "tensor model.language_model.embed_tokens_per_layer.weight has 500 rows, the "
-        "vocabulary has 512 tokens"
+        "tensor model.language_model.embed_tokens_per_layer.weight "
+        "has 500 rows, the vocabulary has 512 tokens"
     )
     refused(pillion, convert, folder, sentence)
 
@@ -308,8 +308,8 @@ def test_an_adapter_beside_weights(pillion, convert, checkpoint):
     folder = checkpoint()
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "meta-llama/Llama-3"}')
     sentence = (
-        "beside the weights it holds an adapter of meta-llama/Llama-3 .+merge it .+move "
-        "adapter_config.json away"
+        "beside the weights it holds an adapter "
+        "of meta-llama/Llama-3 .+merge it .+move adapter_config.json away"
     )
     refused(pillion, convert, folder, sentence, "UnsupportedModelError")
     (folder / "adapter_config.json").unlink()
@@ -367,8 +367,8 @@ QUANTISED = {
     "torchao": {"quant_method": "torchao"},
 }
 SENTENCE = (
-    "its weights are quantised .{}.*; convert the checkpoint in bf16, f16 or f32 .+, or "
-    "dequantise them first"
+    "its weights are quantised .{}.*; "
+    "convert the checkpoint in bf16, f16 or f32 .+, or dequantise them first"
 )
 
 

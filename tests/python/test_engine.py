@@ -197,7 +197,7 @@ def test_a_constraint_that_fails_is_one_requests_error(fake, strings, ask, engin
 
 
 def test_a_fault_of_the_engine_leaves_nobody_waiting(fake, ask, engine, monkeypatch):
-    monkeypatch.setattr(fake.engine.Scheduler, "next", lambda *_: 1 / 0)
+    monkeypatch.setattr(fake.engine.engine.Scheduler, "next", lambda *_: 1 / 0)
     with pytest.raises(fake.InternalError, match="the engine failed: division by zero"):
         ask().result()
     monkeypatch.undo()
@@ -296,7 +296,7 @@ def test_an_end_in_any_state(fake, strings, ask, engine, state, way):
 
 def test_a_cancel_that_hits_the_next_request_is_forgotten(strings, ask, engine):
     """Its run is broken off, and comes again."""
-    from pillion_fake.engine_loop import Aim
+    from pillion_fake.engine.loop import Aim
 
     strings.slow(2_000)
     one = ask("abc", 30)

@@ -63,7 +63,8 @@ digests = {}
 for path, ids in json.load(sys.stdin):
     with pillion.Model.open(path) as model, model.context(n_ctx=512, n_outputs=512) as context:
         context.prefill(ids, outputs=len(ids))
-        digests[path] = hashlib.sha256(b"".join(context.logits(r).tobytes() for r in range(len(ids)))).hexdigest()
+        rows = b"".join(context.logits(r).tobytes() for r in range(len(ids)))
+        digests[path] = hashlib.sha256(rows).hexdigest()
 print(json.dumps({"table": pillion.system()["cpu"]["table"], "digests": digests}))
 """
 

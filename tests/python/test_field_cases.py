@@ -6,7 +6,7 @@ A tiny model stands beside its assistant, so every LLM below that does not say d
 with the drafter.
 
 row  fault                                  tests
-  1  an centroid head of which pieces lack   here; every form of the file in test_hparams; drafts in
+  1  a centroid head of which pieces lack   here; every form of the file in test_hparams; drafts in
      test_pair_tiny
   2  a drafter opened alone                 here; test_goldens (its head), test_model (the sentence)
   3  a drafter as an ordinary model         test_pair_tiny (test_wrong_pairs), test_pair
@@ -485,7 +485,8 @@ pairs = [pillion.Pair(context, drafter) for context in contexts]
 texts = []
 for pair in pairs:
     pair.draft(5, 8)
-    texts.append([token for one in pair.generate([2, 5, 6, 7], max_tokens=12, n_draft=8) for token in one.tokens])
+    rounds = pair.generate([2, 5, 6, 7], max_tokens=12, n_draft=8)
+    texts.append([token for one in rounds for token in one.tokens])
 print(json.dumps([resident() - before, texts]))
 """
 

@@ -81,7 +81,10 @@ IDS = """
 import json, sys
 import pillion
 with pillion.LLM(sys.argv[1], n_ctx=256) as llm:
-    found = [llm.generate(sys.argv[2], max_tokens=24, temperature=t, seed=3).run().tokens for t in (0, 0.8)]
+    generations = [
+        llm.generate(sys.argv[2], max_tokens=24, temperature=t, seed=3).run() for t in (0, 0.8)
+    ]
+    found = [one.tokens for one in generations]
 print(json.dumps([pillion.system()["cpu"]["table"], found]))
 """
 

@@ -21,13 +21,14 @@ else:
     from pillion.models import TINY_ASSISTANT, TINY_TARGET
     with pillion.LLM(TINY_TARGET, drafter=TINY_ASSISTANT) as llm:
         print(llm.generate("In the beginning", max_tokens=12, temperature=0).run().text)
-        print(llm.speculation.kind, pillion.device("cuda:sim")["name"], pillion.device("htp:sim")["name"])
+        devices = [pillion.device(name)["name"] for name in ("cuda:sim", "htp:sim")]
+        print(llm.speculation.kind, *devices)
 """
 # One folder and one file out of one analysis. What is left out is what the tests' environment has
 # and pillion does not need.
 SPEC = """
-without = ["matplotlib", "PIL", "mypy", "hypothesis", "pytest", "gguf", "sentencepiece", "google", "tokenizers",
-           "tkinter", "safetensors", "requests", "yaml", *LEFT_OUT]
+without = ["matplotlib", "PIL", "mypy", "hypothesis", "pytest", "gguf", "sentencepiece", "google",
+           "tokenizers", "tkinter", "safetensors", "requests", "yaml", *LEFT_OUT]
 a = Analysis(["app.py"], excludes=without)
 pyz = PYZ(a.pure)
 exe = EXE(pyz, a.scripts, exclude_binaries=True, name="app")

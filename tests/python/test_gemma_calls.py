@@ -32,10 +32,10 @@ def closing(llm):
 @pytest.fixture
 def reply(llm):
     """The grammar of a reply with these tools."""
-    from pillion.tools import checked_tools
+    from pillion.chat.tools import checked_tools
 
     def compile(tools, forced="", several=None, forms={}, prompt="x", thinks=True):
-        from pillion.quoting import Prompt
+        from pillion.chat.quoting import Prompt
 
         listed = checked_tools(tools)
         parser = llm._chat.parser([tool["function"]["name"] for tool in listed])
@@ -57,7 +57,7 @@ def of(**properties):
 
 def parsed(llm, parser, tokens):
     """The reply of these tokens, read as chat() reads it."""
-    from pillion.replies import Reply
+    from pillion.chat.replies import Reply
 
     markers = llm._chat.marker_tokens
     text, at = "", []
@@ -431,7 +431,7 @@ def test_models_without_a_syntax_for_calls(pillion, tmp_path):
             return prompt
 
     tools = [tool(of())]
-    from pillion.quoting import Prompt
+    from pillion.chat.quoting import Prompt
 
     structured = Structured(Chat(), None, 10, "Llama")
     for arguments, word in (

@@ -136,10 +136,8 @@ def test_tokens_of_the_cpu(fake, dsp_folder, wanted, tmp_path):
     # of fake_dsp_system.c's two units
     assert (info["threads"], info["vtcm_bytes"]) == (2, 2 * 128 << 10)
     calls = log.read_text().splitlines()
-    assert (
-        "open file:///libpillion_htp_v73.so?pillion_htp_skel_handle_invoke&_modver=1.0&_dom=cdsp&_session=0"
-        in calls
-    )
+    uri = "file:///libpillion_htp_v73.so?pillion_htp_skel_handle_invoke"
+    assert f"open {uri}&_modver=1.0&_dom=cdsp&_session=0" in calls
     assert not [c for c in calls if c.startswith("rule")]
 
 
@@ -254,10 +252,9 @@ def test_no_module(pillion, tiny_target, tmp_path):
     sentence = in_a_package_with(
         folder, b"", tiny_target, "htp", tmp_path, name="libpillion_other.so"
     )
-    assert (
-        sentence == f'device "htp": its module libpillion_htp.so is not installed in '
-        f"{tmp_path / 'site' / 'pillion'}"
-    )
+    there = tmp_path / "site" / "pillion"
+    missing = f'device "htp": its module libpillion_htp.so is not installed in {there}'
+    assert sentence == missing
     shutil.rmtree(tmp_path / "site")
     sentence = in_a_package_with(
         folder, b"not an object", tiny_target, "htp:sim", tmp_path, name="libpillion_htp.so"
@@ -294,10 +291,9 @@ def test_a_driver_that_does_not_load(tmp_path):
 
 def test_a_driver_that_lacks_functions(pillion, libpillion):
     sentence = refusal(child(work(), PILLION_HTP_DRIVER=libpillion))
-    assert (
-        sentence
-        == f"{libpillion} has no function rpcmem_alloc: the system is too old, or the file is "
-        f"something else"
+    assert sentence == (
+        f"{libpillion} has no function rpcmem_alloc: "
+        "the system is too old, or the file is something else"
     )
 
 
@@ -375,33 +371,33 @@ REFUSALS = [
     ),
     (
         "open_error=0x80000481",
-        "error 0x80000481 (EUNSIGNEDMOD): the DSP refuses unsigned programs; use the cpu on this "
-        "device, or sign",
+        "error 0x80000481 (EUNSIGNEDMOD): the DSP refuses unsigned programs; "
+        "use the cpu on this device, or sign",
     ),
     (
         "open_error=0x20",
-        "error 0x20 (EITEMBUSY): the DSP is busy with other sessions; close other programs that "
-        "use it and try again",
+        "error 0x20 (EITEMBUSY): the DSP is busy with other sessions; "
+        "close other programs that use it and try again",
     ),
     (
         "open_error=0x72",
-        "error 0x72 (ECONNREFUSED): the DSP refuses connections; this user or device may not use "
-        "it",
+        "error 0x72 (ECONNREFUSED): the DSP refuses connections; "
+        "this user or device may not use it",
     ),
     (
         "open_error=0x80000406",
-        "error 0x80000406 (EUNABLETOLOAD): the DSP can't load the library; put the "
-        "libpillion_htp_v*.so of",
+        "error 0x80000406 (EUNABLETOLOAD): the DSP can't load the library; "
+        "put the libpillion_htp_v*.so of",
     ),
     (
         "version=99",
-        "the DSP's program does not start: error 0x80000404 (EVERSIONNOTSUPPORT): the two sides "
-        "are of different versions",
+        "the DSP's program does not start: error 0x80000404 (EVERSIONNOTSUPPORT): "
+        "the two sides are of different versions",
     ),
     (
         "unsigned_error=5",
-        "error 0x5 (EALREADYLOADED): this program has the DSP open already, as signed; open "
-        "pillion before",
+        "error 0x5 (EALREADYLOADED): "
+        "this program has the DSP open already, as signed; open pillion before",
     ),
     (
         "open_error=0x57",
@@ -410,14 +406,14 @@ REFUSALS = [
     ),
     (
         "open_error=0x8000044e",
-        "error 0x8000044e (EBADPERMS): the system refuses access to the DSP or its files; run from "
-        "adb's",
+        "error 0x8000044e (EBADPERMS): "
+        "the system refuses access to the DSP or its files; run from adb's",
     ),
     ("open_error=-1", "error 0xffffffff (unknown): the driver gives no meaning"),
     (
         "start_error=0x2",
-        "the DSP's program does not start: error 0x2 (ENOMEMORY): the DSP has no memory for it; "
-        "close other programs",
+        "the DSP's program does not start: error 0x2 (ENOMEMORY): "
+        "the DSP has no memory for it; close other programs",
     ),
 ]
 
@@ -442,8 +438,8 @@ def test_the_sentences_differ():
         ),
         (
             "space=2",
-            "of shared memory can't be mapped, most likely for lack of address space: error 0x1 "
-            "(EFAILED); close other",
+            "of shared memory can't be mapped, most likely for lack of address space: "
+            "error 0x1 (EFAILED); close other",
         ),
     ],
 )
@@ -467,8 +463,8 @@ def rules_broken(log):
     [
         (
             104,
-            "error 0x68 (ECONNRESET): the DSP was restarted or its process died; open the model "
-            "again",
+            "error 0x68 (ECONNRESET): the DSP was restarted or its process died; "
+            "open the model again",
         ),
         (0x80000430, "error 0x80000430 (ECPUEXCEPTION): the program on the DSP crashed"),
         (39, "error 0x27 (ENOSUCH): its process crashed or was ended; open the model again"),
@@ -530,8 +526,8 @@ def test_a_dsp_that_can_not_read_its_queue(fake, dsp_folder, wanted):
     assert [e[:2] for e in report["errors"]] == [
         [
             "DeviceLostError",
-            "device htp: the DSP was lost: error 0x80000448 (ENOSUCHMAP): a buffer is not mapped "
-            "on the DSP",
+            "device htp: the DSP was lost: error 0x80000448 (ENOSUCHMAP): "
+            "a buffer is not mapped on the DSP",
         ]
     ]
 
@@ -592,8 +588,8 @@ def test_how_many_sessions_there_are(fake, dsp_folder, arch, most):
         ),
         (
             {"FAKE_CDSPRPC": "arch=0x75"},
-            "absent: this device's DSP is of architecture v75, and ADSP_LIBRARY_PATH holds "
-            "programs for v73 only",
+            "absent: this device's DSP is of architecture v75, "
+            "and ADSP_LIBRARY_PATH holds programs for v73 only",
         ),
         ({"FAKE_CDSPRPC": "open_error=0x20"}, "(EITEMBUSY): the DSP is busy"),
         ({"FAKE_CDSPRPC": "open_error=0x81"}, "(EUNSIGNEDMOD): the DSP refuses unsigned programs"),

@@ -208,11 +208,8 @@ def test_an_error_on_an_op(pillion, tiny):
             if i in (2, 7):
                 length = len(context)
                 inject(FAIL, op=5 * i)
-                with pytest.raises(
-                    pillion.DeviceLostError,
-                    match=rf"^.*op \w+ of layer -?\d+ .node {5 * i}. was made to fail on device "
-                    rf"htp:sim",
-                ):
+                failed = rf"^.*op \w+ of layer -?\d+ .node {5 * i}. was made to fail"
+                with pytest.raises(pillion.DeviceLostError, match=f"{failed} on device htp:sim"):
                     context.decode(tokens[-1])
                 assert len(context) == length
             context.decode(tokens[-1])

@@ -244,8 +244,8 @@ def test_nothing_is_loaded(tmp_path):
         "import resource, sys; from pillion.inspection import inspect_file\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "facts = inspect_file(sys.argv[1], ctx=[131072])\n"
-        "print(facts['memory'][0]['total'], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - "
-        "before)"
+        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print(facts['memory'][0]['total'], after - before)"
     )
     result = subprocess.run(
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=120

@@ -61,11 +61,8 @@ def test_a_whole_package_loads(package):
 )
 def test_another_module_is_named(package, name, install):
     said = imported(package.parent, MISSING.format(name=name))
-    assert (
-        said
-        == f"ImportError: pillion needs the module {name}, which is not installed: pip install "
-        f"{install}"
-    )
+    missing = f"pillion needs the module {name}, which is not installed: pip install {install}"
+    assert said == f"ImportError: {missing}"
 
 
 def test_a_module_that_another_one_needs(package):
@@ -153,23 +150,29 @@ def test_a_module_for_another_machine(package, tmp_path):
 
 
 WORDS = {
-    "/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by "
-    "/a/_capi.abi3.so)": ("it needs GLIBC 2.38, which is newer than this system's"),
-    "/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by /a/_capi.abi3.so)": "it needs GLIBCXX 3.4.32",
+    "/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found "
+    "(required by /a/_capi.abi3.so)": ("it needs GLIBC 2.38, which is newer than this system's"),
+    "/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by /a/_capi.abi3.so)": (
+        "it needs GLIBCXX 3.4.32"
+    ),
     "libstdc++.so.6: cannot open shared object file: No such file or directory": (
         "it needs the library libstdc++.so.6, which this system does not have"
     ),
-    "Error loading shared library libstdc++.so.6: No such file or directory (needed by "
-    "/a/_capi.abi3.so)": ("it needs the library libstdc++.so.6"),
-    "/a/_capi.abi3.so: cannot open shared object file: No such file or directory": "for another "
-    "kind of machine than this",
+    "Error loading shared library libstdc++.so.6: "
+    "No such file or directory (needed by /a/_capi.abi3.so)": "it needs the library libstdc++.so.6",
+    "/a/_capi.abi3.so: cannot open shared object file: No such file or directory": (
+        "for another kind of machine than this"
+    ),
     "/a/_capi.abi3.so: wrong ELF class: ELFCLASS32": "for another kind of machine than this",
-    "dlopen(/a/_capi.abi3.so): mach-o file, but is an incompatible architecture (have 'x86_64', "
-    "need 'arm64')": ("for another kind of machine than this"),
+    "dlopen(/a/_capi.abi3.so): mach-o file, "
+    "but is an incompatible architecture (have 'x86_64', need 'arm64')": (
+        "for another kind of machine than this"
+    ),
     "/tmp/_MEI1/_capi.abi3.so: failed to map segment from shared object": "no program may run",
     "/a/_capi.abi3.so: undefined symbol: PyType_FromSpec": "does not fit this Python",
-    "cffi extension module 'pillion._capi' has unknown version 0x2701": "pip install --upgrade "
-    "cffi",
+    "cffi extension module 'pillion._capi' has unknown version 0x2701": (
+        "pip install --upgrade cffi"
+    ),
     "something new": "can't be loaded (something new)",
 }
 
@@ -184,8 +187,8 @@ def test_a_broken_numpy_is_numpy_s_fault(pillion):
     error = ImportError("numpy.core.multiarray failed to import\n(auto-generated)")
     said = pillion._loading.explanation(error, "numpy", "/a")
     assert said.startswith(
-        "pillion needs numpy, which is installed but can't be imported: numpy.core.multiarray "
-        "failed"
+        "pillion needs numpy, which is installed but can't be imported: "
+        "numpy.core.multiarray failed"
     )
 
 

@@ -138,7 +138,8 @@ def test_await_in_a_cell(kernel):
 import asyncio
 loop = asyncio.get_running_loop()
 print(await loop.run_in_executor(None, text) == first)
-answers = await asyncio.gather(*(llm.acomplete(PROMPT, temperature=0, max_tokens=20) for _ in "abc"))
+three = (llm.acomplete(PROMPT, temperature=0, max_tokens=20) for _ in "abc")
+answers = await asyncio.gather(*three)
 print({one["choices"][0]["text"] for one in answers} == {first})
 async for chunk in await llm.acomplete(PROMPT, temperature=0, max_tokens=20, stream=True):
     last = chunk

@@ -23,7 +23,7 @@ CALLED = [*THOUGHT, (CALL, False), ("call:f{", True), ("a:1", True), ("}", False
 
 def made(said, finish="stop", paired=True):
     """A generation that has ended, and its tokens."""
-    from pillion.generation import Timings, TokenInfo
+    from pillion.engine.generation import Timings, TokenInfo
     from pillion.pair import PairStats
 
     infos, offset = [], 0
@@ -47,8 +47,8 @@ def made(said, finish="stop", paired=True):
 
 
 def chat(generation):
-    from pillion.openai_format import ChatCompletion
-    from pillion.replies import ReplyParser
+    from pillion.llm.openai_format import ChatCompletion
+    from pillion.chat.replies import ReplyParser
 
     parser = ReplyParser(tokens=set(MARKERS.values()), names=["f"])
     return ChatCompletion(generation, SimpleNamespace(), "m", False, parser, MARKERS)
@@ -56,7 +56,7 @@ def chat(generation):
 
 def pieces(generation, infos, seed):
     """The text cut anywhere, each piece with the tokens that begin in it."""
-    from pillion.generation import Piece
+    from pillion.engine.generation import Piece
 
     dice, sent, waiting = random.Random(seed), 0, list(infos)
     found = []
@@ -152,7 +152,7 @@ def test_the_three_ways_to_tell_the_usage(pillion):
 
 
 def test_without_a_drafter_and_without_thinking(pillion):
-    from pillion.openai_format import Completion
+    from pillion.llm.openai_format import Completion
 
     generation, infos = made([("a", False), ("b", False)], paired=False)
     answer = Completion(generation, SimpleNamespace(), "m", False)

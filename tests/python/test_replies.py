@@ -14,7 +14,7 @@ Q = '<|"|>'
 
 @pytest.fixture(scope="session")
 def replies(fake):
-    return importlib.import_module("pillion_fake.replies")
+    return importlib.import_module("pillion_fake.chat.replies")
 
 
 def parts(reply):

@@ -163,7 +163,7 @@ def test_what_is_known_is_what_the_calls_take(fake):
     """The names in sentences are those of the signatures."""
     import importlib
 
-    requests = importlib.import_module("pillion_fake.requests")
+    requests = importlib.import_module("pillion_fake.llm.requests")
     shared = set(requests._SAMPLING + requests._OTHERS)
     for how, known in requests._OF_A_CALL.items():
         taken = set(inspect.signature(getattr(fake.LLM, how[:-2])).parameters) - {

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def policy(fake):
-    return fake.engine.Scheduler, fake.scheduler
+    return fake.engine.engine.Scheduler, fake.engine.scheduler
 
 
 class World:
@@ -267,7 +267,7 @@ def test_the_same_calls_give_the_same_turns(world):
 
 def test_a_long_queue_of_many_owners_is_told_quickly(pillion):
     """Its order costs no more than sorting: who tells places does it often."""
-    from pillion.scheduler import Entry, Scheduler
+    from pillion.engine.scheduler import Entry, Scheduler
 
     class Counted(str):
         __slots__ = ()

@@ -90,7 +90,7 @@ def test_who_leaves_frees_the_sequence(serve, strings, where, stream):
 
 def test_who_leaves_several_answers_leaves_all(serve, strings, monkeypatch):
     # the fake's device has no memory to count
-    monkeypatch.setattr(sys.modules["pillion_fake.opening"], "check_memory", lambda *_: None)
+    monkeypatch.setattr(sys.modules["pillion_fake.llm.opening"], "check_memory", lambda *_: None)
     with serve(llm={"parallel": 2}) as server:
         strings.slow(SLOW)
         leaver = server.send(PATH, body(n=3, seed=1, temperature=1, max_tokens=200, stream=True))

@@ -167,8 +167,8 @@ def test_a_port_that_is_busy(toy, start):
         status, out, errors = start(FAKE, toy, "--port", port).end()
         assert (status, out) == (1, "")
         assert errors == (
-            f"error: port {port} of 127.0.0.1 is in use; name another one, or 0 for any that is "
-            f"free\n"
+            f"error: port {port} of 127.0.0.1 is in use; "
+            "name another one, or 0 for any that is free\n"
         )
 
 

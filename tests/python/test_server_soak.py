@@ -6,7 +6,15 @@ import pytest
 
 fastapi = pytest.importorskip("fastapi", reason="the extra `server` is not installed")
 
-from server_soak import ALONE, Client, Load, settled, soak, text_of_whole, until_as_before  # noqa: E402
+from server_soak import (  # noqa: E402
+    ALONE,
+    Client,
+    Load,
+    settled,
+    soak,
+    text_of_whole,
+    until_as_before,
+)
 from server_support import served  # noqa: E402
 
 from patience import PATIENCE  # noqa: E402

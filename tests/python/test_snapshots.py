@@ -301,7 +301,8 @@ def cancelled_at(pillion, context, text):
 # ---- whole conversations, as LLM.chat has them ----
 
 TEMPLATE = """{{ bos_token }}{%- for m in messages -%}
-{{ '<|turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + (m['content'] | trim) + '<turn|>\n' }}
+{{ '<|turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n'
+    + (m['content'] | trim) + '<turn|>\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ '<|turn>model\n' }}
 {%- if not enable_thinking | default(false) -%}{{ 'thought\n\n' }}{%- endif -%}{%- endif -%}"""

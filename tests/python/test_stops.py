@@ -8,7 +8,7 @@ import pytest
 
 def run(fake, stops, pieces):
     """(text that left, whether it stopped)."""
-    stop_filter = fake.stops.StopFilter(stops)
+    stop_filter = fake.engine.stops.StopFilter(stops)
     out = "".join(stop_filter.feed(piece) for piece in pieces)
     if not stop_filter.stopped:
         out += stop_filter.flush()
@@ -38,7 +38,7 @@ def test_any_way_of_cutting_the_text_gives_the_same(fake, stops, text, expected)
 
 
 def test_nothing_of_a_stop_string_leaks_and_nothing_is_held_without_need(fake):
-    stop_filter = fake.stops.StopFilter(["STOP"])
+    stop_filter = fake.engine.stops.StopFilter(["STOP"])
     assert [stop_filter.feed(c) for c in "aSTxSTOP!"] == ["a", "", "", "STx", "", "", "", "", ""]
     assert stop_filter.stopped and stop_filter.flush() == ""
 
@@ -72,7 +72,7 @@ def test_random_texts_against_plain_search(fake):
     ],
 )
 def test_which_stop_string_it_was(fake, stops, texts, expected):
-    stop_filter = fake.stops.StopFilter(stops)
+    stop_filter = fake.engine.stops.StopFilter(stops)
     for text in texts:
         stop_filter.feed(text)
     assert stop_filter.stop == expected

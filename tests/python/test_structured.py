@@ -14,7 +14,14 @@ from patience import in_thread, until
 
 llguidance = pytest.importorskip("llguidance")
 
-from structured_walks import SCHEMAS, Walk, allowed, closing_tokens, response_format, validate  # noqa: E402
+from structured_walks import (  # noqa: E402
+    SCHEMAS,
+    Walk,
+    allowed,
+    closing_tokens,
+    response_format,
+    validate,
+)
 
 NESTED = 2_000
 
@@ -40,7 +47,7 @@ def tokenizer(model):
 
 @pytest.fixture(scope="module")
 def marks(tokenizer):
-    from pillion.replies import MARKERS
+    from pillion.chat.replies import MARKERS
 
     return {
         marker: tokenizer.encode(marker, add_special=False, parse_special=True)[0]

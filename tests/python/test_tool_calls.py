@@ -16,7 +16,7 @@ Q = '<|"|>'
 def tool_calls(fake):
     import importlib
 
-    return importlib.import_module("pillion_fake.replies")
+    return importlib.import_module("pillion_fake.chat.replies")
 
 
 def call(body):
@@ -36,7 +36,8 @@ RECORDED = [
     (
         "nested objects and arrays",
         call(
-            f"book{{guests:[{{age:7,name:{Q}Ann{Q}}},{{age:9,name:{Q}Bo{Q}}}],when:{{from:{Q}a{Q},to:[[1,2],[]],x:{{}}}}}}"
+            f"book{{guests:[{{age:7,name:{Q}Ann{Q}}},{{age:9,name:{Q}Bo{Q}}}],"
+            f"when:{{from:{Q}a{Q},to:[[1,2],[]],x:{{}}}}}}"
         ),
         "",
         "",
@@ -67,7 +68,8 @@ RECORDED = [
     (
         "keys with dot, @ and minus",
         call(
-            f"search-web{{filter.date.from:{Q}2026-01-01{Q},@type:{Q}Query{Q},max-results:5,{Q}a:b{Q}:1}}"
+            f"search-web{{filter.date.from:{Q}2026-01-01{Q},@type:{Q}Query{Q},"
+            f"max-results:5,{Q}a:b{Q}:1}}"
         ),
         "",
         "",
@@ -425,26 +427,43 @@ TEMPLATE = """
 {%- macro argument(value) -%}
   {%- if value is string -%}<|"|>{{ value }}<|"|>
   {%- elif value is boolean -%}{{ 'true' if value else 'false' }}
-  {%- elif value is mapping -%}{{ '{' }}{% for k, v in value | dictsort %}{{ k }}:{{ argument(v) }}{{ ',' if not loop.last }}{% endfor %}{{ '}' }}
-  {%- elif value is sequence -%}[{% for v in value %}{{ argument(v) }}{{ ',' if not loop.last }}{% endfor %}]
+  {%- elif value is mapping -%}
+    {{ '{' }}
+    {%- for k, v in value | dictsort %}{{ k }}:{{ argument(v) }}{{ ',' if not loop.last }}
+    {%- endfor %}{{ '}' }}
+  {%- elif value is sequence -%}
+    [{% for v in value %}{{ argument(v) }}{{ ',' if not loop.last }}{% endfor %}]
   {%- else -%}{{ value }}
   {%- endif -%}
 {%- endmacro -%}
 {{- bos_token -}}
-{%- if tools %}{{ '<|turn>system\n' }}{% for tool in tools %}<|tool>declaration:{{ tool.function.name }}<tool|>{% endfor %}{{ '<turn|>\n' }}{% endif -%}
+{%- if tools -%}
+  {{ '<|turn>system\n' }}
+  {%- for tool in tools %}<|tool>declaration:{{ tool.function.name }}<tool|>{% endfor -%}
+  {{ '<turn|>\n' }}
+{%- endif -%}
 {%- set state = namespace(open=false) -%}
 {%- for message in messages -%}
   {%- if message['role'] == 'tool' -%}
-    {{- '<|tool_response>response:' + message['name'] + '{value:' + argument(message['content']) + '}<tool_response|>' -}}
+    {{- '<|tool_response>response:' + message['name'] + '{value:' + argument(message['content'])
+        + '}<tool_response|>' -}}
   {%- else -%}
-    {%- if state.open and message['role'] != 'assistant' -%}{{ '<turn|>\n' }}{%- set state.open = false -%}{%- endif -%}
-    {%- if not state.open -%}{{ '<|turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}{%- endif -%}
-    {%- if message.get('reasoning_content') -%}{{ '<|channel>thought\n' + message['reasoning_content'] + '\n<channel|>' }}{%- endif -%}
+    {%- if state.open and message['role'] != 'assistant' -%}
+      {{ '<turn|>\n' }}{%- set state.open = false -%}
+    {%- endif -%}
+    {%- if not state.open -%}
+      {{ '<|turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}
+    {%- endif -%}
+    {%- if message.get('reasoning_content') -%}
+      {{ '<|channel>thought\n' + message['reasoning_content'] + '\n<channel|>' }}
+    {%- endif -%}
     {%- for call in message['tool_calls'] or [] -%}
-      {{- '<|tool_call>call:' + call['function']['name'] + argument(call['function']['arguments']) + '<tool_call|>' -}}
+      {{- '<|tool_call>call:' + call['function']['name']
+          + argument(call['function']['arguments']) + '<tool_call|>' -}}
     {%- endfor -%}
     {{- message['content'] | trim -}}
-    {%- if message['tool_calls'] -%}{%- set state.open = true -%}{%- else -%}{{ '<turn|>\n' }}{%- set state.open = false -%}{%- endif -%}
+    {%- if message['tool_calls'] -%}{%- set state.open = true -%}
+    {%- else -%}{{ '<turn|>\n' }}{%- set state.open = false -%}{%- endif -%}
   {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}

@@ -24,8 +24,8 @@ MADE_ELSEWHERE = {
 }
 CUDART = """
 #define NOTHING(name) void* name(void) { return 0; }
-NOTHING(__cudaRegisterFatBinary) NOTHING(__cudaRegisterFatBinaryEnd) NOTHING(__cudaUnregisterFatBinary)
-NOTHING(__cudaRegisterLinkedBinary) NOTHING(__cudaInitModule)
+NOTHING(__cudaRegisterFatBinary) NOTHING(__cudaRegisterFatBinaryEnd)
+NOTHING(__cudaUnregisterFatBinary) NOTHING(__cudaRegisterLinkedBinary) NOTHING(__cudaInitModule)
 """
 
 

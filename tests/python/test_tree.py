@@ -41,6 +41,30 @@ def test_the_check_of_includes_checks():
     assert "not in the table" in reason("elsewhere/a.cpp", "<", "vector")
 
 
+# Made by tools, or somebody else's text. The pages of docs/ have rules of their own.
+GENERATED = ("tests/golden/", "tests/tiny-pair/", "docs/images/")
+TEXTS = ("tests/data/text-en.txt", "python/pillion/models/genesis.txt")
+TABLES = ("csrc/tokenizer/unicode_tables.inc",)
+
+
+def test_no_line_is_longer_than_100_columns():
+    files = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True)
+    if files.returncode != 0:
+        pytest.skip("not a git repository")
+    long = []
+    for name in files.stdout.split():
+        made = name.startswith(GENERATED) and not name.endswith(".py")
+        path = REPOSITORY / name
+        if made or name in (*TEXTS, *TABLES) or name.endswith(".md") or not path.is_file():
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:  # no text
+            continue
+        long += [f"{name}:{n}" for n, line in enumerate(lines, 1) if len(line) > 100]
+    assert not long
+
+
 def test_exports(libpillion):
     result = run(TOOLS / "check_exports.py", libpillion, libpillion.parent)
     assert result.returncode == 0, result.stdout

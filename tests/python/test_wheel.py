@@ -29,12 +29,10 @@ def test_it_runs_without_the_repository(wheel, tmp_path):
     # -I and an explicit path: neither the editable install nor the repository is seen
     packages = [path for path in sys.path if path.endswith("site-packages")]
     program = (
-        f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; sys.path += {packages!r}; sys.argv "
-        f"= ['pillion', 'demo', '-n', '8']"
-    )
-    program += (
-        "; import pillion; assert pillion.__file__.startswith(sys.path[0]); from "
-        "pillion.cli.main import main; main()"
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; sys.path += {packages!r}; "
+        "sys.argv = ['pillion', 'demo', '-n', '8']; "
+        "import pillion; assert pillion.__file__.startswith(sys.path[0]); "
+        "from pillion.cli.main import main; main()"
     )
     call = [sys.executable, "-I", "-S", "-c", program]
     result = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, timeout=120)

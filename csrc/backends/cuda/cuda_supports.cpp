@@ -71,7 +71,7 @@ bool cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& device, 
         return false;
     }
     if (n.op == Op::centroid_head && n.params.centroid_head.n_centroids > 10240) {
-        reason.set("an centroid head of %d clusters, backend cuda supports 10240",
+        reason.set("a centroid head of %d clusters, backend cuda supports 10240",
                    n.params.centroid_head.n_centroids);
         return false;
     }

@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import Model, Pair, find_drafter
+from ..benchmark.measure import Measure, Result, break_even
+from ..benchmark.placeholder import write_placeholder
 from ..drafter_file import drafter_beside
 from ..models import GENESIS
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from ..placement import draft_device_for
 from .console import command, fail, open_model, read_text
-from .measure import Measure, Result, break_even
 from .options import (
     DenseHeadOption,
     DeviceOption,
@@ -32,7 +33,6 @@ from .options import (
     ThreadsOption,
     draft_count,
 )
-from .placeholder import write_placeholder
 
 
 @command
@@ -99,8 +99,8 @@ def bench(
             n_ctx = min(len(tokens) + n_gen + 2 * DRAFT_MAX + 2, target.n_ctx_train)
             if len(tokens) + n_gen > n_ctx:
                 raise fail(
-                    f"-p {len(tokens)} and -n {n_gen} do not fit the model's {target.n_ctx_train} "
-                    f"positions"
+                    f"-p {len(tokens)} and -n {n_gen} do not fit "
+                    f"the model's {target.n_ctx_train} positions"
                 )
             with target.context(n_ctx, n_outputs=DRAFT_MAX + 1, **options) as context:
                 bench = Measure(context, tokens, n_gen, repeats, roofline)
@@ -247,8 +247,8 @@ def _notes(one: Result) -> str:
     if "speedup" in one:
         by_position = ", ".join(f"{100 * share:.0f}" for share in one["acceptance_by_position"])
         notes.append(
-            f"{one['speedup']:.2f} times as fast, {100 * one['acceptance']:.0f} % accepted "
-            f"({by_position})"
+            f"{one['speedup']:.2f} times as fast, "
+            f"{100 * one['acceptance']:.0f} % accepted ({by_position})"
         )
         notes.append(f"{one['mean_tokens_per_round']:.2f} tokens a round, {one['state']}")
         if one.get("reason"):

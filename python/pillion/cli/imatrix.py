@@ -43,13 +43,13 @@ def imatrix(
             progress=report,
         )
     typer.echo(
-        f"{out}: {found.n_weights} weights over {found.n_tokens} tokens ({found.n_chunks} chunks "
-        f"of {chunk})"
+        f"{out}: {found.n_weights} weights over {found.n_tokens} "
+        f"tokens ({found.n_chunks} chunks of {chunk})"
     )
     typer.echo(f"PPL = {found.perplexity:.4f} (second half of each chunk)")
     if found.unused_experts:
         n = sum(found.unused_experts.values())
         typer.echo(
-            f"{n} experts of {len(found.unused_experts)} weights were never chosen and have a "
-            f"count of 0: use more text"
+            f"{n} experts of {len(found.unused_experts)} weights "
+            "were never chosen and have a count of 0: use more text"
         )

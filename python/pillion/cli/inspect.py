@@ -176,8 +176,8 @@ def _memory(memory: list[Facts]) -> Iterable[str]:
             shown["KV cache"] = f"{size(one['kv']['bytes'])}: {', '.join(parts)}"
             if one["kv"]["snapshots"]:
                 shown["snapshots"] = (
-                    f"{size(one['kv']['snapshots'])} for copies of the sliding layers, as they are "
-                    f"taken"
+                    f"{size(one['kv']['snapshots'])} for copies "
+                    "of the sliding layers, as they are taken"
                 )
             shown["scratch"] = f"{size(one['scratch'])}, outputs {size(one['outputs'])}"
         if one["drafter"]:

@@ -80,7 +80,8 @@ def _open_closed_streams() -> None:
     """Python has None for a stream that was closed before it began (`pillion … >&-`)."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - stays open to the end
+            # It stays open to the end.
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115
             setattr(sys, name, stream)
 
 

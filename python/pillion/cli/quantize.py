@@ -70,8 +70,8 @@ def quantize(
         f"{'would be ' if dry_run else ''}{out}: {done.type}, {size(done.source_bytes)} to "
         f"{size(done.target_bytes)}, {done.bits_per_weight:.2f} bits a weight"
         + (
-            f", {done.seconds:.1f} s ({done.source_bytes / 1e6 / max(done.seconds, 1e-9):.0f} MB/s "
-            f"read)"
+            f", {done.seconds:.1f} s "
+            f"({done.source_bytes / 1e6 / max(done.seconds, 1e-9):.0f} MB/s read)"
             if done.seconds
             else ""
         )

@@ -10,8 +10,8 @@ from typing import Any, Optional
 import typer
 
 from .. import LLM, Generation, PairStats
-from ..openai_format import ChatCompletion
-from ..replies import Reply
+from ..chat.replies import Reply
+from ..llm.openai_format import ChatCompletion
 from .console import command, fail, open_llm, read_text, write
 from .options import (
     BatchOption,

@@ -63,8 +63,8 @@ _INSIDE = re.compile(rf"(?<![\w./\\'\"-])({'|'.join(_NAMES)})(?![\w./\\'\"=-])")
 _SENTENCES = [
     (
         r"has no chat template: .*",
-        "has no chat template: leave --chat out, or give the template of its makers with "
-        "--chat-template-file",
+        "has no chat template: leave --chat out, "
+        "or give the template of its makers with --chat-template-file",
     ),
     (r"or None \(or -1\) for as many as fit", "or -1 for as many as fit"),
     (r"or None for (all cores|the default|all)\b", r"or 0 for \1"),

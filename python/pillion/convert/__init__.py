@@ -21,7 +21,8 @@ from ..arguments import check_bool, check_callable, check_path, check_text, show
 from ..atomic_file import check_place
 from ..calling import checked
 from ..errors import ModelFileError, PillionError, UsageError
-from ..model import Model, thread_count
+from ..model import Model
+from ..options import thread_count
 from .architecture import Architecture
 from .architectures import architecture_of
 from .checkpoint import Checkpoint, Source

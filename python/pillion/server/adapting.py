@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import Request as HttpRequest
 
-from ..openai_format import Result
+from ..llm.openai_format import Result
 from .openai_routes import checked_stops, template_variables, within
 from .parts import ChatCall
 from .preparing import Prepared, prepared_chat

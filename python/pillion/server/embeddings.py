@@ -10,7 +10,7 @@ from fastapi import Request as HttpRequest
 from pydantic import Field
 
 from ..errors import ContextFullError
-from ..openai_format import embedding_list
+from ..llm.openai_format import embedding_list
 from . import sse
 from .api_errors import ApiError, ClientGone
 from .openai_routes import body_of, ignored_header, json_response, within

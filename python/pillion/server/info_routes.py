@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
 
 from .. import version
-from ..openai_format import Result
+from ..llm.openai_format import Result
 from .api_errors import ApiError
 from .metrics import CONTENT_TYPE
 from .openai_routes import body_of, ignored_header, json_response, template_variables

@@ -18,10 +18,10 @@ from prometheus_client.core import (
     Metric,
 )
 
-from ..engine_stats import SECONDS, EngineStats, Spread
+from ..engine.stats import SECONDS, EngineStats, Spread
 
 if TYPE_CHECKING:
-    from ..engine import Engine
+    from ..engine.engine import Engine
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

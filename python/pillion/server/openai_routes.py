@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
 
-from ..openai_format import Result
+from ..llm.openai_format import Result
 from ..sampling import SEED_MAX
 from . import sse
 from .api_errors import ApiError

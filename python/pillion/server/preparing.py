@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, Optional
 
+from ..engine.generation import Generation
+from ..engine.work import Request
 from ..errors import ContextFullError
-from ..generation import Generation
-from ..llm import LLM
-from ..openai_format import Completion
-from ..requests import FORMS, checked_length
+from ..llm.llm import LLM
+from ..llm.openai_format import Completion
+from ..llm.requests import FORMS, checked_length
 from ..sampling import SEED_MAX
-from ..work import Request
 
 Fields = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
 from pydantic import Field
 
-from ..openai_format import Result
+from ..llm.openai_format import Result
 from . import sse
 from .adapting import chunks_of, prepared_call
 from .api_errors import ApiError

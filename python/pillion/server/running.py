@@ -22,7 +22,7 @@ from typing import Any, Optional
 import uvicorn
 
 from ..errors import Cancelled, UsageError
-from ..llm import LLM
+from ..llm.llm import LLM
 from ..structured.bridge import is_installed
 from .app import app_of
 from .serving import Serving

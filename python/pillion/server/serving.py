@@ -18,11 +18,11 @@ from typing import Any, Callable, Optional, TypeVar
 from fastapi import Request as HttpRequest
 
 from ..arguments import shown
-from ..engine import Engine
+from ..engine.engine import Engine
+from ..engine.generation import Generation, Piece, TokenInfo
 from ..errors import Cancelled, DeviceLostError, PillionError
-from ..generation import Generation, Piece, TokenInfo
-from ..llm import LLM
-from ..openai_format import Completion, Result
+from ..llm.llm import LLM
+from ..llm.openai_format import Completion, Result
 from . import sse
 from .api_errors import ApiError, ClientGone, ErrorShapes, api_error, unavailable
 from .metrics import ServerMetrics

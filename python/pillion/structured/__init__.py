@@ -11,10 +11,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from ..chat_format import ChatFormat
+from ..chat.format import ChatFormat
+from ..chat.quoting import Prompt
+from ..chat.replies import CALL, CALL_END, CHANNEL, QUOTE, THINKING, THINKING_END, ReplyParser
 from ..errors import UsageError
-from ..quoting import Prompt
-from ..replies import CALL, CALL_END, CHANNEL, QUOTE, THINKING, THINKING_END, ReplyParser
 from ..tokenizer import Tokenizer
 from .bridge import Vocabulary, is_installed, llguidance
 from .compiling import Compiled, Grammars

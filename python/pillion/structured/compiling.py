@@ -130,8 +130,8 @@ def refusal(what: str, message: str) -> str:
         return f"{what} uses {names}, which cannot be enforced; leave it out, or say it in words"
     if first.startswith("oneOf"):
         return (
-            f"{what} uses 'oneOf' with branches that may both fit, which cannot be enforced; "
-            "use 'anyOf'"
+            f"{what} uses 'oneOf' with branches that may both fit, "
+            "which cannot be enforced; use 'anyOf'"
         )
     if first.startswith("Unknown format"):
         name = first.partition(":")[2].strip()

@@ -382,8 +382,8 @@ class Calls:
             high = len(heads) if high is None else min(high, len(heads))
         if high is not None and high < low:
             raise UsageError(
-                f"the parameters of tool {self._tool!r} have an array of at least {low} and at "
-                f"most {high} items"
+                f"the parameters of tool {self._tool!r} have an array "
+                f"of at least {low} and at most {high} items"
             )
         rest = None if items is False else self._value(items)
         return self._array_of(heads, rest, low, high)

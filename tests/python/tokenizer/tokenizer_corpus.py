@@ -6,21 +6,19 @@ from __future__ import annotations
 import random
 
 PROSE = (
-    "A pillion is the seat behind the rider. The passenger looks over the shoulder of the one who "
-    "steers and guesses where "
-    "the road will turn next. When the guess is right, both lean together and lose no time; when "
-    "it is wrong, the rider "
-    "corrects it and the passenger starts again from there. It's plain, isn't it? They'll see; "
-    "we've seen; I'm sure you'd "
-    "agree, they're right.\n\nThe small model reads what the large model has already written down: "
-    "keys and values, the last "
-    "hidden state, the last token. It owes the large model nothing but a guess.\n"
+    "A pillion is the seat behind the rider. The passenger looks over the shoulder of the one "
+    "who steers and guesses where the road will turn next. When the guess is right, both lean "
+    "together and lose no time; when it is wrong, the rider corrects it and the passenger starts "
+    "again from there. It's plain, isn't it? They'll see; we've seen; I'm sure you'd agree, "
+    "they're right.\n\n"
+    "The small model reads what the large model has already written down: keys and values, the "
+    "last hidden state, the last token. It owes the large model nothing but a guess.\n"
 )
 CODE = (
-    "def verify(draft, truth):\n    n = 0\n    while n < len(draft) and draft[n] == truth[n]:\n    "
-    "    n += 1\n"
-    "    return draft[:n] + [truth[n]]\n\n#include <stdio.h>\n\tint main(void) "
-    '{\r\n\t\tprintf("%d\\n", 0x1F);\r\n\t}\r\n'
+    "def verify(draft, truth):\n    n = 0\n"
+    "    while n < len(draft) and draft[n] == truth[n]:\n        n += 1\n"
+    "    return draft[:n] + [truth[n]]\n\n#include <stdio.h>\n"
+    '\tint main(void) {\r\n\t\tprintf("%d\\n", 0x1F);\r\n\t}\r\n'
     "for (auto&& [k, v] : map) { out[k] += v * 2.5e-3; } // ~1,024 -> 2^10 | <= >= != && $x`y`\n"
 )
 

@@ -430,7 +430,8 @@ static void matmul_panels(const PanelArgs& a) {
                         PILLION_PLANE(3)
                         PILLION_PLANE(4)
                         PILLION_PLANE(5)
-                        PILLION_PLANE(6) PILLION_PLANE(7)
+                        PILLION_PLANE(6)
+                        PILLION_PLANE(7)
 #undef PILLION_PLANE
                             PILLION_UNROLL
                         for (int g = 0; g < kGroups; g++) {
@@ -534,7 +535,8 @@ static int64_t dot_peak(int64_t rounds) {
         PILLION_PLANE(3)
         PILLION_PLANE(4)
         PILLION_PLANE(5)
-        PILLION_PLANE(6) PILLION_PLANE(7)
+        PILLION_PLANE(6)
+        PILLION_PLANE(7)
 #undef PILLION_PLANE
             PILLION_UNROLL
         for (int i = 0; i < kSums; i++) sums[i] = dots[i].finish(sums[i]);

@@ -126,15 +126,16 @@ PILLION_BOTH constexpr PackedFormat packed_format(DType dtype) {
 }
 
 // Formats of the quantised kernels, and the float ones: PILLION_DO(DType enumerator).
-#define PILLION_CUDA_QUANT_FORMATS(DO)                                                \
-    DO(q4_0)                                                                          \
-    DO(q4_1)                                                                          \
-    DO(q5_0)                                                                          \
-    DO(q5_1)                                                                          \
-    DO(q8_0)                                                                          \
-    DO(q2_k)                                                                          \
-    DO(q3_k) DO(q4_k) DO(q5_k) DO(q6_k) DO(iq4_nl) DO(iq4_xs) DO(mxfp4_x) DO(nvfp4_x) \
-        DO(iq3_xxs_x) DO(iq3_s_x) DO(iq2_x) DO(iq1_x) DO(tq2_0)
+#define PILLION_CUDA_QUANT_FORMATS(DO)                                                     \
+    DO(q4_0)                                                                               \
+    DO(q4_1)                                                                               \
+    DO(q5_0)                                                                               \
+    DO(q5_1)                                                                               \
+    DO(q8_0)                                                                               \
+    DO(q2_k)                                                                               \
+    DO(q3_k)                                                                               \
+    DO(q4_k) DO(q5_k) DO(q6_k) DO(iq4_nl) DO(iq4_xs) DO(mxfp4_x) DO(nvfp4_x) DO(iq3_xxs_x) \
+        DO(iq3_s_x) DO(iq2_x) DO(iq1_x) DO(tq2_0)
 
 PILLION_BOTH constexpr bool is_signed_look_up(Codes c) {
     return c == Codes::iq2 || c == Codes::iq1;

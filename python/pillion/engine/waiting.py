@@ -14,7 +14,7 @@ import time
 from collections import deque
 from typing import Any, Callable, Optional
 
-from ._locks import forks
+from .._locks import forks
 
 _LOOK = 0.05  # seconds; a signal may end the wait of another thread, and Python's handlers run here
 

@@ -6,7 +6,7 @@ import bisect
 import copy
 from dataclasses import dataclass, field
 
-from .pair import DRAFT_MAX, Round
+from ..pair import DRAFT_MAX, Round
 
 SECONDS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the classes of a `Spread`; one more class has no bound."""

@@ -6,13 +6,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Optional, Union
 
-from .arguments import check_bool, check_int, check_number, check_text, unknown_names, wrong
-from .errors import UsageError
-from .pair import Draft, draft_length
-from .sampling import SEED_MAX, SamplingParams
+from ..arguments import check_bool, check_int, check_number, check_text, unknown_names, wrong
+from ..engine.stops import stop_strings
+from ..errors import UsageError
+from ..pair import Draft, draft_length
+from ..sampling import SEED_MAX, SamplingParams
 
 _WHOLE = ("top_k", "penalty_last_n")
 _SAMPLING = tuple(
@@ -131,16 +132,6 @@ def checked_ids(name: str, tokens: Any, allowed: str = "a list of token ids") ->
         check_int(f"{name}[{at}]", token, None, None, "a token id, a whole number")
         for at, token in enumerate(listed)
     ]
-
-
-def stop_strings(stop: Any) -> list[str]:
-    """The texts that end an answer."""
-    stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
-    if isinstance(stops, (bytes, Mapping)) or not isinstance(stops, (Sequence, set, frozenset)):
-        wrong("stop", stop, "a string or a list of strings, none of them empty")
-    if any(not isinstance(one, str) or not one for one in stops):
-        wrong("stop", stop, "a string or a list of strings, none of them empty")
-    return list(stops)
 
 
 def checked_bias(bias: Any, n_vocab: int) -> dict[int, float]:

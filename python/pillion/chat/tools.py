@@ -13,8 +13,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from .arguments import shown
-from .errors import UsageError
+from ..arguments import shown
+from ..errors import UsageError
 
 Tool = dict[str, Any]
 

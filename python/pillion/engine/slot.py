@@ -13,12 +13,12 @@ from typing import Any, Optional
 
 import numpy as np
 
+from ..constraint import constrained_round, constrained_token
+from ..context import Context
+from ..errors import Busy, Cancelled, Closed, UsageError
+from ..model import Model
+from ..pair import Drafter, Pair, PairStats, Round
 from .assembler import Piece, TextAssembler
-from .constraint import constrained_round, constrained_token
-from .context import Context
-from .errors import Busy, Cancelled, Closed, UsageError
-from .model import Model
-from .pair import Drafter, Pair, PairStats, Round
 from .work import Work
 
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional, Union
 
-from ._locks import ForkLock
-from .arguments import wrong
-from .context import Context, Floats
-from .errors import Closed, ContextFullError
-from .model import Model
+from .._locks import ForkLock
+from ..arguments import wrong
+from ..context import Context, Floats
+from ..errors import Closed, ContextFullError
+from ..model import Model
 
 Text = Union[str, bytes, Sequence[int]]
 Texts = Union[Text, Sequence[Text]]

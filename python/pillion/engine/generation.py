@@ -15,14 +15,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
-from ._locks import forks
-from .arguments import check_number, check_text
+from .._locks import forks
+from ..arguments import check_number, check_text
+from ..calling import checked_class
+from ..errors import Cancelled, TimedOut
+from ..held import Held
+from ..pair import PairStats
+from ..sampling import SamplingParams
 from .assembler import Piece, TokenInfo
-from .calling import checked_class
-from .errors import Cancelled, TimedOut
-from .held import Held
-from .pair import PairStats
-from .sampling import SamplingParams
 from .waiting import sleep_until, wait_until
 from .work import Timings, Work
 

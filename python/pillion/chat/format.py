@@ -22,12 +22,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from .arguments import check_text
-from .chat import ChatTemplate
-from .errors import UsageError
-from .file_settings import metadata_text
+from ..arguments import check_text
+from ..errors import UsageError
+from ..file_settings import metadata_text
+from ..model import Metadata
+from ..tokenizer import Tokenizer
 from .messages import plain_messages, without_system
-from .model import Metadata
 from .quoting import Prompt, Quoter
 from .replies import (
     CALL,
@@ -41,7 +41,7 @@ from .replies import (
     TURNS,
     ReplyParser,
 )
-from .tokenizer import Tokenizer
+from .template import ChatTemplate
 from .tools import Tool, checked_tools, for_gemma4
 
 _log = logging.getLogger("pillion")
@@ -118,8 +118,8 @@ class ChatFormat:
             return self._source  # Jinja may be a single word
         if not found:
             raise UsageError(
-                f"{self._model} has no chat template: use complete(), or give LLM(…, "
-                f"chat_template=…) the template of its makers"
+                f"{self._model} has no chat template: use complete(), "
+                "or give LLM(…, chat_template=…) the template of its makers"
             )
         order = (_TOOL_USE, "default") if tools else ("default",)
         return next((found[name] for name in order if name in found), next(iter(found.values())))
@@ -173,8 +173,8 @@ class ChatFormat:
             return True
         if lost:
             self._tell(
-                f"the chat template does not know {' or '.join(lost)}: the model may not "
-                f"understand this conversation"
+                f"the chat template does not know {' or '.join(lost)}: "
+                "the model may not understand this conversation"
             )
         return False
 

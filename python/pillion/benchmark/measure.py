@@ -254,8 +254,8 @@ def chance_for(tokens_per_round: float, k: int) -> float:
     """The chance p of a draft with 1 + p + … + p^k tokens a round."""
     if not 1 <= tokens_per_round <= k + 1:
         raise UsageError(
-            f"{tokens_per_round} tokens a round are not possible with {k} drafts; it can be 1 to "
-            f"{k + 1}"
+            f"{tokens_per_round} tokens a round are not possible with {k} drafts; "
+            f"it can be 1 to {k + 1}"
         )
     low, high = 0.0, 1.0
     for _ in range(60):

@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
-from ._locks import forks
-from .engine_stats import EngineStats
-from .errors import Busy, Cancelled, Closed, TimedOut
+from .._locks import forks
+from ..errors import Busy, Cancelled, Closed, TimedOut
 from .scheduler import Entry, Scheduler, Turn, best_slot
 from .slot import Moved, Slot
+from .stats import EngineStats
 from .waiting import wake_all
 from .work import Work
 

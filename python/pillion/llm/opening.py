@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-from .drafter_file import drafter_beside
-from .errors import OutOfMemoryError, PairingError, UsageError
-from .model import Model
-from .pair import LOOKUP, Drafter
-from .placement import device, draft_device_for, layers_for
-from .slot import Parts, Slot
+from ..drafter_file import drafter_beside
+from ..engine.slot import Parts, Slot
+from ..errors import OutOfMemoryError, PairingError, UsageError
+from ..model import Model
+from ..pair import LOOKUP, Drafter
+from ..placement import device, draft_device_for, layers_for
 
 _log = logging.getLogger("pillion")
 

@@ -15,15 +15,15 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ._locks import forks
-from ._native import ffi, token_array
-from .arguments import check_bool, check_int, check_number, check_text, wrong
+from .._locks import forks
+from .._native import ffi, token_array
+from ..arguments import check_bool, check_int, check_number, check_text, wrong
+from ..calling import checked_class
+from ..errors import Cancelled, UsageError
+from ..pair import Draft, PairStats, draft_length
+from ..sampling import Sampler, SamplingParams
 from .assembler import Piece, TextAssembler
-from .calling import checked_class
-from .errors import Cancelled, UsageError
-from .pair import Draft, PairStats, draft_length
-from .requests import stop_strings
-from .sampling import Sampler, SamplingParams
+from .stops import stop_strings
 from .waiting import wake_all
 
 

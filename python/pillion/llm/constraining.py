@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
-from .constraint import Constraint, LogitsProcessors, processor_list
+from ..constraint import Constraint, LogitsProcessors, processor_list
 from .requests import Settings
 
 if TYPE_CHECKING:
+    from ..structured import Compiled
     from .llm import LLM
-    from .structured import Compiled
 
 
 def constraint_of(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Optional
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+from ..arguments import wrong
 
 
 class StopFilter:
@@ -47,3 +49,13 @@ class StopFilter:
             if any(stop.startswith(text[-length:]) for stop in self._stops):
                 return length
         return 0
+
+
+def stop_strings(stop: Any) -> list[str]:
+    """The texts that end an answer."""
+    stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
+    if isinstance(stops, (bytes, Mapping)) or not isinstance(stops, (Sequence, set, frozenset)):
+        wrong("stop", stop, "a string or a list of strings, none of them empty")
+    if any(not isinstance(one, str) or not one for one in stops):
+        wrong("stop", stop, "a string or a list of strings, none of them empty")
+    return list(stops)

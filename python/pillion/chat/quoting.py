@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from .tokenizer import Tokenizer
+from ..tokenizer import Tokenizer
 
 CUT = "\udfff"
 """Stands in a text where it is cut: half of a surrogate pair, which no text has."""

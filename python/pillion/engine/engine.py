@@ -18,13 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
-from ._locks import forks
-from .arguments import check_int, check_mapping, check_number, check_text
-from .assembler import TextAssembler
-from .calling import checked_class
-from .engine_loop import BUSY_WAIT, Aim, Job, Life, Loop
-from .engine_stats import EngineStats
-from .errors import (
+from .._locks import forks
+from ..arguments import check_int, check_mapping, check_number, check_text
+from ..calling import checked_class
+from ..errors import (
     Cancelled,
     Closed,
     ContextFullError,
@@ -32,13 +29,16 @@ from .errors import (
     QueueFull,
     UsageError,
 )
+from ..held import Held
+from ..model import opened
+from ..pair_stats import PairStats
+from ..sampling import Sampler
+from .assembler import TextAssembler
 from .generation import Generation
-from .held import Held
-from .model import opened
-from .pair_stats import PairStats
-from .sampling import Sampler
+from .loop import BUSY_WAIT, Aim, Job, Life, Loop
 from .scheduler import Entry, Scheduler
 from .slot import Parts, Slot
+from .stats import EngineStats
 from .waiting import sleep_until
 from .work import Request, Work, check_request
 

@@ -21,9 +21,9 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
-from .arguments import check_bool, wrong
-from .calling import checked_class
-from .errors import UsageError
+from ..arguments import check_bool, wrong
+from ..calling import checked_class
+from ..errors import UsageError
 from .messages import Message, plain_messages
 
 BOM = "\ufeff"
@@ -68,8 +68,8 @@ class ChatTemplate:
     ) -> None:
         if not isinstance(source, str):
             raise UsageError(
-                f"the chat template is of type {type(source).__name__}; it must be a string of "
-                f"Jinja"
+                f"the chat template is of type {type(source).__name__}; "
+                "it must be a string of Jinja"
             )
         self.source = source[len(BOM) :] if source.startswith(BOM) else source
         self.bos_token = bos_token

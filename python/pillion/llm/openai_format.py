@@ -13,10 +13,10 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable, Optional
 
-from .generation import Generation, Piece, TokenInfo
-from .replies import At, Delta, Reply, ReplyParser
+from ..chat.replies import At, Delta, Reply, ReplyParser
+from ..engine.generation import Generation, Piece, TokenInfo
+from ..tokenizer import Tokenizer
 from .streams import AsyncStream, Stream
-from .tokenizer import Tokenizer
 
 Result = dict[str, Any]
 Pieces = list[tuple[str, bool]]

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
-from .arguments import shown
-from .errors import UsageError
+from ..arguments import shown
+from ..errors import UsageError
 
 Message = Mapping[str, Any]
 
@@ -55,15 +55,15 @@ def _plain(index: int, message: Any) -> dict[str, Any]:
     for key in ("reasoning_content", "reasoning"):
         if key in result and not isinstance(result[key], str):
             raise UsageError(
-                f"message {index} has {key} of type {type(result[key]).__name__}; it must be a "
-                f"string"
+                f"message {index} has {key} of type "
+                f"{type(result[key]).__name__}; it must be a string"
             )
     if "tool_calls" in result:
         calls = result["tool_calls"]
         if not isinstance(calls, (list, tuple)):
             raise UsageError(
-                f"message {index} has tool_calls of type {type(calls).__name__}; they must be a "
-                f"list"
+                f"message {index} has tool_calls of type "
+                f"{type(calls).__name__}; they must be a list"
             )
         result["tool_calls"] = [
             _plain_call(f"call {n} of message {index}", call) for n, call in enumerate(calls)
@@ -82,8 +82,8 @@ def _text(where: str, role: str, content: Any) -> str:
         return json.dumps(_jsonable(f"{where} has content", content), ensure_ascii=False)
     if not isinstance(content, (list, tuple)):
         raise UsageError(
-            f"{where} has content of type {type(content).__name__}; it must be a string or a list "
-            f"of text parts"
+            f"{where} has content of type {type(content).__name__}; "
+            "it must be a string or a list of text parts"
         )
     texts = []
     for part in content:
@@ -118,8 +118,8 @@ def _plain_call(where: str, call: Any) -> dict[str, Any]:
             ) from error
     if not isinstance(arguments, Mapping):
         raise UsageError(
-            f"{where} ({function['name']}) has arguments of type {type(arguments).__name__}; they "
-            f"must be an object"
+            f"{where} ({function['name']}) has arguments of type {type(arguments).__name__}; "
+            "they must be an object"
         )
     arguments = _jsonable(f"{where} ({function['name']}) has arguments", arguments)
     return {**call, "function": {**function, "arguments": arguments}}

@@ -11,9 +11,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
-from .context import Logprobs
+from ..context import Logprobs
+from ..tokenizer import TokenStream
 from .stops import StopFilter
-from .tokenizer import TokenStream
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
-from ._locks import Caller, TryLock
-from .errors import Busy, Cancelled
-from .generation import Generation, Piece
-from .held import Held
+from .._locks import Caller, TryLock
+from ..engine.generation import Generation, Piece
+from ..errors import Busy, Cancelled
+from ..held import Held
 
 if TYPE_CHECKING:
     from .openai_format import Completion

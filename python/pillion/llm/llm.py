@@ -12,7 +12,7 @@ from typing import Any, Callable, Literal, Optional, Union, overload
 
 import numpy as np
 
-from .arguments import (
+from ..arguments import (
     check_bool,
     check_choice,
     check_int,
@@ -22,23 +22,28 @@ from .arguments import (
     unknown_names,
     wrong,
 )
-from .calling import checked_class
-from .chat_format import ChatFormat
+from ..calling import checked_class
+from ..chat.format import ChatFormat
+from ..chat.messages import Message
+from ..chat.replies import CALL
+from ..chat.tools import checked_tools, named_tool, tool_names
+from ..context import Context, Floats
+from ..engine.engine import PARALLEL_MAX, Engine
+from ..engine.generation import Generation, TokenInfo
+from ..engine.work import Request
+from ..errors import Closed, UsageError
+from ..file_settings import sampling_defaults
+from ..held import Held
+from ..model import Metadata, Model, gpu_layers
+from ..pair import DRAFT_MAX, DRAFT_SAMPLING, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
+from ..placement import Placed
+from ..sampling import SEED_MAX, SamplingParams
+from ..structured import Compiled, Structured
+from ..tokenizer import Tokenizer
 from .constraining import constraint_of
-from .context import Context, Floats
 from .embedding import Embedder, Texts, listed_texts
-from .engine import PARALLEL_MAX, Engine
-from .errors import Closed, UsageError
-from .file_settings import sampling_defaults
-from .generation import Generation, TokenInfo
-from .held import Held
-from .messages import Message
-from .model import Metadata, Model, gpu_layers
 from .openai_format import ChatCompletion, Completion, Result, embedding_list
 from .opening import open_slots
-from .pair import DRAFT_MAX, DRAFT_SAMPLING, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
-from .placement import Placed
-from .replies import CALL
 from .requests import (
     FORMS,
     Settings,
@@ -49,12 +54,7 @@ from .requests import (
     checked_variables,
     top_logprobs_of,
 )
-from .sampling import SEED_MAX, SamplingParams
 from .streams import AsyncStream
-from .structured import Compiled, Structured
-from .tokenizer import Tokenizer
-from .tools import checked_tools, named_tool, tool_names
-from .work import Request
 
 Prompt = Union[str, bytes, Sequence[int]]
 Stop = Union[str, Sequence[str], None]
