@@ -18,7 +18,7 @@ std::string tensors_json(const GgufFile& file) {
     return out + "]";
 }
 
-// A string, or null when the key is absent or of another type.
+// A JSON string; null if the key is absent or has another type.
 std::string string_or_null(const GgufFile& file, const char* key) {
     const GgufValue* v = file.find(key);
     return v && !v->is_array && v->element == GgufType::string ? to_json(*v) : "null";
