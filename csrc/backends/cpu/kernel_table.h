@@ -27,7 +27,7 @@ constexpr int kVirtualLanes = 16;
 // Most query vectors of one call of attend_split.
 constexpr int kAttendQueriesMax = 16;
 
-// Panels [begin, end) of a packed matrix times a few columns or a tile of columns.
+// Panels [begin, end) of a packed matrix times some columns.
 //   out[c][row] = sum over inputs of weight[row][input] * column c,
 //   for row in [begin * 32, min(end * 32, rows))
 struct PanelArgs {
