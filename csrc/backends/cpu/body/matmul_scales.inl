@@ -95,8 +95,10 @@ struct Scales<Q3_K> : ExpandedScales<16, 0> {
             PILLION_GROUP(6)
             PILLION_GROUP(7)
             PILLION_GROUP(8)
-            PILLION_GROUP(9) PILLION_GROUP(10) PILLION_GROUP(11) PILLION_GROUP(12) PILLION_GROUP(13)
-                PILLION_GROUP(14) PILLION_GROUP(15)
+            PILLION_GROUP(9)
+            PILLION_GROUP(10)
+            PILLION_GROUP(11)
+            PILLION_GROUP(12) PILLION_GROUP(13) PILLION_GROUP(14) PILLION_GROUP(15)
 #undef PILLION_GROUP
         }
     }
