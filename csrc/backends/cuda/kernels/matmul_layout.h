@@ -1,5 +1,5 @@
-// What packed weights and prepared inputs are, byte for byte. Plain C++: read by the packer on the
-// host and by the kernels.
+// The bytes of packed weights and prepared inputs. Plain C++: the packer on the host and the
+// kernels read it.
 //
 // Quantised weights [rows, width], nb = width / 32 blocks in a row. Up to four planes, each
 // [rows][...], each aligned to 256 bytes:
@@ -11,7 +11,7 @@
 //
 // A block's 32 codes are eight words: byte b of word j is input 4j + b. What kernels call "low" are
 // words 0..3 (inputs 0..15), "high" words 4..7. Lane t of four works on word t of both halves,
-// which is what a tensor core fragment wants, too.
+// which is also the order of a tensor core fragment.
 //
 //     4 bits    codes word t: word t in the low nibbles, word t + 4 in the high ones
 //     look-ups  iq4, e2m1, iq3s, iq3xxs (one for each table): codes word t: nibble k is input 4t +
@@ -232,7 +232,7 @@ inline PlaneOffsets plane_row_bytes(DType dtype, int64_t width) {
 //     q8      nbp = nb rounded up to even, the odd block zero. codes i8 [rows][2][nbp][16]: the
 //             low, then the high halves of all blocks; sums float2 [rows][nbp]: d, d * sum of q;
 //             halves float2 [rows][nbp]: d * sum over the low half, over the high half.
-//     f16     values [rows][stride], then f32 [rows]: what a row's results are multiplied by (a
+//     f16     values [rows][stride], then f32 [rows]: the factor of a row's results (a
 //             power of two)
 //     bf16    values [2][rows][stride]: x rounded, and what the rounding lost, rounded
 struct Q8Offsets { size_t codes, sums, halves, end; };
