@@ -21,7 +21,7 @@ Json tensors_json(const GgufFile& file) {
     return list;
 }
 
-// A string, or null when the key is absent or of another type.
+// A JSON string; null if the key is absent or has another type.
 Json string_or_null(const GgufFile& file, const char* key) {
     const GgufValue* v = file.find(key);
     const bool is_string = v && !v->is_array && v->element == GgufType::string;

@@ -1,5 +1,4 @@
-// What the header of a GGUF file says, as JSON, whatever the file is for: nothing here knows a
-// model.
+// The header of a GGUF file as JSON, for any kind of file.
 #pragma once
 #include <string>
 
@@ -9,14 +8,13 @@
 namespace pillion {
 
 // {"path", "gguf_version", "alignment", "file_bytes", "parts" (the files, in order), "architecture"
-// and "type" (null: absent), "n_tensors",
-//  "n_params", "tensor_bytes", "tensor_types", "metadata"}, and with_tensors "tensors": [{"name",
-//  "type", "shape" (contiguous dimension first), "bytes", "offset" in its file, "part": the file's
-//  index}].
+// and "type" (null: absent), "n_tensors", "n_params", "tensor_bytes", "tensor_types", "metadata"}.
+// with_tensors adds "tensors": [{"name", "type", "shape" (contiguous dimension first), "bytes",
+// "offset" in its file, "part": index of its file}].
 std::string gguf_json(const GgufFile& file, bool with_tensors);
 
 Json tensor_types_json(const GgufFile& file);  // {"Q4_0": {"tensors", "params", "bytes"}, ...}
-// Long arrays shortened, keys as shown_keys has them.
+// Long arrays shortened; keys as in shown_keys().
 Json metadata_json(const GgufFile& file);
 Json parts_json(const GgufFile& file);  // ["NAME-00001-of-00002.gguf", ...]
 

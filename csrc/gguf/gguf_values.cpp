@@ -1,4 +1,4 @@
-// GGUF metadata as numbers, vectors and text. Parsing, and every check of bounds, is in gguf.cpp.
+// GGUF metadata as numbers, vectors and text. gguf.cpp parses and checks all bounds.
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -32,17 +32,17 @@ void each_string(const GgufValue& value, uint64_t n, F f) {
     }
 }
 
-// "u32", "array of string": a value's type for sentences.
+// A value's type for error sentences: "u32", "array of string".
 std::string type_text(const GgufValue& value) {
     return (value.is_array ? "array of " : "") + std::string(gguf_type_name(value.element));
 }
 
-// C0, DEL and C1: what a terminal might obey.
+// C0, DEL and C1, which a terminal might obey.
 bool is_control(const uint8_t* p, size_t n) {
     return p[0] < 0x20 || p[0] == 0x7f || (n == 2 && p[0] == 0xc2 && p[1] < 0xa0);
 }
 
-// U+FFFD for bytes that are no UTF-8, and for NUL, which no C string can hold.
+// Writes U+FFFD for invalid UTF-8, and for NUL, which a C string cannot hold.
 std::string shown_text(std::string_view text) {
     std::string out;
     const auto* p = reinterpret_cast<const uint8_t*>(text.data());
@@ -55,7 +55,7 @@ std::string shown_text(std::string_view text) {
     return out;
 }
 
-// Element i of a value that holds no strings.
+// Element i of a value without strings.
 Json element_json(const GgufValue& value, uint64_t i) {
     switch (value.element) {
         case GgufType::boolean: return value.bytes[i] != 0;
@@ -176,8 +176,8 @@ float GgufFile::f32(std::string_view key) const {
     double real = 0;
     int64_t whole = 0;
     if (gguf_real(value, 0, real)) {
-        // Beyond float's range the conversion is undefined; let such a value fail the caller's
-        // range check as infinity.
+        // The conversion is undefined beyond float's range. Infinity makes such a value fail the
+        // caller's range check.
         if (isfinite(real) && fabs(real) > double(__FLT_MAX__))
             return real > 0 ? INFINITY : -INFINITY;
         return float(real);
@@ -232,7 +232,7 @@ std::vector<std::string_view> GgufFile::strings(std::string_view key) const {
         fail(Status::file_corrupt, "key %s: it is an %s, expected strings", printable(key).c_str(),
              type_text(value).c_str());
     std::vector<std::string_view> out;
-    out.reserve(size_t(value.count));  // open() has seen that many strings
+    out.reserve(size_t(value.count));  // open() has checked that the file holds that many strings
     each_string(value, value.count, [&](std::string_view s) { out.push_back(s); });
     return out;
 }

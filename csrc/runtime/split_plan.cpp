@@ -14,7 +14,8 @@ class SplitPlan final : public Plan {
 
     Status run(const StepState& state, Reason& reason) override {
         for (size_t i = 0; i < parts_.size(); i++) {
-            if (i > 0)  // what crosses must be there
+            // The values that this part reads must be there.
+            if (i > 0)
                 if (const Status s = parts_[i - 1]->wait(reason); s != Status::ok) return s;
             if (const Status s = parts_[i]->run(state, reason); s != Status::ok) return s;
         }
@@ -38,8 +39,8 @@ class SplitPlan final : public Plan {
     std::vector<std::unique_ptr<Plan>> parts_;
 };
 
-// Buffers of kind `state` are seen by their backend and by the host; so all parts but those on the
-// host must be of one backend.
+// The backend whose buffers every part can reach. A buffer of kind `state` is visible to its
+// backend and to the host, so all parts that are not on the host must share one backend.
 Backend& meeting_place(const std::vector<PartPlace>& places) {
     Backend* device = nullptr;
     for (const PartPlace& p : places) {

@@ -1,6 +1,6 @@
 // Graphs by hand: the builder functions of core/graph.h by name, with buffers for inputs and
-// outputs that a run fills and reads. Buffers are poisoned before a run, and what lies beyond a
-// run's rows must still be poison after it.
+// outputs that a run fills and reads. Buffers are poisoned before a run, and bytes beyond a run's
+// rows must still be poison after it.
 #include <string.h>
 
 #include <map>

@@ -15,7 +15,7 @@ constexpr size_t mb(size_t bytes) { return (bytes + (1u << 20) - 1) >> 20; }
 
 }  // namespace
 
-// What is sent after this goes to a new process.
+// Marks the connection as lost. The next message goes to a new process.
 Status Session::lost(Status status, Reason& reason) {
     (void)reason;
     transport_.reset();
