@@ -48,7 +48,11 @@ struct FourFiveScales : ExpandedScales<8, 8> {
             PILLION_GROUP(0)
             PILLION_GROUP(1)
             PILLION_GROUP(2)
-            PILLION_GROUP(3) PILLION_GROUP(4) PILLION_GROUP(5) PILLION_GROUP(6) PILLION_GROUP(7)
+            PILLION_GROUP(3)
+            PILLION_GROUP(4)
+            PILLION_GROUP(5)
+            PILLION_GROUP(6)
+            PILLION_GROUP(7)
 #undef PILLION_GROUP
         }
     }
@@ -98,7 +102,10 @@ struct Scales<Q3_K> : ExpandedScales<16, 0> {
             PILLION_GROUP(9)
             PILLION_GROUP(10)
             PILLION_GROUP(11)
-            PILLION_GROUP(12) PILLION_GROUP(13) PILLION_GROUP(14) PILLION_GROUP(15)
+            PILLION_GROUP(12)
+            PILLION_GROUP(13)
+            PILLION_GROUP(14)
+            PILLION_GROUP(15)
 #undef PILLION_GROUP
         }
     }
@@ -130,7 +137,11 @@ struct Scales<IQ4_XS> : ExpandedScales<8, 0> {
             PILLION_GROUP(0)
             PILLION_GROUP(1)
             PILLION_GROUP(2)
-            PILLION_GROUP(3) PILLION_GROUP(4) PILLION_GROUP(5) PILLION_GROUP(6) PILLION_GROUP(7)
+            PILLION_GROUP(3)
+            PILLION_GROUP(4)
+            PILLION_GROUP(5)
+            PILLION_GROUP(6)
+            PILLION_GROUP(7)
 #undef PILLION_GROUP
         }
     }
@@ -169,7 +180,11 @@ struct OddScales : ExpandedScales<Groups, 0> {
                 PILLION_GROUP(0)
                 PILLION_GROUP(1)
                 PILLION_GROUP(2)
-                PILLION_GROUP(3) PILLION_GROUP(4) PILLION_GROUP(5) PILLION_GROUP(6) PILLION_GROUP(7)
+                PILLION_GROUP(3)
+                PILLION_GROUP(4)
+                PILLION_GROUP(5)
+                PILLION_GROUP(6)
+                PILLION_GROUP(7)
 #undef PILLION_GROUP
             }
         }
