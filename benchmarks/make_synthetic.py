@@ -2,6 +2,7 @@
 without the real weights.
 
     python benchmarks/make_synthetic.py OUT.gguf [--size e2b|e4b] [--layers N] [--assistant]
+        [--tokenizer FILE]
 
 Shapes are those of the specification (2.1). Text from such a file means nothing. Weights are random
 4-bit codes with scales that keep activations alive; a matrix repeats one random megabyte, which no
@@ -45,13 +46,15 @@ ASSISTANT = dict(
 )
 N_CENTROIDS = 2048
 HEAD_DIM, HEAD_DIM_SWA, PLE, VOCAB = 512, 256, 256, 262144
+NORMAL, UNUSED = 1, 5  # types of tokens
 
 
 class Synthetic:
     arch = "gemma4"
 
-    def __init__(self, path, p, layers=None):
+    def __init__(self, path, p, layers=None, like=None):
         self.p = p
+        self.like = like
         self.layers = layers or p["layers"]
         self.writer = gguf.GGUFWriter(path, self.arch)
         self.rng = np.random.default_rng(1)
@@ -101,21 +104,33 @@ class Synthetic:
         self.writer.add_float32(key + "final_logit_softcapping", 30.0)
 
     def tokenizer(self):
-        """A vocabulary of the right size: controls, bytes, and filler."""
-        tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"] + [
-            f"<0x{b:02X}>" for b in range(256)
-        ]
-        types = [3] * 5 + [6] * 256
-        tokens += [f"t{i}" for i in range(VOCAB - len(tokens))]
-        types += [1] * (VOCAB - len(types))
-        w = self.writer
-        w.add_tokenizer_model("gemma4")
-        w.add_token_list(tokens)
-        w.add_token_scores([-1000.0] * VOCAB)
-        w.add_token_types(types)
-        w.add_token_merges(["t 1"])
-        w.add_bos_token_id(2)
-        w.add_eos_token_id(1)
+        """A vocabulary of the right size: another file's, or controls and bytes; then filler."""
+        if self.like:
+            self.tokenizer_like(gguf.GGUFReader(self.like))
+            return
+        tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+        tokens += [f"<0x{b:02X}>" for b in range(256)]
+        self.vocabulary(tokens, [3] * 5 + [6] * 256, ["t 1"], NORMAL)
+        self.writer.add_bos_token_id(2)
+        self.writer.add_eos_token_id(1)
+
+    def vocabulary(self, tokens, types, merges, filler):
+        n = VOCAB - len(tokens)
+        self.writer.add_tokenizer_model("gemma4")
+        self.writer.add_token_list(tokens + [f"t{len(tokens) + i}" for i in range(n)])
+        self.writer.add_token_scores([-1000.0] * VOCAB)
+        self.writer.add_token_types(types + [filler] * n)
+        self.writer.add_token_merges(merges)
+
+    def tokenizer_like(self, reader):
+        """Text of this vocabulary has as many tokens as that of a trained model, and its chat
+        template renders tools. Filler is unused: no grammar allows it."""
+        value = lambda key: reader.fields["tokenizer." + key].contents()  # noqa: E731
+        tokens, types = value("ggml.tokens"), value("ggml.token_type")
+        self.vocabulary(tokens, types, value("ggml.merges"), UNUSED)
+        self.writer.add_bos_token_id(value("ggml.bos_token_id"))
+        self.writer.add_eos_token_id(value("ggml.eos_token_id"))
+        self.writer.add_chat_template(value("chat_template"))
 
     def ff(self, layer):
         return self.p["ff_wide"] if layer >= self.p["wide_from"] else self.p["ff"]
@@ -171,8 +186,8 @@ class Synthetic:
 class SyntheticAssistant(Synthetic):
     arch = "gemma4-assistant"
 
-    def __init__(self, path, target):
-        super().__init__(path, {**ASSISTANT, "kv": target["kv"]})
+    def __init__(self, path, target, like=None):
+        super().__init__(path, {**ASSISTANT, "kv": target["kv"]}, like=like)
         self.target = target
 
     def own_metadata(self, key):
@@ -199,11 +214,12 @@ def main():
     parser.add_argument("--size", choices=SIZES, default="e2b")
     parser.add_argument("--layers", type=int, help="fewer layers, for a smaller file")
     parser.add_argument("--assistant", action="store_true", help="the drafter of that size instead")
+    parser.add_argument("--tokenizer", help="a GGUF file whose vocabulary and chat template it has")
     args = parser.parse_args()
     if args.assistant:
-        SyntheticAssistant(args.out, SIZES[args.size]).write()
+        SyntheticAssistant(args.out, SIZES[args.size], args.tokenizer).write()
     else:
-        Synthetic(args.out, SIZES[args.size], args.layers).write()
+        Synthetic(args.out, SIZES[args.size], args.layers, args.tokenizer).write()
 
 
 if __name__ == "__main__":

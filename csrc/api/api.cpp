@@ -4,6 +4,7 @@
 
 #include "api/handles.h"
 #include "backends/cpu/cpu_backend.h"
+#include "core/json.h"
 #include "core/log.h"
 
 using namespace pillion;
@@ -119,23 +120,25 @@ pillion_status pillion_device_json(const char* device, char* out, size_t capacit
     return guard([&] {
         const Backend& b = find_backend(&need(device, "device"));
         const MemoryInfo m = b.memory();
-        write_text(std::string("{\"name\": \"") + b.name() +
-                       "\", \"is_host\": " + (b.is_host() ? "true" : "false") +
-                       ", \"memory\": {\"total\": " + std::to_string(m.total) + ", \"free\": " +
-                       std::to_string(m.free) + ", \"unified\": " + (m.unified ? "true" : "false") +
-                       "}, \"info\": " + b.info_json() + "}",
-                   out, capacity, needed);
+        JsonObject memory, json;
+        memory.add("total", m.total).add("free", m.free).add("unified", m.unified);
+        json.add("name", b.name())
+            .add("is_host", b.is_host())
+            .add("memory", memory)
+            .add("info", b.info_json());
+        write_text(json.text(), out, capacity, needed);
     });
 }
 
 pillion_status pillion_system_json(char* out, size_t capacity, size_t* needed) {
     return guard([&] {
         const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-        const std::string cpu = find_backend("cpu").info_json();
-        write_text("{\"version\": \"" PILLION_VERSION "\", \"cpu\": " + cpu +
-                       ", \"backends\": " + backends_json() +
-                       ", \"memory_bytes\": " + std::to_string(int64_t(pages) * page) + "}",
-                   out, capacity, needed);
+        JsonObject json;
+        json.add("version", PILLION_VERSION)
+            .add("cpu", find_backend("cpu").info_json())
+            .add("backends", backends_json())
+            .add("memory_bytes", int64_t(pages) * page);
+        write_text(json.text(), out, capacity, needed);
     });
 }
 

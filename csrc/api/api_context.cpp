@@ -1,38 +1,15 @@
-// Contexts and samplers. Every call on a context claims it; readers too, since an eval would change
+// Contexts. Every call on a context claims it; readers too, since an eval would change
 // what they read.
-#include <math.h>
-#include <string.h>
 
 #include <algorithm>
 #include <numeric>
 
 #include "api/handles.h"
-#include "speculative/device_fit.h"
-#include "speculative/memory_estimate.h"
 
 using namespace pillion;
 using namespace pillion::api;
 
-namespace {
-
-template <class F>
-pillion_status with_context(const pillion_context* context, F&& body) noexcept {
-    return guard([&] {
-        need(context, "context");
-        context->origin.check(context->context->on_device(), "this context");
-        const Claim claim(*context->inside);
-        body(*context->context);
-    });
-}
-
-// Work that a cancel may stop: one that came before the work is forgotten.
-template <class F>
-pillion_status run_context(pillion_context* context, F&& body) noexcept {
-    return with_context(context, [&](Context& c) {
-        c.clear_cancel();
-        body(c);
-    });
-}
+namespace pillion::api {
 
 ContextOptions context_options(const pillion_context_config* config) {
     const pillion_context_config c =
@@ -54,17 +31,23 @@ ContextOptions context_options(const pillion_context_config* config) {
     return o;
 }
 
+}  // namespace pillion::api
+
+namespace {
+
+// Work that a cancel may stop: one that came before the work is forgotten.
+template <class F>
+pillion_status run_context(pillion_context* context, F&& body) noexcept {
+    return with_context(context, [&](Context& c) {
+        c.clear_cancel();
+        body(c);
+    });
+}
+
 const std::vector<ActivationStats::Entry>& activations(const Context& c) {
     if (!c.activations())
         fail(Status::invalid_argument, "this context was made without collect_activations");
     return c.activations()->entries();
-}
-
-TokenMask token_mask(const uint32_t* words, size_t n_words, size_t n_vocab) {
-    if (words && n_words != TokenMask::n_words(int(n_vocab)))
-        fail(Status::invalid_argument, "a mask of %zu words, that of %zu tokens has %zu", n_words,
-             n_vocab, TokenMask::n_words(int(n_vocab)));
-    return {words};
 }
 
 }  // namespace
@@ -258,139 +241,6 @@ pillion_status pillion_context_activation(const pillion_context* context, size_t
         a.n_in = e.n_in, a.n_experts = e.n_experts;
         a.name = e.name.c_str(), a.sums = out.data(), a.counts = out.data() + e.sums.size();
         write_info(info, size, &a, sizeof a);
-    });
-}
-
-pillion_status pillion_model_memory(const pillion_model* model, const pillion_model* drafter,
-                                    const pillion_context_config* config, char* out,
-                                    size_t capacity, size_t* needed) {
-    return guard([&] {
-        const Model& m = *need(model, "model").shared->to_run();
-        const Model* other = drafter ? drafter->shared->to_run().get() : nullptr;
-        write_text(memory_json(m, other, context_options(config)), out, capacity, needed);
-    });
-}
-
-void pillion_fit_config_init(pillion_fit_config* config, size_t size) { init_config(config, size); }
-
-pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter,
-                                 const pillion_context_config* context,
-                                 const pillion_fit_config* config, int32_t* n_gpu_layers, char* out,
-                                 size_t capacity, size_t* needed) {
-    return guard([&] {
-        const pillion_fit_config c =
-            read_config(config, pillion_fit_config_init, "pillion_fit_config");
-        FitRequest r;
-        r.model = need(model, "model").shared->to_run().get();
-        r.drafter = drafter ? drafter->shared->to_run().get() : nullptr;
-        r.context = context_options(context);
-        if (c.device) r.device = c.device;
-        if (c.draft_device) r.draft_device = c.draft_device;
-        r.n_device_layers = device_layers(c.n_gpu_layers);
-        r.device_bytes = size_t(c.device_bytes);
-        const DeviceFit fit = fit_device(r);
-        write_text(fit.to_json(), out, capacity, needed);
-        if (n_gpu_layers)
-            *n_gpu_layers = fit.is_host || fit.n_device_layers == fit.n_layers ? 0
-                            : fit.n_device_layers == 0 ? -1
-                                                       : fit.n_device_layers;
-    });
-}
-
-// ---- sampler ----
-
-void pillion_sampler_config_init(pillion_sampler_config* config, size_t size) {
-    init_config(config, size);
-}
-
-pillion_status pillion_sampler_new(const pillion_sampler_config* config,
-                                   pillion_sampler** sampler) {
-    return guard([&] {
-        need(sampler, "sampler");
-        const pillion_sampler_config c =
-            read_config(config, pillion_sampler_config_init, "pillion_sampler_config");
-        SamplerOptions o;
-        o.temperature = c.temperature, o.top_k = c.top_k, o.top_p = c.top_p, o.min_p = c.min_p;
-        if (c.repeat_penalty != 0) o.repeat_penalty = c.repeat_penalty;
-        o.frequency_penalty = c.frequency_penalty, o.presence_penalty = c.presence_penalty;
-        if (c.penalty_last_n != 0) o.penalty_last_n = c.penalty_last_n;
-        o.seed = c.seed;
-        if (c.n_bias > 0) need(c.bias_tokens, "bias_tokens"), need(c.bias_values, "bias_values");
-        for (uint64_t i = 0; i < c.n_bias; i++)
-            o.bias.push_back({c.bias_tokens[i], c.bias_values[i]});
-        auto handle = std::make_unique<pillion_sampler>();
-        handle->sampler = std::make_unique<Sampler>(std::move(o));
-        *sampler = handle.release();
-    });
-}
-
-void pillion_sampler_free(pillion_sampler* sampler) {
-    if (sampler && !sampler->inside.orphaned()) delete sampler;
-}
-
-pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context,
-                                      size_t row, int32_t* token) {
-    return with_context(context, [&](Context& c) {
-        need(sampler, "sampler"), need(token, "token");
-        const Claim claim(sampler->inside);
-        const int r = int(std::min(row, size_t(INT32_MAX)));
-        *token = sample_output(*sampler->sampler, c, r);
-    });
-}
-
-pillion_status pillion_sampler_sample_masked(pillion_sampler* sampler,
-                                             const pillion_context* context, size_t row,
-                                             const uint32_t* mask, size_t n_words, int32_t* token) {
-    return with_context(context, [&](Context& c) {
-        need(sampler, "sampler"), need(token, "token"), need(mask, "mask");
-        const Claim claim(sampler->inside);
-        const int r = int(std::min(row, size_t(INT32_MAX)));
-        *token = sample_output(*sampler->sampler, c, r,
-                               token_mask(mask, n_words, size_t(c.model().hparams().n_vocab)));
-    });
-}
-
-pillion_status pillion_sampler_sample_logits(pillion_sampler* sampler, const float* logits,
-                                             size_t n, const uint32_t* mask, size_t n_words,
-                                             int32_t* token) {
-    return guard([&] {
-        need(sampler, "sampler"), need(logits, "logits"), need(token, "token");
-        if (n == 0 || n > size_t(INT32_MAX))
-            fail(Status::invalid_argument, "a row of %zu logits", n);
-        const Claim claim(sampler->inside);
-        *token = sampler->sampler->sample(logits, int(n), token_mask(mask, n_words, n));
-    });
-}
-
-pillion_status pillion_sampler_mark(pillion_sampler* sampler, uint64_t* accepted, uint64_t* drawn) {
-    return guard([&] {
-        need(sampler, "sampler"), need(accepted, "accepted"), need(drawn, "drawn");
-        const Claim claim(sampler->inside);
-        const Sampler::Mark mark = sampler->sampler->mark();
-        *accepted = mark.accepted, *drawn = mark.drawn;
-    });
-}
-
-pillion_status pillion_sampler_go_back(pillion_sampler* sampler, uint64_t accepted,
-                                       uint64_t drawn) {
-    return guard([&] {
-        const Claim claim(need(sampler, "sampler").inside);
-        sampler->sampler->go_back({accepted, drawn});
-    });
-}
-
-pillion_status pillion_sampler_accept(pillion_sampler* sampler, int32_t token) {
-    return guard([&] {
-        const Claim claim(need(sampler, "sampler").inside);
-        if (token < 0) fail(Status::invalid_argument, "token %d", token);
-        sampler->sampler->accept(token);
-    });
-}
-
-pillion_status pillion_sampler_reset(pillion_sampler* sampler) {
-    return guard([&] {
-        const Claim claim(need(sampler, "sampler").inside);
-        sampler->sampler->reset();
     });
 }
 

@@ -2,6 +2,7 @@
 
 #include "api/handles.h"
 #include "gguf/gguf_json.h"
+#include "speculative/footprint.h"
 
 using namespace pillion;
 using namespace pillion::api;
@@ -69,7 +70,7 @@ pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_
         i.is_drafter = m.is_drafter();
         i.n_params = m.n_params(), i.file_bytes = m.file().file_bytes(),
         i.weight_bytes = m.weight_bytes();
-        snprintf(i.arch, sizeof i.arch, "%s", arch_name(hp.arch));
+        snprintf(i.arch, sizeof i.arch, "%s", hp.arch_name());
         write_info(info, size, &i, sizeof i);
     });
 }
@@ -83,8 +84,8 @@ pillion_status pillion_model_json(const pillion_model* model, char* out, size_t 
 pillion_status pillion_file_json(const char* path, int32_t with_tensors, char* out, size_t capacity,
                                  size_t* needed) {
     return guard([&] {
-        write_text(gguf_json_json(GgufFile::open(&need(path, "path")), with_tensors != 0), out,
-                   capacity, needed);
+        write_text(gguf_json(GgufFile::open(&need(path, "path")), with_tensors != 0), out, capacity,
+                   needed);
     });
 }
 
@@ -106,6 +107,42 @@ pillion_status pillion_model_tokenizer(pillion_model* model, pillion_tokenizer**
         need(tokenizer, "tokenizer");
         const auto& shared = need(model, "model").shared;
         *tokenizer = new pillion_tokenizer{shared, shared->tokenizer()};
+    });
+}
+
+pillion_status pillion_model_memory(const pillion_model* model, const pillion_model* drafter,
+                                    const pillion_context_config* config, char* out,
+                                    size_t capacity, size_t* needed) {
+    return guard([&] {
+        const Model& m = *need(model, "model").shared->to_run();
+        const Model* other = drafter ? drafter->shared->to_run().get() : nullptr;
+        write_text(memory_json(m, other, context_options(config)), out, capacity, needed);
+    });
+}
+
+void pillion_fit_config_init(pillion_fit_config* config, size_t size) { init_config(config, size); }
+
+pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter,
+                                 const pillion_context_config* context,
+                                 const pillion_fit_config* config, int32_t* n_gpu_layers, char* out,
+                                 size_t capacity, size_t* needed) {
+    return guard([&] {
+        const pillion_fit_config c =
+            read_config(config, pillion_fit_config_init, "pillion_fit_config");
+        FitRequest r;
+        r.model = need(model, "model").shared->to_run().get();
+        r.drafter = drafter ? drafter->shared->to_run().get() : nullptr;
+        r.context = context_options(context);
+        if (c.device) r.device = c.device;
+        if (c.draft_device) r.draft_device = c.draft_device;
+        r.n_device_layers = device_layers(c.n_gpu_layers);
+        r.device_bytes = size_t(c.device_bytes);
+        const DeviceFit fit = fit_device(r);
+        write_text(fit.to_json(), out, capacity, needed);
+        if (n_gpu_layers)
+            *n_gpu_layers = fit.is_host || fit.n_device_layers == fit.n_layers ? 0
+                            : fit.n_device_layers == 0 ? -1
+                                                       : fit.n_device_layers;
     });
 }
 

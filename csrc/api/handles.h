@@ -118,6 +118,8 @@ bool on_device(const Model& model);  // some of its layers or all; false for one
 // counts: -1 for all.
 int device_layers(int32_t n_gpu_layers);
 
+ContextOptions context_options(const pillion_context_config* config);
+
 // All defaults are zeros. The whole of the caller's struct is cleared, also fields that this
 // version does not know.
 void init_config(void* config, size_t size);
@@ -166,3 +168,18 @@ struct pillion_sampler {
     std::unique_ptr<pillion::Sampler> sampler;
     pillion::Occupancy inside;
 };
+
+namespace pillion::api {
+
+// guard() of a call that has the context to itself.
+template <class F>
+pillion_status with_context(const pillion_context* context, F&& body) noexcept {
+    return guard([&] {
+        need(context, "context");
+        context->origin.check(context->context->on_device(), "this context");
+        const Claim claim(*context->inside);
+        body(*context->context);
+    });
+}
+
+}  // namespace pillion::api

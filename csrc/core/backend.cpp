@@ -18,22 +18,20 @@ struct Entry {
 };
 
 ForkMutex g_mutex;
-// Never destroyed, as the backends themselves: a handle may be freed after the static objects of a
-// program are gone.
+// Never destroyed, like the backends: a program may free a handle after its static objects.
 std::vector<Entry>& entries() {
     static auto* const list = new std::vector<Entry>;
     return *list;
 }
 
 Backend* open(Entry& e) {
-    // A failed attempt is repeated: the reason may be an environment variable that has changed
-    // since.
+    // Repeats a failed attempt: its cause may be an environment variable that has changed since.
     if (!e.backend) e.reason = Reason(), e.backend = e.factory(e.reason);
     return e.backend;
 }
 
-// Devices of modules that were opened, by the name they were asked for. Plain data: a fork() may
-// copy it while a thread writes.
+// Devices of opened modules, by their requested names. Plain data: a fork() may copy it while a
+// thread writes.
 struct Opened {
     char name[16];
     Backend* backend;
@@ -42,10 +40,11 @@ constexpr int kOpenedMax = 64;
 Opened g_opened[kOpenedMax];
 int g_n_opened = 0;
 
-// A driver that a process began to use does not work in its forks, for none of its devices.
+// A driver that a process has used does not work in forks of that process, for any of its devices.
 struct Driver {
-    const char* name;  // devices are called so, or so and a colon
-    uint32_t user;     // 0: nobody; else fork_count() + 1 of the process that uses it
+    const char* name;  // device names: this, or this and a colon
+    // 0: unused; else fork_count() + 1 of the process that uses the driver
+    uint32_t user;
     pid_t process;
 } g_drivers[] = {{"cuda", 0, 0}, {"htp", 0, 0}};
 
@@ -56,7 +55,7 @@ Driver* driver_of(const std::string& device) {
 }
 
 Backend* open_module(const std::string& name, bool& known, Reason& reason) {
-    // One device, one backend: what shares memory must compare equal.
+    // One device has one backend: code compares backends to see whether they share memory.
     const std::string device = name == "cuda:0" ? "cuda" : name;
     const uint32_t here = fork_count() + 1;
     Driver* const driver = driver_of(device);
@@ -82,9 +81,9 @@ Backend* open_module(const std::string& name, bool& known, Reason& reason) {
     return backend;
 }
 
-// A CUDA device where there is one. Looked for once: a process that began without one goes on
-// without. What a fork() can't use is an error: the CPU in its place would be another device than
-// the parent's.
+// A CUDA device if one is present. The search runs once: a process that began without a device
+// stays without. A device that a fork() made unusable is an error, because the CPU would be another
+// device than the parent's.
 Backend* best_device() {
     static bool looked = false, found = false;
     if (looked && !found) return nullptr;
@@ -96,14 +95,10 @@ Backend* best_device() {
     return best;
 }
 
-std::string availability_json(const char* name, const Backend* backend, const Reason& why) {
-    std::string out =
-        std::string("{\"name\": \"") + name + "\", \"available\": " + (backend ? "true" : "false");
-    if (backend) return out + ", \"info\": " + backend->info_json() + "}";
-    std::string reason;
-    for (const char* c = why.text; *c; c++)
-        reason += *c == '"' || *c == '\\' ? std::string("\\") + *c : std::string(1, *c);
-    return out + ", \"reason\": \"" + reason + "\"}";
+Json availability_json(const char* name, const Backend* backend, const Reason& why) {
+    JsonObject out;
+    out.add("name", name).add("available", backend != nullptr);
+    return backend ? out.add("info", backend->info_json()) : out.add("reason", why.text);
 }
 
 }  // namespace
@@ -137,23 +132,37 @@ Backend& find_backend(const std::string& asked) {
          device.c_str(), known.c_str());
 }
 
-std::string backends_json() {
+Json backends_json() {
     const ForkLock lock(g_mutex);
-    std::string out = "[";
+    JsonArray out;
     for (Entry& e : entries()) {
         const Backend* b = open(e);
-        out += availability_json(e.name, b, e.reason) + ", ";
+        out.add(availability_json(e.name, b, e.reason));
     }
     bool is_module = false;
     for (const char* name : {"cuda", "htp"}) {
         Reason reason;
         const Backend* b = open_module(name, is_module, reason);
-        out += availability_json(name, b, reason) + (strcmp(name, "htp") == 0 ? "]" : ", ");
+        out.add(availability_json(name, b, reason));
     }
     return out;
 }
 
-// By making it, where that takes no memory before it runs.
+Json Plan::to_json() const {
+    JsonArray out;
+    for (const StepInfo& s : steps()) {
+        JsonObject step;
+        step.add("op", s.op == Op::count ? "" : info(s.op).name)
+            .add("layer", s.layer)
+            .add("backend", s.backend)
+            .add("kernel", s.kernel);
+        if (s.session >= 0) step.add("session", s.session);
+        out.add(step);
+    }
+    return out;
+}
+
+// Default: makes the plan. For backends whose plans take no memory before they run.
 Status Backend::plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason,
                            const CompileOptions& options) {
     std::unique_ptr<Plan> plan;
@@ -162,7 +171,7 @@ Status Backend::plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reas
     return s;
 }
 
-// Memory that the host sees is copied by the host.
+// Default for memory that the host sees: the host copies it.
 Status Backend::read(const Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason) {
     if (!from.host())
         return reason.set("backend %s keeps this buffer where the host can't read it", name()),

@@ -1,6 +1,6 @@
-// What a device must offer. The rest of the library reaches devices only through these classes and
-// the registry. Everything that can fail returns Status with the sentence in `reason`; no exception
-// leaves a backend.
+// The interface of a device. The rest of the library reaches devices only through these classes and
+// the registry. Every function that can fail returns a Status and puts the sentence into `reason`.
+// No exception leaves a backend.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -9,34 +9,46 @@
 
 #include "core/error.h"
 #include "core/graph.h"
+#include "core/json.h"
 #include "core/step_state.h"
 
 namespace pillion {
 
-// A compiled graph: immutable, replayable. Borrows its weights, caches and external buffers.
+// One step of a plan, for reports.
+struct StepInfo {
+    Op op;  // count: of no op
+    int layer;
+    const char* backend;
+    std::string kernel;
+    int session = -1;  // on a device that has several
+};
+
+// A compiled graph: immutable and replayable. It borrows its weights, caches and external buffers.
 class Plan {
   public:
     virtual ~Plan() = default;
-    // Enqueues one run. state.rows <= rows_max and state.out_rows <= out_rows_max of the graph;
+    // Enqueues one run. state.rows <= rows_max and state.out_rows <= out_rows_max of the graph. The
     // tokens lie in their buffer.
     virtual Status run(const StepState& state, Reason& reason) = 0;
-    // Until the last run is done. cancelled when the queue's cancel flag was seen; the outputs are
-    // then undefined.
+    // Waits for the last run. Returns cancelled if the run saw the queue's cancel flag; the outputs
+    // are then undefined.
     virtual Status wait(Reason& reason) = 0;
     virtual size_t scratch_bytes() const = 0;
-    virtual std::string to_json() const = 0;  // array of {op, layer, backend, kernel}
+    virtual std::vector<StepInfo> steps() const = 0;
+    Json to_json() const;  // [{"op", "layer", "backend", "kernel"}, ...], some with "session"
 };
 
-// Is shown what the matrix products of a run are fed: f32 rows, before any kernel rounds them to a
-// format of its own. A plan compiled without one has no step for it.
+// Receives the inputs of a run's matrix products: f32 rows, before a kernel rounds them to its own
+// format. A plan compiled without an observer has no step for it.
 class MatmulObserver {
   public:
     virtual ~MatmulObserver() = default;
-    // At compile time: the number by which a run will name this weight; -1: not of interest.
+    // At compile time: returns the number that stands for this weight in observe(); -1: the
+    // observer skips this weight.
     virtual int number_of(const Tensor& weight) const = 0;
-    // Inputs [begin, end) of rows that go through a weight (of a stack: through its matrix
-    // `expert`). Any thread; parts of one weight that run at the same time differ in expert or
-    // inputs, and each input meets its rows in the order of the run.
+    // Receives inputs [begin, end) of the rows that go through a weight, or through matrix `expert`
+    // of a stack. Any thread may call it. Concurrent calls for one weight differ in expert or
+    // inputs, and each input receives its rows in the order of the run.
     virtual void observe(int number, int expert, const float* const* rows, int n_rows, int begin,
                          int end) = 0;
 };
@@ -45,105 +57,108 @@ enum class Flash : uint8_t { automatic, on, off };
 
 struct CompileOptions {
     MatmulObserver* observer = nullptr;  // outlives the plan
-    // on: attention that only a kernel without tiling can run is an error. off: that kernel for all
-    // attention. Where a backend has one kernel, which tiles and runs every shape (cpu), all three
-    // are the same.
+    // on: attention that only a kernel without tiling can run is an error. off: that kernel runs
+    // all attention. The CPU backend has one kernel, which tiles every shape, so all three are the
+    // same there.
     Flash flash = Flash::automatic;
 };
 
-// An execution stream: the CPU's thread pool, a CUDA stream. Plans of one queue run one after
+// An execution stream: the CPU's thread pool, a CUDA stream. The plans of one queue run one after
 // another.
 class Queue {
   public:
     virtual ~Queue() = default;
     virtual int n_threads() const = 0;
-    std::atomic<bool> cancel{false};  // set by anyone, cleared by the owner before a run
+    std::atomic<bool> cancel{false};  // any thread sets it; the owner clears it before a run
 };
 
 struct WeightSource {
-    const char* name;  // for sentences
+    const char* name;  // for error sentences
     DType dtype;
     int64_t width, rows, depth;
-    const uint8_t* data;  // as in the file; null: the weight gets its place and no content
+    // as in the file; null: reserves the weight's memory without content (Model::without_content)
+    const uint8_t* data;
     enum class Use : uint8_t {
-        matrix,  // operand of matmul, may also be embedded from
-        vector,  // norm weights and the like: becomes f32
-        table,   // only embedded from, or token ids: stays where it is when `mapped` allows
+        matrix,  // operand of matmul; embed may read it too
+        vector,  // norm weights and similar vectors; becomes f32
+        // read only by embed, or a list of token ids; stays in the file's mapping if `mapped`
+        // allows it
+        table,
     } use;
-    Buffer* mapped;  // the file as a buffer, when its bytes stay for the model's life
+    // the file as a buffer, if its bytes stay for the model's life; else null
+    Buffer* mapped;
     size_t mapped_offset;
-    // The import will not read these source bytes again (may be null). Called as it goes, so that a
-    // big tensor is not held twice.
+    // Reports source bytes that the import will not read again. May be null. The import calls it as
+    // it goes, so that the source and the copy of a big tensor are never whole in memory together.
     void (*done)(const void* owner, const uint8_t* data, size_t bytes) = nullptr;
     const void* owner = nullptr;
-    const int32_t* row_order =
-        nullptr;  // matrix: row r of the result is row row_order[r] of the file; null: as they are
+    // matrix: row r of the result is row row_order[r] of the file; null: the file's order
+    const int32_t* row_order = nullptr;
 };
 
-// What the machine can do at best, measured. 0: unknown.
+// Measured upper limits of the machine. 0: unknown.
 struct MachineLimits {
-    double read_bytes_per_second = 0;     // of memory, all threads of the queue
+    double read_bytes_per_second = 0;     // memory reads, all threads of the queue
     double multiply_adds_per_second = 0;  // int8, all threads
 };
 
-// Memory that weights, caches and scratch come from. 0: unknown.
+// The memory that weights, caches and scratch come from. 0: unknown.
 struct MemoryInfo {
     size_t total = 0, free = 0;
-    bool unified = false;  // the host's own
+    bool unified = false;  // the device uses the host's memory
 };
-MemoryInfo
-host_memory();  // of this machine; what is free counts what the page cache would give back
+// This machine's memory. `free` includes what the page cache would give back.
+MemoryInfo host_memory();
 
 class Backend {
   public:
     virtual ~Backend() = default;
     virtual const char* name() const = 0;
-    virtual std::string info_json() const = 0;
-    // Works on every buffer that has host(), whichever backend it comes from: the CPU.
+    virtual Json info_json() const = 0;
+    // True if the backend works on every buffer that has host(), of any backend: the CPU.
     virtual bool is_host() const { return false; }
     virtual MemoryInfo memory() const { return {}; }
     virtual bool supports(const Graph& graph, const Node& node, Reason& reason) const = 0;
     virtual Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
                             Reason& reason) = 0;
-    virtual std::unique_ptr<Buffer> map_host(
-        uint8_t* bytes, size_t size) = 0;  // null: this device cannot read host memory
-    // Bytes of any buffer, also of one without host(); after the runs enqueued so far. Slow: for
-    // set-up and tests.
+    // Null if this device cannot read host memory.
+    virtual std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) = 0;
+    // Copies bytes out of or into any buffer, also one without host(), after the runs enqueued so
+    // far. Slow: for set-up and tests.
     virtual Status read(const Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason);
     virtual Status write(const void* from, size_t bytes, Buffer& to, size_t offset, Reason& reason);
     virtual std::unique_ptr<Queue> make_queue(int n_threads) = 0;
 
-    // Bytes a weight takes in the backend's layout (0: it stays mapped), then its import at
-    // `offset` of `buffer`, once, at load.
+    // weight_bytes: bytes of the weight in the backend's layout; 0: it stays mapped. import_weight
+    // writes that layout once, at load, at `offset` of `buffer`.
     virtual Status weight_bytes(const WeightSource& source, size_t& bytes,
                                 Reason& reason) const = 0;
     virtual Status import_weight(const WeightSource& source, Buffer& buffer, size_t offset,
                                  Queue& queue, Tensor& tensor, Reason& reason) = 0;
     virtual size_t kv_bytes(const KvSpec& spec) const = 0;
-    // Names the layout of a cache. A host backend reads another's cache in place when they say the
-    // same and the buffer has host().
+    // Names the layout of a cache. A host backend reads another backend's cache in place if both
+    // names are equal and the buffer has host().
     virtual const char* kv_layout() const = 0;
 
     virtual Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan,
                            Reason& reason, const CompileOptions& options = {}) = 0;
-    // Scratch that a plan of this graph would allocate; looks at shapes alone, so that buffers need
-    // no memory behind them.
+    // Scratch bytes that a plan of this graph would allocate. Reads only shapes, so the buffers
+    // need no memory behind them.
     virtual Status plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason,
                               const CompileOptions& options = {});
-    // Takes about half a second and some hundred MB for that time.
+    // Takes about half a second and, for that time, some hundred MB.
     virtual Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) = 0;
 };
 
 // --- registry ---
-// "cpu", "cuda", "cuda:<number>" and "htp" (modules opened on demand, core/module.h), "auto": a
-// CUDA device where there is one, else "cpu". Throws Error{no_backend} naming the device and why it
-// is absent.
+// Names: "cpu"; "cuda", "cuda:<number>" and "htp" (modules opened on demand, core/module.h);
+// "auto": a CUDA device if one is present, else "cpu". Throws Error{no_backend} with the device's
+// name and the reason why it is absent.
 Backend& find_backend(const std::string& device);
-std::string backends_json();
+Json backends_json();  // [{"name", "available", "info" or "reason"}, ...]
 
-using BackendFactory = Backend* (*)(Reason& reason);  // nullptr: not on this machine, see reason
-void register_backend(
-    const char* name,
-    BackendFactory factory);  // api/ registers what is linked in, before first use
+using BackendFactory = Backend* (*)(Reason& reason);  // nullptr: absent, see reason
+// api/ registers the linked backends before their first use.
+void register_backend(const char* name, BackendFactory factory);
 
 }  // namespace pillion

@@ -1,5 +1,5 @@
-// Bytes on one backend. Nothing else owns device memory. Made by Backend::allocate, freed by its
-// destructor.
+// Bytes on one backend, and the only owner of device memory. Backend::allocate makes a Buffer; its
+// destructor frees the bytes.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -17,8 +17,8 @@ class Buffer {
 
     size_t size() const { return size_; }
     BufferKind kind() const { return kind_; }
-    // The bytes as the CPU sees them; nullptr when it can't. Buffers of kind `state` always have
-    // them.
+    // The CPU's address of the bytes; nullptr if the CPU cannot reach them. A buffer of kind
+    // `state` always has one.
     virtual uint8_t* host() const = 0;
 
   private:

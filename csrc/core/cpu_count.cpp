@@ -1,6 +1,6 @@
-// Quotas hold at every level of a cgroup's path, so all levels are read and the least counts. A
-// quota of 2.5 CPUs is two threads: a third would be stopped for a part of every period, and the
-// others wait for it.
+// Every level of a cgroup's path may have a quota, so the code reads all levels and takes the
+// least. A quota of 2.5 CPUs gives two threads: the kernel would stop a third one for a part of
+// every period, and the others would wait for it.
 #include "core/cpu_count.h"
 
 #include <errno.h>
@@ -22,7 +22,7 @@
 namespace pillion {
 namespace {
 
-// Bytes: 1,024 CPUs, and more than any kernel is built for.
+// In bytes. The minimum holds 1,024 CPUs; the maximum holds more than any kernel is built for.
 constexpr size_t kMaskMin = 128, kMaskMax = size_t(1) << 20;
 
 int system_affinity(size_t bytes, void* mask) {
@@ -34,7 +34,7 @@ int system_affinity(size_t bytes, void* mask) {
 #endif
 }
 
-// CPUs in the affinity mask; 0: unknown. The kernel refuses a mask that is shorter than its own.
+// Number of CPUs in the affinity mask; 0: unknown. The kernel refuses a mask shorter than its own.
 int affinity_cpus(const AffinityCall& call) {
     for (size_t bytes = kMaskMin; bytes <= kMaskMax; bytes *= 2) {
         std::vector<unsigned char> mask(bytes);
@@ -48,7 +48,7 @@ int affinity_cpus(const AffinityCall& call) {
     return 0;
 }
 
-// CPUs in a list like "0-3,8,10-11"; 0: it is none.
+// Number of CPUs in a list like "0-3,8,10-11"; 0: not such a list.
 int list_cpus(const std::string& text) {
     int n = 0;
     std::istringstream items(text);
@@ -70,7 +70,7 @@ std::string first_line(const std::string& path) {
     return line;
 }
 
-// Where a cgroup hierarchy is mounted, and which of its folders the mount shows.
+// The mount point of a cgroup hierarchy, and the folder of it that the mount shows.
 struct Mount {
     std::string point, shows;
     bool is_v2 = false;
@@ -114,8 +114,8 @@ std::vector<Mount> cgroup_mounts(const std::string& root) {
     return mounts;
 }
 
-// This process's folder in the hierarchy; "": it is not in one. Lines are
-// "number:controllers:path", with nothing between the colons for v2.
+// This process's folder in the hierarchy; "": it has none. Lines are "number:controllers:path"; v2
+// leaves the controllers empty.
 std::string cgroup_path(const std::string& root, bool is_v2) {
     std::ifstream file(root + "/proc/self/cgroup");
     for (std::string line; std::getline(file, line);) {
@@ -129,8 +129,8 @@ std::string cgroup_path(const std::string& root, bool is_v2) {
     return "";
 }
 
-// The path below the mount point. A container may be shown its own folder as the whole of the
-// hierarchy, or not know its name.
+// The path below the mount point. Inside a container, the mount may show the container's own folder
+// as the root, or the path may be unknown there.
 std::string below_mount(std::string path, const std::string& shows) {
     if (shows != "/") {
         const bool inside = path.compare(0, shows.size(), shows) == 0 &&
@@ -142,7 +142,8 @@ std::string below_mount(std::string path, const std::string& shows) {
     return path;
 }
 
-// CPUs that a folder's quota pays for; infinite: no quota. Both numbers are microseconds.
+// Number of CPUs that a folder's quota pays for; infinite without a quota. Both numbers in the file
+// are microseconds.
 double quota_in(const std::string& folder, bool is_v2, std::string& name) {
     long long quota = 0, period = 0;
     if (is_v2) {
@@ -157,7 +158,7 @@ double quota_in(const std::string& folder, bool is_v2, std::string& name) {
     return quota > 0 && period > 0 ? double(quota) / double(period) : INFINITY;
 }
 
-// The least quota from the process's folder up to the mount point.
+// The least quota between the process's folder and the mount point.
 double least_quota(const std::string& root, std::string& from) {
     double least = INFINITY;
     for (const Mount& m : cgroup_mounts(root)) {

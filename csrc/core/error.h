@@ -1,4 +1,4 @@
-// How failure travels. Setup code (files, graphs, pairing) throws Error; steps and backends return
+// How errors travel. Setup code (files, graphs, pairing) throws Error. Steps and backends return a
 // Status and leave the sentence in a Reason. api/ turns both into a code and a thread-local
 // sentence. A sentence names the thing, the value and the limit: "tensor blk.3.attn_q.weight: type
 // 39 is not supported (F32, F16, BF16, Q4_0 ...)".
@@ -12,8 +12,8 @@
 
 namespace pillion {
 
-// The numbers are those of pillion_status in include/pillion.h (api/api.cpp asserts it) and are
-// never reused.
+// The numbers equal those of pillion_status in include/pillion.h (api/api.cpp asserts it). A number
+// is never reused.
 enum class [[nodiscard]] Status : int32_t {
     ok = 0,
     // usage
@@ -46,17 +46,17 @@ class Error : public std::runtime_error {
     Status code_;
 };
 
-// throw Error{code, printf-style sentence}
+// Throws Error{code, printf-style sentence}.
 [[noreturn]] __attribute__((format(printf, 2, 3))) void fail(Status code, const char* format, ...);
 
-// The sentence beside a Status: fixed size, so that steps need no allocation to explain themselves.
+// The sentence beside a Status. Its size is fixed, so that a failing step needs no allocation.
 struct Reason {
     char text[512] = "";
     __attribute__((format(printf, 2, 3))) void set(const char* format, ...);
 };
 
-// Internal invariant; throws Error{internal}. For what a caller or a file can cause, use fail()
-// with a sentence of its own.
+// Checks an internal invariant; throws Error{internal}. If a caller or a file can cause the
+// failure, use fail() with its own sentence instead.
 #define PILLION_CHECK(condition)                                                          \
     do {                                                                                  \
         if (!(condition))                                                                 \

@@ -1,4 +1,4 @@
-// The edge of a backend: what is thrown below it becomes a Status and a sentence.
+// The error boundary of a backend: turns exceptions thrown inside it into a Status and a sentence.
 #pragma once
 #include <new>
 

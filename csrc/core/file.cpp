@@ -1,4 +1,4 @@
-// POSIX only: Linux and Android are the machines pillion runs on.
+// POSIX only: pillion runs on Linux and Android.
 #include "core/file.h"
 
 #include <errno.h>
@@ -19,8 +19,8 @@ namespace pillion {
 namespace {
 
 constexpr size_t kCacheLine = 64;
-constexpr size_t kReadChunk =
-    size_t(1) << 30;  // Linux moves at most 2 GiB in one read, some file systems less
+// Linux moves at most 2 GiB in one read, and some file systems less.
+constexpr size_t kReadChunk = size_t(1) << 30;
 
 struct Descriptor {
     int fd = -1;
@@ -60,9 +60,9 @@ void read_all(int fd, uint8_t* to, size_t size, const std::string& path) {
     }
 }
 
-// Opens and returns the size; refuses what is not a file with something in it.
+// Opens the file and returns its size. Throws if it is not a regular file or is empty.
 size_t open_regular(const std::string& path, Descriptor& out) {
-    // O_NONBLOCK: opening a FIFO must not wait for a writer. It changes nothing for regular files.
+    // With O_NONBLOCK, opening a FIFO does not wait for a writer. Regular files ignore the flag.
     out.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (out.fd < 0)
         fail(Status::file_not_found, "cannot open '%s': %s", shown_path(path).c_str(),
@@ -79,8 +79,8 @@ size_t open_regular(const std::string& path, Descriptor& out) {
              shown_path(path).c_str());
     if (st.st_size == 0)
         fail(Status::file_corrupt, "cannot use '%s': the file is empty", shown_path(path).c_str());
-    // PTRDIFF_MAX, not SIZE_MAX: pointers into the file are subtracted from each other. Only a
-    // 32-bit machine gets here.
+    // PTRDIFF_MAX, not SIZE_MAX: code subtracts pointers into the file. Only 32-bit machines reach
+    // this.
     if (uint64_t(st.st_size) > uint64_t(PTRDIFF_MAX))
         fail(Status::out_of_memory,
              "cannot open '%s': %lld bytes do not fit this machine's address space",
@@ -111,7 +111,8 @@ File File::open(const std::string& path, bool use_mmap) {
         file.mapped_ = true;
         return file;
     }
-    file.data_ = allocate(size, path);  // owned from here on: a throw below frees it
+    // Owned from here on: a throw below frees it.
+    file.data_ = allocate(size, path);
     file.size_ = size;
     read_all(descriptor.fd, file.data_, size, path);
     return file;
@@ -156,8 +157,8 @@ void File::drop(size_t offset, size_t bytes) const noexcept {
     if (!mapped_ || offset >= size_) return;
     const size_t page = page_size();
     const size_t end = offset + std::min(bytes, size_ - offset);
-    // Inwards: the pages at the edges are shared with the neighbours. The file's last page has no
-    // neighbour.
+    // Rounds inwards: the pages at the edges also hold neighbouring data. The file's last page does
+    // not.
     const size_t first = (offset + page - 1) / page * page;
     const size_t last = end == size_ ? end : end / page * page;
     if (first < last) madvise(data_ + first, last - first, MADV_DONTNEED);

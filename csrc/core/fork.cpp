@@ -10,12 +10,14 @@ namespace {
 std::atomic<uint32_t> g_forks{0};
 std::atomic<void (*)()> g_at_first_threads_end{nullptr};
 
-// A value in the thread that came through the last fork(), so that its end is told.
+// A thread-local value in the thread that called the last fork(). Its destructor reports that
+// thread's end.
 class FirstThread {
   public:
     FirstThread() : made_(pthread_key_create(&key_, ended) == 0) {}
     ~FirstThread() {
-        if (made_) pthread_key_delete(key_);  // its function may be unloaded next
+        // The library that holds the key's function may be unloaded next.
+        if (made_) pthread_key_delete(key_);
         made_ = false;
     }
     void mark() const {
@@ -36,7 +38,7 @@ void in_child() {
     g_first_thread.mark();
 }
 
-// libc forgets the handler when the library that holds this code is closed.
+// libc drops the handler when it closes the library that holds this code.
 [[maybe_unused]] const int g_registered = pthread_atfork(nullptr, nullptr, in_child);
 
 enum State : uint32_t { kFree, kHeld, kWaitedFor, kStates = 3 };
@@ -58,7 +60,7 @@ bool ForkMutex::lock() {
         } else if ((seen & kStates) == kWaitedFor ||
                    word_.compare_exchange_weak(seen, here | kWaitedFor)) {
             futex_wait(word_, here | kWaitedFor);
-            wanted = here | kWaitedFor;  // others may still wait
+            wanted = here | kWaitedFor;  // other threads may still wait
             seen = word_.load(std::memory_order_relaxed);
         }
     }

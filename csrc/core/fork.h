@@ -1,8 +1,8 @@
-// What fork() does to a process with threads: the child has one of them, the caller of fork(). What
-// the others were doing is left half done, and what they held stays held. Things that such a thread
-// may have held carry the number of forks with them, which tells a child that it was somebody
-// else's. Nothing is locked before a fork(): whoever holds a lock here may wait for one that the
-// caller of fork() has (Python's).
+// Keeps a process with threads usable after fork(). The child has one thread, the caller of fork().
+// Work of the other threads stays half done, and their locks stay held. An object that such a
+// thread may have held therefore stores the number of forks, which tells a child that another
+// process's thread held it. This code locks nothing before a fork(): a holder of one of its locks
+// may itself wait for a lock that the caller of fork() has (Python's).
 #pragma once
 #include <stdint.h>
 
@@ -10,21 +10,21 @@
 
 namespace pillion {
 
-// fork()s between the process that loaded the library and this one. Of libc's fork() only: _fork()
-// and clone() go unnoticed.
+// Number of fork()s between the process that loaded the library and this one. Counts only libc's
+// fork(); _fork() and clone() stay unnoticed.
 uint32_t fork_count();
 
-// A child's first thread is the one that called fork(). Where it ends by itself and not by exit(),
-// as a forked Python thread does, the process ends with its last thread: threads that only wait for
-// work would keep it for ever. `hook`, one in a process, runs in that first thread as it goes; what
-// it starts in other threads is not waited for.
+// Runs `hook`, one per process, when the first thread of a child ends; the first thread is the one
+// that called fork(). If that thread ends without exit(), as a forked Python thread does, the
+// process ends with its last thread, and threads that only wait for work would keep it alive for
+// ever. The hook runs in the first thread. Nobody waits for what the hook starts in other threads.
 void on_first_threads_end(void (*hook)());
 
-// A mutex that is free in a child, whoever held it in the parent.
+// A mutex that is free in a child, whichever thread of the parent held it.
 class ForkMutex {
   public:
-    // Waits; true when a thread that did not come through a fork() held it: what it guards may be
-    // half written.
+    // Waits for the mutex. Returns true if a thread that the fork() left behind held it: the
+    // guarded data may then be half written.
     bool lock();
     void unlock();
 
@@ -38,15 +38,15 @@ class ForkLock {
     ~ForkLock() { mutex_.unlock(); }
     ForkLock(const ForkLock&) = delete;
     ForkLock& operator=(const ForkLock&) = delete;
-    bool orphaned() const { return orphaned_; }  // what lock() said
+    bool orphaned() const { return orphaned_; }  // result of lock()
 
   private:
     ForkMutex& mutex_;
     const bool orphaned_;
 };
 
-// Room for one caller who does not wait. Once a fork() took the caller away, nobody can have it
-// again in the child.
+// A room for one caller, without waiting. If a fork() left the caller behind, the room stays closed
+// in the child.
 class Occupancy {
   public:
     enum class Entry : uint8_t { entered, busy, orphaned };
@@ -64,7 +64,8 @@ class Occupancy {
     }
 
   private:
-    std::atomic<uint32_t> by_{0};  // 0: nobody; else fork_count() + 1 when it was entered
+    // 0: free; else fork_count() + 1 at entry
+    std::atomic<uint32_t> by_{0};
 };
 
 }  // namespace pillion

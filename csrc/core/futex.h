@@ -1,4 +1,4 @@
-// Waiting for a word of memory to change, between threads of one process.
+// Waits for a change of a word of memory, between threads of one process.
 #pragma once
 #include <stdint.h>
 
@@ -14,7 +14,7 @@
 
 namespace pillion {
 
-// Sleeps while `word` is `expected`, at most until a wake-up; may return early.
+// Sleeps while `word` equals `expected`, until a wake-up at the latest; may return earlier.
 inline void futex_wait(std::atomic<uint32_t>& word, uint32_t expected) {
 #ifdef __linux__
     syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr,

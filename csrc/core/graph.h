@@ -1,6 +1,6 @@
-// A forward pass as a flat list of nodes. Built by model/ with functions that read like the model,
-// compiled by a backend into a Plan, then thrown away. Nodes run in the order they were added;
-// activations are f32 [rows, width].
+// A forward pass as a flat list of nodes. model/ builds it with functions that read like the model,
+// a backend compiles it into a Plan, and the graph is then dropped. Nodes run in the order in which
+// they were added. Activations are f32 [rows, width].
 #pragma once
 #include <string>
 #include <vector>
@@ -26,33 +26,34 @@ class Graph {
     Graph(int32_t rows_max, int32_t out_rows_max)
         : rows_max_(rows_max), out_rows_max_(out_rows_max) {}
 
-    // --- things that exist outside ---
+    // --- values from outside the graph ---
     Value weight(const Tensor& tensor);
     Value kv(const KvStore& store);
     Value input_tokens(const Tensor& tokens);           // i32 [rows_max]
     Value input(const Tensor& rows, const char* name);  // f32 [rows_max, width]
-    // Lets the op that makes `value` write into a buffer of the caller instead of scratch.
+    // The op that makes `value` writes it into the caller's buffer instead of scratch.
     void output(Value value, const Tensor& destination, const char* name);
 
-    // --- ops; `layer` of the nodes is what begin_layer said last ---
+    // --- ops; a node's `layer` is that of the last begin_layer ---
     void begin_layer(int layer) {
         layer_ = layer;
         if (layer >= 0) part_ = layer >= second_part_from_ ? 1 : 0;
     }
-    // Layers from this one on, and what follows them, belong to part 1: another device than part 0.
+    // This layer, the later ones and the ops behind them belong to part 1, which runs on another
+    // device than part 0.
     void second_part_from(int layer) { second_part_from_ = layer; }
     int part() const { return part_; }
     void set_part(int part) { part_ = part; }
 
-    // As they are: for what rewrites graphs.
+    // Add a value or a node unchanged; for code that rewrites graphs.
     Value add_value(const ValueInfo& value) {
         return values_.push_back(value), Value(values_.size()) - 1;
     }
     void append(const Node& node) { nodes_.push_back(node); }
 
     Value embed(Value table, Value tokens, float scale);
-    // e[l] = (rms(proj[l] * proj_scale; norm) + table[token][l] * table_scale) * out_scale, for
-    // each layer's slice l
+    // For each layer's slice l: e[l] = (rms(proj[l] * proj_scale; norm) + table[token][l] *
+    // table_scale) * out_scale.
     Value per_layer_embed(Value table, Value tokens, Value proj, Value norm,
                           const PerLayerEmbedParams& p);
     // [rows, dims]: cos of dims/2 angles, then sin. factors: [dims/2] divisors of the frequencies,
@@ -61,34 +62,35 @@ class Graph {
     Value scale(Value x, float s);
     Value add(Value a, Value b);
     Value norm(Value x, Value weight, float eps, float scale = 1.0f);  // rms(x; w) * scale
-    Value norm_add(Value branch, Value weight, Value residual, float eps,
-                   float scale);  // (residual + rms(branch; w)) * scale
+    // (residual + rms(branch; w)) * scale
+    Value norm_add(Value branch, Value weight, Value residual, float eps, float scale);
     Value matmul(Value weight, Value x);
-    // In place. k, v none: a layer without keys of its own. Norm weights none: no norm there.
+    // In place. k, v kNone: the layer has no keys of its own. A norm weight of kNone: that norm is
+    // left out.
     void qkv_norm_rope(Value q, Value k, Value v, Value q_norm, Value k_norm, Value rope,
                        const QkvParams& p);
     Value empty(Value like_rows, int64_t width);  // scratch for v_from_k
     void kv_store(Value cache, Value k, Value v);
     Value attend(Value cache, Value q, const AttendParams& p);
-    Value glu(Value gate, Value up, Activation activation,
-              int32_t up_offset = 0);  // act(gate) * up[:, up_offset ...]
-    Value glu_halves(Value gate_up, int32_t groups,
-                     Activation activation);  // [rows, groups, gate | up]
-    // The n_used largest soft-max probabilities, renormalised over them, times the expert's scale:
-    // ids [rows, n_used] i32, gates
+    // act(gate) * up[:, up_offset ...]
+    Value glu(Value gate, Value up, Activation activation, int32_t up_offset = 0);
+    // gate_up: [rows, groups, gate | up]
+    Value glu_halves(Value gate_up, int32_t groups, Activation activation);
+    // Chooses the n_used largest softmax probabilities, renormalises them to sum 1, and multiplies
+    // each by the expert's scale. ids: [rows, n_used] i32; gates: [rows, n_used].
     void moe_route(Value logits, Value expert_scale, const MoeParams& p, Value* ids, Value* gates);
     Value moe_matmul(Value weights, Value x, Value ids, const MoeParams& p);  // [rows, n_used, out]
-    Value moe_sum(Value x, Value gates, int64_t width,
-                  const MoeParams& p);  // sum over n_used of gate * x
-    Value gather_rows(Value x);         // Rows::run -> Rows::out
+    // Sum over n_used of gate * x.
+    Value moe_sum(Value x, Value gates, int64_t width, const MoeParams& p);
+    Value gather_rows(Value x);  // Rows::run -> Rows::out
     void softcap(Value x, float cap);
-    // The most likely of the scores (lowest token id among equals), i32 [rows, 1]. ids: the tokens
-    // the scores belong to, a row of them per row or one for all; none: their own indices.
-    // probability (optional): its share of the soft-max over the scores.
+    // Index of the largest score, the lowest token id among equals: i32 [rows, 1]. ids: the token
+    // of each score, one row of them per row or one row for all; kNone: a score's own index.
+    // probability (optional): its softmax probability over the scores.
     Value argmax(Value logits, Value ids = kNone, Value* probability = nullptr);
     Value concat(Value a, Value b);  // [rows, a | b]
-    // The n_active best centroids, then logits only for the tokens of their clusters: [rows,
-    // n_active * V / n_centroids], and ids.
+    // Chooses the n_active best centroids and scores only the tokens of their clusters: logits
+    // [rows, n_active * V / n_centroids], and their ids.
     Value centroid_head(Value scores, Value x, Value table, Value order,
                         const CentroidHeadParams& p, Value* ids);
 
@@ -110,6 +112,6 @@ class Graph {
     int second_part_from_ = 1 << 30;
 };
 
-std::string to_text(const Graph& graph);  // one line per node, for people and tests
+std::string to_text(const Graph& graph);  // one line per node, for reading and for tests
 
 }  // namespace pillion

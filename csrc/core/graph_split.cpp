@@ -15,8 +15,8 @@ void for_each_value(const Node& n, const F& f) {
         if (v != kNone) f(v);
 }
 
-// The part of the first node that touches each value: its maker, also of values that are made in
-// place. -1: nobody does.
+// For each value, the part of the first node that touches it, which is its maker even if the maker
+// works in place. -1: no node touches it.
 std::vector<int> makers_of(const Graph& graph) {
     std::vector<int> makers(graph.values().size(), -1);
     for (const Node& n : graph.nodes())

@@ -7,16 +7,17 @@
 
 namespace pillion {
 namespace {
-ForkMutex g_mutex;  // held during the call too: after set_log_sink(nullptr) returns, no message
-                    // is in flight
+// Also held during the sink's call: after set_log_sink(nullptr) returns, no message is in flight.
+ForkMutex g_mutex;
 LogSink g_sink = nullptr;
 void* g_user = nullptr;
 }  // namespace
 
 void set_log_sink(LogSink sink, void* user) {
     const ForkLock lock(g_mutex);
-    g_user = user;  // first: a fork() may leave a child with half of this, and without a sink
-                    // nobody looks at it
+    // First: a fork() may leave a child with half of this, and the child reads the user only with a
+    // sink.
+    g_user = user;
     g_sink = sink;
 }
 

@@ -1,4 +1,4 @@
-// One log sink for the process. Silent until someone sets it. Nothing in the library writes to
+// The process's one log sink. The library logs nothing until a caller sets it, and never writes to
 // stdout or stderr.
 #pragma once
 #include <stdint.h>
@@ -9,12 +9,13 @@ enum class LogLevel : int32_t {
     debug = 10,
     info = 20,
     warning = 30,
+    // The numbers are Python's.
     error = 40
-};  // Python's numbers
+};
 
 using LogSink = void (*)(LogLevel level, const char* message, void* user);
 
-void set_log_sink(LogSink sink, void* user);  // nullptr: silent
+void set_log_sink(LogSink sink, void* user);  // nullptr: log nothing
 __attribute__((format(printf, 2, 3))) void log(LogLevel level, const char* format, ...);
 
 }  // namespace pillion

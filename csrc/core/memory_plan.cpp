@@ -5,7 +5,10 @@
 
 namespace pillion {
 
-size_t plan_memory(std::vector<MemoryRequest>& requests) {
+size_t plan_memory(std::vector<MemoryRequest>& requests, size_t alignment) {
+    const auto round_up = [&](size_t bytes) {
+        return (bytes + alignment - 1) / alignment * alignment;
+    };
     std::vector<size_t> order(requests.size());
     std::iota(order.begin(), order.end(), size_t(0));
     std::stable_sort(order.begin(), order.end(),
@@ -24,13 +27,13 @@ size_t plan_memory(std::vector<MemoryRequest>& requests) {
         size_t at = 0;
         for (const MemoryRequest* p : clashing) {
             if (at + r.bytes <= p->offset) break;
-            at = std::max(at, (p->offset + p->bytes + 63) / 64 * 64);
+            at = std::max(at, round_up(p->offset + p->bytes));
         }
         r.offset = at;
         total = std::max(total, at + r.bytes);
         placed.push_back(&r);
     }
-    return (total + 63) / 64 * 64;
+    return round_up(total);
 }
 
 }  // namespace pillion

@@ -13,7 +13,7 @@ struct Name {
     int device = 0;
 };
 
-// "cuda", "cuda:<number>", "htp", and the emulations of development builds.
+// Parses "cuda", "cuda:<number>", "htp", and the emulations of development builds.
 Name parse(const std::string& device) {
     if (device == "htp") return {"libpillion_htp.so", 0};
     if (device == "htp:sim") return {"libpillion_htp.so", 1};
@@ -37,8 +37,8 @@ ModuleEntry load(const char* file, Reason& reason) {
     const std::string folder = own_folder(), path = folder + "/" + file;
     if (access(path.c_str(), F_OK) != 0)
         return reason.set("its module %s is not installed in %s", file, folder.c_str()), nullptr;
-    void* module =
-        dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // stays: backends live as long as the process
+    // Never closed: backends live as long as the process.
+    void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!module) return reason.set("its module does not load: %s", dlerror()), nullptr;
     const auto entry = reinterpret_cast<ModuleEntry>(dlsym(module, kModuleEntry));
     if (!entry) reason.set("%s has no function %s", path.c_str(), kModuleEntry);

@@ -1,6 +1,6 @@
-// A backend in a shared module of its own, opened on demand. The module is compiled with its own
-// copy of core's plain code and exports one C function; both sides must come from the same headers
-// and compiler, which the build id says.
+// Opens a backend in its own shared module, on demand. A module contains its own copy of core's
+// plain code and exports one C function. Both sides must be built from the same headers by the same
+// compiler; the build id checks that.
 #pragma once
 #include "core/backend.h"
 #include "core/log.h"
@@ -8,21 +8,23 @@
 namespace pillion {
 
 struct ModuleRequest {
-    const char* build_id;  // of the core that asks; first, so that any module can read it
-    int32_t device;        // "cuda:1" asks for 1, "htp:sim" too
-    void (*log)(LogLevel level, const char* format, ...)
-        __attribute__((format(printf, 2, 3)));  // into that core's sink
+    // of the requesting core; the first field, so that any module can read it
+    const char* build_id;
+    int32_t device;  // "cuda:1" requests 1, and so does "htp:sim"
+    // writes to the requesting core's log sink
+    void (*log)(LogLevel level, const char* format, ...) __attribute__((format(printf, 2, 3)));
 };
 
-// The exported function: extern "C", named kModuleEntry. Null with a reason: not on this machine.
+// The exported function: extern "C", named kModuleEntry. Returns null with a reason if the device
+// is absent.
 using ModuleEntry = Backend* (*)(const ModuleRequest* request, Reason* reason);
 constexpr const char* kModuleEntry = "pillion_module_backend";
 
-// What core's headers, its version and the compiler hash to (CMakeLists.txt).
+// A hash of core's headers, its version and the compiler (CMakeLists.txt).
 const char* build_id();
 
-// The backend of a device that a module serves ("cuda", "cuda:1", "cuda:sim", "htp", "htp:sim").
-// Null with a reason. `known` tells such a name from one that no module is for.
+// Returns the backend of a device in a module ("cuda", "cuda:1", "cuda:sim", "htp", "htp:sim");
+// null with a reason on failure. known: whether a module exists for such a name.
 Backend* open_module_device(const std::string& device, bool& known, Reason& reason);
 
 }  // namespace pillion

@@ -1,6 +1,6 @@
-/* Counter-based random numbers: a function of (seed, counter) and nothing else, so every backend
- * draws the same bits and a draw can be repeated. The mixer is the finaliser of SplitMix64 (Steele,
- * Lea, Flood 2014), applied twice over seed and counter. Plain C. */
+/* Counter-based random numbers: a pure function of (seed, counter), so that every backend draws the
+ * same bits and a draw can be repeated. It applies the finaliser of SplitMix64 (Steele, Lea, Flood
+ * 2014) twice, over seed and counter. Plain C. */
 #pragma once
 #include <stdint.h>
 
@@ -15,7 +15,7 @@ static inline uint64_t pillion_random_bits(uint64_t seed, uint64_t counter) {
                          counter * 0x9E3779B97F4A7C15ull);
 }
 
-/* In [0, 1), 53 bits. */
+/* Uniform in [0, 1), 53 bits. */
 static inline double pillion_random_unit(uint64_t seed, uint64_t counter) {
     return (double)(pillion_random_bits(seed, counter) >> 11) * (1.0 / 9007199254740992.0);
 }

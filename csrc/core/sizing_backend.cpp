@@ -7,7 +7,8 @@
 namespace pillion {
 namespace {
 
-// What the host writes has pages, which nobody touches; the rest is a number.
+// A buffer that the host writes has pages, which stay untouched; every other buffer is only a
+// number.
 class SizingBuffer final : public Buffer {
   public:
     SizingBuffer(size_t size, BufferKind kind, std::shared_ptr<SizingBackend::Use> use)
@@ -40,7 +41,7 @@ class SizingPlan final : public Plan {
     }
     Status wait(Reason&) override { return Status::ok; }
     size_t scratch_bytes() const override { return scratch_->size(); }
-    std::string to_json() const override { return "[]"; }
+    std::vector<StepInfo> steps() const override { return {}; }
 
   private:
     std::unique_ptr<Buffer> scratch_;
@@ -56,7 +57,8 @@ Status SizingBackend::allocate(size_t size, BufferKind kind, std::unique_ptr<Buf
 }
 
 std::unique_ptr<Buffer> SizingBackend::map_host(uint8_t*, size_t) {
-    return make_buffer(0, BufferKind::weights, use_);  // the file is no memory of the device
+    // Size 0: the mapped file takes none of the device's memory.
+    return make_buffer(0, BufferKind::weights, use_);
 }
 
 Status SizingBackend::read(const Buffer&, size_t, size_t bytes, void* to, Reason&) {

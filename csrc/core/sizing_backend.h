@@ -1,6 +1,6 @@
-// A backend that measures and allocates nothing: models, contexts and pairs that are made on it
-// know all their sizes before a byte is taken. Everything is answered by the real backend but for
-// memory, which has a size and no address, and plans, which know their scratch and do not run.
+// A backend that computes sizes and allocates nothing. Models, contexts and pairs made on it know
+// all their sizes before any memory is taken. The real backend answers every call except two:
+// memory has a size and no address, and plans know their scratch and do not run.
 #pragma once
 #include "core/backend.h"
 
@@ -11,7 +11,7 @@ class SizingBackend final : public Backend {
     explicit SizingBackend(Backend& real) : real_(real) {}
 
     const char* name() const override { return real_.name(); }
-    std::string info_json() const override { return real_.info_json(); }
+    Json info_json() const override { return real_.info_json(); }
     MemoryInfo memory() const override { return real_.memory(); }
     bool supports(const Graph& graph, const Node& node, Reason& reason) const override {
         return real_.supports(graph, node, reason);
@@ -19,8 +19,8 @@ class SizingBackend final : public Backend {
     Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
                     Reason& reason) override;
     std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) override;
-    Status read(const Buffer& from, size_t offset, size_t bytes, void* to,
-                Reason& reason) override;  // zeros
+    // Returns zeros.
+    Status read(const Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason) override;
     Status write(const void*, size_t, Buffer&, size_t, Reason&) override { return Status::ok; }
     std::unique_ptr<Queue> make_queue(int n_threads) override {
         return real_.make_queue(n_threads);
@@ -42,8 +42,8 @@ class SizingBackend final : public Backend {
         return real_.measure_limits(queue, limits, reason);
     }
 
-    // Bytes of the buffers and plans of the device's own memory that are alive: by BufferKind,
-    // state left out. Outlives this backend.
+    // Bytes of the live buffers and plans in the device's own memory, by BufferKind without
+    // `state`. Outlives this backend.
     struct Use {
         size_t bytes[4] = {};
         size_t of(BufferKind kind) const { return bytes[int(kind)]; }

@@ -1,5 +1,4 @@
-// POD views: a tensor in a Buffer, and the key/value store of one layer. No ownership, no
-// arithmetic.
+// Plain views that own nothing: a tensor in a Buffer, and the key/value store of one layer.
 #pragma once
 #include "core/buffer.h"
 #include "core/dtype.h"
@@ -8,7 +7,7 @@ namespace pillion {
 
 enum class Layout : uint8_t {
     rows,    // as in the file: row after row, width contiguous
-    packed,  // the backend's own layout, only it can read
+    packed,  // the backend's own layout; only that backend reads it
 };
 
 struct Tensor {  // [depth, rows, width]
@@ -30,11 +29,11 @@ struct KvSpec {
     KvType type = KvType::f16;
     int32_t n_kv_heads = 0;
     int32_t head_dim = 0;
-    int32_t capacity =
-        0;  // slots, a multiple of kKvCapacityUnit; position p lives in slot p % capacity
+    // slots, a multiple of kKvCapacityUnit; position p lives in slot p % capacity
+    int32_t capacity = 0;
 };
-constexpr int32_t kKvCapacityUnit =
-    256;  // backends read the cache in aligned pieces of up to this many positions
+// Backends read the cache in aligned pieces of up to this many positions.
+constexpr int32_t kKvCapacityUnit = 256;
 
 struct KvStore {
     KvSpec spec;

@@ -11,7 +11,7 @@ double matrix_bytes(const Tensor& t) {
     return double(row_bytes(t.dtype, t.width)) * double(t.rows);
 }
 
-// Bytes of one position of one layer: keys and values.
+// Bytes of one position of one layer: its keys and values.
 double position_bytes(const KvSpec& s) {
     const double values = 2.0 * s.n_kv_heads * s.head_dim;
     return s.type == KvType::q8_0 ? values * 34 / 32 : values * 2;
@@ -42,9 +42,9 @@ Work work_of(const Graph& graph, int rows, int out_rows, int pos) {
             w.weight_bytes += matrix_bytes(t) * share;
         } else if (n.op == Op::attend) {
             const AttendParams& p = n.params.attend;
-            const int length =
-                pos +
-                rows;  // the rows of a run look at about the same positions, which are read once
+            // The rows of a run look at about the same positions, so the run reads each position
+            // once.
+            const int length = pos + rows;
             w.kv_bytes += position_bytes(graph.value(n.in[0]).kv.spec) *
                           (p.window > 0 ? std::min(length, p.window + rows) : length);
         }

@@ -1,5 +1,5 @@
-// Parsing. The rule throughout: a number from the file is compared with what is left of the file
-// before it is used to step, to multiply or to reserve. Getters and text forms are in
+// The GGUF parser. One rule holds throughout: a number from the file is compared with the rest of
+// the file before the code steps, multiplies or allocates by it. Getters and text forms are in
 // gguf_values.cpp.
 #include "gguf/gguf.h"
 
@@ -29,18 +29,19 @@ constexpr struct {
 };
 // clang-format on
 
-constexpr uint64_t kMaxKeyBytes = 65535;  // the format's own limit
-constexpr uint64_t kMaxNameBytes = 1024;  // the format says 64, exporters of other models go beyond
-constexpr uint64_t kMaxAlignment =
-    1 << 20;  // files use 32; 2^31 would be a damaged field, not a wish
-constexpr uint64_t kMaxEntries =
-    1 << 20;  // a thousand times the largest model; keeps indices in 32 bits
+constexpr uint64_t kMaxKeyBytes = 65535;  // the format's limit
+// The format says 64; exporters of other models go beyond.
+constexpr uint64_t kMaxNameBytes = 1024;
+// Files use 32; 2^31 would be a damaged field.
+constexpr uint64_t kMaxAlignment = 1 << 20;
+// A thousand times the largest model; keeps indices in 32 bits.
+constexpr uint64_t kMaxEntries = 1 << 20;
 constexpr int64_t kMaxElements = int64_t(1) << 62;
-// The least an entry can take: a key of one byte and a u8; a name of one byte with one dimension.
+// The least bytes of an entry: a key of one byte and a u8; a name of one byte with one dimension.
 constexpr uint64_t kMinValueBytes = 8 + 1 + 4 + 1;
 constexpr uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;
 
-// Bytes of a fixed-size element; 0 for strings, arrays and ids that are no type.
+// Bytes of a fixed-size element; 0 for strings, arrays and unknown type ids.
 size_t element_bytes(uint32_t type) {
     switch (GgufType(type)) {
         case GgufType::u8:
@@ -58,8 +59,8 @@ size_t element_bytes(uint32_t type) {
     }
 }
 
-// Sorts the indices of `items` by the string `text` argmax_tokens and returns the index of a
-// duplicate, or -1.
+// Sorts the indices of `items` by their string text(item) and returns the index of a duplicate, or
+// -1.
 template <class Items, class Text>
 int64_t sort_index(const Items& items, Text text, std::vector<uint32_t>& index) {
     index.resize(items.size());
@@ -100,7 +101,8 @@ std::string gguf_tensor_type_text(DType dtype) {
 
 class GgufParser {
   public:
-    // What begins at byte `begin` of the file; offsets in sentences count from there.
+    // Parses the GGUF that begins at byte `begin` of the file; error sentences count offsets from
+    // there.
     GgufParser(GgufFile& out, const File& file, size_t begin)
         : out_(out), data_(file.data() + begin), size_(file.size() - begin), begin_(begin) {}
 
@@ -115,7 +117,7 @@ class GgufParser {
   private:
     size_t left() const { return size_ - at_; }
 
-    // `inside` says what is being read; subject_ names the key or tensor.
+    // `inside` names what is being read; subject_ names the key or tensor.
     template <class T>
     T number(const char* inside) {
         T value;
@@ -177,8 +179,8 @@ class GgufParser {
 
 void GgufParser::fail_magic() {
     const std::string_view start(reinterpret_cast<const char*>(data_), std::min<size_t>(size_, 64));
-    if (start.substr(0, 8) ==
-        "version ")  // what a clone without Git LFS leaves in place of the model
+    // Without Git LFS, a clone has this text in place of the model.
+    if (start.substr(0, 8) == "version ")
         out_.fail(Status::file_corrupt,
                   "this is a Git LFS pointer of %zu bytes, not the model; fetch the file itself",
                   size_);
@@ -195,7 +197,7 @@ void GgufParser::read_header() {
     if (version == 1)
         out_.fail(Status::unsupported_model,
                   "GGUF version 1 is not supported (2, 3); convert the model anew");
-    if (swapped >= 1 && swapped <= 0xffff)  // no version of either kind is that large
+    if (swapped >= 1 && swapped <= 0xffff)  // neither kind of version number is that large
         out_.fail(Status::unsupported_model,
                   "the file is big-endian (version %" PRIu32
                   "); only little-endian GGUF is supported",
@@ -260,8 +262,8 @@ void GgufParser::read_array(GgufValue& value) {
     value.bytes = data_ + at_;
     const size_t begin = at_;
     const size_t each = element_bytes(uint32_t(value.element));
-    // For strings the length in front of each is a lower bound, so that a huge count fails at once
-    // and not after a long walk.
+    // A string takes at least the 8 bytes of its length, so a huge count fails at once and not
+    // after a long walk.
     if (value.count > left() / (each ? each : 8))
         out_.fail(Status::file_corrupt,
                   "%s%" PRIu64 " %s of type %s at byte %zu do not fit, the file has %zu bytes left",
@@ -336,7 +338,8 @@ void GgufParser::read_dtype_and_size(GgufTensor& tensor) {
         out_.fail(Status::file_corrupt,
                   "%soffset %" PRIu64 " is not a multiple of the alignment %zu", subject().c_str(),
                   offset, out_.alignment_);
-    if (offset > size_)  // the exact bound is known once the data's start is: place_tensors
+    // place_tensors checks the exact bound, once the start of the data is known.
+    if (offset > size_)
         out_.fail(Status::file_corrupt,
                   "%soffset %" PRIu64
                   " lies beyond the file's %zu bytes; the download may be incomplete",
@@ -359,7 +362,8 @@ void GgufParser::read_size(GgufTensor& tensor, const DTypeInfo& info) {
 
 void GgufParser::place_tensors() {
     out_.end_ = begin_ + at_;
-    if (out_.tensors_.empty()) return;  // vocabulary-only files end here, often without padding
+    // Vocabulary-only files end here, often without padding.
+    if (out_.tensors_.empty()) return;
     const size_t padding = (out_.alignment_ - at_ % out_.alignment_) % out_.alignment_;
     if (padding > left())
         out_.fail(Status::file_corrupt, "the file ends at byte %zu, before the tensor data", size_);
@@ -391,8 +395,8 @@ void GgufParser::place_tensors() {
     for (GgufTensor& t : out_.tensors_) t.offset += begin_;
 }
 
-// How many bytes a block of an unknown type takes is not known; that they end before the next
-// tensor is.
+// The bytes of a block of an unknown type are unknown. Such a tensor ends before the next one
+// begins.
 void GgufParser::measure_unknown(const std::vector<GgufTensor*>& in_order) {
     for (size_t i = 0; i < in_order.size(); ++i) {
         GgufTensor& t = *in_order[i];

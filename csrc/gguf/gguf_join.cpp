@@ -12,7 +12,7 @@ namespace pillion {
 namespace {
 
 constexpr size_t kSlice = size_t(1) << 20;
-constexpr size_t kMaxParts = 65535;  // split.count is a u16 in the files of others
+constexpr size_t kMaxParts = 65535;  // split.count is a u16 in other writers' files
 
 NewTensor same_tensor(const GgufTensor& t) { return {t.name, t.dtype, t.n_dims, t.dims, t.bytes}; }
 
@@ -26,7 +26,7 @@ class Copier {
   public:
     Copier(const GgufFile& from, const CopyProgress& progress) : from_(from), progress_(progress) {
         for (const GgufTensor& t : from.tensors()) total_ += t.bytes;
-        // Some writers fill up the last tensor too, others end the file with it.
+        // Some writers pad the last tensor too; others end the file with it.
         tail_ = from.files().back().size() - from.end();
     }
 
@@ -110,7 +110,7 @@ class Divider {
     }
 
   private:
-    // The first part has the model's keys; all have their own.
+    // The first part has the model's keys; every part has its own split keys.
     GgufHeader keys(size_t part, size_t n_parts) const {
         GgufHeader header(from_.version(), from_.alignment());
         for (const GgufValue& v : from_.values())
@@ -159,7 +159,7 @@ class Divider {
     SplitLimits limits_;
 };
 
-// All names or none.
+// Finishes all files or none.
 void finish_all(std::vector<std::unique_ptr<GgufWriter>>& writers) {
     try {
         for (auto& writer : writers) writer->finish();
@@ -183,7 +183,7 @@ void join_gguf(const std::string& part, const std::string& out, const CopyProgre
     Copier(from, progress).write(out, whole)->finish();
 }
 
-// A folder's name would put the parts beside the folder, or give them a name of a number alone.
+// A folder's name as prefix would put the parts beside the folder, or name them by a number alone.
 static void refuse_folder(const std::string& prefix) {
     const std::string name = prefix.substr(prefix.rfind('/') + 1);
     if (name.empty() || name == "." || name == "..")

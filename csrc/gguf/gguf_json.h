@@ -1,23 +1,21 @@
-// What the header of a GGUF file says, as JSON, whatever the file is for: nothing here knows a
-// model.
+// The header of a GGUF file as JSON, for any kind of file.
 #pragma once
 #include <string>
 
+#include "core/json.h"
 #include "gguf/gguf.h"
 
 namespace pillion {
 
 // {"path", "gguf_version", "alignment", "file_bytes", "parts" (the files, in order), "architecture"
-// and "type" (null: absent), "n_tensors",
-//  "n_params", "tensor_bytes", "tensor_types", "metadata"}, and with_tensors "tensors": [{"name",
-//  "type", "shape" (contiguous dimension first), "bytes", "offset" in its file, "part": the file's
-//  index}].
-std::string gguf_json_json(const GgufFile& file, bool with_tensors);
+// and "type" (null: absent), "n_tensors", "n_params", "tensor_bytes", "tensor_types", "metadata"}.
+// with_tensors adds "tensors": [{"name", "type", "shape" (contiguous dimension first), "bytes",
+// "offset" in its file, "part": index of its file}].
+std::string gguf_json(const GgufFile& file, bool with_tensors);
 
-std::string tensor_types_json(
-    const GgufFile& file);  // {"Q4_0": {"tensors", "params", "bytes"}, ...}
-std::string metadata_json(
-    const GgufFile& file);                     // long arrays shortened, keys as shown_keys has them
-std::string parts_json(const GgufFile& file);  // ["NAME-00001-of-00002.gguf", ...]
+Json tensor_types_json(const GgufFile& file);  // {"Q4_0": {"tensors", "params", "bytes"}, ...}
+// Long arrays shortened; keys as in shown_keys().
+Json metadata_json(const GgufFile& file);
+Json parts_json(const GgufFile& file);  // ["NAME-00001-of-00002.gguf", ...]
 
 }  // namespace pillion

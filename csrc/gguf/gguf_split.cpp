@@ -1,6 +1,6 @@
-// Models in several files: finds the parts of one and makes one GgufFile of them.
-// NAME-00001-of-00003.gguf and its like, with the keys split.no (from 0), split.count and
-// split.tensors.count, of any integer width; the first part has the metadata.
+// Models in several files: finds the parts of a model and makes one GgufFile of them. Parts are
+// named like NAME-00001-of-00003.gguf and have the keys split.no (from 0), split.count and
+// split.tensors.count, of any integer width. The first part has the metadata.
 #include <inttypes.h>
 #include <limits.h>
 #include <string.h>
@@ -16,11 +16,11 @@ namespace {
 
 constexpr const char kNo[] = "split.no", kCount[] = "split.count",
                      kTensors[] = "split.tensors.count";
-constexpr int64_t kMaxParts = 99999;       // what five digits can number
+constexpr int64_t kMaxParts = 99999;       // as many as five digits can number
 constexpr uint64_t kMaxTensors = 1 << 20;  // of all parts, as of one file
-constexpr int kMaxLinks = 40;              // as the kernel
+constexpr int kMaxLinks = 40;              // the kernel's limit
 
-// "-00001-of-00003.gguf": the end of a part's name, behind its prefix.
+// The end of a part's name behind its prefix: "-00001-of-00003.gguf".
 constexpr size_t kDigits = 5, kEndBytes = 1 + kDigits + 4 + kDigits + 5;
 
 int64_t digits(std::string_view text) {
@@ -33,11 +33,11 @@ int64_t digits(std::string_view text) {
 }
 
 struct PartName {
-    std::string prefix;  // with the folder
+    std::string prefix;  // includes the folder
     int64_t number, of;
 };
 
-// False: no name of a part.
+// False if the path is not a part's name.
 bool read_name(const std::string& path, PartName& out) {
     if (path.size() < kEndBytes) return false;
     const std::string_view end = std::string_view(path).substr(path.size() - kEndBytes);
@@ -56,7 +56,7 @@ std::string folder_of(const std::string& path) {
 
 std::string base_of(const std::string& path) { return path.substr(folder_of(path).size()); }
 
-// The path, and what it is a link to, and what that is a link to: a cache keeps names in one folder
+// The path, its link target, the target's link target, and so on: a cache keeps names in one folder
 // and bytes in another.
 std::vector<std::string> links_of(std::string path) {
     std::vector<std::string> out;
@@ -81,8 +81,8 @@ bool same_value(const GgufValue& a, const GgufValue& b) {
            a.n_bytes == b.n_bytes && memcmp(a.bytes, b.bytes, a.n_bytes) == 0;
 }
 
-// Where another GGUF begins right behind the data, or 0. Writers differ in whether they fill the
-// last tensor up.
+// Offset of another GGUF directly behind the data, or 0. Some writers pad the last tensor and
+// others do not.
 size_t next_header(const File& file, size_t end, size_t alignment) {
     for (size_t at = end; at <= end + alignment && at + 8 <= file.size(); ++at)
         if (memcmp(file.data() + at, "GGUF", 4) == 0 && file.data()[at + 4] <= 3 &&
@@ -101,7 +101,7 @@ std::string gguf_part_name(const std::string& prefix, size_t number, size_t of) 
 
 bool is_split_key(std::string_view key) { return key == kNo || key == kCount || key == kTensors; }
 
-// The friend of GgufFile that puts parts together.
+// The friend of GgufFile that assembles parts.
 class GgufParts {
   public:
     static GgufFile open(const std::string& path, bool use_mmap, bool also_joined) {
@@ -143,7 +143,7 @@ class GgufParts {
         return number;
     }
 
-    // The parts as they stand one behind the other in one file, sorted.
+    // The parts that lie one behind the other in one file, sorted.
     static std::vector<GgufFile> joined(const File& file, int64_t count) {
         std::map<int64_t, GgufFile> found;
         for (size_t at = 0; at || found.empty();) {
@@ -175,7 +175,7 @@ class GgufParts {
         return parts;
     }
 
-    // Prefixes of names under which the other parts may lie.
+    // Prefixes of the paths where the other parts may lie.
     static std::vector<std::string> prefixes(const GgufFile& part, int64_t number, int64_t count) {
         std::vector<std::string> out;
         PartName name = {}, wrong = {};
@@ -199,7 +199,7 @@ class GgufParts {
                   number + 1, count, expected.c_str());
     }
 
-    // All parts, in order; files[own] is open already.
+    // Opens all parts, in order. `first`, part number `own`, is already open.
     static std::vector<GgufFile> beside(GgufFile first, int64_t own, bool use_mmap,
                                         std::vector<File>& files) {
         const int64_t count = int64_t(files.size());
@@ -208,8 +208,8 @@ class GgufParts {
         int64_t n_missing = 0;
         const std::vector<std::string> where = prefixes(first, own, count);
         for (int64_t i = 0; i < count; ++i) {
-            for (size_t k = where.size();
-                 k-- > 0;)  // the link's own folder counts before its target's
+            // The link's own folder wins over its target's.
+            for (size_t k = where.size(); k-- > 0;)
                 if (i != own && exists(gguf_part_name(where[k], size_t(i + 1), size_t(count))))
                     paths[size_t(i)] = gguf_part_name(where[k], size_t(i + 1), size_t(count));
             if (i == own || !paths[size_t(i)].empty()) continue;
@@ -252,7 +252,7 @@ class GgufParts {
                       i + 1, count, number + 1, has);
     }
 
-    // `whole`: the one file that all parts lie in; empty when each has its own.
+    // `whole`: the one file that holds all parts; empty if each part has its own file.
     static GgufFile merge(std::vector<GgufFile> parts, std::vector<File> files, File whole,
                           const std::string& path) {
         GgufFile out;
@@ -289,7 +289,7 @@ class GgufParts {
         return out;
     }
 
-    // The first part's keys, and what only others have.
+    // Takes the first part's keys, and the keys that only other parts have.
     static void take_values(const std::vector<GgufFile>& parts, GgufFile& out) {
         std::map<std::string_view, std::pair<const GgufValue*, size_t>> seen;
         for (size_t i = 0; i < parts.size(); ++i)

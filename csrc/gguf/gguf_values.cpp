@@ -1,12 +1,13 @@
-// GGUF metadata as numbers, vectors and text. Parsing, and every check of bounds, is in gguf.cpp.
+// GGUF metadata as numbers, vectors and text. gguf.cpp parses and checks all bounds.
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
-#include <charconv>
 #include <set>
 #include <type_traits>
 
+#include "core/json.h"
+#include "core/utf8.h"
 #include "gguf/gguf.h"
 
 namespace pillion {
@@ -31,39 +32,17 @@ void each_string(const GgufValue& value, uint64_t n, F f) {
     }
 }
 
-// "u32", "array of string": a value's type for sentences.
+// A value's type for error sentences: "u32", "array of string".
 std::string type_text(const GgufValue& value) {
     return (value.is_array ? "array of " : "") + std::string(gguf_type_name(value.element));
 }
 
-// The length of the UTF-8 character at `p`, or 0 if there is none; then `bad` bytes are to be
-// replaced by one mark (the longest beginning of a character that was broken off, as Unicode
-// recommends and Python does).
-size_t utf8_character(const uint8_t* p, size_t n, size_t& bad) {
-    bad = 1;
-    const uint8_t c = p[0];
-    if (c < 0x80) return 1;
-    const size_t length = c >= 0xc2 && c <= 0xdf   ? 2
-                          : c >= 0xe0 && c <= 0xef ? 3
-                          : c >= 0xf0 && c <= 0xf4 ? 4
-                                                   : 0;
-    for (size_t i = 1; i < length; ++i) {
-        // The second byte's range excludes overlong forms, surrogates and what lies beyond
-        // U+10FFFF.
-        const uint8_t lo = i > 1 ? 0x80 : c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
-        const uint8_t hi = i > 1 ? 0xbf : c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
-        if (i >= n || p[i] < lo || p[i] > hi) return 0;
-        bad = i + 1;
-    }
-    return length;
-}
-
-// C0, DEL and C1: what a terminal might obey.
+// C0, DEL and C1, which a terminal might obey.
 bool is_control(const uint8_t* p, size_t n) {
     return p[0] < 0x20 || p[0] == 0x7f || (n == 2 && p[0] == 0xc2 && p[1] < 0xa0);
 }
 
-// U+FFFD for bytes that are no UTF-8, and for NUL, which no C string can hold.
+// Writes U+FFFD for invalid UTF-8, and for NUL, which a C string cannot hold.
 std::string shown_text(std::string_view text) {
     std::string out;
     const auto* p = reinterpret_cast<const uint8_t*>(text.data());
@@ -76,26 +55,26 @@ std::string shown_text(std::string_view text) {
     return out;
 }
 
-template <class Float>
-std::string float_text(Float value) {
-    if (!isfinite(value)) return "null";
-    char text[64];
-    const auto end = std::to_chars(text, text + sizeof text, value);
-    return std::string(text, end.ptr);
-}
-
-// Element i of a value that holds no strings.
-std::string element_json(const GgufValue& value, uint64_t i) {
+// Element i of a value without strings.
+Json element_json(const GgufValue& value, uint64_t i) {
     switch (value.element) {
-        case GgufType::boolean: return value.bytes[i] ? "true" : "false";
-        case GgufType::f32: return json_number(load<float>(value, i));
-        case GgufType::f64: return json_number(load<double>(value, i));
-        case GgufType::u64: return std::to_string(load<uint64_t>(value, i));  // may exceed int64
+        case GgufType::boolean: return value.bytes[i] != 0;
+        case GgufType::f32: return load<float>(value, i);
+        case GgufType::f64: return load<double>(value, i);
+        case GgufType::u64: return load<uint64_t>(value, i);  // may exceed int64
         default: break;
     }
     int64_t out = 0;
     gguf_integer(value, i, out);
-    return std::to_string(out);
+    return out;
+}
+
+// Calls f(Json) for the first n elements.
+template <class F>
+void each_json(const GgufValue& value, uint64_t n, F f) {
+    if (value.element == GgufType::string)
+        return each_string(value, n, [&](std::string_view s) { f(Json(s)); });
+    for (uint64_t i = 0; i < n; ++i) f(element_json(value, i));
 }
 
 }  // namespace
@@ -184,7 +163,7 @@ int64_t GgufFile::integer(std::string_view key, int64_t lo, int64_t hi) const {
              printable(key).c_str(), type_text(value).c_str());
     if (!gguf_integer(value, 0, out) || out < lo || out > hi)
         fail(Status::file_corrupt, "key %s: %s is outside %" PRId64 " to %" PRId64,
-             printable(key).c_str(), element_json(value, 0).c_str(), lo, hi);
+             printable(key).c_str(), element_json(value, 0).text().c_str(), lo, hi);
     return out;
 }
 
@@ -197,8 +176,8 @@ float GgufFile::f32(std::string_view key) const {
     double real = 0;
     int64_t whole = 0;
     if (gguf_real(value, 0, real)) {
-        // Beyond float's range the conversion is undefined; let such a value fail the caller's
-        // range check as infinity.
+        // The conversion is undefined beyond float's range. Infinity makes such a value fail the
+        // caller's range check.
         if (isfinite(real) && fabs(real) > double(__FLT_MAX__))
             return real > 0 ? INFINITY : -INFINITY;
         return float(real);
@@ -242,7 +221,7 @@ std::vector<int64_t> GgufFile::per_layer(std::string_view key, size_t n, int64_t
                  printable(key).c_str(), type_text(value).c_str());
         if (!gguf_integer(value, i, out[i]) || out[i] < lo || out[i] > hi)
             fail(Status::file_corrupt, "key %s: value %zu is %s, outside %" PRId64 " to %" PRId64,
-                 printable(key).c_str(), i, element_json(value, i).c_str(), lo, hi);
+                 printable(key).c_str(), i, element_json(value, i).text().c_str(), lo, hi);
     }
     return out;
 }
@@ -253,7 +232,7 @@ std::vector<std::string_view> GgufFile::strings(std::string_view key) const {
         fail(Status::file_corrupt, "key %s: it is an %s, expected strings", printable(key).c_str(),
              type_text(value).c_str());
     std::vector<std::string_view> out;
-    out.reserve(size_t(value.count));  // open() has seen that many strings
+    out.reserve(size_t(value.count));  // open() has checked that the file holds that many strings
     each_string(value, value.count, [&](std::string_view s) { out.push_back(s); });
     return out;
 }
@@ -339,44 +318,21 @@ std::string printable(std::string_view text, size_t max_bytes) {
     return out;
 }
 
-std::string json_string(std::string_view text) {
-    std::string out = "\"";
-    const auto* p = reinterpret_cast<const uint8_t*>(text.data());
-    for (size_t i = 0, bad = 0; i < text.size();) {
-        const size_t n = utf8_character(p + i, text.size() - i, bad);
-        if (n == 0) {
-            out += "\xef\xbf\xbd";  // U+FFFD
-        } else if (p[i] == '"' || p[i] == '\\') {
-            out += '\\';
-            out += char(p[i]);
-        } else if (p[i] < 0x20 || p[i] == 0x7f) {
-            char escape[8];
-            snprintf(escape, sizeof escape, "\\u%04x", unsigned(p[i]));
-            out += escape;
-        } else {
-            out.append(text, i, n);
-        }
-        i += n ? n : bad;
-    }
-    return out + '"';
-}
-
-std::string json_number(double value) { return float_text(value); }
-std::string json_number(float value) { return float_text(value); }
-
 std::string to_json(const GgufValue& value, size_t max_array) {
-    const uint64_t n = value.is_array && value.count > max_array ? max_array : value.count;
-    std::string items;
-    if (value.element == GgufType::string)
-        each_string(value, n, [&](std::string_view s) {
-            (items += items.empty() ? "" : ", ") += json_string(s);
-        });
-    else
-        for (uint64_t i = 0; i < n; ++i) (items += i ? ", " : "") += element_json(value, i);
-    if (!value.is_array) return items;
-    if (n == value.count) return "[" + items + "]";
-    return "{\"count\": " + std::to_string(value.count) + ", \"element\": \"" +
-           gguf_type_name(value.element) + "\", \"first\": [" + items + "]}";
+    if (!value.is_array) {
+        std::string scalar;
+        each_json(value, 1, [&](const Json& v) { scalar = v.text(); });
+        return scalar;
+    }
+    const uint64_t n = value.count > max_array ? max_array : value.count;
+    JsonArray items;
+    each_json(value, n, [&](const Json& v) { items.add(v); });
+    if (n == value.count) return items.text();
+    return JsonObject()
+        .add("count", value.count)
+        .add("element", gguf_type_name(value.element))
+        .add("first", items)
+        .text();
 }
 
 }  // namespace pillion

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint32_t kVersion = 3, kQuantizationVersion = 2;
 
-// rename() would put a file in the place of a device or a FIFO, and fails on a folder after all
+// rename() would replace a device or a FIFO by a file, and would fail on a folder after all the
 // work.
 void refuse_what_is_no_file(const std::string& path) {
     struct stat there;

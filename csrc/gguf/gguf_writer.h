@@ -1,5 +1,5 @@
-// Writes a GGUF file: metadata copied from an open one, tensors in order. Under another name in the
-// same folder until finish().
+// Writes a GGUF file: metadata copied from an open one, then tensors in order. Until finish() the
+// file has another name in the same folder.
 #pragma once
 #include <stdio.h>
 
@@ -22,8 +22,8 @@ inline size_t gguf_padding(size_t n, size_t alignment) {
     return (alignment - n % alignment) % alignment;
 }
 
-// A header piece by piece: keys, then tensors, which will lie in this order with no more between
-// them than the alignment asks.
+// Builds a header: keys, then tensors. The tensors will lie in this order, with only the
+// alignment's padding between them.
 class GgufHeader {
   public:
     GgufHeader(uint32_t version, size_t alignment) : version_(version), alignment_(alignment) {}
@@ -36,10 +36,10 @@ class GgufHeader {
     }
     void tensor(const NewTensor& tensor);
 
-    size_t size() const;                           // of bytes(), without the padding behind it
-    size_t data_bytes() const { return offset_; }  // of the tensors, each filled up
-    static size_t tensor_size(const NewTensor& tensor);  // what one adds to size()
-    std::string bytes() const;                           // not filled up
+    size_t size() const;                           // size of bytes(), without the padding behind it
+    size_t data_bytes() const { return offset_; }  // of the tensors, with padding
+    static size_t tensor_size(const NewTensor& tensor);  // bytes that a tensor adds to size()
+    std::string bytes() const;                           // without padding
 
   private:
     template <class T>
@@ -58,27 +58,28 @@ class GgufHeader {
 
 class GgufWriter {
   public:
-    // Throws Error{file_not_found} when nothing can be written there, and Error{invalid_argument}
-    // when a folder, a device or a FIFO lies there.
+    // Throws Error{file_not_found} if the file cannot be created there, and Error{invalid_argument}
+    // if a folder, a device or a FIFO lies there.
     explicit GgufWriter(const std::string& path);
-    ~GgufWriter();  // removes what was not finished
+    ~GgufWriter();  // removes an unfinished file
     GgufWriter(const GgufWriter&) = delete;
     GgufWriter& operator=(const GgufWriter&) = delete;
 
-    // All keys of `from`, byte for byte, but those that the writer sets: file type, quantisation
-    // version, alignment. The result is one file: what describes a division into several is left
-    // out.
+    // Copies all keys of `from`, byte for byte, except those that the writer sets (file type,
+    // quantisation version, alignment) and those that describe a division into several files.
+    // writes_itself: the writer sets this key.
     static bool writes_itself(std::string_view key);
     void begin(const GgufFile& from, uint32_t file_type, const std::vector<NewTensor>& tensors);
     void begin(const GgufHeader& header, size_t alignment);
-    void write(const void* bytes, size_t n);  // of the present tensor
-    void end_tensor(
-        size_t most = SIZE_MAX);  // fills up to the alignment, with so many bytes at most
+    void write(const void* bytes, size_t n);  // of the current tensor
+    // pads to the alignment, with at most `most` bytes
+    void end_tensor(size_t most = SIZE_MAX);
     size_t written() const { return written_; }
     const std::string& temporary() const { return temporary_; }
-    void close();              // all bytes on the disk; the file can be read back
-    void finish();             // gives it its name
-    void withdraw() noexcept;  // takes a finished file away again
+    // flushes all bytes to the disk; the file can then be read back
+    void close();
+    void finish();             // gives the file its name
+    void withdraw() noexcept;  // removes a finished file
     const std::string& path() const { return path_; }
 
   private:
@@ -90,7 +91,7 @@ class GgufWriter {
     bool finished_ = false;
 };
 
-// Throws when `out` is one of the files that `from` lies in.
+// Throws Error{invalid_argument} if `out` is one of the files of `from`.
 void refuse_input(const GgufFile& from, const std::string& out);
 
 }  // namespace pillion

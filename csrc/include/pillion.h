@@ -1,31 +1,72 @@
 /* pillion: Gemma 4 and its MTP drafter from GGUF files. The C ABI and the only public header.
  *
+ * The simplest complete program reads a prompt and writes 64 tokens, the most likely one each time:
+ *
+ *     #include <pillion.h>
+ *     #include <stdio.h>
+ *     #include <string.h>
+ *
+ *     int main(int argc, char** argv) {
+ *         pillion_model* model = NULL;
+ *         pillion_tokenizer* tokenizer = NULL;
+ *         pillion_context* context = NULL;
+ *         pillion_sampler* sampler = NULL;
+ *         int32_t tokens[256], token;
+ *         char text[64];
+ *         size_t n;
+ *         if (argc != 3 ||
+ *             pillion_model_open(argv[1], NULL, &model) ||
+ *             pillion_model_tokenizer(model, &tokenizer) ||
+ *             pillion_context_new(model, NULL, &context) ||
+ *             pillion_sampler_new(NULL, &sampler) ||
+ *             pillion_tokenizer_encode(tokenizer, argv[2], strlen(argv[2]), 1, 1, tokens, 256,
+ *                                      &n) ||
+ *             pillion_context_eval(context, tokens, n, 1))
+ *             return fprintf(stderr, "%s\n", pillion_last_error()), 1;
+ *         for (int i = 0; i < 64; ++i) {
+ *             if (pillion_sampler_sample(sampler, context, 0, &token) ||
+ *                 pillion_tokenizer_token_bytes(tokenizer, token, 0, text, sizeof text, &n) ||
+ *                 pillion_context_eval(context, &token, 1, 1))
+ *                 return fprintf(stderr, "%s\n", pillion_last_error()), 1;
+ *             fwrite(text, 1, n, stdout);
+ *         }
+ *         pillion_sampler_free(sampler);
+ *         pillion_context_free(context);
+ *         pillion_tokenizer_free(tokenizer);
+ *         pillion_model_free(model);
+ *         return 0;
+ *     }
+ *
+ * A pair (pillion_pair_new) writes the same text with a drafter, faster. docs/c_abi.md shows the
+ * other calls.
+ *
  * Contract
  *  - Every function that can fail returns a pillion_status; 0 is success. On failure
  *    pillion_last_error() holds one sentence for the calling thread until its next pillion call.
- *    Results go through the trailing out-pointers, written only on success.
- *  - Config structs begin with struct_size. pillion_<x>_config_init(&cfg, sizeof cfg) fills in the
- *    defaults; a field of value zero means "default". The library reads no further than struct_size
- *    and refuses a larger struct whose surplus is not zero. Fields are only ever appended.
- *  - Text is UTF-8 with an explicit length, without a closing NUL. Functions that fill a caller's
- *    buffer take its capacity and always report the needed size; too small a buffer gives
- *    PILLION_ERROR_BUFFER_TOO_SMALL and writes nothing.
- *  - Objects are counted inside: freeing a model while a context lives is safe, free(NULL) does
- *    nothing. One context serves one caller at a time; a second concurrent call gets
+ *    Results go through the trailing out-pointers, which the library writes only on success.
+ *  - A config struct begins with struct_size. pillion_<x>_config_init(&cfg, sizeof cfg) fills in
+ *    the defaults. A field of value zero means "default", and a NULL config means all defaults. The
+ *    library reads at most struct_size bytes. It refuses a larger struct whose surplus is not zero.
+ *    New versions only append fields.
+ *  - Text is UTF-8 with an explicit length and without a closing NUL. A function that fills the
+ *    caller's buffer takes its capacity and always reports the needed size. With too small a buffer
+ *    it returns PILLION_ERROR_BUFFER_TOO_SMALL and writes nothing.
+ *  - The library counts references: a model may be freed while a context uses it, and free(NULL)
+ *    does nothing. One context serves one caller at a time; a second concurrent call gets
  *    PILLION_ERROR_BUSY. Different contexts may run in parallel. Models and tokenizers are
- *    immutable and may be shared by threads. pillion_context_cancel may come from any thread.
- *  - After a fork() the child may use and free what its parent opened: a CPU context makes threads
- *    of its own at its first run. A handle that another thread was inside gives
- *    PILLION_ERROR_CLOSED there. What lies on a device gives PILLION_ERROR_DEVICE_LOST, and freeing
- *    it does nothing; opening a device whose driver the parent uses gives PILLION_ERROR_NO_BACKEND.
- *    _fork() and clone() are not noticed.
- *  - Nothing is printed, nothing aborts, no signal is touched. Environment read: PILLION_CPU_ISA
- *    (forces a kernel table); by the Hexagon module PILLION_HTP_SIM (command line of the simulator
- *    that is device "htp:sim"), PILLION_HTP_DRIVER (another file than libcdsprpc.so),
- *    PILLION_HTP_TIMEOUT (seconds a run may take; 60), PILLION_HTP_SPACE (MB a session may map, for
- *    tests), and ADSP_LIBRARY_PATH and DSP_LIBRARY_PATH, which are Qualcomm's (docs/hexagon.md).
- *  - After a failed or cancelled call a context is at the length it reports, usable.
- */
+ *    immutable and threads may share them. Any thread may call pillion_context_cancel.
+ *  - After a fork() the child may use and free what its parent opened. A CPU context starts its own
+ *    threads at the child's first run. A handle gives PILLION_ERROR_CLOSED in the child if another
+ *    thread was inside it at the fork(). An object on a device gives PILLION_ERROR_DEVICE_LOST, and
+ *    freeing it does nothing. Opening a device whose driver the parent uses gives
+ *    PILLION_ERROR_NO_BACKEND. The library does not notice _fork() and clone().
+ *  - The library never prints, never aborts and never touches a signal. It reads PILLION_CPU_ISA
+ *    (forces a kernel table). Its Hexagon module reads PILLION_HTP_SIM (command line of the
+ *    simulator behind device "htp:sim"), PILLION_HTP_DRIVER (a file to load in place of
+ *    libcdsprpc.so), PILLION_HTP_TIMEOUT (seconds that a run may take; 60), PILLION_HTP_SPACE (MB
+ *    that a session may map, for tests), and Qualcomm's ADSP_LIBRARY_PATH and DSP_LIBRARY_PATH
+ *    (docs/hexagon.md).
+ *  - After a failed or cancelled call a context stays usable, at the length that it reports. */
 #ifndef PILLION_H
 #define PILLION_H
 
@@ -51,14 +92,14 @@ enum {
     /* usage */
     PILLION_ERROR_INVALID_ARGUMENT = 1,
     PILLION_ERROR_BUSY = 2,   /* another thread is inside this handle */
-    PILLION_ERROR_CLOSED = 3, /* half a handle: a fork() came in another thread's call */
+    PILLION_ERROR_CLOSED = 3, /* another thread was inside this handle at a fork() */
     PILLION_ERROR_BUFFER_TOO_SMALL = 4,
     PILLION_ERROR_CONTEXT_FULL = 5, /* the tokens do not fit n_ctx */
     /* file */
     PILLION_ERROR_FILE_NOT_FOUND = 10,
     PILLION_ERROR_FILE_CORRUPT = 11,
     PILLION_ERROR_UNSUPPORTED_MODEL = 12,
-    PILLION_ERROR_PAIRING = 13, /* a drafter without, or with the wrong, target */
+    PILLION_ERROR_PAIRING = 13, /* a drafter without its target, or with the wrong one */
     /* machine */
     PILLION_ERROR_NO_BACKEND = 20,
     PILLION_ERROR_UNSUPPORTED_OP = 21,
@@ -98,17 +139,17 @@ const char* pillion_version(void);
 const char* pillion_last_error(void); /* never NULL; "" after success */
 
 typedef void (*pillion_log_callback)(int32_t level, const char* message, void* user);
-/* callback: NULL: silent, the default. */
+/* Sets the receiver of log messages. callback NULL (the default): the library logs nothing. */
 pillion_status pillion_set_log(pillion_log_callback callback, void* user);
 
-/* JSON: {"cpu": {"table", "tables": [...], "features": [...], "threads", "threads_from"},
- * "backends": [{"name", "available", "reason"}], "memory_bytes"}. Fails like any use of the CPU
- * would when PILLION_CPU_ISA names a table this machine cannot run. */
+/* Describes the machine as JSON: {"cpu": {"table", "tables": [...], "features": [...], "threads",
+ * "threads_from"}, "backends": [{"name", "available", "reason"}], "memory_bytes"}. Fails if
+ * PILLION_CPU_ISA names a table that this machine cannot run, as every use of the CPU does then. */
 pillion_status pillion_system_json(char* out, size_t capacity, size_t* needed);
 
 /* ---- model ---- */
 
-/* Return 0 to go on, anything else cancels the load. done runs from 0 to total (bytes). */
+/* Returns 0 to continue; any other value cancels the work. done runs from 0 to total, in bytes. */
 typedef int32_t (*pillion_progress_callback)(uint64_t done, uint64_t total, void* user);
 
 typedef struct {
@@ -116,12 +157,13 @@ typedef struct {
     int32_t no_mmap;       /* 1: read the file into memory instead of mapping it */
     int32_t metadata_only; /* 1: no weights; tokenizer and descriptions work, contexts do not */
     int32_t n_threads;     /* threads that repack weights; 0: all cores this process may use */
-    const char* device;    /* "auto": the best that is here; "cpu", "cuda", "cuda:1", "htp";
-                            * NULL: "auto" */
+    /* "cpu", "cuda", "cuda:1", "htp", or "auto": the best device present. NULL: "auto" */
+    const char* device;
     pillion_progress_callback progress;
     void* progress_user;
-    int32_t n_gpu_layers; /* layers on the device, from the last one down; the others stay on the
-                           * CPU. 0: all; -1: none. An assistant lies on the device as a whole */
+    /* layers on the device, from the last one down; the others stay on the CPU. 0: all; -1: none.
+     * An assistant lies on the device as a whole */
+    int32_t n_gpu_layers;
 } pillion_model_config;
 
 void pillion_model_config_init(pillion_model_config* config, size_t size);
@@ -132,26 +174,28 @@ void pillion_model_free(pillion_model* model);
 typedef struct {
     uint32_t struct_size;
     int32_t n_layers, n_embd, n_vocab, n_ctx_train, n_heads, window;
-    int32_t is_drafter; /* a Gemma 4 assistant: runs only on a target's cache */
+    int32_t is_drafter; /* 1: a Gemma 4 assistant, which runs only on a target's cache */
     uint64_t n_params, file_bytes, weight_bytes;
     char arch[32];
 } pillion_model_info;
 
 pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_info* info,
                                       size_t size);
-/* JSON: sizes, layers, what a drafter needs, tensor types, metadata (long arrays shortened), what
- * is wrong, unknown or not read. */
+/* Describes the model as JSON: sizes, layers, what a drafter needs, tensor types, metadata (long
+ * arrays shortened), and every entry that is wrong, unknown or unread. */
 pillion_status pillion_model_json(const pillion_model* model, char* out, size_t capacity,
                                   size_t* needed);
-/* JSON of what the header of any GGUF file says, also of one that this library does not run:
- * architecture, sizes, types, metadata (long arrays shortened); with_tensors: each tensor. */
+/* Describes the header of any GGUF file as JSON, also of a model that this library cannot run:
+ * architecture, sizes, types, metadata (long arrays shortened). with_tensors 1 adds every tensor.
+ */
 pillion_status pillion_file_json(const char* path, int32_t with_tensors, char* out, size_t capacity,
                                  size_t* needed);
-/* One metadata value: strings as they are, everything else as JSON. key: as in the file, or as
- * pillion_model_json shows one that is not UTF-8. INVALID_ARGUMENT when the key is absent. */
+/* Returns one metadata value: a string as it is, any other type as JSON. key: as in the file; a key
+ * that is not UTF-8: as pillion_model_json shows it. INVALID_ARGUMENT if the file lacks the key. */
 pillion_status pillion_model_metadata(const pillion_model* model, const char* key, char* out,
                                       size_t capacity, size_t* needed);
-/* Borrowed from the model, which it keeps alive: free it like anything else. */
+/* Returns the model's tokenizer. The tokenizer keeps the model alive; free it like any other
+ * object. */
 pillion_status pillion_model_tokenizer(pillion_model* model, pillion_tokenizer** tokenizer);
 
 /* ---- tokenizer ---- */
@@ -164,11 +208,11 @@ pillion_status pillion_tokenizer_encode(const pillion_tokenizer* tokenizer, cons
 pillion_status pillion_tokenizer_decode(const pillion_tokenizer* tokenizer, const int32_t* tokens,
                                         size_t n, int32_t print_special, char* out, size_t capacity,
                                         size_t* needed);
-/* The bytes one token adds to a running text (may be half a character). */
+/* Returns the bytes that one token adds to a running text. They may end inside a character. */
 pillion_status pillion_tokenizer_token_bytes(const pillion_tokenizer* tokenizer, int32_t token,
                                              int32_t print_special, char* out, size_t capacity,
                                              size_t* needed);
-/* The vocabulary's own spelling of a token, and its PILLION_TOKEN_* type. */
+/* Returns the vocabulary's spelling of a token, and its type: a PILLION_TOKEN_*. */
 pillion_status pillion_tokenizer_token_text(const pillion_tokenizer* tokenizer, int32_t token,
                                             char* out, size_t capacity, size_t* needed,
                                             int32_t* type);
@@ -176,16 +220,16 @@ pillion_status pillion_tokenizer_token_text(const pillion_tokenizer* tokenizer, 
 typedef struct {
     uint32_t struct_size;
     int32_t n_tokens;
-    int32_t bos, eos, unk, pad; /* -1: none */
+    int32_t bos, eos, unk, pad; /* -1: the file has no such token */
     int32_t adds_bos, adds_eos;
-    int32_t strips_leading_space; /* decoding a whole text drops one blank in front */
-    int32_t n_end;                /* end-of-generation tokens, the first 16 of them in `end` */
+    int32_t strips_leading_space; /* 1: decoding a whole text drops one leading blank */
+    int32_t n_end;                /* number of end-of-generation tokens; `end` holds the first 16 */
     int32_t end[16];
     char model[16];
 } pillion_tokenizer_info;
 pillion_status pillion_tokenizer_get_info(const pillion_tokenizer* tokenizer,
                                           pillion_tokenizer_info* info, size_t size);
-/* Tokens the file says must never be generated. */
+/* Returns the tokens that the file forbids to generate. */
 pillion_status pillion_tokenizer_suppressed(const pillion_tokenizer* tokenizer, int32_t* tokens,
                                             size_t capacity, size_t* needed);
 
@@ -193,20 +237,23 @@ pillion_status pillion_tokenizer_suppressed(const pillion_tokenizer* tokenizer, 
 
 typedef struct {
     uint32_t struct_size;
-    int32_t n_ctx;      /* positions; 0: the model's, at most 4096 */
-    int32_t n_batch;    /* rows of one prefill run; 0: 512 */
-    int32_t n_threads;  /* 0: all cores this process may use */
-    int32_t n_outputs;  /* most rows whose logits one eval can return; 0: 16 */
-    int32_t kv_type;    /* PILLION_KV_*; 0: F16 */
-    int32_t flash_attn; /* PILLION_FLASH_*. ON: attention that the device can't tile is an error;
-                         * OFF: its plain kernel for all; AUTO: tiled where it can. The CPU's one
-                         * kernel tiles every shape: all three are the same there */
-    int32_t swa_full;   /* 1: sliding layers keep every position, so that any rewind is a counter */
-    int32_t collect_activations; /* 1: sums up what goes into each weight, see
-                                    pillion_context_activation */
-    int32_t n_snapshots; /* copies of the sliding caches that may be kept in the host's memory,
-                          * so that going back to a prompt after a long answer is a copy, not
-                          * a run. 0: as many as 128 MB hold, 1 to 4; -1: none; at most 256 */
+    int32_t n_ctx;     /* positions; 0: the model's number, at most 4096 */
+    int32_t n_batch;   /* rows of one prefill run; 0: 512 */
+    int32_t n_threads; /* 0: all cores that this process may use */
+    int32_t n_outputs; /* most rows whose logits one eval can return; 0: 16 */
+    int32_t kv_type;   /* PILLION_KV_*; 0: F16 */
+    /* PILLION_FLASH_*. ON: attention that the device cannot tile is an error. OFF: the device's
+     * plain kernel runs all attention. AUTO: tiled wherever the device can. The CPU's one kernel
+     * tiles every shape, so all three are the same there */
+    int32_t flash_attn;
+    /* 1: sliding layers keep every position, so that any rewind only sets a counter */
+    int32_t swa_full;
+    /* 1: sums the squares of each weight's inputs, see pillion_context_activation */
+    int32_t collect_activations;
+    /* most copies of the sliding caches that the context keeps in host memory. With one, going back
+     * to a prompt after a long answer is a copy, not a run. 0: as many as 128 MB hold, 1 to 4; -1:
+     * none; at most 256 */
+    int32_t n_snapshots;
 } pillion_context_config;
 
 void pillion_context_config_init(pillion_context_config* config, size_t size);
@@ -214,87 +261,88 @@ pillion_status pillion_context_new(pillion_model* model, const pillion_context_c
                                    pillion_context** context);
 void pillion_context_free(pillion_context* context);
 
-/* Appends n tokens and runs them in chunks of n_batch. The last n_outputs of them (0 .. min(n, the
- * config's n_outputs)) get logits and hidden rows, read below by row 0 .. n_outputs-1. CONTEXT_FULL
- * when they do not fit: nothing is run then. After CANCELLED or another failure the context has the
- * length it had before the call; where the sliding caches can no longer go back that far, the
- * chunks already run stay (pillion_context_length tells). */
+/* Appends n tokens and runs them in chunks of n_batch. The last n_outputs of them get logits and
+ * hidden rows, read below as rows 0 .. n_outputs-1. n_outputs: 0 .. min(n, n_outputs of the
+ * config). CONTEXT_FULL if the tokens do not fit; then nothing runs. After CANCELLED or another
+ * failure the context has the length that it had before the call. If the sliding caches can no
+ * longer go back that far, the finished chunks stay; pillion_context_length returns the length. */
 pillion_status pillion_context_eval(pillion_context* context, const int32_t* tokens, size_t n,
                                     size_t n_outputs);
-/* Makes the context hold exactly these tokens, with logits for the last one: keeps the longest
- * usable common prefix and runs the rest (at least one token). n_reused: how many were kept.
- * Usable: the sliding caches, or one of the snapshots, hold the window before its end. Snapshots
- * are kept of where prompts ended (also those of an eval of more than 16 tokens with outputs), and
- * of where texts parted before. */
+/* Makes the context hold exactly these n tokens, with logits for the last one. Keeps the longest
+ * usable common prefix and runs the rest, at least one token. n_reused: length of the kept prefix.
+ * A prefix is usable if the sliding caches, or one of the snapshots, hold the window before its
+ * end. The context takes snapshots where prompts end (also the end of an eval of more than 16
+ * tokens with outputs), and where earlier texts diverged. */
 pillion_status pillion_context_sync(pillion_context* context, const int32_t* tokens, size_t n,
                                     size_t* n_reused);
-/* A part of the same: goes back to the usable prefix, n_reused, and runs at most n_rows of the
- * tokens behind it, never the last one and without outputs. Called again it goes on from there, and
- * sync runs the rest: a long prompt leaves room for other work between its parts. */
+/* Runs a part of what pillion_context_sync runs, so that other work can run between the parts of a
+ * long prompt. Goes back to the usable prefix of n_reused tokens and runs at most n_rows of the
+ * tokens behind it, without outputs and never the last token. A repeated call continues; sync runs
+ * the rest. */
 pillion_status pillion_context_read(pillion_context* context, const int32_t* tokens, size_t n,
                                     size_t n_rows, size_t* n_reused);
-/* What sync would find: n_common tokens at the beginning are those that the context holds, of
- * which it would keep n_usable. Changes nothing; both are less than n. Either pointer may be NULL.
- */
+/* Returns what sync would reuse and changes nothing. n_common: length of the prefix that the
+ * context holds. n_usable: how much of it sync would keep. Both are less than n. Either pointer may
+ * be NULL. */
 pillion_status pillion_context_match(const pillion_context* context, const int32_t* tokens,
                                      size_t n, size_t* n_common, size_t* n_usable);
-/* Drops all positions >= length. A counter where the sliding caches still hold the window before
- * `length`; otherwise the tokens after the nearest snapshot at or before `length`, or all of them,
- * are run again. Outputs of the last eval become invalid. */
+/* Drops all positions >= length. Only sets a counter if the sliding caches still hold the window
+ * before `length`. Otherwise it runs the tokens behind the nearest snapshot at or before `length`
+ * again, or all of them without such a snapshot. Outputs of the last eval become invalid. */
 pillion_status pillion_context_rewind(pillion_context* context, size_t length);
 pillion_status pillion_context_length(const pillion_context* context, size_t* length,
                                       size_t* n_ctx);
 pillion_status pillion_context_tokens(const pillion_context* context, int32_t* tokens,
                                       size_t capacity, size_t* needed);
 
-/* Valid until the next eval, sync, rewind or free. n: n_vocab or n_embd. */
+/* Returns an output row of the last eval, valid until the next eval, sync, rewind or free. n:
+ * n_vocab for logits, n_embd for hidden. */
 pillion_status pillion_context_logits(const pillion_context* context, size_t row,
                                       const float** logits, size_t* n);
 pillion_status pillion_context_hidden(const pillion_context* context, size_t row,
                                       const float** hidden, size_t* n);
-/* The k most likely tokens of a row with their log-probabilities (natural log, before any sampler),
- * best first; and, when token
- * >= 0, that token's log-probability. k may be 0, out pointers that are not wanted may be NULL. */
+/* Returns the k most likely tokens of a row, best first, with their log-probabilities (natural log,
+ * before any sampler). If token >= 0, also returns that token's log-probability. k may be 0;
+ * unwanted out-pointers may be NULL. */
 pillion_status pillion_context_logprobs(const pillion_context* context, size_t row, size_t k,
                                         int32_t* top_tokens, float* top_logprobs, int32_t token,
                                         float* token_logprob);
-/* log p(tokens[i+1] | tokens[0..i]) for i = 0 .. n-2, from an empty context (it is cleared first
- * and holds the tokens after, without outputs). logprobs: n-1 floats. */
+/* Returns log p(tokens[i+1] | tokens[0..i]) for i = 0 .. n-2. Clears the context first; afterwards
+ * it holds the tokens, without outputs. logprobs: [n-1]. */
 pillion_status pillion_context_score(pillion_context* context, const int32_t* tokens, size_t n,
                                      float* logprobs);
 
-/* The mean over all n positions of the hidden rows after the final norm, as one text, from an empty
- * context: it is cleared first and holds the tokens afterwards, without outputs. After CANCELLED or
- * another failure of a run it holds those of the runs of n_batch rows that were done. mean: n_embd
- * floats, the model's n_embd, not normalised; the same bits for any n_batch and number of threads.
- * INVALID_ARGUMENT without tokens or with another n_embd, CONTEXT_FULL when they do not fit: the
- * context is as it was then. Needs no head: about the price of a prompt whose every row goes
- * through
- * all layers. */
+/* Returns the mean of all n hidden rows after the final norm, not normalised. Clears the context
+ * first; afterwards it holds the tokens, without outputs. mean: [n_embd], the model's n_embd. The
+ * bits are the same for any n_batch and any number of threads. INVALID_ARGUMENT without tokens or
+ * with another n_embd; CONTEXT_FULL if the tokens do not fit; both leave the context unchanged.
+ * After CANCELLED or another failure of a run the context holds the finished chunks of n_batch
+ * rows. Costs about as much as a prompt whose every row goes through all layers; it does not need
+ * the head. */
 pillion_status pillion_context_embed(pillion_context* context, const int32_t* tokens, size_t n,
                                      float* mean, size_t n_embd);
 
-/* Stops a running eval at the next op; the call returns CANCELLED. With nothing running it does
- * nothing: one that comes just before a call begins is forgotten, so a canceller repeats it until
- * the call is over. Any thread. */
+/* Stops a running eval at the next op; that call returns CANCELLED. Any thread may call it. Without
+ * a running call it does nothing: the next call forgets a cancel that came just before it. Repeat
+ * the cancel until the call is over. */
 pillion_status pillion_context_cancel(pillion_context* context);
-/* JSON: where each op of the decode plan runs, kernel table, scratch, KV bytes per layer and store
- * kind. */
+/* Describes the context as JSON: where each op of the decode plan runs, kernel table, scratch, KV
+ * bytes per layer and store kind. */
 pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity,
                                     size_t* needed);
 
-/* What an eval of n more tokens with n_outputs asks of the machine, counted from the graph; routed
- * experts as expected at random. */
+/* Counts, from the graph, what an eval of n more tokens with n_outputs asks of the machine. Routed
+ * experts count as many as rows with random experts would use on average. */
 typedef struct {
     uint32_t struct_size;
-    double multiply_adds; /* of matrix products */
-    double weight_bytes;  /* of the matrices that are read, once each run */
-    double kv_bytes;      /* of cached keys and values that are read */
+    double multiply_adds; /* in matrix products */
+    double weight_bytes;  /* of the matrices that a run reads, each counted once */
+    double kv_bytes;      /* of the cached keys and values that a run reads */
 } pillion_work;
 pillion_status pillion_context_work(const pillion_context* context, size_t n, size_t n_outputs,
                                     pillion_work* work, size_t size);
-/* What the machine can do at best with the context's threads and kernels, measured: about half a
- * second and 256 MB for that time. */
+/* Measures the best that the machine can do with the context's threads and kernels. Takes about
+ * half a second and, for that time, 256 MB. */
 typedef struct {
     uint32_t struct_size;
     double read_bytes_per_second;
@@ -305,55 +353,59 @@ pillion_status pillion_context_limits(pillion_context* context, pillion_limits* 
 
 typedef struct {
     uint32_t struct_size;
-    int32_t n_in, n_experts; /* input channels; matrices that are summed apart: the experts of a
-                                routed weight, else 1 */
-    const char* name;        /* of the weight, as in the file; ends with NUL */
-    /* [n_experts, n_in]: of the squares of each channel over the rows that went through, before
+    /* n_in: input channels. n_experts: matrices with sums of their own: the experts of a routed
+     * weight, else 1 */
+    int32_t n_in, n_experts;
+    const char* name; /* of the weight, as in the file; ends with NUL */
+    /* [n_experts, n_in]: for each channel, the sum of the squares of all input rows, before
      * rounding */
     const float* sums;
-    /* [n_experts]: those rows; 0, and sums of 0, for an expert that was never chosen */
+    /* [n_experts]: number of those rows; 0, with sums of 0, for an expert that no row chose */
     const float* counts;
 } pillion_activation_info;
 
-/* What went into the weights since a context with collect_activations was made. All rows count that
- * ran, also those that were dropped later. Weights behind the last layer with a cache see only rows
- * with outputs: use pillion_context_score, which gives all of them. INVALID_ARGUMENT without
- * collect_activations, and after a run that was broken off. The pointers live until the next call
- * of pillion_context_activation, or free. */
+/* Returns what went into the weights since a context with collect_activations was made. All rows
+ * that ran count, also those that were dropped later. Weights behind the last layer with a cache
+ * see only rows with outputs; pillion_context_score gives every row an output. INVALID_ARGUMENT
+ * without collect_activations, and after an interrupted run. The pointers stay valid until the next
+ * pillion_context_activation or free. */
 pillion_status pillion_context_activation_count(const pillion_context* context, size_t* n);
 pillion_status pillion_context_activation(const pillion_context* context, size_t i,
                                           pillion_activation_info* info, size_t size);
 
-/* JSON: bytes that a context with this config would take on this machine: weights, KV of full and
- * sliding layers, scratch, outputs, and those of a drafter on it (may be NULL). Models opened for
- * metadata only will do: nothing is loaded. Fails as making the context or the pair would. An
- * assistant by itself (no drafter) gives its weights. */
+/* Returns as JSON the bytes that a context with this config would take on this machine: weights, KV
+ * of full and sliding layers, scratch, outputs, and the bytes of a drafter on it (drafter may be
+ * NULL). Loads nothing; models opened with metadata_only suffice. Fails as making the context or
+ * the pair would fail. For an assistant without a drafter it returns the assistant's weights. */
 pillion_status pillion_model_memory(const pillion_model* model, const pillion_model* drafter,
                                     const pillion_context_config* config, char* out,
                                     size_t capacity, size_t* needed);
 
-/* Where a device's memory goes, and how many layers it holds: counted before anything is allocated.
- */
+/* What pillion_model_fit fits into: a device and a part of its memory. */
 typedef struct {
     uint32_t struct_size;
-    int32_t n_gpu_layers;     /* as in pillion_model_config; but 0: as many as fit */
+    /* as in pillion_model_config; but 0: as many as fit */
+    int32_t n_gpu_layers;
     const char* device;       /* NULL: "auto" */
     const char* draft_device; /* NULL: the target's */
-    uint64_t device_bytes;    /* of its memory that may be used; 0: what is free now, less a reserve
-                                 for its driver */
+    /* bytes of the device's memory that may be used; 0: its free memory now, less a reserve for its
+     * driver */
+    uint64_t device_bytes;
 } pillion_fit_config;
 void pillion_fit_config_init(pillion_fit_config* config, size_t size);
-/* n_gpu_layers: what to open the model with. Models opened for metadata only will do; drafter may
- * be NULL. JSON: {"device", "is_host", "n_layers", "device_layers", "weights", "kv", "scratch",
- * "total", "available"}, bytes on the device, the drafter's among them where it is there.
- * OUT_OF_MEMORY, with the numbers: not even without layers, not so many, or memory that the CPU
- * shares. */
+/* Computes how a device's memory would be used and how many layers it holds, before anything is
+ * allocated. n_gpu_layers: the value to open the model with. Models opened with metadata_only
+ * suffice; drafter may be NULL. JSON: {"device", "is_host", "n_layers", "device_layers", "weights",
+ * "kv", "scratch", "total", "available"}: bytes on the device, including the drafter's if it runs
+ * there. OUT_OF_MEMORY, with the numbers, if the model does not fit even without layers, if the
+ * wanted layers do not fit, or if the CPU shares the memory and it is too small. */
 pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter,
                                  const pillion_context_config* context,
                                  const pillion_fit_config* config, int32_t* n_gpu_layers, char* out,
                                  size_t capacity, size_t* needed);
-/* JSON: {"name", "is_host", "memory": {"total", "free", "unified"}, "info"} of a device name,
- * "auto" among them. NO_BACKEND says why not. */
+/* Describes a device by its name, "auto" included, as JSON: {"name", "is_host", "memory": {"total",
+ * "free", "unified"}, "info"}. NO_BACKEND if the device is absent; the sentence gives the reason.
+ */
 pillion_status pillion_device_json(const char* device, char* out, size_t capacity, size_t* needed);
 
 /* ---- sampler ---- */
@@ -366,10 +418,11 @@ typedef struct {
     float min_p;                               /* 0: off */
     float repeat_penalty;                      /* 0 or 1: off */
     float frequency_penalty, presence_penalty; /* 0: off */
-    int32_t
-        penalty_last_n; /* 0: 64; -1: the whole text. The penalties themselves turn penalties off */
-    uint64_t seed;      /* 0: a random one; any other number is that seed */
-    const int32_t* bias_tokens; /* logit_bias: added to the logit; -inf bans */
+    /* tokens that the penalties look back at; 0: 64; -1: the whole text. It never turns penalties
+     * off; their own values do */
+    int32_t penalty_last_n;
+    uint64_t seed;              /* 0: a random seed; any other number is the seed */
+    const int32_t* bias_tokens; /* logit_bias: added to the logit; -inf bans the token */
     const float* bias_values;
     uint64_t n_bias;
 } pillion_sampler_config;
@@ -377,30 +430,32 @@ typedef struct {
 void pillion_sampler_config_init(pillion_sampler_config* config, size_t size);
 pillion_status pillion_sampler_new(const pillion_sampler_config* config, pillion_sampler** sampler);
 void pillion_sampler_free(pillion_sampler* sampler);
-/* The next token from a row of the context's logits. Does not change the context; call accept with
- * the token that was used. */
+/* Chooses the next token from an output row of the context, and leaves the context unchanged. Call
+ * pillion_sampler_accept with the token that you use. */
 pillion_status pillion_sampler_sample(pillion_sampler* sampler, const pillion_context* context,
                                       size_t row, int32_t* token);
-/* The same among the tokens that the mask allows: bit t % 32 of word t / 32 is token t, n_words is
- * n_vocab / 32 rounded up, further bits play no part. A refused token is out before bias, penalties
- * and top-k see the row: nothing brings it back. INVALID_ARGUMENT: another number of words, or no
- * allowed token whose logit is a number above -inf; the sampler is then as before. */
+/* As pillion_sampler_sample, among the tokens that the mask allows: bit t % 32 of word t / 32 is
+ * token t. n_words is n_vocab / 32 rounded up; surplus bits have no effect. The mask acts before
+ * bias, penalties and top-k, so nothing brings a refused token back. INVALID_ARGUMENT for another
+ * number of words, or if every allowed token has a logit of -inf or NaN; the sampler is then
+ * unchanged. */
 pillion_status pillion_sampler_sample_masked(pillion_sampler* sampler,
                                              const pillion_context* context, size_t row,
                                              const uint32_t* mask, size_t n_words, int32_t* token);
-/* The same from a row of the caller's: n logits of tokens 0 .. n - 1; mask may be NULL. */
+/* As pillion_sampler_sample_masked, from a row of the caller: logits [n] of tokens 0 .. n - 1. mask
+ * may be NULL. */
 pillion_status pillion_sampler_sample_logits(pillion_sampler* sampler, const float* logits,
                                              size_t n, const uint32_t* mask, size_t n_words,
                                              int32_t* token);
-/* How many tokens it was fed and how many random numbers it has drawn, and back there: for a caller
- * who takes back what failed half-way. INVALID_ARGUMENT: it is not yet, or since a reset no longer,
- * so far. */
+/* mark returns how many tokens the sampler accepted and how many random numbers it drew. go_back
+ * returns it to such a mark, so that a caller can undo a step that failed. INVALID_ARGUMENT if the
+ * sampler stands before the mark: it has not come so far, or a reset took it back. */
 pillion_status pillion_sampler_mark(pillion_sampler* sampler, uint64_t* accepted, uint64_t* drawn);
 pillion_status pillion_sampler_go_back(pillion_sampler* sampler, uint64_t accepted, uint64_t drawn);
-pillion_status pillion_sampler_accept(pillion_sampler* sampler,
-                                      int32_t token); /* feeds the penalties */
-pillion_status pillion_sampler_reset(
-    pillion_sampler* sampler); /* forgets accepted tokens, restarts the seed */
+/* Feeds the penalties with a token. */
+pillion_status pillion_sampler_accept(pillion_sampler* sampler, int32_t token);
+/* Forgets the accepted tokens and restarts the seed. */
+pillion_status pillion_sampler_reset(pillion_sampler* sampler);
 
 /* ---- pair: a target and a drafter ---- */
 
@@ -412,26 +467,29 @@ enum { PILLION_DRAFT_AUTO = -1 };
 
 typedef struct {
     uint32_t struct_size;
-    int32_t dense_head; /* 1: score the whole vocabulary even if the drafter has a centroid head */
-    int32_t
-        strict; /* 1: a centroid head that the file has only in part is an error, not a warning */
-    int32_t as_model; /* 1: run the drafter as an ordinary model with a cache of its own; refused
-                         for an assistant */
-    int32_t n_ngram;  /* prompt lookup: longest run of tokens to look for; 0: 3 */
-    float p_min; /* a draft whose step gives its best token less than this ends the draft; 0: off */
-    int32_t sampled; /* 1: drafts are drawn by the sampler and verified by rejection: accepted more
-                      * often at a temperature, the text follows the same distribution but is
-                      * another than without drafts. Greedy stays exact */
+    /* 1: score the whole vocabulary even if the drafter has a centroid head */
+    int32_t dense_head;
+    /* 1: a centroid head that the file holds only in part is an error, not a warning */
+    int32_t strict;
+    /* 1: run the drafter as an ordinary model with its own cache; PAIRING for an assistant */
+    int32_t as_model;
+    int32_t n_ngram; /* prompt lookup: longest run of tokens to look for; 0: 3 */
+    /* the draft ends at a token whose probability is below p_min; 0: off */
+    float p_min;
+    /* 1: the sampler draws the drafts and rejection sampling verifies them. At a temperature more
+     * drafts are accepted; the text follows the same distribution but differs from the text without
+     * drafts. Greedy text stays exact */
+    int32_t sampled;
 } pillion_pair_config;
 
 void pillion_pair_config_init(pillion_pair_config* config, size_t size);
-/* drafter: a Gemma 4 assistant (reads the target's cache), any model with the target's vocabulary
- * (gets a cache of its own), or NULL: no model, drafts are looked up in the text so far. At any
- * time, also after a prompt. PILLION_ERROR_PAIRING names both values when the two do not fit. A
- * drafter on another device than the target's caches may get copies of them, for which the
- * context's tokens run once more (cancelled then, the context is as long as it says). The pair
- * keeps both alive; free it like anything else. The context may still be used by itself between
- * steps. */
+/* Pairs a context with a drafter, at any time, also after a prompt. drafter: a Gemma 4 assistant,
+ * which reads the target's cache; or a model with the target's vocabulary, which gets its own
+ * cache; or NULL: drafts are looked up in the text so far. PILLION_ERROR_PAIRING if the two do not
+ * fit; the sentence names both values. A drafter on another device than the target's caches may get
+ * copies of them; then the context's tokens run once more. After CANCELLED in that run the context
+ * has the length that it reports. The pair keeps context and drafter alive; free them like any
+ * other object. The context may run by itself between steps. */
 pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
                                 const pillion_pair_config* config, pillion_pair** pair);
 void pillion_pair_free(pillion_pair* pair);
@@ -441,65 +499,70 @@ typedef struct {
     int32_t drafted, accepted; /* of the drafter's tokens; 0 and 0 without a draft */
     int32_t ended;             /* 1: the last token is one of end_tokens */
     float draft_ms, verify_ms, accept_ms;
-    int32_t forced; /* accepted drafts of others, behind the `accepted` ones */
+    /* accepted drafts that the caller added, behind the `accepted` ones */
+    int32_t forced;
 } pillion_round_info;
 
-/* One round: drafts, verifies them in one run of the target, and returns the tokens that the
- * sampler chose: at least one, at most n_max. They are those that steps without drafts would give,
- * also when sampling (but see `sampled`). The first step after a prompt returns the token that the
- * prompt's logits give. n_draft: 0 none, 1 .. PILLION_DRAFT_MAX, or PILLION_DRAFT_AUTO: as many as
- * pay off by what was measured. The context's output row i is the one that token i was chosen from,
- * until the next call; in the first step after a prompt that is its last row. The last token is not
- * in the cache yet. */
+/* Runs one round: drafts, verifies the drafts in one run of the target, and returns the tokens that
+ * the sampler chose, 1 .. n_max. They equal the tokens of steps without drafts, also when sampling,
+ * unless `sampled` is set. The first step after a prompt returns the token that the prompt's logits
+ * give. The last returned token is not in the cache yet. n_draft: 0: no drafts; 1 ..
+ * PILLION_DRAFT_MAX; or PILLION_DRAFT_AUTO: as many as pay off by measured times. Until the next
+ * call, the context's output row i is the row that token i was chosen from; in the first step after
+ * a prompt, the context's last row. */
 pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
                                  size_t n_max, const int32_t* end_tokens, size_t n_end,
                                  int32_t* tokens, size_t capacity, size_t* n,
                                  pillion_round_info* info, size_t info_size);
 
-/* The same round in three steps, for callers that have a say in it: a grammar that knows which
- * tokens may come, a function that changes the logits. pillion_pair_step is propose, run and take
- * in one, and on a device without a word from the host in between.
+/* Runs the same round in three steps, for callers that influence it: a grammar that limits the
+ * tokens, a function that changes the logits. pillion_pair_step is propose, run and take in one
+ * call; on a device, the host does not intervene between them.
  *
- * propose: the drafter's tokens; capacity: at least PILLION_DRAFT_MAX. None right after a prompt,
- * where nothing has to run, and where "auto" found that drafts do not pay off.
- * run: runs the chosen token and these drafts: the proposal, its beginning, other tokens behind
- * that or alone (forced ones), or none. May come without a proposal. At most pillion_pair_room() of
- * them. take: chooses. Row i of the run gives what follows i drafts. Ends where a choice is not the
- * draft, with an end token, or after n_max tokens.
+ * propose: returns the drafter's tokens. capacity: at least PILLION_DRAFT_MAX. Returns 0 tokens
+ * right after a prompt, which needs no run, and while "auto" finds that drafts do not pay off.
+ * run: runs the chosen token and n drafts, at most pillion_pair_room() of them. Drafts are the
+ * proposal or its beginning, other tokens behind it, or other tokens alone (forced ones); n may be
+ * 0. run does not need a propose before it.
+ * take: chooses the tokens. Row i of the run gives the token after i drafts. take ends where a
+ * choice differs from the draft, at an end token, or after n_max tokens.
  *
- * Text: as pillion_pair_step. Statistics, and the draft length of "auto", count the drafter's
- * tokens: one that was proposed and not run counts as refused. Between the steps other calls may
- * read the context (logits); one that changes it ends the round. A step that fails, or is
- * cancelled, leaves pair, context and sampler as before the step: it can be repeated.
+ * The text is that of pillion_pair_step. Statistics, and the draft length of "auto", count the
+ * drafter's tokens; a proposed token that was not run counts as refused. Between the steps other
+ * calls may read the context (logits). A call that changes the context ends the round. A step that
+ * fails or is cancelled leaves pair, context and sampler as before the step, so it can be repeated.
  * INVALID_ARGUMENT: take without run; run, propose, room, step or draft between run and take; a
- * context that was changed in between;
- * more drafts than there is room for; CONTEXT_FULL and n_draft as for pillion_pair_step. */
+ * context that was changed in between; more drafts than pillion_pair_room(). CONTEXT_FULL and
+ * n_draft: as for pillion_pair_step. */
 pillion_status pillion_pair_propose(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
                                     size_t n_max, int32_t* drafts, size_t capacity, size_t* n);
-/* first_row: the context's output row that is the round's row 0; may be NULL. */
+/* first_row: the context's output row that is row 0 of the round; may be NULL. */
 pillion_status pillion_pair_run(pillion_pair* pair, const int32_t* drafts, size_t n,
                                 size_t* first_row);
 typedef struct {
     uint32_t struct_size;
-    const uint32_t* masks; /* [drafts + 1, words]: of each row, as for
-                            * pillion_sampler_sample_masked; NULL: all tokens */
+    /* [drafts + 1, words]: the mask of each row, as for pillion_sampler_sample_masked; NULL: all
+     * tokens */
+    const uint32_t* masks;
     uint64_t n_mask_words; /* of all rows together */
-    const int32_t* chosen; /* the caller's own choice for the first rows: the sampler is neither
-                            * asked nor fed; NULL: the sampler's */
+    /* [n_chosen]: the caller's own choice for the first rows, without the sampler; NULL: the
+     * sampler chooses all */
+    const int32_t* chosen;
     uint64_t n_chosen;
 } pillion_choice;
 void pillion_choice_init(pillion_choice* choice, size_t size);
-/* choice: may be NULL. sampler: may be NULL where the tokens are chosen. A row whose mask refuses
- * all is an error only where the text gets there. */
+/* choice may be NULL. sampler may be NULL if the caller chooses all tokens. A mask that refuses
+ * every token is an error only if the text reaches its row. */
 pillion_status pillion_pair_take(pillion_pair* pair, pillion_sampler* sampler, size_t n_max,
                                  const int32_t* end_tokens, size_t n_end,
                                  const pillion_choice* choice, int32_t* tokens, size_t capacity,
                                  size_t* n, pillion_round_info* info, size_t info_size);
-/* Gives up a round that was proposed or run: the pair and its context are as before, and so is the
- * sampler if it is the one of propose (NULL: leave it). Without such a round it does nothing. */
+/* Abandons a round that was proposed or run. Pair and context return to their state before it. So
+ * does the sampler if it is the sampler of propose; NULL leaves it as it is. Does nothing without
+ * such a round. */
 pillion_status pillion_pair_abandon(pillion_pair* pair, pillion_sampler* sampler);
-/* Most drafts of the next run: PILLION_DRAFT_MAX, or what context and outputs hold; 0 right after a
- * prompt. */
+/* Returns the most drafts that the next run may take: PILLION_DRAFT_MAX, or what context and
+ * outputs hold if that is less. 0 right after a prompt. */
 pillion_status pillion_pair_room(const pillion_pair* pair, size_t* n);
 
 /* As pillion_context_sync, for a pair. */
@@ -509,31 +572,32 @@ pillion_status pillion_pair_sync(pillion_pair* pair, const int32_t* tokens, size
 typedef struct {
     uint32_t struct_size;
     int32_t state;   /* PILLION_SPECULATION_*, of the last step */
-    uint64_t rounds; /* with at least one draft */
-    uint64_t tokens; /* returned by steps */
+    uint64_t rounds; /* rounds with at least one draft */
+    uint64_t tokens; /* tokens that steps returned */
     uint64_t drafted, accepted;
     uint64_t drafted_at[8], accepted_at[8]; /* by position in the draft */
     double draft_ms, verify_ms, accept_ms;  /* verify: all runs of the target by steps */
-    int32_t n_draft;                        /* what "auto" would take now */
+    int32_t n_draft;                        /* draft length that "auto" would use now */
     char kind[16];                          /* "mtp", "model", "lookup" */
     char head[16];                          /* "ordered", "dense", "" */
     char reason[160];                       /* why paused or off, or why the head is dense */
-    uint64_t forced; /* accepted drafts of others; `drafted` counts the drafter's */
+    /* accepted drafts that the caller added; `drafted` counts the drafter's */
+    uint64_t forced;
 } pillion_pair_stats;
 pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_stats* stats,
                                       size_t size);
 pillion_status pillion_pair_reset_stats(pillion_pair* pair);
 
-/* JSON: {"kind", "head", "backend", "n_read": tokens of the text that a drafter with a cache of its
- * own ran to follow it, "plan": where each op of one draft step runs}; backend and plan are null
- * without a model. */
+/* Describes the pair as JSON: {"kind", "head", "backend", "n_read", "plan"}. n_read: tokens of the
+ * text that a drafter with its own cache ran. plan: where each op of one draft step runs. backend
+ * and plan are null without a model. */
 pillion_status pillion_pair_json(const pillion_pair* pair, char* out, size_t capacity,
                                  size_t* needed);
 
-/* What the drafter says after `last`, which would stand at the context's length: up to n tokens,
- * nothing is verified. For tests and benchmarks. draft_row then reads step i: logits [n_vocab]
- * (-inf for tokens that were not scored) and the hidden row handed to the next step [n_embd of the
- * target]; either may be NULL; only assistants have such rows. */
+/* Drafts up to n tokens after `last`, which would stand at the context's length, and verifies none
+ * of them. For tests and benchmarks. pillion_pair_draft_row then reads step i: logits [n_vocab],
+ * -inf for tokens that were not scored, and hidden [n_embd of the target], the row passed to the
+ * next step. Either pointer may be NULL. Only assistants have these rows. */
 pillion_status pillion_pair_draft(pillion_pair* pair, int32_t last, int32_t n, int32_t* tokens,
                                   size_t capacity, size_t* n_drafted);
 pillion_status pillion_pair_draft_row(const pillion_pair* pair, int32_t step, float* logits,
@@ -545,21 +609,23 @@ typedef struct pillion_quantization pillion_quantization;
 
 typedef struct {
     uint32_t struct_size;
-    int32_t pure;             /* 1: every matrix in the type itself, no mix */
-    int32_t allow_requantize; /* 1: the source may be quantised already */
-    int32_t n_threads;        /* 0: all cores */
-    const char* type;     /* "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K_S",
-                           * "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K". Vectors, norms, routers, rotation
-                           * factors and the masked embedding stay as they are */
-    const char* imatrix;  /* llama.cpp's GGUF importance matrix, or NULL */
-    uint64_t n_overrides; /* tensor names, or regular expressions on them, and their type; the last
-                             that fits wins */
+    int32_t pure;             /* 1: every matrix gets the type itself, without a mix */
+    int32_t allow_requantize; /* 1: accepts a source that is already quantised */
+    int32_t n_threads;        /* 0: all cores that this process may use */
+    /* "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q5_K_S",
+     * "Q5_K_M", "Q6_K". Vectors, norms, routers, rotation factors and the centroid head stay as
+     * they are */
+    const char* type;
+    const char* imatrix; /* llama.cpp's GGUF importance matrix, or NULL */
+    /* overrides: a tensor's name, or a regular expression that matches names, and the type; the
+     * last match wins */
+    uint64_t n_overrides;
     const char* const* override_names;
     const char* const* override_types;
 } pillion_quantize_config;
 
 void pillion_quantize_config_init(pillion_quantize_config* config, size_t size);
-/* A plan: reads headers, decides every tensor's type. Nothing is written. */
+/* Makes a plan: reads the headers and decides every tensor's type. Writes nothing. */
 pillion_status pillion_quantization_new(const char* path, const pillion_quantize_config* config,
                                         pillion_quantization** quantization);
 void pillion_quantization_free(pillion_quantization* quantization);
@@ -571,32 +637,31 @@ typedef struct {
     uint64_t n_values, source_bytes, target_bytes;
     double error; /* after the run: rms of the error over rms of the values */
     char name[96], source_type[16], target_type[16];
-    char reason[96]; /* why this type, when it is not the one asked for */
+    char reason[96]; /* why the tensor has another type than the one asked for */
 } pillion_quantized_tensor;
 pillion_status pillion_quantization_tensor(const pillion_quantization* quantization, size_t i,
                                            pillion_quantized_tensor* tensor, size_t size);
-/* Streams through slices of rows, reads the result back, and only then gives it its name: a failed
- * or cancelled run leaves nothing. progress: bytes of the source; may be NULL. FILE_CORRUPT names a
- * value that is no finite number, or a full disk. */
+/* Streams slices of rows from the source to `out`, reads the result back, and only then renames it
+ * to `out`, so that a failed or cancelled run leaves no file. progress: in bytes of the source; may
+ * be NULL. FILE_CORRUPT for a value that is not finite, and for a full disk. */
 pillion_status pillion_quantization_run(pillion_quantization* quantization, const char* out,
                                         pillion_progress_callback progress, void* user);
 
 /* ---- join and split: one model in one file, or in parts NAME-00001-of-00003.gguf ---- */
 
-/* Every call that opens a file takes any part of a model for the whole of it. These copy it, byte
- * for byte, to one file and to several. The result is read back before it gets its name: a failed
- * or cancelled run leaves nothing. progress: bytes of tensors; may be NULL. INVALID_ARGUMENT:
- * nothing to join, an output that is also an input or no regular file, a limit that no part can
- * keep; FILE_CORRUPT: parts that do not belong together, or a full disk; FILE_NOT_FOUND names a
- * part that is missing. */
+/* Every call that opens a file accepts any part of a split model and opens the whole model. join
+ * copies the parts byte for byte into one file; split copies a model into parts. Both read the
+ * result back before they rename it, so that a failed or cancelled run leaves no file. progress: in
+ * bytes of tensors; may be NULL. INVALID_ARGUMENT: nothing to join, an output that is also an input
+ * or is not a regular file, a limit that no part can keep. FILE_CORRUPT: parts that do not belong
+ * together, or a full disk. FILE_NOT_FOUND: a missing part; the sentence names it. */
 
-/* part: any of them, or a file made of them by cat. */
+/* part: any part, or a file made by concatenating the parts with cat. */
 pillion_status pillion_join(const char* part, const char* out, pillion_progress_callback progress,
                             void* user);
-/* max_bytes: of a part's file, max_tensors: of a part; 0: any, but not both. n_parts (may be NULL):
- * how many were written, as PREFIX-00001-of-0000N.gguf and so on; ".gguf" at the end of `prefix` is
- * left
- * out. */
+/* Writes PREFIX-00001-of-0000N.gguf and so on; a ".gguf" at the end of `prefix` is dropped.
+ * max_bytes: of one part's file. max_tensors: of one part. 0: unlimited; one of the two must be
+ * given. n_parts: number of written parts; may be NULL. */
 pillion_status pillion_split(const char* path, const char* prefix, uint64_t max_bytes,
                              uint64_t max_tensors, size_t* n_parts,
                              pillion_progress_callback progress, void* user);

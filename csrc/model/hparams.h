@@ -12,7 +12,7 @@
 
 namespace pillion {
 
-enum class Arch { gemma4, gemma4_assistant, gemma3, llama };
+struct Architecture;
 
 // Where the centroid head's two tables lie (centroid_head.h). none: the drafter's dense head.
 enum class CentroidHead { none, tensors, keys };
@@ -33,8 +33,8 @@ struct LayerParams {
 };
 
 struct HParams {
-    Arch arch = Arch::llama;
-    std::string name;  // general.name, may be empty
+    const Architecture* arch = nullptr;  // set by read_hparams
+    std::string name;                    // general.name, may be empty
     int n_layers = 0, n_embd = 0, n_vocab = 0;
     int n_ctx_train = 0;
     int window =
@@ -48,6 +48,7 @@ struct HParams {
     int rope_dims = 0, rope_dims_swa = 0;
     bool rope_interleaved = false;  // pairs (2i, 2i+1) in place of (i, i + dims/2)
     float attention_scale = 1;
+    bool norm_v = false;    // V gets a norm without weight
     float embed_scale = 1;  // assistant: of the target's embedding row it is fed
     int ple_width = 0;      // per-layer embeddings; 0: none
     int n_experts = 0, n_experts_used = 0, expert_ff = 0;
@@ -56,7 +57,8 @@ struct HParams {
     std::vector<std::string> unread_keys;  // keys of the architecture that nothing here asked for
 
     // Assistant only.
-    int n_embd_out = 0;  // the target's n_embd
+    std::string drafts_for;  // architecture of its targets; empty: no assistant
+    int n_embd_out = 0;      // the target's n_embd
     CentroidHead centroid_head = CentroidHead::none;
     int n_centroids = 0, centroid_top_k = 0;  // 0 with the dense head
     std::string centroid_head_problem;  // a sentence when the file has pieces of a centroid head
@@ -65,10 +67,9 @@ struct HParams {
     bool any_sliding() const { return count_layers(true) > 0; }
     bool any_full() const { return count_layers(false) > 0; }
     int count_layers(bool sliding) const;
+    int last_kv_layer() const;      // the last one that owns a cache; -1: none does
+    const char* arch_name() const;  // as GGUF spells it: "gemma4-assistant"
 };
-
-// As GGUF spells it: "gemma4-assistant".
-const char* arch_name(Arch arch);
 
 // Throws Error with the file's path, the key, its value and the limit.
 HParams read_hparams(const GgufFile& file);

@@ -4,15 +4,45 @@
 
 namespace pillion {
 
-// Queries, keys and values of layer l from its normed input y, rotation, cache, attention: [rows,
-// n_heads * head_dim], before the output projection. A layer that owns no cache has queries only
-// and reads the cache of its kv_source.
+// Self-attention of layer l over its normed rows: [rows, n_heads * head_dim], before the output
+// projection. A layer that owns no cache has queries only and reads the cache of its kv_source.
 //
-// In the last layer that owns a cache the rows whose output nobody wants have done their duty once
-// keys and values are stored: from its queries on only Rows::out are computed. x, y and (where
-// given) extra are replaced by their wanted rows there.
-Value self_attention(Graph& g, const Model& model, const GraphInputs& in, int l, Value rope,
-                     Value& x, Value& y, Value* extra = nullptr);
+// Behind the last layer that owns a cache (HParams::last_kv_layer) only the rows whose output
+// somebody wants are computed. That layer still needs keys and values of all rows, so its page says
+//
+//     attention.project_kv(y);
+//     narrow(g, x, y);
+//
+// before attend(y), whose queries are then of the wanted rows alone.
+class SelfAttention {
+  public:
+    SelfAttention(Graph& g, const Model& model, const GraphInputs& in, int l, Value rope);
+
+    // Keys and values of y, rotated, into the cache and its copies.
+    void project_kv(Value y);
+
+    // Queries of y attend to the cache. Projects keys and values first where the layer owns a cache
+    // and project_kv has not done it: the three then share one pass over y.
+    Value attend(Value y);
+
+  private:
+    void rotate_and_store(Value q, Value y);
+
+    Graph& g_;
+    const HParams& hp_;
+    const LayerParams& p_;
+    const LayerWeights& w_;
+    const KvPlaces& kv_;
+    int l_;
+    Value rope_;
+    bool stored_;  // nothing to store, or stored already
+};
+
+// Replaces each by its wanted rows (Rows::run -> Rows::out); kNone stays.
+template <class... Values>
+void narrow(Graph& g, Values&... values) {
+    ((values = values == kNone ? kNone : g.gather_rows(values)), ...);
+}
 
 // Final norm, head, soft-cap, argmax, into the caller's buffers.
 void finish_graph(Graph& g, const Model& model, const GraphInputs& in, Value x);

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 
 #include "core/log.h"
-#include "gguf/gguf_json.h"
+#include "model/architecture.h"
 
 namespace pillion {
 
@@ -84,93 +84,8 @@ uint64_t Model::n_params() const {
 Graph Model::build_graph(const GraphInputs& inputs) const {
     Graph graph(inputs.rows_max, inputs.out_rows_max);
     if (placement_.is_split()) graph.second_part_from(placement_.first_back);
-    switch (hp_.arch) {
-        case Arch::gemma4: build_gemma4(graph, *this, inputs); break;
-        case Arch::gemma3: build_gemma3(graph, *this, inputs); break;
-        case Arch::llama: build_llama(graph, *this, inputs); break;
-        case Arch::gemma4_assistant:
-            fail(Status::pairing,
-                 "%s is a Gemma 4 assistant: it has no cache of its own and runs only as the "
-                 "drafter of a target",
-                 file().path().c_str());
-    }
+    hp_.arch->build(graph, *this, inputs);
     return graph;
-}
-
-namespace {
-
-std::string layers_json(const HParams& hp) {
-    std::string out = "[";
-    for (const LayerParams& l : hp.layers) {
-        char text[256];
-        snprintf(text, sizeof text,
-                 "%s{\"kind\": \"%s\", \"heads\": %d, \"kv_heads\": %d, \"head_dim\": %d, \"ff\": "
-                 "%d, \"kv_source\": %d, \"moe\": %s}",
-                 out.size() > 1 ? ", " : "", l.sliding ? "sliding" : "full", l.n_heads,
-                 l.n_kv_heads, l.head_dim, l.ff, l.kv_source, l.moe ? "true" : "false");
-        out += text;
-    }
-    return out + "]";
-}
-
-template <class Strings>
-std::string list_json(const Strings& list) {
-    std::string out = "[";
-    for (const auto& text : list) out += (out.size() > 1 ? ", " : "") + json_string(text);
-    return out + "]";
-}
-
-// What its target must have, and its head. The layers of one kind read one cache: the first of them
-// speaks for it.
-std::string drafter_json(const HParams& hp) {
-    static constexpr const char* kForms[] = {"null", "\"tensors\"", "\"keys\""};
-    std::string out =
-        "{\"target_n_embd\": " + std::to_string(hp.n_embd_out) + ", \"head\": \"" +
-        (hp.centroid_head == CentroidHead::none ? "dense" : "ordered") + "\", \"head_problem\": " +
-        (hp.centroid_head_problem.empty() ? "null" : json_string(hp.centroid_head_problem)) +
-        ", \"n_centroids\": " + std::to_string(hp.n_centroids) +
-        ", \"centroid_top_k\": " + std::to_string(hp.centroid_top_k) +
-        ", \"centroid_form\": " + kForms[int(hp.centroid_head)] + ", \"reads\": {";
-    for (const bool sliding : {true, false}) {
-        for (const LayerParams& l : hp.layers) {
-            if (l.sliding != sliding) continue;
-            out += std::string(out.back() == '{' ? "\"" : ", \"") + (sliding ? "sliding" : "full") +
-                   "\": {\"kv_heads\": " + std::to_string(l.n_kv_heads) +
-                   ", \"head_dim\": " + std::to_string(l.head_dim) + "}";
-            break;
-        }
-    }
-    return out + "}}";
-}
-
-}  // namespace
-
-std::string Model::to_json() const {
-    const auto number = [](const char* key, double v) {
-        return std::string(", \"") + key + "\": " + json_number(v);
-    };
-    std::string out = "{\"path\": " + json_string(file().path()) + ", \"arch\": \"" +
-                      arch_name(hp_.arch) + "\", \"name\": " + json_string(hp_.name) +
-                      ", \"gguf_version\": " + std::to_string(file().version());
-    out +=
-        number("n_params", double(n_params())) + number("file_bytes", double(file().file_bytes()));
-    out += number("weight_bytes", double(weight_bytes())) +
-           number("mapped_bytes", double(mapped_bytes()));
-    out += number("n_layers", hp_.n_layers) + number("n_embd", hp_.n_embd) +
-           number("n_vocab", hp_.n_vocab);
-    out += number("n_ctx_train", hp_.n_ctx_train) + number("window", hp_.window) +
-           number("softcap", double(hp_.softcap));
-    out += number("per_layer_width", hp_.ple_width) + number("n_experts", hp_.n_experts);
-    out += number("n_experts_used", hp_.n_experts_used);
-    if (is_drafter()) out += ", \"drafter\": " + drafter_json(hp_);
-    out += ", \"parts\": " + parts_json(file()) +
-           ", \"tensor_types\": " + tensor_types_json(file()) + ", \"layers\": " + layers_json(hp_);
-    out += ", \"warnings\": " + list_json(warnings_) +
-           ", \"problems\": " + list_json(tensors_.problems);
-    out += ", \"unknown_tensors\": " + list_json(tensors_.unknown) +
-           ", \"ignored_tensors\": " + list_json(tensors_.ignored);
-    out += ", \"unread_keys\": " + list_json(hp_.unread_keys);
-    return out + ", \"metadata\": " + metadata_json(file()) + "}";
 }
 
 }  // namespace pillion

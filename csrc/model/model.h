@@ -7,6 +7,7 @@
 #include "core/backend.h"
 #include "gguf/gguf.h"
 #include "model/hparams.h"
+#include "model/kv_places.h"
 #include "model/tensor_check.h"
 #include "model/weights.h"
 
@@ -21,14 +22,10 @@ struct ModelOptions {
     LoadProgress progress;
 };
 
-// What a context lends to the graph: caches by layer (index kv_source), where tokens come from and
-// where results go.
+// What a context lends to the graph: caches, where tokens come from and where results go.
 struct GraphInputs {
     int32_t rows_max, out_rows_max;
-    const KvStore* kv;  // [n_layers]; those of owning layers are set
-    // Copies of such stores, null without any: on part 1 for its layers that read a cache of part
-    // 0, and on part 2 for a drafter that can read neither. Those that exist are set.
-    const KvStore *kv_device_copies = nullptr, *kv_replicas = nullptr;
+    KvPlaces kv;
     Tensor tokens;             // i32 [rows_max]
     Tensor hidden;             // f32 [out_rows_max, n_embd], after the final norm
     Tensor logits;             // f32 [out_rows_max, n_vocab], after soft-capping
@@ -50,9 +47,11 @@ class Model {
     const Placement& placement() const;                     // throws when opened for metadata only
     Backend& backend() const { return *placement().back; }  // of the last layers and the head
     bool metadata_only() const { return placement_.back == nullptr; }
-    bool is_drafter() const { return hp_.arch == Arch::gemma4_assistant; }
+    bool is_drafter() const { return !hp_.drafts_for.empty(); }
     uint64_t n_params() const;
-    uint64_t weight_bytes() const { return weights_.bytes(0) + weights_.bytes(1); }
+    uint64_t weight_bytes() const {
+        return weights_.bytes(Part::front) + weights_.bytes(Part::back);
+    }
     uint64_t mapped_bytes() const {
         return weights_.mapped_bytes;
     }  // of weights that are read where they lie in the file
@@ -88,12 +87,7 @@ struct DraftInputs {
     bool dense_head;       // score the whole vocabulary, in the order of the table
 };
 int64_t draft_scores_width(const HParams& assistant, bool dense_head);
-// One row, n_steps times: a Gemma 4 assistant on its target (gemma4_mtp.cpp).
+// One row, n_steps times: a Gemma 4 assistant on its target (gemma4_assistant.cpp).
 Graph build_draft_graph(const Model& assistant, const DraftInputs& inputs);
-
-// One file per architecture.
-void build_gemma4(Graph& graph, const Model& model, const GraphInputs& inputs);
-void build_gemma3(Graph& graph, const Model& model, const GraphInputs& inputs);
-void build_llama(Graph& graph, const Model& model, const GraphInputs& inputs);
 
 }  // namespace pillion

@@ -5,6 +5,12 @@
 
 namespace pillion {
 
+// The devices of a graph's nodes, in the order in which they run (core/graph_split.h). Without a
+// split all nodes are of the front, which is then the same backend as the back.
+struct Part {
+    enum : int { front, back, drafter };
+};
+
 struct Placement {
     Backend* front = nullptr;  // embeddings, and the layers before first_back
     Backend* back = nullptr;   // the other layers and the head; the device that was asked for
@@ -17,7 +23,7 @@ struct Placement {
         if (first_back == 0) front = back;
     }
     bool is_split() const { return front != back; }
-    int part_of(int layer) const { return layer >= first_back ? 1 : 0; }  // of a split graph
+    int part_of(int layer) const { return layer >= first_back ? Part::back : Part::front; }
     Backend& of_layer(int layer) const { return layer >= first_back ? *back : *front; }
 };
 

@@ -1,6 +1,6 @@
-// Does a file hold the tensors its metadata promises? One table of rules per architecture
-// (tensor_check.cpp) says which names, which shapes, which are optional; weights.cpp can then
-// import without asking again.
+// Does a file hold the tensors its metadata promises? The architecture's rules (tensor_rules.h) say
+// which names, which shapes, which are optional; weights.cpp can then load by the same rules
+// without asking again.
 #pragma once
 #include <string>
 #include <string_view>

@@ -5,6 +5,7 @@
 #include <deque>
 #include <string>
 
+#include "model/architecture.h"
 #include "model/centroid_head.h"
 
 namespace pillion {
@@ -23,26 +24,24 @@ class Loader {
     }
 
     void list() {
+        const Architecture& arch = *hp_.arch;
         const bool tied = checked("output.weight") == nullptr;
-        add(w_.pre_projection, "nextn.pre_projection.weight", Use::matrix);
-        add(w_.post_projection, "nextn.post_projection.weight", Use::matrix);
         // Where the head lies on another device, a tied table is needed twice: as rows at the
         // front, as a matrix at the back.
-        const bool shared = tied && !placement_.is_split();
-        at_front();
-        add(w_.token_embd, "token_embd.weight", shared ? Use::matrix : Use::table);
-        add(w_.rope_freqs, "rope_freqs.weight", Use::vector);
-        add(w_.per_layer_token_embd, "per_layer_token_embd.weight", Use::table);
-        add(w_.per_layer_model_proj, "per_layer_model_proj.weight", Use::matrix);
-        add(w_.per_layer_proj_norm, "per_layer_proj_norm.weight", Use::vector);
+        shared_table_ = tied && !placement_.is_split();
+        part_ = placement_.is_split() ? Part::front : Part::back;
+        for (const ModelRule& rule : arch.front) add(w_, rule, "");
         w_.layers.resize(size_t(hp_.n_layers));
         for (int l = 0; l < hp_.n_layers; l++) {
             part_ = placement_.part_of(l);
-            list_layer(l);
+            const std::string block = "blk." + std::to_string(l) + ".";
+            for (const LayerRule& rule : arch.layer) add(w_.layers[size_t(l)], rule, block);
+            split_qkv(l);
         }
-        part_ = kBack;
-        if (!shared) add(w_.output, tied ? "token_embd.weight" : "output.weight", Use::matrix);
-        add(w_.output_norm, "output_norm.weight", Use::vector);
+        part_ = Part::back;
+        if (const GgufTensor* t = checked("token_embd.weight"); t && tied && !shared_table_)
+            add_rows(w_.output, *t, Use::matrix, 0, t->dims[1]);
+        for (const ModelRule& rule : arch.back) add(w_, rule, "");
         if (hp_.centroid_head != CentroidHead::none) list_centroid_head();
     }
 
@@ -72,7 +71,7 @@ class Loader {
     }
 
     void import(int n_threads, const LoadProgress& progress) {
-        const size_t total = w_.bytes(kFront) + w_.bytes(kBack);
+        const size_t total = w_.bytes(Part::front) + w_.bytes(Part::back);
         const Queues queues(*this, n_threads);
         size_t done = 0;
         for (Item& item : items_) {
@@ -93,8 +92,6 @@ class Loader {
   private:
     using Use = WeightSource::Use;
 
-    enum { kFront = 0, kBack = 1 };
-
     struct Item {
         WeightSource source;
         Tensor* to;
@@ -111,12 +108,12 @@ class Loader {
     };
 
     std::vector<int> parts() const {
-        return placement_.is_split() ? std::vector<int>{kFront, kBack} : std::vector<int>{kBack};
+        return placement_.is_split() ? std::vector<int>{Part::front, Part::back}
+                                     : std::vector<int>{Part::back};
     }
     Backend& backend(int part) const {
-        return part == kFront ? *placement_.front : *placement_.back;
+        return part == Part::front ? *placement_.front : *placement_.back;
     }
-    void at_front() { part_ = placement_.is_split() ? kFront : kBack; }
 
     void import_item(Item& item, const Queues& queues) {
         Reason reason;
@@ -149,8 +146,23 @@ class Loader {
         return t && used_[size_t(t - file_.tensors().data())] ? t : nullptr;
     }
 
-    void add(Tensor& to, const std::string& name, Use use) {
-        if (const GgufTensor* t = checked(name)) add_rows(to, *t, use, 0, t->dims[1]);
+    Use use_of(rules::Use use) const {
+        switch (use) {
+            case rules::matrix: return Use::matrix;
+            case rules::table: return Use::table;
+            case rules::embed: return shared_table_ ? Use::matrix : Use::table;
+            case rules::vector:
+            case rules::plain: break;
+        }
+        return Use::vector;
+    }
+
+    template <class Owner>
+    void add(Owner& to, const TensorRule<Owner>& rule, const std::string& block) {
+        const GgufTensor* t = checked(block + rule.name);
+        if (!t) return;
+        if (rule.field.number) memcpy(&(to.*rule.field.number), t->data, 4);
+        if (rule.field.tensor) add_rows(to.*rule.field.tensor, *t, use_of(rule.use), 0, t->dims[1]);
     }
 
     // Rows [first, first + n) of a tensor as a weight of their own; whole tensors of three
@@ -170,50 +182,6 @@ class Loader {
         item.part = part_;
         item.file_bytes = file_bytes;
         items_.push_back(item);
-    }
-
-    void list_layer(int l) {
-        LayerWeights& w = w_.layers[size_t(l)];
-        const std::string block = "blk." + std::to_string(l) + ".";
-        const struct {
-            Tensor* to;
-            const char* name;
-            Use use;
-        } kTensors[] = {
-            {&w.attn_norm, "attn_norm.weight", Use::vector},
-            {&w.attn_q, "attn_q.weight", Use::matrix},
-            {&w.attn_q_norm, "attn_q_norm.weight", Use::vector},
-            {&w.attn_output, "attn_output.weight", Use::matrix},
-            {&w.post_attention_norm, "post_attention_norm.weight", Use::vector},
-            {&w.ffn_norm, "ffn_norm.weight", Use::vector},
-            {&w.ffn_gate, "ffn_gate.weight", Use::matrix},
-            {&w.ffn_up, "ffn_up.weight", Use::matrix},
-            {&w.ffn_down, "ffn_down.weight", Use::matrix},
-            {&w.post_ffw_norm, "post_ffw_norm.weight", Use::vector},
-            {&w.inp_gate, "inp_gate.weight", Use::matrix},
-            {&w.proj, "proj.weight", Use::matrix},
-            {&w.post_norm, "post_norm.weight", Use::vector},
-            {&w.ffn_gate_inp, "ffn_gate_inp.weight", Use::matrix},
-            {&w.ffn_gate_inp_scale, "ffn_gate_inp.scale", Use::vector},
-            {&w.ffn_gate_up_exps, "ffn_gate_up_exps.weight", Use::matrix},
-            {&w.ffn_gate_exps, "ffn_gate_exps.weight", Use::matrix},
-            {&w.ffn_up_exps, "ffn_up_exps.weight", Use::matrix},
-            {&w.ffn_down_exps, "ffn_down_exps.weight", Use::matrix},
-            {&w.ffn_down_exps_scale, "ffn_down_exps.scale", Use::vector},
-            {&w.pre_ffw_norm_2, "pre_ffw_norm_2.weight", Use::vector},
-            {&w.post_ffw_norm_1, "post_ffw_norm_1.weight", Use::vector},
-            {&w.post_ffw_norm_2, "post_ffw_norm_2.weight", Use::vector},
-        };
-        for (const auto& t : kTensors) add(*t.to, block + t.name, t.use);
-        if (hp_.layers[size_t(l)]
-                .owns_kv) {  // files may carry K and V for sharing layers too: not used
-            add(w.attn_k, block + "attn_k.weight", Use::matrix);
-            add(w.attn_v, block + "attn_v.weight", Use::matrix);
-            add(w.attn_k_norm, block + "attn_k_norm.weight", Use::vector);
-        }
-        split_qkv(l);
-        if (const GgufTensor* t = checked(block + "layer_output_scale.weight"))
-            memcpy(&w.output_scale, t->data, 4);
     }
 
     // Each centroid's tokens become neighbouring rows, so that the head reads whole runs of the
@@ -263,7 +231,8 @@ class Loader {
     const std::vector<uint8_t>& used_;  // by index of the file's tensors
     const Placement& placement_;
     Weights& w_;
-    int part_ = kBack;  // where the next items go
+    int part_ = Part::back;      // where the next items go
+    bool shared_table_ = false;  // token_embd is the head's matrix too
     std::vector<Item> items_;
     std::vector<int32_t> order_;
     std::vector<float> centroids_;

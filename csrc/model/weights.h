@@ -53,8 +53,8 @@ struct Weights {
     };
     std::vector<Matrix> matrices;
 
-    std::unique_ptr<Buffer> buffers[2];  // own what was imported, on the placement's front and
-                                         // back; without a split on its back
+    // By Part, without a split all of the back. They own what was imported.
+    std::unique_ptr<Buffer> buffers[2];
     std::vector<std::unique_ptr<Buffer>> mapped[2];  // the model's files, for what stays there
     size_t mapped_bytes = 0;                         // of it
     size_t bytes(int part) const { return buffers[part] ? buffers[part]->size() : 0; }

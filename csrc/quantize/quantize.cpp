@@ -21,7 +21,7 @@ namespace {
 
 enum class Mix : uint8_t { none, small, medium };
 
-// What can be asked for; file_type is general.file_type of the GGUF specification.
+// The types that a caller may ask for. file_type: general.file_type of the GGUF specification.
 struct FileType {
     const char* name;
     DType base;
@@ -63,7 +63,8 @@ bool begins_with(std::string_view s, std::string_view begin) {
 }
 bool is_float(DType d) { return d == DType::f32 || d == DType::f16 || d == DType::bf16; }
 
-// What stays as it is: small, and each of its errors is felt everywhere.
+// Why a tensor keeps its type; null if it does not. Such tensors are small, and their errors affect
+// everything.
 const char* exact_because(const GgufTensor& t) {
     if (t.dtype != DType::f64 && !info(t.dtype).is_quantized && !is_float(t.dtype))
         return "integers";
@@ -77,14 +78,14 @@ const char* exact_because(const GgufTensor& t) {
     return nullptr;
 }
 
-// The first and last eighth of the layers and every third between get more bits (the mixes "M" of
-// llama.cpp).
+// True for the first and last eighth of the layers and every third layer between: they get more
+// bits, as in llama.cpp's "M" mixes.
 bool favoured(size_t i, size_t n) { return i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2; }
 
 constexpr size_t kSliceValues = 1 << 18;
 
-uint64_t fold(uint64_t sum, const uint8_t* bytes,
-              size_t n) {  // FNV-1a over words: finds what a disk or a fault of ours changed
+// FNV-1a over words. It detects a change by a disk or by a bug here.
+uint64_t fold(uint64_t sum, const uint8_t* bytes, size_t n) {
     for (; n >= 8; bytes += 8, n -= 8) {
         uint64_t word;
         memcpy(&word, bytes, 8);
@@ -96,7 +97,7 @@ uint64_t fold(uint64_t sum, const uint8_t* bytes,
 }
 constexpr uint64_t kFoldStart = 0xCBF29CE484222325ull;
 
-// Index of the first value that is no finite number; the size when all are.
+// Index of the first value that is not finite; the size if all are.
 size_t first_broken(const std::vector<float>& x) {
     int broken = 0;
     for (const float v : x) broken |= !(fabsf(v) <= FLT_MAX);
@@ -106,7 +107,7 @@ size_t first_broken(const std::vector<float>& x) {
                   : x.size();
 }
 
-// Sums of squares of x and of y - x, in lanes, so that the compiler may use vectors.
+// Adds the squares of x and of y - x, in lanes, so that the compiler may use vectors.
 void add_squares(const std::vector<float>& x, const std::vector<float>& y, double& squares,
                  double& errors) {
     constexpr size_t kLanes = 4;
@@ -123,7 +124,7 @@ void add_squares(const std::vector<float>& x, const std::vector<float>& y, doubl
     squares += (s[0] + s[1]) + (s[2] + s[3]), errors += (e[0] + e[1]) + (e[2] + e[3]);
 }
 
-// body(i) for i in [0, n) on some threads; the first exception is passed on.
+// Runs body(i) for i in [0, n) on several threads; rethrows the first exception.
 template <class F>
 void parallel(int n_threads, size_t n, F&& body) {
     std::atomic<size_t> next{0};
@@ -142,7 +143,7 @@ void parallel(int n_threads, size_t n, F&& body) {
     for (size_t i = 1; i < std::min(size_t(n_threads), n); i++) try {
             threads.emplace_back(work);
         } catch (const std::system_error&) {
-            break;  // fewer threads do it too
+            break;  // fewer threads suffice
         }
     work();
     for (std::thread& t : threads) t.join();
@@ -232,8 +233,8 @@ void Quantization::choose(PlannedTensor& t, size_t nth, size_t n_layers) const {
         "rows of " + std::to_string(s.dims[0]) + " are no whole blocks of " + info(wanted).name;
 }
 
-// A tensor's own name means that tensor; anything else is a regular expression, found anywhere in a
-// name.
+// The tensors that a pattern means. A tensor's full name means that tensor; any other pattern is a
+// regular expression that may match anywhere in a name.
 std::vector<PlannedTensor*> Quantization::meant(const std::string& pattern) {
     std::vector<PlannedTensor*> found;
     try {
@@ -252,7 +253,8 @@ std::vector<PlannedTensor*> Quantization::meant(const std::string& pattern) {
 void Quantization::override_types() {
     for (const auto& [pattern, type] : options_.overrides) {
         const DType d = tensor_type(type);
-        const GgufTensor* exact = nullptr;  // the last one meant that stays as it is
+        // the last matching tensor that keeps its type
+        const GgufTensor* exact = nullptr;
         bool fits = false;
         for (PlannedTensor* t : meant(pattern)) {
             const std::string name = printable(t->source->name);
@@ -288,8 +290,8 @@ void Quantization::override_types() {
 
 // ---- importance matrix ----
 
-// Tensors NAME.in_sum2 [inputs, matrices] and NAME.counts [1, matrices]: the mean square of each
-// input over the rows it was seen in.
+// An importance matrix has tensors NAME.in_sum2 [inputs, matrices] and NAME.counts [1, matrices].
+// The result is the mean square of each input over the rows that reached it.
 void Quantization::load_importance() {
     const GgufFile m = [&] {
         try {
@@ -318,8 +320,8 @@ void Quantization::load_importance() {
         for (int64_t k = 0; k < n_matrices; k++) {
             float count;
             memcpy(&count, counts->data + 4 * k, 4);
-            for (int64_t i = 0; i < n_in && count > 0;
-                 i++) {  // an expert that no row reached: all inputs alike
+            // For an expert that no row reached, all inputs count the same.
+            for (int64_t i = 0; i < n_in && count > 0; i++) {
                 float sum;
                 memcpy(&sum, sums->data + 4 * (k * n_in + i), 4);
                 if (!(sum >= 0) || !std::isfinite(sum))
@@ -340,7 +342,7 @@ const float* Quantization::importance(const GgufTensor& t) const {
     return nullptr;
 }
 
-// ---- running ----
+// ---- run ----
 
 void Quantization::run(const std::string& out,
                        const std::function<bool(uint64_t, uint64_t)>& progress) {
@@ -366,7 +368,7 @@ void Quantization::run(const std::string& out,
     writer.finish();
 }
 
-// Slices of rows, a few for each thread at a time; returns the checksum of what was written.
+// Quantises slices of rows, a few per thread at a time. Returns the checksum of the written bytes.
 uint64_t Quantization::encode(PlannedTensor& t, GgufWriter& writer,
                               const std::function<void(size_t)>& done) const {
     const GgufTensor& s = *t.source;

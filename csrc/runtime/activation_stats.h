@@ -1,6 +1,6 @@
-// How strong the inputs of each weight are: sums of squares per input channel over all rows that
-// went through it, and the number of those rows; for routed experts, of each expert apart. What an
-// importance matrix is made of.
+// Collects how strong the inputs of each weight are: the sum of squares of each input channel over
+// all rows that went through the weight, and the number of those rows. Routed weights have both for
+// each expert. An importance matrix is made of them.
 #pragma once
 #include <string>
 #include <vector>
@@ -15,10 +15,10 @@ class ActivationStats final : public MatmulObserver {
     struct Entry {
         std::string name;  // of the weight, as in the file
         Tensor weight;
-        int n_in, n_experts;  // n_experts: 1 but for routed weights
-        // [n_experts, n_in]. Double, added in the order of the rows: the square of a float is exact
-        // in it, and a sum of 2^24 of them keeps more digits than the float it is handed out as.
-        // Neither threads nor the size of the runs change a bit.
+        int n_in, n_experts;  // n_experts: 1 for a weight without routing
+        // [n_experts, n_in]. Doubles, added in the order of the rows. A double holds the square of
+        // a float exactly, and a sum of 2^24 squares still has more digits than the float that
+        // callers get. Neither threads nor the size of the runs change a bit.
         std::vector<double> sums;
         std::vector<double> counts;  // [n_experts]
     };
@@ -29,9 +29,9 @@ class ActivationStats final : public MatmulObserver {
     void observe(int number, int expert, const float* const* rows, int n_rows, int begin,
                  int end) override;
 
-    // A run was broken off: the sums hold a part of it.
+    // Marks the sums as incomplete: a run was interrupted, and they contain a part of it.
     void invalidate() { invalid_ = true; }
-    // Throws when they are invalid.
+    // Throws Error if the sums are incomplete.
     const std::vector<Entry>& entries() const;
 
   private:

@@ -49,7 +49,7 @@ GraphInputs graph_inputs(int rows_max, int out_rows_max, const KvCache& kv, Buff
                          const Tensor& hidden, const Tensor& logits, const Tensor& argmax_tokens) {
     GraphInputs in = {};
     in.rows_max = rows_max, in.out_rows_max = out_rows_max;
-    in.kv = kv.stores(), in.kv_device_copies = kv.device_copies(), in.kv_replicas = kv.replicas();
+    in.kv = kv.places();
     in.tokens.dtype = DType::i32, in.tokens.width = 1, in.tokens.rows = rows_max,
     in.tokens.buffer = &tokens;
     in.hidden = hidden, in.logits = logits, in.argmax_tokens = argmax_tokens;
@@ -88,7 +88,7 @@ Context::Context(std::shared_ptr<Model> model, const ContextOptions& o)
     plans_.get(1);  // what can't run is said now, not at the first token
 }
 
-// Without a split all nodes are of part 0, and both places are the same.
+// By Part. Without a split front and back are the same.
 std::vector<PartPlace> Context::make_places() {
     const Placement& p = model_->placement();
     return {{p.front, &queue_on(*p.front)}, {p.back, &queue_on(*p.back)}, {nullptr, nullptr}};
@@ -126,13 +126,14 @@ void Context::replica_on(Backend& backend) {
     kv_.add_replicas(backend);
     if (!kv_.has_replicas_on(backend)) return;  // it reads what there is
     try {
-        places_[2] = {&backend, &queue_on(backend)};
-        plans_.set_replicas(kv_.replicas());
+        places_[Part::drafter] = {&backend, &queue_on(backend)};
+        plans_.set_kv(kv_.places());
         plans_.get(1);
-    } catch (...) {  // the context goes on as it was
-        plans_.set_replicas(nullptr);
-        places_[2] = {};
+    } catch (...) {         // the context goes on as it was
+        plans_.set_kv({});  // plans go before what they write
         kv_.drop_replicas();
+        plans_.set_kv(kv_.places());
+        places_[Part::drafter] = {};
         throw;
     }
     if (length() == 0) return;
@@ -469,7 +470,7 @@ ContextMemory Context::memory() const {
     const std::vector<LayerParams>& layers = model_->hparams().layers;
     for (size_t l = 0; l < layers.size(); l++) {
         if (!layers[l].owns_kv) continue;
-        const KvSpec& spec = kv_.stores()[l].spec;
+        const KvSpec& spec = kv_.spec(int(l));
         ContextMemory::Kv& kv = kv_.is_sliding(int(l)) ? m.sliding : m.full;
         kv.layers++, kv.positions = spec.capacity, kv.bytes += kv_.layer_bytes(int(l));
     }
@@ -480,31 +481,32 @@ ContextMemory Context::memory() const {
 }
 
 std::string Context::to_json() {
-    std::string out =
-        "{\"n_ctx\": " + std::to_string(n_ctx_) + ", \"n_batch\": " + std::to_string(n_batch_) +
-        ", \"n_threads\": " + std::to_string(queue().n_threads()) +
-        ", \"length\": " + std::to_string(length()) +
-        ", \"kv_bytes\": " + std::to_string(kv_.bytes()) +
-        ", \"n_snapshots\": " + std::to_string(kv_.snapshots().count()) +
-        ", \"snapshot_bytes\": " + std::to_string(kv_.snapshots().bytes()) +
-        ", \"output_bytes\": " + std::to_string(memory().outputs) +
-        ", \"scratch_bytes\": " + std::to_string(plans_.scratch_bytes()) + ", \"kv\": [";
+    JsonArray kv;
     const std::vector<LayerParams>& layers = model_->hparams().layers;
-    bool first = true;
     for (size_t l = 0; l < layers.size(); l++) {
         if (!layers[l].owns_kv) continue;
-        const KvSpec& s = kv_.stores()[l].spec;
-        char text[200];
-        snprintf(text, sizeof text,
-                 "%s{\"layer\": %zu, \"store\": \"%s\", \"type\": \"%s\", \"positions\": %d, "
-                 "\"bytes\": %zu}",
-                 first ? "" : ", ", l, kv_.is_ring(int(l)) ? "ring" : "full",
-                 s.type == KvType::q8_0 ? "q8_0" : "f16", s.capacity, kv_.layer_bytes(int(l)));
-        out += text;
-        first = false;
+        const KvSpec& s = kv_.spec(int(l));
+        kv.add(JsonObject()
+                   .add("layer", l)
+                   .add("store", kv_.is_ring(int(l)) ? "ring" : "full")
+                   .add("type", s.type == KvType::q8_0 ? "q8_0" : "f16")
+                   .add("positions", s.capacity)
+                   .add("bytes", kv_.layer_bytes(int(l))));
     }
-    return out + "], \"backend\": \"" + model_->backend().name() +
-           "\", \"plan\": " + placement_json() + "}";
+    return JsonObject()
+        .add("n_ctx", n_ctx_)
+        .add("n_batch", n_batch_)
+        .add("n_threads", queue().n_threads())
+        .add("length", length())
+        .add("kv_bytes", kv_.bytes())
+        .add("n_snapshots", kv_.snapshots().count())
+        .add("snapshot_bytes", kv_.snapshots().bytes())
+        .add("output_bytes", memory().outputs)
+        .add("scratch_bytes", plans_.scratch_bytes())
+        .add("kv", kv)
+        .add("backend", model_->backend().name())
+        .add("plan", placement_json())
+        .text();
 }
 
 // The argmax, made where the row lies, is the largest of all logits; if the mask allows it, it is

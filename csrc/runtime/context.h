@@ -53,14 +53,14 @@ class Context {
     int length() const { return kv_.length(); }
     const std::vector<int32_t>& tokens() const { return tokens_; }
     const KvCache& kv() const { return kv_; }
-    Queue& queue() const { return *places_[1].queue; }  // of the layers on the device
+    Queue& queue() const { return *places_[Part::back].queue; }  // of the layers on the device
     // The one that runs on a backend: the model's own, or one that is made for a drafter elsewhere.
     Queue& queue_on(Backend& backend);
     bool on_device() const;  // some of its runs or copies are on a backend that is not the host's
     // Lets `backend` read the caches that a drafter needs, by copies where it can't in place.
     // Tokens that the context holds run again.
     void replica_on(Backend& backend);
-    std::string placement_json() { return plans_.get(1).to_json(); }
+    Json placement_json() { return plans_.get(1).to_json(); }
     // Changes with everything that changes the sequence or its outputs.
     uint64_t generation() const { return generation_; }
     int n_outputs() const { return out_rows_; }  // of the last eval
@@ -160,7 +160,7 @@ class Context {
     static constexpr size_t kQueuesMax = 4;
     OwnQueue queues_[kQueuesMax];  // one per backend
     std::atomic<size_t> n_queues_{0};
-    std::vector<PartPlace> places_;  // of parts 0, 1 and 2: front, back, drafter
+    std::vector<PartPlace> places_;  // by Part
     std::unique_ptr<Buffer> token_buffer_;
     Outputs outputs_;
     mutable Fetched fetched_;

@@ -45,7 +45,8 @@ KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int
     list_rings();
 }
 
-// All that a way back has to restore: the layers' own rings and their copies for others.
+// Lists everything that a rewind must restore: the layers' own rings and their copies on other
+// devices.
 void KvCache::list_rings() {
     std::vector<KvSnapshots::Ring> rings;
     const auto add = [&](const std::vector<KvStore>& stores, size_t l, Backend* backend) {
@@ -62,8 +63,8 @@ void KvCache::list_rings() {
     snapshots_.set_rings(std::move(rings));
 }
 
-// Places for the stores of those layers that lie on this backend; copies (stores_ are none) lie
-// where they are asked for.
+// Allocates the stores of the layers that lie on this backend. Copies have no own backend: they lie
+// on the requested one.
 void KvCache::allocate(std::vector<KvStore>& stores, Backend& backend, const char* what) {
     size_t total = 0;
     std::vector<KvStore*> placed;
@@ -129,7 +130,8 @@ void KvCache::drop_replicas() {
     if (!replica_backend_) return;
     replicas_.clear();
     replica_backend_ = nullptr;
-    buffers_.pop_back();  // made last
+    // The last one made.
+    buffers_.pop_back();
     list_rings();
 }
 

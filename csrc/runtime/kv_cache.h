@@ -1,11 +1,11 @@
-// Keys and values of one sequence: a store per layer that owns a cache. Full layers append; sliding
-// layers keep a ring of the window and the most rows one run may write, so that stepping back
-// within the last run only lowers a counter: the slots that the dropped rows overwrote had left
-// every window before.
+// Keys and values of one sequence: one store for each layer that owns a cache. Full layers append.
+// Sliding layers keep a ring of the window plus the most rows that one run may write. Stepping back
+// within the last run therefore only lowers a counter: the slots that the dropped rows overwrote
+// had already left every window.
 //
-// Where the layers lie on two devices, those that read a cache of the other one have a copy of it
-// (a device copy); a drafter on a third place has copies of the two it reads (replicas). All are
-// written in the same runs and share the counters.
+// If the layers lie on two devices, a layer that reads the other device's cache reads a copy of it
+// (a device copy). A drafter on a third device has copies of the two caches that it reads
+// (replicas). Every run writes all copies, and they share the counters.
 #pragma once
 #include <algorithm>
 #include <memory>
@@ -13,12 +13,13 @@
 
 #include "core/backend.h"
 #include "model/hparams.h"
+#include "model/kv_places.h"
 #include "model/placement.h"
 #include "runtime/kv_snapshots.h"
 
 namespace pillion {
 
-// A read-only loan of one layer's rows, for layers and drafters that have no cache of their own.
+// Read-only access to one layer's rows, for layers and drafters without their own cache.
 struct KvView {
     KvStore store;
     int layer = -1;
@@ -31,20 +32,23 @@ class KvCache {
     KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx, int rows_per_run,
             bool swa_full, int n_snapshots);
 
-    const KvStore* stores() const {
-        return stores_.data();
-    }  // by layer; those of owning layers are set
-    const KvStore* device_copies() const {
-        return device_copies_.empty() ? nullptr : device_copies_.data();
+    // The layer's own cache; without heads if it owns none.
+    const KvSpec& spec(int layer) const { return stores_[size_t(layer)].spec; }
+    // Pointers into this cache. They are valid until replicas are added or dropped.
+    KvPlaces places() const {
+        const auto rows = [](const std::vector<KvStore>& v) {
+            return v.empty() ? nullptr : v.data();
+        };
+        return {stores_.data(), rows(device_copies_), rows(replicas_)};
     }
-    const KvStore* replicas() const { return replicas_.empty() ? nullptr : replicas_.data(); }
-    // The last owning layer of a kind: what a Gemma 4 drafter attends to.
+    // The last layer of a kind that owns a cache: a Gemma 4 drafter attends to it (docs/gemma4.md
+    // section 3).
     KvView last_view(bool sliding) const;
-    // The same as `backend` can read it: its own, one that it reads in place, a copy. Its store has
-    // no buffer when there is none yet.
+    // The same rows where `backend` can read them: its own store, one that it reads in place, or a
+    // copy. The store has no buffer if add_replicas() has yet to make it.
     KvView last_view_on(Backend& backend, bool sliding) const;
-    // Makes the copies that last_view_on needs; the rows held so far are not in them. One device at
-    // most has replicas.
+    // Makes the copies that last_view_on needs. They do not contain the rows held so far. At most
+    // one device has replicas.
     void add_replicas(Backend& backend);
     void drop_replicas();
     bool has_replicas_on(const Backend& backend) const { return replica_backend_ == &backend; }
@@ -56,24 +60,25 @@ class KvCache {
     bool is_sliding(int layer) const { return sliding_[size_t(layer)]; }
 
     int length() const { return length_; }
-    // Rows [length, length + rows) are about to be written, and were written. begin_write may copy
-    // rings first; it throws what a device says to that, and nothing has changed then.
+    // begin_write: rows [length, length + rows) are about to be written. end_write: they are
+    // written. begin_write may copy rings first. It throws the device's error, and then nothing has
+    // changed.
     void begin_write(int rows);
     void end_write(int rows) { length_ += rows; }
-    // True when the rows that position `length` would look at are all still there.
+    // True if every row that position `length` looks at is still there.
     bool can_rewind(int length) const {
         return length == 0 || (length <= length_ && length >= low(high_));
     }
-    void rewind(int length);  // can_rewind(length) must hold
-    // The text comes back to `end` or somewhat before it: both are to stay reachable. They may lie
-    // ahead.
+    void rewind(int length);  // requires can_rewind(length)
+    // Announces that the text will come back to `end` or a few positions before it; both stay
+    // reachable. They may lie ahead.
     void expect(int end) {
         snapshots_.want(std::max({0, end - slack() / 2, end > length_ ? 0 : low(high_)}), end);
     }
-    // Exactly here.
+    // As expect(), for exactly this length.
     void expect_at(int length) { snapshots_.want(length, length); }
-    // The furthest length, at most `length`, that can be had without a run; go_back goes there.
-    // Throws what a device says; the cache is empty then.
+    // nearest: the largest length, at most `length`, that is reachable without a run. go_back
+    // rewinds to it. Throws the device's error; the cache is then empty.
     int nearest(int length) const;
     void go_back(int length);
     void clear();
@@ -84,23 +89,23 @@ class KvCache {
     }
     void allocate(std::vector<KvStore>& stores, Backend& backend, const char* what);
     void list_rings();
-    // The least length whose window the rings hold when `high` is one past the highest position
+    // The least length whose window the rings hold, if `high` is one past the highest position
     // written.
     int low(int high) const {
         return ring_capacity_ == 0 || high <= ring_capacity_ ? 0 : high - slack();
     }
-    // Lengths that the rings serve, behind the newest.
+    // How far back from the newest length the rings reach.
     int slack() const { return ring_capacity_ - (window_ - 1); }
 
     Placement placement_;
     Backend* replica_backend_ = nullptr;
-    std::vector<KvStore> stores_, device_copies_,
-        replicas_;  // by layer; device_copies and replicas are empty without any
+    // By layer; device_copies_ and replicas_ are empty without copies.
+    std::vector<KvStore> stores_, device_copies_, replicas_;
     std::vector<bool> sliding_, rings_;
     std::vector<std::unique_ptr<Buffer>> buffers_;
     KvSnapshots snapshots_;
     int window_;
-    int ring_capacity_ = 0;  // smallest ring; 0: none
+    int ring_capacity_ = 0;  // smallest ring; 0: no rings
     int length_ = 0;         // positions held
     int high_ = 0;           // one past the highest position ever written since clear()
 };

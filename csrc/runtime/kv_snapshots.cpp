@@ -55,7 +55,8 @@ void KvSnapshots::before_write(int low, int low_after, int length, int high) {
     if (save_now) save({low, length}, high);
 }
 
-// A copy that the new one makes useless, a place not taken yet, or the one not needed for longest.
+// Returns a copy that the new one makes useless, else an unused place, else the copy that went
+// unused longest.
 KvSnapshots::Copy* KvSnapshots::place_for(const Range& lengths) {
     for (Copy& c : copies_)
         if (c.lengths.empty() || lengths.holds(c.lengths)) return &c;

@@ -1,12 +1,12 @@
-// Copies of the sliding layers' rings, so that a way back to where the ring has moved on is a copy
-// and not a run. Full layers keep all their rows and need none.
+// Copies of the sliding layers' rings. With a copy, going back to a length that the ring has left
+// behind is a copy instead of a run. Full layers keep all their rows and need no copies.
 //
-// A copy is taken as late as can be: a range of lengths is wanted (around a prompt's end, where the
-// next turn of a chat comes back to), and the run that would make the first of them unreachable
-// copies the ring before it writes. Short answers cost nothing.
+// A copy is taken as late as possible. A caller wants a range of lengths: around a prompt's end,
+// where the next turn of a chat comes back to. The run that would make the first of these lengths
+// unreachable copies the ring before it writes. Short answers therefore cost nothing.
 //
-// Whoever shortens the text says so (clip): what follows the cut belongs to other tokens, in a copy
-// as in the ring.
+// Code that shortens the text calls clip(): the rows behind the cut belong to other tokens, in a
+// copy as in the ring.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -26,28 +26,28 @@ class KvSnapshots {
         Buffer* buffer;
         size_t offset, bytes;
     };
-    static constexpr int kMost = 256;  // that may be asked for
+    static constexpr int kMost = 256;  // most copies that a caller may ask for
 
-    // wanted: 0: as many as kDefaultBytes hold, at least one and at most kDefaultMost; -1: none.
+    // wanted: number of copies. 0: as many as kDefaultBytes hold, 1 .. kDefaultMost; -1: no copies.
     explicit KvSnapshots(int wanted) : wanted_(wanted) {}
-    void set_rings(std::vector<Ring> rings);  // forgets all
+    void set_rings(std::vector<Ring> rings);  // drops all copies
 
-    int count() const { return count_; }  // that there may be
-    // Of so many; a copy takes its memory when it is first made.
+    int count() const { return count_; }  // most copies
+    // Bytes of all count() copies. A copy takes its memory when it is first made.
     size_t bytes() const { return size_t(count_) * ring_bytes_; }
 
-    // Lengths [from, to] shall stay reachable; they may lie ahead.
+    // Lengths [from, to] stay reachable from now on; they may lie ahead.
     void want(int from, int to);
-    // A run is about to write. `low`: the least length the rings serve now, low_after: after it;
-    // length and high: of the cache.
+    // Called before a run writes. low, low_after: least length that the rings serve before and
+    // after the run; length and high: of the cache.
     void before_write(int low, int low_after, int length, int high);
-    // Positions from `length` on are dropped.
+    // Drops positions >= length.
     void clip(int length);
     void clear();
-    // The furthest length, at most `length`, that a copy serves; -1: none does.
+    // The largest length, at most `length`, that a copy serves; -1: no copy does.
     int nearest(int length) const;
-    // Puts the ring of nearest(length) back. Returns the `high` it was copied at. Throws what the
-    // device says.
+    // Copies the ring of nearest(length) back. Returns the `high` of the time when it was copied.
+    // Throws the device's error.
     int restore(int length);
 
   private:

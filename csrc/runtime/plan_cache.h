@@ -1,5 +1,5 @@
-// Plans of one context, by rows. Compiled on first use. A plan serves any number of rows up to its
-// maximum, so a few sizes do: decode and verification, and prefill.
+// The plans of one context, by their number of rows, compiled on first use. A plan runs any number
+// of rows up to its maximum, so a few sizes suffice: for decode and verification, and for prefill.
 #pragma once
 #include <memory>
 #include <vector>
@@ -11,19 +11,19 @@ namespace pillion {
 
 class PlanCache {
   public:
-    // places: of the graph's parts; they stay where they are.
+    // places: by Part; must outlive the cache.
     PlanCache(const Model& model, const std::vector<PartPlace>& places, GraphInputs inputs,
               const CompileOptions& options)
         : model_(model), places_(places), inputs_(inputs), options_(options) {}
-    // From now on runs also write these copies. The plans so far are dropped.
-    void set_replicas(const KvStore* replicas) { inputs_.kv_replicas = replicas, entries_.clear(); }
-    // The smallest plan for so many rows. Throws Error when the backend can't compile it.
+    // Later runs write these. Drops the compiled plans.
+    void set_kv(const KvPlaces& kv) { inputs_.kv = kv, entries_.clear(); }
+    // The smallest plan for `rows` rows. Throws Error if the backend cannot compile it.
     Plan& get(int rows);
-    Graph graph(int rows) const;  // what that plan is compiled from
+    Graph graph(int rows) const;  // the graph that get(rows) compiles
     size_t scratch_bytes() const;
 
   private:
-    static constexpr int kFewRows = 16;  // a token and its drafts, and room
+    static constexpr int kFewRows = 16;  // a token, its drafts, and some room
     int rows_max(int rows) const;
     struct Entry {
         int rows_max;
@@ -31,7 +31,7 @@ class PlanCache {
     };
     const Model& model_;
     const std::vector<PartPlace>& places_;
-    GraphInputs inputs_;  // rows_max: the most a run may have
+    GraphInputs inputs_;  // rows_max: most rows of a run
     CompileOptions options_;
     std::vector<Entry> entries_;
 };

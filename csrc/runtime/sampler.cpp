@@ -21,7 +21,7 @@ void check_range(const char* name, float value, float lo, float hi) {
 // Best first: higher logit, then lower id. NaN counts as -inf.
 bool better(float a, int32_t ta, float b, int32_t tb) { return a > b || (a == b && ta < tb); }
 
-// exp(x - best), also where the best is +inf: then it and its equals are all there is.
+// exp(x - best). If best is +inf, it is 1 for every +inf and 0 for the rest.
 double weight(float x, float best, double scale) {
     return x == best ? 1.0 : exp((double(x) - double(best)) * scale);
 }
@@ -96,8 +96,8 @@ void Sampler::check_biases(int n_vocab) const {
                  n_vocab);
 }
 
-// Those of the mask only. What is left out can't come back, whatever is added to it later; and the
-// few tokens that a grammar allows cost what few tokens cost.
+// Keeps only the scores that the mask allows. No later addition can bring a refused token back, and
+// a grammar that allows few tokens costs only those few.
 Scores Sampler::allowed(const Scores& scores, TokenMask mask) {
     if (!mask) return scores;
     if (allowed_.size() < size_t(scores.n))
@@ -108,7 +108,7 @@ Scores Sampler::allowed(const Scores& scores, TokenMask mask) {
     for (int first = 0; first < scores.n; first += 32) {
         uint32_t word = mask.words[first / 32];
         if (const int left = scores.n - first; left < 32) word &= (1u << left) - 1;
-        if (word == ~0u) {  // most words of most masks are this or zero
+        if (word == ~0u) {  // in most masks, most words are this or zero
             for (int i = 0; i < 32; i++)
                 logits[n + i] = scores.logits[first + i], ids[n + i] = first + i;
             n += 32;
@@ -122,11 +122,11 @@ Scores Sampler::allowed(const Scores& scores, TokenMask mask) {
     return {logits, ids, n, /*is_sorted=*/true};
 }
 
-// The logits with bias and penalties; the given ones where there are none.
+// Applies bias and penalties to the logits; returns the given logits if there are neither.
 Scores Sampler::adjust(const Scores& scores) {
     if (o_.bias.empty() && !has_penalties()) return scores;
     struct Change {
-        int count = 0;  // times the token was accepted lately
+        int count = 0;  // how often the token was accepted lately
         float bias = 0;
     };
     std::unordered_map<int32_t, Change> changes;
@@ -166,7 +166,7 @@ Scores Sampler::adjust(const Scores& scores) {
     return {adjusted_.data(), scores.ids, scores.n, scores.is_sorted};
 }
 
-// The top_k best candidates (all when off), best first.
+// Keeps the top_k best candidates (all if top_k is off), best first.
 void Sampler::select(const Scores& scores) {
     const float* logits = scores.logits;
     const auto token = [&](int i) { return scores.ids ? scores.ids[i] : i; };
@@ -186,7 +186,7 @@ void Sampler::select(const Scores& scores) {
         std::sort(candidates_.begin(), candidates_.end(), before);
         return;
     }
-    // A heap with the worst of the k best on top; most logits are below it and cost one comparison.
+    // The heap's top is the worst of the k best. Most logits are below it and cost one comparison.
     for (int i = 0; i < scores.n; i++) {
         if (candidates_.size() == k &&
             !better(logits[i], token(i), candidates_.front().logit, candidates_.front().token))
@@ -202,7 +202,7 @@ void Sampler::select(const Scores& scores) {
     std::sort_heap(candidates_.begin(), candidates_.end(), before);
 }
 
-// top-p, then min-p, on the soft-max of what top-k left. At least one candidate stays.
+// Applies top-p, then min-p, to the softmax of the candidates that top-k left. Keeps at least one.
 void Sampler::truncate() {
     if (o_.top_p >= 1 && o_.min_p <= 0) return;
     const float best = candidates_.front().logit;
@@ -226,7 +226,7 @@ void Sampler::truncate() {
     candidates_.resize(keep);
 }
 
-// The place of the largest logit; -1 where all are -inf or not a number.
+// Index of the largest logit; -1 if every logit is -inf or NaN.
 int Sampler::best(const Scores& scores) const {
     const auto token = [&](int i) { return scores.ids ? scores.ids[i] : i; };
     int best = -1;
@@ -269,7 +269,8 @@ int32_t Sampler::draw(const Distribution& distribution) {
         u -= double(p);
         if (u < 0) return token;
     }
-    return distribution.back().first;  // rounding left a remainder
+    // The probabilities sum to slightly less than 1 after rounding.
+    return distribution.back().first;
 }
 
 int32_t Sampler::sample(const float* logits, int n_vocab, TokenMask mask) {

@@ -1,6 +1,7 @@
-// The next token from a row of logits. The order is the field's: bias and penalties on the logits,
-// then top-k, top-p and min-p on the distribution at temperature 1, then the temperature, then the
-// draw. temperature 0 takes the most likely token (lowest id among equals).
+// Chooses the next token from a row of logits. The order is the usual one: bias and penalties on
+// the logits, then top-k, top-p and min-p on the distribution at temperature 1, then the
+// temperature, then the draw. Temperature 0 takes the most likely token, the lowest id among
+// equals.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -23,8 +24,8 @@ struct SamplerOptions {
 // Candidates, best first, with probabilities that sum to 1.
 using Distribution = std::vector<std::pair<int32_t, float>>;
 
-// Which tokens may be chosen: bit t % 32 of word t / 32 is token t; null words: all. What stands
-// behind the last token plays no part.
+// The allowed tokens: bit t % 32 of word t / 32 is token t. Null words allow all. Surplus bits have
+// no effect.
 struct TokenMask {
     const uint32_t* words = nullptr;
     static size_t n_words(int n_vocab) { return (size_t(n_vocab) + 31) / 32; }
@@ -34,7 +35,7 @@ struct TokenMask {
     }
 };
 
-// Logits of some tokens: those of `ids`, or of 0 .. n - 1 without.
+// Logits of the tokens in `ids`; without ids, of tokens 0 .. n - 1.
 struct Scores {
     const float* logits;
     const int32_t* ids;
@@ -46,24 +47,25 @@ class Sampler {
   public:
     explicit Sampler(SamplerOptions options);  // throws Error{invalid_argument}
 
-    // Whether this token, which has the largest logit, is what sample() would return: then nobody
-    // has to look at the logits, which may lie on a device. Greedy, without penalties, and no bias
-    // that lowers it or raises another.
+    // True if sample() would return `most_likely`, the argmax of the logits: greedy, without
+    // penalties, and without a bias that lowers it or raises another token. Lets the caller skip
+    // reading logits from the device.
     bool argmax_suffices(int32_t most_likely) const;
-    // A token that the mask refuses is out before anything else looks at the logits: no bias brings
-    // it back. Throws Error{invalid_argument} where no token with a logit above -inf is left.
+    // Returns the next token. The mask acts before everything else, so a bias cannot bring a
+    // refused token back. Throws Error{invalid_argument} if every allowed token has a logit of
+    // -inf.
     int32_t sample(const float* logits, int n_vocab, TokenMask mask = {});
-    // The distribution sample() draws from; valid until the next call. A mask goes with scores of
-    // the whole vocabulary.
+    // The distribution that sample() draws from; valid until the next call. A mask requires scores
+    // of the whole vocabulary.
     const Distribution& distribution(const Scores& scores, TokenMask mask = {});
-    // A token of it, by the next random number; without one when there is no choice.
+    // Draws a token by the next random number. Draws no number if only one token is possible.
     int32_t draw(const Distribution& distribution);
     double uniform();            // the next random number, in [0, 1)
     void accept(int32_t token);  // feeds the penalties
     void reset();
     bool is_greedy() const { return o_.temperature == 0; }
-    // How far it has come, to take back what a call did that failed. Only forward from a mark: a
-    // reset in between makes go_back() throw Error{invalid_argument}.
+    // The sampler's state, so that a caller can undo a call that failed. A mark works only until
+    // the next reset; after it go_back() throws Error{invalid_argument}.
     struct Mark { uint64_t accepted = 0, drawn = 0; };
     Mark mark() const { return {history_.size(), counter_}; }
     void go_back(const Mark& mark);
@@ -82,7 +84,7 @@ class Sampler {
     void truncate();
 
     SamplerOptions o_;
-    std::vector<int32_t> history_;  // accepted tokens, the last penalty_last_n matter
+    std::vector<int32_t> history_;  // accepted tokens; the last penalty_last_n count
     uint64_t counter_ = 0;          // random numbers drawn
     std::vector<float> allowed_, adjusted_;
     std::vector<int32_t> allowed_ids_;

@@ -14,7 +14,8 @@ class SplitPlan final : public Plan {
 
     Status run(const StepState& state, Reason& reason) override {
         for (size_t i = 0; i < parts_.size(); i++) {
-            if (i > 0)  // what crosses must be there
+            // The values that this part reads must be there.
+            if (i > 0)
                 if (const Status s = parts_[i - 1]->wait(reason); s != Status::ok) return s;
             if (const Status s = parts_[i]->run(state, reason); s != Status::ok) return s;
         }
@@ -26,14 +27,11 @@ class SplitPlan final : public Plan {
         for (const auto& p : parts_) n += p->scratch_bytes();
         return n;
     }
-    std::string to_json() const override {
-        std::string out = "[";
-        for (const auto& p : parts_) {
-            const std::string part = p->to_json();  // "[...]"
-            if (part.size() > 2)
-                out += (out.size() > 1 ? ", " : "") + part.substr(1, part.size() - 2);
-        }
-        return out + "]";
+    std::vector<StepInfo> steps() const override {
+        std::vector<StepInfo> all;
+        for (const auto& p : parts_)
+            for (StepInfo& s : p->steps()) all.push_back(std::move(s));
+        return all;
     }
 
   private:
@@ -41,8 +39,8 @@ class SplitPlan final : public Plan {
     std::vector<std::unique_ptr<Plan>> parts_;
 };
 
-// Buffers of kind `state` are seen by their backend and by the host; so all parts but those on the
-// host must be of one backend.
+// The backend whose buffers every part can reach. A buffer of kind `state` is visible to its
+// backend and to the host, so all parts that are not on the host must share one backend.
 Backend& meeting_place(const std::vector<PartPlace>& places) {
     Backend* device = nullptr;
     for (const PartPlace& p : places) {

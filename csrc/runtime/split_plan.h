@@ -1,5 +1,5 @@
-// A plan over several devices: the parts of a graph (core/graph_split.h), each compiled by its own
-// backend, run one after another.
+// A plan over several devices. Each part of a graph (core/graph_split.h) is compiled by its own
+// backend; the parts run one after another.
 #pragma once
 #include <memory>
 #include <vector>
@@ -13,8 +13,8 @@ struct PartPlace {
     Queue* queue = nullptr;
 };
 
-// places[part]. Throws Error, among others where two parts lie on devices that see no memory in
-// common.
+// places[part]. Throws Error if a part does not compile, or if two parts lie on devices without
+// common memory.
 std::unique_ptr<Plan> compile_parts(const Graph& graph, const std::vector<PartPlace>& places,
                                     const CompileOptions& options);
 

@@ -22,7 +22,8 @@ int32_t accept_or_resample(Sampler& sampler, const Distribution& p, const Distri
         if (left > 0) rest.push_back({token, left}), total += double(left);
     }
     clear();
-    if (rest.empty()) return draft;  // p = q but for rounding, then the draft is as good as any
+    // p equals q up to rounding, so any draft is right.
+    if (rest.empty()) return draft;
     for (auto& [token, probability] : rest) probability = float(double(probability) / total);
     return sampler.draw(rest);
 }

@@ -1,28 +1,28 @@
-// What may be lost on a drafter that reads the text itself before it can draft. A retry after plain
-// rounds catches up on all of them, which can cost more than its drafts ever bring; so trials are
-// paid out of a small share of the text written, and never on credit. All sums are in plain tokens:
-// the time that one takes without a draft.
+// Limits the loss from a drafter that must read the text before it can draft. A retry after plain
+// rounds catches up on all of them, which can cost more than its drafts ever gain. A small share of
+// the written text therefore pays for trials, in advance. All amounts are in plain tokens: the time
+// of one token without a draft.
 #pragma once
 #include <algorithm>
 
 namespace pillion {
 
-// Tokens that a drafter has to read before its next draft; 0 and 0: it follows the text for
-// nothing.
+// Tokens that a drafter must read before its next draft. 0 and 0: it follows the text for free.
 struct Unread {
-    int all = 0;     // to know the whole text
-    int behind = 0;  // to go on from what it knows, which may be the end of the text only
-    // Of a plain token's time that a step of the drafter takes, guessed; 0: it never reads.
+    int all = 0;  // to know the whole text
+    // to continue from what it knows, which may be only the end of the text
+    int behind = 0;
+    // Guess: time of a drafter's step, in plain tokens; 0: it never reads.
     double share = 0;
 };
 
 class DraftBudget {
   public:
-    // What it grants is 1.5 % of a text, so that with what can't be foreseen a text is never below
-    // 0.98 of its plain speed from the kBegin-th token on.
+    // Share of a text that trials may use. At 1.5 %, unforeseen costs included, a text stays at or
+    // above 0.98 of its plain speed from the kBegin-th token on.
     static constexpr double kShare = 0.015;
     static constexpr int kBegin = 64;
-    static constexpr double kMost = 32;  // kept for later
+    static constexpr double kMost = 32;  // most that is saved for later
 
     void begin_text() { *this = DraftBudget(); }
     void wrote(int tokens) {
@@ -30,10 +30,11 @@ class DraftBudget {
         tokens_ += tokens;
         add(kShare * (std::max(tokens_, kBegin) - before));
     }
-    // Negative: spent.
+    // Negative amounts are spent.
     void add(double plain_tokens) { balance_ = std::min(kMost, balance_ + plain_tokens); }
     double balance() const { return balance_; }
-    // For a drafter that has shown what it can, who expects this to come back.
+    // Advances an amount to a drafter that has shown that it pays, and that is expected to earn it
+    // back.
     void lend(double plain_tokens) { shared_table_ = std::max(shared_table_, plain_tokens); }
     bool is_overdrawn() const { return balance_ + shared_table_ < 0; }
 

@@ -5,37 +5,44 @@
 namespace pillion {
 namespace {
 
-constexpr double kForget =
-    0.98;  // a count's weight after one more round: about the last 50 rounds matter
-constexpr double kSmooth = 0.2;                  // of a new time in the average
-constexpr int kFirst = 3;                        // before anything is known
-constexpr double kPrior = 2, kFirstGuess = 0.6;  // imagined tries per position: at first 0.6,
-                                                 // further on as good as the one before
-constexpr double kMargin =
-    1.02;  // a longer or any draft must promise this much, or noise would make lengths flicker
-constexpr int kTriedBeforeParking = 3;  // drafts of up to so many tokens
-constexpr int kWarmUp = 3;  // of the first few the fastest counts: caches are cold, pages untouched
-constexpr double kHiccup = 2;  // a slower outlier counts as this many times the average
+// A count's weight after one more round: about the last 50 rounds matter.
+constexpr double kForget = 0.98;
+// Weight of a new time in the average.
+constexpr double kSmooth = 0.2;
+// Draft length before any measurement.
+constexpr int kFirst = 3;
+// Imagined tries per position. The first position starts at 0.6, a later one at the rate of the
+// position before it.
+constexpr double kPrior = 2, kFirstGuess = 0.6;
+// A longer draft, or a draft at all, must promise this factor. Noise would make lengths flicker
+// otherwise.
+constexpr double kMargin = 1.02;
+// Draft lengths up to this one are tried before pausing.
+constexpr int kTriedBeforeParking = 3;
+// Among the first few times the fastest counts: caches are cold, and pages are untouched.
+constexpr int kWarmUp = 3;
+// A slower outlier counts as this many times the average.
+constexpr double kHiccup = 2;
 
-// Of drafters that read. Guesses hold until the first measurement.
-// So few unread tokens are those of the last round.
+// Constants for drafters that read the text. Guesses hold until the first measurement.
+// Up to this many unread tokens are those of the last round.
 constexpr int kCaughtUp = DraftLength::kMax + 1;
-// Of a draft step, for a token among many.
+// Guess: time to read a token among many, in draft steps.
 constexpr double kReadGuess = 0.2;
-// Tokens from the end of the text; the first time, to learn what reading costs.
+// Tokens read from the end of the text; less the first time, to learn what reading costs.
 constexpr int kWindow = 32, kFirstWindow = 10;
-// Of a plain token, for each further row of a run.
+// Guess: time of each further row of a run, in plain tokens.
 constexpr double kRowGuess = 0.3;
-// Rounds of a trial, and tries that it still believes of what was before.
+// Rounds of a trial, and how many earlier tries a new trial still counts.
 constexpr int kTrialLeast = 3, kTrialMost = 8;
 constexpr double kTrialMemory = 4;
-// Plain tokens a round that a trial must gain: more than times are uncertain.
+// Gain, in plain tokens per round, that a trial must reach; it exceeds the noise of the times.
 constexpr double kTrialMargin = 0.05;
-// A plain token's time, by which all else is judged, moves slowly.
+// The time of a plain token is the measure of all others, so its average moves slowly.
 constexpr double kSlow = 0.05, kSlowHiccup = 1.3;
-// In use: rounds between looks at a longer draft.
+// While drafting: rounds between two tries of a longer draft.
 constexpr int kLookRounds = 16;
-// Tokens whose expected gain pays for reading a new text, a quarter of it.
+// The expected gain over this many tokens pays for reading a new text, a quarter of it.
 constexpr int kHorizon = 64;
 
 }  // namespace
@@ -51,8 +58,8 @@ double DraftLength::acceptance(int position) const {
     return (hits_[position] + kPrior * guess) / (tries_[position] + kPrior);
 }
 
-// A size not measured yet is between its measured neighbours, or costs what the nearest one does
-// per row beyond the first.
+// The cost of an unmeasured number of rows lies between its measured neighbours, or else follows
+// the nearest one by its cost per row beyond the first.
 double DraftLength::verify_cost(int rows) const {
     if (verify_[rows].ms > 0) return verify_[rows].ms;
     int below = rows, above = rows;
@@ -108,14 +115,15 @@ int DraftLength::choose() {
         if (++plain_rounds_ < retry_after_) return 0;
         plain_rounds_ = 0;
         retry_after_ = std::min(2 * retry_after_, int(kRetryMost));
-        return best_draft();  // one round to see whether things have changed
+        // One round, to see whether things have changed.
+        return best_draft();
     }
-    // Plain decoding's own price must be known, or nothing can be compared with it.
+    // The time of plain decoding must be known: every comparison needs it.
     if (rounds_ == 3 && verify_[1].ms == 0) return 0;
     const int k = best();
     if (k > 0) return k;
-    // Short drafts are judged by what they cost, not by a guess between longer ones.
-    // Asked for a bounded number of times: a drafter may return fewer than asked.
+    // Measures short drafts instead of guessing them from longer ones. The number of tries is
+    // bounded, because a drafter may return fewer tokens than asked.
     for (int n = 1; n <= kTriedBeforeParking && trials_ < kTriedBeforeParking * kWarmUp; n++)
         if (verify_[1 + n].n < kWarmUp) return trials_++, n;
     paused_ = true, plain_rounds_ = 0;
@@ -128,7 +136,7 @@ void DraftLength::update(const Outcome& o) {
     if (rows <= kMax + 1) verify_[rows].add(verify_ms, kSmooth, kHiccup);
     if (drafted == 0) return;
     if (reading.tokens > 0) read_per_token_.add(reading.ms / reading.tokens, kSmooth, kHiccup);
-    // The first of the drafts comes out of the reading.
+    // The reading yields the first draft.
     if (const int steps = drafted - (reading.tokens > 0); steps > 0)
         draft_per_token_.add((draft_ms - reading.ms) / steps, kSmooth, kHiccup);
     for (int i = 0; i < kMax; i++) hits_[i] *= kForget, tries_[i] *= kForget;
@@ -139,15 +147,15 @@ void DraftLength::update(const Outcome& o) {
     if (share_ == 0 && paused_ && best() > 0) paused_ = false, retry_after_ = kRetryFirst;
 }
 
-// ---- drafters that read ----
+// ---- drafters that read the text ----
 
 // In plain tokens.
 double DraftLength::read_cost(int tokens) const {
-    if (tokens <= kCaughtUp) return 0;  // a step reads them
+    if (tokens <= kCaughtUp) return 0;  // a draft step reads these
     return tokens * (read_per_token_.n > 0 ? read_per_token_.ms / plain_.ms : kReadGuess * share_);
 }
 
-// Of a round whose drafts are all wrong, in plain tokens.
+// Loss of a round whose drafts are all wrong, in plain tokens.
 double DraftLength::worst_loss(int k) const {
     const double plain = plain_.ms;
     const double row =
@@ -156,7 +164,7 @@ double DraftLength::worst_loss(int k) const {
     return std::max(0.0, run - 1) + draft_cost(k) / plain;
 }
 
-// Of the next kHorizon tokens with the best length.
+// Gain over the next kHorizon tokens at the best length, in plain tokens.
 double DraftLength::expected_gain() const {
     return kHorizon * std::max(0.0, 1 - tokens_per_ms(0) / tokens_per_ms(best_draft()));
 }
@@ -165,12 +173,12 @@ DraftLength::Choice DraftLength::choose(const Unread& unread) {
     if (unread.share == 0) return {choose(), INT_MAX};
     share_ = unread.share;
     rounds_++;
-    // A plain token's time comes first.
+    // The time of a plain token comes first.
     if (plain_.ms == 0 || (plain_.n < kWarmUp && rounds_ <= kWarmUp)) return {};
     return in_use_ ? choose_in_use(unread) : choose_trial(unread);
 }
 
-// The most that may be read; 0: not even the least.
+// Most tokens that may be read for `purse`; 0: not even the least reading is affordable.
 int DraftLength::window(const Unread& unread, double purse) const {
     if (read_cost(unread.all) <= purse) return INT_MAX;
     const int window = read_per_token_.n > 0 ? kWindow : kFirstWindow;
@@ -186,11 +194,12 @@ void DraftLength::pause() {
 DraftLength::Choice DraftLength::choose_in_use(const Unread& unread) {
     int k = best();
     if (k == 0 || budget_.is_overdrawn()) return pause(), Choice();
-    // A longer one that was measured too seldom to be judged, or only in a bad moment.
+    // Tries a length that was measured too rarely to be judged, or only during an outlier.
     if (rounds_ % kLookRounds == 0 && k < kMax && verify_[k + 2].n < kWarmUp) k++;
-    // To know the whole text instead of its end: out of what was earned.
+    // Reading the whole text instead of its end may use up to half of what drafts earned.
     double purse = std::max(0.0, budget_.balance() / 2);
-    if (unread.behind > kCaughtUp) {  // a new text: nothing can be earned before it is read
+    // A new text: drafts earn nothing before it is read.
+    if (unread.behind > kCaughtUp) {
         const double advance = expected_gain() / 4;
         budget_.lend(advance);
         purse = std::max(0.0, budget_.balance()) + advance;
@@ -201,7 +210,7 @@ DraftLength::Choice DraftLength::choose_in_use(const Unread& unread) {
 
 DraftLength::Choice DraftLength::choose_trial(const Unread& unread) {
     if (trial_.rounds == 0 && paused_ && ++plain_rounds_ < retry_after_) return {};
-    // Nothing is known of runs of two rows: one draft shows what they cost.
+    // Without a measured run of two rows, one draft shows its cost.
     for (int k = verify_[2].n > 0 ? best_draft() : 1; k > 0; k--) {
         const int w = window(unread, budget_.balance() - worst_loss(k));
         if (w == 0) continue;
@@ -209,18 +218,19 @@ DraftLength::Choice DraftLength::choose_trial(const Unread& unread) {
         trial_.rounds++;
         return {k, w};
     }
-    if (trial_.rounds > 0) pause();  // it goes on when there is more to spend
+    // The trial continues once the budget allows it.
+    if (trial_.rounds > 0) pause();
     return {};
 }
 
-// Not even drafts that are all right would pay: only other costs could change that.
+// True if even a draft without errors would not pay; only other costs could change that.
 bool DraftLength::is_hopeless() const {
     for (int k = 1; k <= kMax; k++)
         if ((k + 1) * plain_.ms > kMargin * (verify_cost(1 + k) + draft_cost(k))) return false;
     return verify_[2].n > 0;
 }
 
-// Things may have changed since the last one.
+// Earlier measurements count less: things may have changed since the last trial.
 void DraftLength::begin_trial() {
     if (paused_ && retry_after_ < kRetryMost) retry_after_ *= 2;
     for (int i = 0; i < kMax; i++) {
@@ -235,12 +245,12 @@ void DraftLength::account(const Outcome& o) {
     budget_.wrote(accepted + 1);
     if (draft_ms == 0 && rows == 1) plain_.add(verify_ms, kSlow, kSlowHiccup);
     if (draft_ms == 0 || plain == 0) return;
-    // Whoever else had the machine for a moment would have had it without drafts too.
+    // Another process that took the machine for a moment would have taken it without drafts too.
     const auto charge = [&](double ms, const Cost& known, double expected_ms) {
         return (known.n >= kWarmUp ? std::min(ms, kSlowHiccup * expected_ms) : ms) / plain;
     };
     const double draft = charge(draft_ms - reading.ms, draft_per_token_, draft_cost(drafted));
-    // Rows that others put behind the drafts are not its own.
+    // The caller's rows behind the drafts do not count as the drafter's.
     const double own = rows > 1 + kept ? std::min(verify_ms, verify_cost(1 + kept)) : verify_ms;
     const double run = charge(own, verify_[1 + kept], verify_[1 + kept].ms);
     const double gain = accepted + 1 - draft - run;

@@ -1,11 +1,11 @@
-// How many tokens to draft. Everything is measured on the sequence at hand: how often the draft at
-// each position is accepted, what a draft of k tokens costs, what a run of the target over 1 + k
-// rows costs. The length with the most expected tokens per millisecond wins; 0 ("paused") when no
-// length beats plain decoding, with a retry now and then.
+// Chooses how many tokens to draft, from measurements on the current sequence: how often the draft
+// at each position is accepted, what a draft of k tokens costs, and what a run of the target over
+// k+1 rows costs. The length with the most expected tokens per millisecond wins. The length is 0
+// ("paused") if no length beats plain decoding; it retries now and then.
 //
-// A drafter that reads the text itself (Unread) must show first that it pays: it is tried for a few
-// rounds at a time, when the budget covers what they lose at worst, reading included. Once it earns
-// more than it costs it is in use until it no longer does.
+// A drafter that reads the text itself (Unread) must first show that it pays. It gets trials of a
+// few rounds, each when the budget covers the worst loss, reading included. Once it earns more than
+// it costs, it stays in use until it no longer does.
 #pragma once
 #include <limits.h>
 #include <stdint.h>
@@ -20,31 +20,35 @@ class DraftLength {
 
     struct Choice {
         int n = 0;  // 0: don't draft
-        // The drafter, where it is further behind, reads so many tokens from the end of the text.
+        // A drafter that is further behind reads this many tokens from the end of the text.
         int window = INT_MAX;
     };
-    struct Reading {  // by the drafter, before a draft: part of its time
+    // tokens that the drafter read before a draft; a part of its time
+    struct Reading {
         int tokens = 0;
         double ms = 0;
     };
 
-    void begin_text() { budget_.begin_text(); }  // a budget is one text's
-    int choose();                                // for the next round; 0: don't draft
+    void begin_text() { budget_.begin_text(); }  // every text has its own budget
+    int choose();                                // for the next round; 0: no draft
     Choice choose(const Unread& unread);
-    int best() const;  // what it would be, without counting as a round
-    // After each round, also those of a length that was given.
+    // what choose() would return, without counting a round
+    int best() const;
+    // Call after each round, also after one of a given length.
     struct Outcome {
-        // Of the drafter's tokens; one that was not run is refused.
+        // Of the drafter's tokens; a token that was not run counts as refused.
         int drafted = 0, accepted = 0;
-        int kept = 0;         // of them, those that were run
-        int rows = 1;         // of the run: 1, those kept, and what others put behind them
-        double draft_ms = 0;  // 0 without a draft; holds the reading
+        int kept = 0;  // drafted tokens that were run
+        // rows of the run: 1, the kept drafts, and the caller's tokens behind them
+        int rows = 1;
+        // 0 without a draft; includes the reading
+        double draft_ms = 0;
         double verify_ms = 0;
         Reading reading;
     };
     void update(const Outcome& outcome);
     bool paused() const { return paused_; }
-    const char* why_not() const;  // a choice was 0
+    const char* why_not() const;  // why choose() returned 0
     double acceptance(int position) const;
     double tokens_per_ms(int k) const;  // expected; k = 0: plain
 
@@ -64,30 +68,31 @@ class DraftLength {
     void judge_trial(int accepted, double gain);
     void account(const Outcome& outcome);
 
-    // A time that forgets slowly and is not fooled by a cold start or a outlier.
+    // A running time that forgets slowly and resists cold starts and outliers.
     struct Cost {
         double ms = 0;  // 0: not measured yet
         int n = 0;
         void add(double value, double smooth, double outlier);
     };
 
-    double hits_[kMax] = {},
-           tries_[kMax] = {};  // decaying counts; hits: accepted given that those before were
+    // Decaying counts. hits: accepted, given that the drafts before it were.
+    double hits_[kMax] = {}, tries_[kMax] = {};
     Cost verify_[kMax + 2], draft_per_token_, read_per_token_;
     bool paused_ = false;
-    int trials_ = 0;  // of short drafts, before pausing
+    int trials_ = 0;  // trials of short drafts before pausing
     int plain_rounds_ = 0, rounds_ = 0, retry_after_ = kRetryFirst;
     static constexpr int kRetryFirst = 32, kRetryMost = 512;
 
-    // Of a drafter that reads.
+    // For a drafter that reads the text.
     DraftBudget budget_;
-    double share_ = 0;  // Unread::share; 0: it doesn't
-    Cost plain_;        // of a plain round, slower than verify_[1]
+    // Unread::share; 0: it does not read
+    double share_ = 0;
+    Cost plain_;  // a plain round; slower than verify_[1]
     bool in_use_ = false;
     struct Trial {
-        int rounds = 0;  // so far; 0: none goes on
+        int rounds = 0;  // so far; 0: no trial is running
         int accepted = 0;
-        double gain = 0;  // in plain tokens, reading left out
+        double gain = 0;  // in plain tokens, without the reading
     } trial_;
 };
 

@@ -1,5 +1,5 @@
-// Prompt lookup: when the last few tokens stood in the text before, what followed them then is
-// proposed. No model, no cost to speak of; good for answers that quote their prompt.
+// Prompt lookup: if the last few tokens occurred earlier in the text, proposes the tokens that
+// followed them. It needs no model and almost no time. It suits answers that quote their prompt.
 #include <algorithm>
 
 #include "speculative/drafter.h"
@@ -12,7 +12,8 @@ class LookupDrafter final : public Drafter {
     explicit LookupDrafter(int n_ngram) : n_ngram_(n_ngram) {}
     const char* kind() const override { return "lookup"; }
 
-    // The longest run of at most n_ngram tokens that occurred before, its latest occurrence.
+    // Finds the longest run of at most n_ngram last tokens that occurred before, at its latest
+    // occurrence.
     void draft(const Context& target, const DraftRequest& r,
                std::vector<int32_t>& drafts) override {
         text_ = target.tokens();

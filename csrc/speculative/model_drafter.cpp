@@ -1,7 +1,7 @@
-// Any smaller model of the same vocabulary, with a context of its own that follows the target's
-// tokens: what it shares with them stays, the rest is run again. Where that would cost too much it
-// reads the end of the text only, behind the first token (most models lean on the one that begins a
-// text), and goes on from there.
+// Drafts with any smaller model of the same vocabulary. Its own context follows the target's
+// tokens: it keeps the common prefix and runs the rest again. If that costs too much, it reads only
+// the end of the text, behind the first token (most models rely on the token that begins a text),
+// and continues from there.
 #include <math.h>
 
 #include <algorithm>
@@ -20,7 +20,7 @@ class ModelDrafter final : public Drafter {
     const char* kind() const override { return "model"; }
     const char* head() const override { return "dense"; }
     const char* backend() const override { return context_.model().backend().name(); }
-    std::string plan_json() override { return context_.placement_json(); }
+    Json plan_json() override { return context_.placement_json(); }
     ContextMemory memory() const override { return context_.memory(); }
 
     Unread unread(const Context& target) const override {
@@ -54,14 +54,14 @@ class ModelDrafter final : public Drafter {
     }
 
   private:
-    // Another text may end before.
+    // Another text may be shorter than begin_.
     int begin_in(const Context& target) const { return begin_ <= target.length() ? begin_ : 0; }
 
-    // How many tokens of the text from `begin` on it holds.
+    // Number of tokens that the drafter holds of the text from `begin` on.
     int held(const Context& target, int begin) const {
         const std::vector<int32_t>&text = target.tokens(), &ours = context_.tokens();
         if (ours.empty() || text.empty() || ours[0] != text[0]) return 0;
-        const size_t first = begin == 0 ? 0 : 1;  // ours[first + i] stands for text[begin + i]
+        const size_t first = begin == 0 ? 0 : 1;  // ours[first + i] is text[begin + i]
         size_t n = 0;
         while (first + n < ours.size() && size_t(begin) + n < text.size() &&
                ours[first + n] == text[size_t(begin) + n])
@@ -78,7 +78,8 @@ class ModelDrafter final : public Drafter {
         tokens_.assign(text.begin(), text.begin() + (begin_ > 0 ? 1 : 0));
         tokens_.insert(tokens_.end(), text.begin() + begin_, text.end());
         tokens_.push_back(r.last);
-        const int before = int(tokens_.size()) - length;  // by so much positions differ
+        // The positions differ by this number.
+        const int before = int(tokens_.size()) - length;
         const auto start = std::chrono::steady_clock::now();
         const size_t kept = context_.sync(tokens_.data(), tokens_.size(),
                                           size_t(std::max(1, target.prompt_end() + before)));
@@ -90,7 +91,7 @@ class ModelDrafter final : public Drafter {
                 .count();
     }
 
-    // What a step costs beside one of the target's, as far as their sizes tell: both read their
+    // Time of a draft step over that of a target step, estimated from their sizes: both read their
     // weights once.
     static double share(const Model& drafter, const Model& target) {
         const double sizes =
@@ -118,7 +119,8 @@ class ModelDrafter final : public Drafter {
     }
     Context context_;
     double share_;
-    int begin_ = 0;  // it holds the text from here on, behind the text's first token
+    // It holds the text's first token and the text from this position on.
+    int begin_ = 0;
     DraftLength::Reading reading_;
     uint64_t n_read_ = 0;
     std::vector<int32_t> tokens_;

@@ -24,7 +24,7 @@ std::unique_ptr<Drafter> make_drafter(std::shared_ptr<Model> drafter, Context& t
                  "%s is a Gemma 4 assistant, which has no cache of its own; it can't run as an "
                  "ordinary draft model",
                  drafter->file().path().c_str());
-        return make_mtp_drafter(std::move(drafter), target, o);
+        return make_assistant_drafter(std::move(drafter), target, o);
     }
     return make_model_drafter(std::move(drafter), target);
 }
@@ -47,7 +47,7 @@ size_t Pair::sync(const int32_t* tokens, size_t n) {
     return target_->sync(tokens, n);
 }
 
-// ---- the round, in one call ----
+// ---- the round in one call ----
 
 RoundInfo Pair::step(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens,
                      size_t n_end, std::vector<int32_t>& out) {
@@ -65,8 +65,9 @@ RoundInfo Pair::step(Sampler& sampler, int n_draft, size_t n_max, const int32_t*
         else verify(drafts_.data(), drafts_.size());
         return close(choosing, choose_rows(choosing, out), before, out);
     } catch (...) {
-        drafter_->wait();  // it may still write to where the next run takes its tokens
-        // As if the round had not begun: nothing was returned, no random number was drawn.
+        // It may still write where the next run reads its tokens.
+        drafter_->wait();
+        // Restores the state before the round: no token is returned and no random number is drawn.
         out.resize(before);
         sampler.go_back(open.mark);
         open_ = {};
@@ -75,7 +76,7 @@ RoundInfo Pair::step(Sampler& sampler, int n_draft, size_t n_max, const int32_t*
     }
 }
 
-// ---- and in three ----
+// ---- the round in three calls ----
 
 const std::vector<int32_t>& Pair::propose(Sampler& sampler, int n_draft, size_t n_max) {
     check_length(n_draft, n_max);
@@ -141,9 +142,9 @@ void Pair::abandon(Sampler* sampler) {
         sampler->go_back(open.mark);
 }
 
-// ---- what both are made of ----
+// ---- shared parts ----
 
-// A round whose run is there would be lost, and the rows would stay in the cache.
+// Throws if a run is open: its round would be lost, and its rows would stay in the cache.
 void Pair::refuse_open_run() const {
     if (is_open(Open::Stage::run))
         fail(Status::invalid_argument,
@@ -166,7 +167,7 @@ void Pair::begin(const Sampler* sampler) {
     if (sampler) open_.mark = sampler->mark();
 }
 
-// Undoes a run. Where even that fails (after a broken run), the chosen token is lost and the target
+// Undoes a run. If even that fails (after a broken run), the chosen token is lost and the target
 // reports a shorter length.
 void Pair::drop_run(int length) {
     if (target_->length() > length) target_->drop_last(target_->length() - length);
@@ -179,7 +180,8 @@ int Pair::room() const {
                                  target_->n_outputs_max() - 1}));
 }
 
-// Last and drafts must fit context and outputs, and no more tokens than wanted may come out.
+// Limits the draft: the last token and the drafts must fit context and outputs, and the round must
+// return at most the wanted tokens.
 DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max) {
     const int most = std::min(room(), int(std::min<size_t>(n_max - 1, kDraftMax)));
     if (n_draft == 0) {
@@ -214,7 +216,8 @@ void Pair::ask_drafter(Sampler& sampler, int n_draft, size_t n_max, bool may_cha
         last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_, window};
     open_.started = may_chain && drafter_->start(*target_, request);
     if (!open_.started) drafter_->draft(*target_, request, drafts_);
-    open_.draft_ms = watch.lap_ms();  // of a started draft on a device: the time to enqueue it
+    // For a draft started on a device: the time to enqueue it.
+    open_.draft_ms = watch.lap_ms();
 }
 
 void Pair::verify(const int32_t* drafts, size_t n) {
@@ -273,8 +276,8 @@ void Pair::check_choosing(const Choosing& c) const {
                  c.chosen[i], n_vocab);
 }
 
-// Row i predicts what follows rows_[i]. What is chosen there stands; a draft that equals it was
-// right. Returns the last row that counts.
+// Chooses the tokens of the rows; row i predicts the token after rows_[i]. A chosen token stands,
+// and a draft that equals it was right. Returns the last row that counts.
 int Pair::choose_rows(const Choosing& c, std::vector<int32_t>& out) {
     open_.choosing.lap_ms();
     for (size_t m = 0;; m++) {
@@ -288,11 +291,10 @@ int Pair::choose_rows(const Choosing& c, std::vector<int32_t>& out) {
     }
 }
 
-// The sampler's own choice: since a row's logits do not depend on the rows beside it, the tokens
-// are those that plain steps would have chosen, by the same random numbers. Where the draft was
-// drawn, rejection keeps the distribution, not the token: also for the first draft that was not
-// run. Which drafts are left out depends on what they are, so the token of that row must make up
-// for it.
+// The sampler's own choice. A row's logits do not depend on the rows beside it, so the tokens equal
+// those of plain steps, by the same random numbers. For a drawn draft, rejection keeps the
+// distribution instead of the token. This includes the first draft that was not run: which drafts
+// are left out depends on the drafts themselves, so the token of that row must compensate for it.
 int32_t Pair::choose_token(const Choosing& c, int row) {
     const int n_vocab = target_->model().hparams().n_vocab;
     TokenMask mask;
@@ -305,11 +307,11 @@ int32_t Pair::choose_token(const Choosing& c, int row) {
                               weights_);
 }
 
-// Keeps the rows up to `last_row`, and what the next draft starts from.
+// Keeps the rows up to `last_row` and the data that the next draft starts from.
 RoundInfo Pair::close(const Choosing& c, int last_row, size_t before,
                       const std::vector<int32_t>& out) {
     const int run = int(n_drafts());
-    // An accepted draft whose row is not kept: the text ended with it.
+    // The text ended with an accepted draft, whose row is not kept.
     const bool cut = last_row < run && out.back() == rows_[size_t(last_row) + 1];
     const int accepted = last_row + (cut ? 1 : 0);
     RoundInfo info;
@@ -330,7 +332,7 @@ RoundInfo Pair::close(const Choosing& c, int last_row, size_t before,
     return info;
 }
 
-// The hidden row that the next draft starts from.
+// Stores the hidden row that the next draft starts from.
 void Pair::remember_hidden(int row) {
     hidden_.clear();
     if (!drafter_->needs_hidden()) return;
@@ -345,7 +347,8 @@ void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
     if (last < 0 || last >= target_->model().hparams().n_vocab)
         fail(Status::invalid_argument, "token %d, the vocabulary has %d", last,
              target_->model().hparams().n_vocab);
-    // After a round the hidden row is that of the last kept position; otherwise the last output's.
+    // After a round, hidden_ is the row of the last kept position; otherwise use the last output's
+    // row.
     const float* hidden = nullptr;
     if (drafter_->needs_hidden() && target_->length() > 0) {
         if (generation_ == target_->generation() && !hidden_.empty()) hidden = hidden_.data();
@@ -360,10 +363,13 @@ void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
 
 std::string Pair::to_json() {
     const std::string backend = drafter_->backend();
-    return std::string("{\"kind\": \"") + drafter_->kind() + "\", \"head\": \"" + drafter_->head() +
-           "\", \"backend\": " + (backend.empty() ? "null" : "\"" + backend + "\"") +
-           ", \"n_read\": " + std::to_string(drafter_->n_read()) +
-           ", \"plan\": " + drafter_->plan_json() + "}";
+    return JsonObject()
+        .add("kind", drafter_->kind())
+        .add("head", drafter_->head())
+        .add("backend", backend.empty() ? Json(nullptr) : Json(backend))
+        .add("n_read", drafter_->n_read())
+        .add("plan", drafter_->plan_json())
+        .text();
 }
 
 void Pair::count(const RoundInfo& info, size_t n_tokens) {

@@ -1,5 +1,5 @@
-// A target and its drafter: the round, and the only one who steps both back. The page to read
-// first.
+// A target and its drafter: one round of speculative decoding (docs/gemma4.md section 4). Only this
+// class rewinds the two. Read this file first.
 #pragma once
 #include <chrono>
 #include <memory>
@@ -16,7 +16,7 @@ constexpr int kDraftAuto = -1;
 
 struct RoundInfo {
     int drafted = 0, accepted = 0;  // of the drafter's tokens
-    int forced = 0;                 // accepted drafts that are not the drafter's
+    int forced = 0;                 // accepted drafts of the caller
     bool ended = false;             // the last token ends the generation
     double draft_ms = 0, verify_ms = 0, accept_ms = 0;
 };
@@ -33,15 +33,17 @@ struct PairStats {
     double draft_ms = 0, verify_ms = 0, accept_ms = 0;
 };
 
-// What a round's tokens are chosen by: the sampler, under a mask for each row, or the caller.
+// How a round's tokens are chosen: by the sampler, under a mask for each row, or by the caller.
 struct Choosing {
     Sampler* sampler = nullptr;
     size_t n_max = 0;
     const int32_t* end_tokens = nullptr;
     size_t n_end = 0;
-    const uint32_t* masks = nullptr;  // [rows][TokenMask::n_words]; null: all tokens
-    size_t n_mask_words = 0;          // of all of them
-    const int32_t* chosen = nullptr;  // [n_chosen], of the first rows; null: the sampler chooses
+    // [rows][TokenMask::n_words]; null: all tokens
+    const uint32_t* masks = nullptr;
+    size_t n_mask_words = 0;  // of all rows
+    // [n_chosen], the caller's choice for the first rows; null: the sampler chooses
+    const int32_t* chosen = nullptr;
     size_t n_chosen = 0;
 };
 
@@ -60,7 +62,7 @@ class Stopwatch {
 
 class Pair {
   public:
-    // drafter: null for prompt lookup. The target outlives the pair's steps: the caller shares it.
+    // drafter: null for prompt lookup. The pair shares ownership of the target.
     Pair(std::shared_ptr<Context> target, std::shared_ptr<Model> drafter,
          const PairOptions& options);
 
@@ -72,23 +74,25 @@ class Pair {
     int preview_length() const { return length_.best(); }
 
     size_t sync(const int32_t* tokens, size_t n);
-    // Appends 1 .. n_max tokens to `out`. Throws; the pair is then as before the step, or (after a
-    // broken run) at a shorter length that the target reports.
+    // Runs one round and appends 1 .. n_max tokens to `out`. Throws Error; the pair is then as
+    // before the step, or (after a broken run) at a shorter length that the target reports.
     RoundInfo step(Sampler& sampler, int n_draft, size_t n_max, const int32_t* end_tokens,
                    size_t n_end, std::vector<int32_t>& out);
 
-    // The same in three steps, for callers that look at the drafts and at what the target says of
-    // them. A step that throws leaves the pair as it was before the step.
+    // The same round in three steps, for callers that look at the drafts and at the target's
+    // logits. A step that throws leaves the pair as before the step.
     //
-    // The drafter's tokens; none right after a prompt, or where "auto" found that none pay off.
+    // Returns the drafter's tokens; 0 tokens right after a prompt, and while "auto" finds that
+    // drafts do not pay off.
     const std::vector<int32_t>& propose(Sampler& sampler, int n_draft, size_t n_max);
-    // Runs the chosen token and these drafts, whoever made them; also without a proposal. Right
-    // after a prompt there is nothing to run and no draft is taken.
+    // Runs the chosen token and these drafts, from any source, also without a proposal. Right after
+    // a prompt there is nothing to run, and no draft is allowed.
     void run(const int32_t* drafts, size_t n);
-    // The target's output row that is the run's first.
+    // The target's output row that is row 0 of the run.
     int first_row() const { return open_.first ? target_->n_outputs() - 1 : 0; }
     RoundInfo take(const Choosing& choosing, std::vector<int32_t>& out);
-    // Back to before propose(); so is the sampler, if it is the one that was given there.
+    // Returns to the state before propose(). So does the sampler, if it is the one that propose()
+    // got.
     void abandon(Sampler* sampler);
     // Most drafts of the next run.
     int next_room() const {
@@ -96,7 +100,7 @@ class Pair {
         return room();
     }
 
-    // What the drafter says after `last`, unverified.
+    // Drafts tokens after `last` without verification.
     void draft_only(int32_t last, int n, std::vector<int32_t>& out);
     void read_step(int i, float* logits, float* hidden) const {
         drafter_->read_step(i, logits, hidden);
@@ -107,21 +111,27 @@ class Pair {
     // A round between its steps.
     struct Open {
         enum class Stage { none, proposed, run } stage = Stage::none;
-        bool first = false;       // right after a prompt: its last row is there, nothing runs
-        int length = 0;           // of the target, before the run
-        uint64_t generation = 0;  // of the target, now: someone else may have moved it since
-        bool started = false;     // the drafts are on the queue, the host has not seen them
-        int wanted = 0;           // drafts that the drafter was asked for
-        int kept = 0;             // of its drafts, those that were run
+        // right after a prompt: its last row exists, so nothing runs
+        bool first = false;
+        int length = 0;  // of the target, before the run
+        // of the target at that time, to detect other callers' changes
+        uint64_t generation = 0;
+        // the drafts are enqueued, and the host has not seen them
+        bool started = false;
+        // drafts that the drafter was asked for
+        int wanted = 0;
+        // drafts of the drafter that were run
+        int kept = 0;
         double draft_ms = 0, verify_ms = 0;
         Stopwatch choosing;
-        const Sampler* sampler = nullptr;  // of propose()
+        const Sampler* sampler = nullptr;  // the one that propose() got
         Sampler::Mark mark;
     };
     bool is_open(Open::Stage stage) const {
         return open_.stage == stage && open_.generation == target_->generation();
     }
-    size_t n_drafts() const { return rows_.empty() ? 0 : rows_.size() - 1; }  // of the run
+    // of the run
+    size_t n_drafts() const { return rows_.empty() ? 0 : rows_.size() - 1; }
     void begin(const Sampler* sampler);
     void ask_drafter(Sampler& sampler, int n_draft, size_t n_max, bool may_chain);
     void verify(const int32_t* drafts, size_t n);
@@ -142,17 +152,19 @@ class Pair {
     std::shared_ptr<Context> target_;
     std::unique_ptr<Drafter> drafter_;
     float p_min_;
-    bool sampled_;  // drafts are drawn, not the most likely
+    bool sampled_;  // drafts are drawn by the sampler
     DraftLength length_;
     PairStats stats_;
-    int32_t last_ = -1;          // chosen, not yet in the cache
-    std::vector<float> hidden_;  // of the position before `last_`; empty: unknown
-    uint64_t generation_ =
-        0;  // of the target when last_ was chosen: someone else may have moved it since
+    int32_t last_ = -1;  // chosen, not yet in the cache
+    // [n_embd] of the position before `last_`; empty: unknown
+    std::vector<float> hidden_;
+    // of the target when last_ was chosen, to detect other callers' changes
+    uint64_t generation_ = 0;
     Open open_;
-    std::vector<int32_t> rows_;            // last and drafts, of the run
-    std::vector<int32_t> drafts_;          // the drafter's
-    std::vector<Distribution> proposals_;  // what those were drawn from, if they were
+    std::vector<int32_t> rows_;    // last_ and the drafts of the run
+    std::vector<int32_t> drafts_;  // of the drafter
+    // the distribution of each drawn draft
+    std::vector<Distribution> proposals_;
     std::vector<float> weights_;
 };
 

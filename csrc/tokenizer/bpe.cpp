@@ -6,10 +6,10 @@
 namespace pillion {
 namespace {
 
-constexpr uint32_t kAlphabetEnd = 0x144;  // 256 + the 68 bytes that are not printable
+// 256 + the 68 bytes that are not printable.
+constexpr uint32_t kAlphabetEnd = 0x144;
 
-// GPT-2's alphabet: printable Latin-1 bytes stand for themselves, the others for 256, 257, … in
-// order.
+// GPT-2's alphabet: a printable Latin-1 byte maps to itself, the others to 256, 257, … in order.
 bool stands_for_itself(uint32_t byte) {
     return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
 }
@@ -74,7 +74,7 @@ MergeTable::MergeTable(const Vocabulary& vocabulary, const std::vector<std::stri
     size_t n_slots = 16;
     while (n_slots < merges.size() * 2) n_slots *= 2;
     slots_.assign(n_slots, Slot{-1, -1, 0, -1});
-    // Half a million lines of three look-ups each are most of the time of loading; in blocks their
+    // Half a million lines with three look-ups each take most of the loading time. In blocks their
     // cache misses overlap.
     constexpr size_t kBlock = 32;
     std::array<Line, kBlock> block;
@@ -228,8 +228,8 @@ std::string alphabet_to_bytes(std::string_view token) {
         const Utf8Step step = utf8_step_or_byte(token.data() + at, token.size() - at);
         const int16_t byte =
             step.code_point < kAlphabetEnd ? reverse_alphabet()[step.code_point] : int16_t(-1);
-        if (byte < 0)
-            return std::string(token);  // one stranger: the token was never in the alphabet
+        // One character outside the alphabet: the token was not written in it.
+        if (byte < 0) return std::string(token);
         out += char(byte);
         at += step.bytes;
     }

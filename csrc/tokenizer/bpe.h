@@ -1,6 +1,6 @@
-// Merge-rank BPE: the table of merges and the two encoders that use it, over characters (gemma4)
-// and over bytes (gpt2). Invariant: merges are pairs of ids, so encoding never builds or compares
-// strings beyond the first symbols.
+// BPE by merge ranks: the table of merges and its two encoders, over characters (gemma4) and over
+// bytes (gpt2). Invariant: merges are pairs of ids, so encoding builds and compares strings only
+// for the first symbols.
 #pragma once
 #include <stdint.h>
 
@@ -17,12 +17,12 @@
 
 namespace pillion {
 
-// (left id, right id) -> rank and merged id, in one flat hash.
+// (left id, right id) -> rank and merged id, in one flat hash table.
 class MergeTable {
   public:
-    // `merges`: "left right", best first. A line that names a piece outside the vocabulary, or
-    // makes one that is outside or a control token, is left out. Throws Error{file_corrupt} if
-    // there are no merges and some token can't be reached without.
+    // `merges`: lines "left right", best first. The table skips a line with a piece outside the
+    // vocabulary, and a line whose result is outside it or is a control token. Throws
+    // Error{file_corrupt} if there are no merges and some token is unreachable without them.
     MergeTable(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges);
 
     Merge find(int32_t left, int32_t right) const;
@@ -33,7 +33,7 @@ class MergeTable {
         uint32_t rank;
         int32_t merged;
     };
-    // A line of the list on its way into the table.
+    // A line of the list, before it enters the table.
     struct Line {
         uint32_t rank;
         std::string_view left, right;
@@ -49,8 +49,8 @@ class MergeTable {
     std::vector<Slot> slots_;  // a power of two, at most half full
 };
 
-// BPE over characters with no word splitting but at runs of newlines; a newline run that is a token
-// is taken whole.
+// BPE over characters. It splits the text only at runs of newlines; a newline run that is a token
+// is taken whole. docs/gemma4.md section 6.
 class Gemma4Encoder final : public Encoder {
   public:
     Gemma4Encoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
@@ -66,8 +66,8 @@ class Gemma4Encoder final : public Encoder {
     MergeTable merges_;
 };
 
-// BPE over bytes inside the words of a pre-tokenizer. Bytes that have no token are dropped, as the
-// field does.
+// BPE over bytes, inside the words of a pre-tokenizer. Drops bytes without a token, as other
+// implementations do.
 class ByteBpeEncoder final : public Encoder {
   public:
     ByteBpeEncoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
@@ -81,8 +81,8 @@ class ByteBpeEncoder final : public Encoder {
     std::array<int32_t, 256> byte_ids_;
 };
 
-// Byte-level vocabularies write each byte as one printable character; what isn't of that alphabet
-// stays as it is.
+// Byte-level vocabularies write each byte as one printable character. Characters outside that
+// alphabet stay as they are.
 std::string bytes_to_alphabet(std::string_view bytes);
 std::string alphabet_to_bytes(std::string_view token);
 

@@ -91,7 +91,7 @@ void CharSymbols::emit_bytes(std::string_view piece, std::vector<int32_t>& ids) 
         }
         ids.resize(start);  // all of its bytes or none
         if (start == 0 || ids.back() != unknown_)
-            ids.push_back(unknown_);  // a run of unknown characters is one token
+            ids.push_back(unknown_);  // a run of unknown characters becomes one token
         return;
     }
 }

@@ -1,6 +1,6 @@
-// The character level shared by gemma4 and SentencePiece: blanks become ▁, text becomes one symbol
-// per character, and a piece that is no token is written as byte tokens. Invariant: cutting at word
-// starts changes no result, only the size of the heap: a cut is made where no token could span it.
+// The character level that gemma4 and SentencePiece share: blanks become ▁, text becomes one symbol
+// per character, and a piece without a token becomes byte tokens. Invariant: cutting at word starts
+// changes only the size of the heap, never a result. A cut lies where no token could span it.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -15,32 +15,32 @@
 
 namespace pillion {
 
-// Every blank of `text` as ▁.
+// Writes every blank of `text` as ▁.
 std::string mark_blanks(std::string_view text);
-// Every ▁ of `text` as a blank.
+// Writes every ▁ of `text` as a blank.
 std::string unmark_blanks(std::string_view text);
 
 class CharSymbols {
   public:
-    // Throws Error{file_corrupt} if a character could end up with no token: neither 256 byte tokens
-    // nor an unknown token.
+    // Throws Error{file_corrupt} if a character could end up without a token: the vocabulary has
+    // neither 256 byte tokens nor an unknown token.
     CharSymbols(const Vocabulary& vocabulary, int32_t unknown);
 
-    // The end of the word that starts at `begin` of a text with marked blanks: the next ▁ that no
-    // token joins to what stands before it, or the end of the text.
+    // The end of the word that starts at `begin`, in a text with marked blanks: the next ▁ that no
+    // token joins to the character before it, or the end of the text.
     size_t word_end(std::string_view text, size_t begin) const;
 
-    // One symbol per character of text[begin, end); an invalid byte is a character of its own.
+    // Makes one symbol per character of text[begin, end); an invalid byte is its own character.
     void split(std::string_view text, size_t begin, size_t end, std::vector<Symbol>& symbols) const;
 
-    // The token of a text of one piece, if a merge may lead to it: control, unknown and byte tokens
-    // never come out of plain text.
+    // The token of a piece, if a merge may lead to it; else -1. Control, unknown and byte tokens
+    // never come from plain text.
     int32_t mergeable(std::string_view piece) const;
 
-    // Appends the ids of the symbols left after merging.
+    // Appends the ids of the symbols that remain after merging.
     void emit(std::string_view text, const std::vector<Symbol>& symbols,
               std::vector<int32_t>& ids) const;
-    // Appends `piece`, which is no token.
+    // Appends `piece`, which has no token of its own, as byte tokens or as the unknown token.
     void emit_bytes(std::string_view piece, std::vector<int32_t>& ids) const;
 
   private:
@@ -48,8 +48,8 @@ class CharSymbols {
     int32_t unknown_;
     std::array<int32_t, 256> byte_tokens_;
     std::array<int32_t, 128> ascii_tokens_;
-    std::array<bool, 256>
-        joins_blank_{};  // by the byte before: some token holds that byte followed by ▁
+    // by the byte before: some token contains that byte followed by ▁
+    std::array<bool, 256> joins_blank_{};
 };
 
 }  // namespace pillion

@@ -1,7 +1,7 @@
-// What a family of tokenizers does with a stretch of text that holds no special tokens.
-// Invariant: an encoder is immutable, so any number of threads may use one; every byte of the text
-// reaches a token, or an unknown token where the vocabulary has one, or is dropped only where the
-// family itself drops it (a byte-level file without that byte).
+// The interface of a tokenizer family: encodes a stretch of text without special tokens.
+// Invariants: an encoder is immutable, so any number of threads may share one. Every byte of the
+// text reaches a token, or an unknown token if the vocabulary has one. A byte is dropped only where
+// the family itself drops it (a byte-level file without that byte).
 #pragma once
 #include <stdint.h>
 
@@ -10,18 +10,19 @@
 
 namespace pillion {
 
-// Text between two special tokens, the second of which may be user-defined: then the passage goes
-// on behind it.
+// Text between two special tokens. If the second is user-defined, the passage continues behind it.
 struct Stretch {
-    std::string_view text;  // shorter than 1 GiB; empty only between
-    bool opens = true;   // begins a passage: the text starts here, or a control token stands before
-    bool closes = true;  // ends it: no user-defined token follows
+    // shorter than 1 GiB; empty only between two special tokens
+    std::string_view text;
+    // begins a passage: at the start of the text or behind a control token
+    bool opens = true;
+    bool closes = true;  // ends the passage: no user-defined token follows
 };
 
 class Encoder {
   public:
     virtual ~Encoder() = default;
-    // Appends the ids of the stretch.
+    // Appends the ids of the stretch's tokens.
     virtual void encode(const Stretch& stretch, std::vector<int32_t>& ids) const = 0;
 };
 

@@ -1,7 +1,7 @@
-// The one loop behind every merging tokenizer: start from small symbols, always merge the best
-// adjacent pair, the leftmost of equals. What "best" is comes from the caller (the rank of a merge,
-// the score of a token). Cost: n log n in the number of symbols, whatever the text; a heap of
-// candidates that may go stale and are checked when popped.
+// The one loop of every merging tokenizer: start from small symbols, and always merge the best
+// adjacent pair, the leftmost of equals. The caller defines "best": the rank of a merge, the score
+// of a token. Cost: n log n in the number of symbols, for any text. Candidates in the heap may
+// become stale; the loop checks each one that it pops.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -12,23 +12,24 @@
 
 namespace pillion {
 
-// A piece of the text. Symbols lie in text order and never overlap; a merge extends the left one
+// A piece of the text. Symbols lie in text order and never overlap. A merge extends the left one
 // and empties the right one.
 struct Symbol {
-    int32_t id;      // token, or -1: this piece is no token
+    int32_t id;      // token, or -1: not a token
     uint32_t begin;  // offset in the text
     uint32_t bytes;  // 0: merged away
     int32_t prev, next;
 };
 
-// What a pair becomes. Smaller order first.
+// The result of merging a pair. The smaller order goes first.
 struct Merge {
     uint32_t order;
     int32_t id;  // -1: this pair does not merge
 };
 
 struct MergeCandidate {
-    uint64_t order_and_left;  // order << 32 | index of the left symbol: leftmost among equals
+    // order << 32 | index of the left symbol, so that the leftmost of equals goes first
+    uint64_t order_and_left;
     uint32_t bytes;
     int32_t id;
     bool operator>(const MergeCandidate& other) const {
@@ -43,7 +44,7 @@ inline void append_symbol(std::vector<Symbol>& symbols, int32_t id, uint32_t beg
     symbols.push_back({id, begin, bytes, index - 1, -1});
 }
 
-// find(left, right) -> Merge. `heap` is scratch, kept by the caller so that short words need no
+// find(left, right) -> Merge. `heap` is scratch that the caller keeps, so that short words need no
 // allocation.
 template <class FindMerge>
 void merge_symbols(std::vector<Symbol>& symbols, std::vector<MergeCandidate>& heap,
@@ -76,7 +77,7 @@ void merge_symbols(std::vector<Symbol>& symbols, std::vector<MergeCandidate>& he
         Symbol& left = symbols[size_t(index)];
         if (left.bytes == 0 || left.next < 0) continue;
         Symbol& right = symbols[size_t(left.next)];
-        // Symbols only grow, and a left one grows by all of its right neighbour: equal length means
+        // Symbols only grow, and a left one grows by all of its right neighbour. With equal length
         // it is still the same pair.
         if (left.bytes + right.bytes != best.bytes) continue;
         left.id = best.id;

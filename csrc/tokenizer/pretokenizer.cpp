@@ -9,8 +9,7 @@ namespace {
 
 using Words = std::vector<std::string_view>;
 
-// One character, with what the rules ask of it. The end of the text is a character of zero bytes
-// and no class.
+// One character and its classes. The end of the text is a character of zero bytes without a class.
 struct Char {
     uint32_t code_point = kInvalidByte;
     uint32_t bytes = 0;
@@ -23,7 +22,7 @@ struct Char {
     bool is_rest() const { return !is_end() && !is(kWhitespace | kLetter | kNumber); }
 };
 
-// Reads characters of a text at byte offsets.
+// Reads the characters of a text at byte offsets.
 class Reader {
   public:
     explicit Reader(std::string_view text) : text_(text) {}
@@ -34,7 +33,7 @@ class Reader {
         return {step.code_point, step.bytes, unicode_flags(step.code_point)};
     }
 
-    // The end of the run of characters from `offset` that `fits`.
+    // End of the run of characters from `offset` that `fits` accepts.
     template <class Fits>
     size_t run_end(size_t offset, const Fits& fits) const {
         for (Char c = at(offset); !c.is_end() && fits(c); c = at(offset)) offset += c.bytes;
@@ -52,7 +51,7 @@ class Reader {
     std::string_view text_;
 };
 
-// Cuts `text` into words: next(reader, begin) gives the end of the word at `begin`.
+// Cuts `text` into words: next(reader, begin) returns the end of the word at `begin`.
 template <class Next>
 void cut(std::string_view text, Words& words, const Next& next) {
     const Reader reader(text);
@@ -63,8 +62,8 @@ void cut(std::string_view text, Words& words, const Next& next) {
     }
 }
 
-// Cuts `text` into what `match` matches and the stretches between. match(reader, begin) gives the
-// end, or `begin` for no match.
+// Cuts `text` into the matches of `match` and the stretches between them. match(reader, begin)
+// returns the end of a match, or `begin` without one.
 template <class Match>
 void isolate(std::string_view text, Words& words, const Match& match) {
     cut(text, words, [&](const Reader& reader, size_t begin) {
@@ -78,7 +77,7 @@ void isolate(std::string_view text, Words& words, const Match& match) {
     });
 }
 
-// Replaces each word by the words `split` makes of it.
+// Replaces each word by the words that `split` makes of it.
 template <class Split>
 void split_again(Words& words, const Split& split) {
     Words finer;
@@ -86,8 +85,8 @@ void split_again(Words& words, const Split& split) {
     words = std::move(finer);
 }
 
-// 's|'t|'re|'ve|'m|'ll|'d; `fold`: also in capitals, and with the long s, which folds to s. begin:
-// no match.
+// 's|'t|'re|'ve|'m|'ll|'d; `fold`: capitals too, and the long s, which folds to s. Returns `begin`
+// without a match.
 size_t contraction_end(const Reader& reader, size_t begin, bool fold) {
     constexpr uint32_t kLongS = 0x17F;
     const auto letter = [&](const Char& c) {
@@ -106,7 +105,7 @@ size_t contraction_end(const Reader& reader, size_t begin, bool fold) {
     return two ? after_first + second.bytes : begin;
 }
 
-// \s+(?!\S)|\s+ at a whitespace character: all of the run, but its last character where text
+// \s+(?!\S)|\s+ at a whitespace character: the whole run, without its last character if text
 // follows.
 size_t whitespace_end(const Reader& reader, size_t begin) {
     size_t end = begin, last = begin;
@@ -117,7 +116,7 @@ size_t whitespace_end(const Reader& reader, size_t begin) {
     return end == reader.size() || last == begin ? end : last;
 }
 
-// \s*[\r\n]+ : up to the last line break of the whitespace run. begin: no match.
+// \s*[\r\n]+ : up to the last line break of the whitespace run. Returns `begin` without a match.
 size_t line_break_end(const Reader& reader, size_t begin) {
     size_t at = begin, end = begin;
     for (Char c = reader.at(at); c.is(kWhitespace); c = reader.at(at)) {
@@ -175,7 +174,7 @@ void split_qwen2(std::string_view text, Words& words) {
     });
 }
 
-// \p{N}, then the rule of gpt-2 between.
+// \p{N}, then gpt-2's rule between.
 void split_smollm(std::string_view text, Words& words) {
     isolate(text, words, [](const Reader& reader, size_t at) {
         const Char c = reader.at(at);
@@ -203,7 +202,7 @@ size_t three_digits_end(const Reader& reader, size_t at) {
     return at + 3;
 }
 
-// Four cuts, each inside the words of the one before: punctuation, the rule of gpt-2, \p{N}+, three
+// Four cuts, each inside the words of the previous one: punctuation, gpt-2's rule, \p{N}+, three
 // digits.
 void split_default(std::string_view text, Words& words) {
     isolate(text, words, punctuation_end);

@@ -1,6 +1,6 @@
-// How text is cut into words before byte-level BPE: the published regular expressions, written out
-// as code. Invariant: the words lie end to end and cover the text; a byte that is no UTF-8 is a
-// character of no class.
+// Cuts text into words before byte-level BPE: the published regular expressions, written as code.
+// Invariant: the words lie end to end and cover the text. An invalid UTF-8 byte is a character
+// without a class.
 #pragma once
 #include <string>
 #include <string_view>
@@ -9,18 +9,19 @@
 namespace pillion {
 
 struct PreRule {
-    const char* name;        // tokenizer.ggml.pre
-    bool whole_words_first;  // a word that is a token is taken whole before any merge
-    bool adds_bos;           // where the file doesn't say
+    const char* name;  // value of tokenizer.ggml.pre
+    // a word that is a token is taken whole before any merge
+    bool whole_words_first;
+    bool adds_bos;  // default, if the file doesn't say
     void (*split)(std::string_view text, std::vector<std::string_view>& words);
 };
 
-// nullptr: not known.
+// nullptr: unknown rule.
 const PreRule* find_pre_rule(std::string_view name);
 // "default, gpt-2, …", for error sentences.
 std::string pre_rule_names();
 
-// Replaces what `words` held.
+// Replaces the content of `words`.
 void split_words(const PreRule& rule, std::string_view text, std::vector<std::string_view>& words);
 
 }  // namespace pillion

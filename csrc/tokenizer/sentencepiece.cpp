@@ -9,7 +9,7 @@
 namespace pillion {
 namespace {
 
-// Unsigned numbers that sort as the scores do, highest score first.
+// Unsigned numbers in the order of the scores, highest score first.
 uint32_t order_of(float score) {
     const float positive_zero = score + 0.0f;  // -0 and 0 are one score
     uint32_t bits;
@@ -31,7 +31,7 @@ std::string collapse_blanks(const Stretch& stretch) {
 
 }  // namespace
 
-// Where an unused token came from: the pieces of its latest merge.
+// Origin of an unused token: the pieces of its latest merge.
 struct SentencePieceEncoder::Scratch {
     std::vector<Symbol> symbols;
     std::vector<MergeCandidate> heap;
@@ -95,8 +95,8 @@ void SentencePieceEncoder::encode_word(std::string_view text, size_t begin, size
     }
 }
 
-// The symbol, or if it is an unused token the pieces it was merged from, in turn. A stack, since a
-// file may nest them deeply.
+// Emits the symbol; for an unused token, emits the pieces it was merged from, recursively. Uses a
+// stack, because a file may nest them deeply.
 void SentencePieceEncoder::emit_unused(std::string_view text, Symbol symbol, const Scratch& scratch,
                                        std::vector<int32_t>& ids) const {
     std::vector<Symbol> stack{symbol};

@@ -1,6 +1,6 @@
-// SentencePiece BPE (tokenizer.ggml.model "llama"): adjacent pieces merge when their text is a
-// token, the best score first. Invariant: tokens of type unused take part in merging and are split
-// back into what they were merged from.
+// SentencePiece BPE (tokenizer.ggml.model "llama"): adjacent pieces merge if their text is a token,
+// the best score first. Invariant: tokens of type unused take part in merging, and are split back
+// into the pieces they were merged from.
 #pragma once
 #include <stdint.h>
 
@@ -18,15 +18,15 @@
 namespace pillion {
 
 struct SentencePieceRules {
-    bool add_space_prefix = true;  // a blank where a passage opens
-    bool remove_extra_whitespaces =
-        false;  // blanks at the ends of a passage dropped, runs of blanks made one
+    bool add_space_prefix = true;  // puts a blank where a passage opens
+    // drops blanks at the ends of a passage and makes runs of blanks one
+    bool remove_extra_whitespaces = false;
     int32_t unknown = -1;
 };
 
 class SentencePieceEncoder final : public Encoder {
   public:
-    // Throws Error{file_corrupt} unless there is one score per token and none is NaN.
+    // Throws Error{file_corrupt} unless every token has a score and no score is NaN.
     SentencePieceEncoder(const Vocabulary& vocabulary, const std::vector<float>& scores,
                          const SentencePieceRules& rules);
     void encode(const Stretch& stretch, std::vector<int32_t>& ids) const override;
@@ -42,7 +42,7 @@ class SentencePieceEncoder final : public Encoder {
     const Vocabulary& vocabulary_;
     SentencePieceRules rules_;
     CharSymbols chars_;
-    std::vector<uint32_t> orders_;  // by id; the higher the score the smaller
+    std::vector<uint32_t> orders_;  // by id; the smaller, the higher the score
     bool has_unused_ = false;
 };
 

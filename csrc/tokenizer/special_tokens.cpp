@@ -5,8 +5,8 @@
 namespace pillion {
 namespace {
 
-// Longer texts are ordinary text. Real ones have at most some fifty bytes, and the bound keeps a
-// search linear in the text.
+// Longer texts are ordinary text. Real special tokens have at most about fifty bytes, and the bound
+// keeps a search linear in the text.
 constexpr size_t kSpecialBytesMax = 256;
 
 bool is_special(TokenType type) {
@@ -47,7 +47,7 @@ void SpecialTokens::add(std::string_view text, int32_t id, bool always) {
         node = child;
     }
     Node& last = nodes_[size_t(node)];
-    if (last.id < 0) {  // of twins the lowest id
+    if (last.id < 0) {  // of equal texts the lowest id
         last.id = id;
         last.always = always;
     }

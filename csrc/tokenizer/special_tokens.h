@@ -1,6 +1,6 @@
-// Finds special tokens in text: at each place the longest that starts there, from left to right.
-// Invariant: user-defined tokens are always found, control and unknown tokens only when the caller
-// parses specials.
+// Finds special tokens in text, from left to right, at each place the longest that starts there.
+// Invariant: it always finds user-defined tokens; it finds control and unknown tokens only if the
+// caller parses specials.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -14,12 +14,11 @@ namespace pillion {
 
 class SpecialTokens {
   public:
-    // `blanks_for_marks`: the text will have blanks where a token of the vocabulary may be written
-    // with ▁.
+    // `blanks_for_marks`: the text has blanks where a token of the vocabulary may have ▁.
     SpecialTokens(const Vocabulary& vocabulary, bool blanks_for_marks);
 
     struct Hit {
-        size_t begin, bytes;  // bytes 0: none, and begin is the end of the text
+        size_t begin, bytes;  // bytes 0: not found, and begin is the end of the text
         int32_t id;
     };
     // The first special token at or after `from`.
@@ -28,14 +27,15 @@ class SpecialTokens {
   private:
     struct Node {
         int32_t child = -1, sibling = -1;
-        int32_t id = -1;  // token that ends here
+        int32_t id = -1;  // token that ends at this node
         char byte = 0;
         bool always = false;  // user-defined
     };
     void add(std::string_view text, int32_t id, bool always);
     int32_t child_of(int32_t node, char byte) const;
 
-    std::vector<Node> nodes_;  // a trie; nodes_[b] is the root of the texts that begin with byte b
+    // a trie; nodes_[b] is the root of the texts that begin with byte b
+    std::vector<Node> nodes_;
 };
 
 }  // namespace pillion

@@ -11,15 +11,16 @@
 namespace pillion {
 namespace {
 
-// Offsets are 32 bits and a blank grows to three bytes, so this leaves room; a context holds far
+// Offsets have 32 bits, and a blank grows to three bytes, so this leaves room. A context holds far
 // less.
 constexpr size_t kTextBytesMax = size_t(256) << 20;
 
 constexpr std::string_view kGemma4ToolResponse = "<|tool_response>";
 constexpr std::string_view kGemma4EndOfTurn = "<turn|>";
-constexpr std::string_view kStrikeEnd = "</s>";  // of HTML: in Gemma's vocabulary an ordinary token
+// of HTML; an ordinary token in Gemma's vocabulary
+constexpr std::string_view kStrikeEnd = "</s>";
 
-// Converters differ in the types of these, so the texts decide.
+// Converters give these tokens different types, so their texts decide.
 constexpr std::string_view kGemma4Control[] = {
     "<pad>",     "<eos>",     "<bos>",    "<unk>",    "<mask>",    "<|turn>",   "<turn|>",
     "<|think|>", "<|tool>",   "<tool|>",  "<|image>", "<image|>",  "<|image|>", "<|audio>",
@@ -30,8 +31,8 @@ constexpr std::string_view kGemma4Printed[] = {
     "<|tool_response>", "<tool_response|>", "<|\"|>",
 };
 
-// What ends a generation in the chat formats of the field, where the file says no more than that
-// the token is special: a model may be tuned to another format than its vocabulary's first.
+// End-of-generation texts of common chat formats, for files that only say that the token is
+// special. A model may be tuned to another format than the first one of its vocabulary.
 constexpr std::string_view kEndTexts[] = {
     "<eos>",
     "<turn|>",
@@ -48,8 +49,8 @@ constexpr std::string_view kEndTexts[] = {
     "<|end_of_turn|>",
     "<end_of_utterance>",
 };
-constexpr std::string_view kPartEnd =
-    "<|end|>";  // of an answer, or of one of its parts where these two exist
+// ends an answer, or a part of it if these two exist
+constexpr std::string_view kPartEnd = "<|end|>";
 constexpr std::string_view kAnswerEnds[] = {"<|return|>", "<|call|>"};
 
 int32_t checked_id(int32_t id, int32_t size, const char* key) {
@@ -138,8 +139,8 @@ void Tokenizer::make_encoder(const TokenizerData& data) {
                      pre_.c_str());
             }
             pre_ = "gemma4";
-            adds_bos_ = true;  // whatever the file says: converters write false because the chat
-                               // template has it
+            // Overrides the file: converters write false because the chat template has it.
+            adds_bos_ = true;
             encoder_ = std::make_unique<Gemma4Encoder>(vocabulary_, data.merges, ids_.unk);
             break;
         }
@@ -185,7 +186,7 @@ void Tokenizer::collect_end_of_generation(const TokenizerData& data) {
     for (const std::string_view text : kAnswerEnds) add_special(text);
     const int32_t strike_end = find(kStrikeEnd);
     if (strike_end >= 0 && token_type(strike_end) == TokenType::control) add(strike_end);
-    if (family_ == Family::gemma4) {  // whatever their types
+    if (family_ == Family::gemma4) {  // for any token types
         for (const std::string_view text :
              {std::string_view("<eos>"), kGemma4EndOfTurn, kGemma4ToolResponse})
             add(find(text));
@@ -202,7 +203,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special,
         fail(Status::invalid_argument, "the text has %zu bytes, the limit is %zu", text.size(),
              kTextBytesMax);
     }
-    // to SentencePiece a ▁ of the text is a blank, in user-defined tokens, too
+    // SentencePiece reads a ▁ of the text as a blank, also in user-defined tokens
     std::string unmarked;
     if (family_ == Family::sentencepiece && text.find(kBlankMark) != std::string_view::npos) {
         unmarked = unmark_blanks(text);

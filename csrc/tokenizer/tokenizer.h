@@ -1,7 +1,7 @@
-// From text to token ids and back. Knows the metadata of a tokenizer (TokenizerData), not where it
-// comes from. The families: "gemma4" (merge ranks over characters), "llama" (SentencePiece scores),
-// "gpt2" (merge ranks over bytes). Invariant: a Tokenizer is immutable after create(), so any
-// number of threads may use one; bad text never fails.
+// Converts text to token ids and back. It reads the metadata of a tokenizer (TokenizerData), from
+// any source. Families: "gemma4" (merge ranks over characters), "llama" (SentencePiece scores),
+// "gpt2" (merge ranks over bytes). Invariants: a Tokenizer is immutable after create(), so any
+// number of threads may share one; encoding accepts any bytes. docs/gemma4.md section 6.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -18,14 +18,14 @@
 
 namespace pillion {
 
-// The tokenizer.ggml.* keys. An id of -1: the file doesn't say. Views need to live only until
+// The tokenizer.ggml.* keys. An id of -1: the file does not say. Views must live only until
 // create() returns.
 struct TokenizerData {
     std::string model;  // tokenizer.ggml.model
     std::string pre;    // tokenizer.ggml.pre; empty: gpt2 takes "default"
     std::vector<std::string_view> tokens;
-    std::vector<float> scores;             // empty or one per token; "llama" needs them
-    std::vector<int32_t> types;            // empty or one per token
+    std::vector<float> scores;             // empty, or one per token; "llama" needs them
+    std::vector<int32_t> types;            // empty, or one per token
     std::vector<std::string_view> merges;  // "left right", best first
     int32_t bos = -1, eos = -1, eot = -1, eom = -1, unk = -1, pad = -1, mask = -1;
     std::optional<bool> add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
@@ -35,33 +35,33 @@ struct TokenizerData {
 
 class Tokenizer {
   public:
-    // Throws Error: unsupported_model for a family or pre-tokenizer that isn't known, file_corrupt
-    // for data that can't be.
+    // Throws Error: unsupported_model for an unknown family or pre-tokenizer, file_corrupt for
+    // impossible data.
     static std::unique_ptr<Tokenizer> create(const TokenizerData& data);
     Tokenizer(const Tokenizer&) = delete;
     Tokenizer& operator=(const Tokenizer&) = delete;
 
-    // add_special: BOS in front and EOS behind, where the model has them so. parse_special: "<bos>"
-    // in the text is the token. The text may hold any bytes. Throws Error{invalid_argument} from
-    // 256 MiB on.
+    // add_special: BOS in front and EOS behind, if the model adds them. parse_special: "<bos>" in
+    // the text is the token. The text may hold any bytes. Throws Error{invalid_argument} from 256
+    // MiB on.
     std::vector<int32_t> encode(std::string_view text, bool add_special, bool parse_special) const;
 
-    // The text of all ids: the token_bytes() end to end, less the first blank if
-    // strips_leading_space(). Raw bytes: make them valid UTF-8 with replace_invalid_utf8(). Throws
-    // Error{invalid_argument} for an id outside the vocabulary.
+    // The text of all ids: their token_bytes() end to end, without the first blank if
+    // strips_leading_space(). The bytes are raw; replace_invalid_utf8() makes them valid UTF-8.
+    // Throws Error{invalid_argument} for an id outside the vocabulary.
     std::string decode(const int32_t* ids, size_t n, bool print_special) const;
-    // What one token prints. Pieces of a character come as they are: feed them to a Utf8Stream.
+    // The bytes that a token prints, possibly parts of a character: feed them to a Utf8Stream.
     std::string token_bytes(int32_t id, bool print_special) const;
-    // Encoding puts a blank in front of the text; a stream of pieces must drop its first byte if
+    // Encoding puts a blank in front of the text. A stream of pieces must drop its first byte if
     // that is a blank.
     bool strips_leading_space() const { return strips_leading_space_; }
 
     int32_t size() const { return vocabulary_.size(); }
-    // The vocabulary's own writing of a token.
+    // The vocabulary's spelling of a token.
     std::string_view token_text(int32_t id) const;
     TokenType token_type(int32_t id) const;
     bool is_control(int32_t id) const;  // prints nothing unless asked
-    // By the vocabulary's own writing; -1: none.
+    // Finds a token by the vocabulary's spelling; -1: not found.
     int32_t find(std::string_view text) const { return vocabulary_.find(text); }
 
     bool is_end_of_generation(int32_t id) const;  // false outside the vocabulary
@@ -70,7 +70,8 @@ class Tokenizer {
     }  // ascending
     const std::vector<int32_t>& suppress_tokens() const { return suppress_tokens_; }
 
-    int32_t bos() const { return ids_.bos; }  // -1: none, as the others
+    // -1: the model has no such token; same below
+    int32_t bos() const { return ids_.bos; }
     int32_t eos() const { return ids_.eos; }
     int32_t eot() const { return ids_.eot; }
     int32_t unk() const { return ids_.unk; }

@@ -16,7 +16,7 @@ constexpr uint32_t kCodePoints = 0x110000;
 constexpr const char kReplacement[] = "\xEF\xBF\xBD";
 
 uint32_t search_flags(uint32_t code_point) {
-    // The first run whose start lies behind the code point; the one before it holds it. Run 0
+    // Finds the first run that starts behind the code point; the run before it holds it. Run 0
     // starts at 0.
     const uint32_t key = (code_point << kFlagBits) | ((1u << kFlagBits) - 1);
     const uint32_t* const next = std::upper_bound(std::begin(kRuns), std::end(kRuns), key);
@@ -29,11 +29,11 @@ std::array<uint16_t, 128> ascii_flags() {
     return flags;
 }
 
-// What may follow a lead byte: the number of further bytes and the range of the first of them.
-// Table 3-7 of the Unicode standard; the ranges shut out overlong forms, surrogates and values
-// above U+10FFFF.
+// The bytes that may follow a lead byte: their number and the range of the first one, from table
+// 3-7 of the Unicode standard. The ranges exclude overlong forms, surrogates and values above
+// U+10FFFF.
 struct Lead {
-    uint32_t further;  // 0: no lead byte
+    uint32_t further;  // 0: not a lead byte
     uint8_t low, high;
 };
 
@@ -45,8 +45,8 @@ Lead lead_of(uint8_t byte) {
     return {3, uint8_t(byte == 0xF0 ? 0x90 : 0x80), uint8_t(byte == 0xF4 ? 0x8F : 0xBF)};
 }
 
-// Appends the complete text of `bytes` to `out` and returns how many bytes are left over, all of
-// one unfinished character.
+// Appends the complete text of `bytes` to `out`. Returns how many bytes remain, all of one
+// unfinished character.
 size_t append_text(std::string_view bytes, std::string& out) {
     size_t at = 0;
     while (at < bytes.size()) {

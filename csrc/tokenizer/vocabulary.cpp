@@ -64,8 +64,8 @@ Vocabulary::Vocabulary(const std::vector<std::string_view>& tokens,
     index_tokens();
 }
 
-// Multiply and fold, eight bytes at a time. Only ever compared within one process, so byte order
-// does not matter.
+// Multiply and fold, eight bytes at a time. Hashes are compared only within one process, so byte
+// order does not matter.
 uint64_t Vocabulary::hash(std::string_view text) {
     constexpr uint64_t kOdd = 0x9E3779B97F4A7C15;
     uint64_t value = text.size() * kOdd;
@@ -96,7 +96,7 @@ void Vocabulary::index_tokens() {
         size_t at = size_t(key) & (n_slots - 1);
         while (slots_[at].id >= 0 && !(slots_[at].tag == tag && text(slots_[at].id) == token))
             at = (at + 1) & (n_slots - 1);
-        if (slots_[at].id < 0) slots_[at] = {tag, id};  // a twin with a lower id stays
+        if (slots_[at].id < 0) slots_[at] = {tag, id};  // of equal texts the lower id stays
     }
 }
 
@@ -123,7 +123,7 @@ std::array<int32_t, 256> Vocabulary::byte_tokens() const {
     ids.fill(-1);
     for (int32_t id = size() - 1; id >= 0; --id) {
         if (type(id) == TokenType::byte)
-            ids[size_t(byte_token_value(text(id)))] = id;  // downwards: the lowest id stays
+            ids[size_t(byte_token_value(text(id)))] = id;  // downwards, so that the lowest id stays
     }
     return ids;
 }

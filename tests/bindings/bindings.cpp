@@ -1,4 +1,4 @@
-// The module, and what needs no graph: names, the packer, the memory plan.
+// The module, and the bindings that need no graph: names, the packer, the memory plan.
 #include "bindings/bindings.h"
 
 #include <strings.h>

@@ -1,6 +1,6 @@
-// pillion._testing: the C++ types of the library in Python, for tests. NumPy in, NumPy out; errors
-// are exceptions with the sentence. Not part of the product: nothing here is stable, and a wrong
-// argument may be answered with a PILLION_CHECK.
+// pillion._testing: the C++ types of the library in Python, for tests. NumPy arrays in, NumPy
+// arrays out; an error is an exception with the sentence. It is not part of the product: it may
+// change at any time, and a wrong argument may fail a PILLION_CHECK.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>

@@ -86,7 +86,7 @@ struct RuntimeCache {
     const KvStore& store(int layer) const {
         if (layer < 0 || layer >= n_layers)
             fail(Status::invalid_argument, "layer %d of %d", layer, n_layers);
-        return cache->stores()[layer];
+        return cache->places().own[layer];
     }
     py::object extent(int layer) const {  // (first byte, bytes)
         if (!store(layer).buffer) return py::none();

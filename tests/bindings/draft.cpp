@@ -1,4 +1,4 @@
-// The choice of the draft length, fed with made-up measurements.
+// The choice of the draft length, from invented measurements.
 #include "bindings/bindings.h"
 #include "speculative/draft_length.h"
 

@@ -1,6 +1,6 @@
 // Graphs by hand: the builder functions of core/graph.h by name, with buffers for inputs and
-// outputs that a run fills and reads. Buffers are poisoned before a run, and what lies beyond a
-// run's rows must still be poison after it.
+// outputs that a run fills and reads. Buffers are poisoned before a run, and bytes beyond a run's
+// rows must still be poison after it.
 #include <string.h>
 
 #include <map>
@@ -344,7 +344,8 @@ void bind_graph(py::module_& m) {
     py::class_<Device, std::shared_ptr<Device>>(m, "Device")
         .def(py::init<const std::string&, const std::string&>(), "name"_a = "cpu", "table"_a = "")
         .def_property_readonly("name", [](const Device& d) { return d.backend->name(); })
-        .def_property_readonly("info", [](const Device& d) { return d.backend->info_json(); })
+        .def_property_readonly("info",
+                               [](const Device& d) { return d.backend->info_json().text(); })
         .def("weight", &make_weight, "data"_a, "dtype"_a, "width"_a, "rows"_a = 1, "depth"_a = 1,
              "use"_a = "matrix", "mapped"_a = false, "threads"_a = 1)
         .def("cache", &make_cache, "type"_a, "n_kv_heads"_a, "head_dim"_a, "capacity"_a,
@@ -387,7 +388,7 @@ void bind_graph(py::module_& m) {
              "All ports after the run, inputs included: some ops work in place.")
         .def_property_readonly("scratch_bytes",
                                [](const LabPlan& p) { return p.plan->scratch_bytes(); })
-        .def_property_readonly("json", [](const LabPlan& p) { return p.plan->to_json(); });
+        .def_property_readonly("json", [](const LabPlan& p) { return p.plan->to_json().text(); });
 }
 
 }  // namespace pillion::lab

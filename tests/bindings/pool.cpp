@@ -1,5 +1,5 @@
-// The CPU's thread pool, watched: which chunk ran how often, whether a step began before the one
-// before it was done.
+// Observes the CPU's thread pool: how often each chunk ran, and whether a step began before the
+// previous one was done.
 #include <errno.h>
 #include <string.h>
 

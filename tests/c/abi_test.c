@@ -1,6 +1,6 @@
-/* The C ABI as a C11 program sees it: sizes, structs of other versions, every function called
- * wrongly, and one right path. Usage: abi_test MODEL. Prints each failed check; exit code 1 when
- * there is one. */
+/* Tests the C ABI from a C11 program: sizes, structs of other versions, wrong calls of every
+ * function, and one right path. Usage: abi_test MODEL. Prints each failed check; the exit code is 1
+ * if one failed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,22 +1,25 @@
-// What tests/ops/test_cuda_matmul.py runs: jobs from a file through the kernels of
+// The runner of tests/ops/test_cuda_matmul.py: runs jobs from a file through the kernels of
 // backends/cuda/kernels/matmul.h, in the emulation (or, built by nvcc, on a GPU). `runner IN OUT`.
 //
 // IN: jobs one after the other, each i32 header[12], then its blobs, each i64 bytes and the bytes.
-// OUT: for each job i64 bytes and the bytes of its result; memory that a kernel does not write is
-// 0xFF.
+// OUT: for each job i64 bytes and the bytes of its result. Memory that no kernel writes is 0xFF.
 //
-//     header    op, dtype, rows, width, depth, rows_max, count (-1: none on the device), then
-//               p[0..4]
-//     matmul    p: per_row                              blobs: weight rows, x                  out
-//               [rows_max * per_row, rows]
-//     moe       p: n_used, per_row                      blobs: weight rows, x, ids             out
-//               [rows_max, n_used, rows]
-//     clusters  p: n_clusters, cluster_rows             blobs: weight rows, x, clusters        out
-//               [rows_max, n_clusters * cluster_rows]
-//     unpack    scale is the one value of the second    blobs: weight rows, scale, ids         out
-//               [rows_max, width]
-//     prepare   p: kind; dtype unused                   blobs: none, x                         the
-//               prepared bytes
+//     header    op, dtype, rows, width, depth, rows_max, count (-1: no count on the device),
+//               then p[0..4]
+//     matmul    p: per_row
+//               blobs: weight rows, x
+//               out [rows_max * per_row, rows]
+//     moe       p: n_used, per_row
+//               blobs: weight rows, x, ids
+//               out [rows_max, n_used, rows]
+//     clusters  p: n_clusters, cluster_rows
+//               blobs: weight rows, x, clusters
+//               out [rows_max, n_clusters * cluster_rows]
+//     unpack    blobs: weight rows, scale (one value), ids
+//               out [rows_max, width]
+//     prepare   p: kind; dtype is unused
+//               blobs: an empty one, x
+//               out: the prepared bytes
 #include <stdio.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-// Memory of the CUDA backend over the emulated runtime: arenas, refused allocations, lost devices.
-// Prints a line for each fault and a summary; tests/ops/test_cuda_memory.py.
+// Tests the memory of the CUDA backend over the emulated runtime: arenas, refused allocations, lost
+// devices. Prints a line for each fault and a summary. Run by tests/ops/test_cuda_memory.py.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-// The emulation itself (backends/cuda/sim): what its primitives do, and that mistakes are reported.
-// And the table of attention plans. `runner` prints one line for each fault and a summary; its exit
-// code says whether there was one. tests/ops/test_cuda_emulation.py.
+// Tests the emulation itself (backends/cuda/sim): its primitives, and that it reports mistakes.
+// Also tests the table of attention plans. `runner` prints one line for each fault and a summary;
+// its exit code is not 0 if there was one. Run by tests/ops/test_cuda_emulation.py.
 #include <math.h>
 #include <stdio.h>
 

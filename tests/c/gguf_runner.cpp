@@ -1,7 +1,10 @@
-// gguf_runner FILE [--no-mmap] [--max-array N] [--data] : what the reader makes of a file, as one
-// JSON object: metadata, tensors, hparams and tensor report, or {"code": ..., "error": ...}. Exit
-// code 0 either way; anything else is a crash. gguf_runner FILE --drop : reads the tensors, drops
-// them, reads them again: resident kilobytes and whether the bytes are the same.
+// gguf_runner FILE [--no-mmap] [--max-array N] [--data]
+// Prints the reader's view of a file as one JSON object: metadata, tensors, hparams and tensor
+// report, or {"code": ..., "error": ...}. The exit code is 0 in both cases; any other is a crash.
+//
+// gguf_runner FILE --drop
+// Reads the tensors, drops them, reads them again. Prints resident kilobytes and whether the bytes
+// are the same.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +12,7 @@
 #include <chrono>
 #include <string>
 
+#include "core/json.h"
 #include "gguf/gguf.h"
 #include "model/centroid_head.h"
 #include "model/hparams.h"
@@ -74,7 +78,7 @@ std::string layer_json(const LayerParams& l) {
 
 std::string hparams_json(const HParams& h) {
     return join(
-        {field("arch", json_string(arch_name(h.arch))),
+        {field("arch", json_string(h.arch_name())),
          field("name", json_string(h.name)),
          field("n_layers", h.n_layers),
          field("n_embd", h.n_embd),

@@ -1,17 +1,15 @@
-// What tests/ops/test_matmul_kernels.py runs, on this machine or under an emulator. Prints "<n>
+// The runner of tests/ops/test_matmul_kernels.py, on this machine or under an emulator. Prints "<n>
 // checks, <m> failures".
 //
-//   tables [seed]                          every table's kernels against generic, memcmp, on random
-//                                          blocks made here
-//   quantize                               every table's quantize against generic, with infinities,
-//                                          NaNs, subnormals
-//   pack FORMAT ROWS INPUTS IN OUT         IN: file rows. OUT: bytes of all rows packed and
-//                                          unpacked, their values from the packed matrix, their
-//                                          values from the file (f32)
-//   reference FORMAT ROWS INPUTS COLUMNS IN OUT    IN: file rows, then x[columns][inputs] f32. OUT:
-//   activation blocks [block][column],
-//                                          generic's out[columns][rows] f32
-//   tables_present                         names of the tables that run here
+//   tables [seed]    every table's kernels against generic, memcmp, on random blocks
+//   quantize         every table's quantize against generic, with infinities, NaNs, subnormals
+//   pack FORMAT ROWS INPUTS IN OUT
+//                    IN: file rows. OUT: bytes of all rows packed and unpacked, their values from
+//                    the packed matrix, their values from the file (f32)
+//   reference FORMAT ROWS INPUTS COLUMNS IN OUT
+//                    IN: file rows, then x[columns][inputs] f32. OUT: activation blocks
+//                    [block][column], generic's out[columns][rows] f32
+//   tables_present   names of the tables that run here
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,17 +1,16 @@
-// Runs kernels of one table on inputs that tests/ops/test_op_kernels.py makes, and gives the
-// results back as bytes.
+// Runs kernels of one table on inputs from tests/ops/test_op_kernels.py and returns the results as
+// bytes.
 //
-//   ops_runner list                       compiled tables, best first: name, 1 if this machine runs
-//                                         it
-//   ops_runner which                      the table of choose_kernels(), or its sentence and exit
-//                                         status 1
-//   ops_runner features                   names of the machine's features
-//   ops_runner run TABLE REQUESTS ANSWERS requests one after another
+//   ops_runner list       compiled tables, best first: name, 1 if this machine runs it
+//   ops_runner which      the table of choose_kernels(), or its sentence and exit status 1
+//   ops_runner features   names of the machine's features
+//   ops_runner run TABLE REQUESTS ANSWERS
+//                         requests one after another
 //
-// A request is three int32 (op, number of ints, number of floats) and the ints and floats; an
-// answer is an int32 (bytes) and the bytes. All buffers are as long as the contract says and not a
-// byte longer, and floats start at odd multiples of 4, so that the address sanitizer sees a kernel
-// that reads or writes past an end and no kernel can count on alignment. Built without the matmuls.
+// A request is three int32 (op, number of ints, number of floats), then the ints and the floats. An
+// answer is an int32 (bytes), then the bytes. Every buffer has exactly the contract's length, and
+// floats start at odd multiples of 4. The address sanitizer therefore sees a kernel that reads or
+// writes past an end, and no kernel can rely on alignment. Built without the matmuls.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

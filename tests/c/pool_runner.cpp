@@ -1,7 +1,7 @@
-// The thread pool under ThreadSanitizer: plans of random steps that write plain memory, for as many
-// seconds as the argument says. Every chunk of a step writes its own places and reads what other
-// chunks of earlier steps wrote, as ops do with activations, so a missing happens-before is a
-// report. Prints "<runs> runs <failures> failures". -DRACE adds a step that is wrong.
+// The thread pool under ThreadSanitizer: plans of random steps that write plain memory, for the
+// given number of seconds. Every chunk of a step writes its own places and reads places that other
+// chunks of earlier steps wrote, as ops do with activations, so a missing happens-before shows as a
+// report. Prints "<runs> runs <failures> failures". -DRACE adds a wrong step.
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-/* quantize IN OUT TYPE: through the C ABI alone, for processors that run under emulation. */
+/* quantize IN OUT TYPE: uses only the C ABI, for processors that run under emulation. */
 #include <stdio.h>
 
 #include "pillion.h"

@@ -1,4 +1,4 @@
-// What every call of the C ABI promises, for the programs that make them.
+// Checks the promises that hold for every call of the C ABI, for programs that make such calls.
 #pragma once
 #include "fuzz_input.h"
 #include "include/pillion.h"

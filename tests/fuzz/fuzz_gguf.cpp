@@ -1,10 +1,10 @@
-// Fuzz entry for the GGUF reader and what reads its metadata. Error is the only exception allowed
-// out; whatever else happens is a bug.
+// Fuzz entry for the GGUF reader and the readers of its metadata. Only Error may leave it; anything
+// else is a bug.
 //   clang++ -fsanitize=fuzzer,address,undefined -Icsrc tests/fuzz/fuzz_gguf.cpp csrc/core/...
-//   csrc/model/...
-// Without libFuzzer, -DPILLION_FUZZ_MAIN adds a main: with file names it replays them; with
-// --stream it reads cases from stdin, each behind a little-endian u32 length, and prints per case
-// the status code and the sentence ("0" when all went well).
+//           csrc/model/...
+// Without libFuzzer, -DPILLION_FUZZ_MAIN adds a main. With file names it replays them. With
+// --stream it reads cases from stdin, each behind a little-endian u32 length, and prints for each
+// case the status code and the sentence ("0" on success).
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-// What the fuzz programs share: reading decisions out of the input's bytes, and a main() where
-// there is no libFuzzer.
+// Shared by the fuzz programs: reading decisions from the input's bytes, and a main() for builds
+// without libFuzzer.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
-// Fuzzes the way from a file to a token through the C ABI: a model of the input's sizes, damaged by
-// the input's edits, is opened, described, given a context, run, rewound and paired. Every call may
-// refuse; none may crash, take memory out of proportion, or say "internal".
+// Fuzzes the way from a file to a token through the C ABI. A model with the input's sizes, damaged
+// by the input's edits, is opened, described, given a context, run, rewound and paired. Every call
+// may refuse. It must not crash, take memory out of proportion, or return "internal".
 #include "checked_call.h"
 #include "tiny_gguf.h"
 

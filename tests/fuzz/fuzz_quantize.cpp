@@ -1,6 +1,6 @@
-// Fuzzes what rewrites a model: a GGUF file of the input's making, at times with an importance
-// matrix of the same, through pillion_quantization_*. A run that succeeds leaves a file that opens;
-// one that fails leaves none.
+// Fuzzes pillion_quantization_* with a GGUF file made from the input, sometimes with an importance
+// matrix made from it too. A run that succeeds leaves a file that opens; a run that fails leaves no
+// file.
 #include <math.h>
 
 #include "checked_call.h"

@@ -1,6 +1,6 @@
-// Fuzzes models in parts: a tiny model is split as the input says, and joined again: that gives its
-// bytes. Then the parts are damaged, swapped, cut or joined by cat, and opened and joined from
-// each: an answer or a sentence, and never a file that is left behind.
+// Fuzzes models in parts. A tiny model is split as the input says and joined again, which must give
+// its bytes. Then the parts are damaged, swapped, cut or joined by cat, and opened and joined from
+// each. Each call returns an answer or a sentence, and a failed one leaves no file.
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -1,10 +1,10 @@
-// Fuzzes the tokenizers: the input is first a vocabulary, then a text. Whatever it is, create()
-// gives a Tokenizer or an Error, and encode() and decode() give the text back where the family
-// promises that. libFuzzer:  clang++ -std=c++17 -g -O1 -fsanitize=fuzzer,address,undefined -Icsrc
-//                            tests/fuzz/fuzz_tokenizer.cpp csrc/tokenizer/*.cpp
-//             csrc/core/error.cpp
-// Without it: g++ -DPILLION_FUZZ_MAIN -fsanitize=address,undefined …; ./a.out [RUNS] [SEED] replays
-// a seeded set of inputs.
+// Fuzzes the tokenizers: the input is first a vocabulary, then a text. For any input, create()
+// returns a Tokenizer or throws Error, and encode() and decode() return the text if the family
+// promises that.
+//   libFuzzer:  clang++ -std=c++17 -g -O1 -fsanitize=fuzzer,address,undefined -Icsrc
+//               tests/fuzz/fuzz_tokenizer.cpp csrc/tokenizer/*.cpp csrc/core/error.cpp
+//   without it: g++ -DPILLION_FUZZ_MAIN -fsanitize=address,undefined …; ./a.out [RUNS] [SEED]
+//               replays a seeded set of inputs
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-// Inputs made from a seed, for where there is no libFuzzer.
+// Inputs made from a seed, for builds without libFuzzer.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

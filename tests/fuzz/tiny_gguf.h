@@ -1,6 +1,6 @@
-// GGUF files for the fuzz programs: complete tiny models of every architecture, of the sizes that
-// the input asks for, and edits that make them wrong. Written by hand rather than by GgufWriter,
-// because any field has to be able to lie.
+// GGUF files for the fuzz programs: complete tiny models of every architecture, with the input's
+// sizes, and edits that damage them. Written by hand instead of by GgufWriter, because every field
+// must be able to be wrong.
 #pragma once
 #include <math.h>
 #include <sys/mman.h>

@@ -1,27 +1,29 @@
-// A libcdsprpc that plays the driver in the process that opens it: the functions that the host
-// opens at run time. Opening a program loads the DSP's library from ADSP_LIBRARY_PATH, built for
-// this PC with its device sources, once for each session, and calls its entry. It keeps the rules
-// that the public driver keeps (docs/hexagon_driver.md) and answers with its codes. It behaves as
-// FAKE_CDSPRPC says, words "name=number" apart by commas; codes are AEE codes as the driver gives
+// A fake libcdsprpc: emulates the driver in the process that opens it, with the functions that the
+// host opens at run time. Opening a program loads the DSP's library from ADSP_LIBRARY_PATH, built
+// for this PC with its device sources, once for each session, and calls its entry. The fake keeps
+// the public driver's rules (docs/hexagon_driver.md) and answers with its codes. FAKE_CDSPRPC
+// controls it: words "name=number" separated by commas. Codes are AEE codes as the driver returns
 // them:
-//   arch=0x73       the architecture it tells, as the driver's number          unsigned=0     no
-//                   unsigned process domains
-//   unsigned_error= of the request for one          open_error= of opening the program
-//   start_error= of its first call
-//   reserve_error=  of a second session             mmap_error= of mapping memory
-//                   sessions=1   how many there may be
-//   uri=0           an older system: no FASTRPC_GET_URI
-//                   space=N      MB that a process can map
-//   lose=N          the N-th run is not answered: the queue's error callback is called with
-//                   `lose_error` (104) and all calls fail after it
-//   hang=N          the N-th run is never answered; killing the process ends that, and calls the
-//                   callback with 39
-//   silent=1        ... but does not call it
-//   interrupt=N     every read is interrupted by a signal N times first
-//   dsp_read=N      the DSP can't read the packet of the N-th run, for reason `dsp_read_error`
-//   version=N       the host's first call says that its wire is of this version
-// FAKE_CDSPRPC_LOG names a file that gets a line a call; what breaks a rule is a line that begins
-// with "rule". Built with -DNO_ALLOC2 it has no rpcmem_alloc2, as older systems.
+//   arch=0x73        the reported architecture, as the driver's number
+//   unsigned=0       no unsigned process domains
+//   unsigned_error=  error of the request for one
+//   open_error=      error of opening the program
+//   start_error=     error of its first call
+//   reserve_error=   error of a second session
+//   mmap_error=      error of mapping memory
+//   sessions=1       most sessions
+//   uri=0            an older system: no FASTRPC_GET_URI
+//   space=N          MB that a process can map
+//   lose=N           the N-th run is not answered: the queue's error callback is called with
+//                    `lose_error` (104) and all calls fail after it
+//   hang=N           the N-th run is never answered; killing the process ends that, and calls the
+//                    callback with 39
+//   silent=1         ... but does not call it
+//   interrupt=N      every read is interrupted by a signal N times first
+//   dsp_read=N       the DSP can't read the packet of the N-th run, with error `dsp_read_error`
+//   version=N        the host's first call reports this version of its wire
+// FAKE_CDSPRPC_LOG names a file that gets a line per call; a broken rule is a line that begins with
+// "rule". Built with -DNO_ALLOC2 it lacks rpcmem_alloc2, as older systems do.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

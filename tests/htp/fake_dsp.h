@@ -1,5 +1,5 @@
-// Between the two halves of the fake: the driver (fake_cdsprpc.c) and the DSP's system
-// (fake_dsp_system.c), which the DSP's library links.
+// The interface between the two halves of the fake: the driver (fake_cdsprpc.c) and the DSP's
+// system (fake_dsp_system.c), which the DSP's library links.
 #pragma once
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
-// The DSP's system for the device library built for this PC: the functions of Qualcomm's SDK that
-// it calls, by the names and types of tests/htp/sdk. Queues end here on the DSP's side; memory is
-// looked up in what the driver's half has mapped.
+// A fake of the DSP's system, for the device library built for this PC: the functions of Qualcomm's
+// SDK that the library calls, with the names and types of tests/htp/sdk. It holds the DSP's end of
+// the queues, and finds memory in the mappings of the driver's half.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdlib.h>

@@ -18,18 +18,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+_NEED_A_BACKEND = ("model", "weights", "placement")
 SOURCES = [
     "core/error",
     "core/fork",
     "core/log",
     "core/dtype",
     "core/file",
+    "core/graph",
     "gguf/gguf",
     "gguf/gguf_split",
     "gguf/gguf_values",
-    "model/hparams",
-    "model/centroid_head",
-    "model/tensor_check",
+    *(
+        f"model/{source.stem}"
+        for source in sorted((ROOT / "csrc/model").glob("*.cpp"))
+        if source.stem not in _NEED_A_BACKEND
+    ),
 ]
 FLAGS = [
     "-std=c++17",

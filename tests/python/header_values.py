@@ -278,7 +278,7 @@ def keys_in_the_sources():
             (CSRC / "api/api_tokenizer.cpp").read_text(),
         )
     )
-    hparams = (CSRC / "model/hparams.cpp").read_text()
+    hparams = "".join(source.read_text() for source in (CSRC / "model").glob("*.cpp"))
     calls = r"\b(?:count|count_or|real|real_or|per_layer|has|key|read_rope_dims)\(\s*"
     calls += r"(?:has\([^)]*\)\s*\?\s*)?"
     found |= set(re.findall(calls + r'"([a-z_.]+)"', hparams))

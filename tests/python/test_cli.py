@@ -393,9 +393,7 @@ def test_demo(pillion, toy, toy_drafter, monkeypatch):
     monkeypatch.setattr(demo, "TINY_TARGET", toy)
     monkeypatch.setattr(demo, "TINY_ASSISTANT", toy_drafter)
     result = pillion("demo", "-n", 9)
-    assert result.returncode == 0 and result.stdout.count("In the beginninghijklmnop\n") == 2, (
-        result.stdout
-    )
+    assert result.returncode == 0 and result.stdout.endswith("after thistuvwxyzab\n"), result.stdout
     assert "texts equal: yes" in result.stderr and "6 of 6 accepted" in result.stderr
     monkeypatch.setattr(demo, "TINY_ASSISTANT", toy.with_name("none.gguf"))
     assert "none.gguf is missing" in pillion("demo").stderr

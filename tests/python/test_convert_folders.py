@@ -714,7 +714,7 @@ PUBLISHED = {
 def test_configurations_of_public_sizes(pillion, tmp_path, size):
     """They say little, the rest is the defaults of their class."""
     from pillion.convert import _keys
-    from pillion.convert.architecture import architecture_of
+    from pillion.convert.architectures import architecture_of
     from pillion.convert.checkpoint import Checkpoint
 
     text = {**PUBLISHED[size], **SCALED, "model_type": "gemma3_text"}

@@ -168,7 +168,7 @@ def test_the_command_line(pillion, tiny_target, tmp_path):
     assert command(
         "perplexity", "-m", tiny_target, "-f", tmp_path / "text.txt", "-c", "128"
     ).stdout.startswith("PPL = ")
-    assert "In the beginning" in command("demo", "-n", "8").stdout
+    assert "And it came to pass" in command("demo", "-n", "8").stdout
     doctor = command("doctor")
     assert (
         doctor.returncode == 0 and "kernel table" in doctor.stdout and "absent: " in doctor.stdout

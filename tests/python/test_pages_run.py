@@ -1,5 +1,5 @@
 """The Python examples of the pages that a newcomer reads first, as they stand there, one behind the
-other, on the embedded pair."""
+other, on the embedded pair. And the README's picture."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ pytest.importorskip("llguidance", reason="the extra `structured` is not installe
 pytest.importorskip("pydantic", reason="pydantic is not installed")
 
 TREE = Path(__file__).resolve().parents[2]
-PAGES = {"README.md": 3, "docs/quickstart.md": 2, "docs/structured_output.md": 3}
+PAGES = {"README.md": 1, "docs/quickstart.md": 3, "docs/structured_output.md": 3}
 MODELS = ("model.gguf", "gemma-4-E2B-it-Q4_0.gguf")
 
 
@@ -35,3 +35,8 @@ def test_the_examples_of(page, tiny_target, tmp_path):
         timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_the_picture_is_what_the_pair_writes(pillion):
+    check = [sys.executable, TREE / "tools" / "demo_picture.py", "--check"]
+    assert subprocess.run(check, timeout=300).returncode == 0

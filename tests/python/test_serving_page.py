@@ -81,10 +81,12 @@ def test_its_program_runs(pillion, tiny_target):
             async def send(message):
                 sent.append(message)
 
-            headers = [(b"content-type", b"application/json"), (b"x-api-key", key), (b"host",
-            b"localhost")] scope = {"type": "http", "method": "POST", "path": "/v1/completions",
-            "headers": headers} scope |= {"query_string": b"", "scheme": "http", "server":
-            ("localhost", 80), "root_path": ""} await app(scope, receive, send)
+            headers = [(b"content-type", b"application/json"), (b"x-api-key", key)]
+            headers += [(b"host", b"localhost")]
+            scope = {"type": "http", "method": "POST", "path": "/v1/completions"}
+            scope |= {"headers": headers, "query_string": b"", "scheme": "http"}
+            scope |= {"server": ("localhost", 80), "root_path": ""}
+            await app(scope, receive, send)
             return sent[0]["status"]
 
         print(asyncio.run(ask(b"secret")), asyncio.run(ask(b"other")))

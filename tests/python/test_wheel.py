@@ -37,7 +37,7 @@ def test_it_runs_without_the_repository(wheel, tmp_path):
     call = [sys.executable, "-I", "-S", "-c", program]
     result = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert result.returncode == 0, result.stderr
-    assert "In the beginning" in result.stdout
+    assert "And it came to pass" in result.stdout
 
 
 def test_it_exports_nothing_but_its_init_function(wheel, tmp_path):

@@ -6,14 +6,17 @@
 // VOCABULARY holds a line per item: `model TEXT`, `pre TEXT`, `set KEY NUMBER`, `token TYPE HEX`,
 // `score NUMBER`, `merge HEX`, `type NUMBER`. `token - HEX` gives no type. Requests and their
 // answers are a line each; bytes are hexadecimal, "-" if empty:
-//     encode ADD PARSE HEX   -> ids N …        decode PRINT N …     -> text HEX
-//     stream PRINT N …       -> chunks HEX …   pieces PRINT N …     -> chunks HEX …
-//     find HEX               -> id N           info                 -> info KEY=VALUE …
-//     type N -> type N CONTROL END             repeat HEX COUNT     -> repeat COUNT-OF-IDS
-//     MICROSECONDS
-//     utf8 HEX …             -> chunks HEX …   flags                -> flags N … (all code points,
-//                            run lengths)
-// An Error is answered by `error CODE SENTENCE`; one from create() ends the run.
+//     encode ADD PARSE HEX   -> ids N …
+//     decode PRINT N …       -> text HEX
+//     stream PRINT N …       -> chunks HEX …
+//     pieces PRINT N …       -> chunks HEX …
+//     find HEX               -> id N
+//     info                   -> info KEY=VALUE …
+//     type N                 -> type N CONTROL END
+//     repeat HEX COUNT       -> repeat COUNT-OF-IDS MICROSECONDS
+//     utf8 HEX …             -> chunks HEX …
+//     flags                  -> flags N … (all code points, run lengths)
+// An Error is answered by `error CODE SENTENCE`; an Error of create() ends the run.
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

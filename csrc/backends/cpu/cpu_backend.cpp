@@ -99,26 +99,24 @@ class CpuBackend final : public Backend {
     const char* kv_layout() const override { return "lanes32"; }  // kv_layout.h
     MemoryInfo memory() const override { return host_memory(); }
 
-    std::string info_json() const override {
-        std::string out = std::string("{\"table\": \"") + table_.name + "\", \"tables\": [";
+    Json info_json() const override {
+        JsonArray tables, features;
         int n = 0;
         const KernelCandidate* candidates = kernel_candidates(&n);
         for (int i = 0; i < n; i++)
-            if (can_run(candidates[i]))
-                out += std::string(out.back() == '[' ? "\"" : ", \"") + candidates[i].name + "\"";
-        char features[512];
-        feature_names(cpu_features(), features, sizeof features);
-        out += "], \"features\": [";
+            if (can_run(candidates[i])) tables.add(candidates[i].name);
+        char names[512];
+        feature_names(cpu_features(), names, sizeof names);
         char* rest = nullptr;
-        for (const char* f = strtok_r(features, " ", &rest); f; f = strtok_r(nullptr, " ", &rest))
-            out += std::string(out.back() == '[' ? "\"" : ", \"") + f + "\"";
+        for (const char* f = strtok_r(names, " ", &rest); f; f = strtok_r(nullptr, " ", &rest))
+            features.add(f);
         const CpuCount cpus = count_cpus();
-        std::string from;
-        for (const char c : cpus.from)  // file names of the system
-            if (uint8_t(c) >= ' ')
-                from += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
-        return out + "], \"threads\": " + std::to_string(cpus.n) + ", \"threads_from\": \"" + from +
-               "\"}";
+        return JsonObject()
+            .add("table", table_.name)
+            .add("tables", tables)
+            .add("features", features)
+            .add("threads", cpus.n)
+            .add("threads_from", cpus.from);
     }
 
     bool supports(const Graph& graph, const Node& node, Reason& reason) const override {

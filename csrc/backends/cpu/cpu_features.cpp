@@ -17,8 +17,8 @@ static uint64_t read_features() {
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
     const bool has_xgetbv = c >> 27 & 1;
     if (!has_xgetbv) return 0;
-    // Not _xgetbv(): this file is compiled for the plainest machine, where the compiler refuses the
-    // intrinsic.
+    // Replaces _xgetbv(): this file is compiled for the plainest machine, for which the compiler
+    // refuses the intrinsic.
     uint32_t saved, saved_high;
     __asm__ volatile("xgetbv" : "=a"(saved), "=d"(saved_high) : "c"(0));
     const bool saves_256 = (saved & 0x06) == 0x06;  // xmm, ymm
@@ -47,7 +47,7 @@ static uint64_t read_features() {
 
 #elif defined(__aarch64__) && defined(__linux__)
 
-// The bits of the kernel's hwcap words, written out: older headers lack the newer names.
+// The bits of the kernel's hwcap words as numbers: older headers lack the newer names.
 static uint64_t read_features() {
     const unsigned long one = getauxval(AT_HWCAP), two = getauxval(AT_HWCAP2);
     uint64_t f = 0;

@@ -1,5 +1,4 @@
-// What this machine's processor offers and its operating system lets us use. Read once; plain
-// numbers and names, no decisions.
+// The features that this machine's processor offers and its operating system enables, read once.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -28,7 +27,7 @@ constexpr uint64_t sve = 1ull << 21;
 // Bits of feature::. A vector feature counts only if the system saves its registers.
 uint64_t cpu_features();
 
-// Names of the bits set, separated by a blank, shortened to fit (`pillion doctor`, error
+// Writes the names of the set bits, separated by blanks, cut to fit (`pillion doctor`, error
 // sentences).
 void feature_names(uint64_t features, char* text, size_t text_bytes);
 

@@ -5,9 +5,9 @@
 namespace pillion::cpu {
 namespace {
 
-constexpr size_t kProbeBytes = 256u << 20,
-                 kPieceBytes = 1u << 20;  // past any cache; pieces as a decode step's chunks
-constexpr int64_t kPeakRounds = 20000;    // about half a millisecond
+// The buffer exceeds every cache; the pieces have the size of a decode step's chunks.
+constexpr size_t kProbeBytes = 256u << 20, kPieceBytes = 1u << 20;
+constexpr int64_t kPeakRounds = 20000;  // about half a millisecond
 constexpr int kRepeats = 5;
 
 double seconds() {

@@ -1,4 +1,4 @@
-// What this machine can do at best with a pool's threads and a table's kernels.
+// Measures the best speed of this machine with a pool's threads and a table's kernels.
 #pragma once
 #include "backends/cpu/kernel_table.h"
 #include "backends/cpu/thread_pool.h"
@@ -6,12 +6,10 @@
 
 namespace pillion::cpu {
 
-size_t limits_probe_bytes();  // of the buffer that measure_read wants
-double measure_read(
-    ThreadPool& pool,
-    Buffer& buffer);  // bytes per second from memory, the best of some passes; 0: cancelled
-double measure_dots(
-    ThreadPool& pool,
-    const KernelTable& table);  // int8 multiply-adds per second; 0: cancelled, or no such kernel
+size_t limits_probe_bytes();  // of the buffer for measure_read
+// Bytes per second from memory, the best of several passes; 0: cancelled.
+double measure_read(ThreadPool& pool, Buffer& buffer);
+// Int8 multiply-adds per second; 0: cancelled, or the table has no such kernel.
+double measure_dots(ThreadPool& pool, const KernelTable& table);
 
 }  // namespace pillion::cpu

@@ -6,23 +6,17 @@
 
 #include "backends/cpu/cpu_steps.h"
 #include "core/error.h"
-#include "core/memory_plan.h"
+#include "core/plan_layout.h"
 
 namespace pillion::cpu {
 namespace {
 
 class CpuPlan final : public Plan {
   public:
-    CpuPlan(ThreadPool& pool, int rows_max, int out_rows_max)
-        : pool_(pool), rows_max_(rows_max), out_rows_max_(out_rows_max) {}
+    CpuPlan(ThreadPool& pool, const Graph& graph) : pool_(pool), limits_(graph) {}
 
     Status run(const StepState& state, Reason& reason) override {
-        if (state.rows < 1 || state.rows > rows_max_ || state.out_rows < 0 ||
-            state.out_rows > state.rows || state.out_rows > out_rows_max_) {
-            reason.set("plan for %d rows and %d outputs was given %d and %d", rows_max_,
-                       out_rows_max_, state.rows, state.out_rows);
-            return Status::internal;
-        }
+        if (const Status s = limits_.check(state, reason); s != Status::ok) return s;
         finished_ = pool_.run(raw_.data(), int(raw_.size()),
                               RunInfo{state.pos, state.rows, state.out_rows});
         return Status::ok;
@@ -33,17 +27,10 @@ class CpuPlan final : public Plan {
         return Status::cancelled;
     }
     size_t scratch_bytes() const override { return scratch_ ? scratch_->size() : 0; }
-    std::string to_json() const override {
-        std::string out = "[";
-        for (const auto& s : steps_) {
-            char line[160];
-            const char* op = s->op() == Op::count ? "" : info(s->op()).name;
-            snprintf(line, sizeof line,
-                     "%s{\"op\": \"%s\", \"layer\": %d, \"backend\": \"cpu\", \"kernel\": \"%s\"}",
-                     out.size() > 1 ? ", " : "", op, s->layer(), s->kernel());
-            out += line;
-        }
-        return out + "]";
+    std::vector<StepInfo> steps() const override {
+        std::vector<StepInfo> all;
+        for (const auto& s : steps_) all.push_back({s->op(), s->layer(), "cpu", s->kernel()});
+        return all;
     }
 
     StepList steps_;
@@ -52,7 +39,7 @@ class CpuPlan final : public Plan {
 
   private:
     ThreadPool& pool_;
-    int rows_max_, out_rows_max_;
+    RunLimits limits_;
     bool finished_ = true;
 };
 
@@ -61,15 +48,13 @@ class Compiler {
     Compiler(const Graph& graph, const KernelTable& table, ThreadPool& pool,
              MatmulObserver* observer)
         : graph_(graph), table_(table), pool_(pool), observer_(observer),
-          requests_(graph.values().size()) {}
+          layout_(graph, {64, value_row_bytes}), group_end_(group_ends(graph, share_input)) {}
 
     std::unique_ptr<Plan> compile(std::unique_ptr<Buffer> (*allocate)(size_t, BufferKind)) {
-        find_groups();
-        find_lifetimes();
+        keep_groups();
         request_scratch();
-        auto plan = std::make_unique<CpuPlan>(pool_, graph_.rows_max(), graph_.out_rows_max());
-        plan->scratch_ =
-            allocate(std::max<size_t>(plan_memory(requests_), 64), BufferKind::scratch);
+        auto plan = std::make_unique<CpuPlan>(pool_, graph_);
+        plan->scratch_ = allocate(layout_.place(), BufferKind::scratch);
         scratch_ = plan->scratch_->host();
         for (size_t i = 0; i < graph_.nodes().size(); i = next_) add_steps(plan->steps_, i);
         for (const auto& s : plan->steps_) plan->raw_.push_back(s.get());
@@ -79,36 +64,16 @@ class Compiler {
   private:
     const Node& node(size_t i) const { return graph_.nodes()[i]; }
 
-    // Consecutive matmuls of one input form a group; group_end_[first] is one past its last node.
-    void find_groups() {
-        group_end_.resize(graph_.nodes().size());
-        for (size_t i = 0; i < graph_.nodes().size(); i++) {
-            size_t end = i + 1;
-            if (node(i).op == Op::matmul)
-                while (end < graph_.nodes().size() && node(end).op == Op::matmul &&
-                       node(end).in[1] == node(i).in[1])
-                    end++;
-            group_end_[i] = end;
-        }
+    // Matmuls of one input run as one step, so that the input is rounded once.
+    static bool share_input(const Node& before, const Node& n) {
+        return before.op == Op::matmul && n.op == Op::matmul && before.in[1] == n.in[1];
     }
 
-    void find_lifetimes() {
-        const auto use = [&](Value v, int at) {
-            if (v == kNone || graph_.value(v).kind != ValueInfo::Kind::activation) return;
-            MemoryRequest& r = requests_[size_t(v)];
-            const ValueInfo& info = graph_.value(v);
-            r.bytes = size_t(stride(info)) * 4 * size_t(graph_.rows_max(info.rows));
-            r.first = r.first < 0 ? at : std::min(r.first, at);
-            r.last = std::max(r.last, at);
-        };
-        for (size_t i = 0; i < graph_.nodes().size(); i++) {
-            for (Value v : node(i).in) use(v, int(i));
-            for (Value v : node(i).out) use(v, int(i));
-        }
-        // A group runs as one step, which writes all of its outputs, be they read or not.
+    // A group's step writes all of its outputs, be they read or not.
+    void keep_groups() {
         for (size_t i = 0; i < graph_.nodes().size(); i = group_end_[i])
             for (size_t j = i; j < group_end_[i]; j++)
-                use(node(j).out[0], int(i)), use(node(j).out[0], int(group_end_[i]) - 1);
+                layout_.keep(node(j).out[0], i, group_end_[i] - 1);
     }
 
     // Rows are a whole number of cache lines apart, and not a multiple of 4 KB, or the columns of a
@@ -119,56 +84,47 @@ class Compiler {
         return lines % 1024 == 0 && lines > 0 ? lines + 32 : lines;
     }
 
-    size_t add_request(size_t bytes, size_t first, size_t last) {
-        MemoryRequest r;
-        r.bytes = bytes, r.first = int(first), r.last = int(last);
-        requests_.push_back(r);
-        return requests_.size() - 1;
-    }
+    static size_t value_row_bytes(const ValueInfo& v) { return size_t(stride(v)) * 4; }
 
     static bool is_quantized(const Tensor& t) { return !is_float(format_of(t.dtype)); }
 
     void request_scratch() {
-        scratch_of_.assign(graph_.nodes().size(), size_t(-1));
-        for (size_t i = 0; i < graph_.nodes().size(); i++) {
-            const Node& n = node(i);
-            const int rows = graph_.rows_max(n.rows);
-            size_t bytes = 0, last = i;
-            if (n.op == Op::matmul) {
-                last = group_end_[i] - 1;
-                for (size_t j = i; j <= last; j++)
-                    if (is_quantized(graph_.value(node(j).in[0]).tensor))
-                        bytes = act_bytes(int(graph_.value(n.in[1]).width), rows);
-            } else if (n.op == Op::attend) {
-                bytes = attend_layout(n.params.attend, graph_.value(n.in[0]).kv.spec, rows,
-                                      pool_.n_threads())
-                            .bytes;
-            } else if (n.op == Op::centroid_head) {
-                bytes = centroid_scratch(packed_matrix(graph_.value(n.in[2]).tensor),
-                                         n.params.centroid_head, rows, pool_.n_threads())
-                            .bytes;
-            } else if (n.op == Op::moe_matmul) {
-                bytes = moe_scratch(packed_matrix(graph_.value(n.in[0]).tensor), n.params.moe, rows)
-                            .bytes;
-            } else {
-                bytes = row_step_worker_bytes(graph_, n) * size_t(pool_.n_threads());
+        for (size_t i = 0; i < graph_.nodes().size(); i = group_end_[i]) {
+            if (node(i).op != Op::matmul) {
+                layout_.add_for(i, scratch_bytes(node(i)));
+                continue;
             }
-            if (bytes) scratch_of_[i] = add_request(bytes, i, last);
-            if (n.op == Op::matmul) i = last;
+            size_t bytes = 0;
+            for (size_t j = i; j < group_end_[i]; j++)
+                if (is_quantized(graph_.value(node(j).in[0]).tensor))
+                    bytes = act_bytes(int(graph_.value(node(i).in[1]).width),
+                                      graph_.rows_max(node(i).rows));
+            layout_.add_for(i, bytes, group_end_[i] - 1);
         }
     }
 
-    uint8_t* scratch(size_t i) const {
-        return scratch_of_[i] == size_t(-1) ? nullptr : scratch_ + requests_[scratch_of_[i]].offset;
+    size_t scratch_bytes(const Node& n) const {
+        const int rows = graph_.rows_max(n.rows), threads = pool_.n_threads();
+        const auto packed = [&](int k) { return packed_matrix(graph_.value(n.in[k]).tensor); };
+        switch (n.op) {
+            case Op::attend:
+                return attend_layout(n.params.attend, graph_.value(n.in[0]).kv.spec, rows, threads)
+                    .bytes;
+            case Op::centroid_head:
+                return centroid_scratch(packed(2), n.params.centroid_head, rows, threads).bytes;
+            case Op::moe_matmul: return moe_scratch(packed(0), n.params.moe, rows).bytes;
+            default: return row_step_worker_bytes(graph_, n) * size_t(threads);
+        }
     }
+
+    uint8_t* scratch(size_t i) const { return layout_.at(scratch_, layout_.of_node(i)); }
 
     RowView rows(Value v) const {
         if (v == kNone) return {};
         const ValueInfo& info = graph_.value(v);
         switch (info.kind) {
             case ValueInfo::Kind::activation:
-                return {reinterpret_cast<float*>(scratch_ + requests_[size_t(v)].offset),
-                        stride(info)};
+                return {reinterpret_cast<float*>(scratch_ + layout_.value_offset(v)), stride(info)};
             case ValueInfo::Kind::kv: return {};
             default: return {reinterpret_cast<float*>(info.tensor.host()), info.width};
         }
@@ -257,8 +213,8 @@ class Compiler {
     const KernelTable& table_;
     ThreadPool& pool_;
     MatmulObserver* observer_;
-    std::vector<MemoryRequest> requests_;  // values first, then scratch of ops
-    std::vector<size_t> scratch_of_, group_end_;
+    PlanLayout layout_;
+    std::vector<size_t> group_end_;
     uint8_t* scratch_ = nullptr;
     size_t next_ = 0;
 };

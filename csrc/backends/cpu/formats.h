@@ -119,16 +119,12 @@ using IQ2_X = QuantFormat<Format::iq2_x, BlockIQ2_X, 256, 3, 128, 16, 0, 10, Tab
 using IQ1_X = QuantFormat<Format::iq1_x, BlockIQ2_X, 256, 3, 128, 16, 0, 10, Table::iq1, 8>;
 using TQ2_0 = QuantFormat<Format::tq2_0, BlockTQ2_0, 256, 2, 1, 32, 0, 2>;
 
-#define PILLION_QUANT_FORMATS(DO)                                                          \
-    DO(Q4_0)                                                                               \
-    DO(Q4_1)                                                                               \
-    DO(Q5_0)                                                                               \
-    DO(Q5_1)                                                                               \
-    DO(Q8_0)                                                                               \
-    DO(Q2_K)                                                                               \
-    DO(Q3_K)                                                                               \
-    DO(Q4_K) DO(Q5_K) DO(Q6_K) DO(IQ4_NL) DO(IQ4_XS) DO(MXFP4_X) DO(NVFP4_X) DO(IQ3_XXS_X) \
-        DO(IQ3_S_X) DO(IQ2_X) DO(IQ1_X) DO(TQ2_0)
+// clang-format off
+#define PILLION_QUANT_FORMATS(DO)                                                             \
+    DO(Q4_0) DO(Q4_1) DO(Q5_0) DO(Q5_1) DO(Q8_0) DO(Q2_K) DO(Q3_K) DO(Q4_K) DO(Q5_K) DO(Q6_K) \
+    DO(IQ4_NL) DO(IQ4_XS) DO(MXFP4_X) DO(NVFP4_X) DO(IQ3_XXS_X) DO(IQ3_S_X) DO(IQ2_X)         \
+    DO(IQ1_X) DO(TQ2_0)
+// clang-format on
 
 // --- entries of a plane ---
 

@@ -1,5 +1,5 @@
-// Rows of a file of any weight format: packed, or as f32. What lane_pack.h does, and core/expand.h
-// before it where the format is not kept as it lies in the file.
+// Imports rows of a file in any weight format, packed or as f32: lane_pack.h, after core/expand.h
+// for formats without kernels of their own.
 #pragma once
 #include <stdint.h>
 
@@ -7,20 +7,20 @@
 
 namespace pillion::cpu {
 
-// Bytes of a matrix [rows, inputs] in memory. Throws for a type without kernels, as all of these.
+// Bytes of a matrix [rows, inputs] in memory. This and the functions below throw Error for a type
+// without kernels.
 size_t imported_bytes(DType file, int64_t rows, int inputs);
 
-// What import_panels needs beside its arguments: 32 rows, expanded; 0 where rows are packed as they
-// lie.
+// Scratch bytes of import_panels: 32 rows, expanded; 0 if rows are packed as they lie in the file.
 size_t import_scratch(DType file, int inputs);
 
-// Panels [begin, end) of a matrix of `rows` rows; row r is row row_order[r] of the file (null: as
-// they are). Panels are independent, so a caller may cut the range over threads. `packed` is the
-// matrix's first panel.
+// Imports panels [begin, end) of a matrix of `rows` rows. Row r is row row_order[r] of the file
+// (null: the file's order). Panels are independent, so a caller may split the range over threads.
+// `packed` is the matrix's first panel.
 void import_panels(DType file, const uint8_t* file_rows, const int32_t* row_order, int64_t rows,
                    int inputs, int64_t begin, int64_t end, uint8_t* scratch, uint8_t* packed);
 
-// One row of the file as f32.
+// Reads one row of the file as f32 [inputs].
 void read_file_row(DType file, const uint8_t* row, int inputs, float* out);
 
 }  // namespace pillion::cpu

@@ -1,6 +1,6 @@
-// Which table of kernels this process uses: the best one that is compiled in and that the machine
-// can run, or the one that the environment variable PILLION_CPU_ISA names. Chosen at the first
-// question and kept.
+// Chooses the kernel table of this process: the best compiled one that the machine can run, or the
+// one that the environment variable PILLION_CPU_ISA names. The first call decides; later calls
+// return the same table.
 #pragma once
 #include <stdint.h>
 
@@ -10,20 +10,21 @@
 namespace pillion::cpu {
 
 struct KernelCandidate {
-    const char* name;               // what PILLION_CPU_ISA may say; equals the table's name
+    // a value of PILLION_CPU_ISA; equals the table's name
+    const char* name;
     uint64_t needs;                 // bits of feature::
     const KernelTable* (*table)();  // call only if can_run()
 };
 
-// Compiled in, best first; `generic` is the last and always runs.
+// The compiled tables, best first. The last one is `generic`, which always runs.
 const KernelCandidate* kernel_candidates(int* n);
 bool can_run(const KernelCandidate& candidate);
 
-// ok, or invalid_argument with a sentence when PILLION_CPU_ISA names a table that does not exist or
+// Returns invalid_argument with a sentence if PILLION_CPU_ISA names a table that does not exist or
 // cannot run here.
 Status choose_kernels(const KernelTable** table, Reason& reason);
 
-// The same decision for a given name (null or "": the best), not kept.
+// The same decision for a given name (null or "": the best), without keeping it.
 Status find_kernels(const char* name, const KernelTable** table, Reason& reason);
 
 }  // namespace pillion::cpu

@@ -1,7 +1,7 @@
-// Packing moves 32-bit words, never single codes: most formats are a transposition of words (a
-// row's four neighbouring codes are one lane), the rest a small transposition of bit fields first.
-// Unpacking goes through the plain readers of formats.h instead, so that a round trip compares two
-// independent texts.
+// Packing moves 32-bit words, never single codes. Most formats need a transposition of words, where
+// a row's four neighbouring codes are one lane; the others first transpose small bit fields.
+// Unpacking uses the plain readers of formats.h instead, so that a round trip compares two
+// independent implementations.
 #include "backends/cpu/lane_pack.h"
 
 #include <string.h>
@@ -13,11 +13,11 @@ namespace pillion::cpu {
 namespace {
 
 // ---- file -> planes ----
-// `codes` is the place of the step's codes, r the row in the panel.
+// `codes`: the step's codes; r: the row in the panel.
 
 constexpr uint32_t kLowNibbles = 0x0F0F0F0F, kHighNibbles = 0xF0F0F0F0;
 
-// 32 inputs whose nibbles already stand as the planes want them.
+// 32 inputs whose nibbles already have the planes' order.
 inline void pack_nibbles(const uint8_t* q, uint8_t* codes, int r) {
     for (int j = 0; j < 4; j++) put32(codes + j * kPlaneBytes, r, take32(q, j));
 }
@@ -39,8 +39,8 @@ inline void swap_fields(uint32_t& a, uint32_t& b, int shift, uint32_t mask) {
     a ^= t << shift;
 }
 
-// 128 inputs in 32 bytes, bit pair s of a byte belonging to block s: to bit pair m of a byte
-// belonging to plane k + 2m.
+// 128 inputs in 32 bytes. Bit pair s of a byte belongs to block s; it becomes bit pair m of a byte
+// of plane k + 2m.
 inline void pack_pairs(const uint8_t* q, uint8_t* planes, int block_bytes, int r) {
     for (int k = 0; k < 2; k++) {
         uint32_t w[4] = {take32(q, k), take32(q, k + 2), take32(q, k + 4), take32(q, k + 6)};
@@ -52,8 +52,8 @@ inline void pack_pairs(const uint8_t* q, uint8_t* planes, int block_bytes, int r
     }
 }
 
-// 256 inputs in 32 bytes, bit s of a byte belonging to block s: to bit j of a byte belonging to
-// plane j.
+// 256 inputs in 32 bytes. Bit s of a byte belongs to block s; it becomes bit j of a byte of plane
+// j.
 inline void pack_bits_256(const uint8_t* q, uint8_t* plane, int block_bytes, int r) {
     uint32_t w[8];
     for (int j = 0; j < 8; j++) w[j] = take32(q, j);
@@ -63,7 +63,7 @@ inline void pack_bits_256(const uint8_t* q, uint8_t* plane, int block_bytes, int
     for (int s = 0; s < 8; s++) put32(plane + s * block_bytes, r, w[s]);
 }
 
-// Bits 4j + b of 32 to bit j of byte b. The table holds what one byte (two j) contributes.
+// Moves bits 4j + b of 32 to bit j of byte b. The table holds the contribution of one byte (two j).
 struct BitTable {
     uint32_t of[256];
     constexpr BitTable() : of() {
@@ -182,12 +182,12 @@ inline void pack_block(const BlockTQ2_0& b, uint8_t* step, int r) {
 }
 
 // ---- four rows at a time ----
-// The formats of 32 inputs whose codes already stand as the planes want them: 4 x 4 words are
-// transposed in registers.
+// For the formats of 32 inputs whose codes already have the planes' order: transposes 4 x 4 words
+// in registers.
 
 typedef uint32_t Words __attribute__((vector_size(16)));
 
-// Words q[0 .. 3] of rows r .. r + 3 to four planes.
+// Moves words q[0 .. 3] of rows r .. r + 3 to four planes.
 inline void pack_words(const uint8_t* const* rows, size_t q, uint8_t* planes, int r,
                        uint32_t flip = 0) {
     Words a, b, c, d;
@@ -247,7 +247,7 @@ inline void pack_four(Q8_0, const uint8_t* const* rows, uint8_t* step, int r) {
 
 // ---- matrices ----
 
-// The 32 file rows of a panel; rows past the end read one zero block again and again.
+// The 32 file rows of a panel. Rows past the end read one zero block again and again.
 struct PanelRows {
     const uint8_t* at[kPanel];
     size_t next_block[kPanel];  // bytes
@@ -268,14 +268,12 @@ PanelRows panel_rows(const void* file_rows, const int32_t* file_row_of, int64_t 
     return p;
 }
 
-// The next panel's rows follow in the file, where no prefetcher of the processor sees what is
-// wanted: 32 rows in short pieces.
+// Prefetches the next panel's rows. They are 32 short pieces of the file, which the processor's
+// prefetchers do not recognise.
 template <class F>
 void pack_panel(PanelRows p, int inputs, uint8_t* out) {
-    constexpr int kTogether =
-        F::kInputs == 32
-            ? 8
-            : 1;  // steps of a row at a time: reads of some cache lines, writes within L1
+    // Steps of a row at a time, so that reads span some cache lines and writes stay within L1.
+    constexpr int kTogether = F::kInputs == 32 ? 8 : 1;
     const int steps = inputs / F::kInputs;
     const size_t next_panel = kPanel * size_t(steps) * sizeof(typename F::Block);
     for (int first = 0; first < steps; first += kTogether) {
@@ -310,8 +308,8 @@ void values_of(const typename F::Block& b, const uint8_t* codes, float* out) {
     float scale[16], low[16];
     scales_of<F>(b, scale, low);
     for (int i = 0; i < F::kInputs; i++) {
-        const float product = scale[i / F::kScaleInputs] *
-                              float(signed_code<F>(codes[i]));  // two roundings: the definition
+        // two roundings, as in the definition
+        const float product = scale[i / F::kScaleInputs] * float(signed_code<F>(codes[i]));
         out[i] = F::kLowInputs ? product - low[F::kLowInputs ? i / F::kLowInputs : 0] : product;
     }
 }

@@ -7,6 +7,7 @@
 #include "backends/cpu/cpu_steps.h"
 #include "backends/cpu/import_rows.h"
 #include "backends/cpu/lane_pack.h"
+#include "core/plan_layout.h"
 
 namespace pillion::cpu {
 namespace {
@@ -105,16 +106,8 @@ class RopeTableStep final : public RowStep {
     explicit RopeTableStep(const RowStepArgs& a)
         : RowStep(a, 16 * a.node.params.rope_table.dims), out_(a.out[0]),
           half_(a.node.params.rope_table.dims / 2) {
-        const RopeTableParams& p = a.node.params.rope_table;
-        frequency_.resize(size_t(half_));
-        for (int i = 0; i < half_; i++) {
-            const double factor = a.in[0].data ? double(a.in[0].data[i]) : 1.0;
-            const double f =
-                pow(double(p.base), -2.0 * i / p.dims) * double(p.position_scale) / factor;
-            // The reference holds frequencies in f32; a factor of 1e29 and more is GGUF's way to
-            // say "does not rotate".
-            frequency_[size_t(i)] = factor >= 1e29 ? 0.0 : double(float(f));
-        }
+        const auto f = rope_frequencies(a.node.params.rope_table, a.in[0].data);
+        frequency_.assign(f.begin(), f.end());
     }
 
   private:

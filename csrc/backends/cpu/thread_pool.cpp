@@ -13,8 +13,8 @@
 namespace pillion::cpu {
 namespace {
 
-constexpr int kSpinMicroseconds =
-    20;  // measured in prototypes/lane-pack: longer spins lose more on a busy machine than they win
+// Measured: longer spins lose more on a busy machine than they win.
+constexpr int kSpinMicroseconds = 20;
 
 inline void pause_cpu() {
 #if defined(__x86_64__)
@@ -25,10 +25,11 @@ inline void pause_cpu() {
 }
 
 // The pools of the process. A fork() may come while another thread changes the list, so each change
-// is a single store that leaves it whole.
+// is one store that leaves the list valid.
 ForkMutex g_mutex;
 std::atomic<ThreadPool*> g_pools{nullptr};
-std::atomic<uint32_t> g_ended_in{0};  // fork_count() + 1 of the process whose workers were ended
+// fork_count() + 1 of the process whose workers were ended
+std::atomic<uint32_t> g_ended_in{0};
 
 [[maybe_unused]] const bool g_hooked = (on_first_threads_end(&ThreadPool::end_all_workers), true);
 
@@ -68,8 +69,9 @@ void ThreadPool::start_workers() {
     if (g_ended_in.load() == fork_count() + 1) return;
     try {
         for (int i = 1; i < n_threads_; i++) workers_.emplace_back([this, i] { worker_main(i); });
-    } catch (const std::exception&) {  // no thread, or no memory for one
-        // Chunks go to the threads that exist. n_threads() stays the upper bound of worker numbers.
+    } catch (const std::exception&) {
+        // The system has no thread, or no memory for one. The existing threads take the chunks.
+        // n_threads() stays the upper bound of worker numbers.
         log(LogLevel::warning, "%d threads asked for, the system gave %zu", n_threads_,
             workers_.size() + 1);
     }
@@ -84,15 +86,15 @@ ThreadPool::~ThreadPool() {
     for (std::thread& t : workers_) t.join();
 }
 
-// A std::thread can only be joined or detached, and both look at the thread; in a child it is not
-// there, and its memory may serve another. So each is overwritten by an empty one.
+// A std::thread can only be joined or detached, and both access the thread. In a child the thread
+// is gone, and its memory may serve another one. So an empty thread overwrites each.
 void ThreadPool::forget_workers() {
     for (std::thread& t : workers_) new (&t) std::thread;
     workers_.clear();
 }
 
-// In a child. The fork may have come in the middle of another thread's run: what that left is wiped
-// out before a worker can see it.
+// Runs in a child. The fork() may have come during another thread's run; this resets its state
+// before a new worker can see it.
 void ThreadPool::renew() {
     forget_workers();
     ticket_.store(((ticket_.load() >> 24) + 1) << 24);
@@ -102,8 +104,9 @@ void ThreadPool::renew() {
 }
 
 // Spins while `ready` is false, then sleeps until something is published. The sleeper counts itself
-// before it looks once more, the publisher changes the word before it looks for sleepers; all four
-// are sequentially consistent, and the kernel compares the word again, so no wake-up is lost.
+// before it checks once more. The publisher changes the word before it reads the count. All four
+// accesses are sequentially consistent, and the kernel compares the word again, so no wake-up is
+// lost.
 template <class Ready>
 void ThreadPool::wait_until(Ready&& ready) {
     const auto until =
@@ -127,7 +130,7 @@ void ThreadPool::worker_main(int worker) {
     }
 }
 
-// Takes and runs one chunk of the published step; false when none is left.
+// Takes and runs one chunk of the published step; false if all chunks are taken.
 bool ThreadPool::take_chunk(int worker) {
     uint64_t ticket = ticket_.load(std::memory_order_acquire);
     do {
@@ -175,7 +178,8 @@ void ThreadPool::publish(int step, int chunks) {
 void ThreadPool::finish() {
     finished_.fetch_add(1);
     published_.fetch_add(1);
-    if (sleepers_.load() > 0) futex_wake(published_, INT_MAX);  // the caller may be any of them
+    // The caller of run() may be any of the sleepers.
+    if (sleepers_.load() > 0) futex_wake(published_, INT_MAX);
 }
 
 bool ThreadPool::run(const CpuStep* const* steps, int n_steps, const RunInfo& info) {

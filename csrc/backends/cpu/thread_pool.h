@@ -1,14 +1,14 @@
-// A persistent pool that walks a list of steps. There is no barrier to wait at: chunks are taken
-// from a counter, and whoever finishes the last chunk of a step carries on: it runs the
-// single-chunk steps that follow by itself and publishes the next step with several chunks. A
-// worker that the machine put aside holds nothing up unless it holds a chunk.
+// A persistent thread pool that walks a list of steps without barriers. Threads take chunks from a
+// counter. The thread that finishes the last chunk of a step continues: it runs the following
+// single-chunk steps alone and publishes the next step with several chunks. A worker that the
+// system has descheduled delays the others only if it holds a chunk.
 //
-// Waiting threads spin briefly (a step often lasts microseconds) and then sleep, so that a machine
-// with a taken core is not fought over.
+// Waiting threads spin briefly, because a step often lasts microseconds, and then sleep, so that
+// they do not compete for a busy core.
 //
-// After a fork() the child has none of the workers. A pool notices at its next run and makes new
-// ones, as many as it had; what is destroyed in a child without a run lets go of threads that
-// aren't its own.
+// After a fork() the child has none of the workers. A pool notices this at its next run and makes
+// as many new ones. The destructor of a pool that did not run in the child drops the threads, which
+// belong to the parent.
 #pragma once
 #include <atomic>
 #include <thread>
@@ -25,16 +25,16 @@ class ThreadPool final : public Queue {
     ~ThreadPool() override;
     int n_threads() const override { return n_threads_; }
 
-    // Runs all steps; false when the cancel flag stopped it between two steps. One caller at a
-    // time; the caller works too.
+    // Runs all steps; false if the cancel flag stopped it between two steps. One caller at a time;
+    // the caller works too.
     bool run(const CpuStep* const* steps, int n_steps, const RunInfo& info);
 
-    // The same machinery for a plain loop: body(chunk, worker) for chunk in [0, chunks).
+    // Runs a plain loop in the same way: body(chunk, worker) for chunk in [0, chunks).
     template <class F>
     bool parallel_for(int chunks, F&& body);
 
-    // Ends the workers of all pools of the process, each after its chunk, and lets none begin: from
-    // now on callers work alone.
+    // Ends the workers of all pools of the process, each after its chunk, and prevents new ones:
+    // from now on callers work alone.
     static void end_all_workers();
 
   private:
@@ -55,26 +55,25 @@ class ThreadPool final : public Queue {
     static constexpr uint64_t kLeftMask = (1u << 24) - 1;
     const int n_threads_;
 
-    // Written before a ticket is published, read after a chunk was taken; stable in between, since
-    // a step ends only when all of its chunks are done.
+    // Written before a ticket is published and read after a chunk was taken. They are stable in
+    // between, since a step ends only when all of its chunks are done.
     std::atomic<const CpuStep* const*> steps_{nullptr};
     std::atomic<const RunInfo*> info_{nullptr};
     std::atomic<int> n_steps_{0}, step_{0}, chunks_{0};
     std::atomic<bool> cancelled_{false};
 
-    // Serial number of the published step << 24 | chunks that nobody has taken. The ticket says by
-    // itself that a step is over: a late thread that still holds an old ticket fails to exchange
-    // it.
+    // Serial number of the published step << 24 | number of untaken chunks. The ticket itself shows
+    // that a step is over: a late thread with an old ticket fails to exchange it.
     alignas(64) std::atomic<uint64_t> ticket_{0};
     alignas(64) std::atomic<int> done_{0};
-    alignas(64) std::atomic<uint32_t> published_{
-        0};  // changes with every published step and finished run; all sleep on it
+    // changes with every published step and every finished run; all threads sleep on it
+    alignas(64) std::atomic<uint32_t> published_{0};
     std::atomic<int> sleepers_{0};
-    std::atomic<uint32_t> finished_{0};  // runs
+    std::atomic<uint32_t> finished_{0};  // number of finished runs
     std::atomic<bool> stop_{false};
     uint32_t forks_;  // fork_count() when the workers were made
     std::vector<std::thread> workers_;
-    ThreadPool* next_ = nullptr;  // of the process's pools
+    ThreadPool* next_ = nullptr;  // in the list of the process's pools
 };
 
 template <class F>

@@ -6,7 +6,8 @@
 namespace pillion::cuda {
 namespace {
 
-constexpr size_t kAlign = 256;  // what kernels want of what they read as vectors
+// The alignment that kernels need for vector loads.
+constexpr size_t kAlign = 256;
 
 }  // namespace
 
@@ -27,7 +28,8 @@ std::unique_ptr<Block> Arena::take(size_t bytes, Status& status, Reason& reason)
     return cut(*chunk, 0, asked);
 }
 
-// A chunk with room for `bytes`: the usual size, then halves of it, at last no more than that.
+// Adds a chunk with room for `bytes`: of the usual size, else of half of it and so on, at last of
+// exactly `bytes`.
 Arena::Chunk* Arena::add_chunk(size_t bytes, Status& status, Reason& reason) {
     size_t size = bytes >= chunk_bytes_ / 2 ? bytes : chunk_bytes_;
     for (;;) {
@@ -42,7 +44,8 @@ Arena::Chunk* Arena::add_chunk(size_t bytes, Status& status, Reason& reason) {
 }
 
 std::unique_ptr<Block> Arena::cut(Chunk& chunk, size_t gap, size_t bytes) {
-    chunk.gaps.reserve(size_t(++chunk.n_blocks) + 2);  // giving back must not allocate
+    // Reserved, so that freeing never allocates.
+    chunk.gaps.reserve(size_t(++chunk.n_blocks) + 2);
     Gap& g = chunk.gaps[gap];
     std::unique_ptr<Block> block(new Block(*this, chunk.memory.get(), g.offset, bytes));
     g.offset += bytes, g.bytes -= bytes;

@@ -1,8 +1,8 @@
-// Memory of one kind in few allocations: small requests share chunks, large ones have their own.
-// Asking the driver is slow, frees stop the whole device, and page-locked memory comes in pages.
-// Where a chunk is refused, smaller ones are tried down to the request itself. Plain allocations
-// only: the driver's pools (cudaMallocAsync) would keep what is freed and order it by streams, and
-// nothing here is allocated in a step.
+// Memory of one kind in a few allocations: small requests share chunks, large ones have their own.
+// Asking the driver is slow, frees stop the whole device, and page-locked memory comes in pages. If
+// a chunk is refused, smaller ones are tried, down to the request itself. Only plain allocations:
+// the driver's pools (cudaMallocAsync) would keep freed memory and order it by streams, and a step
+// allocates nothing.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -36,11 +36,11 @@ class Block {
 class Arena {
   public:
     // chunk_bytes 0: every request has its own memory. Shared memory is handed over as a whole, so
-    // its arenas must say 0.
+    // its arenas must use 0.
     Arena(int device_index, MemoryKind kind, size_t chunk_bytes)
         : index_(device_index), kind_(kind), chunk_bytes_(chunk_bytes) {}
 
-    // Null with the reason. Any thread.
+    // Null with the reason. Any thread may call it.
     std::unique_ptr<Block> take(size_t bytes, Status& status, Reason& reason);
     size_t n_chunks() const { return chunks_.size(); }
     size_t reserved_bytes() const;
@@ -52,7 +52,7 @@ class Arena {
         std::unique_ptr<Memory> memory;
         size_t bytes;
         int n_blocks;
-        std::vector<Gap> gaps;  // by offset, never side by side
+        std::vector<Gap> gaps;  // by offset; two gaps never touch
     };
 
     std::unique_ptr<Block> cut(Chunk& chunk, size_t gap, size_t bytes);

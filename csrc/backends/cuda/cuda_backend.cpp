@@ -47,17 +47,18 @@ class CudaBackend final : public Backend {
                   {index, MemoryKind::mapped, kChunkBytes / 4}} {}
     const char* name() const override { return "cuda"; }
 
-    std::string info_json() const override {
-        char text[512];
-        snprintf(text, sizeof text,
-                 "{\"device\": \"%s\", \"index\": %d, \"compute_capability\": \"%d.%d\", "
-                 "\"memory_bytes\": %zu, \"free_bytes\": %zu, "
-                 "\"multiprocessors\": %d, \"shared_bytes_per_block\": %zu, \"unified\": %s, "
-                 "\"emulated\": %s}",
-                 device_.name, index_, device_.major, device_.minor, device_.memory_bytes,
-                 memory().free, device_.limits.sm_count, device_.limits.shared_optin,
-                 device_.unified ? "true" : "false", device_.emulated ? "true" : "false");
-        return text;
+    Json info_json() const override {
+        const std::string major = std::to_string(device_.major);
+        return JsonObject()
+            .add("device", device_.name)
+            .add("index", index_)
+            .add("compute_capability", major + "." + std::to_string(device_.minor))
+            .add("memory_bytes", device_.memory_bytes)
+            .add("free_bytes", memory().free)
+            .add("multiprocessors", device_.limits.sm_count)
+            .add("shared_bytes_per_block", device_.limits.shared_optin)
+            .add("unified", device_.unified)
+            .add("emulated", device_.emulated);
     }
 
     MemoryInfo memory() const override {

@@ -1,4 +1,4 @@
-// Buffers of the CUDA backend: bytes that kernels reach, wherever they lie.
+// Buffers of the CUDA backend: bytes that kernels reach, in any kind of memory.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -12,11 +12,11 @@ namespace pillion::cuda {
 class DeviceBuffer : public ::pillion::Buffer {
   public:
     using ::pillion::Buffer::Buffer;
-    virtual uint8_t* device(size_t offset)
-        const = 0;  // null: not placed, in a file that was opened for its sizes alone
-    // The byte as the host may touch it now; null: it may not.
+    // null: not placed; the file was opened only for its sizes
+    virtual uint8_t* device(size_t offset) const = 0;
+    // The byte's address for the host at this time; null if the host may not touch it.
     virtual uint8_t* host_now(size_t offset) const { return host() ? host() + offset : nullptr; }
-    // Before the first launch that reads it.
+    // Called before the first launch that reads it.
     virtual void give_to_device(Stream&) {}
 };
 
@@ -27,8 +27,8 @@ inline uint8_t* device_of(const KvStore& s) {
     return static_cast<const DeviceBuffer*>(s.buffer)->device(s.offset);
 }
 
-// Kind `state` lies in host memory that the device reads and writes; everything else in the
-// device's own.
+// Kind `state` lies in host memory that the device reads and writes; all other kinds lie in the
+// device's own memory.
 class OwnBuffer final : public DeviceBuffer {
   public:
     OwnBuffer(size_t size, BufferKind kind, std::unique_ptr<Block> block)
@@ -40,8 +40,8 @@ class OwnBuffer final : public DeviceBuffer {
     std::unique_ptr<Block> block_;
 };
 
-// Weights: one block, or one for each tensor where the device does not give so much in one piece.
-// On a unified device the host packs them where they will stay, until the first plan takes them
+// Weights: one block, or one block per tensor if the device cannot allocate so much in one piece.
+// On a unified device the host packs them in their final place until the first plan takes them
 // over.
 class WeightBuffer final : public DeviceBuffer {
   public:
@@ -50,8 +50,7 @@ class WeightBuffer final : public DeviceBuffer {
     uint8_t* device(size_t offset) const override;
     uint8_t* host_now(size_t offset) const override;
     void give_to_device(Stream& stream) override;
-    // Makes room for a tensor where there is none yet. Imports are one after the other and before
-    // any plan.
+    // Makes room for a tensor that has none yet. Imports run one after the other, before any plan.
     Status place(size_t offset, size_t bytes, Reason& reason);
     size_t n_pieces() const { return pieces_.size(); }
 
@@ -64,18 +63,18 @@ class WeightBuffer final : public DeviceBuffer {
 
     Arena& arena_;
     std::vector<Piece> pieces_;  // by offset
-    mutable std::mutex mutex_;   // of what give_to_device changes
+    mutable std::mutex mutex_;   // guards the state that give_to_device changes
 };
 
-// A mapped file. Only what is placed is made readable for the device: page-locking all of it would
-// hold the whole file in memory.
+// A mapped file. Only placed ranges are made readable for the device: page-locking the whole file
+// would hold all of it in memory.
 class FileBuffer final : public DeviceBuffer {
   public:
     FileBuffer(int device_index, uint8_t* bytes, size_t size)
         : DeviceBuffer(size, BufferKind::weights), index_(device_index), bytes_(bytes) {}
     uint8_t* host() const override { return bytes_; }
     uint8_t* device(size_t offset) const override;
-    // Page-locks the bytes where they are, or a copy of them where the system does not allow that.
+    // Page-locks the bytes in place, or a copy of them if the system does not allow that.
     Status place(size_t offset, size_t bytes, Reason& reason);
 
   private:

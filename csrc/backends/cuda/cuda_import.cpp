@@ -16,8 +16,8 @@
 namespace pillion::cuda {
 namespace {
 
-// f(begin, end) over stretches of rows, on up to n_threads threads. What can't get a thread is done
-// here.
+// Calls f(begin, end) over ranges of rows, on up to n_threads threads. Ranges without a thread run
+// on the caller's.
 template <class F>
 void over_rows(int64_t rows, int n_threads, const F& f) {
     const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(n_threads, rows / 64)),
@@ -36,7 +36,7 @@ void over_rows(int64_t rows, int n_threads, const F& f) {
     for (std::thread& t : threads) t.join();
 }
 
-// Where a row lies in the planes of so many rows.
+// The place of a row in the planes of a given number of rows.
 struct Place {
     size_t plane[4], row_bytes[4];
     size_t bytes() const {
@@ -81,13 +81,15 @@ class Importer {
                 uint8_t* slice = staging->slice(int(i % 2));
                 const Place place = place_of(s_, n);
                 fill(place, slice, 0, begin, n);
-                // The other slice's copy, while this one was packed. It will be packed next.
+                // Waits for the copy of the other slice, which ran while this one was packed and is
+                // packed next.
                 if (status = stream->wait(reason); status != Status::ok) return status;
                 copy(place, slice, device, begin, n, *stream);
             }
             if (queue_.cancel.load()) {
                 Reason ignored;
-                if (stream) (void)stream->wait(ignored);  // it reads the staging memory
+                // The copy reads the staging memory.
+                if (stream) (void)stream->wait(ignored);
                 return reason.set("cancelled"), Status::cancelled;
             }
             if (s_.done && !s_.row_order)
@@ -98,14 +100,14 @@ class Importer {
     }
 
   private:
-    // So many that the packed slice fits, with the planes' padding.
+    // As many rows as fit the packed slice, with the planes' padding.
     int64_t rows_of_slice() const {
         constexpr size_t kPadding = 4 * 256;
         return std::max<int64_t>(1, int64_t((kSliceBytes - kPadding) /
                                             std::max<size_t>(1, whole_.bytes())));
     }
 
-    // Rows first .. first + n - 1 of the weight as rows at .. of a place.
+    // Writes rows first .. first + n - 1 of the weight as rows from `at` on of a place.
     void fill(const Place& place, uint8_t* to, int64_t at, int64_t first, int64_t n) {
         const uint8_t* from = s_.data + file_row_ * size_t(first);
         if (s_.row_order) {
@@ -135,7 +137,7 @@ class Importer {
         }
     }
 
-    // Piece by piece: nothing is allocated on a thread, where nobody could say that it failed.
+    // Works piece by piece: a thread allocates nothing, because it could not report a failure.
     void make_expanded(const uint8_t* from, int64_t n, const PackedRows& to) const {
         constexpr int64_t kTogether = 256;  // a multiple of every block
         const DType kept = expanded(s_.dtype);

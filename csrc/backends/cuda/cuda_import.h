@@ -1,4 +1,4 @@
-// Weights on their way from the file to the device.
+// Imports weights from the file to the device.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -13,15 +13,16 @@ namespace pillion::cuda {
 class CudaQueue;
 
 bool is_weight_type(DType dtype);
-bool stays_in_file(
-    const WeightSource& source);  // a mapped table in a format that is read as it lies
-size_t weight_size(
-    const WeightSource& source);  // of its place in the weight buffer; 0: it stays in the file
+// True for a mapped table in a format that kernels read as it lies.
+bool stays_in_file(const WeightSource& source);
+// Bytes of its place in the weight buffer; 0: it stays in the file.
+size_t weight_size(const WeightSource& source);
 
 constexpr size_t kSliceBytes = 16u << 20;
 
-// Two slices that are packed and copied in turns. Page-locked, so that one is copied while the
-// other is packed; ordinary memory where the system gives no such, and then the copies wait.
+// Two slices that are packed and copied alternately. They are page-locked, so that one is copied
+// while the other is packed. If the system has no page-locked memory, they are ordinary memory, and
+// the copies wait.
 class Staging {
   public:
     // Null with the reason.
@@ -33,9 +34,9 @@ class Staging {
     std::unique_ptr<uint8_t[]> plain_[2];
 };
 
-// Packed (matrix), f32 (vector), or the file's bytes (table), slice by slice: to `host`, which the
-// device has later as it is, or through the queue's staging memory to `device`. Gives back each
-// slice's source as it goes. Cancelled when the queue's flag was seen.
+// Writes the packed form (matrix), f32 (vector), or the file's bytes (table), slice by slice: to
+// `host`, which the device later uses in place, or through the queue's staging memory to `device`.
+// Releases each slice's source as it goes. Returns cancelled if it saw the queue's flag.
 Status import_content(const WeightSource& source, uint8_t* host, uint8_t* device, CudaQueue& queue,
                       Reason& reason);
 

@@ -7,7 +7,6 @@
 // read across the bus.
 #include "backends/cuda/cuda_plan.h"
 
-#include <math.h>
 #include <string.h>
 
 #include <algorithm>
@@ -16,7 +15,7 @@
 #include "backends/cuda/cuda_buffer.h"
 #include "backends/cuda/cuda_steps.h"
 #include "backends/cuda/kernels/attn.h"
-#include "core/memory_plan.h"
+#include "core/plan_layout.h"
 
 namespace pillion::cuda {
 namespace {
@@ -31,20 +30,14 @@ std::unique_ptr<Block> take_or_throw(Arena& arena, size_t bytes, const char* wha
 
 class CudaPlan final : public Plan {
   public:
-    CudaPlan(CudaQueue& queue, int rows_max, int out_rows_max)
-        : queue_(queue), rows_max_(rows_max), out_rows_max_(out_rows_max) {}
+    CudaPlan(CudaQueue& queue, const Graph& graph) : queue_(queue), limits_(graph) {}
     ~CudaPlan() override {
         Reason ignored;
         if (pending_) (void)wait(ignored);  // launches may still read what goes away now
     }
 
     Status run(const StepState& state, Reason& reason) override {
-        if (state.rows < 1 || state.rows > rows_max_ || state.out_rows < 0 ||
-            state.out_rows > state.rows || state.out_rows > out_rows_max_) {
-            reason.set("plan for %d rows and %d outputs was given %d and %d", rows_max_,
-                       out_rows_max_, state.rows, state.out_rows);
-            return Status::internal;
-        }
+        if (const Status s = limits_.check(state, reason); s != Status::ok) return s;
         if (pending_)
             if (const Status s = wait(reason); s != Status::ok) return s;
         cancelled_ = queue_.cancel.load();
@@ -67,16 +60,10 @@ class CudaPlan final : public Plan {
     }
 
     size_t scratch_bytes() const override { return scratch_bytes_; }
-    std::string to_json() const override {
-        std::string out = "[";
-        for (const Step& s : steps_) {
-            char line[160];
-            snprintf(line, sizeof line,
-                     "%s{\"op\": \"%s\", \"layer\": %d, \"backend\": \"cuda\", \"kernel\": \"%s\"}",
-                     out.size() > 1 ? ", " : "", info(s.op).name, s.layer, s.kernel);
-            out += line;
-        }
-        return out + "]";
+    std::vector<StepInfo> steps() const override {
+        std::vector<StepInfo> all;
+        for (const Step& s : steps_) all.push_back({s.op, s.layer, "cuda", s.kernel});
+        return all;
     }
 
     std::vector<Step> steps_;
@@ -117,7 +104,7 @@ class CudaPlan final : public Plan {
     }
 
     CudaQueue& queue_;
-    int rows_max_, out_rows_max_;
+    RunLimits limits_;
     std::map<Bounds, std::unique_ptr<Replay>> replays_;
     bool pending_ = false, cancelled_ = false;
 };
@@ -127,20 +114,19 @@ class CudaPlan final : public Plan {
 class Compiler {
   public:
     Compiler(const Graph& graph, const DeviceInfo& device, Flash flash)
-        : graph_(graph), device_(device), flash_(flash), requests_(graph.values().size()),
-          is_made_(graph.values().size()) {}
+        : graph_(graph), device_(device), flash_(flash),
+          layout_(graph, {kAlign, value_row_bytes, is_copied}) {}
 
     // The first pass: bytes of scratch.
     size_t place() {
-        find_lifetimes();
         find_inputs();
         find_lists();
         request_scratch();
-        return std::max<size_t>(plan_memory(requests_), 64);
+        return layout_.place();
     }
 
     std::unique_ptr<Plan> compile(const PlanDevice& device, CudaQueue& queue) {
-        auto plan = std::make_unique<CudaPlan>(queue, graph_.rows_max(), graph_.out_rows_max());
+        auto plan = std::make_unique<CudaPlan>(queue, graph_);
         plan_ = plan.get(), arena_ = &device.scratch, queue_ = &queue;
         plan->scratch_bytes_ = place();
         plan->scratch_ = take_or_throw(device.scratch, plan->scratch_bytes_, "scratch");
@@ -152,45 +138,24 @@ class Compiler {
     }
 
   private:
-    static constexpr size_t kAlign = 256;  // what the products want; the memory plan gives 64
+    static constexpr size_t kAlign = 256;  // what the products want
     static constexpr int kInputKinds = 4;
     struct PreparedInput {
-        int first = 0, last = 0;    // nodes
-        std::vector<DType> dtypes;  // of their weights
-        size_t request[kInputKinds] = {size_t(-1), size_t(-1), size_t(-1), size_t(-1)};
+        size_t first = 0, last = 0;  // nodes
+        std::vector<DType> dtypes;   // of their weights
+        PlanLayout::Place place[kInputKinds];
     };
     struct Lists {
-        int first = 0, last = 0;
-        size_t request = size_t(-1);
+        size_t first = 0, last = 0;
+        PlanLayout::Place place = PlanLayout::kNowhere;
     };
 
     const Node& node(size_t i) const { return graph_.nodes()[i]; }
-    bool is_scratch(Value v) const {
-        return v != kNone &&
-               (graph_.value(v).kind == ValueInfo::Kind::activation || is_made_[size_t(v)]);
-    }
+    static size_t value_row_bytes(const ValueInfo& v) { return size_t(v.width) * 4; }
 
     // An output in the device's own memory is written where it lies.
-    static bool lies_on_device(const ValueInfo& v) {
-        return v.kind == ValueInfo::Kind::external && v.tensor.buffer->kind() != BufferKind::state;
-    }
-
-    void find_lifetimes() {
-        for (const Node& n : graph_.nodes())
-            for (Value v : n.out)
-                if (v != kNone) is_made_[size_t(v)] = !lies_on_device(graph_.value(v));
-        const auto use = [&](Value v, int at) {
-            if (!is_scratch(v)) return;
-            MemoryRequest& r = requests_[size_t(v)];
-            const ValueInfo& info = graph_.value(v);
-            r.bytes = size_t(info.width) * 4 * size_t(graph_.rows_max(info.rows));
-            r.first = r.first < 0 ? at : std::min(r.first, at);
-            r.last = std::max(r.last, at);
-        };
-        for (size_t i = 0; i < graph_.nodes().size(); i++) {
-            for (Value v : node(i).in) use(v, int(i));
-            for (Value v : node(i).out) use(v, int(i));
-        }
+    static bool is_copied(const ValueInfo& output) {
+        return output.tensor.buffer->kind() == BufferKind::state;
     }
 
     // Weights that the host packed where they stay become the device's.
@@ -210,21 +175,24 @@ class Compiler {
     // --- inputs of products: one preparation for neighbours that read the same rows ---
 
     static bool is_product(Op op) { return op == Op::matmul || op == Op::moe_matmul; }
-    int per_row(const Node& n) const { return n.op == Op::moe_matmul ? n.params.moe.per_row : 1; }
+    static int per_row(const Node& n) { return n.op == Op::moe_matmul ? n.params.moe.per_row : 1; }
+    static bool share_input(const Node& before, const Node& n) {
+        return is_product(before.op) && is_product(n.op) && before.in[1] == n.in[1] &&
+               per_row(before) == per_row(n);
+    }
 
     void find_inputs() {
+        const std::vector<size_t> ends = group_ends(graph_, share_input);
         input_of_.assign(graph_.nodes().size(), -1);
-        for (size_t i = 0; i < graph_.nodes().size(); i++) {
-            const Node& n = node(i);
-            if (!is_product(n.op)) continue;
-            const bool shared = i > 0 && is_product(node(i - 1).op) &&
-                                node(i - 1).in[1] == n.in[1] && per_row(node(i - 1)) == per_row(n);
-            if (!shared) inputs_.push_back({});
-            PreparedInput& input = inputs_.back();
-            if (!shared) input.first = int(i);
-            input.last = int(i);
-            input.dtypes.push_back(graph_.value(n.in[0]).tensor.dtype);
-            input_of_[i] = int(inputs_.size()) - 1;
+        for (size_t i = 0; i < ends.size(); i = ends[i]) {
+            if (!is_product(node(i).op)) continue;
+            PreparedInput input;
+            input.first = i, input.last = ends[i] - 1;
+            for (size_t j = i; j < ends[i]; j++) {
+                input.dtypes.push_back(graph_.value(node(j).in[0]).tensor.dtype);
+                input_of_[j] = int(inputs_.size());
+            }
+            inputs_.push_back(std::move(input));
         }
     }
 
@@ -234,16 +202,9 @@ class Compiler {
         for (size_t i = 0; i < graph_.nodes().size(); i++) {
             if (node(i).op != Op::moe_matmul) continue;
             const auto [at, is_new] = lists_.insert({node(i).in[2], {}});
-            if (is_new) at->second.first = int(i);
-            at->second.last = int(i);
+            if (is_new) at->second.first = i;
+            at->second.last = i;
         }
-    }
-
-    size_t add_request(size_t bytes, int first, int last) {
-        MemoryRequest r;
-        r.bytes = bytes + kAlign, r.first = first, r.last = last;
-        requests_.push_back(r);
-        return requests_.size() - 1;
     }
 
     size_t prepared_bytes(const PreparedInput& input, InputKind kind, int rows, int per,
@@ -258,31 +219,29 @@ class Compiler {
 
     void request_inputs() {
         for (PreparedInput& input : inputs_) {
-            const Node& n = node(size_t(input.first));
+            const Node& n = node(input.first);
             const int per = per_row(n), rows = graph_.rows_max(n.rows);
             const int64_t width = graph_.value(n.in[0]).tensor.width;
             for (int kind = 0; kind < kInputKinds; kind++)
-                if (const size_t bytes = prepared_bytes(input, InputKind(kind), rows, per, width))
-                    input.request[kind] = add_request(bytes, input.first, input.last);
+                input.place[kind] =
+                    layout_.add(prepared_bytes(input, InputKind(kind), rows, per, width),
+                                input.first, input.last);
         }
     }
 
     void request_scratch() {
         request_inputs();
         for (auto& [ids, lists] : lists_) {
-            const Node& n = node(size_t(lists.first));
+            const Node& n = node(lists.first);
             size_t bytes = 0;  // tiles grow with the rows, so fewer rows may have more of them
             for (int rows = 1; rows <= graph_.rows_max(n.rows); rows++)
                 bytes = std::max(bytes, moe_lists_bytes(moe_shape(n.params.moe), rows));
-            lists.request = add_request(bytes, lists.first, lists.last);
+            lists.place = layout_.add(bytes, lists.first, lists.last);
         }
-        scratch_of_.assign(graph_.nodes().size(), size_t(-1));
         for (size_t i = 0; i < graph_.nodes().size(); i++) {
             const Node& n = node(i);
-            size_t bytes = 0;
-            if (n.op == Op::attend) bytes = attend_bytes(n);
-            if (n.op == Op::centroid_head) bytes = centroid_layout(n).bytes;
-            if (bytes) scratch_of_[i] = add_request(bytes, int(i), int(i));
+            if (n.op == Op::attend) layout_.add_for(i, attend_bytes(n));
+            if (n.op == Op::centroid_head) layout_.add_for(i, centroid_layout(n).bytes);
         }
     }
 
@@ -310,17 +269,12 @@ class Compiler {
                                 graph_.rows_max(n.rows));
     }
 
-    uint8_t* at_request(size_t r) const {
-        if (r == size_t(-1)) return nullptr;
-        uint8_t* p = plan_->scratch_->device() + requests_[r].offset;
-        return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(p) + kAlign - 1) / kAlign *
-                                          kAlign);
-    }
+    uint8_t* at(PlanLayout::Place p) const { return layout_.at(plan_->scratch_->device(), p); }
 
     uint8_t* address(Value v) const {
         if (v == kNone) return nullptr;
         const ValueInfo& info = graph_.value(v);
-        if (is_scratch(v)) return plan_->scratch_->device() + requests_[size_t(v)].offset;
+        if (layout_.holds(v)) return plan_->scratch_->device() + layout_.value_offset(v);
         return info.kind == ValueInfo::Kind::kv ? device_of(info.kv) : device_of(info.tensor);
     }
 
@@ -336,10 +290,10 @@ class Compiler {
                       is_plain(n)};
         for (int k = 0; k < 6; k++) a.in[k] = address(n.in[k]);
         for (int k = 0; k < 2; k++) a.out[k] = address(n.out[k]);
-        a.scratch = at_request(scratch_of_[i]);
+        a.scratch = at(layout_.of_node(i));
         Step step;
         if (is_product(n.op)) step = product_step(i, a);
-        else if (n.op == Op::rope_table) step = make_rope_step(a, upload(rope_frequencies(n)));
+        else if (n.op == Op::rope_table) step = make_rope_step(a, upload(frequencies(n)));
         else step = make_step(a);
         if (!step.enqueue)
             ::pillion::fail(Status::unsupported_op, "op %s has no cuda kernel", info(n.op).name);
@@ -351,24 +305,18 @@ class Compiler {
     Step product_step(size_t i, const StepArgs& a) {
         const PreparedInput& input = inputs_[size_t(input_of_[i])];
         ProductArgs p = {a, {}, {}, nullptr, false};
-        p.earlier.assign(input.dtypes.begin(), input.dtypes.begin() + (long(i) - input.first));
-        for (int kind = 0; kind < kInputKinds; kind++)
-            p.prepared[kind] = at_request(input.request[kind]);
+        p.earlier.assign(input.dtypes.begin(), input.dtypes.begin() + long(i - input.first));
+        for (int kind = 0; kind < kInputKinds; kind++) p.prepared[kind] = at(input.place[kind]);
         if (node(i).op == Op::matmul) return make_matmul_step(p);
         const Lists& lists = lists_.at(node(i).in[2]);
-        p.lists = at_request(lists.request);
-        p.makes_lists = lists.first == int(i);
+        p.lists = at(lists.place);
+        p.makes_lists = lists.first == i;
         return make_moe_matmul_step(p);
     }
 
     // Outputs that nobody reads after this node go to their buffers.
     void add_copies(size_t i) {
-        std::vector<Value> done;
-        for (size_t v = 0; v < graph_.values().size(); v++)
-            if (graph_.values()[v].kind == ValueInfo::Kind::external && is_made_[v] &&
-                requests_[v].last == int(i))
-                done.push_back(Value(v));
-        for (const Value v : done) {
+        for (const Value v : layout_.copies_after(i)) {
             const ValueInfo& value = graph_.value(v);
             Step step =
                 make_copy_step(reinterpret_cast<const StepState*>(plan_->device_state_->device()),
@@ -380,21 +328,12 @@ class Compiler {
 
     // --- what is computed once, on the host ---
 
-    std::vector<float> rope_frequencies(const Node& n) {
+    std::vector<float> frequencies(const Node& n) {
         const RopeTableParams& p = n.params.rope_table;
-        const int half = p.dims / 2;
-        std::vector<float> factors(size_t(half), 1.0f), frequencies(static_cast<size_t>(half));
-        if (n.in[0] != kNone)
-            transfer(factors.data(), device_of(graph_.value(n.in[0]).tensor), factors.size() * 4);
-        for (int i = 0; i < half; i++) {
-            const double factor = double(factors[size_t(i)]);
-            const double f =
-                pow(double(p.base), -2.0 * i / p.dims) * double(p.position_scale) / factor;
-            // The reference holds frequencies in f32; a factor of 1e29 and more is GGUF's way to
-            // say "does not rotate".
-            frequencies[size_t(i)] = factor >= 1e29 ? 0.0f : float(f);
-        }
-        return frequencies;
+        if (n.in[0] == kNone) return rope_frequencies(p, nullptr);
+        std::vector<float> factors(size_t(p.dims / 2));
+        transfer(factors.data(), device_of(graph_.value(n.in[0]).tensor), factors.size() * 4);
+        return rope_frequencies(p, factors.data());
     }
 
     const float* upload(const std::vector<float>& values) {
@@ -418,12 +357,10 @@ class Compiler {
     Arena* arena_ = nullptr;
     CudaQueue* queue_ = nullptr;
     CudaPlan* plan_ = nullptr;
-    std::vector<MemoryRequest> requests_;  // values first, then scratch of ops
-    std::vector<bool> is_made_;            // by a node of the graph, in scratch
+    PlanLayout layout_;
     std::vector<PreparedInput> inputs_;
     std::vector<int> input_of_;
     std::map<Value, Lists> lists_;
-    std::vector<size_t> scratch_of_;
 };
 
 }  // namespace

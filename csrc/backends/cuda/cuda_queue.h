@@ -8,7 +8,7 @@ namespace pillion::cuda {
 
 class CudaQueue final : public Queue {
   public:
-    // n_threads: of the host, for imports. Without a stream every use reports why there is none.
+    // n_threads: host threads for imports. Without a stream every use reports the reason.
     CudaQueue(int device_index, int n_threads, std::unique_ptr<Stream> stream, Status status,
               const Reason& reason)
         : index_(device_index), n_threads_(n_threads), stream_(std::move(stream)), status_(status),
@@ -21,7 +21,7 @@ class CudaQueue final : public Queue {
         return stream_.get();
     }
 
-    // Of imports; made by the first. Null with the reason.
+    // The staging memory of imports; the first import makes it. Null with the reason.
     Staging* staging(Status& status, Reason& reason) {
         if (!staging_) staging_ = Staging::make(index_, status, reason);
         return staging_.get();

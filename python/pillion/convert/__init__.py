@@ -23,7 +23,8 @@ from ..calling import checked
 from ..errors import ModelFileError, PillionError, UsageError
 from ..model import Model
 from ..options import thread_count
-from .architecture import Architecture, architecture_of
+from .architecture import Architecture
+from .architectures import architecture_of
 from .checkpoint import Checkpoint, Source
 from .values import FILE_TYPES, FLOATS, OUTTYPES, ValueConverter, stored_type
 from .vocabulary import write_tokenizer

@@ -1,5 +1,5 @@
-"""What differs between architectures: keys, tensor names, values that change on the way. One file
-each, chosen here."""
+"""What differs between architectures: configuration, keys, tensor names, values that change on the
+way. One file each, listed in architectures.py."""
 
 from __future__ import annotations
 
@@ -11,19 +11,15 @@ import numpy as np
 
 from ..errors import ModelFileError, UnsupportedModelError
 from .checkpoint import Array, Checkpoint, Source
-from .config import n_layers, whole
+from .config import Config, n_layers, text_config, whole
+from .tensor_names import EMBEDDING, ENDS, HEAD
+from .tokenizer_kind import TokenizerKind
 from .values import Change, to_f32
 
 # Of multimodal checkpoints: other towers and what joins them to the text model.
 _OTHER_MODES = re.compile(
     r"(model\.)?(vision|audio|image|visual|multi_modal|embed_vision|embed_audio)"
 )
-# Classes with a language head, and those that are all of a model but the head.
-_WRITERS = ("ForCausalLM", "ForConditionalGeneration")
-_BASES = ("Model",)
-# One function by several names.
-_SAME = {"swish": "silu", "gelu_new": "gelu_pytorch_tanh", "gelu_fast": "gelu_pytorch_tanh"}
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Shape = tuple[int, ...]
 _COMPARED_BYTES = 8 << 20
 _HEAD_MOST = 1 << 16
@@ -35,14 +31,22 @@ class Architecture(ABC):
 
     name: str
     """general.architecture"""
-    tokenizer_model: str
-    """Of a tokenizer with ▁ for blanks: "gemma4" (merges) or "llama" (scores)."""
+    model_types: dict[str, str]
+    """Values of model_type in config.json, and for each the model_type of the text model: its own,
+    or that of what a class around it keeps under text_config."""
+    defaults: dict[str, dict[str, Any]]
+    """By the model_type of the text model: what a key means that config.json leaves out."""
+    outer_defaults: dict[str, Any] = {}
+    """The same of the outermost object."""
+    tokenizer: TokenizerKind
+    """Of a tokenizer with ▁ for blanks; byte-level ones are known by their own file."""
     activation: str
     """Of the one kind that files of this architecture mean."""
     activation_key = "hidden_activation"
-    tensors: dict[str, str]
-    """Outside the layers: name there to name here."""
+    tensors: dict[str, str] = ENDS
+    """Outside the layers: name in a checkpoint to name in a file."""
     layer_tensors: dict[str, str]
+    """The same in a layer, without the prefixes of its number."""
 
     @abstractmethod
     def keys(self, source: Checkpoint) -> dict[str, Any]:
@@ -56,6 +60,12 @@ class Architecture(ABC):
     """Ends of names that a checkpoint may leave out."""
     ties_by_default = True
     """Whether a checkpoint that does not say so has its output head in the embedding table."""
+
+    def read_config(self, source: Checkpoint) -> None:
+        """Puts the defaults into source.config, and the text model's part into source.text."""
+        source.config = Config({**self.outer_defaults, **source.config})
+        text_type = self.model_types[source.model_type]
+        source.text = text_config(source.config, text_type, self.defaults[text_type])
 
     def file_name(self, name: str) -> Optional[str]:
         """What a tensor is called in a file; None for those of other models."""
@@ -231,59 +241,3 @@ def ends_shapes(source: Checkpoint) -> dict[str, Shape]:
     """Embedding table and last norm."""
     width = source.text.whole("hidden_size")
     return {EMBEDDING: (source.text.whole("vocab_size"), width), "model.norm.weight": (width,)}
-
-
-def architecture_of(source: Checkpoint) -> Architecture:
-    """By config.json's model_type; UnsupportedModelError names it and the class."""
-    from .gemma3 import Gemma3
-    from .gemma4 import Gemma4, Gemma4Assistant
-    from .llama import Llama
-
-    known: dict[str, type[Architecture]] = {
-        "gemma4": Gemma4,
-        "gemma4_text": Gemma4,
-        "gemma4_unified": Gemma4,
-        "gemma4_unified_text": Gemma4,
-        "gemma4_assistant": Gemma4Assistant,
-        "gemma4_unified_assistant": Gemma4Assistant,
-        "gemma3": Gemma3,
-        "gemma3_text": Gemma3,
-        "llama": Llama,
-    }
-    kind = source.config["model_type"]
-    listed = source.config.get("architectures") or ["?"]
-    classes = listed if isinstance(listed, str) else ", ".join(map(str, listed))
-    if kind in known and classes != "?" and not classes.endswith((*_WRITERS, *_BASES)):
-        raise UnsupportedModelError(
-            f"{source.folder}: class {classes} writes no text; {' and '.join(_WRITERS)} classes do"
-        )
-    if kind not in known:
-        raise UnsupportedModelError(
-            f"{source.folder}: model_type {kind!r} (class {classes}) cannot be converted; "
-            f"{', '.join(known)} can"
-        )
-    architecture = known[kind]()
-    _refuse_what_is_lost(source, architecture)
-    return architecture
-
-
-def _refuse_what_is_lost(source: Checkpoint, architecture: Architecture) -> None:
-    """What config.json may say and a file cannot: converted all the same, it would be another
-    model."""
-    text = source.text
-    given = text.get(architecture.activation_key, architecture.activation)
-    bidirectional = text.get("use_bidirectional_attention")
-    losses = {
-        "attention_bias": bool(text.get("attention_bias")),
-        "mlp_bias": bool(text.get("mlp_bias")),
-        "attn_logit_softcapping": bool(text.get("attn_logit_softcapping")),
-        "use_bidirectional_attention": bool(bidirectional) and bidirectional != "vision",
-        f"{architecture.activation_key} {given!r}": _SAME.get(given, given)
-        != architecture.activation,
-    }
-    for name, lost in losses.items():
-        if lost:
-            raise UnsupportedModelError(
-                f"{source.folder}: config.json sets {name}, which a {architecture.name} file "
-                f"cannot say"
-            )

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..arguments import shown
 from ..errors import ModelFileError, ModelNotFoundError
 from ..file_settings import SAMPLING_KEYS, sampling_setting
-from .config import text_config, whole_config
+from .config import Config
 from .foreign import (
     no_weights,
     refuse_adapter,
@@ -24,7 +24,7 @@ from .foreign import (
     refuse_pointer,
     refuse_quantised,
 )
-from .names import plain
+from .tensor_names import plain
 
 Array = npt.NDArray[Any]
 
@@ -48,7 +48,7 @@ class Source:
     """A tensor in a file."""
 
     name: str
-    """As a class with a language head calls it (names.py)."""
+    """As a class with a language head calls it (tensor_names.py)."""
     shape: tuple[int, ...]
     dtype: str
     """f32, f16, bf16, i64, i32, or another type as safetensors spells it, without values here"""
@@ -82,8 +82,11 @@ class Source:
 
 
 class Checkpoint:
-    """config: the whole config.json; text: its part on the text model; tensors: by name, multimodal
-    prefixes taken off."""
+    """config: the whole config.json; text: its part on the text model, once the architecture is
+    known; tensors: by name, multimodal prefixes taken off."""
+
+    config: Config
+    text: Config
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -93,8 +96,8 @@ class Checkpoint:
             )
         self.folder = folder
         refuse_adapter(folder)
-        self.config = whole_config(self.json("config.json"))
-        self.text = text_config(self.config)
+        self.config = self.text = Config(self.json("config.json"))
+        self.model_type = str(self.config["model_type"])
         self.tensors: dict[str, Source] = {}
         index = self._index()
         for path in self._shards(index):

@@ -1,5 +1,4 @@
-"""config.json as `transformers` reads it: what a key that is left out means, and numbers that are
-numbers."""
+"""config.json as `transformers` reads it: keys that are left out, and numbers that are numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +12,9 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 _LAYERS_MOST, _WIDTH_MOST = 1024, 1 << 31
 _PERIOD = 6  # five sliding layers and a full one
 
-_GEMMA: dict[str, Any] = {
+
+# What the configuration classes of Gemma 3 and 4 have in common.
+GEMMA_DEFAULTS: dict[str, Any] = {
     "hidden_size": 2304,
     "intermediate_size": 9216,
     "num_attention_heads": 8,
@@ -22,42 +23,6 @@ _GEMMA: dict[str, Any] = {
     "hidden_activation": "gelu_pytorch_tanh",
     "max_position_embeddings": 131072,
     "rms_norm_eps": 1e-6,
-}
-_GEMMA4 = {**_GEMMA, "vocab_size": 262144, "num_hidden_layers": 30, "sliding_window": 512}
-# The defaults of the configuration classes, by the model_type of the text model.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama": {
-        "vocab_size": 32000,
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "hidden_act": "silu",
-        "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-6,
-    },
-    "gemma3_text": {
-        **_GEMMA,
-        "vocab_size": 262208,
-        "num_hidden_layers": 26,
-        "query_pre_attn_scalar": 256,
-        "sliding_window": 4096,
-    },
-    "gemma4_text": {**_GEMMA4, "hidden_size_per_layer_input": 256},
-    "gemma4_unified_text": {**_GEMMA4, "max_position_embeddings": 262144, "sliding_window": 1024},
-}
-_ASSISTANT = {
-    "backbone_hidden_size": 1536,
-    "num_centroids": 2048,
-    "centroid_intermediate_top_k": 32,
-}
-# Classes around a text model: the model_type of its text_config.
-_WRAPPERS = {
-    "gemma3": "gemma3_text",
-    "gemma4": "gemma4_text",
-    "gemma4_unified": "gemma4_unified_text",
-    "gemma4_assistant": "gemma4_text",
-    "gemma4_unified_assistant": "gemma4_unified_text",
 }
 
 
@@ -97,20 +62,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
 
-def whole_config(found: dict[str, Any]) -> Config:
-    """The whole object, with what an assistant's class adds to it."""
-    assistant = str(found.get("model_type", "")).endswith("_assistant")
-    return Config({**(_ASSISTANT if assistant else {}), **found})
-
-
-def text_config(config: Config) -> Config:
+def text_config(config: Config, text_type: str, defaults: dict[str, Any]) -> Config:
     """The part on the text model, with the defaults of its class. A class around a text model keeps
-    it under text_config; without one the object itself is taken."""
-    kind = str(config["model_type"])
-    nested = config.get("text_config") if kind in _WRAPPERS else None
+    it under text_config; without one the object itself is taken.
+
+    text_type: the model_type of the text model, config's own when no class is around it."""
+    nested = config.get("text_config") if config["model_type"] != text_type else None
     text = nested if isinstance(nested, dict) else dict(config)
-    text_kind = _WRAPPERS.get(kind, kind)
-    return Config({**_DEFAULTS.get(text_kind, {}), **text, "model_type": text_kind})
+    return Config({**defaults, **text, "model_type": text_type})
 
 
 def n_layers(text: Config) -> int:

@@ -12,9 +12,10 @@ import numpy as np
 from ..errors import UnsupportedModelError
 from .architecture import Architecture, Shape, block_shapes, common_keys, ends_shapes, head_size
 from .checkpoint import Checkpoint
-from .config import FULL, SLIDING, layer_types, n_layers, softcap
-from .gemma4 import Gemma4
+from .config import FULL, GEMMA_DEFAULTS, SLIDING, layer_types, n_layers, softcap
 from .rope import gemma3_ropes, is_plain, linear_factor
+from .tensor_names import GEMMA_NORMS, PROJECTIONS
+from .tokenizer_kind import SENTENCEPIECE
 from .values import Change, to_f32
 
 _PERIOD = 6
@@ -26,17 +27,19 @@ class Gemma3(Architecture):
     """Text part of Gemma 3."""
 
     name = "gemma3"
-    tokenizer_model = "llama"
+    model_types = {"gemma3": "gemma3_text", "gemma3_text": "gemma3_text"}
+    defaults = {
+        "gemma3_text": {
+            **GEMMA_DEFAULTS,
+            "vocab_size": 262208,
+            "num_hidden_layers": 26,
+            "query_pre_attn_scalar": 256,
+            "sliding_window": 4096,
+        }
+    }
+    tokenizer = SENTENCEPIECE
     activation = "gelu_pytorch_tanh"
-    tensors = {
-        name: Gemma4.tensors[name]
-        for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
-    }
-    layer_tensors = {
-        name: ours
-        for name, ours in Gemma4.layer_tensors.items()
-        if name.startswith(("self_attn.", "mlp.")) or name.endswith("layernorm.weight")
-    }
+    layer_tensors = {**PROJECTIONS, **GEMMA_NORMS}
 
     def keys(self, source: Checkpoint) -> dict[str, Any]:
         text = source.text

@@ -11,8 +11,6 @@ import numpy as np
 
 from ..errors import ModelFileError, UnsupportedModelError
 from .architecture import (
-    EMBEDDING,
-    HEAD,
     Architecture,
     Shape,
     block_shapes,
@@ -21,13 +19,21 @@ from .architecture import (
     sound_head_size,
 )
 from .checkpoint import Array, Checkpoint, Source
-from .config import FULL, SLIDING, layer_types, softcap, whole
+from .config import FULL, GEMMA_DEFAULTS, SLIDING, layer_types, softcap, whole
 from .rope import divisors, gemma4_ropes, is_plain
+from .tensor_names import EMBEDDING, ENDS, GEMMA_NORMS, HEAD, PROJECTIONS
+from .tokenizer_kind import GEMMA4
 from .values import to_f32
 
 _ROPES = ("default", "linear", "llama3", "proportional")
 _GLOBAL_HEAD = 512
 _PER_LAYER_TABLE = "model.embed_tokens_per_layer.weight"
+_DEFAULTS = {
+    **GEMMA_DEFAULTS,
+    "vocab_size": 262144,
+    "num_hidden_layers": 30,
+    "sliding_window": 512,
+}
 _CENTROIDS, _ORDERING = "masked_embedding.centroids.weight", "masked_embedding.token_ordering"
 
 
@@ -35,30 +41,31 @@ class Gemma4(Architecture):
     """A target of any size, from the text-only, the multimodal and the unified classes."""
 
     name = "gemma4"
-    tokenizer_model = "gemma4"
+    model_types = {
+        "gemma4": "gemma4_text",
+        "gemma4_text": "gemma4_text",
+        "gemma4_unified": "gemma4_unified_text",
+        "gemma4_unified_text": "gemma4_unified_text",
+    }
+    defaults = {
+        "gemma4_text": {**_DEFAULTS, "hidden_size_per_layer_input": 256},
+        "gemma4_unified_text": {
+            **_DEFAULTS,
+            "max_position_embeddings": 262144,
+            "sliding_window": 1024,
+        },
+    }
+    tokenizer = GEMMA4
     activation = "gelu_pytorch_tanh"
     tensors = {
-        "model.embed_tokens.weight": "token_embd.weight",
-        "model.norm.weight": "output_norm.weight",
-        "lm_head.weight": "output.weight",
+        **ENDS,
         "model.embed_tokens_per_layer.weight": "per_layer_token_embd.weight",
         "model.per_layer_model_projection.weight": "per_layer_model_proj.weight",
         "model.per_layer_projection_norm.weight": "per_layer_proj_norm.weight",
     }
     layer_tensors = {
-        "self_attn.q_proj.weight": "attn_q.weight",
-        "self_attn.k_proj.weight": "attn_k.weight",
-        "self_attn.v_proj.weight": "attn_v.weight",
-        "self_attn.o_proj.weight": "attn_output.weight",
-        "self_attn.q_norm.weight": "attn_q_norm.weight",
-        "self_attn.k_norm.weight": "attn_k_norm.weight",
-        "mlp.gate_proj.weight": "ffn_gate.weight",
-        "mlp.up_proj.weight": "ffn_up.weight",
-        "mlp.down_proj.weight": "ffn_down.weight",
-        "input_layernorm.weight": "attn_norm.weight",
-        "post_attention_layernorm.weight": "post_attention_norm.weight",
-        "pre_feedforward_layernorm.weight": "ffn_norm.weight",
-        "post_feedforward_layernorm.weight": "post_ffw_norm.weight",
+        **PROJECTIONS,
+        **GEMMA_NORMS,
         "layer_scalar": "layer_output_scale.weight",
         "per_layer_input_gate.weight": "inp_gate.weight",
         "per_layer_projection.weight": "proj.weight",
@@ -184,6 +191,15 @@ class Gemma4Assistant(Gemma4):
     """An MTP drafter, with its masked embedding if it has one."""
 
     name = "gemma4-assistant"
+    model_types = {
+        "gemma4_assistant": "gemma4_text",
+        "gemma4_unified_assistant": "gemma4_unified_text",
+    }
+    outer_defaults = {
+        "backbone_hidden_size": 1536,
+        "num_centroids": 2048,
+        "centroid_intermediate_top_k": 32,
+    }
     tensors = {
         **Gemma4.tensors,
         "pre_projection.weight": "nextn.pre_projection.weight",

@@ -9,8 +9,9 @@ from typing import Any, Optional
 from .architecture import Architecture, Shape, block_shapes, common_keys, ends_shapes, head_size
 from .checkpoint import Array, Checkpoint
 from .config import n_layers
-from .gemma4 import Gemma4
 from .rope import divisors, flat_rope
+from .tensor_names import PROJECTIONS
+from .tokenizer_kind import SENTENCEPIECE
 from .values import Change
 
 _ROPES = ("default", "linear", "llama3")
@@ -20,20 +21,25 @@ class Llama(Architecture):
     """Llama 1 to 3 and models of the same class."""
 
     name = "llama"
-    tokenizer_model = "llama"
+    model_types = {"llama": "llama"}
+    defaults = {
+        "llama": {
+            "vocab_size": 32000,
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "hidden_act": "silu",
+            "max_position_embeddings": 2048,
+            "rms_norm_eps": 1e-6,
+        }
+    }
+    tokenizer = SENTENCEPIECE
     activation = "silu"
     activation_key = "hidden_act"
     ties_by_default = False
-    tensors = {
-        name: Gemma4.tensors[name]
-        for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
-    }
     layer_tensors = {
-        **{
-            name: ours
-            for name, ours in Gemma4.layer_tensors.items()
-            if re.match(r"(self_attn|mlp)\.\w+_proj", name)
-        },
+        **PROJECTIONS,
         "input_layernorm.weight": "attn_norm.weight",
         "post_attention_layernorm.weight": "ffn_norm.weight",
     }

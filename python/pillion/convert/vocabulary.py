@@ -9,24 +9,14 @@ from typing import Any, Optional
 
 from ..arguments import shown
 from ..errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
-from .architecture import EMBEDDING, HEAD, Architecture
+from .architecture import Architecture
 from .checkpoint import Checkpoint
 from .config import end_ids
 from .templates import template_keys
+from .tensor_names import EMBEDDING, HEAD
+from .tokenizer_kind import BYTE_LEVEL
 from .writer import GgufFile
 
-# Control tokens of the chat form that users want to see printed.
-_VISIBLE = {
-    "<|channel>",
-    "<channel|>",
-    "<|tool_call>",
-    "<tool_call|>",
-    "<|tool_response>",
-    "<tool_response|>",
-    '<|"|>',
-}
-# Ends that readers of a "gemma4" tokenizer know by their text.
-_GEMMA4_ENDS = {"<eos>", "<turn|>", "<|tool_response>"}
 _MESSAGE_ENDS = {"<|eom_id|>", "<|eom|>"}
 _TURN_ENDS = {"<turn|>", "<end_of_turn>", "<|im_end|>", "<|eot_id|>", "<|eot|>", "<|end|>"}
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
@@ -70,31 +60,30 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
         for part in _parts(tokenizer.get("pre_tokenizer"), "pretokenizers")
     )
     pre = _pre_tokenizer(source, tokenizer) if byte_level else "default"
-    kind = "gpt2" if byte_level else architecture.tokenizer_model
+    kind = BYTE_LEVEL if byte_level else architecture.tokenizer
 
     keys: dict[str, Any] = {}
     scores = [_NO_SCORE] * len(tokens)
-    if kind == "llama":  # such a file has no merges: the best score is merged first
+    if kind.by_score:  # the best score is merged first
         for rank, (left, right) in reversed(list(enumerate(merges))):
             if left + right in ids:
                 scores[ids[left + right]] = float(-rank)
     else:
         keys["tokenizer.ggml.merges"] = [" ".join(pair) for pair in merges]
-    if kind != "gemma4":
+    if kind.has_pre:
         keys["tokenizer.ggml.pre"] = pre
-    keys["tokenizer.ggml.model"] = kind
+    keys["tokenizer.ggml.model"] = kind.model
     keys["tokenizer.ggml.tokens"] = tokens
-    if kind != "gpt2":
+    if kind.has_scores:
         keys["tokenizer.ggml.scores"] = scores
     named = _named(source, settings, ids)
-    unknown = model.get("unk_token") if kind == "llama" else None
-    visible = _VISIBLE if kind == "gemma4" else set()
+    unknown = model.get("unk_token") if kind.by_score else None
     keys["tokenizer.ggml.token_type"] = [
         _UNUSED
         if piece not in ids
         else _UNKNOWN
         if piece == unknown
-        else _type(piece, added, visible)
+        else _type(piece, added, kind.visible)
         for piece in tokens
     ]
     for name, token in named.items():
@@ -111,7 +100,7 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
         adds_bos = False
     keys["tokenizer.ggml.add_bos_token"] = adds_bos
     keys["tokenizer.ggml.add_sep_token"] = False
-    keys["tokenizer.ggml.add_space_prefix"] = kind == "llama" and _puts_a_blank_in_front(tokenizer)
+    keys["tokenizer.ggml.add_space_prefix"] = kind.by_score and _puts_a_blank_in_front(tokenizer)
     generation = source.json("generation_config.json", needed=False)
     keys.update(
         _ends(
@@ -119,7 +108,7 @@ def write_tokenizer(file: GgufFile, source: Checkpoint, architecture: Architectu
             generation,
             named.get("eos"),
             tokens,
-            _GEMMA4_ENDS if kind == "gemma4" else set(),
+            kind.known_ends,
         )
     )
     suppressed = generation.get("suppress_tokens")
@@ -194,7 +183,7 @@ def _ends(
     generation: dict[str, Any],
     eos: Any,
     tokens: list[str],
-    known: set[str],
+    known: frozenset[str],
 ) -> dict[str, Any]:
     """Keys of the tokens that end a generation beside eos. A file has one key for the end of a turn
     and one for the end of a message; where these cannot name all, eos_token_ids lists every one.
@@ -251,7 +240,7 @@ def _puts_a_blank_in_front(tokenizer: dict[str, Any]) -> bool:
     )
 
 
-def _type(piece: str, added: dict[str, dict[str, Any]], visible: set[str]) -> int:
+def _type(piece: str, added: dict[str, dict[str, Any]], visible: frozenset[str]) -> int:
     if re.fullmatch(r"<0x[0-9A-F]{2}>", piece):
         return _BYTE
     if piece in visible or (piece in added and not added[piece].get("special")):

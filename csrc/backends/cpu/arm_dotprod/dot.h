@@ -1,17 +1,18 @@
-// Integer words of the matmuls, Armv8.2 with the dot product extension, beside the float words of
-// simd.h. Codes of up to 6 bits are small enough to be read as signed; 8-bit codes go back to
-// signed weights, and the zero point has nothing to settle.
+// Integer operations of the matmuls for Armv8.2 with the dot product extension, beside the float
+// operations of simd.h. Codes of up to 6 bits are small enough to be read as signed. 8-bit codes go
+// back to signed weights, so the zero point needs no correction.
 #pragma once
 #include "simd.h"
 
 static inline uint8x16_t bytes(Ints v) { return vreinterpretq_u8_s32(v); }
 static inline Ints of_bytes(uint8x16_t v) { return vreinterpretq_s32_u8(v); }
 
-static inline Ints hold_in_register(Ints v) { return v; }  // has no memory operands
-// Into the second cache. Volatile as fetch_ahead.
+// Does nothing here: Arm instructions have no memory operands.
+static inline Ints hold_in_register(Ints v) { return v; }
+// Prefetches into the second cache. Volatile like fetch_ahead.
 static inline void fetch_far(const uint8_t* p) { asm volatile("prfm pldl2keep, %0" ::"Q"(*p)); }
 
-// The field of `Width` bits at bit `From` of every byte, moved to bit `To`, and the same beside the
+// Moves the field of `Width` bits at bit `From` of every byte to bit `To`. The second form adds the
 // bits of `other`.
 template <int From, int To, int Width>
 static inline Ints field(Ints v) {
@@ -19,8 +20,8 @@ static inline Ints field(Ints v) {
     const uint8x16_t moved = kRight  ? vshrq_n_u8(bytes(v), kRight ? kRight : 1)
                              : kLeft ? vshlq_n_u8(bytes(v), kLeft)
                                      : bytes(v);
-    constexpr bool kAlone =
-        kRight && From + Width == 8 && To == 0;  // the shift has pushed everything else out
+    // The shift has pushed all other bits out.
+    constexpr bool kAlone = kRight && From + Width == 8 && To == 0;
     return of_bytes(kAlone ? moved
                            : vandq_u8(moved, vdupq_n_u8(uint8_t(((1 << Width) - 1) << To))));
 }
@@ -37,8 +38,10 @@ static inline Ints load_u8(const uint8_t* p) {
     return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))));
 }
 
-#ifndef PILLION_I8MM  // the words arm_i8mm/dot.h has its own of
-// 8-bit codes (value + 128) and table indices in the form Dot<8> multiplies: here signed values.
+// arm_i8mm/dot.h has its own versions of these.
+#ifndef PILLION_I8MM
+// 8-bit codes (value + 128) and table indices in the form that Dot<8> multiplies: here signed
+// values.
 static inline Ints eight_bits(Ints codes) {
     return of_bytes(veorq_u8(bytes(codes), vdupq_n_u8(128)));
 }
@@ -54,8 +57,8 @@ struct Act {  // 32 activations of one column
     explicit Act(const ActBlock* b) : low(vld1q_s8(b->q)), high(vld1q_s8(b->q + 16)) {}
 };
 #ifndef PILLION_I8MM
-// Sum of products of code planes and 4 activations per lane. Starts at `init`, the share of the
-// zero point. J: plane; N: how many planes came before.
+// Sums the products of code planes and 4 activations per lane. Starts at `init`, the share of the
+// zero point. J: plane; N: number of planes before it.
 template <int Bits>
 struct Dot {
     Ints sum;
@@ -70,7 +73,7 @@ struct Dot {
 
 static inline int32_t max_of(Ints v) { return vmaxvq_s32(v); }
 static inline int32_t sum_of(Ints v) { return vaddvq_s32(v); }
-// 32 lanes, each in -128..127, as bytes.
+// Stores 32 lanes, each in -128..127, as bytes.
 static inline void store_i8(int8_t* p, const Ints (&v)[8]) {
     for (int i = 0; i < 8; i += 4) {
         const int16x8_t a = vcombine_s16(vmovn_s32(v[i]), vmovn_s32(v[i + 1])),
@@ -79,8 +82,8 @@ static inline void store_i8(int8_t* p, const Ints (&v)[8]) {
     }
 }
 
-// Registers of rows and columns per pass: 32 registers, eight of them hold all rows of a panel; a
-// column's activations take two.
+// Registers of rows and columns per pass: 32 registers; eight of them hold all rows of a panel, and
+// a column's activations take two.
 static constexpr int matvec_regs(int columns) { return columns == 1 ? 4 : columns <= 5 ? 2 : 1; }
 static constexpr int matvec_float_regs(int columns) {
     return columns == 1 ? 8 : columns <= 6 ? 4 : 2;

@@ -1,4 +1,4 @@
-// Armv8.2 with dot product: matmuls.
+// The matmuls for Armv8.2 with the dot product extension.
 #include <arm_neon.h>  // before the namespace opens
 
 #include "backends/cpu/kernel_table.h"
@@ -7,7 +7,7 @@ namespace pillion::cpu::arm_dotprod {
 
 #include "backends/cpu/arm_dotprod/dot.h"
 
-// The kernels use dot.h.
+// These files use dot.h.
 #include "backends/cpu/body/matmul.inl"
 #include "backends/cpu/body/matmul_float.inl"
 

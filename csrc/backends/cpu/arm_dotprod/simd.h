@@ -1,9 +1,10 @@
-// Vector words, Armv8.2 (AArch64) with f16 conversions. 4 lanes. Included inside the namespace of
-// the instruction set, after <arm_neon.h> has been included outside of it. The same words with the
-// same results exist for every instruction set; dot.h adds the integer dot products of the matmuls.
+// Vector operations for Armv8.2 (AArch64) with f16 conversions, 4 lanes. Included inside the
+// namespace of the instruction set; include <arm_neon.h> before, outside of it. Every instruction
+// set has the same operations with the same results. dot.h adds the integer dot products of the
+// matmuls.
 //
-// max and min are defined by the comparison, `a > b ? a : b` and `a < b ? a : b`: a NaN in either
-// place gives b. (vmaxq_f32 would give the NaN.)
+// The comparison defines max and min, `a > b ? a : b` and `a < b ? a : b`: if either is a NaN, the
+// result is b. (vmaxq_f32 would return the NaN.)
 #pragma once
 #include <arm_neon.h>
 #include <stddef.h>
@@ -33,7 +34,8 @@ static inline Ints bit_or(Ints a, Ints b) { return vorrq_s32(a, b); }
 static inline Ints bit_xor(Ints a, Ints b) { return veorq_s32(a, b); }
 static inline Ints and_constant(Ints v, int c) { return vandq_s32(v, vdupq_n_s32(c)); }
 static inline Ints shift_left(Ints v, int n) { return vshlq_s32(v, vdupq_n_s32(n)); }
-static inline Ints shift_right(Ints v, int n) {  // zeros come in
+// Shifts zeros in.
+static inline Ints shift_right(Ints v, int n) {
     return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(v), vdupq_n_s32(-n)));
 }
 template <int N>
@@ -56,7 +58,7 @@ static inline Floats broadcast(const float* p) { return vld1q_dup_f32(p); }
 static inline Floats splat(float v) { return vdupq_n_f32(v); }
 static inline Floats load(const float* p) { return vld1q_f32(p); }
 static inline void store(float* p, Floats v) { vst1q_f32(p, v); }
-// The first n lanes, 0 <= n <= kLanes; the others load as +0 and are not stored.
+// The first n lanes, 0 <= n <= kLanes. The others load as +0 and are not stored.
 static inline Floats load_first(const float* p, int n) {
     float lanes[4] = {};
     __builtin_memcpy(lanes, p, sizeof(float) * size_t(n));
@@ -80,7 +82,7 @@ static inline Floats splat_f16(const uint8_t* p) {
     __builtin_memcpy(&half, p, 2);
     return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(half)));
 }
-// To nearest even; too large becomes infinite.
+// Rounds to nearest even; too large values become infinite.
 static inline void store_f16(uint8_t* p, Floats v) {
     vst1_u8(p, vreinterpret_u8_f16(vcvt_f16_f32(v)));
 }
@@ -88,9 +90,8 @@ static inline Floats load_bf16(const uint8_t* p) {
     return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16));
 }
 static inline Floats to_float(Ints v) { return vcvtq_f32_s32(v); }
-static inline Ints to_int(Floats v) {
-    return vcvtnq_s32_f32(v);
-}  // to nearest even; in range of int32 only
+// Rounds to nearest even; only for values in the range of int32.
+static inline Ints to_int(Floats v) { return vcvtnq_s32_f32(v); }
 static inline Floats load_i8(const uint8_t* p) {
     uint32_t four;
     __builtin_memcpy(&four, p, 4);
@@ -103,14 +104,13 @@ static inline Floats subtract(Floats a, Floats b) { return vsubq_f32(a, b); }
 static inline Floats mul(Floats a, Floats b) { return vmulq_f32(a, b); }
 static inline Floats divide(Floats a, Floats b) { return vdivq_f32(a, b); }
 static inline Floats fma(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }  // a * b + c
-static inline Floats fma_minus(Floats a, Floats b, Floats c) {
-    return vfmsq_f32(c, a, b);
-}  // c - a * b
+// c - a * b
+static inline Floats fma_minus(Floats a, Floats b, Floats c) { return vfmsq_f32(c, a, b); }
 static inline Mask greater(Floats a, Floats b) { return vcgtq_f32(a, b); }
 static inline Floats select(Mask m, Floats yes, Floats no) { return vbslq_f32(m, yes, no); }
 static inline Floats max(Floats a, Floats b) { return select(greater(a, b), a, b); }
 static inline Floats min(Floats a, Floats b) { return select(greater(b, a), a, b); }
 
-// Into the first cache. Volatile: gcc takes a function that only prefetches for one without effect
-// and drops its calls.
+// Prefetches into the first cache. Volatile: gcc considers a function that only prefetches to be
+// without effect and drops its calls.
 static inline void fetch_ahead(const uint8_t* p) { asm volatile("prfm pldl1keep, %0" ::"Q"(*p)); }

@@ -24,7 +24,7 @@ static KernelTable make_table() {
 
 }  // namespace arm_dotprod
 
-// Made at the first call, not when the program starts: the machine may not have the instructions.
+// Made at the first call, not at program start: the machine may lack the instructions.
 const KernelTable* arm_dotprod_table() {
     static const KernelTable table = arm_dotprod::make_table();
     return &table;

@@ -1,12 +1,13 @@
-// Integer words of the matmuls, Armv8.6 with int8 matrix products: those of Armv8.2, with unsigned
-// 8-bit codes where they may stay unsigned (usdot, usmmla), and products of 2 x 8 by 8 x 2 for the
-// tile kernel.
+// Integer operations of the matmuls for Armv8.6 with int8 matrix products: those of Armv8.2, with
+// unsigned 8-bit codes where the instructions allow them (usdot, usmmla), and products of 2 x 8 by
+// 8 x 2 for the matmul kernel.
 #pragma once
-#define PILLION_I8MM 1  // arm_dotprod/dot.h leaves out what stands here
+// arm_dotprod/dot.h leaves out the operations of this file.
+#define PILLION_I8MM 1
 #include "backends/cpu/arm_dotprod/dot.h"
 
-// 8-bit codes (value + 128) and table indices in the form Dot<8> multiplies: here unsigned, value +
-// 128.
+// 8-bit codes (value + 128) and table indices in the form that Dot<8> multiplies: here unsigned,
+// value + 128.
 static inline Ints eight_bits(Ints codes) { return codes; }
 template <Table T>
 static inline Ints look_up(Ints nibbles) {
@@ -14,8 +15,8 @@ static inline Ints look_up(Ints nibbles) {
     return of_bytes(vqtbl1q_u8(table, bytes(nibbles)));
 }
 
-// Sum of products of code planes and 4 activations per lane. Starts at `init`, the share of the
-// zero point. J: plane; N: how many planes came before.
+// Sums the products of code planes and 4 activations per lane. Starts at `init`, the share of the
+// zero point. J: plane; N: number of planes before it.
 template <int Bits>
 struct Dot {
     Ints sum;
@@ -27,8 +28,8 @@ struct Dot {
     inline Ints finish(Ints) const { return sum; }
 };
 
-// The tile kernel's words. A matrix product adds [row 0 x column 0, row 0 x column 1, row 1 x
-// column 0, row 1 x column 1].
+// The operations of the matmul kernel. A matrix product adds [row 0 x column 0, row 0 x column 1,
+// row 1 x column 0, row 1 x column 1].
 #define PILLION_MATRIX_PRODUCTS 1
 static inline Ints zip_low(Ints a, Ints b) { return vzip1q_s32(a, b); }
 static inline Ints zip_high(Ints a, Ints b) { return vzip2q_s32(a, b); }

@@ -24,7 +24,7 @@ static KernelTable make_table() {
 
 }  // namespace arm_i8mm
 
-// Made at the first call, not when the program starts: the machine may not have the instructions.
+// Made at the first call, not at program start: the machine may lack the instructions.
 const KernelTable* arm_i8mm_table() {
     static const KernelTable table = arm_i8mm::make_table();
     return &table;

@@ -9,20 +9,21 @@
 //
 // The arithmetic (same in generic/ops.cpp):
 //   s   fma(q[d], k[d], s) over d = 0, 1, ... from +0; k is the stored value as f32 (f16, or
-//       f32(scale) * code, both exact) then s * scale; then cap * tanh(s / cap) when cap > 0; -inf
-//       where the query must not look
+//       f32(scale) * code, both exact); then s * scale; then cap * tanh(s / cap) if cap > 0;
+//       -inf where the mask hides the position from the query
 //   m   acc[i % 16] = acc > s ? acc : s from -inf, i = p - begin, folded
-//   w   exp(s - t), t = m, or 0 if m = -inf (a NaN still shows then);   l: acc[i % 16] += w, folded
+//   w   exp(s - t), t = m, or 0 if m = -inf (a NaN still shows then)
+//   l   acc[i % 16] += w, folded
 //   o   fma(w, v, o) over the visible positions in order from +0
-// A position that a query must not look at adds +0 to l and takes no part in o, whatever lies in
-// its slot: results do not depend on the other queries of the call.
+// A hidden position adds +0 to l and takes no part in o, whatever lies in its slot. Results
+// therefore do not depend on the other queries of the call.
 //
-// From the ISA, before this file: kGroup (queries that go through the registers together),
-// kScoreSums and kValueSums (registers that may hold the sums of a tile).
+// The ISA defines, before it includes this file: kGroup (queries that go through the registers
+// together), kScoreSums and kValueSums (registers that may hold the sums of a tile).
 //
-// Keys and values each lie in one straight line, so what comes next is known, and the next split of
-// a sequence follows. Prefetches are spread evenly over all passes that read a piece (several, when
-// there are more queries than a tile takes): a burst at the first pass would leave memory idle
+// Keys and values each lie in one straight line, so the next addresses are known; the next split of
+// a sequence follows. Prefetches are spread evenly over all passes that read a piece (several, if
+// there are more queries than a tile takes). A burst in the first pass would leave memory idle
 // during the others.
 
 constexpr int kBlockRegs = kKvBlock / kLanes;
@@ -30,8 +31,8 @@ constexpr int kBlockRegs = kKvBlock / kLanes;
 constexpr int kKeyAhead = 4096;  // bytes; 2 to 16 KB measure the same
 
 struct Scores {
-    alignas(64) float s[kAttendQueriesMax]
-                       [kKvSplit];  // [query][position - begin]: scores, then weights
+    // [query][position - begin]: scores, then weights
+    alignas(64) float s[kAttendQueriesMax][kKvSplit];
 };
 
 // ---- scores ----
@@ -42,8 +43,8 @@ constexpr int score_regs(int q) {
     return regs;
 }
 
-// Adds dimensions [begin, end) to the scores of one block (begin % 32 == 0; 0: starts them).
-// Prefetches `spread` bytes a step from `fetch` on and returns where it stopped.
+// Adds dimensions [begin, end) to the scores of one block. begin % 32 == 0; begin 0 starts the
+// scores. Prefetches `spread` bytes a step from `fetch` on and returns where it stopped.
 template <KvFormat kFormat, int Q>
 static const uint8_t* score_block(const uint8_t* block, int begin, int end, const float* const* q,
                                   float* scores, const uint8_t* fetch, int spread) {
@@ -109,8 +110,8 @@ static const uint8_t* score_block(const uint8_t* block, int begin, int end, cons
 
 // ---- weights ----
 
-// Scores of positions first..last (counted from the split's begin) become weights; the rest of
-// their groups of 16 becomes 0.
+// Turns the scores of positions first..last (counted from the split's begin) into weights. The rest
+// of their groups of 16 becomes 0.
 template <bool kCap>
 PILLION_INLINE void softmax_block(float* s, int first, int last, float scale, float softcap,
                                   float* top, float* total) {
@@ -149,8 +150,9 @@ PILLION_INLINE void softmax_block(float* s, int first, int last, float scale, fl
 
 // ---- values ----
 
+// Reads a value row; a q8_0 row has one scale for kScaleRegs registers.
 template <KvFormat kFormat>
-struct Value;  // reads a value row; a q8_0 row has one scale for kScaleRegs registers
+struct Value;
 template <>
 struct Value<KvFormat::f16> {
     static constexpr int kBytes = 2, kScaleRegs = 1;
@@ -176,11 +178,11 @@ struct Value<KvFormat::q8_0> {
     }  // padded with zeros
 };
 
-// Dimensions [dim, dim + D * kLanes) of Q outputs over `count` positions from `row` on. Prefetches
-// from `fetch` on, `spread` bytes for 64 bytes read, and returns where it stopped: the tiles of a
-// run together fetch the next run in one straight line, whatever the order in which they read
-// theirs. (In the order of reading, short pieces of many rows, one query reads at 11 GB/s instead
-// of 26.)
+// Computes dimensions [dim, dim + D * kLanes) of Q outputs over `count` positions from `row` on.
+// Prefetches from `fetch` on, `spread` bytes for 64 bytes read, and returns where it stopped. The
+// tiles of a run together fetch the next run in one straight line, in whatever order they read
+// their own. (Prefetching in the order of reading, short pieces of many rows, makes one query read
+// at 11 GB/s instead of 26.)
 template <KvFormat kFormat, int D, int Q>
 PILLION_INLINE const uint8_t* value_tile(const uint8_t* row, size_t row_bytes, int padded, int dim,
                                          int count, const uint8_t* fetch, int spread,
@@ -201,7 +203,7 @@ PILLION_INLINE const uint8_t* value_tile(const uint8_t* row, size_t row_bytes, i
         Floats by = zero_floats();
         PILLION_UNROLL
         for (int r = 0; r < D; r++) {
-            // `dim` is a multiple of the tile, so a tile below 32 dimensions lies in one scale's.
+            // `dim` is a multiple of the tile, so a tile below 32 dimensions has one scale.
             if (r % Value<kFormat>::kScaleRegs == 0)
                 by = Value<kFormat>::scale(row, dim + r * kLanes, padded);
             const Floats v = Value<kFormat>::get(row, dim + r * kLanes, by);
@@ -255,12 +257,13 @@ static void value_run(const uint8_t* row, size_t row_bytes, int head_dim, int co
 
 // ---- split ----
 
-struct Kernels {  // for a number of queries that go through the registers together
+// The functions for a number of queries that go through the registers together.
+struct Kernels {
     const uint8_t* (*score)(const uint8_t*, int, int, const float* const*, float*, const uint8_t*,
                             int);
     void (*value)(const uint8_t*, size_t, int, int, const uint8_t*, int, const float*,
                   float* const*);
-    int passes;  // of `score` over a block
+    int passes;  // passes of `score` over a block
 };
 
 template <int Q>
@@ -288,8 +291,8 @@ static void attend_split(const AttendArgs& a) {
     const uint8_t* values = kv.v + row_bytes * size_t(slot);
 
     Scores scores;
-    int first[kAttendQueriesMax],
-        last[kAttendQueriesMax];  // counted from begin; last < first: nothing
+    // counted from begin; last < first: nothing is visible
+    int first[kAttendQueriesMax], last[kAttendQueriesMax];
     int all_first = n, all_last = -1;
     for (int c = 0; c < a.n_q; c++) {
         const int f = a.first[c] <= a.begin ? 0 : a.first[c] >= a.end ? n : a.first[c] - a.begin;
@@ -313,8 +316,8 @@ static void attend_split(const AttendArgs& a) {
         passes += group[g].run.passes;
     }
 
-    // A block is read in pieces of 4 KB, so that all passes but the first find theirs in the first
-    // cache and the next piece has room beside it; a single pass takes it whole.
+    // A block is read in pieces of 4 KB. All passes but the first then find their piece in the
+    // first cache, and the next piece has room beside it. A single pass reads the whole block.
     const int piece = passes == 1 ? kv.head_dim : kv.format == KvFormat::f16 ? 64 : 128;
     const int spread = (kv.format == KvFormat::f16 ? 64 : 34) / passes;
     for (int b = all_first / kKvBlock; b <= all_last / kKvBlock; b++) {
@@ -342,15 +345,15 @@ static void attend_split(const AttendArgs& a) {
         else softmax_block<false>(scores.s[c], first[c], last[c], a.scale, 0.0f, &a.m[c], &a.l[c]);
     }
 
-    // Runs of positions short enough that the next one, fetched during this one, stays in the first
-    // cache: 8 to 16 KB of rows.
+    // A run is 8 to 16 KB of rows, so that the next run, fetched during this one, stays in the
+    // first cache.
     const int run = row_bytes >= 1024 ? 16 : 32;
     for (int p = all_first / run * run; p <= all_last; p += run) {
         const int run_last = p + run - 1 < n - 1 ? p + run - 1 : n - 1;
         const uint8_t* fetch = values + row_bytes * size_t(p + run);
         for (int g = 0; g < groups; g++) {
-            // Positions of this run that all of the group see go through the tile; what only some
-            // see, one query at a time.
+            // The tile takes the positions that every query of the group sees. The others go one
+            // query at a time.
             const int c0 = group[g].c0, c1 = group[g].c1;
             int shared_first = p, shared_last = run_last;
             for (int c = c0; c < c1; c++) {

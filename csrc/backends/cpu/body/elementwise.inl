@@ -1,5 +1,5 @@
-// One value in, one value out. Each element is a fixed sequence of operations (math.inl), wherever
-// it lies in the row.
+// Ops with one value in and one value out. Each element is a fixed sequence of operations
+// (math.inl), at any place in the row.
 
 static void add(const float* a, const float* b, float* y, int n) {
     int i = 0;

@@ -1,4 +1,4 @@
-// One key and one value row into their slot, in the layout of kv_layout.h.
+// Writes one key row and one value row into their slot, in the layout of kv_layout.h.
 //
 //   f16     to nearest even; magnitudes above 65504 become 65504 (also infinities), NaN stays NaN
 //   q8_0    per 32: top = max|x|, scale = f16(top / 127) as above, inverse = top > 0 ? 127 / top :
@@ -8,7 +8,7 @@
 
 PILLION_INLINE Floats saturate_f16(Floats v) {
     return max(splat(-65504.0f), min(splat(65504.0f), v));
-}  // lets NaN through
+}  // propagates NaN
 
 PILLION_INLINE void halves_of(const float* x, int n, uint8_t* halves) {  // writes whole registers
     int i = 0;
@@ -16,7 +16,7 @@ PILLION_INLINE void halves_of(const float* x, int n, uint8_t* halves) {  // writ
     if (i < n) store_f16(halves + 2 * i, saturate_f16(load_first(x + i, n - i)));
 }
 
-// codes[32] and the scale's two bytes
+// Writes codes[32] and the two bytes of the scale.
 PILLION_INLINE void quantize_32(const float* x, int n, int8_t* codes, uint8_t* scale) {
     constexpr int kRegs = 32 / kLanes;
     Floats v[kRegs];
@@ -24,9 +24,8 @@ PILLION_INLINE void quantize_32(const float* x, int n, int8_t* codes, uint8_t* s
     PILLION_UNROLL
     for (int r = 0; r < kRegs; r++) {
         v[r] = n == 32 ? load(x + r * kLanes) : load_left(x, n, r);
-        top_bits = max(top_bits,
-                       and_constant(bits_of(v[r]),
-                                    0x7FFFFFFF));  // without the sign, floats order like their bits
+        // Without their signs, floats order like their bits.
+        top_bits = max(top_bits, and_constant(bits_of(v[r]), 0x7FFFFFFF));
     }
     int32_t lanes[kLanes], most = 0;
     store_bytes((uint8_t*)lanes, top_bits);
@@ -44,7 +43,7 @@ PILLION_INLINE void quantize_32(const float* x, int n, int8_t* codes, uint8_t* s
         store_bytes((uint8_t*)(whole + r * kLanes), to_int(c));
     }
     for (int i = 0; i < 32; i++)
-        codes[i] = int8_t(uint8_t(uint32_t(whole[i])));  // a NaN's integer ends in zeros
+        codes[i] = int8_t(uint8_t(uint32_t(whole[i])));  // the integer of a NaN ends in zeros
 }
 
 static void kv_store(const KvHead& kv, int32_t slot, const float* k, const float* v) {

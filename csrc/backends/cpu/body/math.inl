@@ -1,31 +1,31 @@
-// What all op kernels share: 16 virtual lanes with their fold, and the functions exp, tanh, gelu
-// and silu. Included inside the namespace of an instruction set, after its simd.h. generic/ops.cpp
-// has the same sequences in scalar text; a change here is a change there.
+// Functions that all op kernels share: 16 virtual lanes with their fold, exp, tanh, gelu and silu.
+// Included inside the namespace of an instruction set, after its simd.h. generic/ops.cpp has the
+// same sequences in scalar code; change both together.
 //
-//   exp(x)     x = min(89, x), x = max(-104, x)           (both let a NaN through; the ends give
-//              inf and +0) t = fma(x, log2(e), 1.5 * 2^23), n = t - 1.5 * 2^23         the nearest
-//              integer of x / ln 2 r = fma(n, -ln2, x), r = fma(n, -ln2_low, r)
+//   exp(x)     x = min(89, x), x = max(-104, x)     (both propagate NaN; the ends give inf and +0)
+//              t = fma(x, log2(e), 1.5 * 2^23)
+//              n = t - 1.5 * 2^23                   the nearest integer of x / ln 2
+//              r = fma(n, -ln2, x), r = fma(n, -ln2_low, r)
 //              p = 1 + r + r^2 * (c2 + ... + c6 r^4) by Horner, one fma each
-//              p * 2^(n >> 1) * 2^(n - (n >> 1))                           relative error < 1.2e-7,
-//              subnormal results included
+//              p * 2^(n >> 1) * 2^(n - (n >> 1))    relative error < 1.2e-7, subnormal results
+//                                                   included
 //   tanh(x)    a = |x|; a < 0.625: a + a * (a^2 * P(a^2)); else 1 - 2 / (exp(2a) + 1); then the
 //              sign of x
 //   silu(x)    x = max(-128, x);  x / (1 + exp(-x))
-//   gelu(x)    x = max(-64, x);   x / (1 + exp(-2u)),  2u = x * fma(x * x, 2 * 0.044715 *
-//              sqrt(2/pi), 2 * sqrt(2/pi))
+//   gelu(x)    x = max(-64, x);   x / (1 + exp(-2u)),
+//              2u = x * fma(x * x, 2 * 0.044715 * sqrt(2/pi), 2 * sqrt(2/pi))
 //
-// The lower ends of silu and gelu are where the value is -0 already; they keep -inf / inf from
-// being formed.
+// At the lower ends of silu and gelu the value already is -0. The ends prevent -inf / inf.
 
 #define PILLION_INLINE static inline __attribute__((always_inline))
 #define PILLION_UNROLL _Pragma("GCC unroll 32")
 
-constexpr int kParts = kVirtualLanes / kLanes;  // registers that make up the 16 virtual lanes
+constexpr int kParts = kVirtualLanes / kLanes;  // registers that form the 16 virtual lanes
 static_assert(kLanes * kParts == kVirtualLanes, "");
 
 struct Lanes16 { Floats part[kParts]; };
 
-// Lanes of part p that exist when `left` elements are left.
+// Number of lanes of part p that exist if `left` elements are left.
 PILLION_INLINE int lanes_left(int left, int p) {
     const int n = left - p * kLanes;
     return n < 0 ? 0 : n > kLanes ? kLanes : n;

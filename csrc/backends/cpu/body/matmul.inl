@@ -1,22 +1,22 @@
-// Quantised matmul over dot.h: the text of every vector table. Included inside the namespace of an
-// instruction set. Two kernels, one arithmetic:
+// Quantised matmul over dot.h, the code of every vector table. Included inside the namespace of an
+// instruction set. Two kernels with one arithmetic:
 //
-//     few    1..9 columns, sums in registers, each code plane unpacked once and used for all
-//            columns
-//     tile   many columns, unpacked codes of 32 inputs stay in registers while columns stream past,
-//            sums in the first cache
+//     matvec   1..9 columns, sums in registers, each code plane unpacked once and used for all
+//              columns
+//     matmul   many columns, unpacked codes of 32 inputs stay in registers while columns stream
+//              past, sums in the first cache
 //
-// What both compute is written in generic/matmul.cpp: an exact integer dot product per block, then
-// single float operations in the order of the blocks. So results are bit-equal between the kernels,
-// the column counts and the instruction sets.
+// generic/matmul.cpp defines the result of both: an exact integer dot product per block, then
+// single float operations in the order of the blocks. Results are therefore bit-equal between the
+// kernels, the column counts and the instruction sets.
 
 #define PILLION_INLINE static inline __attribute__((always_inline))
 #define PILLION_UNROLL _Pragma("GCC unroll 32")
 
-constexpr int kRegs = kPanel / kLanes;  // registers of the rows of a panel
+constexpr int kRegs = kPanel / kLanes;  // registers for the rows of a panel
 constexpr int kRegBytes = 4 * kLanes;   // of a code plane
 
-// The narrow planes of 32 inputs, where the format has them, read once and held.
+// The narrow planes of 32 inputs, if the format has them, read once and held in registers.
 template <class F>
 struct Narrow {
     Ints plane[F::kNarrowPlanes ? F::kNarrowPlanes : 1];
@@ -29,13 +29,13 @@ PILLION_INLINE Narrow<F> load_narrow(const uint8_t* codes) {
         n.plane[i] = hold_in_register(load_bytes(codes + i * kPlaneBytes));
     return n;
 }
-// The bytes in which plane J stands. `codes` is already moved on to the wanted register.
+// The bytes that contain plane J. `codes` already points to the wanted register.
 template <class F, int J>
 PILLION_INLINE Ints wide_plane(const uint8_t* codes) {
     constexpr int kPlane = F::kBits == 8 ? J : F::kBits >= 4 ? J % 4 : J % 2;
     return load_bytes(codes + F::kWide + kPlane * kPlaneBytes);
 }
-// Plane J out of those bytes, in the form Dot multiplies.
+// Extracts plane J from those bytes, in the form that Dot multiplies.
 template <class F, int J>
 PILLION_INLINE Ints code_plane(Ints wide, const Narrow<F>& narrow) {
     if constexpr (F::kBits == 8) {
@@ -66,7 +66,7 @@ PILLION_INLINE Ints zero8(const ActBlock* act) {
     if constexpr (Half == 0) return subtract(broadcast(&act->zero8), broadcast(&act->zero8_high));
     return broadcast(&act->zero8);
 }
-// What a dot product starts from: -kZero times that sum.
+// The start of a dot product: -kZero times that sum.
 template <class F, int Half>
 PILLION_INLINE Ints start_of(const ActBlock* act) {
     if constexpr (F::kZero == 0) return zero_ints();
@@ -90,11 +90,11 @@ PILLION_INLINE Floats add_block(Floats sum, Ints dot, const ActBlock* act, Float
     return sum;
 }
 
-// The share of block b in reading a whole step ahead: evenly, for a burst would fill the line
-// buffers and stall. PanelArgs::prefetch above 0: so many bytes ahead, into the first cache. Below
-// 0, for machines whose own prefetchers follow one straight line at full bandwidth: into the second
-// cache, and only where arithmetic is slower than memory, so that the reorder window fills before
-// enough lines are asked for.
+// Prefetches block b's share of a step, evenly, because a burst would fill the line buffers and
+// stall. PanelArgs::prefetch above 0: that many bytes ahead, into the first cache. Below 0: into
+// the second cache, for machines whose own prefetchers follow one straight line at full bandwidth.
+// It then prefetches only if arithmetic is slower than memory, so that the reorder window fills
+// before enough lines are requested.
 template <class F>
 PILLION_INLINE void prefetch_block(const uint8_t* step, int distance, int b, int columns) {
     constexpr int kLines = (F::kStepBytes + 63) / 64,
@@ -126,8 +126,8 @@ PILLION_INLINE void add_plane(Dot<Bits> (&dots)[R][C], const Ints (&w)[R], const
     }
 }
 
-// One column's sums of a panel to the rows that exist. A whole panel is a few registers, not a call
-// of memcpy: that took 3 % of a prefill.
+// Writes one column's sums of a panel to the existing rows. A whole panel is stored as a few
+// registers: a call of memcpy took 3 % of a prefill.
 PILLION_INLINE void store_rows(const PanelArgs& a, int panel, int column, const float* sums) {
     float* to = a.out[column] + size_t(panel) * kPanel;
     const int left = a.rows - panel * kPanel;
@@ -139,7 +139,7 @@ PILLION_INLINE void store_rows(const PanelArgs& a, int panel, int column, const 
     }
 }
 
-// All sums of a panel. Through memory and in loops: this happens once a panel.
+// Writes all sums of a panel, through memory and in loops: this happens once a panel.
 template <int C>
 PILLION_INLINE void store_panel(const PanelArgs& a, int panel, const Floats (&sum)[kRegs][C]) {
     alignas(64) float rows[C][kPanel];
@@ -151,7 +151,7 @@ PILLION_INLINE void store_panel(const PanelArgs& a, int panel, const Floats (&su
     for (int c = 0; c < C; c++) store_rows(a, panel, c, rows[c]);
 }
 
-// ---- few columns ----
+// ---- matvec ----
 
 template <class F, int J, int N, int R, int C>
 PILLION_INLINE void matvec_plane(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* codes,
@@ -162,7 +162,7 @@ PILLION_INLINE void matvec_plane(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* 
         w[r] = code_plane<F, J>(wide_plane<F, J>(codes + r * kRegBytes), narrow[r]);
     add_plane<J, N>(dots, w, x);
 }
-// Planes J and J + 4, which share bytes.
+// Multiplies planes J and J + 4, which share bytes.
 template <class F, int J, int N, int R, int C>
 PILLION_INLINE void matvec_pair(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* codes,
                                 const Narrow<F> (&narrow)[R], const Act* x) {
@@ -170,9 +170,8 @@ PILLION_INLINE void matvec_pair(Dot<F::kDotBits> (&dots)[R][C], const uint8_t* c
     PILLION_UNROLL
     for (int r = 0; r < R; r++) {
         both[r] = wide_plane<F, J>(codes + r * kRegBytes);
-        if (C > 1)
-            both[r] = hold_in_register(both[r]);  // one column has loads to spare, and Q4_K then
-                                                  // reads 98 % instead of 80 %
+        // With one column, loads are cheap, and Q4_K then reads at 98 % instead of 80 %.
+        if (C > 1) both[r] = hold_in_register(both[r]);
     }
     PILLION_UNROLL
     for (int r = 0; r < R; r++) w[r] = code_plane<F, J>(both[r], narrow[r]);
@@ -272,8 +271,9 @@ static void matvec_panels(const PanelArgs& a) {
                     for (int reg = 0; reg < kRegs; reg += R)
                         matvec_block<F, R, C>(codes + reg * kRegBytes, x, act, scales, b, reg,
                                               sum + reg);
-                } else {  // sums of many passes don't fit registers: kept in memory, for a text of
-                          // bearable size
+                    // The sums of many passes do not fit registers. They stay in memory, so that
+                    // the code stays small.
+                } else {
                     for (int reg = 0; reg < kRegs; reg += R) {
                         Floats part[R][C];
                         PILLION_UNROLL
@@ -296,10 +296,11 @@ static void matvec_panels(const PanelArgs& a) {
     }
 }
 
-// ---- many columns ----
+// ---- matmul ----
 
-#ifdef PILLION_MATRIX_PRODUCTS  // 2 rows x 8 inputs times 8 inputs x 2 columns
-// Held codes: planes 2k and 2k + 1 of rows 0, 1 in [2k], of rows 2, 3 in [2k + 1].
+// 2 rows x 8 inputs times 8 inputs x 2 columns
+#ifdef PILLION_MATRIX_PRODUCTS
+// Holds codes: planes 2k and 2k + 1 of rows 0, 1 in [2k], of rows 2, 3 in [2k + 1].
 template <int R>
 PILLION_INLINE void hold(Ints (&w)[R][8]) {
     PILLION_UNROLL
@@ -316,8 +317,8 @@ PILLION_INLINE void matmul_dots(const Ints (&w)[R][8], const ActBlock* act, Ints
     constexpr int kFirst = Half == 1 ? 4 : 0, kLast = Half == 0 ? 4 : 8;
     PILLION_UNROLL
     for (int c = 0; c < C; c += 2) {
-        const ActBlock* other =
-            act + (c + 1 < C ? c + 1 : c);  // an odd last column keeps itself company
+        // An odd last column pairs with itself.
+        const ActBlock* other = act + (c + 1 < C ? c + 1 : c);
         const Ints init = zip_low(start_of<F, Half>(act + c), start_of<F, Half>(other));
         Ints low[R], high[R];
         PILLION_UNROLL
@@ -433,7 +434,7 @@ static void matmul_panels(const PanelArgs& a) {
                         PILLION_PLANE(6)
                         PILLION_PLANE(7)
 #undef PILLION_PLANE
-                            PILLION_UNROLL
+                        PILLION_UNROLL
                         for (int g = 0; g < kGroups; g++) {
                             scale[g][r] = scales.scale(kGroups * b + g, reg + r);
                             low[g][r] = scales.low(kGroups * b + g, reg + r);
@@ -457,8 +458,8 @@ static void matmul_panels(const PanelArgs& a) {
 
 // ---- activations ----
 
-// One column; activations.h says what a block is. The largest magnitude is found in the integers:
-// without the sign bit, floats order like their bits, and infinities and NaNs stand on top.
+// Quantises one column; activations.h defines a block. Finds the largest magnitude in the integers:
+// without the sign bit, floats order like their bits, and infinities and NaNs are the largest.
 static void quantize(const float* x, int inputs, ActBlock* act, ptrdiff_t stride) {
     constexpr int kWords = 32 / kLanes;
     for (int b = 0; b < inputs / 32; b++, x += 32) {
@@ -473,8 +474,8 @@ static void quantize(const float* x, int inputs, ActBlock* act, ptrdiff_t stride
         const int32_t top_bits = max_of(top);
         const float inverse = act_inverse(top_bits);
         const Floats factor = splat(inverse);
-        const Ints keep = splat_int(
-            inverse == 0.0f ? 0 : -1);  // a factor of 0 does not turn an infinity into a 0
+        // A factor of 0 does not turn an infinity into a 0.
+        const Ints keep = splat_int(inverse == 0.0f ? 0 : -1);
         PILLION_UNROLL
         for (int i = 0; i < kWords; i++)
             q[i] = to_int(mul(of_bits(bit_and(bits_of(v[i]), keep)), factor));
@@ -504,11 +505,11 @@ static void fill_format(KernelTable& t) {
     t.matvec[f][9] = matvec_panels<F, 9>;
     t.matmul[f] = matmul_panels<F>;
 }
-// Sums enough in flight to hide the latency of a dot product, few enough for the registers.
+// Enough sums in flight to hide the latency of a dot product, and few enough for the registers.
 static int64_t dot_peak(int64_t rounds) {
     constexpr int kSums = kLanes == 8 ? 8 : 12;
-    alignas(64) uint8_t bytes[kSums][kRegBytes];  // codes of each sum: with the same ones the
-                                                  // compiler would form one sum
+    // Codes of each sum. With equal codes the compiler would compute one sum.
+    alignas(64) uint8_t bytes[kSums][kRegBytes];
     for (int i = 0; i < kSums; i++)
         for (int k = 0; k < kRegBytes; k++) bytes[i][k] = uint8_t((i + k) % 15);
     ActBlock block = {};
@@ -518,8 +519,8 @@ static int64_t dot_peak(int64_t rounds) {
     PILLION_UNROLL
     for (int i = 0; i < kSums; i++) sums[i] = zero_ints();
     for (int64_t round = 0; round < rounds; round++) {
-        asm volatile("" ::"r"(bytes)
-                     : "memory");  // the codes may have changed, so products are not carried over
+        // The codes may have changed, so the compiler does not carry products over.
+        asm volatile("" ::"r"(bytes) : "memory");
         Ints codes[kSums];
         PILLION_UNROLL
         for (int i = 0; i < kSums; i++) codes[i] = load_bytes(bytes[i]);
@@ -538,7 +539,7 @@ static int64_t dot_peak(int64_t rounds) {
         PILLION_PLANE(6)
         PILLION_PLANE(7)
 #undef PILLION_PLANE
-            PILLION_UNROLL
+        PILLION_UNROLL
         for (int i = 0; i < kSums; i++) sums[i] = dots[i].finish(sums[i]);
     }
     volatile int32_t sink = 0;

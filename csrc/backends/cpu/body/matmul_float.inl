@@ -1,10 +1,10 @@
-// Float matmul (f32, f16, bf16 weights, f32 activations) over simd.h, after matmul.inl. Each row is
-// one chain sum = fma(weight, x, sum), input after input, so cuts over rows, columns and runs of
-// inputs leave the bits alone.
+// Float matmul (f32, f16, bf16 weights, f32 activations) over simd.h, included after matmul.inl.
+// Each row is one chain sum = fma(weight, x, sum), input after input. Splits over rows, columns and
+// runs of inputs therefore do not change a bit.
 //
-//     few    1..9 columns: runs of 32 inputs, as many rows and columns at once as the registers
-//            hold
-//     tile   many columns: runs of 64 inputs widened to f32 once, sums in the first cache
+//     matvec   1..9 columns: runs of 32 inputs, as many rows and columns at once as the registers
+//              hold
+//     matmul   many columns: runs of 64 inputs widened to f32 once, sums in the first cache
 
 struct F32 {
     static constexpr Format kFormat = Format::f32;
@@ -38,7 +38,7 @@ PILLION_INLINE void prefetch_input(const uint8_t* w, int distance, int columns) 
     }
 }
 
-// `n` inputs at `first`, R registers of rows at `w`, C columns.
+// Multiplies `n` inputs at `first`, R registers of rows at `w`, C columns.
 template <class T, int R, int C>
 PILLION_INLINE void float_run(const uint8_t* w, const float* const* x, int first, int n,
                               int prefetch, Floats (&sum)[R][C]) {
@@ -62,7 +62,8 @@ PILLION_INLINE void float_run(const uint8_t* w, const float* const* x, int first
 template <class T, int C>
 static void matvec_float(const PanelArgs& a) {
     constexpr int R = matvec_float_regs(C);
-    constexpr int kRun = R == kRegs ? 1 << 30 : 32;  // all rows in registers: no need to come back
+    // With all rows in registers, one run covers all inputs.
+    constexpr int kRun = R == kRegs ? 1 << 30 : 32;
     for (int panel = a.begin; panel < a.end; panel++) {
         const uint8_t* w = a.weights + size_t(panel) * a.panel_bytes;
         Floats sum[kRegs][C];

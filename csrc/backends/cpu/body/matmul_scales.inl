@@ -1,8 +1,9 @@
-// Scales and minima of one step in f32: the part of matmul.inl that differs from format to format.
-// The formats of 32 inputs read theirs in place; the others expand theirs once per 256.
+// Scales and minima of one step as f32: the part of matmul.inl that differs between formats.
+// Formats of 32 inputs read theirs in place; the others expand theirs once per 256 inputs.
 
+// f16 d[32], and f16 m[32] if the format has a minimum; m is added, so low = -m
 template <class F>
-struct Scales {  // f16 d[32], and f16 m[32] where there is a minimum; m is added, so low = -m
+struct Scales {
     static constexpr bool kLowNegative = true;
     const uint8_t* step;
     explicit Scales(const uint8_t* s) : step(s) {}
@@ -47,7 +48,11 @@ struct FourFiveScales : ExpandedScales<8, 8> {
             PILLION_GROUP(0)
             PILLION_GROUP(1)
             PILLION_GROUP(2)
-            PILLION_GROUP(3) PILLION_GROUP(4) PILLION_GROUP(5) PILLION_GROUP(6) PILLION_GROUP(7)
+            PILLION_GROUP(3)
+            PILLION_GROUP(4)
+            PILLION_GROUP(5)
+            PILLION_GROUP(6)
+            PILLION_GROUP(7)
 #undef PILLION_GROUP
         }
     }
@@ -60,8 +65,9 @@ template <>
 struct Scales<Q5_K> : FourFiveScales {
     explicit Scales(const uint8_t* s) : FourFiveScales(s) {}
 };
+// The lows are the minima / 8, see add_block.
 template <>
-struct Scales<Q2_K> : ExpandedScales<16, 16> {  // lows are the minima / 8, see add_block
+struct Scales<Q2_K> : ExpandedScales<16, 16> {
     explicit Scales(const uint8_t* s) {
         for (int at = 0; at < kPanel; at += kLanes) {
             const Floats d = load_f16(s + 2 * at),
@@ -91,8 +97,15 @@ struct Scales<Q3_K> : ExpandedScales<16, 0> {
             PILLION_GROUP(4)
             PILLION_GROUP(5)
             PILLION_GROUP(6)
-            PILLION_GROUP(7) PILLION_GROUP(8) PILLION_GROUP(9) PILLION_GROUP(10) PILLION_GROUP(11)
-                PILLION_GROUP(12) PILLION_GROUP(13) PILLION_GROUP(14) PILLION_GROUP(15)
+            PILLION_GROUP(7)
+            PILLION_GROUP(8)
+            PILLION_GROUP(9)
+            PILLION_GROUP(10)
+            PILLION_GROUP(11)
+            PILLION_GROUP(12)
+            PILLION_GROUP(13)
+            PILLION_GROUP(14)
+            PILLION_GROUP(15)
 #undef PILLION_GROUP
         }
     }
@@ -124,7 +137,11 @@ struct Scales<IQ4_XS> : ExpandedScales<8, 0> {
             PILLION_GROUP(0)
             PILLION_GROUP(1)
             PILLION_GROUP(2)
-            PILLION_GROUP(3) PILLION_GROUP(4) PILLION_GROUP(5) PILLION_GROUP(6) PILLION_GROUP(7)
+            PILLION_GROUP(3)
+            PILLION_GROUP(4)
+            PILLION_GROUP(5)
+            PILLION_GROUP(6)
+            PILLION_GROUP(7)
 #undef PILLION_GROUP
         }
     }
@@ -163,7 +180,11 @@ struct OddScales : ExpandedScales<Groups, 0> {
                 PILLION_GROUP(0)
                 PILLION_GROUP(1)
                 PILLION_GROUP(2)
-                PILLION_GROUP(3) PILLION_GROUP(4) PILLION_GROUP(5) PILLION_GROUP(6) PILLION_GROUP(7)
+                PILLION_GROUP(3)
+                PILLION_GROUP(4)
+                PILLION_GROUP(5)
+                PILLION_GROUP(6)
+                PILLION_GROUP(7)
 #undef PILLION_GROUP
             }
         }

@@ -1,14 +1,14 @@
-// Every kernel but the matmuls, over simd.h: the text of all vector tables. Included inside the
+// All kernels except the matmuls, over simd.h: the code of every vector table. Included inside the
 // namespace of an instruction set.
 #include "backends/cpu/body/math.inl"
 
-// These use math.inl.
+// These files use math.inl.
 #include "backends/cpu/body/elementwise.inl"
 #include "backends/cpu/body/kv_store.inl"
 #include "backends/cpu/body/norm.inl"
 #include "backends/cpu/body/reduce.inl"
 
-// This one uses elementwise.inl, too.
+// Also uses elementwise.inl.
 #include "backends/cpu/body/attention.inl"
 
 static void fill_ops(KernelTable& t) {

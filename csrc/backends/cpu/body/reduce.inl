@@ -1,4 +1,4 @@
-// A row in, a number or two out. Sums and maxima run in the 16 virtual lanes.
+// Ops that reduce a row to one or two numbers. Sums and maxima run in the 16 virtual lanes.
 //
 //   dot             acc[i % 16] = fma(a, b, acc), folded
 //   softmax_stats   max: acc[i % 16] = acc > x ? acc : x from -inf, folded
@@ -22,7 +22,7 @@ static float dot(const float* a, const float* b, int n) {
     return fold_add(sum);
 }
 
-// `v` where the lane exists, else `other`.
+// `v` in lanes that exist, `other` in the rest.
 PILLION_INLINE Floats existing(Floats v, float other, int left, int p) {
     return select(greater(splat_int(left - p * kLanes), count_ints()), v, splat(other));
 }
@@ -41,8 +41,8 @@ static void softmax_stats(const float* x, int n, float* top, float* sum) {
             m.part[p] = max(m.part[p], existing(load_left(x + i, n - i, p), kNone, n - i, p));
     }
     *top = fold_max(m);
-    const Floats t =
-        splat(*top == kNone ? 0.0f : *top);  // nothing but -inf: sum = 0, but a NaN still shows
+    // All elements are -inf: sum = 0, but a NaN still shows.
+    const Floats t = splat(*top == kNone ? 0.0f : *top);
     Lanes16 l = splat16(0.0f);
     for (i = 0; i + kVirtualLanes <= n; i += kVirtualLanes) {
         PILLION_UNROLL
@@ -58,13 +58,13 @@ static void softmax_stats(const float* x, int n, float* top, float* sum) {
     *sum = fold_add(l);
 }
 
-// The largest value of a run of 1024 first, then its place in the first run that has it: the row is
-// read once.
+// Finds the largest value of each run of 1024 first, then its place in the first run that has it,
+// so that the row is read once.
 static int argmax(const float* x, int n) {
     const int kRun = 1024;
     const float kNone = -__builtin_inff();
     float best = kNone;
-    int from = 0, to = n;  // where to look for it
+    int from = 0, to = n;  // range that contains it
     for (int begin = 0; begin < n; begin += kRun) {
         const int end = n - begin < kRun ? n : begin + kRun;
         Lanes16 m = splat16(kNone);
@@ -72,12 +72,12 @@ static int argmax(const float* x, int n) {
         for (; i + kVirtualLanes <= end; i += kVirtualLanes) {
             PILLION_UNROLL
             for (int p = 0; p < kParts; p++) m.part[p] = max(load(x + i + p * kLanes), m.part[p]);
-        }  // NaN: keeps m
+        }  // NaN keeps m
         float top = fold_max(m);
         for (; i < end; i++) top = x[i] > top ? x[i] : top;
         if (top > best) best = top, from = begin, to = end;
     }
     for (int i = from; i < to; i++)
         if (x[i] == best) return i;
-    return 0;  // nothing but NaN
+    return 0;  // all elements are NaN
 }

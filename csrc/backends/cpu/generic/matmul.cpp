@@ -1,11 +1,14 @@
-// The reference kernel: plain scalar loops over the packed layout. Reads codes and scales through
-// the readers of formats.h, so it shares no line with the vector kernels; what it computes *is* the
+// The reference kernel: plain scalar loops over the packed layout. It reads codes and scales
+// through the readers of formats.h and shares no line with the vector kernels. Its results are the
 // definition:
 //
-//     sum = fma(float(dot) * act.d, scale, sum)        block after block; dot = sum of (code -
-//     zero) * q, an exact integer sum = fma(-low, act.d_sum, sum)                  then, where the
-//     format has a minimum per 32 inputs sum = fma(low / 8, float(-8 * sum(q)) * act.d, sum)
-//     where it has one per 16 (q of those 16; then the next 16)
+//     sum = fma(float(dot) * act.d, scale, sum)        block after block; dot = sum of
+//                                                      (code - zero) * q, an exact integer
+//     sum = fma(-low, act.d_sum, sum)                  then, if the format has a minimum per 32
+//                                                      inputs
+//     sum = fma(low / 8, float(-8 * sum(q)) * act.d, sum)
+//                                                      if it has one per 16 (q of those 16; then
+//                                                      the next 16)
 //
 // Float formats: sum = fma(weight, x, sum), input after input.
 #include <math.h>
@@ -73,7 +76,8 @@ static void quantize(const float* x, int inputs, ActBlock* act, ptrdiff_t stride
     for (int b = 0; b < inputs / 32; b++, x += 32) {
         ActBlock& out = act[b * stride];
         int32_t top = 0, sum[2] = {};
-        for (int i = 0; i < 32; i++) {  // without the sign bit, floats order like their bits
+        // Without the sign bit, floats order like their bits.
+        for (int i = 0; i < 32; i++) {
             const int32_t magnitude = int32_t(float_bits(x[i]) & 0x7FFFFFFF);
             top = magnitude > top ? magnitude : top;
         }

@@ -1,4 +1,4 @@
-// The table of plain C++: the reference kernel, and what runs where nothing better does.
+// The table of plain C++: the reference kernels, and the fallback for every machine.
 #include "backends/cpu/kernel_table.h"
 
 namespace pillion::cpu {

@@ -1,18 +1,17 @@
-// Integer words of the matmuls, AVX2, beside the float words of simd.h. vpmaddubsw takes unsigned
-// codes and signed activations, adds two products and *saturates at 16 bits*: each Dot says why its
-// sums fit.
+// Integer operations of the matmuls for AVX2, beside the float operations of simd.h. vpmaddubsw
+// takes unsigned codes and signed activations, adds two products and *saturates at 16 bits*. The
+// comment of each Dot shows why its sums fit.
 #pragma once
 #include "simd.h"
 
 typedef int32_t __attribute__((may_alias)) Int32Alias;
 
-static inline Ints hold_in_register(Ints v) {
-    return v;
-}  // registers are scarce: the compiler may load again
-// Into the second cache. Volatile as fetch_ahead.
+// Does nothing here: registers are scarce, and the compiler may load again.
+static inline Ints hold_in_register(Ints v) { return v; }
+// Prefetches into the second cache. Volatile like fetch_ahead.
 static inline void fetch_far(const uint8_t* p) { asm volatile("prefetcht1 %0" ::"m"(*p)); }
 
-// The field of `Width` bits at bit `From` of every byte, moved to bit `To`, and the same beside the
+// Moves the field of `Width` bits at bit `From` of every byte to bit `To`. The second form adds the
 // bits of `other`.
 template <int From, int To, int Width>
 static inline Ints field(Ints v) {
@@ -32,7 +31,8 @@ static inline Ints load_u8(const uint8_t* p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
 }
 
-// 8-bit codes (value + 128) and table indices in the form Dot<8> multiplies: here signed values.
+// 8-bit codes (value + 128) and table indices in the form that Dot<8> multiplies: here signed
+// values.
 static inline Ints eight_bits(Ints codes) {
     return _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
 }
@@ -53,15 +53,15 @@ static inline Ints act_plane(const Act& a) {
 }
 static inline Ints widen(Ints pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
-// Keeps additions in the order they are written. Integer sums may be regrouped, and gcc 12 does: it
+// Keeps additions in the written order. The compiler may regroup integer sums, and gcc 12 does: it
 // forms all products of a block first and spills them (4 columns of Q4_0 took twice the time).
 static inline Ints in_order(Ints v) {
     asm("" : "+x"(v));
     return v;
 }
 
-// Sum of products of code planes and 4 activations per lane. `init` is the share of the zero point.
-// J: plane; N: how many planes came before.
+// Sums the products of code planes and 4 activations per lane. `init`: the share of the zero point.
+// J: plane; N: number of planes before it.
 //
 // Codes of up to 4 bits: a pair is at most 2 * 15 * 127 = 3810, so all 8 planes (30480) fit in 16
 // bits and are widened once per block.
@@ -99,8 +99,8 @@ template <>
 struct Dot<6> : WideDot<2> {
     static inline Dot start(Ints init) { return {{init, zero_ints()}}; }
 };
-// 8 bits: |w| * (sign(w) * a); a pair is at most 2 * 128 * 127 = 32512, which just fits. The
-// weights are signed, so there is no zero point to settle.
+// 8 bits: |w| * (sign(w) * a). A pair is at most 2 * 128 * 127 = 32512, which just fits. The
+// weights are signed, so the zero point needs no correction.
 template <>
 struct Dot<8> {
     Ints sum;
@@ -124,7 +124,7 @@ static inline int32_t sum_of(Ints v) {
     m = _mm_add_epi32(m, _mm_shuffle_epi32(m, 0x4E));
     return _mm_cvtsi128_si32(_mm_add_epi32(m, _mm_shuffle_epi32(m, 0xB1)));
 }
-// 32 lanes, each in -128..127, as bytes.
+// Stores 32 lanes, each in -128..127, as bytes.
 static inline void store_i8(int8_t* p, const Ints (&v)[4]) {
     const Ints packed =
         _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
@@ -133,7 +133,7 @@ static inline void store_i8(int8_t* p, const Ints (&v)[4]) {
                                                     _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
 }
 
-// Registers of rows and columns per pass: 16 registers, four of them hold all rows of a panel.
+// Registers of rows and columns per pass: 16 registers; four of them hold all rows of a panel.
 static constexpr int matvec_regs(int columns) { return columns <= 4 ? 2 : 1; }
 static constexpr int matvec_float_regs(int columns) {
     return columns <= 2 ? 4 : columns <= 6 ? 2 : 1;

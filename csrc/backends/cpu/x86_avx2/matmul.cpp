@@ -1,4 +1,4 @@
-// AVX2 with FMA and F16C: matmuls.
+// The matmuls for AVX2 with FMA and F16C.
 #include <immintrin.h>  // before the namespace opens
 
 #include "backends/cpu/kernel_table.h"
@@ -7,7 +7,7 @@ namespace pillion::cpu::x86_avx2 {
 
 #include "backends/cpu/x86_avx2/dot.h"
 
-// The kernels use dot.h.
+// These files use dot.h.
 #include "backends/cpu/body/matmul.inl"
 #include "backends/cpu/body/matmul_float.inl"
 
@@ -16,9 +16,9 @@ void fill_matmul(KernelTable& table) {
     fill_quantised(table);
     fill_float(table);
     table.matvec_most = 6;
-    // As in x86_avx512: on Zen 4 one column reads 101 % of the probe's bandwidth against 93 % with
-    // hints into the first cache (Q4_0), 91 against 69 % (Q6_K). Bits are equal either way.
-    // On Intel one column of Q4_0 reads 78 % against 64 %.
+    // See x86_avx512. On Zen 4 one column reads at 101 % of the probe's bandwidth, against 93 %
+    // with hints into the first cache (Q4_0), and at 91 against 69 % (Q6_K). The bits are equal
+    // either way. On Intel one column of Q4_0 reads at 78 % against 64 %.
     table.prefetch = __builtin_cpu_is("amdfam19h") ? -6144
                      : __builtin_cpu_is("intel")   ? 2048
                                                    : 6144;

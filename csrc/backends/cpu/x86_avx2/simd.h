@@ -1,9 +1,9 @@
-// Vector words, AVX2 with FMA and F16C. 8 lanes. Included inside the namespace of the instruction
-// set, after <immintrin.h> has been included outside of it. The same words with the same results
-// exist for every instruction set; dot.h adds the integer dot products of the matmuls.
+// Vector operations for AVX2 with FMA and F16C, 8 lanes. Included inside the namespace of the
+// instruction set; include <immintrin.h> before, outside of it. Every instruction set has the same
+// operations with the same results. dot.h adds the integer dot products of the matmuls.
 //
-// max and min are defined by the comparison, `a > b ? a : b` and `a < b ? a : b`: a NaN in either
-// place gives b.
+// The comparison defines max and min, `a > b ? a : b` and `a < b ? a : b`: if either is a NaN, the
+// result is b.
 #pragma once
 #include <immintrin.h>
 #include <stddef.h>
@@ -12,7 +12,7 @@
 constexpr int kLanes = 8;
 using Ints = __m256i;  // 8 x 32 bits, or 32 bytes
 using Floats = __m256;
-using Mask = __m256;  // all bits of a lane set: yes
+using Mask = __m256;  // true: all bits of a lane are set
 
 // ---- ints ----
 static inline Ints load_bytes(const uint8_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
@@ -30,9 +30,8 @@ static inline Ints bit_or(Ints a, Ints b) { return _mm256_or_si256(a, b); }
 static inline Ints bit_xor(Ints a, Ints b) { return _mm256_xor_si256(a, b); }
 static inline Ints and_constant(Ints v, int c) { return _mm256_and_si256(v, _mm256_set1_epi32(c)); }
 static inline Ints shift_left(Ints v, int n) { return _mm256_sll_epi32(v, _mm_cvtsi32_si128(n)); }
-static inline Ints shift_right(Ints v, int n) {
-    return _mm256_srl_epi32(v, _mm_cvtsi32_si128(n));
-}  // zeros come in
+// Shifts zeros in.
+static inline Ints shift_right(Ints v, int n) { return _mm256_srl_epi32(v, _mm_cvtsi32_si128(n)); }
 template <int N>
 static inline Ints shift_left(Ints v) {
     return N ? _mm256_slli_epi32(v, N) : v;
@@ -53,7 +52,7 @@ static inline Floats broadcast(const float* p) { return _mm256_broadcast_ss(p); 
 static inline Floats splat(float v) { return _mm256_set1_ps(v); }
 static inline Floats load(const float* p) { return _mm256_loadu_ps(p); }
 static inline void store(float* p, Floats v) { _mm256_storeu_ps(p, v); }
-// The first n lanes, 0 <= n <= kLanes; the others load as +0 and are not stored.
+// The first n lanes, 0 <= n <= kLanes. The others load as +0 and are not stored.
 static inline Ints first_lanes(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), count_ints());
 }
@@ -76,7 +75,7 @@ static inline Floats splat_f16(const uint8_t* p) {
     __builtin_memcpy(&half, p, 2);
     return _mm256_cvtph_ps(_mm_set1_epi16(short(half)));
 }
-// To nearest even; too large becomes infinite.
+// Rounds to nearest even; too large values become infinite.
 static inline void store_f16(uint8_t* p, Floats v) {
     _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -85,9 +84,8 @@ static inline Floats load_bf16(const uint8_t* p) {
         _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
 }
 static inline Floats to_float(Ints v) { return _mm256_cvtepi32_ps(v); }
-static inline Ints to_int(Floats v) {
-    return _mm256_cvtps_epi32(v);
-}  // to nearest even; in range of int32 only
+// Rounds to nearest even; only for values in the range of int32.
+static inline Ints to_int(Floats v) { return _mm256_cvtps_epi32(v); }
 static inline Floats load_i8(const uint8_t* p) {
     return to_float(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
 }
@@ -97,17 +95,15 @@ static inline Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
 static inline Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
 static inline Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 static inline Floats divide(Floats a, Floats b) { return _mm256_div_ps(a, b); }
-static inline Floats fma(Floats a, Floats b, Floats c) {
-    return _mm256_fmadd_ps(a, b, c);
-}  // a * b + c
-static inline Floats fma_minus(Floats a, Floats b, Floats c) {
-    return _mm256_fnmadd_ps(a, b, c);
-}  // c - a * b
+// a * b + c
+static inline Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+// c - a * b
+static inline Floats fma_minus(Floats a, Floats b, Floats c) { return _mm256_fnmadd_ps(a, b, c); }
 static inline Floats max(Floats a, Floats b) { return _mm256_max_ps(a, b); }
 static inline Floats min(Floats a, Floats b) { return _mm256_min_ps(a, b); }
 static inline Mask greater(Floats a, Floats b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
 static inline Floats select(Mask m, Floats yes, Floats no) { return _mm256_blendv_ps(no, yes, m); }
 
-// Into the first cache. Volatile: gcc takes a function that only prefetches for one without effect
-// and drops its calls.
+// Prefetches into the first cache. Volatile: gcc considers a function that only prefetches to be
+// without effect and drops its calls.
 static inline void fetch_ahead(const uint8_t* p) { asm volatile("prefetcht0 %0" ::"m"(*p)); }

@@ -25,7 +25,7 @@ static KernelTable make_table() {
 
 }  // namespace x86_avx2
 
-// Made at the first call, not when the program starts: the machine may not have the instructions.
+// Made at the first call, not at program start: the machine may lack the instructions.
 const KernelTable* x86_avx2_table() {
     static const KernelTable table = x86_avx2::make_table();
     return &table;

@@ -1,21 +1,21 @@
-// Integer words of the matmuls, AVX-512 with VNNI, beside the float words of simd.h. vpdpbusd takes
-// unsigned codes and signed activations and adds four products to each 32-bit lane, without
-// saturation.
+// Integer operations of the matmuls for AVX-512 with VNNI, beside the float operations of simd.h.
+// vpdpbusd takes unsigned codes and signed activations and adds four products to each 32-bit lane,
+// without saturation.
 #pragma once
 #include "simd.h"
 
 typedef int32_t __attribute__((may_alias)) Int32Alias;
 
-// Loads stay where they are written: as memory operands of two instructions the compiler would read
-// the line twice, and later.
+// Keeps loads in their place: as memory operands of two instructions the compiler would read the
+// line twice, and later.
 static inline Ints hold_in_register(Ints v) {
     asm("" : "+v"(v));
     return v;
 }
-// Into the second cache. Volatile as fetch_ahead.
+// Prefetches into the second cache. Volatile like fetch_ahead.
 static inline void fetch_far(const uint8_t* p) { asm volatile("prefetcht1 %0" ::"m"(*p)); }
 
-// The field of `Width` bits at bit `From` of every byte, moved to bit `To`, and the same beside the
+// Moves the field of `Width` bits at bit `From` of every byte to bit `To`. The second form adds the
 // bits of `other`.
 template <int From, int To, int Width>
 static inline Ints field(Ints v) {
@@ -32,7 +32,7 @@ static inline Ints join_field(Ints other, Ints v) {
     return _mm512_ternarylogic_epi32(moved, _mm512_set1_epi8(char(((1 << Width) - 1) << To)), other,
                                      0xEA);  // (a & b) | c
 }
-// 16-bit entries of a plane, one per row, as 32-bit lanes.
+// Loads 16-bit entries of a plane, one per row, as 32-bit lanes.
 static inline Ints load_u16(const uint8_t* p) {
     return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
 }
@@ -40,8 +40,8 @@ static inline Ints load_u8(const uint8_t* p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
 }
 
-// 8-bit codes (value + 128) and table indices in the form Dot<8> multiplies: here unsigned, value +
-// 128.
+// 8-bit codes (value + 128) and table indices in the form that Dot<8> multiplies: here unsigned,
+// value + 128.
 static inline Ints eight_bits(Ints codes) { return codes; }
 template <Table T>
 static inline Ints look_up(Ints nibbles) {
@@ -55,8 +55,8 @@ struct Act {  // 32 activations of one column
     Act() = default;
     explicit Act(const ActBlock* b) : q(b->q) {}
 };
-// Sum of products of code planes and 4 activations per lane. Starts at `init`, the share of the
-// zero point. J: plane; N: how many planes came before.
+// Sums the products of code planes and 4 activations per lane. Starts at `init`, the share of the
+// zero point. J: plane; N: number of planes before it.
 template <int Bits>
 struct Dot {
     Ints sum;
@@ -70,13 +70,13 @@ struct Dot {
 
 static inline int32_t max_of(Ints v) { return _mm512_reduce_max_epi32(v); }
 static inline int32_t sum_of(Ints v) { return _mm512_reduce_add_epi32(v); }
-// 32 lanes, each in -128..127, as bytes.
+// Stores 32 lanes, each in -128..127, as bytes.
 static inline void store_i8(int8_t* p, const Ints (&v)[2]) {
     _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(v[0]));
     _mm_storeu_si128((__m128i*)(p + 16), _mm512_cvtepi32_epi8(v[1]));
 }
 
-// Registers of rows and columns per pass: 32 registers, two of them hold all rows of a panel.
+// Registers of rows and columns per pass: 32 registers; two of them hold all rows of a panel.
 static constexpr int matvec_regs(int /*columns*/) { return 2; }
 static constexpr int matvec_float_regs(int /*columns*/) { return 2; }
 constexpr int kTileRegs = 2,

@@ -1,4 +1,4 @@
-// AVX-512 VNNI: matmuls.
+// The matmuls for AVX-512 with VNNI.
 #include <immintrin.h>  // before the namespace opens
 
 #include "backends/cpu/kernel_table.h"
@@ -7,7 +7,7 @@ namespace pillion::cpu::x86_avx512 {
 
 #include "backends/cpu/x86_avx512/dot.h"
 
-// The kernels use dot.h.
+// These files use dot.h.
 #include "backends/cpu/body/matmul.inl"
 #include "backends/cpu/body/matmul_float.inl"
 
@@ -16,12 +16,13 @@ void fill_matmul(KernelTable& table) {
     fill_quantised(table);
     fill_float(table);
     table.matvec_most = 9;
-    // Zen 4 (33 GB/s a core) reads one column fastest with its own prefetchers, and 3 or more with
-    // hints into the second cache: one column 98 % of the bandwidth against 92 % with hints into
-    // the first (Q4_0), 97 against 68 % (Q6_K); four columns of Q4_0 23.9 against 21.7 GB/s. Zen 5
-    // (42 GB/s) wants the first, 6 KB ahead: prototypes/lane-pack. Bits are equal either way. Intel
-    // (Xeon with AMX, 17 GB/s a core) wants it 2 KB ahead: one column of Q4_0 reads 84 % of the
-    // bandwidth against 72 % at 6 KB, IQ2 72 against 53 %; four columns gain 5 to 9 %.
+    // Zen 4 (33 GB/s a core) reads one column fastest with its own prefetchers, and 3 or more
+    // columns fastest with hints into the second cache. One column reads at 98 % of the bandwidth,
+    // against 92 % with hints into the first cache (Q4_0), and at 97 against 68 % (Q6_K); four
+    // columns of Q4_0 read at 23.9 against 21.7 GB/s. Zen 5 (42 GB/s) is fastest with the first
+    // cache, 6 KB ahead. The bits are equal either way. Intel (Xeon with AMX, 17 GB/s a core) is
+    // fastest 2 KB ahead: one column of Q4_0 reads at 84 % of the bandwidth against 72 % at 6 KB,
+    // IQ2 at 72 against 53 %; four columns gain 5 to 9 %.
     table.prefetch = __builtin_cpu_is("amdfam19h") ? -6144
                      : __builtin_cpu_is("intel")   ? 2048
                                                    : 6144;

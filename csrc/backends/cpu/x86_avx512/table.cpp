@@ -1,6 +1,5 @@
 // The table of AVX-512 with VNNI.
-// gcc 12 takes the deliberately undefined operand of its own masked intrinsics for a mistake of
-// ours.
+// gcc 12 warns about the deliberately undefined operand of its own masked intrinsics.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -31,7 +30,7 @@ static KernelTable make_table() {
 
 }  // namespace x86_avx512
 
-// Made at the first call, not when the program starts: the machine may not have the instructions.
+// Made at the first call, not at program start: the machine may lack the instructions.
 const KernelTable* x86_avx512_table() {
     static const KernelTable table = x86_avx512::make_table();
     return &table;

@@ -1,7 +1,7 @@
-// The only header a pillion kernel includes besides mma.h. It makes the same source compile
-// with nvcc for a GPU and with any C++17 compiler for the CPU emulation.
+// The only header that a pillion kernel includes besides mma.h. The same source compiles with nvcc
+// for a GPU and with any C++17 compiler for the CPU emulation.
 //
-// Restricted style (README.md gives the reasons):
+// Restricted style, which both compilers accept:
 //   * blocks have a multiple of 32 threads; warp collectives take PILLION_FULL_MASK;
 //   * shared memory is declared with PILLION_SHARED / PILLION_DYNAMIC_SHARED and passed to
 //     helper functions as pillion::cuda::smem<T>;
@@ -58,7 +58,7 @@ __device__ __forceinline__ void cp_async_wait() {
 #else
 // ---- CPU ----
 #ifndef PILLION_SIM
-// One program has kernels of one kind only.
+// A program has kernels of one kind only.
 #error "compile with nvcc (-x cu), or with -DPILLION_SIM for the CPU emulation"
 #endif
 #include "backends/cuda/sim/sim.h"

@@ -1,5 +1,5 @@
-// Starting kernels: one macro for a GPU and for the emulation. Included by .cu files and by test
-// runners, never by plain C++.
+// Starts kernels, by one macro for a GPU and for the emulation. .cu files and test runners include
+// it, plain C++ never.
 #pragma once
 
 #include "backends/cuda/device/device.h"
@@ -44,7 +44,7 @@ inline void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block
     stream->fail_call(int(e), name);
 }
 
-// Whether this binary holds the kernel for the present device and a block with so much shared
+// True if this binary holds the kernel for the current device and a block with this much shared
 // memory can be resident.
 template <class... P>
 inline bool can_launch(void (*kernel)(P...), int threads, size_t shared) {
@@ -72,7 +72,8 @@ inline DeviceLimits device_limits() {
 inline void* device_alloc(size_t n) {
     void* p = nullptr;
     check(cudaMalloc(&p, n ? n : 1), "cudaMalloc");
-    check(cudaMemset(p, 0xff, n ? n : 1), "cudaMemset");  // what was never written shows
+    // Unwritten memory shows as NaN.
+    check(cudaMemset(p, 0xff, n ? n : 1), "cudaMemset");
     return p;
 }
 inline void device_free(void* p) { cudaFree(p); }
@@ -105,7 +106,8 @@ inline bool can_launch(void (*)(P...), int threads, size_t shared) {
 
 inline DeviceLimits device_limits() { return {sim::config().shared_limit_optin, 8}; }
 inline void* device_alloc(size_t n) {
-    void* p = nullptr;  // exact size: AddressSanitizer sees every overrun
+    // The exact size, so that AddressSanitizer sees every overrun.
+    void* p = nullptr;
     if (posix_memalign(&p, 256, n ? n : 1)) throw std::bad_alloc();
     std::memset(p, 0xff, n);
     return p;
@@ -120,7 +122,7 @@ inline void to_host(void* h, const void* d, size_t n) { std::memcpy(h, d, n); }
 // Put the kernel in parentheses when its template arguments contain commas.
 #define PILLION_LAUNCH(kernel, ...) ::pillion::cuda::launch(#kernel, kernel, __VA_ARGS__)
 
-// A device array of a test runner: throws.
+// A device array of a test runner; throws on errors.
 template <class T>
 class Buffer {
   public:

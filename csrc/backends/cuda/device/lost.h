@@ -1,6 +1,6 @@
-// Devices that an error took away for the rest of the process: after a kernel's illegal access or a
-// card that fell off the bus, every CUDA call on the device repeats the error. The first sentence
-// is kept, by device number: two backends of one device share its fate.
+// Devices that an error made unusable for the rest of the process. After a kernel's illegal access,
+// or when a card disappears from the bus, every CUDA call on the device repeats the error. The
+// first sentence is kept by device number: it applies to all backends of the device.
 #pragma once
 #include <atomic>
 #include <mutex>

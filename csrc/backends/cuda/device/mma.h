@@ -99,16 +99,17 @@ inline void require_row_alignment(const void* p, int ld_bytes) {
         PILLION_SIM_FAIL("matrix rows must start at multiples of 16 bytes");
 }
 
-// What a lane brings: its fragments of A, B and C.
+// The fragments of A, B and C that a lane contributes.
 template <class T, int kA, int kB>
 struct Fragments {
     uint32_t a[kA], b[kB];
     T c[4];
 };
-struct Place { int group, pair; };  // a lane's rows (A, C) or column (B), and its first column (C)
+// A lane's rows (A, C) or column (B), and its first column (C).
+struct Place { int group, pair; };
 inline Place place(int lane) { return {lane >> 2, (lane & 3) * 2}; }
 
-// c += a * b in index order, then every lane's part of it back into its slot.
+// c += a * b in index order; then every lane's part goes back into its slot.
 template <class T, int K, class V>
 void multiply(const V (&a)[16][K], const V (&b)[K][8], T (&c)[16][8],
               unsigned char (*slots)[kSlotBytes]) {
@@ -123,8 +124,8 @@ void multiply(const V (&a)[16][K], const V (&b)[K][8], T (&c)[16][8],
     }
 }
 
-// Registers hold kPerWord values of a row of A or a column of B; a lane has them at kPerWord *
-// (lane % 4), and every 4 * kPerWord on.
+// A register holds kPerWord values of a row of A or a column of B. A lane has the values at
+// kPerWord * (lane % 4), and every 4 * kPerWord on.
 template <class T, class V, int K, int kPerWord, V (*kValue)(uint32_t word, int i)>
 void combine(unsigned char (*slots)[kSlotBytes]) {
     constexpr int kSteps = K / (4 * kPerWord);

@@ -1,6 +1,6 @@
-// Sums and maxima over a block, in an order that the number of threads alone decides: lanes of a
-// warp in a tree, then the warps one after the other. Every thread gets the result. `shared` holds
-// a number per warp; two calls in a row may share it.
+// Sums and maxima over a block. The number of threads alone decides the order: lanes of a warp as a
+// tree, then the warps one after the other. Every thread gets the result. `shared` holds one number
+// per warp; two calls in a row may share it.
 #pragma once
 #include "backends/cuda/device/device.h"
 
@@ -9,7 +9,7 @@ namespace pillion::cuda {
 template <int Threads>
 static __device__ __forceinline__ float block_sum(float v, smem<float> shared) {
     v = warp_sum(v);
-    __syncthreads();  // whoever reads `shared` from before
+    __syncthreads();  // earlier reads of `shared` are done
     if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
     __syncthreads();
     float sum = shared[0];
@@ -31,10 +31,10 @@ static __device__ __forceinline__ float block_max(float v, smem<float> shared) {
 }
 
 // The best of the candidates (score, key): the highest score, the lowest key among equals. A key
-// below 0 is no candidate.
+// below 0 is not a candidate.
 struct Best {
     float score;
-    int key, at;  // `at` goes with the winner
+    int key, at;  // `at` belongs to the winner
 
     __device__ __forceinline__ bool loses_to(const Best& o) const {
         return o.key >= 0 && (key < 0 || o.score > score || (o.score == score && o.key < key));

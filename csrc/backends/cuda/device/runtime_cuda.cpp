@@ -1,5 +1,5 @@
-// runtime.h over the CUDA runtime, which is linked statically and looks for the driver when first
-// asked.
+// runtime.h over the CUDA runtime, which is linked statically and looks for the driver at its first
+// call.
 #include <cuda_runtime_api.h>
 #include <unistd.h>
 
@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kOldestMajor = 8;  // ldmatrix, cp.async, mma m16n8k16
 
-// Errors after which every call of the process on that device gives the same error.
+// True for errors after which every call of the process on that device returns the same error.
 bool loses_device(cudaError_t e) {
     switch (e) {
         case cudaErrorIllegalAddress:
@@ -54,8 +54,8 @@ Status status_of(cudaError_t e) {
     }
 }
 
-// "device 0, copy: cudaErrorInvalidValue (1): invalid argument". Takes the error from the runtime,
-// which repeats it until it is read, and notes a lost device.
+// Makes a sentence like "device 0, copy: cudaErrorInvalidValue (1): invalid argument". Takes the
+// error from the runtime, which repeats it until it is read, and records a lost device.
 Status report(int index, cudaError_t e, const char* what, Reason& reason) {
     cudaGetLastError();
     if (is_lost(index, reason)) return Status::device_lost;
@@ -127,8 +127,8 @@ std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kin
     cudaError_t e = cudaSetDevice(index);
     if (e == cudaSuccess && kind == MemoryKind::device)
         e = cudaMalloc(&p, bytes), m->device_ = static_cast<uint8_t*>(p);
-    // Attached to the host: it may be written while kernels of others run, also where a device
-    // can't share memory at the same time. Page-locked memory would need no handing over, but
+    // Attached to the host: the host may write it while other streams' kernels run, also if the
+    // device cannot share memory at the same time. Page-locked memory would need no hand-over, but
     // Tegra's GPUs do not cache it, and tiles read weights more than once.
     if (e == cudaSuccess && kind == MemoryKind::shared) {
         e = cudaMallocManaged(&p, bytes, cudaMemAttachHost);
@@ -154,7 +154,7 @@ void Memory::give_to_device(Stream& stream) {
     const cudaError_t e = cudaStreamAttachMemAsync(static_cast<cudaStream_t>(stream.handle_),
                                                    device_, 0, cudaMemAttachGlobal);
     if (e != cudaSuccess) return stream.fail_call(int(e), "shared memory");
-    // Other streams may be the first to read it.
+    // Other streams may read it first.
     if (const cudaError_t done = cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle_));
         done != cudaSuccess)
         return stream.fail_call(int(done), "shared memory");
@@ -167,8 +167,8 @@ std::unique_ptr<Memory> Memory::lend(int index, const void* host, size_t bytes) 
     m->index_ = index, m->owned_ = false;
     m->host_ = m->device_ = static_cast<uint8_t*>(const_cast<void*>(host));
     if (attribute(cudaDevAttrPageableMemoryAccess, index)) return m;
-    // Whole pages; tables that share a page are asked for twice, which the driver refuses for the
-    // second.
+    // Whole pages. Tables that share a page request it twice, and the driver refuses the second
+    // request.
     const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE)), begin = uintptr_t(host) / page * page;
     const size_t whole = (uintptr_t(host) + bytes - begin + page - 1) / page * page;
     const unsigned flags =
@@ -183,7 +183,7 @@ std::unique_ptr<Memory> Memory::lend(int index, const void* host, size_t bytes) 
     return m;
 }
 
-// A device that is lost says so here too; there is nobody to tell.
+// A lost device reports its error here too; the destructor ignores it.
 Memory::~Memory() {
     cudaSetDevice(index_);
     if (registered_) cudaHostUnregister(registered_);

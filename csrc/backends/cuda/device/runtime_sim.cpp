@@ -1,5 +1,5 @@
-// runtime.h over the emulation: device memory is memory that the rest of the program is not told
-// about, launches run at once.
+// runtime.h over the emulation. Device memory is host memory whose address the rest of the program
+// does not get; launches run at once.
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -32,7 +32,8 @@ void memory_now(int, size_t& total, size_t& free) {
 }
 
 void make_unwritten(uint8_t* device, size_t bytes) {
-    constexpr size_t kMost = 64u << 20;  // untouched pages of a large allocation are never taken
+    // Untouched pages of a large allocation are never taken.
+    constexpr size_t kMost = 64u << 20;
     memset(device, 0xFF, std::min(bytes, kMost));
 }
 
@@ -42,7 +43,7 @@ std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kin
     std::unique_ptr<Memory> m(new (std::nothrow) Memory);
     void* p = nullptr;
     const bool goes = sim::Faults::get().allocate(bytes, kind != MemoryKind::mapped);
-    // The exact size: AddressSanitizer sees every overrun.
+    // The exact size, so that AddressSanitizer sees every overrun.
     if (!m || !goes || bytes > SIZE_MAX / 2 || posix_memalign(&p, 256, bytes ? bytes : 1) != 0) {
         if (goes && kind != MemoryKind::mapped) sim::Faults::get().freed(bytes);
         reason.set("no memory for %zu bytes", bytes);

@@ -1,14 +1,14 @@
-// Attention over the cache: which kernel runs a shape, and its launch. Plain C++.
+// Attention over the cache: chooses the kernel for a shape, and launches it. Plain C++.
 //
 // Query vectors that share a KV head are numbered row * gqa + head in group, so a block of vectors
 // is full for every ratio of heads. Masks are arithmetic: position p lives in slot p % capacity,
-// and a row sees one stretch of positions. Kernels step through positions in tiles whose ends are
-// multiples of the tile, and parts of the range ("splits") end at multiples of their size; so a
-// row's sums run in an order that depends on its own position alone.
+// and a row sees one contiguous span of positions. Kernels step through positions in tiles whose
+// ends are multiples of the tile. Parts of the range ("splits") end at multiples of their size. The
+// order of a row's sums therefore depends only on its own position.
 //
-// Rows keep their bits however many run beside them as long as the kernel stays the same: runs of
-// up to kDecodeTokens rows take `decode` (or `plain`), which has one order for every number of
-// vectors per block; longer runs take `tile`.
+// As long as the kernel stays the same, a row's bits do not depend on the rows beside it. Runs of
+// up to kDecodeTokens rows use `decode` (or `plain`), which has one order for every number of
+// vectors per block; longer runs use `tile`.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -19,33 +19,35 @@
 
 namespace pillion::cuda {
 
-constexpr int kDecodeTokens = 16;  // a token and its drafts, and room
-constexpr int kSplitMin = 128;  // positions: below that a block's start weighs more than its work
+// A token, its drafts, and some room.
+constexpr int kDecodeTokens = 16;
+// In positions; below it a block's start costs more than its work.
+constexpr int kSplitMin = 128;
 constexpr int kSplitsMax = 64;
 
 enum class AttnKernel { none, decode, tile, plain };
 
 struct AttnShape {
     int d, n_head, n_head_kv;
-    int n_tokens;     // at most so many rows
-    int n_positions;  // and the last of them stands below this
-    int window;       // 0: none
+    int n_tokens;     // most rows
+    int n_positions;  // the last row stands below this position
+    int window;       // 0: no window
     int capacity;     // of the cache
     KvType kv;
-    bool plain = false;  // not to be tiled, whatever the shape
+    bool plain = false;  // use the plain kernel for every shape
 };
 
 struct AttnPlan {
     AttnKernel kernel = AttnKernel::none;
     int rows = 0;     // query vectors of one block
-    int split = 0;    // positions of one; 0: one block walks all of them
-    int n_split = 1;  // the most a run touches
+    int split = 0;    // positions of one split; 0: one block walks all of them
+    int n_split = 1;  // most splits that a run touches
     size_t shared_bytes = 0;
     size_t scratch_floats = 0;
-    const char* reason = "";  // why there is no kernel
+    const char* reason = "";  // why no kernel fits
 };
 
-// One function answers both "is there a kernel" and "which", so the answers can't disagree.
+// One function answers both "is there a kernel" and "which", so the two answers always agree.
 AttnPlan attn_plan(const AttnShape& shape, const DeviceLimits& limits);
 
 // Device pointers and numbers of one call.
@@ -57,26 +59,27 @@ struct AttnArgs {
     KvSpec spec;
     int n_head;
     int window, past_only;  // core/op.h: AttendParams
-    float scale, softcap;   // softcap 0: none
+    float scale, softcap;   // softcap 0: no cap
 };
 void attn_run(const AttnPlan& plan, const AttnArgs& args, RunRows rows, stream_t stream);
 
-// Whether the device runs every instance that attn_plan may choose for this head size and cache
-// type; asked once per layer kind, when a plan is compiled, outside of captures.
+// True if the device runs every instance that attn_plan may choose for this head size and cache
+// type. Called once per kind of layer when a plan is compiled, outside of captures.
 bool attn_probe(const AttnPlan& plan, const AttnShape& shape);
 
-// --- for attn_run and attn_plan ---
+// --- shared by attn_run and attn_plan ---
 size_t attn_decode_shared(int d, int rows);
 size_t attn_tile_shared(int d, int rows);
 size_t attn_plain_shared(int d);
 
-// What the kernels get: AttnArgs, taken apart.
+// The kernels' arguments: the parts of AttnArgs.
 struct AttnCall {
     const float* q;
     float* out;
     const void *k, *v;
     const void *k_scale, *v_scale;
-    float* part;  // [vectors, n_split, d], vectors numbered row * n_head + head
+    // [vectors, n_split, d]; vectors are numbered row * n_head + head
+    float* part;
     float* meta;  // [vectors, n_split, 2]: maximum and sum
     RunRows rows;
     int d, n_head, n_head_kv, capacity;

@@ -1,4 +1,4 @@
-// Device code shared by the attention kernels.
+// Device code that the attention kernels share.
 #pragma once
 #include <type_traits>
 
@@ -58,7 +58,7 @@ struct Span {
     __device__ __forceinline__ bool has(int p) const { return p >= begin && p < end; }
 };
 
-// Which rows a block works on and what they see. Vectors are numbered row * gqa + head in group.
+// The rows of a block and the positions they see. Vectors are numbered row * gqa + head in group.
 struct AttnRows {
     int gqa, n_head, kv_head, n_vectors, position, window, past_only;
 
@@ -78,7 +78,8 @@ struct AttnRows {
     __device__ __forceinline__ Span seen(int vector) const {
         return vector < n_vectors ? seen_by_row(vector / gqa) : Span{0, 0};
     }
-    // What any of n vectors from `first` on sees; spans of later rows begin and end later.
+    // The positions that any of n vectors from `first` on sees. Spans of later rows begin and end
+    // later.
     __device__ __forceinline__ Span seen_by_any(int first, int n) const {
         return {seen_by_row(first / gqa).begin,
                 seen_by_row((min(first + n, n_vectors) - 1) / gqa).end};
@@ -88,14 +89,13 @@ struct AttnRows {
     }
 };
 
-// The part of `seen` that split number `index` of a run covers; all of it without splits.
+// The part of `seen` that split number `index` covers; all of it without splits.
 static __device__ __forceinline__ Span part_of(Span seen, int split, int index) {
     return split > 0 ? Span{max(seen.begin, index * split), min(seen.end, (index + 1) * split)}
                      : seen;
 }
 
-// The head sizes that have flash attention: calls f(std::integral_constant<int, d>()) for one of
-// them; false for others.
+// Calls f(std::integral_constant<int, d>()) if head size d has flash attention; else returns false.
 template <class F>
 bool with_head_size(int d, const F& f) {
     switch (d) {
@@ -113,8 +113,8 @@ static __device__ __forceinline__ float soft_cap(float s, float cap) {
     return cap > 0.0f ? cap * tanhf(s / cap) : s;
 }
 
-// What an old maximum's sums are worth under a new one; a row that has seen nothing yet counts as
-// zero.
+// The factor of an old maximum's sums under a new maximum; 0 for a row without visible positions so
+// far.
 static __device__ __forceinline__ float rescale(float m_old, float m_new) {
     return m_old == -INFINITY ? 0.0f : __expf(m_old - m_new);
 }

@@ -1,12 +1,13 @@
-// Flash attention for few rows: any ratio of heads, head sizes up to 512, positions split over
+// Flash attention for a few rows: any ratio of heads, head sizes up to 512, positions split over
 // blocks.
 //
-// Block: one KV head, up to R query vectors, one split of the positions. Per tile of 64 positions:
+// Block: one KV head, up to R query vectors, one split of the positions. For each tile of 64
+// positions:
 //   1. eight lanes share a position and compute the scores of all R vectors from one read of K;
 //   2. one warp per vector updates the running maximum and sum;
 //   3. a thread owns eight output columns and accumulates p * V for all R vectors.
-// A vector's arithmetic is the same for every R, and what it does not see leaves its sums alone:
-// not even a zero is added.
+// A vector's arithmetic is the same for every R. A position that it does not see changes none of
+// its sums; not even a zero is added.
 #include "backends/cuda/kernels/attn_common.h"
 
 namespace pillion::cuda {
@@ -15,9 +16,8 @@ namespace {
 constexpr int kThreads = 128, kWarps = kThreads / 32;
 constexpr int kKeys = 64;  // positions of a tile
 
-__host__ __device__ constexpr int decode_groups(int d) {
-    return kThreads / (d / 8);
-}  // positions side by side in step 3
+// positions side by side in step 3
+__host__ __device__ constexpr int decode_groups(int d) { return kThreads / (d / 8); }
 
 // Shared memory, in floats; the spans of the vectors follow.
 template <int D, int R>
@@ -46,13 +46,14 @@ __device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& 
 template <int D, int R, KvType KV>
 __device__ __forceinline__ void score_tile(const AttnCall& a, int kv_head, int tile, Span range,
                                            const DecodeShared<D, R>& s) {
-    const int tid = int(threadIdx.x),
-              slot = tile % a.capacity;  // a tile does not wrap: capacities are multiples of 256
+    // A tile does not wrap: capacities are multiples of 256.
+    const int tid = int(threadIdx.x), slot = tile % a.capacity;
     for (int kk = tid / 8; kk < kKeys; kk += kThreads / 8) {
         float sum[R];
         PILLION_UNROLL
         for (int r = 0; r < R; r++) sum[r] = 0.0f;
-        if (range.has(tile + kk)) {  // other slots may hold anything, NaN included
+        // Other slots may hold anything, NaN included.
+        if (range.has(tile + kk)) {
             const KvRow<KV> k(a.k, a.k_scale, size_t(slot + kk) * a.n_head_kv + kv_head, D);
             for (int c = tid % 8; c < D / 8; c += 8) {
                 float x[8];
@@ -81,7 +82,7 @@ __device__ __forceinline__ void score_tile(const AttnCall& a, int kv_head, int t
     }
 }
 
-// 2. Scores become weights under the new maximum; old sums are worth `factor` of themselves.
+// 2. Turns scores into weights under the new maximum; old sums are multiplied by `factor`.
 template <int D, int R, int Mine>
 __device__ __forceinline__ void update_softmax(float (&m)[Mine], float (&l)[Mine],
                                                const DecodeShared<D, R>& s) {
@@ -103,7 +104,7 @@ __device__ __forceinline__ void update_softmax(float (&m)[Mine], float (&l)[Mine
     }
 }
 
-// 3. A weight of zero adds nothing: the value may be one that this vector must not see.
+// 3. Skips a weight of zero: its value may belong to a position that this vector must not see.
 template <int D, int R, KvType KV>
 __device__ __forceinline__ void add_values(const AttnCall& a, int kv_head, int tile, Span range,
                                            const DecodeShared<D, R>& s, float (&o)[R][8]) {
@@ -132,7 +133,7 @@ __device__ __forceinline__ void add_values(const AttnCall& a, int kv_head, int t
     }
 }
 
-// The groups' sums together, one vector at a time.
+// Adds the groups' sums, one vector at a time.
 template <int D, int R, int Mine>
 __device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows& rows, int first,
                                               int split, const float (&m)[Mine],
@@ -169,7 +170,7 @@ __device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows&
     }
 }
 
-// Three blocks a multiprocessor: without the bound the compiler aims for 128 registers and spills
+// Three blocks per multiprocessor. Without the bound the compiler aims for 128 registers and spills
 // at R = 8.
 template <int D, int R, KvType KV>
 __global__ void __launch_bounds__(kThreads, 3) decode_kernel(AttnCall a) {
@@ -192,7 +193,7 @@ __global__ void __launch_bounds__(kThreads, 3) decode_kernel(AttnCall a) {
         for (int i = 0; i < 8; i++) o[r][i] = 0.0f;
     }
     for (int tile = range.begin / kKeys * kKeys; tile < range.end; tile += kKeys) {
-        __syncthreads();  // queries are there, the weights of the last tile are read
+        __syncthreads();  // queries are loaded, the last tile's weights are read
         score_tile<D, R, KV>(a, kv_head, tile, range, s);
         __syncthreads();
         update_softmax<D, R>(m, l, s);
@@ -202,7 +203,7 @@ __global__ void __launch_bounds__(kThreads, 3) decode_kernel(AttnCall a) {
     write_outputs<D, R>(a, rows, first, split, m, l, o, s);
 }
 
-// A vector's splits together, in order. Only those it sees: another's would add zeros.
+// Merges a vector's splits in order, only those that it sees: the others would add zeros.
 __global__ void __launch_bounds__(kThreads) combine_kernel(AttnCall a) {
     const int row = int(blockIdx.x) / a.n_head;
     if (row >= a.rows.count()) return;
@@ -227,7 +228,7 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(AttnCall a) {
     }
 }
 
-// Calls f with the instance for (d, rows, kv); false when there is none.
+// Calls f with the instance for (d, rows, kv); false if it does not exist.
 template <int D, KvType KV, class F>
 bool with_rows(int rows, const F& f) {
     switch (rows) {
@@ -250,7 +251,7 @@ bool with_instance(int d, int rows, KvType kv, const F& f) {
 }  // namespace
 
 size_t attn_decode_shared(int d, int rows) {
-    // Queries, scores, group sums; factor, maximum and sum of each vector and its span.
+    // Queries, scores, group sums; factor, maximum, sum and span of each vector.
     return sizeof(float) *
            (size_t(rows) * size_t(d + kKeys + 5) + size_t(decode_groups(d)) * size_t(d));
 }

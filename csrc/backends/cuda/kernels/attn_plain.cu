@@ -1,14 +1,15 @@
-// Attention for every even head size: scores, soft-max and product in their plainest form, a block
-// a query vector and split. Slow, and there for whatever model has a head size that no other kernel
-// knows.
+// Attention for every even head size: scores, softmax and product in their plainest form, one block
+// per query vector and split. Slow; it runs head sizes that the other kernels lack.
 #include "backends/cuda/device/reduce.h"
 #include "backends/cuda/kernels/attn_common.h"
 
 namespace pillion::cuda {
 namespace {
 
-constexpr int kThreads = 128;  // also the positions of a tile: a thread scores one
-constexpr int kColumns = 8;    // output columns of a thread: head sizes up to 1024
+// Also the positions of a tile: a thread scores one.
+constexpr int kThreads = 128;
+// Output columns of a thread: head sizes up to 1024.
+constexpr int kColumns = 8;
 
 template <KvType KV>
 __global__ void __launch_bounds__(kThreads) plain_kernel(AttnCall a) {
@@ -25,7 +26,7 @@ __global__ void __launch_bounds__(kThreads) plain_kernel(AttnCall a) {
 
     float m = -INFINITY, l = 0.0f, o[kColumns] = {};
     for (int tile = range.begin / kThreads * kThreads; tile < range.end; tile += kThreads) {
-        __syncthreads();  // q is there, the weights of the last tile are read
+        __syncthreads();  // q is loaded, the last tile's weights are read
         const int p = tile + tid, slot = tile % a.capacity;
         float s = -INFINITY;
         if (range.has(p)) {

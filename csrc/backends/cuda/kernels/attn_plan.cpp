@@ -1,4 +1,4 @@
-// Choice of the attention kernel, and the division of the positions over blocks.
+// Chooses the attention kernel and divides the positions over blocks.
 #include <algorithm>
 
 #include "backends/cuda/kernels/attn.h"
@@ -24,8 +24,8 @@ const char* fault_of(const AttnShape& s) {
     return nullptr;
 }
 
-// The widest tile that is not mostly empty and fits the device; where none fits, the kernel for few
-// rows in many blocks.
+// Chooses the widest tile that is not mostly empty and fits the device; else the kernel for a few
+// rows, in many blocks.
 void choose_tile(AttnPlan& p, const AttnShape& s, int64_t vectors, const DeviceLimits& limits) {
     for (int rows : {64, 32, 16}) {
         if (rows > 16 && vectors <= rows / 2) continue;
@@ -37,19 +37,19 @@ void choose_tile(AttnPlan& p, const AttnShape& s, int64_t vectors, const DeviceL
     p.kernel = AttnKernel::decode, p.rows = 8, p.shared_bytes = attn_decode_shared(s.d, 8);
 }
 
-// Split sizes hang on the cache alone: a row must find the same ones whatever the length of the
-// context and the rows beside it.
+// The split size depends only on the cache: a row must meet the same splits for every context
+// length and whatever rows are beside it.
 int split_size(int capacity) {
     const int needed = (capacity + kSplitsMax - 1) / kSplitsMax;
     return std::max(kSplitMin, (needed + kSplitMin - 1) / kSplitMin * kSplitMin);
 }
 
-// The most splits that the positions of a run touch.
+// Most splits that the positions of a run touch.
 int count_splits(const AttnShape& s, int split) {
     const int64_t all = (int64_t(s.n_positions) + split - 1) / split;
     if (s.window <= 0) return int(std::max<int64_t>(1, all));
-    const int64_t seen = int64_t(s.window) - 1 +
-                         s.n_tokens;  // of all rows together; they may begin and end inside a split
+    // of all rows together; they may begin and end inside a split
+    const int64_t seen = int64_t(s.window) - 1 + s.n_tokens;
     return int(std::max<int64_t>(1, std::min(all, (seen + split - 2) / split + 1)));
 }
 
@@ -58,7 +58,8 @@ int count_splits(const AttnShape& s, int split) {
 AttnPlan attn_plan(const AttnShape& s, const DeviceLimits& limits) {
     AttnPlan p;
     if (const char* fault = fault_of(s)) return p.reason = fault, p;
-    const int64_t vectors = int64_t(s.n_tokens) * (s.n_head / s.n_head_kv);  // of one KV head
+    // of one KV head
+    const int64_t vectors = int64_t(s.n_tokens) * (s.n_head / s.n_head_kv);
     const bool is_matvec = s.n_tokens <= kDecodeTokens;
     if (s.plain || !has_instance(s.d)) {
         p.kernel = AttnKernel::plain, p.rows = 1, p.shared_bytes = attn_plain_shared(s.d);

@@ -1,11 +1,10 @@
 // Flash attention on tensor cores for many rows: prefill.
 //
-// Block: one KV head, 16 * MT query vectors, all positions they see. Per tile of 32 positions:
+// Block: one KV head, 16 * MT query vectors, all positions they see. For each tile of 32 positions:
 //   S = Q K^T by matrix products   ->  shared memory, masked
 //   P = softmax update of S        ->  shared memory, half
 //   O = diag(factor) O + P V       ->  registers
-// Where K and V share a buffer there is room for more query vectors, at the price of no overlap
-// between loading V and computing S.
+// If K and V share a buffer, more query vectors fit, but loading V cannot overlap computing S.
 #include "backends/cuda/kernels/attn_common.h"
 
 namespace pillion::cuda {
@@ -59,13 +58,14 @@ __device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& 
     if (threadIdx.x < Rows) s.span[threadIdx.x] = rows.seen(first + int(threadIdx.x));
 }
 
-// A tile of K or V as halves. Positions that no vector of the block sees become zero, so that a
-// weight of zero never meets a NaN.
+// Loads a tile of K or V as halves. Positions that no vector of the block sees become zero, so that
+// a weight of zero never meets a NaN.
 template <int D, int Threads, KvType KV>
 __device__ __forceinline__ void load_kv(smem<half> to, const void* base, const void* scale,
                                         int tile, Span range, const AttnCall& a, int kv_head) {
     constexpr int kChunks = D / 8, kStride = D + 8;
-    const int slot = tile % a.capacity;  // a tile does not wrap: capacities are multiples of 256
+    // A tile does not wrap: capacities are multiples of 256.
+    const int slot = tile % a.capacity;
     for (int i = int(threadIdx.x); i < kKeys * kChunks; i += Threads) {
         const int kk = i / kChunks, c = i % kChunks;
         const smem<half> at = to + (kk * kStride + c * 8);
@@ -113,8 +113,7 @@ __device__ __forceinline__ void score_tile(const AttnCall& a, int tile,
     }
 }
 
-// A vector's scores are shared by neighbouring lanes. l sums what V is multiplied with: the rounded
-// weights.
+// Neighbouring lanes share a vector's scores. l sums the factors of V: the rounded weights.
 template <int D, int Rows>
 __device__ __forceinline__ void update_softmax(float& m, float& l, const TileShared<D, Rows>& s) {
     using L = TileLayout<D, Rows>;
@@ -143,7 +142,7 @@ __device__ __forceinline__ void update_softmax(float& m, float& l, const TileSha
     if (column == 0) s.factor[row] = factor;
 }
 
-// O = diag(factor) O + P V; a warp has every WARPS-th column tile.
+// O = diag(factor) O + P V; a warp owns every WARPS-th column tile.
 template <int D, int MT, int Mine>
 __device__ __forceinline__ void add_values(FragC (&o)[MT][Mine], const TileShared<D, 16 * MT>& s) {
     using L = TileLayout<D, 16 * MT>;
@@ -236,7 +235,7 @@ __global__ void __launch_bounds__(tile_warps(16 * MT) * 32) tile_kernel(AttnCall
         __syncthreads();
         add_values<D, MT>(o, s);
     }
-    __syncthreads();  // the last factors are read; now they carry the sums
+    __syncthreads();  // the last factors are read; the array now carries the sums
     if (threadIdx.x % (kThreads / kRows) == 0)
         s.factor[threadIdx.x / (kThreads / kRows)] = l > 0.0f ? 1.0f / l : 0.0f;
     __syncthreads();
@@ -250,7 +249,7 @@ size_t layout_bytes(int rows) {
                         : TileLayout<D, 64>::kBytes;
 }
 
-// Calls f with the instance for (d, rows, kv); false when there is none.
+// Calls f with the instance for (d, rows, kv); false if it does not exist.
 template <int D, KvType KV, class F>
 bool with_rows(int rows, const F& f) {
     switch (rows) {

@@ -8,7 +8,7 @@
 namespace pillion::cuda {
 namespace {
 
-// The parts of cublas_api.h and library_types.h that are used; the same since CUDA 11.
+// The used parts of cublas_api.h and library_types.h; unchanged since CUDA 11.
 using Handle = void*;
 enum { kOpN = 0, kOpT = 1 };
 enum { kR32F = 0, kR16F = 2, kR16BF = 14 };
@@ -29,7 +29,7 @@ bool find(void* library, const char* name, F& f) {
     return f != nullptr;
 }
 
-// Stays open for the life of the process. Null: none, or one that lacks a function.
+// Stays open for the life of the process. Null: the library is absent or lacks a function.
 const Library* library() {
     static const std::unique_ptr<Library> opened = []() -> std::unique_ptr<Library> {
         for (const char* name : {"libcublas.so.13", "libcublas.so.12"}) {
@@ -48,8 +48,8 @@ const Library* library() {
     return opened.get();
 }
 
-// One a stream: a handle serves one thread at a time, as a stream does. Without a handle the
-// machine counts as one without cuBLAS.
+// One handle per stream, because a handle serves one thread at a time, like a stream. If the handle
+// cannot be made, the machine counts as one without cuBLAS.
 struct OnStream {
     Handle handle = nullptr;
     explicit OnStream(Stream& stream) {
@@ -71,7 +71,7 @@ bool blas_product(const BlasProduct& p, Stream& stream) {
     if (!stream.companion()) stream.companion() = std::make_shared<OnStream>(stream);
     const Handle handle = static_cast<const OnStream*>(stream.companion().get())->handle;
     if (!handle) return false;
-    // Rows side by side are columns to cuBLAS: out^T = weight * x^T.
+    // cuBLAS sees rows side by side as columns: out^T = weight * x^T.
     const float one = 1.0f, beta = p.add ? 1.0f : 0.0f;
     const int type = p.dtype == DType::f16 ? kR16F : kR16BF;
     const int status = library()->gemm(handle, kOpT, kOpN, int(p.rows), p.n, int(p.width), &one,

@@ -1,4 +1,4 @@
-// Ops that treat every value by itself, and those that only move rows. A thread a value: grid
+// Ops that handle every value by itself, and ops that only move rows. One thread per value: grid
 // (rows, columns / 256).
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/kernels/ops.h"
@@ -61,7 +61,7 @@ struct Concat {
     }
 };
 
-// The last rows of the run: words, whatever they mean.
+// The last rows of the run, as 32-bit words of any type.
 struct Gather {
     const uint32_t* x;
     uint32_t* y;
@@ -95,7 +95,7 @@ struct Glu {
     const float *gate, *up;
     int64_t gate_stride, up_stride;
     int part;                // values of a group
-    int gate_step, up_step;  // from group to group
+    int gate_step, up_step;  // between groups
     bool is_silu;
     float* y;
     int width;

@@ -1,5 +1,5 @@
-// Embedding rows out of tables in the file's layout, and the per-layer embeddings of the small
-// Gemma 4 models.
+// Embedding rows from tables in the file's layout, and the per-layer embeddings of the small Gemma
+// 4 models (docs/gemma4.md section 2.3).
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/device/reduce.h"
 #include "backends/cuda/kernels/dequantize.h"
@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kThreads)
         out[size_t(row) * table.width + i] = row_value(table.dtype, from, i) * scale;
 }
 
-// A block a layer's slice of a row.
+// One block per layer's slice of a row.
 __global__ void __launch_bounds__(kSliceThreads)
     per_layer_kernel(PerLayerEmbedParams p, float* e, const float* proj, const float* w,
                      RunRows rows) {

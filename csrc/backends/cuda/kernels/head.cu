@@ -1,5 +1,5 @@
-// The end of a pass: the most likely token, and the clusters of the assistants' centroid head. A
-// block a row.
+// The end of a pass: the most likely token, and the clusters of the assistants' centroid head
+// (docs/gemma4.md section 3.3). One block per row.
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/device/reduce.h"
 #include "backends/cuda/kernels/ops.h"
@@ -9,8 +9,8 @@ namespace {
 
 constexpr int kThreads = 512, kClusterThreads = 256;
 
-// The highest score, the lowest token among equals; a NaN never wins, and where all are, the first
-// does.
+// The highest score, the lowest token among equals. A NaN never wins; if all scores are NaN, the
+// first does.
 __global__ void __launch_bounds__(kThreads) argmax_kernel(ArgmaxArgs a, RunRows rows) {
     PILLION_SHARED(Best, best_of, kThreads / 32);
     PILLION_SHARED(float, shared, kThreads / 32);
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kClusterThreads)
     cluster_kernel(CentroidHeadParams p, const float* scores, const int32_t* order,
                    int cluster_rows, int32_t* clusters, int32_t* ids, RunRows rows) {
     PILLION_SHARED(Best, best_of, kClusterThreads / 32);
-    PILLION_DYNAMIC_SHARED(float, left);  // the scores of those not chosen yet
+    PILLION_DYNAMIC_SHARED(float, left);  // the scores of clusters not chosen yet
     const int row = int(blockIdx.x);
     if (row >= rows.count()) return;
     scores += size_t(row) * p.n_centroids, clusters += size_t(row) * p.n_active;

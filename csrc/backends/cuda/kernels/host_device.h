@@ -1,4 +1,4 @@
-// For functions that host and device both call, in headers that plain C++ includes too.
+// PILLION_BOTH marks functions that host and device call, in headers that plain C++ includes too.
 #pragma once
 
 #ifdef __CUDACC__

@@ -1,5 +1,5 @@
-// New keys and values into their slots: position p goes to slot p % capacity. A warp a block of 32
-// values, which is also the unit of a q8_0 scale.
+// Writes new keys and values into their slots: position p goes to slot p % capacity. One warp per
+// block of 32 values, which is also the unit of a q8_0 scale.
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/kernels/ops.h"
 #include "backends/cuda/kv_layout.h"
@@ -14,7 +14,7 @@ struct Plane {
     half* scales;
 };
 
-// NaN stays: of a false comparison the second operand is taken.
+// Keeps NaN: a false comparison returns the second operand.
 __device__ __forceinline__ float saturated(float x) {
     x = 65504.0f < x ? 65504.0f : x;
     return -65504.0f > x ? -65504.0f : x;
@@ -23,8 +23,8 @@ __device__ __forceinline__ float saturated(float x) {
 __device__ __forceinline__ void store_q8(const Plane& to, size_t at, size_t scale_at, float x,
                                          bool inside) {
     const unsigned lane = threadIdx.x % 32;
-    unsigned bits = inside ? __float_as_uint(x) & 0x7fffffffu
-                           : 0u;  // magnitudes order as integers, NaN above all
+    // Magnitudes order as integers, NaN above all.
+    unsigned bits = inside ? __float_as_uint(x) & 0x7fffffffu : 0u;
     PILLION_UNROLL
     for (int o = 16; o > 0; o >>= 1)
         bits = max(bits, __shfl_xor_sync(PILLION_FULL_MASK, bits, o, 32));

@@ -1,4 +1,4 @@
-// What the device can do at best.
+// Measures the best that the device can do.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -7,8 +7,8 @@
 
 namespace pillion::cuda {
 
-// Reads all of `bytes` (a multiple of 16) once, with every multiprocessor; `sums` gets 8 words per
-// block, so that nothing is left out.
+// Reads all of `bytes` (a multiple of 16) once, with every multiprocessor. `sums` gets 8 words per
+// block, so that the compiler keeps every read.
 void read_all(const uint8_t* bytes, size_t n, uint32_t* sums, int sm_count, stream_t stream);
 constexpr int kReadBlocksPerSm = 8;
 

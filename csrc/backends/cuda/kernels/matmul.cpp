@@ -1,4 +1,4 @@
-// Which kernel a product runs, and its arguments.
+// Chooses the kernel of a product and sets up its arguments.
 #include "backends/cuda/kernels/matmul.h"
 
 #include "backends/cuda/kernels/blas.h"
@@ -15,8 +15,8 @@ bool is_float(DType t) { return packed_format(t).float_bytes > 0; }
 MatmulArgs weight_args(const PackedWeight& w) {
     PILLION_CHECK(matmul_supports(w.dtype) && w.width % info(w.dtype).block == 0 && w.rows > 0 &&
                   w.width > 0);
-    PILLION_CHECK(w.depth * w.rows * (w.width / 32) <
-                  (int64_t(1) << 31));  // kernels count blocks in 32 bits
+    // Kernels count blocks in 32 bits.
+    PILLION_CHECK(w.depth * w.rows * (w.width / 32) < (int64_t(1) << 31));
     const PlaneOffsets o = plane_offsets(w.dtype, w.depth * w.rows, w.width);
     const uint8_t* p = static_cast<const uint8_t*>(w.data);
     MatmulArgs a = {};
@@ -77,8 +77,8 @@ void run_tile(DType t, const MatmulArgs& a, int tiles, int columns, stream_t str
     }
 }
 
-// The widest tile that still gives every multiprocessor a block: weights are decoded once a tile,
-// but an idle multiprocessor costs more.
+// The widest tile that still gives every multiprocessor a block. A wide tile decodes weights once
+// for more columns, but an idle multiprocessor costs more.
 int tile_columns(int64_t rows, int columns_max) {
     static const int multiprocessors = device_limits().sm_count;
     int columns = columns_max <= 32 ? 32 : columns_max <= 64 ? 64 : 128;
@@ -88,7 +88,7 @@ int tile_columns(int64_t rows, int columns_max) {
     return columns;
 }
 
-// The prepared input through cuBLAS. False: it is not for this product, or not on this machine.
+// Runs the prepared input through cuBLAS. False if it does not suit this product or this machine.
 bool run_blas(const PackedWeight& w, const MatmulArgs& a, const MatmulInput& in, int n,
               stream_t stream) {
     const bool two_terms = in.kind == InputKind::bf16;
@@ -158,8 +158,8 @@ int moe_tile(const MoeShape& shape, int32_t rows_max) {
     return average <= 32 ? 32 : average <= 64 ? 64 : 128;
 }
 
-// An expert's last tile may be partly filled, so there is at most one tile more than full ones for
-// each active expert.
+// Most tiles of a routing. An expert's last tile may be partly filled, so each active expert adds
+// at most one tile to the full ones.
 int moe_tiles_max(const MoeShape& shape, int32_t rows_max) {
     const int64_t pairs = int64_t(rows_max) * shape.n_used;
     return int(pairs / moe_tile(shape, rows_max) +

@@ -1,5 +1,5 @@
-// Instances of the tile kernels: formats with a header for 256 inputs that core/expand.h makes of
-// others.
+// Instances of the matmul kernels for formats with a header for 256 inputs that core/expand.h makes
+// of others.
 #include "backends/cuda/kernels/matmul_quant.cuh"
 
 namespace pillion::cuda {

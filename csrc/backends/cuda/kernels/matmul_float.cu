@@ -1,13 +1,13 @@
 // Many rows, F16 and BF16 weights: tensor-core tiles of 128 weight rows by kColumns columns, f32
-// sums. F16 inputs are scaled rows; BF16 ones have two terms, and a product for each. Warps as in
-// matmul_quant.cuh.
+// sums. F16 inputs are scaled rows. BF16 inputs have two terms and a product for each. The warps
+// divide the work as in matmul_quant.cuh.
 #include "backends/cuda/kernels/matmul_job.h"
 
 namespace pillion::cuda {
 
 constexpr int kThreads = 256, kInputs = 32;  // inputs of a stage
-constexpr int kRow =
-    kInputs + 8;  // halves between staged rows: 8 rows of 16 bytes fill all banks once
+// Halves between staged rows: 8 rows of 16 bytes fill all banks once.
+constexpr int kRow = kInputs + 8;
 static_assert(kInputs == kFloatUnit, "packed rows end with a stage");
 
 template <DType T, int kColumns>
@@ -104,7 +104,7 @@ static __global__ void __launch_bounds__(kThreads, 2) tile_float_kernel(MatmulAr
     int at = 0;
     for (int first = 0; first < int(a.width); first += kInputs) {
         cp_async_wait<0>();
-        __syncthreads();  // the stage is whole, and nobody reads the other any more
+        __syncthreads();  // the stage is complete, and the other one is read
         if (first + kInputs < int(a.width))
             loader.start(shared + (S::kHalves - at * S::kHalves), first + kInputs);
         multiply_stage<T, kColumns>(shared + at * S::kHalves, warp_row, warp_column, sum);

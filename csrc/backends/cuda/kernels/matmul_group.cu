@@ -1,5 +1,5 @@
-// Routing lists: the (row, slot) pairs of a run sorted by expert and cut into tiles, so that an
-// expert's weights are read once for all rows that chose it. One block; a warp counts and places
+// Routing lists: sorts the (row, slot) pairs of a run by expert and cuts them into tiles, so that
+// an expert's weights are read once for all rows that chose it. One block; a warp counts and places
 // the pairs of every 32nd expert, in order, without atomics.
 #include "backends/cuda/kernels/matmul_kernels.h"
 
@@ -7,8 +7,8 @@ namespace pillion::cuda {
 
 constexpr int kThreads = 1024, kWarps = kThreads / 32;
 
-// Calls f(pair, how many pairs of this expert came before) for the pairs of `expert`; returns their
-// number. All lanes of a warp.
+// Calls f(pair, number of earlier pairs of this expert) for the pairs of `expert` and returns their
+// number. All lanes of a warp call it together.
 template <class Put>
 static __device__ __forceinline__ int each_pair(const int32_t* ids, int n_pairs, int expert,
                                                 Put put) {

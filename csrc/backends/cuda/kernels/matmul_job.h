@@ -1,5 +1,5 @@
-// Which rows of which matrix, and which columns, a block of a product works on: plain, routed to
-// experts, or chosen clusters.
+// The work of one block of a product: rows of a matrix, and columns. Plain, routed to experts, or
+// chosen clusters.
 #pragma once
 
 #include "backends/cuda/kernels/matmul_kernels.h"
@@ -7,15 +7,16 @@
 namespace pillion::cuda {
 
 struct Job {
-    size_t weight_row;     // first row of the matrix among all rows of the planes
-    int begin, columns;    // columns 0: nothing to do
-    const int32_t* pairs;  // null: column i is row begin + i of input and output
-    uint32_t pair_part;    // MatmulArgs
+    size_t weight_row;   // first row of the matrix among all rows of the planes
+    int begin, columns;  // columns 0: nothing to do
+    // null: column i is row begin + i of input and output
+    const int32_t* pairs;
+    uint32_t pair_part;  // MatmulArgs
     float* out;
 
-    // At most kMatvecColumns: up to twice that (a run of few rows) in two equal parts. No division
-    // by a variable anywhere here: it is compiled to a call, and what the caller holds in registers
-    // then goes through memory.
+    // At most kMatvecColumns; up to twice that (a run of a few rows) in two equal parts. The code
+    // divides by no variable: the compiler makes a call of it, and the caller's registers then go
+    // through memory.
     __device__ __forceinline__ int columns_at_once() const {
         return columns > kMatvecColumns && columns <= 2 * kMatvecColumns ? (columns + 1) / 2
                                                                          : kMatvecColumns;
@@ -30,7 +31,8 @@ struct Job {
     }
 };
 
-// tile: index of the column tile (plain, routed) or the row (clusters); slot: which cluster.
+// tile: index of the column tile (plain, routed) or the row (clusters); slot: number of the
+// cluster.
 static __device__ __forceinline__ Job make_job(const MatmulArgs& a, int tile, int slot) {
     Job job = {0, 0, 0, nullptr, 0, a.out};
     const int n = rows_now(a.count.count, a.count.max, a.count.per_row);

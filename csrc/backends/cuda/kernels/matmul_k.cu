@@ -1,4 +1,4 @@
-// Instances of the tile kernels: formats with a header for 256 inputs.
+// Instances of the matmul kernels for formats with a header for 256 inputs.
 #include "backends/cuda/kernels/matmul_quant.cuh"
 
 namespace pillion::cuda {

@@ -1,5 +1,5 @@
-// What packed weights and prepared inputs are, byte for byte. Plain C++: read by the packer on the
-// host and by the kernels.
+// The bytes of packed weights and prepared inputs. Plain C++: the packer on the host and the
+// kernels read it.
 //
 // Quantised weights [rows, width], nb = width / 32 blocks in a row. Up to four planes, each
 // [rows][...], each aligned to 256 bytes:
@@ -11,7 +11,7 @@
 //
 // A block's 32 codes are eight words: byte b of word j is input 4j + b. What kernels call "low" are
 // words 0..3 (inputs 0..15), "high" words 4..7. Lane t of four works on word t of both halves,
-// which is what a tensor core fragment wants, too.
+// which is also the order of a tensor core fragment.
 //
 //     4 bits    codes word t: word t in the low nibbles, word t + 4 in the high ones
 //     look-ups  iq4, e2m1, iq3s, iq3xxs (one for each table): codes word t: nibble k is input 4t +
@@ -125,17 +125,13 @@ PILLION_BOTH constexpr PackedFormat packed_format(DType dtype) {
     }
 }
 
-// Formats of the quantised kernels, and the float ones: PILLION_DO(DType enumerator).
-#define PILLION_CUDA_QUANT_FORMATS(DO)                                                     \
-    DO(q4_0)                                                                               \
-    DO(q4_1)                                                                               \
-    DO(q5_0)                                                                               \
-    DO(q5_1)                                                                               \
-    DO(q8_0)                                                                               \
-    DO(q2_k)                                                                               \
-    DO(q3_k)                                                                               \
-    DO(q4_k) DO(q5_k) DO(q6_k) DO(iq4_nl) DO(iq4_xs) DO(mxfp4_x) DO(nvfp4_x) DO(iq3_xxs_x) \
-        DO(iq3_s_x) DO(iq2_x) DO(iq1_x) DO(tq2_0)
+// The formats of the quantised kernels, and of the float ones: PILLION_DO(DType enumerator).
+// clang-format off
+#define PILLION_CUDA_QUANT_FORMATS(DO)                                                       \
+    DO(q4_0) DO(q4_1) DO(q5_0) DO(q5_1) DO(q8_0) DO(q2_k) DO(q3_k) DO(q4_k) DO(q5_k) DO(q6_k) \
+    DO(iq4_nl) DO(iq4_xs) DO(mxfp4_x) DO(nvfp4_x) DO(iq3_xxs_x) DO(iq3_s_x) DO(iq2_x)         \
+    DO(iq1_x) DO(tq2_0)
+// clang-format on
 
 PILLION_BOTH constexpr bool is_signed_look_up(Codes c) {
     return c == Codes::iq2 || c == Codes::iq1;
@@ -148,8 +144,8 @@ PILLION_BOTH constexpr int extra_bytes(Codes c) {
     if (c == Codes::s5 || c == Codes::u5 || c == Codes::s3 || is_signed_look_up(c)) return 4;
     return c == Codes::s6 ? 8 : c == Codes::s8 ? 16 : 0;
 }
-// What codes are multiplied by when they stand as signed bytes; of the last three, what makes their
-// tables whole numbers.
+// The factor of codes that are stored as signed bytes. In the last three it makes their tables
+// whole numbers.
 PILLION_BOTH constexpr int code_factor(Codes c) {
     if (c == Codes::iq3xxs) return 4;
     if (is_signed_look_up(c)) return 8;
@@ -178,7 +174,7 @@ PILLION_BOTH constexpr int scale_bytes(Scales s) {
 PILLION_BOTH constexpr int sub_bytes(Scales s) {
     return s == Scales::byte_pair || s == Scales::nibble_low ? 2 : s == Scales::byte ? 1 : 0;
 }
-// Scales of a block (2: one for each half), and minima.
+// Number of a block's scales (2: one for each half), and of its minima.
 PILLION_BOTH constexpr int n_scales(Scales s) {
     const bool two = s == Scales::half_pair || s == Scales::six_pair || s == Scales::byte_pair ||
                      s == Scales::nibble_low;
@@ -197,7 +193,7 @@ PILLION_BOTH constexpr int64_t float_stride(int64_t width) {
 
 struct PlaneOffsets { size_t codes, extra, scales, sub, end; };
 
-// Of all rows (depth * rows). Float formats: `codes` is the plane of values.
+// Offsets of the planes of all rows (depth * rows). Float formats: `codes` is the plane of values.
 inline PlaneOffsets plane_offsets(DType dtype, int64_t rows, int64_t width) {
     const PackedFormat f = packed_format(dtype);
     PlaneOffsets o = {};
@@ -214,7 +210,7 @@ inline PlaneOffsets plane_offsets(DType dtype, int64_t rows, int64_t width) {
     return o;
 }
 
-// What one row takes in each plane; `end` says nothing.
+// Bytes of one row in each plane; `end` is unused.
 inline PlaneOffsets plane_row_bytes(DType dtype, int64_t width) {
     const PackedFormat f = packed_format(dtype);
     if (f.float_bytes) return {size_t(float_stride(width)) * size_t(f.float_bytes), 0, 0, 0, 0};
@@ -229,7 +225,7 @@ inline PlaneOffsets plane_row_bytes(DType dtype, int64_t width) {
 //     q8      nbp = nb rounded up to even, the odd block zero. codes i8 [rows][2][nbp][16]: the
 //             low, then the high halves of all blocks; sums float2 [rows][nbp]: d, d * sum of q;
 //             halves float2 [rows][nbp]: d * sum over the low half, over the high half.
-//     f16     values [rows][stride], then f32 [rows]: what a row's results are multiplied by (a
+//     f16     values [rows][stride], then f32 [rows]: the factor of a row's results (a
 //             power of two)
 //     bf16    values [2][rows][stride]: x rounded, and what the rounding lost, rounded
 struct Q8Offsets { size_t codes, sums, halves, end; };

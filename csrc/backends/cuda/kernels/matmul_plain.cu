@@ -1,4 +1,4 @@
-// Instances of the tile kernels: formats with a scale in each block of 32.
+// Instances of the matmul kernels for formats with a scale in each block of 32.
 #include "backends/cuda/kernels/matmul_quant.cuh"
 
 namespace pillion::cuda {

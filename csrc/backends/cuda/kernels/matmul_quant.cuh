@@ -2,14 +2,13 @@
 // Eight warps, four along the rows and two along the columns; a warp owns 32 rows by kColumns / 2
 // columns.
 //
-// Weights are staged as they are packed and decoded on the way into fragments: lane (g, t) of a
-// warp wants words t and t + 4 of row g, which is what decode_words makes of one word. Bytes go to
-// shared memory by asynchronous copies, one stage ahead; what is too narrow for those (scales,
-// single bits) goes through registers and is stored after the stage's products, decoded once for
-// all warps.
+// Weights are staged in packed form and decoded on the way into fragments. Lane (g, t) of a warp
+// needs words t and t + 4 of row g, which decode_words makes from one word. Asynchronous copies
+// bring bytes to shared memory, one stage ahead. Data too narrow for them (scales, single bits)
+// goes through registers and is stored after the stage's products, decoded once for all warps.
 //
-// A sum runs over the blocks in order, with the operations of the matvec family on each; it does
-// not depend on the tile.
+// A sum runs over the blocks in order, with the operations of the matvec family on each block; it
+// does not depend on the tile.
 #pragma once
 
 #include "backends/cuda/kernels/matmul_job.h"
@@ -18,9 +17,9 @@ namespace pillion::cuda {
 
 constexpr int kTileThreads = 256, kStageBlocks = 2;
 
-// Shared memory of a stage, in bytes. Blocks of weights lie 64 bytes and blocks of activations 32
-// bytes further apart than they are long, so that copies of neighbouring pieces go to different
-// banks. Reading, 8 rows of 16 bytes fill all banks once.
+// Shared memory of a stage, in bytes. The distance between blocks exceeds their length by 64 bytes
+// for weights and by 32 bytes for activations, so that copies of neighbouring pieces go to
+// different banks. On reading, 8 rows of 16 bytes fill all banks once.
 template <DType T, int kColumns>
 struct QuantStage {
     static constexpr Codes kCodes = packed_format(T).codes;
@@ -30,8 +29,8 @@ struct QuantStage {
     static constexpr bool kWideExtra = extra_bytes(kCodes) >= 8;
     static constexpr int kBlock = 16 * kTileRows + 64;  // of 16 bytes a row
     static constexpr int kPlane16 = kStageBlocks * kBlock;
-    static constexpr int kPlane8 =
-        16 * kTileRows;  // of 8 bytes a block: both blocks of a row side by side
+    // of 8 bytes a block: both blocks of a row side by side
+    static constexpr int kPlane8 = 16 * kTileRows;
     static constexpr int kInput = 16 * kColumns + 32;  // half blocks of all columns
 
     static constexpr int codes = 0;
@@ -52,11 +51,11 @@ template <DType T, int kColumns>
 struct QuantLoader {
     using S = QuantStage<T, kColumns>;
     static constexpr Codes kCodes = S::kCodes;
-    static constexpr int kPerColumn =
-        kTileThreads / kColumns;  // threads that copy a column's four pieces: half, block
+    // threads that copy a column's four pieces: half, block
+    static constexpr int kPerColumn = kTileThreads / kColumns;
 
     __device__ explicit QuantLoader(const MatmulArgs& args) : a(args), tid(int(threadIdx.x)) {}
-    // False where there are no columns. Rows and columns past the end repeat the last one.
+    // False without columns. Rows and columns past the end repeat the last one.
     __device__ __forceinline__ bool begin(const Job& job, int row0) {
         if (job.columns == 0) return false;
         weight = (unsigned(job.weight_row) + unsigned(min(row0 + tid / 2, int(a.rows) - 1))) *
@@ -65,7 +64,8 @@ struct QuantLoader {
         return true;
     }
 
-    // Starts the copies of blocks first, first + 1 and loads what goes through registers.
+    // Starts the copies of blocks first and first + 1, and loads the data that goes through
+    // registers.
     __device__ __forceinline__ void start(smem<unsigned char> stage, int first) {
         const int own = first + tid % 2;
         const size_t block = weight + unsigned(min(own, a.blocks - 1)),
@@ -99,7 +99,8 @@ struct QuantLoader {
         if constexpr (S::kBits) load_words<4>(a.weight.extra + block * 4, &bits);
     }
 
-    // Stores what went through registers. The odd block of a row counts as zero: its scales are.
+    // Stores the data that went through registers. The odd block of a row counts as zero, because
+    // its scales are zero.
     __device__ __forceinline__ void finish(smem<unsigned char> stage, int first) const {
         const int own = first + tid % 2;
         const bool past = own >= a.blocks;
@@ -144,7 +145,7 @@ struct QuantTile {
         }
     }
 
-    // Weight words of a row for this lane.
+    // Loads this lane's weight words of a row.
     static __device__ __forceinline__ void load_row(const smem<unsigned char>& stage, int block,
                                                     int row, uint32_t& low, uint32_t& high) {
         const int t = lane_id() & 3;
@@ -161,7 +162,7 @@ struct QuantTile {
         decode_words<S::kCodes>(code, more, t, low, high);
     }
 
-    // One block of 32 inputs.
+    // Multiplies one block of 32 inputs.
     __device__ __forceinline__ void multiply(const smem<unsigned char>& stage, int block, int row0,
                                              int column0) {
         const int g = lane_id() >> 2, t = lane_id() & 3;
@@ -241,12 +242,12 @@ static __global__ void __launch_bounds__(kTileThreads, 2) tile_quant_kernel(Matm
     tile.clear();
     loader.start(shared, 0);
     loader.finish(shared, 0);
-    int at = 0;  // the stage that is multiplied
+    int at = 0;  // the stage to multiply
     for (int block = 0; block < a.blocks; block += kStageBlocks) {
         const smem<unsigned char> stage = shared + at * S::bytes,
                                   other = shared + (S::bytes - at * S::bytes);
         cp_async_wait<0>();
-        __syncthreads();  // the stage is whole, and nobody reads the other any more
+        __syncthreads();  // the stage is complete, and the other one is read
         const bool more = block + kStageBlocks < a.blocks;
         if (more) loader.start(other, block + kStageBlocks);
         PILLION_NO_UNROLL
@@ -254,7 +255,8 @@ static __global__ void __launch_bounds__(kTileThreads, 2) tile_quant_kernel(Matm
         if (more) loader.finish(other, block + kStageBlocks);
         at ^= 1;
     }
-    const Job job = make_job(a, int(blockIdx.x), 0);  // made again: registers are short in the loop
+    // Made again: registers are scarce in the loop.
+    const Job job = make_job(a, int(blockIdx.x), 0);
     PILLION_UNROLL
     for (int n = 0; n < kColumns / 16; n++) {
         PILLION_UNROLL

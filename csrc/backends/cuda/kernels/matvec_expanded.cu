@@ -1,4 +1,4 @@
-// Instances of the matvec kernels: formats with a header for 256 inputs that core/expand.h makes
+// Instances of the matvec kernels for formats with a header for 256 inputs that core/expand.h makes
 // of others.
 #include "backends/cuda/kernels/matvec_quant.cuh"
 

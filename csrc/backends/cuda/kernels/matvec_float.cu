@@ -1,5 +1,5 @@
-// Few rows, float weights, everything in f32. As matvec_quant.cuh: sixteen lanes share a weight
-// row, eight inputs a lane; F32 weights go this way whatever the number of rows.
+// A few rows, float weights, everything in f32. As in matvec_quant.cuh, sixteen lanes share a
+// weight row, eight inputs a lane. F32 weights use this kernel for any number of rows.
 #include "backends/cuda/kernels/matmul_job.h"
 
 namespace pillion::cuda {
@@ -28,7 +28,7 @@ static __device__ __forceinline__ void load_weights(const uint16_t* p, float (&w
     widen<Brain>(v.w, w[6], w[7]);
 }
 
-// The packed rows are padded with zeros, x is not: what lies behind a row may be a NaN.
+// The packed rows are padded with zeros, and x is not: a NaN may lie behind a row.
 static __device__ __forceinline__ void load_inputs(const float* x, int i, int width, bool aligned,
                                                    float (&v)[kInputs]) {
     if (aligned && i + kInputs <= width) {
@@ -51,8 +51,8 @@ struct Value<DType::f32> {
     using type = float;
 };
 
-// Columns first .. first + kColumns - 1 of the job; those past its end repeat the last one, and
-// those of the next part come again.
+// Multiplies columns first .. first + kColumns - 1 of the job. Columns past the job's end repeat
+// the last one; columns of the next part are computed again there.
 template <DType T, int kColumns, int kRows>
 static __device__ __forceinline__ void matvec_float_columns(const MatmulArgs& a, const Job& job,
                                                             int row, int first) {

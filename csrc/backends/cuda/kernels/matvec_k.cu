@@ -1,4 +1,4 @@
-// Instances of the matvec kernels: formats with a header for 256 inputs.
+// Instances of the matvec kernels for formats with a header for 256 inputs.
 #include "backends/cuda/kernels/matvec_quant.cuh"
 
 namespace pillion::cuda {

@@ -1,4 +1,4 @@
-// Instances of the matvec kernels: formats with a scale in each block of 32.
+// Instances of the matvec kernels for formats with a scale in each block of 32.
 #include "backends/cuda/kernels/matvec_quant.cuh"
 
 namespace pillion::cuda {

@@ -1,12 +1,12 @@
-// Few rows, quantised weights: dp4a. Sixteen lanes share a weight row, lane i takes blocks i, i +
-// 16, ...; a lane reads 16 bytes of codes at a time, so that sixteen read 256 in one piece. Half a
-// warp works on kRows rows at once: the activations it loads serve all of them, and the warp's
-// other half reads the same ones in the same instruction. That is what keeps nine columns from
-// being bound by the first cache: for 4-bit weights nine columns need 18 bytes of activations per
-// byte of weights.
+// A few rows, quantised weights: dp4a. Sixteen lanes share a weight row; lane i takes blocks i, i +
+// 16, ... A lane reads 16 bytes of codes at a time, so that sixteen lanes read 256 bytes in one
+// piece. Half a warp works on kRows rows at once: the activations that it loads serve all of them,
+// and the warp's other half reads the same ones in the same instruction. Without this, the first
+// cache would limit nine columns: for 4-bit weights they need 18 bytes of activations per byte of
+// weights.
 //
-// The order of a sum: a lane's blocks in order, then the lanes as a tree (8, 4, 2, 1). It depends
-// on nothing but the row.
+// The order of a sum is a lane's blocks in order, then the lanes as a tree (8, 4, 2, 1). It depends
+// only on the row.
 #pragma once
 
 #include "backends/cuda/kernels/matmul_job.h"
@@ -24,8 +24,8 @@ struct QuantTraits {
     static constexpr int kNLows = n_lows(kScales);
 };
 
-// One block of one row with one column's block: sum += scale * d * (codes . q) - low * d * sum of
-// q.
+// Multiplies one block of one row with one column's block: sum += scale * d * (codes . q) - low * d
+// * sum of q.
 template <Scales S>
 static __device__ __forceinline__ float add_block(const uint32_t (&w)[8], const BlockScales<S>& b,
                                                   const int4& x0, const int4& x1,
@@ -70,7 +70,8 @@ static __device__ __forceinline__ void matvec_quant_columns(const MatmulArgs& a,
     RawCodes<F::kCodes> raw[kRows];
     RawScales raw_scales[kRows];
     float sum[kRows][kColumns];
-    int input[kColumns];  // of a column, in blocks
+    // index of a column's first block
+    int input[kColumns];
     PILLION_UNROLL
     for (int c = 0; c < kColumns; c++) input[c] = job.input_row(first + c) * a.input_blocks;
     PILLION_UNROLL
@@ -83,16 +84,16 @@ static __device__ __forceinline__ void matvec_quant_columns(const MatmulArgs& a,
             load_scales<F::kScales>(raw_scales[r], a.weight, at[r] + size_t(lane));
         }
     }
-    PILLION_NO_UNROLL  // one block is ahead already; more of them cost registers that nine columns
-                       // do not have
-        for (int b = lane; b < a.blocks; b += kFewLanes) {
+    // One block is loaded ahead already; more would cost registers that nine columns do not have.
+    PILLION_NO_UNROLL
+    for (int b = lane; b < a.blocks; b += kFewLanes) {
         uint32_t w[kRows][8];
         BlockScales<F::kScales> scales[kRows];
         PILLION_UNROLL
         for (int r = 0; r < kRows; r++) {
             decode_block<F::kCodes>(raw[r], w[r]);
             decode_scales<F::kScales, F::kFactor>(raw_scales[r], b & 7, scales[r]);
-            // The next block's bytes are on their way while this one is multiplied.
+            // Loads the next block's bytes while this one is multiplied.
             const size_t next = at[r] + size_t(min(b + kFewLanes, a.blocks - 1));
             load_codes<F::kCodes>(raw[r], a.weight, next);
             load_scales<F::kScales>(raw_scales[r], a.weight, next);
@@ -114,7 +115,7 @@ static __device__ __forceinline__ void matvec_quant_columns(const MatmulArgs& a,
         PILLION_UNROLL
         for (int r = 0; r < kRows; r++) {
             const float v = sum_of_16(sum[r][c]);
-            // Lanes take turns, so that the stores of a half warp are in flight together.
+            // Lanes take turns, so that a half warp's stores are in flight together.
             if (lane == (c * kRows + r) % kFewLanes && row + r < a.rows)
                 job.out[size_t(job.out_row(first + c)) * size_t(a.out_stride) + size_t(row + r)] =
                     v;
@@ -122,9 +123,9 @@ static __device__ __forceinline__ void matvec_quant_columns(const MatmulArgs& a,
     }
 }
 
-// grid x: row tiles; y: column tiles, or rows of the run for clusters; z: clusters. More columns
-// than an instance has are taken in equal parts, one after the other, by the same block: what it
-// read the first time is still in the second cache.
+// grid x: row tiles; y: column tiles, or rows of the run for clusters; z: clusters. If there are
+// more columns than an instance has, the same block takes them in equal parts, one after the other:
+// its first reads are still in the second cache.
 template <DType T, int kColumnsMax>
 static __global__ void __launch_bounds__(kFewThreads) matvec_quant_kernel(MatmulArgs a) {
     constexpr int kRows = matvec_rows(kColumnsMax) / (kFewThreads / kFewLanes);

@@ -1,4 +1,4 @@
-// Routing to experts, and the sum of what they give.
+// Routes rows to experts, and sums the experts' outputs.
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/device/reduce.h"
 #include "backends/cuda/kernels/ops.h"
@@ -8,8 +8,8 @@ namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / 32, kSumThreads = 256;
 
-// A warp a row: n_used rounds of the best expert not taken yet, then the soft-max over those. Its
-// own denominator over all experts cancels in the renormalisation.
+// One warp per row: n_used rounds choose the best expert not taken yet, then the softmax over
+// those. The denominator of the softmax over all experts cancels in the renormalisation.
 __global__ void __launch_bounds__(kThreads)
     route_kernel(MoeParams p, const float* logits, const float* expert_scale, int32_t* ids,
                  float* gates, RunRows rows) {

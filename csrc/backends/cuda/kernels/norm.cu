@@ -1,4 +1,5 @@
-// RMS norms of rows: a block a row. The sum of squares runs in 256 strided chains, then a tree.
+// RMS norms of rows, one block per row. The sum of squares runs in 256 strided chains, then as a
+// tree.
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/device/reduce.h"
 #include "backends/cuda/kernels/ops.h"

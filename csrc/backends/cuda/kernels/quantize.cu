@@ -1,4 +1,4 @@
-// Activations as the products read them (matmul_layout.h): int8 blocks for quantised weights, f16
+// Prepares activations for the products (matmul_layout.h): int8 blocks for quantised weights, f16
 // or bf16 rows for float ones.
 #include "backends/cuda/kernels/matmul_kernels.h"
 
@@ -20,7 +20,7 @@ static __device__ __forceinline__ int max_of_8(int v) {
     return v;
 }
 
-// Eight lanes a block, four values a lane. grid: x: 32 blocks each, y: rows.
+// Eight lanes per block, four values per lane. grid: x: 32 blocks each, y: rows.
 static __global__ void __launch_bounds__(kThreads)
     quantize_rows_kernel(const float* x, int8_t* codes, float2* sums, float2* halves, int blocks,
                          int stride, RowCount count) {
@@ -31,7 +31,7 @@ static __global__ void __launch_bounds__(kThreads)
     float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (block < blocks)
         v = reinterpret_cast<const float4*>(x + (size_t(row) * blocks + block) * 32)[lane];
-    // Without the sign bit, floats order like their bits; infinities and NaNs stand on top.
+    // Without the sign bit, floats order like their bits; infinities and NaNs are the largest.
     const int ax = __float_as_int(v.x) & 0x7FFFFFFF, ay = __float_as_int(v.y) & 0x7FFFFFFF;
     const int az = __float_as_int(v.z) & 0x7FFFFFFF, aw = __float_as_int(v.w) & 0x7FFFFFFF;
     const int top = max_of_8(max(max(ax, ay), max(az, aw)));
@@ -76,8 +76,8 @@ static __device__ __forceinline__ uint32_t pair_bits(half a, half b) {
     return __half_as_ushort(a) | uint32_t(__half_as_ushort(b)) << 16;
 }
 
-// The largest magnitude of a row ends in [2^14, 2^15): nothing overflows, and what underflows is
-// below 2^-38 of it. A row with an infinity or a NaN keeps it.
+// Scales the largest magnitude of a row to [2^14, 2^15): nothing overflows, and values that
+// underflow are below 2^-38 of it. A row with an infinity or a NaN keeps it.
 static __global__ void __launch_bounds__(kThreads)
     round_rows_f16_kernel(const float* x, uint32_t* values, float* scales, int width, int stride,
                           RowCount count) {
@@ -122,7 +122,7 @@ static __global__ void __launch_bounds__(kThreads)
                     b = 2 * i + 1 < width ? in[2 * i + 1] : 0.0f;
         const uint32_t ah = bf16_bits(a), bh = bf16_bits(b);
         first[i] = ah | bh << 16;
-        // An infinity has no rest (inf - inf is a NaN).
+        // An infinity has no remainder (inf - inf is a NaN).
         const float ra = (ah & 0x7FFF) >= 0x7F80 ? 0.0f : a - __uint_as_float(ah << 16);
         const float rb = (bh & 0x7FFF) >= 0x7F80 ? 0.0f : b - __uint_as_float(bh << 16);
         second[i] = bf16_bits(ra) | bf16_bits(rb) << 16;

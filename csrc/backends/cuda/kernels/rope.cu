@@ -1,5 +1,5 @@
-// Rotation: its table once a run, then norm and rotation of query and key heads in place, a warp a
-// head.
+// Rotation: computes its table once per run, then norms and rotates query and key heads in place,
+// one warp per head.
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/kernels/ops.h"
 
@@ -40,14 +40,16 @@ __device__ __forceinline__ void rotate_head(float* x, const float* table, int di
     }
 }
 
-// Query heads first, then KV heads: a value may start as a copy of its key, so one warp does both.
+// Query heads first, then KV heads. A value may start as a copy of its key, so one warp handles
+// both.
 __global__ void __launch_bounds__(kThreads) qkv_kernel(QkvArgs a, RunRows rows) {
     const int row = int(blockIdx.x), lane = int(threadIdx.x) % 32,
               unit = int(blockIdx.y) * kWarps + int(threadIdx.x) / 32;
     if (row >= rows.count()) return;
     const int n = a.p.head_dim, n_queries = a.q ? a.p.n_heads : 0,
               n_keys = a.k || a.v ? a.p.n_kv_heads : 0;
-    if (unit >= n_queries + n_keys) return;  // whole warps, and nobody waits for the block
+    // Whole warps return, and the block has no barrier.
+    if (unit >= n_queries + n_keys) return;
     const float* table = a.rope + size_t(a.rope_is_run ? rows.first() + row : row) * a.p.rope_dims;
     if (unit < n_queries) {
         float* q = a.q + (size_t(row) * a.p.n_heads + unit) * n;

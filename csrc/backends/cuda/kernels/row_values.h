@@ -1,4 +1,4 @@
-// The host's entry to the formats of dequantize.h: values of a row in the layout of the file.
+// Host functions for the formats of dequantize.h: the values of a row in the file's layout.
 #pragma once
 #include <stdint.h>
 

@@ -1,17 +1,16 @@
-// What a test makes go wrong in the emulated device, by the environment variable
-// PILLION_SIM_FAULTS, read at each call (the emulation is in no wheel). A list of name=number,
-// separated by commas; counts begin anew whenever the text changes:
+// Failures that a test causes in the emulated device, by the environment variable
+// PILLION_SIM_FAULTS. Every call reads it; no wheel contains the emulation. It is a list of
+// name=number, separated by commas. Counts begin anew when the text changes:
 //
-//     alloc=N      the N-th allocation from now fails          above=BYTES   every allocation of
-//                  more bytes fails
-//     from=N       so do all from the N-th on
-//     memory=BYTES the device has so many                      unified=1     its memory is the
-//     host's
-//     launch=N     the N-th kernel fails, the device stays     lost=N        at the N-th kernel the
-//                  device is lost
+//     alloc=N        the N-th allocation from now fails
+//     from=N         the N-th allocation and all later ones fail
+//     above=BYTES    every allocation of more bytes fails
+//     memory=BYTES   the device has this much memory
+//     unified=1      the device's memory is the host's
+//     launch=N       the N-th kernel fails, the device stays usable
+//     lost=N         at the N-th kernel the device is lost
 //
-// What a run was captured from counts each time it runs, as on a GPU, where a kernel fails when it
-// runs.
+// A captured run counts each time it runs, as on a GPU, where a kernel fails when it runs.
 #pragma once
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +30,7 @@ class Faults {
         static Faults faults;
         return faults;
     }
-    // Whether an allocation of so many bytes goes through; those in device memory count until
+    // True if an allocation of this size succeeds. Allocations in device memory count until
     // freed().
     bool allocate(size_t bytes, bool is_device) {
         const std::lock_guard<std::mutex> lock(mutex_);

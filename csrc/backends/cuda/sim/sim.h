@@ -1,10 +1,13 @@
-// SIMT emulation: runs a CUDA kernel written in pillion's restricted style on the CPU.
+// SIMT emulation: runs a CUDA kernel in pillion's restricted style on the CPU.
 //
-// Every thread of a block is a fiber. A fiber runs until it reaches a synchronisation point
-// (block barrier or warp collective), then the next runnable fiber continues. Blocks run one
-// after the other, or spread over PILLION_SIM_THREADS OS threads.
+// Every thread of a block is a fiber. A fiber runs until it reaches a synchronisation point (block
+// barrier or warp collective), then the next runnable fiber continues. Blocks run one after the
+// other, or spread over PILLION_SIM_THREADS OS threads.
 //
-// Mistakes that a GPU may hide are errors here: see README.md for the list.
+// Mistakes that a GPU may hide are errors here: a barrier or warp collective that not every thread
+// reaches, or that threads reach at different places; a shared memory access out of bounds or
+// misaligned; a read of shared memory that nobody wrote or of an asynchronous copy before its wait
+// (both read NaN).
 #pragma once
 
 #include <unistd.h>
@@ -35,14 +38,14 @@ namespace sim {
 
 struct Error : std::runtime_error { using std::runtime_error::runtime_error; };
 
-// Which runnable thread continues at a synchronisation point.
+// The thread that continues at a synchronisation point.
 //   forward   next thread by index; reverse: previous thread
 //   shuffled  as forward, after a random permutation of the threads of each block
 //   greedy    a warp runs until it waits for other warps; warps in random order. Lets one warp
 //             run far ahead of the others, which exposes missing barriers before a write.
 enum class Order { forward, reverse, shuffled, greedy };
 
-// Limits of the modelled device and the way blocks are scheduled.
+// Limits of the modelled device, and how blocks are scheduled.
 struct Config {
     size_t shared_limit_static = 48 * 1024;
     size_t shared_limit_optin = 99 * 1024;
@@ -71,7 +74,7 @@ inline Config& config() {
     return c;
 }
 
-// What the last launches cost; read by tests and benchmarks.
+// The cost of the last launches, for tests and benchmarks.
 struct Stats {
     std::atomic<uint64_t> switches{0}, blocks{0};
     std::atomic<size_t> shared_bytes{0};
@@ -164,8 +167,8 @@ inline void go(Context& from, Context& to) {
     switch_context(from, to);
 }
 
-// Ends the launch with an error. Fibers are abandoned where they are; kernels own no resources.
-// A macro, so that the temporaries of the message are gone before the stack is left for good.
+// Ends the launch with an error. Abandons the fibers in place; kernels own no resources. A macro,
+// so that the temporaries of the message are destroyed before the stack is left for good.
 #define PILLION_SIM_FAIL(text)                        \
     do {                                              \
         ::pillion::cuda::sim::record_failure((text)); \
@@ -193,7 +196,7 @@ inline bool runnable(const Worker& w, const Fiber& f) {
     return false;
 }
 
-// Every live thread waits for something that can no longer happen.
+// Describes the state in which every live thread waits for something that can no longer happen.
 inline std::string describe_deadlock(const Worker& w) {
     std::string s = "synchronisation point not reached by all threads:";
     std::vector<std::pair<std::string, unsigned>> groups;
@@ -268,7 +271,7 @@ inline bool same_site(const Site& a, const Site& b) {
            (a.file == b.file || !std::strcmp(a.file, b.file));
 }
 
-// Block barrier. Returns the parity under which this barrier's votes were collected.
+// Block barrier. Returns the parity of the votes that this barrier collected.
 inline int block_barrier(const Site& site, int predicate) {
     Worker& w = *worker;
     Fiber& self = *current;
@@ -509,16 +512,16 @@ inline void prepare_worker(Worker& w, const char* kernel, dim3 grid, dim3 block,
     w.arena.resize(config().shared_limit_static + dynamic_bytes + 16);
 }
 
-// OS threads that stay alive between launches, because each keeps its fibers. A fiber never
-// moves to another OS thread: compiled code may hold the address of a thread-local variable.
+// OS threads that stay alive between launches, because each keeps its fibers. A fiber never moves
+// to another OS thread: compiled code may hold the address of a thread-local variable.
 class Pool {
   public:
     static Pool& instance();
 
-    // Runs `job` on the calling thread and on n - 1 others, returns when all are finished.
+    // Runs `job` on the calling thread and on n - 1 others; returns when all have finished.
     void run(int n, const std::function<void()>& job) {
-        std::unique_lock<std::mutex> alone(
-            run_mutex_, std::defer_lock);  // two streams may launch at the same time
+        // Two streams may launch at the same time.
+        std::unique_lock<std::mutex> alone(run_mutex_, std::defer_lock);
         if (n > 1) {
             alone.lock();
             std::lock_guard<std::mutex> lock(mutex_);
@@ -573,8 +576,8 @@ class Pool {
     bool quit_ = false;
 };
 
-// A fork()'s child has none of the threads; it can neither join them nor destroy what they sleep
-// on.
+// A fork()'s child has none of the threads. It can neither join them nor destroy the objects that
+// they sleep on.
 struct PoolOwner {
     Pool* pool = new Pool;
     pid_t process = getpid();

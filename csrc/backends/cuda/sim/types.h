@@ -1,6 +1,6 @@
-// CPU versions of the CUDA value types and scalar intrinsics used by pillion kernels.
-// Only included when the translation unit is not compiled by nvcc. Names follow the CUDA
-// headers, so that a kernel source needs no conditional code.
+// CPU versions of the CUDA value types and scalar intrinsics that pillion's kernels use. Included
+// only if the compiler is not nvcc. Names follow the CUDA headers, so that a kernel source needs no
+// conditional code.
 #pragma once
 
 #include <algorithm>

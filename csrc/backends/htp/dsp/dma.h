@@ -1,7 +1,7 @@
-// One thread's copies from memory into VTCM, in the order they were started: while one piece is
-// computed on, the next is on its way. At most two are open. On the device (v68 and later) the user
-// DMA unit does them; elsewhere they happen when they are waited for, so that whoever reads a piece
-// too early reads what was there before.
+// Copies of one thread from memory into VTCM, in the order of their start: while the thread
+// computes on one piece, the next piece is on its way. At most two copies are open. On the device
+// (v68 and later) the user DMA unit copies. Elsewhere the wait does the copy, so that code that
+// reads a piece too early reads the old bytes.
 #ifndef PILLION_DSP_DMA_H
 #define PILLION_DSP_DMA_H
 
@@ -16,10 +16,12 @@
 
 enum { DMA_OPEN = 2 };
 
-struct dma_copy {      // the unit's linear descriptor: it reads these 16 bytes itself
-    uint32_t next;     // address of the descriptor after this one, 0: last
-    uint32_t control;  // length in the low 24 bits, all else 0: linear, cached; bit 31: done, set
-                       // by the unit
+// The unit's linear descriptor: the unit itself reads these 16 bytes.
+struct dma_copy {
+    uint32_t next;  // address of the next descriptor; 0: last
+    // length in the low 24 bits; the others are 0: linear, cached. The unit sets bit 31 when it is
+    // done.
+    uint32_t control;
     uint32_t from, to;
 } __attribute__((aligned(16)));
 
@@ -45,15 +47,12 @@ static inline void dma_start(struct dma* d, void* to, const void* from, uint32_t
     c->control = bytes;
     c->from = (uint32_t)(uintptr_t)from;
     c->to = (uint32_t)(uintptr_t)to;
-    // The unit reads the descriptor from memory: stores before the release are there before it
-    // looks.
+    // The unit reads the descriptor from memory. Stores before the release are visible to it.
     __asm__ volatile("release(%0):at" : : "r"(c) : "memory");
     if (d->started++ == 0) {
         uint32_t state;
-        __asm__ volatile("%0 = dmwait"
-                         : "=r"(state)
-                         :
-                         : "memory");  // whoever used the thread's unit before is done
+        // The previous user of the thread's unit is done.
+        __asm__ volatile("%0 = dmwait" : "=r"(state) : : "memory");
         __asm__ volatile("dmstart(%0)" : : "r"(c) : "memory");
     } else {
         __asm__ volatile("dmlink(%0,%1)"
@@ -62,15 +61,13 @@ static inline void dma_start(struct dma* d, void* to, const void* from, uint32_t
                          : "memory");
     }
 }
-// The oldest copy that was not waited for. Returns where it went.
+// Waits for the oldest open copy and returns its destination.
 static inline const uint8_t* dma_wait(struct dma* d) {
     volatile struct dma_copy* c = &d->copy[d->waited++ % DMA_OPEN];
     while (!(c->control >> 31)) {
         uint32_t state;
-        __asm__ volatile("%0 = dmpoll"
-                         : "=r"(state)
-                         :
-                         : "memory");  // also lets the unit write the bit back
+        // Also lets the unit write the bit back.
+        __asm__ volatile("%0 = dmpoll" : "=r"(state) : : "memory");
     }
     return (const uint8_t*)(uintptr_t)c->to;
 }
@@ -81,12 +78,12 @@ static inline void dma_start(struct dma* d, void* to, const void* from, uint32_t
     d->copy[i].from = from;
     d->copy[i].bytes = bytes;
 }
-// Pieces are whole vectors. Eight bytes at a time: the emulator's libc goes by words.
+// Pieces are whole vectors. Copies eight bytes at a time: the emulator's libc copies words.
 static inline void dma_copy_now(uint64_t* to, const uint64_t* from, uint32_t bytes) {
     for (uint32_t i = 0; i < bytes / 8; i += 4)
         to[i] = from[i], to[i + 1] = from[i + 1], to[i + 2] = from[i + 2], to[i + 3] = from[i + 3];
 }
-// The oldest copy that was not waited for. Returns where it went.
+// Waits for the oldest open copy and returns its destination.
 static inline const uint8_t* dma_wait(struct dma* d) {
     const uint32_t i = d->waited++ % DMA_OPEN;
     dma_copy_now(d->copy[i].to, d->copy[i].from, d->copy[i].bytes);

@@ -1,7 +1,6 @@
-// The simulator's DSP process: maps the control block, answers messages until told to stop or until
-// its parent is gone. Takes the place of a device's FastRPC entry points and queue reader;
-// everything below session_answer is the same code on both. Built for Hexagon (run by qemu-hexagon)
-// or for the PC.
+// The simulator's DSP process: maps the control block and answers messages until it is told to stop
+// or its parent is gone. It replaces a device's FastRPC entry points and queue reader; the code
+// below session_answer is the same on both. Built for Hexagon (run by qemu-hexagon) or for the PC.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,24 +21,26 @@ enum { FUTEX_WAIT_OP = 0, FUTEX_WAKE_OP = 1, DIED = 86 };
 
 static struct htp_sim_control* control;
 static pid_t host;
-static uint32_t fault_now;  // the fault of the run under way
+static uint32_t fault_now;  // fault of the current run
 
 static uint32_t load(const uint32_t* p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static void publish(uint32_t* p, uint32_t value) {
     __atomic_store_n(p, value, __ATOMIC_RELEASE);
     syscall(SYS_futex, p, FUTEX_WAKE_OP, 1, 0, 0, 0);
 }
-// Until *p differs from `old` or half a second has passed.
+// Waits until *p differs from `old`, at most half a second.
 static void wait_change(uint32_t* p, uint32_t old) {
-    const long timeout[2] = {0, 500000000};  // what SYS_futex reads, on 32 and 64 bit alike
+    // The layout that SYS_futex reads, on 32 and 64 bit alike.
+    const long timeout[2] = {0, 500000000};
     for (int i = 0; i < 200; i++)
         if (load(p) != old) return;
     syscall(SYS_futex, p, FUTEX_WAIT_OP, old, timeout, 0, 0);
 }
 
-// --- what session.h wants of a platform ---
+// --- the platform functions of session.h ---
 
-enum { GUARD = 1 << 16 };  // pages that nobody may touch, before and behind a buffer
+// Inaccessible pages before and behind a buffer.
+enum { GUARD = 1 << 16 };
 
 static uint64_t pages(uint64_t bytes) { return (bytes + GUARD - 1) / GUARD * GUARD; }
 
@@ -79,8 +80,8 @@ uint32_t platform_usecs(void) {
     return (uint32_t)((uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u);
 }
 
-// qemu-hexagon keeps three counts of its own in control registers c20 to c22, which no hardware has
-// and no assembler knows: r0 = c20 in numbers.
+// qemu-hexagon keeps three counts of its own in control registers c20 to c22. Hardware lacks them
+// and the assembler does not know them: r0 = c20 as a number.
 #ifdef __hexagon__
 #define COUNT(reg)                                       \
     do {                                                 \
@@ -158,7 +159,8 @@ int main(int argc, char** argv) {
         fprintf(stderr, "usage: pillion_htp_sim CONTROL\n");
         return 2;
     }
-    host = getppid();  // before `ready`: afterwards the host may be gone already
+    // before `ready`: the host may be gone afterwards
+    host = getppid();
     control = map_control(argv[1]);
     if (!control) {
         fprintf(stderr, "pillion_htp_sim: cannot map %s: %s\n", argv[1], strerror(errno));

@@ -1,6 +1,6 @@
-// pthreads: in the emulator each guest thread is a host thread, and QuRT has pthreads too. A device
-// build may put qurt_thread_create behind the same four functions, for stack placement and
-// priorities.
+// Threads by pthreads: in the emulator each guest thread is a host thread, and QuRT has pthreads
+// too. A device build may put qurt_thread_create behind the same four functions, for stack
+// placement and priorities.
 #include "backends/htp/dsp/workers.h"
 
 #include <stdint.h>
@@ -17,7 +17,7 @@ static struct {
     unsigned parts, next;
 } job;
 
-// Takes parts until none is left. Which thread runs a part changes nothing in what it computes.
+// Takes parts until all are taken. A part's result does not depend on the thread that runs it.
 static void take_parts(void) {
     const htp_task task = job.task;
     void* const args = job.args;
@@ -69,7 +69,7 @@ int workers_thread(pthread_t* thread, void* (*run)(void*), void* argument) {
 
 unsigned workers_start(unsigned n) {
     const unsigned wanted = n < 1 ? 1 : n > HTP_THREADS_MAX ? HTP_THREADS_MAX : n;
-    round_no = 0;  // nobody else runs yet
+    round_no = 0;  // no other thread runs yet
     leave = 0;
     for (count = 1; count < wanted; count++)
         if (workers_thread(&threads[count], worker, 0)) break;

@@ -1,6 +1,7 @@
-// The device: a process domain on the DSP, opened through libcdsprpc; messages travel in a
-// dspqueue, memory is rpcmem that both sides map. Written from the driver's public interface and
-// tested against a library of the same interface (tests/htp/fake_cdsprpc.c), never on a DSP.
+// The transport to a device: a process domain on the DSP, opened through libcdsprpc. Messages
+// travel in a dspqueue; memory is rpcmem that both sides map. Written from the driver's public
+// interface and tested against a library with the same interface (tests/htp/fake_cdsprpc.c), never
+// on a DSP.
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -18,13 +19,15 @@
 namespace pillion::htp {
 namespace {
 
-constexpr size_t kAddressSpace = size_t(3584) << 20;  // a process domain sees 32 bits, less its own
-constexpr int kSessionsMax = 4, kSessionsMaxOld = 2;  // from v75 on, before
+// A process domain addresses 32 bits, less its own memory.
+constexpr size_t kAddressSpace = size_t(3584) << 20;
+constexpr int kSessionsMax = 4, kSessionsMaxOld = 2;  // from v75 on; before v75
 constexpr int kArchitectures[] = {68, 69, 73, 75, 79, 81};
-constexpr uint32_t kSliceUs =
-    100'000;  // between looks at the cancel flag; the driver logs each read that waited in vain
+// Between looks at the cancel flag; the driver logs each read that times out.
+constexpr uint32_t kSliceUs = 100'000;
 constexpr uint32_t kLatencyUs = 100;
-constexpr int kFarewellMs = 1000;  // a killed process is reported within
+// The report of a killed process arrives within this time.
+constexpr int kFarewellMs = 1000;
 
 int64_t now_ms() {
     timespec t;
@@ -52,8 +55,8 @@ class RpcMemory final : public SharedMemory {
     size_t all_;
 };
 
-// What the queue's error callback, on a thread of the driver, tells us. It lives as long as the
-// callback may come.
+// What the queue's error callback reports, on a thread of the driver. It lives as long as the
+// callback may run.
 struct Loss {
     std::atomic<bool> is_reported{false};
     std::atomic<int> code{0};
@@ -67,7 +70,7 @@ class FastRpc final : public Transport {
         if (handle_ && (is_lost_ || loss_->is_reported)) bury();
         else if (is_started_)
             (void)d_.remote_handle64_invoke(handle_, remote_scalars(HTP_RPC_STOP, 0, 0), nullptr);
-        // The driver does not close a queue that the DSP holds, and then may still call back.
+        // The driver does not close a queue that the DSP holds, and may then still call back.
         if (queue_ && d_.dspqueue_close(queue_)) (void)loss_.release();
         for (const RpcMemory* m : announced_)
             (void)d_.fastrpc_munmap(domain_, m->fd(), m->host(), m->all());
@@ -78,9 +81,8 @@ class FastRpc final : public Transport {
         uint32_t session = 0;
         if (number > 0)
             if (const Status s = reserve(number, session, reason); s != Status::ok) return s;
-        UnsignedModule unsigned_module = {
-            domain_,
-            1};  // phones in shops accept programs without Qualcomm's signature in this way only
+        // Retail phones accept programs without Qualcomm's signature only in this way.
+        UnsignedModule unsigned_module = {domain_, 1};
         if (const int e = d_.remote_session_control(kRequestUnsigned, &unsigned_module,
                                                     sizeof unsigned_module))
             return driver_failure("the DSP does not give this program an unsigned process", e,
@@ -88,7 +90,7 @@ class FastRpc final : public Transport {
         if (const int e = open(session, arch)) return open_failure(e, arch, reason);
         Latency latency = {1, kLatencyUs};
         (void)d_.remote_handle64_control(handle_, kRequestLatency, &latency,
-                                         sizeof latency);  // slower without, nothing else
+                                         sizeof latency);  // slower without it, otherwise the same
         if (const int e = d_.dspqueue_create(domain_, 0, HTP_RPC_QUEUE_BYTES, HTP_RPC_QUEUE_BYTES,
                                              nullptr, on_error, loss_.get(), &queue_))
             return driver_failure("no queue to the DSP", e, reason);
@@ -109,8 +111,8 @@ class FastRpc final : public Transport {
         const int e = d_.fastrpc_mmap(domain_, m.fd(), m.host(), 0, m.all(), kMapFd);
         if (e == 0) return announced_.push_back(&m), Status::ok;
         if (loss_->is_reported) return broken(loss_->code, reason);
-        // Whatever the kernel's reason, the driver says EFAILED; with a session that lives it is
-        // the DSP's address space.
+        // The driver says EFAILED for every reason of the kernel. While the session lives, the
+        // reason is that the DSP's address space is full.
         const bool is_full = driver_code(e).code == 0x01;
         char what[96];
         const char* guess = is_full ? ", most likely for lack of address space" : "";
@@ -133,7 +135,8 @@ class FastRpc final : public Transport {
     Status exchange(htp_message& message, const Watch& watch, Reason& reason) override {
         if (loss_->is_reported) return broken(loss_->code, reason);
         std::vector<QueueBuffer> spans = handed_over(message, watch);
-        if (spans.size() > HTP_RPC_SPANS_MAX) {  // less would leave old cache lines
+        // Fewer spans would leave old cache lines.
+        if (spans.size() > HTP_RPC_SPANS_MAX) {
             reason.set("a run hands over %zu areas of memory, a packet takes %d", spans.size(),
                        int(HTP_RPC_SPANS_MAX));
             return Status::internal;
@@ -156,14 +159,15 @@ class FastRpc final : public Transport {
             if (e == 0) return message = answer, Status::ok;
             if (!is_early(e)) return failed(e, reason);
             if (now_ms() > end) return failed(kEExpired, reason);
-            // Waits of a process that died end at once; the report is on its way.
+            // Waits for a dead process end at once; its report is on the way.
             if (driver_code(e).code != kEExpired)
                 std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
     }
 
   private:
-    // Nothing has come yet: the read's own time is over, or a signal of this process ended it.
+    // True if nothing has arrived yet: the read's own time is over, or a signal of this process
+    // ended it.
     static bool is_early(int e) {
         const uint32_t code = driver_code(e).code;
         return code == kEExpired || code == kEWouldBlock || code == kEInterrupted;
@@ -188,7 +192,7 @@ class FastRpc final : public Transport {
 
     Status failed(int e, Reason& reason) {
         if (loss_->is_reported)
-            return broken(loss_->code, reason);  // the cause, where e is the consequence
+            return broken(loss_->code, reason);  // the cause; e is only the consequence
         if (driver_code(e).code != kEExpired) return broken(e, reason);
         is_lost_ = true;
         reason.set("the DSP did not answer within %d ms", timeout_ms());
@@ -197,8 +201,8 @@ class FastRpc final : public Transport {
 
     Status broken(int e, Reason& reason) {
         is_lost_ = true;
-        // To the queue's callback ENOSUCH is a process that ended and ECONNRESET a DSP that was
-        // restarted; elsewhere both mean more.
+        // In the queue's callback ENOSUCH means a process that ended, and ECONNRESET a DSP that was
+        // restarted. Elsewhere both have further meanings.
         const bool is_ended = loss_->is_reported && e == kENoSuch;
         if (is_ended)
             reason.set(
@@ -209,8 +213,8 @@ class FastRpc final : public Transport {
         return Status::device_lost;
     }
 
-    // A process that hangs would hold up the calls that close it. The driver closes its queues only
-    // once it was told of the end.
+    // Ends a process that hangs: it would block the calls that close it. The driver closes its
+    // queues only after it was told of the end.
     void bury() {
         ProcessKill kill = {domain_};
         (void)d_.remote_session_control(kRequestKill, &kill, sizeof kill);
@@ -243,13 +247,13 @@ class FastRpc final : public Transport {
         int e = d_.remote_session_control(kRequestUri, &u, sizeof u);
         if (e != 0 && session == 0)
             e = 0, snprintf(uri, sizeof uri, "%s&_dom=%s", module,
-                            kDomainName);  // unknown to older systems
+                            kDomainName);  // older systems do not know it
         if (e == 0) e = d_.remote_handle64_open(uri, &handle_);
         if (e != 0) handle_ = 0;
         return e;
     }
 
-    // What the driver says of a failed open covers much; the usual cause can be seen from here.
+    // The driver's code of a failed open covers many causes; this finds the usual one.
     Status open_failure(int e, int arch, Reason& reason) const {
         const Status s = driver_failure("the DSP's program can't be opened", e, reason);
         Reason why;
@@ -264,7 +268,7 @@ class FastRpc final : public Transport {
             list.push_back({uint32_t(m.fd()), bytes, offset, kFlushSender | kInvalidateRecipient,
                             uint64_t(uintptr_t(m.host() + offset))});
         };
-        if (message.kind == HTP_MSG_PREPARE)  // weights were imported, or written by tests
+        if (message.kind == HTP_MSG_PREPARE)  // weights were imported, or tests wrote them
             for (const RpcMemory* m : announced_) add(*m, 0, uint32_t(m->all()));
         if (watch.spans)
             for (const Span& s : *watch.spans) add(*s.memory, s.offset, s.bytes);
@@ -292,8 +296,8 @@ class FastRpcLine final : public Line {
   public:
     FastRpcLine(const Driver& driver, int arch) : d_(driver), arch_(arch) {}
     const char* device_name() const override { return "htp"; }
-    std::string describe() const override {
-        return "\"transport\": \"fastrpc\", \"driver\": \"" + json_text(d_.path) + "\"";
+    void describe(JsonObject& out) const override {
+        out.add("transport", "fastrpc").add("driver", d_.path);
     }
     size_t address_space() const override { return address_space_or(kAddressSpace); }
     int sessions_max() const override { return arch_ >= 75 ? kSessionsMax : kSessionsMaxOld; }
@@ -333,9 +337,8 @@ std::unique_ptr<Line> open_fastrpc(Status& status, Reason& reason) {
     if (!query(*d, kAttributeArch, value, error))
         return status = driver_failure("the DSP does not tell its architecture", error, reason),
                nullptr;
-    const int arch =
-        int(value >> 4 & 15) * 10 +
-        int(value & 15);  // 0x8873 and the like: the last two hexadecimal digits read as a number
+    // 0x8873 and the like: the last two hexadecimal digits, read as a number.
+    const int arch = int(value >> 4 & 15) * 10 + int(value & 15);
     if (std::find(std::begin(kArchitectures), std::end(kArchitectures), arch) ==
         std::end(kArchitectures)) {
         reason.set(

@@ -1,6 +1,6 @@
-// Hexagon as a backend, and the one function that its module exports. All memory is shared with the
-// host, so buffers have host() and a CPU drafter reads the caches in place: their layout is the
-// CPU's. Below this file things throw Error or std::bad_alloc at most.
+// The Hexagon backend, and the one function that its module exports. All memory is shared with the
+// host, so buffers have host(), and a CPU drafter reads the caches in place: they have the CPU's
+// layout. The code below this file throws only Error and std::bad_alloc.
 #include <stdio.h>
 #include <string.h>
 
@@ -18,10 +18,10 @@
 namespace pillion::htp {
 namespace {
 
-constexpr size_t kOnePieceMax = size_t(1)
-                                << 30;  // of weights: DSPs before v75 map less than 2 GB at once
-constexpr size_t kOther =
-    8;  // one part of so many of a session's address space is left for caches and activations
+// Of weights: DSPs before v75 map less than 2 GB at once.
+constexpr size_t kOnePieceMax = size_t(1) << 30;
+// 1/8 of a session's address space stays free for caches and activations.
+constexpr size_t kOther = 8;
 
 class HtpBackend final : public Backend {
   public:
@@ -36,16 +36,15 @@ class HtpBackend final : public Backend {
         return s;
     }
 
-    std::string info_json() const override {
-        char text[256];
-        snprintf(text, sizeof text,
-                 "{\"device\": \"%s\", \"architecture\": \"v%u\", \"threads\": %u, \"vtcm_bytes\": "
-                 "%u, \"address_space_bytes\": %zu, ",
-                 line_->device_name(), facts_.arch, facts_.threads, facts_.vtcm_bytes,
-                 line_->address_space());
-        const char* emulated = line_->is_emulated() ? "true" : "false";
-        return text + line_->describe() + ", \"emulated\": " + emulated +
-               ", \"sessions\": " + sessions_.to_json() + "}";
+    Json info_json() const override {
+        JsonObject out;
+        out.add("device", line_->device_name())
+            .add("architecture", "v" + std::to_string(facts_.arch))
+            .add("threads", facts_.threads)
+            .add("vtcm_bytes", facts_.vtcm_bytes)
+            .add("address_space_bytes", line_->address_space());
+        line_->describe(out);
+        return out.add("emulated", line_->is_emulated()).add("sessions", sessions_.to_json());
     }
 
     bool supports(const Graph& graph, const Node& node, Reason& reason) const override {
@@ -70,9 +69,8 @@ class HtpBackend final : public Backend {
         });
     }
 
-    std::unique_ptr<Buffer> map_host(uint8_t*, size_t) override {
-        return nullptr;
-    }  // a DSP sees shared memory only
+    // A DSP sees only shared memory.
+    std::unique_ptr<Buffer> map_host(uint8_t*, size_t) override { return nullptr; }
 
     Status read(const Buffer& from, size_t offset, size_t bytes, void* to,
                 Reason& reason) override {
@@ -100,9 +98,8 @@ class HtpBackend final : public Backend {
                        ::pillion::info(s.dtype).name, line_->device_name(), kWeightTypes);
             return Status::unsupported_model;
         }
-        bytes =
-            weight_size(s) +
-            HTP_VECTOR;  // places are multiples of 64, import_weight moves on to one of HTP_VECTOR
+        // Places are multiples of 64; import_weight moves on to a multiple of HTP_VECTOR.
+        bytes = weight_size(s) + HTP_VECTOR;
         return Status::ok;
     }
 
@@ -116,7 +113,8 @@ class HtpBackend final : public Backend {
             t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
             t.dtype = s.use == WeightSource::Use::vector ? DType::f32 : expanded(s.dtype);
             if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed;
-            if (!s.data) return Status::ok;  // sizes only: the buffer may be nobody's
+            // Only sizes: the buffer may belong to another backend.
+            if (!s.data) return Status::ok;
             auto& own = static_cast<HtpBuffer&>(buffer);
             Reason why;
             if (const Status status = own.place(s.name, offset, weight_size(s), why);
@@ -139,7 +137,7 @@ class HtpBackend final : public Backend {
 
     const char* kv_layout() const override { return "lanes32"; }  // htp_sizes.h: the CPU's
 
-    // The host's, as far as sessions can map it.
+    // The host's memory, as far as sessions can map it.
     MemoryInfo memory() const override {
         const MemoryInfo m = host_memory();
         const size_t most = usable() * size_t(line_->sessions_max());
@@ -171,7 +169,8 @@ class HtpBackend final : public Backend {
         });
     }
 
-    // Unknown: nothing was measured on a DSP yet, and an emulator's time says nothing of one.
+    // Unknown: nothing has been measured on a DSP yet, and an emulator's time does not predict a
+    // DSP's.
     Status measure_limits(Queue&, MachineLimits& limits, Reason&) override {
         limits = {};
         return Status::ok;

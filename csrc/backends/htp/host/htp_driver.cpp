@@ -1,6 +1,7 @@
-// The driver is opened by absolute path before the loader's own search: phones put /vendor/lib64 on
-// LD_LIBRARY_PATH for OpenCL and then load the wrong dependencies, and a decoy there must not win.
-// Apps may not open files below /vendor; the plain name at the end is for them.
+// Opens the driver by its absolute path before it tries the loader's search. Phones put
+// /vendor/lib64 on LD_LIBRARY_PATH for OpenCL and then load the wrong dependencies, and a wrong
+// library there must not win. Apps may not open files below /vendor; the plain name at the end is
+// for them.
 #include "backends/htp/host/htp_driver.h"
 
 #include <dirent.h>
@@ -36,7 +37,7 @@ bool resolve(void* library, const char* name, F*& function) {
     return function != nullptr;
 }
 
-// The name of the first function that is missing; null: all are there.
+// Name of the first missing function; null: the library has all of them.
 const char* resolve_all(void* library, Driver& d) {
 #define PILLION_RESOLVE(name) \
     if (!resolve(library, #name, d.name)) return #name
@@ -61,7 +62,7 @@ const char* resolve_all(void* library, Driver& d) {
     return nullptr;
 }
 
-// A library that opens, is what it should be, or is not.
+// Opens a library and checks that it is the driver.
 bool open_at(const std::string& path, Driver& d, Reason& reason) {
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library) return reason.set("%s does not load: %s", path.c_str(), dlerror()), false;
@@ -95,13 +96,12 @@ bool find_driver(Driver& d, Reason& reason) {
     return false;
 }
 
-// The one variable that the driver reads: the newer one, where it is set at all, takes the place of
-// the older.
+// The variable that the driver reads. If the newer one is set at all, it replaces the older.
 const char* dsp_variable() {
     return getenv("DSP_LIBRARY_PATH") ? "DSP_LIBRARY_PATH" : "ADSP_LIBRARY_PATH";
 }
 
-// In the driver's order: of each folder first what is for this DSP only.
+// Folders in the driver's order; in each, files for this DSP come first.
 std::vector<std::string> dsp_folders() {
     std::vector<std::string> folders;
     const char* value = getenv(dsp_variable());
@@ -115,7 +115,7 @@ std::vector<std::string> dsp_folders() {
     return folders;
 }
 
-// Architectures whose libraries lie in a folder: "v73 v75 ".
+// The architectures whose libraries lie in a folder: "v73 v75 ".
 std::string architectures_in(const std::string& folder) {
     std::string found;
     DIR* dir = opendir(folder.c_str());
@@ -145,8 +145,8 @@ const Driver* open_driver(Reason& reason) {
         return reason.set("the driver %s is in use already, PILLION_HTP_DRIVER came too late",
                           driver.path),
                nullptr;
-    is_open =
-        find_driver(driver, reason);  // a failed attempt is repeated: the variable may be set later
+    // A failed attempt is repeated: the variable may be set later.
+    is_open = find_driver(driver, reason);
     opened_for = forced ? forced : "";
     return is_open ? &driver : nullptr;
 }

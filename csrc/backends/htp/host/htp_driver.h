@@ -1,5 +1,5 @@
-// libcdsprpc: Qualcomm's user-space driver, opened at run time. Only what pillion calls; numbers
-// and layouts are the driver's ABI.
+// libcdsprpc, Qualcomm's user-space driver, opened at run time. Only the functions that pillion
+// calls. The numbers and layouts are the driver's ABI.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -8,7 +8,7 @@
 
 namespace pillion::htp {
 
-// --- the ABI of the driver: remote.h, rpcmem.h and dspqueue.h of the public FastRPC project
+// --- the driver's ABI: remote.h, rpcmem.h and dspqueue.h of the public FastRPC project
 // (docs/hexagon_driver.md) ---
 
 constexpr int kDomainCdsp = 3;
@@ -44,7 +44,7 @@ struct ReserveSession {
     uint32_t domain_name_length;
     const char* session_name;
     uint32_t session_name_length;
-    uint32_t effective_domain, session;  // answered
+    uint32_t effective_domain, session;  // the driver fills these in
 };
 struct SessionUri {
     const char* domain_name;
@@ -52,7 +52,7 @@ struct SessionUri {
     uint32_t session;
     const char* module_uri;
     uint32_t module_uri_length;
-    char* uri;  // answered
+    char* uri;  // the driver fills this in
     uint32_t uri_length;
 };
 union RemoteArgument {
@@ -62,7 +62,7 @@ union RemoteArgument {
     } buffer;
     uint64_t handle;
 };
-// One method with so many in and out buffers.
+// The code of a call of one method with n_in input and n_out output buffers.
 constexpr uint32_t remote_scalars(uint32_t method, uint32_t n_in, uint32_t n_out) {
     return method << 24 | n_in << 16 | n_out << 8;
 }
@@ -76,10 +76,11 @@ using QueueCallback = void (*)(void* queue, int error, void* context);
 // --- the library ---
 
 struct Driver {
-    char path[256];  // what was opened
+    char path[256];  // of the opened library
 
     void* (*rpcmem_alloc)(int heap, uint32_t flags, int bytes);
-    void* (*rpcmem_alloc2)(int heap, uint32_t flags, size_t bytes);  // null: an older system
+    // null on older systems
+    void* (*rpcmem_alloc2)(int heap, uint32_t flags, size_t bytes);
     void (*rpcmem_free)(void* memory);
     int (*rpcmem_to_fd)(void* memory);
     int (*fastrpc_mmap)(int domain, int fd, void* address, int offset, size_t bytes, int flags);
@@ -102,12 +103,12 @@ struct Driver {
                          uint8_t* message, uint32_t timeout_us);
 };
 
-// The driver, opened once for the process; null with the reason: not on this machine.
-// PILLION_HTP_DRIVER names another library.
+// Opens the driver once for the process; null with the reason if it is absent. PILLION_HTP_DRIVER
+// names another library.
 const Driver* open_driver(Reason& reason);
 
-// The DSP library of an architecture ("libpillion_htp_v75.so") lies in a folder of
-// ADSP_LIBRARY_PATH. False: why not.
+// True if a folder of ADSP_LIBRARY_PATH holds the DSP library of an architecture
+// ("libpillion_htp_v75.so"); else false with the reason.
 bool find_dsp_library(int arch, Reason& reason);
 void dsp_library_name(int arch, char* name, size_t bytes);
 

@@ -72,8 +72,9 @@ constexpr DriverCode kCodes[] = {
      "use the cpu on this device, or sign the library for it", Status::no_backend},
     {0x82, "EINVALIDHASH", "the DSP refuses unsigned programs",
      "use the cpu on this device, or sign the library for it", Status::no_backend},
+    // from later systems
     {0x8A, "ENOSESSION", "the DSP has no session left",
-     "close other programs that use it and try again", Status::busy},  // of later systems
+     "close other programs that use it and try again", Status::busy},
     {0x14B, "EQURTTHREADCREATE", "the DSP gives no more threads",
      "close other programs that use it and try again", Status::busy},
     {104, "ECONNRESET", "the DSP was restarted or its process died", kRestart, Status::device_lost},
@@ -91,8 +92,8 @@ uint32_t plain(int code) {
 }  // namespace
 
 const DriverCode& driver_code(int code) {
-    // 104 is two things: the host's own number of a lost connection, and with the DSP's offset a
-    // lack of memory.
+    // 104 has two meanings: the host's own number of a lost connection, and, with the DSP's offset,
+    // a lack of memory.
     for (const DriverCode& c : kCodes)
         if (c.code == plain(code) &&
             (c.code != 104 || (c.status == Status::device_lost) == (uint32_t(code) == 104)))

@@ -1,5 +1,4 @@
-// The codes that the FastRPC driver and the DSP answer with: what they mean and what to do about
-// them.
+// The error codes of the FastRPC driver and the DSP: their meaning and their remedy.
 #pragma once
 #include <stdint.h>
 
@@ -7,22 +6,22 @@
 
 namespace pillion::htp {
 
-// A code as the driver gives it. Those that come from the DSP itself carry an offset of 0x80000400;
-// both forms are the same error.
+// A code as the driver returns it. Codes from the DSP itself carry an offset of 0x80000400; both
+// forms are the same error.
 struct DriverCode {
     uint32_t code;  // without the offset
     const char* name;
     const char* meaning;
-    const char* remedy;  // "" where nobody knows one
+    const char* remedy;  // "": no remedy is known
     Status status;
 };
 const DriverCode& driver_code(int code);
 
-// "what: error 0x72 (ECONNREFUSED): the DSP refuses connections; restart ..." into reason; returns
-// the code's Status.
+// Writes "what: error 0x72 (ECONNREFUSED): the DSP refuses connections; restart ..." into reason
+// and returns the code's Status.
 Status driver_failure(const char* what, int code, Reason& reason);
 
-// The connection is gone: a new session is needed.
+// True if the connection is gone and a new session is needed.
 bool is_lost(int code);
 
 }  // namespace pillion::htp

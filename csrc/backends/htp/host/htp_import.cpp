@@ -14,12 +14,12 @@
 namespace pillion::htp {
 namespace {
 
-constexpr size_t kPieceBytes =
-    1 << 20;  // of the file, for a thread; source pages are given back after 16 of them
+// Of the file, for one thread; source pages are given back after 16 pieces.
+constexpr size_t kPieceBytes = 1 << 20;
 
 size_t file_row(const WeightSource& s) { return row_bytes(s.dtype, s.width); }
 
-// task(0) .. task(n - 1) on up to n_threads threads, in any order.
+// Runs task(0) .. task(n - 1) on up to n_threads threads, in any order.
 template <class F>
 void parallel_for(int64_t n, int n_threads, const F& task) {
     std::atomic<int64_t> next{0};
@@ -29,13 +29,14 @@ void parallel_for(int64_t n, int n_threads, const F& task) {
     std::vector<std::thread> threads;
     try {
         for (int64_t t = 1; t < std::min<int64_t>(n, n_threads); t++) threads.emplace_back(work);
-    } catch (const std::system_error&) {  // the system gives no more: those there are do it
+    } catch (const std::system_error&) {
+        // The system has no more threads; the existing ones do the work.
     }
     work();
     for (std::thread& t : threads) t.join();
 }
 
-// Panels [begin, end), from rows of a file that are expanded 32 at a time into `scratch`.
+// Packs panels [begin, end) from rows of a file that are expanded 32 at a time into `scratch`.
 void pack_expanded(const WeightSource& s, const uint8_t* from, int64_t begin, int64_t end,
                    uint8_t* scratch, uint8_t* matrix) {
     const uint32_t dtype = uint32_t(expanded(s.dtype)), width = uint32_t(s.width);
@@ -63,7 +64,8 @@ bool pack(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel,
                   slice = 16 * piece;
     const size_t scratch_bytes =
         is_expanded(s.dtype) ? HTP_PANEL * row_bytes(expanded(s.dtype), s.width) : 0;
-    const std::unique_ptr<uint8_t[]> scratch(new uint8_t[16 * scratch_bytes]);  // of each piece
+    // of each piece
+    const std::unique_ptr<uint8_t[]> scratch(new uint8_t[16 * scratch_bytes]);
     for (int64_t d = 0; d < s.depth; d++)
         for (int64_t first = 0; first < panels; first += slice) {
             if (cancel.load()) return false;
@@ -128,7 +130,8 @@ bool write_weight(const WeightSource& s, int n_threads, const std::atomic<bool>&
             return true;
         case WeightSource::Use::table: {
             if (is_expanded(s.dtype)) return expand_table(s, cancel, to);
-            const size_t bytes = weight_size(s);  // as in the file, which may go as it is copied
+            // in the file's layout; its pages may be dropped as it is copied
+            const size_t bytes = weight_size(s);
             for (size_t at = 0; at < bytes; at += 16 * kPieceBytes) {
                 if (cancel.load()) return false;
                 const size_t n = std::min(16 * kPieceBytes, bytes - at);

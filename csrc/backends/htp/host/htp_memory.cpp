@@ -10,9 +10,8 @@ namespace pillion::htp {
 namespace {
 
 constexpr size_t kSharedMax = 64u << 20, kSharedMin = 256u << 10;
-constexpr size_t kSlabMax =
-    512u
-    << 20;  // a weights block: large enough for few of them, small enough for older DSPs' 2 GB maps
+// Size of a weights block: few are needed, and older DSPs, which map 2 GB, can map one.
+constexpr size_t kSlabMax = 512u << 20;
 
 size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
@@ -65,7 +64,7 @@ std::unique_ptr<Region> Memory::take(Block& block, size_t bytes) {
         if (rest > 0) block.free[offset + bytes] = rest;
         block.used += bytes;
         auto region = std::make_unique<Region>(*this, block, offset, bytes);
-        if (block.is_shared) memset(region->host(), 0, bytes);  // others are new
+        if (block.is_shared) memset(region->host(), 0, bytes);  // new blocks are zero already
         return region;
     }
     return nullptr;
@@ -109,10 +108,10 @@ void Memory::give_back(Block& block, size_t offset, size_t bytes) {
         }
         block.used -= bytes;
         if (block.used > 0 || (block.is_shared && !has_other_shared(block)))
-            return;  // one stays for the next
+            return;  // keeps one empty block for the next allocation
         empty = std::move(blocks_[block.index]);
-        if (on_free)
-            on_free(*empty);  // under the lock: the index may not be given to another block before
+        // Under the lock: another block must not get the index before the callback.
+        if (on_free) on_free(*empty);
     }
 }
 
@@ -125,7 +124,7 @@ HtpBuffer::HtpBuffer(size_t size, Memory& memory, int n_sessions)
     : Buffer(size, BufferKind::weights), memory_(&memory), n_sessions_(n_sessions),
       slabs_(size_t(n_sessions)) {}
 
-// Layers come in order, so where a layer begins in the buffer says which share it belongs to.
+// Layers come in order, so the start of a layer in the buffer determines its share.
 int HtpBuffer::session_of(const char* tensor_name, size_t offset) {
     const size_t share = size() / size_t(n_sessions_) + 1;
     const int by_place = std::min(n_sessions_ - 1, int(offset / share));
@@ -140,8 +139,8 @@ Status HtpBuffer::place(const char* tensor_name, size_t offset, size_t bytes, Re
     const size_t room = round_up(bytes + HTP_VECTOR, HTP_VECTOR);
     if (!slab.region || slab.used + room > slab.region->bytes()) {
         Status status = Status::ok;
-        // As many blocks as matter little, no larger than what is to come of this session's share;
-        // a last layer may go beyond it.
+        // So many blocks that the last one wastes little, none larger than the rest of this
+        // session's share; the last layer may exceed the share.
         const size_t share = size() / size_t(n_sessions_) + 1,
                      end = std::min(size(), share * size_t(session + 1));
         const size_t rest = std::max(end > offset ? end - offset : 0, share / 32);

@@ -1,6 +1,6 @@
-// Shared memory of a backend, and buffers in it. Every piece of it is seen by the host; sessions
-// map whole blocks, when a plan first needs them (htp_session.h). Small allocations share blocks,
-// because a session can name only HTP_BUFFERS_MAX of them.
+// Shared memory of a backend, and buffers in it. The host sees all of it. A session maps whole
+// blocks when a plan first needs them (htp_session.h). Small allocations share blocks, because a
+// session can name only HTP_BUFFERS_MAX of them.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -15,20 +15,22 @@
 
 namespace pillion::htp {
 
-// What a session maps at once. Its index names it in all sessions.
+// The unit that a session maps. Its index names it in all sessions.
 struct Block {
     uint32_t index = 0;
     std::unique_ptr<SharedMemory> memory;
-    std::map<size_t, size_t> free;  // offset -> bytes, of a shared block
+    // of a shared block: offset -> bytes
+    std::map<size_t, size_t> free;
     bool is_shared = false;
-    size_t used = 0;  // bytes given out
-    // By Backend::write: a DSP that read the bytes before may still hold the old ones.
+    size_t used = 0;  // allocated bytes
+    // Counts calls of Backend::write: a DSP that read the bytes before may still cache the old
+    // ones.
     std::atomic<uint32_t> host_writes{0};
 };
 
 class Memory;
 
-// Bytes in a block, given back by the destructor.
+// Bytes in a block; the destructor frees them.
 class Region {
   public:
     Region(Memory& memory, Block& block, size_t offset, size_t bytes)
@@ -54,9 +56,9 @@ class Region {
 class Memory {
   public:
     explicit Memory(Line& line);
-    // Zeroed, aligned to an HVX vector. Null with the reason.
+    // Allocates zeroed bytes, aligned to an HVX vector. Null with the reason.
     std::unique_ptr<Region> allocate(size_t bytes, Status& status, Reason& reason);
-    // Called with the index of a block that is going away, before its memory does.
+    // Called with a block that is about to be freed, before its memory is.
     std::function<void(const Block&)> on_free;
     size_t block_bytes() const { return shared_bytes_; }
 
@@ -68,39 +70,39 @@ class Memory {
     Block* add_block(size_t bytes, bool is_shared, Status& status, Reason& reason);
 
     Line& line_;
-    size_t shared_bytes_;  // of a block that small allocations share
+    size_t shared_bytes_;  // of a block shared by small allocations
     std::mutex mutex_;
-    std::vector<std::unique_ptr<Block>> blocks_;  // by index; null: free
+    std::vector<std::unique_ptr<Block>> blocks_;  // by index; null: free index
 };
 
-// A Buffer of the backend. Most are one region. Weights too large for one session are many, made
-// tensor by tensor at import: each has the session that its layer belongs to.
+// A Buffer of the backend. Most are one region. Weights too large for one session are many regions,
+// made tensor by tensor at import; each has the session of its layer.
 class HtpBuffer final : public Buffer {
   public:
     HtpBuffer(size_t size, BufferKind kind, std::unique_ptr<Region> region);
-    // Weights in pieces, over n_sessions of about the same size each.
+    // Weights in pieces, over n_sessions sessions of about equal size.
     HtpBuffer(size_t size, Memory& memory, int n_sessions);
 
-    // Null when the bytes are not in one piece.
+    // Null if the bytes are in several pieces.
     uint8_t* host() const override { return memory_ ? nullptr : pieces_[0].region->host(); }
 
-    // Room for a tensor of these weights; bytes [offset, offset + bytes) of the buffer then lie in
+    // Reserves a tensor of these weights: bytes [offset, offset + bytes) of the buffer then lie in
     // one region.
     Status place(const char* tensor_name, size_t offset, size_t bytes, Reason& reason);
 
     struct Place {
         Block* block = nullptr;
         size_t offset = 0;  // in the block
-        int session = -1;   // that these bytes belong to; -1: any
+        int session = -1;   // session of these bytes; -1: any
         uint8_t* host() const { return block->memory->host() + offset; }
     };
-    Place at(size_t offset) const;  // block null: nothing was placed there
+    Place at(size_t offset) const;  // block null: nothing is placed there
     int n_sessions() const { return n_sessions_; }
 
   private:
     struct Piece {
         size_t first, bytes;             // of the buffer
-        std::shared_ptr<Region> region;  // shared by the tensors of a slab
+        std::shared_ptr<Region> region;  // the tensors of a slab share it
         size_t offset;                   // in the region
         int session;
     };
@@ -114,10 +116,10 @@ class HtpBuffer final : public Buffer {
     Memory* memory_ = nullptr;
     int n_sessions_ = 1;
     std::map<int, int> session_of_layer_;
-    std::vector<Slab> slabs_;  // the open one of each session
+    std::vector<Slab> slabs_;  // each session's open slab
 };
 
-// N of "blk.N."; -1: the tensor is in no layer.
+// N of "blk.N."; -1: the tensor belongs to no layer.
 int layer_of(const char* tensor_name);
 
 }  // namespace pillion::htp

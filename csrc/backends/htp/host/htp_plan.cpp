@@ -8,13 +8,12 @@
 // by way of the host.
 #include "backends/htp/host/htp_plan.h"
 
-#include <math.h>
 #include <string.h>
 
 #include <algorithm>
 
 #include "backends/htp/host/htp_tiling.h"
-#include "core/memory_plan.h"
+#include "core/plan_layout.h"
 
 namespace pillion::htp {
 namespace {
@@ -74,20 +73,15 @@ std::vector<Span> joined(std::vector<Span> spans) {
 
 class HtpPlan final : public Plan {
   public:
-    HtpPlan(const Dsp& dsp, HtpQueue& queue, int rows_max, int out_rows_max)
-        : dsp_(dsp), queue_(queue), rows_max_(rows_max), out_rows_max_(out_rows_max) {}
+    HtpPlan(const Dsp& dsp, HtpQueue& queue, const Graph& graph)
+        : dsp_(dsp), queue_(queue), limits_(graph) {}
     ~HtpPlan() override {
         for (const Stretch& s : stretches_)
             if (s.program.prepared) dsp_.sessions.at(s.session).remove(s.program);
     }
 
     Status run(const StepState& state, Reason& reason) override {
-        if (state.rows < 1 || state.rows > rows_max_ || state.out_rows < 0 ||
-            state.out_rows > state.rows || state.out_rows > out_rows_max_) {
-            reason.set("plan for %d rows and %d outputs was given %d and %d", rows_max_,
-                       out_rows_max_, state.rows, state.out_rows);
-            return Status::internal;
-        }
+        if (const Status s = limits_.check(state, reason); s != Status::ok) return s;
         is_cancelled_ = queue_.cancel.load();
         if (is_cancelled_) return Status::ok;  // wait() says so
         memcpy(records_->host(), &state, sizeof state);
@@ -121,19 +115,12 @@ class HtpPlan final : public Plan {
     }
 
     size_t scratch_bytes() const override { return scratch_->bytes(); }
-    std::string to_json() const override {
-        std::string out = "[";
+    std::vector<StepInfo> steps() const override {
+        std::vector<StepInfo> all;
         for (const Stretch& s : stretches_)
-            for (size_t i = s.first; i < s.end; i++) {
-                char line[200];
-                snprintf(line, sizeof line,
-                         "%s{\"op\": \"%s\", \"layer\": %d, \"backend\": \"htp\", \"kernel\": "
-                         "\"%s\", \"session\": %d}",
-                         out.size() > 1 ? ", " : "", info(ops_[i].first).name, ops_[i].second,
-                         kernels_[i].c_str(), s.session);
-                out += line;
-            }
-        return out + "]";
+            for (size_t i = s.first; i < s.end; i++)
+                all.push_back({ops_[i].first, ops_[i].second, "htp", kernels_[i], s.session});
+        return all;
     }
 
     // "op embed of layer -1 (node 0) failed on device htp: token id outside the table (operand 1,
@@ -166,7 +153,7 @@ class HtpPlan final : public Plan {
 
     Dsp dsp_;
     HtpQueue& queue_;
-    int rows_max_, out_rows_max_;
+    RunLimits limits_;
     std::unique_ptr<Region> records_, scratch_;  // records_: state, cancel word, constants, plans
     std::vector<Stretch> stretches_;
     std::vector<std::pair<Op, int>> ops_;  // and layers, by node
@@ -180,7 +167,7 @@ class Compiler {
   public:
     Compiler(const Graph& graph, const Dsp& dsp, HtpQueue* queue)
         : graph_(graph), dsp_(dsp), queue_(queue), ops_(graph.nodes().size()),
-          requests_(graph.values().size()), scratch_of_(graph.nodes().size(), size_t(-1)) {
+          layout_(graph, {HTP_VECTOR, value_row_bytes}) {
         Reason reason;
         if (const Status status = dsp_.sessions.at(0).info(hardware_, reason); status != Status::ok)
             fail(status, "%s", reason.text);
@@ -188,18 +175,15 @@ class Compiler {
 
     // From shapes alone.
     size_t measure() {
-        find_lifetimes();
         for (size_t i = 0; i < ops_.size(); i++) describe(i);
-        return scratch_size();
+        return layout_.place();
     }
 
     std::unique_ptr<Plan> compile() {
-        auto plan =
-            std::make_unique<HtpPlan>(dsp_, *queue_, graph_.rows_max(), graph_.out_rows_max());
+        auto plan = std::make_unique<HtpPlan>(dsp_, *queue_, graph_);
         plan_ = plan.get();
         cut();
         share_hardware();
-        find_lifetimes();
         for (size_t i = 0; i < ops_.size(); i++) {
             describe(i);
             if (node(i).op == Op::rope_table) add_frequencies(i);
@@ -266,29 +250,7 @@ class Compiler {
                             : (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR);
     }
 
-    void find_lifetimes() {
-        const auto use = [&](Value v, int at) {
-            if (v == kNone || graph_.value(v).kind != ValueInfo::Kind::activation) return;
-            MemoryRequest& r = requests_[size_t(v)];
-            const ValueInfo& info = graph_.value(v);
-            r.bytes = aligned(size_t(stride(info)) * size_t(graph_.rows_max(info.rows)));
-            r.first = r.first < 0 ? at : std::min(r.first, at);
-            r.last = std::max(r.last, at);
-        };
-        for (size_t i = 0; i < graph_.nodes().size(); i++) {
-            for (Value v : node(i).in) use(v, int(i));
-            for (Value v : node(i).out) use(v, int(i));
-        }
-    }
-
-    // plan_memory gives multiples of 64; with sizes that are odd multiples of 64 every offset of a
-    // request is rounded up inside it.
-    static size_t aligned(size_t bytes) {
-        return (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR + HTP_VECTOR;
-    }
-    size_t offset_of(size_t request) const {
-        return (requests_[request].offset + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
-    }
+    static size_t value_row_bytes(const ValueInfo& v) { return stride(v); }
 
     htp_tensor operand(Value v) const {
         htp_tensor t = {};
@@ -342,11 +304,7 @@ class Compiler {
         }
         const uint64_t bytes =
             tile(op, uint32_t(graph_.rows_max(n.rows)), uint32_t(graph_.rows_max()), hardware_);
-        if (bytes == 0) return;
-        MemoryRequest r;
-        r.bytes = aligned(bytes), r.first = r.last = int(i);
-        requests_.push_back(r);
-        scratch_of_[i] = requests_.size() - 1;
+        layout_.add_for(i, bytes);
         op.tiling.scratch_bytes = uint32_t(bytes);
     }
 
@@ -363,30 +321,20 @@ class Compiler {
     }
 
     void add_frequencies(size_t i) {
-        const std::vector<float> f = rope_frequencies(node(i));
+        const std::vector<float> f = frequencies(node(i));
         constant_at_.emplace_back(i, constants_.size());
         constants_.insert(constants_.end(), f.begin(), f.end());
         constants_.resize((constants_.size() + 31) / 32 * 32);
     }
 
-    std::vector<float> rope_frequencies(const Node& n) const {
-        const RopeTableParams& p = n.params.rope_table;
-        std::vector<float> f(size_t(p.dims / 2));
+    std::vector<float> frequencies(const Node& n) const {
         const float* factors = nullptr;
         if (n.in[0] != kNone) {
             const Tensor& t = graph_.value(n.in[0]).tensor;
             factors = reinterpret_cast<const float*>(
                 static_cast<const HtpBuffer*>(t.buffer)->at(t.offset).host());
         }
-        for (size_t i = 0; i < f.size(); i++) {
-            const double factor = factors ? double(factors[i]) : 1.0;
-            // The reference holds frequencies in f32; a factor of 1e29 and more is GGUF's way to
-            // say "does not rotate".
-            f[i] = factor >= 1e29 ? 0.0f
-                                  : float(pow(double(p.base), -2.0 * double(i) / p.dims) *
-                                          double(p.position_scale) / factor);
-        }
-        return f;
+        return rope_frequencies(n.params.rope_table, factors);
     }
 
     // The plan's memory: state and cancel word, constants, then each stretch's records.
@@ -399,13 +347,12 @@ class Compiler {
             bytes += sizeof(htp_plan) + (s.end - s.first) * sizeof(htp_op);
         }
         plan_->scratch_ =
-            taken(dsp_.memory.allocate(scratch_size(), status, reason), status, reason, "scratch");
+            taken(dsp_.memory.allocate(layout_.place(), status, reason), status, reason, "scratch");
         plan_->records_ =
             taken(dsp_.memory.allocate(bytes, status, reason), status, reason, "plan");
         std::copy(constants_.begin(), constants_.end(),
                   reinterpret_cast<float*>(plan_->records_->host() + constants_offset()));
     }
-    size_t scratch_size() { return std::max<size_t>(plan_memory(requests_), 64) + HTP_VECTOR; }
     static size_t constants_offset() {
         return (kStateBytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
     }
@@ -414,7 +361,7 @@ class Compiler {
         if (v == kNone) return;
         const ValueInfo& info = graph_.value(v);
         if (info.kind == ValueInfo::Kind::activation) {
-            const htp_address a = plan_->scratch_->address(offset_of(size_t(v)));
+            const htp_address a = plan_->scratch_->address(layout_.value_offset(v));
             t.buffer = a.buffer, t.offset = a.offset;
             uses_.push_back(&plan_->scratch_->block());
             return;
@@ -454,8 +401,8 @@ class Compiler {
             }
         uses_.push_back(&plan_->records_->block());
         op.tiling.scratch_buffer = HTP_NOWHERE;
-        if (scratch_of_[i] != size_t(-1)) {
-            const htp_address a = plan_->scratch_->address(offset_of(scratch_of_[i]));
+        if (const auto place = layout_.of_node(i); place != PlanLayout::kNowhere) {
+            const htp_address a = plan_->scratch_->address(layout_.place_offset(place));
             op.tiling.scratch_buffer = a.buffer, op.tiling.scratch_offset = a.offset;
             uses_.push_back(&plan_->scratch_->block());
         }
@@ -512,8 +459,7 @@ class Compiler {
     std::vector<htp_op> ops_;
     std::vector<float> constants_;
     std::vector<std::pair<size_t, size_t>> constant_at_;  // node, index into constants_
-    std::vector<MemoryRequest> requests_;                 // values first, then scratch of ops
-    std::vector<size_t> scratch_of_;
+    PlanLayout layout_;
     std::vector<const Block*> uses_;  // of the node at hand
     std::vector<Span> spans_, caches_;
     std::vector<const Block*> cache_blocks_;

@@ -15,7 +15,7 @@ constexpr size_t mb(size_t bytes) { return (bytes + (1u << 20) - 1) >> 20; }
 
 }  // namespace
 
-// What is sent after this goes to a new process.
+// Marks the connection as lost. The next message goes to a new process.
 Status Session::lost(Status status, Reason& reason) {
     (void)reason;
     transport_.reset();
@@ -175,17 +175,14 @@ void Sessions::forget(const Block& block) {
     for (auto& s : list_) s->forget(block);
 }
 
-std::string Sessions::to_json() const {
+Json Sessions::to_json() const {
     std::lock_guard<std::mutex> lock(mutex_);
-    std::string out = "[";
-    for (const auto& s : list_) {
-        char text[128];
-        const char* comma = out.size() > 1 ? ", " : "";
-        snprintf(text, sizeof text, "%s{\"mapped_bytes\": %zu, \"connections\": %d}", comma,
-                 s->mapped_bytes(), s->connections());
-        out += text;
-    }
-    return out + "]";
+    JsonArray out;
+    for (const auto& s : list_)
+        out.add(JsonObject()
+                    .add("mapped_bytes", s->mapped_bytes())
+                    .add("connections", s->connections()));
+    return out;
 }
 
 }  // namespace pillion::htp

@@ -1,6 +1,6 @@
-// One process on the DSP with what it knows: blocks mapped, plans prepared. Connects when first
-// needed and again after a loss: memory is the host's, so a new process is given the same blocks
-// and plans and goes on.
+// One process on the DSP, with the blocks that it has mapped and the plans that it has prepared. It
+// connects when first needed, and again after a loss. The host owns the memory, so a new process
+// gets the same blocks and plans and continues.
 #pragma once
 #include <map>
 #include <mutex>
@@ -11,33 +11,34 @@
 
 namespace pillion::htp {
 
-// A plan's part on one session.
+// The part of a plan that runs on one session.
 struct Program {
     uint32_t number = 0;
-    htp_address at = {HTP_NOWHERE, 0, 0};  // its htp_plan
-    uint64_t prepared = 0;                 // the connection that knows it; 0: none yet
+    htp_address at = {HTP_NOWHERE, 0, 0};  // address of its htp_plan
+    // number of the connection that knows it; 0: not prepared yet
+    uint64_t prepared = 0;
 };
 
 class Session {
   public:
     Session(Line& line, int number) : line_(line), number_(number) {}
 
-    // The DSP's facts; connects. Status of a failure says whether there is none, it is busy, or it
-    // was lost.
+    // Connects and returns the DSP's facts. The Status of a failure distinguishes an absent, a busy
+    // and a lost DSP.
     Status info(htp_info& info, Reason& reason);
-    // The block is seen by this session from now on. out_of_memory with the sizes when its address
-    // space is full.
+    // Maps the block into this session. out_of_memory, with the sizes, if its address space is
+    // full.
     Status use(const Block& block, Reason& reason);
-    void forget(const Block& block);  // before its memory goes
+    void forget(const Block& block);  // before its memory is freed
 
-    // An answer with another status than HTP_OK is not a failure of the call.
+    // A status other than HTP_OK in the answer is not a failure of the call.
     Status add(Program& program, htp_answer& answer, Reason& reason);
     void remove(const Program& program);
     Status run(Program& program, htp_address state, htp_address cancel, const Watch& watch,
                htp_answer& answer, Reason& reason);
 
     size_t mapped_bytes() const;
-    int connections() const;  // how often a process was started
+    int connections() const;  // number of processes started
 
   private:
     Status open(Reason& reason);
@@ -51,10 +52,10 @@ class Session {
     mutable std::mutex mutex_;
     std::unique_ptr<Transport> transport_;
     htp_info info_ = {};
-    uint64_t connection_ = 0;  // counts them
+    uint64_t connection_ = 0;  // number of the current connection
     uint32_t sequence_ = 0;
-    std::map<uint32_t, const Block*> wanted_;  // by index
-    std::set<uint32_t> numbers_;               // of plans
+    std::map<uint32_t, const Block*> wanted_;  // blocks by index
+    std::set<uint32_t> numbers_;               // numbers of plans
     size_t mapped_ = 0;
 };
 
@@ -64,7 +65,7 @@ class Sessions {
     explicit Sessions(Line& line) : line_(line) {}
     Session& at(int number);
     void forget(const Block& block);
-    std::string to_json() const;
+    Json to_json() const;
 
   private:
     Line& line_;

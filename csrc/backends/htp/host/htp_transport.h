@@ -1,6 +1,6 @@
-// What lies between the host and one DSP: shared memory, and a line to a process on the DSP that
-// answers messages. Two kinds exist, the device itself (fastrpc_transport.cpp) and a child process
-// that plays it (sim_transport.cpp); all above does not know which.
+// The transport between the host and one DSP: shared memory, and a line to a process on the DSP
+// that answers messages. Two kinds exist: the device itself (fastrpc_transport.cpp) and a child
+// process that emulates it (sim_transport.cpp). The code above works with either.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -12,11 +12,12 @@
 
 #include "backends/htp/wire/htp_wire.h"
 #include "core/error.h"
+#include "core/json.h"
 
 namespace pillion::htp {
 
-// Memory that the host sees at `host` and any session can map by its file descriptor. HTP_SLACK
-// bytes behind `bytes` are included.
+// Memory that the host sees at `host`, and that any session can map by its file descriptor. It
+// includes HTP_SLACK bytes behind `bytes`.
 class SharedMemory {
   public:
     virtual ~SharedMemory() = default;
@@ -26,7 +27,7 @@ class SharedMemory {
 
   protected:
     uint8_t* host_ = nullptr;
-    size_t bytes_ = 0;  // what may be used
+    size_t bytes_ = 0;  // usable bytes
     int fd_ = -1;
 };
 
@@ -36,8 +37,8 @@ struct Span {
     uint32_t offset, bytes;
 };
 
-// While a message is answered: whether the caller wants it stopped, and the word in shared memory
-// that tells the DSP. And what the DSP must not take from an old cache line.
+// For the time of a message: the caller's cancel flag, the word in shared memory that tells the DSP
+// about it, and the spans that the DSP must not read from an old cache line.
 struct Watch {
     const std::atomic<bool>* cancel = nullptr;
     uint32_t* cancel_word = nullptr;
@@ -48,41 +49,40 @@ struct Watch {
 class Transport {
   public:
     virtual ~Transport() = default;  // ends the process
-    // Sends a message and waits for its answer, which is then in the message: its status is the
-    // DSP's and not looked at here. device_lost: the process is gone, does not answer in time, or
-    // the line is broken; nothing more can be sent.
+    // Sends a message and waits for the answer, which replaces it. The answer's status is the
+    // DSP's; this function does not check it. device_lost: the process is gone, does not answer in
+    // time, or the line is broken; no further message can be sent.
     virtual Status exchange(htp_message& message, const Watch& watch, Reason& reason) = 0;
-    // Before MAP and after UNMAP of this memory.
+    // Called before MAP and after UNMAP of this memory.
     virtual Status announce(const SharedMemory&, Reason&) { return Status::ok; }
     virtual void retract(const SharedMemory&) {}
 };
 
-// Where memory and sessions come from.
+// Makes shared memory and sessions.
 class Line {
   public:
     virtual ~Line() = default;
-    virtual const char* device_name() const = 0;  // "htp", "htp:sim"
-    virtual std::string describe() const = 0;  // members of a JSON object: "transport": "sim", ...
+    virtual const char* device_name() const = 0;       // "htp", "htp:sim"
+    virtual void describe(JsonObject& out) const = 0;  // adds "transport": "sim", ...
     virtual std::unique_ptr<SharedMemory> allocate(size_t bytes, Status& status,
                                                    Reason& reason) = 0;
     virtual std::unique_ptr<Transport> connect(int session, Status& status, Reason& reason) = 0;
-    virtual size_t address_space() const = 0;  // bytes one session can map
+    virtual size_t address_space() const = 0;  // bytes that one session can map
     virtual int sessions_max() const = 0;
     virtual bool is_emulated() const = 0;
 };
 
 std::unique_ptr<Line> open_fastrpc(Status& status, Reason& reason);
-// The child's command line is PILLION_HTP_SIM, or the program beside this module.
+// Starts the child by the command line in PILLION_HTP_SIM, or else the program beside this module.
 std::unique_ptr<Line> open_sim(Status& status, Reason& reason);
 
-// As it stands between the quotes of a JSON text.
-std::string json_text(const std::string& text);
+// Escapes a text for the inside of a JSON string.
 
-// Milliseconds a message may take: PILLION_HTP_TIMEOUT (seconds), else a minute: far more than a
-// run takes, short enough to be noticed.
+// Milliseconds that a message may take: PILLION_HTP_TIMEOUT (seconds), else a minute. A minute is
+// far more than a run takes and short enough for a user to wait.
 int timeout_ms();
-// PILLION_HTP_SPACE (MB): a smaller address space than the device's, for tests of the session
-// planner.
+// PILLION_HTP_SPACE (MB), for tests of the session planner: a smaller address space than the
+// device's. Without it, `bytes`.
 size_t address_space_or(size_t bytes);
 
 }  // namespace pillion::htp

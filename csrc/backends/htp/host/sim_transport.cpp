@@ -1,6 +1,6 @@
-// A child process plays the DSP: the program that is built of the DSP's own sources, natively or
-// for an emulator. Memory is memfds that the child maps through /proc; messages go through a ring
-// in one more of them, and both sides sleep on futexes.
+// The transport to a child process that emulates the DSP. The program is built from the DSP's own
+// sources, natively or for an emulator. Memory is memfds that the child maps through /proc.
+// Messages go through a ring in another memfd, and both sides sleep on futexes.
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -30,9 +30,10 @@ extern char** environ;
 namespace pillion::htp {
 namespace {
 
-constexpr int kStartMs = 30'000;           // an emulator on a busy machine takes a second
+// An emulator on a busy machine takes a second.
+constexpr int kStartMs = 30'000;
 constexpr int kSlice = 20;                 // ms between looks at the child and the cancel flag
-constexpr uint32_t kVtcmBytes = 8u << 20;  // what phones have
+constexpr uint32_t kVtcmBytes = 8u << 20;  // the size on phones
 constexpr size_t kAddressSpace = size_t(3584) << 20;
 
 int make_memfd(const char* name) {
@@ -71,7 +72,8 @@ int64_t now_ms() {
 uint32_t load(const uint32_t& word) { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
 
 void wait_change(const uint32_t& word, uint32_t old, int ms) {
-    for (int i = 0; i < 300; i++)  // a small op is answered before a sleep would begin
+    // A small op is answered before a sleep would begin.
+    for (int i = 0; i < 300; i++)
         if (load(word) != old) return;
     const timespec t = {ms / 1000, long(ms % 1000) * 1'000'000};
     syscall(SYS_futex, &word, FUTEX_WAIT, old, &t, nullptr, 0);
@@ -150,7 +152,7 @@ class SimTransport final : public Transport {
         return *reinterpret_cast<htp_sim_control*>(memory_->host());
     }
 
-    // Its own process group: Ctrl-C in a terminal is for the host alone.
+    // The child gets its own process group: Ctrl-C in a terminal stops only the host.
     int spawn() {
         char path[64];
         snprintf(path, sizeof path, "/proc/%d/fd/%d", int(getpid()), memory_->fd());
@@ -179,8 +181,8 @@ class SimTransport final : public Transport {
     bool is_gone() {
         if (gone_ || pid_ <= 0) return true;
         const pid_t got = waitpid(pid_, &exit_, WNOHANG);
-        gone_ = got == pid_ ||
-                (got < 0 && errno == ECHILD);  // ECHILD: someone else takes the program's children
+        // ECHILD: other code reaps the program's children.
+        gone_ = got == pid_ || (got < 0 && errno == ECHILD);
         return gone_;
     }
 
@@ -201,15 +203,15 @@ class SimTransport final : public Transport {
         return Status::device_lost;
     }
 
-    // How it ended and the last line it wrote.
+    // How the child ended, and the last line that it wrote.
     std::string last_words() const {
         std::string text =
             WIFSIGNALED(exit_)
                 ? std::string("ended by ") + strsignal(WTERMSIG(exit_))
                 : "ended with status " + std::to_string(WIFEXITED(exit_) ? WEXITSTATUS(exit_) : -1);
         char words[4096];
-        const off_t size = lseek(errors_->fd(), 0,
-                                 SEEK_CUR);  // the child writes through the same file description
+        // The child writes through the same file description.
+        const off_t size = lseek(errors_->fd(), 0, SEEK_CUR);
         const off_t from = std::max<off_t>(0, size - off_t(sizeof words));
         const ssize_t n = pread(errors_->fd(), words, sizeof words, from);
         std::string line(words,
@@ -238,8 +240,8 @@ class SimLine final : public Line {
   public:
     explicit SimLine(std::vector<std::string> command) : command_(std::move(command)) {}
     const char* device_name() const override { return "htp:sim"; }
-    std::string describe() const override {
-        return "\"transport\": \"sim\", \"command\": \"" + json_text(command_.back()) + "\"";
+    void describe(JsonObject& out) const override {
+        out.add("transport", "sim").add("command", command_.back());
     }
     size_t address_space() const override { return address_space_or(kAddressSpace); }
     int sessions_max() const override { return 4; }
@@ -299,13 +301,6 @@ std::unique_ptr<Line> open_sim(Status& status, Reason& reason) {
         return nullptr;
     }
     return std::make_unique<SimLine>(std::move(command));
-}
-
-std::string json_text(const std::string& text) {
-    std::string out;
-    for (const char c : text)
-        out += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
-    return out;
 }
 
 int timeout_ms() {

@@ -1,6 +1,6 @@
-// What the device library takes from the DSP's system. With Qualcomm's SDK (HTP_HAS_SDK, set by the
-// build) its headers are used; without it the same functions are declared here from their public
-// descriptions, so that the sources compile, and can be checked, with any Hexagon compiler.
+// The functions of the DSP's system that the device library uses. With Qualcomm's SDK (HTP_HAS_SDK,
+// set by the build) they come from its headers. Without it they are declared here from their public
+// descriptions, so that any Hexagon compiler can compile and check the sources.
 #ifndef PILLION_DSP_DEVICE_SDK_H
 #define PILLION_DSP_DEVICE_SDK_H
 
@@ -18,7 +18,7 @@
 #include <remote.h>
 #else
 
-// On the DSP the codes carry an offset; the host takes it off (htp_errors.cpp).
+// On the DSP the codes carry an offset; the host subtracts it (htp_errors.cpp).
 enum { AEE_SUCCESS = 0 };
 #define HTP_AEE(code) ((int)(0x80000400u + (code)))
 #define AEE_EFAILED HTP_AEE(0x01)

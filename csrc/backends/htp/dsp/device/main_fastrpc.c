@@ -1,8 +1,8 @@
-// The device library's entry: FastRPC calls it to open, start, stop and close (wire/htp_fastrpc.h);
-// work arrives in a dspqueue and is answered by one thread through session_answer. One process
-// domain, one session.
+// The device library's entry. FastRPC calls it to open, start, stop and close (wire/htp_fastrpc.h).
+// Work arrives in a dspqueue; one thread answers it through session_answer. One process domain, one
+// session.
 //
-// Compiled here for every architecture and run on a PC over a fake of the system
+// Compiled here for every architecture, and run on a PC over a fake of the system
 // (tests/htp/fake_dsp_system.c), never on a DSP.
 #include <errno.h>
 #include <pthread.h>
@@ -15,9 +15,8 @@
 #include "backends/htp/wire/htp_fastrpc.h"
 
 enum { OPEN = 0, CLOSE = 1, WAIT_US = 100000, ANSWER_US = 1000000 };
-enum {
-    VTCM_THREAD = 128 << 10
-};  // two pieces of weights (htp_tiling.cpp); the rest is left to other sessions and programs
+// two pieces of weights (htp_tiling.cpp); the rest stays free for other sessions and programs
+enum { VTCM_THREAD = 128 << 10 };
 
 static struct dsp_session session;
 static dspqueue_t queue;
@@ -25,10 +24,10 @@ static pthread_t server;
 static int is_started;
 static volatile int is_stopping;
 
-// --- what session.h wants of a platform ---
+// --- the platform functions of session.h ---
 
-// The host has mapped the fd into this process (fastrpc_mmap, FASTRPC_MAP_FD), which is also what
-// packets need to refer to it; here it is looked up and held.
+// The host has mapped the fd into this process (fastrpc_mmap, FASTRPC_MAP_FD), and packets refer to
+// that mapping. This function looks it up and holds it.
 uint8_t* platform_map(const struct htp_map* m) {
     void* base = 0;
     unsigned long long physical = 0;
@@ -47,7 +46,7 @@ void platform_flush(const uint8_t* at, uint64_t bytes) {
                                QURT_MEM_DCACHE);
 }
 
-// Written back as well, should the DSP have written to the line: what it wrote must not be lost.
+// Also writes the line back: if the DSP wrote to it, its data must survive.
 void platform_refresh(const void* word) {
 #ifdef __hexagon__
     __asm__ volatile("dccleaninva(%0)" : : "r"(word) : "memory");
@@ -67,8 +66,8 @@ int32_t platform_before_op(uint32_t op) {
 
 // --- power ---
 
-// Highest corners while a session is open: a token is many short ops, and a clock that follows
-// their load is always late.
+// Sets the highest corners while a session is open. A token is many short ops, and a clock that
+// follows their load is always late.
 static void power(int on) {
 #ifdef HTP_HAS_SDK
     HAP_power_request_t r;
@@ -84,7 +83,8 @@ static void power(int on) {
     r.dcvs_v3.core_params.target_corner = r.dcvs_v3.core_params.min_corner =
         r.dcvs_v3.core_params.max_corner = on ? HAP_DCVS_VCORNER_MAX : HAP_DCVS_VCORNER_DISABLE;
     r.dcvs_v3.bus_params = r.dcvs_v3.core_params;
-    r.dcvs_v3.set_sleep_disable = TRUE;  // between two runs of one token the DSP would fall asleep
+    // The DSP would fall asleep between two runs of one token.
+    r.dcvs_v3.set_sleep_disable = TRUE;
     r.dcvs_v3.sleep_disable = on ? TRUE : FALSE;
     (void)HAP_power_set(&session, &r);
     memset(&r, 0, sizeof r);
@@ -98,7 +98,7 @@ static void power(int on) {
 
 // --- the queue ---
 
-// Its host would wait for ever.
+// Reports the end to the host, which would otherwise wait for ever.
 static void say_goodbye(int error) {
     struct htp_message m;
     memset(&m, 0, sizeof m);
@@ -109,8 +109,8 @@ static void say_goodbye(int error) {
 }
 
 static void* serve(void* unused) {
-    struct dspqueue_buffer spans[HTP_RPC_SPANS_MAX];  // the queue invalidates what they name; the
-                                                      // session knows the buffers already
+    // The queue invalidates the memory that they name; the session knows the buffers already.
+    struct dspqueue_buffer spans[HTP_RPC_SPANS_MAX];
     (void)unused;
     while (!is_stopping) {
         struct htp_message m;
@@ -140,7 +140,8 @@ static int start(const struct htp_rpc_start* s) {
     session_begin(&session);
     const unsigned units = (unsigned)qurt_hvx_get_units() >> 8 & 0xff;  // contexts of 128 bytes
     const unsigned n = workers_start(s->threads ? s->threads : units ? units : 1);
-    (void)vtcm_open(n * VTCM_THREAD);  // without it weights are read where they lie
+    // Without VTCM, weights are read where they lie.
+    (void)vtcm_open(n * VTCM_THREAD);
     is_stopping = 0;
     const int e = dspqueue_import(s->queue, 0, queue_error, 0, &queue);
     if (e || workers_thread(&server, serve, 0)) {
@@ -175,7 +176,8 @@ __attribute__((visibility("default"))) int pillion_htp_skel_handle_invoke(remote
                    in_handles = REMOTE_SCALARS_INHANDLES(scalars);
     (void)handle;
     switch (REMOTE_SCALARS_METHOD(scalars)) {
-        case OPEN:  // uri in, a handle out; one session: any number but 0 will do
+        // uri in, a handle out; with one session any number except 0 serves
+        case OPEN:
             if (REMOTE_SCALARS_OUTHANDLES(scalars) != 1) return AEE_EBADPARM;
             args[in + out + in_handles].h64 = (remote_handle64)(uintptr_t)&session;
             return AEE_SUCCESS;

@@ -1,4 +1,4 @@
-// The real VTCM, by the compute resource manager: as much as asked for in one page, else as much as
+// The real VTCM, from the compute resource manager: the requested size in one page, else as much as
 // there is.
 #include "backends/htp/dsp/device/device_sdk.h"
 #include "backends/htp/dsp/vtcm.h"
@@ -13,15 +13,16 @@ void vtcm_close(void) {
     if (context) HAP_compute_res_release(context);
     base = 0, size = 0, context = 0;
 }
-// Another program (the phone's own assistant, say) may hold all of it: then there is none, and
-// weights are read where they lie.
+// Another program (for example the phone's own assistant) may hold all VTCM. Weights are then read
+// where they lie.
 int vtcm_open(uint32_t bytes) {
     const unsigned one_second_us = 1000000;
     compute_res_attr_t wish;
     unsigned total = 0, largest = 0;
     compute_res_vtcm_page_t layout, available;
     if (HAP_compute_res_query_VTCM(0, &total, &layout, &largest, &available)) return -1;
-    const unsigned most = largest ? largest : total;  // largest: what nobody holds
+    // largest: the part that is free
+    const unsigned most = largest ? largest : total;
     size = bytes < most ? bytes : most;
     HAP_compute_res_attr_init(&wish);
     HAP_compute_res_attr_set_serialize(&wish, 0);
@@ -36,7 +37,7 @@ int vtcm_open(uint32_t bytes) {
 uint8_t* vtcm_base(void) { return base; }
 uint32_t vtcm_bytes(void) { return size; }
 
-#else  // no SDK: no VTCM, weights are read where they lie
+#else  // without the SDK there is no VTCM: weights are read where they lie
 
 int vtcm_open(uint32_t bytes) { return bytes ? -1 : 0; }
 void vtcm_close(void) {}

@@ -1,14 +1,15 @@
 // Float vectors: 32 floats per HVX_Vector, IEEE binary32 in memory and between functions.
 //
-// Three implementations of the same functions, chosen at compile time:
+// Three implementations of the same functions; the compiler's target chooses one:
 //   lanes  HVX before v68 has no float: each lane goes through the scalar unit (emulator), or
 //          through the PC's. Here the functions are exactly the CPU backend's arithmetic, bit for
 //          bit: fused where it fuses, sums in its 16 virtual lanes.
 //   qf32   v68 and later, every Snapdragon since 2021. The default on a device.
 //   ieee   v68 and later parts that have it; opt in with HTP_F32_IEEE (and the compiler's switch
 //          for IEEE float).
-// qf32 never leaves this file: a result is turned back into IEEE before it is returned, because the
-// two formats share registers but not bits, and neither compiler nor debugger can tell them apart.
+// qf32 never leaves this file: every function converts its result back to IEEE, and a chain (below)
+// does so at its end. The two formats share registers but not bits, and neither compiler nor
+// debugger can tell them apart.
 #ifndef PILLION_HVX_F32_H
 #define PILLION_HVX_F32_H
 
@@ -26,9 +27,9 @@ HVX_INLINE HVX_Vector f32_splat(float x) { return Q6_V_vsplat_R((int32_t)bits_of
 #define HTP_F32_LANES 1
 
 #ifdef __hexagon__
-// In the emulator a vector store costs as much as a hundred other instructions, while a vector load
-// or an extract costs next to nothing. So lanes leave by vextract and come back through memory, and
-// two pieces of assembly keep the compiler from doing it the other way round.
+// In the emulator a vector store costs as much as a hundred other instructions, and a vector load
+// or an extract costs next to nothing. Lanes therefore leave by vextract and come back through
+// memory. Two pieces of assembly keep the compiler from doing the opposite.
 HVX_INLINE int32_t lane_bits(HVX_Vector v, int i) {
     int32_t x;
     __asm__("%0 = vextract(%1,%2)" : "=r"(x) : "v"(v), "r"(4 * i));
@@ -68,14 +69,14 @@ HVX_INLINE HVX_Vector f32_mul_sub(HVX_Vector acc, HVX_Vector a, HVX_Vector b) {
 HVX_INLINE HVX_Vector f32_scale_add(HVX_Vector acc, HVX_Vector a, float s) {
     F32_EACH(__builtin_fmaf(F32_AT(a), s, F32_AT(acc)));
 }
-// acc + (dot * d) * scale, the end of a block of a matrix product. The dot product was started at
+// acc + (dot * d) * scale, the end of a block of a matrix product. The dot product started at
 // F32_DOT_BIAS.
 #define F32_DOT_BIAS 0
 HVX_INLINE HVX_Vector f32_block_add(HVX_Vector acc, HVX_Vector dot, float d, HVX_Vector scale) {
     F32_EACH(__builtin_fmaf((float)lane_bits(dot, i) * d, F32_AT(scale), F32_AT(acc)));
 }
-// Chains of acc + a * s: made of an ordinary acc alone or with a first term, continued, and ended,
-// with nothing else between (see qf32).
+// Chains of acc + a * s. A chain starts from an ordinary acc alone or with a first term, continues,
+// and ends, without other operations in between (see qf32).
 HVX_INLINE HVX_Vector f32_chain(HVX_Vector acc) { return acc; }
 HVX_INLINE HVX_Vector f32_chain_begin(HVX_Vector acc, HVX_Vector a, float s) {
     return f32_scale_add(acc, a, s);
@@ -93,7 +94,7 @@ HVX_INLINE HVX_Vector f32_scale_to_small_i32(HVX_Vector x, float s) {
     const HVX_Vector t = f32_scaled_plus_magic(x, s);
     return Q6_Vw_vsub_VwVw(t, magic);
 }
-// The larger, the second of the two where one is NaN.
+// The larger value; b if either is NaN.
 HVX_INLINE HVX_Vector f32_max(HVX_Vector a, HVX_Vector b) {
     F32_EACH(F32_AT(a) > F32_AT(b) ? F32_AT(a) : F32_AT(b));
 }
@@ -139,8 +140,8 @@ HVX_INLINE float f32_largest(HVX_Vector v) {
     return m;
 }
 
-// The low half of each lane as an f16. Integer only, exact for every input; a subnormal is built
-// from its integer value, below 2^10.
+// The low half of each lane as an f16. Integer only, exact for every input. A subnormal is built
+// from its integer value, which is below 2^10.
 #ifdef __hexagon__
 HVX_INLINE HVX_Vector f32_from_f16_words(HVX_Vector h) {
     const HVX_Vector mag = Q6_V_vand_VV(h, Q6_V_vsplat_R(0x7fff));
@@ -149,7 +150,7 @@ HVX_INLINE HVX_Vector f32_from_f16_words(HVX_Vector h) {
     normal = Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(mag, Q6_V_vsplat_R(0x7bff)),
                            Q6_Vw_vadd_VwVw(normal, Q6_V_vsplat_R(0x38000000)), normal);
     const HVX_VectorPred is_sub = Q6_Q_vcmp_gt_VwVw(Q6_V_vsplat_R(0x400), mag);
-    // m * 2^-24: shift the leading one away, the count of zeros before it gives the exponent
+    // m * 2^-24: shifts the leading one out; the count of zeros before it gives the exponent
     const HVX_Vector lz = Q6_Vuw_vcl0_Vuw(mag);
     const HVX_Vector frac =
         Q6_V_vand_VV(Q6_Vw_vasl_VwVw(mag, Q6_Vw_vsub_VwVw(lz, Q6_V_vsplat_R(8))),
@@ -159,7 +160,7 @@ HVX_INLINE HVX_Vector f32_from_f16_words(HVX_Vector h) {
         Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(mag, Q6_V_vzero()), Q6_V_vor_VV(expo, frac), Q6_V_vzero());
     return Q6_V_vor_VV(sign, Q6_V_vmux_QVV(is_sub, small, normal));
 }
-// Even and odd halves of 64 f16 -> lo and hi vector.
+// Even and odd halves of 64 f16, as lo and hi vector.
 HVX_INLINE HVX_VectorPair f32_from_f16(HVX_Vector h) {
     return Q6_W_vcombine_VV(f32_from_f16_words(Q6_Vuw_vlsr_VuwR(h, 16)),
                             f32_from_f16_words(Q6_V_vand_VV(h, Q6_V_vsplat_R(0xffff))));
@@ -205,9 +206,9 @@ HVX_INLINE HVX_Vector f32_mul(HVX_Vector a, HVX_Vector b) {
 HVX_INLINE HVX_Vector f32_mul_add(HVX_Vector acc, HVX_Vector a, HVX_Vector b) {
     return Q6_Vsf_equals_Vqf32(Q6_Vqf32_vadd_Vqf32Vsf(Q6_Vqf32_vmpy_VsfVsf(a, b), acc));
 }
-// A chain stays qf32 from term to term: one conversion at its end instead of one a term. All the
-// terms of a chain belong to one row and are the same whatever runs beside it, so this too is a
-// rounding that no other row can change.
+// A chain stays qf32 from term to term: one conversion at its end instead of one per term. All
+// terms of a chain belong to one row and do not depend on the rows beside it, so no other row
+// changes this rounding.
 HVX_INLINE HVX_Vector f32_chain(HVX_Vector acc) { return Q6_Vqf32_vadd_VsfVsf(acc, Q6_V_vzero()); }
 HVX_INLINE HVX_Vector f32_chain_begin(HVX_Vector acc, HVX_Vector a, float s) {
     return Q6_Vqf32_vadd_Vqf32Vsf(Q6_Vqf32_vmpy_VsfVsf(a, f32_splat(s)), acc);
@@ -227,8 +228,8 @@ HVX_INLINE HVX_Vector f32_scale_add(HVX_Vector acc, HVX_Vector a, float s) {
     return f32_mul_add(acc, a, f32_splat(s));
 }
 
-// Exact for |x| < 2^22. Before v73 HVX has no int32 -> float: there a dot product starts at the
-// bits of F32_MAGIC, which saves an addition.
+// Exact for |x| < 2^22. Before v73 HVX cannot convert int32 to float. There a dot product starts at
+// the bits of F32_MAGIC, which saves an addition.
 #if __HVX_ARCH__ >= 73
 #define F32_DOT_BIAS 0
 HVX_INLINE HVX_Vector f32_from_small_i32(HVX_Vector x) { return Q6_Vsf_equals_Vw(x); }
@@ -248,8 +249,8 @@ HVX_INLINE HVX_Vector f32_scale_to_small_i32(HVX_Vector x, float s) {
     return Q6_Vw_vsub_VwVw(f32_add(f32_scale(x, s), magic), magic);
 }
 
-// Floats order like integers once a negative one's other bits are flipped; no float unit needed.
-// The map is its own inverse.
+// Maps floats to integers of the same order by flipping a negative one's other bits, without a
+// float unit. The map is its own inverse.
 HVX_INLINE HVX_Vector f32_order(HVX_Vector v) {
     return Q6_V_vxor_VV(v, Q6_V_vand_VV(Q6_Vw_vasr_VwR(v, 31), Q6_V_vsplat_R(0x7fffffff)));
 }
@@ -257,8 +258,8 @@ HVX_INLINE HVX_Vector f32_max(HVX_Vector a, HVX_Vector b) {
     return f32_order(Q6_Vw_vmax_VwVw(f32_order(a), f32_order(b)));
 }
 
-// HVX has no division: 1/b by three Newton steps from an estimate that is right to 12 % (the
-// exponent negated, the mantissa reflected). Positive or negative normal b with 2^-126 < |b| <
+// HVX has no division. 1/b takes three Newton steps from an estimate that is right to 12 % (the
+// exponent negated, the mantissa reflected). For positive or negative normal b with 2^-126 < |b| <
 // 2^126.
 HVX_INLINE HVX_Vector f32_div(HVX_Vector a, HVX_Vector b) {
     const HVX_Vector two = f32_splat(2.0f);
@@ -289,23 +290,23 @@ HVX_INLINE HVX_VectorPair f32_from_f16(HVX_Vector h) {
 }
 
 #endif
-// ---- all ----
+// ---- every implementation ----
 
-// Even and odd bf16 of each lane -> lo and hi vector.
+// Even and odd bf16 of each lane, as lo and hi vector.
 HVX_INLINE HVX_VectorPair f32_from_bf16(HVX_Vector h) {
     return Q6_W_vcombine_VV(Q6_V_vand_VV(h, Q6_V_vsplat_R((int32_t)0xffff0000u)),
                             Q6_Vw_vasl_VwR(h, 16));
 }
 
-// NaN becomes -inf: what must never win.
+// Turns NaN into -inf, which never wins.
 HVX_INLINE HVX_Vector f32_without_nan(HVX_Vector v) {
     const HVX_Vector magnitude = Q6_V_vand_VV(v, Q6_V_vsplat_R(0x7fffffff));
     return Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(magnitude, Q6_V_vsplat_R(0x7f800000)),
                          f32_splat(F32_NONE), v);
 }
 
-// --- rows in memory, 4-byte aligned; may read 124 bytes past the end (HTP_SLACK), never writes
-// past it ---
+// --- rows in memory, 4-byte aligned; a load may read 124 bytes past the end (HTP_SLACK), a store
+// never writes past it ---
 
 HVX_INLINE HVX_Vector f32_load(const float* at) { return hvx_load_u(at); }
 // The first n of 32 elements, +0 in the rest.
@@ -318,9 +319,9 @@ HVX_INLINE void f32_store_first(float* at, HVX_Vector v, uint32_t n) {
     else hvx_store_bytes(at, v, 4 * n);
 }
 
-// y[0, n) = v, an expression in `at`, the index of its first element. Two vectors at a time, since
-// many a v is one long chain; no call inside the loops, since a call loses all vectors. y may be
-// what v reads at the same index.
+// y[0, n) = v, where v is an expression in `at`, the index of its first element. Two vectors at a
+// time, since v is often one long chain. No call inside the loops, since a call loses all vectors.
+// v may read y at the same index.
 #define F32_ROW(y, n, at, v)                        \
     do {                                            \
         uint32_t row_i = 0;                         \

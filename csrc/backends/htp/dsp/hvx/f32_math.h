@@ -5,14 +5,14 @@
 //              steps;  polynomial of degree 6; times 2^(n >> 1) times 2^(n - (n >> 1))
 //   tanh(x)    |x| < 0.625: odd polynomial; else 1 - 2 / (exp(2|x|) + 1); then the sign of x
 //   silu(x)    x = max(-128, x);  x / (1 + exp(-x))
-//   gelu(x)    x = max(-64, x);   x / (1 + exp(-2u)),  2u = x * fma(x * x, 2 * 0.044715 *
-//              sqrt(2/pi), 2 * sqrt(2/pi))
+//   gelu(x)    x = max(-64, x);   x / (1 + exp(-2u)),
+//              2u = x * fma(x * x, 2 * 0.044715 * sqrt(2/pi), 2 * sqrt(2/pi))
 #ifndef PILLION_HVX_F32_MATH_H
 #define PILLION_HVX_F32_MATH_H
 
 #include "backends/htp/dsp/hvx/f32.h"
 
-// --- one number, exact IEEE steps on every machine ---
+// --- one number, with exact IEEE steps on every machine ---
 
 static inline float f32_exp1(float x) {
     if (x != x) return x;
@@ -73,14 +73,13 @@ HVX_INLINE HVX_Vector f32_min(HVX_Vector a, HVX_Vector b) {
     return f32_order(Q6_Vw_vmin_VwVw(f32_order(a), f32_order(b)));
 }
 
-// Below e^-87 the result is 0: qf32 has no subnormals.
+// Below e^-87 the result is 0, because qf32 has no subnormals.
 HVX_INLINE HVX_Vector f32_exp(HVX_Vector x) {
     const HVX_Vector magic = f32_splat(F32_MAGIC);
     x = f32_max(f32_splat(-87.0f), f32_min(f32_splat(88.0f), x));
     const HVX_Vector t = f32_add(f32_scale(x, 1.44269502f), magic), n = f32_sub(t, magic);
-    HVX_Vector r = f32_mul_sub(
-        x, n,
-        f32_splat(0.693359375f));  // short constants: qf32 does not fuse, and n * this is exact
+    // Short constants: qf32 does not fuse, and n times this constant is exact.
+    HVX_Vector r = f32_mul_sub(x, n, f32_splat(0.693359375f));
     r = f32_mul_sub(r, n, f32_splat(-2.12194440e-4f));
     HVX_Vector p = f32_splat(0.00138145394f);
     p = f32_mul_add(f32_splat(0.00836874545f), p, r);
@@ -89,7 +88,7 @@ HVX_INLINE HVX_Vector f32_exp(HVX_Vector x) {
     p = f32_mul_add(f32_splat(0.49999994f), p, r);
     p = f32_mul_add(f32_splat(1.0f), p, r);
     p = f32_mul_add(f32_splat(1.0f), p, r);
-    // p in (0.7, 1.42): adding n to its exponent stays within the normal numbers
+    // p is in (0.7, 1.42), so adding n to its exponent stays within the normal numbers
     p = Q6_Vw_vadd_VwVw(p, Q6_Vw_vasl_VwR(Q6_Vw_vsub_VwVw(t, magic), 23));
     return Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(f32_order(x), f32_order(f32_splat(-87.0f))), p,
                          Q6_V_vzero());
@@ -108,7 +107,7 @@ HVX_INLINE HVX_Vector f32_tanh(HVX_Vector x) {
                              f32_add(f32_exp(f32_min(f32_add(a, a), f32_splat(40.0f))), one)));
     return Q6_V_vor_VV(Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(f32_splat(0.625f), a), near, far), sign);
 }
-// Below -80 the quotient is 0 in the precision at hand, and 1 + exp stays in the range of f32_div.
+// Below -80 the quotient rounds to 0, and 1 + exp stays in the range of f32_div.
 HVX_INLINE HVX_Vector f32_sigmoid_times(HVX_Vector x, HVX_Vector u) {
     return f32_div(x, f32_add(f32_splat(1.0f), f32_exp(f32_min(f32_negate(u), f32_splat(80.0f)))));
 }

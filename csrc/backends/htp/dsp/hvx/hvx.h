@@ -1,5 +1,4 @@
-// The one place that knows where HVX comes from: the compiler (Hexagon) or plain C (any PC). Loads
-// and stores of rows live here too.
+// The source of HVX: the compiler (Hexagon) or plain C (any PC). Also the loads and stores of rows.
 #ifndef PILLION_HVX_H
 #define PILLION_HVX_H
 
@@ -15,7 +14,7 @@
 
 #include <stdint.h>
 
-// A call loses all vector registers, so what works on vectors is inlined, always.
+// A call loses all vector registers, so functions on vectors are always inlined.
 #define HVX_INLINE static inline __attribute__((always_inline))
 
 static inline uint32_t bits_of(float f) {
@@ -29,12 +28,13 @@ static inline float float_of(uint32_t u) {
     return f;
 }
 
-// The compiler does not move loads, or schedule, across it: what would overlap needs more vector
-// registers than there are.
+// The compiler moves no loads across this and does not schedule across it. Overlapping them would
+// need more vector registers than the machine has.
 #define HVX_FENCE() __asm__ volatile("" : : : "memory")
 
-// Loops of constant length that the device's compiler must write out, or their vectors would live
-// in memory. On a PC they do anyhow, and writing out whole kernels takes its compiler minutes.
+// Unrolls loops of constant length on the device; its compiler would otherwise keep their vectors
+// in memory. On a PC they live in memory anyway, and unrolling whole kernels takes its compiler
+// minutes.
 #ifdef __hexagon__
 #define HVX_UNROLL_TEXT(text) _Pragma(#text)
 #define HVX_UNROLL(n) HVX_UNROLL_TEXT(GCC unroll n)
@@ -42,7 +42,7 @@ static inline float float_of(uint32_t u) {
 #define HVX_UNROLL(n)
 #endif
 
-// --- memory: at is aligned to 128 bytes, or not (`_u`) ---
+// --- memory: `at` is aligned to 128 bytes, or unaligned (`_u`) ---
 
 #ifdef __hexagon__
 HVX_INLINE HVX_Vector hvx_load(const void* at) { return *(const HVX_Vector*)at; }
@@ -64,8 +64,8 @@ HVX_INLINE void hvx_store(void* at, HVX_Vector v) {
 }
 #endif
 
-// Asks for lines of L2 ahead of their use; returns at once, and what is not mapped is not fetched.
-// Height, width and stride of a box of bytes.
+// Prefetches lines into L2. Returns at once; unmapped addresses are ignored. The argument is the
+// height, width and stride of a box of bytes.
 HVX_INLINE void hvx_fetch_ahead(const void* at, uint32_t bytes) {
 #ifdef __hexagon__
     const uint32_t lines = (bytes + 127) / 128;
@@ -77,8 +77,8 @@ HVX_INLINE void hvx_fetch_ahead(const void* at, uint32_t bytes) {
 #endif
 }
 
-// The first `n` bytes, 1..127, of a vector. Through memory: no masked store is needed at the end of
-// a row only.
+// Stores the first `n` bytes, 1..127, of a vector. Through memory: only the end of a row needs a
+// masked store.
 HVX_INLINE void hvx_store_bytes(void* at, HVX_Vector v, uint32_t n) {
     uint8_t whole[128] __attribute__((aligned(128)));
     hvx_store(whole, v);
@@ -92,7 +92,8 @@ static const int32_t hvx_lane_numbers[32]
                                      22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
 HVX_INLINE HVX_Vector hvx_lanes(void) { return hvx_load(hvx_lane_numbers); }
 
-// Lanes first .. first + count - 1 of v, `other` elsewhere. first may be negative, count anything.
+// Lanes first .. first + count - 1 of v, `other` elsewhere. first may be negative, count any
+// number.
 HVX_INLINE HVX_Vector hvx_keep_lanes(HVX_Vector v, HVX_Vector other, int32_t first, int32_t count) {
     const HVX_Vector i = hvx_lanes();
     v = Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(i, Q6_V_vsplat_R(first - 1)), v, other);

@@ -1,10 +1,9 @@
-// HVX intrinsics as plain C, for running DSP code on any PC under a debugger and sanitizers. Only
-// what the ops use.
+// HVX intrinsics in plain C, for running DSP code on any PC under a debugger and sanitizers. It
+// contains only the intrinsics that the ops use.
 //
-// __HVX_ARCH__ 67 (default) acts as the emulator does: float vectors lane by lane, exact IEEE, the
-// same bits as under qemu-hexagon. 73 takes the device's float path: qf32 values are kept as
-// ordinary floats, so its control flow and data movement are tested here and its last-bit rounding
-// is not.
+// __HVX_ARCH__ 67 (default) behaves like the emulator: float vectors lane by lane, exact IEEE, the
+// same bits as under qemu-hexagon. 73 takes the device's float path with qf32 values kept as
+// ordinary floats. This tests its control flow and data movement, but not its last-bit rounding.
 #ifndef PILLION_HVX_HOST_H
 #define PILLION_HVX_HOST_H
 
@@ -28,7 +27,8 @@ typedef union {
 typedef struct { HVX_Vector v[2]; } HVX_VectorPair;
 
 typedef struct {
-    uint32_t w[32];  // all ones or zero; predicates here are always of words
+    // all ones or zero; predicates here are always of words
+    uint32_t w[32];
 } HVX_VectorPred;
 
 #define HVX_FN static inline __attribute__((always_inline)) HVX_Vector
@@ -92,7 +92,7 @@ HVX_FN Q6_V_vmux_QVV(HVX_VectorPred q, HVX_Vector a, HVX_Vector b) {
 HVX_FN Q6_Vh_vshuff_Vh(HVX_Vector a) { HVX_H(r.h[i] = a.h[i / 2 + 32 * (i % 2)]); }
 HVX_FN Q6_Vb_vshuff_Vb(HVX_Vector a) { HVX_B(r.b[i] = a.b[i / 2 + 64 * (i % 2)]); }
 
-// Byte i of the index picks byte 2i of the table: indices below 32 here.
+// Byte i of the index picks byte 2i of the table; indices are below 32 here.
 HVX_FN Q6_Vb_vlut32_VbVbR(HVX_Vector index, HVX_Vector table, int which) {
     (void)which;
     HVX_B(r.ub[i] = index.ub[i] < 32 ? table.ub[2 * index.ub[i]] : 0);
@@ -102,7 +102,7 @@ HVX_FN Q6_Vw_vasracc_VwVwR(HVX_Vector acc, HVX_Vector a, int n) {
     HVX_W(r.uw[i] = acc.uw[i] + (uint32_t)(a.w[i] >> n));
 }
 
-// Four unsigned bytes of each lane times the four signed bytes of a scalar register.
+// Multiplies four unsigned bytes of each lane by the four signed bytes of a scalar register.
 HVX_FN Q6_Vw_vrmpyacc_VwVubRb(HVX_Vector acc, HVX_Vector a, int32_t x) {
     const int32_t x0 = (int8_t)x, x1 = (int8_t)(x >> 8), x2 = (int8_t)(x >> 16),
                   x3 = (int8_t)(x >> 24);
@@ -137,7 +137,7 @@ static inline __attribute__((always_inline)) HVX_VectorPair Q6_W_vcombine_VV(HVX
                                                                              HVX_Vector lo) {
     return (HVX_VectorPair){{lo, hi}};
 }
-// Words of hi and lo in turn (lo first): the only use here is with -4.
+// Words of hi and lo alternately, lo first; the only use here is with -4.
 static inline __attribute__((always_inline)) HVX_VectorPair Q6_W_vshuff_VVR(HVX_Vector hi,
                                                                             HVX_Vector lo,
                                                                             int size) {
@@ -157,8 +157,8 @@ static inline __attribute__((always_inline)) HVX_VectorPair Q6_Ww_vunpack_Vh(HVX
     return p;
 }
 
-// Without a branch, so that a loop of it becomes vector code: exact for zero, subnormal and normal
-// numbers by the product.
+// Without a branch, so that a loop of it becomes vector code. The product makes it exact for zero,
+// subnormal and normal numbers.
 static inline float hvx_host_half(uint16_t h) {
     const uint32_t magnitude = h & 0x7fffu, sign = (uint32_t)(h & 0x8000u) << 16,
                    moved = magnitude << 13;

@@ -1,8 +1,8 @@
-// The device's vector floats for an emulator that has none, to count with: each qf32 intrinsic
-// becomes an integer instruction of v67 that takes the same units of the vector pipeline
-// (multiplies both multipliers, sums and conversions the shifter), so that the compiler makes of a
-// kernel the packets it makes for a device, and qemu-hexagon can count them. What they compute
-// means nothing.
+// A placeholder for the device's vector floats, for counting packets in an emulator without them.
+// Each qf32 intrinsic becomes an integer instruction of v67 that uses the same units of the vector
+// pipeline: multiplications both multipliers, sums and conversions the shifter. The compiler then
+// makes the packets that it makes for a device, and qemu-hexagon can count them. The computed
+// values are meaningless.
 #ifndef PILLION_HVX_PLACEHOLDER_H
 #define PILLION_HVX_PLACEHOLDER_H
 

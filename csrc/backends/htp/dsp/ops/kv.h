@@ -1,4 +1,4 @@
-// Where a KV head's keys and values lie (layout in htp_sizes.h).
+// Addresses of a KV head's keys and values (layout in htp_sizes.h).
 #ifndef PILLION_DSP_KV_H
 #define PILLION_DSP_KV_H
 

@@ -1,4 +1,4 @@
-// y[row] = W x[row]. Rows go in tiles of rows_at_once: a tile is quantised, then the weights are
+// y[row] = W x[row]. Rows go in tiles of rows_at_once. Each tile is quantised, then the weights are
 // read once for it.
 #include "backends/htp/dsp/ops/panels.h"
 #include "backends/htp/dsp/workers.h"
@@ -10,7 +10,7 @@ struct matmul {
     uint64_t act_bytes;  // of a quantised row; 0: float weights
 };
 
-// Few rows are cut along their inputs.
+// A few rows are split along their inputs.
 static void quantize_part(void* args, unsigned part, unsigned parts) {
     const struct matmul* t = args;
     const uint32_t pieces = (t->m.inputs + 127) / 128, all = (uint32_t)t->n * pieces;

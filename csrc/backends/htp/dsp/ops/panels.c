@@ -1,4 +1,4 @@
-// Which kernel a format has, and the walk over a matrix: panel after panel, piece after piece, all
+// Chooses the kernel of a format and walks over a matrix: panel after panel, piece after piece, all
 // rows of a tile at each piece.
 #include "backends/htp/dsp/ops/panels.h"
 
@@ -37,12 +37,13 @@ void panel_groups(uint32_t dtype, const uint8_t* groups, uint32_t n_groups, uint
 
 enum { SETS_MAX = (HTP_MATMUL_ROWS_MAX + HTP_FEW - 1) / HTP_FEW };
 
-// Pieces of a range of panels follow each other in memory; the last piece of a panel may be short.
+// The pieces of a range of panels lie one behind the other in memory. The last piece of a panel may
+// be short.
 struct pieces {
     const struct panel_matrix* m;
     uint32_t groups, fetch_groups, panel, end, first;
 };
-// The next piece; 0: none left.
+// Returns the groups of the next piece; 0 at the end.
 static uint32_t next_piece(struct pieces* p, const uint8_t** at) {
     if (p->panel == p->end) return 0;
     const uint32_t left = p->groups - p->first, n = left < p->fetch_groups ? left : p->fetch_groups;

@@ -1,10 +1,8 @@
-// Formats with blocks of 32 inputs; a group is two blocks.
+// Formats with blocks of 32 inputs. A group is two blocks.
 #include "backends/htp/dsp/ops/panels_kernels.h"
 
-enum {
-    FEW_OVERLAP = 6,
-    FEW_OVERLAP_M = 2
-};  // rows for which two blocks side by side stay in registers; with minima
+// Rows for which two blocks side by side stay in registers; with minima.
+enum { FEW_OVERLAP = 6, FEW_OVERLAP_M = 2 };
 enum bits { NIBBLES, FIVE_BITS, BYTES, IQ4, E2M1 };
 
 HVX_INLINE uint32_t code_vectors(enum bits bits) {
@@ -67,7 +65,7 @@ HVX_INLINE void mxfp4_x_group(const uint8_t* g, const struct htp_act_block* cons
     if (blocks == 2)
         one_block(g + 5 * HTP_VECTOR, Q6_V_hi_W(scales), Q6_V_vzero(), 1, x, n, acc, E2M1, 128, 0);
 }
-// A scale for each 16 inputs.
+// One scale per 16 inputs.
 HVX_INLINE void nvfp4_x_group(const uint8_t* g, const struct htp_act_block* const* x, unsigned n,
                               HVX_Vector* acc, unsigned blocks) {
     HVX_UNROLL(2)

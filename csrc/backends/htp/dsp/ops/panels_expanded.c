@@ -1,15 +1,15 @@
-// Formats that core/expand.h makes of others, with blocks of 256 inputs; a group is one block.
+// Formats with blocks of 256 inputs that core/expand.h makes of others. A group is one block.
 #include "backends/htp/dsp/ops/panels_kernels.h"
 
 #define GROUP_BLOCKS 8
 #define EIGHT(s) HVX_UNROLL(8) for (int s = 0; s < 8; s++)
 enum { FEW_OVERLAP = 2 };
-// Two blocks side by side for few rows, else one; with a fence between, what all blocks share is
-// loaded again and not kept in registers.
+// Two blocks side by side for a few rows, else one. The fence between them makes the compiler load
+// shared data again instead of keeping it in registers.
 #define BETWEEN(s) \
     if (s % 2 == 0 || n > FEW_OVERLAP) HVX_FENCE()
 
-// Nibble i of each lane of `fields`, which stands for 2 * s + 1, times d.
+// Nibble i of each lane of `fields`, which means 2 * s + 1, times d.
 HVX_INLINE HVX_Vector odd_scale(HVX_Vector d, HVX_Vector fields, int i) {
     return f32_mul(d, f32_from_small_i32(Q6_V_vor_VV(Q6_Vw_vasl_VwR(bit_field(fields, 4 * i, 4), 1),
                                                      Q6_V_vsplat_R(1))));
@@ -38,7 +38,8 @@ HVX_INLINE void iq2_blocks(const uint8_t* g, const struct htp_act_block* const* 
         look_up(table, codes);
         HVX_UNROLL(2)
         for (int half = 0; half < 2; half++) {
-            if (half && n > 4) HVX_FENCE();  // one scale at a time in a register
+            // one scale at a time in a register
+            if (half && n > 4) HVX_FENCE();
             const HVX_Vector d = f32_scale(Q6_V_lo_W(f32_from_f16(hvx_load(g))), 0.125f);
             const HVX_Vector fields = hvx_load(g + (1 + s / 4) * HTP_VECTOR);
             const HVX_Vector scale = odd_scale(d, fields, s % 4 * 2 + half);

@@ -1,4 +1,4 @@
-// Weights that are floats: one multiply-add per input.
+// Float weights: one multiply-add per input.
 #include "backends/htp/dsp/ops/panels_kernels.h"
 
 HVX_INLINE void first_input(HVX_Vector w, const float* const* x, unsigned n, HVX_Vector* acc) {

@@ -1,4 +1,4 @@
-// Formats with blocks of 256 inputs; a group is one block.
+// Formats with blocks of 256 inputs. A group is one block.
 #include "backends/htp/dsp/ops/panels_kernels.h"
 
 #define GROUP_BLOCKS 8
@@ -15,8 +15,8 @@ HVX_INLINE HVX_Vector six_bit_field(const uint8_t* at, int i) {
 }
 enum { FEW_OVERLAP = 2 };
 #define EIGHT(s) HVX_UNROLL(8) for (int s = 0; s < 8; s++)
-// Two blocks side by side for few rows, else one; with a fence between, what all blocks share is
-// loaded again and not kept in registers.
+// Two blocks side by side for a few rows, else one. The fence between them makes the compiler load
+// shared data again instead of keeping it in registers.
 #define BETWEEN(s) \
     if (s % 2 == 0 || n > FEW_OVERLAP) HVX_FENCE()
 #define GROUP(name)                                                                      \
@@ -54,8 +54,8 @@ GROUP(q5_k) {
     (void)blocks;
     minima_group(g, x, n, acc, 5);
 }
-// Byte `at` of each lane, with its sign: one shift at most, since a packet has room for one and for
-// four of the rest.
+// Byte `at` of each lane, sign-extended. At most one shift: a packet has room for one shift and for
+// four other instructions.
 HVX_INLINE HVX_Vector signed_byte(HVX_Vector v, int at) {
     if (at == 3) return Q6_Vw_vasr_VwR(v, 24);
     const HVX_Vector byte = Q6_V_vand_VV(at ? Q6_Vuw_vlsr_VuwR(v, 8 * at) : v, Q6_V_vsplat_R(255)),
@@ -63,7 +63,7 @@ HVX_INLINE HVX_Vector signed_byte(HVX_Vector v, int at) {
     return Q6_Vw_vsub_VwVw(Q6_V_vxor_VV(byte, sign), sign);
 }
 
-// Two scales per 32 inputs, no minima: Q3_K and Q6_K. acc += both halves of block s.
+// Two scales per 32 inputs, without minima: Q3_K and Q6_K. acc += both halves of block s.
 HVX_INLINE void two_scales(const HVX_Vector codes[8], HVX_Vector first, HVX_Vector second, int s,
                            int zero, const struct htp_act_block* const* x, unsigned n,
                            HVX_Vector* acc) {
@@ -105,7 +105,7 @@ GROUP(q3_k) {
     }
 }
 
-// A scale and a minimum per 16 inputs.
+// One scale and one minimum per 16 inputs.
 GROUP(q2_k) {
     (void)blocks;
     EIGHT(s) {

@@ -8,7 +8,7 @@
 
 enum { TOP_MIN = 0x08800000 /* 2^-110 */, TOP_MAX = 0x7F7FFFFF };
 
-// The bits of the largest magnitude of each of four blocks: shuffled twice, blocks 0, 2, 1, 3 have
+// Bits of the largest magnitude of each of four blocks. After two shuffles, blocks 0, 2, 1, 3 own
 // every fourth lane.
 HVX_INLINE void four_tops(const HVX_Vector x[4], int32_t top[4]) {
     const HVX_Vector mask = Q6_V_vsplat_R(0x7fffffff);
@@ -25,13 +25,13 @@ HVX_INLINE void four_tops(const HVX_Vector x[4], int32_t top[4]) {
 }
 
 // top / 127 to the last bit: one step from the product with the rounded reciprocal. Exact for every
-// top that is taken here.
+// top that reaches it.
 static inline float over_127(float top) {
     const float inverse = 1.0f / 127.0f, quotient = top * inverse;
     return __builtin_fmaf(__builtin_fmaf(-127.0f, quotient, top), inverse, quotient);
 }
 
-// 32 floats in a vector -> 32 integers; the scale goes to its record.
+// Turns 32 floats in a vector into 32 integers; the scale goes to its record.
 HVX_INLINE HVX_Vector quantize_block(HVX_Vector x, int32_t top_bits, struct htp_act_block* b) {
     const float top = float_of(top_bits > TOP_MAX   ? 0x7FC00000u
                                : top_bits < TOP_MIN ? 0u
@@ -61,7 +61,7 @@ void quantize_piece(const float* x, uint32_t inputs, uint8_t* act, uint32_t firs
                                                   Q6_Vh_vpack_VwVw_sat(w[1], w[0]));
         hvx_store(codes, q);
 
-        // Sums of four, then of sixteen: after two rotations lane 4k holds the sum of bytes 16k ..
+        // Sums of four, then of sixteen. After two rotations lane 4k holds the sum of bytes 16k ..
         // 16k + 15.
         HVX_Vector s = Q6_Vw_vrmpy_VbVb(q, ones);
         s = Q6_Vw_vadd_VwVw(s, Q6_V_vror_VR(s, 4));

@@ -1,22 +1,22 @@
-// Cosines and sines of a run's positions. Once a run, in double: an angle is up to 10^5 radians and
-// its f32 is too coarse. Written out here so that all machines give the same bits, whatever their
-// libm.
+// Cosines and sines of a run's positions, computed once per run, in double: an angle is up to 10^5
+// radians, for which f32 is too coarse. Written out here so that all machines give the same bits
+// with any libm.
 #include "backends/htp/dsp/ops/ops.h"
 
-// x = n pi/2 + r, |r| <= pi/4, pi/2 in two pieces of which n times the first is exact for n < 2^20.
+// x = n pi/2 + r, |r| <= pi/4. pi/2 is split so that n times the first piece is exact for n < 2^20.
 static double reduce(double x, int32_t* quadrant) {
     const double magic = 6755399441055744.0;  // 1.5 * 2^52
     const double n = (x * 0.63661977236758134308 + magic) - magic;
     *quadrant = 0;
-    if (!(n > -2147483648.0 && n < 2147483648.0))
-        return __builtin_nan("");  // of a broken frequency: no angle, as for an infinite one
+    // A broken frequency gives NaN, as an infinite one does.
+    if (!(n > -2147483648.0 && n < 2147483648.0)) return __builtin_nan("");
     *quadrant = (int32_t)n;
     double r = x - n * 1.57079632673412561417;  // the first 33 bits of pi/2
     r -= n * 6.07710050630396597660e-11;        // the next 33
     r -= n * 2.02226624879595063154e-21;        // the rest
     return r;
 }
-// Taylor, enough terms that the rest is below 2^-53 on [-pi/4, pi/4].
+// Taylor series with enough terms that the rest is below 2^-53 on [-pi/4, pi/4].
 static double sin_small(double x) {
     const double z = x * x;
     double p = -1.0 / 1307674368000.0;

@@ -1,11 +1,23 @@
-// How many layers a device holds, found before a byte of it is taken: the model, a context and the
-// pair are made on a backend that only counts (core/sizing_backend.h).
+// The memory of a model, its context and its drafter, known before anything is loaded: all of them
+// are made for real, on weights without content and on a backend that only counts
+// (core/sizing_backend.h), and asked.
 #pragma once
 #include <string>
 
 #include "speculative/pair.h"
 
 namespace pillion {
+
+// JSON: {"n_ctx", "n_batch", "kv_type", "weights", "mapped", "kv": {"full": {"layers", "positions",
+// "bytes"}, "sliding": ..., "snapshots", "bytes"}, "scratch", "outputs", "drafter": null or
+// {"kind", "head", "weights", "mapped", "kv_bytes", "snapshots", "scratch", "outputs", "bytes"},
+// "total"}, in bytes. snapshots: what copies of the sliding caches may come to, on the host; not in
+// kv's bytes. total: all but what stays in the mapped files. A Gemma 4 assistant as `model` has
+// weights and no context: the other fields are null. Throws what loading, making the context or
+// pairing would.
+std::string memory_json(const Model& model, const Model* drafter, const ContextOptions& options);
+
+// --- how many layers a device holds ---
 
 struct FitRequest {
     const Model* model;    // metadata will do

@@ -1,14 +1,96 @@
 // A Gemma 4 assistant, unrolled (shared/spec/gemma4.md, section 3): four small layers with queries
 // only, which read the target's cache. Every step stands at the same position and sees the same
 // rows, those before it; what changes is the token and the hidden row.
+#include <math.h>
+
+#include "model/architecture.h"
+#include "model/centroid_head.h"
+#include "model/hparams_reader.h"
 #include "model/model.h"
 
 namespace pillion {
 namespace {
 
-class Gemma4Mtp {
+// ---- metadata (spec 5.3) ----
+
+constexpr const char* kAliases[] = {"gemma4_assistant"};  // of third-party files
+
+void read(HParamsReader& r) {
+    HParams& hp = r.hp;
+    r.read_sizes();
+    r.read_layer_kinds(/*default_period=*/0);
+    r.read_heads();
+    r.read_rope(/*default_base=*/1e6f, /*interleaved=*/false);
+    hp.drafts_for = "gemma4";
+    hp.n_embd_out = r.count("embedding_length_out", 1, kMaxWidth);
+    hp.embed_scale = sqrtf(float(hp.n_embd_out));  // it is fed the target's rows
+    if (r.count_or("embedding_length_per_layer_input", 0, 0, INT32_MAX) != 0)
+        r.file.fail(Status::unsupported_model,
+                    "key %s: per-layer embeddings in an assistant are not supported",
+                    r.key("embedding_length_per_layer_input").c_str());
+    r.refuse_experts();
+    // Every layer borrows, whatever the file says; but a count in between would mean layers with a
+    // cache of their own.
+    const int n_shared = r.count_or("attention.shared_kv_layers", hp.n_layers, 0, INT32_MAX);
+    if (n_shared != hp.n_layers && n_shared != 0)
+        r.file.fail(Status::file_corrupt, "key %s: %d, expected block_count, which is %d",
+                    r.key("attention.shared_kv_layers").c_str(), n_shared, hp.n_layers);
+    for (LayerParams& layer : hp.layers) {
+        layer.owns_kv = false;
+        layer.kv_source = -1;
+    }
+    find_centroid_head(r.file, hp);
+}
+
+// Other programs' names for such a file say what it is, not how its tensors are called.
+const char* advice(std::string_view name) {
+    const auto says = [&](const char* part) { return name.find(part) != std::string_view::npos; };
+    if (!says("gemma4") || (!says("mtp") && !says("assist") && !says("draft"))) return nullptr;
+    return "a Gemma 4 drafter is expected as 'gemma4-assistant', convert the checkpoint again";
+}
+
+// ---- tensors (spec 5.3) ----
+
+using namespace rules;
+using W = Weights;
+using L = LayerWeights;
+
+// clang-format off
+constexpr ModelRule kFront[] = {
+    {"token_embd.weight", &W::token_embd, embed, {H, V}},
+    {"rope_freqs.weight", &W::rope_freqs, plain, {R}, has_full},
+    {"nextn.pre_projection.weight", &W::pre_projection, matrix, {T2, H}},
+};
+
+constexpr LayerRule kLayer[] = {
+    {"attn_norm.weight", &L::attn_norm, vector, {H}},
+    {"attn_q.weight", &L::attn_q, matrix, {H, Q}},
+    {"attn_q_norm.weight", &L::attn_q_norm, vector, {D}},
+    {"attn_output.weight", &L::attn_output, matrix, {Q, H}},
+    {"post_attention_norm.weight", &L::post_attention_norm, vector, {H}},
+    {"ffn_norm.weight", &L::ffn_norm, vector, {H}},
+    {"ffn_gate.weight", &L::ffn_gate, matrix, {H, F}},
+    {"ffn_up.weight", &L::ffn_up, matrix, {H, F}},
+    {"ffn_down.weight", &L::ffn_down, matrix, {F, H}},
+    {"post_ffw_norm.weight", &L::post_ffw_norm, vector, {H}},
+    {"layer_output_scale.weight", &L::output_scale, plain, {x1}, always, may},  // absent: 1
+};
+
+constexpr ModelRule kBack[] = {
+    {"output_norm.weight", &W::output_norm, vector, {H}},
+    {"nextn.post_projection.weight", &W::post_projection, matrix, {H, T}},
+    {"masked_embd_centroids.weight", {}, matrix, {H, C}, centroids, may},
+    {"masked_embd_centroids", {}, matrix, {H, C}, centroids, may},
+    {"masked_embd_ordering.weight", {}, matrix, {V}, centroids, may},
+    {"masked_embd_ordering", {}, matrix, {V}, centroids, may},
+};
+// clang-format on
+
+// ---- forward pass (spec 3) ----
+
+class Gemma4Assistant {
   public:
-    Gemma4Mtp(Graph& g, const Model& model, const DraftInputs& in)
+    Gemma4Assistant(Graph& g, const Model& model, const DraftInputs& in)
         : g_(g), hp_(model.hparams()), w_(model.weights()), in_(in) {}
 
     void build() {
@@ -104,7 +186,18 @@ class Gemma4Mtp {
     Value token_ = kNone, hidden_ = kNone;
 };
 
+[[noreturn]] void build(Graph&, const Model& model, const GraphInputs&) {
+    fail(Status::pairing,
+         "%s is a Gemma 4 assistant: it has no cache of its own and runs only as the drafter of a "
+         "target",
+         model.file().path().c_str());
+}
+
 }  // namespace
+
+extern const Architecture kGemma4Assistant;
+const Architecture kGemma4Assistant = {
+    "gemma4-assistant", kAliases, read, kFront, kLayer, kBack, build, advice};
 
 int64_t draft_scores_width(const HParams& hp, bool dense_head) {
     if (hp.centroid_head == CentroidHead::none || dense_head) return hp.n_vocab;
@@ -113,7 +206,7 @@ int64_t draft_scores_width(const HParams& hp, bool dense_head) {
 
 Graph build_draft_graph(const Model& assistant, const DraftInputs& inputs) {
     Graph graph(/*rows_max=*/1, /*out_rows_max=*/1);
-    Gemma4Mtp(graph, assistant, inputs).build();
+    Gemma4Assistant(graph, assistant, inputs).build();
     return graph;
 }
 

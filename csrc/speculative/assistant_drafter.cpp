@@ -40,8 +40,9 @@ void check_views(const HParams& a, const Context& target) {
 
 void check_pair(const Model& assistant, const Context& target, bool strict) {
     const HParams &a = assistant.hparams(), &t = target.model().hparams();
-    if (t.arch != Arch::gemma4)
-        refuse("a Gemma 4 assistant drafts for gemma4 targets, this one is %s", arch_name(t.arch));
+    if (a.drafts_for != t.arch_name())
+        refuse("a Gemma 4 assistant drafts for %s targets, this one is %s", a.drafts_for.c_str(),
+               t.arch_name());
     if (a.n_embd_out != t.n_embd)
         refuse("the drafter is for targets of width %d, this one has %d", a.n_embd_out, t.n_embd);
     if (a.n_vocab != t.n_vocab)
@@ -53,9 +54,9 @@ void check_pair(const Model& assistant, const Context& target, bool strict) {
         refuse("the drafter's centroid head: %s", a.centroid_head_problem.c_str());
 }
 
-class MtpDrafter final : public Drafter {
+class AssistantDrafter final : public Drafter {
   public:
-    MtpDrafter(std::shared_ptr<Model> assistant, Context& target, const PairOptions& o)
+    AssistantDrafter(std::shared_ptr<Model> assistant, Context& target, const PairOptions& o)
         : model_(std::move(assistant)) {
         check_pair(*model_, target, o.strict);
         const HParams& hp = model_->hparams();
@@ -80,7 +81,7 @@ class MtpDrafter final : public Drafter {
     const char* head() const override { return in_.dense_head ? "dense" : "ordered"; }
     const char* note() const override { return model_->hparams().centroid_head_problem.c_str(); }
     const char* backend() const override { return model_->backend().name(); }
-    std::string plan_json() override { return plan(1).to_json(); }
+    Json plan_json() override { return plan(1).to_json(); }
     bool needs_hidden() const override { return true; }
     ContextMemory memory() const override {
         ContextMemory m;
@@ -292,9 +293,9 @@ void Drafter::read_step(int, float*, float*) const {
     fail(Status::invalid_argument, "a %s drafter has no steps to read", kind());
 }
 
-std::unique_ptr<Drafter> make_mtp_drafter(std::shared_ptr<Model> assistant, Context& target,
-                                          const PairOptions& options) {
-    return std::make_unique<MtpDrafter>(std::move(assistant), target, options);
+std::unique_ptr<Drafter> make_assistant_drafter(std::shared_ptr<Model> assistant, Context& target,
+                                                const PairOptions& options) {
+    return std::make_unique<AssistantDrafter>(std::move(assistant), target, options);
 }
 
 }  // namespace pillion
