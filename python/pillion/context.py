@@ -1,4 +1,4 @@
-"""`Context`: one sequence of tokens on one model, its KV cache and the outputs of its last run."""
+"""`Context`: a sequence of tokens on a model, its KV cache and the outputs of its last run."""
 
 from __future__ import annotations
 
@@ -45,31 +45,32 @@ class Logprobs(NamedTuple):
     top: list[tuple[int, float]]
     """The most likely tokens, best first."""
     token: Optional[float]
-    """That of the token asked about."""
+    """Log-probability of the token asked for; None: none was."""
 
 
 class Match(NamedTuple):
-    """How much of a text a context holds; both are less than the text's length."""
+    """How many tokens of a text a context holds. Both numbers are less than the text's length."""
 
     common: int
-    """Tokens at the beginning that are the same."""
+    """Length of the common beginning."""
     usable: int
-    """Those of them that would not run again."""
+    """Tokens of it that would not run again."""
 
 
 class Work(NamedTuple):
-    """What a run asks of the machine."""
+    """The work of a run."""
 
     multiply_adds: float
-    """Of matrix products."""
+    """Multiply-adds of all matrix products."""
     weight_bytes: float
-    """Of the matrices that are read; routed experts as expected at random."""
+    """Bytes of the matrices that the run reads. Routed experts count as expected for random
+    routing."""
     kv_bytes: float
-    """Of the cached keys and values that are read."""
+    """Bytes of the cached keys and values that the run reads."""
 
 
 class Limits(NamedTuple):
-    """What a machine can do at best."""
+    """The most that a machine can do."""
 
     read_bytes_per_second: float
     multiply_adds_per_second: float
@@ -77,32 +78,33 @@ class Limits(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """What went into one weight."""
+    """The inputs of one weight, summed up."""
 
     sums: Floats
-    """[n_experts, n_in]: the squares of each input channel, added up over all rows; n_experts is 1
-    but for routed weights."""
+    """[n_experts, n_in]: squares of each input channel, summed over all rows. n_experts is 1 unless
+    the weight is routed."""
     counts: Floats
-    """[n_experts]: the rows; 0 for an expert that was never chosen."""
+    """[n_experts]: rows summed up; 0 for an expert that no row chose."""
 
 
 @checked_class
 class Context(Handle):
-    """A sequence. One caller at a time: a second thread gets `Busy`; `cancel()` may come from any
-    thread.
+    """A sequence of tokens. It serves one caller at a time: a second thread gets `Busy`. Any thread
+    may call `cancel`.
 
     n_ctx: positions (None: the model's own, at most 4096).
     n_batch: rows of one prefill run (None: 512).
     n_threads: None: all cores this process may use.
-    n_outputs: most rows whose logits one run can return (None: 16).
+    n_outputs: the most rows whose logits one run can return (None: 16).
     kv_type: "f16" or "q8_0".
-    flash_attn: "auto": tiled attention wherever the device has a kernel for the shape, else its
-    plain one (`placement` says so); "on" (True): a shape without a tiled kernel is an error; "off"
-    (False): the plain kernel. The CPU's one kernel tiles all. swa_full: sliding layers keep every
-    position, so that any rewind is a counter. n_snapshots: copies of the sliding layers' window
-    that may be kept (0 to 256; None: as many as 128 MB hold, 1 to 4), so that going back to a
-    prompt after a long answer is a copy, not a run. `describe()["snapshot_bytes"]` is their size.
-    collect_activations: sums up what goes into each weight, for `activations()`.
+    flash_attn: "auto": tiled attention where the device has a kernel for the shape, else its plain
+    kernel (`placement` tells which). "on" (True): a shape without a tiled kernel is an error. "off"
+    (False): the plain kernel. The CPU's one kernel tiles all.
+    swa_full: sliding layers keep every position, so that any rewind is a counter.
+    n_snapshots: copies of the sliding layers' window that may be kept (0 to 256; None: as many as
+    128 MB hold, 1 to 4). Going back to a prompt after a long answer is then a copy, not a run.
+    `describe()["snapshot_bytes"]` is their size.
+    collect_activations: sums up the inputs of each weight, for `activations()`.
     """
 
     _kind = "context"
@@ -129,10 +131,10 @@ class Context(Handle):
     # ---- running ----
 
     def prefill(self, tokens: Tokens, outputs: int = 1) -> None:
-        """Appends tokens; the last `outputs` of them get logits and hidden rows.
+        """Appends tokens. The last `outputs` of them get logits and hidden rows.
 
-        Raises `ContextFullError` when they do not fit (nothing is run then) and `Cancelled` after
-        cancel(); either way the context is as it was before.
+        Raises `ContextFullError`, before anything runs, if they do not fit, and `Cancelled` after
+        cancel(). Either way the context is as it was before.
         """
         array, n = token_array(tokens)
         outputs = check_int("outputs", outputs, 0, 2**31 - 1)
@@ -140,7 +142,7 @@ class Context(Handle):
         self._n_rows = outputs
 
     def decode(self, tokens: Union[int, Tokens]) -> None:
-        """Appends one token, or a few; each of them gets logits."""
+        """Appends one token, or a few. Each of them gets logits. Raises what `prefill` raises."""
         if isinstance(tokens, (int, np.integer)):
             tokens = check_int("tokens", tokens, -(2**31), 2**31 - 1)
             self._fails_without_outputs(
@@ -153,11 +155,12 @@ class Context(Handle):
         self._n_rows = n
 
     def sync(self, tokens: Tokens) -> int:
-        """Makes the context hold exactly these tokens, with logits for the last one.
+        """Makes the context hold exactly these tokens, with logits for the last one. Returns how
+        many tokens it kept.
 
-        Keeps the longest usable common prefix, runs the rest (at least one token), and returns how
-        many were kept. Usable: the sliding layers, or one of the snapshots, hold the window before
-        its end; prompts leave a snapshot behind.
+        It keeps the longest usable common prefix and runs the rest, at least one token. A prefix is
+        usable if the sliding layers, or a snapshot, hold the window before its end. Prompts leave a
+        snapshot behind. Raises what `prefill` raises.
         """
         array, n = token_array(tokens)
         reused = ffi.new("size_t*")
@@ -166,10 +169,10 @@ class Context(Handle):
         return int(reused[0])
 
     def read(self, tokens: Tokens, n_rows: int) -> int:
-        """A part of `sync`: keeps the usable prefix, whose length it returns, and runs at
-        most n_rows tokens behind it, never the last one and without outputs.
+        """Runs a part of `sync`: keeps the usable prefix and runs at most n_rows tokens behind it,
+        never the last one, without outputs. Returns the length of the prefix.
 
-        Called again it goes on from there, and `sync` runs the rest.
+        The next call continues there; `sync` runs the rest.
         """
         array, n = token_array(tokens)
         n_rows = check_int("n_rows", n_rows, 1, 2**31 - 1)
@@ -179,7 +182,7 @@ class Context(Handle):
         return int(reused[0])
 
     def match(self, tokens: Tokens) -> Match:
-        """What `sync` would find of these tokens. Changes nothing."""
+        """Tells what `sync` would find of these tokens. Changes nothing."""
         array, n = token_array(tokens)
         common, usable = ffi.new("size_t*"), ffi.new("size_t*")
         check(lib.pillion_context_match(self._c, array, n, common, usable))
@@ -188,8 +191,8 @@ class Context(Handle):
     def rewind(self, length: int) -> None:
         """Drops all positions from `length` on. The outputs of the last run become invalid.
 
-        Where neither the sliding layers nor a snapshot hold the window before `length`, the tokens
-        since the nearest one run again.
+        If neither the sliding layers nor a snapshot hold the window before `length`, the tokens
+        since the nearest snapshot run again.
         """
         length = check_int("length", length, 0, 2**31 - 1)
         dropped = (
@@ -199,12 +202,12 @@ class Context(Handle):
         self._n_rows = 0
 
     def clear(self) -> None:
-        """Drops everything."""
+        """Drops all positions."""
         self.rewind(0)
 
     def score(self, tokens: Tokens) -> Floats:
-        """log p(tokens[i + 1] | tokens[: i + 1]) for each i, from an empty context: what the
-        context held is dropped."""
+        """Computes log p(tokens[i + 1] | tokens[: i + 1]) for each i: float32 [n - 1]. Starts with
+        an empty context and drops what the context held."""
         array, n = token_array(tokens)
         out = np.empty(max(n - 1, 0), dtype=np.float32)
         pointer = ffi.from_buffer("float[]", out) if n > 1 else ffi.new("float[1]")
@@ -213,12 +216,12 @@ class Context(Handle):
         return out
 
     def embed(self, tokens: Tokens, *, normalize: bool = True) -> Floats:
-        """One vector for the whole text, float32 [n_embd]: the mean over all its tokens of the
-        hidden rows after the final norm, divided by its length (normalize).
+        """Computes one vector for the whole text, float32 [n_embd]: the mean of the hidden rows of
+        all its tokens after the final norm, divided by its length if `normalize`.
 
-        Begins with an empty context: what it held is dropped, and it holds these tokens afterwards,
-        without outputs; after `Cancelled`, as many of them as it says. The same bits with any
-        n_batch and n_threads. Raises `ContextFullError` when the tokens do not fit.
+        Starts with an empty context and drops what the context held. Afterwards the context holds
+        these tokens, without outputs; after `Cancelled`, a part of them. Every n_batch and
+        n_threads gives the same bits. Raises `ContextFullError` if the tokens do not fit.
         """
         check_bool("normalize", normalize)
         array, n = token_array(tokens)
@@ -229,8 +232,8 @@ class Context(Handle):
         return unit_vector(out) if normalize else out
 
     def cancel(self) -> None:
-        """Stops a running call at its next operation; that call raises `Cancelled`. Any thread;
-        nothing running: no effect."""
+        """Stops a running call at its next operation; that call raises `Cancelled`. Any thread may
+        call it. Without a running call it has no effect."""
         check(lib.pillion_context_cancel(self._c))
 
     def _run(self, n: int, call: Any) -> None:
@@ -264,13 +267,13 @@ class Context(Handle):
 
     @property
     def n_ctx(self) -> int:
-        """Positions there are. Any thread may ask, also during a run."""
+        """Positions of the context. Any thread may ask, also during a run."""
         self._c  # noqa: B018 - raises Closed
         return self._n_ctx
 
     @property
     def n_rows(self) -> int:
-        """Output rows of the last run; 0 after what has none."""
+        """Output rows of the last run; 0 after a run without outputs."""
         return self._n_rows
 
     def __len__(self) -> int:
@@ -301,15 +304,15 @@ class Context(Handle):
         return description
 
     def placement(self) -> list[dict[str, Any]]:
-        """Where each op of a decode step runs: {"op", "layer", "backend", "kernel"}; layer -1 is
-        before or behind the layers."""
+        """Lists where each op of a decode step runs: {"op", "layer", "backend", "kernel"}. Layer
+        -1: outside the layers (embedding, head)."""
         plan: list[dict[str, Any]] = self.describe()["plan"]
         return plan
 
     # ---- how fast it could be ----
 
     def work(self, n: int = 1, n_outputs: int = 1) -> Work:
-        """What a run of n more tokens asks of the machine, counted from the model's graph."""
+        """Counts the work of a run of n more tokens from the model's graph."""
         n, n_outputs = (
             check_int("n", n, 0, 2**31 - 1),
             check_int("n_outputs", n_outputs, 0, 2**31 - 1),
@@ -319,8 +322,8 @@ class Context(Handle):
         return Work(float(raw.multiply_adds), float(raw.weight_bytes), float(raw.kv_bytes))
 
     def limits(self) -> Limits:
-        """What the machine can do at best with this context's threads and kernels. Measured now:
-        half a second, 256 MB."""
+        """Measures the most that the machine can do with this context's threads and kernels. Takes
+        half a second and 256 MB."""
         raw = ffi.new("pillion_limits*")
         interruptible(
             lambda: check(lib.pillion_context_limits(self._c, raw, ffi.sizeof("pillion_limits"))),
@@ -329,11 +332,11 @@ class Context(Handle):
         return Limits(float(raw.read_bytes_per_second), float(raw.multiply_adds_per_second))
 
     def activations(self) -> dict[str, Activation]:
-        """What went into the weights since a context with `collect_activations` was made, by the
-        weight's name in the file.
+        """Returns the inputs of each weight, summed up since the context was made, by the weight's
+        name in the file. Needs `collect_activations`.
 
-        Collect with `score()`: it runs all layers for all rows, while the other calls leave out
-        what nobody reads. After a run that was broken off this raises `UsageError`.
+        Collect with `score()`: it runs all layers for all rows, while other calls skip what nobody
+        reads. Raises `UsageError` after a run that was broken off.
         """
         n, info = ffi.new("size_t*"), ffi.new("pillion_activation_info*")
         check(lib.pillion_context_activation_count(self._c, n))
@@ -356,18 +359,20 @@ class Context(Handle):
     # ---- outputs of the last run ----
 
     def logits(self, row: int = -1, copy: bool = True) -> Floats:
-        """Logits of an output row as float32 [n_vocab]; -1 is the last row.
+        """Logits of an output row, float32 [n_vocab]; row -1: the last.
 
-        copy=False gives a view of the library's memory: read-only, its content valid until the next
-        step."""
+        copy=False returns a read-only view of the library's memory. Its content is valid until the
+        next step.
+        """
         return self._output(lib.pillion_context_logits, row, copy)
 
     def hidden(self, row: int = -1, copy: bool = True) -> Floats:
-        """Hidden row after the final norm as float32 [n_embd]."""
+        """Hidden row after the final norm, float32 [n_embd]. Arguments as in `logits`."""
         return self._output(lib.pillion_context_hidden, row, copy)
 
     def logprobs(self, row: int = -1, k: int = 0, token: Optional[int] = None) -> Logprobs:
-        """The k most likely tokens of a row with their log-probabilities, and that of `token`."""
+        """Returns the k most likely tokens of a row with their log-probabilities, and the
+        log-probability of `token`."""
         k = check_int("k", k, 0, self.model.n_vocab)
         token = None if token is None else check_int("token", token, 0, self.model.n_vocab - 1)
         ids, values = ffi.new("int32_t[]", max(k, 1)), ffi.new("float[]", max(k, 1))
@@ -422,7 +427,7 @@ class Context(Handle):
 
 
 def unit_vector(vector: Floats) -> Floats:
-    """The same direction with length 1; a vector of zeros stays one."""
+    """The same direction with length 1, computed in float64. A vector of zeros stays zero."""
     wide = vector.astype(np.float64)
     length = float(np.sqrt(np.sum(wide * wide)))
     unit: Floats = (wide / length if length > 0 else wide).astype(np.float32)

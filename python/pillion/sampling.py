@@ -1,4 +1,4 @@
-"""`SamplingParams`: how the next token is chosen. `Sampler`: the chooser."""
+"""`SamplingParams`: how the next token is chosen. `Sampler`: chooses it."""
 
 from __future__ import annotations
 
@@ -28,28 +28,29 @@ _FLOAT_MAX = float(np.finfo(np.float32).max)  # the library has floats of 32 bit
 @checked_class
 @dataclass(frozen=True)
 class SamplingParams:
-    """Settings of a sampler, checked when made. The defaults are llama-cpp-python's."""
+    """Settings of a sampler, checked when made. The defaults are llama-cpp-python's. Raises
+    `UsageError` for a wrong value."""
 
     temperature: float = 0.8
     """0: always the most likely token."""
     top_k: int = 40
-    """Keep the k most likely tokens; 0: all."""
+    """Keeps the k most likely tokens; 0: all."""
     top_p: float = 0.95
-    """Keep the most likely tokens that together have this probability; 1: all."""
+    """Keeps the most likely tokens that together have this probability; 1: all."""
     min_p: float = 0.05
-    """Drop tokens less likely than this part of the most likely one; 0: none."""
+    """Drops tokens less likely than this fraction of the most likely one; 0: none."""
     repeat_penalty: float = 1.0
-    """Divides the logit of tokens already in the text; 1: off."""
+    """Divides the logits of tokens already in the text; 1: off."""
     frequency_penalty: float = 0.0
-    """Taken from a token's logit for each time it is in the text."""
+    """Subtracted from a token's logit once for each time it is in the text."""
     presence_penalty: float = 0.0
-    """Taken once from the logit of each token in the text."""
+    """Subtracted once from the logit of each token in the text."""
     penalty_last_n: int = 64
-    """How much of the text the penalties see; -1: all of it, 0: penalties off."""
+    """Tokens at the end of the text that the penalties see; -1: all, 0: penalties off."""
     seed: Optional[int] = None
     """The same seed gives the same text; None: a random one."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    """Added to the logits of single tokens; -inf bans a token."""
+    """{token: number added to its logit}; -inf bans a token."""
 
     def __post_init__(self) -> None:
         checked = {
@@ -80,7 +81,7 @@ class SamplingParams:
 
     @property
     def penalised(self) -> bool:
-        """Whether the text already written plays a part."""
+        """True if the tokens already written change the choice."""
         used = self.repeat_penalty != 1 or self.frequency_penalty != 0 or self.presence_penalty != 0
         return used and self.penalty_last_n != 0
 
@@ -120,12 +121,12 @@ class Sampler(Handle):
         self._token = ffi.new("int32_t*")
 
     def sample(self, context: Context, row: int = -1, mask: Optional[Mask] = None) -> int:
-        """The next token from a row of the context's logits. Changes neither; call `accept` with
-        the token that was used.
+        """Chooses the next token from a row of the context's logits. Changes neither; pass the
+        token that you use to `accept`.
 
-        mask: the tokens that may come. What it refuses is out before bias, penalties and top-k.
-        Raises `UsageError` for a mask of another length, and where no allowed token has a logit
-        above -inf."""
+        mask: the tokens that may come. It applies before bias, penalties and top-k. Raises
+        `UsageError` for a mask of the wrong length, and if no allowed token has a logit above -inf.
+        """
         if not isinstance(context, Context):
             wrong("context", context, "a Context")
         row = context._row(row)
@@ -138,9 +139,9 @@ class Sampler(Handle):
         return int(self._token[0])
 
     def sample_from(self, logits: Logits, mask: Optional[Mask] = None) -> int:
-        """The next token from a row of the caller's: floats [n_vocab], token t's logit at t.
+        """Chooses the next token from a row of logits: floats [n_vocab], token t's logit at t.
 
-        Otherwise as `sample`; raises `UsageError` where no token has a logit above -inf.
+        Otherwise like `sample`. Raises `UsageError` if no token has a logit above -inf.
         """
         row = float_row("logits", logits)
         words, n_words = (ffi.NULL, 0) if mask is None else mask_pointer("mask", mask)
@@ -149,20 +150,20 @@ class Sampler(Handle):
         return int(self._token[0])
 
     def mark(self) -> tuple[int, int]:
-        """How many tokens it has accepted and how many random numbers drawn, for `go_back`."""
+        """Returns the numbers of tokens accepted and of random numbers drawn, for `go_back`."""
         accepted, drawn = ffi.new("uint64_t*"), ffi.new("uint64_t*")
         check(lib.pillion_sampler_mark(self._c, accepted, drawn))
         return int(accepted[0]), int(drawn[0])
 
     def go_back(self, mark: tuple[int, int]) -> None:
-        """Takes back what it accepted and drew since `mark()`."""
+        """Undoes what it accepted and drew since `mark()`."""
         if not isinstance(mark, tuple) or len(mark) != 2:
             wrong("mark", mark, "what mark() returned")
         accepted, drawn = (check_int("a count of a mark", count, 0, 2**64 - 1) for count in mark)
         check(lib.pillion_sampler_go_back(self._c, accepted, drawn))
 
     def accept(self, token: int) -> None:
-        """Tells the penalties that a token is in the text."""
+        """Tells the penalties that a token was added to the text."""
         check(
             lib.pillion_sampler_accept(
                 self._c, check_int("token", token, 0, 2**31 - 1, "a token id, 0 or more")
@@ -170,17 +171,17 @@ class Sampler(Handle):
         )
 
     def reset(self) -> None:
-        """Forgets the accepted tokens and starts the seed anew."""
+        """Forgets the accepted tokens and restarts the seed."""
         check(lib.pillion_sampler_reset(self._c))
 
 
 def mask_words(n_vocab: int) -> int:
-    """The words of a mask."""
+    """Number of 32-bit words of a mask."""
     return -(-n_vocab // 32)
 
 
 def mask_pointer(name: str, mask: Any, dimensions: int = 1) -> tuple[Any, int]:
-    """A mask, or several, as (const uint32_t*, words in all)."""
+    """One or more masks as (const uint32_t*, words in all)."""
     if not isinstance(mask, np.ndarray) or mask.dtype != np.uint32 or mask.ndim != dimensions:
         shape = "[words]" if dimensions == 1 else "[rows, words]"
         raise UsageError(f"{name} must be an array of uint32 {shape}, not {_described(mask)}")
@@ -190,7 +191,7 @@ def mask_pointer(name: str, mask: Any, dimensions: int = 1) -> tuple[Any, int]:
 
 
 def float_row(name: str, row: Any) -> npt.NDArray[np.float32]:
-    """Logits for the library."""
+    """A row of logits for the library."""
     if not isinstance(row, np.ndarray) or row.dtype.kind != "f" or row.ndim != 1 or row.size == 0:
         raise UsageError(f"{name} must be an array of floats [n_vocab], not {_described(row)}")
     with np.errstate(over="ignore"):  # what is too large is an infinity
@@ -204,8 +205,7 @@ def _described(value: Any) -> str:
 
 
 def _native_seed(seed: Optional[int]) -> int:
-    """The library reads 0 as "random"; a seed of 0 given here is a seed, and takes the one number
-    that is left."""
+    """The seed for the library, which reads 0 as "random". A seed of 0 becomes SEED_MAX."""
     if seed is None:
         return 0
     return seed or SEED_MAX

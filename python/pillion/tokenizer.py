@@ -1,5 +1,5 @@
-"""`Tokenizer`: text to token ids and back. `TokenStream`: token ids to text, piece by piece, never
-half a character."""
+"""`Tokenizer` turns text into token ids and back. `TokenStream` turns token ids into text piece by
+piece and never returns half a character."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from .held import Held
 
 @checked_class
 class Tokenizer(Handle):
-    """The tokenizer of a model file, from `Model.tokenizer`. Immutable; threads may share it."""
+    """The tokenizer of a model file, from `Model.tokenizer`. It is immutable; threads may share
+    it."""
 
     _kind = "tokenizer"
     _made_by = "Model.tokenizer is one"
@@ -41,11 +42,11 @@ class Tokenizer(Handle):
     # ---- both ways ----
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
-        """Token ids of a text.
+        """Returns the token ids of a text.
 
-        add_special: put BOS (and EOS) where the file says so.
-        parse_special: read control tokens spelled out in the text ("<start_of_turn>") as those
-        tokens; never do this with text from strangers.
+        add_special: adds BOS (and EOS) if the file says so.
+        parse_special: reads control tokens spelled out in the text ("<start_of_turn>") as those
+        tokens. Never do this with text from strangers.
         """
         raw = as_bytes(check_text("text", text))
         add_special, parse_special = (
@@ -60,7 +61,7 @@ class Tokenizer(Handle):
         )
 
     def decode_bytes(self, ids: Tokens, special: bool = False) -> bytes:
-        """The bytes of a whole text."""
+        """Returns the bytes of a whole text."""
         array, n = token_array(ids)
         special = check_bool("special", special)
         return read_bytes(
@@ -71,18 +72,19 @@ class Tokenizer(Handle):
         )
 
     def decode(self, ids: Tokens, special: bool = False) -> str:
-        """The text of token ids. Control tokens are left out unless `special`; bytes that are not
-        UTF-8 become U+FFFD."""
+        """Returns the text of token ids. Control tokens are left out unless `special`. Bytes that
+        are not UTF-8 become U+FFFD."""
         return as_str(self.decode_bytes(ids, special))
 
     def stream(self, special: bool = False) -> TokenStream:
-        """A decoder for a text that grows token by token."""
+        """Returns a decoder for a text that grows token by token."""
         return TokenStream(self, special)
 
     # ---- single tokens ----
 
     def token_bytes(self, token: int, special: bool = False) -> bytes:
-        """The bytes a token adds to a running text; may be a part of a character."""
+        """Returns the bytes that a token adds to a running text; they may be part of a
+        character."""
         token, special = _id(token), check_bool("special", special)
         return read_bytes(
             lambda out, capacity, needed: lib.pillion_tokenizer_token_bytes(
@@ -92,7 +94,7 @@ class Tokenizer(Handle):
         )
 
     def token_text(self, token: int) -> str:
-        """The vocabulary's own spelling of a token ("▁the", "<0x0A>")."""
+        """Returns the vocabulary's own spelling of a token ("▁the", "<0x0A>")."""
         token = _id(token)
         return as_str(
             read_bytes(
@@ -104,7 +106,7 @@ class Tokenizer(Handle):
         )
 
     def token_type(self, token: int) -> str:
-        """One of "normal", "unknown", "control", "user_defined", "unused", "byte"."""
+        """Returns one of "normal", "unknown", "control", "user_defined", "unused", "byte"."""
         token, kind = _id(token), ffi.new("int32_t*")
         read_bytes(
             lambda out, capacity, needed: lib.pillion_tokenizer_token_text(
@@ -118,6 +120,7 @@ class Tokenizer(Handle):
 
     @property
     def n_tokens(self) -> int:
+        """Tokens of the vocabulary."""
         return int(self._info.n_tokens)
 
     @property
@@ -127,36 +130,42 @@ class Tokenizer(Handle):
 
     @property
     def bos(self) -> int | None:
+        """The token that texts begin with; None: the file names none."""
         return _known(self._info.bos)
 
     @property
     def eos(self) -> int | None:
+        """The token that ends a text; None: the file names none."""
         return _known(self._info.eos)
 
     @property
     def unk(self) -> int | None:
+        """The token for unknown text; None: the file names none."""
         return _known(self._info.unk)
 
     @property
     def pad(self) -> int | None:
+        """The token that pads a batch; None: the file names none."""
         return _known(self._info.pad)
 
     @property
     def adds_bos(self) -> bool:
+        """True if `encode` puts BOS first."""
         return bool(self._info.adds_bos)
 
     @property
     def adds_eos(self) -> bool:
+        """True if `encode` puts EOS last."""
         return bool(self._info.adds_eos)
 
     @property
     def end_tokens(self) -> frozenset[int]:
-        """The tokens that end a generation."""
+        """Tokens that end a generation."""
         return self._end
 
     @property
     def suppressed_tokens(self) -> list[int]:
-        """Tokens that the file says must never be generated."""
+        """Tokens that, according to the file, must never be generated."""
         return read_tokens(
             lambda out, capacity, needed: lib.pillion_tokenizer_suppressed(
                 self._c, out, capacity, needed
@@ -171,9 +180,10 @@ class Tokenizer(Handle):
 class TokenStream(Held):
     """Turns tokens into text as they come.
 
-    Each piece is valid text: bytes of an unfinished character wait for the next token, bytes that
-    cannot become one turn into U+FFFD. The pieces together, with flush(), are what decoding all
-    bytes at once gives."""
+    Each piece is valid text: the bytes of an unfinished character wait for the next token, bytes
+    that cannot become one turn into U+FFFD. All pieces together, with flush(), equal the decoding
+    of all bytes at once.
+    """
 
     def __init__(self, tokenizer: Tokenizer, special: bool = False) -> None:
         if not isinstance(tokenizer, Tokenizer):
@@ -183,14 +193,14 @@ class TokenStream(Held):
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token: int, special: bool = False) -> str:
-        """The text that became certain with this token; often "", inside a character.
+        """Returns the text that this token completes; "" inside a character.
 
-        special: spell this one out if it is a control token, which are left out otherwise.
+        special: spells a control token out instead of leaving it out.
         """
         return self._decoder.decode(self._tokenizer.token_bytes(token, self._special or special))
 
     def flush(self) -> str:
-        """The end: an unfinished character becomes one U+FFFD."""
+        """Ends the text: an unfinished character becomes one U+FFFD."""
         return self._decoder.decode(b"", final=True)
 
 

@@ -1,7 +1,7 @@
 """`TextAssembler`: chosen tokens go in, pieces of text come out.
 
-It decodes UTF-8 as it comes, holds back what could become a stop string, and says when the text
-ends. No model, no context, no thread: who chooses the tokens is not its business.
+It decodes UTF-8 as it comes, holds back what could become a stop string, and tells when the text
+ends. It has no model, no context and no thread, and does not choose tokens.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from .stops import StopFilter
 
 @dataclass(frozen=True)
 class TokenInfo:
-    """A generated token. The log-probabilities are there when they were asked for."""
+    """A generated token. It has log-probabilities if the request asked for them."""
 
     id: int
     text: str
     """The text this token completed; "" inside a character."""
     offset: int
-    """Where that text begins in the answer."""
+    """Offset of that text in the answer, in characters."""
     logprob: Optional[float] = None
     top: tuple[tuple[int, float], ...] = ()
     drafted: bool = False
-    """A drafter guessed it."""
+    """True if a drafter guessed it."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Piece:
 
 
 class TextAssembler:
-    """One answer's text.
+    """The text of one answer.
 
-    decoder: a fresh one. limit: most tokens, at which the text ends with "length".
-    shown: control tokens whose spelling belongs to the text.
+    decoder: a fresh `TokenStream`. limit: tokens after which the text ends with "length". shown:
+    control tokens whose spelling belongs to the text.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class TextAssembler:
         self._sent_length = 0  # characters after it
         self._texts: list[str] = []
         self.tokens: list[int] = []
-        """Ids so far, without the one that ends the text."""
+        """Token ids so far, without the one that ends the text."""
         self.finish_reason: Optional[str] = None
-        """None until the end, then "stop" (the model, a stop string or a constraint ended it) or
-        "length" (the limit)."""
+        """None until the end. Then "stop" (the model, a stop string or a constraint ended the text)
+        or "length" (the limit did)."""
 
     @property
     def text(self) -> str:
@@ -70,18 +70,18 @@ class TextAssembler:
 
     @property
     def stop(self) -> Optional[str]:
-        """The stop string that ended it; None when something else did."""
+        """The stop string that ended the text; None: something else did."""
         return self._stops.stop
 
     @property
     def room(self) -> int:
-        """Tokens that may still come."""
+        """Number of tokens that may still come."""
         return self._limit - len(self.tokens)
 
     def add(
         self, token: int, drafted: bool = False, found: Optional[Logprobs] = None
     ) -> Optional[Piece]:
-        """The next token. Returns what is ready now, None if nothing is."""
+        """Adds the next token. Returns the text that is ready, None if there is none."""
         text = self._decoder.feed(token, token in self._shown)
         offset = self._raw_length
         self._raw_length += len(text)
@@ -99,8 +99,8 @@ class TextAssembler:
         return self._send(text) if text else None
 
     def finish(self, reason: str, text: str = "") -> Piece:
-        """The last piece, perhaps without text: what the stop filter and the decoder still hold,
-        unless a stop string cut it off."""
+        """Ends the text. Returns the last piece, perhaps without text: what stop filter and decoder
+        still hold, unless a stop string cut it off."""
         if not self._stops.stopped:
             text += self._stops.feed(self._decoder.flush())
         if self._stops.stopped:

@@ -1,9 +1,9 @@
-"""`Engine`: requests of any number of threads and tasks, written by one thread on a few slots.
+"""`Engine`: one thread writes the requests of any number of threads and tasks, on a few slots.
 
-It hands work out (scheduler.py says whose turn it is), lets a slot do it (slot.py), and delivers
-what comes of it (work.py). Only its own thread touches slots and scheduler; the others put requests
-into an inbox and set flags, so that no lock is held while a run is under way, and a signal handler,
-a finalizer or a fork() may come at any moment.
+The scheduler (scheduler.py) decides whose turn it is, a slot (slot.py) does the work, and a work
+(work.py) delivers the text. Only the engine's thread touches slots and scheduler. Other threads put
+requests into an inbox and set flags. So nobody holds a lock during a run, and a signal handler, a
+finalizer or a fork() may come at any moment.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from .work import Request, Work, check_request
 PARALLEL_MAX = 256
 _CANCEL_WAIT = 2.0
 _IDLE = 0.1
-"""Seconds that the thread of a fork's child waits for more. The process of a child that was forked
-in a thread lasts as long as its threads."""
+"""Seconds that the thread of a fork's child waits for more work. A child that was forked in a
+thread lives as long as its threads."""
 _CLOSE_WAIT = 10.0
 _LOOK = 0.5  # seconds between two looks whether it was closed
 _FIRST_GUESS = 5.0  # seconds that a request takes, before any did
@@ -58,7 +58,7 @@ _FROM_INSIDE = (
 
 @dataclass(frozen=True)
 class SlotState:
-    """What a slot does at the moment."""
+    """What a slot is doing."""
 
     index: int
     state: str
@@ -67,19 +67,19 @@ class SlotState:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     tokens: int = 0
-    """Written so far."""
+    """Tokens written so far."""
     seconds: float = 0.0
-    """Since the request was submitted."""
+    """Seconds since the request was submitted."""
 
 
 @checked_class
 class Engine(Held):
     """Writes what is submitted, on `parallel` slots that share the model's weights and take turns.
 
-    model, sizes, drafter, options: what each slot's `Context` and `Pair` are made of.
-    queue_limit: most requests that may wait for a slot; None: any number.
+    model: a `Model`. sizes: arguments of each slot's `Context`. drafter, options: of its `Pair`.
+    queue_limit: the most requests that may wait for a slot; None: any number.
 
-    Its thread begins with the first request and ends with close() or with the engine.
+    Its thread starts with the first request and ends with close() or with the engine.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Engine(Held):
 
     @classmethod
     def _on(cls, slots: Sequence[Slot], queue_limit: Optional[int] = None) -> Engine:
-        """An engine on slots that are made already, and its own from now on."""
+        """Makes an engine on existing slots, which it owns from now on."""
         engine = cls.__new__(cls)
         engine._set_up(list(slots), queue_limit)
         return engine
@@ -117,7 +117,7 @@ class Engine(Held):
         self._slots = slots
         self.tokenizer = slots[0].context.model.tokenizer
         self.queue_limit = queue_limit
-        """Most requests that may wait for a slot; None: any number. May be set at any time."""
+        """The most requests that may wait for a slot; None: any number. May be set at any time."""
         self.n_ctx = slots[0].context.n_ctx
         self._n_batch = slots[0].n_batch
         self._stats = EngineStats(slots=len(slots))
@@ -128,10 +128,10 @@ class Engine(Held):
     # ---- from any thread ----
 
     def submit(self, request: Request) -> Generation:
-        """Takes a request; its work begins as soon as a slot is free.
+        """Takes a request. Its work begins as soon as a slot is free.
 
-        Raises `UsageError` and `ContextFullError` for what can't be written, `QueueFull` when too
-        many wait, `Closed` after close() and drain().
+        Raises `UsageError` and `ContextFullError` for a request that can't be written, `QueueFull`
+        if too many wait, `Closed` after close() and drain().
         """
         self._refuse_if_closed()
         work = self._work_of(request)
@@ -195,13 +195,14 @@ class Engine(Held):
         )
 
     def cancel(self, why: str = "it was cancelled") -> None:
-        """Calls off all that is under way and all that waits. why: stands in their `Cancelled`."""
+        """Stops all requests that run or wait; they raise `Cancelled`. why: the reason in its
+        sentence."""
         check_text("why", why)
         for work in list(self._here().works):
             self._stop_one(work, why)
 
     def _stop_one(self, work: Work, why: str, cause: str = "cancelled", wait: bool = True) -> None:
-        """Calls one off. wait: returns when its slot has left the library."""
+        """Stops one request. wait: returns when its slot has left the library."""
         self._stop(work, Cancelled(f"this generation cannot go on: {why}"), cause, wait)
 
     def _stop(self, work: Work, error: BaseException, cause: str, wait: bool) -> None:
@@ -224,7 +225,8 @@ class Engine(Held):
             aim.over = True
 
     def forget(self) -> None:
-        """Empties all contexts; those of requests under way when these are over."""
+        """Empties all contexts. The contexts of requests under way are emptied when these are
+        over."""
 
         def body() -> None:
             for slot in self._slots:
@@ -237,7 +239,7 @@ class Engine(Held):
         self._do(body)
 
     def _do(self, body: Callable[[], None]) -> None:
-        """Has the engine's thread do it, where there is one."""
+        """Runs `body` in the engine's thread, if there is one, else here."""
         life = self._here()
         if "by" not in life.running or self._is_me():
             return body()
@@ -251,15 +253,15 @@ class Engine(Held):
             raise job.error
 
     def between_turns(self, body: Callable[[], None]) -> None:
-        """Has other work done when nothing else runs: by the engine's thread, between two turns of
-        requests, or here and now where there is no such thread. Raises what it raises, and
+        """Runs other work between two turns of requests, so that nothing else runs beside it.
+        Without an engine's thread it runs here and now. Raises what the work raises, and
         `Closed`."""
         self._refuse_if_closed()
         self._do(body)
 
     def drain(self, timeout: Optional[float] = None) -> bool:
-        """Takes no more requests and waits for those it has; False when some are left after so many
-        seconds."""
+        """Takes no more requests and waits for those it has. Returns False if some are left after
+        `timeout` seconds."""
         if timeout is not None:
             timeout = check_number("timeout", timeout, 0, None, "seconds, 0 or more, or None")
         if self._is_me():
@@ -272,7 +274,7 @@ class Engine(Held):
         )
 
     def stats(self) -> EngineStats:
-        """A copy of its numbers."""
+        """Returns a copy of the engine's counts."""
         found = self._stats.copy()
         states = [work.state for work in list(self._here().works)]
         found.queued, found.reading, found.writing = (
@@ -281,13 +283,13 @@ class Engine(Held):
         return found
 
     def speculation(self) -> PairStats:
-        """What the drafters of all slots did so far; without one, the state is "off" and `reason`
-        says why. Any thread may ask."""
+        """What the drafters of all slots did so far. Without a drafter the state is "off", and
+        `reason` tells why. Any thread may ask."""
         first, *others = (slot.speculation() for slot in self._slots)
         return sum(others, first)
 
     def slots(self) -> list[SlotState]:
-        """What each slot does."""
+        """What each slot is doing."""
         works = {entry.slot: work for work, entry in list(self._here().works.items())}
         return [self._state_of(slot.index, works.get(slot.index)) for slot in self._slots]
 
@@ -301,7 +303,8 @@ class Engine(Held):
     # ---- life ----
 
     def close(self) -> None:
-        """Calls off what is under way and frees the contexts. Doing it twice is fine."""
+        """Stops all requests, which raise `Closed`, and frees the contexts. Closing twice is
+        fine."""
         if self._closed:
             return
         self._closed = True
@@ -317,16 +320,17 @@ class Engine(Held):
 
     @property
     def closed(self) -> bool:
+        """True after close()."""
         return self._closed
 
     @property
     def parallel(self) -> int:
-        """How many requests it writes at the same time."""
+        """Number of requests that it writes at the same time."""
         return len(self._slots)
 
     @property
     def paired(self) -> bool:
-        """Whether a drafter is there."""
+        """True if the slots have a drafter."""
         return self._slots[0].pair is not None
 
     def __enter__(self) -> Engine:
@@ -349,7 +353,8 @@ class Engine(Held):
         return Life(Scheduler(len(self._slots), self._n_batch))
 
     def _here(self) -> Life:
-        """Its life in this process: what was under way before a fork() stays with the parent."""
+        """The engine's life in this process. What was under way before a fork() stays with the
+        parent."""
         lives = self._lives
         return lives.get(forks()) or lives.setdefault(forks(), self._new_life())
 
@@ -358,7 +363,7 @@ class Engine(Held):
         return thread is not None and thread.ident == threading.get_ident()
 
     def _start(self, life: Life) -> bool:
-        """Starts the thread. Several may be started at once; all but one leave again."""
+        """Starts the thread. Of several that are started at once, all but one leave again."""
         if sys.is_finalizing():
             return False
         if "by" in life.running:
@@ -372,8 +377,8 @@ class Engine(Held):
         return True
 
     def _help(self, work: Work) -> None:
-        """Works in the thread of one who waits, where no thread of its own can be had. Raises
-        `UsageError` where the engine's own thread would wait for itself."""
+        """Works in the thread of a caller who waits, if the engine can't have a thread. Raises
+        `UsageError` if the engine's own thread would wait for itself."""
         if not work.over and self._is_me():
             raise UsageError(_FROM_INSIDE)
         life = self._here()
@@ -407,7 +412,7 @@ class Engine(Held):
 
 
 def _main(reference: weakref.ref[Engine], life: Life) -> None:
-    """The engine's thread. While it waits it holds no engine, so that one nobody wants can go."""
+    """The engine's thread. It holds no engine while it waits, so that an unused engine can go."""
     me = threading.current_thread()
     while life.running.setdefault("by", me) is me:
         try:

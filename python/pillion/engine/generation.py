@@ -1,9 +1,6 @@
-"""`Generation`: the handle of one answer in the making.
+"""`Generation`: the caller's handle of one answer.
 
 The engine's thread writes the answer, whether or not anybody asks for its pieces.
-
-What is not here: how prompts are made (llm.py, chat.py), how tokens become text (assembler.py), who
-does the work (engine.py), and how results look (openai_format.py).
 """
 
 from __future__ import annotations
@@ -36,11 +33,11 @@ _LEFT_BEHIND = "its work went on in the parent of this process, not here"
 
 @checked_class
 class Generation(Held):
-    """Iterate for pieces of text (`for` or `async for`), wait for the end (`result()` or `await`),
-    or look at `text`, `tokens`, `state` and `timings`, which tell how far it is at any moment.
+    """One answer. Iterate for pieces of text (`for` or `async for`), wait for the end (`result()`
+    or `await`), or read `text`, `tokens`, `state` and `timings`, which are current at any moment.
 
     Any thread may use it; each piece goes to one taker. Leaving it early (break, close(), dropping
-    the object) ends the work, and so does Ctrl-C or asyncio's cancel in whoever waits for it.
+    the object) ends the work. So does Ctrl-C, or asyncio's cancel, in the caller who waits.
     """
 
     def __init__(self, engine: Engine, work: Work) -> None:
@@ -51,7 +48,7 @@ class Generation(Held):
 
     @property
     def prompt(self) -> list[int]:
-        """Its token ids."""
+        """Token ids of the prompt."""
         return self._work.request.prompt
 
     @property
@@ -71,28 +68,29 @@ class Generation(Held):
 
     @property
     def finish_reason(self) -> Optional[str]:
-        """None until the end, then "stop" (the model, a stop string or the demanded form ended it)
-        or "length" (max_tokens or the context)."""
+        """None until the end. Then "stop" (the model, a stop string or the demanded form ended the
+        text) or "length" (max_tokens or the context did)."""
         return self._work.assembler.finish_reason
 
     @property
     def stop(self) -> Optional[str]:
-        """The stop string that ended it; None when something else did."""
+        """The stop string that ended the text; None: something else did."""
         return self._work.assembler.stop
 
     @property
     def timings(self) -> Timings:
+        """Counts and times so far."""
         return self._work.timings
 
     @property
     def speculation(self) -> PairStats:
-        """What the drafter did for this answer; without one, the state is "off" and `reason` says
-        why."""
+        """What the drafter did for this answer. Without a drafter the state is "off", and `reason`
+        tells why."""
         return self._work.speculation
 
     @property
     def paired(self) -> bool:
-        """Whether a drafter is there."""
+        """True if there is a drafter."""
         return self._engine.paired
 
     @property
@@ -102,13 +100,13 @@ class Generation(Held):
 
     @property
     def place(self) -> int:
-        """Its place in the queue, from 1 on; 0 when it waits no more."""
+        """Its place in the queue, from 1; 0: it no longer waits."""
         return self._work.place
 
     @property
     def prompt_scores(self) -> Optional[list[float]]:
-        """log p of each prompt token but the first, where the request asked for them; there with
-        the first piece."""
+        """log p of each prompt token but the first, float [n - 1], if the request asked for them.
+        Available with the first piece."""
         return self._work.prompt_scores
 
     # ---- threads ----
@@ -117,8 +115,8 @@ class Generation(Held):
         return self
 
     def __next__(self) -> Piece:
-        """The next piece that has text. The last one may have none: it brings the tokens that are
-        left."""
+        """Returns the next piece that has text. The last piece may have none: it carries the tokens
+        that are left."""
         while True:
             piece = self._taken()
             if piece is not None:
@@ -128,9 +126,9 @@ class Generation(Held):
             self._wait(lambda: self._work.pieces or self._work.over, self._work.readers)
 
     def result(self, timeout: Optional[float] = None) -> Generation:
-        """Waits for the end, and raises what went wrong.
+        """Waits for the end. Raises what ended the work.
 
-        timeout: `TimedOut` after so many seconds; the work goes on.
+        timeout: seconds after which it raises `TimedOut`; the work goes on.
         """
         if timeout is not None:
             timeout = check_number("timeout", timeout, 0, None, "seconds, 0 or more, or None")
@@ -147,7 +145,7 @@ class Generation(Held):
     run = result
 
     def infos(self) -> list[TokenInfo]:
-        """Waits for the end; all tokens of the pieces that nobody took."""
+        """Waits for the end. Returns all tokens of the pieces that nobody took."""
         self.result()
         return self._rest()
 
@@ -165,7 +163,7 @@ class Generation(Held):
         return self
 
     async def __anext__(self) -> Piece:
-        """As __next__. A cancel of the task that waits here ends the work."""
+        """As `__next__`. Cancelling the task that waits here ends the work."""
         while True:
             piece = self._taken()
             if piece is not None:
@@ -175,7 +173,7 @@ class Generation(Held):
             await self._await(lambda: self._work.pieces or self._work.over, self._work.readers)
 
     def __await__(self) -> Generator[Any, None, Generation]:
-        """As result()."""
+        """As `result`."""
         return self._ended().__await__()
 
     async def _ended(self) -> Generation:
@@ -185,16 +183,16 @@ class Generation(Held):
     # ---- ends ----
 
     def cancel(self, why: str = "") -> None:
-        """Stops it, from any thread, in the queue, in the prompt or in a round; whoever waits for
-        it gets `Cancelled`. Returns when its slot has left the library."""
+        """Stops the answer, from any thread: in the queue, in the prompt or in a round. Callers who
+        wait get `Cancelled`. Returns when its slot has left the library."""
         self._engine._stop_one(self._work, check_text("why", why) or "it was cancelled")
 
     def close(self) -> None:
-        """Ends it here, and the work with it."""
+        """Stops the answer and its work."""
         self._engine._stop_one(self._work, "it was closed")
 
     def stop_soon(self, why: str) -> None:
-        """As cancel(), without waiting for the slot."""
+        """As `cancel`, without waiting for the slot."""
         self._engine._stop_one(self._work, check_text("why", why), wait=False)
 
     def __enter__(self) -> Generation:
@@ -218,7 +216,7 @@ class Generation(Held):
     # ---- waiting ----
 
     def _taken(self) -> Optional[Piece]:
-        """A piece that is there."""
+        """Takes a piece that is ready."""
         work = self._work
         if work.cut and work.over:
             work.pieces.clear()
@@ -229,7 +227,8 @@ class Generation(Held):
             return None
 
     def _is_over(self) -> bool:
-        """Nothing more will come; raises what ended it, unless that was its own end."""
+        """True if nothing more will come. Raises what ended the work, unless that was the text's
+        own end."""
         work = self._work
         if work.over:
             if work.pieces and not work.cut:

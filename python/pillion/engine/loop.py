@@ -1,4 +1,4 @@
-"""The engine's own thread: takes requests in, lets slots run, and tells what came of it.
+"""The engine's thread: takes requests in, runs slots, and delivers the results.
 
 Only this thread touches slots and scheduler.
 """
@@ -25,7 +25,7 @@ BUSY_WAIT = 0.002  # seconds, when somebody else is inside all contexts that cou
 
 
 class Job:
-    """Something else for the engine's thread to do, between two turns."""
+    """Other work for the engine's thread, done between two turns."""
 
     def __init__(self, body: Callable[[], None]) -> None:
         self.body = body
@@ -35,10 +35,11 @@ class Job:
 
 
 class Aim:
-    """A cancel of a slot's context that is meant for one request, for as long as it is repeated.
+    """A cancel of a slot's context that is meant for one request, as long as it is repeated.
 
-    The library's cancel is of a context, whatever runs there. So a request whose run was broken off
-    looks here whether that was meant for another."""
+    The library cancels a context, whatever runs there. A request whose run was broken off looks
+    here whether the cancel was meant for another one.
+    """
 
     def __init__(self, life: Life, slot: Slot) -> None:
         self.slot = slot
@@ -46,20 +47,20 @@ class Aim:
         life.aims[self] = True
 
     def cancel(self) -> None:
-        """Breaks off what runs on the slot, if anything does."""
+        """Stops what runs on the slot, if anything does."""
         with contextlib.suppress(Closed, Busy):
             self.slot.context.cancel()
 
 
 class Life:
-    """An engine in one process: a fork() gives the child one of its own."""
+    """An engine in one process. A fork() gives the child a life of its own."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.forks = forks()
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.scheduler = scheduler
         self.works: dict[Work, Entry] = {}
-        """All that were submitted and are not over."""
+        """All submitted requests that are not over."""
         self.running: dict[str, threading.Thread] = {}  # "by": the engine's thread, once it runs
         self.arrived = False
         self.blocked: dict[Entry, float] = {}  # until when: somebody else is inside their contexts
@@ -132,7 +133,7 @@ class Loop:
             self._over(entry.key)
 
     def _end_early(self, work: Work, error: BaseException, cause: str) -> None:
-        """Ends it, counted before anybody hears of it."""
+        """Ends a request. Counts it before anybody can see it."""
         self._count(cause, 1)
         work.counted = True
         if not work.end(error, cause):
@@ -223,13 +224,13 @@ class Loop:
             self._over(work)
 
     def _forget_aims(self) -> None:
-        """Of cancels that are over, and can't hit the turn that begins now."""
+        """Forgets cancels that are over: they can't hit the turn that begins now."""
         for aim in list(self._life.aims):
             if aim.over:
                 self._life.aims.pop(aim, None)
 
     def _failed(self, entry: Entry, slot: Slot, error: BaseException) -> None:
-        """What goes wrong for one request is that request's end, and no more."""
+        """Ends the request that failed, and nothing else."""
         work: Work = entry.key
         if isinstance(error, Busy):  # somebody is inside the context: again when he has left
             self._life.blocked[entry] = time.monotonic() + BUSY_WAIT
@@ -239,8 +240,8 @@ class Loop:
             self._end_early(work, error, "cancelled" if isinstance(error, Cancelled) else "error")
 
     def _missed(self, slot: Slot, work: Work, error: BaseException) -> bool:
-        """Whether its run was broken off by a cancel that was meant for a request that had just
-        left. Who is called off himself has ended before his cancel comes."""
+        """True if its run was broken off by a cancel that was meant for a request that had just
+        left. A request that is cancelled itself has ended before its cancel comes."""
         if work.ended or not isinstance(error, Cancelled) or isinstance(error, Moved):
             return False
         return any(aim.slot is slot for aim in list(self._life.aims))

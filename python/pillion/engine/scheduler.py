@@ -1,7 +1,7 @@
-"""Who gets a slot, and whose turn it is: the engine's policy.
+"""Decides which request gets a slot, and whose turn it is: the engine's policy.
 
-No thread, no clock, no model: times come in as numbers, so that the same calls give the same
-answers. The engine (engine.py) does what comes out.
+It has no thread, no clock and no model. Times come in as numbers, so that the same calls give the
+same answers. The engine acts on what it returns.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, Callable, NamedTuple, Optional
 QUEUED, READING, WRITING = "queued", "reading", "writing"
 
 TARGET = 0.150
-"""Seconds between two rounds of a text beside which a prompt is read, unless rounds take longer."""
+"""The most seconds between two rounds of a text beside which a prompt is read, unless rounds take
+longer."""
 ROUNDS = 2.5
-"""In rounds of all that write, the same."""
+"""The same in rounds of all that write."""
 ROWS_MIN = 16
 _WEIGHT = 0.3  # of a new measurement
 
@@ -26,8 +27,8 @@ _WEIGHT = 0.3  # of a new measurement
 class Entry:
     """One request.
 
-    key: whatever the caller knows it by. owner: see `Request`. queue_until, until: when its waiting
-    and all of it have to be over; None: never.
+    key: whatever the caller knows it by. owner: see `Request`. queue_until, until: when its wait,
+    and all of it, must be over; None: never.
     """
 
     __slots__ = (
@@ -64,11 +65,11 @@ class Turn(NamedTuple):
 
     entry: Entry
     rows: int
-    """Most prompt tokens to read; 0: a round."""
+    """The most prompt tokens to read; 0: run a round."""
 
 
 class ReadingCost:
-    """What reading so many rows takes, from what was measured."""
+    """Estimates the time to read a number of rows, from measurements."""
 
     def __init__(self, n_batch: int) -> None:
         self.sizes = [ROWS_MIN]
@@ -79,7 +80,7 @@ class ReadingCost:
         self._seconds: dict[int, float] = {}
 
     def measured(self, rows: int, seconds: float) -> None:
-        """A run of so many rows took so long."""
+        """Notes that a run of so many rows took so many seconds."""
         size = next((one for one in self.sizes if rows <= one), self.sizes[-1])
         if 2 * rows < size:
             return  # the rest of a prompt: it says little about a full run
@@ -88,8 +89,8 @@ class ReadingCost:
         self._seconds[size] = scaled if before is None else before + _WEIGHT * (scaled - before)
 
     def of(self, size: int) -> Optional[float]:
-        """Seconds for that many rows. A size without a measurement costs as much a row as the next
-        smaller one that has one, or else as the next larger one."""
+        """Seconds for that many rows. A size without a measurement costs as much per row as the
+        next smaller measured size, or else as the next larger one."""
         if size in self._seconds:
             return self._seconds[size]
         known = [one for one in self.sizes if one in self._seconds]
@@ -99,7 +100,8 @@ class ReadingCost:
         return self._seconds[near] * size / near
 
     def most(self, seconds: float) -> int:
-        """The largest run that takes at most so long; the smallest one if none does."""
+        """Rows of the largest run that takes at most so many seconds; the smallest run if none
+        does."""
         best = self.sizes[0]
         for size in self.sizes:
             cost = self.of(size)
@@ -113,15 +115,15 @@ class ReadingCost:
 class Scheduler:
     """A queue, slots, and turns.
 
-    A slot serves one entry from its admission to its end. All that write have a round each in turn.
-    Beside them prompts are read in parts, one part a turn, as long as the latency target allows;
-    the parts go to the oldest prompt and to the shortest one in turn, so that a short question
-    passes a document, and the document never stops. With nobody writing, parts have n_batch rows.
+    A slot serves one entry from its admission to its end. All entries that write take turns of one
+    round. Beside them prompts are read in parts, one part a turn, as long as the latency target
+    allows. The parts go to the oldest and to the shortest prompt in turn: a short question passes a
+    document, and the document never stops. If nobody writes, parts have n_batch rows.
     """
 
     def __init__(self, n_slots: int, n_batch: int) -> None:
         self.is_timed = False
-        """Whether `expired` may ever find something."""
+        """True if `expired` may ever return something."""
         self._free = set(range(n_slots))
         self._used_at = [0] * n_slots
         self._waiting: list[Entry] = []  # in order of arrival
@@ -138,25 +140,27 @@ class Scheduler:
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to do or to wait for."""
+        """True if there is anything to do or to wait for."""
         return bool(self._waiting or self._active)
 
     @property
     def waiting(self) -> Sequence[Entry]:
+        """Entries that wait for a slot."""
         return self._waiting
 
     @property
     def active(self) -> Sequence[Entry]:
+        """Entries that have a slot."""
         return self._active
 
     def add(self, entry: Entry) -> None:
-        """It waits for a slot from now on."""
+        """Adds an entry to the queue."""
         entry.order = next(self._orders)
         self._waiting.append(entry)
         self.is_timed = self.is_timed or not (entry.until is entry.queue_until is None)
 
     def remove(self, entry: Entry) -> None:
-        """It is over; its slot is free."""
+        """Removes an entry that is over and frees its slot."""
         if entry in self._waiting:
             self._waiting.remove(entry)
         elif entry in self._active:
@@ -171,7 +175,7 @@ class Scheduler:
             self._served.pop(entry.owner, None)  # owners may be many
 
     def queue(self) -> list[Entry]:
-        """Those that wait, in the order in which they get slots if nobody else comes."""
+        """Waiting entries, in the order in which they get slots if no other entry comes."""
         by_owner: dict[tuple[bool, str], deque[Entry]] = {}
         for entry in self._waiting:
             by_owner.setdefault((entry.low, entry.owner), deque()).append(entry)
@@ -193,8 +197,8 @@ class Scheduler:
         return ordered
 
     def admit(self, choose: Callable[[Entry, Sequence[int]], int]) -> list[Entry]:
-        """Gives the free slots away. choose: which of the slots, the one unused for longest first,
-        an entry gets. Returns those that got one, with `slot`."""
+        """Gives the free slots away and returns the entries that got one, with `slot` set. choose:
+        picks one of the free slots (longest unused first) for an entry."""
         if not self._waiting or not self._free:
             return []
         admitted = []
@@ -210,7 +214,7 @@ class Scheduler:
         return admitted
 
     def expired(self, now: float) -> list[tuple[Entry, str]]:
-        """Whose time is over, and which: "queue" or "total"."""
+        """Entries whose time is over, each with "queue" or "total"."""
         over = [(one, "queue") for one in self._waiting if _past(one.queue_until, now)]
         late = (one for one in (*self._waiting, *self._active) if _past(one.until, now))
         known = {one for one, _ in over}
@@ -219,7 +223,7 @@ class Scheduler:
     # ---- turns ----
 
     def next(self, without: Collection[Entry] = ()) -> Optional[Turn]:
-        """Whose turn it is. without: those that can't run now."""
+        """Whose turn it is. without: entries that can't run now."""
         if len(self._active) == 1 and not without and self._active[0].state == WRITING:
             return Turn(self._active[0], 0)
         writing = [one for one in self._active if one.state == WRITING and one not in without]
@@ -241,26 +245,27 @@ class Scheduler:
         return min(reading, key=lambda one: one.order)
 
     def _rows(self, writing: Iterable[Entry]) -> int:
-        """Rows of a part beside those that write."""
+        """Rows of a part that is read beside entries that write."""
         rounds = sum(one.seconds or 0.0 for one in writing)
         return self.cost.most(max(TARGET, ROUNDS * rounds) - rounds)
 
     def has_read(self, entry: Entry, rows: int, rows_left: int, seconds: float) -> None:
-        """A part of its prompt ran; with nothing left it writes from now on."""
+        """Notes that a part of the entry's prompt ran. With nothing left the entry writes from now
+        on."""
         entry.rows_left = rows_left
         self.cost.measured(max(rows, 1), seconds)
         if rows_left <= 0:
             entry.state, entry.last = WRITING, next(self._turns)
 
     def has_written(self, entry: Entry, seconds: float) -> None:
-        """Its round ran."""
+        """Notes that the entry's round ran."""
         before = entry.seconds
         entry.seconds = seconds if before is None else before + _WEIGHT * (seconds - before)
 
 
 def best_slot(found: Sequence[tuple[int, int, int]]) -> int:
-    """Of (slot, tokens that it saves the prompt, other tokens that it would lose), the one unused
-    for longest first: where most is saved. What is lost may have been of use, so it counts half."""
+    """The best of (slot, tokens that it saves the prompt, other tokens that it would lose), longest
+    unused first: the slot that saves most. Lost tokens may have been of use, so they count half."""
     return max(found, key=lambda one: one[1] - one[2] / 2)[0]
 
 

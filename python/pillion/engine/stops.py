@@ -1,4 +1,4 @@
-"""`StopFilter`: lets text through up to the first stop string, and never any part of it."""
+"""`StopFilter`: passes text up to the first stop string, and never any part of one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ..arguments import wrong
 
 
 class StopFilter:
-    """Feed it text as it comes; it returns what is certain to stand before any stop string.
+    """Feed it text as it comes. It returns the text that certainly stands before any stop string.
 
-    A suffix that could be the beginning of a stop string is held back until the next text decides.
+    It holds back a suffix that could begin a stop string until the next text decides.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -23,6 +23,7 @@ class StopFilter:
         """That stop string; of several at the same place the first in the list."""
 
     def feed(self, text: str) -> str:
+        """Returns the text that is certain now."""
         if self.stopped:
             return ""
         text = self._held + text
@@ -38,7 +39,7 @@ class StopFilter:
         return text[: len(text) - keep]
 
     def flush(self) -> str:
-        """The end of the text: what was held back was no stop string."""
+        """Ends the text: what was held back was no stop string."""
         held, self._held = self._held, ""
         return held
 
@@ -52,7 +53,8 @@ class StopFilter:
 
 
 def stop_strings(stop: Any) -> list[str]:
-    """The texts that end an answer."""
+    """The strings of a `stop` argument as a list. Raises `UsageError` for an empty string and for
+    other types."""
     stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
     if isinstance(stops, (bytes, Mapping)) or not isinstance(stops, (Sequence, set, frozenset)):
         wrong("stop", stop, "a string or a list of strings, none of them empty")

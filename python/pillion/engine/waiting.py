@@ -1,4 +1,4 @@
-"""How a thread or an asyncio task waits for what another thread makes.
+"""How a thread or an asyncio task waits for another thread's results.
 
 Waiters stand in a deque. Its operations are atomic, so nobody holds a lock: a signal handler, a
 finalizer or a child of fork() may come between any two of them.
@@ -29,14 +29,12 @@ class Sleeper:
         self._lock.acquire()
 
     def wake(self) -> None:
-        """Once."""
+        """Wakes it once."""
         self._lock.release()
 
     def sleep(self, until: Optional[float]) -> bool:
-        """True when it was woken. until: of time.monotonic(); None: no end.
-
-        Also ends, with False, in a child of a fork() that a signal handler made.
-        """
+        """Returns True when it was woken, False at time.monotonic() `until` (None: no limit) and in
+        a child of a fork() that a signal handler made."""
         begun_after = forks()
         is_main = threading.get_ident() == threading.main_thread().ident
         while True:
@@ -61,7 +59,7 @@ class Task:
 
 
 def wake_all(waiters: deque[Any]) -> None:
-    """Wakes who waits there; the tasks of one loop in one go."""
+    """Wakes all waiters; the tasks of one loop in one call."""
     loops: dict[Any, list[Any]] = {}
     while waiters:
         try:
@@ -86,9 +84,10 @@ def _resolve(futures: list[asyncio.Future[None]]) -> None:
 def sleep_until(
     ready: Callable[[], object], waiters: deque[Any], until: Optional[float] = None
 ) -> bool:
-    """Waits in a deque that wake_all is called for whenever `ready` may have become true.
+    """Waits until `ready()`. Sleeps in a deque for which `wake_all` is called when `ready` may have
+    become true.
 
-    False: the time is over, or this is a child of a fork() that came meanwhile.
+    Returns False when the time is over, and in a child of a fork() that came meanwhile.
     """
     begun_after = forks()
     while not ready():
@@ -106,7 +105,7 @@ def sleep_until(
 
 
 async def wait_until(ready: Callable[[], object], waiters: deque[Any]) -> None:
-    """The same for a task."""
+    """`sleep_until` for a task."""
     while not ready():
         task = Task()
         waiters.append(task)

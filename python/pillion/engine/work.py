@@ -1,7 +1,7 @@
-"""`Request`: what is asked of an engine. `Work`: one request under way.
+"""`Request`: what a caller asks of an engine. `Work`: a request under way.
 
-A Work lies between the engine's thread, which alone runs it, and those that wait for its text. It
-belongs to neither: the engine doesn't know the handle (generation.py), so a handle that nobody
+A Work lies between the engine's thread, which alone runs it, and the callers who wait for its text.
+It belongs to neither. The engine doesn't know the handle (generation.py), so a handle that nobody
 holds any more can end its work.
 """
 
@@ -32,19 +32,20 @@ class Timings:
     """Counts and times under llama-server's names."""
 
     cache_n: int = 0
-    """Prompt tokens that the context held already."""
+    """Prompt tokens that the context already held."""
     prompt_n: int = 0
     """Prompt tokens that were evaluated."""
     prompt_ms: float = 0.0
     predicted_n: int = 0
     """Generated tokens, without the one that ends the text."""
     predicted_ms: float = 0.0
-    """Of its own runs; other requests may have had their turns in between."""
+    """Milliseconds of its own runs; other requests may have had turns in between."""
     draft_n: Optional[int] = None
     """Drafted tokens; None without a drafter."""
     draft_n_accepted: int = 0
 
     def as_dict(self) -> dict[str, float]:
+        """Counts and times by llama-server's names."""
         times = {
             "cache_n": self.cache_n,
             "prompt_n": self.prompt_n,
@@ -70,30 +71,31 @@ class Request:
     max_tokens: Optional[int] = None
     """None: until the context is full."""
     stop: Sequence[str] = ()
-    """Texts that end it; none of them is empty."""
+    """Strings that end the text; none of them is empty."""
     logprobs: Optional[int] = None
-    """Alternatives to list for each token."""
+    """Number of alternatives to list for each token; None: no log-probabilities."""
     draft: Optional[Draft] = None
     """Draft length; None: as many as pay off."""
     shown: Collection[int] = ()
     """Control tokens whose spelling belongs to the text."""
     constraint: Any = None
-    """What the text may be: a constraint.Constraint, or a function that makes a fresh one."""
+    """Limits the text: a constraint.Constraint, or a function that makes a fresh one."""
     owner: str = ""
-    """Whose it is. Owners take turns, and one never uses what another one's prompts left in a
-    cache; what "" left is anybody's."""
+    """Its owner. Owners take turns. An owner never uses the cache that another owner's prompts left
+    behind; the cache of "" may be used by anybody."""
     low_priority: bool = False
-    """Waits while others wait."""
+    """True: it waits while others wait."""
     queue_timeout: Optional[float] = None
-    """Seconds it may wait to begin; `TimedOut` then."""
+    """Seconds it may wait to begin. Then it raises `TimedOut`."""
     total_timeout: Optional[float] = None
-    """Seconds until it has to be over; `TimedOut` then."""
+    """Seconds it may take in all. Then it raises `TimedOut`."""
     scores_prompt: bool = False
-    """Also gives the log-probabilities of the prompt's tokens, which runs it a second time."""
+    """Also computes the log-probabilities of the prompt's tokens, which runs the prompt a second
+    time."""
 
 
 def check_request(request: Any, n_vocab: int) -> Any:
-    """Raises `UsageError` for what is wrong in a request. Returns its prompt, int32 [n]."""
+    """Raises `UsageError` for a wrong value in a request. Returns its prompt, int32 [n]."""
     if not isinstance(request, Request):
         wrong("request", request, "a Request")
     array, n = token_array(request.prompt, "prompt")
@@ -125,7 +127,7 @@ def check_request(request: Any, n_vocab: int) -> Any:
 
 
 class Work:
-    """A request under way. The engine's thread writes it; anybody may read it, or end it."""
+    """A request under way. The engine's thread writes it; any thread may read or end it."""
 
     def __init__(
         self, request: Request, prompt: Any, sampler: Sampler, assembler: TextAssembler
@@ -143,42 +145,43 @@ class Work:
         self.state = "queued"
         """ "queued", "reading" the prompt, "writing", or "done"."""
         self.place = 0
-        """Place in the queue, from 1 on; 0 when it is not there."""
+        """Place in the queue, from 1; 0: it is not in the queue."""
         self.pieces: deque[Piece] = deque()
-        """Made and not taken."""
+        """Pieces that nobody has taken yet."""
         self.inside: Any = None
-        """The Slot of a run that is under way for it."""
+        """The Slot of its current run; None: it does not run."""
         self.forks = forks()
         self.submitted = time.monotonic()
         self.admitted: Optional[float] = None
         self.first: Optional[float] = None
-        """When its first token came."""
+        """Time of its first token."""
         self.told: Optional[float] = None
-        """When its last round ended."""
+        """Time at which its last round ended."""
         self.cause = ""
-        """Why it came to no end of its own: "cancelled", "dropped", "timeout", "closed",
-        "error"."""
+        """Why it ended early: "cancelled", "dropped", "timeout", "closed", "error"; "": it did
+        not."""
         self.counted = False
-        """It stands among the engine's early ends."""
+        """True if the engine counted its early end."""
         self.cut = False
-        """It was called off: what it made meanwhile is of no interest."""
+        """True if it was cancelled: what it made meanwhile is dropped."""
         self.why: Optional[str] = None
-        """Why it can't go on, once it has ended without its own end."""
+        """Why it ended early, as a sentence; None: it did not."""
         self.wanted = True
-        """False: nobody has a handle any more."""
+        """False: no handle is left."""
         self._errors: deque[BaseException] = deque()  # until it is raised: a traceback keeps frames
         self._end: dict[str, object] = {}
         self.readers: deque[Any] = deque()
-        """Who waits for the next piece."""
+        """Waiters for the next piece."""
         self.enders: deque[Any] = deque()
-        """Who waits for the end."""
+        """Waiters for the end."""
 
     @property
     def ended(self) -> bool:
+        """True once something ended it."""
         return "by" in self._end
 
     def deliver(self, pieces: Sequence[Piece]) -> None:
-        """Pieces of one turn, in one go."""
+        """Hands out the pieces of one turn together."""
         self.pieces.extend(pieces)
         if self.readers:
             wake_all(self.readers)
@@ -186,9 +189,10 @@ class Work:
     def end(
         self, error: Optional[BaseException] = None, cause: str = "", cut: bool = False
     ) -> bool:
-        """Ends it, by its own end or with what its waiters are to raise. The first one counts.
+        """Ends the work, with the text's own end or with the error that its waiters raise. The
+        first end counts; returns False for a later one.
 
-        cut: at once, even before the pieces that were not taken yet.
+        cut: ends at once, before pieces that nobody has taken yet.
         """
         mine = object()
         if self._end.get("by") is not None or self._end.setdefault("by", mine) is not mine:
@@ -206,17 +210,17 @@ class Work:
 
     @property
     def over(self) -> bool:
-        """It has ended, and all there is to know of that is there."""
+        """True once it has ended and its results are complete."""
         return "over" in self._end
 
     def drop(self) -> None:
-        """Nobody waits for it any more."""
+        """Notes that nobody waits for it any more."""
         self.wanted = False
         self._errors.clear()
 
     def raise_error(self) -> None:
-        """Raises what ended it, where that was no end of the text. Once the error itself, then
-        `Cancelled`, which says what it was."""
+        """Raises what ended it early. The first call raises the error itself, later calls
+        `Cancelled` with the same reason."""
         if self.why is None:
             return
         try:
