@@ -146,11 +146,12 @@ def test_the_package_prints_nothing_outside_the_command_line():
 
 
 def test_file_names_are_unique():
-    """A name says where you are (the ISA folders hold the same names on purpose)."""
+    """A name says where you are. A file of cli/ has the name of its command, which may be that of
+    the module it calls (the ISA folders hold the same names on purpose too)."""
     names = [
         path.name
         for path in PACKAGE.rglob("*.py")
-        if path.name not in ("__init__.py", "__main__.py")
+        if path.name not in ("__init__.py", "__main__.py") and path.parent.name != "cli"
     ]
     assert len(names) == len(set(names))
 

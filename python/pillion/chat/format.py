@@ -1,15 +1,14 @@
-"""`ChatFormat`: how conversations with a model are written: its templates, what they cannot do, its
-markers.
+"""`ChatFormat`: how a model's conversations are written: its templates, their limits, its markers.
 
 A template that does not know a role would print it in a form that the model never saw. Instead:
 
-* "developer" becomes "system" where the template does not name it.
-* A system message goes to the next user's where the template refuses or forgets it.
-* Where the model has Gemma 4's markers, calls and tool results that the template does not know (the
+* "developer" becomes "system" if the template does not name it.
+* A system message goes to the next user's if the template refuses or forgets it.
+* If the model has Gemma 4's markers, calls and tool results that the template does not know (the
   first templates did not know the role "tool") are written as the model was trained: the whole
   exchange in one turn of the model,
   <|tool_call>call:NAME{…}<tool_call|><|tool_response>response:NAME{value:…}<tool_response|>.
-* Anything else that the template drops or does not know is said in the log, once.
+* Anything else that the template drops or does not know is logged once.
 
 What users and tools write stays text, whatever it spells (quoting.py).
 """
@@ -53,7 +52,7 @@ _TOOL_USE = "tool_use"
 def named_templates(metadata: Metadata) -> dict[str, str]:
     """The templates of a file: "default" and those with a name of their own.
 
-    Raises ModelFileError for one that is not a string.
+    Raises ModelFileError for a template that is not a string.
     """
     found = {}
     for key in metadata:
@@ -65,8 +64,11 @@ def named_templates(metadata: Metadata) -> dict[str, str]:
 
 
 class ChatFormat:
-    """model: its name, for sentences. source: Jinja to use in place of the file's templates, or the
-    name of one of them."""
+    """Writes conversations for one model.
+
+    model: its name, for sentences. source: Jinja source in place of the file's templates, or the
+    name of one of them.
+    """
 
     def __init__(
         self, tokenizer: Tokenizer, metadata: Metadata, model: str, source: Optional[str] = None
@@ -127,7 +129,8 @@ class ChatFormat:
     # ---- prompts ----
 
     def render(self, messages: Any, tools: Any = None, **variables: Any) -> Prompt:
-        """The prompt of a conversation, its messages adapted to what the template can do."""
+        """Returns the prompt of a conversation, its messages adapted to what the template can
+        do."""
         listed = checked_tools(tools)
         template = self.template(bool(listed))
         tokens = self.marker_tokens
@@ -162,7 +165,7 @@ class ChatFormat:
         return messages
 
     def _needs_native(self, messages: list[dict[str, Any]], template: ChatTemplate) -> bool:
-        """Whether calls and results have to be written here; says what is lost where that is not
+        """True if calls and results have to be written here. Logs what is lost where that is not
         possible."""
         lost = []
         if not template.abilities.results and any(one["role"] == "tool" for one in messages):
@@ -179,8 +182,8 @@ class ChatFormat:
         return False
 
     def problems(self) -> list[str]:
-        """What a template for tools lacks, for `inspect`. One that has no word about tools has no
-        fault."""
+        """Faults of a template for tools, for `inspect`. A template without a word about tools has
+        none."""
         can = self.template(tools=True).abilities
         lost = ["the role 'tool'"] * (not can.results) + ["tool calls"] * (not can.calls)
         if not lost or not (can.tools or can.calls):
@@ -196,8 +199,7 @@ class ChatFormat:
             _log.warning("%s: %s", self._model, sentence)
 
     def tokens(self, rendered: str) -> list[int]:
-        """Token ids of a rendered conversation. Most templates write BOS themselves; it is not put
-        a second time."""
+        """Token ids of a rendered conversation. A template that writes BOS gets no second one."""
         prompt = rendered if isinstance(rendered, Prompt) else Prompt(rendered)
         bos = spelling(self._tokenizer, self._tokenizer.bos)
         has_bos = bool(bos) and prompt.really_starts_with(bos)
@@ -208,8 +210,8 @@ class ChatFormat:
         return tokens
 
     def _continued(self, piece: str) -> list[int]:
-        """Token ids of a text that goes on behind another one. Some vocabularies put a space before
-        one that begins."""
+        """Token ids of a text that continues another one. Some vocabularies put a space before a
+        text that begins."""
 
         def encode(text: str) -> list[int]:
             return self._tokenizer.encode(text, add_special=False, parse_special=True)
@@ -221,7 +223,7 @@ class ChatFormat:
 
     @property
     def marker_tokens(self) -> dict[int, str]:
-        """The markers that are one token each."""
+        """The markers that are a single token each."""
         if self._tokens is None:
             found = {}
             for marker in MARKERS:
@@ -232,23 +234,22 @@ class ChatFormat:
         return self._tokens
 
     def knows(self, marker: str) -> bool:
-        """Whether the marker means something to this model: to its vocabulary or to its chat
+        """True if the marker means something to this model: to its vocabulary or to its chat
         template."""
         return marker in self.marker_tokens.values() or any(
             marker in self.template(tools).source for tools in (False, True)
         )
 
     def parser(self, names: Optional[Sequence[str]]) -> ReplyParser:
-        """What takes the reply apart; names: of the tools, None without tools."""
+        """Returns the parser of a reply. names: of the tools; None: without tools."""
         known = [marker for marker in MARKERS if self.knows(marker)]
         calls = names is not None and self.knows(CALL)
         return ReplyParser(known, tokens=set(self.marker_tokens.values()), calls=calls, names=names)
 
     def opening(self, prompt: Prompt, parser: ReplyParser, forced: Optional[str]) -> Prompt:
-        """The prompt, to which a demanded call is added; tells the parser how far the reply has
-        begun.
+        """Adds a demanded call to the prompt and tells the parser how far the reply has begun.
 
-        forced: the name of the function, "" for any; None: no call is demanded.
+        forced: name of the function; "": any; None: no call is demanded.
         """
         thinks = prompt.really_ends_with(THINKING)
         if forced is None:
@@ -261,8 +262,8 @@ class ChatFormat:
 
 
 def _quoted(message: dict[str, Any], quoter: Quoter) -> dict[str, Any]:
-    """What the message's author wrote, as text. The system's is the program's own: it may hold
-    markers. An assistant's content may have markers that its template takes out."""
+    """Turns what a message's author wrote into text. The system's message is the program's own and
+    may hold markers. An assistant's content may have markers that its template removes."""
     result = dict(message)
     if message["role"] == "assistant":
         result["content"] = quoter.cut(message["content"], kept=set(MARKERS) - set(TURNS))
@@ -288,8 +289,8 @@ def _quoted(message: dict[str, Any], quoter: Quoter) -> dict[str, Any]:
 class _Exchanges:
     """Messages in which each exchange of calls and results is one message of the assistant.
 
-    Its content is a placeholder, which `written` replaces: the template could trim or escape the
-    text itself.
+    Its content is a placeholder, which `written` replaces, because the template could trim or
+    escape the text itself.
     """
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:
@@ -364,5 +365,5 @@ def _value(value: Any) -> str:
 
 
 def spelling(tokenizer: Tokenizer, token: Optional[int]) -> str:
-    """A special token's text; "" for none."""
+    """Text of a special token; "" for none."""
     return "" if token is None else tokenizer.token_text(token)

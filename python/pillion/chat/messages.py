@@ -1,5 +1,4 @@
-"""The messages of a chat: their shapes checked, and put into the form that templates are written
-for."""
+"""Checks the messages of a chat and puts them into the form that templates are written for."""
 
 from __future__ import annotations
 
@@ -16,8 +15,8 @@ _DEPTH = 64  # objects and arrays inside one another, as in the calls of a reply
 
 
 def plain_messages(messages: Any) -> list[dict[str, Any]]:
-    """Checked copies: content as one string, calls with their arguments as dicts, results with the
-    name of their tool."""
+    """Returns checked copies: content as one string, calls with their arguments as dicts, results
+    with the name of their tool. Raises `UsageError` for a wrong shape."""
     if (
         isinstance(messages, (str, bytes, Mapping))
         or not isinstance(messages, Sequence)
@@ -40,7 +39,7 @@ def plain_messages(messages: Any) -> list[dict[str, Any]]:
 
 
 def _plain(index: int, message: Any) -> dict[str, Any]:
-    """What is None is left out, as if it had not been said: templates would print "None"."""
+    """Leaves out fields that are None: templates would print "None"."""
     if (
         not isinstance(message, Mapping)
         or not isinstance(message.get("role"), str)
@@ -72,8 +71,7 @@ def _plain(index: int, message: Any) -> dict[str, Any]:
 
 
 def _text(where: str, role: str, content: Any) -> str:
-    """Content as one string: OpenAI's list of text parts is joined, anything but text is
-    refused."""
+    """Content as one string. Joins OpenAI's list of text parts and refuses other parts."""
     if isinstance(content, str):
         return content
     if (
@@ -100,8 +98,8 @@ def _text(where: str, role: str, content: Any) -> str:
 
 
 def _plain_call(where: str, call: Any) -> dict[str, Any]:
-    """A tool call with its arguments as a dict, which is what templates are written for; OpenAI's
-    API has them as JSON."""
+    """A tool call with its arguments as a dict, as templates expect it. OpenAI's API has them as
+    JSON."""
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise UsageError(
@@ -131,8 +129,8 @@ def _check_id(where: str, key: str, of: Mapping[str, Any]) -> None:
 
 
 def _jsonable(what: str, value: Any, depth: int = 0) -> Any:
-    """A copy of what JSON has words for; any other value as its text. One that holds itself is too
-    deep."""
+    """A copy of what JSON can express; any other value becomes its text. A value that holds itself
+    counts as too deep."""
     if depth > _DEPTH:
         raise UsageError(f"{what} of more than {_DEPTH} objects and lists inside one another")
     if isinstance(value, Mapping):
@@ -143,8 +141,8 @@ def _jsonable(what: str, value: Any, depth: int = 0) -> Any:
 
 
 def without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For templates without a system role: its text stands before the next user's, as Gemma 3's own
-    template has it."""
+    """For templates without a system role: the system's text goes before the next user's, as in
+    Gemma 3's own template."""
     out: list[dict[str, Any]] = []
     waiting: list[str] = []
     for message in messages:

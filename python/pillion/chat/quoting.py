@@ -1,8 +1,8 @@
-"""What users and tools write stays text, also where it is spelled like a control token.
+"""Keeps what users and tools write as text, also if it is spelled like a control token.
 
-A rendered conversation is one string, in which control tokens are spelled out. A message that
-holds "<turn|>" would end its turn there, and could begin one of another role. So each such spelling
-is cut after its first character before a template sees it. The prompt knows its cuts, and what lies
+A rendered conversation is one string in which control tokens are spelled out. A message that holds
+"<turn|>" would end its turn there, and could begin one of another role. So each such spelling is
+cut after its first character before a template sees it. The prompt knows its cuts, and what lies
 between them becomes tokens piece by piece.
 """
 
@@ -15,15 +15,14 @@ from typing import Any
 from ..tokenizer import Tokenizer
 
 CUT = "\udfff"
-"""Stands in a text where it is cut: half of a surrogate pair, which no text has."""
+"""Marks a cut in a text: half of a surrogate pair, which no text has."""
 
 # Templates may write JSON in ASCII. Only inside a spelling is that a cut.
 _ESCAPED = r"\\udfff"
 
 
 class Prompt(str):
-    """A rendered conversation. It is a plain string; `cuts` are the places in it that no token
-    spans."""
+    """A rendered conversation: a plain string. No token spans its `cuts`."""
 
     cuts: tuple[int, ...]
 
@@ -33,16 +32,19 @@ class Prompt(str):
         return self
 
     def before(self, tail: str) -> Prompt:
-        """The prompt, and `tail` behind it."""
+        """Returns the prompt followed by `tail`."""
         return Prompt(self + tail, self.cuts)
 
     def really_starts_with(self, words: str) -> bool:
+        """True if the prompt starts with this text and no cut lies in it."""
         return self.startswith(words) and not any(cut < len(words) for cut in self.cuts)
 
     def really_ends_with(self, words: str) -> bool:
+        """True if the prompt ends with this text and no cut lies in it."""
         return self.endswith(words) and not any(cut > len(self) - len(words) for cut in self.cuts)
 
     def pieces(self) -> Iterator[str]:
+        """The texts between the cuts."""
         for begin, end in zip((0, *self.cuts), (*self.cuts, len(self))):
             yield self[begin:end]
 
@@ -50,8 +52,8 @@ class Prompt(str):
 class Quoter:
     """Cuts the texts of one conversation.
 
-    markers: tokens that are no text, whatever their type. spelled: markers that are no tokens and
-    count wherever they are spelled.
+    markers: tokens that are never text, whatever their type. spelled: markers that are not tokens
+    and count wherever they are spelled.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Quoter:
         self._found: set[str] = set()
 
     def cut(self, text: str, kept: Collection[str] = ()) -> str:
-        """The text with its cuts. kept: spellings that are meant as tokens."""
+        """Returns the text with its cuts. kept: spellings that are meant as tokens."""
         text = text.replace(CUT, "\ufffd")
         while True:
             found = self._spellings(text) - set(kept)
@@ -74,7 +76,7 @@ class Quoter:
             text = _either(found).sub(lambda one: f"{one[0][0]}{CUT}{one[0][1:]}", text)
 
     def cut_all(self, value: Any) -> Any:
-        """The same for all texts in lists and objects; keys are left alone."""
+        """`cut` for all texts in lists and objects. Keys are left alone."""
         if isinstance(value, str):
             return self.cut(value)
         if isinstance(value, Mapping):
@@ -82,7 +84,7 @@ class Quoter:
         return [self.cut_all(one) for one in value] if isinstance(value, (list, tuple)) else value
 
     def prompt(self, rendered: str) -> Prompt:
-        """What a template made of such texts."""
+        """Makes a `Prompt` of what a template rendered from such texts."""
         if self._found:
             halves = [(re.escape(one[0]), re.escape(one[1:])) for one in self._found]
             escaped = "|".join(f"(?<={first}){_ESCAPED}(?={rest})" for first, rest in halves)
@@ -95,7 +97,7 @@ class Quoter:
         return Prompt("".join(parts), cuts)
 
     def _spellings(self, text: str) -> set[str]:
-        """Those of control tokens in it."""
+        """Spellings of control tokens in a text."""
         found = set()
         for piece in text.split(CUT):
             found |= {one for one in self._spelled if one in piece}

@@ -47,10 +47,10 @@ MARKERS = (
     CHANNEL, THINKING_END, CALL, CALL_END, QUOTE, *TURNS,
     RESPONSE, "<tool_response|>", "<|tool>", "<tool|>", "<|think|>",
 )  # fmt: skip
-"""All that Gemma 4 has for text."""
+"""All of Gemma 4's markers for text."""
 
 At = tuple[int, str]
-"""Where in a text a marker begins that is one token, and which one."""
+"""Where a marker that is one token begins in a text, and which marker it is."""
 
 # Inside this module a marker is one character that no text has: half of a surrogate pair.
 _SIGN = {marker: chr(0xD800 + number) for number, marker in enumerate(MARKERS)}
@@ -72,19 +72,20 @@ _MAYBE_BARE = re.compile(r"[ \t\r\n]*(?:t(?:h(?:o(?:u(?:g(?:h(?:t[ \t]*\r?)?)?)?
 
 @dataclass(frozen=True)
 class BrokenCall:
-    """What began as a call and is none."""
+    """Text that began as a call and is none."""
 
     text: str
     """All of it, with its markers."""
     reason: str
 
     def as_dict(self) -> dict[str, str]:
+        """The call in the shape of a message's "malformed_tool_calls"."""
         return {"text": self.text, "reason": self.reason}
 
 
 @dataclass(frozen=True)
 class Delta:
-    """What a reply grew by: one of the four."""
+    """What a reply grew by: one of the four fields."""
 
     content: str = ""
     reasoning: str = ""
@@ -94,7 +95,7 @@ class Delta:
 
 @dataclass
 class Reply:
-    """A reply taken apart."""
+    """A reply, split into its fields."""
 
     content: str = ""
     reasoning: str = ""
@@ -102,6 +103,7 @@ class Reply:
     broken: list[BrokenCall] = field(default_factory=list)
 
     def add(self, deltas: Sequence[Delta]) -> Reply:
+        """Appends what the reply grew by."""
         for delta in deltas:
             self.content += delta.content
             self.reasoning += delta.reasoning
@@ -113,14 +115,14 @@ class Reply:
 
 
 def parse_reply(text: str, **options: Any) -> Reply:
-    """Takes a whole reply apart. options: see `ReplyParser`."""
+    """Splits a whole reply. options: see `ReplyParser`."""
     parser = ReplyParser(**options)
     return Reply().add(parser.feed(text)).add(parser.finish())
 
 
 class MarkReader:
-    """Puts one sign in the place of each marker. A suffix that could begin a spelled marker is held
-    back."""
+    """Replaces each marker by one sign. It holds back a suffix that could begin a spelled
+    marker."""
 
     def __init__(self, spelled: Collection[str]) -> None:
         self._pattern = _marks(*spelled)
@@ -128,7 +130,8 @@ class MarkReader:
         self._rest = 0  # characters of a token's marker that are still to come
 
     def feed(self, text: str, at: Sequence[At] = ()) -> str:
-        """`at`: the markers in this text that are tokens; their spelling may end beyond it."""
+        """Returns the text that is certain. `at`: the markers in this text that are tokens; their
+        spelling may end beyond it."""
         out, begin = [], min(self._rest, len(text))
         self._rest -= begin
         for position, marker in at:
@@ -139,7 +142,7 @@ class MarkReader:
         return "".join(out)
 
     def flush(self) -> str:
-        """What is held back was no marker."""
+        """Ends the text: what was held back was no marker."""
         held, self._held = self._held, ""
         return held
 
@@ -160,12 +163,12 @@ class MarkReader:
 
 
 class ReplyParser:
-    """Feed it text as it comes; it returns what is certain, and the parts together do not depend on
-    how the text was cut.
+    """Feed it text as it comes. It returns what is certain. The parts together do not depend on how
+    the text was cut.
 
-    known: the markers that mean something to the model. tokens: those of them that are tokens: they
-    count where `feed` is told of them, the others wherever they are spelled.
-    calls: whether calls are looked for. names: the tools there are; None: any.
+    known: markers that mean something to the model. tokens: those of them that are tokens: they
+    count where `feed` is told of them, the others wherever they are spelled. calls: True if it
+    looks for calls. names: of the tools; None: any.
     """
 
     def __init__(
@@ -192,28 +195,27 @@ class ReplyParser:
         self._quoted = False  # inside a text at that place
 
     def begin_thinking(self) -> None:
-        """The prompt ended with the beginning of the thinking."""
+        """Notes that the prompt ended with the beginning of the thinking."""
         self._step, self._thinking, self._prefilled = self._channel, True, True
 
     def begin_call(self, head: str) -> None:
-        """The prompt ended with the beginning of a call, of which `head` is what followed the
+        """Notes that the prompt ended with the beginning of a call. `head`: what followed the
         marker."""
         self._held, self._step = head, self._call
         self._scanned, self._quoted = 0, False
 
     @property
     def thinking(self) -> bool:
-        """Whether what comes next is thinking, as far as is known. A channel without its name yet
-        counts as one."""
+        """True if what comes next is thinking, as far as is known. A channel without its name yet
+        counts as thinking."""
         return self._thinking or self._step == self._channel
 
     def feed(self, text: str, at: Sequence[At] = ()) -> list[Delta]:
-        """`at`: see `MarkReader.feed`."""
+        """Returns what the reply grew by. `at`: see `MarkReader.feed`."""
         return self._go_on(self._reader.feed(text, at))
 
     def finish(self, complete: bool = False) -> list[Delta]:
-        """The end of the reply. complete: the model ended it, so that a call may lack its end
-        marker."""
+        """Ends the reply. complete: the model ended it, so a call may lack its end marker."""
         out = self._go_on(self._reader.flush())
         self._ended = True
         out += self._go_on("")
@@ -237,8 +239,8 @@ class ReplyParser:
             out.append(Delta(reasoning=text) if self._thinking else Delta(content=text))
 
     def _start(self, out: list[Delta]) -> bool:
-        """Nothing was said yet: a bare "thought" may be the name of a channel whose marker the
-        model left out."""
+        """The beginning of the reply: a bare "thought" may be the name of a channel whose marker
+        the model left out."""
         text, sign = self._next()
         if sign is None and not self._ended and (_MAYBE_BARE.fullmatch(text) or _BARE.match(text)):
             return False
@@ -291,7 +293,7 @@ class ReplyParser:
         return True
 
     def _role(self, out: list[Delta]) -> bool:
-        """The role of a turn that the model begins."""
+        """The role of a turn that the model begins. It is dropped."""
         text, sign = self._next()
         if sign is None and not self._ended and _MAYBE_NAME.fullmatch(text):
             return False
@@ -317,8 +319,8 @@ class ReplyParser:
         return False
 
     def _end_call(self, out: list[Delta], end: int, sign: int, complete: bool, why: str) -> None:
-        """The call is what is held up to `end`, and `sign` characters of an end marker. why: what
-        ended it instead of one."""
+        """Ends a call: the held text up to `end`, and `sign` characters of an end marker. why: what
+        ended it instead of a marker."""
         body = self._held[:end]
         spelled = CALL + _spelled(self._held[: end + sign])
         self._held = self._held[end + sign :]
@@ -345,7 +347,7 @@ class ReplyParser:
             out.append(Delta(call=call))
 
     def _next(self) -> tuple[str, Optional[str]]:
-        """What is held up to the next marker, and that marker's sign."""
+        """The held text up to the next marker, and that marker's sign."""
         found = _SIGNS.search(self._held)
         return (self._held, None) if found is None else (self._held[: found.start()], found[0])
 
@@ -356,14 +358,14 @@ def _spelled(text: str) -> str:
 
 
 def _syntax(body: str) -> str:
-    """A call's body as `parse_call` reads it: quote marks as its one character, other markers
+    """A call's body as `parse_call` reads it: quote marks as their one character, other markers
     spelled out."""
     return _SIGNS.sub(lambda found: found[0] if found[0] == _QUOTE else _SPELLING[found[0]], body)
 
 
 def _marks(*marks: str) -> re.Pattern[str]:
-    """Finds the next marker, or else, with an empty match, where the text's end could be the
-    beginning of one."""
+    """Finds the next marker, or else, as an empty match, the place where the text's end could begin
+    one."""
     beginnings = {mark[:n] for mark in marks for n in range(1, len(mark))}
     longest_first = sorted(beginnings, key=len, reverse=True)
     choices = [re.escape(mark) for mark in marks]

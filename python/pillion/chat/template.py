@@ -1,7 +1,7 @@
-"""`ChatTemplate`: a chat template, rendered as Hugging Face's libraries render it, in a sandbox.
+"""`ChatTemplate`: a chat template, rendered in a sandbox as Hugging Face's libraries render it.
 
-What a template can do with roles, calls and tools is found by rendering small conversations
-(`abilities`); messages that it would put into a wrong form are adapted first (chat_format.py).
+`abilities` renders small conversations to find what a template can do with roles, calls and tools.
+Messages that it would put into a wrong form are adapted first (format.py).
 """
 
 from __future__ import annotations
@@ -31,31 +31,33 @@ BOM = "\ufeff"
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a template does with a conversation."""
+    """What a template can do with a conversation."""
 
     system: bool
-    """The text of a system message is in the prompt."""
+    """The prompt has the text of a system message."""
     developer: bool
-    """It knows the role "developer"."""
+    """The template knows the role "developer"."""
     tools: bool
-    """The names of tools are in the prompt."""
+    """The prompt has the names of tools."""
     calls: bool
-    """So are the calls of an assistant message."""
+    """The prompt has the calls of an assistant message."""
     results: bool
-    """So are the texts of messages with the role "tool", and the template knows that role."""
+    """The prompt has the texts of messages with the role "tool", and the template knows that
+    role."""
     typed: bool
-    """Content has to be a list of parts."""
+    """Content must be a list of parts."""
     json_arguments: bool
-    """The arguments of calls have to be JSON, not an object."""
+    """The arguments of calls must be JSON, not an object."""
 
 
 @checked_class
 class ChatTemplate:
     """A chat template, compiled once.
 
-    The text comes out of a file that a stranger may have made, so it runs in Jinja's immutable
+    The text comes from a file that a stranger may have made. So it runs in Jinja's immutable
     sandbox: it can build a string and nothing else. A byte order mark at its beginning is dropped.
-    special: more of the tokens that templates name ("unk_token").
+    special: more of the tokens that templates name ("unk_token"). Raises `UsageError` for source
+    that is not valid Jinja.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         **variables: Any,
     ) -> str:
-        """The prompt for a conversation. `variables` reach the template by name
+        """Returns the prompt of a conversation. `variables` reach the template by name
         (`enable_thinking=True`)."""
         plain = plain_messages(messages)
         if self.abilities.typed:
@@ -128,7 +130,7 @@ class ChatTemplate:
 
     @functools.cached_property
     def abilities(self) -> Abilities:
-        """Found by trying; a conversation that the template refuses counts as one that it does not
+        """Found by trying. A conversation that the template refuses counts as one that it does not
         know."""
         ask: list[dict[str, Any]] = [{"role": "user", "content": "probeask"}]
         typed = False
@@ -191,12 +193,12 @@ def _with_json_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 LONGEST = 10.0
-"""Seconds that one conversation may take; real templates take milliseconds."""
+"""The most seconds that one conversation may take. Real templates take milliseconds."""
 _rendering = threading.local()  # until: when the rendering in this thread has to be over
 
 
 class _TooLong(UsageError):
-    """Trying the template again would take as long."""
+    """The template took too long. A second try would take as long."""
 
 
 def _look_at_the_time() -> None:
@@ -205,7 +207,7 @@ def _look_at_the_time() -> None:
 
 
 class _Items:
-    """What a loop of a template goes through, with a look at the time before each item."""
+    """The items of a template's loop; looks at the time before each item."""
 
     def __init__(self, items: Any) -> None:
         self._items = items
@@ -220,7 +222,7 @@ class _Items:
 
 
 class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """The sandbox, in which nothing goes on for ever: loops and calls look at the time."""
+    """A sandbox in which nothing runs for ever: loops and calls look at the time."""
 
     def call(self, context: Any, /, *args: Any, **kwargs: Any) -> Any:
         _look_at_the_time()
@@ -259,8 +261,8 @@ def _environment() -> jinja2.Environment:
 
 
 class _GenerationBlock(jinja2.ext.Extension):
-    """`{% generation %}…{% endgeneration %}` marks the assistant's words for training; here it is
-    just its content."""
+    """`{% generation %}…{% endgeneration %}` marks the assistant's words for training. Here it is
+    replaced by its content."""
 
     tags = {"generation"}
 
@@ -277,7 +279,7 @@ def _tojson(
     separators: Optional[tuple[str, str]] = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON as templates expect it: Jinja's own filter would escape <, > and & for HTML."""
+    """JSON as templates expect it. Jinja's own filter would escape <, > and & for HTML."""
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )

@@ -30,14 +30,15 @@ _DEPTH = 64  # objects and arrays inside one another; what is deeper is no call
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A finished call."""
+    """A complete call."""
 
     name: str
     arguments: str
-    """A JSON object, as OpenAI has it."""
+    """The arguments: a JSON object as text, as in OpenAI's API."""
     id: str = field(default_factory=lambda: f"call_{uuid.uuid4().hex[:24]}")
 
     def as_dict(self) -> dict[str, Any]:
+        """The call in the shape of a message's "tool_calls"."""
         return {
             "id": self.id,
             "type": "function",
@@ -46,8 +47,8 @@ class ToolCall:
 
 
 def parse_call(body: str, *, quote: str = '<|"|>') -> Optional[ToolCall]:
-    """The call between <|tool_call> and <tool_call|>; None when the text is not one. quote: how its
-    quote mark is spelled."""
+    """Reads the text between <|tool_call> and <tool_call|>. Returns None if it is no call. quote:
+    the spelling of its quote mark."""
     try:
         return _CallReader(body, quote).call()
     except ValueError:
@@ -66,7 +67,7 @@ _JSON = json.JSONDecoder(strict=False)  # not strict: a line break inside the qu
 
 
 class _CallReader:
-    """Reads the syntax from left to right; raises ValueError where the text leaves it."""
+    """Reads the syntax from left to right. Raises ValueError where the text leaves it."""
 
     def __init__(self, text: str, quote: str) -> None:
         self._text = text

@@ -1,10 +1,9 @@
-"""The tools of a chat: their shapes checked, their schemas put into the words of Gemma 4's
-templates.
+"""Checks the tools of a chat and puts their schemas into the words of Gemma 4's templates.
 
-Those templates print `type | upper` of each parameter, and know one type, `nullable`, `enum` of
-texts, `properties`, `required` and `items`. What JSON Schema says in other ways (lists of types,
-anyOf, $ref, const) is said in these here; what they cannot say (a union, an enum of numbers) goes
-to the description.
+Those templates print `type | upper` of each parameter. They know one type, `nullable`, `enum` of
+texts, `properties`, `required` and `items`. What JSON Schema expresses in other ways (lists of
+types, anyOf, $ref, const) is translated to these. What they cannot express (a union, an enum of
+numbers) goes into the description.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ _MOST = 10_000  # schemas of one tool, each as often as a $ref leads to it
 
 
 def checked_tools(tools: Any) -> list[Tool]:
-    """The tools in OpenAI's shape. One without the wrapper (as the Responses API, Anthropic and MCP
-    have it) gets it."""
+    """Returns the tools in OpenAI's shape. A tool without the wrapper (as in the Responses API,
+    Anthropic's API and MCP) gets it. Raises `UsageError` for a wrong shape."""
     if tools is None:
         return []
     if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
@@ -34,6 +33,7 @@ def checked_tools(tools: Any) -> list[Tool]:
 
 
 def tool_names(tools: Sequence[Tool]) -> list[str]:
+    """Names of the functions."""
     return [tool["function"]["name"] for tool in tools]
 
 
@@ -77,7 +77,7 @@ def _checked(where: str, tool: Any) -> Tool:
 
 
 def for_gemma4(tools: Sequence[Tool]) -> list[Tool]:
-    """The same tools in the words of Gemma 4's templates."""
+    """Returns the tools in the words of Gemma 4's templates."""
     return [{**tool, "function": _function(tool["function"])} for tool in tools]
 
 
@@ -96,7 +96,7 @@ def _function(function: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Schemas:
-    """Reads the schemas of one tool; `root` is where a $ref begins."""
+    """Reads the schemas of one tool. `root`: where a $ref begins."""
 
     def __init__(self, root: Mapping[str, Any], tool: str) -> None:
         self._root = root
@@ -106,11 +106,11 @@ class _Schemas:
     def read(
         self, schema: Any, depth: int = 0, inside: frozenset[str] = frozenset()
     ) -> dict[str, Any]:
-        """A schema with one type; optional: nullable, description, enum, properties, required,
-        items.
+        """Returns a schema with one type and, optionally, nullable, description, enum, properties,
+        required and items.
 
-        inside: the references that led here. One that leads to itself ends there, as an object
-        without properties.
+        inside: the references that led here. A reference to itself ends there, as an object without
+        properties.
         """
         self._n_read += 1
         if self._n_read > _MOST:
@@ -162,7 +162,7 @@ class _Schemas:
     def _object(
         self, schema: Mapping[str, Any], depth: int, inside: frozenset[str]
     ) -> dict[str, Any]:
-        """Templates take an object without properties for its own list of properties, so there is
+        """Templates read an object without properties as its own list of properties, so there is
         always one."""
         properties = schema.get("properties")
         named = properties if isinstance(properties, Mapping) and depth < _DEPTH else {}
@@ -181,7 +181,7 @@ class _Schemas:
     def _flat(
         self, schema: Any, depth: int, inside: frozenset[str]
     ) -> tuple[dict[str, Any], frozenset[str]]:
-        """The schema with its $ref followed and its allOf joined. True and other oddities:
+        """The schema with its $ref followed and its allOf joined. True and other oddities allow
         anything."""
         if not isinstance(schema, Mapping):
             return {}, inside
@@ -215,7 +215,7 @@ class _Schemas:
 
 
 def _choices(schema: Mapping[str, Any]) -> list[Any]:
-    """The branches of a union."""
+    """Branches of a union."""
     found = [schema.get(key) for key in ("anyOf", "oneOf")]
     return [
         one
@@ -227,7 +227,7 @@ def _choices(schema: Mapping[str, Any]) -> list[Any]:
 
 
 def _kinds(schema: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """The types that the schema names, without "null", and whether null is among them."""
+    """The types that the schema names, without "null", and True if null is among them."""
     said = schema.get("type")
     said = said if isinstance(said, (list, tuple)) else [said]
     kinds = [kind.lower() for kind in said if isinstance(kind, str)]
@@ -236,7 +236,7 @@ def _kinds(schema: Mapping[str, Any]) -> tuple[list[str], bool]:
 
 
 def _says_more(schema: Mapping[str, Any]) -> bool:
-    """Whether anything but null is allowed by a schema that names no type."""
+    """True if a schema that names no type allows anything but null."""
     more = any(key in schema for key in ("properties", "items", "nullable"))
     return more or any(value is not None for value in _enum(schema))
 
@@ -249,7 +249,7 @@ def _enum(schema: Mapping[str, Any]) -> list[Any]:
 
 
 def _guess(schema: Mapping[str, Any]) -> str:
-    """The type of a schema that names none."""
+    """The likely type of a schema that names none."""
     if isinstance(schema.get("properties"), Mapping) or "additionalProperties" in schema:
         return "object"
     if "items" in schema or "prefixItems" in schema:
@@ -262,8 +262,8 @@ def _guess(schema: Mapping[str, Any]) -> str:
 
 
 def _joined(schema: dict[str, Any], branches: list[dict[str, Any]]) -> dict[str, Any]:
-    """The schema with what its branches of a union have: all of a single one, else their values and
-    properties together."""
+    """The schema joined with its union's branches: with all of a single branch, else with the
+    values and properties of all."""
     result = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
     enums = [one.get("enum") for one in branches]
     for one in branches:
@@ -279,7 +279,7 @@ def _joined(schema: dict[str, Any], branches: list[dict[str, Any]]) -> dict[str,
 
 
 def _merged(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Both schemas hold; of two that contradict one another the first is right."""
+    """Joins two schemas that both hold. Where they contradict each other the first wins."""
     result = {**other, **one}
     for key in ("properties", "required"):
         first, second = one.get(key), other.get(key)
@@ -291,7 +291,7 @@ def _merged(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named_tool(choice: Any) -> Optional[str]:
-    """The function that a tool_choice names: wrapped, or flat as in the Responses API; None when it
+    """The function that a tool_choice names, wrapped, or flat as in the Responses API; None: it
     names none."""
     function = choice.get("function") if isinstance(choice, Mapping) else None
     name = (

@@ -1,5 +1,4 @@
-"""Embeddings of texts: one vector each, from a context of their own, so that the caches of chats
-stay as they are."""
+"""Vectors of texts, from a context of their own, so that the caches of chats stay as they are."""
 
 from __future__ import annotations
 
@@ -19,8 +18,8 @@ _LEAST = 512  # positions of the smallest context
 
 
 def listed_texts(name: str, given: Any) -> tuple[list[Any], bool]:
-    """The texts, and whether it was only one: a string, bytes or token ids. name: of the argument,
-    for sentences."""
+    """The texts, and True if `given` is a single one: a string, bytes or token ids. name: of the
+    argument, for sentences. Raises `UsageError` for anything else."""
     if isinstance(given, (str, bytes, bytearray)):
         return [given], True
     try:
@@ -34,8 +33,8 @@ def listed_texts(name: str, given: Any) -> tuple[list[Any], bool]:
 
 
 def _is_usable(context: Context) -> bool:
-    """False for one that was closed, and for the half of one that a fork() copied while another
-    thread was inside."""
+    """False for a closed context, and for half a context: fork() copied it while another thread was
+    inside."""
     try:
         return not context.closed and context.n_past >= 0
     except Closed:
@@ -43,10 +42,10 @@ def _is_usable(context: Context) -> bool:
 
 
 class Embedder:
-    """The context that embeds, made when the first text comes.
+    """Owns the context that embeds. It is made when the first text comes.
 
-    sizes, options: of `Context`; sizes["n_ctx"] is the most that it may have. turn: runs a function
-    when it has its turn among other work on the same cores; by default at once.
+    n_ctx: the most positions it may have. options: of `Context`. turn: runs a function when it has
+    its turn among other work on the same cores; by default at once.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Embedder:
     ) -> Floats:
         """As `Context.embed`, from any thread; one text at a time. caller: whom `cancel` names.
 
-        Raises `ContextFullError` when the text is longer than n_ctx.
+        Raises `ContextFullError` for a text longer than n_ctx.
         """
         if len(tokens) > self._n_ctx:
             held = f"the context holds {self._n_ctx} (n_ctx)"
@@ -106,20 +105,22 @@ class Embedder:
                     self._caller = None
 
     def cancel(self, caller: object) -> None:
-        """Stops an embed of that caller, if one is under way: it raises `Cancelled`. One that is
-        about to begin goes on, so a canceller repeats it until the call is over. Any thread."""
+        """Stops an embed of that caller that is under way: it raises `Cancelled`. An embed that is
+        about to begin goes on, so repeat the cancel until the call is over. Any thread may call
+        it."""
         with self._gate.here():
             context = self._context
             if self._caller is caller and context is not None and not context.closed:
                 context.cancel()
 
     def close(self) -> None:
+        """Frees the context."""
         context, self._context = self._context, None
         if context is not None:
             context.close()
 
     def _of_size(self, n: int) -> Context:
-        """A context for n tokens: the one that is there, or a larger one in its place."""
+        """A context for n tokens: the current one, or a larger one in its place."""
         context = self._context
         if context is not None and _is_usable(context) and context.n_ctx >= n:
             return context

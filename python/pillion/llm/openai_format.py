@@ -1,9 +1,10 @@
-"""The shapes of OpenAI's API: completion and chat completion, whole and streamed, with
+"""Results in the shapes of OpenAI's API: completion and chat completion, whole and streamed, with
 log-probabilities and tool calls.
 
-Beside what OpenAI has, each whole result and each last chunk carry `timings` under llama-server's
-names, and `speculation`: what the drafter did. A choice that a stop string ended has it as
-`stop_reason`, as vLLM's do."""
+Beside OpenAI's fields, each whole result and each last chunk carry `timings` (llama-server's names)
+and `speculation` (what the drafter did). A choice that a stop string ended names it in
+`stop_reason`, as vLLM's do.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from .streams import AsyncStream, Stream
 
 Result = dict[str, Any]
 Pieces = list[tuple[str, bool]]
-"""Texts, each with whether a drafter guessed it."""
+"""Texts, each with True if a drafter guessed it."""
 Scored = Callable[[Sequence[float]], tuple[TokenInfo, ...]]
 
 
@@ -41,67 +42,66 @@ class Completion:
             "model": model,
         }
         self.index = 0
-        """Which of several answers to one request it is."""
+        """Index of the answer among several to one request."""
         self.include_usage: Optional[bool] = None
-        """Of chunks. None: the last one has `usage`; True: it is null in each, for a chunk of its
-        own follows (`usage_chunk`); False: none has it."""
+        """Usage in chunks. None: the last chunk has `usage`. True: it is null in each, for a chunk
+        of its own follows (`usage_chunk`). False: no chunk has it."""
         self.shows_pieces = False
-        """Whether chunks tell which text was drafted: "pillion": {"pieces": [[text, drafted],
-        …]}."""
+        """True: chunks tell which text was drafted: "pillion": {"pieces": [[text, drafted], …]}."""
         self.n_reasoning: Optional[int] = None
-        """Tokens of thinking; None where nobody looks for thinking."""
+        """Number of tokens of thinking; None: nobody looks for thinking."""
         self._n_parted = 0  # characters that were cut into parts
         self._drafted = False  # whether the last token was
         self.echo = ""
-        """The prompt, when it is to stand before the answer."""
+        """The prompt, if it stands before the answer."""
         self.echo_tokens: tuple[TokenInfo, ...] = ()
         self.scored: Optional[Scored] = None
-        """Makes `echo_tokens` of the prompt's log-probabilities, where they are wanted."""
+        """Makes `echo_tokens` of the prompt's log-probabilities, if they are wanted."""
 
     @property
     def generation(self) -> Generation:
-        """What it is made of."""
+        """The generation behind the result."""
         return self._generation
 
     def whole(self) -> Result:
-        """Waits for the end."""
+        """Waits for the end and returns the result. Raises what ended the work."""
         return self.whole_of(self._generation.infos())
 
     async def awhole(self) -> Result:
-        """The same for a task."""
+        """`whole` for a task."""
         await self._generation
         return self.whole()
 
     def whole_of(self, tokens: Sequence[TokenInfo]) -> Result:
-        """The result of the generation, which has ended; tokens: all that its pieces had."""
+        """The result of a generation that has ended. tokens: all that its pieces had."""
         self._note_scores()
         tokens = [*self.echo_tokens, *tokens]
         choice = self._choice(self.echo + self._generation.text, tokens, len(self.echo))
         return self._frame(self.kind, choice, self._finish_reason())
 
     def chunks(self) -> Stream:
-        """Its chunks; closing or dropping the iterator ends the generation."""
+        """Returns an iterator of chunks. Closing or dropping it ends the generation."""
         return Stream(self)
 
     def achunks(self) -> AsyncStream:
-        """The same for a task."""
+        """`chunks` for a task."""
         return AsyncStream(self)
 
     # ---- the same for who runs the generation: each returns what is to be sent then ----
 
     def opening_chunks(self) -> list[Result]:
-        """What stands before all text. Where `scored` is there: once the first piece is."""
+        """Chunks before all text. If `scored` is set they are ready with the first piece."""
         self._note_scores()
         return list(self._opening())
 
     def piece_chunks(self, piece: Piece) -> list[Result]:
-        """What one piece adds; often nothing."""
+        """Chunks of one piece; often none."""
         if not (piece.text or piece.tokens):
             return []
         return [self._chunk(choice) for choice in self._deltas(piece.text, piece.tokens)]
 
     def closing_chunks(self) -> list[Result]:
-        """What the end makes certain, and the chunk with the finish_reason."""
+        """Chunks that the end makes certain, and the chunk with the finish_reason."""
         found = [self._chunk(choice) for choice in self._last_deltas()]
         return [*found, self._frame(self.chunk_kind, self._end(), self._finish_reason())]
 
@@ -132,7 +132,7 @@ class Completion:
         return result
 
     def usage(self) -> Result:
-        """The tokens so far, as OpenAI counts them."""
+        """Tokens so far, as OpenAI counts them."""
         n_prompt, n_new = len(self._generation.prompt), len(self._generation.tokens)
         found: Result = {
             "prompt_tokens": n_prompt,
@@ -154,8 +154,8 @@ class Completion:
     def _parts(
         self, text: str, tokens: Sequence[TokenInfo]
     ) -> Iterator[tuple[str, Optional[TokenInfo]]]:
-        """The text cut where its tokens begin, each part with its token; None: that of the last
-        part before. Text and tokens are the next of the answer."""
+        """Cuts the text where its tokens begin. Returns parts with their tokens; None: the last
+        token of the part before. Text and tokens are the next of the answer."""
         begin, at, token = self._n_parted, 0, None
         self._n_parted += len(text)
         for following in tokens:
@@ -187,7 +187,7 @@ class Completion:
         }
 
     def _deltas(self, text: str, tokens: Sequence[TokenInfo]) -> list[Result]:
-        """The choices of the chunks for one piece."""
+        """Choices of the chunks for one piece."""
         pieces = []
         for part, token in self._parts(text, tokens):
             self._drafted = self._drafted if token is None else token.drafted
@@ -195,7 +195,7 @@ class Completion:
         return [{**self._choice(text, tokens, len(self.echo)), "pieces": pieces}]
 
     def _last_deltas(self) -> list[Result]:
-        """What the generation's end makes certain."""
+        """Choices of the chunks that the generation's end makes certain."""
         return []
 
     def _end(self) -> Result:
@@ -224,13 +224,13 @@ class Completion:
 
 
 class ChatCompletion(Completion):
-    """`chat.completion` of one generation. Thinking and tool calls leave the text as far as the
-    parser looks for them.
+    """`chat.completion` of one generation. The parser takes thinking and tool calls out of the
+    text.
 
-    A call that broke off or that cannot be read stands in `malformed_tool_calls`, a list of
-    {"text", "reason"}; an answer that the model ended and that has no other call has the
-    finish_reason "malformed_tool_call" then, never "stop".
-    Log-probabilities list all tokens, also those of thinking and calls.
+    A call that broke off or cannot be read is in `malformed_tool_calls`, a list of {"text",
+    "reason"}. If the model ended the answer and it has no other call, its finish_reason is
+    "malformed_tool_call", never "stop". Log-probabilities list all tokens, also those of thinking
+    and calls.
 
     markers: the tokens that are markers of the parser, by id.
     """
@@ -256,17 +256,17 @@ class ChatCompletion(Completion):
         self.n_reasoning = 0
 
     def deltas(self) -> Iterator[Delta]:
-        """Runs it; what the reply grows by, without OpenAI's shapes."""
+        """Runs the generation and yields what the reply grows by, without OpenAI's shapes."""
         for piece in self._generation:
             yield from self.grown(piece)
         yield from self.ended()
 
     def grown(self, piece: Piece) -> list[Delta]:
-        """What one piece adds to the reply, for who runs the generation."""
+        """What one piece adds to the reply, for a caller who runs the generation."""
         return [delta for delta, _ in self._feed(piece.text, piece.tokens)]
 
     def ended(self) -> list[Delta]:
-        """What the generation's end adds."""
+        """What the generation's end adds to the reply."""
         return self._finish()
 
     def _opening(self) -> Iterator[Result]:
@@ -309,8 +309,9 @@ class ChatCompletion(Completion):
         return {**self._delta(delta), "pieces": [(text, self._drafted)] if text else []}
 
     def _feed(self, text: str, tokens: Sequence[TokenInfo]) -> list[tuple[Delta, Pieces]]:
-        """Gives the parser a text and the markers among the tokens that begin in it; counts the
-        tokens of thinking. What belongs together is one delta, with the pieces it is made of."""
+        """Gives the parser a text and the markers among the tokens that begin in it. Counts the
+        tokens of thinking. Text that belongs together is one delta, with the pieces it is made
+        of."""
         for token in tokens:
             marker = self._markers.get(token.id)
             if marker is not None:  # bytes of an unfinished character may stand before it
@@ -353,8 +354,7 @@ class ChatCompletion(Completion):
         return {"delta": {}, "logprobs": None}
 
     def _finish_reason(self) -> Optional[str]:
-        """A call that the length limit cut off from what would have followed is still reported as
-        "length"."""
+        """The finish_reason. A call that the length limit cut off is still reported as "length"."""
         reason = super()._finish_reason()
         if reason != "stop":
             return reason
@@ -381,8 +381,8 @@ class ChatCompletion(Completion):
 def embedding_list(
     vectors: Sequence[Any], tokens: Sequence[Sequence[int]], model: str, base64: bool = False
 ) -> Result:
-    """OpenAI's list of embeddings. vectors: float32 [n_embd] each, tokens: of their texts. base64:
-    vectors as the text of their little-endian bytes."""
+    """OpenAI's list of embeddings. vectors: float32 [n_embd] each. tokens: of their texts. base64:
+    writes vectors as base64 of their little-endian bytes."""
     data = []
     for at, vector in enumerate(vectors):
         raw = vector.astype("<f4").tobytes()
@@ -394,7 +394,7 @@ def embedding_list(
 
 
 def _append(grown: list[tuple[Delta, Pieces]], delta: Delta, drafted: bool) -> None:
-    """Text goes to the delta before it where that is of the same kind."""
+    """Joins text to the delta before it, if that is of the same kind."""
     text = delta.content or delta.reasoning
     pieces = [(text, drafted)] if text else []
     if grown:

@@ -1,4 +1,4 @@
-"""Opens what an `LLM` is made of: the model, what guesses ahead, and the sizes of its contexts."""
+"""Opens what an `LLM` is made of: the model, the drafter, and the slots with their contexts."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Speculation:
 
 @dataclass
 class Opened:
-    """A model, and the first slot on it."""
+    """A model and the slots on it."""
 
     model: Model
     owns_model: bool
@@ -169,7 +169,8 @@ def _open_drafter(opened: Opened, drafter: Any, found: bool, opening: dict[str, 
 
 
 def _leave_alone(opened: Opened, error: PairingError, found: bool) -> None:
-    """A drafter that was asked for has to fit; one that was only found need not."""
+    """Raises the error if the drafter was asked for. Leaves out a drafter that was only found, with
+    a warning."""
     if not found:
         raise error
     opened.why_no_pair = f"the drafter beside the model does not fit it: {error.sentence}"
@@ -195,7 +196,7 @@ def _make_slots(opened: Opened, parts: Parts, found: bool, parallel: int) -> Non
 
 
 def check_memory(parts: Parts, parallel: int) -> None:
-    """Raises `OutOfMemoryError`, with the numbers, when the host has no room for all contexts."""
+    """Raises `OutOfMemoryError`, with the numbers, if the host has no room for all contexts."""
     each = context_bytes(parts.model, ContextOptions(**parts.sizes).sizes())
     memory = device("cpu")["memory"]
     if each * parallel > memory["free"]:
@@ -206,7 +207,7 @@ def check_memory(parts: Parts, parallel: int) -> None:
 
 
 def context_bytes(model: Model, sizes: dict[str, Any], drafter: Optional[Model] = None) -> int:
-    """What each further context takes, without the weights."""
+    """Bytes of each further context, without the weights."""
     found = model.memory(drafter=drafter, **sizes)
     kv = found["kv"]
     return int(kv["bytes"] + kv["snapshots"] + found["scratch"] + found["outputs"])

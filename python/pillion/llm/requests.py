@@ -1,5 +1,5 @@
-"""What a call of `LLM` was given, checked: each wrong value is a `UsageError` that names it and
-what is allowed."""
+"""Checks the arguments of a call of `LLM`. Each wrong value raises `UsageError`, which names the
+argument and what is allowed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAMPLING = tuple(
     one.name for one in dataclasses.fields(SamplingParams) if one.name not in ("seed", "logit_bias")
 )
 FORMS = ("response_format", "regex", "grammar", "choice")
-"""The arguments that say what a text must look like."""
+"""Arguments that fix the form of a text."""
 _TERMS = ("owner", "low_priority", "queue_timeout", "total_timeout")
 _OTHERS = (
     "stop",
@@ -49,7 +49,7 @@ _OF_A_CALL = {
 
 
 class Settings:
-    """The keyword arguments that `complete`, `chat` and `generate` share; None means not given.
+    """The keyword arguments that `complete`, `chat` and `generate` share; None: not given.
 
     call: its name, for sentences. n_vocab: tokens of the vocabulary.
     """
@@ -76,7 +76,7 @@ class Settings:
         if self.draft is not None:
             draft_length(self.draft)
         self.forms = {name: said[name] for name in FORMS if name in said}
-        """What the text is to look like."""
+        """The demanded form of the text."""
         self.logits_processor: Any = said.get("logits_processor")
         self.owner = check_text("owner", said.get("owner", ""))
         self.low_priority = check_bool("low_priority", said.get("low_priority", False))
@@ -108,14 +108,14 @@ def checked_length(max_tokens: Any) -> Optional[int]:
 
 
 def checked_prompt(prompt: Any, name: str = "prompt") -> Union[str, list[int]]:
-    """A text, also as UTF-8 bytes, or token ids."""
+    """A text, which may be UTF-8 bytes, or token ids."""
     if isinstance(prompt, (str, bytes, bytearray)):
         return checked_text(name, prompt)
     return checked_ids(name, prompt, "a string, UTF-8 bytes or a list of token ids")
 
 
 def checked_text(name: str, text: Any) -> str:
-    """A text, also as UTF-8 bytes."""
+    """A text, which may be UTF-8 bytes."""
     if isinstance(text, (bytes, bytearray)):
         try:
             return text.decode("utf-8")
@@ -130,7 +130,7 @@ def checked_text(name: str, text: Any) -> str:
 
 
 def checked_ids(name: str, tokens: Any, allowed: str = "a list of token ids") -> list[int]:
-    """Token ids."""
+    """A list of token ids."""
     if isinstance(tokens, (str, bytes, bytearray, Mapping)):
         wrong(name, tokens, allowed)
     try:
@@ -144,7 +144,7 @@ def checked_ids(name: str, tokens: Any, allowed: str = "a list of token ids") ->
 
 
 def checked_bias(bias: Any, n_vocab: int) -> dict[int, float]:
-    """{token: what is added to its logit}. The tokens may be texts, as JSON has them."""
+    """{token: number added to its logit}. Keys may be texts, as in JSON."""
     if not isinstance(bias, Mapping):
         wrong("logit_bias", bias, "a mapping of token ids to numbers")
     checked = {}
@@ -167,7 +167,7 @@ def checked_bias(bias: Any, n_vocab: int) -> dict[int, float]:
 
 
 def top_logprobs_of(logprobs: Any, top: Any, n_vocab: int) -> Optional[int]:
-    """How many alternatives a chat lists for each token; None: no log-probabilities at all."""
+    """Number of alternatives that a chat lists for each token; None: no log-probabilities."""
     if logprobs is not None and not isinstance(logprobs, bool):
         wrong("logprobs", logprobs, "True or False in chat(); top_logprobs says how many")
     found = 0 if top is None else check_int("top_logprobs", top, 0, n_vocab)

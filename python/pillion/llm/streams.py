@@ -1,4 +1,4 @@
-"""The chunks of an answer in the making, for a `for` loop and for `async for`."""
+"""The chunks of an answer as they are made, for `for` and for `async for`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Chunks:
             self._open()
 
     def take(self, piece: Optional[Piece]) -> None:
-        """The next piece; None: the end."""
+        """Takes the next piece; None: the end."""
         self._open()
         if piece is not None:
             self.ready.extend(self._completion.piece_chunks(piece))
@@ -38,7 +38,7 @@ class _Chunks:
             self.is_complete = True
 
     def leave(self) -> None:
-        """Nobody wants more."""
+        """Notes that nobody wants more."""
         self.is_complete = True
         self.ready.clear()
 
@@ -49,8 +49,8 @@ class _Chunks:
 
 
 class Stream(Held, Iterator[Result]):
-    """One thread at a time may ask for the next chunk; a second gets `Busy`. Dropping it ends the
-    answer."""
+    """An iterator of chunks for one thread at a time: a second thread gets `Busy`. Dropping it ends
+    the answer."""
 
     def __init__(self, completion: Completion) -> None:
         self.generation: Generation = completion.generation
@@ -85,7 +85,7 @@ class Stream(Held, Iterator[Result]):
         return chunks.ready.popleft()
 
     def close(self) -> None:
-        """Ends the answer here, from any thread: who waits for a chunk gets `Cancelled`."""
+        """Ends the answer, from any thread. A caller who waits for a chunk gets `Cancelled`."""
         self._chunks.leave()
         self.generation.close()
 
@@ -97,7 +97,8 @@ class Stream(Held, Iterator[Result]):
 
 
 class AsyncStream(Held, AsyncIterator[Result]):
-    """The same for one task at a time. A cancel of the task that waits ends the answer."""
+    """An iterator of chunks for one task at a time. Cancelling the task that waits ends the
+    answer."""
 
     def __init__(self, completion: Completion) -> None:
         self.generation: Generation = completion.generation
@@ -120,7 +121,7 @@ class AsyncStream(Held, AsyncIterator[Result]):
         return chunks.ready.popleft()
 
     async def aclose(self) -> None:
-        """Ends the answer here."""
+        """Ends the answer."""
         self._chunks.leave()
         self.generation.stop_soon("it was closed")
 
