@@ -1,7 +1,7 @@
-"""Loads what the package stands on. Where that fails, an ImportError says what is missing and
+"""Imports what the package depends on. If that fails, an ImportError tells what is missing and what
 helps.
 
-Every module is imported by a plain statement: PyInstaller, cx_Freeze and Nuitka find those.
+Every module is imported by a plain statement, which PyInstaller, cx_Freeze and Nuitka find.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def explained(distribution: str = "") -> Iterator[None]:
 
 
 def explanation(error: ImportError, distribution: str, folder: str) -> str:
-    """Why an import failed and what helps. folder: that of the package."""
+    """Why an import failed and what helps. folder: of the package."""
     if isinstance(error, ModuleNotFoundError):
         if error.name == _OWN:
             return _own_is_missing(folder)
@@ -105,7 +105,8 @@ _NO_LIBRARY = re.compile(
 
 
 def _reason(words: str) -> str:
-    """What they mean, as a sentence goes on; "" for words that are not known."""
+    """The meaning of the system's words, as the continuation of a sentence; "": the words are not
+    known."""
     version = _TOO_OLD.search(words)
     if version:
         have = " ".join(platform.libc_ver())

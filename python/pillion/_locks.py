@@ -1,7 +1,8 @@
-"""Who is inside what: room for one caller, and locks that a fork() doesn't leave locked.
+"""Locks for one caller, and locks that a fork() doesn't leave locked.
 
-A fork() copies one thread. A lock that another one held stays locked in the child, and nobody is
-there to unlock it. So all of this counts forks, and a child sees which callers were left behind.
+A fork() copies one thread. A lock that another thread held stays locked in the child, and nobody is
+there to unlock it. So everything here counts forks, and a child sees which callers were left
+behind.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def forks() -> int:
-    """The forks between the process that imported this and the one that asks."""
+    """Number of forks between the process that imported this module and the current one."""
     return _forks
 
 
 class Caller:
-    """One call of one thread. Made before the `try` in whose `finally` it releases its lock."""
+    """One call of one thread. Make it before the `try` in whose `finally` it releases its lock."""
 
     __slots__ = ("forks", "thread")
 
@@ -37,7 +38,7 @@ class Caller:
 
     @property
     def is_here(self) -> bool:
-        """False in a child, for who was inside in its parent."""
+        """False in a child, for a caller who was inside in its parent."""
         return self.forks == _forks
 
 
@@ -54,22 +55,23 @@ class TryLock:
         self._held: dict[str, Caller] = {}
 
     def acquire(self, caller: Caller) -> Caller:
-        """Whoever has it now: `caller`, or who was there before."""
+        """Returns the caller who has it now: `caller`, or an earlier one."""
         return self._held.setdefault("by", caller)
 
     def release(self, caller: Caller) -> None:
-        """Does nothing where somebody else has it."""
+        """Does nothing if another caller has it."""
         if "by" in self._held and self._held["by"] is caller:
             del self._held["by"]
 
     @property
     def holder(self) -> Caller | None:
+        """The caller who has it; None: nobody."""
         return self._held.get("by")
 
 
 class ForkLock:
-    """A lock that each process has anew. The thread that has it may take it again: a signal handler
-    may call in between."""
+    """A lock that is new in each process. The thread that has it may take it again: a signal
+    handler may call in between."""
 
     __slots__ = ("_of_process",)
 
@@ -77,6 +79,6 @@ class ForkLock:
         self._of_process = {_forks: threading.RLock()}
 
     def here(self) -> threading.RLock:
-        """The lock itself, for `with`."""
+        """This process's lock, for `with`."""
         locks = self._of_process
         return locks.get(_forks) or locks.setdefault(_forks, threading.RLock())

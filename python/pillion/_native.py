@@ -1,8 +1,7 @@
-"""The door to the C library: loads it, turns its codes into exceptions, owns its handles, feeds
-`logging`.
+"""Loads the C library, turns its codes into exceptions, owns its handles and feeds `logging`.
 
-Nothing else in the package touches cffi's module directly. cffi lets go of the GIL in every call,
-so anything here may run while another thread is inside the library.
+Nothing else in the package touches cffi's module directly. cffi releases the GIL in every call, so
+anything here may run while another thread is inside the library.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _TOO_SMALL: int = lib.PILLION_ERROR_BUFFER_TOO_SMALL
 
 
 def version() -> str:
-    """The library's version, for people."""
+    """Version of the library as text."""
     return as_str(ffi.string(lib.pillion_version()))
 
 
@@ -44,7 +43,7 @@ def version() -> str:
 
 
 def check(status: int) -> None:
-    """Raises the exception of a status that is not success."""
+    """Raises the exception of a status other than success."""
     if status:
         raise error_for(status, as_str(ffi.string(lib.pillion_last_error())))
 
@@ -52,9 +51,10 @@ def check(status: int) -> None:
 class Handle(Held):
     """Owns one C object and frees it on close(), at the end of `with`, or with the last reference.
 
-    The cffi pointer is counted: a call that is running in another thread holds it too, so close()
-    never frees under its feet. Methods write `self._c` straight into the call and keep no name for
-    it, so that nothing else holds it."""
+    The cffi pointer is counted, and a call that runs in another thread holds it too. So close()
+    never frees an object in use. Methods write `self._c` straight into the call and keep no name
+    for it, so that nothing else holds it.
+    """
 
     _kind = "object"
     _made_by = "the package makes it"
@@ -77,7 +77,7 @@ class Handle(Held):
         return self._pointer is None
 
     def close(self) -> None:
-        """Frees what the object holds. Doing it twice is fine; any later use raises `Closed`."""
+        """Frees what the object holds. Closing twice is fine; any later use raises `Closed`."""
         self._pointer = None
 
     def __enter__(self: H) -> H:
@@ -123,7 +123,7 @@ def read_bytes(call: Callable[[Any, int, Any], int], capacity: int = 1024) -> by
 
 
 def read_tokens(call: Callable[[Any, int, Any], int], capacity: int = 64) -> list[int]:
-    """The same for calls that fill token ids."""
+    """`read_bytes` for calls that return token ids."""
     needed = ffi.new("size_t*")
     while True:
         out = _new_uncleared("int32_t[]", max(capacity, 1))
@@ -138,7 +138,7 @@ _TOKENS = "a flat sequence of token ids"
 
 
 def token_array(tokens: Tokens, name: str = "tokens") -> tuple[Any, int]:
-    """Token ids as (int32_t*, count); arrays that are int32 already are not copied. name: of the
+    """Token ids as (int32_t*, count). Arrays that are int32 already are not copied. name: of the
     argument, for sentences."""
     given = tokens
     if isinstance(tokens, (str, bytes, bytearray, Mapping, set, frozenset)):
@@ -227,7 +227,7 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
 def _leave(
     first: dict[str, str], over: list[bool], done: Any, cancel: Callable[[], object]
 ) -> None:
-    """Cancels until the worker is out of the library, if it ever was in; further presses of Ctrl-C
+    """Cancels until the worker has left the library, if it ever was in. Further presses of Ctrl-C
     do not hurry it."""
     while True:
         try:
@@ -246,7 +246,7 @@ _log.addHandler(logging.NullHandler())
 
 
 def _put_back(kind: type[BaseException], error: BaseException, traceback: object) -> None:
-    """An exception cannot cross C. Ctrl-C during a log call is delivered again right after; a
+    """An exception cannot cross C. Ctrl-C during a log call is delivered again right after. A
     faulty handler is ignored."""
     if isinstance(error, KeyboardInterrupt):
         _thread.interrupt_main()
@@ -282,10 +282,11 @@ class Progress:
 
     @classmethod
     def running(cls) -> list[Progress]:
-        """Those of this process, not those of threads that a fork() left behind."""
+        """Loads of this process, without those of threads that a fork() left behind."""
         return [one for one in list(cls._running) if one._caller.is_here]
 
     def cancel(self) -> None:
+        """Stops the load."""
         self.cancelled = True
 
     def __call__(self, done: int, total: int) -> int:
@@ -310,7 +311,7 @@ _ending = False
 
 
 def _end_loads() -> None:
-    """Calls off the loads of daemon threads: they would call back into an interpreter that is gone,
+    """Stops the loads of daemon threads: their callbacks would enter an interpreter that is gone,
     which ends the thread in the middle of C++."""
     global _ending
     _ending = True
@@ -325,7 +326,7 @@ def _end_loads() -> None:
 
 
 def _stay_if_ending() -> None:
-    """A daemon thread whose load was called off waits here for the interpreter to end it."""
+    """Keeps a daemon thread whose load was stopped here until the interpreter ends it."""
     if not _ending or threading.current_thread() is threading.main_thread():
         return
     until = time.monotonic() + _LAST_WAIT

@@ -1,5 +1,5 @@
-"""Checks of what callers hand in. Each raises `UsageError`: one sentence with the name, the value
-and what is allowed.
+"""Checks of callers' arguments. Each raises `UsageError`: one sentence with the name, the value and
+what is allowed.
 
 Numbers of NumPy and of other libraries count as numbers; True and False do not.
 """
@@ -19,7 +19,7 @@ _SHOWN = 60  # characters of a value in a sentence
 
 
 def shown(value: Any) -> str:
-    """A value as it stands in a sentence: short, on one line, and never an error itself."""
+    """A value for a sentence: short, on one line. Never raises."""
     if type(value) in (str, bytes, list, tuple) and len(value) > _SHOWN:
         value = value[:_SHOWN]  # more is not seen, and may be millions
     try:
@@ -31,13 +31,13 @@ def shown(value: Any) -> str:
 
 
 def wrong(name: str, value: Any, allowed: str) -> NoReturn:
-    """Raises the sentence itself: "NAME is VALUE; it must be ALLOWED"."""
+    """Raises "NAME is VALUE; it must be ALLOWED"."""
     raise UsageError(f"{name} is {shown(value)}; it must be {allowed}")
 
 
 def unknown_names(where: str, given: Iterable[Any], known: Collection[str]) -> None:
     """Raises for the first keyword that `where` ("chat()") does not take, with the closest name
-    that it does take."""
+    that it takes."""
     for name in given:
         if name in known:
             continue
@@ -47,7 +47,7 @@ def unknown_names(where: str, given: Iterable[Any], known: Collection[str]) -> N
 
 
 def closest(name: Any, known: Iterable[str]) -> Optional[str]:
-    """The one of `known` that is spelled most like `name`; None when nothing is near."""
+    """The name in `known` that is spelled most like `name`; None: none is near."""
     plain = {one.lower().replace("-", "_"): one for one in known}
     found = difflib.get_close_matches(str(name).lower().replace("-", "_"), list(plain), n=1)
     return plain[found[0]] if found else None
@@ -60,8 +60,8 @@ def check_int(
     hi: Optional[int] = None,
     allowed: Optional[str] = None,
 ) -> int:
-    """A whole number from lo to hi, both included; None: no bound. `allowed` replaces the
-    sentence's end."""
+    """Returns a whole number from lo to hi, both included; None: no bound. `allowed` replaces the
+    end of the sentence."""
     allowed = allowed or f"a whole number{_bounds(lo, hi)}"
     if _is_bool(value):
         wrong(name, value, allowed)
@@ -83,7 +83,8 @@ def check_number(
     *,
     above: Optional[float] = None,
 ) -> float:
-    """A finite number from lo to hi, both included, and greater than `above`; None: no bound."""
+    """Returns a finite number from lo to hi, both included, and greater than `above`; None: no
+    bound."""
     allowed = allowed or f"a number{_bounds(lo, hi, above)}"
     if _is_bool(value) or isinstance(value, (str, bytes, bytearray)):
         wrong(name, value, allowed)
@@ -98,21 +99,21 @@ def check_number(
 
 
 def check_bool(name: str, value: Any) -> bool:
-    """True or False, NumPy's too; numbers and texts are not."""
+    """Returns True or False, also NumPy's. Numbers and texts are refused."""
     if not _is_bool(value):
         wrong(name, value, "True or False")
     return bool(value)
 
 
 def check_text(name: str, value: Any, allowed: str = "a string") -> str:
-    """A str."""
+    """Returns a str."""
     if not isinstance(value, str):
         wrong(name, value, allowed)
     return value
 
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
-    """One of `choices`, which may be texts, numbers, None."""
+    """Returns one of `choices`, which may be texts, numbers, None."""
     for one in choices:
         if type(value) is type(one) and value == one:
             return one
@@ -120,7 +121,8 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
 
 
 def check_path(name: str, value: Any) -> str:
-    """A str or a path-like object that gives one, not empty and without a zero byte."""
+    """Returns the path of a str or path-like object. It must not be empty or contain a zero
+    byte."""
     allowed = "a path: a string or a pathlib.Path"
     try:
         text = os.fsdecode(value)
@@ -136,14 +138,14 @@ def check_path(name: str, value: Any) -> str:
 
 
 def check_mapping(name: str, value: Any, allowed: str = "a mapping (dict)") -> Mapping[Any, Any]:
-    """A Mapping."""
+    """Returns a Mapping."""
     if not isinstance(value, Mapping):
         wrong(name, value, allowed)
     return value
 
 
 def check_callable(name: str, value: Any) -> Any:
-    """Something that can be called."""
+    """Returns a callable."""
     if not callable(value):
         wrong(name, value, "something that can be called")
     return value

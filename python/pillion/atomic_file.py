@@ -1,4 +1,4 @@
-"""Files that appear when they are complete: written beside their place under another name, then
+"""Files that appear when they are complete: written under another name beside their place, then
 renamed."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .errors import ModelFileError, PillionError, UsageError
 
 
 def check_place(target: Path) -> None:
-    """A file can stand there; to be asked before long work."""
+    """Checks, before long work, that a file can be written there."""
     if not target.parent.is_dir():
         raise UsageError(f"{target}: the folder {target.parent} does not exist")
     try:
@@ -33,8 +33,9 @@ def check_place(target: Path) -> None:
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """The name to write under. It becomes `target` when the body is done, and is removed when the
-    body fails. What the system refuses (no space left, no permission) becomes a ModelFileError."""
+    """Yields the name to write under. It becomes `target` when the body is done, and is removed
+    when the body fails. Raises ModelFileError for what the system refuses (no space left, no
+    permission)."""
     check_place(target)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:

@@ -1,9 +1,9 @@
-"""Calls that do not fit a function raise `UsageError` too, where Python itself would raise
-TypeError.
+"""Raises `UsageError` for calls that do not fit a function, where Python itself raises TypeError.
 
-`checked` wraps one function and `checked_class` all public ones of a class. Type checkers and
+`checked` wraps one function, `checked_class` all public functions of a class. Type checkers and
 editors see the functions as they are written: nothing takes unknown keywords silently. A call that
-fits costs one more Python frame."""
+fits costs one more Python frame.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 
 
 def checked(function: F, name: Optional[str] = None) -> F:
-    """The function; a missing, surplus or unknown argument is a UsageError that names the function
-    and the argument. name: of the function, in that sentence."""
+    """Wraps a function: a missing, surplus or unknown argument raises a `UsageError` that names the
+    function and the argument. name: of the function, in that sentence."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -36,8 +36,8 @@ def checked(function: F, name: Optional[str] = None) -> F:
 
 
 def checked_class(cls: C) -> C:
-    """The class, with its public functions and its constructor checked; aliases stay aliases. A
-    part of another class has the name of the whole in `_shown_as`, for sentences."""
+    """Checks the public functions and the constructor of a class. Aliases stay aliases. A part of
+    another class has the name of the whole in `_shown_as`, for sentences."""
     done: dict[Any, Any] = {}
     whole = vars(cls).get("_shown_as", cls.__qualname__)
     for name, member in list(vars(cls).items()):

@@ -1,8 +1,8 @@
-"""`Constraint`: what may come next in a text, such as a grammar. And a round that obeys one.
+"""`Constraint`: what may come next in a text, such as a grammar. `constrained_round` obeys one.
 
-The tokens are those that one plain step after another would choose under the same constraint, for
-every number of drafts: row i of a round is chosen under the mask of the text with the drafts before
-it, and counts only if those drafts stand.
+For every number of drafts the tokens are those that plain steps would choose under the same
+constraint. Row i of a round is chosen under the mask of the text with the drafts before it, and
+counts only if those drafts are accepted.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ LogitsProcessor = Callable[[Ids, Scores], Scores]
 
 @runtime_checkable
 class Constraint(Protocol):
-    """What may follow the text so far. Its state moves in `accept` only; whatever it raises
+    """Decides what may follow the text so far. Its state changes in `accept` only. What it raises
     propagates, and the round can be repeated."""
 
     @property
     def stopped(self) -> bool:
-        """The text is complete: nothing may follow."""
+        """True if the text is complete: nothing may follow."""
 
     def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Optional[Mask]]:
-        """What to verify of a drafter's tokens, and the masks of its rows.
+        """Chooses what to verify of a drafter's tokens, and the masks of the rows.
 
         Returns at most n_max drafts (the allowed beginning of `drafts`, then tokens that the
-        constraint forces) and uint32 [those + 1, words]: row i is of what may follow i of them.
-        None: anything may. n_max may be 0.
+        constraint forces) and uint32 [drafts + 1, words]: row i is the mask of what may follow i of
+        them. None in place of the masks: anything may follow. n_max may be 0.
         """
 
     def forced(self, n_max: int) -> list[int]:
-        """The only tokens that can come next, up to n_max; none where there is a choice."""
+        """Returns the only tokens that can come next, up to n_max; none if there is a choice."""
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """These are in the text now."""
+        """Notes that these tokens are in the text."""
 
 
 @checked
@@ -60,9 +60,9 @@ def constrained_round(
     n_max: Optional[int] = None,
     end_tokens: Sequence[int] = (),
 ) -> Round:
-    """`Pair.step` under a constraint; sampler and constraint have accepted the round's tokens.
+    """Runs `Pair.step` under a constraint. Sampler and constraint have accepted the round's tokens.
 
-    Where anything fails or is cancelled, also in the constraint, pair, context and sampler are as
+    If anything fails or is cancelled, also in the constraint, pair, context and sampler are as
     before, so that the round can be repeated.
     """
     if not isinstance(pair, Pair):
@@ -107,7 +107,7 @@ def _drafts(
     n_draft: Draft,
     room: int,
 ) -> tuple[list[int], Optional[Mask]]:
-    """What the round runs, and its masks."""
+    """The tokens that a round runs, and their masks."""
     # Forced tokens are certain, and a row of a run costs the same whoever its token is from. So as
     # many of them as the drafter would write are worth more than its drafts, and cost no draft.
     # Fewer of them do not: a drafter that writes them too goes on behind them in the same run, and
@@ -125,9 +125,9 @@ def _expected(pair: Pair, n_draft: Draft) -> int:
 
 @checked
 def constrained_token(context: Context, sampler: Sampler, constraint: Constraint) -> int:
-    """The next token from the context's last row, without a drafter.
+    """Chooses the next token from the context's last row, without a drafter.
 
-    Sampler and constraint have accepted it. Where anything fails, the sampler is as before.
+    Sampler and constraint have accepted it. If anything fails, the sampler is as before.
     """
     if not isinstance(context, Context):
         wrong("context", context, "a Context")
@@ -150,7 +150,8 @@ def constrained_token(context: Context, sampler: Sampler, constraint: Constraint
 
 
 def processor_list(name: str, given: Any) -> list[LogitsProcessor]:
-    """Logits processors, of a callable or several. name: of the argument, for sentences."""
+    """A list of logits processors, from a callable or several. name: of the argument, for
+    sentences."""
     several = [given] if callable(given) else given
     if isinstance(several, (str, bytes)) or not isinstance(several, Sequence):
         wrong(name, given, "a callable or a list of them")
@@ -162,14 +163,14 @@ def processor_list(name: str, given: Any) -> list[LogitsProcessor]:
 
 @checked_class
 class LogitsProcessors:
-    """Functions that change the logits before the sampler sees them, as a constraint.
+    """A constraint made of functions that change the logits before the sampler reads them.
 
     processors: a callable or several, applied in order: (int32 [n] tokens so far, float32 [n_vocab]
-    logits) -> logits of the same shape; the array given is theirs to change.
+    logits) -> logits of the same shape. They may change the array.
     prompt: the tokens that the text begins with.
-    under: another constraint, such as a grammar, whose masks hold after them.
+    under: another constraint, such as a grammar. Its masks apply after the processors.
 
-    The rows of a round are processed in order, and each only if the drafts before it stand: a
+    The rows of a round are processed in order, each only if the drafts before it are accepted. So a
     processor sees nothing but the text.
     """
 
@@ -187,7 +188,7 @@ class LogitsProcessors:
 
     @property
     def stopped(self) -> bool:
-        """The text under `under` is complete."""
+        """True if the text under `under` is complete."""
         return self._under is not None and self._under.stopped
 
     def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Optional[Mask]]:
@@ -216,8 +217,8 @@ class LogitsProcessors:
         n_max: int,
         end_tokens: Collection[int],
     ) -> list[int]:
-        """A token for each row of a run, as long as drafts, end tokens and n_max let it go on. The
-        sampler has accepted them."""
+        """Chooses a token for each row of a run, as long as drafts, end tokens and n_max let it go
+        on. The sampler has accepted them."""
         chosen: list[int] = []
         while True:
             i = len(chosen)

@@ -1,4 +1,4 @@
-"""What this machine offers: processor, kernel tables, memory, back ends."""
+"""What this machine offers: processor, kernel tables, memory, backends."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .calling import checked
 
 @dataclass(frozen=True)
 class Backend:
-    """A back end this build knows."""
+    """A backend of this build."""
 
     name: str
     available: bool
     reason: Optional[str] = None
-    """Why it is not available."""
+    """Why it is not available; "": it is."""
     info: dict[str, Any] = field(default_factory=dict)
     """What an available one says of itself: a CUDA device's name, compute capability and memory, a
     DSP's architecture …"""
@@ -34,7 +34,7 @@ def system() -> dict[str, Any]:
 
 @checked
 def backends() -> list[Backend]:
-    """All back ends, and for an absent one the reason."""
+    """Lists all backends, absent ones with the reason."""
     return [
         Backend(
             str(entry["name"]),
@@ -47,8 +47,8 @@ def backends() -> list[Backend]:
 
 
 def usable_cpus() -> int:
-    """CPUs this process may use: online, in its affinity mask, and paid for by the quotas of its
-    cgroups (rounded down)."""
+    """Number of CPUs this process may use: online, in its affinity mask, and within the quotas of
+    its cgroups (rounded down)."""
     ask = lib.pillion_device_json
     raw = read_bytes(lambda out, capacity, needed: ask(b"cpu", out, capacity, needed), 4096)
     return int(json.loads(as_str(raw))["info"]["threads"])

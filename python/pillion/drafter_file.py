@@ -1,4 +1,4 @@
-"""Finds the drafter that belongs to a target, among the files beside it."""
+"""Finds the drafter of a target among the files beside it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ _NAMES = re.compile(r"^mtp-|assistant|-mtp\b", re.IGNORECASE)
 
 @checked
 def find_drafter(target: Target) -> Optional[Path]:
-    """The one assistant beside the target whose width fits it; None when there is none.
+    """Returns the path of the one assistant beside the target whose width fits it; None: there is
+    none.
 
-    Metadata decides: the architecture, and `embedding_length_out`, which is the target's width.
-    Where a file does not say the width, its name has to call it a drafter (mtp-…, …-assistant…,
-    …-MTP…). An assistant in parts counts once, as its first part. Two that fit are a PairingError
-    that lists both.
+    Metadata decides: the architecture, and `embedding_length_out`, which is the target's width. If
+    a file does not name the width, its name must call it a drafter (mtp-…, …-assistant…, …-MTP…).
+    An assistant in parts counts once, as its first part. Raises PairingError, which lists them, if
+    several fit.
     """
     found, sentence = _search(target)
     if len(found) > 1:
@@ -41,9 +42,10 @@ def find_drafter(target: Target) -> Optional[Path]:
 
 
 def drafter_beside(target: Target, warn: bool = True) -> tuple[Optional[Path], str]:
-    """The same for who would also do without: with several that fit there is none, with a warning.
+    """`find_drafter` for callers who can do without: if several fit it logs a warning and returns
+    none.
 
-    Returns the assistant and "", or None and why.
+    Returns the assistant's path and "", or None and the reason.
     """
     found, sentence = _search(target)
     if len(found) > 1 and warn:
@@ -52,7 +54,7 @@ def drafter_beside(target: Target, warn: bool = True) -> tuple[Optional[Path], s
 
 
 def _search(target: Target) -> tuple[list[Path], str]:
-    """All assistants that fit, and what to say unless it is one."""
+    """All assistants that fit, and a sentence unless there is exactly one."""
     if isinstance(target, Model):
         path = Path(target.path)
         found = _beside(path, target.n_embd)
@@ -78,8 +80,8 @@ def _beside(target: Path, width: int) -> list[Path]:
 
 
 def _files_beside(target: Path) -> list[Path]:
-    """GGUF files in the target's folder; where it is a link, also in those of the links behind
-    it."""
+    """GGUF files in the target's folder. If the target is a link, also in the folders of the links
+    behind it."""
     files: list[Path] = []
     folders: list[Path] = []
     try:
@@ -102,7 +104,7 @@ def _links(path: Path) -> list[Path]:
 
 
 def _stands_for_itself(path: Path) -> bool:
-    """False for a part whose first part lies beside it: that one stands for all."""
+    """False for a part whose first part lies beside it: the first part stands for all."""
     part = _PART.search(path.name)
     if part is None or int(part[1]) == 1:
         return True
@@ -132,8 +134,8 @@ def _may_be_assistant(path: Path) -> bool:
 
 
 def _fits(path: Path, width: int) -> bool:
-    """Whether this is an assistant for targets of that width; False for all other files, also for
-    those that cannot be read."""
+    """True for an assistant for targets of that width; False for all other files, also for those
+    that cannot be read."""
     try:
         with Model.open(path, metadata_only=True) as model:
             if not model.is_drafter:

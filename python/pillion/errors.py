@@ -1,5 +1,5 @@
-"""The exceptions of the package. Each carries the C library's code and one sentence that names the
-thing, the value, the limit.
+"""The exceptions of the package. Each carries the C library's code and one sentence with the thing,
+the value and the limit.
 
 PillionError
 ├── UsageError (ValueError)          a call that cannot be right
@@ -26,7 +26,7 @@ from typing import Optional
 
 
 class PillionError(Exception):
-    """Anything that went wrong in pillion."""
+    """Base of all exceptions of pillion."""
 
     code: int = 31
 
@@ -49,8 +49,8 @@ class UsageError(PillionError, ValueError):
 
 
 class Busy(UsageError):
-    """The object serves another caller at this moment. Nothing was changed; try again later or use
-    a context of your own."""
+    """The object serves another caller. Nothing was changed. Try again later or use a context of
+    your own."""
 
     code = 2
 
@@ -111,13 +111,13 @@ class NoBackendError(BackendError):
 
 
 class UnsupportedOpError(BackendError):
-    """No back end runs one of the model's operations; the sentence names it."""
+    """No backend runs one of the model's operations; the sentence names it."""
 
     code = 21
 
 
 class OutOfMemoryError(BackendError, MemoryError):
-    """Memory could not be had. Nothing was changed."""
+    """Memory ran out. Nothing was changed."""
 
     code = 22
 
@@ -129,25 +129,24 @@ class DeviceLostError(BackendError):
 
 
 class Cancelled(PillionError):
-    """The work was cancelled. The object has the state it had before the call and can be used
-    again."""
+    """The work was cancelled. The object is in the state before the call and can be used again."""
 
     code = 30
 
 
 class QueueFull(PillionError):
-    """So many requests wait already that this one was not taken."""
+    """The request was refused: too many wait already."""
 
     def __init__(
         self, sentence: str, code: Optional[int] = None, *, retry_after: float = 1.0
     ) -> None:
         super().__init__(sentence, code)
         self.retry_after = retry_after
-        """Seconds after which there may be room: an estimate."""
+        """Seconds after which there may be room; an estimate."""
 
 
 class TimedOut(PillionError, TimeoutError):
-    """The time that was allowed for it is over."""
+    """The allowed time is over."""
 
 
 class InternalError(PillionError):
@@ -179,7 +178,7 @@ _BY_CODE: dict[int, type[PillionError]] = {
 
 
 def error_for(code: int, sentence: str) -> PillionError:
-    """The exception for a code of the C library; an unknown code becomes a plain PillionError."""
+    """The exception for a code of the C library. An unknown code becomes a plain PillionError."""
     return _BY_CODE.get(code, PillionError)(
         sentence or f"the library failed with code {code} and gave no reason", code
     )

@@ -1,4 +1,4 @@
-"""Objects that lie in the memory of one process."""
+"""Objects that cannot leave the memory of their process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .errors import UsageError
 
 
 class Held:
-    """`copy`, `deepcopy` and `pickle` are a UsageError: a second object would change the first
+    """`copy`, `deepcopy` and `pickle` raise `UsageError`: a second object would change the first
     one's state, and another process has neither."""
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:

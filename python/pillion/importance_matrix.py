@@ -1,9 +1,10 @@
-"""`imatrix`: which input channels of which weights matter, measured over a text, in llama.cpp's
-GGUF form. For quantizers.
+"""`imatrix`: measures over a text which input channels of which weights matter, and writes it in
+llama.cpp's GGUF form, for quantizers.
 
-Per weight the file holds `<weight>.in_sum2`, f32 [n_in, n_mat]: the sum of the squares of each
-input channel, and `<weight>.counts`, f32 [1, n_mat]: the rows they were added up over. n_mat is the
-number of experts of a routed weight, else 1."""
+Per weight the file holds `<weight>.in_sum2`, f32 [n_in, n_mat]: the squares of each input channel,
+summed over rows; and `<weight>.counts`, f32 [1, n_mat]: the number of rows. n_mat is the number of
+experts of a routed weight, else 1.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +37,9 @@ class ImatrixSummary(NamedTuple):
     n_chunks: int
     n_tokens: int
     perplexity: float
-    """Over the second half of each chunk."""
+    """Perplexity over the second half of each chunk."""
     unused_experts: dict[str, int]
-    """Routed weights with experts that no row chose, and how many: their sums and counts are 0."""
+    """{routed weight: number of experts that no row chose}. Their sums and counts are 0."""
 
 
 @checked
@@ -55,14 +56,15 @@ def imatrix(
 ) -> ImatrixSummary:
     """Runs the model over a text and writes the importance matrix of its weights.
 
-    chunk: tokens of a chunk. Chunks follow each other, each starts anew (with BOS in place of its
-    first token where the model wants one); what is left behind the last whole chunk is not used.
-    chunks: most chunks (None: all).
-    dataset: the text's name, as the file shall tell it.
+    chunk: tokens of a chunk. Chunks follow each other. Each starts with an empty context, and with
+    BOS in place of its first token if the model wants one. A rest shorter than a chunk is left out.
+    chunks: the most chunks (None: all).
+    dataset: name of the text, stored in the file.
     progress: called as progress(done_chunks, chunks).
 
     The file appears under its name when all is done, or not at all. Needs the `gguf` package (`pip
-    install pillion[convert]`)."""
+    install pillion[convert]`). Raises UsageError, and ModelFileError if an input is not finite.
+    """
     opened("model", model)
     check_text("text", text)
     dataset = as_str(as_bytes(check_text("dataset", dataset)))
@@ -143,7 +145,8 @@ def _write(
 
 
 def _gguf() -> Any:
-    """Asked for before anything runs, so that a missing package costs no measurement."""
+    """The gguf package. Imported before anything runs, so that a missing package costs no
+    measurement."""
     try:
         return importlib.import_module("gguf")
     except ImportError:

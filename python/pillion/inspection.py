@@ -1,8 +1,9 @@
-"""`inspect_file`: everything worth knowing about a model file before it is run, and what is wrong
+"""`inspect_file`: all that is worth knowing about a model file before it runs, and what is wrong
 with it.
 
-Nothing is loaded: facts come from the header, memory figures from plans that are made on weights
-without content."""
+Nothing is loaded. Facts come from the header, memory figures from plans made on weights without
+content.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ MASKED_EMBEDDING_TARGETS = {1536: "E2B", 2560: "E4B"}
 """Widths of the targets whose assistants were trained with a centroid head."""
 
 _NAMED, _LISTED = 3, 8
-"""Most names in a warning, and in a shortened list."""
+"""The most names in a warning, and in a shortened list."""
 
 _TYPE_NAMES = {1: "normal", 2: "unknown", 3: "control", 4: "user_defined", 5: "unused", 6: "byte"}
 _SPECIALS = (
@@ -44,14 +45,14 @@ _SPECIALS = (
     "<tool_response|>",
     "<|tool_call>",
 )
-"""Of Gemma 4's, those that converters have given the type of ordinary text."""
+"""Gemma 4's control tokens that converters have marked as ordinary text."""
 _KNOWN_PREFIXES = ("general.", "tokenizer.", "quantize.", "split.")
 
 
 @checked
 def read_header(path: Union[str, os.PathLike[str]], tensors: bool = False) -> Facts:
-    """What the header of any GGUF file says, also of one that pillion does not run; `tensors`: each
-    of them too."""
+    """Returns the header of any GGUF file, also of one that pillion does not run. tensors: includes
+    each tensor. Raises ModelFileError for a damaged file."""
     name, tensors = os.fsencode(check_path("path", path)), check_bool("tensors", tensors)
     raw = read_bytes(
         lambda out, capacity, needed: lib.pillion_file_json(name, tensors, out, capacity, needed),
@@ -70,18 +71,19 @@ def inspect_file(
     drafter: Optional[Union[str, os.PathLike[str]]] = None,
     tensors: bool = False,
 ) -> Facts:
-    """The facts of a file as one JSON-like object.
+    """Returns the facts of a file as one JSON-like object.
 
     ctx: context lengths to compute memory for (none: the default length).
     kv_type: type of the KV cache, "f16" or "q8_0".
     drafter: a drafter to try on it.
-    tensors: list every tensor.
+    tensors: lists every tensor.
 
     Keys: path, runnable, reason, file, model, tokenizer, drafter, pair, memory, warnings, unused,
-    metadata, and with `tensors` tensors. `unused` has the tensors and keys that pillion computes
-    without: how many and the first of them, with `tensors` all.
-    What a file does not have is None; `reason` says why a file is not runnable. A file that is
-    damaged as a container raises."""
+    metadata, and with `tensors` tensors. `unused` counts the tensors and keys that pillion does not
+    read, and lists the first of them, with `tensors` all. What a file does not have is None.
+    `reason` tells why a file is not runnable. Raises ModelFileError for a file that is damaged as a
+    container.
+    """
     _check_kv_type(kv_type)
     ctx = _lengths(ctx)
     drafter = None if drafter is None else check_path("drafter", drafter)
@@ -228,7 +230,7 @@ def _not_used(keys: list[str]) -> Iterable[str]:
 
 
 def _first(names: list[str]) -> Facts:
-    """A long list cut short, in the form of long arrays of the metadata."""
+    """A long list cut short, in the form of the metadata's long arrays."""
     return {"count": len(names), "first": names[:_LISTED]}
 
 

@@ -1,4 +1,4 @@
-"""`Model`: an open GGUF file, its weights and its tokenizer. Immutable; one model serves any number
+"""`Model`: an open GGUF file, its weights and its tokenizer. It is immutable and serves any number
 of contexts and threads."""
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 @checked_class
 class Model(Handle):
-    """A model file. Open it with `Model.open(path)`; close it with `close()` or `with`.
+    """A model file. `Model.open(path)` opens it; `close()` or `with` closes it.
 
     Contexts and the tokenizer stay usable after the model is closed: the weights are freed with the
-    last of them."""
+    last of them.
+    """
 
     _kind = "model"
     _made_by = "Model.open(path) opens a file"
@@ -105,6 +106,7 @@ class Model(Handle):
 
     @property
     def n_layers(self) -> int:
+        """Number of layers."""
         return int(self._info.n_layers)
 
     @property
@@ -114,6 +116,7 @@ class Model(Handle):
 
     @property
     def n_vocab(self) -> int:
+        """Tokens of the vocabulary: the width of a row of logits."""
         return int(self._info.n_vocab)
 
     @property
@@ -123,11 +126,12 @@ class Model(Handle):
 
     @property
     def n_heads(self) -> int:
+        """Attention heads of a layer."""
         return int(self._info.n_heads)
 
     @property
     def window(self) -> int:
-        """Width of the sliding window, 0 when no layer has one."""
+        """Positions of the sliding window; 0: no layer has one."""
         return int(self._info.window)
 
     @property
@@ -137,10 +141,12 @@ class Model(Handle):
 
     @property
     def n_params(self) -> int:
+        """Number of weights."""
         return int(self._info.n_params)
 
     @property
     def file_bytes(self) -> int:
+        """Bytes of the file, or of all parts together."""
         return int(self._info.file_bytes)
 
     @property
@@ -151,7 +157,7 @@ class Model(Handle):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the weights as they lie in memory."""
+        """Bytes of the weights in memory."""
         return int(self._info.weight_bytes)
 
     @property
@@ -169,8 +175,8 @@ class Model(Handle):
         return Metadata(self)
 
     def describe(self) -> dict[str, Any]:
-        """Sizes, layers, tensor types, what a drafter needs, what is wrong or not read; metadata
-        with long arrays shortened."""
+        """Returns sizes, layers, tensor types, what a drafter needs, what is wrong or not read, and
+        the metadata with long arrays shortened."""
         raw = read_bytes(
             lambda out, capacity, needed: lib.pillion_model_json(self._c, out, capacity, needed),
             1 << 16,
@@ -186,11 +192,11 @@ class Model(Handle):
         drafter: Optional[Model] = None,
         **sizes: Unpack[SizeKeywords],
     ) -> dict[str, Any]:
-        """Bytes that a context of this size would take, and a drafter on it: computed, nothing is
-        loaded.
+        """Computes the bytes that a context of this size would take, and a drafter on it. Loads
+        nothing.
 
-        Works with models opened for metadata only. Raises what making the context or the pair
-        would. An assistant by itself gives its weights; the rest depends on its target.
+        Works with models opened for metadata only. Raises what making the context or the pair would
+        raise. An assistant alone gives its weights; the rest depends on its target.
         """
         config = ContextSizes(n_ctx=n_ctx, **sizes).config()
         other = ffi.NULL if drafter is None else opened("drafter", drafter)._c
@@ -256,8 +262,8 @@ class Model(Handle):
 
 
 class Metadata(Mapping[str, Any]):
-    """A file's metadata. Strings are str, everything else has the type of its JSON (a long array is
-    read when asked for)."""
+    """A file's metadata, key to value. Strings are str; everything else has the type of its JSON. A
+    long array is read when asked for."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -297,7 +303,7 @@ def gpu_layers(n_gpu_layers: Optional[int]) -> int:
 
 
 def opened(name: str, value: Any) -> Model:
-    """A Model that was handed in."""
+    """Checks that an argument is a Model. Raises `UsageError` otherwise."""
     if not isinstance(value, Model):
         wrong(name, value, "a Model (Model.open opens a file)")
     return value

@@ -1,4 +1,4 @@
-"""`quantize`: a GGUF file with other tensor types."""
+"""`quantize`: writes a GGUF file with other tensor types."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Path = Union[str, "os.PathLike[str]"]
 
 
 class QuantizedTensor(NamedTuple):
-    """What becomes of a tensor."""
+    """What happens to a tensor."""
 
     name: str
     source_type: str
@@ -43,9 +43,9 @@ class QuantizedTensor(NamedTuple):
     source_bytes: int
     target_bytes: int
     reason: str
-    """Why this type, when it is not the one asked for."""
+    """Why it has this type, if it is not the type asked for."""
     error: float
-    """Root mean square of the error over that of the values; 0 before the run."""
+    """Root mean square of the error over that of the values; 0 in a plan."""
 
 
 @dataclass
@@ -55,19 +55,21 @@ class QuantizeReport:
     type: str
     tensors: list[QuantizedTensor] = field(default_factory=list)
     seconds: float = 0.0
-    """0: nothing was written."""
+    """Seconds of the run; 0: nothing was written."""
 
     @property
     def source_bytes(self) -> int:
+        """Bytes of all tensors in the source."""
         return sum(tensor.source_bytes for tensor in self.tensors)
 
     @property
     def target_bytes(self) -> int:
+        """Bytes of all tensors in the result."""
         return sum(tensor.target_bytes for tensor in self.tensors)
 
     @property
     def bits_per_weight(self) -> float:
-        """Of all tensors."""
+        """Bits of the result for each weight, over all tensors."""
         return 8 * self.target_bytes / max(1, sum(tensor.n_values for tensor in self.tensors))
 
 
@@ -84,18 +86,22 @@ def quantize(
     n_threads: Optional[int] = None,
     progress: Optional[Callable[[int, int], object]] = None,
 ) -> QuantizeReport:
-    """Writes `source` to `out` with its matrices in another type; vectors, norms, routers and the
-    masked embedding stay exact.
+    """Writes `source` to `out` with its matrices in another type. Vectors, norms, routers and the
+    centroid head stay exact.
 
-    out: None: only the plan, nothing is written.
-    type: one of QUANTIZE_TYPES; Q4_K_M and its like are mixes that give some tensors more bits.
-    tensor_types: {tensor name, or regular expression: tensor type}; the last that fits wins, and
-    what stays exact is skipped. imatrix: an importance matrix in llama.cpp's GGUF form: errors
-    count by how much each input is used. pure: no mix. allow_requantize: `source` may be quantised
-    already. progress: called as progress(done_bytes, total_bytes); what it raises ends the run.
+    out: None: returns the plan and writes nothing.
+    type: one of QUANTIZE_TYPES. Q4_K_M and its like are mixes that give some tensors more bits.
+    tensor_types: {tensor name or regular expression: tensor type}. The last that fits wins; tensors
+    that stay exact are skipped.
+    imatrix: an importance matrix in llama.cpp's GGUF form: errors count by how much each input is
+    used.
+    pure: no mix.
+    allow_requantize: `source` may be quantised already.
+    progress: called as progress(done_bytes, total_bytes); what it raises ends the run.
 
-    The result is read back before it gets its name; a run that fails leaves nothing. Raises
-    ModelFileError, UsageError."""
+    The result is read back before it gets its name. A run that fails leaves nothing. Raises
+    ModelFileError, UsageError.
+    """
     source, pairs = check_path("source", source), _pairs(tensor_types)
     out, imatrix = (
         None if one is None else check_path(name, one)

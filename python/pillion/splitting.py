@@ -1,4 +1,4 @@
-"""`join` and `split`: a model in one GGUF file, or in parts `NAME-00001-of-00003.gguf`."""
+"""`join` and `split`: a model as one GGUF file, or as parts `NAME-00001-of-00003.gguf`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MOST = 2**63 - 1
 def join(part: Path, out: Path, *, progress: Optional[Callable[[int, int], object]] = None) -> None:
     """Copies a model in parts to one file: the same keys, the same bytes of every tensor.
 
-    part: any of the parts, which lie in one folder; or a file that was made of them by `cat`.
+    part: any of the parts, which lie in one folder; or a file that `cat` made of them.
     progress: called as progress(done_bytes, total_bytes); what it raises ends the run.
 
-    The result is read back before it gets its name; a run that fails leaves nothing. Raises
-    ModelNotFoundError, which names a part that is missing, ModelFileError for parts that do not
-    belong together and for a full disk, and UsageError for a model that is in one file already or
-    an `out` that is one of the parts.
+    The result is read back before it gets its name. A run that fails leaves nothing. Raises
+    ModelNotFoundError, which names the missing part, ModelFileError for parts that do not belong
+    together and for a full disk, and UsageError for a model that is one file already or an `out`
+    that is one of the parts.
     """
     names = _path("part", part), _path("out", out)
     _run(_watch(progress), lambda user: lib.pillion_join(*names, lib.pillion_py_progress, user))
@@ -42,16 +42,16 @@ def split(
     max_tensors: Optional[int] = None,
     progress: Optional[Callable[[int, int], object]] = None,
 ) -> list[str]:
-    """Copies a model to the parts `prefix-00001-of-0000N.gguf` and so on, and returns their paths.
+    """Copies a model to the parts `prefix-00001-of-0000N.gguf` and so on. Returns their paths.
 
-    max_size: most bytes of a part's file, a number or a text like "2G" (K, M, G and T are powers
-    of 1000).
-    max_tensors: most tensors of a part. One of the two must be given.
+    max_size: the most bytes of a part's file, a number or a text like "2G" (K, M, G and T are
+    powers of 1000).
+    max_tensors: the most tensors of a part. One of the two must be given.
     progress: called as progress(done_bytes, total_bytes); what it raises ends the run.
 
-    The first part has the metadata; `join` of the result is the source again, byte for byte. All
-    parts get their names when all were read back; a run that fails leaves none. Raises UsageError
-    for limits that a tensor breaks by itself, ModelFileError.
+    The first part has the metadata. `join` of the result is the source again, byte for byte. All
+    parts get their names after all were read back. A run that fails leaves none. Raises UsageError
+    for limits that a single tensor breaks, ModelFileError.
     """
     most = 0 if max_size is None else _bytes(max_size)
     if max_tensors is not None:

@@ -1,4 +1,4 @@
-"""The measurements of `pillion bench`: one context, a prompt, and times in milliseconds."""
+"""The measurements of `pillion bench`: a context, a prompt, and times in milliseconds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ VERIFY_ROWS = range(1, DRAFT_MAX + 2)
 
 
 class Measure:
-    """Measurements on one context. With `roofline` each is held against what the machine could do
-    just before and after."""
+    """Measures on one context. With `roofline` each measurement is compared with the machine's
+    limits, probed just before and after."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Measure:
         self.ends: list[int] = []  # nothing ends the text, so that all runs are of the same length
 
     def prefill(self) -> list[Result]:
-        """The prompt on an empty context; once unmeasured."""
+        """Times the prompt on an empty context, after one unmeasured run."""
         times = []
         self._probe()
         for number in range(self.repeats + 1):
@@ -50,7 +50,7 @@ class Measure:
         return [result]
 
     def decode(self, pair: Optional[Pair], draft: Draft) -> list[Result]:
-        """Writing after the prompt, without and with drafts in turns."""
+        """Times writing after the prompt, without and with drafts in turns."""
         off: list[float] = []
         on: list[float] = []
         self._rewind()
@@ -91,8 +91,8 @@ class Measure:
         return results
 
     def synthetic(self, pair: Pair, draft: Draft, tokens_per_round: float) -> list[Result]:
-        """Rounds whose drafts are accepted at random, with the chance that gives so many tokens a
-        round."""
+        """Times rounds whose drafts are accepted at random, with the probability that gives so many
+        tokens a round. Raises `UsageError` for an impossible number."""
         if pair.stats.kind != "mtp":
             raise UsageError("--synthetic-accept needs an assistant as drafter")
         k = (
@@ -135,7 +135,7 @@ class Measure:
         return [plain_result, result]
 
     def verify(self) -> list[Result]:
-        """Runs of 1 to 9 rows after the prompt, each with all its outputs."""
+        """Times runs of 1 to 9 rows after the prompt, each with all its outputs."""
         results = []
         for rows in VERIFY_ROWS:
             if len(self.tokens) + rows > self.context.n_ctx:
@@ -155,7 +155,7 @@ class Measure:
         return results
 
     def draft_steps(self, pair: Pair) -> list[Result]:
-        """Drafts of full length; the time is that of one step."""
+        """Times drafts of full length; the result is the time of one step."""
         times: list[float] = []
         n = DRAFT_MAX
         self._rewind()
@@ -191,7 +191,7 @@ class Measure:
             result["share_of_int8_peak"] = work.multiply_adds / (1e-3 * run_ms) / dots
 
     def machine(self) -> list[Result]:
-        """What the probes found."""
+        """What the probes measured."""
         if not self.limits:
             return []
         read = [one.read_bytes_per_second / 1e9 for one in self.limits]
@@ -229,10 +229,11 @@ class Measure:
     def _write_at_random(
         self, pair: Pair, k: int, chance: float, generator: random.Random, stats: PairStats
     ) -> None:
-        """Real drafting and real verification; only what counts as accepted is made up.
+        """Writes with real drafting and real verification; only acceptance is random.
 
-        The way back comes after the next drafts, because it takes the hidden row with it that they
-        begin with."""
+        The rewind comes after the next drafts, because it drops the hidden row that they begin
+        with.
+        """
         sampler, context = Sampler(SamplingParams(temperature=0)), self.context
         length, last, left = context.n_past, sampler.sample(context), self.n_gen - 1
         while left > 0:
@@ -251,7 +252,7 @@ class Measure:
 
 
 def chance_for(tokens_per_round: float, k: int) -> float:
-    """The chance p of a draft with 1 + p + … + p^k tokens a round."""
+    """The acceptance probability p of a draft with 1 + p + … + p^k tokens a round."""
     if not 1 <= tokens_per_round <= k + 1:
         raise UsageError(
             f"{tokens_per_round} tokens a round are not possible with {k} drafts; "
@@ -269,8 +270,8 @@ def chance_for(tokens_per_round: float, k: int) -> float:
 
 
 def break_even(verify: Sequence[Result], step_ms: float) -> list[Result]:
-    """For each draft length, the chance of a draft from which a round costs no more than its tokens
-    one by one."""
+    """For each draft length, the acceptance probability from which a round costs no more than its
+    tokens one by one."""
     one_row = verify[0]["median_ms"]
     results = []
     for k in range(1, len(verify)):

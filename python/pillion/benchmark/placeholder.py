@@ -1,5 +1,5 @@
-"""A target that a drafter can be benched on alone: two layers with random weights, of the shapes
-that the drafter reads."""
+"""A target for benchmarking a drafter alone: two layers with random weights, in the shapes that the
+drafter reads."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _BLOCK = 32  # inputs of a Q4_0 block
 
 
 def write_placeholder(drafter: Model, path: Path) -> None:
-    """Writes a GGUF file with `drafter`'s vocabulary, target width, and a cache of each kind that
-    its layers read."""
+    """Writes a GGUF file with `drafter`'s vocabulary and target width, and a cache of each kind
+    that its layers read."""
     try:
         import gguf
     except ImportError:
@@ -98,8 +98,8 @@ def _write_keys(writer: Any, drafter: Model, width: int, layers: list[dict[str, 
 
 
 def _random_q4_0(rng: np.random.Generator, inputs: int, rows: int) -> Any:
-    """Rows of Q4_0 blocks (f16 scale, 16 bytes of two codes); a few thousand different ones,
-    repeated."""
+    """Rows of Q4_0 blocks (f16 scale, 16 bytes of two codes). A few thousand different rows
+    repeat."""
     blocks = inputs // _BLOCK
     some = min(rows, max(1, (1 << 20) // (blocks * 18)))
     data = np.empty((some, blocks, 18), np.uint8)
