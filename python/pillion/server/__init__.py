@@ -1,7 +1,7 @@
 """The HTTP server: OpenAI's API over an `LLM`, in one process (extra `server`).
 
-`create_app` makes the application, for `pillion serve` and for whoever has a server of their own.
-Nothing here is imported by `import pillion`.
+`create_app` makes the application, for `pillion serve` and for servers of other programs. `import
+pillion` imports nothing of this.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
 def needs_extra() -> None:
-    """Raises UsageError where one of the server's packages is missing."""
+    """Raises UsageError if one of the server's packages is missing."""
     for name in _NEEDED:
         try:
             importlib.import_module(name)
@@ -30,7 +30,7 @@ def needs_extra() -> None:
 
 
 def create_app(llm: Any, settings: Optional[ServerSettings] = None) -> Any:
-    """The ASGI application over an open LLM. It does not close the LLM.
+    """Makes the ASGI application over an open LLM. It does not close the LLM.
 
     Raises UsageError without the extra `server`, and for settings that contradict one another.
     """

@@ -1,4 +1,4 @@
-"""What the routes of other APIs share: a request prepared as a chat, and its chunks."""
+"""Shared by the routes of other APIs: prepares a request as a chat and reads its chunks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .serving import Answers, Serving
 
 
 async def prepared_call(serving: Serving, http: HttpRequest, call: ChatCall) -> list[Prepared]:
-    """The chat that a request of another API comes to. Raises what `prepared_chat` does."""
+    """Prepares a request of another API as a chat. Raises what `prepared_chat` raises."""
     options = dict(call.options)
     limits = serving.settings
     within("messages", call.messages, limits.max_messages)
@@ -32,7 +32,7 @@ async def prepared_call(serving: Serving, http: HttpRequest, call: ChatCall) -> 
 
 
 async def chunks_of(answers: Answers) -> AsyncIterator[Result]:
-    """The chunks of the one answer, in OpenAI's shape. The last one has the usage."""
+    """Chunks of the one answer, in OpenAI's shape. The last one has the usage."""
     completion = answers.completions[0]
     for chunk in completion.opening_chunks():
         yield chunk

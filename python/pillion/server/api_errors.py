@@ -1,6 +1,6 @@
-"""Errors as a client gets them: a status, OpenAI's JSON shape, and headers.
+"""Errors as clients get them: a status, OpenAI's JSON shape, and headers.
 
-Routers of other APIs have a shape of their own: `shapes` of `ErrorShapes`, by the path's beginning.
+Routers of other APIs have shapes of their own: `ErrorShapes`, by the beginning of the path.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TYPES = {
 
 
 class ApiError(Exception):
-    """An answer that is an error. code: OpenAI's short name; param: the field it is about."""
+    """An answer that is an error. code: OpenAI's short name. param: the field at fault."""
 
     def __init__(
         self,
@@ -62,24 +62,24 @@ Shape = Callable[[ApiError], Body]
 
 
 class ErrorShapes:
-    """Which shape the errors of a path have."""
+    """Maps paths to shapes of errors."""
 
     def __init__(self) -> None:
         self._by_path: dict[str, Shape] = {}
 
     def add(self, beginning: str, shape: Shape) -> None:
-        """Paths that begin so have that shape."""
+        """Gives paths with this beginning a shape."""
         self._by_path[beginning] = shape
 
     def body(self, path: str, error: ApiError) -> Body:
-        """The JSON of an error on a path."""
+        """JSON of an error on a path."""
         found = [one for one in self._by_path if path.startswith(one)]
         shape = self._by_path[max(found, key=len)] if found else openai_shape
         return shape(error)
 
 
 def unavailable(sentence: str, retry_after: float, code: str) -> ApiError:
-    """503, with when to try again."""
+    """A 503 that tells when to try again."""
     headers = {"Retry-After": str(max(1, round(retry_after)))}
     return ApiError(503, sentence, code=code, headers=headers)
 
@@ -89,7 +89,7 @@ class ClientGone(Exception):
 
 
 def api_error(error: BaseException, retry_after: float = 5) -> ApiError:
-    """What a client is told of an exception."""
+    """The error that a client gets for an exception."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ClientGone):

@@ -34,7 +34,7 @@ from .sse import json_bytes
 Router = Callable[[Serving], APIRouter]
 
 routers: list[Router] = [info_router, token_router, page_router, messages_router]
-"""Routers with their whole paths. Other APIs add theirs."""
+"""Routers with their whole paths. Other APIs add their own."""
 
 schemas: list[type[Fields]] = [
     ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest, TemplateRequest,

@@ -37,7 +37,7 @@ def embeddings_router(serving: Serving) -> APIRouter:
 
     @router.post("/embeddings", openapi_extra=body_of(EmbeddingsRequest), response_model=None)
     async def embeddings(http: HttpRequest) -> Response:
-        """A vector for each text: the normalised mean of its hidden rows."""
+        """Returns a vector for each text: the normalised mean of its hidden rows."""
         given = checked(EmbeddingsRequest, await json_body(http))
         _check_dimensions(serving, given.dimensions)
         if not isinstance(given.input, str):

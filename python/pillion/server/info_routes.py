@@ -1,4 +1,4 @@
-"""What the server tells about itself and its model, and the tokenizer's routes."""
+"""Routes about the server and its model, and the tokenizer's routes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def models_router(serving: Serving) -> APIRouter:
 
     @router.get("/models")
     async def models() -> Result:
-        """The one model, as OpenAI's and Anthropic's clients want the list."""
+        """Lists the one model, in the form that OpenAI's and Anthropic's clients expect."""
         card = model_card(serving)
         pages = {"has_more": False, "first_id": card["id"], "last_id": card["id"]}
         return {"object": "list", "data": [card], **pages}
 
     @router.get("/models/{name:path}")
     async def model(name: str) -> Result:
-        """The one model, by its name."""
+        """Describes the one model by its name."""
         if name != serving.model_name:
             sentence = f"there is no model {name[:80]!r}; the model is {serving.model_name!r}"
             raise ApiError(404, sentence, code="model_not_found", param="model")
@@ -43,6 +43,7 @@ def models_router(serving: Serving) -> APIRouter:
 
 
 def model_card(serving: Serving) -> Result:
+    """The model in the shape of OpenAI's and Anthropic's APIs."""
     llm = serving.llm
     return {
         "id": serving.model_name,
@@ -64,7 +65,7 @@ def model_card(serving: Serving) -> Result:
 
 
 def info_router(serving: Serving) -> APIRouter:
-    """Health, metrics, and llama-server's routes about the server."""
+    """Routes for health and metrics, and llama-server's routes about the server."""
     router = APIRouter()
 
     @router.get("/health")
@@ -80,12 +81,12 @@ def info_router(serving: Serving) -> APIRouter:
 
     @router.get("/metrics")
     async def metrics() -> Response:
-        """Numbers for Prometheus."""
+        """Returns the metrics for Prometheus."""
         return Response(serving.metrics.text(), media_type=CONTENT_TYPE)
 
     @router.get("/props")
     async def props() -> Result:
-        """What the model and the server are, under llama-server's names."""
+        """Describes the model and the server by llama-server's names."""
         llm = serving.llm
         done = llm.speculation
         return {
@@ -104,7 +105,7 @@ def info_router(serving: Serving) -> APIRouter:
 
     @router.get("/slots")
     async def slots() -> list[Result]:
-        """What is under way. No text is shown."""
+        """Lists what is under way, without any text."""
         _ = serving.llm
         return serving.slot_list()
 
@@ -112,12 +113,12 @@ def info_router(serving: Serving) -> APIRouter:
 
 
 def token_router(serving: Serving) -> APIRouter:
-    """The tokenizer and the chat template."""
+    """Routes of the tokenizer and the chat template."""
     router = APIRouter()
 
     @router.post("/tokenize", openapi_extra=body_of(TokenizeRequest), response_model=None)
     async def tokenize(http: HttpRequest) -> Response:
-        """Token ids of a text."""
+        """Returns the token ids of a text."""
         given = checked(TokenizeRequest, await json_body(http))
         llm = serving.llm
 
@@ -135,7 +136,7 @@ def token_router(serving: Serving) -> APIRouter:
 
     @router.post("/detokenize", openapi_extra=body_of(DetokenizeRequest), response_model=None)
     async def detokenize(http: HttpRequest) -> Response:
-        """The text of token ids."""
+        """Returns the text of token ids."""
         given = checked(DetokenizeRequest, await json_body(http))
         special = True if given.special is None else given.special
         text = await serving.in_thread(
@@ -145,7 +146,7 @@ def token_router(serving: Serving) -> APIRouter:
 
     @router.post("/apply-template", openapi_extra=body_of(TemplateRequest), response_model=None)
     async def apply_template(http: HttpRequest) -> Response:
-        """The prompt of a conversation."""
+        """Returns the prompt of a conversation."""
         given = checked(TemplateRequest, await json_body(http))
         variables = template_variables(serving, given.reasoning_effort, given.chat_template_kwargs)
         if given.add_generation_prompt is not None:

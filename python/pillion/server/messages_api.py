@@ -82,7 +82,7 @@ def messages_router(serving: Serving) -> APIRouter:
 
     @router.post("/v1/messages/count_tokens", openapi_extra=body_of(CountRequest))
     async def count_tokens(http: HttpRequest) -> Result:
-        """How many tokens the prompt of a conversation has."""
+        """Counts the tokens of a conversation's prompt."""
         body = await json_body(http)
         checked(CountRequest, body)
         (one,) = await prepared_call(serving, http, read_request(body, counting=True))

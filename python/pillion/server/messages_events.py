@@ -1,4 +1,4 @@
-"""Anthropic's Messages API, the way out: an answer as a message, and as named events."""
+"""Writes answers in the shape of Anthropic's Messages API: as a message, and as named events."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Event = dict[str, Any]
 """The data of a server-sent event; its "type" is also the event's name."""
 
 UNSIGNED = "unsigned"
-"""The signature of thinking. Anthropic's API checks what it signed; here nothing is, but some
-clients drop thinking whose signature is empty."""
+"""The signature of thinking. Anthropic's API checks signatures; this server signs nothing, but some
+clients drop thinking with an empty signature."""
 
 _ERRORS = {
     400: "invalid_request_error",
@@ -50,9 +50,10 @@ def message_of(result: Mapping[str, Any], call: ChatCall) -> dict[str, Any]:
 
 
 class MessageEvents:
-    """The events of one streamed answer: `start`, then `feed` for each chunk, then `finish`.
+    """Makes the events of one streamed answer: `start`, then `feed` for each chunk, then `finish`.
 
-    n_prompt: tokens of the prompt, for the first event. How many were cached is known at the end.
+    n_prompt: tokens of the prompt, for the first event. The number of cached ones is known at the
+    end.
     """
 
     def __init__(self, call: ChatCall, n_prompt: int) -> None:
@@ -63,14 +64,17 @@ class MessageEvents:
         self._open = ""  # kind of the block that is being written
 
     def start(self) -> list[Event]:
+        """Events before the first chunk."""
         first = End("", None, self._n_prompt, 0, 0, 0)
         message = _message(self._call, []) | {"usage": _usage(first)}
         return [{"type": "message_start", "message": message}, {"type": "ping"}]
 
     def feed(self, chunk: Mapping[str, Any]) -> list[Event]:
+        """Events of one chunk."""
         return [event for part in self._reader.feed(chunk) for event in self._grow(part)]
 
     def finish(self) -> list[Event]:
+        """Events after the last chunk."""
         end = self._reader.end
         last = {"type": "message_delta", "delta": _ended(end, self._call), "usage": _usage(end)}
         return [*self._close(), last, {"type": "message_stop"}]

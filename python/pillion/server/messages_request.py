@@ -1,4 +1,4 @@
-"""Anthropic's Messages API, the way in: a request read into the arguments of `LLM.chat`."""
+"""Reads requests of Anthropic's Messages API into the arguments of `LLM.chat`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _SERVED_ELSEWHERE = ("server_tool_use", "redacted_thinking", "container_upload",
 
 
 def read_request(body: Body, *, counting: bool = False) -> ChatCall:
-    """A request of /v1/messages, or of its count_tokens (counting), which has no max_tokens.
+    """Reads a request of /v1/messages, or of its count_tokens (counting), which has no max_tokens.
 
-    Raises `UsageError` for what cannot be done; what can be left out is in `ignored`.
+    Raises `UsageError` for what cannot be done. Fields without effect are listed in `ignored`.
     """
     call = ChatCall(check_text("model", body.get("model")), [])
     known = {*_READ, *_VENDOR}

@@ -1,6 +1,7 @@
-"""What Prometheus gets: the engine's numbers, the server's own, and llama-server's names for some.
+"""Metrics for Prometheus: the engine's counts, the server's own, and llama-server's names for some.
 
-An own registry, so that two servers in one process, and the program around, keep apart.
+The registry is its own, so that two servers in one process, and the program around them, stay
+apart.
 """
 
 from __future__ import annotations
@@ -40,23 +41,24 @@ class ServerMetrics:
         self._causes: Counts[str] = Counts()
 
     def follow(self, engine: Engine) -> None:
-        """From now on the engine's numbers are there."""
+        """Includes the counts of this engine from now on."""
         self.registry.register(EngineCollector(engine, self._causes))
 
     def answered(self, route: str, status: int) -> None:
+        """Counts an answered request."""
         self._http.labels(route, str(status)).inc()
 
     def cancelled(self, cause: str) -> None:
-        """A request ended early because of its client or of the server."""
+        """Counts a request that ended early because of its client or of the server."""
         self._causes[cause.replace(" ", "_")] += 1
 
     def text(self) -> bytes:
-        """All of it, as /metrics says it."""
+        """All metrics in the text form of /metrics."""
         return generate_latest(self.registry)
 
 
 class EngineCollector:
-    """The engine's plain numbers, read when somebody asks."""
+    """Reads the engine's counts when somebody asks."""
 
     def __init__(self, engine: Engine, causes: Mapping[str, int]) -> None:
         self._engine = engine

@@ -1,6 +1,6 @@
-"""What stands before the routes: request ids, the Host check, keys, the limit of a body, counting.
+"""Runs before the routes: request ids, the Host check, keys, limits of the body, counting.
 
-Pure ASGI, so that a route sees the client's leaving itself.
+It is pure ASGI, so that a route itself sees when the client leaves.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Guard:
         return name.strip("[]") in self._names
 
     def _owner(self, headers: Mapping[bytes, bytes]) -> str:
-        """Whose key it is, as a short digest. Takes the same time for all wrong keys."""
+        """The owner of a key, as a short digest. All wrong keys take the same time."""
         given = headers.get(b"x-api-key", b"").strip()
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"bearer":
@@ -130,7 +130,7 @@ class Guard:
 
 
 class Limited:
-    """`receive` with limits on the body: its bytes and its time."""
+    """`receive` with limits on the body's bytes and time."""
 
     def __init__(self, receive: Any, limit: int, timeout: float) -> None:
         self._receive = receive
@@ -158,6 +158,7 @@ class Limited:
 
 
 def too_large(limit: int, length: Optional[int] = None) -> ApiError:
+    """A 413 with the limit."""
     said = "more" if length is None else f"{length} bytes"
     return ApiError(
         413,

@@ -46,7 +46,7 @@ def openai_router(serving: Serving) -> APIRouter:
 
     @router.post("/chat/completions/input_tokens", openapi_extra=body_of(ChatRequest))
     async def input_tokens(http: HttpRequest) -> Result:
-        """How many tokens the prompt of a conversation has."""
+        """Counts the tokens of a conversation's prompt."""
         given = checked(ChatRequest, await json_body(http))
         fields = chat_fields(serving, given)
         (one, *_) = await serving.prepare(prepared_chat, fields, serving.terms(http))
@@ -57,7 +57,7 @@ def openai_router(serving: Serving) -> APIRouter:
 
 
 def body_of(schema: type[Fields]) -> dict[str, Any]:
-    """The body's schema for OpenAPI; the routes read bodies themselves."""
+    """The body's schema for OpenAPI. The routes read bodies themselves."""
     reference = {"$ref": f"#/components/schemas/{schema.__name__}"}
     content = {"application/json": {"schema": reference}}
     return {"requestBody": {"required": True, "content": content}}
@@ -67,7 +67,7 @@ def body_of(schema: type[Fields]) -> dict[str, Any]:
 
 
 def sampling_fields(given: Sampled) -> dict[str, Any]:
-    """What both kinds of completion give to the library."""
+    """Fields of both kinds of completion, as arguments of the library."""
     checked_stops(given.stop)
     fields = given.said(*_SAMPLING)
     if given.seed is not None and given.seed < 0:
@@ -79,7 +79,7 @@ def sampling_fields(given: Sampled) -> dict[str, Any]:
 
 
 def checked_stops(stop: Union[str, Sequence[str], None]) -> None:
-    """Raises the 400 of too many stop strings, or too long ones."""
+    """Raises a 400 for too many stop strings, or too long ones."""
     stops = [stop] if isinstance(stop, str) else stop or []
     if len(stops) > MOST_STOPS or any(len(one) > STOP_LENGTH for one in stops):
         raise ApiError(
@@ -91,7 +91,7 @@ def checked_stops(stop: Union[str, Sequence[str], None]) -> None:
 
 
 def chat_fields(serving: Serving, given: ChatRequest) -> dict[str, Any]:
-    """The same for a conversation, as `prepared_chat` takes it."""
+    """Fields of a conversation, as arguments of `prepared_chat`."""
     limits = serving.settings
     within("messages", given.messages, limits.max_messages)
     within("tools", given.tools or (), limits.max_tools)
@@ -108,7 +108,7 @@ def template_variables(
     serving: Serving, effort: Optional[str], given: Optional[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Variables of the chat template. Gemma 4's knows thinking on and off: efforts above "minimal"
-    are on."""
+    turn it on."""
     variables = dict(serving.settings.default_variables or {})
     if effort is not None:
         variables["enable_thinking"] = effort not in ("none", "minimal")
@@ -116,14 +116,14 @@ def template_variables(
 
 
 def within(name: str, listed: Collection[Any], most: int) -> None:
-    """Raises the 400 of a list that is too long."""
+    """Raises a 400 for a list that is too long."""
     if len(listed) > most:
         sentence = f"{name} has {len(listed)} entries; at most {most} are read"
         raise ApiError(400, sentence, code="array_above_max_length", param=name)
 
 
 def ignored_header(names: Iterable[str]) -> dict[str, str]:
-    """The header that names what had no effect."""
+    """The header that names fields without effect."""
     shown = [one for one in names if one.isascii() and one.isprintable()]
     return {"X-Pillion-Ignored": ", ".join(shown)[:1024]} if shown else {}
 
@@ -153,7 +153,7 @@ async def _answered(
 
 
 def json_response(value: Any, headers: Mapping[str, str]) -> Response:
-    """value: what JSON can say, or JSON's bytes."""
+    """A JSON response. value: an object, or JSON's bytes."""
     return Response(
         value if isinstance(value, bytes) else sse.json_bytes(value),
         media_type="application/json",
@@ -173,7 +173,7 @@ def whole(answers: Answers, results: list[Result]) -> Result:
 async def stream_events(
     answers: Answers, include_usage: bool, tells_place: bool = False
 ) -> AsyncIterator[bytes]:
-    """OpenAI's stream: roles, deltas, ends, the usage when it was asked for, [DONE]."""
+    """OpenAI's stream: roles, deltas, ends, the usage if it was asked for, [DONE]."""
     waiting = set()  # for the scores of their prompts, which stand before all text
     for one in answers.completions:
         if one.scored is not None:

@@ -1,5 +1,5 @@
-"""The OpenAPI page: FastAPI's, with the bodies that routes read themselves, what they answer with
-beside JSON, and the shapes of errors."""
+"""The OpenAPI page: FastAPI's, with the bodies that routes read themselves, answers other than
+JSON, and the shapes of errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STREAMED = (
 )  # fmt: skip
 _EVENT = {"type": "object", "required": ["data"], "properties": {"data": _TEXT, "event": _TEXT}}
 _OTHER = {"/": "text/html", "/metrics": "text/plain"}
-"""Paths that answer with something else than JSON."""
+"""Paths that do not answer with JSON."""
 
 
 def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The chat page: one self-contained document with a policy that allows its own two blocks only.
 
-Its parts lie in `web/`; they are put together once a process, nothing is built.
+Its parts lie in `web/` and are joined once per process; nothing is built.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _SCRIPTS = (
     "settings",
     "main",
 )
-"""One script in this order: later parts may use earlier ones while they are read."""
+"""Parts of one script, in order: later parts may use earlier ones while they are read."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """The document and the headers that go with it."""
+    """The document and its headers."""
 
     body: bytes
     headers: dict[str, str]
@@ -41,8 +41,8 @@ class Page:
 def policy_of(html: str) -> str:
     """The Content-Security-Policy of a page with one inline script and one inline style.
 
-    Nothing else runs, loads or is asked for but this server. Text can't become markup either:
-    the browser refuses `innerHTML` and its like.
+    Nothing else runs, and nothing but this server is asked. Text can't become markup either: the
+    browser refuses `innerHTML` and its like.
     """
     blocks = dict(_BLOCKS.findall(html))
     script, style = (_hash_of(blocks[name]) for name in ("script", "style"))
@@ -71,7 +71,7 @@ def document() -> str:
 
 @lru_cache(maxsize=1)
 def page() -> Page:
-    """Made once a process."""
+    """The page, made once per process."""
     body = document().encode("utf-8")
     return Page(
         body,

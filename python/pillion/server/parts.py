@@ -1,5 +1,5 @@
-"""The common ground of the adapters: what a request of another API asks for, and what an answer
-grows by, read from OpenAI's chunks and results."""
+"""Shared by the adapters: what a request of another API asks for, and what an answer grows by, read
+from OpenAI's chunks and results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 @dataclass
 class ChatCall:
-    """What a request of another API asks for, in the words of `LLM.chat`."""
+    """A request of another API, as arguments of `LLM.chat`."""
 
     model: str
     messages: list[dict[str, Any]]
@@ -20,12 +20,12 @@ class ChatCall:
     max_tokens: Optional[int] = None
     stream: bool = False
     ignored: list[str] = field(default_factory=list)
-    """Fields and tools of the request that have no effect, by name."""
+    """Names of the request's fields and tools without effect."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One thing an answer grew by."""
+    """What an answer grew by."""
 
     kind: str
     """"text"; "thinking"; "call": a tool call begins; "arguments": of the call that began last."""
@@ -45,11 +45,11 @@ class End:
     stop: Optional[str]
     """The stop string that ended it, where that is known."""
     prompt: int
-    """Tokens of the prompt, cached ones among them."""
+    """Tokens of the prompt, including cached ones."""
     cached: int
     written: int
     thought: int
-    """Those of the written tokens that were thinking."""
+    """Number of written tokens that were thinking."""
 
 
 class ChunkReader:
@@ -63,7 +63,7 @@ class ChunkReader:
         self._calls: set[int] = set()
 
     def feed(self, chunk: Mapping[str, Any]) -> list[Part]:
-        """The parts that a chunk, or a whole result, adds."""
+        """Returns the parts that a chunk, or a whole result, adds."""
         self._usage = chunk.get("usage") or self._usage
         self._cached = (chunk.get("timings") or {}).get("cache_n", self._cached)
         parts: list[Part] = []
@@ -95,7 +95,7 @@ class ChunkReader:
 
     @property
     def end(self) -> End:
-        """How it ended, once all chunks were fed."""
+        """Tells how the answer ended, once all chunks were fed."""
         prompt = self._usage.get("prompt_tokens_details") or {}
         written = self._usage.get("completion_tokens_details") or {}
         return End(

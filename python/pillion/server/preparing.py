@@ -1,6 +1,6 @@
-"""From a request's fields to what the engine runs, and to what makes the answer of it.
+"""Turns a request's fields into the engine's requests and the functions that make their answers.
 
-Runs in a thread: rendering and tokenising a long conversation takes a while.
+It runs in a thread: rendering and tokenising a long conversation takes a while.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Fields = Mapping[str, Any]
 
 @dataclass
 class Prepared:
-    """One answer to come. make: the shape that it gets, of its generation; it serves once."""
+    """An answer to come. make: makes its result of its generation; it serves once."""
 
     request: Request
     make: Callable[[Generation], Completion]
     index: int = 0
     prompt: int = 0
-    """Which of the request's prompts it belongs to."""
+    """Index of its prompt in the request."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What the server itself says of a request."""
+    """The server's own terms for a request."""
 
     owner: str = ""
     low_priority: bool = False
@@ -42,7 +42,7 @@ class Terms:
 
 
 def prepared_chat(llm: LLM, fields: Fields, terms: Terms = Terms()) -> list[Prepared]:
-    """The answers to a conversation; fields: those of `LLM.chat`, and n."""
+    """Prepares the answers to a conversation. fields: those of `LLM.chat`, and n."""
     given = {**fields, **asdict(terms)}
     messages = given.pop("messages")
     found: list[Prepared] = []
@@ -53,7 +53,8 @@ def prepared_chat(llm: LLM, fields: Fields, terms: Terms = Terms()) -> list[Prep
 
 
 def prepared_text(llm: LLM, fields: Fields, terms: Terms = Terms()) -> list[Prepared]:
-    """The continuations of one or several prompts; fields: those of `LLM.complete`, and n."""
+    """Prepares the continuations of one or several prompts. fields: those of `LLM.complete`, and
+    n."""
     given = {**fields, **asdict(terms)}
     given["suffix"] = given.get("suffix") or None  # "": nothing stands behind
     prompts = prompts_of(given.pop("prompt"))
@@ -83,7 +84,7 @@ def _check_fits(llm: LLM, prompt: list[int]) -> None:
 
 
 def n_answers(fields: Fields) -> int:
-    """How many answers the fields ask for."""
+    """Number of answers that the fields ask for."""
     n_prompts = len(prompts_of(fields["prompt"])) if "prompt" in fields else 1
     return n_prompts * int(fields.get("n") or 1)
 
@@ -92,8 +93,8 @@ _LONG = 65_536  # characters, token ids and other values, n times
 
 
 def takes_long(fields: Fields) -> bool:
-    """Whether preparing may take more than a moment: a grammar is compiled, or there is much to
-    render and to encode."""
+    """True if preparing may take more than a moment: it compiles a grammar, or has much to render
+    and encode."""
     if any(fields.get(name) for name in (*FORMS, "tools")):
         return True
     left = _LONG // int(fields.get("n") or 1)

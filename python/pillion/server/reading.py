@@ -1,4 +1,4 @@
-"""A request's body: bytes to JSON to checked fields. Each fault is an ApiError with one
+"""Reads a request's body: bytes to JSON to checked fields. Each fault is an ApiError with one
 sentence."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 async def json_body(http: HttpRequest) -> dict[str, Any]:
-    """The JSON object that the body is."""
+    """Returns the body's JSON object."""
     kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not (
         kind.startswith("application/") and kind.endswith("+json")
@@ -42,7 +42,7 @@ async def json_body(http: HttpRequest) -> dict[str, Any]:
 
 
 def parsed(body: bytes) -> dict[str, Any]:
-    """JSON by its own rules: no NaN, no bytes that are not UTF-8, not deeper than Python goes."""
+    """Parses JSON by its own rules: no NaN, valid UTF-8, no deeper than Python goes."""
     try:
         with _no_collector():
             found = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
@@ -81,7 +81,8 @@ def _invalid(sentence: str) -> ApiError:
 
 
 def checked(schema: type[M], body: dict[str, Any]) -> M:
-    """The body as the schema has it. Raises an ApiError that names the field and its value."""
+    """Returns the body as its schema has it. Raises an ApiError that names the field and its
+    value."""
     try:
         with _no_collector():
             return schema.model_validate(body)

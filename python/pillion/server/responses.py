@@ -82,7 +82,7 @@ def responses_router(serving: Serving) -> APIRouter:
 
     @router.post("/responses/input_tokens", openapi_extra=body_of(ResponsesRequest))
     async def input_tokens(http: HttpRequest) -> Result:
-        """How many tokens the prompt of a conversation has."""
+        """Counts the tokens of a conversation's prompt."""
         body = await json_body(http)
         checked(ResponsesRequest, body)
         (one,) = await prepared_call(serving, http, read_request(body))

@@ -1,4 +1,5 @@
-"""OpenAI's Responses API, the way out: an answer as a response object, and as its events."""
+"""Writes answers in the shape of OpenAI's Responses API: as a response object, and as its
+events."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ def response_of(result: Mapping[str, Any], call: ResponsesCall) -> dict[str, Any
 
 
 class ResponseEvents:
-    """The events of one streamed answer: `start`, then `feed` for each chunk, then `finish`, or
-    `fail` at any time after `start`. Each event has the next sequence number."""
+    """Makes the events of one streamed answer: `start`, then `feed` for each chunk, then `finish`,
+    or `fail` at any time after `start`. Each event has the next sequence number."""
 
     def __init__(self, call: ResponsesCall) -> None:
         self._reader = ChunkReader()
@@ -47,13 +48,16 @@ class ResponseEvents:
         }
 
     def start(self) -> list[Event]:
+        """Events before the first chunk."""
         kinds = ("response.created", "response.in_progress")
         return [self._event(kind, response=self._response("in_progress")) for kind in kinds]
 
     def feed(self, chunk: Mapping[str, Any]) -> list[Event]:
+        """Events of one chunk."""
         return [event for part in self._reader.feed(chunk) for event in self._grow(part)]
 
     def finish(self) -> list[Event]:
+        """Events after the last chunk."""
         end = self._reader.end
         status = "incomplete" if end.reason == "length" else "completed"
         closing = list(self._close(status))
@@ -66,7 +70,7 @@ class ResponseEvents:
         return [*closing, self._event(f"response.{status}", response=response)]
 
     def fail(self, code: str, sentence: str) -> list[Event]:
-        """The answer broke off."""
+        """Events of an answer that broke off."""
         error = {"code": code, "message": sentence}
         response = self._response("failed") | {"error": error}
         return [

@@ -1,7 +1,7 @@
-"""OpenAI's Responses API, the way in: a request read into the arguments of `LLM.chat`.
+"""Reads requests of OpenAI's Responses API into the arguments of `LLM.chat`.
 
-Nothing is stored, so a request holds the whole conversation, and whatever names an earlier one is
-refused.
+Nothing is stored, so a request holds the whole conversation, and a request that names an earlier
+one is refused.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _HOSTED = (
 
 @dataclass
 class ResponsesCall(ChatCall):
-    """The same, and what a response repeats of its request."""
+    """A `ChatCall` with the fields that a response repeats of its request."""
 
     echoed: dict[str, Any] = field(default_factory=dict)
 
 
 def read_request(body: Body) -> ResponsesCall:
-    """A request of /v1/responses. Raises `UsageError` for what cannot be done."""
+    """Reads a request of /v1/responses. Raises `UsageError` for what cannot be done."""
     for name in _STATEFUL:
         if body.get(name) is not None:
             sentence = f"{name} is {shown(body[name])}; this server stores nothing"

@@ -1,7 +1,7 @@
 """The running server: one uvicorn in one process, from the first socket to the last answer.
 
-Told to end (SIGTERM, Ctrl-C), it takes no more requests, lets answers end, and gives those that
-need too long an error. Told a second time, it ends at once.
+The first signal (SIGTERM, Ctrl-C) makes it refuse new requests and finish answers; those that take
+too long get an error. The second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _KEEP_ALIVE = 75  # seconds, for a connection that may have another request
 _LAST_WORDS = 5  # seconds in which error events of ended answers may go out
 
 Load = Callable[[Callable[[], None]], LLM]
-"""Opens the model; calls its argument often, which raises when the server is to end."""
+"""Opens the model. It calls its argument often, which raises when the server is to end."""
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """A listening socket; host: a name, an address, or the path of a Unix socket.
+    """A listening socket. host: a name, an address, or the path of a Unix socket.
 
-    Raises UsageError when the port is in use or the address is not this machine's.
+    Raises UsageError if the port is in use or the address is not this machine's.
     """
     if "/" in host:
         return _unix_socket(host)
@@ -95,8 +95,8 @@ def address_of(listener: socket.socket) -> str:
 
 
 class Running(uvicorn.Server):
-    """serving: not ready yet. load: opens its model, in a thread. announce: called when requests
-    are answered."""
+    """Runs one server. serving: not ready yet. load: opens its model, in a thread. announce: called
+    when requests are answered."""
 
     def __init__(self, serving: Serving, load: Load, announce: Callable[[LLM], object]) -> None:
         config = uvicorn.Config(
@@ -114,9 +114,9 @@ class Running(uvicorn.Server):
         )
         super().__init__(config)
         self.failure: Optional[BaseException] = None
-        """What ended the load."""
+        """The error that ended the load."""
         self.unfinished = False
-        """Whether it ended before the model was there, or at once."""
+        """True if it ended before the model was loaded, or at once."""
         self.signal = 0
         self.loop: Optional[asyncio.AbstractEventLoop] = None
         self._serving = serving
@@ -190,7 +190,7 @@ class Running(uvicorn.Server):
         return over or (self._told > 0 and self._ends())
 
     def _ends(self) -> bool:
-        """Whether nothing is left to wait for, once it was told to end."""
+        """True if nothing is left to wait for after it was told to end."""
         serving = self._serving
         if serving.state == "loading":
             self.unfinished = True
@@ -212,8 +212,8 @@ class Running(uvicorn.Server):
         return True
 
     def _sweep(self, now: float) -> None:
-        """Cuts connections whose request does not begin: uvicorn has no limit for that. One that a
-        first request used may be kept for longer."""
+        """Cuts connections whose request does not begin: uvicorn has no limit for that. A
+        connection that served a request may be kept longer."""
         first = self._serving.settings.body_timeout
         since: dict[Any, float] = {}
         for connection in list(self.server_state.connections):
@@ -226,7 +226,7 @@ class Running(uvicorn.Server):
         self._idle = since
 
     def _cut(self, scope: Any) -> None:
-        """Closes the connection of a request at once: what is not sent is dropped."""
+        """Closes the connection of a request at once. What is not sent is dropped."""
         request = scope.get("pillion.request")
         for connection in list(self.server_state.connections):
             own = getattr(connection, "scope", None)
@@ -251,5 +251,5 @@ def _abort(connection: Any) -> None:
 
 
 def exit_status(running: Running) -> int:
-    """0 when answers could end; else what a shell says of the signal."""
+    """0 if answers could end, else the status that shells use for the signal."""
     return 128 + (running.signal or signal.SIGTERM) if running.unfinished else 0

@@ -1,7 +1,7 @@
 """The requests of OpenAI's API as pydantic models.
 
-They look at types and sizes; what a value may be is checked where the library checks it, with its
-sentence. Fields that are not here are kept apart (`model_extra`): the answer's header names them.
+They check types and sizes. The library checks values, with its own sentences. Unknown fields are
+kept apart (`model_extra`): the answer's header names them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _FirstFault(FailFast):
 
 T = TypeVar("T")
 Several = Annotated[list[T], _FirstFault()]
-"""A list whose first fault is the only one looked for: a body has room for millions, and each
+"""A list that is checked up to its first fault: a body has room for millions of faults, and each
 would cost a kilobyte and its time."""
 
 Stop = Union[str, Several[str], None]
@@ -35,30 +35,32 @@ class Fields(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
 
     def said(self, *names: str) -> dict[str, Any]:
-        """The fields that are not null, of those names."""
+        """Fields of those names that are not null."""
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
     @property
     def ignored(self) -> list[str]:
-        """Fields that nothing looks at."""
+        """Fields without effect."""
         return sorted(self.model_extra or {})
 
 
 class StreamOptions(Fields):
+    """OpenAI's `stream_options`."""
+
     include_usage: Optional[bool] = None
     include_obfuscation: Optional[bool] = None
 
 
 class Wishes(Fields):
-    """pillion's own: what a stream shows beside the text."""
+    """pillion's own options: what a stream shows beside the text."""
 
     pieces: Optional[bool] = None
     place: Optional[bool] = None
 
 
 class Formed(Fields):
-    """What a text must look like; all APIs take it beside their own fields."""
+    """The demanded form of a text. All APIs take it beside their own fields."""
 
     regex: Optional[str] = None
     grammar: Optional[str] = None
@@ -66,7 +68,7 @@ class Formed(Fields):
 
 
 class Sampled(Formed):
-    """What both kinds of completion have."""
+    """Fields of both kinds of completion."""
 
     model: Optional[str] = None
     stream: Optional[bool] = None

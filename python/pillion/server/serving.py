@@ -1,8 +1,8 @@
-"""`Serving`: the model behind the routes, and what becomes of one request.
+"""`Serving`: the model behind the routes, and the life of a request.
 
 A route reads the body (`fields`), prepares it in a thread (`prepare`), begins it (`begin`) and
-sends the answers whole (`Answers.run`) or as a stream (`stream`). Whoever leaves is noticed at
-once, and its sequences are free before the next run.
+sends the answers whole (`Answers.run`) or as a stream (`stream`). A client that leaves is noticed
+at once, and its sequences are free before the next run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Answers:
     def __init__(self, serving: Serving, prepared: Sequence[Prepared]) -> None:
         self._serving = serving
         self.why = ""
-        """Why they were cancelled; "" while they were not."""
+        """Why they were cancelled; "": they were not."""
         self.completions: list[Completion] = []
         self.generations: list[Generation] = []
         self._prompts = [one.prompt for one in prepared]
@@ -64,7 +64,7 @@ class Answers:
         return self.completions[0].head
 
     def cancel(self, why: str) -> None:
-        """Ends them; whoever waits for them gets ClientGone or an ApiError."""
+        """Stops them. Callers who wait get ClientGone or an ApiError."""
         unsent = why != "disconnect"  # who leaves just behind the last byte has all of it
         if not self.why and (unsent or any(one.state != "done" for one in self.generations)):
             self.why = why
@@ -73,13 +73,13 @@ class Answers:
             one.stop_soon(why)
 
     def close(self) -> None:
-        """They are over, or nobody wants them any more."""
+        """Notes that they are over, or that nobody wants them any more."""
         for one in self.generations:
             one.stop_soon("nobody waits for it")
         self._serving.running.discard(self)
 
     async def pieces(self, at: int) -> AsyncIterator[Piece]:
-        """The pieces of one of them. Raises ClientGone, ApiError or what the engine raises."""
+        """Pieces of one answer. Raises ClientGone, ApiError or what the engine raises."""
         try:
             async for piece in self.generations[at]:
                 yield piece
@@ -96,7 +96,8 @@ class Answers:
         return error
 
     async def run(self, http: HttpRequest) -> list[Result]:
-        """Runs them to the end; the whole results. Raises ClientGone when the client leaves."""
+        """Runs them to the end and returns the whole results. Raises ClientGone when the client
+        leaves."""
         try:
             async with sse.watching(http.receive, lambda: self.cancel("disconnect")):
                 together = [self._whole(at) for at in range(len(self.completions))]
@@ -111,8 +112,8 @@ class Answers:
         return self.completions[at].whole_of(tokens)
 
     async def each(self, tells_place: bool = False) -> AsyncIterator[tuple[int, Any]]:
-        """The pieces of all as they come, each with whose it is; None: that one has ended.
-        tells_place: also an int whenever its place in the queue has changed."""
+        """Pieces of all answers as they come, each with its answer; None: that answer has ended.
+        tells_place: yields an int whenever the place in the queue has changed."""
         if len(self.completions) == 1 and not tells_place:
             async for piece in self.pieces(0):
                 yield 0, piece
@@ -152,7 +153,7 @@ class Answers:
             await asyncio.sleep(_LOOK)
 
     def usage(self) -> Result:
-        """Of all together; a prompt counts once for all answers to it."""
+        """Usage of all answers together. A prompt counts once for all its answers."""
         counted: set[int] = set()
         total: Result = {}
         for one, prompt in zip(self.completions, self._prompts):
@@ -167,8 +168,8 @@ class Answers:
 
 
 class Serving:
-    """One model, its engine, and the server's state: "loading", "ready", "draining", and "failed"
-    when the load or the device did."""
+    """One model, its engine, and the server's state: "loading", "ready", "draining", or "failed" if
+    the load or the device failed."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
@@ -178,7 +179,7 @@ class Serving:
         self.running: set[Answers] = set()
         self.started = int(time.time())
         self.drop: Callable[[Any], object] = lambda scope: None
-        """Cuts the connection of a request's scope; the running server sets it."""
+        """Cuts a request's connection. The running server sets it."""
         self._llm: Optional[LLM] = None
         self._preparing = 0  # requests whose prompts are made
         # Short chats have threads that nothing long can take.
@@ -188,25 +189,26 @@ class Serving:
     # ---- life ----
 
     def take(self, llm: LLM) -> None:
-        """The model is there."""
+        """Takes the loaded model."""
         self._llm = llm
         llm.engine.queue_limit = self.settings.queue_limit
         self.metrics.follow(llm.engine)
         self.state = "ready"
 
     def close(self) -> None:
-        """Ends what still runs. The LLM stays open."""
+        """Stops what still runs. The LLM stays open."""
         self.cancel_all("shutdown")
         for threads in (self._threads, self._long):
             threads.shutdown(wait=False, cancel_futures=True)
 
     def cancel_all(self, why: str) -> None:
+        """Stops all answers."""
         for one in list(self.running):
             one.cancel(why)
 
     @property
     def llm(self) -> LLM:
-        """The model. Raises the 503 of a server that is not ready."""
+        """The model. Raises a 503 if the server is not ready."""
         if self.state == "draining":
             raise self.refusal("the server is shutting down", "shutting_down")
         if self._llm is None:
@@ -215,7 +217,7 @@ class Serving:
 
     @property
     def engine(self) -> Engine:
-        """The model's. Raises as `llm` does."""
+        """The model's engine. Raises as `llm` does."""
         return self.llm.engine
 
     @property
@@ -230,11 +232,11 @@ class Serving:
 
     @property
     def slots(self) -> int:
-        """Sequences that go on at a time."""
+        """Number of sequences that are written at a time."""
         return self.engine.parallel
 
     def slot_list(self) -> list[Result]:
-        """What each of them does, in llama-server's words."""
+        """What each slot is doing, in llama-server's words."""
         return [
             {
                 "id": one.index,
@@ -250,19 +252,20 @@ class Serving:
         ]
 
     def template_source(self) -> str:
-        """The chat template; "" where there is none."""
+        """Source of the chat template; "": there is none."""
         try:
             return self.llm._chat.template().source
         except PillionError:
             return ""
 
     def refusal(self, sentence: str, code: str) -> ApiError:
+        """The 503 of a server that takes no requests now."""
         return unavailable(sentence, self.settings.retry_after, code)
 
     # ---- one request ----
 
     def terms(self, http: HttpRequest, salt: str = "") -> Terms:
-        """Whose request it is, and how long it may take."""
+        """Owner of the request, and its time limits."""
         owner = http.scope.get("pillion.owner", "")
         return Terms(
             owner=f"{owner}/{salt}" if salt else owner,
@@ -272,14 +275,14 @@ class Serving:
         )
 
     async def in_thread(self, work: Callable[..., T], *arguments: Any, long: bool = True) -> T:
-        """Runs work that takes a while beside the event loop. long: it may take seconds."""
+        """Runs slow work beside the event loop. long: it may take seconds."""
         threads = self._long if long else self._threads
         return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
 
     async def prepare(
         self, work: Callable[..., list[Prepared]], fields: Mapping[str, Any], terms: Terms
     ) -> list[Prepared]:
-        """`prepared_chat`, `prepared_text` or the like, in a thread."""
+        """Runs `prepared_chat`, `prepared_text` or the like in a thread."""
         n, limit = n_answers(fields), self.settings.max_choices
         if n > limit:
             raise ApiError(400, f"n and the prompts ask for {shown(n)} answers; at most {limit}")
@@ -292,7 +295,7 @@ class Serving:
             self._preparing -= 1
 
     def begin(self, prepared: Sequence[Prepared]) -> Answers:
-        """Puts them into the queue. Raises what `Engine.submit` does."""
+        """Submits the requests. Raises what `Engine.submit` raises."""
         _ = self.llm
         answers = Answers(self, prepared)
         self.running.add(answers)
@@ -307,8 +310,8 @@ class Serving:
         ping_event: bytes = sse.PING,
         headers: Optional[Mapping[str, str]] = None,
     ) -> sse.EventStream:
-        """The response that sends `events`, which read `answers`. on_error: the event of an error;
-        None: its JSON as data."""
+        """A response that sends `events`, which read `answers`. on_error: makes the event of an
+        error; None: its JSON as data."""
         path = http.url.path
 
         def told(error: BaseException) -> bytes:
@@ -328,7 +331,7 @@ class Serving:
         )
 
     def explained(self, error: BaseException) -> ApiError:
-        """What a client is told of an exception; a fault of ours is logged."""
+        """The error that a client gets for an exception. Logs faults of the server."""
         found = api_error(error, self.settings.retry_after)
         if isinstance(error, DeviceLostError) and self.state == "ready":
             self.state = "failed"  # until an answer comes to its end

@@ -1,4 +1,4 @@
-"""What a server is told: addresses, keys, limits. Plain data, needs none of the extra's
+"""Settings of a server: addresses, keys, limits. Plain data that needs none of the extra's
 packages."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
+    """True if only this machine can reach the address."""
     if host.lower() == "localhost":
         return True
     try:
@@ -30,30 +30,30 @@ def _fits_header(key: str) -> bool:
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Checked when made: raises UsageError."""
+    """Settings of a server, checked when made. Raises UsageError."""
 
     host: str = "127.0.0.1"
     keys: Collection[str] = ()
-    """API keys; any of them opens everything. None: everything is open."""
+    """API keys; any of them opens everything. None: no key is needed."""
     no_key: bool = False
-    """A server that others can reach may be without keys."""
+    """True: a server that other machines can reach may be without keys."""
     cors_origins: Collection[str] = ()
-    """Web pages of other origins that may read the answers; "*": all."""
+    """Origins of other web pages that may read the answers; "*": all."""
     allowed_hosts: Collection[str] = ()
-    """More names by which a server on loopback may be called (a proxy's)."""
+    """More host names of a server on loopback (a proxy's)."""
     alias: Optional[str] = None
     """The model's name in answers; None: its file's."""
     default_variables: Optional[dict[str, object]] = None
-    """Variables of the chat template where a request names none."""
+    """Variables of the chat template for requests that name none."""
 
     max_body: int = 8 * MIB
     max_messages: int = 4096
     max_tools: int = 128
     max_stops: int = 64
     max_choices: int = 32
-    """Answers to one request: prompts times `n`."""
+    """The most answers to one request: prompts times `n`."""
     queue_limit: int = 64
-    """Requests that wait."""
+    """The most requests that wait."""
     queue_timeout: float = 60.0
     total_timeout: float = 600.0
     body_timeout: float = 60.0
@@ -77,10 +77,10 @@ class ServerSettings:
 
     @property
     def checks_host(self) -> bool:
-        """Whether a browser could be led here by a foreign page's name."""
+        """True if a foreign page's name could lead a browser here."""
         return self.local and "/" not in self.host
 
     @property
     def local(self) -> bool:
-        """Whether only this machine can reach the server. A path is a Unix socket."""
+        """True if only this machine can reach the server. A path is a Unix socket."""
         return "/" in self.host or is_loopback(self.host)

@@ -1,6 +1,6 @@
-"""Server-sent events: how an event is written, and the response that sends a stream of them.
+"""Server-sent events: the form of an event, and the response that sends a stream of them.
 
-The response watches for the client's leaving, says a comment in long silences, and gives up on a
+The response notices that the client leaves, sends a comment in long silences, and gives up on a
 client that reads nothing.
 """
 
@@ -27,7 +27,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON as every reader takes it: a log-probability of minus infinity is OpenAI's -9999."""
+    """JSON that every reader accepts: a log-probability of minus infinity becomes OpenAI's
+    -9999."""
     try:
         text = _json(value)
     except ValueError:
@@ -53,18 +54,19 @@ def data(value: Any) -> bytes:
 
 
 def event(name: str, value: Any) -> bytes:
-    """An event with a name, as Anthropic's and the Responses API have them."""
+    """An event with a name, as in Anthropic's and the Responses API."""
     return f"event: {name}\n".encode() + data(value)
 
 
 def comment(text: str) -> bytes:
-    """What clients skip."""
+    """A comment, which clients skip."""
     return b": " + " ".join(text.split()).encode("utf-8", "replace") + b"\n\n"
 
 
 @contextlib.asynccontextmanager
 async def watching(receive: Receive, gone: Callable[[], object]) -> AsyncIterator[None]:
-    """Calls `gone` when the client leaves while the body runs. The request's body was read."""
+    """Calls `gone` when the client leaves while the body runs. The request's body must have been
+    read."""
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -80,11 +82,11 @@ async def watching(receive: Receive, gone: Callable[[], object]) -> AsyncIterato
 
 
 class EventStream(Response):
-    """Sends what `events` yields. An exception of it is sent as `on_error` says, and ends the
-    stream; it never begins with one, for the caller has begun the work before.
+    """Sends what `events` yields. It sends an exception of `events` as `on_error` says, which ends
+    the stream. No stream begins with one, because the caller has begun the work before.
 
-    leave: called with why ("disconnect", "slow reader") when nobody reads any more; it must make
-    `events` end or raise. done: called at the end in any case. drop: cuts the connection, called
+    leave: called with the reason ("disconnect", "slow reader") when nobody reads any more; it must
+    make `events` end or raise. done: always called at the end. drop: cuts the connection; called
     when somebody left it in the middle.
     """
 
@@ -140,8 +142,8 @@ class EventStream(Response):
                 await asyncio.gather(producing, return_exceptions=True)
 
     async def _produce(self) -> None:
-        """Takes events as they come. It does not wait while there are any, so that those of a round
-        go out in one write."""
+        """Takes events as they come. It does not wait while there are any, so that the events of a
+        round go out in one write."""
         try:
             async for one in self._events:
                 self._ready.append(one)
@@ -176,7 +178,7 @@ class EventStream(Response):
         raise ClientGone
 
     async def _write(self, send: Send, message: MutableMapping[str, Any]) -> None:
-        """Sends it; a client that takes nothing for too long is left."""
+        """Sends data. It leaves a client that takes nothing for too long."""
         if self._gone:
             raise ClientGone
         try:
