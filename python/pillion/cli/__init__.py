@@ -1,1 +1,1 @@
-"""The `pillion` command, one file per subcommand. The only part of the package that prints."""
+"""The `pillion` command, one file per subcommand. Only this part of the package prints."""

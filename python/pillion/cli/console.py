@@ -1,4 +1,4 @@
-"""What the subcommands share: errors as one sentence, exit codes, progress bars, opening models."""
+"""Shared by the subcommands: errors as one sentence, exit codes, progress bars, opening models."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ ERROR, INTERRUPTED, READER_GONE = 1, 130, 141
 
 
 def command(body: F) -> F:
-    """Makes a function fit to be a subcommand: its errors become one sentence on stderr and an exit
-    code."""
+    """Makes a function a subcommand: its errors become one sentence on stderr and an exit code."""
 
     known = options_of(body)
     log = logging.getLogger("pillion")
@@ -57,19 +56,19 @@ def command(body: F) -> F:
 
 
 def fail(sentence: str) -> typer.Exit:
-    """Says what is wrong; to be raised by the caller."""
+    """Prints what is wrong. Returns the exception for the caller to raise."""
     typer.echo(f"error: {sentence}", err=True)
     return typer.Exit(ERROR)
 
 
 def read_text(path: Path) -> str:
-    """A text file. Bytes that are not UTF-8 become U+FFFD."""
+    """Reads a text file. Bytes that are not UTF-8 become U+FFFD."""
     return path.read_bytes().decode("utf-8", "replace")
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, gone when the work is done; nothing where stderr is no terminal."""
+    """Shows a bar on stderr, gone when the work is done; nothing if stderr is not a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda done, total: None
@@ -92,7 +91,8 @@ def open_model(path: Path, **options: Any) -> Model:
 
 
 def open_llm(path: Path, check: Optional[Callable[[], None]] = None, **options: Any) -> LLM:
-    """The same for an LLM. check: called during the load; what it raises ends that."""
+    """Opens an LLM behind a progress bar. check: called during the load; what it raises ends the
+    load."""
     with progress(f"Loading {path.name}") as report:
 
         def step(done: int, total: int) -> None:
@@ -104,8 +104,8 @@ def open_llm(path: Path, check: Optional[Callable[[], None]] = None, **options: 
 
 
 def write(text: str) -> None:
-    """Text to stdout at once, without a line feed. What stdout's encoding cannot say becomes
-    '?'."""
+    """Writes text to stdout at once, without a line feed. Characters that stdout's encoding lacks
+    become '?'."""
     try:
         sys.stdout.write(text)
     except UnicodeEncodeError:
@@ -115,7 +115,7 @@ def write(text: str) -> None:
 
 
 def size(n_bytes: Optional[float]) -> str:
-    """Bytes for people."""
+    """Bytes in a readable unit."""
     if n_bytes is None:
         return "unknown"
     for unit in ("B", "KiB", "MiB"):

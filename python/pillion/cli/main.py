@@ -1,4 +1,4 @@
-"""Puts the subcommands together."""
+"""Joins the subcommands."""
 
 from __future__ import annotations
 

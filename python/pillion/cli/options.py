@@ -1,4 +1,4 @@
-"""Options that several subcommands have, and what their values are for the library."""
+"""Options that several subcommands share, and their values for the library."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ TemplateFileOption = typer.Option(None, "--chat-template-file", help="The same f
 
 
 def drafter_choice(model: Path, drafter: Optional[str]) -> Union[str, Path, None]:
-    """`-md` as LLM takes it. By the name "auto" several that fit are an error; without `-md` they
-    are a warning."""
+    """`-md` as an argument of LLM. Several drafters that fit are an error with "auto", a warning
+    without `-md`."""
     if drafter == "auto":
         find_drafter(model)
     if drafter in ("auto", LOOKUP):
@@ -98,7 +98,7 @@ def draft_options(
     sampling: str,
     device: str,
 ) -> dict[str, Any]:
-    """The drafter's options as LLM takes them."""
+    """The drafter's options as arguments of LLM."""
     return {
         "drafter": drafter_choice(model, drafter),
         "draft": draft_count(n_max),
@@ -110,7 +110,7 @@ def draft_options(
 
 
 def draft_count(text: str) -> Draft:
-    """A draft length as given on the command line."""
+    """A draft length from the command line."""
     if text == "auto":
         return text
     if not text.isdecimal() or int(text) > DRAFT_MAX:
@@ -119,7 +119,7 @@ def draft_count(text: str) -> Draft:
 
 
 def template_source(source: Optional[str], file: Optional[Path]) -> Optional[str]:
-    """The chat template as LLM takes it; None: the file's own."""
+    """The chat template as an argument of LLM; None: the file's own."""
     if source is not None and file is not None:
         raise fail(
             "give the chat template with --chat-template or with --chat-template-file, not both"
@@ -128,7 +128,7 @@ def template_source(source: Optional[str], file: Optional[Path]) -> Optional[str
 
 
 def template_variables(given: Optional[str]) -> dict[str, Any]:
-    """The variables of the chat template, given as JSON."""
+    """Variables of the chat template from JSON."""
     try:
         variables = json.loads(given) if given else {}
     except (ValueError, RecursionError) as error:

@@ -159,7 +159,7 @@ def run(
 
 
 def _prompt(prompt: Optional[str], file: Optional[Path], chat: bool) -> Optional[str]:
-    """The prompt's text; None asks for a conversation."""
+    """Text of the prompt; None: a conversation."""
     if prompt is not None and file is not None:
         raise fail("give the prompt with -p or with -f, not both")
     if prompt is not None:
@@ -174,7 +174,8 @@ def _prompt(prompt: Optional[str], file: Optional[Path], chat: bool) -> Optional
 
 
 def _converse(llm: LLM, messages: list[dict[str, str]], options: dict[str, Any]) -> None:
-    """Turn by turn until the end of input. Ctrl-C stops an answer; at the prompt it leaves."""
+    """Talks turn by turn until the end of input. Ctrl-C stops an answer; at the prompt it
+    leaves."""
     typer.echo("Type a message; Ctrl-C stops an answer, Ctrl-D leaves.", err=True)
     while True:
         try:
@@ -204,7 +205,7 @@ def show(generation: Generation, timings: bool = True) -> None:
 
 
 def show_answer(answer: ChatCompletion, said: Optional[Reply] = None, timings: bool = True) -> None:
-    """The same for an answer of a chat; its thinking goes to stderr. said: collects it, also when
+    """Prints an answer of a chat as it comes, its thinking on stderr. said: collects it, also when
     it is stopped."""
     thinking = False
     for delta in answer.deltas():
@@ -243,7 +244,7 @@ def drafts(done: PairStats) -> str:
 
 
 def as_object(generation: Generation, reply: Optional[Reply] = None) -> str:
-    """A finished generation as the JSON that scripts rely on. reply: of a chat; its thinking stands
+    """A finished generation as the JSON that scripts rely on. reply: of a chat, with its thinking
     beside the text."""
     found: dict[str, Any] = {"text": generation.text if reply is None else reply.content}
     if reply is not None and reply.reasoning:

@@ -174,7 +174,7 @@ def _run(settings: ServerSettings, port: int, path: Path, options: dict[str, Any
 def _files(
     model: Optional[Path], option: Optional[Path], drafter: Optional[str]
 ) -> tuple[Path, Optional[str]]:
-    """The model's path, and what -md is for it."""
+    """Path of the model, and the meaning of -md for it."""
     if model is not None and option is not None:
         raise fail("give the model as MODEL or with -m, not both")
     path = model or option

@@ -1,7 +1,8 @@
-"""The library's sentences in the words of the command line: options in place of Python's arguments.
+"""Translates the library's sentences to the command line's words: options in place of Python's
+arguments.
 
-Only what one of the options of the command can mean is replaced. The sentences themselves stay
-where they are made.
+It replaces only what an option of the command can mean. The sentences themselves stay where they
+are made.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ _SENTENCES = [
 
 
 def in_options(sentence: str, known: Collection[str]) -> str:
-    """The sentence for a command that has the options `known`."""
+    """The sentence for a command with the options `known`."""
 
     def option(found: re.Match[str]) -> str:
         name = OPTIONS[found[1]]
@@ -90,7 +91,7 @@ def in_options(sentence: str, known: Collection[str]) -> str:
 
 
 def options_of(body: Callable[..., Any]) -> set[str]:
-    """The names of the options that a command's function declares."""
+    """Names of the options that a command's function declares."""
     declared = (one.default for one in inspect.signature(body).parameters.values())
     return {
         name
@@ -102,7 +103,7 @@ def options_of(body: Callable[..., Any]) -> set[str]:
 
 
 class OptionWords(logging.Filter):
-    """The same for the library's log, while a command runs."""
+    """Translates the library's log while a command runs."""
 
     def __init__(self, known: Collection[str]) -> None:
         super().__init__()

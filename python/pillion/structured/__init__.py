@@ -1,8 +1,8 @@
-"""Structured output: replies that keep to a JSON schema, a regular expression, a grammar, a list
-of choices or the parameters of tools.
+"""Structured output: replies that follow a JSON schema, a regular expression, a grammar, a list of
+choices or the parameters of tools.
 
-inputs.py checks what a caller asks for, reply.py and gemma_calls.py write it as one grammar,
-compiling.py has llguidance compile it, and matching.py follows a reply. The core knows masks only.
+inputs.py checks what a caller asks for. reply.py and gemma_calls.py write it as one grammar.
+llguidance compiles it (compiling.py), and matching.py follows a reply. The core knows masks only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = logging.getLogger("pillion")
 
 
 class Structured:
-    """The grammars of one model and of its chat format. model: its name, for sentences.
+    """The grammars of one model and its chat format. model: its name, for sentences.
 
     Nothing is built before the first reply that needs a grammar. Threads may share it.
     """
@@ -44,21 +44,22 @@ class Structured:
 
     @property
     def grammars(self) -> Grammars:
+        """The compiled grammars. Raises UsageError without llguidance."""
         if self._found is None:
             markers = self._chat.marker_tokens
             self._found = Grammars(Vocabulary(self._tokenizer, self._n_vocab, markers))
         return self._found
 
     def prepare(self) -> None:
-        """Builds now what the first grammar needs: seconds for a large vocabulary. For servers,
-        before they take requests. Raises UsageError without llguidance."""
+        """Builds now what the first grammar needs, which takes seconds for a large vocabulary. For
+        servers, before they take requests. Raises UsageError without llguidance."""
         self.grammars.vocabulary.llg()
 
     def of_text(self, forms: Mapping[str, Any]) -> Optional[Compiled]:
-        """The grammar of a text without thinking and calls. forms: what `wanted_body` takes; None:
-        free.
+        """The grammar of a text without thinking and calls; None: the text is free. forms: see
+        `wanted_body`.
 
-        Raises UsageError for a form that is wrong, and without llguidance.
+        Raises UsageError for a wrong form, and without llguidance.
         """
         body = wanted_body(**forms)
         return None if body is None else self._compiled(body)
@@ -73,13 +74,13 @@ class Structured:
         several: Optional[bool] = None,
         thinks: bool = False,
     ) -> tuple[Prompt, Optional[Compiled]]:
-        """What a reply begins with, and its grammar (None: it is free); `parser` is told how far
-        the reply has begun.
+        """Returns the prompt with the beginning of the reply, and the reply's grammar (None: it is
+        free). Tells `parser` how far the reply has begun.
 
         tools: checked; those that the reply may call. forced: as in `ChatFormat.opening`.
-        several: whether one reply may make several calls; None: it may.
-        thinks: thinking was asked for. Otherwise a reply with a grammar has it only where the
-        template begins it: a model for which the grammar is odd would rather think to its limit.
+        several: True if one reply may make several calls; None: it may.
+        thinks: thinking was asked for. Otherwise a reply with a grammar thinks only if the template
+        begins it: a model for which the grammar is odd would rather think to its limit.
         """
         body = wanted_body(**forms)
         if several is not None and not isinstance(several, bool):
@@ -93,7 +94,7 @@ class Structured:
 
     @property
     def calls_are_free(self) -> str:
-        """Why calls of tools cannot be held to a grammar; "" where they can."""
+        """Why calls of tools cannot follow a grammar; "": they can."""
         return self._what_is_missing()
 
     # ---- parts ----
@@ -132,7 +133,7 @@ class Structured:
         several: Optional[bool],
         body: Optional[Body],
     ) -> Optional[CallRules]:
-        """None: calls are as free as the model writes them, or there are no tools."""
+        """The rules of calls; None: calls are free, or there are no tools."""
         strict = [one["function"]["name"] for one in tools if one["function"].get("strict") is True]
         needs = body is not None and forced is None
         if not tools or not (needs or strict or several is False or forced is not None):
@@ -161,7 +162,8 @@ class Structured:
         return Marks(*(-1 if token is None else token for token in found))
 
     def _report(self, calls: Calls, strict: Sequence[str]) -> None:
-        """What of the tools' schemas is not enforced. A strict tool must not have any of it."""
+        """Logs what of the tools' schemas is not enforced. Raises for a strict tool that needs any
+        of it."""
         for name, keywords in calls.unsaid.items():
             if not keywords:
                 continue

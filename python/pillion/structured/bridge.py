@@ -1,7 +1,7 @@
-"""A model's vocabulary as llguidance has it: the bytes of each token, and which tokens are no text.
+"""A model's vocabulary for llguidance: the bytes of each token, and which tokens are not text.
 
-Building it takes about ten microseconds a token (2 s for 262,144 tokens) and 400 bytes a token. It
-is done once a model, at the first grammar.
+Building it takes about ten microseconds (2 s for 262,144 tokens) and 400 bytes per token. It is
+done once per model, at the first grammar.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_TEXT = ("control", "unknown", "unused")
 
 
 def llguidance() -> Any:
-    """The library, imported when the first grammar needs it."""
+    """The library. It is imported when the first grammar needs it."""
     try:
         import llguidance as found
     except ImportError as error:
@@ -32,7 +32,7 @@ def llguidance() -> Any:
 
 
 def is_installed() -> bool:
-    """Whether grammars can be had here."""
+    """True if llguidance is installed."""
     try:
         llguidance()
     except UsageError:
@@ -41,17 +41,17 @@ def is_installed() -> bool:
 
 
 class Vocabulary:
-    """The tokens of one model, for all grammars of it.
+    """The tokens of one model, for all its grammars.
 
-    n_vocab: logits of the model, which may be more than the tokenizer has tokens.
-    markers: tokens that structure a reply (chat_format.py): never text, whatever their type.
+    n_vocab: logits of the model, which may be more than the tokenizer has tokens. markers: tokens
+    that structure a reply (chat/format.py): never text, whatever their type.
     """
 
     def __init__(self, tokenizer: Tokenizer, n_vocab: int, markers: Collection[int] = ()) -> None:
         self.tokenizer = tokenizer
         self.n_vocab = n_vocab
         self.n_words = (n_vocab + 31) // 32
-        """Words of a mask."""
+        """32-bit words of a mask."""
         self.end_tokens = frozenset(one for one in tokenizer.end_tokens if 0 <= one < n_vocab)
         self._markers = frozenset(markers)
         self._gate = ForkLock()
@@ -59,7 +59,7 @@ class Vocabulary:
         self._special: Optional[frozenset[int]] = None
 
     def llg(self) -> Any:
-        """The LLTokenizer; the first call builds it, others wait for that."""
+        """The LLTokenizer. The first call builds it, others wait for that."""
         if self._built is None:
             with self._gate.here():
                 if self._built is None:
@@ -79,8 +79,8 @@ class Vocabulary:
         return built
 
     def spellings(self) -> list[bytes]:
-        """The bytes of each token. Special ones begin with a byte that no text has; those that
-        must never be written have none at all."""
+        """Bytes of each token. Special tokens begin with a byte that no text has. Tokens that must
+        never be written have no bytes."""
         tokenizer = self.tokenizer
         never = set(tokenizer.suppressed_tokens) - self.end_tokens
         special = self.special()
@@ -93,7 +93,7 @@ class Vocabulary:
         return found + [b""] * (self.n_vocab - len(found))
 
     def special(self) -> frozenset[int]:
-        """The tokens that are no text."""
+        """Tokens that are not text."""
         if self._special is None:
             self._special = self._found_special()
         return self._special
@@ -126,8 +126,8 @@ class _Spelled:
         self.special_token_ids: list[int] = []  # they have their mark already
 
     def __call__(self, text: Any) -> list[int]:
-        """The tokens of a text that goes on behind another. They must spell exactly this text, and
-        an exception here would be a panic there."""
+        """Tokens of a text that continues another one. They must spell exactly this text. An
+        exception here would be a panic in Rust."""
         found = self._known.get(text)
         if found is None:
             found = self._spelled_by(text)

@@ -1,4 +1,5 @@
-"""`Grammars`: the compiled grammars of one model, and the sentences for those that are none."""
+"""`Grammars`: the compiled grammars of one model, and the errors for grammars that cannot be
+compiled."""
 
 from __future__ import annotations
 
@@ -39,12 +40,12 @@ class Compiled:
         self._what = what
 
     def start(self, banned: Collection[int] = ()) -> GrammarConstraint:
-        """A constraint for one reply. banned: see `GrammarConstraint`."""
+        """Returns the constraint of one reply. banned: see `GrammarConstraint`."""
         return GrammarConstraint(self._matcher, self._vocabulary, self._what, banned)
 
 
 class Grammars:
-    """Compiles and keeps the grammars of one model. Threads may share it; compiling holds no lock,
+    """Compiles and keeps the grammars of one model. Threads may share it. Compiling holds no lock,
     so that no reply waits for another one's grammar."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -54,12 +55,12 @@ class Grammars:
 
     @property
     def vocabulary(self) -> Vocabulary:
+        """The model's vocabulary for llguidance."""
         return self._vocabulary
 
     def compile(self, grammar: str, what: str) -> Compiled:
-        """grammar: as llguidance has it, Lark or a JSON list of grammars. what: its name for
-        sentences ("the regex"). Raises UsageError, one sentence, for one that cannot be followed.
-        """
+        """Compiles a grammar in llguidance's form: Lark, or a JSON list of grammars. what: its name
+        for sentences ("the regex"). Raises UsageError for a grammar that cannot be followed."""
         key = hashlib.sha256(f"{what}\0{grammar}".encode()).digest()
         with self._gate.here():
             found = self._kept.get(key)
@@ -88,8 +89,8 @@ class Grammars:
         return matcher
 
     def _check_first_step(self, matcher: Any, what: str) -> None:
-        """Takes a token and gives it back, which is what a refused draft needs; llguidance says no
-        to that only when it is tried."""
+        """Takes a token and gives it back, as for a refused draft. llguidance refuses some grammars
+        only then."""
         words = memoryview(matcher.compute_bitmask()).cast("I")
         if matcher.is_error():
             raise UsageError(refusal(what, matcher.get_error()))
@@ -122,7 +123,7 @@ _WHERE = re.compile(r"^at (\d+)\((\d+)\): ")
 
 
 def refusal(what: str, message: str) -> str:
-    """One sentence for what llguidance says of a grammar."""
+    """One sentence for an error of llguidance."""
     first = first_line(message)
     keys = _KEYS.search(first)
     if keys:
@@ -148,7 +149,7 @@ def refusal(what: str, message: str) -> str:
 
 
 def _detail(message: str, has_lines: bool) -> str:
-    """What is wrong and where, on one line. A regex's message names the fault in its last line."""
+    """What is wrong and where, on one line. The last line of a regex's message names the fault."""
     first = first_line(message)
     fault = re.search(r"(?m)^error: (.*)$", message)
     where = _WHERE.match(first)

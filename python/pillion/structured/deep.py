@@ -1,5 +1,5 @@
-"""A deep stack for llguidance: its compiler calls itself for each rule that a rule leads to, and a
-stack that overflows there ends the process."""
+"""A deep stack for llguidance. Its compiler recurses for each rule that a rule leads to, and a
+stack overflow there ends the process."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _gate = ForkLock()  # threading.stack_size is the process's
 
 
 def with_deep_stack(work: Callable[[], T]) -> T:
-    """What `work` returns or raises, in a thread of its own. Raises OutOfMemoryError where no such
-    thread can be had."""
+    """Runs `work` in a thread of its own; returns or raises what it does. Raises OutOfMemoryError
+    if there is no such thread."""
     results: list[T] = []
     errors: list[BaseException] = []
 

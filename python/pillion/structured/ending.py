@@ -1,5 +1,5 @@
-"""The interpreter must not end while a thread is inside llguidance: Python ends its daemon threads
-where they want the interpreter back, and there Rust's frames would be torn down, which crashes."""
+"""Keeps the interpreter from ending while a thread is inside llguidance: Python ends its daemon
+threads where they want the interpreter back, and tearing down Rust's frames there crashes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ended: dict[str, bool] = {}
 
 @contextlib.contextmanager
 def inside() -> Iterator[None]:
-    """A call of llguidance in the body. Raises Cancelled once the interpreter ends."""
+    """The body may call llguidance. Raises Cancelled once the interpreter ends."""
     call = object()
     _inside[call] = forks()
     try:
@@ -33,7 +33,7 @@ def inside() -> Iterator[None]:
 
 
 def _stop_here() -> None:
-    """A daemon thread ends silently with the interpreter, unless another exit handler waits for
+    """Ends a daemon thread silently with the interpreter, unless another exit handler waits for
     it."""
     until = time.monotonic() + _LATE
     while threading.current_thread().daemon and time.monotonic() < until:
@@ -42,7 +42,7 @@ def _stop_here() -> None:
 
 
 def _at_exit() -> None:
-    """Lets no call begin, and waits for those under way."""
+    """Lets no further call begin and waits for those under way."""
     _ended["now"] = True
     until = time.monotonic() + _PATIENCE
     while forks() in list(_inside.values()) and time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""GBNF, the grammars of llama.cpp, put into Lark by llguidance's converter."""
+"""Translates GBNF, the grammars of llama.cpp, to Lark, with llguidance's converter."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ _META = '"\\[]^-/'
 
 
 def is_gbnf(text: str) -> bool:
-    """Lark defines rules by a colon, GBNF by "::="."""
+    """True for GBNF: it defines rules with "::=", Lark with a colon."""
     return _RULE.search(text) is not None
 
 
 def lark_source(grammar: str) -> str:
-    """The grammar in Lark: as it is, or from GBNF. Raises UsageError, one sentence."""
+    """Returns the grammar in Lark, translated if it is GBNF. Raises UsageError for a grammar that
+    cannot be translated."""
     if not is_gbnf(grammar):
         return grammar
     try:
@@ -44,8 +45,8 @@ def from_gbnf(text: str) -> str:
 
 
 def _plain(quoted: re.Match[str]) -> str:
-    """A literal or a class with its escaped code points as characters: the converter has another
-    form for them than Lark."""
+    """A literal or a class with its escaped code points as characters. The converter's form for
+    them differs from Lark's."""
     return quoted[0] if quoted[0].startswith("#") else _ESCAPE.sub(_character, quoted[0])
 
 

@@ -62,7 +62,7 @@ _KINDS = ("object", "array", "string", "integer", "number", "boolean", "null")
 
 @dataclass(frozen=True)
 class Marks:
-    """The tokens of the notation."""
+    """Tokens of the notation."""
 
     call: int
     call_end: int
@@ -71,12 +71,12 @@ class Marks:
 
 @dataclass(frozen=True)
 class _Part:
-    """What stands for a value."""
+    """The grammar of a value."""
 
     text: str
     """Lark: one name or a group."""
     least: int
-    """Characters of its shortest text; 0 while it is not known."""
+    """Characters of its shortest text; 0: not known yet."""
 
 
 class Calls:
@@ -102,7 +102,7 @@ class Calls:
             self._named[function["name"]] = self._function(function)
 
     def one(self, names: Optional[Sequence[str]] = None) -> str:
-        """A call of one of the tools; None: of any."""
+        """A call of one of the tools; None: of any tool."""
         listed = list(self._named) if names is None else list(names)
         return self._rule([self._named[name] for name in listed], "call").text
 
@@ -166,7 +166,7 @@ class Calls:
         return result
 
     def _followed(self, reference: str) -> dict[str, Any]:
-        """What a $ref leads to, flat: each is read once, however many lead there."""
+        """The schema behind a $ref, flat. Each is read once, however many refer to it."""
         if reference not in self._flats:
             self._flats[reference] = None
             self._flats[reference] = self._flat(self._target(reference))
@@ -195,7 +195,7 @@ class Calls:
         return found
 
     def _value(self, schema: Any) -> _Part:
-        """What a schema allows."""
+        """The values that a schema allows."""
         if isinstance(schema, Mapping) and set(schema) - {"description", "title", "default"} == {
             "$ref"
         }:
@@ -329,7 +329,8 @@ class Calls:
         return self._once("NUMBER", f"/{whole}(\\.[0-9]{{1,17}})?([eE][+-]?[0-9]{{1,2}})?/", 1)
 
     def _bounded(self, kind: str, schema: Mapping[str, Any]) -> _Part:
-        """JSON writes these numbers in the same way. Both bounds, or digits have no end."""
+        """Whole numbers within bounds. JSON writes them in the same way. With both bounds digits
+        have an end."""
         said = {key: schema[key] for key in _BOUNDS if _is(schema.get(key), "number")}
         far = 10**_DIGITS
         if "minimum" not in said and "exclusiveMinimum" not in said:
@@ -470,7 +471,7 @@ class Calls:
         return self._rule([f'"{{" ({" | ".join(reversed(starts))})? "}}"'], "o", least)
 
     def _map(self, others: Any) -> _Part:
-        """An object of any names."""
+        """An object with any names."""
         if others is False:
             return _Part('"{" "}"', 2)
         value = self._anything(_LEVELS - 1) if others is True else self._value(others)
@@ -512,7 +513,7 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def _merged(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Both schemas hold; of two that contradict one another the first is right."""
+    """Joins two schemas that both hold. Where they contradict each other the first wins."""
     result = {**other, **one}
     first, second = one.get("properties"), other.get("properties")
     if isinstance(first, Mapping) and isinstance(second, Mapping):
@@ -524,7 +525,7 @@ def _merged(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kinds(schema: Mapping[str, Any]) -> list[str]:
-    """The types that a schema allows; none: any."""
+    """Types that a schema allows; none: any."""
     said = schema.get("type")
     listed = said if isinstance(said, (list, tuple)) else [said]
     kinds = [one.lower() for one in listed if isinstance(one, str)]
@@ -551,7 +552,7 @@ def _implied(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _is(value: Any, kind: str) -> bool:
-    """Whether a value has a type of JSON Schema."""
+    """True if a value has a type of JSON Schema."""
     if kind == "null":
         return value is None
     if kind == "boolean" or isinstance(value, bool):
@@ -573,7 +574,7 @@ def _length(schema: Mapping[str, Any], keyword: str) -> Optional[int]:
 
 
 def _apart(branches: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether no value fits two of them: by their types, or by the value of one property."""
+    """True if no value fits two of them: by their types, or by the value of one property."""
     kinds = [set(_kinds(one)) for one in branches]
     if all(kinds) and sum(map(len, kinds)) == len(set().union(*kinds)):
         return not {"integer", "number"} <= set().union(*kinds)
@@ -603,7 +604,7 @@ def _searched(pattern: str) -> str:
 
 
 def _is_ambiguous(pattern: str) -> bool:
-    """Whether an anchor belongs to one of several branches ("^a|b")."""
+    """True if an anchor belongs to one of several branches ("^a|b")."""
     depth, at = 0, 0
     while at < len(pattern):
         if pattern[at] == "\\":

@@ -1,4 +1,4 @@
-"""What a caller wants a reply to look like, checked: `response_format`, `regex`, `grammar` and
+"""Checks what a caller wants a reply to look like: `response_format`, `regex`, `grammar` and
 `choice` become one `Body`. Nothing here needs llguidance."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHAPES = (
 
 @dataclass(frozen=True)
 class Body:
-    """What the reply must be, once its thinking is over."""
+    """What the reply must be after its thinking."""
 
     kind: str
     """JSON, REGEX, GRAMMAR or CHOICE."""
@@ -37,15 +37,15 @@ class Body:
 
     @property
     def argument(self) -> str:
-        """The name of the argument it came from, for sentences."""
+        """Name of the argument it came from, for sentences."""
         return "response_format" if self.kind == JSON else self.kind
 
 
 def wanted_body(
     response_format: Any = None, regex: Any = None, grammar: Any = None, choice: Any = None
 ) -> Optional[Body]:
-    """The one that is given; None: free text. Raises UsageError for more than one, and for what
-    has the wrong shape."""
+    """The form that is given; None: free text. Raises UsageError for more than one, and for a wrong
+    shape."""
     given = {"response_format": response_format, "regex": regex, "grammar": grammar}
     given["choice"] = choice
     names = [name for name, value in given.items() if value is not None]
@@ -97,8 +97,8 @@ _OF_ONE = ("items", "additionalProperties")
 
 
 def _closed(schema: Any) -> Any:
-    """The schema of a class, where an object has the fields of its class and no others, unless the
-    class says that it takes them: a model would go on with fields that nobody reads."""
+    """The schema of a class. Its objects have the fields of their class and no others, unless the
+    class takes them: a model would go on with fields that nobody reads."""
     if not isinstance(schema, Mapping):
         return schema
     found = dict(schema)
@@ -115,8 +115,8 @@ def _closed(schema: Any) -> Any:
 
 
 def schema_text(schema: Any) -> str:
-    """A JSON schema as text, with blanks in the answer bounded: a model that is in doubt could
-    write them for ever."""
+    """A JSON schema as text, with bounded blanks in the answer: a model in doubt could write blanks
+    for ever."""
     if schema is True:
         schema = {}
     if not isinstance(schema, Mapping):
@@ -132,8 +132,8 @@ def schema_text(schema: Any) -> str:
 def check_size(
     what: str, schema: Any, check: Optional[Callable[[str, Mapping[Any, Any]], None]] = None
 ) -> None:
-    """Raises UsageError for a schema that is too deep or too large, in bounded time, and for keys
-    that are no strings. check: is called with each object."""
+    """Raises UsageError, in bounded time, for a schema that is too deep or too large, and for keys
+    that are not strings. check: called with each object."""
     n_values = n_characters = 0
     waiting = [(schema, 0)]
     while waiting:

@@ -1,4 +1,4 @@
-"""Pieces of Lark as llguidance reads it: literals, regexes, tokens."""
+"""Pieces of Lark for llguidance: literals, regexes, tokens."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import json
 import re
 
 TEXT = r"/(.|\n)+/"
-"""Text of any length but none, in which no special token stands."""
+"""Text of one character or more, without special tokens."""
 
 
 def literal(text: str) -> str:
-    """The text itself. Lark's strings have no escape for most control characters."""
+    """A literal that matches the text. Lark's strings have no escape for most control
+    characters."""
     if any(_is_control(one) for one in text):
         return f"/{escaped(text)}/"
     return json.dumps(text, ensure_ascii=False)
 
 
 def token(number: int) -> str:
-    """One token, whatever its spelling."""
+    """A token by its id, whatever its spelling."""
     return f"<[{number}]>"
 
 
@@ -33,7 +34,7 @@ def regex(pattern: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """The text as a regular expression that matches nothing else."""
+    """A regular expression that matches the text and nothing else."""
     plain = re.sub(r"([\\.+*?()|\[\]{}^$#&~/-])", r"\\\1", text)
     return "".join(f"\\x{ord(one):02x}" if ord(one) < 32 or one == "\x7f" else one for one in plain)
 
@@ -46,7 +47,7 @@ _PART = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d*)[^}]*\}|[?*+|]|.", re
 
 
 def shortest(pattern: str) -> int:
-    """At least as many characters as the shortest text of a regular expression has."""
+    """An upper bound of the characters in the shortest text of a regular expression."""
     sums, last = [0], 0
     for part in _PART.finditer(pattern):
         text = part[0]

@@ -23,16 +23,17 @@ _STOPPED = ("NoExtension", "EndOfSentence")
 
 
 class GrammarConstraint:
-    """prototype: an LLMatcher at its beginning, which is copied, never changed.
+    """Follows one reply by a grammar. prototype: an LLMatcher at its beginning; it is copied, never
+    changed.
 
-    banned: tokens that the sampler refuses whatever the mask says (a bias of -inf).
+    banned: tokens that the sampler refuses whatever the mask allows (a bias of -inf).
     """
 
     def __init__(
         self, prototype: Any, vocabulary: Vocabulary, what: str, banned: Collection[int] = ()
     ) -> None:
         self.stopped = False
-        """The text is complete: nothing may follow."""
+        """True if the text is complete: nothing may follow."""
         self._prototype = prototype
         with inside():
             self._matcher = prototype.deep_copy()
@@ -46,11 +47,11 @@ class GrammarConstraint:
     # ---- the protocol ----
 
     def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Optional[np.ndarray]]:
-        """The drafts that may be run: those of `drafts` that the grammar allows, then what it
-        forces, at most n_max in all; and the masks of their rows and of the one behind them,
-        uint32 [len + 1, words]. The state afterwards is as before.
+        """Chooses the drafts to run: those of `drafts` that the grammar allows, then what it
+        forces, at most n_max in all. Returns them and the masks of their rows and of the one behind
+        them, uint32 [drafts + 1, words]. Leaves the state as before.
 
-        Raises UsageError where the grammar leaves no token to go on with.
+        Raises UsageError if the grammar leaves no token to go on with.
         """
         with inside():
             return self._planned(drafts, n_max)
@@ -67,14 +68,14 @@ class GrammarConstraint:
         return kept, self._masks[: len(kept) + 1]
 
     def forced(self, n_max: int) -> list[int]:
-        """What the grammar forces now: spells the only text that can follow. `plan` says how many
-        of them the masks let through."""
+        """The tokens that the grammar forces now: they spell the only text that can follow. `plan`
+        finds how many of them the masks allow."""
         with inside():
             found: list[int] = self._matcher.compute_ff_tokens()[: max(n_max, 0)]
         return found
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """The text goes on with these."""
+        """Continues the text with these tokens."""
         with inside():
             self._accepted(tokens)
 
@@ -91,8 +92,8 @@ class GrammarConstraint:
     # ---- one row ----
 
     def _follow(self, drafts: list[int], kept: list[int], n_max: int) -> list[int]:
-        """Takes drafts as long as the masks allow them; `kept` with those taken, for which the
-        state has moved on."""
+        """Takes drafts as long as the masks allow them, and advances the state. Returns `kept` and
+        the drafts taken."""
         for token in drafts:
             if len(kept) == n_max or token in self._end_tokens:
                 break
@@ -109,7 +110,8 @@ class GrammarConstraint:
         return kept
 
     def _fill(self, row: int) -> bool:
-        """Writes the mask of the present state; False: no token is left, or it took too much."""
+        """Writes the mask of the current state. Returns False if no token is left, or if it took
+        too much."""
         mask = self._masks[row]
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         if self._matcher.is_error():
@@ -129,7 +131,7 @@ class GrammarConstraint:
             self._rebuild([])
 
     def _rebuild(self, drafts: Sequence[int]) -> None:
-        """The state from the beginning: a matcher that met an error stays in it."""
+        """Builds the state from the beginning: a matcher that met an error stays in it."""
         self._matcher = self._prototype.deep_copy()
         if not self._matcher.consume_tokens([*self._taken, *drafts]):
             raise UsageError(f"{self._what} cannot be followed any more{self._reason()}")
@@ -159,7 +161,7 @@ class GrammarConstraint:
 
 
 def first_line(message: str) -> str:
-    """What llguidance says, without its dump of the state."""
+    """llguidance's message without its dump of the state."""
     return message.split("\n", 1)[0].strip().rstrip(".")
 
 

@@ -1,8 +1,8 @@
 """The grammar of a whole reply: thinking, then a body, tool calls or text.
 
-It is one grammar from the first token on, so that nothing has to notice, in the middle of a round
-of drafts, that the thinking is over. Markers are tokens; the same characters spelled by other
-tokens are text.
+It is one grammar from the first token on, so that no one has to notice, in the middle of a round of
+drafts, that the thinking is over. Markers are tokens; the same characters spelled by other tokens
+are text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST_FORCED = 20_000  # characters that a regex may force
 
 @dataclass(frozen=True)
 class Thinking:
-    """How thinking is written. begin, end: its markers' tokens."""
+    """How thinking is written. begin, end: tokens of its markers."""
 
     state: str = NEVER
     begin: int = -1
@@ -37,8 +37,8 @@ NO_THINKING = Thinking()
 
 @dataclass(frozen=True)
 class CallRules:
-    """calls: the rules. names: the tools that may be called; None: all. demanded: nothing but
-    calls will do. several: more than one may be made."""
+    """calls: the rules. names: tools that may be called; None: all. demanded: the reply must be
+    calls only. several: more than one call may be made."""
 
     calls: Calls
     names: Optional[Sequence[str]] = None
@@ -56,7 +56,7 @@ class _Grammar:
 def reply_grammar(
     body: Optional[Body], thinking: Thinking = NO_THINKING, tools: Optional[CallRules] = None
 ) -> str:
-    """The grammar as llguidance takes it."""
+    """The grammar in llguidance's form."""
     made = _Grammar()
     start = _thinking(thinking, made)
     said = [_calls(tools, made)] if tools is not None else []
@@ -89,7 +89,7 @@ def _calls(tools: CallRules, made: _Grammar) -> str:
 
 
 def _free_calls(calls: str, tools: CallRules, made: _Grammar) -> str:
-    """Text, with calls or without."""
+    """Text, with or without calls."""
     made.rules.append(f"SAID: {lark.TEXT}")
     return f"SAID? ({calls} SAID?)*" if tools.several else f"SAID? {calls}?"
 
