@@ -166,9 +166,9 @@ def token_array(tokens: Tokens, name: str = "tokens") -> tuple[Any, int]:
 # ---- Ctrl-C ----
 
 
-_LOOK = (
-    0.05  # seconds; the system may give a signal to any thread, and only that one's wait ends then
-)
+_LOOK = 0.05
+"""Seconds between two looks for a signal. The system may give a signal to any thread, and only that
+thread's wait ends then."""
 
 
 def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
@@ -188,9 +188,8 @@ def interruptible(work: Callable[[], T], cancel: Callable[[], object]) -> T:
     done = _thread.allocate_lock()  # until it is over; a wait for it has an end, as a child's must
     done.acquire()
     begun_after = forks()
-    first: dict[
-        str, str
-    ] = {}  # who comes first: the worker to work, or the interrupted caller to call it off
+    # Who comes first: the worker, or the interrupted caller who cancels its work.
+    first: dict[str, str] = {}
 
     def run() -> None:
         if first.setdefault("is", "worker") != "worker":

@@ -152,10 +152,8 @@ def check_callable(name: str, value: Any) -> Any:
 
 
 def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool) or type(value).__name__ in (
-        "bool_",
-        "bool",
-    )  # NumPy's, without importing it
+    """Also NumPy's, without importing it."""
+    return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
 
 
 def _bounds(lo: Optional[float], hi: Optional[float], above: Optional[float] = None) -> str:

@@ -195,9 +195,8 @@ class Context(Handle):
         since the nearest snapshot run again.
         """
         length = check_int("length", length, 0, 2**31 - 1)
-        dropped = (
-            self.n_past - length
-        )  # a way back beyond the last run may mean running the kept tokens again
+        # A way back beyond the last run may mean running the kept tokens again.
+        dropped = self.n_past - length
         self._run(dropped, lambda: check(lib.pillion_context_rewind(self._c, length)))
         self._n_rows = 0
 

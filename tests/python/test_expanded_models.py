@@ -99,9 +99,8 @@ def test_inspect_names_the_types_and_tells_the_memory(pillion, made):
         short: kind.upper() for short, kind in MIXED.items()
     }
     with pillion.Model.open(file) as model:
-        assert (
-            facts["memory"][0]["weights"] == model.weight_bytes
-        )  # computed, and of a loaded model
+        # Computed, and of a loaded model.
+        assert facts["memory"][0]["weights"] == model.weight_bytes
     # Expanded: more than the file's bytes, less than 8-bit codes would take.
     n_params, tensor_bytes = facts["file"]["n_params"], facts["file"]["tensor_bytes"]
     assert tensor_bytes < facts["memory"][0]["weights"] < n_params

@@ -10,10 +10,8 @@ import pytest
 from test_equality import prompt
 from test_goldens import GOLDEN, model_path
 
-NAMES = [
-    "tiny-e2b",
-    "tiny-gemma3",
-]  # windows of 16: rings of 256 with small batches, so 241 lengths can be had back
+# Windows of 16: rings of 256 with small batches, so 241 lengths can be had back.
+NAMES = ["tiny-e2b", "tiny-gemma3"]
 SLOW = pytest.mark.slow
 TAIL = 120  # half of those: so far before its end a text may leave a prompt
 
@@ -114,9 +112,8 @@ def test_texts_that_share_their_beginning(model):
     fresh = Fresh(model)
     rng = random.Random(5)
     shared = prompt(model.test_name, 400)
-    ends = [
-        [rng.randrange(model.n_vocab) for _ in range(250)] for _ in range(2)
-    ]  # longer than TAIL
+    # Longer than TAIL.
+    ends = [[rng.randrange(model.n_vocab) for _ in range(250)] for _ in range(2)]
     with model.context(n_ctx=1024, n_batch=64) as context:
         kept = []
         for turn in range(6):

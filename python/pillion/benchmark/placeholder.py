@@ -104,7 +104,6 @@ def _random_q4_0(rng: np.random.Generator, inputs: int, rows: int) -> Any:
     some = min(rows, max(1, (1 << 20) // (blocks * 18)))
     data = np.empty((some, blocks, 18), np.uint8)
     data[:, :, 2:] = rng.integers(0, 256, (some, blocks, 16), np.uint8)
-    data[:, :, :2] = np.array([1 / np.sqrt(21.25 * inputs)], np.float16).view(
-        np.uint8
-    )  # codes less 8 have variance 21.25
+    # Codes less 8 have variance 21.25.
+    data[:, :, :2] = np.array([1 / np.sqrt(21.25 * inputs)], np.float16).view(np.uint8)
     return np.resize(data.reshape(some, -1), (rows, blocks * 18))

@@ -295,9 +295,8 @@ class _Exchanges:
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:
         self._texts: dict[str, str] = {}
-        self._open: Optional[str] = (
-            None  # the placeholder of an exchange that the model goes on with
-        )
+        self._open: Optional[str] = None
+        """Placeholder of an exchange that the model continues."""
         self.messages: list[dict[str, Any]] = []
         last_user = max(
             (at for at, one in enumerate(messages) if one["role"] == "user"), default=-1

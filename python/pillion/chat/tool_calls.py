@@ -56,9 +56,8 @@ def parse_call(body: str, *, quote: str = '<|"|>') -> Optional[ToolCall]:
 
 
 _BLANK = re.compile(r"[ \t\r\n]*")
-_NAME = re.compile(
-    "call:[ \\t\\r\\n]*([^\\s{}()\\[\\],<>\"'\ud800-\udfff]+)"
-)  # half a pair: a marker (replies.py)
+# Half a surrogate pair is a marker (replies.py).
+_NAME = re.compile("call:[ \\t\\r\\n]*([^\\s{}()\\[\\],<>\"'\ud800-\udfff]+)")
 _BARE_KEY = re.compile('[^:{}\\[\\],"\\n\ud800-\udfff]+')
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _WORD = re.compile(r"[A-Za-z]+")
@@ -151,9 +150,8 @@ class _CallReader:
             text, self._at = self._text[begin:end], end + len(self._quote)
         elif self._text.startswith('"', self._at):
             text, self._at = _JSON.raw_decode(self._text, self._at)
-            text = text.encode("utf-16", "surrogatepass").decode(
-                "utf-16", "replace"
-            )  # "\\ud800" alone is no text
+            # "\\ud800" alone is no text.
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         else:
             raise ValueError("no text")
         self._skip(_BLANK)

@@ -70,9 +70,8 @@ def _checked(where: str, tool: Any) -> Tool:
             raise UsageError(
                 f"{where}['function'][{key!r}] is {shown(function[key])}; it must be {needed}"
             )
-    said = {
-        key: value for key, value in function.items() if value is not None
-    }  # templates would print "None"
+    # Templates would print "None".
+    said = {key: value for key, value in function.items() if value is not None}
     return {**tool, "type": "function", "function": said}
 
 

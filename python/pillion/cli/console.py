@@ -39,9 +39,8 @@ def command(body: F) -> F:
             typer.echo("", err=True)  # the next prompt begins on its own line
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # the reader went away: `pillion … | head`
-            os.dup2(
-                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-            )  # or Python complains when it flushes at exit
+            # Without it Python complains when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(READER_GONE) from None
         except PillionError as error:
             raise fail(in_options(error.sentence, known)) from None
