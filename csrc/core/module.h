@@ -20,6 +20,8 @@ constexpr const char* kModuleEntry = "pillion_module_backend";
 
 // What core's headers, its version and the compiler hash to (CMakeLists.txt).
 const char* build_id();
+// For a module: whether it may serve the core that asks. False, with a reason: another build.
+bool is_same_build(const ModuleRequest& request, Reason& reason);
 
 // The backend of a device that a module serves ("cuda", "cuda:1", "cuda:sim", "htp", "htp:sim").
 // Null with a reason. `known` tells such a name from one that no module is for.

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/context.h"
+#include "runtime/context_report.h"
 #include "runtime/sampler.h"
 #include "speculative/draft_length.h"
 
@@ -45,7 +45,7 @@ class Drafter {
     virtual DraftLength::Reading last_reading() const { return {}; }
     // Tokens of the text that it has run to follow it.
     virtual uint64_t n_read() const { return 0; }
-    virtual Json plan_json() { return nullptr; }   // where each op of a step runs
+    virtual Json plan_json() { return nullptr; }         // where each op of a step runs
     virtual ContextMemory memory() const { return {}; }  // of its own, beside weights
     // Enqueues a draft of exactly request.n tokens, which the target's next run takes from its
     // token_slots(1, n) (Context::eval_after_draft). False: this drafter, or this request, can't;

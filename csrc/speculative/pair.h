@@ -86,7 +86,7 @@ class Pair {
     // after a prompt there is nothing to run and no draft is taken.
     void run(const int32_t* drafts, size_t n);
     // The target's output row that is the run's first.
-    int first_row() const { return open_.first ? target_->n_outputs() - 1 : 0; }
+    int first_row() const { return open_.first ? target_->outputs().rows() - 1 : 0; }
     RoundInfo take(const Choosing& choosing, std::vector<int32_t>& out);
     // Back to before propose(); so is the sampler, if it is the one that was given there.
     void abandon(Sampler* sampler);
