@@ -5,6 +5,8 @@
 #include <numeric>
 
 #include "api/handles.h"
+#include "runtime/context_report.h"
+#include "runtime/scoring.h"
 
 using namespace pillion;
 using namespace pillion::api;
@@ -133,7 +135,7 @@ pillion_status pillion_context_logits(const pillion_context* context, size_t row
                                       const float** logits, size_t* n) {
     return with_context(context, [&](Context& c) {
         need(logits, "logits");
-        *logits = c.logits(int(std::min(row, size_t(INT32_MAX))));
+        *logits = c.outputs().logits(int(std::min(row, size_t(INT32_MAX))));
         if (n) *n = size_t(c.model().hparams().n_vocab);
     });
 }
@@ -142,7 +144,7 @@ pillion_status pillion_context_hidden(const pillion_context* context, size_t row
                                       const float** hidden, size_t* n) {
     return with_context(context, [&](Context& c) {
         need(hidden, "hidden");
-        *hidden = c.hidden(int(std::min(row, size_t(INT32_MAX))));
+        *hidden = c.outputs().hidden(int(std::min(row, size_t(INT32_MAX))));
         if (n) *n = size_t(c.model().hparams().n_embd);
     });
 }
@@ -152,7 +154,7 @@ pillion_status pillion_context_logprobs(const pillion_context* context, size_t r
                                         float* token_logprob) {
     return with_context(context, [&](Context& c) {
         const size_t n = size_t(c.model().hparams().n_vocab);
-        const float* x = c.logits(int(std::min(row, size_t(INT32_MAX))));
+        const float* x = c.outputs().logits(int(std::min(row, size_t(INT32_MAX))));
         if (token >= 0 && size_t(token) >= n)
             fail(Status::invalid_argument, "token %d, the vocabulary has %zu", token, n);
         if (k > n)
@@ -175,7 +177,7 @@ pillion_status pillion_context_score(pillion_context* context, const int32_t* to
                                      float* logprobs) {
     return run_context(context, [&](Context& c) {
         need(tokens, "tokens"), need(logprobs, "logprobs");
-        c.score(tokens, n, logprobs);
+        score(c, tokens, n, logprobs);
     });
 }
 
@@ -187,7 +189,7 @@ pillion_status pillion_context_embed(pillion_context* context, const int32_t* to
         if (n_embd != width)
             fail(Status::invalid_argument,
                  "mean has %zu floats, a hidden row of this model has %zu", n_embd, width);
-        c.embed(tokens, n, mean);
+        embed(c, tokens, n, mean);
     });
 }
 
@@ -198,14 +200,14 @@ pillion_status pillion_context_cancel(pillion_context* context) {
 pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity,
                                     size_t* needed) {
     return with_context(context,
-                        [&](Context& c) { write_text(c.to_json(), out, capacity, needed); });
+                        [&](Context& c) { write_text(context_json(c), out, capacity, needed); });
 }
 
 pillion_status pillion_context_work(const pillion_context* context, size_t n, size_t n_outputs,
                                     pillion_work* work, size_t size) {
     return with_context(context, [&](Context& c) {
         need(work, "work");
-        const Work w = c.work(n, int(std::min(n_outputs, size_t(INT32_MAX))));
+        const Work w = work_of(c, n, int(std::min(n_outputs, size_t(INT32_MAX))));
         const pillion_work out = {0, w.multiply_adds, w.weight_bytes, w.kv_bytes};
         write_info(work, size, &out, sizeof out);
     });
@@ -216,7 +218,7 @@ pillion_status pillion_context_limits(pillion_context* context, pillion_limits* 
     return with_context(context, [&](Context& c) {
         need(limits, "limits");
         c.clear_cancel();
-        const MachineLimits l = c.limits();
+        const MachineLimits l = limits_of(c);
         const pillion_limits out = {0, l.read_bytes_per_second, l.multiply_adds_per_second};
         write_info(limits, size, &out, sizeof out);
     });

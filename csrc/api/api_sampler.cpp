@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "api/handles.h"
+#include "runtime/scoring.h"
 
 using namespace pillion;
 using namespace pillion::api;

@@ -7,6 +7,11 @@
 namespace pillion {
 
 enum class BufferKind : uint8_t { weights, kv, scratch, state };
+// For sentences.
+constexpr const char* kind_name(BufferKind kind) {
+    constexpr const char* kNames[] = {"weights", "KV cache", "scratch", "state"};
+    return kNames[int(kind)];
+}
 
 class Buffer {
   public:

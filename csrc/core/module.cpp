@@ -49,6 +49,13 @@ ModuleEntry load(const char* file, Reason& reason) {
 
 const char* build_id() { return PILLION_BUILD_ID; }
 
+bool is_same_build(const ModuleRequest& request, Reason& reason) {
+    if (strcmp(request.build_id, build_id()) == 0) return true;
+    reason.set("its module belongs to another build (%s) than this library (%s)", build_id(),
+               request.build_id);
+    return false;
+}
+
 Backend* open_module_device(const std::string& device, bool& known, Reason& reason) {
     const Name name = parse(device);
     known = name.file != nullptr;

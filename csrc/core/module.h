@@ -22,6 +22,8 @@ constexpr const char* kModuleEntry = "pillion_module_backend";
 
 // A hash of core's headers, its version and the compiler (CMakeLists.txt).
 const char* build_id();
+// For a module: whether it may serve the core that asks. False, with a reason: another build.
+bool is_same_build(const ModuleRequest& request, Reason& reason);
 
 // Returns the backend of a device in a module ("cuda", "cuda:1", "cuda:sim", "htp", "htp:sim");
 // null with a reason on failure. known: whether a module exists for such a name.

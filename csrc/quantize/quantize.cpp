@@ -6,13 +6,11 @@
 #include <strings.h>
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
 #include <mutex>
 #include <regex>
-#include <thread>
 
 #include "core/cpu_count.h"
+#include "core/parallel.h"
 #include "gguf/gguf_writer.h"
 #include "quantize/encode.h"
 
@@ -122,32 +120,6 @@ void add_squares(const std::vector<float>& x, const std::vector<float>& y, doubl
         s[0] += double(x[i]) * double(x[i]),
             e[0] += (double(y[i]) - double(x[i])) * (double(y[i]) - double(x[i]));
     squares += (s[0] + s[1]) + (s[2] + s[3]), errors += (e[0] + e[1]) + (e[2] + e[3]);
-}
-
-// Runs body(i) for i in [0, n) on several threads; rethrows the first exception.
-template <class F>
-void parallel(int n_threads, size_t n, F&& body) {
-    std::atomic<size_t> next{0};
-    std::exception_ptr first;
-    std::mutex mutex;
-    const auto work = [&] {
-        for (size_t i; (i = next++) < n;) try {
-                body(i);
-            } catch (...) {
-                const std::lock_guard<std::mutex> lock(mutex);
-                if (!first) first = std::current_exception();
-                next = n;
-            }
-    };
-    std::vector<std::thread> threads;
-    for (size_t i = 1; i < std::min(size_t(n_threads), n); i++) try {
-            threads.emplace_back(work);
-        } catch (const std::system_error&) {
-            break;  // fewer threads suffice
-        }
-    work();
-    for (std::thread& t : threads) t.join();
-    if (first) std::rethrow_exception(first);
 }
 
 }  // namespace
@@ -393,7 +365,7 @@ uint64_t Quantization::encode(PlannedTensor& t, GgufWriter& writer,
     std::mutex mutex;
     for (int64_t first = 0; first < rows; first += batch) {
         const int64_t n = std::min(batch, rows - first);
-        parallel(options_.n_threads, size_t((n + slice - 1) / slice), [&](size_t piece) {
+        parallel_for(options_.n_threads, size_t((n + slice - 1) / slice), [&](size_t piece) {
             const size_t columns = size_t(width);
             std::vector<float> x(columns), y(columns);
             double e = 0, q = 0;

@@ -72,7 +72,7 @@ class AssistantDrafter final : public Drafter {
         allocate();
         chain(target);
         queue_ = &target.queue_on(backend);
-        options_.flash = target.flash();
+        options_.flash = target.options().flash;
         for (int n = 1; n <= kDraftMax; n++)
             plan(n);  // what can't run is said now, and no round pays for a compilation
     }

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/context.h"
+#include "runtime/context_report.h"
 #include "runtime/sampler.h"
 #include "speculative/draft_length.h"
 

@@ -14,8 +14,10 @@ struct Sized {
 
     void add_context(const ContextOptions& options) {
         context = std::make_shared<Context>(target, options);
-        context->compile_all();
+        compile();
     }
+    // Also the plan of long runs, which otherwise waits for the first.
+    void compile() { context->plans().get(context->n_batch()); }
     void add_drafter(const Model& model, Backend& backend) {
         drafter = model.without_content(backend);
         pair = std::make_unique<Pair>(context, drafter, PairOptions());
@@ -127,12 +129,12 @@ class Fitter {
             if (r_.drafter) {
                 const bool beside = &draft_device_ == &device_;
                 sized.add_drafter(*r_.drafter, beside ? dry : draft_device_);
-                sized.context->compile_all();  // with what the pair adds
+                sized.compile();  // with what the pair adds
             }
             const SizingBackend::Use use = dry.use();
             size_t copies = 0;  // of sliding caches: the host's, but that may be the same memory
             if (device_.memory().unified) {
-                copies = sized.context->memory().snapshots;
+                copies = memory_of(*sized.context).snapshots;
                 if (sized.pair) copies += sized.pair->drafter().memory().snapshots;
             }
             fit_.weights = use.of(BufferKind::weights), fit_.kv = use.of(BufferKind::kv) + copies,
@@ -167,7 +169,7 @@ std::string memory_json(const Model& model, const Model* drafter, const ContextO
     const Model& target = *sized.target;
     if (target.is_drafter() && !drafter) return drafter_alone_json(target);
     sized.add_context(options);
-    const ContextMemory m = sized.context->memory();
+    const ContextMemory m = memory_of(*sized.context);
     if (drafter) sized.add_drafter(*drafter, backend);
     JsonObject kv, out;
     kv.add("full", kv_json(m.full))

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "runtime/scoring.h"
 #include "speculative/drafter.h"
 
 namespace pillion {
@@ -20,8 +21,8 @@ class ModelDrafter final : public Drafter {
     const char* kind() const override { return "model"; }
     const char* head() const override { return "dense"; }
     const char* backend() const override { return context_.model().backend().name(); }
-    Json plan_json() override { return context_.placement_json(); }
-    ContextMemory memory() const override { return context_.memory(); }
+    Json plan_json() override { return placement_json(context_); }
+    ContextMemory memory() const override { return memory_of(context_); }
 
     Unread unread(const Context& target) const override {
         const int length = target.length() + 1, begin = begin_in(target),
@@ -37,8 +38,8 @@ class ModelDrafter final : public Drafter {
         if (size_t(target.length() + 1 + r.n) > size_t(context_.n_ctx())) return;
         read(target, r);
         for (int i = 0;; i++) {
-            int32_t token = context_.argmax(0);
-            const float* logits = context_.logits(0);
+            int32_t token = context_.outputs().argmax(0);
+            const float* logits = context_.outputs().logits(0);
             const int n = context_.model().hparams().n_vocab;
             if (r.p_min > 0 &&
                 double(logits[token]) - log_sum_exp(logits, size_t(n)) < double(logf(r.p_min)))
@@ -112,9 +113,9 @@ class ModelDrafter final : public Drafter {
         o.n_ctx = target.n_ctx();
         o.n_threads = target.queue().n_threads();
         o.n_outputs = 1;
-        o.flash = target.flash();
-        o.swa_full = target.swa_full();
-        o.n_snapshots = target.n_snapshots();
+        o.flash = target.options().flash;
+        o.swa_full = target.options().swa_full;
+        o.n_snapshots = target.options().n_snapshots;
         return o;
     }
     Context context_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/log.h"
+#include "runtime/scoring.h"
 #include "speculative/accept.h"
 
 namespace pillion {
@@ -154,7 +155,7 @@ void Pair::refuse_open_run() const {
 void Pair::begin(const Sampler* sampler) {
     open_ = {};
     const bool first = !has_last();
-    if (first && target_->n_outputs() == 0)
+    if (first && target_->outputs().rows() == 0)
         fail(
             Status::invalid_argument,
             "the context has no logits to go on from: run a prompt with at least one output first");
@@ -177,7 +178,7 @@ void Pair::drop_run(int length) {
 int Pair::room() const {
     if (!has_last()) return 0;
     return std::max(0, std::min({kDraftMax, target_->n_ctx() - target_->length() - 1,
-                                 target_->n_outputs_max() - 1}));
+                                 target_->outputs().rows_max() - 1}));
 }
 
 // Limits the draft: the last token and the drafts must fit context and outputs, and the round must
@@ -189,7 +190,7 @@ DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max) {
         stats_.reason = "switched off for this call (n_draft 0)";
         return {};
     }
-    if (target_->n_outputs_max() < 2) {
+    if (target_->outputs().rows_max() < 2) {
         stats_.state = PairStats::State::off,
         stats_.reason =
             "the context returns one output row, verifying a draft needs two (n_outputs, n_batch)";
@@ -302,7 +303,8 @@ int32_t Pair::choose_token(const Choosing& c, int row) {
     if (size_t(row) >= proposals_.size() || row > open_.kept)
         return sample_output(*c.sampler, *target_, first_row() + row, mask);
     weights_.resize(size_t(n_vocab));
-    const Distribution& p = c.sampler->distribution({target_->logits(row), nullptr, n_vocab}, mask);
+    const Distribution& p =
+        c.sampler->distribution({target_->outputs().logits(row), nullptr, n_vocab}, mask);
     return accept_or_resample(*c.sampler, p, proposals_[size_t(row)], drafts_[size_t(row)],
                               weights_);
 }
@@ -336,7 +338,7 @@ RoundInfo Pair::close(const Choosing& c, int last_row, size_t before,
 void Pair::remember_hidden(int row) {
     hidden_.clear();
     if (!drafter_->needs_hidden()) return;
-    const float* hidden = target_->hidden(row);
+    const float* hidden = target_->outputs().hidden(row);
     hidden_.assign(hidden, hidden + target_->model().hparams().n_embd);
 }
 
@@ -352,7 +354,8 @@ void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
     const float* hidden = nullptr;
     if (drafter_->needs_hidden() && target_->length() > 0) {
         if (generation_ == target_->generation() && !hidden_.empty()) hidden = hidden_.data();
-        else if (target_->n_outputs() > 0) hidden = target_->hidden(target_->n_outputs() - 1);
+        else if (target_->outputs().rows() > 0)
+            hidden = target_->outputs().hidden(target_->outputs().rows() - 1);
         else
             fail(Status::invalid_argument,
                  "the context has no hidden row to draft from: run a prompt with at least one "

@@ -89,7 +89,7 @@ class Pair {
     // a prompt there is nothing to run, and no draft is allowed.
     void run(const int32_t* drafts, size_t n);
     // The target's output row that is row 0 of the run.
-    int first_row() const { return open_.first ? target_->n_outputs() - 1 : 0; }
+    int first_row() const { return open_.first ? target_->outputs().rows() - 1 : 0; }
     RoundInfo take(const Choosing& choosing, std::vector<int32_t>& out);
     // Returns to the state before propose(). So does the sampler, if it is the one that propose()
     // got.

@@ -16,6 +16,7 @@
 #include "backends/cpu/lane_pack.h"
 #include "backends/cpu/thread_pool.h"
 #include "core/cpu_count.h"
+#include "core/error_boundary.h"
 #include "core/expand.h"
 
 namespace pillion::cpu {
@@ -141,8 +142,7 @@ class CpuBackend final : public Backend {
                     Reason& reason) override {
         buffer = OwnBuffer::make(std::max<size_t>(size, 64), kind);
         if (buffer) return Status::ok;
-        static constexpr const char* kKinds[] = {"weights", "KV cache", "scratch", "state"};
-        reason.set("no memory for %zu bytes of %s", size, kKinds[int(kind)]);
+        reason.set("no memory for %zu bytes of %s", size, kind_name(kind));
         return Status::out_of_memory;
     }
 
@@ -155,7 +155,7 @@ class CpuBackend final : public Backend {
     }
 
     Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {
-        try {
+        return for_tensor(s, reason, [&] {
             switch (s.use) {
                 case WeightSource::Use::vector:
                     format_of(expanded(s.dtype)), bytes = size_t(s.width * s.rows * s.depth) * 4;
@@ -169,10 +169,7 @@ class CpuBackend final : public Backend {
                     break;
             }
             return Status::ok;
-        } catch (const Error& e) {
-            reason.set("tensor %s: %s", s.name, e.what());
-            return e.code();
-        }
+        });
     }
 
     Status import_weight(const WeightSource& s, Buffer& buffer, size_t offset, Queue& queue,
@@ -180,33 +177,20 @@ class CpuBackend final : public Backend {
         size_t bytes = 0;
         if (Status status = weight_bytes(s, bytes, reason); status != Status::ok) return status;
         t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
-        uint8_t* to = buffer.host() + offset;
         if (s.use == WeightSource::Use::vector) t.dtype = DType::f32;
         if (s.use == WeightSource::Use::matrix)
             t.layout = Layout::packed, t.dtype = expanded(s.dtype);
         if (s.use == WeightSource::Use::table && s.mapped)
             t.buffer = s.mapped, t.offset = s.mapped_offset;
         if (!s.data) return Status::ok;
-        switch (s.use) {
-            case WeightSource::Use::vector:
-                for (int64_t r = 0; r < s.rows * s.depth; r++)
-                    read_file_row(s.dtype, s.data + size_t(r) * row_bytes(s.dtype, s.width),
-                                  int(s.width), reinterpret_cast<float*>(to) + r * s.width);
-                break;
-            case WeightSource::Use::table:
-                if (!s.mapped) memcpy(to, s.data, bytes);
-                break;
-            case WeightSource::Use::matrix:
-                try {
-                    if (pack(s, to, static_cast<ThreadPool&>(queue))) break;
-                } catch (const std::bad_alloc&) {
-                    reason.set("tensor %s: no memory to import it with", s.name);
-                    return Status::out_of_memory;
-                }
-                reason.set("cancelled");
-                return Status::cancelled;
-        }
-        return Status::ok;
+        bool finished = true;
+        const Status status = for_tensor(s, reason, [&] {
+            finished = import_content(s, bytes, buffer.host() + offset, queue);
+            return Status::ok;
+        });
+        if (finished) return status;
+        reason.set("cancelled");
+        return Status::cancelled;
     }
 
     size_t kv_bytes(const KvSpec& spec) const override {
@@ -218,19 +202,13 @@ class CpuBackend final : public Backend {
 
     Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
                    const CompileOptions& options) override {
-        try {
+        return to_status(reason, [&] {
             for (const Node& n : graph.nodes())
                 if (!supports(graph, n, reason)) return Status::unsupported_op;
             plan = compile_plan(graph, table_, static_cast<ThreadPool&>(queue), allocate_or_throw,
                                 options);
             return Status::ok;
-        } catch (const Error& e) {
-            reason.set("%s", e.what());
-            return e.code();
-        } catch (const std::bad_alloc&) {
-            reason.set("no memory for a plan of %zu nodes", graph.nodes().size());
-            return Status::out_of_memory;
-        }
+        });
     }
 
     Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) override {
@@ -247,6 +225,31 @@ class CpuBackend final : public Backend {
     }
 
   private:
+    // What `body` throws is said of this tensor.
+    template <class F>
+    static Status for_tensor(const WeightSource& s, Reason& reason, const F& body) {
+        Reason why;
+        const Status status = to_status(why, body);
+        if (status != Status::ok) reason.set("tensor %s: %s", s.name, why.text);
+        return status;
+    }
+
+    // False: cancelled.
+    bool import_content(const WeightSource& s, size_t bytes, uint8_t* to, Queue& queue) const {
+        switch (s.use) {
+            case WeightSource::Use::vector:
+                for (int64_t r = 0; r < s.rows * s.depth; r++)
+                    read_file_row(s.dtype, s.data + size_t(r) * row_bytes(s.dtype, s.width),
+                                  int(s.width), reinterpret_cast<float*>(to) + r * s.width);
+                return true;
+            case WeightSource::Use::table:
+                if (!s.mapped) memcpy(to, s.data, bytes);
+                return true;
+            case WeightSource::Use::matrix: return pack(s, to, static_cast<ThreadPool&>(queue));
+        }
+        return true;
+    }
+
     static size_t file_bytes(const WeightSource& s) {
         return row_bytes(s.dtype, s.width) * size_t(s.rows * s.depth);
     }

@@ -86,10 +86,9 @@ class CudaBackend final : public Backend {
             if (block) buffer = std::make_unique<OwnBuffer>(size, kind, std::move(block));
             return status;
         });
-        static constexpr const char* kKinds[] = {"weights", "KV cache", "scratch", "state"};
         if (status == Status::device_lost) reason = why;
         else if (status != Status::ok)
-            reason.set("%s on device %d: %s", kKinds[int(kind)], index_, why.text);
+            reason.set("%s on device %d: %s", kind_name(kind), index_, why.text);
         return status;
     }
 
@@ -271,11 +270,7 @@ class CudaBackend final : public Backend {
 }  // namespace
 
 static Backend* open_backend(const ModuleRequest& request, Reason& reason) {
-    if (strcmp(request.build_id, build_id()) != 0) {
-        reason.set("its module belongs to another build (%s) than this library (%s)", build_id(),
-                   request.build_id);
-        return nullptr;
-    }
+    if (!is_same_build(request, reason)) return nullptr;
     DeviceInfo device;
     if (find_device(request.device, device, reason) != Status::ok) return nullptr;
     auto* backend = new (std::nothrow) CudaBackend(request.device, device);

@@ -3,8 +3,6 @@
 #include <string.h>
 
 #include <algorithm>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "backends/cuda/cuda_queue.h"
@@ -12,28 +10,20 @@
 #include "backends/cuda/kernels/matmul_layout.h"
 #include "backends/cuda/kernels/row_values.h"
 #include "core/expand.h"
+#include "core/parallel.h"
 
 namespace pillion::cuda {
 namespace {
 
-// Calls f(begin, end) over ranges of rows, on up to n_threads threads. Ranges without a thread run
-// on the caller's.
+// Calls f(begin, end) over ranges of rows, on up to n_threads threads.
 template <class F>
 void over_rows(int64_t rows, int n_threads, const F& f) {
     const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(n_threads, rows / 64)),
                   each = (rows + parts - 1) / parts;
-    std::vector<std::thread> threads;
-    int64_t begin = 0;
-    for (int64_t i = 0; i + 1 < parts; i++, begin += each) {
-        const int64_t from = begin, to = begin + each;
-        try {
-            threads.emplace_back([&f, from, to] { f(from, to); });
-        } catch (const std::system_error&) {
-            f(from, to);
-        }
-    }
-    f(begin, rows);
-    for (std::thread& t : threads) t.join();
+    parallel_for(n_threads, size_t(parts), [&](size_t i) {
+        const int64_t begin = int64_t(i) * each;
+        f(begin, std::min(begin + each, rows));
+    });
 }
 
 // The place of a row in the planes of a given number of rows.

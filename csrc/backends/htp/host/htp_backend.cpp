@@ -54,7 +54,6 @@ class HtpBackend final : public Backend {
     Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
                     Reason& reason) override {
         return to_status(reason, [&] {
-            static constexpr const char* kKinds[] = {"weights", "KV cache", "scratch", "state"};
             Status status = Status::ok;
             Reason why;
             if (kind == BufferKind::weights && size > std::min(kOnePieceMax, usable())) {
@@ -63,8 +62,7 @@ class HtpBackend final : public Backend {
                 buffer = std::make_unique<HtpBuffer>(size, kind, std::move(region));
             }
             if (!buffer)
-                reason.set("%s on device %s: %s", kKinds[int(kind)], line_->device_name(),
-                           why.text);
+                reason.set("%s on device %s: %s", kind_name(kind), line_->device_name(), why.text);
             return buffer ? Status::ok : status;
         });
     }
@@ -209,11 +207,7 @@ void (*g_core_log)(LogLevel, const char*, ...) = nullptr;
 void to_core(LogLevel level, const char* message, void*) { g_core_log(level, "%s", message); }
 
 Backend* open_backend(const ModuleRequest& request, Reason& reason) {
-    if (strcmp(request.build_id, build_id()) != 0) {
-        reason.set("its module belongs to another build (%s) than this library (%s)", build_id(),
-                   request.build_id);
-        return nullptr;
-    }
+    if (!is_same_build(request, reason)) return nullptr;
     g_core_log = request.log;
     set_log_sink(to_core, nullptr);
     Status status = Status::ok;

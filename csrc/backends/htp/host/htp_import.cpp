@@ -4,12 +4,11 @@
 
 #include <algorithm>
 #include <memory>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "backends/htp/wire/htp_pack.h"
 #include "core/expand.h"
+#include "core/parallel.h"
 
 namespace pillion::htp {
 namespace {
@@ -18,23 +17,6 @@ namespace {
 constexpr size_t kPieceBytes = 1 << 20;
 
 size_t file_row(const WeightSource& s) { return row_bytes(s.dtype, s.width); }
-
-// Runs task(0) .. task(n - 1) on up to n_threads threads, in any order.
-template <class F>
-void parallel_for(int64_t n, int n_threads, const F& task) {
-    std::atomic<int64_t> next{0};
-    const auto work = [&] {
-        for (int64_t i; (i = next++) < n;) task(i);
-    };
-    std::vector<std::thread> threads;
-    try {
-        for (int64_t t = 1; t < std::min<int64_t>(n, n_threads); t++) threads.emplace_back(work);
-    } catch (const std::system_error&) {
-        // The system has no more threads; the existing ones do the work.
-    }
-    work();
-    for (std::thread& t : threads) t.join();
-}
 
 // Packs panels [begin, end) from rows of a file that are expanded 32 at a time into `scratch`.
 void pack_expanded(const WeightSource& s, const uint8_t* from, int64_t begin, int64_t end,
@@ -71,11 +53,11 @@ bool pack(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel,
             if (cancel.load()) return false;
             const int64_t last = std::min(first + slice, panels);
             const uint8_t* from = s.data + row * size_t(s.rows) * size_t(d);
-            parallel_for((last - first + piece - 1) / piece, n_threads, [&](int64_t i) {
-                const int64_t begin = first + i * piece, end = std::min(begin + piece, last);
+            parallel_for(n_threads, size_t((last - first + piece - 1) / piece), [&](size_t i) {
+                const int64_t begin = first + int64_t(i) * piece,
+                              end = std::min(begin + piece, last);
                 if (is_expanded(s.dtype))
-                    return pack_expanded(s, from, begin, end,
-                                         scratch.get() + scratch_bytes * size_t(i),
+                    return pack_expanded(s, from, begin, end, scratch.get() + scratch_bytes * i,
                                          to + matrix * size_t(d));
                 (void)htp_pack_panels(dtype, from, s.row_order, uint64_t(s.rows), width,
                                       uint64_t(begin), uint64_t(end), to + matrix * size_t(d));
