@@ -271,7 +271,9 @@ pillion_status pillion_model_memory(const pillion_model* model, const pillion_mo
     });
 }
 
-void pillion_fit_config_init(pillion_fit_config* config, size_t size) { init_config(config, size); }
+void pillion_fit_config_init(pillion_fit_config* config, size_t size) {
+    init_layers_config(config, size);
+}
 
 pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter,
                                  const pillion_context_config* context,
@@ -286,14 +288,11 @@ pillion_status pillion_model_fit(const pillion_model* model, const pillion_model
         r.context = context_options(context);
         if (c.device) r.device = c.device;
         if (c.draft_device) r.draft_device = c.draft_device;
-        r.n_device_layers = device_layers(c.n_gpu_layers);
-        r.device_bytes = size_t(c.device_bytes);
+        r.n_gpu_layers = c.n_gpu_layers;
+        r.device_bytes = size_t(c.device_bytes), r.strict = c.strict != 0;
         const DeviceFit fit = fit_device(r);
         write_text(fit.to_json(), out, capacity, needed);
-        if (n_gpu_layers)
-            *n_gpu_layers = fit.is_host || fit.n_device_layers == fit.n_layers ? 0
-                            : fit.n_device_layers == 0 ? -1
-                                                       : fit.n_device_layers;
+        if (n_gpu_layers) *n_gpu_layers = fit.n_device_layers;
     });
 }
 
@@ -313,7 +312,9 @@ pillion_status pillion_sampler_new(const pillion_sampler_config* config,
         o.temperature = c.temperature, o.top_k = c.top_k, o.top_p = c.top_p, o.min_p = c.min_p;
         if (c.repeat_penalty != 0) o.repeat_penalty = c.repeat_penalty;
         o.frequency_penalty = c.frequency_penalty, o.presence_penalty = c.presence_penalty;
-        if (c.penalty_last_n != 0) o.penalty_last_n = c.penalty_last_n;
+        if (c.penalty_last_n == -2)
+            o.repeat_penalty = 1, o.frequency_penalty = o.presence_penalty = 0;
+        else if (c.penalty_last_n != 0) o.penalty_last_n = c.penalty_last_n;
         o.seed = c.seed;
         if (c.n_bias > 0) need(c.bias_tokens, "bias_tokens"), need(c.bias_values, "bias_values");
         for (uint64_t i = 0; i < c.n_bias; i++)

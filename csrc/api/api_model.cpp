@@ -2,6 +2,7 @@
 
 #include "api/handles.h"
 #include "gguf/gguf_json.h"
+#include "speculative/device_fit.h"
 
 using namespace pillion;
 using namespace pillion::api;
@@ -28,7 +29,7 @@ const std::shared_ptr<Model>& SharedModel::to_run() const {
 extern "C" {
 
 void pillion_model_config_init(pillion_model_config* config, size_t size) {
-    init_config(config, size);
+    init_layers_config(config, size);
 }
 
 pillion_status pillion_model_open(const char* path, const pillion_model_config* config,
@@ -44,7 +45,8 @@ pillion_status pillion_model_open(const char* path, const pillion_model_config* 
         if (c.n_threads < 0)
             fail(Status::invalid_argument, "n_threads %d must not be negative", c.n_threads);
         if (c.device) o.device = c.device;
-        o.n_device_layers = device_layers(c.n_gpu_layers);
+        o.n_gpu_layers = c.n_gpu_layers;
+        o.count_fitting = [&](const Model& m) { return count_fitting_layers(m, o.device); };
         if (c.progress)
             o.progress = [&c](uint64_t done, uint64_t total) {
                 return c.progress(done, total, c.progress_user) == 0;
@@ -56,6 +58,10 @@ pillion_status pillion_model_open(const char* path, const pillion_model_config* 
 }
 
 void pillion_model_free(pillion_model* model) { delete model; }
+
+const char* pillion_draft_device(const char* device, const char* asked) {
+    return draft_device(device, asked);
+}
 
 pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_info* info,
                                       size_t size) {

@@ -5,8 +5,11 @@
  *    pillion_last_error() holds one sentence for the calling thread until its next pillion call.
  *    Results go through the trailing out-pointers, written only on success.
  *  - Config structs begin with struct_size. pillion_<x>_config_init(&cfg, sizeof cfg) fills in the
- *    defaults; a field of value zero means "default". The library reads no further than struct_size
- *    and refuses a larger struct whose surplus is not zero. Fields are only ever appended.
+ *    defaults: call it first, and change what you want to. A struct of zeros, whose struct_size
+ *    nobody set, is refused. A field of value zero means "default", with one exception:
+ *    n_gpu_layers, whose default is -1 and whose 0 says "no layer". NULL for a config: all
+ *    defaults. The library reads no further than struct_size and refuses a larger struct whose
+ *    surplus is not zero. Fields are only ever appended.
  *  - Text is UTF-8 with an explicit length, without a closing NUL. Functions that fill a caller's
  *    buffer take its capacity and always report the needed size; too small a buffer gives
  *    PILLION_ERROR_BUFFER_TOO_SMALL and writes nothing.
@@ -121,13 +124,20 @@ typedef struct {
     pillion_progress_callback progress;
     void* progress_user;
     int32_t n_gpu_layers; /* layers on the device, from the last one down; the others stay on the
-                           * CPU. 0: all; -1: none. An assistant lies on the device as a whole */
+                           * CPU. -1, the default: as many as fit (here beside a context of default
+                           * size; pillion_model_fit counts for others); 0: none; more than there
+                           * are: all. An assistant lies on the device as a whole. Above 0 where the
+                           * device is the CPU: NO_BACKEND */
 } pillion_model_config;
 
 void pillion_model_config_init(pillion_model_config* config, size_t size);
 pillion_status pillion_model_open(const char* path, const pillion_model_config* config,
                                   pillion_model** model);
 void pillion_model_free(pillion_model* model);
+/* Where to open a drafter whose target runs on `device`: `asked`; where that is "auto" or NULL,
+ * `device`, but "cpu" for a target on the Hexagon NPU. Returns one of the two or a constant, never
+ * NULL. */
+const char* pillion_draft_device(const char* device, const char* asked);
 
 typedef struct {
     uint32_t struct_size;
@@ -336,18 +346,19 @@ pillion_status pillion_model_memory(const pillion_model* model, const pillion_mo
  */
 typedef struct {
     uint32_t struct_size;
-    int32_t n_gpu_layers;     /* as in pillion_model_config; but 0: as many as fit */
+    int32_t n_gpu_layers;     /* as in pillion_model_config: -1, the default, counts */
     const char* device;       /* NULL: "auto" */
-    const char* draft_device; /* NULL: the target's */
+    const char* draft_device; /* NULL: "auto", see pillion_draft_device */
     uint64_t device_bytes;    /* of its memory that may be used; 0: what is free now, less a reserve
                                  for its driver */
+    int32_t strict;           /* 1: where n_gpu_layers is -1, fewer layers than all are an error */
 } pillion_fit_config;
 void pillion_fit_config_init(pillion_fit_config* config, size_t size);
 /* n_gpu_layers: what to open the model with. Models opened for metadata only will do; drafter may
  * be NULL. JSON: {"device", "is_host", "n_layers", "device_layers", "weights", "kv", "scratch",
- * "total", "available"}, bytes on the device, the drafter's among them where it is there.
- * OUT_OF_MEMORY, with the numbers: not even without layers, not so many, or memory that the CPU
- * shares. */
+ * "total", "available", "note"}, bytes on the device, the drafter's among them where it is there;
+ * note: a sentence for the user where not all layers fit, else "". OUT_OF_MEMORY, with the
+ * numbers: not even without layers, not so many, strict, or memory that the CPU shares. */
 pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter,
                                  const pillion_context_config* context,
                                  const pillion_fit_config* config, int32_t* n_gpu_layers, char* out,
@@ -366,15 +377,22 @@ typedef struct {
     float min_p;                               /* 0: off */
     float repeat_penalty;                      /* 0 or 1: off */
     float frequency_penalty, presence_penalty; /* 0: off */
-    int32_t
-        penalty_last_n; /* 0: 64; -1: the whole text. The penalties themselves turn penalties off */
-    uint64_t seed;      /* 0: a random one; any other number is that seed */
+    int32_t penalty_last_n; /* tokens that the penalties see. 0: 64; -1: the whole text; -2: none,
+                             * which turns the penalties off */
+    uint64_t seed;          /* 0: a random one; any other number is that seed */
     const int32_t* bias_tokens; /* logit_bias: added to the logit; -inf bans */
     const float* bias_values;
     uint64_t n_bias;
 } pillion_sampler_config;
 
 void pillion_sampler_config_init(pillion_sampler_config* config, size_t size);
+/* In place of init: the settings that the model's file recommends (general.sampling.*), those of
+ * llama-cpp-python where it has none (temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, penalties
+ * off), and a bias of -inf for the tokens that the file says must never come. The bias points into
+ * the model and lives as long. A model opened for metadata only will do. FILE_CORRUPT names key,
+ * value and limit of a setting that can't be. */
+pillion_status pillion_sampler_config_from_model(const pillion_model* model,
+                                                 pillion_sampler_config* config, size_t size);
 pillion_status pillion_sampler_new(const pillion_sampler_config* config, pillion_sampler** sampler);
 void pillion_sampler_free(pillion_sampler* sampler);
 /* The next token from a row of the context's logits. Does not change the context; call accept with
@@ -407,6 +425,12 @@ pillion_status pillion_sampler_reset(
 typedef struct pillion_pair pillion_pair;
 
 enum { PILLION_SPECULATION_ON = 1, PILLION_SPECULATION_PARKED = 2, PILLION_SPECULATION_OFF = 3 };
+enum {
+    PILLION_DRAFTER_NONE = 0,     /* every step is plain decoding: one token */
+    PILLION_DRAFTER_LOOKUP = 1,   /* no model: drafts are looked up in the text so far */
+    PILLION_DRAFTER_MODEL = 2,    /* a model with the target's vocabulary gets its own cache */
+    PILLION_DRAFTER_ASSISTANT = 3 /* a Gemma 4 assistant reads the target's cache */
+};
 enum { PILLION_DRAFT_MAX = 8 }; /* drafts of one round */
 enum { PILLION_DRAFT_AUTO = -1 };
 
@@ -415,9 +439,7 @@ typedef struct {
     int32_t dense_head; /* 1: score the whole vocabulary even if the drafter has an centroid head */
     int32_t
         strict; /* 1: an centroid head that the file has only in part is an error, not a warning */
-    int32_t as_model; /* 1: run the drafter as an ordinary model with a cache of its own; refused
-                         for an assistant */
-    int32_t n_ngram;  /* prompt lookup: longest run of tokens to look for; 0: 3 */
+    int32_t n_ngram; /* prompt lookup: longest run of tokens to look for; 0: 3 */
     float p_min; /* a draft whose step gives its best token less than this ends the draft; 0: off */
     int32_t sampled; /* 1: drafts are drawn by the sampler and verified by rejection: accepted more
                       * often at a temperature, the text follows the same distribution but is
@@ -425,14 +447,14 @@ typedef struct {
 } pillion_pair_config;
 
 void pillion_pair_config_init(pillion_pair_config* config, size_t size);
-/* drafter: a Gemma 4 assistant (reads the target's cache), any model with the target's vocabulary
- * (gets a cache of its own), or NULL: no model, drafts are looked up in the text so far. At any
- * time, also after a prompt. PILLION_ERROR_PAIRING names both values when the two do not fit. A
- * drafter on another device than the target's caches may get copies of them, for which the
- * context's tokens run once more (cancelled then, the context is as long as it says). The pair
- * keeps both alive; free it like anything else. The context may still be used by itself between
- * steps. */
-pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
+/* kind: PILLION_DRAFTER_*. drafter: for MODEL and ASSISTANT (pillion_model_info.is_drafter tells an
+ * assistant), else NULL. At any time, also after a prompt. INVALID_ARGUMENT: another kind, a
+ * drafter that the kind does not take, none where it takes one. PILLION_ERROR_PAIRING: a drafter of
+ * another kind; or it names both values when the two do not fit. A drafter on another device than
+ * the target's caches may get copies of them, for which the context's tokens run once more
+ * (cancelled then, the context is as long as it says). The pair keeps both alive; free it like
+ * anything else. The context may still be used by itself between steps. */
+pillion_status pillion_pair_new(pillion_context* target, int32_t kind, pillion_model* drafter,
                                 const pillion_pair_config* config, pillion_pair** pair);
 void pillion_pair_free(pillion_pair* pair);
 
@@ -448,9 +470,9 @@ typedef struct {
  * sampler chose: at least one, at most n_max. They are those that steps without drafts would give,
  * also when sampling (but see `sampled`). The first step after a prompt returns the token that the
  * prompt's logits give. n_draft: 0 none, 1 .. PILLION_DRAFT_MAX, or PILLION_DRAFT_AUTO: as many as
- * pay off by what was measured. The context's output row i is the one that token i was chosen from,
- * until the next call; in the first step after a prompt that is its last row. The last token is not
- * in the cache yet. */
+ * pay off by what was measured. A pair without drafter drafts nothing. The context's output row i
+ * is the one that token i was chosen from, until the next call; in the first step after a prompt
+ * that is its last row. The last token is not in the cache yet. */
 pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
                                  size_t n_max, const int32_t* end_tokens, size_t n_end,
                                  int32_t* tokens, size_t capacity, size_t* n,
@@ -515,7 +537,7 @@ typedef struct {
     uint64_t drafted_at[8], accepted_at[8]; /* by position in the draft */
     double draft_ms, verify_ms, accept_ms;  /* verify: all runs of the target by steps */
     int32_t n_draft;                        /* what "auto" would take now */
-    char kind[16];                          /* "mtp", "model", "lookup" */
+    char kind[16];                          /* "mtp", "model", "lookup"; "": no drafter */
     char head[16];                          /* "ordered", "dense", "" */
     char reason[160];                       /* why paused or off, or why the head is dense */
     uint64_t forced; /* accepted drafts of others; `drafted` counts the drafter's */

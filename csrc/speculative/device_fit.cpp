@@ -19,26 +19,25 @@ class Fitter {
   public:
     explicit Fitter(const FitRequest& request)
         : r_(request), device_(find_backend(r_.device)),
-          draft_device_(r_.draft_device.empty() || r_.draft_device == "auto"
-                            ? device_
-                            : find_backend(r_.draft_device)) {
+          draft_device_(find_backend(draft_device(r_.device.c_str(), r_.draft_device.c_str()))) {
         fit_.device = device_.name(), fit_.is_host = device_.is_host();
         fit_.n_layers = r_.model->hparams().n_layers;
     }
 
     DeviceFit fit() {
-        place_layers(r_.device, r_.n_device_layers,
+        place_layers(r_.device, r_.n_gpu_layers,
                      fit_.n_layers);  // says what is wrong with the numbers
         if (fit_.is_host) return fit_;
         const int wanted =
-            r_.n_device_layers < 0 ? fit_.n_layers : std::min(r_.n_device_layers, fit_.n_layers);
+            r_.n_gpu_layers < 0 ? fit_.n_layers : std::min(r_.n_gpu_layers, fit_.n_layers);
         const MemoryInfo memory = device_.memory();
         fit_.available = r_.device_bytes > 0 ? r_.device_bytes : usable(memory);
         measure(wanted);
         if (fit_.available == 0 && memory.total == 0) return fit_;  // it does not say
         if (fit_.total() <= fit_.available) return fit_;
-        if (r_.n_device_layers >= 0 || memory.unified) refuse(wanted, memory.unified);
+        if (r_.n_gpu_layers >= 0 || memory.unified) refuse(wanted, memory.unified);
         search(wanted);
+        note_fewer();
         return fit_;
     }
 
@@ -55,6 +54,18 @@ class Fitter {
         if (fit_.total() > fit_.available) refuse(0, false);
     }
 
+    void note_fewer() {
+        char text[200];
+        snprintf(text, sizeof text,
+                 "%s holds %d of %d layers (%.2f of %.2f GB); the others are the CPU's",
+                 device_.name(), fit_.n_device_layers, fit_.n_layers, gb(fit_.total()),
+                 gb(fit_.available));
+        fit_.note = text;
+        if (r_.strict)
+            fail(Status::out_of_memory, "%s: %s, which strict does not allow",
+                 r_.model->file().path().c_str(), text);
+    }
+
     void measure(int n_device_layers) {
         SizingBackend dry(device_);
         {
@@ -69,8 +80,8 @@ class Fitter {
             if (r_.drafter) {
                 Backend& place =
                     &draft_device_ == &device_ ? static_cast<Backend&>(dry) : draft_device_;
-                pair = std::make_unique<Pair>(context, r_.drafter->without_content(place),
-                                              PairOptions());
+                pair = std::make_unique<Pair>(context, kind_of(*r_.drafter),
+                                              r_.drafter->without_content(place), PairOptions());
                 context->compile_all();  // with what the pair adds
             }
             const SizingBackend::Use use = dry.use();
@@ -104,16 +115,29 @@ class Fitter {
 }  // namespace
 
 std::string DeviceFit::to_json() const {
-    char text[400];
+    char text[600];
     snprintf(text, sizeof text,
              "{\"device\": \"%s\", \"is_host\": %s, \"n_layers\": %d, \"device_layers\": %d, "
              "\"weights\": %zu, \"kv\": %zu, "
-             "\"scratch\": %zu, \"total\": %zu, \"available\": %zu}",
+             "\"scratch\": %zu, \"total\": %zu, \"available\": %zu, \"note\": \"%s\"}",
              device.c_str(), is_host ? "true" : "false", n_layers, n_device_layers, weights, kv,
-             scratch, total(), available);
+             scratch, total(), available, note.c_str());
     return text;
 }
 
 DeviceFit fit_device(const FitRequest& request) { return Fitter(request).fit(); }
+
+int count_fitting_layers(const Model& model, const std::string& device) {
+    const int all = model.hparams().n_layers;
+    const MemoryInfo memory = find_backend(device).memory();
+    if (memory.unified || memory.total == 0) return all;
+    try {
+        FitRequest request;
+        request.model = &model, request.drafter = nullptr, request.device = device;
+        return fit_device(request).n_device_layers;
+    } catch (const Error&) {
+        return all;
+    }
+}
 
 }  // namespace pillion

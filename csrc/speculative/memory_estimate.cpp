@@ -45,7 +45,7 @@ std::string memory_json(const Model& model, const Model* drafter, const ContextO
         field("scratch", m.scratch) + field("outputs", m.outputs) + ", \"drafter\": ";
     if (drafter) {
         const std::shared_ptr<Model> placed = drafter->without_content(backend);
-        const Pair pair(context, placed, {});
+        const Pair pair(context, kind_of(*placed), placed, {});
         const ContextMemory d = pair.drafter().memory();
         const uint64_t bytes =
             placed->weight_bytes() + kv_bytes(d) + d.snapshots + d.scratch + d.outputs;

@@ -322,7 +322,7 @@ class Engine(Held):
     @property
     def paired(self) -> bool:
         """Whether a drafter is there."""
-        return self.slots_made[0].pair is not None
+        return self.slots_made[0].drafts
 
     def __enter__(self) -> Engine:
         return self

@@ -20,8 +20,8 @@ from .chat_format import TEMPLATE, ChatFormat, named_templates
 from .context import KV_TYPES
 from .devices import system
 from .errors import BackendError, ModelFileError, PairingError, PillionError, UsageError
-from .file_settings import sampling_defaults
 from .model import Model
+from .sampling import SamplingParams
 from .tokenizer import Tokenizer
 
 Facts = dict[str, Any]
@@ -319,7 +319,7 @@ def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
             "wrong ids are likely"
         )
     try:
-        sampling_defaults(metadata)
+        SamplingParams.of_file(model)
     except ModelFileError as error:
         yield error.sentence
     if not model.is_drafter:

@@ -6,6 +6,7 @@ OpenAI's."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Callable, Literal, Optional, Union, overload
@@ -29,11 +30,10 @@ from .context import Context, Floats
 from .embedding import Embedder, Texts, listed_texts
 from .engine import PARALLEL_MAX, Engine
 from .errors import Closed, UsageError
-from .file_settings import sampling_defaults
 from .generation import Generation, TokenInfo
 from .held import Held
 from .messages import Message
-from .model import Metadata, Model, gpu_layers
+from .model import Metadata, Model, layer_count
 from .openai_format import ChatCompletion, Completion, Result, embedding_list
 from .opening import open_slots
 from .pair import DRAFT_MAX, DRAFT_SAMPLING, LOOKUP, Draft, Drafter, Pair, PairStats, draft_length
@@ -70,8 +70,8 @@ class LLM(Held):
     n_ctx: positions of the context (None: the model's own, at most 4096).
     n_batch, n_threads, kv_type, flash_attn, swa_full, n_snapshots: see `Context`.
     use_mmap, device, progress: see `Model.open`.
-    n_gpu_layers: layers on the device (None or -1: as many as fit beside the cache and the drafter,
-    with a warning when that is not all). strict: anything of the model that would not run on the
+    n_gpu_layers: layers on the device (-1: as many as fit beside the cache and the drafter, with a
+    warning when that is not all; 0: none). strict: anything of the model that would not run on the
     device is an error instead. device_bytes: of the device's memory that may be used (0: what is
     free). seed: for calls that name none; None: a random one for each call.
     chat_template: Jinja source to use in place of the file's, or the name of one of the file's.
@@ -107,7 +107,7 @@ class LLM(Held):
         n_snapshots: Optional[int] = None,
         use_mmap: bool = True,
         device: str = "auto",
-        n_gpu_layers: Optional[int] = None,
+        n_gpu_layers: int = -1,
         strict: bool = False,
         device_bytes: int = 0,
         chat_template: Optional[str] = None,
@@ -135,7 +135,7 @@ class LLM(Held):
             {
                 "use_mmap": use_mmap,
                 "device": device,
-                "n_gpu_layers": _counted_layers(n_gpu_layers),
+                "n_gpu_layers": layer_count(n_gpu_layers),
                 "strict": strict,
                 "device_bytes": device_bytes,
                 "progress": progress,
@@ -169,8 +169,7 @@ class LLM(Held):
             self.engine = Engine.on(opened.slots)
             """What writes; `engine.submit` takes requests without the forms of OpenAI's API."""
             self._metadata: Metadata = self.model.metadata
-            self._defaults = sampling_defaults(self._metadata)
-            self._banned = dict.fromkeys(self.tokenizer.suppressed_tokens, -float("inf"))
+            self._defaults = SamplingParams.of_file(self.model)
         except BaseException:
             opened.close()
             raise
@@ -192,7 +191,8 @@ class LLM(Held):
     @property
     def pair(self) -> Optional[Pair]:
         """That context with its drafter; None without one."""
-        return self.engine.slots_made[0].pair
+        slot = self.engine.slots_made[0]
+        return slot.pair if slot.drafts else None
 
     def placement(self) -> list[Placed]:
         """Which op of the model and of its drafter runs where, by which kernel. Waits for a run
@@ -445,10 +445,9 @@ class LLM(Held):
             raise Closed("this LLM is closed")
         given = Settings(call, options, self.model.n_vocab)
         seed = self.seed if given.seed is None else given.seed
-        bias = {**given.logit_bias, **self._banned}
-        params = SamplingParams(
-            **{**self._defaults, **given.sampling, "seed": seed, "logit_bias": bias}
-        )
+        bias = {**given.logit_bias, **self._defaults.logit_bias}
+        settings: dict[str, Any] = {**given.sampling, "seed": seed, "logit_bias": bias}
+        params = dataclasses.replace(self._defaults, **settings)
         if self.pair is None and given.draft is not None and draft_length(given.draft) > 0:
             raise UsageError(f"draft is {given.draft}, but there is no drafter: {self._no_pair}")
         return Request(
@@ -657,9 +656,3 @@ def _check_drafting(
     check_number("draft_p_min", p_min, 0, 1, "0 (off) to 1")
     check_choice("draft_sampling", sampling, DRAFT_SAMPLING)
     check_bool("draft_dense_head", dense_head), check_bool("draft_strict", strict)
-
-
-def _counted_layers(n_gpu_layers: Any) -> Optional[int]:
-    """None: as many as fit."""
-    gpu_layers(n_gpu_layers)
-    return None if n_gpu_layers is None or n_gpu_layers == -1 else int(n_gpu_layers)

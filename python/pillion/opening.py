@@ -17,7 +17,7 @@ from .slot import Parts, Slot
 _log = logging.getLogger("pillion")
 
 OF_A_FILE = {
-    "use_mmap": True, "device": "auto", "n_gpu_layers": None, "strict": False, "device_bytes": 0,
+    "use_mmap": True, "device": "auto", "n_gpu_layers": -1, "strict": False, "device_bytes": 0,
     "progress": None,
 }  # fmt: skip
 """Arguments that say how a file is opened, with what they are when nobody gives them."""
