@@ -20,14 +20,15 @@ struct Setting {
 };
 
 constexpr double kAboveZero = DBL_TRUE_MIN;
-constexpr Setting kTemperature = {"general.sampling.temp", "temperature", "0 or more", 0, FLT_MAX};
+constexpr Setting kTemperature = {"general.sampling.temp", "temperature",
+                                  "0 or more, at most 1000000", 0, kTemperatureMost};
 constexpr Setting kTopK = {
     "general.sampling.top_k", "top_k", "0 (off) or more", 0, INT32_MAX, true};
 constexpr Setting kTopP = {"general.sampling.top_p", "top_p", "above 0 and at most 1 (off)",
                            kAboveZero, 1};
 constexpr Setting kMinP = {"general.sampling.min_p", "min_p", "0 (off) to 1", 0, 1};
-constexpr Setting kRepeatPenalty = {"general.sampling.penalty_repeat", "repeat_penalty", "above 0",
-                                    kAboveZero, FLT_MAX};
+constexpr Setting kRepeatPenalty = {"general.sampling.penalty_repeat", "repeat_penalty",
+                                    "0.001 to 1000", kRepeatPenaltyLeast, kRepeatPenaltyMost};
 constexpr Setting kPenaltyLastN = {"general.sampling.penalty_last_n",
                                    "penalty_last_n",
                                    "-1 (all), 0 (off) or more",
@@ -73,7 +74,7 @@ SamplerOptions file_sampling(const GgufFile& file) {
     o.top_k = int(read(file, kTopK, 40));
     o.top_p = std::max(float(read(file, kTopP, 0.95)), FLT_TRUE_MIN);
     o.min_p = float(read(file, kMinP, 0.05));
-    o.repeat_penalty = std::max(float(read(file, kRepeatPenalty, 1)), FLT_TRUE_MIN);
+    o.repeat_penalty = float(read(file, kRepeatPenalty, 1));
     o.penalty_last_n = int(read(file, kPenaltyLastN, 64));
     return o;
 }

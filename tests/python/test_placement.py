@@ -429,7 +429,7 @@ def test_run_with_layers_on_a_device(pillion):
 
 
 @pytest.mark.parametrize(
-    "layers, there, kv_type", [(3, "cpu", "q8_0"), (3, DEVICE, "f16"), (None, "cpu", "f16")]
+    "layers, there, kv_type", [(3, "cpu", "q8_0"), (3, DEVICE, "f16"), (-1, "cpu", "f16")]
 )
 def test_snapshots_hold_all_copies_of_a_ring(pillion, layers, there, kv_type):
     """Layers on both sides (twins), drafters on either (mirrors): all find the window again."""
