@@ -72,13 +72,6 @@ void write_bytes(const char* from, size_t n, char* out, size_t capacity, size_t*
     if (n > 0) memcpy(out, from, n);
 }
 
-int device_layers(int32_t n) {
-    if (n < -1)
-        fail(Status::invalid_argument, "n_gpu_layers %d, allowed are -1 (none), 0 (all) and more",
-             n);
-    return n == 0 ? -1 : std::max(n, 0);
-}
-
 void write_text(const std::string& text, char* out, size_t capacity, size_t* needed) {
     write_bytes(text.data(), text.size(), out, capacity, needed);
 }

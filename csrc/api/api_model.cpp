@@ -29,7 +29,7 @@ const std::shared_ptr<Model>& SharedModel::to_run() const {
 extern "C" {
 
 void pillion_model_config_init(pillion_model_config* config, size_t size) {
-    init_config(config, size);
+    init_layers_config(config, size);
 }
 
 pillion_status pillion_model_open(const char* path, const pillion_model_config* config,
@@ -45,7 +45,8 @@ pillion_status pillion_model_open(const char* path, const pillion_model_config* 
         if (c.n_threads < 0)
             fail(Status::invalid_argument, "n_threads %d must not be negative", c.n_threads);
         if (c.device) o.device = c.device;
-        o.n_device_layers = device_layers(c.n_gpu_layers);
+        o.n_gpu_layers = c.n_gpu_layers;
+        o.count_fitting = [&](const Model& m) { return count_fitting_layers(m, o.device); };
         if (c.progress)
             o.progress = [&c](uint64_t done, uint64_t total) {
                 return c.progress(done, total, c.progress_user) == 0;
@@ -57,6 +58,10 @@ pillion_status pillion_model_open(const char* path, const pillion_model_config* 
 }
 
 void pillion_model_free(pillion_model* model) { delete model; }
+
+const char* pillion_draft_device(const char* device, const char* asked) {
+    return draft_device(device, asked);
+}
 
 pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_info* info,
                                       size_t size) {
@@ -120,7 +125,9 @@ pillion_status pillion_model_memory(const pillion_model* model, const pillion_mo
     });
 }
 
-void pillion_fit_config_init(pillion_fit_config* config, size_t size) { init_config(config, size); }
+void pillion_fit_config_init(pillion_fit_config* config, size_t size) {
+    init_layers_config(config, size);
+}
 
 pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter,
                                  const pillion_context_config* context,
@@ -135,14 +142,11 @@ pillion_status pillion_model_fit(const pillion_model* model, const pillion_model
         r.context = context_options(context);
         if (c.device) r.device = c.device;
         if (c.draft_device) r.draft_device = c.draft_device;
-        r.n_device_layers = device_layers(c.n_gpu_layers);
-        r.device_bytes = size_t(c.device_bytes);
+        r.n_gpu_layers = c.n_gpu_layers;
+        r.device_bytes = size_t(c.device_bytes), r.strict = c.strict != 0;
         const DeviceFit fit = fit_device(r);
         write_text(fit.to_json(), out, capacity, needed);
-        if (n_gpu_layers)
-            *n_gpu_layers = fit.is_host || fit.n_device_layers == fit.n_layers ? 0
-                            : fit.n_device_layers == 0 ? -1
-                                                       : fit.n_device_layers;
+        if (n_gpu_layers) *n_gpu_layers = fit.n_device_layers;
     });
 }
 

@@ -10,6 +10,11 @@ using namespace pillion::api;
 
 static_assert(kDraftMax == PILLION_DRAFT_MAX && kDraftAuto == PILLION_DRAFT_AUTO,
               "pillion.h and speculative/ agree");
+static_assert(int(DrafterKind::none) == PILLION_DRAFTER_NONE &&
+                  int(DrafterKind::lookup) == PILLION_DRAFTER_LOOKUP &&
+                  int(DrafterKind::model) == PILLION_DRAFTER_MODEL &&
+                  int(DrafterKind::assistant) == PILLION_DRAFTER_ASSISTANT,
+              "pillion.h and speculative/ agree");
 
 namespace {
 
@@ -46,15 +51,17 @@ void pillion_pair_config_init(pillion_pair_config* config, size_t size) {
     init_config(config, size);
 }
 
-pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
+pillion_status pillion_pair_new(pillion_context* target, int32_t kind, pillion_model* drafter,
                                 const pillion_pair_config* config, pillion_pair** pair) {
     return guard([&] {
         need(target, "target"), need(pair, "pair");
         const pillion_pair_config c =
             read_config(config, pillion_pair_config_init, "pillion_pair_config");
         PairOptions o;
-        o.dense_head = c.dense_head != 0, o.strict = c.strict != 0, o.as_model = c.as_model != 0,
-        o.sampled = c.sampled != 0;
+        o.dense_head = c.dense_head != 0, o.strict = c.strict != 0, o.sampled = c.sampled != 0;
+        if (kind < PILLION_DRAFTER_NONE || kind > PILLION_DRAFTER_ASSISTANT)
+            fail(Status::invalid_argument, "kind %d, allowed are PILLION_DRAFTER_NONE (%d) to %d",
+                 kind, PILLION_DRAFTER_NONE, PILLION_DRAFTER_ASSISTANT);
         if (c.n_ngram != 0) o.n_ngram = c.n_ngram;
         o.p_min = c.p_min;
         target->origin.check(target->context->on_device(), "the target");
@@ -62,7 +69,7 @@ pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
         target->context->clear_cancel();  // a drafter elsewhere may have to run the text again
         auto handle = std::make_unique<pillion_pair>();
         const auto model = drafter ? drafter->shared->to_run() : nullptr;
-        handle->pair = std::make_unique<Pair>(target->context, model, o);
+        handle->pair = std::make_unique<Pair>(target->context, DrafterKind(kind), model, o);
         handle->inside = target->inside;
         handle->drafter_on_device = model && on_device(*model);
         *pair = handle.release();

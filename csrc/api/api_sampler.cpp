@@ -34,7 +34,9 @@ pillion_status pillion_sampler_new(const pillion_sampler_config* config,
         o.temperature = c.temperature, o.top_k = c.top_k, o.top_p = c.top_p, o.min_p = c.min_p;
         if (c.repeat_penalty != 0) o.repeat_penalty = c.repeat_penalty;
         o.frequency_penalty = c.frequency_penalty, o.presence_penalty = c.presence_penalty;
-        if (c.penalty_last_n != 0) o.penalty_last_n = c.penalty_last_n;
+        if (c.penalty_last_n == -2)
+            o.repeat_penalty = 1, o.frequency_penalty = o.presence_penalty = 0;
+        else if (c.penalty_last_n != 0) o.penalty_last_n = c.penalty_last_n;
         o.seed = c.seed;
         if (c.n_bias > 0) need(c.bias_tokens, "bias_tokens"), need(c.bias_values, "bias_values");
         for (uint64_t i = 0; i < c.n_bias; i++)

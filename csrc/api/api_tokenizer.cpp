@@ -1,4 +1,5 @@
 // Joins metadata and tokenizer, so that neither knows the other.
+#include <math.h>
 #include <string.h>
 
 #include "api/handles.h"
@@ -53,12 +54,16 @@ TokenizerData tokenizer_data(const GgufFile& file) {
 
 std::shared_ptr<const Tokenizer> SharedModel::tokenizer() {
     const ForkLock lock(mutex_);
-    if (lock.orphaned())
+    if (lock.orphaned()) {
         new (&tokenizer_) std::shared_ptr<const Tokenizer>;  // half a pointer can't be freed
+        new (&bans_) std::vector<float>;
+    }
     if (tokenizer_) return tokenizer_;
     const TokenizerData data = tokenizer_data(model->file());
     try {
-        tokenizer_ = Tokenizer::create(data);
+        const std::shared_ptr<const Tokenizer> made = Tokenizer::create(data);
+        bans_.assign(made->suppress_tokens().size(), -INFINITY);
+        tokenizer_ = made;
     } catch (const Error& e) {  // it knows its keys, not whose they are
         model->file().fail(e.code(), "%s", e.what());
     }

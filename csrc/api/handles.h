@@ -1,5 +1,6 @@
 // What the opaque handles of pillion.h are, and the boundary where exceptions become codes.
 #pragma once
+#include <stddef.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -45,11 +46,14 @@ struct SharedModel {
 
     ~SharedModel();
     std::shared_ptr<const Tokenizer> tokenizer();  // throws
+    // -inf for each of the tokenizer's suppress_tokens(); after tokenizer().
+    const float* bans() const { return bans_.data(); }
     const std::shared_ptr<Model>& to_run() const;  // throws where its device can't be used
 
   private:
     ForkMutex mutex_;
     std::shared_ptr<const Tokenizer> tokenizer_;
+    std::vector<float> bans_;
 };
 
 void set_last_error(const char* sentence);
@@ -114,15 +118,18 @@ inline bool can_free(const Origin& origin, bool on_device, const Occupancy& insi
 
 bool on_device(const Model& model);  // some of its layers or all; false for one without weights
 
-// n_gpu_layers of a config, where 0 means all (or as many as fit) and -1 none, as the library
-// counts: -1 for all.
-int device_layers(int32_t n_gpu_layers);
-
 ContextOptions context_options(const pillion_context_config* config);
 
-// All defaults are zeros. The whole of the caller's struct is cleared, also fields that this
-// version does not know.
+// All defaults are zeros, except n_gpu_layers. Clears the whole of the caller's struct, also fields
+// that this version does not know.
 void init_config(void* config, size_t size);
+// init_config, and n_gpu_layers -1 where the caller's struct has the field.
+template <class T>
+void init_layers_config(T* config, size_t size) {
+    init_config(config, size);
+    if (config && size >= offsetof(T, n_gpu_layers) + sizeof config->n_gpu_layers)
+        config->n_gpu_layers = -1;
+}
 // The caller's struct over the defaults of ours: no byte past its size is read, a surplus must be
 // zero.
 void copy_config(void* ours, size_t our_size, const void* theirs, const char* name);

@@ -45,9 +45,11 @@
  *    pillion_last_error() holds one sentence for the calling thread until its next pillion call.
  *    Results go through the trailing out-pointers, which the library writes only on success.
  *  - A config struct begins with struct_size. pillion_<x>_config_init(&cfg, sizeof cfg) fills in
- *    the defaults. A field of value zero means "default", and a NULL config means all defaults. The
- *    library reads at most struct_size bytes. It refuses a larger struct whose surplus is not zero.
- *    New versions only append fields.
+ *    the defaults: call it first, then change what you want. The library refuses a struct of zeros,
+ *    whose struct_size nobody set. A field of value zero means "default", with one exception:
+ *    n_gpu_layers, whose default is -1 and whose 0 means no layer. A NULL config means all
+ *    defaults. The library reads at most struct_size bytes. It refuses a larger struct whose
+ *    surplus is not zero. New versions only append fields.
  *  - Text is UTF-8 with an explicit length and without a closing NUL. A function that fills the
  *    caller's buffer takes its capacity and always reports the needed size. With too small a buffer
  *    it returns PILLION_ERROR_BUFFER_TOO_SMALL and writes nothing.
@@ -161,8 +163,10 @@ typedef struct {
     const char* device;
     pillion_progress_callback progress;
     void* progress_user;
-    /* layers on the device, from the last one down; the others stay on the CPU. 0: all; -1: none.
-     * An assistant lies on the device as a whole */
+    /* layers on the device, from the last one down; the others stay on the CPU. -1, the default: as
+     * many as fit (beside a context of default size; pillion_model_fit counts for others); 0: none;
+     * more than the model has: all. An assistant lies on the device as a whole. NO_BACKEND if above
+     * 0 and the device is the CPU */
     int32_t n_gpu_layers;
 } pillion_model_config;
 
@@ -170,6 +174,10 @@ void pillion_model_config_init(pillion_model_config* config, size_t size);
 pillion_status pillion_model_open(const char* path, const pillion_model_config* config,
                                   pillion_model** model);
 void pillion_model_free(pillion_model* model);
+/* Where to open a drafter whose target runs on `device`: `asked`; where that is "auto" or NULL,
+ * `device`, but "cpu" for a target on the Hexagon NPU. Returns one of the two or a constant, never
+ * NULL. */
+const char* pillion_draft_device(const char* device, const char* asked);
 
 typedef struct {
     uint32_t struct_size;
@@ -384,21 +392,24 @@ pillion_status pillion_model_memory(const pillion_model* model, const pillion_mo
 /* What pillion_model_fit fits into: a device and a part of its memory. */
 typedef struct {
     uint32_t struct_size;
-    /* as in pillion_model_config; but 0: as many as fit */
+    /* as in pillion_model_config; -1, the default, counts */
     int32_t n_gpu_layers;
     const char* device;       /* NULL: "auto" */
-    const char* draft_device; /* NULL: the target's */
+    const char* draft_device; /* NULL: "auto", see pillion_draft_device */
     /* bytes of the device's memory that may be used; 0: its free memory now, less a reserve for its
      * driver */
     uint64_t device_bytes;
+    /* 1: if n_gpu_layers is -1, fewer layers than all are an error */
+    int32_t strict;
 } pillion_fit_config;
 void pillion_fit_config_init(pillion_fit_config* config, size_t size);
 /* Computes how a device's memory would be used and how many layers it holds, before anything is
  * allocated. n_gpu_layers: the value to open the model with. Models opened with metadata_only
  * suffice; drafter may be NULL. JSON: {"device", "is_host", "n_layers", "device_layers", "weights",
- * "kv", "scratch", "total", "available"}: bytes on the device, including the drafter's if it runs
- * there. OUT_OF_MEMORY, with the numbers, if the model does not fit even without layers, if the
- * wanted layers do not fit, or if the CPU shares the memory and it is too small. */
+ * "kv", "scratch", "total", "available", "note"}: bytes on the device, including the drafter's if
+ * it runs there. note: a sentence for the user if not all layers fit, else "". OUT_OF_MEMORY, with
+ * the numbers, if the model does not fit even without layers, if the wanted layers do not fit, if
+ * strict is set and not all fit, or if the CPU shares the memory and it is too small. */
 pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter,
                                  const pillion_context_config* context,
                                  const pillion_fit_config* config, int32_t* n_gpu_layers, char* out,
@@ -418,8 +429,8 @@ typedef struct {
     float min_p;                               /* 0: off */
     float repeat_penalty;                      /* 0 or 1: off */
     float frequency_penalty, presence_penalty; /* 0: off */
-    /* tokens that the penalties look back at; 0: 64; -1: the whole text. It never turns penalties
-     * off; their own values do */
+    /* tokens that the penalties look back at; 0: 64; -1: the whole text; -2: none, which turns the
+     * penalties off */
     int32_t penalty_last_n;
     uint64_t seed;              /* 0: a random seed; any other number is the seed */
     const int32_t* bias_tokens; /* logit_bias: added to the logit; -inf bans the token */
@@ -428,6 +439,13 @@ typedef struct {
 } pillion_sampler_config;
 
 void pillion_sampler_config_init(pillion_sampler_config* config, size_t size);
+/* In place of init: the settings that the model's file recommends (general.sampling.*), those of
+ * llama-cpp-python where it has none (temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, penalties
+ * off), and a bias of -inf for the tokens that the file says must never come. The bias points into
+ * the model and lives as long. A model opened for metadata only will do. FILE_CORRUPT names key,
+ * value and limit of a setting that can't be. */
+pillion_status pillion_sampler_config_from_model(const pillion_model* model,
+                                                 pillion_sampler_config* config, size_t size);
 pillion_status pillion_sampler_new(const pillion_sampler_config* config, pillion_sampler** sampler);
 void pillion_sampler_free(pillion_sampler* sampler);
 /* Chooses the next token from an output row of the context, and leaves the context unchanged. Call
@@ -462,6 +480,12 @@ pillion_status pillion_sampler_reset(pillion_sampler* sampler);
 typedef struct pillion_pair pillion_pair;
 
 enum { PILLION_SPECULATION_ON = 1, PILLION_SPECULATION_PARKED = 2, PILLION_SPECULATION_OFF = 3 };
+enum {
+    PILLION_DRAFTER_NONE = 0,     /* every step is plain decoding: one token */
+    PILLION_DRAFTER_LOOKUP = 1,   /* no model: drafts are looked up in the text so far */
+    PILLION_DRAFTER_MODEL = 2,    /* a model with the target's vocabulary gets its own cache */
+    PILLION_DRAFTER_ASSISTANT = 3 /* a Gemma 4 assistant reads the target's cache */
+};
 enum { PILLION_DRAFT_MAX = 8 }; /* drafts of one round */
 enum { PILLION_DRAFT_AUTO = -1 };
 
@@ -471,8 +495,6 @@ typedef struct {
     int32_t dense_head;
     /* 1: a centroid head that the file holds only in part is an error, not a warning */
     int32_t strict;
-    /* 1: run the drafter as an ordinary model with its own cache; PAIRING for an assistant */
-    int32_t as_model;
     int32_t n_ngram; /* prompt lookup: longest run of tokens to look for; 0: 3 */
     /* the draft ends at a token whose probability is below p_min; 0: off */
     float p_min;
@@ -483,14 +505,15 @@ typedef struct {
 } pillion_pair_config;
 
 void pillion_pair_config_init(pillion_pair_config* config, size_t size);
-/* Pairs a context with a drafter, at any time, also after a prompt. drafter: a Gemma 4 assistant,
- * which reads the target's cache; or a model with the target's vocabulary, which gets its own
- * cache; or NULL: drafts are looked up in the text so far. PILLION_ERROR_PAIRING if the two do not
- * fit; the sentence names both values. A drafter on another device than the target's caches may get
- * copies of them; then the context's tokens run once more. After CANCELLED in that run the context
- * has the length that it reports. The pair keeps context and drafter alive; free them like any
- * other object. The context may run by itself between steps. */
-pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
+/* Pairs a context with a drafter, at any time, also after a prompt. kind: PILLION_DRAFTER_*.
+ * drafter: for MODEL and ASSISTANT (pillion_model_info.is_drafter marks an assistant), else NULL.
+ * INVALID_ARGUMENT for another kind, for a drafter that the kind does not take, and for a missing
+ * one. PILLION_ERROR_PAIRING for a drafter of another kind, or if the two do not fit; the sentence
+ * then names both values. A drafter on another device than the target's caches may get copies of
+ * them; then the context's tokens run once more. After CANCELLED in that run the context has the
+ * length that it reports. The pair keeps context and drafter alive; free them like any other
+ * object. The context may run by itself between steps. */
+pillion_status pillion_pair_new(pillion_context* target, int32_t kind, pillion_model* drafter,
                                 const pillion_pair_config* config, pillion_pair** pair);
 void pillion_pair_free(pillion_pair* pair);
 
@@ -507,9 +530,9 @@ typedef struct {
  * the sampler chose, 1 .. n_max. They equal the tokens of steps without drafts, also when sampling,
  * unless `sampled` is set. The first step after a prompt returns the token that the prompt's logits
  * give. The last returned token is not in the cache yet. n_draft: 0: no drafts; 1 ..
- * PILLION_DRAFT_MAX; or PILLION_DRAFT_AUTO: as many as pay off by measured times. Until the next
- * call, the context's output row i is the row that token i was chosen from; in the first step after
- * a prompt, the context's last row. */
+ * PILLION_DRAFT_MAX; or PILLION_DRAFT_AUTO: as many as pay off by measured times. A pair without
+ * drafter drafts nothing. Until the next call, the context's output row i is the row that token i
+ * was chosen from; in the first step after a prompt, the context's last row. */
 pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
                                  size_t n_max, const int32_t* end_tokens, size_t n_end,
                                  int32_t* tokens, size_t capacity, size_t* n,
@@ -578,7 +601,7 @@ typedef struct {
     uint64_t drafted_at[8], accepted_at[8]; /* by position in the draft */
     double draft_ms, verify_ms, accept_ms;  /* verify: all runs of the target by steps */
     int32_t n_draft;                        /* draft length that "auto" would use now */
-    char kind[16];                          /* "mtp", "model", "lookup" */
+    char kind[16];                          /* "mtp", "model", "lookup"; "": no drafter */
     char head[16];                          /* "ordered", "dense", "" */
     char reason[160];                       /* why paused or off, or why the head is dense */
     /* accepted drafts that the caller added; `drafted` counts the drafter's */

@@ -51,9 +51,12 @@ std::shared_ptr<Model> Model::open(const std::string& path, const ModelOptions& 
     model->tensors_ = std::move(report);
     if (!options.metadata_only) {
         // An assistant is too small to be divided: what is asked of layers is about its target.
-        const int n_device_layers =
-            model->is_drafter() && options.n_device_layers != 0 ? -1 : options.n_device_layers;
-        model->placement_ = place_layers(options.device, n_device_layers, model->hp_.n_layers);
+        const bool is_whole = model->is_drafter() && options.n_gpu_layers != 0;
+        std::function<int()> count;
+        if (!is_whole && options.count_fitting)
+            count = [&] { return options.count_fitting(*model); };
+        model->placement_ = place_layers(options.device, is_whole ? -1 : options.n_gpu_layers,
+                                         model->hp_.n_layers, count);
         model->weights_ = load_weights(model->file(), model->hp_, model->tensors_,
                                        model->placement_, options.n_threads, options.progress);
     }

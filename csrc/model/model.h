@@ -1,6 +1,7 @@
 // A file, its numbers and its weights on one backend or two. Immutable after open; shared by
 // contexts.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -13,12 +14,15 @@
 
 namespace pillion {
 
+class Model;
+
 struct ModelOptions {
     bool use_mmap = true;
     bool metadata_only = false;
     int n_threads = 0;
     std::string device = "auto";
-    int n_device_layers = -1;  // from the last one down; -1: all. The others stay on the CPU
+    int n_gpu_layers = -1;  // on the device, from the last one down: as of place_layers()
+    std::function<int(const Model&)> count_fitting;  // layers that fit the device; null: all do
     LoadProgress progress;
 };
 

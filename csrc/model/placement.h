@@ -1,6 +1,9 @@
 // Which backend holds which layers of a model: all on one, or the last ones on a device and the
 // rest on the host.
 #pragma once
+#include <functional>
+#include <string>
+
 #include "core/backend.h"
 
 namespace pillion {
@@ -27,9 +30,16 @@ struct Placement {
     Backend& of_layer(int layer) const { return layer >= first_back ? *back : *front; }
 };
 
-// What a user asked for, as backends: `n_layers` of the model on `device`, from the last one down
-// (-1: all of them). Throws Error{no_backend}, or Error{invalid_argument} where layers are asked
-// for a device that the machine does not have.
-Placement place_layers(const std::string& device, int n_device_layers, int n_layers);
+// Where the layers of a model of `n_layers` lie. n_gpu_layers: on `device`, from the last one down.
+// -1: as many as fit, which `count_fitting` counts (null: all of them); 0: none; n: that many, at
+// most all. Throws Error{no_backend} for a device that the machine does not have, or for layers on
+// a device that is the CPU; Error{invalid_argument} below -1.
+Placement place_layers(const std::string& device, int n_gpu_layers, int n_layers,
+                       const std::function<int()>& count_fitting = nullptr);
+
+// Where a drafter runs. `asked` names a device; null or "auto": that of its target, but the CPU
+// for a target on the Hexagon NPU, where a drafter's short steps cost more than they do there.
+// Returns one of its arguments or a constant.
+const char* draft_device(const char* target_device, const char* asked);
 
 }  // namespace pillion

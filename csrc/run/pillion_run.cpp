@@ -144,7 +144,7 @@ void flush_text(bool is_written = true) {
 }
 
 Model open_model(const std::string& path, const std::string& device, const Options& o,
-                 int32_t n_gpu_layers = 0, bool metadata_only = false) {
+                 int32_t n_gpu_layers = -1, bool metadata_only = false) {
     pillion_model_config config;
     pillion_model_config_init(&config, sizeof config);
     config.no_mmap = o.no_mmap, config.n_threads = o.n_threads, config.device = device.c_str();
@@ -166,37 +166,30 @@ pillion_context_config context_config(const Options& o) {
     return config;
 }
 
-// A drafter runs beside its target, but for one on the Hexagon NPU.
 std::string draft_device(const Options& o) {
-    if (o.draft_device != "auto") return o.draft_device;
-    return o.device.rfind("htp", 0) == 0 ? "cpu" : o.device;
+    return pillion_draft_device(o.device.c_str(), o.draft_device.c_str());
 }
 
 // The n_gpu_layers to open the model with. Says so where not all fit and nobody asked for a number.
 int32_t fit_layers(const std::string& drafter, const Options& o) {
-    const Model model = open_model(o.model, o.device, o, 0, /*metadata_only=*/true);
+    const Model model = open_model(o.model, o.device, o, -1, /*metadata_only=*/true);
     const Model other = drafter.empty()
                             ? Model()
-                            : open_model(drafter, draft_device(o), o, 0, /*metadata_only=*/true);
+                            : open_model(drafter, draft_device(o), o, -1, /*metadata_only=*/true);
     const pillion_context_config context = context_config(o);
-    const std::string there = draft_device(o);
     pillion_fit_config config;
     pillion_fit_config_init(&config, sizeof config);
-    config.device = o.device.c_str(), config.draft_device = there.c_str();
-    config.n_gpu_layers = o.n_gpu_layers == 0 ? -1 : std::max(o.n_gpu_layers, 0);
+    config.device = o.device.c_str(), config.draft_device = o.draft_device.c_str();
+    config.n_gpu_layers = o.n_gpu_layers, config.strict = o.strict;
     int32_t layers = 0;
     char json[1024];
     size_t n = 0;
-    check(pillion_model_fit(model.get(), other.get(), &context, &config, &layers, json,
-                            sizeof json - 1, &n));
-    json[n] = 0;
-    if (o.n_gpu_layers >= 0 || layers == 0) return layers;
-    const std::string fewer =
-        std::to_string(std::max(layers, 0)) + " layers fit the device, the others are the CPU's";
-    if (o.strict)
-        throw Failure{PILLION_ERROR_OUT_OF_MEMORY,
-                      fewer + ", which --strict does not allow: " + json};
-    fprintf(stderr, "%s\n", fewer.c_str());
+    check(pillion_model_fit(model.get(), other.get(), &context, &config, &layers, json, sizeof json,
+                            &n));
+    const std::string facts(json, n), key = "\"note\": \"";
+    const size_t note = facts.find(key) + key.size();
+    if (facts[note] != '"')
+        fprintf(stderr, "%s\n", facts.substr(note, facts.find('"', note) - note).c_str());
     return layers;
 }
 
@@ -207,82 +200,39 @@ Context make_context(pillion_model* model, const Options& o) {
     return Context(context);
 }
 
-// The option, else what the model file's makers recommend, else what `pillion run` takes.
-double setting(const pillion_model* model, const std::string& path, double given, const char* key,
-               double least, double most, double otherwise, bool whole = false) {
-    if (given == given) return given;
-    char text[64];
-    size_t n = 0;
-    const pillion_status status = pillion_model_metadata(model, key, text, sizeof text - 1, &n);
-    if (status != PILLION_OK && status != PILLION_ERROR_BUFFER_TOO_SMALL) return otherwise;
-    text[status == PILLION_OK ? n : 0] = 0;
-    char* end = nullptr;
-    const double value = strtod(text, &end);
-    if (end != text && *end == 0 && value >= least && value <= most &&
-        (!whole || value == floor(value)))
-        return value;
-    char limits[80];
-    snprintf(limits, sizeof limits, "; it must be %s from %g to %g",
-             whole ? "an integer" : "a number", least, most);
-    throw Failure{PILLION_ERROR_FILE_CORRUPT,
-                  path + ": key " + key + " is " +
-                      (status == PILLION_OK ? "\"" + std::string(text) + "\"" : "a long text") +
-                      limits};
-}
-
-std::vector<int32_t> suppressed(const pillion_tokenizer* tokenizer) {
-    size_t n = 0;
-    pillion_status status = pillion_tokenizer_suppressed(tokenizer, nullptr, 0, &n);
-    std::vector<int32_t> tokens(n);
-    if (status == PILLION_ERROR_BUFFER_TOO_SMALL)
-        status = pillion_tokenizer_suppressed(tokenizer, tokens.data(), n, &n);
-    check(status);
-    return tokens;
-}
-
-Sampler make_sampler(const pillion_model* model, const pillion_tokenizer* tokenizer,
-                     const Options& o) {
+// What the model file's makers recommend, and the options over it.
+Sampler make_sampler(const pillion_model* model, const Options& o) {
     pillion_sampler_config config;
-    pillion_sampler_config_init(&config, sizeof config);
-    const auto real = [&](double given, const char* key, double least, double most,
-                          double otherwise) {
-        return float(setting(model, o.model, given, key, least, most, otherwise));
+    check(pillion_sampler_config_from_model(model, &config, sizeof config));
+    const auto set = [](float& field, double given) {
+        constexpr double kSmallest = 1e-30;  // where 0 means nothing
+        if (given == given) field = float(std::max(given, kSmallest));
     };
-    const auto whole = [&](double given, const char* key,
-                           double otherwise) {  // others write -1 for "all"
-        return int32_t(std::max(setting(model, o.model, given, key, INT32_MIN, INT32_MAX, otherwise,
-                                        /*whole=*/true),
-                                -1.0));
-    };
-    constexpr double kSmallest = 1e-30;  // where 0 means nothing
-    config.temperature = real(o.temperature, "general.sampling.temp", 0, 1e6, 0.8);
-    config.top_k = std::max(whole(o.top_k, "general.sampling.top_k", 40), 0);
-    config.top_p = real(o.top_p, "general.sampling.top_p", kSmallest, 1, 0.95);
-    config.min_p = real(o.min_p, "general.sampling.min_p", 0, 1, 0.05);
-    config.repeat_penalty =
-        real(o.repeat_penalty, "general.sampling.penalty_repeat", kSmallest, 1e6, 1);
-    config.penalty_last_n = whole(NAN, "general.sampling.penalty_last_n", 0);
+    if (o.temperature == o.temperature) config.temperature = float(o.temperature);
+    if (o.min_p == o.min_p) config.min_p = float(o.min_p);
+    if (o.top_k == o.top_k) config.top_k = int32_t(o.top_k);
+    set(config.top_p, o.top_p), set(config.repeat_penalty, o.repeat_penalty);
     config.seed = o.seed < 0    ? 0
                   : o.seed == 0 ? UINT64_MAX
                                 : uint64_t(o.seed);  // 0 is "random" there; as in Python
-    const std::vector<int32_t> banned = suppressed(tokenizer);
-    const std::vector<float> bias(banned.size(), -INFINITY);
-    config.bias_tokens = banned.data(), config.bias_values = bias.data(),
-    config.n_bias = banned.size();
     pillion_sampler* sampler = nullptr;
     check(pillion_sampler_new(&config, &sampler));  // copies the bias
     return Sampler(sampler);
 }
 
-// A pair also without a drafter: then it is prompt lookup with no drafts, and every step is plain
-// decoding.
 Pair make_pair(pillion_context* context, pillion_model* drafter, const Options& o) {
     pillion_pair_config config;
     pillion_pair_config_init(&config, sizeof config);
     config.dense_head = o.dense_head, config.p_min = float(o.p_min),
     config.sampled = o.draft_sampling == "probabilistic";
+    int32_t kind = o.drafter == "lookup" ? PILLION_DRAFTER_LOOKUP : PILLION_DRAFTER_NONE;
+    if (drafter) {
+        pillion_model_info info;
+        check(pillion_model_get_info(drafter, &info, sizeof info));
+        kind = info.is_drafter ? PILLION_DRAFTER_ASSISTANT : PILLION_DRAFTER_MODEL;
+    }
     pillion_pair* pair = nullptr;
-    check(pillion_pair_new(context, drafter, &config, &pair));
+    check(pillion_pair_new(context, kind, drafter, &config, &pair));
     return Pair(pair);
 }
 
@@ -333,7 +283,7 @@ void generate(const Options& o, Interrupt& interrupt) {
     const std::string drafter_path = drafting && o.drafter != "lookup" ? o.drafter : "";
     const Model model =
         open_model(o.model, o.device, o,
-                   o.device == "cpu" && o.n_gpu_layers < 0 ? 0 : fit_layers(drafter_path, o));
+                   o.device == "cpu" ? o.n_gpu_layers : fit_layers(drafter_path, o));
     const Model drafter =
         drafter_path.empty() ? Model() : open_model(drafter_path, draft_device(o), o);
     pillion_tokenizer* shared = nullptr;
@@ -347,7 +297,7 @@ void generate(const Options& o, Interrupt& interrupt) {
                       "the prompt is empty, and this model puts no token in front"};
     const Context context = make_context(model.get(), o);
     const Pair pair = make_pair(context.get(), drafter.get(), o);
-    const Sampler sampler = make_sampler(model.get(), shared, o);
+    const Sampler sampler = make_sampler(model.get(), o);
     for (const int32_t token : tokens)
         check(pillion_sampler_accept(sampler.get(), token));  // penalties see the prompt as well
     struct Protected {  // the context must outlive every cancel
@@ -364,9 +314,8 @@ void generate(const Options& o, Interrupt& interrupt) {
     check(pillion_context_length(context.get(), &length, &n_ctx));
     const size_t room = n_ctx - length + 1;  // the last token needs no position
     const size_t most = o.n_predict < 0 ? room : std::min(size_t(o.n_predict), room);
-    const int32_t n_draft = !drafting               ? 0
-                            : o.draft_max == "auto" ? PILLION_DRAFT_AUTO
-                                                    : int32_t(std::stoi(o.draft_max));
+    const int32_t n_draft =
+        o.draft_max == "auto" ? PILLION_DRAFT_AUTO : int32_t(std::stoi(o.draft_max));
     const size_t n_end = size_t(std::min<int32_t>(info.n_end, 16));
     while (written < most) {
         // A cancel may come too late for the step it was meant for, and is forgotten then.

@@ -104,7 +104,7 @@ const Option kOptions[] = {
      "where the drafter runs; auto: beside the model (htp: on the CPU)",
      [](Options& o, Text n, Text v) { o.draft_device = named(n, v); }},
     {"-ngl", "--n-gpu-layers", "N",
-     "layers on the device, from the last one down; -1: as many as fit",
+     "layers on the device, from the last one down; -1: as many as fit; 0: none",
      [](Options& o, Text n, Text v) { o.n_gpu_layers = int(whole(n, v, -1, kMost)); }},
     {"", "--strict", "", "what does not fit the device is an error",
      [](Options& o, Text, Text) { o.strict = true; }},

@@ -9,7 +9,7 @@ Json kv_json(const Context& context) {
     const std::vector<LayerParams>& layers = context.model().hparams().layers;
     for (size_t l = 0; l < layers.size(); l++) {
         if (!layers[l].owns_kv) continue;
-        const KvSpec& s = kv.stores()[l].spec;
+        const KvSpec& s = kv.spec(int(l));
         list.add(JsonObject()
                      .add("layer", l)
                      .add("store", kv.is_ring(int(l)) ? "ring" : "full")
@@ -29,7 +29,7 @@ ContextMemory memory_of(const Context& context) {
     for (size_t l = 0; l < layers.size(); l++) {
         if (!layers[l].owns_kv) continue;
         ContextMemory::Kv& kv = cache.is_sliding(int(l)) ? m.sliding : m.full;
-        kv.layers++, kv.positions = cache.stores()[l].spec.capacity;
+        kv.layers++, kv.positions = cache.spec(int(l)).capacity;
         kv.bytes += cache.layer_bytes(int(l));
     }
     m.snapshots = cache.snapshots().bytes();

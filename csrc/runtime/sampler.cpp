@@ -35,10 +35,10 @@ double weight(float x, float best, double scale) {
 }  // namespace
 
 Sampler::Sampler(SamplerOptions options) : o_(std::move(options)) {
-    check_range("temperature", o_.temperature, 0, 1e6f);
+    check_range("temperature", o_.temperature, 0, kTemperatureMost);
     check_range("top_p", o_.top_p, 0, 1);
     check_range("min_p", o_.min_p, 0, 1);
-    check_range("repeat_penalty", o_.repeat_penalty, 1e-3f, 1e3f);
+    check_range("repeat_penalty", o_.repeat_penalty, kRepeatPenaltyLeast, kRepeatPenaltyMost);
     check_range("frequency_penalty", o_.frequency_penalty, -1e3f, 1e3f);
     check_range("presence_penalty", o_.presence_penalty, -1e3f, 1e3f);
     if (o_.top_k < 0) fail(Status::invalid_argument, "top_k %d must not be negative", o_.top_k);

@@ -11,6 +11,9 @@
 
 namespace pillion {
 
+constexpr float kTemperatureMost = 1e6f;
+constexpr float kRepeatPenaltyLeast = 1e-3f, kRepeatPenaltyMost = 1e3f;
+
 struct SamplerOptions {
     float temperature = 0.0f;  // 0: greedy
     int top_k = 0;             // 0: off

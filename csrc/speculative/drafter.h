@@ -35,7 +35,7 @@ struct DraftRequest {
 class Drafter {
   public:
     virtual ~Drafter() = default;
-    virtual const char* kind() const = 0;            // "mtp", "model", "lookup"
+    virtual const char* kind() const = 0;            // "mtp", "model", "lookup"; "": nothing
     virtual const char* head() const { return ""; }  // "ordered", "dense"
     // a note for the user, such as why the head is dense
     virtual const char* note() const { return ""; }
@@ -65,8 +65,19 @@ class Drafter {
     virtual void read_step(int i, float* logits, float* hidden) const;
 };
 
+// What guesses ahead of a target.
+enum class DrafterKind {
+    none,      // nothing: plain decoding
+    lookup,    // the text so far
+    model,     // a model with a cache of its own
+    assistant  // a Gemma 4 assistant, which reads the target's cache
+};
+inline DrafterKind kind_of(const Model& drafter) {
+    return drafter.is_drafter() ? DrafterKind::assistant : DrafterKind::model;
+}
+
 struct PairOptions {
-    bool dense_head = false, strict = false, as_model = false, sampled = false;
+    bool dense_head = false, strict = false, sampled = false;
     int n_ngram = 3;
     float p_min = 0;
 };

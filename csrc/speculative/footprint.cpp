@@ -20,7 +20,7 @@ struct Sized {
     void compile() { context->plans().get(context->n_batch()); }
     void add_drafter(const Model& model, Backend& backend) {
         drafter = model.without_content(backend);
-        pair = std::make_unique<Pair>(context, drafter, PairOptions());
+        pair = std::make_unique<Pair>(context, kind_of(*drafter), drafter, PairOptions());
     }
 
     std::shared_ptr<Model> target, drafter;
@@ -81,26 +81,25 @@ class Fitter {
   public:
     explicit Fitter(const FitRequest& request)
         : r_(request), device_(find_backend(r_.device)),
-          draft_device_(r_.draft_device.empty() || r_.draft_device == "auto"
-                            ? device_
-                            : find_backend(r_.draft_device)) {
+          draft_device_(find_backend(draft_device(r_.device.c_str(), r_.draft_device.c_str()))) {
         fit_.device = device_.name(), fit_.is_host = device_.is_host();
         fit_.n_layers = r_.model->hparams().n_layers;
     }
 
     DeviceFit fit() {
-        place_layers(r_.device, r_.n_device_layers,
+        place_layers(r_.device, r_.n_gpu_layers,
                      fit_.n_layers);  // says what is wrong with the numbers
         if (fit_.is_host) return fit_;
         const int wanted =
-            r_.n_device_layers < 0 ? fit_.n_layers : std::min(r_.n_device_layers, fit_.n_layers);
+            r_.n_gpu_layers < 0 ? fit_.n_layers : std::min(r_.n_gpu_layers, fit_.n_layers);
         const MemoryInfo memory = device_.memory();
         fit_.available = r_.device_bytes > 0 ? r_.device_bytes : usable(memory);
         measure(wanted);
         if (fit_.available == 0 && memory.total == 0) return fit_;  // it does not say
         if (fit_.total() <= fit_.available) return fit_;
-        if (r_.n_device_layers >= 0 || memory.unified) refuse(wanted, memory.unified);
+        if (r_.n_gpu_layers >= 0 || memory.unified) refuse(wanted, memory.unified);
         search(wanted);
+        note_fewer();
         return fit_;
     }
 
@@ -115,6 +114,18 @@ class Fitter {
         }
         measure(least);
         if (fit_.total() > fit_.available) refuse(0, false);
+    }
+
+    void note_fewer() {
+        char text[200];
+        snprintf(text, sizeof text,
+                 "%s holds %d of %d layers (%.2f of %.2f GB); the others are the CPU's",
+                 device_.name(), fit_.n_device_layers, fit_.n_layers, gb(fit_.total()),
+                 gb(fit_.available));
+        fit_.note = text;
+        if (r_.strict)
+            fail(Status::out_of_memory, "%s: %s, which strict does not allow",
+                 r_.model->file().path().c_str(), text);
     }
 
     void measure(int n_device_layers) {
@@ -202,9 +213,23 @@ std::string DeviceFit::to_json() const {
         .add("scratch", scratch)
         .add("total", total())
         .add("available", available)
+        .add("note", note)
         .text();
 }
 
 DeviceFit fit_device(const FitRequest& request) { return Fitter(request).fit(); }
+
+int count_fitting_layers(const Model& model, const std::string& device) {
+    const int all = model.hparams().n_layers;
+    const MemoryInfo memory = find_backend(device).memory();
+    if (memory.unified || memory.total == 0) return all;
+    try {
+        FitRequest request;
+        request.model = &model, request.drafter = nullptr, request.device = device;
+        return fit_device(request).n_device_layers;
+    } catch (const Error&) {
+        return all;
+    }
+}
 
 }  // namespace pillion

@@ -24,9 +24,10 @@ struct FitRequest {
     const Model* drafter;  // null: none
     ContextOptions context;
     std::string device = "auto";
-    std::string draft_device;  // "": the target's
-    int n_device_layers = -1;  // -1: as many as fit; else these or an error
+    std::string draft_device;  // "" and "auto": as draft_device() says
+    int n_gpu_layers = -1;     // -1: as many as fit; else so many, or an error
     size_t device_bytes = 0;   // that may be used; 0: what is free, less a reserve
+    bool strict = false;       // fewer layers than all, where as many as fit are asked: an error
 };
 
 struct DeviceFit {
@@ -36,11 +37,19 @@ struct DeviceFit {
     size_t weights = 0, kv = 0, scratch = 0;  // on the device, the drafter's too where it is there
     size_t available = 0;                     // 0: the device does not say
     size_t total() const { return weights + kv + scratch; }
+    // One sentence where fewer than all layers fit and nobody asked for a number; "": there is
+    // nothing to say.
+    std::string note;
     std::string to_json() const;
 };
 
 // Throws Error{out_of_memory} with the numbers when it does not fit, and what opening, making the
 // context or pairing would.
 DeviceFit fit_device(const FitRequest& request);
+
+// For a model that is opened by itself: the layers that fit `device` beside a context of default
+// size. All of them where fewer would free nothing because the CPU has the same memory, where the
+// device does not tell its memory, and where a context can't be made, which is for it to say.
+int count_fitting_layers(const Model& model, const std::string& device);
 
 }  // namespace pillion

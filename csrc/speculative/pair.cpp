@@ -16,29 +16,60 @@ void check_length(int n_draft, size_t n_max) {
     if (n_max < 1) fail(Status::invalid_argument, "a step returns at least one token, n_max is 0");
 }
 
-std::unique_ptr<Drafter> make_drafter(std::shared_ptr<Model> drafter, Context& target,
-                                      const PairOptions& o) {
-    if (!drafter) return make_lookup_drafter(o.n_ngram);
-    if (drafter->is_drafter()) {
-        if (o.as_model)
-            fail(Status::pairing,
-                 "%s is a Gemma 4 assistant, which has no cache of its own; it can't run as an "
-                 "ordinary draft model",
-                 drafter->file().path().c_str());
-        return make_assistant_drafter(std::move(drafter), target, o);
+// Nothing guesses ahead.
+class NoDrafter final : public Drafter {
+  public:
+    const char* kind() const override { return ""; }
+    void draft(const Context&, const DraftRequest&, std::vector<int32_t>&) override {}
+};
+
+void check_kind(DrafterKind kind, const Model* drafter) {
+    const bool takes_model = kind == DrafterKind::model || kind == DrafterKind::assistant;
+    if (takes_model && !drafter)
+        fail(Status::invalid_argument, "a drafter of this kind is a model, drafter is NULL");
+    if (!takes_model && drafter)
+        fail(Status::invalid_argument, "a drafter of this kind has no model, but %s was given",
+             drafter->file().path().c_str());
+    if (!drafter || kind == kind_of(*drafter)) return;
+    if (drafter->is_drafter())
+        fail(Status::pairing,
+             "%s is a Gemma 4 assistant, which has no cache of its own; it can't run as an "
+             "ordinary draft model",
+             drafter->file().path().c_str());
+    fail(Status::pairing, "%s is a %s model and no Gemma 4 assistant: it drafts as a model",
+         drafter->file().path().c_str(), drafter->hparams().arch_name());
+}
+
+std::unique_ptr<Drafter> make_drafter(DrafterKind kind, std::shared_ptr<Model> drafter,
+                                      Context& target, const PairOptions& o) {
+    check_kind(kind, drafter.get());
+    switch (kind) {
+        case DrafterKind::none: break;
+        case DrafterKind::lookup: return make_lookup_drafter(o.n_ngram);
+        case DrafterKind::model: return make_model_drafter(std::move(drafter), target);
+        case DrafterKind::assistant: return make_assistant_drafter(std::move(drafter), target, o);
     }
-    return make_model_drafter(std::move(drafter), target);
+    return std::make_unique<NoDrafter>();
 }
 
 }  // namespace
 
-Pair::Pair(std::shared_ptr<Context> target, std::shared_ptr<Model> drafter, const PairOptions& o)
-    : target_(std::move(target)), drafter_(make_drafter(std::move(drafter), *target_, o)),
-      p_min_(o.p_min), sampled_(o.sampled) {
+Pair::Pair(std::shared_ptr<Context> target, DrafterKind kind, std::shared_ptr<Model> drafter,
+           const PairOptions& o)
+    : target_(std::move(target)), kind_(kind),
+      drafter_(make_drafter(kind, std::move(drafter), *target_, o)), p_min_(o.p_min),
+      sampled_(o.sampled) {
     if (!(o.p_min >= 0 && o.p_min <= 1))
         fail(Status::invalid_argument, "p_min %g is outside 0 to 1", double(o.p_min));
     if (o.n_ngram < 1 || o.n_ngram > 64)
         fail(Status::invalid_argument, "n_ngram %d, allowed are 1 to 64", o.n_ngram);
+    reset_stats();
+}
+
+void Pair::reset_stats() {
+    stats_ = PairStats();
+    if (kind_ != DrafterKind::none) return;
+    stats_.state = PairStats::State::off, stats_.reason = "there is no drafter";
 }
 
 size_t Pair::sync(const int32_t* tokens, size_t n) {
@@ -185,6 +216,7 @@ int Pair::room() const {
 // return at most the wanted tokens.
 DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max) {
     const int most = std::min(room(), int(std::min<size_t>(n_max - 1, kDraftMax)));
+    if (kind_ == DrafterKind::none) return {};
     if (n_draft == 0) {
         stats_.state = PairStats::State::off,
         stats_.reason = "switched off for this call (n_draft 0)";

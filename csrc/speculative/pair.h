@@ -62,16 +62,19 @@ class Stopwatch {
 
 class Pair {
   public:
-    // drafter: null for prompt lookup. The pair shares ownership of the target.
-    Pair(std::shared_ptr<Context> target, std::shared_ptr<Model> drafter,
+    // drafter: for the kinds model and assistant, else null. Without one every step is plain
+    // decoding, whatever its n_draft. The pair shares ownership of the target. Throws
+    // Error{invalid_argument} for options outside their limits and for a drafter that the kind does
+    // not take, Error{pairing} for a drafter of another kind or one that does not fit.
+    Pair(std::shared_ptr<Context> target, DrafterKind kind, std::shared_ptr<Model> drafter,
          const PairOptions& options);
 
     Context& target() { return *target_; }
     const Drafter& drafter() const { return *drafter_; }
     std::string to_json();
     const PairStats& stats() const { return stats_; }
-    void reset_stats() { stats_ = PairStats(); }
-    int preview_length() const { return length_.best(); }
+    void reset_stats();
+    int preview_length() const { return kind_ == DrafterKind::none ? 0 : length_.best(); }
 
     size_t sync(const int32_t* tokens, size_t n);
     // Runs one round and appends 1 .. n_max tokens to `out`. Throws Error; the pair is then as
@@ -150,6 +153,7 @@ class Pair {
     void count(const RoundInfo& info, size_t n_tokens);
 
     std::shared_ptr<Context> target_;
+    DrafterKind kind_;
     std::unique_ptr<Drafter> drafter_;
     float p_min_;
     bool sampled_;  // drafts are drawn by the sampler

@@ -57,24 +57,31 @@ static int open_model(JNIEnv* env, const char* path, const char* device, int thr
     return failed(env, pillion_model_open(path, &config, model));
 }
 
+// Without a drafter's file: prompt lookup.
+static int open_pair(JNIEnv* env, struct text* t) {
+    pillion_model_info drafter = {0};
+    if (t->drafter && failed(env, pillion_model_get_info(t->drafter, &drafter, sizeof drafter)))
+        return 1;
+    const int32_t kind = !t->drafter          ? PILLION_DRAFTER_LOOKUP
+                         : drafter.is_drafter ? PILLION_DRAFTER_ASSISTANT
+                                              : PILLION_DRAFTER_MODEL;
+    return failed(env, pillion_pair_new(t->context, kind, t->drafter, NULL, &t->pair));
+}
+
 static int open_text(JNIEnv* env, struct text* t, const char* model, const char* drafter,
                      const char* device, jint n_ctx, jint threads) {
     pillion_context_config context;
-    pillion_pair_config pair;
     pillion_sampler_config sampler;
     pillion_context_config_init(&context, sizeof context);
-    pillion_pair_config_init(&pair, sizeof pair);
     pillion_sampler_config_init(
         &sampler, sizeof sampler);  // greedy; set temperature, top_k, top_p for another
     context.n_ctx = n_ctx, context.n_threads = threads;
     return open_model(env, model, device, threads, &t->model) ||
-           (drafter && open_model(env, drafter, strncmp(device, "htp", 3) == 0 ? "cpu" : device,
-                                  threads, &t->drafter)) ||
+           (drafter &&
+            open_model(env, drafter, pillion_draft_device(device, "auto"), threads, &t->drafter)) ||
            failed(env, pillion_model_tokenizer(t->model, &t->tokenizer)) ||
            failed(env, pillion_tokenizer_get_info(t->tokenizer, &t->info, sizeof t->info)) ||
-           failed(env, pillion_context_new(t->model, &context, &t->context)) ||
-           failed(env, pillion_pair_new(t->context, t->drafter, &pair,
-                                        &t->pair)) ||  // without a drafter: prompt lookup
+           failed(env, pillion_context_new(t->model, &context, &t->context)) || open_pair(env, t) ||
            failed(env, pillion_sampler_new(&sampler, &t->sampler));
 }
 

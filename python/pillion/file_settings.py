@@ -1,4 +1,4 @@
-"""What a model file recommends: sampling settings and text, which the C library does not read."""
+"""Sampling settings of a checkpoint and where a model file has them; text of a model file."""
 
 from __future__ import annotations
 
@@ -21,18 +21,6 @@ SAMPLING_KEYS = {
 
 _WHOLE = ("top_k", "penalty_last_n")
 _LONGEST = 60
-
-
-def sampling_defaults(metadata: Metadata) -> dict[str, Any]:
-    """The file's settings by their names in `SamplingParams`.
-
-    Raises ModelFileError for one that can't be, with key, value and limit.
-    """
-    found = {}
-    for name, key in SAMPLING_KEYS.items():
-        if key in metadata:
-            found[name] = sampling_setting(metadata.path, name, key, metadata[key])
-    return found
 
 
 def sampling_setting(path: str, name: str, key: str, value: Any) -> Any:

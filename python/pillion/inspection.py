@@ -20,9 +20,9 @@ from .calling import checked
 from .chat.format import TEMPLATE, ChatFormat, named_templates
 from .devices import system
 from .errors import BackendError, ModelFileError, PairingError, PillionError, UsageError
-from .file_settings import sampling_defaults
 from .model import Model
 from .options import KV_TYPES
+from .sampling import SamplingParams
 from .tokenizer import Tokenizer
 
 Facts = dict[str, Any]
@@ -321,7 +321,7 @@ def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
             "how text is split before merging is a guess, and wrong ids are likely"
         )
     try:
-        sampling_defaults(metadata)
+        SamplingParams.of_file(model)
     except ModelFileError as error:
         yield error.sentence
     if not model.is_drafter:

@@ -52,7 +52,7 @@ class Model(Handle):
         *,
         use_mmap: bool = True,
         device: str = "auto",
-        n_gpu_layers: Optional[int] = None,
+        n_gpu_layers: int = -1,
         n_threads: Optional[int] = None,
         metadata_only: bool = False,
         progress: Optional[Callable[[int, int], object]] = None,
@@ -62,8 +62,9 @@ class Model(Handle):
         use_mmap: map the file; False reads it into memory.
         device: "auto" (a CUDA device where there is one, else the CPU), "cpu", "cuda", "cuda:1",
         "htp". n_gpu_layers: layers on the device, from the last one down; the others stay on the
-        CPU. None and -1: all; `LLM` counts how many fit. An assistant lies on its device as a
-        whole. n_threads: threads that repack weights (None: all this process may use).
+        CPU. -1: as many as fit beside a context of default size (`LLM` counts for its own); 0:
+        none; more than there are: all. An assistant lies on its device as a whole. n_threads:
+        threads that repack weights (None: all this process may use).
         metadata_only: no weights are loaded; the tokenizer and the descriptions work, contexts do
         not. progress: called as progress(done_bytes, total_bytes), perhaps from another thread.
         What it raises ends the load."""
@@ -77,7 +78,7 @@ class Model(Handle):
         config.metadata_only = check_bool("metadata_only", metadata_only)
         config.n_threads = thread_count(n_threads)
         config.device = device_name
-        config.n_gpu_layers = gpu_layers(n_gpu_layers)
+        config.n_gpu_layers = layer_count(n_gpu_layers)
         config.progress = lib.pillion_py_progress
         config.progress_user = handle
         encoded = os.fsencode(name)
@@ -216,17 +217,19 @@ class Model(Handle):
         drafter: Optional[Model] = None,
         device: str = "auto",
         draft_device: str = "auto",
-        n_gpu_layers: Optional[int] = None,
+        n_gpu_layers: int = -1,
         device_bytes: int = 0,
+        strict: bool = False,
         **sizes: Unpack[SizeKeywords],
     ) -> dict[str, Any]:
         """How many layers a device holds beside cache, scratch and drafter: counted, nothing is
         loaded.
 
-        n_gpu_layers: exactly so many (None: as many as fit). device_bytes: of its memory that may
-        be used (0: what is free now). Returns {"device", "is_host", "n_layers", "device_layers",
-        "weights", "kv", "scratch", "total", "available"}, bytes on the device. Raises
-        `OutOfMemoryError` with the numbers when it does not fit."""
+        n_gpu_layers: exactly so many (-1: as many as fit). device_bytes: of its memory that may
+        be used (0: what is free now). strict: fewer layers than all are an error where n_gpu_layers
+        is -1. Returns {"device", "is_host", "n_layers", "device_layers", "weights", "kv",
+        "scratch", "total", "available", "note"}, bytes on the device; note: a sentence where not
+        all layers fit, else "". Raises `OutOfMemoryError` with the numbers when it does not fit."""
         context = ContextSizes(n_ctx=n_ctx, **sizes).config()
         places = {"device": device, "draft_device": draft_device}
         names = [
@@ -235,8 +238,9 @@ class Model(Handle):
         config = ffi.new("pillion_fit_config*")
         lib.pillion_fit_config_init(config, ffi.sizeof("pillion_fit_config"))
         config.device, config.draft_device = names
-        config.n_gpu_layers = gpu_layers(n_gpu_layers)
+        config.n_gpu_layers = layer_count(n_gpu_layers)
         config.device_bytes = check_int("device_bytes", device_bytes, 0, 2**63 - 1)
+        config.strict = check_bool("strict", strict)
         other = ffi.NULL if drafter is None else opened("drafter", drafter)._c
         raw = read_bytes(
             lambda out, capacity, needed: lib.pillion_model_fit(
@@ -292,14 +296,10 @@ class Metadata(Mapping[str, Any]):
         return len(self._known)
 
 
-def gpu_layers(n_gpu_layers: Optional[int]) -> int:
-    """A number of layers for the library, where 0 means all and -1 none."""
-    if n_gpu_layers is None:
-        return 0
-    n = check_int(
-        "n_gpu_layers", n_gpu_layers, -1, 2**31 - 1, "0 or more, or None (or -1) for all that fit"
-    )
-    return 0 if n == -1 else n or -1
+def layer_count(n_gpu_layers: int) -> int:
+    """A number of layers on a device, checked."""
+    allowed = "-1 (as many as fit), 0 (none) or more"
+    return check_int("n_gpu_layers", n_gpu_layers, -1, 2**31 - 1, allowed)
 
 
 def opened(name: str, value: Any) -> Model:

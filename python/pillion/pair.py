@@ -44,10 +44,11 @@ class Pair(Handle):
     target: a Context; or a Model, which gets a context of default size; or an LLM, whose context it
     is then. drafter: a Gemma 4 assistant (it reads the target's cache), or any other model with the
     target's vocabulary (it gets a cache of its own), as a Model or a path; or "lookup": no model,
-    drafts are looked up in the text so far. dense_head: score the whole vocabulary even if the
-    drafter has a centroid head. strict: an centroid head that the file has only in part is an
-    error, not a warning. as_model: run the drafter as an ordinary model; refused for an assistant.
-    n_ngram: for "lookup", the longest run of tokens to look for.
+    drafts are looked up in the text so far; None: nothing, and every step is plain decoding.
+    dense_head: score the whole vocabulary even if the drafter has a centroid head. strict: a
+    centroid head that the file has only in part is an error, not a warning. as_model: run the
+    drafter as an ordinary model; refused for an assistant. n_ngram: for "lookup", the longest run
+    of tokens to look for.
     p_min: a step whose best token is less likely than this ends the draft; 0: off.
     draft_sampling: "greedy": each draft is the drafter's most likely token, and the text is that of
     plain steps, token for token, also when sampling. "probabilistic": when sampling, drafts are
@@ -63,7 +64,7 @@ class Pair(Handle):
     def __init__(
         self,
         target: Any,
-        drafter: Drafter,
+        drafter: Optional[Drafter],
         *,
         dense_head: bool = False,
         strict: bool = False,
@@ -77,11 +78,11 @@ class Pair(Handle):
         check_choice("draft_sampling", draft_sampling, DRAFT_SAMPLING)
         flags = {"dense_head": dense_head, "strict": strict, "as_model": as_model}
         dense_head, strict, as_model = (check_bool(name, value) for name, value in flags.items())
-        if as_model and isinstance(drafter, str) and drafter == LOOKUP:
-            raise UsageError("as_model needs a model; the drafter is 'lookup'")
+        if as_model and (drafter is None or _is_lookup(drafter)):
+            raise UsageError(f"as_model needs a model; the drafter is {drafter!r}")
         config = ffi.new("pillion_pair_config*")
         lib.pillion_pair_config_init(config, ffi.sizeof("pillion_pair_config"))
-        config.dense_head, config.strict, config.as_model = dense_head, strict, as_model
+        config.dense_head, config.strict = dense_head, strict
         config.n_ngram, config.p_min = n_ngram, p_min
         config.sampled = draft_sampling == "probabilistic"
 
@@ -90,10 +91,11 @@ class Pair(Handle):
         try:
             self.context = self._context_of(target)
             self.drafter = self._model_of(drafter)
+            kind = _kind(drafter, self.drafter, as_model)
             model = ffi.NULL if self.drafter is None else self.drafter._c
             # Copies of the cache for a drafter elsewhere take a run of the text so far.
             interruptible(
-                lambda: check(lib.pillion_pair_new(self.context._c, model, config, out)),
+                lambda: check(lib.pillion_pair_new(self.context._c, kind, model, config, out)),
                 self.context.cancel,
             )
         except BaseException:
@@ -124,13 +126,13 @@ class Pair(Handle):
             wrong("target", target, "a Context, a Model or an LLM")
         return of_llm
 
-    def _model_of(self, drafter: Drafter) -> Optional[Model]:
+    def _model_of(self, drafter: Optional[Drafter]) -> Optional[Model]:
         if isinstance(drafter, Model):
             return drafter
-        if isinstance(drafter, str) and drafter == LOOKUP:
+        if drafter is None or _is_lookup(drafter):
             return None
         if not isinstance(drafter, (str, os.PathLike)):
-            wrong("drafter", drafter, f"a Model, a path or {LOOKUP!r}")
+            wrong("drafter", drafter, f"a Model, a path, {LOOKUP!r} or None")
         model = Model.open(check_path("drafter", drafter))
         self._owned.append(model)
         return model
@@ -364,9 +366,9 @@ class Pair(Handle):
         sampler = Sampler(SamplingParams(temperature=0)) if sampler is None else _sampler(sampler)
         draft_length(n_draft)
         max_tokens = None if max_tokens is None else check_int("max_tokens", max_tokens, 0)
-        return self._rounds(tokens, sampler, max_tokens, n_draft, ends)
+        return self._generate(tokens, sampler, max_tokens, n_draft, ends)
 
-    def _rounds(
+    def _generate(
         self,
         prompt: list[int],
         sampler: Sampler,
@@ -376,9 +378,27 @@ class Pair(Handle):
     ) -> Iterator[Round]:
         self.sync(prompt)
         room = self.context.n_ctx - len(prompt)
-        left = room if max_tokens is None else min(max_tokens, room)
+        most = room if max_tokens is None else min(max_tokens, room)
+        yield from self._rounds(sampler, most, n_draft, ends)
+
+    def rounds(
+        self,
+        sampler: Sampler,
+        max_tokens: int,
+        n_draft: Draft = "auto",
+        end_tokens: Tokens = (),
+    ) -> Iterator[Round]:
+        """The rounds behind what the context holds, until an end token or so many tokens; see
+        `step`. There must be room for them in the context."""
+        sampler, left = _sampler(sampler), check_int("max_tokens", max_tokens, 0)
+        draft_length(n_draft)
+        return self._rounds(sampler, left, n_draft, end_tokens)
+
+    def _rounds(
+        self, sampler: Sampler, left: int, n_draft: Draft, end_tokens: Tokens
+    ) -> Iterator[Round]:
         while left > 0:
-            one = self.step(sampler, n_draft, left, ends)
+            one = self.step(sampler, n_draft, left, end_tokens)
             left -= len(one.tokens)
             yield one
             if one.ended:
@@ -453,8 +473,22 @@ class Pair(Handle):
     def __repr__(self) -> str:
         if self.closed:
             return "<pillion.Pair closed>"
+        if not self._kind_of_drafter:
+            return "<pillion.Pair without a drafter>"
         name = LOOKUP if self.drafter is None else repr(self.drafter.path)
         return f"<pillion.Pair {self._kind_of_drafter}, drafter {name}>"
+
+
+def _is_lookup(drafter: Any) -> bool:
+    return isinstance(drafter, str) and drafter == LOOKUP
+
+
+def _kind(drafter: Optional[Drafter], model: Optional[Model], as_model: bool) -> int:
+    """Of the drafter, for the library."""
+    if model is None:
+        return int(lib.PILLION_DRAFTER_NONE if drafter is None else lib.PILLION_DRAFTER_LOOKUP)
+    is_assistant = model.is_drafter and not as_model
+    return int(lib.PILLION_DRAFTER_ASSISTANT if is_assistant else lib.PILLION_DRAFTER_MODEL)
 
 
 def draft_length(n_draft: Draft) -> int:

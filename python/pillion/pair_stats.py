@@ -11,6 +11,10 @@ from ._native import lib
 DRAFT_MAX: int = lib.PILLION_DRAFT_MAX
 """Most drafts of one round."""
 
+_COUNTS = (
+    "rounds", "tokens", "drafted", "accepted", "forced", "draft_ms", "verify_ms", "accept_ms"
+)  # fmt: skip
+
 
 class Round(NamedTuple):
     """What one round brought: `accepted` tokens of the drafter, `forced` others, and one chosen
@@ -34,7 +38,7 @@ class Round(NamedTuple):
 
 @dataclass
 class PairStats:
-    """Counts over rounds, and how things stand."""
+    """The library's counts over rounds, and how things stand."""
 
     rounds: int = 0
     """Rounds with at least one draft."""
@@ -82,30 +86,21 @@ class PairStats:
         """Of rounds with drafts: 1 + accepted / rounds."""
         return 1 + self.accepted / self.rounds if self.rounds else 1.0
 
-    def add(self, one: Round) -> None:
-        """Counts a round."""
-        self.rounds += one.drafted > 0
-        self.tokens += len(one.tokens)
-        self.drafted += one.drafted
-        self.accepted += one.accepted
-        self.forced += one.forced
-        for position in range(one.drafted):
-            self.drafted_at[position] += 1
-            self.accepted_at[position] += position < one.accepted
-        self.draft_ms += one.draft_ms
-        self.verify_ms += one.verify_ms
-        self.accept_ms += one.accept_ms
-
     def __add__(self, other: PairStats) -> PairStats:
         """The counts of both; how things stand is said by the first."""
+        return self._with(other, 1)
+
+    def __sub__(self, earlier: PairStats) -> PairStats:
+        """What was counted since an earlier reading of the same pair; how things stand now."""
+        return self._with(earlier, -1)
+
+    def _with(self, other: PairStats, sign: int) -> PairStats:
         total = dataclasses.replace(self)
-        for name in ("rounds", "tokens", "drafted", "accepted", "forced"):
-            setattr(total, name, getattr(self, name) + getattr(other, name))
-        for name in ("draft_ms", "verify_ms", "accept_ms"):
-            setattr(total, name, getattr(self, name) + getattr(other, name))
+        for name in _COUNTS:
+            setattr(total, name, getattr(self, name) + sign * getattr(other, name))
         for name in ("drafted_at", "accepted_at"):
             both = zip(getattr(self, name), getattr(other, name))
-            setattr(total, name, [one + more for one, more in both])
+            setattr(total, name, [one + sign * more for one, more in both])
         return total
 
     def as_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import logging
 import os
 from typing import Any, NamedTuple, Optional, Union
 
-from ._native import as_bytes, as_str, lib, read_bytes
+from ._native import as_bytes, as_str, ffi, lib, read_bytes
 from .arguments import check_text
 from .calling import checked
 from .drafter_file import drafter_beside
@@ -49,11 +49,10 @@ def device(name: str = "auto") -> dict[str, Any]:
 
 
 def draft_device_for(device_name: str, asked: str) -> str:
-    """Where a drafter runs: beside its target, but for a target on the Hexagon NPU, whose drafter
-    runs best on the CPU."""
-    if asked != "auto":
-        return asked
-    return "cpu" if device_name.split(":")[0] == "htp" else device_name
+    """Where to open a drafter: the device that was asked for, or what "auto" means beside a target
+    on `device_name`."""
+    names = [ffi.new("char[]", as_bytes(name)) for name in (device_name, asked)]
+    return as_str(ffi.string(lib.pillion_draft_device(*names)))
 
 
 def layers_for(
@@ -62,12 +61,12 @@ def layers_for(
     *,
     device_name: str,
     draft_device: str,
-    n_gpu_layers: Optional[int],
+    n_gpu_layers: int,
     strict: bool,
     use_mmap: bool,
     sizes: dict[str, Any],
     parallel: int = 1,
-) -> Optional[int]:
+) -> int:
     """The n_gpu_layers to open a model with, so that it, its caches (parallel of them) and its
     drafter fit the device.
 
@@ -92,6 +91,7 @@ def layers_for(
             "device": device_name,
             "draft_device": draft_device,
             "n_gpu_layers": n_gpu_layers,
+            "strict": strict,
             **sizes,
         }
         try:
@@ -101,17 +101,9 @@ def layers_for(
     finally:
         for one in opened:
             one.close()
-    layers, of = fit["device_layers"], fit["n_layers"]
-    if layers == of or n_gpu_layers is not None:
-        return int(layers)
-    sentence = (
-        f"{fit['device']} holds {layers} of {of} layers ({fit['total'] / 1e9:.2f} of "
-        f"{fit['available'] / 1e9:.2f} GB); the others are the CPU's"
-    )
-    if strict:
-        raise OutOfMemoryError(f"{os.fspath(path)}: {sentence}, which strict does not allow")
-    _log.warning("%s", sentence)
-    return int(layers)
+    if fit["note"]:
+        _log.warning("%s", fit["note"])
+    return int(fit["device_layers"])
 
 
 def _with_room(

@@ -15,6 +15,7 @@ from .arguments import check_int, check_mapping, check_number, wrong
 from .calling import checked_class
 from .context import Context
 from .errors import UsageError
+from .model import Model, opened
 
 Mask = npt.NDArray[np.uint32]
 """Allowed tokens as uint32 [`mask_words(n_vocab)`]: bit t % 32 of word t // 32 is token t."""
@@ -78,6 +79,27 @@ class SamplingParams:
         for name, value in checked.items():  # plain numbers, whatever NumPy's came in
             object.__setattr__(self, name, value)
         object.__setattr__(self, "logit_bias", dict(map(_bias, *_pairs(self.logit_bias))))
+
+    @classmethod
+    def of_file(cls, model: Model) -> SamplingParams:
+        """What the model's file recommends, with the defaults where it says nothing. The tokens
+        that it says must never come are banned in `logit_bias`.
+
+        Raises ModelFileError for a setting that can't be, with key, value and limit.
+        """
+        config = ffi.new("pillion_sampler_config*")
+        size = ffi.sizeof("pillion_sampler_config")
+        check(lib.pillion_sampler_config_from_model(opened("model", model)._c, config, size))
+        banned = ffi.unpack(config.bias_tokens, config.n_bias) if config.n_bias else []
+        return cls(
+            temperature=_shortest(config.temperature),
+            top_k=config.top_k,
+            top_p=_shortest(config.top_p),
+            min_p=_shortest(config.min_p),
+            repeat_penalty=_shortest(config.repeat_penalty),
+            penalty_last_n=0 if config.penalty_last_n == -2 else config.penalty_last_n,
+            logit_bias=dict.fromkeys(banned, -math.inf),
+        )
 
     @property
     def penalised(self) -> bool:
@@ -202,6 +224,11 @@ def _described(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"one of {value.dtype} {list(value.shape)}"
     return f"a value of type {type(value).__name__}"
+
+
+def _shortest(value: float) -> float:
+    """A float of 32 bits as the number that somebody wrote: 0.95, not 0.949999988079071."""
+    return float(str(np.float32(value)))
 
 
 def _native_seed(seed: Optional[int]) -> int:

@@ -8,7 +8,10 @@ static void run_rounds(pillion_model* model) {
     OK(pillion_model_get_info(model, &info, sizeof info));
     const size_t words = ((size_t)info.n_vocab + 31) / 32;
     OK(pillion_context_new(model, NULL, &context));
-    OK(pillion_pair_new(context, NULL, NULL, &pair));
+    INVALID(pillion_pair_new(context, 4, NULL, NULL, &pair));
+    INVALID(pillion_pair_new(context, PILLION_DRAFTER_MODEL, NULL, NULL, &pair));
+    INVALID(pillion_pair_new(context, PILLION_DRAFTER_NONE, model, NULL, &pair));
+    OK(pillion_pair_new(context, PILLION_DRAFTER_LOOKUP, NULL, NULL, &pair));
     OK(pillion_sampler_new(NULL, &sampler));
     const int32_t prompt[] = {5, 6, 7, 5, 6}, forced[] = {40, 41};
     int32_t tokens[PILLION_DRAFT_MAX + 1], drafts[PILLION_DRAFT_MAX], first = -1;

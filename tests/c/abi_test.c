@@ -11,7 +11,7 @@
  */
 _Static_assert(sizeof(pillion_status) == 4, "pillion_status");
 _Static_assert(sizeof(void*) != 8 || sizeof(pillion_model_config) == 48, "pillion_model_config");
-_Static_assert(sizeof(void*) != 8 || sizeof(pillion_fit_config) == 32, "pillion_fit_config");
+_Static_assert(sizeof(void*) != 8 || sizeof(pillion_fit_config) == 40, "pillion_fit_config");
 _Static_assert(sizeof(pillion_model_info) == 88, "pillion_model_info");
 _Static_assert(sizeof(pillion_tokenizer_info) == 120, "pillion_tokenizer_info");
 _Static_assert(sizeof(pillion_context_config) == 40, "pillion_context_config");
@@ -78,7 +78,10 @@ static void model_configs(const char* path) {
     memset(&config, 0xAA, sizeof config);
     pillion_model_config_init(&config, sizeof config);
     CHECK(config.struct_size == sizeof config && config.n_threads == 0 && config.progress == NULL);
-    config.struct_size = 2; /* not even the size field fits */
+    CHECK(config.n_gpu_layers == -1); /* the one default that is not zero */
+    memset(&config, 0, sizeof config);
+    INVALID(pillion_model_open(path, &config, &model)); /* init was not called */
+    config.struct_size = 2;                             /* not even the size field fits */
     INVALID(pillion_model_open(path, &config, &model));
 
     memset(&config, 0xAA, sizeof config);
@@ -86,7 +89,13 @@ static void model_configs(const char* path) {
         &config, sizeof config.struct_size); /* init writes no further than it was told */
     CHECK(((unsigned char*)&config)[sizeof config.struct_size] == 0xAA);
 
+    CHECK(!strcmp(pillion_draft_device("cuda:1", "auto"), "cuda:1"));
+    CHECK(!strcmp(pillion_draft_device("htp:sim", NULL), "cpu"));
+    CHECK(!strcmp(pillion_draft_device("htp", "htp"), "htp"));
+    CHECK(!strcmp(pillion_draft_device(NULL, NULL), "auto"));
+
     pillion_model_config_init(NULL, 0);
+    pillion_fit_config_init(NULL, 0);
     pillion_context_config_init(NULL, 0);
     pillion_sampler_config_init(NULL, 0);
 }
@@ -234,6 +243,7 @@ static void wrong_contexts(pillion_model* model) {
     LATER(pillion_fit_config, later_fit);
     pillion_fit_config_init(&later_fit.known, sizeof later_fit);
     later_fit.known.device = "cpu";
+    CHECK(later_fit.known.n_gpu_layers == -1);
     OK(pillion_model_fit(model, NULL, NULL, &later_fit.known, NULL, fit, sizeof fit, &size));
     later_fit.known.n_gpu_layers = -2;
     INVALID(pillion_model_fit(model, NULL, NULL, &later_fit.known, NULL, fit, sizeof fit, &size));

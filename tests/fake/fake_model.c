@@ -5,6 +5,7 @@
 
 void pillion_model_config_init(pillion_model_config* config, size_t size) {
     fake_init_config(config, size);
+    if (config && size >= sizeof *config) config->n_gpu_layers = -1;
 }
 
 void fake_free_tokenizer(pillion_tokenizer* tokenizer) {

@@ -7,6 +7,7 @@
 enum { AUTO = 3, PARK_AFTER = 5 };
 
 struct pillion_pair {
+    int32_t kind_of_drafter;
     pillion_context* context;
     pillion_model* drafter;
     pillion_pair_config config;
@@ -28,11 +29,11 @@ void pillion_pair_config_init(pillion_pair_config* config, size_t size) {
 
 static void clear_stats(pillion_pair* pair) {
     memset(&pair->stats, 0, sizeof pair->stats);
-    pair->stats.state = PILLION_SPECULATION_ON;
-    pair->stats.n_draft = AUTO;
-    const char* kind = !pair->drafter                                        ? "lookup"
-                       : pair->drafter->is_drafter && !pair->config.as_model ? "mtp"
-                                                                             : "model";
+    static const char* const kinds[] = {"", "lookup", "model", "mtp"};
+    const int is_none = pair->kind_of_drafter == PILLION_DRAFTER_NONE;
+    pair->stats.state = is_none ? PILLION_SPECULATION_OFF : PILLION_SPECULATION_ON;
+    pair->stats.n_draft = is_none ? 0 : AUTO;
+    const char* kind = kinds[pair->kind_of_drafter];
     const char* head = pair->drafter ? fake_find(pair->drafter, "fake.head") : NULL;
     snprintf(pair->stats.kind, sizeof pair->stats.kind, "%s", kind);
     const char* shown = strcmp(kind, "mtp")                                          ? ""
@@ -44,7 +45,7 @@ static void clear_stats(pillion_pair* pair) {
                  "the file has no centroids, so the head is dense");
 }
 
-pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
+pillion_status pillion_pair_new(pillion_context* target, int32_t kind, pillion_model* drafter,
                                 const pillion_pair_config* given, pillion_pair** out) {
     BEGIN();
     NEED(target && out);
@@ -52,9 +53,11 @@ pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
     if (!fake_read_config(&config, sizeof config, given))
         return fake_invalid("pillion_pair_config: unknown fields are not zero");
     NEED(config.p_min >= 0 && config.p_min <= 1);
+    NEED(kind >= PILLION_DRAFTER_NONE && kind <= PILLION_DRAFTER_ASSISTANT);
+    NEED((kind >= PILLION_DRAFTER_MODEL) == (drafter != NULL));
     if (drafter && drafter->metadata_only)
         return fake_invalid("the drafter was opened without weights (metadata_only)");
-    if (drafter && drafter->is_drafter && config.as_model)
+    if (drafter && drafter->is_drafter && kind != PILLION_DRAFTER_ASSISTANT)
         return fake_error(
             PILLION_ERROR_PAIRING,
             "the drafter is an assistant: it cannot run as an ordinary model (as_model)");
@@ -68,6 +71,7 @@ pillion_status pillion_pair_new(pillion_context* target, pillion_model* drafter,
                           "the drafter has its centroid head only in part (strict)");
     pillion_pair* pair = calloc(1, sizeof *pair);
     pair->config = config;
+    pair->kind_of_drafter = kind;
     pair->context = target;
     ++target->count;
     pair->drafter = drafter;
@@ -141,7 +145,9 @@ static pillion_status begin(pillion_pair* pair) {
 
 static pillion_status propose(pillion_pair* pair, int32_t n_draft, size_t n_max) {
     pillion_pair_stats* stats = &pair->stats;
-    if (n_draft == PILLION_DRAFT_AUTO) {
+    if (pair->kind_of_drafter == PILLION_DRAFTER_NONE) {
+        n_draft = 0;
+    } else if (n_draft == PILLION_DRAFT_AUTO) {
         const int paused = stats->rounds >= PARK_AFTER && !stats->accepted;
         stats->state = paused ? PILLION_SPECULATION_PARKED : PILLION_SPECULATION_ON;
         if (paused)
@@ -173,6 +179,7 @@ static pillion_status run(pillion_pair* pair, const int32_t* drafts, size_t n) {
     NEED(n <= room(pair));
     pair->n_run = n;
     if (!pair->first) {
+        TRY(fake_begin("pillion_pair_run")); /* of a step, too */
         pair->rows[0] = pair->last;
         if (n) memcpy(pair->rows + 1, drafts, n * sizeof *drafts);
         const pillion_status status = fake_run(pair->context, pair->rows, n + 1, n + 1);

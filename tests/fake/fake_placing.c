@@ -38,6 +38,7 @@ pillion_status pillion_model_memory(const pillion_model* model, const pillion_mo
 /* One device, the host: nothing has to fit. */
 void pillion_fit_config_init(pillion_fit_config* config, size_t size) {
     fake_init_config(config, size);
+    if (config && size >= sizeof *config) config->n_gpu_layers = -1;
 }
 pillion_status pillion_model_fit(const pillion_model* model, const pillion_model* drafter,
                                  const pillion_context_config* context,
@@ -57,7 +58,7 @@ pillion_status pillion_model_fit(const pillion_model* model, const pillion_model
     static const char json[] =
         "{\"device\": \"cpu\", \"is_host\": true, \"n_layers\": 1, \"device_layers\": 0, "
         "\"weights\": 0, "
-        "\"kv\": 0, \"scratch\": 0, \"total\": 0, \"available\": 0}";
+        "\"kv\": 0, \"scratch\": 0, \"total\": 0, \"available\": 0, \"note\": \"\"}";
     return fake_give(json, sizeof json - 1, 1, out, capacity, needed);
 }
 pillion_status pillion_device_json(const char* device, char* out, size_t capacity, size_t* needed) {
@@ -70,4 +71,9 @@ pillion_status pillion_device_json(const char* device, char* out, size_t capacit
         "1000000000, \"unified\": true}, "
         "\"info\": {\"threads\": 1}}";
     return fake_give(json, sizeof json - 1, 1, out, capacity, needed);
+}
+const char* pillion_draft_device(const char* device, const char* asked) {
+    if (asked && strcmp(asked, "auto")) return asked;
+    if (!device) return "auto";
+    return strncmp(device, "htp", 3) ? device : "cpu";
 }

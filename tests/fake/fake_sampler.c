@@ -16,6 +16,28 @@ void pillion_sampler_config_init(pillion_sampler_config* config, size_t size) {
     fake_init_config(config, size);
 }
 
+static double setting(const pillion_model* model, const char* key, double otherwise) {
+    const char* value = fake_find(model, key);
+    return value ? atof(value) : otherwise;
+}
+pillion_status pillion_sampler_config_from_model(const pillion_model* model,
+                                                 pillion_sampler_config* config, size_t size) {
+    static const float never = -INFINITY;
+    BEGIN();
+    NEED(model && config && size >= sizeof *config);
+    fake_init_config(config, size);
+    config->temperature = (float)setting(model, "general.sampling.temp", 0.8);
+    config->top_k = (int32_t)setting(model, "general.sampling.top_k", 40);
+    config->top_p = (float)setting(model, "general.sampling.top_p", 0.95);
+    config->min_p = (float)setting(model, "general.sampling.min_p", 0.05);
+    config->repeat_penalty = (float)setting(model, "general.sampling.penalty_repeat", 1);
+    config->penalty_last_n = (int32_t)setting(model, "general.sampling.penalty_last_n", 64);
+    config->bias_tokens = &model->tokenizer->suppressed;
+    config->bias_values = &never;
+    config->n_bias = model->tokenizer->suppressed >= 0;
+    return PILLION_OK;
+}
+
 pillion_status pillion_sampler_new(const pillion_sampler_config* given, pillion_sampler** out) {
     BEGIN();
     NEED(out);

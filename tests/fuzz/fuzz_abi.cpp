@@ -132,7 +132,7 @@ void Caller::open_model() {
     s.config.no_mmap = bits & 1, s.config.metadata_only = (bits & 6) == 6,
     s.config.n_threads = bits >> 3 & 1;
     s.config.device = bits & 16 ? nullptr : bits & 32 ? "cpu" : "nothing";
-    s.config.n_gpu_layers = in_.chance(30) ? int32_t(in_.number()) : 0;
+    if (in_.chance(30)) s.config.n_gpu_layers = int32_t(in_.number());
     static int calls;
     s.config.progress = (bits & 0xc0) == 0xc0
         ? +[](uint64_t, uint64_t, void*) -> int32_t { return ++calls % 7 == 0; }
@@ -187,6 +187,9 @@ void Caller::new_sampler() {
         s.config.bias_values = in_.chance(10) ? nullptr : values;
     resize(s);
     samplers_.make(in_, [&](pillion_sampler** out) { return pillion_sampler_new(&s.config, out); });
+    pillion_sampler_config of_file;
+    if (pillion_sampler_config_from_model(models_.pick(in_), &of_file, sizeof of_file)) return;
+    samplers_.make(in_, [&](pillion_sampler** out) { return pillion_sampler_new(&of_file, out); });
 }
 
 void Caller::new_pair() {
@@ -194,14 +197,17 @@ void Caller::new_pair() {
     pillion_pair_config_init(&s.config, sizeof s.config);
     const uint8_t bits = in_.byte();
     s.config.dense_head = bits & 1, s.config.strict = bits >> 1 & 1,
-    s.config.as_model = (bits & 12) == 12, s.config.sampled = bits >> 4 & 1;
+    s.config.sampled = bits >> 4 & 1;
+    const int32_t kind = in_.chance(10) ? int32_t(in_.number()) : bits >> 2 & 3;
     s.config.n_ngram = in_.chance(30) ? int32_t(in_.number()) : 0;
     s.config.p_min = in_.chance(20) ? NAN : in_.chance(60) ? 0.5f : 0;
     resize(s);
     pillion_context* target = contexts_.pick(in_);
     pillion_model* drafter = models_.pick(in_);
     pairs_.make(in_, [&](pillion_pair** out) {
-        return pillion_pair_new(target, drafter, &s.config, out);
+        const bool has_model = kind == PILLION_DRAFTER_MODEL || kind == PILLION_DRAFTER_ASSISTANT;
+        return pillion_pair_new(target, kind, has_model || kind > 3 ? drafter : nullptr, &s.config,
+                                out);
     });
 }
 
@@ -502,8 +508,8 @@ void Caller::ask_model() {
             int32_t layers = 0;
             pillion_fit_config config;
             pillion_fit_config_init(&config, sizeof config);
-            config.device = in_.chance(128) ? "cpu" : nullptr,
-            config.n_gpu_layers = in_.chance(30) ? int32_t(in_.number()) : 0;
+            config.device = in_.chance(128) ? "cpu" : nullptr;
+            if (in_.chance(30)) config.n_gpu_layers = int32_t(in_.number());
             buffer<char>([&](char* out, size_t n, size_t* needed) {
                 return pillion_model_fit(m, d, nullptr, &config, &layers, out, n, needed);
             });

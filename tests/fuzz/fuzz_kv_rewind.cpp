@@ -29,6 +29,13 @@ pillion_model* open(const fuzz::TinySizes& sizes) {
     return model;
 }
 
+int32_t kind_of(pillion_model* drafter) {
+    if (!drafter) return PILLION_DRAFTER_LOOKUP;
+    pillion_model_info info;
+    must(pillion_model_get_info(drafter, &info, sizeof info));
+    return info.is_drafter ? PILLION_DRAFTER_ASSISTANT : PILLION_DRAFTER_MODEL;
+}
+
 pillion_context* new_context(pillion_model* model, int kv_type, int n_batch, int n_threads,
                              int swa_full, int n_snapshots) {
     pillion_context_config config;
@@ -72,7 +79,8 @@ class Walk {
         pillion_pair_config config;
         pillion_pair_config_init(&config, sizeof config);
         config.dense_head = bits >> 4 & 1;
-        must(pillion_pair_new(context_, world.drafters[bits >> 5 & 3], &config, &pair_));
+        pillion_model* drafter = world.drafters[bits >> 5 & 3];
+        must(pillion_pair_new(context_, kind_of(drafter), drafter, &config, &pair_));
         pillion_sampler_config sampling;
         pillion_sampler_config_init(&sampling, sizeof sampling);
         sampling.temperature = bits & 128 ? 1.0f : 0, sampling.seed = 1 + in.byte();

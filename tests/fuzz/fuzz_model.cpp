@@ -86,15 +86,19 @@ void pair(pillion_context* context, pillion_model* drafter, Input& in) {
     pillion_pair_config config;
     pillion_pair_config_init(&config, sizeof config);
     const uint8_t bits = in.byte();
-    config.dense_head = bits & 1, config.as_model = bits >> 1 & 1, config.sampled = bits >> 2 & 1,
-    config.strict = bits >> 3 & 1;
+    config.dense_head = bits & 1, config.sampled = bits >> 2 & 1, config.strict = bits >> 3 & 1;
+    pillion_model_info info = {};
+    if (drafter) ok(pillion_model_get_info(drafter, &info, sizeof info));
+    const int32_t kind = !drafter                         ? PILLION_DRAFTER_LOOKUP
+                         : info.is_drafter && !(bits & 2) ? PILLION_DRAFTER_ASSISTANT
+                                                          : PILLION_DRAFTER_MODEL;
     pillion_pair* pair = nullptr;
     pillion_sampler_config sampling;
     pillion_sampler_config_init(&sampling, sizeof sampling);
     sampling.temperature = bits & 16 ? 0.8f : 0, sampling.seed = 1, sampling.top_k = bits >> 5 & 3;
     pillion_sampler* sampler = nullptr;
     if (!ok(pillion_sampler_new(&sampling, &sampler))) return;
-    if (ok(pillion_pair_new(context, drafter, &config, &pair))) {
+    if (ok(pillion_pair_new(context, kind, drafter, &config, &pair))) {
         const int32_t prompt[] = {1, 0, 1, 0};
         ok(pillion_pair_sync(pair, prompt, 1 + in.byte() % 4, nullptr));
         for (int i = 0; i < 4; i++) {

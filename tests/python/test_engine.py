@@ -132,7 +132,7 @@ def test_wrong_values_in_a_request(fake, engine, name):
 def test_stats(fake, strings, ask, engine):
     for _ in range(3):
         ask("abcdefgh").result()
-    strings.fail("pillion_context_eval", 22, "no memory")
+    strings.fail("pillion_pair_run", 22, "no memory")
     with pytest.raises(fake.OutOfMemoryError):
         ask("q").result()
     until(lambda: states(engine) == ["idle"] * 2)
@@ -169,7 +169,7 @@ def test_an_error_is_one_requests(fake, strings, ask, engine):
     strings.slow(3_000)
     others = [ask("abc", 40)]
     until(lambda: others[0].state == "writing")
-    strings.fail("pillion_context_sync", 22, "no memory")
+    strings.fail("pillion_pair_sync", 22, "no memory")
     with pytest.raises(fake.OutOfMemoryError, match="no memory"):
         ask("xyz").result()
     strings.slow(0)

@@ -116,12 +116,12 @@ def test_what_a_file_recommends(pillion, bases, tmp_path):
     ]:
         path.write_bytes(bases["tiny-e2b"].with_value(key, VALUES[name][0]))
         with pillion.LLM(path, n_ctx=64, drafter=None) as llm:
-            assert llm.requests.defaults[setting] == value
+            assert getattr(llm.requests.defaults, setting) == value
     for name, words in {
-        "text": "is the string 'abc'; it must be a finite number",
+        "text": 'is the string "abc"; it must be a finite number',
         "nan": "is not finite; it must be a finite number",
         "three wholes": "is the array [1, 2, 3]; it must be",
-        "true": "is the bool True; it must be",
+        "true": "is the bool true; it must be",
         "-1": "temperature is -1; it must be 0 or more",
     }.items():
         path.write_bytes(bases["tiny-e2b"].with_value("general.sampling.temp", VALUES[name][0]))

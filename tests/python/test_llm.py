@@ -396,7 +396,7 @@ def test_close_ends_a_generation(toy_llm, strings, fake):
 
 def test_a_failed_step_ends_the_generation_and_not_the_llm(toy_llm, strings, fake):
     """What was written before it comes out first."""
-    strings.fail("pillion_context_eval", 23, "the device is gone")
+    strings.fail("pillion_pair_run", 23, "the device is gone")
     generation = toy_llm.generate("abc", temperature=0)
     assert next(generation).text == "d"
     with pytest.raises(fake.DeviceLostError):

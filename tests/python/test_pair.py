@@ -153,10 +153,16 @@ def test_statistics(pair, greedy, strings):
     assert stats.acceptance == pytest.approx(5 / 6) and stats.mean_tokens_per_round == 1 + 5 / 2
     assert stats.acceptance_by_position == [1, 0.5, 1, 1]
     assert stats.state == "off"  # the last step had no draft
-    mine = type(stats)(state=stats.state, kind=stats.kind, head=stats.head, n_draft=stats.n_draft)
-    for one in rounds:
-        mine.add(one)
-    assert mine == stats
+    for name in ("drafted", "accepted", "forced", "draft_ms", "verify_ms", "accept_ms"):
+        assert getattr(stats, name) == sum(getattr(one, name) for one in rounds)
+    assert stats.tokens == sum(len(one.tokens) for one in rounds)
+    for position in range(8):
+        assert stats.drafted_at[position] == sum(one.drafted > position for one in rounds)
+        assert stats.accepted_at[position] == sum(one.accepted > position for one in rounds)
+    assert stats - stats == type(stats)(
+        state="off", kind=stats.kind, n_draft=stats.n_draft, head=stats.head
+    )
+    assert (stats + stats) - stats == stats
     assert stats.as_dict()["acceptance_by_position"] == stats.acceptance_by_position
     pair.reset_stats()
     assert pair.stats.tokens == 0

@@ -61,7 +61,7 @@ def test_any_division_writes_the_text_of_the_cpu(pillion, name):
 
 
 def test_more_layers_than_there_are_and_minus_one_mean_all(pillion):
-    for layers in (None, -1, 99):
+    for layers in (-1, 99):
         with split_model(pillion, "tiny-e2b", layers) as model, model.context(64) as context:
             assert layers_on(context, "cpu") == set()
 
@@ -71,7 +71,7 @@ def test_division_with_rings_rewinds_and_small_batches(pillion, kv_type):
     """Through a wrapped ring and back: twins of the caches follow their layers."""
     ids = (ids_of("tiny-e2b") * 10)[:330]
     want = []
-    for device, layers in (("cpu", None), (DEVICE, 3)):
+    for device, layers in (("cpu", -1), (DEVICE, 3)):
         with pillion.Model.open(
             model_path("tiny-e2b"), device=device, n_gpu_layers=layers
         ) as model:
@@ -91,7 +91,7 @@ def test_division_with_rings_rewinds_and_small_batches(pillion, kv_type):
 def test_scores_of_a_divided_model(pillion):
     ids = ids_of("tiny-moe")[:60]
     scores = []
-    for device, layers in (("cpu", None), (DEVICE, 2)):
+    for device, layers in (("cpu", -1), (DEVICE, 2)):
         with (
             pillion.Model.open(model_path("tiny-moe"), device=device, n_gpu_layers=layers) as model,
             model.context(96) as context,
@@ -429,7 +429,7 @@ def test_run_with_layers_on_a_device(pillion):
 
 
 @pytest.mark.parametrize(
-    "layers, there, kv_type", [(3, "cpu", "q8_0"), (3, DEVICE, "f16"), (None, "cpu", "f16")]
+    "layers, there, kv_type", [(3, "cpu", "q8_0"), (3, DEVICE, "f16"), (-1, "cpu", "f16")]
 )
 def test_snapshots_hold_all_copies_of_a_ring(pillion, layers, there, kv_type):
     """Layers on both sides (twins), drafters on either (mirrors): all find the window again."""

@@ -151,7 +151,7 @@ def good_calls(world, folder):
     row = np.zeros(context.model.n_vocab, dtype=np.float32)
     sizes = {"n_ctx": 32, "n_batch": 16, "n_threads": 1, "kv_type": "f16"}
     more = {"n_outputs": 9, "flash_attn": "auto", "swa_full": False, "collect_activations": False}
-    loading = {"use_mmap": True, "device": "cpu", "n_gpu_layers": None, "progress": None}
+    loading = {"use_mmap": True, "device": "cpu", "n_gpu_layers": -1, "progress": None}
     drafting = {
         "drafter": None,
         "draft": 2,
@@ -239,8 +239,9 @@ def good_calls(world, folder):
                 "drafter": None,
                 "device": "cpu",
                 "draft_device": "auto",
-                "n_gpu_layers": None,
+                "n_gpu_layers": -1,
                 "device_bytes": 0,
+                "strict": True,
             },
         ),
         "Context": (p.Context, {"model": world.model, **sizes, **more}),
@@ -293,7 +294,12 @@ def good_calls(world, folder):
         "Pair.abandon": (pair.abandon, {"sampler": None}),
         "Pair.draft": (pair.draft, {"last": 5, "n": 2}),
         "Pair.draft_row": (pair.draft_row, {"step": 0}),
+        "Pair.rounds": (
+            pair.rounds,
+            {"sampler": world.sampler, "max_tokens": 2, "n_draft": 0, "end_tokens": ()},
+        ),
         "SamplingParams": (p.SamplingParams, sampling),
+        "SamplingParams.of_file": (p.SamplingParams.of_file, {"model": world.model}),
         "Sampler": (p.Sampler, params),
         "Sampler.sample": (world.sampler.sample, {"context": context, "row": -1, "mask": None}),
         "Sampler.sample_from": (world.sampler.sample_from, {"logits": row, "mask": None}),
@@ -459,7 +465,8 @@ Model.memory Model.fit Context Context.prefill Context.decode Context.sync
 Context.read Context.match Context.rewind Context.score Context.embed Context.work
 Context.logits Context.hidden Context.logprobs Pair Pair.sync Pair.step
 Pair.generate Pair.propose Pair.run Pair.take Pair.abandon Pair.draft Pair.draft_row
-SamplingParams Sampler Sampler.sample Sampler.sample_from Sampler.go_back
+Pair.rounds SamplingParams SamplingParams.of_file Sampler Sampler.sample Sampler.sample_from
+Sampler.go_back
 LogitsProcessors constrained_round constrained_token Sampler.accept Tokenizer.encode
 Tokenizer.decode Tokenizer.decode_bytes Tokenizer.stream Tokenizer.token_bytes
 Tokenizer.token_text Tokenizer.token_type TokenStream TokenStream.feed ChatTemplate
@@ -553,7 +560,10 @@ SAID = [
         "a Model is not made by hand; Model.open(path) opens a file",
     ),
     (lambda p, w: p.Context(w.llm), "it must be a Model"),
-    (lambda p, w: p.Pair(w.context, 5), "drafter is 5; it must be a Model, a path or 'lookup'"),
+    (
+        lambda p, w: p.Pair(w.context, 5),
+        "drafter is 5; it must be a Model, a path, 'lookup' or None",
+    ),
     (lambda p, w: p.Pair(5, "lookup"), "target is 5; it must be a Context, a Model or an LLM"),
     (lambda p, w: w.sampler.sample(w.model), "it must be a Context"),
     (lambda p, w: p.SamplingParams(top_k=-1), "top_k is -1; it must be 0 (off) or more"),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
 from .. import Context, Limits, Pair, Sampler, SamplingParams, UsageError
-from ..pair import DRAFT_MAX, Draft, PairStats, Round
+from ..pair import DRAFT_MAX, Draft, PairStats
 
 Result = dict[str, Any]
 
@@ -34,7 +34,7 @@ class Measure:
         self.tokens = list(tokens)
         self.n_gen = n_gen
         self.repeats = repeats
-        self.ends: list[int] = []  # nothing ends the text, so that all runs are of the same length
+        self.plain = Pair(context, None)  # its texts end by their length only, as all here
 
     def prefill(self) -> list[Result]:
         """Times the prompt on an empty context, after one unmeasured run."""
@@ -54,7 +54,7 @@ class Measure:
         off: list[float] = []
         on: list[float] = []
         self._rewind()
-        self._write_plain(min(self.n_gen, 16))
+        self._write(self.plain, 0, min(self.n_gen, 16))
         if pair is not None:
             self._rewind(pair)
             self._write(pair, draft, min(self.n_gen, 16))
@@ -63,7 +63,7 @@ class Measure:
         self._probe()
         for _ in range(self.repeats):
             self._rewind()
-            off.append(_timed(lambda: texts.append(self._write_plain(self.n_gen))))
+            off.append(_timed(lambda: texts.append(self._write(self.plain, 0, self.n_gen))))
             if pair is not None:
                 self._rewind(pair)
                 on.append(_timed(lambda: texts.append(self._write(pair, draft, self.n_gen))))
@@ -107,7 +107,7 @@ class Measure:
         self._probe()
         for number in range(self.repeats + 1):
             self._rewind()
-            plain = _timed(self._write_plain, self.n_gen)
+            plain = _timed(self._write, self.plain, 0, self.n_gen)
             self._rewind(pair)
             paired = _timed(
                 self._write_at_random, pair, k, chance, generator, stats if number else PairStats()
@@ -210,21 +210,9 @@ class Measure:
     def _rewind(self, pair: Optional[Pair] = None) -> None:
         (pair or self.context).sync(self.tokens)
 
-    def _write_plain(self, n: int) -> list[int]:
-        sampler = Sampler(SamplingParams(temperature=0))
-        written: list[int] = []
-        while True:
-            written.append(sampler.sample(self.context))
-            if len(written) == n:
-                return written
-            self.context.decode(written[-1])
-
     def _write(self, pair: Pair, draft: Draft, n: int) -> list[int]:
         sampler = Sampler(SamplingParams(temperature=0))
-        written: list[int] = []
-        while len(written) < n:
-            written += pair.step(sampler, draft, n - len(written), self.ends).tokens
-        return written
+        return [token for one in pair.rounds(sampler, n, draft) for token in one.tokens]
 
     def _write_at_random(
         self, pair: Pair, k: int, chance: float, generator: random.Random, stats: PairStats
@@ -248,7 +236,7 @@ class Measure:
             last = sampler.sample(context, accepted)
             length += accepted + 1
             left -= accepted + 1
-            stats.add(_round(len(drafts), accepted))
+            _count(stats, len(drafts), accepted)
 
 
 def chance_for(tokens_per_round: float, k: int) -> float:
@@ -289,8 +277,15 @@ def break_even(verify: Sequence[Result], step_ms: float) -> list[Result]:
     return results
 
 
-def _round(drafted: int, accepted: int) -> Round:
-    return Round([0] * (accepted + 1), drafted, accepted, False, 0.0, 0.0, 0.0)
+def _count(stats: PairStats, drafted: int, accepted: int) -> None:
+    """A made-up round, of which the library knows nothing."""
+    stats.rounds += drafted > 0
+    stats.tokens += accepted + 1
+    stats.drafted += drafted
+    stats.accepted += accepted
+    for position in range(drafted):
+        stats.drafted_at[position] += 1
+        stats.accepted_at[position] += position < accepted
 
 
 def _of_stats(stats: PairStats) -> Result:

@@ -49,7 +49,7 @@ LayersOption = typer.Option(
     -1,
     "-ngl",
     "--n-gpu-layers",
-    help="Layers on the device, from the last one down; -1: as many as fit.",
+    help="Layers on the device, from the last one down; -1: as many as fit; 0: none.",
 )
 StrictOption = typer.Option(
     False,

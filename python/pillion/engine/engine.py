@@ -331,7 +331,7 @@ class Engine(Held):
     @property
     def paired(self) -> bool:
         """True if the slots have a drafter."""
-        return self._slots[0].pair is not None
+        return self._slots[0].drafts
 
     def __enter__(self) -> Engine:
         return self

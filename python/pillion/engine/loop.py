@@ -282,7 +282,7 @@ class Loop:
             if work.told is not None and n_new:
                 stats.between_tokens.add((now - work.told) / n_new, n_new)
         if slot.last_round is not None:
-            stats.count_round(slot.last_round)
+            stats.add_round(slot.last_round)
         work.told = now
         if pieces:
             work.deliver(pieces)

@@ -1,4 +1,4 @@
-"""`Slot`: a context, perhaps with a drafter, that writes one text after the other. One thread at a
+"""`Slot`: a context with what guesses ahead, that writes one text after the other. One thread at a
 time; the engine's.
 
 The mechanism only: a part of a prompt, or a round, when it is told to.
@@ -13,11 +13,11 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ..constraint import constrained_round, constrained_token
+from ..constraint import constrained_round
 from ..context import Context
 from ..errors import Busy, Cancelled, Closed, UsageError
 from ..model import Model
-from ..pair import Drafter, Pair, PairStats, Round
+from ..pair import Drafter, Pair, PairStats
 from .assembler import Piece, TextAssembler
 from .work import Work
 
@@ -44,8 +44,8 @@ class Parts:
     def context(self) -> Context:
         return Context(self.model, **self.sizes)
 
-    def pair(self, context: Context) -> Optional[Pair]:
-        return None if self.drafter is None else Pair(context, self.drafter, **self.options)
+    def pair(self, context: Context) -> Pair:
+        return Pair(context, self.drafter, **self.options)
 
 
 class Slot:
@@ -61,7 +61,7 @@ class Slot:
         except BaseException:
             self.context.close()
             raise
-        self._known = PairStats() if self.pair is None else self.pair.stats
+        self._known = self._before = self.pair.stats  # as last read; as the request found them
         self.n_batch = operator.index(parts.sizes.get("n_batch") or 512)
         """Most rows of one run."""
         self.work: Optional[Work] = None
@@ -69,22 +69,26 @@ class Slot:
         """Whose text the context holds."""
         self.forget = False
         """What the context holds is to be dropped before the next request."""
-        self.last_round: Optional[Round] = None
-        """Of the last turn, if it was one with a pair."""
+        self.last_round: Optional[PairStats] = None
+        """What the last turn added to the drafter's counts; None without a drafter."""
         self._prompt: Any = None
         self._at = 0  # tokens of the prompt that are in place, as far as is known
         self._began = False
         self._changes = -1  # the context's count after our last turn
-        self._waiting: Optional[int] = None  # chosen, not yet run
         self._ends: list[int] = sorted(parts.model.tokenizer.end_tokens)
         self._end_array: Any = np.array(
             self._ends, dtype=np.int32
         )  # needs no conversion in a round
 
+    @property
+    def drafts(self) -> bool:
+        """Whether there is a drafter."""
+        return self._parts.drafter is not None
+
     def speculation(self) -> PairStats:
-        """What its drafter did so far; during a request, until that began or a little later. Any
-        thread may ask: the pair itself would be busy, and would find us busy."""
-        if self.pair is None:
+        """What its drafter did so far; during a request, until its last turn. Any thread may ask:
+        the pair itself would be busy, and would find us busy."""
+        if not self.drafts:
             return PairStats(reason=self._parts.why_no_pair)
         return self._known if self.work is not None else self.pair.stats
 
@@ -106,15 +110,16 @@ class Slot:
         """Takes a request. Returns how many tokens of its prompt are to be read."""
         request = work.request
         self._prompt = work.prompt
-        self._began, self._waiting, self._changes = False, None, -1
+        self._began, self._changes = False, -1
         if self.forget or not self.serves(request.owner):
             self.context.clear()
         self.forget, self.owner = False, request.owner
-        if self.pair is not None:
+        if self.drafts:
             work.timings.draft_n = 0
         else:
             work.speculation = PairStats(reason=self._parts.why_no_pair)
         self._at = self.context.match(self._prompt).usable
+        self._known = self._before = self.pair.stats
         self.work = work
         return len(self._prompt) - self._at
 
@@ -132,7 +137,7 @@ class Slot:
         n = len(self._prompt)
         is_last = n - self._at <= n_rows
         if is_last:
-            reused, at = (self.pair or self.context).sync(self._prompt), n
+            reused, at = self.pair.sync(self._prompt), n
         else:
             reused = self.context.read(self._prompt, n_rows)
             at = min(reused + n_rows, n - 1)
@@ -158,17 +163,18 @@ class Slot:
             work.sampler.accept(token)
 
     def turn(self) -> list[Piece]:
-        """One round, or one token where there is no drafter. With the text's end
+        """One round; without a drafter that is one token. With the text's end
         `work.assembler.finish_reason` is there."""
         work = self._of()
         text = work.assembler
         self.last_round = None
         if text.room <= 0:
-            return [self._finish(work, "length")]
+            self._read_counts(work)
+            return [text.finish("length")]
         self._raise_if_moved(0)
         begin = time.perf_counter()
         try:
-            pieces = self._token(work) if self.pair is None else self._round(work, self.pair)
+            pieces = self._round(work)
         except Busy:
             raise
         except UsageError:  # its rows may be gone because somebody came between two of our calls
@@ -184,52 +190,28 @@ class Slot:
         constraint = work.constraint
         if constraint is not None and constraint.stopped and text.finish_reason is None:
             pieces.append(text.finish("stop"))
-        if text.finish_reason is not None:
-            self._note_state(work)
         return pieces
 
     def _expected(self, text: TextAssembler) -> int:
-        """The context's length in a turn, before a round with a drafter."""
-        n_new = len(text.tokens)
-        return len(self._prompt) + (n_new if self.pair is None else max(n_new - 1, 0))
+        """The context's length before a round."""
+        return len(self._prompt) + max(len(text.tokens) - 1, 0)
 
     def _raise_if_moved(self, own: int) -> None:
         """own: changes that are this turn's."""
         if self.context.changes - self._changes > own:
             raise Moved()
 
-    def _token(self, work: Work) -> list[Piece]:
-        """Runs the token of the turn before, if there was one, and chooses the next."""
-        sampler = work.sampler
-        assert sampler is not None
-        if self._waiting is not None:
-            self.context.decode(self._waiting)
-            self._waiting, self._changes = None, self.context.changes
-        if work.constraint is not None:
-            token = constrained_token(self.context, sampler, work.constraint)
-        else:
-            token = sampler.sample(self.context)
-            sampler.accept(token)
-        self._waiting = token
-        if token in self._ends:
-            return [self._finish(work, "stop")]
-        piece = self._add(work, token, -1, False)
-        return [] if piece is None else [piece]
-
-    def _round(self, work: Work, pair: Pair) -> list[Piece]:
-        request, text, sampler = work.request, work.assembler, work.sampler
+    def _round(self, work: Work) -> list[Piece]:
+        request, text, sampler, pair = work.request, work.assembler, work.sampler, self.pair
         assert sampler is not None
         draft = "auto" if request.draft is None else request.draft
         if work.constraint is not None:
             one = constrained_round(pair, sampler, work.constraint, draft, text.room, self._ends)
         else:
             one = pair.step(sampler, draft, text.room, self._end_array)
-        self.last_round = one
-        work.speculation.add(one)
-        if not work.speculation.kind:
-            self._note_state(work)
-        work.timings.draft_n = work.speculation.drafted
-        work.timings.draft_n_accepted = work.speculation.accepted
+        before = self._known
+        if self._read_counts(work):
+            self.last_round = self._known - before
         pieces = []
         for row, token in enumerate(one.tokens):
             if one.ended and row == len(one.tokens) - 1:
@@ -251,16 +233,17 @@ class Slot:
             raise Moved() from None
         return work.assembler.add(token, drafted, found)
 
-    def _finish(self, work: Work, reason: str) -> Piece:
-        piece = work.assembler.finish(reason)
-        self._note_state(work)
-        return piece
-
-    def _note_state(self, work: Work) -> None:
-        if self.pair is not None and not self.pair.closed:
-            now = self._known = self.pair.stats
-            for name in ("state", "reason", "kind", "head", "n_draft"):
-                setattr(work.speculation, name, getattr(now, name))
+    def _read_counts(self, work: Work) -> bool:
+        """What the drafter did for the request, as the library counts it. False without one."""
+        if not self.drafts:
+            return False
+        try:
+            self._known = self.pair.stats
+        except Busy:  # the round is over: it can't come again
+            raise Moved() from None
+        work.speculation = done = self._known - self._before
+        work.timings.draft_n, work.timings.draft_n_accepted = done.drafted, done.accepted
+        return True
 
     def again(self) -> None:
         """A turn was broken off that is to come once more; nothing of it happened."""
@@ -305,6 +288,5 @@ class Slot:
         self.context, self.pair, self.owner, self.forget = context, pair, "", False
 
     def close(self) -> None:
-        if self.pair is not None:
-            self.pair.close()
+        self.pair.close()
         self.context.close()

@@ -24,6 +24,7 @@ from ..model import Metadata, Model
 from ..options import ContextOptions, LLMContextKeywords, takes
 from ..pair import DRAFT_MAX, Draft, Drafter, Pair, PairStats
 from ..placement import Placed
+from ..sampling import SamplingParams
 from ..structured import Structured
 from ..tokenizer import Tokenizer
 from .calls import TextCalls
@@ -44,7 +45,7 @@ class LLM(TextCalls, Held):
     path: the GGUF file, or an open `Model`, which stays open when the LLM is closed.
     n_ctx, n_batch, n_threads, kv_type, flash_attn, swa_full, n_snapshots: see `ContextOptions`.
     use_mmap, device, progress: see `Model.open`.
-    n_gpu_layers: layers on the device (None or -1: as many as fit beside the cache and the drafter,
+    n_gpu_layers: layers on the device (-1: as many as fit beside the cache and the drafter,
     with a warning when that is not all). strict: raises an error if anything of the model would not
     run on the device. device_bytes: how much of the device's memory may be used (0: what is free).
     seed: for calls that give none; None: a random one for each call.
@@ -74,7 +75,7 @@ class LLM(TextCalls, Held):
         seed: Optional[int] = None,
         use_mmap: bool = True,
         device: str = "auto",
-        n_gpu_layers: Optional[int] = None,
+        n_gpu_layers: int = -1,
         strict: bool = False,
         device_bytes: int = 0,
         chat_template: Optional[str] = None,
@@ -127,7 +128,7 @@ class LLM(TextCalls, Held):
                 chat,
                 self.structured,
                 name=self.name,
-                metadata=self._metadata,
+                defaults=SamplingParams.of_file(self.model),
                 n_vocab=self.model.n_vocab,
                 seed=seed,
                 draft=draft,
@@ -150,7 +151,8 @@ class LLM(TextCalls, Held):
     @property
     def pair(self) -> Optional[Pair]:
         """The first context with its drafter; None without a drafter."""
-        return self.engine._slots[0].pair
+        slot = self.engine._slots[0]
+        return slot.pair if slot.drafts else None
 
     def placement(self) -> list[Placed]:
         """Where each op of the model and of its drafter runs, and by which kernel. Waits for a run

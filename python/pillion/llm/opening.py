@@ -11,7 +11,7 @@ from ..arguments import check_bool, check_choice, check_int, check_number, check
 from ..drafter_file import drafter_beside
 from ..engine.slot import Parts, Slot
 from ..errors import OutOfMemoryError, PairingError, UsageError
-from ..model import Model, gpu_layers
+from ..model import Model, layer_count
 from ..options import ContextOptions
 from ..pair import DRAFT_SAMPLING, LOOKUP, Draft, Drafter, draft_length
 from ..placement import device, draft_device_for, layers_for
@@ -25,8 +25,8 @@ class FileOptions:
 
     use_mmap: bool = True
     device: str = "auto"
-    n_gpu_layers: Optional[int] = None
-    """None or -1: as many as fit."""
+    n_gpu_layers: int = -1
+    """-1: as many as fit; 0: none."""
     strict: bool = False
     device_bytes: int = 0
     progress: Optional[Callable[[int, int], object]] = None
@@ -36,13 +36,7 @@ class FileOptions:
         check_text("device", self.device)
         check_bool("strict", self.strict)
         check_int("device_bytes", self.device_bytes, 0, 2**63 - 1)
-        gpu_layers(self.n_gpu_layers)
-
-    @property
-    def layers(self) -> Optional[int]:
-        """n_gpu_layers; None: as many as fit."""
-        n = self.n_gpu_layers
-        return None if n is None or n == -1 else int(n)
+        layer_count(self.n_gpu_layers)
 
     def changed(self) -> Optional[str]:
         """The first field that is not as when nobody gives it; None: there is none."""
@@ -133,7 +127,7 @@ def open_slots(
             drafter,
             device_name=file.device,
             draft_device=draft_device,
-            n_gpu_layers=file.layers,
+            n_gpu_layers=file.n_gpu_layers,
             strict=file.strict,
             use_mmap=file.use_mmap,
             sizes={"device_bytes": file.device_bytes, **context.sizes()},

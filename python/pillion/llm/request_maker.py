@@ -3,6 +3,7 @@ makes the call's result of the generation."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable, Optional, Union
@@ -17,7 +18,6 @@ from ..engine.engine import Engine
 from ..engine.generation import Generation, TokenInfo
 from ..engine.work import Request
 from ..errors import Closed, UsageError
-from ..file_settings import sampling_defaults
 from ..pair import Draft, draft_length
 from ..sampling import SamplingParams
 from ..structured import Compiled, Structured
@@ -54,7 +54,7 @@ class RequestMaker:
         structured: Structured,
         *,
         name: str,
-        metadata: Any,
+        defaults: SamplingParams,
         n_vocab: int,
         seed: Optional[int],
         draft: Draft,
@@ -69,9 +69,8 @@ class RequestMaker:
         self.seed = seed
         self.draft = draft
         self._no_drafter = no_drafter
-        self.defaults = sampling_defaults(metadata)
-        """The file's sampling settings, by their names in `SamplingParams`."""
-        self._banned = dict.fromkeys(tokenizer.suppressed_tokens, -math.inf)
+        self.defaults = defaults
+        """What the model's file recommends; it bans the tokens that must never come."""
 
     # ---- requests ----
 
@@ -164,10 +163,9 @@ class RequestMaker:
             raise Closed("this LLM is closed")
         given = Settings(call, options, self._n_vocab)
         seed = self.seed if given.seed is None else given.seed
-        bias = {**given.logit_bias, **self._banned}
-        params = SamplingParams(
-            **{**self.defaults, **given.sampling, "seed": seed, "logit_bias": bias}
-        )
+        bias = {**given.logit_bias, **self.defaults.logit_bias}
+        settings: dict[str, Any] = {**given.sampling, "seed": seed, "logit_bias": bias}
+        params = dataclasses.replace(self.defaults, **settings)
         if self._no_drafter and given.draft is not None and draft_length(given.draft) > 0:
             raise UsageError(f"draft is {given.draft}, but there is no drafter: {self._no_drafter}")
         return Request(
