@@ -1,6 +1,6 @@
-// The Gemma 4 target (shared/spec/gemma4.md, section 2), layer by layer. Scores are not scaled, V
-// is normed without weight, full layers rotate with the frequencies that rope_freqs leaves, and
-// layer_output_scale multiplies the whole residual stream.
+// The Gemma 4 target: its metadata, its tensors, its forward pass layer by layer ("spec" is
+// docs/gemma4.md). Scores are not scaled, V is normed without weight, full layers rotate with the
+// frequencies that rope_freqs leaves, and layer_output_scale multiplies the whole residual stream.
 #include <math.h>
 
 #include "model/architecture.h"

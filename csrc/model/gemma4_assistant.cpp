@@ -1,6 +1,7 @@
-// A Gemma 4 assistant, unrolled (shared/spec/gemma4.md, section 3): four small layers with queries
-// only, which read the target's cache. Every step stands at the same position and sees the same
-// rows, those before it; what changes is the token and the hidden row.
+// A Gemma 4 assistant: its metadata, its tensors, its forward pass unrolled ("spec" is
+// docs/gemma4.md). Four small layers with queries only read the target's cache. Every step stands
+// at the same position and sees the same rows, those before it; what changes is the token and the
+// hidden row.
 #include <math.h>
 
 #include "model/architecture.h"

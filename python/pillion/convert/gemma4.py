@@ -1,4 +1,4 @@
-"""Gemma 4 and its assistants (docs: shared/spec/gemma4.md, section 5). All values are stored
+"""Gemma 4 and its assistants (docs/gemma4.md, section 5). All values are stored
 unchanged."""
 
 from __future__ import annotations
