@@ -1,5 +1,6 @@
 """`Context`: running, outputs, stepping back, one caller at a time."""
 
+import inspect
 import numpy as np
 import pytest
 
@@ -229,3 +230,23 @@ def test_work_and_limits(context, fake):
     assert context.limits() == fake.Limits(read_bytes_per_second=1e9, multiply_adds_per_second=1e10)
     with pytest.raises(fake.UsageError):
         context.work(1, 2)
+
+
+def test_keywords_are_the_fields_of_the_options(pillion):
+    """What type checkers see is what the dataclasses declare."""
+    from dataclasses import fields
+
+    from pillion import options
+
+    types = {one.name: one.type for one in fields(options.ContextOptions)}
+    sizes = {one.name for one in fields(options.ContextSizes)}
+    keywords = {}
+    for kind in (options._Keywords, options.SizeKeywords, options.ContextKeywords):
+        keywords |= {name: hint.__forward_arg__ for name, hint in kind.__annotations__.items()}
+    assert keywords == {name: hint for name, hint in types.items() if name != "n_ctx"}
+    assert set(options.SizeKeywords.__annotations__) == sizes - {"n_ctx"}
+    of_llm = set(options.LLMContextKeywords.__annotations__)
+    assert of_llm == set(types) - {"n_outputs", "collect_activations"}
+    parameters = inspect.signature(pillion.LLM.__init__).parameters
+    assert of_llm <= set(parameters) and not {"n_outputs", "options"} & set(parameters)
+    assert set(types) <= set(inspect.signature(pillion.Context.__init__).parameters)

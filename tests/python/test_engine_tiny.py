@@ -224,7 +224,8 @@ def test_the_example_of_a_web_app(tiny_target):
         for one in threads:
             one.join()
         assert found == [wanted] * 8
-        assert len(get("stream", prompt="In the")) > 100
+        # A sampled text may end early.
+        assert any(len(get("stream", prompt="In the")) > 100 for _ in range(9))
         while json.loads(get("numbers"))["active"]:
             time.sleep(0.005)
         server.should_exit = True
