@@ -2,7 +2,7 @@
 // a query vector and split. Slow, and there for whatever model has a head size that no other kernel
 // knows.
 #include "backends/cuda/device/reduce.h"
-#include "backends/cuda/kernels/attn_common.h"
+#include "backends/cuda/kernels/attention_common.h"
 
 namespace pillion::cuda {
 namespace {

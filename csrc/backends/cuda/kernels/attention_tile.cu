@@ -6,7 +6,7 @@
 //   O = diag(factor) O + P V       ->  registers
 // Where K and V share a buffer there is room for more query vectors, at the price of no overlap
 // between loading V and computing S.
-#include "backends/cuda/kernels/attn_common.h"
+#include "backends/cuda/kernels/attention_common.h"
 
 namespace pillion::cuda {
 namespace {

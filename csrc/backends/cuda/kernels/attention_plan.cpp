@@ -1,7 +1,7 @@
 // Choice of the attention kernel, and the division of the positions over blocks.
 #include <algorithm>
 
-#include "backends/cuda/kernels/attn.h"
+#include "backends/cuda/kernels/attention.h"
 #include "backends/cuda/kv_layout.h"
 
 namespace pillion::cuda {
