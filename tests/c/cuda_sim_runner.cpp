@@ -11,7 +11,7 @@
 
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/device/mma.h"
-#include "backends/cuda/kernels/attn.h"
+#include "backends/cuda/kernels/attention.h"
 
 using namespace pillion::cuda;
 using pillion::KvType;

@@ -14,7 +14,12 @@ SOURCES = [
     ROOT / "tests/c/cuda_sim_runner.cpp",
     *(
         CUDA / "kernels" / name
-        for name in ("attn_plan.cpp", "attn_decode.cu", "attn_tile.cu", "attn_plain.cu")
+        for name in (
+            "attention_plan.cpp",
+            "attention_decode.cu",
+            "attention_tile.cu",
+            "attention_plain.cu",
+        )
     ),
     CUDA / "device/runtime_sim.cpp",
     ROOT / "csrc/core/error.cpp",

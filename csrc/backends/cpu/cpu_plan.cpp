@@ -56,7 +56,7 @@ class Compiler {
         auto plan = std::make_unique<CpuPlan>(pool_, graph_);
         plan->scratch_ = allocate(layout_.place(), BufferKind::scratch);
         scratch_ = plan->scratch_->host();
-        for (size_t i = 0; i < graph_.nodes().size(); i = next_) add_steps(plan->steps_, i);
+        for (size_t i = 0; i < graph_.nodes().size(); i = group_end_[i]) add_steps(plan->steps_, i);
         for (const auto& s : plan->steps_) plan->raw_.push_back(s.get());
         return plan;
     }
@@ -91,7 +91,7 @@ class Compiler {
     void request_scratch() {
         for (size_t i = 0; i < graph_.nodes().size(); i = group_end_[i]) {
             if (node(i).op != Op::matmul) {
-                layout_.add_for(i, scratch_bytes(node(i)));
+                layout_.add_for(i, node_scratch(graph_, node(i), pool_.n_threads()));
                 continue;
             }
             size_t bytes = 0;
@@ -100,20 +100,6 @@ class Compiler {
                     bytes = act_bytes(int(graph_.value(node(i).in[1]).width),
                                       graph_.rows_max(node(i).rows));
             layout_.add_for(i, bytes, group_end_[i] - 1);
-        }
-    }
-
-    size_t scratch_bytes(const Node& n) const {
-        const int rows = graph_.rows_max(n.rows), threads = pool_.n_threads();
-        const auto packed = [&](int k) { return packed_matrix(graph_.value(n.in[k]).tensor); };
-        switch (n.op) {
-            case Op::attend:
-                return attend_layout(n.params.attend, graph_.value(n.in[0]).kv.spec, rows, threads)
-                    .bytes;
-            case Op::centroid_head:
-                return centroid_scratch(packed(2), n.params.centroid_head, rows, threads).bytes;
-            case Op::moe_matmul: return moe_scratch(packed(0), n.params.moe, rows).bytes;
-            default: return row_step_worker_bytes(graph_, n) * size_t(threads);
         }
     }
 
@@ -132,81 +118,41 @@ class Compiler {
 
     void add_steps(StepList& steps, size_t i) {
         const Node& n = node(i);
-        next_ = i + 1;
-        switch (n.op) {
-            case Op::matmul: return add_matmul_group(steps, i);
-            case Op::attend: {
-                const KvStore& store = graph_.value(n.in[0]).kv;
-                const AttendLayout layout =
-                    attend_layout(n.params.attend, store.spec, graph_.rows_max(n.rows),
-                                  pool_.n_threads());
-                return add_attend_steps(steps, table_, n.layer, n.rows, n.params.attend, store,
-                                        rows(n.in[1]), rows(n.out[0]), layout, scratch(i),
-                                        pool_.n_threads());
-            }
-            case Op::centroid_head: {
-                const Tensor& table = graph_.value(n.in[2]).tensor;
-                const CentroidScratch layout =
-                    centroid_scratch(packed_matrix(table), n.params.centroid_head,
-                                     graph_.rows_max(n.rows), pool_.n_threads());
-                return add_centroid_head_steps(steps, table_, n, table,
-                                               reinterpret_cast<const int32_t*>(rows(n.in[3]).data),
-                                               rows(n.in[0]), rows(n.in[1]), rows(n.out[0]),
-                                               rows(n.out[1]), layout, scratch(i),
-                                               pool_.n_threads());
-            }
-            case Op::moe_matmul: {
-                const Tensor& w = graph_.value(n.in[0]).tensor;
-                const RowView ids = rows(n.in[2]);
-                return add_moe_matmul_steps(
-                    steps, table_, n.layer, n.rows, n.params.moe, w, rows(n.in[1]),
-                    reinterpret_cast<const int32_t*>(ids.data), ids.stride, rows(n.out[0]),
-                    moe_scratch(packed_matrix(w), n.params.moe, graph_.rows_max(n.rows)),
-                    scratch(i), pool_.n_threads(), observer_);
-            }
-            default: {
-                RowStepArgs a = {table_, graph_, n, {}, {}, scratch(i), pool_.n_threads()};
-                for (int k = 0; k < 6; k++) a.in[k] = rows(n.in[k]);
-                for (int k = 0; k < 2; k++) a.out[k] = rows(n.out[k]);
-                auto step = make_row_step(a);
-                if (!step) fail(Status::unsupported_op, "op %s has no cpu kernel", info(n.op).name);
-                steps.push_back(std::move(step));
-            }
-        }
+        if (n.op == Op::matmul) return add_matmul_group(steps, i);
+        StepArgs a = {table_, graph_, n, {}, {}, scratch(i), pool_.n_threads(), observer_};
+        for (int k = 0; k < 6; k++) a.in[k] = rows(n.in[k]);
+        for (int k = 0; k < 2; k++) a.out[k] = rows(n.out[k]);
+        if (!add_node_steps(steps, a))
+            fail(Status::unsupported_op, "op %s has no cpu kernel", info(n.op).name);
     }
 
-    void add_matmul_group(StepList& steps, size_t i) {
-        const Node& n = node(i);
-        next_ = group_end_[i];
-        const int inputs = int(graph_.value(n.in[1]).width);
+    void add_matmul_group(StepList& steps, size_t first) {
+        const Node& n = node(first);
+        const MatmulInput in = {
+            table_,           n.layer, n.rows, rows(n.in[1]), int(graph_.value(n.in[1]).width),
+            pool_.n_threads()};
         // Float weights read the input itself, quantised ones its int8 blocks: two steps when a
         // group has both.
         std::vector<MatmulOutput> plain, quantized;
-        for (size_t j = i; j < next_; j++) {
-            const Tensor& w = graph_.value(node(j).in[0]).tensor;
+        for (size_t i = first; i < group_end_[first]; i++) {
+            const Tensor& w = graph_.value(node(i).in[0]).tensor;
             (is_quantized(w) ? quantized : plain)
-                .push_back({packed_matrix(w), rows(node(j).out[0])});
+                .push_back({packed_matrix(w), rows(node(i).out[0])});
         }
-        const RowView x = rows(n.in[1]);
-        const int threads = pool_.n_threads();
-        if (observer_) observe_group(steps, i, x, inputs);
-        if (!plain.empty())
-            add_matmul_steps(steps, table_, n.layer, n.rows, x, inputs, std::move(plain), nullptr,
-                             threads);
+        if (observer_) observe_group(steps, first, in);
+        if (!plain.empty()) add_matmul_steps(steps, in, std::move(plain), nullptr);
         if (!quantized.empty())
-            add_matmul_steps(steps, table_, n.layer, n.rows, x, inputs, std::move(quantized),
-                             reinterpret_cast<ActBlock*>(scratch(i)), threads);
+            add_matmul_steps(steps, in, std::move(quantized),
+                             reinterpret_cast<ActBlock*>(scratch(first)));
     }
 
-    void observe_group(StepList& steps, size_t i, RowView x, int inputs) {
+    void observe_group(StepList& steps, size_t first, const MatmulInput& in) {
         std::vector<int> numbers;
-        for (size_t j = i; j < group_end_[i]; j++)
-            if (const int number = observer_->number_of(graph_.value(node(j).in[0]).tensor);
+        for (size_t i = first; i < group_end_[first]; i++)
+            if (const int number = observer_->number_of(graph_.value(node(i).in[0]).tensor);
                 number >= 0)
                 numbers.push_back(number);
-        if (!numbers.empty())
-            add_observe_step(steps, node(i).layer, node(i).rows, x, inputs, *observer_,
-                             std::move(numbers));
+        if (!numbers.empty()) add_observe_step(steps, in, *observer_, std::move(numbers));
     }
 
     const Graph& graph_;
@@ -216,7 +162,6 @@ class Compiler {
     PlanLayout layout_;
     std::vector<size_t> group_end_;
     uint8_t* scratch_ = nullptr;
-    size_t next_ = 0;
 };
 
 }  // namespace

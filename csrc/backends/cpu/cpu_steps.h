@@ -1,6 +1,5 @@
-// The steps a CPU plan is made of, by file: step_matmul.cpp, step_observe.cpp, step_attend.cpp,
-// step_rows.cpp (everything that treats each row by itself), step_moe.cpp. All of them only slice
-// work and call kernels of the table.
+// The steps a CPU plan is made of. ops/ has a file for each family of ops; ops/steps.cpp chooses.
+// Steps only slice work and call kernels of the table.
 #pragma once
 #include <memory>
 #include <vector>
@@ -46,18 +45,43 @@ inline size_t act_bytes(int inputs, int64_t columns) {
 void multiply(const KernelTable& table, const PackedMatrix& m, int begin, int end,
               const ActBlock* act, const float* const* x, int columns, float* const* out);
 
+// What the steps of a node are made from.
+struct StepArgs {
+    const KernelTable& table;
+    const Graph& graph;
+    const Node& node;
+    RowView in[6], out[2];  // caches: empty
+    uint8_t* scratch;       // node_scratch() bytes
+    int n_threads;
+    MatmulObserver* observer;  // null: none
+};
+// Appends the steps of any node but a matmul. False: there is no kernel for the op.
+bool add_node_steps(StepList& steps, const StepArgs& args);
+size_t node_scratch(const Graph& graph, const Node& node, int n_threads);
+
+// --- matmul: products of one input with several matrices ---
+
+struct MatmulInput {
+    const KernelTable& table;
+    int layer;
+    Rows rows;
+    RowView x;
+    int inputs;  // width of x
+    int n_threads;
+};
 struct MatmulOutput {
     PackedMatrix matrix;
     RowView out;
 };
-// Products of one input with several matrices: quantises the input once, then one step over the
-// panels of all of them.
-void add_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, RowView x,
-                      int inputs, std::vector<MatmulOutput> outputs, ActBlock* act, int n_threads);
-
+// Quantises the input once (act: room for its blocks; null for float weights), then one step over
+// the panels of all matrices.
+void add_matmul_steps(StepList& steps, const MatmulInput& in, std::vector<MatmulOutput> outputs,
+                      ActBlock* act);
 // Shows the input of these weights to the observer, before they multiply it.
-void add_observe_step(StepList& steps, int layer, Rows rows, RowView x, int inputs,
-                      MatmulObserver& observer, std::vector<int> numbers);
+void add_observe_step(StepList& steps, const MatmulInput& in, MatmulObserver& observer,
+                      std::vector<int> numbers);
+
+// --- other ops of several steps ---
 
 struct AttendLayout {  // scratch that attention needs
     size_t bytes;
@@ -66,42 +90,30 @@ struct AttendLayout {  // scratch that attention needs
     size_t worker_offset, worker_floats;
 };
 AttendLayout attend_layout(const AttendParams& p, const KvSpec& spec, int rows_max, int n_threads);
-void add_attend_steps(StepList& steps, const KernelTable& table, int layer, Rows rows,
-                      const AttendParams& p, const KvStore& store, RowView q, RowView out,
-                      const AttendLayout& layout, uint8_t* scratch, int n_threads);
-
+void add_attend_steps(StepList& steps, const StepArgs& args);
 KvHead kv_head(const KvStore& store, int head);
-
-// Ops that treat each row by itself. Null when the node is none of them. worker_scratch:
-// `row_step_worker_bytes` per worker.
-struct RowStepArgs {
-    const KernelTable& table;
-    const Graph& graph;
-    const Node& node;
-    RowView in[6], out[2];
-    uint8_t* worker_scratch;
-    int n_threads;
-};
-std::unique_ptr<CpuStep> make_row_step(const RowStepArgs& args);
-size_t row_step_worker_bytes(const Graph& graph, const Node& node);
 
 // Centroid head: select the clusters, then multiply each cluster's rows. scratch: act (quantised
 // tables), one panel-aligned cluster of outputs per worker, and the chosen clusters.
 struct CentroidScratch { size_t chosen, act, worker, worker_floats, bytes; };
 CentroidScratch centroid_scratch(const PackedMatrix& table, const CentroidHeadParams& p,
                                  int rows_max, int n_threads);
-void add_centroid_head_steps(StepList& steps, const KernelTable& kernels, const Node& node,
-                             const Tensor& table, const int32_t* order, RowView scores, RowView x,
-                             RowView logits, RowView ids, const CentroidScratch& layout,
-                             uint8_t* scratch, int n_threads);
+void add_centroid_head_steps(StepList& steps, const StepArgs& args);
 
 struct MoeScratch {  // offsets into the scratch of one moe_matmul
     size_t lists, act, bytes;
 };
 MoeScratch moe_scratch(const PackedMatrix& m, const MoeParams& p, int rows_max);
-void add_moe_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows,
-                          const MoeParams& p, const Tensor& weights, RowView x, const int32_t* ids,
-                          int64_t ids_stride, RowView out, const MoeScratch& layout,
-                          uint8_t* scratch, int n_threads, MatmulObserver* observer);
+void add_moe_matmul_steps(StepList& steps, const StepArgs& args);
+
+// --- ops that treat each row by itself (ops/row_step.h), by file ---
+
+std::unique_ptr<CpuStep> make_embed_step(const StepArgs& args);
+std::unique_ptr<CpuStep> make_rope_step(const StepArgs& args);
+std::unique_ptr<CpuStep> make_norm_step(const StepArgs& args);
+std::unique_ptr<CpuStep> make_elementwise_step(const StepArgs& args);
+std::unique_ptr<CpuStep> make_kv_store_step(const StepArgs& args);
+std::unique_ptr<CpuStep> make_moe_step(const StepArgs& args);   // moe_route, moe_sum
+std::unique_ptr<CpuStep> make_head_step(const StepArgs& args);  // softcap, argmax
 
 }  // namespace pillion::cpu

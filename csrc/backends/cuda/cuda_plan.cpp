@@ -14,7 +14,7 @@
 
 #include "backends/cuda/cuda_buffer.h"
 #include "backends/cuda/cuda_steps.h"
-#include "backends/cuda/kernels/attn.h"
+#include "backends/cuda/kernels/attention.h"
 #include "core/plan_layout.h"
 
 namespace pillion::cuda {
@@ -140,7 +140,7 @@ class Compiler {
   private:
     static constexpr size_t kAlign = 256;  // what the products want
     static constexpr int kInputKinds = 4;
-    struct PreparedInput {
+    struct SharedInput {
         size_t first = 0, last = 0;  // nodes
         std::vector<DType> dtypes;   // of their weights
         PlanLayout::Place place[kInputKinds];
@@ -186,7 +186,7 @@ class Compiler {
         input_of_.assign(graph_.nodes().size(), -1);
         for (size_t i = 0; i < ends.size(); i = ends[i]) {
             if (!is_product(node(i).op)) continue;
-            PreparedInput input;
+            SharedInput input;
             input.first = i, input.last = ends[i] - 1;
             for (size_t j = i; j < ends[i]; j++) {
                 input.dtypes.push_back(graph_.value(node(j).in[0]).tensor.dtype);
@@ -207,7 +207,7 @@ class Compiler {
         }
     }
 
-    size_t prepared_bytes(const PreparedInput& input, InputKind kind, int rows, int per,
+    size_t prepared_bytes(const SharedInput& input, InputKind kind, int rows, int per,
                           int64_t width) const {
         size_t bytes = 0;
         for (const DType dtype : input.dtypes)
@@ -218,7 +218,7 @@ class Compiler {
     }
 
     void request_inputs() {
-        for (PreparedInput& input : inputs_) {
+        for (SharedInput& input : inputs_) {
             const Node& n = node(input.first);
             const int per = per_row(n), rows = graph_.rows_max(n.rows);
             const int64_t width = graph_.value(n.in[0]).tensor.width;
@@ -293,7 +293,7 @@ class Compiler {
         a.scratch = at(layout_.of_node(i));
         Step step;
         if (is_product(n.op)) step = product_step(i, a);
-        else if (n.op == Op::rope_table) step = make_rope_step(a, upload(frequencies(n)));
+        else if (n.op == Op::rope_table) step = make_rope_table_step(a, upload(frequencies(n)));
         else step = make_step(a);
         if (!step.enqueue)
             ::pillion::fail(Status::unsupported_op, "op %s has no cuda kernel", info(n.op).name);
@@ -303,7 +303,7 @@ class Compiler {
     }
 
     Step product_step(size_t i, const StepArgs& a) {
-        const PreparedInput& input = inputs_[size_t(input_of_[i])];
+        const SharedInput& input = inputs_[size_t(input_of_[i])];
         ProductArgs p = {a, {}, {}, nullptr, false};
         p.earlier.assign(input.dtypes.begin(), input.dtypes.begin() + long(i - input.first));
         for (int kind = 0; kind < kInputKinds; kind++) p.prepared[kind] = at(input.place[kind]);
@@ -358,7 +358,7 @@ class Compiler {
     CudaQueue* queue_ = nullptr;
     CudaPlan* plan_ = nullptr;
     PlanLayout layout_;
-    std::vector<PreparedInput> inputs_;
+    std::vector<SharedInput> inputs_;
     std::vector<int> input_of_;
     std::map<Value, Lists> lists_;
 };

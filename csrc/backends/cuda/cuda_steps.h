@@ -1,12 +1,12 @@
-// The steps of a plan: closures that enqueue the kernels of one node. By file: steps_rows.cpp,
-// steps_products.cpp.
+// The steps of a plan: closures that enqueue the kernels of one node. ops/ has a file for each
+// family of ops; ops/steps.cpp chooses.
 #pragma once
 #include <functional>
 #include <tuple>
 #include <vector>
 
 #include "backends/cuda/device/runtime.h"
-#include "backends/cuda/kernels/attn.h"
+#include "backends/cuda/kernels/attention.h"
 #include "backends/cuda/kernels/matmul.h"
 #include "core/graph.h"
 #include "core/step_state.h"
@@ -40,8 +40,17 @@ struct StepArgs {
     bool plain_attention;  // attend: not the tiled kernels
 };
 
-Step make_step(const StepArgs& args);  // no `enqueue`: not an op of steps_rows.cpp
-Step make_rope_step(const StepArgs& args, const float* frequencies);
+// Any op but those of products and rope_table, which need more. Without `enqueue`: there is no
+// kernel for it.
+Step make_step(const StepArgs& args);
+Step make_embed_step(const StepArgs& args);
+Step make_norm_step(const StepArgs& args);
+Step make_qkv_step(const StepArgs& args);
+Step make_kv_store_step(const StepArgs& args);
+Step make_elementwise_step(const StepArgs& args);
+Step make_moe_step(const StepArgs& args);   // moe_route, moe_sum
+Step make_head_step(const StepArgs& args);  // softcap, argmax, centroid_head
+Step make_rope_table_step(const StepArgs& args, const float* frequencies);
 Step make_copy_step(const StepState* state, const ValueInfo& value, const uint8_t* from,
                     uint8_t* to);
 
@@ -62,10 +71,6 @@ struct CentroidLayout {  // offsets into the scratch of one centroid_head
     size_t clusters, prepared, bytes;
 };
 CentroidLayout centroid_scratch(const CentroidHeadParams& p, const Tensor& table, int rows_max);
-Step make_centroid_step(const StepArgs& args);
-
-// Embedding rows of a packed table.
-Step make_unpack_step(const StepArgs& args, float scale);
 
 // --- attention ---
 

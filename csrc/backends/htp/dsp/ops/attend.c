@@ -1,5 +1,5 @@
 // Attention over a layer's cache. The arithmetic is the CPU backend's (cpu/body/attention.inl,
-// cpu/step_attend.cpp):
+// cpu/ops/attention.cpp):
 //
 //   a split is 256 positions from a multiple of 256 on: scores s = fma(q[d], k[d], s) over d in
 //   order, times scale, soft cap; what the query must not look at is -inf; m = max, w = exp(s - m),

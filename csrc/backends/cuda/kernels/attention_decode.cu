@@ -8,7 +8,7 @@
 //   3. a thread owns eight output columns and accumulates p * V for all R vectors.
 // A vector's arithmetic is the same for every R. A position that it does not see changes none of
 // its sums; not even a zero is added.
-#include "backends/cuda/kernels/attn_common.h"
+#include "backends/cuda/kernels/attention_common.h"
 
 namespace pillion::cuda {
 namespace {

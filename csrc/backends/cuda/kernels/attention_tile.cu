@@ -5,7 +5,7 @@
 //   P = softmax update of S        ->  shared memory, half
 //   O = diag(factor) O + P V       ->  registers
 // If K and V share a buffer, more query vectors fit, but loading V cannot overlap computing S.
-#include "backends/cuda/kernels/attn_common.h"
+#include "backends/cuda/kernels/attention_common.h"
 
 namespace pillion::cuda {
 namespace {

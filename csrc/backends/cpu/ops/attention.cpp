@@ -251,12 +251,15 @@ class AttendMergeStep final : public CpuStep {
 
 }  // namespace
 
-void add_attend_steps(StepList& steps, const KernelTable& table, int layer, Rows rows,
-                      const AttendParams& p, const KvStore& store, RowView q, RowView out,
-                      const AttendLayout& layout, uint8_t* scratch, int n_threads) {
-    const Attend a = {table, rows, p, store, q, out, layout, scratch, n_threads};
-    steps.push_back(std::make_unique<AttendStep>(a, layer));
-    steps.push_back(std::make_unique<AttendMergeStep>(a, layer));
+void add_attend_steps(StepList& steps, const StepArgs& a) {
+    const AttendParams& p = a.node.params.attend;
+    const KvStore& store = a.graph.value(a.node.in[0]).kv;
+    const AttendLayout layout =
+        attend_layout(p, store.spec, a.graph.rows_max(a.node.rows), a.n_threads);
+    const Attend attend = {a.table,  a.node.rows, p,         store,      a.in[1],
+                           a.out[0], layout,      a.scratch, a.n_threads};
+    steps.push_back(std::make_unique<AttendStep>(attend, a.node.layer));
+    steps.push_back(std::make_unique<AttendMergeStep>(attend, a.node.layer));
 }
 
 }  // namespace pillion::cpu

@@ -65,10 +65,9 @@ constexpr int kQuantizeColumns = 8, kQuantizeBlocks = 8;
 
 class QuantizeStep final : public CpuStep {
   public:
-    QuantizeStep(const KernelTable& table, int layer, Rows rows, RowView x, int inputs,
-                 ActBlock* act)
-        : CpuStep(Op::matmul, layer), table_(table), rows_(rows), x_(x), inputs_(inputs),
-          act_(act) {}
+    QuantizeStep(const MatmulInput& in, ActBlock* act)
+        : CpuStep(Op::matmul, in.layer), table_(in.table), rows_(in.rows), x_(in.x),
+          inputs_(in.inputs), act_(act) {}
     const char* kernel() const override { return "quantize_q8"; }
     int chunks(const RunInfo& run) const override {
         const int n = run.count(rows_);
@@ -105,10 +104,9 @@ class QuantizeStep final : public CpuStep {
 
 class MatmulStep final : public CpuStep {
   public:
-    MatmulStep(const KernelTable& table, int layer, Rows rows, RowView x,
-               std::vector<MatmulOutput> outputs, const ActBlock* act, int n_threads)
-        : CpuStep(Op::matmul, layer), table_(table), rows_(rows), x_(x),
-          outputs_(std::move(outputs)), act_(act), n_threads_(n_threads) {
+    MatmulStep(const MatmulInput& in, std::vector<MatmulOutput> outputs, const ActBlock* act)
+        : CpuStep(Op::matmul, in.layer), table_(in.table), rows_(in.rows), x_(in.x),
+          outputs_(std::move(outputs)), act_(act), n_threads_(in.n_threads) {
         for (const MatmulOutput& o : outputs_)
             n_panels_ += o.matrix.n_panels(), bytes_ += o.matrix.n_panels() * o.matrix.panel_bytes;
     }
@@ -170,11 +168,10 @@ class MatmulStep final : public CpuStep {
 
 }  // namespace
 
-void add_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows, RowView x,
-                      int inputs, std::vector<MatmulOutput> outputs, ActBlock* act, int n_threads) {
-    if (act) steps.push_back(std::make_unique<QuantizeStep>(table, layer, rows, x, inputs, act));
-    steps.push_back(
-        std::make_unique<MatmulStep>(table, layer, rows, x, std::move(outputs), act, n_threads));
+void add_matmul_steps(StepList& steps, const MatmulInput& in, std::vector<MatmulOutput> outputs,
+                      ActBlock* act) {
+    if (act) steps.push_back(std::make_unique<QuantizeStep>(in, act));
+    steps.push_back(std::make_unique<MatmulStep>(in, std::move(outputs), act));
 }
 
 }  // namespace pillion::cpu

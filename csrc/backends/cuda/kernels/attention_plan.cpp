@@ -1,7 +1,7 @@
 // Chooses the attention kernel and divides the positions over blocks.
 #include <algorithm>
 
-#include "backends/cuda/kernels/attn.h"
+#include "backends/cuda/kernels/attention.h"
 #include "backends/cuda/kv_layout.h"
 
 namespace pillion::cuda {

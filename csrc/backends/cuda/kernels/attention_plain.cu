@@ -1,7 +1,7 @@
 // Attention for every even head size: scores, softmax and product in their plainest form, one block
 // per query vector and split. Slow; it runs head sizes that the other kernels lack.
 #include "backends/cuda/device/reduce.h"
-#include "backends/cuda/kernels/attn_common.h"
+#include "backends/cuda/kernels/attention_common.h"
 
 namespace pillion::cuda {
 namespace {

@@ -1,9 +1,10 @@
-// Matmul with routed experts. The (row, slot) pairs of a run are sorted by expert, so that an
-// expert's weights are read once for all rows that chose it: group -> quantise -> multiply, three
-// steps. A pair's result doesn't depend on its neighbours.
+// Routed experts: the choice, the products, the sum. A matmul sorts the (row, slot) pairs of a run
+// by expert, so that an expert's weights are read once for all rows that chose it: group ->
+// quantise -> multiply, three steps. A pair's result doesn't depend on its neighbours.
+#include <math.h>
 #include <string.h>
 
-#include "backends/cpu/cpu_steps.h"
+#include "backends/cpu/ops/row_step.h"
 
 namespace pillion::cpu {
 namespace {
@@ -146,6 +147,61 @@ class MoeMultiplyStep final : public CpuStep {
     Moe m_;
 };
 
+// Soft-max over all experts in f32, the n_used largest (lowest index first among equals),
+// renormalised over those.
+class MoeRouteStep final : public RowStep {
+  public:
+    explicit MoeRouteStep(const StepArgs& a)
+        : RowStep(a, 4 * a.node.params.moe.n_experts), logits_(a.in[0]), scale_(a.in[1].data),
+          ids_(reinterpret_cast<int32_t*>(a.out[0].data)), ids_stride_(a.out[0].stride),
+          gates_(a.out[1]), p_(a.node.params.moe) {}
+
+  private:
+    void row_step(const RunInfo&, int row, int) const override {
+        const float* logits = logits_.row(row);
+        int32_t* ids = ids_ + row * ids_stride_;
+        float* gates = gates_.row(row);
+        for (int k = 0; k < p_.n_used; k++) {
+            int best = -1;
+            for (int e = 0; e < p_.n_experts; e++) {
+                bool taken = false;
+                for (int j = 0; j < k; j++) taken |= ids[j] == e;
+                if (!taken && (best < 0 || logits[e] > logits[best])) best = e;
+            }
+            ids[k] = best;
+        }
+        // The soft-max's own denominator cancels in the renormalisation.
+        float sum = 0.0f;
+        for (int k = 0; k < p_.n_used; k++) sum += gates[k] = expf(logits[ids[k]] - logits[ids[0]]);
+        for (int k = 0; k < p_.n_used; k++)
+            gates[k] = gates[k] / sum * (scale_ ? scale_[ids[k]] : 1.0f);
+    }
+    RowView logits_;
+    const float* scale_;
+    int32_t* ids_;
+    int64_t ids_stride_;
+    RowView gates_;
+    MoeParams p_;
+};
+
+class MoeSumStep final : public RowStep {
+  public:
+    explicit MoeSumStep(const StepArgs& a)
+        : RowStep(a, a.graph.value(a.node.in[0]).width), x_(a.in[0]), gates_(a.in[1]),
+          out_(a.out[0]), n_(int(a.graph.value(a.node.out[0]).width)),
+          n_used_(a.node.params.moe.n_used) {}
+
+  private:
+    void row_step(const RunInfo&, int row, int) const override {
+        const float *x = x_.row(row), *gates = gates_.row(row);
+        table_.scale(x, gates[0], out_.row(row), n_);
+        for (int k = 1; k < n_used_; k++)
+            table_.multiply_add(x + int64_t(k) * n_, gates[k], out_.row(row), n_);
+    }
+    RowView x_, gates_, out_;
+    int n_, n_used_;
+};
+
 }  // namespace
 
 MoeScratch moe_scratch(const PackedMatrix& m, const MoeParams& p, int rows_max) {
@@ -156,23 +212,40 @@ MoeScratch moe_scratch(const PackedMatrix& m, const MoeParams& p, int rows_max) 
     return s;
 }
 
-void add_moe_matmul_steps(StepList& steps, const KernelTable& table, int layer, Rows rows,
-                          const MoeParams& p, const Tensor& weights, RowView x, const int32_t* ids,
-                          int64_t ids_stride, RowView out, const MoeScratch& layout,
-                          uint8_t* scratch, int n_threads, MatmulObserver* observer) {
+void add_moe_matmul_steps(StepList& steps, const StepArgs& a) {
+    const Tensor& weights = a.graph.value(a.node.in[0]).tensor;
     const PackedMatrix m = packed_matrix(weights);
+    const MoeParams& p = a.node.params.moe;
+    const MoeScratch layout = moe_scratch(m, p, a.graph.rows_max(a.node.rows));
     ActBlock* act =
-        is_float(m.format) ? nullptr : reinterpret_cast<ActBlock*>(scratch + layout.act);
-    const Moe moe = {
-        table, rows,     p,          m,   m.panel_bytes * size_t(m.n_panels()),
-        x,     ids,      ids_stride, out, reinterpret_cast<int32_t*>(scratch + layout.lists),
-        act,   n_threads};
+        is_float(m.format) ? nullptr : reinterpret_cast<ActBlock*>(a.scratch + layout.act);
+    const Moe moe = {a.table,
+                     a.node.rows,
+                     p,
+                     m,
+                     m.panel_bytes * size_t(m.n_panels()),
+                     a.in[1],
+                     reinterpret_cast<const int32_t*>(a.in[2].data),
+                     a.in[2].stride,
+                     a.out[0],
+                     reinterpret_cast<int32_t*>(a.scratch + layout.lists),
+                     act,
+                     a.n_threads};
+    const int layer = a.node.layer;
     steps.push_back(std::make_unique<MoeGroupStep>(moe, layer));
-    const int number = observer ? observer->number_of(weights) : -1;
+    const int number = a.observer ? a.observer->number_of(weights) : -1;
     if (number >= 0)
-        steps.push_back(std::make_unique<MoeObserveStep>(moe, layer, *observer, number));
+        steps.push_back(std::make_unique<MoeObserveStep>(moe, layer, *a.observer, number));
     if (act) steps.push_back(std::make_unique<MoeQuantizeStep>(moe, layer));
     steps.push_back(std::make_unique<MoeMultiplyStep>(moe, layer));
+}
+
+std::unique_ptr<CpuStep> make_moe_step(const StepArgs& a) {
+    switch (a.node.op) {
+        case Op::moe_route: return std::make_unique<MoeRouteStep>(a);
+        case Op::moe_sum: return std::make_unique<MoeSumStep>(a);
+        default: return nullptr;
+    }
 }
 
 }  // namespace pillion::cpu

@@ -7,10 +7,9 @@ namespace {
 
 class ObserveStep final : public CpuStep {
   public:
-    ObserveStep(int layer, Rows rows, RowView x, int inputs, MatmulObserver& observer,
-                std::vector<int> numbers)
-        : CpuStep(Op::matmul, layer), rows_(rows), x_(x), inputs_(inputs), observer_(observer),
-          numbers_(std::move(numbers)) {}
+    ObserveStep(const MatmulInput& in, MatmulObserver& observer, std::vector<int> numbers)
+        : CpuStep(Op::matmul, in.layer), rows_(in.rows), x_(in.x), inputs_(in.inputs),
+          observer_(observer), numbers_(std::move(numbers)) {}
     const char* kernel() const override { return "observe"; }
     int chunks(const RunInfo& run) const override {
         return run.count(rows_) > 0 ? (inputs_ + kInputs - 1) / kInputs : 0;
@@ -39,10 +38,9 @@ class ObserveStep final : public CpuStep {
 
 }  // namespace
 
-void add_observe_step(StepList& steps, int layer, Rows rows, RowView x, int inputs,
-                      MatmulObserver& observer, std::vector<int> numbers) {
-    steps.push_back(
-        std::make_unique<ObserveStep>(layer, rows, x, inputs, observer, std::move(numbers)));
+void add_observe_step(StepList& steps, const MatmulInput& in, MatmulObserver& observer,
+                      std::vector<int> numbers) {
+    steps.push_back(std::make_unique<ObserveStep>(in, observer, std::move(numbers)));
 }
 
 }  // namespace pillion::cpu

@@ -1,9 +1,10 @@
-// The ordered ("masked embedding") head of Gemma 4's assistants: the best centroids first, then
+// Logits and what follows them: soft-cap, argmax, and the centroid head. That is the ordered
+// ("masked embedding") head of Gemma 4's assistants: the best centroids first, then
 // only their tokens' rows of a table whose rows lie in cluster order. 43 times fewer dot products
 // than the dense head for E2B and E4B.
 #include <string.h>
 
-#include "backends/cpu/cpu_steps.h"
+#include "backends/cpu/ops/row_step.h"
 
 namespace pillion::cpu {
 namespace {
@@ -90,6 +91,57 @@ class CentroidMultiplyStep final : public CpuStep {
     CentroidHead h_;
 };
 
+class SoftcapStep final : public RowStep {
+  public:
+    explicit SoftcapStep(const StepArgs& a)
+        : RowStep(a, 4 * a.graph.value(a.node.in[0]).width), x_(a.in[0]),
+          n_(int(a.graph.value(a.node.in[0]).width)), cap_(a.node.params.softcap.cap) {}
+
+  private:
+    void row_step(const RunInfo&, int row, int) const override {
+        table_.softcap(x_.row(row), n_, cap_);
+    }
+    RowView x_;
+    int n_;
+    float cap_;
+};
+
+class ArgmaxStep final : public RowStep {
+  public:
+    explicit ArgmaxStep(const StepArgs& a)
+        : RowStep(a, a.graph.value(a.node.in[0]).width), x_(a.in[0]),
+          ids_(reinterpret_cast<const int32_t*>(a.in[1].data)),
+          ids_stride_(ids_ && a.graph.value(a.node.in[1]).rows != Rows::fixed ? a.in[1].stride : 0),
+          out_(reinterpret_cast<int32_t*>(a.out[0].data)), stride_(a.out[0].stride),
+          probability_(a.out[1]), n_(int(a.graph.value(a.node.in[0]).width)) {}
+
+  private:
+    void row_step(const RunInfo&, int row, int) const override {
+        const float* x = x_.row(row);
+        int best = table_.argmax(x, n_);
+        if (ids_) {
+            const int32_t* ids = ids_ + row * ids_stride_;
+            for (int i = best + 1; i < n_;
+                 i++)  // among equals the lowest token, wherever it stands
+                if (x[i] == x[best] && ids[i] < ids[best]) best = i;
+            out_[row * stride_] = ids[best];
+        } else {
+            out_[row * stride_] = best;
+        }
+        if (!probability_.data) return;
+        float max, sum;
+        table_.softmax_stats(x, n_, &max, &sum);
+        *probability_.row(row) = 1.0f / sum;
+    }
+    RowView x_;
+    const int32_t* ids_;
+    int64_t ids_stride_;
+    int32_t* out_;
+    int64_t stride_;
+    RowView probability_;
+    int n_;
+};
+
 }  // namespace
 
 CentroidScratch centroid_scratch(const PackedMatrix& table, const CentroidHeadParams& p,
@@ -103,27 +155,36 @@ CentroidScratch centroid_scratch(const PackedMatrix& table, const CentroidHeadPa
     return s;
 }
 
-void add_centroid_head_steps(StepList& steps, const KernelTable& kernels, const Node& node,
-                             const Tensor& table, const int32_t* order, RowView scores, RowView x,
-                             RowView logits, RowView ids, const CentroidScratch& layout,
-                             uint8_t* scratch, int) {
-    const PackedMatrix m = packed_matrix(table);
-    const CentroidHead h = {kernels,
-                            node.rows,
-                            node.params.centroid_head,
+void add_centroid_head_steps(StepList& steps, const StepArgs& a) {
+    const PackedMatrix m = packed_matrix(a.graph.value(a.node.in[2]).tensor);
+    const CentroidHeadParams& p = a.node.params.centroid_head;
+    const CentroidScratch layout =
+        centroid_scratch(m, p, a.graph.rows_max(a.node.rows), a.n_threads);
+    const CentroidHead h = {a.table,
+                            a.node.rows,
+                            p,
                             m,
-                            order,
-                            scores,
-                            x,
-                            logits,
-                            ids,
-                            reinterpret_cast<int32_t*>(scratch + layout.chosen),
-                            is_float(m.format) ? nullptr
-                                               : reinterpret_cast<ActBlock*>(scratch + layout.act),
-                            reinterpret_cast<float*>(scratch + layout.worker),
+                            reinterpret_cast<const int32_t*>(a.in[3].data),
+                            a.in[0],
+                            a.in[1],
+                            a.out[0],
+                            a.out[1],
+                            reinterpret_cast<int32_t*>(a.scratch + layout.chosen),
+                            is_float(m.format)
+                                ? nullptr
+                                : reinterpret_cast<ActBlock*>(a.scratch + layout.act),
+                            reinterpret_cast<float*>(a.scratch + layout.worker),
                             layout.worker_floats};
-    steps.push_back(std::make_unique<CentroidSelectStep>(h, node.layer));
-    steps.push_back(std::make_unique<CentroidMultiplyStep>(h, node.layer));
+    steps.push_back(std::make_unique<CentroidSelectStep>(h, a.node.layer));
+    steps.push_back(std::make_unique<CentroidMultiplyStep>(h, a.node.layer));
+}
+
+std::unique_ptr<CpuStep> make_head_step(const StepArgs& a) {
+    switch (a.node.op) {
+        case Op::softcap: return std::make_unique<SoftcapStep>(a);
+        case Op::argmax: return std::make_unique<ArgmaxStep>(a);
+        default: return nullptr;
+    }
 }
 
 }  // namespace pillion::cpu

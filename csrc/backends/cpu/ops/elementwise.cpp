@@ -1,0 +1,104 @@
+// Scale, add, gate; rows gathered and put side by side.
+#include <string.h>
+
+#include "backends/cpu/ops/row_step.h"
+
+namespace pillion::cpu {
+namespace {
+
+class ScaleStep final : public RowStep {
+  public:
+    explicit ScaleStep(const StepArgs& a)
+        : RowStep(a, a.graph.value(a.node.out[0]).width), x_(a.in[0]), out_(a.out[0]),
+          n_(int(a.graph.value(a.node.out[0]).width)), scale_(a.node.params.scale.scale) {}
+
+  private:
+    void row_step(const RunInfo&, int row, int) const override {
+        table_.scale(x_.row(row), scale_, out_.row(row), n_);
+    }
+    RowView x_, out_;
+    int n_;
+    float scale_;
+};
+
+class AddStep final : public RowStep {
+  public:
+    explicit AddStep(const StepArgs& a)
+        : RowStep(a, a.graph.value(a.node.out[0]).width), a_(a.in[0]), b_(a.in[1]), out_(a.out[0]),
+          n_(int(a.graph.value(a.node.out[0]).width)) {}
+
+  private:
+    void row_step(const RunInfo&, int row, int) const override {
+        table_.add(a_.row(row), b_.row(row), out_.row(row), n_);
+    }
+    RowView a_, b_, out_;
+    int n_;
+};
+
+class GluStep final : public RowStep {
+  public:
+    explicit GluStep(const StepArgs& a)
+        : RowStep(a, 4 * a.graph.value(a.node.out[0]).width), gate_(a.in[0]), up_(a.in[1]),
+          out_(a.out[0]), p_(a.node.params.glu),
+          n_(int(a.graph.value(a.node.out[0]).width) / (p_.groups > 0 ? p_.groups : 1)),
+          kind_(p_.activation == Activation::silu ? GluKind::silu : GluKind::gelu_tanh) {}
+
+  private:
+    void row_step(const RunInfo&, int row, int) const override {
+        const float* gate = gate_.row(row);
+        if (p_.groups == 0)
+            return table_.glu(gate, up_.row(row) + p_.up_offset, out_.row(row), n_, kind_);
+        for (int g = 0; g < p_.groups; g++)
+            table_.glu(gate + 2 * g * n_, gate + (2 * g + 1) * n_, out_.row(row) + g * n_, n_,
+                       kind_);
+    }
+    RowView gate_, up_, out_;
+    GluParams p_;
+    int n_;
+    GluKind kind_;
+};
+
+class GatherRowsStep final : public RowStep {
+  public:
+    explicit GatherRowsStep(const StepArgs& a)
+        : RowStep(a, a.graph.value(a.node.out[0]).width), x_(a.in[0]), out_(a.out[0]),
+          n_(a.graph.value(a.node.out[0]).width) {}
+
+  private:
+    void row_step(const RunInfo& run, int row, int) const override {
+        memcpy(out_.row(row), x_.row(run.first_row(Rows::out) + row), size_t(n_) * 4);
+    }
+    RowView x_, out_;
+    int64_t n_;
+};
+
+class ConcatStep final : public RowStep {
+  public:
+    explicit ConcatStep(const StepArgs& a)
+        : RowStep(a, a.graph.value(a.node.out[0]).width), a_(a.in[0]), b_(a.in[1]), out_(a.out[0]),
+          n_a_(size_t(a.graph.value(a.node.in[0]).width)),
+          n_b_(size_t(a.graph.value(a.node.in[1]).width)) {}
+
+  private:
+    void row_step(const RunInfo&, int row, int) const override {
+        memcpy(out_.row(row), a_.row(row), n_a_ * 4);
+        memcpy(out_.row(row) + n_a_, b_.row(row), n_b_ * 4);
+    }
+    RowView a_, b_, out_;
+    size_t n_a_, n_b_;
+};
+
+}  // namespace
+
+std::unique_ptr<CpuStep> make_elementwise_step(const StepArgs& a) {
+    switch (a.node.op) {
+        case Op::scale: return std::make_unique<ScaleStep>(a);
+        case Op::add: return std::make_unique<AddStep>(a);
+        case Op::glu: return std::make_unique<GluStep>(a);
+        case Op::gather_rows: return std::make_unique<GatherRowsStep>(a);
+        case Op::concat: return std::make_unique<ConcatStep>(a);
+        default: return nullptr;
+    }
+}
+
+}  // namespace pillion::cpu

@@ -1,0 +1,60 @@
+// Which file has the steps of an op.
+#include "backends/cpu/cpu_steps.h"
+
+namespace pillion::cpu {
+namespace {
+
+std::unique_ptr<CpuStep> make_row_step(const StepArgs& a) {
+    switch (a.node.op) {
+        case Op::embed:
+        case Op::per_layer_embed: return make_embed_step(a);
+        case Op::rope_table:
+        case Op::qkv_norm_rope: return make_rope_step(a);
+        case Op::norm:
+        case Op::norm_add: return make_norm_step(a);
+        case Op::scale:
+        case Op::add:
+        case Op::glu:
+        case Op::gather_rows:
+        case Op::concat: return make_elementwise_step(a);
+        case Op::kv_store: return make_kv_store_step(a);
+        case Op::moe_route:
+        case Op::moe_sum: return make_moe_step(a);
+        case Op::softcap:
+        case Op::argmax: return make_head_step(a);
+        default: return nullptr;
+    }
+}
+
+}  // namespace
+
+bool add_node_steps(StepList& steps, const StepArgs& a) {
+    switch (a.node.op) {
+        case Op::attend: add_attend_steps(steps, a); return true;
+        case Op::moe_matmul: add_moe_matmul_steps(steps, a); return true;
+        case Op::centroid_head: add_centroid_head_steps(steps, a); return true;
+        default: break;
+    }
+    std::unique_ptr<CpuStep> step = make_row_step(a);
+    if (!step) return false;
+    steps.push_back(std::move(step));
+    return true;
+}
+
+size_t node_scratch(const Graph& graph, const Node& n, int n_threads) {
+    const int rows = graph.rows_max(n.rows);
+    const auto packed = [&](int k) { return packed_matrix(graph.value(n.in[k]).tensor); };
+    switch (n.op) {
+        case Op::attend:
+            return attend_layout(n.params.attend, graph.value(n.in[0]).kv.spec, rows, n_threads)
+                .bytes;
+        case Op::centroid_head:
+            return centroid_scratch(packed(2), n.params.centroid_head, rows, n_threads).bytes;
+        case Op::moe_matmul: return moe_scratch(packed(0), n.params.moe, rows).bytes;
+        case Op::per_layer_embed:
+            return size_t(n.params.per_layer_embed.width) * 4 * size_t(n_threads);
+        default: return 0;
+    }
+}
+
+}  // namespace pillion::cpu
