@@ -35,12 +35,12 @@ class DraftBudget {
     double balance() const { return balance_; }
     // Advances an amount to a drafter that has shown that it pays, and that is expected to earn it
     // back.
-    void lend(double plain_tokens) { shared_table_ = std::max(shared_table_, plain_tokens); }
-    bool is_overdrawn() const { return balance_ + shared_table_ < 0; }
+    void lend(double plain_tokens) { lent_ = std::max(lent_, plain_tokens); }
+    bool is_overdrawn() const { return balance_ + lent_ < 0; }
 
   private:
     int tokens_ = 0;
-    double balance_ = kShare * kBegin, shared_table_ = 0;
+    double balance_ = kShare * kBegin, lent_ = 0;
 };
 
 }  // namespace pillion
