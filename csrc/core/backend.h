@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "core/contract/step_state.h"
 #include "core/error.h"
 #include "core/graph.h"
-#include "core/step_state.h"
 
 namespace pillion {
 

@@ -2,6 +2,7 @@
 // compiled by a backend into a Plan, then thrown away. Nodes run in the order they were added;
 // activations are f32 [rows, width].
 #pragma once
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -73,7 +74,7 @@ class Graph {
     Value glu(Value gate, Value up, Activation activation,
               int32_t up_offset = 0);  // act(gate) * up[:, up_offset ...]
     Value glu_halves(Value gate_up, int32_t groups,
-                       Activation activation);  // [rows, groups, gate | up]
+                     Activation activation);  // [rows, groups, gate | up]
     // The n_used largest soft-max probabilities, renormalised over them, times the expert's scale:
     // ids [rows, n_used] i32, gates
     void moe_route(Value logits, Value expert_scale, const MoeParams& p, Value* ids, Value* gates);
@@ -101,7 +102,12 @@ class Graph {
 
   private:
     Value activation(Rows rows, int64_t width, DType dtype = DType::f32);
-    Node& add_node(Op op, Rows rows);
+    // Fails where the operands are not those of contract/ops.def: one is missing or surplus, is no
+    // value of the graph, is another kind of value, or has other rows than the op.
+    Node& add_node(Op op, Value rows_of, std::initializer_list<Value> in);
+    Node& add_node(Op op, Rows rows, std::initializer_list<Value> in);
+    void check_operand(Op op, Rows rows, const OperandInfo& operand, Value v) const;
+    Value add_output(Node& node, int64_t width);  // the node's next output
 
     std::vector<Node> nodes_;
     std::vector<ValueInfo> values_;

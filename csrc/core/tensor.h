@@ -2,6 +2,7 @@
 // arithmetic.
 #pragma once
 #include "core/buffer.h"
+#include "core/contract/kv_lanes.h"
 #include "core/dtype.h"
 
 namespace pillion {
@@ -24,8 +25,6 @@ struct Tensor {  // [depth, rows, width]
     uint8_t* host() const { return buffer->host() + offset; }
 };
 
-enum class KvType : uint8_t { f16, q8_0 };
-
 struct KvSpec {
     KvType type = KvType::f16;
     int32_t n_kv_heads = 0;
@@ -33,8 +32,8 @@ struct KvSpec {
     int32_t capacity =
         0;  // slots, a multiple of kKvCapacityUnit; position p lives in slot p % capacity
 };
-constexpr int32_t kKvCapacityUnit =
-    256;  // backends read the cache in aligned pieces of up to this many positions
+// Backends read the cache in aligned pieces of up to this many positions.
+constexpr int32_t kKvCapacityUnit = KV_SPLIT;
 
 struct KvStore {
     KvSpec spec;

@@ -153,6 +153,7 @@ class Compiler {
             } else {
                 bytes = row_step_worker_bytes(graph_, n) * size_t(pool_.n_threads());
             }
+            PILLION_CHECK(bytes == 0 || info(n.op).uses_scratch);
             if (bytes) scratch_of_[i] = add_request(bytes, i, last);
             if (n.op == Op::matmul) i = last;
         }

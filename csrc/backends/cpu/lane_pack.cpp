@@ -1,6 +1,6 @@
 // Packing moves 32-bit words, never single codes: most formats are a transposition of words (a
 // row's four neighbouring codes are one lane), the rest a small transposition of bit fields first.
-// Unpacking goes through the plain readers of formats.h instead, so that a round trip compares two
+// Unpacking goes through the plain readers instead, so that a round trip compares two
 // independent texts.
 #include "backends/cpu/lane_pack.h"
 
@@ -433,7 +433,7 @@ void dequantize_row(Format format, const void* file_row, int inputs, float* out)
             typename F::Block b;
             uint8_t codes[F::kInputs];
             memcpy(&b, at, sizeof b);
-            get_codes(b, codes);
+            for (int i = 0; i < F::kInputs; i++) codes[i] = uint8_t(code_at(F(), b, i));
             values_of<F>(b, codes, out + s * F::kInputs);
         }
     });

@@ -282,6 +282,7 @@ class Compiler {
             size_t bytes = 0;
             if (n.op == Op::attend) bytes = attend_bytes(n);
             if (n.op == Op::centroid_head) bytes = centroid_layout(n).bytes;
+            PILLION_CHECK(bytes == 0 || info(n.op).uses_scratch);
             if (bytes) scratch_of_[i] = add_request(bytes, int(i), int(i));
         }
     }
@@ -340,7 +341,7 @@ class Compiler {
         Step step;
         if (is_product(n.op)) step = product_step(i, a);
         else if (n.op == Op::rope_table) step = make_rope_step(a, upload(rope_frequencies(n)));
-        else step = make_step(a);
+        else if (const MakeStep make = step_maker(n.op)) step = make(a);
         if (!step.enqueue)
             ::pillion::fail(Status::unsupported_op, "op %s has no cuda kernel", info(n.op).name);
         step.op = n.op, step.layer = n.layer;

@@ -8,8 +8,8 @@
 #include "backends/cuda/device/runtime.h"
 #include "backends/cuda/kernels/attn.h"
 #include "backends/cuda/kernels/matmul.h"
+#include "core/contract/step_state.h"
 #include "core/graph.h"
-#include "core/step_state.h"
 
 namespace pillion::cuda {
 
@@ -40,7 +40,11 @@ struct StepArgs {
     bool plain_attention;  // attend: not the tiled kernels
 };
 
-Step make_step(const StepArgs& args);  // no `enqueue`: not an op of steps_rows.cpp
+// What makes the step of an op, given no more than the node and its addresses.
+using MakeStep = Step (*)(const StepArgs& args);
+MakeStep step_maker(Op op);  // null: the op has none
+// Also the products and the rope table, whose steps want more.
+bool has_kernel(Op op);
 Step make_rope_step(const StepArgs& args, const float* frequencies);
 Step make_copy_step(const StepState* state, const ValueInfo& value, const uint8_t* from,
                     uint8_t* to);

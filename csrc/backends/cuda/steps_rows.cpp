@@ -212,27 +212,32 @@ Step make_copy_step(const StepState* state, const ValueInfo& value, const uint8_
     return step;
 }
 
-Step make_step(const StepArgs& a) {
-    switch (a.node.op) {
-        case Op::embed: return embed_step(a, a.node.params.embed.scale);
-        case Op::per_layer_embed: return per_layer_step(a);
+MakeStep step_maker(Op op) {
+    switch (op) {
+        case Op::embed:
+            return [](const StepArgs& a) { return embed_step(a, a.node.params.embed.scale); };
+        case Op::per_layer_embed: return per_layer_step;
         case Op::norm:
-        case Op::norm_add: return norm_step(a);
-        case Op::qkv_norm_rope: return qkv_step(a);
-        case Op::kv_store: return kv_store_step(a);
-        case Op::attend: return make_attend_step(a);
-        case Op::glu: return glu_step(a);
+        case Op::norm_add: return norm_step;
+        case Op::qkv_norm_rope: return qkv_step;
+        case Op::kv_store: return kv_store_step;
+        case Op::attend: return make_attend_step;
+        case Op::glu: return glu_step;
         case Op::moe_route:
-        case Op::moe_sum: return moe_step(a);
-        case Op::argmax: return argmax_step(a);
-        case Op::centroid_head: return make_centroid_step(a);
+        case Op::moe_sum: return moe_step;
+        case Op::argmax: return argmax_step;
+        case Op::centroid_head: return make_centroid_step;
         case Op::scale:
         case Op::add:
         case Op::gather_rows:
         case Op::softcap:
-        case Op::concat: return simple_step(a);
-        default: return {};
+        case Op::concat: return simple_step;
+        default: return nullptr;
     }
+}
+
+bool has_kernel(Op op) {
+    return step_maker(op) || op == Op::matmul || op == Op::moe_matmul || op == Op::rope_table;
 }
 
 }  // namespace pillion::cuda
