@@ -25,6 +25,7 @@
 #include "backends/cpu/kernel_choice.h"
 
 using namespace pillion::cpu;
+using namespace pillion;
 
 // The thread's own time: on a shared machine the time others had the core doesn't count.
 static double now() {
@@ -95,7 +96,7 @@ static double fma_rate(const char*) { return NAN; }
 
 struct Case {
     int head_dim, n_q, positions;
-    KvFormat format;
+    KvType format;
 };
 
 int main(int argc, char** argv) {
@@ -119,7 +120,7 @@ int main(int argc, char** argv) {
     printf("%s, %zu MB; FMA %.0f GFLOP/s\n%-34s %9s %9s %7s %9s %7s %9s\n", table->name, megabytes,
            peak / 1e9, "", "GB/s", "of read", "median", "read GB/s", "of FMA", "us/call");
     std::vector<Case> cases;
-    for (KvFormat f : {KvFormat::f16, KvFormat::q8_0})
+    for (KvType f : {KvType::f16, KvType::q8_0})
         for (int positions : {8192, 32768}) {
             for (int hd : {256, 512}) cases.push_back({hd, 8, positions, f});
             cases.push_back({64, 3, positions, f});
@@ -163,8 +164,8 @@ int main(int argc, char** argv) {
                 a.q = q_at, a.first = first, a.last = last, a.n_q = c.n_q, a.scale = 1,
                 a.softcap = 0, a.m = ms, a.l = ls, a.o = o_at;
                 for (int i = 0; i < c.n_q; i++) m[i] = -INFINITY, l[i] = 0;
-                for (int begin = 0; begin < c.positions; begin += kKvSplit) {
-                    a.begin = begin, a.end = begin + kKvSplit;
+                for (int begin = 0; begin < c.positions; begin += KV_SPLIT) {
+                    a.begin = begin, a.end = begin + KV_SPLIT;
                     table->attend_split(a);
                     for (int i = 0; i < c.n_q; i++)
                         table->attend_merge(&m[i], &l[i], &o[i * c.head_dim], ms[i], ls[i], o_at[i],
@@ -183,7 +184,7 @@ int main(int argc, char** argv) {
                      flops = 4.0 * c.head_dim * c.n_q * c.positions / (double(each) / best);
         char name[64];
         snprintf(name, sizeof name, "hd %3d, %2d queries, %5d, %s", c.head_dim, c.n_q, c.positions,
-                 c.format == KvFormat::f16 ? "f16" : "q8_0");
+                 c.format == KvType::f16 ? "f16" : "q8_0");
         printf("%-34s %9.1f %8.0f%% %6.0f%% %9.1f %6.0f%% %9.0f\n", name, best / 1e9,
                100 * shares.back(), 100 * shares[shares.size() / 2], reads[reads.size() / 2] / 1e9,
                100 * flops / peak, double(each) / best * 1e6);

@@ -14,6 +14,7 @@ CSRC = Path(__file__).resolve().parent.parent / "csrc"
 ALLOWED = {
     "include": (),
     "core": (),
+    "core/contract": (),
     "tokenizer": ("core",),
     "gguf": ("core",),
     "model": ("core", "gguf"),
@@ -35,11 +36,10 @@ ALLOWED = {
     "backends/cpu": ("core",),
     "backends/cuda": ("core",),
     "backends/htp/host": ("core", "backends/htp/wire"),
-    "backends/htp/wire": ("core/blocks.h",),
+    "backends/htp/wire": ("core/contract",),
     "backends/htp/dsp": (
         "backends/htp/wire",
-        "core/step_state.h",
-        "core/blocks.h",
+        "core/contract",
         "core/rng.h",
     ),
 }
@@ -50,16 +50,19 @@ ALLOWED = {
 ISA_FOLDERS = ("x86_avx2", "x86_avx512", "arm_dotprod", "arm_i8mm", "generic")
 ISA_SYSTEM = {"stddef.h", "stdint.h", "string.h", "math.h", "immintrin.h", "arm_neon.h"}
 ISA_HEADERS = {
-    "core/blocks.h",
+    "core/contract/blocks.h",
+    "core/contract/block_values.h",
+    "core/contract/scaled_formats.def",
+    "core/contract/kv_lanes.h",
     "backends/cpu/kernel_table.h",
     "backends/cpu/activations.h",
     "backends/cpu/formats.h",
-    "backends/cpu/kv_layout.h",
+    "backends/cpu/kv_head.h",
 }
 ISA_OWN = re.compile(r"backends/cpu/(\w+/(simd|dot)\.h|body/\w+\.inl|body/body\.h)")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
-C_ONLY = ("include", "backends/htp/wire", "backends/htp/dsp")
+C_ONLY = ("include", "core/contract", "backends/htp/wire", "backends/htp/dsp")
 
 
 def folder_of(path):

@@ -28,7 +28,7 @@ BOOKS = [  # name in C, name in the package, magnitudes, bits of a place
 HEAD = """\
 // The code books of the formats IQ1, IQ2 and IQ3. Written by tools/make_grids.py: don't edit.
 // An entry holds places in the list of magnitudes, the first input's lowest: 2 bits a place and 8
-// inputs (IQ2: 8, 25, 43; IQ1: -1, 0, 1), or 3 bits a place and 4 inputs (IQ3: core/blocks.h).
+// inputs (IQ2: 8, 25, 43; IQ1: -1, 0, 1), or 3 bits a place and 4 inputs (IQ3: blocks.h).
 #pragma once
 #include <stdint.h>
 

@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "core/contract/step_state.h"
 #include "core/error.h"
 #include "core/graph.h"
 #include "core/json.h"
-#include "core/step_state.h"
 
 namespace pillion {
 

@@ -1,5 +1,4 @@
-// Number formats of tensors. The enum's values are GGUF's type ids, so a file's number is checked
-// and cast, never mapped.
+// Number formats of tensors: those of contract/formats.def, whose numbers are GGUF's type ids.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -7,44 +6,9 @@
 namespace pillion {
 
 enum class DType : uint32_t {
-    f32 = 0,
-    f16 = 1,
-    q4_0 = 2,
-    q4_1 = 3,
-    q5_0 = 6,
-    q5_1 = 7,
-    q8_0 = 8,
-    q2_k = 10,
-    q3_k = 11,
-    q4_k = 12,
-    q5_k = 13,
-    q6_k = 14,
-    iq2_xxs = 16,
-    iq2_xs = 17,
-    iq3_xxs = 18,
-    iq1_s = 19,
-    iq4_nl = 20,
-    iq3_s = 21,
-    iq2_s = 22,
-    iq4_xs = 23,
-    i8 = 24,
-    i16 = 25,
-    i32 = 26,
-    i64 = 27,
-    f64 = 28,
-    iq1_m = 29,
-    bf16 = 30,
-    tq1_0 = 34,
-    tq2_0 = 35,
-    mxfp4 = 39,
-    nvfp4 = 40,
-    // What some of these become in memory (core/expand.h). In no file; the numbers fit in a byte.
-    mxfp4_x = 200,
-    nvfp4_x = 201,
-    iq3_xxs_x = 202,
-    iq3_s_x = 203,
-    iq2_x = 204,
-    iq1_x = 205,
+#define PILLION_FORMAT(name, label, number, inputs, bytes, kind, block) name = number,
+#include "core/contract/formats.def"
+#undef PILLION_FORMAT
 };
 
 struct DTypeInfo {

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "core/blocks.h"
+#include "core/contract/block_values.h"
 #include "core/error.h"
 #include "core/grids.h"
 
@@ -193,43 +193,29 @@ void expand_blocks(const uint8_t* from, int64_t n, uint8_t* to) {
 
 // ---- expanded -> f32 ----
 
-int nibble(const uint8_t* q, int i) { return q[i % 16] >> (i / 16 * 4) & 15; }
-float odd_scale(uint16_t d, int divide, const uint8_t* nibbles, int g) {
-    return f16_to_f32(d) / float(divide) * float(2 * (nibbles[g / 2] >> (g % 2 * 4) & 15) + 1);
-}
-void read(const BlockMXFP4_X& b, DType, float* y) {
-    for (int i = 0; i < 32; i++) y[i] = bf16_to_f32(b.d) * float(kE2m1Values[nibble(b.q, i)]);
-}
-void read(const BlockNVFP4_X& b, DType, float* y) {
-    for (int i = 0; i < 32; i++)
-        y[i] = f16_to_f32(b.d[i / 16]) * float(kE2m1Values[nibble(b.q, i)]);
-}
-void read(const BlockIQ3_X& b, DType dtype, float* y) {
-    const bool xxs = dtype == DType::iq3_xxs_x;
-    const int8_t* table = xxs ? kIq3XxsValues : kIq3SValues;
-    for (int i = 0; i < kSuper; i++) {
-        const float scale = odd_scale(b.d, xxs ? 4 : 1, b.scales, i / 32);
-        y[i] = scale * float(table[nibble(b.q + i / 32 * 16, i % 32)]);
-    }
-}
-void read(const BlockIQ2_X& b, DType dtype, float* y) {
-    const int8_t* table = dtype == DType::iq2_x ? kIq2Values : kIq1Values;
-    for (int i = 0; i < kSuper; i++) {
-        const int code = (b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) |
-                         (b.high[i % 32] >> (i / 32) & 1) << 2;
-        y[i] = odd_scale(b.d, 8, b.scales, i / 16) * float(table[code]);
-    }
-}
-void read(const BlockTQ2_0& b, DType, float* y) {
-    for (int i = 0; i < kSuper; i++)
-        y[i] = f16_to_f32(b.d) * float((b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) - 1);
-}
-template <class B, int N>
-void read_blocks(DType dtype, const uint8_t* from, int64_t n, float* out) {
-    for (int64_t i = 0; i < n; i += N, from += sizeof(B)) {
-        B b;
+template <class Block, int kInputs>
+void read_blocks(void (*values)(const Block*, float*), const uint8_t* from, int64_t n, float* out) {
+    for (int64_t i = 0; i < n; i += kInputs, from += sizeof(Block)) {
+        Block b;
         memcpy(&b, from, sizeof b);
-        read(b, dtype, out + i);
+        values(&b, out + i);
+    }
+}
+
+void read_halves(float (*value)(uint16_t), const uint8_t* from, int64_t n, float* out) {
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, from + 2 * i, 2);
+        out[i] = value(h);
+    }
+}
+
+void read_expanded(DType dtype, const uint8_t* from, int64_t n, float* out) {
+    const int block = info(dtype).block;
+    alignas(8) uint8_t bytes[256];
+    for (int64_t i = 0; i < n; i += block, from += info(dtype).block_bytes) {
+        expand_row(dtype, from, block, bytes);
+        read_row(expanded(dtype), bytes, block, out + i);
     }
 }
 
@@ -256,38 +242,22 @@ void expand_row(DType file, const uint8_t* from, int64_t n, uint8_t* to) {
     }
 }
 
-bool can_read_expanded(DType dtype) {
-    switch (expanded(dtype)) {
-        case DType::mxfp4_x:
-        case DType::nvfp4_x:
-        case DType::iq3_xxs_x:
-        case DType::iq3_s_x:
-        case DType::iq2_x:
-        case DType::iq1_x:
-        case DType::tq2_0: return true;
-        default: return false;
-    }
+bool can_read(DType dtype) {
+    return info(dtype).is_quantized || dtype == DType::f32 || dtype == DType::f16 ||
+           dtype == DType::bf16;
 }
 
-void read_expanded(DType dtype, const uint8_t* from, int64_t n, float* out) {
-    if (is_expanded(dtype)) {
-        const int block = info(dtype).block;
-        alignas(8) uint8_t bytes[256];
-        for (int64_t i = 0; i < n; i += block, from += info(dtype).block_bytes) {
-            expand_row(dtype, from, block, bytes);
-            read_expanded(expanded(dtype), bytes, block, out + i);
-        }
-        return;
-    }
+void read_row(DType dtype, const uint8_t* from, int64_t n, float* out) {
+    if (is_expanded(dtype)) return read_expanded(dtype, from, n, out);
     switch (dtype) {
-        case DType::mxfp4_x: return read_blocks<BlockMXFP4_X, 32>(dtype, from, n, out);
-        case DType::nvfp4_x: return read_blocks<BlockNVFP4_X, 32>(dtype, from, n, out);
-        case DType::iq3_xxs_x:
-        case DType::iq3_s_x: return read_blocks<BlockIQ3_X, kSuper>(dtype, from, n, out);
-        case DType::iq2_x:
-        case DType::iq1_x: return read_blocks<BlockIQ2_X, kSuper>(dtype, from, n, out);
-        case DType::tq2_0: return read_blocks<BlockTQ2_0, kSuper>(dtype, from, n, out);
-        default: fail(Status::internal, "type %s is not read by expanding", info(dtype).name);
+#define PILLION_SCALED(name, label, block) \
+    case DType::name: return read_blocks<block, name##_inputs>(name##_values, from, n, out);
+#include "core/contract/scaled_formats.def"
+#undef PILLION_SCALED
+        case DType::f32: memcpy(out, from, size_t(n) * 4); return;
+        case DType::f16: return read_halves(f16_to_f32, from, n, out);
+        case DType::bf16: return read_halves(bf16_to_f32, from, n, out);
+        default: fail(Status::internal, "type %s has no values", info(dtype).name);
     }
 }
 

@@ -1,6 +1,6 @@
 // Formats that no kernel reads as they lie in the file: IQ1, IQ2, IQ3, TQ1_0, MXFP4, NVFP4. Their
 // values are small integers times a scale, so they can be written in a plainer block exactly; every
-// backend imports them as these blocks (core/blocks.h).
+// backend imports them as these blocks (core/contract/blocks.h).
 //
 //     file                       in memory     bits a weight: file, memory
 //     MXFP4                      MXFP4_X       4.25    4.5
@@ -24,9 +24,10 @@ inline bool is_expanded(DType file) { return expanded(file) != file; }
 // bytes. A format that isn't in the table is copied.
 void expand_row(DType file, const uint8_t* from, int64_t n, uint8_t* to);
 
-// n values as f32: of the formats in the table, of those they become, and of TQ2_0. Each is one
-// product of a scale and a whole number; equal to the gguf package's, bit for bit.
-bool can_read_expanded(DType dtype);
-void read_expanded(DType dtype, const uint8_t* from, int64_t n, float* out);
+// n values (a multiple of the block; unaligned is fine) of a row in the layout of the file, or as
+// expand_row makes it, as f32. Equal to the gguf package's, bit for bit. Of float and quantised
+// formats; others fail.
+bool can_read(DType dtype);
+void read_row(DType dtype, const uint8_t* from, int64_t n, float* out);
 
 }  // namespace pillion

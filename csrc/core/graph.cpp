@@ -2,18 +2,13 @@
 
 #include <string.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace pillion {
 
-const OpInfo& info(Op op) {
-    static constexpr OpInfo kInfo[] = {
-#define PILLION_OP(name, n_in, n_out) {#name, n_in, n_out},
-#include "core/ops.def"
-#undef PILLION_OP
-    };
-    return kInfo[size_t(op)];
-}
+const OpInfo& info(Op op) { return *op_info(uint32_t(op)); }
 
 Value Graph::weight(const Tensor& tensor) {
     if (!tensor) return kNone;
@@ -76,82 +71,122 @@ Value Graph::activation(Rows rows, int64_t width, DType dtype) {
     return Value(values_.size()) - 1;
 }
 
-Node& Graph::add_node(Op op, Rows rows) {
+namespace {
+
+bool is_weight_kind(int kind) {
+    return kind == Operand_table || kind == Operand_matrix || kind == Operand_stack;
+}
+// A vector is a weight in a model, but may be any value that has a row.
+bool fits(int operand, ValueInfo::Kind kind) {
+    if (operand == Operand_cache || kind == ValueInfo::Kind::kv)
+        return operand == Operand_cache && kind == ValueInfo::Kind::kv;
+    if (is_weight_kind(operand)) return kind == ValueInfo::Kind::weight;
+    return operand == Operand_vector || operand == Operand_order || operand == Operand_score_ids ||
+           kind != ValueInfo::Kind::weight;
+}
+bool has_rows_of_op(int operand) {
+    return operand == Operand_row || operand == Operand_token || operand == Operand_ids;
+}
+
+}  // namespace
+
+void Graph::check_operand(Op op, Rows rows, const OperandInfo& operand, Value v) const {
+    const char* name = info(op).name;
+    if (v == kNone && (operand.is_optional || !operand.name)) return;
+    if (!operand.name) fail(Status::internal, "op %s was given an operand too many", name);
+    if (v == kNone) fail(Status::internal, "op %s was given no %s", name, operand.name);
+    if (v < 0 || size_t(v) >= values_.size())
+        fail(Status::internal, "%s of op %s is value %d, the graph has %zu", operand.name, name, v,
+             values_.size());
+    if (!fits(operand.kind, value(v).kind))
+        fail(Status::internal, "%s of op %s is another kind of value", operand.name, name);
+    if (has_rows_of_op(operand.kind) && value(v).rows != rows)
+        fail(Status::internal, "%s of op %s has other rows than the op", operand.name, name);
+}
+
+// rows_of: the operand whose rows the op works on. One that has none is refused with the operands.
+Node& Graph::add_node(Op op, Value rows_of, std::initializer_list<Value> in) {
+    const bool has_rows =
+        rows_of >= 0 && size_t(rows_of) < values_.size() && value(rows_of).rows != Rows::fixed;
+    return add_node(op, has_rows ? value(rows_of).rows : Rows::run, in);
+}
+
+Node& Graph::add_node(Op op, Rows rows, std::initializer_list<Value> in) {
     Node n;
     n.op = op;
     n.rows = rows;
     n.layer = int16_t(layer_);
     n.part = uint8_t(part_);
+    PILLION_CHECK(in.size() <= OP_INPUTS_MAX);
+    std::copy(in.begin(), in.end(), n.in);
+    for (int k = 0; k < OP_INPUTS_MAX; k++) check_operand(op, rows, info(op).in[k], n.in[k]);
     nodes_.push_back(n);
     return nodes_.back();
 }
 
+Value Graph::add_output(Node& n, int64_t width) {
+    const int k = n.out[0] == kNone ? 0 : 1;
+    const uint8_t kind = info(n.op).out[k].kind;
+    PILLION_CHECK(kind != Operand_none);
+    return n.out[k] = activation(n.rows, width, kind == Operand_row ? DType::f32 : DType::i32);
+}
+
 Value Graph::embed(Value table, Value tokens, float scale) {
-    Node& n = add_node(Op::embed, value(tokens).rows);
-    n.in[0] = table, n.in[1] = tokens;
+    Node& n = add_node(Op::embed, tokens, {table, tokens});
     n.params.embed.scale = scale;
-    return n.out[0] = activation(n.rows, value(table).width);
+    return add_output(n, value(table).width);
 }
 
 Value Graph::per_layer_embed(Value table, Value tokens, Value proj, Value norm,
                              const PerLayerEmbedParams& p) {
+    Node& n = add_node(Op::per_layer_embed, tokens, {table, tokens, proj, norm});
     PILLION_CHECK(value(proj).width == int64_t(p.width) * p.n_layers &&
                   value(table).width == value(proj).width);
-    Node& n = add_node(Op::per_layer_embed, value(tokens).rows);
-    n.in[0] = table, n.in[1] = tokens, n.in[2] = proj, n.in[3] = norm;
     n.params.per_layer_embed = p;
-    return n.out[0] = activation(n.rows, value(proj).width);
+    return add_output(n, value(proj).width);
 }
 
 Value Graph::rope_table(Value factors, const RopeTableParams& p) {
-    Node& n = add_node(Op::rope_table, Rows::run);
-    n.in[0] = factors;
+    Node& n = add_node(Op::rope_table, Rows::run, {factors});
     n.params.rope_table = p;
-    return n.out[0] = activation(Rows::run, p.dims);
+    return add_output(n, p.dims);
 }
 
 Value Graph::scale(Value x, float s) {
-    Node& n = add_node(Op::scale, value(x).rows);
-    n.in[0] = x;
+    Node& n = add_node(Op::scale, x, {x});
     n.params.scale.scale = s;
-    return n.out[0] = activation(n.rows, value(x).width);
+    return add_output(n, value(x).width);
 }
 
 Value Graph::add(Value a, Value b) {
-    PILLION_CHECK(value(a).width == value(b).width && value(a).rows == value(b).rows);
-    Node& n = add_node(Op::add, value(a).rows);
-    n.in[0] = a, n.in[1] = b;
-    return n.out[0] = activation(n.rows, value(a).width);
+    Node& n = add_node(Op::add, a, {a, b});
+    PILLION_CHECK(value(a).width == value(b).width);
+    return add_output(n, value(a).width);
 }
 
 Value Graph::norm(Value x, Value weight, float eps, float scale) {
+    Node& n = add_node(Op::norm, x, {x, weight});
     PILLION_CHECK(weight == kNone || value(weight).width == value(x).width);
-    Node& n = add_node(Op::norm, value(x).rows);
-    n.in[0] = x, n.in[1] = weight;
     n.params.norm = {eps, scale};
-    return n.out[0] = activation(n.rows, value(x).width);
+    return add_output(n, value(x).width);
 }
 
 Value Graph::norm_add(Value branch, Value weight, Value residual, float eps, float scale) {
-    PILLION_CHECK(value(branch).width == value(residual).width &&
-                  value(branch).rows == value(residual).rows);
-    Node& n = add_node(Op::norm_add, value(branch).rows);
-    n.in[0] = branch, n.in[1] = weight, n.in[2] = residual;
+    Node& n = add_node(Op::norm_add, branch, {branch, weight, residual});
+    PILLION_CHECK(value(branch).width == value(residual).width);
     n.params.norm = {eps, scale};
-    return n.out[0] = activation(n.rows, value(branch).width);
+    return add_output(n, value(branch).width);
 }
 
 Value Graph::matmul(Value weight, Value x) {
+    Node& n = add_node(Op::matmul, x, {weight, x});
     PILLION_CHECK(value(weight).width == value(x).width);
-    Node& n = add_node(Op::matmul, value(x).rows);
-    n.in[0] = weight, n.in[1] = x;
-    return n.out[0] = activation(n.rows, value(weight).tensor.rows);
+    return add_output(n, value(weight).tensor.rows);
 }
 
 void Graph::qkv_norm_rope(Value q, Value k, Value v, Value q_norm, Value k_norm, Value rope,
                           const QkvParams& p) {
-    Node& n = add_node(Op::qkv_norm_rope, value(q != kNone ? q : k).rows);
-    n.in[0] = q, n.in[1] = k, n.in[2] = v, n.in[3] = q_norm, n.in[4] = k_norm, n.in[5] = rope;
+    Node& n = add_node(Op::qkv_norm_rope, q != kNone ? q : k, {q, k, v, q_norm, k_norm, rope});
     n.params.qkv = p;
 }
 
@@ -159,110 +194,87 @@ Value Graph::empty(Value like_rows, int64_t width) {
     return activation(value(like_rows).rows, width);
 }
 
-void Graph::kv_store(Value cache, Value k, Value v) {
-    Node& n = add_node(Op::kv_store, value(k).rows);
-    n.in[0] = cache, n.in[1] = k, n.in[2] = v;
-}
+void Graph::kv_store(Value cache, Value k, Value v) { add_node(Op::kv_store, k, {cache, k, v}); }
 
 Value Graph::attend(Value cache, Value q, const AttendParams& p) {
+    Node& n = add_node(Op::attend, q, {cache, q});
     PILLION_CHECK(value(q).width == int64_t(p.n_heads) * p.head_dim);
-    Node& n = add_node(Op::attend, value(q).rows);
-    n.in[0] = cache, n.in[1] = q;
     n.params.attend = p;
-    return n.out[0] = activation(n.rows, value(q).width);
+    return add_output(n, value(q).width);
 }
 
 Value Graph::glu(Value gate, Value up, Activation activation_kind, int32_t up_offset) {
-    PILLION_CHECK(up_offset + value(gate).width <= value(up).width);
-    Node& n = add_node(Op::glu, value(gate).rows);
-    n.in[0] = gate, n.in[1] = up;
+    Node& n = add_node(Op::glu, gate, {gate, up});
+    PILLION_CHECK(up != kNone && up_offset + value(gate).width <= value(up).width);
     n.params.glu = {activation_kind, up_offset, /*groups=*/0};
-    return n.out[0] = activation(n.rows, value(gate).width);
+    return add_output(n, value(gate).width);
 }
 
 Value Graph::glu_halves(Value gate_up, int32_t groups, Activation activation_kind) {
-    PILLION_CHECK(value(gate_up).width % (2 * groups) == 0);
-    Node& n = add_node(Op::glu, value(gate_up).rows);
-    n.in[0] = gate_up;
+    Node& n = add_node(Op::glu, gate_up, {gate_up});
+    PILLION_CHECK(groups > 0 && value(gate_up).width % (2 * groups) == 0);
     n.params.glu = {activation_kind, /*up_offset=*/0, groups};
-    return n.out[0] = activation(n.rows, value(gate_up).width / 2);
+    return add_output(n, value(gate_up).width / 2);
 }
 
 void Graph::moe_route(Value logits, Value expert_scale, const MoeParams& p, Value* ids,
                       Value* gates) {
-    Node& n = add_node(Op::moe_route, value(logits).rows);
-    n.in[0] = logits, n.in[1] = expert_scale;
+    Node& n = add_node(Op::moe_route, logits, {logits, expert_scale});
     n.params.moe = p;
-    const Rows rows = n.rows;
-    const size_t at = nodes_.size() - 1;
-    *ids = activation(rows, p.n_used, DType::i32);
-    *gates = activation(rows, p.n_used);
-    nodes_[at].out[0] = *ids, nodes_[at].out[1] = *gates;
+    *ids = add_output(n, p.n_used);
+    *gates = add_output(n, p.n_used);
 }
 
 Value Graph::moe_matmul(Value weights, Value x, Value ids, const MoeParams& p) {
+    Node& n = add_node(Op::moe_matmul, x, {weights, x, ids});
     PILLION_CHECK(value(x).width == value(weights).width * p.per_row);
-    Node& n = add_node(Op::moe_matmul, value(x).rows);
-    n.in[0] = weights, n.in[1] = x, n.in[2] = ids;
     n.params.moe = p;
-    return n.out[0] = activation(n.rows, value(weights).tensor.rows * p.n_used);
+    return add_output(n, value(weights).tensor.rows * p.n_used);
 }
 
 Value Graph::moe_sum(Value x, Value gates, int64_t width, const MoeParams& p) {
+    Node& n = add_node(Op::moe_sum, x, {x, gates});
     PILLION_CHECK(value(x).width == width * p.n_used);
-    Node& n = add_node(Op::moe_sum, value(x).rows);
-    n.in[0] = x, n.in[1] = gates;
     n.params.moe = p;
-    return n.out[0] = activation(n.rows, width);
+    return add_output(n, width);
 }
 
 Value Graph::gather_rows(Value x) {
-    if (value(x).rows == Rows::out) return x;
-    Node& n = add_node(Op::gather_rows, Rows::out);
-    n.in[0] = x;
-    return n.out[0] = activation(Rows::out, value(x).width);
+    if (x != kNone && value(x).rows == Rows::out) return x;
+    Node& n = add_node(Op::gather_rows, Rows::out, {x});
+    return add_output(n, value(x).width);
 }
 
 void Graph::softcap(Value x, float cap) {
-    Node& n = add_node(Op::softcap, value(x).rows);
-    n.in[0] = x;
+    Node& n = add_node(Op::softcap, x, {x});
     n.params.softcap.cap = cap;
 }
 
 Value Graph::argmax(Value logits, Value ids, Value* probability) {
+    Node& n = add_node(Op::argmax, logits, {logits, ids});
     PILLION_CHECK(ids == kNone || value(ids).width == value(logits).width);
-    add_node(Op::argmax, value(logits).rows);
-    const size_t at = nodes_.size() - 1;
-    nodes_[at].in[0] = logits, nodes_[at].in[1] = ids;
-    const Value token = activation(value(logits).rows, 1, DType::i32);
-    nodes_[at].out[0] = token;
-    if (probability) nodes_[at].out[1] = *probability = activation(value(logits).rows, 1);
+    const Value token = add_output(n, 1);
+    if (probability) *probability = add_output(n, 1);
     return token;
 }
 
 Value Graph::concat(Value a, Value b) {
-    PILLION_CHECK(value(a).rows == value(b).rows);
-    Node& n = add_node(Op::concat, value(a).rows);
-    n.in[0] = a, n.in[1] = b;
-    return n.out[0] = activation(n.rows, value(a).width + value(b).width);
+    Node& n = add_node(Op::concat, a, {a, b});
+    return add_output(n, value(a).width + value(b).width);
 }
 
 Value Graph::centroid_head(Value scores, Value x, Value table, Value order,
                            const CentroidHeadParams& p, Value* ids) {
+    Node& n = add_node(Op::centroid_head, x, {scores, x, table, order});
     const int64_t n_vocab = value(table).tensor.rows;
     PILLION_CHECK(value(scores).width == p.n_centroids && n_vocab % p.n_centroids == 0 &&
                   value(order).width == n_vocab);
     PILLION_CHECK(value(table).width == value(x).width && p.n_active >= 1 &&
                   p.n_active <= p.n_centroids);
-    add_node(Op::centroid_head, value(x).rows);
-    const size_t at = nodes_.size() - 1;
-    nodes_[at].in[0] = scores, nodes_[at].in[1] = x, nodes_[at].in[2] = table,
-    nodes_[at].in[3] = order;
-    nodes_[at].params.centroid_head = p;
+    n.params.centroid_head = p;
     const int64_t width = p.n_active * (n_vocab / p.n_centroids);
-    const Value logits = activation(value(x).rows, width);
-    *ids = activation(value(x).rows, width, DType::i32);
-    nodes_[at].out[0] = logits, nodes_[at].out[1] = *ids;
+    const Value logits = add_output(n, width);
+    *ids = add_output(n, width);
     return logits;
 }
 

@@ -2,6 +2,7 @@
 // a backend compiles it into a Plan, and the graph is then dropped. Nodes run in the order in which
 // they were added. Activations are f32 [rows, width].
 #pragma once
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -103,7 +104,12 @@ class Graph {
 
   private:
     Value activation(Rows rows, int64_t width, DType dtype = DType::f32);
-    Node& add_node(Op op, Rows rows);
+    // Fails where the operands are not those of contract/ops.def: one is missing or surplus, is no
+    // value of the graph, is another kind of value, or has other rows than the op.
+    Node& add_node(Op op, Value rows_of, std::initializer_list<Value> in);
+    Node& add_node(Op op, Rows rows, std::initializer_list<Value> in);
+    void check_operand(Op op, Rows rows, const OperandInfo& operand, Value v) const;
+    Value add_output(Node& node, int64_t width);  // the node's next output
 
     std::vector<Node> nodes_;
     std::vector<ValueInfo> values_;

@@ -1,6 +1,7 @@
 // Plain views that own nothing: a tensor in a Buffer, and the key/value store of one layer.
 #pragma once
 #include "core/buffer.h"
+#include "core/contract/kv_lanes.h"
 #include "core/dtype.h"
 
 namespace pillion {
@@ -23,8 +24,6 @@ struct Tensor {  // [depth, rows, width]
     uint8_t* host() const { return buffer->host() + offset; }
 };
 
-enum class KvType : uint8_t { f16, q8_0 };
-
 struct KvSpec {
     KvType type = KvType::f16;
     int32_t n_kv_heads = 0;
@@ -33,7 +32,7 @@ struct KvSpec {
     int32_t capacity = 0;
 };
 // Backends read the cache in aligned pieces of up to this many positions.
-constexpr int32_t kKvCapacityUnit = 256;
+constexpr int32_t kKvCapacityUnit = KV_SPLIT;
 
 struct KvStore {
     KvSpec spec;

@@ -5,9 +5,8 @@
 
 #include <algorithm>
 
-#include "core/blocks.h"
+#include "core/contract/blocks.h"
 #include "core/error.h"
-#include "core/expand.h"
 
 namespace pillion {
 namespace {
@@ -328,83 +327,6 @@ PILLION_INLINE void encode(BlockQ6_K& b, const float* x, const float* given) {
             }
 }
 
-// ---- decoding ----
-
-int nibble(const uint8_t* q, int i) { return q[i % 16] >> (i / 16 * 4) & 15; }
-int fifth_bit(const uint8_t* high, int i) { return (high[i / 8] >> (i % 8) & 1) << 4; }
-
-void decode(const BlockQ4_0& b, float* y) {
-    for (int i = 0; i < 32; i++) y[i] = f16_to_f32(b.d) * float(nibble(b.q, i) - 8);
-}
-void decode(const BlockQ5_0& b, float* y) {
-    for (int i = 0; i < 32; i++)
-        y[i] = f16_to_f32(b.d) * float((nibble(b.q, i) | fifth_bit(b.high, i)) - 16);
-}
-void decode(const BlockQ4_1& b, float* y) {
-    for (int i = 0; i < 32; i++) y[i] = f16_to_f32(b.d) * float(nibble(b.q, i)) + f16_to_f32(b.m);
-}
-void decode(const BlockQ5_1& b, float* y) {
-    for (int i = 0; i < 32; i++)
-        y[i] = f16_to_f32(b.d) * float(nibble(b.q, i) | fifth_bit(b.high, i)) + f16_to_f32(b.m);
-}
-void decode(const BlockQ8_0& b, float* y) {
-    for (int i = 0; i < 32; i++) y[i] = f16_to_f32(b.d) * float(b.q[i]);
-}
-void decode_affine(uint16_t d, uint16_t dmin, const uint8_t* scales, const uint8_t* q,
-                   const uint8_t* high, float* y) {
-    uint8_t v[16];
-    block_six_bits(scales, v);
-    for (int g = 0; g < 8; g++) {
-        const float scale = f16_to_f32(d) * float(v[g]), low = f16_to_f32(dmin) * float(v[8 + g]);
-        for (int l = 0; l < 32; l++) {
-            const int code =
-                (q[32 * (g / 2) + l] >> (g % 2 * 4) & 15) | (high ? (high[l] >> g & 1) << 4 : 0);
-            y[32 * g + l] = scale * float(code) - low;
-        }
-    }
-}
-void decode(const BlockQ4_K& b, float* y) { decode_affine(b.d, b.dmin, b.scales, b.q, nullptr, y); }
-void decode(const BlockQ5_K& b, float* y) { decode_affine(b.d, b.dmin, b.scales, b.q, b.high, y); }
-void decode(const BlockQ6_K& b, float* y) {
-    for (int half = 0; half < 2; half++)
-        for (int s = 0; s < 4; s++)
-            for (int l = 0; l < 32; l++) {
-                const int low = b.low[64 * half + 32 * (s % 2) + l] >> (4 * (s / 2)) & 15,
-                          high = b.high[32 * half + l] >> (2 * s) & 3;
-                const int i = 128 * half + 32 * s + l;
-                const int8_t scale = b.scales[i / 16];
-                y[i] = f16_to_f32(b.d) * float(scale) * float((low | high << 4) - 32);
-            }
-}
-
-void decode(const BlockQ2_K& b, float* y) {
-    for (int i = 0; i < kSuper; i++) {
-        const float scale = f16_to_f32(b.d) * float(b.scales[i / 16] & 15),
-                    low = f16_to_f32(b.dmin) * float(b.scales[i / 16] >> 4);
-        y[i] = scale * float(b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) - low;
-    }
-}
-void decode(const BlockQ3_K& b, float* y) {
-    uint8_t v[16];
-    block_q3_scales(b.scales, v);
-    for (int i = 0; i < kSuper; i++) {
-        const int low = b.q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3,
-                  high = b.high[i % 32] >> (i / 32) & 1;
-        y[i] = f16_to_f32(b.d) * float(v[i / 16] - 32) * float((low | high << 2) - 4);
-    }
-}
-void decode(const BlockIQ4_NL& b, float* y) {
-    for (int i = 0; i < 32; i++) y[i] = f16_to_f32(b.d) * float(kIq4Values[nibble(b.q, i)]);
-}
-void decode(const BlockIQ4_XS& b, float* y) {
-    for (int i = 0; i < kSuper; i++) {
-        const int g = i / 32, low = b.scales_low[g / 2] >> (g % 2 * 4) & 15,
-                  high = b.scales_high >> (2 * g) & 3;
-        y[i] = f16_to_f32(b.d) * float((low | high << 4) - 32) *
-               float(kIq4Values[nibble(b.q + 16 * g, i % 32)]);
-    }
-}
-
 template <class B, int N>
 PILLION_INLINE void encode_blocks(const float* x, const float* w, int64_t n, uint8_t* out) {
     for (int64_t i = 0; i < n; i += N, out += sizeof(B)) {
@@ -413,15 +335,6 @@ PILLION_INLINE void encode_blocks(const float* x, const float* w, int64_t n, uin
         memcpy(out, &b, sizeof b);
     }
 }
-template <class B, int N>
-void decode_blocks(const uint8_t* in, int64_t n, float* y) {
-    for (int64_t i = 0; i < n; i += N, in += sizeof(B)) {
-        B b;
-        memcpy(&b, in, sizeof b);
-        decode(b, y + i);
-    }
-}
-
 #define PILLION_ENCODED(DO) \
     DO(q4_0, BlockQ4_0, 32) \
     DO(q4_1, BlockQ4_1, 32) \
@@ -429,10 +342,6 @@ void decode_blocks(const uint8_t* in, int64_t n, float* y) {
     DO(q5_1, BlockQ5_1, 32) \
     DO(q8_0, BlockQ8_0, 32) \
     DO(q4_k, BlockQ4_K, 256) DO(q5_k, BlockQ5_K, 256) DO(q6_k, BlockQ6_K, 256)
-#define PILLION_DECODED(DO)  \
-    PILLION_ENCODED(DO)      \
-    DO(q2_k, BlockQ2_K, 256) \
-    DO(q3_k, BlockQ3_K, 256) DO(iq4_nl, BlockIQ4_NL, 32) DO(iq4_xs, BlockIQ4_XS, 256)
 
 }  // namespace
 
@@ -445,16 +354,6 @@ bool can_encode(DType dtype) {
         case DType::f16:
         case DType::bf16: return true;
         default: return false;
-    }
-}
-
-bool can_decode(DType dtype) {
-    switch (dtype) {
-#define PILLION_CASE(TYPE, BLOCK, N) case DType::TYPE:
-        PILLION_DECODED(PILLION_CASE)
-#undef PILLION_CASE
-        return true;
-        default: return can_encode(dtype) || can_read_expanded(dtype);
     }
 }
 
@@ -495,25 +394,6 @@ void encode_row(DType dtype, const float* x, const float* weights, int64_t n, ui
     if (__builtin_cpu_supports("avx2")) return encode_avx2(dtype, x, weights, n, out);
 #endif
     encode_any(dtype, x, weights, n, out);
-}
-
-void decode_row(DType dtype, const uint8_t* in, int64_t n, float* out) {
-    switch (dtype) {
-#define PILLION_CASE(TYPE, BLOCK, N) \
-    case DType::TYPE: return decode_blocks<BLOCK, N>(in, n, out);
-        PILLION_DECODED(PILLION_CASE)
-#undef PILLION_CASE
-        case DType::f32: memcpy(out, in, size_t(n) * 4); return;
-        case DType::f16:
-        case DType::bf16:
-            for (int64_t i = 0; i < n; i++) {
-                uint16_t h;
-                memcpy(&h, in + 2 * i, 2);
-                out[i] = dtype == DType::f16 ? f16_to_f32(h) : bf16_to_f32(h);
-            }
-            return;
-        default: return read_expanded(dtype, in, n, out);
-    }
 }
 
 }  // namespace pillion

@@ -11,6 +11,7 @@
 
 #include "core/cpu_count.h"
 #include "core/parallel.h"
+#include "core/expand.h"
 #include "gguf/gguf_writer.h"
 #include "quantize/encode.h"
 
@@ -249,7 +250,7 @@ void Quantization::override_types() {
     }
     for (const PlannedTensor& t : tensors_) {
         if (t.target == t.source->dtype) continue;
-        if (!can_decode(t.source->dtype))
+        if (!can_read(t.source->dtype))
             file_.fail(Status::unsupported_model, "tensor %s: type %s can't be read for quantising",
                        printable(t.source->name).c_str(), info(t.source->dtype).name);
         if (info(t.source->dtype).is_quantized && !options_.allow_requantize)
@@ -371,7 +372,7 @@ uint64_t Quantization::encode(PlannedTensor& t, GgufWriter& writer,
             double e = 0, q = 0;
             const int64_t end = std::min(n, int64_t(piece + 1) * slice);
             for (int64_t r = int64_t(piece) * slice; r < end; r++) {
-                decode_row(s.dtype, s.data + size_t(first + r) * in_row, width, x.data());
+                read_row(s.dtype, s.data + size_t(first + r) * in_row, width, x.data());
                 if (const size_t i = first_broken(x); i < columns)
                     file_.fail(Status::file_corrupt, "tensor %s, row %lld, column %zu is %g",
                                printable(s.name).c_str(), (long long)(first + r), i, double(x[i]));
@@ -379,7 +380,7 @@ uint64_t Quantization::encode(PlannedTensor& t, GgufWriter& writer,
                 encode_row(t.target, x.data(),
                            weights ? weights + (first + r) / s.dims[1] * width : nullptr, width,
                            to);
-                decode_row(t.target, to, width, y.data());
+                read_row(t.target, to, width, y.data());
                 add_squares(x, y, q, e);
             }
             const std::lock_guard<std::mutex> lock(mutex);

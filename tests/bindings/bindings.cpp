@@ -10,6 +10,7 @@
 #include "backends/cpu/lane_pack.h"
 #include "core/expand.h"
 #include "core/memory_plan.h"
+#include "core/op.h"
 
 namespace pillion::lab {
 
@@ -64,10 +65,48 @@ std::vector<std::string> tables() {
     return names;
 }
 
+const char* kind_name(int kind) {
+    static constexpr const char* kNames[] = {
+#define PILLION_KIND(name) #name,
+        PILLION_OPERAND_KINDS(PILLION_KIND)
+#undef PILLION_KIND
+    };
+    return kNames[kind];
+}
+
+py::list operand_list(const OperandInfo* operands, int n) {
+    using namespace py::literals;
+    py::list all;
+    for (int k = 0; k < n && operands[k].name; k++)
+        all.append(py::dict("name"_a = operands[k].name, "kind"_a = kind_name(operands[k].kind),
+                            "optional"_a = bool(operands[k].is_optional),
+                            "in_place"_a = bool(operands[k].in_place)));
+    return all;
+}
+
 py::dict ops() {
+    using namespace py::literals;
     py::dict all;
-    for (int op = 0; op < int(Op::count); op++)
-        all[info(Op(op)).name] = py::make_tuple(info(Op(op)).n_in, info(Op(op)).n_out);
+    for (int op = 0; op < int(Op::count); op++) {
+        const OpInfo& i = info(Op(op));
+        const py::object params = i.params ? py::object(py::str(i.params)) : py::none();
+        all[i.name] = py::dict("inputs"_a = operand_list(i.in, OP_INPUTS_MAX),
+                               "outputs"_a = operand_list(i.out, OP_OUTPUTS_MAX),
+                               "params"_a = params, "scratch"_a = bool(i.uses_scratch));
+    }
+    return all;
+}
+
+py::dict formats() {
+    using namespace py::literals;
+    py::dict all;
+    for (uint32_t number = 0; number < 256; number++) {
+        const DTypeInfo& i = info(DType(number));
+        if (i.dtype != DType(number)) continue;
+        all[i.name] =
+            py::dict("number"_a = number, "inputs"_a = i.block, "bytes"_a = i.block_bytes,
+                     "is_quantized"_a = i.is_quantized, "kept_as"_a = info(expanded(i.dtype)).name);
+    }
     return all;
 }
 
@@ -110,8 +149,8 @@ py::bytes expand(const std::string& dtype, const std::string& data) {
 
 FloatArray dequantize_row(const std::string& dtype, const std::string& data, int inputs) {
     FloatArray values(inputs);
-    cpu::read_file_row(dtype_of(dtype), bytes_of(data, row_bytes(dtype_of(dtype), inputs)), inputs,
-                       values.mutable_data());
+    read_row(dtype_of(dtype), bytes_of(data, row_bytes(dtype_of(dtype), inputs)), inputs,
+             values.mutable_data());
     return values;
 }
 
@@ -133,7 +172,11 @@ PYBIND11_MODULE(_testing, m) {
     m.doc() = "The parts of pillion one by one, for tests.";
     py::register_exception<pillion::Error>(m, "Error", PyExc_RuntimeError);
     m.def("tables", &tables, "Kernel tables that this machine can run, best first.");
-    m.def("ops", &ops, "name -> (inputs, outputs) of every op.");
+    m.def("ops", &ops,
+          "core/contract/ops.def: name -> inputs, outputs, params, scratch of every op, in order.");
+    m.def("formats", &formats,
+          "core/contract/formats.def: name -> number, inputs and bytes of a block, is_quantized, "
+          "and the format it is kept as in memory (core/expand.h).");
     m.def("pack", &pack, py::arg("dtype"), py::arg("data"), py::arg("rows"), py::arg("inputs"),
           "GGUF rows -> panels.");
     m.def("unpack_row", &unpack_row, py::arg("dtype"), py::arg("packed"), py::arg("rows"),

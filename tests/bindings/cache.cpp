@@ -2,10 +2,10 @@
 // rules.
 #include <string.h>
 
-#include "backends/cpu/kv_layout.h"
+#include "backends/cpu/kv_head.h"
 #include "backends/cuda/kv_layout.h"
 #include "bindings/bindings.h"
-#include "core/blocks.h"
+#include "core/contract/blocks.h"
 #include "runtime/kv_cache.h"
 
 namespace pillion::lab {
@@ -17,24 +17,24 @@ float half_at(const uint8_t* at) {
     return f16_to_f32(h);
 }
 
-// Written from the description in kv_layout.h, sharing no line with the kernels.
+// Written from the description in core/contract/kv_lanes.h, sharing no line with the kernels.
 float key_at(const cpu::KvHead& h, int slot, int d) {
-    const uint8_t* block = h.k + cpu::kv_k_block_bytes(h.format, h.head_dim) * size_t(slot / 32);
+    const uint8_t* block = h.k + kv_k_block_bytes(h.type, h.head_dim) * size_t(slot / 32);
     const int at = slot % 32;
-    if (h.format == cpu::KvFormat::f16) return half_at(block + 2 * (32 * d + at));
+    if (h.type == KvType::f16) return half_at(block + 2 * (32 * d + at));
     const uint8_t* part = block + (64 + 32 * 32) * (d / 32);
     return half_at(part + 2 * at) * float(int8_t(part[64 + 32 * (d % 32) + at]));
 }
 float value_at(const cpu::KvHead& h, int slot, int d) {
-    const uint8_t* row = h.v + cpu::kv_v_row_bytes(h.format, h.head_dim) * size_t(slot);
-    if (h.format == cpu::KvFormat::f16) return half_at(row + 2 * d);
-    return half_at(row + cpu::kv_padded_dim(h.head_dim) + 2 * (d / 32)) * float(int8_t(row[d]));
+    const uint8_t* row = h.v + kv_v_row_bytes(h.type, h.head_dim) * size_t(slot);
+    if (h.type == KvType::f16) return half_at(row + 2 * d);
+    return half_at(row + kv_padded_dim(h.head_dim) + 2 * (d / 32)) * float(int8_t(row[d]));
 }
 
 void read_cpu_cache(const KvSpec& spec, const uint8_t* bytes, float* k, float* v) {
-    const auto format = spec.type == KvType::q8_0 ? cpu::KvFormat::q8_0 : cpu::KvFormat::f16;
-    const size_t k_bytes = cpu::kv_k_bytes(format, spec.head_dim, spec.capacity),
-                 v_bytes = cpu::kv_v_bytes(format, spec.head_dim, spec.capacity);
+    const KvType format = spec.type;
+    const size_t k_bytes = kv_k_bytes(format, spec.head_dim, spec.capacity),
+                 v_bytes = kv_v_bytes(format, spec.head_dim, spec.capacity);
     for (int head = 0; head < spec.n_kv_heads; head++) {
         uint8_t* base = const_cast<uint8_t*>(bytes) + (k_bytes + v_bytes) * size_t(head);
         const cpu::KvHead h = {base, base + k_bytes, spec.capacity, spec.head_dim, format};

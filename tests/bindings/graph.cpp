@@ -123,97 +123,122 @@ Activation activation_of(const std::string& name) {
     fail(Status::invalid_argument, "no activation is named %s", name.c_str());
 }
 
-// One builder function by the name of its op. in, p: the arguments by their names in core/graph.h.
-std::vector<Value> add_op(Graph& g, const std::string& op, const py::dict& in,
-                          const py::dict& params) {
-    Fields v(in), p(params);
-    const auto value = [&](const char* name) {
-        const py::object o = v.get<py::object>(name, py::none());
-        return o.is_none() ? kNone : o.cast<Value>();
-    };
-    const auto needed = [&](const char* name) {
-        const Value x = value(name);
-        if (x < 0 || size_t(x) >= g.values().size())
-            fail(Status::invalid_argument, "%s needs %s", op.c_str(), name);
-        return x;
-    };
-    const auto moe = [&] {
-        return MoeParams{p.need<int>("n_experts"), p.need<int>("n_used"), p.get<int>("per_row", 1)};
-    };
-    std::vector<Value> out;
-    if (op == "embed") {
-        out = {g.embed(needed("table"), needed("tokens"), p.get("scale", 1.0f))};
-    } else if (op == "per_layer_embed") {
-        const PerLayerEmbedParams e = {p.need<int>("width"),      p.need<int>("n_layers"),
-                                       p.get("proj_scale", 1.0f), p.get("table_scale", 1.0f),
-                                       p.get("out_scale", 1.0f),  p.need<float>("eps")};
-        out = {
-            g.per_layer_embed(needed("table"), needed("tokens"), needed("proj"), value("norm"), e)};
-    } else if (op == "rope_table") {
-        out = {g.rope_table(value("factors"), {p.need<int>("dims"), p.need<float>("base"),
-                                               p.get("position_scale", 1.0f)})};
-    } else if (op == "scale") {
-        out = {g.scale(needed("x"), p.need<float>("scale"))};
-    } else if (op == "add") {
-        out = {g.add(needed("a"), needed("b"))};
-    } else if (op == "norm") {
-        out = {g.norm(needed("x"), value("weight"), p.need<float>("eps"), p.get("scale", 1.0f))};
-    } else if (op == "norm_add") {
-        out = {g.norm_add(needed("branch"), value("weight"), needed("residual"),
-                          p.need<float>("eps"), p.get("scale", 1.0f))};
-    } else if (op == "matmul") {
-        out = {g.matmul(needed("weight"), needed("x"))};
-    } else if (op == "qkv_norm_rope") {
-        const QkvParams q = {p.need<int>("n_heads"),
-                             p.need<int>("n_kv_heads"),
-                             p.need<int>("head_dim"),
-                             p.need<int>("rope_dims"),
-                             p.need<float>("eps"),
-                             uint8_t(p.get("interleaved", false)),
-                             uint8_t(p.get("norm_v", false)),
-                             uint8_t(p.get("v_from_k", false))};
-        g.qkv_norm_rope(value("q"), value("k"), value("v"), value("q_norm"), value("k_norm"),
-                        needed("rope"), q);
-    } else if (op == "kv_store") {
-        g.kv_store(needed("cache"), needed("k"), needed("v"));
-    } else if (op == "attend") {
-        const AttendParams a = {p.need<int>("n_heads"),  p.need<int>("n_kv_heads"),
-                                p.need<int>("head_dim"), p.get("window", 0),
-                                p.get("scale", 1.0f),    p.get("softcap", 0.0f),
-                                p.get("past_only", 0)};
-        out = {g.attend(needed("cache"), needed("q"), a)};
-    } else if (op == "glu") {
-        const Activation kind = activation_of(p.get<std::string>("activation", "gelu_tanh"));
-        const int groups = p.get("groups", 0);
-        if (groups > 0) out = {g.glu_halves(needed("gate"), groups, kind)};
-        else out = {g.glu(needed("gate"), needed("up"), kind, p.get("up_offset", 0))};
-    } else if (op == "moe_route") {
-        out.resize(2);
-        g.moe_route(needed("logits"), value("expert_scale"), moe(), &out[0], &out[1]);
-    } else if (op == "moe_matmul") {
-        out = {g.moe_matmul(needed("weights"), needed("x"), needed("ids"), moe())};
-    } else if (op == "moe_sum") {
-        out = {g.moe_sum(needed("x"), needed("gates"), p.need<int>("width"), moe())};
-    } else if (op == "gather_rows") {
-        out = {g.gather_rows(needed("x"))};
-    } else if (op == "softcap") {
-        g.softcap(needed("x"), p.need<float>("cap"));
-    } else if (op == "argmax") {
-        Value probability = kNone;
-        const bool asked = p.get("probability", false);
-        out = {g.argmax(needed("logits"), value("ids"), asked ? &probability : nullptr)};
-        if (asked) out.push_back(probability);
-    } else if (op == "concat") {
-        out = {g.concat(needed("a"), needed("b"))};
-    } else if (op == "centroid_head") {
-        out.resize(2);
-        out[0] = g.centroid_head(needed("scores"), needed("x"), needed("table"), needed("order"),
-                                 {p.need<int>("n_centroids"), p.need<int>("n_active")}, &out[1]);
-    } else {
-        fail(Status::invalid_argument, "no op is named %s", op.c_str());
+Op op_of(const std::string& name) {
+    for (int op = 0; op < int(Op::count); op++)
+        if (name == info(Op(op)).name) return Op(op);
+    fail(Status::invalid_argument, "no op is named %s", name.c_str());
+}
+
+// The operands by their names in contract/ops.def, in the order of the op.
+std::vector<Value> operands(Op op, const py::dict& in) {
+    Fields fields(in);
+    std::vector<Value> values(OP_INPUTS_MAX, kNone);
+    for (int k = 0; k < OP_INPUTS_MAX && info(op).in[k].name; k++) {
+        const py::object o = fields.get<py::object>(info(op).in[k].name, py::none());
+        if (!o.is_none()) values[size_t(k)] = o.cast<Value>();
     }
-    v.done(), p.done();
+    fields.done();
+    return values;
+}
+
+QkvParams qkv_params(Fields& p) {
+    return {p.need<int>("n_heads"),
+            p.need<int>("n_kv_heads"),
+            p.need<int>("head_dim"),
+            p.need<int>("rope_dims"),
+            p.need<float>("eps"),
+            uint8_t(p.get("interleaved", false)),
+            uint8_t(p.get("norm_v", false)),
+            uint8_t(p.get("v_from_k", false))};
+}
+AttendParams attend_params(Fields& p) {
+    return {p.need<int>("n_heads"), p.need<int>("n_kv_heads"), p.need<int>("head_dim"),
+            p.get("window", 0),     p.get("scale", 1.0f),      p.get("softcap", 0.0f),
+            p.get("past_only", 0)};
+}
+MoeParams moe_params(Fields& p) {
+    return {p.need<int>("n_experts"), p.need<int>("n_used"), p.get("per_row", 1)};
+}
+PerLayerEmbedParams per_layer_embed_params(Fields& p) {
+    return {p.need<int>("width"),       p.need<int>("n_layers"),  p.get("proj_scale", 1.0f),
+            p.get("table_scale", 1.0f), p.get("out_scale", 1.0f), p.need<float>("eps")};
+}
+
+Value add_glu(Graph& g, const std::vector<Value>& in, Fields& p) {
+    const Activation kind = activation_of(p.get<std::string>("activation", "gelu_tanh"));
+    const int groups = p.get("groups", 0);
+    if (groups > 0) return g.glu_halves(in[0], groups, kind);
+    return g.glu(in[0], in[1], kind, p.get("up_offset", 0));
+}
+std::vector<Value> add_argmax(Graph& g, const std::vector<Value>& in, Fields& p) {
+    if (!p.get("probability", false)) return {g.argmax(in[0], in[1])};
+    Value probability = kNone;
+    const Value token = g.argmax(in[0], in[1], &probability);
+    return {token, probability};
+}
+std::vector<Value> add_moe_route(Graph& g, const std::vector<Value>& in, Fields& p) {
+    std::vector<Value> out(2);
+    return g.moe_route(in[0], in[1], moe_params(p), &out[0], &out[1]), out;
+}
+std::vector<Value> add_centroid_head(Graph& g, const std::vector<Value>& in, Fields& p) {
+    std::vector<Value> out(2);
+    const CentroidHeadParams head = {p.need<int>("n_centroids"), p.need<int>("n_active")};
+    out[0] = g.centroid_head(in[0], in[1], in[2], in[3], head, &out[1]);
     return out;
+}
+std::vector<Value> add_in_place(Graph& g, Op op, const std::vector<Value>& in, Fields& p) {
+    if (op == Op::kv_store) g.kv_store(in[0], in[1], in[2]);
+    else if (op == Op::softcap) g.softcap(in[0], p.need<float>("cap"));
+    else g.qkv_norm_rope(in[0], in[1], in[2], in[3], in[4], in[5], qkv_params(p));
+    return {};
+}
+
+// The builder function of an op; params: the arguments of core/graph.h by their names.
+std::vector<Value> build(Graph& g, Op op, const std::vector<Value>& in, Fields& p) {
+    switch (op) {
+        case Op::embed: return {g.embed(in[0], in[1], p.get("scale", 1.0f))};
+        case Op::per_layer_embed:
+            return {g.per_layer_embed(in[0], in[1], in[2], in[3], per_layer_embed_params(p))};
+        case Op::rope_table:
+            return {g.rope_table(in[0], {p.need<int>("dims"), p.need<float>("base"),
+                                         p.get("position_scale", 1.0f)})};
+        case Op::scale: return {g.scale(in[0], p.need<float>("scale"))};
+        case Op::add: return {g.add(in[0], in[1])};
+        case Op::norm: return {g.norm(in[0], in[1], p.need<float>("eps"), p.get("scale", 1.0f))};
+        case Op::norm_add:
+            return {g.norm_add(in[0], in[1], in[2], p.need<float>("eps"), p.get("scale", 1.0f))};
+        case Op::matmul: return {g.matmul(in[0], in[1])};
+        case Op::attend: return {g.attend(in[0], in[1], attend_params(p))};
+        case Op::glu: return {add_glu(g, in, p)};
+        case Op::moe_route: return add_moe_route(g, in, p);
+        case Op::moe_matmul: return {g.moe_matmul(in[0], in[1], in[2], moe_params(p))};
+        case Op::moe_sum: return {g.moe_sum(in[0], in[1], p.need<int>("width"), moe_params(p))};
+        case Op::gather_rows: return {g.gather_rows(in[0])};
+        case Op::argmax: return add_argmax(g, in, p);
+        case Op::concat: return {g.concat(in[0], in[1])};
+        case Op::centroid_head: return add_centroid_head(g, in, p);
+        case Op::kv_store:
+        case Op::softcap:
+        case Op::qkv_norm_rope: return add_in_place(g, op, in, p);
+        default: fail(Status::invalid_argument, "op %s has no builder here", info(op).name);
+    }
+}
+
+std::vector<Value> add_op(Graph& g, const std::string& name, const py::dict& in,
+                          const py::dict& params) {
+    const Op op = op_of(name);
+    Fields p(params);
+    std::vector<Value> out = build(g, op, operands(op, in), p);
+    p.done();
+    return out;
+}
+
+// What a backend answers to an op that no line of ops.def declares: (whether it runs it, why not).
+py::tuple supports_unknown_op(const Device& device) {
+    Graph graph(1, 1);
+    Reason reason;
+    const bool yes = device.backend->supports(graph, Node(), reason);
+    return py::make_tuple(yes, std::string(yes ? "" : reason.text));
 }
 
 // A buffer of a graph that Python sees: [rows_max, width] of f32 or i32.
@@ -346,6 +371,7 @@ void bind_graph(py::module_& m) {
         .def_property_readonly("name", [](const Device& d) { return d.backend->name(); })
         .def_property_readonly("info",
                                [](const Device& d) { return d.backend->info_json().text(); })
+        .def("supports_unknown_op", &supports_unknown_op)
         .def("weight", &make_weight, "data"_a, "dtype"_a, "width"_a, "rows"_a = 1, "depth"_a = 1,
              "use"_a = "matrix", "mapped"_a = false, "threads"_a = 1)
         .def("cache", &make_cache, "type"_a, "n_kv_heads"_a, "head_dim"_a, "capacity"_a,

@@ -277,11 +277,11 @@ void check_case(const std::vector<Named>& tables, const Case& k) {
                     for (int c = 0; c < columns; c++)
                         equal &= memcmp(out.at[size_t(c)], reference.at[size_t(c)],
                                         4 * size_t(k.rows)) == 0;
-                    CHECK(equal, "%s %s [%d x %d] columns %d few %d one_by_one %d", named.name,
-                          kNames[int(k.format)], k.rows, k.inputs, columns, few, one_by_one);
+                    CHECK(equal, "%s %s [%d x %d] columns %d matvec %d one_by_one %d", named.name,
+                          kNames[int(k.format)], k.rows, k.inputs, columns, matvec, one_by_one);
                     CHECK(out.guards_stand(),
-                          "%s %s [%d x %d] columns %d few %d writes past its rows", named.name,
-                          kNames[int(k.format)], k.rows, k.inputs, columns, few);
+                          "%s %s [%d x %d] columns %d matvec %d writes past its rows", named.name,
+                          kNames[int(k.format)], k.rows, k.inputs, columns, matvec);
                 }
         }
     }

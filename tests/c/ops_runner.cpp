@@ -41,6 +41,7 @@ void fill_matmul(KernelTable&) {}
 }  // namespace pillion::cpu
 
 using namespace pillion::cpu;
+using namespace pillion;
 
 namespace {
 
@@ -99,7 +100,7 @@ struct Answer {
 void attend(const KernelTable& t, Request r, Answer& out) {
     const int hd = r.ints[0], capacity = r.ints[2], positions = r.ints[3], n_q = r.ints[5],
               from = r.ints[6], to = r.ints[7];
-    const KvFormat format = KvFormat(r.ints[1]);
+    const KvType format = KvType(r.ints[1]);
     const int32_t *first = r.ints + 8, *last = first + n_q;
     Bytes k(kv_k_bytes(format, hd, capacity), r.ints[4]),
         v(kv_v_bytes(format, hd, capacity), r.ints[4]);
@@ -122,12 +123,12 @@ void attend(const KernelTable& t, Request r, Answer& out) {
     }
     Row m(n_q), l(n_q), ms(n_q), ls(n_q);
     for (int c = 0; c < n_q; c++) m.data()[c] = -INFINITY, l.data()[c] = 0;
-    for (int begin = from / kKvSplit * kKvSplit; begin < to; begin += kKvSplit) {
+    for (int begin = from / KV_SPLIT * KV_SPLIT; begin < to; begin += KV_SPLIT) {
         AttendArgs a;
         a.kv = kv;
         a.q = q_at.data();
         a.first = first, a.last = last, a.n_q = n_q;
-        a.begin = begin, a.end = begin + kKvSplit < to ? begin + kKvSplit : to;
+        a.begin = begin, a.end = begin + KV_SPLIT < to ? begin + KV_SPLIT : to;
         a.scale = scale, a.softcap = cap;
         a.m = ms.data(), a.l = ls.data(), a.o = os_at.data();
         t.attend_split(a);

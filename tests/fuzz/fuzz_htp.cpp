@@ -74,17 +74,17 @@ class PlanMaker {
         at_ = at + bytes;
         return uint32_t(at);
     }
-    htp_tensor rows(uint32_t width, uint32_t counts, uint32_t dtype = HTP_F32) {
-        const uint32_t n = counts == HTP_FIXED ? 1
-                           : counts == HTP_RUN ? rows_max_
-                           : outs_max_         ? outs_max_
-                                               : 1;
+    htp_tensor rows(uint32_t width, uint32_t counts, uint32_t dtype = DType_f32) {
+        const uint32_t n = counts == Rows_fixed ? 1
+                           : counts == Rows_run ? rows_max_
+                           : outs_max_          ? outs_max_
+                                                : 1;
         const uint32_t stride = in_.chance(128) ? width * 4 : (width * 4 + 127) / 128 * 128;
         return {1, uint8_t(dtype), HTP_ROWS, place(uint64_t(n) * stride), stride, width, n,
                 1, counts,         0};
     }
-    htp_tensor vector(uint32_t width, uint32_t dtype = HTP_F32) {
-        return rows(width, HTP_FIXED, dtype);
+    htp_tensor vector(uint32_t width, uint32_t dtype = DType_f32) {
+        return rows(width, Rows_fixed, dtype);
     }
     htp_tensor packed(uint32_t dtype, uint32_t width, uint32_t n, uint32_t depth = 1) {
         const uint64_t panel = htp_panel_bytes(dtype, width);
@@ -96,31 +96,30 @@ class PlanMaker {
                 width,
                 n,
                 depth,
-                HTP_FIXED,
+                Rows_fixed,
                 0};
     }
     htp_tensor file_rows(uint32_t dtype, uint32_t width, uint32_t n) {
         const uint32_t stride = width / htp_block_inputs(dtype) * htp_block_bytes(dtype);
         return {1, uint8_t(dtype), HTP_ROWS, place(uint64_t(n) * stride), stride, width, n,
-                1, HTP_FIXED,      0};
+                1, Rows_fixed,     0};
     }
     htp_tensor cache(uint32_t dtype, uint32_t dim, uint32_t capacity, uint32_t heads) {
-        return {1,         uint8_t(dtype),
-                HTP_KV,    place(htp_kv_bytes(dtype, dim, capacity, heads)),
-                0,         dim,
-                capacity,  heads,
-                HTP_FIXED, 0};
+        return {1,          uint8_t(dtype),
+                HTP_KV,     place(htp_kv_bytes(dtype, dim, capacity, heads)),
+                0,          dim,
+                capacity,   heads,
+                Rows_fixed, 0};
     }
     uint32_t width_of(uint32_t dtype) {
         return htp_block_inputs(dtype) * (1 + in_.byte() % (htp_block_inputs(dtype) == 1 ? 70 : 3));
     }
     uint32_t weight_type() {
-        static constexpr uint32_t kTypes[] = {HTP_F32,     HTP_F16,     HTP_BF16,      HTP_Q4_0,
-                                              HTP_Q4_1,    HTP_Q5_0,    HTP_Q5_1,      HTP_Q8_0,
-                                              HTP_Q2_K,    HTP_Q3_K,    HTP_Q4_K,      HTP_Q5_K,
-                                              HTP_Q6_K,    HTP_IQ4_NL,  HTP_IQ4_XS,    HTP_TQ2_0,
-                                              HTP_MXFP4_X, HTP_NVFP4_X, HTP_IQ3_XXS_X, HTP_IQ3_S_X,
-                                              HTP_IQ2_X,   HTP_IQ1_X};
+        static constexpr uint32_t kTypes[] = {
+            DType_f32,       DType_f16,     DType_bf16,   DType_q4_0,  DType_q4_1,    DType_q5_0,
+            DType_q5_1,      DType_q8_0,    DType_q2_k,   DType_q3_k,  DType_q4_k,    DType_q5_k,
+            DType_q6_k,      DType_iq4_nl,  DType_iq4_xs, DType_tq2_0, DType_mxfp4_x, DType_nvfp4_x,
+            DType_iq3_xxs_x, DType_iq3_s_x, DType_iq2_x,  DType_iq1_x};
         return in_.pick(kTypes);
     }
     htp_tensor table(uint32_t dtype, uint32_t width, uint32_t n) {
@@ -138,18 +137,18 @@ void PlanMaker::fill_moe(htp_op& op) {
     const uint32_t r = op.rows, experts = 1 + in_.byte() % 9, used = 1 + in_.byte() % experts,
                    n = 1 + in_.byte() % 70;
     op.params.moe = {int32_t(experts), int32_t(used), 1};
-    if (op.code == HTP_OP_MOE_ROUTE) {
+    if (op.code == Op_moe_route) {
         op.in[0] = rows(experts, r);
         if (in_.chance(128)) op.in[1] = vector(experts);
-        op.out[0] = rows(used, r, HTP_I32), op.out[1] = rows(used, r);
-    } else if (op.code == HTP_OP_MOE_SUM) {
+        op.out[0] = rows(used, r, DType_i32), op.out[1] = rows(used, r);
+    } else if (op.code == Op_moe_sum) {
         op.in[0] = rows(n * used, r), op.in[1] = rows(used, r), op.out[0] = rows(n, r);
     } else {
         const uint32_t type = weight_type(), w = width_of(type),
                        per_row = in_.chance(128) ? used : 1;
         op.params.moe.per_row = int32_t(per_row);
         op.in[0] = packed(type, w, n, experts), op.in[1] = rows(w * per_row, r),
-        op.in[2] = rows(used, r, HTP_I32), op.out[0] = rows(n * used, r);
+        op.in[2] = rows(used, r, DType_i32), op.out[0] = rows(n * used, r);
     }
 }
 
@@ -159,36 +158,36 @@ void PlanMaker::fill(htp_op& op) {
                    dim = 2 * (1 + in_.byte() % 40);
     htp_tensor *x = op.in, *y = op.out;
     switch (op.code) {
-        case HTP_OP_EMBED:
-            x[0] = table(type, w, n), x[1] = rows(1, r, HTP_I32), y[0] = rows(w, r),
+        case Op_embed:
+            x[0] = table(type, w, n), x[1] = rows(1, r, DType_i32), y[0] = rows(w, r),
             op.params.embed.scale = 2;
             break;
-        case HTP_OP_PER_LAYER_EMBED: {
+        case Op_per_layer_embed: {
             const uint32_t layers = w % 3 == 0 ? 3 : w % 2 == 0 ? 2 : 1;
             op.params.per_layer_embed = {int32_t(w / layers), int32_t(layers), 1, 1, 1, 1e-6f};
-            x[0] = table(type, w, n), x[1] = rows(1, r, HTP_I32), x[2] = rows(w, r),
+            x[0] = table(type, w, n), x[1] = rows(1, r, DType_i32), x[2] = rows(w, r),
             x[3] = vector(w / layers), y[0] = rows(w, r);
             break;
         }
-        case HTP_OP_ROPE_TABLE:
+        case Op_rope_table:
             x[0] = vector(dim / 2), y[0] = rows(dim, r),
             op.params.rope_table = {int32_t(dim), 1e4f, 1};
             break;
-        case HTP_OP_SCALE:
-        case HTP_OP_GATHER_ROWS:
-            x[0] = rows(n, op.code == HTP_OP_SCALE ? r : uint32_t(HTP_RUN)), y[0] = rows(n, r);
+        case Op_scale:
+        case Op_gather_rows:
+            x[0] = rows(n, op.code == Op_scale ? r : uint32_t(Rows_run)), y[0] = rows(n, r);
             op.params.scale.scale = 3;
             break;
-        case HTP_OP_ADD: x[0] = rows(n, r), x[1] = rows(n, r), y[0] = rows(n, r); break;
-        case HTP_OP_NORM:
+        case Op_add: x[0] = rows(n, r), x[1] = rows(n, r), y[0] = rows(n, r); break;
+        case Op_norm:
             x[0] = rows(n, r), x[1] = vector(n), y[0] = rows(n, r), op.params.norm = {1e-6f, 1};
             break;
-        case HTP_OP_NORM_ADD:
+        case Op_norm_add:
             x[0] = rows(n, r), x[1] = vector(n), x[2] = rows(n, r), y[0] = rows(n, r),
             op.params.norm = {1e-6f, 1};
             break;
-        case HTP_OP_MATMUL: x[0] = packed(type, w, n), x[1] = rows(w, r), y[0] = rows(n, r); break;
-        case HTP_OP_QKV_NORM_ROPE: {
+        case Op_matmul: x[0] = packed(type, w, n), x[1] = rows(w, r), y[0] = rows(n, r); break;
+        case Op_qkv_norm_rope: {
             const uint32_t turned = 2 * (in_.byte() % (dim / 2 + 1));
             op.params.qkv = {int32_t(heads * group),
                              int32_t(heads),
@@ -200,41 +199,42 @@ void PlanMaker::fill(htp_op& op) {
                              uint8_t(in_.byte() & 1)};
             x[0] = rows(heads * group * dim, r), x[1] = rows(heads * dim, r),
             x[2] = rows(heads * dim, r), x[3] = vector(dim), x[4] = vector(dim);
-            x[5] = rows(dim, in_.chance(128) ? uint32_t(HTP_RUN) : r);
+            x[5] = rows(dim, in_.chance(128) ? uint32_t(Rows_run) : r);
             break;
         }
-        case HTP_OP_KV_STORE:
-            x[0] = cache(in_.chance(128) ? HTP_F16 : HTP_Q8_0, dim / 2, 256, heads),
+        case Op_kv_store:
+            x[0] = cache(in_.chance(128) ? DType_f16 : DType_q8_0, dim / 2, 256, heads),
             x[1] = rows(heads * (dim / 2), r), x[2] = rows(heads * (dim / 2), r);
             break;
-        case HTP_OP_ATTEND:
+        case Op_attend:
             op.params.attend = {
                 int32_t(heads * group), int32_t(heads), int32_t(dim / 2),
                 int32_t(in_.byte()),    0.1f,           in_.chance(128) ? 0.0f : 30.0f,
                 in_.byte() & 1};
-            x[0] = cache(in_.chance(128) ? HTP_F16 : HTP_Q8_0, dim / 2, 256, heads),
+            x[0] = cache(in_.chance(128) ? DType_f16 : DType_q8_0, dim / 2, 256, heads),
             x[1] = rows(heads * group * (dim / 2), r), y[0] = rows(heads * group * (dim / 2), r);
             break;
-        case HTP_OP_GLU:
-            op.params.glu = {in_.byte() & 1, 0, in_.chance(128) ? 1 : 0};
+        case Op_glu:
+            op.params.glu = {pillion::Activation(in_.byte() & 1), 0, in_.chance(128) ? 1 : 0};
             if (op.params.glu.groups) x[0] = rows(2 * n, r);
             else x[0] = rows(n, r), x[1] = rows(n, r);
             y[0] = rows(n, r);
             break;
-        case HTP_OP_SOFTCAP: x[0] = rows(n, r), op.params.softcap.cap = 30; break;
-        case HTP_OP_ARGMAX:
-            x[0] = rows(n, r), y[0] = rows(1, r, HTP_I32);
-            if (in_.chance(128)) x[1] = rows(n, in_.chance(128) ? uint32_t(HTP_FIXED) : r, HTP_I32);
+        case Op_softcap: x[0] = rows(n, r), op.params.softcap.cap = 30; break;
+        case Op_argmax:
+            x[0] = rows(n, r), y[0] = rows(1, r, DType_i32);
+            if (in_.chance(128))
+                x[1] = rows(n, in_.chance(128) ? uint32_t(Rows_fixed) : r, DType_i32);
             if (in_.chance(128)) y[1] = rows(1, r);
             break;
-        case HTP_OP_CONCAT: x[0] = rows(n, r), x[1] = rows(dim, r), y[0] = rows(n + dim, r); break;
-        case HTP_OP_CENTROID_HEAD: {
+        case Op_concat: x[0] = rows(n, r), x[1] = rows(dim, r), y[0] = rows(n + dim, r); break;
+        case Op_centroid_head: {
             const uint32_t centroids = 1 + in_.byte() % 9, active = 1 + in_.byte() % centroids,
                            size = 1 + in_.byte() % 40;
-            op.params.centroid = {int32_t(centroids), int32_t(active)};
+            op.params.centroid_head = {int32_t(centroids), int32_t(active)};
             x[0] = rows(centroids, r), x[1] = rows(w, r), x[2] = packed(type, w, centroids * size),
-            x[3] = vector(centroids * size, HTP_I32);
-            y[0] = rows(active * size, r), y[1] = rows(active * size, r, HTP_I32);
+            x[3] = vector(centroids * size, DType_i32);
+            y[0] = rows(active * size, r), y[1] = rows(active * size, r, DType_i32);
             break;
         }
         default: fill_moe(op);
@@ -244,18 +244,18 @@ void PlanMaker::fill(htp_op& op) {
 htp_op PlanMaker::op() {
     htp_op op;
     memset(&op, 0, sizeof op);
-    op.code = uint16_t(in_.byte() % HTP_OP_COUNT), op.layer = -1;
-    op.rows = op.code == HTP_OP_ROPE_TABLE                      ? HTP_RUN
-              : op.code == HTP_OP_GATHER_ROWS || in_.chance(64) ? HTP_OUTS
-                                                                : HTP_RUN;
+    op.code = uint16_t(in_.byte() % Op_count), op.layer = -1;
+    op.rows = op.code == Op_rope_table                      ? Rows_run
+              : op.code == Op_gather_rows || in_.chance(64) ? Rows_out
+                                                            : Rows_run;
     fill(op);
     op.tiling.threads = 1 + in_.byte() % 4;
-    if (op.code == HTP_OP_MATMUL) op.tiling.rows_at_once = 1 + in_.byte() % 12;
+    if (op.code == Op_matmul) op.tiling.rows_at_once = 1 + in_.byte() % 12;
     const uint64_t scratch = htp_scratch_bytes(&op, rows_max_);
     if (scratch > 0)
         op.tiling.scratch_buffer = 1, op.tiling.scratch_bytes = uint32_t(scratch),
         op.tiling.scratch_offset = place(scratch);
-    if ((op.code == HTP_OP_MATMUL || op.code == HTP_OP_MOE_MATMUL) && in_.chance(128)) {
+    if ((op.code == Op_matmul || op.code == Op_moe_matmul) && in_.chance(128)) {
         op.tiling.fetch_groups = 1 + in_.byte() % 3;
         op.tiling.fetch_bytes = uint32_t(htp_fetch_bytes(op.in[0].dtype, op.tiling.fetch_groups));
         op.tiling.vtcm_offset = 128 * (in_.byte() % 4);

@@ -9,7 +9,9 @@ import time
 
 import numpy as np
 
-VERSION, PLAN_MAGIC, SIM_MAGIC, SLOTS, SLACK, NOWHERE = 1, 0x4C505448, 0x53505448, 32, 128, 0xFFFF
+from op_table import FORMATS, OPS
+
+VERSION, PLAN_MAGIC, SIM_MAGIC, SLOTS, SLACK, NOWHERE = 2, 0x4C505448, 0x53505448, 32, 128, 0xFFFF
 NONE, MAP, UNMAP, PREPARE, RUN, RELEASE, INFO, STOP = range(8)
 OK, REFUSED, FAILED, CANCELLED, INJECTED = 0, -1, -2, -3, -4
 WHY = (
@@ -20,28 +22,12 @@ FAIL, DIE, SLEEP = 1, 2, 3
 USECS, PACKETS, INSTRUCTIONS, HVX = range(4)  # what a profile counts
 ABSENT, ROWS, PACKED, KV = range(4)
 FIXED, RUN_ROWS, OUT_ROWS = range(3)
+# By the names of a file's formats: the number of what each is kept as.
 DTYPES = {
-    "f32": 0,
-    "f16": 1,
-    "q4_0": 2,
-    "q8_0": 8,
-    "q4_k": 12,
-    "q5_k": 13,
-    "q6_k": 14,
-    "i32": 26,
-    "bf16": 30,
+    name.lower(): FORMATS[of["kept_as"]]["number"]
+    for name, of in FORMATS.items()
+    if not name.endswith("_X")
 }
-DTYPES |= {"q4_1": 3, "q5_0": 6, "q5_1": 7, "q2_k": 10, "q3_k": 11, "iq4_nl": 20, "iq4_xs": 23}
-# As core/expand.h makes them of the file's.
-DTYPES |= {"tq2_0": 35, "tq1_0": 35, "mxfp4": 200, "nvfp4": 201, "iq3_xxs": 202, "iq3_s": 203}
-DTYPES |= dict.fromkeys(["iq2_xxs", "iq2_xs", "iq2_s"], 204) | dict.fromkeys(
-    ["iq1_s", "iq1_m"], 205
-)
-OPS = (
-    "embed per_layer_embed rope_table scale add norm norm_add matmul qkv_norm_rope kv_store attend "
-    "glu moe_route moe_matmul moe_sum"
-    " gather_rows softcap argmax concat centroid_head"
-).split()
 
 TENSOR = np.dtype(
     [("buffer", "<u2"), ("dtype", "u1"), ("layout", "u1")]
@@ -98,7 +84,7 @@ CONTROL = np.dtype(
     ]
     + [("slot", MESSAGE, SLOTS)]
 )
-STATE_BYTES = 512
+STATE_BYTES = 16
 assert (TENSOR.itemsize, OP.itemsize, MESSAGE.itemsize, CONTROL.itemsize) == (
     32,
     384,

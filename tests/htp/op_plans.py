@@ -7,36 +7,8 @@ import numpy as np
 
 import dsp as d
 import op_cases as oc
-from pillion import _testing as testing
+from op_table import IN_PLACE, INPUTS, testing
 
-INPUTS = {
-    "embed": ["table", "tokens"],
-    "per_layer_embed": ["table", "tokens", "proj", "norm"],
-    "rope_table": ["factors"],
-    "scale": ["x"],
-    "add": ["a", "b"],
-    "norm": ["x", "weight"],
-    "norm_add": ["branch", "weight", "residual"],
-    "matmul": ["weight", "x"],
-    "qkv_norm_rope": ["q", "k", "v", "q_norm", "k_norm", "rope"],
-    "kv_store": ["cache", "k", "v"],
-    "attend": ["cache", "q"],
-    "glu": ["gate", "up"],
-    "moe_route": ["logits", "expert_scale"],
-    "moe_matmul": ["weights", "x", "ids"],
-    "moe_sum": ["x", "gates"],
-    "gather_rows": ["x"],
-    "softcap": ["x"],
-    "argmax": ["logits", "ids"],
-    "concat": ["a", "b"],
-    "centroid_head": ["scores", "x", "table", "order"],
-}
-IN_PLACE = {"softcap": ["x"], "qkv_norm_rope": ["q", "k", "v"]}
-RESULTS = {
-    "moe_route": ["ids", "gates"],
-    "centroid_head": ["y", "ids"],
-    "argmax": ["y", "probability"],
-}
 GROUPS = {  # inputs and vectors of a group
     "f32": (1, 1),
     "f16": (2, 1),

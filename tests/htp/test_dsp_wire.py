@@ -56,7 +56,12 @@ def test_messages(dsp):
     dsp.send(d.NONE)
     info = dsp.send(d.INFO)["words"]
     assert list(info[:4]) == [67, 2, 1 << 20, 1]
-    refused(lambda: dsp.send(d.NONE, version=2), "VERSION", value=2, limit=1)
+    refused(
+        lambda: dsp.send(d.NONE, version=d.VERSION + 1),
+        "VERSION",
+        value=d.VERSION + 1,
+        limit=d.VERSION,
+    )
     refused(lambda: dsp.send(99), "MESSAGE", value=99)
     refused(lambda: dsp.send(d.RUN, [70]), "PLAN")
     refused(lambda: dsp.send(d.RUN, [63]), "PLAN")
@@ -108,7 +113,7 @@ def test_plan_heads(dsp):
     records, *_ = scale_plan(dsp)
     for field, value, why in (
         ("magic", 1, "VERSION"),
-        ("version", 2, "VERSION"),
+        ("version", d.VERSION + 1, "VERSION"),
         ("op_bytes", 380, "VERSION"),
         ("n_ops", 1 << 20, "PLAN"),
         ("n_ops", 1 << 14, "BOUNDS" if dsp.heap.bytes.size < 384 << 14 else None),
@@ -323,8 +328,9 @@ def test_a_slow_process(own):
 def test_the_child_leaves_with_its_parent(native, tmp_path):
     """A host that is killed takes its DSP process with it."""
     script = tmp_path / "host.py"
+    folders = [os.path.dirname(module.__file__) for module in (d, oc)]
     script.write_text(
-        f"import sys, time\nsys.path.insert(0, {os.path.dirname(d.__file__)!r})\nimport dsp\n"
+        f"import sys, time\nsys.path[:0] = {folders!r}\nimport dsp\n"
         f"x = dsp.Dsp([{str(native / 'pillion_htp_sim')!r}], heap_bytes=1 << 20)\n"
         "print(x.process.pid, flush=True)\ntime.sleep(60)\n"
     )

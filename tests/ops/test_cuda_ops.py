@@ -225,6 +225,24 @@ def test_vectors_become_f32():
         assert same(got.reshape(1, 2, 512), w.dequantized())
 
 
+@pytest.mark.parametrize("dtype", oc.DTYPES)
+def test_the_device_reads_blocks_as_the_contract_says(dtype):
+    """kernels/dequantize.h, which reads any address with the device's own conversions, against
+    core/contract/block_values.h. A GPU may fuse the product and the minimum: one rounding less."""
+    on, n, width = device(DEVICE), 3, 512
+    w = oc.Weight(dtype, width, n, use="table")
+    g = on.graph(n)
+    table = g.weight(on.weight(w.data, dtype, width, n, use="table"))
+    g.output(g.op("embed", {"table": table, "tokens": g.tokens}, {"scale": 1.0})[0], "y")
+    got = g.compile(1).run({"tokens": np.arange(n, dtype=np.int32)[:, None]}, n)["y"]
+    rows = np.frombuffer(w.data, np.uint8).reshape(n, -1)
+    want = np.stack([testing.dequantize_row(dtype, row.tobytes(), width) for row in rows])
+    if DEVICE == "cuda:sim":
+        assert same(got, want)
+    else:
+        assert np.all(np.abs(got - want) <= 2.0**-22 * np.abs(want).max())
+
+
 @pytest.mark.parametrize("use", ["matrix", "table", "vector"])
 def test_types_that_are_no_weights(use):
     with pytest.raises(

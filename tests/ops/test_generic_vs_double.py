@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import op_cases as oc
+from op_table import OPS
 from testing_ops import REFERENCE, Bench, testing
 from op_cases import EPS, TOLERANCES
 
@@ -326,24 +327,7 @@ def kv_store(case):
     }
 
 
-TEXTS = {
-    f.__name__: f
-    for f in (
-        embed,
-        per_layer_embed,
-        rope_table,
-        scale,
-        add,
-        norm,
-        norm_add,
-        matmul,
-        qkv_norm_rope,
-        kv_store,
-        attend,
-        glu,
-    )
-    + (moe_route, moe_matmul, moe_sum, gather_rows, softcap, argmax, concat, centroid_head)
-}
+TEXTS = {op: globals()[op] for op in OPS if op in globals()}
 
 
 def stored_rows(case, bench):

@@ -94,7 +94,7 @@ def build(name, compiler, isas, extra, core=None):
     stamp = core and (core, core.stat().st_mtime_ns)
     digest = hashlib.sha256(repr((compiler, isas, extra, FLAGS, ISA_FLAGS, stamp)).encode())
     headers = [
-        CSRC / "core/blocks.h",
+        CSRC / "core/contract/blocks.h",
         *CPU.glob("*.h"),
         *CPU.glob("body/matmul*.inl"),
         *CPU.glob("*/simd.h"),

@@ -1,31 +1,14 @@
-"""Runs an op of op_cases.py as a graph on one backend and kernel table, through pillion._testing.
-
-The testing is built by `make build`. PILLION_TESTING names another folder that holds it.
-"""
+"""Runs an op of op_cases.py as a graph on one backend and kernel table, through
+pillion._testing."""
 
 import functools
-import os
-import sys
 
 import numpy as np
-import pytest
 
 import op_cases as oc
+from op_table import IN_PLACE, RESULTS, testing
 
 
-def load():
-    folder = os.environ.get("PILLION_TESTING")
-    if folder:
-        sys.path.insert(0, folder)
-        return pytest.importorskip("_testing", reason=f"{folder} holds no _testing")
-    return pytest.importorskip(
-        "pillion._testing",
-        reason="the test bindings are not built: make build",
-        exc_type=ImportError,
-    )
-
-
-testing = load()
 TABLES = testing.tables()  # best first; the last is the reference kernel
 REFERENCE = "generic"
 
@@ -36,15 +19,6 @@ def device(table):
     return (
         testing.Device(table) if ":" in table or table == "cuda" else testing.Device("cpu", table)
     )
-
-
-# Values that an op works on in place, and the names of what it returns.
-IN_PLACE = {"softcap": ["x"], "qkv_norm_rope": ["q", "k", "v"]}
-RESULTS = {
-    "moe_route": ["ids", "gates"],
-    "centroid_head": ["y", "ids"],
-    "argmax": ["y", "probability"],
-}
 
 
 class Bench:
@@ -84,7 +58,7 @@ class Bench:
         if case.op in IN_PLACE:
             results = {name: values[name] for name in IN_PLACE[case.op] if name in values}
         else:
-            results = dict(zip(RESULTS.get(case.op, ["y"]), made))
+            results = dict(zip(RESULTS[case.op], made))
         self.ports = {}
         for name, v in results.items():
             self.ports[name] = name

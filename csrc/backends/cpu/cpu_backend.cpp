@@ -97,7 +97,7 @@ class CpuBackend final : public Backend {
     explicit CpuBackend(const KernelTable& table) : table_(table) {}
     const char* name() const override { return "cpu"; }
     bool is_host() const override { return true; }
-    const char* kv_layout() const override { return "lanes32"; }  // kv_layout.h
+    const char* kv_layout() const override { return "lanes32"; }  // contract/kv_lanes.h
     MemoryInfo memory() const override { return host_memory(); }
 
     Json info_json() const override {
@@ -194,9 +194,7 @@ class CpuBackend final : public Backend {
     }
 
     size_t kv_bytes(const KvSpec& spec) const override {
-        const KvFormat f = spec.type == KvType::q8_0 ? KvFormat::q8_0 : KvFormat::f16;
-        return (kv_k_bytes(f, spec.head_dim, spec.capacity) +
-                kv_v_bytes(f, spec.head_dim, spec.capacity)) *
+        return kv_head_bytes(spec.type, uint32_t(spec.head_dim), uint32_t(spec.capacity)) *
                size_t(spec.n_kv_heads);
     }
 
@@ -239,7 +237,7 @@ class CpuBackend final : public Backend {
         switch (s.use) {
             case WeightSource::Use::vector:
                 for (int64_t r = 0; r < s.rows * s.depth; r++)
-                    read_file_row(s.dtype, s.data + size_t(r) * row_bytes(s.dtype, s.width),
+                    read_row(s.dtype, s.data + size_t(r) * row_bytes(s.dtype, s.width),
                                   int(s.width), reinterpret_cast<float*>(to) + r * s.width);
                 return true;
             case WeightSource::Use::table:

@@ -4,8 +4,8 @@
 #pragma once
 #include <stdint.h>
 
+#include "core/contract/step_state.h"
 #include "core/op.h"
-#include "core/step_state.h"
 
 namespace pillion::cpu {
 

@@ -25,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/blocks.h"
+#include "core/contract/block_values.h"
 
 namespace pillion::cpu {
 
@@ -221,89 +221,23 @@ static inline void take_scales(BlockIQ2_X& b, const uint8_t* s, int r) {
         memcpy(b.scales + 4 * half, s + 2 * kPanel + half * kPlaneBytes + 4 * r, 4);
 }
 
-// --- scales as f32: scale[kInputs / kScaleInputs] and low[kInputs / kLowInputs]. Each is one
-// multiplication. ---
+// --- the plain reading (core/contract/block_values.h) by the format's traits ---
 
-static inline void block_scales(const BlockQ4_0& b, float* scale, float*) {
-    scale[0] = f16_to_f32(b.d);
-}
-static inline void block_scales(const BlockQ5_0& b, float* scale, float*) {
-    scale[0] = f16_to_f32(b.d);
-}
-static inline void block_scales(const BlockQ8_0& b, float* scale, float*) {
-    scale[0] = f16_to_f32(b.d);
-}
-static inline void block_scales(const BlockIQ4_NL& b, float* scale, float*) {
-    scale[0] = f16_to_f32(b.d);
-}
-static inline void block_scales(const BlockQ4_1& b, float* scale, float* low) {
-    scale[0] = f16_to_f32(b.d), low[0] = -f16_to_f32(b.m);
-}
-static inline void block_scales(const BlockQ5_1& b, float* scale, float* low) {
-    scale[0] = f16_to_f32(b.d), low[0] = -f16_to_f32(b.m);
-}
-static inline void block_scales(const BlockQ2_K& b, float* scale, float* low) {
-    const float d = f16_to_f32(b.d), dmin = f16_to_f32(b.dmin);
-    for (int g = 0; g < 16; g++)
-        scale[g] = d * float(b.scales[g] & 15), low[g] = dmin * float(b.scales[g] >> 4);
-}
-static inline void block_scales(const BlockQ3_K& b, float* scale, float*) {
-    uint8_t v[16];
-    block_q3_scales(b.scales, v);
-    const float d = f16_to_f32(b.d);
-    for (int g = 0; g < 16; g++) scale[g] = d * float(v[g] - 32);
-}
-static inline void six_bit_scales(uint16_t d, uint16_t dmin, const uint8_t* scales, float* scale,
-                                  float* low) {
-    uint8_t v[16];
-    block_six_bits(scales, v);
-    for (int g = 0; g < 8; g++)
-        scale[g] = f16_to_f32(d) * float(v[g]), low[g] = f16_to_f32(dmin) * float(v[8 + g]);
-}
-static inline void block_scales(const BlockQ4_K& b, float* scale, float* low) {
-    six_bit_scales(b.d, b.dmin, b.scales, scale, low);
-}
-static inline void block_scales(const BlockQ5_K& b, float* scale, float* low) {
-    six_bit_scales(b.d, b.dmin, b.scales, scale, low);
-}
-static inline void block_scales(const BlockQ6_K& b, float* scale, float*) {
-    const float d = f16_to_f32(b.d);
-    for (int g = 0; g < 16; g++) scale[g] = d * float(b.scales[g]);
-}
-static inline void block_scales(const BlockIQ4_XS& b, float* scale, float*) {
-    const float d = f16_to_f32(b.d);
-    for (int g = 0; g < 8; g++) {
-        const int low = b.scales_low[g / 2] >> (g % 2 * 4) & 15,
-                  high = b.scales_high >> (2 * g) & 3;
-        scale[g] = d * float((low | high << 4) - 32);
-    }
-}
-static inline void block_scales(const BlockMXFP4_X& b, float* scale, float*) {
-    scale[0] = bf16_to_f32(b.d);
-}
-static inline void block_scales(const BlockNVFP4_X& b, float* scale, float*) {
-    scale[0] = f16_to_f32(b.d[0]), scale[1] = f16_to_f32(b.d[1]);
-}
-static inline void block_scales(const BlockTQ2_0& b, float* scale, float*) {
-    for (int g = 0; g < 8; g++) scale[g] = f16_to_f32(b.d);
-}
-// Dividing by a power of two is exact, so that it is left to the caller: scales_of.
-static inline void odd_scales(uint16_t d, const uint8_t* nibbles, int n, float* scale) {
-    for (int g = 0; g < n; g++)
-        scale[g] = f16_to_f32(d) * float(2 * (nibbles[g / 2] >> (g % 2 * 4) & 15) + 1);
-}
-static inline void block_scales(const BlockIQ3_X& b, float* scale, float*) {
-    odd_scales(b.d, b.scales, 8, scale);
-}
-static inline void block_scales(const BlockIQ2_X& b, float* scale, float*) {
-    odd_scales(b.d, b.scales, 16, scale);
-}
+#define PILLION_SCALED(name, label, block)                                                     \
+    static inline int code_at(label, const block& b, int i) { return name##_code(&b, i); }     \
+    static inline int number_of(label, int code) { return name##_number(code); }               \
+    static inline float scale_at(label, const block& b, int i) { return name##_scale(&b, i); } \
+    static inline float minimum_at(label, const block& b, int i) { return name##_minimum(&b, i); }
+#include "core/contract/scaled_formats.def"
+#undef PILLION_SCALED
 
+// scale[kInputs / kScaleInputs] and low[kInputs / kLowInputs]
 template <class F>
 static inline void scales_of(const typename F::Block& b, float* scale, float* low) {
-    block_scales(b, scale, low);
-    if (F::kDivide != 1)
-        for (int g = 0; g < F::kInputs / F::kScaleInputs; g++) scale[g] *= 1.0f / F::kDivide;
+    for (int i = 0; i < F::kInputs; i += F::kScaleInputs)
+        scale[i / F::kScaleInputs] = scale_at(F(), b, i);
+    for (int i = 0; F::kLowInputs && i < F::kInputs; i += F::kLowInputs)
+        low[i / (F::kLowInputs ? F::kLowInputs : 1)] = minimum_at(F(), b, i);
 }
 
 // --- codes: 32 inputs of one row of a panel ---
@@ -328,7 +262,7 @@ static inline void take_codes(const uint8_t* codes, int r, uint8_t* out) {
 // What is multiplied: code - kZero, or the table's value.
 template <class F>
 static inline int signed_code(int code) {
-    return F::kLookUp ? int(table_of(F::kTable)[code & 15]) : code - F::kZero;
+    return number_of(F(), code);
 }
 
 }  // namespace pillion::cpu

@@ -39,9 +39,4 @@ void import_panels(DType file, const uint8_t* file_rows, const int32_t* row_orde
     }
 }
 
-void read_file_row(DType file, const uint8_t* row, int inputs, float* out) {
-    if (can_read_expanded(file)) read_expanded(file, row, inputs, out);
-    else dequantize_row(format_of(file), row, inputs, out);
-}
-
 }  // namespace pillion::cpu

@@ -20,7 +20,4 @@ size_t import_scratch(DType file, int inputs);
 void import_panels(DType file, const uint8_t* file_rows, const int32_t* row_order, int64_t rows,
                    int inputs, int64_t begin, int64_t end, uint8_t* scratch, uint8_t* packed);
 
-// Reads one row of the file as f32 [inputs].
-void read_file_row(DType file, const uint8_t* row, int inputs, float* out);
-
 }  // namespace pillion::cpu

@@ -15,7 +15,7 @@
 
 #include "backends/cpu/activations.h"
 #include "backends/cpu/formats.h"
-#include "backends/cpu/kv_layout.h"
+#include "backends/cpu/kv_head.h"
 
 namespace pillion::cpu {
 
@@ -64,7 +64,7 @@ struct AttendArgs {
     const int32_t* first;
     const int32_t* last;
     int n_q;
-    int32_t begin, end;  // begin % kKvSplit == 0, end - begin <= kKvSplit
+    int32_t begin, end;  // begin % KV_SPLIT == 0, end - begin <= KV_SPLIT
     float scale, softcap;
     float* m;         // [n_q]
     float* l;         // [n_q]

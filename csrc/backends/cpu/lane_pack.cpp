@@ -1,6 +1,6 @@
 // Packing moves 32-bit words, never single codes. Most formats need a transposition of words, where
 // a row's four neighbouring codes are one lane; the others first transpose small bit fields.
-// Unpacking uses the plain readers of formats.h instead, so that a round trip compares two
+// Unpacking uses the plain readers instead, so that a round trip compares two
 // independent implementations.
 #include "backends/cpu/lane_pack.h"
 
@@ -431,7 +431,7 @@ void dequantize_row(Format format, const void* file_row, int inputs, float* out)
             typename F::Block b;
             uint8_t codes[F::kInputs];
             memcpy(&b, at, sizeof b);
-            get_codes(b, codes);
+            for (int i = 0; i < F::kInputs; i++) codes[i] = uint8_t(code_at(F(), b, i));
             values_of<F>(b, codes, out + s * F::kInputs);
         }
     });

@@ -134,7 +134,7 @@ class Importer {
         if (s_.use == WeightSource::Use::table)
             return expand_row(s_.dtype, from, n * s_.width, to.codes);
         if (s_.use == WeightSource::Use::vector)
-            return read_expanded(s_.dtype, from, n * s_.width, reinterpret_cast<float*>(to.codes));
+            return read_row(s_.dtype, from, n * s_.width, reinterpret_cast<float*>(to.codes));
         const Place rows = place_of(s_, n);
         for (int64_t r = 0; r < n; r++) {
             for (int64_t at = 0; at < s_.width; at += kTogether) {

@@ -294,7 +294,7 @@ class Compiler {
         Step step;
         if (is_product(n.op)) step = product_step(i, a);
         else if (n.op == Op::rope_table) step = make_rope_table_step(a, upload(frequencies(n)));
-        else step = make_step(a);
+        else if (const MakeStep make = step_maker(n.op)) step = make(a);
         if (!step.enqueue)
             ::pillion::fail(Status::unsupported_op, "op %s has no cuda kernel", info(n.op).name);
         step.op = n.op, step.layer = n.layer;

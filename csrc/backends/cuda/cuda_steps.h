@@ -8,8 +8,8 @@
 #include "backends/cuda/device/runtime.h"
 #include "backends/cuda/kernels/attention.h"
 #include "backends/cuda/kernels/matmul.h"
+#include "core/contract/step_state.h"
 #include "core/graph.h"
-#include "core/step_state.h"
 
 namespace pillion::cuda {
 
@@ -40,9 +40,11 @@ struct StepArgs {
     bool plain_attention;  // attend: not the tiled kernels
 };
 
-// Any op but those of products and rope_table, which need more. Without `enqueue`: there is no
-// kernel for it.
-Step make_step(const StepArgs& args);
+// Makes the step of an op from the node and its addresses.
+using MakeStep = Step (*)(const StepArgs& args);
+MakeStep step_maker(Op op);  // null: the op has none
+// True also for the products and the rope table, whose steps need more.
+bool has_kernel(Op op);
 Step make_embed_step(const StepArgs& args);
 Step make_norm_step(const StepArgs& args);
 Step make_qkv_step(const StepArgs& args);

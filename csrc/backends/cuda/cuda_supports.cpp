@@ -53,6 +53,10 @@ bool choose_attend(const Graph& graph, const Node& n, const DeviceInfo& device, 
 }
 
 bool cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& device, Reason& reason) {
+    if (!has_kernel(n.op)) {
+        reason.set("layer %d: backend cuda has no kernel for op %s", n.layer, info(n.op).name);
+        return false;
+    }
     bool plain = false;
     if (n.op == Op::attend) return choose_attend(graph, n, device, Flash::automatic, plain, reason);
     const int64_t rows =

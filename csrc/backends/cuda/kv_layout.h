@@ -5,8 +5,8 @@
 //   values   [slot][kv head][head_dim]                half, or int8
 //   scales   [slot][kv head][ceil(head_dim / 32)]     q8_0 only: half, value = scale * code
 //
-// Keys, values, then the scales of each. Rounding as in the CPU's kv_layout.h: to nearest even, f16
-// saturates at 65504.
+// Keys, values, then the scales of each. Rounding as in core/contract/kv_lanes.h: to nearest even,
+// f16 saturates at 65504.
 #pragma once
 #include <stddef.h>
 

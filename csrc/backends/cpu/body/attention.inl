@@ -1,5 +1,5 @@
 // Attention of up to 16 query vectors over one split of at most 256 positions of one KV head
-// (kv_layout.h). Three passes:
+// (core/contract/kv_lanes.h). Three passes:
 //
 //   scores   s = q . k for 32 positions x kScoreQueries queries in registers; positions are lanes,
 //            so no horizontal sum
@@ -26,13 +26,13 @@
 // there are more queries than a tile takes). A burst in the first pass would leave memory idle
 // during the others.
 
-constexpr int kBlockRegs = kKvBlock / kLanes;
+constexpr int kBlockRegs = KV_BLOCK / kLanes;
 
 constexpr int kKeyAhead = 4096;  // bytes; 2 to 16 KB measure the same
 
 struct Scores {
     // [query][position - begin]: scores, then weights
-    alignas(64) float s[kAttendQueriesMax][kKvSplit];
+    alignas(64) float s[kAttendQueriesMax][KV_SPLIT];
 };
 
 // ---- scores ----
@@ -45,7 +45,7 @@ constexpr int score_regs(int q) {
 
 // Adds dimensions [begin, end) to the scores of one block. begin % 32 == 0; begin 0 starts the
 // scores. Prefetches `spread` bytes a step from `fetch` on and returns where it stopped.
-template <KvFormat kFormat, int Q>
+template <KvType kFormat, int Q>
 static const uint8_t* score_block(const uint8_t* block, int begin, int end, const float* const* q,
                                   float* scores, const uint8_t* fetch, int spread) {
     constexpr int R = score_regs(Q);
@@ -59,11 +59,11 @@ static const uint8_t* score_block(const uint8_t* block, int begin, int end, cons
             PILLION_UNROLL
             for (int c = 0; c < Q; c++)
                 sum[r][c] =
-                    begin == 0 ? zero_floats() : load(scores + c * kKvSplit + kLanes * (reg + r));
+                    begin == 0 ? zero_floats() : load(scores + c * KV_SPLIT + kLanes * (reg + r));
         }
-        if constexpr (kFormat == KvFormat::f16) {
-            const uint8_t* keys = block + 2 * kKvBlock * begin + 2 * kLanes * reg;
-            for (int d = begin; d < end; d++, keys += 2 * kKvBlock, fetch += spread) {
+        if constexpr (kFormat == KvType::f16) {
+            const uint8_t* keys = block + 2 * KV_BLOCK * begin + 2 * kLanes * reg;
+            for (int d = begin; d < end; d++, keys += 2 * KV_BLOCK, fetch += spread) {
                 fetch_ahead(fetch);
                 Floats k[R];
                 PILLION_UNROLL
@@ -76,15 +76,15 @@ static const uint8_t* score_block(const uint8_t* block, int begin, int end, cons
                 }
             }
         } else {
-            constexpr int kPart = 2 * kKvBlock + 32 * kKvBlock;
+            constexpr int kPart = 2 * KV_BLOCK + 32 * KV_BLOCK;
             const uint8_t* part = block + begin / 32 * kPart;
             for (int first = begin; first < end; first += 32, part += kPart) {
-                const uint8_t* codes = part + 2 * kKvBlock + kLanes * reg;
+                const uint8_t* codes = part + 2 * KV_BLOCK + kLanes * reg;
                 const int stop = end - first < 32 ? end : first + 32;
                 Floats scale[R];
                 PILLION_UNROLL
                 for (int r = 0; r < R; r++) scale[r] = load_f16(part + 2 * kLanes * (reg + r));
-                for (int d = first; d < stop; d++, codes += kKvBlock, fetch += spread) {
+                for (int d = first; d < stop; d++, codes += KV_BLOCK, fetch += spread) {
                     fetch_ahead(fetch);
                     Floats k[R];
                     PILLION_UNROLL
@@ -102,7 +102,7 @@ static const uint8_t* score_block(const uint8_t* block, int begin, int end, cons
         for (int c = 0; c < Q; c++) {
             PILLION_UNROLL
             for (int r = 0; r < R; r++)
-                store(scores + c * kKvSplit + kLanes * (reg + r), sum[r][c]);
+                store(scores + c * KV_SPLIT + kLanes * (reg + r), sum[r][c]);
         }
     }
     return fetch;
@@ -151,10 +151,10 @@ PILLION_INLINE void softmax_block(float* s, int first, int last, float scale, fl
 // ---- values ----
 
 // Reads a value row; a q8_0 row has one scale for kScaleRegs registers.
-template <KvFormat kFormat>
+template <KvType kFormat>
 struct Value;
 template <>
-struct Value<KvFormat::f16> {
+struct Value<KvType::f16> {
     static constexpr int kBytes = 2, kScaleRegs = 1;
     PILLION_INLINE Floats scale(const uint8_t*, int, int) { return zero_floats(); }
     PILLION_INLINE Floats get(const uint8_t* row, int dim, Floats) {
@@ -165,7 +165,7 @@ struct Value<KvFormat::f16> {
     }
 };
 template <>
-struct Value<KvFormat::q8_0> {
+struct Value<KvType::q8_0> {
     static constexpr int kBytes = 1, kScaleRegs = 32 / kLanes;
     PILLION_INLINE Floats scale(const uint8_t* row, int dim, int padded) {
         return splat_f16(row + padded + dim / 32 * 2);
@@ -183,7 +183,7 @@ struct Value<KvFormat::q8_0> {
 // tiles of a run together fetch the next run in one straight line, in whatever order they read
 // their own. (Prefetching in the order of reading, short pieces of many rows, makes one query read
 // at 11 GB/s instead of 26.)
-template <KvFormat kFormat, int D, int Q>
+template <KvType kFormat, int D, int Q>
 PILLION_INLINE const uint8_t* value_tile(const uint8_t* row, size_t row_bytes, int padded, int dim,
                                          int count, const uint8_t* fetch, int spread,
                                          const float* w, float* const* o) {
@@ -199,7 +199,7 @@ PILLION_INLINE const uint8_t* value_tile(const uint8_t* row, size_t row_bytes, i
         for (int b = 0; b < kStepBytes; b += 64) fetch_ahead(fetch + b / 64 * spread);
         Floats weight[Q];
         PILLION_UNROLL
-        for (int c = 0; c < Q; c++) weight[c] = broadcast(w + c * kKvSplit + i);
+        for (int c = 0; c < Q; c++) weight[c] = broadcast(w + c * KV_SPLIT + i);
         Floats by = zero_floats();
         PILLION_UNROLL
         for (int r = 0; r < D; r++) {
@@ -227,7 +227,7 @@ constexpr int value_regs(int q) {
                                  : 1;
 }
 
-template <KvFormat kFormat, int Q>
+template <KvType kFormat, int Q>
 static void value_run(const uint8_t* row, size_t row_bytes, int head_dim, int count,
                       const uint8_t* fetch, int spread, const float* w, float* const* o) {
     constexpr int D = value_regs(Q);
@@ -247,7 +247,7 @@ static void value_run(const uint8_t* row, size_t row_bytes, int head_dim, int co
         Floats sum = load_first(o[c] + dim, left);
         const uint8_t* at = row;
         for (int i = 0; i < count; i++, at += row_bytes)
-            sum = fma(broadcast(w + c * kKvSplit + i),
+            sum = fma(broadcast(w + c * KV_SPLIT + i),
                       Value<kFormat>::get_first(at, dim, Value<kFormat>::scale(at, dim, padded),
                                                 left),
                       sum);
@@ -267,13 +267,13 @@ struct Kernels {
 };
 
 template <int Q>
-static Kernels pick_kernels(KvFormat format, int q) {
+static Kernels pick_kernels(KvType format, int q) {
     if constexpr (Q > 1)
         if (q < Q) return pick_kernels<Q - 1>(format, q);
     constexpr int kPasses = kBlockRegs / score_regs(Q);
-    if (format == KvFormat::f16)
-        return {score_block<KvFormat::f16, Q>, value_run<KvFormat::f16, Q>, kPasses};
-    return {score_block<KvFormat::q8_0, Q>, value_run<KvFormat::q8_0, Q>, kPasses};
+    if (format == KvType::f16)
+        return {score_block<KvType::f16, Q>, value_run<KvType::f16, Q>, kPasses};
+    return {score_block<KvType::q8_0, Q>, value_run<KvType::q8_0, Q>, kPasses};
 }
 
 struct Group {  // queries [c0, c1)
@@ -285,9 +285,9 @@ static void attend_split(const AttendArgs& a) {
     const KvHead& kv = a.kv;
     const int n = a.end - a.begin;
     const int32_t slot = a.begin % kv.capacity;
-    const size_t block_bytes = kv_k_block_bytes(kv.format, kv.head_dim),
-                 row_bytes = kv_v_row_bytes(kv.format, kv.head_dim);
-    const uint8_t* keys = kv.k + block_bytes * size_t(slot / kKvBlock);
+    const size_t block_bytes = kv_k_block_bytes(kv.type, kv.head_dim),
+                 row_bytes = kv_v_row_bytes(kv.type, kv.head_dim);
+    const uint8_t* keys = kv.k + block_bytes * size_t(slot / KV_BLOCK);
     const uint8_t* values = kv.v + row_bytes * size_t(slot);
 
     Scores scores;
@@ -306,21 +306,21 @@ static void attend_split(const AttendArgs& a) {
     }
     if (all_last < 0) return;
 
-    const Kernels one = pick_kernels<kGroup>(kv.format, 1);
+    const Kernels one = pick_kernels<kGroup>(kv.type, 1);
     const int groups = (a.n_q + kGroup - 1) / kGroup;
     Group group[kAttendQueriesMax];
     int passes = 0;
     for (int g = 0; g < groups; g++) {
         const int c0 = g * a.n_q / groups, c1 = (g + 1) * a.n_q / groups;
-        group[g] = {c0, c1, pick_kernels<kGroup>(kv.format, c1 - c0)};
+        group[g] = {c0, c1, pick_kernels<kGroup>(kv.type, c1 - c0)};
         passes += group[g].run.passes;
     }
 
     // A block is read in pieces of 4 KB. All passes but the first then find their piece in the
     // first cache, and the next piece has room beside it. A single pass reads the whole block.
-    const int piece = passes == 1 ? kv.head_dim : kv.format == KvFormat::f16 ? 64 : 128;
-    const int spread = (kv.format == KvFormat::f16 ? 64 : 34) / passes;
-    for (int b = all_first / kKvBlock; b <= all_last / kKvBlock; b++) {
+    const int piece = passes == 1 ? kv.head_dim : kv.type == KvType::f16 ? 64 : 128;
+    const int spread = (kv.type == KvType::f16 ? 64 : 34) / passes;
+    for (int b = all_first / KV_BLOCK; b <= all_last / KV_BLOCK; b++) {
         const uint8_t* block = keys + size_t(b) * block_bytes;
         for (int d = 0; d < kv.head_dim; d += piece) {
             const int end = kv.head_dim - d < piece ? kv.head_dim : d + piece;
@@ -329,10 +329,10 @@ static void attend_split(const AttendArgs& a) {
             for (int g = 0; g < groups; g++) {
                 bool seen = false;
                 for (int c = group[g].c0; c < group[g].c1; c++)
-                    seen |= first[c] < (b + 1) * kKvBlock && last[c] >= b * kKvBlock;
+                    seen |= first[c] < (b + 1) * KV_BLOCK && last[c] >= b * KV_BLOCK;
                 if (!seen) continue;
                 fetch = group[g].run.score(block, d, end, a.q + group[g].c0,
-                                           scores.s[group[g].c0] + b * kKvBlock, fetch, spread);
+                                           scores.s[group[g].c0] + b * KV_BLOCK, fetch, spread);
             }
         }
     }

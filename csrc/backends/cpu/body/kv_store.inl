@@ -1,4 +1,5 @@
-// Writes one key row and one value row into their slot, in the layout of kv_layout.h.
+// Writes one key row and one value row into their slot, in the layout of
+// core/contract/kv_lanes.h.
 //
 //   f16     to nearest even; magnitudes above 65504 become 65504 (also infinities), NaN stays NaN
 //   q8_0    per 32: top = max|x|, scale = f16(top / 127) as above, inverse = top > 0 ? 127 / top :
@@ -47,27 +48,27 @@ PILLION_INLINE void quantize_32(const float* x, int n, int8_t* codes, uint8_t* s
 }
 
 static void kv_store(const KvHead& kv, int32_t slot, const float* k, const float* v) {
-    const int n = kv.head_dim, at = slot % kKvBlock;
-    uint8_t* key = kv.k + kv_k_block_bytes(kv.format, n) * size_t(slot / kKvBlock);
-    uint8_t* value = kv.v + kv_v_row_bytes(kv.format, n) * size_t(slot);
+    const int n = kv.head_dim, at = slot % KV_BLOCK;
+    uint8_t* key = kv.k + kv_k_block_bytes(kv.type, n) * size_t(slot / KV_BLOCK);
+    uint8_t* value = kv.v + kv_v_row_bytes(kv.type, n) * size_t(slot);
     const int kPiece = 64;
-    if (kv.format == KvFormat::f16) {
+    if (kv.type == KvType::f16) {
         uint8_t halves[2 * kPiece];
         for (int d = 0; d < n; d += kPiece) {
             const int count = n - d < kPiece ? n - d : kPiece;
             halves_of(k + d, count, halves);
             for (int i = 0; i < count; i++)
-                __builtin_memcpy(key + 2 * ((d + i) * kKvBlock + at), halves + 2 * i, 2);
+                __builtin_memcpy(key + 2 * ((d + i) * KV_BLOCK + at), halves + 2 * i, 2);
             halves_of(v + d, count, halves);
             __builtin_memcpy(value + 2 * d, halves, 2 * size_t(count));
         }
     } else {
         const int blocks = int(kv_padded_dim(n) / 32);
-        for (int b = 0; b < blocks; b++, key += 2 * kKvBlock + 32 * kKvBlock) {
+        for (int b = 0; b < blocks; b++, key += 2 * KV_BLOCK + 32 * KV_BLOCK) {
             const int count = n - 32 * b < 32 ? n - 32 * b : 32;
             int8_t codes[32];
             quantize_32(k + 32 * b, count, codes, key + 2 * at);
-            for (int i = 0; i < 32; i++) key[2 * kKvBlock + i * kKvBlock + at] = uint8_t(codes[i]);
+            for (int i = 0; i < 32; i++) key[2 * KV_BLOCK + i * KV_BLOCK + at] = uint8_t(codes[i]);
             quantize_32(v + 32 * b, count, codes, value + 32 * blocks + 2 * b);
             __builtin_memcpy(value + 32 * b, codes, 32);
         }

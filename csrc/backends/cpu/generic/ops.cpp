@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "backends/cpu/kernel_table.h"
-#include "core/blocks.h"
+#include "core/contract/blocks.h"
 
 namespace pillion::cpu::generic {
 
@@ -168,19 +168,19 @@ static float get_half(const uint8_t* at) {
 
 // Where element d of a slot's key or value lies.
 static uint8_t* k_half(const KvHead& kv, int slot, int d) {
-    return kv.k + slot / 32 * kv_k_block_bytes(kv.format, kv.head_dim) +
+    return kv.k + slot / 32 * kv_k_block_bytes(kv.type, kv.head_dim) +
            size_t(d * 32 + slot % 32) * 2;
 }
 static uint8_t* k_scale(const KvHead& kv, int slot, int d) {
-    return kv.k + slot / 32 * kv_k_block_bytes(kv.format, kv.head_dim) +
+    return kv.k + slot / 32 * kv_k_block_bytes(kv.type, kv.head_dim) +
            size_t(d / 32) * (64 + 1024) + size_t(slot % 32) * 2;
 }
 static uint8_t* k_code(const KvHead& kv, int slot, int d) {
-    return kv.k + slot / 32 * kv_k_block_bytes(kv.format, kv.head_dim) +
+    return kv.k + slot / 32 * kv_k_block_bytes(kv.type, kv.head_dim) +
            size_t(d / 32) * (64 + 1024) + 64 + size_t(d % 32 * 32 + slot % 32);
 }
 static uint8_t* v_row(const KvHead& kv, int slot) {
-    return kv.v + size_t(slot) * kv_v_row_bytes(kv.format, kv.head_dim);
+    return kv.v + size_t(slot) * kv_v_row_bytes(kv.type, kv.head_dim);
 }
 static uint8_t* v_half(const KvHead& kv, int slot, int d) { return v_row(kv, slot) + 2 * d; }
 static uint8_t* v_code(const KvHead& kv, int slot, int d) { return v_row(kv, slot) + d; }
@@ -189,11 +189,11 @@ static uint8_t* v_scale(const KvHead& kv, int slot, int d) {
 }
 
 static float key_at(const KvHead& kv, int slot, int d) {
-    if (kv.format == KvFormat::f16) return get_half(k_half(kv, slot, d));
+    if (kv.type == KvType::f16) return get_half(k_half(kv, slot, d));
     return get_half(k_scale(kv, slot, d)) * float(int8_t(*k_code(kv, slot, d)));
 }
 static float value_at(const KvHead& kv, int slot, int d) {
-    if (kv.format == KvFormat::f16) return get_half(v_half(kv, slot, d));
+    if (kv.type == KvType::f16) return get_half(v_half(kv, slot, d));
     return get_half(v_scale(kv, slot, d)) * float(int8_t(*v_code(kv, slot, d)));
 }
 
@@ -213,7 +213,7 @@ static int8_t code_of(float x, float top) {
 
 static void kv_store(const KvHead& kv, int32_t slot, const float* k, const float* v) {
     const int n = kv.head_dim;
-    if (kv.format == KvFormat::f16) {
+    if (kv.type == KvType::f16) {
         for (int d = 0; d < n; d++)
             put_half(k_half(kv, slot, d), k[d]), put_half(v_half(kv, slot, d), v[d]);
         return;
@@ -238,7 +238,7 @@ static void attend_split(const AttendArgs& a) {
     for (int c = 0; c < a.n_q; c++) {
         const int first = a.first[c] > a.begin ? a.first[c] : a.begin,
                   last = a.last[c] < a.end - 1 ? a.last[c] : a.end - 1;
-        float s[kKvSplit];
+        float s[KV_SPLIT];
         Max16 m;
         for (int p = first; p <= last; p++) {
             float sum = 0.0f;

@@ -1,4 +1,4 @@
-// Attention over the cache. The visible positions are cut at multiples of kKvSplit, splits are
+// Attention over the cache. The visible positions are cut at multiples of KV_SPLIT, splits are
 // joined into partitions of kPartition positions and those into the result, always in this order,
 // so a row's bits depend neither on the rows beside it nor on the threads. Query vectors of one KV
 // head are numbered row * group + head in group.
@@ -15,14 +15,14 @@
 
 namespace pillion::cpu {
 
-constexpr int kPartition = 4 * kKvSplit;
+constexpr int kPartition = 4 * KV_SPLIT;
 
 KvHead kv_head(const KvStore& store, int head) {
-    const KvFormat format = store.spec.type == KvType::q8_0 ? KvFormat::q8_0 : KvFormat::f16;
-    const size_t k = kv_k_bytes(format, store.spec.head_dim, store.spec.capacity);
-    const size_t v = kv_v_bytes(format, store.spec.head_dim, store.spec.capacity);
-    uint8_t* base = store.buffer->host() + store.offset + (k + v) * size_t(head);
-    return {base, base + k, store.spec.capacity, store.spec.head_dim, format};
+    const KvSpec& s = store.spec;
+    const uint32_t head_dim = uint32_t(s.head_dim), capacity = uint32_t(s.capacity);
+    uint8_t* base = store.buffer->host() + store.offset +
+                    kv_head_bytes(s.type, head_dim, capacity) * size_t(head);
+    return {base, base + kv_k_bytes(s.type, head_dim, capacity), s.capacity, s.head_dim, s.type};
 }
 
 AttendLayout attend_layout(const AttendParams& p, const KvSpec& spec, int rows_max, int n_threads) {
@@ -138,15 +138,15 @@ struct Attend {
         float* o[kAttendQueriesMax];
         for (int i = 0; i < t.n; i++) o[i] = partial_o + int64_t(i) * p.head_dim;
         for (int32_t begin = partition * kPartition; begin < (partition + 1) * kPartition;
-             begin += kKvSplit) {
-            if (begin + kKvSplit <= t.lo || begin > t.hi) continue;
+             begin += KV_SPLIT) {
+            if (begin + KV_SPLIT <= t.lo || begin > t.hi) continue;
             AttendArgs a = {t.kv,
                             t.q,
                             t.first,
                             t.last,
                             t.n,
                             begin,
-                            std::min(begin + kKvSplit, t.hi + 1),
+                            std::min(begin + KV_SPLIT, t.hi + 1),
                             p.scale,
                             p.softcap,
                             m,
@@ -154,7 +154,7 @@ struct Attend {
                             o};
             table.attend_split(a);
             for (int i = 0; i < t.n; i++)
-                if (t.sees(i, begin, begin + kKvSplit))
+                if (t.sees(i, begin, begin + KV_SPLIT))
                     table.attend_merge(&state.m[i], &state.l[i], state.o[i], m[i], l[i], o[i],
                                        p.head_dim);
         }

@@ -1,7 +1,7 @@
 // Rows of embedding tables.
-#include "backends/cpu/import_rows.h"
 #include "backends/cpu/lane_pack.h"
 #include "backends/cpu/ops/row_step.h"
+#include "core/expand.h"
 
 namespace pillion::cpu {
 namespace {
@@ -11,8 +11,8 @@ void take_row(const Tensor& table, int64_t row, float* out) {
     if (table.layout == Layout::packed)
         unpack_row(format_of(table.dtype), table.host(), row, int(table.width), out);
     else
-        read_file_row(table.dtype, table.host() + size_t(row) * row_bytes(table.dtype, table.width),
-                      int(table.width), out);
+        read_row(table.dtype, table.host() + size_t(row) * row_bytes(table.dtype, table.width),
+                 int(table.width), out);
 }
 
 // Tokens may be a buffer of the caller or the argmax of an earlier node, one to a row of scratch.

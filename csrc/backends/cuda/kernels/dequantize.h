@@ -2,7 +2,7 @@
 // both sides: __host__ __device__.
 #pragma once
 #include "backends/cuda/device/device.h"
-#include "core/blocks.h"
+#include "core/contract/blocks.h"
 #include "core/dtype.h"
 
 namespace pillion::cuda {
@@ -22,8 +22,8 @@ __host__ __device__ inline float float_at(const uint8_t* b) {
 __host__ __device__ inline int nibble(const uint8_t* q, int i) {
     return i < 16 ? q[i] & 15 : q[i - 16] >> 4;
 }
-// Entry of a table of core/blocks.h, whose first eight and last eight bytes are given: an array of
-// the host is none of the device's.
+// Entry of a table of core/contract/blocks.h, whose first eight and last eight bytes are given: an
+// array of the host is none of the device's.
 __host__ __device__ inline int table_value(unsigned long long low, unsigned long long high,
                                            int code) {
     return int8_t((code < 8 ? low : high) >> (code % 8 * 8) & 255);

@@ -95,8 +95,8 @@ static __device__ __forceinline__ void load_codes(RawCodes<C>& r, const Planes& 
     load_words<extra_bytes(C)>(p.extra + block * extra_bytes(C), r.extra);
 }
 
-// The tables of core/blocks.h, four signed bytes a word, the first entry lowest. Those of three
-// bits have two words.
+// The tables of core/contract/blocks.h, four signed bytes a word, the first entry lowest. Those of
+// three bits have two words.
 template <Codes C>
 struct ValueTable;
 template <>

@@ -4,7 +4,7 @@
 
 #include "backends/cuda/kernels/matmul.h"
 #include "backends/cuda/kernels/matmul_layout.h"
-#include "core/blocks.h"
+#include "core/contract/blocks.h"
 #include "core/error.h"
 
 namespace pillion::cuda {

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "backends/cuda/kernels/host_device.h"
-#include "core/step_state.h"
+#include "core/contract/step_state.h"
 
 namespace pillion::cuda {
 

@@ -2,51 +2,9 @@
 // passes if its operands are there, have the right format and layout, fit each other, lie inside
 // their buffers and have memory for the rows of a run, and if its scratch and VTCM are large
 // enough. Nothing here trusts the host's arithmetic; products are 64 bits wide.
+#include "backends/htp/dsp/ops/ops.h"
 #include "backends/htp/dsp/session.h"
 #include "backends/htp/dsp/vtcm.h"
-
-enum kind {
-    NONE = 0,
-    ROW,        // f32, a row for each row of the op
-    RUN_ROW,    // f32, a row for each row of the run
-    ANY_ROW,    // f32, either (rope table)
-    TOKEN,      // i32, width 1, a row for each row of the op
-    IDS,        // i32, a row for each row of the op
-    SCORE_IDS,  // i32, the same or one row for all
-    VECTOR,     // f32, one row for all
-    ORDER,      // i32, one row for all
-    TABLE,      // rows in any weight format, or packed
-    MATRIX,     // packed, one
-    STACK,      // packed, several
-    CACHE,
-    OPTIONAL = 16
-};
-
-struct spec { uint8_t in[HTP_IN], out[HTP_OUT]; };
-static const struct spec specs[HTP_OP_COUNT] = {
-    [HTP_OP_EMBED] = {{TABLE, TOKEN}, {ROW}},
-    [HTP_OP_PER_LAYER_EMBED] = {{TABLE, TOKEN, ROW, VECTOR | OPTIONAL}, {ROW}},
-    [HTP_OP_ROPE_TABLE] = {{VECTOR}, {ROW}},
-    [HTP_OP_SCALE] = {{ROW}, {ROW}},
-    [HTP_OP_ADD] = {{ROW, ROW}, {ROW}},
-    [HTP_OP_NORM] = {{ROW, VECTOR | OPTIONAL}, {ROW}},
-    [HTP_OP_NORM_ADD] = {{ROW, VECTOR | OPTIONAL, ROW}, {ROW}},
-    [HTP_OP_MATMUL] = {{MATRIX, ROW}, {ROW}},
-    [HTP_OP_QKV_NORM_ROPE] = {{ROW | OPTIONAL, ROW | OPTIONAL, ROW | OPTIONAL, VECTOR | OPTIONAL,
-                               VECTOR | OPTIONAL, ANY_ROW},
-                              {NONE}},
-    [HTP_OP_KV_STORE] = {{CACHE, ROW, ROW}, {NONE}},
-    [HTP_OP_ATTEND] = {{CACHE, ROW}, {ROW}},
-    [HTP_OP_GLU] = {{ROW, ROW | OPTIONAL}, {ROW}},
-    [HTP_OP_MOE_ROUTE] = {{ROW, VECTOR | OPTIONAL}, {IDS, ROW}},
-    [HTP_OP_MOE_MATMUL] = {{STACK, ROW, IDS}, {ROW}},
-    [HTP_OP_MOE_SUM] = {{ROW, ROW}, {ROW}},
-    [HTP_OP_GATHER_ROWS] = {{RUN_ROW}, {ROW}},
-    [HTP_OP_SOFTCAP] = {{ROW}, {NONE}},
-    [HTP_OP_ARGMAX] = {{ROW, SCORE_IDS | OPTIONAL}, {TOKEN, ROW | OPTIONAL}},
-    [HTP_OP_CONCAT] = {{ROW, ROW}, {ROW}},
-    [HTP_OP_CENTROID_HEAD] = {{ROW, ROW, MATRIX, ORDER}, {ROW, IDS}},
-};
 
 enum { HEAD_DIM_MAX = 1024, HEADS_MAX = 1024, EXPERTS_MAX = 4096, LAYERS_MAX = 1024 };
 
@@ -77,7 +35,7 @@ static int inside(struct check* c, int32_t k, const struct htp_tensor* t, uint64
 }
 
 static int check_rows(struct check* c, int32_t k, const struct htp_tensor* t, uint32_t align) {
-    const uint32_t block = t->dtype == HTP_I32 ? 1 : htp_block_inputs(t->dtype);
+    const uint32_t block = t->dtype == DType_i32 ? 1 : htp_block_inputs(t->dtype);
     if (t->layout != HTP_ROWS) return no(c, HTP_WHY_LAYOUT, k, t->layout, HTP_ROWS);
     if (t->depth != 1) return no(c, HTP_WHY_SHAPE, k, t->depth, 1);
     if (t->width % block) return no(c, HTP_WHY_SHAPE, k, t->width, block);
@@ -90,8 +48,8 @@ static int check_rows(struct check* c, int32_t k, const struct htp_tensor* t, ui
 // Rows of a run: `counts` says which, and the memory holds them all.
 static int check_counts(struct check* c, int32_t k, const struct htp_tensor* t, uint32_t counts) {
     if (t->counts != counts) return no(c, HTP_WHY_SHAPE, k, t->counts, counts);
-    const uint32_t need = counts == HTP_RUN    ? c->rows_max
-                          : counts == HTP_OUTS ? c->out_rows_max
+    const uint32_t need = counts == Rows_run   ? c->rows_max
+                          : counts == Rows_out ? c->out_rows_max
                                                : 1;
     return t->rows < need ? no(c, HTP_WHY_SHAPE, k, t->rows, need) : 0;
 }
@@ -110,46 +68,50 @@ static int check_packed(struct check* c, int32_t k, const struct htp_tensor* t) 
 
 static int check_cache(struct check* c, int32_t k, const struct htp_tensor* t) {
     if (t->layout != HTP_KV) return no(c, HTP_WHY_LAYOUT, k, t->layout, HTP_KV);
-    if (t->dtype != HTP_F16 && t->dtype != HTP_Q8_0)
-        return no(c, HTP_WHY_DTYPE, k, t->dtype, HTP_F16);
+    if (t->dtype != DType_f16 && t->dtype != DType_q8_0)
+        return no(c, HTP_WHY_DTYPE, k, t->dtype, DType_f16);
     if (t->width > HEAD_DIM_MAX) return no(c, HTP_WHY_SHAPE, k, t->width, HEAD_DIM_MAX);
     if (t->depth > HEADS_MAX) return no(c, HTP_WHY_SHAPE, k, t->depth, HEADS_MAX);
-    if (t->rows % HTP_KV_SPLIT) return no(c, HTP_WHY_SHAPE, k, t->rows, HTP_KV_SPLIT);
+    if (t->rows % KV_SPLIT) return no(c, HTP_WHY_SHAPE, k, t->rows, KV_SPLIT);
     return inside(c, k, t, htp_kv_bytes(t->dtype, t->width, t->rows, t->depth), 64);
 }
 
-static int check_operand(struct check* c, int32_t k, const struct htp_tensor* t, uint8_t spec) {
-    const uint8_t kind = spec & (OPTIONAL - 1);
+static int check_operand(struct check* c, int32_t k, const struct htp_tensor* t,
+                         const OperandInfo* info) {
+    const uint8_t kind = info->kind;
     if (t->layout == HTP_ABSENT)
-        return kind == NONE || spec & OPTIONAL ? 0 : no(c, HTP_WHY_OPERAND, k, 0, 1);
-    if (kind == NONE) return no(c, HTP_WHY_OPERAND, k, 1, 0);
+        return kind == Operand_none || info->is_optional ? 0 : no(c, HTP_WHY_OPERAND, k, 0, 1);
+    if (kind == Operand_none) return no(c, HTP_WHY_OPERAND, k, 1, 0);
     if (t->width < 1 || t->width > 1u << 28 || t->rows < 1 || t->rows > 1u << 28 || t->depth < 1)
         return no(c, HTP_WHY_SHAPE, k, t->width < 1 || t->width > 1u << 28 ? t->width : t->rows,
                   1u << 28);
     switch (kind) {
-        case TABLE:
+        case Operand_table:
             if (t->layout == HTP_PACKED)
                 return t->depth == 1 ? check_packed(c, k, t) : no(c, HTP_WHY_SHAPE, k, t->depth, 1);
             return htp_block_inputs(t->dtype) ? check_rows(c, k, t, 1)
                                               : no(c, HTP_WHY_DTYPE, k, t->dtype, 0);
-        case MATRIX:
+        case Operand_matrix:
             return t->depth == 1 ? check_packed(c, k, t) : no(c, HTP_WHY_SHAPE, k, t->depth, 1);
-        case STACK: return check_packed(c, k, t);
-        case CACHE: return check_cache(c, k, t);
+        case Operand_stack: return check_packed(c, k, t);
+        case Operand_cache: return check_cache(c, k, t);
         default: break;
     }
-    const uint32_t dtype =
-        kind == TOKEN || kind == IDS || kind == SCORE_IDS || kind == ORDER ? HTP_I32 : HTP_F32;
+    const uint32_t dtype = kind == Operand_token || kind == Operand_ids ||
+                                   kind == Operand_score_ids || kind == Operand_order
+                               ? DType_i32
+                               : DType_f32;
     if (t->dtype != dtype) return no(c, HTP_WHY_DTYPE, k, t->dtype, dtype);
-    if (kind == TOKEN && t->width != 1) return no(c, HTP_WHY_SHAPE, k, t->width, 1);
+    if (kind == Operand_token && t->width != 1) return no(c, HTP_WHY_SHAPE, k, t->width, 1);
     if (check_rows(c, k, t, 4)) return -1;
     switch (kind) {
-        case VECTOR:
-        case ORDER: return check_counts(c, k, t, HTP_FIXED);
-        case RUN_ROW: return check_counts(c, k, t, HTP_RUN);
-        case ANY_ROW: return check_counts(c, k, t, t->counts == HTP_RUN ? HTP_RUN : c->op->rows);
-        case SCORE_IDS:
-            return check_counts(c, k, t, t->counts == HTP_FIXED ? HTP_FIXED : c->op->rows);
+        case Operand_vector:
+        case Operand_order: return check_counts(c, k, t, Rows_fixed);
+        case Operand_run_row: return check_counts(c, k, t, Rows_run);
+        case Operand_any_row:
+            return check_counts(c, k, t, t->counts == Rows_run ? Rows_run : c->op->rows);
+        case Operand_score_ids:
+            return check_counts(c, k, t, t->counts == Rows_fixed ? Rows_fixed : c->op->rows);
         default: return check_counts(c, k, t, c->op->rows);
     }
 }
@@ -170,7 +132,7 @@ static int within(struct check* c, int32_t word, int64_t value, int64_t low, int
 enum { OUT0 = HTP_IN, OUT1 = HTP_IN + 1 };
 
 static int check_qkv(struct check* c) {
-    const struct htp_qkv_params p = c->op->params.qkv;
+    const QkvParams p = c->op->params.qkv;
     const struct htp_tensor* in = c->op->in;
     if (within(c, 0, p.n_heads, 0, HEADS_MAX) || within(c, 1, p.n_kv_heads, 0, HEADS_MAX) ||
         within(c, 2, p.head_dim, 1, HEAD_DIM_MAX) || within(c, 3, p.rope_dims, 0, p.head_dim))
@@ -190,7 +152,7 @@ static int check_qkv(struct check* c) {
 }
 
 static int check_attend(struct check* c) {
-    const struct htp_attend_params p = c->op->params.attend;
+    const AttendParams p = c->op->params.attend;
     const struct htp_tensor* cache = &c->op->in[0];
     if (within(c, 0, p.n_heads, 1, HEADS_MAX) || within(c, 1, p.n_kv_heads, 1, p.n_heads) ||
         within(c, 2, p.head_dim, 1, HEAD_DIM_MAX) || within(c, 3, p.window, 0, 1 << 30) ||
@@ -207,9 +169,9 @@ static int check_attend(struct check* c) {
 }
 
 static int check_glu(struct check* c) {
-    const struct htp_glu_params p = c->op->params.glu;
+    const GluParams p = c->op->params.glu;
     const struct htp_tensor *in = c->op->in, *out = c->op->out;
-    if (within(c, 0, p.activation, HTP_GELU_TANH, HTP_SILU) ||
+    if (within(c, 0, p.activation, Activation_gelu_tanh, Activation_silu) ||
         within(c, 1, p.up_offset, 0, 1 << 28) || within(c, 2, p.groups, 0, 1 << 16))
         return -1;
     if (p.groups == 0) {
@@ -226,7 +188,7 @@ static int check_glu(struct check* c) {
 }
 
 static int check_moe(struct check* c) {
-    const struct htp_moe_params p = c->op->params.moe;
+    const MoeParams p = c->op->params.moe;
     const struct htp_tensor *in = c->op->in, *out = c->op->out;
     if (within(c, 0, p.n_experts, 1, EXPERTS_MAX) ||
         within(c, 1, p.n_used, 1,
@@ -234,12 +196,12 @@ static int check_moe(struct check* c) {
         return -1;
     const uint32_t experts = (uint32_t)p.n_experts, used = (uint32_t)p.n_used;
     switch (c->op->code) {
-        case HTP_OP_MOE_ROUTE:
+        case Op_moe_route:
             return width_is(c, 0, experts) || width_is(c, 1, experts) || width_is(c, OUT0, used) ||
                            width_is(c, OUT1, used)
                        ? -1
                        : 0;
-        case HTP_OP_MOE_SUM:
+        case Op_moe_sum:
             return width_is(c, 0, (uint64_t)out[0].width * used) || width_is(c, 1, used) ? -1 : 0;
         default: break;
     }
@@ -253,7 +215,7 @@ static int check_moe(struct check* c) {
 }
 
 static int check_centroids(struct check* c) {
-    const struct htp_centroid_params p = c->op->params.centroid;
+    const CentroidHeadParams p = c->op->params.centroid_head;
     const struct htp_tensor* table = &c->op->in[2];
     if (within(c, 0, p.n_centroids, 1, 1 << 24) || within(c, 1, p.n_active, 1, p.n_centroids))
         return -1;
@@ -270,9 +232,9 @@ static int check_centroids(struct check* c) {
 static int check_shapes(struct check* c) {
     const struct htp_tensor *in = c->op->in, *out = c->op->out;
     switch (c->op->code) {
-        case HTP_OP_EMBED: return width_is(c, OUT0, in[0].width);
-        case HTP_OP_PER_LAYER_EMBED: {
-            const struct htp_per_layer_embed_params p = c->op->params.per_layer_embed;
+        case Op_embed: return width_is(c, OUT0, in[0].width);
+        case Op_per_layer_embed: {
+            const PerLayerEmbedParams p = c->op->params.per_layer_embed;
             if (within(c, 0, p.width, 1, 1 << 20) || within(c, 1, p.n_layers, 1, LAYERS_MAX))
                 return -1;
             const uint64_t width = (uint64_t)p.width * (uint32_t)p.n_layers;
@@ -281,37 +243,37 @@ static int check_shapes(struct check* c) {
                        ? -1
                        : 0;
         }
-        case HTP_OP_ROPE_TABLE: {
+        case Op_rope_table: {
             const int32_t dims = c->op->params.rope_table.dims;
+            if (in[0].layout == HTP_ABSENT) return no(c, HTP_WHY_OPERAND, 0, 0, 1);
             if (within(c, 0, dims, 2, HEAD_DIM_MAX)) return -1;
             if (dims % 2) return no(c, HTP_WHY_PARAMS, 0, (uint32_t)dims, 2);
             return width_is(c, 0, (uint32_t)dims / 2) || width_is(c, OUT0, (uint32_t)dims) ? -1 : 0;
         }
-        case HTP_OP_SCALE:
-        case HTP_OP_GATHER_ROWS: return width_is(c, 0, out[0].width);
-        case HTP_OP_ADD:
-        case HTP_OP_NORM:
-            return width_is(c, 0, out[0].width) || width_is(c, 1, out[0].width) ? -1 : 0;
-        case HTP_OP_NORM_ADD:
+        case Op_scale:
+        case Op_gather_rows: return width_is(c, 0, out[0].width);
+        case Op_add:
+        case Op_norm: return width_is(c, 0, out[0].width) || width_is(c, 1, out[0].width) ? -1 : 0;
+        case Op_norm_add:
             return width_is(c, 0, out[0].width) || width_is(c, 1, out[0].width) ||
                            width_is(c, 2, out[0].width)
                        ? -1
                        : 0;
-        case HTP_OP_MATMUL:
+        case Op_matmul:
             return width_is(c, 1, in[0].width) || width_is(c, OUT0, in[0].rows) ? -1 : 0;
-        case HTP_OP_QKV_NORM_ROPE: return check_qkv(c);
-        case HTP_OP_KV_STORE: {
+        case Op_qkv_norm_rope: return check_qkv(c);
+        case Op_kv_store: {
             const uint64_t width = (uint64_t)in[0].width * in[0].depth;
             return width_is(c, 1, width) || width_is(c, 2, width) ? -1 : 0;
         }
-        case HTP_OP_ATTEND: return check_attend(c);
-        case HTP_OP_GLU: return check_glu(c);
-        case HTP_OP_MOE_ROUTE:
-        case HTP_OP_MOE_MATMUL:
-        case HTP_OP_MOE_SUM: return check_moe(c);
-        case HTP_OP_ARGMAX: return width_is(c, 1, in[0].width) || width_is(c, OUT1, 1) ? -1 : 0;
-        case HTP_OP_CONCAT: return width_is(c, OUT0, (uint64_t)in[0].width + in[1].width);
-        case HTP_OP_CENTROID_HEAD: return check_centroids(c);
+        case Op_attend: return check_attend(c);
+        case Op_glu: return check_glu(c);
+        case Op_moe_route:
+        case Op_moe_matmul:
+        case Op_moe_sum: return check_moe(c);
+        case Op_argmax: return width_is(c, 1, in[0].width) || width_is(c, OUT1, 1) ? -1 : 0;
+        case Op_concat: return width_is(c, OUT0, (uint64_t)in[0].width + in[1].width);
+        case Op_centroid_head: return check_centroids(c);
         default: return 0;
     }
 }
@@ -335,7 +297,7 @@ static int check_overlap(struct check* c) {
 
 static int check_tiling(struct check* c) {
     const struct htp_tiling* t = &c->op->tiling;
-    const int matmul = c->op->code == HTP_OP_MATMUL;
+    const int matmul = c->op->code == Op_matmul;
     if (t->threads < 1 || t->threads > HTP_THREADS_MAX)
         return no(c, HTP_WHY_TILING, TILING, t->threads, HTP_THREADS_MAX);
     if (t->rows_at_once > HTP_MATMUL_ROWS_MAX)
@@ -349,7 +311,7 @@ static int check_tiling(struct check* c) {
         return -1;
     if (t->scratch_bytes && check_overlap(c)) return -1;
     if (!t->fetch_groups) return 0;
-    if (!matmul && c->op->code != HTP_OP_MOE_MATMUL)
+    if (!matmul && c->op->code != Op_moe_matmul)
         return no(c, HTP_WHY_TILING, TILING, t->fetch_groups, 0);
     const uint64_t piece = htp_fetch_bytes(c->op->in[0].dtype, t->fetch_groups);
     if (t->fetch_bytes < piece) return no(c, HTP_WHY_TILING, TILING, t->fetch_bytes, piece);
@@ -362,16 +324,16 @@ static int check_tiling(struct check* c) {
 int plan_check_op(const struct dsp_session* s, const struct htp_op* op, uint32_t rows_max,
                   uint32_t out_rows_max, struct dsp_why* why) {
     struct check c = {s, op, rows_max, out_rows_max, why, {0}};
-    if (op->code >= HTP_OP_COUNT) return no(&c, HTP_WHY_OP, -1, op->code, HTP_OP_COUNT);
-    if (op->rows != HTP_RUN && op->rows != HTP_OUTS)
-        return no(&c, HTP_WHY_SHAPE, -1, op->rows, HTP_OUTS);
-    if ((op->code == HTP_OP_ROPE_TABLE && op->rows != HTP_RUN) ||
-        (op->code == HTP_OP_GATHER_ROWS && op->rows != HTP_OUTS))
-        return no(&c, HTP_WHY_SHAPE, -1, op->rows,
-                  op->code == HTP_OP_ROPE_TABLE ? HTP_RUN : HTP_OUTS);
+    if (op->code >= Op_count || !dsp_ops[op->code])
+        return no(&c, HTP_WHY_OP, -1, op->code, Op_count);
+    if (op->rows != Rows_run && op->rows != Rows_out)
+        return no(&c, HTP_WHY_SHAPE, -1, op->rows, Rows_out);
+    if ((op->code == Op_rope_table && op->rows != Rows_run) ||
+        (op->code == Op_gather_rows && op->rows != Rows_out))
+        return no(&c, HTP_WHY_SHAPE, -1, op->rows, op->code == Op_rope_table ? Rows_run : Rows_out);
     for (int k = 0; k < HTP_IN; k++)
-        if (check_operand(&c, k, &op->in[k], specs[op->code].in[k])) return -1;
+        if (check_operand(&c, k, &op->in[k], &op_info(op->code)->in[k])) return -1;
     for (int k = 0; k < HTP_OUT; k++)
-        if (check_operand(&c, HTP_IN + k, &op->out[k], specs[op->code].out[k])) return -1;
+        if (check_operand(&c, HTP_IN + k, &op->out[k], &op_info(op->code)->out[k])) return -1;
     return check_shapes(&c) || check_tiling(&c) ? -1 : 0;
 }

@@ -113,14 +113,13 @@ static void add_range(struct dsp_plan* p, const struct htp_tensor* t) {
 
 // 0, or -1: no memory. Activations share scratch, so few ranges are left of many outputs.
 static int collect_written(struct dsp_plan* p) {
-    p->written = malloc((3ull + HTP_OUT) * (p->n_ops + 1) * sizeof *p->written);
+    p->written = malloc((HTP_IN + 0ull + HTP_OUT) * (p->n_ops + 1) * sizeof *p->written);
     if (!p->written) return -1;
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const struct htp_op* op = &p->ops[i];
-        const int in_place = op->code == HTP_OP_QKV_NORM_ROPE ? 3
-                             : op->code == HTP_OP_SOFTCAP     ? 1
-                                                              : 0;
-        for (int k = 0; k < in_place; k++) add_range(p, &op->in[k]);
+        const OperandInfo* in = op_info(op->code)->in;
+        for (int k = 0; k < HTP_IN; k++)
+            if (in[k].in_place) add_range(p, &op->in[k]);
         for (int k = 0; k < HTP_OUT; k++) add_range(p, &op->out[k]);
     }
     qsort(p->written, p->n_written, sizeof *p->written, range_order);
@@ -158,7 +157,7 @@ static void flush_written(const struct dsp_session* s, const struct dsp_plan* p,
                        p->written[i].end - p->written[i].first);
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const struct htp_tensor* t = &p->ops[i].in[0];
-        if (p->ops[i].code == HTP_OP_KV_STORE)
+        if (p->ops[i].code == Op_kv_store)
             flush_cache(t, s->buffer[t->buffer].base + t->offset, run->pos, run->rows);
     }
     platform_flush((const uint8_t*)state, sizeof *state);
@@ -237,8 +236,8 @@ static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p,
         if (injected) return injected;
         const struct htp_op* op = &p->ops[i];
         r.op = op;
-        r.n = op->rows == HTP_OUTS ? r.out_rows : r.rows;
-        r.first_row = op->rows == HTP_OUTS ? r.rows - r.out_rows : 0;
+        r.n = op->rows == Rows_out ? r.out_rows : r.rows;
+        r.first_row = op->rows == Rows_out ? r.rows - r.out_rows : 0;
         for (int k = 0; k < HTP_IN; k++) r.in[k] = operand(s, &op->in[k]);
         for (int k = 0; k < HTP_OUT; k++) r.out[k] = operand(s, &op->out[k]);
         r.scratch = op->tiling.scratch_bytes

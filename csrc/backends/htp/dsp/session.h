@@ -4,7 +4,7 @@
 #define PILLION_DSP_SESSION_H
 
 #include "backends/htp/wire/htp_sizes.h"
-#include "core/step_state.h"
+#include "core/contract/step_state.h"
 
 // --- supplied by the platform (main_sim.c; FastRPC) ---
 // Memory of a host's buffer, or null with errno set; m->fd comes back when it is unmapped.

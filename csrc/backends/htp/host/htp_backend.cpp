@@ -128,12 +128,11 @@ class HtpBackend final : public Backend {
     }
 
     size_t kv_bytes(const KvSpec& s) const override {
-        return size_t(htp_kv_bytes(s.type == KvType::q8_0 ? HTP_Q8_0 : HTP_F16,
-                                   uint32_t(s.head_dim), uint32_t(s.capacity),
-                                   uint32_t(s.n_kv_heads)));
+        return size_t(kv_head_bytes(s.type, uint32_t(s.head_dim), uint32_t(s.capacity)) *
+                      uint64_t(s.n_kv_heads));
     }
 
-    const char* kv_layout() const override { return "lanes32"; }  // htp_sizes.h: the CPU's
+    const char* kv_layout() const override { return "lanes32"; }  // contract/kv_lanes.h
 
     // The host's memory, as far as sessions can map it.
     MemoryInfo memory() const override {

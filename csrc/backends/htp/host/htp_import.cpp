@@ -106,8 +106,7 @@ bool write_weight(const WeightSource& s, int n_threads, const std::atomic<bool>&
             for (int64_t r = 0; r < s.rows * s.depth; r++) {
                 float* row = reinterpret_cast<float*>(to) + r * s.width;
                 const uint8_t* from = s.data + file_row(s) * size_t(r);
-                if (is_expanded(s.dtype)) read_expanded(s.dtype, from, s.width, row);
-                else (void)htp_dequantize_row(uint32_t(s.dtype), from, uint32_t(s.width), row);
+                read_row(s.dtype, from, s.width, row);
             }
             return true;
         case WeightSource::Use::table: {

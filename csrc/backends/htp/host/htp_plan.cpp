@@ -18,17 +18,10 @@
 namespace pillion::htp {
 namespace {
 
-static_assert(sizeof(Params) == sizeof(htp_params) &&
-                  offsetof(QkvParams, interleaved) == offsetof(htp_qkv_params, interleaved),
-              "the wire copies a node's parameters");
-static_assert(int(Op::count) == HTP_OP_COUNT && int(Op::centroid_head) == HTP_OP_CENTROID_HEAD &&
-                  int(Op::attend) == HTP_OP_ATTEND,
-              "the wire's ops are those of ops.def, in their order");
-static_assert(int(Rows::fixed) == HTP_FIXED && int(Rows::run) == HTP_RUN &&
-                  int(Rows::out) == HTP_OUTS,
-              "the wire's row counts");
-
-constexpr size_t kStateBytes = 512 + HTP_VECTOR;  // a StepState, then the cancel word
+// A StepState, then the cancel word. The host may write the word while the DSP writes the state's
+// status, so each has a cache line of its own.
+constexpr size_t kCancelAt = HTP_VECTOR, kStateBytes = 2 * HTP_VECTOR;
+static_assert(sizeof(StepState) <= kCancelAt, "the state's cache line");
 
 template <class T>
 T taken(T pointer, Status status, const Reason& reason, const char* what) {
@@ -85,7 +78,7 @@ class HtpPlan final : public Plan {
         is_cancelled_ = queue_.cancel.load();
         if (is_cancelled_) return Status::ok;  // wait() says so
         memcpy(records_->host(), &state, sizeof state);
-        auto* word = reinterpret_cast<uint32_t*>(records_->host() + sizeof(StepState));
+        auto* word = reinterpret_cast<uint32_t*>(records_->host() + kCancelAt);
         *word = 0;
         for (Stretch& s : stretches_) {
             htp_answer answer = {};
@@ -97,7 +90,7 @@ class HtpPlan final : public Plan {
                 with_caches = joined(std::move(with_caches));
             }
             const Status status = dsp_.sessions.at(s.session).run(
-                s.program, records_->address(), records_->address(sizeof(StepState)),
+                s.program, records_->address(), records_->address(kCancelAt),
                 {&queue_.cancel, word, with_caches.empty() ? &s.spans : &with_caches}, answer,
                 reason);
             if (status == Status::ok) s.writes_seen = writes;
@@ -259,7 +252,7 @@ class Compiler {
         t.counts = uint8_t(info.rows);
         if (info.kind == ValueInfo::Kind::kv) {
             const KvSpec& s = info.kv.spec;
-            t.dtype = s.type == KvType::q8_0 ? HTP_Q8_0 : HTP_F16, t.layout = HTP_KV;
+            t.dtype = s.type == KvType::q8_0 ? DType_q8_0 : DType_f16, t.layout = HTP_KV;
             t.width = uint32_t(s.head_dim), t.rows = uint32_t(s.capacity),
             t.depth = uint32_t(s.n_kv_heads);
             return t;
@@ -291,16 +284,16 @@ class Compiler {
         for (int k = 0; k < HTP_IN; k++) op.in[k] = operand(n.in[k]);
         for (int k = 0; k < HTP_OUT; k++) op.out[k] = operand(n.out[k]);
         if (n.op == Op::gather_rows)
-            op.in[0].dtype = op.out[0].dtype = HTP_F32;  // it copies words, whatever they are
+            op.in[0].dtype = op.out[0].dtype = DType_f32;  // it copies words, whatever they are
         if (n.op == Op::centroid_head)
-            op.in[3].rows = 1, op.in[3].counts = HTP_FIXED;  // one order for all rows
+            op.in[3].rows = 1, op.in[3].counts = Rows_fixed;  // one order for all rows
         for (const auto& [code, k] : {std::pair(Op::argmax, 1),
                                       {Op::moe_matmul, 2},
                                       {Op::centroid_head, 3}})  // ids, also after a gather
-            if (n.op == code && op.in[k].layout != HTP_ABSENT) op.in[k].dtype = HTP_I32;
+            if (n.op == code && op.in[k].layout != HTP_ABSENT) op.in[k].dtype = DType_i32;
         if (n.op == Op::rope_table) {
             const uint32_t half = uint32_t(n.params.rope_table.dims / 2);
-            op.in[0] = {0, HTP_F32, HTP_ROWS, 0, half * 4, half, 1, 1, HTP_FIXED, 0};
+            op.in[0] = {0, DType_f32, HTP_ROWS, 0, half * 4, half, 1, 1, Rows_fixed, 0};
         }
         const uint64_t bytes =
             tile(op, uint32_t(graph_.rows_max(n.rows)), uint32_t(graph_.rows_max()), hardware_);
@@ -310,8 +303,8 @@ class Compiler {
 
     std::string kernel_name(const htp_op& op) const {
         std::string name = info(Op(op.code)).name;
-        const htp_tensor& t = op.in[op.code == HTP_OP_CENTROID_HEAD ? 2 : 0];
-        if (t.layout == HTP_PACKED || t.layout == HTP_KV || op.code == HTP_OP_EMBED) {
+        const htp_tensor& t = op.in[op.code == Op_centroid_head ? 2 : 0];
+        if (t.layout == HTP_PACKED || t.layout == HTP_KV || op.code == Op_embed) {
             std::string type = ::pillion::info(DType(t.dtype)).name;
             std::transform(type.begin(), type.end(), type.begin(),
                            [](char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; });
@@ -381,9 +374,8 @@ class Compiler {
     }
 
     static uint32_t cache_bytes(const KvSpec& s) {
-        return uint32_t(htp_kv_bytes(s.type == KvType::q8_0 ? HTP_Q8_0 : HTP_F16,
-                                     uint32_t(s.head_dim), uint32_t(s.capacity),
-                                     uint32_t(s.n_kv_heads)));
+        return uint32_t(kv_head_bytes(s.type, uint32_t(s.head_dim), uint32_t(s.capacity)) *
+                        uint64_t(s.n_kv_heads));
     }
 
     // The record's addresses, and the blocks its session must see.

@@ -10,6 +10,16 @@ namespace {
 constexpr int kHeadDimMax = 1024;
 constexpr int64_t kWidthMax = 1 << 24;
 
+bool has_kernel(Op op) {
+    switch (op) {
+#define HTP_KERNEL(name) case Op::name:
+#include "backends/htp/wire/htp_kernels.def"
+#undef HTP_KERNEL
+        return true;
+        default: return false;
+    }
+}
+
 bool weight_ok(const Graph& graph, const Node& n, Value v, Reason& reason) {
     const Tensor& t = graph.value(v).tensor;
     if (!is_weight_type(t.dtype)) {
@@ -45,6 +55,10 @@ bool attend_ok(const Node& n, Reason& reason) {
 bool is_weight_type(DType dtype) { return htp_group_inputs(uint32_t(expanded(dtype))) != 0; }
 
 bool htp_supports(const Graph& graph, const Node& n, Reason& reason) {
+    if (!has_kernel(n.op)) {
+        reason.set("layer %d: device htp has no kernel for op %s", n.layer, info(n.op).name);
+        return false;
+    }
     if (graph.rows_max(n.rows) > HTP_ROWS_MAX) {
         reason.set("%d rows in a run, device htp supports %d: take a smaller n_batch",
                    graph.rows_max(n.rows), HTP_ROWS_MAX);

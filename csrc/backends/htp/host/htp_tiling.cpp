@@ -16,24 +16,22 @@ constexpr uint64_t kActivationBytes = 512u << 10;
 constexpr uint64_t kPieceBytes = 64u << 10;
 
 bool reads_weights(uint32_t code) {
-    return code == HTP_OP_MATMUL || code == HTP_OP_MOE_MATMUL || code == HTP_OP_CENTROID_HEAD;
+    return code == Op_matmul || code == Op_moe_matmul || code == Op_centroid_head;
 }
 
-const htp_tensor& weight_of(const htp_op& op) {
-    return op.in[op.code == HTP_OP_CENTROID_HEAD ? 2 : 0];
-}
+const htp_tensor& weight_of(const htp_op& op) { return op.in[op.code == Op_centroid_head ? 2 : 0]; }
 
 // Values that the op works on in one row.
 uint64_t row_values(const htp_op& op) {
-    if (op.code == HTP_OP_QKV_NORM_ROPE)
+    if (op.code == Op_qkv_norm_rope)
         return uint64_t(op.in[0].width) + op.in[1].width + op.in[2].width;
-    if (op.code == HTP_OP_KV_STORE) return uint64_t(op.in[1].width) + op.in[2].width;
+    if (op.code == Op_kv_store) return uint64_t(op.in[1].width) + op.in[2].width;
     return std::max(op.out[0].width, op.in[0].layout == HTP_ROWS ? op.in[0].width : 0u);
 }
 
 uint32_t threads_of(const htp_op& op, uint32_t rows_max, const htp_info& dsp) {
     const uint32_t all = std::max(1u, std::min<uint32_t>(dsp.threads, HTP_THREADS_MAX));
-    if (op.code == HTP_OP_ATTEND || op.code == HTP_OP_CENTROID_HEAD) return all;
+    if (op.code == Op_attend || op.code == Op_centroid_head) return all;
     if (reads_weights(op.code)) {
         const htp_tensor& w = weight_of(op);
         return uint32_t(std::min<uint64_t>(all, std::max<uint64_t>(1, htp_panels(w.rows) *
@@ -45,9 +43,9 @@ uint32_t threads_of(const htp_op& op, uint32_t rows_max, const htp_info& dsp) {
 void tile_weights(htp_op& op, uint32_t rows_max, const htp_info& dsp) {
     const htp_tensor& w = weight_of(op);
     htp_tiling& t = op.tiling;
-    if (op.code == HTP_OP_CENTROID_HEAD)
+    if (op.code == Op_centroid_head)
         return;  // its clusters are short and scattered: read where they lie
-    if (op.code == HTP_OP_MATMUL && !htp_is_float(w.dtype)) {
+    if (op.code == Op_matmul && !htp_is_float(w.dtype)) {
         const uint64_t fit = kActivationBytes / std::max<uint64_t>(1, htp_act_row_bytes(w.width));
         t.rows_at_once = uint32_t(
             std::min<uint64_t>({rows_max, std::max<uint64_t>(fit, HTP_FEW), HTP_MATMUL_ROWS_MAX}));

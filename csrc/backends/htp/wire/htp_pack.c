@@ -3,89 +3,49 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "core/blocks.h"
+#include "core/contract/block_values.h"
 
-// ---- codes and scales of a file's block ----
-// codes: unsigned, of all inputs of the block. Values are the definition in core/blocks.h, rounded
-// as written there: value = scale * code, then minus the minimum where there is one.
+// Everything of a block, whatever its format: its scales as in the file, its codes one a byte.
+struct block {
+    union file_block {
+#define PILLION_SCALED(name, label, block) block name;
+#include "core/contract/scaled_formats.def"
+#undef PILLION_SCALED
+    } file;
+    uint8_t codes[256];
+};
 
-static void nibbles(const uint8_t* q, uint8_t* codes) {
-    for (int i = 0; i < 16; i++) codes[i] = q[i] & 15, codes[16 + i] = q[i] >> 4;
-}
-static void fifth_bits(const uint8_t* high, uint8_t* codes) {
-    for (int i = 0; i < 32; i++) codes[i] |= (uint8_t)((high[i / 8] >> (i % 8) & 1) << 4);
-}
-static void codes_q8_0(const BlockQ8_0* b, uint8_t* codes) {
-    for (int i = 0; i < 32; i++) codes[i] = (uint8_t)(b->q[i] + 128);
-}
-static void bit_pairs(const uint8_t* q, uint8_t* codes) {
-    for (int i = 0; i < 256; i++) codes[i] = q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-}
-static void nibbles_k(const uint8_t* q, uint8_t* codes) {
-    for (int i = 0; i < 256; i++) codes[i] = q[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15;
-}
-static void single_bits(const uint8_t* high, int at, uint8_t* codes) {
-    for (int i = 0; i < 256; i++) codes[i] |= (uint8_t)((high[i % 32] >> (i / 32) & 1) << at);
-}
-static void codes_q6_k(const BlockQ6_K* b, uint8_t* codes) {
-    for (int i = 0; i < 256; i++) {
-        const int half = i / 128, s = i / 32 % 4, l = i % 32;
-        codes[i] = (uint8_t)((b->low[64 * half + s % 2 * 32 + l] >> (s / 2 * 4) & 15) |
-                             (b->high[32 * half + l] >> (2 * s) & 3) << 4);
+static void read_block(uint32_t dtype, const uint8_t* at, struct block* o) {
+    switch (dtype) {
+#define PILLION_SCALED(name, label, block)                        \
+    case DType_##name:                                            \
+        memcpy(&o->file, at, sizeof(block));                      \
+        for (int i = 0; i < name##_inputs; i++)                   \
+            o->codes[i] = (uint8_t)name##_code(&o->file.name, i); \
+        break;
+#include "core/contract/scaled_formats.def"
+#undef PILLION_SCALED
+        default: break;
     }
 }
 
-// 32 values of one scale.
-static void values_32(uint16_t d, int zero, const uint8_t* codes, float* out) {
-    for (int i = 0; i < 32; i++) out[i] = f16_to_f32(d) * (float)(codes[i] - zero);
-}
-static void values_32_plus(uint16_t d, uint16_t m, const uint8_t* codes, float* out) {
-    for (int i = 0; i < 32; i++) {
-        const float product = f16_to_f32(d) * (float)codes[i];
-        out[i] = product + f16_to_f32(m);
-    }
-}
-// 256 values; fields: 8 scales, 8 minima
-static void values_minima(uint16_t d, uint16_t dmin, const uint8_t* fields, const uint8_t* codes,
-                          float* out) {
-    for (int i = 0; i < 256; i++) {
-        const float scale = f16_to_f32(d) * (float)fields[i / 32],
-                    low = f16_to_f32(dmin) * (float)fields[8 + i / 32];
-        const float product = scale * (float)codes[i];
-        out[i] = product - low;
-    }
-}
-static void values_q2_k(uint16_t d, uint16_t dmin, const uint8_t* scales, const uint8_t* codes,
-                        float* out) {
-    for (int i = 0; i < 256; i++) {
-        const float scale = f16_to_f32(d) * (float)(scales[i / 16] & 15),
-                    low = f16_to_f32(dmin) * (float)(scales[i / 16] >> 4);
-        const float product = scale * (float)codes[i];
-        out[i] = product - low;
-    }
-}
-static void values_16(uint16_t d, const int* scales, int zero, const uint8_t* codes, float* out) {
-    for (int i = 0; i < 256; i++) {
-        const float scale = f16_to_f32(d) * (float)scales[i / 16];
-        out[i] = scale * (float)(codes[i] - zero);
-    }
-}
-// Scales that stand for 2 * s + 1; dividing d is exact.
-static void values_odd(uint16_t d, float divide, const uint8_t* nibbles, int inputs,
-                       const int8_t* table, const uint8_t* codes, float* out) {
-    for (int i = 0; i < 256; i++) {
-        const int g = i / inputs, s = nibbles[g / 2] >> (g % 2 * 4) & 15;
-        const float scale = f16_to_f32(d) / divide * (float)(2 * s + 1);
-        out[i] = scale * (float)table[codes[i]];
-    }
-}
-static void values_iq4_xs(uint16_t d, uint16_t scales_high, const uint8_t* scales_low,
-                          const uint8_t* codes, float* out) {
-    for (int i = 0; i < 256; i++) {
-        const int g = i / 32, low = scales_low[g / 2] >> (g % 2 * 4) & 15,
-                  high = scales_high >> (2 * g) & 3;
-        const float scale = f16_to_f32(d) * (float)((low | high << 4) - 32);
-        out[i] = scale * (float)kIq4Values[codes[i]];
+// As NAME_values of core/contract/block_values.h, with the codes of the array.
+static void block_values(uint32_t dtype, const struct block* b, float* out) {
+    switch (dtype) {
+#define PILLION_SCALED(name, label, block)                                       \
+    case DType_##name:                                                           \
+        for (int g = 0; g < name##_inputs; g += name##_group) {                  \
+            const float scale = name##_scale(&b->file.name, g),                  \
+                        low = name##_minimum(&b->file.name, g);                  \
+            for (int i = g; i < g + name##_group; i++) {                         \
+                const float product = scale * (float)name##_number(b->codes[i]); \
+                out[i] = product - low;                                          \
+            }                                                                    \
+        }                                                                        \
+        break;
+#include "core/contract/scaled_formats.def"
+#undef PILLION_SCALED
+        default: break;
     }
 }
 
@@ -165,294 +125,132 @@ static void get_six_bits(const uint8_t* group, int v, int r, uint8_t* fields) {
     }
 }
 
-// Where the codes of 32 inputs lie in a group: vectors before the first, and vectors each.
-static int code_base(uint32_t dtype) {
-    switch (dtype) {
-        case HTP_Q4_1:
-        case HTP_Q5_1:
-        case HTP_IQ4_XS:
-        case HTP_NVFP4_X:
-        case HTP_IQ3_XXS_X:
-        case HTP_IQ3_S_X: return 2;
-        case HTP_IQ2_X:
-        case HTP_IQ1_X: return 3;
-        case HTP_Q3_K:
-        case HTP_Q4_K:
-        case HTP_Q5_K: return 4;
-        case HTP_Q2_K:
-        case HTP_Q6_K: return 5;
-        default: return 1;
-    }
-}
-static int code_vectors(uint32_t dtype) {
-    switch (dtype) {
-        case HTP_Q2_K:
-        case HTP_TQ2_0: return 2;
-        case HTP_Q3_K:
-        case HTP_IQ2_X:
-        case HTP_IQ1_X: return 3;
-        case HTP_Q5_0:
-        case HTP_Q5_1:
-        case HTP_Q5_K: return 5;
-        case HTP_Q6_K: return 6;
-        case HTP_Q8_0: return 8;
-        default: return 4;
-    }
+// Where the codes of 32 inputs begin in a group.
+static int code_base(uint32_t dtype, int part) {
+    return (int)(htp_head_vectors(dtype) + (uint32_t)part * htp_code_vectors(dtype));
 }
 
 static void put_codes(uint32_t dtype, uint8_t* group, int part, int r, const uint8_t* codes) {
-    const int v = code_base(dtype) + part * code_vectors(dtype);
+    const int v = code_base(dtype, part);
     switch (dtype) {
-        case HTP_Q8_0: put_bytes(group, v, r, codes); break;
-        case HTP_Q2_K:
-        case HTP_TQ2_0: put_pairs(group, v, r, codes, 0); break;
-        case HTP_Q3_K:
-        case HTP_IQ2_X:
-        case HTP_IQ1_X:
+        case DType_q8_0: put_bytes(group, v, r, codes); break;
+        case DType_q2_k:
+        case DType_tq2_0: put_pairs(group, v, r, codes, 0); break;
+        case DType_q3_k:
+        case DType_iq2_x:
+        case DType_iq1_x:
             put_bits(group, v, r, codes, 2), put_pairs(group, v + 1, r, codes, 0);
             break;
-        case HTP_Q5_0:
-        case HTP_Q5_1:
-        case HTP_Q5_K: put_bits(group, v, r, codes, 4), put_nibbles(group, v + 1, r, codes); break;
-        case HTP_Q6_K: put_pairs(group, v, r, codes, 4), put_nibbles(group, v + 2, r, codes); break;
+        case DType_q5_0:
+        case DType_q5_1:
+        case DType_q5_k:
+            put_bits(group, v, r, codes, 4), put_nibbles(group, v + 1, r, codes);
+            break;
+        case DType_q6_k:
+            put_pairs(group, v, r, codes, 4), put_nibbles(group, v + 2, r, codes);
+            break;
         default: put_nibbles(group, v, r, codes);
     }
 }
 static void get_codes(uint32_t dtype, const uint8_t* group, int part, int r, uint8_t* codes) {
-    const int v = code_base(dtype) + part * code_vectors(dtype);
-    if (code_vectors(dtype) < 4) memset(codes, 0, 32);
+    const int v = code_base(dtype, part);
+    if (htp_code_vectors(dtype) < 4) memset(codes, 0, 32);
     switch (dtype) {
-        case HTP_Q8_0: get_bytes(group, v, r, codes); break;
-        case HTP_Q2_K:
-        case HTP_TQ2_0: add_pairs(group, v, r, codes, 0); break;
-        case HTP_Q3_K:
-        case HTP_IQ2_X:
-        case HTP_IQ1_X:
+        case DType_q8_0: get_bytes(group, v, r, codes); break;
+        case DType_q2_k:
+        case DType_tq2_0: add_pairs(group, v, r, codes, 0); break;
+        case DType_q3_k:
+        case DType_iq2_x:
+        case DType_iq1_x:
             add_bits(group, v, r, codes, 2), add_pairs(group, v + 1, r, codes, 0);
             break;
-        case HTP_Q5_0:
-        case HTP_Q5_1:
-        case HTP_Q5_K: get_nibbles(group, v + 1, r, codes), add_bits(group, v, r, codes, 4); break;
-        case HTP_Q6_K: get_nibbles(group, v + 2, r, codes), add_pairs(group, v, r, codes, 4); break;
+        case DType_q5_0:
+        case DType_q5_1:
+        case DType_q5_k:
+            get_nibbles(group, v + 1, r, codes), add_bits(group, v, r, codes, 4);
+            break;
+        case DType_q6_k:
+            get_nibbles(group, v + 2, r, codes), add_pairs(group, v, r, codes, 4);
+            break;
         default: get_nibbles(group, v, r, codes);
-    }
-}
-
-// ---- a block ----
-// Everything of a block of the file in one form, whatever its format.
-
-struct block {
-    uint16_t d, m;       // scale; minimum (or its scale), or IQ4_XS's scales_high
-    uint8_t scales[16];  // six-bit fields, or the file's own bytes
-    uint8_t codes[256];  // IQ4: places in the table
-};
-
-static void read_block(uint32_t dtype, const uint8_t* at, struct block* o) {
-    o->m = 0;
-    switch (dtype) {
-#define READ(type)            \
-    type b;                   \
-    memcpy(&b, at, sizeof b); \
-    o->d = b.d
-        case HTP_Q4_0:
-        case HTP_IQ4_NL:
-        case HTP_MXFP4_X: {  // the same fields
-            READ(BlockQ4_0);
-            nibbles(b.q, o->codes);
-            return;
-        }
-        case HTP_Q4_1: {
-            READ(BlockQ4_1);
-            o->m = b.m;
-            nibbles(b.q, o->codes);
-            return;
-        }
-        case HTP_Q5_0: {
-            READ(BlockQ5_0);
-            nibbles(b.q, o->codes);
-            fifth_bits(b.high, o->codes);
-            return;
-        }
-        case HTP_Q5_1: {
-            READ(BlockQ5_1);
-            o->m = b.m;
-            nibbles(b.q, o->codes);
-            fifth_bits(b.high, o->codes);
-            return;
-        }
-        case HTP_Q8_0: {
-            READ(BlockQ8_0);
-            codes_q8_0(&b, o->codes);
-            return;
-        }
-        case HTP_Q2_K: {
-            READ(BlockQ2_K);
-            o->m = b.dmin;
-            memcpy(o->scales, b.scales, 16);
-            bit_pairs(b.q, o->codes);
-            return;
-        }
-        case HTP_Q3_K: {
-            READ(BlockQ3_K);
-            block_q3_scales(b.scales, o->scales);
-            bit_pairs(b.q, o->codes);
-            single_bits(b.high, 2, o->codes);
-            return;
-        }
-        case HTP_Q4_K: {
-            READ(BlockQ4_K);
-            o->m = b.dmin;
-            block_six_bits(b.scales, o->scales);
-            nibbles_k(b.q, o->codes);
-            return;
-        }
-        case HTP_Q5_K: {
-            READ(BlockQ5_K);
-            o->m = b.dmin;
-            block_six_bits(b.scales, o->scales);
-            nibbles_k(b.q, o->codes);
-            single_bits(b.high, 4, o->codes);
-            return;
-        }
-        case HTP_Q6_K: {
-            READ(BlockQ6_K);
-            memcpy(o->scales, b.scales, 16);
-            codes_q6_k(&b, o->codes);
-            return;
-        }
-        case HTP_NVFP4_X: {
-            BlockNVFP4_X b;
-            memcpy(&b, at, sizeof b);
-            o->d = b.d[0], o->m = b.d[1];
-            nibbles(b.q, o->codes);
-            return;
-        }
-        case HTP_IQ3_XXS_X:
-        case HTP_IQ3_S_X: {
-            READ(BlockIQ3_X);
-            memcpy(o->scales, b.scales, 4);
-            for (int g = 0; g < 8; g++) nibbles(b.q + 16 * g, o->codes + 32 * g);
-            return;
-        }
-        case HTP_IQ2_X:
-        case HTP_IQ1_X: {
-            READ(BlockIQ2_X);
-            memcpy(o->scales, b.scales, 8);
-            bit_pairs(b.q, o->codes);
-            single_bits(b.high, 2, o->codes);
-            return;
-        }
-        case HTP_TQ2_0: {
-            READ(BlockTQ2_0);
-            bit_pairs(b.q, o->codes);
-            return;
-        }
-        default: {
-            READ(BlockIQ4_XS);
-            o->m = b.scales_high;
-            memcpy(o->scales, b.scales_low, 4);
-            for (int g = 0; g < 8; g++) nibbles(b.q + 16 * g, o->codes + 32 * g);
-        }
-#undef READ
-    }
-}
-
-static void block_values(uint32_t dtype, const struct block* b, float* out) {
-    int scales[16];
-    switch (dtype) {
-        case HTP_Q4_0: values_32(b->d, 8, b->codes, out); break;
-        case HTP_Q5_0: values_32(b->d, 16, b->codes, out); break;
-        case HTP_Q8_0: values_32(b->d, 128, b->codes, out); break;
-        case HTP_Q4_1:
-        case HTP_Q5_1: values_32_plus(b->d, b->m, b->codes, out); break;
-        case HTP_IQ4_NL:
-            for (int i = 0; i < 32; i++) out[i] = f16_to_f32(b->d) * (float)kIq4Values[b->codes[i]];
-            break;
-        case HTP_Q2_K: values_q2_k(b->d, b->m, b->scales, b->codes, out); break;
-        case HTP_Q3_K:
-        case HTP_Q6_K:
-            for (int g = 0; g < 16; g++)
-                scales[g] = dtype == HTP_Q3_K ? b->scales[g] - 32 : (int8_t)b->scales[g];
-            values_16(b->d, scales, dtype == HTP_Q3_K ? 4 : 32, b->codes, out);
-            break;
-        case HTP_MXFP4_X:
-            for (int i = 0; i < 32; i++)
-                out[i] = bf16_to_f32(b->d) * (float)kE2m1Values[b->codes[i]];
-            break;
-        case HTP_NVFP4_X:
-            for (int i = 0; i < 32; i++)
-                out[i] = f16_to_f32(i < 16 ? b->d : b->m) * (float)kE2m1Values[b->codes[i]];
-            break;
-        case HTP_IQ3_XXS_X: values_odd(b->d, 4, b->scales, 32, kIq3XxsValues, b->codes, out); break;
-        case HTP_IQ3_S_X: values_odd(b->d, 1, b->scales, 32, kIq3SValues, b->codes, out); break;
-        case HTP_IQ2_X: values_odd(b->d, 8, b->scales, 16, kIq2Values, b->codes, out); break;
-        case HTP_IQ1_X: values_odd(b->d, 8, b->scales, 16, kIq1Values, b->codes, out); break;
-        case HTP_TQ2_0:
-            for (int i = 0; i < 256; i++) out[i] = f16_to_f32(b->d) * (float)(b->codes[i] - 1);
-            break;
-        case HTP_IQ4_XS: values_iq4_xs(b->d, b->m, b->scales, b->codes, out); break;
-        default: values_minima(b->d, b->m, b->scales, b->codes, out);
     }
 }
 
 // ---- packing ----
 
-// Two blocks of 32, or one of 256, to a group.
-static void put_scales(uint32_t dtype, uint8_t* group, int half, int r, const struct block* b) {
-    if (dtype == HTP_NVFP4_X) {  // the block has a vector of its own
-        put_half(lane(group, half, r), b->d), put_half(lane(group, half, r) + 2, b->m);
-        return;
-    }
-    put_half(lane(group, 0, r) + 2 * half, b->d);
+// A block's f16 (or bf16) scale, and the second half of its head: a minimum or its scale, or
+// IQ4_XS's high scale bits; null where there is none.
+static uint16_t* first_half(uint32_t dtype, union file_block* f) {
     switch (dtype) {
-        case HTP_IQ3_XXS_X:
-        case HTP_IQ3_S_X: memcpy(lane(group, 1, r), b->scales, 4); break;
-        case HTP_IQ2_X:
-        case HTP_IQ1_X:
-            memcpy(lane(group, 1, r), b->scales, 4), memcpy(lane(group, 2, r), b->scales + 4, 4);
-            break;
-        case HTP_Q4_1:
-        case HTP_Q5_1: put_half(lane(group, 1, r) + 2 * half, b->m); break;
-        case HTP_Q2_K:
-        case HTP_Q6_K:
-            for (int g = 0; g < 16; g++) lane(group, 1 + g / 4, r)[g % 4] = b->scales[g];
-            if (dtype == HTP_Q2_K) put_half(lane(group, 0, r) + 2, b->m);
-            break;
-        case HTP_Q3_K: put_six_bits(group, 1, r, b->scales); break;
-        case HTP_Q4_K:
-        case HTP_Q5_K:
-            put_half(lane(group, 0, r) + 2, b->m), put_six_bits(group, 1, r, b->scales);
-            break;
-        case HTP_IQ4_XS:
-            put_half(lane(group, 0, r) + 2, b->m), memcpy(lane(group, 1, r), b->scales, 4);
-            break;
-        default: break;
+#define PILLION_SCALED(name, label, block) \
+    case DType_##name: return (uint16_t*)&f->name.d;
+#include "core/contract/scaled_formats.def"
+#undef PILLION_SCALED
+        default: return 0;
     }
 }
-static void get_scales(uint32_t dtype, const uint8_t* group, int half, int r, struct block* b) {
-    const uint8_t* head = lane_of(group, dtype == HTP_NVFP4_X ? half : 0, r);
-    b->d = get_half(head + (dtype == HTP_NVFP4_X ? 0 : 2 * half));
-    b->m = get_half(head + 2);
+static uint16_t* second_half(uint32_t dtype, union file_block* f) {
     switch (dtype) {
-        case HTP_IQ3_XXS_X:
-        case HTP_IQ3_S_X: memcpy(b->scales, lane_of(group, 1, r), 4); break;
-        case HTP_IQ2_X:
-        case HTP_IQ1_X:
-            memcpy(b->scales, lane_of(group, 1, r), 4),
-                memcpy(b->scales + 4, lane_of(group, 2, r), 4);
-            break;
-        case HTP_Q4_1:
-        case HTP_Q5_1: b->m = get_half(lane_of(group, 1, r) + 2 * half); break;
-        case HTP_Q2_K:
-        case HTP_Q6_K:
-            for (int g = 0; g < 16; g++) b->scales[g] = lane_of(group, 1 + g / 4, r)[g % 4];
-            break;
-        case HTP_Q3_K:
-        case HTP_Q4_K:
-        case HTP_Q5_K: get_six_bits(group, 1, r, b->scales); break;
-        case HTP_IQ4_XS: memcpy(b->scales, lane_of(group, 1, r), 4); break;
-        default: break;
+        case DType_q4_1: return &f->q4_1.m;
+        case DType_q5_1: return &f->q5_1.m;
+        case DType_q2_k: return &f->q2_k.dmin;
+        case DType_q4_k: return &f->q4_k.dmin;
+        case DType_q5_k: return &f->q5_k.dmin;
+        case DType_iq4_xs: return &f->iq4_xs.scales_high;
+        case DType_nvfp4_x: return &f->nvfp4_x.d[1];
+        default: return 0;
     }
+}
+// The bytes of a block that go into its head's vectors as they are, and how many.
+static uint8_t* scale_bytes(uint32_t dtype, union file_block* f, int* n) {
+    switch (dtype) {
+        case DType_q2_k: return *n = 16, f->q2_k.scales;
+        case DType_q6_k: return *n = 16, (uint8_t*)f->q6_k.scales;
+        case DType_iq4_xs: return *n = 4, f->iq4_xs.scales_low;
+        case DType_iq3_xxs_x:
+        case DType_iq3_s_x: return *n = 4, f->iq3_s_x.scales;
+        case DType_iq2_x:
+        case DType_iq1_x: return *n = 8, f->iq2_x.scales;
+        default: return *n = 0, (uint8_t*)0;
+    }
+}
+// Where the two halves of block `half` of a group lie. Two blocks of 32 share a vector of scales
+// and one of minima; a block of 256 has both in one vector, and a block of NVFP4_X has its own.
+static uint8_t* first_at(uint32_t dtype, uint8_t* group, int half, int r) {
+    return dtype == DType_nvfp4_x ? lane(group, half, r) : lane(group, 0, r) + 2 * half;
+}
+static uint8_t* second_at(uint32_t dtype, uint8_t* group, int half, int r) {
+    if (dtype == DType_nvfp4_x) return lane(group, half, r) + 2;
+    return format_inputs(dtype) == 32 ? lane(group, 1, r) + 2 * half : lane(group, 0, r) + 2;
+}
+
+static void put_scales(uint32_t dtype, uint8_t* group, int half, int r, union file_block* f) {
+    uint8_t fields[16];
+    const uint16_t* second = second_half(dtype, f);
+    put_half(first_at(dtype, group, half, r), *first_half(dtype, f));
+    if (second) put_half(second_at(dtype, group, half, r), *second);
+    int n;
+    const uint8_t* bytes = scale_bytes(dtype, f, &n);
+    for (int i = 0; i < n; i += 4) memcpy(lane(group, 1 + i / 4, r), bytes + i, 4);
+    if (dtype == DType_q3_k) block_q3_scales(f->q3_k.scales, fields);
+    else if (dtype == DType_q4_k) block_six_bits(f->q4_k.scales, fields);
+    else if (dtype == DType_q5_k) block_six_bits(f->q5_k.scales, fields);
+    else return;
+    put_six_bits(group, 1, r, fields);
+}
+static void get_scales(uint32_t dtype, uint8_t* group, int half, int r, union file_block* f) {
+    uint8_t fields[16];
+    uint16_t* second = second_half(dtype, f);
+    *first_half(dtype, f) = get_half(first_at(dtype, group, half, r));
+    if (second) *second = get_half(second_at(dtype, group, half, r));
+    int n;
+    uint8_t* bytes = scale_bytes(dtype, f, &n);
+    for (int i = 0; i < n; i += 4) memcpy(bytes + i, lane(group, 1 + i / 4, r), 4);
+    if (dtype != DType_q3_k && dtype != DType_q4_k && dtype != DType_q5_k) return;
+    get_six_bits(group, 1, r, fields);
+    if (dtype == DType_q3_k) block_set_q3_scales(f->q3_k.scales, fields);
+    else if (dtype == DType_q4_k) block_set_six_bits(f->q4_k.scales, fields);
+    else block_set_six_bits(f->q5_k.scales, fields);
 }
 
 static void pack_quant_row(uint32_t dtype, const uint8_t* row, uint32_t inputs, uint8_t* panel,
@@ -464,14 +262,14 @@ static void pack_quant_row(uint32_t dtype, const uint8_t* row, uint32_t inputs, 
         read_block(dtype, row + (size_t)i * htp_block_bytes(dtype), &b);
         uint8_t* group = panel + (size_t)(i / per_group) * htp_group_bytes(dtype);
         const int half = (int)(i % per_group);
-        put_scales(dtype, group, half, r, &b);
+        put_scales(dtype, group, half, r, &b.file);
         for (uint32_t k = 0; k < parts; k++)
             put_codes(dtype, group, half * (int)parts + (int)k, r, b.codes + 32 * k);
     }
 }
 static void pack_float_row(uint32_t dtype, const uint8_t* row, uint32_t inputs, uint8_t* panel,
                            int r) {
-    if (dtype == HTP_F32)
+    if (dtype == DType_f32)
         for (uint32_t i = 0; i < inputs; i++)
             memcpy(lane(panel + (size_t)i * HTP_VECTOR, 0, r), row + 4ull * i, 4);
     else
@@ -503,11 +301,11 @@ int htp_pack_panels(uint32_t dtype, const void* file_rows, const int32_t* row_or
 
 static float float_value(uint32_t dtype, const uint8_t* at) {
     float f;
-    if (dtype == HTP_F32) {
+    if (dtype == DType_f32) {
         memcpy(&f, at, 4);
         return f;
     }
-    return dtype == HTP_F16 ? f16_to_f32(get_half(at)) : bf16_to_f32(get_half(at));
+    return dtype == DType_f16 ? f16_to_f32(get_half(at)) : bf16_to_f32(get_half(at));
 }
 
 static void unpack_group(uint32_t dtype, const uint8_t* group, int r, uint32_t first,
@@ -521,7 +319,7 @@ static void unpack_group(uint32_t dtype, const uint8_t* group, int r, uint32_t f
     }
     for (uint32_t half = 0; half < per / block && first + half * block < inputs; half++) {
         struct block b;
-        get_scales(dtype, group, (int)half, r, &b);
+        get_scales(dtype, (uint8_t*)group, (int)half, r, &b.file);
         for (uint32_t k = 0; k < parts; k++)
             get_codes(dtype, group, (int)(half * parts + k), r, b.codes + 32 * k);
         block_values(dtype, &b, out + half * block);

@@ -60,7 +60,7 @@ int htp_pack_panels(uint32_t dtype, const void* file_rows, const int32_t* row_or
                     uint32_t inputs, uint64_t begin, uint64_t end, uint8_t* packed);
 
 // One row as f32 values, from the packed matrix and from the file's layout; bit-equal to each other
-// and to the format's definition. From the file: every format of core/blocks.h.
+// and to the format's definition. From the file: every format of core/contract/blocks.h.
 int htp_unpack_row(uint32_t dtype, const uint8_t* packed, uint64_t row, uint32_t inputs,
                    float* out);
 int htp_dequantize_row(uint32_t dtype, const void* file_row, uint32_t inputs, float* out);

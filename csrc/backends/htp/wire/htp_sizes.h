@@ -5,123 +5,57 @@
 #define PILLION_HTP_SIZES_H
 
 #include "backends/htp/wire/htp_wire.h"
+#include "core/contract/kv_lanes.h"
+
+#ifdef __cplusplus
+using pillion::kv_head_bytes;
+using pillion::KvType;
+#endif
 
 static inline uint64_t htp_round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
 
 // --- packed weights: a panel is 32 rows, cut into groups of whole vectors (map in htp_pack.h) ---
 
-static inline uint32_t htp_group_inputs(uint32_t dtype) {
+static inline int htp_is_float(uint32_t dtype) {
+    return dtype == DType_f32 || dtype == DType_f16 || dtype == DType_bf16;
+}
+// Vectors of scales before a group's codes, and vectors of codes for 32 inputs; 0: no such format.
+static inline uint32_t htp_head_vectors(uint32_t dtype) {
     switch (dtype) {
-        case HTP_F32: return 1;
-        case HTP_F16:
-        case HTP_BF16: return 2;
-        case HTP_Q4_0:
-        case HTP_Q4_1:
-        case HTP_Q5_0:
-        case HTP_Q5_1:
-        case HTP_Q8_0:
-        case HTP_IQ4_NL: return 64;
-        case HTP_MXFP4_X:
-        case HTP_NVFP4_X: return 64;
-        case HTP_Q2_K:
-        case HTP_Q3_K:
-        case HTP_Q4_K:
-        case HTP_Q5_K:
-        case HTP_Q6_K:
-        case HTP_IQ4_XS: return 256;
-        case HTP_IQ3_XXS_X:
-        case HTP_IQ3_S_X:
-        case HTP_IQ2_X:
-        case HTP_IQ1_X:
-        case HTP_TQ2_0: return 256;
+#define HTP_FORMAT(name, head, codes) \
+    case DType_##name: return head;
+#include "backends/htp/wire/htp_formats.def"
+#undef HTP_FORMAT
         default: return 0;
     }
+}
+static inline uint32_t htp_code_vectors(uint32_t dtype) {
+    switch (dtype) {
+#define HTP_FORMAT(name, head, codes) \
+    case DType_##name: return codes;
+#include "backends/htp/wire/htp_formats.def"
+#undef HTP_FORMAT
+        default: return 0;
+    }
+}
+// Two blocks of 32 inputs or one of 256; of floats what fills the 32-bit lanes of a vector.
+static inline uint32_t htp_group_inputs(uint32_t dtype) {
+    if (htp_is_float(dtype)) return 4 / format_bytes(dtype);
+    if (!htp_head_vectors(dtype)) return 0;
+    return format_inputs(dtype) == 32 ? 64 : 256;
 }
 static inline uint32_t htp_group_bytes(uint32_t dtype) {
-    switch (dtype) {
-        case HTP_F32:
-        case HTP_F16:
-        case HTP_BF16: return HTP_VECTOR;
-        case HTP_Q4_0:
-        case HTP_IQ4_NL:
-        case HTP_MXFP4_X: return 9 * HTP_VECTOR;
-        case HTP_Q4_1:
-        case HTP_NVFP4_X: return 10 * HTP_VECTOR;
-        case HTP_Q5_0: return 11 * HTP_VECTOR;
-        case HTP_Q5_1: return 12 * HTP_VECTOR;
-        case HTP_Q8_0:
-        case HTP_TQ2_0: return 17 * HTP_VECTOR;
-        case HTP_Q2_K: return 21 * HTP_VECTOR;
-        case HTP_Q3_K: return 28 * HTP_VECTOR;
-        case HTP_IQ2_X:
-        case HTP_IQ1_X: return 27 * HTP_VECTOR;
-        case HTP_IQ4_XS:
-        case HTP_IQ3_XXS_X:
-        case HTP_IQ3_S_X: return 34 * HTP_VECTOR;
-        case HTP_Q4_K: return 36 * HTP_VECTOR;
-        case HTP_Q5_K: return 44 * HTP_VECTOR;
-        case HTP_Q6_K: return 53 * HTP_VECTOR;
-        default: return 0;
-    }
+    if (htp_is_float(dtype)) return HTP_VECTOR;
+    return (htp_head_vectors(dtype) + htp_group_inputs(dtype) / 32 * htp_code_vectors(dtype)) *
+           HTP_VECTOR;
 }
-// What the width of a matrix must be a multiple of: the file's block.
+// What the width of a matrix must be a multiple of: the file's block. 0: the DSP takes no weights
+// of this format.
 static inline uint32_t htp_block_inputs(uint32_t dtype) {
-    switch (dtype) {
-        case HTP_F32:
-        case HTP_F16:
-        case HTP_BF16: return 1;
-        case HTP_Q4_0:
-        case HTP_Q4_1:
-        case HTP_Q5_0:
-        case HTP_Q5_1:
-        case HTP_Q8_0:
-        case HTP_IQ4_NL: return 32;
-        case HTP_MXFP4_X:
-        case HTP_NVFP4_X: return 32;
-        case HTP_Q2_K:
-        case HTP_Q3_K:
-        case HTP_Q4_K:
-        case HTP_Q5_K:
-        case HTP_Q6_K:
-        case HTP_IQ4_XS: return 256;
-        case HTP_IQ3_XXS_X:
-        case HTP_IQ3_S_X:
-        case HTP_IQ2_X:
-        case HTP_IQ1_X:
-        case HTP_TQ2_0: return 256;
-        default: return 0;
-    }
+    return htp_group_inputs(dtype) ? format_inputs(dtype) : 0;
 }
 static inline uint32_t htp_block_bytes(uint32_t dtype) {
-    switch (dtype) {
-        case HTP_F32:
-        case HTP_I32: return 4;
-        case HTP_F16:
-        case HTP_BF16: return 2;
-        case HTP_Q4_0:
-        case HTP_IQ4_NL:
-        case HTP_MXFP4_X: return 18;
-        case HTP_Q4_1:
-        case HTP_NVFP4_X: return 20;
-        case HTP_Q5_0: return 22;
-        case HTP_Q5_1: return 24;
-        case HTP_Q8_0: return 34;
-        case HTP_TQ2_0: return 66;
-        case HTP_Q2_K: return 84;
-        case HTP_IQ2_X:
-        case HTP_IQ1_X: return 106;
-        case HTP_Q3_K: return 110;
-        case HTP_IQ3_XXS_X:
-        case HTP_IQ3_S_X: return 134;
-        case HTP_IQ4_XS: return 136;
-        case HTP_Q4_K: return 144;
-        case HTP_Q5_K: return 176;
-        case HTP_Q6_K: return 210;
-        default: return 0;
-    }
-}
-static inline int htp_is_float(uint32_t dtype) {
-    return dtype == HTP_F32 || dtype == HTP_F16 || dtype == HTP_BF16;
+    return htp_group_inputs(dtype) || dtype == DType_i32 ? format_bytes(dtype) : 0;
 }
 
 static inline uint64_t htp_groups(uint32_t dtype, uint32_t inputs) {
@@ -151,38 +85,15 @@ static inline uint64_t htp_act_row_bytes(uint32_t inputs) {
     return htp_round_up((uint64_t)inputs / 32 * sizeof(struct htp_act_block), 128);
 }
 
-// --- caches: the CPU backend's layout to the byte (backends/cpu/kv_layout.h), so that a CPU
-// drafter reads them in place ---
-//   K f16    block of 32 slots: [head_dim][32] halves
-//   K q8_0   block of 32 slots: per 32 dimensions: f16 scale[32 slots], then int8 code[32 dims][32
-//            slots]
-//   V f16    slot: [head_dim] halves
-//   V q8_0   slot: int8 code[padded head_dim], then f16 scale[padded / 32]       padded: head_dim
-//            rounded up to 32
-// A KV head is its keys, then its values, each rounded up to 64 bytes; heads follow each other.
-// Position p lies in slot p % capacity.
+// --- caches: core/contract/kv_lanes.h ---
 
-enum { HTP_KV_BLOCK = 32, HTP_KV_SPLIT = 256 /* capacities are multiples of it */ };
-
-static inline uint64_t htp_kv_padded(uint32_t head_dim) {
-    return ((uint64_t)head_dim + 31) / 32 * 32;
-}
-static inline uint64_t htp_kv_k_block_bytes(uint32_t dtype, uint32_t head_dim) {
-    return dtype == HTP_F16 ? (uint64_t)head_dim * 64 : htp_kv_padded(head_dim) / 32 * (64 + 1024);
-}
-static inline uint64_t htp_kv_v_row_bytes(uint32_t dtype, uint32_t head_dim) {
-    return dtype == HTP_F16 ? (uint64_t)head_dim * 2 : htp_kv_padded(head_dim) / 32 * 34;
-}
-static inline uint64_t htp_kv_k_bytes(uint32_t dtype, uint32_t head_dim, uint32_t capacity) {
-    return htp_round_up(htp_kv_k_block_bytes(dtype, head_dim) * (capacity / 32), 64);
-}
-static inline uint64_t htp_kv_v_bytes(uint32_t dtype, uint32_t head_dim, uint32_t capacity) {
-    return htp_round_up(htp_kv_v_row_bytes(dtype, head_dim) * capacity, 64);
+// A cache operand's dtype is f16 or q8_0.
+static inline KvType htp_kv_type(uint32_t dtype) {
+    return (KvType)(dtype == DType_q8_0 ? KvType_q8_0 : KvType_f16);
 }
 static inline uint64_t htp_kv_bytes(uint32_t dtype, uint32_t head_dim, uint32_t capacity,
                                     uint32_t n_kv_heads) {
-    return (htp_kv_k_bytes(dtype, head_dim, capacity) + htp_kv_v_bytes(dtype, head_dim, capacity)) *
-           n_kv_heads;
+    return kv_head_bytes(htp_kv_type(dtype), head_dim, capacity) * n_kv_heads;
 }
 
 // --- scratch of an op (htp_tiling.scratch_bytes), from its operands, params and tiling.threads and
@@ -192,18 +103,18 @@ enum { HTP_ATTEND_QUERIES = 16 };  // query vectors that share one pass over a c
 
 // Of one thread: scores [16][256] and three accumulators [16][head_dim rounded up to 64], f32.
 static inline uint64_t htp_attend_thread_bytes(uint32_t head_dim) {
-    return HTP_ATTEND_QUERIES * 4ull * (HTP_KV_SPLIT + 3 * htp_round_up(head_dim, 64));
+    return HTP_ATTEND_QUERIES * 4ull * (KV_SPLIT + 3 * htp_round_up(head_dim, 64));
 }
 // Fewer KV heads than threads: pieces of 1024 positions ("supers") go to different threads, and
 // what each made of a query vector waits here to be joined in order: maximum and sum in one vector,
 // then the accumulator. As many records as a run needs, up to 8 MB of them; a run that needs more
 // does without.
-enum { HTP_SUPER = 4 * HTP_KV_SPLIT, HTP_ATTEND_PARTIAL_MAX = 8 << 20 };
+enum { HTP_SUPER = 4 * KV_SPLIT, HTP_ATTEND_PARTIAL_MAX = 8 << 20 };
 static inline uint64_t htp_attend_record_bytes(uint32_t head_dim) {
     return HTP_VECTOR + 4 * htp_round_up(head_dim, 64);
 }
 static inline uint64_t htp_attend_records(const struct htp_op* op, uint32_t rows_max) {
-    const struct htp_attend_params p = op->params.attend;
+    const AttendParams p = op->params.attend;
     if ((uint32_t)p.n_kv_heads >= op->tiling.threads) return 0;
     const uint64_t all = (uint64_t)rows_max * (uint32_t)p.n_heads,
                    few = (uint64_t)op->tiling.threads * HTP_ATTEND_QUERIES;
@@ -219,25 +130,26 @@ static inline uint64_t htp_moe_list_bytes(uint32_t n_experts, uint64_t n_pairs) 
 static inline uint64_t htp_scratch_bytes(const struct htp_op* op, uint32_t rows_max) {
     const struct htp_tensor* in = op->in;
     switch (op->code) {
-        case HTP_OP_MATMUL:
+        case Op_matmul:
             return htp_is_float(in[0].dtype)
                        ? 0
                        : op->tiling.rows_at_once * htp_act_row_bytes(in[0].width);
-        case HTP_OP_ATTEND:
+        case Op_attend:
             return op->tiling.threads *
                        htp_attend_thread_bytes((uint32_t)op->params.attend.head_dim) +
                    htp_attend_records(op, rows_max) *
                        htp_attend_record_bytes((uint32_t)op->params.attend.head_dim);
-        case HTP_OP_MOE_MATMUL: {
-            const struct htp_moe_params p = op->params.moe;
+        case Op_moe_matmul: {
+            const MoeParams p = op->params.moe;
             const uint64_t inputs = (uint64_t)rows_max * (uint32_t)p.per_row;
             return htp_moe_list_bytes((uint32_t)p.n_experts,
                                       (uint64_t)rows_max * (uint32_t)p.n_used) +
                    (htp_is_float(in[0].dtype) ? 0 : inputs * htp_act_row_bytes(in[0].width));
         }
-        case HTP_OP_CENTROID_HEAD: {  // chosen clusters, then activations
+        case Op_centroid_head: {  // chosen clusters, then activations
             const uint64_t chosen =
-                htp_round_up((uint64_t)rows_max * (uint32_t)op->params.centroid.n_active * 4, 128);
+                htp_round_up((uint64_t)rows_max * (uint32_t)op->params.centroid_head.n_active * 4,
+                             128);
             return chosen +
                    (htp_is_float(in[2].dtype) ? 0 : rows_max * htp_act_row_bytes(in[2].width));
         }

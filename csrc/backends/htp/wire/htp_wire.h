@@ -9,9 +9,9 @@
 // Work: a *plan* is an `htp_plan` and its array of `htp_op` records, written once in a buffer.
 // HTP_MSG_PREPARE lets the DSP check every record against the wire version, the sizes and the
 // buffers and keep a copy; what is refused names op, operand, value and limit. After that
-// HTP_MSG_RUN is one short message: plan number and where its PillionStepState (core/step_state.h)
-// lies. pos, rows and out_rows are read from there, so a prepared plan serves any number of rows up
-// to its maximum.
+// HTP_MSG_RUN is one short message: plan number and where its PillionStepState
+// (core/contract/step_state.h) lies. pos, rows and out_rows are read from there, so a prepared plan
+// serves any number of rows up to its maximum.
 //
 // Order: messages are answered in the order they were sent, by one thread. The host may send
 // several before it reads an answer.
@@ -20,14 +20,21 @@
 
 #include <stdint.h>
 
+#include "core/contract/formats.h"
+#include "core/contract/op_params.h"
+#include "core/contract/ops.h"
+
 #ifdef __cplusplus
+using pillion::AttendParams;
+using pillion::MoeParams;
+using pillion::Params;
 #define HTP_ASSERT(cond, text) static_assert(cond, text)
 #else
 #define HTP_ASSERT(cond, text) _Static_assert(cond, text)
 #endif
 
 enum {
-    HTP_WIRE_VERSION = 1,
+    HTP_WIRE_VERSION = 2,
     HTP_PLAN_MAGIC = 0x4C505448,  // "HTPL"
 
     HTP_VECTOR =
@@ -43,8 +50,8 @@ enum {
     HTP_MATMUL_ROWS_MAX = 72,  // rows that one reading of the weights serves: 8 register tiles
     HTP_EXPERTS_USED_MAX = 64,
 
-    HTP_IN = 6,  // operands of an op, as in core/op.h
-    HTP_OUT = 2
+    HTP_IN = OP_INPUTS_MAX,
+    HTP_OUT = OP_OUTPUTS_MAX
 };
 
 // ---- answers ----
@@ -107,32 +114,6 @@ static inline const char* htp_why_text(int32_t why) {
 
 // ---- operands ----
 
-enum htp_dtype {  // GGUF's type ids, as core/dtype.h
-    HTP_F32 = 0,
-    HTP_F16 = 1,
-    HTP_Q4_0 = 2,
-    HTP_Q4_1 = 3,
-    HTP_Q5_0 = 6,
-    HTP_Q5_1 = 7,
-    HTP_Q8_0 = 8,
-    HTP_Q2_K = 10,
-    HTP_Q3_K = 11,
-    HTP_Q4_K = 12,
-    HTP_Q5_K = 13,
-    HTP_Q6_K = 14,
-    HTP_IQ4_NL = 20,
-    HTP_IQ4_XS = 23,
-    HTP_I32 = 26,
-    HTP_BF16 = 30,
-    HTP_TQ2_0 = 35,
-    HTP_MXFP4_X = 200,
-    HTP_NVFP4_X = 201,
-    HTP_IQ3_XXS_X = 202,
-    HTP_IQ3_S_X = 203,
-    HTP_IQ2_X = 204,
-    HTP_IQ1_X = 205
-};
-
 enum htp_layout {
     HTP_ABSENT = 0,  // the operand is not there; all other fields are zero
     HTP_ROWS = 1,  // row after row, `stride` bytes apart: activations (f32), tokens (i32), vectors,
@@ -140,13 +121,7 @@ enum htp_layout {
     HTP_PACKED = 2,  // lane-packed matrix (htp_pack.h); `stride` is the bytes of one panel of 32
                      // rows; depth matrices follow each other
     HTP_KV = 3  // a layer's cache: width = head_dim, rows = capacity, depth = KV heads, dtype F16
-                // or Q8_0; layout of htp_kv.h
-};
-
-enum htp_rows {     // over which rows of a run an op works, and an operand has content
-    HTP_FIXED = 0,  // none: weights, tables
-    HTP_RUN = 1,    // StepState.rows
-    HTP_OUTS = 2    // StepState.out_rows, the last of the run
+                // or Q8_0; layout of core/contract/kv_lanes.h
 };
 
 // [depth, rows, width]. Activations: rows = how many the memory holds; how many count in a run
@@ -154,89 +129,26 @@ enum htp_rows {     // over which rows of a run an op works, and an operand has 
 // offset and stride are the fast case.
 struct htp_tensor {
     uint16_t buffer;
-    uint8_t dtype;    // htp_dtype
+    uint8_t dtype;    // DType_f32 ...
     uint8_t layout;   // htp_layout
     uint32_t offset;  // bytes
     uint32_t stride;  // bytes from row to row (from panel to panel)
     uint32_t width, rows, depth;
-    uint32_t counts;    // htp_rows
+    uint32_t counts;    // Rows_fixed, Rows_run or Rows_out
     uint32_t reserved;  // zero
 };
 HTP_ASSERT(sizeof(struct htp_tensor) == 32, "wire: tensor");
 
 // ---- ops ----
 
-// The order of core/ops.def; operands are the node's in the same places. Where an operand differs
-// from the graph's it is said here.
-enum htp_op_code {
-    HTP_OP_EMBED = 0,  // table: ROWS in any weight format, or PACKED; tokens i32
-    HTP_OP_PER_LAYER_EMBED,
-    HTP_OP_ROPE_TABLE,  // in[0]: always there, f32 frequencies [dims / 2] made by the host:
-                        //   f32(base^(-2i/dims) * position_scale / factor_i), 0 where
-                        //   factor_i >= 1e29. base and scale are not read.
-    HTP_OP_SCALE,
-    HTP_OP_ADD,
-    HTP_OP_NORM,
-    HTP_OP_NORM_ADD,
-    HTP_OP_MATMUL,  // weight PACKED
-    HTP_OP_QKV_NORM_ROPE,
-    HTP_OP_KV_STORE,
-    HTP_OP_ATTEND,
-    HTP_OP_GLU,
-    HTP_OP_MOE_ROUTE,
-    HTP_OP_MOE_MATMUL,  // weights PACKED, depth = experts
-    HTP_OP_MOE_SUM,
-    HTP_OP_GATHER_ROWS,
-    HTP_OP_SOFTCAP,
-    HTP_OP_ARGMAX,
-    HTP_OP_CONCAT,
-    HTP_OP_CENTROID_HEAD,  // table PACKED
-    HTP_OP_COUNT
-};
-
-// Bit for bit the structs of core/op.h: the host copies the node's 64 bytes.
-enum htp_activation { HTP_GELU_TANH = 0, HTP_SILU = 1 };
-struct htp_embed_params { float scale; };
-struct htp_per_layer_embed_params {
-    int32_t width, n_layers;
-    float proj_scale, table_scale, out_scale, eps;
-};
-struct htp_rope_table_params {
-    int32_t dims;
-    float base, position_scale;
-};
-struct htp_scale_params { float scale; };
-struct htp_norm_params { float eps, scale; };
-struct htp_qkv_params {
-    int32_t n_heads, n_kv_heads, head_dim, rope_dims;
-    float eps;
-    uint8_t interleaved, norm_v, v_from_k;
-};
-struct htp_attend_params {
-    int32_t n_heads, n_kv_heads, head_dim, window;
-    float scale, softcap;
-    int32_t past_only;
-};
-struct htp_glu_params { int32_t activation, up_offset, groups; };
-struct htp_moe_params { int32_t n_experts, n_used, per_row; };
-struct htp_softcap_params { float cap; };
-struct htp_centroid_params { int32_t n_centroids, n_active; };
-
-union htp_params {
-    struct htp_embed_params embed;
-    struct htp_per_layer_embed_params per_layer_embed;
-    struct htp_rope_table_params rope_table;
-    struct htp_scale_params scale;
-    struct htp_norm_params norm;
-    struct htp_qkv_params qkv;
-    struct htp_attend_params attend;
-    struct htp_glu_params glu;
-    struct htp_moe_params moe;
-    struct htp_softcap_params softcap;
-    struct htp_centroid_params centroid;
-    uint32_t words[16];
-};
-HTP_ASSERT(sizeof(union htp_params) == 64, "wire: params");
+// An op's code is its number in core/contract/ops.def, its parameters are the node's 64 bytes
+// (core/contract/op_params.h), and its operands are the node's in the same places. Where an operand
+// differs from the graph's:
+//   embed           table: ROWS in any weight format, or PACKED
+//   matmul, centroid_head, moe_matmul   weights PACKED, depth = experts
+//   rope_table      in[0]: always there, f32 frequencies [dims / 2] made by the host:
+//                   f32(base^(-2i/dims) * position_scale / factor_i), 0 where factor_i >= 1e29.
+//                   base and scale are not read.
 
 // What the host decided about an op's memory and threads. Sizes by htp_scratch_bytes and
 // htp_fetch_bytes of htp_sizes.h.
@@ -261,12 +173,12 @@ struct htp_tiling {
 HTP_ASSERT(sizeof(struct htp_tiling) == 32, "wire: tiling");
 
 struct htp_op {
-    uint16_t code;       // htp_op_code
-    uint8_t rows;        // htp_rows: HTP_RUN or HTP_OUTS
+    uint16_t code;       // Op_embed ...
+    uint8_t rows;        // Rows_run or Rows_out
     uint8_t n_operands;  // reserved, zero
     int32_t layer;       // for reports; -1: outside the layers
     uint32_t reserved[6];
-    union htp_params params;
+    Params params;
     struct htp_tiling tiling;
     struct htp_tensor in[HTP_IN];
     struct htp_tensor out[HTP_OUT];

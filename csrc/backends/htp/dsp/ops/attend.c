@@ -19,7 +19,7 @@
 
 enum {
     QUERIES = HTP_ATTEND_QUERIES,
-    SPLIT = HTP_KV_SPLIT,
+    SPLIT = KV_SPLIT,
     SUPER = HTP_SUPER,
     TOGETHER = 4 /* query vectors held in registers */,
     KEY_BLOCKS = 2 /* blocks of 32 positions scored at once */,
@@ -33,7 +33,7 @@ struct state {  // of each query vector: maximum, sum of weights, accumulator
 
 struct tile {
     struct kv_head kv;
-    const struct htp_attend_params* p;
+    const AttendParams* p;
     int n;
     uint32_t padded;  // head_dim rounded up to 64
     const float* q[QUERIES];
@@ -147,8 +147,8 @@ SCORE_BLOCKS(score_blocks_f16, PAIR_F16, ONE_F16)
 SCORE_BLOCKS(score_blocks_q8_0, PAIR_Q8, ONE_Q8)
 
 // Scores of positions first..last (counted from the split's begin) become weights.
-static void softmax_block(float* s, int32_t first, int32_t last, const struct htp_attend_params* p,
-                          float* top, float* total) {
+static void softmax_block(float* s, int32_t first, int32_t last, const AttendParams* p, float* top,
+                          float* total) {
     const HVX_Vector none = f32_splat(F32_NONE);
     HVX_Vector m = none;
     for (int32_t i = first / 32 * 32; i <= last; i += 32) {
@@ -213,7 +213,7 @@ HVX_INLINE void value_position(const struct values* a, uint32_t dim, int32_t p, 
         const uint32_t at = dim + 32 * (uint32_t)i;
         const HVX_VectorPair two =
             f16 ? values_f16(row, at)
-                : values_q8_0(row, at, (uint32_t)htp_kv_padded(a->kv->head_dim));
+                : values_q8_0(row, at, (uint32_t)kv_padded_dim(a->kv->head_dim));
         v[i] = Q6_V_lo_W(two), v[i + 1] = Q6_V_hi_W(two);
     }
     EACH(c, n) {
@@ -291,7 +291,7 @@ static void run_split(struct tile* t, int32_t begin) {
             if (c == 0 && b <= hi / 32)
                 hvx_fetch_ahead(keys + (uint64_t)t->kv.k_block_bytes * (uint32_t)b,
                                 KEY_BLOCKS * t->kv.k_block_bytes);
-            (t->kv.dtype == HTP_F16 ? score_blocks_f16 : score_blocks_q8_0)(&k, n, blocks);
+            (t->kv.dtype == DType_f16 ? score_blocks_f16 : score_blocks_q8_0)(&k, n, blocks);
         }
     }
     const uint8_t* values = t->kv.v + (uint64_t)t->kv.v_row_bytes * slot;
@@ -307,7 +307,7 @@ static void run_split(struct tile* t, int32_t begin) {
         const struct values a = {&t->kv,    values,   t->scores + c * SPLIT,
                                  first + c, last + c, t->split.o + (uint32_t)c * t->padded,
                                  t->padded};
-        (t->kv.dtype == HTP_F16 ? add_values_f16 : add_values_q8_0)(&a, n);
+        (t->kv.dtype == DType_f16 ? add_values_f16 : add_values_q8_0)(&a, n);
     }
 }
 
@@ -341,7 +341,7 @@ static void write_out(const struct tile* t, int i) {
     for (uint32_t d = 0; d < t->kv.head_dim; d += 64) {
         HVX_VectorPair v =
             Q6_W_vcombine_VV(f32_scale(hvx_load(o + d + 32), by), f32_scale(hvx_load(o + d), by));
-        if (t->kv.dtype == HTP_F16) v = Q6_W_vshuff_VVR(Q6_V_hi_W(v), Q6_V_lo_W(v), -4);
+        if (t->kv.dtype == DType_f16) v = Q6_W_vshuff_VVR(Q6_V_hi_W(v), Q6_V_lo_W(v), -4);
         const uint32_t left = t->kv.head_dim - d;
         f32_store_first(t->out[i] + d, Q6_V_lo_W(v), left);
         if (left > 32) f32_store_first(t->out[i] + d + 32, Q6_V_hi_W(v), left - 32);
@@ -367,12 +367,12 @@ struct attend {
     uint8_t* records;               // [kv head][vector][super]
 };
 
-static int32_t first_seen(const struct htp_attend_params* p, int32_t at) {
+static int32_t first_seen(const AttendParams* p, int32_t at) {
     return p->window > 0 && at >= p->window ? at - p->window + 1 : 0;
 }
 
 static void begin_tile(const struct attend* a, struct tile* t, unsigned part) {
-    const struct htp_attend_params* p = &a->r->op->params.attend;
+    const AttendParams* p = &a->r->op->params.attend;
     float* scratch =
         (float*)(a->r->scratch + part * htp_attend_thread_bytes((uint32_t)p->head_dim));
     t->p = p;
@@ -385,7 +385,7 @@ static void begin_tile(const struct attend* a, struct tile* t, unsigned part) {
 
 // Query vectors [begin, begin + n) of a KV head.
 static void take_vectors(const struct attend* a, struct tile* t, int kv, int begin, int n) {
-    const struct htp_attend_params* p = t->p;
+    const AttendParams* p = t->p;
     const int group = p->n_heads / p->n_kv_heads;
     t->kv = kv_head_of(&a->r->op->in[0], a->r->in[0], (uint32_t)kv);
     t->n = n;
@@ -460,7 +460,7 @@ static void join_part(void* args, unsigned part, unsigned parts) {
 // and its results are joined afterwards, in the same order; with still fewer the tiles get smaller,
 // and keys and values are read by several threads from the shared cache.
 void op_attend(struct op_run* r) {
-    const struct htp_attend_params* p = &r->op->params.attend;
+    const AttendParams* p = &r->op->params.attend;
     const int threads = (int)r->op->tiling.threads, group = p->n_heads / p->n_kv_heads;
     // Positions that have left the cache cannot be asked for.
     const int32_t lo = first_seen(p, r->pos + r->first_row),

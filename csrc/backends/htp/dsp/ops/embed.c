@@ -3,8 +3,7 @@
 #include "backends/htp/dsp/ops/ops.h"
 #include "backends/htp/wire/htp_pack.h"
 
-void per_layer_mix(const struct htp_per_layer_embed_params* p, const float* proj, const float* w,
-                   float* e);
+void per_layer_mix(const PerLayerEmbedParams* p, const float* proj, const float* w, float* e);
 
 // 0, or -1: the token is not in the table, and the run has failed.
 static int take_row(struct op_run* r, int32_t row, float* out) {

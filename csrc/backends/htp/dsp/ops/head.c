@@ -48,7 +48,7 @@ static void argmax_row(struct op_run* r, int32_t row) {
     int32_t* token = (int32_t*)out_row(r, 0, row);
     if (r->in[1]) {
         const int32_t* ids =
-            (const int32_t*)in_row(r, 1, r->op->in[1].counts == HTP_FIXED ? 0 : row);
+            (const int32_t*)in_row(r, 1, r->op->in[1].counts == Rows_fixed ? 0 : row);
         for (uint32_t i = best + 1; i < n;
              i++)  // among equals the lowest token, wherever it stands
             if (x[i] == x[best] && ids[i] < ids[best]) best = i;
@@ -66,17 +66,18 @@ void op_argmax(struct op_run* r) { op_rows(r, argmax_row); }
 // ---- centroid head ----
 
 static int32_t* chosen_of(const struct op_run* r, int32_t row) {
-    return (int32_t*)r->scratch + (uint32_t)row * (uint32_t)r->op->params.centroid.n_active;
+    return (int32_t*)r->scratch + (uint32_t)row * (uint32_t)r->op->params.centroid_head.n_active;
 }
 static uint8_t* act_of_row(const struct op_run* r, int32_t row) {
     const uint64_t lists =
-        htp_round_up((uint64_t)r->rows_max * (uint32_t)r->op->params.centroid.n_active * 4, 128);
+        htp_round_up((uint64_t)r->rows_max * (uint32_t)r->op->params.centroid_head.n_active * 4,
+                     128);
     return r->scratch + lists + (uint32_t)row * htp_act_row_bytes(r->op->in[2].width);
 }
 
 // The n_active best clusters, best first, the lower index first among equals.
 static void select_row(struct op_run* r, int32_t row) {
-    const struct htp_centroid_params p = r->op->params.centroid;
+    const CentroidHeadParams p = r->op->params.centroid_head;
     const float* scores = in_row(r, 0, row);
     int32_t *chosen = chosen_of(r, row), n = 0;
     for (int32_t c = 0; c < p.n_centroids; c++) {
@@ -104,7 +105,7 @@ static void cluster_panel(const struct panel_matrix* m, const struct panel_rows*
 
 static void clusters_part(void* args, unsigned part, unsigned parts) {
     struct op_run* r = args;
-    const struct htp_centroid_params p = r->op->params.centroid;
+    const CentroidHeadParams p = r->op->params.centroid_head;
     const struct htp_tensor* w = &r->op->in[2];
     const struct panel_matrix m = {w->dtype, w->width, w->rows, r->in[2], w->stride};
     const uint32_t size = w->rows / (uint32_t)p.n_centroids,

@@ -1,4 +1,4 @@
-// Addresses of a KV head's keys and values (layout in htp_sizes.h).
+// Addresses of a KV head's keys and values (layout in core/contract/kv_lanes.h).
 #ifndef PILLION_DSP_KV_H
 #define PILLION_DSP_KV_H
 
@@ -10,16 +10,16 @@ struct kv_head {
 };
 
 static inline struct kv_head kv_head_of(const struct htp_tensor* t, uint8_t* base, uint32_t head) {
-    const uint64_t k = htp_kv_k_bytes(t->dtype, t->width, t->rows),
-                   v = htp_kv_v_bytes(t->dtype, t->width, t->rows);
+    const KvType type = htp_kv_type(t->dtype);
+    const uint64_t k = kv_k_bytes(type, t->width, t->rows), v = kv_v_bytes(type, t->width, t->rows);
     base += (k + v) * head;
     return (struct kv_head){base,
                             base + k,
                             t->dtype,
                             t->width,
                             t->rows,
-                            (uint32_t)htp_kv_k_block_bytes(t->dtype, t->width),
-                            (uint32_t)htp_kv_v_row_bytes(t->dtype, t->width)};
+                            (uint32_t)kv_k_block_bytes(type, t->width),
+                            (uint32_t)kv_v_row_bytes(type, t->width)};
 }
 
 #endif

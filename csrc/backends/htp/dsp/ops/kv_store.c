@@ -7,7 +7,7 @@
 
 #include "backends/htp/dsp/ops/kv.h"
 #include "backends/htp/dsp/ops/ops.h"
-#include "core/blocks.h"
+#include "core/contract/blocks.h"
 
 static uint16_t half_of(float x) {
     x = x > 65504.0f ? 65504.0f : x;
@@ -62,7 +62,7 @@ static void store_row(struct op_run* r, int32_t row) {
     const float *k = in_row(r, 1, row), *v = in_row(r, 2, row);
     for (uint32_t h = 0; h < t->depth; h++, k += t->width, v += t->width) {
         const struct kv_head kv = kv_head_of(t, r->in[0], h);
-        if (kv.dtype == HTP_F16) store_f16(&kv, slot, k, v);
+        if (kv.dtype == DType_f16) store_f16(&kv, slot, k, v);
         else store_q8_0(&kv, slot, k, v);
     }
 }

@@ -24,7 +24,7 @@ static float exp_exact(float x) {
 // The n_used largest logits (lowest index first among equals); their soft-max over themselves,
 // times the expert's scale.
 static void route_row(struct op_run* r, int32_t row) {
-    const struct htp_moe_params p = r->op->params.moe;
+    const MoeParams p = r->op->params.moe;
     const float *logits = in_row(r, 0, row), *scale = (const float*)r->in[1];
     int32_t ids[HTP_EXPERTS_USED_MAX];
     float gates[HTP_EXPERTS_USED_MAX], sum = 0.0f;
@@ -68,14 +68,14 @@ struct moe {
 };
 
 static const float* input_of(const struct moe* m, int32_t pair, uint32_t* index) {
-    const struct htp_moe_params p = m->r->op->params.moe;
+    const MoeParams p = m->r->op->params.moe;
     const int32_t row = pair / p.n_used, k = p.per_row == 1 ? 0 : pair % p.n_used;
     *index = (uint32_t)(row * p.per_row + k);
     return in_row(m->r, 1, row) + (uint32_t)k * m->expert.inputs;
 }
 
 static void quantize_input(struct op_run* r, int32_t row) {
-    const struct htp_moe_params p = r->op->params.moe;
+    const MoeParams p = r->op->params.moe;
     const uint32_t inputs = r->op->in[0].width;
     uint8_t* act = r->scratch + htp_moe_list_bytes((uint32_t)p.n_experts,
                                                    (uint64_t)r->rows_max * (uint32_t)p.n_used);
@@ -86,7 +86,7 @@ static void quantize_input(struct op_run* r, int32_t row) {
 
 // A counting sort: pairs of an expert keep their order. -1: an id that is no expert.
 static int sort_pairs(struct moe* m) {
-    const struct htp_moe_params p = m->r->op->params.moe;
+    const MoeParams p = m->r->op->params.moe;
     memset(m->next, 0, 4ull * (uint32_t)p.n_experts);
     for (int32_t pair = 0; pair < m->r->n * p.n_used; pair++) {
         const int32_t e = ((const int32_t*)in_row(m->r, 2, pair / p.n_used))[pair % p.n_used];
@@ -138,7 +138,7 @@ static void experts_part(void* args, unsigned part, unsigned parts) {
 
 void op_moe_matmul(struct op_run* r) {
     const struct htp_tensor* w = &r->op->in[0];
-    const struct htp_moe_params p = r->op->params.moe;
+    const MoeParams p = r->op->params.moe;
     struct moe m = {.r = r, .expert = {w->dtype, w->width, w->rows, r->in[0], w->stride}};
     m.expert_bytes = htp_packed_bytes(w->dtype, w->width, w->rows);
     m.active = (int32_t*)r->scratch + 1;

@@ -30,7 +30,7 @@ static void rms_norm(const float* x, const float* w, float* y, uint32_t n, float
 }
 
 static void norm_row(struct op_run* r, int32_t row) {
-    const struct htp_norm_params p = r->op->params.norm;
+    const NormParams p = r->op->params.norm;
     float* y = out_row(r, 0, row);
     const uint32_t n = r->op->out[0].width;
     rms_norm(in_row(r, 0, row), (const float*)r->in[1], y, n, p.eps);
@@ -40,7 +40,7 @@ static void norm_row(struct op_run* r, int32_t row) {
 void op_norm(struct op_run* r) { op_rows(r, norm_row); }
 
 static void norm_add_row(struct op_run* r, int32_t row) {
-    const struct htp_norm_params p = r->op->params.norm;
+    const NormParams p = r->op->params.norm;
     const float *a = in_row(r, 0, row), *w = (const float*)r->in[1], *x = in_row(r, 2, row);
     float* y = out_row(r, 0, row);
     const uint32_t n = r->op->out[0].width;
@@ -58,8 +58,7 @@ void op_norm_add(struct op_run* r) { op_rows(r, norm_add_row); }
 
 // e = (rms(proj * proj_scale; norm) + e * table_scale) * out_scale for each layer's slice; e holds
 // the table's row.
-void per_layer_mix(const struct htp_per_layer_embed_params* p, const float* proj, const float* w,
-                   float* e) {
+void per_layer_mix(const PerLayerEmbedParams* p, const float* proj, const float* w, float* e) {
     const uint32_t n = (uint32_t)p->width;
     for (int32_t l = 0; l < p->n_layers; l++, proj += n, e += n) {
         HVX_Vector sum = Q6_V_vzero();
@@ -106,7 +105,7 @@ struct heads {
     const float *weight, *cos;
     int normalize;
 };
-static void do_heads(const struct htp_qkv_params* p, struct heads h, float* x, int32_t n) {
+static void do_heads(const QkvParams* p, struct heads h, float* x, int32_t n) {
     const uint32_t dim = (uint32_t)p->head_dim, dims = (uint32_t)p->rope_dims;
     for (int32_t i = 0; i < n; i++, x += dim) {
         if (h.normalize) rms_norm(x, h.weight, x, dim, p->eps);
@@ -115,9 +114,9 @@ static void do_heads(const struct htp_qkv_params* p, struct heads h, float* x, i
 }
 
 static void qkv_row(struct op_run* r, int32_t row) {
-    const struct htp_qkv_params p = r->op->params.qkv;
+    const QkvParams p = r->op->params.qkv;
     // The table may have the run's rows while q has only those whose output is wanted.
-    const float* cos = in_row(r, 5, r->op->in[5].counts == HTP_RUN ? r->first_row + row : row);
+    const float* cos = in_row(r, 5, r->op->in[5].counts == Rows_run ? r->first_row + row : row);
     const float *q_norm = (const float*)r->in[3], *k_norm = (const float*)r->in[4];
     if (r->in[2]) {
         float* v = in_row(r, 2, row);

@@ -21,7 +21,7 @@ struct op_run {
 };
 
 typedef void (*dsp_op)(struct op_run* r);
-extern const dsp_op dsp_ops[HTP_OP_COUNT];
+extern const dsp_op dsp_ops[Op_count];  // null: no kernel
 
 // The op gives up. From any thread; one of several reasons survives.
 static inline void op_fail(struct op_run* r, int32_t why, int32_t operand, uint32_t value,
@@ -61,25 +61,8 @@ void quantize_row(const float* x, uint32_t inputs,
 void quantize_piece(const float* x, uint32_t inputs, uint8_t* act, uint32_t first,
                     uint32_t end);  // inputs [first, end), multiples of 128
 
-void op_embed(struct op_run* r);
-void op_per_layer_embed(struct op_run* r);
-void op_rope_table(struct op_run* r);
-void op_scale(struct op_run* r);
-void op_add(struct op_run* r);
-void op_norm(struct op_run* r);
-void op_norm_add(struct op_run* r);
-void op_matmul(struct op_run* r);
-void op_qkv_norm_rope(struct op_run* r);
-void op_kv_store(struct op_run* r);
-void op_attend(struct op_run* r);
-void op_glu(struct op_run* r);
-void op_moe_route(struct op_run* r);
-void op_moe_matmul(struct op_run* r);
-void op_moe_sum(struct op_run* r);
-void op_gather_rows(struct op_run* r);
-void op_softcap(struct op_run* r);
-void op_argmax(struct op_run* r);
-void op_concat(struct op_run* r);
-void op_centroid_head(struct op_run* r);
+#define HTP_KERNEL(name) void op_##name(struct op_run* r);
+#include "backends/htp/wire/htp_kernels.def"
+#undef HTP_KERNEL
 
 #endif

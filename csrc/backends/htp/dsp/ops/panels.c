@@ -8,27 +8,27 @@ void panel_groups(uint32_t dtype, const uint8_t* groups, uint32_t n_groups, uint
                   uint32_t inputs, const struct panel_rows* rows, float* acc) {
     const struct groups g = {groups, n_groups, first, inputs, rows, acc};
     switch (dtype) {
-        case HTP_Q4_0: q4_0_panel(&g); break;
-        case HTP_Q4_1: q4_1_panel(&g); break;
-        case HTP_Q5_0: q5_0_panel(&g); break;
-        case HTP_Q5_1: q5_1_panel(&g); break;
-        case HTP_Q8_0: q8_0_panel(&g); break;
-        case HTP_IQ4_NL: iq4_nl_panel(&g); break;
-        case HTP_Q2_K: q2_k_panel(&g); break;
-        case HTP_Q3_K: q3_k_panel(&g); break;
-        case HTP_Q4_K: q4_k_panel(&g); break;
-        case HTP_Q5_K: q5_k_panel(&g); break;
-        case HTP_Q6_K: q6_k_panel(&g); break;
-        case HTP_IQ4_XS: iq4_xs_panel(&g); break;
-        case HTP_MXFP4_X: mxfp4_x_panel(&g); break;
-        case HTP_NVFP4_X: nvfp4_x_panel(&g); break;
-        case HTP_IQ3_XXS_X: iq3_xxs_x_panel(&g); break;
-        case HTP_IQ3_S_X: iq3_s_x_panel(&g); break;
-        case HTP_IQ2_X: iq2_x_panel(&g); break;
-        case HTP_IQ1_X: iq1_x_panel(&g); break;
-        case HTP_TQ2_0: tq2_0_panel(&g); break;
-        case HTP_F16: f16_panel(&g); break;
-        case HTP_BF16: bf16_panel(&g); break;
+        case DType_q4_0: q4_0_panel(&g); break;
+        case DType_q4_1: q4_1_panel(&g); break;
+        case DType_q5_0: q5_0_panel(&g); break;
+        case DType_q5_1: q5_1_panel(&g); break;
+        case DType_q8_0: q8_0_panel(&g); break;
+        case DType_iq4_nl: iq4_nl_panel(&g); break;
+        case DType_q2_k: q2_k_panel(&g); break;
+        case DType_q3_k: q3_k_panel(&g); break;
+        case DType_q4_k: q4_k_panel(&g); break;
+        case DType_q5_k: q5_k_panel(&g); break;
+        case DType_q6_k: q6_k_panel(&g); break;
+        case DType_iq4_xs: iq4_xs_panel(&g); break;
+        case DType_mxfp4_x: mxfp4_x_panel(&g); break;
+        case DType_nvfp4_x: nvfp4_x_panel(&g); break;
+        case DType_iq3_xxs_x: iq3_xxs_x_panel(&g); break;
+        case DType_iq3_s_x: iq3_s_x_panel(&g); break;
+        case DType_iq2_x: iq2_x_panel(&g); break;
+        case DType_iq1_x: iq1_x_panel(&g); break;
+        case DType_tq2_0: tq2_0_panel(&g); break;
+        case DType_f16: f16_panel(&g); break;
+        case DType_bf16: bf16_panel(&g); break;
         default: f32_panel(&g); break;
     }
 }

@@ -85,11 +85,11 @@ HVX_INLINE void nvfp4_x_group(const uint8_t* g, const struct htp_act_block* cons
     }
 }
 
-QUANT(q4_0, HTP_Q4_0)
-QUANT(q4_1, HTP_Q4_1)
-QUANT(q5_0, HTP_Q5_0)
-QUANT(q5_1, HTP_Q5_1)
-QUANT(q8_0, HTP_Q8_0)
-QUANT(iq4_nl, HTP_IQ4_NL)
-QUANT(mxfp4_x, HTP_MXFP4_X)
-QUANT(nvfp4_x, HTP_NVFP4_X)
+QUANT(q4_0, DType_q4_0)
+QUANT(q4_1, DType_q4_1)
+QUANT(q5_0, DType_q5_0)
+QUANT(q5_1, DType_q5_1)
+QUANT(q8_0, DType_q8_0)
+QUANT(iq4_nl, DType_iq4_nl)
+QUANT(mxfp4_x, DType_mxfp4_x)
+QUANT(nvfp4_x, DType_nvfp4_x)

@@ -154,9 +154,9 @@ GROUP(iq4_xs) {
     }
 }
 
-QUANT(q2_k, HTP_Q2_K)
-QUANT(q3_k, HTP_Q3_K)
-QUANT(q4_k, HTP_Q4_K)
-QUANT(q5_k, HTP_Q5_K)
-QUANT(q6_k, HTP_Q6_K)
-QUANT(iq4_xs, HTP_IQ4_XS)
+QUANT(q2_k, DType_q2_k)
+QUANT(q3_k, DType_q3_k)
+QUANT(q4_k, DType_q4_k)
+QUANT(q5_k, DType_q5_k)
+QUANT(q6_k, DType_q6_k)
+QUANT(iq4_xs, DType_iq4_xs)

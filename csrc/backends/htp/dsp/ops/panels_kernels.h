@@ -112,8 +112,8 @@ HVX_INLINE void unpack_three_bits(const uint8_t* at, HVX_Vector codes[8]) {
         codes[j] = Q6_V_vor_VV(codes[j], Q6_V_vand_VV(moved, mask));
     }
 }
-// Codes that are places in a table of core/blocks.h, whose values + 128 take their places. A
-// table's entries stand in even bytes.
+// Codes that are places in a table of core/contract/blocks.h, whose values + 128 take their places.
+// A table's entries stand in even bytes.
 #define CODE_TABLE(name, ...) \
     static const uint8_t name[HTP_VECTOR] __attribute__((aligned(128), unused)) = {__VA_ARGS__}
 CODE_TABLE(iq4_codes, 1, 0, 24, 0, 45, 0, 63, 0, 79, 0, 93, 0, 106, 0, 118, 0, 129, 0, 141, 0, 153,

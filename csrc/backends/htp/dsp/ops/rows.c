@@ -19,18 +19,18 @@ void op_add(struct op_run* r) { op_pieces(r, r->op->out[0].width, add_piece); }
 
 // act(gate) * up
 static void glu(const float* gate, const float* up, float* y, uint32_t n, int32_t activation) {
-    if (activation == HTP_SILU)
+    if (activation == Activation_silu)
         F32_ROW(y, n, i, f32_mul(f32_silu(f32_load(gate + i)), f32_load(up + i)));
     else F32_ROW(y, n, i, f32_mul(f32_gelu(f32_load(gate + i)), f32_load(up + i)));
 }
 static void glu_piece(struct op_run* r, int32_t row, uint32_t begin, uint32_t n) {
-    const struct htp_glu_params p = r->op->params.glu;
+    const GluParams p = r->op->params.glu;
     glu(in_row(r, 0, row) + begin, in_row(r, 1, row) + p.up_offset + begin,
         out_row(r, 0, row) + begin, n, p.activation);
 }
 // Gates and ups of several groups in one operand.
 static void glu_groups(struct op_run* r, int32_t row) {
-    const struct htp_glu_params p = r->op->params.glu;
+    const GluParams p = r->op->params.glu;
     const float* x = in_row(r, 0, row);
     const uint32_t n = r->op->out[0].width / (uint32_t)p.groups;
     for (uint32_t g = 0; g < (uint32_t)p.groups; g++)

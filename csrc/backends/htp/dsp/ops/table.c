@@ -1,27 +1,10 @@
 #include "backends/htp/dsp/ops/ops.h"
 #include "backends/htp/dsp/workers.h"
 
-const dsp_op dsp_ops[HTP_OP_COUNT] = {
-    [HTP_OP_EMBED] = op_embed,
-    [HTP_OP_PER_LAYER_EMBED] = op_per_layer_embed,
-    [HTP_OP_ROPE_TABLE] = op_rope_table,
-    [HTP_OP_SCALE] = op_scale,
-    [HTP_OP_ADD] = op_add,
-    [HTP_OP_NORM] = op_norm,
-    [HTP_OP_NORM_ADD] = op_norm_add,
-    [HTP_OP_MATMUL] = op_matmul,
-    [HTP_OP_QKV_NORM_ROPE] = op_qkv_norm_rope,
-    [HTP_OP_KV_STORE] = op_kv_store,
-    [HTP_OP_ATTEND] = op_attend,
-    [HTP_OP_GLU] = op_glu,
-    [HTP_OP_MOE_ROUTE] = op_moe_route,
-    [HTP_OP_MOE_MATMUL] = op_moe_matmul,
-    [HTP_OP_MOE_SUM] = op_moe_sum,
-    [HTP_OP_GATHER_ROWS] = op_gather_rows,
-    [HTP_OP_SOFTCAP] = op_softcap,
-    [HTP_OP_ARGMAX] = op_argmax,
-    [HTP_OP_CONCAT] = op_concat,
-    [HTP_OP_CENTROID_HEAD] = op_centroid_head,
+const dsp_op dsp_ops[Op_count] = {
+#define HTP_KERNEL(name) [Op_##name] = op_##name,
+#include "backends/htp/wire/htp_kernels.def"
+#undef HTP_KERNEL
 };
 
 struct rows_task {

@@ -1,8 +1,8 @@
 /* GGUF weight blocks as they lie in the file, and f16 / bf16 <-> f32. Plain C and C++: also read on
-   the DSP. Every struct is the file's bytes, little-endian; sizes are asserted. What a block's
-   codes mean stands beside it; `code` is the unsigned number read from the bit fields. Nothing here
-   allocates, and all functions are static: sources compiled for different instruction sets must not
-   share one copy. */
+   the DSP. Every struct is the file's bytes, little-endian; sizes are those of formats.def. What a
+   block's codes mean stands beside it; `code` is the unsigned number read from the bit fields.
+   Nothing here allocates, and all functions are static: sources compiled for different instruction
+   sets must not share one copy. */
 #pragma once
 #include <stdint.h>
 #include <string.h>
@@ -187,33 +187,10 @@ typedef struct { /* the same, a scale for 16 inputs, codes of three bits, which 
     uint8_t q[64];
 } BlockIQ2_X;
 
-static_assert(sizeof(BlockQ4_0) == 18, "the file's bytes");
-static_assert(sizeof(BlockQ4_1) == 20, "the file's bytes");
-static_assert(sizeof(BlockQ5_0) == 22, "the file's bytes");
-static_assert(sizeof(BlockQ5_1) == 24, "the file's bytes");
-static_assert(sizeof(BlockQ8_0) == 34, "the file's bytes");
-static_assert(sizeof(BlockQ2_K) == 84, "the file's bytes");
-static_assert(sizeof(BlockQ3_K) == 110, "the file's bytes");
-static_assert(sizeof(BlockQ4_K) == 144, "the file's bytes");
-static_assert(sizeof(BlockQ5_K) == 176, "the file's bytes");
-static_assert(sizeof(BlockQ6_K) == 210, "the file's bytes");
-static_assert(sizeof(BlockIQ4_NL) == 18, "the file's bytes");
-static_assert(sizeof(BlockIQ4_XS) == 136, "the file's bytes");
-static_assert(sizeof(BlockIQ2_XXS) == 66, "the file's bytes");
-static_assert(sizeof(BlockIQ2_XS) == 74, "the file's bytes");
-static_assert(sizeof(BlockIQ2_S) == 82, "the file's bytes");
-static_assert(sizeof(BlockIQ3_XXS) == 98, "the file's bytes");
-static_assert(sizeof(BlockIQ3_S) == 110, "the file's bytes");
-static_assert(sizeof(BlockIQ1_S) == 50, "the file's bytes");
-static_assert(sizeof(BlockIQ1_M) == 56, "the file's bytes");
-static_assert(sizeof(BlockTQ1_0) == 54, "the file's bytes");
-static_assert(sizeof(BlockTQ2_0) == 66, "the file's bytes");
-static_assert(sizeof(BlockMXFP4) == 17, "the file's bytes");
-static_assert(sizeof(BlockNVFP4) == 36, "the file's bytes");
-static_assert(sizeof(BlockMXFP4_X) == 18, "core/dtype.cpp");
-static_assert(sizeof(BlockNVFP4_X) == 20, "core/dtype.cpp");
-static_assert(sizeof(BlockIQ3_X) == 134, "core/dtype.cpp");
-static_assert(sizeof(BlockIQ2_X) == 106, "core/dtype.cpp");
+#define PILLION_FORMAT(name, label, number, inputs, bytes, kind, block) \
+    static_assert(sizeof(block) == bytes, "the block's bytes");
+#include "core/contract/formats.def"
+#undef PILLION_FORMAT
 
 static const int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                       1,    13,   25,  38,  53,  69,  89,  113};

@@ -1,0 +1,82 @@
+// The fixed parameters of each op, in plain C with fixed layouts: a node of a graph holds them, and
+// the wire to the DSP carries the same 64 bytes.
+#pragma once
+#include <stdint.h>
+
+// Activation::silu in C++ is Activation_silu in C.
+#define PILLION_ACTIVATIONS(X) X(gelu_tanh) X(silu)
+enum {
+#define PILLION_ACTIVATION(name) Activation_##name,
+    PILLION_ACTIVATIONS(PILLION_ACTIVATION)
+#undef PILLION_ACTIVATION
+};
+
+#ifdef __cplusplus
+namespace pillion {
+enum class Activation : int32_t {
+#define PILLION_ACTIVATION(name) name,
+    PILLION_ACTIVATIONS(PILLION_ACTIVATION)
+#undef PILLION_ACTIVATION
+};
+#else
+typedef int32_t Activation;
+#endif
+
+typedef struct EmbedParams { float scale; } EmbedParams;  // e = table[token] * scale
+typedef struct PerLayerEmbedParams {
+    int32_t width, n_layers;
+    float proj_scale, table_scale, out_scale, eps;
+} PerLayerEmbedParams;
+typedef struct RopeTableParams {  // angle = pos * position_scale * base^(-2i/dims) / factor_i
+    int32_t dims;
+    float base, position_scale;
+} RopeTableParams;
+typedef struct ScaleParams { float scale; } ScaleParams;
+typedef struct NormParams { float eps, scale; } NormParams;  // scale: applied last
+typedef struct QkvParams {
+    int32_t n_heads, n_kv_heads, head_dim, rope_dims;
+    float eps;
+    uint8_t interleaved;  // rotation pairs (2i, 2i+1), else (i, i + rope_dims/2)
+    uint8_t norm_v;       // RMS norm of v, without weight
+    uint8_t v_from_k;     // v starts as a copy of k before its norm and rotation
+} QkvParams;
+// A row at position p sees positions up to p - past_only (a drafter's query stands at a position
+// that is not in the cache yet) and, with a window, only those above p - window.
+typedef struct AttendParams {
+    int32_t n_heads, n_kv_heads, head_dim, window;
+    float scale, softcap;
+    int32_t past_only;
+} AttendParams;
+// act(gate) * up[:, up_offset ...]; groups > 0: one input of `groups` times (gate, up) side by side
+typedef struct GluParams {
+    Activation activation;
+    int32_t up_offset, groups;
+} GluParams;
+typedef struct MoeParams {
+    int32_t n_experts, n_used, per_row;  // per_row: rows of x per token (1 or n_used)
+} MoeParams;
+typedef struct SoftcapParams { float cap; } SoftcapParams;
+typedef struct CentroidHeadParams {  // cluster c: rows c * V / n_centroids ... of the table
+    int32_t n_centroids, n_active;
+} CentroidHeadParams;
+
+typedef union Params {
+    EmbedParams embed;
+    PerLayerEmbedParams per_layer_embed;
+    RopeTableParams rope_table;
+    ScaleParams scale;
+    NormParams norm;
+    QkvParams qkv;
+    AttendParams attend;
+    GluParams glu;
+    MoeParams moe;
+    SoftcapParams softcap;
+    CentroidHeadParams centroid_head;
+    uint8_t bytes[64];
+    uint32_t words[16];
+} Params;
+
+#ifdef __cplusplus
+static_assert(sizeof(Params) == 64, "shared with devices");
+}  // namespace pillion
+#endif
