@@ -45,10 +45,9 @@ Json tensor_types_json(const GgufFile& file) {
     }
     JsonObject out;
     for (const auto& [name, s] : types)
-        out.add(name, JsonObject()
-                          .add("tensors", s.tensors)
-                          .add("params", s.params)
-                          .add("bytes", s.bytes));
+        out.add(
+            name,
+            JsonObject().add("tensors", s.tensors).add("params", s.params).add("bytes", s.bytes));
     return out;
 }
 

@@ -344,7 +344,8 @@ void bind_graph(py::module_& m) {
     py::class_<Device, std::shared_ptr<Device>>(m, "Device")
         .def(py::init<const std::string&, const std::string&>(), "name"_a = "cpu", "table"_a = "")
         .def_property_readonly("name", [](const Device& d) { return d.backend->name(); })
-        .def_property_readonly("info", [](const Device& d) { return d.backend->info_json().text(); })
+        .def_property_readonly("info",
+                               [](const Device& d) { return d.backend->info_json().text(); })
         .def("weight", &make_weight, "data"_a, "dtype"_a, "width"_a, "rows"_a = 1, "depth"_a = 1,
              "use"_a = "matrix", "mapped"_a = false, "threads"_a = 1)
         .def("cache", &make_cache, "type"_a, "n_kv_heads"_a, "head_dim"_a, "capacity"_a,

@@ -62,7 +62,7 @@ class Transport {
 class Line {
   public:
     virtual ~Line() = default;
-    virtual const char* device_name() const = 0;  // "htp", "htp:sim"
+    virtual const char* device_name() const = 0;       // "htp", "htp:sim"
     virtual void describe(JsonObject& out) const = 0;  // adds "transport": "sim", ...
     virtual std::unique_ptr<SharedMemory> allocate(size_t bytes, Status& status,
                                                    Reason& reason) = 0;
