@@ -10,8 +10,8 @@
 #include <regex>
 
 #include "core/cpu_count.h"
-#include "core/parallel.h"
 #include "core/expand.h"
+#include "core/parallel.h"
 #include "gguf/gguf_writer.h"
 #include "quantize/encode.h"
 

@@ -238,7 +238,7 @@ class CpuBackend final : public Backend {
             case WeightSource::Use::vector:
                 for (int64_t r = 0; r < s.rows * s.depth; r++)
                     read_row(s.dtype, s.data + size_t(r) * row_bytes(s.dtype, s.width),
-                                  int(s.width), reinterpret_cast<float*>(to) + r * s.width);
+                             int(s.width), reinterpret_cast<float*>(to) + r * s.width);
                 return true;
             case WeightSource::Use::table:
                 if (!s.mapped) memcpy(to, s.data, bytes);
