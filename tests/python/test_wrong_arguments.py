@@ -462,7 +462,8 @@ Model.memory Model.fit Context Context.prefill Context.decode Context.sync
 Context.read Context.match Context.rewind Context.score Context.embed Context.work
 Context.logits Context.hidden Context.logprobs Pair Pair.sync Pair.step
 Pair.generate Pair.propose Pair.run Pair.take Pair.abandon Pair.draft Pair.draft_row
-Pair.rounds SamplingParams SamplingParams.of_file Sampler Sampler.sample Sampler.sample_from Sampler.go_back
+Pair.rounds SamplingParams SamplingParams.of_file Sampler Sampler.sample Sampler.sample_from
+Sampler.go_back
 LogitsProcessors constrained_round constrained_token Sampler.accept Tokenizer.encode
 Tokenizer.decode Tokenizer.decode_bytes Tokenizer.stream Tokenizer.token_bytes
 Tokenizer.token_text Tokenizer.token_type TokenStream TokenStream.feed ChatTemplate
