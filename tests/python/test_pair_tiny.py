@@ -494,6 +494,20 @@ def test_lookup(llms, pillion):
             pair.draft_row(0)
 
 
+def test_a_pair_without_a_drafter_is_plain_decoding(shape, pillion):
+    prompt = [2, 5, 9, 5, 9]
+    for temperature in (0, 0.9):
+        params = pillion.SamplingParams(temperature=temperature, seed=4, repeat_penalty=1.2)
+        expected = plain(shape.target, pillion.Sampler(params), prompt, 24)
+        for n_draft in (0, 3, "auto"):
+            with shape.target.context(128) as context, pillion.Pair(context, None) as pair:
+                assert run(pair, pillion.Sampler(params), prompt, 24, n_draft) == expected
+                stats = pair.stats
+                assert (stats.state, stats.kind, stats.n_draft) == ("off", "", 0)
+                assert (stats.tokens, stats.drafted) == (24, 0)
+                assert "without a drafter" in repr(pair) and pair.placement() == []
+
+
 # ---- what does not fit ----
 
 

@@ -287,6 +287,18 @@ def test_llm_takes_what_fits_or_says_so(pillion, caplog):
         pillion.LLM(path, n_gpu_layers=5, **settings)
 
 
+def test_what_fits_is_a_number_to_open_with(pillion):
+    path = model_path("tiny-e2b")
+    with pillion.Model.open(path, metadata_only=True) as model:
+        on_cpu = model.fit(256, device="cpu")
+        assert (on_cpu["device_layers"], on_cpu["note"]) == (0, "")
+        sizes = [model.fit(256, device=DEVICE, n_gpu_layers=n)["total"] for n in (0, 2)]
+        fit = model.fit(256, device=DEVICE, device_bytes=sizes[1])
+        assert fit["device_layers"] == 2 and "holds 2 of" in fit["note"]
+        with pytest.raises(pillion.OutOfMemoryError, match="holds 2 of .* strict"):
+            model.fit(256, device=DEVICE, device_bytes=sizes[1], strict=True)
+
+
 # ---- what is asked for wrongly ----
 
 
