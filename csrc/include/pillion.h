@@ -479,7 +479,7 @@ pillion_status pillion_sampler_reset(pillion_sampler* sampler);
 
 typedef struct pillion_pair pillion_pair;
 
-enum { PILLION_SPECULATION_ON = 1, PILLION_SPECULATION_PARKED = 2, PILLION_SPECULATION_OFF = 3 };
+enum { PILLION_SPECULATION_ON = 1, PILLION_SPECULATION_PAUSED = 2, PILLION_SPECULATION_OFF = 3 };
 enum {
     PILLION_DRAFTER_NONE = 0,     /* every step is plain decoding: one token */
     PILLION_DRAFTER_LOOKUP = 1,   /* no model: drafts are looked up in the text so far */

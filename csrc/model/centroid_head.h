@@ -1,6 +1,6 @@
-// The assistant's centroid head as files carry it (spec 3.3, 5.4): which of its two forms is there,
-// and whether it can be used. What can't be used is no error, the dense head does the same work;
-// the reason is kept for a warning.
+// The assistant's centroid head as files carry it (docs/gemma4.md 3.3, 5.4): which of its two forms
+// is there, and whether it can be used. What can't be used is no error, the dense head does the
+// same work; the reason is kept for a warning.
 #pragma once
 #include <stdint.h>
 

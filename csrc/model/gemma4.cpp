@@ -10,7 +10,7 @@
 namespace pillion {
 namespace {
 
-// ---- metadata (spec 5.1) ----
+// ---- metadata (docs/gemma4.md 5.1) ----
 
 // The last layers own no cache; each reads the one of the last owning layer of its kind.
 void share_kv(HParamsReader& r, int n_shared) {
@@ -97,7 +97,7 @@ void read(HParamsReader& r) {
     find_v_from_k(r);
 }
 
-// ---- tensors (spec 5.2) ----
+// ---- tensors (docs/gemma4.md 5.2) ----
 
 using namespace rules;
 using W = Weights;
@@ -149,7 +149,7 @@ constexpr ModelRule kBack[] = {
 };
 // clang-format on
 
-// ---- forward pass (spec 2) ----
+// ---- forward pass (docs/gemma4.md 2) ----
 
 class Gemma4 {
   public:

@@ -12,7 +12,7 @@
 namespace pillion {
 namespace {
 
-// ---- metadata (spec 5.3) ----
+// ---- metadata (docs/gemma4.md 5.3) ----
 
 constexpr const char* kAliases[] = {"gemma4_assistant"};  // of third-party files
 
@@ -50,7 +50,7 @@ const char* advice(std::string_view name) {
     return "a Gemma 4 drafter is expected as 'gemma4-assistant', convert the checkpoint again";
 }
 
-// ---- tensors (spec 5.3) ----
+// ---- tensors (docs/gemma4.md 5.3) ----
 
 using namespace rules;
 using W = Weights;
@@ -87,7 +87,7 @@ constexpr ModelRule kBack[] = {
 };
 // clang-format on
 
-// ---- forward pass (spec 3) ----
+// ---- forward pass (docs/gemma4.md 3) ----
 
 class Gemma4Assistant {
   public:

@@ -18,11 +18,11 @@ constexpr double kPrior = 2, kFirstGuess = 0.6;
 // otherwise.
 constexpr double kMargin = 1.02;
 // Draft lengths up to this one are tried before pausing.
-constexpr int kTriedBeforeParking = 3;
+constexpr int kTriedBeforePause = 3;
 // Among the first few times the fastest counts: caches are cold, and pages are untouched.
 constexpr int kWarmUp = 3;
 // A slower outlier counts as this many times the average.
-constexpr double kHiccup = 2;
+constexpr double kOutlier = 2;
 
 // Constants for drafters that read the text. Guesses hold until the first measurement.
 // Up to this many unread tokens are those of the last round.
@@ -39,7 +39,7 @@ constexpr double kTrialMemory = 4;
 // Gain, in plain tokens per round, that a trial must reach; it exceeds the noise of the times.
 constexpr double kTrialMargin = 0.05;
 // The time of a plain token is the measure of all others, so its average moves slowly.
-constexpr double kSlow = 0.05, kSlowHiccup = 1.3;
+constexpr double kSlow = 0.05, kSlowOutlier = 1.3;
 // While drafting: rounds between two tries of a longer draft.
 constexpr int kLookRounds = 16;
 // The expected gain over this many tokens pays for reading a new text, a quarter of it.
@@ -124,7 +124,7 @@ int DraftLength::choose() {
     if (k > 0) return k;
     // Measures short drafts instead of guessing them from longer ones. The number of tries is
     // bounded, because a drafter may return fewer tokens than asked.
-    for (int n = 1; n <= kTriedBeforeParking && trials_ < kTriedBeforeParking * kWarmUp; n++)
+    for (int n = 1; n <= kTriedBeforePause && trials_ < kTriedBeforePause * kWarmUp; n++)
         if (verify_[1 + n].n < kWarmUp) return trials_++, n;
     paused_ = true, plain_rounds_ = 0;
     return 0;
@@ -133,12 +133,12 @@ int DraftLength::choose() {
 void DraftLength::update(const Outcome& o) {
     const auto& [drafted, accepted, kept, rows, draft_ms, verify_ms, reading] = o;
     if (share_ > 0) account(o);
-    if (rows <= kMax + 1) verify_[rows].add(verify_ms, kSmooth, kHiccup);
+    if (rows <= kMax + 1) verify_[rows].add(verify_ms, kSmooth, kOutlier);
     if (drafted == 0) return;
-    if (reading.tokens > 0) read_per_token_.add(reading.ms / reading.tokens, kSmooth, kHiccup);
+    if (reading.tokens > 0) read_per_token_.add(reading.ms / reading.tokens, kSmooth, kOutlier);
     // The reading yields the first draft.
     if (const int steps = drafted - (reading.tokens > 0); steps > 0)
-        draft_per_token_.add((draft_ms - reading.ms) / steps, kSmooth, kHiccup);
+        draft_per_token_.add((draft_ms - reading.ms) / steps, kSmooth, kOutlier);
     for (int i = 0; i < kMax; i++) hits_[i] *= kForget, tries_[i] *= kForget;
     for (int i = 0; i < drafted && i <= accepted; i++) {
         tries_[i]++;
@@ -243,11 +243,11 @@ void DraftLength::account(const Outcome& o) {
     const auto& [drafted, accepted, kept, rows, draft_ms, verify_ms, reading] = o;
     const double plain = plain_.ms;
     budget_.wrote(accepted + 1);
-    if (draft_ms == 0 && rows == 1) plain_.add(verify_ms, kSlow, kSlowHiccup);
+    if (draft_ms == 0 && rows == 1) plain_.add(verify_ms, kSlow, kSlowOutlier);
     if (draft_ms == 0 || plain == 0) return;
     // Another process that took the machine for a moment would have taken it without drafts too.
     const auto charge = [&](double ms, const Cost& known, double expected_ms) {
-        return (known.n >= kWarmUp ? std::min(ms, kSlowHiccup * expected_ms) : ms) / plain;
+        return (known.n >= kWarmUp ? std::min(ms, kSlowOutlier * expected_ms) : ms) / plain;
     };
     const double draft = charge(draft_ms - reading.ms, draft_per_token_, draft_cost(drafted));
     // The caller's rows behind the drafts do not count as the drafter's.

@@ -32,7 +32,7 @@ Drafter = Union[Model, str, "os.PathLike[str]"]
 
 _STATES = {
     lib.PILLION_SPECULATION_ON: "on",
-    lib.PILLION_SPECULATION_PARKED: "paused",
+    lib.PILLION_SPECULATION_PAUSED: "paused",
     lib.PILLION_SPECULATION_OFF: "off",
 }
 

@@ -149,7 +149,7 @@ static pillion_status propose(pillion_pair* pair, int32_t n_draft, size_t n_max)
         n_draft = 0;
     } else if (n_draft == PILLION_DRAFT_AUTO) {
         const int paused = stats->rounds >= PARK_AFTER && !stats->accepted;
-        stats->state = paused ? PILLION_SPECULATION_PARKED : PILLION_SPECULATION_ON;
+        stats->state = paused ? PILLION_SPECULATION_PAUSED : PILLION_SPECULATION_ON;
         if (paused)
             snprintf(stats->reason, sizeof stats->reason, "0 of %d drafts were accepted",
                      (int)stats->drafted);

@@ -77,7 +77,7 @@ class Compiler {
     }
 
     // Rows are a whole number of cache lines apart, and not a multiple of 4 KB, or the columns of a
-    // tile would meet in a few sets of the first cache (prototypes/lane-pack, README).
+    // tile would meet in a few sets of the first cache (docs/measurements.md).
     static int64_t stride(const ValueInfo& v) {
         if (v.kind == ValueInfo::Kind::external) return v.width;
         const int64_t lines = (v.width + 15) / 16 * 16;

@@ -33,7 +33,7 @@ PackedMatrix packed_matrix(
 Format format_of(DType dtype);
 
 // Columns per activation tile: small enough for the sums of a tile to stay in the first cache
-// (prototypes/lane-pack, README).
+// (docs/measurements.md).
 constexpr int kMatmulColumns = 64;
 
 inline size_t act_bytes(int inputs, int64_t columns) {

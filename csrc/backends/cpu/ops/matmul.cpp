@@ -114,7 +114,7 @@ class MatmulStep final : public CpuStep {
 
     // A multiple of the threads, so that equal cores finish together. A few hundred KB each when
     // decoding: the tail of a run and the unprefetched start of each chunk then cost a few percent
-    // (prototypes/lane-pack, README); less is not worth waking another thread for.
+    // (docs/measurements.md); less is not worth waking another thread for.
     int chunks(const RunInfo& run) const override {
         const int columns = run.count(rows_);
         if (columns == 0) return 0;

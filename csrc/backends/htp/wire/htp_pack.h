@@ -1,4 +1,4 @@
-// GGUF rows <-> lane-packed panels of 32 rows for HVX (docs/architecture.md, section 13, with L =
+// GGUF rows <-> lane-packed panels of 32 rows for HVX (docs/measurements.md, with L =
 // 32). Plain C, used by the host at import, by the DSP to read single embedding rows, and by tests.
 //
 // A panel is its groups in order; a group is whole vectors of 128 bytes, so everything is aligned.
