@@ -38,10 +38,8 @@ FILES = {name: path for name, path in FILES.items() if name != "pillion._cdef"} 
 
 
 def statements(node):
-    """The nodes that run when the module is imported."""
+    """All nodes but those that only type checkers read."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            continue
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
             continue
         yield child
@@ -63,13 +61,10 @@ def imports(name, nodes):
     return {one for one in found if one in FILES and one != name}
 
 
-def graph(every):
-    """{module: what it imports}; every: also what functions import when they are called."""
+def graph():
+    """{module: what it imports, at once or when a function of it is called}."""
     trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
-    return {
-        name: imports(name, ast.walk(tree) if every else statements(tree))
-        for name, tree in trees.items()
-    }
+    return {name: imports(name, statements(tree)) for name, tree in trees.items()}
 
 
 def circle(edges):
@@ -97,7 +92,7 @@ def test_the_search_for_circles_finds_one():
 
 def test_imports_have_no_circle():
     assert len(FILES) > 100
-    assert circle(graph(every=True)) is None
+    assert circle(graph()) is None
 
 
 def test_rooms_import_what_stands_below_them():
@@ -106,7 +101,7 @@ def test_rooms_import_what_stands_below_them():
         "_pyinstaller",
     }
     wrong = []
-    for name, found in graph(every=True).items():
+    for name, found in graph().items():
         room = name.split(".")[1] if name.count(".") else ""
         allowed = ROOMS[room] | {room} if room in ROOMS else set()
         if name in MAY_IMPORT_ROOMS or name.startswith("pillion._pyinstaller"):
