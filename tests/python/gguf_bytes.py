@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_NEED_A_BACKEND = ("model", "weights", "placement")
+_NEED_A_BACKEND = ("model", "model_json", "weights", "placement")
 SOURCES = [
     "core/error",
     "core/fork",
@@ -26,6 +26,8 @@ SOURCES = [
     "core/dtype",
     "core/file",
     "core/graph",
+    "core/json",
+    "core/utf8",
     "gguf/gguf",
     "gguf/gguf_split",
     "gguf/gguf_values",
