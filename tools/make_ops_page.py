@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OPS = ROOT / "csrc" / "core" / "contract" / "ops.def"
 PAGE = ROOT / "docs" / "ops.md"
 
-ENTRY = re.compile(r"((?:^// .*\n)+)PILLION_OP\(((?:.|\n)*?)\)$", re.MULTILINE)
+ENTRY = re.compile(r"((?:^// .*\n)+)PILLION_OP\(((?:.|\n)*?SCRATCH)\)$", re.MULTILINE)
 OPERAND = re.compile(r"\b(IN|OPT|INOUT|INOUT_OPT|OUT|OUT_OPT)\((\w+), (\w+)\)")
 PARAMS = re.compile(r"PARAMS\((\w+), \w+\)")
 
