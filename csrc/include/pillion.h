@@ -602,7 +602,7 @@ typedef struct {
     double draft_ms, verify_ms, accept_ms;  /* verify: all runs of the target by steps */
     int32_t n_draft;                        /* draft length that "auto" would use now */
     char kind[16];                          /* "mtp", "model", "lookup"; "": no drafter */
-    char head[16];                          /* "ordered", "dense", "" */
+    char head[16];                          /* "centroid", "dense", "" */
     char reason[160];                       /* why paused or off, or why the head is dense */
     /* accepted drafts that the caller added; `drafted` counts the drafter's */
     uint64_t forced;

@@ -43,7 +43,7 @@ Json drafter_json(const HParams& hp) {
     const bool is_dense = hp.centroid_head == CentroidHead::none;
     return JsonObject()
         .add("target_n_embd", hp.n_embd_out)
-        .add("head", is_dense ? "dense" : "ordered")
+        .add("head", is_dense ? "dense" : "centroid")
         .add("head_problem",
              hp.centroid_head_problem.empty() ? Json(nullptr) : Json(hp.centroid_head_problem))
         .add("n_centroids", hp.n_centroids)

@@ -78,7 +78,7 @@ class AssistantDrafter final : public Drafter {
     }
 
     const char* kind() const override { return "mtp"; }
-    const char* head() const override { return in_.dense_head ? "dense" : "ordered"; }
+    const char* head() const override { return in_.dense_head ? "dense" : "centroid"; }
     const char* note() const override { return model_->hparams().centroid_head_problem.c_str(); }
     const char* backend() const override { return model_->backend().name(); }
     Json plan_json() override { return plan(1).to_json(); }

@@ -36,7 +36,7 @@ class Drafter {
   public:
     virtual ~Drafter() = default;
     virtual const char* kind() const = 0;            // "mtp", "model", "lookup"; "": nothing
-    virtual const char* head() const { return ""; }  // "ordered", "dense"
+    virtual const char* head() const { return ""; }  // "centroid", "dense"
     // a note for the user, such as why the head is dense
     virtual const char* note() const { return ""; }
     virtual bool needs_hidden() const { return false; }

@@ -239,7 +239,7 @@ def _first(names: list[str]) -> Facts:
 
 def _drafter_facts(described: Facts) -> Facts:
     found: Facts = dict(described["drafter"])
-    if found["head"] == "ordered":
+    if found["head"] == "centroid":
         n, best = found["n_centroids"], found["centroid_top_k"]
         reason = f"the file has {n} centroids (as {found['centroid_form']}), the best {best} count"
     else:
@@ -261,7 +261,7 @@ def _drafter_warnings(facts: Facts) -> Iterable[str]:
             "and this conversion dropped it; "
             "it drafts with the dense head, which reads the whole vocabulary's table at each step"
         )
-    if found["head"] == "ordered" and not any(
+    if found["head"] == "centroid" and not any(
         key.endswith(".masked_embedding.centroid_top_k") for key in keys
     ):
         yield (

@@ -63,7 +63,7 @@ class PairStats:
     kind: str = ""
     """ "mtp", "model" or "lookup"; "" without a drafter."""
     head: str = ""
-    """ "ordered" or "dense"; "" for drafters without a head of their own."""
+    """ "centroid" or "dense"; "" for drafters without a head of their own."""
     n_draft: int = 0
     """What "auto" would draft now."""
 

@@ -38,7 +38,7 @@ static void clear_stats(pillion_pair* pair) {
     snprintf(pair->stats.kind, sizeof pair->stats.kind, "%s", kind);
     const char* shown = strcmp(kind, "mtp")                                          ? ""
                         : pair->config.dense_head || (head && strstr(head, "dense")) ? "dense"
-                                                                                     : "ordered";
+                                                                                     : "centroid";
     snprintf(pair->stats.head, sizeof pair->stats.head, "%s", shown);
     if (head && strstr(head, "dense"))
         snprintf(pair->stats.reason, sizeof pair->stats.reason,

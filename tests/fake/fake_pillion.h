@@ -5,7 +5,7 @@
  * Model file: a text file whose first line is "fake". Each further line "key=value" is metadata;
  * the value is JSON, or a string when it begins with '"'. Keys of effect: fake.arch, fake.suppress
  * (a token), fake.drafter (an assistant; its gemma4-assistant.embedding_length_out must be 8 if it
- * has one), fake.head ("ordered", "dense"). Tokenizer: bytes are tokens 0..255; 256 <bos>, 257
+ * has one), fake.head ("centroid", "dense"). Tokenizer: bytes are tokens 0..255; 256 <bos>, 257
  * <eos>, 258 <turn>, 259 </turn> (ends too), 260 <image>. Next token: the script's where there is
  * one; else the letter after the last one ('z' is followed by 'a', all else by 'a'). Drafters know
  * the next token, unless fake_lies() has them say '!' instead.

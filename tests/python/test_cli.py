@@ -316,7 +316,7 @@ def test_bench_json(pillion, toy, toy_drafter):
         assert {"rows", "n", "ctx", "median_ms", "min_ms", "tokens_per_second"} <= set(one)
         assert 0 < one["min_ms"] <= one["median_ms"]
     assert [one["rows"] for one in found[3:12]] == [*range(1, 10)]
-    assert [one["head"] for one in found[12:14]] == ["ordered", "dense"]
+    assert [one["head"] for one in found[12:14]] == ["centroid", "dense"]
     drafted = found[2]
     assert drafted["acceptance"] == 1 and drafted["texts_equal"] and drafted["speedup"] > 0
     assert [one["n_draft"] for one in found[14:]] == [*range(1, 9)]

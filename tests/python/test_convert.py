@@ -258,7 +258,7 @@ def test_masked_embedding_is_optional(pillion, convert, tmp_path):
             pillion.Pair(target, tmp_path / f"{name}.gguf") as pair,
         ):
             heads.append(pair.stats.head)
-    assert heads == ["ordered", "dense"]
+    assert heads == ["centroid", "dense"]
 
 
 @pytest.mark.parametrize("suffix", ["", ".weight"])
@@ -282,7 +282,7 @@ def test_files_of_llama_cpp_s_converter(pillion, tmp_path, kind, suffix):
         pillion.Model.open(GOLDEN / "tiny-e2b.gguf") as target,
         pillion.Pair(target, tmp_path / "out.gguf") as pair,
     ):
-        assert pair.stats.head == ("dense" if kind is None else "ordered")
+        assert pair.stats.head == ("dense" if kind is None else "centroid")
 
 
 def test_tokenizer_and_metadata(pillion, convert, checkpoint, tmp_path):

@@ -140,8 +140,8 @@ def heads(tiny_assistant, tmp_path_factory):
 @pytest.mark.parametrize(
     "name, head, missing",
     [
-        ("whole", "ordered", ""),
-        ("no keys", "ordered", ""),
+        ("whole", "centroid", ""),
+        ("no keys", "centroid", ""),
         ("none", "dense", ""),
         ("centroids only", "dense", "masked_embd_ordering is missing"),
         ("order only", "dense", "masked_embd_centroids.weight is missing"),
@@ -756,7 +756,7 @@ def test_25_bench(pillion, tiny_target, tiny_assistant):
         drafted["kind"],
         drafted["head"],
         drafted["n_draft"],
-    ) == ("mtp", "ordered", 4)
+    ) == ("mtp", "centroid", 4)
     assert (
         0 <= drafted["acceptance"] <= 1
         and drafted["mean_tokens_per_round"] >= 1
@@ -766,7 +766,7 @@ def test_25_bench(pillion, tiny_target, tiny_assistant):
     assert [one["rows"] for one in found["verify"]] == list(range(1, 10))
     assert [one["n_draft"] for one in found["break_even"]] == list(range(1, 9))
     assert [(one["head"], one["rows"]) for one in found["draft_step"]] == [
-        ("ordered", 1),
+        ("centroid", 1),
         ("dense", 1),
     ]
 

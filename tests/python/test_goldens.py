@@ -96,7 +96,7 @@ def test_a_drafter_alone_says_that_it_needs_a_target(pillion):
         assert drafter.is_drafter
         with pytest.raises(pillion.PairingError, match="needs a target"):
             drafter.context()
-        assert drafter.describe()["drafter"]["head"] == "ordered"  # and the next call works
+        assert drafter.describe()["drafter"]["head"] == "centroid"  # and the next call works
 
 
 # Names that other architectures have. Nothing compares their shapes with the metadata, so nothing

@@ -73,7 +73,7 @@ def measurements(scale, speedup=None):
             rows=4, n=128, ctx=512, n_draft=3, speedup=speedup, mean_tokens_per_round=2.5
         )
         results += [
-            one("draft_step", 0.5, 1, rows=1, n=8, ctx=512, head="ordered"),
+            one("draft_step", 0.5, 1, rows=1, n=8, ctx=512, head="centroid"),
             one("decode_draft", 640.0, 128, **drafter),
         ]
     return results

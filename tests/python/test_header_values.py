@@ -187,7 +187,7 @@ def test_the_centroid_heads_keys(pillion, tmp_path, name):
             assert kind == "nested" and key in error.sentence
             continue
         said = [facts["reason"], *facts["warnings"]]
-        fits = facts["drafter"] is not None and facts["drafter"]["head"] == "ordered"
+        fits = facts["drafter"] is not None and facts["drafter"]["head"] == "centroid"
         assert fits or any(name in (one or "") for one in said), (value, said)
         assert not fits or header_values.ASSISTANT[name] == "whole", value
 

@@ -116,7 +116,7 @@ def test_a_drafter(inspect, tiny_assistant):
         drafter["n_centroids"],
         drafter["centroid_top_k"],
     ) == (
-        "ordered",
+        "centroid",
         "keys",
         128,
         8,
@@ -186,7 +186,7 @@ def test_memory_of_a_pair(pillion, inspect, tiny_target, tiny_assistant):
         "fits": True,
         "reason": None,
         "kind": "mtp",
-        "head": "ordered",
+        "head": "centroid",
     }
     (both,) = facts["memory"]
     with pillion.Model.open(tiny_assistant) as drafter:
@@ -384,7 +384,7 @@ def test_centroids_as_tensors_without_metadata(inspect, tmp_path):
         facts["drafter"]["centroid_form"],
         facts["drafter"]["centroid_top_k"],
     ) == (
-        "ordered",
+        "centroid",
         "tensors",
         4,
     )

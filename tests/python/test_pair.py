@@ -135,7 +135,7 @@ def test_statistics(pair, greedy, strings):
             state="on",
             reason="",
             kind="mtp",
-            head="ordered",
+            head="centroid",
             n_draft=3,
         ),
     }
@@ -220,7 +220,7 @@ def test_kinds_of_drafters(fake, strings, files, toy_file, greedy):
     ordinary = toy_file(name="small.gguf")
     with fake.LLM(files[0], drafter=None) as llm:
         for drafter, options, kind, head in [
-            (files[1], {}, "mtp", "ordered"),
+            (files[1], {}, "mtp", "centroid"),
             (str(files[1]), {"dense_head": True}, "mtp", "dense"),
             (ordinary, {}, "model", ""),
             (ordinary, {"as_model": True}, "model", ""),
@@ -458,7 +458,7 @@ def test_results_tell_what_the_drafter_did(paired, plain, strings):
     strings.lies(1)
     found = paired.complete("abc", temperature=0, max_tokens=10, draft=2)
     done = found["speculation"]
-    assert (done["state"], done["kind"], done["head"]) == ("on", "mtp", "ordered")
+    assert (done["state"], done["kind"], done["head"]) == ("on", "mtp", "centroid")
     assert (done["rounds"], done["drafted"], done["accepted"], done["acceptance"]) == (4, 8, 4, 0.5)
     assert done["acceptance_by_position"] == [1, 0] and done["mean_tokens_per_round"] == 2
     assert found["usage"]["completion_tokens_details"] == {

@@ -293,7 +293,7 @@ def llms(request, pillion, tiny_target, tiny_assistant):
         assert (
             paired.pair is not None
             and paired.speculation.kind == "mtp"
-            and paired.speculation.head == "ordered"
+            and paired.speculation.head == "centroid"
         )
         yield paired, plain
 
@@ -650,14 +650,14 @@ def test_the_command_line(tiny_target, tiny_assistant):
     )
     (drafted,) = [one for one in found if one["test"] == "decode_draft"]
     assert drafted["texts_equal"] and drafted["kind"] == "mtp" and 0 < drafted["acceptance"] < 1
-    assert [one["head"] for one in found if one["test"] == "draft_step"] == ["ordered", "dense"]
+    assert [one["head"] for one in found if one["test"] == "draft_step"] == ["centroid", "dense"]
 
 
 @pytest.mark.parametrize(
     "name, heads",
     [
-        ("tiny-pair", ["ordered", "dense"]),
-        ("tiny-e2b", ["ordered", "dense"]),
+        ("tiny-pair", ["centroid", "dense"]),
+        ("tiny-e2b", ["centroid", "dense"]),
         ("tiny-moe", ["dense"]),
     ],
 )

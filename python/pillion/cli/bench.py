@@ -139,7 +139,7 @@ def _pair(
 def _draft_steps(bench: Measure, pair: Pair) -> list[Result]:
     """With the pair's head, and with the dense one where that is another."""
     results = bench.draft_steps(pair)
-    if pair.stats.head == "ordered":
+    if pair.stats.head == "centroid":
         assert pair.drafter is not None
         with Pair(bench.context, pair.drafter, dense_head=True) as dense:
             results += bench.draft_steps(dense)
