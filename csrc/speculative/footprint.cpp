@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/log.h"
 #include "core/sizing_backend.h"
 
 namespace pillion {
@@ -226,7 +227,10 @@ int count_fitting_layers(const Model& model, const std::string& device) {
     try {
         FitRequest request;
         request.model = &model, request.drafter = nullptr, request.device = device;
-        return fit_device(request).n_device_layers;
+        const DeviceFit fit = fit_device(request);
+        if (!fit.note.empty())
+            log(LogLevel::warning, "%s: %s", model.file().path().c_str(), fit.note.c_str());
+        return fit.n_device_layers;
     } catch (const Error&) {
         return all;
     }

@@ -38,9 +38,9 @@ def greedy(context, n=6):
     return tokens
 
 
-def write(pillion, device="cuda:sim"):
+def write(pillion, device="cuda:sim", **options):
     with (
-        pillion.Model.open(model_path("tiny-e2b"), device=device) as model,
+        pillion.Model.open(model_path("tiny-e2b"), device=device, **options) as model,
         model.context(n_ctx=128) as context,
     ):
         context.prefill(PROMPT)
@@ -78,13 +78,17 @@ def test_all_allocations_fail_from_one_on(pillion, faults):
     assert write(pillion) == want
 
 
-def test_too_little_memory(pillion, faults):
+def test_too_little_memory(pillion, faults, caplog):
     gc.collect()
+    want = write(pillion)
     faults("memory=300000")
     with pytest.raises(
         pillion.OutOfMemoryError, match="weights on device 0: no memory for [0-9]+ bytes"
     ):
-        write(pillion)
+        write(pillion, n_gpu_layers=100)
+    assert not caplog.records
+    assert write(pillion) == want  # as many layers as fit, and it says how many
+    assert "layers" in caplog.text and "the others are the CPU's" in caplog.text
 
 
 @pytest.mark.parametrize("n", [1, 7, 30])

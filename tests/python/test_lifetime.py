@@ -12,7 +12,7 @@ from build import REPOSITORY
 
 def test_close_frees_at_once(fake, strings, toy_file):
     llm = fake.LLM(toy_file())
-    assert strings.live == 3  # model, tokenizer, context
+    assert strings.live == 4  # model, tokenizer, context, pair
     llm.complete("ab", max_tokens=2)
     llm.close()
     assert strings.live == 0

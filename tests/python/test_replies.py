@@ -2,6 +2,7 @@
 however it was cut."""
 
 import importlib
+import math
 import random
 import re
 
@@ -268,8 +269,14 @@ def test_control_tokens_that_are_markers(pillion, tiny_target, monkeypatch):
         ):
             ids += llm.tokenizer.encode(word, add_special=False)
         ids.append(min(llm.tokenizer.end_tokens))
-        said = [*ids, *ids]
-        monkeypatch.setattr(pillion.Sampler, "sample", lambda *_: said.pop(0))
+        n_prompt = len(llm.chat_tokens(llm.render_chat(ASK)))
+
+        def dictate(tokens, scores):
+            scores[:] = -math.inf
+            scores[ids[len(tokens) - n_prompt]] = 0
+            return scores
+
+        options = {"temperature": 0, "logits_processor": dictate}
         hidden = llm.tokenizer.token_bytes
         control = set(kinds.values())
 
@@ -277,15 +284,13 @@ def test_control_tokens_that_are_markers(pillion, tiny_target, monkeypatch):
             return b"" if token in control and not special else hidden(token, True)
 
         monkeypatch.setattr(llm.tokenizer, "token_bytes", bytes_of)
-        whole = llm.chat(ASK, temperature=0)["choices"][0]
+        whole = llm.chat(ASK, **options)["choices"][0]
         assert whole["message"] == {
             "role": "assistant",
             "content": "It ends with <channel|>",
             "reasoning_content": "hm",
         }
-        chunks = [
-            chunk["choices"][0]["delta"] for chunk in llm.chat(ASK, temperature=0, stream=True)
-        ]
+        chunks = [chunk["choices"][0]["delta"] for chunk in llm.chat(ASK, stream=True, **options)]
         assert "".join(one.get("content", "") for one in chunks) == "It ends with <channel|>"
         assert "".join(one.get("reasoning_content", "") for one in chunks) == "hm"
 
