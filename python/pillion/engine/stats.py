@@ -6,7 +6,7 @@ import bisect
 import copy
 from dataclasses import dataclass, field
 
-from ..pair_stats import DRAFT_MAX, PairStats
+from ..pair_stats import DRAFT_MAX, Round
 
 SECONDS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the classes of a `Spread`; one more class has no bound."""
@@ -77,14 +77,14 @@ class EngineStats:
     write: Spread = field(default_factory=Spread)
     """Of rounds."""
 
-    def add_round(self, counts: PairStats) -> None:
-        """What a round added to the counts of its pair."""
-        self.drafted += counts.drafted
-        self.accepted += counts.accepted
-        self.draft_lengths[counts.drafted] += 1
-        for position in range(counts.drafted):
-            self.drafted_at[position] += counts.drafted_at[position]
-            self.accepted_at[position] += counts.accepted_at[position]
+    def add_round(self, one: Round) -> None:
+        """Adds the drafts of a round."""
+        self.drafted += one.drafted
+        self.accepted += one.accepted
+        self.draft_lengths[one.drafted] += 1
+        for position in range(one.drafted):
+            self.drafted_at[position] += 1
+            self.accepted_at[position] += position < one.accepted
 
     def copy(self) -> EngineStats:
         return copy.deepcopy(self)

@@ -140,7 +140,8 @@ class Work:
         self.sampler: Optional[Sampler] = sampler
         self.assembler = assembler
         self.timings = Timings()
-        self.speculation = PairStats()
+        self.counts = (PairStats(), PairStats())
+        """The pair's counts as the request found them, and as last read."""
         self.prompt_scores: Optional[list[float]] = None
         self.state = "queued"
         """ "queued", "reading" the prompt, "writing", or "done"."""
@@ -174,6 +175,12 @@ class Work:
         """Waiters for the next piece."""
         self.enders: deque[Any] = deque()
         """Waiters for the end."""
+
+    @property
+    def speculation(self) -> PairStats:
+        """What the drafter did for the request, as last read."""
+        before, now = self.counts
+        return now - before
 
     @property
     def ended(self) -> bool:
