@@ -242,15 +242,35 @@ def test_the_context_used_directly_between_two_rounds(toy_llm, strings, fake, us
     assert asked(toy_llm) == "de"
 
 
+@pytest.mark.parametrize("after", ["a part in the middle", "the last part", "the last run"])
 @pytest.mark.parametrize("use", USES)
-def test_the_context_used_directly_while_a_prompt_is_read(fake, strings, toy_file, use):
-    """Its parts find their way."""
+def test_the_context_used_directly_while_a_prompt_is_read(fake, toy_file, monkeypatch, use, after):
+    """Its parts find their way until the first token is written."""
+    uses = []
+    is_now = {
+        "a part in the middle": lambda read: 0 < read[1] < 200,
+        "the last part": lambda read: read[1] == 0,
+        "the last run": lambda reused: True,
+    }[after]
+
+    def then_used(call):
+        def called(*arguments):
+            result = call(*arguments)
+            if not uses and is_now(result):
+                uses.append(use)
+                USES[use](llm)
+            return result
+
+        return called
+
     with fake.LLM(toy_file(), n_ctx=256, n_batch=8) as llm:
-        strings.slow(2_000)
-        stream = llm.complete("b" * 240 + "abc", temperature=0, max_tokens=2, stream=True)
-        until(lambda: strings.evaluated > 10)
-        again_and_again(fake, USES[use], llm)
-        assert "".join(map(text_of, stream)) == "de"
+        (slot,) = llm.engine._slots
+        if after == "the last run":
+            monkeypatch.setattr(slot.pair, "sync", then_used(slot.pair.sync))
+        else:
+            monkeypatch.setattr(slot, "read", then_used(slot.read))
+        assert text_of(llm.complete("b" * 240 + "abc", temperature=0, max_tokens=2)) == "de"
+        assert uses
 
 
 @pytest.mark.parametrize("use", USES)

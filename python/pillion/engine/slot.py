@@ -138,7 +138,7 @@ class Slot:
         n = len(self._prompt)
         is_last = n - self._at <= n_rows
         if is_last:
-            reused, at = self.pair.sync(self._prompt), n
+            reused, at = self._sync(), n
         else:
             reused = self.context.read(self._prompt, n_rows)
             at = min(reused + n_rows, n - 1)
@@ -150,9 +150,15 @@ class Slot:
         times.prompt_n = n - times.cache_n
         ran, self._at = at - reused, at
         if is_last:
-            self._changes = self.context.changes
             self._accept_prompt(work)
         return ran, n - at
+
+    def _sync(self) -> int:
+        """Lets the context hold the prompt and nothing else. Returns how much of it was there."""
+        before = self.context.changes
+        reused = self.pair.sync(self._prompt)
+        self._changes = before + 1  # more, if somebody came since: the first turn sees that
+        return reused
 
     def _accept_prompt(self, work: Work) -> None:
         """Tells the penalties what stands before the text."""
@@ -172,8 +178,10 @@ class Slot:
         if text.room <= 0:
             self._read_counts(work)
             return [text.finish("length")]
-        self._raise_if_moved(0)
         begin = time.perf_counter()
+        if not text.tokens and self._moved(0):
+            self._sync()  # nothing is lost yet: the prompt finds its way again
+        self._raise_if_moved(0)
         try:
             pieces = self._round(work)
         except Busy:
@@ -197,9 +205,12 @@ class Slot:
         """The context's length before a round."""
         return len(self._prompt) + max(len(text.tokens) - 1, 0)
 
-    def _raise_if_moved(self, own: int) -> None:
+    def _moved(self, own: int) -> bool:
         """own: changes that are this turn's."""
-        if self.context.changes - self._changes > own:
+        return bool(self.context.changes - self._changes > own)
+
+    def _raise_if_moved(self, own: int) -> None:
+        if self._moved(own):
             raise Moved()
 
     def _round(self, work: Work) -> list[Piece]:
