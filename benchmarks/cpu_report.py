@@ -65,7 +65,9 @@ class Probed:
 
     def __exit__(self, *_):
         after = self.context.limits()
-        self.read, self.dots = (statistics.mean(pair) for pair in zip(self.before, after))
+        self.read, self.dots = (
+            statistics.mean(pair) for pair in zip(self.before, after, strict=False)
+        )
         self.drift = max(after[0], self.before[0]) / min(after[0], self.before[0]) - 1
 
     def facts(self, work, seconds):
@@ -192,7 +194,7 @@ def busy(model, options):
         finally:
             hog.kill()
             hog.wait()
-    ratio = statistics.median(q / d for q, d in zip(quiet, disturbed))
+    ratio = statistics.median(q / d for q, d in zip(quiet, disturbed, strict=False))
     yield result("busy", "one core taken", disturbed, of_idle_speed=ratio)
 
 
@@ -239,7 +241,7 @@ def load(model, options):
     for _ in range(options.repeats):
         read.append(timed(read_once, options.model))
         opened.append(child(options, 1)[0])
-    ratio = statistics.median(o / r for o, r in zip(opened, read))
+    ratio = statistics.median(o / r for o, r in zip(opened, read, strict=False))
     yield result(
         "load", "open", opened, over_reading=ratio, reading_ms=1e3 * statistics.median(read)
     )

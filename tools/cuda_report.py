@@ -96,7 +96,7 @@ def report(archs, only=None):
             names = readable([one["name"] for one in found])
             kernels += [
                 {"file": source.name, "arch": arch, **one, "name": name}
-                for one, name in zip(found, names)
+                for one, name in zip(found, names, strict=False)
             ]
     for one in kernels:
         if one["spill"]:

@@ -206,7 +206,7 @@ def report(archs, only=None):
     loops, faults = [], []
     with ThreadPoolExecutor(2) as pool:
         for (arch, name), (text, said) in zip(
-            jobs, pool.map(lambda job: assembly(*known[job]), jobs)
+            jobs, pool.map(lambda job: assembly(*known[job]), jobs), strict=False
         ):
             if text is None:
                 faults.append(f"{name}.c does not compile for v{arch}: {said.strip()[-2000:]}")

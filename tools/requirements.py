@@ -12,7 +12,7 @@ PYPROJECT = (Path(__file__).resolve().parent.parent / "pyproject.toml").read_tex
 
 
 def listed(name):
-    """The strings of `name = [...]`. Python 3.9 has no reader of TOML."""
+    """The strings of `name = [...]`. Python 3.10 has no reader of TOML."""
     match = re.search(rf"^{name} = \[(.*?)\]$", PYPROJECT, re.M | re.S)
     if not match:
         raise SystemExit(f"pyproject.toml has no list {name}")

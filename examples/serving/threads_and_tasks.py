@@ -41,7 +41,7 @@ def main(path):
         with ThreadPoolExecutor(8) as pool:
             by_threads = list(pool.map(ask, [llm] * len(QUESTIONS), QUESTIONS))
         by_tasks, words = asyncio.run(all_at_once(llm))
-        for question, answer, beginning in zip(QUESTIONS, by_tasks, words):
+        for question, answer, beginning in zip(QUESTIONS, by_tasks, words, strict=False):
             assert answer.startswith(beginning) or beginning.startswith(answer)
             print(f"{question}{answer}")
         print("threads and tasks write the same:", alone == by_threads == by_tasks)

@@ -11,8 +11,8 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Callable, Optional, TypeVar, Union
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from .held import Held
 ffi: Any = _loading.ffi
 lib: Any = _loading.lib
 
-Tokens = Union[Sequence[int], npt.NDArray[np.integer[Any]], Iterable[int]]
+Tokens = Sequence[int] | npt.NDArray[np.integer[Any]] | Iterable[int]
 T = TypeVar("T")
 H = TypeVar("H", bound="Handle")
 
@@ -264,9 +264,9 @@ class Progress:
 
     _running: set[Progress] = set()
 
-    def __init__(self, report: Optional[Callable[[int, int], object]]) -> None:
+    def __init__(self, report: Callable[[int, int], object] | None) -> None:
         self._report = report
-        self.error: Optional[BaseException] = None
+        self.error: BaseException | None = None
         self.cancelled = False
         self._caller = Caller()
 

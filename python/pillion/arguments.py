@@ -11,7 +11,7 @@ import math
 import operator
 import os
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn
 
 from .errors import UsageError
 
@@ -46,7 +46,7 @@ def unknown_names(where: str, given: Iterable[Any], known: Collection[str]) -> N
         raise UsageError(f"{where} has no argument {shown(name)}; {hint}")
 
 
-def closest(name: Any, known: Iterable[str]) -> Optional[str]:
+def closest(name: Any, known: Iterable[str]) -> str | None:
     """The name in `known` that is spelled most like `name`; None: none is near."""
     plain = {one.lower().replace("-", "_"): one for one in known}
     found = difflib.get_close_matches(str(name).lower().replace("-", "_"), list(plain), n=1)
@@ -56,9 +56,9 @@ def closest(name: Any, known: Iterable[str]) -> Optional[str]:
 def check_int(
     name: str,
     value: Any,
-    lo: Optional[int] = None,
-    hi: Optional[int] = None,
-    allowed: Optional[str] = None,
+    lo: int | None = None,
+    hi: int | None = None,
+    allowed: str | None = None,
 ) -> int:
     """Returns a whole number from lo to hi, both included; None: no bound. `allowed` replaces the
     end of the sentence."""
@@ -77,11 +77,11 @@ def check_int(
 def check_number(
     name: str,
     value: Any,
-    lo: Optional[float] = None,
-    hi: Optional[float] = None,
-    allowed: Optional[str] = None,
+    lo: float | None = None,
+    hi: float | None = None,
+    allowed: str | None = None,
     *,
-    above: Optional[float] = None,
+    above: float | None = None,
 ) -> float:
     """Returns a finite number from lo to hi, both included, and greater than `above`; None: no
     bound."""
@@ -156,7 +156,7 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
 
 
-def _bounds(lo: Optional[float], hi: Optional[float], above: Optional[float] = None) -> str:
+def _bounds(lo: float | None, hi: float | None, above: float | None = None) -> str:
     parts = [f"above {above}"] if above is not None else []
     if lo is not None and hi is not None:
         return f" from {lo} to {hi}"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable, Optional, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from .arguments import unknown_names
 from .errors import UsageError
@@ -20,7 +21,7 @@ C = TypeVar("C", bound=type)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def checked(function: F, name: Optional[str] = None) -> F:
+def checked(function: F, name: str | None = None) -> F:
     """Wraps a function: a missing, surplus or unknown argument raises a `UsageError` that names the
     function and the argument. name: of the function, in that sentence."""
 
@@ -53,7 +54,7 @@ def checked_class(cls: C) -> C:
 
 
 def _raise_if_it_does_not_fit(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: Optional[str]
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None
 ) -> None:
     signature = inspect.signature(function)
     try:

@@ -7,8 +7,8 @@ counts only if those drafts are accepted.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, Callable, Optional, Protocol, Union, runtime_checkable
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ class Constraint(Protocol):
     def stopped(self) -> bool:
         """True if the text is complete: nothing may follow."""
 
-    def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Optional[Mask]]:
+    def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Mask | None]:
         """Chooses what to verify of a drafter's tokens, and the masks of the rows.
 
         Returns at most n_max drafts (the allowed beginning of `drafts`, then tokens that the
@@ -57,7 +57,7 @@ def constrained_round(
     sampler: Sampler,
     constraint: Constraint,
     n_draft: Draft = "auto",
-    n_max: Optional[int] = None,
+    n_max: int | None = None,
     end_tokens: Sequence[int] = (),
 ) -> Round:
     """Runs `Pair.step` under a constraint. Sampler and constraint have accepted the round's tokens.
@@ -106,7 +106,7 @@ def _drafts(
     constraint: Constraint,
     n_draft: Draft,
     room: int,
-) -> tuple[list[int], Optional[Mask]]:
+) -> tuple[list[int], Mask | None]:
     """The tokens that a round runs, and their masks."""
     # Forced tokens are certain, and a row of a run costs the same whoever its token is from. So as
     # many of them as the drafter would write are worth more than its drafts, and cost no draft.
@@ -176,9 +176,9 @@ class LogitsProcessors:
 
     def __init__(
         self,
-        processors: Union[LogitsProcessor, Sequence[LogitsProcessor]],
+        processors: LogitsProcessor | Sequence[LogitsProcessor],
         prompt: Tokens,
-        under: Optional[Constraint] = None,
+        under: Constraint | None = None,
     ) -> None:
         self._processors = processor_list("processors", processors)
         if under is not None and not isinstance(under, Constraint):
@@ -191,7 +191,7 @@ class LogitsProcessors:
         """True if the text under `under` is complete."""
         return self._under is not None and self._under.stopped
 
-    def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Optional[Mask]]:
+    def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Mask | None]:
         """As `Constraint.plan`."""
         if self._under is not None:
             return self._under.plan(drafts, n_max)
@@ -213,7 +213,7 @@ class LogitsProcessors:
         first_row: int,
         sampler: Sampler,
         drafts: Sequence[int],
-        masks: Optional[Mask],
+        masks: Mask | None,
         n_max: int,
         end_tokens: Collection[int],
     ) -> list[int]:

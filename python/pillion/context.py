@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ class Logprobs(NamedTuple):
 
     top: list[tuple[int, float]]
     """The most likely tokens, best first."""
-    token: Optional[float]
+    token: float | None
     """Log-probability of the token asked for; None: none was."""
 
 
@@ -113,7 +113,7 @@ class Context(Handle):
     def __init__(
         self,
         model: Model,
-        n_ctx: Optional[int] = None,
+        n_ctx: int | None = None,
         **options: Unpack[ContextKeywords],
     ) -> None:
         config = ContextOptions(n_ctx=n_ctx, **options).config()
@@ -141,7 +141,7 @@ class Context(Handle):
         self._run(n, lambda: check(lib.pillion_context_eval(self._c, array, n, outputs)))
         self._n_rows = outputs
 
-    def decode(self, tokens: Union[int, Tokens]) -> None:
+    def decode(self, tokens: int | Tokens) -> None:
         """Appends one token, or a few. Each of them gets logits. Raises what `prefill` raises."""
         if isinstance(tokens, (int, np.integer)):
             tokens = check_int("tokens", tokens, -(2**31), 2**31 - 1)
@@ -369,7 +369,7 @@ class Context(Handle):
         """Hidden row after the final norm, float32 [n_embd]. Arguments as in `logits`."""
         return self._output(lib.pillion_context_hidden, row, copy)
 
-    def logprobs(self, row: int = -1, k: int = 0, token: Optional[int] = None) -> Logprobs:
+    def logprobs(self, row: int = -1, k: int = 0, token: int | None = None) -> Logprobs:
         """Returns the k most likely tokens of a row with their log-probabilities, and the
         log-probability of `token`."""
         k = check_int("k", k, 0, self.model.n_vocab)

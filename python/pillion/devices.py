@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from ._native import as_str, lib, read_bytes
 from .calling import checked
@@ -16,7 +16,7 @@ class Backend:
 
     name: str
     available: bool
-    reason: Optional[str] = None
+    reason: str | None = None
     """Why it is not available; "": it is."""
     info: dict[str, Any] = field(default_factory=dict)
     """What an available one says of itself: a CUDA device's name, compute capability and memory, a

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, TypeAlias
 
 from .arguments import check_path
 from .calling import checked
@@ -15,7 +15,7 @@ from .model import Model
 
 ARCHITECTURES = ("gemma4-assistant", "gemma4_assistant")
 
-Target = Union[Model, str, "os.PathLike[str]"]
+Target: TypeAlias = Model | str | os.PathLike[str]
 
 _log = logging.getLogger("pillion")
 
@@ -26,7 +26,7 @@ _NAMES = re.compile(r"^mtp-|assistant|-mtp\b", re.IGNORECASE)
 
 
 @checked
-def find_drafter(target: Target) -> Optional[Path]:
+def find_drafter(target: Target) -> Path | None:
     """Returns the path of the one assistant beside the target whose width fits it; None: there is
     none.
 
@@ -41,7 +41,7 @@ def find_drafter(target: Target) -> Optional[Path]:
     return found[0] if found else None
 
 
-def drafter_beside(target: Target, warn: bool = True) -> tuple[Optional[Path], str]:
+def drafter_beside(target: Target, warn: bool = True) -> tuple[Path | None, str]:
     """`find_drafter` for callers who can do without: if several fit it logs a warning and returns
     none.
 

@@ -22,15 +22,13 @@ PillionError
 
 from __future__ import annotations
 
-from typing import Optional
-
 
 class PillionError(Exception):
     """Base of all exceptions of pillion."""
 
     code: int = 31
 
-    def __init__(self, sentence: str, code: Optional[int] = None) -> None:
+    def __init__(self, sentence: str, code: int | None = None) -> None:
         super().__init__(sentence)
         self.sentence = sentence
         """What happened, in one sentence."""
@@ -137,9 +135,7 @@ class Cancelled(PillionError):
 class QueueFull(PillionError):
     """The request was refused: too many wait already."""
 
-    def __init__(
-        self, sentence: str, code: Optional[int] = None, *, retry_after: float = 1.0
-    ) -> None:
+    def __init__(self, sentence: str, code: int | None = None, *, retry_after: float = 1.0) -> None:
         super().__init__(sentence, code)
         self.retry_after = retry_after
         """Seconds after which there may be room; an estimate."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Optional
+from typing import Any
 
 from .errors import ModelFileError, UsageError
 from .model import Metadata
@@ -44,7 +44,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def metadata_text(metadata: Metadata, key: str) -> Optional[str]:
+def metadata_text(metadata: Metadata, key: str) -> str | None:
     """A string of the file, None without the key. Raises ModelFileError for another type."""
     if key not in metadata:
         return None

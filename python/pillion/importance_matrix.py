@@ -11,9 +11,9 @@ from __future__ import annotations
 import importlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,11 +46,11 @@ class ImatrixSummary(NamedTuple):
 def imatrix(
     model: Model,
     text: str,
-    out: Union[str, os.PathLike[str]],
+    out: str | os.PathLike[str],
     *,
     chunk: int = DEFAULT_CHUNK,
-    chunks: Optional[int] = None,
-    n_threads: Optional[int] = None,
+    chunks: int | None = None,
+    n_threads: int | None = None,
     dataset: str = "",
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> ImatrixSummary:
@@ -103,7 +103,7 @@ def imatrix(
     )
 
 
-def _tokens(model: Model, text: str, chunk: int, chunks: Optional[int]) -> Any:
+def _tokens(model: Model, text: str, chunk: int, chunks: int | None) -> Any:
     """The text's tokens, int32 [chunks, chunk]."""
     tokenizer = model.tokenizer
     ids = tokenizer.encode(text)

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 from ._native import as_str, lib, read_bytes
 from .arguments import check_bool, check_int, check_path, shown, wrong
@@ -50,7 +50,7 @@ _KNOWN_PREFIXES = ("general.", "tokenizer.", "quantize.", "split.")
 
 
 @checked
-def read_header(path: Union[str, os.PathLike[str]], tensors: bool = False) -> Facts:
+def read_header(path: str | os.PathLike[str], tensors: bool = False) -> Facts:
     """Returns the header of any GGUF file, also of one that pillion does not run. tensors: includes
     each tensor. Raises ModelFileError for a damaged file."""
     name, tensors = os.fsencode(check_path("path", path)), check_bool("tensors", tensors)
@@ -64,11 +64,11 @@ def read_header(path: Union[str, os.PathLike[str]], tensors: bool = False) -> Fa
 
 @checked
 def inspect_file(
-    path: Union[str, os.PathLike[str]],
+    path: str | os.PathLike[str],
     *,
     ctx: Sequence[int] = (),
     kv_type: str = "f16",
-    drafter: Optional[Union[str, os.PathLike[str]]] = None,
+    drafter: str | os.PathLike[str] | None = None,
     tensors: bool = False,
 ) -> Facts:
     """Returns the facts of a file as one JSON-like object.
@@ -164,7 +164,7 @@ def _file_facts(header: Facts) -> Facts:
     return facts
 
 
-def _bits(n_bytes: int, n_params: int) -> Optional[float]:
+def _bits(n_bytes: int, n_params: int) -> float | None:
     return 8 * n_bytes / n_params if n_params else None
 
 
@@ -173,7 +173,7 @@ def _model_facts(
     model: Model,
     ctx: Sequence[int],
     kv_type: str,
-    drafter: Optional[Union[str, os.PathLike[str]]],
+    drafter: str | os.PathLike[str] | None,
 ) -> None:
     described = model.describe()
     names = (
@@ -277,7 +277,7 @@ def _drafter_warnings(facts: Facts) -> Iterable[str]:
 # ---- tokenizer ----
 
 
-def _tokenizer_facts(model: Model, warnings: list[str]) -> Optional[Facts]:
+def _tokenizer_facts(model: Model, warnings: list[str]) -> Facts | None:
     try:
         tokenizer = model.tokenizer
     except PillionError as error:
@@ -305,7 +305,7 @@ def _tokenizer_facts(model: Model, warnings: list[str]) -> Optional[Facts]:
     }
 
 
-def _token(tokenizer: Tokenizer, token: Optional[int]) -> Optional[Facts]:
+def _token(tokenizer: Tokenizer, token: int | None) -> Facts | None:
     if token is None:
         return None
     return {"id": token, "text": tokenizer.token_text(token), "type": tokenizer.token_type(token)}
@@ -374,7 +374,7 @@ def _memory_facts(
     model: Model,
     ctx: Sequence[int],
     kv_type: str,
-    drafter: Optional[Union[str, os.PathLike[str]]],
+    drafter: str | os.PathLike[str] | None,
     warnings: list[str],
 ) -> None:
     if model.is_drafter:
@@ -407,7 +407,7 @@ def _memory_facts(
 def _fill_memory(
     facts: Facts,
     model: Model,
-    drafter: Optional[Model],
+    drafter: Model | None,
     ctx: Sequence[int],
     kv_type: str,
     warnings: list[str],

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ._native import Handle, Progress, as_bytes, as_str, check, ffi, interruptible, lib, read_bytes
 from .arguments import check_bool, check_callable, check_int, check_path, check_text, wrong
@@ -43,19 +43,19 @@ class Model(Handle):
         self._info = ffi.new("pillion_model_info*")
         self._info.struct_size = ffi.sizeof("pillion_model_info")
         check(lib.pillion_model_get_info(self._c, self._info, ffi.sizeof("pillion_model_info")))
-        self._tokenizer: Optional[Tokenizer] = None
+        self._tokenizer: Tokenizer | None = None
 
     @classmethod
     def open(
         cls,
-        path: Union[str, os.PathLike[str]],
+        path: str | os.PathLike[str],
         *,
         use_mmap: bool = True,
         device: str = "auto",
         n_gpu_layers: int = -1,
-        n_threads: Optional[int] = None,
+        n_threads: int | None = None,
         metadata_only: bool = False,
-        progress: Optional[Callable[[int, int], object]] = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> Model:
         """Opens a GGUF file, or a model in parts (`NAME-00001-of-00003.gguf`) by the path of any.
 
@@ -188,9 +188,9 @@ class Model(Handle):
     @takes(ContextSizes)
     def memory(
         self,
-        n_ctx: Optional[int] = None,
+        n_ctx: int | None = None,
         *,
-        drafter: Optional[Model] = None,
+        drafter: Model | None = None,
         **sizes: Unpack[SizeKeywords],
     ) -> dict[str, Any]:
         """Computes the bytes that a context of this size would take, and a drafter on it. Loads
@@ -212,9 +212,9 @@ class Model(Handle):
     @takes(ContextSizes)
     def fit(
         self,
-        n_ctx: Optional[int] = None,
+        n_ctx: int | None = None,
         *,
-        drafter: Optional[Model] = None,
+        drafter: Model | None = None,
         device: str = "auto",
         draft_device: str = "auto",
         n_gpu_layers: int = -1,
@@ -253,7 +253,7 @@ class Model(Handle):
     # ---- running it ----
 
     @takes(ContextOptions)
-    def context(self, n_ctx: Optional[int] = None, **options: Unpack[ContextKeywords]) -> Context:
+    def context(self, n_ctx: int | None = None, **options: Unpack[ContextKeywords]) -> Context:
         """Makes a new, empty sequence on this model. See `Context` for the arguments."""
         return Context(self, **vars(ContextOptions(n_ctx=n_ctx, **options)))
 

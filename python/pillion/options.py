@@ -7,8 +7,9 @@ function the fields of such a class as keywords; the TypedDicts say the same to 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Callable, Optional, TypedDict, TypeVar, Union
+from typing import Any, TypedDict, TypeVar
 
 from ._native import ffi, lib
 from .arguments import check_bool, check_choice, check_int
@@ -30,19 +31,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 class ContextSizes:
     """What decides the memory of a context."""
 
-    n_ctx: Optional[int] = None
+    n_ctx: int | None = None
     """Positions; None: the model's own, at most 4096."""
-    n_batch: Optional[int] = None
+    n_batch: int | None = None
     """Rows of one prefill run; None: 512."""
-    n_threads: Optional[int] = None
+    n_threads: int | None = None
     """None: all cores this process may use."""
-    n_outputs: Optional[int] = None
+    n_outputs: int | None = None
     """The most rows whose logits one run can return; None: 16."""
     kv_type: str = "f16"
     """Type of the cached keys and values: "f16" or "q8_0"."""
     swa_full: bool = False
     """Sliding layers keep every position, so that any rewind is a counter."""
-    n_snapshots: Optional[int] = None
+    n_snapshots: int | None = None
     """Copies of the sliding layers' window that may be kept, 0 to 256; None: as many as 128 MB
     hold, 1 to 4. Going back to a prompt after a long answer is then a copy, not a run."""
 
@@ -67,7 +68,7 @@ class ContextSizes:
 class ContextOptions(ContextSizes):
     """All options of a `Context`."""
 
-    flash_attn: Union[str, bool] = "auto"
+    flash_attn: str | bool = "auto"
     """ "auto": tiled attention where the device has a kernel for the shape, else its plain kernel
     (`placement` tells which). "on" (True): a shape without a tiled kernel is an error. "off"
     (False): the plain kernel. The CPU's one kernel tiles all."""
@@ -86,31 +87,31 @@ class ContextOptions(ContextSizes):
 
 
 class _Keywords(TypedDict, total=False):
-    n_batch: Optional[int]
-    n_threads: Optional[int]
+    n_batch: int | None
+    n_threads: int | None
     kv_type: str
     swa_full: bool
-    n_snapshots: Optional[int]
+    n_snapshots: int | None
 
 
 class SizeKeywords(_Keywords, total=False):
     """`ContextSizes` as keywords behind n_ctx."""
 
-    n_outputs: Optional[int]
+    n_outputs: int | None
 
 
 class ContextKeywords(SizeKeywords, total=False):
     """`ContextOptions` as keywords behind n_ctx."""
 
-    flash_attn: Union[str, bool]
+    flash_attn: str | bool
     collect_activations: bool
 
 
 class LLMContextKeywords(_Keywords, total=False):
     """The fields of `ContextOptions` that `LLM` takes."""
 
-    n_ctx: Optional[int]
-    flash_attn: Union[str, bool]
+    n_ctx: int | None
+    flash_attn: str | bool
 
 
 def takes(options: type, *without: str) -> Callable[[F], F]:
@@ -135,14 +136,14 @@ def takes(options: type, *without: str) -> Callable[[F], F]:
     return decorate
 
 
-def thread_count(n_threads: Optional[int]) -> int:
+def thread_count(n_threads: int | None) -> int:
     """A thread count for the library, where None and 0 mean all. Raises `UsageError` above 1024."""
     if n_threads is None:
         return 0
     return check_int("n_threads", n_threads, 0, 1024, "1 to 1024, or None for all cores")
 
 
-def _count(name: str, value: Optional[int]) -> int:
+def _count(name: str, value: int | None) -> int:
     if value is None:
         return 0
     return check_int(name, value, 0, 2**31 - 1, "positive and below 2**31, or None for the default")

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, Callable, Optional, Union
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -26,9 +26,9 @@ LOOKUP = "lookup"
 
 DRAFT_SAMPLING = ("greedy", "probabilistic")
 
-Draft = Union[int, str]
+Draft = int | str
 """A draft length: 0 (off) to 8, or "auto"."""
-Drafter = Union[Model, str, "os.PathLike[str]"]
+Drafter: TypeAlias = Model | str | os.PathLike[str]
 
 _STATES = {
     lib.PILLION_SPECULATION_ON: "on",
@@ -64,7 +64,7 @@ class Pair(Handle):
     def __init__(
         self,
         target: Any,
-        drafter: Optional[Drafter],
+        drafter: Drafter | None,
         *,
         dense_head: bool = False,
         strict: bool = False,
@@ -126,7 +126,7 @@ class Pair(Handle):
             wrong("target", target, "a Context, a Model or an LLM")
         return of_llm
 
-    def _model_of(self, drafter: Optional[Drafter]) -> Optional[Model]:
+    def _model_of(self, drafter: Drafter | None) -> Model | None:
         if isinstance(drafter, Model):
             return drafter
         if drafter is None or _is_lookup(drafter):
@@ -165,7 +165,7 @@ class Pair(Handle):
         self,
         sampler: Sampler,
         n_draft: Draft = "auto",
-        n_max: Optional[int] = None,
+        n_max: int | None = None,
         end_tokens: Tokens = (),
     ) -> Round:
         """One round: drafts, lets the target verify, and returns the tokens that the sampler chose,
@@ -210,7 +210,7 @@ class Pair(Handle):
         self,
         sampler: Sampler,
         n_draft: Draft = "auto",
-        n_max: Optional[int] = None,
+        n_max: int | None = None,
     ) -> list[int]:
         """The drafter's tokens for the next round.
 
@@ -246,11 +246,11 @@ class Pair(Handle):
 
     def take(
         self,
-        sampler: Optional[Sampler],
-        n_max: Optional[int] = None,
+        sampler: Sampler | None,
+        n_max: int | None = None,
         end_tokens: Sequence[int] = (),
-        masks: Optional[Mask] = None,
-        chosen: Optional[Tokens] = None,
+        masks: Mask | None = None,
+        chosen: Tokens | None = None,
     ) -> Round:
         """Chooses the tokens of the round that was run, as `step` does.
 
@@ -288,7 +288,7 @@ class Pair(Handle):
         self.context.changes += 1
         return self._round()
 
-    def abandon(self, sampler: Optional[Sampler] = None) -> None:
+    def abandon(self, sampler: Sampler | None = None) -> None:
         """Gives up a round that was proposed or run: pair and context are as before it, and so is
         the sampler, if it is the one of `propose`. Without such a round it does nothing."""
         handle = ffi.NULL if sampler is None else _sampler(sampler)._c
@@ -346,12 +346,12 @@ class Pair(Handle):
 
     def generate(
         self,
-        prompt: Union[str, Tokens],
+        prompt: str | Tokens,
         *,
-        sampler: Optional[Sampler] = None,
-        max_tokens: Optional[int] = None,
+        sampler: Sampler | None = None,
+        max_tokens: int | None = None,
         n_draft: Draft = "auto",
-        end_tokens: Optional[Sequence[int]] = None,
+        end_tokens: Sequence[int] | None = None,
     ) -> Iterator[Round]:
         """Rounds until an end token, `max_tokens` or the end of the context. Leaving early leaves a
         usable pair.
@@ -372,7 +372,7 @@ class Pair(Handle):
         self,
         prompt: list[int],
         sampler: Sampler,
-        max_tokens: Optional[int],
+        max_tokens: int | None,
         n_draft: Draft,
         ends: list[int],
     ) -> Iterator[Round]:
@@ -483,7 +483,7 @@ def _is_lookup(drafter: Any) -> bool:
     return isinstance(drafter, str) and drafter == LOOKUP
 
 
-def _kind(drafter: Optional[Drafter], model: Optional[Model], as_model: bool) -> int:
+def _kind(drafter: Drafter | None, model: Model | None, as_model: bool) -> int:
     """Of the drafter, for the library."""
     if model is None:
         return int(lib.PILLION_DRAFTER_NONE if drafter is None else lib.PILLION_DRAFTER_LOOKUP)

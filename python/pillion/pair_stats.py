@@ -77,7 +77,7 @@ class PairStats:
         """The same for each position, as far as drafts went."""
         return [
             _share(accepted, drafted)
-            for accepted, drafted in zip(self.accepted_at, self.drafted_at)
+            for accepted, drafted in zip(self.accepted_at, self.drafted_at, strict=False)
             if drafted
         ]
 
@@ -99,7 +99,7 @@ class PairStats:
         for name in _COUNTS:
             setattr(total, name, getattr(self, name) + sign * getattr(other, name))
         for name in ("drafted_at", "accepted_at"):
-            both = zip(getattr(self, name), getattr(other, name))
+            both = zip(getattr(self, name), getattr(other, name), strict=False)
             setattr(total, name, [one + sign * more for one, more in both])
         return total
 

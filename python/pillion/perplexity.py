@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Callable, NamedTuple, Optional
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ class Perplexity(NamedTuple):
     """Tokens that were judged."""
 
 
-def cut_windows(tokens: Sequence[int], length: int, first: Optional[int]) -> npt.NDArray[np.int32]:
+def cut_windows(tokens: Sequence[int], length: int, first: int | None) -> npt.NDArray[np.int32]:
     """Windows that follow each other, int32 [n, length]; a shorter rest is left out.
 
     first: the token that replaces the first one of each window (BOS); None: none does.
@@ -60,7 +60,7 @@ def measure_perplexity(
     context: Context,
     tokens: Sequence[int],
     window: int,
-    first: Optional[int] = None,
+    first: int | None = None,
     report: Report = lambda done, total: None,
 ) -> Perplexity:
     """Measures perplexity as llama.cpp does, so that numbers can be compared.

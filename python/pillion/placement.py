@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 from ._native import as_bytes, as_str, ffi, lib, read_bytes
 from .arguments import check_text
@@ -29,7 +29,7 @@ class Placed(NamedTuple):
     """-1: before or behind the layers."""
     backend: str
     kernel: str
-    session: Optional[int] = None
+    session: int | None = None
     """Of a Hexagon device, which may need several."""
 
 
@@ -56,8 +56,8 @@ def draft_device_for(device_name: str, asked: str) -> str:
 
 
 def layers_for(
-    path: Union[str, os.PathLike[str]],
-    drafter: Optional[Drafter],
+    path: str | os.PathLike[str],
+    drafter: Drafter | None,
     *,
     device_name: str,
     draft_device: str,
@@ -76,7 +76,7 @@ def layers_for(
         return n_gpu_layers  # the library says what is wrong with it
     if isinstance(drafter, str) and drafter == "auto":
         drafter, _ = drafter_beside(path, warn=False)  # whoever pairs them says it
-    other: Optional[Model] = None
+    other: Model | None = None
     opened: list[Model] = []
     try:
         model = Model.open(path, metadata_only=True, use_mmap=use_mmap)

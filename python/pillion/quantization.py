@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, TypeAlias
 
 from ._native import Progress, as_bytes, as_str, check, ffi, interruptible, lib
 from .arguments import check_bool, check_callable, check_path, check_text, wrong
@@ -30,7 +30,7 @@ QUANTIZE_TYPES = (
     "Q6_K",
 )
 
-Path = Union[str, "os.PathLike[str]"]
+Path: TypeAlias = str | os.PathLike[str]
 
 
 class QuantizedTensor(NamedTuple):
@@ -76,15 +76,15 @@ class QuantizeReport:
 @checked
 def quantize(
     source: Path,
-    out: Optional[Path],
+    out: Path | None,
     type: str,
     *,
-    tensor_types: Union[Mapping[str, str], Sequence[tuple[str, str]]] = (),
-    imatrix: Optional[Path] = None,
+    tensor_types: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    imatrix: Path | None = None,
     pure: bool = False,
     allow_requantize: bool = False,
-    n_threads: Optional[int] = None,
-    progress: Optional[Callable[[int, int], object]] = None,
+    n_threads: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> QuantizeReport:
     """Writes `source` to `out` with its matrices in another type. Vectors, norms, routers and the
     centroid head stay exact.
@@ -139,10 +139,10 @@ def _plan(
     source: str,
     type: str,
     pairs: list[tuple[str, str]],
-    imatrix: Optional[str],
+    imatrix: str | None,
     pure: bool,
     allow_requantize: bool,
-    n_threads: Optional[int],
+    n_threads: int | None,
 ) -> Iterator[Any]:
     config = ffi.new("pillion_quantize_config*")
     lib.pillion_quantize_config_init(config, ffi.sizeof("pillion_quantize_config"))

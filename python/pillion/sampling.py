@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,7 @@ class SamplingParams:
     """Subtracted once from the logit of each token in the text."""
     penalty_last_n: int = 64
     """Tokens at the end of the text that the penalties see; -1: all, 0: penalties off."""
-    seed: Optional[int] = None
+    seed: int | None = None
     """The same seed gives the same text; None: a random one."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     """{token: number added to its logit}; -inf bans a token."""
@@ -114,7 +114,7 @@ class Sampler(Handle):
 
     _kind = "sampler"
 
-    def __init__(self, params: Optional[SamplingParams] = None) -> None:
+    def __init__(self, params: SamplingParams | None = None) -> None:
         if params is not None and not isinstance(params, SamplingParams):
             wrong("params", params, "SamplingParams")
         self.params = params = params or SamplingParams()
@@ -142,7 +142,7 @@ class Sampler(Handle):
         super().__init__(out[0], lib.pillion_sampler_free)
         self._token = ffi.new("int32_t*")
 
-    def sample(self, context: Context, row: int = -1, mask: Optional[Mask] = None) -> int:
+    def sample(self, context: Context, row: int = -1, mask: Mask | None = None) -> int:
         """Chooses the next token from a row of the context's logits. Changes neither; pass the
         token that you use to `accept`.
 
@@ -160,7 +160,7 @@ class Sampler(Handle):
             check(lib.pillion_sampler_sample_masked(self._c, *place, words, n_words, self._token))
         return int(self._token[0])
 
-    def sample_from(self, logits: Logits, mask: Optional[Mask] = None) -> int:
+    def sample_from(self, logits: Logits, mask: Mask | None = None) -> int:
         """Chooses the next token from a row of logits: floats [n_vocab], token t's logit at t.
 
         Otherwise like `sample`. Raises `UsageError` if no token has a logit above -inf.
@@ -231,7 +231,7 @@ def _shortest(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _native_seed(seed: Optional[int]) -> int:
+def _native_seed(seed: int | None) -> int:
     """The seed for the library, which reads 0 as "random". A seed of 0 becomes SEED_MAX."""
     if seed is None:
         return 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Callable, Optional, Union
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from ._native import Progress, check, ffi, interruptible, lib
 from .arguments import check_callable, check_int, check_path, wrong
 from .calling import checked
 
-Path = Union[str, "os.PathLike[str]"]
+Path: TypeAlias = str | os.PathLike[str]
 
 _SIZE = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -18,7 +19,7 @@ _MOST = 2**63 - 1
 
 
 @checked
-def join(part: Path, out: Path, *, progress: Optional[Callable[[int, int], object]] = None) -> None:
+def join(part: Path, out: Path, *, progress: Callable[[int, int], object] | None = None) -> None:
     """Copies a model in parts to one file: the same keys, the same bytes of every tensor.
 
     part: any of the parts, which lie in one folder; or a file that `cat` made of them.
@@ -38,9 +39,9 @@ def split(
     source: Path,
     prefix: Path,
     *,
-    max_size: Union[int, str, None] = None,
-    max_tensors: Optional[int] = None,
-    progress: Optional[Callable[[int, int], object]] = None,
+    max_size: int | str | None = None,
+    max_tensors: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> list[str]:
     """Copies a model to the parts `prefix-00001-of-0000N.gguf` and so on. Returns their paths.
 
@@ -66,7 +67,7 @@ def split(
     return [f"{stem}-{number + 1:05d}-of-{n[0]:05d}.gguf" for number in range(n[0])]
 
 
-def _bytes(size: Union[int, str]) -> int:
+def _bytes(size: int | str) -> int:
     allowed = "a number of bytes, or a text like '2G'"
     if not isinstance(size, str):
         return check_int("max_size", size, 1, _MOST, allowed)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 def test_its_name_and_content(wheel):
     name, _, rest = wheel.name.partition("-")
-    assert name == "pillion" and "-cp39-abi3-" in rest
+    assert name == "pillion" and "-cp310-abi3-" in rest
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     compiled = {name for name in names if ".so" in name}

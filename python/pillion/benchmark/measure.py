@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Sequence
-from typing import Any, Callable, Optional
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from .. import Context, Limits, Pair, Sampler, SamplingParams, UsageError
 from ..pair import DRAFT_MAX, Draft, PairStats
@@ -49,7 +49,7 @@ class Measure:
         self._judge(result, n, 1, result["median_ms"])
         return [result]
 
-    def decode(self, pair: Optional[Pair], draft: Draft) -> list[Result]:
+    def decode(self, pair: Pair | None, draft: Draft) -> list[Result]:
         """Times writing after the prompt, without and with drafts in turns."""
         off: list[float] = []
         on: list[float] = []
@@ -185,7 +185,7 @@ class Measure:
             return
         self._probe()
         work = self.context.work(n, n_outputs)
-        read, dots = (statistics.mean(pair) for pair in zip(*self.limits[-2:]))
+        read, dots = (statistics.mean(pair) for pair in zip(*self.limits[-2:], strict=False))
         result["share_of_bandwidth"] = (work.weight_bytes + work.kv_bytes) / (1e-3 * run_ms) / read
         if dots:
             result["share_of_int8_peak"] = work.multiply_adds / (1e-3 * run_ms) / dots
@@ -207,7 +207,7 @@ class Measure:
             }
         ]
 
-    def _rewind(self, pair: Optional[Pair] = None) -> None:
+    def _rewind(self, pair: Pair | None = None) -> None:
         (pair or self.context).sync(self.tokens)
 
     def _write(self, pair: Pair, draft: Draft, n: int) -> list[int]:

@@ -19,7 +19,7 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from ..arguments import check_text
 from ..errors import UsageError
@@ -71,7 +71,7 @@ class ChatFormat:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, metadata: Metadata, model: str, source: Optional[str] = None
+        self, tokenizer: Tokenizer, metadata: Metadata, model: str, source: str | None = None
     ) -> None:
         self._tokenizer = tokenizer
         self._metadata = metadata
@@ -81,9 +81,9 @@ class ChatFormat:
             if source is None
             else check_text("chat_template", source, "a string of Jinja, or a template's name")
         )
-        self._named: Optional[dict[str, str]] = None
+        self._named: dict[str, str] | None = None
         self._compiled: dict[str, ChatTemplate] = {}
-        self._tokens: Optional[dict[int, str]] = None
+        self._tokens: dict[int, str] | None = None
         self._told: set[str] = set()
 
     # ---- templates ----
@@ -240,13 +240,13 @@ class ChatFormat:
             marker in self.template(tools).source for tools in (False, True)
         )
 
-    def parser(self, names: Optional[Sequence[str]]) -> ReplyParser:
+    def parser(self, names: Sequence[str] | None) -> ReplyParser:
         """Returns the parser of a reply. names: of the tools; None: without tools."""
         known = [marker for marker in MARKERS if self.knows(marker)]
         calls = names is not None and self.knows(CALL)
         return ReplyParser(known, tokens=set(self.marker_tokens.values()), calls=calls, names=names)
 
-    def opening(self, prompt: Prompt, parser: ReplyParser, forced: Optional[str]) -> Prompt:
+    def opening(self, prompt: Prompt, parser: ReplyParser, forced: str | None) -> Prompt:
         """Adds a demanded call to the prompt and tells the parser how far the reply has begun.
 
         forced: name of the function; "": any; None: no call is demanded.
@@ -295,7 +295,7 @@ class _Exchanges:
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:
         self._texts: dict[str, str] = {}
-        self._open: Optional[str] = None
+        self._open: str | None = None
         """Placeholder of an exchange that the model continues."""
         self.messages: list[dict[str, Any]] = []
         last_user = max(
@@ -363,6 +363,6 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-def spelling(tokenizer: Tokenizer, token: Optional[int]) -> str:
+def spelling(tokenizer: Tokenizer, token: int | None) -> str:
     """Text of a special token; "" for none."""
     return "" if token is None else tokenizer.token_text(token)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Union
+from typing import Any
 
 from ..arguments import shown
 from ..errors import UsageError
@@ -27,7 +27,7 @@ def plain_messages(messages: Any) -> list[dict[str, Any]]:
             f"messages is {what}; it must be a list with at least one {{'role': …, 'content': …}}"
         )
     plain = [_plain(index, message) for index, message in enumerate(messages)]
-    names: dict[Union[str, int, None], str] = {}
+    names: dict[str | int | None, str] = {}
     for message in plain:
         for call in message.get("tool_calls") or ():
             names[call.get("id")] = call["function"]["name"]

@@ -45,7 +45,7 @@ class Prompt(str):
 
     def pieces(self) -> Iterator[str]:
         """The texts between the cuts."""
-        for begin, end in zip((0, *self.cuts), (*self.cuts, len(self))):
+        for begin, end in zip((0, *self.cuts), (*self.cuts, len(self)), strict=False):
             yield self[begin:end]
 
 

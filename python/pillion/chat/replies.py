@@ -28,9 +28,9 @@ Markers never reach the content or the thinking, whatever stands around them:
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
+from typing import Any
 
 from .tool_calls import ToolCall, parse_call
 
@@ -89,8 +89,8 @@ class Delta:
 
     content: str = ""
     reasoning: str = ""
-    call: Optional[ToolCall] = None
-    broken: Optional[BrokenCall] = None
+    call: ToolCall | None = None
+    broken: BrokenCall | None = None
 
 
 @dataclass
@@ -177,7 +177,7 @@ class ReplyParser:
         *,
         tokens: Collection[str] = (),
         calls: bool = True,
-        names: Optional[Collection[str]] = None,
+        names: Collection[str] | None = None,
     ) -> None:
         self._reader = MarkReader(
             [marker for marker in MARKERS if marker in known and marker not in tokens]
@@ -346,7 +346,7 @@ class ReplyParser:
         else:
             out.append(Delta(call=call))
 
-    def _next(self) -> tuple[str, Optional[str]]:
+    def _next(self) -> tuple[str, str | None]:
         """The held text up to the next marker, and that marker's sign."""
         found = _SIGNS.search(self._held)
         return (self._held, None) if found is None else (self._held[: found.start()], found[0])

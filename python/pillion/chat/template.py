@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 import jinja2
 import jinja2.ext
@@ -66,7 +66,7 @@ class ChatTemplate:
         *,
         bos_token: str = "",
         eos_token: str = "",
-        special: Optional[Mapping[str, str]] = None,
+        special: Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(source, str):
             raise UsageError(
@@ -86,7 +86,7 @@ class ChatTemplate:
         self,
         messages: Sequence[Message],
         *,
-        tools: Optional[Sequence[Mapping[str, Any]]] = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         **variables: Any,
     ) -> str:
@@ -275,8 +275,8 @@ class _GenerationBlock(jinja2.ext.Extension):
 def _tojson(
     value: Any,
     ensure_ascii: bool = False,
-    indent: Optional[int] = None,
-    separators: Optional[tuple[str, str]] = None,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
     """JSON as templates expect it. Jinja's own filter would escape <, > and & for HTML."""

@@ -23,7 +23,7 @@ import math
 import re
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 _DEPTH = 64  # objects and arrays inside one another; what is deeper is no call
 
@@ -46,7 +46,7 @@ class ToolCall:
         }
 
 
-def parse_call(body: str, *, quote: str = '<|"|>') -> Optional[ToolCall]:
+def parse_call(body: str, *, quote: str = '<|"|>') -> ToolCall | None:
     """Reads the text between <|tool_call> and <tool_call|>. Returns None if it is no call. quote:
     the spelling of its quote mark."""
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from ..arguments import shown
 from ..errors import UsageError
@@ -289,7 +289,7 @@ def _merged(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def named_tool(choice: Any) -> Optional[str]:
+def named_tool(choice: Any) -> str | None:
     """The function that a tool_choice names, wrapped, or flat as in the Responses API; None: it
     names none."""
     function = choice.get("function") if isinstance(choice, Mapping) else None

@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -38,7 +38,7 @@ from .options import (
 @command
 def bench(
     model: Path = ModelOption,
-    drafter: Optional[str] = typer.Option(
+    drafter: str | None = typer.Option(
         None,
         "-md",
         "--model-draft",
@@ -57,13 +57,13 @@ def bench(
     ),
     kv_type: str = KvTypeOption,
     swa_full: bool = SwaFullOption,
-    file: Optional[Path] = typer.Option(
+    file: Path | None = typer.Option(
         None, "-f", "--file", help="Take the prompt from this text instead of Genesis 1."
     ),
     n_draft: str = DraftOption,
     p_min: float = PMinOption,
     dense_head: bool = DenseHeadOption,
-    synthetic_accept: Optional[float] = typer.Option(
+    synthetic_accept: float | None = typer.Option(
         None,
         "--synthetic-accept",
         help="Accept drafts at random so that a round yields this many tokens on average. The text "
@@ -76,7 +76,7 @@ def bench(
         "them was used.",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print a list of measurements as JSON."),
-    plot: Optional[Path] = typer.Option(
+    plot: Path | None = typer.Option(
         None, "--plot", help="Draw speed over draft length into this image (needs matplotlib)."
     ),
 ) -> None:
@@ -119,9 +119,7 @@ def bench(
         _draw(pyplot, plot, results)
 
 
-def _pair(
-    bench: Measure, pair: Pair, draft: Draft, synthetic_accept: Optional[float]
-) -> list[Result]:
+def _pair(bench: Measure, pair: Pair, draft: Draft, synthetic_accept: float | None) -> list[Result]:
     """Writing with it, verification, and its steps."""
     results = (
         bench.decode(pair, draft)
@@ -173,7 +171,7 @@ def _drafter_alone(
                 return _draft_steps(bench, pair)
 
 
-def _open_drafter(target: Model, name: Optional[str], threads: int, device: str) -> Optional[Any]:
+def _open_drafter(target: Model, name: str | None, threads: int, device: str) -> Any | None:
     if name == "none":
         return None
     if name == LOOKUP:
@@ -187,7 +185,7 @@ def _open_drafter(target: Model, name: Optional[str], threads: int, device: str)
     return open_model(path, n_threads=threads, device=device)
 
 
-def _prompt(target: Model, file: Optional[Path], n: int) -> list[int]:
+def _prompt(target: Model, file: Path | None, n: int) -> list[int]:
     """n tokens of a text: the given one, or the package's, again and again. A file without a
     tokenizer gets made-up ones."""
     if file is None and not target.metadata.get("tokenizer.ggml.model"):

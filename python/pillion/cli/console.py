@@ -6,10 +6,10 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -89,7 +89,7 @@ def open_model(path: Path, **options: Any) -> Model:
         return Model.open(path, progress=report, **options)
 
 
-def open_llm(path: Path, check: Optional[Callable[[], None]] = None, **options: Any) -> LLM:
+def open_llm(path: Path, check: Callable[[], None] | None = None, **options: Any) -> LLM:
     """Opens an LLM behind a progress bar. check: called during the load; what it raises ends the
     load."""
     with progress(f"Loading {path.name}") as report:
@@ -113,7 +113,7 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
-def size(n_bytes: Optional[float]) -> str:
+def size(n_bytes: float | None) -> str:
     """Bytes in a readable unit."""
     if n_bytes is None:
         return "unknown"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
 import typer
 
@@ -29,7 +28,7 @@ def convert(
         "--no-masked-embedding",
         help="Leave out an assistant's centroids: its head is dense then.",
     ),
-    name: Optional[str] = typer.Option(
+    name: str | None = typer.Option(
         None, "--name", help="general.name of the file; else the folder's."
     ),
     threads: int = ThreadsOption,

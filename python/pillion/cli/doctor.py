@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -28,10 +28,10 @@ from .options import (
 
 @command
 def doctor(
-    model: Optional[Path] = typer.Option(
+    model: Path | None = typer.Option(
         None, "-m", "--model", help="Load this model and list which op runs where."
     ),
-    drafter: Optional[str] = DrafterOption,
+    drafter: str | None = DrafterOption,
     device: str = DeviceOption,
     draft_device: str = DraftDeviceOption,
     n_gpu_layers: int = LayersOption,

@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import typer
 
@@ -19,7 +19,7 @@ from .options import KvTypeOption
 @command
 def inspect(
     file: Path = typer.Argument(..., help="A GGUF file.", show_default=False),
-    ctx: Optional[list[int]] = typer.Option(
+    ctx: list[int] | None = typer.Option(
         None,
         "-c",
         "--ctx",
@@ -27,7 +27,7 @@ def inspect(
         help="Context length to compute memory for; may be given several times.",
     ),
     kv_type: str = KvTypeOption,
-    drafter: Optional[Path] = typer.Option(
+    drafter: Path | None = typer.Option(
         None, "-md", "--drafter", "--model-draft", help="A drafter to try on it."
     ),
     tensors: bool = typer.Option(False, "--tensors", help="List every tensor."),

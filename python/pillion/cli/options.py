@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import typer
 
@@ -79,7 +79,7 @@ TemplateOption = typer.Option(
 TemplateFileOption = typer.Option(None, "--chat-template-file", help="The same from a file.")
 
 
-def drafter_choice(model: Path, drafter: Optional[str]) -> Union[str, Path, None]:
+def drafter_choice(model: Path, drafter: str | None) -> str | Path | None:
     """`-md` as an argument of LLM. Several drafters that fit are an error with "auto", a warning
     without `-md`."""
     if drafter == "auto":
@@ -91,7 +91,7 @@ def drafter_choice(model: Path, drafter: Optional[str]) -> Union[str, Path, None
 
 def draft_options(
     model: Path,
-    drafter: Optional[str],
+    drafter: str | None,
     n_max: str,
     p_min: float,
     dense_head: bool,
@@ -118,7 +118,7 @@ def draft_count(text: str) -> Draft:
     return int(text)
 
 
-def template_source(source: Optional[str], file: Optional[Path]) -> Optional[str]:
+def template_source(source: str | None, file: Path | None) -> str | None:
     """The chat template as an argument of LLM; None: the file's own."""
     if source is not None and file is not None:
         raise fail(
@@ -127,7 +127,7 @@ def template_source(source: Optional[str], file: Optional[Path]) -> Optional[str
     return read_text(file) if file is not None else source
 
 
-def template_variables(given: Optional[str]) -> dict[str, Any]:
+def template_variables(given: str | None) -> dict[str, Any]:
     """Variables of the chat template from JSON."""
     try:
         variables = json.loads(given) if given else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
 import typer
 from rich.console import Console
@@ -26,13 +25,13 @@ def quantize(
     type: str = typer.Argument(
         ..., metavar="TYPE", help=", ".join(QUANTIZE_TYPES), show_default=False
     ),
-    tensor_type: Optional[list[str]] = typer.Option(
+    tensor_type: list[str] | None = typer.Option(
         None,
         "--tensor-type",
         help="NAME=TYPE: a tensor's name, or a regular expression, and the type; the last that "
         "fits wins.",
     ),
-    imatrix: Optional[Path] = typer.Option(
+    imatrix: Path | None = typer.Option(
         None, "--imatrix", help="Importance matrix (llama.cpp's GGUF form)."
     ),
     pure: bool = typer.Option(False, "--pure", help="Every matrix in the type itself, no mix."),

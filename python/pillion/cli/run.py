@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import typer
 
@@ -42,10 +42,10 @@ from .options import (
 @command
 def run(
     model: Path = ModelOption,
-    prompt: Optional[str] = typer.Option(
+    prompt: str | None = typer.Option(
         None, "-p", "--prompt", help="The text to continue, or the message with --chat."
     ),
-    file: Optional[Path] = typer.Option(
+    file: Path | None = typer.Option(
         None, "-f", "--file", help="Read the prompt from a file; - is stdin."
     ),
     n_predict: int = typer.Option(
@@ -54,17 +54,17 @@ def run(
     ctx: int = CtxOption,
     threads: int = ThreadsOption,
     batch: int = BatchOption,
-    temp: Optional[float] = typer.Option(None, "--temp", help="Temperature; 0: greedy."),
-    top_k: Optional[int] = typer.Option(
+    temp: float | None = typer.Option(None, "--temp", help="Temperature; 0: greedy."),
+    top_k: int | None = typer.Option(
         None, "--top-k", help="Keep the k most likely tokens; 0: all."
     ),
-    top_p: Optional[float] = typer.Option(
+    top_p: float | None = typer.Option(
         None, "--top-p", help="Keep tokens up to this total probability; 1: all."
     ),
-    min_p: Optional[float] = typer.Option(
+    min_p: float | None = typer.Option(
         None, "--min-p", help="Drop tokens below this part of the best; 0: none."
     ),
-    repeat_penalty: Optional[float] = typer.Option(
+    repeat_penalty: float | None = typer.Option(
         None, "--repeat-penalty", help="Penalty on repeated tokens; 1: off."
     ),
     seed: int = typer.Option(
@@ -73,26 +73,26 @@ def run(
     flash_attn: str = FlashAttnOption,
     kv_type: str = KvTypeOption,
     swa_full: bool = SwaFullOption,
-    stop: Optional[list[str]] = typer.Option(
+    stop: list[str] | None = typer.Option(
         None, "--stop", help="End the text before this string; may be repeated."
     ),
     chat: bool = typer.Option(
         False, "--chat", help="Use the file's chat template; without a prompt: a conversation."
     ),
-    system: Optional[str] = typer.Option(
+    system: str | None = typer.Option(
         None, "-sys", "--system", "--system-prompt", help="System message of the chat."
     ),
-    think: Optional[bool] = typer.Option(
+    think: bool | None = typer.Option(
         None,
         "--think/--no-think",
         help="Let the model think before it answers (to stderr); else as its template has it.",
     ),
-    template: Optional[str] = TemplateOption,
-    template_file: Optional[Path] = TemplateFileOption,
-    template_kwargs: Optional[str] = typer.Option(
+    template: str | None = TemplateOption,
+    template_file: Path | None = TemplateFileOption,
+    template_kwargs: str | None = typer.Option(
         None, "--chat-template-kwargs", help="More variables for the template, a JSON object."
     ),
-    drafter: Optional[str] = DrafterOption,
+    drafter: str | None = DrafterOption,
     n_draft: str = DraftOption,
     p_min: float = PMinOption,
     dense_head: bool = DenseHeadOption,
@@ -158,7 +158,7 @@ def run(
             show(llm.generate(text, **options))
 
 
-def _prompt(prompt: Optional[str], file: Optional[Path], chat: bool) -> Optional[str]:
+def _prompt(prompt: str | None, file: Path | None, chat: bool) -> str | None:
     """Text of the prompt; None: a conversation."""
     if prompt is not None and file is not None:
         raise fail("give the prompt with -p or with -f, not both")
@@ -204,7 +204,7 @@ def show(generation: Generation, timings: bool = True) -> None:
         _speed(generation)
 
 
-def show_answer(answer: ChatCompletion, said: Optional[Reply] = None, timings: bool = True) -> None:
+def show_answer(answer: ChatCompletion, said: Reply | None = None, timings: bool = True) -> None:
     """Prints an answer of a chat as it comes, its thinking on stderr. said: collects it, also when
     it is stopped."""
     thinking = False
@@ -243,7 +243,7 @@ def drafts(done: PairStats) -> str:
     )
 
 
-def as_object(generation: Generation, reply: Optional[Reply] = None) -> str:
+def as_object(generation: Generation, reply: Reply | None = None) -> str:
     """A finished generation as the JSON that scripts rely on. reply: of a chat, with its thinking
     beside the text."""
     found: dict[str, Any] = {"text": generation.text if reply is None else reply.content}

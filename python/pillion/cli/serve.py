@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import typer
 
@@ -40,36 +40,36 @@ from .options import (
 
 @command
 def serve(
-    model: Optional[Path] = typer.Argument(
+    model: Path | None = typer.Argument(
         None, help="The model, a GGUF file; none: the tiny pair of the package."
     ),
-    model_option: Optional[Path] = typer.Option(
+    model_option: Path | None = typer.Option(
         None, "-m", "--model", help="The same, as the other commands have it."
     ),
-    drafter: Optional[str] = DrafterOption,
+    drafter: str | None = DrafterOption,
     host: str = typer.Option(
         "127.0.0.1", "--host", help="Address to listen at; a path: a Unix socket."
     ),
     port: int = typer.Option(8080, "--port", min=0, max=65535, help="Port; 0: any that is free."),
-    api_key: Optional[list[str]] = typer.Option(
+    api_key: list[str] | None = typer.Option(
         None,
         "--api-key",
         envvar="PILLION_API_KEY",
         help="Key that requests must carry; may be repeated.",
     ),
-    api_key_file: Optional[Path] = typer.Option(
+    api_key_file: Path | None = typer.Option(
         None, "--api-key-file", help="A file of such keys, one a line."
     ),
     no_key: bool = typer.Option(False, "--no-key", help="Let other machines in without a key."),
-    alias: Optional[str] = typer.Option(
+    alias: str | None = typer.Option(
         None, "-a", "--alias", help="The model's name in the API; else its file's."
     ),
-    cors_origin: Optional[list[str]] = typer.Option(
+    cors_origin: list[str] | None = typer.Option(
         None,
         "--cors-origin",
         help="Origin of a web page that may use the API; may be repeated; *: all.",
     ),
-    allowed_host: Optional[list[str]] = typer.Option(
+    allowed_host: list[str] | None = typer.Option(
         None,
         "--allowed-host",
         help="One more name in the Host header, as of a proxy; may be repeated.",
@@ -93,9 +93,9 @@ def serve(
     flash_attn: str = FlashAttnOption,
     kv_type: str = KvTypeOption,
     swa_full: bool = SwaFullOption,
-    template: Optional[str] = TemplateOption,
-    template_file: Optional[Path] = TemplateFileOption,
-    template_kwargs: Optional[str] = typer.Option(
+    template: str | None = TemplateOption,
+    template_file: Path | None = TemplateFileOption,
+    template_kwargs: str | None = typer.Option(
         None,
         "--chat-template-kwargs",
         help="Variables for the template where a request names none, a JSON object.",
@@ -171,9 +171,7 @@ def _run(settings: ServerSettings, port: int, path: Path, options: dict[str, Any
         raise typer.Exit(exit_status(running))
 
 
-def _files(
-    model: Optional[Path], option: Optional[Path], drafter: Optional[str]
-) -> tuple[Path, Optional[str]]:
+def _files(model: Path | None, option: Path | None, drafter: str | None) -> tuple[Path, str | None]:
     """Path of the model, and the meaning of -md for it."""
     if model is not None and option is not None:
         raise fail("give the model as MODEL or with -m, not both")
@@ -187,7 +185,7 @@ def _files(
     return TINY_TARGET, str(TINY_ASSISTANT) if drafter in (None, "auto") else drafter
 
 
-def _keys(given: list[str], file: Optional[Path]) -> list[str]:
+def _keys(given: list[str], file: Path | None) -> list[str]:
     keys = [key.strip() for one in given for key in one.split(",")]
     if file is not None:
         lines = [line.strip() for line in read_text(file).splitlines()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import typer
 
@@ -27,12 +27,12 @@ def split(
         help="Parts are called OUT_PREFIX-00001-of-00003.gguf and so on.",
         show_default=False,
     ),
-    max_size: Optional[str] = typer.Option(
+    max_size: str | None = typer.Option(
         None,
         "--max-size",
         help="Most bytes of a part: 500M, 2G (powers of 1000).",
     ),
-    max_tensors: Optional[int] = typer.Option(
+    max_tensors: int | None = typer.Option(
         None,
         "--max-tensors",
         min=1,

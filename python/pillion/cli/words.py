@@ -10,8 +10,8 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Collection
-from typing import Any, Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
 from typer.models import OptionInfo
 

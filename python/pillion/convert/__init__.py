@@ -11,10 +11,10 @@ import logging
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Any
 
 from .._native import as_bytes, as_str
 from ..arguments import check_bool, check_callable, check_path, check_text, shown
@@ -52,14 +52,14 @@ class Report:
 
 @checked
 def convert(
-    checkpoint: Union[str, os.PathLike[str]],
-    out: Union[str, os.PathLike[str]],
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     outtype: str = "auto",
     masked_embedding: bool = True,
-    name: Optional[str] = None,
-    n_threads: Optional[int] = None,
-    progress: Optional[Progress] = None,
+    name: str | None = None,
+    n_threads: int | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Writes the GGUF file `out` from the folder `checkpoint`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -67,14 +67,14 @@ class Architecture(ABC):
         text_type = self.model_types[source.model_type]
         source.text = text_config(source.config, text_type, self.defaults[text_type])
 
-    def file_name(self, name: str) -> Optional[str]:
+    def file_name(self, name: str) -> str | None:
         """What a tensor is called in a file; None for those of other models."""
         match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name)
         if match and match[2] in self.layer_tensors:
             return f"blk.{int(match[1])}.{self.layer_tensors[match[2]]}"
         return self.tensors.get(name)
 
-    def place(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
+    def place(self, source: Checkpoint, name: str) -> tuple[str | None, str]:
         """(name in the file, "") or (None, why it is left out; "" when it travels otherwise)."""
         if name in (EMBEDDING, HEAD):
             return self.place_vocabulary(source, name)
@@ -88,7 +88,7 @@ class Architecture(ABC):
         which = f"{source.folder}: tensor {source.spelled(name)}"
         raise UnsupportedModelError(f"{which} is none that a {self.name} text model has")
 
-    def place_vocabulary(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
+    def place_vocabulary(self, source: Checkpoint, name: str) -> tuple[str | None, str]:
         """Of embedding table and output head. Tied, either may stand for both; two that differ
         are two, whatever config.json says."""
         if HEAD not in source.tensors or EMBEDDING not in source.tensors:
@@ -103,7 +103,7 @@ class Architecture(ABC):
             self._equal_tables = _equal(source.tensors[EMBEDDING], source.tensors[HEAD])
         return self._equal_tables
 
-    _equal_tables: Optional[bool] = None
+    _equal_tables: bool | None = None
 
     def ties(self, source: Checkpoint) -> bool:
         """The outermost object decides: its class has the head."""
@@ -145,7 +145,7 @@ class Architecture(ABC):
         """f32 tensors that the file has and the checkpoint has not."""
         return {}
 
-    def change_of(self, source: Checkpoint, name: str) -> Optional[Change]:
+    def change_of(self, source: Checkpoint, name: str) -> Change | None:
         """What happens to the values of a tensor of the file; None: they are stored as they are."""
         return None
 
@@ -167,7 +167,7 @@ def _equal(one: Source, other: Source) -> bool:
     rows = max(1, _COMPARED_BYTES // (4 * one.width))
     n_values = int(np.prod(one.shape))
     sizes = [rows * one.width * tensor.n_bytes // n_values for tensor in (one, other)]
-    parts = zip(one.slices(sizes[0]), other.slices(sizes[1]))
+    parts = zip(one.slices(sizes[0]), other.slices(sizes[1]), strict=False)
     return all(np.array_equal(to_f32(a, one.dtype), to_f32(b, other.dtype)) for a, b in parts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Optional, Union
+from typing import Any
 
 from ..arguments import shown
 from ..errors import ModelFileError
@@ -76,7 +76,7 @@ def n_layers(text: Config) -> int:
     return text.whole("num_hidden_layers", 1, _LAYERS_MOST)
 
 
-def layer_types(text: Config, period: Union[int, float, None] = _PERIOD) -> list[str]:
+def layer_types(text: Config, period: int | float | None = _PERIOD) -> list[str]:
     """FULL or SLIDING for each layer: as listed, else every `period`-th one full."""
     listed = text.get("layer_types")
     if listed is None:
@@ -105,6 +105,6 @@ def end_ids(found: dict[str, Any]) -> list[int]:
     return [token for token in given if isinstance(token, int) and not isinstance(token, bool)]
 
 
-def softcap(text: Config, key: str) -> Optional[float]:
+def softcap(text: Config, key: str) -> float | None:
     """A bound on scores, or None."""
     return text.number(key) if text.get(key) is not None else None

@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ..errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
 
@@ -90,7 +90,7 @@ def refuse_adapter_tensor(path: Path, name: str) -> None:
         )
 
 
-def quantised_tensor(name: str) -> Optional[str]:
+def quantised_tensor(name: str) -> str | None:
     """Who writes tensors of such a name beside quantised weights; None for others."""
     return next((who for pattern, who in _QUANTISED.items() if re.search(pattern, name)), None)
 
@@ -123,7 +123,7 @@ def refuse_quantised(folder: Path, config: dict[str, Any], tensors: dict[str, st
     )
 
 
-def _settings(config: dict[str, Any]) -> Optional[dict[str, Any]]:
+def _settings(config: dict[str, Any]) -> dict[str, Any] | None:
     text = config.get("text_config")
     for part in (config, text if isinstance(text, dict) else {}):
         for key in ("quantization_config", "compression_config", "quantization"):

@@ -5,7 +5,7 @@ norms."""
 from __future__ import annotations
 
 import math
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +83,7 @@ class Gemma3(Architecture):
             )
         return shapes
 
-    def change_of(self, source: Checkpoint, name: str) -> Optional[Change]:
+    def change_of(self, source: Checkpoint, name: str) -> Change | None:
         if not name.endswith("norm.weight"):
             return None
         tensor = next(t for t in source.tensors.values() if self.file_name(t.name) == name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -173,7 +173,7 @@ class Gemma4(Architecture):
         n_bytes = tensor.n_bytes // tensor.shape[0] * n_vocab
         return dataclasses.replace(tensor, shape=(n_vocab, tensor.width), n_bytes=n_bytes)
 
-    def place(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
+    def place(self, source: Checkpoint, name: str) -> tuple[str | None, str]:
         reason = _unused(source, name)
         return (None, reason) if reason else super().place(source, name)
 
@@ -224,14 +224,14 @@ class Gemma4Assistant(Gemma4):
         }
         return {**super().shapes(source), **joints}
 
-    def place(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
+    def place(self, source: Checkpoint, name: str) -> tuple[str | None, str]:
         if name in (_CENTROIDS, _ORDERING):
             return None, "" if source.config.get(
                 "use_ordered_embeddings"
             ) else "masked embedding, not in use"
         return super().place(source, name)
 
-    def place_vocabulary(self, source: Checkpoint, name: str) -> tuple[Optional[str], str]:
+    def place_vocabulary(self, source: Checkpoint, name: str) -> tuple[str | None, str]:
         """Its own embedding serves the head alone: tokens come as rows of the target's table."""
         placed, reason = super().place_vocabulary(source, name)
         if HEAD not in source.tensors or EMBEDDING not in source.tensors or not placed:

@@ -4,7 +4,7 @@ rotate halves."""
 from __future__ import annotations
 
 import re
-from typing import Any, Optional
+from typing import Any
 
 from .architecture import Architecture, Shape, block_shapes, common_keys, ends_shapes, head_size
 from .checkpoint import Array, Checkpoint
@@ -75,7 +75,7 @@ class Llama(Architecture):
             return {}
         return {"rope_freqs.weight": divisors(rope, head_size(source), str(source.folder), _ROPES)}
 
-    def change_of(self, source: Checkpoint, name: str) -> Optional[Change]:
+    def change_of(self, source: Checkpoint, name: str) -> Change | None:
         if not re.search(r"attn_[qk]\.weight$", name):
             return None
         half = head_size(source) // 2

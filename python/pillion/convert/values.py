@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, Optional
 
 import numpy as np
 
@@ -38,7 +37,7 @@ def stored_type(name: str, shape: tuple[int, ...], kind: str) -> str:
 class ValueConverter:
     """Calls give (bytes of the file, bytes of the checkpoint) pieces of a tensor."""
 
-    def __init__(self, n_threads: Optional[int]) -> None:
+    def __init__(self, n_threads: int | None) -> None:
         n = n_threads or usable_cpus()
         if n < 1:
             raise UsageError(f"n_threads is {n_threads}; it must be 1 or more")
@@ -52,7 +51,7 @@ class ValueConverter:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __call__(
-        self, tensor: Source, into: str, change: Optional[Change]
+        self, tensor: Source, into: str, change: Change | None
     ) -> Iterator[tuple[Array, int]]:
         slices = (
             iter([change(tensor.array()).reshape(-1, tensor.width)])

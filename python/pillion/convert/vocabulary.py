@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import Any
 
 from ..arguments import shown
 from ..errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
@@ -168,7 +168,7 @@ def _named(source: Checkpoint, settings: dict[str, Any], ids: dict[str, int]) ->
     return found
 
 
-def _id_of(source: Checkpoint, key: str) -> Optional[int]:
+def _id_of(source: Checkpoint, key: str) -> int | None:
     """The number that config.json has there; of a list the first."""
     for part in (source.text, source.config):
         given = part.get(key)

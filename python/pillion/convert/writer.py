@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Callable, Optional
+from typing import Any, BinaryIO
 
 from ..atomic_file import atomic_file
 from ..errors import ModelFileError, UsageError
@@ -25,7 +26,7 @@ class GgufFile:
         self._path = path
         self._gguf = gguf
         self._writer = gguf.GGUFWriter(None, architecture)
-        self._data: Optional[BinaryIO] = None
+        self._data: BinaryIO | None = None
         self._sizes: list[int] = []
         self._place = atomic_file(path)
 
@@ -35,10 +36,10 @@ class GgufFile:
 
     def __exit__(
         self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> Optional[bool]:
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
         if self._data is not None:
             with contextlib.suppress(OSError):  # the disk is full: the error is on its way already
                 self._data.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Optional
 
 from ..context import Logprobs
 from ..tokenizer import TokenStream
@@ -25,7 +24,7 @@ class TokenInfo:
     """The text this token completed; "" inside a character."""
     offset: int
     """Offset of that text in the answer, in characters."""
-    logprob: Optional[float] = None
+    logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
     drafted: bool = False
     """True if a drafter guessed it."""
@@ -59,7 +58,7 @@ class TextAssembler:
         self._texts: list[str] = []
         self.tokens: list[int] = []
         """Token ids so far, without the one that ends the text."""
-        self.finish_reason: Optional[str] = None
+        self.finish_reason: str | None = None
         """None until the end. Then "stop" (the model, a stop string or a constraint ended the text)
         or "length" (the limit did)."""
 
@@ -69,7 +68,7 @@ class TextAssembler:
         return "".join(self._texts)
 
     @property
-    def stop(self) -> Optional[str]:
+    def stop(self) -> str | None:
         """The stop string that ended the text; None: something else did."""
         return self._stops.stop
 
@@ -78,9 +77,7 @@ class TextAssembler:
         """Number of tokens that may still come."""
         return self._limit - len(self.tokens)
 
-    def add(
-        self, token: int, drafted: bool = False, found: Optional[Logprobs] = None
-    ) -> Optional[Piece]:
+    def add(self, token: int, drafted: bool = False, found: Logprobs | None = None) -> Piece | None:
         """Adds the next token. Returns the text that is ready, None if there is none."""
         text = self._decoder.feed(token, token in self._shown)
         offset = self._raw_length

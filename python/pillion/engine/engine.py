@@ -14,9 +14,9 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import Any
 
 from .._locks import forks
 from ..arguments import check_int, check_mapping, check_number, check_text
@@ -86,11 +86,11 @@ class Engine(Held):
         self,
         model: Any,
         *,
-        sizes: Optional[dict[str, Any]] = None,
+        sizes: dict[str, Any] | None = None,
         drafter: Any = None,
-        options: Optional[dict[str, Any]] = None,
+        options: dict[str, Any] | None = None,
         parallel: int = 1,
-        queue_limit: Optional[int] = 64,
+        queue_limit: int | None = 64,
     ) -> None:
         if queue_limit is not None:
             queue_limit = check_int("queue_limit", queue_limit, 0)
@@ -107,13 +107,13 @@ class Engine(Held):
         self._set_up(made, queue_limit)
 
     @classmethod
-    def _on(cls, slots: Sequence[Slot], queue_limit: Optional[int] = None) -> Engine:
+    def _on(cls, slots: Sequence[Slot], queue_limit: int | None = None) -> Engine:
         """Makes an engine on existing slots, which it owns from now on."""
         engine = cls.__new__(cls)
         engine._set_up(list(slots), queue_limit)
         return engine
 
-    def _set_up(self, slots: list[Slot], queue_limit: Optional[int]) -> None:
+    def _set_up(self, slots: list[Slot], queue_limit: int | None) -> None:
         self._slots = slots
         self.tokenizer = slots[0].context.model.tokenizer
         self.queue_limit = queue_limit
@@ -259,7 +259,7 @@ class Engine(Held):
         self._refuse_if_closed()
         self._do(body)
 
-    def drain(self, timeout: Optional[float] = None) -> bool:
+    def drain(self, timeout: float | None = None) -> bool:
         """Takes no more requests and waits for those it has. Returns False if some are left after
         `timeout` seconds."""
         if timeout is not None:
@@ -293,7 +293,7 @@ class Engine(Held):
         works = {entry.slot: work for work, entry in list(self._here().works.items())}
         return [self._state_of(slot.index, works.get(slot.index)) for slot in self._slots]
 
-    def _state_of(self, index: int, work: Optional[Work]) -> SlotState:
+    def _state_of(self, index: int, work: Work | None) -> SlotState:
         if work is None:
             return SlotState(index, "idle", self.n_ctx)
         since = time.monotonic() - work.submitted
@@ -434,5 +434,5 @@ def _given(name: str, arguments: Any) -> dict[str, Any]:
     return dict(check_mapping(name, {} if arguments is None else arguments))
 
 
-def _later(now: float, seconds: Optional[float]) -> Optional[float]:
+def _later(now: float, seconds: float | None) -> float | None:
     return None if seconds is None else now + seconds

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from .._locks import forks
 from ..arguments import check_number, check_text
@@ -67,13 +67,13 @@ class Generation(Held):
         return self._work.assembler.tokens
 
     @property
-    def finish_reason(self) -> Optional[str]:
+    def finish_reason(self) -> str | None:
         """None until the end. Then "stop" (the model, a stop string or the demanded form ended the
         text) or "length" (max_tokens or the context did)."""
         return self._work.assembler.finish_reason
 
     @property
-    def stop(self) -> Optional[str]:
+    def stop(self) -> str | None:
         """The stop string that ended the text; None: something else did."""
         return self._work.assembler.stop
 
@@ -104,7 +104,7 @@ class Generation(Held):
         return self._work.place
 
     @property
-    def prompt_scores(self) -> Optional[list[float]]:
+    def prompt_scores(self) -> list[float] | None:
         """log p of each prompt token but the first, float [n - 1], if the request asked for them.
         Available with the first piece."""
         return self._work.prompt_scores
@@ -125,7 +125,7 @@ class Generation(Held):
                 raise StopIteration
             self._wait(lambda: self._work.pieces or self._work.over, self._work.readers)
 
-    def result(self, timeout: Optional[float] = None) -> Generation:
+    def result(self, timeout: float | None = None) -> Generation:
         """Waits for the end. Raises what ended the work.
 
         timeout: seconds after which it raises `TimedOut`; the work goes on.
@@ -215,7 +215,7 @@ class Generation(Held):
 
     # ---- waiting ----
 
-    def _taken(self) -> Optional[Piece]:
+    def _taken(self) -> Piece | None:
         """Takes a piece that is ready."""
         work = self._work
         if work.cut and work.over:
@@ -240,7 +240,7 @@ class Generation(Held):
         return False
 
     def _wait(
-        self, ready: Callable[[], object], waiters: deque[Any], timeout: Optional[float] = None
+        self, ready: Callable[[], object], waiters: deque[Any], timeout: float | None = None
     ) -> None:
         try:
             self._engine._help(self._work)

@@ -10,8 +10,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Callable, Optional
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from .._locks import forks
 from ..errors import Busy, Cancelled, Closed, TimedOut
@@ -30,7 +30,7 @@ class Job:
     def __init__(self, body: Callable[[], None]) -> None:
         self.body = body
         self.over = False
-        self.error: Optional[BaseException] = None
+        self.error: BaseException | None = None
         self.waiters: deque[Any] = deque()
 
 

@@ -10,8 +10,8 @@ import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Callable, NamedTuple, Optional
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 QUEUED, READING, WRITING = "queued", "reading", "writing"
 
@@ -43,8 +43,8 @@ class Entry:
         *,
         owner: str = "",
         low: bool = False,
-        queue_until: Optional[float] = None,
-        until: Optional[float] = None,
+        queue_until: float | None = None,
+        until: float | None = None,
     ) -> None:
         self.key = key
         self.rows_left = rows
@@ -54,10 +54,10 @@ class Entry:
         self.queue_until = queue_until
         self.until = until
         self.state = QUEUED
-        self.slot: Optional[int] = None
+        self.slot: int | None = None
         self.order = 0
         self.last = 0  # number of its last turn
-        self.seconds: Optional[float] = None  # of a round
+        self.seconds: float | None = None  # of a round
 
 
 class Turn(NamedTuple):
@@ -88,7 +88,7 @@ class ReadingCost:
         before = self._seconds.get(size)
         self._seconds[size] = scaled if before is None else before + _WEIGHT * (scaled - before)
 
-    def of(self, size: int) -> Optional[float]:
+    def of(self, size: int) -> float | None:
         """Seconds for that many rows. A size without a measurement costs as much per row as the
         next smaller measured size, or else as the next larger one."""
         if size in self._seconds:
@@ -222,7 +222,7 @@ class Scheduler:
 
     # ---- turns ----
 
-    def next(self, without: Collection[Entry] = ()) -> Optional[Turn]:
+    def next(self, without: Collection[Entry] = ()) -> Turn | None:
         """Whose turn it is. without: entries that can't run now."""
         if len(self._active) == 1 and not without and self._active[0].state == WRITING:
             return Turn(self._active[0], 0)
@@ -269,5 +269,5 @@ def best_slot(found: Sequence[tuple[int, int, int]]) -> int:
     return max(found, key=lambda one: one[1] - one[2] / 2)[0]
 
 
-def _past(time: Optional[float], now: float) -> bool:
+def _past(time: float | None, now: float) -> bool:
     return time is not None and now >= time and not math.isinf(time)

@@ -10,7 +10,7 @@ import contextlib
 import operator
 import time
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Parts:
     model: Model
     sizes: dict[str, Any] = field(default_factory=dict)
     """Arguments of `Context`."""
-    drafter: Optional[Drafter] = None
+    drafter: Drafter | None = None
     options: dict[str, Any] = field(default_factory=dict)
     """Arguments of `Pair`."""
     why_no_pair: str = "no drafter was asked for"
@@ -65,12 +65,12 @@ class Slot:
         self._known = self._before = self.pair.stats  # as last read; as the request found them
         self.n_batch = operator.index(parts.sizes.get("n_batch") or 512)
         """Most rows of one run."""
-        self.work: Optional[Work] = None
+        self.work: Work | None = None
         self.owner = ""
         """Whose text the context holds."""
         self.forget = False
         """What the context holds is to be dropped before the next request."""
-        self.last_round: Optional[Round] = None
+        self.last_round: Round | None = None
         """The round of the last turn; None without a drafter."""
         self._prompt: Any = None
         self._at = 0  # tokens of the prompt that are in place, as far as is known
@@ -230,7 +230,7 @@ class Slot:
         pieces = []
         for row, token in enumerate(one.tokens):
             if one.ended and row == len(one.tokens) - 1:
-                piece: Optional[Piece] = text.finish("stop")
+                piece: Piece | None = text.finish("stop")
             else:
                 piece = self._add(work, token, row, row < one.accepted)
             if piece is not None:
@@ -242,7 +242,7 @@ class Slot:
                 self._read_counts(work)
         return pieces
 
-    def _add(self, work: Work, token: int, row: int, drafted: bool) -> Optional[Piece]:
+    def _add(self, work: Work, token: int, row: int, drafted: bool) -> Piece | None:
         """The token's text, and its log-probabilities while the context still has its row."""
         k = work.request.logprobs
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from ..arguments import wrong
 
@@ -19,7 +19,7 @@ class StopFilter:
         self._held = ""
         self.stopped = False
         """True once a stop string was seen; everything after it is dropped."""
-        self.stop: Optional[str] = None
+        self.stop: str | None = None
         """That stop string; of several at the same place the first in the list."""
 
     def feed(self, text: str) -> str:

@@ -12,7 +12,8 @@ import contextlib
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, Optional
+from collections.abc import Callable
+from typing import Any
 
 from .._locks import forks
 
@@ -32,7 +33,7 @@ class Sleeper:
         """Wakes it once."""
         self._lock.release()
 
-    def sleep(self, until: Optional[float]) -> bool:
+    def sleep(self, until: float | None) -> bool:
         """Returns True when it was woken, False at time.monotonic() `until` (None: no limit) and in
         a child of a fork() that a signal handler made."""
         begun_after = forks()
@@ -82,7 +83,7 @@ def _resolve(futures: list[asyncio.Future[None]]) -> None:
 
 
 def sleep_until(
-    ready: Callable[[], object], waiters: deque[Any], until: Optional[float] = None
+    ready: Callable[[], object], waiters: deque[Any], until: float | None = None
 ) -> bool:
     """Waits until `ready()`. Sleeps in a deque for which `wake_all` is called when `ready` may have
     become true.

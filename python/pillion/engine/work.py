@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Timings:
     """Generated tokens, without the one that ends the text."""
     predicted_ms: float = 0.0
     """Milliseconds of its own runs; other requests may have had turns in between."""
-    draft_n: Optional[int] = None
+    draft_n: int | None = None
     """Drafted tokens; None without a drafter."""
     draft_n_accepted: int = 0
 
@@ -68,13 +68,13 @@ class Request:
     prompt: list[int]
     """Token ids, at least one."""
     sampling: SamplingParams = field(default_factory=SamplingParams)
-    max_tokens: Optional[int] = None
+    max_tokens: int | None = None
     """None: until the context is full."""
     stop: Sequence[str] = ()
     """Strings that end the text; none of them is empty."""
-    logprobs: Optional[int] = None
+    logprobs: int | None = None
     """Number of alternatives to list for each token; None: no log-probabilities."""
-    draft: Optional[Draft] = None
+    draft: Draft | None = None
     """Draft length; None: as many as pay off."""
     shown: Collection[int] = ()
     """Control tokens whose spelling belongs to the text."""
@@ -85,9 +85,9 @@ class Request:
     behind; the cache of "" may be used by anybody."""
     low_priority: bool = False
     """True: it waits while others wait."""
-    queue_timeout: Optional[float] = None
+    queue_timeout: float | None = None
     """Seconds it may wait to begin. Then it raises `TimedOut`."""
-    total_timeout: Optional[float] = None
+    total_timeout: float | None = None
     """Seconds it may take in all. Then it raises `TimedOut`."""
     scores_prompt: bool = False
     """Also computes the log-probabilities of the prompt's tokens, which runs the prompt a second
@@ -137,12 +137,12 @@ class Work:
         """int32 [n]."""
         form = request.constraint
         self.constraint = form() if callable(form) else form
-        self.sampler: Optional[Sampler] = sampler
+        self.sampler: Sampler | None = sampler
         self.assembler = assembler
         self.timings = Timings()
         self.counts = (PairStats(), PairStats())
         """The pair's counts as the request found them, and as last read."""
-        self.prompt_scores: Optional[list[float]] = None
+        self.prompt_scores: list[float] | None = None
         self.state = "queued"
         """ "queued", "reading" the prompt, "writing", or "done"."""
         self.place = 0
@@ -153,10 +153,10 @@ class Work:
         """The Slot of its current run; None: it does not run."""
         self.forks = forks()
         self.submitted = time.monotonic()
-        self.admitted: Optional[float] = None
-        self.first: Optional[float] = None
+        self.admitted: float | None = None
+        self.first: float | None = None
         """Time of its first token."""
-        self.told: Optional[float] = None
+        self.told: float | None = None
         """Time at which its last round ended."""
         self.cause = ""
         """Why it ended early: "cancelled", "dropped", "timeout", "closed", "error"; "": it did
@@ -165,7 +165,7 @@ class Work:
         """True if the engine counted its early end."""
         self.cut = False
         """True if it was cancelled: what it made meanwhile is dropped."""
-        self.why: Optional[str] = None
+        self.why: str | None = None
         """Why it ended early, as a sentence; None: it did not."""
         self.wanted = True
         """False: no handle is left."""
@@ -193,9 +193,7 @@ class Work:
         if self.readers:
             wake_all(self.readers)
 
-    def end(
-        self, error: Optional[BaseException] = None, cause: str = "", cut: bool = False
-    ) -> bool:
+    def end(self, error: BaseException | None = None, cause: str = "", cut: bool = False) -> bool:
         """Ends the work, with the text's own end or with the error that its waiters raise. The
         first end counts; returns False for a later one.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Optional, Union, overload
+from typing import Any, Literal, overload
 
 from ..arguments import check_bool
 from ..calling import checked_class
@@ -15,7 +15,7 @@ from .openai_format import ChatCompletion, Completion, Result
 from .request_maker import Prompt, RequestMaker, ToolChoice, Tools
 from .streams import AsyncStream
 
-Stop = Union[str, Sequence[str], None]
+Stop = str | Sequence[str] | None
 
 
 @checked_class
@@ -29,12 +29,12 @@ class TextCalls:
     """Makes the engine's requests from the arguments of calls."""
 
     @property
-    def seed(self) -> Optional[int]:
+    def seed(self) -> int | None:
         """The seed of calls that give none; None: a random one for each."""
         return self.requests.seed
 
     @seed.setter
-    def seed(self, seed: Optional[int]) -> None:
+    def seed(self, seed: int | None) -> None:
         self.requests.seed = seed
 
     @property
@@ -57,19 +57,19 @@ class TextCalls:
     @overload
     def complete(
         self, prompt: Prompt, *, stream: bool, **options: Any
-    ) -> Union[Result, Iterator[Result]]: ...
+    ) -> Result | Iterator[Result]: ...
 
     def complete(
         self,
         prompt: Prompt,
         *,
         stream: bool = False,
-        max_tokens: Optional[int] = 16,
-        logprobs: Optional[int] = None,
+        max_tokens: int | None = 16,
+        logprobs: int | None = None,
         echo: bool = False,
-        suffix: Optional[str] = None,
+        suffix: str | None = None,
         **options: Any,
-    ) -> Union[Result, Iterator[Result]]:
+    ) -> Result | Iterator[Result]:
         """Continues a prompt: a text, UTF-8 bytes or token ids.
 
         max_tokens: None or -1: until the context ends.
@@ -94,7 +94,7 @@ class TextCalls:
 
     async def acomplete(
         self, prompt: Prompt, *, stream: bool = False, **options: Any
-    ) -> Union[Result, AsyncStream]:
+    ) -> Result | AsyncStream:
         """`complete` for asyncio. stream=True returns an iterator for `async for`. Cancelling the
         task that waits ends the work."""
         check_bool("stream", stream)
@@ -117,23 +117,23 @@ class TextCalls:
     @overload
     def chat(
         self, messages: Sequence[Message], *, stream: bool, **options: Any
-    ) -> Union[Result, Iterator[Result]]: ...
+    ) -> Result | Iterator[Result]: ...
 
     def chat(
         self,
         messages: Sequence[Message],
         *,
         stream: bool = False,
-        max_tokens: Optional[int] = None,
-        tools: Optional[Tools] = None,
+        max_tokens: int | None = None,
+        tools: Tools | None = None,
         tool_choice: ToolChoice = None,
-        chat_template_kwargs: Optional[Mapping[str, Any]] = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         logprobs: bool = False,
-        top_logprobs: Optional[int] = None,
-        response_format: Union[Mapping[str, Any], type, None] = None,
-        parallel_tool_calls: Optional[bool] = None,
+        top_logprobs: int | None = None,
+        response_format: Mapping[str, Any] | type | None = None,
+        parallel_tool_calls: bool | None = None,
         **options: Any,
-    ) -> Union[Result, Iterator[Result]]:
+    ) -> Result | Iterator[Result]:
         """Answers a conversation, a list of {"role": …, "content": …}, through the file's chat
         template.
 
@@ -172,7 +172,7 @@ class TextCalls:
 
     async def achat(
         self, messages: Sequence[Message], *, stream: bool = False, **options: Any
-    ) -> Union[Result, AsyncStream]:
+    ) -> Result | AsyncStream:
         """`chat` for asyncio. stream=True returns an iterator for `async for`. Cancelling the task
         that waits ends the work."""
         check_bool("stream", stream)
@@ -188,12 +188,12 @@ class TextCalls:
         self,
         prompt: Prompt,
         *,
-        max_tokens: Optional[int] = None,
+        max_tokens: int | None = None,
         stop: Stop = None,
-        logprobs: Optional[int] = None,
-        seed: Optional[int] = None,
-        logit_bias: Optional[Mapping[Any, float]] = None,
-        draft: Optional[Draft] = None,
+        logprobs: int | None = None,
+        seed: int | None = None,
+        logit_bias: Mapping[Any, float] | None = None,
+        draft: Draft | None = None,
         **settings: Any,
     ) -> Generation:
         """Returns the handle under `complete` and `chat`: pieces of text with their token ids. The

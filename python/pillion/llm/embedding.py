@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Optional, Union
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from .._locks import ForkLock
 from ..arguments import wrong
@@ -11,8 +11,8 @@ from ..context import Context, Floats
 from ..errors import Closed, ContextFullError
 from ..model import Model
 
-Text = Union[str, bytes, Sequence[int]]
-Texts = Union[Text, Sequence[Text]]
+Text = str | bytes | Sequence[int]
+Texts = Text | Sequence[Text]
 
 _LEAST = 512  # positions of the smallest context
 
@@ -59,8 +59,8 @@ class Embedder:
         self._n_ctx = n_ctx
         self._options = {**options, "n_snapshots": 0, "n_outputs": 1}
         self._turn = turn
-        self._context: Optional[Context] = None
-        self._caller: Optional[object] = None  # who is inside the context
+        self._context: Context | None = None
+        self._caller: object | None = None  # who is inside the context
         self._lock = ForkLock()  # of the context
         self._gate = ForkLock()  # of who is inside: never held for long
 
@@ -68,7 +68,7 @@ class Embedder:
         self,
         tokens: Sequence[int],
         normalize: bool = True,
-        caller: Optional[object] = None,
+        caller: object | None = None,
     ) -> Floats:
         """As `Context.embed`, from any thread; one text at a time. caller: whom `cancel` names.
 

@@ -7,8 +7,8 @@ Argument names and defaults are llama-cpp-python's where it has them. Results ha
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -70,17 +70,17 @@ class LLM(TextCalls, Held):
     @takes(ContextOptions, "n_outputs", "collect_activations")
     def __init__(
         self,
-        path: Union[str, os.PathLike[str], Model],
+        path: str | os.PathLike[str] | Model,
         *,
-        seed: Optional[int] = None,
+        seed: int | None = None,
         use_mmap: bool = True,
         device: str = "auto",
         n_gpu_layers: int = -1,
         strict: bool = False,
         device_bytes: int = 0,
-        chat_template: Optional[str] = None,
-        progress: Optional[Callable[[int, int], object]] = None,
-        drafter: Optional[Drafter] = "auto",
+        chat_template: str | None = None,
+        progress: Callable[[int, int], object] | None = None,
+        drafter: Drafter | None = "auto",
         draft: Draft = "auto",
         draft_p_min: float = 0.0,
         draft_dense_head: bool = False,
@@ -149,7 +149,7 @@ class LLM(TextCalls, Held):
         return self.engine._slots[0].context
 
     @property
-    def pair(self) -> Optional[Pair]:
+    def pair(self) -> Pair | None:
         """The first context with its drafter; None without a drafter."""
         slot = self.engine._slots[0]
         return slot.pair if slot.drafts else None
@@ -181,7 +181,7 @@ class LLM(TextCalls, Held):
     # ---- tokens and prompts ----
 
     def tokenize(
-        self, text: Union[str, bytes], add_bos: bool = True, special: bool = False, **unknown: Any
+        self, text: str | bytes, add_bos: bool = True, special: bool = False, **unknown: Any
     ) -> list[int]:
         """Token ids of a text, which may be UTF-8 bytes. special: the spelling of a control token
         becomes that token."""
@@ -199,7 +199,7 @@ class LLM(TextCalls, Held):
         )
 
     def render_chat(
-        self, messages: Sequence[Message], *, tools: Optional[Tools] = None, **variables: Any
+        self, messages: Sequence[Message], *, tools: Tools | None = None, **variables: Any
     ) -> str:
         """The prompt that `chat` would use. variables: as in chat_template_kwargs."""
         return self._chat.render(messages, tools, **checked_variables(variables))
@@ -222,7 +222,7 @@ class LLM(TextCalls, Held):
         rows = [self.embedder.embed(one, normalize) for one in ids]
         return rows[0] if single else np.stack(rows)
 
-    def create_embedding(self, input: Texts, model: Optional[str] = None) -> Result:
+    def create_embedding(self, input: Texts, model: str | None = None) -> Result:
         """`embed`, normalised, in the shape of OpenAI's API. model: the name in the result."""
         name = self.name if model is None else check_text("model", model)
         ids, _ = self.embedding_tokens("input", input)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import binascii
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Callable, Optional
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from ..chat.replies import At, Delta, Reply, ReplyParser
 from ..engine.generation import Generation, Piece, TokenInfo
@@ -43,19 +43,19 @@ class Completion:
         }
         self.index = 0
         """Index of the answer among several to one request."""
-        self.include_usage: Optional[bool] = None
+        self.include_usage: bool | None = None
         """Usage in chunks. None: the last chunk has `usage`. True: it is null in each, for a chunk
         of its own follows (`usage_chunk`). False: no chunk has it."""
         self.shows_pieces = False
         """True: chunks tell which text was drafted: "pillion": {"pieces": [[text, drafted], …]}."""
-        self.n_reasoning: Optional[int] = None
+        self.n_reasoning: int | None = None
         """Number of tokens of thinking; None: nobody looks for thinking."""
         self._n_parted = 0  # characters that were cut into parts
         self._drafted = False  # whether the last token was
         self.echo = ""
         """The prompt, if it stands before the answer."""
         self.echo_tokens: tuple[TokenInfo, ...] = ()
-        self.scored: Optional[Scored] = None
+        self.scored: Scored | None = None
         """Makes `echo_tokens` of the prompt's log-probabilities, if they are wanted."""
 
     @property
@@ -116,7 +116,7 @@ class Completion:
             result["pillion"] = {"pieces": [list(one) for one in pieces]}
         return result
 
-    def _frame(self, kind: str, choice: Result, finish_reason: Optional[str]) -> Result:
+    def _frame(self, kind: str, choice: Result, finish_reason: str | None) -> Result:
         choice.pop("pieces", None)
         choices = [{"index": self.index, **choice, "finish_reason": finish_reason}]
         result: Result = {**self.head, "object": kind, "choices": choices}
@@ -153,7 +153,7 @@ class Completion:
 
     def _parts(
         self, text: str, tokens: Sequence[TokenInfo]
-    ) -> Iterator[tuple[str, Optional[TokenInfo]]]:
+    ) -> Iterator[tuple[str, TokenInfo | None]]:
         """Cuts the text where its tokens begin. Returns parts with their tokens; None: the last
         token of the part before. Text and tokens are the next of the answer."""
         begin, at, token = self._n_parted, 0, None
@@ -201,7 +201,7 @@ class Completion:
     def _end(self) -> Result:
         return self._choice("", (), 0)
 
-    def _finish_reason(self) -> Optional[str]:
+    def _finish_reason(self) -> str | None:
         return self._generation.finish_reason
 
     def _logprobs(self, tokens: Sequence[TokenInfo], shift: int) -> Result:
@@ -244,7 +244,7 @@ class ChatCompletion(Completion):
         model: str,
         wants_logprobs: bool,
         parser: ReplyParser,
-        markers: Optional[Mapping[int, str]] = None,
+        markers: Mapping[int, str] | None = None,
     ) -> None:
         super().__init__(generation, tokenizer, model, wants_logprobs)
         self._parser = parser
@@ -353,7 +353,7 @@ class ChatCompletion(Completion):
     def _end(self) -> Result:
         return {"delta": {}, "logprobs": None}
 
-    def _finish_reason(self) -> Optional[str]:
+    def _finish_reason(self) -> str | None:
         """The finish_reason. A call that the length limit cut off is still reported as "length"."""
         reason = super()._finish_reason()
         if reason != "stop":
@@ -373,7 +373,7 @@ class ChatCompletion(Completion):
             ]
         }
 
-    def _one(self, token: int, logprob: Optional[float]) -> Result:
+    def _one(self, token: int, logprob: float | None) -> Result:
         raw = self._tokenizer.token_bytes(token, special=True)
         return {"token": raw.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(raw)}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Callable, Optional, Union
+from typing import Any
 
 from ..arguments import check_bool, check_choice, check_int, check_number, check_text, wrong
 from ..drafter_file import drafter_beside
@@ -29,7 +30,7 @@ class FileOptions:
     """-1: as many as fit; 0: none."""
     strict: bool = False
     device_bytes: int = 0
-    progress: Optional[Callable[[int, int], object]] = None
+    progress: Callable[[int, int], object] | None = None
 
     def check(self) -> None:
         """Raises `UsageError` for a wrong value."""
@@ -38,7 +39,7 @@ class FileOptions:
         check_int("device_bytes", self.device_bytes, 0, 2**63 - 1)
         layer_count(self.n_gpu_layers)
 
-    def changed(self) -> Optional[str]:
+    def changed(self) -> str | None:
         """The first field that is not as when nobody gives it; None: there is none."""
         given = (one.name for one in fields(self) if getattr(self, one.name) != one.default)
         return next(given, None)
@@ -48,7 +49,7 @@ class FileOptions:
 class Speculation:
     """What guesses ahead of the model, and how; see `LLM` and `Pair`."""
 
-    drafter: Optional[Drafter] = "auto"
+    drafter: Drafter | None = "auto"
     draft: Draft = "auto"
     p_min: float = 0.0
     dense_head: bool = False
@@ -85,7 +86,7 @@ class Opened:
 
     model: Model
     owns_model: bool
-    drafter: Optional[Model]
+    drafter: Model | None
     """The drafter's model, where it was opened here."""
     slots: list[Slot]
     why_no_pair: str
@@ -100,7 +101,7 @@ class Opened:
 
 
 def open_slots(
-    path: Union[str, Model],
+    path: str | Model,
     file: FileOptions,
     speculation: Speculation,
     context: ContextOptions,
@@ -200,7 +201,7 @@ def check_memory(parts: Parts, parallel: int) -> None:
         )
 
 
-def context_bytes(model: Model, sizes: dict[str, Any], drafter: Optional[Model] = None) -> int:
+def context_bytes(model: Model, sizes: dict[str, Any], drafter: Model | None = None) -> int:
     """Bytes of each further context, without the weights."""
     found = model.memory(drafter=drafter, **sizes)
     kv = found["kv"]

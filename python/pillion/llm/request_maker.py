@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Callable, Optional, Union
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from ..arguments import check_bool, wrong
 from ..chat.format import ChatFormat
@@ -34,9 +34,9 @@ from .requests import (
     top_logprobs_of,
 )
 
-Prompt = Union[str, bytes, Sequence[int]]
+Prompt = str | bytes | Sequence[int]
 Tools = Sequence[Mapping[str, Any]]
-ToolChoice = Union[str, Mapping[str, Any], None]
+ToolChoice = str | Mapping[str, Any] | None
 
 
 class RequestMaker:
@@ -56,7 +56,7 @@ class RequestMaker:
         name: str,
         defaults: SamplingParams,
         n_vocab: int,
-        seed: Optional[int],
+        seed: int | None,
         draft: Draft,
         no_drafter: str,
     ) -> None:
@@ -78,10 +78,10 @@ class RequestMaker:
         self,
         prompt: Prompt,
         *,
-        max_tokens: Optional[int] = 16,
-        logprobs: Optional[int] = None,
+        max_tokens: int | None = 16,
+        logprobs: int | None = None,
         echo: bool = False,
-        suffix: Optional[str] = None,
+        suffix: str | None = None,
         **options: Any,
     ) -> tuple[Request, Callable[[Generation], Completion]]:
         """The request of `LLM.complete`, and the function that makes its result. Each serves
@@ -109,13 +109,13 @@ class RequestMaker:
         self,
         messages: Sequence[Message],
         *,
-        max_tokens: Optional[int] = None,
-        tools: Optional[Tools] = None,
+        max_tokens: int | None = None,
+        tools: Tools | None = None,
         tool_choice: ToolChoice = None,
-        chat_template_kwargs: Optional[Mapping[str, Any]] = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         logprobs: bool = False,
-        top_logprobs: Optional[int] = None,
-        parallel_tool_calls: Optional[bool] = None,
+        top_logprobs: int | None = None,
+        parallel_tool_calls: bool | None = None,
         **options: Any,
     ) -> tuple[Request, Callable[[Generation], ChatCompletion]]:
         """The request of `LLM.chat`, and the function that makes its result. Each serves once."""
@@ -143,7 +143,7 @@ class RequestMaker:
 
         return request, make
 
-    def plain(self, prompt: Prompt, *, max_tokens: Optional[int] = None, **options: Any) -> Request:
+    def plain(self, prompt: Prompt, *, max_tokens: int | None = None, **options: Any) -> Request:
         """The request of `LLM.generate`."""
         tokens = self.prompt_tokens(checked_prompt(prompt))
         return self._request("generate()", tokens, max_tokens, options)
@@ -152,10 +152,10 @@ class RequestMaker:
         self,
         call: str,
         tokens: list[int],
-        max_tokens: Optional[int],
+        max_tokens: int | None,
         options: Mapping[str, Any],
         shown: Collection[int] = (),
-        compiled: Optional[Compiled] = None,
+        compiled: Compiled | None = None,
     ) -> Request:
         """A request for the options of a call. call: its name, for sentences. shown: see `Request`.
         compiled: the grammar of a chat's reply."""
@@ -188,12 +188,12 @@ class RequestMaker:
         given: Settings,
         prompt: list[int],
         bias: Mapping[int, float],
-        compiled: Optional[Compiled],
+        compiled: Compiled | None,
     ) -> Any:
         """What a call's options demand of the text behind `prompt`; None: nothing."""
         if compiled is None and given.forms:
             compiled = self._structured.of_text(given.forms)
-        form: Optional[Constraint] = None
+        form: Constraint | None = None
         if compiled is not None:
             form = compiled.start([token for token, value in bias.items() if value == -math.inf])
         if given.logits_processor is None:
@@ -201,7 +201,7 @@ class RequestMaker:
         processors = processor_list("logits_processor", given.logits_processor)
         return LogitsProcessors(processors, prompt, form)
 
-    def _forced_call(self, names: Sequence[str], choice: ToolChoice) -> Optional[str]:
+    def _forced_call(self, names: Sequence[str], choice: ToolChoice) -> str | None:
         """The function that `tool_choice` demands a call of; "": any; None: no call is demanded."""
         if choice is None or (isinstance(choice, str) and choice in ("auto", "none")):
             return None
@@ -243,8 +243,11 @@ class RequestMaker:
         for sentences. Raises `UsageError` for a text without tokens."""
         texts, single = listed_texts(name, given)
         names = [name] if single else [f"{name}[{at}]" for at in range(len(texts))]
-        ids = [self.prompt_tokens(checked_prompt(one, of)) for one, of in zip(texts, names)]
-        for one, of in zip(ids, names):
+        ids = [
+            self.prompt_tokens(checked_prompt(one, of))
+            for one, of in zip(texts, names, strict=False)
+        ]
+        for one, of in zip(ids, names, strict=False):
             if not one:
                 raise UsageError(f"{of} is empty; it must have at least one token")
         return ids, single
@@ -252,7 +255,7 @@ class RequestMaker:
     def _scored(self, tokens: list[int], found: Sequence[float]) -> tuple[TokenInfo, ...]:
         """The prompt's tokens with their log-probabilities; the first one has none."""
         stream, offset, infos = self._tokenizer.stream(), 0, []
-        for token, score in zip(tokens, [None, *found]):
+        for token, score in zip(tokens, [None, *found], strict=False):
             text = stream.feed(token)
             infos.append(TokenInfo(token, text, offset, score))
             offset += len(text)

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any, Optional, Union
+from typing import Any
 
 from ..arguments import check_bool, check_int, check_number, check_text, unknown_names, wrong
 from ..engine.stops import stop_strings
@@ -72,7 +72,7 @@ class Settings:
             None if alternatives is None else check_int("logprobs", alternatives, 0, n_vocab)
         )
         self.logit_bias = checked_bias(said.get("logit_bias", {}), n_vocab)
-        self.draft: Optional[Draft] = said.get("draft")
+        self.draft: Draft | None = said.get("draft")
         if self.draft is not None:
             draft_length(self.draft)
         self.forms = {name: said[name] for name in FORMS if name in said}
@@ -97,7 +97,7 @@ def check_seed_and_template(seed: Any, chat_template: Any) -> None:
         check_text("chat_template", chat_template, allowed)
 
 
-def checked_length(max_tokens: Any) -> Optional[int]:
+def checked_length(max_tokens: Any) -> int | None:
     """The most tokens to write; None: as many as fit."""
     if max_tokens is None:
         return None
@@ -107,7 +107,7 @@ def checked_length(max_tokens: Any) -> Optional[int]:
     return None if found == -1 else found
 
 
-def checked_prompt(prompt: Any, name: str = "prompt") -> Union[str, list[int]]:
+def checked_prompt(prompt: Any, name: str = "prompt") -> str | list[int]:
     """A text, which may be UTF-8 bytes, or token ids."""
     if isinstance(prompt, (str, bytes, bytearray)):
         return checked_text(name, prompt)
@@ -166,7 +166,7 @@ def checked_bias(bias: Any, n_vocab: int) -> dict[int, float]:
     return checked
 
 
-def top_logprobs_of(logprobs: Any, top: Any, n_vocab: int) -> Optional[int]:
+def top_logprobs_of(logprobs: Any, top: Any, n_vocab: int) -> int | None:
     """Number of alternatives that a chat lists for each token; None: no log-probabilities."""
     if logprobs is not None and not isinstance(logprobs, bool):
         wrong("logprobs", logprobs, "True or False in chat(); top_logprobs says how many")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from .._locks import Caller, TryLock
 from ..engine.generation import Generation, Piece
@@ -28,7 +28,7 @@ class _Chunks:
         if completion.scored is None:
             self._open()
 
-    def take(self, piece: Optional[Piece]) -> None:
+    def take(self, piece: Piece | None) -> None:
         """Takes the next piece; None: the end."""
         self._open()
         if piece is not None:
@@ -111,7 +111,7 @@ class AsyncStream(Held, AsyncIterator[Result]):
             if chunks.is_complete:
                 raise StopAsyncIteration
             try:
-                piece: Optional[Piece] = await self.generation.__anext__()
+                piece: Piece | None = await self.generation.__anext__()
             except StopAsyncIteration:
                 piece = None
             except BaseException:

@@ -7,7 +7,7 @@ pillion` imports nothing of this.
 from __future__ import annotations
 
 import importlib
-from typing import Any, Optional
+from typing import Any
 
 from ..errors import UsageError
 from .settings import ServerSettings
@@ -29,7 +29,7 @@ def needs_extra() -> None:
             ) from error
 
 
-def create_app(llm: Any, settings: Optional[ServerSettings] = None) -> Any:
+def create_app(llm: Any, settings: ServerSettings | None = None) -> Any:
     """Makes the ASGI application over an open LLM. It does not close the LLM.
 
     Raises UsageError without the extra `server`, and for settings that contradict one another.

@@ -6,8 +6,8 @@ Routers of other APIs have shapes of their own: `ErrorShapes`, by the beginning 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Callable, Optional
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from .. import errors
 from ..errors import PillionError
@@ -34,9 +34,9 @@ class ApiError(Exception):
         status: int,
         sentence: str,
         *,
-        code: Optional[str] = None,
-        param: Optional[str] = None,
-        headers: Optional[Mapping[str, str]] = None,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(sentence)
         self.status = status
@@ -130,7 +130,7 @@ _DESCRIBED = {
 }
 
 
-def _param(sentence: str) -> Optional[str]:
+def _param(sentence: str) -> str | None:
     """The field that a sentence begins with."""
     for words, field in _DESCRIBED.items():
         if sentence.startswith(words):

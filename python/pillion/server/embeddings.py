@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal, Optional, Union
+from typing import Literal
 
 from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
@@ -24,11 +24,11 @@ MOST_TEXTS = 2048
 class EmbeddingsRequest(Fields):
     """POST /v1/embeddings."""
 
-    model: Optional[str] = None
-    input: Union[str, Several[str], Several[int], Several[Several[int]]]
-    encoding_format: Optional[Literal["float", "base64"]] = None
-    dimensions: Optional[int] = Field(None, ge=1)
-    user: Optional[str] = None
+    model: str | None = None
+    input: str | Several[str] | Several[int] | Several[Several[int]]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = Field(None, ge=1)
+    user: str | None = None
 
 
 def embeddings_router(serving: Serving) -> APIRouter:
@@ -55,7 +55,7 @@ def _is_ids(given: EmbeddingsRequest) -> bool:
     return bool(given.input) and isinstance(given.input[0], int)
 
 
-def _check_dimensions(serving: Serving, dimensions: Optional[int]) -> None:
+def _check_dimensions(serving: Serving, dimensions: int | None) -> None:
     n_embd = serving.llm.model.n_embd
     if dimensions not in (None, n_embd):
         sentence = f"dimensions is {dimensions}; this model's embeddings have {n_embd}"

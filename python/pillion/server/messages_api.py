@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Optional, Union
+from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
@@ -23,7 +23,7 @@ from .serving import Answers, Serving
 
 _PING = sse.event("ping", {"type": "ping"})
 
-Blocks = Union[str, Several[dict[str, Any]]]
+Blocks = str | Several[dict[str, Any]]
 
 
 class CountRequest(Fields):
@@ -31,27 +31,27 @@ class CountRequest(Fields):
 
     model: str
     messages: Several[dict[str, Any]] = Field(min_length=1)
-    system: Optional[Blocks] = None
-    tools: Optional[Several[dict[str, Any]]] = None
-    tool_choice: Optional[dict[str, Any]] = None
-    thinking: Optional[dict[str, Any]] = None
-    output_config: Optional[dict[str, Any]] = None
+    system: Blocks | None = None
+    tools: Several[dict[str, Any]] | None = None
+    tool_choice: dict[str, Any] | None = None
+    thinking: dict[str, Any] | None = None
+    output_config: dict[str, Any] | None = None
 
 
 class MessagesRequest(CountRequest, Formed):
     """POST /v1/messages."""
 
     max_tokens: int = Field(ge=0)
-    stream: Optional[bool] = None
-    stop_sequences: Optional[Several[str]] = None
-    temperature: Optional[float] = None
-    top_p: Optional[float] = None
-    top_k: Optional[int] = None
-    metadata: Optional[dict[str, Any]] = None
+    stream: bool | None = None
+    stop_sequences: Several[str] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    metadata: dict[str, Any] | None = None
     draft: Draft = None
-    min_p: Optional[float] = None
-    seed: Optional[int] = Field(None, ge=0)
-    cache_salt: Optional[str] = Field(None, max_length=256)
+    min_p: float | None = None
+    seed: int | None = Field(None, ge=0)
+    cache_salt: str | None = Field(None, max_length=256)
 
 
 def messages_router(serving: Serving) -> APIRouter:

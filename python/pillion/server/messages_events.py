@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import Any
 
 from .parts import ChatCall, ChunkReader, End, Part
 
@@ -28,7 +28,7 @@ _ERRORS = {
 }
 
 
-def error_body(status: int, sentence: str, request_id: Optional[str] = None) -> Event:
+def error_body(status: int, sentence: str, request_id: str | None = None) -> Event:
     """An error in Anthropic's shape; it is also the data of an error event."""
     fallback = "api_error" if status >= 500 else "invalid_request_error"
     error = {"type": _ERRORS.get(status, fallback), "message": sentence}

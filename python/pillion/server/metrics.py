@@ -150,7 +150,7 @@ def _aliases(stats: EngineStats) -> Iterator[Metric]:
 
 def _buckets(spread: Spread) -> list[tuple[str, float]]:
     bounds = [*(str(float(one)) for one in SECONDS), "+Inf"]
-    return list(zip(bounds, map(float, itertools.accumulate(spread.classes))))
+    return list(zip(bounds, map(float, itertools.accumulate(spread.classes)), strict=False))
 
 
 def _numbered(counts: Sequence[int], first: int) -> dict[str, int]:

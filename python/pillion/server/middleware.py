@@ -12,7 +12,7 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from . import sse
 from .api_errors import ApiError
@@ -157,7 +157,7 @@ class Limited:
         return message
 
 
-def too_large(limit: int, length: Optional[int] = None) -> ApiError:
+def too_large(limit: int, length: int | None = None) -> ApiError:
     """A 413 with the limit."""
     said = "more" if length is None else f"{length} bytes"
     return ApiError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
@@ -78,7 +78,7 @@ def sampling_fields(given: Sampled) -> dict[str, Any]:
     return fields
 
 
-def checked_stops(stop: Union[str, Sequence[str], None]) -> None:
+def checked_stops(stop: str | Sequence[str] | None) -> None:
     """Raises a 400 for too many stop strings, or too long ones."""
     stops = [stop] if isinstance(stop, str) else stop or []
     if len(stops) > MOST_STOPS or any(len(one) > STOP_LENGTH for one in stops):
@@ -105,7 +105,7 @@ def chat_fields(serving: Serving, given: ChatRequest) -> dict[str, Any]:
 
 
 def template_variables(
-    serving: Serving, effort: Optional[str], given: Optional[Mapping[str, Any]]
+    serving: Serving, effort: str | None, given: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Variables of the chat template. Gemma 4's knows thinking on and off: efforts above "minimal"
     turn it on."""

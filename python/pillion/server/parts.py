@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 
 @dataclass
@@ -17,7 +17,7 @@ class ChatCall:
     """OpenAI's shape."""
     options: dict[str, Any] = field(default_factory=dict)
     """More arguments of `LLM.chat`."""
-    max_tokens: Optional[int] = None
+    max_tokens: int | None = None
     stream: bool = False
     ignored: list[str] = field(default_factory=list)
     """Names of the request's fields and tools without effect."""
@@ -42,7 +42,7 @@ class End:
 
     reason: str
     """OpenAI's finish_reason, or "malformed_tool_call"."""
-    stop: Optional[str]
+    stop: str | None
     """The stop string that ended it, where that is known."""
     prompt: int
     """Tokens of the prompt, including cached ones."""
@@ -56,8 +56,8 @@ class ChunkReader:
     """Feed it the chunks of a stream, or one whole result."""
 
     def __init__(self) -> None:
-        self._reason: Optional[str] = None
-        self._stop: Optional[str] = None
+        self._reason: str | None = None
+        self._stop: str | None = None
         self._usage: Mapping[str, Any] = {}
         self._cached = 0
         self._calls: set[int] = set()

@@ -5,9 +5,9 @@ It runs in a thread: rendering and tokenising a long conversation takes a while.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Callable, Optional
+from typing import Any
 
 from ..engine.generation import Generation
 from ..engine.work import Request
@@ -37,8 +37,8 @@ class Terms:
 
     owner: str = ""
     low_priority: bool = False
-    queue_timeout: Optional[float] = None
-    total_timeout: Optional[float] = None
+    queue_timeout: float | None = None
+    total_timeout: float | None = None
 
 
 def prepared_chat(llm: LLM, fields: Fields, terms: Terms = Terms()) -> list[Prepared]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Optional, Union
+from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
@@ -24,36 +24,36 @@ from .serving import Answers, Serving
 class ResponsesRequest(Formed):
     """POST /v1/responses."""
 
-    model: Optional[str] = None
-    input: Union[str, Several[dict[str, Any]]]
-    instructions: Optional[str] = None
-    max_output_tokens: Optional[int] = Field(None, ge=1)
-    stream: Optional[bool] = None
-    stream_options: Optional[StreamOptions] = None
-    temperature: Optional[float] = None
-    top_p: Optional[float] = None
-    tools: Optional[Several[dict[str, Any]]] = None
-    tool_choice: Union[str, dict[str, Any], None] = None
-    parallel_tool_calls: Optional[bool] = None
-    text: Optional[dict[str, Any]] = None
-    reasoning: Optional[dict[str, Any]] = None
-    include: Optional[Several[str]] = None
-    store: Optional[bool] = None
-    background: Optional[bool] = None
-    metadata: Optional[dict[str, Any]] = None
-    user: Optional[str] = None
-    prompt_cache_key: Optional[str] = None
-    safety_identifier: Optional[str] = None
-    previous_response_id: Optional[str] = None
-    conversation: Union[str, dict[str, Any], None] = None
-    prompt: Optional[dict[str, Any]] = None
+    model: str | None = None
+    input: str | Several[dict[str, Any]]
+    instructions: str | None = None
+    max_output_tokens: int | None = Field(None, ge=1)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    tools: Several[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    text: dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+    include: Several[str] | None = None
+    store: bool | None = None
+    background: bool | None = None
+    metadata: dict[str, Any] | None = None
+    user: str | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+    previous_response_id: str | None = None
+    conversation: str | dict[str, Any] | None = None
+    prompt: dict[str, Any] | None = None
     draft: Draft = None
-    top_k: Optional[int] = None
-    min_p: Optional[float] = None
-    seed: Optional[int] = Field(None, ge=0)
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = Field(None, ge=0)
     stop: Stop = None
-    chat_template_kwargs: Optional[dict[str, Any]] = None
-    cache_salt: Optional[str] = Field(None, max_length=256)
+    chat_template_kwargs: dict[str, Any] | None = None
+    cache_salt: str | None = Field(None, max_length=256)
 
 
 def responses_router(serving: Serving) -> APIRouter:

@@ -7,7 +7,7 @@ import copy
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import Any
 
 from .parts import ChunkReader, End, Part
 from .responses_request import ResponsesCall
@@ -36,7 +36,7 @@ class ResponseEvents:
         self._reader = ChunkReader()
         self._number = 0
         self._output: list[dict[str, Any]] = []
-        self._open: Optional[dict[str, Any]] = None  # the item that is being written
+        self._open: dict[str, Any] | None = None  # the item that is being written
         self._head = {
             "id": f"resp_{uuid.uuid4().hex}",
             "object": "response",

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Optional
+from typing import Any
 
 import uvicorn
 
@@ -113,15 +113,15 @@ class Running(uvicorn.Server):
             timeout_graceful_shutdown=_LAST_WORDS,
         )
         super().__init__(config)
-        self.failure: Optional[BaseException] = None
+        self.failure: BaseException | None = None
         """The error that ended the load."""
         self.unfinished = False
         """True if it ended before the model was loaded, or at once."""
         self.signal = 0
-        self.loop: Optional[asyncio.AbstractEventLoop] = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._serving = serving
         self._load, self._announce = load, announce
-        self._llm: Optional[LLM] = None
+        self._llm: LLM | None = None
         self._told = 0
         self._deadline = 0.0
         self._idle: dict[Any, float] = {}  # connections without a request, since when
@@ -138,7 +138,7 @@ class Running(uvicorn.Server):
         if self.failure is not None and not self._told:
             raise self.failure
 
-    async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.loop = asyncio.get_running_loop()
         loading = threading.Thread(target=self._loading, args=(self.loop,), name="pillion-load")
@@ -179,7 +179,7 @@ class Running(uvicorn.Server):
 
     # ---- the end ----
 
-    def handle_exit(self, sig: int, frame: Optional[FrameType]) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._told += 1
         self.signal = sig
 
@@ -233,7 +233,7 @@ class Running(uvicorn.Server):
             if own and own.get("pillion.request") == request:
                 _abort(connection)
 
-    async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         waiting = asyncio.create_task(super().shutdown(sockets))
         while not waiting.done():
             await asyncio.wait([waiting], timeout=0.05)

@@ -6,7 +6,7 @@ kept apart (`model_extra`): the answer's header names them.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Optional, TypeVar, Union
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
@@ -25,8 +25,8 @@ Several = Annotated[list[T], _FirstFault()]
 """A list that is checked up to its first fault: a body has room for millions of faults, and each
 would cost a kilobyte and its time."""
 
-Stop = Union[str, Several[str], None]
-Draft = Union[int, Literal["auto"], None]
+Stop = str | Several[str] | None
+Draft = int | Literal["auto"] | None
 
 
 class Fields(BaseModel):
@@ -48,101 +48,101 @@ class Fields(BaseModel):
 class StreamOptions(Fields):
     """OpenAI's `stream_options`."""
 
-    include_usage: Optional[bool] = None
-    include_obfuscation: Optional[bool] = None
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 class Wishes(Fields):
     """pillion's own options: what a stream shows beside the text."""
 
-    pieces: Optional[bool] = None
-    place: Optional[bool] = None
+    pieces: bool | None = None
+    place: bool | None = None
 
 
 class Formed(Fields):
     """The demanded form of a text. All APIs take it beside their own fields."""
 
-    regex: Optional[str] = None
-    grammar: Optional[str] = None
-    choice: Optional[Several[str]] = None
+    regex: str | None = None
+    grammar: str | None = None
+    choice: Several[str] | None = None
 
 
 class Sampled(Formed):
     """Fields of both kinds of completion."""
 
-    model: Optional[str] = None
-    stream: Optional[bool] = None
-    stream_options: Optional[StreamOptions] = None
-    max_tokens: Optional[int] = None
-    n: Optional[int] = Field(None, ge=1)
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    n: int | None = Field(None, ge=1)
     stop: Stop = None
-    seed: Optional[int] = None
-    temperature: Optional[float] = None
-    top_p: Optional[float] = None
-    top_k: Optional[int] = None
-    min_p: Optional[float] = None
-    repeat_penalty: Optional[float] = None
-    frequency_penalty: Optional[float] = None
-    presence_penalty: Optional[float] = None
-    penalty_last_n: Optional[int] = None
-    logit_bias: Optional[dict[str, Any]] = None
-    response_format: Optional[dict[str, Any]] = None
+    seed: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    penalty_last_n: int | None = None
+    logit_bias: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
     draft: Draft = None
-    cache_salt: Optional[str] = Field(None, max_length=256)
-    pillion: Optional[Wishes] = None
-    user: Optional[str] = None
-    store: Optional[bool] = None
-    metadata: Optional[dict[str, Any]] = None
-    service_tier: Optional[str] = None
-    safety_identifier: Optional[str] = None
-    prompt_cache_key: Optional[str] = None
+    cache_salt: str | None = Field(None, max_length=256)
+    pillion: Wishes | None = None
+    user: str | None = None
+    store: bool | None = None
+    metadata: dict[str, Any] | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
 
 
 class ChatRequest(Sampled):
     """POST /v1/chat/completions."""
 
     messages: Several[dict[str, Any]] = Field(min_length=1)
-    max_completion_tokens: Optional[int] = None
-    logprobs: Optional[bool] = None
-    top_logprobs: Optional[int] = None
-    tools: Optional[Several[dict[str, Any]]] = None
-    tool_choice: Union[str, dict[str, Any], None] = None
-    parallel_tool_calls: Optional[bool] = None
-    reasoning_effort: Optional[str] = None
-    chat_template_kwargs: Optional[dict[str, Any]] = None
-    modalities: Optional[Several[str]] = None
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: Several[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    modalities: Several[str] | None = None
 
 
 class CompletionRequest(Sampled):
     """POST /v1/completions."""
 
-    prompt: Union[str, Annotated[Several[Union[str, int, Several[int]]], Field(max_length=MOST)]]
-    logprobs: Optional[int] = None
-    echo: Optional[bool] = None
-    suffix: Optional[str] = None
+    prompt: str | Annotated[Several[str | int | Several[int]], Field(max_length=MOST)]
+    logprobs: int | None = None
+    echo: bool | None = None
+    suffix: str | None = None
 
 
 class TokenizeRequest(Fields):
     """POST /tokenize."""
 
     content: str
-    add_special: Optional[bool] = None
-    parse_special: Optional[bool] = None
-    with_pieces: Optional[bool] = None
+    add_special: bool | None = None
+    parse_special: bool | None = None
+    with_pieces: bool | None = None
 
 
 class DetokenizeRequest(Fields):
     """POST /detokenize."""
 
     tokens: Several[int]
-    special: Optional[bool] = None
+    special: bool | None = None
 
 
 class TemplateRequest(Fields):
     """POST /apply-template."""
 
     messages: Several[dict[str, Any]] = Field(min_length=1)
-    tools: Optional[Several[dict[str, Any]]] = None
-    reasoning_effort: Optional[str] = None
-    chat_template_kwargs: Optional[dict[str, Any]] = None
-    add_generation_prompt: Optional[bool] = None
+    tools: Several[dict[str, Any]] | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None

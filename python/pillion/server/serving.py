@@ -11,9 +11,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request as HttpRequest
 
@@ -156,7 +156,7 @@ class Answers:
         """Usage of all answers together. A prompt counts once for all its answers."""
         counted: set[int] = set()
         total: Result = {}
-        for one, prompt in zip(self.completions, self._prompts):
+        for one, prompt in zip(self.completions, self._prompts, strict=False):
             usage = one.usage()
             if prompt in counted:
                 usage["prompt_tokens"] = 0
@@ -180,7 +180,7 @@ class Serving:
         self.started = int(time.time())
         self.drop: Callable[[Any], object] = lambda scope: None
         """Cuts a request's connection. The running server sets it."""
-        self._llm: Optional[LLM] = None
+        self._llm: LLM | None = None
         self._preparing = 0  # requests whose prompts are made
         # Short chats have threads that nothing long can take.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="pillion-prepare")
@@ -306,9 +306,9 @@ class Serving:
         http: HttpRequest,
         answers: Answers,
         events: AsyncIterator[bytes],
-        on_error: Optional[Callable[[ApiError], bytes]] = None,
+        on_error: Callable[[ApiError], bytes] | None = None,
         ping_event: bytes = sse.PING,
-        headers: Optional[Mapping[str, str]] = None,
+        headers: Mapping[str, str] | None = None,
     ) -> sse.EventStream:
         """A response that sends `events`, which read `answers`. on_error: makes the event of an
         error; None: its JSON as data."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Optional
 
 from ..errors import UsageError
 
@@ -41,9 +40,9 @@ class ServerSettings:
     """Origins of other web pages that may read the answers; "*": all."""
     allowed_hosts: Collection[str] = ()
     """More host names of a server on loopback (a proxy's)."""
-    alias: Optional[str] = None
+    alias: str | None = None
     """The model's name in answers; None: its file's."""
-    default_variables: Optional[dict[str, object]] = None
+    default_variables: dict[str, object] | None = None
     """Variables of the chat template for requests that name none."""
 
     max_body: int = 8 * MIB

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Mapping, MutableMapping
-from typing import Any, Callable, Optional
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
 
 from fastapi.responses import Response
 
@@ -103,7 +103,7 @@ class EventStream(Response):
         ping: float = 15.0,
         stuck: float = 60.0,
         ping_event: bytes = PING,
-        headers: Optional[Mapping[str, str]] = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(None, 200)
         del self.headers["content-length"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from ..chat.format import ChatFormat
 from ..chat.quoting import Prompt
@@ -39,7 +39,7 @@ class Structured:
         self._tokenizer = tokenizer
         self._n_vocab = n_vocab
         self._model = model
-        self._found: Optional[Grammars] = None
+        self._found: Grammars | None = None
         self._told: set[str] = set()
 
     @property
@@ -55,7 +55,7 @@ class Structured:
         servers, before they take requests. Raises UsageError without llguidance."""
         self.grammars.vocabulary.llg()
 
-    def of_text(self, forms: Mapping[str, Any]) -> Optional[Compiled]:
+    def of_text(self, forms: Mapping[str, Any]) -> Compiled | None:
         """The grammar of a text without thinking and calls; None: the text is free. forms: see
         `wanted_body`.
 
@@ -70,10 +70,10 @@ class Structured:
         parser: ReplyParser,
         tools: Sequence[Mapping[str, Any]],
         forms: Mapping[str, Any],
-        forced: Optional[str] = None,
-        several: Optional[bool] = None,
+        forced: str | None = None,
+        several: bool | None = None,
         thinks: bool = False,
-    ) -> tuple[Prompt, Optional[Compiled]]:
+    ) -> tuple[Prompt, Compiled | None]:
         """Returns the prompt with the beginning of the reply, and the reply's grammar (None: it is
         free). Tells `parser` how far the reply has begun.
 
@@ -101,9 +101,9 @@ class Structured:
 
     def _compiled(
         self,
-        body: Optional[Body],
+        body: Body | None,
         thinking: Thinking = NO_THINKING,
-        rules: Optional[CallRules] = None,
+        rules: CallRules | None = None,
     ) -> Compiled:
         llguidance()
         grammar = reply_grammar(body, thinking, rules)
@@ -122,17 +122,17 @@ class Structured:
         may = asked and not prompt.really_ends_with(THINKING_END)
         return Thinking(OPEN if opened else MAYBE if may else NEVER, begin, end)
 
-    def _token(self, marker: str) -> Optional[int]:
+    def _token(self, marker: str) -> int | None:
         tokens = self._chat.marker_tokens
         return next((token for token, one in tokens.items() if one == marker), None)
 
     def _call_rules(
         self,
         tools: Sequence[Mapping[str, Any]],
-        forced: Optional[str],
-        several: Optional[bool],
-        body: Optional[Body],
-    ) -> Optional[CallRules]:
+        forced: str | None,
+        several: bool | None,
+        body: Body | None,
+    ) -> CallRules | None:
         """The rules of calls; None: calls are free, or there are no tools."""
         strict = [one["function"]["name"] for one in tools if one["function"].get("strict") is True]
         needs = body is not None and forced is None
@@ -181,7 +181,7 @@ class Structured:
             _log.warning("%s: %s", self._model, sentence)
 
 
-def _called(body: Optional[Body], rules: Optional[CallRules]) -> str:
+def _called(body: Body | None, rules: CallRules | None) -> str:
     """The grammar's name in sentences."""
     if body is not None and not (rules is not None and rules.demanded):
         return "the schema of response_format" if body.kind == JSON else f"the {body.kind}"

@@ -7,7 +7,7 @@ done once per model, at the first grammar.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Optional
+from typing import Any
 
 from .._locks import ForkLock
 from ..errors import PillionError, UsageError
@@ -56,7 +56,7 @@ class Vocabulary:
         self._markers = frozenset(markers)
         self._gate = ForkLock()
         self._built: Any = None
-        self._special: Optional[frozenset[int]] = None
+        self._special: frozenset[int] | None = None
 
     def llg(self) -> Any:
         """The LLTokenizer. The first call builds it, others wait for that."""

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Collection
-from typing import Any, Optional
+from typing import Any
 
 from .._locks import ForkLock
 from ..errors import UsageError
@@ -104,7 +104,7 @@ class Grammars:
             raise UsageError(refusal(what, matcher.get_error()))
 
 
-def _first(words: Any, ends: Collection[int]) -> Optional[int]:
+def _first(words: Any, ends: Collection[int]) -> int | None:
     """The first token of a mask that does not end the text."""
     for number, found in enumerate(words):
         word = int(found)

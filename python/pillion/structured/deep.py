@@ -4,7 +4,8 @@ stack overflow there ends the process."""
 from __future__ import annotations
 
 import threading
-from typing import Callable, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from .._locks import ForkLock
 from ..errors import OutOfMemoryError

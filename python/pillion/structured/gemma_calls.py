@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from ..arguments import shown
 from ..errors import UsageError
@@ -95,13 +95,13 @@ class Calls:
         self._tool = ""
         self._root: Any = {}
         self._refs: dict[str, _Part] = {}
-        self._flats: dict[str, Optional[dict[str, Any]]] = {}  # None: it is being read
+        self._flats: dict[str, dict[str, Any] | None] = {}  # None: it is being read
         self._named = {}
         for tool in tools:
             function = tool["function"]
             self._named[function["name"]] = self._function(function)
 
-    def one(self, names: Optional[Sequence[str]] = None) -> str:
+    def one(self, names: Sequence[str] | None = None) -> str:
         """A call of one of the tools; None: of any tool."""
         listed = list(self._named) if names is None else list(names)
         return self._rule([self._named[name] for name in listed], "call").text
@@ -390,7 +390,7 @@ class Calls:
         return self._array_of(heads, rest, low, high)
 
     def _array_of(
-        self, heads: Sequence[_Part], rest: Optional[_Part], low: int, high: Optional[int]
+        self, heads: Sequence[_Part], rest: _Part | None, low: int, high: int | None
     ) -> _Part:
         """`heads`, then any number of `rest`; together low to high."""
         used = list(heads if high is None else heads[:high])
@@ -501,7 +501,7 @@ class Calls:
 _PARAMETER = "\n  | "
 
 
-def _times(text: str, low: int, high: Optional[int]) -> str:
+def _times(text: str, low: int, high: int | None) -> str:
     """That many more items of a list."""
     if high == 0:
         return ""
@@ -568,7 +568,7 @@ def _is(value: Any, kind: str) -> bool:
     return isinstance(value, types[kind])
 
 
-def _length(schema: Mapping[str, Any], keyword: str) -> Optional[int]:
+def _length(schema: Mapping[str, Any], keyword: str) -> int | None:
     found: Any = schema.get(keyword)
     return min(int(found), 10**6) if _is(found, "integer") and found >= 0 else None
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import Any
 
 from ..arguments import shown, wrong
 from ..errors import UsageError
@@ -43,7 +43,7 @@ class Body:
 
 def wanted_body(
     response_format: Any = None, regex: Any = None, grammar: Any = None, choice: Any = None
-) -> Optional[Body]:
+) -> Body | None:
     """The form that is given; None: free text. Raises UsageError for more than one, and for a wrong
     shape."""
     given = {"response_format": response_format, "regex": regex, "grammar": grammar}
@@ -130,7 +130,7 @@ def schema_text(schema: Any) -> str:
 
 
 def check_size(
-    what: str, schema: Any, check: Optional[Callable[[str, Mapping[Any, Any]], None]] = None
+    what: str, schema: Any, check: Callable[[str, Mapping[Any, Any]], None] | None = None
 ) -> None:
     """Raises UsageError, in bounded time, for a schema that is too deep or too large, and for keys
     that are not strings. check: called with each object."""

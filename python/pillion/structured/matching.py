@@ -11,7 +11,7 @@ row before it: that row chooses it anyway, and the run has a row less.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class GrammarConstraint:
 
     # ---- the protocol ----
 
-    def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Optional[np.ndarray]]:
+    def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], np.ndarray | None]:
         """Chooses the drafts to run: those of `drafts` that the grammar allows, then what it
         forces, at most n_max in all. Returns them and the masks of their rows and of the one behind
         them, uint32 [drafts + 1, words]. Leaves the state as before.

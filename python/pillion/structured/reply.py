@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Optional
 
 from . import lark
 from .gbnf import lark_source
@@ -41,7 +40,7 @@ class CallRules:
     calls only. several: more than one call may be made."""
 
     calls: Calls
-    names: Optional[Sequence[str]] = None
+    names: Sequence[str] | None = None
     demanded: bool = False
     several: bool = True
 
@@ -54,7 +53,7 @@ class _Grammar:
 
 
 def reply_grammar(
-    body: Optional[Body], thinking: Thinking = NO_THINKING, tools: Optional[CallRules] = None
+    body: Body | None, thinking: Thinking = NO_THINKING, tools: CallRules | None = None
 ) -> str:
     """The grammar in llguidance's form."""
     made = _Grammar()
