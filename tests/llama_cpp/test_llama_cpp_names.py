@@ -190,8 +190,11 @@ def test_a_keyword_raises_a_sentence(pillion, of_llama, name, tiny_target):
 
 
 def test_both_types_of_the_cache(pillion, of_llama, tiny_target):
-    with of_llama.Llama(tiny_target, n_ctx=64, type_k=8, type_v=8) as llama:
-        assert llama.llm.context.describe()["kv_type"] == "q8_0"
+    taken = []
+    for kind in (1, 8):
+        with of_llama.Llama(tiny_target, n_ctx=64, type_k=kind, type_v=kind) as llama:
+            taken.append(llama.llm.context.describe()["kv_bytes"])
+    assert taken[1] < 0.6 * taken[0]
     with pytest.raises(pillion.UsageError, match="type_k is 2; it must be GGML_TYPE_F16"):
         of_llama.Llama(tiny_target, type_k=2, type_v=2)
 
