@@ -18,6 +18,7 @@ SCHEMA = {
     "type": "object",
     "properties": {"name": {"enum": ["Adam", "Eve"]}},
     "required": ["name"],
+    "additionalProperties": False,
 }
 TOOL = {"type": "function", "function": {"name": "find", "parameters": SCHEMA}}
 
