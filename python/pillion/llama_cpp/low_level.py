@@ -22,7 +22,7 @@ from ..sampling import SamplingParams
 from .chooser import Chooser
 from .llama_grammar import LlamaGrammar
 from .processors import LogitsProcessorList, StoppingCriteriaList
-from .settings import checked_sampling
+from .llama_settings import checked_sampling
 
 T = TypeVar("T")
 
