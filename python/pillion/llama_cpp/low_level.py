@@ -21,8 +21,8 @@ from ..llm.requests import checked_ids
 from ..sampling import SamplingParams
 from .chooser import Chooser
 from .llama_grammar import LlamaGrammar
-from .processors import LogitsProcessorList, StoppingCriteriaList
 from .llama_settings import checked_sampling
+from .processors import LogitsProcessorList, StoppingCriteriaList
 
 T = TypeVar("T")
 
