@@ -17,9 +17,10 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [
-    str(REPOSITORY / "tests"),
+    str(REPOSITORY / "tests" / "support"),
     str(REPOSITORY / "tests" / "fake"),
     str(REPOSITORY / "tools"),
+    *map(str, sorted({path.parent for path in REPOSITORY.glob("tests/*/test_*.py")})),
 ]
 
 import build  # noqa: E402 - tests/fake/build.py

@@ -6,14 +6,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import dsp as d
+import op_plans
 import pytest
+from locked import cmake_build, toolchain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY / "tests" / "ops"), str(REPOSITORY / "tests" / "htp")]
-
-import dsp as d  # noqa: E402
-import op_plans  # noqa: E402
-from locked import cmake_build, toolchain  # noqa: E402
 
 
 def built(folder, targets, *defines):
