@@ -6,6 +6,7 @@ import random
 import re
 
 import pytest
+from gemma4_templates import CALLING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -423,54 +424,6 @@ def test_json_there_and_back(tool_calls, arguments, at):
 
 # ---- back through a template ----
 
-TEMPLATE = """
-{%- macro argument(value) -%}
-  {%- if value is string -%}<|"|>{{ value }}<|"|>
-  {%- elif value is boolean -%}{{ 'true' if value else 'false' }}
-  {%- elif value is mapping -%}
-    {{ '{' }}
-    {%- for k, v in value | dictsort %}{{ k }}:{{ argument(v) }}{{ ',' if not loop.last }}
-    {%- endfor %}{{ '}' }}
-  {%- elif value is sequence -%}
-    [{% for v in value %}{{ argument(v) }}{{ ',' if not loop.last }}{% endfor %}]
-  {%- else -%}{{ value }}
-  {%- endif -%}
-{%- endmacro -%}
-{{- bos_token -}}
-{%- if tools -%}
-  {{ '<|turn>system\n' }}
-  {%- for tool in tools %}<|tool>declaration:{{ tool.function.name }}<tool|>{% endfor -%}
-  {{ '<turn|>\n' }}
-{%- endif -%}
-{%- set state = namespace(open=false) -%}
-{%- for message in messages -%}
-  {%- if message['role'] == 'tool' -%}
-    {{- '<|tool_response>response:' + message['name'] + '{value:' + argument(message['content'])
-        + '}<tool_response|>' -}}
-  {%- else -%}
-    {%- if state.open and message['role'] != 'assistant' -%}
-      {{ '<turn|>\n' }}{%- set state.open = false -%}
-    {%- endif -%}
-    {%- if not state.open -%}
-      {{ '<|turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}
-    {%- endif -%}
-    {%- if message.get('reasoning_content') -%}
-      {{ '<|channel>thought\n' + message['reasoning_content'] + '\n<channel|>' }}
-    {%- endif -%}
-    {%- for call in message['tool_calls'] or [] -%}
-      {{- '<|tool_call>call:' + call['function']['name']
-          + argument(call['function']['arguments']) + '<tool_call|>' -}}
-    {%- endfor -%}
-    {{- message['content'] | trim -}}
-    {%- if message['tool_calls'] -%}{%- set state.open = true -%}
-    {%- else -%}{{ '<turn|>\n' }}{%- set state.open = false -%}{%- endif -%}
-  {%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-  {%- if not state.open -%}{{ '<|turn>model\n' }}{%- endif -%}
-  {%- if enable_thinking -%}{{ '<|channel>thought\n' }}{%- endif -%}
-{%- endif -%}"""
-
 TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
     for name in ("look", "add")
@@ -530,7 +483,7 @@ def test_a_call_goes_back_through_the_template(fake, tool_calls, arguments, cont
         },
         {"role": "user", "content": "Sure?"},
     ]
-    template = fake.ChatTemplate(TEMPLATE, bos_token="<bos>")
+    template = fake.ChatTemplate(CALLING, bos_token="<bos>")
     for n in (1, 3, 4, 5):
         prompt = template.render(messages[:n], tools=TOOLS)
         assert balanced(prompt), prompt
@@ -544,7 +497,7 @@ def test_a_call_goes_back_through_the_template(fake, tool_calls, arguments, cont
 
 def test_a_message_without_content_key(fake):
     message = {"role": "assistant", "tool_calls": [{"function": {"name": "look", "arguments": ""}}]}
-    prompt = fake.ChatTemplate(TEMPLATE).render([*ASK, message], add_generation_prompt=False)
+    prompt = fake.ChatTemplate(CALLING).render([*ASK, message], add_generation_prompt=False)
     assert prompt.endswith("<|turn>model\n<|tool_call>call:look{}<tool_call|>")
 
 
@@ -573,7 +526,7 @@ def test_wrong_calls_in_messages(fake, calls, sentence):
 
 @pytest.fixture
 def llm(fake, strings, toy_file):
-    with fake.LLM(toy_file(), chat_template=TEMPLATE, n_ctx=1024) as llm:
+    with fake.LLM(toy_file(), chat_template=CALLING, n_ctx=1024) as llm:
         yield llm
 
 

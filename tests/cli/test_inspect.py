@@ -11,7 +11,7 @@ import pytest
 from build import REPOSITORY
 from gguf_bytes import ARR, F32, I32, build, kv, write_sparse
 from made_files import remade
-from test_hparams import PLAIN, SIZES, assistant, entries, gemma4, plain
+from model_headers import PLAIN, SIZES, assistant, entries, gemma4, plain
 
 gguf = pytest.importorskip("gguf")
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from test_goldens import model_path
+from goldens import model_path
 
 VARIABLE = "PILLION_SIM_FAULTS"
 PROMPT = [2, 5, 9, 14, 3, 8, 21, 7]

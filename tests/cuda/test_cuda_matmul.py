@@ -18,7 +18,7 @@ import pytest
 gguf = pytest.importorskip("gguf")
 import cuda_runner
 from cuda_runner import CUDA, ON_GPU, ROOT, RUNTIME, SANITIZE
-from test_matmul_kernels import CODES, HALVES, SCALE_INPUTS, TYPES, dequantize, random_rows
+from matmul_rows import CODES, HALVES, SCALE_INPUTS, TYPES, dequantize, random_rows
 
 KERNELS = CUDA / "kernels"
 SOURCES = [

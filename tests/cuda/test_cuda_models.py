@@ -21,7 +21,7 @@ from device_models import (
     rounds,
     rows_in_pieces,
 )
-from test_goldens import GOLDEN, SHAPES, model_path
+from goldens import GOLDEN, SHAPES, model_path
 
 DEVICE = os.environ.get("PILLION_TEST_CUDA", "cuda:sim")
 PAIRS = ["tiny-e2b", "tiny-e4b-dims", "tiny-dense", "tiny-moe"]

@@ -1,13 +1,11 @@
 """The CUDA module: found on demand, refused with one sentence, alike for both compilers."""
 
 import ctypes
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from module_package import in_a_package_with
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -52,18 +50,6 @@ def test_names_that_no_module_is_for(pillion, tiny_target, device):
     )
 
 
-CHILD = """
-import shutil, sys
-from pathlib import Path
-import pillion
-model, wanted = sys.argv[1:]
-try:
-    pillion.Model.open(model, device=wanted).close()
-    print("opened")
-except pillion.NoBackendError as error:
-    print(error)
-print(pillion.Model.open(model, device="cpu").describe()["arch"])
-"""
 AUTO = """
 import sys
 import pillion
@@ -71,37 +57,6 @@ with pillion.Model.open(sys.argv[1], device=sys.argv[2]) as model, model.context
     print(pillion.device(sys.argv[2])["name"], context.describe()["backend"])
     print(model.describe()["arch"])
 """
-
-
-def in_a_package_with(
-    folder, module, target, device, tmp_path, name="libpillion_cuda.so", script=CHILD
-):
-    """What a package says whose compiled part lies beside this module file. -S: the editable
-    install stays out of it."""
-    package = tmp_path / "site" / "pillion"
-    shutil.copytree(
-        REPOSITORY / "python" / "pillion", package, ignore=shutil.ignore_patterns("__pycache__")
-    )
-    shutil.copy(next(folder.glob("_capi*.so")), package)
-    if isinstance(module, bytes):
-        (package / name).write_bytes(module)
-    else:
-        shutil.copy(module, package / name)
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", script, str(target), device],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(
-                [str(package.parent), *[p for p in sys.path if p.endswith("site-packages")]]
-            ),
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    sentence, arch = done.stdout.splitlines()
-    assert arch == "gemma4"  # the CPU is as before
-    return sentence
 
 
 def test_a_file_that_is_no_module(folder, tiny_target, tmp_path):

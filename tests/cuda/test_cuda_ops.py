@@ -1,7 +1,7 @@
 """Every op of the case list on the CUDA backend under its SIMT emulation, against float64, through
 Backend::compile and Plan::run.
 
-The bounds are those of the reference kernel (test_generic_vs_double.py): sums of positive numbers
+The bounds are those of the reference kernel (op_texts.py): sums of positive numbers
 in 256 chains are no worse than in 16. Where tensor cores take halves the bound says so. With a GPU:
 PILLION_TEST_CUDA=cuda."""
 
@@ -15,7 +15,7 @@ import pytest
 from device_ops import attend, attend_plan, compare
 
 import op_cases as oc
-import test_generic_vs_double as double
+import op_texts as double
 from testing_ops import Bench, device, filled_cache, testing, same, store_plan
 
 DEVICE = os.environ.get("PILLION_TEST_CUDA", "cuda:sim")

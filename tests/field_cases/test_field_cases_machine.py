@@ -455,7 +455,7 @@ def opened(files, folder):
 
 def test_42_numbers_that_wrap_around(pillion, tmp_path):
     import gguf_bytes as g
-    from test_gguf import BAD
+    from bad_gguf import BAD
 
     names = {g.CORRUPT: "ModelFileError", g.UNSUPPORTED: "UnsupportedModelError"}
     found = opened({name: data for name, (data, _, _) in BAD.items()}, tmp_path)

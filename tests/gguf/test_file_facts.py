@@ -12,7 +12,7 @@ import pytest
 from build import REPOSITORY
 from gguf_bytes import ARR, STR, U32, build, kv
 from made_files import remade
-from test_hparams import PLAIN, entries, gemma4
+from model_headers import PLAIN, entries, gemma4
 
 E2B = REPOSITORY / "tests" / "golden" / "tiny-e2b.gguf"
 UNKNOWN = {

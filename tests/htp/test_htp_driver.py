@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from htp_support import REPOSITORY, child
 from patience import PATIENCE, signals, until
-from test_cuda_module import in_a_package_with
-from test_goldens import GOLDEN, model_path
+from module_package import in_a_package_with
+from goldens import GOLDEN, model_path
 
 MODEL = "tiny-e2b"
 

@@ -37,7 +37,7 @@ from htp_support import (
     own_simulator,
     simulators,
 )
-from test_goldens import GOLDEN, SHAPES, model_path
+from goldens import GOLDEN, SHAPES, model_path
 from patience import PATIENCE, over_and_over, until, within
 
 DEVICE = os.environ.get("PILLION_TEST_HTP", "htp:sim")

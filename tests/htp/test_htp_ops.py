@@ -12,7 +12,7 @@ import pytest
 from device_ops import attend, attend_plan, compare
 
 import op_cases as oc
-import test_generic_vs_double as double
+import op_texts as double
 from testing_ops import Bench, device, filled_cache, testing, same
 
 DEVICE = os.environ.get("PILLION_TEST_HTP", "htp:sim")

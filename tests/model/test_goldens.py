@@ -1,15 +1,12 @@
 """The model graphs against transformers in float32, on tiny models of every shape
 (tests/golden/make_golden.py)."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from made_files import remade
+from goldens import GOLDEN, SHAPES, model_path
 
-GOLDEN = Path(__file__).resolve().parent.parent / "golden"
-SHAPES = ["tiny-e2b", "tiny-e4b-dims", "tiny-dense", "tiny-moe", "tiny-gemma3", "tiny-llama"]
 
 # The issue's bound for float32 engines. What is left is the f16 cache: keys and values carry 2^-11
 # relative rounding.
@@ -21,10 +18,6 @@ NMSE_Q8 = 5e-4
 def nmse(ours, reference):
     ours, reference = ours.astype(np.float64), reference.astype(np.float64)
     return float(((ours - reference) ** 2).sum() / (reference**2).sum())
-
-
-def model_path(name):
-    return GOLDEN / f"{name}.gguf"
 
 
 @pytest.fixture(scope="module", params=SHAPES)

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 from device_models import back_after_a_long_answer, decode, ids_of, needs, nmse, open_model, rounds
-from test_goldens import GOLDEN, SHAPES, model_path
+from goldens import GOLDEN, SHAPES, model_path
 from patience import over_and_over
 
 DEVICE = os.environ.get("PILLION_TEST_CUDA", "cuda:sim")

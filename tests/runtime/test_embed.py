@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from device_models import needs, nmse, open_model
 from patience import PATIENCE, in_thread, within
-from test_equality import prompt
-from test_goldens import SHAPES, model_path
+from goldens import SHAPES, model_path, prompt
 
 TEXT = [97, 98, 120]
 

@@ -8,14 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from test_goldens import GOLDEN, SHAPES, model_path
+from goldens import SHAPES, model_path, prompt
 
 N = 300  # longer than a ring of 256 positions and than a split of the attention
-
-
-def prompt(name, n=N):
-    ids = np.load(GOLDEN / f"{name}.npz")["long.ids"].tolist()
-    return (ids * (n // len(ids) + 1))[:n]
 
 
 def all_logits(model, ids, rows, **options):

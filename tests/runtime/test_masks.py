@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from fake_grammar import mask_of
-from test_pair_statistics import p_of_counts
+from chi_square import p_of_counts
 
 SIZES = [1, 31, 32, 33, 64, 65, 261, 2048]
 

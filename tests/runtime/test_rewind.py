@@ -4,8 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from test_equality import prompt
-from test_goldens import model_path
+from goldens import model_path, prompt
 
 
 @pytest.fixture(scope="module", params=["tiny-e2b", "tiny-gemma3", "tiny-llama"])

@@ -7,8 +7,7 @@ import random
 import threading
 
 import pytest
-from test_equality import prompt
-from test_goldens import GOLDEN, model_path
+from goldens import GOLDEN, model_path, prompt
 
 # Windows of 16: rings of 256 with small batches, so 241 lengths can be had back.
 NAMES = ["tiny-e2b", "tiny-gemma3"]

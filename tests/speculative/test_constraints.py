@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_grammar import FakeGrammar, mask_of
 from patience import PATIENCE, over_and_over
-from test_pair_statistics import p_of_counts
+from chi_square import p_of_counts
 
 KS = [*range(9), "auto"]
 N = 40

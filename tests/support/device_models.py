@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 from fake_grammar import FakeGrammar
-from test_goldens import GOLDEN, SHAPES, model_path
+from goldens import GOLDEN, SHAPES, model_path
 
 # over a split (256 positions are a power of two of them), a bucket, and the end of a ring
 BEFORE, N = 244, 24

@@ -192,3 +192,52 @@ LLAMA3 = """{{ bos_token }}
 {%- if add_generation_prompt -%}
   {{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
 {%- endif -%}"""
+
+# Tools by name only, arguments of any type: enough for calls, and the way back.
+CALLING = """
+{%- macro argument(value) -%}
+  {%- if value is string -%}<|"|>{{ value }}<|"|>
+  {%- elif value is boolean -%}{{ 'true' if value else 'false' }}
+  {%- elif value is mapping -%}
+    {{ '{' }}
+    {%- for k, v in value | dictsort %}{{ k }}:{{ argument(v) }}{{ ',' if not loop.last }}
+    {%- endfor %}{{ '}' }}
+  {%- elif value is sequence -%}
+    [{% for v in value %}{{ argument(v) }}{{ ',' if not loop.last }}{% endfor %}]
+  {%- else -%}{{ value }}
+  {%- endif -%}
+{%- endmacro -%}
+{{- bos_token -}}
+{%- if tools -%}
+  {{ '<|turn>system\n' }}
+  {%- for tool in tools %}<|tool>declaration:{{ tool.function.name }}<tool|>{% endfor -%}
+  {{ '<turn|>\n' }}
+{%- endif -%}
+{%- set state = namespace(open=false) -%}
+{%- for message in messages -%}
+  {%- if message['role'] == 'tool' -%}
+    {{- '<|tool_response>response:' + message['name'] + '{value:' + argument(message['content'])
+        + '}<tool_response|>' -}}
+  {%- else -%}
+    {%- if state.open and message['role'] != 'assistant' -%}
+      {{ '<turn|>\n' }}{%- set state.open = false -%}
+    {%- endif -%}
+    {%- if not state.open -%}
+      {{ '<|turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}
+    {%- endif -%}
+    {%- if message.get('reasoning_content') -%}
+      {{ '<|channel>thought\n' + message['reasoning_content'] + '\n<channel|>' }}
+    {%- endif -%}
+    {%- for call in message['tool_calls'] or [] -%}
+      {{- '<|tool_call>call:' + call['function']['name']
+          + argument(call['function']['arguments']) + '<tool_call|>' -}}
+    {%- endfor -%}
+    {{- message['content'] | trim -}}
+    {%- if message['tool_calls'] -%}{%- set state.open = true -%}
+    {%- else -%}{{ '<turn|>\n' }}{%- set state.open = false -%}{%- endif -%}
+  {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+  {%- if not state.open -%}{{ '<|turn>model\n' }}{%- endif -%}
+  {%- if enable_thinking -%}{{ '<|channel>thought\n' }}{%- endif -%}
+{%- endif -%}"""

@@ -240,7 +240,7 @@ def attend_short_cases():
 #
 # A case holds inputs for MAX_ROWS rows at positions pos, pos + 1, ...; a test runs any stretch of
 # them, on any backend and number of threads. testing_ops.py builds the graph,
-# test_generic_vs_double.py has the text of each op in float64.
+# op_texts.py has the text of each op in float64.
 
 MAX_ROWS = 65
 # alone; few; the last of the register kernels; two chunks of 8; one more than a tile

@@ -156,6 +156,17 @@ def test_file_names_are_unique():
     assert len(names) == len(set(names))
 
 
+def test_the_rooms_of_tests():
+    """A room's tests import one another at most; what two rooms share is in tests/support."""
+    tests = {path.stem: path for path in (REPOSITORY / "tests").rglob("test_*.py")}
+    rooms = list((REPOSITORY / "tests").rglob("test_*.py"))
+    assert len(tests) == len(rooms) > 100
+    assert all(path.parent.parent == REPOSITORY / "tests" for path in rooms)
+    for path in (REPOSITORY / "tests").rglob("*.py"):
+        for name in re.findall(r"^ *(?:from|import) (test_\w+)", path.read_text(), re.M):
+            assert tests[name].parent == path.parent, path
+
+
 @pytest.mark.parametrize("tool", [["mypy"], ["ruff", "check", "."]], ids=["mypy", "ruff"])
 def test_linters_are_content(tool):
     pytest.importorskip(tool[0])
