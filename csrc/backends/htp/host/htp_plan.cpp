@@ -394,8 +394,8 @@ class Compiler {
             }
         uses_.push_back(&plan_->records_->chunk());
         op.tiling.scratch_buffer = HTP_NOWHERE;
-        if (const auto place = layout_.of_node(i); place != PlanLayout::kNowhere) {
-            const htp_address a = plan_->scratch_->address(layout_.place_offset(place));
+        if (const auto slot = layout_.of_node(i); slot != PlanLayout::kNoSlot) {
+            const htp_address a = plan_->scratch_->address(layout_.slot_offset(slot));
             op.tiling.scratch_buffer = a.buffer, op.tiling.scratch_offset = a.offset;
             uses_.push_back(&plan_->scratch_->chunk());
         }
