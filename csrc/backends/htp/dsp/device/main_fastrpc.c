@@ -15,7 +15,7 @@
 #include "backends/htp/wire/htp_fastrpc.h"
 
 enum { OPEN = 0, CLOSE = 1, WAIT_US = 100000, ANSWER_US = 1000000 };
-// two pieces of weights (htp_tiling.cpp); the rest stays free for other sessions and programs
+// two chunks of weights (htp_tiling.cpp); the rest stays free for other sessions and programs
 enum { VTCM_THREAD = 128 << 10 };
 
 static struct dsp_session session;
