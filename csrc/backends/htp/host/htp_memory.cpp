@@ -26,30 +26,26 @@ int layer_of(const char* name) {
 
 Region::~Region() { memory_.give_back(block_, offset_, bytes_); }
 
-Memory::Memory(Line& line)
-    : line_(line),
-      shared_bytes_(std::min(kSharedMax, std::max(kSharedMin, line.address_space() / 32))),
+Memory::Memory(DeviceLink& link)
+    : link_(link),
+      shared_bytes_(std::min(kSharedMax, std::max(kSharedMin, link.address_space() / 32))),
       blocks_(HTP_BUFFERS_MAX) {}
 
-Block* Memory::add_block(size_t bytes, bool is_shared, Status& status, Reason& reason) {
+Result<Block*> Memory::add_block(size_t bytes, bool is_shared) {
     const auto slot = std::find(blocks_.begin(), blocks_.end(), nullptr);
-    if (slot == blocks_.end()) {
-        reason.set("%d blocks of shared memory are in use, the DSP knows no more at a time",
-                   HTP_BUFFERS_MAX);
-        status = Status::out_of_memory;
-        return nullptr;
-    }
-    if (bytes > UINT32_MAX - (1u << 20) || bytes > line_.address_space()) {
-        reason.set("%zu MB in one piece, a session of the DSP sees %zu MB", bytes >> 20,
-                   line_.address_space() >> 20);
-        status = Status::out_of_memory;
-        return nullptr;
-    }
-    auto memory = line_.allocate(bytes, status, reason);
-    if (!memory) return nullptr;
+    if (slot == blocks_.end())
+        return Failure(Status::out_of_memory,
+                       "%d blocks of shared memory are in use, the DSP knows no more at a time",
+                       HTP_BUFFERS_MAX);
+    if (bytes > UINT32_MAX - (1u << 20) || bytes > link_.address_space())
+        return Failure(Status::out_of_memory,
+                       "%zu MB in one piece, a session of the DSP sees %zu MB", bytes >> 20,
+                       link_.address_space() >> 20);
+    Result<std::unique_ptr<SharedMemory>> memory = link_.allocate(bytes);
+    if (!memory) return memory.failure();
     auto block = std::make_unique<Block>();
     block->index = uint32_t(slot - blocks_.begin());
-    block->memory = std::move(memory);
+    block->memory = std::move(*memory);
     block->is_shared = is_shared;
     block->free[0] = bytes;
     *slot = std::move(block);
@@ -70,18 +66,17 @@ std::unique_ptr<Region> Memory::take(Block& block, size_t bytes) {
     return nullptr;
 }
 
-std::unique_ptr<Region> Memory::allocate(size_t size, Status& status, Reason& reason) {
+Result<std::unique_ptr<Region>> Memory::allocate(size_t size) {
     const size_t bytes = round_up(std::max<size_t>(size, 1), HTP_VECTOR);
     std::lock_guard<std::mutex> lock(mutex_);
-    if (bytes < size)
-        return reason.set("%zu bytes of shared memory", size), status = Status::out_of_memory,
-                                                               nullptr;
+    if (bytes < size) return Failure(Status::out_of_memory, "%zu bytes of shared memory", size);
     const bool is_shared = bytes <= shared_bytes_ / 4;
     for (const auto& b : blocks_)
         if (is_shared && b && b->is_shared)
             if (auto region = take(*b, bytes)) return region;
-    Block* block = add_block(is_shared ? shared_bytes_ : bytes, is_shared, status, reason);
-    return block ? take(*block, bytes) : nullptr;
+    const Result<Block*> block = add_block(is_shared ? shared_bytes_ : bytes, is_shared);
+    if (!block) return block.failure();
+    return take(**block, bytes);
 }
 
 bool Memory::has_other_shared(const Block& block) const {
@@ -132,29 +127,28 @@ int HtpBuffer::session_of(const char* tensor_name, size_t offset) {
     return layer < 0 ? by_place : session_of_layer_.emplace(layer, by_place).first->second;
 }
 
-Status HtpBuffer::place(const char* tensor_name, size_t offset, size_t bytes, Reason& reason) {
-    if (!memory_ || at(offset).block) return Status::ok;
+Result<void> HtpBuffer::place(const char* tensor_name, size_t offset, size_t bytes) {
+    if (!memory_ || at(offset).block) return ok();
     const int session = session_of(tensor_name, offset);
     Slab& slab = slabs_[size_t(session)];
     const size_t room = round_up(bytes + HTP_VECTOR, HTP_VECTOR);
     if (!slab.region || slab.used + room > slab.region->bytes()) {
-        Status status = Status::ok;
         // So many blocks that the last one wastes little, none larger than the rest of this
         // session's share; the last layer may exceed the share.
         const size_t share = size() / size_t(n_sessions_) + 1,
                      end = std::min(size(), share * size_t(session + 1));
         const size_t rest = std::max(end > offset ? end - offset : 0, share / 32);
-        auto region = memory_->allocate(std::max(room, std::min({kSlabMax, share / 4, rest})),
-                                        status, reason);
-        if (!region) return status;
-        slab = {std::shared_ptr<Region>(std::move(region)), 0};
+        Result<std::unique_ptr<Region>> region =
+            memory_->allocate(std::max(room, std::min({kSlabMax, share / 4, rest})));
+        if (!region) return region.failure();
+        slab = {std::shared_ptr<Region>(std::move(*region)), 0};
     }
     const Piece piece = {offset, bytes, slab.region, slab.used, session};
     pieces_.insert(std::upper_bound(pieces_.begin(), pieces_.end(), offset,
                                     [](size_t o, const Piece& p) { return o < p.first; }),
                    piece);
     slab.used += room;
-    return Status::ok;
+    return ok();
 }
 
 HtpBuffer::Place HtpBuffer::at(size_t offset) const {

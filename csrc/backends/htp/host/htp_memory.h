@@ -55,9 +55,9 @@ class Region {
 
 class Memory {
   public:
-    explicit Memory(Line& line);
-    // Allocates zeroed bytes, aligned to an HVX vector. Null with the reason.
-    std::unique_ptr<Region> allocate(size_t bytes, Status& status, Reason& reason);
+    explicit Memory(DeviceLink& link);
+    // Allocates zeroed bytes, aligned to an HVX vector.
+    Result<std::unique_ptr<Region>> allocate(size_t bytes);
     // Called with a block that is about to be freed, before its memory is.
     std::function<void(const Block&)> on_free;
     size_t block_bytes() const { return shared_bytes_; }
@@ -67,9 +67,9 @@ class Memory {
     void give_back(Block& block, size_t offset, size_t bytes);
     bool has_other_shared(const Block& block) const;
     std::unique_ptr<Region> take(Block& block, size_t bytes);
-    Block* add_block(size_t bytes, bool is_shared, Status& status, Reason& reason);
+    Result<Block*> add_block(size_t bytes, bool is_shared);
 
-    Line& line_;
+    DeviceLink& link_;
     size_t shared_bytes_;  // of a block shared by small allocations
     std::mutex mutex_;
     std::vector<std::unique_ptr<Block>> blocks_;  // by index; null: free index
@@ -88,7 +88,7 @@ class HtpBuffer final : public Buffer {
 
     // Reserves a tensor of these weights: bytes [offset, offset + bytes) of the buffer then lie in
     // one region.
-    Status place(const char* tensor_name, size_t offset, size_t bytes, Reason& reason);
+    Result<void> place(const char* tensor_name, size_t offset, size_t bytes);
 
     struct Place {
         Block* block = nullptr;

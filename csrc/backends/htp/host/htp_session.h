@@ -21,33 +21,34 @@ struct Program {
 
 class Session {
   public:
-    Session(Line& line, int number) : line_(line), number_(number) {}
+    Session(DeviceLink& link, int number) : link_(link), number_(number) {}
 
-    // Connects and returns the DSP's facts. The Status of a failure distinguishes an absent, a busy
+    // Connects and returns the DSP's facts. The code of a failure distinguishes an absent, a busy
     // and a lost DSP.
-    Status info(htp_info& info, Reason& reason);
+    Result<htp_info> info();
     // Maps the block into this session. out_of_memory, with the sizes, if its address space is
     // full.
-    Status use(const Block& block, Reason& reason);
+    Result<void> use(const Block& block);
     void forget(const Block& block);  // before its memory is freed
 
     // A status other than HTP_OK in the answer is not a failure of the call.
-    Status add(Program& program, htp_answer& answer, Reason& reason);
+    Result<htp_answer> add(Program& program);
     void remove(const Program& program);
-    Status run(Program& program, htp_address state, htp_address cancel, const Watch& watch,
-               htp_answer& answer, Reason& reason);
+    Result<htp_answer> run(Program& program, htp_address state, htp_address cancel,
+                           const Watch& watch);
 
     size_t mapped_bytes() const;
     int connections() const;  // number of processes started
 
   private:
-    Status open(Reason& reason);
-    Status exchange(htp_message& message, const Watch& watch, Reason& reason);
-    Status map(const Block& block, Reason& reason);
-    Status prepare(Program& program, htp_answer& answer, Reason& reason);
-    Status lost(Status status, Reason& reason);
+    Result<void> open();
+    Result<void> greet();
+    Result<void> exchange(htp_message& message, const Watch& watch);
+    Result<void> map(const Block& block);
+    Result<htp_answer> prepare(Program& program);
+    Failure lost(const Failure& why);
 
-    Line& line_;
+    DeviceLink& link_;
     int number_;
     mutable std::mutex mutex_;
     std::unique_ptr<Transport> transport_;
@@ -62,13 +63,13 @@ class Session {
 // The sessions of a backend. More than one are opened only for weights that need them.
 class Sessions {
   public:
-    explicit Sessions(Line& line) : line_(line) {}
+    explicit Sessions(DeviceLink& link) : link_(link) {}
     Session& at(int number);
     void forget(const Block& block);
     Json to_json() const;
 
   private:
-    Line& line_;
+    DeviceLink& link_;
     mutable std::mutex mutex_;
     std::vector<std::unique_ptr<Session>> list_;
 };

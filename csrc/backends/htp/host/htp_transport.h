@@ -1,4 +1,4 @@
-// The transport between the host and one DSP: shared memory, and a line to a process on the DSP
+// The transport between the host and one DSP: shared memory, and a link to a process on the DSP
 // that answers messages. Two kinds exist: the device itself (fastrpc_transport.cpp) and a child
 // process that emulates it (sim_transport.cpp). The code above works with either.
 #pragma once
@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "backends/htp/wire/htp_wire.h"
-#include "core/error.h"
 #include "core/json.h"
+#include "core/result.h"
 
 namespace pillion::htp {
 
@@ -51,32 +51,29 @@ class Transport {
     virtual ~Transport() = default;  // ends the process
     // Sends a message and waits for the answer, which replaces it. The answer's status is the
     // DSP's; this function does not check it. device_lost: the process is gone, does not answer in
-    // time, or the line is broken; no further message can be sent.
-    virtual Status exchange(htp_message& message, const Watch& watch, Reason& reason) = 0;
+    // time, or the link is broken; no further message can be sent.
+    virtual Result<void> exchange(htp_message& message, const Watch& watch) = 0;
     // Called before MAP and after UNMAP of this memory.
-    virtual Status announce(const SharedMemory&, Reason&) { return Status::ok; }
+    virtual Result<void> announce(const SharedMemory&) { return ok(); }
     virtual void retract(const SharedMemory&) {}
 };
 
 // Makes shared memory and sessions.
-class Line {
+class DeviceLink {
   public:
-    virtual ~Line() = default;
+    virtual ~DeviceLink() = default;
     virtual const char* device_name() const = 0;       // "htp", "htp:sim"
     virtual void describe(JsonObject& out) const = 0;  // adds "transport": "sim", ...
-    virtual std::unique_ptr<SharedMemory> allocate(size_t bytes, Status& status,
-                                                   Reason& reason) = 0;
-    virtual std::unique_ptr<Transport> connect(int session, Status& status, Reason& reason) = 0;
+    virtual Result<std::unique_ptr<SharedMemory>> allocate(size_t bytes) = 0;
+    virtual Result<std::unique_ptr<Transport>> connect(int session) = 0;
     virtual size_t address_space() const = 0;  // bytes that one session can map
     virtual int sessions_max() const = 0;
     virtual bool is_emulated() const = 0;
 };
 
-std::unique_ptr<Line> open_fastrpc(Status& status, Reason& reason);
+Result<std::unique_ptr<DeviceLink>> open_fastrpc();
 // Starts the child by the command line in PILLION_HTP_SIM, or else the program beside this module.
-std::unique_ptr<Line> open_sim(Status& status, Reason& reason);
-
-// Escapes a text for the inside of a JSON string.
+Result<std::unique_ptr<DeviceLink>> open_sim();
 
 // Milliseconds that a message may take: PILLION_HTP_TIMEOUT (seconds), else a minute. A minute is
 // far more than a run takes and short enough for a user to wait.
