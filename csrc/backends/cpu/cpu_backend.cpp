@@ -121,6 +121,9 @@ class CpuBackend final : public Backend {
     }
 
     Result<void> supports(const Graph&, const Node& node) const override {
+        if (!has_kernel(node.op))
+            return Failure(Status::unsupported_op, "layer %d: backend cpu has no kernel for op %s",
+                           node.layer, info(node.op).name);
         if (node.op != Op::attend) return ok();
         const AttendParams& p = node.params.attend;
         if (p.head_dim < 2 || p.head_dim > 1024 || p.head_dim % 2)
