@@ -26,15 +26,15 @@ void over_rows(int64_t rows, int n_threads, const F& f) {
     });
 }
 
-// The place of a row in the planes of a given number of rows.
-struct Place {
+// Where a row lies in the planes of a given number of rows.
+struct PlaneRows {
     size_t plane[4], row_bytes[4];
     size_t bytes() const {
         return row_bytes[0] + row_bytes[1] + row_bytes[2] + row_bytes[3];
     }  // of a row
 };
 
-Place place_of(const WeightSource& s, int64_t rows) {
+PlaneRows plane_rows(const WeightSource& s, int64_t rows) {
     switch (s.use) {
         case WeightSource::Use::vector: return {{}, {size_t(s.width) * 4, 0, 0, 0}};
         case WeightSource::Use::table:
@@ -46,7 +46,7 @@ Place place_of(const WeightSource& s, int64_t rows) {
     return {{o.codes, o.extra, o.scales, o.sub}, {row.codes, row.extra, row.scales, row.sub}};
 }
 
-PackedRows rows_at(const Place& p, uint8_t* to, int64_t row) {
+PackedRows rows_at(const PlaneRows& p, uint8_t* to, int64_t row) {
     const auto plane = [&](int i) { return to + p.plane[i] + size_t(row) * p.row_bytes[i]; };
     return {plane(0), plane(1), plane(2), plane(3)};
 }
@@ -55,13 +55,18 @@ class Importer {
   public:
     Importer(const WeightSource& s, CudaQueue& queue)
         : s_(s), queue_(queue), rows_(s.rows * s.depth), file_row_(row_bytes(s.dtype, s.width)),
-          whole_(place_of(s, rows_)) {}
+          whole_(plane_rows(s, rows_)) {}
 
-    Status run(uint8_t* host, uint8_t* device, Reason& reason) {
-        Status status = Status::ok;
-        Stream* stream = host ? nullptr : queue_.stream(status, reason);
-        Staging* staging = stream ? queue_.staging(status, reason) : nullptr;
-        if (!host && !staging) return status;
+    Result<void> run(uint8_t* host, uint8_t* device) {
+        Stream* stream = nullptr;
+        Staging* staging = nullptr;
+        if (!host) {
+            const Result<Stream*> own_stream = queue_.stream();
+            if (!own_stream) return own_stream.failure();
+            const Result<Staging*> own_staging = queue_.staging();
+            if (!own_staging) return own_staging.failure();
+            stream = *own_stream, staging = *own_staging;
+        }
         const int64_t each = rows_of_slice();
         for (int64_t begin = 0, i = 0; begin < rows_; begin += each, i++) {
             const int64_t n = std::min(each, rows_ - begin);
@@ -69,24 +74,23 @@ class Importer {
                 fill(whole_, host, begin, begin, n);
             } else {
                 uint8_t* slice = staging->slice(int(i % 2));
-                const Place place = place_of(s_, n);
-                fill(place, slice, 0, begin, n);
+                const PlaneRows planes = plane_rows(s_, n);
+                fill(planes, slice, 0, begin, n);
                 // Waits for the copy of the other slice, which ran while this one was packed and is
                 // packed next.
-                if (status = stream->wait(reason); status != Status::ok) return status;
-                copy(place, slice, device, begin, n, *stream);
+                if (const Result<void> copied = stream->wait(); !copied) return copied;
+                copy(planes, slice, device, begin, n, *stream);
             }
             if (queue_.cancel.load()) {
-                Reason ignored;
                 // The copy reads the staging memory.
-                if (stream) (void)stream->wait(ignored);
-                return reason.set("cancelled"), Status::cancelled;
+                if (stream) (void)stream->wait();
+                return Failure(Status::cancelled, "cancelled");
             }
             if (s_.done && !s_.row_order)
                 s_.done(s_.owner, s_.data + file_row_ * size_t(begin), file_row_ * size_t(n));
         }
         if (s_.done && s_.row_order) s_.done(s_.owner, s_.data, file_row_ * size_t(rows_));
-        return stream ? stream->wait(reason) : Status::ok;
+        return stream ? stream->wait() : ok();
     }
 
   private:
@@ -97,8 +101,8 @@ class Importer {
                                             std::max<size_t>(1, whole_.bytes())));
     }
 
-    // Writes rows first .. first + n - 1 of the weight as rows from `at` on of a place.
-    void fill(const Place& place, uint8_t* to, int64_t at, int64_t first, int64_t n) {
+    // Writes rows first .. first + n - 1 of the weight as rows from `at` on of `planes`.
+    void fill(const PlaneRows& planes, uint8_t* to, int64_t at, int64_t first, int64_t n) {
         const uint8_t* from = s_.data + file_row_ * size_t(first);
         if (s_.row_order) {
             ordered_.resize(file_row_ * size_t(n));
@@ -110,7 +114,7 @@ class Importer {
         over_rows(n, queue_.n_threads(), [&](int64_t begin, int64_t end) {
             if (!queue_.cancel.load())
                 make_rows(from + file_row_ * size_t(begin), end - begin,
-                          rows_at(place, to, at + begin));
+                          rows_at(planes, to, at + begin));
         });
     }
 
@@ -127,7 +131,7 @@ class Importer {
         }
     }
 
-    // Works piece by piece: a thread allocates nothing, because it could not report a failure.
+    // Works chunk by chunk: a thread allocates nothing, because it could not report a failure.
     void make_expanded(const uint8_t* from, int64_t n, const PackedRows& to) const {
         constexpr int64_t kTogether = 256;  // a multiple of every block
         const DType kept = expanded(s_.dtype);
@@ -135,7 +139,7 @@ class Importer {
             return expand_row(s_.dtype, from, n * s_.width, to.codes);
         if (s_.use == WeightSource::Use::vector)
             return read_row(s_.dtype, from, n * s_.width, reinterpret_cast<float*>(to.codes));
-        const Place rows = place_of(s_, n);
+        const PlaneRows rows = plane_rows(s_, n);
         for (int64_t r = 0; r < n; r++) {
             for (int64_t at = 0; at < s_.width; at += kTogether) {
                 uint8_t blocks[kTogether * 5 / 8];  // NVFP4_X: 20 bytes for 32
@@ -153,18 +157,18 @@ class Importer {
         }
     }
 
-    void copy(const Place& place, const uint8_t* slice, uint8_t* device, int64_t begin, int64_t n,
-              Stream& stream) const {
+    void copy(const PlaneRows& planes, const uint8_t* slice, uint8_t* device, int64_t begin,
+              int64_t n, Stream& stream) const {
         for (int i = 0; i < 4; i++)
             stream.copy(device + whole_.plane[i] + size_t(begin) * whole_.row_bytes[i],
-                        slice + place.plane[i], size_t(n) * place.row_bytes[i]);
+                        slice + planes.plane[i], size_t(n) * planes.row_bytes[i]);
     }
 
     const WeightSource& s_;
     CudaQueue& queue_;
     int64_t rows_;
     size_t file_row_;
-    Place whole_;
+    PlaneRows whole_;
     std::vector<uint8_t> ordered_;
 };
 
@@ -187,20 +191,21 @@ size_t weight_size(const WeightSource& s) {
     }
 }
 
-std::unique_ptr<Staging> Staging::make(int device_index, Status& status, Reason& reason) {
+Result<std::unique_ptr<Staging>> Staging::make(int device_index) {
     auto staging = std::make_unique<Staging>();
     for (int i = 0; i < 2; i++) {
-        staging->locked_[i] =
-            Memory::allocate(device_index, kSliceBytes, MemoryKind::mapped, status, reason);
-        if (!staging->locked_[i] && status != Status::out_of_memory) return nullptr;
-        if (!staging->locked_[i]) staging->plain_[i].reset(new uint8_t[kSliceBytes]);
+        Result<std::unique_ptr<Memory>> locked =
+            Memory::allocate(device_index, kSliceBytes, MemoryKind::mapped);
+        if (locked) staging->locked_[i] = std::move(*locked);
+        else if (locked.failure().code() != Status::out_of_memory) return locked.failure();
+        else staging->plain_[i].reset(new uint8_t[kSliceBytes]);
     }
-    return status = Status::ok, std::move(staging);
+    return staging;
 }
 
-Status import_content(const WeightSource& s, uint8_t* host, uint8_t* device, CudaQueue& queue,
-                      Reason& reason) {
-    return Importer(s, queue).run(host, device, reason);
+Result<void> import_content(const WeightSource& s, uint8_t* host, uint8_t* device,
+                            CudaQueue& queue) {
+    return Importer(s, queue).run(host, device);
 }
 
 }  // namespace pillion::cuda

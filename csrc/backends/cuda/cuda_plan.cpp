@@ -20,43 +20,37 @@
 namespace pillion::cuda {
 namespace {
 
-std::unique_ptr<Block> take_or_throw(Arena& arena, size_t bytes, const char* what) {
-    Status status = Status::ok;
-    Reason reason;
-    auto block = arena.take(bytes, status, reason);
-    if (!block) ::pillion::fail(status, "%s: %s", what, reason.text);
-    return block;
+std::unique_ptr<Allocation> take_or_throw(Arena& arena, size_t bytes, const char* what) {
+    return arena.take(bytes).value_or_throw(what);
 }
 
 class CudaPlan final : public Plan {
   public:
     CudaPlan(CudaQueue& queue, const Graph& graph) : queue_(queue), limits_(graph) {}
     ~CudaPlan() override {
-        Reason ignored;
-        if (pending_) (void)wait(ignored);  // launches may still read what goes away now
+        if (pending_) (void)wait();  // launches may still read what goes away now
     }
 
-    Status run(const StepState& state, Reason& reason) override {
-        if (const Status s = limits_.check(state, reason); s != Status::ok) return s;
+    Result<void> run(const StepState& state) override {
+        if (const Result<void> fits = limits_.check(state); !fits) return fits;
         if (pending_)
-            if (const Status s = wait(reason); s != Status::ok) return s;
+            if (const Result<void> waited = wait(); !waited) return waited;
         cancelled_ = queue_.cancel.load();
-        if (cancelled_) return Status::ok;  // wait() says so
-        Status status = Status::ok;
-        Stream* stream = queue_.stream(status, reason);
-        if (!stream) return status;
+        if (cancelled_) return ok();  // wait() says so
+        const Result<Stream*> stream = queue_.stream();
+        if (!stream) return stream.failure();
         memcpy(host_state_->host(), &state, sizeof state);
         pending_ = true;
-        enqueue_run(*stream, {state.rows, state.out_rows, bucket(state.pos + state.rows)});
-        return Status::ok;
+        enqueue_run(**stream, {state.rows, state.out_rows, bucket(state.pos + state.rows)});
+        return ok();
     }
 
-    Status wait(Reason& reason) override {
-        if (cancelled_) return reason.set("cancelled"), Status::cancelled;
+    Result<void> wait() override {
+        if (cancelled_) return Failure(Status::cancelled, "cancelled");
         pending_ = false;
-        Status status = Status::ok;
-        Stream* stream = queue_.stream(status, reason);
-        return stream ? stream->wait(reason) : status;
+        const Result<Stream*> stream = queue_.stream();
+        if (!stream) return stream.failure();
+        return (*stream)->wait();
     }
 
     size_t scratch_bytes() const override { return scratch_bytes_; }
@@ -67,8 +61,8 @@ class CudaPlan final : public Plan {
     }
 
     std::vector<Step> steps_;
-    std::vector<std::unique_ptr<Block>> constants_;
-    std::unique_ptr<Block> scratch_, device_state_, host_state_;
+    std::vector<std::unique_ptr<Allocation>> constants_;
+    std::unique_ptr<Allocation> scratch_, device_state_, host_state_;
     size_t scratch_bytes_ = 0;
 
   private:
@@ -143,11 +137,11 @@ class Compiler {
     struct SharedInput {
         size_t first = 0, last = 0;  // nodes
         std::vector<DType> dtypes;   // of their weights
-        PlanLayout::Place place[kInputKinds];
+        PlanLayout::Slot slot[kInputKinds];
     };
     struct Lists {
         size_t first = 0, last = 0;
-        PlanLayout::Place place = PlanLayout::kNowhere;
+        PlanLayout::Slot slot = PlanLayout::kNoSlot;
     };
 
     const Node& node(size_t i) const { return graph_.nodes()[i]; }
@@ -160,16 +154,13 @@ class Compiler {
 
     // Weights that the host packed where they stay become the device's.
     void give_weights() {
-        Status status = Status::ok;
-        Reason reason;
-        Stream* stream = queue_->stream(status, reason);
+        Stream& stream = *queue_->stream().value_or_throw();
         for (const Node& n : graph_.nodes())
             for (const Value v : n.in) {
                 Buffer* const buffer = v != kNone ? graph_.value(v).tensor.buffer : nullptr;
-                if (stream && buffer) static_cast<DeviceBuffer*>(buffer)->give_to_device(*stream);
+                if (buffer) static_cast<DeviceBuffer*>(buffer)->give_to_device(stream);
             }
-        if (stream) status = stream->wait(reason);
-        if (status != Status::ok) ::pillion::fail(status, "%s", reason.text);
+        stream.wait().value_or_throw();
     }
 
     // --- inputs of products: one preparation for neighbours that read the same rows ---
@@ -223,7 +214,7 @@ class Compiler {
             const int per = per_row(n), rows = graph_.rows_max(n.rows);
             const int64_t width = graph_.value(n.in[0]).tensor.width;
             for (int kind = 0; kind < kInputKinds; kind++)
-                input.place[kind] =
+                input.slot[kind] =
                     layout_.add(prepared_bytes(input, InputKind(kind), rows, per, width),
                                 input.first, input.last);
         }
@@ -236,7 +227,7 @@ class Compiler {
             size_t bytes = 0;  // tiles grow with the rows, so fewer rows may have more of them
             for (int rows = 1; rows <= graph_.rows_max(n.rows); rows++)
                 bytes = std::max(bytes, moe_lists_bytes(moe_shape(n.params.moe), rows));
-            lists.place = layout_.add(bytes, lists.first, lists.last);
+            lists.slot = layout_.add(bytes, lists.first, lists.last);
         }
         for (size_t i = 0; i < graph_.nodes().size(); i++) {
             const Node& n = node(i);
@@ -246,11 +237,8 @@ class Compiler {
     }
 
     bool is_plain(const Node& n) const {
-        bool plain = false;
-        Reason reason;
-        if (n.op == Op::attend && !choose_attend(graph_, n, device_, flash_, plain, reason))
-            ::pillion::fail(Status::unsupported_op, "%s", reason.text);
-        return plain;
+        return n.op == Op::attend &&
+               choose_attend(graph_, n, device_, flash_).value_or_throw() == AttendKernels::plain;
     }
 
     // The most that a run of few rows needs; longer ones need nothing.
@@ -269,7 +257,7 @@ class Compiler {
                                 graph_.rows_max(n.rows));
     }
 
-    uint8_t* at(PlanLayout::Place p) const { return layout_.at(plan_->scratch_->device(), p); }
+    uint8_t* at(PlanLayout::Slot p) const { return layout_.at(plan_->scratch_->device(), p); }
 
     uint8_t* address(Value v) const {
         if (v == kNone) return nullptr;
@@ -306,10 +294,10 @@ class Compiler {
         const SharedInput& input = inputs_[size_t(input_of_[i])];
         ProductArgs p = {a, {}, {}, nullptr, false};
         p.earlier.assign(input.dtypes.begin(), input.dtypes.begin() + long(i - input.first));
-        for (int kind = 0; kind < kInputKinds; kind++) p.prepared[kind] = at(input.place[kind]);
+        for (int kind = 0; kind < kInputKinds; kind++) p.prepared[kind] = at(input.slot[kind]);
         if (node(i).op == Op::matmul) return make_matmul_step(p);
         const Lists& lists = lists_.at(node(i).in[2]);
-        p.lists = at(lists.place);
+        p.lists = at(lists.slot);
         p.makes_lists = lists.first == i;
         return make_moe_matmul_step(p);
     }
@@ -344,11 +332,9 @@ class Compiler {
     }
 
     void transfer(void* to, const void* from, size_t bytes) {
-        Status status = Status::ok;
-        Reason reason;
-        Stream* stream = queue_->stream(status, reason);
-        if (stream) stream->copy(to, from, bytes), status = stream->wait(reason);
-        if (status != Status::ok) ::pillion::fail(status, "%s", reason.text);
+        Stream& stream = *queue_->stream().value_or_throw();
+        stream.copy(to, from, bytes);
+        stream.wait().value_or_throw();
     }
 
     const Graph& graph_;
