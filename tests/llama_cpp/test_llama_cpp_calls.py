@@ -455,18 +455,21 @@ def test_the_hub(of_llama, pillion, tiny_target, monkeypatch):
 
     def from_pretrained(repo_id, filename=None, drafter="auto", **options):
         asked.append((repo_id, filename, drafter, options["n_ctx"], options["seed"]))
+        hub = [options.pop(one, None) for one in ("cache_dir", "additional_files", "revision")]
+        asked.append(hub)
         return pillion.LLM(tiny_target, drafter=drafter, **options)
 
     monkeypatch.setattr(pillion.LLM, "from_pretrained", from_pretrained, raising=False)
     with of_llama.Llama.from_pretrained(
         "maker/model-GGUF", "*q4_0.gguf", verbose=False, n_ctx=64, seed=3, drafter=None
     ) as llama:
-        assert asked == [("maker/model-GGUF", "*q4_0.gguf", None, 64, 3)]
+        assert asked == [("maker/model-GGUF", "*q4_0.gguf", None, 64, 3), [None] * 3]
         assert llama.model_path == str(tiny_target) and text_of(llama(PROMPT, max_tokens=2))
     with pytest.raises(pillion.UsageError, match="HF_HOME"):
         of_llama.Llama.from_pretrained("maker/model", local_dir="here")
-    with pytest.raises(pillion.UsageError, match="additional_files has no use"):
-        of_llama.Llama.from_pretrained("maker/model", additional_files=["*"])
+    more = {"cache_dir": "here", "additional_files": ["*.json"], "revision": "main"}
+    with of_llama.Llama.from_pretrained("maker/model", "a.gguf", n_ctx=64, **more):
+        assert asked[-1] == ["here", ["*.json"], "main"]
 
 
 # ---- chat formats ----

@@ -118,18 +118,18 @@ class Llama(Calls, LowLevel):
         **kwargs: Any,
     ) -> Llama:
         """A model of Hugging Face's hub, by its repository and a file name or pattern. See
-        `pillion.LLM.from_pretrained`, which finds the drafter and all parts of a file itself."""
-        for name, value in (("local_dir", local_dir), ("cache_dir", cache_dir)):
-            if value is not None:
-                raise UsageError(
-                    f"{name}={str(value)!r} has no use in pillion: files lie in the hub's own "
-                    "cache, and the environment variable HF_HOME moves it"
-                )
-        if additional_files:
+        `pillion.LLM.from_pretrained`, which finds the drafter and all parts of a file itself, and
+        whose options are taken too."""
+        if local_dir is not None:
             raise UsageError(
-                "additional_files has no use in pillion: all parts of a file come with it, and "
-                "drafter names an assistant's file"
+                f"local_dir={str(local_dir)!r} has no use in pillion: files lie in the hub's "
+                "cache, which cache_dir or the environment variable HF_HOME moves"
             )
+        asked = {name: kwargs.pop(name) for name in _OF_HUB if name in kwargs}
+        if additional_files is not None:
+            asked["additional_files"] = additional_files
+        if cache_dir is not None:
+            asked["cache_dir"] = cache_dir
         llama = cls.__new__(cls)
         known = {
             name: kwargs.pop(name, one.default)
@@ -138,7 +138,10 @@ class Llama(Calls, LowLevel):
         }
         hub: Any = LLM
         llama._open(
-            "", known, kwargs, lambda options: hub.from_pretrained(repo_id, filename, **options)
+            "",
+            known,
+            kwargs,
+            lambda options: hub.from_pretrained(repo_id, filename, **asked, **options),
         )
         return llama
 
@@ -380,6 +383,7 @@ class Llama(Calls, LowLevel):
         return f"<pillion.llama_cpp.Llama {self.model_path!r}>"
 
 
+_OF_HUB = ("revision", "token", "endpoint", "local_files_only", "download_progress")
 _KEPT = (
     "verbose",
     "n_threads",
