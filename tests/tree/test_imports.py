@@ -20,6 +20,7 @@ ROOMS = {
     "llm": {"chat", "engine", "structured"},
     "convert": set(),
     "benchmark": set(),
+    "llama_cpp": {"chat", "engine", "llm", "structured"},
     "server": {"chat", "engine", "llm", "structured"},
     "cli": {"benchmark", "chat", "convert", "engine", "llm", "server", "structured"},
 }
