@@ -465,6 +465,8 @@ def test_the_hub(of_llama, pillion, tiny_target, monkeypatch):
     ) as llama:
         assert asked == [("maker/model-GGUF", "*q4_0.gguf", None, 64, 3), [None] * 3]
         assert llama.model_path == str(tiny_target) and text_of(llama(PROMPT, max_tokens=2))
+    with of_llama.Llama.from_pretrained("maker/model", n_ctx=0, n_batch=64) as llama:
+        assert (llama.n_ctx(), llama.n_batch) == (2048, 64)
     with pytest.raises(pillion.UsageError, match="HF_HOME"):
         of_llama.Llama.from_pretrained("maker/model", local_dir="here")
     more = {"cache_dir": "here", "additional_files": ["*.json"], "revision": "main"}

@@ -78,7 +78,8 @@ class Translated:
 
 
 def translated(given: Mapping[str, Any], more: Mapping[str, Any], n_ctx_train: int) -> Translated:
-    """given: llama-cpp-python's keywords, all of them. more: the others. Raises `UsageError`."""
+    """given: llama-cpp-python's keywords, all of them. more: the others. n_ctx_train: what n_ctx 0
+    stands for; 0: nobody knows yet. Raises `UsageError`."""
     _check_names(more, given)
     for name, values in UNUSED.items():
         check_unused(name, given[name], values)
@@ -91,7 +92,7 @@ def translated(given: Mapping[str, Any], more: Mapping[str, Any], n_ctx_train: i
         "use_mmap": given["use_mmap"],
         "seed": seed_of(given["seed"]),
         "n_ctx": n_ctx,
-        "n_batch": min(n_ctx, *rows),
+        "n_batch": min(n_ctx or max(rows), *rows),
         "n_threads": _threads(given["n_threads"], given["n_threads_batch"]),
         "kv_type": _kv_type(given["type_k"], given["type_v"]),
         "flash_attn": "on" if check_bool("flash_attn", given["flash_attn"]) else "auto",
