@@ -40,7 +40,8 @@ constexpr int kOpenedMax = 64;
 Opened g_opened[kOpenedMax];
 int g_n_opened = 0;
 
-// A driver that a process has used does not work in forks of that process, for any of its devices.
+// The device modules. A driver that a process has used does not work in forks of that process, for
+// any of its devices.
 struct Driver {
     const char* name;  // device names: this, or this and a colon
     // 0: unused; else fork_count() + 1 of the process that uses the driver
@@ -140,10 +141,10 @@ Json backends_json() {
         out.add(availability_json(e.name, b, e.reason));
     }
     bool is_module = false;
-    for (const char* name : {"cuda", "htp"}) {
+    for (const Driver& driver : g_drivers) {
         Reason reason;
-        const Backend* b = open_module(name, is_module, reason);
-        out.add(availability_json(name, b, reason));
+        const Backend* b = open_module(driver.name, is_module, reason);
+        out.add(availability_json(driver.name, b, reason));
     }
     return out;
 }
