@@ -11,7 +11,7 @@ import dsp as d
 import op_cases as oc
 from dsp_builds import built, hexagon_toolchain
 from locked import REPOSITORY
-from op_plans import OpPlan, fill_cache
+from op_plans import CASES, OpPlan, fill_cache
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_nothing_undefined(packer):
     build = built("htp-sanitized", programs, f"-DCMAKE_C_FLAGS={flags}", *plain)
     for program in programs:
         with d.Dsp([build / program], heap_bytes=128 << 20, threads=2) as dsp:
-            for case in oc.op_cases():
+            for case in CASES:
                 dsp.reset()
                 plan = OpPlan(
                     dsp,
