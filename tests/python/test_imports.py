@@ -10,7 +10,7 @@ import sys
 import pytest
 from build import PACKAGE
 
-OPTIONAL = {"server": "fastapi", "_pyinstaller": "PyInstaller"}
+OPTIONAL = {"server": "fastapi", "integrations": "langchain_core", "_pyinstaller": "PyInstaller"}
 """Rooms that need a package which may be missing."""
 
 ROOMS = {
@@ -21,6 +21,7 @@ ROOMS = {
     "convert": set(),
     "benchmark": set(),
     "server": {"chat", "engine", "llm", "structured"},
+    "integrations": {"engine", "llm", "server", "structured"},
     "cli": {"benchmark", "chat", "convert", "engine", "llm", "server", "structured"},
 }
 """Each room with the rooms it may import. All may import the modules beside the rooms, and of
