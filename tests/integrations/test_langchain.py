@@ -1,6 +1,7 @@
 """`ChatPillion` and `PillionEmbeddings`: LangChain over an `LLM` of this process."""
 
 import asyncio
+import importlib
 import subprocess
 import sys
 from typing import Literal, TypedDict
@@ -11,6 +12,7 @@ import pytest
 pytest.importorskip("langchain_core", reason="the extra `langchain` is not installed")
 
 import pydantic  # noqa: E402
+from gemma4_templates import LATER  # noqa: E402
 from langchain_core.callbacks import BaseCallbackHandler  # noqa: E402
 from langchain_core.exceptions import OutputParserException  # noqa: E402
 from langchain_core.messages import (  # noqa: E402
@@ -21,6 +23,8 @@ from langchain_core.messages import (  # noqa: E402
     SystemMessage,
     ToolMessage,
 )
+from patience import until  # noqa: E402
+from served import Scripted  # noqa: E402
 
 QUESTION = "Read Genesis 1."
 GREEDY = {"temperature": 0, "max_tokens": 12}
@@ -116,8 +120,6 @@ def test_a_stream_that_is_left_ends_its_answer(make, llm):
     stream = make(max_tokens=None, stop=None).stream(QUESTION)
     next(stream)
     stream.close()
-    from patience import until
-
     until(lambda: all(one.state == "idle" for one in llm.engine.slots()))
 
 
@@ -218,39 +220,21 @@ def test_a_cut_answer_is_no_structured_output(make):
 # ---- thinking and tools, by a model that says what the test wants ----
 
 CALL = '<|tool_call>call:look{at:<|"|>the "sky"<|"|>}<tool_call|>'
-END = 257  # the fake's token that ends a text
 
 
-class Speaker:
-    """A ChatPillion over the fake."""
+class Speaker(Scripted):
+    """A ChatPillion over the fake, whose model says what it is told to."""
 
     def __init__(self, chat, llm, strings):
-        self.chat, self.llm, self._strings = chat, llm, strings
-
-    def next_says(self, text):
-        engine, submit = self.llm.engine, self.llm.engine.submit
-
-        def scripting(request):
-            engine.submit = submit
-            self._strings.script(len(request.prompt), [*text.encode(), END])
-            return submit(request)
-
-        engine.submit = scripting
-
-    @property
-    def prompt(self):
-        return self.llm.detokenize(self.llm.context.tokens, special=True)
+        super().__init__("", llm, strings)
+        self.chat = chat
 
 
 @pytest.fixture
 def speaker(fake, strings, toy_file):
-    import importlib
-
-    from test_tool_calls import TEMPLATE
-
     module = importlib.import_module(f"{fake.__name__}.integrations.langchain")
     greedy = toy_file({"general.sampling.temp": "0"})
-    with fake.LLM(greedy, chat_template=TEMPLATE, n_ctx=1 << 14) as llm:
+    with fake.LLM(greedy, chat_template=LATER, n_ctx=1 << 14) as llm:
         yield Speaker(module.ChatPillion(llm=llm, max_tokens=200), llm, strings)
 
 

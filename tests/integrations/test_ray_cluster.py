@@ -1,6 +1,7 @@
 """Ray Data and Ray Serve on a cluster of this machine, which all tests of this file share. And the
 examples of docs/ray.md, as they stand there, on the same cluster."""
 
+import ast
 import os
 import re
 import shutil
@@ -24,19 +25,26 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
     "RAY_TQDM": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "PYTHONPATH": str(Path(__file__).resolve().parents[1]),  # workers find patience.py
+    "PYTHONPATH": str(Path(__file__).resolve().parents[1] / "support"),  # workers find patience.py
 }
+
+
+def examples(model):
+    """The page's code, with the path of a model."""
+    found = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    assert len(found) == 3
+    return [one.replace("gemma-4-E2B-it-Q4_0.gguf", str(model)) for one in found]
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A cluster of four CPUs, as Ray counts them. None of its processes stays behind."""
+    """A cluster of eight CPUs, as Ray counts them. None of its processes stays behind."""
     before = dict(os.environ)
     os.environ.update(QUIET)
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path must be short
     ray.init(
         address="local",
-        num_cpus=4,
+        num_cpus=8,
         include_dashboard=False,
         log_to_driver=False,
         logging_level="error",
@@ -145,18 +153,13 @@ STEPS = {"prompt": "In the beginning", "max_tokens": 24, "temperature": 0}
 
 @pytest.fixture(scope="module")
 def served(cluster, tiny_target):
-    """The address of two replicas."""
+    """The address of the page's two replicas."""
     from ray import serve
-
-    from pillion.integrations.ray import deployment
 
     port = free_port()  # with 0 nobody would hear which one it became
     serve.start(http_options={"host": "127.0.0.1", "port": port}, proxy_location="HeadOnly")
     try:
-        app = deployment(
-            str(tiny_target), num_replicas=2, num_cpus=0.5, sticky=True, n_ctx=512, parallel=2
-        )
-        serve.run(app, name="pillion", route_prefix="/")
+        exec(examples(tiny_target)[2], {})
         yield f"http://127.0.0.1:{port}"
     finally:
         serve.shutdown()
@@ -239,6 +242,11 @@ def test_metrics_reach_ray(served):
 # ---- the page ----
 
 
-def test_the_examples_of_the_page(cluster, tiny_target):
-    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
-    assert len(examples) == 3
+def test_the_examples_of_the_page(cluster, tiny_target, capsys):
+    """The one of Ray Serve is what `served` serves."""
+    space = {}
+    for example in examples(tiny_target)[:2]:
+        exec(example, space)
+    answers, verse = capsys.readouterr().out.strip().rsplit("\n", 1)
+    assert answers.startswith("Who was Abraham? ") and "Who was Isaac? " in answers
+    assert set(ast.literal_eval(verse)) == {"book", "chapter"}

@@ -65,6 +65,8 @@ class ChatPillion(BaseChatModel):
     """True lets the model think before it answers; None: as the template has it."""
     timeout: float | None = None
     """Seconds that an answer may take."""
+    streaming: bool = False
+    """True: invoke() streams inside, so that callbacks hear each piece of text."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """More options of `LLM.chat`: repeat_penalty, logit_bias, regex, chat_template_kwargs, …"""
 

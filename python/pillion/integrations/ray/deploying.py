@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ...arguments import check_bool, check_mapping, closest, shown, wrong
+from ...arguments import check_bool, check_int, check_mapping, closest, shown, wrong
+from ...engine.engine import PARALLEL_MAX
 from ...errors import UsageError
 from ...server import ServerSettings, needs_extra
 from .. import need
@@ -14,6 +15,7 @@ from ..keywords import LLM_KEYWORDS, parted
 from .actor import PARALLEL
 
 _STICKY = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+_TRIES = 3  # a file that is missing stays missing
 _LAST_WORDS = 5  # seconds beyond drain_timeout in which a replica may still send what it has
 
 
@@ -56,13 +58,15 @@ def deployment(
         wrong("settings", settings, "pillion.server.ServerSettings")
     for_serve, for_llm = _parted(options, set(inspect.signature(serve.deployment).parameters))
     parallel = for_llm.setdefault("parallel", PARALLEL)
+    check_int("parallel", parallel, 1, PARALLEL_MAX)
     actor = {"num_cpus": num_cpus, "num_gpus": num_gpus}
     given = check_mapping("ray_actor_options", for_serve.pop("ray_actor_options", {}))
     chosen = {
         "name": "pillion",
         "ray_actor_options": {**actor, **given},
-        "max_ongoing_requests": 2 * parallel if isinstance(parallel, int) else PARALLEL,
+        "max_ongoing_requests": 2 * parallel,
         "max_queued_requests": settings.queue_limit,
+        "max_constructor_retry_count": _TRIES,
         "graceful_shutdown_timeout_s": settings.drain_timeout + _LAST_WORDS,
         **for_serve,
     }
