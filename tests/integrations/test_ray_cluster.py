@@ -50,7 +50,10 @@ def cluster():
         logging_level="error",
         object_store_memory=100 << 20,
         _temp_dir=folder,
-        _system_config={"metrics_report_interval_ms": 500},
+        _system_config={
+            "metrics_report_interval_ms": 500,
+            "prestart_worker_first_driver": False,  # eight processes that nobody needs
+        },
     )
     settings = ray.data.DataContext.get_current()
     settings.enable_progress_bars = False
@@ -104,46 +107,37 @@ def watched(folder):
 
 
 def test_two_actors_answer_as_this_process_does(cluster, local, tiny_target, tmp_path):
+    """In order. A row that cannot be answered has its reason beside it."""
     options = {"temperature": 0, "max_tokens": 8}
     wanted = [local.complete(one, **options)["choices"][0]["text"] for one in VERSES]
-    rows = [{"q": one, "at": at} for at, one in enumerate(VERSES)]
+    rows = [{"q": one, "at": at} for at, one in enumerate([*VERSES, "x " * 500])]
+    more = {"model": str(tiny_target), "prompt": "q", "on_error": "column"}
     answered = ray.data.from_items(rows, override_num_blocks=12).map_batches(
         watched(tmp_path),
-        fn_constructor_kwargs={"model": str(tiny_target), "prompt": "q", **GREEDY},
+        fn_constructor_kwargs={**more, **GREEDY},
         concurrency=2,
         num_cpus=2,
         batch_size=2,
         batch_format="numpy",
     )
-    found = answered.take_all()
+    *found, failed = answered.take_all()
     assert [row["at"] for row in found] == list(range(len(VERSES)))
     assert [row["text"] for row in found] == wanted
     assert {row["finish_reason"] for row in found} == {"length"}
-    assert len({row["pid"] for row in found}) == 2
+    assert {row["error"] for row in found} == {None}
+    assert "the context holds 256 (n_ctx)" in failed["error"] and failed["text"] is None
+    assert len({row["pid"] for row in [*found, failed]}) == 2
     assert {row["threads"] for row in found} == {2}  # the actor's num_cpus
 
 
-def test_errors_of_rows_on_ray(cluster, tiny_target):
+def test_an_error_of_a_row_ends_the_job(cluster, tiny_target):
     from pillion.integrations.ray import Predictor
 
-    rows = [{"q": [{"role": "user", "content": one}]} for one in ("Who?", "x " * 500, "And who?")]
-    given = ray.data.from_items(rows, override_num_blocks=3)
+    given = ray.data.from_items([{"q": [{"role": "user", "content": "x " * 500}]}])
     options = {"model": str(tiny_target), "messages": "q", **GREEDY}
-
-    def answered(**more):
-        return given.map_batches(
-            Predictor,
-            fn_constructor_kwargs={**options, **more},
-            concurrency=1,
-            batch_format="pyarrow",
-        ).take_all()
-
-    found = answered(on_error="column")
-    assert [row["error"] is None for row in found] == [True, False, True]
-    assert "the context holds 256 (n_ctx)" in found[1]["error"]
-    assert [row["text"] is None for row in found] == [False, True, False]
+    answered = given.map_batches(Predictor, fn_constructor_kwargs=options, concurrency=1)
     with pytest.raises(Exception, match="row 0 of the batch: the prompt has .* tokens"):
-        answered()
+        answered.take_all()
 
 
 # ---- Ray Serve ----
