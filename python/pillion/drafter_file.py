@@ -74,7 +74,7 @@ def _beside(target: Path, width: int) -> list[Path]:
     for path in _files_beside(target):
         if not _is_file(path, target) or path.resolve() in [other.resolve() for other in found]:
             continue
-        if _may_be_assistant(path) and _fits(path, width):
+        if _may_be_assistant(path) and fits(path, width):
             found.append(path)
     return found
 
@@ -133,7 +133,7 @@ def _may_be_assistant(path: Path) -> bool:
     )
 
 
-def _fits(path: Path, width: int) -> bool:
+def fits(path: Path, width: int) -> bool:
     """True for an assistant for targets of that width; False for all other files, also for those
     that cannot be read."""
     try:
