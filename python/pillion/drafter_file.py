@@ -141,9 +141,11 @@ def fits(path: Path, width: int) -> bool:
             if not model.is_drafter:
                 return False
             metadata = model.metadata
-            value: Any = metadata.get(f"{metadata['general.architecture']}.embedding_length_out")
-            if value is not None:
-                return int(value) == width
+            named = metadata.get("general.architecture")
+            for arch in ARCHITECTURES if named is None else (named,):
+                value: Any = metadata.get(f"{arch}.embedding_length_out")
+                if value is not None:
+                    return int(value) == width
             return _NAMES.search(path.name) is not None
     except (PillionError, OSError, TypeError, ValueError):
         return False
