@@ -17,8 +17,8 @@ from pydantic import Field, PrivateAttr
 from ...arguments import unknown_names
 from ...llm.llm import LLM
 from ..keywords import LLM_KEYWORDS
-from .messages import answer_of, chunk_of, plain_messages
-from .opening import name_of, opened
+from .langchain_messages import answer_of, chunk_of, plain_messages
+from .own_llm import name_of, opened
 from .structured import structured
 
 Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
