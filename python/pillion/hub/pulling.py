@@ -159,7 +159,7 @@ def _drafter(
         wrong("drafter", drafter, "'auto', OWNER/NAME[:FILE|QUANT], a path, or None for no drafter")
     if drafter == "auto":
         return drafters.find(hub, listing, chosen.choice, path, progress)
-    if Path(drafter).exists():
+    if Path(drafter).is_file():
         return drafters.Found(Path(drafter))
     if not looks_like_name(drafter):
         raise UsageError(
@@ -174,7 +174,14 @@ def _drafter(
 
 
 def _optional_text(name: str, value: Any) -> str | None:
-    return None if value is None else check_text(name, value)
+    """A text that a request can carry."""
+    if value is None:
+        return None
+    try:
+        check_text(name, value).encode()
+    except UnicodeEncodeError:
+        wrong(name, value, "text without lone surrogates")
+    return str(value)
 
 
 def _texts(name: str, value: Any) -> list[str]:
