@@ -1,0 +1,18 @@
+"""A hook of MkDocs: CONTRIBUTING.md and CHANGELOG.md, which lie beside docs/, become pages too."""
+
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    for name, source in PAGES.items():
+        text = (ROOT / source).read_text(encoding="utf-8")
+        # Their links start at the root of the repository, those of the site at docs/.
+        text = text.replace("](docs/", "](")
+        files.append(File.generated(config, name, content=text))
+    return files
