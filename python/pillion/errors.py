@@ -24,9 +24,14 @@ from __future__ import annotations
 
 
 class PillionError(Exception):
-    """Base of all exceptions of pillion."""
+    """Base of all exceptions of pillion.
+
+    sentence: what happened, with the thing, the value and the limit.
+    code: the number of the C library; None: that of the class.
+    """
 
     code: int = 31
+    """The number of the C library (`PILLION_ERROR_*`)."""
 
     def __init__(self, sentence: str, code: int | None = None) -> None:
         super().__init__(sentence)
@@ -34,7 +39,6 @@ class PillionError(Exception):
         """What happened, in one sentence."""
         if code is not None:
             self.code = code
-            """The number of the C library (`PILLION_ERROR_*`)."""
 
     def __str__(self) -> str:
         return self.sentence
@@ -133,7 +137,10 @@ class Cancelled(PillionError):
 
 
 class QueueFull(PillionError):
-    """The request was refused: too many wait already."""
+    """The request was refused: too many wait already.
+
+    sentence, code: as in `PillionError`. retry_after: seconds after which there may be room.
+    """
 
     def __init__(self, sentence: str, code: int | None = None, *, retry_after: float = 1.0) -> None:
         super().__init__(sentence, code)

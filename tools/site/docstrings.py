@@ -3,8 +3,8 @@
     n_ctx: positions (None: the model's own, at most 4096).
     n_batch, n_threads: see `Context`.
 
-It makes an "Args" section of such lines, links of names in backticks, and writes out the keywords
-that `options.takes` gives a function."""
+It makes an "Args" section of such lines and links of names in backticks. It writes out the keywords
+that `options.takes` gives a function, and leaves out constructors that users do not call."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ class Docstrings(griffe.Extension):
         for one in everything:
             if isinstance(one, griffe.Function):
                 write_out_keywords(one, pkg)
+            if "_made_by" in one.members and "__init__" in one.members:
+                one.del_member("__init__")  # users get it from a call
         links = links_of(pkg)
         for one in everything:
             if one.docstring:

@@ -20,12 +20,15 @@ class TokenInfo:
     """A generated token. It has log-probabilities if the request asked for them."""
 
     id: int
+    """The token's id."""
     text: str
     """The text this token completed; "" inside a character."""
     offset: int
     """Offset of that text in the answer, in characters."""
     logprob: float | None = None
+    """Its log-probability (natural log); None: none was asked for."""
     top: tuple[tuple[int, float], ...] = ()
+    """The most likely tokens in its place with theirs, best first."""
     drafted: bool = False
     """True if a drafter guessed it."""
 
@@ -35,7 +38,9 @@ class Piece:
     """Text that is ready, and the tokens that belong to it."""
 
     text: str
+    """Whole characters; joined, the pieces are the answer's text."""
     tokens: tuple[TokenInfo, ...] = field(default=())
+    """The tokens that it came from."""
 
 
 class TextAssembler:
