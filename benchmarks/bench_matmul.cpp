@@ -13,7 +13,7 @@
 //             matvec kernel; the table's) 4k=0 (1: small pages)
 //
 // Build: g++ -std=c++17 -O3 -Icsrc benchmarks/bench_matmul.cpp lane_pack.o and the <isa>/matmul.o
-// compiled with their flags (tests/ops/test_matmul_kernels.py). Run pinned: taskset -c 0. The read
+// compiled with their flags (tests/cpu/test_matmul_kernels.py). Run pinned: taskset -c 0. The read
 // probe is interleaved with every repetition, so that a busy neighbour hits both; shares compare
 // best with best, and medians with medians.
 #include <stdio.h>

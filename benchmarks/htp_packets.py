@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("fake", "ops", "htp")]
+sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("fake", "support")]
 
 import dsp as d  # noqa: E402
 import op_cases as oc  # noqa: E402

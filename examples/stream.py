@@ -16,9 +16,7 @@ def main(model: str) -> None:
     with pillion.LLM(model, seed=1) as llm:
         # Three guesses a round; without `draft` as many as pay on this machine.
         draft = 3 if llm.pair else None
-        answer = llm.generate("Genesis 1
-
-In the beginning", max_tokens=80, draft=draft)
+        answer = llm.generate("Genesis 1\n\nIn the beginning", max_tokens=80, draft=draft)
         for piece in answer:  # text and tokens, as soon as they are certain
             for token in piece.tokens:
                 drafted = token.drafted and color

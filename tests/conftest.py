@@ -17,7 +17,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [
-    str(REPOSITORY / "tests"),
+    str(REPOSITORY / "tests" / "support"),
     str(REPOSITORY / "tests" / "fake"),
     str(REPOSITORY / "tools"),
 ]
@@ -242,11 +242,11 @@ def hexagon_sim():
 def scripted(fake, strings, toy_file):
     """A server whose model has Gemma 4's markers and says what a test wants."""
     pytest.importorskip("fastapi", reason="the extra `server` is not installed")
+    from gemma4_templates import CALLING
     from served import Scripted, served
-    from test_tool_calls import TEMPLATE
 
     greedy = toy_file({"general.sampling.temp": "0"})
-    with fake.LLM(greedy, chat_template=TEMPLATE, n_ctx=1 << 16) as llm:
+    with fake.LLM(greedy, chat_template=CALLING, n_ctx=1 << 16) as llm:
         with served(fake, llm) as (url, _):
             yield Scripted(url, llm, strings)
 

@@ -29,10 +29,10 @@ dry=; [ "$device" = cuda:sim ] && dry=1
 export PILLION_TEST_CUDA=$device
 
 # On one GPU or the emulation; those that need neither are in the ordinary suite.
-suites="tests/ops/test_cuda_ops.py tests/ops/test_cuda_matmul.py tests/ops/test_cuda_memory.py
-        tests/python/test_cuda_module.py tests/python/test_cuda_models.py
-        tests/python/test_placement.py"
-sanitized=tests/ops/test_cuda_matmul.py    # runners; and below the ops, in Python
+suites="tests/cuda/test_cuda_ops.py tests/cuda/test_cuda_matmul.py tests/cuda/test_cuda_memory.py
+        tests/cuda/test_cuda_module.py tests/cuda/test_cuda_models.py
+        tests/model/test_placement.py"
+sanitized=tests/cuda/test_cuda_matmul.py    # runners; and below the ops, in Python
 
 refuse() { echo "gpu_check: $1" >&2; exit 1; }
 wants() { case " $steps " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
@@ -73,7 +73,7 @@ sanitize() {    # the tool
         tee "$out/sanitize-$1.log"
     local runners=${PIPESTATUS[0]}
     $wrap --target-processes all "$python" -m pytest -q -m "not slow" \
-        tests/ops/test_cuda_ops.py 2>&1 | tee -a "$out/sanitize-$1.log"
+        tests/cuda/test_cuda_ops.py 2>&1 | tee -a "$out/sanitize-$1.log"
     return $((runners + PIPESTATUS[0]))
 }
 

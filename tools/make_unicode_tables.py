@@ -5,7 +5,7 @@
 
 The data comes from `unicodedata2` when it is installed (pip install unicodedata2==16.0.0), else
 from Python's own `unicodedata`. The committed table is Unicode 16.0, the version whose \\p{L},
-\\p{N}, \\p{P} and \\s the Hugging Face `tokenizers` library uses (tests/python/test_tokenizer.py
+\\p{N}, \\p{P} and \\s the Hugging Face `tokenizers` library uses (tests/tokenizer/test_tokenizer.py
 compares every code point)."""
 
 import sys

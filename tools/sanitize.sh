@@ -2,8 +2,8 @@
 # The library under the sanitizers: builds it with clang-14 and runs the Python suites that load it,
 # one file at a time.
 #
-#   tools/sanitize.sh [address|thread] [TEST ...]    default: address, and tests/ops and
-#   tests/python without emulated devices
+#   tools/sanitize.sh [address|thread] [TEST ...]    default: address, and all but the
+#   chat page and emulated devices
 #
 # "address" is address and undefined behaviour, in the build of tools/fuzz.sh. Python itself is not
 # built for it, so the runtime is preloaded and leaks are not looked for (the fuzz programs do
@@ -24,8 +24,8 @@ case $kind in
         with="$with -DPILLION_SANITIZE=thread -DPILLION_FUZZ=OFF -B $build" ;;
     *) echo "usage: tools/sanitize.sh [address|thread] [TEST ...]" && exit 2 ;;
 esac
-tests=${*:-$(ls tests/ops/test_*.py tests/python/test_*.py |
-    grep -v -e cuda -e htp -e jetson -e gpu -e wheel -e real_models)}
+tests=${*:-$(ls tests/*/test_*.py |
+    grep -v -e cuda -e htp -e jetson -e gpu -e wheel -e real_models -e tests/page)}
 [ -x "$python" ] || make build
 
 # shellcheck disable=SC2086

@@ -141,7 +141,10 @@ def token_array(tokens: Tokens, name: str = "tokens") -> tuple[Any, int]:
     """Token ids as (int32_t*, count). Arrays that are int32 already are not copied. name: of the
     argument, for sentences."""
     given = tokens
-    if isinstance(tokens, (str, bytes, bytearray, Mapping, set, frozenset)):
+    if type(tokens) is np.ndarray and tokens.dtype == np.int32:  # once a round: the short way
+        if tokens.ndim == 1 and tokens.size and tokens.flags.c_contiguous:
+            return ffi.from_buffer("int32_t[]", tokens), tokens.size
+    elif isinstance(tokens, (str, bytes, bytearray, Mapping, set, frozenset)):
         wrong(name, given, _TOKENS)
     try:
         if not isinstance(tokens, (np.ndarray, list, tuple)):

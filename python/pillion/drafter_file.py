@@ -141,10 +141,9 @@ def _fits(path: Path, width: int) -> bool:
             if not model.is_drafter:
                 return False
             metadata = model.metadata
-            for arch in ARCHITECTURES:
-                value: Any = metadata.get(f"{arch}.embedding_length_out")
-                if value is not None:
-                    return int(value) == width
+            value: Any = metadata.get(f"{metadata['general.architecture']}.embedding_length_out")
+            if value is not None:
+                return int(value) == width
             return _NAMES.search(path.name) is not None
     except (PillionError, OSError, TypeError, ValueError):
         return False

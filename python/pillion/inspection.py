@@ -328,7 +328,7 @@ def _tokenizer_warnings(model: Model, found: Facts) -> Iterable[str]:
         yield from _template_warnings(model)
     if not found["end_tokens"]:
         yield "the file names no token that ends a generation: texts stop at their length only"
-    if model.arch.startswith("gemma4"):
+    if found["model"] == "gemma4":
         yield from _gemma4_warnings(metadata.get("tokenizer.ggml.tokens") or [], metadata)
 
 

@@ -12,9 +12,9 @@ sys.path.append(str(Path(__file__).resolve().parent))
 
 from random_configurations import weights  # noqa: E402
 
-# As tests/python/test_goldens.py: what is left is the f16 cache.
+# As tests/model/test_goldens.py: what is left is the f16 cache.
 NMSE = 1e-5
-NMSE_DRAFTED = 1e-4  # as tests/python/test_pair_tiny.py
+NMSE_DRAFTED = 1e-4  # as tests/speculative/test_pair_tiny.py
 _PIECES = ["<pad>", "<eos>", "<bos>", "<unk>", "▁", "a", "b", "ab"]
 
 

@@ -13,9 +13,11 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from locked import locked
-
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "support"))
+
+from locked import locked  # noqa: E402
+
 REPOSITORY = HERE.parent.parent
 PACKAGE = REPOSITORY / "python" / "pillion"
 HEADER = REPOSITORY / "csrc" / "include" / "pillion.h"

@@ -14,7 +14,7 @@ reference in float32 from the rounded weights, so the files lose nothing.
     tiny-llama      Llama: q/k rows permuted, llama3 RoPE scaling, own output head      F16
 
 checkpoints/NAME is the target, checkpoints/NAME-assistant its assistant; `pillion convert` makes
-NAME.gguf and NAME-assistant.gguf of them (tests/python/test_convert.py compares).  NAME.npz is the
+NAME.gguf and NAME-assistant.gguf of them (tests/convert/test_convert.py compares).  NAME.npz is the
 reference:
 
     tok.texts, tok.ids_I              strings and their ids (BOS included)

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 import models as real_models  # noqa: E402
 
 MODELS = {"gemma3-270m": real_models.gemma3_270m, "smollm2-135m": real_models.smollm2_135m}

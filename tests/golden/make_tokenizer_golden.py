@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "python" / "tokenizer"))
+sys.path.insert(0, str(HERE.parent / "support"))
 
 import tokenizer_reference as reference  # noqa: E402
 from tokenizer_cases import BYTES, CASES, GEMMA4, GOLDEN_FILE, SPM  # noqa: E402

@@ -1,24 +1,15 @@
 """Builds the simulators of the DSP's own project for this PC; the Hexagon program is the fixture
 hexagon_sim of all tests."""
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
 
+import dsp as d
+import op_plans
 import pytest
+from dsp_builds import built
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY / "tests" / "ops"), str(REPOSITORY / "tests" / "htp")]
-
-import dsp as d  # noqa: E402
-import op_plans  # noqa: E402
-from locked import cmake_build, toolchain  # noqa: E402
-
-
-def built(folder, targets, *defines):
-    """Targets of the DSP's own project, in build/FOLDER."""
-    return cmake_build(folder, *defines, source="csrc/backends/htp/dsp", targets=targets)
 
 
 @pytest.fixture(scope="session")
@@ -31,12 +22,6 @@ def native():
         ["pillion_htp_sim", "pillion_htp_sim_qf32", "pillion_htp_pack"],
         "-DPILLION_HTP_SIM_THIS_MACHINE=ON",
     )
-
-
-def hexagon_toolchain():
-    if importlib.util.find_spec("ziglang") is None:
-        pytest.skip("ziglang is not installed: no compiler for Hexagon")
-    return toolchain("hexagon"), f"-DZIG_PYTHON={sys.executable}"
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import pytest
 
 import dsp as d
 import op_cases as oc
-from conftest import REPOSITORY, built, hexagon_toolchain
+from dsp_builds import built, hexagon_toolchain
+from locked import REPOSITORY
 from op_plans import OpPlan, fill_cache
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import op_cases as oc
 import op_plans
-import test_generic_vs_double as double
+import op_texts as double
 from testing_ops import REFERENCE, Bench, same
 from op_plans import OpPlan, fill_cache
 

@@ -9,7 +9,8 @@ import pytest
 
 import dsp as d
 import htp_report
-from conftest import REPOSITORY, built, hexagon_toolchain
+from dsp_builds import built, hexagon_toolchain
+from locked import REPOSITORY
 from locked import locked
 
 SAID = """

@@ -5,7 +5,7 @@ Read from the source, as the site does: attributes count as documented by the te
 import re
 
 import pytest
-from conftest import TREE
+from site_pages import TREE
 
 griffe = pytest.importorskip("griffe", reason="the extra `docs` is not installed")
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TREE
-from served_site import serving
+from site_pages import TREE
+from serve_process import serving
 
 EXAMPLES = TREE / "examples"
 PAGE = (TREE / "docs" / "examples.md").read_text(encoding="utf-8")

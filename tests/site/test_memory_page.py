@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TREE
+from site_pages import TREE
 
 pytest.importorskip("gguf", reason="the extra `convert` is not installed")
 

@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from conftest import TREE
+from site_pages import TREE
 
 PICTURE = (TREE / "docs" / "images" / "pair.svg").read_text(encoding="utf-8")
 

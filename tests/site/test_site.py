@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from built import Page, dead_ends, is_outside, read
-from conftest import TREE, build
+from site_pages import Page, dead_ends, is_outside, read
+from site_pages import TREE, build
 
 import pillion as package
 

@@ -6,9 +6,9 @@ import subprocess
 import sys
 import threading
 
-import messages
+import said_messages as messages
 import pytest
-from conftest import TREE
+from site_pages import TREE
 
 import pillion as package
 from pillion.models import TINY_ASSISTANT, TINY_TARGET

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..context import Logprobs
 from ..tokenizer import TokenStream
 from .stops import StopFilter
 
 
-@dataclass(frozen=True)
-class TokenInfo:
+class TokenInfo(NamedTuple):
     """A generated token. It has log-probabilities if the request asked for them."""
 
     id: int
@@ -33,13 +32,12 @@ class TokenInfo:
     """True if a drafter guessed it."""
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """Text that is ready, and the tokens that belong to it."""
 
     text: str
     """Whole characters; joined, the pieces are the answer's text."""
-    tokens: tuple[TokenInfo, ...] = field(default=())
+    tokens: tuple[TokenInfo, ...] = ()
     """The tokens that it came from."""
 
 

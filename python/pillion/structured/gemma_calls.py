@@ -23,6 +23,17 @@ from ..arguments import shown
 from ..errors import UsageError
 from . import lark
 from .inputs import check_size, check_text_is_utf8
+from .schema import (
+    BOUNDS,
+    ToolSchema,
+    are_apart,
+    is_ambiguous,
+    is_of_type,
+    kinds_of,
+    length,
+    merged,
+    whole_pattern,
+)
 
 _MOST_PARTS = 5_000  # rules of one set of tools
 _LEAST = 20_000  # characters of the shortest call
@@ -56,8 +67,6 @@ _FORMATS = {
     "ipv4": rf"{_BYTE}(\.{_BYTE}){{3}}",
 }
 _ALWAYS_UNSAID = ("not", "if", "then", "else")
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-_KINDS = ("object", "array", "string", "integer", "number", "boolean", "null")
 
 
 @dataclass(frozen=True)
@@ -92,10 +101,8 @@ class Calls:
         self.unsaid: dict[str, list[str]] = {}
         """What is not enforced, by tool."""
         self._shared: dict[str, _Part] = {}
-        self._tool = ""
-        self._root: Any = {}
+        self._schema = ToolSchema("", {})
         self._refs: dict[str, _Part] = {}
-        self._flats: dict[str, dict[str, Any] | None] = {}  # None: it is being read
         self._named = {}
         for tool in tools:
             function = tool["function"]
@@ -116,9 +123,9 @@ class Calls:
         check_text_is_utf8("the name of a tool", name)
         root = function.get("parameters") or {"type": "object", "properties": {}}
         check_size(f"the parameters of tool {name!r}", root)
-        self._tool, self._root, self._refs, self._flats = name, root, {}, {}
+        self._schema, self._refs = ToolSchema(name, root), {}
         self.unsaid.setdefault(name, [])
-        value = self._object(self._flat(root))
+        value = self._object(self._schema.flat(root))
         if value.least > _LEAST:
             raise UsageError(
                 f"the shortest call of tool {name!r} has more than {_LEAST} characters"
@@ -147,52 +154,11 @@ class Calls:
         return self._shared[name]
 
     def _say(self, keyword: str) -> None:
-        found = self.unsaid[self._tool]
+        found = self.unsaid[self._schema.tool]
         if keyword not in found:
             found.append(keyword)
 
     # ---- schemas ----
-
-    def _flat(self, schema: Any) -> dict[str, Any]:
-        """The schema with its $ref followed and its allOf joined. True and oddities: anything."""
-        if not isinstance(schema, Mapping):
-            return {}
-        result = dict(schema)
-        while "$ref" in result:
-            result = _merged(result, self._followed(str(result.pop("$ref"))))
-        parts = result.pop("allOf", None)
-        for one in parts if isinstance(parts, (list, tuple)) else ():
-            result = _merged(result, self._flat(one))
-        return result
-
-    def _followed(self, reference: str) -> dict[str, Any]:
-        """The schema behind a $ref, flat. Each is read once, however many refer to it."""
-        if reference not in self._flats:
-            self._flats[reference] = None
-            self._flats[reference] = self._flat(self._target(reference))
-        found = self._flats[reference]
-        if found is None:
-            raise UsageError(
-                f"the parameters of tool {self._tool!r} have the $ref {reference!r}, "
-                "which leads to itself"
-            )
-        return found
-
-    def _target(self, reference: str) -> Mapping[str, Any]:
-        found: Any = self._root
-        parts = reference[1:].split("/")[1:] if reference.startswith("#") else [reference]
-        for part in parts:
-            part = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, (list, tuple)) and part.isdigit() and int(part) < len(found):
-                found = found[int(part)]
-            else:
-                found = found.get(part) if isinstance(found, Mapping) else None
-        if not isinstance(found, Mapping):
-            raise UsageError(
-                f"the parameters of tool {self._tool!r} have the $ref {reference!r}, "
-                "which names nothing in them"
-            )
-        return found
 
     def _value(self, schema: Any) -> _Part:
         """The values that a schema allows."""
@@ -202,11 +168,12 @@ class Calls:
             return self._reference(str(schema["$ref"]))
         if schema is False:
             raise self._nothing_fits()
-        return self._spelled_out(self._flat(schema))
+        return self._spelled_out(self._schema.flat(schema))
 
     def _nothing_fits(self) -> UsageError:
         return UsageError(
-            f"the parameters of tool {self._tool!r} have the schema False, which nothing fits"
+            f"the parameters of tool {self._schema.tool!r} have the schema False, "
+            "which nothing fits"
         )
 
     def _reference(self, reference: str) -> _Part:
@@ -216,7 +183,7 @@ class Calls:
             self._refs[reference] = _Part(name, 0)
             self._add(f"{name}: ")
             at = len(self.rules) - 1
-            part = self._spelled_out(self._flat({"$ref": reference}))
+            part = self._spelled_out(self._schema.flat({"$ref": reference}))
             self.rules[at] += part.text
             self._refs[reference] = _Part(name, part.least)
         return self._refs[reference]
@@ -233,7 +200,7 @@ class Calls:
             branches = schema.get(keyword)
             if isinstance(branches, (list, tuple)) and branches:
                 return self._union(keyword, branches, schema)
-        kinds = _kinds(schema)
+        kinds = kinds_of(schema)
         if not kinds:
             return self._anything()
         return self._either([getattr(self, f"_{kind}")(schema) for kind in kinds])
@@ -243,13 +210,13 @@ class Calls:
         branches = [one for one in branches if one is not False]
         if not branches:
             raise self._nothing_fits()
-        flat = [self._flat(one) for one in branches]
-        if keyword == "oneOf" and not _apart(flat):
+        flat = [self._schema.flat(one) for one in branches]
+        if keyword == "oneOf" and not are_apart(flat):
             self._say("oneOf")
         if not set(rest) - {"description", "title", "default", "discriminator", "nullable"}:
             parts = [self._value(one) for one in branches]
         else:
-            parts = [self._spelled_out(_merged(one, rest)) for one in flat]
+            parts = [self._spelled_out(merged(one, rest)) for one in flat]
         if schema.get("nullable") is True:
             parts.append(self._null({}))
         return self._either(parts)
@@ -261,12 +228,14 @@ class Calls:
         return self._rule(texts, least=min(part.least for part in parts))
 
     def _choice(self, values: Sequence[Any], schema: Mapping[str, Any]) -> _Part:
-        kinds = _kinds({key: schema[key] for key in ("type", "nullable") if key in schema})
-        fitting = [one for one in values if not kinds or any(_is(one, kind) for kind in kinds)]
+        kinds = kinds_of({key: schema[key] for key in ("type", "nullable") if key in schema})
+        fitting = [
+            one for one in values if not kinds or any(is_of_type(one, kind) for kind in kinds)
+        ]
         if not fitting:
             raise UsageError(
-                f"the parameters of tool {self._tool!r} have the enum {shown(list(values))}, "
-                "of which no value has its type"
+                f"the parameters of tool {self._schema.tool!r} have the enum "
+                f"{shown(list(values))}, of which no value has its type"
             )
         many = [one for one in fitting if isinstance(one, str) and one]
         if len(many) <= _SPELLED:
@@ -276,7 +245,7 @@ class Calls:
         ]
         if len(texts) > _MOST_PARTS:
             raise UsageError(
-                f"the parameters of tool {self._tool!r} have an enum of {len(texts)} values"
+                f"the parameters of tool {self._schema.tool!r} have an enum of {len(texts)} values"
             )
         least = min((len(str(one)) for one in fitting), default=0)
         if many:
@@ -286,14 +255,14 @@ class Calls:
     def _one_of(self, values: Sequence[str]) -> str:
         """One of many texts: a terminal, which costs less than as many rules."""
         for one in values:
-            check_text_is_utf8(f"an enum of tool {self._tool!r}", one)
+            check_text_is_utf8(f"an enum of tool {self._schema.tool!r}", one)
         name = f"WORD_{len(self.rules)}"
         self._add(f"{name}: {' | '.join(map(lark.literal, values))}")
         return f"{self._quote} {name} {self._quote}"
 
     def _literal(self, value: Any) -> str:
         if isinstance(value, str):
-            check_text_is_utf8(f"an enum of tool {self._tool!r}", value)
+            check_text_is_utf8(f"an enum of tool {self._schema.tool!r}", value)
             said = f"{lark.literal(value)} " if value else ""
             return f"{self._quote} {said}{self._quote}"
         if isinstance(value, Mapping):
@@ -305,7 +274,7 @@ class Calls:
             return lark.literal(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError):
             raise UsageError(
-                f"the parameters of tool {self._tool!r} have the value {shown(value)}, "
+                f"the parameters of tool {self._schema.tool!r} have the value {shown(value)}, "
                 "which JSON has no word for"
             ) from None
 
@@ -318,12 +287,12 @@ class Calls:
         return self._once("flag", '"true" | "false"', 4)
 
     def _integer(self, schema: Mapping[str, Any]) -> _Part:
-        if any(bound in schema for bound in _BOUNDS):
+        if any(bound in schema for bound in BOUNDS):
             return self._bounded("integer", schema)
         return self._once("WHOLE", f"/-?(0|[1-9][0-9]{{0,{_DIGITS - 1}}})/", 1)
 
     def _number(self, schema: Mapping[str, Any]) -> _Part:
-        if any(bound in schema for bound in _BOUNDS):
+        if any(bound in schema for bound in BOUNDS):
             return self._bounded("number", schema)
         whole = f"-?(0|[1-9][0-9]{{0,{_DIGITS - 1}}})"
         return self._once("NUMBER", f"/{whole}(\\.[0-9]{{1,17}})?([eE][+-]?[0-9]{{1,2}})?/", 1)
@@ -331,7 +300,7 @@ class Calls:
     def _bounded(self, kind: str, schema: Mapping[str, Any]) -> _Part:
         """Whole numbers within bounds. JSON writes them in the same way. With both bounds digits
         have an end."""
-        said = {key: schema[key] for key in _BOUNDS if _is(schema.get(key), "number")}
+        said = {key: schema[key] for key in BOUNDS if is_of_type(schema.get(key), "number")}
         far = 10**_DIGITS
         if "minimum" not in said and "exclusiveMinimum" not in said:
             said["minimum"] = -far
@@ -341,16 +310,16 @@ class Calls:
         return self._rule([f"%json {json.dumps(said)}"], least=1)
 
     def _string(self, schema: Mapping[str, Any]) -> _Part:
-        low, high = _length(schema, "minLength"), _length(schema, "maxLength")
+        low, high = length(schema, "minLength"), length(schema, "maxLength")
         conditions = []
         if low or high is not None:
             most = "" if high is None else max(high, low or 0)
             conditions.append(f"/(?s:.{{{low or 0},{most}}})/")
         pattern = schema.get("pattern")
-        if isinstance(pattern, str) and _is_ambiguous(pattern):
+        if isinstance(pattern, str) and is_ambiguous(pattern):
             self._say("pattern")
         elif isinstance(pattern, str):
-            conditions.append(lark.regex(_searched(pattern)))
+            conditions.append(lark.regex(whole_pattern(pattern)))
         known = _FORMATS.get(str(schema.get("format")))
         if known:
             conditions.append(lark.regex(known))
@@ -377,13 +346,13 @@ class Calls:
         if isinstance(items, (list, tuple)):  # as drafts before 2020-12 have it
             first, items = items, schema.get("additionalItems")
         heads = [self._value(one) for one in first] if isinstance(first, (list, tuple)) else []
-        low = _length(schema, "minItems") or 0
-        high = _length(schema, "maxItems")
+        low = length(schema, "minItems") or 0
+        high = length(schema, "maxItems")
         if items is False:
             high = len(heads) if high is None else min(high, len(heads))
         if high is not None and high < low:
             raise UsageError(
-                f"the parameters of tool {self._tool!r} have an array "
+                f"the parameters of tool {self._schema.tool!r} have an array "
                 f"of at least {low} and at most {high} items"
             )
         rest = None if items is False else self._value(items)
@@ -456,7 +425,7 @@ class Calls:
         n_free = len(members) - n_needed
         if n_free > _MOST_PROPERTIES:
             raise UsageError(
-                f"the parameters of tool {self._tool!r} have an object of {n_free} "
+                f"the parameters of tool {self._schema.tool!r} have an object of {n_free} "
                 f"optional properties; at most {_MOST_PROPERTIES} can be enforced"
             )
         tail = " ".join(f'("," {member})?' for member in members[n_needed:])
@@ -492,7 +461,7 @@ class Calls:
         return self._once(f"any_{levels}", " | ".join(texts), 1)
 
     def _key(self, name: str) -> str:
-        check_text_is_utf8(f"a property of tool {self._tool!r}", name)
+        check_text_is_utf8(f"a property of tool {self._schema.tool!r}", name)
         if _BARE.fullmatch(name):
             return lark.literal(f"{name}:")
         return f'{self._literal(name)} ":"'
@@ -510,110 +479,3 @@ def _times(text: str, low: int, high: int | None) -> str:
 
 def _listed(texts: Sequence[str]) -> str:
     return ' "," '.join(texts)
-
-
-def _merged(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Joins two schemas that both hold. Where they contradict each other the first wins."""
-    result = {**other, **one}
-    first, second = one.get("properties"), other.get("properties")
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        result["properties"] = {**second, **first}
-    first, second = one.get("required"), other.get("required")
-    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
-        result["required"] = [*first, *(name for name in second if name not in first)]
-    return result
-
-
-def _kinds(schema: Mapping[str, Any]) -> list[str]:
-    """Types that a schema allows; none: any."""
-    said = schema.get("type")
-    listed = said if isinstance(said, (list, tuple)) else [said]
-    kinds = [one.lower() for one in listed if isinstance(one, str)]
-    kinds = [one for one in dict.fromkeys(kinds) if one in _KINDS]
-    if not kinds:
-        kinds = _implied(schema)
-    if kinds and schema.get("nullable") is True and "null" not in kinds:
-        kinds.append("null")
-    if "number" in kinds and "integer" in kinds:
-        kinds.remove("integer")
-    return kinds
-
-
-def _implied(schema: Mapping[str, Any]) -> list[str]:
-    for kind, keywords in (
-        ("object", ("properties", "required", "additionalProperties")),
-        ("array", ("items", "prefixItems", "minItems", "maxItems")),
-        ("string", ("pattern", "minLength", "maxLength", "format")),
-        ("number", _BOUNDS),
-    ):
-        if any(keyword in schema for keyword in keywords):
-            return [kind]
-    return []
-
-
-def _is(value: Any, kind: str) -> bool:
-    """True if a value has a type of JSON Schema."""
-    if kind == "null":
-        return value is None
-    if kind == "boolean" or isinstance(value, bool):
-        return kind == "boolean" and isinstance(value, bool)
-    if kind == "integer":
-        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    types: dict[str, Any] = {
-        "number": (int, float),
-        "string": str,
-        "array": (list, tuple),
-        "object": Mapping,
-    }
-    return isinstance(value, types[kind])
-
-
-def _length(schema: Mapping[str, Any], keyword: str) -> int | None:
-    found: Any = schema.get(keyword)
-    return min(int(found), 10**6) if _is(found, "integer") and found >= 0 else None
-
-
-def _apart(branches: Sequence[Mapping[str, Any]]) -> bool:
-    """True if no value fits two of them: by their types, or by the value of one property."""
-    kinds = [set(_kinds(one)) for one in branches]
-    if all(kinds) and sum(map(len, kinds)) == len(set().union(*kinds)):
-        return not {"integer", "number"} <= set().union(*kinds)
-    return any(_tells(branches, name) for name in branches[0].get("properties") or {})
-
-
-def _tells(branches: Sequence[Mapping[str, Any]], name: str) -> bool:
-    values: list[str] = []
-    for one in branches:
-        tag = (one.get("properties") or {}).get(name)
-        if not isinstance(tag, Mapping) or name not in (one.get("required") or ()):
-            return False
-        found = [tag["const"]] if "const" in tag else tag.get("enum")
-        if not isinstance(found, (list, tuple)):
-            return False
-        values += {json.dumps(value, default=str) for value in found}
-    return len(values) == len(set(values))
-
-
-def _searched(pattern: str) -> str:
-    """The pattern of JSON Schema, which may stand anywhere in the text, as one for all of it."""
-    begin = "" if pattern.startswith("^") else "(?s:.*)"
-    closed = pattern.endswith("$") and not re.search(r"(?<!\\)(?:\\\\)*\\\$\Z", pattern)
-    inner = pattern[1:] if not begin else pattern
-    inner = inner[:-1] if closed else inner
-    return f"{begin}(?:{inner}){'' if closed else '(?s:.*)'}"
-
-
-def _is_ambiguous(pattern: str) -> bool:
-    """True if an anchor belongs to one of several branches ("^a|b")."""
-    depth, at = 0, 0
-    while at < len(pattern):
-        if pattern[at] == "\\":
-            at += 1
-        elif pattern[at] == "[":
-            at = max(pattern.find("]", at + 2), at)
-        elif pattern[at] == "|" and not depth:
-            return pattern.startswith("^") or pattern.endswith("$")
-        else:
-            depth += {"(": 1, ")": -1}.get(pattern[at], 0)
-        at += 1
-    return False

@@ -1,0 +1,334 @@
+"""Each op's text in float64, with the bound of the reference kernel beside each result: what every
+backend is compared with.
+
+Bounds are in op_cases.TOLERANCES or derived where they are used. EPS is one f32 rounding. One
+function an op: (case) -> {result: (float64 values, bound of the error)}.
+"""
+
+import functools
+
+import numpy as np
+import op_cases as oc
+from op_cases import EPS, TOLERANCES
+from op_table import OPS
+from testing_ops import REFERENCE, Bench
+
+
+def norm64(x, w, eps):
+    x = x.astype(np.float64)
+    y = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float64(np.float32(eps)))
+    return y if w is None else y * vector(w)
+
+
+def vector(w):
+    return w.dequantized()[0, 0].astype(np.float64)
+
+
+def f32(x):
+    return np.float64(np.float32(x))
+
+
+def rows_of_table(case):
+    tokens = case.inputs["tokens"][:, 0]
+    return case.inputs["table"].dequantized()[0][tokens].astype(np.float64)
+
+
+def activations(x):
+    """What a quantised product sees of its input: q * d per 32 inputs, to the bit
+    (activations.h)."""
+    blocks = x.reshape(*x.shape[:-1], -1, 32)
+    top = np.abs(blocks).max(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        q = np.where(top > 0, np.rint(blocks * (np.float32(127) / top)), 0)
+    return (q.astype(np.float64) * (top / np.float32(127)).astype(np.float64)).reshape(x.shape)
+
+
+def product(weight, index, x):
+    """x @ w.T and its bound: (steps + 6) roundings of the sum of the terms' sizes. Each fused step
+    rounds a partial sum that the sizes bound, a term itself has six roundings at most; float
+    weights are a step an input, quantised ones a step or two a scale."""
+    w, size = weight.dequantized()[index].astype(np.float64), weight.sizes()[index]
+    if weight.dtype in oc.QUANTS:
+        x, steps = (
+            activations(x),
+            weight.width // oc.QUANTS[weight.dtype][4] * (2 if oc.QUANTS[weight.dtype][3] else 1),
+        )
+    else:
+        x, steps = x.astype(np.float64), weight.width
+    return x @ w.T, (steps + 6) * EPS * (np.abs(x) @ size.T)
+
+
+def embed(case):
+    want = rows_of_table(case) * f32(case.params["scale"])
+    return {"y": (want, EPS * np.abs(want))}
+
+
+def per_layer_embed(case):
+    p, n = case.params, oc.MAX_ROWS
+    shape = (n, p["n_layers"], p["width"])
+    norm = norm64(
+        (case.inputs["proj"].astype(np.float64) * p["proj_scale"]).reshape(shape),
+        case.inputs["norm"],
+        p["eps"],
+    )
+    token = rows_of_table(case).reshape(shape) * p["table_scale"]
+    out_scale = f32(p["out_scale"])
+    absolute, relative, _ = TOLERANCES["rms_norm_add"]
+    # two more scales
+    bound = absolute + (relative + 2 * EPS) * (np.abs(norm) + np.abs(token)) * out_scale
+    return {"y": (((norm + token) * out_scale).reshape(n, -1), bound.reshape(n, -1))}
+
+
+def rope_table(case):
+    p, factors = case.params, case.inputs["factors"]
+    i = np.arange(p["dims"] // 2)
+    frequency = float(np.float32(p["base"])) ** (-2.0 * i / p["dims"]) * p["position_scale"]
+    if factors is not None:
+        frequency = np.where(vector(factors) >= 1e29, 0.0, frequency / vector(factors))
+    # Frequencies are f32, as in the reference implementation; the rest is double: an angle's error
+    # is that of its product.
+    angle = (case.pos + np.arange(oc.MAX_ROWS))[:, None] * frequency.astype(np.float32).astype(
+        np.float64
+    )
+    want = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+    return {
+        "y": (
+            want,
+            EPS * np.abs(want) + 2.0**-51 * (1 + np.abs(np.concatenate([angle, angle], axis=1))),
+        )
+    }
+
+
+def scale(case):
+    want = case.inputs["x"].astype(np.float64) * f32(case.params["scale"])
+    return {"y": (want, TOLERANCES["scale"][1] * np.abs(want))}
+
+
+def add(case):
+    want = case.inputs["a"].astype(np.float64) + case.inputs["b"]
+    return {"y": (want, TOLERANCES["add"][1] * np.abs(want))}
+
+
+def norm(case):
+    want = norm64(case.inputs["x"], case.inputs["weight"], case.params["eps"]) * f32(
+        case.params.get("scale", 1)
+    )
+    return {"y": (want, (TOLERANCES["rms_norm"][1] + EPS) * np.abs(want))}
+
+
+def norm_add(case):
+    branch = norm64(case.inputs["branch"], case.inputs["weight"], case.params["eps"])
+    residual, s = case.inputs["residual"].astype(np.float64), f32(case.params.get("scale", 1))
+    absolute, relative, _ = TOLERANCES["rms_norm_add"]
+    return {
+        "y": (
+            (residual + branch) * s,
+            absolute + relative * s * (np.abs(residual) + np.abs(branch)),
+        )
+    }
+
+
+def matmul(case):
+    return {"y": product(case.inputs["weight"], 0, case.inputs["x"])}
+
+
+def qkv_norm_rope(case):
+    p, results = case.params, {}
+    rope = case.inputs["rope"].astype(np.float64)[:, None]
+    half = p["rope_dims"] // 2
+    one, two = (
+        (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
+        if p["interleaved"]
+        else (slice(0, half), slice(half, 2 * half))
+    )
+
+    def heads(x, normalize, w, rotate):
+        x = x.reshape(oc.MAX_ROWS, -1, p["head_dim"])
+        y = norm64(x, w, p["eps"]) if normalize else x.astype(np.float64)
+        size = np.abs(y)
+        if rotate:
+            a, b, c, s = y[..., one].copy(), y[..., two].copy(), rope[..., :half], rope[..., half:]
+            y[..., one], y[..., two] = a * c - b * s, b * c + a * s
+            size[..., one] = size[..., two] = np.abs(a) + np.abs(b)
+        relative = (TOLERANCES["rms_norm"][1] if normalize else 0) + (
+            TOLERANCES["rope"][1] if rotate else 0
+        )
+        return y.reshape(oc.MAX_ROWS, -1), (relative * size).reshape(oc.MAX_ROWS, -1)
+
+    q, k, v = (case.inputs[name] for name in "qkv")
+    if q is not None:
+        results["q"] = heads(q, case.inputs["q_norm"] is not None, case.inputs["q_norm"], True)
+    if k is not None:
+        results["k"] = heads(k, case.inputs["k_norm"] is not None, case.inputs["k_norm"], True)
+    if v is not None:
+        results["v"] = heads(k if p["v_from_k"] else v, p["norm_v"], None, False)
+    return results
+
+
+def glu(case):
+    p, gate = case.params, case.inputs["gate"].astype(np.float64)
+    if p.get("groups"):
+        both = gate.reshape(oc.MAX_ROWS, p["groups"], 2, -1)
+        gate, up = both[:, :, 0].reshape(oc.MAX_ROWS, -1), both[:, :, 1].reshape(oc.MAX_ROWS, -1)
+    else:
+        begin = p.get("up_offset", 0)
+        up = case.inputs["up"].astype(np.float64)[:, begin : begin + gate.shape[1]]
+    if p["activation"] == "silu":
+        activated = gate / (1 + np.exp(-gate))
+    else:
+        activated = gate / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)))
+    absolute, relative, _ = TOLERANCES[p["activation"]]
+    return {"y": (activated * up, np.abs(up) * (absolute + relative * np.abs(activated)) + 1e-44)}
+
+
+def moe_route(case):
+    logits, n = case.inputs["logits"].astype(np.float64), case.params["n_used"]
+    ids = np.argsort(-logits, axis=1, kind="stable")[:, :n]  # among equals the lowest first
+    chosen = np.take_along_axis(logits, ids, 1)
+    distance = chosen[:, :1] - chosen
+    gates = np.exp(-distance)
+    gates /= gates.sum(1, keepdims=True)
+    if case.inputs["expert_scale"] is not None:
+        gates = gates * vector(case.inputs["expert_scale"])[ids]
+    # The difference of two logits is rounded once, which exp turns into a relative error; exp 2,
+    # the sum n, division, product.
+    bound = np.abs(gates) * EPS * (distance + distance.max(1, keepdims=True) + n + 6) + 2.0**-149
+    return {"ids": (ids, np.zeros(ids.shape)), "gates": (gates, bound)}
+
+
+def moe_matmul(case):
+    weights, x, ids, p = case.inputs["weights"], case.inputs["x"], case.inputs["ids"], case.params
+    want = np.full((oc.MAX_ROWS, p["n_used"], weights.rows), np.nan)
+    bound = want.copy()
+    for expert in np.unique(ids):
+        row, slot = np.nonzero(ids == expert)
+        one = x.reshape(oc.MAX_ROWS, p["per_row"], weights.width)[
+            row, slot if p["per_row"] > 1 else 0
+        ]
+        want[row, slot], bound[row, slot] = product(weights, expert, one)
+    return {"y": (want.reshape(oc.MAX_ROWS, -1), bound.reshape(oc.MAX_ROWS, -1))}
+
+
+def moe_sum(case):
+    p, gates = case.params, case.inputs["gates"].astype(np.float64)[:, :, None]
+    terms = case.inputs["x"].astype(np.float64).reshape(oc.MAX_ROWS, p["n_used"], -1) * gates
+    return {"y": (terms.sum(1), p["n_used"] * EPS * np.abs(terms).sum(1))}
+
+
+def gather_rows(case):
+    return {"y": (case.inputs["x"].astype(np.float64), np.zeros(case.inputs["x"].shape))}
+
+
+def softcap(case):
+    cap = case.params["cap"]
+    want = cap * np.tanh(case.inputs["x"].astype(np.float64) / cap)
+    return {"x": (want, TOLERANCES["softcap"][1] * np.abs(want))}
+
+
+def argmax(case):
+    if "ids" in case.inputs:
+        return pick_among(case)
+    x = np.where(np.isnan(case.inputs["logits"]), -np.inf, case.inputs["logits"])
+    want = np.argmax(x, axis=1)
+    # -inf wins over NaN, the first of anything over nothing
+    for row in np.nonzero(np.isneginf(x.max(1)))[0]:
+        numbers = np.nonzero(~np.isnan(case.inputs["logits"][row]))[0]
+        want[row] = numbers[0] if len(numbers) else 0
+    return {"y": (want[:, None], np.zeros((oc.MAX_ROWS, 1)))}
+
+
+def pick_among(case):
+    """The lowest token among those with the largest score, and its share of the soft-max."""
+    x, ids = case.inputs["logits"].astype(np.float64), case.inputs["ids"]
+    top = x.max(1, keepdims=True)
+    token = np.where(x == top, ids, np.iinfo(np.int32).max).min(1)[:, None]
+    distance = top - x
+    share = 1 / np.exp(-distance).sum(1, keepdims=True)
+    # The sum's terms: exp 2, the rounded difference, 16 chains of n / 16 additions and their
+    # folding; then one division.
+    bound = (
+        share
+        * EPS
+        * ((np.exp(-distance) * (distance + 3)).sum(1, keepdims=True) * share + x.shape[1] / 16 + 6)
+    )
+    return {"y": (token, np.zeros(token.shape)), "probability": (share, bound)}
+
+
+def concat(case):
+    want = np.concatenate([case.inputs["a"], case.inputs["b"]], axis=1).astype(np.float64)
+    return {"y": (want, np.zeros(want.shape))}
+
+
+def centroid_head(case):
+    p, order = case.params, case.inputs["order"][0]
+    scores = case.inputs["scores"].astype(np.float64)
+    # among equals the lowest first
+    chosen = np.argsort(-scores, axis=1, kind="stable")[:, : p["n_active"]]
+    per_cluster = len(order) // p["n_centroids"]
+    rows = (chosen[:, :, None] * per_cluster + np.arange(per_cluster)).reshape(oc.MAX_ROWS, -1)
+    want, bound = product(case.inputs["table"], 0, case.inputs["x"])
+    take = functools.partial(np.take_along_axis, indices=rows, axis=1)
+    return {"y": (take(want), take(bound)), "ids": (order[rows], np.zeros(rows.shape))}
+
+
+def attend(case, halves=False):
+    """Over the keys and values as the cache holds them: what the format costs is kv_store's
+    affair."""
+    p, store = case.params, case.inputs["cache"]
+    keys, values = (x.astype(np.float64) for x in Bench(case, REFERENCE).cache.read())
+    group, dim = p["n_heads"] // p["n_kv_heads"], p["head_dim"]
+    q = case.inputs["q"].astype(np.float64).reshape(oc.MAX_ROWS, p["n_heads"], dim)
+    want, bound = np.empty(q.shape), np.empty(q.shape)
+    for row in range(oc.MAX_ROWS):
+        at = case.pos + row
+        slots = (
+            np.arange(
+                max(0, at - p["window"] + 1) if p["window"] else 0, at + 1 - p.get("past_only", 0)
+            )
+            % store.capacity
+        )
+        for head in range(p["n_heads"]):
+            k, v = keys[head // group, slots], values[head // group, slots]
+            s = k @ q[row, head] * p["scale"]
+            size = (np.abs(k) @ np.abs(q[row, head])).max() * p["scale"]
+            if p["softcap"]:
+                s = p["softcap"] * np.tanh(s / p["softcap"])
+            w = np.exp(s - s.max())
+            want[row, head] = w @ v / w.sum()
+            bound[row, head] = oc.attention_tolerance(dim, size, np.abs(v).max(), halves)
+    return {"y": (want.reshape(oc.MAX_ROWS, -1), bound.reshape(oc.MAX_ROWS, -1))}
+
+
+def stored_bound(kind, rows, head_dim):
+    """Half a last place of f16, subnormals included; half a code plus the rounding of the scale."""
+    if kind == "f16":
+        return 2.0**-11 * np.abs(rows) + 2.0**-25
+    heads = np.abs(rows.reshape(len(rows), -1, head_dim))
+    top = np.repeat(np.maximum.reduceat(heads, np.arange(0, head_dim, 32), axis=2), 32, axis=2)[
+        :, :, :head_dim
+    ]
+    return (top / 127 * (0.5 + 127 * 2.0**-11 + 1e-3)).reshape(rows.shape)
+
+
+def kv_store(case):
+    store = case.inputs["cache"]
+    return {
+        name: (
+            case.inputs[name].astype(np.float64),
+            stored_bound(store.kind, case.inputs[name], store.head_dim),
+        )
+        for name in "kv"
+    }
+
+
+TEXTS = {op: globals()[op] for op in OPS if op in globals()}
+
+
+def stored_rows(case, bench):
+    """The case's rows as the cache holds them, [row, width]; a cache keeps the last `capacity`
+    positions."""
+    slots = (case.pos + np.arange(oc.MAX_ROWS)) % case.inputs["cache"].capacity
+    return {
+        name: x[:, slots].transpose(1, 0, 2).reshape(oc.MAX_ROWS, -1)
+        for name, x in zip("kv", bench.cache.read())
+    }
