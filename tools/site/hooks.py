@@ -14,10 +14,25 @@ PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 def on_files(files: Files, config: Any) -> Files:
     for name, source in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
-        # Their links start at the root of the repository, those of the site at docs/.
-        text = text.replace("](docs/", "](")
-        files.append(File.generated(config, name, content=text))
+        files.append(File.generated(config, name, content=for_the_site(text)))
     return files
+
+
+def for_the_site(text: str) -> str:
+    """Links of these pages start at the root of the repository, those of the site at docs/. What is
+    not on the site is named instead."""
+
+    def link(match: re.Match[str]) -> str:
+        words, target = match.groups()
+        if target.startswith(("#", "https://")):
+            return match[0]
+        for name, source in PAGES.items():
+            target = target.replace(source, f"docs/{name}")
+        if target.startswith("docs/"):
+            return f"[{words}]({target.removeprefix('docs/')})"
+        return f"{words} (`{target}`)"
+
+    return re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", link, text)
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
