@@ -14,6 +14,13 @@ PillionError
 ├── BackendError                     the machine cannot do it
 │   ├── NoBackendError, UnsupportedOpError, DeviceLostError
 │   └── OutOfMemoryError (MemoryError)
+├── HubError                         a model could not be had by its name
+│   ├── HubUnreachableError (ConnectionError)
+│   ├── HubAccessError (PermissionError)      gated, or the token does not do
+│   ├── NotOnHubError (FileNotFoundError)     no such repository, revision, file or quantization
+│   ├── SeveralMatchesError          the name fits several files
+│   ├── ChecksumError                what came is not what the hub has
+│   └── DiskFullError (OSError)
 ├── Cancelled                        someone asked for it
 ├── QueueFull                        too many requests wait
 ├── TimedOut (TimeoutError)          it took longer than it may
@@ -128,6 +135,36 @@ class DeviceLostError(BackendError):
     """The device stopped answering, or the process that this one was forked from uses it."""
 
     code = 23
+
+
+class HubError(PillionError):
+    """A model could not be had by its name."""
+
+
+class HubUnreachableError(HubError, ConnectionError):
+    """The hub does not answer, or stopped in the middle of a file. What came of it is kept, and the
+    next call goes on from there."""
+
+
+class HubAccessError(HubError, PermissionError):
+    """The repository is gated or private, or the token is wrong."""
+
+
+class NotOnHubError(HubError, FileNotFoundError):
+    """There is no such repository, revision, file or quantization. The sentence lists what there
+    is."""
+
+
+class SeveralMatchesError(HubError):
+    """The name fits several files. The sentence lists them."""
+
+
+class ChecksumError(HubError):
+    """What came is not what the hub has. The file was not kept."""
+
+
+class DiskFullError(HubError, OSError):
+    """The cache's disk has no room. What came of the file is kept."""
 
 
 class Cancelled(PillionError):

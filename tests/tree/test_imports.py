@@ -17,11 +17,12 @@ ROOMS = {
     "chat": set(),
     "structured": {"chat"},
     "engine": set(),
-    "llm": {"chat", "engine", "structured"},
+    "llm": {"chat", "engine", "hub", "structured"},
     "convert": set(),
     "benchmark": set(),
     "server": {"chat", "engine", "llm", "structured"},
-    "cli": {"benchmark", "chat", "convert", "engine", "llm", "server", "structured"},
+    "hub": set(),
+    "cli": {"benchmark", "chat", "convert", "engine", "hub", "llm", "server", "structured"},
 }
 """Each room with the rooms it may import. All may import the modules beside the rooms, and of
 those only `pillion` itself imports from rooms: inspection.py is the exception."""

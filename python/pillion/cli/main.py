@@ -17,6 +17,7 @@ from .doctor import doctor
 from .imatrix import imatrix
 from .inspect import inspect
 from .perplexity import perplexity
+from .pull import pull
 from .quantize import quantize
 from .run import run
 from .serve import serve
@@ -36,6 +37,7 @@ for command in (
     run,
     serve,
     bench,
+    pull,
     convert,
     quantize,
     imatrix,

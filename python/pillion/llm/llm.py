@@ -31,6 +31,7 @@ from .calls import TextCalls
 from .embedding import Embedder, Texts
 from .openai_format import Result, embedding_list
 from .opening import FileOptions, Speculation, open_slots
+from .pretrained import open_pretrained
 from .request_maker import RequestMaker, Tools
 from .requests import check_seed_and_template, checked_ids, checked_text, checked_variables
 
@@ -145,6 +146,27 @@ class LLM(TextCalls, Held):
         sizes = {name: getattr(options, name) for name in shared}
         self.embedder = Embedder(self.model, self.n_ctx(), sizes, self.engine.between_turns)
         """Makes the vectors of `embed`."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id: str,
+        filename: str | None = None,
+        *,
+        drafter: Drafter | None = "auto",
+        **options: Any,
+    ) -> LLM:
+        """Opens a model of the hub, or of its cache on this machine (extra `hub`).
+
+        repo_id, filename: see `hub.pull`. drafter: "auto": the assistant in the repository or in
+        its sister repository. OWNER/NAME[:FILE|QUANT]: that one. Else as for `LLM`.
+        options: `additional_files`, `revision`, `token`, `cache_dir`, `endpoint` and
+        `local_files_only` of `hub.pull`; `download_progress`, which is its `progress`; the rest
+        goes to `LLM`.
+
+        Raises what `hub.pull` and `LLM` raise.
+        """
+        return open_pretrained(cls, repo_id, filename, drafter, options)
 
     @property
     def context(self) -> Context:
