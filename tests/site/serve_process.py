@@ -12,8 +12,9 @@ PILLION = Path(sys.executable).with_name("pillion")
 
 @contextlib.contextmanager
 def serving(*arguments, **options):
-    """The address of a server on a free port."""
-    command = [PILLION, "serve", *arguments, "--port", "0"]
+    """The address of a server, on a free port where the arguments name none."""
+    port = () if "--port" in arguments else ("--port", "0")
+    command = [PILLION, "serve", *arguments, *port]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
     ) as process:
