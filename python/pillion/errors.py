@@ -6,6 +6,7 @@ PillionError
 │   ├── Busy                         another thread is inside this object
 │   ├── Closed                       the object was closed, or is half of one after a fork()
 │   ├── BufferTooSmallError          (never leaves the package)
+│   ├── NoSuchName (AttributeError)  a name of another library
 │   └── ContextFullError             the tokens do not fit the context
 ├── ModelFileError                   a file that cannot be used
 │   ├── ModelNotFoundError (FileNotFoundError)
@@ -81,6 +82,10 @@ class ContextFullError(UsageError):
     """The tokens do not fit the context. Nothing was run; the sentence has both numbers."""
 
     code = 5
+
+
+class NoSuchName(UsageError, AttributeError):
+    """A name of another library was asked for; the sentence says what to use here."""
 
 
 class ModelFileError(PillionError):

@@ -82,9 +82,9 @@ class TextCalls:
         iterator early stops it.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty,
         presence_penalty, penalty_last_n, seed, logit_bias, stop, draft (0 to 8 or "auto"; None: as
-        the LLM was made), and one of response_format, regex, grammar and choice (see `chat`).
-        Defaults come from the file where it has them (`general.sampling.*`), then from
-        `SamplingParams`.
+        the LLM was made), logits_processor, stopping_criteria (see `LogitsProcessors`), and one of
+        response_format, regex, grammar and choice (see `chat`). Defaults come from the file where
+        it has them (`general.sampling.*`), then from `SamplingParams`.
 
         Raises `UsageError` for a wrong argument, `ContextFullError` for a prompt longer than the
         context, and `Cancelled` or `Closed` when the work is called off."""
@@ -133,6 +133,8 @@ class TextCalls:
         top_logprobs: int | None = None,
         response_format: Mapping[str, Any] | type | None = None,
         parallel_tool_calls: bool | None = None,
+        enable_thinking: bool | None = None,
+        continue_final_message: bool | None = None,
         **options: Any,
     ) -> Result | Iterator[Result]:
         """Answers a conversation through the file's chat template.
@@ -151,7 +153,9 @@ class TextCalls:
         without thinking. Calls follow their tools' schemas if one is demanded, if a tool has
         "strict": True, and beside a response_format.
         parallel_tool_calls: False: at most one call.
-        chat_template_kwargs: more variables for the template (`{"enable_thinking": True}`).
+        chat_template_kwargs: more variables for the template. enable_thinking is one of them.
+        continue_final_message: the reply goes on with the last message, an assistant's, and has
+        what comes behind it. None: if the last message is an assistant's with a text.
         Thinking goes to message["reasoning_content"]. `stop` reads the raw text, thinking included.
         response_format: {"type": "json_schema", "json_schema": {"name": …, "schema": …}}, {"type":
         "json_object"}, {"type": "text"}, a pydantic class, or None. Instead of it, one of regex (a
@@ -169,7 +173,11 @@ class TextCalls:
         options.update(
             logprobs=logprobs, top_logprobs=top_logprobs, response_format=response_format
         )
-        options["parallel_tool_calls"] = parallel_tool_calls
+        options.update(
+            parallel_tool_calls=parallel_tool_calls,
+            enable_thinking=enable_thinking,
+            continue_final_message=continue_final_message,
+        )
         answer = self._answer(messages, **options)
         return answer.chunks() if stream else answer.whole()
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..arguments import check_bool, check_int, check_path, check_text, unknown_names
 from ..calling import checked_class
 from ..chat.format import ChatFormat
-from ..chat.messages import Message
+from ..chat.messages import Message, continues_message
 from ..context import Context, Floats
 from ..engine.engine import PARALLEL_MAX, Engine
-from ..errors import Closed
+from ..errors import Closed, NoSuchName
+from ..foreign_names import METHODS
 from ..held import Held
 from ..model import Metadata, Model
 from ..options import ContextOptions, LLMContextKeywords, takes
@@ -33,7 +34,13 @@ from .openai_format import Result, embedding_list
 from .opening import FileOptions, Speculation, open_slots
 from .pretrained import open_pretrained
 from .request_maker import RequestMaker, Tools
-from .requests import check_seed_and_template, checked_ids, checked_text, checked_variables
+from .requests import (
+    check_seed_and_template,
+    checked_ids,
+    checked_text,
+    checked_variables,
+    newline_token,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -53,8 +60,8 @@ class LLM(TextCalls, Held):
     chat_template: Jinja source in place of the file's, or the name of one of the file's.
     drafter: what guesses ahead. "auto": the assistant beside the model, if there is exactly one;
     several log a warning that lists them. A path or a Model: an assistant, or any small model with
-    the same vocabulary. "lookup": no model, guesses come from the text. None: nothing. The drafter
-    changes the speed, never the text. `speculation` reports its work.
+    the same vocabulary. "lookup": no model, guesses come from the text. None or False: nothing. The
+    drafter changes the speed, never the text. `speculation` reports its work.
     draft: how many tokens it guesses: 0 to 8, or "auto": as many as pay off. Calls may override it.
     draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
     draft_device: where the drafter runs. "auto": on the model's device; for a model on the Hexagon
@@ -81,7 +88,7 @@ class LLM(TextCalls, Held):
         device_bytes: int = 0,
         chat_template: str | None = None,
         progress: Callable[[int, int], object] | None = None,
-        drafter: Drafter | None = "auto",
+        drafter: Drafter | Literal[False] | None = "auto",
         draft: Draft = "auto",
         draft_p_min: float = 0.0,
         draft_dense_head: bool = False,
@@ -228,11 +235,17 @@ class LLM(TextCalls, Held):
         )
 
     def render_chat(
-        self, messages: Sequence[Message], *, tools: Tools | None = None, **variables: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Tools | None = None,
+        continue_final_message: bool | None = None,
+        **variables: Any,
     ) -> str:
-        """The prompt that `chat` would use. messages, tools: as there. variables: as in
-        chat_template_kwargs."""
-        return self._chat.render(messages, tools, **checked_variables(variables))
+        """The prompt that `chat` would use. messages, tools, continue_final_message: as there.
+        variables: as in chat_template_kwargs."""
+        continues = continues_message(messages, continue_final_message)
+        return self._chat.render(messages, tools, continues, **checked_variables(variables))
 
     def chat_tokens(self, rendered: str) -> list[int]:
         """Token ids of a rendered conversation. A template that writes BOS gets no second one."""
@@ -278,6 +291,14 @@ class LLM(TextCalls, Held):
         """Tokens of the vocabulary."""
         return self.model.n_vocab
 
+    def n_embd(self) -> int:
+        """Width of a hidden row, and of an embedding."""
+        return self.model.n_embd
+
+    def token_nl(self) -> int:
+        """The token of a line's end; -1: it is not a single token."""
+        return newline_token(self.tokenizer)
+
     def token_bos(self) -> int:
         """The token that texts begin with; -1: none."""
         return -1 if self.tokenizer.bos is None else self.tokenizer.bos
@@ -297,6 +318,11 @@ class LLM(TextCalls, Held):
         if self.closed:
             raise Closed("this LLM is closed")
         self.engine.forget()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in METHODS:
+            raise NoSuchName(f"LLM has no {name!r}: {METHODS[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # ---- life ----
 
