@@ -1,6 +1,6 @@
-"""docs/first_hour.md as a new user follows it: its blocks, in order, in a fresh folder, with nothing
-but the stand-in of the hub. All names are the page's own; the server's port is one that is free
-here."""
+"""docs/first_hour.md as a new user follows it: its blocks, in order, in a fresh folder, with
+nothing but the stand-in of the hub. All names are the page's own; the server's port is one that is
+free here."""
 
 import os
 import re

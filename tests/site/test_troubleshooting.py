@@ -1,5 +1,6 @@
 """docs/troubleshooting.md quotes what the library says, under the class that says it."""
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from site_pages import TREE
 
 import pillion as package
+from pillion.integrations import MissingExtra, need
 from pillion.models import TINY_ASSISTANT, TINY_TARGET
 
 PAGE = (TREE / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -19,7 +21,7 @@ ERRORS = {
     name: kind
     for name, kind in vars(package).items()
     if isinstance(kind, type) and issubclass(kind, package.PillionError)
-}
+} | {"MissingExtra": MissingExtra}
 
 
 def test_there_are_many():
@@ -144,6 +146,9 @@ RAISED = {
     "waiting": lambda folder: engine(folder, queue_limit=16),
     "device": lambda _: llm(device="rocm"),
     "layers": lambda _: llm(device="cpu", n_gpu_layers=3),
+    "no name": lambda _: package.hub.pull("a/b", cache_dir="/", endpoint="http://127.0.0.1:9"),
+    "c": lambda _: importlib.import_module("pillion.llama_cpp").llama_decode,
+    "extra": lambda _: need("what", "no_such_module", "extra"),
     "memory": lambda _: package.Model.open(TINY_TARGET, metadata_only=True).fit(
         256, device="cuda:sim", device_bytes=1_000_000, strict=True
     ),

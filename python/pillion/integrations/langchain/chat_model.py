@@ -232,7 +232,7 @@ class ChatPillion(BaseChatModel):
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Tool] | None = None
     ) -> int:
-        """Number of tokens of the prompt that these messages become."""
+        """Number of tokens of the prompt that these messages, with these tools, become."""
         listed = None if tools is None else [convert_to_openai_tool(one) for one in tools]
         rendered = self._llm.render_chat(plain_messages(messages), tools=listed)
         return len(self._llm.chat_tokens(rendered))
