@@ -36,6 +36,9 @@ class Faults:
     """file: bytes of one answer after which the connection breaks."""
     breaks: int = 1
     """How many answers break."""
+    stall_after: dict = field(default_factory=dict)
+    """file: bytes after which nothing more comes, until `go_on` is set."""
+    go_on: threading.Event = field(default_factory=threading.Event)
     flipped: set = field(default_factory=set)
     """Files whose last byte comes changed."""
     status: dict = field(default_factory=dict)
@@ -68,6 +71,7 @@ class Standin:
         return self
 
     def __exit__(self, *_):
+        self.faults.go_on.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -277,11 +281,13 @@ class Handler(BaseHTTPRequestHandler):
         self._head(status, {**headers, "Accept-Ranges": "bytes", "Content-Length": str(len(data))})
         if self.command == "HEAD":
             return
-        limit = len(data)
+        limit, stall = len(data), faults.stall_after.get(file, len(data))
         whole = not asked or not asked[2]  # a look at the head never breaks
         if whole and file in faults.break_after and faults.breaks > 0:
             limit, faults.breaks = min(limit, faults.break_after[file]), faults.breaks - 1
         for at in range(0, limit, CHUNK):
+            if at >= stall:
+                faults.go_on.wait()
             self.wfile.write(data[at : min(at + CHUNK, limit)])
         if limit < len(data):
             self.close_connection = True

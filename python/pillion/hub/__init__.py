@@ -8,7 +8,16 @@
 
 from __future__ import annotations
 
+from .cached import CachedModel, list_cached, remove_cached, unfinished
 from .client import needs_extra
 from .pulling import Pulled, pull
 
-__all__ = ["Pulled", "needs_extra", "pull"]
+__all__ = [
+    "CachedModel",
+    "Pulled",
+    "list_cached",
+    "needs_extra",
+    "pull",
+    "remove_cached",
+    "unfinished",
+]

@@ -107,7 +107,7 @@ def _by_file(listing: Listing, found: Sequence[Choice], wanted: str) -> Choice:
     exact = exact or [one for one in found if one.name.rpartition("/")[2] == wanted]
     if len(exact) == 1:
         return exact[0]
-    matching = [one for one in found if any(_matches(file.name, wanted) for file in one.files)]
+    matching = [one for one in found if any(matches(file.name, wanted) for file in one.files)]
     for kind in ("target", "drafter", "adapter"):
         of_kind = [one for one in matching if one.kind == kind]
         if len(of_kind) == 1:
@@ -125,7 +125,8 @@ def _by_file(listing: Listing, found: Sequence[Choice], wanted: str) -> Choice:
     raise NotOnHubError(f"{listing.shown} has no GGUF file {wanted}{where}; it has {_list(found)}")
 
 
-def _matches(file: str, pattern: str) -> bool:
+def matches(file: str, pattern: str) -> bool:
+    """True if the pattern fits the path in the repository or the base name."""
     return fnmatch.fnmatchcase(file, pattern) or fnmatch.fnmatchcase(
         file.rpartition("/")[2], pattern
     )

@@ -6,16 +6,19 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import HubUnreachableError, NotOnHubError, UsageError
 from .listing import Listing, RemoteFile
+from .names import is_inside
 from .sentences import Asked, one_sentence
 
 _log = logging.getLogger("pillion")
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _FOUND_MAX = 20  # repositories of a search
 
 
@@ -70,6 +73,8 @@ class Hub:
 
         Raises HubUnreachableError if neither has it.
         """
+        if revision is not None and not is_inside(revision):
+            raise UsageError(f"revision is {revision!r}; it must be a branch, a tag or a commit")
         if self.offline:
             return self._cached(repo, revision, "the hub is not asked: offline mode")
         try:
@@ -94,10 +99,14 @@ class Hub:
         for sibling in info.siblings or ():
             lfs: Any = sibling.lfs
             etag = lfs.sha256 if lfs is not None else sibling.blob_id
-            files.append(RemoteFile(sibling.rfilename, sibling.size, etag))
+            if is_inside(sibling.rfilename):
+                files.append(RemoteFile(sibling.rfilename, sibling.size, etag))
         bases = getattr(info.card_data, "base_model", None) or ()
         bases = (bases,) if isinstance(bases, str) else tuple(map(str, bases))
-        return Listing(repo, revision or "main", str(info.sha), tuple(files), bases)
+        commit = str(info.sha)
+        if _COMMIT.fullmatch(commit) is None:
+            raise HubUnreachableError(f"{self.endpoint} names no commit of {repo}; it is no hub")
+        return Listing(repo, revision or "main", commit, tuple(files), bases)
 
     def _no_revision(self, repo: str, revision: str | None) -> str:
         sentence = f"{repo} has no revision {revision}"

@@ -4,6 +4,7 @@ cache find them."""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from .sentences import one_sentence
 
 Progress = Callable[[str, int, int], object]
 """Called with a file's name, the bytes of it that are there, and all its bytes."""
+
+_ETAG = re.compile(r"[\w-]{1,128}")  # becomes the name of a file
 
 PLAIN_MAX = 50 * 10**9
 """Larger files the hub gives out only in Xet's own way, which `huggingface_hub` speaks."""
@@ -90,6 +93,8 @@ def _bring_blob(hub: Hub, listing: Listing, file: RemoteFile, report: Report) ->
     from huggingface_hub.utils import WeakFileLock
 
     assert file.etag is not None
+    if _ETAG.fullmatch(file.etag) is None:
+        raise HubUnreachableError(f"{hub.endpoint} gives {file.name} the ETag {file.etag[:80]!r}")
     folder = hub.folder(listing.repo)
     blob = folder / "blobs" / file.etag
     lock = hub.cache / ".locks" / folder.name / f"{file.etag}.lock"

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from ..arguments import check_text
 from ..errors import UsageError
 
-_REPO = re.compile(r"[\w.-]+/[\w.-]+")
+_REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _SITES = re.compile(r"^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|^hf://", re.IGNORECASE)
 _INSIDE = re.compile(r"/(?:blob|resolve|tree)/([^/]+)(?:/(.+))?$")
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
@@ -85,6 +85,12 @@ def looks_like_name(text: str) -> bool:
 def is_quantization(text: str) -> bool:
     """True for the name of a quantization, such as q4_k_m."""
     return re.fullmatch(_TAG, text, re.IGNORECASE) is not None
+
+
+def is_inside(path: str) -> bool:
+    """True for a relative path that stays in its folder: names from outside become paths here."""
+    parts = path.replace("\\", "/").split("/")
+    return not any(part in ("", ".", "..") or ":" in part or "\0" in part for part in parts)
 
 
 def quantization_of(file: str) -> str | None:

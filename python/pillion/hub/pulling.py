@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..arguments import check_bool, check_callable, check_text, wrong
+from ..arguments import check_bool, check_callable, check_path, check_text, wrong
 from ..calling import checked
 from ..errors import UsageError
 from . import drafters
@@ -71,7 +71,7 @@ def pull(
     filename: str | None = None,
     *,
     drafter: str | os.PathLike[str] | None = "auto",
-    additional_files: Sequence[str] = (),
+    additional_files: Sequence[str] | None = None,
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -106,15 +106,16 @@ def pull(
     revision = _optional_text("revision", revision) or name.revision
     if progress is not None:
         check_callable("progress", progress)
+    others = _texts("additional_files", additional_files)
     hub = Hub(
         endpoint=_optional_text("endpoint", endpoint),
         token=_optional_text("token", token),
-        cache_dir=cache_dir,
+        cache_dir=None if cache_dir is None else check_path("cache_dir", cache_dir),
         local_files_only=check_bool("local_files_only", local_files_only),
     )
     listing = hub.listing(name.repo, revision)
     chosen = choose(listing, name)
-    more = [choose(listing, Name(name.repo, file=one)).choice for one in additional_files]
+    more = [choose(listing, Name(name.repo, file=one)).choice for one in others]
     was_cached = all(cached_path(hub, listing, one) for one in chosen.choice.files)
     paths = fetch(hub, listing, chosen.choice, progress)
     for one in more:
@@ -178,3 +179,11 @@ def _drafter(
 
 def _optional_text(name: str, value: Any) -> str | None:
     return None if value is None else check_text(name, value)
+
+
+def _texts(name: str, value: Any) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+        wrong(name, value, "a list of file names or patterns")
+    return list(value)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import HubAccessError, HubError, HubUnreachableError, NotOnHubError
 
-_TOKEN = "give one in HF_TOKEN or with `hf auth login`"
+_TOKEN = "give a token in HF_TOKEN or with `hf auth login`"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _no_repository(asked: Asked) -> str:
     if asked.has_token:
         why = "it does not exist, or the token in use may not see it"
     else:
-        why = f"it does not exist, or it is private and needs a token: {_TOKEN}"
+        why = f"it does not exist, or it is private: {_TOKEN}"
     return f"{asked.host} shows no model repository {asked.repo}: {why}"
 
 
