@@ -13,6 +13,7 @@ pytest.importorskip("langchain_core", reason="the extra `langchain` is not insta
 
 import pydantic  # noqa: E402
 from gemma4_templates import LATER  # noqa: E402
+from langchain_core.caches import InMemoryCache  # noqa: E402
 from langchain_core.callbacks import BaseCallbackHandler  # noqa: E402
 from langchain_core.exceptions import OutputParserException  # noqa: E402
 from langchain_core.messages import (  # noqa: E402
@@ -23,6 +24,9 @@ from langchain_core.messages import (  # noqa: E402
     SystemMessage,
     ToolMessage,
 )
+from langchain_core.output_parsers import StrOutputParser  # noqa: E402
+from langchain_core.prompts import ChatPromptTemplate  # noqa: E402
+from langchain_core.runnables import ConfigurableField  # noqa: E402
 from patience import until  # noqa: E402
 from served import Scripted  # noqa: E402
 
@@ -325,6 +329,28 @@ def test_tool_choice(make):
         assert names == ["look"] or found.response_metadata["finish_reason"] == "length"
         assert found.content == ""
     assert chat.bind_tools([look], tool_choice="none").invoke("Look!").tool_calls == []
+
+
+def test_standard_blocks(speaker):
+    """output_version="v1" keeps blocks in the content; they go back as they came."""
+    chat = type(speaker.chat)(llm=speaker.llm, output_version="v1")
+    speaker.next_says(THINKING)
+    answer = chat.invoke("What is it?")
+    assert [one["type"] for one in answer.content] == ["reasoning", "text"]
+    speaker.next_says("Yes.")
+    assert chat.invoke([HumanMessage("What is it?"), answer, HumanMessage("Sure?")]).text == "Yes."
+    assert "Blue." in speaker.prompt
+
+
+def test_chains_and_caches(make, said):
+    chain = ChatPromptTemplate.from_messages([("human", "{what}")]) | make() | StrOutputParser()
+    assert chain.invoke({"what": QUESTION}) == said
+    assert "".join(chain.stream({"what": QUESTION})) == said
+    cached = make(cache=InMemoryCache(), temperature=1.5, seed=None)
+    assert cached.invoke(QUESTION).content == cached.invoke(QUESTION).content
+    field = ConfigurableField(id="length")
+    short = make().configurable_fields(max_tokens=field).with_config(configurable={"length": 2})
+    assert short.invoke(QUESTION).usage_metadata["output_tokens"] == 2
 
 
 # ---- errors and life ----

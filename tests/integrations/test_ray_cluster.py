@@ -2,19 +2,24 @@
 examples of docs/ray.md, as they stand there, on the same cluster."""
 
 import ast
+import json
 import os
 import re
 import shutil
 import socket
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
-from patience import PATIENCE, until
+from patience import PATIENCE, in_thread, until
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytest.importorskip("ray.data")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray about itself
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray about itself
+]
 psutil = pytest.importorskip("psutil")
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("pyarrow")
@@ -115,7 +120,7 @@ def test_two_actors_answer_as_this_process_does(cluster, local, tiny_target, tmp
     answered = ray.data.from_items(rows, override_num_blocks=12).map_batches(
         watched(tmp_path),
         fn_constructor_kwargs={**more, **GREEDY},
-        concurrency=2,
+        compute=ray.data.ActorPoolStrategy(size=2),
         num_cpus=2,
         batch_size=2,
         batch_format="numpy",
@@ -135,7 +140,8 @@ def test_an_error_of_a_row_ends_the_job(cluster, tiny_target):
 
     given = ray.data.from_items([{"q": [{"role": "user", "content": "x " * 500}]}])
     options = {"model": str(tiny_target), "messages": "q", **GREEDY}
-    answered = given.map_batches(Predictor, fn_constructor_kwargs=options, concurrency=1)
+    one = ray.data.ActorPoolStrategy(size=1)
+    answered = given.map_batches(Predictor, fn_constructor_kwargs=options, compute=one)
     with pytest.raises(Exception, match="row 0 of the batch: the prompt has .* tokens"):
         answered.take_all()
 
@@ -231,6 +237,31 @@ def test_metrics_reach_ray(served):
         return len({re.search('replica="(.*?)"', one)[1] for one in counts}) == 2
 
     until(found)
+
+
+def test_an_answer_under_way_comes_to_its_end(served):
+    """The last test of the application: it is deleted beside a stream."""
+    from ray import serve
+
+    lines, begun = [], threading.Event()
+
+    def read():
+        body = {**STEPS, "max_tokens": 1500, "stream": True}
+        with httpx.stream(
+            "POST", f"{served}/v1/completions", json=body, timeout=PATIENCE
+        ) as answer:
+            for line in answer.iter_lines():
+                lines.append(line)
+                begun.set()
+
+    thread, _ = in_thread(read)
+    assert begun.wait(PATIENCE)
+    serve.delete("default")
+    thread.join(PATIENCE)
+    *_, last, done = [line.removeprefix("data: ") for line in lines if line]
+    assert done == "[DONE]"
+    assert json.loads(last)["timings"]["predicted_n"] == 1500
+    assert httpx.get(f"{served}/health").status_code == 404
 
 
 # ---- the page ----

@@ -67,6 +67,30 @@ def test_wrong_keywords(pillion):
         assert said in str(error.value)
 
 
+def test_an_application_by_name(pillion):
+    """As Ray's command line and its files pass arguments."""
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary as built
+
+    from pillion.integrations.ray import app as builder
+
+    texts = {"model": "m.gguf", "num_replicas": "2", "n_ctx": "512", "drafter": "null"}
+    found = built(builder, texts)._bound_deployment
+    assert found.num_replicas == 2
+    assert found.init_args[0] == "m.gguf"
+    assert found.init_args[2] == {"n_ctx": 512, "drafter": None, "parallel": 4}
+    settings = {"host": "0.0.0.0", "keys": ["secret"]}
+    found = built(builder, {"model": "m.gguf", "settings": settings})._bound_deployment
+    assert list(found.init_args[1].keys) == ["secret"]
+    for args, said in (
+        ({"n_ctx": 1}, "args has no model"),
+        ({"model": "m.gguf", "settings": {"hots": "a"}}, "did you mean host?"),
+        ({"model": "m.gguf", "settings": {"host": "0.0.0.0"}}, "no API key"),
+    ):
+        with pytest.raises(pillion.UsageError) as error:
+            builder(args)
+        assert said in str(error.value)
+
+
 class Metric:
     """Stands in for a metric of Ray."""
 

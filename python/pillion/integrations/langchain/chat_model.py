@@ -250,7 +250,7 @@ class ChatPillion(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.model, **self._options(None, {})}
+        return {"model": self.model, **self.llm_options, **self._options(None, {})}
 
 
 def _result(message: AIMessage) -> ChatResult:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
-from ...arguments import check_bool, check_int, check_mapping, closest, shown, wrong
+from ...arguments import check_bool, check_int, check_mapping, closest, shown, unknown_names, wrong
 from ...engine.engine import PARALLEL_MAX
 from ...errors import UsageError
 from ...server import ServerSettings, needs_extra
@@ -76,6 +78,31 @@ def deployment(
         chosen["request_router_config"] = {"request_router_class": _STICKY}
     made = serve.deployment(**chosen)(serve.ingress()(Replica))
     return made.bind(model, settings, for_llm)
+
+
+def app(args: Mapping[str, Any]) -> Any:
+    """`deployment` for Ray's command line and its files of applications, which name it as
+    pillion.integrations.ray:app.
+
+    args: the arguments of `deployment` by name; `settings` is a mapping. The command line has only
+    texts: what reads as JSON counts as what it says. Raises as `deployment` does.
+    """
+    given = {name: _read(value) for name, value in check_mapping("args", args).items()}
+    if "model" not in given:
+        raise UsageError("args has no model; name the path of a GGUF file")
+    settings = given.pop("settings", None)
+    if settings is not None:
+        known = [one.name for one in fields(ServerSettings)]
+        unknown_names("settings", check_mapping("settings", settings), known)
+        given["settings"] = ServerSettings(**settings)
+    return deployment(given.pop("model"), **given)
+
+
+def _read(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _parted(
