@@ -1,5 +1,5 @@
-"""The site can be read by everybody: axe finds nothing in either scheme that is ours to mend, and no
-page asks another server for anything."""
+"""The site can be read by everybody: axe finds nothing in either scheme that is ours to mend, and
+no page asks another server for anything."""
 
 import shutil
 
@@ -23,14 +23,22 @@ def chromium():
         browser.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(site, chromium, scheme):
+@pytest.mark.parametrize(
+    "scheme, pages",
+    [
+        ("light", ["pairing"]),
+        ("dark", ["api/pairs"]),
+        pytest.param("light", PAGES, marks=pytest.mark.nightly),
+        pytest.param("dark", PAGES, marks=pytest.mark.nightly),
+    ],
+)
+def test_axe_finds_nothing(site, chromium, scheme, pages):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe").Axe()
     page = chromium.new_page(color_scheme=scheme, viewport={"width": 1300, "height": 900})
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     told, rules = [], {name: {"enabled": False} for name in THE_THEMES_OWN}
-    for name in PAGES:
+    for name in pages:
         page.goto((site / f"{name}.html").as_uri())
         found = axe.run(page, options={"resultTypes": ["violations"], "rules": rules}).response
         assert len(found["passes"]) > 10
