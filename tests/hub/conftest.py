@@ -1,5 +1,6 @@
 """A stand-in of the hub for each test, over a folder of its own, and a cache of its own."""
 
+import os
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
 
 import hub_standin
+from typer.testing import CliRunner
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +29,7 @@ def standin(filled, tmp_path):
 
 def _link(source, target):
     """Large files are shared; a test that wants another one writes a new file."""
-    return shutil.os.link(source, target)
+    return os.link(source, target)
 
 
 @pytest.fixture
@@ -62,3 +64,28 @@ def refused(pillion):
         return str(caught.value)
 
     return call
+
+
+@pytest.fixture
+def pillion_says(pillion, standin, cache, monkeypatch):
+    """Runs a command against the stand-in; returns (exit code, stdout, stderr)."""
+    from huggingface_hub import constants
+    from pillion.cli.main import app
+
+    address = f"{standin.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "ENDPOINT", standin.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+
+    def call(*words):
+        done = CliRunner().invoke(app, list(words))
+        return done.exit_code, done.stdout, done.stderr
+
+    return call
+
+
+@pytest.fixture
+def environment(standin, cache):
+    """A process that uses the stand-in by environment alone."""
+    names = {"HF_ENDPOINT": standin.url, "HF_HOME": str(cache), "NO_PROXY": "*"}
+    return {**os.environ, **names}

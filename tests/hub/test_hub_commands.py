@@ -9,28 +9,9 @@ import sys
 import pytest
 from hub_standin import ALONE, PAIR, SISTER
 from patience import until
-from typer.testing import CliRunner
 
 TARGET = "gemma-4-tiny-it-Q4_0.gguf"
 ASSISTANT = "gemma-4-tiny-it-assistant-Q4_0.gguf"
-
-
-@pytest.fixture
-def pillion_says(pillion, standin, cache, monkeypatch):
-    """Runs a command against the stand-in; returns (exit code, stdout, stderr)."""
-    from huggingface_hub import constants
-    from pillion.cli.main import app
-
-    address = f"{standin.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "ENDPOINT", standin.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-
-    def call(*words):
-        done = CliRunner().invoke(app, list(words))
-        return done.exit_code, done.stdout, done.stderr
-
-    return call
 
 
 def test_pull(pillion_says, cache):
@@ -149,13 +130,6 @@ def test_list_and_rm(pillion_says):
     assert found[0]["pairs_with"] == [f"{SISTER}:gemma-4-alone-it-assistant-Q8_0.gguf"]
     assert pillion_says("rm", ALONE)[:2] == (0, "9.9 MiB freed\n")
     assert len(json.loads(pillion_says("list", "--json")[1])) == 1
-
-
-@pytest.fixture
-def environment(standin, cache):
-    """A process that uses the stand-in by environment alone."""
-    names = {"HF_ENDPOINT": standin.url, "HF_HOME": str(cache), "NO_PROXY": "*"}
-    return {**os.environ, **names}
 
 
 def test_ctrl_c_leaves_what_came(standin, cache, environment, tiny_target):

@@ -178,7 +178,14 @@ def _drafter(
 
 
 def _optional_text(name: str, value: Any) -> str | None:
-    return None if value is None else check_text(name, value)
+    """A text that a request can carry."""
+    if value is None:
+        return None
+    try:
+        check_text(name, value).encode()
+    except UnicodeEncodeError:
+        wrong(name, value, "text without lone surrogates")
+    return str(value)
 
 
 def _texts(name: str, value: Any) -> list[str]:

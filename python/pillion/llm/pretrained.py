@@ -42,9 +42,9 @@ def open_pretrained(
                 f"from_pretrained() has no argument {name!r}: files stay in the cache of "
                 "huggingface_hub, which cache_dir or HF_HOME moves"
             )
-    of_pull = {theirs: options.pop(ours) for ours, theirs in _OF_PULL.items() if options.get(ours)}
-    options = {name: value for name, value in options.items() if name not in _OF_PULL}
-    given = drafter is None or drafter == LOOKUP or isinstance(drafter, Model)
+    of_pull = {theirs: options.pop(ours) for ours, theirs in _OF_PULL.items() if ours in options}
+    lookup = isinstance(drafter, str) and drafter == LOOKUP
+    given = drafter is None or lookup or isinstance(drafter, Model)
     of_pull["drafter"] = None if given else drafter
     pulled = pull(repo_id, filename, **of_pull)
     if given or pulled.drafter is None:
