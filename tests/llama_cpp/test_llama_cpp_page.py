@@ -43,6 +43,13 @@ def test_the_pages_code_runs(pillion, tiny_target, tmp_path):
     assert run("-c", blocks[0], cwd=tmp_path).strip()
 
 
+def test_the_chat_pages_begun_message(pillion, tiny_target, tmp_path):
+    (tmp_path / "gemma-4-E2B-it-Q4_0.gguf").symlink_to(tiny_target)
+    page = (TREE / "docs" / "chat.md").read_text(encoding="utf-8")
+    (block,) = [one for one in re.findall(r"```python\n(.*?)```", page, re.S) if "begun" in one]
+    assert run("-c", "import pillion\n" + block, cwd=tmp_path).strip()
+
+
 def test_the_page_names_everything():
     words = set(re.findall(r"\w+", PAGE))
     arguments = {one[0] for one in NAMES["methods"]["__init__"]}

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,6 +43,23 @@ def test_a_begun_message_goes_on(pillion, llm):
             llm.chat([*BEGUN, last], continue_final_message=True)
     with pytest.raises(pillion.UsageError, match="continue_final_message is 1"):
         llm.chat(BEGUN, continue_final_message=1)
+
+
+def test_who_says_how_the_prompt_ends(llm):
+    """add_generation_prompt is a template's own variable; the server hands fields on."""
+    new = llm.render_chat(BEGUN, continue_final_message=False)
+    assert llm.render_chat(BEGUN, add_generation_prompt=True) == new
+    assert new.startswith(llm.render_chat(BEGUN, add_generation_prompt=False))
+    pytest.importorskip("starlette")
+    from pillion.server.openai_routes import chat_fields
+    from pillion.server.preparing import prepared_chat
+    from pillion.server.schemas import ChatRequest
+
+    settings = SimpleNamespace(max_messages=9, max_tools=9, default_variables=None)
+    for said, rendered in ((None, llm.render_chat(BEGUN)), (False, new)):
+        given = ChatRequest(messages=BEGUN, continue_final_message=said)
+        fields = chat_fields(SimpleNamespace(settings=settings), given)
+        assert prepared_chat(llm, fields)[0].request.prompt == llm.chat_tokens(rendered)
 
 
 def test_what_cannot_be_begun(pillion, llm, tiny_target):

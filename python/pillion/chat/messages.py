@@ -156,13 +156,16 @@ def without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*out, {"role": "user", "content": "\n\n".join(waiting)}] if waiting else out
 
 
-def continues_message(messages: Any, wanted: bool | None) -> bool:
+def continues_message(messages: Any, wanted: bool | None, variables: Mapping[str, Any]) -> bool:
     """True if a reply continues the last message: an assistant's with a text and without calls.
 
-    wanted: what the caller said; None: nothing. Raises `UsageError` for True with another message.
+    wanted: what the caller said; None: nothing, and then add_generation_prompt among the template's
+    variables says that it does not. Raises `UsageError` for True with another message.
     """
     if wanted is not None:
         check_bool("continue_final_message", wanted)
+    elif "add_generation_prompt" in variables:
+        return False
     last = messages[-1] if isinstance(messages, Sequence) and len(messages) else None
     is_begun = (
         isinstance(last, Mapping)

@@ -244,8 +244,9 @@ class LLM(TextCalls, Held):
     ) -> str:
         """The prompt that `chat` would use. messages, tools, continue_final_message: as there.
         variables: as in chat_template_kwargs."""
-        continues = continues_message(messages, continue_final_message)
-        return self._chat.render(messages, tools, continues, **checked_variables(variables))
+        checked = checked_variables(variables)
+        continues = continues_message(messages, continue_final_message, checked)
+        return self._chat.render(messages, tools, continues, **checked)
 
     def chat_tokens(self, rendered: str) -> list[int]:
         """Token ids of a rendered conversation. A template that writes BOS gets no second one."""

@@ -128,7 +128,7 @@ class RequestMaker:
         variables = checked_variables(chat_template_kwargs, enable_thinking)
         thinks = bool(variables.get("enable_thinking"))
         forms = {name: options.pop(name, None) for name in FORMS}
-        continues = continues_message(messages, continue_final_message)
+        continues = continues_message(messages, continue_final_message, variables)
         if continues:
             _check_is_free(forms, forced)
         prompt = self._chat.render(messages, listed, continues, **variables)
