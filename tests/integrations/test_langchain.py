@@ -307,7 +307,7 @@ def test_thinking(speaker):
 
 
 def test_thinking_goes_back_as_it_came(pillion):
-    from pillion.integrations.langchain.messages import plain_messages
+    from pillion.integrations.langchain.langchain_messages import plain_messages
 
     kept = AIMessage("Blue.", additional_kwargs={"reasoning_content": "It is noon."})
     blocks = AIMessage(

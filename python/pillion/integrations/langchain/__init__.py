@@ -8,6 +8,6 @@ from .. import need
 need("pillion.integrations.langchain", "langchain_core", "langchain")
 
 from .chat_model import ChatPillion  # noqa: E402
-from .embeddings import PillionEmbeddings  # noqa: E402
+from .langchain_embeddings import PillionEmbeddings  # noqa: E402
 
 __all__ = ["ChatPillion", "PillionEmbeddings"]

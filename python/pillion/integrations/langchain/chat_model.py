@@ -17,8 +17,8 @@ from pydantic import Field, PrivateAttr
 from ...arguments import unknown_names
 from ...llm.llm import LLM
 from ..keywords import LLM_KEYWORDS
-from .messages import answer_of, chunk_of, plain_messages
-from .opening import name_of, opened
+from .langchain_messages import answer_of, chunk_of, plain_messages
+from .own_llm import name_of, opened
 from .structured import structured
 
 Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
@@ -30,9 +30,10 @@ class ChatPillion(BaseChatModel):
         chat = ChatPillion("gemma-4-E2B-it-Q4_0.gguf", n_ctx=8192, temperature=0)
         chat.invoke("Why is the sky blue?")
 
-    model: what `LLM` opens. llm: an open `LLM` instead, which stays open at close(). Keywords of
-    `LLM` (n_ctx, drafter, parallel, device, …) are taken beside the fields; `seed` and `draft`
-    concern each call.
+    model: what `LLM` opens; with from_pretrained={…} a repository of the hub.
+    llm: an open `LLM` instead, which stays open at close().
+    Keywords of `LLM` (n_ctx, drafter, parallel, device, …) are taken beside the fields; `seed` and
+    `draft` concern each call.
 
     Thinking is in the message's reasoning block, and in additional_kwargs["reasoning_content"].
     response_metadata has finish_reason, model_name, logprobs, timings and speculation. Any number

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...llm.llm import LLM
+from ..keywords import open_llm
 
 PARALLEL = 4
 """Answers that an actor writes at a time, unless told otherwise; as in `pillion serve`."""
@@ -15,7 +16,7 @@ PARALLEL = 4
 def opened(model: Any, options: Mapping[str, Any]) -> LLM:
     """The LLM of an actor. Without n_threads it has as many threads as the actor has CPUs."""
     given = {"parallel": PARALLEL, "n_threads": actor_threads(), **options}
-    return LLM(model, **given)
+    return open_llm(model, given)
 
 
 def actor_threads() -> int | None:

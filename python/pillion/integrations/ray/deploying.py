@@ -33,7 +33,8 @@ def deployment(
     """A Ray Serve application that answers as `pillion serve` does: OpenAI's and Anthropic's APIs,
     /health, /metrics and the chat page. For `ray.serve.run`, at the route "/".
 
-    model: what `LLM` opens; each replica opens it on its own node.
+    model: what `LLM` opens, each replica on its own node; with from_pretrained={…} a repository of
+    the hub.
     num_cpus, num_gpus: of each replica. A replica has num_cpus threads unless n_threads is given.
     settings: keys, limits, host: where Ray's proxies listen ("0.0.0.0" needs keys or no_key).
     sticky: True sends requests with the same header x-session-id to the same replica, where the

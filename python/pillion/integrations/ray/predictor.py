@@ -35,7 +35,8 @@ Row = dict[str, Any]
 class Predictor:
     """Answers each row of a batch. A class for `ray.data.Dataset.map_batches`; it needs no Ray.
 
-    model: what `LLM` opens. prompt: the column of prompts: texts, or lists of token ids.
+    model: what `LLM` opens; with from_pretrained={…} a repository of the hub.
+    prompt: the column of prompts: texts, or lists of token ids.
     messages: the column of conversations instead: lists of {"role": …, "content": …}, or texts,
     each of which is one message of the user. system: the system message of conversations that
     begin with none.

@@ -9,6 +9,7 @@ from typing import Any
 from ...arguments import wrong
 from ...errors import UsageError
 from ...llm.llm import LLM
+from ..keywords import open_llm
 
 
 def opened(model: Any, llm: Any, options: Mapping[str, Any]) -> tuple[LLM, bool]:
@@ -16,7 +17,7 @@ def opened(model: Any, llm: Any, options: Mapping[str, Any]) -> tuple[LLM, bool]
     if llm is None:
         if isinstance(model, str) and not model:
             raise UsageError("give a model: the path of a GGUF file, or an open LLM as llm")
-        return LLM(model, **options), True
+        return open_llm(model, options), True
     if not isinstance(llm, LLM):
         wrong("llm", llm, "an open pillion.LLM; give a path as model")
     return llm, False

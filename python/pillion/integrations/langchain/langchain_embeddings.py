@@ -8,7 +8,7 @@ from langchain_core.embeddings import Embeddings
 
 from ...arguments import check_bool, unknown_names
 from ..keywords import LLM_KEYWORDS
-from .opening import opened
+from .own_llm import opened
 
 
 class PillionEmbeddings(Embeddings):
