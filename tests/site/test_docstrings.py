@@ -9,19 +9,16 @@ from site_pages import TREE
 
 griffe = pytest.importorskip("griffe", reason="the extra `docs` is not installed")
 
-# Modules beside `pillion.__all__` that are public, and what of them.
-FURTHER = {
-    "hub": ("pull", "Pulled"),
-    "integrations": ("MissingExtra",),
-    "integrations.ray": ("Predictor", "deployment"),
-    "integrations.langchain": ("ChatPillion", "PillionEmbeddings"),
-}
+# Public modules beside `pillion.__all__`. pillion.llama_cpp is not among them: its names are those
+# of llama-cpp-python, and docs/from_llama_cpp_python.md goes through them.
+FURTHER = ("hub", "integrations.ray", "integrations.langchain")
 
 
 def loaded():
     package = griffe.load("pillion", search_paths=[TREE / "python"], resolve_aliases=True)
     names = [str(name) for name in package.exports]
-    return package, names + [f"{module}.{name}" for module, all in FURTHER.items() for name in all]
+    names += [f"{module}.{name}" for module in FURTHER for name in package[module].exports]
+    return package, [*names, "integrations.MissingExtra"]
 
 
 PACKAGE, NAMES = loaded()

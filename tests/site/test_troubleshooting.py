@@ -84,12 +84,15 @@ def closed(folder):
     one.decode(5)
 
 
-def engine(folder, queue_limit=4, **more):
+def engine(folder, n_requests=1, queue_limit=4, **more):
     with package.Model.open(TINY_TARGET) as model:
         engine = package.Engine(model, sizes={"n_ctx": 2048}, queue_limit=queue_limit)
-        request = package.Request(prompt=[2, 5, 6], max_tokens=2000, **more)
+        endless = package.SamplingParams(
+            logit_bias=dict.fromkeys(model.tokenizer.end_tokens, float("-inf"))
+        )
+        request = package.Request(prompt=[2, 5, 6], sampling=endless, max_tokens=2000, **more)
         try:
-            for _ in range(queue_limit + 8):
+            for _ in range(n_requests):
                 last = engine.submit(request)
             last.result(timeout=1e-4 if not more else None)
         finally:
@@ -141,9 +144,9 @@ RAISED = {
     "closed": closed,
     "pickled": lambda _: llm().__reduce_ex__(2),
     "cancelled": cancelled,
-    "queue": lambda folder: engine(folder, queue_limit=0),
+    "queue": lambda folder: engine(folder, n_requests=12, queue_limit=0),
     "time": lambda folder: engine(folder, total_timeout=0.001),
-    "waiting": lambda folder: engine(folder, queue_limit=16),
+    "waiting": lambda folder: engine(folder),
     "device": lambda _: llm(device="rocm"),
     "layers": lambda _: llm(device="cpu", n_gpu_layers=3),
     "no name": lambda _: package.hub.pull("a/b", cache_dir="/", endpoint="http://127.0.0.1:9"),
