@@ -136,18 +136,22 @@ def test_1_the_extras_exist():
 
 def test_2_pull(pillion, newcomer):
     said, _ = newcomer.run(of(2)[0])
-    paths = [Path(one) for one in re.findall(r"\S+\.gguf", said)]
+    paths = [Path(one) for one in re.findall(r"/\S+\.gguf", said)]
     assert sorted(path.name for path in paths) == [
         "gemma-4-E2B-it-Q4_0.gguf",
         "gemma-4-E2B-it-assistant-Q4_0.gguf",
     ]
     assert all(path.exists() and newcomer.folder in path.parents for path in paths)
+    rows = [line.split() for line in said.splitlines() if line.startswith(REPOSITORY)]
+    (target,) = [row for row in rows if "target" in row]
+    assert target[-1] == "gemma-4-E2B-it-assistant-Q4_0.gguf", said
 
 
 def test_3_chat(pillion, newcomer):
     text, said = newcomer.run(of(3)[0])
     assert len(text) > 60
-    assert re.search(r"tokens|t/s", said) and "draft" in said, said
+    assert re.search(r"text: \d+ tokens, [\d.]+/s\n", said)
+    assert re.search(r"drafts: \d+ of \d+ accepted|drafts: none", said), said
 
 
 def test_4_serve(pillion, newcomer):
