@@ -1,7 +1,7 @@
 """Compiles the DSP's kernels for the devices' architectures and says what their inner loops are
 made of. Nothing runs.
 
-    python tools/htp_report.py [--arch 73 --arch 79] [--only panels_blocks] [--json OUT]
+    python tools/htp_report.py [--arch 73 --arch 79] [--only matmul_blocks] [--json OUT]
 
 A line is an inner loop: packets, instructions and vector instructions of one pass, vectors loaded,
 multiplies, vectors that go to the stack and back, scalars that do, calls; for matrix products also
@@ -24,13 +24,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PART = ROOT / "csrc/backends/htp/dsp"
 SOURCES = (
-    "panels_blocks",
-    "panels_k",
-    "panels_expanded",
-    "panels_float",
-    "attend",
+    "matmul_blocks",
+    "matmul_k",
+    "matmul_expanded",
+    "matmul_float",
+    "attention",
     "norm",
-    "rows",
+    "elementwise",
     "head",
     "quantize",
 )

@@ -9,7 +9,7 @@
 namespace pillion {
 namespace {
 
-constexpr int kSuper = 256;
+constexpr int kSuperBlock = 256;
 
 // ---- file -> expanded ----
 // codes: [256], a magnitude's place, plus `minus` where the value is negative.
@@ -44,18 +44,18 @@ void put_nibbles_256(const uint8_t* codes, BlockIQ3_X& to) {
 }
 void put_pairs_256(const uint8_t* codes, uint8_t* q) {
     memset(q, 0, 64);
-    for (int i = 0; i < kSuper; i++)
+    for (int i = 0; i < kSuperBlock; i++)
         q[i / 128 * 32 + i % 32] |= uint8_t((codes[i] & 3) << (i / 32 % 4 * 2));
 }
 void put_three_bits_256(const uint8_t* codes, BlockIQ2_X& to) {
     put_pairs_256(codes, to.q);
     memset(to.high, 0, sizeof to.high);
-    for (int i = 0; i < kSuper; i++) to.high[i % 32] |= uint8_t((codes[i] >> 2) << (i / 32));
+    for (int i = 0; i < kSuperBlock; i++) to.high[i % 32] |= uint8_t((codes[i] >> 2) << (i / 32));
 }
 void set_scale(uint8_t* nibbles, int g, uint32_t s) { nibbles[g / 2] |= uint8_t(s << (g % 2 * 4)); }
 
 void expand(const BlockIQ2_XXS& b, BlockIQ2_X& to) {
-    uint8_t codes[kSuper];
+    uint8_t codes[kSuperBlock];
     for (int g = 0; g < 8; g++) {
         const uint8_t* at = b.groups + 8 * g;
         const uint32_t rest = word_at(at + 4);
@@ -67,7 +67,7 @@ void expand(const BlockIQ2_XXS& b, BlockIQ2_X& to) {
     put_three_bits_256(codes, to);
 }
 void expand(const BlockIQ2_XS& b, BlockIQ2_X& to) {
-    uint8_t codes[kSuper];
+    uint8_t codes[kSuperBlock];
     for (int i = 0; i < 32; i++)
         put_eight(kGridIq2Xs[b.q[i] & 511], eight_signs(b.q[i] >> 9), codes + 8 * i);
     to.d = b.d;
@@ -75,7 +75,7 @@ void expand(const BlockIQ2_XS& b, BlockIQ2_X& to) {
     put_three_bits_256(codes, to);
 }
 void expand(const BlockIQ2_S& b, BlockIQ2_X& to) {
-    uint8_t codes[kSuper];
+    uint8_t codes[kSuperBlock];
     for (int i = 0; i < 32; i++)
         put_eight(kGridIq2S[b.q[i] | (b.high[i / 4] >> (i % 4 * 2) & 3) << 8], b.signs[i],
                   codes + 8 * i);
@@ -84,7 +84,7 @@ void expand(const BlockIQ2_S& b, BlockIQ2_X& to) {
     put_three_bits_256(codes, to);
 }
 void expand(const BlockIQ3_XXS& b, BlockIQ3_X& to) {
-    uint8_t codes[kSuper];
+    uint8_t codes[kSuperBlock];
     for (int g = 0; g < 8; g++) {
         const uint32_t rest = word_at(b.groups + 4 * g);
         for (int k = 0; k < 8; k++)
@@ -96,7 +96,7 @@ void expand(const BlockIQ3_XXS& b, BlockIQ3_X& to) {
     put_nibbles_256(codes, to);
 }
 void expand(const BlockIQ3_S& b, BlockIQ3_X& to) {
-    uint8_t codes[kSuper];
+    uint8_t codes[kSuperBlock];
     for (int i = 0; i < 64; i++)
         put_four(kGridIq3S[b.q[i] | (b.high[i / 8] >> (i % 8) & 1) << 8],
                  uint32_t(b.signs[i / 2]) >> (i % 2 * 4), codes + 4 * i);
@@ -105,7 +105,7 @@ void expand(const BlockIQ3_S& b, BlockIQ3_X& to) {
     put_nibbles_256(codes, to);
 }
 void expand(const BlockIQ1_S& b, BlockIQ2_X& to) {
-    uint8_t codes[kSuper];
+    uint8_t codes[kSuperBlock];
     for (int g = 0; g < 8; g++) {
         const uint32_t high = b.high[g], scale = high >> 12 & 7;
         for (int k = 0; k < 4; k++)
@@ -117,7 +117,7 @@ void expand(const BlockIQ1_S& b, BlockIQ2_X& to) {
     put_three_bits_256(codes, to);
 }
 void expand(const BlockIQ1_M& b, BlockIQ2_X& to) {
-    uint8_t codes[kSuper];
+    uint8_t codes[kSuperBlock];
     for (int i = 0; i < 32; i++) {
         const uint32_t high = b.high[i / 2] >> (i % 2 * 4);
         put_eight(kGridIq1[b.q[i] | (high & 7) << 8], high & 8 ? 255 : 0, codes + 8 * i);
@@ -133,7 +133,7 @@ uint8_t digit(uint8_t byte, int k) {
     return uint8_t(uint8_t(byte * kPowers[k]) * 3 >> 8);
 }
 void expand(const BlockTQ1_0& b, BlockTQ2_0& to) {
-    uint8_t codes[kSuper];
+    uint8_t codes[kSuperBlock];
     for (int i = 0; i < 160; i++) codes[i] = digit(b.q[i % 32], i / 32);
     for (int i = 0; i < 80; i++) codes[160 + i] = digit(b.q[32 + i % 16], i / 16);
     for (int i = 0; i < 16; i++) codes[240 + i] = digit(b.high[i % 4], i / 4);

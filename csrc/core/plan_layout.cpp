@@ -8,7 +8,7 @@ namespace pillion {
 
 PlanLayout::PlanLayout(const Graph& graph, const Rules& rules)
     : graph_(graph), rules_(rules), requests_(graph.values().size()),
-      is_staged_(graph.values().size()), of_node_(graph.nodes().size(), kNowhere) {
+      is_staged_(graph.values().size()), of_node_(graph.nodes().size(), kNoSlot) {
     if (rules.is_staged)
         for (const Node& n : graph.nodes())
             for (const Value v : n.out)
@@ -34,8 +34,8 @@ void PlanLayout::keep(Value v, size_t first, size_t last) {
     r.last = std::max(r.last, int(last));
 }
 
-PlanLayout::Place PlanLayout::add(size_t bytes, size_t first, size_t last) {
-    if (bytes == 0) return kNowhere;
+PlanLayout::Slot PlanLayout::add(size_t bytes, size_t first, size_t last) {
+    if (bytes == 0) return kNoSlot;
     MemoryRequest r;
     r.bytes = bytes, r.first = int(first), r.last = int(last);
     requests_.push_back(r);

@@ -8,25 +8,25 @@
 
 namespace pillion {
 
-// Places of one scratch buffer: a node's operands and its scratch have their bytes while it runs.
+// Slots of one scratch buffer: a node's operands and its scratch have their bytes while it runs.
 class PlanLayout {
   public:
     struct Rules {
-        size_t alignment;                             // of every place, a power of two
+        size_t alignment;                             // of every slot, a power of two
         size_t (*row_bytes)(const ValueInfo& value);  // from one row of a value to the next
         // External outputs made in scratch, and copied out when no node needs them any more. Null:
         // none.
         bool (*is_staged)(const ValueInfo& output) = nullptr;
     };
-    using Place = size_t;
-    static constexpr Place kNowhere = size_t(-1);
+    using Slot = size_t;
+    static constexpr Slot kNoSlot = size_t(-1);
 
     PlanLayout(const Graph& graph, const Rules& rules);
 
     // Keeps a value's bytes also while nodes `first` to `last` run.
     void keep(Value v, size_t first, size_t last);
-    // Scratch while nodes `first` to `last` run. 0 bytes: kNowhere.
-    Place add(size_t bytes, size_t first, size_t last);
+    // Scratch while nodes `first` to `last` run. 0 bytes: kNoSlot.
+    Slot add(size_t bytes, size_t first, size_t last);
     // Scratch of a node, and of those up to `last` that run with it.
     void add_for(size_t node, size_t bytes, size_t last) {
         of_node_[node] = add(bytes, node, last);
@@ -38,12 +38,12 @@ class PlanLayout {
 
     bool holds(Value v) const;
     size_t value_offset(Value v) const { return requests_[size_t(v)].offset; }
-    size_t place_offset(Place p) const { return requests_[p].offset; }
+    size_t slot_offset(Slot slot) const { return requests_[slot].offset; }
     // In the buffer that begins at `base`; null: nowhere.
-    uint8_t* at(uint8_t* base, Place p) const {
-        return p == kNowhere ? nullptr : base + place_offset(p);
+    uint8_t* at(uint8_t* base, Slot slot) const {
+        return slot == kNoSlot ? nullptr : base + slot_offset(slot);
     }
-    Place of_node(size_t node) const { return of_node_[node]; }
+    Slot of_node(size_t node) const { return of_node_[node]; }
     // Staged outputs that no node after this one needs.
     std::vector<Value> copies_after(size_t node) const;
 
@@ -52,7 +52,7 @@ class PlanLayout {
     Rules rules_;
     std::vector<MemoryRequest> requests_;  // values first, then scratch
     std::vector<bool> is_staged_;          // by value
-    std::vector<Place> of_node_;
+    std::vector<Slot> of_node_;
 };
 
 // Groups of neighbours: for each node the end (one past the last) of the longest row of nodes from

@@ -17,7 +17,7 @@ constexpr size_t kMaxParts = 65535;  // split.count is a u16 in other writers' f
 NewTensor same_tensor(const GgufTensor& t) { return {t.name, t.dtype, t.n_dims, t.dims, t.bytes}; }
 
 // One file of the result: some tensors of the source, in order.
-struct Piece {
+struct Part {
     GgufHeader header;
     size_t first, n;
 };
@@ -30,18 +30,18 @@ class Copier {
         tail_ = from.files().back().size() - from.end();
     }
 
-    std::unique_ptr<GgufWriter> write(const std::string& path, const Piece& piece) {
+    std::unique_ptr<GgufWriter> write(const std::string& path, const Part& part) {
         refuse_input(from_, path);
         auto writer = std::make_unique<GgufWriter>(path);
-        writer->begin(piece.header, from_.alignment());
-        const size_t end = piece.first + piece.n;
-        writer->end_tensor(piece.n == 0 && end == from_.tensors().size() ? tail_ : SIZE_MAX);
-        for (size_t i = piece.first; i < end; i++) {
+        writer->begin(part.header, from_.alignment());
+        const size_t end = part.first + part.n;
+        writer->end_tensor(part.n == 0 && end == from_.tensors().size() ? tail_ : SIZE_MAX);
+        for (size_t i = part.first; i < end; i++) {
             copy(from_.tensors()[i], *writer);
             writer->end_tensor(i + 1 == from_.tensors().size() ? tail_ : SIZE_MAX);
         }
         writer->close();
-        verify(writer->temporary(), piece);
+        verify(writer->temporary(), part);
         return writer;
     }
 
@@ -56,11 +56,11 @@ class Copier {
         }
     }
 
-    void verify(const std::string& path, const Piece& piece) const {
+    void verify(const std::string& path, const Part& part) const {
         const GgufFile back = GgufFile::parse(File::open(path));
-        bool same = back.tensors().size() == piece.n && back.alignment() == from_.alignment();
-        for (size_t i = 0; same && i < piece.n; i++) {
-            const GgufTensor &a = from_.tensors()[piece.first + i], &b = back.tensors()[i];
+        bool same = back.tensors().size() == part.n && back.alignment() == from_.alignment();
+        for (size_t i = 0; same && i < part.n; i++) {
+            const GgufTensor &a = from_.tensors()[part.first + i], &b = back.tensors()[i];
             same = a.name == b.name && a.dtype == b.dtype &&
                    memcmp(a.dims, b.dims, sizeof a.dims) == 0 && b.bytes >= a.bytes &&
                    same_bytes(a, b, back);
@@ -90,7 +90,7 @@ class Divider {
   public:
     Divider(const GgufFile& from, const SplitLimits& limits) : from_(from), limits_(limits) {}
 
-    std::vector<Piece> run() {
+    std::vector<Part> run() {
         if (limits_.max_bytes == 0 && limits_.max_tensors == 0)
             fail(Status::invalid_argument,
                  "neither the most bytes nor the most tensors of a part were given");
@@ -99,14 +99,14 @@ class Divider {
             fail(Status::invalid_argument,
                  "%zu parts are more than the %zu that a split model can have: allow larger ones",
                  ranges.size(), kMaxParts);
-        std::vector<Piece> pieces;
+        std::vector<Part> parts;
         for (size_t i = 0; i < ranges.size(); i++) {
-            Piece piece = {keys(i, ranges.size()), ranges[i].first, ranges[i].second};
-            for (size_t k = 0; k < piece.n; k++)
-                piece.header.tensor(same_tensor(from_.tensors()[piece.first + k]));
-            pieces.push_back(std::move(piece));
+            Part part = {keys(i, ranges.size()), ranges[i].first, ranges[i].second};
+            for (size_t k = 0; k < part.n; k++)
+                part.header.tensor(same_tensor(from_.tensors()[part.first + k]));
+            parts.push_back(std::move(part));
         }
-        return pieces;
+        return parts;
     }
 
   private:
@@ -176,7 +176,7 @@ void join_gguf(const std::string& part, const std::string& out, const CopyProgre
     if (from.n_parts() == 1 && !from.find("split.count"))
         from.fail(Status::invalid_argument,
                   "this is no part of a split model: there is nothing to join");
-    Piece whole = {GgufHeader(from.version(), from.alignment()), 0, from.tensors().size()};
+    Part whole = {GgufHeader(from.version(), from.alignment()), 0, from.tensors().size()};
     for (const GgufValue& v : from.values())
         if (!is_split_key(v.key)) whole.header.value(v);
     for (const GgufTensor& t : from.tensors()) whole.header.tensor(same_tensor(t));
@@ -196,19 +196,19 @@ size_t split_gguf(const std::string& in, const std::string& prefix, const SplitL
                   const CopyProgress& progress) {
     refuse_folder(prefix);
     const GgufFile from = GgufFile::open(in);
-    const std::vector<Piece> pieces = Divider(from, limits).run();
+    const std::vector<Part> parts = Divider(from, limits).run();
     const bool has_ending = prefix.size() > 5 && prefix.compare(prefix.size() - 5, 5, ".gguf") == 0;
     const std::string stem = has_ending ? prefix.substr(0, prefix.size() - 5) : prefix;
     std::vector<std::string> names;
-    for (size_t i = 0; i < pieces.size(); i++) {
-        names.push_back(gguf_part_name(stem, i + 1, pieces.size()));
+    for (size_t i = 0; i < parts.size(); i++) {
+        names.push_back(gguf_part_name(stem, i + 1, parts.size()));
         refuse_input(from, names.back());  // before anything is written
     }
     Copier copier(from, progress);
     std::vector<std::unique_ptr<GgufWriter>> writers;
-    for (size_t i = 0; i < pieces.size(); i++) writers.push_back(copier.write(names[i], pieces[i]));
+    for (size_t i = 0; i < parts.size(); i++) writers.push_back(copier.write(names[i], parts[i]));
     finish_all(writers);
-    return pieces.size();
+    return parts.size();
 }
 
 }  // namespace pillion

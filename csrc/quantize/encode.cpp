@@ -11,7 +11,7 @@
 namespace pillion {
 namespace {
 
-constexpr int kBlock = 32, kSuper = 256;
+constexpr int kBlock = 32, kSuperBlock = 256;
 
 // All that encodes is drawn into encode_any and from there into the function for each instruction
 // set.
@@ -228,20 +228,20 @@ PILLION_INLINE void encode(BlockQ8_0& b, const float* x, const float*) {
 // ---- K formats ----
 
 // Weights of 256 inputs: those given, larger where a value is large, or by magnitude alone.
-PILLION_INLINE void super_weights(const float* x, const float* given, float* w) {
+PILLION_INLINE void super_block_weights(const float* x, const float* given, float* w) {
     double squares = 0;
-    for (int i = 0; i < kSuper; i++) squares += double(x[i]) * double(x[i]);
-    const float mean = float(squares / kSuper);
-    for (int i = 0; i < kSuper; i++)
+    for (int i = 0; i < kSuperBlock; i++) squares += double(x[i]) * double(x[i]);
+    const float mean = float(squares / kSuperBlock);
+    for (int i = 0; i < kSuperBlock; i++)
         w[i] = given ? given[i] * sqrtf(mean + x[i] * x[i]) : sqrtf(mean) + fabsf(x[i]);
 }
 
 // Scales and minima of 8 groups as six-bit numbers times d and dmin; then each group's pair is
 // moved by one if that loses less. codes: [256]; v: scales, then minima.
-PILLION_INLINE void affine_super(const float* x, const float* given, int most, uint16_t& d16,
-                                 uint16_t& dmin16, uint8_t (&v)[16], uint8_t* codes) {
-    float w[kSuper], scales[8], lows[8];
-    super_weights(x, given, w);
+PILLION_INLINE void affine_super_block(const float* x, const float* given, int most, uint16_t& d16,
+                                       uint16_t& dmin16, uint8_t (&v)[16], uint8_t* codes) {
+    float w[kSuperBlock], scales[8], lows[8];
+    super_block_weights(x, given, w);
     for (int g = 0; g < 8; g++) {
         const Fit f = fit_with_minimum(x + g * kBlock, w + g * kBlock, most);
         scales[g] = std::max(f.scale, 0.0f), lows[g] = -f.low;
@@ -274,14 +274,14 @@ PILLION_INLINE void put_group_nibbles(B& b, const uint8_t* codes) {
                 uint8_t((codes[64 * c + i] & 15) | (codes[64 * c + 32 + i] & 15) << 4);
 }
 PILLION_INLINE void encode(BlockQ4_K& b, const float* x, const float* w) {
-    uint8_t v[16], codes[kSuper];
-    affine_super(x, w, 15, b.d, b.dmin, v, codes);
+    uint8_t v[16], codes[kSuperBlock];
+    affine_super_block(x, w, 15, b.d, b.dmin, v, codes);
     block_set_six_bits(b.scales, v);
     put_group_nibbles(b, codes);
 }
 PILLION_INLINE void encode(BlockQ5_K& b, const float* x, const float* w) {
-    uint8_t v[16], codes[kSuper];
-    affine_super(x, w, 31, b.d, b.dmin, v, codes);
+    uint8_t v[16], codes[kSuperBlock];
+    affine_super_block(x, w, 31, b.d, b.dmin, v, codes);
     block_set_six_bits(b.scales, v);
     put_group_nibbles(b, codes);
     memset(b.high, 0, sizeof b.high);
@@ -291,11 +291,11 @@ PILLION_INLINE void encode(BlockQ5_K& b, const float* x, const float* w) {
 
 PILLION_INLINE void encode(BlockQ6_K& b, const float* x, const float* given) {
     constexpr int kGroup = 16, kMost = 32;
-    float w[kSuper], scales[16];
+    float w[kSuperBlock], scales[16];
     // Plain squares: weighting by magnitude, as the other K formats gain from, doubled the
     // divergence of Gemma 3 270M here.
-    std::fill(w, w + kSuper, 1.0f);
-    if (given) super_weights(x, given, w);
+    std::fill(w, w + kSuperBlock, 1.0f);
+    if (given) super_block_weights(x, given, w);
     float top = 0;
     for (int g = 0; g < 16; g++) {
         scales[g] = fit_symmetric<kGroup>(x + g * kGroup, w + g * kGroup, kMost);
@@ -303,7 +303,7 @@ PILLION_INLINE void encode(BlockQ6_K& b, const float* x, const float* given) {
     }
     b.d = f32_to_f16(top / -128);
     const float d = f16_to_f32(b.d);
-    uint8_t codes[kSuper];
+    uint8_t codes[kSuperBlock];
     for (int g = 0; g < 16; g++) {
         const float *gx = x + g * kGroup, *gw = w + g * kGroup;
         const int s0 = int(nearest(scales[g] * inverse_of(d), -128, 127));

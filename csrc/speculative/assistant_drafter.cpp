@@ -179,24 +179,24 @@ class AssistantDrafter final : public Drafter {
                   {&in_.ids, DType::i32, width_, in_.dense_head ? 0 : n}});
     }
 
-    struct Place {
+    struct TensorRequest {
         Tensor* tensor;
         DType dtype;
         int64_t width;
         size_t rows;
     };
     void allocate(std::unique_ptr<Buffer>& buffer, BufferKind kind,
-                  const std::vector<Place>& places) {
+                  const std::vector<TensorRequest>& requests) {
         size_t bytes = 0;
-        for (const Place& p : places) {
-            *p.tensor = {p.dtype, Layout::rows, p.width, int64_t(p.rows), 1, nullptr, bytes};
-            bytes += (size_t(p.width) * p.rows * 4 + 63) / 64 * 64;
+        for (const TensorRequest& r : requests) {
+            *r.tensor = {r.dtype, Layout::rows, r.width, int64_t(r.rows), 1, nullptr, bytes};
+            bytes += (size_t(r.width) * r.rows * 4 + 63) / 64 * 64;
         }
         Reason reason;
         if (const Status s = model_->backend().allocate(bytes, kind, buffer, reason);
             s != Status::ok)
             fail(s, "drafter: %s", reason.text);
-        for (const Place& p : places) p.tensor->buffer = buffer.get();
+        for (const TensorRequest& r : requests) r.tensor->buffer = buffer.get();
     }
 
     Plan& plan(int n_steps) {

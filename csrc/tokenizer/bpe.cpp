@@ -142,8 +142,8 @@ Gemma4Encoder::Gemma4Encoder(const Vocabulary& vocabulary,
                              const std::vector<std::string_view>& merges, int32_t unknown)
     : chars_(vocabulary, unknown), merges_(vocabulary, merges) {}
 
-void Gemma4Encoder::encode(const Stretch& stretch, std::vector<int32_t>& ids) const {
-    const std::string marked = mark_blanks(stretch.text);
+void Gemma4Encoder::encode(const TextSpan& span, std::vector<int32_t>& ids) const {
+    const std::string marked = mark_blanks(span.text);
     Scratch scratch;
     for (size_t at = 0; at < marked.size();) {
         const bool newlines = marked[at] == '\n';
@@ -181,9 +181,9 @@ ByteBpeEncoder::ByteBpeEncoder(const Vocabulary& vocabulary,
     }
 }
 
-void ByteBpeEncoder::encode(const Stretch& stretch, std::vector<int32_t>& ids) const {
+void ByteBpeEncoder::encode(const TextSpan& span, std::vector<int32_t>& ids) const {
     std::vector<std::string_view> words;
-    split_words(rule_, stretch.text, words);
+    split_words(rule_, span.text, words);
     std::vector<Symbol> symbols;
     std::vector<MergeCandidate> heap;
     for (const std::string_view word : words) {

@@ -55,7 +55,7 @@ class Gemma4Encoder final : public Encoder {
   public:
     Gemma4Encoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
                   int32_t unknown);
-    void encode(const Stretch& stretch, std::vector<int32_t>& ids) const override;
+    void encode(const TextSpan& span, std::vector<int32_t>& ids) const override;
 
   private:
     struct Scratch;
@@ -72,7 +72,7 @@ class ByteBpeEncoder final : public Encoder {
   public:
     ByteBpeEncoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
                    const PreRule& rule);
-    void encode(const Stretch& stretch, std::vector<int32_t>& ids) const override;
+    void encode(const TextSpan& span, std::vector<int32_t>& ids) const override;
 
   private:
     const Vocabulary& vocabulary_;

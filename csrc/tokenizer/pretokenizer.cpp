@@ -62,7 +62,7 @@ void cut(std::string_view text, Words& words, const Next& next) {
     }
 }
 
-// Cuts `text` into the matches of `match` and the stretches between them. match(reader, begin)
+// Cuts `text` into the matches of `match` and the spans between them. match(reader, begin)
 // returns the end of a match, or `begin` without one.
 template <class Match>
 void isolate(std::string_view text, Words& words, const Match& match) {

@@ -18,14 +18,14 @@ uint32_t order_of(float score) {
     return ~ascending;
 }
 
-std::string collapse_blanks(const Stretch& stretch) {
+std::string collapse_blanks(const TextSpan& span) {
     std::string out;
-    bool after_blank = stretch.opens;
-    for (const char c : stretch.text) {
+    bool after_blank = span.opens;
+    for (const char c : span.text) {
         if (c != ' ' || !after_blank) out += c;
         after_blank = c == ' ';
     }
-    if (stretch.closes && !out.empty() && out.back() == ' ') out.pop_back();
+    if (span.closes && !out.empty() && out.back() == ' ') out.pop_back();
     return out;
 }
 
@@ -57,16 +57,16 @@ SentencePieceEncoder::SentencePieceEncoder(const Vocabulary& vocabulary,
     }
 }
 
-std::string SentencePieceEncoder::normalize(const Stretch& stretch) const {
+std::string SentencePieceEncoder::normalize(const TextSpan& span) const {
     std::string plain =
-        rules_.remove_extra_whitespaces ? collapse_blanks(stretch) : std::string(stretch.text);
-    const bool passage_is_empty = plain.empty() && stretch.closes;
-    if (rules_.add_space_prefix && stretch.opens && !passage_is_empty) plain.insert(0, 1, ' ');
+        rules_.remove_extra_whitespaces ? collapse_blanks(span) : std::string(span.text);
+    const bool passage_is_empty = plain.empty() && span.closes;
+    if (rules_.add_space_prefix && span.opens && !passage_is_empty) plain.insert(0, 1, ' ');
     return mark_blanks(plain);
 }
 
-void SentencePieceEncoder::encode(const Stretch& stretch, std::vector<int32_t>& ids) const {
-    const std::string marked = normalize(stretch);
+void SentencePieceEncoder::encode(const TextSpan& span, std::vector<int32_t>& ids) const {
+    const std::string marked = normalize(span);
     Scratch scratch;
     for (size_t at = 0; at < marked.size();) {
         const size_t end = chars_.word_end(marked, at);

@@ -29,11 +29,11 @@ class SentencePieceEncoder final : public Encoder {
     // Throws Error{file_corrupt} unless every token has a score and no score is NaN.
     SentencePieceEncoder(const Vocabulary& vocabulary, const std::vector<float>& scores,
                          const SentencePieceRules& rules);
-    void encode(const Stretch& stretch, std::vector<int32_t>& ids) const override;
+    void encode(const TextSpan& span, std::vector<int32_t>& ids) const override;
 
   private:
     struct Scratch;
-    std::string normalize(const Stretch& stretch) const;
+    std::string normalize(const TextSpan& span) const;
     void encode_word(std::string_view text, size_t begin, size_t end, Scratch& scratch,
                      std::vector<int32_t>& ids) const;
     void emit_unused(std::string_view text, Symbol unused, const Scratch& scratch,

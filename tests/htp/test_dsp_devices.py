@@ -116,13 +116,13 @@ def test_the_sdk_branch_compiles(source, tmp_path):
 
 # The deepest chain of frames on a worker's stack: an op's own, panel_range's and a format's kernel.
 FRAMES = [
-    ("panels.c", 10240),
-    ("panels_k.c", 3072),
-    ("panels_blocks.c", 3072),
-    ("panels_expanded.c", 3072),
-    ("panels_float.c", 3072),
-    ("attend.c", 3072),
-    ("rows.c", 4096),
+    ("matmul_panels.c", 10240),
+    ("matmul_k.c", 3072),
+    ("matmul_blocks.c", 3072),
+    ("matmul_expanded.c", 3072),
+    ("matmul_float.c", 3072),
+    ("attention.c", 3072),
+    ("elementwise.c", 4096),
 ]
 
 

@@ -94,7 +94,7 @@ def test_hexagon_equals_native(hexagon_dsp, native_dsp, packer, op):
             assert bytes(plans[0].cache) == bytes(plans[1].cache)
 
 
-# --- pieces through VTCM, tiles of rows, threads ---
+# --- chunks through VTCM, tiles of rows, threads ---
 
 MATRICES = [c for c in CASES if c.op in ("matmul", "moe_matmul")]
 
@@ -126,8 +126,8 @@ LONG = [c for c in CASES if c.op == "attend" and c.pos > 900]
 @pytest.mark.parametrize("threads", [1, 2, 5, 16])
 @pytest.mark.parametrize("case", LONG, ids=repr)
 def test_threads_change_nothing_in_attention(native_dsp, packer, case, threads):
-    """Positions go to threads in pieces of 1024 when there are fewer heads than threads; with too
-    little scratch they do not."""
+    """Positions go to threads in partitions of 1024 when there are fewer heads than threads; with
+    too little scratch they do not."""
     want = reference(case)
     plan = plan_of(native_dsp, packer, case, threads=threads)
     check(plan.run(), want, "all rows")

@@ -81,7 +81,7 @@ def test_reading_what_the_compiler_says():
 
 def test_a_loop_beyond_its_budget_is_a_fault():
     loop = htp_report.measured(
-        {"file": "panels_blocks.c", "arch": "73", **htp_report.read_loops(SAID)[0]}
+        {"file": "matmul_blocks.c", "arch": "73", **htp_report.read_loops(SAID)[0]}
     )
     assert (loop["format"], loop["rows"], loop["blocks"], loop["packets_per_block"]) == (
         "q4_0",
@@ -101,7 +101,7 @@ def test_a_loop_beyond_its_budget_is_a_fault():
 @pytest.mark.parametrize(
     "arch, files",
     [
-        ("73", ["panels_blocks", "attend", "norm", "rows"]),
+        ("73", ["matmul_blocks", "attention", "norm", "elementwise"]),
         *(
             pytest.param(arch, list(htp_report.SOURCES), marks=pytest.mark.nightly)
             for arch in ("68", "79")

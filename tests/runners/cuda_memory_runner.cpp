@@ -26,13 +26,13 @@ static void faults(const char* text) { setenv("PILLION_SIM_FAULTS", text, 1); }
 static size_t used() { return sim::Faults::get().used(); }
 constexpr size_t kMiB = 1u << 20;
 
-static std::unique_ptr<Block> take(Arena& arena, size_t bytes, Status want = Status::ok) {
+static std::unique_ptr<Allocation> take(Arena& arena, size_t bytes, Status want = Status::ok) {
     Status status = Status::internal;
     Reason reason;
-    auto block = arena.take(bytes, status, reason);
-    check(status == want && (block != nullptr) == (want == Status::ok),
+    auto allocation = arena.take(bytes, status, reason);
+    check(status == want && (allocation != nullptr) == (want == Status::ok),
           reason.text[0] ? reason.text : "take", int(bytes));
-    return block;
+    return allocation;
 }
 
 static void test_sharing() {
@@ -58,7 +58,7 @@ static void test_random_order() {
     Arena arena(0, MemoryKind::device, 1 << 16);
     std::mt19937 rng(7);
     struct Held {
-        std::unique_ptr<Block> block;
+        std::unique_ptr<Allocation> allocation;
         size_t bytes;
         uint8_t mark;
     };
@@ -68,11 +68,11 @@ static void test_random_order() {
         if (held.size() < 40 && rng() % 5 < 3) {
             const size_t bytes = 1 + rng() % 20000;
             held.push_back({take(arena, bytes), bytes, uint8_t(rng())});
-            memset(held.back().block->device(), held.back().mark, bytes);
+            memset(held.back().allocation->device(), held.back().mark, bytes);
         } else if (!held.empty()) {
             const size_t k = rng() % held.size();
             for (size_t j = 0; j < held[k].bytes; j++)
-                intact &= held[k].block->device()[j] == held[k].mark;
+                intact &= held[k].allocation->device()[j] == held[k].mark;
             held.erase(held.begin() + long(k));
         }
     }
@@ -118,11 +118,11 @@ static void test_shared_memory_changes_hands() {
     Reason reason;
     const auto stream = Stream::create(0, status, reason);
     Arena arena(0, MemoryKind::shared, 0);
-    auto block = take(arena, 1000);
-    CHECK(block->host() == block->device());
-    block->host()[0] = 5;
-    block->give_to_device(*stream);
-    CHECK(block->host() == nullptr && block->device()[0] == 5 &&
+    auto allocation = take(arena, 1000);
+    CHECK(allocation->host() == allocation->device());
+    allocation->host()[0] = 5;
+    allocation->give_to_device(*stream);
+    CHECK(allocation->host() == nullptr && allocation->device()[0] == 5 &&
           stream->wait(reason) == Status::ok);
 }
 

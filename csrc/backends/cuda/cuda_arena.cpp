@@ -11,9 +11,9 @@ constexpr size_t kAlign = 256;
 
 }  // namespace
 
-Block::~Block() { arena_.give_back(*this); }
+Allocation::~Allocation() { arena_.give_back(*this); }
 
-std::unique_ptr<Block> Arena::take(size_t bytes, Status& status, Reason& reason) {
+std::unique_ptr<Allocation> Arena::take(size_t bytes, Status& status, Reason& reason) {
     const std::lock_guard<std::mutex> lock(mutex_);
     status = Status::out_of_memory;
     if (bytes > SIZE_MAX / 2) return reason.set("no memory for %zu bytes", bytes), nullptr;
@@ -43,27 +43,28 @@ Arena::Chunk* Arena::add_chunk(size_t bytes, Status& status, Reason& reason) {
     }
 }
 
-std::unique_ptr<Block> Arena::cut(Chunk& chunk, size_t gap, size_t bytes) {
+std::unique_ptr<Allocation> Arena::cut(Chunk& chunk, size_t gap, size_t bytes) {
     // Reserved, so that freeing never allocates.
-    chunk.gaps.reserve(size_t(++chunk.n_blocks) + 2);
+    chunk.gaps.reserve(size_t(++chunk.n_allocations) + 2);
     Gap& g = chunk.gaps[gap];
-    std::unique_ptr<Block> block(new Block(*this, chunk.memory.get(), g.offset, bytes));
+    std::unique_ptr<Allocation> allocation(
+        new Allocation(*this, chunk.memory.get(), g.offset, bytes));
     g.offset += bytes, g.bytes -= bytes;
     if (g.bytes == 0) chunk.gaps.erase(chunk.gaps.begin() + long(gap));
-    make_unwritten(block->device(), bytes);
-    return block;
+    make_unwritten(allocation->device(), bytes);
+    return allocation;
 }
 
-void Arena::give_back(const Block& block) {
+void Arena::give_back(const Allocation& allocation) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto c = std::find_if(chunks_.begin(), chunks_.end(), [&](const Chunk& one) {
-        return one.memory.get() == block.memory_;
+        return one.memory.get() == allocation.memory_;
     });
     std::vector<Gap>& gaps = c->gaps;
-    c->n_blocks--;
+    c->n_allocations--;
     auto next = std::find_if(gaps.begin(), gaps.end(),
-                             [&](const Gap& g) { return g.offset > block.offset_; });
-    next = gaps.insert(next, {block.offset_, block.bytes_});
+                             [&](const Gap& g) { return g.offset > allocation.offset_; });
+    next = gaps.insert(next, {allocation.offset_, allocation.bytes_});
     if (next + 1 != gaps.end() && next->offset + next->bytes == next[1].offset)
         next->bytes += next[1].bytes, gaps.erase(next + 1);
     if (next != gaps.begin() && next[-1].offset + next[-1].bytes == next->offset)

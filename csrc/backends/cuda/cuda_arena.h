@@ -15,18 +15,18 @@ namespace pillion::cuda {
 class Arena;
 
 // Bytes of an arena, aligned to 256. The arena outlives it.
-class Block {
+class Allocation {
   public:
-    ~Block();
-    Block(const Block&) = delete;
-    Block& operator=(const Block&) = delete;
+    ~Allocation();
+    Allocation(const Allocation&) = delete;
+    Allocation& operator=(const Allocation&) = delete;
     uint8_t* device() const { return memory_->device() + offset_; }
     uint8_t* host() const { return memory_->host() ? memory_->host() + offset_ : nullptr; }
     void give_to_device(Stream& stream) { memory_->give_to_device(stream); }
 
   private:
     friend class Arena;
-    Block(Arena& arena, Memory* memory, size_t offset, size_t bytes)
+    Allocation(Arena& arena, Memory* memory, size_t offset, size_t bytes)
         : arena_(arena), memory_(memory), offset_(offset), bytes_(bytes) {}
     Arena& arena_;
     Memory* memory_;
@@ -41,23 +41,23 @@ class Arena {
         : index_(device_index), kind_(kind), chunk_bytes_(chunk_bytes) {}
 
     // Null with the reason. Any thread may call it.
-    std::unique_ptr<Block> take(size_t bytes, Status& status, Reason& reason);
+    std::unique_ptr<Allocation> take(size_t bytes, Status& status, Reason& reason);
     size_t n_chunks() const { return chunks_.size(); }
     size_t reserved_bytes() const;
 
   private:
-    friend class Block;
+    friend class Allocation;
     struct Gap { size_t offset, bytes; };
     struct Chunk {
         std::unique_ptr<Memory> memory;
         size_t bytes;
-        int n_blocks;
+        int n_allocations;
         std::vector<Gap> gaps;  // by offset; two gaps never touch
     };
 
-    std::unique_ptr<Block> cut(Chunk& chunk, size_t gap, size_t bytes);
+    std::unique_ptr<Allocation> cut(Chunk& chunk, size_t gap, size_t bytes);
     Chunk* add_chunk(size_t bytes, Status& status, Reason& reason);
-    void give_back(const Block& block);
+    void give_back(const Allocation& allocation);
 
     int index_;
     MemoryKind kind_;

@@ -78,12 +78,12 @@ class CudaBackend final : public Backend {
         const Status status = to_status(why, [&] {
             Status status = Status::ok;
             Arena& arena = arenas_[int(kind)];
-            auto block = arena.take(std::max<size_t>(size, 64), status, why);
-            if (kind == BufferKind::weights && (block || fits_in_pieces(size, status))) {
-                buffer = std::make_unique<WeightBuffer>(arena, size, std::move(block));
+            auto allocation = arena.take(std::max<size_t>(size, 64), status, why);
+            if (kind == BufferKind::weights && (allocation || fits_in_pieces(size, status))) {
+                buffer = std::make_unique<WeightBuffer>(arena, size, std::move(allocation));
                 return Status::ok;
             }
-            if (block) buffer = std::make_unique<OwnBuffer>(size, kind, std::move(block));
+            if (allocation) buffer = std::make_unique<OwnBuffer>(size, kind, std::move(allocation));
             return status;
         });
         if (status == Status::device_lost) reason = why;

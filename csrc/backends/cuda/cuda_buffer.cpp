@@ -6,43 +6,43 @@
 
 namespace pillion::cuda {
 
-WeightBuffer::WeightBuffer(Arena& arena, size_t size, std::unique_ptr<Block> whole)
+WeightBuffer::WeightBuffer(Arena& arena, size_t size, std::unique_ptr<Allocation> whole)
     : DeviceBuffer(size, BufferKind::weights), arena_(arena) {
-    if (whole) pieces_.push_back({0, size, std::move(whole)});
+    if (whole) extents_.push_back({0, size, std::move(whole)});
 }
 
-const WeightBuffer::Piece* WeightBuffer::find(size_t offset) const {
-    const auto after = std::upper_bound(pieces_.begin(), pieces_.end(), offset,
-                                        [](size_t at, const Piece& p) { return at < p.offset; });
-    if (after == pieces_.begin()) return nullptr;
-    const Piece& p = after[-1];
-    return offset < p.offset + p.bytes ? &p : nullptr;
+const WeightBuffer::Extent* WeightBuffer::find(size_t offset) const {
+    const auto after = std::upper_bound(extents_.begin(), extents_.end(), offset,
+                                        [](size_t at, const Extent& e) { return at < e.offset; });
+    if (after == extents_.begin()) return nullptr;
+    const Extent& e = after[-1];
+    return offset < e.offset + e.bytes ? &e : nullptr;
 }
 
 uint8_t* WeightBuffer::device(size_t offset) const {
-    const Piece* p = find(offset);
-    return p ? p->block->device() + (offset - p->offset) : nullptr;
+    const Extent* p = find(offset);
+    return p ? p->allocation->device() + (offset - p->offset) : nullptr;
 }
 
 uint8_t* WeightBuffer::host_now(size_t offset) const {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const Piece* p = find(offset);
-    return p && p->block->host() ? p->block->host() + (offset - p->offset) : nullptr;
+    const Extent* p = find(offset);
+    return p && p->allocation->host() ? p->allocation->host() + (offset - p->offset) : nullptr;
 }
 
 void WeightBuffer::give_to_device(Stream& stream) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    for (Piece& p : pieces_) p.block->give_to_device(stream);
+    for (Extent& e : extents_) e.allocation->give_to_device(stream);
 }
 
 Status WeightBuffer::place(size_t offset, size_t bytes, Reason& reason) {
     if (bytes == 0 || find(offset)) return Status::ok;
     Status status = Status::ok;
-    std::unique_ptr<Block> block = arena_.take(bytes, status, reason);
-    if (!block) return status;
-    const auto after = std::upper_bound(pieces_.begin(), pieces_.end(), offset,
-                                        [](size_t at, const Piece& p) { return at < p.offset; });
-    pieces_.insert(after, {offset, bytes, std::move(block)});
+    std::unique_ptr<Allocation> allocation = arena_.take(bytes, status, reason);
+    if (!allocation) return status;
+    const auto after = std::upper_bound(extents_.begin(), extents_.end(), offset,
+                                        [](size_t at, const Extent& e) { return at < e.offset; });
+    extents_.insert(after, {offset, bytes, std::move(allocation)});
     return Status::ok;
 }
 

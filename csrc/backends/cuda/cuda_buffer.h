@@ -31,39 +31,39 @@ inline uint8_t* device_of(const KvStore& s) {
 // device's own memory.
 class OwnBuffer final : public DeviceBuffer {
   public:
-    OwnBuffer(size_t size, BufferKind kind, std::unique_ptr<Block> block)
-        : DeviceBuffer(size, kind), block_(std::move(block)) {}
-    uint8_t* host() const override { return block_->host(); }
-    uint8_t* device(size_t offset) const override { return block_->device() + offset; }
+    OwnBuffer(size_t size, BufferKind kind, std::unique_ptr<Allocation> allocation)
+        : DeviceBuffer(size, kind), allocation_(std::move(allocation)) {}
+    uint8_t* host() const override { return allocation_->host(); }
+    uint8_t* device(size_t offset) const override { return allocation_->device() + offset; }
 
   private:
-    std::unique_ptr<Block> block_;
+    std::unique_ptr<Allocation> allocation_;
 };
 
-// Weights: one block, or one block per tensor if the device cannot allocate so much in one piece.
-// On a unified device the host packs them in their final place until the first plan takes them
-// over.
+// Weights: one allocation, or one allocation per tensor if the device cannot allocate so much in
+// one piece. On a unified device the host packs them in their final place until the first plan
+// takes them over.
 class WeightBuffer final : public DeviceBuffer {
   public:
-    WeightBuffer(Arena& arena, size_t size, std::unique_ptr<Block> whole);  // null: in pieces
+    WeightBuffer(Arena& arena, size_t size, std::unique_ptr<Allocation> whole);  // null: in pieces
     uint8_t* host() const override { return nullptr; }
     uint8_t* device(size_t offset) const override;
     uint8_t* host_now(size_t offset) const override;
     void give_to_device(Stream& stream) override;
     // Makes room for a tensor that has none yet. Imports run one after the other, before any plan.
     Status place(size_t offset, size_t bytes, Reason& reason);
-    size_t n_pieces() const { return pieces_.size(); }
+    size_t n_extents() const { return extents_.size(); }
 
   private:
-    struct Piece {
+    struct Extent {
         size_t offset, bytes;
-        std::unique_ptr<Block> block;
+        std::unique_ptr<Allocation> allocation;
     };
-    const Piece* find(size_t offset) const;
+    const Extent* find(size_t offset) const;
 
     Arena& arena_;
-    std::vector<Piece> pieces_;  // by offset
-    mutable std::mutex mutex_;   // guards the state that give_to_device changes
+    std::vector<Extent> extents_;  // by offset
+    mutable std::mutex mutex_;     // guards the state that give_to_device changes
 };
 
 // A mapped file. Only placed ranges are made readable for the device: page-locking the whole file

@@ -26,15 +26,15 @@ void over_rows(int64_t rows, int n_threads, const F& f) {
     });
 }
 
-// The place of a row in the planes of a given number of rows.
-struct Place {
+// Where a row lies in the planes of a given number of rows.
+struct PlaneRows {
     size_t plane[4], row_bytes[4];
     size_t bytes() const {
         return row_bytes[0] + row_bytes[1] + row_bytes[2] + row_bytes[3];
     }  // of a row
 };
 
-Place place_of(const WeightSource& s, int64_t rows) {
+PlaneRows plane_rows(const WeightSource& s, int64_t rows) {
     switch (s.use) {
         case WeightSource::Use::vector: return {{}, {size_t(s.width) * 4, 0, 0, 0}};
         case WeightSource::Use::table:
@@ -46,7 +46,7 @@ Place place_of(const WeightSource& s, int64_t rows) {
     return {{o.codes, o.extra, o.scales, o.sub}, {row.codes, row.extra, row.scales, row.sub}};
 }
 
-PackedRows rows_at(const Place& p, uint8_t* to, int64_t row) {
+PackedRows rows_at(const PlaneRows& p, uint8_t* to, int64_t row) {
     const auto plane = [&](int i) { return to + p.plane[i] + size_t(row) * p.row_bytes[i]; };
     return {plane(0), plane(1), plane(2), plane(3)};
 }
@@ -55,7 +55,7 @@ class Importer {
   public:
     Importer(const WeightSource& s, CudaQueue& queue)
         : s_(s), queue_(queue), rows_(s.rows * s.depth), file_row_(row_bytes(s.dtype, s.width)),
-          whole_(place_of(s, rows_)) {}
+          whole_(plane_rows(s, rows_)) {}
 
     Status run(uint8_t* host, uint8_t* device, Reason& reason) {
         Status status = Status::ok;
@@ -69,12 +69,12 @@ class Importer {
                 fill(whole_, host, begin, begin, n);
             } else {
                 uint8_t* slice = staging->slice(int(i % 2));
-                const Place place = place_of(s_, n);
-                fill(place, slice, 0, begin, n);
+                const PlaneRows planes = plane_rows(s_, n);
+                fill(planes, slice, 0, begin, n);
                 // Waits for the copy of the other slice, which ran while this one was packed and is
                 // packed next.
                 if (status = stream->wait(reason); status != Status::ok) return status;
-                copy(place, slice, device, begin, n, *stream);
+                copy(planes, slice, device, begin, n, *stream);
             }
             if (queue_.cancel.load()) {
                 Reason ignored;
@@ -97,8 +97,8 @@ class Importer {
                                             std::max<size_t>(1, whole_.bytes())));
     }
 
-    // Writes rows first .. first + n - 1 of the weight as rows from `at` on of a place.
-    void fill(const Place& place, uint8_t* to, int64_t at, int64_t first, int64_t n) {
+    // Writes rows first .. first + n - 1 of the weight as rows from `at` on of `planes`.
+    void fill(const PlaneRows& planes, uint8_t* to, int64_t at, int64_t first, int64_t n) {
         const uint8_t* from = s_.data + file_row_ * size_t(first);
         if (s_.row_order) {
             ordered_.resize(file_row_ * size_t(n));
@@ -110,7 +110,7 @@ class Importer {
         over_rows(n, queue_.n_threads(), [&](int64_t begin, int64_t end) {
             if (!queue_.cancel.load())
                 make_rows(from + file_row_ * size_t(begin), end - begin,
-                          rows_at(place, to, at + begin));
+                          rows_at(planes, to, at + begin));
         });
     }
 
@@ -127,7 +127,7 @@ class Importer {
         }
     }
 
-    // Works piece by piece: a thread allocates nothing, because it could not report a failure.
+    // Works chunk by chunk: a thread allocates nothing, because it could not report a failure.
     void make_expanded(const uint8_t* from, int64_t n, const PackedRows& to) const {
         constexpr int64_t kTogether = 256;  // a multiple of every block
         const DType kept = expanded(s_.dtype);
@@ -135,7 +135,7 @@ class Importer {
             return expand_row(s_.dtype, from, n * s_.width, to.codes);
         if (s_.use == WeightSource::Use::vector)
             return read_row(s_.dtype, from, n * s_.width, reinterpret_cast<float*>(to.codes));
-        const Place rows = place_of(s_, n);
+        const PlaneRows rows = plane_rows(s_, n);
         for (int64_t r = 0; r < n; r++) {
             for (int64_t at = 0; at < s_.width; at += kTogether) {
                 uint8_t blocks[kTogether * 5 / 8];  // NVFP4_X: 20 bytes for 32
@@ -153,18 +153,18 @@ class Importer {
         }
     }
 
-    void copy(const Place& place, const uint8_t* slice, uint8_t* device, int64_t begin, int64_t n,
-              Stream& stream) const {
+    void copy(const PlaneRows& planes, const uint8_t* slice, uint8_t* device, int64_t begin,
+              int64_t n, Stream& stream) const {
         for (int i = 0; i < 4; i++)
             stream.copy(device + whole_.plane[i] + size_t(begin) * whole_.row_bytes[i],
-                        slice + place.plane[i], size_t(n) * place.row_bytes[i]);
+                        slice + planes.plane[i], size_t(n) * planes.row_bytes[i]);
     }
 
     const WeightSource& s_;
     CudaQueue& queue_;
     int64_t rows_;
     size_t file_row_;
-    Place whole_;
+    PlaneRows whole_;
     std::vector<uint8_t> ordered_;
 };
 

@@ -20,12 +20,12 @@
 namespace pillion::cuda {
 namespace {
 
-std::unique_ptr<Block> take_or_throw(Arena& arena, size_t bytes, const char* what) {
+std::unique_ptr<Allocation> take_or_throw(Arena& arena, size_t bytes, const char* what) {
     Status status = Status::ok;
     Reason reason;
-    auto block = arena.take(bytes, status, reason);
-    if (!block) ::pillion::fail(status, "%s: %s", what, reason.text);
-    return block;
+    auto allocation = arena.take(bytes, status, reason);
+    if (!allocation) ::pillion::fail(status, "%s: %s", what, reason.text);
+    return allocation;
 }
 
 class CudaPlan final : public Plan {
@@ -67,8 +67,8 @@ class CudaPlan final : public Plan {
     }
 
     std::vector<Step> steps_;
-    std::vector<std::unique_ptr<Block>> constants_;
-    std::unique_ptr<Block> scratch_, device_state_, host_state_;
+    std::vector<std::unique_ptr<Allocation>> constants_;
+    std::unique_ptr<Allocation> scratch_, device_state_, host_state_;
     size_t scratch_bytes_ = 0;
 
   private:
@@ -143,11 +143,11 @@ class Compiler {
     struct SharedInput {
         size_t first = 0, last = 0;  // nodes
         std::vector<DType> dtypes;   // of their weights
-        PlanLayout::Place place[kInputKinds];
+        PlanLayout::Slot slot[kInputKinds];
     };
     struct Lists {
         size_t first = 0, last = 0;
-        PlanLayout::Place place = PlanLayout::kNowhere;
+        PlanLayout::Slot slot = PlanLayout::kNoSlot;
     };
 
     const Node& node(size_t i) const { return graph_.nodes()[i]; }
@@ -223,7 +223,7 @@ class Compiler {
             const int per = per_row(n), rows = graph_.rows_max(n.rows);
             const int64_t width = graph_.value(n.in[0]).tensor.width;
             for (int kind = 0; kind < kInputKinds; kind++)
-                input.place[kind] =
+                input.slot[kind] =
                     layout_.add(prepared_bytes(input, InputKind(kind), rows, per, width),
                                 input.first, input.last);
         }
@@ -236,7 +236,7 @@ class Compiler {
             size_t bytes = 0;  // tiles grow with the rows, so fewer rows may have more of them
             for (int rows = 1; rows <= graph_.rows_max(n.rows); rows++)
                 bytes = std::max(bytes, moe_lists_bytes(moe_shape(n.params.moe), rows));
-            lists.place = layout_.add(bytes, lists.first, lists.last);
+            lists.slot = layout_.add(bytes, lists.first, lists.last);
         }
         for (size_t i = 0; i < graph_.nodes().size(); i++) {
             const Node& n = node(i);
@@ -269,7 +269,7 @@ class Compiler {
                                 graph_.rows_max(n.rows));
     }
 
-    uint8_t* at(PlanLayout::Place p) const { return layout_.at(plan_->scratch_->device(), p); }
+    uint8_t* at(PlanLayout::Slot p) const { return layout_.at(plan_->scratch_->device(), p); }
 
     uint8_t* address(Value v) const {
         if (v == kNone) return nullptr;
@@ -306,10 +306,10 @@ class Compiler {
         const SharedInput& input = inputs_[size_t(input_of_[i])];
         ProductArgs p = {a, {}, {}, nullptr, false};
         p.earlier.assign(input.dtypes.begin(), input.dtypes.begin() + long(i - input.first));
-        for (int kind = 0; kind < kInputKinds; kind++) p.prepared[kind] = at(input.place[kind]);
+        for (int kind = 0; kind < kInputKinds; kind++) p.prepared[kind] = at(input.slot[kind]);
         if (node(i).op == Op::matmul) return make_matmul_step(p);
         const Lists& lists = lists_.at(node(i).in[2]);
-        p.lists = at(lists.place);
+        p.lists = at(lists.slot);
         p.makes_lists = lists.first == i;
         return make_moe_matmul_step(p);
     }

@@ -106,8 +106,8 @@ struct Fragments {
     T c[4];
 };
 // A lane's rows (A, C) or column (B), and its first column (C).
-struct Place { int group, pair; };
-inline Place place(int lane) { return {lane >> 2, (lane & 3) * 2}; }
+struct LanePosition { int group, pair; };
+inline LanePosition lane_position(int lane) { return {lane >> 2, (lane & 3) * 2}; }
 
 // c += a * b in index order; then every lane's part goes back into its slot.
 template <class T, int K, class V>
@@ -117,7 +117,7 @@ void multiply(const V (&a)[16][K], const V (&b)[K][8], T (&c)[16][8],
         for (int k = 0; k < K; ++k)
             for (int n = 0; n < 8; ++n) c[m][n] += T(a[m][k]) * T(b[k][n]);
     for (int l = 0; l < 32; ++l) {
-        const Place p = place(l);
+        const LanePosition p = lane_position(l);
         const T d[4] = {c[p.group][p.pair], c[p.group][p.pair + 1], c[p.group + 8][p.pair],
                         c[p.group + 8][p.pair + 1]};
         std::memcpy(slots[l], d, sizeof d);
@@ -133,7 +133,7 @@ void combine(unsigned char (*slots)[kSlotBytes]) {
     T c[16][8];
     for (int l = 0; l < 32; ++l) {
         const auto in = read_slot<Fragments<T, 2 * kSteps, kSteps>>(slots, unsigned(l));
-        const Place p = place(l);
+        const LanePosition p = lane_position(l);
         for (int r = 0; r < 2 * kSteps; ++r)
             for (int i = 0; i < kPerWord; ++i) {
                 const int k = (l & 3) * kPerWord + i + r / 2 * 4 * kPerWord;

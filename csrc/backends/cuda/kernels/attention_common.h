@@ -53,7 +53,7 @@ struct KvRow<KvType::q8_0> {
 };
 
 // Positions begin .. end - 1.
-struct Span {
+struct PositionRange {
     int begin, end;
     __device__ __forceinline__ bool has(int p) const { return p >= begin && p < end; }
 };
@@ -71,16 +71,16 @@ struct AttnRows {
     __device__ __forceinline__ size_t index(int vector) const {
         return size_t(vector / gqa) * n_head + kv_head * gqa + vector % gqa;
     }
-    __device__ __forceinline__ Span seen_by_row(int row) const {
+    __device__ __forceinline__ PositionRange seen_by_row(int row) const {
         const int at = position + row;
         return {window > 0 && at >= window ? at - window + 1 : 0, at - past_only + 1};
     }
-    __device__ __forceinline__ Span seen(int vector) const {
-        return vector < n_vectors ? seen_by_row(vector / gqa) : Span{0, 0};
+    __device__ __forceinline__ PositionRange seen(int vector) const {
+        return vector < n_vectors ? seen_by_row(vector / gqa) : PositionRange{0, 0};
     }
     // The positions that any of n vectors from `first` on sees. Spans of later rows begin and end
     // later.
-    __device__ __forceinline__ Span seen_by_any(int first, int n) const {
+    __device__ __forceinline__ PositionRange seen_by_any(int first, int n) const {
         return {seen_by_row(first / gqa).begin,
                 seen_by_row((min(first + n, n_vectors) - 1) / gqa).end};
     }
@@ -90,9 +90,10 @@ struct AttnRows {
 };
 
 // The part of `seen` that split number `index` covers; all of it without splits.
-static __device__ __forceinline__ Span part_of(Span seen, int split, int index) {
-    return split > 0 ? Span{max(seen.begin, index * split), min(seen.end, (index + 1) * split)}
-                     : seen;
+static __device__ __forceinline__ PositionRange part_of(PositionRange seen, int split, int index) {
+    return split > 0
+               ? PositionRange{max(seen.begin, index * split), min(seen.end, (index + 1) * split)}
+               : seen;
 }
 
 // Calls f(std::integral_constant<int, d>()) if head size d has flash attention; else returns false.

@@ -24,12 +24,12 @@ template <int D, int R>
 struct DecodeShared {
     static constexpr int kQ = 0, kScore = R * D, kOut = kScore + R * kKeys,
                          kFactor = kOut + decode_groups(D) * D, kMax = kFactor + R, kSum = kMax + R,
-                         kSpan = kSum + R;
+                         kRanges = kSum + R;
     smem<float> q, score, out, factor, max, sum;
-    smem<Span> span;
+    smem<PositionRange> ranges;
     __device__ __forceinline__ explicit DecodeShared(smem<float> base)
         : q(base + kQ), score(base + kScore), out(base + kOut), factor(base + kFactor),
-          max(base + kMax), sum(base + kSum), span(shared_cast<Span>(base + kSpan)) {}
+          max(base + kMax), sum(base + kSum), ranges(shared_cast<PositionRange>(base + kRanges)) {}
 };
 
 template <int D, int R>
@@ -39,13 +39,13 @@ __device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& 
         const int vector = first + i / D;
         s.q[i] = vector < rows.n_vectors ? a.q[rows.index(vector) * D + i % D] : 0.0f;
     }
-    if (threadIdx.x < R) s.span[threadIdx.x] = rows.seen(first + int(threadIdx.x));
+    if (threadIdx.x < R) s.ranges[threadIdx.x] = rows.seen(first + int(threadIdx.x));
 }
 
 // 1. Scores of the positions [tile, tile + 64) that any vector of the block sees.
 template <int D, int R, KvType KV>
-__device__ __forceinline__ void score_tile(const AttnCall& a, int kv_head, int tile, Span range,
-                                           const DecodeShared<D, R>& s) {
+__device__ __forceinline__ void score_tile(const AttnCall& a, int kv_head, int tile,
+                                           PositionRange range, const DecodeShared<D, R>& s) {
     // A tile does not wrap: capacities are multiples of 256.
     const int tid = int(threadIdx.x), slot = tile % a.capacity;
     for (int kk = tid / 8; kk < kKeys; kk += kThreads / 8) {
@@ -75,7 +75,7 @@ __device__ __forceinline__ void score_tile(const AttnCall& a, int kv_head, int t
             PILLION_UNROLL
             for (int o = 4; o > 0; o /= 2) v += __shfl_xor_sync(PILLION_FULL_MASK, v, o, 32);
             if (tid % 8 == r % 8)
-                s.score[r * kKeys + kk] = range.has(tile + kk) && s.span[r].has(tile + kk)
+                s.score[r * kKeys + kk] = range.has(tile + kk) && s.ranges[r].has(tile + kk)
                                               ? soft_cap(v * a.scale, a.softcap)
                                               : -INFINITY;
         }
@@ -106,8 +106,9 @@ __device__ __forceinline__ void update_softmax(float (&m)[Mine], float (&l)[Mine
 
 // 3. Skips a weight of zero: its value may belong to a position that this vector must not see.
 template <int D, int R, KvType KV>
-__device__ __forceinline__ void add_values(const AttnCall& a, int kv_head, int tile, Span range,
-                                           const DecodeShared<D, R>& s, float (&o)[R][8]) {
+__device__ __forceinline__ void add_values(const AttnCall& a, int kv_head, int tile,
+                                           PositionRange range, const DecodeShared<D, R>& s,
+                                           float (&o)[R][8]) {
     constexpr int kChunks = D / 8, kGroups = decode_groups(D);
     const int group = int(threadIdx.x) / kChunks, chunk = int(threadIdx.x) % kChunks,
               slot = tile % a.capacity;
@@ -180,7 +181,7 @@ __global__ void __launch_bounds__(kThreads, 3) decode_kernel(AttnCall a) {
     const int split = int(blockIdx.x), kv_head = int(blockIdx.y), first = int(blockIdx.z) * R;
     const AttnRows rows(a, kv_head);
     if (first >= rows.n_vectors) return;
-    const Span range =
+    const PositionRange range =
         part_of(rows.seen_by_any(first, R), a.split, rows.first_split(a.split) + split);
 
     load_queries<D, R>(a, rows, first, s);
@@ -208,7 +209,7 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(AttnCall a) {
     const int row = int(blockIdx.x) / a.n_head;
     if (row >= a.rows.count()) return;
     const AttnRows rows(a, 0);
-    const Span seen = rows.seen_by_row(row);
+    const PositionRange seen = rows.seen_by_row(row);
     const int from = rows.first_split(a.split), begin = seen.begin / a.split - from;
     const int end = seen.end > seen.begin ? (seen.end - 1) / a.split - from + 1 : begin;
     const size_t at = blockIdx.x;

@@ -21,7 +21,8 @@ __global__ void __launch_bounds__(kThreads) plain_kernel(AttnCall a) {
     const AttnRows rows(a, kv_head);
     if (vector >= rows.n_vectors) return;
     const size_t at = rows.index(vector);
-    const Span range = part_of(rows.seen(vector), a.split, rows.first_split(a.split) + split);
+    const PositionRange range =
+        part_of(rows.seen(vector), a.split, rows.first_split(a.split) + split);
     for (int i = tid; i < a.d; i += kThreads) q[i] = a.q[at * a.d + i];
 
     float m = -INFINITY, l = 0.0f, o[kColumns] = {};

@@ -27,8 +27,8 @@ struct TileLayout {
     static constexpr size_t kScore = kV + sizeof(half) * kKeys * kHalfStride;
     static constexpr size_t kWeight = kScore + sizeof(float) * Rows * kScoreStride;
     static constexpr size_t kFactor = kWeight + sizeof(half) * Rows * kWeightStride;
-    static constexpr size_t kSpan = kFactor + sizeof(float) * Rows;
-    static constexpr size_t kBytes = kSpan + sizeof(Span) * Rows;
+    static constexpr size_t kRanges = kFactor + sizeof(float) * Rows;
+    static constexpr size_t kBytes = kRanges + sizeof(PositionRange) * Rows;
 };
 
 template <int D, int Rows>
@@ -36,12 +36,13 @@ struct TileShared {
     using L = TileLayout<D, Rows>;
     smem<half> q, k, v, weight;
     smem<float> score, factor;
-    smem<Span> span;
+    smem<PositionRange> ranges;
     __device__ __forceinline__ explicit TileShared(smem<unsigned char> base)
         : q(shared_cast<half>(base + L::kQ)), k(shared_cast<half>(base + L::kK)),
           v(shared_cast<half>(base + L::kV)), weight(shared_cast<half>(base + L::kWeight)),
           score(shared_cast<float>(base + L::kScore)),
-          factor(shared_cast<float>(base + L::kFactor)), span(shared_cast<Span>(base + L::kSpan)) {}
+          factor(shared_cast<float>(base + L::kFactor)),
+          ranges(shared_cast<PositionRange>(base + L::kRanges)) {}
 };
 
 template <int D, int Rows, int Threads>
@@ -55,14 +56,15 @@ __device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& 
             q = reinterpret_cast<const float2*>(a.q + rows.index(first + r) * D)[c];
         shared_cast<half2>(s.q)[r * (kStride / 2) + c] = __float22half2_rn(q);
     }
-    if (threadIdx.x < Rows) s.span[threadIdx.x] = rows.seen(first + int(threadIdx.x));
+    if (threadIdx.x < Rows) s.ranges[threadIdx.x] = rows.seen(first + int(threadIdx.x));
 }
 
 // Loads a tile of K or V as halves. Positions that no vector of the block sees become zero, so that
 // a weight of zero never meets a NaN.
 template <int D, int Threads, KvType KV>
 __device__ __forceinline__ void load_kv(smem<half> to, const void* base, const void* scale,
-                                        int tile, Span range, const AttnCall& a, int kv_head) {
+                                        int tile, PositionRange range, const AttnCall& a,
+                                        int kv_head) {
     constexpr int kChunks = D / 8, kStride = D + 8;
     // A tile does not wrap: capacities are multiples of 256.
     const int slot = tile % a.capacity;
@@ -108,7 +110,7 @@ __device__ __forceinline__ void score_tile(const AttnCall& a, int tile,
         for (int i = 0; i < 4; i++) {
             const int r = mt * 16 + frag_c_row(i), n = nt * 8 + frag_c_col(i);
             const float x = soft_cap((c[0].x[i] + c[1].x[i]) * a.scale, a.softcap);
-            s.score[r * L::kScoreStride + n] = s.span[r].has(tile + n) ? x : -INFINITY;
+            s.score[r * L::kScoreStride + n] = s.ranges[r].has(tile + n) ? x : -INFINITY;
         }
     }
 }
@@ -209,7 +211,7 @@ __global__ void __launch_bounds__(tile_warps(16 * MT) * 32) tile_kernel(AttnCall
     const int kv_head = int(blockIdx.x), first = int(blockIdx.y) * kRows;
     const AttnRows rows(a, kv_head);
     if (first >= rows.n_vectors) return;
-    const Span range = rows.seen_by_any(first, kRows);
+    const PositionRange range = rows.seen_by_any(first, kRows);
 
     load_queries<D, kRows, kThreads>(a, rows, first, s);
     FragC o[MT][kMine];

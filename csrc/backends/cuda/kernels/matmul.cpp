@@ -62,17 +62,17 @@ void run_matvec(DType t, const MatmulArgs& a, int tiles, int slots, int columns,
     }
 }
 
-void run_tile(DType t, const MatmulArgs& a, int tiles, int columns, stream_t stream) {
+void run_matmul(DType t, const MatmulArgs& a, int tiles, int columns, stream_t stream) {
     const int64_t blocks = (a.rows + kTileRows - 1) / kTileRows;
     PILLION_CHECK(blocks <= kGridMax);
     const dim3 grid{unsigned(tiles), unsigned(blocks), 1u};
     switch (t) {
 #define PILLION_CASE(T) \
-    case DType::T: return tile_quant<DType::T>(a, grid, columns, stream);
+    case DType::T: return matmul_quant<DType::T>(a, grid, columns, stream);
         PILLION_CUDA_QUANT_FORMATS(PILLION_CASE)
 #undef PILLION_CASE
-        case DType::f16: return tile_float<DType::f16>(a, grid, columns, stream);
-        case DType::bf16: return tile_float<DType::bf16>(a, grid, columns, stream);
+        case DType::f16: return matmul_float<DType::f16>(a, grid, columns, stream);
+        case DType::bf16: return matmul_float<DType::bf16>(a, grid, columns, stream);
         default: break;
     }
 }
@@ -149,7 +149,7 @@ void matmul(const PackedWeight& weight, const MatmulInput& input, float* out, Ro
     const int tiles = (n + a.columns - 1) / a.columns;
     if (is_matvec) run_matvec(weight.dtype, a, tiles, 1, n < kMatvecRows ? n : kMatvecRows, stream);
     else if (!run_blas(weight, a, input, n, stream))
-        run_tile(weight.dtype, a, tiles, a.columns, stream);
+        run_matmul(weight.dtype, a, tiles, a.columns, stream);
 }
 
 int moe_tile(const MoeShape& shape, int32_t rows_max) {
@@ -193,7 +193,7 @@ void moe_matmul(const PackedWeight& weight, const MoeShape& shape, const void* l
     const int tile = moe_tile(shape, rows.max), tiles = a.lists.tiles_max;
     if (rows.max <= kMatvecRows || weight.dtype == DType::f32)
         run_matvec(weight.dtype, a, tiles, 1, tile, stream);
-    else run_tile(weight.dtype, a, tiles, tile, stream);
+    else run_matmul(weight.dtype, a, tiles, tile, stream);
 }
 
 void cluster_matmul(const PackedWeight& weight, const int32_t* clusters, int32_t n_clusters,

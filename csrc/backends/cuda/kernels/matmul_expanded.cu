@@ -3,9 +3,9 @@
 #include "backends/cuda/kernels/matmul_quant.cuh"
 
 namespace pillion::cuda {
-template void tile_quant<DType::iq3_xxs_x>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::iq3_s_x>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::iq2_x>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::iq1_x>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::tq2_0>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::iq3_xxs_x>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::iq3_s_x>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::iq2_x>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::iq1_x>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::tq2_0>(const MatmulArgs&, dim3, int, stream_t);
 }  // namespace pillion::cuda

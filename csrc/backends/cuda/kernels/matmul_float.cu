@@ -86,7 +86,7 @@ static __device__ __forceinline__ void multiply_stage(const smem<half>& stage, i
 }
 
 template <DType T, int kColumns>
-static __global__ void __launch_bounds__(kThreads, 2) tile_float_kernel(MatmulArgs a) {
+static __global__ void __launch_bounds__(kThreads, 2) matmul_float_kernel(MatmulArgs a) {
     using S = FloatStage<T, kColumns>;
     const Job job = make_job(a, int(blockIdx.x), 0);
     if (job.columns == 0) return;
@@ -128,16 +128,16 @@ static __global__ void __launch_bounds__(kThreads, 2) tile_float_kernel(MatmulAr
 }
 
 template <DType T>
-void tile_float(const MatmulArgs& a, dim3 grid, int columns, stream_t stream) {
+void matmul_float(const MatmulArgs& a, dim3 grid, int columns, stream_t stream) {
     const dim3 block(kThreads);
     if (columns == 32)
-        PILLION_LAUNCH((tile_float_kernel<T, 32>), grid, block, (FloatStage<T, 32>::kShared),
+        PILLION_LAUNCH((matmul_float_kernel<T, 32>), grid, block, (FloatStage<T, 32>::kShared),
                        stream, a);
     else if (columns == 64)
-        PILLION_LAUNCH((tile_float_kernel<T, 64>), grid, block, (FloatStage<T, 64>::kShared),
+        PILLION_LAUNCH((matmul_float_kernel<T, 64>), grid, block, (FloatStage<T, 64>::kShared),
                        stream, a);
     else
-        PILLION_LAUNCH((tile_float_kernel<T, 128>), grid, block, (FloatStage<T, 128>::kShared),
+        PILLION_LAUNCH((matmul_float_kernel<T, 128>), grid, block, (FloatStage<T, 128>::kShared),
                        stream, a);
 }
 
@@ -154,7 +154,7 @@ void scale_rows(float* out, const float* scales, int n, int64_t width, stream_t 
                    0, stream, out, scales, width);
 }
 
-template void tile_float<DType::f16>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_float<DType::bf16>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_float<DType::f16>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_float<DType::bf16>(const MatmulArgs&, dim3, int, stream_t);
 
 }  // namespace pillion::cuda

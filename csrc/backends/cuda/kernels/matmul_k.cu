@@ -2,10 +2,10 @@
 #include "backends/cuda/kernels/matmul_quant.cuh"
 
 namespace pillion::cuda {
-template void tile_quant<DType::q2_k>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::q3_k>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::q4_k>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::q5_k>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::q6_k>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::iq4_xs>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::q2_k>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::q3_k>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::q4_k>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::q5_k>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::q6_k>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::iq4_xs>(const MatmulArgs&, dim3, int, stream_t);
 }  // namespace pillion::cuda

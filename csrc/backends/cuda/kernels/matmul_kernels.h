@@ -67,9 +67,9 @@ __host__ __device__ constexpr int matvec_rows(int columns_max) { return columns_
 // tiles.
 constexpr int kTileRows = 128;
 template <DType T>
-void tile_quant(const MatmulArgs& a, dim3 grid, int columns, stream_t stream);
+void matmul_quant(const MatmulArgs& a, dim3 grid, int columns, stream_t stream);
 template <DType T>
-void tile_float(const MatmulArgs& a, dim3 grid, int columns, stream_t stream);
+void matmul_float(const MatmulArgs& a, dim3 grid, int columns, stream_t stream);
 
 template <DType T>
 void unpack(const MatmulArgs& a, const int32_t* ids, float scale, stream_t stream);

@@ -2,12 +2,12 @@
 #include "backends/cuda/kernels/matmul_quant.cuh"
 
 namespace pillion::cuda {
-template void tile_quant<DType::q4_0>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::q4_1>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::q5_0>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::q5_1>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::q8_0>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::iq4_nl>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::mxfp4_x>(const MatmulArgs&, dim3, int, stream_t);
-template void tile_quant<DType::nvfp4_x>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::q4_0>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::q4_1>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::q5_0>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::q5_1>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::q8_0>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::iq4_nl>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::mxfp4_x>(const MatmulArgs&, dim3, int, stream_t);
+template void matmul_quant<DType::nvfp4_x>(const MatmulArgs&, dim3, int, stream_t);
 }  // namespace pillion::cuda

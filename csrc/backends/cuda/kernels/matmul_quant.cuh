@@ -15,7 +15,7 @@
 
 namespace pillion::cuda {
 
-constexpr int kTileThreads = 256, kStageBlocks = 2;
+constexpr int kMatmulThreads = 256, kStageBlocks = 2;
 
 // Shared memory of a stage, in bytes. The distance between blocks exceeds their length by 64 bytes
 // for weights and by 32 bytes for activations, so that copies of neighbouring pieces go to
@@ -52,7 +52,7 @@ struct QuantLoader {
     using S = QuantStage<T, kColumns>;
     static constexpr Codes kCodes = S::kCodes;
     // threads that copy a column's four pieces: half, block
-    static constexpr int kPerColumn = kTileThreads / kColumns;
+    static constexpr int kPerColumn = kMatmulThreads / kColumns;
 
     __device__ explicit QuantLoader(const MatmulArgs& args) : a(args), tid(int(threadIdx.x)) {}
     // False without columns. Rows and columns past the end repeat the last one.
@@ -231,7 +231,7 @@ struct QuantTile {
 };
 
 template <DType T, int kColumns>
-static __global__ void __launch_bounds__(kTileThreads, 2) tile_quant_kernel(MatmulArgs a) {
+static __global__ void __launch_bounds__(kMatmulThreads, 2) matmul_quant_kernel(MatmulArgs a) {
     using S = QuantStage<T, kColumns>;
     PILLION_DYNAMIC_SHARED(unsigned char, shared);
     const int row0 = int(blockIdx.y) * kTileRows, warp = int(threadIdx.x) / 32;
@@ -274,16 +274,16 @@ static __global__ void __launch_bounds__(kTileThreads, 2) tile_quant_kernel(Matm
 }
 
 template <DType T>
-void tile_quant(const MatmulArgs& a, dim3 grid, int columns, stream_t stream) {
-    const dim3 block(kTileThreads);
+void matmul_quant(const MatmulArgs& a, dim3 grid, int columns, stream_t stream) {
+    const dim3 block(kMatmulThreads);
     if (columns == 32)
-        PILLION_LAUNCH((tile_quant_kernel<T, 32>), grid, block, 2 * QuantStage<T, 32>::bytes,
+        PILLION_LAUNCH((matmul_quant_kernel<T, 32>), grid, block, 2 * QuantStage<T, 32>::bytes,
                        stream, a);
     else if (columns == 64)
-        PILLION_LAUNCH((tile_quant_kernel<T, 64>), grid, block, 2 * QuantStage<T, 64>::bytes,
+        PILLION_LAUNCH((matmul_quant_kernel<T, 64>), grid, block, 2 * QuantStage<T, 64>::bytes,
                        stream, a);
     else
-        PILLION_LAUNCH((tile_quant_kernel<T, 128>), grid, block, 2 * QuantStage<T, 128>::bytes,
+        PILLION_LAUNCH((matmul_quant_kernel<T, 128>), grid, block, 2 * QuantStage<T, 128>::bytes,
                        stream, a);
 }
 

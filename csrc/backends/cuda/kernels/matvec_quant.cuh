@@ -13,7 +13,7 @@
 
 namespace pillion::cuda {
 
-constexpr int kFewThreads = 128, kFewLanes = 16;
+constexpr int kMatvecThreads = 128, kMatvecLanes = 16;
 
 template <DType T>
 struct QuantTraits {
@@ -55,7 +55,8 @@ static __device__ __forceinline__ float add_block(const uint32_t (&w)[8], const 
 
 static __device__ __forceinline__ float sum_of_16(float v) {
     PILLION_UNROLL
-    for (int o = kFewLanes / 2; o > 0; o >>= 1) v += __shfl_xor_sync(PILLION_FULL_MASK, v, o, 32);
+    for (int o = kMatvecLanes / 2; o > 0; o >>= 1)
+        v += __shfl_xor_sync(PILLION_FULL_MASK, v, o, 32);
     return v;
 }
 
@@ -64,7 +65,7 @@ template <DType T, int kColumns, int kRows>
 static __device__ __forceinline__ void matvec_quant_columns(const MatmulArgs& a, const Job& job,
                                                             int row, int first) {
     using F = QuantTraits<T>;
-    const int lane = int(threadIdx.x) % kFewLanes;
+    const int lane = int(threadIdx.x) % kMatvecLanes;
     const int4* codes = reinterpret_cast<const int4*>(a.codes);
     size_t at[kRows];
     RawCodes<F::kCodes> raw[kRows];
@@ -86,7 +87,7 @@ static __device__ __forceinline__ void matvec_quant_columns(const MatmulArgs& a,
     }
     // One block is loaded ahead already; more would cost registers that nine columns do not have.
     PILLION_NO_UNROLL
-    for (int b = lane; b < a.blocks; b += kFewLanes) {
+    for (int b = lane; b < a.blocks; b += kMatvecLanes) {
         uint32_t w[kRows][8];
         BlockScales<F::kScales> scales[kRows];
         PILLION_UNROLL
@@ -94,7 +95,7 @@ static __device__ __forceinline__ void matvec_quant_columns(const MatmulArgs& a,
             decode_block<F::kCodes>(raw[r], w[r]);
             decode_scales<F::kScales, F::kFactor>(raw_scales[r], b & 7, scales[r]);
             // Loads the next block's bytes while this one is multiplied.
-            const size_t next = at[r] + size_t(min(b + kFewLanes, a.blocks - 1));
+            const size_t next = at[r] + size_t(min(b + kMatvecLanes, a.blocks - 1));
             load_codes<F::kCodes>(raw[r], a.weight, next);
             load_scales<F::kScales>(raw_scales[r], a.weight, next);
         }
@@ -116,7 +117,7 @@ static __device__ __forceinline__ void matvec_quant_columns(const MatmulArgs& a,
         for (int r = 0; r < kRows; r++) {
             const float v = sum_of_16(sum[r][c]);
             // Lanes take turns, so that a half warp's stores are in flight together.
-            if (lane == (c * kRows + r) % kFewLanes && row + r < a.rows)
+            if (lane == (c * kRows + r) % kMatvecLanes && row + r < a.rows)
                 job.out[size_t(job.out_row(first + c)) * size_t(a.out_stride) + size_t(row + r)] =
                     v;
         }
@@ -127,11 +128,12 @@ static __device__ __forceinline__ void matvec_quant_columns(const MatmulArgs& a,
 // more columns than an instance has, the same block takes them in equal parts, one after the other:
 // its first reads are still in the second cache.
 template <DType T, int kColumnsMax>
-static __global__ void __launch_bounds__(kFewThreads) matvec_quant_kernel(MatmulArgs a) {
-    constexpr int kRows = matvec_rows(kColumnsMax) / (kFewThreads / kFewLanes);
+static __global__ void __launch_bounds__(kMatvecThreads) matvec_quant_kernel(MatmulArgs a) {
+    constexpr int kRows = matvec_rows(kColumnsMax) / (kMatvecThreads / kMatvecLanes);
     const Job job = make_job(a, int(blockIdx.y), int(blockIdx.z));
     const int row =
-        (int(blockIdx.x) * (kFewThreads / kFewLanes) + int(threadIdx.x) / kFewLanes) * kRows;
+        (int(blockIdx.x) * (kMatvecThreads / kMatvecLanes) + int(threadIdx.x) / kMatvecLanes) *
+        kRows;
     if constexpr (kColumnsMax == 1) {
         for (int first = 0; first < job.columns; first++)
             matvec_quant_columns<T, 1, kRows>(a, job, row, first);
@@ -156,10 +158,10 @@ static __global__ void __launch_bounds__(kFewThreads) matvec_quant_kernel(Matmul
 template <DType T>
 void matvec_quant(const MatmulArgs& a, dim3 grid, int columns_max, stream_t stream) {
     if (columns_max == 1)
-        PILLION_LAUNCH((matvec_quant_kernel<T, 1>), grid, dim3(kFewThreads), 0, stream, a);
+        PILLION_LAUNCH((matvec_quant_kernel<T, 1>), grid, dim3(kMatvecThreads), 0, stream, a);
     else
-        PILLION_LAUNCH((matvec_quant_kernel<T, kMatvecColumns>), grid, dim3(kFewThreads), 0, stream,
-                       a);
+        PILLION_LAUNCH((matvec_quant_kernel<T, kMatvecColumns>), grid, dim3(kMatvecThreads), 0,
+                       stream, a);
 }
 
 }  // namespace pillion::cuda

@@ -1,7 +1,7 @@
 // Copies of one thread from memory into VTCM, in the order of their start: while the thread
-// computes on one piece, the next piece is on its way. At most two copies are open. On the device
+// computes on one chunk, the next chunk is on its way. At most two copies are open. On the device
 // (v68 and later) the user DMA unit copies. Elsewhere the wait does the copy, so that code that
-// reads a piece too early reads the old bytes.
+// reads a chunk too early reads the old bytes.
 #ifndef PILLION_DSP_DMA_H
 #define PILLION_DSP_DMA_H
 
@@ -78,7 +78,7 @@ static inline void dma_start(struct dma* d, void* to, const void* from, uint32_t
     d->copy[i].from = from;
     d->copy[i].bytes = bytes;
 }
-// Pieces are whole vectors. Copies eight bytes at a time: the emulator's libc copies words.
+// Chunks are whole vectors. Copies eight bytes at a time: the emulator's libc copies words.
 static inline void dma_copy_now(uint64_t* to, const uint64_t* from, uint32_t bytes) {
     for (uint32_t i = 0; i < bytes / 8; i += 4)
         to[i] = from[i], to[i + 1] = from[i + 1], to[i + 2] = from[i + 2], to[i + 3] = from[i + 3];

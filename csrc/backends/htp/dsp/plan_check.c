@@ -313,8 +313,8 @@ static int check_tiling(struct check* c) {
     if (!t->fetch_groups) return 0;
     if (!matmul && c->op->code != Op_moe_matmul)
         return no(c, HTP_WHY_TILING, TILING, t->fetch_groups, 0);
-    const uint64_t piece = htp_fetch_bytes(c->op->in[0].dtype, t->fetch_groups);
-    if (t->fetch_bytes < piece) return no(c, HTP_WHY_TILING, TILING, t->fetch_bytes, piece);
+    const uint64_t chunk = htp_fetch_bytes(c->op->in[0].dtype, t->fetch_groups);
+    if (t->fetch_bytes < chunk) return no(c, HTP_WHY_TILING, TILING, t->fetch_bytes, chunk);
     if (t->fetch_bytes % HTP_VECTOR || t->vtcm_offset % HTP_VECTOR)
         return no(c, HTP_WHY_ALIGNMENT, TILING, t->vtcm_offset, HTP_VECTOR);
     const uint64_t end = t->vtcm_offset + htp_vtcm_bytes(t);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/htp/dsp/ops/kv.h"
+#include "backends/htp/dsp/ops/kv_head.h"
 #include "backends/htp/dsp/ops/ops.h"
 #include "backends/htp/dsp/vtcm.h"
 #include "backends/htp/dsp/workers.h"

@@ -19,15 +19,15 @@ namespace pillion::htp {
 namespace {
 
 // Of weights: DSPs before v75 map less than 2 GB at once.
-constexpr size_t kOnePieceMax = size_t(1) << 30;
+constexpr size_t kOneAllocationMax = size_t(1) << 30;
 // 1/8 of a session's address space stays free for caches and activations.
 constexpr size_t kOther = 8;
 
 class HtpBackend final : public Backend {
   public:
-    explicit HtpBackend(std::unique_ptr<Line> line)
-        : line_(std::move(line)), memory_(*line_), sessions_(*line_) {
-        memory_.on_free = [this](const Block& b) { sessions_.forget(b); };
+    explicit HtpBackend(std::unique_ptr<Device> device)
+        : device_(std::move(device)), arena_(*device_), sessions_(*device_) {
+        arena_.on_free = [this](const Chunk& c) { sessions_.forget(c); };
     }
     const char* name() const override { return "htp"; }
 
@@ -38,13 +38,13 @@ class HtpBackend final : public Backend {
 
     Json info_json() const override {
         JsonObject out;
-        out.add("device", line_->device_name())
+        out.add("device", device_->name())
             .add("architecture", "v" + std::to_string(facts_.arch))
             .add("threads", facts_.threads)
             .add("vtcm_bytes", facts_.vtcm_bytes)
-            .add("address_space_bytes", line_->address_space());
-        line_->describe(out);
-        return out.add("emulated", line_->is_emulated()).add("sessions", sessions_.to_json());
+            .add("address_space_bytes", device_->address_space());
+        device_->describe(out);
+        return out.add("emulated", device_->is_emulated()).add("sessions", sessions_.to_json());
     }
 
     bool supports(const Graph& graph, const Node& node, Reason& reason) const override {
@@ -56,13 +56,13 @@ class HtpBackend final : public Backend {
         return to_status(reason, [&] {
             Status status = Status::ok;
             Reason why;
-            if (kind == BufferKind::weights && size > std::min(kOnePieceMax, usable())) {
+            if (kind == BufferKind::weights && size > std::min(kOneAllocationMax, usable())) {
                 status = allocate_weights(size, buffer, why);
-            } else if (auto region = memory_.allocate(size, status, why)) {
-                buffer = std::make_unique<HtpBuffer>(size, kind, std::move(region));
+            } else if (auto allocation = arena_.allocate(size, status, why)) {
+                buffer = std::make_unique<HtpBuffer>(size, kind, std::move(allocation));
             }
             if (!buffer)
-                reason.set("%s on device %s: %s", kind_name(kind), line_->device_name(), why.text);
+                reason.set("%s on device %s: %s", kind_name(kind), device_->name(), why.text);
             return buffer ? Status::ok : status;
         });
     }
@@ -81,7 +81,7 @@ class HtpBackend final : public Backend {
         uint8_t* at = host_at(to, offset, reason);
         if (!at) return Status::internal;
         memcpy(at, from, bytes);
-        static_cast<const HtpBuffer&>(to).at(offset).block->host_writes++;
+        static_cast<const HtpBuffer&>(to).at(offset).chunk->host_writes++;
         return Status::ok;
     }
 
@@ -93,7 +93,7 @@ class HtpBackend final : public Backend {
         const bool is_ids = s.use == WeightSource::Use::table && s.dtype == DType::i32;
         if (!is_ids && !is_weight_type(s.dtype)) {
             reason.set("tensor %s: type %s is not a weight format of device %s (it has %s)", s.name,
-                       ::pillion::info(s.dtype).name, line_->device_name(), kWeightTypes);
+                       ::pillion::info(s.dtype).name, device_->name(), kWeightTypes);
             return Status::unsupported_model;
         }
         // Places are multiples of 64; import_weight moves on to a multiple of HTP_VECTOR.
@@ -137,7 +137,7 @@ class HtpBackend final : public Backend {
     // The host's memory, as far as sessions can map it.
     MemoryInfo memory() const override {
         const MemoryInfo m = host_memory();
-        const size_t most = usable() * size_t(line_->sessions_max());
+        const size_t most = usable() * size_t(device_->sessions_max());
         return {std::min(m.total, most), std::min(m.free, most), true};
     }
 
@@ -156,7 +156,7 @@ class HtpBackend final : public Backend {
         return to_status(reason, [&] {
             if (options.observer) {
                 reason.set("activations are collected on the cpu backend only, this model is on %s",
-                           line_->device_name());
+                           device_->name());
                 return Status::unsupported_op;
             }
             for (const Node& n : graph.nodes())
@@ -174,30 +174,30 @@ class HtpBackend final : public Backend {
     }
 
   private:
-    Dsp dsp() { return {memory_, sessions_, line_->device_name()}; }
-    size_t usable() const { return line_->address_space() - line_->address_space() / kOther; }
+    Dsp dsp() { return {arena_, sessions_, device_->name()}; }
+    size_t usable() const { return device_->address_space() - device_->address_space() / kOther; }
 
     Status allocate_weights(size_t size, std::unique_ptr<Buffer>& buffer, Reason& reason) {
         const size_t n = (size + usable() - 1) / usable();
-        if (n > size_t(line_->sessions_max())) {
+        if (n > size_t(device_->sessions_max())) {
             reason.set(
                 "%zu MB need %zu sessions of %zu MB each, there are at most %d: take a smaller "
                 "model or quantisation",
-                size >> 20, n, usable() >> 20, line_->sessions_max());
+                size >> 20, n, usable() >> 20, device_->sessions_max());
             return Status::out_of_memory;
         }
-        buffer = std::make_unique<HtpBuffer>(size, memory_, int(n));
+        buffer = std::make_unique<HtpBuffer>(size, arena_, int(n));
         return Status::ok;
     }
 
     uint8_t* host_at(const Buffer& b, size_t offset, Reason& reason) const {
-        const HtpBuffer::Place p = static_cast<const HtpBuffer&>(b).at(offset);
-        if (!p.block) reason.set("nothing lies at byte %zu of this buffer", offset);
-        return p.block ? p.host() : nullptr;
+        const HtpBuffer::Location p = static_cast<const HtpBuffer&>(b).at(offset);
+        if (!p.chunk) reason.set("nothing lies at byte %zu of this buffer", offset);
+        return p.chunk ? p.host() : nullptr;
     }
 
-    std::unique_ptr<Line> line_;
-    Memory memory_;
+    std::unique_ptr<Device> device_;
+    Arena arena_;
     Sessions sessions_;
     htp_info facts_ = {};
 };
@@ -210,9 +210,9 @@ Backend* open_backend(const ModuleRequest& request, Reason& reason) {
     g_core_log = request.log;
     set_log_sink(to_core, nullptr);
     Status status = Status::ok;
-    auto line = request.device == 0 ? open_fastrpc(status, reason) : open_sim(status, reason);
-    if (!line) return nullptr;
-    auto backend = std::make_unique<HtpBackend>(std::move(line));
+    auto device = request.device == 0 ? open_fastrpc(status, reason) : open_sim(status, reason);
+    if (!device) return nullptr;
+    auto backend = std::make_unique<HtpBackend>(std::move(device));
     if (backend->connect(reason) != Status::ok) return nullptr;
     return backend.release();
 }

@@ -13,8 +13,8 @@
 namespace pillion::htp {
 namespace {
 
-// Of the file, for one thread; source pages are given back after 16 pieces.
-constexpr size_t kPieceBytes = 1 << 20;
+// Of the file, for one thread; source pages are given back after 16 chunks.
+constexpr size_t kChunkBytes = 1 << 20;
 
 size_t file_row(const WeightSource& s) { return row_bytes(s.dtype, s.width); }
 
@@ -41,21 +41,21 @@ bool pack(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel,
     const size_t row = file_row(s),
                  matrix = size_t(htp_packed_bytes(dtype, width, uint64_t(s.rows)));
     const int64_t panels = int64_t(htp_panels(uint64_t(s.rows)));
-    const int64_t piece = std::max<int64_t>(1, int64_t(kPieceBytes /
+    const int64_t chunk = std::max<int64_t>(1, int64_t(kChunkBytes /
                                                        std::max<size_t>(1, row * HTP_PANEL))),
-                  slice = 16 * piece;
+                  slice = 16 * chunk;
     const size_t scratch_bytes =
         is_expanded(s.dtype) ? HTP_PANEL * row_bytes(expanded(s.dtype), s.width) : 0;
-    // of each piece
+    // of each chunk
     const std::unique_ptr<uint8_t[]> scratch(new uint8_t[16 * scratch_bytes]);
     for (int64_t d = 0; d < s.depth; d++)
         for (int64_t first = 0; first < panels; first += slice) {
             if (cancel.load()) return false;
             const int64_t last = std::min(first + slice, panels);
             const uint8_t* from = s.data + row * size_t(s.rows) * size_t(d);
-            parallel_for(n_threads, size_t((last - first + piece - 1) / piece), [&](size_t i) {
-                const int64_t begin = first + int64_t(i) * piece,
-                              end = std::min(begin + piece, last);
+            parallel_for(n_threads, size_t((last - first + chunk - 1) / chunk), [&](size_t i) {
+                const int64_t begin = first + int64_t(i) * chunk,
+                              end = std::min(begin + chunk, last);
                 if (is_expanded(s.dtype))
                     return pack_expanded(s, from, begin, end, scratch.get() + scratch_bytes * i,
                                          to + matrix * size_t(d));
@@ -72,11 +72,11 @@ bool pack(const WeightSource& s, int n_threads, const std::atomic<bool>& cancel,
 bool expand_table(const WeightSource& s, const std::atomic<bool>& cancel, uint8_t* to) {
     const size_t from_row = file_row(s), to_row = row_bytes(expanded(s.dtype), s.width);
     const int64_t rows = s.rows * s.depth,
-                  piece = std::max<int64_t>(1, int64_t(16 * kPieceBytes /
+                  chunk = std::max<int64_t>(1, int64_t(16 * kChunkBytes /
                                                        std::max<size_t>(1, from_row)));
-    for (int64_t first = 0; first < rows; first += piece) {
+    for (int64_t first = 0; first < rows; first += chunk) {
         if (cancel.load()) return false;
-        const int64_t n = std::min(piece, rows - first);
+        const int64_t n = std::min(chunk, rows - first);
         const uint8_t* from = s.data + from_row * size_t(first);
         expand_row(s.dtype, from, n * s.width, to + to_row * size_t(first));
         if (s.done) s.done(s.owner, from, from_row * size_t(n));
@@ -113,9 +113,9 @@ bool write_weight(const WeightSource& s, int n_threads, const std::atomic<bool>&
             if (is_expanded(s.dtype)) return expand_table(s, cancel, to);
             // in the file's layout; its pages may be dropped as it is copied
             const size_t bytes = weight_size(s);
-            for (size_t at = 0; at < bytes; at += 16 * kPieceBytes) {
+            for (size_t at = 0; at < bytes; at += 16 * kChunkBytes) {
                 if (cancel.load()) return false;
-                const size_t n = std::min(16 * kPieceBytes, bytes - at);
+                const size_t n = std::min(16 * kChunkBytes, bytes - at);
                 memcpy(to + at, s.data + at, n);
                 if (s.done) s.done(s.owner, s.data + at, n);
             }

@@ -10,8 +10,8 @@ namespace pillion::htp {
 namespace {
 
 constexpr size_t kSharedMax = 64u << 20, kSharedMin = 256u << 10;
-// Size of a weights block: few are needed, and older DSPs, which map 2 GB, can map one.
-constexpr size_t kSlabMax = 512u << 20;
+// Size of a weights chunk: few are needed, and older DSPs, which map 2 GB, can map one.
+constexpr size_t kWeightsChunkMax = 512u << 20;
 
 size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
@@ -24,146 +24,149 @@ int layer_of(const char* name) {
     return end != name + 4 && *end == '.' && n >= 0 && n < 1 << 16 ? int(n) : -1;
 }
 
-Region::~Region() { memory_.give_back(block_, offset_, bytes_); }
+Allocation::~Allocation() { arena_.give_back(chunk_, offset_, bytes_); }
 
-Memory::Memory(Line& line)
-    : line_(line),
-      shared_bytes_(std::min(kSharedMax, std::max(kSharedMin, line.address_space() / 32))),
-      blocks_(HTP_BUFFERS_MAX) {}
+Arena::Arena(Device& device)
+    : device_(device),
+      shared_bytes_(std::min(kSharedMax, std::max(kSharedMin, device.address_space() / 32))),
+      chunks_(HTP_BUFFERS_MAX) {}
 
-Block* Memory::add_block(size_t bytes, bool is_shared, Status& status, Reason& reason) {
-    const auto slot = std::find(blocks_.begin(), blocks_.end(), nullptr);
-    if (slot == blocks_.end()) {
+Chunk* Arena::add_chunk(size_t bytes, bool is_shared, Status& status, Reason& reason) {
+    const auto slot = std::find(chunks_.begin(), chunks_.end(), nullptr);
+    if (slot == chunks_.end()) {
         reason.set("%d blocks of shared memory are in use, the DSP knows no more at a time",
                    HTP_BUFFERS_MAX);
         status = Status::out_of_memory;
         return nullptr;
     }
-    if (bytes > UINT32_MAX - (1u << 20) || bytes > line_.address_space()) {
+    if (bytes > UINT32_MAX - (1u << 20) || bytes > device_.address_space()) {
         reason.set("%zu MB in one piece, a session of the DSP sees %zu MB", bytes >> 20,
-                   line_.address_space() >> 20);
+                   device_.address_space() >> 20);
         status = Status::out_of_memory;
         return nullptr;
     }
-    auto memory = line_.allocate(bytes, status, reason);
+    auto memory = device_.allocate(bytes, status, reason);
     if (!memory) return nullptr;
-    auto block = std::make_unique<Block>();
-    block->index = uint32_t(slot - blocks_.begin());
-    block->memory = std::move(memory);
-    block->is_shared = is_shared;
-    block->free[0] = bytes;
-    *slot = std::move(block);
+    auto chunk = std::make_unique<Chunk>();
+    chunk->index = uint32_t(slot - chunks_.begin());
+    chunk->memory = std::move(memory);
+    chunk->is_shared = is_shared;
+    chunk->free[0] = bytes;
+    *slot = std::move(chunk);
     return slot->get();
 }
 
-std::unique_ptr<Region> Memory::take(Block& block, size_t bytes) {
-    for (auto hole = block.free.begin(); hole != block.free.end(); ++hole) {
+std::unique_ptr<Allocation> Arena::take(Chunk& chunk, size_t bytes) {
+    for (auto hole = chunk.free.begin(); hole != chunk.free.end(); ++hole) {
         if (hole->second < bytes) continue;
         const size_t offset = hole->first, rest = hole->second - bytes;
-        block.free.erase(hole);
-        if (rest > 0) block.free[offset + bytes] = rest;
-        block.used += bytes;
-        auto region = std::make_unique<Region>(*this, block, offset, bytes);
-        if (block.is_shared) memset(region->host(), 0, bytes);  // new blocks are zero already
-        return region;
+        chunk.free.erase(hole);
+        if (rest > 0) chunk.free[offset + bytes] = rest;
+        chunk.used += bytes;
+        auto allocation = std::make_unique<Allocation>(*this, chunk, offset, bytes);
+        if (chunk.is_shared) memset(allocation->host(), 0, bytes);  // new chunks are zero already
+        return allocation;
     }
     return nullptr;
 }
 
-std::unique_ptr<Region> Memory::allocate(size_t size, Status& status, Reason& reason) {
+std::unique_ptr<Allocation> Arena::allocate(size_t size, Status& status, Reason& reason) {
     const size_t bytes = round_up(std::max<size_t>(size, 1), HTP_VECTOR);
     std::lock_guard<std::mutex> lock(mutex_);
     if (bytes < size)
         return reason.set("%zu bytes of shared memory", size), status = Status::out_of_memory,
                                                                nullptr;
     const bool is_shared = bytes <= shared_bytes_ / 4;
-    for (const auto& b : blocks_)
-        if (is_shared && b && b->is_shared)
-            if (auto region = take(*b, bytes)) return region;
-    Block* block = add_block(is_shared ? shared_bytes_ : bytes, is_shared, status, reason);
-    return block ? take(*block, bytes) : nullptr;
+    for (const auto& c : chunks_)
+        if (is_shared && c && c->is_shared)
+            if (auto allocation = take(*c, bytes)) return allocation;
+    Chunk* chunk = add_chunk(is_shared ? shared_bytes_ : bytes, is_shared, status, reason);
+    return chunk ? take(*chunk, bytes) : nullptr;
 }
 
-bool Memory::has_other_shared(const Block& block) const {
-    return std::any_of(blocks_.begin(), blocks_.end(),
-                       [&](const auto& b) { return b && b.get() != &block && b->is_shared; });
+bool Arena::has_other_shared(const Chunk& chunk) const {
+    return std::any_of(chunks_.begin(), chunks_.end(),
+                       [&](const auto& c) { return c && c.get() != &chunk && c->is_shared; });
 }
 
-void Memory::give_back(Block& block, size_t offset, size_t bytes) {
-    std::unique_ptr<Block> empty;
+void Arena::give_back(Chunk& chunk, size_t offset, size_t bytes) {
+    std::unique_ptr<Chunk> empty;
     {
         std::lock_guard<std::mutex> lock(mutex_);
-        auto hole = block.free.emplace(offset, bytes).first;
+        auto hole = chunk.free.emplace(offset, bytes).first;
         if (const auto next = std::next(hole);
-            next != block.free.end() && hole->first + hole->second == next->first) {
+            next != chunk.free.end() && hole->first + hole->second == next->first) {
             hole->second += next->second;
-            block.free.erase(next);
+            chunk.free.erase(next);
         }
-        if (hole != block.free.begin()) {
+        if (hole != chunk.free.begin()) {
             const auto before = std::prev(hole);
             if (before->first + before->second == hole->first) {
                 before->second += hole->second;
-                block.free.erase(hole);
+                chunk.free.erase(hole);
             }
         }
-        block.used -= bytes;
-        if (block.used > 0 || (block.is_shared && !has_other_shared(block)))
-            return;  // keeps one empty block for the next allocation
-        empty = std::move(blocks_[block.index]);
-        // Under the lock: another block must not get the index before the callback.
+        chunk.used -= bytes;
+        if (chunk.used > 0 || (chunk.is_shared && !has_other_shared(chunk)))
+            return;  // keeps one empty chunk for the next allocation
+        empty = std::move(chunks_[chunk.index]);
+        // Under the lock: another chunk must not get the index before the callback.
         if (on_free) on_free(*empty);
     }
 }
 
-HtpBuffer::HtpBuffer(size_t size, BufferKind kind, std::unique_ptr<Region> region)
+HtpBuffer::HtpBuffer(size_t size, BufferKind kind, std::unique_ptr<Allocation> allocation)
     : Buffer(size, kind) {
-    pieces_.push_back({0, region->bytes(), std::shared_ptr<Region>(std::move(region)), 0, -1});
+    extents_.push_back(
+        {0, allocation->bytes(), std::shared_ptr<Allocation>(std::move(allocation)), 0, -1});
 }
 
-HtpBuffer::HtpBuffer(size_t size, Memory& memory, int n_sessions)
-    : Buffer(size, BufferKind::weights), memory_(&memory), n_sessions_(n_sessions),
-      slabs_(size_t(n_sessions)) {}
+HtpBuffer::HtpBuffer(size_t size, Arena& arena, int n_sessions)
+    : Buffer(size, BufferKind::weights), arena_(&arena), n_sessions_(n_sessions),
+      bump_allocators_(size_t(n_sessions)) {}
 
 // Layers come in order, so the start of a layer in the buffer determines its share.
 int HtpBuffer::session_of(const char* tensor_name, size_t offset) {
     const size_t share = size() / size_t(n_sessions_) + 1;
-    const int by_place = std::min(n_sessions_ - 1, int(offset / share));
+    const int by_offset = std::min(n_sessions_ - 1, int(offset / share));
     const int layer = layer_of(tensor_name);
-    return layer < 0 ? by_place : session_of_layer_.emplace(layer, by_place).first->second;
+    return layer < 0 ? by_offset : session_of_layer_.emplace(layer, by_offset).first->second;
 }
 
 Status HtpBuffer::place(const char* tensor_name, size_t offset, size_t bytes, Reason& reason) {
-    if (!memory_ || at(offset).block) return Status::ok;
+    if (!arena_ || at(offset).chunk) return Status::ok;
     const int session = session_of(tensor_name, offset);
-    Slab& slab = slabs_[size_t(session)];
+    BumpAllocator& bump = bump_allocators_[size_t(session)];
     const size_t room = round_up(bytes + HTP_VECTOR, HTP_VECTOR);
-    if (!slab.region || slab.used + room > slab.region->bytes()) {
+    if (!bump.allocation || bump.used + room > bump.allocation->bytes()) {
         Status status = Status::ok;
-        // So many blocks that the last one wastes little, none larger than the rest of this
+        // So many chunks that the last one wastes little, none larger than the rest of this
         // session's share; the last layer may exceed the share.
         const size_t share = size() / size_t(n_sessions_) + 1,
                      end = std::min(size(), share * size_t(session + 1));
         const size_t rest = std::max(end > offset ? end - offset : 0, share / 32);
-        auto region = memory_->allocate(std::max(room, std::min({kSlabMax, share / 4, rest})),
-                                        status, reason);
-        if (!region) return status;
-        slab = {std::shared_ptr<Region>(std::move(region)), 0};
+        auto allocation =
+            arena_->allocate(std::max(room, std::min({kWeightsChunkMax, share / 4, rest})), status,
+                             reason);
+        if (!allocation) return status;
+        bump = {std::shared_ptr<Allocation>(std::move(allocation)), 0};
     }
-    const Piece piece = {offset, bytes, slab.region, slab.used, session};
-    pieces_.insert(std::upper_bound(pieces_.begin(), pieces_.end(), offset,
-                                    [](size_t o, const Piece& p) { return o < p.first; }),
-                   piece);
-    slab.used += room;
+    const Extent extent = {offset, bytes, bump.allocation, bump.used, session};
+    extents_.insert(std::upper_bound(extents_.begin(), extents_.end(), offset,
+                                     [](size_t o, const Extent& e) { return o < e.first; }),
+                    extent);
+    bump.used += room;
     return Status::ok;
 }
 
-HtpBuffer::Place HtpBuffer::at(size_t offset) const {
-    const auto after = std::upper_bound(pieces_.begin(), pieces_.end(), offset,
-                                        [](size_t o, const Piece& p) { return o < p.first; });
-    if (after == pieces_.begin()) return {};
-    const Piece& p = *std::prev(after);
-    if (offset >= p.first + std::max<size_t>(p.bytes, 1)) return {};
-    return {&p.region->block(), p.region->offset() + p.offset + (offset - p.first), p.session};
+HtpBuffer::Location HtpBuffer::at(size_t offset) const {
+    const auto after = std::upper_bound(extents_.begin(), extents_.end(), offset,
+                                        [](size_t o, const Extent& e) { return o < e.first; });
+    if (after == extents_.begin()) return {};
+    const Extent& e = *std::prev(after);
+    if (offset >= e.first + std::max<size_t>(e.bytes, 1)) return {};
+    return {&e.allocation->chunk(), e.allocation->offset() + e.offset + (offset - e.first),
+            e.session};
 }
 
 }  // namespace pillion::htp

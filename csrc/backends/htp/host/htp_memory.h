@@ -1,5 +1,5 @@
 // Shared memory of a backend, and buffers in it. The host sees all of it. A session maps whole
-// blocks when a plan first needs them (htp_session.h). Small allocations share blocks, because a
+// chunks when a plan first needs them (htp_session.h). Small allocations share chunks, because a
 // session can name only HTP_BUFFERS_MAX of them.
 #pragma once
 #include <atomic>
@@ -10,16 +10,16 @@
 #include <string>
 #include <vector>
 
-#include "backends/htp/host/htp_transport.h"
+#include "backends/htp/host/htp_device.h"
 #include "core/backend.h"
 
 namespace pillion::htp {
 
 // The unit that a session maps. Its index names it in all sessions.
-struct Block {
+struct Chunk {
     uint32_t index = 0;
     std::unique_ptr<SharedMemory> memory;
-    // of a shared block: offset -> bytes
+    // of a shared chunk: offset -> bytes
     std::map<size_t, size_t> free;
     bool is_shared = false;
     size_t used = 0;  // allocated bytes
@@ -28,95 +28,95 @@ struct Block {
     std::atomic<uint32_t> host_writes{0};
 };
 
-class Memory;
+class Arena;
 
-// Bytes in a block; the destructor frees them.
-class Region {
+// Bytes in a chunk; the destructor frees them.
+class Allocation {
   public:
-    Region(Memory& memory, Block& block, size_t offset, size_t bytes)
-        : memory_(memory), block_(block), offset_(offset), bytes_(bytes) {}
-    ~Region();
-    Region(const Region&) = delete;
-    Region& operator=(const Region&) = delete;
+    Allocation(Arena& arena, Chunk& chunk, size_t offset, size_t bytes)
+        : arena_(arena), chunk_(chunk), offset_(offset), bytes_(bytes) {}
+    ~Allocation();
+    Allocation(const Allocation&) = delete;
+    Allocation& operator=(const Allocation&) = delete;
 
-    Block& block() const { return block_; }
+    Chunk& chunk() const { return chunk_; }
     size_t offset() const { return offset_; }
     size_t bytes() const { return bytes_; }
-    uint8_t* host() const { return block_.memory->host() + offset_; }
+    uint8_t* host() const { return chunk_.memory->host() + offset_; }
     htp_address address(size_t at = 0) const {
-        return {uint16_t(block_.index), 0, uint32_t(offset_ + at)};
+        return {uint16_t(chunk_.index), 0, uint32_t(offset_ + at)};
     }
 
   private:
-    Memory& memory_;
-    Block& block_;
+    Arena& arena_;
+    Chunk& chunk_;
     size_t offset_, bytes_;
 };
 
-class Memory {
+class Arena {
   public:
-    explicit Memory(Line& line);
+    explicit Arena(Device& device);
     // Allocates zeroed bytes, aligned to an HVX vector. Null with the reason.
-    std::unique_ptr<Region> allocate(size_t bytes, Status& status, Reason& reason);
-    // Called with a block that is about to be freed, before its memory is.
-    std::function<void(const Block&)> on_free;
-    size_t block_bytes() const { return shared_bytes_; }
+    std::unique_ptr<Allocation> allocate(size_t bytes, Status& status, Reason& reason);
+    // Called with a chunk that is about to be freed, before its memory is.
+    std::function<void(const Chunk&)> on_free;
+    size_t chunk_bytes() const { return shared_bytes_; }
 
   private:
-    friend class Region;
-    void give_back(Block& block, size_t offset, size_t bytes);
-    bool has_other_shared(const Block& block) const;
-    std::unique_ptr<Region> take(Block& block, size_t bytes);
-    Block* add_block(size_t bytes, bool is_shared, Status& status, Reason& reason);
+    friend class Allocation;
+    void give_back(Chunk& chunk, size_t offset, size_t bytes);
+    bool has_other_shared(const Chunk& chunk) const;
+    std::unique_ptr<Allocation> take(Chunk& chunk, size_t bytes);
+    Chunk* add_chunk(size_t bytes, bool is_shared, Status& status, Reason& reason);
 
-    Line& line_;
-    size_t shared_bytes_;  // of a block shared by small allocations
+    Device& device_;
+    size_t shared_bytes_;  // of a chunk shared by small allocations
     std::mutex mutex_;
-    std::vector<std::unique_ptr<Block>> blocks_;  // by index; null: free index
+    std::vector<std::unique_ptr<Chunk>> chunks_;  // by index; null: free index
 };
 
-// A Buffer of the backend. Most are one region. Weights too large for one session are many regions,
-// made tensor by tensor at import; each has the session of its layer.
+// A Buffer of the backend. Most are one allocation. Weights too large for one session are many
+// allocations, made tensor by tensor at import; each has the session of its layer.
 class HtpBuffer final : public Buffer {
   public:
-    HtpBuffer(size_t size, BufferKind kind, std::unique_ptr<Region> region);
+    HtpBuffer(size_t size, BufferKind kind, std::unique_ptr<Allocation> allocation);
     // Weights in pieces, over n_sessions sessions of about equal size.
-    HtpBuffer(size_t size, Memory& memory, int n_sessions);
+    HtpBuffer(size_t size, Arena& arena, int n_sessions);
 
     // Null if the bytes are in several pieces.
-    uint8_t* host() const override { return memory_ ? nullptr : pieces_[0].region->host(); }
+    uint8_t* host() const override { return arena_ ? nullptr : extents_[0].allocation->host(); }
 
     // Reserves a tensor of these weights: bytes [offset, offset + bytes) of the buffer then lie in
-    // one region.
+    // one allocation.
     Status place(const char* tensor_name, size_t offset, size_t bytes, Reason& reason);
 
-    struct Place {
-        Block* block = nullptr;
-        size_t offset = 0;  // in the block
+    struct Location {
+        Chunk* chunk = nullptr;
+        size_t offset = 0;  // in the chunk
         int session = -1;   // session of these bytes; -1: any
-        uint8_t* host() const { return block->memory->host() + offset; }
+        uint8_t* host() const { return chunk->memory->host() + offset; }
     };
-    Place at(size_t offset) const;  // block null: nothing is placed there
+    Location at(size_t offset) const;  // chunk null: nothing is placed there
     int n_sessions() const { return n_sessions_; }
 
   private:
-    struct Piece {
-        size_t first, bytes;             // of the buffer
-        std::shared_ptr<Region> region;  // the tensors of a slab share it
-        size_t offset;                   // in the region
+    struct Extent {
+        size_t first, bytes;                     // of the buffer
+        std::shared_ptr<Allocation> allocation;  // shared by the tensors of a bump allocator
+        size_t offset;                           // in the allocation
         int session;
     };
-    struct Slab {
-        std::shared_ptr<Region> region;
+    struct BumpAllocator {
+        std::shared_ptr<Allocation> allocation;
         size_t used = 0;
     };
     int session_of(const char* tensor_name, size_t offset);
 
-    std::vector<Piece> pieces_;  // sorted by first
-    Memory* memory_ = nullptr;
+    std::vector<Extent> extents_;  // sorted by first
+    Arena* arena_ = nullptr;
     int n_sessions_ = 1;
     std::map<int, int> session_of_layer_;
-    std::vector<Slab> slabs_;  // each session's open slab
+    std::vector<BumpAllocator> bump_allocators_;  // by session: new tensors go there
 };
 
 // N of "blk.N."; -1: the tensor belongs to no layer.

@@ -1,10 +1,10 @@
-// A graph becomes records in shared memory: one array per stretch of nodes that run on the same
-// session. A stretch ends where a weight of the next node belongs to another session; nodes without
+// A graph becomes records in shared memory: one array per segment of nodes that run on the same
+// session. A segment ends where a weight of the next node belongs to another session; nodes without
 // a home stay where the one before them was, so that a layer, its cache and what is between are on
 // one session. Blocks are mapped where a record names them: borrowed caches and activations in more
 // than one session.
 //
-// A run is synchronous: whoever starts one wants its result next, and stretches follow each other
+// A run is synchronous: whoever starts one wants its result next, and segments follow each other
 // by way of the host.
 #include "backends/htp/host/htp_plan.h"
 
@@ -29,37 +29,37 @@ T taken(T pointer, Status status, const Reason& reason, const char* what) {
     return pointer;
 }
 
-struct Stretch {
+struct Segment {
     int session = 0;
     size_t first = 0, end = 0;  // nodes
     size_t at = 0;              // of its htp_plan in the plan's memory
     Program program;
-    std::vector<Span> spans;  // what the host may have written before a run of it
+    std::vector<MemoryRange> ranges;  // what the host may have written before a run of it
     // Caches are the DSP's own but for Backend::write: after one they count too, once.
-    std::vector<Span> caches;
-    std::vector<const Block*> cache_blocks;
+    std::vector<MemoryRange> caches;
+    std::vector<const Chunk*> cache_chunks;
     uint32_t writes_seen = 0;
 
     uint32_t host_writes() const {
         uint32_t n = 0;
-        for (const Block* b : cache_blocks) n += b->host_writes;
+        for (const Chunk* c : cache_chunks) n += c->host_writes;
         return n;
     }
 };
 
 // Neighbours become one: a packet takes few.
-std::vector<Span> joined(std::vector<Span> spans) {
+std::vector<MemoryRange> joined(std::vector<MemoryRange> ranges) {
     constexpr uint32_t kGap = 4096;
-    std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) {
+    std::sort(ranges.begin(), ranges.end(), [](const MemoryRange& a, const MemoryRange& b) {
         return std::pair(a.memory, a.offset) < std::pair(b.memory, b.offset);
     });
-    std::vector<Span> out;
-    for (const Span& s : spans) {
-        Span* last = out.empty() ? nullptr : &out.back();
+    std::vector<MemoryRange> out;
+    for (const MemoryRange& r : ranges) {
+        MemoryRange* last = out.empty() ? nullptr : &out.back();
         const bool meets =
-            last && last->memory == s.memory && s.offset <= last->offset + last->bytes + kGap;
-        if (meets) last->bytes = std::max(last->bytes, s.offset + s.bytes - last->offset);
-        else out.push_back(s);
+            last && last->memory == r.memory && r.offset <= last->offset + last->bytes + kGap;
+        if (meets) last->bytes = std::max(last->bytes, r.offset + r.bytes - last->offset);
+        else out.push_back(r);
     }
     return out;
 }
@@ -69,7 +69,7 @@ class HtpPlan final : public Plan {
     HtpPlan(const Dsp& dsp, HtpQueue& queue, const Graph& graph)
         : dsp_(dsp), queue_(queue), limits_(graph) {}
     ~HtpPlan() override {
-        for (const Stretch& s : stretches_)
+        for (const Segment& s : segments_)
             if (s.program.prepared) dsp_.sessions.at(s.session).remove(s.program);
     }
 
@@ -80,18 +80,18 @@ class HtpPlan final : public Plan {
         memcpy(records_->host(), &state, sizeof state);
         auto* word = reinterpret_cast<uint32_t*>(records_->host() + kCancelAt);
         *word = 0;
-        for (Stretch& s : stretches_) {
+        for (Segment& s : segments_) {
             htp_answer answer = {};
             const uint32_t writes = s.host_writes();
-            std::vector<Span> with_caches;
+            std::vector<MemoryRange> with_caches;
             if (writes != s.writes_seen) {
                 with_caches = s.caches;
-                with_caches.insert(with_caches.end(), s.spans.begin(), s.spans.end());
+                with_caches.insert(with_caches.end(), s.ranges.begin(), s.ranges.end());
                 with_caches = joined(std::move(with_caches));
             }
             const Status status = dsp_.sessions.at(s.session).run(
                 s.program, records_->address(), records_->address(kCancelAt),
-                {&queue_.cancel, word, with_caches.empty() ? &s.spans : &with_caches}, answer,
+                {&queue_.cancel, word, with_caches.empty() ? &s.ranges : &with_caches}, answer,
                 reason);
             if (status == Status::ok) s.writes_seen = writes;
             if (status != Status::ok) return name_device(status, reason);
@@ -110,7 +110,7 @@ class HtpPlan final : public Plan {
     size_t scratch_bytes() const override { return scratch_->bytes(); }
     std::vector<StepInfo> steps() const override {
         std::vector<StepInfo> all;
-        for (const Stretch& s : stretches_)
+        for (const Segment& s : segments_)
             for (size_t i = s.first; i < s.end; i++)
                 all.push_back({ops_[i].first, ops_[i].second, "htp", kernels_[i], s.session});
         return all;
@@ -118,7 +118,7 @@ class HtpPlan final : public Plan {
 
     // "op embed of layer -1 (node 0) failed on device htp: token id outside the table (operand 1,
     // value 10, limit 10)"
-    Status refused(const Stretch& s, const htp_answer& a, Reason& reason) const {
+    Status refused(const Segment& s, const htp_answer& a, Reason& reason) const {
         char where[96] = "the plan";
         const size_t node = s.first + size_t(std::max(0, a.op));
         if (a.op >= 0 && node < s.end)
@@ -147,8 +147,10 @@ class HtpPlan final : public Plan {
     Dsp dsp_;
     HtpQueue& queue_;
     RunLimits limits_;
-    std::unique_ptr<Region> records_, scratch_;  // records_: state, cancel word, constants, plans
-    std::vector<Stretch> stretches_;
+    // state, cancel word, constants, plans
+    std::unique_ptr<Allocation> records_;
+    std::unique_ptr<Allocation> scratch_;
+    std::vector<Segment> segments_;
     std::vector<std::pair<Op, int>> ops_;  // and layers, by node
     std::vector<std::string> kernels_;
 
@@ -200,7 +202,7 @@ class Compiler {
         for (Value v : n.in) {
             if (v == kNone || graph_.value(v).kind != ValueInfo::Kind::weight) continue;
             const Tensor& t = graph_.value(v).tensor;
-            const HtpBuffer::Place p = static_cast<const HtpBuffer*>(t.buffer)->at(t.offset);
+            const HtpBuffer::Location p = static_cast<const HtpBuffer*>(t.buffer)->at(t.offset);
             const int64_t size = t.width * t.rows * t.depth;
             if (p.session >= 0 && size > most) session = p.session, most = size;
         }
@@ -208,7 +210,7 @@ class Compiler {
     }
 
     void cut() {
-        auto& list = plan_->stretches_;
+        auto& list = plan_->segments_;
         std::vector<int> homes;
         for (size_t i = 0; i < graph_.nodes().size(); i++) homes.push_back(home(node(i)));
         const auto known = std::find_if(homes.begin(), homes.end(), [](int h) { return h >= 0; });
@@ -224,7 +226,7 @@ class Compiler {
 
     // One tiling for all: what the session with the least fast memory has.
     void share_hardware() {
-        for (const Stretch& s : plan_->stretches_) {
+        for (const Segment& s : plan_->segments_) {
             htp_info other = {};
             Reason reason;
             if (const Status status = dsp_.sessions.at(s.session).info(other, reason);
@@ -330,19 +332,18 @@ class Compiler {
         return rope_frequencies(n.params.rope_table, factors);
     }
 
-    // The plan's memory: state and cancel word, constants, then each stretch's records.
+    // The plan's memory: state and cancel word, constants, then each segment's records.
     void place() {
         Status status = Status::ok;
         Reason reason;
         size_t bytes = kStateBytes + HTP_VECTOR + constants_.size() * 4;
-        for (Stretch& s : plan_->stretches_) {
+        for (Segment& s : plan_->segments_) {
             s.at = bytes = (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
             bytes += sizeof(htp_plan) + (s.end - s.first) * sizeof(htp_op);
         }
         plan_->scratch_ =
-            taken(dsp_.memory.allocate(layout_.place(), status, reason), status, reason, "scratch");
-        plan_->records_ =
-            taken(dsp_.memory.allocate(bytes, status, reason), status, reason, "plan");
+            taken(dsp_.arena.allocate(layout_.place(), status, reason), status, reason, "scratch");
+        plan_->records_ = taken(dsp_.arena.allocate(bytes, status, reason), status, reason, "plan");
         std::copy(constants_.begin(), constants_.end(),
                   reinterpret_cast<float*>(plan_->records_->host() + constants_offset()));
     }
@@ -350,27 +351,27 @@ class Compiler {
         return (kStateBytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
     }
 
-    void give_place(htp_tensor& t, Value v) {
+    void set_location(htp_tensor& t, Value v) {
         if (v == kNone) return;
         const ValueInfo& info = graph_.value(v);
         if (info.kind == ValueInfo::Kind::activation) {
             const htp_address a = plan_->scratch_->address(layout_.value_offset(v));
             t.buffer = a.buffer, t.offset = a.offset;
-            uses_.push_back(&plan_->scratch_->block());
+            uses_.push_back(&plan_->scratch_->chunk());
             return;
         }
         const bool is_kv = info.kind == ValueInfo::Kind::kv;
-        const HtpBuffer::Place p =
+        const HtpBuffer::Location p =
             is_kv ? static_cast<const HtpBuffer*>(info.kv.buffer)->at(info.kv.offset)
                   : static_cast<const HtpBuffer*>(info.tensor.buffer)->at(info.tensor.offset);
-        if (!p.block) fail(Status::internal, "an operand of op %s has no memory", info.name);
-        t.buffer = uint16_t(p.block->index), t.offset = uint32_t(p.offset);
-        uses_.push_back(p.block);
+        if (!p.chunk) fail(Status::internal, "an operand of op %s has no memory", info.name);
+        t.buffer = uint16_t(p.chunk->index), t.offset = uint32_t(p.offset);
+        uses_.push_back(p.chunk);
         if (is_kv)
-            caches_.push_back({p.block->memory.get(), t.offset, cache_bytes(info.kv.spec)}),
-                cache_blocks_.push_back(p.block);
+            caches_.push_back({p.chunk->memory.get(), t.offset, cache_bytes(info.kv.spec)}),
+                cache_chunks_.push_back(p.chunk);
         if (info.kind == ValueInfo::Kind::external)
-            spans_.push_back({p.block->memory.get(), t.offset, t.stride * t.rows});
+            ranges_.push_back({p.chunk->memory.get(), t.offset, t.stride * t.rows});
     }
 
     static uint32_t cache_bytes(const KvSpec& s) {
@@ -378,43 +379,43 @@ class Compiler {
                         uint64_t(s.n_kv_heads));
     }
 
-    // The record's addresses, and the blocks its session must see.
+    // The record's addresses, and the chunks its session must see.
     void address(size_t i) {
         const Node& n = node(i);
         htp_op& op = ops_[i];
-        uses_.clear(), spans_.clear(), caches_.clear(), cache_blocks_.clear();
+        uses_.clear(), ranges_.clear(), caches_.clear(), cache_chunks_.clear();
         for (int k = 0; k < HTP_IN; k++)
-            if (n.op != Op::rope_table) give_place(op.in[k], n.in[k]);
-        for (int k = 0; k < HTP_OUT; k++) give_place(op.out[k], n.out[k]);
+            if (n.op != Op::rope_table) set_location(op.in[k], n.in[k]);
+        for (int k = 0; k < HTP_OUT; k++) set_location(op.out[k], n.out[k]);
         for (const auto& [at, offset] : constant_at_)
             if (at == i) {
                 const htp_address a = plan_->records_->address(constants_offset() + offset * 4);
                 op.in[0].buffer = a.buffer, op.in[0].offset = a.offset;
             }
-        uses_.push_back(&plan_->records_->block());
+        uses_.push_back(&plan_->records_->chunk());
         op.tiling.scratch_buffer = HTP_NOWHERE;
-        if (const auto place = layout_.of_node(i); place != PlanLayout::kNowhere) {
-            const htp_address a = plan_->scratch_->address(layout_.place_offset(place));
+        if (const auto slot = layout_.of_node(i); slot != PlanLayout::kNoSlot) {
+            const htp_address a = plan_->scratch_->address(layout_.slot_offset(slot));
             op.tiling.scratch_buffer = a.buffer, op.tiling.scratch_offset = a.offset;
-            uses_.push_back(&plan_->scratch_->block());
+            uses_.push_back(&plan_->scratch_->chunk());
         }
-        Stretch& stretch = *std::find_if(plan_->stretches_.begin(), plan_->stretches_.end(),
-                                         [&](const Stretch& s) { return i < s.end; });
-        Session& session = dsp_.sessions.at(stretch.session);
+        Segment& segment = *std::find_if(plan_->segments_.begin(), plan_->segments_.end(),
+                                         [&](const Segment& s) { return i < s.end; });
+        Session& session = dsp_.sessions.at(segment.session);
         Reason reason;
-        for (const Block* b : uses_)
-            if (const Status s = session.use(*b, reason); s != Status::ok)
+        for (const Chunk* c : uses_)
+            if (const Status s = session.use(*c, reason); s != Status::ok)
                 fail(s, "device %s: %s", dsp_.device, reason.text);
-        stretch.spans.insert(stretch.spans.end(), spans_.begin(), spans_.end());
-        stretch.caches.insert(stretch.caches.end(), caches_.begin(), caches_.end());
-        for (const Block* b : cache_blocks_)
-            if (std::find(stretch.cache_blocks.begin(), stretch.cache_blocks.end(), b) ==
-                stretch.cache_blocks.end())
-                stretch.cache_blocks.push_back(b);
+        segment.ranges.insert(segment.ranges.end(), ranges_.begin(), ranges_.end());
+        segment.caches.insert(segment.caches.end(), caches_.begin(), caches_.end());
+        for (const Chunk* c : cache_chunks_)
+            if (std::find(segment.cache_chunks.begin(), segment.cache_chunks.end(), c) ==
+                segment.cache_chunks.end())
+                segment.cache_chunks.push_back(c);
     }
 
     void write() {
-        for (Stretch& s : plan_->stretches_) {
+        for (Segment& s : plan_->segments_) {
             uint8_t* to = plan_->records_->host() + s.at;
             htp_plan head = {};
             head.magic = HTP_PLAN_MAGIC, head.version = HTP_WIRE_VERSION,
@@ -425,9 +426,9 @@ class Compiler {
             memcpy(to, &head, sizeof head);
             memcpy(to + sizeof head, &ops_[s.first], (s.end - s.first) * sizeof(htp_op));
             s.program.at = plan_->records_->address(s.at);
-            s.spans.push_back({plan_->records_->block().memory.get(),
-                               uint32_t(plan_->records_->offset()), uint32_t(kStateBytes)});
-            s.spans = joined(std::move(s.spans)), s.caches = joined(std::move(s.caches));
+            s.ranges.push_back({plan_->records_->chunk().memory.get(),
+                                uint32_t(plan_->records_->offset()), uint32_t(kStateBytes)});
+            s.ranges = joined(std::move(s.ranges)), s.caches = joined(std::move(s.caches));
             htp_answer answer = {};
             Reason reason;
             if (const Status status = dsp_.sessions.at(s.session).add(s.program, answer, reason);
@@ -452,9 +453,9 @@ class Compiler {
     std::vector<float> constants_;
     std::vector<std::pair<size_t, size_t>> constant_at_;  // node, index into constants_
     PlanLayout layout_;
-    std::vector<const Block*> uses_;  // of the node at hand
-    std::vector<Span> spans_, caches_;
-    std::vector<const Block*> cache_blocks_;
+    std::vector<const Chunk*> uses_;  // of the node at hand
+    std::vector<MemoryRange> ranges_, caches_;
+    std::vector<const Chunk*> cache_chunks_;
 };
 
 }  // namespace

@@ -15,7 +15,7 @@ class HtpQueue final : public Queue {
 
 // What plans of a backend share.
 struct Dsp {
-    Memory& memory;
+    Arena& arena;
     Sessions& sessions;
     const char* device;  // "htp", "htp:sim"
 };

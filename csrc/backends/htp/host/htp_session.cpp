@@ -18,37 +18,38 @@ constexpr size_t mb(size_t bytes) { return (bytes + (1u << 20) - 1) >> 20; }
 // Marks the connection as lost. The next message goes to a new process.
 Status Session::lost(Status status, Reason& reason) {
     (void)reason;
-    transport_.reset();
+    channel_.reset();
     return status;
 }
 
 Status Session::exchange(htp_message& m, const Watch& watch, Reason& reason) {
     m.sequence = ++sequence_;
-    if (const Status s = transport_->exchange(m, watch, reason); s != Status::ok)
+    if (const Status s = channel_->exchange(m, watch, reason); s != Status::ok)
         return lost(s, reason);
     if (m.sequence == sequence_) return Status::ok;
     reason.set("session %d answered message %u with number %u", number_, sequence_, m.sequence);
     return lost(Status::device_lost, reason);
 }
 
-Status Session::map(const Block& block, Reason& reason) {
-    if (const Status s = transport_->announce(*block.memory, reason); s != Status::ok) return s;
+Status Session::map(const Chunk& chunk, Reason& reason) {
+    if (const Status s = channel_->register_memory(*chunk.memory, reason); s != Status::ok)
+        return s;
     htp_message m = message_of(HTP_MSG_MAP);
-    m.u.map.buffer = block.index;
-    m.u.map.fd = block.memory->fd();
-    m.u.map.bytes = uint32_t(block.memory->bytes() + HTP_SLACK);
+    m.u.map.buffer = chunk.index;
+    m.u.map.fd = chunk.memory->fd();
+    m.u.map.bytes = uint32_t(chunk.memory->bytes() + HTP_SLACK);
     if (const Status s = exchange(m, {}, reason); s != Status::ok) return s;
     if (m.answer.status == HTP_OK) return Status::ok;
     reason.set("session %d can't map %zu MB beside %zu MB: %s (%u)", number_,
-               mb(block.memory->bytes()), mb(mapped_), htp_why_text(m.answer.why), m.answer.value);
+               mb(chunk.memory->bytes()), mb(mapped_), htp_why_text(m.answer.why), m.answer.value);
     return Status::out_of_memory;
 }
 
 Status Session::open(Reason& reason) {
-    if (transport_) return Status::ok;
+    if (channel_) return Status::ok;
     Status status = Status::ok;
-    transport_ = line_.connect(number_, status, reason);
-    if (!transport_) return status;
+    channel_ = device_.connect(number_, status, reason);
+    if (!channel_) return status;
     connection_++;
     htp_message m = message_of(HTP_MSG_INFO);
     status = exchange(m, {}, reason);
@@ -74,32 +75,32 @@ Status Session::info(htp_info& info, Reason& reason) {
     return s;
 }
 
-Status Session::use(const Block& block, Reason& reason) {
+Status Session::use(const Chunk& chunk, Reason& reason) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (const Status s = open(reason); s != Status::ok) return s;
-    if (wanted_.count(block.index)) return Status::ok;
-    const size_t bytes = block.memory->bytes(), space = line_.address_space();
+    if (wanted_.count(chunk.index)) return Status::ok;
+    const size_t bytes = chunk.memory->bytes(), space = device_.address_space();
     if (mapped_ + bytes > space) {
         reason.set(
             "session %d of the DSP sees %zu MB, of which %zu MB are in use: %zu MB more do not fit",
             number_, mb(space), mb(mapped_), mb(bytes));
         return Status::out_of_memory;
     }
-    if (const Status s = map(block, reason); s != Status::ok) return s;
-    wanted_[block.index] = &block;
+    if (const Status s = map(chunk, reason); s != Status::ok) return s;
+    wanted_[chunk.index] = &chunk;
     mapped_ += bytes;
     return Status::ok;
 }
 
-void Session::forget(const Block& block) {
+void Session::forget(const Chunk& chunk) {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (!wanted_.erase(block.index)) return;
-    mapped_ -= block.memory->bytes();
-    if (!transport_) return;
+    if (!wanted_.erase(chunk.index)) return;
+    mapped_ -= chunk.memory->bytes();
+    if (!channel_) return;
     htp_message m = message_of(HTP_MSG_UNMAP);
-    m.u.map.buffer = block.index;
+    m.u.map.buffer = chunk.index;
     Reason ignored;
-    if (exchange(m, {}, ignored) == Status::ok) transport_->retract(*block.memory);
+    if (exchange(m, {}, ignored) == Status::ok) channel_->unregister_memory(*chunk.memory);
 }
 
 Status Session::prepare(Program& p, htp_answer& answer, Reason& reason) {
@@ -131,7 +132,7 @@ Status Session::add(Program& p, htp_answer& answer, Reason& reason) {
 void Session::remove(const Program& p) {
     std::lock_guard<std::mutex> lock(mutex_);
     numbers_.erase(p.number);
-    if (!transport_ || p.prepared != connection_) return;
+    if (!channel_ || p.prepared != connection_) return;
     htp_message m = message_of(HTP_MSG_RELEASE);
     m.u.prepare.plan = p.number, m.u.prepare.at = p.at;
     Reason ignored;
@@ -166,13 +167,13 @@ int Session::connections() const {
 Session& Sessions::at(int number) {
     std::lock_guard<std::mutex> lock(mutex_);
     while (int(list_.size()) <= number)
-        list_.push_back(std::make_unique<Session>(line_, int(list_.size())));
+        list_.push_back(std::make_unique<Session>(device_, int(list_.size())));
     return *list_[size_t(number)];
 }
 
-void Sessions::forget(const Block& block) {
+void Sessions::forget(const Chunk& chunk) {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (auto& s : list_) s->forget(block);
+    for (auto& s : list_) s->forget(chunk);
 }
 
 Json Sessions::to_json() const {

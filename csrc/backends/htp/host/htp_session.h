@@ -1,6 +1,6 @@
-// One process on the DSP, with the blocks that it has mapped and the plans that it has prepared. It
+// One process on the DSP, with the chunks that it has mapped and the plans that it has prepared. It
 // connects when first needed, and again after a loss. The host owns the memory, so a new process
-// gets the same blocks and plans and continues.
+// gets the same chunks and plans and continues.
 #pragma once
 #include <map>
 #include <mutex>
@@ -21,15 +21,15 @@ struct Program {
 
 class Session {
   public:
-    Session(Line& line, int number) : line_(line), number_(number) {}
+    Session(Device& device, int number) : device_(device), number_(number) {}
 
     // Connects and returns the DSP's facts. The Status of a failure distinguishes an absent, a busy
     // and a lost DSP.
     Status info(htp_info& info, Reason& reason);
-    // Maps the block into this session. out_of_memory, with the sizes, if its address space is
+    // Maps the chunk into this session. out_of_memory, with the sizes, if its address space is
     // full.
-    Status use(const Block& block, Reason& reason);
-    void forget(const Block& block);  // before its memory is freed
+    Status use(const Chunk& chunk, Reason& reason);
+    void forget(const Chunk& chunk);  // before its memory is freed
 
     // A status other than HTP_OK in the answer is not a failure of the call.
     Status add(Program& program, htp_answer& answer, Reason& reason);
@@ -43,18 +43,18 @@ class Session {
   private:
     Status open(Reason& reason);
     Status exchange(htp_message& message, const Watch& watch, Reason& reason);
-    Status map(const Block& block, Reason& reason);
+    Status map(const Chunk& chunk, Reason& reason);
     Status prepare(Program& program, htp_answer& answer, Reason& reason);
     Status lost(Status status, Reason& reason);
 
-    Line& line_;
+    Device& device_;
     int number_;
     mutable std::mutex mutex_;
-    std::unique_ptr<Transport> transport_;
+    std::unique_ptr<Channel> channel_;
     htp_info info_ = {};
     uint64_t connection_ = 0;  // number of the current connection
     uint32_t sequence_ = 0;
-    std::map<uint32_t, const Block*> wanted_;  // blocks by index
+    std::map<uint32_t, const Chunk*> wanted_;  // chunks by index
     std::set<uint32_t> numbers_;               // numbers of plans
     size_t mapped_ = 0;
 };
@@ -62,13 +62,13 @@ class Session {
 // The sessions of a backend. More than one are opened only for weights that need them.
 class Sessions {
   public:
-    explicit Sessions(Line& line) : line_(line) {}
+    explicit Sessions(Device& device) : device_(device) {}
     Session& at(int number);
-    void forget(const Block& block);
+    void forget(const Chunk& chunk);
     Json to_json() const;
 
   private:
-    Line& line_;
+    Device& device_;
     mutable std::mutex mutex_;
     std::vector<std::unique_ptr<Session>> list_;
 };

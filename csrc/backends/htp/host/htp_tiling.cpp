@@ -11,9 +11,9 @@ constexpr uint64_t kPartValues = 16384;
 // Quantised rows that are kept for one pass over the weights: they are read once per panel, so they
 // should stay in the cache (L2, 1 MB).
 constexpr uint64_t kActivationBytes = 512u << 10;
-// A piece of weights: long enough for a DMA transfer to run at full speed, short enough that the
+// A chunk of weights: long enough for a DMA transfer to run at full speed, short enough that the
 // first is there soon.
-constexpr uint64_t kPieceBytes = 64u << 10;
+constexpr uint64_t kChunkBytes = 64u << 10;
 
 bool reads_weights(uint32_t code) {
     return code == Op_matmul || code == Op_moe_matmul || code == Op_centroid_head;
@@ -47,12 +47,12 @@ void tile_weights(htp_op& op, uint32_t rows_max, const htp_info& dsp) {
         return;  // its clusters are short and scattered: read where they lie
     if (op.code == Op_matmul && !htp_is_float(w.dtype)) {
         const uint64_t fit = kActivationBytes / std::max<uint64_t>(1, htp_act_row_bytes(w.width));
-        t.rows_at_once = uint32_t(
-            std::min<uint64_t>({rows_max, std::max<uint64_t>(fit, HTP_FEW), HTP_MATMUL_ROWS_MAX}));
+        t.rows_at_once = uint32_t(std::min<uint64_t>(
+            {rows_max, std::max<uint64_t>(fit, HTP_MICROKERNEL_ROWS), HTP_MATMUL_ROWS_MAX}));
     }
     const uint32_t group = htp_group_bytes(w.dtype);
     if (group == 0) return;
-    const uint64_t room = std::min<uint64_t>(dsp.vtcm_bytes / (2ull * t.threads), kPieceBytes);
+    const uint64_t room = std::min<uint64_t>(dsp.vtcm_bytes / (2ull * t.threads), kChunkBytes);
     t.fetch_groups = uint32_t(std::min(room / group, htp_groups(w.dtype, w.width)));
     t.fetch_bytes = uint32_t(htp_fetch_bytes(w.dtype, t.fetch_groups));
 }

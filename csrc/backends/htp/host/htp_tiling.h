@@ -1,4 +1,4 @@
-// How an op is cut on the DSP: parts for its threads, rows per pass over the weights, pieces that
+// How an op is cut on the DSP: parts for its threads, rows per pass over the weights, chunks that
 // come through VTCM. The host decides, the DSP obeys.
 #pragma once
 #include "backends/htp/wire/htp_sizes.h"

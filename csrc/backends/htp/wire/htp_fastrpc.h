@@ -21,8 +21,8 @@ enum htp_rpc_method { HTP_RPC_START = 2, HTP_RPC_STOP = 3 };
 
 // Of one direction; buffer references in a packet, which is the most a dspqueue takes and enough
 // for every block once.
-enum { HTP_RPC_QUEUE_BYTES = 64 * 1024, HTP_RPC_SPANS_MAX = 64 };
-HTP_ASSERT(HTP_RPC_SPANS_MAX >= HTP_BUFFERS_MAX, "wire: a packet names every block");
+enum { HTP_RPC_QUEUE_BYTES = 64 * 1024, HTP_RPC_RANGES_MAX = 64 };
+HTP_ASSERT(HTP_RPC_RANGES_MAX >= HTP_BUFFERS_MAX, "wire: a packet names every chunk");
 
 struct htp_rpc_start {
     uint64_t queue;    // id to import

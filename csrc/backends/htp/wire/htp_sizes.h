@@ -105,11 +105,11 @@ enum { HTP_ATTEND_QUERIES = 16 };  // query vectors that share one pass over a c
 static inline uint64_t htp_attend_thread_bytes(uint32_t head_dim) {
     return HTP_ATTEND_QUERIES * 4ull * (KV_SPLIT + 3 * htp_round_up(head_dim, 64));
 }
-// Fewer KV heads than threads: pieces of 1024 positions ("supers") go to different threads, and
+// Fewer KV heads than threads: partitions of 1024 positions go to different threads, and
 // what each made of a query vector waits here to be joined in order: maximum and sum in one vector,
 // then the accumulator. As many records as a run needs, up to 8 MB of them; a run that needs more
 // does without.
-enum { HTP_SUPER = 4 * KV_SPLIT, HTP_ATTEND_PARTIAL_MAX = 8 << 20 };
+enum { HTP_ATTEND_PARTITION = 4 * KV_SPLIT, HTP_ATTEND_PARTIAL_MAX = 8 << 20 };
 static inline uint64_t htp_attend_record_bytes(uint32_t head_dim) {
     return HTP_VECTOR + 4 * htp_round_up(head_dim, 64);
 }
@@ -118,7 +118,7 @@ static inline uint64_t htp_attend_records(const struct htp_op* op, uint32_t rows
     if ((uint32_t)p.n_kv_heads >= op->tiling.threads) return 0;
     const uint64_t all = (uint64_t)rows_max * (uint32_t)p.n_heads,
                    few = (uint64_t)op->tiling.threads * HTP_ATTEND_QUERIES;
-    const uint64_t records = (all < few ? all : few) * (op->in[0].rows / HTP_SUPER + 2);
+    const uint64_t records = (all < few ? all : few) * (op->in[0].rows / HTP_ATTEND_PARTITION + 2);
     const uint64_t most = HTP_ATTEND_PARTIAL_MAX / htp_attend_record_bytes((uint32_t)p.head_dim);
     return records < most ? records : most;
 }
@@ -157,7 +157,7 @@ static inline uint64_t htp_scratch_bytes(const struct htp_op* op, uint32_t rows_
     }
 }
 
-// Bytes of one fetched piece (htp_tiling.fetch_bytes) and of the VTCM an op takes.
+// Bytes of one fetched chunk (htp_tiling.fetch_bytes) and of the VTCM an op takes.
 static inline uint64_t htp_fetch_bytes(uint32_t dtype, uint32_t fetch_groups) {
     return (uint64_t)fetch_groups * htp_group_bytes(dtype);
 }

@@ -41,7 +41,7 @@ enum {
         128,          // bytes of an HVX vector; packed weights and caches start on a multiple of it
     HTP_SLACK = 128,  // bytes of a buffer behind the last tensor
     HTP_PANEL = 32,   // output rows side by side: the 32-bit lanes of a vector
-    HTP_FEW = 9,      // rows the register kernels take at once: a token and eight drafts
+    HTP_MICROKERNEL_ROWS = 9,  // rows the register kernels take at once: a token and eight drafts
     HTP_BUFFERS_MAX = 64,
     HTP_PLANS_MAX = 64,
     HTP_OPS_MAX = 16384,  // of one plan
@@ -163,11 +163,11 @@ struct htp_tiling {
     uint16_t scratch_buffer, reserved0;
     uint32_t scratch_offset;  // multiple of 128
     uint32_t scratch_bytes;
-    // Weights come through VTCM in pieces of fetch_groups groups (htp_pack.h), two pieces per
+    // Weights come through VTCM in chunks of fetch_groups groups (htp_pack.h), two chunks per
     // thread: part t has [vtcm_offset + 2 * t * fetch_bytes, ... + 2 * fetch_bytes). fetch_groups
     // 0: weights are read where they lie.
     uint32_t fetch_groups;
-    uint32_t fetch_bytes;  // of one piece, a multiple of 128
+    uint32_t fetch_bytes;  // of one chunk, a multiple of 128
     uint32_t vtcm_offset;  // multiple of 128
 };
 HTP_ASSERT(sizeof(struct htp_tiling) == 32, "wire: tiling");

@@ -15,7 +15,7 @@
 #include "backends/htp/wire/htp_fastrpc.h"
 
 enum { OPEN = 0, CLOSE = 1, WAIT_US = 100000, ANSWER_US = 1000000 };
-// two pieces of weights (htp_tiling.cpp); the rest stays free for other sessions and programs
+// two chunks of weights (htp_tiling.cpp); the rest stays free for other sessions and programs
 enum { VTCM_THREAD = 128 << 10 };
 
 static struct dsp_session session;
@@ -110,12 +110,12 @@ static void say_goodbye(int error) {
 
 static void* serve(void* unused) {
     // The queue invalidates the memory that they name; the session knows the buffers already.
-    struct dspqueue_buffer spans[HTP_RPC_SPANS_MAX];
+    struct dspqueue_buffer ranges[HTP_RPC_RANGES_MAX];
     (void)unused;
     while (!is_stopping) {
         struct htp_message m;
-        uint32_t flags = 0, n_spans = 0, length = 0;
-        const int e = dspqueue_read(queue, &flags, HTP_RPC_SPANS_MAX, &n_spans, spans, sizeof m,
+        uint32_t flags = 0, n_ranges = 0, length = 0;
+        const int e = dspqueue_read(queue, &flags, HTP_RPC_RANGES_MAX, &n_ranges, ranges, sizeof m,
                                     &length, (uint8_t*)&m, WAIT_US);
         if (e == (int)AEE_EEXPIRED || e == AEE_EWOULDBLOCK || e == AEE_EINTERRUPTED)
             continue;  // is_stopping ends the loop

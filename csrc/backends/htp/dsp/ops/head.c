@@ -2,7 +2,7 @@
 // of the best clusters.
 #include <string.h>
 
-#include "backends/htp/dsp/ops/panels.h"
+#include "backends/htp/dsp/ops/matmul_panels.h"
 #include "backends/htp/dsp/workers.h"
 
 // Max and sum of exp(x - max): the soft-max's denominator.

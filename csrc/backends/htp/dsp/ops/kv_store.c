@@ -5,7 +5,7 @@
 //           min(127, x * (127 / top)))), 0 for NaN
 #include <string.h>
 
-#include "backends/htp/dsp/ops/kv.h"
+#include "backends/htp/dsp/ops/kv_head.h"
 #include "backends/htp/dsp/ops/ops.h"
 #include "core/contract/blocks.h"
 

@@ -1,6 +1,6 @@
 // y[row] = W x[row]. Rows go in tiles of rows_at_once. Each tile is quantised, then the weights are
 // read once for it.
-#include "backends/htp/dsp/ops/panels.h"
+#include "backends/htp/dsp/ops/matmul_panels.h"
 #include "backends/htp/dsp/workers.h"
 
 struct matmul {
@@ -13,14 +13,14 @@ struct matmul {
 // A few rows are split along their inputs.
 static void quantize_part(void* args, unsigned part, unsigned parts) {
     const struct matmul* t = args;
-    const uint32_t pieces = (t->m.inputs + 127) / 128, all = (uint32_t)t->n * pieces;
+    const uint32_t chunks = (t->m.inputs + 127) / 128, all = (uint32_t)t->n * chunks;
     uint32_t i = part_begin(all, part, parts);
     const uint32_t end = part_begin(all, part + 1, parts);
     while (i < end) {
-        const uint32_t row = i / pieces, first = i % pieces,
-                       n = pieces - first < end - i ? pieces - first : end - i;
+        const uint32_t row = i / chunks, first = i % chunks,
+                       n = chunks - first < end - i ? chunks - first : end - i;
         const uint32_t stop = (first + n) * 128 < t->m.inputs ? (first + n) * 128 : t->m.inputs;
-        quantize_piece(in_row(t->r, 1, t->first + (int32_t)row), t->m.inputs,
+        quantize_chunk(in_row(t->r, 1, t->first + (int32_t)row), t->m.inputs,
                        t->r->scratch + row * t->act_bytes, first * 128, stop);
         i += n;
     }
@@ -30,10 +30,10 @@ static void multiply_part(void* args, unsigned part, unsigned parts) {
     const struct matmul* t = args;
     const struct htp_tiling* tiling = &t->r->op->tiling;
     const uint32_t panels = (uint32_t)htp_panels(t->m.rows);
-    struct panel_rows sets[(HTP_MATMUL_ROWS_MAX + HTP_FEW - 1) / HTP_FEW];
+    struct panel_rows sets[(HTP_MATMUL_ROWS_MAX + HTP_MICROKERNEL_ROWS - 1) / HTP_MICROKERNEL_ROWS];
     unsigned n_sets = 0;
     for (int32_t row = 0; row < t->n; row++) {
-        if (row % HTP_FEW == 0) sets[n_sets++].n = 0;
+        if (row % HTP_MICROKERNEL_ROWS == 0) sets[n_sets++].n = 0;
         struct panel_rows* s = &sets[n_sets - 1];
         s->act[s->n] = t->act_bytes ? t->r->scratch + (uint32_t)row * t->act_bytes : 0;
         s->x[s->n] = in_row(t->r, 1, t->first + row);

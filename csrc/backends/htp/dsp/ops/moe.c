@@ -2,7 +2,7 @@
 // are read once for all rows that chose it. A pair's result doesn't depend on its neighbours.
 #include <string.h>
 
-#include "backends/htp/dsp/ops/panels.h"
+#include "backends/htp/dsp/ops/matmul_panels.h"
 #include "backends/htp/dsp/workers.h"
 
 // e^x of x <= 0 to f32 precision: in double, since these few numbers weigh all that follows.
@@ -117,10 +117,11 @@ static void experts_part(void* args, unsigned part, unsigned parts) {
         struct panel_matrix expert = m->expert;
         expert.panels += m->expert_bytes * (uint32_t)m->active[a];
         for (int32_t i = m->begin[a]; i < m->begin[a + 1];) {
-            struct panel_rows sets[(HTP_MATMUL_ROWS_MAX + HTP_FEW - 1) / HTP_FEW];
+            struct panel_rows
+                sets[(HTP_MATMUL_ROWS_MAX + HTP_MICROKERNEL_ROWS - 1) / HTP_MICROKERNEL_ROWS];
             unsigned n_sets = 0;
             for (int32_t n = 0; n < HTP_MATMUL_ROWS_MAX && i < m->begin[a + 1]; n++, i++) {
-                if (n % HTP_FEW == 0) sets[n_sets++].n = 0;
+                if (n % HTP_MICROKERNEL_ROWS == 0) sets[n_sets++].n = 0;
                 struct panel_rows* s = &sets[n_sets - 1];
                 const int32_t pair = m->pairs[i], used = m->r->op->params.moe.n_used;
                 uint32_t index;

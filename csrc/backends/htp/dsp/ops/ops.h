@@ -43,10 +43,10 @@ static inline float* out_row(const struct op_run* r, int k, int32_t row) {
 typedef void (*op_row)(struct op_run* r, int32_t row);
 void op_rows(struct op_run* r, op_row each);
 
-// The same for ops whose elements do not know each other: rows of `width` are cut into pieces too,
+// The same for ops whose elements do not know each other: rows of `width` are cut into chunks too,
 // so that a single row keeps all threads busy.
-typedef void (*op_piece)(struct op_run* r, int32_t row, uint32_t begin, uint32_t n);
-void op_pieces(struct op_run* r, uint32_t width, op_piece each);
+typedef void (*op_chunk)(struct op_run* r, int32_t row, uint32_t begin, uint32_t n);
+void op_chunks(struct op_run* r, uint32_t width, op_chunk each);
 
 // Share [begin, end) of part `part` when n things are cut.
 static inline uint32_t part_begin(uint32_t n, unsigned part, unsigned parts) {
@@ -58,7 +58,7 @@ static inline uint32_t part_begin(uint32_t n, unsigned part, unsigned parts) {
 float rms_inverse(const float* x, uint32_t n, float eps);  // 1 / sqrt(mean(x^2) + eps)
 void quantize_row(const float* x, uint32_t inputs,
                   uint8_t* act);  // htp_act_row_bytes; all of the row
-void quantize_piece(const float* x, uint32_t inputs, uint8_t* act, uint32_t first,
+void quantize_chunk(const float* x, uint32_t inputs, uint8_t* act, uint32_t first,
                     uint32_t end);  // inputs [first, end), multiples of 128
 
 #define HTP_KERNEL(name) void op_##name(struct op_run* r);

@@ -41,7 +41,7 @@ HVX_INLINE HVX_Vector quantize_block(HVX_Vector x, int32_t top_bits, struct htp_
     return f32_scale_to_small_i32(x, 127.0f / top);
 }
 
-void quantize_piece(const float* x, uint32_t inputs, uint8_t* act, uint32_t first, uint32_t end) {
+void quantize_chunk(const float* x, uint32_t inputs, uint8_t* act, uint32_t first, uint32_t end) {
     struct htp_act_block* blocks = (struct htp_act_block*)act;
     const HVX_Vector ones = Q6_V_vsplat_R(0x01010101);
     uint64_t codes[HTP_VECTOR / 8] __attribute__((aligned(128)));
@@ -78,5 +78,5 @@ void quantize_piece(const float* x, uint32_t inputs, uint8_t* act, uint32_t firs
 }
 
 void quantize_row(const float* x, uint32_t inputs, uint8_t* act) {
-    quantize_piece(x, inputs, act, 0, inputs);
+    quantize_chunk(x, inputs, act, 0, inputs);
 }

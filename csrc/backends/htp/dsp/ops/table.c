@@ -25,24 +25,24 @@ void op_rows(struct op_run* r, op_row each) {
 
 enum {
     COLUMNS = 1024
-};  // of a piece: some hundred packets of the cheapest op, a multiple of what F32_ROW takes at once
+};  // of a chunk: some hundred packets of the cheapest op, a multiple of what F32_ROW takes at once
 
-struct pieces_task {
+struct chunks_task {
     struct op_run* r;
-    op_piece each;
-    uint32_t width, pieces;
+    op_chunk each;
+    uint32_t width, chunks;
 };
-static void pieces_part(void* args, unsigned part, unsigned parts) {
-    const struct pieces_task* t = args;
-    const uint32_t all = (uint32_t)t->r->n * t->pieces, end = part_begin(all, part + 1, parts);
+static void chunks_part(void* args, unsigned part, unsigned parts) {
+    const struct chunks_task* t = args;
+    const uint32_t all = (uint32_t)t->r->n * t->chunks, end = part_begin(all, part + 1, parts);
     for (uint32_t i = part_begin(all, part, parts); i < end; i++) {
-        const uint32_t begin = i % t->pieces * COLUMNS, left = t->width - begin;
-        t->each(t->r, (int32_t)(i / t->pieces), begin, left < COLUMNS ? left : COLUMNS);
+        const uint32_t begin = i % t->chunks * COLUMNS, left = t->width - begin;
+        t->each(t->r, (int32_t)(i / t->chunks), begin, left < COLUMNS ? left : COLUMNS);
     }
 }
-void op_pieces(struct op_run* r, uint32_t width, op_piece each) {
-    struct pieces_task t = {r, each, width, (width + COLUMNS - 1) / COLUMNS};
-    const uint64_t all = (uint64_t)(uint32_t)r->n * t.pieces;
-    workers_run(pieces_part, &t,
+void op_chunks(struct op_run* r, uint32_t width, op_chunk each) {
+    struct chunks_task t = {r, each, width, (width + COLUMNS - 1) / COLUMNS};
+    const uint64_t all = (uint64_t)(uint32_t)r->n * t.chunks;
+    workers_run(chunks_part, &t,
                 all < r->op->tiling.threads ? (unsigned)all : r->op->tiling.threads);
 }

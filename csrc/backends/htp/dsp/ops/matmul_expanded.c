@@ -1,5 +1,5 @@
 // Formats with blocks of 256 inputs that core/expand.h makes of others. A group is one block.
-#include "backends/htp/dsp/ops/panels_kernels.h"
+#include "backends/htp/dsp/ops/matmul_kernels.h"
 
 #define GROUP_BLOCKS 8
 #define EIGHT(s) HVX_UNROLL(8) for (int s = 0; s < 8; s++)

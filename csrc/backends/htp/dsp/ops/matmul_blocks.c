@@ -1,5 +1,5 @@
 // Formats with blocks of 32 inputs. A group is two blocks.
-#include "backends/htp/dsp/ops/panels_kernels.h"
+#include "backends/htp/dsp/ops/matmul_kernels.h"
 
 // Rows for which two blocks side by side stay in registers; with minima.
 enum { FEW_OVERLAP = 6, FEW_OVERLAP_M = 2 };

@@ -1,5 +1,5 @@
 // Formats with blocks of 256 inputs. A group is one block.
-#include "backends/htp/dsp/ops/panels_kernels.h"
+#include "backends/htp/dsp/ops/matmul_kernels.h"
 
 #define GROUP_BLOCKS 8
 

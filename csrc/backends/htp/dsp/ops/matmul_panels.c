@@ -1,8 +1,8 @@
-// Chooses the kernel of a format and walks over a matrix: panel after panel, piece after piece, all
-// rows of a tile at each piece.
-#include "backends/htp/dsp/ops/panels.h"
+// Chooses the kernel of a format and walks over a matrix: panel after panel, chunk after chunk, all
+// rows of a tile at each chunk.
+#include "backends/htp/dsp/ops/matmul_panels.h"
 
-#include "backends/htp/dsp/ops/panels_kernels.h"
+#include "backends/htp/dsp/ops/matmul_kernels.h"
 
 void panel_groups(uint32_t dtype, const uint8_t* groups, uint32_t n_groups, uint32_t first,
                   uint32_t inputs, const struct panel_rows* rows, float* acc) {
@@ -33,18 +33,18 @@ void panel_groups(uint32_t dtype, const uint8_t* groups, uint32_t n_groups, uint
     }
 }
 
-// ---- pieces ----
+// ---- chunks ----
 
-enum { SETS_MAX = (HTP_MATMUL_ROWS_MAX + HTP_FEW - 1) / HTP_FEW };
+enum { SETS_MAX = (HTP_MATMUL_ROWS_MAX + HTP_MICROKERNEL_ROWS - 1) / HTP_MICROKERNEL_ROWS };
 
-// The pieces of a range of panels lie one behind the other in memory. The last piece of a panel may
+// The chunks of a range of panels lie one behind the other in memory. The last chunk of a panel may
 // be short.
-struct pieces {
+struct chunks {
     const struct panel_matrix* m;
     uint32_t groups, fetch_groups, panel, end, first;
 };
-// Returns the groups of the next piece; 0 at the end.
-static uint32_t next_piece(struct pieces* p, const uint8_t** at) {
+// Returns the groups of the next chunk; 0 at the end.
+static uint32_t next_chunk(struct chunks* p, const uint8_t** at) {
     if (p->panel == p->end) return 0;
     const uint32_t left = p->groups - p->first, n = left < p->fetch_groups ? left : p->fetch_groups;
     *at = p->m->panels + p->panel * p->m->panel_bytes +
@@ -53,9 +53,9 @@ static uint32_t next_piece(struct pieces* p, const uint8_t** at) {
     if (p->first == p->groups) p->first = 0, p->panel++;
     return n;
 }
-static void fetch_next(struct pieces* p, struct dma* d, uint8_t* vtcm, uint32_t fetch_bytes) {
+static void fetch_next(struct chunks* p, struct dma* d, uint8_t* vtcm, uint32_t fetch_bytes) {
     const uint8_t* from;
-    const uint32_t n = next_piece(p, &from);
+    const uint32_t n = next_chunk(p, &from);
     if (n)
         dma_start(d, vtcm + (d->started % DMA_OPEN) * fetch_bytes, from,
                   n * htp_group_bytes(p->m->dtype));
@@ -74,9 +74,9 @@ static void write_panel(const struct panel_matrix* m, uint32_t panel, const stru
 void panel_range(const struct panel_matrix* m, uint32_t begin, uint32_t end,
                  const struct panel_rows* sets, unsigned n_sets, const struct htp_tiling* t,
                  uint8_t* vtcm) {
-    float acc[SETS_MAX][HTP_FEW * 32] __attribute__((aligned(128)));
+    float acc[SETS_MAX][HTP_MICROKERNEL_ROWS * 32] __attribute__((aligned(128)));
     const uint32_t groups = (uint32_t)htp_groups(m->dtype, m->inputs);
-    struct pieces work = {m, groups, t->fetch_groups ? t->fetch_groups : groups, begin, end, 0},
+    struct chunks work = {m, groups, t->fetch_groups ? t->fetch_groups : groups, begin, end, 0},
                   ahead = work;
     struct dma dma;
     dma_begin(&dma);
@@ -84,7 +84,7 @@ void panel_range(const struct panel_matrix* m, uint32_t begin, uint32_t end,
     for (;;) {
         const uint32_t panel = work.panel, first = work.first;
         const uint8_t* at;
-        const uint32_t n = next_piece(&work, &at);
+        const uint32_t n = next_chunk(&work, &at);
         if (!n) return;
         if (t->fetch_groups) {
             at = dma_wait(&dma);

@@ -4,7 +4,7 @@
 //   a split is 256 positions from a multiple of 256 on: scores s = fma(q[d], k[d], s) over d in
 //   order, times scale, soft cap; what the query must not look at is -inf; m = max, w = exp(s - m),
 //   l = sum of w; o = fma(w, v, o) over the visible positions in order four splits are joined into
-//   a super, supers into the result, always in this order
+//   a partition, partitions into the result, always in this order
 //
 // so that a row's bits depend neither on the rows beside it nor on how the work is cut. A unit of
 // work is a KV head and up to 16 query vectors (row * group + head in group); positions are lanes
@@ -13,14 +13,14 @@
 //
 // Accumulators hold 64 dimensions in two vectors: f16 values arrive as even and odd dimensions,
 // q8_0 values in order.
-#include "backends/htp/dsp/ops/kv.h"
+#include "backends/htp/dsp/ops/kv_head.h"
 #include "backends/htp/dsp/ops/ops.h"
 #include "backends/htp/dsp/workers.h"
 
 enum {
     QUERIES = HTP_ATTEND_QUERIES,
     SPLIT = KV_SPLIT,
-    SUPER = HTP_SUPER,
+    PARTITION = HTP_ATTEND_PARTITION,
     TOGETHER = 4 /* query vectors held in registers */,
     KEY_BLOCKS = 2 /* blocks of 32 positions scored at once */,
     VALUE_VECTORS = 4 /* of 32 dimensions, summed at once */
@@ -41,7 +41,7 @@ struct tile {
     int32_t first[QUERIES], last[QUERIES];  // visible positions, inclusive; last < first: none
     int32_t lo, hi;                         // of all
     float* scores;                          // [QUERIES][SPLIT]
-    struct state split, super, total;
+    struct state split, partition, total;
 };
 
 static int sees(const struct tile* t, int i, int32_t begin, int32_t end) {
@@ -324,14 +324,15 @@ static void merge(const struct tile* t, struct state* into, const struct state* 
         hvx_store(o + d, f32_scale_add(f32_scale(hvx_load(o + d), old), hvx_load(os + d), now));
 }
 
-// The splits of one super, joined in t->super.
-static void run_super(struct tile* t, int32_t super) {
-    clear(t, &t->super);
-    for (int32_t begin = super * SUPER; begin < (super + 1) * SUPER; begin += SPLIT) {
+// The splits of one partition, joined in t->partition.
+static void run_partition(struct tile* t, int32_t partition) {
+    clear(t, &t->partition);
+    for (int32_t begin = partition * PARTITION; begin < (partition + 1) * PARTITION;
+         begin += SPLIT) {
         if (begin + SPLIT <= t->lo || begin > t->hi) continue;
         run_split(t, begin);
         for (int i = 0; i < t->n; i++)
-            if (sees(t, i, begin, begin + SPLIT)) merge(t, &t->super, &t->split, i);
+            if (sees(t, i, begin, begin + SPLIT)) merge(t, &t->partition, &t->split, i);
     }
 }
 
@@ -350,10 +351,11 @@ static void write_out(const struct tile* t, int i) {
 
 static void run_tile(struct tile* t) {
     clear(t, &t->total);
-    for (int32_t super = t->lo / SUPER; super <= t->hi / SUPER; super++) {
-        run_super(t, super);
+    for (int32_t partition = t->lo / PARTITION; partition <= t->hi / PARTITION; partition++) {
+        run_partition(t, partition);
         for (int i = 0; i < t->n; i++)
-            if (sees(t, i, super * SUPER, (super + 1) * SUPER)) merge(t, &t->total, &t->super, i);
+            if (sees(t, i, partition * PARTITION, (partition + 1) * PARTITION))
+                merge(t, &t->total, &t->partition, i);
     }
     for (int i = 0; i < t->n; i++) write_out(t, i);
 }
@@ -362,9 +364,10 @@ static void run_tile(struct tile* t) {
 
 struct attend {
     struct op_run* r;
-    int vectors, tile, n_tiles;     // of a KV head
-    int32_t super_first, n_supers;  // of the run; n_supers 0: a unit walks all positions
-    uint8_t* records;               // [kv head][vector][super]
+    int vectors, tile, n_tiles;  // of a KV head
+    int32_t first_partition,
+        n_partitions;  // of the run; n_partitions 0: a unit walks all positions
+    uint8_t* records;  // [kv head][vector][partition]
 };
 
 static int32_t first_seen(const AttendParams* p, int32_t at) {
@@ -379,8 +382,8 @@ static void begin_tile(const struct attend* a, struct tile* t, unsigned part) {
     t->padded = (uint32_t)htp_round_up((uint32_t)p->head_dim, 64);
     t->scores = scratch;
     t->split.o = scratch + QUERIES * SPLIT;
-    t->super.o = t->split.o + QUERIES * t->padded;
-    t->total.o = t->super.o + QUERIES * t->padded;
+    t->partition.o = t->split.o + QUERIES * t->padded;
+    t->total.o = t->partition.o + QUERIES * t->padded;
 }
 
 // Query vectors [begin, begin + n) of a KV head.
@@ -414,28 +417,28 @@ static void whole_part(void* args, unsigned part, unsigned parts) {
 }
 
 static float* record_of(const struct attend* a, const struct tile* t, int kv, int vector,
-                        int32_t super) {
+                        int32_t partition) {
     const uint64_t index =
-        ((uint64_t)(uint32_t)(kv * a->vectors + vector) * (uint32_t)a->n_supers) +
-        (uint32_t)(super - a->super_first);
+        ((uint64_t)(uint32_t)(kv * a->vectors + vector) * (uint32_t)a->n_partitions) +
+        (uint32_t)(partition - a->first_partition);
     return (float*)(a->records + index * htp_attend_record_bytes((uint32_t)t->p->head_dim));
 }
 
-static void super_part(void* args, unsigned part, unsigned parts) {
+static void partition_part(void* args, unsigned part, unsigned parts) {
     const struct attend* a = args;
     struct tile t;
     begin_tile(a, &t, part);
-    for (int u = (int)part; u < t.p->n_kv_heads * a->n_tiles * a->n_supers; u += (int)parts) {
-        const int32_t super = a->super_first + u % a->n_supers;
-        const int kv = u / a->n_supers / a->n_tiles, begin = u / a->n_supers % a->n_tiles * a->tile,
-                  left = a->vectors - begin;
+    for (int u = (int)part; u < t.p->n_kv_heads * a->n_tiles * a->n_partitions; u += (int)parts) {
+        const int32_t partition = a->first_partition + u % a->n_partitions;
+        const int kv = u / a->n_partitions / a->n_tiles,
+                  begin = u / a->n_partitions % a->n_tiles * a->tile, left = a->vectors - begin;
         take_vectors(a, &t, kv, begin, left < a->tile ? left : a->tile);
-        run_super(&t, super);
+        run_partition(&t, partition);
         for (int i = 0; i < t.n; i++) {
-            float* record = record_of(a, &t, kv, begin + i, super);
-            record[0] = t.super.m[i], record[1] = t.super.l[i];
+            float* record = record_of(a, &t, kv, begin + i, partition);
+            record[0] = t.partition.m[i], record[1] = t.partition.l[i];
             for (uint32_t d = 0; d < t.padded; d += 32)
-                hvx_store(record + 32 + d, hvx_load(t.super.o + (uint32_t)i * t.padded + d));
+                hvx_store(record + 32 + d, hvx_load(t.partition.o + (uint32_t)i * t.padded + d));
         }
     }
 }
@@ -447,18 +450,19 @@ static void join_part(void* args, unsigned part, unsigned parts) {
     for (int u = (int)part; u < t.p->n_kv_heads * a->vectors; u += (int)parts) {
         take_vectors(a, &t, u / a->vectors, u % a->vectors, 1);
         clear(&t, &t.total);
-        for (int32_t super = t.lo / SUPER; super <= t.hi / SUPER; super++) {
-            float* record = record_of(a, &t, u / a->vectors, u % a->vectors, super);
+        for (int32_t partition = t.lo / PARTITION; partition <= t.hi / PARTITION; partition++) {
+            float* record = record_of(a, &t, u / a->vectors, u % a->vectors, partition);
             const struct state from = {{record[0]}, {record[1]}, record + 32};
-            if (sees(&t, 0, super * SUPER, (super + 1) * SUPER)) merge(&t, &t.total, &from, 0);
+            if (sees(&t, 0, partition * PARTITION, (partition + 1) * PARTITION))
+                merge(&t, &t.total, &from, 0);
         }
         write_out(&t, 0);
     }
 }
 
-// Units of work: a KV head and up to 16 vectors. With fewer than threads each super becomes a unit,
-// and its results are joined afterwards, in the same order; with still fewer the tiles get smaller,
-// and keys and values are read by several threads from the shared cache.
+// Units of work: a KV head and up to 16 vectors. With fewer than threads each partition becomes a
+// unit, and its results are joined afterwards, in the same order; with still fewer the tiles get
+// smaller, and keys and values are read by several threads from the shared cache.
 void op_attend(struct op_run* r) {
     const AttendParams* p = &r->op->params.attend;
     const int threads = (int)r->op->tiling.threads, group = p->n_heads / p->n_kv_heads;
@@ -468,13 +472,14 @@ void op_attend(struct op_run* r) {
     if (hi - lo + 1 > (int32_t)r->op->in[0].rows)
         return op_fail(r, HTP_WHY_STATE, 0, (uint32_t)(hi - lo + 1), r->op->in[0].rows);
     struct attend a = {
-        r, r->n * group, QUERIES, (r->n * group + QUERIES - 1) / QUERIES, lo / SUPER, 0, 0};
+        r, r->n * group, QUERIES, (r->n * group + QUERIES - 1) / QUERIES, lo / PARTITION, 0, 0};
     int units = p->n_kv_heads * a.n_tiles;
     if (units < threads && hi >= 0) {
-        const int32_t supers = hi / SUPER - a.super_first + 1;
-        const uint64_t records = (uint64_t)(uint32_t)(a.vectors * p->n_kv_heads) * (uint32_t)supers;
-        if (supers > 1 && records <= htp_attend_records(r->op, r->rows_max))
-            a.n_supers = supers, units *= supers;
+        const int32_t partitions = hi / PARTITION - a.first_partition + 1;
+        const uint64_t records =
+            (uint64_t)(uint32_t)(a.vectors * p->n_kv_heads) * (uint32_t)partitions;
+        if (partitions > 1 && records <= htp_attend_records(r->op, r->rows_max))
+            a.n_partitions = partitions, units *= partitions;
         a.records = r->scratch + (uint32_t)threads * htp_attend_thread_bytes((uint32_t)p->head_dim);
     }
     while (units < threads && a.tile > 1) {
@@ -483,6 +488,6 @@ void op_attend(struct op_run* r) {
         a.n_tiles = (a.vectors + a.tile - 1) / a.tile;
         units *= a.n_tiles;
     }
-    workers_run(a.n_supers ? super_part : whole_part, &a, (unsigned)threads);
-    if (a.n_supers) workers_run(join_part, &a, (unsigned)threads);
+    workers_run(a.n_partitions ? partition_part : whole_part, &a, (unsigned)threads);
+    if (a.n_partitions) workers_run(join_part, &a, (unsigned)threads);
 }

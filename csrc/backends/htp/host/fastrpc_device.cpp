@@ -1,4 +1,4 @@
-// The transport to a device: a process domain on the DSP, opened through libcdsprpc. Messages
+// The channel to a device: a process domain on the DSP, opened through libcdsprpc. Messages
 // travel in a dspqueue; memory is rpcmem that both sides map. Written from the driver's public
 // interface and tested against a library with the same interface (tests/htp/fake_cdsprpc.c), never
 // on a DSP.
@@ -11,9 +11,9 @@
 #include <new>
 #include <thread>
 
+#include "backends/htp/host/htp_device.h"
 #include "backends/htp/host/htp_driver.h"
 #include "backends/htp/host/htp_errors.h"
-#include "backends/htp/host/htp_transport.h"
 #include "backends/htp/wire/htp_fastrpc.h"
 
 namespace pillion::htp {
@@ -62,17 +62,17 @@ struct Loss {
     std::atomic<int> code{0};
 };
 
-class FastRpc final : public Transport {
+class FastRpcChannel final : public Channel {
   public:
-    explicit FastRpc(const Driver& driver) : d_(driver), loss_(std::make_unique<Loss>()) {}
+    explicit FastRpcChannel(const Driver& driver) : d_(driver), loss_(std::make_unique<Loss>()) {}
 
-    ~FastRpc() override {
+    ~FastRpcChannel() override {
         if (handle_ && (is_lost_ || loss_->is_reported)) bury();
         else if (is_started_)
             (void)d_.remote_handle64_invoke(handle_, remote_scalars(HTP_RPC_STOP, 0, 0), nullptr);
         // The driver does not close a queue that the DSP holds, and may then still call back.
         if (queue_ && d_.dspqueue_close(queue_)) (void)loss_.release();
-        for (const RpcMemory* m : announced_)
+        for (const RpcMemory* m : registered_)
             (void)d_.fastrpc_munmap(domain_, m->fd(), m->host(), m->all());
         if (handle_) (void)d_.remote_handle64_close(handle_);
     }
@@ -106,10 +106,10 @@ class FastRpc final : public Transport {
         return Status::ok;
     }
 
-    Status announce(const SharedMemory& memory, Reason& reason) override {
+    Status register_memory(const SharedMemory& memory, Reason& reason) override {
         const auto& m = static_cast<const RpcMemory&>(memory);
         const int e = d_.fastrpc_mmap(domain_, m.fd(), m.host(), 0, m.all(), kMapFd);
-        if (e == 0) return announced_.push_back(&m), Status::ok;
+        if (e == 0) return registered_.push_back(&m), Status::ok;
         if (loss_->is_reported) return broken(loss_->code, reason);
         // The driver says EFAILED for every reason of the kernel. While the session lives, the
         // reason is that the DSP's address space is full.
@@ -126,23 +126,24 @@ class FastRpc final : public Transport {
         return Status::out_of_memory;
     }
 
-    void retract(const SharedMemory& memory) override {
+    void unregister_memory(const SharedMemory& memory) override {
         const auto& m = static_cast<const RpcMemory&>(memory);
-        announced_.erase(std::remove(announced_.begin(), announced_.end(), &m), announced_.end());
+        registered_.erase(std::remove(registered_.begin(), registered_.end(), &m),
+                          registered_.end());
         (void)d_.fastrpc_munmap(domain_, m.fd(), m.host(), m.all());
     }
 
     Status exchange(htp_message& message, const Watch& watch, Reason& reason) override {
         if (loss_->is_reported) return broken(loss_->code, reason);
-        std::vector<QueueBuffer> spans = handed_over(message, watch);
-        // Fewer spans would leave old cache lines.
-        if (spans.size() > HTP_RPC_SPANS_MAX) {
-            reason.set("a run hands over %zu areas of memory, a packet takes %d", spans.size(),
-                       int(HTP_RPC_SPANS_MAX));
+        std::vector<QueueBuffer> ranges = handed_over(message, watch);
+        // Fewer ranges would leave old cache lines.
+        if (ranges.size() > HTP_RPC_RANGES_MAX) {
+            reason.set("a run hands over %zu areas of memory, a packet takes %d", ranges.size(),
+                       int(HTP_RPC_RANGES_MAX));
             return Status::internal;
         }
         const int64_t end = now_ms() + timeout_ms();
-        if (const int e = send(message, std::move(spans), end)) return failed(e, reason);
+        if (const int e = send(message, std::move(ranges), end)) return failed(e, reason);
         for (;;) {
             if (watch.cancel && watch.cancel->load())
                 __atomic_store_n(watch.cancel_word, 1u, __ATOMIC_RELEASE);
@@ -179,11 +180,11 @@ class FastRpc final : public Transport {
         loss->is_reported = true;
     }
 
-    int send(const htp_message& message, std::vector<QueueBuffer> spans, int64_t end) {
+    int send(const htp_message& message, std::vector<QueueBuffer> ranges, int64_t end) {
         const auto* bytes = reinterpret_cast<const uint8_t*>(&message);
         for (;;) {
             const int64_t left_ms = std::clamp<int64_t>(end - now_ms(), 1, 1'000'000);
-            const int e = d_.dspqueue_write(queue_, 0, uint32_t(spans.size()), spans.data(),
+            const int e = d_.dspqueue_write(queue_, 0, uint32_t(ranges.size()), ranges.data(),
                                             sizeof message, bytes, uint32_t(left_ms) * 1000u);
             if (driver_code(e).code != kEInterrupted || loss_->is_reported || now_ms() > end)
                 return e;  // interrupted: nothing was written
@@ -269,9 +270,9 @@ class FastRpc final : public Transport {
                             uint64_t(uintptr_t(m.host() + offset))});
         };
         if (message.kind == HTP_MSG_PREPARE)  // weights were imported, or tests wrote them
-            for (const RpcMemory* m : announced_) add(*m, 0, uint32_t(m->all()));
-        if (watch.spans)
-            for (const Span& s : *watch.spans) add(*s.memory, s.offset, s.bytes);
+            for (const RpcMemory* m : registered_) add(*m, 0, uint32_t(m->all()));
+        if (watch.ranges)
+            for (const MemoryRange& r : *watch.ranges) add(*r.memory, r.offset, r.bytes);
         return list;
     }
 
@@ -280,7 +281,7 @@ class FastRpc final : public Transport {
     uint64_t handle_ = 0;
     void* queue_ = nullptr;
     bool is_started_ = false;
-    std::vector<const RpcMemory*> announced_;
+    std::vector<const RpcMemory*> registered_;
     bool is_lost_ = false;
     std::unique_ptr<Loss> loss_;
 };
@@ -292,10 +293,10 @@ bool query(const Driver& d, uint32_t attribute, uint32_t& value, int& error) {
     return error == 0;
 }
 
-class FastRpcLine final : public Line {
+class FastRpcDevice final : public Device {
   public:
-    FastRpcLine(const Driver& driver, int arch) : d_(driver), arch_(arch) {}
-    const char* device_name() const override { return "htp"; }
+    FastRpcDevice(const Driver& driver, int arch) : d_(driver), arch_(arch) {}
+    const char* name() const override { return "htp"; }
     void describe(JsonObject& out) const override {
         out.add("transport", "fastrpc").add("driver", d_.path);
     }
@@ -314,8 +315,8 @@ class FastRpcLine final : public Line {
         return nullptr;
     }
 
-    std::unique_ptr<Transport> connect(int session, Status& status, Reason& reason) override {
-        auto t = std::make_unique<FastRpc>(d_);
+    std::unique_ptr<Channel> connect(int session, Status& status, Reason& reason) override {
+        auto t = std::make_unique<FastRpcChannel>(d_);
         status = t->start(session, arch_, reason);
         if (status != Status::ok) return nullptr;
         return t;
@@ -328,7 +329,7 @@ class FastRpcLine final : public Line {
 
 }  // namespace
 
-std::unique_ptr<Line> open_fastrpc(Status& status, Reason& reason) {
+std::unique_ptr<Device> open_fastrpc(Status& status, Reason& reason) {
     status = Status::no_backend;
     const Driver* d = open_driver(reason);
     if (!d) return nullptr;
@@ -356,7 +357,7 @@ std::unique_ptr<Line> open_fastrpc(Status& status, Reason& reason) {
     }
     if (!find_dsp_library(arch, reason)) return nullptr;
     status = Status::ok;
-    return std::make_unique<FastRpcLine>(*d, arch);
+    return std::make_unique<FastRpcDevice>(*d, arch);
 }
 
 }  // namespace pillion::htp

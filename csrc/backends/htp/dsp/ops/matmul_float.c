@@ -1,5 +1,5 @@
 // Float weights: one multiply-add per input.
-#include "backends/htp/dsp/ops/panels_kernels.h"
+#include "backends/htp/dsp/ops/matmul_kernels.h"
 
 HVX_INLINE void first_input(HVX_Vector w, const float* const* x, unsigned n, HVX_Vector* acc) {
     ROWS(i) acc[i] = f32_scale_add(acc[i], w, x[i][0]);

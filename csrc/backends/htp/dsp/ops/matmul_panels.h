@@ -7,11 +7,11 @@
 #include "backends/htp/dsp/dma.h"
 #include "backends/htp/dsp/ops/ops.h"
 
-struct panel_rows {  // up to HTP_FEW rows
+struct panel_rows {  // up to HTP_MICROKERNEL_ROWS rows
     unsigned n;
-    const uint8_t* act[HTP_FEW];  // quantised formats: htp_act_row_bytes
-    const float* x[HTP_FEW];      // float formats
-    float* out[HTP_FEW];          // [rows of the matrix]
+    const uint8_t* act[HTP_MICROKERNEL_ROWS];  // quantised formats: htp_act_row_bytes
+    const float* x[HTP_MICROKERNEL_ROWS];      // float formats
+    float* out[HTP_MICROKERNEL_ROWS];          // [rows of the matrix]
 };
 
 struct panel_matrix {
@@ -25,7 +25,7 @@ struct panel_matrix {
 void panel_groups(uint32_t dtype, const uint8_t* groups, uint32_t n_groups, uint32_t first,
                   uint32_t inputs, const struct panel_rows* rows, float* acc);
 
-// Computes panels [begin, end) for any number of sets of rows. Weights go in pieces through `vtcm`
+// Computes panels [begin, end) for any number of sets of rows. Weights go in chunks through `vtcm`
 // (2 * fetch_bytes, see htp_tiling), or are read where they lie if fetch_groups is 0.
 void panel_range(const struct panel_matrix* m, uint32_t begin, uint32_t end,
                  const struct panel_rows* sets, unsigned n_sets, const struct htp_tiling* t,

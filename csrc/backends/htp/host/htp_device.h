@@ -1,6 +1,6 @@
-// The transport between the host and one DSP: shared memory, and a line to a process on the DSP
-// that answers messages. Two kinds exist: the device itself (fastrpc_transport.cpp) and a child
-// process that emulates it (sim_transport.cpp). The code above works with either.
+// The host's view of one DSP: shared memory, and channels to processes on it that answer messages.
+// Two kinds exist: the device itself (fastrpc_device.cpp) and a child process that emulates it
+// (sim_device.cpp). The code above works with either.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -32,51 +32,49 @@ class SharedMemory {
 };
 
 // Bytes that the host may have written since the last run.
-struct Span {
+struct MemoryRange {
     const SharedMemory* memory;
     uint32_t offset, bytes;
 };
 
 // For the time of a message: the caller's cancel flag, the word in shared memory that tells the DSP
-// about it, and the spans that the DSP must not read from an old cache line.
+// about it, and the ranges that the DSP must not read from an old cache line.
 struct Watch {
     const std::atomic<bool>* cancel = nullptr;
     uint32_t* cancel_word = nullptr;
-    const std::vector<Span>* spans = nullptr;
+    const std::vector<MemoryRange>* ranges = nullptr;
 };
 
 // A session: one process on the DSP. One caller at a time.
-class Transport {
+class Channel {
   public:
-    virtual ~Transport() = default;  // ends the process
+    virtual ~Channel() = default;  // ends the process
     // Sends a message and waits for the answer, which replaces it. The answer's status is the
     // DSP's; this function does not check it. device_lost: the process is gone, does not answer in
-    // time, or the line is broken; no further message can be sent.
+    // time, or the channel is broken; no further message can be sent.
     virtual Status exchange(htp_message& message, const Watch& watch, Reason& reason) = 0;
     // Called before MAP and after UNMAP of this memory.
-    virtual Status announce(const SharedMemory&, Reason&) { return Status::ok; }
-    virtual void retract(const SharedMemory&) {}
+    virtual Status register_memory(const SharedMemory&, Reason&) { return Status::ok; }
+    virtual void unregister_memory(const SharedMemory&) {}
 };
 
 // Makes shared memory and sessions.
-class Line {
+class Device {
   public:
-    virtual ~Line() = default;
-    virtual const char* device_name() const = 0;       // "htp", "htp:sim"
+    virtual ~Device() = default;
+    virtual const char* name() const = 0;              // "htp", "htp:sim"
     virtual void describe(JsonObject& out) const = 0;  // adds "transport": "sim", ...
     virtual std::unique_ptr<SharedMemory> allocate(size_t bytes, Status& status,
                                                    Reason& reason) = 0;
-    virtual std::unique_ptr<Transport> connect(int session, Status& status, Reason& reason) = 0;
+    virtual std::unique_ptr<Channel> connect(int session, Status& status, Reason& reason) = 0;
     virtual size_t address_space() const = 0;  // bytes that one session can map
     virtual int sessions_max() const = 0;
     virtual bool is_emulated() const = 0;
 };
 
-std::unique_ptr<Line> open_fastrpc(Status& status, Reason& reason);
+std::unique_ptr<Device> open_fastrpc(Status& status, Reason& reason);
 // Starts the child by the command line in PILLION_HTP_SIM, or else the program beside this module.
-std::unique_ptr<Line> open_sim(Status& status, Reason& reason);
-
-// Escapes a text for the inside of a JSON string.
+std::unique_ptr<Device> open_sim(Status& status, Reason& reason);
 
 // Milliseconds that a message may take: PILLION_HTP_TIMEOUT (seconds), else a minute. A minute is
 // far more than a run takes and short enough for a user to wait.

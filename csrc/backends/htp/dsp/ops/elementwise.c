@@ -3,19 +3,19 @@
 
 #include "backends/htp/dsp/ops/ops.h"
 
-static void scale_piece(struct op_run* r, int32_t row, uint32_t begin, uint32_t n) {
+static void scale_chunk(struct op_run* r, int32_t row, uint32_t begin, uint32_t n) {
     const float *x = in_row(r, 0, row) + begin, s = r->op->params.scale.scale;
     float* y = out_row(r, 0, row) + begin;
     F32_ROW(y, n, i, f32_scale(f32_load(x + i), s));
 }
-void op_scale(struct op_run* r) { op_pieces(r, r->op->out[0].width, scale_piece); }
+void op_scale(struct op_run* r) { op_chunks(r, r->op->out[0].width, scale_chunk); }
 
-static void add_piece(struct op_run* r, int32_t row, uint32_t begin, uint32_t n) {
+static void add_chunk(struct op_run* r, int32_t row, uint32_t begin, uint32_t n) {
     const float *a = in_row(r, 0, row) + begin, *b = in_row(r, 1, row) + begin;
     float* y = out_row(r, 0, row) + begin;
     F32_ROW(y, n, i, f32_add(f32_load(a + i), f32_load(b + i)));
 }
-void op_add(struct op_run* r) { op_pieces(r, r->op->out[0].width, add_piece); }
+void op_add(struct op_run* r) { op_chunks(r, r->op->out[0].width, add_chunk); }
 
 // act(gate) * up
 static void glu(const float* gate, const float* up, float* y, uint32_t n, int32_t activation) {
@@ -23,7 +23,7 @@ static void glu(const float* gate, const float* up, float* y, uint32_t n, int32_
         F32_ROW(y, n, i, f32_mul(f32_silu(f32_load(gate + i)), f32_load(up + i)));
     else F32_ROW(y, n, i, f32_mul(f32_gelu(f32_load(gate + i)), f32_load(up + i)));
 }
-static void glu_piece(struct op_run* r, int32_t row, uint32_t begin, uint32_t n) {
+static void glu_chunk(struct op_run* r, int32_t row, uint32_t begin, uint32_t n) {
     const GluParams p = r->op->params.glu;
     glu(in_row(r, 0, row) + begin, in_row(r, 1, row) + p.up_offset + begin,
         out_row(r, 0, row) + begin, n, p.activation);
@@ -38,7 +38,7 @@ static void glu_groups(struct op_run* r, int32_t row) {
 }
 void op_glu(struct op_run* r) {
     if (r->op->params.glu.groups) op_rows(r, glu_groups);
-    else op_pieces(r, r->op->out[0].width, glu_piece);
+    else op_chunks(r, r->op->out[0].width, glu_chunk);
 }
 
 static void gather_row(struct op_run* r, int32_t row) {
@@ -55,8 +55,8 @@ static void concat_row(struct op_run* r, int32_t row) {
 }
 void op_concat(struct op_run* r) { op_rows(r, concat_row); }
 
-static void softcap_piece(struct op_run* r, int32_t row, uint32_t begin, uint32_t n) {
+static void softcap_chunk(struct op_run* r, int32_t row, uint32_t begin, uint32_t n) {
     float *x = in_row(r, 0, row) + begin, cap = r->op->params.softcap.cap;
     F32_ROW(x, n, i, f32_capped(f32_load(x + i), cap));
 }
-void op_softcap(struct op_run* r) { op_pieces(r, r->op->in[0].width, softcap_piece); }
+void op_softcap(struct op_run* r) { op_chunks(r, r->op->in[0].width, softcap_chunk); }

@@ -1,6 +1,6 @@
 // What the inner loops of all weight formats share: unpacking of codes, dot products of a block,
 // and the macros that make a kernel for each count of rows out of what a format does with one
-// group. Included by panels_*.c only.
+// group. Included by matmul_*.c only.
 //
 // The definition, as on the CPU, block after block in one lane:
 //     sum = fma(float(dot) * d, scale, sum)          dot = sum of (code - zero) * q, an exact
@@ -12,7 +12,7 @@
 #ifndef PILLION_DSP_PANELS_KERNELS_H
 #define PILLION_DSP_PANELS_KERNELS_H
 
-#include "backends/htp/dsp/ops/panels.h"
+#include "backends/htp/dsp/ops/matmul_panels.h"
 
 // Each kernel below is called with a constant n, so that all of a row's values stay in registers:
 // every loop over rows is written out.
@@ -150,9 +150,9 @@ struct groups {
     float* acc;
 };
 
-#define BEGIN(n)               \
-    HVX_Vector acc[HTP_FEW];   \
-    const uint8_t* at = g->at; \
+#define BEGIN(n)                          \
+    HVX_Vector acc[HTP_MICROKERNEL_ROWS]; \
+    const uint8_t* at = g->at;            \
     ROWS(i) acc[i] = hvx_load(g->acc + 32 * i)
 #define END(n) ROWS(i) hvx_store(g->acc + 32 * i, acc[i])
 
@@ -162,7 +162,7 @@ struct groups {
     HVX_INLINE void name##_n(const struct groups* g, unsigned n) {                       \
         enum { BLOCKS = GROUP_BLOCKS };                                                  \
         BEGIN(n);                                                                        \
-        const struct htp_act_block* x[HTP_FEW];                                          \
+        const struct htp_act_block* x[HTP_MICROKERNEL_ROWS];                             \
         ROWS(i) x[i] = (const struct htp_act_block*)g->rows->act[i] + BLOCKS * g->first; \
         const uint32_t whole = g->inputs / (32 * BLOCKS) - g->first,                     \
                        count = g->n < whole ? g->n : whole;                              \
@@ -177,7 +177,7 @@ struct groups {
 #define FLOAT_KERNEL(name, per, step, last)                                                     \
     HVX_INLINE void name##_n(const struct groups* g, unsigned n) {                              \
         BEGIN(n);                                                                               \
-        const float* x[HTP_FEW];                                                                \
+        const float* x[HTP_MICROKERNEL_ROWS];                                                   \
         ROWS(i) x[i] = g->rows->x[i] + per * g->first;                                          \
         const uint32_t whole = g->inputs / per - g->first, count = g->n < whole ? g->n : whole; \
         for (uint32_t k = 0; k < count; k++, at += HTP_VECTOR) {                                \

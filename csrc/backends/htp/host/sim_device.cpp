@@ -1,4 +1,4 @@
-// The transport to a child process that emulates the DSP. The program is built from the DSP's own
+// The channel to a child process that emulates the DSP. The program is built from the DSP's own
 // sources, natively or for an emulator. Memory is memfds that the child maps through /proc.
 // Messages go through a ring in another memfd, and both sides sleep on futexes.
 #include <dlfcn.h>
@@ -21,7 +21,7 @@
 #include <string>
 #include <vector>
 
-#include "backends/htp/host/htp_transport.h"
+#include "backends/htp/host/htp_device.h"
 #include "backends/htp/wire/htp_sim_ring.h"
 #include "core/cpu_count.h"
 
@@ -79,14 +79,14 @@ void wait_change(const uint32_t& word, uint32_t old, int ms) {
     syscall(SYS_futex, &word, FUTEX_WAIT, old, &t, nullptr, 0);
 }
 
-class SimTransport final : public Transport {
+class SimChannel final : public Channel {
   public:
-    SimTransport(std::vector<std::string> command, std::unique_ptr<MemFd> control,
-                 std::unique_ptr<MemFd> errors)
+    SimChannel(std::vector<std::string> command, std::unique_ptr<MemFd> control,
+               std::unique_ptr<MemFd> errors)
         : command_(std::move(command)), memory_(std::move(control)), errors_(std::move(errors)),
           owner_(getpid()) {}
 
-    ~SimTransport() override {
+    ~SimChannel() override {
         if (pid_ <= 0 || owner_ != getpid()) return;
         if (!is_gone() && !hangs_) {
             Reason ignored;
@@ -236,10 +236,10 @@ class SimTransport final : public Transport {
     bool gone_ = false, hangs_ = false;
 };
 
-class SimLine final : public Line {
+class SimDevice final : public Device {
   public:
-    explicit SimLine(std::vector<std::string> command) : command_(std::move(command)) {}
-    const char* device_name() const override { return "htp:sim"; }
+    explicit SimDevice(std::vector<std::string> command) : command_(std::move(command)) {}
+    const char* name() const override { return "htp:sim"; }
     void describe(JsonObject& out) const override {
         out.add("transport", "sim").add("command", command_.back());
     }
@@ -253,13 +253,13 @@ class SimLine final : public Line {
         return m;
     }
 
-    std::unique_ptr<Transport> connect(int, Status& status, Reason& reason) override {
+    std::unique_ptr<Channel> connect(int, Status& status, Reason& reason) override {
         auto control = MemFd::make("pillion-htp-control", sizeof(htp_sim_control));
         auto errors = MemFd::make("pillion-htp-errors", 4096);
         if (!control || !errors)
             return reason.set("no shared memory for the simulator"), status = Status::out_of_memory,
                                                                      nullptr;
-        auto t = std::make_unique<SimTransport>(command_, std::move(control), std::move(errors));
+        auto t = std::make_unique<SimChannel>(command_, std::move(control), std::move(errors));
         status = t->start(std::min(4, usable_cpus()), reason);
         if (status != Status::ok) return nullptr;
         return t;
@@ -290,7 +290,7 @@ std::string program_beside_module() {
 
 }  // namespace
 
-std::unique_ptr<Line> open_sim(Status& status, Reason& reason) {
+std::unique_ptr<Device> open_sim(Status& status, Reason& reason) {
     const char* asked = getenv("PILLION_HTP_SIM");
     std::vector<std::string> command = words_of(asked && *asked ? asked : "");
     if (command.empty()) command.push_back(program_beside_module());
@@ -300,7 +300,7 @@ std::unique_ptr<Line> open_sim(Status& status, Reason& reason) {
         status = Status::no_backend;
         return nullptr;
     }
-    return std::make_unique<SimLine>(std::move(command));
+    return std::make_unique<SimDevice>(std::move(command));
 }
 
 int timeout_ms() {
