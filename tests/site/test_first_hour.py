@@ -151,7 +151,7 @@ def test_3_chat(pillion, newcomer):
     text, said = newcomer.run(of(3)[0])
     assert len(text) > 60
     assert re.search(r"text: \d+ tokens, [\d.]+/s\n", said)
-    assert re.search(r"drafts: \d+ of \d+ accepted|drafts: none", said), said
+    assert re.search(r"drafts: \d+ of \d+ accepted ", said), said
 
 
 def test_4_serve(pillion, newcomer):
