@@ -44,6 +44,8 @@ class Faults:
     status: dict = field(default_factory=dict)
     """file: the statuses of its next answers."""
     no_ranges: bool = False
+    xet: bool = False
+    """Large files also have an address in Xet's storage, which does not answer."""
     no_hashes: bool = False
     """Listings without sizes and hashes, as of some mirrors."""
 
@@ -246,6 +248,9 @@ class Handler(BaseHTTPRequestHandler):
             self._bytes(file, path, {**commit, "ETag": f'"{etag}"'})
             return
         place = urllib.parse.quote(f"{name}/{file}")
+        if self.standin.faults.xet:
+            commit["X-Xet-Hash"] = etag
+            commit["X-Xet-Refresh-Route"] = f"{self.standin.url}/api/xet-read-token"
         self._head(
             302,
             {

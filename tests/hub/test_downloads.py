@@ -171,3 +171,20 @@ def test_what_only_huggingface_hub_can_fetch(pull, standin, monkeypatch, tiny_ta
     size = tiny_target.stat().st_size
     assert found.path.read_bytes() == tiny_target.read_bytes()
     assert seen[-1] == (TARGET, size, size) and capfd.readouterr().err == ""
+
+
+def test_files_in_xet_storage_come_by_plain_requests(pull, standin, tiny_target):
+    """So they resume too."""
+    standin.faults.xet = True
+    standin.faults.break_after = {TARGET: 3_000_000}
+    assert pull(PAIR).path.read_bytes() == tiny_target.read_bytes()
+    assert standin.served("GET", "xet-read-token") == []
+
+
+def test_a_cache_that_cannot_be_written(pull, pillion, refused, tmp_path):
+    (tmp_path / "file").write_text("")
+    sentence = refused(pillion.HubError, pull, PAIR, cache_dir=tmp_path / "file")
+    assert sentence.startswith("the cache of the hub cannot be used: ")
+    assert str(tmp_path / "file") in sentence
+    sentence = refused(pillion.HubError, pillion.hub.list_cached, tmp_path / "file")
+    assert sentence == f"the cache {tmp_path / 'file'} is no folder"

@@ -43,7 +43,7 @@ def test_the_python_examples(environment, repositories):
         timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "state='on'" in done.stdout and "assistant-Q4_0.gguf" in done.stdout
+    assert "kind='mtp'" in done.stdout and "assistant-Q4_0.gguf" in done.stdout
     assert done.stdout.splitlines()[-1].endswith("has no quantization Q5_K_M; it has Q4_0")
 
 

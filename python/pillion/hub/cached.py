@@ -10,12 +10,13 @@ from typing import Any, TypeAlias
 
 from ..arguments import check_path
 from ..calling import checked
-from ..errors import NotOnHubError
+from ..errors import HubError, NotOnHubError, PillionError
 from .choosing import matches
 from .client import Hub
 from .drafters import TARGETS
 from .gguf_head import head_of
 from .names import Name, kind_by_name, parse_name, part_of, quantization_of
+from .sentences import of_cache
 
 CacheDir: TypeAlias = str | os.PathLike[str] | None
 
@@ -86,6 +87,15 @@ def remove_cached(name: str, cache_dir: CacheDir = None) -> int:
     """
     hub = _hub(cache_dir)
     wanted = parse_name("name", name)
+    try:
+        return _remove(hub, wanted)
+    except OSError as error:
+        if isinstance(error, PillionError):
+            raise
+        raise of_cache(error) from error
+
+
+def _remove(hub: Hub, wanted: Name) -> int:
     folder = hub.folder(wanted.repo)
     if wanted.file is None and wanted.quantization is None:
         if not folder.is_dir():
@@ -125,6 +135,10 @@ def _rows(hub: Hub) -> list[CachedModel]:
         scanned = scan_cache_dir(hub.cache)
     except CacheNotFound:
         return []
+    except ValueError as error:
+        raise HubError(f"the cache {hub.cache} is no folder") from error
+    except OSError as error:
+        raise of_cache(error) from error
     rows: dict[tuple[str, str], CachedModel] = {}
     for repo in scanned.repos:
         if repo.repo_type != "model":

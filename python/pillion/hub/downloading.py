@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,6 +48,8 @@ class Download:
     report: Report
     timeout: float
     is_gguf: bool
+    _have: int = field(default=0, init=False)
+    _digest: Any = field(default=None, init=False)
 
     def run(self) -> None:
         """Fills `partial` and checks it. Raises HubError and ModelFileError; all but a wrong file

@@ -30,7 +30,8 @@ def fetch(hub: Hub, listing: Listing, choice: Choice, progress: Progress | None)
     """Brings all files of a choice into the cache. Returns their paths there."""
     paths = [_fetch_one(hub, listing, file, progress) for file in choice.files]
     if not listing.cached_only:
-        _write_ref(hub, listing)
+        with one_sentence(hub.asked(listing.repo, listing.revision)):
+            _write_ref(hub, listing)
     return paths
 
 

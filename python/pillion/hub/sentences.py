@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import HubAccessError, HubError, HubUnreachableError, NotOnHubError
+from ..errors import HubAccessError, HubError, HubUnreachableError, NotOnHubError, PillionError
 
 _TOKEN = "give a token in HF_TOKEN or with `hf auth login`"
 
@@ -53,6 +53,16 @@ def one_sentence(asked: Asked) -> Iterator[None]:
         raise HubUnreachableError(f"{asked.host} is not asked: HF_HUB_OFFLINE is set") from error
     except transport as error:
         raise HubUnreachableError(unreachable(asked, error)) from error
+    except OSError as error:
+        if isinstance(error, PillionError):
+            raise
+        raise of_cache(error) from error
+
+
+def of_cache(error: OSError) -> HubError:
+    """The cache's disk refused something."""
+    said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return HubError(f"the cache of the hub cannot be used: {' '.join(said.split())}")
 
 
 def unreachable(asked: Asked, error: BaseException) -> str:
