@@ -23,8 +23,8 @@ from ..llm.requests import checked_ids, checked_text, newline_token
 from ..model import Model
 from ..tokenizer import Tokenizer
 from . import constants as c
-from .calls import Calls
 from .keywords import translated
+from .llama_calls import Calls
 from .llama_chat_format import handler_of
 from .llama_tokenizer import LlamaTokenizer
 from .low_level import LowLevel

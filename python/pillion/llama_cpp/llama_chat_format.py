@@ -177,7 +177,7 @@ def chat_formatter_to_chat_completion_handler(
         grammar: Any = None,
         **options: Any,
     ) -> Any:
-        from .calls import _tools
+        from .llama_calls import _tools
 
         found = chat_formatter(
             messages=messages,

@@ -21,8 +21,8 @@ from ..llm.requests import checked_ids
 from ..sampling import SamplingParams
 from .chooser import Chooser
 from .llama_grammar import LlamaGrammar
+from .llama_settings import checked_sampling
 from .processors import LogitsProcessorList, StoppingCriteriaList
-from .settings import checked_sampling
 
 T = TypeVar("T")
 

@@ -16,9 +16,9 @@ from ..llm.openai_format import Completion
 from ..llm.requests import checked_prompt
 from .keywords import seed_of
 from .llama_grammar import LlamaGrammar, form_of
+from .llama_settings import checked_sampling
 from .llama_speculative import DraftsOf
 from .processors import LogitsProcessorList, StoppingCriteriaList
-from .settings import checked_sampling
 from .shapes import Result, Shaped, chat_chunk, chat_result, text_result
 
 Stop = str | list[str] | None
