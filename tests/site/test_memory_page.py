@@ -1,10 +1,16 @@
 """The tables of docs/memory.md are what the library counts."""
 
+import re
+import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from site_pages import TREE
+
+from pillion.models import TINY_ASSISTANT, TINY_TARGET
 
 pytest.importorskip("gguf", reason="the extra `convert` is not installed")
 
@@ -17,6 +23,22 @@ def check(*models):
 
 def test_a_dense_and_a_routed_model(pillion):
     assert check("E2B", "26B-A4B") == (0, "")
+
+
+def test_the_command_of_the_page(pillion, tmp_path):
+    """On the embedded pair, under the names of the page."""
+    page = (TREE / "docs" / "memory.md").read_text(encoding="utf-8")
+    command = shlex.split(re.search(r"```sh\n(.*?)```", page, re.S)[1])
+    target, assistant = (one for one in command if one.endswith(".gguf"))
+    shutil.copy(TINY_TARGET, tmp_path / target)
+    shutil.copy(TINY_ASSISTANT, tmp_path / assistant)
+    program = Path(sys.executable).with_name(command[0])
+    done = subprocess.run(
+        [program, *command[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "memory, context of 8192, f16 cache" in done.stdout
+    assert "fits     yes" in done.stdout
 
 
 @pytest.mark.nightly
