@@ -100,10 +100,9 @@ struct Case {
 };
 
 int main(int argc, char** argv) {
-    const KernelTable* table;
-    pillion::Reason reason;
-    if (find_kernels(argc > 1 ? argv[1] : nullptr, &table, reason) != pillion::Status::ok)
-        return fprintf(stderr, "%s\n", reason.text), 1;
+    const auto found = find_kernels(argc > 1 ? argv[1] : nullptr);
+    if (!found) return fprintf(stderr, "%s\n", found.failure().sentence()), 1;
+    const KernelTable* const table = *found;
     const size_t megabytes = argc > 2 ? strtoul(argv[2], nullptr, 10) : 384;
     const int repetitions = argc > 3 ? atoi(argv[3]) : 7;
     const size_t size = megabytes << 20;

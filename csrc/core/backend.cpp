@@ -14,7 +14,6 @@ struct Entry {
     const char* name;
     BackendFactory factory;
     Backend* backend;  // made on first use, lives as long as the process
-    Reason reason;
 };
 
 ForkMutex g_mutex;
@@ -24,10 +23,12 @@ std::vector<Entry>& entries() {
     return *list;
 }
 
-Backend* open(Entry& e) {
+Result<Backend*> open(Entry& e) {
+    if (e.backend) return e.backend;
     // Repeats a failed attempt: its cause may be an environment variable that has changed since.
-    if (!e.backend) e.reason = Reason(), e.backend = e.factory(e.reason);
-    return e.backend;
+    const Result<Backend*> made = e.factory();
+    if (made) e.backend = *made;
+    return made;
 }
 
 // Devices of opened modules, by their requested names. Plain data: a fork() may copy it while a
@@ -54,28 +55,27 @@ Driver* driver_of(const std::string& device) {
     return nullptr;
 }
 
-Backend* open_module(const std::string& name, bool& known, Reason& reason) {
+// name: is_module_device.
+Result<Backend*> open_module(const std::string& name) {
     // One device has one backend: code compares backends to see whether they share memory.
     const std::string device = name == "cuda:0" ? "cuda" : name;
     const uint32_t here = fork_count() + 1;
     Driver* const driver = driver_of(device);
-    known = driver != nullptr;
-    if (driver && driver->user != 0 && driver->user != here) {
-        reason.set(
+    if (driver && driver->user != 0 && driver->user != here)
+        return Failure(
+            Status::no_backend,
             "process %d uses its driver, and this one was forked from it: open the device in the "
             "child only, or start processes by \"spawn\"",
             int(driver->process));
-        return nullptr;
-    }
     for (int i = 0; i < g_n_opened; i++)
         if (device == g_opened[i].name) return g_opened[i].backend;
     const uint32_t before = driver ? driver->user : 0;
     if (driver) driver->process = getpid(), driver->user = here;
-    Backend* backend = open_module_device(device, known, reason);
+    const Result<Backend*> backend = open_module_device(device);
     if (driver && !backend) driver->user = before;
     if (backend && g_n_opened < kOpenedMax) {
         snprintf(g_opened[g_n_opened].name, sizeof g_opened[0].name, "%s", device.c_str());
-        g_opened[g_n_opened].backend = backend;
+        g_opened[g_n_opened].backend = *backend;
         g_n_opened++;
     }
     return backend;
@@ -87,18 +87,24 @@ Backend* open_module(const std::string& name, bool& known, Reason& reason) {
 Backend* best_device() {
     static bool looked = false, found = false;
     if (looked && !found) return nullptr;
-    Reason reason;
-    bool known = false;
-    Backend* const best = open_module("cuda", known, reason);
-    if (looked && !best) fail(Status::no_backend, "device \"cuda\": %s", reason.text);
-    found = best != nullptr, looked = true;
-    return best;
+    const Result<Backend*> best = open_module("cuda");
+    if (looked && !best) fail(Status::no_backend, "device \"cuda\": %s", best.failure().sentence());
+    found = bool(best), looked = true;
+    return found ? *best : nullptr;
 }
 
-Json availability_json(const char* name, const Backend* backend, const Reason& why) {
+Json availability_json(const char* name, const Result<Backend*>& backend) {
     JsonObject out;
-    out.add("name", name).add("available", backend != nullptr);
-    return backend ? out.add("info", backend->info_json()) : out.add("reason", why.text);
+    out.add("name", name).add("available", bool(backend));
+    return backend ? out.add("info", (*backend)->info_json())
+                   : out.add("reason", backend.failure().sentence());
+}
+
+// `device` is the name for the sentence.
+Backend& backend_or_throw(const Result<Backend*>& backend, const char* device) {
+    if (!backend)
+        fail(Status::no_backend, "device \"%s\": %s", device, backend.failure().sentence());
+    return **backend;
 }
 
 }  // namespace
@@ -107,7 +113,7 @@ void register_backend(const char* name, BackendFactory factory) {
     const ForkLock lock(g_mutex);
     for (const Entry& e : entries())
         if (std::string(e.name) == name) return;
-    entries().push_back({name, factory, nullptr, {}});
+    entries().push_back({name, factory, nullptr});
 }
 
 Backend& find_backend(const std::string& asked) {
@@ -118,16 +124,10 @@ Backend& find_backend(const std::string& asked) {
     const std::string device = automatic ? "cpu" : asked;
     std::string known;
     for (Entry& e : entries()) {
-        if (device == e.name) {
-            if (Backend* b = open(e)) return *b;
-            fail(Status::no_backend, "device \"%s\": %s", e.name, e.reason.text);
-        }
+        if (device == e.name) return backend_or_throw(open(e), e.name);
         known += known.empty() ? e.name : std::string(", ") + e.name;
     }
-    Reason reason;
-    bool is_module = false;
-    if (Backend* b = open_module(device, is_module, reason)) return *b;
-    if (is_module) fail(Status::no_backend, "device \"%s\": %s", device.c_str(), reason.text);
+    if (is_module_device(device)) return backend_or_throw(open_module(device), device.c_str());
     fail(Status::no_backend, "device \"%s\" is not built into this library (it has: auto, %s)",
          device.c_str(), known.c_str());
 }
@@ -135,16 +135,8 @@ Backend& find_backend(const std::string& asked) {
 Json backends_json() {
     const ForkLock lock(g_mutex);
     JsonArray out;
-    for (Entry& e : entries()) {
-        const Backend* b = open(e);
-        out.add(availability_json(e.name, b, e.reason));
-    }
-    bool is_module = false;
-    for (const char* name : {"cuda", "htp"}) {
-        Reason reason;
-        const Backend* b = open_module(name, is_module, reason);
-        out.add(availability_json(name, b, reason));
-    }
+    for (Entry& e : entries()) out.add(availability_json(e.name, open(e)));
+    for (const char* name : {"cuda", "htp"}) out.add(availability_json(name, open_module(name)));
     return out;
 }
 
@@ -163,29 +155,28 @@ Json Plan::to_json() const {
 }
 
 // Default: makes the plan. For backends whose plans take no memory before they run.
-Status Backend::plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason,
-                           const CompileOptions& options) {
-    std::unique_ptr<Plan> plan;
-    const Status s = compile(graph, queue, plan, reason, options);
-    if (s == Status::ok) bytes = plan->scratch_bytes();
-    return s;
+Result<size_t> Backend::plan_bytes(const Graph& graph, Queue& queue,
+                                   const CompileOptions& options) {
+    const Result<std::unique_ptr<Plan>> plan = compile(graph, queue, options);
+    if (!plan) return plan.failure();
+    return (*plan)->scratch_bytes();
 }
 
 // Default for memory that the host sees: the host copies it.
-Status Backend::read(const Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason) {
+Result<void> Backend::read(const Buffer& from, size_t offset, size_t bytes, void* to) {
     if (!from.host())
-        return reason.set("backend %s keeps this buffer where the host can't read it", name()),
-               Status::internal;
+        return Failure(Status::internal,
+                       "backend %s keeps this buffer where the host can't read it", name());
     memcpy(to, from.host() + offset, bytes);
-    return Status::ok;
+    return ok();
 }
 
-Status Backend::write(const void* from, size_t bytes, Buffer& to, size_t offset, Reason& reason) {
+Result<void> Backend::write(const void* from, size_t bytes, Buffer& to, size_t offset) {
     if (!to.host())
-        return reason.set("backend %s keeps this buffer where the host can't write it", name()),
-               Status::internal;
+        return Failure(Status::internal,
+                       "backend %s keeps this buffer where the host can't write it", name());
     memcpy(to.host() + offset, from, bytes);
-    return Status::ok;
+    return ok();
 }
 
 }  // namespace pillion

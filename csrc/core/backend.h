@@ -1,6 +1,5 @@
 // The interface of a device. The rest of the library reaches devices only through these classes and
-// the registry. Every function that can fail returns a Status and puts the sentence into `reason`.
-// No exception leaves a backend.
+// the registry. Every function that can fail returns a Result. No exception leaves a backend.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -8,9 +7,9 @@
 #include <vector>
 
 #include "core/contract/step_state.h"
-#include "core/error.h"
 #include "core/graph.h"
 #include "core/json.h"
+#include "core/result.h"
 
 namespace pillion {
 
@@ -29,10 +28,10 @@ class Plan {
     virtual ~Plan() = default;
     // Enqueues one run. state.rows <= rows_max and state.out_rows <= out_rows_max of the graph. The
     // tokens lie in their buffer.
-    virtual Status run(const StepState& state, Reason& reason) = 0;
-    // Waits for the last run. Returns cancelled if the run saw the queue's cancel flag; the outputs
-    // are then undefined.
-    virtual Status wait(Reason& reason) = 0;
+    virtual Result<void> run(const StepState& state) = 0;
+    // Waits for the last run. Fails with cancelled if the run saw the queue's cancel flag; the
+    // outputs are then undefined.
+    virtual Result<void> wait() = 0;
     virtual size_t scratch_bytes() const = 0;
     virtual std::vector<StepInfo> steps() const = 0;
     Json to_json() const;  // [{"op", "layer", "backend", "kernel"}, ...], some with "session"
@@ -118,36 +117,35 @@ class Backend {
     // True if the backend works on every buffer that has host(), of any backend: the CPU.
     virtual bool is_host() const { return false; }
     virtual MemoryInfo memory() const { return {}; }
-    virtual bool supports(const Graph& graph, const Node& node, Reason& reason) const = 0;
-    virtual Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
-                            Reason& reason) = 0;
+    // Whether the backend runs this node; unsupported_op with the reason: it does not.
+    virtual Result<void> supports(const Graph& graph, const Node& node) const = 0;
+    virtual Result<std::unique_ptr<Buffer>> allocate(size_t size, BufferKind kind) = 0;
     // Null if this device cannot read host memory.
     virtual std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) = 0;
     // Copies bytes out of or into any buffer, also one without host(), after the runs enqueued so
     // far. Slow: for set-up and tests.
-    virtual Status read(const Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason);
-    virtual Status write(const void* from, size_t bytes, Buffer& to, size_t offset, Reason& reason);
+    virtual Result<void> read(const Buffer& from, size_t offset, size_t bytes, void* to);
+    virtual Result<void> write(const void* from, size_t bytes, Buffer& to, size_t offset);
     virtual std::unique_ptr<Queue> make_queue(int n_threads) = 0;
 
     // weight_bytes: bytes of the weight in the backend's layout; 0: it stays mapped. import_weight
     // writes that layout once, at load, at `offset` of `buffer`.
-    virtual Status weight_bytes(const WeightSource& source, size_t& bytes,
-                                Reason& reason) const = 0;
-    virtual Status import_weight(const WeightSource& source, Buffer& buffer, size_t offset,
-                                 Queue& queue, Tensor& tensor, Reason& reason) = 0;
+    virtual Result<size_t> weight_bytes(const WeightSource& source) const = 0;
+    virtual Result<Tensor> import_weight(const WeightSource& source, Buffer& buffer, size_t offset,
+                                         Queue& queue) = 0;
     virtual size_t kv_bytes(const KvSpec& spec) const = 0;
     // Names the layout of a cache. A host backend reads another backend's cache in place if both
     // names are equal and the buffer has host().
     virtual const char* kv_layout() const = 0;
 
-    virtual Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan,
-                           Reason& reason, const CompileOptions& options = {}) = 0;
+    virtual Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
+                                                  const CompileOptions& options = {}) = 0;
     // Scratch bytes that a plan of this graph would allocate. Reads only shapes, so the buffers
     // need no memory behind them.
-    virtual Status plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason,
-                              const CompileOptions& options = {});
+    virtual Result<size_t> plan_bytes(const Graph& graph, Queue& queue,
+                                      const CompileOptions& options = {});
     // Takes about half a second and, for that time, some hundred MB.
-    virtual Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) = 0;
+    virtual Result<MachineLimits> measure_limits(Queue& queue) = 0;
 };
 
 // --- registry ---
@@ -157,7 +155,7 @@ class Backend {
 Backend& find_backend(const std::string& device);
 Json backends_json();  // [{"name", "available", "info" or "reason"}, ...]
 
-using BackendFactory = Backend* (*)(Reason& reason);  // nullptr: absent, see reason
+using BackendFactory = Result<Backend*> (*)();
 // api/ registers the linked backends before their first use.
 void register_backend(const char* name, BackendFactory factory);
 

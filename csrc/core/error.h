@@ -1,7 +1,7 @@
 // How errors travel. Setup code (files, graphs, pairing) throws Error. Steps and backends return a
-// Status and leave the sentence in a Reason. api/ turns both into a code and a thread-local
-// sentence. A sentence names the thing, the value and the limit: "tensor blk.3.attn_q.weight: type
-// 39 is not supported (F32, F16, BF16, Q4_0 ...)".
+// Result (result.h). api/ turns both into a code and a thread-local sentence. A sentence names the
+// thing, the value and the limit: "tensor blk.3.attn_q.weight: type 39 is not supported (F32, F16,
+// BF16, Q4_0 ...)".
 #pragma once
 #include <stdarg.h>
 #include <stdint.h>
@@ -48,12 +48,6 @@ class Error : public std::runtime_error {
 
 // Throws Error{code, printf-style sentence}.
 [[noreturn]] __attribute__((format(printf, 2, 3))) void fail(Status code, const char* format, ...);
-
-// The sentence beside a Status. Its size is fixed, so that a failing step needs no allocation.
-struct Reason {
-    char text[512] = "";
-    __attribute__((format(printf, 2, 3))) void set(const char* format, ...);
-};
 
 // Checks an internal invariant; throws Error{internal}. If a caller or a file can cause the
 // failure, use fail() with its own sentence instead.

@@ -1,24 +1,22 @@
-// The error boundary of a backend: turns exceptions thrown inside it into a Status and a sentence.
+// The error boundary of a backend: turns exceptions thrown inside it into a Failure.
 #pragma once
 #include <new>
 
-#include "core/error.h"
+#include "core/result.h"
 
 namespace pillion {
 
+// body() returns a Result.
 template <class F>
-Status to_status(Reason& reason, const F& body) {
+auto to_result(const F& body) -> decltype(body()) {
     try {
         return body();
     } catch (const Error& e) {
-        reason.set("%s", e.what());
-        return e.code();
+        return Failure(e.code(), "%s", e.what());
     } catch (const std::bad_alloc&) {
-        reason.set("the host has no memory for this");
-        return Status::out_of_memory;
+        return Failure(Status::out_of_memory, "the host has no memory for this");
     } catch (const std::exception& e) {
-        reason.set("%s", e.what());
-        return Status::internal;
+        return Failure(Status::internal, "%s", e.what());
     }
 }
 

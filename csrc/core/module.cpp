@@ -33,15 +33,17 @@ std::string own_folder() {
     return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
-ModuleEntry load(const char* file, Reason& reason) {
+Result<ModuleEntry> load(const char* file) {
     const std::string folder = own_folder(), path = folder + "/" + file;
     if (access(path.c_str(), F_OK) != 0)
-        return reason.set("its module %s is not installed in %s", file, folder.c_str()), nullptr;
+        return Failure(Status::no_backend, "its module %s is not installed in %s", file,
+                       folder.c_str());
     // Never closed: backends live as long as the process.
     void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (!module) return reason.set("its module does not load: %s", dlerror()), nullptr;
+    if (!module) return Failure(Status::no_backend, "its module does not load: %s", dlerror());
     const auto entry = reinterpret_cast<ModuleEntry>(dlsym(module, kModuleEntry));
-    if (!entry) reason.set("%s has no function %s", path.c_str(), kModuleEntry);
+    if (!entry)
+        return Failure(Status::no_backend, "%s has no function %s", path.c_str(), kModuleEntry);
     return entry;
 }
 
@@ -49,20 +51,29 @@ ModuleEntry load(const char* file, Reason& reason) {
 
 const char* build_id() { return PILLION_BUILD_ID; }
 
-bool is_same_build(const ModuleRequest& request, Reason& reason) {
-    if (strcmp(request.build_id, build_id()) == 0) return true;
-    reason.set("its module belongs to another build (%s) than this library (%s)", build_id(),
-               request.build_id);
-    return false;
+Result<void> check_build(const ModuleRequest& request) {
+    if (strcmp(request.build_id, build_id()) == 0) return ok();
+    return Failure(Status::no_backend,
+                   "its module belongs to another build (%s) than this library (%s)", build_id(),
+                   request.build_id);
 }
 
-Backend* open_module_device(const std::string& device, bool& known, Reason& reason) {
+Backend* answer(const Result<Backend*>& backend, ModuleReason& reason) {
+    if (backend) return *backend;
+    snprintf(reason.text, sizeof reason.text, "%s", backend.failure().sentence());
+    return nullptr;
+}
+
+bool is_module_device(const std::string& device) { return parse(device).file != nullptr; }
+
+Result<Backend*> open_module_device(const std::string& device) {
     const Name name = parse(device);
-    known = name.file != nullptr;
-    if (!known) return nullptr;
-    const ModuleEntry entry = load(name.file, reason);
+    const Result<ModuleEntry> entry = load(name.file);
+    if (!entry) return entry.failure();
     const ModuleRequest request = {build_id(), name.device, log};
-    return entry ? entry(&request, &reason) : nullptr;
+    ModuleReason reason;
+    if (Backend* backend = (*entry)(&request, &reason)) return backend;
+    return Failure(Status::no_backend, "%s", reason.text);
 }
 
 }  // namespace pillion

@@ -15,18 +15,24 @@ struct ModuleRequest {
     void (*log)(LogLevel level, const char* format, ...) __attribute__((format(printf, 2, 3)));
 };
 
+// Why a module returns no backend. Plain memory of a fixed size, as between any two builds.
+struct ModuleReason { char text[512] = ""; };
+
 // The exported function: extern "C", named kModuleEntry. Returns null with a reason if the device
 // is absent.
-using ModuleEntry = Backend* (*)(const ModuleRequest* request, Reason* reason);
+using ModuleEntry = Backend* (*)(const ModuleRequest* request, ModuleReason* reason);
 constexpr const char* kModuleEntry = "pillion_module_backend";
 
 // A hash of core's headers, its version and the compiler (CMakeLists.txt).
 const char* build_id();
-// For a module: whether it may serve the core that asks. False, with a reason: another build.
-bool is_same_build(const ModuleRequest& request, Reason& reason);
+// For a module: whether it may serve the core that asks. no_backend: another build.
+Result<void> check_build(const ModuleRequest& request);
+// For a module: its answer as the entry returns it.
+Backend* answer(const Result<Backend*>& backend, ModuleReason& reason);
 
-// Returns the backend of a device in a module ("cuda", "cuda:1", "cuda:sim", "htp", "htp:sim");
-// null with a reason on failure. known: whether a module exists for such a name.
-Backend* open_module_device(const std::string& device, bool& known, Reason& reason);
+// Whether the device is one of a module: "cuda", "cuda:1", "cuda:sim", "htp", "htp:sim".
+bool is_module_device(const std::string& device);
+// Returns the backend of such a device.
+Result<Backend*> open_module_device(const std::string& device);
 
 }  // namespace pillion

@@ -75,13 +75,12 @@ std::vector<float> rope_frequencies(const RopeTableParams& p, const float* facto
     return frequencies;
 }
 
-Status RunLimits::check(const StepState& state, Reason& reason) const {
+Result<void> RunLimits::check(const StepState& state) const {
     if (state.rows >= 1 && state.rows <= rows && state.out_rows >= 0 &&
         state.out_rows <= std::min(state.rows, out_rows))
-        return Status::ok;
-    reason.set("plan for %d rows and %d outputs was given %d and %d", rows, out_rows, state.rows,
-               state.out_rows);
-    return Status::internal;
+        return ok();
+    return Failure(Status::internal, "plan for %d rows and %d outputs was given %d and %d", rows,
+                   out_rows, state.rows, state.out_rows);
 }
 
 }  // namespace pillion

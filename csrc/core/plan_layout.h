@@ -68,7 +68,7 @@ struct RunLimits {
     explicit RunLimits(const Graph& graph)
         : rows(graph.rows_max()), out_rows(graph.out_rows_max()) {}
     // internal: the run has more rows.
-    Status check(const StepState& state, Reason& reason) const;
+    Result<void> check(const StepState& state) const;
 };
 
 }  // namespace pillion

@@ -36,10 +36,10 @@ std::unique_ptr<Buffer> make_buffer(size_t size, BufferKind kind,
 class SizingPlan final : public Plan {
   public:
     explicit SizingPlan(std::unique_ptr<Buffer> scratch) : scratch_(std::move(scratch)) {}
-    Status run(const StepState&, Reason& reason) override {
-        return reason.set("this plan only tells its size"), Status::internal;
+    Result<void> run(const StepState&) override {
+        return Failure(Status::internal, "this plan only tells its size");
     }
-    Status wait(Reason&) override { return Status::ok; }
+    Result<void> wait() override { return ok(); }
     size_t scratch_bytes() const override { return scratch_->size(); }
     std::vector<StepInfo> steps() const override { return {}; }
 
@@ -49,11 +49,10 @@ class SizingPlan final : public Plan {
 
 }  // namespace
 
-Status SizingBackend::allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
-                               Reason& reason) {
-    buffer = make_buffer(size, kind, use_);
-    if (!buffer) reason.set("no memory");
-    return buffer ? Status::ok : Status::out_of_memory;
+Result<std::unique_ptr<Buffer>> SizingBackend::allocate(size_t size, BufferKind kind) {
+    std::unique_ptr<Buffer> buffer = make_buffer(size, kind, use_);
+    if (!buffer) return Failure(Status::out_of_memory, "no memory");
+    return buffer;
 }
 
 std::unique_ptr<Buffer> SizingBackend::map_host(uint8_t*, size_t) {
@@ -61,29 +60,27 @@ std::unique_ptr<Buffer> SizingBackend::map_host(uint8_t*, size_t) {
     return make_buffer(0, BufferKind::weights, use_);
 }
 
-Status SizingBackend::read(const Buffer&, size_t, size_t bytes, void* to, Reason&) {
+Result<void> SizingBackend::read(const Buffer&, size_t, size_t bytes, void* to) {
     memset(to, 0, bytes);
-    return Status::ok;
+    return ok();
 }
 
-Status SizingBackend::import_weight(const WeightSource& source, Buffer& buffer, size_t offset,
-                                    Queue& queue, Tensor& tensor, Reason& reason) {
+Result<Tensor> SizingBackend::import_weight(const WeightSource& source, Buffer& buffer,
+                                            size_t offset, Queue& queue) {
     WeightSource place = source;
     place.data = nullptr;
-    return real_.import_weight(place, buffer, offset, queue, tensor, reason);
+    return real_.import_weight(place, buffer, offset, queue);
 }
 
-Status SizingBackend::compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan,
-                              Reason& reason, const CompileOptions& options) {
-    size_t bytes = 0;
-    if (const Status s = real_.plan_bytes(graph, queue, bytes, reason, options); s != Status::ok)
-        return s;
-    std::unique_ptr<Buffer> scratch;
-    if (const Status s = allocate(bytes, BufferKind::scratch, scratch, reason); s != Status::ok)
-        return s;
-    plan.reset(new (std::nothrow) SizingPlan(std::move(scratch)));
-    if (!plan) reason.set("no memory");
-    return plan ? Status::ok : Status::out_of_memory;
+Result<std::unique_ptr<Plan>> SizingBackend::compile(const Graph& graph, Queue& queue,
+                                                     const CompileOptions& options) {
+    const Result<size_t> bytes = real_.plan_bytes(graph, queue, options);
+    if (!bytes) return bytes.failure();
+    Result<std::unique_ptr<Buffer>> scratch = allocate(*bytes, BufferKind::scratch);
+    if (!scratch) return scratch.failure();
+    std::unique_ptr<Plan> plan(new (std::nothrow) SizingPlan(std::move(*scratch)));
+    if (!plan) return Failure(Status::out_of_memory, "no memory");
+    return plan;
 }
 
 }  // namespace pillion

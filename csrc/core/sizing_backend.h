@@ -13,33 +13,32 @@ class SizingBackend final : public Backend {
     const char* name() const override { return real_.name(); }
     Json info_json() const override { return real_.info_json(); }
     MemoryInfo memory() const override { return real_.memory(); }
-    bool supports(const Graph& graph, const Node& node, Reason& reason) const override {
-        return real_.supports(graph, node, reason);
+    Result<void> supports(const Graph& graph, const Node& node) const override {
+        return real_.supports(graph, node);
     }
-    Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
-                    Reason& reason) override;
+    Result<std::unique_ptr<Buffer>> allocate(size_t size, BufferKind kind) override;
     std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) override;
     // Returns zeros.
-    Status read(const Buffer& from, size_t offset, size_t bytes, void* to, Reason& reason) override;
-    Status write(const void*, size_t, Buffer&, size_t, Reason&) override { return Status::ok; }
+    Result<void> read(const Buffer& from, size_t offset, size_t bytes, void* to) override;
+    Result<void> write(const void*, size_t, Buffer&, size_t) override { return ok(); }
     std::unique_ptr<Queue> make_queue(int n_threads) override {
         return real_.make_queue(n_threads);
     }
-    Status weight_bytes(const WeightSource& source, size_t& bytes, Reason& reason) const override {
-        return real_.weight_bytes(source, bytes, reason);
+    Result<size_t> weight_bytes(const WeightSource& source) const override {
+        return real_.weight_bytes(source);
     }
-    Status import_weight(const WeightSource& source, Buffer& buffer, size_t offset, Queue& queue,
-                         Tensor& tensor, Reason& reason) override;
+    Result<Tensor> import_weight(const WeightSource& source, Buffer& buffer, size_t offset,
+                                 Queue& queue) override;
     size_t kv_bytes(const KvSpec& spec) const override { return real_.kv_bytes(spec); }
     const char* kv_layout() const override { return real_.kv_layout(); }
-    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
-                   const CompileOptions& options) override;
-    Status plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason,
-                      const CompileOptions& options) override {
-        return real_.plan_bytes(graph, queue, bytes, reason, options);
+    Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
+                                          const CompileOptions& options) override;
+    Result<size_t> plan_bytes(const Graph& graph, Queue& queue,
+                              const CompileOptions& options) override {
+        return real_.plan_bytes(graph, queue, options);
     }
-    Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) override {
-        return real_.measure_limits(queue, limits, reason);
+    Result<MachineLimits> measure_limits(Queue& queue) override {
+        return real_.measure_limits(queue);
     }
 
     // Bytes of the live buffers and plans in the device's own memory, by BufferKind without

@@ -46,22 +46,18 @@ class Loader {
     }
 
     void allocate() {
-        Reason reason;
         size_t total[2] = {0, 0};
         for (Item& item : items_) {
             item.offset = total[item.part];
-            check(backend(item.part).weight_bytes(item.source, item.bytes, reason), reason);
+            item.bytes = take(backend(item.part).weight_bytes(item.source));
             total[item.part] += (item.bytes + 63) / 64 * 64;
             if (item.bytes == 0) w_.mapped_bytes += item.file_bytes;
         }
         for (const int part : parts())
-            check(backend(part).allocate(total[part], BufferKind::weights, w_.buffers[part],
-                                         reason),
-                  reason);
+            w_.buffers[part] = take(backend(part).allocate(total[part], BufferKind::weights));
     }
 
     void place() {
-        Reason reason;
         const Queues queues(*this, /*n_threads=*/1);
         for (Item& item : items_) {
             item.source.data = nullptr;
@@ -116,10 +112,8 @@ class Loader {
     }
 
     void import_item(Item& item, const Queues& queues) {
-        Reason reason;
-        check(backend(item.part).import_weight(item.source, *w_.buffers[item.part], item.offset,
-                                               *queues.of[item.part], *item.to, reason),
-              reason);
+        *item.to = take(backend(item.part).import_weight(item.source, *w_.buffers[item.part],
+                                                         item.offset, *queues.of[item.part]));
     }
 
     static void drop_pages(const void* file, const uint8_t* data, size_t bytes) {
@@ -135,8 +129,11 @@ class Loader {
         if (!w_.output) w_.output = w_.token_embd;
     }
 
-    void check(Status status, const Reason& reason) const {
-        if (status != Status::ok) file_.fail(status, "%s", reason.text);
+    // The value, or Error with the file's name.
+    template <class T>
+    T take(Result<T> result) const {
+        if (!result) file_.fail(result.failure().code(), "%s", result.failure().sentence());
+        return std::move(*result);
     }
 
     // A tensor whose shape was compared with the metadata. Others of a known name are not: another
@@ -266,19 +263,17 @@ SharedTable share_table(const GgufFile& file, const char* name, Backend& backend
                                  WeightSource::Use::table,
                                  table.mapped.get(),
                                  size_t(t->data - f.data())};
-    const auto check = [&](Status status, const Reason& reason) {
-        if (status != Status::ok)
-            file.fail(status, "%s on %s: %s", name, backend.name(), reason.text);
+    const auto take = [&](auto result) {
+        if (!result)
+            file.fail(result.failure().code(), "%s on %s: %s", name, backend.name(),
+                      result.failure().sentence());
+        return std::move(*result);
     };
-    Reason reason;
-    size_t bytes = 0;
-    check(backend.weight_bytes(source, bytes, reason), reason);
-    if (bytes > 0)
-        check(backend.allocate(bytes, BufferKind::weights, table.buffer, reason), reason);
+    if (const size_t bytes = take(backend.weight_bytes(source)); bytes > 0)
+        table.buffer = take(backend.allocate(bytes, BufferKind::weights));
     Buffer& buffer = table.buffer ? *table.buffer : *table.mapped;
-    check(backend.import_weight(source, buffer, 0, *backend.make_queue(/*n_threads=*/1),
-                                table.tensor, reason),
-          reason);
+    table.tensor =
+        take(backend.import_weight(source, buffer, 0, *backend.make_queue(/*n_threads=*/1)));
     return table;
 }
 

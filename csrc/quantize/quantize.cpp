@@ -73,7 +73,7 @@ const char* exact_because(const GgufTensor& t) {
     if (ends_with(t.name, "ffn_gate_inp.weight")) return "router";
     if (ends_with(t.name, ".scale")) return "scale";
     if (begins_with(t.name, "rope_freqs")) return "rotation factors";
-    if (begins_with(t.name, "masked_embd_")) return "masked embedding";
+    if (begins_with(t.name, "masked_embd_")) return "centroid head";
     return nullptr;
 }
 

@@ -101,11 +101,10 @@ void Context::start_and_wait(int rows, int out_rows, PlanCache& plans) {
     state.pos = kv_.length(), state.rows = rows, state.out_rows = out_rows;
     Plan& plan = plans.get(rows);
     kv_.begin_write(rows);
-    Reason reason;
-    Status s = plan.run(state, reason);
-    if (s == Status::ok) s = plan.wait(reason);
-    if (s != Status::ok && activations_) activations_->invalidate();
-    if (s != Status::ok) fail(s, "%s", s == Status::cancelled ? "cancelled" : reason.text);
+    Result<void> done = plan.run(state);
+    if (done) done = plan.wait();
+    if (!done && activations_) activations_->invalidate();
+    done.value_or_throw();
 }
 
 size_t Context::rows_of_next_run(size_t n, int n_outputs) const {

@@ -79,12 +79,7 @@ Work work_of(const Context& context, size_t n, int n_outputs) {
 }
 
 MachineLimits limits_of(Context& context) {
-    MachineLimits limits;
-    Reason reason;
-    Backend& backend = context.model().backend();
-    if (const Status s = backend.measure_limits(context.queue(), limits, reason); s != Status::ok)
-        fail(s, "%s", reason.text);
-    return limits;
+    return context.model().backend().measure_limits(context.queue()).value_or_throw();
 }
 
 }  // namespace pillion

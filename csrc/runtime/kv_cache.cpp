@@ -78,10 +78,7 @@ void KvCache::allocate(std::vector<KvStore>& stores, Backend& backend, const cha
         placed.push_back(&s);
     }
     if (placed.empty()) return;
-    std::unique_ptr<Buffer> buffer;
-    Reason reason;
-    if (const Status s = backend.allocate(total, BufferKind::kv, buffer, reason); s != Status::ok)
-        fail(s, "%s: %s", what, reason.text);
+    std::unique_ptr<Buffer> buffer = backend.allocate(total, BufferKind::kv).value_or_throw(what);
     for (KvStore* s : placed) s->buffer = buffer.get();
     buffers_.push_back(std::move(buffer));
 }

@@ -76,10 +76,8 @@ void KvSnapshots::save(const Range& lengths, int high) {
                    ring_bytes_, lengths.to);
     uint8_t* at = c.bytes.get();
     for (const Ring& r : rings_) {
-        Reason reason;
-        if (const Status s = r.backend->read(*r.buffer, r.offset, r.bytes, at, reason);
-            s != Status::ok)
-            fail(s, "copy of the sliding caches: %s", reason.text);
+        r.backend->read(*r.buffer, r.offset, r.bytes, at)
+            .value_or_throw("copy of the sliding caches");
         at += r.bytes;
     }
     c.lengths = lengths, c.high = high, c.used = ++clock_;
@@ -103,10 +101,8 @@ int KvSnapshots::restore(int length) {
     Copy& c = *const_cast<Copy*>(best(length));
     const uint8_t* at = c.bytes.get();
     for (const Ring& r : rings_) {
-        Reason reason;
-        if (const Status s = r.backend->write(at, r.bytes, *r.buffer, r.offset, reason);
-            s != Status::ok)
-            fail(s, "sliding caches from their copy: %s", reason.text);
+        r.backend->write(at, r.bytes, *r.buffer, r.offset)
+            .value_or_throw("sliding caches from their copy");
         at += r.bytes;
     }
     c.used = ++clock_;

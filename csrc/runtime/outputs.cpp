@@ -6,11 +6,7 @@ namespace pillion {
 
 std::unique_ptr<Buffer> allocate(Backend& backend, BufferKind kind, size_t bytes,
                                  const char* what) {
-    std::unique_ptr<Buffer> buffer;
-    Reason reason;
-    if (const Status s = backend.allocate(bytes, kind, buffer, reason); s != Status::ok)
-        fail(s, "%s: %s", what, reason.text);
-    return buffer;
+    return backend.allocate(bytes, kind).value_or_throw(what);
 }
 
 Outputs::Outputs(const Model& model, int rows_max, Kind kind)
@@ -66,11 +62,8 @@ const float* Outputs::logits(int row, std::vector<float>& room) const {
 
 void Outputs::read_logits(int row, float* to) const {
     const size_t bytes = size_t(logits_.width) * 4;
-    Reason reason;
-    if (const Status s =
-            backend_.read(*logits_.buffer, logits_.offset + size_t(row) * bytes, bytes, to, reason);
-        s != Status::ok)
-        fail(s, "logits: %s", reason.text);
+    backend_.read(*logits_.buffer, logits_.offset + size_t(row) * bytes, bytes, to)
+        .value_or_throw("logits");
 }
 
 const float* Outputs::hidden(int row) const {

@@ -12,16 +12,16 @@ class SplitPlan final : public Plan {
     SplitPlan(std::vector<std::unique_ptr<Plan>> parts, std::unique_ptr<Buffer> crossing)
         : crossing_(std::move(crossing)), parts_(std::move(parts)) {}
 
-    Status run(const StepState& state, Reason& reason) override {
+    Result<void> run(const StepState& state) override {
         for (size_t i = 0; i < parts_.size(); i++) {
             // The values that this part reads must be there.
             if (i > 0)
-                if (const Status s = parts_[i - 1]->wait(reason); s != Status::ok) return s;
-            if (const Status s = parts_[i]->run(state, reason); s != Status::ok) return s;
+                if (const Result<void> waited = parts_[i - 1]->wait(); !waited) return waited;
+            if (const Result<void> ran = parts_[i]->run(state); !ran) return ran;
         }
-        return Status::ok;
+        return ok();
     }
-    Status wait(Reason& reason) override { return parts_.back()->wait(reason); }
+    Result<void> wait() override { return parts_.back()->wait(); }
     size_t scratch_bytes() const override {
         size_t n = crossing_ ? crossing_->size() : 0;
         for (const auto& p : parts_) n += p->scratch_bytes();
@@ -65,23 +65,16 @@ std::unique_ptr<Buffer> place_crossing(const Graph& graph, const std::vector<Val
         bytes += (size_t(info.width * rows) * 4 + 255) / 256 * 256;
     }
     if (bytes == 0) return nullptr;
-    std::unique_ptr<Buffer> buffer;
-    Reason reason;
-    if (const Status s = meeting_place(places).allocate(bytes, BufferKind::state, buffer, reason);
-        s != Status::ok)
-        fail(s, "rows that cross between devices: %s", reason.text);
+    std::unique_ptr<Buffer> buffer = meeting_place(places)
+                                         .allocate(bytes, BufferKind::state)
+                                         .value_or_throw("rows that cross between devices");
     for (Tensor& t : tensors) t.buffer = buffer.get();
     return buffer;
 }
 
 std::unique_ptr<Plan> compile_one(const Graph& graph, const PartPlace& place,
                                   const CompileOptions& options) {
-    std::unique_ptr<Plan> plan;
-    Reason reason;
-    if (const Status s = place.backend->compile(graph, *place.queue, plan, reason, options);
-        s != Status::ok)
-        fail(s, "%s", reason.text);
-    return plan;
+    return place.backend->compile(graph, *place.queue, options).value_or_throw();
 }
 
 }  // namespace

@@ -103,8 +103,7 @@ class AssistantDrafter final : public Drafter {
     }
 
     void wait() override {
-        Reason ignored;  // of the device: whoever asks next hears of it
-        if (steps_ > 0) (void)plan(steps_).wait(ignored);
+        if (steps_ > 0) (void)plan(steps_).wait();  // the next call reports the device's failure
     }
 
     void draft(const Context& target, const DraftRequest& r,
@@ -148,11 +147,9 @@ class AssistantDrafter final : public Drafter {
     void read_token_order() {
         const Tensor& t = model_->weights().token_order;
         token_order_.resize(size_t(n_vocab_));
-        Reason reason;
-        if (const Status s = model_->backend().read(*t.buffer, t.offset, token_order_.size() * 4,
-                                                    token_order_.data(), reason);
-            s != Status::ok)
-            fail(s, "token order of the drafter: %s", reason.text);
+        model_->backend()
+            .read(*t.buffer, t.offset, token_order_.size() * 4, token_order_.data())
+            .value_or_throw("token order of the drafter");
     }
 
     // On the target's own queue its next run can follow without a word from the host: drafts go
@@ -192,10 +189,7 @@ class AssistantDrafter final : public Drafter {
             *r.tensor = {r.dtype, Layout::rows, r.width, int64_t(r.rows), 1, nullptr, bytes};
             bytes += (size_t(r.width) * r.rows * 4 + 63) / 64 * 64;
         }
-        Reason reason;
-        if (const Status s = model_->backend().allocate(bytes, kind, buffer, reason);
-            s != Status::ok)
-            fail(s, "drafter: %s", reason.text);
+        buffer = model_->backend().allocate(bytes, kind).value_or_throw("drafter");
         for (const TensorRequest& r : requests) r.tensor->buffer = buffer.get();
     }
 
@@ -203,11 +197,10 @@ class AssistantDrafter final : public Drafter {
         std::unique_ptr<Plan>& plan = plans_[n_steps - 1];
         if (!plan) {
             in_.n_steps = n_steps;
-            Reason reason;
             const Graph graph = build_draft_graph(*model_, in_);
-            if (const Status s = model_->backend().compile(graph, *queue_, plan, reason, options_);
-                s != Status::ok)
-                fail(s, "%s: %s", model_->file().path().c_str(), reason.text);
+            plan = model_->backend()
+                       .compile(graph, *queue_, options_)
+                       .value_or_throw(model_->file().path().c_str());
         }
         return *plan;
     }
@@ -221,13 +214,9 @@ class AssistantDrafter final : public Drafter {
     static void enqueue(Plan& plan, int position) {
         StepState state = {};
         state.pos = position, state.rows = 1, state.out_rows = 1;
-        Reason reason;
-        if (const Status s = plan.run(state, reason); s != Status::ok) fail(s, "%s", reason.text);
+        plan.run(state).value_or_throw();
     }
-    static void finish(Plan& plan) {
-        Reason reason;
-        if (const Status s = plan.wait(reason); s != Status::ok) fail(s, "%s", reason.text);
-    }
+    static void finish(Plan& plan) { plan.wait().value_or_throw(); }
     static void run(Plan& plan, int position) {
         enqueue(plan, position);
         finish(plan);
@@ -258,11 +247,9 @@ class AssistantDrafter final : public Drafter {
         if (t.buffer->host()) return reinterpret_cast<const T*>(t.host()) + int64_t(row) * t.width;
         copy.resize(size_t(t.width));
         const size_t bytes = copy.size() * sizeof(T);
-        Reason reason;
-        if (const Status s = model_->backend().read(*t.buffer, t.offset + size_t(row) * bytes,
-                                                    bytes, copy.data(), reason);
-            s != Status::ok)
-            fail(s, "scores of the drafter: %s", reason.text);
+        model_->backend()
+            .read(*t.buffer, t.offset + size_t(row) * bytes, bytes, copy.data())
+            .value_or_throw("scores of the drafter");
         return copy.data();
     }
 

@@ -255,10 +255,10 @@ void DraftLength::account(const Outcome& o) {
     const double run = charge(own, verify_[1 + kept], verify_[1 + kept].ms);
     const double gain = accepted + 1 - draft - run;
     budget_.add(gain - charge(reading.ms, read_per_token_, reading.tokens * read_per_token_.ms));
-    if (trial_.rounds > 0) judge_trial(accepted, gain);
+    if (trial_.rounds > 0) update_trial(accepted, gain);
 }
 
-void DraftLength::judge_trial(int accepted, double gain) {
+void DraftLength::update_trial(int accepted, double gain) {
     trial_.accepted += accepted, trial_.gain += gain;
     if (trial_.rounds < kTrialLeast) return;
     if (trial_.accepted > 0 && trial_.gain > kTrialMargin * trial_.rounds && best() > 0)

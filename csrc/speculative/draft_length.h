@@ -65,7 +65,7 @@ class DraftLength {
     void pause();
     bool is_hopeless() const;
     void begin_trial();
-    void judge_trial(int accepted, double gain);
+    void update_trial(int accepted, double gain);
     void account(const Outcome& outcome);
 
     // A running time that forgets slowly and resists cold starts and outliers.

@@ -12,7 +12,7 @@
 #include "core/memory_plan.h"
 #include "core/op.h"
 
-namespace pillion::lab {
+namespace pillion::testing {
 
 DType dtype_of(const std::string& name) {
     for (uint32_t type = 0; type < 64; type++)
@@ -26,10 +26,8 @@ Device::Device(const std::string& name, const std::string& table) {
         backend = &find_backend(name);
         return;
     }
-    const cpu::KernelTable* kernels = nullptr;
-    Reason reason;
-    check(cpu::find_kernels(table.c_str(), &kernels, reason), reason);
-    owned.reset(cpu::make_cpu_backend_with(*kernels));
+    const cpu::KernelTable& kernels = *cpu::find_kernels(table.c_str()).value_or_throw();
+    owned.reset(cpu::make_cpu_backend_with(kernels).value_or_throw());
     backend = owned.get();
 }
 
@@ -41,16 +39,12 @@ Queue& Device::queue(int threads) {
 }
 
 std::unique_ptr<Buffer> Device::allocate(size_t bytes, BufferKind kind) {
-    std::unique_ptr<Buffer> buffer;
-    Reason reason;
-    check(backend->allocate(bytes, kind, buffer, reason), reason);
-    return buffer;
+    return backend->allocate(bytes, kind).value_or_throw();
 }
 
 std::vector<uint8_t> Device::read(const Buffer& buffer, size_t offset, size_t bytes) const {
     std::vector<uint8_t> data(bytes);
-    Reason reason;
-    check(backend->read(buffer, offset, bytes, data.data(), reason), reason);
+    backend->read(buffer, offset, bytes, data.data()).value_or_throw();
     return data;
 }
 
@@ -165,10 +159,10 @@ py::tuple plan(const std::vector<std::tuple<size_t, int, int>>& values) {
 }
 
 }  // namespace
-}  // namespace pillion::lab
+}  // namespace pillion::testing
 
 PYBIND11_MODULE(_testing, m) {
-    using namespace pillion::lab;
+    using namespace pillion::testing;
     m.doc() = "The parts of pillion one by one, for tests.";
     py::register_exception<pillion::Error>(m, "Error", PyExc_RuntimeError);
     m.def("tables", &tables, "Kernel tables that this machine can run, best first.");

@@ -12,15 +12,11 @@
 
 #include "core/backend.h"
 
-namespace pillion::lab {
+namespace pillion::testing {
 
 namespace py = pybind11;
 
 using FloatArray = py::array_t<float, py::array::c_style | py::array::forcecast>;
-
-inline void check(Status status, const Reason& reason) {
-    if (status != Status::ok) throw Error(status, reason.text);
-}
 
 DType dtype_of(const std::string& name);  // "q4_0", "F16": as info(dtype).name, either case
 
@@ -45,9 +41,9 @@ struct Cache {
 // [n_kv_heads, capacity, head_dim] each, out of the layout of the device's backend
 void read_cache(const Device& device, const KvStore& store, float* k, float* v);
 
-void bind_graph(py::module_& m);  // lab_graph.cpp: Device, Weight, Cache, Graph, Plan
-void bind_cache(py::module_& m);  // lab_cache.cpp: the runtime's KvCache
-void bind_pool(py::module_& m);   // lab_pool.cpp: ThreadPool
-void bind_draft(py::module_& m);  // lab_draft.cpp: DraftLength
+void bind_graph(py::module_& m);  // graph.cpp: Device, Weight, Cache, Graph, Plan
+void bind_cache(py::module_& m);  // cache.cpp: the runtime's KvCache
+void bind_pool(py::module_& m);   // pool.cpp: ThreadPool
+void bind_draft(py::module_& m);  // draft.cpp: DraftLength
 
-}  // namespace pillion::lab
+}  // namespace pillion::testing

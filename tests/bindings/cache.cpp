@@ -8,7 +8,7 @@
 #include "core/contract/blocks.h"
 #include "runtime/kv_cache.h"
 
-namespace pillion::lab {
+namespace pillion::testing {
 namespace {
 
 float half_at(const uint8_t* at) {
@@ -103,9 +103,7 @@ struct RuntimeCache {
         Backend& b = *device->backend;
         if (bytes.size() != b.kv_bytes(s.spec))
             fail(Status::invalid_argument, "%zu bytes for a store", bytes.size());
-        Reason reason;
-        if (b.write(bytes.data(), bytes.size(), *s.buffer, s.offset, reason) != Status::ok)
-            fail(Status::internal, "%s", reason.text);
+        b.write(bytes.data(), bytes.size(), *s.buffer, s.offset).value_or_throw();
     }
 };
 
@@ -172,4 +170,4 @@ void bind_cache(py::module_& m) {
         .def("clear", [](RuntimeCache& c) { c.cache->clear(); });
 }
 
-}  // namespace pillion::lab
+}  // namespace pillion::testing

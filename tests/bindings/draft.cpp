@@ -2,7 +2,7 @@
 #include "bindings/bindings.h"
 #include "speculative/draft_length.h"
 
-namespace pillion::lab {
+namespace pillion::testing {
 
 void bind_draft(py::module_& m) {
     py::class_<DraftLength>(m, "DraftLength")
@@ -41,4 +41,4 @@ void bind_draft(py::module_& m) {
         .def_property_readonly("paused", &DraftLength::paused);
 }
 
-}  // namespace pillion::lab
+}  // namespace pillion::testing

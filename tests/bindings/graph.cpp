@@ -8,7 +8,7 @@
 
 #include "bindings/bindings.h"
 
-namespace pillion::lab {
+namespace pillion::testing {
 namespace {
 
 constexpr uint32_t kPoison = 0x7FA5A5A5;  // a NaN
@@ -42,19 +42,18 @@ std::shared_ptr<Weight> make_weight(std::shared_ptr<Device> device, const std::s
             device->backend->map_host(reinterpret_cast<uint8_t*>(w->data.data()), w->data.size());
         s.mapped = w->mapped.get();
     }
-    Reason reason;
-    size_t bytes = 0;
-    check(device->backend->weight_bytes(s, bytes, reason), reason);
-    w->buffer = device->allocate(bytes, BufferKind::weights);
+    w->buffer =
+        device->allocate(device->backend->weight_bytes(s).value_or_throw(), BufferKind::weights);
     Queue& queue = device->queue(threads);
     py::gil_scoped_release free;
-    Status status = Status::internal;
-    try {
-        status = device->backend->import_weight(s, *w->buffer, 0, queue, w->tensor, reason);
-    } catch (const std::exception& e) {
-        reason.set("an exception left import_weight: %s", e.what());  // backend.h: none may
-    }
-    check(status, reason);
+    const auto import = [&]() -> Result<Tensor> {
+        try {
+            return device->backend->import_weight(s, *w->buffer, 0, queue);
+        } catch (const std::exception& e) {  // backend.h: none may
+            return Failure(Status::internal, "an exception left import_weight: %s", e.what());
+        }
+    };
+    w->tensor = import().value_or_throw();
     return w;
 }
 
@@ -78,8 +77,7 @@ std::shared_ptr<Cache> make_cache(std::shared_ptr<Device> device, const std::str
     c->buffer = device->allocate(bytes, BufferKind::kv);
     c->store.buffer = c->buffer.get();
     const std::vector<uint8_t> filled(bytes, uint8_t(fill));
-    Reason reason;
-    check(device->backend->write(filled.data(), bytes, *c->buffer, 0, reason), reason);
+    device->backend->write(filled.data(), bytes, *c->buffer, 0).value_or_throw();
     return c;
 }
 
@@ -236,9 +234,8 @@ std::vector<Value> add_op(Graph& g, const std::string& name, const py::dict& in,
 // What a backend answers to an op that no line of ops.def declares: (whether it runs it, why not).
 py::tuple supports_unknown_op(const Device& device) {
     Graph graph(1, 1);
-    Reason reason;
-    const bool yes = device.backend->supports(graph, Node(), reason);
-    return py::make_tuple(yes, std::string(yes ? "" : reason.text));
+    const Result<void> runs = device.backend->supports(graph, Node());
+    return py::make_tuple(bool(runs), std::string(runs ? "" : runs.failure().sentence()));
 }
 
 // A buffer of a graph that Python sees: [rows_max, width] of f32 or i32.
@@ -250,7 +247,7 @@ struct Port {
     bool is_input;
 };
 
-struct LabPlan {
+struct BoundPlan {
     std::shared_ptr<Device> device;
     std::vector<std::shared_ptr<void>> keep;
     std::map<std::string, Port> ports;
@@ -300,9 +297,8 @@ struct LabPlan {
         state.pos = pos, state.rows = rows, state.out_rows = out_rows;
         {
             py::gil_scoped_release free;
-            Reason reason;
-            check(plan->run(state, reason), reason);
-            check(plan->wait(reason), reason);
+            plan->run(state).value_or_throw();
+            plan->wait().value_or_throw();
         }
         py::dict results;
         for (auto& [name, port] : ports)
@@ -311,14 +307,14 @@ struct LabPlan {
     }
 };
 
-struct LabGraph {
+struct BoundGraph {
     std::shared_ptr<Device> device;
     std::vector<std::shared_ptr<void>> keep;
     std::map<std::string, Port> ports;
     Graph graph;
     Value tokens = kNone;
 
-    LabGraph(std::shared_ptr<Device> d, int rows_max, int out_rows_max)
+    BoundGraph(std::shared_ptr<Device> d, int rows_max, int out_rows_max)
         : device(std::move(d)), graph(rows_max, out_rows_max < 0 ? rows_max : out_rows_max) {
         tokens = input_tokens();
     }
@@ -351,13 +347,12 @@ struct LabGraph {
     }
     Value kv(const std::shared_ptr<Cache>& c) { return keep.push_back(c), graph.kv(c->store); }
 
-    std::unique_ptr<LabPlan> compile(int threads) {
-        auto p = std::make_unique<LabPlan>();
+    std::unique_ptr<BoundPlan> compile(int threads) {
+        auto p = std::make_unique<BoundPlan>();
         p->device = device, p->keep = keep, p->ports = ports;
         p->rows_max = graph.rows_max(), p->out_rows_max = graph.out_rows_max();
         p->queue = &device->queue(threads);
-        Reason reason;
-        check(device->backend->compile(graph, *p->queue, p->plan, reason), reason);
+        p->plan = device->backend->compile(graph, *p->queue).value_or_throw();
         return p;
     }
 };
@@ -379,7 +374,7 @@ void bind_graph(py::module_& m) {
         .def(
             "graph",
             [](std::shared_ptr<Device> d, int rows, int out) {
-                return std::make_unique<LabGraph>(std::move(d), rows, out);
+                return std::make_unique<BoundGraph>(std::move(d), rows, out);
             },
             "rows_max"_a, "out_rows_max"_a = -1)
         .def(
@@ -391,30 +386,30 @@ void bind_graph(py::module_& m) {
         .def_property_readonly("bytes", &weight_bytes);
     py::class_<Cache, std::shared_ptr<Cache>>(m, "Cache")
         .def("read", &decode_cache, "(keys, values), each [kv head, slot, dimension]");
-    py::class_<LabGraph>(m, "Graph")
-        .def_readonly("tokens", &LabGraph::tokens)
-        .def("input", &LabGraph::input, "name"_a, "width"_a, "dtype"_a = "f32")
-        .def("output", &LabGraph::output, "value"_a, "name"_a)
-        .def("weight", &LabGraph::weight, "weight"_a)
-        .def("kv", &LabGraph::kv, "cache"_a)
+    py::class_<BoundGraph>(m, "Graph")
+        .def_readonly("tokens", &BoundGraph::tokens)
+        .def("input", &BoundGraph::input, "name"_a, "width"_a, "dtype"_a = "f32")
+        .def("output", &BoundGraph::output, "value"_a, "name"_a)
+        .def("weight", &BoundGraph::weight, "weight"_a)
+        .def("kv", &BoundGraph::kv, "cache"_a)
         .def(
             "empty",
-            [](LabGraph& g, Value like, int64_t width) { return g.graph.empty(like, width); },
+            [](BoundGraph& g, Value like, int64_t width) { return g.graph.empty(like, width); },
             "like"_a, "width"_a)
         .def(
             "op",
-            [](LabGraph& g, const std::string& op, const py::dict& in, const py::dict& params) {
+            [](BoundGraph& g, const std::string& op, const py::dict& in, const py::dict& params) {
                 return add_op(g.graph, op, in, params);
             },
             "op"_a, "inputs"_a, "params"_a = py::dict())
-        .def("__str__", [](const LabGraph& g) { return to_text(g.graph); })
-        .def("compile", &LabGraph::compile, "threads"_a = 1);
-    py::class_<LabPlan>(m, "Plan")
-        .def("run", &LabPlan::run, "inputs"_a, "rows"_a, "out_rows"_a = 0, "pos"_a = 0,
+        .def("__str__", [](const BoundGraph& g) { return to_text(g.graph); })
+        .def("compile", &BoundGraph::compile, "threads"_a = 1);
+    py::class_<BoundPlan>(m, "Plan")
+        .def("run", &BoundPlan::run, "inputs"_a, "rows"_a, "out_rows"_a = 0, "pos"_a = 0,
              "All ports after the run, inputs included: some ops work in place.")
         .def_property_readonly("scratch_bytes",
-                               [](const LabPlan& p) { return p.plan->scratch_bytes(); })
-        .def_property_readonly("json", [](const LabPlan& p) { return p.plan->to_json().text(); });
+                               [](const BoundPlan& p) { return p.plan->scratch_bytes(); })
+        .def_property_readonly("json", [](const BoundPlan& p) { return p.plan->to_json().text(); });
 }
 
-}  // namespace pillion::lab
+}  // namespace pillion::testing

@@ -12,7 +12,7 @@
 #include "bindings/bindings.h"
 #include "core/cpu_count.h"
 
-namespace pillion::lab {
+namespace pillion::testing {
 namespace {
 
 struct Watch {
@@ -191,4 +191,4 @@ void bind_pool(py::module_& m) {
         .def("cancel_from_outside", &Pool::cancel_from_outside, py::arg("steps"), py::arg("after"));
 }
 
-}  // namespace pillion::lab
+}  // namespace pillion::testing

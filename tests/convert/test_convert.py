@@ -250,7 +250,7 @@ def test_masked_embedding_is_optional(pillion, convert, tmp_path):
     source = CHECKPOINTS / "tiny-e2b-assistant"
     convert(source, tmp_path / "with.gguf")
     report = convert(source, tmp_path / "without.gguf", masked_embedding=False)
-    assert report.skipped == {"masked embedding, not wanted": 2}
+    assert report.skipped == {"centroid head, not wanted": 2}
     heads = []
     for name in ("with", "without"):
         with (

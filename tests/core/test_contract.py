@@ -90,7 +90,7 @@ def test_a_surplus_operand_is_refused():
         g.op("softcap", {"x": g.input("x", WIDTH), "weight": g.tokens}, PARAMS)
 
 
-@pytest.mark.parametrize("name", ["cuda:sim", "htp:sim"])
+@pytest.mark.parametrize("name", ["generic", "cuda:sim", "htp:sim"])
 def test_a_backend_says_no_to_an_op_without_a_kernel(name):
     """So that a new op in ops.def breaks neither a build nor a compile."""
     try:

@@ -12,7 +12,6 @@
 #include "backends/cuda/device/host.h"
 
 using namespace pillion::cuda;
-using pillion::Reason;
 using pillion::Status;
 
 static int failures = 0, checks = 0;
@@ -27,12 +26,10 @@ static size_t used() { return sim::Faults::get().used(); }
 constexpr size_t kMiB = 1u << 20;
 
 static std::unique_ptr<Allocation> take(Arena& arena, size_t bytes, Status want = Status::ok) {
-    Status status = Status::internal;
-    Reason reason;
-    auto allocation = arena.take(bytes, status, reason);
-    check(status == want && (allocation != nullptr) == (want == Status::ok),
-          reason.text[0] ? reason.text : "take", int(bytes));
-    return allocation;
+    auto allocation = arena.take(bytes);
+    check((allocation ? Status::ok : allocation.failure().code()) == want,
+          allocation ? "take" : allocation.failure().sentence(), int(bytes));
+    return allocation ? std::move(*allocation) : nullptr;
 }
 
 static void test_sharing() {
@@ -114,28 +111,29 @@ static void test_refusals() {
 }
 
 static void test_shared_memory_changes_hands() {
-    Status status = Status::ok;
-    Reason reason;
-    const auto stream = Stream::create(0, status, reason);
+    const auto stream = Stream::create(0).value_or_throw();
     Arena arena(0, MemoryKind::shared, 0);
     auto allocation = take(arena, 1000);
     CHECK(allocation->host() == allocation->device());
     allocation->host()[0] = 5;
     allocation->give_to_device(*stream);
-    CHECK(allocation->host() == nullptr && allocation->device()[0] == 5 &&
-          stream->wait(reason) == Status::ok);
+    CHECK(allocation->host() == nullptr && allocation->device()[0] == 5 && stream->wait());
 }
 
 static __global__ void count(int* x) {
     if (threadIdx.x == 0) x[0]++;
 }
 
+template <class T>
+static bool lost(const pillion::Result<T>& result, const char* words) {
+    return !result && result.failure().code() == Status::device_lost &&
+           strstr(result.failure().sentence(), words);
+}
+
 static void test_errors() {
-    Status status = Status::ok;
-    Reason reason;
-    const auto stream = Stream::create(0, status, reason),
-               other = Stream::create(0, status, reason);
-    const auto memory = Memory::allocate(0, 64, MemoryKind::mapped, status, reason);
+    const auto stream = Stream::create(0).value_or_throw(),
+               other = Stream::create(0).value_or_throw();
+    const auto memory = Memory::allocate(0, 64, MemoryKind::mapped).value_or_throw();
     int* x = reinterpret_cast<int*>(memory->device());
     x[0] = 0;
     Replay::begin(*stream);
@@ -144,28 +142,25 @@ static void test_errors() {
 
     faults("launch=2");
     replay->launch(*stream);
-    CHECK(x[0] == 1 && stream->wait(reason) == Status::device_lost &&
-          strstr(reason.text, "count was made to fail"));
+    CHECK(x[0] == 1 && lost(stream->wait(), "count was made to fail"));
     replay->launch(*stream);
-    CHECK(x[0] == 4 && stream->wait(reason) == Status::ok);
+    CHECK(x[0] == 4 && stream->wait());
 
     faults("lost=2");
     replay->launch(*stream);
-    CHECK(x[0] == 5 && stream->wait(reason) == Status::device_lost &&
-          strstr(reason.text, "lost until the process ends"));
-    const std::string first = reason.text;
+    const auto first_wait = stream->wait();
+    CHECK(x[0] == 5 && lost(first_wait, "lost until the process ends"));
+    const std::string first = first_wait ? "" : first_wait.failure().sentence();
     faults("");
     replay->launch(*stream);
     PILLION_LAUNCH(count, dim3(1), dim3(32), 0, other.get(), x);
-    CHECK(x[0] == 5 && stream->wait(reason) == Status::device_lost && first == reason.text);
-    Reason again;
-    CHECK(other->wait(again) == Status::device_lost && first == again.text);
-    again = {};
-    CHECK(Stream::create(0, status, again) == nullptr && status == Status::device_lost &&
-          first == again.text);
-    again = {};
-    CHECK(Memory::allocate(0, 64, MemoryKind::device, status, again) == nullptr &&
-          status == Status::device_lost && first == again.text);
+    const auto is_first = [&](const auto& result) {
+        return lost(result, "") && first == result.failure().sentence();
+    };
+    CHECK(x[0] == 5 && is_first(stream->wait()));
+    CHECK(is_first(other->wait()));
+    CHECK(is_first(Stream::create(0)));
+    CHECK(is_first(Memory::allocate(0, 64, MemoryKind::device)));
     CHECK(!is_lost(1) && is_lost(0));  // another device goes on
 }
 

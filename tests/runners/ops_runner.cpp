@@ -241,10 +241,8 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
 }
 
 int run(const char* name, const char* from, const char* to) {
-    const KernelTable* table;
-    pillion::Reason reason;
-    if (find_kernels(name, &table, reason) != pillion::Status::ok)
-        return fprintf(stderr, "%s\n", reason.text), 1;
+    const pillion::Result<const KernelTable*> table = find_kernels(name);
+    if (!table) return fprintf(stderr, "%s\n", table.failure().sentence()), 1;
     FILE *in = fopen(from, "rb"), *out = fopen(to, "wb");
     if (!in || !out) return fprintf(stderr, "cannot open %s or %s\n", from, to), 1;
     int32_t head[3];
@@ -255,7 +253,7 @@ int run(const char* name, const char* from, const char* to) {
             fread(floats.data(), 4, floats.size(), in) != floats.size())
             return 1;
         Answer a;
-        answer(*table, head[0], head[1], Request{ints.data(), floats.data()}, a);
+        answer(**table, head[0], head[1], Request{ints.data(), floats.data()}, a);
         const int32_t size = int32_t(a.bytes.size());
         fwrite(&size, 4, 1, out);
         fwrite(a.bytes.data(), 1, a.bytes.size(), out);
@@ -275,13 +273,10 @@ int main(int argc, char** argv) {
         return 0;
     }
     if (command == "which") {
-        const KernelTable *table = nullptr, *again = nullptr;
-        pillion::Reason reason;
-        if (choose_kernels(&table, reason) != pillion::Status::ok)
-            return printf("%s\n", reason.text), 1;
-        if (choose_kernels(&again, reason) != pillion::Status::ok || again != table)
-            return printf("changed its mind\n"), 1;
-        return printf("%s\n", table->name), 0;
+        const auto table = choose_kernels(), again = choose_kernels();
+        if (!table) return printf("%s\n", table.failure().sentence()), 1;
+        if (!again || *again != *table) return printf("changed its mind\n"), 1;
+        return printf("%s\n", (*table)->name), 0;
     }
     if (command == "features") {
         char text[256];

@@ -120,30 +120,28 @@ class CpuBackend final : public Backend {
             .add("threads_from", cpus.from);
     }
 
-    bool supports(const Graph& graph, const Node& node, Reason& reason) const override {
-        if (node.op == Op::attend) {
-            const AttendParams& p = node.params.attend;
-            if (p.head_dim < 2 || p.head_dim > 1024 || p.head_dim % 2) {
-                reason.set("layer %d: head size %d, backend cpu supports even sizes from 2 to 1024",
+    Result<void> supports(const Graph&, const Node& node) const override {
+        if (!has_kernel(node.op))
+            return Failure(Status::unsupported_op, "layer %d: backend cpu has no kernel for op %s",
+                           node.layer, info(node.op).name);
+        if (node.op != Op::attend) return ok();
+        const AttendParams& p = node.params.attend;
+        if (p.head_dim < 2 || p.head_dim > 1024 || p.head_dim % 2)
+            return Failure(Status::unsupported_op,
+                           "layer %d: head size %d, backend cpu supports even sizes from 2 to 1024",
                            node.layer, p.head_dim);
-                return false;
-            }
-            if (p.n_kv_heads < 1 || p.n_heads % p.n_kv_heads) {
-                reason.set("layer %d: %d query heads are no multiple of %d KV heads", node.layer,
+        if (p.n_kv_heads < 1 || p.n_heads % p.n_kv_heads)
+            return Failure(Status::unsupported_op,
+                           "layer %d: %d query heads are no multiple of %d KV heads", node.layer,
                            p.n_heads, p.n_kv_heads);
-                return false;
-            }
-        }
-        (void)graph;
-        return true;
+        return ok();
     }
 
-    Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
-                    Reason& reason) override {
-        buffer = OwnBuffer::make(std::max<size_t>(size, 64), kind);
-        if (buffer) return Status::ok;
-        reason.set("no memory for %zu bytes of %s", size, kind_name(kind));
-        return Status::out_of_memory;
+    Result<std::unique_ptr<Buffer>> allocate(size_t size, BufferKind kind) override {
+        std::unique_ptr<Buffer> buffer = OwnBuffer::make(std::max<size_t>(size, 64), kind);
+        if (buffer) return buffer;
+        return Failure(Status::out_of_memory, "no memory for %zu bytes of %s", size,
+                       kind_name(kind));
     }
 
     std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) override {
@@ -154,43 +152,38 @@ class CpuBackend final : public Backend {
             std::min(n_threads > 0 ? n_threads : usable_cpus(), 256));
     }
 
-    Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {
-        return for_tensor(s, reason, [&] {
+    Result<size_t> weight_bytes(const WeightSource& s) const override {
+        return for_tensor(s, [&]() -> Result<size_t> {
             switch (s.use) {
                 case WeightSource::Use::vector:
-                    format_of(expanded(s.dtype)), bytes = size_t(s.width * s.rows * s.depth) * 4;
-                    break;
+                    format_of(expanded(s.dtype));  // throws of a type without a format
+                    return size_t(s.width * s.rows * s.depth) * 4;
                 case WeightSource::Use::table:
                     if (s.dtype != DType::i32) format_of(expanded(s.dtype));
-                    bytes = s.mapped ? 0 : file_bytes(s);
-                    break;
-                case WeightSource::Use::matrix:
-                    bytes = imported_bytes(s.dtype, s.rows, int(s.width)) * size_t(s.depth);
-                    break;
+                    return s.mapped ? 0 : file_bytes(s);
+                case WeightSource::Use::matrix: break;
             }
-            return Status::ok;
+            return imported_bytes(s.dtype, s.rows, int(s.width)) * size_t(s.depth);
         });
     }
 
-    Status import_weight(const WeightSource& s, Buffer& buffer, size_t offset, Queue& queue,
-                         Tensor& t, Reason& reason) override {
-        size_t bytes = 0;
-        if (Status status = weight_bytes(s, bytes, reason); status != Status::ok) return status;
-        t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
+    Result<Tensor> import_weight(const WeightSource& s, Buffer& buffer, size_t offset,
+                                 Queue& queue) override {
+        const Result<size_t> bytes = weight_bytes(s);
+        if (!bytes) return bytes.failure();
+        Tensor t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
         if (s.use == WeightSource::Use::vector) t.dtype = DType::f32;
         if (s.use == WeightSource::Use::matrix)
             t.layout = Layout::packed, t.dtype = expanded(s.dtype);
         if (s.use == WeightSource::Use::table && s.mapped)
             t.buffer = s.mapped, t.offset = s.mapped_offset;
-        if (!s.data) return Status::ok;
-        bool finished = true;
-        const Status status = for_tensor(s, reason, [&] {
-            finished = import_content(s, bytes, buffer.host() + offset, queue);
-            return Status::ok;
+        if (!s.data) return t;
+        const Result<bool> finished = for_tensor(s, [&]() -> Result<bool> {
+            return import_content(s, *bytes, buffer.host() + offset, queue);
         });
-        if (finished) return status;
-        reason.set("cancelled");
-        return Status::cancelled;
+        if (!finished) return finished.failure();
+        if (!*finished) return Failure(Status::cancelled, "cancelled");
+        return t;
     }
 
     size_t kv_bytes(const KvSpec& spec) const override {
@@ -198,38 +191,35 @@ class CpuBackend final : public Backend {
                size_t(spec.n_kv_heads);
     }
 
-    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
-                   const CompileOptions& options) override {
-        return to_status(reason, [&] {
+    Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
+                                          const CompileOptions& options) override {
+        return to_result([&]() -> Result<std::unique_ptr<Plan>> {
             for (const Node& n : graph.nodes())
-                if (!supports(graph, n, reason)) return Status::unsupported_op;
-            plan = compile_plan(graph, table_, static_cast<ThreadPool&>(queue), allocate_or_throw,
+                if (const Result<void> can = supports(graph, n); !can) return can.failure();
+            return compile_plan(graph, table_, static_cast<ThreadPool&>(queue), allocate_or_throw,
                                 options);
-            return Status::ok;
         });
     }
 
-    Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) override {
+    Result<MachineLimits> measure_limits(Queue& queue) override {
         ThreadPool& pool = static_cast<ThreadPool&>(queue);
-        std::unique_ptr<Buffer> probe;
-        if (const Status s = allocate(limits_probe_bytes(), BufferKind::scratch, probe, reason);
-            s != Status::ok)
-            return s;
-        limits.read_bytes_per_second = measure_read(pool, *probe);
+        const Result<std::unique_ptr<Buffer>> probe =
+            allocate(limits_probe_bytes(), BufferKind::scratch);
+        if (!probe) return probe.failure();
+        MachineLimits limits;
+        limits.read_bytes_per_second = measure_read(pool, **probe);
         limits.multiply_adds_per_second = measure_dots(pool, table_);
-        if (limits.read_bytes_per_second > 0) return Status::ok;
-        reason.set("cancelled");
-        return Status::cancelled;
+        if (limits.read_bytes_per_second > 0) return limits;
+        return Failure(Status::cancelled, "cancelled");
     }
 
   private:
-    // What `body` throws is said of this tensor.
+    // A failure of body() names the tensor.
     template <class F>
-    static Status for_tensor(const WeightSource& s, Reason& reason, const F& body) {
-        Reason why;
-        const Status status = to_status(why, body);
-        if (status != Status::ok) reason.set("tensor %s: %s", s.name, why.text);
-        return status;
+    static auto for_tensor(const WeightSource& s, const F& body) -> decltype(body()) {
+        auto made = to_result(body);
+        if (!made) return made.failure().of("tensor %s", s.name);
+        return made;
     }
 
     // False: cancelled.
@@ -290,14 +280,16 @@ class CpuBackend final : public Backend {
 
 }  // namespace
 
-Backend* make_cpu_backend(Reason& reason) {
-    const KernelTable* table = nullptr;
-    if (choose_kernels(&table, reason) != Status::ok) return nullptr;
-    return make_cpu_backend_with(*table);
+Result<Backend*> make_cpu_backend() {
+    const Result<const KernelTable*> table = choose_kernels();
+    if (!table) return table.failure();
+    return make_cpu_backend_with(**table);
 }
 
-Backend* make_cpu_backend_with(const KernelTable& table) {
-    return new (std::nothrow) CpuBackend(table);
+Result<Backend*> make_cpu_backend_with(const KernelTable& table) {
+    Backend* backend = new (std::nothrow) CpuBackend(table);
+    if (!backend) return Failure(Status::out_of_memory, "no memory for the backend");
+    return backend;
 }
 
 }  // namespace pillion::cpu

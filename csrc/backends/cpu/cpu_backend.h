@@ -4,12 +4,12 @@
 
 namespace pillion::cpu {
 
-// For register_backend. Null with a reason when PILLION_CPU_ISA names a table that this machine
+// For register_backend. invalid_argument when PILLION_CPU_ISA names a table that this machine
 // cannot run.
-Backend* make_cpu_backend(Reason& reason);
+Result<Backend*> make_cpu_backend();
 
-// Over a table of one's own choice, which this machine must be able to run. For the test lab.
+// Over a table of one's own choice, which this machine must be able to run. For the test bindings.
 struct KernelTable;
-Backend* make_cpu_backend_with(const KernelTable& table);
+Result<Backend*> make_cpu_backend_with(const KernelTable& table);
 
 }  // namespace pillion::cpu

@@ -15,16 +15,15 @@ class CpuPlan final : public Plan {
   public:
     CpuPlan(ThreadPool& pool, const Graph& graph) : pool_(pool), limits_(graph) {}
 
-    Status run(const StepState& state, Reason& reason) override {
-        if (const Status s = limits_.check(state, reason); s != Status::ok) return s;
+    Result<void> run(const StepState& state) override {
+        if (const Result<void> fits = limits_.check(state); !fits) return fits;
         finished_ = pool_.run(raw_.data(), int(raw_.size()),
                               RunInfo{state.pos, state.rows, state.out_rows});
-        return Status::ok;
+        return ok();
     }
-    Status wait(Reason& reason) override {
-        if (finished_) return Status::ok;
-        reason.set("cancelled");
-        return Status::cancelled;
+    Result<void> wait() override {
+        if (finished_) return ok();
+        return Failure(Status::cancelled, "cancelled");
     }
     size_t scratch_bytes() const override { return scratch_ ? scratch_->size() : 0; }
     std::vector<StepInfo> steps() const override {
@@ -122,8 +121,7 @@ class Compiler {
         StepArgs a = {table_, graph_, n, {}, {}, scratch(i), pool_.n_threads(), observer_};
         for (int k = 0; k < 6; k++) a.in[k] = rows(n.in[k]);
         for (int k = 0; k < 2; k++) a.out[k] = rows(n.out[k]);
-        if (!add_node_steps(steps, a))
-            fail(Status::unsupported_op, "op %s has no cpu kernel", info(n.op).name);
+        add_node_steps(steps, a);
     }
 
     void add_matmul_group(StepList& steps, size_t first) {

@@ -55,8 +55,10 @@ struct StepArgs {
     int n_threads;
     MatmulObserver* observer;  // null: none
 };
-// Appends the steps of any node but a matmul. False: there is no kernel for the op.
-bool add_node_steps(StepList& steps, const StepArgs& args);
+// Whether this backend runs the op.
+bool has_kernel(Op op);
+// Appends the steps of any node but a matmul. Throws unsupported_op if the op has no kernel.
+void add_node_steps(StepList& steps, const StepArgs& args);
 size_t node_scratch(const Graph& graph, const Node& node, int n_threads);
 
 // --- matmul: products of one input with several matrices ---

@@ -29,41 +29,32 @@ const KernelCandidate* kernel_candidates(int* n) {
 
 bool can_run(const KernelCandidate& candidate) { return (candidate.needs & ~cpu_features()) == 0; }
 
-Status find_kernels(const char* name, const KernelTable** table, Reason& reason) {
-    *table = nullptr;
+Result<const KernelTable*> find_kernels(const char* name) {
     const bool any = !name || !*name;
     for (const KernelCandidate& c : kCandidates) {
         if (any ? !can_run(c) : strcmp(c.name, name) != 0) continue;
         if (!can_run(c)) {
             char missing[256];
             feature_names(c.needs & ~cpu_features(), missing, sizeof missing);
-            reason.set("PILLION_CPU_ISA: this machine cannot run the kernels '%s': it lacks %s",
-                       name, missing);
-            return Status::invalid_argument;
+            return Failure(Status::invalid_argument,
+                           "PILLION_CPU_ISA: this machine cannot run the kernels '%s': it lacks %s",
+                           name, missing);
         }
-        *table = c.table();
-        return Status::ok;
+        return c.table();
     }
     char known[256] = "";
     for (const KernelCandidate& c : kCandidates) {
         if (*known) strcat(known, ", ");
         strcat(known, c.name);
     }
-    reason.set("PILLION_CPU_ISA: no kernels are named '%.64s' (this build has %s)", name, known);
-    return Status::invalid_argument;
+    return Failure(Status::invalid_argument,
+                   "PILLION_CPU_ISA: no kernels are named '%.64s' (this build has %s)", name,
+                   known);
 }
 
-Status choose_kernels(const KernelTable** table, Reason& reason) {
-    struct Choice {
-        const KernelTable* table;
-        Reason reason;
-        Status status;
-        Choice() { status = find_kernels(getenv("PILLION_CPU_ISA"), &table, reason); }
-    };
-    static const Choice choice;
-    *table = choice.table;
-    reason = choice.reason;
-    return choice.status;
+Result<const KernelTable*> choose_kernels() {
+    static const Result<const KernelTable*> choice = find_kernels(getenv("PILLION_CPU_ISA"));
+    return choice;
 }
 
 }  // namespace pillion::cpu

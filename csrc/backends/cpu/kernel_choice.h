@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "backends/cpu/kernel_table.h"
-#include "core/error.h"
+#include "core/result.h"
 
 namespace pillion::cpu {
 
@@ -20,11 +20,10 @@ struct KernelCandidate {
 const KernelCandidate* kernel_candidates(int* n);
 bool can_run(const KernelCandidate& candidate);
 
-// Returns invalid_argument with a sentence if PILLION_CPU_ISA names a table that does not exist or
-// cannot run here.
-Status choose_kernels(const KernelTable** table, Reason& reason);
+// invalid_argument if PILLION_CPU_ISA names a table that does not exist or cannot run here.
+Result<const KernelTable*> choose_kernels();
 
 // The same decision for a given name (null or "": the best), without keeping it.
-Status find_kernels(const char* name, const KernelTable** table, Reason& reason);
+Result<const KernelTable*> find_kernels(const char* name);
 
 }  // namespace pillion::cpu

@@ -13,32 +13,33 @@ constexpr size_t kAlign = 256;
 
 Allocation::~Allocation() { arena_.give_back(*this); }
 
-std::unique_ptr<Allocation> Arena::take(size_t bytes, Status& status, Reason& reason) {
+Result<std::unique_ptr<Allocation>> Arena::take(size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    status = Status::out_of_memory;
-    if (bytes > SIZE_MAX / 2) return reason.set("no memory for %zu bytes", bytes), nullptr;
+    if (bytes > SIZE_MAX / 2)
+        return Failure(Status::out_of_memory, "no memory for %zu bytes", bytes);
     const size_t asked = chunk_bytes_ == 0
                              ? std::max<size_t>(bytes, 1)
                              : (std::max<size_t>(bytes, 1) + kAlign - 1) / kAlign * kAlign;
     for (Chunk& c : chunks_)
         for (size_t g = 0; g < c.gaps.size(); g++)
-            if (c.gaps[g].bytes >= asked) return status = Status::ok, cut(c, g, asked);
-    Chunk* chunk = add_chunk(asked, status, reason);
-    if (!chunk) return nullptr;
-    return cut(*chunk, 0, asked);
+            if (c.gaps[g].bytes >= asked) return cut(c, g, asked);
+    const Result<Chunk*> chunk = add_chunk(asked);
+    if (!chunk) return chunk.failure();
+    return cut(**chunk, 0, asked);
 }
 
 // Adds a chunk with room for `bytes`: of the usual size, else of half of it and so on, at last of
 // exactly `bytes`.
-Arena::Chunk* Arena::add_chunk(size_t bytes, Status& status, Reason& reason) {
+Result<Arena::Chunk*> Arena::add_chunk(size_t bytes) {
     size_t size = bytes >= chunk_bytes_ / 2 ? bytes : chunk_bytes_;
     for (;;) {
-        auto memory = Memory::allocate(index_, size, kind_, status, reason);
+        Result<std::unique_ptr<Memory>> memory = Memory::allocate(index_, size, kind_);
         if (memory) {
-            chunks_.push_back({std::move(memory), size, 0, {{0, size}}});
+            chunks_.push_back({std::move(*memory), size, 0, {{0, size}}});
             return &chunks_.back();
         }
-        if (status != Status::out_of_memory || size == bytes) return nullptr;
+        if (memory.failure().code() != Status::out_of_memory || size == bytes)
+            return memory.failure();
         size = std::max(bytes, size / 2 / kAlign * kAlign);
     }
 }

@@ -40,8 +40,8 @@ class Arena {
     Arena(int device_index, MemoryKind kind, size_t chunk_bytes)
         : index_(device_index), kind_(kind), chunk_bytes_(chunk_bytes) {}
 
-    // Null with the reason. Any thread may call it.
-    std::unique_ptr<Allocation> take(size_t bytes, Status& status, Reason& reason);
+    // Any thread may call it.
+    Result<std::unique_ptr<Allocation>> take(size_t bytes);
     size_t n_chunks() const { return chunks_.size(); }
     size_t reserved_bytes() const;
 
@@ -56,7 +56,7 @@ class Arena {
     };
 
     std::unique_ptr<Allocation> cut(Chunk& chunk, size_t gap, size_t bytes);
-    Chunk* add_chunk(size_t bytes, Status& status, Reason& reason);
+    Result<Chunk*> add_chunk(size_t bytes);
     void give_back(const Allocation& allocation);
 
     int index_;

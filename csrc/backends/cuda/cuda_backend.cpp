@@ -1,5 +1,5 @@
 // CUDA as a backend, and the one function that its module exports. Everything below throws Error or
-// std::bad_alloc at most; the edges of Backend turn that into a Status.
+// std::bad_alloc at most; the edges of Backend turn that into a Failure.
 #include <string.h>
 
 #include <algorithm>
@@ -68,28 +68,14 @@ class CudaBackend final : public Backend {
         return m;
     }
 
-    bool supports(const Graph& graph, const Node& node, Reason& reason) const override {
-        return cuda_supports(graph, node, device_, reason);
+    Result<void> supports(const Graph& graph, const Node& node) const override {
+        return cuda_supports(graph, node, device_);
     }
 
-    Status allocate(size_t size, BufferKind kind, std::unique_ptr<::pillion::Buffer>& buffer,
-                    Reason& reason) override {
-        Reason why;
-        const Status status = to_status(why, [&] {
-            Status status = Status::ok;
-            Arena& arena = arenas_[int(kind)];
-            auto allocation = arena.take(std::max<size_t>(size, 64), status, why);
-            if (kind == BufferKind::weights && (allocation || fits_in_pieces(size, status))) {
-                buffer = std::make_unique<WeightBuffer>(arena, size, std::move(allocation));
-                return Status::ok;
-            }
-            if (allocation) buffer = std::make_unique<OwnBuffer>(size, kind, std::move(allocation));
-            return status;
-        });
-        if (status == Status::device_lost) reason = why;
-        else if (status != Status::ok)
-            reason.set("%s on device %d: %s", kind_name(kind), index_, why.text);
-        return status;
+    Result<std::unique_ptr<::pillion::Buffer>> allocate(size_t size, BufferKind kind) override {
+        auto buffer = to_result([&] { return make_buffer(size, kind); });
+        if (buffer || buffer.failure().code() == Status::device_lost) return buffer;
+        return buffer.failure().of("%s on device %d", kind_name(kind), index_);
     }
 
     std::unique_ptr<::pillion::Buffer> map_host(uint8_t* bytes, size_t size) override {
@@ -98,166 +84,172 @@ class CudaBackend final : public Backend {
     }
 
     std::unique_ptr<Queue> make_queue(int n_threads) override {
-        Status status = Status::ok;
-        Reason reason;
-        auto stream = Stream::create(index_, status, reason);
         const int threads = n_threads > 0 ? n_threads : usable_cpus();
-        return std::make_unique<CudaQueue>(index_, threads, std::move(stream), status, reason);
+        return std::make_unique<CudaQueue>(index_, threads, Stream::create(index_));
     }
 
-    Status read(const ::pillion::Buffer& from, size_t offset, size_t bytes, void* to,
-                Reason& reason) override {
+    Result<void> read(const ::pillion::Buffer& from, size_t offset, size_t bytes,
+                      void* to) override {
         const auto& buffer = static_cast<const DeviceBuffer&>(from);
-        return to_status(reason, [&] {
-            return transfer(to, buffer.device(offset), to, buffer.host_now(offset), bytes, reason);
+        return to_result([&] {
+            return transfer(to, buffer.device(offset), to, buffer.host_now(offset), bytes);
         });
     }
-    Status write(const void* from, size_t bytes, ::pillion::Buffer& to, size_t offset,
-                 Reason& reason) override {
+    Result<void> write(const void* from, size_t bytes, ::pillion::Buffer& to,
+                       size_t offset) override {
         const auto& buffer = static_cast<DeviceBuffer&>(to);
-        return to_status(reason, [&] {
-            return transfer(buffer.device(offset), from, buffer.host_now(offset), from, bytes,
-                            reason);
+        return to_result([&] {
+            return transfer(buffer.device(offset), from, buffer.host_now(offset), from, bytes);
         });
     }
 
-    Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {
+    Result<size_t> weight_bytes(const WeightSource& s) const override {
         if (!is_weight_type(s.dtype) &&
-            !(s.use == WeightSource::Use::table && s.dtype == DType::i32)) {
-            reason.set("tensor %s: type %s is not a weight format of the cuda backend", s.name,
-                       info(s.dtype).name);
-            return Status::unsupported_model;
-        }
-        bytes = weight_size(s);
-        if (bytes > 0)
-            bytes +=
-                kAlign - 64;  // places are multiples of 64, import_weight moves on to one of kAlign
-        return Status::ok;
+            !(s.use == WeightSource::Use::table && s.dtype == DType::i32))
+            return Failure(Status::unsupported_model,
+                           "tensor %s: type %s is not a weight format of the cuda backend", s.name,
+                           info(s.dtype).name);
+        const size_t bytes = weight_size(s);
+        // Places are multiples of 64; import_weight moves on to one of kAlign.
+        return bytes > 0 ? bytes + kAlign - 64 : 0;
     }
 
-    Status import_weight(const WeightSource& s, ::pillion::Buffer& buffer, size_t offset,
-                         Queue& queue, Tensor& t, Reason& reason) override {
-        return to_status(reason, [&] {
-            size_t bytes = 0;
-            if (Status status = weight_bytes(s, bytes, reason); status != Status::ok) return status;
+    Result<Tensor> import_weight(const WeightSource& s, ::pillion::Buffer& buffer, size_t offset,
+                                 Queue& queue) override {
+        return to_result([&]() -> Result<Tensor> {
+            if (const Result<size_t> bytes = weight_bytes(s); !bytes) return bytes.failure();
             return place(s, buffer, (offset + kAlign - 1) / kAlign * kAlign,
-                         static_cast<CudaQueue&>(queue), t, reason);
+                         static_cast<CudaQueue&>(queue));
         });
     }
 
     const char* kv_layout() const override { return "planes"; }  // kv_layout.h
     size_t kv_bytes(const KvSpec& spec) const override { return kv_planes(spec).bytes; }
 
-    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
-                   const CompileOptions& options) override {
-        return to_status(reason, [&] {
-            if (options.observer) {
-                reason.set("activations are collected on the cpu backend only, this model is on %s",
-                           name());
-                return Status::unsupported_op;
-            }
+    Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
+                                          const CompileOptions& options) override {
+        return to_result([&]() -> Result<std::unique_ptr<Plan>> {
+            if (options.observer)
+                return Failure(
+                    Status::unsupported_op,
+                    "activations are collected on the cpu backend only, this model is on %s",
+                    name());
             CudaQueue& stream = static_cast<CudaQueue&>(queue);
-            Status status = Status::ok;
-            if (is_lost(index_, reason)) return Status::device_lost;
-            if (!stream.stream(status, reason))
-                return status;  // also makes the device current, which supports() asks
-            for (const Node& n : graph.nodes())
-                if (!supports(graph, n, reason)) return Status::unsupported_op;
-            plan = compile_plan(graph,
+            if (const Result<void> there = check_device(index_); !there) return there.failure();
+            if (const Result<void> runs = check_graph(graph, stream); !runs) return runs.failure();
+            return compile_plan(graph,
                                 {device_, arenas_[int(BufferKind::scratch)],
                                  arenas_[int(BufferKind::state)]},
                                 options.flash, stream);
-            return Status::ok;
         });
     }
 
-    Status plan_bytes(const Graph& graph, Queue& queue, size_t& bytes, Reason& reason,
-                      const CompileOptions& options) override {
-        return to_status(reason, [&] {
-            Status status = Status::ok;
-            if (!static_cast<CudaQueue&>(queue).stream(status, reason))
-                return status;  // makes the device current
-            for (const Node& n : graph.nodes())
-                if (!supports(graph, n, reason)) return Status::unsupported_op;
-            bytes = plan_scratch(graph, device_, options.flash);
-            return Status::ok;
+    Result<size_t> plan_bytes(const Graph& graph, Queue& queue,
+                              const CompileOptions& options) override {
+        return to_result([&]() -> Result<size_t> {
+            const Result<void> runs = check_graph(graph, static_cast<CudaQueue&>(queue));
+            if (!runs) return runs.failure();
+            return plan_scratch(graph, device_, options.flash);
         });
     }
 
-    Status measure_limits(Queue& queue, MachineLimits& limits, Reason& reason) override {
-        limits = {};
-        if (device_.emulated) return Status::ok;  // its time says nothing of a device
-        return to_status(reason, [&] {
-            return measure_read(static_cast<CudaQueue&>(queue), limits, reason);
-        });
+    Result<MachineLimits> measure_limits(Queue& queue) override {
+        if (device_.emulated) return MachineLimits();  // its time says nothing of a device
+        return to_result([&] { return measure_read(static_cast<CudaQueue&>(queue)); });
     }
 
   private:
-    Status place(const WeightSource& s, ::pillion::Buffer& buffer, size_t offset, CudaQueue& queue,
-                 Tensor& t, Reason& reason) {
-        t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
+    Result<std::unique_ptr<::pillion::Buffer>> make_buffer(size_t size, BufferKind kind) {
+        Arena& arena = arenas_[int(kind)];
+        Result<std::unique_ptr<Allocation>> allocation = arena.take(std::max<size_t>(size, 64));
+        if (!allocation &&
+            !(kind == BufferKind::weights && fits_in_pieces(size, allocation.failure())))
+            return allocation.failure();
+        std::unique_ptr<Allocation> whole = allocation ? std::move(*allocation) : nullptr;
+        if (kind == BufferKind::weights)
+            return std::make_unique<WeightBuffer>(arena, size, std::move(whole));
+        return std::make_unique<OwnBuffer>(size, kind, std::move(whole));
+    }
+
+    Result<void> check_graph(const Graph& graph, CudaQueue& queue) const {
+        // Makes the device current, which supports() asks.
+        if (const Result<Stream*> stream = queue.stream(); !stream) return stream.failure();
+        for (const Node& n : graph.nodes())
+            if (const Result<void> can = supports(graph, n); !can) return can;
+        return ok();
+    }
+
+    Result<Tensor> place(const WeightSource& s, ::pillion::Buffer& buffer, size_t offset,
+                         CudaQueue& queue) {
+        Tensor t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
         t.dtype = s.use == WeightSource::Use::vector ? DType::f32 : expanded(s.dtype);
         if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed;
         if (stays_in_file(s)) {
             t.buffer = s.mapped, t.offset = s.mapped_offset;
             const size_t bytes = row_bytes(s.dtype, s.width) * size_t(s.rows * s.depth);
-            return s.data
-                       ? static_cast<FileBuffer*>(s.mapped)->place(s.mapped_offset, bytes, reason)
-                       : Status::ok;
+            if (!s.data) return t;
+            auto& file = static_cast<FileBuffer&>(*s.mapped);
+            if (const Result<void> placed = file.place(s.mapped_offset, bytes); !placed)
+                return placed.failure();
+            return t;
         }
-        if (!s.data) return Status::ok;
-        auto& weights = static_cast<DeviceBuffer&>(buffer);
+        if (!s.data) return t;
         if (buffer.kind() == BufferKind::weights)
-            if (const Status status =
-                    static_cast<WeightBuffer&>(buffer).place(offset, weight_size(s), reason);
-                status != Status::ok)
-                return status;
-        return import_content(s, weights.host_now(offset), weights.device(offset), queue, reason);
+            if (const Result<void> placed =
+                    static_cast<WeightBuffer&>(buffer).place(offset, weight_size(s));
+                !placed)
+                return placed.failure();
+        auto& weights = static_cast<DeviceBuffer&>(buffer);
+        const Result<void> imported =
+            import_content(s, weights.host_now(offset), weights.device(offset), queue);
+        if (!imported) return imported.failure();
+        return t;
     }
 
     // Whether so much is free, though not in one piece.
-    bool fits_in_pieces(size_t bytes, Status refused) const {
-        const MemoryInfo m = memory();
-        return refused == Status::out_of_memory && m.free >= bytes;
+    bool fits_in_pieces(size_t bytes, const Failure& refused) const {
+        return refused.code() == Status::out_of_memory && memory().free >= bytes;
     }
 
     // On a stream kept for it: whoever asks has waited for the runs whose results it wants. By the
     // host where it sees both ends.
-    Status transfer(void* to, const void* from, void* host_to, const void* host_from, size_t bytes,
-                    Reason& reason) {
-        if (is_lost(index_, reason)) return Status::device_lost;
-        if (host_to && host_from) return memcpy(host_to, host_from, bytes), Status::ok;
+    Result<void> transfer(void* to, const void* from, void* host_to, const void* host_from,
+                          size_t bytes) {
+        if (const Result<void> there = check_device(index_); !there) return there;
+        if (host_to && host_from) return memcpy(host_to, host_from, bytes), ok();
         if (!to || !from)
-            return reason.set("device %d: these bytes were never placed", index_), Status::internal;
-        Status status = Status::ok;
+            return Failure(Status::internal, "device %d: these bytes were never placed", index_);
         const std::lock_guard<std::mutex> lock(transfer_mutex_);
-        if (!transfer_) transfer_ = Stream::create(index_, status, reason);
-        if (!transfer_) return status;
+        if (!transfer_) {
+            Result<std::unique_ptr<Stream>> made = Stream::create(index_);
+            if (!made) return made.failure();
+            transfer_ = std::move(*made);
+        }
         transfer_->make_current();  // this thread may never have seen the device
         transfer_->copy(to, from, bytes);
-        return transfer_->wait(reason);
+        return transfer_->wait();
     }
 
-    Status measure_read(CudaQueue& queue, MachineLimits& limits, Reason& reason) {
-        Status status = Status::ok;
-        Stream* stream = queue.stream(status, reason);
-        if (!stream) return status;
+    Result<MachineLimits> measure_read(CudaQueue& queue) {
+        const Result<Stream*> stream = queue.stream();
+        if (!stream) return stream.failure();
         const size_t sums = size_t(device_.limits.sm_count) * kReadBlocksPerSm * 8 * 4;
-        const auto memory =
-            Memory::allocate(index_, kProbeBytes + sums, MemoryKind::device, status, reason);
-        if (!memory) return status;
+        const Result<std::unique_ptr<Memory>> memory =
+            Memory::allocate(index_, kProbeBytes + sums, MemoryKind::device);
+        if (!memory) return memory.failure();
+        uint8_t* const bytes = (*memory)->device();
+        MachineLimits limits;
         for (int i = 0; i <= kProbeRuns; i++) {  // the first warms up
-            if (queue.cancel.load()) return reason.set("cancelled"), Status::cancelled;
+            if (queue.cancel.load()) return Failure(Status::cancelled, "cancelled");
             const double begin = seconds();
-            read_all(memory->device(), kProbeBytes,
-                     reinterpret_cast<uint32_t*>(memory->device() + kProbeBytes),
-                     device_.limits.sm_count, stream);
-            if (status = stream->wait(reason); status != Status::ok) return status;
+            read_all(bytes, kProbeBytes, reinterpret_cast<uint32_t*>(bytes + kProbeBytes),
+                     device_.limits.sm_count, *stream);
+            if (const Result<void> ran = (*stream)->wait(); !ran) return ran.failure();
             if (i > 0)
                 limits.read_bytes_per_second = std::max(limits.read_bytes_per_second,
                                                         double(kProbeBytes) / (seconds() - begin));
         }
-        return Status::ok;
+        return limits;
     }
 
     int index_;
@@ -269,18 +261,18 @@ class CudaBackend final : public Backend {
 
 }  // namespace
 
-static Backend* open_backend(const ModuleRequest& request, Reason& reason) {
-    if (!is_same_build(request, reason)) return nullptr;
-    DeviceInfo device;
-    if (find_device(request.device, device, reason) != Status::ok) return nullptr;
-    auto* backend = new (std::nothrow) CudaBackend(request.device, device);
-    if (!backend) reason.set("no memory");
+static Result<Backend*> open_backend(const ModuleRequest& request) {
+    if (const Result<void> same = check_build(request); !same) return same.failure();
+    const Result<DeviceInfo> device = find_device(request.device);
+    if (!device) return device.failure();
+    Backend* backend = new (std::nothrow) CudaBackend(request.device, *device);
+    if (!backend) return Failure(Status::out_of_memory, "no memory");
     return backend;
 }
 
 }  // namespace pillion::cuda
 
 extern "C" __attribute__((visibility("default"))) pillion::Backend* pillion_module_backend(
-    const pillion::ModuleRequest* request, pillion::Reason* reason) {
-    return pillion::cuda::open_backend(*request, *reason);
+    const pillion::ModuleRequest* request, pillion::ModuleReason* reason) {
+    return pillion::answer(pillion::cuda::open_backend(*request), *reason);
 }

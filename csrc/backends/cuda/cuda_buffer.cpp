@@ -35,15 +35,14 @@ void WeightBuffer::give_to_device(Stream& stream) {
     for (Extent& e : extents_) e.allocation->give_to_device(stream);
 }
 
-Status WeightBuffer::place(size_t offset, size_t bytes, Reason& reason) {
-    if (bytes == 0 || find(offset)) return Status::ok;
-    Status status = Status::ok;
-    std::unique_ptr<Allocation> allocation = arena_.take(bytes, status, reason);
-    if (!allocation) return status;
+Result<void> WeightBuffer::place(size_t offset, size_t bytes) {
+    if (bytes == 0 || find(offset)) return ok();
+    Result<std::unique_ptr<Allocation>> allocation = arena_.take(bytes);
+    if (!allocation) return allocation.failure();
     const auto after = std::upper_bound(extents_.begin(), extents_.end(), offset,
                                         [](size_t at, const Extent& e) { return at < e.offset; });
-    extents_.insert(after, {offset, bytes, std::move(allocation)});
-    return Status::ok;
+    extents_.insert(after, {offset, bytes, std::move(*allocation)});
+    return ok();
 }
 
 uint8_t* FileBuffer::device(size_t offset) const {
@@ -53,17 +52,17 @@ uint8_t* FileBuffer::device(size_t offset) const {
     return nullptr;
 }
 
-Status FileBuffer::place(size_t offset, size_t bytes, Reason& reason) {
-    if (bytes == 0 || device(offset)) return Status::ok;
+Result<void> FileBuffer::place(size_t offset, size_t bytes) {
+    if (bytes == 0 || device(offset)) return ok();
     Window w = {offset, bytes, Memory::lend(index_, bytes_ + offset, bytes)};
     if (!w.memory) {
-        Status status = Status::ok;
-        w.memory = Memory::allocate(index_, bytes, MemoryKind::mapped, status, reason);
-        if (!w.memory) return status;
+        Result<std::unique_ptr<Memory>> copy = Memory::allocate(index_, bytes, MemoryKind::mapped);
+        if (!copy) return copy.failure();
+        w.memory = std::move(*copy);
         memcpy(w.memory->host(), bytes_ + offset, bytes);
     }
     windows_.push_back(std::move(w));
-    return Status::ok;
+    return ok();
 }
 
 }  // namespace pillion::cuda

@@ -51,7 +51,7 @@ class WeightBuffer final : public DeviceBuffer {
     uint8_t* host_now(size_t offset) const override;
     void give_to_device(Stream& stream) override;
     // Makes room for a tensor that has none yet. Imports run one after the other, before any plan.
-    Status place(size_t offset, size_t bytes, Reason& reason);
+    Result<void> place(size_t offset, size_t bytes);
     size_t n_extents() const { return extents_.size(); }
 
   private:
@@ -75,7 +75,7 @@ class FileBuffer final : public DeviceBuffer {
     uint8_t* host() const override { return bytes_; }
     uint8_t* device(size_t offset) const override;
     // Page-locks the bytes in place, or a copy of them if the system does not allow that.
-    Status place(size_t offset, size_t bytes, Reason& reason);
+    Result<void> place(size_t offset, size_t bytes);
 
   private:
     struct Window {

@@ -57,11 +57,16 @@ class Importer {
         : s_(s), queue_(queue), rows_(s.rows * s.depth), file_row_(row_bytes(s.dtype, s.width)),
           whole_(plane_rows(s, rows_)) {}
 
-    Status run(uint8_t* host, uint8_t* device, Reason& reason) {
-        Status status = Status::ok;
-        Stream* stream = host ? nullptr : queue_.stream(status, reason);
-        Staging* staging = stream ? queue_.staging(status, reason) : nullptr;
-        if (!host && !staging) return status;
+    Result<void> run(uint8_t* host, uint8_t* device) {
+        Stream* stream = nullptr;
+        Staging* staging = nullptr;
+        if (!host) {
+            const Result<Stream*> own_stream = queue_.stream();
+            if (!own_stream) return own_stream.failure();
+            const Result<Staging*> own_staging = queue_.staging();
+            if (!own_staging) return own_staging.failure();
+            stream = *own_stream, staging = *own_staging;
+        }
         const int64_t each = rows_of_slice();
         for (int64_t begin = 0, i = 0; begin < rows_; begin += each, i++) {
             const int64_t n = std::min(each, rows_ - begin);
@@ -73,20 +78,19 @@ class Importer {
                 fill(planes, slice, 0, begin, n);
                 // Waits for the copy of the other slice, which ran while this one was packed and is
                 // packed next.
-                if (status = stream->wait(reason); status != Status::ok) return status;
+                if (const Result<void> copied = stream->wait(); !copied) return copied;
                 copy(planes, slice, device, begin, n, *stream);
             }
             if (queue_.cancel.load()) {
-                Reason ignored;
                 // The copy reads the staging memory.
-                if (stream) (void)stream->wait(ignored);
-                return reason.set("cancelled"), Status::cancelled;
+                if (stream) (void)stream->wait();
+                return Failure(Status::cancelled, "cancelled");
             }
             if (s_.done && !s_.row_order)
                 s_.done(s_.owner, s_.data + file_row_ * size_t(begin), file_row_ * size_t(n));
         }
         if (s_.done && s_.row_order) s_.done(s_.owner, s_.data, file_row_ * size_t(rows_));
-        return stream ? stream->wait(reason) : Status::ok;
+        return stream ? stream->wait() : ok();
     }
 
   private:
@@ -187,20 +191,21 @@ size_t weight_size(const WeightSource& s) {
     }
 }
 
-std::unique_ptr<Staging> Staging::make(int device_index, Status& status, Reason& reason) {
+Result<std::unique_ptr<Staging>> Staging::make(int device_index) {
     auto staging = std::make_unique<Staging>();
     for (int i = 0; i < 2; i++) {
-        staging->locked_[i] =
-            Memory::allocate(device_index, kSliceBytes, MemoryKind::mapped, status, reason);
-        if (!staging->locked_[i] && status != Status::out_of_memory) return nullptr;
-        if (!staging->locked_[i]) staging->plain_[i].reset(new uint8_t[kSliceBytes]);
+        Result<std::unique_ptr<Memory>> locked =
+            Memory::allocate(device_index, kSliceBytes, MemoryKind::mapped);
+        if (locked) staging->locked_[i] = std::move(*locked);
+        else if (locked.failure().code() != Status::out_of_memory) return locked.failure();
+        else staging->plain_[i].reset(new uint8_t[kSliceBytes]);
     }
-    return status = Status::ok, std::move(staging);
+    return staging;
 }
 
-Status import_content(const WeightSource& s, uint8_t* host, uint8_t* device, CudaQueue& queue,
-                      Reason& reason) {
-    return Importer(s, queue).run(host, device, reason);
+Result<void> import_content(const WeightSource& s, uint8_t* host, uint8_t* device,
+                            CudaQueue& queue) {
+    return Importer(s, queue).run(host, device);
 }
 
 }  // namespace pillion::cuda

@@ -25,8 +25,7 @@ constexpr size_t kSliceBytes = 16u << 20;
 // the copies wait.
 class Staging {
   public:
-    // Null with the reason.
-    static std::unique_ptr<Staging> make(int device_index, Status& status, Reason& reason);
+    static Result<std::unique_ptr<Staging>> make(int device_index);
     uint8_t* slice(int i) const { return locked_[i] ? locked_[i]->host() : plain_[i].get(); }
 
   private:
@@ -36,8 +35,8 @@ class Staging {
 
 // Writes the packed form (matrix), f32 (vector), or the file's bytes (table), slice by slice: to
 // `host`, which the device later uses in place, or through the queue's staging memory to `device`.
-// Releases each slice's source as it goes. Returns cancelled if it saw the queue's flag.
-Status import_content(const WeightSource& source, uint8_t* host, uint8_t* device, CudaQueue& queue,
-                      Reason& reason);
+// Releases each slice's source as it goes. Fails with cancelled if it saw the queue's flag.
+Result<void> import_content(const WeightSource& source, uint8_t* host, uint8_t* device,
+                            CudaQueue& queue);
 
 }  // namespace pillion::cuda

@@ -21,42 +21,36 @@ namespace pillion::cuda {
 namespace {
 
 std::unique_ptr<Allocation> take_or_throw(Arena& arena, size_t bytes, const char* what) {
-    Status status = Status::ok;
-    Reason reason;
-    auto allocation = arena.take(bytes, status, reason);
-    if (!allocation) ::pillion::fail(status, "%s: %s", what, reason.text);
-    return allocation;
+    return arena.take(bytes).value_or_throw(what);
 }
 
 class CudaPlan final : public Plan {
   public:
     CudaPlan(CudaQueue& queue, const Graph& graph) : queue_(queue), limits_(graph) {}
     ~CudaPlan() override {
-        Reason ignored;
-        if (pending_) (void)wait(ignored);  // launches may still read what goes away now
+        if (pending_) (void)wait();  // launches may still read what goes away now
     }
 
-    Status run(const StepState& state, Reason& reason) override {
-        if (const Status s = limits_.check(state, reason); s != Status::ok) return s;
+    Result<void> run(const StepState& state) override {
+        if (const Result<void> fits = limits_.check(state); !fits) return fits;
         if (pending_)
-            if (const Status s = wait(reason); s != Status::ok) return s;
+            if (const Result<void> waited = wait(); !waited) return waited;
         cancelled_ = queue_.cancel.load();
-        if (cancelled_) return Status::ok;  // wait() says so
-        Status status = Status::ok;
-        Stream* stream = queue_.stream(status, reason);
-        if (!stream) return status;
+        if (cancelled_) return ok();  // wait() says so
+        const Result<Stream*> stream = queue_.stream();
+        if (!stream) return stream.failure();
         memcpy(host_state_->host(), &state, sizeof state);
         pending_ = true;
-        enqueue_run(*stream, {state.rows, state.out_rows, bucket(state.pos + state.rows)});
-        return Status::ok;
+        enqueue_run(**stream, {state.rows, state.out_rows, bucket(state.pos + state.rows)});
+        return ok();
     }
 
-    Status wait(Reason& reason) override {
-        if (cancelled_) return reason.set("cancelled"), Status::cancelled;
+    Result<void> wait() override {
+        if (cancelled_) return Failure(Status::cancelled, "cancelled");
         pending_ = false;
-        Status status = Status::ok;
-        Stream* stream = queue_.stream(status, reason);
-        return stream ? stream->wait(reason) : status;
+        const Result<Stream*> stream = queue_.stream();
+        if (!stream) return stream.failure();
+        return (*stream)->wait();
     }
 
     size_t scratch_bytes() const override { return scratch_bytes_; }
@@ -160,16 +154,13 @@ class Compiler {
 
     // Weights that the host packed where they stay become the device's.
     void give_weights() {
-        Status status = Status::ok;
-        Reason reason;
-        Stream* stream = queue_->stream(status, reason);
+        Stream& stream = *queue_->stream().value_or_throw();
         for (const Node& n : graph_.nodes())
             for (const Value v : n.in) {
                 Buffer* const buffer = v != kNone ? graph_.value(v).tensor.buffer : nullptr;
-                if (stream && buffer) static_cast<DeviceBuffer*>(buffer)->give_to_device(*stream);
+                if (buffer) static_cast<DeviceBuffer*>(buffer)->give_to_device(stream);
             }
-        if (stream) status = stream->wait(reason);
-        if (status != Status::ok) ::pillion::fail(status, "%s", reason.text);
+        stream.wait().value_or_throw();
     }
 
     // --- inputs of products: one preparation for neighbours that read the same rows ---
@@ -246,11 +237,8 @@ class Compiler {
     }
 
     bool is_plain(const Node& n) const {
-        bool plain = false;
-        Reason reason;
-        if (n.op == Op::attend && !choose_attend(graph_, n, device_, flash_, plain, reason))
-            ::pillion::fail(Status::unsupported_op, "%s", reason.text);
-        return plain;
+        return n.op == Op::attend &&
+               choose_attend(graph_, n, device_, flash_).value_or_throw() == AttendKernels::plain;
     }
 
     // The most that a run of few rows needs; longer ones need nothing.
@@ -344,11 +332,9 @@ class Compiler {
     }
 
     void transfer(void* to, const void* from, size_t bytes) {
-        Status status = Status::ok;
-        Reason reason;
-        Stream* stream = queue_->stream(status, reason);
-        if (stream) stream->copy(to, from, bytes), status = stream->wait(reason);
-        if (status != Status::ok) ::pillion::fail(status, "%s", reason.text);
+        Stream& stream = *queue_->stream().value_or_throw();
+        stream.copy(to, from, bytes);
+        stream.wait().value_or_throw();
     }
 
     const Graph& graph_;

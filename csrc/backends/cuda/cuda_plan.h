@@ -6,12 +6,13 @@
 
 namespace pillion::cuda {
 
-bool cuda_supports(const Graph& graph, const Node& node, const DeviceInfo& device, Reason& reason);
+Result<void> cuda_supports(const Graph& graph, const Node& node, const DeviceInfo& device);
 
-// Which attention an attend node gets: the tiled kernels, or `plain`, which is slower and runs
-// every shape. False, with a reason: neither.
-bool choose_attend(const Graph& graph, const Node& node, const DeviceInfo& device, Flash flash,
-                   bool& plain, Reason& reason);
+// Which attention an attend node gets: the tiled kernels, or the plain one, which is slower and
+// runs every shape. unsupported_op: neither.
+enum class AttendKernels : uint8_t { tiled, plain };
+Result<AttendKernels> choose_attend(const Graph& graph, const Node& node, const DeviceInfo& device,
+                                    Flash flash);
 
 // Scratch of the plan that compile_plan would make; touches no memory.
 size_t plan_scratch(const Graph& graph, const DeviceInfo& device, Flash flash);

@@ -7,8 +7,9 @@ namespace {
 
 constexpr int kMoeUsedMax = 64, kGridMax = 65535;
 
-bool runs_attend(const Graph& graph, const Node& n, const DeviceInfo& device, bool plain,
-                 Reason& reason) {
+Result<void> check_attend(const Graph& graph, const Node& n, const DeviceInfo& device,
+                          AttendKernels kernels) {
+    const bool plain = kernels == AttendKernels::plain;
     const AttendParams& p = n.params.attend;
     const KvSpec& spec = graph.value(n.in[0]).kv.spec;
     const int rows_max = graph.rows_max(n.rows);
@@ -17,69 +18,68 @@ bool runs_attend(const Graph& graph, const Node& n, const DeviceInfo& device, bo
         if (rows > rows_max) continue;
         const AttnShape shape = attn_shape(p, spec, rows, /*positions=*/1 << 30, plain);
         const AttnPlan plan = attn_plan(shape, device.limits);
-        if (plan.kernel == AttnKernel::none) {
-            reason.set("layer %d: head size %d, %d query heads and %d KV heads, backend cuda: %s",
-                       n.layer, p.head_dim, p.n_heads, p.n_kv_heads, plan.reason);
-            return false;
-        }
-        if (!plain && plan.kernel == AttnKernel::plain) {
-            reason.set("layer %d: head size %d has no flash attention kernel in backend cuda",
-                       n.layer, p.head_dim);
-            return false;
-        }
-        if (!attn_probe(plan, shape)) {
-            reason.set(
+        if (plan.kernel == AttnKernel::none)
+            return Failure(Status::unsupported_op,
+                           "layer %d: head size %d, %d query heads and %d KV heads, backend cuda: "
+                           "%s",
+                           n.layer, p.head_dim, p.n_heads, p.n_kv_heads, plan.reason);
+        if (!plain && plan.kernel == AttnKernel::plain)
+            return Failure(Status::unsupported_op,
+                           "layer %d: head size %d has no flash attention kernel in backend cuda",
+                           n.layer, p.head_dim);
+        if (!attn_probe(plan, shape))
+            return Failure(
+                Status::unsupported_op,
                 "layer %d: %s does not run the attention kernel for head size %d and %d rows "
                 "(compute capability %d.%d)",
                 n.layer, device.name, p.head_dim, rows, device.major, device.minor);
-            return false;
-        }
     }
-    return true;
+    return ok();
 }
 
 }  // namespace
 
-bool choose_attend(const Graph& graph, const Node& n, const DeviceInfo& device, Flash flash,
-                   bool& plain, Reason& reason) {
-    plain = flash == Flash::off;
-    if (!plain && runs_attend(graph, n, device, /*plain=*/false, reason)) return true;
-    if (flash == Flash::on) {
-        const Reason why = reason;
-        return reason.set("%s, and flash_attn is on", why.text), false;
+Result<AttendKernels> choose_attend(const Graph& graph, const Node& n, const DeviceInfo& device,
+                                    Flash flash) {
+    if (flash != Flash::off) {
+        const Result<void> tiled = check_attend(graph, n, device, AttendKernels::tiled);
+        if (tiled) return AttendKernels::tiled;
+        if (flash == Flash::on)
+            return Failure(Status::unsupported_op, "%s, and flash_attn is on",
+                           tiled.failure().sentence());
     }
-    plain = true;
-    return runs_attend(graph, n, device, plain, reason);
+    const Result<void> plain = check_attend(graph, n, device, AttendKernels::plain);
+    if (!plain) return plain.failure();
+    return AttendKernels::plain;
 }
 
-bool cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& device, Reason& reason) {
-    if (!has_kernel(n.op)) {
-        reason.set("layer %d: backend cuda has no kernel for op %s", n.layer, info(n.op).name);
-        return false;
+Result<void> cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& device) {
+    if (!has_kernel(n.op))
+        return Failure(Status::unsupported_op, "layer %d: backend cuda has no kernel for op %s",
+                       n.layer, info(n.op).name);
+    if (n.op == Op::attend) {
+        const Result<AttendKernels> kernels = choose_attend(graph, n, device, Flash::automatic);
+        return kernels ? ok() : kernels.failure();
     }
-    bool plain = false;
-    if (n.op == Op::attend) return choose_attend(graph, n, device, Flash::automatic, plain, reason);
     const int64_t rows =
         int64_t(graph.rows_max(n.rows)) * (n.op == Op::moe_matmul ? n.params.moe.per_row : 1);
-    if ((n.op == Op::matmul || n.op == Op::moe_matmul) && rows > kGridMax) {
-        reason.set(
+    if ((n.op == Op::matmul || n.op == Op::moe_matmul) && rows > kGridMax)
+        return Failure(
+            Status::unsupported_op,
             "layer %d: a product of %lld rows, backend cuda runs at most %d at a time (n_batch)",
             n.layer, (long long)(rows), kGridMax);
-        return false;
-    }
     if (n.op == Op::moe_route || n.op == Op::moe_matmul) {
         const MoeParams& p = n.params.moe;
-        if (p.n_experts <= kExpertsMax && p.n_used <= kMoeUsedMax) return true;
-        reason.set("layer %d: %d experts of which %d run, backend cuda supports %d and %d", n.layer,
-                   p.n_experts, p.n_used, kExpertsMax, kMoeUsedMax);
-        return false;
+        if (p.n_experts > kExpertsMax || p.n_used > kMoeUsedMax)
+            return Failure(Status::unsupported_op,
+                           "layer %d: %d experts of which %d run, backend cuda supports %d and %d",
+                           n.layer, p.n_experts, p.n_used, kExpertsMax, kMoeUsedMax);
     }
-    if (n.op == Op::centroid_head && n.params.centroid_head.n_centroids > 10240) {
-        reason.set("a centroid head of %d clusters, backend cuda supports 10240",
-                   n.params.centroid_head.n_centroids);
-        return false;
-    }
-    return true;
+    if (n.op == Op::centroid_head && n.params.centroid_head.n_centroids > 10240)
+        return Failure(Status::unsupported_op,
+                       "a centroid head of %d clusters, backend cuda supports 10240",
+                       n.params.centroid_head.n_centroids);
+    return ok();
 }
 
 }  // namespace pillion::cuda

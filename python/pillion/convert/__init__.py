@@ -113,7 +113,7 @@ def convert(
             if masked_embedding:
                 file.write_keys(architecture.masked_embedding(source))
             elif architecture.masked_tensors(source):
-                report.skipped["masked embedding, not wanted"] = len(
+                report.skipped["centroid head, not wanted"] = len(
                     architecture.masked_tensors(source)
                 )
             extra = architecture.computed_tensors(source)

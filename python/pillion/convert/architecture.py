@@ -150,7 +150,7 @@ class Architecture(ABC):
         return None
 
     def masked_tensors(self, source: Checkpoint) -> list[str]:
-        """Tensors of an assistant's masked embedding."""
+        """Tensors of an assistant's centroid head."""
         return []
 
     def masked_embedding(self, source: Checkpoint) -> dict[str, Any]:

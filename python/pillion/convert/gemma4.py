@@ -188,7 +188,7 @@ class Gemma4(Architecture):
 
 
 class Gemma4Assistant(Gemma4):
-    """An MTP drafter, with its masked embedding if it has one."""
+    """An MTP drafter, with its centroid head if it has one."""
 
     name = "gemma4-assistant"
     model_types = {
@@ -228,7 +228,7 @@ class Gemma4Assistant(Gemma4):
         if name in (_CENTROIDS, _ORDERING):
             return None, "" if source.config.get(
                 "use_ordered_embeddings"
-            ) else "masked embedding, not in use"
+            ) else "centroid head, not in use"
         return super().place(source, name)
 
     def place_vocabulary(self, source: Checkpoint, name: str) -> tuple[str | None, str]:
@@ -260,7 +260,7 @@ class Gemma4Assistant(Gemma4):
             return {}
         if len(found) == 1:
             raise ModelFileError(
-                f"{source.folder}: of the masked embedding only {found[0]} is there"
+                f"{source.folder}: of the centroid head only {found[0]} is there"
             )
         centroids, ordering = source.tensors[_CENTROIDS], source.tensors[_ORDERING]
         n_vocab = source.text.whole("vocab_size")

@@ -1,7 +1,6 @@
-// Logits and what follows them: soft-cap, argmax, and the centroid head. That is the
-// ("masked embedding") head of Gemma 4's assistants: the best centroids first, then
-// only their tokens' rows of a table whose rows lie in cluster order. 43 times fewer dot products
-// than the dense head for E2B and E4B.
+// Logits and what follows them: soft-cap, argmax, and the centroid head of Gemma 4's assistants:
+// the best centroids first, then only their tokens' rows of a table whose rows lie in cluster
+// order. 43 times fewer dot products than the dense head for E2B and E4B.
 #include <string.h>
 
 #include "backends/cpu/ops/row_step.h"

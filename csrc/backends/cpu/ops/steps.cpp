@@ -4,41 +4,49 @@
 namespace pillion::cpu {
 namespace {
 
-std::unique_ptr<CpuStep> make_row_step(const StepArgs& a) {
-    switch (a.node.op) {
+using AddSteps = void (*)(StepList& steps, const StepArgs& args);
+
+template <std::unique_ptr<CpuStep> (*make)(const StepArgs&)>
+void add_step(StepList& steps, const StepArgs& args) {
+    std::unique_ptr<CpuStep> step = make(args);
+    PILLION_CHECK(step != nullptr);
+    steps.push_back(std::move(step));
+}
+
+// Null: the op has no kernel, or is matmul, whose steps serve several nodes (cpu_plan.cpp).
+AddSteps steps_of(Op op) {
+    switch (op) {
         case Op::embed:
-        case Op::per_layer_embed: return make_embed_step(a);
+        case Op::per_layer_embed: return add_step<make_embed_step>;
         case Op::rope_table:
-        case Op::qkv_norm_rope: return make_rope_step(a);
+        case Op::qkv_norm_rope: return add_step<make_rope_step>;
         case Op::norm:
-        case Op::norm_add: return make_norm_step(a);
+        case Op::norm_add: return add_step<make_norm_step>;
         case Op::scale:
         case Op::add:
         case Op::glu:
         case Op::gather_rows:
-        case Op::concat: return make_elementwise_step(a);
-        case Op::kv_store: return make_kv_store_step(a);
+        case Op::concat: return add_step<make_elementwise_step>;
+        case Op::kv_store: return add_step<make_kv_store_step>;
+        case Op::attend: return add_attend_steps;
         case Op::moe_route:
-        case Op::moe_sum: return make_moe_step(a);
+        case Op::moe_sum: return add_step<make_moe_step>;
+        case Op::moe_matmul: return add_moe_matmul_steps;
         case Op::softcap:
-        case Op::argmax: return make_head_step(a);
+        case Op::argmax: return add_step<make_head_step>;
+        case Op::centroid_head: return add_centroid_head_steps;
         default: return nullptr;
     }
 }
 
 }  // namespace
 
-bool add_node_steps(StepList& steps, const StepArgs& a) {
-    switch (a.node.op) {
-        case Op::attend: add_attend_steps(steps, a); return true;
-        case Op::moe_matmul: add_moe_matmul_steps(steps, a); return true;
-        case Op::centroid_head: add_centroid_head_steps(steps, a); return true;
-        default: break;
-    }
-    std::unique_ptr<CpuStep> step = make_row_step(a);
-    if (!step) return false;
-    steps.push_back(std::move(step));
-    return true;
+bool has_kernel(Op op) { return op == Op::matmul || steps_of(op) != nullptr; }
+
+void add_node_steps(StepList& steps, const StepArgs& args) {
+    const AddSteps add = steps_of(args.node.op);
+    if (!add) fail(Status::unsupported_op, "op %s has no cpu kernel", info(args.node.op).name);
+    add(steps, args);
 }
 
 size_t node_scratch(const Graph& graph, const Node& n, int n_threads) {

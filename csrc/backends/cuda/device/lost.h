@@ -4,15 +4,16 @@
 #pragma once
 #include <atomic>
 #include <mutex>
+#include <optional>
 
-#include "core/error.h"
+#include "core/result.h"
 
 namespace pillion::cuda {
 
 struct LostDevice {
     std::atomic<bool> is_lost{false};
     std::mutex mutex;
-    Reason reason;
+    std::optional<Failure> failure;
 };
 
 inline LostDevice* lost_device(int index) {
@@ -26,7 +27,8 @@ inline void lose_device(int index, const char* sentence) {
     if (!d) return;
     const std::lock_guard<std::mutex> lock(d->mutex);
     if (d->is_lost.load()) return;
-    d->reason.set("%s; the device is lost until the process ends", sentence);
+    d->failure.emplace(Status::device_lost, "%s; the device is lost until the process ends",
+                       sentence);
     d->is_lost.store(true);
 }
 
@@ -35,12 +37,12 @@ inline bool is_lost(int index) {
     return d && d->is_lost.load();
 }
 
-inline bool is_lost(int index, Reason& reason) {
-    if (!is_lost(index)) return false;
+// device_lost, with the first sentence.
+inline Result<void> check_device(int index) {
+    if (!is_lost(index)) return ok();
     LostDevice* d = lost_device(index);
     const std::lock_guard<std::mutex> lock(d->mutex);
-    reason = d->reason;
-    return true;
+    return *d->failure;
 }
 
 }  // namespace pillion::cuda

@@ -3,7 +3,7 @@
 // Plain C++: code that only compiles plans needs no CUDA header.
 //
 // Launches and copies return nothing. The first one that fails leaves its sentence in the stream,
-// everything after it is skipped, and Stream::wait returns the sentence. Nothing here throws or
+// everything after it is skipped, and Stream::wait returns the failure. Nothing here throws or
 // aborts. After an error that makes the device unusable for the rest of the process (lost.h), every
 // call on it fails at once with that error's sentence.
 #pragma once
@@ -12,10 +12,11 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "backends/cuda/device/lost.h"
-#include "core/error.h"
+#include "core/result.h"
 
 namespace pillion::cuda {
 
@@ -35,8 +36,8 @@ struct DeviceInfo {
     bool emulated = false;
 };
 
-// Returns no_backend with a readable reason: no driver, no device, no such number, too old.
-Status find_device(int index, DeviceInfo& info, Reason& reason);
+// no_backend with a readable sentence: no driver, no device, no such number, too old.
+Result<DeviceInfo> find_device(int index);
 
 // Total and free bytes of the device now; on a unified device those of the machine. 0: unknown.
 void memory_now(int device_index, size_t& total, size_t& free);
@@ -55,9 +56,9 @@ class Stream;
 // Bytes of one device.
 class Memory {
   public:
-    // Null with a reason; out_of_memory if that is the cause.
-    static std::unique_ptr<Memory> allocate(int device_index, size_t bytes, MemoryKind kind,
-                                            Status& status, Reason& reason);
+    // out_of_memory if that is the cause.
+    static Result<std::unique_ptr<Memory>> allocate(int device_index, size_t bytes,
+                                                    MemoryKind kind);
     // A window of host memory with another owner, page-locked for the life of this object. Null if
     // the device cannot have it.
     static std::unique_ptr<Memory> lend(int device_index, const void* host, size_t bytes);
@@ -86,7 +87,7 @@ class Memory {
 // A queue of launches and copies on one device. One thread at a time.
 class Stream {
   public:
-    static std::unique_ptr<Stream> create(int device_index, Status& status, Reason& reason);
+    static Result<std::unique_ptr<Stream>> create(int device_index);
     ~Stream();
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
@@ -95,11 +96,11 @@ class Stream {
     void make_current();
     // Any direction. The host end must be page-locked; otherwise the copy waits.
     void copy(void* to, const void* from, size_t bytes);
-    // Waits for all work. Returns the first error since the last wait.
-    Status wait(Reason& reason);
+    // Waits for all work. Returns the first failure since the last wait.
+    Result<void> wait();
 
     // --- for device/host.h ---
-    bool failed() const { return status_ != Status::ok || is_lost(index_); }
+    bool failed() const { return failure_ || is_lost(index_); }
     void fail(Status status, const char* what, const char* why);
     // By the number of a CUDA call's error; not in the emulation.
     void fail_call(int error, const char* what);
@@ -115,19 +116,18 @@ class Stream {
     friend class Replay;
     friend class Memory;
     Stream() = default;
-    Status take_error(Reason& reason) {
-        if (is_lost(index_, reason)) return Status::device_lost;
-        const Status status = status_;
-        if (status != Status::ok) reason = reason_;
-        status_ = Status::ok;
-        return status;
+    Result<void> take_failure() {
+        if (const Result<void> there = check_device(index_); !there) return there;
+        if (!failure_) return ok();
+        const Result<void> result = *failure_;
+        failure_.reset();
+        return result;
     }
     int index_ = 0;
     void* handle_ = nullptr;
     std::shared_ptr<void> companion_;
     std::vector<std::function<void()>>* recording_ = nullptr;
-    Status status_ = Status::ok;
-    Reason reason_;
+    std::optional<Failure> failure_;
 };
 using stream_t = Stream*;
 
@@ -136,7 +136,7 @@ using stream_t = Stream*;
 class Replay {
   public:
     static void begin(Stream& stream);
-    // null: the stream has the reason
+    // null: the stream has the failure
     static std::unique_ptr<Replay> end(Stream& stream);
     ~Replay();
     Replay(const Replay&) = delete;

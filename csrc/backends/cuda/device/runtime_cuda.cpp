@@ -56,13 +56,15 @@ Status status_of(cudaError_t e) {
 
 // Makes a sentence like "device 0, copy: cudaErrorInvalidValue (1): invalid argument". Takes the
 // error from the runtime, which repeats it until it is read, and records a lost device.
-Status report(int index, cudaError_t e, const char* what, Reason& reason) {
+Failure report(int index, cudaError_t e, const char* what) {
     cudaGetLastError();
-    if (is_lost(index, reason)) return Status::device_lost;
-    reason.set("device %d, %s: %s (%d): %s", index, what, cudaGetErrorName(e), int(e),
-               cudaGetErrorString(e));
-    if (loses_device(e)) lose_device(index, reason.text), (void)is_lost(index, reason);
-    return status_of(e);
+    if (const Result<void> there = check_device(index); !there) return there.failure();
+    const Failure failure(status_of(e), "device %d, %s: %s (%d): %s", index, what,
+                          cudaGetErrorName(e), int(e), cudaGetErrorString(e));
+    if (!loses_device(e)) return failure;
+    lose_device(index, failure.sentence());
+    const Result<void> lost = check_device(index);
+    return lost ? failure : lost.failure();  // ok: a device number past lost.h's
 }
 
 int attribute(cudaDeviceAttr what, int index) {
@@ -72,39 +74,35 @@ int attribute(cudaDeviceAttr what, int index) {
 
 }  // namespace
 
-Status find_device(int index, DeviceInfo& info, Reason& reason) {
+Result<DeviceInfo> find_device(int index) {
     int n = 0;
     const cudaError_t e = cudaGetDeviceCount(&n);
-    if (e == cudaErrorInsufficientDriver) {
-        reason.set("no NVIDIA driver, or one that is too old for CUDA %d.%d", CUDART_VERSION / 1000,
-                   CUDART_VERSION % 1000 / 10);
-    } else if (e == cudaErrorNoDevice || (e == cudaSuccess && n == 0)) {
-        reason.set("the driver sees no NVIDIA GPU");
-    } else if (e != cudaSuccess) {
-        reason.set("the driver does not start: %s (%d): %s", cudaGetErrorName(e), int(e),
-                   cudaGetErrorString(e));
-    } else if (index >= n) {
-        reason.set("there is no device %d, the driver sees %d", index, n);
-    } else {
-        cudaDeviceProp p;
-        if (const cudaError_t why = cudaGetDeviceProperties(&p, index); why != cudaSuccess) {
-            (void)report(index, why, "properties", reason);
-            return Status::no_backend;
-        }
-        if (p.major < kOldestMajor) {
-            reason.set("%s has compute capability %d.%d, %d.0 is the oldest supported", p.name,
-                       p.major, p.minor, kOldestMajor);
-            return Status::no_backend;
-        }
-        snprintf(info.name, sizeof info.name, "%.127s", p.name);
-        info.major = p.major, info.minor = p.minor, info.memory_bytes = p.totalGlobalMem;
-        info.limits = {size_t(p.sharedMemPerBlockOptin), p.multiProcessorCount};
-        info.reads_pageable = attribute(cudaDevAttrPageableMemoryAccess, index) != 0;
-        info.unified = p.integrated != 0 && attribute(cudaDevAttrManagedMemory, index) != 0;
-        return Status::ok;
-    }
     cudaGetLastError();  // the runtime repeats an error until it is read
-    return Status::no_backend;
+    if (e == cudaErrorInsufficientDriver)
+        return Failure(Status::no_backend,
+                       "no NVIDIA driver, or one that is too old for CUDA %d.%d",
+                       CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    if (e == cudaErrorNoDevice || (e == cudaSuccess && n == 0))
+        return Failure(Status::no_backend, "the driver sees no NVIDIA GPU");
+    if (e != cudaSuccess)
+        return Failure(Status::no_backend, "the driver does not start: %s (%d): %s",
+                       cudaGetErrorName(e), int(e), cudaGetErrorString(e));
+    if (index >= n)
+        return Failure(Status::no_backend, "there is no device %d, the driver sees %d", index, n);
+    cudaDeviceProp p;
+    if (const cudaError_t why = cudaGetDeviceProperties(&p, index); why != cudaSuccess)
+        return report(index, why, "properties").as(Status::no_backend);
+    if (p.major < kOldestMajor)
+        return Failure(Status::no_backend,
+                       "%s has compute capability %d.%d, %d.0 is the oldest supported", p.name,
+                       p.major, p.minor, kOldestMajor);
+    DeviceInfo info;
+    snprintf(info.name, sizeof info.name, "%.127s", p.name);
+    info.major = p.major, info.minor = p.minor, info.memory_bytes = p.totalGlobalMem;
+    info.limits = {size_t(p.sharedMemPerBlockOptin), p.multiProcessorCount};
+    info.reads_pageable = attribute(cudaDevAttrPageableMemoryAccess, index) != 0;
+    info.unified = p.integrated != 0 && attribute(cudaDevAttrManagedMemory, index) != 0;
+    return info;
 }
 
 void memory_now(int index, size_t& total, size_t& free) {
@@ -116,12 +114,10 @@ void memory_now(int index, size_t& total, size_t& free) {
 
 void make_unwritten(uint8_t*, size_t) {}
 
-std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kind, Status& status,
-                                         Reason& reason) {
-    if (is_lost(index, reason)) return status = Status::device_lost, nullptr;
+Result<std::unique_ptr<Memory>> Memory::allocate(int index, size_t bytes, MemoryKind kind) {
+    if (const Result<void> there = check_device(index); !there) return there.failure();
     std::unique_ptr<Memory> m(new (std::nothrow) Memory);
-    status = Status::out_of_memory;
-    if (!m) return reason.set("no memory for %zu bytes", bytes), nullptr;
+    if (!m) return Failure(Status::out_of_memory, "no memory for %zu bytes", bytes);
     m->index_ = index, m->kind_ = kind, m->bytes_ = bytes;
     void* p = nullptr;
     cudaError_t e = cudaSetDevice(index);
@@ -140,13 +136,13 @@ std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kin
         if (e == cudaSuccess)
             e = cudaHostGetDevicePointer(&p, m->host_, 0), m->device_ = static_cast<uint8_t*>(p);
     }
-    if (e == cudaSuccess) return status = Status::ok, std::move(m);
-    status = report(index, e, "memory", reason);
+    if (e == cudaSuccess) return m;
+    const Failure failure = report(index, e, "memory");
     size_t free = 0, total = 0;
-    if (status == Status::out_of_memory) memory_now(index, total, free);
-    if (total > 0)
-        reason.set("no memory for %zu bytes, the device has %zu of %zu free", bytes, free, total);
-    return nullptr;
+    if (failure.code() == Status::out_of_memory) memory_now(index, total, free);
+    if (total == 0) return failure;
+    return Failure(Status::out_of_memory, "no memory for %zu bytes, the device has %zu of %zu free",
+                   bytes, free, total);
 }
 
 void Memory::give_to_device(Stream& stream) {
@@ -192,17 +188,15 @@ Memory::~Memory() {
     cudaGetLastError();
 }
 
-std::unique_ptr<Stream> Stream::create(int index, Status& status, Reason& reason) {
-    if (is_lost(index, reason)) return status = Status::device_lost, nullptr;
+Result<std::unique_ptr<Stream>> Stream::create(int index) {
+    if (const Result<void> there = check_device(index); !there) return there.failure();
     std::unique_ptr<Stream> s(new (std::nothrow) Stream);
     cudaStream_t handle = nullptr;
     cudaError_t e = s ? cudaSetDevice(index) : cudaErrorMemoryAllocation;
     if (e == cudaSuccess) e = cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking);
-    if (e == cudaSuccess) {
-        s->index_ = index, s->handle_ = handle;
-        return status = Status::ok, std::move(s);
-    }
-    return status = report(index, e, "stream", reason), nullptr;
+    if (e != cudaSuccess) return report(index, e, "stream");
+    s->index_ = index, s->handle_ = handle;
+    return s;
 }
 
 Stream::~Stream() {
@@ -222,24 +216,22 @@ void Stream::copy(void* to, const void* from, size_t bytes) {
     if (e != cudaSuccess) fail_call(int(e), "copy");
 }
 
-Status Stream::wait(Reason& reason) {
+Result<void> Stream::wait() {
     if (!failed())
         if (const cudaError_t e = cudaStreamSynchronize(static_cast<cudaStream_t>(handle_));
             e != cudaSuccess)
             fail_call(int(e), "run");
-    return take_error(reason);
+    return take_failure();
 }
 
 void Stream::fail(Status status, const char* what, const char* why) {
     if (failed()) return;
-    status_ = status;
-    reason_.set("device %d, %s: %s", index_, what, why);
+    failure_.emplace(status, "device %d, %s: %s", index_, what, why);
 }
 
 void Stream::fail_call(int error, const char* what) {
-    Reason reason;
-    const Status status = report(index_, cudaError_t(error), what, reason);
-    if (status_ == Status::ok) status_ = status, reason_ = reason;
+    const Failure failure = report(index_, cudaError_t(error), what);
+    if (!failure_) failure_ = failure;
 }
 
 void Stream::run(const std::function<void()>& launch) { launch(); }

@@ -12,16 +12,17 @@
 
 namespace pillion::cuda {
 
-Status find_device(int index, DeviceInfo& info, Reason& reason) {
+Result<DeviceInfo> find_device(int index) {
     if (index != 0)
-        return reason.set("the emulation has one device, not number %d", index), Status::no_backend;
+        return Failure(Status::no_backend, "the emulation has one device, not number %d", index);
+    DeviceInfo info;
     snprintf(info.name, sizeof info.name, "SIMT emulation");
     size_t free = 0;
     memory_now(index, info.memory_bytes, free);
     info.limits = {sim::config().shared_limit_optin, /*sm_count=*/8};
     info.unified = sim::Faults::get().number("unified=") != 0;
     info.emulated = true;
-    return Status::ok;
+    return info;
 }
 
 void memory_now(int, size_t& total, size_t& free) {
@@ -37,21 +38,19 @@ void make_unwritten(uint8_t* device, size_t bytes) {
     memset(device, 0xFF, std::min(bytes, kMost));
 }
 
-std::unique_ptr<Memory> Memory::allocate(int index, size_t bytes, MemoryKind kind, Status& status,
-                                         Reason& reason) {
-    if (is_lost(index, reason)) return status = Status::device_lost, nullptr;
+Result<std::unique_ptr<Memory>> Memory::allocate(int index, size_t bytes, MemoryKind kind) {
+    if (const Result<void> there = check_device(index); !there) return there.failure();
     std::unique_ptr<Memory> m(new (std::nothrow) Memory);
     void* p = nullptr;
     const bool goes = sim::Faults::get().allocate(bytes, kind != MemoryKind::mapped);
     // The exact size, so that AddressSanitizer sees every overrun.
     if (!m || !goes || bytes > SIZE_MAX / 2 || posix_memalign(&p, 256, bytes ? bytes : 1) != 0) {
         if (goes && kind != MemoryKind::mapped) sim::Faults::get().freed(bytes);
-        reason.set("no memory for %zu bytes", bytes);
-        return status = Status::out_of_memory, nullptr;
+        return Failure(Status::out_of_memory, "no memory for %zu bytes", bytes);
     }
     m->index_ = index, m->kind_ = kind, m->bytes_ = bytes, m->device_ = static_cast<uint8_t*>(p);
     if (kind != MemoryKind::device) m->host_ = m->device_;
-    return status = Status::ok, std::move(m);
+    return m;
 }
 
 void Memory::give_to_device(Stream& stream) {
@@ -72,12 +71,12 @@ Memory::~Memory() {
     if (kind_ != MemoryKind::mapped) sim::Faults::get().freed(bytes_);
 }
 
-std::unique_ptr<Stream> Stream::create(int index, Status& status, Reason& reason) {
-    if (is_lost(index, reason)) return status = Status::device_lost, nullptr;
+Result<std::unique_ptr<Stream>> Stream::create(int index) {
+    if (const Result<void> there = check_device(index); !there) return there.failure();
     std::unique_ptr<Stream> s(new (std::nothrow) Stream);
-    if (!s) return reason.set("no memory for a stream"), status = Status::out_of_memory, nullptr;
+    if (!s) return Failure(Status::out_of_memory, "no memory for a stream");
     s->index_ = index;
-    return status = Status::ok, std::move(s);
+    return s;
 }
 
 Stream::~Stream() = default;
@@ -89,12 +88,11 @@ void Stream::copy(void* to, const void* from, size_t bytes) {
     else memcpy(to, from, bytes);
 }
 
-Status Stream::wait(Reason& reason) { return take_error(reason); }
+Result<void> Stream::wait() { return take_failure(); }
 
 void Stream::fail(Status status, const char* what, const char* why) {
     if (failed()) return;
-    status_ = status;
-    reason_.set("emulation, %s: %s", what, why);
+    failure_.emplace(status, "emulation, %s: %s", what, why);
 }
 
 void Stream::fail_call(int error, const char* what) {
@@ -107,7 +105,7 @@ void Stream::run(const std::function<void()>& launch) {
         launch();
     } catch (const sim::LostError& e) {
         fail(Status::device_lost, "run", e.what());
-        lose_device(index_, reason_.text);
+        lose_device(index_, failure_->sentence());
     } catch (const sim::Error& e) {
         fail(Status::device_lost, "run", e.what());
     }

@@ -2,14 +2,15 @@
 // passes if its operands are there, have the right format and layout, fit each other, lie inside
 // their buffers and have memory for the rows of a run, and if its scratch and VTCM are large
 // enough. Nothing here trusts the host's arithmetic; products are 64 bits wide.
+#include "backends/htp/dsp/plan_check.h"
+
 #include "backends/htp/dsp/ops/ops.h"
-#include "backends/htp/dsp/session.h"
 #include "backends/htp/dsp/vtcm.h"
 
 enum { HEAD_DIM_MAX = 1024, HEADS_MAX = 1024, EXPERTS_MAX = 4096, LAYERS_MAX = 1024 };
 
 struct check {
-    const struct dsp_session* s;
+    const struct dsp_buffer* buffers;
     const struct htp_op* op;
     uint32_t rows_max, out_rows_max;
     struct dsp_why* why;
@@ -29,7 +30,7 @@ static int no(struct check* c, int32_t why, int32_t operand, uint64_t value, uin
 static int inside(struct check* c, int32_t k, const struct htp_tensor* t, uint64_t bytes,
                   uint32_t align) {
     c->bytes[k] = bytes;
-    if (session_bytes(c->s, t->buffer, t->offset, bytes, align, c->why)) return 0;
+    if (buffer_bytes(c->buffers, t->buffer, t->offset, bytes, align, c->why)) return 0;
     c->why->operand = k;
     return -1;
 }
@@ -306,8 +307,8 @@ static int check_tiling(struct check* c) {
         return no(c, HTP_WHY_TILING, TILING, 0, 1);
     const uint64_t scratch = htp_scratch_bytes(c->op, c->rows_max);
     if (t->scratch_bytes < scratch) return no(c, HTP_WHY_TILING, TILING, t->scratch_bytes, scratch);
-    if (t->scratch_bytes && !session_bytes(c->s, t->scratch_buffer, t->scratch_offset,
-                                           t->scratch_bytes, HTP_VECTOR, c->why))
+    if (t->scratch_bytes && !buffer_bytes(c->buffers, t->scratch_buffer, t->scratch_offset,
+                                          t->scratch_bytes, HTP_VECTOR, c->why))
         return -1;
     if (t->scratch_bytes && check_overlap(c)) return -1;
     if (!t->fetch_groups) return 0;
@@ -321,9 +322,9 @@ static int check_tiling(struct check* c) {
     return end > vtcm_bytes() ? no(c, HTP_WHY_TILING, TILING, vtcm_bytes(), end) : 0;
 }
 
-int plan_check_op(const struct dsp_session* s, const struct htp_op* op, uint32_t rows_max,
+int plan_check_op(const struct dsp_buffer* buffers, const struct htp_op* op, uint32_t rows_max,
                   uint32_t out_rows_max, struct dsp_why* why) {
-    struct check c = {s, op, rows_max, out_rows_max, why, {0}};
+    struct check c = {buffers, op, rows_max, out_rows_max, why, {0}};
     if (op->code >= Op_count || !dsp_ops[op->code])
         return no(&c, HTP_WHY_OP, -1, op->code, Op_count);
     if (op->rows != Rows_run && op->rows != Rows_out)

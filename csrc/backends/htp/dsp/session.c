@@ -6,6 +6,7 @@
 
 #include "backends/htp/dsp/ops/kv_head.h"
 #include "backends/htp/dsp/ops/ops.h"
+#include "backends/htp/dsp/plan_check.h"
 #include "backends/htp/dsp/vtcm.h"
 #include "backends/htp/dsp/workers.h"
 
@@ -31,34 +32,13 @@ void session_end(struct dsp_session* s) {
     for (int i = 0; i < HTP_PLANS_MAX; i++) forget_plan(&s->plan[i]);
 }
 
-static int refuse(struct dsp_why* w, int32_t why, uint32_t value, uint32_t limit) {
-    w->why = why;
-    w->value = value;
-    w->limit = limit;
-    return HTP_REFUSED;
-}
-
-uint8_t* session_bytes(const struct dsp_session* s, uint32_t buffer, uint64_t offset,
-                       uint64_t bytes, uint32_t align, struct dsp_why* why) {
-    if (buffer >= HTP_BUFFERS_MAX || !s->buffer[buffer].base)
-        return refuse(why, HTP_WHY_BUFFER, buffer, HTP_BUFFERS_MAX), (uint8_t*)0;
-    const struct dsp_buffer* b = &s->buffer[buffer];
-    const uint64_t end = offset + bytes, usable = b->bytes - HTP_SLACK;
-    if (offset % align) return refuse(why, HTP_WHY_ALIGNMENT, (uint32_t)offset, align), (uint8_t*)0;
-    if (bytes > usable || end > usable)
-        return refuse(why, HTP_WHY_BOUNDS, end > 0xFFFFFFFFu ? 0xFFFFFFFFu : (uint32_t)end,
-                      (uint32_t)usable),
-               (uint8_t*)0;
-    return b->base + offset;
-}
-
 static int32_t answer_map(struct dsp_session* s, const struct htp_map* m, struct dsp_why* why) {
     if (m->buffer >= HTP_BUFFERS_MAX)
-        return refuse(why, HTP_WHY_BUFFER, m->buffer, HTP_BUFFERS_MAX);
-    if (m->bytes <= HTP_SLACK) return refuse(why, HTP_WHY_BOUNDS, m->bytes, HTP_SLACK);
+        return dsp_refuse(why, HTP_WHY_BUFFER, m->buffer, HTP_BUFFERS_MAX);
+    if (m->bytes <= HTP_SLACK) return dsp_refuse(why, HTP_WHY_BOUNDS, m->bytes, HTP_SLACK);
     unmap(s, m->buffer);
     uint8_t* base = platform_map(m);
-    if (!base) return refuse(why, HTP_WHY_MAP, (uint32_t)errno, 0);
+    if (!base) return dsp_refuse(why, HTP_WHY_MAP, (uint32_t)errno, 0);
     s->buffer[m->buffer].base = base;
     s->buffer[m->buffer].bytes = m->bytes;
     s->buffer[m->buffer].fd = m->fd;
@@ -67,7 +47,7 @@ static int32_t answer_map(struct dsp_session* s, const struct htp_map* m, struct
 
 static int32_t answer_unmap(struct dsp_session* s, const struct htp_map* m, struct dsp_why* why) {
     if (m->buffer >= HTP_BUFFERS_MAX || !s->buffer[m->buffer].base)
-        return refuse(why, HTP_WHY_BUFFER, m->buffer, HTP_BUFFERS_MAX);
+        return dsp_refuse(why, HTP_WHY_BUFFER, m->buffer, HTP_BUFFERS_MAX);
     unmap(s, m->buffer);
     return HTP_OK;
 }
@@ -166,31 +146,31 @@ static void flush_written(const struct dsp_session* s, const struct dsp_plan* p,
 // The copy is what is checked: the host may write its own at any time.
 static int32_t answer_prepare(struct dsp_session* s, const struct htp_prepare* m,
                               struct dsp_why* why) {
-    if (m->plan >= HTP_PLANS_MAX) return refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
-    const uint8_t* at =
-        session_bytes(s, m->at.buffer, m->at.offset, sizeof(struct htp_plan), HTP_VECTOR, why);
+    if (m->plan >= HTP_PLANS_MAX) return dsp_refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
+    const uint8_t* at = buffer_bytes(s->buffer, m->at.buffer, m->at.offset, sizeof(struct htp_plan),
+                                     HTP_VECTOR, why);
     if (!at) return HTP_REFUSED;
     struct htp_plan head;
     memcpy(&head, at, sizeof head);
     if (head.magic != HTP_PLAN_MAGIC || head.version != HTP_WIRE_VERSION)
-        return refuse(why, HTP_WHY_VERSION, head.version, HTP_WIRE_VERSION);
+        return dsp_refuse(why, HTP_WHY_VERSION, head.version, HTP_WIRE_VERSION);
     if (head.op_bytes != sizeof(struct htp_op))
-        return refuse(why, HTP_WHY_VERSION, head.op_bytes, sizeof(struct htp_op));
-    if (head.n_ops > HTP_OPS_MAX) return refuse(why, HTP_WHY_PLAN, head.n_ops, HTP_OPS_MAX);
+        return dsp_refuse(why, HTP_WHY_VERSION, head.op_bytes, sizeof(struct htp_op));
+    if (head.n_ops > HTP_OPS_MAX) return dsp_refuse(why, HTP_WHY_PLAN, head.n_ops, HTP_OPS_MAX);
     if (head.rows_max < 1 || head.rows_max > HTP_ROWS_MAX)
-        return refuse(why, HTP_WHY_SHAPE, head.rows_max, HTP_ROWS_MAX);
+        return dsp_refuse(why, HTP_WHY_SHAPE, head.rows_max, HTP_ROWS_MAX);
     if (head.out_rows_max > head.rows_max)
-        return refuse(why, HTP_WHY_SHAPE, head.out_rows_max, head.rows_max);
+        return dsp_refuse(why, HTP_WHY_SHAPE, head.out_rows_max, head.rows_max);
     const uint64_t bytes = (uint64_t)head.n_ops * sizeof(struct htp_op);
-    at = session_bytes(s, m->at.buffer, (uint64_t)m->at.offset + sizeof head, bytes, HTP_VECTOR,
-                       why);
+    at = buffer_bytes(s->buffer, m->at.buffer, (uint64_t)m->at.offset + sizeof head, bytes,
+                      HTP_VECTOR, why);
     if (!at) return HTP_REFUSED;
     struct dsp_plan made = {
         malloc(bytes ? bytes : 1), head.n_ops, head.rows_max, head.out_rows_max, 0, 0, 0};
-    if (!made.ops) return refuse(why, HTP_WHY_MEMORY, (uint32_t)bytes, 0);
+    if (!made.ops) return dsp_refuse(why, HTP_WHY_MEMORY, (uint32_t)bytes, 0);
     memcpy(made.ops, at, bytes);
     for (uint32_t i = 0; i < made.n_ops; i++) {
-        if (plan_check_op(s, &made.ops[i], made.rows_max, made.out_rows_max, why)) {
+        if (plan_check_op(s->buffer, &made.ops[i], made.rows_max, made.out_rows_max, why)) {
             why->op = (int32_t)i;
             free(made.ops);
             return HTP_REFUSED;
@@ -199,7 +179,7 @@ static int32_t answer_prepare(struct dsp_session* s, const struct htp_prepare* m
     }
     if (collect_written(&made)) {
         free(made.ops);
-        return refuse(why, HTP_WHY_MEMORY, made.n_ops, 0);
+        return dsp_refuse(why, HTP_WHY_MEMORY, made.n_ops, 0);
     }
     forget_plan(&s->plan[m->plan]);
     s->plan[m->plan] = made;
@@ -209,7 +189,7 @@ static int32_t answer_prepare(struct dsp_session* s, const struct htp_prepare* m
 static int32_t answer_release(struct dsp_session* s, const struct htp_prepare* m,
                               struct dsp_why* why) {
     if (m->plan >= HTP_PLANS_MAX || !s->plan[m->plan].ops)
-        return refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
+        return dsp_refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
     forget_plan(&s->plan[m->plan]);
     return HTP_OK;
 }
@@ -224,10 +204,11 @@ static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p,
     struct op_run r = {
         .pos = state->pos, .rows = state->rows, .out_rows = state->out_rows, .why = why};
     if (r.rows < 1 || (uint32_t)r.rows > p->rows_max)
-        return refuse(why, HTP_WHY_STATE, (uint32_t)r.rows, p->rows_max);
+        return dsp_refuse(why, HTP_WHY_STATE, (uint32_t)r.rows, p->rows_max);
     if (r.out_rows < 0 || (uint32_t)r.out_rows > p->out_rows_max || r.out_rows > r.rows)
-        return refuse(why, HTP_WHY_STATE, (uint32_t)r.out_rows, p->out_rows_max);
-    if (r.pos < 0 || r.pos > 1 << 30) return refuse(why, HTP_WHY_STATE, (uint32_t)r.pos, 1 << 30);
+        return dsp_refuse(why, HTP_WHY_STATE, (uint32_t)r.out_rows, p->out_rows_max);
+    if (r.pos < 0 || r.pos > 1 << 30)
+        return dsp_refuse(why, HTP_WHY_STATE, (uint32_t)r.pos, 1 << 30);
     platform_run_begins();
     for (uint32_t i = 0; i < p->n_ops; i++) {
         why->op = (int32_t)i;
@@ -256,18 +237,20 @@ static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p,
 
 static int32_t answer_run(struct dsp_session* s, const struct htp_run* m, struct dsp_why* why) {
     if (m->plan >= HTP_PLANS_MAX || !s->plan[m->plan].ops)
-        return refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
+        return dsp_refuse(why, HTP_WHY_PLAN, m->plan, HTP_PLANS_MAX);
     const struct dsp_plan* p = &s->plan[m->plan];
-    PillionStepState* state = (PillionStepState*)session_bytes(s, m->state.buffer, m->state.offset,
-                                                               sizeof *state, 8, why);
+    PillionStepState* state =
+        (PillionStepState*)buffer_bytes(s->buffer, m->state.buffer, m->state.offset, sizeof *state,
+                                        8, why);
     if (!state) return HTP_REFUSED;
     uint32_t *cancel = 0, *profile = 0;
     if (m->cancel.buffer != HTP_NOWHERE &&
-        !(cancel = (uint32_t*)session_bytes(s, m->cancel.buffer, m->cancel.offset, 4, 4, why)))
+        !(cancel =
+              (uint32_t*)buffer_bytes(s->buffer, m->cancel.buffer, m->cancel.offset, 4, 4, why)))
         return HTP_REFUSED;
     if (m->profile.buffer != HTP_NOWHERE &&
-        !(profile = (uint32_t*)session_bytes(s, m->profile.buffer, m->profile.offset,
-                                             4ull * p->n_ops, 4, why)))
+        !(profile = (uint32_t*)buffer_bytes(s->buffer, m->profile.buffer, m->profile.offset,
+                                            4ull * p->n_ops, 4, why)))
         return HTP_REFUSED;
     const PillionStepState now = *state;  // the host's copy may change at any time
     const int32_t status = run_plan(s, p, &now, cancel, profile, why);
@@ -282,7 +265,7 @@ int session_answer(struct dsp_session* s, struct htp_message* m) {
     struct dsp_why why = {HTP_WHY_NONE, -1, -1, 0, 0};
     int32_t status = HTP_OK;
     if (m->version != HTP_WIRE_VERSION) {
-        status = refuse(&why, HTP_WHY_VERSION, m->version, HTP_WIRE_VERSION);
+        status = dsp_refuse(&why, HTP_WHY_VERSION, m->version, HTP_WIRE_VERSION);
     } else {
         switch (m->kind) {
             case HTP_MSG_NONE:
@@ -298,7 +281,7 @@ int session_answer(struct dsp_session* s, struct htp_message* m) {
                                               .vtcm_bytes = vtcm_bytes(),
                                               .lanes = HTP_F32_LANES};
                 break;
-            default: status = refuse(&why, HTP_WHY_MESSAGE, m->kind, HTP_MSG_STOP);
+            default: status = dsp_refuse(&why, HTP_WHY_MESSAGE, m->kind, HTP_MSG_STOP);
         }
     }
     m->answer = (struct htp_answer){.status = status,

@@ -3,7 +3,7 @@
 #ifndef PILLION_DSP_SESSION_H
 #define PILLION_DSP_SESSION_H
 
-#include "backends/htp/wire/htp_sizes.h"
+#include "backends/htp/dsp/buffers.h"
 #include "core/contract/step_state.h"
 
 // --- supplied by the platform (main_sim.c; FastRPC) ---
@@ -23,18 +23,6 @@ void platform_flush(const uint8_t* at, uint64_t bytes);
 // Before a word is read that the host may have written meanwhile; it has a line of its own. Does
 // nothing either.
 void platform_refresh(const void* word);
-
-// Why something is refused or failed; becomes htp_answer.
-struct dsp_why {
-    int32_t why, op, operand;
-    uint32_t value, limit;
-};
-
-struct dsp_buffer {
-    uint8_t* base;  // null: not mapped
-    uint32_t bytes;
-    int fd;
-};
 
 struct dsp_range {
     uint32_t buffer;
@@ -58,14 +46,5 @@ void session_begin(struct dsp_session* s);
 void session_end(struct dsp_session* s);
 // Fills m->answer (and m->u.info). 1: the last message.
 int session_answer(struct dsp_session* s, struct htp_message* m);
-
-// Bytes [offset, offset + bytes) of a buffer, HTP_SLACK left behind them, `align`ed; null with the
-// reason.
-uint8_t* session_bytes(const struct dsp_session* s, uint32_t buffer, uint64_t offset,
-                       uint64_t bytes, uint32_t align, struct dsp_why* why);
-
-// plan_check.c: 0, or -1 with the reason. `op` lies in our own memory.
-int plan_check_op(const struct dsp_session* s, const struct htp_op* op, uint32_t rows_max,
-                  uint32_t out_rows_max, struct dsp_why* why);
 
 #endif

@@ -77,40 +77,39 @@ class FastRpcChannel final : public Channel {
         if (handle_) (void)d_.remote_handle64_close(handle_);
     }
 
-    Status start(int number, int arch, Reason& reason) {
+    Result<void> start(int number, int arch) {
         uint32_t session = 0;
         if (number > 0)
-            if (const Status s = reserve(number, session, reason); s != Status::ok) return s;
+            if (const Result<void> reserved = reserve(number, session); !reserved) return reserved;
         // Retail phones accept programs without Qualcomm's signature only in this way.
         UnsignedModule unsigned_module = {domain_, 1};
         if (const int e = d_.remote_session_control(kRequestUnsigned, &unsigned_module,
                                                     sizeof unsigned_module))
-            return driver_failure("the DSP does not give this program an unsigned process", e,
-                                  reason);
-        if (const int e = open(session, arch)) return open_failure(e, arch, reason);
+            return driver_failure("the DSP does not give this program an unsigned process", e);
+        if (const int e = open(session, arch)) return open_failure(e, arch);
         Latency latency = {1, kLatencyUs};
         (void)d_.remote_handle64_control(handle_, kRequestLatency, &latency,
                                          sizeof latency);  // slower without it, otherwise the same
         if (const int e = d_.dspqueue_create(domain_, 0, HTP_RPC_QUEUE_BYTES, HTP_RPC_QUEUE_BYTES,
                                              nullptr, on_error, loss_.get(), &queue_))
-            return driver_failure("no queue to the DSP", e, reason);
+            return driver_failure("no queue to the DSP", e);
         htp_rpc_start start = {0, HTP_WIRE_VERSION, 0};
         if (const int e = d_.dspqueue_export(queue_, &start.queue))
-            return driver_failure("no queue to the DSP", e, reason);
+            return driver_failure("no queue to the DSP", e);
         RemoteArgument argument = {};
         argument.buffer = {&start, sizeof start};
         if (const int e =
                 d_.remote_handle64_invoke(handle_, remote_scalars(HTP_RPC_START, 1, 0), &argument))
-            return driver_failure("the DSP's program does not start", e, reason);
+            return driver_failure("the DSP's program does not start", e);
         is_started_ = true;
-        return Status::ok;
+        return ok();
     }
 
-    Status register_memory(const SharedMemory& memory, Reason& reason) override {
+    Result<void> register_memory(const SharedMemory& memory) override {
         const auto& m = static_cast<const RpcMemory&>(memory);
         const int e = d_.fastrpc_mmap(domain_, m.fd(), m.host(), 0, m.all(), kMapFd);
-        if (e == 0) return registered_.push_back(&m), Status::ok;
-        if (loss_->is_reported) return broken(loss_->code, reason);
+        if (e == 0) return registered_.push_back(&m), ok();
+        if (loss_->is_reported) return broken(loss_->code);
         // The driver says EFAILED for every reason of the kernel. While the session lives, the
         // reason is that the DSP's address space is full.
         const bool is_full = driver_code(e).code == 0x01;
@@ -118,12 +117,12 @@ class FastRpcChannel final : public Channel {
         const char* guess = is_full ? ", most likely for lack of address space" : "";
         snprintf(what, sizeof what, "%zu MB of shared memory can't be mapped%s", m.all() >> 20,
                  guess);
-        if (!is_full) return driver_failure(what, e, reason);
-        reason.set(
+        if (!is_full) return driver_failure(what, e);
+        return Failure(
+            Status::out_of_memory,
             "%s: error 0x%x (EFAILED); close other programs that use the DSP, or take a smaller "
             "n_ctx, model or kv_type q8_0",
             what, unsigned(e));
-        return Status::out_of_memory;
     }
 
     void unregister_memory(const SharedMemory& memory) override {
@@ -133,33 +132,32 @@ class FastRpcChannel final : public Channel {
         (void)d_.fastrpc_munmap(domain_, m.fd(), m.host(), m.all());
     }
 
-    Status exchange(htp_message& message, const Watch& watch, Reason& reason) override {
-        if (loss_->is_reported) return broken(loss_->code, reason);
+    Result<void> exchange(htp_message& message, const Watch& watch) override {
+        if (loss_->is_reported) return broken(loss_->code);
         std::vector<QueueBuffer> ranges = handed_over(message, watch);
         // Fewer ranges would leave old cache lines.
-        if (ranges.size() > HTP_RPC_RANGES_MAX) {
-            reason.set("a run hands over %zu areas of memory, a packet takes %d", ranges.size(),
-                       int(HTP_RPC_RANGES_MAX));
-            return Status::internal;
-        }
+        if (ranges.size() > HTP_RPC_RANGES_MAX)
+            return Failure(Status::internal,
+                           "a run hands over %zu areas of memory, a packet takes %d", ranges.size(),
+                           int(HTP_RPC_RANGES_MAX));
         const int64_t end = now_ms() + timeout_ms();
-        if (const int e = send(message, std::move(ranges), end)) return failed(e, reason);
+        if (const int e = send(message, std::move(ranges), end)) return failed(e);
         for (;;) {
             if (watch.cancel && watch.cancel->load())
                 __atomic_store_n(watch.cancel_word, 1u, __ATOMIC_RELEASE);
-            if (loss_->is_reported) return broken(loss_->code, reason);
+            if (loss_->is_reported) return broken(loss_->code);
             uint32_t flags = 0, n = 0, length = 0;
             htp_message answer = {};
             const int e = d_.dspqueue_read(
                 queue_, &flags, 0, &n, nullptr, sizeof answer, &length,
                 reinterpret_cast<uint8_t*>(&answer),
                 uint32_t(std::min<int64_t>(kSliceUs, int64_t(timeout_ms()) * 1000)));
-            if (e == 0 && length != sizeof answer) return broken(0x200, reason);
+            if (e == 0 && length != sizeof answer) return broken(0x200);
             if (e == 0 && answer.sequence == 0)
-                return broken(int(answer.answer.value), reason);  // htp_fastrpc.h
-            if (e == 0) return message = answer, Status::ok;
-            if (!is_early(e)) return failed(e, reason);
-            if (now_ms() > end) return failed(kEExpired, reason);
+                return broken(int(answer.answer.value));  // htp_fastrpc.h
+            if (e == 0) return message = answer, ok();
+            if (!is_early(e)) return failed(e);
+            if (now_ms() > end) return failed(kEExpired);
             // Waits for a dead process end at once; its report is on the way.
             if (driver_code(e).code != kEExpired)
                 std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -191,27 +189,24 @@ class FastRpcChannel final : public Channel {
         }
     }
 
-    Status failed(int e, Reason& reason) {
-        if (loss_->is_reported)
-            return broken(loss_->code, reason);  // the cause; e is only the consequence
-        if (driver_code(e).code != kEExpired) return broken(e, reason);
+    Failure failed(int e) {
+        if (loss_->is_reported) return broken(loss_->code);  // the cause; e is only the consequence
+        if (driver_code(e).code != kEExpired) return broken(e);
         is_lost_ = true;
-        reason.set("the DSP did not answer within %d ms", timeout_ms());
-        return Status::device_lost;
+        return Failure(Status::device_lost, "the DSP did not answer within %d ms", timeout_ms());
     }
 
-    Status broken(int e, Reason& reason) {
+    Failure broken(int e) {
         is_lost_ = true;
         // In the queue's callback ENOSUCH means a process that ended, and ECONNRESET a DSP that was
         // restarted. Elsewhere both have further meanings.
         const bool is_ended = loss_->is_reported && e == kENoSuch;
-        if (is_ended)
-            reason.set(
-                "the DSP was lost: error 0x%x (ENOSUCH): its process crashed or was ended; open "
-                "the model again",
-                unsigned(e));
-        else (void)driver_failure("the DSP was lost", e, reason);
-        return Status::device_lost;
+        if (!is_ended) return driver_failure("the DSP was lost", e).as(Status::device_lost);
+        return Failure(
+            Status::device_lost,
+            "the DSP was lost: error 0x%x (ENOSUCH): its process crashed or was ended; open "
+            "the model again",
+            unsigned(e));
     }
 
     // Ends a process that hangs: it would block the calls that close it. The driver closes its
@@ -223,7 +218,7 @@ class FastRpcChannel final : public Channel {
             std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
 
-    Status reserve(int number, uint32_t& session, Reason& reason) {
+    Result<void> reserve(int number, uint32_t& session) {
         char name[32];
         snprintf(name, sizeof name, "pillion-%d", number);
         ReserveSession r = {kDomainName, uint32_t(strlen(kDomainName)),
@@ -232,10 +227,10 @@ class FastRpcChannel final : public Channel {
         if (const int e = d_.remote_session_control(kRequestReserveSession, &r, sizeof r)) {
             char what[64];
             snprintf(what, sizeof what, "session %d of the DSP can't be opened", number);
-            return driver_failure(what, e, reason);
+            return driver_failure(what, e);
         }
         domain_ = int(r.effective_domain), session = r.session;
-        return Status::ok;
+        return ok();
     }
 
     int open(uint32_t session, int arch) {
@@ -255,12 +250,13 @@ class FastRpcChannel final : public Channel {
     }
 
     // The driver's code of a failed open covers many causes; this finds the usual one.
-    Status open_failure(int e, int arch, Reason& reason) const {
-        const Status s = driver_failure("the DSP's program can't be opened", e, reason);
-        Reason why;
-        if (s == Status::busy || find_dsp_library(arch, why)) return s;
-        reason.set("%s (the driver says 0x%x, %s)", why.text, unsigned(e), driver_code(e).name);
-        return Status::no_backend;
+    Failure open_failure(int e, int arch) const {
+        const Failure refused = driver_failure("the DSP's program can't be opened", e);
+        if (refused.code() == Status::busy) return refused;
+        const Result<void> library = find_dsp_library(arch);
+        if (library) return refused;
+        return Failure(Status::no_backend, "%s (the driver says 0x%x, %s)",
+                       library.failure().sentence(), unsigned(e), driver_code(e).name);
     }
 
     std::vector<QueueBuffer> handed_over(const htp_message& message, const Watch& watch) const {
@@ -293,9 +289,9 @@ bool query(const Driver& d, uint32_t attribute, uint32_t& value, int& error) {
     return error == 0;
 }
 
-class FastRpcDevice final : public Device {
+class FastRpcLink final : public Device {
   public:
-    FastRpcDevice(const Driver& driver, int arch) : d_(driver), arch_(arch) {}
+    FastRpcLink(const Driver& driver, int arch) : d_(driver), arch_(arch) {}
     const char* name() const override { return "htp"; }
     void describe(JsonObject& out) const override {
         out.add("transport", "fastrpc").add("driver", d_.path);
@@ -304,21 +300,20 @@ class FastRpcDevice final : public Device {
     int sessions_max() const override { return arch_ >= 75 ? kSessionsMax : kSessionsMaxOld; }
     bool is_emulated() const override { return false; }
 
-    std::unique_ptr<SharedMemory> allocate(size_t bytes, Status& status, Reason& reason) override {
+    Result<std::unique_ptr<SharedMemory>> allocate(size_t bytes) override {
         auto m = std::make_unique<RpcMemory>(d_, bytes);
         if (m->host() && m->fd() >= 0) return m;
-        reason.set(
+        return Failure(
+            Status::out_of_memory,
             "the system gives no %zu MB of memory shared with the DSP: close other programs, or "
             "take a smaller model or n_ctx",
             bytes >> 20);
-        status = Status::out_of_memory;
-        return nullptr;
     }
 
-    std::unique_ptr<Channel> connect(int session, Status& status, Reason& reason) override {
+    Result<std::unique_ptr<Channel>> connect(int session) override {
         auto t = std::make_unique<FastRpcChannel>(d_);
-        status = t->start(session, arch_, reason);
-        if (status != Status::ok) return nullptr;
+        if (const Result<void> started = t->start(session, arch_); !started)
+            return started.failure();
         return t;
     }
 
@@ -329,35 +324,31 @@ class FastRpcDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> open_fastrpc(Status& status, Reason& reason) {
-    status = Status::no_backend;
-    const Driver* d = open_driver(reason);
-    if (!d) return nullptr;
+Result<std::unique_ptr<Device>> open_fastrpc() {
+    const Result<const Driver*> driver = open_driver();
+    if (!driver) return driver.failure();
+    const Driver& d = **driver;
     uint32_t value = 0;
     int error = 0;
-    if (!query(*d, kAttributeArch, value, error))
-        return status = driver_failure("the DSP does not tell its architecture", error, reason),
-               nullptr;
+    if (!query(d, kAttributeArch, value, error))
+        return driver_failure("the DSP does not tell its architecture", error);
     // 0x8873 and the like: the last two hexadecimal digits, read as a number.
     const int arch = int(value >> 4 & 15) * 10 + int(value & 15);
     if (std::find(std::begin(kArchitectures), std::end(kArchitectures), arch) ==
-        std::end(kArchitectures)) {
-        reason.set(
+        std::end(kArchitectures))
+        return Failure(
+            Status::no_backend,
             "the DSP is of architecture v%d, there are programs for v68, v69, v73, v75, v79 and "
             "v81",
             arch);
-        return nullptr;
-    }
-    if (query(*d, kAttributeUnsigned, value, error) && value == 0) {
-        reason.set(
+    if (query(d, kAttributeUnsigned, value, error) && value == 0)
+        return Failure(
+            Status::no_backend,
             "this device's DSP (v%d) runs signed programs only: unsigned process domains are "
             "switched off; use the cpu",
             arch);
-        return nullptr;
-    }
-    if (!find_dsp_library(arch, reason)) return nullptr;
-    status = Status::ok;
-    return std::make_unique<FastRpcDevice>(*d, arch);
+    if (const Result<void> library = find_dsp_library(arch); !library) return library.failure();
+    return std::make_unique<FastRpcLink>(d, arch);
 }
 
 }  // namespace pillion::htp

@@ -31,9 +31,11 @@ class HtpBackend final : public Backend {
     }
     const char* name() const override { return "htp"; }
 
-    Status connect(Reason& reason) {
-        const Status s = sessions_.at(0).info(facts_, reason);
-        return s;
+    Result<void> connect() {
+        const Result<htp_info> facts = sessions_.at(0).info();
+        if (!facts) return facts.failure();
+        facts_ = *facts;
+        return ok();
     }
 
     Json info_json() const override {
@@ -47,83 +49,64 @@ class HtpBackend final : public Backend {
         return out.add("emulated", device_->is_emulated()).add("sessions", sessions_.to_json());
     }
 
-    bool supports(const Graph& graph, const Node& node, Reason& reason) const override {
-        return htp_supports(graph, node, reason);
+    Result<void> supports(const Graph& graph, const Node& node) const override {
+        return htp_supports(graph, node);
     }
 
-    Status allocate(size_t size, BufferKind kind, std::unique_ptr<Buffer>& buffer,
-                    Reason& reason) override {
-        return to_status(reason, [&] {
-            Status status = Status::ok;
-            Reason why;
-            if (kind == BufferKind::weights && size > std::min(kOneAllocationMax, usable())) {
-                status = allocate_weights(size, buffer, why);
-            } else if (auto allocation = arena_.allocate(size, status, why)) {
-                buffer = std::make_unique<HtpBuffer>(size, kind, std::move(allocation));
-            }
-            if (!buffer)
-                reason.set("%s on device %s: %s", kind_name(kind), device_->name(), why.text);
-            return buffer ? Status::ok : status;
+    Result<std::unique_ptr<Buffer>> allocate(size_t size, BufferKind kind) override {
+        return to_result([&]() -> Result<std::unique_ptr<Buffer>> {
+            auto buffer = make_buffer(size, kind);
+            if (buffer) return buffer;
+            return buffer.failure().of("%s on device %s", kind_name(kind), device_->name());
         });
     }
 
     // A DSP sees only shared memory.
     std::unique_ptr<Buffer> map_host(uint8_t*, size_t) override { return nullptr; }
 
-    Status read(const Buffer& from, size_t offset, size_t bytes, void* to,
-                Reason& reason) override {
-        const uint8_t* at = host_at(from, offset, reason);
-        if (at) memcpy(to, at, bytes);
-        return at ? Status::ok : Status::internal;
+    Result<void> read(const Buffer& from, size_t offset, size_t bytes, void* to) override {
+        const Result<HtpBuffer::Location> place = place_at(from, offset);
+        if (!place) return place.failure();
+        memcpy(to, place->host(), bytes);
+        return ok();
     }
-    Status write(const void* from, size_t bytes, Buffer& to, size_t offset,
-                 Reason& reason) override {
-        uint8_t* at = host_at(to, offset, reason);
-        if (!at) return Status::internal;
-        memcpy(at, from, bytes);
-        static_cast<const HtpBuffer&>(to).at(offset).chunk->host_writes++;
-        return Status::ok;
+    Result<void> write(const void* from, size_t bytes, Buffer& to, size_t offset) override {
+        const Result<HtpBuffer::Location> place = place_at(to, offset);
+        if (!place) return place.failure();
+        memcpy(place->host(), from, bytes);
+        place->chunk->host_writes++;
+        return ok();
     }
 
     std::unique_ptr<Queue> make_queue(int n_threads) override {
         return std::make_unique<HtpQueue>(n_threads > 0 ? n_threads : usable_cpus());
     }
 
-    Status weight_bytes(const WeightSource& s, size_t& bytes, Reason& reason) const override {
+    Result<size_t> weight_bytes(const WeightSource& s) const override {
         const bool is_ids = s.use == WeightSource::Use::table && s.dtype == DType::i32;
-        if (!is_ids && !is_weight_type(s.dtype)) {
-            reason.set("tensor %s: type %s is not a weight format of device %s (it has %s)", s.name,
-                       ::pillion::info(s.dtype).name, device_->name(), kWeightTypes);
-            return Status::unsupported_model;
-        }
+        if (!is_ids && !is_weight_type(s.dtype))
+            return Failure(Status::unsupported_model,
+                           "tensor %s: type %s is not a weight format of device %s (it has %s)",
+                           s.name, ::pillion::info(s.dtype).name, device_->name(), kWeightTypes);
         // Places are multiples of 64; import_weight moves on to a multiple of HTP_VECTOR.
-        bytes = weight_size(s) + HTP_VECTOR;
-        return Status::ok;
+        return weight_size(s) + HTP_VECTOR;
     }
 
-    Status import_weight(const WeightSource& s, Buffer& buffer, size_t at, Queue& queue, Tensor& t,
-                         Reason& reason) override {
-        return to_status(reason, [&] {
-            size_t bytes = 0;
-            if (const Status status = weight_bytes(s, bytes, reason); status != Status::ok)
-                return status;
+    Result<Tensor> import_weight(const WeightSource& s, Buffer& buffer, size_t at,
+                                 Queue& queue) override {
+        return to_result([&]() -> Result<Tensor> {
+            if (const Result<size_t> bytes = weight_bytes(s); !bytes) return bytes.failure();
             const size_t offset = (at + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
-            t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
+            Tensor t = {s.dtype, Layout::rows, s.width, s.rows, s.depth, &buffer, offset};
             t.dtype = s.use == WeightSource::Use::vector ? DType::f32 : expanded(s.dtype);
             if (s.use == WeightSource::Use::matrix) t.layout = Layout::packed;
             // Only sizes: the buffer may belong to another backend.
-            if (!s.data) return Status::ok;
+            if (!s.data) return t;
             auto& own = static_cast<HtpBuffer&>(buffer);
-            Reason why;
-            if (const Status status = own.place(s.name, offset, weight_size(s), why);
-                status != Status::ok) {
-                reason.set("tensor %s: %s", s.name, why.text);
-                return status;
-            }
-            if (write_weight(s, queue.n_threads(), queue.cancel, own.at(offset).host()))
-                return Status::ok;
-            reason.set("cancelled");
-            return Status::cancelled;
+            if (const Result<void> placed = own.place(s.name, offset, weight_size(s)); !placed)
+                return placed.failure().of("tensor %s", s.name);
+            if (write_weight(s, queue.n_threads(), queue.cancel, own.at(offset).host())) return t;
+            return Failure(Status::cancelled, "cancelled");
         });
     }
 
@@ -141,59 +124,63 @@ class HtpBackend final : public Backend {
         return {std::min(m.total, most), std::min(m.free, most), true};
     }
 
-    Status plan_bytes(const Graph& graph, Queue&, size_t& bytes, Reason& reason,
-                      const CompileOptions&) override {
-        return to_status(reason, [&] {
-            for (const Node& n : graph.nodes())
-                if (!supports(graph, n, reason)) return Status::unsupported_op;
-            bytes = plan_scratch(graph, dsp());
-            return Status::ok;
+    Result<size_t> plan_bytes(const Graph& graph, Queue&, const CompileOptions&) override {
+        return to_result([&]() -> Result<size_t> {
+            if (const Result<void> runs = check_graph(graph); !runs) return runs.failure();
+            return plan_scratch(graph, dsp());
         });
     }
 
-    Status compile(const Graph& graph, Queue& queue, std::unique_ptr<Plan>& plan, Reason& reason,
-                   const CompileOptions& options) override {
-        return to_status(reason, [&] {
-            if (options.observer) {
-                reason.set("activations are collected on the cpu backend only, this model is on %s",
-                           device_->name());
-                return Status::unsupported_op;
-            }
-            for (const Node& n : graph.nodes())
-                if (!supports(graph, n, reason)) return Status::unsupported_op;
-            plan = compile_plan(graph, dsp(), static_cast<HtpQueue&>(queue));
-            return Status::ok;
+    Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
+                                          const CompileOptions& options) override {
+        return to_result([&]() -> Result<std::unique_ptr<Plan>> {
+            if (options.observer)
+                return Failure(
+                    Status::unsupported_op,
+                    "activations are collected on the cpu backend only, this model is on %s",
+                    device_->name());
+            if (const Result<void> runs = check_graph(graph); !runs) return runs.failure();
+            return compile_plan(graph, dsp(), static_cast<HtpQueue&>(queue));
         });
     }
 
     // Unknown: nothing has been measured on a DSP yet, and an emulator's time does not predict a
     // DSP's.
-    Status measure_limits(Queue&, MachineLimits& limits, Reason&) override {
-        limits = {};
-        return Status::ok;
-    }
+    Result<MachineLimits> measure_limits(Queue&) override { return MachineLimits(); }
 
   private:
     Dsp dsp() { return {arena_, sessions_, device_->name()}; }
     size_t usable() const { return device_->address_space() - device_->address_space() / kOther; }
 
-    Status allocate_weights(size_t size, std::unique_ptr<Buffer>& buffer, Reason& reason) {
+    Result<void> check_graph(const Graph& graph) const {
+        for (const Node& n : graph.nodes())
+            if (const Result<void> can = supports(graph, n); !can) return can;
+        return ok();
+    }
+
+    Result<std::unique_ptr<Buffer>> make_buffer(size_t size, BufferKind kind) {
+        if (kind == BufferKind::weights && size > std::min(kOneAllocationMax, usable()))
+            return make_weights(size);
+        Result<std::unique_ptr<Allocation>> allocation = arena_.allocate(size);
+        if (!allocation) return allocation.failure();
+        return std::make_unique<HtpBuffer>(size, kind, std::move(*allocation));
+    }
+
+    Result<std::unique_ptr<Buffer>> make_weights(size_t size) {
         const size_t n = (size + usable() - 1) / usable();
-        if (n > size_t(device_->sessions_max())) {
-            reason.set(
+        if (n > size_t(device_->sessions_max()))
+            return Failure(
+                Status::out_of_memory,
                 "%zu MB need %zu sessions of %zu MB each, there are at most %d: take a smaller "
                 "model or quantisation",
                 size >> 20, n, usable() >> 20, device_->sessions_max());
-            return Status::out_of_memory;
-        }
-        buffer = std::make_unique<HtpBuffer>(size, arena_, int(n));
-        return Status::ok;
+        return std::make_unique<HtpBuffer>(size, arena_, int(n));
     }
 
-    uint8_t* host_at(const Buffer& b, size_t offset, Reason& reason) const {
-        const HtpBuffer::Location p = static_cast<const HtpBuffer&>(b).at(offset);
-        if (!p.chunk) reason.set("nothing lies at byte %zu of this buffer", offset);
-        return p.chunk ? p.host() : nullptr;
+    Result<HtpBuffer::Location> place_at(const Buffer& b, size_t offset) const {
+        const HtpBuffer::Location place = static_cast<const HtpBuffer&>(b).at(offset);
+        if (place.chunk) return place;
+        return Failure(Status::internal, "nothing lies at byte %zu of this buffer", offset);
     }
 
     std::unique_ptr<Device> device_;
@@ -205,15 +192,14 @@ class HtpBackend final : public Backend {
 void (*g_core_log)(LogLevel, const char*, ...) = nullptr;
 void to_core(LogLevel level, const char* message, void*) { g_core_log(level, "%s", message); }
 
-Backend* open_backend(const ModuleRequest& request, Reason& reason) {
-    if (!is_same_build(request, reason)) return nullptr;
+Result<Backend*> open_backend(const ModuleRequest& request) {
+    if (const Result<void> same = check_build(request); !same) return same.failure();
     g_core_log = request.log;
     set_log_sink(to_core, nullptr);
-    Status status = Status::ok;
-    auto device = request.device == 0 ? open_fastrpc(status, reason) : open_sim(status, reason);
-    if (!device) return nullptr;
-    auto backend = std::make_unique<HtpBackend>(std::move(device));
-    if (backend->connect(reason) != Status::ok) return nullptr;
+    Result<std::unique_ptr<Device>> device = request.device == 0 ? open_fastrpc() : open_sim();
+    if (!device) return device.failure();
+    auto backend = std::make_unique<HtpBackend>(std::move(*device));
+    if (const Result<void> connected = backend->connect(); !connected) return connected.failure();
     return backend.release();
 }
 
@@ -221,11 +207,7 @@ Backend* open_backend(const ModuleRequest& request, Reason& reason) {
 }  // namespace pillion::htp
 
 extern "C" __attribute__((visibility("default"))) pillion::Backend* pillion_module_backend(
-    const pillion::ModuleRequest* request, pillion::Reason* reason) {
-    try {
-        return pillion::htp::open_backend(*request, *reason);
-    } catch (const std::exception& e) {
-        reason->set("%s", e.what());
-        return nullptr;
-    }
+    const pillion::ModuleRequest* request, pillion::ModuleReason* reason) {
+    return pillion::answer(pillion::to_result([&] { return pillion::htp::open_backend(*request); }),
+                           *reason);
 }

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "backends/htp/wire/htp_wire.h"
-#include "core/error.h"
 #include "core/json.h"
+#include "core/result.h"
 
 namespace pillion::htp {
 
@@ -52,9 +52,9 @@ class Channel {
     // Sends a message and waits for the answer, which replaces it. The answer's status is the
     // DSP's; this function does not check it. device_lost: the process is gone, does not answer in
     // time, or the channel is broken; no further message can be sent.
-    virtual Status exchange(htp_message& message, const Watch& watch, Reason& reason) = 0;
+    virtual Result<void> exchange(htp_message& message, const Watch& watch) = 0;
     // Called before MAP and after UNMAP of this memory.
-    virtual Status register_memory(const SharedMemory&, Reason&) { return Status::ok; }
+    virtual Result<void> register_memory(const SharedMemory&) { return ok(); }
     virtual void unregister_memory(const SharedMemory&) {}
 };
 
@@ -64,17 +64,16 @@ class Device {
     virtual ~Device() = default;
     virtual const char* name() const = 0;              // "htp", "htp:sim"
     virtual void describe(JsonObject& out) const = 0;  // adds "transport": "sim", ...
-    virtual std::unique_ptr<SharedMemory> allocate(size_t bytes, Status& status,
-                                                   Reason& reason) = 0;
-    virtual std::unique_ptr<Channel> connect(int session, Status& status, Reason& reason) = 0;
+    virtual Result<std::unique_ptr<SharedMemory>> allocate(size_t bytes) = 0;
+    virtual Result<std::unique_ptr<Channel>> connect(int session) = 0;
     virtual size_t address_space() const = 0;  // bytes that one session can map
     virtual int sessions_max() const = 0;
     virtual bool is_emulated() const = 0;
 };
 
-std::unique_ptr<Device> open_fastrpc(Status& status, Reason& reason);
+Result<std::unique_ptr<Device>> open_fastrpc();
 // Starts the child by the command line in PILLION_HTP_SIM, or else the program beside this module.
-std::unique_ptr<Device> open_sim(Status& status, Reason& reason);
+Result<std::unique_ptr<Device>> open_sim();
 
 // Milliseconds that a message may take: PILLION_HTP_TIMEOUT (seconds), else a minute. A minute is
 // far more than a run takes and short enough for a user to wait.

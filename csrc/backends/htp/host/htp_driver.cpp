@@ -63,37 +63,38 @@ const char* resolve_all(void* library, Driver& d) {
 }
 
 // Opens a library and checks that it is the driver.
-bool open_at(const std::string& path, Driver& d, Reason& reason) {
+Result<void> open_at(const std::string& path, Driver& d) {
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (!library) return reason.set("%s does not load: %s", path.c_str(), dlerror()), false;
+    if (!library)
+        return Failure(Status::no_backend, "%s does not load: %s", path.c_str(), dlerror());
     if (const char* missing = resolve_all(library, d)) {
-        reason.set("%s has no function %s: the system is too old, or the file is something else",
-                   path.c_str(), missing);
         dlclose(library);
-        return false;
+        return Failure(
+            Status::no_backend,
+            "%s has no function %s: the system is too old, or the file is something else",
+            path.c_str(), missing);
     }
     snprintf(d.path, sizeof d.path, "%s", path.c_str());
-    return true;
+    return ok();
 }
 
-bool find_driver(Driver& d, Reason& reason) {
-    if (const char* forced = getenv("PILLION_HTP_DRIVER")) return open_at(forced, d, reason);
-    bool found = false;
+Result<void> find_driver(Driver& d) {
+    if (const char* forced = getenv("PILLION_HTP_DRIVER")) return open_at(forced, d);
+    std::optional<Failure> unusable;  // of the last driver that is there
     for (const char* folder : kFolders)
         for (const char* name : kNames) {
             const std::string path = std::string(folder) + name;
             if (access(path.c_str(), F_OK) != 0) continue;
-            found = true;
-            if (open_at(path, d, reason)) return true;
+            const Result<void> opened = open_at(path, d);
+            if (opened) return opened;
+            unusable = opened.failure();
         }
-    Reason ignored;
     for (const char* name : kNames)
-        if (open_at(name, d, found ? ignored : reason)) return true;
-    if (!found)
-        reason.set(
-            "no libcdsprpc.so on this machine: it has no Hexagon DSP, or its driver is not "
-            "installed");
-    return false;
+        if (open_at(name, d)) return ok();
+    if (unusable) return *unusable;
+    return Failure(Status::no_backend,
+                   "no libcdsprpc.so on this machine: it has no Hexagon DSP, or its driver is not "
+                   "installed");
 }
 
 // The variable that the driver reads. If the newer one is set at all, it replaces the older.
@@ -133,7 +134,7 @@ std::string architectures_in(const std::string& folder) {
 
 }  // namespace
 
-const Driver* open_driver(Reason& reason) {
+Result<const Driver*> open_driver() {
     static std::mutex mutex;
     static Driver driver;
     static std::string opened_for;
@@ -142,46 +143,44 @@ const Driver* open_driver(Reason& reason) {
     const char* forced = getenv("PILLION_HTP_DRIVER");
     if (is_open && opened_for == (forced ? forced : "")) return &driver;
     if (is_open)
-        return reason.set("the driver %s is in use already, PILLION_HTP_DRIVER came too late",
-                          driver.path),
-               nullptr;
+        return Failure(Status::no_backend,
+                       "the driver %s is in use already, PILLION_HTP_DRIVER came too late",
+                       driver.path);
     // A failed attempt is repeated: the variable may be set later.
-    is_open = find_driver(driver, reason);
-    opened_for = forced ? forced : "";
-    return is_open ? &driver : nullptr;
+    const Result<void> found = find_driver(driver);
+    is_open = bool(found), opened_for = forced ? forced : "";
+    if (!found) return found.failure();
+    return &driver;
 }
 
 void dsp_library_name(int arch, char* name, size_t bytes) {
     snprintf(name, bytes, "libpillion_htp_v%d.so", arch);
 }
 
-bool find_dsp_library(int arch, Reason& reason) {
+Result<void> find_dsp_library(int arch) {
     char name[64];
     dsp_library_name(arch, name, sizeof name);
     const char* variable = dsp_variable();
     const std::vector<std::string> folders = dsp_folders();
-    if (folders.empty()) {
-        reason.set(
+    if (folders.empty())
+        return Failure(
+            Status::no_backend,
             "%s is not set: it must name the folder that holds %s, the program for this device's "
             "DSP",
             variable, name);
-        return false;
-    }
     std::string others;
     for (const std::string& f : folders) {
-        if (access((f + "/" + name).c_str(), R_OK) == 0) return true;
+        if (access((f + "/" + name).c_str(), R_OK) == 0) return ok();
         others += architectures_in(f);
     }
-    if (!others.empty()) {
-        others.pop_back();
-        reason.set(
-            "this device's DSP is of architecture v%d, and %s holds programs for %s only: add %s",
-            arch, variable, others.c_str(), name);
-    } else {
-        reason.set("%s is in no folder of %s (%s%s)", name, variable, folders[1].c_str(),
-                   folders.size() > 2 ? ", ..." : "");
-    }
-    return false;
+    if (others.empty())
+        return Failure(Status::no_backend, "%s is in no folder of %s (%s%s)", name, variable,
+                       folders[1].c_str(), folders.size() > 2 ? ", ..." : "");
+    others.pop_back();
+    return Failure(
+        Status::no_backend,
+        "this device's DSP is of architecture v%d, and %s holds programs for %s only: add %s", arch,
+        variable, others.c_str(), name);
 }
 
 }  // namespace pillion::htp

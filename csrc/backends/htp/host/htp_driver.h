@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/error.h"
+#include "core/result.h"
 
 namespace pillion::htp {
 
@@ -103,13 +103,13 @@ struct Driver {
                          uint8_t* message, uint32_t timeout_us);
 };
 
-// Opens the driver once for the process; null with the reason if it is absent. PILLION_HTP_DRIVER
-// names another library.
-const Driver* open_driver(Reason& reason);
+// Opens the driver once for the process; no_backend if it is absent. PILLION_HTP_DRIVER names
+// another library.
+Result<const Driver*> open_driver();
 
-// True if a folder of ADSP_LIBRARY_PATH holds the DSP library of an architecture
-// ("libpillion_htp_v75.so"); else false with the reason.
-bool find_dsp_library(int arch, Reason& reason);
+// Whether a folder of ADSP_LIBRARY_PATH holds the DSP library of an architecture
+// ("libpillion_htp_v75.so"); else no_backend.
+Result<void> find_dsp_library(int arch);
 void dsp_library_name(int arch, char* name, size_t bytes);
 
 }  // namespace pillion::htp

@@ -101,13 +101,10 @@ const DriverCode& driver_code(int code) {
     return kUnknown;
 }
 
-Status driver_failure(const char* what, int code, Reason& reason) {
+Failure driver_failure(const char* what, int code) {
     const DriverCode& c = driver_code(code);
-    reason.set("%s: error 0x%x (%s): %s%s%s", what, unsigned(code), c.name, c.meaning,
-               *c.remedy ? "; " : "", c.remedy);
-    return c.status;
+    return Failure(c.status, "%s: error 0x%x (%s): %s%s%s", what, unsigned(code), c.name, c.meaning,
+                   *c.remedy ? "; " : "", c.remedy);
 }
-
-bool is_lost(int code) { return driver_code(code).status == Status::device_lost; }
 
 }  // namespace pillion::htp

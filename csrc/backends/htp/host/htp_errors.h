@@ -2,7 +2,7 @@
 #pragma once
 #include <stdint.h>
 
-#include "core/error.h"
+#include "core/result.h"
 
 namespace pillion::htp {
 
@@ -17,11 +17,8 @@ struct DriverCode {
 };
 const DriverCode& driver_code(int code);
 
-// Writes "what: error 0x72 (ECONNREFUSED): the DSP refuses connections; restart ..." into reason
-// and returns the code's Status.
-Status driver_failure(const char* what, int code, Reason& reason);
-
-// True if the connection is gone and a new session is needed.
-bool is_lost(int code);
+// "what: error 0x72 (ECONNREFUSED): the DSP refuses connections; restart ...", with the code's
+// Status.
+Failure driver_failure(const char* what, int code);
 
 }  // namespace pillion::htp

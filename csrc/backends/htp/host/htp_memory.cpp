@@ -31,25 +31,21 @@ Arena::Arena(Device& device)
       shared_bytes_(std::min(kSharedMax, std::max(kSharedMin, device.address_space() / 32))),
       chunks_(HTP_BUFFERS_MAX) {}
 
-Chunk* Arena::add_chunk(size_t bytes, bool is_shared, Status& status, Reason& reason) {
+Result<Chunk*> Arena::add_chunk(size_t bytes, bool is_shared) {
     const auto slot = std::find(chunks_.begin(), chunks_.end(), nullptr);
-    if (slot == chunks_.end()) {
-        reason.set("%d blocks of shared memory are in use, the DSP knows no more at a time",
-                   HTP_BUFFERS_MAX);
-        status = Status::out_of_memory;
-        return nullptr;
-    }
-    if (bytes > UINT32_MAX - (1u << 20) || bytes > device_.address_space()) {
-        reason.set("%zu MB in one piece, a session of the DSP sees %zu MB", bytes >> 20,
-                   device_.address_space() >> 20);
-        status = Status::out_of_memory;
-        return nullptr;
-    }
-    auto memory = device_.allocate(bytes, status, reason);
-    if (!memory) return nullptr;
+    if (slot == chunks_.end())
+        return Failure(Status::out_of_memory,
+                       "%d blocks of shared memory are in use, the DSP knows no more at a time",
+                       HTP_BUFFERS_MAX);
+    if (bytes > UINT32_MAX - (1u << 20) || bytes > device_.address_space())
+        return Failure(Status::out_of_memory,
+                       "%zu MB in one piece, a session of the DSP sees %zu MB", bytes >> 20,
+                       device_.address_space() >> 20);
+    Result<std::unique_ptr<SharedMemory>> memory = device_.allocate(bytes);
+    if (!memory) return memory.failure();
     auto chunk = std::make_unique<Chunk>();
     chunk->index = uint32_t(slot - chunks_.begin());
-    chunk->memory = std::move(memory);
+    chunk->memory = std::move(*memory);
     chunk->is_shared = is_shared;
     chunk->free[0] = bytes;
     *slot = std::move(chunk);
@@ -70,18 +66,17 @@ std::unique_ptr<Allocation> Arena::take(Chunk& chunk, size_t bytes) {
     return nullptr;
 }
 
-std::unique_ptr<Allocation> Arena::allocate(size_t size, Status& status, Reason& reason) {
+Result<std::unique_ptr<Allocation>> Arena::allocate(size_t size) {
     const size_t bytes = round_up(std::max<size_t>(size, 1), HTP_VECTOR);
     std::lock_guard<std::mutex> lock(mutex_);
-    if (bytes < size)
-        return reason.set("%zu bytes of shared memory", size), status = Status::out_of_memory,
-                                                               nullptr;
+    if (bytes < size) return Failure(Status::out_of_memory, "%zu bytes of shared memory", size);
     const bool is_shared = bytes <= shared_bytes_ / 4;
     for (const auto& c : chunks_)
         if (is_shared && c && c->is_shared)
             if (auto allocation = take(*c, bytes)) return allocation;
-    Chunk* chunk = add_chunk(is_shared ? shared_bytes_ : bytes, is_shared, status, reason);
-    return chunk ? take(*chunk, bytes) : nullptr;
+    const Result<Chunk*> chunk = add_chunk(is_shared ? shared_bytes_ : bytes, is_shared);
+    if (!chunk) return chunk.failure();
+    return take(**chunk, bytes);
 }
 
 bool Arena::has_other_shared(const Chunk& chunk) const {
@@ -133,30 +128,28 @@ int HtpBuffer::session_of(const char* tensor_name, size_t offset) {
     return layer < 0 ? by_offset : session_of_layer_.emplace(layer, by_offset).first->second;
 }
 
-Status HtpBuffer::place(const char* tensor_name, size_t offset, size_t bytes, Reason& reason) {
-    if (!arena_ || at(offset).chunk) return Status::ok;
+Result<void> HtpBuffer::place(const char* tensor_name, size_t offset, size_t bytes) {
+    if (!arena_ || at(offset).chunk) return ok();
     const int session = session_of(tensor_name, offset);
     BumpAllocator& bump = bump_allocators_[size_t(session)];
     const size_t room = round_up(bytes + HTP_VECTOR, HTP_VECTOR);
     if (!bump.allocation || bump.used + room > bump.allocation->bytes()) {
-        Status status = Status::ok;
         // So many chunks that the last one wastes little, none larger than the rest of this
         // session's share; the last layer may exceed the share.
         const size_t share = size() / size_t(n_sessions_) + 1,
                      end = std::min(size(), share * size_t(session + 1));
         const size_t rest = std::max(end > offset ? end - offset : 0, share / 32);
-        auto allocation =
-            arena_->allocate(std::max(room, std::min({kWeightsChunkMax, share / 4, rest})), status,
-                             reason);
-        if (!allocation) return status;
-        bump = {std::shared_ptr<Allocation>(std::move(allocation)), 0};
+        Result<std::unique_ptr<Allocation>> allocation =
+            arena_->allocate(std::max(room, std::min({kWeightsChunkMax, share / 4, rest})));
+        if (!allocation) return allocation.failure();
+        bump = {std::shared_ptr<Allocation>(std::move(*allocation)), 0};
     }
     const Extent extent = {offset, bytes, bump.allocation, bump.used, session};
     extents_.insert(std::upper_bound(extents_.begin(), extents_.end(), offset,
                                      [](size_t o, const Extent& e) { return o < e.first; }),
                     extent);
     bump.used += room;
-    return Status::ok;
+    return ok();
 }
 
 HtpBuffer::Location HtpBuffer::at(size_t offset) const {

@@ -56,8 +56,8 @@ class Allocation {
 class Arena {
   public:
     explicit Arena(Device& device);
-    // Allocates zeroed bytes, aligned to an HVX vector. Null with the reason.
-    std::unique_ptr<Allocation> allocate(size_t bytes, Status& status, Reason& reason);
+    // Allocates zeroed bytes, aligned to an HVX vector.
+    Result<std::unique_ptr<Allocation>> allocate(size_t bytes);
     // Called with a chunk that is about to be freed, before its memory is.
     std::function<void(const Chunk&)> on_free;
     size_t chunk_bytes() const { return shared_bytes_; }
@@ -67,7 +67,7 @@ class Arena {
     void give_back(Chunk& chunk, size_t offset, size_t bytes);
     bool has_other_shared(const Chunk& chunk) const;
     std::unique_ptr<Allocation> take(Chunk& chunk, size_t bytes);
-    Chunk* add_chunk(size_t bytes, bool is_shared, Status& status, Reason& reason);
+    Result<Chunk*> add_chunk(size_t bytes, bool is_shared);
 
     Device& device_;
     size_t shared_bytes_;  // of a chunk shared by small allocations
@@ -88,7 +88,7 @@ class HtpBuffer final : public Buffer {
 
     // Reserves a tensor of these weights: bytes [offset, offset + bytes) of the buffer then lie in
     // one allocation.
-    Status place(const char* tensor_name, size_t offset, size_t bytes, Reason& reason);
+    Result<void> place(const char* tensor_name, size_t offset, size_t bytes);
 
     struct Location {
         Chunk* chunk = nullptr;

@@ -23,12 +23,6 @@ namespace {
 constexpr size_t kCancelAt = HTP_VECTOR, kStateBytes = 2 * HTP_VECTOR;
 static_assert(sizeof(StepState) <= kCancelAt, "the state's cache line");
 
-template <class T>
-T taken(T pointer, Status status, const Reason& reason, const char* what) {
-    if (!pointer) fail(status, "%s: %s", what, reason.text);
-    return pointer;
-}
-
 struct Segment {
     int session = 0;
     size_t first = 0, end = 0;  // nodes
@@ -73,15 +67,14 @@ class HtpPlan final : public Plan {
             if (s.program.prepared) dsp_.sessions.at(s.session).remove(s.program);
     }
 
-    Status run(const StepState& state, Reason& reason) override {
-        if (const Status s = limits_.check(state, reason); s != Status::ok) return s;
+    Result<void> run(const StepState& state) override {
+        if (const Result<void> fits = limits_.check(state); !fits) return fits;
         is_cancelled_ = queue_.cancel.load();
-        if (is_cancelled_) return Status::ok;  // wait() says so
+        if (is_cancelled_) return ok();  // wait() says so
         memcpy(records_->host(), &state, sizeof state);
         auto* word = reinterpret_cast<uint32_t*>(records_->host() + kCancelAt);
         *word = 0;
         for (Segment& s : segments_) {
-            htp_answer answer = {};
             const uint32_t writes = s.host_writes();
             std::vector<MemoryRange> with_caches;
             if (writes != s.writes_seen) {
@@ -89,22 +82,20 @@ class HtpPlan final : public Plan {
                 with_caches.insert(with_caches.end(), s.ranges.begin(), s.ranges.end());
                 with_caches = joined(std::move(with_caches));
             }
-            const Status status = dsp_.sessions.at(s.session).run(
+            const Result<htp_answer> answer = dsp_.sessions.at(s.session).run(
                 s.program, records_->address(), records_->address(kCancelAt),
-                {&queue_.cancel, word, with_caches.empty() ? &s.ranges : &with_caches}, answer,
-                reason);
-            if (status == Status::ok) s.writes_seen = writes;
-            if (status != Status::ok) return name_device(status, reason);
-            if (answer.status == HTP_CANCELLED) return is_cancelled_ = true, Status::ok;
-            if (answer.status != HTP_OK) return refused(s, answer, reason);
+                {&queue_.cancel, word, with_caches.empty() ? &s.ranges : &with_caches});
+            if (!answer) return answer.failure().of("device %s", dsp_.device);
+            s.writes_seen = writes;
+            if (answer->status == HTP_CANCELLED) return is_cancelled_ = true, ok();
+            if (answer->status != HTP_OK) return refused(s, *answer);
         }
-        return Status::ok;
+        return ok();
     }
 
-    Status wait(Reason& reason) override {
-        if (!is_cancelled_) return Status::ok;
-        reason.set("cancelled");
-        return Status::cancelled;
+    Result<void> wait() override {
+        if (!is_cancelled_) return ok();
+        return Failure(Status::cancelled, "cancelled");
     }
 
     size_t scratch_bytes() const override { return scratch_->bytes(); }
@@ -118,7 +109,7 @@ class HtpPlan final : public Plan {
 
     // "op embed of layer -1 (node 0) failed on device htp: token id outside the table (operand 1,
     // value 10, limit 10)"
-    Status refused(const Segment& s, const htp_answer& a, Reason& reason) const {
+    Failure refused(const Segment& s, const htp_answer& a) const {
         char where[96] = "the plan";
         const size_t node = s.first + size_t(std::max(0, a.op));
         if (a.op >= 0 && node < s.end)
@@ -131,17 +122,14 @@ class HtpPlan final : public Plan {
         if (a.operand >= 0 || a.value || a.limit)
             snprintf(detail, sizeof detail, " (operand %d, value %u, limit %u)", a.operand, a.value,
                      a.limit);
-        reason.set("%s %s device %s: %s%s", where, what, dsp_.device, htp_why_text(a.why), detail);
+        return Failure(code_of(a), "%s %s device %s: %s%s", where, what, dsp_.device,
+                       htp_why_text(a.why), detail);
+    }
+
+    static Status code_of(const htp_answer& a) {
         if (a.why == HTP_WHY_TOKEN) return Status::invalid_argument;
         if (a.why == HTP_WHY_MEMORY || a.why == HTP_WHY_MAP) return Status::out_of_memory;
         return a.status == HTP_REFUSED ? Status::internal : Status::device_lost;
-    }
-
-    Status name_device(Status status, Reason& reason) const {
-        Reason full;
-        full.set("device %s: %.400s", dsp_.device, reason.text);
-        reason = full;
-        return status;
     }
 
     Dsp dsp_;
@@ -163,9 +151,7 @@ class Compiler {
     Compiler(const Graph& graph, const Dsp& dsp, HtpQueue* queue)
         : graph_(graph), dsp_(dsp), queue_(queue), ops_(graph.nodes().size()),
           layout_(graph, {HTP_VECTOR, value_row_bytes}) {
-        Reason reason;
-        if (const Status status = dsp_.sessions.at(0).info(hardware_, reason); status != Status::ok)
-            fail(status, "%s", reason.text);
+        hardware_ = dsp_.sessions.at(0).info().value_or_throw();
     }
 
     // From shapes alone.
@@ -227,12 +213,9 @@ class Compiler {
     // One tiling for all: what the session with the least fast memory has.
     void share_hardware() {
         for (const Segment& s : plan_->segments_) {
-            htp_info other = {};
-            Reason reason;
-            if (const Status status = dsp_.sessions.at(s.session).info(other, reason);
-                status != Status::ok)
-                fail(status, "device %s: %s", dsp_.device, reason.text);
-            hardware_.vtcm_bytes = std::min(hardware_.vtcm_bytes, other.vtcm_bytes);
+            const Result<htp_info> other = dsp_.sessions.at(s.session).info();
+            if (!other) raise(other.failure());
+            hardware_.vtcm_bytes = std::min(hardware_.vtcm_bytes, other->vtcm_bytes);
         }
     }
 
@@ -334,16 +317,13 @@ class Compiler {
 
     // The plan's memory: state and cancel word, constants, then each segment's records.
     void place() {
-        Status status = Status::ok;
-        Reason reason;
         size_t bytes = kStateBytes + HTP_VECTOR + constants_.size() * 4;
         for (Segment& s : plan_->segments_) {
             s.at = bytes = (bytes + HTP_VECTOR - 1) / HTP_VECTOR * HTP_VECTOR;
             bytes += sizeof(htp_plan) + (s.end - s.first) * sizeof(htp_op);
         }
-        plan_->scratch_ =
-            taken(dsp_.arena.allocate(layout_.place(), status, reason), status, reason, "scratch");
-        plan_->records_ = taken(dsp_.arena.allocate(bytes, status, reason), status, reason, "plan");
+        plan_->scratch_ = dsp_.arena.allocate(layout_.place()).value_or_throw("scratch");
+        plan_->records_ = dsp_.arena.allocate(bytes).value_or_throw("plan");
         std::copy(constants_.begin(), constants_.end(),
                   reinterpret_cast<float*>(plan_->records_->host() + constants_offset()));
     }
@@ -402,10 +382,8 @@ class Compiler {
         Segment& segment = *std::find_if(plan_->segments_.begin(), plan_->segments_.end(),
                                          [&](const Segment& s) { return i < s.end; });
         Session& session = dsp_.sessions.at(segment.session);
-        Reason reason;
         for (const Chunk* c : uses_)
-            if (const Status s = session.use(*c, reason); s != Status::ok)
-                fail(s, "device %s: %s", dsp_.device, reason.text);
+            if (const Result<void> used = session.use(*c); !used) raise(used.failure());
         segment.ranges.insert(segment.ranges.end(), ranges_.begin(), ranges_.end());
         segment.caches.insert(segment.caches.end(), caches_.begin(), caches_.end());
         for (const Chunk* c : cache_chunks_)
@@ -429,19 +407,20 @@ class Compiler {
             s.ranges.push_back({plan_->records_->chunk().memory.get(),
                                 uint32_t(plan_->records_->offset()), uint32_t(kStateBytes)});
             s.ranges = joined(std::move(s.ranges)), s.caches = joined(std::move(s.caches));
-            htp_answer answer = {};
-            Reason reason;
-            if (const Status status = dsp_.sessions.at(s.session).add(s.program, answer, reason);
-                status != Status::ok)
-                fail(status, "device %s: %s", dsp_.device, reason.text);
-            if (answer.status == HTP_OK) continue;
-            Status status = plan_->refused(s, answer, reason);
-            if (status == Status::internal &&
-                (answer.why == HTP_WHY_DTYPE || answer.why == HTP_WHY_SHAPE ||
-                 answer.why == HTP_WHY_PARAMS))
-                status = Status::unsupported_op;
-            fail(status, "%s", reason.text);
+            const Result<htp_answer> answer = dsp_.sessions.at(s.session).add(s.program);
+            if (!answer) raise(answer.failure());
+            if (answer->status == HTP_OK) continue;
+            const Failure refused = plan_->refused(s, *answer);
+            const bool is_about_op = answer->why == HTP_WHY_DTYPE || answer->why == HTP_WHY_SHAPE ||
+                                     answer->why == HTP_WHY_PARAMS;
+            if (refused.code() == Status::internal && is_about_op)
+                refused.as(Status::unsupported_op).raise();
+            refused.raise();
         }
+    }
+
+    [[noreturn]] void raise(const Failure& failure) const {
+        failure.of("device %s", dsp_.device).raise();
     }
 
     const Graph& graph_;

@@ -16,80 +16,80 @@ constexpr size_t mb(size_t bytes) { return (bytes + (1u << 20) - 1) >> 20; }
 }  // namespace
 
 // Marks the connection as lost. The next message goes to a new process.
-Status Session::lost(Status status, Reason& reason) {
-    (void)reason;
+Failure Session::lost(const Failure& why) {
     channel_.reset();
-    return status;
+    return why;
 }
 
-Status Session::exchange(htp_message& m, const Watch& watch, Reason& reason) {
+Result<void> Session::exchange(htp_message& m, const Watch& watch) {
     m.sequence = ++sequence_;
-    if (const Status s = channel_->exchange(m, watch, reason); s != Status::ok)
-        return lost(s, reason);
-    if (m.sequence == sequence_) return Status::ok;
-    reason.set("session %d answered message %u with number %u", number_, sequence_, m.sequence);
-    return lost(Status::device_lost, reason);
+    if (const Result<void> sent = channel_->exchange(m, watch); !sent) return lost(sent.failure());
+    if (m.sequence == sequence_) return ok();
+    return lost({Status::device_lost, "session %d answered message %u with number %u", number_,
+                 sequence_, m.sequence});
 }
 
-Status Session::map(const Chunk& chunk, Reason& reason) {
-    if (const Status s = channel_->register_memory(*chunk.memory, reason); s != Status::ok)
-        return s;
+Result<void> Session::map(const Chunk& chunk) {
+    if (const Result<void> known = channel_->register_memory(*chunk.memory); !known) return known;
     htp_message m = message_of(HTP_MSG_MAP);
     m.u.map.buffer = chunk.index;
     m.u.map.fd = chunk.memory->fd();
     m.u.map.bytes = uint32_t(chunk.memory->bytes() + HTP_SLACK);
-    if (const Status s = exchange(m, {}, reason); s != Status::ok) return s;
-    if (m.answer.status == HTP_OK) return Status::ok;
-    reason.set("session %d can't map %zu MB beside %zu MB: %s (%u)", number_,
-               mb(chunk.memory->bytes()), mb(mapped_), htp_why_text(m.answer.why), m.answer.value);
-    return Status::out_of_memory;
+    if (const Result<void> sent = exchange(m, {}); !sent) return sent;
+    if (m.answer.status == HTP_OK) return ok();
+    return Failure(Status::out_of_memory, "session %d can't map %zu MB beside %zu MB: %s (%u)",
+                   number_, mb(chunk.memory->bytes()), mb(mapped_), htp_why_text(m.answer.why),
+                   m.answer.value);
 }
 
-Status Session::open(Reason& reason) {
-    if (channel_) return Status::ok;
-    Status status = Status::ok;
-    channel_ = device_.connect(number_, status, reason);
-    if (!channel_) return status;
+Result<void> Session::open() {
+    if (channel_) return ok();
+    Result<std::unique_ptr<Channel>> made = device_.connect(number_);
+    if (!made) return made.failure();
+    channel_ = std::move(*made);
     connection_++;
+    if (const Result<void> greeted = greet(); !greeted) return lost(greeted.failure());
+    if (connection_ > 1)
+        log(LogLevel::warning, "htp: session %d was lost and is open again", number_);
+    return ok();
+}
+
+// The first messages of a connection: the facts of the DSP, and the blocks that it had before.
+Result<void> Session::greet() {
     htp_message m = message_of(HTP_MSG_INFO);
-    status = exchange(m, {}, reason);
-    if (status == Status::ok && m.answer.status != HTP_OK) {
-        reason.set(
+    if (const Result<void> sent = exchange(m, {}); !sent) return sent;
+    if (m.answer.status != HTP_OK)
+        return Failure(
+            Status::no_backend,
             "the DSP's program speaks version %u of the wire, this library %u: install both from "
             "the same pillion",
             m.answer.limit, unsigned(HTP_WIRE_VERSION));
-        return lost(Status::no_backend, reason);
-    }
     info_ = m.u.info;
-    for (auto it = wanted_.begin(); status == Status::ok && it != wanted_.end(); ++it)
-        status = map(*it->second, reason);
-    if (status == Status::ok && connection_ > 1)
-        log(LogLevel::warning, "htp: session %d was lost and is open again", number_);
-    return status == Status::ok ? status : lost(status, reason);
+    for (const auto& [index, chunk] : wanted_)
+        if (const Result<void> mapped = map(*chunk); !mapped) return mapped;
+    return ok();
 }
 
-Status Session::info(htp_info& info, Reason& reason) {
+Result<htp_info> Session::info() {
     std::lock_guard<std::mutex> lock(mutex_);
-    const Status s = open(reason);
-    info = info_;
-    return s;
+    if (const Result<void> opened = open(); !opened) return opened.failure();
+    return info_;
 }
 
-Status Session::use(const Chunk& chunk, Reason& reason) {
+Result<void> Session::use(const Chunk& chunk) {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (const Status s = open(reason); s != Status::ok) return s;
-    if (wanted_.count(chunk.index)) return Status::ok;
+    if (const Result<void> opened = open(); !opened) return opened;
+    if (wanted_.count(chunk.index)) return ok();
     const size_t bytes = chunk.memory->bytes(), space = device_.address_space();
-    if (mapped_ + bytes > space) {
-        reason.set(
+    if (mapped_ + bytes > space)
+        return Failure(
+            Status::out_of_memory,
             "session %d of the DSP sees %zu MB, of which %zu MB are in use: %zu MB more do not fit",
             number_, mb(space), mb(mapped_), mb(bytes));
-        return Status::out_of_memory;
-    }
-    if (const Status s = map(chunk, reason); s != Status::ok) return s;
+    if (const Result<void> mapped = map(chunk); !mapped) return mapped;
     wanted_[chunk.index] = &chunk;
     mapped_ += bytes;
-    return Status::ok;
+    return ok();
 }
 
 void Session::forget(const Chunk& chunk) {
@@ -99,34 +99,31 @@ void Session::forget(const Chunk& chunk) {
     if (!channel_) return;
     htp_message m = message_of(HTP_MSG_UNMAP);
     m.u.map.buffer = chunk.index;
-    Reason ignored;
-    if (exchange(m, {}, ignored) == Status::ok) channel_->unregister_memory(*chunk.memory);
+    if (exchange(m, {})) channel_->unregister_memory(*chunk.memory);
 }
 
-Status Session::prepare(Program& p, htp_answer& answer, Reason& reason) {
+Result<htp_answer> Session::prepare(Program& p) {
     htp_message m = message_of(HTP_MSG_PREPARE);
     m.u.prepare.plan = p.number, m.u.prepare.at = p.at;
-    const Status s = exchange(m, {}, reason);
-    answer = m.answer;
-    if (s == Status::ok && answer.status == HTP_OK) p.prepared = connection_;
-    return s;
+    if (const Result<void> sent = exchange(m, {}); !sent) return sent.failure();
+    if (m.answer.status == HTP_OK) p.prepared = connection_;
+    return m.answer;
 }
 
-Status Session::add(Program& p, htp_answer& answer, Reason& reason) {
+Result<htp_answer> Session::add(Program& p) {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (const Status s = open(reason); s != Status::ok) return s;
+    if (const Result<void> opened = open(); !opened) return opened.failure();
     uint32_t number = 0;
     while (numbers_.count(number)) number++;
-    if (number >= HTP_PLANS_MAX) {
-        reason.set(
+    if (number >= HTP_PLANS_MAX)
+        return Failure(
+            Status::out_of_memory,
             "%d plans are in use on session %d, the DSP keeps no more: close contexts or pairs",
             HTP_PLANS_MAX, number_);
-        return Status::out_of_memory;
-    }
     p.number = number;
-    const Status s = prepare(p, answer, reason);
+    const Result<htp_answer> answer = prepare(p);
     if (p.prepared) numbers_.insert(number);
-    return s;
+    return answer;
 }
 
 void Session::remove(const Program& p) {
@@ -135,23 +132,21 @@ void Session::remove(const Program& p) {
     if (!channel_ || p.prepared != connection_) return;
     htp_message m = message_of(HTP_MSG_RELEASE);
     m.u.prepare.plan = p.number, m.u.prepare.at = p.at;
-    Reason ignored;
-    (void)exchange(m, {}, ignored);
+    (void)exchange(m, {});
 }
 
-Status Session::run(Program& p, htp_address state, htp_address cancel, const Watch& watch,
-                    htp_answer& answer, Reason& reason) {
+Result<htp_answer> Session::run(Program& p, htp_address state, htp_address cancel,
+                                const Watch& watch) {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (const Status s = open(reason); s != Status::ok) return s;
+    if (const Result<void> opened = open(); !opened) return opened.failure();
     if (p.prepared != connection_) {
-        const Status s = prepare(p, answer, reason);
-        if (s != Status::ok || answer.status != HTP_OK) return s;
+        const Result<htp_answer> answer = prepare(p);
+        if (!answer || answer->status != HTP_OK) return answer;
     }
     htp_message m = message_of(HTP_MSG_RUN);
     m.u.run = {p.number, state, cancel, {HTP_NOWHERE, 0, 0}};
-    const Status s = exchange(m, watch, reason);
-    answer = m.answer;
-    return s;
+    if (const Result<void> sent = exchange(m, watch); !sent) return sent.failure();
+    return m.answer;
 }
 
 size_t Session::mapped_bytes() const {

@@ -23,29 +23,30 @@ class Session {
   public:
     Session(Device& device, int number) : device_(device), number_(number) {}
 
-    // Connects and returns the DSP's facts. The Status of a failure distinguishes an absent, a busy
+    // Connects and returns the DSP's facts. The code of a failure distinguishes an absent, a busy
     // and a lost DSP.
-    Status info(htp_info& info, Reason& reason);
+    Result<htp_info> info();
     // Maps the chunk into this session. out_of_memory, with the sizes, if its address space is
     // full.
-    Status use(const Chunk& chunk, Reason& reason);
+    Result<void> use(const Chunk& chunk);
     void forget(const Chunk& chunk);  // before its memory is freed
 
     // A status other than HTP_OK in the answer is not a failure of the call.
-    Status add(Program& program, htp_answer& answer, Reason& reason);
+    Result<htp_answer> add(Program& program);
     void remove(const Program& program);
-    Status run(Program& program, htp_address state, htp_address cancel, const Watch& watch,
-               htp_answer& answer, Reason& reason);
+    Result<htp_answer> run(Program& program, htp_address state, htp_address cancel,
+                           const Watch& watch);
 
     size_t mapped_bytes() const;
     int connections() const;  // number of processes started
 
   private:
-    Status open(Reason& reason);
-    Status exchange(htp_message& message, const Watch& watch, Reason& reason);
-    Status map(const Chunk& chunk, Reason& reason);
-    Status prepare(Program& program, htp_answer& answer, Reason& reason);
-    Status lost(Status status, Reason& reason);
+    Result<void> open();
+    Result<void> greet();
+    Result<void> exchange(htp_message& message, const Watch& watch);
+    Result<void> map(const Chunk& chunk);
+    Result<htp_answer> prepare(Program& program);
+    Failure lost(const Failure& why);
 
     Device& device_;
     int number_;

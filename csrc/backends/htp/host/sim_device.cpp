@@ -89,47 +89,43 @@ class SimChannel final : public Channel {
     ~SimChannel() override {
         if (pid_ <= 0 || owner_ != getpid()) return;
         if (!is_gone() && !hangs_) {
-            Reason ignored;
             htp_message stop = {};
             stop.version = HTP_WIRE_VERSION, stop.kind = HTP_MSG_STOP;
-            (void)exchange(stop, {}, ignored);
+            (void)exchange(stop, {});
             for (const int64_t end = now_ms() + 2000; !is_gone() && now_ms() < end;) usleep(1000);
         }
         end_child();
     }
 
-    Status start(int n_threads, Reason& reason) {
+    Result<void> start(int n_threads) {
         htp_sim_control& c = control();
         c.magic = HTP_SIM_MAGIC, c.version = HTP_WIRE_VERSION, c.slots = HTP_SIM_SLOTS;
         c.threads = uint32_t(n_threads), c.vtcm_bytes = kVtcmBytes;
         const int error = spawn();
         if (error != 0)
-            return reason.set("%s does not start: %s", command_[0].c_str(), strerror(error)),
-                   Status::no_backend;
+            return Failure(Status::no_backend, "%s does not start: %s", command_[0].c_str(),
+                           strerror(error));
         for (const int64_t end = now_ms() + kStartMs; load(c.ready) == 0;) {
             if (is_gone())
-                return reason.set("%s ended before it served: %s", command_text().c_str(),
-                                  last_words().c_str()),
-                       Status::no_backend;
+                return Failure(Status::no_backend, "%s ended before it served: %s",
+                               command_text().c_str(), last_words().c_str());
             if (now_ms() > end) {
                 hangs_ = true;
-                return reason.set("%s did not serve within %d s", command_text().c_str(),
-                                  kStartMs / 1000),
-                       Status::no_backend;
+                return Failure(Status::no_backend, "%s did not serve within %d s",
+                               command_text().c_str(), kStartMs / 1000);
             }
             wait_change(c.ready, 0, kSlice);
         }
-        return Status::ok;
+        return ok();
     }
 
-    Status exchange(htp_message& message, const Watch& watch, Reason& reason) override {
+    Result<void> exchange(htp_message& message, const Watch& watch) override {
         htp_sim_control& c = control();
-        if (owner_ != getpid()) {
-            reason.set("the session belongs to process %d, which this one was forked from",
-                       int(owner_));
-            return Status::device_lost;
-        }
-        if (hangs_ || is_gone()) return lost(reason);
+        if (owner_ != getpid())
+            return Failure(Status::device_lost,
+                           "the session belongs to process %d, which this one was forked from",
+                           int(owner_));
+        if (hangs_ || is_gone()) return lost();
         const uint32_t at = c.submitted;
         htp_message& slot = c.slot[at % HTP_SIM_SLOTS];
         slot = message;
@@ -140,11 +136,11 @@ class SimChannel final : public Channel {
                 __atomic_store_n(watch.cancel_word, 1u, __ATOMIC_RELEASE);
             wait_change(c.completed, at, kSlice);
             if (load(c.completed) == at + 1) break;
-            if (is_gone()) return lost(reason);
-            if (now_ms() > end) return hangs_ = true, lost(reason);
+            if (is_gone()) return lost();
+            if (now_ms() > end) return hangs_ = true, lost();
         }
         message = slot;
-        return Status::ok;
+        return ok();
     }
 
   private:
@@ -194,13 +190,16 @@ class SimChannel final : public Channel {
         gone_ = true;
     }
 
-    Status lost(Reason& reason) {
-        if (hangs_)
-            reason.set("the simulator did not answer within %d ms and was ended", timeout_ms());
-        else reason.set("the simulator's process is gone: %s", last_words().c_str());
+    Failure lost() {
+        const Failure why =
+            hangs_
+                ? Failure(Status::device_lost,
+                          "the simulator did not answer within %d ms and was ended", timeout_ms())
+                : Failure(Status::device_lost, "the simulator's process is gone: %s",
+                          last_words().c_str());
         end_child();
         hangs_ = false;
-        return Status::device_lost;
+        return why;
     }
 
     // How the child ended, and the last line that it wrote.
@@ -236,9 +235,9 @@ class SimChannel final : public Channel {
     bool gone_ = false, hangs_ = false;
 };
 
-class SimDevice final : public Device {
+class SimLink final : public Device {
   public:
-    explicit SimDevice(std::vector<std::string> command) : command_(std::move(command)) {}
+    explicit SimLink(std::vector<std::string> command) : command_(std::move(command)) {}
     const char* name() const override { return "htp:sim"; }
     void describe(JsonObject& out) const override {
         out.add("transport", "sim").add("command", command_.back());
@@ -247,21 +246,20 @@ class SimDevice final : public Device {
     int sessions_max() const override { return 4; }
     bool is_emulated() const override { return true; }
 
-    std::unique_ptr<SharedMemory> allocate(size_t bytes, Status& status, Reason& reason) override {
+    Result<std::unique_ptr<SharedMemory>> allocate(size_t bytes) override {
         auto m = MemFd::make("pillion-htp", bytes);
-        if (!m) reason.set("no shared memory for %zu bytes", bytes), status = Status::out_of_memory;
+        if (!m) return Failure(Status::out_of_memory, "no shared memory for %zu bytes", bytes);
         return m;
     }
 
-    std::unique_ptr<Channel> connect(int, Status& status, Reason& reason) override {
+    Result<std::unique_ptr<Channel>> connect(int) override {
         auto control = MemFd::make("pillion-htp-control", sizeof(htp_sim_control));
         auto errors = MemFd::make("pillion-htp-errors", 4096);
         if (!control || !errors)
-            return reason.set("no shared memory for the simulator"), status = Status::out_of_memory,
-                                                                     nullptr;
+            return Failure(Status::out_of_memory, "no shared memory for the simulator");
         auto t = std::make_unique<SimChannel>(command_, std::move(control), std::move(errors));
-        status = t->start(std::min(4, usable_cpus()), reason);
-        if (status != Status::ok) return nullptr;
+        if (const Result<void> started = t->start(std::min(4, usable_cpus())); !started)
+            return started.failure();
         return t;
     }
 
@@ -290,17 +288,14 @@ std::string program_beside_module() {
 
 }  // namespace
 
-std::unique_ptr<Device> open_sim(Status& status, Reason& reason) {
+Result<std::unique_ptr<Device>> open_sim() {
     const char* asked = getenv("PILLION_HTP_SIM");
     std::vector<std::string> command = words_of(asked && *asked ? asked : "");
     if (command.empty()) command.push_back(program_beside_module());
-    if (access(command.back().c_str(), X_OK) != 0) {
-        reason.set("its simulator %s is not there or can't be run%s", command.back().c_str(),
-                   asked && *asked ? " (PILLION_HTP_SIM)" : "");
-        status = Status::no_backend;
-        return nullptr;
-    }
-    return std::make_unique<SimDevice>(std::move(command));
+    if (access(command.back().c_str(), X_OK) != 0)
+        return Failure(Status::no_backend, "its simulator %s is not there or can't be run%s",
+                       command.back().c_str(), asked && *asked ? " (PILLION_HTP_SIM)" : "");
+    return std::make_unique<SimLink>(std::move(command));
 }
 
 int timeout_ms() {

@@ -5,8 +5,8 @@
 #ifndef PILLION_DSP_OPS_H
 #define PILLION_DSP_OPS_H
 
+#include "backends/htp/dsp/buffers.h"
 #include "backends/htp/dsp/hvx/f32_math.h"
-#include "backends/htp/dsp/session.h"
 
 struct op_run {
     const struct htp_op* op;
