@@ -22,6 +22,15 @@ def test_pull(pillion_says, cache):
     assert drafter.startswith(f"drafter: {cache}") and drafter.endswith(ASSISTANT)
 
 
+def test_bars_on_a_terminal(pillion_says, monkeypatch):
+    """And a path alone on stdout."""
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    code, out, err = pillion_says("pull", PAIR)
+    assert code == 0 and len(out.splitlines()) == 2
+    assert TARGET[:20] in err and ASSISTANT[:20] in err and "MB" in err
+
+
 def test_pull_as_json(pillion_says):
     code, out, _ = pillion_says("pull", f"{ALONE}:q4_0", "--json")
     found = json.loads(out)

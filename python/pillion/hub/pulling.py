@@ -163,7 +163,7 @@ def _drafter(
         wrong("drafter", drafter, "'auto', OWNER/NAME[:FILE|QUANT], a path, or None for no drafter")
     if drafter == "auto":
         return drafters.find(hub, listing, chosen.choice, path, progress)
-    if Path(drafter).exists():
+    if Path(drafter).is_file():
         return drafters.Found(Path(drafter))
     if not looks_like_name(drafter):
         raise UsageError(
