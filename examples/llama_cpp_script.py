@@ -24,7 +24,7 @@ TOOL = {"type": "function", "function": {"name": "find", "parameters": SCHEMA}}
 
 
 def show(name, value):
-    print(json.dumps({name: value}))
+    print(json.dumps({name: value}, default=float))
 
 
 def completions(llm):

@@ -23,7 +23,7 @@ LLM = {
     "last_n_tokens_size": "penalty_last_n of a call is the number of tokens that penalties see",
     "logits_all": "logprobs of a call needs no such switch; Context.logits has whole rows",
     "embedding": "embed() needs no such switch",
-    "pooling_type": "embed() returns the mean of the hidden rows",
+    "pooling_type": "embed() returns the mean of the hidden rows (LLAMA_POOLING_TYPE_MEAN)",
     "attention_type": "the file says which attention the model has",
     "lora_path": _LORA,
     "lora_base": _LORA,

@@ -3,8 +3,10 @@ shapes."""
 
 import copy
 import importlib
+import json
 import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -370,7 +372,24 @@ def test_all_logits(pillion, of_llama, tiny_target):
 # ---- the rest ----
 
 
-def test_embeddings(pillion, llama):
+def test_embeddings(pillion, of_llama, tiny_target):
+    with of_llama.Llama(tiny_target, n_ctx=512, pooling_type=1, embedding=True) as llama:
+        check_embeddings(pillion, llama)
+    with of_llama.Llama(tiny_target, n_ctx=64, embedding=True) as llama:
+        assert llama.pooling_type() == 0
+        text = "In the beginning God created the heaven and the earth."
+        rows = np.array(llama.embed(text))
+        assert rows.shape == (len(llama.tokenize(text)), llama.n_embd())
+        assert np.allclose(rows.mean(axis=0), llama.llm.embed(text, normalize=False), atol=1e-4)
+        (again,), n = llama.embed([text], normalize=True, return_count=True)
+        assert n == len(rows) and np.allclose(np.linalg.norm(again, axis=1), 1)
+        assert np.shape(llama.create_embedding("a")["data"][0]["embedding"])[1] == llama.n_embd()
+        assert len(llama.embed("a " * 100)) == 64
+        with pytest.raises(pillion.ContextFullError, match="the context holds 64"):
+            llama.embed("a " * 100, truncate=False)
+
+
+def check_embeddings(pillion, llama):
     vector = llama.embed("In the beginning")
     assert len(vector) == llama.n_embd() and isinstance(vector[0], float)
     assert np.allclose(llama.llm.embed("In the beginning", normalize=False), vector)
@@ -392,8 +411,9 @@ def test_what_scripts_read(llama):
     assert all(isinstance(value, str) for value in llama.metadata.values())
     assert "tokenizer.ggml.tokens" not in llama.metadata
     assert (llama.token_bos(), llama.token_eos()) == (2, 1)
-    assert llama.detokenize([llama.token_nl()]) == b"\n" and llama.pooling_type() == 1
+    assert llama.detokenize([llama.token_nl()]) == b"\n" and llama.pooling_type() == 0
     assert llama.context_params.n_ctx == llama.n_ctx() == 512
+    assert llama.chat_format == "chat_template.default" and llama.n_threads == llama.n_threads_batch
     assert llama.tokenizer().decode(llama.tokenizer().encode("Adam")) == "Adam"
 
 
@@ -435,18 +455,21 @@ def test_the_hub(of_llama, pillion, tiny_target, monkeypatch):
 
     def from_pretrained(repo_id, filename=None, drafter="auto", **options):
         asked.append((repo_id, filename, drafter, options["n_ctx"], options["seed"]))
+        hub = [options.pop(one, None) for one in ("cache_dir", "additional_files", "revision")]
+        asked.append(hub)
         return pillion.LLM(tiny_target, drafter=drafter, **options)
 
     monkeypatch.setattr(pillion.LLM, "from_pretrained", from_pretrained, raising=False)
     with of_llama.Llama.from_pretrained(
         "maker/model-GGUF", "*q4_0.gguf", verbose=False, n_ctx=64, seed=3, drafter=None
     ) as llama:
-        assert asked == [("maker/model-GGUF", "*q4_0.gguf", None, 64, 3)]
+        assert asked == [("maker/model-GGUF", "*q4_0.gguf", None, 64, 3), [None] * 3]
         assert llama.model_path == str(tiny_target) and text_of(llama(PROMPT, max_tokens=2))
     with pytest.raises(pillion.UsageError, match="HF_HOME"):
         of_llama.Llama.from_pretrained("maker/model", local_dir="here")
-    with pytest.raises(pillion.UsageError, match="additional_files has no use"):
-        of_llama.Llama.from_pretrained("maker/model", additional_files=["*"])
+    more = {"cache_dir": "here", "additional_files": ["*.json"], "revision": "main"}
+    with of_llama.Llama.from_pretrained("maker/model", "a.gguf", n_ctx=64, **more):
+        assert asked[-1] == ["here", ["*.json"], "main"]
 
 
 # ---- chat formats ----
@@ -510,18 +533,20 @@ def test_a_template_as_a_handler(of_llama, tiny_target):
         assert found["message"]["function_call"] == {"name": "f", "arguments": "1"}
 
 
-@pytest.mark.parametrize(
-    ("name", "prompt"),
-    [
-        ("chatml", "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n"),
-        ("gemma", "<start_of_turn>user\nU<end_of_turn>\n<start_of_turn>model\n"),
-        ("zephyr", "<|system|>\nS</s>\n<|user|>\nU</s>\n<|assistant|>\n"),
-    ],
-)
-def test_known_formats(pillion, name, prompt):
+def test_known_formats(pillion):
+    """As llama-cpp-python 0.3.36 writes them."""
     from pillion.llama_cpp.formats import FORMATS
 
-    messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
-    assert FORMATS[name].written(messages).startswith(prompt)
-    with pytest.raises(pillion.UsageError, match="message 0 has no text"):
-        FORMATS[name].written([{"role": "user", "content": [{"type": "image_url"}]}])
+    messages = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "U"},
+        {"role": "assistant", "content": "A"},
+        {"role": "user", "content": "V"},
+    ]
+    measured = json.loads((Path(__file__).parent / "formats.json").read_text(encoding="utf-8"))
+    assert set(measured) == {f"{name}{how}" for name in FORMATS for how in ("with", "without")}
+    for name, known in FORMATS.items():
+        assert [known.written(messages), known.stop] == measured[f"{name}with"]
+        assert [known.written(messages[1:]), known.stop] == measured[f"{name}without"]
+        with pytest.raises(pillion.UsageError, match="message 0 has no text"):
+            known.written([{"role": "user", "content": [{"type": "image_url"}]}])

@@ -22,6 +22,33 @@ def run(*command, cwd=None):
     return done.stdout
 
 
+def shape(value):
+    """The keys and types of a result; a list is like its first."""
+    if isinstance(value, dict):
+        return {key: shape(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return type(value).__name__
+
+
+def assert_like_theirs(found):
+    """shapes.json: what the script's results are under llama-cpp-python 0.3.36 with the same model,
+    and its greedy tokens."""
+    theirs = json.loads((Path(__file__).parent / "shapes.json").read_text(encoding="utf-8"))
+    text, by_hand, tokens = theirs.pop("greedy")
+    assert found["completion"]["choices"][0]["text"] == text
+    assert (found["by hand"], found["tokens"]) == (by_hand, tokens)
+    for name, expected in theirs.items():
+        value = found[name]
+        if name.startswith("streamed"):
+            assert [shape(value[at]) for at in (0, 1, -1)] == expected, name
+            continue
+        ours = shape(value)
+        if name in ("log-probabilities", "echo"):  # its keys are tokens
+            ours["choices"][0]["logprobs"]["top_logprobs"] = ["any"]
+        assert ours == expected, name
+
+
 def test_the_script(pillion, tiny_target):
     pytest.importorskip("llguidance", reason="the extra `structured` is not installed")
     source = SCRIPT.read_text(encoding="utf-8")
@@ -29,6 +56,7 @@ def test_the_script(pillion, tiny_target):
     found = {}
     for line in run(SCRIPT, tiny_target).splitlines():
         found.update(json.loads(line))
+    assert_like_theirs(found)
     assert json.loads(found["JSON"]["choices"][0]["message"]["content"])["name"] in ("Adam", "Eve")
     call = found["tools"]["choices"][0]["message"]["tool_calls"][0]["function"]
     assert json.loads(call["arguments"])["name"] in ("Adam", "Eve")

@@ -21,7 +21,8 @@ class Format:
     system: str = ""
     """"": the model has no system turn."""
     begin: str = ""
-    default_system: str = ""
+    default_system: str | None = None
+    """The system's text where there is none; None: no system turn then."""
     stop: str | None = None
 
     def written(self, messages: Sequence[Mapping[str, Any]]) -> str:
@@ -36,7 +37,7 @@ class Format:
                 system = content
             elif role in ("user", "assistant"):
                 parts.append((self.user if role == "user" else self.assistant).format(content))
-        head = self.system.format(system) if system else ""
+        head = "" if system is None else self.system.format(system)
         return self.begin + head + "".join(parts) + self.opening
 
 
@@ -51,6 +52,7 @@ FORMATS = {
     "chatml": Format(
         **_tagged("<|im_start|>ROLE\n", "<|im_end|>\n"),
         opening="<|im_start|>assistant\n",
+        default_system="",
         stop="<|im_end|>",
     ),
     "llama-3": Format(
@@ -62,9 +64,16 @@ FORMATS = {
         user="<start_of_turn>user\n{}<end_of_turn>\n",
         assistant="<start_of_turn>model\n{}<end_of_turn>\n",
         opening="<start_of_turn>model\n",
-        stop="<end_of_turn>",
+        stop="<end_of_turn>\n",
     ),
-    "zephyr": Format(**_tagged("<|ROLE|>\n", "</s>\n"), opening="<|assistant|>\n", stop="</s>"),
+    "zephyr": Format(
+        system="<|system|>\n{}</s>\n",
+        user="<|user|>\n\n{}</s>\n",
+        assistant="<|assistant|>\n\n{}</s>\n",
+        opening="<|assistant|>\n\n",
+        default_system="",
+        stop="</s>",
+    ),
     "qwen": Format(
         **_tagged("<|im_start|>ROLE\n", "<|im_end|>\n"),
         opening="<|im_start|>assistant\n",

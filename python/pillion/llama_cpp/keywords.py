@@ -30,7 +30,11 @@ UNUSED: dict[str, tuple[Any, ...]] = {
     "use_mlock": (False,),
     "kv_overrides": (None,),
     "rope_scaling_type": (c.LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED, None),
-    "pooling_type": (c.LLAMA_POOLING_TYPE_UNSPECIFIED, c.LLAMA_POOLING_TYPE_MEAN),
+    "pooling_type": (
+        c.LLAMA_POOLING_TYPE_UNSPECIFIED,
+        c.LLAMA_POOLING_TYPE_NONE,
+        c.LLAMA_POOLING_TYPE_MEAN,
+    ),
     "attention_type": (c.LLAMA_ATTENTION_TYPE_UNSPECIFIED, c.LLAMA_ATTENTION_TYPE_CAUSAL),
     "rope_freq_base": (0.0,),
     "rope_freq_scale": (0.0,),
@@ -48,7 +52,7 @@ UNUSED: dict[str, tuple[Any, ...]] = {
     "tokenizer": (None,),
     "spm_infill": (False,),
 }
-"""Keywords without a use here, each with the values that are taken."""
+"""Keywords with few values or none that differ here, each with those that are taken."""
 
 SWITCHES = ("vocab_only", "logits_all", "embedding", "no_perf", "verbose")
 """Keywords that `Llama` reads itself, True or False."""

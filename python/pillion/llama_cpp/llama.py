@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from ..arguments import check_bool, check_path
 from ..calling import checked_class
+from ..chat.format import TEMPLATE
 from ..context import Floats
-from ..errors import NoSuchName, UsageError
+from ..errors import ContextFullError, NoSuchName, UsageError
 from ..llm.embedding import Texts
 from ..llm.llm import LLM
 from ..llm.openai_format import embedding_list
@@ -27,7 +28,7 @@ from .keywords import translated
 from .llama_calls import Calls
 from .llama_chat_format import handler_of
 from .llama_tokenizer import LlamaTokenizer
-from .low_level import LowLevel
+from .low_level import ROWS, LowLevel, hidden_rows
 
 _NO_POINTER = (
     "Llama.{0} is a pointer of llama.cpp's in llama-cpp-python; Llama.llm.{1} is pillion's object"
@@ -42,6 +43,10 @@ class Llama(Calls, LowLevel):
     `pillion.LLM` are taken too (drafter, draft, parallel, kv_type, chat_template, device, …).
     Threads may share it. `llm` is the LLM behind it.
     """
+
+    n_threads: int | None
+    n_threads_batch: int | None
+    chat_format: str | None
 
     def __init__(
         self,
@@ -113,18 +118,18 @@ class Llama(Calls, LowLevel):
         **kwargs: Any,
     ) -> Llama:
         """A model of Hugging Face's hub, by its repository and a file name or pattern. See
-        `pillion.LLM.from_pretrained`, which finds the drafter and all parts of a file itself."""
-        for name, value in (("local_dir", local_dir), ("cache_dir", cache_dir)):
-            if value is not None:
-                raise UsageError(
-                    f"{name}={str(value)!r} has no use in pillion: files lie in the hub's own "
-                    "cache, and the environment variable HF_HOME moves it"
-                )
-        if additional_files:
+        `pillion.LLM.from_pretrained`, which finds the drafter and all parts of a file itself, and
+        whose options are taken too."""
+        if local_dir is not None:
             raise UsageError(
-                "additional_files has no use in pillion: all parts of a file come with it, and "
-                "drafter names an assistant's file"
+                f"local_dir={str(local_dir)!r} has no use in pillion: files lie in the hub's "
+                "cache, which cache_dir or the environment variable HF_HOME moves"
             )
+        asked = {name: kwargs.pop(name) for name in _OF_HUB if name in kwargs}
+        if additional_files is not None:
+            asked["additional_files"] = additional_files
+        if cache_dir is not None:
+            asked["cache_dir"] = cache_dir
         llama = cls.__new__(cls)
         known = {
             name: kwargs.pop(name, one.default)
@@ -133,7 +138,10 @@ class Llama(Calls, LowLevel):
         }
         hub: Any = LLM
         llama._open(
-            "", known, kwargs, lambda options: hub.from_pretrained(repo_id, filename, **options)
+            "",
+            known,
+            kwargs,
+            lambda options: hub.from_pretrained(repo_id, filename, **asked, **options),
         )
         return llama
 
@@ -175,6 +183,10 @@ class Llama(Calls, LowLevel):
         self.n_batch: int = options["n_batch"]
         for name in _KEPT:
             setattr(self, name, given[name])
+        if self._llm is not None:
+            self.n_threads = self.n_threads_batch = self._llm.context.describe()["n_threads"]
+        if self._handler is None and self.chat_format is None and TEMPLATE in self._model.metadata:
+            self.chat_format = "chat_template.default"
         self.cache: Any = None
         names = ("n_gpu_layers", "split_mode", "main_gpu", "vocab_only", "use_mmap", "use_mlock")
         self.model_params = SimpleNamespace(**{name: given[name] for name in names})
@@ -253,8 +265,9 @@ class Llama(Calls, LowLevel):
         return self._model.n_vocab
 
     def pooling_type(self) -> int:
-        """LLAMA_POOLING_TYPE_MEAN: an embedding is the mean of the rows of all tokens."""
-        return c.LLAMA_POOLING_TYPE_MEAN
+        """LLAMA_POOLING_TYPE_MEAN (1): an embedding is the mean of the rows of all tokens.
+        LLAMA_POOLING_TYPE_NONE (0), for unspecified too: it is a row for each token."""
+        return max(int(self._given["pooling_type"]), c.LLAMA_POOLING_TYPE_NONE)
 
     # ---- embeddings ----
 
@@ -265,7 +278,8 @@ class Llama(Calls, LowLevel):
         truncate: bool = True,
         return_count: bool = False,
     ) -> Any:
-        """The vector of a text as a list of floats [n_embd], or a list of them for a list of texts.
+        """What a text means to the model, or a list of it for a list of texts. Floats [n_tokens,
+        n_embd], the hidden rows after the final norm; with pooling_type 1 their mean, [n_embd].
 
         truncate: a long text is cut at n_ctx tokens; False: `ContextFullError`. return_count:
         returns (vectors, number of tokens).
@@ -275,7 +289,7 @@ class Llama(Calls, LowLevel):
         ids, single = self.llm.embedding_tokens("input", input)
         if truncate:
             ids = [one[: self.llm.n_ctx()] for one in ids]
-        rows = [self.llm.embedder.embed(one, normalize).tolist() for one in ids]
+        rows = [one.tolist() for one in self._embedded(ids, normalize)]
         found = rows[0] if single else rows
         return (found, sum(map(len, ids))) if check_bool("return_count", return_count) else found
 
@@ -284,8 +298,27 @@ class Llama(Calls, LowLevel):
         texts: Any = input if isinstance(input, list) else [input]
         ids, _ = self.llm.embedding_tokens("input", texts)
         ids = [one[: self.llm.n_ctx()] for one in ids]
-        rows = [self.llm.embedder.embed(one, False) for one in ids]
-        return embedding_list(rows, ids, self.model_path if model is None else model)
+        found = embedding_list(
+            self._embedded(ids, False), ids, self.model_path if model is None else model
+        )
+        return found
+
+    def _embedded(self, ids: list[list[int]], normalize: bool) -> list[Floats]:
+        if self.pooling_type() == c.LLAMA_POOLING_TYPE_MEAN:
+            return [self.llm.embedder.embed(one, normalize) for one in ids]
+        longest, n_ctx = max(map(len, ids)), self.llm.n_ctx()
+        if longest > n_ctx:
+            raise ContextFullError(
+                f"the text has {longest} tokens, but the context holds {n_ctx} (n_ctx)"
+            )
+        found: list[Floats] = []
+
+        def work() -> None:
+            with self.llm.model.context(longest, n_outputs=ROWS, n_snapshots=0) as context:
+                found.extend(hidden_rows(context, one, normalize) for one in ids)
+
+        self.llm.engine.between_turns(work)
+        return found
 
     # ---- the rest ----
 
@@ -350,10 +383,12 @@ class Llama(Calls, LowLevel):
         return f"<pillion.llama_cpp.Llama {self.model_path!r}>"
 
 
+_OF_HUB = ("revision", "token", "endpoint", "local_files_only", "download_progress")
 _KEPT = (
     "verbose",
     "n_threads",
     "n_threads_batch",
+    "chat_format",
     "last_n_tokens_size",
     "lora_base",
     "lora_scale",
@@ -361,7 +396,6 @@ _KEPT = (
     "numa",
     "tensor_split",
     "kv_overrides",
-    "chat_format",
     "chat_handler",
     "draft_model",
     "spm_infill",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..arguments import check_int, wrong
 from ..calling import checked_class
-from ..context import Context, Floats
+from ..context import Context, Floats, unit_vector
 from ..errors import OutOfMemoryError, UsageError
 from ..llm.llm import LLM
 from ..llm.requests import checked_ids
@@ -137,8 +137,8 @@ class LowLevel:
         if not self._logits_all:
             return context.prefill(ids, outputs=1)
         scores = self._score_rows()
-        for at in range(0, len(ids), _ROWS):
-            part = ids[at : at + _ROWS]
+        for at in range(0, len(ids), ROWS):
+            part = ids[at : at + ROWS]
             begin = context.n_past
             context.prefill(part, outputs=len(part))
             for row in range(len(part)):
@@ -290,7 +290,7 @@ class LowLevel:
             self._score_rows()[: len(state.scores)] = state.scores
 
 
-_ROWS = 8  # rows with logits of one run: an LLM's contexts return DRAFT_MAX + 1
+ROWS = 8  # rows with logits of one run: an LLM's contexts return DRAFT_MAX + 1
 
 
 def _is_over(context: Context, criteria: Any) -> bool:
@@ -298,3 +298,15 @@ def _is_over(context: Context, criteria: Any) -> bool:
     scores = context.logits(-1)
     several = [criteria] if callable(criteria) else criteria
     return any([one(ids, scores) for one in several])
+
+
+def hidden_rows(context: Context, ids: list[int], normalize: bool) -> Floats:
+    """The hidden row behind each token of a text, float32 [n, n_embd]. The context is emptied
+    first."""
+    context.clear()
+    rows: list[Floats] = []
+    for at in range(0, len(ids), ROWS):
+        part = ids[at : at + ROWS]
+        context.prefill(part, outputs=len(part))
+        rows += [context.hidden(row) for row in range(len(part))]
+    return np.stack([unit_vector(one) for one in rows] if normalize else rows)
