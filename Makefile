@@ -32,7 +32,8 @@ demo: build
 
 C_FILES := '*.c' '*.cpp' '*.h' '*.cu' '*.cuh' '*.inl' '*.inc' '*.def'
 
-PYTEST = $(BIN)/python -m pytest -ra -n $(JOBS) --dist loadfile
+# tests/support/file_order.py orders the files: long ones first, so that no core idles at the end.
+PYTEST = $(BIN)/python -m pytest -ra -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: build
 	$(PYTEST) -m "not nightly" $(ARGS)
@@ -67,7 +68,8 @@ $(VENV)/.ready: pyproject.toml tools/system_packages.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "scikit-build-core>=0.10" "cmake>=3.21,<4" ninja
 	$(BIN)/pip install --quiet \
-	    $$($(BIN)/python tools/requirements.py test convert structured server hub plot cross)
+	    $$($(BIN)/python tools/requirements.py test convert structured server hub ray langchain \
+	        plot cross)
 	touch $@
 
 wheel: $(VENV)/.ready

@@ -10,7 +10,7 @@ import sys
 import pytest
 from build import PACKAGE
 
-OPTIONAL = {"server": "fastapi", "_pyinstaller": "PyInstaller"}
+OPTIONAL = {"server": "fastapi", "integrations": "langchain_core", "_pyinstaller": "PyInstaller"}
 """Rooms that need a package which may be missing."""
 
 ROOMS = {
@@ -22,6 +22,7 @@ ROOMS = {
     "benchmark": set(),
     "server": {"chat", "engine", "llm", "structured"},
     "hub": set(),
+    "integrations": {"engine", "llm", "server", "structured"},
     "cli": {"benchmark", "chat", "convert", "engine", "hub", "llm", "server", "structured"},
 }
 """Each room with the rooms it may import. All may import the modules beside the rooms, and of
