@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NoReturn
 
 from .errors import UsageError
+from .foreign_names import ELSEWHERE
 
 _SHOWN = 60  # characters of a value in a sentence
 
@@ -36,11 +37,14 @@ def wrong(name: str, value: Any, allowed: str) -> NoReturn:
 
 
 def unknown_names(where: str, given: Iterable[Any], known: Collection[str]) -> None:
-    """Raises for the first keyword that `where` ("chat()") does not take, with the closest name
-    that it takes."""
+    """Raises for the first keyword that `where` ("chat()") does not take, with what to use in place
+    of a name from elsewhere, or with the closest name that it takes."""
     for name in given:
         if name in known:
             continue
+        instead = ELSEWHERE.get(where, {}).get(name)
+        if instead is not None:
+            raise UsageError(f"{where} has no argument {shown(name)}: {instead}")
         close = closest(name, known)
         hint = f"did you mean {close}?" if close else f"it takes {', '.join(sorted(known))}"
         raise UsageError(f"{where} has no argument {shown(name)}; {hint}")

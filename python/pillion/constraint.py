@@ -25,6 +25,8 @@ Ids = npt.NDArray[np.intc]
 Scores = npt.NDArray[np.single]
 LogitsProcessor = Callable[[Ids, Scores], Scores]
 """(tokens so far, float32 [n_vocab] logits that it may change) -> logits, as llama-cpp-python's."""
+StoppingCriterion = Callable[[Ids, Scores], bool]
+"""(tokens so far, float32 [n_vocab] logits of the next) -> whether the text ends here."""
 
 
 @runtime_checkable
@@ -61,6 +63,8 @@ def constrained_round(
     end_tokens: Sequence[int] = (),
 ) -> Round:
     """Runs `Pair.step` under a constraint. Sampler and constraint have accepted the round's tokens.
+
+    n_draft, n_max, end_tokens: as in `Pair.step`.
 
     If anything fails or is cancelled, also in the constraint, pair, context and sampler are as
     before, so that the round can be repeated.
@@ -169,6 +173,8 @@ class LogitsProcessors:
     logits) -> logits of the same shape. They may change the array.
     prompt: the tokens that the text begins with.
     under: another constraint, such as a grammar. Its masks apply after the processors.
+    criteria: a callable or several: (tokens so far, logits before the processors) -> True where the
+    text ends. end_token: the token that then stands in place of the next.
 
     The rows of a round are processed in order, each only if the drafts before it are accepted. So a
     processor sees nothing but the text.
@@ -179,8 +185,16 @@ class LogitsProcessors:
         processors: LogitsProcessor | Sequence[LogitsProcessor],
         prompt: Tokens,
         under: Constraint | None = None,
+        *,
+        criteria: StoppingCriterion | Sequence[StoppingCriterion] = (),
+        end_token: int | None = None,
     ) -> None:
         self._processors = processor_list("processors", processors)
+        self._criteria: list[Any] = processor_list("criteria", criteria)
+        if self._criteria and end_token is None:
+            raise UsageError("criteria need an end_token; this model has no token that ends texts")
+        self._end = -1 if end_token is None else check_int("end_token", end_token, 0, 2**31 - 1)
+        self._is_cut = False  # by the criteria, in the round under way
         if under is not None and not isinstance(under, Constraint):
             wrong("under", under, "a Constraint or None")
         self._text = token_list(prompt)
@@ -192,20 +206,20 @@ class LogitsProcessors:
         return self._under is not None and self._under.stopped
 
     def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Mask | None]:
-        """As `Constraint.plan`."""
+        """As `Constraint.plan`, whose drafts and n_max it takes."""
         if self._under is not None:
             return self._under.plan(drafts, n_max)
         return list(drafts[:n_max]), None
 
     def forced(self, n_max: int) -> list[int]:
-        """As `Constraint.forced`."""
+        """As `Constraint.forced`, up to n_max tokens."""
         return [] if self._under is None else self._under.forced(n_max)
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """As `Constraint.accept`."""
+        """As `Constraint.accept`: these tokens are in the text."""
         self._text += tokens
-        if self._under is not None:
-            self._under.accept(tokens)
+        if self._under is not None:  # which knows nothing of the criteria's end token
+            self._under.accept(tokens[:-1] if self._is_cut else tokens)
 
     def choose(
         self,
@@ -217,22 +231,30 @@ class LogitsProcessors:
         n_max: int,
         end_tokens: Collection[int],
     ) -> list[int]:
-        """Chooses a token for each row of a run, as long as drafts, end tokens and n_max let it go
-        on. The sampler has accepted them."""
+        """Chooses a token for each row of a run, as long as drafts, end_tokens and n_max let it go
+        on. The sampler has accepted them.
+
+        context, first_row: the output rows of the run. masks: those of `plan`."""
         chosen: list[int] = []
+        self._is_cut = False
         while True:
-            i = len(chosen)
-            scores = self._scores(self._text + chosen, context.logits(first_row + i))
+            i, ids = len(chosen), np.array(self._text + chosen, dtype=np.intc)
+            scores = context.logits(first_row + i)
+            if any([one(ids, scores) for one in self._criteria]):  # each sees each text
+                self._is_cut = True
+                sampler.accept(self._end)
+                return [*chosen, self._end]
+            scores = self._scores(ids, scores)
             token = sampler.sample_from(scores, None if masks is None else masks[i])
             sampler.accept(token)
             chosen.append(token)
             if i == len(drafts) or token != drafts[i] or token in end_tokens or i + 1 == n_max:
                 return chosen
 
-    def _scores(self, tokens: list[int], scores: Scores) -> Scores:
+    def _scores(self, ids: Ids, scores: Scores) -> Scores:
         shape = scores.shape
         for processor in self._processors:
-            result: Any = processor(np.array(tokens, dtype=np.intc), scores)
+            result: Any = processor(ids, scores)
             name = f"the result of logits processor {getattr(processor, '__name__', processor)!r}"
             scores = float_row(name, result)
             if scores.shape != shape:

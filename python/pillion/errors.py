@@ -6,6 +6,7 @@ PillionError
 │   ├── Busy                         another thread is inside this object
 │   ├── Closed                       the object was closed, or is half of one after a fork()
 │   ├── BufferTooSmallError          (never leaves the package)
+│   ├── NoSuchName (AttributeError)  a name of another library
 │   └── ContextFullError             the tokens do not fit the context
 ├── ModelFileError                   a file that cannot be used
 │   ├── ModelNotFoundError (FileNotFoundError)
@@ -31,9 +32,14 @@ from __future__ import annotations
 
 
 class PillionError(Exception):
-    """Base of all exceptions of pillion."""
+    """Base of all exceptions of pillion.
+
+    sentence: what happened, with the thing, the value and the limit.
+    code: the number of the C library; None: that of the class.
+    """
 
     code: int = 31
+    """The number of the C library (`PILLION_ERROR_*`)."""
 
     def __init__(self, sentence: str, code: int | None = None) -> None:
         super().__init__(sentence)
@@ -41,7 +47,6 @@ class PillionError(Exception):
         """What happened, in one sentence."""
         if code is not None:
             self.code = code
-            """The number of the C library (`PILLION_ERROR_*`)."""
 
     def __str__(self) -> str:
         return self.sentence
@@ -77,6 +82,10 @@ class ContextFullError(UsageError):
     """The tokens do not fit the context. Nothing was run; the sentence has both numbers."""
 
     code = 5
+
+
+class NoSuchName(UsageError, AttributeError):
+    """A name of another library was asked for; the sentence says what to use here."""
 
 
 class ModelFileError(PillionError):
@@ -170,7 +179,10 @@ class Cancelled(PillionError):
 
 
 class QueueFull(PillionError):
-    """The request was refused: too many wait already."""
+    """The request was refused: too many wait already.
+
+    sentence, code: as in `PillionError`. retry_after: seconds after which there may be room.
+    """
 
     def __init__(self, sentence: str, code: int | None = None, *, retry_after: float = 1.0) -> None:
         super().__init__(sentence, code)

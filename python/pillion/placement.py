@@ -13,7 +13,7 @@ from .arguments import check_text
 from .calling import checked
 from .drafter_file import drafter_beside
 from .errors import OutOfMemoryError, PairingError
-from .model import Model
+from .model import Model, layer_count
 from .pair import LOOKUP, Drafter
 
 _log = logging.getLogger("pillion")
@@ -25,10 +25,13 @@ class Placed(NamedTuple):
     model: str
     """"target" or "drafter"."""
     op: str
+    """Its name, as docs/ops.md has it."""
     layer: int
     """-1: before or behind the layers."""
     backend: str
+    """ "cpu", "cuda" or "htp"."""
     kernel: str
+    """The kernel that runs it, named with its types."""
     session: int | None = None
     """Of a Hexagon device, which may need several."""
 
@@ -73,6 +76,10 @@ def layers_for(
     strict: fewer than all layers, where no number was asked for, is an error.
     """
     if device_name == "cpu" or device(device_name)["is_host"]:
+        if layer_count(n_gpu_layers) > 0 and device_name == "auto" and not strict:
+            # One script for machines with and without a GPU.
+            _log.warning("n_gpu_layers is %d, but the only device is the CPU", n_gpu_layers)
+            return -1
         return n_gpu_layers  # the library says what is wrong with it
     if isinstance(drafter, str) and drafter == "auto":
         drafter, _ = drafter_beside(path, warn=False)  # whoever pairs them says it

@@ -35,7 +35,7 @@ class SamplingParams:
     temperature: float = 0.8
     """0: always the most likely token."""
     top_k: int = 40
-    """Keeps the k most likely tokens; 0: all."""
+    """Keeps the k most likely tokens; 0 or -1: all."""
     top_p: float = 0.95
     """Keeps the most likely tokens that together have this probability; 1: all."""
     min_p: float = 0.05
@@ -49,7 +49,7 @@ class SamplingParams:
     penalty_last_n: int = 64
     """Tokens at the end of the text that the penalties see; -1: all, 0: penalties off."""
     seed: int | None = None
-    """The same seed gives the same text; None: a random one."""
+    """The same seed gives the same text; None or -1: a random one."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     """{token: number added to its logit}; -inf bans a token."""
 
@@ -58,7 +58,7 @@ class SamplingParams:
             "temperature": check_number(
                 "temperature", self.temperature, 0, _FLOAT_MAX, "0 or more"
             ),
-            "top_k": check_int("top_k", self.top_k, 0, 2**31 - 1, "0 (off) or more"),
+            "top_k": max(check_int("top_k", self.top_k, -1, 2**31 - 1, "0 (off) or more"), 0),
             "top_p": check_number(
                 "top_p", self.top_p, None, 1, "above 0 and at most 1 (off)", above=0
             ),
@@ -74,10 +74,10 @@ class SamplingParams:
             checked[name] = check_number(
                 name, getattr(self, name), -_FLOAT_MAX, _FLOAT_MAX, "a finite number"
             )
-        if self.seed is not None:
-            checked["seed"] = check_int("seed", self.seed, 0, SEED_MAX, "0 to 2**64 - 1, or None")
+        seed = checked_seed(self.seed, "0 to 2**64 - 1, or None")
         for name, value in checked.items():  # plain numbers, whatever NumPy's came in
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "seed", seed)
         object.__setattr__(self, "logit_bias", dict(map(_bias, *_pairs(self.logit_bias))))
 
     @classmethod
@@ -110,7 +110,8 @@ class SamplingParams:
 
 @checked_class
 class Sampler(Handle):
-    """Chooses tokens from a context's logits. One thread at a time."""
+    """Chooses tokens from a context's logits. One thread at a time. params: the settings; None: the
+    defaults of `SamplingParams`."""
 
     _kind = "sampler"
 
@@ -118,6 +119,7 @@ class Sampler(Handle):
         if params is not None and not isinstance(params, SamplingParams):
             wrong("params", params, "SamplingParams")
         self.params = params = params or SamplingParams()
+        """The settings."""
         config = ffi.new("pillion_sampler_config*")
         lib.pillion_sampler_config_init(config, ffi.sizeof("pillion_sampler_config"))
         config.temperature = params.temperature
@@ -163,7 +165,7 @@ class Sampler(Handle):
     def sample_from(self, logits: Logits, mask: Mask | None = None) -> int:
         """Chooses the next token from a row of logits: floats [n_vocab], token t's logit at t.
 
-        Otherwise like `sample`. Raises `UsageError` if no token has a logit above -inf.
+        mask: as in `sample`. Raises `UsageError` if no token has a logit above -inf.
         """
         row = float_row("logits", logits)
         words, n_words = (ffi.NULL, 0) if mask is None else mask_pointer("mask", mask)
@@ -195,6 +197,12 @@ class Sampler(Handle):
     def reset(self) -> None:
         """Forgets the accepted tokens and restarts the seed."""
         check(lib.pillion_sampler_reset(self._c))
+
+
+def checked_seed(seed: Any, allowed: str) -> int | None:
+    """A seed; None or -1, as other libraries write it: a random one."""
+    found = None if seed is None else check_int("seed", seed, -1, SEED_MAX, allowed)
+    return None if found == -1 else found
 
 
 def mask_words(n_vocab: int) -> int:

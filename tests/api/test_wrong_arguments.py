@@ -572,7 +572,7 @@ def test_calls_that_do_not_fit(pillion, world, tmp_path, name):
 SAID = [
     (lambda p, w: p.LLM(w.target, n_ctx="4096"), "n_ctx is '4096'; it must be positive"),
     (lambda p, w: p.LLM(w.target, seed="42"), "seed is '42'; it must be 0 to 2**64 - 1, or None"),
-    (lambda p, w: p.LLM(w.target, seed=-1), "seed is -1; it must be 0 to 2**64 - 1, or None"),
+    (lambda p, w: p.LLM(w.target, seed=-2), "seed is -2; it must be 0 to 2**64 - 1, or None"),
     (
         lambda p, w: p.LLM(w.target, n_treads=2),
         "LLM() has no argument 'n_treads'; did you mean n_threads?",
@@ -582,8 +582,8 @@ SAID = [
     (lambda p, w: p.LLM(None), "path is None; it must be a path"),
     (lambda p, w: p.LLM(), "missing a required argument: 'path'"),
     (
-        lambda p, w: p.LLM(w.target, drafter=False),
-        "drafter is False; it must be 'auto', a path, a Model, 'lookup', or None",
+        lambda p, w: p.LLM(w.target, drafter=True),
+        "drafter is True; it must be 'auto', a path, a Model, 'lookup', or None",
     ),
     (lambda p, w: p.LLM(w.target, use_mmap="no"), "use_mmap is 'no'; it must be True or False"),
     (
@@ -597,7 +597,7 @@ SAID = [
     ),
     (lambda p, w: p.Pair(5, "lookup"), "target is 5; it must be a Context, a Model or an LLM"),
     (lambda p, w: w.sampler.sample(w.model), "it must be a Context"),
-    (lambda p, w: p.SamplingParams(top_k=-1), "top_k is -1; it must be 0 (off) or more"),
+    (lambda p, w: p.SamplingParams(top_k=-2), "top_k is -2; it must be 0 (off) or more"),
     (
         lambda p, w: p.SamplingParams(temprature=1),
         "SamplingParams() has no argument 'temprature'; did you mean temperature?",

@@ -36,7 +36,7 @@ def rendering(fake, strings, toy_file):
     def render(template, messages, **options):
         llm = fake.LLM(toy_file(), chat_template=template, n_ctx=64)
         made.append(llm)
-        return llm.render_chat(messages, **options)
+        return llm.render_chat(messages, continue_final_message=False, **options)
 
     yield render
     for llm in made:

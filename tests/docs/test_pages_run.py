@@ -14,6 +14,7 @@ pytest.importorskip("pydantic", reason="pydantic is not installed")
 TREE = Path(__file__).resolve().parents[2]
 PAGES = {
     "README.md": 1,
+    "docs/index.md": 1,
     "docs/quickstart.md": 3,
     "docs/structured_output.md": 3,
     "docs/langchain.md": 3,

@@ -28,9 +28,9 @@ def sentence_of(fake, call, /, *args, **kwargs):
 
 
 SETTINGS = [
-    ("seed", ["42", -1, 2**64, 1.5, True, NAN, [1]]),
+    ("seed", ["42", -2, 2**64, 1.5, True, NAN, [1]]),
     ("temperature", ["hot", -1, NAN, INF, True, [1], 1j]),
-    ("top_k", ["4", -1, 1.5, True, 2**40]),
+    ("top_k", ["4", -2, 1.5, True, 2**40]),
     ("top_p", ["x", 0, 1.1, NAN, False]),
     ("min_p", ["x", -0.1, 2, NAN]),
     ("repeat_penalty", ["x", 0, INF]),

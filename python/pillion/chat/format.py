@@ -128,9 +128,13 @@ class ChatFormat:
 
     # ---- prompts ----
 
-    def render(self, messages: Any, tools: Any = None, **variables: Any) -> Prompt:
-        """Returns the prompt of a conversation, its messages adapted to what the template can
-        do."""
+    def render(
+        self, messages: Any, tools: Any = None, continues: bool = False, **variables: Any
+    ) -> Prompt:
+        """Returns the prompt of a conversation, its messages adapted to what the template can do.
+
+        continues: the prompt ends with the text of the last message, for the reply to go on there.
+        """
         listed = checked_tools(tools)
         template = self.template(bool(listed))
         tokens = self.marker_tokens
@@ -144,11 +148,16 @@ class ChatFormat:
                 self._tell(f"the chat template does not use {name}")
         given: Sequence[Tool] = for_gemma4(listed) if self.knows(CALL) else listed
         given = quoter.cut_all(given)
+        begun = _Begun(plain) if continues else None
+        if begun is not None:
+            variables["add_generation_prompt"] = False
         if not self._needs_native(plain, template):
-            return quoter.prompt(template.render(plain, tools=given, **variables))
-        exchange = _Exchanges(plain)
-        rendered = exchange.written(template.render(exchange.messages, tools=given, **variables))
-        return quoter.prompt(rendered)
+            rendered = template.render(plain, tools=given, **variables)
+        else:
+            exchange = _Exchanges(plain)
+            rendered = template.render(exchange.messages, tools=given, **variables)
+            rendered = exchange.written(rendered)
+        return quoter.prompt(rendered if begun is None else begun.cut(rendered))
 
     def _adapted(
         self, messages: list[dict[str, Any]], template: ChatTemplate
@@ -284,6 +293,25 @@ def _quoted(message: dict[str, Any], quoter: Quoter) -> dict[str, Any]:
     elif message["role"] not in ("system", "developer"):
         result["content"] = quoter.cut(message["content"])
     return result
+
+
+class _Begun:
+    """Puts a placeholder into the last message, whose text the template could trim or rewrite."""
+
+    def __init__(self, messages: list[dict[str, Any]]) -> None:
+        self._text: str = messages[-1]["content"]
+        self._placeholder = f"pillion-{uuid.uuid4().hex}"
+        messages[-1] = {**messages[-1], "content": self._placeholder}
+
+    def cut(self, prompt: str) -> str:
+        """The prompt up to the placeholder, with the text in its place."""
+        before, found, _ = prompt.rpartition(self._placeholder)
+        if not found:
+            raise UsageError(
+                "the chat template drops the last message, so that no reply can continue it; "
+                "continue_final_message=False begins a new one"
+            )
+        return before + self._text
 
 
 class _Exchanges:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..arguments import shown
+from ..arguments import check_bool, shown
 from ..errors import UsageError
 
 Message = Mapping[str, Any]
@@ -154,3 +154,27 @@ def without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         else:
             out.append(message)
     return [*out, {"role": "user", "content": "\n\n".join(waiting)}] if waiting else out
+
+
+def continues_message(messages: Any, wanted: bool | None, variables: Mapping[str, Any]) -> bool:
+    """True if a reply continues the last message: an assistant's with a text and without calls.
+
+    wanted: what the caller said; None: nothing, and then add_generation_prompt among the template's
+    variables says that it does not. Raises `UsageError` for True with another message.
+    """
+    if wanted is not None:
+        check_bool("continue_final_message", wanted)
+    elif "add_generation_prompt" in variables:
+        return False
+    last = messages[-1] if isinstance(messages, Sequence) and len(messages) else None
+    is_begun = (
+        isinstance(last, Mapping)
+        and last.get("role") == "assistant"
+        and not last.get("tool_calls")
+        and bool(last.get("content"))
+    )
+    if wanted and not is_begun:
+        raise UsageError(
+            "continue_final_message is True, but the last message is no assistant's with a text"
+        )
+    return is_begun if wanted is None else bool(wanted)

@@ -26,6 +26,7 @@ class CachedModel:
     """A GGUF file of the cache, or all parts of a split one."""
 
     repo: str
+    """OWNER/NAME."""
     file: str
     """Its path in the repository; of a split one the first part's."""
     path: Path
@@ -35,15 +36,21 @@ class CachedModel:
     kind: str
     """target, drafter, mmproj, adapter or other."""
     quantization: str | None
+    """Such as "Q4_0"; None: the file's name tells none."""
     architecture: str | None
+    """As the file's header names it; None: it cannot be read."""
     commit: str
+    """The commit that it belongs to."""
     revisions: tuple[str, ...]
     """Branches and tags that are at this commit."""
     n_parts: int = 1
+    """Files that the model consists of."""
     n_parts_here: int = 1
+    """Those of them that the cache holds."""
     pairs_with: tuple[str, ...] = field(default=())
     """Of a target the drafters that fit it, of a drafter its targets, as REPO:FILE."""
     width: int | None = None
+    """Width of a hidden row, of a drafter that of its target; None: unknown."""
 
     @property
     def name(self) -> str:
@@ -64,14 +71,17 @@ def list_cached(cache_dir: CacheDir = None) -> list[CachedModel]:
 
 @checked
 def unfinished(cache_dir: CacheDir = None) -> list[Path]:
-    """Downloads that stopped midway. Pulling the same model again goes on with them."""
+    """Downloads that stopped midway. Pulling the same model again goes on with them. cache_dir: in
+    place of HF_HUB_CACHE."""
     return sorted(_hub(cache_dir).cache.glob("models--*/blobs/*.incomplete"))
 
 
 @checked
 def remove_cached(name: str, cache_dir: CacheDir = None) -> int:
-    """Deletes OWNER/NAME, or OWNER/NAME:FILE or OWNER/NAME:QUANT of it, from the cache. A pattern
-    deletes all files that it fits. Returns the bytes that this frees.
+    """Deletes a repository, or files of it, from the cache. Returns the bytes that this frees.
+
+    name: OWNER/NAME, OWNER/NAME:FILE or OWNER/NAME:QUANT. A pattern deletes all files that it fits.
+    cache_dir: in place of HF_HUB_CACHE.
 
     Raises NotOnHubError, which lists what there is, if the cache has no such file.
     """

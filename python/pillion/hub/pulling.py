@@ -28,9 +28,11 @@ class Pulled:
     """A model in the cache, with its drafter."""
 
     repo: str
+    """OWNER/NAME."""
     revision: str
     """The branch, tag or commit that was asked for."""
     commit: str
+    """The commit that it stands for."""
     file: str
     """The model's file in the repository; of a split one the first part."""
     path: Path
@@ -42,6 +44,7 @@ class Pulled:
     kind: str
     """target, drafter, mmproj, adapter or other."""
     quantization: str | None
+    """Such as "Q4_0"; None: the file's name tells none."""
     reason: str
     """Why this file, where the name left it open; else empty."""
     was_cached: bool
@@ -49,6 +52,7 @@ class Pulled:
     drafter: Path | None
     """The drafter in the cache, for `LLM(path, drafter=...)`."""
     drafter_repo: str | None
+    """The repository that it came from."""
     no_drafter: str
     """Why there is none; else empty."""
 

@@ -72,18 +72,19 @@ class TextCalls:
     ) -> Result | Iterator[Result]:
         """Continues a prompt: a text, UTF-8 bytes or token ids.
 
-        max_tokens: None or -1: until the context ends.
+        max_tokens: the most tokens of the answer; None or -1: until the context ends.
         stop: a string or a list of them; the text ends before the first.
         logprobs: how many alternatives to list for each token.
         echo: puts the prompt before the answer. With logprobs the prompt is scored too, which runs
         it a second time.
+        suffix: not supported, since no model here fills in the middle; None.
         stream: True returns an iterator of chunks. The work begins at the call. Leaving the
         iterator early stops it.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty,
         presence_penalty, penalty_last_n, seed, logit_bias, stop, draft (0 to 8 or "auto"; None: as
-        the LLM was made), and one of response_format, regex, grammar and choice (see `chat`).
-        Defaults come from the file where it has them (`general.sampling.*`), then from
-        `SamplingParams`.
+        the LLM was made), logits_processor, stopping_criteria (see `LogitsProcessors`), and one of
+        response_format, regex, grammar and choice (see `chat`). Defaults come from the file where
+        it has them (`general.sampling.*`), then from `SamplingParams`.
 
         Raises `UsageError` for a wrong argument, `ContextFullError` for a prompt longer than the
         context, and `Cancelled` or `Closed` when the work is called off."""
@@ -95,8 +96,8 @@ class TextCalls:
     async def acomplete(
         self, prompt: Prompt, *, stream: bool = False, **options: Any
     ) -> Result | AsyncStream:
-        """`complete` for asyncio. stream=True returns an iterator for `async for`. Cancelling the
-        task that waits ends the work."""
+        """`complete` for asyncio. prompt, options: as there. stream: True returns an iterator for
+        `async for`. Cancelling the task that waits ends the work."""
         check_bool("stream", stream)
         answer = self._completion(prompt, **options)
         return answer.achunks() if stream else await answer.awhole()
@@ -132,11 +133,15 @@ class TextCalls:
         top_logprobs: int | None = None,
         response_format: Mapping[str, Any] | type | None = None,
         parallel_tool_calls: bool | None = None,
+        enable_thinking: bool | None = None,
+        continue_final_message: bool | None = None,
         **options: Any,
     ) -> Result | Iterator[Result]:
-        """Answers a conversation, a list of {"role": …, "content": …}, through the file's chat
-        template.
+        """Answers a conversation through the file's chat template.
 
+        messages: a list of {"role": …, "content": …}.
+        stream: True returns an iterator of chunks. The work begins at the call.
+        max_tokens: the most tokens of the answer; None or -1: until the context ends.
         tools: OpenAI's list of functions, passed to the template. The model's calls come back as
         message["tool_calls"] with finish_reason "tool_calls". Gemma 4's syntax is understood
         (chat/tool_calls.py). A call that breaks off, cannot be read or names no tool is in
@@ -148,7 +153,9 @@ class TextCalls:
         without thinking. Calls follow their tools' schemas if one is demanded, if a tool has
         "strict": True, and beside a response_format.
         parallel_tool_calls: False: at most one call.
-        chat_template_kwargs: more variables for the template (`{"enable_thinking": True}`).
+        chat_template_kwargs: more variables for the template. enable_thinking is one of them.
+        continue_final_message: the reply goes on with the last message, an assistant's, and has
+        what comes behind it. None: if the last message is an assistant's with a text.
         Thinking goes to message["reasoning_content"]. `stop` reads the raw text, thinking included.
         response_format: {"type": "json_schema", "json_schema": {"name": …, "schema": …}}, {"type":
         "json_object"}, {"type": "text"}, a pydantic class, or None. Instead of it, one of regex (a
@@ -166,15 +173,19 @@ class TextCalls:
         options.update(
             logprobs=logprobs, top_logprobs=top_logprobs, response_format=response_format
         )
-        options["parallel_tool_calls"] = parallel_tool_calls
+        options.update(
+            parallel_tool_calls=parallel_tool_calls,
+            enable_thinking=enable_thinking,
+            continue_final_message=continue_final_message,
+        )
         answer = self._answer(messages, **options)
         return answer.chunks() if stream else answer.whole()
 
     async def achat(
         self, messages: Sequence[Message], *, stream: bool = False, **options: Any
     ) -> Result | AsyncStream:
-        """`chat` for asyncio. stream=True returns an iterator for `async for`. Cancelling the task
-        that waits ends the work."""
+        """`chat` for asyncio. messages, options: as there. stream: True returns an iterator for
+        `async for`. Cancelling the task that waits ends the work."""
         check_bool("stream", stream)
         answer = self._answer(messages, **options)
         return answer.achunks() if stream else await answer.awhole()
@@ -197,7 +208,12 @@ class TextCalls:
         **settings: Any,
     ) -> Generation:
         """Returns the handle under `complete` and `chat`: pieces of text with their token ids. The
-        work begins at the call. Arguments and errors: as in `complete`."""
+        work begins at the call. Errors: as in `complete`.
+
+        prompt, stop, logprobs, seed, logit_bias, draft: as in `complete`.
+        max_tokens: the most tokens of the answer; None: until the context ends.
+        settings: further fields of `SamplingParams`, and response_format, regex, grammar or choice.
+        """
         settings.update(stop=stop, logprobs=logprobs, seed=seed, logit_bias=logit_bias, draft=draft)
         request = self.requests.plain(prompt, max_tokens=max_tokens, **settings)
         return self.engine.submit(request)
@@ -205,5 +221,7 @@ class TextCalls:
     # ---- llama-cpp-python's names ----
 
     create_completion = complete
+    """`complete`."""
     __call__ = complete
     create_chat_completion = chat
+    """`chat`."""

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..arguments import check_bool, check_int, check_path, check_text, unknown_names
 from ..calling import checked_class
 from ..chat.format import ChatFormat
-from ..chat.messages import Message
+from ..chat.messages import Message, continues_message
 from ..context import Context, Floats
 from ..engine.engine import PARALLEL_MAX, Engine
-from ..errors import Closed
+from ..errors import Closed, NoSuchName
+from ..foreign_names import METHODS
 from ..held import Held
 from ..model import Metadata, Model
 from ..options import ContextOptions, LLMContextKeywords, takes
@@ -33,7 +34,13 @@ from .openai_format import Result, embedding_list
 from .opening import FileOptions, Speculation, open_slots
 from .pretrained import open_pretrained
 from .request_maker import RequestMaker, Tools
-from .requests import check_seed_and_template, checked_ids, checked_text, checked_variables
+from .requests import (
+    check_seed_and_template,
+    checked_ids,
+    checked_text,
+    checked_variables,
+    newline_token,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -53,8 +60,8 @@ class LLM(TextCalls, Held):
     chat_template: Jinja source in place of the file's, or the name of one of the file's.
     drafter: what guesses ahead. "auto": the assistant beside the model, if there is exactly one;
     several log a warning that lists them. A path or a Model: an assistant, or any small model with
-    the same vocabulary. "lookup": no model, guesses come from the text. None: nothing. The drafter
-    changes the speed, never the text. `speculation` reports its work.
+    the same vocabulary. "lookup": no model, guesses come from the text. None or False: nothing. The
+    drafter changes the speed, never the text. `speculation` reports its work.
     draft: how many tokens it guesses: 0 to 8, or "auto": as many as pay off. Calls may override it.
     draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
     draft_device: where the drafter runs. "auto": on the model's device; for a model on the Hexagon
@@ -81,7 +88,7 @@ class LLM(TextCalls, Held):
         device_bytes: int = 0,
         chat_template: str | None = None,
         progress: Callable[[int, int], object] | None = None,
-        drafter: Drafter | None = "auto",
+        drafter: Drafter | Literal[False] | None = "auto",
         draft: Draft = "auto",
         draft_p_min: float = 0.0,
         draft_dense_head: bool = False,
@@ -112,11 +119,14 @@ class LLM(TextCalls, Held):
             check_int("parallel", parallel, 1, PARALLEL_MAX),
         )
         self.model = opened.model
+        """The open file."""
         self._owns_model = opened.owns_model
         self._drafter = opened.drafter
         try:
             self.tokenizer: Tokenizer = self.model.tokenizer
+            """The file's tokenizer."""
             self.engine = Engine._on(opened.slots)
+            """Writes the text; `Engine.submit` takes requests without the forms of OpenAI's API."""
             self._metadata: Metadata = self.model.metadata
             self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
             """The model's name in results."""
@@ -205,8 +215,11 @@ class LLM(TextCalls, Held):
     def tokenize(
         self, text: str | bytes, add_bos: bool = True, special: bool = False, **unknown: Any
     ) -> list[int]:
-        """Token ids of a text, which may be UTF-8 bytes. special: the spelling of a control token
-        becomes that token."""
+        """Token ids of a text, which may be UTF-8 bytes.
+
+        add_bos: puts the token that texts begin with first, if the file says so.
+        special: the spelling of a control token becomes that token. Raises `UsageError` for any
+        further argument."""
         unknown_names("tokenize()", unknown, ("text", "add_bos", "special"))
         text, add_bos = checked_text("text", text), check_bool("add_bos", add_bos)
         return self.tokenizer.encode(
@@ -214,17 +227,26 @@ class LLM(TextCalls, Held):
         )
 
     def detokenize(self, tokens: Sequence[int], special: bool = False, **unknown: Any) -> str:
-        """The text of token ids. special: control tokens are spelled out."""
+        """The text of token ids. special: control tokens are spelled out. Raises `UsageError` for
+        any further argument."""
         unknown_names("detokenize()", unknown, ("tokens", "special"))
         return self.tokenizer.decode(
             checked_ids("tokens", tokens), special=check_bool("special", special)
         )
 
     def render_chat(
-        self, messages: Sequence[Message], *, tools: Tools | None = None, **variables: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Tools | None = None,
+        continue_final_message: bool | None = None,
+        **variables: Any,
     ) -> str:
-        """The prompt that `chat` would use. variables: as in chat_template_kwargs."""
-        return self._chat.render(messages, tools, **checked_variables(variables))
+        """The prompt that `chat` would use. messages, tools, continue_final_message: as there.
+        variables: as in chat_template_kwargs."""
+        checked = checked_variables(variables)
+        continues = continues_message(messages, continue_final_message, checked)
+        return self._chat.render(messages, tools, continues, **checked)
 
     def chat_tokens(self, rendered: str) -> list[int]:
         """Token ids of a rendered conversation. A template that writes BOS gets no second one."""
@@ -236,6 +258,8 @@ class LLM(TextCalls, Held):
         """The vector of a text (or UTF-8 bytes, or token ids), float32 [n_embd]; for a list of
         texts a row each, [n, n_embd]. See `Context.embed`.
 
+        normalize: divides each vector by its length.
+
         Embeddings have a context of their own, so the chats' contexts keep their content. Raises
         `ContextFullError` for a text of more tokens than n_ctx.
         """
@@ -245,7 +269,8 @@ class LLM(TextCalls, Held):
         return rows[0] if single else np.stack(rows)
 
     def create_embedding(self, input: Texts, model: str | None = None) -> Result:
-        """`embed`, normalised, in the shape of OpenAI's API. model: the name in the result."""
+        """`embed`, normalised, in the shape of OpenAI's API. input: a text or a list of texts.
+        model: the name in the result; None: that of the file."""
         name = self.name if model is None else check_text("model", model)
         ids, _ = self.embedding_tokens("input", input)
         return embedding_list([self.embedder.embed(one) for one in ids], ids, name)
@@ -267,6 +292,14 @@ class LLM(TextCalls, Held):
         """Tokens of the vocabulary."""
         return self.model.n_vocab
 
+    def n_embd(self) -> int:
+        """Width of a hidden row, and of an embedding."""
+        return self.model.n_embd
+
+    def token_nl(self) -> int:
+        """The token of a line's end; -1: it is not a single token."""
+        return newline_token(self.tokenizer)
+
     def token_bos(self) -> int:
         """The token that texts begin with; -1: none."""
         return -1 if self.tokenizer.bos is None else self.tokenizer.bos
@@ -286,6 +319,11 @@ class LLM(TextCalls, Held):
         if self.closed:
             raise Closed("this LLM is closed")
         self.engine.forget()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in METHODS:
+            raise NoSuchName(f"LLM has no {name!r}: {METHODS[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # ---- life ----
 

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from ..arguments import check_bool, check_choice, check_int, check_number, check_text, wrong
 from ..drafter_file import drafter_beside
@@ -49,7 +49,7 @@ class FileOptions:
 class Speculation:
     """What guesses ahead of the model, and how; see `LLM` and `Pair`."""
 
-    drafter: Drafter | None = "auto"
+    drafter: Drafter | Literal[False] | None = "auto"
     draft: Draft = "auto"
     p_min: float = 0.0
     dense_head: bool = False
@@ -60,8 +60,12 @@ class Speculation:
     def check(self) -> None:
         """Raises `UsageError` for a wrong value, under its name in `LLM`."""
         drafter = self.drafter
-        if drafter is not None and not isinstance(drafter, (str, os.PathLike, Model)):
-            allowed = f"'auto', a path, a Model, {LOOKUP!r}, or None for no drafter"
+        if (
+            drafter is not None
+            and drafter is not False
+            and not isinstance(drafter, (str, os.PathLike, Model))
+        ):
+            allowed = f"'auto', a path, a Model, {LOOKUP!r}, or None (or False) for no drafter"
             wrong("drafter", drafter, allowed)
         draft_length(self.draft)
         check_number("draft_p_min", self.p_min, 0, 1, "0 (off) to 1")
@@ -114,7 +118,7 @@ def open_slots(
     """
     speculation.check()
     file.check()
-    drafter = speculation.drafter
+    drafter = None if speculation.drafter is False else speculation.drafter
     draft_device = draft_device_for(file.device, speculation.device)
     opening: dict[str, Any] = {"use_mmap": file.use_mmap, "n_threads": context.n_threads}
     if isinstance(path, Model):
@@ -139,6 +143,7 @@ def open_slots(
         )
         opened = Opened(model, True, None, [], "no drafter was asked for")
     try:
+        _warn_of_length(opened.model, context.n_ctx)
         found = isinstance(drafter, str) and drafter == "auto"
         if found:
             drafter = None
@@ -154,6 +159,17 @@ def open_slots(
         opened.close()
         raise
     return opened
+
+
+def _warn_of_length(model: Model, n_ctx: int | None) -> None:
+    trained = model.n_ctx_train
+    if isinstance(n_ctx, int) and 0 < trained < n_ctx:
+        _log.warning(
+            "n_ctx is %d, but %s was trained for texts of %d tokens: it may lose the thread beyond",
+            n_ctx,
+            model.path,
+            trained,
+        )
 
 
 def _open_drafter(opened: Opened, drafter: Any, found: bool, opening: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..arguments import check_bool, wrong
 from ..chat.format import ChatFormat
-from ..chat.messages import Message
+from ..chat.messages import Message, continues_message
 from ..chat.replies import CALL
 from ..chat.tools import checked_tools, named_tool, tool_names
 from ..constraint import Constraint, LogitsProcessors, processor_list
@@ -116,6 +116,8 @@ class RequestMaker:
         logprobs: bool = False,
         top_logprobs: int | None = None,
         parallel_tool_calls: bool | None = None,
+        enable_thinking: bool | None = None,
+        continue_final_message: bool | None = None,
         **options: Any,
     ) -> tuple[Request, Callable[[Generation], ChatCompletion]]:
         """The request of `LLM.chat`, and the function that makes its result. Each serves once."""
@@ -123,11 +125,14 @@ class RequestMaker:
         no_tools = isinstance(tool_choice, str) and tool_choice == "none"
         listed = [] if no_tools else checked_tools(tools)
         forced = self._forced_call(tool_names(listed), tool_choice)
-        variables = checked_variables(chat_template_kwargs)
+        variables = checked_variables(chat_template_kwargs, enable_thinking)
         thinks = bool(variables.get("enable_thinking"))
-        prompt = self._chat.render(messages, listed, **variables)
-        parser = self._chat.parser(tool_names(listed) if listed else None)
         forms = {name: options.pop(name, None) for name in FORMS}
+        continues = continues_message(messages, continue_final_message, variables)
+        if continues:
+            _check_is_free(forms, forced)
+        prompt = self._chat.render(messages, listed, continues, **variables)
+        parser = self._chat.parser(tool_names(listed) if listed else None)
         prompt, compiled = self._structured.of_reply(
             prompt, parser, listed, forms, forced, parallel_tool_calls, thinks
         )
@@ -196,10 +201,15 @@ class RequestMaker:
         form: Constraint | None = None
         if compiled is not None:
             form = compiled.start([token for token, value in bias.items() if value == -math.inf])
-        if given.logits_processor is None:
+        if given.logits_processor is None and given.stopping_criteria is None:
             return form
-        processors = processor_list("logits_processor", given.logits_processor)
-        return LogitsProcessors(processors, prompt, form)
+        processors = processor_list("logits_processor", given.logits_processor or ())
+        criteria: Any = processor_list("stopping_criteria", given.stopping_criteria or ())
+        if not processors and not criteria:
+            return form
+        ends = self._tokenizer.end_tokens
+        end = min(ends) if ends else None
+        return LogitsProcessors(processors, prompt, form, criteria=criteria, end_token=end)
 
     def _forced_call(self, names: Sequence[str], choice: ToolChoice) -> str | None:
         """The function that `tool_choice` demands a call of; "": any; None: no call is demanded."""
@@ -260,3 +270,15 @@ class RequestMaker:
             infos.append(TokenInfo(token, text, offset, score))
             offset += len(text)
         return tuple(infos)
+
+
+def _check_is_free(forms: Mapping[str, Any], forced: str | None) -> None:
+    """Raises `UsageError` for a demanded form of a reply that goes on with an assistant's message:
+    a grammar would have to know what that message began."""
+    given = next((name for name, form in forms.items() if form is not None), None)
+    demanded = "tool_choice" if forced is not None else given
+    if demanded is not None:
+        raise UsageError(
+            f"the last message is the assistant's, so the reply continues it, and {demanded} holds "
+            "for whole replies; continue_final_message=False begins a new one"
+        )

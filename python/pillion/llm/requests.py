@@ -13,7 +13,8 @@ from ..arguments import check_bool, check_int, check_number, check_text, unknown
 from ..engine.stops import stop_strings
 from ..errors import UsageError
 from ..pair import Draft, draft_length
-from ..sampling import SEED_MAX, SamplingParams
+from ..sampling import SEED_MAX, SamplingParams, checked_seed
+from ..tokenizer import Tokenizer
 
 _WHOLE = ("top_k", "penalty_last_n")
 _SAMPLING = tuple(
@@ -29,6 +30,7 @@ _OTHERS = (
     "logit_bias",
     "draft",
     "logits_processor",
+    "stopping_criteria",
     *FORMS,
     *_TERMS,
 )
@@ -43,6 +45,8 @@ _OF_A_CALL = {
         "chat_template_kwargs",
         "top_logprobs",
         "parallel_tool_calls",
+        "enable_thinking",
+        "continue_final_message",
     ),
     "generate()": ("prompt", "max_tokens"),
 }
@@ -65,7 +69,7 @@ class Settings:
             if name in said
         }
         seed = "a whole number from 0 to 2**64 - 1, or None"
-        self.seed = check_int("seed", said["seed"], 0, SEED_MAX, seed) if "seed" in said else None
+        self.seed = check_int("seed", said["seed"], -1, SEED_MAX, seed) if "seed" in said else None
         self.stop = stop_strings(said.get("stop"))
         alternatives = said.get("logprobs")
         self.logprobs = (
@@ -78,6 +82,7 @@ class Settings:
         self.forms = {name: said[name] for name in FORMS if name in said}
         """The demanded form of the text."""
         self.logits_processor: Any = said.get("logits_processor")
+        self.stopping_criteria: Any = said.get("stopping_criteria")
         self.owner = check_text("owner", said.get("owner", ""))
         self.low_priority = check_bool("low_priority", said.get("low_priority", False))
         self.queue_timeout, self.total_timeout = (
@@ -90,8 +95,7 @@ class Settings:
 
 def check_seed_and_template(seed: Any, chat_template: Any) -> None:
     """Raises `UsageError` for a wrong value of these arguments of `LLM`."""
-    if seed is not None:
-        check_int("seed", seed, 0, SEED_MAX, "0 to 2**64 - 1, or None for a random one")
+    checked_seed(seed, "0 to 2**64 - 1, or None for a random one")
     if chat_template is not None:
         allowed = "Jinja source or the name of one of the file's templates, a string"
         check_text("chat_template", chat_template, allowed)
@@ -174,8 +178,11 @@ def top_logprobs_of(logprobs: Any, top: Any, n_vocab: int) -> int | None:
     return found if logprobs else None
 
 
-def checked_variables(variables: Any) -> dict[str, Any]:
-    """Variables for a chat template."""
+def checked_variables(variables: Any, enable_thinking: Any = None) -> dict[str, Any]:
+    """Variables for a chat template. enable_thinking: one of them; None: not given."""
+    if enable_thinking is not None:
+        thinks = check_bool("enable_thinking", enable_thinking)
+        return {**checked_variables(variables), "enable_thinking": thinks}
     if variables is None:
         return {}
     if not isinstance(variables, Mapping) or any(not isinstance(name, str) for name in variables):
@@ -186,3 +193,9 @@ def checked_variables(variables: Any) -> dict[str, Any]:
             f"chat_template_kwargs names {', '.join(taken)}; give it as an argument of its own"
         )
     return dict(variables)
+
+
+def newline_token(tokenizer: Tokenizer) -> int:
+    """The token of a line's end; -1: it is not a single token."""
+    last = tokenizer.encode("\n", add_special=False)[-1:]
+    return last[0] if last and tokenizer.token_bytes(last[0]) == b"\n" else -1

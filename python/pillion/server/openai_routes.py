@@ -22,7 +22,10 @@ _SAMPLING = (
     "frequency_penalty", "presence_penalty", "penalty_last_n", "logit_bias", "draft",
     "response_format", "regex", "grammar", "choice",
 )  # fmt: skip
-_CHAT = ("messages", "logprobs", "top_logprobs", "tools", "tool_choice", "parallel_tool_calls")
+_CHAT = (
+    "messages", "logprobs", "top_logprobs", "tools", "tool_choice", "parallel_tool_calls",
+    "continue_final_message",
+)  # fmt: skip
 _TEXT = ("prompt", "logprobs", "echo", "suffix")
 
 

@@ -110,6 +110,7 @@ class ChatRequest(Sampled):
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    continue_final_message: bool | None = None
     modalities: Several[str] | None = None
 
 

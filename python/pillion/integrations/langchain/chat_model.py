@@ -50,16 +50,23 @@ class ChatPillion(BaseChatModel):
     """Keywords of `LLM`."""
 
     temperature: float | None = None
+    """0: always the most likely token; this and the next ones, None: what the file recommends."""
     max_tokens: int | None = None
-    """None: until the context is full."""
+    """The most tokens of an answer; None: until the context is full."""
     stop: list[str] | str | None = None
+    """Texts that end an answer."""
     seed: int | None = None
     """The same one for each call; None: a random one."""
     top_k: int | None = None
+    """Keeps the k most likely tokens."""
     top_p: float | None = None
+    """Keeps the most likely tokens that together have this probability."""
     min_p: float | None = None
+    """Drops tokens less likely than this fraction of the most likely one."""
     logprobs: bool = False
+    """Lists each token's log-probability in response_metadata."""
     top_logprobs: int | None = None
+    """How many other tokens to list with theirs."""
     draft: int | str | None = None
     """Draft length: 0 to 8 or "auto". It changes the speed, never the text."""
     thinking: bool | None = None
@@ -226,7 +233,7 @@ class ChatPillion(BaseChatModel):
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Tool] | None = None
     ) -> int:
-        """Number of tokens of the prompt that these messages become."""
+        """Number of tokens of the prompt that these messages, with these tools, become."""
         listed = None if tools is None else [convert_to_openai_tool(one) for one in tools]
         rendered = self._llm.render_chat(plain_messages(messages), tools=listed)
         return len(self._llm.chat_tokens(rendered))

@@ -23,10 +23,12 @@ class PillionEmbeddings(Embeddings):
     ) -> None:
         unknown_names("PillionEmbeddings()", options, {"model", "llm", "normalize", *LLM_KEYWORDS})
         self.normalize = check_bool("normalize", normalize)
+        """True: the vectors have length 1."""
         self.llm, self._owns_llm = opened(model, llm, options)
+        """The open `LLM`."""
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """The vectors of texts, each with n_embd numbers. Raises `ContextFullError` for a text of
+        """The vectors of `texts`, each with n_embd numbers. Raises `ContextFullError` for a text of
         more tokens than n_ctx."""
         if not texts:
             return []
@@ -34,7 +36,7 @@ class PillionEmbeddings(Embeddings):
         return found
 
     def embed_query(self, text: str) -> list[float]:
-        """The vector of a text."""
+        """The vector of a text, n_embd numbers."""
         found: list[float] = self.llm.embed(text, normalize=self.normalize).tolist()
         return found
 
